@@ -1,0 +1,81 @@
+/**
+ * Every error code of the project, one line each. Codes are API: removing one is a breaking change.
+ *
+ * The prefix names the part. Each code has a heading in `docs/reference/errors.md`; a test compares both ways.
+ */
+export type ErrorCode =
+  // configuration and command line
+  | 'ERR_CONFIG_INVALID'
+  | 'ERR_CONFIG_NOT_FOUND'
+  // HTTP facts
+  | 'ERR_HTTP_BAD_REQUEST'
+  // routing and policies
+  | 'ERR_ROUTE_NOT_FOUND'
+  | 'ERR_ROUTE_DUPLICATE'
+  | 'ERR_POLICY_ORIGIN'
+  // sessions
+  | 'ERR_SESSION_CONFLICT'
+  | 'ERR_SESSION_ENDED'
+  | 'ERR_SESSION_HEADERS_SENT'
+  | 'ERR_SESSION_NO_ROOM'
+  | 'ERR_SESSION_NOT_SERIALIZABLE'
+  | 'ERR_SESSION_OUTSIDE_REQUEST'
+  | 'ERR_SESSION_STORE_UNAVAILABLE'
+  | 'ERR_SESSION_TOO_LARGE'
+  // WebSocket
+  | 'ERR_WS_ACCEPT_REFUSED'
+  | 'ERR_WS_BAD_HANDSHAKE'
+  | 'ERR_WS_BAD_VERSION'
+  | 'ERR_WS_CLOSE_TIMEOUT'
+  | 'ERR_WS_CONNECTION_LIMIT'
+  | 'ERR_WS_CONNECTION_LOST'
+  | 'ERR_WS_HANDLER_FAILED'
+  | 'ERR_WS_HANDLER_TIMEOUT'
+  | 'ERR_WS_INVALID_CLOSE'
+  | 'ERR_WS_INVALID_DEFLATE'
+  | 'ERR_WS_INVALID_UTF8'
+  | 'ERR_WS_MESSAGE_TOO_BIG'
+  | 'ERR_WS_PROTOCOL'
+  | 'ERR_WS_SLOW_READER'
+  | 'ERR_WS_TOO_MANY_FRAGMENTS'
+  | 'ERR_WS_UPGRADE_REQUIRED'
+  | 'ERR_WS_WRITE_FAILED'
+  // gateway
+  | 'ERR_UPSTREAM_BAD_ANSWER'
+  | 'ERR_UPSTREAM_TIMEOUT'
+  | 'ERR_UPSTREAM_UNAVAILABLE'
+  // server
+  | 'ERR_SERVER_LISTEN'
+  | 'ERR_SERVER_STATE';
+
+export interface HoldfastErrorOptions {
+  /** The HTTP status that says the same to a client, when there is one. */
+  status?: number;
+  /** The WebSocket close code (RFC 6455 §7.4) that says the same to a peer, when there is one. */
+  closeCode?: number;
+  cause?: unknown;
+}
+
+/**
+ * The one error class. Match on `code`, never on the message or with `instanceof` (two copies of the package may be loaded).
+ *
+ * The message says what was tried, with which value, and what to do. It never contains a cookie, a token or a session id.
+ */
+export class HoldfastError extends Error {
+  readonly code: ErrorCode;
+  readonly status: number | undefined;
+  readonly closeCode: number | undefined;
+
+  constructor(code: ErrorCode, message: string, options: HoldfastErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.name = 'HoldfastError';
+    this.code = code;
+    this.status = options.status;
+    this.closeCode = options.closeCode;
+  }
+}
+
+/** True for an error of this package, also one from another loaded copy of it. */
+export function isHoldfastError(error: unknown): error is HoldfastError {
+  return error instanceof Error && error.name === 'HoldfastError' && 'code' in error;
+}

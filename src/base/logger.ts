@@ -1,0 +1,21 @@
+/**
+ * What the project logs through. Structurally a subset of pino's logger, so a pino instance is one.
+ *
+ * Fields never hold a cookie, a token or a whole session id: a session is named by the first 8 characters of its `sid`.
+ */
+export interface Logger {
+  debug(fields: object, message: string): void;
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+}
+
+const nothing = () => {};
+
+/** Discards everything. */
+export const silentLogger: Logger = { debug: nothing, info: nothing, warn: nothing, error: nothing };
+
+/** How a session appears in a log line: enough to follow it, not enough to use it. */
+export function sidPrefix(sid: string): string {
+  return sid.slice(0, 8);
+}

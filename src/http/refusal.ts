@@ -1,0 +1,30 @@
+import type { ErrorCode } from '../base/errors.ts';
+
+/**
+ * A "no" as a value: every step that can refuse returns one instead of throwing.
+ *
+ * `reason` goes to the log; the client sees status, headers and body only.
+ */
+export interface Refusal {
+  readonly allow: false;
+  readonly status: number;
+  /** The close code that says the same on a socket that is already open. */
+  readonly closeCode: number;
+  readonly code: ErrorCode;
+  readonly reason: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: string;
+}
+
+export function refuse(
+  status: number,
+  code: ErrorCode,
+  reason: string,
+  extra: { closeCode?: number; headers?: Readonly<Record<string, string>>; body?: string } = {},
+): Refusal {
+  return { allow: false, status, closeCode: extra.closeCode ?? 1008, code, reason, headers: extra.headers, body: extra.body };
+}
+
+export function isRefusal(value: unknown): value is Refusal {
+  return typeof value === 'object' && value !== null && (value as Refusal).allow === false && 'status' in value;
+}

@@ -1,0 +1,104 @@
+import type { Duration } from '../base/duration.ts';
+import type { Size } from '../base/size.ts';
+import type { Connection } from './connection.ts';
+import type { Handshake } from './handshake.ts';
+import type { DeflateOptions } from './protocol/permessage-deflate.ts';
+
+type Awaitable<T> = T | Promise<T>;
+
+/** What `accept` answers when it takes the connection and has more to say than `true`. */
+export interface Acceptance<Data> {
+  /** One of those the client offered and the endpoint lists. */
+  subprotocol?: string;
+  /** Headers for the 101 response, `Set-Cookie` included. */
+  headers?: Readonly<Record<string, string | readonly string[]>>;
+  /** Becomes `connection.data`. */
+  data?: Data;
+}
+
+/** What `accept` answers to refuse with more than a bare 403. */
+export interface AcceptRefusal {
+  /** 300 to 599. */
+  status: number;
+  headers?: Readonly<Record<string, string>>;
+  body?: string;
+}
+
+export interface CloseEvent {
+  /** The peer's code; 1005 when its frame had none, 1006 when there was no close frame. */
+  readonly code: number;
+  readonly reason: string;
+  /** True when both sides sent a close frame. */
+  readonly clean: boolean;
+}
+
+/** A limit on callbacks that are running at the same time, shared by every connection of the endpoints that name it (a work manager). */
+export interface DispatchOptions {
+  /** How many asynchronous callbacks may be unsettled at once. A synchronous callback takes no slot. Default: no limit beyond one per connection. */
+  concurrency: number;
+  /** How many connections may wait for a slot. Default 1024. */
+  queue?: number;
+  /** A connection that finds the queue full: `wait` (default; it is not read until there is room) or `close` (1013). */
+  whenFull?: 'wait' | 'close';
+}
+
+/** What happens to a connection that reads more slowly than it is sent to. */
+export type SlowReaderPolicy = 'wait' | 'drop' | 'conflate' | 'close';
+
+export interface EndpointOptions<Data = undefined> {
+  /** One pattern or a list: `/chat` exact, `/chat/:room` template, `/chat/*` prefix. Exact beats template beats prefix. */
+  path: string | readonly string[];
+  /** Silence in both directions after which `onTimeout` runs and the connection closes with 1001. Default `30s`; -1 never. */
+  idleTimeout?: Duration;
+  /** Silence from the peer after which we ping. Default two thirds of `idleTimeout`, at most `20s`. `false`: never ping. */
+  heartbeat?: Duration | false;
+  /** Largest message taken, in bytes on the wire; larger: 1009. Default `64KiB`. */
+  maxMessageSize?: Size;
+  /** Largest message after inflating; larger: 1009. Default: `maxMessageSize`. */
+  maxInflatedSize?: Size;
+  /** Fragments in one message; more: 1008. Default 1024. */
+  maxFragments?: number;
+  /** Open connections of this endpoint; more: 503 with `Retry-After`. Default -1, no limit. */
+  maxConnections?: number;
+  /** How long the peer may take to answer our close frame before the TCP connection is cut. Default `2s`. */
+  closeTimeout?: Duration;
+  /** Subprotocols the endpoint speaks, preferred first. Default none. */
+  subprotocols?: readonly string[];
+  /** permessage-deflate (RFC 7692). Default false. */
+  compression?: boolean | DeflateOptions;
+  dispatch?: DispatchOptions | string;
+  /** A callback that has not settled after this fails the connection with 1011. Default `60s`; -1 never. */
+  handlerTimeout?: Duration;
+  /** Bytes a connection may have waiting to be sent before `slowReader` applies. Default `1MiB`. */
+  maxBufferedAmount?: Size;
+  /**
+   * `wait` (default): the message is kept, `send` answers false, 1013 at four times the limit. `drop`: the message is not sent.
+   * `conflate`: only the latest waiting message is kept. `close`: 1013 at once.
+   */
+  slowReader?: SlowReaderPolicy;
+  /** Origins that may connect. Default `['self']`. `'accept'` leaves the decision to `accept`. `'any'` takes every origin. */
+  origins?: 'accept' | 'any' | readonly (string | RegExp)[];
+  /**
+   * Judges the handshake: true or an `Acceptance` takes it, false refuses with 403, a refusal with its own status. Default: true.
+   * What it throws is logged and answered with 500.
+   */
+  accept?(handshake: Handshake): Awaitable<boolean | Acceptance<Data> | AcceptRefusal>;
+
+  /** Runs once before the endpoint takes its first connection, and `destroy` after its last is gone. */
+  init?(): Awaitable<void>;
+  destroy?(): Awaitable<void>;
+
+  // Callbacks of one connection run one at a time and in order, onOpen first and onClose last, also when they are async.
+  onOpen?(connection: Connection<Data>): Awaitable<void>;
+  /** A whole message: text is a string, binary a `Uint8Array` that is valid until the callback returns (copy it to keep it). */
+  onMessage?(connection: Connection<Data>, data: string | Uint8Array): Awaitable<void>;
+  /** A piece of a fragmented message; text is cut at code points. Without it, fragmented messages are put together for `onMessage`. */
+  onFragment?(connection: Connection<Data>, data: string | Uint8Array, last: boolean): Awaitable<void>;
+  /** The pong has already been sent. */
+  onPing?(connection: Connection<Data>, data: Uint8Array): Awaitable<void>;
+  onPong?(connection: Connection<Data>, data: Uint8Array): Awaitable<void>;
+  /** The idle timeout struck. It may still send; when it has settled the connection closes with 1001. */
+  onTimeout?(connection: Connection<Data>): Awaitable<void>;
+  onError?(connection: Connection<Data>, error: Error): Awaitable<void>;
+  onClose?(connection: Connection<Data>, event: CloseEvent): Awaitable<void>;
+}
