@@ -1,0 +1,189 @@
+import { randomFillSync } from 'node:crypto';
+import { applyMask } from './mask.ts';
+import { Opcode } from './opcodes.ts';
+
+/** The first byte of a frame: FIN, RSV1 and the opcode (RFC 6455 §5.2). */
+export function firstByte(opcode: number, fin = true, rsv1 = false): number {
+  return (fin ? 0x80 : 0) | (rsv1 ? 0x40 : 0) | opcode;
+}
+
+// Frames are written one behind the other into a slab that all connections share, so that what one data event produces is one
+// piece of memory and one write. A full slab is left to the garbage collector with the last write that uses it.
+const SLAB_BYTES = 64 * 1024;
+const MAX_SLAB_PAYLOAD = 16 * 1024;
+const MAX_HEADER_BYTES = 14;
+let slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
+let slabUsed = 0;
+
+const maskKeys = new Int32Array(2048);
+let maskKeysUsed = maskKeys.length;
+
+function reserve(bytes: number): number {
+  if (slabUsed + bytes > SLAB_BYTES) {
+    slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
+    slabUsed = 0;
+  }
+  return slabUsed;
+}
+
+/**
+ * Encodes frames and gathers them, in order, until `take`.
+ *
+ * Payload is copied exactly once, at once: the caller may change its buffer afterwards. With `masked` (the client half) every
+ * frame gets a fresh random mask key (RFC 6455 §5.3).
+ */
+export class FrameWriter {
+  readonly #masked: boolean;
+  #chunks: Buffer[] | undefined;
+  #slab: Buffer | undefined;
+  #start = 0;
+  #end = 0;
+  #bytes = 0;
+
+  constructor(masked: boolean) {
+    this.#masked = masked;
+  }
+
+  /** Bytes gathered and not yet taken. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  text(first: number, payload: string): void {
+    // A UTF-16 unit becomes at most three bytes.
+    const most = payload.length * 3;
+    if (most > MAX_SLAB_PAYLOAD) {
+      this.#own(first, Buffer.from(payload, 'utf8'));
+      return;
+    }
+    const at = this.#open(most + MAX_HEADER_BYTES);
+    const head = (this.#masked ? 6 : 2) + (payload.length > 125 ? 2 : 0);
+    const length = slab.write(payload, at + head);
+    let start = at + head;
+    if (length > 125 && payload.length <= 125) {
+      // The guess that the short header is enough was wrong: non-ASCII text. Make room for the two bytes.
+      slab.copyWithin(start + 2, start, start + length);
+      start += 2;
+    }
+    this.#header(at, first, length);
+    this.#mask(slab, start, start + length);
+    this.#close(at, start + length);
+  }
+
+  binary(first: number, payload: Uint8Array): void {
+    if (payload.length > MAX_SLAB_PAYLOAD) {
+      this.#own(first, payload);
+      return;
+    }
+    const at = this.#open(payload.length + MAX_HEADER_BYTES);
+    const start = at + this.#header(at, first, payload.length);
+    slab.set(payload, start);
+    this.#mask(slab, start, start + payload.length);
+    this.#close(at, start + payload.length);
+  }
+
+  /** A close frame (RFC 6455 §5.5.1); without a code its body is empty. */
+  close(code?: number, reason = ''): void {
+    const body = code === undefined ? Buffer.alloc(0) : Buffer.allocUnsafe(2 + Buffer.byteLength(reason));
+    if (code !== undefined) {
+      body.writeUInt16BE(code, 0);
+      body.write(reason, 2);
+    }
+    this.binary(firstByte(Opcode.close), body);
+  }
+
+  /** Frames that were encoded before, and may be shared with other connections. The bytes are not copied. */
+  encoded(frames: Buffer): void {
+    this.#seal();
+    (this.#chunks ??= []).push(frames);
+    this.#bytes += frames.length;
+  }
+
+  /** Everything gathered, as one buffer or as a list, or undefined when there is nothing. The writer is empty afterwards. */
+  take(): Buffer | Buffer[] | undefined {
+    if (this.#bytes === 0) return undefined;
+    this.#bytes = 0;
+    if (this.#chunks === undefined) {
+      const only = this.#slab!.subarray(this.#start, this.#end);
+      this.#slab = undefined;
+      return only;
+    }
+    this.#seal();
+    const chunks = this.#chunks;
+    this.#chunks = undefined;
+    return chunks.length === 1 ? chunks[0]! : chunks;
+  }
+
+  #own(first: number, payload: Uint8Array): void {
+    const frame = Buffer.allocUnsafeSlow(payload.length + MAX_HEADER_BYTES);
+    const start = writeHeader(frame, 0, first, payload.length, this.#masked);
+    frame.set(payload, start);
+    this.#mask(frame, start, start + payload.length);
+    this.encoded(frame.subarray(0, start + payload.length));
+  }
+
+  #open(bytes: number): number {
+    const at = reserve(bytes);
+    if (this.#slab !== slab || this.#end !== at) {
+      this.#seal();
+      this.#slab = slab;
+      this.#start = this.#end = at;
+    }
+    return at;
+  }
+
+  #close(at: number, end: number): void {
+    this.#end = slabUsed = end;
+    this.#bytes += end - at;
+  }
+
+  #seal(): void {
+    if (this.#slab !== undefined && this.#end > this.#start)
+      (this.#chunks ??= []).push(this.#slab.subarray(this.#start, this.#end));
+    this.#slab = undefined;
+  }
+
+  #header(at: number, first: number, length: number): number {
+    return writeHeader(slab, at, first, length, this.#masked);
+  }
+
+  #mask(target: Buffer, start: number, end: number): void {
+    if (this.#masked) applyMask(target, start, end, target.readInt32LE(start - 4));
+  }
+}
+
+/** One whole unmasked frame in a buffer of its own, for sharing among connections. */
+export function encodeFrame(first: number, payload: Uint8Array): Buffer {
+  const frame = Buffer.allocUnsafeSlow(payload.length + MAX_HEADER_BYTES);
+  const start = writeHeader(frame, 0, first, payload.length, false);
+  frame.set(payload, start);
+  return frame.subarray(0, start + payload.length);
+}
+
+function writeHeader(target: Buffer, at: number, first: number, length: number, masked: boolean): number {
+  const maskBit = masked ? 0x80 : 0;
+  target[at] = first;
+  let position = at + 2;
+  if (length < 126) {
+    target[at + 1] = maskBit | length;
+  } else if (length < 0x1_0000) {
+    target[at + 1] = maskBit | 126;
+    target[at + 2] = length >> 8;
+    target[at + 3] = length & 0xff;
+    position += 2;
+  } else {
+    target[at + 1] = maskBit | 127;
+    target.writeUInt32BE(Math.floor(length / 0x1_0000_0000), at + 2);
+    target.writeUInt32BE(length >>> 0, at + 6);
+    position += 8;
+  }
+  if (masked) {
+    if (maskKeysUsed === maskKeys.length) {
+      randomFillSync(maskKeys);
+      maskKeysUsed = 0;
+    }
+    target.writeInt32LE(maskKeys[maskKeysUsed++]!, position);
+    position += 4;
+  }
+  return position - at;
+}

@@ -1,0 +1,234 @@
+import { isUtf8 } from 'node:buffer';
+import { HoldfastError } from '../../base/errors.ts';
+import { CloseCode, isSendableCloseCode } from '../../wire/close-codes.ts';
+import { type FrameLimits, FrameReader, type FrameSink } from './frame-reader.ts';
+import { applyMask, rotateMask } from './mask.ts';
+import { Opcode } from './opcodes.ts';
+import type { PerMessageDeflate } from './permessage-deflate.ts';
+import { Utf8Validator } from './utf8.ts';
+
+/** The limits of a whole message. Kept, not copied: a change takes effect with the next frame. */
+export interface MessageLimits extends FrameLimits {
+  /** Bytes of one message after inflating. */
+  maxInflatedBytes: number;
+}
+
+/** Who gets what a connection receives. Binary payloads are valid until the call returns. */
+export interface MessageHandler {
+  /** True: fragmented messages are handed out piece by piece, in `onFragment`. */
+  readonly wantsFragments: boolean;
+  onMessage(data: string | Buffer): void;
+  onFragment(data: string | Buffer, last: boolean): void;
+  onPing(payload: Buffer): void;
+  onPong(payload: Buffer): void;
+  /** The peer's close frame; code 1005 when it has none. Nothing follows it. */
+  onCloseFrame(code: number, reason: string): void;
+  /** The peer broke the protocol or a limit; `error.closeCode` is what to close with. Nothing follows it. */
+  onProtocolError(error: HoldfastError): void;
+}
+
+const EMPTY = Buffer.alloc(0);
+const MAX_CONTROL_PAYLOAD = 125;
+const MAX_EXACT_ALLOCATION = 1024 * 1024;
+
+/**
+ * Puts frames together into messages: unmasks in place, inflates, and checks UTF-8 as the bytes arrive (RFC 6455 §8.1).
+ *
+ * A frame that lies whole in one chunk is handed on without a copy. Otherwise the payload is copied once, into a buffer that is
+ * no larger than what the peer has announced and the limits allow.
+ */
+export class MessageAssembler implements FrameSink {
+  readonly reader: FrameReader;
+  readonly #handler: MessageHandler;
+  readonly #limits: MessageLimits;
+  readonly #deflate: PerMessageDeflate | undefined;
+
+  #isText = false;
+  #isCompressed = false;
+  /** The current message came, or is coming, in more than one frame. */
+  #isFragmented = false;
+  #gathered: Buffer | undefined;
+  #gatheredBytes = 0;
+  #utf8: Utf8Validator | undefined;
+  #control: Buffer | undefined;
+
+  constructor(
+    handler: MessageHandler,
+    options: { role: 'server' | 'client'; limits: MessageLimits; deflate?: PerMessageDeflate | undefined },
+  ) {
+    this.#handler = handler;
+    this.#limits = options.limits;
+    this.#deflate = options.deflate;
+    this.reader = new FrameReader(this, {
+      role: options.role,
+      limits: options.limits,
+      allowRsv1: options.deflate !== undefined,
+    });
+  }
+
+  onFrameStart(): void {
+    const { opcode, fin, rsv1 } = this.reader;
+    if (opcode === Opcode.continuation || opcode >= Opcode.close) return;
+    this.#isText = opcode === Opcode.text;
+    this.#isCompressed = rsv1;
+    this.#isFragmented = !fin;
+    this.#gatheredBytes = 0;
+    this.#utf8?.reset();
+  }
+
+  onFramePayload(chunk: Buffer, start: number, end: number): void {
+    const { reader } = this;
+    const isWholeFrame = end - start === reader.payloadLength;
+    const ascii = reader.masked && applyMask(chunk, start, end, rotateMask(reader.mask, reader.payloadOffset));
+    if (reader.opcode >= Opcode.close) {
+      if (isWholeFrame) this.#onControl(chunk.subarray(start, end));
+      else this.#gatherControl(chunk, start, end);
+    } else if (isWholeFrame && !this.#isFragmented) {
+      this.#onWholeMessage(chunk, start, end, ascii);
+    } else {
+      if (this.#isText && !this.#isCompressed) {
+        this.#utf8 ??= new Utf8Validator();
+        if (!this.#utf8.write(chunk, start, end)) return this.#fail(invalidUtf8());
+      }
+      this.#gather(chunk, start, end);
+    }
+  }
+
+  onFrameEnd(): void {
+    const { reader } = this;
+    if (reader.opcode >= Opcode.close) {
+      if (reader.payloadLength === 0) this.#onControl(EMPTY);
+    } else if (!this.#isFragmented) {
+      // A frame that lay whole in one chunk was handed on when its payload came.
+      if (reader.payloadLength === 0) this.#onWholeMessage(EMPTY, 0, 0, true);
+      else if (this.#gatheredBytes > 0) this.#onGatheredMessage();
+    } else if (this.#handler.wantsFragments && !this.#isCompressed) {
+      this.#onGatheredFragment(reader.fin);
+    } else if (reader.fin) {
+      this.#onGatheredMessage();
+    }
+  }
+
+  onReaderError(error: HoldfastError): void {
+    this.#handler.onProtocolError(error);
+  }
+
+  #onWholeMessage(chunk: Buffer, start: number, end: number, ascii: boolean): void {
+    if (this.#isCompressed) return this.#onCompressedMessage(chunk.subarray(start, end));
+    if (!this.#isText) return this.#handler.onMessage(chunk.subarray(start, end));
+    if (ascii) return this.#handler.onMessage(chunk.latin1Slice(start, end));
+    if (!isUtf8(chunk.subarray(start, end))) return this.#fail(invalidUtf8());
+    this.#handler.onMessage(chunk.utf8Slice(start, end));
+  }
+
+  #onGatheredMessage(): void {
+    const bytes = this.#gatheredBytes === 0 ? EMPTY : this.#gathered!.subarray(0, this.#gatheredBytes);
+    this.#gathered = undefined;
+    this.#gatheredBytes = 0;
+    if (this.#isCompressed) return this.#onCompressedMessage(bytes);
+    if (!this.#isText) return this.#handler.onMessage(bytes);
+    if (this.#utf8 !== undefined && !this.#utf8.isComplete) return this.#fail(invalidUtf8());
+    this.#handler.onMessage(bytes.toString('utf8'));
+  }
+
+  #onCompressedMessage(payload: Buffer): void {
+    let bytes: Buffer;
+    try {
+      bytes = this.#deflate!.decompress(payload, this.#limits.maxInflatedBytes);
+    } catch (error) {
+      return this.#fail(error as HoldfastError);
+    }
+    if (this.#isText && !isUtf8(bytes)) return this.#fail(invalidUtf8());
+    const data = this.#isText ? bytes.toString('utf8') : bytes;
+    // A deflate stream cannot be cut at frames, so a compressed message is one fragment, the last.
+    if (this.#isFragmented && this.#handler.wantsFragments) this.#handler.onFragment(data, true);
+    else this.#handler.onMessage(data);
+  }
+
+  /** Hands on what the frame added. Text is cut at code points: the bytes of an open one wait for the next fragment. */
+  #onGatheredFragment(last: boolean): void {
+    const gathered = this.#gatheredBytes === 0 ? EMPTY : this.#gathered!;
+    if (!this.#isText) {
+      const bytes = gathered.subarray(0, this.#gatheredBytes);
+      this.#gathered = undefined;
+      this.#gatheredBytes = 0;
+      return this.#handler.onFragment(bytes, last);
+    }
+    const open = this.#utf8?.pendingBytes ?? 0;
+    if (last && open > 0) return this.#fail(invalidUtf8());
+    const complete = this.#gatheredBytes - open;
+    const text = gathered.toString('utf8', 0, complete);
+    gathered.copyWithin(0, complete, this.#gatheredBytes);
+    this.#gatheredBytes = open;
+    if (last) this.#gathered = undefined;
+    this.#handler.onFragment(text, last);
+  }
+
+  #gather(chunk: Buffer, start: number, end: number): void {
+    const needed = this.#gatheredBytes + end - start;
+    const capacity = this.#gathered?.length ?? 0;
+    if (needed > capacity) {
+      const { reader } = this;
+      const announced = this.#gatheredBytes + reader.payloadLength - reader.payloadOffset;
+      // Room for all that the frame announces, at once: pages that are never filled cost nothing. Beyond a mebibyte the
+      // buffer grows with what really arrives.
+      const wanted = announced <= MAX_EXACT_ALLOCATION ? announced : Math.max(needed, MAX_EXACT_ALLOCATION);
+      const grown = Buffer.allocUnsafeSlow(
+        this.#isFragmented || wanted < announced ? Math.max(wanted, capacity * 2) : wanted,
+      );
+      this.#gathered?.copy(grown, 0, 0, this.#gatheredBytes);
+      this.#gathered = grown;
+    }
+    chunk.copy(this.#gathered!, this.#gatheredBytes, start, end);
+    this.#gatheredBytes = needed;
+  }
+
+  #gatherControl(chunk: Buffer, start: number, end: number): void {
+    this.#control ??= Buffer.allocUnsafe(MAX_CONTROL_PAYLOAD);
+    const { payloadOffset, payloadLength } = this.reader;
+    chunk.copy(this.#control, payloadOffset, start, end);
+    if (payloadOffset + end - start === payloadLength) this.#onControl(this.#control.subarray(0, payloadLength));
+  }
+
+  #onControl(payload: Buffer): void {
+    switch (this.reader.opcode) {
+      case Opcode.ping:
+        return this.#handler.onPing(payload);
+      case Opcode.pong:
+        return this.#handler.onPong(payload);
+      default:
+        return this.#onClose(payload);
+    }
+  }
+
+  /** RFC 6455 §5.5.1 and §7.4. */
+  #onClose(payload: Buffer): void {
+    if (payload.length === 0) {
+      this.reader.stop();
+      return this.#handler.onCloseFrame(CloseCode.noStatus, '');
+    }
+    if (payload.length === 1) return this.#fail(invalidClose('a close frame carries half a code'));
+    const code = payload.readUInt16BE(0);
+    if (!isSendableCloseCode(code)) return this.#fail(invalidClose(`a close frame carries the code ${code}`));
+    const reason = payload.subarray(2);
+    if (!isUtf8(reason)) return this.#fail(invalidUtf8());
+    this.reader.stop();
+    this.#handler.onCloseFrame(code, reason.toString('utf8'));
+  }
+
+  #fail(error: HoldfastError): void {
+    this.reader.stop();
+    this.#gathered = undefined;
+    this.#handler.onProtocolError(error);
+  }
+}
+
+function invalidUtf8(): HoldfastError {
+  return new HoldfastError('ERR_WS_INVALID_UTF8', 'text is not UTF-8; send binary data as binary messages', {
+    closeCode: CloseCode.invalidData,
+  });
+}
+
+function invalidClose(message: string): HoldfastError {
+  return new HoldfastError('ERR_WS_INVALID_CLOSE', message, { closeCode: CloseCode.protocolError });
+}
