@@ -35,7 +35,7 @@ export interface ListenConfig {
   port: number;
   /** Address to bind. Default: every address. */
   host?: string;
-  tls?: { /** PEM file. */ certificate: string; /** PEM file. */ key: string };
+  tls?: { /** PEM file. */ certificate: string /** PEM file. */; key: string };
 }
 
 export interface SessionConfig {

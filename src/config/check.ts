@@ -1,0 +1,163 @@
+import { parseDuration } from '../base/duration.ts';
+import type { ApplicationConfig, Config, RouteConfig, SessionConfig } from './config.ts';
+import { type ConfigProblem, formatPath } from './config-error.ts';
+import type { Locate } from './parse.ts';
+import { title } from './references.ts';
+
+/**
+ * What is legal but will not do what was meant. Takes a configuration that `parseConfig` accepted; touches nothing outside it.
+ */
+export function checkConfig(config: Config, locate: Locate = () => ({})): ConfigProblem[] {
+  const warnings = [
+    ...checkSession(config.session, ['session'], config),
+    ...checkRoutes(config.routes ?? [], ['routes'], config),
+    ...checkUpstreams(config),
+    ...checkEmpty(config),
+  ];
+  return warnings
+    .map(({ path, message }): ConfigProblem => ({ path: formatPath(path), message, ...locate(path) }))
+    .sort((a, b) => (a.line ?? 0) - (b.line ?? 0));
+}
+
+interface Warning {
+  readonly path: readonly PropertyKey[];
+  readonly message: string;
+}
+
+function* checkSession(
+  session: SessionConfig | false | undefined,
+  at: readonly PropertyKey[],
+  config: Config,
+): Generator<Warning> {
+  if (!session) return;
+  const { idleTimeout = '30m', absoluteTimeout = '12h', cookie = {} } = session;
+  if (parseDuration(idleTimeout) !== Number.POSITIVE_INFINITY) {
+    if (parseDuration(idleTimeout) > parseDuration(absoluteTimeout)) {
+      const limit = session.absoluteTimeout === undefined ? 'the absolute timeout of 12h' : 'absoluteTimeout';
+      yield {
+        path: [...at, 'idleTimeout'],
+        message: `longer than ${limit}, which ends the session first; raise absoluteTimeout or lower this`,
+      };
+    } else if (parseDuration(idleTimeout) === 0) {
+      yield { path: [...at, 'idleTimeout'], message: '0 ends every session at once; write -1 for never' };
+    }
+  }
+  const isPlain = (config.listen ?? [{ port: 8080 }]).some(listener => listener.tls === undefined);
+  if (isPlain && cookie.sameSite === 'none') {
+    yield {
+      path: [...at, 'cookie', 'sameSite'],
+      message:
+        'browsers drop a "none" cookie that is not Secure, and a listener without tls cannot send Secure; use "lax"',
+    };
+  }
+  const prefix = /^__(Host|Secure)-/.exec(cookie.name ?? '')?.[0];
+  if (isPlain && prefix) {
+    yield {
+      path: [...at, 'cookie', 'name'],
+      message: `browsers drop a "${prefix}" cookie that is not Secure, and a listener without tls cannot send Secure; use another name`,
+    };
+  }
+  if (session.maxSessions !== undefined && typeof session.store === 'string' && session.store !== 'memory:') {
+    yield { path: [...at, 'maxSessions'], message: 'has no effect: only the "memory:" store has a cap' };
+  }
+}
+
+function* checkRoutes(routes: readonly RouteConfig[], at: readonly PropertyKey[], config: Config): Generator<Warning> {
+  const seen: { route: RouteConfig; shapes: ReadonlySet<string> }[] = [];
+  for (const [index, route] of routes.entries()) {
+    const shapes = new Set(patterns(route).map(shape));
+    const earlier = seen.find(other => isCoveredBy(route, shapes, other.route, other.shapes));
+    if (earlier) {
+      yield {
+        path: [...at, index],
+        message: `${title(route)} never matches: ${title(earlier.route)} before it takes the same requests; remove one or give them different hosts or methods`,
+      };
+    }
+    seen.push({ route, shapes });
+    yield* checkPolicy(route, [...at, index], config);
+    if (route.application) yield* checkApplication(route.application, [...at, index, 'application'], config);
+  }
+}
+
+function* checkApplication(
+  application: ApplicationConfig,
+  at: readonly PropertyKey[],
+  config: Config,
+): Generator<Warning> {
+  yield* checkSession(application.session, [...at, 'session'], config);
+  yield* checkRoutes(application.routes ?? [], [...at, 'routes'], config);
+}
+
+function* checkPolicy(route: RouteConfig, at: readonly PropertyKey[], config: Config): Generator<Warning> {
+  const hasTls = config.listen?.some(listener => listener.tls) ?? false;
+  const hasProxy = (config.trustedProxies?.length ?? 0) > 0;
+  if (route.policy?.transport === 'confidential' && !hasTls && !hasProxy) {
+    yield {
+      path: [...at, 'policy', 'transport'],
+      message: `${title(route)} refuses every request: no listener has tls, and no trusted proxy could speak it for us`,
+    };
+  }
+  if (route.policy?.origins === 'any' && route.session !== 'none' && config.session !== false) {
+    yield {
+      path: [...at, 'policy', 'origins'],
+      message: `${title(route)}: every web page may open a WebSocket with the visitor's session; list the origins, or set session: none`,
+    };
+  }
+  if (Array.isArray(route.policy?.origins) && route.policy.origins.length === 0) {
+    yield { path: [...at, 'policy', 'origins'], message: `${title(route)}: the empty list refuses every browser` };
+  }
+}
+
+function* checkUpstreams(config: Config): Generator<Warning> {
+  const used = new Set([...everyRoute(config.routes ?? [])].map(route => route.upstream));
+  for (const [name, upstream] of Object.entries(config.upstreams ?? {})) {
+    if (!used.has(name)) yield { path: ['upstreams', name], message: 'no route uses it' };
+    const own = new Set((config.listen ?? [{ port: 8080 }]).map(listener => listener.port));
+    for (const [index, server] of upstream.servers.entries()) {
+      const { hostname, port } = new URL(server);
+      if (/^(localhost|127\.0\.0\.1|\[::1\])$/.test(hostname) && own.has(Number(port || 80))) {
+        yield {
+          path: ['upstreams', name, 'servers', index],
+          message: `${server} is this server itself: a request would go round for ever`,
+        };
+      }
+      if (upstream.servers.indexOf(server) !== index) {
+        yield { path: ['upstreams', name, 'servers', index], message: `${server} is there twice` };
+      }
+    }
+  }
+}
+
+function* checkEmpty(config: Config): Generator<Warning> {
+  if (!config.routes?.length && !config.endpoints?.length) {
+    yield { path: [], message: 'nothing is served: there are no routes and no endpoints' };
+  }
+}
+
+function* everyRoute(routes: readonly RouteConfig[]): Generator<RouteConfig> {
+  for (const route of routes) {
+    yield route;
+    yield* everyRoute(route.application?.routes ?? []);
+  }
+}
+
+function patterns(route: RouteConfig): readonly string[] {
+  const path = route.mount === undefined ? (route.path ?? route.endpoint?.path ?? []) : `${route.mount}/*`;
+  return typeof path === 'string' ? [path] : path;
+}
+
+/** Patterns with the same shape match the same paths: the names of template segments do not matter. */
+function shape(pattern: string): string {
+  return pattern.replaceAll(/\/:[^/]+/g, '/:');
+}
+
+/** Does `other` take everything that `route` could? Equal patterns only: otherwise the more specific one wins, wherever it stands. */
+function isCoveredBy(
+  route: RouteConfig,
+  shapes: ReadonlySet<string>,
+  other: RouteConfig,
+  otherShapes: ReadonlySet<string>,
+): boolean {
+  if (route.host !== other.host || shapes.size === 0 || !shapes.isSubsetOf(otherShapes)) return false;
+  return !other.methods || (route.methods?.every(method => other.methods!.includes(method)) ?? false);
+}

@@ -1,0 +1,114 @@
+import type * as z from 'zod';
+import type { Config } from './config.ts';
+import { ConfigError, type ConfigProblem, formatPath } from './config-error.ts';
+import { nearestName } from './nearest-name.ts';
+import { brokenReferences } from './references.ts';
+import { configSchema } from './schema.ts';
+
+/** Where a value or key of the document stands in its file. Only documents read from text know it. */
+export interface Location {
+  readonly file?: string;
+  readonly line?: number;
+  readonly column?: number;
+}
+
+/** Finds the place of a path; with `key`, that of the key rather than of its value. */
+export type Locate = (path: readonly PropertyKey[], key?: boolean) => Location;
+
+/**
+ * Checks a configuration and returns it normalised: durations in milliseconds, sizes in bytes, -1 as it is.
+ *
+ * Live objects (endpoints, fetch handlers, stores) are passed through as the same objects. The document is not changed.
+ *
+ * @throws {ConfigError} ERR_CONFIG_INVALID with every problem found, in the order of the document.
+ */
+export function parseConfig(document: unknown, locate: Locate = () => ({})): Config {
+  const result = configSchema.safeParse(document);
+  const problems: ConfigProblem[] = [];
+  const add = (path: readonly PropertyKey[], message: string, key?: boolean) =>
+    problems.push({ path: formatPath(path), message, ...locate(path, key) });
+  for (const issue of result.error?.issues ?? []) report(issue, [], document, add);
+  for (const rule of brokenReferences(document)) add(rule.path, rule.message);
+  if (problems.length > 0) throw new ConfigError(problems.sort((a, b) => (a.line ?? 0) - (b.line ?? 0)));
+  return result.data!;
+}
+
+type Issue = z.core.$ZodIssue;
+
+function report(
+  issue: Issue,
+  base: readonly PropertyKey[],
+  document: unknown,
+  add: (path: readonly PropertyKey[], message: string, key?: boolean) => void,
+): void {
+  const path = [...base, ...issue.path];
+  const value = valueAt(document, path);
+  if (issue.code === 'unrecognized_keys') {
+    const messages = issue.message.split('\n');
+    for (const [index, key] of issue.keys.entries()) add([...path, key], messages[index]!, true);
+  } else if (issue.code === 'invalid_union' && issue.errors.length > 0) {
+    // The branch that was meant is the one whose complaint is about something inside the value, not about its type.
+    const meant = issue.errors.find(branch => !branch.some(isAboutWholeValue));
+    if (meant) for (const inner of meant) report(inner, path, document, add);
+    else add(path, `expected ${unionExpectation(issue)}, got ${show(value)}`);
+  } else if (issue.code === 'invalid_type' && value === undefined) {
+    add(path, `is missing; expected ${expectation(issue)}`);
+  } else if (issue.code === 'invalid_type' || issue.code === 'invalid_value') {
+    add(path, `expected ${expectation(issue)}, got ${show(value)}${suggestion(issue, value)}`);
+  } else {
+    add(path, issue.message);
+  }
+}
+
+function isAboutWholeValue(issue: Issue): boolean {
+  return issue.path.length === 0 && (issue.code === 'invalid_type' || issue.code === 'invalid_value' || isLive(issue));
+}
+
+/** `z.custom` and `z.instanceof`: the issue says what the live object should have been. */
+function isLive(issue: Issue): boolean {
+  return issue.code === 'custom' && issue.message.startsWith('expected ');
+}
+
+const TYPE_NAMES: Readonly<Record<string, string>> = {
+  array: 'a list',
+  boolean: 'true or false',
+  number: 'a number',
+  object: 'keys and values',
+  record: 'keys and values',
+  string: 'text',
+};
+
+function expectation(issue: Issue): string {
+  if (issue.code === 'invalid_type') return TYPE_NAMES[issue.expected] ?? issue.expected;
+  if (issue.code === 'invalid_value') {
+    const values = issue.values.map(value => (typeof value === 'string' ? `"${value}"` : String(value)));
+    return values.length > 1 ? `${values.slice(0, -1).join(', ')} or ${values.at(-1)}` : values[0]!;
+  }
+  return issue.message.replace(/^expected /, '');
+}
+
+function unionExpectation(issue: Extract<Issue, { code: 'invalid_union' }>): string {
+  if (issue.message.startsWith('expected ')) return issue.message.slice('expected '.length);
+  return issue.errors.map(branch => expectation(branch[0]!)).join(' or ');
+}
+
+function suggestion(issue: Issue, value: unknown): string {
+  if (issue.code !== 'invalid_value' || typeof value !== 'string') return '';
+  const near = nearestName(value, issue.values.map(String));
+  return near ? `; did you mean "${near}"?` : '';
+}
+
+function show(value: unknown): string {
+  if (Array.isArray(value)) return 'a list';
+  if (value === null) return 'nothing';
+  if (typeof value === 'object') return 'keys and values';
+  if (typeof value === 'function') return 'a function';
+  const shown = typeof value === 'string' ? JSON.stringify(value) : String(value);
+  return shown.length > 60 ? `${shown.slice(0, 60)}...` : shown;
+}
+
+function valueAt(document: unknown, path: readonly PropertyKey[]): unknown {
+  let value = document;
+  for (const step of path) value = (value as Record<PropertyKey, unknown> | null | undefined)?.[step];
+  return value;
+}

@@ -1,0 +1,104 @@
+import { nearestName } from './nearest-name.ts';
+
+/** A broken rule: where (as a path of keys) and what. */
+export interface BrokenRule {
+  readonly path: readonly PropertyKey[];
+  readonly message: string;
+}
+
+type Fields = Readonly<Record<string, unknown>>;
+
+const TARGETS = ['endpoint', 'fetch', 'upstream', 'files', 'redirect', 'mount'] as const;
+
+/**
+ * The rules that concern several fields: one target for each route, names that exist, settings that fit together.
+ *
+ * Takes the document as it was written, of any type, so that these rules are reported together with those of the schema.
+ */
+export function brokenReferences(document: unknown): BrokenRule[] {
+  const config = fields(document);
+  return [
+    ...(Array.isArray(config.routes) ? brokenRoutes(config.routes, ['routes'], fields(config.upstreams)) : []),
+    ...brokenCookie(config.session, ['session']),
+  ];
+}
+
+function* brokenRoutes(
+  routes: readonly unknown[],
+  path: readonly PropertyKey[],
+  upstreams: Fields,
+): Generator<BrokenRule> {
+  for (const [index, value] of routes.entries()) {
+    const route = fields(value);
+    if (route === NOTHING) continue; // the schema has said so
+    const at = [...path, index];
+    yield* brokenTarget(route, at);
+    const { upstream } = route;
+    if (typeof upstream === 'string' && upstream !== '' && !Object.hasOwn(upstreams, upstream)) {
+      const near = nearestName(upstream, Object.keys(upstreams));
+      const remedy = near
+        ? `did you mean "${near}"? Else add it under "upstreams"`
+        : 'add it under "upstreams" or fix the name';
+      yield { path: [...at, 'upstream'], message: `${title(route)}: upstream "${upstream}" is not defined; ${remedy}` };
+    }
+    const application = fields(route.application);
+    yield* brokenCookie(application.session, [...at, 'application', 'session']);
+    if (Array.isArray(application.routes)) {
+      yield* brokenRoutes(application.routes, [...at, 'application', 'routes'], upstreams);
+    }
+  }
+}
+
+function* brokenTarget(route: Fields, at: readonly PropertyKey[]): Generator<BrokenRule> {
+  const targets = TARGETS.filter(target => route[target] !== undefined);
+  if (targets.length === 0) {
+    yield { path: at, message: `${title(route)} has no target; give it one of ${TARGETS.join(', ')}` };
+  } else if (targets.length > 1) {
+    yield { path: at, message: `${title(route)} has ${targets.join(' and ')}; keep exactly one target` };
+  }
+  const isMount = route.mount !== undefined;
+  if (route.path === undefined && targets.length > 0 && !isMount && route.endpoint === undefined) {
+    yield { path: at, message: 'a route needs a path; write for example path: /*' };
+  }
+  if (isMount && route.application === undefined) {
+    yield { path: at, message: `${title(route)} mounts nothing; add "application"` };
+  }
+  if (isMount && route.path !== undefined) {
+    yield { path: [...at, 'path'], message: `${title(route)}: "mount" is the path; remove "path"` };
+  }
+  if (!isMount && route.application !== undefined) {
+    yield { path: [...at, 'application'], message: `${title(route)}: "application" goes with "mount"; add "mount"` };
+  }
+  if (route.websocket !== undefined && route.websocket !== false && targets.length === 1 && !route.upstream) {
+    yield {
+      path: [...at, 'websocket'],
+      message: `${title(route)}: only an upstream is relayed; remove "websocket", an endpoint has its own settings`,
+    };
+  }
+}
+
+/** Browsers refuse a `__Host-` cookie with a domain or another path than `/` (RFC 6265bis §4.1.3.2). */
+function* brokenCookie(session: unknown, at: readonly PropertyKey[]): Generator<BrokenRule> {
+  const cookie = fields(fields(session).cookie);
+  if (typeof cookie.name !== 'string' || !cookie.name.startsWith('__Host-')) return;
+  const extra = cookie.domain !== undefined ? 'domain' : cookie.path !== undefined && cookie.path !== '/' ? 'path' : '';
+  if (extra === '') return;
+  yield {
+    path: [...at, 'cookie', extra],
+    message: `a cookie named "__Host-..." has no ${extra}: browsers refuse it; remove "${extra}" or change the name`,
+  };
+}
+
+/** How messages name a route: by its name, else by its path. */
+export function title(route: { name?: unknown; path?: unknown; mount?: unknown }): string {
+  const name = [route.name, route.path, route.mount].find(
+    value => typeof value === 'string' || (Array.isArray(value) && typeof value[0] === 'string'),
+  );
+  return name === undefined ? 'this route' : `route "${[name].flat().join(', ')}"`;
+}
+
+const NOTHING: Fields = {};
+
+function fields(value: unknown): Fields {
+  return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Fields) : NOTHING;
+}

@@ -1,0 +1,274 @@
+import { BlockList, isIP } from 'node:net';
+import * as z from 'zod';
+import { type Duration, parseDuration } from '../base/duration.ts';
+import { parseSize, type Size } from '../base/size.ts';
+import type { SessionStore } from '../session/store.ts';
+import type { Endpoint } from '../websocket/endpoint.ts';
+import type { DispatchOptions } from '../websocket/endpoint-options.ts';
+import type {
+  ApplicationConfig,
+  Config,
+  FetchHandler,
+  ListenConfig,
+  LogConfig,
+  PolicyConfig,
+  RouteConfig,
+  SessionConfig,
+  SessionCookieConfig,
+  UpstreamConfig,
+  WebSocketRouteConfig,
+} from './config.ts';
+import { nearestName } from './nearest-name.ts';
+
+/** A schema for every key of `T`: a key added to the type and forgotten here does not compile. */
+type Shape<T> = { [K in keyof Required<T>]: z.ZodType<T[K]> };
+
+/** An object that refuses keys it does not know; `what` says where in the message. */
+function section<T extends object>(what: string, shape: Shape<T>): z.ZodType<T> {
+  const known = Object.keys(shape);
+  return z.strictObject(shape, {
+    // One line for each key: `problems.ts` gives each its own place in the file.
+    error: issue =>
+      issue.code === 'unrecognized_keys' ? issue.keys.map(key => unknownKey(key, what, known)).join('\n') : undefined,
+  }) as unknown as z.ZodType<T>;
+}
+
+function unknownKey(key: string, what: string, known: readonly string[]): string {
+  const near = nearestName(key, known);
+  return `unknown key ${JSON.stringify(key)} in ${what}; ${near ? `did you mean "${near}"?` : `known keys: ${known.join(', ')}`}`;
+}
+
+/** A value written as text or number that `parse` turns into a number; -1 stays -1, so that the result is a valid document again. */
+function measured<T>(parse: (value: T & (string | number)) => number, example: string): z.ZodType<T> {
+  return z.union([z.number(), z.string()], { error: `expected ${example}` }).transform((value, context) => {
+    try {
+      const parsed = parse(value as T & (string | number));
+      return parsed === Number.POSITIVE_INFINITY ? -1 : parsed;
+    } catch (error) {
+      context.addIssue({ code: 'custom', message: (error as Error).message });
+      return z.NEVER;
+    }
+  }) as unknown as z.ZodType<T>;
+}
+
+const duration = measured<Duration>(parseDuration, 'a duration such as "30s"');
+const size = measured<Size>(parseSize, 'a size such as "64KiB"');
+const flag = z.boolean();
+const text = z.string().min(1, { error: 'is empty' });
+
+/** Text that `test` accepts; `remedy` says what it should look like. */
+function textLike(test: (value: string) => boolean, remedy: string): z.ZodType<string> {
+  return z.string().superRefine((value, context) => {
+    if (!test(value)) context.addIssue({ code: 'custom', message: `${JSON.stringify(value)} is ${remedy}` });
+  });
+}
+
+function whole(min: number, max = Number.MAX_SAFE_INTEGER): z.ZodType<number> {
+  const range = max === Number.MAX_SAFE_INTEGER ? `of at least ${min}` : `from ${min} to ${max}`;
+  return z.number().superRefine((value, context) => {
+    if (Number.isInteger(value) && value >= min && value <= max) return;
+    context.addIssue({ code: 'custom', message: `expected a whole number ${range}, got ${value}` });
+  });
+}
+
+/** A live object: recognised by its methods, because it may come from another loaded copy of the package. */
+function live<T>(method: string, message: string): z.ZodType<T> {
+  return z.custom<T>(
+    value => typeof value === 'object' && value !== null && typeof (value as never)[method] === 'function',
+    { error: message },
+  );
+}
+
+const pathPattern = z.string().superRefine((value, context) => {
+  const message = patternProblem(value);
+  if (message) context.addIssue({ code: 'custom', message: `${JSON.stringify(value)} is not a path: ${message}` });
+});
+
+function patternProblem(pattern: string): string | undefined {
+  if (!pattern.startsWith('/')) return `it starts with "/"; write "/${pattern}"`;
+  if (/[?#]/.test(pattern)) return 'a query or fragment is never part of it';
+  const segments = pattern.slice(1).split('/');
+  for (const [index, segment] of segments.entries()) {
+    if (segment === '*' ? index !== segments.length - 1 : segment.includes('*')) {
+      return '"*" stands alone as the last segment, for example "/api/*"';
+    }
+    if (segment.startsWith(':') && !/^:[A-Za-z_]\w*$/.test(segment)) {
+      return `"${segment}" is not a name; write for example "/:room"`;
+    }
+  }
+  return undefined;
+}
+
+const address = textLike(value => {
+  const [base = '', prefix, more] = value.split('/');
+  const family = isIP(base);
+  if (family === 0 || more !== undefined) return false;
+  if (prefix === undefined) return true;
+  if (!/^\d{1,3}$/.test(prefix)) return false;
+  try {
+    new BlockList().addSubnet(base, Number(prefix), family === 6 ? 'ipv6' : 'ipv4');
+    return true;
+  } catch {
+    return false;
+  }
+}, 'not an address; write for example "10.0.0.1", "192.168.0.0/24" or "fd00::/8"');
+
+const server = textLike(value => {
+  const url = URL.canParse(value) ? new URL(value) : undefined;
+  return (
+    url?.protocol === 'http:' && url.pathname === '/' && !url.search && !url.hash && !url.username && !url.password
+  );
+}, 'not a server; write scheme, host and port only, for example "http://localhost:3000"');
+
+const redirect = textLike(
+  value => value.startsWith('/') || /^https?:/.test(URL.canParse(value) ? new URL(value).protocol : ''),
+  'not a place to redirect to; write a path or an absolute http(s) URL',
+);
+
+// A store's URL can hold a password: messages name its scheme only.
+const storeUrl = z.string().superRefine((value, context) => {
+  if (value === 'memory:' || /^lmdb:./.test(value)) return;
+  const scheme = /^[a-z][\w+.-]*:/i.exec(value)?.[0] ?? 'that';
+  context.addIssue({
+    code: 'custom',
+    message: `${scheme === 'lmdb:' ? '"lmdb:" without a folder' : `"${scheme}"`} is not a store; write "memory:" or "lmdb:" and a folder, for example "lmdb:./data"`,
+  });
+});
+
+const listen = section<ListenConfig>('listen', {
+  port: whole(0, 65_535),
+  host: text.optional(),
+  tls: section<NonNullable<ListenConfig['tls']>>('tls', { certificate: text, key: text }).optional(),
+});
+
+const cookie = section<SessionCookieConfig>('cookie', {
+  // RFC 6265 §4.1.1: a token.
+  name: textLike(value => /^[\w!#$%&'*+.^`|~-]+$/.test(value), 'not a cookie name').optional(),
+  domain: text.optional(),
+  path: textLike(value => /^\/[^;,\s]*$/.test(value), 'not a cookie path; it starts with "/"').optional(),
+  sameSite: z.enum(['strict', 'lax', 'none']).optional(),
+});
+
+const session = section<SessionConfig>('session', {
+  store: z
+    .union([storeUrl, live<SessionStore>('commit', 'expected a session store')], {
+      error: 'expected "memory:", "lmdb:PATH" or a session store',
+    })
+    .optional(),
+  cookie: cookie.optional(),
+  idleTimeout: duration.optional(),
+  absoluteTimeout: duration.optional(),
+  maxAttributeSize: size.optional(),
+  maxSessions: whole(1).optional(),
+  touchOnTraffic: z.enum(['message', 'any', 'never']).optional(),
+});
+
+const sessionOrNone = z.union([z.literal(false), session]);
+
+const upstream = section<UpstreamConfig>('an upstream', {
+  servers: z.array(server).min(1, { error: 'is empty; name at least one server' }),
+  connectTimeout: duration.optional(),
+  answerTimeout: duration.optional(),
+  handshakeTimeout: duration.optional(),
+  sessionHeader: textLike(value => /^[\w!#$%&'*+.^`|~-]+$/.test(value), 'not a header name').optional(),
+});
+
+const webSocketRoute = section<WebSocketRouteConfig>('websocket', {
+  idleTimeout: duration.optional(),
+  maxMessageSize: size.optional(),
+});
+
+const originRule = z.union(
+  [
+    textLike(
+      value => value === 'self' || value === 'null' || isOrigin(value),
+      'not an origin; write "self" or for example "https://example.com", without a path',
+    ),
+    z.instanceof(RegExp),
+  ],
+  { error: 'expected an origin or a regular expression' },
+);
+
+function isOrigin(value: string): boolean {
+  // `*` in host patterns is no URL character everywhere: it is judged as a plain label.
+  const plain = value.replaceAll('*', 'x');
+  return URL.canParse(plain) && /^[a-z][a-z\d+.-]*:\/\/[^/?#@]+$/i.test(plain);
+}
+
+const policy = section<PolicyConfig>('policy', {
+  origins: z.union([z.literal('any'), z.array(originRule)]).optional(),
+  transport: z.enum(['any', 'confidential']).optional(),
+});
+
+const fetchHandler = z.custom<FetchHandler>(value => typeof value === 'function', {
+  error: 'expected a function; only a configuration in TypeScript or JavaScript can hold one',
+});
+
+const endpoint = live<Endpoint<never> | Endpoint<undefined>>(
+  'broadcast',
+  'expected what defineEndpoint returned; only a configuration in TypeScript or JavaScript can hold one, others list the module under "endpoints"',
+);
+
+const application = section<ApplicationConfig>('application', {
+  routes: z.lazy(() => z.array(route)).optional(),
+  endpoints: z.array(text).optional(),
+  files: text.optional(),
+  fetch: fetchHandler.optional(),
+  session: sessionOrNone.optional(),
+});
+
+const route: z.ZodType<RouteConfig> = section<RouteConfig>('a route', {
+  name: text.optional(),
+  host: textLike(
+    value => /^(\*\.)?[^*/:\s]+$/.test(value),
+    'not a host; write a name without port, or "*.example.com"',
+  ).optional(),
+  path: z.union([pathPattern, z.array(pathPattern).min(1, { error: 'is empty' })]).optional(),
+  methods: z
+    .array(textLike(value => /^[A-Z]+$/.test(value), 'not a method; write for example "GET"'))
+    .min(1, { error: 'is empty; leave it out for every method' })
+    .optional(),
+  session: z.enum(['none', 'existing', 'create', 'auto']).optional(),
+  endpoint: endpoint.optional(),
+  fetch: fetchHandler.optional(),
+  upstream: text.optional(),
+  files: text.optional(),
+  redirect: redirect.optional(),
+  mount: textLike(
+    value => /^(\/[^/*:?#\s]+)+$/.test(value),
+    'not a mount point; write a path without patterns and without "/" at its end, for example "/shop"',
+  ).optional(),
+  application: application.optional(),
+  websocket: z.union([flag, webSocketRoute]).optional(),
+  policy: policy.optional(),
+});
+
+const dispatch = section<DispatchOptions>('dispatch', {
+  concurrency: whole(1),
+  queue: whole(0).optional(),
+  whenFull: z.enum(['wait', 'close']).optional(),
+});
+
+const log = section<LogConfig>('log', {
+  level: z.enum(['debug', 'info', 'warn', 'error', 'silent']).optional(),
+  access: z.enum(['json', 'combined', 'off']).optional(),
+});
+
+/**
+ * What a configuration may hold, field by field. Rules that concern several fields are in `references.ts`.
+ *
+ * Its output is a `Config` again: durations are milliseconds, sizes bytes, -1 stays -1.
+ */
+export const configSchema: z.ZodType<Config> = section<Config>('the configuration', {
+  listen: z.array(listen).min(1, { error: 'is empty; leave it out for port 8080' }).optional(),
+  session: sessionOrNone.optional(),
+  upstreams: z.record(z.string(), upstream).optional(),
+  routes: z.array(route).optional(),
+  endpoints: z.array(text).optional(),
+  dispatch: z.record(z.string(), dispatch).optional(),
+  trustedProxies: z.array(address).optional(),
+  headerTimeout: duration.optional(),
+  maxHeaderSize: size.optional(),
+  dataFolder: text.optional(),
+  log: log.optional(),
+});

@@ -1,0 +1,49 @@
+import { describe, expect, test } from 'vitest';
+import { parseConfig } from '../../src/config/parse.ts';
+
+describe('parseConfig', () => {
+  test('passes live objects through as the same objects', () => {
+    const fetch = () => new Response();
+    const endpoint = { path: '/chat', broadcast() {} };
+    const store = { name: 'own', commit() {} };
+    const origins = [/^https:\/\/[a-z]+\.example\.com$/];
+    const config = parseConfig({
+      session: { store },
+      routes: [{ path: '/', fetch, policy: { origins } }, { endpoint }],
+    });
+    expect(config.routes?.[0]?.fetch).toBe(fetch);
+    expect(config.routes?.[0]?.policy?.origins?.[0]).toBe(origins[0]);
+    expect(config.routes?.[1]?.endpoint).toBe(endpoint);
+    expect(config.session).toHaveProperty('store', store);
+  });
+
+  test('does not change the document', () => {
+    const document = Object.freeze({ headerTimeout: '5s', session: Object.freeze({ idleTimeout: '1m' }) });
+    expect(parseConfig(document)).toEqual({ headerTimeout: 5_000, session: { idleTimeout: 60_000 } });
+  });
+
+  test('accepts its own result', () => {
+    const once = parseConfig({ headerTimeout: -1, maxHeaderSize: '4KiB', session: { idleTimeout: '1.5h' } });
+    expect(parseConfig(once)).toEqual(once);
+    expect(once).toEqual({ headerTimeout: -1, maxHeaderSize: 4096, session: { idleTimeout: 5_400_000 } });
+  });
+
+  test('reports problems of fields and of references together', () => {
+    expect(() => parseConfig({ maxHeaderSize: 'big', routes: [{ path: '/', upstream: 'app' }], x: 1 })).toThrow(
+      expect.objectContaining({
+        code: 'ERR_CONFIG_INVALID',
+        problems: [
+          expect.objectContaining({ path: 'maxHeaderSize' }),
+          expect.objectContaining({ path: 'x' }),
+          expect.objectContaining({ path: 'routes[0].upstream' }),
+        ],
+      }),
+    );
+  });
+
+  test.each(['toString', 'constructor', '__proto__'])('does not take %s of every object for an upstream', name => {
+    expect(() => parseConfig({ upstreams: {}, routes: [{ path: '/', upstream: name }] })).toThrow(
+      `upstream "${name}" is not defined`,
+    );
+  });
+});
