@@ -13,6 +13,7 @@ export type ErrorCode =
   | 'ERR_ROUTE_NOT_FOUND'
   | 'ERR_ROUTE_DUPLICATE'
   | 'ERR_POLICY_ORIGIN'
+  | 'ERR_POLICY_TRANSPORT'
   // sessions
   | 'ERR_SESSION_CONFLICT'
   | 'ERR_SESSION_ENDED'

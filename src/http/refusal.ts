@@ -22,7 +22,15 @@ export function refuse(
   reason: string,
   extra: { closeCode?: number; headers?: Readonly<Record<string, string>>; body?: string } = {},
 ): Refusal {
-  return { allow: false, status, closeCode: extra.closeCode ?? 1008, code, reason, headers: extra.headers, body: extra.body };
+  return {
+    allow: false,
+    status,
+    closeCode: extra.closeCode ?? 1008,
+    code,
+    reason,
+    headers: extra.headers,
+    body: extra.body,
+  };
 }
 
 export function isRefusal(value: unknown): value is Refusal {

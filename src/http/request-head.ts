@@ -1,4 +1,10 @@
-import type { IncomingHttpHeaders } from 'node:http';
+import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
+import type { TLSSocket } from 'node:tls';
+import { type AddressList, unmapIpv4 } from './address-list.ts';
+import { parseAuthority } from './authority.ts';
+import { findClient, readForwardedChain } from './forwarded.ts';
+import { normalizePath } from './path.ts';
+import { type Refusal, refuse } from './refusal.ts';
 
 /**
  * The facts of one request, taken from the wire once and judged by every later step.
@@ -9,7 +15,10 @@ export interface RequestHead {
   readonly method: string;
   /** The request target as it stood on the request line. For logs; never for decisions. */
   readonly target: string;
-  /** The path after percent-decoding of unreserved characters, merging of `//` and removal of dot segments. Decisions use this. */
+  /**
+   * The path after percent-decoding of unreserved characters, merging of `//` and removal of dot segments. Decisions use this.
+   * `*` for `OPTIONS *`.
+   */
   readonly path: string;
   /** The query without its `?`; `''` when there is none. */
   readonly query: string;
@@ -18,15 +27,138 @@ export interface RequestHead {
   readonly headers: IncomingHttpHeaders;
   /** Name, value, name, value ... as received. */
   readonly rawHeaders: readonly string[];
-  /** The `Host` header, lower-case, with its port when it has one. */
+  /** The host the client asked for (the `Host` header, or what a trusted proxy reports), lower-case, with its port when it has one. */
   readonly host: string;
-  /** The other end of the TCP connection. */
+  /** The other end of the TCP connection; `''` on a Unix socket. IPv4 is never written as IPv6. */
   readonly peerAddress: string;
   readonly peerPort: number;
+  /** True when the peer is a proxy whose forwarded headers are believed. */
+  readonly isPeerTrusted: boolean;
   /** Who the client is, after trusted proxies were taken into account. */
   readonly clientAddress: string;
   /** True when the client speaks TLS to us, or to a trusted proxy in front of us. */
   readonly isSecure: boolean;
-  /** True when the request asks for `Upgrade: websocket`. */
+  /** True when `isSecure` is certain. On a plain connection that no trusted proxy explains, something undeclared may end TLS in front of us. */
+  readonly isSchemeKnown: boolean;
+  /** True when the request asks for `Upgrade: websocket` in HTTP/1.1; whether the handshake is a good one is the endpoint's to say. */
   readonly isUpgrade: boolean;
+}
+
+export interface ReadRequestHeadOptions {
+  /** Peers whose `Forwarded` and `X-Forwarded-*` headers are believed. */
+  readonly trustedProxies: AddressList;
+}
+
+/**
+ * Reads the facts of a request.
+ *
+ * @returns a refusal with 400 (ERR_HTTP_BAD_REQUEST) when the target, the `Host` or a trusted proxy's header cannot be understood, and for
+ * everything that asks for a forward proxy: `CONNECT`, or an absolute target for another authority than `Host`.
+ */
+export function readRequestHead(request: IncomingMessage, options: ReadRequestHeadOptions): RequestHead | Refusal {
+  const { headers, rawHeaders, socket, httpVersion } = request;
+  const method = request.method ?? '';
+  const target = request.url ?? '';
+
+  // RFC 9112 §3.2: exactly one Host, or 400.
+  if (countHeader(rawHeaders, 'host') !== 1) return badRequest('the request needs exactly one Host header');
+  const ownHost = normalizeHost(headers.host!);
+  if (ownHost === undefined) return badRequest('the Host header is not a host name or address');
+
+  const location = splitTarget(method, target, ownHost);
+  if (typeof location === 'string') return badRequest(location);
+  const path = location.path === '*' ? '*' : normalizePath(location.path);
+  if (path === undefined) return badRequest('the path has an invalid escape or a character that is not allowed');
+
+  const peerAddress = unmapIpv4(socket.remoteAddress ?? '');
+  const isEncrypted = (socket as TLSSocket).encrypted === true;
+  const facts = {
+    method,
+    target,
+    path,
+    query: location.query,
+    httpVersion,
+    headers,
+    rawHeaders,
+    peerAddress,
+    peerPort: socket.remotePort ?? 0,
+    isUpgrade: asksForWebSocket(request),
+  };
+  if (!options.trustedProxies.contains(peerAddress)) {
+    return {
+      ...facts,
+      host: ownHost,
+      isPeerTrusted: false,
+      clientAddress: peerAddress,
+      isSecure: isEncrypted,
+      isSchemeKnown: isEncrypted,
+    };
+  }
+
+  const chain = readForwardedChain(headers);
+  if (chain === undefined) return badRequest(`the trusted proxy ${peerAddress} sent a malformed Forwarded header`);
+  const client = findClient(chain, peerAddress, options.trustedProxies);
+  const host = client.host === undefined ? ownHost : normalizeHost(client.host);
+  if (host === undefined) {
+    return badRequest(`the trusted proxy ${peerAddress} forwarded a host that is not a host name or address`);
+  }
+  return {
+    ...facts,
+    host,
+    isPeerTrusted: true,
+    clientAddress: client.address,
+    isSecure: client.isSecure ?? isEncrypted,
+    isSchemeKnown: client.isSecure !== undefined || isEncrypted,
+  };
+}
+
+function badRequest(reason: string): Refusal {
+  return refuse(400, 'ERR_HTTP_BAD_REQUEST', reason);
+}
+
+function normalizeHost(text: string): string | undefined {
+  const authority = parseAuthority(text);
+  return authority && (authority.port === undefined ? authority.hostname : `${authority.hostname}:${authority.port}`);
+}
+
+/** Path and query of the request target, or what is wrong with it (RFC 9112 §3.2). */
+function splitTarget(method: string, target: string, ownHost: string): { path: string; query: string } | string {
+  if (method === 'CONNECT') return 'CONNECT asks for a forward proxy, which this is not';
+  if (target === '*' && method === 'OPTIONS') return { path: '*', query: '' };
+  let start = 0;
+  if (!target.startsWith('/')) {
+    const absolute = /^https?:\/\/([^/?#]*)/i.exec(target);
+    if (!absolute) return 'the request target is neither a path nor an http URL';
+    if (normalizeHost(absolute[1]!) !== ownHost) {
+      return 'the request target names another host than the Host header; this is not a forward proxy';
+    }
+    start = absolute[0].length;
+  }
+  const mark = target.indexOf('?', start);
+  const path = target.slice(start, mark === -1 ? undefined : mark);
+  return { path: path === '' ? '/' : path, query: mark === -1 ? '' : target.slice(mark + 1) };
+}
+
+/** RFC 6455 §4.2.1, items 1 to 4. RFC 9110 §7.8: an Upgrade in HTTP/1.0 is ignored. */
+function asksForWebSocket(request: IncomingMessage): boolean {
+  const { connection, upgrade } = request.headers;
+  return (
+    request.method === 'GET' &&
+    request.httpVersion === '1.1' &&
+    hasToken(upgrade, 'websocket') &&
+    hasToken(connection, 'upgrade')
+  );
+}
+
+function hasToken(header: string | undefined, token: string): boolean {
+  return header?.split(',').some(item => item.trim().toLowerCase() === token) ?? false;
+}
+
+function countHeader(rawHeaders: readonly string[], name: string): number {
+  let count = 0;
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const candidate = rawHeaders[i]!;
+    if (candidate.length === name.length && candidate.toLowerCase() === name) count++;
+  }
+  return count;
 }

@@ -1,0 +1,46 @@
+import { BlockList, isIP } from 'node:net';
+
+/** A set of addresses and CIDR blocks, IPv4 and IPv6. */
+export interface AddressList {
+  /** True when the address lies in one of the blocks. What is not an address (`''`, `unknown`) lies in none. */
+  contains(address: string): boolean;
+}
+
+/** Contains nothing: no proxy is trusted. */
+export const emptyAddressList: AddressList = { contains: () => false };
+
+/**
+ * Builds a list from addresses (`10.0.0.7`, `::1`) and CIDR blocks (`10.0.0.0/8`, `fc00::/7`).
+ *
+ * An IPv4 block also contains the same addresses written as IPv4-mapped IPv6 (`::ffff:10.0.0.7`).
+ *
+ * @throws {TypeError} when an entry is neither. The message names the entry.
+ */
+export function createAddressList(entries: readonly string[]): AddressList {
+  if (entries.length === 0) return emptyAddressList;
+  const blocks = new BlockList();
+  for (const entry of entries) {
+    const [network = '', bits, rest] = entry.split('/');
+    const version = isIP(network);
+    const family = version === 6 ? 'ipv6' : 'ipv4';
+    const maxBits = version === 6 ? 128 : 32;
+    const isBlock = bits !== undefined && /^\d{1,3}$/.test(bits) && Number(bits) <= maxBits;
+    if (version === 0 || rest !== undefined || (bits !== undefined && !isBlock)) {
+      throw new TypeError(
+        `not an address or CIDR block: ${JSON.stringify(entry)}; write for example "10.0.0.7", "192.168.0.0/24", "::1" or "fc00::/7"`,
+      );
+    }
+    blocks.addSubnet(network, bits === undefined ? maxBits : Number(bits), family);
+  }
+  return {
+    contains(address) {
+      const version = isIP(address);
+      return version !== 0 && blocks.check(address, version === 6 ? 'ipv6' : 'ipv4');
+    },
+  };
+}
+
+/** `::ffff:192.0.2.1` (how a dual-stack socket reports an IPv4 peer) becomes `192.0.2.1`; other addresses stay. */
+export function unmapIpv4(address: string): string {
+  return address.startsWith('::ffff:') && isIP(address.slice(7)) === 4 ? address.slice(7) : address;
+}

@@ -1,0 +1,127 @@
+import type { Logger } from '../base/logger.ts';
+import { type Authority, defaultPort, parseAuthority } from '../http/authority.ts';
+import { refuse } from '../http/refusal.ts';
+import type { RequestHead } from '../http/request-head.ts';
+import type { Decision, Policy } from './policy.ts';
+
+/** An `Origin` taken apart: scheme, host and port, with the port always named when the scheme has a default. */
+interface Origin extends Authority {
+  readonly scheme: string;
+}
+
+/**
+ * Which web pages may use a route: the guard against cross-site WebSocket hijacking. CORS headers do not stop a WebSocket.
+ *
+ * - `'self'`: the page's scheme, host and port are those the request came to. Where the scheme is not certain (plain connection, no trusted
+ *   proxy), host and port must be equal, and the first page that was loaded over https is logged as a warning.
+ * - `'https://example.com'`, `'http://localhost:5173'`: exactly this origin; default ports may be left out.
+ * - `'https://*.example.com'`: every subdomain at any depth, not `example.com` itself.
+ * - a RegExp: must match the whole origin.
+ * - `'any'` instead of a list: every page of the web.
+ *
+ * A request without `Origin` is not from a page: it passes when it carries no cookie. `Origin: null` (sandboxed frames, files) is refused.
+ * Refusals are 403 (ERR_POLICY_ORIGIN).
+ *
+ * @throws {TypeError} when an entry is not an origin. The message says how to write it.
+ */
+export function createOriginPolicy(
+  origins: 'any' | readonly (string | RegExp)[],
+  options: { readonly logger: Logger },
+): Policy {
+  if (origins === 'any') return () => undefined;
+
+  const exact = new Set<string>();
+  const patterns: RegExp[] = [];
+  let takesSameOrigin = false;
+  for (const entry of origins) {
+    if (entry === 'self') takesSameOrigin = true;
+    else if (typeof entry !== 'string') patterns.push(anchored(entry));
+    else if (entry.includes('*')) patterns.push(subdomainPattern(entry));
+    else exact.add(exactOrigin(entry));
+  }
+
+  let hasWarned = false;
+  function isSameOrigin(head: RequestHead, origin: Origin): boolean {
+    const host = parseAuthority(head.host);
+    if (!host || host.hostname !== origin.hostname) return false;
+    const ownScheme = head.isSecure ? 'https' : 'http';
+    const scheme = head.isSchemeKnown ? ownScheme : origin.scheme;
+    if (origin.scheme !== scheme || origin.port !== (host.port ?? defaultPort(scheme))) return false;
+    if (scheme !== ownScheme && !hasWarned) {
+      hasWarned = true;
+      options.logger.warn(
+        { origin: serialize(origin), host: head.host, peer: head.peerAddress },
+        'a page loaded over https reaches us over a plain connection: add the proxy that ends TLS to trustedProxies, so that its X-Forwarded-Proto is believed',
+      );
+    }
+    return true;
+  }
+
+  return (head): Decision => {
+    const sent = head.headers.origin;
+    if (sent === undefined) {
+      if (head.headers.cookie === undefined) return undefined;
+      return refusal('the request carries a cookie but no Origin header');
+    }
+    const origin = parseOrigin(sent);
+    if (!origin) return refusal(`the origin ${JSON.stringify(sent.slice(0, 200))} names no site`);
+    const text = serialize(origin);
+    if (exact.has(text) || patterns.some(pattern => pattern.test(text))) return undefined;
+    if (takesSameOrigin && isSameOrigin(head, origin)) return undefined;
+    return refusal(`the origin ${JSON.stringify(text.slice(0, 200))} is not allowed on ${head.host}`);
+  };
+}
+
+function refusal(reason: string): Decision {
+  return refuse(403, 'ERR_POLICY_ORIGIN', reason, { body: 'This origin is not allowed.\n' });
+}
+
+/** RFC 6454 §6.2, with default ports filled in. `null` and lists of origins give undefined. */
+function parseOrigin(text: string): Origin | undefined {
+  const match = /^([a-z][a-z0-9+.-]*):\/\/([^/?#,\s]+)$/i.exec(text);
+  const authority = match && parseAuthority(match[2]!);
+  if (!match || !authority) return undefined;
+  const scheme = match[1]!.toLowerCase();
+  return { scheme, hostname: authority.hostname, port: authority.port ?? defaultPort(scheme) };
+}
+
+/** Default ports left out, as browsers write it. */
+function serialize(origin: Origin): string {
+  const port = origin.port === undefined || origin.port === defaultPort(origin.scheme) ? '' : `:${origin.port}`;
+  return `${origin.scheme}://${origin.hostname}${port}`;
+}
+
+function exactOrigin(entry: string): string {
+  if (/^https?:\/\/[^/?#@\\\s]+$/i.test(entry) && URL.canParse(entry)) return new URL(entry).origin;
+  const origin = parseOrigin(entry);
+  if (!origin || /^(?:http|ws)s?$/.test(origin.scheme)) throw invalid(entry);
+  return serialize(origin);
+}
+
+function subdomainPattern(entry: string): RegExp {
+  const match = /^(https?):\/\/\*\.([^*]+)$/i.exec(entry);
+  if (!match) throw invalid(entry);
+  const origin = parseOrigin(exactOrigin(`${match[1]}://${match[2]}`))!;
+  const suffix = serialize(origin).slice(`${origin.scheme}://`.length);
+  return new RegExp(`^${origin.scheme}://(?:[a-z0-9_-]+\\.)+${RegExp.escape(suffix)}$`);
+}
+
+function anchored(expression: RegExp): RegExp {
+  // Without g and y, which remember where the last match ended, and m, which lets ^ and $ match within.
+  return new RegExp(`^(?:${expression.source})$`, expression.flags.replace(/[gym]/g, ''));
+}
+
+function invalid(entry: string): TypeError {
+  let remedy = 'write "https://example.com", "https://*.example.com", "self", or a RegExp';
+  if (URL.canParse(entry) && new URL(entry).host !== '') {
+    const url = new URL(entry);
+    const scheme = url.protocol === 'wss:' ? 'https:' : url.protocol === 'ws:' ? 'http:' : url.protocol;
+    if (!url.host.includes('*'))
+      remedy = `an origin is the scheme and host of the page, without a path: write "${scheme}//${url.host}"`;
+  } else if (entry === 'null') {
+    remedy = 'every sandboxed frame and local file has this origin, so it cannot be allowed';
+  } else if (entry === '*' || entry === 'any') {
+    remedy = 'to take every origin write origins: "any" instead of a list';
+  }
+  return new TypeError(`not an origin: ${JSON.stringify(entry)}; ${remedy}`);
+}
