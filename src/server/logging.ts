@@ -1,0 +1,159 @@
+import { pino } from 'pino';
+import { type Clock, systemClock } from '../base/clock.ts';
+import { type Logger, sidPrefix } from '../base/logger.ts';
+import type { LogConfig } from '../config/config.ts';
+
+/** Takes whole lines, each with its newline. */
+export interface LineSink {
+  write(line: string): unknown;
+}
+
+/** The server's own log: one JSON object a line, from the level of the configuration upwards. Default: to stderr. */
+export function createLogger(config: LogConfig = {}, sink?: LineSink): Logger {
+  return pino(
+    {
+      level: config.level ?? 'info',
+      base: { pid: process.pid },
+      timestamp: pino.stdTimeFunctions.isoTime,
+      formatters: { level: label => ({ level: label }) },
+      serializers: { error: pino.stdSerializers.err, err: pino.stdSerializers.err },
+    },
+    sink ? { write: line => void sink.write(line) } : pino.destination({ dest: 2, sync: true }),
+  );
+}
+
+/** What is known of a request whoever answers it. Everything in it may come from the network and is escaped when written. */
+export interface AccessFacts {
+  readonly clientAddress: string;
+  readonly method: string;
+  /** As on the request line. Values of query parameters that look like secrets are not written. */
+  readonly target: string;
+  readonly httpVersion: string;
+  /** The route's name. */
+  readonly route?: string;
+  readonly user?: string;
+  /** The whole `sid`: its first 8 characters are written. */
+  readonly sid?: string;
+  readonly referer?: string;
+  readonly userAgent?: string;
+}
+
+export interface RequestEntry extends AccessFacts {
+  readonly status: number;
+  /** Bytes of the response body. */
+  readonly bytesSent: number;
+  readonly durationMs: number;
+}
+
+export interface SocketOpenedEntry extends AccessFacts {
+  /** Finds the line of the closing. */
+  readonly connectionId: string;
+}
+
+export interface SocketClosedEntry extends SocketOpenedEntry {
+  readonly closeCode: number;
+  readonly closeReason?: string;
+  readonly durationMs: number;
+  readonly messagesReceived?: number;
+  readonly messagesSent?: number;
+  readonly bytesReceived?: number;
+  readonly bytesSent?: number;
+}
+
+/** One line for each finished request, one when a socket opens and one when it closes. */
+export interface AccessLog {
+  request(entry: RequestEntry): void;
+  socketOpened(entry: SocketOpenedEntry): void;
+  socketClosed(entry: SocketClosedEntry): void;
+}
+
+const nothing = () => {};
+
+/**
+ * Writes the access log in the format of the configuration, by default JSON to stdout.
+ *
+ * `combined` is Apache's, so that the tools for it work, with the first 8 characters of the `sid` as one more field. An opened
+ * socket is its request with status 101; a closed one has the method `CLOSE` and the close code in the place of the status.
+ */
+export function createAccessLog(
+  config: LogConfig = {},
+  sink: LineSink = process.stdout,
+  clock: Clock = systemClock,
+): AccessLog {
+  switch (config.access ?? 'json') {
+    case 'off':
+      return { request: nothing, socketOpened: nothing, socketClosed: nothing };
+    case 'combined':
+      return combinedLog(sink, clock);
+    case 'json':
+      return jsonLog(sink, clock);
+  }
+}
+
+function jsonLog(sink: LineSink, clock: Clock): AccessLog {
+  const write = (event: string, { sid, target, referer, ...rest }: AccessFacts) => {
+    const line = {
+      time: new Date(clock.now()).toISOString(),
+      event,
+      ...rest,
+      target: withoutSecrets(target),
+      ...(referer !== undefined && { referer: withoutSecrets(referer) }),
+      ...(sid !== undefined && { sid: sidPrefix(sid) }),
+    };
+    sink.write(`${JSON.stringify(line)}\n`);
+  };
+  return {
+    request: entry => write('request', entry),
+    socketOpened: entry => write('socket_opened', entry),
+    socketClosed: entry => write('socket_closed', entry),
+  };
+}
+
+function combinedLog(sink: LineSink, clock: Clock): AccessLog {
+  const write = (facts: AccessFacts, line: string, status: number, bytes: number | undefined) => {
+    const { clientAddress, user, referer, userAgent, sid } = facts;
+    sink.write(
+      `${clientAddress} - ${user ? escapeField(user) : '-'} [${apacheTime(clock.now())}] "${escapeQuoted(line)}" ${status} ` +
+        `${bytes || '-'} "${referer ? escapeQuoted(withoutSecrets(referer)) : '-'}" "${userAgent ? escapeQuoted(userAgent) : '-'}" ` +
+        `${sid ? escapeField(sidPrefix(sid)) : '-'}\n`,
+    );
+  };
+  const requestLine = ({ method, target, httpVersion }: AccessFacts) =>
+    `${method} ${withoutSecrets(target)} HTTP/${httpVersion}`;
+  return {
+    request: entry => write(entry, requestLine(entry), entry.status, entry.bytesSent),
+    socketOpened: entry => write(entry, requestLine(entry), 101, undefined),
+    socketClosed: entry =>
+      write(entry, `CLOSE ${withoutSecrets(entry.target)} WebSocket/13`, entry.closeCode, entry.bytesSent),
+  };
+}
+
+const MONTHS = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'];
+
+/** `22/Nov/2026:01:06:03 +0000`: Apache's %t, always UTC. */
+function apacheTime(ms: number): string {
+  const iso = new Date(ms).toISOString();
+  return `${iso.slice(8, 10)}/${MONTHS[Number(iso.slice(5, 7)) - 1]}/${iso.slice(0, 4)}:${iso.slice(11, 19)} +0000`;
+}
+
+/** Nothing from the network may end a line, a quoted field, or work as a terminal escape (Apache does the same). */
+function escapeQuoted(value: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for.
+  return value.replaceAll(/["\\\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, character => {
+    if (character === '"' || character === '\\') return `\\${character}`;
+    const code = character.charCodeAt(0);
+    return code > 0xff ? `\\u${code.toString(16)}` : `\\x${code.toString(16).padStart(2, '0')}`;
+  });
+}
+
+/** For a field without quotes, which a space would end. */
+function escapeField(value: string): string {
+  return escapeQuoted(value).replaceAll(' ', '\\x20');
+}
+
+const SECRET_PARAMETER = /([?&][^=&#]*(?:token|ticket|secret|passw|pwd|key|code|session|sid|auth|sig)[^=&#]*=)[^&#]*/gi;
+
+/** Takes the values of query parameters that are likely to open something. */
+function withoutSecrets(target: string): string {
+  return target.includes('?') ? target.replaceAll(SECRET_PARAMETER, '$1***') : target;
+}

@@ -1,0 +1,122 @@
+import { describe, expect, test } from 'vitest';
+import type { LogConfig } from '../../src/config/config.ts';
+import { type AccessLog, createAccessLog, createLogger } from '../../src/server/logging.ts';
+import { FakeClock } from '../../src/testing/fake-clock.ts';
+
+function written(config: LogConfig, use: (log: AccessLog) => void): string[] {
+  const lines: string[] = [];
+  use(createAccessLog(config, { write: line => lines.push(line) }, new FakeClock(Date.UTC(2026, 10, 2, 3, 4, 5))));
+  return lines;
+}
+
+const facts = {
+  clientAddress: '192.0.2.7',
+  method: 'GET',
+  target: '/shop?page=2',
+  httpVersion: '1.1',
+  user: 'alice',
+  sid: 'abcdefghijklmnopqrstuv',
+  referer: 'https://example.com/',
+  userAgent: 'Mozilla/5.0',
+};
+const request = { ...facts, status: 200, bytesSent: 512, durationMs: 3.5 };
+
+describe('the combined access log', () => {
+  test("writes Apache's line and the first 8 characters of the sid", () => {
+    expect(written({ access: 'combined' }, log => log.request(request))).toEqual([
+      '192.0.2.7 - alice [02/Nov/2026:03:04:05 +0000] "GET /shop?page=2 HTTP/1.1" 200 512 "https://example.com/" "Mozilla/5.0" abcdefgh\n',
+    ]);
+  });
+
+  test('writes a dash for what is not known, and for an empty body', () => {
+    const { clientAddress, method, target, httpVersion } = facts;
+    const bare = { clientAddress, method, target, httpVersion, status: 204, bytesSent: 0, durationMs: 1 };
+    expect(written({ access: 'combined' }, log => log.request(bare))).toEqual([
+      '192.0.2.7 - - [02/Nov/2026:03:04:05 +0000] "GET /shop?page=2 HTTP/1.1" 204 - "-" "-" -\n',
+    ]);
+  });
+
+  test('writes one line when a socket opens and one with the close code when it closes', () => {
+    const lines = written({ access: 'combined' }, log => {
+      log.socketOpened({ ...facts, connectionId: 'c1' });
+      log.socketClosed({ ...facts, connectionId: 'c1', closeCode: 1006, durationMs: 10, bytesSent: 99 });
+    });
+    expect(lines).toEqual([
+      expect.stringContaining('"GET /shop?page=2 HTTP/1.1" 101 - '),
+      expect.stringContaining('"CLOSE /shop?page=2 WebSocket/13" 1006 99 '),
+    ]);
+  });
+
+  test('lets nothing from the network end the line or a field', () => {
+    const lines = written({ access: 'combined' }, log =>
+      log.request({
+        ...request,
+        user: 'eve "x"\n127.0.0.1 - admin',
+        target: '/\r\nfake',
+        userAgent: 'a" 200 "\u001b[31m\\\u0085\u2028',
+      }),
+    );
+    expect(lines).toEqual([
+      '192.0.2.7 - eve\\x20\\"x\\"\\x0a127.0.0.1\\x20-\\x20admin [02/Nov/2026:03:04:05 +0000] "GET /\\x0d\\x0afake HTTP/1.1" 200 512 ' +
+        '"https://example.com/" "a\\" 200 \\"\\x1b[31m\\\\\\x85\\u2028" abcdefgh\n',
+    ]);
+  });
+});
+
+describe('the JSON access log', () => {
+  test('writes one object a line, with the first 8 characters of the sid only', () => {
+    const lines = written({}, log => log.request({ ...request, userAgent: 'a\nb"' }));
+    expect(lines).toHaveLength(1);
+    expect(lines[0]).toMatch(/^[^\n]+\n$/);
+    expect(JSON.parse(lines[0]!)).toEqual({
+      ...request,
+      time: '2026-11-02T03:04:05.000Z',
+      event: 'request',
+      sid: 'abcdefgh',
+      userAgent: 'a\nb"',
+    });
+  });
+
+  test('tells the opening of a socket from its closing', () => {
+    const lines = written({ access: 'json' }, log => {
+      log.socketOpened({ ...facts, connectionId: 'c1' });
+      log.socketClosed({ ...facts, connectionId: 'c1', closeCode: 1000, closeReason: 'bye', durationMs: 10 });
+    });
+    expect(lines.map(line => JSON.parse(line))).toEqual([
+      expect.objectContaining({ event: 'socket_opened', connectionId: 'c1' }),
+      expect.objectContaining({ event: 'socket_closed', connectionId: 'c1', closeCode: 1000, closeReason: 'bye' }),
+    ]);
+  });
+});
+
+test.each(['json', 'combined'] as const)(
+  '%s: values of query parameters that look like secrets are not written',
+  access => {
+    const target = '/chat?room=1&access_token=hunter2&ticket=abc#x';
+    const [line] = written({ access }, log =>
+      log.request({ ...request, target, referer: `https://example.com${target}` }),
+    );
+    expect(line).not.toMatch(/hunter2|abc#/);
+    expect(line!.match(/\/chat\?room=1&access_token=\*\*\*&ticket=\*\*\*#x/g)).toHaveLength(2);
+  },
+);
+
+test('off: writes nothing', () => {
+  expect(written({ access: 'off' }, log => log.request(request))).toEqual([]);
+});
+
+describe('the log', () => {
+  test('writes JSON from its level upwards, with the stack of an error', () => {
+    const lines: string[] = [];
+    const log = createLogger({ level: 'warn' }, { write: line => lines.push(line) });
+    log.info({}, 'not this');
+    log.warn({ sid: 'abcdefgh', error: new RangeError('broken') }, 'this');
+    expect(lines).toHaveLength(1);
+    expect(JSON.parse(lines[0]!)).toMatchObject({
+      level: 'warn',
+      msg: 'this',
+      sid: 'abcdefgh',
+      error: { type: 'RangeError', message: 'broken', stack: expect.stringContaining('logging.test.ts') },
+    });
+  });
+});
