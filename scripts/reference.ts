@@ -24,7 +24,11 @@ function tableOf(source: string, name: string): string {
   const hasOptional = /^ {2}\w+\?/m.test(body);
   const rows = [...body.matchAll(MEMBER)].map(([, comment = '', key, optional, kind, rest]) => {
     const type = oneLine(`${kind === '(' ? '(' : ''}${rest!.replace(/\/\*\*.*?\*\//g, '')}`).replaceAll('|', '\\|');
-    const text = oneLine(comment.replace(/^\s*\* ?/gm, ' ')).replaceAll('|', '\\|');
+    const text = oneLine(comment.replace(/^\s*\* ?/gm, ' '))
+      .replace(/@throws \{(\w+)\}/g, 'Throws `$1`')
+      .replace(/@param (\w+)/g, '`$1`:')
+      .replaceAll('@returns', 'Returns')
+      .replaceAll('|', '\\|');
     return `| \`${key}\`${optional || !hasOptional ? '' : ' (required)'} | \`${type}\` | ${text} |`;
   });
   return ['| key | value | meaning |', '|---|---|---|', ...rows, ''].join('\n');
