@@ -63,17 +63,7 @@ function* checkSession(
 }
 
 function* checkRoutes(routes: readonly RouteConfig[], at: readonly PropertyKey[], config: Config): Generator<Warning> {
-  const seen: { route: RouteConfig; shapes: ReadonlySet<string> }[] = [];
   for (const [index, route] of routes.entries()) {
-    const shapes = new Set(patterns(route).map(shape));
-    const earlier = seen.find(other => isCoveredBy(route, shapes, other.route, other.shapes));
-    if (earlier) {
-      yield {
-        path: [...at, index],
-        message: `${title(route)} never matches: ${title(earlier.route)} before it takes the same requests; remove one or give them different hosts or methods`,
-      };
-    }
-    seen.push({ route, shapes });
     yield* checkPolicy(route, [...at, index], config);
     if (route.application) yield* checkApplication(route.application, [...at, index, 'application'], config);
   }
@@ -139,25 +129,4 @@ function* everyRoute(routes: readonly RouteConfig[]): Generator<RouteConfig> {
     yield route;
     yield* everyRoute(route.application?.routes ?? []);
   }
-}
-
-function patterns(route: RouteConfig): readonly string[] {
-  const path = route.mount === undefined ? (route.path ?? route.endpoint?.path ?? []) : `${route.mount}/*`;
-  return typeof path === 'string' ? [path] : path;
-}
-
-/** Patterns with the same shape match the same paths: the names of template segments do not matter. */
-function shape(pattern: string): string {
-  return pattern.replaceAll(/\/:[^/]+/g, '/:');
-}
-
-/** Does `other` take everything that `route` could? Equal patterns only: otherwise the more specific one wins, wherever it stands. */
-function isCoveredBy(
-  route: RouteConfig,
-  shapes: ReadonlySet<string>,
-  other: RouteConfig,
-  otherShapes: ReadonlySet<string>,
-): boolean {
-  if (route.host !== other.host || shapes.size === 0 || !shapes.isSubsetOf(otherShapes)) return false;
-  return !other.methods || (route.methods?.every(method => other.methods!.includes(method)) ?? false);
 }

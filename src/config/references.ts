@@ -28,11 +28,21 @@ function* brokenRoutes(
   path: readonly PropertyKey[],
   upstreams: Fields,
 ): Generator<BrokenRule> {
+  const seen = new Map<string, Fields>();
   for (const [index, value] of routes.entries()) {
     const route = fields(value);
     if (route === NOTHING) continue; // the schema has said so
     const at = [...path, index];
     yield* brokenTarget(route, at);
+    for (const request of requestsOf(route)) {
+      const earlier = seen.get(request);
+      if (earlier) {
+        const message = `${title(route)} takes the same requests as ${title(earlier)} before it; remove one, or give them different hosts, paths or methods`;
+        yield { path: at, message };
+        break;
+      }
+      seen.set(request, route);
+    }
     const { upstream } = route;
     if (typeof upstream === 'string' && upstream !== '' && !Object.hasOwn(upstreams, upstream)) {
       const near = nearestName(upstream, Object.keys(upstreams));
@@ -74,6 +84,21 @@ function* brokenTarget(route: Fields, at: readonly PropertyKey[]): Generator<Bro
       path: [...at, 'websocket'],
       message: `${title(route)}: only an upstream is relayed; remove "websocket", an endpoint has its own settings`,
     };
+  }
+}
+
+/**
+ * What a route takes, as keys to compare: two routes with one key in common cannot both be used, because the order of routes means
+ * nothing. The names of template segments make no difference.
+ */
+function* requestsOf(route: Fields): Generator<string> {
+  const path = typeof route.mount === 'string' ? `${route.mount}/*` : (route.path ?? fields(route.endpoint).path);
+  const methods: readonly unknown[] = Array.isArray(route.methods) ? route.methods : ['any method'];
+  for (const pattern of new Set([path].flat())) {
+    if (typeof pattern !== 'string') continue;
+    for (const method of new Set(methods)) {
+      yield `${method} ${route.host ?? ''} ${pattern.replaceAll(/\/:[^/]+/g, '/:')}`;
+    }
   }
 }
 

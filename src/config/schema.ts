@@ -84,19 +84,25 @@ const pathPattern = z.string().superRefine((value, context) => {
   if (message) context.addIssue({ code: 'custom', message: `${JSON.stringify(value)} is not a path: ${message}` });
 });
 
+/** The rules of `gateway/route-pattern.ts`, judged here so that a file can be checked without building a server. */
 function patternProblem(pattern: string): string | undefined {
   if (!pattern.startsWith('/')) return `it starts with "/"; write "/${pattern}"`;
   if (/[?#]/.test(pattern)) return 'a query or fragment is never part of it';
   const segments = pattern.slice(1).split('/');
+  const names = segments.filter(segment => segment.startsWith(':'));
   for (const [index, segment] of segments.entries()) {
-    if (segment === '*' ? index !== segments.length - 1 : segment.includes('*')) {
+    const isLast = index === segments.length - 1;
+    if (segment === '*' ? !isLast : segment.includes('*')) {
       return '"*" stands alone as the last segment, for example "/api/*"';
     }
-    if (segment.startsWith(':') && !/^:[A-Za-z_]\w*$/.test(segment)) {
+    if (segment === '' && !isLast) return 'write "/" once';
+    if (/^\{.*\}$/.test(segment)) return `write ":${segment.slice(1, -1)}" instead of "${segment}"`;
+    if (segment.startsWith(':') && !/^:[A-Za-z]\w*$/.test(segment)) {
       return `"${segment}" is not a name; write for example "/:room"`;
     }
   }
-  return undefined;
+  const repeated = names.find((name, index) => names.indexOf(name) !== index);
+  return repeated && `name the second "${repeated}" differently`;
 }
 
 const address = textLike(value => {
