@@ -1,0 +1,44 @@
+import { cpuTimeNs } from '../process-usage.ts';
+
+export interface WindowOptions {
+  /** The server under test. */
+  pid: number;
+  warmUpMs: number;
+  measureMs: number;
+}
+
+/** What a load module prints. */
+export interface LoadResult {
+  /** Messages the server delivered in the window, each compared with what was expected. */
+  messages: number;
+  /** CPU time the server used in the window. */
+  cpuNs: number;
+  elapsedMs: number;
+}
+
+/** Lets the load run for its warm-up, and then counts over one window what the server delivered and what it used for that. */
+export async function measureWindow(options: WindowOptions, messages: () => number): Promise<LoadResult> {
+  await delay(options.warmUpMs);
+  const before = { messages: messages(), cpuNs: cpuTimeNs(options.pid), time: performance.now() };
+  await delay(options.measureMs);
+  const result = {
+    messages: messages() - before.messages,
+    cpuNs: cpuTimeNs(options.pid) - before.cpuNs,
+    elapsedMs: performance.now() - before.time,
+  };
+  if (result.messages === 0) throw new Error('the server delivered no message in the window');
+  return result;
+}
+
+/** Answers when `isDone` does, which it must within five seconds. */
+export async function settle(what: string, isDone: () => boolean): Promise<void> {
+  const end = performance.now() + 5000;
+  while (!isDone()) {
+    if (performance.now() > end) throw new Error(`${what} did not arrive within 5 s`);
+    await delay(10);
+  }
+}
+
+function delay(ms: number): Promise<void> {
+  return new Promise(resolve => setTimeout(resolve, ms));
+}

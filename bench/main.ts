@@ -1,0 +1,78 @@
+import { readdirSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import { parseArgs } from 'node:util';
+import { compare, type Effort, isOverLimit, type Row, type Suite } from './comparison.ts';
+import { pathOf } from './program.ts';
+import { headingOf, lineOf, summaryOf } from './report.ts';
+
+const FULL: Effort = { pairs: 5, warmUpMs: 1500, measureMs: 3000 };
+const QUICK: Effort = { pairs: 2, warmUpMs: 750, measureMs: 1000 };
+
+const USAGE = `npm run bench -- [suite ...] [--row TEXT] [--quick] [--json FILE]
+
+  suite        one of: ${suiteNames().join(', ')}. Default: all.
+  --row TEXT   only rows whose name or peer contains TEXT.
+  --quick      ${QUICK.pairs} short pairs of runs instead of ${FULL.pairs} long ones.
+  --json FILE  also writes the rows to FILE.
+
+Exit status: 0 when every ratio is within its limit, 1 when one is not, 2 when the command line is wrong.`;
+
+process.exitCode = await main();
+
+async function main(): Promise<number> {
+  let options: ReturnType<typeof parseCommandLine>;
+  try {
+    options = parseCommandLine();
+  } catch (error) {
+    console.error(`${(error as Error).message}\n\n${USAGE}`);
+    return 2;
+  }
+  if (options.help) {
+    console.log(USAGE);
+    return 0;
+  }
+
+  const rows: Row[] = [];
+  for (const name of options.suites) {
+    const { suite } = (await import(`./suites/${name}.ts`)) as { suite: Suite };
+    console.log(headingOf(name, suite));
+    for (const comparison of suite.comparisons) {
+      if (!`${comparison.row} ${comparison.peer}`.includes(options.row)) continue;
+      const result = await compare(name, comparison, options.effort);
+      console.log(lineOf(result));
+      rows.push(result.row);
+    }
+  }
+  console.log(summaryOf(rows));
+  if (options.json) await writeFile(options.json, `${JSON.stringify(rows, null, 2)}\n`);
+  return rows.some(isOverLimit) ? 1 : 0;
+}
+
+function parseCommandLine() {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      row: { type: 'string', default: '' },
+      quick: { type: 'boolean', default: false },
+      json: { type: 'string' },
+      help: { type: 'boolean', default: false },
+    },
+  });
+  const known = suiteNames();
+  for (const name of positionals) {
+    if (!known.includes(name)) throw new TypeError(`there is no suite "${name}"; there are: ${known.join(', ')}`);
+  }
+  return {
+    suites: positionals.length > 0 ? positionals : known,
+    row: values.row,
+    effort: values.quick ? QUICK : FULL,
+    json: values.json,
+    help: values.help,
+  };
+}
+
+function suiteNames(): string[] {
+  return readdirSync(pathOf('suites'))
+    .map(file => file.replace(/\.ts$/, ''))
+    .sort();
+}
