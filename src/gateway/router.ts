@@ -85,14 +85,9 @@ function hostCandidates(host: string): string[] {
 function normalizeHostPattern(host: string): string {
   const isWildcard = host.startsWith('*.');
   const name = isWildcard ? host.slice(2) : host;
-  const ascii = name.startsWith('[') ? name.toLowerCase() : domainToASCII(name);
-  const authority = parseAuthority(ascii);
-  if (
-    name.includes('*') ||
-    !authority ||
-    authority.port !== undefined ||
-    (!name.startsWith('[') && name.includes(':'))
-  ) {
+  const isName = /^(?:\[[\da-f:.]+\]|[^\s*:/\\?#@[\]]+)$/i.test(name);
+  const authority = isName ? parseAuthority(name.startsWith('[') ? name : domainToASCII(name)) : undefined;
+  if (!authority) {
     throw new TypeError(
       `not a host: ${JSON.stringify(host)}; write a name without port, for example "example.com" or "*.example.com"`,
     );

@@ -45,7 +45,8 @@ export function createOriginPolicy(
     const host = parseAuthority(head.host);
     if (!host || host.hostname !== origin.hostname) return false;
     const ownScheme = head.isSecure ? 'https' : 'http';
-    const scheme = head.isSchemeKnown ? ownScheme : origin.scheme;
+    // On a connection that only looks plain, an https page counts as https.
+    const scheme = head.isSchemeKnown || origin.scheme !== 'https' ? ownScheme : 'https';
     if (origin.scheme !== scheme || origin.port !== (host.port ?? defaultPort(scheme))) return false;
     if (scheme !== ownScheme && !hasWarned) {
       hasWarned = true;
@@ -99,7 +100,7 @@ function exactOrigin(entry: string): string {
 }
 
 function subdomainPattern(entry: string): RegExp {
-  const match = /^(https?):\/\/\*\.([^*]+)$/i.exec(entry);
+  const match = /^(https?):\/\/\*\.([^*/?#@\\\s]+)$/i.exec(entry);
   if (!match) throw invalid(entry);
   const origin = parseOrigin(exactOrigin(`${match[1]}://${match[2]}`))!;
   const suffix = serialize(origin).slice(`${origin.scheme}://`.length);
@@ -116,7 +117,7 @@ function invalid(entry: string): TypeError {
   if (URL.canParse(entry) && new URL(entry).host !== '') {
     const url = new URL(entry);
     const scheme = url.protocol === 'wss:' ? 'https:' : url.protocol === 'ws:' ? 'http:' : url.protocol;
-    if (!url.host.includes('*'))
+    if (!url.host.replace(/^\*\./, '').includes('*'))
       remedy = `an origin is the scheme and host of the page, without a path: write "${scheme}//${url.host}"`;
   } else if (entry === 'null') {
     remedy = 'every sandboxed frame and local file has this origin, so it cannot be allowed';
