@@ -116,9 +116,9 @@ export class MessageAssembler implements FrameSink {
   #onWholeMessage(chunk: Buffer, start: number, end: number, ascii: boolean): void {
     if (this.#isCompressed) return this.#onCompressedMessage(chunk.subarray(start, end));
     if (!this.#isText) return this.#handler.onMessage(chunk.subarray(start, end));
-    if (ascii) return this.#handler.onMessage(chunk.latin1Slice(start, end));
+    if (ascii) return this.#handler.onMessage(chunk.toString('latin1', start, end));
     if (!isUtf8(chunk.subarray(start, end))) return this.#fail(invalidUtf8());
-    this.#handler.onMessage(chunk.utf8Slice(start, end));
+    this.#handler.onMessage(chunk.toString('utf8', start, end));
   }
 
   #onGatheredMessage(): void {

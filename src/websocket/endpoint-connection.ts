@@ -1,0 +1,542 @@
+import type { Duplex } from 'node:stream';
+import { HoldfastError } from '../base/errors.ts';
+import type { Logger } from '../base/logger.ts';
+import type { Session } from '../session/session.ts';
+import { CloseCode, isSendableCloseCode } from '../wire/close-codes.ts';
+import { type CallbackKind, CallbackQueue, type CallbackTarget } from './callback-queue.ts';
+import type { Connection } from './connection.ts';
+import type { Dispatcher } from './dispatcher.ts';
+import type { Endpoint } from './endpoint.ts';
+import type { EndpointLimits } from './endpoint-limits.ts';
+import type { CloseEvent } from './endpoint-options.ts';
+import type { User } from './handshake.ts';
+import { Outbox, type OutboxOwner } from './outbox.ts';
+import { MessageAssembler, type MessageHandler } from './protocol/message-assembler.ts';
+import { Opcode } from './protocol/opcodes.ts';
+import type { PerMessageDeflate } from './protocol/permessage-deflate.ts';
+import type { SharedMessage } from './shared-message.ts';
+import { type TimerWheel, WheelEntry } from './timer-wheel.ts';
+import type { Topics } from './topics.ts';
+
+/** What every connection of a server shares. */
+export interface ConnectionHost {
+  readonly wheel: TimerWheel;
+  readonly topics: Topics;
+  readonly logger: Logger;
+}
+
+/** The part of a session that a socket holds on to. */
+export interface AttachedSession {
+  readonly session: Session;
+  /** Traffic keeps the session alive. Cheap: may be called for every message. */
+  touch(): void;
+  /** The socket is gone. */
+  release(): Promise<void>;
+}
+
+/** What is kept of the handshake. */
+export interface ConnectionFacts {
+  readonly url: string;
+  readonly params: Readonly<Record<string, string>>;
+  readonly subprotocol: string;
+  readonly isSecure: boolean;
+  readonly remoteAddress: string;
+  readonly remotePort: number;
+  readonly user: User | undefined;
+  readonly session: AttachedSession | undefined;
+  readonly touchOnTraffic: 'message' | 'any' | 'never';
+  readonly deflate: PerMessageDeflate | undefined;
+}
+
+/** What the endpoint gives its connections. */
+export interface ConnectionOwner {
+  readonly endpoint: Endpoint<unknown>;
+  readonly limits: EndpointLimits;
+  readonly dispatcher: Dispatcher | undefined;
+  readonly wantsFragments: boolean;
+  invoke(connection: EndpointConnection<unknown>, kind: CallbackKind, value: unknown, extra: unknown): unknown;
+  hasCallback(kind: CallbackKind): boolean;
+  /** It has begun to close: it takes no more messages. */
+  onClosing(connection: EndpointConnection<unknown>): void;
+  /** The TCP connection is gone. */
+  onGone(connection: EndpointConnection<unknown>, event: CloseEvent): void;
+}
+
+type ConnectionState = 'open' | 'closing' | 'gone';
+
+// Marks our own pings, so that the application does not see pongs it never asked for.
+const HEARTBEAT = Buffer.from('\0holdfast');
+const MAX_CONTROL_PAYLOAD = 125;
+const MAX_CLOSE_REASON = 123;
+const connectionOf = Symbol('connection');
+
+type BoundTransport = Duplex & { [connectionOf]: EndpointConnection<unknown> };
+
+let lastId = 0;
+
+/**
+ * The server's side of one WebSocket: ties reader, callbacks and outbox to the life of the connection.
+ *
+ * It keeps what was extracted from the handshake and never the request, and it has one entry in the shared timer wheel, for
+ * whichever of its limits comes next.
+ */
+export class EndpointConnection<Data = undefined>
+  extends WheelEntry
+  implements Connection<Data>, MessageHandler, CallbackTarget, OutboxOwner
+{
+  data: Data;
+  readonly outbox: Outbox;
+  readonly #number = ++lastId;
+  readonly #transport: Duplex;
+  readonly #owner: ConnectionOwner;
+  readonly #host: ConnectionHost;
+  readonly #facts: ConnectionFacts;
+  readonly #assembler: MessageAssembler;
+  readonly #callbacks: CallbackQueue;
+  #state: ConnectionState = 'open';
+  /** How it ended: the close frame that came first, of either side. */
+  #ending: CloseEvent | undefined;
+  #closeSent = false;
+  #abort: AbortController | undefined;
+  #topics: Set<string> | undefined;
+  #isReadingPaused = false;
+  #isTimingOut = false;
+  #lastRead: number;
+  #lastWrite: number;
+  #pingSentAt = Number.NEGATIVE_INFINITY;
+  #callbackDeadline = Number.POSITIVE_INFINITY;
+  #closeDeadline = Number.POSITIVE_INFINITY;
+  messagesReceived = 0;
+  messagesSent = 0;
+
+  constructor(transport: Duplex, owner: ConnectionOwner, host: ConnectionHost, facts: ConnectionFacts, data: Data) {
+    super();
+    this.data = data;
+    this.#transport = transport;
+    this.#owner = owner;
+    this.#host = host;
+    this.#facts = facts;
+    this.#assembler = new MessageAssembler(this, { role: 'server', limits: owner.limits, deflate: facts.deflate });
+    this.#callbacks = new CallbackQueue(this);
+    this.outbox = new Outbox(transport, { limits: owner.limits, owner: this, deflate: facts.deflate });
+    this.#lastRead = this.#lastWrite = host.wheel.now;
+    this.#scheduleTimer();
+  }
+
+  /** Begins: `onOpen`, then what the client sent together with its handshake. */
+  start(early: Buffer): void {
+    const transport = this.#transport as BoundTransport;
+    transport[connectionOf] = this;
+    transport.on('data', onData).on('end', onEnd).on('error', onError).on('close', onClose);
+    this.#callbacks.push('open', undefined, undefined);
+    if (early.length > 0) this.receive(early);
+    if (transport.destroyed) this.gone();
+  }
+
+  // ---- what the application sees
+
+  get id(): string {
+    return `c${this.#number.toString(36)}`;
+  }
+
+  get isOpen(): boolean {
+    return this.#state === 'open';
+  }
+
+  get isSecure(): boolean {
+    return this.#facts.isSecure;
+  }
+
+  get user(): User | undefined {
+    return this.#facts.user;
+  }
+
+  get session(): Session | undefined {
+    return this.#facts.session?.session;
+  }
+
+  get endpoint(): Endpoint<Data> {
+    return this.#owner.endpoint as Endpoint<Data>;
+  }
+
+  get remoteAddress(): string {
+    return this.#facts.remoteAddress;
+  }
+
+  get remotePort(): number {
+    return this.#facts.remotePort;
+  }
+
+  get url(): URL {
+    return new URL(this.#facts.url);
+  }
+
+  get params(): Readonly<Record<string, string>> {
+    return this.#facts.params;
+  }
+
+  get subprotocol(): string {
+    return this.#facts.subprotocol;
+  }
+
+  get bufferedAmount(): number {
+    return this.outbox.bufferedAmount;
+  }
+
+  get droppedMessages(): number {
+    return this.outbox.droppedMessages;
+  }
+
+  get signal(): AbortSignal {
+    if (this.#abort === undefined) {
+      this.#abort = new AbortController();
+      if (this.#state !== 'open') this.#abort.abort();
+    }
+    return this.#abort.signal;
+  }
+
+  send(data: string | Uint8Array): boolean {
+    if (this.#state !== 'open') return false;
+    this.#lastWrite = this.#host.wheel.now;
+    this.messagesSent++;
+    return this.outbox.message(data);
+  }
+
+  /** Enqueues a message that other connections get too; the writes are the caller's. False: the slow-reader policy left it out. */
+  sendShared(message: SharedMessage): boolean {
+    const dropped = this.outbox.droppedMessages;
+    this.#lastWrite = this.#host.wheel.now;
+    this.messagesSent++;
+    this.outbox.shared(message);
+    return this.#state === 'open' && this.outbox.droppedMessages === dropped;
+  }
+
+  drained(): Promise<void> {
+    return new Promise(resolve => this.outbox.afterFlushed(resolve));
+  }
+
+  stream(chunk: string | Uint8Array, last: boolean): boolean {
+    if (this.#state !== 'open') return false;
+    this.#lastWrite = this.#host.wheel.now;
+    if (last) this.messagesSent++;
+    return this.outbox.fragment(chunk, last);
+  }
+
+  ping(data: string | Uint8Array = ''): boolean {
+    return this.#sendControl(Opcode.ping, data);
+  }
+
+  pong(data: string | Uint8Array = ''): boolean {
+    return this.#sendControl(Opcode.pong, data);
+  }
+
+  close(code: number = CloseCode.normal, reason = ''): void {
+    if (!isSendableCloseCode(code))
+      throw new RangeError(`close: the code ${code} must not be sent; use 1000 to 1003, 1007 to 1014, or 3000 to 4999`);
+    if (Buffer.byteLength(reason) > MAX_CLOSE_REASON)
+      throw new RangeError(
+        `close: the reason has ${Buffer.byteLength(reason)} bytes; at most ${MAX_CLOSE_REASON} are allowed`,
+      );
+    if (this.#state === 'open') this.#beginClose({ code, reason, clean: false }, code);
+  }
+
+  terminate(): void {
+    this.#transport.destroy();
+  }
+
+  subscribe(topic: string): void {
+    if (this.#state !== 'open') return;
+    this.#topics ??= new Set();
+    this.#topics.add(topic);
+    this.#host.topics.subscribe(topic, this);
+  }
+
+  unsubscribe(topic: string): void {
+    if (this.#topics?.delete(topic)) this.#host.topics.unsubscribe(topic, this);
+  }
+
+  // ---- what the transport tells
+
+  receive(chunk: Buffer): void {
+    this.#lastRead = this.#host.wheel.now;
+    if (this.#facts.touchOnTraffic === 'any') this.#facts.session?.touch();
+    this.outbox.cork();
+    this.#assembler.reader.push(chunk);
+    this.outbox.uncork();
+  }
+
+  /** The peer sends no more. Without its close frame that is an abnormal end. */
+  peerEnded(): void {
+    this.#beginEnd(undefined);
+    this.#endTransport();
+  }
+
+  failed(cause: Error): void {
+    if (this.#state !== 'open') return;
+    this.#beginEnd(undefined);
+    this.#report(
+      new HoldfastError('ERR_WS_CONNECTION_LOST', `the connection broke: ${cause.message}`, {
+        cause,
+        closeCode: CloseCode.abnormal,
+      }),
+    );
+  }
+
+  gone(): void {
+    if (this.#state === 'gone') return;
+    this.#beginEnd(undefined);
+    this.#state = 'gone';
+    this.#closeDeadline = Number.POSITIVE_INFINITY;
+    const event = this.#ending ?? { code: CloseCode.abnormal, reason: '', clean: false };
+    this.#callbacks.push('close', event, undefined);
+    this.#scheduleTimer();
+    this.#owner.onGone(this, event);
+    this.#facts.session
+      ?.release()
+      .catch(error => this.#host.logger.warn({ connection: this.id, error }, 'session not saved'));
+  }
+
+  // ---- what the reader finds (MessageHandler)
+
+  get wantsFragments(): boolean {
+    return this.#owner.wantsFragments;
+  }
+
+  onMessage(data: string | Buffer): void {
+    if (this.#state !== 'open') return;
+    this.messagesReceived++;
+    if (this.#facts.touchOnTraffic === 'message') this.#facts.session?.touch();
+    this.#callbacks.push('message', data, undefined);
+  }
+
+  onFragment(data: string | Buffer, last: boolean): void {
+    if (this.#state !== 'open') return;
+    if (last) this.messagesReceived++;
+    if (this.#facts.touchOnTraffic === 'message') this.#facts.session?.touch();
+    this.#callbacks.push('fragment', data, last);
+  }
+
+  onPing(payload: Buffer): void {
+    if (this.#state !== 'open') return;
+    this.outbox.control(Opcode.pong, payload);
+    if (this.#owner.hasCallback('ping')) this.#callbacks.push('ping', payload, undefined);
+  }
+
+  onPong(payload: Buffer): void {
+    if (this.#state !== 'open' || payload.equals(HEARTBEAT)) return;
+    if (this.#owner.hasCallback('pong')) this.#callbacks.push('pong', payload, undefined);
+  }
+
+  onCloseFrame(code: number, reason: string): void {
+    const mine = this.#ending;
+    if (this.#state === 'open')
+      this.#beginClose({ code, reason, clean: true }, code === CloseCode.noStatus ? undefined : code);
+    else if (mine) this.#ending = { ...mine, clean: this.#closeSent };
+    // RFC 6455 §7.1.1: the server is the one to end the TCP connection.
+    this.#endTransport();
+  }
+
+  onProtocolError(error: HoldfastError): void {
+    this.#fail(error);
+    // RFC 6455 §7.1.7: after an error nothing more is expected from the peer.
+    this.#endTransport();
+  }
+
+  // ---- what the callbacks need (CallbackTarget)
+
+  get dispatcher(): Dispatcher | undefined {
+    return this.#owner.dispatcher;
+  }
+
+  invoke(kind: CallbackKind, value: unknown, extra: unknown): unknown {
+    return this.#owner.invoke(this, kind, value, extra);
+  }
+
+  onCallbackPending(): void {
+    const { handlerTimeoutMs } = this.#owner.limits;
+    this.#callbackDeadline = this.#host.wheel.now + handlerTimeoutMs;
+    if (this.wheelSlot < 0 || this.wheelDue > this.#callbackDeadline) this.#scheduleTimer();
+  }
+
+  onCallbackSettled(kind: CallbackKind): void {
+    this.#callbackDeadline = Number.POSITIVE_INFINITY;
+    if (kind === 'timeout' && this.#state === 'open') this.close(CloseCode.goingAway, 'idle timeout');
+  }
+
+  onCallbackFailed(kind: CallbackKind, cause: unknown): void {
+    const failure = cause instanceof Error ? cause : new Error(String(cause));
+    this.#host.logger.error({ connection: this.id, callback: kind, error: failure }, 'a WebSocket callback failed');
+    // An error about an error, or after the end, has nobody left to tell.
+    if (kind === 'error' || kind === 'close') return;
+    this.#callbacks.clear();
+    this.#fail(
+      new HoldfastError('ERR_WS_HANDLER_FAILED', `the ${kind} callback failed: ${failure.message}`, {
+        cause: failure,
+        closeCode: CloseCode.internalError,
+      }),
+    );
+  }
+
+  onDispatchFull(): void {
+    this.#callbacks.clear();
+    this.#fail(
+      new HoldfastError(
+        'ERR_WS_DISPATCH_FULL',
+        'the dispatch queue is full; raise its queue or concurrency, or wait instead',
+        {
+          closeCode: CloseCode.tryAgainLater,
+        },
+      ),
+    );
+  }
+
+  pauseReading(): void {
+    this.#isReadingPaused = true;
+    this.#transport.pause();
+  }
+
+  resumeReading(): void {
+    this.#isReadingPaused = false;
+    this.#lastRead = this.#host.wheel.now;
+    this.#transport.resume();
+  }
+
+  // ---- what the outbox tells (OutboxOwner)
+
+  onSlowReader(bufferedBytes: number): void {
+    if (this.#state !== 'open') return;
+    this.#fail(
+      new HoldfastError('ERR_WS_SLOW_READER', `the peer has not read ${bufferedBytes} bytes`, {
+        closeCode: CloseCode.tryAgainLater,
+      }),
+    );
+  }
+
+  // ---- time
+
+  onTimer(): void {
+    const { now } = this.#host.wheel;
+    if (now >= this.#callbackDeadline) this.#onCallbackTimeout();
+    if (now >= this.#closeDeadline) return this.terminate();
+    if (this.#state === 'open' && !this.#isTimingOut) this.#checkSilence(now);
+    this.#scheduleTimer();
+  }
+
+  #checkSilence(now: number): void {
+    const { heartbeatMs, idleTimeoutMs } = this.#owner.limits;
+    // While we do not read, its silence is our doing.
+    if (this.#isReadingPaused) this.#lastRead = now;
+    const hasHeartbeat = heartbeatMs !== Number.POSITIVE_INFINITY;
+    const silence = now - (hasHeartbeat ? this.#lastRead : Math.max(this.#lastRead, this.#lastWrite));
+    if (silence >= idleTimeoutMs) {
+      this.#isTimingOut = true;
+      this.#callbacks.push('timeout', undefined, undefined);
+    } else if (silence >= heartbeatMs && this.#pingSentAt < this.#lastRead) {
+      this.#pingSentAt = now;
+      this.outbox.control(Opcode.ping, HEARTBEAT);
+    }
+  }
+
+  #scheduleTimer(): void {
+    const { wheel } = this.#host;
+    const { heartbeatMs, idleTimeoutMs } = this.#owner.limits;
+    const { now } = wheel;
+    let due = Math.min(this.#closeDeadline, this.#callbackDeadline);
+    if (this.#state === 'open' && !this.#isTimingOut) {
+      const hasHeartbeat = heartbeatMs !== Number.POSITIVE_INFINITY;
+      const last = hasHeartbeat ? this.#lastRead : Math.max(this.#lastRead, this.#lastWrite);
+      due = Math.min(due, last + idleTimeoutMs);
+      if (hasHeartbeat) due = Math.min(due, this.#pingSentAt < this.#lastRead ? last + heartbeatMs : now + heartbeatMs);
+    }
+    wheel.schedule(this, Math.max(0, due - now));
+  }
+
+  #onCallbackTimeout(): void {
+    const { handlerTimeoutMs } = this.#owner.limits;
+    this.#callbackDeadline = Number.POSITIVE_INFINITY;
+    this.#callbacks.clear();
+    this.#fail(
+      new HoldfastError(
+        'ERR_WS_HANDLER_TIMEOUT',
+        `a callback has not settled after ${handlerTimeoutMs} ms; raise handlerTimeout`,
+        {
+          closeCode: CloseCode.internalError,
+        },
+      ),
+    );
+    this.#callbacks.abandon();
+  }
+
+  // ---- ending
+
+  /** Something is wrong: the application hears of it after what it was sent before, and the peer gets the code. */
+  #fail(error: HoldfastError): void {
+    if (this.#state !== 'open') return;
+    const code = error.closeCode ?? CloseCode.internalError;
+    this.#beginClose({ code, reason: '', clean: false }, code);
+    this.#report(error);
+  }
+
+  #report(error: Error): void {
+    if (this.#owner.hasCallback('error')) this.#callbacks.push('error', error, undefined);
+    else this.#host.logger.warn({ connection: this.id, error }, 'a WebSocket connection failed');
+  }
+
+  /** Sends the close frame; `code` undefined sends an empty one. */
+  #beginClose(ending: CloseEvent, code: number | undefined): void {
+    this.#beginEnd(ending);
+    this.#closeSent = true;
+    this.outbox.close(code, code === undefined ? '' : ending.reason);
+    this.#limitClosing();
+  }
+
+  /** Ends our half after what was written. The peer has the close timeout to end its own, then the connection is cut. */
+  #endTransport(): void {
+    this.#transport.end();
+    this.#limitClosing();
+  }
+
+  #limitClosing(): void {
+    this.#closeDeadline = Math.min(this.#closeDeadline, this.#host.wheel.now + this.#owner.limits.closeTimeoutMs);
+    this.#scheduleTimer();
+  }
+
+  #beginEnd(ending: CloseEvent | undefined): void {
+    if (this.#state !== 'open') return;
+    this.#state = 'closing';
+    this.#ending = ending;
+    if (this.#topics) for (const topic of this.#topics) this.#host.topics.unsubscribe(topic, this);
+    this.#topics = undefined;
+    this.#owner.onClosing(this);
+    this.#abort?.abort();
+    // A paused socket would not see the peer's close frame or end.
+    if (this.#isReadingPaused) this.resumeReading();
+  }
+
+  #sendControl(opcode: number, data: string | Uint8Array): boolean {
+    const payload = typeof data === 'string' ? Buffer.from(data) : data;
+    if (payload.length > MAX_CONTROL_PAYLOAD)
+      throw new RangeError(`a control frame carries at most ${MAX_CONTROL_PAYLOAD} bytes, not ${payload.length}`);
+    if (this.#state !== 'open') return false;
+    this.#lastWrite = this.#host.wheel.now;
+    this.outbox.control(opcode, payload);
+    return true;
+  }
+}
+
+// Shared by all connections: a listener of its own for each would cost more memory than the connection.
+function onData(this: Duplex, chunk: Buffer): void {
+  (this as BoundTransport)[connectionOf].receive(chunk);
+}
+
+function onEnd(this: Duplex): void {
+  (this as BoundTransport)[connectionOf].peerEnded();
+}
+
+function onError(this: Duplex, error: Error): void {
+  (this as BoundTransport)[connectionOf].failed(error);
+}
+
+function onClose(this: Duplex): void {
+  (this as BoundTransport)[connectionOf].gone();
+}

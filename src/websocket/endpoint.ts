@@ -1,0 +1,256 @@
+import type { Duplex } from 'node:stream';
+import { HoldfastError } from '../base/errors.ts';
+import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
+import { type BroadcastResult, broadcast } from './broadcast.ts';
+import type { CallbackKind } from './callback-queue.ts';
+import type { Connection } from './connection.ts';
+import { Dispatcher } from './dispatcher.ts';
+import {
+  type ConnectionFacts,
+  type ConnectionHost,
+  type ConnectionOwner,
+  EndpointConnection,
+} from './endpoint-connection.ts';
+import { type EndpointLimits, endpointLimits } from './endpoint-limits.ts';
+import type { Acceptance, AcceptRefusal, CloseEvent, EndpointOptions } from './endpoint-options.ts';
+import type { Handshake } from './handshake.ts';
+import { type DeflateOptions, negotiateDeflate, PerMessageDeflate } from './protocol/permessage-deflate.ts';
+
+const RETRY_AFTER_SECONDS = '5';
+
+// Recognised across two loaded copies of the package, as `instanceof` is not.
+const brand = Symbol.for('holdfast.endpoint');
+
+/** A handshake that the endpoint takes: what goes into the 101, and what the connection starts with. */
+export interface AcceptedHandshake<Data> {
+  readonly allow: true;
+  readonly subprotocol: string;
+  readonly extensions: string | undefined;
+  readonly headers: Readonly<Record<string, string | readonly string[]>>;
+  readonly deflate: PerMessageDeflate | undefined;
+  readonly data: Data;
+}
+
+/**
+ * Declares a WebSocket endpoint. Declaring is all: an exported endpoint is served where its module is listed under `endpoints`,
+ * or where a route names it.
+ *
+ * @throws {TypeError} naming the option when one is not valid.
+ */
+export function defineEndpoint<Data = undefined>(options: EndpointOptions<Data>): Endpoint<Data> {
+  return new Endpoint(options);
+}
+
+export function isEndpoint(value: unknown): value is Endpoint<unknown> {
+  return typeof value === 'object' && value !== null && brand in value;
+}
+
+/** A declared endpoint: its limits, its open connections, and what is said to all of them. */
+export class Endpoint<Data = undefined> {
+  readonly [brand] = true;
+  readonly options: EndpointOptions<Data>;
+  /** The patterns it is served at, relative to where its application is mounted. */
+  readonly patterns: readonly string[];
+  readonly subprotocols: readonly string[];
+  /** Versions of the protocol that are spoken: 13 (RFC 6455). */
+  readonly supportedVersions: readonly number[] = [13];
+  /** Changeable while the endpoint runs. */
+  readonly limits: EndpointLimits;
+  readonly #deflate: DeflateOptions | undefined;
+  readonly #open = new Set<EndpointConnection<unknown>>();
+  readonly #owner: ConnectionOwner;
+  #dispatcher: Dispatcher | undefined;
+  #isRunning = false;
+  /** Handshakes being judged and connections that are not yet gone. */
+  #taken = 0;
+  #onEmpty: (() => void) | undefined;
+
+  constructor(options: EndpointOptions<Data>) {
+    this.options = options;
+    this.patterns = typeof options.path === 'string' ? [options.path] : [...options.path];
+    if (this.patterns.length === 0) throw new TypeError('path: an endpoint needs at least one pattern');
+    for (const pattern of this.patterns)
+      if (!pattern.startsWith('/')) throw new TypeError(`path: a pattern begins with "/": ${JSON.stringify(pattern)}`);
+    this.subprotocols = options.subprotocols ?? [];
+    this.limits = endpointLimits(options);
+    this.#deflate = options.compression === true ? {} : options.compression || undefined;
+    if (options.dispatch !== undefined && typeof options.dispatch !== 'string')
+      this.#dispatcher = new Dispatcher(options.dispatch);
+    this.#owner = this.#makeOwner();
+  }
+
+  /** The connections that are open now. */
+  get connections(): ReadonlySet<Connection<Data>> {
+    return this.#open as ReadonlySet<Connection<Data>>;
+  }
+
+  /**
+   * Sends a message to every open connection.
+   *
+   * It is encoded once and enqueued on all of them before this returns, so all see several broadcasts in one order; a connection
+   * that does not read delays no other.
+   */
+  broadcast(
+    data: string | Uint8Array,
+    options: { except?: Connection<Data> | Iterable<Connection<Data>> } = {},
+  ): BroadcastResult {
+    return broadcast(this.#open, data, options.except);
+  }
+
+  // ---- what the server calls
+
+  /** The server's named dispatch policy, for an endpoint that asks for one by name. */
+  useDispatcher(dispatcher: Dispatcher): void {
+    this.#dispatcher = dispatcher;
+  }
+
+  /** Runs `init`. @throws {HoldfastError} ERR_SERVER_STATE when it is running already: an endpoint belongs to one server at a time. */
+  async start(): Promise<void> {
+    if (this.#isRunning)
+      throw new HoldfastError(
+        'ERR_SERVER_STATE',
+        `endpoint ${this.patterns[0]} is served already; define it once for each server`,
+      );
+    this.#isRunning = true;
+    await this.options.init?.();
+  }
+
+  /** Waits for the last connection to be gone and runs `destroy`. Closing them is the server's part. */
+  async stop(): Promise<void> {
+    if (!this.#isRunning) return;
+    if (this.#taken > 0)
+      await new Promise<void>(resolve => {
+        this.#onEmpty = resolve;
+      });
+    this.#isRunning = false;
+    await this.options.destroy?.();
+  }
+
+  /**
+   * Judges a handshake that is legal and was admitted: connection limit (503), then the application's `accept`.
+   * An accepted handshake holds a place until `open` or `giveUp`.
+   */
+  async judge(handshake: Handshake): Promise<AcceptedHandshake<Data> | Refusal> {
+    if (this.#taken >= this.limits.maxConnections)
+      return refuse(
+        503,
+        'ERR_WS_CONNECTION_LIMIT',
+        `${this.patterns[0]} has its ${this.limits.maxConnections} connections`,
+        {
+          closeCode: 1013,
+          headers: { 'Retry-After': RETRY_AFTER_SECONDS },
+        },
+      );
+    this.#taken++;
+    let taken = false;
+    try {
+      const verdict = (await this.options.accept?.(handshake)) ?? true;
+      const answer = this.#answer(handshake, verdict);
+      taken = !isRefusal(answer);
+      return answer;
+    } finally {
+      if (!taken) this.giveUp();
+    }
+  }
+
+  /** The client of an accepted handshake went away before the connection was open. */
+  giveUp(): void {
+    if (--this.#taken === 0) this.#onEmpty?.();
+  }
+
+  /** The 101 has been written: the connection lives. `early` is what the client sent behind its handshake. */
+  open(
+    transport: Duplex,
+    early: Buffer,
+    host: ConnectionHost,
+    facts: ConnectionFacts,
+    data: Data,
+  ): EndpointConnection<Data> {
+    const connection = new EndpointConnection(transport, this.#owner, host, facts, data);
+    this.#open.add(connection);
+    connection.start(early);
+    return connection;
+  }
+
+  #answer(
+    handshake: Handshake,
+    verdict: boolean | Acceptance<Data> | AcceptRefusal,
+  ): AcceptedHandshake<Data> | Refusal {
+    if (verdict === false) return refuse(403, 'ERR_WS_ACCEPT_REFUSED', 'accept refused the handshake');
+    if (verdict !== true && 'status' in verdict) {
+      if (!(verdict.status >= 300 && verdict.status <= 599))
+        throw new TypeError(`accept: a refusal has a status of 300 to 599, not ${verdict.status}`);
+      return refuse(verdict.status, 'ERR_WS_ACCEPT_REFUSED', 'accept refused the handshake', {
+        ...(verdict.headers && { headers: verdict.headers }),
+        ...(verdict.body !== undefined && { body: verdict.body }),
+      });
+    }
+    const acceptance: Acceptance<Data> = verdict === true ? {} : verdict;
+    const subprotocol =
+      acceptance.subprotocol ?? this.subprotocols.find(name => handshake.subprotocols.includes(name)) ?? '';
+    // RFC 6455 §4.2.2: the client must have offered it.
+    if (subprotocol !== '' && !handshake.subprotocols.includes(subprotocol))
+      throw new TypeError(`accept: the client did not offer the subprotocol ${JSON.stringify(subprotocol)}`);
+    const deflate = this.#deflate && negotiateDeflate(handshake.extensions, this.#deflate);
+    return {
+      allow: true,
+      subprotocol,
+      extensions: deflate?.response,
+      headers: acceptance.headers ?? {},
+      deflate: deflate && new PerMessageDeflate(deflate.params, 'server', this.#deflate!),
+      data: acceptance.data as Data,
+    };
+  }
+
+  #makeOwner(): ConnectionOwner {
+    const endpoint = this;
+    const { options } = this;
+    return {
+      endpoint: this as Endpoint<unknown>,
+      limits: this.limits,
+      wantsFragments: options.onFragment !== undefined,
+      get dispatcher() {
+        return endpoint.#dispatcher;
+      },
+      hasCallback: kind => callbackOf(options, kind) !== undefined,
+      invoke(connection, kind, value, extra) {
+        const own = connection as EndpointConnection<Data>;
+        switch (kind) {
+          case 'message':
+            return options.onMessage?.(own, value as string | Uint8Array);
+          case 'open':
+            return options.onOpen?.(own);
+          case 'fragment':
+            return options.onFragment?.(own, value as string | Uint8Array, extra as boolean);
+          case 'ping':
+            return options.onPing?.(own, value as Uint8Array);
+          case 'pong':
+            return options.onPong?.(own, value as Uint8Array);
+          case 'timeout':
+            return options.onTimeout?.(own);
+          case 'error':
+            return options.onError?.(own, value as Error);
+          case 'close':
+            return options.onClose?.(own, value as CloseEvent);
+        }
+      },
+      onClosing: connection => {
+        this.#open.delete(connection);
+      },
+      onGone: () => this.giveUp(),
+    };
+  }
+}
+
+function callbackOf<Data>(options: EndpointOptions<Data>, kind: CallbackKind): unknown {
+  switch (kind) {
+    case 'ping':
+      return options.onPing;
+    case 'pong':
+      return options.onPong;
+    case 'error':
+      return options.onError;
+    default:
+      return undefined;
+  }
+}

@@ -1,0 +1,242 @@
+import type { Duplex } from 'node:stream';
+import type { EndpointLimits } from './endpoint-limits.ts';
+import { encodeFrame, FrameWriter, firstByte } from './protocol/frame-writer.ts';
+import { Opcode } from './protocol/opcodes.ts';
+import type { PerMessageDeflate } from './protocol/permessage-deflate.ts';
+import type { SharedMessage } from './shared-message.ts';
+
+const EMPTY = Buffer.alloc(0);
+
+/** A peer that lets more than this multiple of `maxBufferedBytes` pile up is disconnected, whatever the policy. */
+const CUT_OFF_FACTOR = 4;
+
+// Sends that happen outside a data event are gathered until the end of the current microtask run, over all connections.
+const waitingForFlush: Outbox[] = [];
+
+function flushWaiting(): void {
+  for (let i = 0; i < waitingForFlush.length; i++) waitingForFlush[i]!.flush();
+  waitingForFlush.length = 0;
+}
+
+/** Who is told that the peer reads too slowly to go on. */
+export interface OutboxOwner {
+  onSlowReader(bufferedBytes: number): void;
+}
+
+/**
+ * The sending half of one connection: keeps frames in order, writes once for everything that one event produced, and applies
+ * the slow-reader policy.
+ */
+export class Outbox {
+  readonly #transport: Duplex;
+  readonly #limits: EndpointLimits;
+  readonly #owner: OutboxOwner;
+  readonly #deflate: PerMessageDeflate | undefined;
+  readonly #writer = new FrameWriter(false);
+  #isCorked = false;
+  #isFlushScheduled = false;
+  #isEnded = false;
+
+  /** 0: no stream is open; else the opcode of its next fragment. */
+  #streamOpcode = 0;
+  #streamIsText = false;
+  /** Half a surrogate pair at the end of a text fragment. */
+  #streamRest = '';
+  #afterStream: Buffer[] | undefined;
+  /** The latest message that waits for a slow reader, under the policy `conflate`. */
+  #latest: Buffer | undefined;
+  #heldBytes = 0;
+  droppedMessages = 0;
+
+  constructor(
+    transport: Duplex,
+    options: { limits: EndpointLimits; owner: OutboxOwner; deflate?: PerMessageDeflate | undefined },
+  ) {
+    this.#transport = transport;
+    this.#limits = options.limits;
+    this.#owner = options.owner;
+    this.#deflate = options.deflate;
+  }
+
+  get bufferedAmount(): number {
+    return this.#transport.writableLength + this.#writer.bytes + this.#heldBytes;
+  }
+
+  /** Until `uncork`, sends are gathered; it writes them all at once. */
+  cork(): void {
+    this.#isCorked = true;
+  }
+
+  uncork(): void {
+    this.#isCorked = false;
+    this.flush();
+  }
+
+  message(data: string | Uint8Array): boolean {
+    const isText = typeof data === 'string';
+    if (!this.#mayWriteNow()) {
+      // Not compressed: it may never be sent, and with context takeover the peer's window must hold all that was compressed.
+      return this.#hold(
+        encodeFrame(firstByte(isText ? Opcode.text : Opcode.binary), isText ? Buffer.from(data) : data),
+      );
+    }
+    if (this.#deflate !== undefined && data.length >= this.#deflate.threshold) {
+      const compressed = this.#deflate.compress(isText ? Buffer.from(data) : data);
+      this.#writer.binary(firstByte(isText ? Opcode.text : Opcode.binary, true, true), compressed);
+    } else if (isText) {
+      this.#writer.text(firstByte(Opcode.text), data);
+    } else {
+      this.#writer.binary(firstByte(Opcode.binary), data);
+    }
+    this.#scheduleFlush();
+    return this.#withinLimit();
+  }
+
+  /** A message that is shared with other connections. It is not written before `flush`: who shares it spreads the writes. */
+  shared(message: SharedMessage): boolean {
+    if (!this.#mayWriteNow()) return this.#hold(message.frameFor(undefined));
+    this.#writer.encoded(message.frameFor(this.#deflate));
+    return this.#withinLimit();
+  }
+
+  fragment(chunk: string | Uint8Array, last: boolean): boolean {
+    const isText = typeof chunk === 'string';
+    if (this.#streamOpcode === 0) {
+      this.#streamIsText = isText;
+      this.#streamOpcode = isText ? Opcode.text : Opcode.binary;
+    } else if (isText !== this.#streamIsText) {
+      throw new TypeError(
+        'stream: text and binary fragments cannot be mixed in one message; end it with last = true first',
+      );
+    }
+    const first = firstByte(this.#streamOpcode, last);
+    if (isText) this.#writer.text(first, this.#wholeCodePoints(chunk, last));
+    else this.#writer.binary(first, chunk);
+    this.#streamOpcode = last ? 0 : Opcode.continuation;
+    if (last && this.#afterStream) {
+      for (const frame of this.#afterStream) {
+        this.#heldBytes -= frame.length;
+        this.#writer.encoded(frame);
+      }
+      this.#afterStream = undefined;
+    }
+    this.#scheduleFlush();
+    return this.#withinLimit();
+  }
+
+  /** Control frames pass everything that is held: they may stand between fragments (RFC 6455 §5.4). */
+  control(opcode: number, payload: Uint8Array): void {
+    this.#writer.binary(firstByte(opcode), payload);
+    this.#scheduleFlush();
+    this.#withinLimit();
+  }
+
+  /** The close frame, after what the policy `conflate` held back. Nothing can be sent after it. */
+  close(code: number | undefined, reason: string): void {
+    if (this.#isEnded) return;
+    if (this.#latest && this.#streamOpcode === 0) this.#writer.encoded(this.#latest);
+    this.#latest = undefined;
+    this.#afterStream = undefined;
+    this.#heldBytes = 0;
+    this.#writer.close(code, reason);
+    this.#write();
+    this.#isEnded = true;
+  }
+
+  /** Writes what has been gathered, in one write. */
+  flush(): void {
+    this.#isFlushScheduled = false;
+    if (!this.#isCorked && !this.#isEnded) this.#write();
+  }
+
+  #write(): void {
+    const frames = this.#writer.take();
+    if (frames === undefined || !this.#transport.writable) return;
+    if (frames instanceof Buffer) {
+      this.#transport.write(frames);
+    } else {
+      this.#transport.cork();
+      for (const frame of frames) this.#transport.write(frame);
+      this.#transport.uncork();
+    }
+  }
+
+  /** Calls back when all that was written so far has left the process, or never will. */
+  afterFlushed(callback: () => void): void {
+    this.flush();
+    // An empty write takes its place behind the others, which `drain` does not promise below the high-water mark.
+    if (this.#transport.writable && this.#transport.writableLength > 0) this.#transport.write(EMPTY, () => callback());
+    else callback();
+  }
+
+  /** True when nothing forbids writing a message at once. */
+  #mayWriteNow(): boolean {
+    if (this.#streamOpcode !== 0) return false;
+    const { slowReader } = this.#limits;
+    if (slowReader === 'wait') return true;
+    if (this.#latest !== undefined) return false;
+    return this.bufferedAmount <= this.#limits.maxBufferedBytes;
+  }
+
+  /** The message could not be written now: it waits for the end of the stream, or the slow-reader policy decides. */
+  #hold(frame: Buffer): boolean {
+    const isOver = this.bufferedAmount > this.#limits.maxBufferedBytes;
+    const { slowReader } = this.#limits;
+    if (this.#latest !== undefined || (isOver && slowReader === 'conflate')) return this.#replaceLatest(frame);
+    if (isOver && slowReader === 'drop') {
+      this.droppedMessages++;
+      return false;
+    }
+    if (isOver && slowReader === 'close') {
+      this.#owner.onSlowReader(this.bufferedAmount);
+      return false;
+    }
+    this.#afterStream ??= [];
+    this.#afterStream.push(frame);
+    this.#heldBytes += frame.length;
+    return this.#withinLimit();
+  }
+
+  #replaceLatest(frame: Buffer): boolean {
+    if (this.#latest === undefined) {
+      this.afterFlushed(() => this.#releaseLatest());
+    } else {
+      this.droppedMessages++;
+      this.#heldBytes -= this.#latest.length;
+    }
+    this.#latest = frame;
+    this.#heldBytes += frame.length;
+    return false;
+  }
+
+  #releaseLatest(): void {
+    const frame = this.#latest;
+    if (frame === undefined || this.#isEnded) return;
+    this.#latest = undefined;
+    this.#heldBytes -= frame.length;
+    this.#writer.encoded(frame);
+    this.#scheduleFlush();
+  }
+
+  #withinLimit(): boolean {
+    const buffered = this.bufferedAmount;
+    if (buffered <= this.#limits.maxBufferedBytes) return true;
+    if (buffered > this.#limits.maxBufferedBytes * CUT_OFF_FACTOR) this.#owner.onSlowReader(buffered);
+    return false;
+  }
+
+  #scheduleFlush(): void {
+    if (this.#isCorked || this.#isFlushScheduled) return;
+    this.#isFlushScheduled = true;
+    if (waitingForFlush.push(this) === 1) queueMicrotask(flushWaiting);
+  }
+
+  #wholeCodePoints(chunk: string, last: boolean): string {
+    const text = this.#streamRest + chunk;
+    this.#streamRest = '';
+    const end = text.charCodeAt(text.length - 1);
+    if (last || !(end >= 0xd800 && end <= 0xdbff)) return text;
+    this.#streamRest = text.slice(-1);
+    return text.slice(0, -1);
+  }
+}

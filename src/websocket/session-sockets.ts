@@ -1,0 +1,36 @@
+import { CloseCode } from '../wire/close-codes.ts';
+
+/** Anything that is open on behalf of a session: a connection of an endpoint, or a relay. */
+export interface SessionSocket {
+  close(code: number, reason: string): void;
+}
+
+/** Which sockets belong to which session, so that they end together. */
+export class SessionSockets {
+  readonly #sockets = new Map<string, Set<SessionSocket>>();
+
+  add(sid: string, socket: SessionSocket): void {
+    const sockets = this.#sockets.get(sid);
+    if (sockets) sockets.add(socket);
+    else this.#sockets.set(sid, new Set([socket]));
+  }
+
+  delete(sid: string, socket: SessionSocket): void {
+    const sockets = this.#sockets.get(sid);
+    if (sockets?.delete(socket) && sockets.size === 0) this.#sockets.delete(sid);
+  }
+
+  /** The session has ended: its sockets close with 1008. @returns how many. */
+  closeAll(sid: string): number {
+    const sockets = this.#sockets.get(sid);
+    if (sockets === undefined) return 0;
+    const closing = [...sockets];
+    for (const socket of closing) socket.close(CloseCode.policyViolation, 'session ended');
+    return closing.length;
+  }
+
+  /** Sockets that are open on behalf of a session. */
+  get(sid: string): ReadonlySet<SessionSocket> {
+    return this.#sockets.get(sid) ?? new Set();
+  }
+}
