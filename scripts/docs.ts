@@ -1,9 +1,11 @@
-// Writes the tables of docs/reference/*.md from the doc comments of the interfaces they describe:
-//   <!-- generated: src/config/config.ts ListenConfig -->  ...  <!-- /generated -->
+// Keeps the documents in step with the code: writes the tables between
+//   <!-- generated: src/config/config.ts ListenConfig --> and <!-- /generated -->
+// from the doc comments of that interface, and code blocks whose first line names a file of examples/ from that file.
 import { globSync, readFileSync, writeFileSync } from 'node:fs';
 
 const root = new URL('..', import.meta.url);
-const BLOCK = /(<!-- generated: (\S+) (\w+) -->\n)[\s\S]*?(<!-- \/generated -->)/g;
+const TABLE = /(<!-- generated: (\S+) (\w+) -->\n)[\s\S]*?(<!-- \/generated -->)/g;
+const EXAMPLE = /^```(\w+)\n((?:\/\/|#) (examples\/\S+)\n)[\s\S]*?^```$/gm;
 const MEMBER =
   /^ {2}(?:\/\*\*((?:(?!\*\/)[\s\S])*)\*\/\n {2})?(?:readonly )?(\w+)(\??)(:|\()((?:.|\n {3,}|\n {2}[)}])*?);$/gm;
 
@@ -34,20 +36,28 @@ function tableOf(source: string, name: string): string {
   return ['| key | value | meaning |', '|---|---|---|', ...rows, ''].join('\n');
 }
 
-/** The page with its tables as the sources have them now. */
-export function withTables(page: string): string {
-  return page.replace(BLOCK, (_all, open: string, file: string, name: string, close: string) => {
-    return `${open}\n${tableOf(readFileSync(new URL(file, root), 'utf8'), name)}\n${close}`;
-  });
+/** The page with its tables and examples as the code has them now. */
+export function inStep(page: string): string {
+  const read = (file: string) => readFileSync(new URL(file, root), 'utf8');
+  return page
+    .replace(TABLE, (_block, open: string, file: string, name: string, close: string) => {
+      return `${open}\n${tableOf(read(file), name)}\n${close}`;
+    })
+    .replace(EXAMPLE, (_block, language: string, title: string, file: string) => {
+      return `\`\`\`${language}\n${title}${read(file).trimEnd()}\n\`\`\``;
+    });
 }
 
-/** Pages that hold tables, with their paths relative to the repository. */
-export function referencePages(): { readonly path: string; readonly text: string }[] {
-  return globSync('docs/reference/*.md', { cwd: root })
-    .map(path => ({ path, text: readFileSync(new URL(path, root), 'utf8') }))
-    .filter(({ text }) => text.includes('<!-- generated: '));
+/** The documents, with their paths relative to the repository. */
+export function documents(): { readonly path: string; readonly text: string }[] {
+  return globSync(['*.md', 'docs/**/*.md', 'examples/*/README.md'], { cwd: root })
+    .sort()
+    .map(path => ({ path, text: readFileSync(new URL(path, root), 'utf8') }));
 }
 
 if (import.meta.main) {
-  for (const { path, text } of referencePages()) writeFileSync(new URL(path, root), withTables(text));
+  for (const { path, text } of documents()) {
+    const updated = inStep(text);
+    if (updated !== text) writeFileSync(new URL(path, root), updated);
+  }
 }
