@@ -1,0 +1,369 @@
+import { once } from 'node:events';
+import { createServer, type IncomingMessage, request } from 'node:http';
+import { type AddressInfo, connect } from 'node:net';
+import { afterEach, describe, expect, it } from 'vitest';
+import { WebSocketServer, WebSocket as WsClient } from 'ws';
+import { emptyAddressList } from '../../../src/http/address-list.ts';
+import { isRefusal, type Refusal, refuse } from '../../../src/http/refusal.ts';
+import { type RequestHead, readRequestHead } from '../../../src/http/request-head.ts';
+import {
+  acceptKey,
+  checkUpgradeResponse,
+  createUpgradeRequest,
+  parseUpgrade,
+  refusalResponse,
+  upgradeResponse,
+} from '../../../src/websocket/protocol/handshake.ts';
+import { receiveGoodHead } from '../../http/receive-head.ts';
+
+const KEY = 'dGhlIHNhbXBsZSBub25jZQ==';
+const GOOD = {
+  Host: 'example.com',
+  Upgrade: 'websocket',
+  Connection: 'Upgrade',
+  'Sec-WebSocket-Key': KEY,
+  'Sec-WebSocket-Version': '13',
+};
+
+/** Sends the good handshake with changes: undefined leaves a header out, a list sends it several times. */
+async function judge(changes: Record<string, string | string[] | undefined>, requestLine = 'GET /chat HTTP/1.1') {
+  const lines = Object.entries({ ...GOOD, ...changes }).flatMap(([name, value]) =>
+    value === undefined ? [] : [value].flat().map(one => `${name}: ${one}`),
+  );
+  return parseUpgrade(await receiveGoodHead([requestLine, ...lines]));
+}
+
+const closers: (() => void)[] = [];
+afterEach(() => {
+  for (const close of closers.splice(0)) close();
+});
+
+/** An HTTP server whose upgrade sockets get what `answer` makes of the request. */
+async function serveUpgrades(answer: (head: RequestHead) => string): Promise<number> {
+  const server = createServer();
+  server.on('upgrade', (incoming, socket) => {
+    const head = readRequestHead(incoming, { trustedProxies: emptyAddressList });
+    if (isRefusal(head)) throw new Error(head.reason);
+    socket.on('error', () => {});
+    const text = answer(head);
+    if (text.startsWith('HTTP/1.1 101')) socket.write(text);
+    else socket.end(text);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  closers.push(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return (server.address() as AddressInfo).port;
+}
+
+describe('parseUpgrade', () => {
+  it('reads a good handshake', async () => {
+    expect(await judge({})).toEqual({ key: KEY, subprotocols: [], extensions: '' });
+    expect(
+      await judge({ 'Sec-WebSocket-Protocol': 'chat.v2, chat.v1', 'Sec-WebSocket-Extensions': 'a; b="c,d", e' }),
+    ).toEqual({ key: KEY, subprotocols: ['chat.v2', 'chat.v1'], extensions: 'a; b="c,d", e' });
+  });
+
+  it.each<[string, Record<string, string | string[]>]>([
+    ['Upgrade in another case', { Upgrade: 'WebSocket' }],
+    ['Upgrade as a list', { Upgrade: 'h2c, websocket' }],
+    ['Connection in another case', { Connection: 'UPGRADE' }],
+    ['Connection as a list, as Firefox sends it', { Connection: 'keep-alive, Upgrade' }],
+    ['headers on several lines', { Connection: ['keep-alive', 'Upgrade'] }],
+    ['an Upgrade list that is not tidy', { Upgrade: ' ,\twebsocket ,' }],
+    ['subprotocols on several lines', { 'Sec-WebSocket-Protocol': ['a', 'b'] }],
+    ['subprotocols that differ in case only', { 'Sec-WebSocket-Protocol': 'a, A' }],
+  ])('accepts %s', async (_what, changes) => {
+    expect(await judge(changes)).toMatchObject({ key: KEY });
+  });
+
+  it.each<[string, number, string, Record<string, string | string[] | undefined>, string?]>([
+    ['another method', 405, 'ERR_WS_BAD_HANDSHAKE', {}, 'POST /chat HTTP/1.1'],
+    ['HTTP/1.0', 400, 'ERR_WS_BAD_HANDSHAKE', {}, 'GET /chat HTTP/1.0'],
+    ['a plain GET', 426, 'ERR_WS_UPGRADE_REQUIRED', { Upgrade: undefined, Connection: 'keep-alive' }],
+    ['an upgrade to something else', 426, 'ERR_WS_UPGRADE_REQUIRED', { Upgrade: 'h2c' }],
+    ['an upgrade to nearly the right thing', 426, 'ERR_WS_UPGRADE_REQUIRED', { Upgrade: 'websockets' }],
+    ['no Connection', 400, 'ERR_WS_BAD_HANDSHAKE', { Connection: undefined }],
+    ['a Connection that does not name Upgrade', 400, 'ERR_WS_BAD_HANDSHAKE', { Connection: 'keep-alive' }],
+    ['no version', 426, 'ERR_WS_BAD_VERSION', { 'Sec-WebSocket-Version': undefined }],
+    ['version 8', 426, 'ERR_WS_BAD_VERSION', { 'Sec-WebSocket-Version': '8' }],
+    ['version 013', 426, 'ERR_WS_BAD_VERSION', { 'Sec-WebSocket-Version': '013' }],
+    ['version 13 twice', 400, 'ERR_WS_BAD_HANDSHAKE', { 'Sec-WebSocket-Version': ['13', '13'] }],
+    ['a list of versions', 400, 'ERR_WS_BAD_HANDSHAKE', { 'Sec-WebSocket-Version': '13, 8' }],
+    ['no key', 400, 'ERR_WS_BAD_HANDSHAKE', { 'Sec-WebSocket-Key': undefined }],
+    ['an empty key', 400, 'ERR_WS_BAD_HANDSHAKE', { 'Sec-WebSocket-Key': '' }],
+    ['a key twice', 400, 'ERR_WS_BAD_HANDSHAKE', { 'Sec-WebSocket-Key': [KEY, KEY] }],
+    ['a key of 15 bytes', 400, 'ERR_WS_BAD_HANDSHAKE', { 'Sec-WebSocket-Key': 'dGhlIHNhbXBsZSBub25j' }],
+    ['a key of 17 bytes', 400, 'ERR_WS_BAD_HANDSHAKE', { 'Sec-WebSocket-Key': 'dGhlIHNhbXBsZSBub25jZWQ=' }],
+    ['a key with stray bits', 400, 'ERR_WS_BAD_HANDSHAKE', { 'Sec-WebSocket-Key': 'dGhlIHNhbXBsZSBub25jZR==' }],
+    ['a key without padding', 400, 'ERR_WS_BAD_HANDSHAKE', { 'Sec-WebSocket-Key': 'dGhlIHNhbXBsZSBub25jZQ' }],
+    ['a key in base64url', 400, 'ERR_WS_BAD_HANDSHAKE', { 'Sec-WebSocket-Key': '-GhlIHNhbXBsZSBub25jZQ==' }],
+    ['a subprotocol twice', 400, 'ERR_WS_BAD_HANDSHAKE', { 'Sec-WebSocket-Protocol': 'a, b, a' }],
+    ['a subprotocol twice on two lines', 400, 'ERR_WS_BAD_HANDSHAKE', { 'Sec-WebSocket-Protocol': ['a', 'a'] }],
+    ['a subprotocol that is no token', 400, 'ERR_WS_BAD_HANDSHAKE', { 'Sec-WebSocket-Protocol': 'a/b' }],
+    ['an empty subprotocol', 400, 'ERR_WS_BAD_HANDSHAKE', { 'Sec-WebSocket-Protocol': 'a,,b' }],
+    ['no subprotocol in the header', 400, 'ERR_WS_BAD_HANDSHAKE', { 'Sec-WebSocket-Protocol': '' }],
+  ])('refuses %s with %i', async (_what, status, code, changes, requestLine) => {
+    expect(await judge(changes, requestLine)).toMatchObject({ allow: false, status, code });
+  });
+
+  it('refuses a request without a host', async () => {
+    const head = await receiveGoodHead(['GET / HTTP/1.1', ...Object.entries(GOOD).map(pair => pair.join(': '))]);
+    expect(parseUpgrade({ ...head, host: '' })).toMatchObject({ status: 400, code: 'ERR_WS_BAD_HANDSHAKE' });
+  });
+
+  it('says in the refusal what it would take', async () => {
+    expect(await judge({ 'Sec-WebSocket-Version': '25' })).toMatchObject({
+      headers: { 'Sec-WebSocket-Version': '13' },
+    });
+    expect(await judge({ Upgrade: undefined })).toMatchObject({ headers: { Upgrade: 'websocket' } });
+    expect(await judge({}, 'PUT / HTTP/1.1')).toMatchObject({ headers: { Allow: 'GET' } });
+  });
+});
+
+describe('acceptKey', () => {
+  it('is the example of RFC 6455 §1.3', () => {
+    expect(acceptKey(KEY)).toBe('s3pPLMBiTxaQ9kYGzzhZRbK+xOo=');
+  });
+});
+
+describe('upgradeResponse', () => {
+  it('is a whole head and nothing more', () => {
+    expect(upgradeResponse({ key: KEY })).toBe(
+      'HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n' +
+        'Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n',
+    );
+  });
+
+  it('leaves empty extensions out', () => {
+    expect(upgradeResponse({ key: KEY, extensions: '' })).not.toContain('Extensions');
+  });
+
+  it.each([
+    ['a line break in a value', { 'X-A': 'b\r\nSet-Cookie: c=d' }],
+    ['a bare line feed', { 'X-A': 'b\nc' }],
+    ['a bare carriage return', { 'X-A': 'b\rc' }],
+    ['NUL', { 'X-A': 'b\0c' }],
+    ['a character beyond Latin-1', { 'X-A': '→' }],
+    ['a line break in one value of a list', { 'X-A': ['b', 'c\r\nd'] }],
+    ['a line break in a name', { 'X-A: b\r\nX-C': 'd' }],
+    ['a colon in a name', { 'X:A': 'b' }],
+    ['an empty name', { '': 'b' }],
+    ['a header of the handshake', { 'sec-websocket-accept': 'x' }],
+    ['a length', { 'Content-Length': '5' }],
+    ['a second Connection', { CONNECTION: 'close' }],
+  ])('throws a TypeError for %s in the headers', (_what, headers) => {
+    expect(() => upgradeResponse({ key: KEY, headers })).toThrow(TypeError);
+  });
+
+  it('throws a TypeError for a line break in the subprotocol or the extensions', () => {
+    expect(() => upgradeResponse({ key: KEY, subprotocol: 'a\r\nb: c' })).toThrow(TypeError);
+    expect(() => upgradeResponse({ key: KEY, extensions: 'a\r\nb: c' })).toThrow(TypeError);
+  });
+
+  it('does not repeat a value that may be a secret in its message', () => {
+    expect(() => upgradeResponse({ key: KEY, headers: { 'Set-Cookie': 'secret\n' } })).toThrow(
+      expect.objectContaining({ message: expect.not.stringContaining('secret') }),
+    );
+  });
+
+  it('opens a connection for the client of ws and for the one of undici', async () => {
+    const port = await serveUpgrades(head => {
+      const asked = parseUpgrade(head);
+      if (isRefusal(asked)) return refusalResponse(asked);
+      return upgradeResponse({
+        key: asked.key,
+        subprotocol: asked.subprotocols[1],
+        headers: { 'Set-Cookie': ['a=1', 'b=2'], 'X-Who': 'me' },
+      });
+    });
+    const client = new WsClient(`ws://127.0.0.1:${port}/chat`, ['one', 'two']);
+    closers.push(() => client.terminate());
+    const [upgrade] = (await once(client, 'upgrade')) as [IncomingMessage];
+    expect(upgrade.headers['set-cookie']).toEqual(['a=1', 'b=2']);
+    expect(upgrade.headers['x-who']).toBe('me');
+    expect(client.protocol).toBe('two');
+
+    const browserLike = new WebSocket(`ws://127.0.0.1:${port}/chat`, ['one', 'two']);
+    await new Promise((resolve, reject) => {
+      browserLike.addEventListener('open', resolve);
+      browserLike.addEventListener('error', reject);
+    });
+    expect(browserLike.protocol).toBe('two');
+    browserLike.close();
+  });
+});
+
+describe('refusalResponse', () => {
+  async function receive(refusal: Refusal): Promise<{ response: IncomingMessage; body: string }> {
+    const port = await serveUpgrades(() => refusalResponse(refusal));
+    const outgoing = request({ port, host: '127.0.0.1', headers: { Connection: 'Upgrade', Upgrade: 'websocket' } });
+    outgoing.end();
+    const [response] = (await once(outgoing, 'response')) as [IncomingMessage];
+    let body = '';
+    for await (const chunk of response.setEncoding('utf8')) body += chunk;
+    return { response, body };
+  }
+
+  it('is a response that an HTTP client reads to its end', async () => {
+    const { response, body } = await receive(
+      refuse(403, 'ERR_POLICY_ORIGIN', 'only for the log', { headers: { 'X-A': 'b' }, body: 'nein, döner ✋' }),
+    );
+    expect(response.statusCode).toBe(403);
+    expect(response.headers).toMatchObject({
+      'x-a': 'b',
+      connection: 'close',
+      'content-type': 'text/plain; charset=utf-8',
+      'content-length': String(Buffer.byteLength('nein, döner ✋')),
+    });
+    expect(body).toBe('nein, döner ✋');
+  });
+
+  it('says what the status means when the refusal has no body, and never the reason', async () => {
+    const { body } = await receive(refuse(503, 'ERR_WS_CONNECTION_LIMIT', 'secret reason'));
+    expect(body).toBe('Service Unavailable\n');
+  });
+
+  it('names Upgrade in Connection when it sends that header', async () => {
+    const { response } = await receive(await badVersion());
+    expect(response.statusCode).toBe(426);
+    expect(response.headers).toMatchObject({
+      upgrade: 'websocket',
+      connection: 'close, Upgrade',
+      'sec-websocket-version': '13',
+    });
+  });
+
+  it('keeps the content type of the refusal and its own framing', async () => {
+    const { response, body } = await receive(
+      refuse(401, 'ERR_WS_ACCEPT_REFUSED', 'no', {
+        headers: { 'content-type': 'application/json', 'Content-Length': '9999', connection: 'keep-alive' },
+        body: '{}',
+      }),
+    );
+    expect(response.headers['content-type']).toBe('application/json');
+    expect(response.headers.connection).toBe('close');
+    expect(body).toBe('{}');
+  });
+
+  it('throws a TypeError for a line break in a header', () => {
+    const refusal = refuse(302, 'ERR_WS_ACCEPT_REFUSED', 'no', { headers: { Location: '/a\r\nX: y' } });
+    expect(() => refusalResponse(refusal)).toThrow(TypeError);
+  });
+
+  async function badVersion(): Promise<Refusal> {
+    const answer = await judge({ 'Sec-WebSocket-Version': '7' });
+    if (!isRefusal(answer)) throw new Error('not refused');
+    return answer;
+  }
+});
+
+describe('createUpgradeRequest', () => {
+  it('is a handshake that our server half accepts', async () => {
+    const { key, bytes } = createUpgradeRequest({
+      host: 'example.com:8080',
+      path: '/a?b=c',
+      subprotocols: ['x', 'y'],
+      extensions: 'permessage-deflate',
+      origin: 'https://example.com',
+      headers: { Cookie: 'a=b', 'X-Two': ['1', '2'] },
+    });
+    const head = await receiveGoodHead(bytes.toString('latin1').trimEnd().split('\r\n'));
+    expect(head).toMatchObject({ path: '/a', query: 'b=c', host: 'example.com:8080' });
+    expect(head.headers).toMatchObject({ cookie: 'a=b', origin: 'https://example.com', 'x-two': '1, 2' });
+    expect(parseUpgrade(head)).toEqual({ key, subprotocols: ['x', 'y'], extensions: 'permessage-deflate' });
+  });
+
+  it('makes a new key for each request', () => {
+    const keys = Array.from({ length: 50 }, () => createUpgradeRequest({ host: 'a', path: '/' }).key);
+    expect(new Set(keys).size).toBe(50);
+  });
+
+  it('opens a connection to the server of ws', async () => {
+    const server = new WebSocketServer({ port: 0, host: '127.0.0.1', handleProtocols: () => 'y' });
+    await once(server, 'listening');
+    closers.push(() => server.close());
+    const { port } = server.address() as AddressInfo;
+    const asked = { host: `127.0.0.1:${port}`, path: '/', subprotocols: ['x', 'y'] };
+    const { key, bytes } = createUpgradeRequest(asked);
+    const socket = connect(port, '127.0.0.1');
+    closers.push(() => socket.destroy());
+    socket.write(bytes);
+    const [data] = (await once(socket, 'data')) as [Buffer];
+    const [statusLine, ...lines] = data.toString('latin1').split('\r\n\r\n')[0]!.split('\r\n');
+    expect(statusLine).toMatch(/^HTTP\/1\.1 101 /);
+    const headers = Object.fromEntries(lines.map(line => [line.split(': ')[0]!.toLowerCase(), line.split(': ')[1]]));
+    expect(checkUpgradeResponse({ status: 101, headers }, { ...asked, key })).toEqual({
+      subprotocol: 'y',
+      extensions: undefined,
+    });
+  });
+
+  it.each([
+    ['a path without a slash', { path: 'a' }],
+    ['a path with a space', { path: '/a HTTP/1.1' }],
+    ['a path with a line break', { path: '/\r\nX: y' }],
+    ['a host with a line break', { host: 'a\r\nX: y' }],
+    ['an empty host', { host: '' }],
+    ['an origin with a line break', { origin: 'a\r\nX: y' }],
+    ['a header with a line break', { headers: { 'X-A': 'a\r\nX: y' } }],
+    ['a subprotocol twice', { subprotocols: ['a', 'a'] }],
+    ['a subprotocol that is no token', { subprotocols: ['a,b'] }],
+    ['an empty subprotocol', { subprotocols: [''] }],
+    ['a header of the handshake', { headers: { 'Sec-WebSocket-Key': KEY } }],
+  ])('throws a TypeError for %s', (_what, change) => {
+    expect(() => createUpgradeRequest({ host: 'a', path: '/', ...change })).toThrow(TypeError);
+  });
+});
+
+describe('checkUpgradeResponse', () => {
+  const good = {
+    upgrade: 'WebSocket',
+    connection: 'keep-alive, upgrade',
+    'sec-websocket-accept': 's3pPLMBiTxaQ9kYGzzhZRbK+xOo=',
+  };
+  const asked = { key: KEY, subprotocols: ['a', 'b'], extensions: 'permessage-deflate' };
+
+  it('takes a good answer', () => {
+    expect(checkUpgradeResponse({ status: 101, headers: good }, asked)).toEqual({
+      subprotocol: undefined,
+      extensions: undefined,
+    });
+    const headers = { ...good, 'sec-websocket-protocol': 'b', 'sec-websocket-extensions': 'permessage-deflate; x' };
+    expect(checkUpgradeResponse({ status: 101, headers }, asked)).toEqual({
+      subprotocol: 'b',
+      extensions: 'permessage-deflate; x',
+    });
+  });
+
+  it.each<[string, Record<string, string | undefined>]>([
+    ['no Upgrade', { upgrade: undefined }],
+    ['another Upgrade', { upgrade: 'h2c' }],
+    ['no Connection', { connection: undefined }],
+    ['another Connection', { connection: 'close' }],
+    ['no Accept', { 'sec-websocket-accept': undefined }],
+    ['an Accept for another key', { 'sec-websocket-accept': acceptKey('AAAAAAAAAAAAAAAAAAAAAA==') }],
+    ['a subprotocol that was not offered', { 'sec-websocket-protocol': 'c' }],
+    ['two subprotocols', { 'sec-websocket-protocol': 'a, b' }],
+  ])('refuses %s', (_what, change) => {
+    expect(() => checkUpgradeResponse({ status: 101, headers: { ...good, ...change } }, asked)).toThrow(
+      expect.objectContaining({ code: 'ERR_WS_BAD_HANDSHAKE' }),
+    );
+  });
+
+  it('refuses subprotocols and extensions where none was offered', () => {
+    for (const extra of [{ 'sec-websocket-protocol': 'a' }, { 'sec-websocket-extensions': 'permessage-deflate' }]) {
+      expect(() => checkUpgradeResponse({ status: 101, headers: { ...good, ...extra } }, { key: KEY })).toThrow(
+        expect.objectContaining({ code: 'ERR_WS_BAD_HANDSHAKE' }),
+      );
+    }
+  });
+
+  it('hands on the status of a refusal', () => {
+    expect(() => checkUpgradeResponse({ status: 403, headers: {} }, asked)).toThrow(
+      expect.objectContaining({ code: 'ERR_WS_BAD_HANDSHAKE', status: 403 }),
+    );
+  });
+});
