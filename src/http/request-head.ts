@@ -116,9 +116,11 @@ function badRequest(reason: string): Refusal {
   return refuse(400, 'ERR_HTTP_BAD_REQUEST', reason);
 }
 
+/** Lower-case; undefined when it could not be the host of a URL, so that later steps can build one without a check. */
 function normalizeHost(text: string): string | undefined {
   const authority = parseAuthority(text);
-  return authority && (authority.port === undefined ? authority.hostname : `${authority.hostname}:${authority.port}`);
+  if (!authority || !URL.canParse(`http://${authority.hostname}`)) return undefined;
+  return authority.port === undefined ? authority.hostname : `${authority.hostname}:${authority.port}`;
 }
 
 /** Path and query of the request target, or what is wrong with it (RFC 9112 §3.2). */

@@ -123,6 +123,8 @@ describe('the Host header', () => {
     ['with a path', ['Host: example.com/a']],
     ['with a port that is none', ['Host: example.com:x']],
     ['with a port above 65535', ['Host: example.com:65536']],
+    ['that no URL could have', ['Host: 999.1.1.1']],
+    ['with a broken escape', ['Host: a%zz']],
     ['with a space', ['Host: example.com evil.test']],
   ])('%s is refused with 400', async (_case, headers) => {
     expect(await receiveHead(['GET / HTTP/1.1', ...headers])).toMatchObject({ allow: false, status: 400 });

@@ -1,0 +1,206 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { randomId } from '../base/ids.ts';
+import type { Logger } from '../base/logger.ts';
+import type { RequestHead } from '../http/request-head.ts';
+import type { Session } from '../session/session.ts';
+import type { User } from '../websocket/handshake.ts';
+
+/** What a fetch handler gets beside the web-standard request. */
+export interface FetchContext {
+  readonly session: Session | undefined;
+  readonly user: User | undefined;
+  /** Who the client is, after trusted proxies were taken into account. */
+  readonly clientAddress: string;
+  /** The values of the pattern's `:name` segments, percent-decoded. */
+  readonly params: Readonly<Record<string, string>>;
+  /** True when the client speaks TLS to us, or to a trusted proxy in front of us. */
+  readonly isSecure: boolean;
+}
+
+/** A web-standard handler. What it throws is logged and answered with 500. */
+export type FetchHandler = (request: Request, context: FetchContext) => Response | Promise<Response>;
+
+export interface RunFetchHandlerOptions {
+  readonly logger: Logger;
+  /** Sees the request before the handler does. */
+  readonly onRequest?: (request: Request) => void;
+}
+
+/**
+ * Runs a web-standard handler for a Node request and writes its answer.
+ *
+ * Bodies stream both ways at the reader's pace. `request.signal` aborts when the client goes away before the answer is complete; then the
+ * body of the response is cancelled. A handler that throws, or returns what is no `Response`, is answered with 500 and an id; the log has
+ * the error under the same id. An answer that fails after its head has left is cut off.
+ *
+ * Never rejects. Resolves when the answer is written or the client is gone.
+ */
+export async function runFetchHandler(
+  handler: FetchHandler,
+  incoming: IncomingMessage,
+  outgoing: ServerResponse,
+  head: RequestHead,
+  context: FetchContext,
+  options: RunFetchHandlerOptions,
+): Promise<void> {
+  // Fetch §2.2.1 forbids these in a Request.
+  if (/^(?:connect|trace|track)$/i.test(head.method)) return answer(outgoing, 501, 'this method is not supported\n');
+
+  const clientGone = new AbortController();
+  outgoing.once('close', () => {
+    if (!outgoing.writableFinished) clientGone.abort();
+  });
+  const body = hasBody(incoming) ? new IncomingBody(incoming) : undefined;
+  let response: Response | undefined;
+  try {
+    const request = toRequest(head, body, clientGone.signal);
+    options.onRequest?.(request);
+    response = await handler(request, context);
+    if (!isResponse(response)) throw new TypeError('the fetch handler returned something that is not a Response');
+    await writeResponse(response, outgoing, head.method === 'HEAD', clientGone.signal);
+  } catch (error) {
+    if (clientGone.signal.aborted) return;
+    const id = randomId(9);
+    options.logger.error({ id, err: error, method: head.method, path: head.path }, 'a fetch handler failed');
+    if (outgoing.headersSent) {
+      outgoing.destroy();
+      return;
+    }
+    if (isResponse(response)) for (const name of response.headers.keys()) outgoing.removeHeader(name);
+    answer(outgoing, 500, `internal error ${id}\n`);
+  } finally {
+    body?.discardRest();
+  }
+}
+
+function answer(outgoing: ServerResponse, status: number, text: string): void {
+  outgoing.statusCode = status;
+  outgoing.statusMessage = '';
+  outgoing.setHeader('Content-Type', 'text/plain; charset=utf-8');
+  outgoing.end(text);
+}
+
+/** Also true for a Response of another fetch implementation. `Response.error()` has status 0 and is none that could be sent. */
+function isResponse(value: unknown): value is Response {
+  const { status, headers } = (value ?? {}) as Partial<Response>;
+  return typeof status === 'number' && status >= 200 && typeof headers?.keys === 'function';
+}
+
+/** RFC 9112 §6.3. A body on GET or HEAD has no meaning, and a Request cannot hold one. */
+function hasBody(incoming: IncomingMessage): boolean {
+  if (incoming.method === 'GET' || incoming.method === 'HEAD') return false;
+  const { 'transfer-encoding': encoding, 'content-length': length } = incoming.headers;
+  return encoding !== undefined || Number(length ?? 0) > 0;
+}
+
+function toRequest(head: RequestHead, body: IncomingBody | undefined, signal: AbortSignal): Request {
+  const headers = new Headers();
+  for (const [name, value] of Object.entries(head.headers)) {
+    for (const one of Array.isArray(value) ? value : [value ?? '']) headers.append(name, one);
+  }
+  const query = head.query === '' ? '' : `?${head.query}`;
+  return new Request(`${head.isSecure ? 'https' : 'http'}://${head.host}${head.path}${query}`, {
+    method: head.method,
+    headers,
+    signal,
+    ...(body && { body: body.stream, duplex: 'half' }),
+  });
+}
+
+/** A request body as a web stream: read on demand, never ahead; cancelling it spares the connection. */
+class IncomingBody {
+  readonly stream: ReadableStream<Uint8Array>;
+  readonly #incoming: IncomingMessage;
+  readonly #chunks: AsyncIterator<Uint8Array>;
+
+  constructor(incoming: IncomingMessage) {
+    this.#incoming = incoming;
+    this.#chunks = incoming.iterator({ destroyOnReturn: false });
+    this.stream = new ReadableStream<Uint8Array>(
+      {
+        pull: async controller => {
+          const { done, value } = await this.#chunks.next();
+          if (done) controller.close();
+          else controller.enqueue(value);
+        },
+        cancel: () => this.discardRest(),
+      },
+      { highWaterMark: 0 },
+    );
+  }
+
+  /** Reads on to the end of the request, so that the connection can carry the next one. */
+  discardRest(): void {
+    void this.#chunks.return?.().then(() => this.#incoming.resume());
+  }
+}
+
+async function writeResponse(
+  response: Response,
+  outgoing: ServerResponse,
+  isHead: boolean,
+  clientGone: AbortSignal,
+): Promise<void> {
+  const hasNoBody = isHead || response.status === 204 || response.status === 304;
+  const reader = response.body?.getReader();
+  outgoing.statusCode = response.status;
+  outgoing.statusMessage = response.statusText;
+  for (const [name, value] of response.headers) {
+    // Added to what the session may have set.
+    if (name === 'set-cookie') outgoing.appendHeader(name, value);
+    else outgoing.setHeader(name, value);
+  }
+  if (!reader || hasNoBody) {
+    outgoing.end();
+    await reader?.cancel();
+    return;
+  }
+  const cancel = () => void reader.cancel(clientGone.reason).catch(() => {});
+  if (clientGone.aborted) return cancel();
+  clientGone.addEventListener('abort', cancel);
+  try {
+    await writeBody(reader, outgoing);
+  } finally {
+    clientGone.removeEventListener('abort', cancel);
+  }
+}
+
+/**
+ * What the body yields within one turn of the event loop leaves together with the head: with a `Content-Length` when it is all. A body
+ * that takes longer does not hold the head back, nor a chunk the one before it.
+ */
+async function writeBody(reader: ReadableStreamDefaultReader<Uint8Array>, outgoing: ServerResponse): Promise<void> {
+  const flush = setImmediate(() => outgoing.flushHeaders());
+  const first = await reader.read().finally(() => clearImmediate(flush));
+  if (first.done) {
+    outgoing.end();
+    return;
+  }
+  const second = reader.read();
+  const isWhole = await Promise.race([second.then(chunk => chunk.done), nextTurn()]);
+  if (isWhole) {
+    outgoing.end(first.value);
+    return;
+  }
+  await write(outgoing, first.value);
+  for (let chunk = await second; !chunk.done; chunk = await reader.read()) await write(outgoing, chunk.value);
+  outgoing.end();
+}
+
+function nextTurn(): Promise<false> {
+  return new Promise(resolve => setImmediate(resolve, false));
+}
+
+/** Resolves when more may be written, or nobody is there to read it. */
+async function write(outgoing: ServerResponse, chunk: Uint8Array): Promise<void> {
+  if (outgoing.write(chunk) || outgoing.destroyed) return;
+  await new Promise<void>(resolve => {
+    const settle = () => {
+      outgoing.off('drain', settle);
+      outgoing.off('close', settle);
+      resolve();
+    };
+    outgoing.on('drain', settle);
+    outgoing.on('close', settle);
+  });
+}

@@ -1,0 +1,47 @@
+import { isIPv6 } from 'node:net';
+import { defaultPort, parseAuthority } from './authority.ts';
+import { readForwardedChain } from './forwarded.ts';
+import type { RequestHead } from './request-head.ts';
+
+/** The headers that `forwardedHeaders` sets: remove a client's own copies first (`withoutOwned` in `http/hop-by-hop.ts`). */
+export const FORWARDED_HEADER_NAMES: readonly string[] = [
+  'X-Forwarded-For',
+  'X-Forwarded-Proto',
+  'X-Forwarded-Host',
+  'X-Forwarded-Port',
+  'Forwarded',
+];
+
+/**
+ * What a backend is told about the client, as name, value, name, value ...
+ *
+ * From an untrusted peer nothing that it said remains. From a trusted one the lists (`X-Forwarded-For`, `Forwarded`) are continued with the
+ * peer's address. Scheme, host and port are always one value, the client's own: backends compare them as a whole. Both forms tell the same
+ * chain, the one that `clientAddress` was found in, so that a backend may read either. The scheme of a WebSocket is http or https.
+ *
+ * @see RFC 7239 §5 and §7.4
+ */
+export function forwardedHeaders(head: RequestHead): string[] {
+  const proto = head.isSecure ? 'https' : 'http';
+  const port = parseAuthority(head.host)?.port ?? defaultPort(proto)!;
+  const chain = head.isPeerTrusted ? readForwardedChain(head.headers) : undefined;
+  const hops = [...(chain?.hops ?? []), head.peerAddress || 'unknown'];
+  const ownElement = `for=${toNode(hops.at(-1)!)};host=${quote(head.host)};proto=${proto}`;
+  const earlier = hops.slice(0, -1).map(hop => `for=${toNode(hop)}`);
+  return [
+    ...['X-Forwarded-For', hops.join(', ')],
+    ...['X-Forwarded-Proto', proto],
+    ...['X-Forwarded-Host', head.host],
+    ...['X-Forwarded-Port', String(port)],
+    ...['Forwarded', [...earlier, ownElement].join(', ')],
+  ];
+}
+
+/** An IPv6 address stands in brackets (RFC 7239 §6). */
+function toNode(hop: string): string {
+  return quote(isIPv6(hop) ? `[${hop}]` : hop);
+}
+
+function quote(value: string): string {
+  return /^[!#$%&'*+.^_`|~\w-]+$/.test(value) ? value : `"${value.replace(/["\\]/g, '\\$&')}"`;
+}
