@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { documents } from '../../scripts/docs.ts';
 
 const run = promisify(execFile);
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -64,51 +65,56 @@ test('every subpath of the built package can be imported, and the program runs',
   expect(help.stdout).toContain('holdfast serve');
 });
 
-test('a strict TypeScript project compiles against the built declarations', async () => {
-  await writeFile(
-    join(project, 'tsconfig.json'),
-    JSON.stringify({
-      compilerOptions: {
-        module: 'nodenext',
-        target: 'esnext',
-        lib: ['esnext'],
-        types: ['node'],
-        strict: true,
-        noUncheckedIndexedAccess: true,
-        verbatimModuleSyntax: true,
-        noEmit: true,
-      },
-      files: ['consumer.ts'],
-    }),
-  );
-  await writeFile(
-    join(project, 'consumer.ts'),
-    `
-      import { createServer, defineEndpoint, type Connection } from 'holdfast';
-
-      declare module 'holdfast' {
-        interface SessionData { visits: number }
-      }
-
-      const chat = defineEndpoint<{ name: string }>({
-        path: '/chat/:room',
-        accept: handshake => ({ data: { name: handshake.query.get('name') ?? 'somebody' } }),
-        onMessage(connection: Connection<{ name: string }>, data) {
-          const visits: number | undefined = connection.session?.get('visits');
-          // @ts-expect-error: the attribute is a number
-          connection.session?.set('visits', 'many');
-          chat.broadcast(\`\${connection.data.name} \${visits}: \${data}\`);
-        },
-      });
-      // @ts-expect-error: a pattern is a string
-      defineEndpoint({ path: 1 });
-
-      const server = createServer({ listen: [{ port: 0 }], routes: [{ endpoint: chat }] });
-      const started: Promise<unknown> = server.start();
-      void started;
-    `,
-  );
+/** What tsc says about one module in a strict project with the package installed; '' when nothing. */
+async function compile(source: string): Promise<string> {
+  await writeFile(join(project, 'consumer.ts'), source);
+  const compilerOptions = {
+    module: 'nodenext',
+    target: 'esnext',
+    lib: ['esnext'],
+    types: ['node'],
+    strict: true,
+    noUncheckedIndexedAccess: true,
+    verbatimModuleSyntax: true,
+    noEmit: true,
+  };
+  await writeFile(join(project, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: ['consumer.ts'] }));
   const tsc = join(root, 'node_modules/.bin/tsc');
-  const result = await run(tsc, ['-p', project]).catch((error: { stdout: string }) => error);
-  expect(result.stdout).toBe('');
+  return (await run(tsc, ['-p', project]).catch((error: { stdout: string }) => error)).stdout;
+}
+
+test('a strict TypeScript project compiles against the built declarations', async () => {
+  const diagnostics = await compile(`
+    import { createServer, defineEndpoint, type Connection } from 'holdfast';
+
+    declare module 'holdfast' {
+      interface SessionData { visits: number }
+    }
+
+    const chat = defineEndpoint<{ name: string }>({
+      path: '/chat/:room',
+      accept: handshake => ({ data: { name: handshake.query.get('name') ?? 'somebody' } }),
+      onMessage(connection: Connection<{ name: string }>, data) {
+        const visits: number | undefined = connection.session?.get('visits');
+        // @ts-expect-error: the attribute is a number
+        connection.session?.set('visits', 'many');
+        chat.broadcast(\`\${connection.data.name} \${visits}: \${data}\`);
+      },
+    });
+    // @ts-expect-error: a pattern is a string
+    defineEndpoint({ path: 1 });
+
+    const server = createServer({ listen: [{ port: 0 }], routes: [{ endpoint: chat }] });
+    const started: Promise<unknown> = server.start();
+    void started;
+  `);
+  expect(diagnostics).toBe('');
+});
+
+const programs = documents().flatMap(({ path, text }) =>
+  [...text.matchAll(/^```ts\n([\s\S]*?)^```$/gm)].map(([, source], index) => [path, index + 1, source!] as const),
+);
+
+test.each(programs)('in %s, program %i compiles', async (_path, _index, source) => {
+  expect(await compile(source)).toBe('');
 });

@@ -1,0 +1,57 @@
+import { createServer, defineEndpoint } from 'holdfast';
+
+declare module 'holdfast' {
+  interface SessionData {
+    name: string;
+  }
+}
+
+const live = defineEndpoint({
+  path: '/live',
+  accept: handshake => handshake.session?.has('name') ?? false,
+  onOpen(connection) {
+    connection.send(`hello ${connection.session!.get('name')}`);
+  },
+});
+
+const page = (name: string | undefined) => `<!doctype html><title>Sign in</title>
+  <form method="post" action="/${name ? 'sign-out' : 'sign-in'}">
+    ${name ? 'You are signed in.' : '<input name="name" required>'} <button>Sign ${name ? 'out' : 'in'}</button>
+  </form><pre></pre><script>
+    const socket = new WebSocket('/live');
+    socket.onmessage = event => document.querySelector('pre').append(event.data);
+    socket.onclose = event => event.code === 1008 && location.reload();
+  </script>`;
+
+const server = createServer({
+  listen: [{ port: Number(process.env.PORT ?? 8080) }],
+  session: { store: 'lmdb:./data' },
+  routes: [
+    { endpoint: live },
+    {
+      path: '/',
+      fetch: (_request, { session }) =>
+        new Response(page(session?.get('name')), { headers: { 'content-type': 'text/html; charset=utf-8' } }),
+    },
+    {
+      path: '/sign-in',
+      methods: ['POST'],
+      session: 'create',
+      async fetch(request, { session }) {
+        session!.set('name', String((await request.formData()).get('name')));
+        await session!.renew(); // the cookie from before the login is dead from here on
+        return new Response(null, { status: 303, headers: { location: '/' } });
+      },
+    },
+    {
+      path: '/sign-out',
+      methods: ['POST'],
+      async fetch(_request, { session }) {
+        await session?.invalidate('logout'); // every socket of it closes with 1008
+        return new Response(null, { status: 303, headers: { location: '/' } });
+      },
+    },
+  ],
+});
+await server.start();
+console.log(`open ${server.urls[0]}`);

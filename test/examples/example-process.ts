@@ -1,0 +1,58 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/** The `main.ts` of an example in a process of its own, on a free port, with an empty folder to work in. */
+export class ExampleProcess {
+  readonly #main: string;
+  #folder: string | undefined;
+  #process: ChildProcess | undefined;
+  /** What it printed that begins with http://, without the path. */
+  origin = '';
+
+  constructor(name: string) {
+    this.#main = fileURLToPath(new URL(`../../examples/${name}/main.ts`, import.meta.url));
+  }
+
+  async start(): Promise<void> {
+    this.#folder ??= await mkdtemp(join(tmpdir(), 'holdfast-example-'));
+    const child = spawn(process.execPath, ['-C', 'holdfast-source', this.#main], {
+      cwd: this.#folder,
+      env: { ...process.env, PORT: '0' },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    this.#process = child;
+    let output = '';
+    this.origin = await new Promise<string>((resolve, reject) => {
+      const read = (chunk: Buffer) => {
+        output += chunk;
+        const match = /\b(?:open|connect to) (http:\/\/[^/\s]+)/.exec(output);
+        if (match) resolve(match[1]!);
+      };
+      child.stdout.on('data', read);
+      child.stderr.on('data', read);
+      child.on('exit', code => reject(new Error(`the example ended with ${code}:\n${output}`)));
+    });
+  }
+
+  /** Without any warning to it. */
+  async kill(): Promise<void> {
+    const child = this.#process;
+    if (child && child.exitCode === null && child.signalCode === null) {
+      child.kill('SIGKILL');
+      await once(child, 'exit');
+    }
+  }
+
+  async dispose(): Promise<void> {
+    await this.kill();
+    if (this.#folder) await rm(this.#folder, { recursive: true, force: true });
+  }
+
+  url(path: string): string {
+    return this.origin + path;
+  }
+}
