@@ -62,7 +62,7 @@ test('every subpath of the built package can be imported, and the program runs',
   expect(stdout).toBe(names.map(name => `${name} true\n`).join(''));
 
   const help = await run(join(project, 'node_modules/.bin/holdfast'), ['--help'], { cwd: project });
-  expect(help.stdout).toContain('holdfast serve');
+  expect(help.stdout).toMatch(/^Usage: holdfast .*^ {2}serve /ms);
 });
 
 /** What tsc says about one module in a strict project with the package installed; '' when nothing. */
