@@ -70,8 +70,14 @@ export interface Session<D = SessionData> {
 
   /** Commits what was changed so far, now. */
   sync(): Promise<void>;
-  /** Gives the same session a new secret and the client a new cookie: done at every login. The old secret is dead at once. */
-  renew(): Promise<void>;
+  /**
+   * Gives the same session a new secret and the client a new cookie: done at every login. The old secret is dead at once.
+   * What was changed so far is committed with it, `owner` included.
+   *
+   * @throws {HoldfastError} ERR_SESSION_HEADERS_SENT when no response can carry the new cookie any more: after the headers, on a socket,
+   * in `access`.
+   */
+  renew(options?: { readonly owner?: SessionOwner }): Promise<void>;
   /** Ends the session everywhere: its record is gone, its sockets close with 1008. */
   invalidate(reason?: SessionEndReason): Promise<void>;
 }

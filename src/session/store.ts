@@ -11,9 +11,13 @@ export interface SessionHeader {
   readonly absoluteExpiresAt?: number;
 }
 
-/** One attribute as stored: opaque bytes with a version of their own, which grows by one with each write of this attribute. */
+/** One attribute as stored: opaque bytes with a version of their own. */
 export interface StoredAttribute {
   readonly value: Uint8Array;
+  /**
+   * Grows by one with each write of this attribute. An attribute that a commit adds starts at the record's new version, so that no
+   * version ever returns, not even after a delete: a compare-and-swap cannot mistake a new attribute for an old one.
+   */
   readonly version: number;
 }
 
@@ -27,7 +31,11 @@ export interface SessionRecord {
 
 /** What one commit changes. Attributes that are not named stay as they are. */
 export interface SessionChanges {
-  readonly header?: SessionHeader;
+  /**
+   * Header fields to replace; a field that is present with `undefined` is removed. Fields not named stay as they are, so that a new
+   * idle limit from one request never brings back the secret that another request has just replaced.
+   */
+  readonly header?: Partial<SessionHeader>;
   readonly set?: ReadonlyMap<string, Uint8Array>;
   readonly deleted?: ReadonlySet<string>;
   /**
@@ -66,7 +74,7 @@ export interface SessionStore {
   touch(accesses: ReadonlyMap<string, number>): Promise<void>;
   /** Deletes the session. True for exactly one caller in the whole cluster: who gets true has ended it and tells the others. */
   delete(sid: string): Promise<boolean>;
-  /** Sessions whose idle or absolute limit lies before `now`, oldest first, at most `limit`. Deletes nothing. */
+  /** Sessions whose idle or absolute limit is `now` or earlier, the earliest limit first, at most `limit`. Deletes nothing. */
   expired(now: number, limit: number): Promise<string[]>;
   /** Every sid, without loading everything at once. */
   sids(): AsyncIterable<string>;

@@ -1,0 +1,95 @@
+import type { Clock, Timer } from '../base/clock.ts';
+import type { Logger } from '../base/logger.ts';
+import type { SessionHeader, SessionStore } from './store.ts';
+
+/** Last access is written when it moved by this much of the idle time ... */
+const SHARE_OF_IDLE = 0.1;
+/** ... or by this much, whichever is less. */
+const MAX_STEP_MS = 60_000;
+const FLUSH_INTERVAL_MS = 1_000;
+
+interface Access {
+  at: number;
+  /** When it has to be written. */
+  readonly dueAt: number;
+  readonly onWritten: ((at: number) => void) | undefined;
+}
+
+/**
+ * Last accesses that are not in the store yet, written in batches: at most one write per session and step, however often it is used.
+ *
+ * Every access reaches the store within one step of the one written before it, hence long before anybody else could take the session for idle.
+ */
+export class AccessTimes {
+  readonly #store: SessionStore;
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #accesses = new Map<string, Access>();
+  #timer: Timer | undefined;
+
+  constructor(store: SessionStore, clock: Clock, logger: Logger) {
+    this.#store = store;
+    this.#clock = clock;
+    this.#logger = logger;
+  }
+
+  /**
+   * The session is being used now.
+   *
+   * @param storedAt The last access that the store knows.
+   * @param onWritten Told when the store knows a later one.
+   */
+  note(sid: string, header: SessionHeader, storedAt: number, onWritten?: (at: number) => void): void {
+    const now = this.#clock.now();
+    const known = this.#accesses.get(sid);
+    if (known) {
+      known.at = now;
+      return;
+    }
+    const step = Math.min((header.idleTimeoutMs ?? Number.POSITIVE_INFINITY) * SHARE_OF_IDLE, MAX_STEP_MS);
+    this.#accesses.set(sid, { at: now, dueAt: Math.max(now, storedAt + step), onWritten });
+    this.#schedule();
+  }
+
+  /** The last access as far as this process and the store know. */
+  latest(sid: string, storedAt: number): number {
+    return Math.max(storedAt, this.#accesses.get(sid)?.at ?? 0);
+  }
+
+  forget(sid: string): void {
+    this.#accesses.delete(sid);
+  }
+
+  /** Writes what is due by `now`, by default everything. @throws ERR_SESSION_STORE_UNAVAILABLE; the accesses are kept for the next time. */
+  async flush(now = Number.POSITIVE_INFINITY): Promise<void> {
+    const batch = new Map<string, number>();
+    for (const [sid, { at, dueAt }] of this.#accesses) if (dueAt <= now) batch.set(sid, at);
+    if (batch.size === 0) return;
+    await this.#store.touch(batch);
+    for (const [sid, at] of batch) {
+      const access = this.#accesses.get(sid);
+      access?.onWritten?.(at);
+      if (access?.at === at) this.#accesses.delete(sid);
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#clock.clearTimeout(this.#timer);
+    this.#timer = undefined;
+    await this.flush();
+  }
+
+  #schedule(): void {
+    this.#timer ??= this.#clock.setTimeout(() => void this.#tick(), FLUSH_INTERVAL_MS);
+  }
+
+  async #tick(): Promise<void> {
+    try {
+      await this.flush(this.#clock.now());
+    } catch (error) {
+      this.#logger.warn({ err: error }, 'last access of sessions not written; trying again');
+    }
+    this.#timer = undefined;
+    if (this.#accesses.size > 0) this.#schedule();
+  }
+}

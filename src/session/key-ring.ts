@@ -1,0 +1,113 @@
+import { createHmac, hash, randomBytes } from 'node:crypto';
+import { chmod, link, mkdir, open, readFile, unlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import { equalInConstantTime } from './identity.ts';
+
+/** Characters of a key id, as in the cookie. */
+export const KEY_ID_LENGTH = 8;
+/** Characters of a MAC: 256 bits as base64url. */
+export const MAC_LENGTH = 43;
+
+const MIN_KEY_BYTES = 32;
+const KEY_FILE = 'session.key';
+
+interface Key {
+  readonly id: string;
+  readonly bytes: Buffer;
+}
+
+/**
+ * The keys that sign session cookies: the first one signs, every one verifies.
+ *
+ * To rotate, put a new key in front and drop the old one when its cookies have ended. A key's id is computed from the key, so the
+ * order of the others does not matter.
+ */
+export class KeyRing {
+  readonly #keys: ReadonlyMap<string, Key>;
+  readonly #signing: Key;
+
+  /** @throws {TypeError} when there is no key, or one has fewer than 32 bytes. */
+  constructor(keys: readonly (string | Uint8Array)[]) {
+    const list = keys.map(toKey);
+    if (!list[0]) throw new TypeError('session keys: at least one is needed');
+    this.#signing = list[0];
+    this.#keys = new Map(list.map(key => [key.id, key]));
+  }
+
+  get signingKeyId(): string {
+    return this.#signing.id;
+  }
+
+  /** HMAC-SHA-256 with the signing key, base64url. */
+  sign(text: string): string {
+    return mac(this.#signing, text);
+  }
+
+  verify(keyId: string, text: string, given: string): boolean {
+    const key = this.#keys.get(keyId);
+    return key !== undefined && equalInConstantTime(mac(key, text), given);
+  }
+}
+
+function toKey(key: string | Uint8Array): Key {
+  const bytes = Buffer.from(key as Uint8Array);
+  if (bytes.length < MIN_KEY_BYTES) {
+    throw new TypeError(
+      `session keys: one has ${bytes.length} bytes; at least ${MIN_KEY_BYTES} random bytes are needed`,
+    );
+  }
+  return {
+    id: hash('sha256', Buffer.concat([Buffer.from('holdfast key id\0'), bytes]), 'base64url').slice(0, KEY_ID_LENGTH),
+    bytes,
+  };
+}
+
+function mac(key: Key, text: string): string {
+  return createHmac('sha256', key.bytes).update(text).digest('base64url');
+}
+
+/**
+ * The key kept in the file `session.key` of a folder (mode 0600), made there when it does not exist.
+ *
+ * Processes that start at the same moment get the same key: the file appears complete and under its name in one step, for one of them.
+ */
+export async function loadOrCreateKey(folder: string): Promise<Uint8Array> {
+  await mkdir(folder, { recursive: true, mode: 0o700 });
+  const path = join(folder, KEY_FILE);
+  return (await readKey(path)) ?? createKey(path);
+}
+
+async function createKey(path: string): Promise<Uint8Array> {
+  const draft = `${path}.${randomBytes(8).toString('hex')}`;
+  const file = await open(draft, 'wx', 0o600);
+  try {
+    await file.writeFile(`${randomBytes(MIN_KEY_BYTES).toString('base64url')}\n`);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+  // A link fails when the name is taken, where a rename would replace the key another process already uses.
+  await link(draft, path).catch(error => {
+    if (error.code !== 'EEXIST') throw error;
+  });
+  await unlink(draft);
+  return (await readKey(path))!;
+}
+
+async function readKey(path: string): Promise<Uint8Array | undefined> {
+  let text: string;
+  try {
+    text = await readFile(path, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+  const key = Buffer.from(text.trim(), 'base64url');
+  if (key.length !== MIN_KEY_BYTES) {
+    throw new TypeError(
+      `${path}: does not hold a session key; restore it, or delete it and every session cookie becomes invalid`,
+    );
+  }
+  await chmod(path, 0o600);
+  return key;
+}

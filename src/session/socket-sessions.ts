@@ -1,0 +1,210 @@
+import type { Timer } from '../base/clock.ts';
+import { sidPrefix } from '../base/logger.ts';
+import type { Session } from './session.ts';
+import type { SessionContext } from './session-context.ts';
+import { headersSent, SessionHandle } from './session-handle.ts';
+import { type Committed, isSessionEnded, type SessionState } from './session-state.ts';
+
+/** A commit behind a socket is tried again after these, then reported. */
+const RETRY_DELAYS_MS = [100, 200, 400, 800, 1600];
+
+/**
+ * A socket's hold on a session.
+ *
+ * All sockets of a session in one process share its record: what one sets, the others read at once; it is committed behind them, and
+ * what requests of this process commit is seen too. What other processes commit is seen after `refresh`.
+ */
+export interface SocketSession {
+  readonly session: Session;
+  /** The session was used: counts as an access, written in batches. */
+  touch(): void;
+  /** Takes over what other processes have committed. Cheap when they have not. @throws ERR_SESSION_STORE_UNAVAILABLE. */
+  refresh(): Promise<void>;
+  /** Told when changes could not be committed although it was tried again and again. They are kept for the next commit. */
+  onError(listener: (error: Error) => void): void;
+  /** Commits what is left, then lets go. @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE: it is let go of, what was changed is lost. */
+  release(): Promise<void>;
+}
+
+/** The sessions that sockets of this process hold: one shared record each, for as long as somebody holds it. */
+export class SocketSessions {
+  readonly #context: SessionContext;
+  readonly #shared = new Map<string, SharedSession>();
+  readonly #loading = new Map<string, Promise<SharedSession | undefined>>();
+
+  constructor(context: SessionContext) {
+    this.#context = context;
+  }
+
+  async attach(sid: string): Promise<SocketSession | undefined> {
+    const shared = this.#shared.get(sid) ?? (await this.#load(sid));
+    return shared?.hold();
+  }
+
+  /** Commits what sockets have changed in this session and not yet written. */
+  async flush(sid: string): Promise<void> {
+    await this.#shared.get(sid)?.state.commit();
+  }
+
+  async flushAll(): Promise<void> {
+    await Promise.all([...this.#shared.values()].map(shared => shared.state.commit()));
+  }
+
+  /** Somebody in this process has committed a change. */
+  onCommitted(state: SessionState, committed: Committed): void {
+    const shared = this.#shared.get(state.sid);
+    if (!shared) return;
+    const isComplete = shared.state === state ? state.version === committed.version : shared.state.absorb(committed);
+    if (!isComplete)
+      shared.refresh().catch(error => this.#context.logger.warn({ err: error }, 'session of a socket not refreshed'));
+  }
+
+  markEnded(sid: string): void {
+    this.#shared.get(sid)?.state.markEnded();
+  }
+
+  async #load(sid: string): Promise<SharedSession | undefined> {
+    const loading = this.#loading.get(sid) ?? this.#read(sid);
+    this.#loading.set(sid, loading);
+    try {
+      return await loading;
+    } finally {
+      this.#loading.delete(sid);
+    }
+  }
+
+  async #read(sid: string): Promise<SharedSession | undefined> {
+    const record = await this.#context.readLive(sid);
+    if (!record) return undefined;
+    const state = this.#context.createState(sid, record, true);
+    const shared = new SharedSession(this.#context, state, record.lastAccessedAt, () => this.#shared.delete(sid));
+    this.#shared.set(sid, shared);
+    return shared;
+  }
+}
+
+class SharedSession {
+  readonly state: SessionState;
+  readonly #context: SessionContext;
+  readonly #onUnused: () => void;
+  readonly #errorListeners = new Set<(error: Error) => void>();
+  #holders = 0;
+  #storedAccessAt: number;
+  #isScheduled = false;
+  #retries = 0;
+  #retryTimer: Timer | undefined;
+
+  constructor(context: SessionContext, state: SessionState, storedAccessAt: number, onUnused: () => void) {
+    this.#context = context;
+    this.state = state;
+    this.#storedAccessAt = storedAccessAt;
+    this.#onUnused = onUnused;
+  }
+
+  hold(): SocketSession {
+    const { state } = this;
+    this.#holders++;
+    const listeners = new Set<(error: Error) => void>();
+    let released: Promise<void> | undefined;
+    const handle = new SessionHandle(
+      state,
+      {
+        onChanged: () => this.#schedule(),
+        renew: async () => {
+          throw headersSent('renewed');
+        },
+        invalidate: async reason => {
+          await this.#context.end(state.sid, reason);
+          state.markEnded();
+        },
+      },
+      false,
+    );
+    return {
+      session: handle.session,
+      touch: () => this.#touch(),
+      refresh: () => this.refresh(),
+      onError: listener => {
+        listeners.add(listener);
+        this.#errorListeners.add(listener);
+      },
+      release: () => {
+        if (!released) {
+          handle.release();
+          for (const listener of listeners) this.#errorListeners.delete(listener);
+          released = this.#release();
+        }
+        return released;
+      },
+    };
+  }
+
+  async refresh(): Promise<void> {
+    const { state } = this;
+    if (state.isEnded) return;
+    const version = await this.#context.store.readVersion(state.sid);
+    if (version === state.version) return;
+    const record = version === undefined ? undefined : await this.#context.store.read(state.sid);
+    if (record) state.reload(record);
+    else state.markEnded();
+  }
+
+  #touch(): void {
+    const { state } = this;
+    if (state.isEnded) return;
+    state.lastAccessedAt = this.#context.clock.now();
+    this.#context.accessTimes.note(state.sid, state.header, this.#storedAccessAt, at => {
+      this.#storedAccessAt = at;
+    });
+  }
+
+  #schedule(): void {
+    if (this.#isScheduled) return;
+    this.#isScheduled = true;
+    // After the callbacks of this turn: what many messages change together is one commit.
+    setImmediate(() => void this.#commit());
+  }
+
+  async #commit(): Promise<void> {
+    this.#isScheduled = false;
+    try {
+      await this.state.commit();
+      this.#retries = 0;
+    } catch (error) {
+      if (!isSessionEnded(error)) this.#onFailure(error as Error);
+    }
+  }
+
+  #onFailure(error: Error): void {
+    const delay = RETRY_DELAYS_MS[this.#retries];
+    if (delay !== undefined) {
+      if (this.#retryTimer) return;
+      this.#retries++;
+      this.#retryTimer = this.#context.clock.setTimeout(() => {
+        this.#retryTimer = undefined;
+        void this.#commit();
+      }, delay);
+      return;
+    }
+    this.#retries = 0;
+    this.#context.logger.error(
+      { err: error, sid: sidPrefix(this.state.sid) },
+      'changes of a socket to its session are not committed',
+    );
+    for (const listener of this.#errorListeners) listener(error);
+  }
+
+  async #release(): Promise<void> {
+    try {
+      await this.state.commit();
+    } catch (error) {
+      if (!isSessionEnded(error)) throw error;
+    } finally {
+      this.#holders--;
+      if (this.#holders === 0) {
+        this.#context.clock.clearTimeout(this.#retryTimer);
+        this.#onUnused();
+      }
+    }
+  }
+}
