@@ -3,7 +3,7 @@ import send from 'send';
 import { type Refusal, refuse } from '../http/refusal.ts';
 
 /** Answers with a file, or says why not. Rejects when the file system fails. */
-export type ServeFile = (
+export type FileServer = (
   request: IncomingMessage,
   response: ServerResponse,
   /** The normalised path without the route's prefix: `''`, or beginning with `/`. */
@@ -28,7 +28,7 @@ const CONTENT_HEADERS = [
  * not see. What is not there is refused with 404, another method with 405 (both ERR_ROUTE_NOT_FOUND), a precondition or range that does not
  * hold with 412 or 416 (ERR_HTTP_BAD_REQUEST).
  */
-export function serveFiles(folder: string): ServeFile {
+export function createFileServer(folder: string): FileServer {
   return async (request, response, pathBelowPrefix) => {
     if (request.method !== 'GET' && request.method !== 'HEAD') {
       return refuse(405, 'ERR_ROUTE_NOT_FOUND', `files take GET and HEAD, not ${request.method}`, {

@@ -3,17 +3,10 @@ import { defaultPort, parseAuthority } from './authority.ts';
 import { readForwardedChain } from './forwarded.ts';
 import type { RequestHead } from './request-head.ts';
 
-/** The headers that `forwardedHeaders` sets: remove a client's own copies first (`withoutOwned` in `http/hop-by-hop.ts`). */
-export const FORWARDED_HEADER_NAMES: readonly string[] = [
-  'X-Forwarded-For',
-  'X-Forwarded-Proto',
-  'X-Forwarded-Host',
-  'X-Forwarded-Port',
-  'Forwarded',
-];
-
 /**
- * What a backend is told about the client, as name, value, name, value ...
+ * What a backend is told about the client: always the same five headers, as name, value, name, value ...
+ *
+ * Remove a client's own copies of them first (`withoutOwned` in `http/hop-by-hop.ts`).
  *
  * From an untrusted peer nothing that it said remains. From a trusted one the lists (`X-Forwarded-For`, `Forwarded`) are continued with the
  * peer's address. Scheme, host and port are always one value, the client's own: backends compare them as a whole. Both forms tell the same
