@@ -45,6 +45,8 @@ const RULES: Readonly<Record<string, Rule>> = {
   admin: { may: ['base', 'http', 'config', 'session', 'policy', 'websocket', 'gateway'] },
   server: { may: everything('cli', 'client', 'testing') },
   cli: { may: ['base', 'config', 'server', 'admin', 'client'] },
+  // An application like any other: it sees what users of the package see.
+  'cli/demo': { may: ['index.ts'] },
   client: { may: ['base', 'wire'], browserSafe: true },
   testing: { may: PARTS },
 };

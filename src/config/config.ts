@@ -1,5 +1,6 @@
 import type { Duration } from '../base/duration.ts';
 import type { Size } from '../base/size.ts';
+import type { FetchHandler } from '../gateway/fetch-target.ts';
 import type { SessionStore } from '../session/store.ts';
 import type { Endpoint } from '../websocket/endpoint.ts';
 import type { DispatchOptions } from '../websocket/endpoint-options.ts';
@@ -77,12 +78,6 @@ export interface UpstreamConfig {
   sessionHeader?: string;
 }
 
-/** What a fetch handler gets beside the web-standard request. */
-export type FetchHandler = (
-  request: Request,
-  context: import('../gateway/fetch-target.ts').FetchContext,
-) => Response | Promise<Response>;
-
 /** A route names what it matches and exactly one target: `endpoint`, `fetch`, `upstream`, `files`, `redirect`, or `mount`. */
 export interface RouteConfig {
   /** For logs and reload. Default: host and path. */
@@ -95,7 +90,7 @@ export interface RouteConfig {
   methods?: readonly string[];
   /** Default `auto`: read when the client has one, created on document navigation only. */
   session?: 'none' | 'existing' | 'create' | 'auto';
-  endpoint?: Endpoint<never> | Endpoint<undefined>;
+  endpoint?: Endpoint<unknown>;
   fetch?: FetchHandler;
   /** Name of an upstream. */
   upstream?: string;

@@ -18,7 +18,7 @@ const TARGETS = ['endpoint', 'fetch', 'upstream', 'files', 'redirect', 'mount'] 
 export function brokenReferences(document: unknown): BrokenRule[] {
   const config = fields(document);
   return [
-    ...(Array.isArray(config.routes) ? brokenRoutes(config.routes, ['routes'], fields(config.upstreams)) : []),
+    ...(Array.isArray(config.routes) ? brokenRoutes(config.routes, ['routes'], config) : []),
     ...brokenCookie(config.session, ['session']),
   ];
 }
@@ -26,7 +26,7 @@ export function brokenReferences(document: unknown): BrokenRule[] {
 function* brokenRoutes(
   routes: readonly unknown[],
   path: readonly PropertyKey[],
-  upstreams: Fields,
+  config: Fields,
 ): Generator<BrokenRule> {
   const seen = new Map<string, Fields>();
   for (const [index, value] of routes.entries()) {
@@ -43,20 +43,33 @@ function* brokenRoutes(
       }
       seen.set(request, route);
     }
-    const { upstream } = route;
-    if (typeof upstream === 'string' && upstream !== '' && !Object.hasOwn(upstreams, upstream)) {
-      const near = nearestName(upstream, Object.keys(upstreams));
-      const remedy = near
-        ? `did you mean "${near}"? Else add it under "upstreams"`
-        : 'add it under "upstreams" or fix the name';
-      yield { path: [...at, 'upstream'], message: `${title(route)}: upstream "${upstream}" is not defined; ${remedy}` };
-    }
+    yield* brokenName('upstream', route.upstream, 'upstreams', config, route, [...at, 'upstream']);
+    const { dispatch } = fields(fields(route.endpoint).options);
+    yield* brokenName('dispatch policy', dispatch, 'dispatch', config, route, [...at, 'endpoint']);
     const application = fields(route.application);
     yield* brokenCookie(application.session, [...at, 'application', 'session']);
     if (Array.isArray(application.routes)) {
-      yield* brokenRoutes(application.routes, [...at, 'application', 'routes'], upstreams);
+      yield* brokenRoutes(application.routes, [...at, 'application', 'routes'], config);
     }
   }
+}
+
+/** A name that is to be found in a section of the configuration. */
+function* brokenName(
+  what: string,
+  name: unknown,
+  section: string,
+  config: Fields,
+  route: Fields,
+  path: readonly PropertyKey[],
+): Generator<BrokenRule> {
+  const defined = fields(config[section]);
+  if (typeof name !== 'string' || name === '' || Object.hasOwn(defined, name)) return;
+  const near = nearestName(name, Object.keys(defined));
+  const remedy = near
+    ? `did you mean "${near}"? Else add it under "${section}"`
+    : `add it under "${section}" or fix the name`;
+  yield { path, message: `${title(route)}: ${what} "${name}" is not defined; ${remedy}` };
 }
 
 function* brokenTarget(route: Fields, at: readonly PropertyKey[]): Generator<BrokenRule> {
@@ -92,7 +105,7 @@ function* brokenTarget(route: Fields, at: readonly PropertyKey[]): Generator<Bro
  * nothing. The names of template segments make no difference.
  */
 function* requestsOf(route: Fields): Generator<string> {
-  const path = typeof route.mount === 'string' ? `${route.mount}/*` : (route.path ?? fields(route.endpoint).path);
+  const path = typeof route.mount === 'string' ? `${route.mount}/*` : (route.path ?? fields(route.endpoint).patterns);
   const methods: readonly unknown[] = Array.isArray(route.methods) ? route.methods : ['any method'];
   for (const pattern of new Set([path].flat())) {
     if (typeof pattern !== 'string') continue;
@@ -114,11 +127,10 @@ function* brokenCookie(session: unknown, at: readonly PropertyKey[]): Generator<
   };
 }
 
-/** How messages name a route: by its name, else by its path. */
-export function title(route: { name?: unknown; path?: unknown; mount?: unknown }): string {
-  const name = [route.name, route.path, route.mount].find(
-    value => typeof value === 'string' || (Array.isArray(value) && typeof value[0] === 'string'),
-  );
+/** How messages name a route: by its name, else by its paths. */
+export function title(route: { name?: unknown; path?: unknown; mount?: unknown; endpoint?: unknown }): string {
+  const names = [route.name, route.path, route.mount, fields(route.endpoint).patterns];
+  const name = names.find(value => typeof value === 'string' || (Array.isArray(value) && typeof value[0] === 'string'));
   return name === undefined ? 'this route' : `route "${[name].flat().join(', ')}"`;
 }
 

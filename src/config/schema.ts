@@ -2,13 +2,12 @@ import { BlockList, isIP } from 'node:net';
 import * as z from 'zod';
 import { type Duration, parseDuration } from '../base/duration.ts';
 import { parseSize, type Size } from '../base/size.ts';
+import type { FetchHandler } from '../gateway/fetch-target.ts';
 import type { SessionStore } from '../session/store.ts';
-import type { Endpoint } from '../websocket/endpoint.ts';
 import type { DispatchOptions } from '../websocket/endpoint-options.ts';
 import type {
   ApplicationConfig,
   Config,
-  FetchHandler,
   ListenConfig,
   LogConfig,
   PolicyConfig,
@@ -69,14 +68,6 @@ function whole(min: number, max = Number.MAX_SAFE_INTEGER): z.ZodType<number> {
     if (Number.isInteger(value) && value >= min && value <= max) return;
     context.addIssue({ code: 'custom', message: `expected a whole number ${range}, got ${value}` });
   });
-}
-
-/** A live object: recognised by its methods, because it may come from another loaded copy of the package. */
-function live<T>(method: string, message: string): z.ZodType<T> {
-  return z.custom<T>(
-    value => typeof value === 'object' && value !== null && typeof (value as never)[method] === 'function',
-    { error: message },
-  );
 }
 
 const pathPattern = z.string().superRefine((value, context) => {
@@ -141,6 +132,11 @@ const storeUrl = z.string().superRefine((value, context) => {
   });
 });
 
+const sessionStore = z.custom<SessionStore>(
+  value => typeof value === 'object' && value !== null && 'commit' in value && typeof value.commit === 'function',
+  { error: 'expected a session store' },
+);
+
 const listen = section<ListenConfig>('listen', {
   port: whole(0, 65_535),
   host: text.optional(),
@@ -157,7 +153,7 @@ const cookie = section<SessionCookieConfig>('cookie', {
 
 const session = section<SessionConfig>('session', {
   store: z
-    .union([storeUrl, live<SessionStore>('commit', 'expected a session store')], {
+    .union([storeUrl, sessionStore], {
       error: 'expected "memory:", "lmdb:PATH" or a session store',
     })
     .optional(),
@@ -210,9 +206,15 @@ const fetchHandler = z.custom<FetchHandler>(value => typeof value === 'function'
   error: 'expected a function; only a configuration in TypeScript or JavaScript can hold one',
 });
 
-const endpoint = live<Endpoint<never> | Endpoint<undefined>>(
-  'broadcast',
-  'expected what defineEndpoint returned; only a configuration in TypeScript or JavaScript can hold one, others list the module under "endpoints"',
+// The mark of `websocket/endpoint.ts`, which this part may not import; it holds across two loaded copies of the package.
+const endpointBrand = Symbol.for('holdfast.endpoint');
+
+const endpoint = z.custom<NonNullable<RouteConfig['endpoint']>>(
+  value => typeof value === 'object' && value !== null && endpointBrand in value,
+  {
+    error:
+      'expected what defineEndpoint returned; only a configuration in TypeScript or JavaScript can hold one, others list the module under "endpoints"',
+  },
 );
 
 const application = section<ApplicationConfig>('application', {

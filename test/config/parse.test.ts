@@ -1,10 +1,11 @@
 import { describe, expect, test } from 'vitest';
 import { parseConfig } from '../../src/config/parse.ts';
+import { defineEndpoint } from '../../src/websocket/endpoint.ts';
 
 describe('parseConfig', () => {
   test('passes live objects through as the same objects', () => {
     const fetch = () => new Response();
-    const endpoint = { path: '/chat', broadcast() {} };
+    const endpoint = defineEndpoint({ path: '/chat' });
     const store = { name: 'own', commit() {} };
     const origins = [/^https:\/\/[a-z]+\.example\.com$/];
     const config = parseConfig({
@@ -15,6 +16,21 @@ describe('parseConfig', () => {
     expect(config.routes?.[0]?.policy?.origins?.[0]).toBe(origins[0]);
     expect(config.routes?.[1]?.endpoint).toBe(endpoint);
     expect(config.session).toHaveProperty('store', store);
+  });
+
+  test('refuses a route that takes the requests of an endpoint', () => {
+    const endpoint = defineEndpoint({ path: ['/chat/:room', '/talk'] });
+    expect(() => parseConfig({ routes: [{ endpoint }, { path: '/chat/:name', fetch: () => new Response() }] })).toThrow(
+      'routes[1]: route "/chat/:name" takes the same requests as route "/chat/:room, /talk" before it',
+    );
+  });
+
+  test('refuses an endpoint whose dispatch policy is not defined', () => {
+    const endpoint = defineEndpoint({ path: '/chat', dispatch: 'work' });
+    expect(() => parseConfig({ dispatch: { wrk: { concurrency: 1 } }, routes: [{ endpoint }] })).toThrow(
+      'routes[0].endpoint: route "/chat": dispatch policy "work" is not defined; did you mean "wrk"?',
+    );
+    expect(parseConfig({ dispatch: { work: { concurrency: 1 } }, routes: [{ endpoint }] })).toBeDefined();
   });
 
   test('does not change the document', () => {

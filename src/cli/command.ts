@@ -1,0 +1,25 @@
+/** 0: done. 1: it failed, or what was checked is wrong. 2: the command line is wrong; nothing was done. */
+export type ExitCode = 0 | 1 | 2;
+
+export interface CommandOption {
+  readonly type: 'string' | 'boolean';
+  readonly short?: string;
+  /** What stands for the value in the help: `FILE`. */
+  readonly placeholder?: string;
+  readonly help: string;
+}
+
+export type OptionValues = Readonly<Record<string, string | boolean | undefined>>;
+
+/** One word after `holdfast`. */
+export interface Command {
+  readonly summary: string;
+  readonly options: Readonly<Record<string, CommandOption>>;
+  /** @throws {UsageError} when the options do not fit: 2. Any other error is printed: 1. */
+  run(options: OptionValues): Promise<ExitCode>;
+}
+
+/** The command line is wrong. The message ends the program with 2. */
+export class UsageError extends Error {
+  override readonly name = 'UsageError';
+}

@@ -1,0 +1,44 @@
+import { relative } from 'node:path';
+import { checkConfig } from '../../config/check.ts';
+import { checkFiles } from '../../config/check-files.ts';
+import { ConfigError, formatProblem } from '../../config/config-error.ts';
+import { findConfig, readConfig } from '../../config/load.ts';
+import type { Command } from '../command.ts';
+
+export const check: Command = {
+  summary: 'Test a configuration file without running it: errors, and warnings for what is legal but wrong.',
+  options: {
+    config: {
+      type: 'string',
+      short: 'c',
+      placeholder: 'FILE',
+      help: 'default: holdfast.config.ts, holdfast.yaml, holdfast.yml or holdfast.json of this folder',
+    },
+    strict: { type: 'boolean', help: 'exit with 1 for warnings too' },
+  },
+  async run({ config: named, strict }) {
+    const file = typeof named === 'string' ? named : findConfig(process.cwd());
+    try {
+      const { config, locate } = await readConfig(file);
+      const errors = await checkFiles(config, locate);
+      const warnings = checkConfig(config, locate);
+      for (const problem of errors) console.log(formatProblem(problem));
+      for (const problem of warnings) {
+        console.log(formatProblem({ ...problem, message: `warning: ${problem.message}` }));
+      }
+      console.log(summary(file, errors.length, warnings.length));
+      return errors.length > 0 || (strict && warnings.length > 0) ? 1 : 0;
+    } catch (error) {
+      if (!(error instanceof ConfigError)) throw error;
+      console.log(error.message);
+      console.log(summary(file, error.problems.length, 0));
+      return 1;
+    }
+  },
+};
+
+function summary(file: string, errors: number, warnings: number): string {
+  const count = (n: number, what: string) => (n > 0 ? [`${n} ${what}${n > 1 ? 's' : ''}`] : []);
+  const counts = [...count(errors, 'error'), ...count(warnings, 'warning')];
+  return `${relative(process.cwd(), file) || file}: ${counts.join(', ') || 'ok'}`;
+}

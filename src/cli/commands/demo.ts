@@ -1,0 +1,64 @@
+import { relative, resolve } from 'node:path';
+import { isHoldfastError } from '../../base/errors.ts';
+import { type Command, type ExitCode, UsageError } from '../command.ts';
+import { createDemo } from '../demo/application.ts';
+import { BackendProcess } from '../demo/backend-process.ts';
+import { stopOnSignal } from '../stop-on-signal.ts';
+
+const DEFAULT_PORT = '8080';
+const DEFAULT_DATA = '.holdfast/demo';
+
+export const demo: Command = {
+  summary: 'Show it in a browser: sign in, chat in two tabs, cut the connection, restart the server.',
+  options: {
+    port: { type: 'string', short: 'p', placeholder: 'PORT', help: `default: ${DEFAULT_PORT}; 0 picks a free one` },
+    data: { type: 'string', placeholder: 'FOLDER', help: `where the sessions are kept; default: ${DEFAULT_DATA}` },
+  },
+  async run({ port = DEFAULT_PORT, data = DEFAULT_DATA }) {
+    const dataFolder = resolve(String(data));
+    const backend = new BackendProcess(console.log);
+    await backend.start();
+    try {
+      return await runDemo(readPort(String(port)), dataFolder, backend);
+    } finally {
+      backend.stop();
+    }
+  },
+};
+
+async function runDemo(port: number, dataFolder: string, backend: BackendProcess): Promise<ExitCode> {
+  const server = createDemo({ port, dataFolder, backend });
+  try {
+    await server.start();
+  } catch (error) {
+    if (!isHoldfastError(error) || error.code !== 'ERR_SERVER_LISTEN') throw error;
+    console.error(`holdfast: ${error.message}`);
+    console.error('Is another demo running? Choose another port with --port (npm start -- --port 8081).');
+    return 1;
+  }
+  console.log(welcome(new URL(server.urls[0]!).port, dataFolder, backend.pid!));
+  return stopOnSignal(server, '1s');
+}
+
+function readPort(text: string): number {
+  const port = Number(text);
+  if (/^\d+$/.test(text) && port <= 65_535) return port;
+  throw new UsageError(`demo: "${text}" is not a port; write a number from 0 to 65535`);
+}
+
+function welcome(port: string, dataFolder: string, backendPid: number): string {
+  return `
+  Holdfast demo. Connections drop; sessions hold.
+
+  Open  http://localhost:${port}  in two tabs, and try:
+
+    sign in, write in one tab and read in the other
+    "Cut the connection": it comes back by itself, the session holds
+    reload, close and open a tab: still signed in
+    end the backend (kill ${backendPid}): it is started again
+    end this server (kill -9 ${process.pid}) and start it again: still signed in, the tabs come back
+    sign out in one tab: the sockets of all tabs close at once
+
+  Sessions are kept in ${relative(process.cwd(), dataFolder) || dataFolder}. Ctrl+C ends the demo.
+`;
+}

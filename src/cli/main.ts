@@ -1,0 +1,100 @@
+import { readFileSync } from 'node:fs';
+import { parseArgs } from 'node:util';
+import { isHoldfastError } from '../base/errors.ts';
+import { nearestName } from '../config/nearest-name.ts';
+import { type Command, type CommandOption, type ExitCode, UsageError } from './command.ts';
+import { check } from './commands/check.ts';
+import { demo } from './commands/demo.ts';
+import { serve } from './commands/serve.ts';
+
+const commands: Readonly<Record<string, Command>> = { serve, check, demo };
+
+const HELP: CommandOption = { type: 'boolean', short: 'h', help: 'print this and end' };
+
+process.exitCode = await main(process.argv.slice(2));
+
+async function main(args: readonly string[]): Promise<ExitCode> {
+  try {
+    const [name, ...rest] = args;
+    if (name === undefined || name === '--help' || name === '-h' || name === 'help') {
+      console.log(overview());
+      return name === undefined ? 2 : 0;
+    }
+    if (name === '--version' || name === '-v') {
+      console.log(version());
+      return 0;
+    }
+    const command = Object.hasOwn(commands, name) ? commands[name]! : unknownCommand(name);
+    const options = readOptions(name, command, rest);
+    if (options.help) {
+      console.log(commandHelp(name, command));
+      return 0;
+    }
+    return await command.run(options);
+  } catch (error) {
+    if (error instanceof UsageError) {
+      console.error(`holdfast: ${error.message}`);
+      return 2;
+    }
+    // What the operator can act on is the message; the stack of anything else is what a bug report needs.
+    console.error(isHoldfastError(error) ? `holdfast: ${error.message}` : error);
+    return 1;
+  }
+}
+
+function unknownCommand(name: string): never {
+  const near = nearestName(name, Object.keys(commands));
+  const what = name.startsWith('-') ? 'option' : 'command';
+  throw new UsageError(
+    `unknown ${what} "${name}"; ${near && what === 'command' ? `did you mean "${near}"?` : 'see holdfast --help'}`,
+  );
+}
+
+function readOptions(name: string, command: Command, args: readonly string[]) {
+  const options = { ...command.options, help: HELP };
+  try {
+    return parseArgs({ args: [...args], options, allowPositionals: false }).values;
+  } catch (error) {
+    const { code, message } = error as Error & { code?: string };
+    if (!code?.startsWith('ERR_PARSE_ARGS')) throw error;
+    const unknown = code === 'ERR_PARSE_ARGS_UNKNOWN_OPTION' ? /'--([^']+)'/.exec(message)?.[1] : undefined;
+    if (unknown === undefined) throw new UsageError(`${name}: ${message}; see holdfast ${name} --help`);
+    const near = nearestName(unknown, Object.keys(options));
+    const remedy = near ? `did you mean "--${near}"?` : `see holdfast ${name} --help`;
+    throw new UsageError(`${name}: unknown option "--${unknown}"; ${remedy}`);
+  }
+}
+
+function overview(): string {
+  return [
+    'Usage: holdfast COMMAND [OPTIONS]',
+    '',
+    'Session-first WebSocket server and gateway. Connections drop; sessions hold.',
+    '',
+    'Commands:',
+    ...Object.entries(commands).map(([name, { summary }]) => `  ${name.padEnd(8)} ${summary}`),
+    '',
+    'holdfast COMMAND --help prints the options of a command; holdfast --version the version.',
+    '',
+    'Exit codes: 0 done; 1 failed, or what was checked is wrong; 2 wrong command line.',
+  ].join('\n');
+}
+
+function commandHelp(name: string, command: Command): string {
+  const rows = Object.entries({ ...command.options, help: HELP }).map(([option, { short, placeholder, help }]) => [
+    `${short ? `-${short}, ` : '    '}--${option}${placeholder ? ` ${placeholder}` : ''}`,
+    help,
+  ]);
+  const width = Math.max(...rows.map(([left]) => left!.length));
+  return [
+    `Usage: holdfast ${name} [OPTIONS]`,
+    '',
+    command.summary,
+    '',
+    ...rows.map(([left, right]) => `  ${left!.padEnd(width)}  ${right}`),
+  ].join('\n');
+}
+
+function version(): string {
+  return JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')).version;
+}

@@ -1,0 +1,28 @@
+import type { Duration } from '../base/duration.ts';
+import type { ExitCode } from './command.ts';
+
+/**
+ * Waits for SIGTERM or SIGINT (Ctrl+C), then stops the server gracefully.
+ *
+ * A second signal ends the process at once with 1: the operator has waited long enough.
+ */
+export async function stopOnSignal(
+  server: { stop(options: { drain?: Duration }): Promise<void> },
+  drain: Duration,
+): Promise<ExitCode> {
+  const signal = await nextSignal();
+  console.error(`${signal}: draining for at most ${drain}; once more to end at once`);
+  void nextSignal().then(() => process.exit(1));
+  await server.stop({ drain });
+  return 0;
+}
+
+async function nextSignal(): Promise<string> {
+  const { promise, resolve } = Promise.withResolvers<string>();
+  process.once('SIGTERM', resolve);
+  process.once('SIGINT', resolve);
+  const signal = await promise;
+  process.off('SIGTERM', resolve);
+  process.off('SIGINT', resolve);
+  return signal;
+}

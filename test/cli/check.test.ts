@@ -1,0 +1,64 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { runHoldfast } from './run-holdfast.ts';
+
+let cwd: string;
+beforeEach(() => {
+  cwd = mkdtempSync(join(tmpdir(), 'holdfast-check-'));
+});
+afterEach(() => rmSync(cwd, { recursive: true }));
+
+const write = (name: string, text: string) => writeFileSync(join(cwd, name), text);
+
+describe('holdfast check', () => {
+  test('ends with 0 for a configuration that is fine', async () => {
+    write('holdfast.yaml', 'routes: [{ path: /, redirect: /a }]\n');
+    expect(await runHoldfast(['check'], { cwd })).toEqual({ code: 0, stdout: 'holdfast.yaml: ok\n', stderr: '' });
+  });
+
+  test('prints file, line, path and message of every error and ends with 1', async () => {
+    write('mine.yaml', 'sesion: {}\nroutes:\n  - path: /\n    upstream: app\n');
+    expect(await runHoldfast(['check', '--config', 'mine.yaml'], { cwd })).toEqual({
+      code: 1,
+      stdout: [
+        'mine.yaml:1: sesion: unknown key "sesion" in the configuration; did you mean "session"?',
+        'mine.yaml:4: routes[0].upstream: route "/": upstream "app" is not defined; add it under "upstreams" or fix the name',
+        'mine.yaml: 2 errors\n',
+      ].join('\n'),
+      stderr: '',
+    });
+  });
+
+  test('prints warnings and ends with 0, with --strict with 1', async () => {
+    write('holdfast.json', '{ "routes": [] }');
+    const stdout =
+      'holdfast.json:1: warning: nothing is served: there are no routes and no endpoints\nholdfast.json: 1 warning\n';
+    expect(await runHoldfast(['check'], { cwd })).toEqual({ code: 0, stdout, stderr: '' });
+    expect(await runHoldfast(['check', '--strict'], { cwd })).toEqual({ code: 1, stdout, stderr: '' });
+  });
+
+  test('finds the files that are named and not there', async () => {
+    write('cert.pem', '');
+    write(
+      'holdfast.yaml',
+      'listen:\n  - port: 8443\n    tls: { certificate: cert.pem, key: key.pem }\nroutes:\n  - path: /*\n    files: cert.pem\n',
+    );
+    const { code, stdout } = await runHoldfast(['check'], { cwd });
+    expect(code).toBe(1);
+    expect(stdout.replaceAll(cwd, '')).toBe(
+      [
+        'holdfast.yaml:3: listen[0].tls.key: there is no file /key.pem; create it or fix the path',
+        'holdfast.yaml:6: routes[0].files: /cert.pem is not a folder',
+        'holdfast.yaml: 2 errors\n',
+      ].join('\n'),
+    );
+  });
+
+  test('says which files it looks for when there is none', async () => {
+    const { code, stderr } = await runHoldfast(['check'], { cwd });
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^holdfast: no configuration in .*; write one of holdfast\.config\.ts, holdfast\.yaml/);
+  });
+});

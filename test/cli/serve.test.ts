@@ -1,0 +1,97 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { WebSocket } from 'ws';
+import { Holdfast } from './run-holdfast.ts';
+
+let cwd: string;
+let program: Holdfast | undefined;
+beforeEach(() => {
+  cwd = mkdtempSync(join(tmpdir(), 'holdfast-serve-'));
+});
+afterEach(async () => {
+  program?.kill('SIGKILL');
+  await program?.ended;
+  rmSync(cwd, { recursive: true });
+});
+
+function serve(files: Readonly<Record<string, string>>): Holdfast {
+  for (const [name, text] of Object.entries(files)) writeFileSync(join(cwd, name), text);
+  program = new Holdfast(['serve'], { cwd });
+  return program;
+}
+
+const index = new URL('../../src/index.ts', import.meta.url).href;
+// Its handler never settles, so that draining has something to wait for.
+const waiting = `
+  import { defineConfig, defineEndpoint } from '${index}';
+  const echo = defineEndpoint({ path: '/echo', closeTimeout: '1h', onMessage(connection, data) { connection.send(data); } });
+  export default defineConfig({ listen: [{ port: 0, host: '127.0.0.1' }], routes: [{ endpoint: echo }], log: { access: 'off' } });
+`;
+
+describe('holdfast serve', () => {
+  test('serves a YAML file, prints where, and ends with 0 on SIGTERM', async () => {
+    const server = serve({
+      'holdfast.yaml': 'listen: [{ port: 0, host: 127.0.0.1 }]\nroutes: [{ path: /a, redirect: /b }]\n',
+    });
+    const [, url] = await server.printed(/listening on (http:\/\/127\.0\.0\.1:\d+)/);
+    const response = await fetch(`${url}/a`, { redirect: 'manual' });
+    expect([response.status, response.headers.get('Location')]).toEqual([308, '/b']);
+    server.kill('SIGTERM');
+    expect(await server.ended).toBe(0);
+  });
+
+  test('serves the endpoint of a TypeScript file and closes its sockets with 1001 on SIGINT', async () => {
+    const server = serve({ 'holdfast.config.ts': waiting });
+    const [, address] = await server.printed(/listening on http:\/\/(127\.0\.0\.1:\d+)/);
+    const socket = new WebSocket(`ws://${address}/echo`);
+    const echoed = new Promise(resolve => socket.once('message', data => resolve(String(data))));
+    const closed = new Promise(resolve => socket.once('close', resolve));
+    socket.once('open', () => socket.send('hold fast'));
+    expect(await echoed).toBe('hold fast');
+    server.kill('SIGINT');
+    expect(await closed).toBe(1001);
+    expect(await server.ended).toBe(0);
+  });
+
+  test('ends at once with 1 on the second signal', async () => {
+    const server = serve({ 'holdfast.config.ts': waiting });
+    const [, address] = await server.printed(/listening on http:\/\/(127\.0\.0\.1:\d+)/);
+    // A peer that never answers the close frame, so that the first signal alone would not end the server.
+    const socket = new WebSocket(`ws://${address}/echo`);
+    await new Promise(resolve => socket.once('open', resolve));
+    socket.pause();
+    server.kill('SIGTERM');
+    await server.printed(/SIGTERM: draining/);
+    server.kill('SIGTERM');
+    expect(await server.ended).toBe(1);
+    socket.terminate();
+  });
+
+  test('ends with 1 and says so when the port is taken', async () => {
+    const other = createServer().listen(0, '127.0.0.1');
+    await new Promise(resolve => other.once('listening', resolve));
+    const { port } = other.address() as AddressInfo;
+    const server = serve({
+      'holdfast.json': JSON.stringify({
+        listen: [{ port, host: '127.0.0.1' }],
+        routes: [{ path: '/', redirect: '/a' }],
+      }),
+    });
+    expect(await server.ended).toBe(1);
+    expect(server.stderr).toMatch(new RegExp(`^holdfast: .*${port}.*in use`));
+    other.close();
+  });
+
+  test('ends with 1 and prints every problem of a wrong configuration', async () => {
+    const server = serve({ 'holdfast.yaml': 'listen: [{ port: x }]\nrouts: []\n' });
+    expect(await server.ended).toBe(1);
+    expect(server.stderr).toBe(
+      'holdfast: holdfast.yaml:1: listen[0].port: expected a number, got "x"\n' +
+        'holdfast.yaml:2: routs: unknown key "routs" in the configuration; did you mean "routes"?\n',
+    );
+  });
+});
