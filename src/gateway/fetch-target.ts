@@ -77,6 +77,7 @@ function answer(outgoing: ServerResponse, status: number, text: string): void {
   outgoing.statusCode = status;
   outgoing.statusMessage = '';
   outgoing.setHeader('Content-Type', 'text/plain; charset=utf-8');
+  outgoing.setHeader('Content-Length', Buffer.byteLength(text));
   outgoing.end(text);
 }
 
