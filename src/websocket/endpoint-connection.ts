@@ -28,8 +28,11 @@ export interface ConnectionHost {
 /** The part of a session that a socket holds on to. */
 export interface AttachedSession {
   readonly session: Session;
+  readonly isEnded: boolean;
   /** Traffic keeps the session alive. Cheap: may be called for every message. */
   touch(): void;
+  /** Told when changes could not be committed although it was tried again and again. */
+  onError(listener: (error: Error) => void): void;
   /** The socket is gone. */
   release(): Promise<void>;
 }
@@ -46,6 +49,8 @@ export interface ConnectionFacts {
   readonly session: AttachedSession | undefined;
   readonly touchOnTraffic: 'message' | 'any' | 'never';
   readonly deflate: PerMessageDeflate | undefined;
+  /** Called once, when the TCP connection is gone. */
+  onGone(connection: EndpointConnection<unknown>, event: CloseEvent): void;
 }
 
 /** What the endpoint gives its connections. */
@@ -128,6 +133,7 @@ export class EndpointConnection<Data = undefined>
     const transport = this.#transport as BoundTransport;
     transport[connectionOf] = this;
     transport.on('data', onData).on('end', onEnd).on('error', onError).on('close', onClose);
+    this.#facts.session?.onError(error => this.#onSessionNotSaved(error));
     this.#callbacks.push('open', undefined, undefined);
     if (early.length > 0) this.receive(early);
     if (transport.destroyed) this.gone();
@@ -291,6 +297,7 @@ export class EndpointConnection<Data = undefined>
     this.#callbacks.push('close', event, undefined);
     this.#scheduleTimer();
     this.#owner.onGone(this, event);
+    this.#facts.onGone(this, event);
     this.#facts.session
       ?.release()
       .catch(error => this.#host.logger.warn({ connection: this.id, error }, 'session not saved'));
@@ -361,6 +368,8 @@ export class EndpointConnection<Data = undefined>
   onCallbackSettled(kind: CallbackKind): void {
     this.#callbackDeadline = Number.POSITIVE_INFINITY;
     if (kind === 'timeout' && this.#state === 'open') this.close(CloseCode.goingAway, 'idle timeout');
+    // The last callback: until now it may have used the session.
+    if (kind === 'close') this.#releaseSession();
   }
 
   onCallbackFailed(kind: CallbackKind, cause: unknown): void {
@@ -407,6 +416,16 @@ export class EndpointConnection<Data = undefined>
     if (this.#state !== 'open') return;
     this.#fail(
       new HoldfastError('ERR_WS_SLOW_READER', `the peer has not read ${bufferedBytes} bytes`, {
+        closeCode: CloseCode.tryAgainLater,
+      }),
+    );
+  }
+
+  /** The peer was told what the store does not hold: it must not go on as if nothing had happened. */
+  #onSessionNotSaved(cause: Error): void {
+    this.#fail(
+      new HoldfastError('ERR_SESSION_STORE_UNAVAILABLE', `changes to the session cannot be saved: ${cause.message}`, {
+        cause,
         closeCode: CloseCode.tryAgainLater,
       }),
     );
@@ -477,9 +496,9 @@ export class EndpointConnection<Data = undefined>
     this.#report(error);
   }
 
-  #report(error: Error): void {
+  #report(error: HoldfastError): void {
+    this.#host.logger.info({ connection: this.id, code: error.code }, error.message);
     if (this.#owner.hasCallback('error')) this.#callbacks.push('error', error, undefined);
-    else this.#host.logger.warn({ connection: this.id, error }, 'a WebSocket connection failed');
   }
 
   /** Sends the close frame; `code` undefined sends an empty one. */
@@ -511,6 +530,12 @@ export class EndpointConnection<Data = undefined>
     this.#abort?.abort();
     // A paused socket would not see the peer's close frame or end.
     if (this.#isReadingPaused) this.resumeReading();
+  }
+
+  #releaseSession(): void {
+    this.#facts.session
+      ?.release()
+      .catch(error => this.#host.logger.error({ connection: this.id, error }, 'session not saved'));
   }
 
   #sendControl(opcode: number, data: string | Uint8Array): boolean {

@@ -58,6 +58,8 @@ export class Endpoint<Data = undefined> {
   readonly limits: EndpointLimits;
   readonly #deflate: DeflateOptions | undefined;
   readonly #open = new Set<EndpointConnection<unknown>>();
+  /** The open ones, and those that are closing. */
+  readonly #alive = new Set<EndpointConnection<unknown>>();
   readonly #owner: ConnectionOwner;
   #dispatcher: Dispatcher | undefined;
   #isRunning = false;
@@ -97,7 +99,17 @@ export class Endpoint<Data = undefined> {
     return broadcast(this.#open, data, options.except);
   }
 
+  /** True when no connection is open, closing, or being judged. */
+  get isEmpty(): boolean {
+    return this.#taken === 0;
+  }
+
   // ---- what the server calls
+
+  /** Cuts every connection, also those that are closing. */
+  terminateAll(): void {
+    for (const connection of this.#alive) connection.terminate();
+  }
 
   /** The server's named dispatch policy, for an endpoint that asks for one by name. */
   useDispatcher(dispatcher: Dispatcher): void {
@@ -168,6 +180,7 @@ export class Endpoint<Data = undefined> {
   ): EndpointConnection<Data> {
     const connection = new EndpointConnection(transport, this.#owner, host, facts, data);
     this.#open.add(connection);
+    this.#alive.add(connection);
     connection.start(early);
     return connection;
   }
@@ -237,7 +250,10 @@ export class Endpoint<Data = undefined> {
       onClosing: connection => {
         this.#open.delete(connection);
       },
-      onGone: () => this.giveUp(),
+      onGone: connection => {
+        this.#alive.delete(connection);
+        this.giveUp();
+      },
     };
   }
 }

@@ -1,11 +1,15 @@
 import type { PeerCertificate } from 'node:tls';
-import type { Session } from '../session/session.ts';
+import type { Session, SessionOwner } from '../session/session.ts';
 
 /** Who is connected, as the authentication policy found. */
 export interface User {
   readonly name: string;
   readonly roles: readonly string[];
   hasRole(role: string): boolean;
+}
+
+export function userFrom(owner: SessionOwner): User {
+  return { name: owner.name, roles: owner.roles, hasRole: role => owner.roles.includes(role) };
 }
 
 /** The whole opening handshake, as `accept` sees it. It never creates a session by itself. */

@@ -1,0 +1,110 @@
+import type { IncomingMessage } from 'node:http';
+import { isHoldfastError } from '../base/errors.ts';
+import type { AddressList } from '../http/address-list.ts';
+import { isDocumentNavigation } from '../http/navigation.ts';
+import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
+import { type RequestHead, readRequestHead } from '../http/request-head.ts';
+import type { SessionBinding } from '../session/binding.ts';
+import type { Session } from '../session/session.ts';
+import type { Route, SessionContext, SessionMode } from './route.ts';
+import type { Router } from './router.ts';
+
+/** What every request is judged by. */
+export interface Gateway {
+  readonly router: Router<Route>;
+  readonly trustedProxies: AddressList;
+}
+
+/** A request whose path, host and method lead somewhere. */
+interface Routed {
+  readonly head: RequestHead;
+  readonly route: Route;
+  readonly params: Readonly<Record<string, string>>;
+  /** What a prefix pattern left over of the path. */
+  readonly rest: string;
+}
+
+/** A request that the policies let pass. */
+interface Permitted extends Routed {
+  readonly permitted: true;
+}
+
+/** The session side of one request. */
+export interface HeldSession {
+  readonly context: SessionContext;
+  readonly binding: SessionBinding;
+  readonly session: Session | undefined;
+}
+
+/** A request that may go to its target. */
+export interface Admitted extends Permitted {
+  readonly held: HeldSession | undefined;
+}
+
+/**
+ * The flow: what happens to every request, HTTP and WebSocket alike, before it reaches its target.
+ *
+ * Each step takes what the one before it made, so that none can be left out or moved. A refusal is a value and ends the flow.
+ */
+export async function admit(request: IncomingMessage, gateway: Gateway): Promise<Admitted | Refusal> {
+  const head = readRequestHead(request, gateway);
+  if (isRefusal(head)) return head;
+  const routed = findRoute(head, gateway.router);
+  if (isRefusal(routed)) return routed;
+  const permitted = askPolicies(routed);
+  if (isRefusal(permitted)) return permitted;
+  return holdSession(permitted);
+}
+
+/** What is not declared does not exist. */
+function findRoute(head: RequestHead, router: Router<Route>): Routed | Refusal {
+  const match = router.match(head);
+  if (match === undefined) return refuse(404, 'ERR_ROUTE_NOT_FOUND', 'no route for this host and path');
+  if ('allowedMethods' in match)
+    return refuse(405, 'ERR_ROUTE_NOT_FOUND', `the route does not take ${head.method}`, {
+      headers: { Allow: match.allowedMethods.join(', ') },
+    });
+  return { head, route: match.value, params: match.params, rest: match.rest };
+}
+
+/** Cheap and without side effects, hence before the session store is asked. */
+function askPolicies(routed: Routed): Permitted | Refusal {
+  const { head, route } = routed;
+  const policies = head.isUpgrade ? [...route.policies, ...route.upgradePolicies] : route.policies;
+  for (const policy of policies) {
+    const refusal = policy(head);
+    if (refusal) return refusal;
+  }
+  return { ...routed, permitted: true };
+}
+
+/** A store that cannot be asked is a 503, never a visitor who seems to be logged out. */
+async function holdSession(permitted: Permitted): Promise<Admitted | Refusal> {
+  const { head, route } = permitted;
+  const context = route.sessions;
+  if (context === undefined || route.sessionMode === 'none') return { ...permitted, held: undefined };
+  const binding = context.manager.bind({
+    cookieHeader: head.headers.cookie,
+    isSecure: head.isSecure,
+    isDocumentNavigation: isDocumentNavigation(head),
+  });
+  try {
+    const session = await sessionFor(route.sessionMode, binding);
+    return { ...permitted, held: { context, binding, session } };
+  } catch (error) {
+    binding.release();
+    if (!isHoldfastError(error) || error.status === undefined) throw error;
+    return refuse(error.status, error.code, error.message, { closeCode: 1013, headers: { 'Retry-After': '5' } });
+  }
+}
+
+function sessionFor(mode: Exclude<SessionMode, 'none'>, binding: SessionBinding): Promise<Session | undefined> {
+  switch (mode) {
+    case 'existing':
+      return binding.get();
+    case 'auto':
+      return binding.auto();
+    case 'create':
+      return binding.open();
+  }
+}

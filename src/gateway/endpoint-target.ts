@@ -1,0 +1,146 @@
+import type { Duplex } from 'node:stream';
+import type { TLSSocket } from 'node:tls';
+import { type Cookie, parseCookies } from '../http/cookies.ts';
+import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
+import type { Session } from '../session/session.ts';
+import type { Endpoint } from '../websocket/endpoint.ts';
+import type {
+  AttachedSession,
+  ConnectionFacts,
+  ConnectionHost,
+  EndpointConnection,
+} from '../websocket/endpoint-connection.ts';
+import { type Handshake, userFrom } from '../websocket/handshake.ts';
+import {
+  type OutgoingHeaders,
+  parseUpgrade,
+  type UpgradeRequest,
+  upgradeResponse,
+} from '../websocket/protocol/handshake.ts';
+import type { Admitted, HeldSession } from './admit.ts';
+
+/**
+ * Takes an admitted upgrade to its endpoint: RFC checks, the application's `accept`, the session's commit, the 101, and the
+ * connection lives.
+ *
+ * @returns the connection; or a refusal, and nothing was written. Undefined: the client went away meanwhile.
+ */
+export async function openEndpoint(
+  admitted: Admitted,
+  endpoint: Endpoint<unknown>,
+  socket: Duplex,
+  early: Buffer,
+  host: ConnectionHost,
+  onGone: ConnectionFacts['onGone'],
+): Promise<EndpointConnection<unknown> | Refusal | undefined> {
+  const upgrade = parseUpgrade(admitted.head);
+  if (isRefusal(upgrade)) return upgrade;
+  const { held } = admitted;
+  const handshake = createHandshake(admitted, upgrade, socket, held?.session);
+  held?.context.manager.bindTo(handshake, held.binding);
+
+  const accepted = await endpoint.judge(handshake);
+  if (isRefusal(accepted)) return accepted;
+  let isOpen = false;
+  try {
+    await held?.binding.commit();
+    const attached = held && (await attachSession(held));
+    if (isRefusal(attached)) return attached;
+    if (socket.destroyed || !socket.writable) {
+      await attached?.release();
+      return undefined;
+    }
+    const setCookies = held?.binding.setCookies() ?? [];
+    const response = upgradeResponse({
+      key: upgrade.key,
+      subprotocol: accepted.subprotocol === '' ? undefined : accepted.subprotocol,
+      extensions: accepted.extensions,
+      headers: withCookies(accepted.headers, setCookies),
+    });
+    held?.binding.markHeadersSent();
+    socket.write(response, 'latin1');
+    isOpen = true;
+    const connection = endpoint.open(
+      socket,
+      early,
+      host,
+      {
+        url: handshake.url.href,
+        params: admitted.params,
+        subprotocol: accepted.subprotocol,
+        isSecure: admitted.head.isSecure,
+        remoteAddress: admitted.head.clientAddress,
+        remotePort: admitted.head.peerPort,
+        user: handshake.user,
+        session: attached,
+        touchOnTraffic: held?.context.touchOnTraffic ?? 'never',
+        deflate: accepted.deflate,
+        onGone: (gone, event) => {
+          if (attached) held?.context.sockets.delete(attached.session.id, gone);
+          onGone(gone, event);
+        },
+      },
+      accepted.data,
+    );
+    if (attached && connection.isOpen) {
+      held?.context.sockets.add(attached.session.id, connection);
+      // It may have ended while the handshake was under way, when it had no socket to close yet.
+      if (attached.isEnded) held?.context.sockets.closeAll(attached.session.id);
+    }
+    return connection;
+  } finally {
+    if (!isOpen) endpoint.giveUp();
+  }
+}
+
+/** `accept` may have opened, replaced or ended the session: the socket gets what is current then. */
+async function attachSession(held: HeldSession): Promise<AttachedSession | Refusal | undefined> {
+  const { current } = held.binding;
+  if (current === undefined) return undefined;
+  const attached = await held.context.manager.attach(current.id);
+  return attached ?? refuse(401, 'ERR_SESSION_ENDED', 'the session ended during the handshake');
+}
+
+function createHandshake(
+  admitted: Admitted,
+  upgrade: UpgradeRequest,
+  socket: Duplex,
+  session: Session | undefined,
+): Handshake {
+  const { head, params } = admitted;
+  const url = new URL(
+    `${head.isSecure ? 'wss' : 'ws'}://${head.host}${head.path}${head.query === '' ? '' : `?${head.query}`}`,
+  );
+  const certificate = (socket as Partial<TLSSocket>).getPeerCertificate?.();
+  return {
+    origin: head.headers.origin,
+    url,
+    path: head.path,
+    params,
+    query: url.searchParams,
+    headers: head.headers,
+    cookies: firstOfEach(parseCookies(head.headers.cookie)),
+    session,
+    user: session?.owner && userFrom(session.owner),
+    clientCertificate: certificate && Object.keys(certificate).length > 0 ? certificate : undefined,
+    isSecure: head.isSecure,
+    remoteAddress: head.clientAddress,
+    remotePort: head.peerPort,
+    subprotocols: upgrade.subprotocols,
+    extensions: upgrade.extensions,
+  };
+}
+
+/** Of several cookies of one name the first counts: RFC 6265 sends the one with the most specific path first. */
+function firstOfEach(cookies: readonly Cookie[]): Record<string, string> {
+  const values: Record<string, string> = Object.create(null);
+  for (const { name, value } of cookies) values[name] ??= value;
+  return values;
+}
+
+function withCookies(headers: OutgoingHeaders, setCookies: readonly string[]): OutgoingHeaders {
+  if (setCookies.length === 0) return headers;
+  const name = Object.keys(headers).find(key => key.toLowerCase() === 'set-cookie') ?? 'Set-Cookie';
+  const own = headers[name] ?? [];
+  return { ...headers, [name]: [...(typeof own === 'string' ? [own] : own), ...setCookies] };
+}

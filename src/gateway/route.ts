@@ -1,0 +1,42 @@
+import type { Policy } from '../policy/policy.ts';
+import type { SessionManager } from '../session/manager.ts';
+import type { Endpoint } from '../websocket/endpoint.ts';
+import type { SessionSockets } from '../websocket/session-sockets.ts';
+import type { FetchHandler } from './fetch-target.ts';
+import type { FileServer } from './files.ts';
+import type { RelayLimits } from './relay.ts';
+import type { Upstream } from './upstream.ts';
+
+/** Where a route leads. */
+export type Target =
+  | { readonly kind: 'endpoint'; readonly endpoint: Endpoint<unknown> }
+  | { readonly kind: 'fetch'; readonly handler: FetchHandler }
+  /** Without `relay` the route is not upgraded. */
+  | { readonly kind: 'upstream'; readonly upstream: Upstream; readonly relay: RelayLimits | undefined }
+  /** What is no file goes to `otherwise`, when there is one. */
+  | { readonly kind: 'files'; readonly serve: FileServer; readonly otherwise?: FetchHandler | undefined }
+  | { readonly kind: 'redirect'; readonly location: string };
+
+/** The sessions that a server, or an application mounted in it, keeps: one cookie, one store, and the sockets that end with them. */
+export interface SessionContext {
+  readonly manager: SessionManager;
+  readonly sockets: SessionSockets;
+  readonly touchOnTraffic: 'message' | 'any' | 'never';
+}
+
+/**
+ * When a request gets a session. `none`: never. `existing`: when it brings one. `auto`: also when it is a document navigation.
+ * `create`: always.
+ */
+export type SessionMode = 'none' | 'existing' | 'auto' | 'create';
+
+export interface Route {
+  readonly name: string;
+  readonly target: Target;
+  /** Judged in order, before anything is looked up. */
+  readonly policies: readonly Policy[];
+  /** Judged in addition when the request asks for an upgrade. */
+  readonly upgradePolicies: readonly Policy[];
+  readonly sessions: SessionContext | undefined;
+  readonly sessionMode: SessionMode;
+}

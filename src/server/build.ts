@@ -1,0 +1,96 @@
+import { resolve } from 'node:path';
+import type { Clock } from '../base/clock.ts';
+import type { Logger } from '../base/logger.ts';
+import type { Config } from '../config/config.ts';
+import type { Gateway } from '../gateway/admit.ts';
+import type { Relay } from '../gateway/relay.ts';
+import type { Route, SessionContext } from '../gateway/route.ts';
+import { createRouter, type RouteEntry } from '../gateway/router.ts';
+import { Upstream } from '../gateway/upstream.ts';
+import { createAddressList } from '../http/address-list.ts';
+import { Dispatcher } from '../websocket/dispatcher.ts';
+import type { Endpoint } from '../websocket/endpoint.ts';
+import type { ConnectionHost } from '../websocket/endpoint-connection.ts';
+import { TimerWheel } from '../websocket/timer-wheel.ts';
+import { Topics } from '../websocket/topics.ts';
+import { type AccessLog, createAccessLog, createLogger } from './logging.ts';
+import { buildRoutes } from './routes.ts';
+import { openSessionContext } from './session-contexts.ts';
+
+/** Everything that runs, wired together. */
+export interface Parts extends Gateway {
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly accessLog: AccessLog;
+  readonly host: ConnectionHost;
+  readonly endpoints: readonly Endpoint<unknown>[];
+  readonly upstreams: ReadonlyMap<string, Upstream>;
+  /** The server's own sessions; mounted applications may have others. */
+  readonly sessions: SessionContext | undefined;
+  readonly sessionContexts: readonly SessionContext[];
+  readonly relays: Set<Relay>;
+}
+
+/** Configuration in, running parts out. When it rejects, nothing stays open. */
+export async function build(config: Config, environment: { clock: Clock; logger?: Logger }): Promise<Parts> {
+  const { clock, logger = createLogger(config.log) } = environment;
+  const opened: SessionContext[] = [];
+  const started: Endpoint<unknown>[] = [];
+  try {
+    const openSessions = async (session: NonNullable<Exclude<Config['session'], false>>, mount: string) => {
+      const context = await openSessionContext(session, mount, {
+        clock,
+        logger,
+        dataFolder: resolve(config.dataFolder ?? '.holdfast'),
+        isEveryListenerTls: config.listen?.every(({ tls }) => tls !== undefined) ?? false,
+      });
+      opened.push(context);
+      return context;
+    };
+    const sessions = config.session === false ? undefined : await openSessions(config.session ?? {}, '');
+    const upstreams = new Map(
+      Object.entries(config.upstreams ?? {}).map(([name, upstream]) => [name, new Upstream(name, upstream, clock)]),
+    );
+    const entries = await buildRoutes(
+      { ...(config.routes && { routes: config.routes }), ...(config.endpoints && { endpoints: config.endpoints }) },
+      {
+        logger,
+        folder: process.cwd(),
+        upstreams,
+        dispatchers: new Map(
+          Object.entries(config.dispatch ?? {}).map(([name, options]) => [name, new Dispatcher(options)]),
+        ),
+        sessions,
+        openSessions,
+      },
+    );
+    const router = createRouter(entries);
+    for (const endpoint of endpointsOf(entries)) {
+      started.push(endpoint);
+      await endpoint.start();
+    }
+    return {
+      router,
+      trustedProxies: createAddressList(config.trustedProxies ?? []),
+      clock,
+      logger,
+      accessLog: createAccessLog(config.log, process.stdout, clock),
+      host: { wheel: new TimerWheel(clock), topics: new Topics(), logger },
+      endpoints: started,
+      upstreams,
+      sessions,
+      sessionContexts: opened,
+      relays: new Set(),
+    };
+  } catch (error) {
+    await Promise.allSettled(started.map(endpoint => endpoint.stop()));
+    await Promise.allSettled(opened.map(({ manager }) => manager.close()));
+    throw error;
+  }
+}
+
+function endpointsOf(entries: readonly RouteEntry<Route>[]): Set<Endpoint<unknown>> {
+  const endpoints = new Set<Endpoint<unknown>>();
+  for (const { value } of entries) if (value.target.kind === 'endpoint') endpoints.add(value.target.endpoint);
+  return endpoints;
+}

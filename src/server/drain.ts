@@ -1,0 +1,53 @@
+import type { Server as HttpServer } from 'node:http';
+import { CloseCode } from '../wire/close-codes.ts';
+import type { Parts } from './build.ts';
+
+const STEPS = 50;
+
+interface Closable {
+  close(code: number, reason: string): void;
+  terminate(): void;
+}
+
+/**
+ * Empties the server: no new connections, then every socket is told to go (1001), spread evenly over half of the time, so that the
+ * clients do not all come back at the same moment. What is still open at the end of the time is cut.
+ *
+ * Resolves when every listener is closed.
+ */
+export async function drain(parts: Parts, servers: readonly HttpServer[], limitMs: number): Promise<void> {
+  const { clock } = parts;
+  const closed = Promise.all(servers.map(server => new Promise(resolve => server.close(resolve))));
+  for (const server of servers) server.closeIdleConnections();
+  const sockets = (): Closable[] => [
+    ...parts.endpoints.flatMap(endpoint => [...endpoint.connections]),
+    ...parts.relays,
+  ];
+  const end = clock.monotonic() + limitMs;
+  const isOver = () => sockets().length === 0 && parts.endpoints.every(endpoint => endpoint.isEmpty);
+
+  const all = sockets();
+  const batch = Math.ceil(all.length / STEPS);
+  for (let i = 0; limitMs > 0 && i < all.length; i += batch) {
+    for (const socket of all.slice(i, i + batch)) socket.close(CloseCode.goingAway, 'server is stopping');
+    if (i + batch < all.length) await wait(parts, Math.min(limitMs / 2 / STEPS, 100));
+  }
+  while (!isOver() && clock.monotonic() < end) await wait(parts, Math.min(20, limitMs));
+  for (const endpoint of parts.endpoints) endpoint.terminateAll();
+  for (const relay of parts.relays) relay.terminate();
+
+  const cut = clock.setTimeout(
+    () => {
+      for (const server of servers) server.closeAllConnections();
+    },
+    Math.max(0, end - clock.monotonic()),
+  );
+  await closed;
+  clock.clearTimeout(cut);
+}
+
+function wait({ clock }: Parts, ms: number): Promise<void> {
+  return new Promise(resolve => {
+    clock.setTimeout(resolve, ms);
+  });
+}

@@ -1,0 +1,237 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Duplex } from 'node:stream';
+import { randomId } from '../base/ids.ts';
+import { type Admitted, admit } from '../gateway/admit.ts';
+import { openEndpoint } from '../gateway/endpoint-target.ts';
+import { Relay, relayWebSocket } from '../gateway/relay.ts';
+import type { SessionContext } from '../gateway/route.ts';
+import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
+import { asksForWebSocket } from '../http/request-head.ts';
+import type { SocketSession } from '../session/socket-sessions.ts';
+import { parseUpgrade, refusalResponse } from '../websocket/protocol/handshake.ts';
+import { answer, writeRefusal } from './answer.ts';
+import type { Parts } from './build.ts';
+import type { AccessFacts } from './logging.ts';
+
+const ignore = () => {};
+
+/** Where requests and upgrades come in from every listener: each goes through `admit` and on to its target. */
+export class Intake {
+  readonly #parts: Parts;
+  #isDraining = false;
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+  }
+
+  /** From now on everything new is answered with 503. */
+  beginDraining(): void {
+    this.#isDraining = true;
+  }
+
+  readonly isUpgrade = asksForWebSocket;
+
+  readonly onRequest = (request: IncomingMessage, response: ServerResponse): void => {
+    response.on('error', ignore);
+    const startedAt = this.#parts.clock.monotonic();
+    this.#serve(request, response, startedAt).catch(error => {
+      writeRefusal(response, this.#unforeseen(error));
+    });
+  };
+
+  readonly onUpgrade = (request: IncomingMessage, socket: Duplex, early: Buffer): void => {
+    // Until its target takes it over, nobody else listens.
+    socket.on('error', ignore);
+    this.#upgrade(request, socket, early, false).catch(error => endWith(socket, this.#unforeseen(error)));
+  };
+
+  /** An upgrade of a server that is not ours: what has no route here belongs to others, unless there are none. */
+  onAttachedUpgrade(request: IncomingMessage, socket: Duplex, early: Buffer, isAlone: boolean): void {
+    this.#upgrade(request, socket, early, !isAlone).catch(error => endWith(socket, this.#unforeseen(error)));
+  }
+
+  async #serve(request: IncomingMessage, response: ServerResponse, startedAt: number): Promise<void> {
+    const { accessLog, clock } = this.#parts;
+    const admitted = this.#isDraining ? draining() : await admit(request, this.#parts);
+    response.once('close', () =>
+      accessLog.request({
+        ...factsOf(request, admitted),
+        status: response.headersSent ? response.statusCode : 499,
+        bytesSent: Number(response.getHeader('content-length') ?? 0),
+        durationMs: Math.round(clock.monotonic() - startedAt),
+      }),
+    );
+    const refusal = isRefusal(admitted) ? admitted : await answer(admitted, request, response, this.#parts);
+    if (!refusal) return;
+    this.#logRefusal(request, refusal);
+    writeRefusal(response, refusal);
+  }
+
+  async #upgrade(request: IncomingMessage, socket: Duplex, early: Buffer, leaveUnknown: boolean): Promise<void> {
+    const admitted = this.#isDraining ? draining() : await admit(request, this.#parts);
+    if (leaveUnknown && isRefusal(admitted) && admitted.code === 'ERR_ROUTE_NOT_FOUND') return;
+    if (leaveUnknown) socket.on('error', ignore);
+    const refusal = isRefusal(admitted) ? admitted : await this.#openSocket(admitted, request, socket, early);
+    if (!refusal) return;
+    this.#logRefusal(request, refusal);
+    endWith(socket, refusal);
+  }
+
+  async #openSocket(
+    admitted: Admitted,
+    request: IncomingMessage,
+    socket: Duplex,
+    early: Buffer,
+  ): Promise<Refusal | undefined> {
+    const { target } = admitted.route;
+    if (target.kind === 'endpoint') return this.#openEndpoint(admitted, request, socket, early);
+    if (target.kind === 'upstream' && target.relay) return this.#openRelay(admitted, request, socket, early);
+    return refuse(400, 'ERR_WS_BAD_HANDSHAKE', 'this route takes no WebSockets');
+  }
+
+  async #openEndpoint(
+    admitted: Admitted,
+    request: IncomingMessage,
+    socket: Duplex,
+    early: Buffer,
+  ): Promise<Refusal | undefined> {
+    const { target, name } = admitted.route;
+    if (target.kind !== 'endpoint') return undefined;
+    const { accessLog, clock, host } = this.#parts;
+    const facts = factsOf(request, admitted);
+    const openedAt = clock.monotonic();
+    try {
+      const opened = await openEndpoint(admitted, target.endpoint, socket, early, host, (gone, { code, reason }) =>
+        accessLog.socketClosed({
+          ...facts,
+          route: name,
+          connectionId: gone.id,
+          closeCode: code,
+          closeReason: reason,
+          durationMs: Math.round(clock.monotonic() - openedAt),
+          messagesReceived: gone.messagesReceived,
+          messagesSent: gone.messagesSent,
+        }),
+      );
+      if (isRefusal(opened)) return opened;
+      if (opened)
+        accessLog.socketOpened({ ...facts, route: name, connectionId: opened.id });
+      return undefined;
+    } finally {
+      admitted.held?.binding.release();
+    }
+  }
+
+  async #openRelay(
+    admitted: Admitted,
+    request: IncomingMessage,
+    socket: Duplex,
+    early: Buffer,
+  ): Promise<Refusal | undefined> {
+    const { head, held, route } = admitted;
+    const { target } = route;
+    if (target.kind !== 'upstream' || !target.relay) return undefined;
+    const handshake = parseUpgrade(head);
+    if (isRefusal(handshake)) return handshake;
+    const { accessLog, clock, logger, relays } = this.#parts;
+    const session = held?.session && (await held.context.manager.attach(held.session.id));
+    held?.binding.release();
+    const relay = await relayWebSocket({
+      head,
+      handshake,
+      socket,
+      early,
+      upstream: target.upstream,
+      sid: session?.session.id,
+      sessionCookieName: route.sessions?.manager.cookieName,
+      limits: target.relay,
+      ...(session && held.context.touchOnTraffic !== 'never' && { onTraffic: () => session.touch() }),
+      clock,
+      logger,
+    });
+    if (!(relay instanceof Relay)) {
+      await session?.release();
+      return isRefusal(relay) ? relay : undefined;
+    }
+    relays.add(relay);
+    if (session) tieToSession(relay, session, held.context);
+    const facts = { ...factsOf(request, admitted), connectionId: `r${randomId(6)}` };
+    const openedAt = clock.monotonic();
+    accessLog.socketOpened(facts);
+    const { code, reason } = await relay.closed;
+    relays.delete(relay);
+    accessLog.socketClosed({
+      ...facts,
+      closeCode: code,
+      closeReason: reason,
+      durationMs: Math.round(clock.monotonic() - openedAt),
+      messagesReceived: relay.sent.messages,
+      messagesSent: relay.received.messages,
+      bytesReceived: relay.sent.bytes,
+      bytesSent: relay.received.bytes,
+    });
+    return undefined;
+  }
+
+  #logRefusal(request: IncomingMessage, { status, code, reason }: Refusal): void {
+    const { logger } = this.#parts;
+    logger.info(
+      { event: 'refused', status, code, method: request.method, address: request.socket.remoteAddress },
+      reason,
+    );
+  }
+
+  /** The client gets an id; the log has the rest under the same id. */
+  #unforeseen(error: unknown): Refusal {
+    const id = randomId(9);
+    this.#parts.logger.error({ error, id }, 'a request failed');
+    return refuse(500, 'ERR_WS_HANDLER_FAILED', 'a request failed', {
+      closeCode: 1011,
+      body: `Internal Server Error (${id})\n`,
+    });
+  }
+}
+
+/** The relay ends with its session. */
+function tieToSession(relay: Relay, session: SocketSession, { sockets }: SessionContext): void {
+  const { id } = session.session;
+  sockets.add(id, relay);
+  // It may have ended while the backend was dialled.
+  if (session.isEnded) sockets.closeAll(id);
+  relay.closed
+    .then(() => {
+      sockets.delete(id, relay);
+      return session.release();
+    })
+    .catch(ignore);
+}
+
+function draining(): Refusal {
+  return refuse(503, 'ERR_SERVER_STATE', 'the server is stopping', {
+    closeCode: 1001,
+    headers: { 'Retry-After': '5', Connection: 'close' },
+  });
+}
+
+function endWith(socket: Duplex, refusal: Refusal): void {
+  if (!socket.writable) {
+    socket.destroy();
+    return;
+  }
+  socket.end(refusalResponse(refusal), () => socket.destroy());
+}
+
+function factsOf(request: IncomingMessage, admitted: Admitted | Refusal): AccessFacts {
+  const sid = isRefusal(admitted) ? undefined : admitted.held?.session?.id;
+  const { referer, 'user-agent': userAgent } = request.headers;
+  return {
+    clientAddress: isRefusal(admitted) ? (request.socket.remoteAddress ?? '') : admitted.head.clientAddress,
+    method: request.method ?? '',
+    target: request.url ?? '',
+    httpVersion: request.httpVersion,
+    ...(!isRefusal(admitted) && { route: admitted.route.name }),
+    ...(sid !== undefined && { sid }),
+    ...(referer !== undefined && { referer }),
+    ...(userAgent !== undefined && { userAgent }),
+  };
+}

@@ -1,0 +1,145 @@
+import { parseDuration } from '../base/duration.ts';
+import { HoldfastError } from '../base/errors.ts';
+import type { Logger } from '../base/logger.ts';
+import { parseSize } from '../base/size.ts';
+import type { ApplicationConfig, PolicyConfig, RouteConfig, SessionConfig } from '../config/config.ts';
+import { createFileServer } from '../gateway/files.ts';
+import type { RelayLimits } from '../gateway/relay.ts';
+import type { Route, SessionContext, SessionMode, Target } from '../gateway/route.ts';
+import type { RouteEntry } from '../gateway/router.ts';
+import type { Upstream } from '../gateway/upstream.ts';
+import { createOriginPolicy } from '../policy/origin.ts';
+import type { Policy } from '../policy/policy.ts';
+import { confidential } from '../policy/transport.ts';
+import type { Dispatcher } from '../websocket/dispatcher.ts';
+import type { Endpoint } from '../websocket/endpoint.ts';
+import { declaredEndpoints } from './declared-endpoints.ts';
+
+/** What routes are made from. */
+export interface RouteParts {
+  readonly logger: Logger;
+  readonly folder: string;
+  readonly upstreams: ReadonlyMap<string, Upstream>;
+  readonly dispatchers: ReadonlyMap<string, Dispatcher>;
+  readonly sessions: SessionContext | undefined;
+  openSessions(config: SessionConfig, mount: string): Promise<SessionContext>;
+}
+
+const DEFAULT_RELAY = { idleTimeout: '10m', maxMessageSize: '64KiB' } as const;
+
+/** A document navigation is worth a session where an application answers; a file or a redirect needs none. */
+const DEFAULT_SESSION_MODE: Readonly<Record<Target['kind'], SessionMode>> = {
+  endpoint: 'existing',
+  fetch: 'auto',
+  upstream: 'auto',
+  files: 'none',
+  redirect: 'none',
+};
+
+/**
+ * Turns the routes of a configuration into entries for the router, mounted applications included.
+ *
+ * @throws {HoldfastError} ERR_CONFIG_INVALID when a name is not defined.
+ */
+export async function buildRoutes(
+  application: ApplicationConfig,
+  parts: RouteParts,
+  mount = '',
+): Promise<RouteEntry<Route>[]> {
+  const entries: RouteEntry<Route>[] = [];
+  for (const config of application.routes ?? []) {
+    if (config.mount !== undefined) {
+      const prefix = mount + config.mount.replace(/\/$/, '');
+      const own = config.application ?? {};
+      const sessions =
+        own.session === undefined
+          ? parts.sessions
+          : own.session === false
+            ? undefined
+            : await parts.openSessions(own.session, prefix);
+      entries.push(...(await buildRoutes(own, { ...parts, sessions }, prefix)));
+    } else {
+      entries.push(...routeEntries(config, parts, mount));
+    }
+  }
+  for (const { endpoint, source } of await declaredEndpoints(application.endpoints ?? [], parts.folder))
+    entries.push(...routeEntries({ endpoint, name: source }, parts, mount));
+  entries.push(...restOfApplication(application, parts, mount));
+  return entries;
+}
+
+/** The application's own files and handler take what no route does. */
+function restOfApplication({ files, fetch }: ApplicationConfig, parts: RouteParts, mount: string): RouteEntry<Route>[] {
+  if (files !== undefined) return routeEntries({ path: '/*', files, ...(fetch && { fetch }) }, parts, mount);
+  if (fetch !== undefined) return routeEntries({ path: '/*', fetch }, parts, mount);
+  return [];
+}
+
+function routeEntries(config: RouteConfig, parts: RouteParts, mount: string): RouteEntry<Route>[] {
+  const paths = config.path ?? config.endpoint?.patterns ?? [];
+  const patterns = (typeof paths === 'string' ? [paths] : paths).map(path => mount + path);
+  return patterns.map(pattern => {
+    const name = config.name ?? (config.host ?? '') + pattern;
+    const target = makeTarget(config, parts, name);
+    return {
+      pattern,
+      name,
+      ...(config.host !== undefined && { host: config.host }),
+      ...(config.methods !== undefined && { methods: config.methods }),
+      value: {
+        name,
+        target,
+        policies: config.policy?.transport === 'confidential' ? [confidential] : [],
+        upgradePolicies: originPolicies(config.policy, config.endpoint, parts.logger),
+        sessions: parts.sessions,
+        sessionMode: config.session ?? DEFAULT_SESSION_MODE[target.kind],
+      },
+    };
+  });
+}
+
+function makeTarget(config: RouteConfig, parts: RouteParts, name: string): Target {
+  if (config.endpoint) {
+    useNamedDispatcher(config.endpoint, parts.dispatchers);
+    return { kind: 'endpoint', endpoint: config.endpoint };
+  }
+  if (config.files !== undefined)
+    return { kind: 'files', serve: createFileServer(config.files), ...(config.fetch && { otherwise: config.fetch }) };
+  if (config.fetch) return { kind: 'fetch', handler: config.fetch };
+  if (config.redirect !== undefined) return { kind: 'redirect', location: config.redirect };
+  const upstream = parts.upstreams.get(config.upstream ?? '');
+  if (upstream === undefined)
+    throw new HoldfastError(
+      'ERR_CONFIG_INVALID',
+      `route ${JSON.stringify(name)}: upstream ${JSON.stringify(config.upstream)} is not defined; add it under "upstreams" or fix the name`,
+    );
+  return { kind: 'upstream', upstream, relay: relayLimits(config.websocket ?? true) };
+}
+
+function relayLimits(config: NonNullable<RouteConfig['websocket']>): RelayLimits | undefined {
+  if (config === false) return undefined;
+  const { idleTimeout, maxMessageSize } = { ...DEFAULT_RELAY, ...(config === true ? {} : config) };
+  return { idleTimeoutMs: parseDuration(idleTimeout), maxMessageBytes: parseSize(maxMessageSize) };
+}
+
+/** The route's word counts before the endpoint's; without either it is the same origin. */
+function originPolicies(
+  policy: PolicyConfig | undefined,
+  endpoint: Endpoint<unknown> | undefined,
+  logger: Logger,
+): Policy[] {
+  const origins = policy?.origins ?? endpoint?.options.origins ?? ['self'];
+  return origins === 'accept' ? [] : [createOriginPolicy(origins, { logger })];
+}
+
+function useNamedDispatcher(endpoint: Endpoint<unknown>, dispatchers: ReadonlyMap<string, Dispatcher>): void {
+  const name = endpoint.options.dispatch;
+  if (typeof name !== 'string') return;
+  const dispatcher = dispatchers.get(name);
+  if (dispatcher === undefined)
+    throw new HoldfastError(
+      'ERR_CONFIG_INVALID',
+      `endpoint ${endpoint.patterns[0]}: dispatch policy ${JSON.stringify(name)} is not defined; add it under "dispatch" or fix the name`,
+    );
+  endpoint.useDispatcher(dispatcher);
+}

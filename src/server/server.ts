@@ -1,0 +1,162 @@
+import type { Server as HttpServer, IncomingMessage } from 'node:http';
+import type { Duplex } from 'node:stream';
+import { type Clock, systemClock } from '../base/clock.ts';
+import { type Duration, parseDuration } from '../base/duration.ts';
+import { HoldfastError } from '../base/errors.ts';
+import type { Logger } from '../base/logger.ts';
+import type { Config } from '../config/config.ts';
+import type { Session } from '../session/session.ts';
+import type { BroadcastResult } from '../websocket/broadcast.ts';
+import { build, type Parts } from './build.ts';
+import { drain } from './drain.ts';
+import { Intake } from './intake.ts';
+import { type Listener, openListener } from './listen.ts';
+
+export interface StopOptions {
+  /** How long open sockets are given to close, with 1001, spread over this time. Default `10s`. `0` cuts them at once. */
+  drain?: Duration;
+}
+
+/** What tests replace. */
+export interface ServerEnvironment {
+  readonly clock?: Clock;
+  readonly logger?: Logger;
+}
+
+/** Sessions from wherever a request, a handshake or a `sid` is at hand. */
+export interface ServerSessions {
+  /** The session of a fetch handler's request or a handshake, or undefined when its client has none. */
+  get(carrier: object): Promise<Session | undefined>;
+  /** The same, made when the client has none. Its cookie goes out with the answer, the 101 included. */
+  open(carrier: object): Promise<Session>;
+  /** Works on a session outside a request, and commits what `work` changed. @throws {HoldfastError} ERR_SESSION_ENDED. */
+  access<T>(sid: string, work: (session: Session) => T | Promise<T>): Promise<T>;
+}
+
+/**
+ * Makes a server from the configuration. Nothing is opened before `start` or `attach`.
+ *
+ * @param config The same document as the configuration file, with live objects (endpoints, fetch handlers, stores) in it.
+ */
+export function createServer(config: Config, environment: ServerEnvironment = {}): Server {
+  return new Server(config, environment);
+}
+
+type ServerState = 'new' | 'running' | 'stopped';
+
+/** A running gateway, application server, or both. */
+export class Server {
+  readonly #config: Config;
+  readonly #environment: ServerEnvironment;
+  #state: ServerState = 'new';
+  #parts: Parts | undefined;
+  #intake: Intake | undefined;
+  #listeners: Listener[] = [];
+  #detach: (() => void)[] = [];
+
+  constructor(config: Config, environment: ServerEnvironment) {
+    this.#config = config;
+    this.#environment = environment;
+  }
+
+  /** Where it listens, in the order of the configuration. Empty before `start`. */
+  get urls(): string[] {
+    return this.#listeners.map(listener => listener.url);
+  }
+
+  /** @throws {HoldfastError} ERR_SERVER_STATE before `start`, or when the server keeps no sessions. */
+  get sessions(): ServerSessions {
+    const { sessions } = this.#running();
+    if (!sessions)
+      throw new HoldfastError('ERR_SERVER_STATE', 'this server keeps no sessions; remove "session: false"');
+    return sessions.manager;
+  }
+
+  /**
+   * Opens the stores, runs the endpoints' `init`, and listens.
+   *
+   * @throws {HoldfastError} ERR_CONFIG_INVALID, ERR_ROUTE_DUPLICATE, ERR_SERVER_LISTEN, ERR_SESSION_STORE_UNAVAILABLE;
+   * ERR_SERVER_STATE when called twice. Nothing stays open then.
+   */
+  async start(): Promise<void> {
+    await this.#build();
+    const { logger } = this.#running();
+    try {
+      for (const listen of this.#config.listen ?? [{ port: 8080 }])
+        this.#listeners.push(await openListener(listen, this.#config, this.#intake!, logger));
+    } catch (error) {
+      await this.stop({ drain: 0 });
+      throw error;
+    }
+  }
+
+  /**
+   * Serves the upgrades of an existing HTTP or HTTPS server that match a route, and leaves everything else to it: its requests,
+   * and upgrades of other paths. When nobody else takes upgrades, other paths are answered with 404.
+   *
+   * Resolves when the endpoints are ready; handshakes that come earlier wait. `stop` lets go of the server and does not close it.
+   */
+  async attach(server: HttpServer): Promise<void> {
+    const building = this.#build();
+    const onUpgrade = (request: IncomingMessage, socket: Duplex, early: Buffer) => {
+      building.then(
+        () => this.#intake!.onAttachedUpgrade(request, socket, early, server.listenerCount('upgrade') === 1),
+        () => socket.destroy(),
+      );
+    };
+    server.on('upgrade', onUpgrade);
+    this.#detach.push(() => server.off('upgrade', onUpgrade));
+    await building;
+  }
+
+  /** Sends a message to every connection that has subscribed to the topic, in this process. */
+  publish(topic: string, data: string | Uint8Array): BroadcastResult {
+    return this.#running().host.topics.publish(topic, data);
+  }
+
+  /**
+   * Takes no more connections, closes the open sockets with 1001, waits for running requests, then closes the stores.
+   * Can be called in any state, also twice.
+   */
+  async stop(options: StopOptions = {}): Promise<void> {
+    if (this.#state !== 'running') {
+      this.#state = 'stopped';
+      return;
+    }
+    this.#state = 'stopped';
+    const parts = this.#parts!;
+    for (const detach of this.#detach) detach();
+    this.#intake!.beginDraining();
+    await drain(
+      parts,
+      this.#listeners.map(({ server }) => server),
+      parseDuration(options.drain ?? '10s'),
+    );
+    for (const endpoint of parts.endpoints) await endpoint.stop();
+    for (const upstream of parts.upstreams.values()) upstream.close();
+    for (const { manager } of parts.sessionContexts) await manager.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop({ drain: 0 });
+  }
+
+  async #build(): Promise<void> {
+    if (this.#state !== 'new')
+      throw new HoldfastError('ERR_SERVER_STATE', `the server is ${this.#state}; create another one to start again`);
+    this.#state = 'running';
+    const { clock = systemClock, logger } = this.#environment;
+    try {
+      this.#parts = await build(this.#config, { clock, ...(logger && { logger }) });
+    } catch (error) {
+      this.#state = 'stopped';
+      throw error;
+    }
+    this.#intake = new Intake(this.#parts);
+  }
+
+  #running(): Parts {
+    if (this.#parts) return this.#parts;
+    throw new HoldfastError('ERR_SERVER_STATE', 'the server is not running; await start() or attach() first');
+  }
+}
