@@ -142,7 +142,7 @@ function splitTarget(method: string, target: string, ownHost: string): { path: s
 }
 
 /** RFC 6455 §4.2.1, items 1 to 4. RFC 9110 §7.8: an Upgrade in HTTP/1.0 is ignored. */
-function asksForWebSocket(request: IncomingMessage): boolean {
+export function asksForWebSocket(request: IncomingMessage): boolean {
   const { connection, upgrade } = request.headers;
   return (
     request.method === 'GET' &&

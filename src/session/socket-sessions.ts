@@ -16,6 +16,8 @@ const RETRY_DELAYS_MS = [100, 200, 400, 800, 1600];
  */
 export interface SocketSession {
   readonly session: Session;
+  /** True once the session is over, also when this process did not end it and has only learned of it. */
+  readonly isEnded: boolean;
   /** The session was used: counts as an access, written in batches. */
   touch(): void;
   /** Takes over what other processes have committed. Cheap when they have not. @throws ERR_SESSION_STORE_UNAVAILABLE. */
@@ -122,6 +124,9 @@ class SharedSession {
     );
     return {
       session: handle.session,
+      get isEnded() {
+        return state.isEnded;
+      },
       touch: () => this.#touch(),
       refresh: () => this.refresh(),
       onError: listener => {
