@@ -1,5 +1,5 @@
 // Every connection keeps `inFlight` messages under way: each echo that comes back is compared and sends the next message.
-import { CHUNK, type ClientsOptions, openClients } from './clients.ts';
+import { CHUNK, type Client, type ClientsOptions, openClients } from './clients.ts';
 import { Tape, type TapeOptions } from './tape.ts';
 import { measureWindow, settle, type WindowOptions } from './window.ts';
 
@@ -31,7 +31,15 @@ for (const client of clients) {
   client.socket.write(tape.send(client.index, options.inFlight));
   client.sent = options.inFlight;
 }
-const result = await measureWindow(options, () => messages);
+const result = await measureWindow(options, () => messages, missing);
 isStopping = true;
-await settle('the last echo', () => clients.every(client => client.received === client.sent * tape.answerBytes));
+await settle(() => behind().length === 0, missing);
 process.stdout.write(`${JSON.stringify(result)}\n`, () => process.exit());
+
+function behind(): Client[] {
+  return clients.filter(client => client.received < client.sent * tape.answerBytes);
+}
+
+function missing(): string {
+  return `${behind().length} of ${clients.length} connections wait for an echo`;
+}

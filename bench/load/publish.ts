@@ -32,7 +32,12 @@ function publish(): void {
 }
 
 publish();
-const result = await measureWindow(options, () => messages);
+const result = await measureWindow(options, () => messages, missing);
 isStopping = true;
-await settle('the last message', () => messages === published * options.connections);
+await settle(() => messages === published * options.connections, missing);
 process.stdout.write(`${JSON.stringify(result)}\n`, () => process.exit());
+
+function missing(): string {
+  const behind = clients.filter(client => client.received < published * tape.answerBytes);
+  return `${behind.length} of ${clients.length} connections wait for message ${published}`;
+}

@@ -16,8 +16,16 @@ export interface LoadResult {
   elapsedMs: number;
 }
 
-/** Lets the load run for its warm-up, and then counts over one window what the server delivered and what it used for that. */
-export async function measureWindow(options: WindowOptions, messages: () => number): Promise<LoadResult> {
+/**
+ * Lets the load run for its warm-up, and then counts over one window what the server delivered and what it used for that.
+ *
+ * @param missing Says what is being waited for, when nothing was delivered.
+ */
+export async function measureWindow(
+  options: WindowOptions,
+  messages: () => number,
+  missing: () => string,
+): Promise<LoadResult> {
   await delay(options.warmUpMs);
   const before = { messages: messages(), cpuNs: cpuTimeNs(options.pid), time: performance.now() };
   await delay(options.measureMs);
@@ -26,15 +34,15 @@ export async function measureWindow(options: WindowOptions, messages: () => numb
     cpuNs: cpuTimeNs(options.pid) - before.cpuNs,
     elapsedMs: performance.now() - before.time,
   };
-  if (result.messages === 0) throw new Error('the server delivered no message in the window');
+  if (result.messages === 0) throw new Error(`the server delivered nothing in the window: ${missing()}`);
   return result;
 }
 
 /** Answers when `isDone` does, which it must within five seconds. */
-export async function settle(what: string, isDone: () => boolean): Promise<void> {
+export async function settle(isDone: () => boolean, missing: () => string): Promise<void> {
   const end = performance.now() + 5000;
   while (!isDone()) {
-    if (performance.now() > end) throw new Error(`${what} did not arrive within 5 s`);
+    if (performance.now() > end) throw new Error(`not all has arrived within 5 s: ${missing()}`);
     await delay(10);
   }
 }
