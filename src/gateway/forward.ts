@@ -1,0 +1,337 @@
+import http, { type ClientRequest, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { Clock, Timer } from '../base/clock.ts';
+import { HoldfastError } from '../base/errors.ts';
+import type { Logger } from '../base/logger.ts';
+import { endToEndHeaders } from '../http/hop-by-hop.ts';
+import { type Refusal, refuse } from '../http/refusal.ts';
+import type { RequestHead } from '../http/request-head.ts';
+import { backendRequestHeaders, clientResponseHeaders } from './backend-headers.ts';
+import type { Upstream, UpstreamServer } from './upstream.ts';
+import { errorName, type FailureReason, failureReason, upstreamRefusal } from './upstream-failure.ts';
+
+export interface ForwardOptions {
+  readonly head: RequestHead;
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+  readonly upstream: Upstream;
+  /** The `sid` of the live session; left out when there is none. */
+  readonly sid?: string | undefined;
+  /** Our session cookie: taken out of what the backend gets, and of what it sets. */
+  readonly sessionCookieName?: string | undefined;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** An exchange that is over, for the access log. */
+export interface Forwarded {
+  /** What the client was sent; 499 when it was gone before there was an answer. */
+  readonly status: number;
+  /** False when the answer broke off; the client's connection was cut, so that it can tell. */
+  readonly complete: boolean;
+  readonly server: UpstreamServer;
+}
+
+const CLIENT_GONE = 499;
+
+/** Without side effects, or with the same effect when sent twice. RFC 9110 §9.2.2. */
+const IDEMPOTENT: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PUT', 'DELETE']);
+
+/** Methods that have no body unless one is announced; for others its absence is announced. RFC 9110 §8.6. */
+const BODILESS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'DELETE']);
+
+type BodyKind = 'none' | 'sized' | 'chunked';
+
+/**
+ * Sends a request on to a backend and the answer back to the client, both as they come, with backpressure both ways.
+ *
+ * Servers are tried in order as long as no connection can be made. Once a byte of the request may have been sent no other
+ * server gets it, with one exception: a request that may be repeated and has no body is sent again, once, when the kept
+ * connection it was put on had been closed by the server.
+ *
+ * The server must hand over requests with `Expect: 100-continue` without answering 100 itself (`checkContinue`): the
+ * backend's 100 is passed on.
+ *
+ * Never rejects and never throws, whatever the sockets of either side do.
+ *
+ * @returns a refusal when nothing was sent to the client: the caller answers it. Otherwise how the exchange ended.
+ */
+export async function forwardRequest(options: ForwardOptions): Promise<Forwarded | Refusal> {
+  const { head, request, response, upstream, logger } = options;
+  // An error of the client's connection is followed by `close` of the response, which is what we act on.
+  request.on('error', ignore);
+  response.on('error', ignore);
+
+  const body = bodyKind(request);
+  const headers = backendRequestHeaders(head, {
+    sessionHeader: upstream.sessionHeader,
+    sid: options.sid,
+    sessionCookieName: options.sessionCookieName,
+  });
+  // Transfer-Encoding concerns one connection only and is gone by now: where the body ends must be said anew.
+  if (body === 'chunked') headers.push('Transfer-Encoding', 'chunked');
+  else if (head.headers['content-length'] === undefined && !BODILESS.has(head.method))
+    headers.push('Content-Length', '0');
+
+  let refusal: Refusal | undefined;
+  for (const server of upstream.servers) {
+    for (let repeated = false; ; repeated = true) {
+      const result = await new Exchange(options, server, headers, body).run(repeated);
+      if (result === 'bad-request')
+        return refuse(400, 'ERR_HTTP_BAD_REQUEST', 'the request cannot be written to a backend');
+      if ('status' in result) {
+        if (result.status === CLIENT_GONE)
+          logger.info(
+            { upstream: upstream.name, server: server.url, status: CLIENT_GONE },
+            'client gone before the answer',
+          );
+        return result;
+      }
+      logger.warn(
+        { upstream: upstream.name, server: server.url, reason: result.reason, error: result.error },
+        'upstream failed',
+      );
+      if (result.isStale && !repeated && body === 'none' && IDEMPOTENT.has(head.method)) continue;
+      refusal = upstreamRefusal(upstream, server, result.reason);
+      if (result.isConnected) return giveUpBody(request, refusal);
+      break;
+    }
+  }
+  return giveUpBody(request, refusal!);
+}
+
+/** No answer came from a server. */
+interface Failed {
+  readonly reason: FailureReason;
+  readonly error: string;
+  /** False: no byte of the request can have reached the server. */
+  readonly isConnected: boolean;
+  /** The connection came from the pool, and the server had closed it. */
+  readonly isStale: boolean;
+}
+
+/** One request to one server and its answer. */
+class Exchange {
+  readonly #options: ForwardOptions;
+  readonly #server: UpstreamServer;
+  readonly #headers: readonly string[];
+  readonly #body: BodyKind;
+  #outgoing: ClientRequest | undefined;
+  #resolve: ((result: Forwarded | Failed) => void) | undefined;
+  #timer: Timer | undefined;
+  #isConnected = false;
+  #isContinued = false;
+  #isAnswered = false;
+  #bytesWritten = 0;
+
+  constructor(options: ForwardOptions, server: UpstreamServer, headers: readonly string[], body: BodyKind) {
+    this.#options = options;
+    this.#server = server;
+    this.#headers = headers;
+    this.#body = body;
+  }
+
+  run(onNewConnection: boolean): Promise<Forwarded | Failed | 'bad-request'> {
+    const { head, response, upstream } = this.#options;
+    if (response.closed) return Promise.resolve({ status: CLIENT_GONE, complete: false, server: this.#server });
+    let outgoing: ClientRequest;
+    try {
+      outgoing = http.request({
+        // Without an agent the connection serves this one request.
+        ...(onNewConnection
+          ? { createConnection: () => upstream.openSocket(this.#server) }
+          : { agent: upstream.agent }),
+        host: this.#server.hostname,
+        port: this.#server.port,
+        method: head.method,
+        // The path that was decided on, not the target as sent: the backend must not read it differently from us.
+        path: head.query === '' ? head.path : `${head.path}?${head.query}`,
+        headers: this.#headers,
+      });
+    } catch {
+      // Node refuses to write some characters that its own parser lets through.
+      return Promise.resolve('bad-request');
+    }
+    this.#outgoing = outgoing;
+    this.#setTimer(upstream.connectTimeoutMs, () => {
+      // A connection under way has its own timeout; this is a request that still waits for one.
+      if (outgoing.socket === null) this.#fail('busy', 'no free connection');
+    });
+    response.on('close', this.#onClientClose);
+    outgoing.on('socket', socket => {
+      if (socket.connecting) socket.once('connect', () => this.#onConnected());
+      else this.#onConnected();
+    });
+    outgoing.on('information', information => this.#onInformation(information));
+    outgoing.on('response', answer => this.#onAnswer(answer));
+    // Upgrades do not come this way: a backend that switches protocols here answers what nobody asked.
+    outgoing.on('upgrade', (_, socket) => {
+      socket.destroy();
+      if (this.#resolve !== undefined) this.#fail('invalid', 'unexpected 101');
+    });
+    outgoing.on('error', error => this.#onError(error));
+    if (this.#body === 'none') outgoing.end();
+    return new Promise(resolve => {
+      this.#resolve = resolve;
+    });
+  }
+
+  #onConnected(): void {
+    if (this.#resolve === undefined) return;
+    const { request, upstream } = this.#options;
+    this.#isConnected = true;
+    this.#setTimer(upstream.answerTimeoutMs, this.#onAnswerTimeout);
+    if (this.#body === 'none') return;
+    // Not before there is a connection: a body that was begun cannot be sent to another server.
+    request.pipe(this.#outgoing!);
+    request.once('end', () => {
+      if (!this.#isAnswered && this.#resolve !== undefined)
+        this.#setTimer(upstream.answerTimeoutMs, this.#onAnswerTimeout);
+    });
+  }
+
+  readonly #onAnswerTimeout = (): void => {
+    const { head, request, upstream } = this.#options;
+    const outgoing = this.#outgoing!;
+    // The time runs from the request sent: not while the client is still sending it and the backend is taking it.
+    const waitsForContinue = head.headers.expect !== undefined && !this.#isContinued;
+    const waitsForClient = !request.complete && !outgoing.writableNeedDrain && !waitsForContinue;
+    const bytesWritten = outgoing.socket?.bytesWritten ?? 0;
+    const isTaken = !request.complete && bytesWritten !== this.#bytesWritten;
+    this.#bytesWritten = bytesWritten;
+    if (waitsForClient || isTaken) this.#setTimer(upstream.answerTimeoutMs, this.#onAnswerTimeout);
+    else
+      outgoing.destroy(
+        new HoldfastError('ERR_UPSTREAM_TIMEOUT', `no answer within ${upstream.answerTimeoutMs} ms`, { status: 504 }),
+      );
+  };
+
+  #onInformation(information: http.InformationEvent): void {
+    const { request, response } = this.#options;
+    if (this.#resolve === undefined || request.httpVersion === '1.0') return;
+    if (information.statusCode === 100) {
+      this.#isContinued = true;
+      if (request.headers.expect !== undefined) response.writeContinue();
+      return;
+    }
+    try {
+      response.writeInformation?.(information.statusCode, endToEndHeaders(information.rawHeaders));
+    } catch {
+      // Interim responses are optional; one that cannot be written is left out.
+    }
+  }
+
+  #onAnswer(answer: IncomingMessage): void {
+    if (this.#resolve === undefined) return;
+    const { response, sessionCookieName } = this.#options;
+    this.#clearTimer();
+    answer.on('error', ignore);
+    const headers = clientResponseHeaders(answer.rawHeaders, sessionCookieName);
+    try {
+      writeHead(response, answer, headers);
+    } catch (error) {
+      for (let i = 0; i < headers.length; i += 2) response.removeHeader(headers[i]!);
+      this.#fail('invalid', errorName(error));
+      return;
+    }
+    this.#isAnswered = true;
+    answer.on('close', () => {
+      // What broke off must not look complete.
+      if (!answer.complete) response.destroy();
+    });
+    answer.on('end', () => {
+      if (answer.rawTrailers.length > 0) response.addTrailers(trailerPairs(answer.rawTrailers));
+    });
+    answer.pipe(response);
+    // The head of a stream of events must not wait for the first event; that of an ordinary answer leaves with its body.
+    setImmediate(() => {
+      if (!answer.readableDidRead && !response.writableEnded && !response.destroyed) response.flushHeaders();
+    });
+  }
+
+  #onError(error: Error): void {
+    if (this.#isAnswered) {
+      // The backend answered without taking the whole body. The client may be unable to read before it has sent it.
+      this.#discardBody();
+      return;
+    }
+    if (this.#resolve !== undefined) this.#fail(failureReason(error, this.#isConnected), errorName(error));
+  }
+
+  readonly #onClientClose = (): void => {
+    const { response } = this.#options;
+    const complete = response.writableFinished;
+    if (!complete) this.#outgoing!.destroy();
+    this.#settle({ status: this.#isAnswered ? response.statusCode : CLIENT_GONE, complete, server: this.#server });
+  };
+
+  #fail(reason: FailureReason, error: string): void {
+    const outgoing = this.#outgoing!;
+    const isStale = outgoing.reusedSocket && reason === 'reset';
+    this.#settle({ reason, error, isConnected: this.#isConnected, isStale });
+    this.#discardBody();
+    outgoing.destroy();
+  }
+
+  #discardBody(): void {
+    if (!this.#isConnected || this.#body === 'none') return;
+    this.#options.request.unpipe(this.#outgoing);
+    this.#options.request.resume();
+  }
+
+  #settle(result: Forwarded | Failed): void {
+    this.#clearTimer();
+    this.#options.response.off('close', this.#onClientClose);
+    this.#resolve?.(result);
+    this.#resolve = undefined;
+  }
+
+  #setTimer(ms: number, callback: () => void): void {
+    this.#clearTimer();
+    if (ms !== Number.POSITIVE_INFINITY) this.#timer = this.#options.clock.setTimeout(callback, ms);
+  }
+
+  #clearTimer(): void {
+    this.#options.clock.clearTimeout(this.#timer);
+    this.#timer = undefined;
+  }
+}
+
+function ignore(): void {}
+
+function bodyKind(request: IncomingMessage): BodyKind {
+  if (request.headers['transfer-encoding'] !== undefined) return 'chunked';
+  const length = request.headers['content-length'];
+  return length === undefined || length === '0' ? 'none' : 'sized';
+}
+
+/** One header at a time, because others may have set some already: a `Set-Cookie` of ours must stay. */
+function writeHead(response: ServerResponse, answer: IncomingMessage, headers: readonly string[]): void {
+  const isChunked = answer.headers['transfer-encoding'] !== undefined;
+  const seen = new Set(['set-cookie']);
+  for (let i = 0; i < headers.length; i += 2) {
+    const name = headers[i]!;
+    const lower = name.toLowerCase();
+    // RFC 9112 §6.3: with Transfer-Encoding the length means nothing, and must not be passed on.
+    if (isChunked && lower === 'content-length') continue;
+    if (seen.has(lower)) response.appendHeader(name, headers[i + 1]!);
+    else response.setHeader(name, headers[i + 1]!);
+    seen.add(lower);
+  }
+  response.writeHead(answer.statusCode!, answer.statusMessage);
+}
+
+function trailerPairs(rawTrailers: readonly string[]): [string, string][] {
+  const trailers = endToEndHeaders(rawTrailers);
+  const pairs: [string, string][] = [];
+  for (let i = 0; i < trailers.length; i += 2) {
+    // RFC 9110 §6.5.1: what frames or authenticates a message has no meaning after it.
+    if (!/^(?:content-length|set-cookie|host|authorization)$/i.test(trailers[i]!))
+      pairs.push([trailers[i]!, trailers[i + 1]!]);
+  }
+  return pairs;
+}
+
+/** A request body that nobody will read makes the connection useless for another request. */
+function giveUpBody(request: IncomingMessage, refusal: Refusal): Refusal {
+  return request.complete ? refusal : { ...refusal, headers: { ...refusal.headers, Connection: 'close' } };
+}

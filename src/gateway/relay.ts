@@ -1,0 +1,406 @@
+import type { Duplex } from 'node:stream';
+import type { Clock, Timer } from '../base/clock.ts';
+import { type Logger, sidPrefix } from '../base/logger.ts';
+import { isRefusal, type Refusal } from '../http/refusal.ts';
+import type { RequestHead } from '../http/request-head.ts';
+import { parseExtensions } from '../websocket/protocol/extensions.ts';
+import { type UpgradeRequest, upgradeResponse } from '../websocket/protocol/handshake.ts';
+import { CloseCode, isSendableCloseCode } from '../wire/close-codes.ts';
+import { clientResponseHeaders } from './backend-headers.ts';
+import { type Declined, type Dialed, dialWebSocket } from './dial.ts';
+import type { Forwarded } from './forward.ts';
+import { type DirectionOwner, RelayDirection, type RelayTraffic } from './relay-direction.ts';
+import type { Upstream, UpstreamServer } from './upstream.ts';
+import { upstreamRefusal } from './upstream-failure.ts';
+
+export interface RelayLimits {
+  /** Payload of one message on the wire, in either direction; larger: 1009. */
+  readonly maxMessageBytes: number;
+  /** Time without a relayed frame in either direction after which both sides are closed with 1001; our own pings do not count. */
+  readonly idleTimeoutMs: number;
+  /** Silence of a side after which we ping it. A side that stays silent for two more such times is lost. Default 25 s. */
+  readonly heartbeatMs?: number;
+}
+
+export interface RelayOptions {
+  readonly head: RequestHead;
+  /** The client's handshake, found good. */
+  readonly handshake: UpgradeRequest;
+  readonly socket: Duplex;
+  /** What the client sent behind its handshake. */
+  readonly early: Buffer;
+  readonly upstream: Upstream;
+  readonly sid?: string | undefined;
+  readonly sessionCookieName?: string | undefined;
+  readonly limits: RelayLimits;
+  /** Called for every message that passes, in either direction. */
+  readonly onTraffic?: (() => void) | undefined;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+type Side = 'client' | 'backend';
+
+/** How a relay ended. */
+export interface RelayEnd {
+  /** The close code that began the end; 1005 for a close frame without code, 1006 when a connection was lost. */
+  readonly code: number;
+  readonly reason: string;
+  readonly by: Side | 'gateway';
+}
+
+const HEARTBEAT_MS = 25_000;
+/** Heartbeats without a byte from a side after which it counts as lost. */
+const MAX_UNANSWERED_PINGS = 2;
+/** How long a side may take to answer a close frame that we sent on our own account. */
+const CLOSE_TIMEOUT_MS = 2_000;
+/** How long one side may take to answer the close frame of the other, which may have much to send before it. */
+const RELAYED_CLOSE_TIMEOUT_MS = 30_000;
+/** What a client may send before the backend has taken the WebSocket; then it is not read any more. */
+const MAX_EARLY_BYTES = 64 * 1024;
+
+/**
+ * Connects a client that asked for a WebSocket with a backend.
+ *
+ * The client gets its 101 only after the backend gave a good one. Any other answer of the backend is passed on with its body,
+ * and the client's connection ends.
+ *
+ * Takes over the socket's events at once. Never rejects.
+ *
+ * @returns the live relay; or how the exchange ended that took its place (499: the client was gone first); or a refusal, which
+ * the caller writes to the socket.
+ */
+export async function relayWebSocket(options: RelayOptions): Promise<Relay | Forwarded | Refusal> {
+  const { socket, upstream, logger } = options;
+  const waiting = new WaitingClient(socket, options.early);
+  const dialed = await dialWebSocket({ ...options, signal: waiting.signal });
+  const early = waiting.release();
+  if (isRefusal(dialed)) return dialed;
+  if (dialed === 'client-gone' || waiting.signal.aborted) {
+    if (dialed !== 'client-gone') ('answer' in dialed ? dialed.answer : dialed.socket).destroy();
+    logger.info({ upstream: upstream.name, status: 499 }, 'client gone before the answer');
+    return { status: 499, complete: false, server: upstream.servers[0]! };
+  }
+  if ('answer' in dialed) return passAnswer(options, dialed);
+  let response: string;
+  try {
+    response = upgradeResponse({ ...dialed, key: options.handshake.key });
+  } catch {
+    // A header that cannot be written: the backend's mistake.
+    dialed.socket.destroy();
+    return upstreamRefusal(upstream, dialed.server, 'invalid');
+  }
+  socket.write(response, 'latin1');
+  return new Relay(options, dialed, early);
+}
+
+/** A client while the backend is asked: what it sends is kept, and that it leaves is noticed. */
+class WaitingClient {
+  readonly #socket: Duplex;
+  readonly #chunks: Buffer[];
+  readonly #gone = new AbortController();
+  #bytes: number;
+
+  constructor(socket: Duplex, early: Buffer) {
+    this.#socket = socket;
+    this.#chunks = [early];
+    this.#bytes = early.length;
+    // For the rest of the socket's life: errors are followed by `close`.
+    socket.on('error', () => {});
+    socket.on('data', this.#onData);
+    socket.on('end', this.#onGone);
+    socket.on('close', this.#onGone);
+    if (socket.destroyed) this.#onGone();
+  }
+
+  get signal(): AbortSignal {
+    return this.#gone.signal;
+  }
+
+  /** Stops listening, with the socket paused. */
+  release(): Buffer {
+    const socket = this.#socket;
+    socket.pause();
+    socket.off('data', this.#onData);
+    socket.off('end', this.#onGone);
+    socket.off('close', this.#onGone);
+    return this.#chunks.length === 1 ? this.#chunks[0]! : Buffer.concat(this.#chunks);
+  }
+
+  readonly #onData = (chunk: Buffer): void => {
+    this.#chunks.push(chunk);
+    this.#bytes += chunk.length;
+    if (this.#bytes > MAX_EARLY_BYTES) this.#socket.pause();
+  };
+
+  readonly #onGone = (): void => {
+    this.#socket.destroy();
+    this.#gone.abort();
+  };
+}
+
+/** Writes a backend's answer that is not 101 to the client, and ends the connection. */
+function passAnswer(options: RelayOptions, { answer, server }: Declined): Promise<Forwarded> {
+  const { socket, upstream, clock, sessionCookieName } = options;
+  const headers = clientResponseHeaders(answer.rawHeaders, sessionCookieName);
+  const isChunked = answer.headers['transfer-encoding'] !== undefined;
+  let head = `HTTP/1.1 ${answer.statusCode} ${answer.statusMessage}\r\n`;
+  for (let i = 0; i < headers.length; i += 2) {
+    // The body is passed without its chunks: it ends with the connection.
+    if (!(isChunked && headers[i]!.toLowerCase() === 'content-length')) head += `${headers[i]}: ${headers[i + 1]}\r\n`;
+  }
+  // RFC 9110 §15.5.22: a 426 must name in Upgrade what it wants.
+  head +=
+    answer.headers.upgrade === undefined
+      ? 'Connection: close\r\n\r\n'
+      : `Connection: close, Upgrade\r\nUpgrade: ${answer.headers.upgrade}\r\n\r\n`;
+  return new Promise(resolve => {
+    const timer =
+      upstream.answerTimeoutMs === Number.POSITIVE_INFINITY
+        ? undefined
+        : clock.setTimeout(() => answer.destroy(), upstream.answerTimeoutMs);
+    answer.on('close', () => {
+      // What broke off must not look complete.
+      if (!answer.complete) socket.destroy();
+    });
+    socket.on('close', () => {
+      clock.clearTimeout(timer);
+      answer.destroy();
+      resolve({ status: answer.statusCode!, complete: answer.complete, server });
+    });
+    if (socket.destroyed) {
+      answer.destroy();
+      clock.clearTimeout(timer);
+      resolve({ status: answer.statusCode!, complete: false, server });
+      return;
+    }
+    // Nothing more is expected from the client, but that it leaves must be noticed.
+    socket.resume();
+    socket.on('end', () => socket.destroy());
+    socket.write(head, 'latin1');
+    answer.pipe(socket);
+    socket.on('finish', () => socket.destroy());
+  });
+}
+
+/**
+ * A live WebSocket between a client and a backend.
+ *
+ * Frames pass in both directions as they are, in order, with backpressure: a side that does not read stops the reading of the
+ * other, so that a relay holds a bounded amount of bytes. Close codes and reasons are carried across. When one side is lost,
+ * the other is closed with 1014 (the client) or 1001 (the backend); when that happens in the middle of a frame it cannot be
+ * told anything, and its connection is cut.
+ */
+export class Relay implements DirectionOwner {
+  readonly server: UpstreamServer;
+  /** What the client sent. */
+  readonly sent: Readonly<RelayTraffic>;
+  /** What the client was sent. */
+  readonly received: Readonly<RelayTraffic>;
+  /** Settles when both connections are gone. Never rejects. */
+  readonly closed: Promise<RelayEnd>;
+  readonly #client: Peer;
+  readonly #backend: Peer;
+  readonly #limits: RelayLimits;
+  readonly #heartbeatMs: number;
+  readonly #clock: Clock;
+  readonly #onTraffic: (() => void) | undefined;
+  readonly #logger: Logger;
+  readonly #logFields: object;
+  #resolveClosed!: (end: RelayEnd) => void;
+  #end: RelayEnd | undefined;
+  #timer: Timer | undefined;
+  #activeAt: number;
+  #heartbeatAt: number;
+
+  constructor(options: RelayOptions, dialed: Dialed, early: Buffer) {
+    const { socket, limits, clock, upstream, sid } = options;
+    this.server = dialed.server;
+    this.#limits = limits;
+    this.#heartbeatMs = limits.heartbeatMs ?? HEARTBEAT_MS;
+    this.#clock = clock;
+    this.#onTraffic = options.onTraffic;
+    this.#logger = options.logger;
+    this.#logFields = {
+      upstream: upstream.name,
+      server: dialed.server.url,
+      sid: sid === undefined ? undefined : sidPrefix(sid),
+    };
+    this.closed = new Promise(resolve => {
+      this.#resolveClosed = resolve;
+    });
+    const extensions = parseExtensions(dialed.extensions ?? '');
+    const shared = {
+      maxMessageBytes: limits.maxMessageBytes,
+      allowRsv1: extensions.some(extension => extension?.name === 'permessage-deflate'),
+    };
+    const up = new RelayDirection(this, { from: 'client', source: socket, target: dialed.socket, ...shared });
+    const down = new RelayDirection(this, { from: 'backend', source: dialed.socket, target: socket, ...shared });
+    this.sent = up.traffic;
+    this.received = down.traffic;
+    this.#client = { side: 'client', socket, incoming: up, outgoing: down, unansweredPings: 0 };
+    this.#backend = { side: 'backend', socket: dialed.socket, incoming: down, outgoing: up, unansweredPings: 0 };
+    this.#activeAt = clock.monotonic();
+    this.#heartbeatAt = this.#activeAt + this.#heartbeatMs;
+    this.#schedule();
+    this.#listen(this.#client, early);
+    this.#listen(this.#backend, dialed.early);
+  }
+
+  /**
+   * Closes both sides, each where its current frame ends: 1008 when the session ended, 1001 when the server drains.
+   *
+   * @throws {TypeError} when the code cannot be sent or the reason is longer than 123 bytes.
+   */
+  close(code: number, reason = ''): void {
+    if (!isSendableCloseCode(code))
+      throw new TypeError(`cannot close with code ${code}; use 1000-1003, 1007-1014 or 3000-4999`);
+    if (Buffer.byteLength(reason) > 123) throw new TypeError('a close reason has at most 123 bytes');
+    this.#closeBoth({ code, reason, by: 'gateway' }, code, code);
+  }
+
+  /** Cuts both connections without a close frame. */
+  terminate(): void {
+    this.#client.socket.destroy();
+    this.#backend.socket.destroy();
+  }
+
+  onPassed(): void {
+    this.#activeAt = this.#clock.monotonic();
+    this.#onTraffic?.();
+  }
+
+  onSourceDone(direction: RelayDirection): void {
+    const [source, target] = this.#sides(direction);
+    const { error, closeFrame } = direction;
+    if (closeFrame) {
+      this.#endWith({ ...closeFrame, by: source.side }, RELAYED_CLOSE_TIMEOUT_MS);
+    } else {
+      const code = error!.closeCode!;
+      this.#logger.warn({ ...this.#logFields, by: source.side, code, error: error!.code }, error!.message);
+      const end: RelayEnd = { code, reason: error!.message, by: source.side };
+      if (target.side === 'backend') this.#closeBoth(end, code, CloseCode.goingAway);
+      // A message of the backend that is too big would come again on the next connection: the client is told.
+      else this.#closeBoth(end, code === CloseCode.messageTooBig ? code : CloseCode.badGateway, code);
+    }
+    this.#finishHandshake(source);
+  }
+
+  onTargetDone(direction: RelayDirection): void {
+    this.#finishHandshake(this.#sides(direction)[1]);
+  }
+
+  #listen(peer: Peer, early: Buffer): void {
+    const { socket, incoming } = peer;
+    socket.on('data', chunk => incoming.push(chunk));
+    socket.on('end', () => {
+      if (!incoming.isSourceDone) this.#lose(peer, 'ended without a close frame');
+      else if (incoming.isTargetDone && peer.outgoing.isTargetDone) socket.end();
+    });
+    socket.on('close', () => {
+      if (!incoming.isSourceDone) this.#lose(peer, 'connection lost');
+      this.#settleIfGone();
+    });
+    socket.resume();
+    if (early.length > 0) incoming.push(early);
+  }
+
+  /** What one side is told when the other is not there any more. */
+  #lose(peer: Peer, reason: string): void {
+    const other = peer === this.#client ? this.#backend : this.#client;
+    if (peer.side === 'backend' && this.#end === undefined)
+      this.#logger.warn(this.#logFields, `backend lost: ${reason}`);
+    peer.socket.destroy();
+    const own = other.incoming.closeFrame;
+    if (other.outgoing.isInsideFrame) other.socket.destroy();
+    // A side that has said goodbye already hears its own words, as from a peer that answered.
+    else if (own) other.outgoing.close(own.code, own.reason);
+    else other.outgoing.close(other.side === 'client' ? CloseCode.badGateway : CloseCode.goingAway, '');
+    this.#endWith({ code: CloseCode.abnormal, reason, by: peer.side }, CLOSE_TIMEOUT_MS);
+  }
+
+  #closeBoth(end: RelayEnd, clientCode: number, backendCode: number): void {
+    this.#client.outgoing.close(clientCode, end.by === 'gateway' ? end.reason : '');
+    this.#backend.outgoing.close(backendCode, end.by === 'gateway' ? end.reason : '');
+    this.#endWith(end, CLOSE_TIMEOUT_MS);
+  }
+
+  /** Both close frames are through on one side: RFC 6455 §7.1.1, the server ends the TCP connection, the client waits for it. */
+  #finishHandshake(peer: Peer): void {
+    if (!peer.incoming.isSourceDone || !peer.outgoing.isTargetDone) return;
+    if (peer.side === 'client' || peer.incoming.error) peer.socket.end();
+    this.#limit(CLOSE_TIMEOUT_MS);
+  }
+
+  /** The first cause counts. From now on there is no heartbeat, only a time after which both connections are cut. */
+  #endWith(end: RelayEnd, timeoutMs: number): void {
+    this.#end ??= end;
+    this.#limit(timeoutMs);
+  }
+
+  #limit(ms: number): void {
+    this.#clock.clearTimeout(this.#timer);
+    this.#timer = this.#clock.setTimeout(() => {
+      this.#client.socket.destroy();
+      this.#backend.socket.destroy();
+    }, ms);
+  }
+
+  #settleIfGone(): void {
+    if (!this.#client.socket.closed || !this.#backend.socket.closed) return;
+    this.#clock.clearTimeout(this.#timer);
+    this.#resolveClosed(this.#end!);
+  }
+
+  #schedule(): void {
+    const due = Math.min(this.#heartbeatAt, this.#activeAt + this.#limits.idleTimeoutMs);
+    this.#timer = this.#clock.setTimeout(() => this.#onTimer(), due - this.#clock.monotonic());
+  }
+
+  #onTimer(): void {
+    const now = this.#clock.monotonic();
+    if (now >= this.#activeAt + this.#limits.idleTimeoutMs) {
+      this.close(CloseCode.goingAway, 'idle');
+      return;
+    }
+    if (now >= this.#heartbeatAt) {
+      this.#heartbeatAt = now + this.#heartbeatMs;
+      for (const peer of [this.#client, this.#backend]) {
+        if (!this.#checkAlive(peer)) {
+          this.#lose(peer, 'no sign of life');
+          return;
+        }
+      }
+    }
+    this.#schedule();
+  }
+
+  /** Pings a silent side. @returns false when it has not answered for too long. */
+  #checkAlive(peer: Peer): boolean {
+    const { incoming, outgoing, socket } = peer;
+    // A side that is not read, because the other takes nothing, cannot show that it lives.
+    if (incoming.wasHeard || socket.isPaused()) {
+      incoming.wasHeard = false;
+      peer.unansweredPings = 0;
+      return true;
+    }
+    if (peer.unansweredPings >= MAX_UNANSWERED_PINGS) return false;
+    if (outgoing.ping()) peer.unansweredPings++;
+    return true;
+  }
+
+  #sides(direction: RelayDirection): [source: Peer, target: Peer] {
+    return direction.from === 'client' ? [this.#client, this.#backend] : [this.#backend, this.#client];
+  }
+}
+
+/** One side of a relay. */
+interface Peer {
+  readonly side: 'client' | 'backend';
+  readonly socket: Duplex;
+  /** What it sends. */
+  readonly incoming: RelayDirection;
+  /** What it is sent. */
+  readonly outgoing: RelayDirection;
+  unansweredPings: number;
+}

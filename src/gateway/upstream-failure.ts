@@ -1,0 +1,47 @@
+import { isHoldfastError } from '../base/errors.ts';
+import { type Refusal, refuse } from '../http/refusal.ts';
+import { CloseCode } from '../wire/close-codes.ts';
+import type { Upstream, UpstreamServer } from './upstream.ts';
+
+/**
+ * Why a backend server gave no usable answer.
+ *
+ * `refused`: no connection could be made. `busy`: every connection of the pool is taken. `dns`: its name does not resolve.
+ * `reset`: it broke off. `invalid`: it answered something that is not HTTP, or a wrong 101. `timeout`: it was too slow.
+ */
+export type FailureReason = 'refused' | 'busy' | 'dns' | 'reset' | 'invalid' | 'timeout';
+
+/** How long a client should wait before it asks a backend again that was not there. */
+const RETRY_AFTER_SECONDS = '5';
+
+/** Tells what a socket or HTTP client error means. `isConnected`: had the connection been established? */
+export function failureReason(error: Error, isConnected: boolean): FailureReason {
+  if (isHoldfastError(error) && error.code === 'ERR_UPSTREAM_TIMEOUT') return 'timeout';
+  const code = (error as NodeJS.ErrnoException).code ?? '';
+  if (code === 'ENOTFOUND' || code === 'EAI_AGAIN') return 'dns';
+  if (code === 'ETIMEDOUT') return 'timeout';
+  if (!isConnected) return 'refused';
+  return code.startsWith('HPE_') ? 'invalid' : 'reset';
+}
+
+/** What a client is told: 503 when there is no usable server, 504 when it was too slow, 502 when it answered wrongly or broke off. */
+export function upstreamRefusal(upstream: Upstream, server: UpstreamServer, reason: FailureReason): Refusal {
+  const what = `upstream "${upstream.name}" failed at ${server.url}: ${reason}`;
+  switch (reason) {
+    case 'refused':
+    case 'busy':
+      return refuse(503, 'ERR_UPSTREAM_UNAVAILABLE', what, {
+        closeCode: CloseCode.tryAgainLater,
+        headers: { 'Retry-After': RETRY_AFTER_SECONDS },
+      });
+    case 'timeout':
+      return refuse(504, 'ERR_UPSTREAM_TIMEOUT', what, { closeCode: CloseCode.badGateway });
+    default:
+      return refuse(502, 'ERR_UPSTREAM_BAD_ANSWER', what, { closeCode: CloseCode.badGateway });
+  }
+}
+
+/** The short name of an error for a log line: its code where it has one. */
+export function errorName(error: unknown): string {
+  return error instanceof Error ? ((error as NodeJS.ErrnoException).code ?? error.message) : String(error);
+}

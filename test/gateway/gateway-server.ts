@@ -1,0 +1,144 @@
+import { once } from 'node:events';
+import http from 'node:http';
+import net, { type AddressInfo } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { type Clock, systemClock } from '../../src/base/clock.ts';
+import { type Logger, silentLogger } from '../../src/base/logger.ts';
+import type { UpstreamConfig } from '../../src/config/config.ts';
+import { type Forwarded, forwardRequest } from '../../src/gateway/forward.ts';
+import { Relay, type RelayLimits, relayWebSocket } from '../../src/gateway/relay.ts';
+import { Upstream } from '../../src/gateway/upstream.ts';
+import { emptyAddressList } from '../../src/http/address-list.ts';
+import { isRefusal, type Refusal } from '../../src/http/refusal.ts';
+import { type RequestHead, readRequestHead } from '../../src/http/request-head.ts';
+import { parseUpgrade, refusalResponse } from '../../src/websocket/protocol/handshake.ts';
+
+export interface GatewayOptions extends Partial<UpstreamConfig> {
+  sid?: string;
+  sessionCookieName?: string;
+  clock?: Clock;
+  logger?: Logger;
+  limits?: Partial<RelayLimits>;
+  /** Runs before the request is forwarded. */
+  before?(response: http.ServerResponse): void;
+}
+
+export type Outcome = Forwarded | Refusal;
+
+/** A server whose every request and upgrade goes to one upstream. */
+export class TestGateway {
+  readonly server = http.createServer();
+  readonly upstream: Upstream;
+  readonly outcomes: Outcome[] = [];
+  readonly relays: Relay[] = [];
+  #waiting: (() => void)[] = [];
+
+  constructor(servers: readonly string[], options: GatewayOptions = {}) {
+    const clock = options.clock ?? systemClock;
+    const logger = options.logger ?? silentLogger;
+    this.upstream = new Upstream('app', { servers, ...options }, clock);
+    const shared = {
+      upstream: this.upstream,
+      sid: options.sid,
+      sessionCookieName: options.sessionCookieName,
+      clock,
+      logger,
+    };
+    const onRequest = async (request: http.IncomingMessage, response: http.ServerResponse) => {
+      options.before?.(response);
+      const result = await forwardRequest({ head: readHead(request), request, response, ...shared });
+      if (isRefusal(result)) {
+        response.writeHead(result.status, result.headers);
+        response.end(result.code);
+      }
+      this.#report(result);
+    };
+    this.server.on('request', onRequest);
+    this.server.on('checkContinue', onRequest);
+    this.server.on('upgrade', async (request: http.IncomingMessage, socket: Duplex, early: Buffer) => {
+      const head = readHead(request);
+      const handshake = parseUpgrade(head);
+      if (isRefusal(handshake)) throw new Error(handshake.reason);
+      const limits = { maxMessageBytes: 64 * 1024, idleTimeoutMs: 600_000, ...options.limits };
+      const result = await relayWebSocket({ head, handshake, socket, early, limits, ...shared });
+      if (result instanceof Relay) {
+        this.relays.push(result);
+        this.#wake();
+        return;
+      }
+      if (isRefusal(result)) socket.end(refusalResponse(result));
+      this.#report(result);
+    });
+  }
+
+  get port(): number {
+    return (this.server.address() as AddressInfo).port;
+  }
+
+  async listen(): Promise<this> {
+    this.server.listen(0, '127.0.0.1');
+    await once(this.server, 'listening');
+    return this;
+  }
+
+  /** The outcome number `index`, as soon as it is there. */
+  async outcome(index = 0): Promise<Outcome> {
+    while (this.outcomes.length <= index) await new Promise<void>(resolve => this.#waiting.push(resolve));
+    return this.outcomes[index]!;
+  }
+
+  async relay(index = 0): Promise<Relay> {
+    while (this.relays.length <= index) await new Promise<void>(resolve => this.#waiting.push(resolve));
+    return this.relays[index]!;
+  }
+
+  async close(): Promise<void> {
+    this.upstream.close();
+    this.server.closeAllConnections();
+    await new Promise(resolve => this.server.close(resolve));
+  }
+
+  #report(outcome: Outcome): void {
+    this.outcomes.push(outcome);
+    this.#wake();
+  }
+
+  #wake(): void {
+    for (const resolve of this.#waiting.splice(0)) resolve();
+  }
+}
+
+function readHead(request: http.IncomingMessage): RequestHead {
+  const head = readRequestHead(request, { trustedProxies: emptyAddressList });
+  if (isRefusal(head)) throw new Error(head.reason);
+  return head;
+}
+
+/** A raw TCP server; `port` is free after `close`. */
+export async function listenTcp(
+  onSocket: (socket: net.Socket) => void,
+): Promise<{ url: string; close(): Promise<void> }> {
+  const sockets = new Set<net.Socket>();
+  const server = net.createServer(socket => {
+    sockets.add(socket);
+    socket.on('error', () => {});
+    socket.on('close', () => sockets.delete(socket));
+    onSocket(socket);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    async close() {
+      for (const socket of sockets) socket.destroy();
+      await new Promise(resolve => server.close(resolve));
+    },
+  };
+}
+
+/** The address of a port on which nobody listens. */
+export async function unusedServer(): Promise<string> {
+  const { url, close } = await listenTcp(() => {});
+  await close();
+  return url;
+}
