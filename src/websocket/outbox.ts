@@ -37,9 +37,8 @@ export class Outbox {
   #isFlushScheduled = false;
   #isEnded = false;
 
-  /** 0: no stream is open; else the opcode of its next fragment. */
-  #streamOpcode = 0;
-  #streamIsText = false;
+  /** The type of the message that is being streamed. */
+  #stream: 'none' | 'text' | 'binary' = 'none';
   /** Half a surrogate pair at the end of a text fragment. */
   #streamRest = '';
   #afterStream: Buffer[] | undefined;
@@ -101,18 +100,17 @@ export class Outbox {
 
   fragment(chunk: string | Uint8Array, last: boolean): boolean {
     const isText = typeof chunk === 'string';
-    if (this.#streamOpcode === 0) {
-      this.#streamIsText = isText;
-      this.#streamOpcode = isText ? Opcode.text : Opcode.binary;
-    } else if (isText !== this.#streamIsText) {
+    const type = isText ? 'text' : 'binary';
+    const opcode = this.#stream === 'none' ? Opcode[type] : Opcode.continuation;
+    if (this.#stream !== 'none' && this.#stream !== type) {
       throw new TypeError(
         'stream: text and binary fragments cannot be mixed in one message; end it with last = true first',
       );
     }
-    const first = firstByte(this.#streamOpcode, last);
+    const first = firstByte(opcode, last);
     if (isText) this.#writer.text(first, this.#wholeCodePoints(chunk, last));
     else this.#writer.binary(first, chunk);
-    this.#streamOpcode = last ? 0 : Opcode.continuation;
+    this.#stream = last ? 'none' : type;
     if (last && this.#afterStream) {
       for (const frame of this.#afterStream) {
         this.#heldBytes -= frame.length;
@@ -134,7 +132,7 @@ export class Outbox {
   /** The close frame, after what the policy `conflate` held back. Nothing can be sent after it. */
   close(code: number | undefined, reason: string): void {
     if (this.#isEnded) return;
-    if (this.#latest && this.#streamOpcode === 0) this.#writer.encoded(this.#latest);
+    if (this.#latest && this.#stream === 'none') this.#writer.encoded(this.#latest);
     this.#latest = undefined;
     this.#afterStream = undefined;
     this.#heldBytes = 0;
@@ -171,7 +169,7 @@ export class Outbox {
 
   /** True when nothing forbids writing a message at once. */
   #mayWriteNow(): boolean {
-    if (this.#streamOpcode !== 0) return false;
+    if (this.#stream !== 'none') return false;
     const { slowReader } = this.#limits;
     if (slowReader === 'wait') return true;
     if (this.#latest !== undefined) return false;
