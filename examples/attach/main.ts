@@ -13,7 +13,7 @@ const clock = defineEndpoint({
 });
 
 // Takes the upgrades that match a route, and leaves everything else alone.
-createServer({ session: false, routes: [{ endpoint: clock }] }).attach(existing);
+await createServer({ session: false, routes: [{ endpoint: clock }] }).attach(existing);
 
 existing.listen(Number(process.env.PORT ?? 8080), () => {
   const { port } = existing.address() as { port: number };

@@ -28,4 +28,4 @@ const server = createServer({
   routes: [{ endpoint: digest }],
 });
 await server.start();
-console.log(`connect to ${server.urls[0]}digest`);
+console.log(`connect to ${server.urls[0]}/digest`);

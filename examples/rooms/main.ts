@@ -23,4 +23,4 @@ const server = createServer({
   routes: [{ endpoint: rooms }],
 });
 await server.start();
-console.log(`connect to ${server.urls[0]}rooms/tea?name=ann`);
+console.log(`connect to ${server.urls[0]}/rooms/tea?name=ann`);

@@ -1,11 +1,5 @@
 import { createServer, defineEndpoint } from 'holdfast';
 
-declare module 'holdfast' {
-  interface SessionData {
-    name: string;
-  }
-}
-
 const live = defineEndpoint({
   path: '/live',
   accept: handshake => handshake.session?.has('name') ?? false,
@@ -14,9 +8,9 @@ const live = defineEndpoint({
   },
 });
 
-const page = (name: string | undefined) => `<!doctype html><title>Sign in</title>
-  <form method="post" action="/${name ? 'sign-out' : 'sign-in'}">
-    ${name ? 'You are signed in.' : '<input name="name" required>'} <button>Sign ${name ? 'out' : 'in'}</button>
+const page = (isSignedIn: boolean) => `<!doctype html><title>Sign in</title>
+  <form method="post" action="/${isSignedIn ? 'sign-out' : 'sign-in'}">
+    ${isSignedIn ? 'You are signed in.' : '<input name="name" required>'} <button>Sign ${isSignedIn ? 'out' : 'in'}</button>
   </form><pre></pre><script>
     const socket = new WebSocket('/live');
     socket.onmessage = event => document.querySelector('pre').append(event.data);
@@ -31,7 +25,7 @@ const server = createServer({
     {
       path: '/',
       fetch: (_request, { session }) =>
-        new Response(page(session?.get('name')), { headers: { 'content-type': 'text/html; charset=utf-8' } }),
+        new Response(page(session?.has('name') ?? false), { headers: { 'content-type': 'text/html; charset=utf-8' } }),
     },
     {
       path: '/sign-in',
