@@ -7,7 +7,7 @@ const root = new URL('..', import.meta.url);
 const TABLE = /(<!-- generated: (\S+) (\w+) -->\n)[\s\S]*?(<!-- \/generated -->)/g;
 const EXAMPLE = /^```(\w+)\n((?:\/\/|#) (examples\/\S+)\n)[\s\S]*?^```$/gm;
 const MEMBER =
-  /^ {2}(?:\/\*\*((?:(?!\*\/)[\s\S])*)\*\/\n {2})?(?:readonly )?(\w+)(\??)(:|\()((?:.|\n {3,}|\n {2}[)}])*?);$/gm;
+  /^ {2}(?:\/\*\*((?:(?!\*\/)[\s\S])*)\*\/\n {2})?(?:readonly )?(\w+)(\??)(?:<.*>)?(:|\()((?:.|\n {3,}|\n {2}[)}])*?);$/gm;
 
 function oneLine(text: string): string {
   return text.replace(/\s+/g, ' ').trim();
