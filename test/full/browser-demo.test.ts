@@ -61,7 +61,7 @@ async function backendFacts(page: Page): Promise<{ session?: string; pid: number
     .then(response => response.json())`);
 }
 
-const closeCodes = (page: Page): Promise<number[]> => page.evaluate('closeCodes');
+const closeCodes = (page: Page): Promise<string[]> => page.evaluate('closeCodes');
 
 describe.skipIf(isMissing)('the demo in a browser', () => {
   beforeAll(async () => {
@@ -86,7 +86,7 @@ describe.skipIf(isMissing)('the demo in a browser', () => {
         globalThis.WebSocket = class extends WebSocket {
           constructor(url) {
             super(url);
-            this.addEventListener('close', event => closeCodes.push(event.code));
+            this.addEventListener('close', event => closeCodes.push(new URL(url).pathname + ' ' + event.code));
           }
         };`,
     });
@@ -167,13 +167,18 @@ describe.skipIf(isMissing)('the demo in a browser', () => {
     expect((await backendFacts(first)).session).toBe(sid);
   });
 
+  test('relays a WebSocket to the backend, which is told the session too', async () => {
+    await waitFor(second, 'backend-live', /^open, up \d+ s$/);
+    expect(await text(second, 'backend-session')).toBe((await backendFacts(first)).session);
+  });
+
   test('comes back by itself after a cut, in every tab, with the same session', async () => {
     const before = await session(first);
     await first.getByRole('button', { name: 'Cut the connection' }).click();
     for (const page of [first, second]) {
       await waitFor(page, 'reconnects', /^1$/);
       await waitConnected(page);
-      expect(await closeCodes(page)).toContain(1006);
+      expect(await closeCodes(page)).toContain('/chat/lobby 1006');
       expect(await session(page)).toBe(before);
     }
     await say(second, 'still here');
@@ -185,7 +190,8 @@ describe.skipIf(isMissing)('the demo in a browser', () => {
     process.kill(before.pid, 'SIGKILL');
     await demo.printed(/the backend is back/);
     await first.getByRole('button', { name: 'Ask again' }).click();
-    await waitFor(first, 'backend-pid', new RegExp(`pid (?!${before.pid},)\\d+`));
+    await waitFor(first, 'backend-pid', new RegExp(`^(?!${before.pid}$)\\d+$`));
+    await waitFor(first, 'backend-live', /^open, up \d s$/);
     const after = await backendFacts(first);
     expect(after.session).toBe(before.session);
     expect(await text(first, 'connection')).toBe('connected');
@@ -232,7 +238,9 @@ describe.skipIf(isMissing)('the demo in a browser', () => {
       await page.getByText('You were signed out').waitFor({ timeout: 2_000 });
       expect(await text(page, 'connection')).toBe('signed out');
       expect(await text(page, 'session')).toBe('none');
-      expect((await closeCodes(page)).at(-1)).toBe(1008);
+      await expect
+        .poll(async () => (await closeCodes(page)).slice(-2).sort())
+        .toEqual(['/backend/live 1008', '/chat/lobby 1008']);
     }
     const replayed = await fetch(`${url}/me`, { headers: { Cookie: `${cookie!.name}=${cookie!.value}` } });
     expect(await replayed.json()).toEqual({ name: null });

@@ -1,8 +1,7 @@
 import { relative, resolve } from 'node:path';
 import { isHoldfastError } from '../../base/errors.ts';
 import { type Command, type ExitCode, UsageError } from '../command.ts';
-import { createDemo } from '../demo/application.ts';
-import { BackendProcess } from '../demo/backend-process.ts';
+import type { BackendProcess } from '../demo/backend-process.ts';
 import { stopOnSignal } from '../stop-on-signal.ts';
 
 const DEFAULT_PORT = '8080';
@@ -15,11 +14,14 @@ export const demo: Command = {
     data: { type: 'string', placeholder: 'FOLDER', help: `where the sessions are kept; default: ${DEFAULT_DATA}` },
   },
   async run({ port = DEFAULT_PORT, data = DEFAULT_DATA }) {
+    const portNumber = readPort(String(port));
     const dataFolder = resolve(String(data));
+    // Loaded here, so that the other commands do without it.
+    const { BackendProcess } = await import('../demo/backend-process.ts');
     const backend = new BackendProcess(console.log);
     await backend.start();
     try {
-      return await runDemo(readPort(String(port)), dataFolder, backend);
+      return await runDemo(portNumber, dataFolder, backend);
     } finally {
       backend.stop();
     }
@@ -27,6 +29,7 @@ export const demo: Command = {
 };
 
 async function runDemo(port: number, dataFolder: string, backend: BackendProcess): Promise<ExitCode> {
+  const { createDemo } = await import('../demo/application.ts');
   const server = createDemo({ port, dataFolder, backend });
   try {
     await server.start();

@@ -1,5 +1,4 @@
 import { findConfig, loadConfig } from '../../config/load.ts';
-import { createServer } from '../../server/server.ts';
 import type { Command } from '../command.ts';
 import { stopOnSignal } from '../stop-on-signal.ts';
 
@@ -14,6 +13,8 @@ export const serve: Command = {
     },
   },
   async run({ config }) {
+    // Loaded here, so that the other commands do without it.
+    const { createServer } = await import('../../server/server.ts');
     const server = createServer(await loadConfig(typeof config === 'string' ? config : findConfig(process.cwd())));
     await server.start();
     for (const url of server.urls) console.log(`listening on ${url}`);

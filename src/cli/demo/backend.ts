@@ -1,7 +1,11 @@
-// The demo's backend: a program that knows nothing of Holdfast and could be in any language. It reads a header, that is all.
+// The demo's backend: it could be in any language, and reads one header. Pages and facts are plain HTTP; its WebSocket, which the
+// gateway relays, tells its uptime every second.
 // Started by `backend-process.ts` with the port it had before as its argument; ends with the process that started it.
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { type Connection, createServer as createHoldfast, defineEndpoint } from '../../index.ts';
+
+const TICK_MS = 1_000;
 
 const requestsOf = new Map<string, number>();
 let requests = 0;
@@ -15,11 +19,26 @@ const server = createServer((request, response) => {
     pid: process.pid,
     requests,
     requestsOfSession: session ? requestsOf.get(session)! : 0,
-    uptimeSeconds: Math.floor(process.uptime()),
+    uptimeSeconds: uptime(),
   };
   if (request.url?.endsWith('/facts')) send(response, 'application/json', JSON.stringify(facts));
   else send(response, 'text/html; charset=utf-8', page(facts));
 });
+
+const live = defineEndpoint<{ session: string | undefined }>({
+  path: '/backend/live',
+  // The gateway has judged the origin; nobody else reaches this port.
+  origins: 'any',
+  accept: ({ headers }) => ({ data: { session: headers['x-session-id']?.toString() } }),
+  onOpen: connection => tick(connection),
+});
+
+function tick(connection: Connection<{ session: string | undefined }>): void {
+  connection.send(JSON.stringify({ session: connection.data.session, pid: process.pid, uptimeSeconds: uptime() }));
+}
+
+setInterval(() => live.connections.forEach(tick), TICK_MS);
+await createHoldfast({ session: false, routes: [{ endpoint: live }], log: { access: 'off' } }).attach(server);
 
 server.listen(Number(process.argv[2] ?? 0), '127.0.0.1', () => {
   process.send?.({ port: (server.address() as AddressInfo).port });
@@ -29,6 +48,10 @@ server.listen(Number(process.argv[2] ?? 0), '127.0.0.1', () => {
 process.on('disconnect', () => process.exit(0));
 // Ctrl+C in a terminal reaches the whole group: the parent drains first and then lets this process go.
 process.on('SIGINT', () => {});
+
+function uptime(): number {
+  return Math.floor(process.uptime());
+}
 
 function header(request: IncomingMessage, name: string): string | undefined {
   const value = request.headers[name];

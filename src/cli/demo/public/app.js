@@ -13,8 +13,8 @@ class ReconnectingSocket {
   #timer;
   #attempt = 0;
 
-  constructor(url, events) {
-    this.#url = url;
+  constructor(path, events) {
+    this.#url = new URL(path, location.href.replace(/^http/, 'ws'));
     this.#events = events;
     addEventListener('online', this.#now);
     document.addEventListener('visibilitychange', this.#now);
@@ -68,6 +68,7 @@ class ReconnectingSocket {
 const byId = id => document.getElementById(id);
 const otherTabs = new BroadcastChannel('holdfast-demo');
 let socket;
+let backendSocket;
 let me;
 let reconnects = 0;
 
@@ -93,13 +94,12 @@ function enter(answer) {
   byId('signed-out-notice').hidden = true;
   show(true);
   join();
+  watchBackend();
   void askBackend();
 }
 
 function leave(notice) {
-  me = undefined;
-  socket?.close();
-  socket = undefined;
+  me = undefined; // the server closes the sockets
   byId('session').textContent = 'none';
   byId('signed-out-notice').textContent = notice;
   byId('signed-out-notice').hidden = notice === '';
@@ -144,7 +144,7 @@ function join() {
   }
   setState('connecting', 'connecting');
   let isFirst = true;
-  socket = new ReconnectingSocket(new URL(`chat/${encodeURIComponent(room())}`, location.href.replace(/^http/, 'ws')), {
+  socket = new ReconnectingSocket(`chat/${encodeURIComponent(room())}`, {
     onOpen() {
       setState('connected', 'connected');
       happened(isFirst ? `connected to ${room()}` : 'connected again, same session');
@@ -156,22 +156,25 @@ function join() {
       else if (message.type === 'message') addMessage(message);
       if (message.roster) showRoster(message.roster);
     },
-    async isOver(code, wasOpen) {
-      // A refused handshake does not tell the page why: ask whether there still is a session.
-      const isSignedOut =
-        code === CLOSED_BY_POLICY ||
-        (!wasOpen &&
-          (await ask('GET', 'me')
-            .then(answer => !answer.name)
-            .catch(() => false)));
-      if (isSignedOut && me) leave('You were signed out: the session ended, and its sockets closed with it.');
-      return isSignedOut;
-    },
+    isOver,
     onLost(code, delayMs, wasOpen) {
       setState('reconnecting', 'reconnecting');
       if (wasOpen) happened(`lost (${code}); next try in ${Math.round(delayMs)} ms`);
     },
   });
+}
+
+/** Is there no reason to come back? Ends what this tab shows if the session is over. */
+async function isOver(code, wasOpen) {
+  // A refused handshake does not tell the page why: ask whether there still is a session.
+  const isSignedOut = code === CLOSED_BY_POLICY || (!wasOpen && (await isUnknown()));
+  if (isSignedOut && me) leave('You were signed out: the session ended, and its sockets closed with it.');
+  return isSignedOut;
+}
+
+async function isUnknown() {
+  const answer = await ask('GET', 'me').catch(() => undefined);
+  return answer !== undefined && !answer.name;
 }
 
 function send(event) {
@@ -224,6 +227,24 @@ function happened(text) {
 
 // The backend
 
+function watchBackend() {
+  backendSocket?.close();
+  backendSocket = new ReconnectingSocket('backend/live', {
+    onOpen() {
+      byId('backend-error').textContent = '';
+    },
+    onMessage: ({ session, pid, uptimeSeconds }) => {
+      byId('backend-session').textContent = session ?? 'not sent';
+      byId('backend-pid').textContent = pid;
+      byId('backend-live').textContent = `open, up ${uptimeSeconds} s`;
+    },
+    isOver,
+    onLost(code) {
+      byId('backend-live').textContent = `lost (${code})`;
+    },
+  });
+}
+
 async function askBackend() {
   const facts = await ask('GET', 'backend/facts').catch(error => error);
   if (facts instanceof Error) {
@@ -232,13 +253,13 @@ async function askBackend() {
   }
   byId('backend-error').textContent = '';
   byId('backend-session').textContent = facts.session ?? 'not sent';
-  byId('backend-pid').textContent = `pid ${facts.pid}, up ${facts.uptimeSeconds} s`;
-  byId('backend-requests').textContent = `${facts.requestsOfSession} of ${facts.requests}`;
+  byId('backend-pid').textContent = facts.pid;
+  byId('backend-requests').textContent = `${facts.requestsOfSession} of this session, ${facts.requests} in all`;
 }
 
 async function killBackend() {
   await ask('POST', 'kill-backend').catch(() => {});
-  await askBackend(); // 503 now; back within a second
+  await askBackend(); // refused now; its socket comes back within a second
 }
 
 // Small things
