@@ -124,21 +124,30 @@ export class Server {
       return;
     }
     this.#state = 'stopped';
-    const parts = this.#parts!;
+    // The clock's timers keep no process alive; without this it could end before the stores are closed.
+    const alive = setInterval(() => {}, 60_000);
+    try {
+      await this.#stop(this.#parts!, parseDuration(options.drain ?? '10s'));
+    } finally {
+      clearInterval(alive);
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop({ drain: 0 });
+  }
+
+  async #stop(parts: Parts, drainMs: number): Promise<void> {
     for (const detach of this.#detach) detach();
     this.#intake!.beginDraining();
     await drain(
       parts,
       this.#listeners.map(({ server }) => server),
-      parseDuration(options.drain ?? '10s'),
+      drainMs,
     );
     for (const endpoint of parts.endpoints) await endpoint.stop();
     for (const upstream of parts.upstreams.values()) upstream.close();
     for (const { manager } of parts.sessionContexts) await manager.close();
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.stop({ drain: 0 });
   }
 
   async #build(): Promise<void> {
