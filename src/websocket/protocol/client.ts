@@ -143,8 +143,7 @@ export class WebSocketClient implements AsyncIterable<string | Buffer>, AsyncDis
     socket.on('error', () => {});
     socket.on('close', () => this.#onGone(resolve));
     if (early.length > 0) this.#assembler.reader.push(early);
-    if (socket.closed) this.#onGone(resolve);
-    else if (this.#waitingBytes <= MAX_WAITING_BYTES) socket.resume();
+    if (this.#waitingBytes <= MAX_WAITING_BYTES) socket.resume();
   }
 
   /** False as soon as either side has begun to close. */

@@ -199,11 +199,11 @@ const EMPTY_MESSAGE = Buffer.from([0x00]);
 const DEFAULT_LEVEL = 6;
 const MAX_CHUNK_BYTES = 64 * 1024;
 
-/**
- * What the sender took off, and behind it a final empty block, so that zlib can tell a message that is complete from one that
- * was cut off inside a block.
- */
-const TAIL = Buffer.from([0x00, 0x00, 0xff, 0xff, 0x03, 0x00]);
+/** What the sender took off (RFC 7692 §7.2.1), without the header bits of that empty block. */
+const STRIPPED = Buffer.from([0x00, 0x00, 0xff, 0xff]);
+
+/** Behind it a final empty block, so that zlib can tell a message that is complete from one that was cut off inside a block. */
+const TAIL = Buffer.concat([STRIPPED, Buffer.from([0x03, 0x00])]);
 
 /**
  * Deflate streams in one message. One is the rule; a final block (BFINAL) starts another. Each costs some 10 µs however little is
@@ -298,8 +298,11 @@ export class PerMessageDeflate {
       position += part.consumed;
       this.#received?.append(part.bytes);
     } while (position < payload.length);
-    // Ending inside the tail would mean that some of it was read as the payload's own data.
-    if (position !== payload.length && position !== input.length) throw invalidDeflate('the last block is cut off');
+    // The last stream ends with ours, with the sender's own empty block if that is a final one, or, though the sender should have
+    // put an empty block behind it, with the payload. Anywhere else, some of the tail was read as the payload's data.
+    const inTail = position - payload.length;
+    if (inTail !== TAIL.length && inTail !== STRIPPED.length && inTail !== 0)
+      throw invalidDeflate('the last block is cut off');
     return parts.length === 1 ? parts[0]! : Buffer.concat(parts, total);
   }
 
