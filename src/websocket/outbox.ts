@@ -1,4 +1,6 @@
+import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { TLSSocket } from 'node:tls';
 import type { EndpointLimits } from './endpoint-limits.ts';
 import { encodeFrame, FrameWriter, firstByte } from './protocol/frame-writer.ts';
 import { Opcode } from './protocol/opcodes.ts';
@@ -33,6 +35,7 @@ export class Outbox {
   readonly #owner: OutboxOwner;
   readonly #deflate: PerMessageDeflate | undefined;
   readonly #writer = new FrameWriter(false);
+  readonly #copiesOnWrite: boolean;
   #isCorked = false;
   #isFlushScheduled = false;
   #isEnded = false;
@@ -52,6 +55,7 @@ export class Outbox {
     options: { limits: EndpointLimits; owner: OutboxOwner; deflate?: PerMessageDeflate | undefined },
   ) {
     this.#transport = transport;
+    this.#copiesOnWrite = transport instanceof Socket && !(transport instanceof TLSSocket);
     this.#limits = options.limits;
     this.#owner = options.owner;
     this.#deflate = options.deflate;
@@ -152,6 +156,8 @@ export class Outbox {
     if (frames === undefined || !this.#transport.writable) return;
     if (frames instanceof Buffer) {
       this.#transport.write(frames);
+      // Only of a TCP socket is it known that it keeps nothing of what it has written.
+      if (this.#copiesOnWrite && this.#transport.writableLength === 0) FrameWriter.reuse(frames);
     } else {
       this.#transport.cork();
       for (const frame of frames) this.#transport.write(frame);
