@@ -1,0 +1,76 @@
+import { describe, expect, test } from 'vitest';
+import { SessionCookie } from '../../src/session/cookie.ts';
+import { createSecret, createSid } from '../../src/session/identity.ts';
+import { KeyRing } from '../../src/session/key-ring.ts';
+
+const keys = new KeyRing(['k'.repeat(32)]);
+const cookie = new SessionCookie(keys, { name: 'sid' });
+
+function ticket() {
+  return { sid: createSid(), secret: createSecret() };
+}
+function pair(setCookie: string): string {
+  return setCookie.split(';')[0]!;
+}
+
+describe('session cookie', () => {
+  test('reads back what it wrote', () => {
+    const mine = ticket();
+    expect(cookie.read(`other=1; ${pair(cookie.write(mine, true))}; more=2`)).toEqual([mine]);
+  });
+
+  test('has the agreed form and flags', () => {
+    expect(cookie.write(ticket(), true)).toMatch(
+      /^sid=v1\.[\w-]{22}\.[\w-]{43}\.[\w-]{8}\.[\w-]{43}; Path=\/; Secure; HttpOnly; SameSite=Lax$/,
+    );
+    expect(cookie.write(ticket(), false)).not.toContain('Secure');
+    expect(cookie.clear(false)).toBe('sid=; Max-Age=0; Path=/; HttpOnly; SameSite=Lax');
+  });
+
+  test('refuses every cookie that differs in one character', () => {
+    const value = pair(cookie.write(ticket(), false)).slice('sid='.length);
+    for (let index = 0; index < value.length; index++) {
+      const other = value[index] === 'A' ? 'B' : 'A';
+      const forged = value.slice(0, index) + other + value.slice(index + 1);
+      expect(cookie.read(`sid=${forged}`), `character ${index}`).toEqual([]);
+    }
+  });
+
+  test.each(['', 'v1', 'v1....', 'x'.repeat(10_000), 'v1.'.repeat(50)])('refuses %#: no cookie of ours', value => {
+    expect(cookie.read(`sid=${value}`)).toEqual([]);
+  });
+
+  test('refuses a cookie that is cut short or longer than its form', () => {
+    const value = pair(cookie.write(ticket(), false));
+    expect(cookie.read(value.slice(0, -1))).toEqual([]);
+    expect(cookie.read(`${value}A`)).toEqual([]);
+  });
+
+  test('reads cookies of an older key and writes with the newest', () => {
+    const mine = ticket();
+    const rotated = new SessionCookie(new KeyRing(['n'.repeat(32), 'k'.repeat(32)]), { name: 'sid' });
+    expect(rotated.read(pair(cookie.write(mine, false)))).toEqual([mine]);
+    expect(cookie.read(pair(rotated.write(mine, false)))).toEqual([]);
+  });
+
+  test('tries the first four of its name and takes equal ones for one', () => {
+    const values = Array.from({ length: 5 }, () => pair(cookie.write(ticket(), false)));
+    expect(cookie.read(values.join('; '))).toHaveLength(4);
+    expect(cookie.read([values[0], values[0]].join('; '))).toHaveLength(1);
+    expect(cookie.read(['sid=a', 'sid=b', 'sid=c', 'sid=d', values[0]].join('; '))).toEqual([]);
+  });
+
+  test('takes the name __Host-holdfast only when every listener is TLS and neither domain nor path is set', () => {
+    const nameWith = (options: ConstructorParameters<typeof SessionCookie>[1]) => new SessionCookie(keys, options).name;
+    expect(nameWith({ everyListenerIsSecure: true })).toBe('__Host-holdfast');
+    expect(nameWith({ everyListenerIsSecure: true, path: '/app' })).toBe('holdfast');
+    expect(nameWith({ everyListenerIsSecure: true, domain: 'example.com' })).toBe('holdfast');
+    expect(nameWith({ everyListenerIsSecure: false })).toBe('holdfast');
+    expect(nameWith({ everyListenerIsSecure: true, name: 'SESSIONID' })).toBe('SESSIONID');
+  });
+
+  test('refuses settings that no browser would keep, before the first login', () => {
+    expect(() => new SessionCookie(keys, { name: '__Host-x', path: '/app' })).toThrow(TypeError);
+    expect(() => new SessionCookie(keys, { name: 'a b' })).toThrow(TypeError);
+  });
+});
