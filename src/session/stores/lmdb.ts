@@ -14,7 +14,7 @@ import type {
 
 export interface LmdbStoreOptions {
   /** Made when it does not exist, readable by its owner only. Any number of processes of one machine may share it; not a network disk. */
-  readonly folder: string;
+  readonly path: string;
 }
 
 /** A record without its attributes' values. Its LMDB entry carries the record's version: the condition of every change. */
@@ -54,11 +54,11 @@ export class LmdbStore implements SessionStore {
   readonly #expiries: Database<Buffer, Buffer>;
 
   /** @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when the folder cannot be opened. */
-  constructor({ folder }: LmdbStoreOptions) {
+  constructor({ path }: LmdbStoreOptions) {
     try {
-      mkdirSync(folder, { recursive: true, mode: 0o700 });
+      mkdirSync(path, { recursive: true, mode: 0o700 });
       this.#root = open({
-        path: folder,
+        path,
         noSubdir: false,
         overlappingSync: false,
         encoding: 'binary',
@@ -69,7 +69,7 @@ export class LmdbStore implements SessionStore {
       this.#accesses = this.#open('accesses', true);
       this.#expiries = this.#open('expiries', false);
     } catch (error) {
-      const message = `session store "lmdb" could not open ${folder}; check that it is a folder this user may write to`;
+      const message = `session store "lmdb" could not open ${path}; check that it is a folder this user may write to`;
       throw new HoldfastError('ERR_SESSION_STORE_UNAVAILABLE', message, { status: 503, cause: error });
     }
   }

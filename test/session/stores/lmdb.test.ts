@@ -13,4 +13,4 @@ async function folder(): Promise<string> {
 }
 afterAll(() => Promise.all(folders.map(path => rm(path, { recursive: true }))));
 
-storeConformance('lmdb', async () => new LmdbStore({ folder: await folder() }), { describe, test });
+storeConformance('lmdb', async () => new LmdbStore({ path: await folder() }), { describe, test });
