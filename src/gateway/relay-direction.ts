@@ -25,7 +25,7 @@ export interface CloseFrame {
 /** Who is told what happens in a direction. Called after everything that came before was written to the target. */
 export interface DirectionOwner {
   /** Frames were passed on. */
-  onPassed(): void;
+  onPassed(direction: RelayDirection): void;
   /** The source sent its close frame, or something illegal: nothing more is read from it. */
   onSourceDone(direction: RelayDirection): void;
   /** The target was sent a close frame: nothing more is written to it. */
@@ -287,6 +287,6 @@ export class RelayDirection implements FrameSink {
     }
     // What follows the close frame is dropped, so it need not wait.
     if (target.writableNeedDrain && !this.#isTargetDone) this.#source.pause();
-    this.#owner.onPassed();
+    this.#owner.onPassed(this);
   }
 }

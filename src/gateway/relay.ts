@@ -33,7 +33,9 @@ export interface RelayOptions {
   readonly sid?: string | undefined;
   readonly sessionCookieName?: string | undefined;
   readonly limits: RelayLimits;
-  /** Called for every message that passes, in either direction. */
+  /** What calls `onTraffic`: `message` (default): messages of the client; `any`: each of its frames, pongs to our pings excepted. */
+  readonly touchOnTraffic?: 'message' | 'any' | 'never';
+  /** Called at most once for what arrived together. */
   readonly onTraffic?: (() => void) | undefined;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -204,7 +206,9 @@ export class Relay implements DirectionOwner {
   readonly #limits: RelayLimits;
   readonly #heartbeatMs: number;
   readonly #clock: Clock;
+  readonly #touchOnTraffic: 'message' | 'any' | 'never';
   readonly #onTraffic: (() => void) | undefined;
+  #touchedMessages = 0;
   readonly #logger: Logger;
   readonly #logFields: object;
   #resolveClosed!: (end: RelayEnd) => void;
@@ -219,6 +223,7 @@ export class Relay implements DirectionOwner {
     this.#limits = limits;
     this.#heartbeatMs = limits.heartbeatMs ?? HEARTBEAT_MS;
     this.#clock = clock;
+    this.#touchOnTraffic = options.touchOnTraffic ?? 'message';
     this.#onTraffic = options.onTraffic;
     this.#logger = options.logger;
     this.#logFields = {
@@ -265,9 +270,13 @@ export class Relay implements DirectionOwner {
     this.#backend.socket.destroy();
   }
 
-  onPassed(): void {
+  onPassed(direction: RelayDirection): void {
     this.#activeAt = this.#clock.monotonic();
-    this.#onTraffic?.();
+    if (direction.from !== 'client' || this.#onTraffic === undefined || this.#touchOnTraffic === 'never') return;
+    const { messages } = direction.traffic;
+    if (this.#touchOnTraffic === 'message' && messages === this.#touchedMessages) return;
+    this.#touchedMessages = messages;
+    this.#onTraffic();
   }
 
   onSourceDone(direction: RelayDirection): void {

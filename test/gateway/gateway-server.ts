@@ -19,6 +19,8 @@ export interface GatewayOptions extends Partial<UpstreamConfig> {
   clock?: Clock;
   logger?: Logger;
   limits?: Partial<RelayLimits>;
+  touchOnTraffic?: 'message' | 'any' | 'never';
+  onTraffic?(): void;
   /** Runs before the request is forwarded. */
   before?(response: http.ServerResponse): void;
 }
@@ -60,13 +62,22 @@ export class TestGateway {
       const handshake = parseUpgrade(head);
       if (isRefusal(handshake)) throw new Error(handshake.reason);
       const limits = { maxMessageBytes: 64 * 1024, idleTimeoutMs: 600_000, ...options.limits };
-      const result = await relayWebSocket({ head, handshake, socket, early, limits, ...shared });
+      const result = await relayWebSocket({
+        head,
+        handshake,
+        socket,
+        early,
+        limits,
+        ...(options.touchOnTraffic && { touchOnTraffic: options.touchOnTraffic }),
+        onTraffic: options.onTraffic,
+        ...shared,
+      });
       if (result instanceof Relay) {
         this.relays.push(result);
         this.#wake();
         return;
       }
-      if (isRefusal(result)) socket.end(refusalResponse(result));
+      if (isRefusal(result)) socket.end(refusalResponse(result), () => socket.destroy());
       this.#report(result);
     });
   }

@@ -2,10 +2,12 @@ import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
 import http from 'node:http';
 import net, { type AddressInfo } from 'node:net';
+import { Duplex, PassThrough } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { deflateRawSync } from 'node:zlib';
 import { afterEach, describe, expect, test } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
+import { RelayDirection } from '../../src/gateway/relay-direction.ts';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
 import { acceptKey } from '../../src/websocket/protocol/handshake.ts';
 import { Opcode } from '../../src/websocket/protocol/opcodes.ts';
@@ -612,7 +614,7 @@ describe('a side that is lost', () => {
   });
 
   test('in the middle of a frame: the connection of the other is cut, because nothing can be said there', async () => {
-    const { client, backend, relay } = await rawPair();
+    const { client, backend, relay } = await rawPair({ clock: new FakeClock() });
     backend.socket.write(backend.encode(Opcode.text, 'never finished').subarray(0, 8));
     await client.until(() => client.rest.length === 8);
     backend.socket.resetAndDestroy();
@@ -628,6 +630,65 @@ describe('a side that is lost', () => {
     backend.socket.resetAndDestroy();
     expect(closeOf(await client.frame(0))).toEqual([1000, 'bye']);
     await client.closed();
+  });
+});
+
+describe('traffic', () => {
+  test.each([
+    ['message', 1],
+    ['any', 3],
+    ['never', 0],
+  ] as const)(
+    'of the client is reported by the policy %s, that of the backend never',
+    async (touchOnTraffic, expected) => {
+      let calls = 0;
+      const { client, backend } = await rawPair({ touchOnTraffic, onTraffic: () => calls++ });
+      backend.send(Opcode.text, 'news');
+      await client.frame(0);
+      client.send(Opcode.ping, '');
+      await backend.frame(0);
+      client.send(Opcode.text, 'half', { fin: false });
+      await backend.frame(1);
+      client.send(Opcode.continuation, 'whole');
+      await backend.frame(2);
+      expect(calls).toBe(expected);
+    },
+  );
+
+  test('that arrives together leaves with one write', () => {
+    const written: Buffer[][] = [];
+    const target = new Duplex({
+      read() {},
+      write(chunk, _, done) {
+        written.push([chunk]);
+        done();
+      },
+      writev(chunks, done) {
+        written.push(chunks.map(({ chunk }) => chunk));
+        done();
+      },
+    });
+    const owner = { onPassed() {}, onSourceDone() {}, onTargetDone() {} };
+    const direction = new RelayDirection(owner, {
+      from: 'client',
+      source: new PassThrough(),
+      target,
+      maxMessageBytes: 1000,
+      allowRsv1: false,
+    });
+    const peer = new RawPeer(new net.Socket(), true);
+    const frames = [
+      peer.encode(Opcode.text, 'a'),
+      peer.encode(Opcode.pong, 'b'),
+      peer.encode(Opcode.binary, 'c'),
+      peer.encode(Opcode.text, 'd'),
+    ];
+    const plain = Buffer.concat([frames[0]!, frames[2]!, frames[3]!]);
+    direction.push(plain);
+    expect(written).toEqual([[plain]]);
+    direction.push(Buffer.concat(frames));
+    expect(written.length).toBe(2);
+    expect(Buffer.concat(written[1]!)).toEqual(Buffer.concat(frames));
   });
 });
 
