@@ -55,6 +55,7 @@ test('hello-server counts over connections and over kill -9', async () => {
   first.terminate();
   const second = connect(example, '/hello', cookie);
   expect(await ask(second, 'ann')).toBe('hello ann, this is message 2 of your session');
+  second.terminate();
 
   await example.kill();
   await example.start();
