@@ -235,7 +235,7 @@ describe.skipIf(isMissing)('the demo in a browser', () => {
     const [cookie] = await browser.cookies();
     await first.getByRole('button', { name: 'Sign out' }).click();
     for (const page of [first, second]) {
-      await page.getByText('You were signed out').waitFor({ timeout: 2_000 });
+      await page.getByText('You were signed out').waitFor({ timeout: 5_000 });
       expect(await text(page, 'connection')).toBe('signed out');
       expect(await text(page, 'session')).toBe('none');
       await expect
