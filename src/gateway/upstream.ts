@@ -1,9 +1,8 @@
 import http from 'node:http';
 import net from 'node:net';
 import type { Clock } from '../base/clock.ts';
-import { parseDuration } from '../base/duration.ts';
+import { type Duration, parseDuration } from '../base/duration.ts';
 import { HoldfastError } from '../base/errors.ts';
-import type { UpstreamConfig } from '../config/config.ts';
 
 /** Connections to one server that may carry a request at the same time; further requests wait up to the connect timeout. */
 const MAX_SOCKETS = 1024;
@@ -11,6 +10,19 @@ const MAX_SOCKETS = 1024;
 const MAX_IDLE_SOCKETS = 128;
 /** After this silence TCP itself asks whether the other end still exists. */
 const TCP_KEEPALIVE_MS = 30_000;
+
+export interface UpstreamOptions {
+  /** `http://host:port`, in order of preference. */
+  readonly servers: readonly string[];
+  /** Default `5s`. */
+  readonly connectTimeout?: Duration;
+  /** From the request sent to the response head. Default `60s`. */
+  readonly answerTimeout?: Duration;
+  /** From the upgrade sent to its answer. Default `10s`. */
+  readonly handshakeTimeout?: Duration;
+  /** Name of the header that carries the session's `sid` to the backend. Default `X-Session-ID`. */
+  readonly sessionHeader?: string;
+}
 
 /** One backend server. */
 export interface UpstreamServer {
@@ -41,14 +53,14 @@ export class Upstream {
   readonly #agent: PoolAgent;
 
   /** @throws {TypeError} when a server is not `http://host:port` or a duration is not one. */
-  constructor(name: string, config: UpstreamConfig, clock: Clock) {
-    if (config.servers.length === 0) throw new TypeError(`upstream "${name}" has no servers; add one under "servers"`);
+  constructor(name: string, options: UpstreamOptions, clock: Clock) {
+    if (options.servers.length === 0) throw new TypeError(`upstream "${name}" has no servers; add one under "servers"`);
     this.name = name;
-    this.servers = config.servers.map(url => parseServer(name, url));
-    this.sessionHeader = config.sessionHeader ?? 'X-Session-ID';
-    this.connectTimeoutMs = parseDuration(config.connectTimeout ?? '5s');
-    this.answerTimeoutMs = parseDuration(config.answerTimeout ?? '60s');
-    this.handshakeTimeoutMs = parseDuration(config.handshakeTimeout ?? '10s');
+    this.servers = options.servers.map(url => parseServer(name, url));
+    this.sessionHeader = options.sessionHeader ?? 'X-Session-ID';
+    this.connectTimeoutMs = parseDuration(options.connectTimeout ?? '5s');
+    this.answerTimeoutMs = parseDuration(options.answerTimeout ?? '60s');
+    this.handshakeTimeoutMs = parseDuration(options.handshakeTimeout ?? '10s');
     this.#clock = clock;
     this.#agent = new PoolAgent((hostname, port) => this.#open(hostname, port));
   }

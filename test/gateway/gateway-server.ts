@@ -4,16 +4,15 @@ import net, { type AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { type Clock, systemClock } from '../../src/base/clock.ts';
 import { type Logger, silentLogger } from '../../src/base/logger.ts';
-import type { UpstreamConfig } from '../../src/config/config.ts';
 import { type Forwarded, forwardRequest } from '../../src/gateway/forward.ts';
 import { Relay, type RelayLimits, relayWebSocket } from '../../src/gateway/relay.ts';
-import { Upstream } from '../../src/gateway/upstream.ts';
+import { Upstream, type UpstreamOptions } from '../../src/gateway/upstream.ts';
 import { emptyAddressList } from '../../src/http/address-list.ts';
 import { isRefusal, type Refusal } from '../../src/http/refusal.ts';
 import { type RequestHead, readRequestHead } from '../../src/http/request-head.ts';
 import { parseUpgrade, refusalResponse } from '../../src/websocket/protocol/handshake.ts';
 
-export interface GatewayOptions extends Partial<UpstreamConfig> {
+export interface GatewayOptions extends Partial<UpstreamOptions> {
   sid?: string;
   sessionCookieName?: string;
   clock?: Clock;
