@@ -1,8 +1,5 @@
 import type { Duplex } from 'node:stream';
-import type { TLSSocket } from 'node:tls';
-import { type Cookie, parseCookies } from '../http/cookies.ts';
 import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
-import type { Session } from '../session/session.ts';
 import type { Endpoint } from '../websocket/endpoint.ts';
 import type {
   AttachedSession,
@@ -10,14 +7,10 @@ import type {
   ConnectionHost,
   EndpointConnection,
 } from '../websocket/endpoint-connection.ts';
-import { type Handshake, userFrom } from '../websocket/handshake.ts';
-import {
-  type OutgoingHeaders,
-  parseUpgrade,
-  type UpgradeRequest,
-  upgradeResponse,
-} from '../websocket/protocol/handshake.ts';
+import { OpeningHandshake } from '../websocket/opening-handshake.ts';
+import { type OutgoingHeaders, parseUpgrade, upgradeResponse } from '../websocket/protocol/handshake.ts';
 import type { Admitted, HeldSession } from './admit.ts';
+import type { SessionContext } from './route.ts';
 
 /**
  * Takes an admitted upgrade to its endpoint: RFC checks, the application's `accept`, the session's commit, the 101, and the
@@ -36,17 +29,21 @@ export async function openEndpoint(
   const upgrade = parseUpgrade(admitted.head);
   if (isRefusal(upgrade)) return upgrade;
   const { held } = admitted;
-  const handshake = createHandshake(admitted, upgrade, socket, held?.session);
+  const handshake = new OpeningHandshake(admitted.head, upgrade, socket, {
+    params: admitted.params,
+    session: held?.session,
+  });
   held?.context.manager.bindTo(handshake, held.binding);
 
-  const accepted = await endpoint.judge(handshake);
+  const accepted = await endpoint.judge(handshake, socket, host);
   if (isRefusal(accepted)) return accepted;
   let isOpen = false;
   try {
     await held?.binding.commit();
     const attached = held && (await attachSession(held));
     if (isRefusal(attached)) return attached;
-    if (socket.destroyed || !socket.writable) {
+    if (socket.destroyed || socket.readableEnded || !socket.writable) {
+      socket.destroy();
       await attached?.release();
       return undefined;
     }
@@ -65,7 +62,7 @@ export async function openEndpoint(
       early,
       host,
       {
-        url: handshake.url.href,
+        url: handshake.href,
         params: admitted.params,
         subprotocol: accepted.subprotocol,
         isSecure: admitted.head.isSecure,
@@ -75,10 +72,7 @@ export async function openEndpoint(
         session: attached,
         touchOnTraffic: held?.context.touchOnTraffic ?? 'never',
         deflate: accepted.deflate,
-        onGone: (gone, event) => {
-          if (attached) held?.context.sockets.delete(attached.session.id, gone);
-          onGone(gone, event);
-        },
+        onGone: endingOf(attached, held?.context, onGone),
       },
       accepted.data,
     );
@@ -101,41 +95,19 @@ async function attachSession(held: HeldSession): Promise<AttachedSession | Refus
   return attached ?? refuse(401, 'ERR_SESSION_ENDED', 'the session ended during the handshake');
 }
 
-function createHandshake(
-  admitted: Admitted,
-  upgrade: UpgradeRequest,
-  socket: Duplex,
-  session: Session | undefined,
-): Handshake {
-  const { head, params } = admitted;
-  const url = new URL(
-    `${head.isSecure ? 'wss' : 'ws'}://${head.host}${head.path}${head.query === '' ? '' : `?${head.query}`}`,
-  );
-  const certificate = (socket as Partial<TLSSocket>).getPeerCertificate?.();
-  return {
-    origin: head.headers.origin,
-    url,
-    path: head.path,
-    params,
-    query: url.searchParams,
-    headers: head.headers,
-    cookies: firstOfEach(parseCookies(head.headers.cookie)),
-    session,
-    user: session?.owner && userFrom(session.owner),
-    clientCertificate: certificate && Object.keys(certificate).length > 0 ? certificate : undefined,
-    isSecure: head.isSecure,
-    remoteAddress: head.clientAddress,
-    remotePort: head.peerPort,
-    subprotocols: upgrade.subprotocols,
-    extensions: upgrade.extensions,
+/** A session's sockets end with it, so a connection that is gone is taken from their list. */
+function endingOf(
+  attached: AttachedSession | undefined,
+  context: SessionContext | undefined,
+  onGone: ConnectionFacts['onGone'],
+): ConnectionFacts['onGone'] {
+  if (attached === undefined || context === undefined) return onGone;
+  const { id } = attached.session;
+  const { sockets } = context;
+  return (connection, event) => {
+    sockets.delete(id, connection);
+    onGone?.(connection, event);
   };
-}
-
-/** Of several cookies of one name the first counts: RFC 6265 sends the one with the most specific path first. */
-function firstOfEach(cookies: readonly Cookie[]): Record<string, string> {
-  const values: Record<string, string> = Object.create(null);
-  for (const { name, value } of cookies) values[name] ??= value;
-  return values;
 }
 
 function withCookies(headers: OutgoingHeaders, setCookies: readonly string[]): OutgoingHeaders {

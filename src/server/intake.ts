@@ -8,6 +8,7 @@ import type { SessionContext } from '../gateway/route.ts';
 import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
 import { asksForWebSocket } from '../http/request-head.ts';
 import type { SocketSession } from '../session/socket-sessions.ts';
+import type { ConnectionFacts } from '../websocket/endpoint-connection.ts';
 import { parseUpgrade, refusalResponse } from '../websocket/protocol/handshake.ts';
 import { answer, writeRefusal } from './answer.ts';
 import type { Parts } from './build.ts';
@@ -45,9 +46,15 @@ export class Intake {
     this.#upgrade(request, socket, early, false).catch(error => endWith(socket, this.#unforeseen(error)));
   };
 
-  /** An upgrade of a server that is not ours: what has no route here belongs to others, unless there are none. */
-  onAttachedUpgrade(request: IncomingMessage, socket: Duplex, early: Buffer, isAlone: boolean): void {
-    this.#upgrade(request, socket, early, !isAlone).catch(error => endWith(socket, this.#unforeseen(error)));
+  /**
+   * An upgrade of a server that is not ours: what has no route here belongs to others, unless there are none. The caller listens
+   * for errors of the socket. @returns false when it was left to others.
+   */
+  onAttachedUpgrade(request: IncomingMessage, socket: Duplex, early: Buffer, isAlone: boolean): Promise<boolean> {
+    return this.#upgrade(request, socket, early, !isAlone).catch(error => {
+      endWith(socket, this.#unforeseen(error));
+      return true;
+    });
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse, startedAt: number): Promise<void> {
@@ -67,14 +74,15 @@ export class Intake {
     writeRefusal(response, refusal);
   }
 
-  async #upgrade(request: IncomingMessage, socket: Duplex, early: Buffer, leaveUnknown: boolean): Promise<void> {
+  async #upgrade(request: IncomingMessage, socket: Duplex, early: Buffer, leaveUnknown: boolean): Promise<boolean> {
     const admitted = this.#isDraining ? draining() : await admit(request, this.#parts);
-    if (leaveUnknown && isRefusal(admitted) && admitted.code === 'ERR_ROUTE_NOT_FOUND') return;
-    if (leaveUnknown) socket.on('error', ignore);
+    if (leaveUnknown && isRefusal(admitted) && admitted.code === 'ERR_ROUTE_NOT_FOUND') return false;
     const refusal = isRefusal(admitted) ? admitted : await this.#openSocket(admitted, request, socket, early);
-    if (!refusal) return;
-    this.#logRefusal(request, refusal);
-    endWith(socket, refusal);
+    if (refusal) {
+      this.#logRefusal(request, refusal);
+      endWith(socket, refusal);
+    }
+    return true;
   }
 
   async #openSocket(
@@ -97,29 +105,33 @@ export class Intake {
   ): Promise<Refusal | undefined> {
     const { target, name } = admitted.route;
     if (target.kind !== 'endpoint') return undefined;
-    const { accessLog, clock, host } = this.#parts;
-    const facts = factsOf(request, admitted);
-    const openedAt = clock.monotonic();
+    const { accessLog, host } = this.#parts;
     try {
-      const opened = await openEndpoint(admitted, target.endpoint, socket, early, host, (gone, { code, reason }) =>
-        accessLog.socketClosed({
-          ...facts,
-          route: name,
-          connectionId: gone.id,
-          closeCode: code,
-          closeReason: reason,
-          durationMs: Math.round(clock.monotonic() - openedAt),
-          messagesReceived: gone.messagesReceived,
-          messagesSent: gone.messagesSent,
-        }),
-      );
+      // An idle connection keeps what its last line will say only if there will be one.
+      const closing = accessLog.isOn ? this.#logWhenGone({ ...factsOf(request, admitted), route: name }) : undefined;
+      const opened = await openEndpoint(admitted, target.endpoint, socket, early, host, closing);
       if (isRefusal(opened)) return opened;
-      if (opened)
-        accessLog.socketOpened({ ...facts, route: name, connectionId: opened.id });
+      if (opened && accessLog.isOn)
+        accessLog.socketOpened({ ...factsOf(request, admitted), route: name, connectionId: opened.id });
       return undefined;
     } finally {
       admitted.held?.binding.release();
     }
+  }
+
+  #logWhenGone(facts: AccessFacts): ConnectionFacts['onGone'] {
+    const { accessLog, clock } = this.#parts;
+    const openedAt = clock.monotonic();
+    return ({ id, messagesReceived, messagesSent }, { code, reason }) =>
+      accessLog.socketClosed({
+        ...facts,
+        connectionId: id,
+        closeCode: code,
+        closeReason: reason,
+        durationMs: Math.round(clock.monotonic() - openedAt),
+        messagesReceived,
+        messagesSent,
+      });
   }
 
   async #openRelay(
@@ -145,7 +157,7 @@ export class Intake {
       sid: session?.session.id,
       sessionCookieName: route.sessions?.manager.cookieName,
       limits: target.relay,
-      ...(session && held.context.touchOnTraffic !== 'never' && { onTraffic: () => session.touch() }),
+      ...(session && { touchOnTraffic: held.context.touchOnTraffic, onTraffic: () => session.touch() }),
       clock,
       logger,
     });

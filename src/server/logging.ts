@@ -62,6 +62,8 @@ export interface SocketClosedEntry extends SocketOpenedEntry {
 
 /** One line for each finished request, one when a socket opens and one when it closes. */
 export interface AccessLog {
+  /** False when nothing is written anywhere: then entries need not be made. */
+  readonly isOn: boolean;
   request(entry: RequestEntry): void;
   socketOpened(entry: SocketOpenedEntry): void;
   socketClosed(entry: SocketClosedEntry): void;
@@ -82,7 +84,7 @@ export function createAccessLog(
 ): AccessLog {
   switch (config.access ?? 'json') {
     case 'off':
-      return { request: nothing, socketOpened: nothing, socketClosed: nothing };
+      return { isOn: false, request: nothing, socketOpened: nothing, socketClosed: nothing };
     case 'combined':
       return combinedLog(sink, clock);
     case 'json':
@@ -103,6 +105,7 @@ function jsonLog(sink: LineSink, clock: Clock): AccessLog {
     sink.write(`${JSON.stringify(line)}\n`);
   };
   return {
+    isOn: true,
     request: entry => write('request', entry),
     socketOpened: entry => write('socket_opened', entry),
     socketClosed: entry => write('socket_closed', entry),
@@ -121,6 +124,7 @@ function combinedLog(sink: LineSink, clock: Clock): AccessLog {
   const requestLine = ({ method, target, httpVersion }: AccessFacts) =>
     `${method} ${withoutSecrets(target)} HTTP/${httpVersion}`;
   return {
+    isOn: true,
     request: entry => write(entry, requestLine(entry), entry.status, entry.bytesSent),
     socketOpened: entry => write(entry, requestLine(entry), 101, undefined),
     socketClosed: entry =>

@@ -50,7 +50,7 @@ export interface ConnectionFacts {
   readonly touchOnTraffic: 'message' | 'any' | 'never';
   readonly deflate: PerMessageDeflate | undefined;
   /** Called once, when the TCP connection is gone. */
-  onGone(connection: EndpointConnection<unknown>, event: CloseEvent): void;
+  readonly onGone: ((connection: EndpointConnection<unknown>, event: CloseEvent) => void) | undefined;
 }
 
 /** What the endpoint gives its connections. */
@@ -65,6 +65,8 @@ export interface ConnectionOwner {
   onClosing(connection: EndpointConnection<unknown>): void;
   /** The TCP connection is gone. */
   onGone(connection: EndpointConnection<unknown>, event: CloseEvent): void;
+  /** Its last callback has settled. */
+  onFinished(connection: EndpointConnection<unknown>): void;
 }
 
 type ConnectionState = 'open' | 'closing' | 'gone';
@@ -73,6 +75,7 @@ type ConnectionState = 'open' | 'closing' | 'gone';
 const HEARTBEAT = Buffer.from('\0holdfast');
 const MAX_CONTROL_PAYLOAD = 125;
 const MAX_CLOSE_REASON = 123;
+const LONGEST_LOOK_AWAY_MS = 10_000;
 const connectionOf = Symbol('connection');
 
 type BoundTransport = Duplex & { [connectionOf]: EndpointConnection<unknown> };
@@ -102,6 +105,7 @@ export class EndpointConnection<Data = undefined>
   /** How it ended: the close frame that came first, of either side. */
   #ending: CloseEvent | undefined;
   #closeSent = false;
+  #isKnown = false;
   #abort: AbortController | undefined;
   #topics: Set<string> | undefined;
   #isReadingPaused = false;
@@ -214,7 +218,8 @@ export class EndpointConnection<Data = undefined>
     this.#lastWrite = this.#host.wheel.now;
     this.messagesSent++;
     this.outbox.shared(message);
-    return this.#state === 'open' && this.outbox.droppedMessages === dropped;
+    if (this.#owner.limits.slowReader === 'drop' && this.outbox.droppedMessages > dropped) return false;
+    return this.#state === 'open';
   }
 
   drained(): Promise<void> {
@@ -297,10 +302,7 @@ export class EndpointConnection<Data = undefined>
     this.#callbacks.push('close', event, undefined);
     this.#scheduleTimer();
     this.#owner.onGone(this, event);
-    this.#facts.onGone(this, event);
-    this.#facts.session
-      ?.release()
-      .catch(error => this.#host.logger.warn({ connection: this.id, error }, 'session not saved'));
+    this.#facts.onGone?.(this, event);
   }
 
   // ---- what the reader finds (MessageHandler)
@@ -356,7 +358,9 @@ export class EndpointConnection<Data = undefined>
   }
 
   invoke(kind: CallbackKind, value: unknown, extra: unknown): unknown {
-    return this.#owner.invoke(this, kind, value, extra);
+    // The application hears nothing of a connection that it was never given, because the dispatch queue was full.
+    if (kind === 'open') this.#isKnown = true;
+    return this.#isKnown ? this.#owner.invoke(this, kind, value, extra) : undefined;
   }
 
   onCallbackPending(): void {
@@ -368,8 +372,10 @@ export class EndpointConnection<Data = undefined>
   onCallbackSettled(kind: CallbackKind): void {
     this.#callbackDeadline = Number.POSITIVE_INFINITY;
     if (kind === 'timeout' && this.#state === 'open') this.close(CloseCode.goingAway, 'idle timeout');
+    if (kind !== 'close') return;
     // The last callback: until now it may have used the session.
-    if (kind === 'close') this.#releaseSession();
+    this.#releaseSession();
+    this.#owner.onFinished(this);
   }
 
   onCallbackFailed(kind: CallbackKind, cause: unknown): void {
@@ -377,8 +383,7 @@ export class EndpointConnection<Data = undefined>
     this.#host.logger.error({ connection: this.id, callback: kind, error: failure }, 'a WebSocket callback failed');
     // An error about an error, or after the end, has nobody left to tell.
     if (kind === 'error' || kind === 'close') return;
-    this.#callbacks.clear();
-    this.#fail(
+    this.#giveUp(
       new HoldfastError('ERR_WS_HANDLER_FAILED', `the ${kind} callback failed: ${failure.message}`, {
         cause: failure,
         closeCode: CloseCode.internalError,
@@ -387,8 +392,7 @@ export class EndpointConnection<Data = undefined>
   }
 
   onDispatchFull(): void {
-    this.#callbacks.clear();
-    this.#fail(
+    this.#giveUp(
       new HoldfastError(
         'ERR_WS_DISPATCH_FULL',
         'the dispatch queue is full; raise its queue or concurrency, or wait instead',
@@ -401,13 +405,19 @@ export class EndpointConnection<Data = undefined>
 
   pauseReading(): void {
     this.#isReadingPaused = true;
+    this.#assembler.reader.pause();
     this.#transport.pause();
   }
 
   resumeReading(): void {
+    if (this.#state === 'gone') return;
     this.#isReadingPaused = false;
     this.#lastRead = this.#host.wheel.now;
-    this.#transport.resume();
+    this.outbox.cork();
+    this.#assembler.reader.resume();
+    this.outbox.uncork();
+    // What was left of the last chunk may have filled the queue again.
+    if (!this.#isReadingPaused) this.#transport.resume();
   }
 
   // ---- what the outbox tells (OutboxOwner)
@@ -450,7 +460,7 @@ export class EndpointConnection<Data = undefined>
     if (silence >= idleTimeoutMs) {
       this.#isTimingOut = true;
       this.#callbacks.push('timeout', undefined, undefined);
-    } else if (silence >= heartbeatMs && this.#pingSentAt < this.#lastRead) {
+    } else if (silence >= heartbeatMs && this.#pingSentAt <= this.#lastRead) {
       this.#pingSentAt = now;
       this.outbox.control(Opcode.ping, HEARTBEAT);
     }
@@ -462,27 +472,30 @@ export class EndpointConnection<Data = undefined>
     const { now } = wheel;
     let due = Math.min(this.#closeDeadline, this.#callbackDeadline);
     if (this.#state === 'open' && !this.#isTimingOut) {
+      // The limits may be changed at any time, also from "never".
+      due = Math.min(due, now + LONGEST_LOOK_AWAY_MS);
       const hasHeartbeat = heartbeatMs !== Number.POSITIVE_INFINITY;
       const last = hasHeartbeat ? this.#lastRead : Math.max(this.#lastRead, this.#lastWrite);
       due = Math.min(due, last + idleTimeoutMs);
-      if (hasHeartbeat) due = Math.min(due, this.#pingSentAt < this.#lastRead ? last + heartbeatMs : now + heartbeatMs);
+      if (hasHeartbeat)
+        due = Math.min(due, this.#pingSentAt <= this.#lastRead ? last + heartbeatMs : now + heartbeatMs);
     }
     wheel.schedule(this, Math.max(0, due - now));
   }
 
   #onCallbackTimeout(): void {
     const { handlerTimeoutMs } = this.#owner.limits;
+    const { running } = this.#callbacks;
     this.#callbackDeadline = Number.POSITIVE_INFINITY;
-    this.#callbacks.clear();
-    this.#fail(
-      new HoldfastError(
-        'ERR_WS_HANDLER_TIMEOUT',
-        `a callback has not settled after ${handlerTimeoutMs} ms; raise handlerTimeout`,
-        {
-          closeCode: CloseCode.internalError,
-        },
-      ),
+    const error = new HoldfastError(
+      'ERR_WS_HANDLER_TIMEOUT',
+      `the ${running} callback has not settled after ${handlerTimeoutMs} ms; raise handlerTimeout`,
+      { closeCode: CloseCode.internalError },
     );
+    // As with one that fails, nobody is left to tell of these.
+    if (running === 'error' || running === 'close')
+      this.#host.logger.error({ connection: this.id, callback: running, error }, 'a WebSocket callback was given up');
+    else this.#giveUp(error);
     this.#callbacks.abandon();
   }
 
@@ -496,9 +509,17 @@ export class EndpointConnection<Data = undefined>
     this.#report(error);
   }
 
+  /** The application has failed: it is not given what it has not seen yet, and hears of it also when the peer has gone meanwhile. */
+  #giveUp(error: HoldfastError): void {
+    if (this.#state === 'open') this.#fail(error);
+    else this.#report(error);
+    this.#callbacks.clear();
+  }
+
   #report(error: HoldfastError): void {
     this.#host.logger.info({ connection: this.id, code: error.code }, error.message);
-    if (this.#owner.hasCallback('error')) this.#callbacks.push('error', error, undefined);
+    // Not at once: it may have been found out inside a send, or inside a broadcast to others.
+    if (this.#owner.hasCallback('error')) this.#callbacks.pushLater('error', error);
   }
 
   /** Sends the close frame; `code` undefined sends an empty one. */
@@ -528,8 +549,8 @@ export class EndpointConnection<Data = undefined>
     this.#topics = undefined;
     this.#owner.onClosing(this);
     this.#abort?.abort();
-    // A paused socket would not see the peer's close frame or end.
-    if (this.#isReadingPaused) this.resumeReading();
+    // A paused socket would not see the peer's close frame or end. Not at once: our close frame goes first.
+    if (this.#isReadingPaused) queueMicrotask(() => this.resumeReading());
   }
 
   #releaseSession(): void {

@@ -1,6 +1,7 @@
 import type { Duplex } from 'node:stream';
 import { HoldfastError } from '../base/errors.ts';
 import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
+import { CloseCode } from '../wire/close-codes.ts';
 import { type BroadcastResult, broadcast } from './broadcast.ts';
 import type { CallbackKind } from './callback-queue.ts';
 import type { Connection } from './connection.ts';
@@ -14,7 +15,14 @@ import {
 import { type EndpointLimits, endpointLimits } from './endpoint-limits.ts';
 import type { Acceptance, AcceptRefusal, CloseEvent, EndpointOptions } from './endpoint-options.ts';
 import type { Handshake } from './handshake.ts';
-import { type DeflateOptions, negotiateDeflate, PerMessageDeflate } from './protocol/permessage-deflate.ts';
+import { PendingHandshake } from './pending-handshake.ts';
+import {
+  checkDeflateOptions,
+  type DeflateOptions,
+  negotiateDeflate,
+  PerMessageDeflate,
+} from './protocol/permessage-deflate.ts';
+import type { TimerWheel } from './timer-wheel.ts';
 
 const RETRY_AFTER_SECONDS = '5';
 
@@ -65,6 +73,9 @@ export class Endpoint<Data = undefined> {
   #isRunning = false;
   /** Handshakes being judged and connections that are not yet gone. */
   #taken = 0;
+  readonly #judged = new Set<PendingHandshake>();
+  /** Connections whose last callback has not settled. */
+  #unfinished = 0;
   #onEmpty: (() => void) | undefined;
 
   constructor(options: EndpointOptions<Data>) {
@@ -76,6 +87,7 @@ export class Endpoint<Data = undefined> {
     this.subprotocols = options.subprotocols ?? [];
     this.limits = endpointLimits(options);
     this.#deflate = options.compression === true ? {} : options.compression || undefined;
+    if (this.#deflate) checkDeflateOptions(this.#deflate);
     if (options.dispatch !== undefined && typeof options.dispatch !== 'string')
       this.#dispatcher = new Dispatcher(options.dispatch);
     this.#owner = this.#makeOwner();
@@ -99,15 +111,17 @@ export class Endpoint<Data = undefined> {
     return broadcast(this.#open, data, options.except);
   }
 
-  /** True when no connection is open, closing, or being judged. */
+  /** True when no connection is open, closing, or being judged, and no callback is running. */
   get isEmpty(): boolean {
-    return this.#taken === 0;
+    return this.#taken === 0 && this.#unfinished === 0;
   }
 
   // ---- what the server calls
 
-  /** Cuts every connection, also those that are closing. */
+  /** Cuts every connection, also those that are closing, and refuses those that `accept` has not yet answered. */
   terminateAll(): void {
+    for (const handshake of this.#judged)
+      handshake.giveUp(refuse(503, 'ERR_SERVER_STATE', 'the server is stopping', { closeCode: CloseCode.goingAway }));
     for (const connection of this.#alive) connection.terminate();
   }
 
@@ -124,13 +138,18 @@ export class Endpoint<Data = undefined> {
         `endpoint ${this.patterns[0]} is served already; define it once for each server`,
       );
     this.#isRunning = true;
-    await this.options.init?.();
+    try {
+      await this.options.init?.();
+    } catch (error) {
+      this.#isRunning = false;
+      throw error;
+    }
   }
 
-  /** Waits for the last connection to be gone and runs `destroy`. Closing them is the server's part. */
+  /** Waits for the last callback of the last connection and runs `destroy`. Closing them is the server's part. */
   async stop(): Promise<void> {
     if (!this.#isRunning) return;
-    if (this.#taken > 0)
+    if (!this.isEmpty)
       await new Promise<void>(resolve => {
         this.#onEmpty = resolve;
       });
@@ -139,25 +158,32 @@ export class Endpoint<Data = undefined> {
   }
 
   /**
-   * Judges a handshake that is legal and was admitted: connection limit (503), then the application's `accept`.
-   * An accepted handshake holds a place until `open` or `giveUp`.
+   * Judges a handshake that is legal and was admitted: connection limit (503), then the application's `accept`, which has the
+   * handler timeout to answer (503). An accepted handshake holds a place until `open` or `giveUp`.
    */
-  async judge(handshake: Handshake): Promise<AcceptedHandshake<Data> | Refusal> {
+  async judge(
+    handshake: Handshake,
+    transport: Duplex,
+    { wheel }: ConnectionHost,
+  ): Promise<AcceptedHandshake<Data> | Refusal> {
     if (this.#taken >= this.limits.maxConnections)
       return refuse(
         503,
         'ERR_WS_CONNECTION_LIMIT',
         `${this.patterns[0]} has its ${this.limits.maxConnections} connections`,
         {
-          closeCode: 1013,
+          closeCode: CloseCode.tryAgainLater,
           headers: { 'Retry-After': RETRY_AFTER_SECONDS },
         },
       );
     this.#taken++;
     let taken = false;
     try {
-      const verdict = (await this.options.accept?.(handshake)) ?? true;
-      const answer = this.#answer(handshake, verdict);
+      const verdict = this.options.accept?.(handshake) ?? true;
+      const answer =
+        verdict instanceof Promise
+          ? await this.#answerLater(handshake, verdict, transport, wheel)
+          : this.#answer(handshake, verdict);
       taken = !isRefusal(answer);
       return answer;
     } finally {
@@ -167,7 +193,8 @@ export class Endpoint<Data = undefined> {
 
   /** The client of an accepted handshake went away before the connection was open. */
   giveUp(): void {
-    if (--this.#taken === 0) this.#onEmpty?.();
+    this.#taken--;
+    if (this.isEmpty) this.#onEmpty?.();
   }
 
   /** The 101 has been written: the connection lives. `early` is what the client sent behind its handshake. */
@@ -181,8 +208,25 @@ export class Endpoint<Data = undefined> {
     const connection = new EndpointConnection(transport, this.#owner, host, facts, data);
     this.#open.add(connection);
     this.#alive.add(connection);
+    this.#unfinished++;
     connection.start(early);
     return connection;
+  }
+
+  async #answerLater(
+    handshake: Handshake,
+    verdict: Promise<boolean | Acceptance<Data> | AcceptRefusal>,
+    transport: Duplex,
+    wheel: TimerWheel,
+  ): Promise<AcceptedHandshake<Data> | Refusal> {
+    const pending = new PendingHandshake(transport, wheel, this.limits.handlerTimeoutMs);
+    this.#judged.add(pending);
+    try {
+      return await Promise.race([pending.refused, verdict.then(answer => this.#answer(handshake, answer))]);
+    } finally {
+      this.#judged.delete(pending);
+      pending.end();
+    }
   }
 
   #answer(
@@ -253,6 +297,10 @@ export class Endpoint<Data = undefined> {
       onGone: connection => {
         this.#alive.delete(connection);
         this.giveUp();
+      },
+      onFinished: () => {
+        this.#unfinished--;
+        if (this.isEmpty) this.#onEmpty?.();
       },
     };
   }

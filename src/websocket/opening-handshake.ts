@@ -1,0 +1,100 @@
+import type { Duplex } from 'node:stream';
+import type { PeerCertificate, TLSSocket } from 'node:tls';
+import { type Cookie, parseCookies } from '../http/cookies.ts';
+import type { RequestHead } from '../http/request-head.ts';
+import type { Session } from '../session/session.ts';
+import { type Handshake, type User, userFrom } from './handshake.ts';
+import type { UpgradeRequest } from './protocol/handshake.ts';
+
+/** The handshake over the facts of its request. What costs something is made when it is asked for: few endpoints ask for all of it. */
+export class OpeningHandshake implements Handshake {
+  readonly params: Readonly<Record<string, string>>;
+  readonly session: Session | undefined;
+  readonly #head: RequestHead;
+  readonly #upgrade: UpgradeRequest;
+  readonly #socket: Duplex;
+  #url: URL | undefined;
+  #cookies: Readonly<Record<string, string>> | undefined;
+
+  constructor(
+    head: RequestHead,
+    upgrade: UpgradeRequest,
+    socket: Duplex,
+    found: { params: Readonly<Record<string, string>>; session: Session | undefined },
+  ) {
+    this.#head = head;
+    this.#upgrade = upgrade;
+    this.#socket = socket;
+    this.params = found.params;
+    this.session = found.session;
+  }
+
+  get origin(): string | undefined {
+    return this.#head.headers.origin;
+  }
+
+  get url(): URL {
+    this.#url ??= new URL(this.href);
+    return this.#url;
+  }
+
+  /** The URL as text. */
+  get href(): string {
+    const { isSecure, host, path, query } = this.#head;
+    return `${isSecure ? 'wss' : 'ws'}://${host}${path}${query === '' ? '' : `?${query}`}`;
+  }
+
+  get path(): string {
+    return this.#head.path;
+  }
+
+  get query(): URLSearchParams {
+    return this.url.searchParams;
+  }
+
+  get headers(): Handshake['headers'] {
+    return this.#head.headers;
+  }
+
+  get cookies(): Readonly<Record<string, string>> {
+    this.#cookies ??= firstOfEach(parseCookies(this.#head.headers.cookie));
+    return this.#cookies;
+  }
+
+  get user(): User | undefined {
+    const owner = this.session?.owner;
+    return owner && userFrom(owner);
+  }
+
+  get clientCertificate(): PeerCertificate | undefined {
+    const certificate = (this.#socket as Partial<TLSSocket>).getPeerCertificate?.();
+    return certificate && Object.keys(certificate).length > 0 ? certificate : undefined;
+  }
+
+  get isSecure(): boolean {
+    return this.#head.isSecure;
+  }
+
+  get remoteAddress(): string {
+    return this.#head.clientAddress;
+  }
+
+  get remotePort(): number {
+    return this.#head.peerPort;
+  }
+
+  get subprotocols(): readonly string[] {
+    return this.#upgrade.subprotocols;
+  }
+
+  get extensions(): string {
+    return this.#upgrade.extensions;
+  }
+}
+
+/** Of several cookies of one name the first counts: RFC 6265 sends the one with the most specific path first. */
+function firstOfEach(cookies: readonly Cookie[]): Record<string, string> {
+  const values: Record<string, string> = Object.create(null);
+  for (const { name, value } of cookies) values[name] ??= value;
+  return values;
+}
