@@ -50,6 +50,7 @@ function readPort(text: string): number {
 }
 
 function welcome(port: string, dataFolder: string, backendPid: number): string {
+  const fromHere = relative(process.cwd(), dataFolder);
   return `
   Holdfast demo. Connections drop; sessions hold.
 
@@ -62,6 +63,6 @@ function welcome(port: string, dataFolder: string, backendPid: number): string {
     end this server (kill -9 ${process.pid}) and start it again: still signed in, the tabs come back
     sign out in one tab: the sockets of all tabs close at once
 
-  Sessions are kept in ${relative(process.cwd(), dataFolder) || dataFolder}. Ctrl+C ends the demo.
+  Sessions are kept in ${fromHere === '' || fromHere.startsWith('..') ? dataFolder : fromHere}. Ctrl+C ends the demo.
 `;
 }

@@ -53,7 +53,8 @@ export function createDemo({ port, dataFolder, backend }: DemoOptions): Server {
       { path: '/backend/*', session: 'existing', upstream: 'backend' },
       { path: '/*', session: 'none', files: fileURLToPath(new URL('./public', import.meta.url)) },
     ],
-    log: { level: 'warn', access: 'off' },
+    // What happens is told by the page, and by the notes of `BackendProcess`.
+    log: { level: 'error', access: 'off' },
   });
 
   function killBackend(): Response {

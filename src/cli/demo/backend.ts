@@ -65,9 +65,18 @@ function send(response: ServerResponse, type: string, body: string): void {
 
 function page(facts: Readonly<Record<string, unknown>>): string {
   const rows = Object.entries(facts).map(
-    ([name, value]) => `<dt>${name}</dt><dd>${escapeHtml(String(value ?? '-'))}</dd>`,
+    ([name, value]) => `<tr><th>${name}</th><td>${escapeHtml(String(value ?? 'none'))}</td></tr>`,
   );
-  return `<!doctype html><html lang="en"><meta charset="utf-8"><title>The backend</title><h1>The backend</h1><dl>${rows.join('')}</dl></html>`;
+  return `<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="color-scheme" content="light dark">
+<title>The backend</title>
+<style>body { font: 16px/1.6 system-ui, sans-serif; margin: 3rem } th { text-align: left; padding-right: 2rem }</style>
+<h1>The backend</h1>
+<p>This page comes from another process. Of you it knows what the gateway tells it:</p>
+<table>${rows.join('')}</table>
+</html>`;
 }
 
 function escapeHtml(text: string): string {
