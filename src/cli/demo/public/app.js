@@ -3,7 +3,7 @@
 
 const CLOSED_BY_POLICY = 1008; // what Holdfast closes with when the session ends
 const FIRST_DELAY_MS = 250;
-const LONGEST_DELAY_MS = 8_000;
+const LONGEST_DELAY_MS = 4_000;
 
 /** A WebSocket that comes back by itself: after a random part of a delay that doubles, so that not everybody returns at once. */
 class ReconnectingSocket {
