@@ -66,8 +66,8 @@ export async function build(config: Config, environment: { clock: Clock; logger?
     );
     const router = createRouter(entries);
     for (const endpoint of endpointsOf(entries)) {
-      started.push(endpoint);
       await endpoint.start();
+      started.push(endpoint);
     }
     return {
       router,

@@ -10,7 +10,7 @@ export interface CallbackTarget {
   invoke(kind: CallbackKind, value: unknown, extra: unknown): unknown;
   /** The callback threw or rejected. */
   onCallbackFailed(kind: CallbackKind, error: unknown): void;
-  /** The callback has settled, also when it failed. */
+  /** The callback has settled, also when it failed or was given up. */
   onCallbackSettled(kind: CallbackKind): void;
   /** A callback has returned a promise: its time is running. */
   onCallbackPending(): void;
@@ -40,7 +40,7 @@ export class CallbackQueue implements DispatchWaiter {
   readonly #target: CallbackTarget;
   #waiting: Waiting[] | undefined;
   #waitingBytes = 0;
-  #isBusy = false;
+  #running: CallbackKind | undefined;
   #isWaitingForSlot = false;
   #isPaused = false;
   /** Counts callbacks that were given up, so that their late ends are not taken for the current one's. */
@@ -50,33 +50,44 @@ export class CallbackQueue implements DispatchWaiter {
     this.#target = target;
   }
 
-  /** True while a callback is unsettled. */
-  get isBusy(): boolean {
-    return this.#isBusy;
+  /** The callback that is unsettled. */
+  get running(): CallbackKind | undefined {
+    return this.#running;
   }
 
   /** Runs the callback now, or when all before it have settled. A `Uint8Array` that has to wait is copied. */
   push(kind: CallbackKind, value: unknown, extra: unknown): void {
-    const slot = this.#isBusy || this.#isWaitingForSlot ? 'wait' : this.#slotFor(kind);
-    if (slot === 'free') this.#run(kind, value, extra);
-    else if (slot === 'wait') this.#wait(kind, value, extra);
-    else this.#target.onDispatchFull();
+    const isNext = this.#running === undefined && this.#waiting === undefined && !this.#isWaitingForSlot;
+    const slot = isNext ? this.#slotFor(kind) : 'wait';
+    if (slot === 'wait') {
+      this.#wait(kind, value, extra);
+    } else if (slot === 'free') {
+      this.#run(kind, value, extra);
+      if (this.#waiting !== undefined) this.#drain();
+    } else {
+      this.#target.onDispatchFull();
+    }
   }
 
-  /** Forgets what waits. A callback that is running goes on. */
+  /** Runs the callback as soon as all before it have settled, but not before the code that is running now has ended. */
+  pushLater(kind: CallbackKind, value: unknown): void {
+    this.#wait(kind, value, undefined);
+    queueMicrotask(() => this.#drain());
+  }
+
+  /** Forgets what waits, apart from what tells of the end. A callback that is running goes on. */
   clear(): void {
-    this.#waiting = undefined;
+    const ending = this.#waiting?.filter(({ kind }) => kind === 'error' || kind === 'close') ?? [];
+    this.#waiting = ending.length > 0 ? ending : undefined;
     this.#waitingBytes = 0;
     this.#resume();
   }
 
   /** Stops waiting for the running callback: its slot is free and what it does from now on is ignored. */
   abandon(): void {
-    if (!this.#isBusy) return;
+    if (this.#running === undefined) return;
     this.#generation++;
-    this.#isBusy = false;
-    this.#target.dispatcher?.release();
-    this.#drain();
+    this.#settle(this.#running);
   }
 
   onSlotFree(): void {
@@ -97,6 +108,7 @@ export class CallbackQueue implements DispatchWaiter {
   }
 
   #run(kind: CallbackKind, value: unknown, extra: unknown): void {
+    this.#running = kind;
     let result: unknown;
     try {
       result = this.#target.invoke(kind, value, extra);
@@ -105,47 +117,54 @@ export class CallbackQueue implements DispatchWaiter {
     }
     if (isThenable(result)) {
       const generation = this.#generation;
-      this.#isBusy = true;
       this.#target.dispatcher?.take();
       this.#target.onCallbackPending();
       result.then(
-        () => this.#settled(kind, generation),
+        () => {
+          if (generation === this.#generation) this.#settle(kind);
+        },
         error => {
-          if (generation === this.#generation) this.#target.onCallbackFailed(kind, error);
-          this.#settled(kind, generation);
+          if (generation !== this.#generation) return;
+          this.#target.onCallbackFailed(kind, error);
+          this.#settle(kind);
         },
       );
     } else {
+      this.#running = undefined;
       this.#target.onCallbackSettled(kind);
     }
   }
 
-  #settled(kind: CallbackKind, generation: number): void {
-    if (generation !== this.#generation) return;
-    this.#isBusy = false;
+  /** An asynchronous callback has ended. */
+  #settle(kind: CallbackKind): void {
+    this.#running = undefined;
     this.#target.onCallbackSettled(kind);
     this.#target.dispatcher?.release();
     this.#drain();
   }
 
   #drain(): void {
-    while (!this.#isBusy && !this.#isWaitingForSlot && this.#waiting !== undefined) {
+    while (this.#running === undefined && !this.#isWaitingForSlot && this.#waiting !== undefined) {
       const slot = this.#slotFor(this.#waiting[0]!.kind);
       if (slot === 'wait') return;
       if (slot === 'full') return this.#target.onDispatchFull();
       const next = this.#waiting.shift()!;
       this.#waitingBytes -= next.bytes;
       if (this.#waiting.length === 0) this.#waiting = undefined;
+      this.#run(next.kind, next.value, next.extra);
+      // After it has run: what is read now must not overtake it.
       if ((this.#waiting?.length ?? 0) <= MAX_WAITING / 2 && this.#waitingBytes <= MAX_WAITING_BYTES / 2)
         this.#resume();
-      this.#run(next.kind, next.value, next.extra);
     }
   }
 
   #wait(kind: CallbackKind, value: unknown, extra: unknown): void {
     const bytes = typeof value === 'string' || value instanceof Uint8Array ? value.length : 0;
+    const waiting = { kind, value: value instanceof Uint8Array ? Buffer.from(value) : value, extra, bytes };
     this.#waiting ??= [];
-    this.#waiting.push({ kind, value: value instanceof Uint8Array ? Buffer.from(value) : value, extra, bytes });
+    // Nothing comes after the close callback, not even the failure of the one that is running.
+    if (this.#waiting.at(-1)?.kind === 'close') this.#waiting.splice(-1, 0, waiting);
+    else this.#waiting.push(waiting);
     this.#waitingBytes += bytes;
     if (this.#waiting.length >= MAX_WAITING || this.#waitingBytes >= MAX_WAITING_BYTES) this.#pause();
   }

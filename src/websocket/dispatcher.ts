@@ -24,6 +24,8 @@ export class Dispatcher {
     if (!(concurrency >= 1) || (!Number.isInteger(concurrency) && concurrency !== Number.POSITIVE_INFINITY))
       throw new TypeError(`dispatch.concurrency: not a positive whole number: ${concurrency}`);
     if (!(queue >= 0)) throw new TypeError(`dispatch.queue: not a count: ${queue}`);
+    if (whenFull !== 'wait' && whenFull !== 'close')
+      throw new TypeError(`dispatch.whenFull: not a policy: ${JSON.stringify(whenFull)}; write wait or close`);
     this.#concurrency = concurrency;
     this.#queue = queue;
     this.whenFull = whenFull;
@@ -55,10 +57,5 @@ export class Dispatcher {
     const isFull = this.#waiting.length >= this.#queue;
     if (!isFull || this.whenFull === 'wait') this.#waiting.push(waiter);
     return !isFull;
-  }
-
-  leave(waiter: DispatchWaiter): void {
-    const index = this.#waiting.indexOf(waiter);
-    if (index >= 0) this.#waiting.splice(index, 1);
   }
 }

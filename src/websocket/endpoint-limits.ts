@@ -9,8 +9,8 @@ const LONGEST_DEFAULT_HEARTBEAT_MS = 20_000;
 /**
  * The limits of an endpoint, in milliseconds, bytes and counts; `Infinity` means none.
  *
- * Every value may be changed while the endpoint runs. Sizes and counts hold from the next frame or handshake on, times from the
- * next time the connection's timer is looked at (within the old time).
+ * Every value may be changed while the endpoint runs. Sizes and counts hold from the next frame or handshake on, times within ten
+ * seconds also for connections that are open.
  */
 export interface EndpointLimits extends MessageLimits {
   idleTimeoutMs: number;
@@ -42,8 +42,13 @@ export function endpointLimits(options: Omit<EndpointOptions<unknown>, 'path'>):
     closeTimeoutMs: duration('closeTimeout', options.closeTimeout, 2_000),
     handlerTimeoutMs: duration('handlerTimeout', options.handlerTimeout, 60_000),
     maxBufferedBytes: read('maxBufferedAmount', () => parseSize(options.maxBufferedAmount ?? '1MiB')),
-    slowReader: options.slowReader ?? 'wait',
+    slowReader: slowReader(options.slowReader ?? 'wait'),
   };
+}
+
+function slowReader(policy: SlowReaderPolicy): SlowReaderPolicy {
+  if (['wait', 'drop', 'conflate', 'close'].includes(policy)) return policy;
+  throw new TypeError(`slowReader: not a policy: ${JSON.stringify(policy)}; write wait, drop, conflate or close`);
 }
 
 function duration(name: string, value: Duration | undefined, byDefault: number): number {

@@ -68,6 +68,8 @@ export class FrameReader {
   #heldHeaderBytes = 0;
   #inPayload = false;
   #stopped = false;
+  #paused = false;
+  #rest: Buffer | undefined;
   #messageOpen = false;
   #messageBytes = 0;
   #fragments = 0;
@@ -94,12 +96,30 @@ export class FrameReader {
     this.#stopped = true;
   }
 
+  /** From the next frame on, nothing is reported until `resume`. What is pushed meanwhile is kept. */
+  pause(): void {
+    this.#paused = true;
+  }
+
+  /** Goes on with what was left when it paused. */
+  resume(): void {
+    const rest = this.#rest;
+    this.#paused = false;
+    this.#rest = undefined;
+    if (rest !== undefined) this.push(rest);
+  }
+
   push(chunk: Buffer): void {
     const end = chunk.length;
     let position = 0;
     while (!this.#stopped) {
       if (!this.#inPayload) {
         if (position === end) return;
+        if (this.#paused) {
+          const left = chunk.subarray(position);
+          this.#rest = this.#rest === undefined ? left : Buffer.concat([this.#rest, left]);
+          return;
+        }
         const next = this.#readHeader(chunk, position, end);
         if (next < 0) return;
         position = next;
