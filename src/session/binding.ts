@@ -37,16 +37,10 @@ export class SessionBinding {
   #news: 'none' | 'cookie' | 'no cookie' = 'none';
   #areHeadersSent = false;
   #isReleased = false;
-  #onUse: (() => void) | undefined;
 
   constructor(context: SessionContext, request: SessionRequest) {
     this.#context = context;
     this.#request = request;
-  }
-
-  /** Calls back, once, when a session may be read or changed for the first time. */
-  onUse(listener: () => void): void {
-    this.#onUse = listener;
   }
 
   /** Where carriers report what they cannot tell anybody else. */
@@ -133,8 +127,6 @@ export class SessionBinding {
 
   #load(): Promise<void> {
     if (this.#isReleased) return Promise.reject(outsideRequest());
-    this.#onUse?.();
-    this.#onUse = undefined;
     this.#loading ??= this.#read().catch(error => {
       this.#loading = undefined; // an outage may be over at the next call
       throw error;

@@ -27,7 +27,7 @@ export function attachSession(
     isDocumentNavigation: isDocumentNavigation(req.method, req.headers),
   });
   manager.bindTo(req, binding);
-  binding.onUse(() => commitBeforeHeaders(binding, res));
+  commitBeforeHeaders(binding, res);
   return binding;
 }
 
@@ -98,8 +98,7 @@ class HeldResponse {
         void this.#commitThenEnd(args);
         return this.#res;
       case 'failed':
-        discard(args);
-        return method === 'write' ? true : this.#res;
+        return this.#discard(method, args);
     }
   }
 
@@ -183,9 +182,20 @@ class HeldResponse {
       'Retry-After': RETRY_AFTER_S,
     };
     this.#pass('writeHead', [503, 'Service Unavailable', head]);
-    this.#pass('end', [body]);
-    for (const { args } of this.#queue.splice(0)) discard(args);
-    if (this.#owesDrain) res.emit('drain'); // lets a source that is piped in run to its end
+    this.#pass('flushHeaders', []);
+    this.#pass('write', [body]);
+    // The client has the whole answer. The response ends when the handler ends it: ended now, it would leave a source half piped in.
+    for (const { method, args } of this.#queue.splice(0)) this.#discard(method, args);
+    if (this.#owesDrain && !res.writableEnded) res.emit('drain');
+  }
+
+  #discard(method: Method, args: readonly unknown[]): unknown {
+    const last = args.at(-1);
+    const callback = typeof last === 'function' ? [last] : [];
+    if (method === 'end') return this.#pass('end', callback);
+    if (method !== 'write') return this.#res;
+    for (const tell of callback) process.nextTick(tell as () => void);
+    return true;
   }
 
   async #commitThenEnd(args: unknown[]): Promise<void> {
@@ -229,10 +239,4 @@ function applyPairs(res: ServerResponse, headers: readonly unknown[]): void {
     const value = flat[index + 1]!;
     res.appendHeader(String(flat[index]), typeof value === 'number' ? String(value) : value);
   }
-}
-
-/** Tells whoever waits for this write that it is done with. */
-function discard(args: readonly unknown[]): void {
-  const last = args.at(-1);
-  if (typeof last === 'function') process.nextTick(last as () => void);
 }
