@@ -62,7 +62,9 @@ export async function openEndpoint(
       early,
       host,
       {
-        url: handshake.href,
+        host: admitted.head.host,
+        path: admitted.head.path,
+        query: admitted.head.query,
         params: admitted.params,
         subprotocol: accepted.subprotocol,
         isSecure: admitted.head.isSecure,

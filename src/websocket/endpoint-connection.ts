@@ -9,7 +9,7 @@ import type { Dispatcher } from './dispatcher.ts';
 import type { Endpoint } from './endpoint.ts';
 import type { EndpointLimits } from './endpoint-limits.ts';
 import type { CloseEvent } from './endpoint-options.ts';
-import type { User } from './handshake.ts';
+import { handshakeUrl, type User } from './handshake.ts';
 import { Outbox, type OutboxOwner } from './outbox.ts';
 import { MessageAssembler, type MessageHandler } from './protocol/message-assembler.ts';
 import { Opcode } from './protocol/opcodes.ts';
@@ -39,7 +39,9 @@ export interface AttachedSession {
 
 /** What is kept of the handshake. */
 export interface ConnectionFacts {
-  readonly url: string;
+  readonly host: string;
+  readonly path: string;
+  readonly query: string;
   readonly params: Readonly<Record<string, string>>;
   readonly subprotocol: string;
   readonly isSecure: boolean;
@@ -178,7 +180,7 @@ export class EndpointConnection<Data = undefined>
   }
 
   get url(): URL {
-    return new URL(this.#facts.url);
+    return handshakeUrl(this.#facts);
   }
 
   get params(): Readonly<Record<string, string>> {

@@ -66,8 +66,7 @@ export class Endpoint<Data = undefined> {
   readonly limits: EndpointLimits;
   readonly #deflate: DeflateOptions | undefined;
   readonly #open = new Set<EndpointConnection<unknown>>();
-  /** The open ones, and those that are closing. */
-  readonly #alive = new Set<EndpointConnection<unknown>>();
+  readonly #closing = new Set<EndpointConnection<unknown>>();
   readonly #owner: ConnectionOwner;
   #dispatcher: Dispatcher | undefined;
   #isRunning = false;
@@ -122,7 +121,7 @@ export class Endpoint<Data = undefined> {
   terminateAll(): void {
     for (const handshake of this.#judged)
       handshake.giveUp(refuse(503, 'ERR_SERVER_STATE', 'the server is stopping', { closeCode: CloseCode.goingAway }));
-    for (const connection of this.#alive) connection.terminate();
+    for (const connection of [...this.#open, ...this.#closing]) connection.terminate();
   }
 
   /** The server's named dispatch policy, for an endpoint that asks for one by name. */
@@ -207,7 +206,6 @@ export class Endpoint<Data = undefined> {
   ): EndpointConnection<Data> {
     const connection = new EndpointConnection(transport, this.#owner, host, facts, data);
     this.#open.add(connection);
-    this.#alive.add(connection);
     this.#unfinished++;
     connection.start(early);
     return connection;
@@ -293,9 +291,10 @@ export class Endpoint<Data = undefined> {
       },
       onClosing: connection => {
         this.#open.delete(connection);
+        this.#closing.add(connection);
       },
       onGone: connection => {
-        this.#alive.delete(connection);
+        this.#closing.delete(connection);
         this.giveUp();
       },
       onFinished: () => {

@@ -8,6 +8,12 @@ export interface User {
   hasRole(role: string): boolean;
 }
 
+/** The URL that a client has asked for. */
+export function handshakeUrl(facts: { isSecure: boolean; host: string; path: string; query: string }): URL {
+  const { isSecure, host, path, query } = facts;
+  return new URL(`${isSecure ? 'wss' : 'ws'}://${host}${path}${query === '' ? '' : `?${query}`}`);
+}
+
 export function userFrom(owner: SessionOwner): User {
   return { name: owner.name, roles: owner.roles, hasRole: role => owner.roles.includes(role) };
 }

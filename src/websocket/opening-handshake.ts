@@ -3,7 +3,7 @@ import type { PeerCertificate, TLSSocket } from 'node:tls';
 import { type Cookie, parseCookies } from '../http/cookies.ts';
 import type { RequestHead } from '../http/request-head.ts';
 import type { Session } from '../session/session.ts';
-import { type Handshake, type User, userFrom } from './handshake.ts';
+import { type Handshake, handshakeUrl, type User, userFrom } from './handshake.ts';
 import type { UpgradeRequest } from './protocol/handshake.ts';
 
 /** The handshake over the facts of its request. What costs something is made when it is asked for: few endpoints ask for all of it. */
@@ -34,14 +34,8 @@ export class OpeningHandshake implements Handshake {
   }
 
   get url(): URL {
-    this.#url ??= new URL(this.href);
+    this.#url ??= handshakeUrl(this.#head);
     return this.#url;
-  }
-
-  /** The URL as text. */
-  get href(): string {
-    const { isSecure, host, path, query } = this.#head;
-    return `${isSecure ? 'wss' : 'ws'}://${host}${path}${query === '' ? '' : `?${query}`}`;
   }
 
   get path(): string {

@@ -295,7 +295,9 @@ it('closes a connection that sends garbage, with a legal close frame and without
   });
   const host = { wheel: new TimerWheel(systemClock), topics: new Topics(), logger: silentLogger };
   const facts = {
-    url: 'ws://localhost/',
+    host: 'localhost',
+      path: '/',
+      query: '',
     params: {},
     subprotocol: '',
     isSecure: false,
