@@ -1,6 +1,8 @@
 import { existsSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { documents, inStep } from '../scripts/docs.ts';
+import { parseConfig } from '../src/config/parse.ts';
+import { readSource } from '../src/config/source.ts';
 
 const root = new URL('..', import.meta.url);
 
@@ -19,6 +21,15 @@ test('every program in README.md is a file under examples/', () => {
   const blocks = [...text.matchAll(/^```(?:ts|js|yaml)\n(.*)$/gm)].map(match => match[1]!);
   expect(blocks.length).toBeGreaterThanOrEqual(7);
   expect(blocks.filter(firstLine => !/^(\/\/|#) examples\//.test(firstLine))).toEqual([]);
+});
+
+const configurations = documents().flatMap(({ path, text }) =>
+  [...text.matchAll(/^```yaml\n([\s\S]*?)^```$/gm)].map(match => ({ path, yaml: match[1]! })),
+);
+
+test.each(configurations)('a configuration in $path is valid', ({ path, yaml }) => {
+  const { document, locate } = readSource(yaml, 'yaml', path);
+  parseConfig(document, locate);
 });
 
 test('a page with a stale table or a stale example is noticed', () => {

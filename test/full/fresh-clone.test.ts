@@ -46,7 +46,12 @@ afterAll(async () => {
 test('npm start on a fresh clone installs, prints what to open, and that answers', async () => {
   expect(existsSync(join(clone, 'node_modules'))).toBe(false);
   // A group of its own, so that npm and what it started end together.
-  demo = spawn('npm', ['start'], { cwd: clone, env, stdio: ['ignore', 'pipe', 'pipe'], detached: true });
+  demo = spawn('npm', ['start', '--', '--port', '0'], {
+    cwd: clone,
+    env,
+    stdio: ['ignore', 'pipe', 'pipe'],
+    detached: true,
+  });
   let output = '';
   const url = await new Promise<string>((resolve, reject) => {
     const read = (chunk: Buffer) => {
