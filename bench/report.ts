@@ -1,6 +1,6 @@
 import { isOverLimit, type Result, type Row, type Suite } from './comparison.ts';
 
-const WIDTHS = [32, 12, 9, 9, 15, 20, 5, 4] as const;
+const WIDTHS = [34, 12, 9, 9, 15, 20, 5, 4] as const;
 
 export function headingOf(name: string, suite: Suite): string {
   const columns = ['row', 'peer', 'ours', 'theirs', 'unit', 'ratio (min..max)', 'limit', ''];
