@@ -134,6 +134,6 @@ export interface PolicyConfig {
 export interface LogConfig {
   /** Default `info`. */
   level?: 'debug' | 'info' | 'warn' | 'error' | 'silent';
-  /** One line per finished request and per socket opened and closed. Default `json`. */
+  /** One line per finished request and per socket opened and closed, to stdout. Default `off`. */
   access?: 'json' | 'combined' | 'off';
 }

@@ -72,7 +72,7 @@ export interface AccessLog {
 const nothing = () => {};
 
 /**
- * Writes the access log in the format of the configuration, by default JSON to stdout.
+ * Writes the access log in the format of the configuration to stdout, by default none.
  *
  * `combined` is Apache's, so that the tools for it work, with the first 8 characters of the `sid` as one more field. An opened
  * socket is its request with status 101; a closed one has the method `CLOSE` and the close code in the place of the status.
@@ -82,7 +82,7 @@ export function createAccessLog(
   sink: LineSink = process.stdout,
   clock: Clock = systemClock,
 ): AccessLog {
-  switch (config.access ?? 'json') {
+  switch (config.access ?? 'off') {
     case 'off':
       return { isOn: false, request: nothing, socketOpened: nothing, socketClosed: nothing };
     case 'combined':

@@ -5,6 +5,7 @@ import { type Duration, parseDuration } from '../base/duration.ts';
 import { HoldfastError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { Config } from '../config/config.ts';
+import { parseConfig } from '../config/parse.ts';
 import type { Session } from '../session/session.ts';
 import type { BroadcastResult } from '../websocket/broadcast.ts';
 import { build, type Parts } from './build.ts';
@@ -37,6 +38,7 @@ export interface ServerSessions {
  * Makes a server from the configuration. Nothing is opened before `start` or `attach`.
  *
  * @param config The same document as the configuration file, with live objects (endpoints, fetch handlers, stores) in it.
+ * @throws {ConfigError} ERR_CONFIG_INVALID with every problem: unknown keys, names that are not defined, values that cannot be.
  */
 export function createServer(config: Config, environment: ServerEnvironment = {}): Server {
   return new Server(config, environment);
@@ -55,7 +57,7 @@ export class Server {
   #detach: (() => void)[] = [];
 
   constructor(config: Config, environment: ServerEnvironment) {
-    this.#config = config;
+    this.#config = parseConfig(config);
     this.#environment = environment;
   }
 
@@ -98,11 +100,18 @@ export class Server {
    */
   async attach(server: HttpServer): Promise<void> {
     const building = this.#build();
-    const onUpgrade = (request: IncomingMessage, socket: Duplex, early: Buffer) => {
-      building.then(
-        () => this.#intake!.onAttachedUpgrade(request, socket, early, server.listenerCount('upgrade') === 1),
-        () => socket.destroy(),
-      );
+    const ignore = () => {};
+    const onUpgrade = async (request: IncomingMessage, socket: Duplex, early: Buffer) => {
+      // Node has taken its own listener off, and an error without one ends the process.
+      socket.on('error', ignore);
+      try {
+        await building;
+      } catch {
+        socket.destroy();
+        return;
+      }
+      const isAlone = server.listenerCount('upgrade') === 1;
+      if (!(await this.#intake!.onAttachedUpgrade(request, socket, early, isAlone))) socket.off('error', ignore);
     };
     server.on('upgrade', onUpgrade);
     this.#detach.push(() => server.off('upgrade', onUpgrade));

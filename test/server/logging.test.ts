@@ -65,7 +65,7 @@ describe('the combined access log', () => {
 
 describe('the JSON access log', () => {
   test('writes one object a line, with the first 8 characters of the sid only', () => {
-    const lines = written({}, log => log.request({ ...request, userAgent: 'a\nb"' }));
+    const lines = written({ access: 'json' }, log => log.request({ ...request, userAgent: 'a\nb"' }));
     expect(lines).toHaveLength(1);
     expect(lines[0]).toMatch(/^[^\n]+\n$/);
     expect(JSON.parse(lines[0]!)).toEqual({
