@@ -2,6 +2,7 @@ import type { Clock, Timer } from '../base/clock.ts';
 
 const TICK_MS = 100;
 const SLOTS = 512;
+const LONGEST_TURN_MS = 1_000;
 
 /** Something that a wheel calls when its time has come. It belongs to one wheel, and is in it once or not at all. */
 export abstract class WheelEntry {
@@ -18,23 +19,30 @@ export abstract class WheelEntry {
  * One timer for any number of connections: scheduling and cancelling cost a few assignments and no memory.
  *
  * Entries fire up to two ticks (200 ms) late and never early. The wheel turns only while it holds entries.
+ *
+ * Its time is that in which the process could run: of a longer standstill (a blocked event loop, a suspended machine) one second
+ * counts, so that peers are not blamed for what they have sent and nobody has read.
  */
 export class TimerWheel {
   readonly #clock: Clock;
   readonly #slots: (WheelEntry | undefined)[] = new Array(SLOTS).fill(undefined);
   #size = 0;
-  #tick = 0;
   #timer: Timer | undefined;
-  #now: number;
+  #now = 0;
+  /** What the clock showed when `#now` was set. */
+  #readAt: number;
+  /** The slot whose time has come last, counted from the beginning of time, and when that was. */
+  #tick = 0;
+  #tickAt = 0;
 
   constructor(clock: Clock) {
     this.#clock = clock;
-    this.#now = clock.monotonic();
+    this.#readAt = clock.monotonic();
   }
 
-  /** Monotonic milliseconds, at most one tick old while the wheel turns: then it is free to read. */
+  /** Milliseconds of the wheel's time, at most one tick old while the wheel turns: then it is free to read. */
   get now(): number {
-    if (this.#size === 0) this.#now = this.#clock.monotonic();
+    if (this.#size === 0) this.#readClock();
     return this.#now;
   }
 
@@ -49,24 +57,21 @@ export class TimerWheel {
     if (this.#size === 0) this.#start();
     // One tick more, because `now` may be a tick old.
     entry.wheelDue = this.#now + ms + TICK_MS;
-    this.#insert(entry, this.#tick + Math.min(SLOTS - 1, Math.ceil((ms + TICK_MS) / TICK_MS)));
+    this.#insert(entry);
   }
 
   cancel(entry: WheelEntry): void {
     if (entry.wheelSlot < 0) return;
-    if (entry.wheelPrevious) entry.wheelPrevious.wheelNext = entry.wheelNext;
-    else this.#slots[entry.wheelSlot] = entry.wheelNext;
-    if (entry.wheelNext) entry.wheelNext.wheelPrevious = entry.wheelPrevious;
-    entry.wheelNext = entry.wheelPrevious = undefined;
-    entry.wheelSlot = -1;
-    if (--this.#size === 0) {
-      this.#clock.clearTimeout(this.#timer);
-      this.#timer = undefined;
-    }
+    this.#remove(entry);
+    if (this.#size > 0) return;
+    this.#clock.clearTimeout(this.#timer);
+    this.#timer = undefined;
   }
 
-  #insert(entry: WheelEntry, tick: number): void {
-    const slot = tick % SLOTS;
+  /** What is due beyond one round of the wheel goes as far as it can, and is moved on from there. */
+  #insert(entry: WheelEntry): void {
+    const ticks = Math.ceil((entry.wheelDue - this.#tickAt) / TICK_MS);
+    const slot = (this.#tick + Math.max(1, Math.min(SLOTS - 1, ticks))) % SLOTS;
     entry.wheelSlot = slot;
     entry.wheelPrevious = undefined;
     entry.wheelNext = this.#slots[slot];
@@ -75,43 +80,48 @@ export class TimerWheel {
     this.#size++;
   }
 
+  #remove(entry: WheelEntry): void {
+    if (entry.wheelPrevious) entry.wheelPrevious.wheelNext = entry.wheelNext;
+    else this.#slots[entry.wheelSlot] = entry.wheelNext;
+    if (entry.wheelNext) entry.wheelNext.wheelPrevious = entry.wheelPrevious;
+    entry.wheelNext = entry.wheelPrevious = undefined;
+    entry.wheelSlot = -1;
+    this.#size--;
+  }
+
+  #readClock(): void {
+    const readAt = this.#clock.monotonic();
+    this.#now += readAt - this.#readAt;
+    this.#readAt = readAt;
+  }
+
   #start(): void {
-    this.#now = this.#clock.monotonic();
+    this.#readClock();
+    this.#tickAt = this.#now;
     this.#timer = this.#clock.setTimeout(() => this.#turn(), TICK_MS);
   }
 
   #turn(): void {
     this.#timer = undefined;
-    const now = this.#clock.monotonic();
-    // The event loop may have been blocked for several ticks; more than one round needs each slot only once.
-    const steps = Math.min(SLOTS, Math.max(1, Math.floor((now - this.#now) / TICK_MS)));
-    this.#now = now;
-    for (let step = 0; step < steps; step++) {
-      const slot = ++this.#tick % SLOTS;
-      let entry = this.#slots[slot];
-      while (entry) {
-        const next: WheelEntry | undefined = entry.wheelNext;
-        if (entry.wheelDue <= now) {
-          this.cancel(entry);
-          entry.onTimer();
-          // What an entry did may have taken out the next one: start the slot again.
-          entry = next && next.wheelSlot !== slot ? this.#slots[slot] : next;
-        } else {
-          // Further away than the wheel is round, or the wheel ran ahead: it stays or moves to where it is due.
-          const ticks = Math.min(SLOTS - 1, Math.max(1, Math.ceil((entry.wheelDue - now) / TICK_MS)));
-          this.#move(entry, this.#tick + ticks);
-          entry = next;
-        }
-      }
+    const readAt = this.#clock.monotonic();
+    this.#now += Math.min(readAt - this.#readAt, LONGEST_TURN_MS);
+    this.#readAt = readAt;
+    while (this.#tickAt + TICK_MS <= this.#now) {
+      this.#tickAt += TICK_MS;
+      this.#fire(++this.#tick % SLOTS);
     }
     if (this.#size > 0) this.#timer ??= this.#clock.setTimeout(() => this.#turn(), TICK_MS);
   }
 
-  #move(entry: WheelEntry, tick: number): void {
-    if (entry.wheelPrevious) entry.wheelPrevious.wheelNext = entry.wheelNext;
-    else this.#slots[entry.wheelSlot] = entry.wheelNext;
-    if (entry.wheelNext) entry.wheelNext.wheelPrevious = entry.wheelPrevious;
-    this.#size--;
-    this.#insert(entry, tick);
+  #fire(slot: number): void {
+    let entry = this.#slots[slot];
+    while (entry) {
+      const next: WheelEntry | undefined = entry.wheelNext;
+      this.#remove(entry);
+      if (entry.wheelDue <= this.#tickAt) entry.onTimer();
+      else this.#insert(entry);
+      // What an entry did may have taken out the next one: start the slot again.
+      entry = next && next.wheelSlot !== slot ? this.#slots[slot] : next;
+    }
   }
 }
