@@ -36,6 +36,7 @@ describe('the callbacks of one connection', () => {
     await using served = await serve(endpoint);
     using client = await RawClient.connect(served.url);
     client.send(frame(TEXT, '1'), frame(TEXT, '2'), frame(TEXT, '3'), closeFrame(1000));
+    client.socket.end();
     await journal.until('close 1000');
     expect(journal.entries).toEqual(['open', 'begin 1', 'end 1', 'begin 2', 'end 2', 'begin 3', 'end 3', 'close 1000']);
   });
@@ -148,6 +149,7 @@ describe('the callbacks of one connection', () => {
     client.send(frame(TEXT));
     await journal.until('begin');
     client.send(closeFrame(1000));
+    client.socket.end();
     await journal.until('close, aborted true');
     expect(journal.entries).toEqual(['open', 'begin', 'aborted', 'close, aborted true']);
   });
