@@ -13,7 +13,7 @@ import type {
 } from '../store.ts';
 
 export interface LmdbStoreOptions {
-  /** Made when it does not exist, readable by its owner only. Any number of processes of one machine may share it; not a network disk. */
+  /** A folder, made when it does not exist; its files are readable by their owner only. Any number of processes of one machine may share it; not a network disk. */
   readonly path: string;
 }
 
@@ -26,6 +26,14 @@ interface Head {
 }
 
 const NOTHING = Buffer.alloc(0);
+const ENVIRONMENT = {
+  noSubdir: false,
+  overlappingSync: false,
+  encoding: 'binary',
+  keyEncoding: 'binary',
+  /** Missing in the library's types. */
+  permissionsMode: 0o600,
+} as const;
 const TIME_BYTES = 8;
 const PAGE = 256;
 
@@ -57,13 +65,7 @@ export class LmdbStore implements SessionStore {
   constructor({ path }: LmdbStoreOptions) {
     try {
       mkdirSync(path, { recursive: true, mode: 0o700 });
-      this.#root = open({
-        path,
-        noSubdir: false,
-        overlappingSync: false,
-        encoding: 'binary',
-        keyEncoding: 'binary',
-      });
+      this.#root = open({ ...ENVIRONMENT, path });
       this.#heads = this.#open('heads', true);
       this.#values = this.#open('values', false);
       this.#accesses = this.#open('accesses', true);

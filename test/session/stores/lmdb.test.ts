@@ -44,10 +44,10 @@ describe('lmdb store', () => {
     await after.close();
   });
 
-  test('makes a folder that only its owner can enter', async () => {
+  test('makes a folder and files that only their owner can read', async () => {
     const path = join(await createFolder(), 'deep', 'sessions');
     const store = new LmdbStore({ path });
-    expect((await stat(path)).mode & 0o077).toBe(0);
+    for (const file of ['.', 'data.mdb', 'lock.mdb']) expect((await stat(join(path, file))).mode & 0o077, file).toBe(0);
     await store.close();
   });
 
