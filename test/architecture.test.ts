@@ -51,7 +51,7 @@ const RULES: Readonly<Record<string, Rule>> = {
   testing: { may: PARTS },
 };
 
-const STATEMENT = /^[ \t]*(?:import|export)\b[^;'"=]*?['"]([^'"]+)['"]/gm;
+const STATEMENT = /^[ \t]*(?:import|export)\s+(?:[^;'"()=]*?\bfrom\s*)?['"]([^'"]+)['"]/gm;
 const CALL = /\bimport\(\s*['"]([^'"]+)['"]/g;
 
 function specifiers(source: string): Set<string> {

@@ -8,7 +8,7 @@ const dependencies = Object.keys(JSON.parse(read('package.json')).dependencies).
 
 test('the dependencies are the packages that the sources import, no more and no fewer', () => {
   const imported = globSync('src/**/*.ts', { cwd: root })
-    .flatMap(file => [...read(file).matchAll(/^(?:import|export)\b[^;'"=]*?['"]([^'"]+)['"]/gm)])
+    .flatMap(file => [...read(file).matchAll(/^(?:import|export)\s+(?:[^;'"()=]*?\bfrom\s*)?['"]([^'"]+)['"]/gm)])
     .map(match => match[1]!)
     .filter(specifier => !specifier.startsWith('.') && !isBuiltin(specifier))
     .map(specifier => /^(?:@[^/]+\/)?[^/]+/.exec(specifier)![0]);
