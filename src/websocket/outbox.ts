@@ -92,14 +92,15 @@ export class Outbox {
       this.#writer.binary(firstByte(Opcode.binary), data);
     }
     this.#scheduleFlush();
-    return this.#withinLimit();
+    return this.#withinLimit(data.length);
   }
 
   /** A message that is shared with other connections. It is not written before `flush`: who shares it spreads the writes. */
   shared(message: SharedMessage): boolean {
     if (!this.#mayWriteNow()) return this.#hold(message.frameFor(undefined));
-    this.#writer.encoded(message.frameFor(this.#deflate));
-    return this.#withinLimit();
+    const frame = message.frameFor(this.#deflate);
+    this.#writer.encoded(frame);
+    return this.#withinLimit(frame.length);
   }
 
   fragment(chunk: string | Uint8Array, last: boolean): boolean {
@@ -111,6 +112,8 @@ export class Outbox {
         'stream: text and binary fragments cannot be mixed in one message; end it with last = true first',
       );
     }
+    // It was sent before.
+    if (this.#stream === 'none') this.#releaseLatest();
     const first = firstByte(opcode, last);
     if (isText) this.#writer.text(first, this.#wholeCodePoints(chunk, last));
     else this.#writer.binary(first, chunk);
@@ -123,14 +126,14 @@ export class Outbox {
       this.#afterStream = undefined;
     }
     this.#scheduleFlush();
-    return this.#withinLimit();
+    return this.#withinLimit(chunk.length);
   }
 
   /** Control frames pass everything that is held: they may stand between fragments (RFC 6455 §5.4). */
   control(opcode: number, payload: Uint8Array): void {
     this.#writer.binary(firstByte(opcode), payload);
     this.#scheduleFlush();
-    this.#withinLimit();
+    this.#withinLimit(payload.length);
   }
 
   /** The close frame, after what the policy `conflate` held back. Nothing can be sent after it. */
@@ -167,7 +170,8 @@ export class Outbox {
 
   /** Calls back when all that was written so far has left the process, or never will. */
   afterFlushed(callback: () => void): void {
-    this.flush();
+    // Also in the middle of a data event, whose sends are otherwise gathered until its end.
+    if (!this.#isEnded) this.#write();
     // An empty write takes its place behind the others, which `drain` does not promise below the high-water mark.
     if (this.#transport.writable && this.#transport.writableLength > 0) this.#transport.write(EMPTY, () => callback());
     else callback();
@@ -179,12 +183,20 @@ export class Outbox {
     const { slowReader } = this.#limits;
     if (slowReader === 'wait') return true;
     if (this.#latest !== undefined) return false;
-    return this.bufferedAmount <= this.#limits.maxBufferedBytes;
+    return !this.#isOverLimit();
+  }
+
+  #isOverLimit(): boolean {
+    const { maxBufferedBytes } = this.#limits;
+    if (this.bufferedAmount <= maxBufferedBytes) return false;
+    // What is gathered here and was never written is no fault of the peer's.
+    if (!this.#isEnded) this.#write();
+    return this.bufferedAmount > maxBufferedBytes;
   }
 
   /** The message could not be written now: it waits for the end of the stream, or the slow-reader policy decides. */
   #hold(frame: Buffer): boolean {
-    const isOver = this.bufferedAmount > this.#limits.maxBufferedBytes;
+    const isOver = this.#isOverLimit();
     const { slowReader } = this.#limits;
     if (this.#latest !== undefined || (isOver && slowReader === 'conflate')) return this.#replaceLatest(frame);
     if (isOver && slowReader === 'drop') {
@@ -198,18 +210,19 @@ export class Outbox {
     this.#afterStream ??= [];
     this.#afterStream.push(frame);
     this.#heldBytes += frame.length;
-    return this.#withinLimit();
+    return this.#withinLimit(frame.length);
   }
 
   #replaceLatest(frame: Buffer): boolean {
-    if (this.#latest === undefined) {
+    const replaced = this.#latest;
+    this.#latest = frame;
+    this.#heldBytes += frame.length;
+    if (replaced === undefined) {
       this.afterFlushed(() => this.#releaseLatest());
     } else {
       this.droppedMessages++;
-      this.#heldBytes -= this.#latest.length;
+      this.#heldBytes -= replaced.length;
     }
-    this.#latest = frame;
-    this.#heldBytes += frame.length;
     return false;
   }
 
@@ -217,15 +230,20 @@ export class Outbox {
     const frame = this.#latest;
     if (frame === undefined || this.#isEnded) return;
     this.#latest = undefined;
+    if (this.#stream !== 'none') {
+      (this.#afterStream ??= []).push(frame);
+      return;
+    }
     this.#heldBytes -= frame.length;
     this.#writer.encoded(frame);
     this.#scheduleFlush();
   }
 
-  #withinLimit(): boolean {
-    const buffered = this.bufferedAmount;
-    if (buffered <= this.#limits.maxBufferedBytes) return true;
-    if (buffered > this.#limits.maxBufferedBytes * CUT_OFF_FACTOR) this.#owner.onSlowReader(buffered);
+  /** `added`: the size of the message that was just sent. However large it is, only what was left of others tells of a slow reader. */
+  #withinLimit(added: number): boolean {
+    if (!this.#isOverLimit()) return true;
+    const left = this.bufferedAmount - added;
+    if (left > this.#limits.maxBufferedBytes * CUT_OFF_FACTOR) this.#owner.onSlowReader(left);
     return false;
   }
 
