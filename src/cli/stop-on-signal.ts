@@ -11,8 +11,9 @@ export async function stopOnSignal(
   drain: Duration,
 ): Promise<ExitCode> {
   const signal = await nextSignal();
-  console.error(`${signal}: draining for at most ${drain}; once more to end at once`);
+  // Listened for before it is announced: whoever reads the line may send it at once.
   void nextSignal().then(() => process.exit(1));
+  console.error(`${signal}: draining for at most ${drain}; once more to end at once`);
   await server.stop({ drain });
   return 0;
 }
