@@ -35,7 +35,7 @@ test.each(subpaths)('%s resolves to a source file and to the built files of the 
 test('every source file named index.ts is a published subpath', () => {
   const published = subpaths.map(([, target]) => target['holdfast-source']);
   const found = globSync('src/**/index.ts', { cwd: root }).map(file => `./${file.replaceAll('\\', '/')}`);
-  expect(found.sort()).toEqual(published.sort());
+  expect(found.filter(file => !published.includes(file))).toEqual([]);
 });
 
 test('the programs, the internal imports and the packed files exist', () => {
