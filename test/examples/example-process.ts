@@ -8,12 +8,16 @@ import { fileURLToPath } from 'node:url';
 /** The `main.ts` of an example in a process of its own, on a free port, with an empty folder to work in. */
 export class ExampleProcess {
   readonly #main: string;
+  readonly #environment: Readonly<Record<string, string>>;
   #folder: string | undefined;
   #process: ChildProcess | undefined;
-  /** What it printed that begins with http://, without the path. */
+  /** What it printed that begins with http:// or https://, without the path. */
   origin = '';
+  /** The same for every address in that line. */
+  origins: readonly string[] = [];
 
-  constructor(name: string) {
+  constructor(name: string, environment: Readonly<Record<string, string>> = {}) {
+    this.#environment = environment;
     this.#main = fileURLToPath(new URL(`../../examples/${name}/main.ts`, import.meta.url));
   }
 
@@ -21,21 +25,22 @@ export class ExampleProcess {
     this.#folder ??= await mkdtemp(join(tmpdir(), 'holdfast-example-'));
     const child = spawn(process.execPath, ['-C', 'holdfast-source', this.#main], {
       cwd: this.#folder,
-      env: { ...process.env, PORT: '0' },
+      env: { ...process.env, PORT: '0', ...this.#environment },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.#process = child;
     let output = '';
-    this.origin = await new Promise<string>((resolve, reject) => {
+    this.origins = await new Promise<string[]>((resolve, reject) => {
       const read = (chunk: Buffer) => {
         output += chunk;
-        const match = /\b(?:open|connect to) (http:\/\/[^/\s]+)/.exec(output);
-        if (match) resolve(match[1]!);
+        const line = /\b(?:open|connect to) https?:\/\/.*\n/.exec(output)?.[0];
+        if (line) resolve(line.match(/\bhttps?:\/\/[^/\s]+/g)!);
       };
       child.stdout.on('data', read);
       child.stderr.on('data', read);
       child.on('exit', code => reject(new Error(`the example ended with ${code}:\n${output}`)));
     });
+    this.origin = this.origins[0]!;
   }
 
   /** Without any warning to it. */

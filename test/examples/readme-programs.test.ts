@@ -1,21 +1,7 @@
 import { createHash } from 'node:crypto';
-import { once } from 'node:events';
-import { afterEach, expect, test } from 'vitest';
-import { WebSocket } from 'ws';
-import { ExampleProcess } from './example-process.ts';
-
-const running: ExampleProcess[] = [];
-
-async function start(name: string): Promise<ExampleProcess> {
-  const example = new ExampleProcess(name);
-  running.push(example);
-  await example.start();
-  return example;
-}
-
-afterEach(async () => {
-  await Promise.all(running.splice(0).map(example => example.dispose()));
-});
+import { expect, test } from 'vitest';
+import { ask, closeCode, connect, nextMessage, open, refusedWith, start } from './example-client.ts';
+import type { ExampleProcess } from './example-process.ts';
 
 /** Opens a page as a browser does, and returns its cookie and text. */
 async function navigate(example: ExampleProcess, path: string, cookie = '') {
@@ -27,39 +13,21 @@ async function navigate(example: ExampleProcess, path: string, cookie = '') {
   return { cookie: set ? set.split(';')[0]! : cookie, text: await response.text() };
 }
 
-function connect(example: ExampleProcess, path: string, cookie?: string): WebSocket {
-  return new WebSocket(example.url(path).replace('http', 'ws'), {
-    origin: example.origin,
-    ...(cookie && { headers: { cookie } }),
-  });
-}
-
-async function nextMessage(socket: WebSocket): Promise<string> {
-  const [data] = await once(socket, 'message');
-  return String(data);
-}
-
-async function ask(socket: WebSocket, question: string): Promise<string> {
-  if (socket.readyState === WebSocket.CONNECTING) await once(socket, 'open');
-  socket.send(question);
-  return nextMessage(socket);
-}
-
 test('hello-server counts over connections and over kill -9', async () => {
   const example = await start('hello-server');
   const { cookie, text } = await navigate(example, '/');
   expect(text).toContain('<input');
 
-  const first = connect(example, '/hello', cookie);
+  const first = connect(example, '/hello', { headers: { cookie } });
   expect(await ask(first, 'ann')).toBe('hello ann, this is message 1 of your session');
   first.terminate();
-  const second = connect(example, '/hello', cookie);
+  const second = connect(example, '/hello', { headers: { cookie } });
   expect(await ask(second, 'ann')).toBe('hello ann, this is message 2 of your session');
   second.terminate();
 
   await example.kill();
   await example.start();
-  const third = connect(example, '/hello', cookie);
+  const third = connect(example, '/hello', { headers: { cookie } });
   expect(await ask(third, 'ann')).toBe('hello ann, this is message 3 of your session');
 });
 
@@ -75,18 +43,16 @@ test('hello-gateway tells the backend the session, and not what the client claim
 
 test('rooms: a message reaches everybody in its room and nobody elsewhere', async () => {
   const example = await start('rooms');
-  const ann = connect(example, '/rooms/tea?name=ann');
-  const bob = connect(example, '/rooms/tea?name=bob');
-  const cid = connect(example, '/rooms/coffee?name=cid');
-  await Promise.all([ann, bob, cid].map(socket => once(socket, 'open')));
+  const ann = await open(example, '/rooms/tea?name=ann');
+  const bob = await open(example, '/rooms/tea?name=bob');
+  const cid = await open(example, '/rooms/coffee?name=cid');
 
   ann.send('good morning');
   expect(await Promise.all([ann, bob].map(nextMessage))).toEqual(['ann: good morning', 'ann: good morning']);
   // The first that reaches the other room is its own.
   expect(await ask(cid, 'hello?')).toBe('cid: hello?');
 
-  const [refused] = await once(connect(example, '/rooms/tea'), 'error');
-  expect(refused.message).toContain('400');
+  expect(await refusedWith(connect(example, '/rooms/tea'))).toBe(400);
 });
 
 test('sign-in: the cookie is new after signing in, and signing out closes every socket', async () => {
@@ -100,8 +66,7 @@ test('sign-in: the cookie is new after signing in, and signing out closes every 
       ...(body !== undefined && { body }),
     });
 
-  const [refused] = await once(connect(example, '/live', before.cookie), 'error');
-  expect(refused.message).toContain('403');
+  expect(await refusedWith(connect(example, '/live', { headers: { cookie: before.cookie } }))).toBe(403);
 
   const signedIn = await post('/sign-in', before.cookie, 'name=ann');
   expect(signedIn.status).toBe(303);
@@ -109,9 +74,9 @@ test('sign-in: the cookie is new after signing in, and signing out closes every 
   expect(cookie).not.toBe(before.cookie);
   expect((await navigate(example, '/', cookie)).text).toContain('You are signed in.');
 
-  const tabs = [connect(example, '/live', cookie), connect(example, '/live', cookie)];
+  const tabs = [1, 2].map(() => connect(example, '/live', { headers: { cookie } }));
   expect(await Promise.all(tabs.map(nextMessage))).toEqual(['hello ann', 'hello ann']);
-  const closed = Promise.all(tabs.map(async tab => (await once(tab, 'close'))[0]));
+  const closed = Promise.all(tabs.map(closeCode));
   await post('/sign-out', cookie);
   expect(await closed).toEqual([1008, 1008]);
 });
@@ -125,8 +90,7 @@ test('attach: the old application answers, and the clock ticks beside it', async
 
 test('big-messages: fragments are hashed as they come, and a reply of many lines is one message', async () => {
   const example = await start('big-messages');
-  const socket = connect(example, '/digest');
-  await once(socket, 'open');
+  const socket = await open(example, '/digest');
   const chunk = Buffer.alloc(64 * 1024, 'x');
   for (let i = 0; i < 63; i++) socket.send(chunk, { fin: false });
   const hash = nextMessage(socket);
