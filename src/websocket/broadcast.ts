@@ -2,29 +2,35 @@ import type { EndpointConnection } from './endpoint-connection.ts';
 import type { Outbox } from './outbox.ts';
 import { SharedMessage } from './shared-message.ts';
 
-/** What became of a broadcast: connections it was enqueued on, left out by their slow-reader policy or `except`, and already closing. */
+/** What became of a broadcast. The three add up to the connections it was for. */
 export interface BroadcastResult {
+  /** Connections it was enqueued on. */
   readonly sent: number;
+  /** Left out: by `except`, or because the slow-reader policy `drop` did not take it. */
   readonly skipped: number;
+  /** Closed by it, because they read too slowly. */
   readonly failed: number;
 }
 
 // A broadcast is enqueued on all its connections at once, so that one order holds for everybody; only the writes are spread,
 // in groups with a turn of the event loop between them, so that thousands of sockets hold up nobody else for long.
 const GROUP = 256;
-const waitingForWrite: Outbox[] = [];
-let written = 0;
 let rotation = 0;
 
+interface Batch {
+  readonly outboxes: readonly Outbox[];
+  written: number;
+}
+
+const batches: Batch[] = [];
+
 function writeGroup(): void {
-  const end = Math.min(written + GROUP, waitingForWrite.length);
-  while (written < end) waitingForWrite[written++]!.flush();
-  if (written < waitingForWrite.length) {
-    setImmediate(writeGroup);
-  } else {
-    waitingForWrite.length = 0;
-    written = 0;
-  }
+  const batch = batches[0]!;
+  const { outboxes } = batch;
+  const end = Math.min(batch.written + GROUP, outboxes.length);
+  while (batch.written < end) outboxes[batch.written++]!.flush();
+  if (end === outboxes.length) batches.shift();
+  if (batches.length > 0) setImmediate(writeGroup);
 }
 
 /** Enqueues the message on every connection at once. Each broadcast starts its writes elsewhere, so that nobody is always last. */
@@ -42,13 +48,13 @@ export function broadcast(
   for (const connection of connections) {
     if (left?.has(connection)) {
       skipped++;
-    } else if (!connection.isOpen) {
-      failed++;
     } else if (connection.sendShared(message)) {
       ready.push(connection.outbox);
       sent++;
-    } else {
+    } else if (connection.isOpen) {
       skipped++;
+    } else {
+      failed++;
     }
   }
   writeInTurn(ready);
@@ -57,9 +63,9 @@ export function broadcast(
 
 function writeInTurn(ready: readonly Outbox[]): void {
   if (ready.length === 0) return;
-  if (waitingForWrite.length === 0) setImmediate(writeGroup);
+  if (batches.length === 0) setImmediate(writeGroup);
   rotation = ready.length > GROUP ? (rotation + GROUP) % ready.length : 0;
-  for (let i = 0; i < ready.length; i++) waitingForWrite.push(ready[(rotation + i) % ready.length]!);
+  batches.push({ outboxes: [...ready.slice(rotation), ...ready.slice(0, rotation)], written: 0 });
 }
 
 function isIterable(value: object): value is Iterable<object> {
