@@ -34,5 +34,6 @@ export const CloseCode = {
 
 /** May this code stand in a close frame? RFC 6455 §7.4.1, §7.4.2; 1012-1014 from the IANA registry. */
 export function isSendableCloseCode(code: number): boolean {
+  if (!Number.isInteger(code)) return false;
   return (code >= 1000 && code <= 1003) || (code >= 1007 && code <= 1014) || (code >= 3000 && code <= 4999);
 }
