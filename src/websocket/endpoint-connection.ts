@@ -15,6 +15,7 @@ import { MessageAssembler, type MessageHandler } from './protocol/message-assemb
 import { Opcode } from './protocol/opcodes.ts';
 import type { PerMessageDeflate } from './protocol/permessage-deflate.ts';
 import type { SharedMessage } from './shared-message.ts';
+import { shareReads } from './shared-reads.ts';
 import { type TimerWheel, WheelEntry } from './timer-wheel.ts';
 import type { Topics } from './topics.ts';
 
@@ -138,10 +139,11 @@ export class EndpointConnection<Data = undefined>
   start(early: Buffer): void {
     const transport = this.#transport as BoundTransport;
     transport[connectionOf] = this;
-    transport.on('data', onData).on('end', onEnd).on('error', onError).on('close', onClose);
+    if (!shareReads(transport, onRead)) transport.on('data', onData);
+    transport.on('end', onEnd).on('error', onError).on('close', onClose);
     this.#facts.session?.onError(error => this.#onSessionNotSaved(error));
     this.#callbacks.push('open', undefined, undefined);
-    if (early.length > 0) this.receive(early);
+    if (early.length > 0) this.receive(early, early.length);
     if (transport.destroyed) this.gone();
   }
 
@@ -270,11 +272,12 @@ export class EndpointConnection<Data = undefined>
 
   // ---- what the transport tells
 
-  receive(chunk: Buffer): void {
+  /** The bytes are valid until it returns. */
+  receive(chunk: Buffer, length: number): void {
     this.#lastRead = this.#host.wheel.now;
     if (this.#facts.touchOnTraffic === 'any') this.#facts.session?.touch();
     this.outbox.cork();
-    this.#assembler.reader.push(chunk);
+    this.#assembler.reader.push(chunk, length);
     this.outbox.uncork();
   }
 
@@ -573,8 +576,12 @@ export class EndpointConnection<Data = undefined>
 }
 
 // Shared by all connections: a listener of its own for each would cost more memory than the connection.
+function onRead(this: BoundTransport, length: number, buffer: Buffer): void {
+  this[connectionOf].receive(buffer, length);
+}
+
 function onData(this: Duplex, chunk: Buffer): void {
-  (this as BoundTransport)[connectionOf].receive(chunk);
+  (this as BoundTransport)[connectionOf].receive(chunk, chunk.length);
 }
 
 function onEnd(this: Duplex): void {

@@ -9,9 +9,7 @@ import { type Served, serve } from './serve.ts';
 /** The wheel may be this much late. */
 const LATE = 200;
 
-async function started(
-  more: Partial<EndpointOptions> = {},
-): Promise<{
+async function started(more: Partial<EndpointOptions> = {}): Promise<{
   served: Served;
   clock: FakeClock;
   journal: Journal;

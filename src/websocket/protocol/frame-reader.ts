@@ -109,15 +109,15 @@ export class FrameReader {
     if (rest !== undefined) this.push(rest);
   }
 
-  push(chunk: Buffer): void {
-    const end = chunk.length;
+  /** Reads the first `end` bytes, by default all. Nothing of the chunk is needed after it returns. */
+  push(chunk: Buffer, end = chunk.length): void {
     let position = 0;
     while (!this.#stopped) {
       if (!this.#inPayload) {
         if (position === end) return;
         if (this.#paused) {
-          const left = chunk.subarray(position);
-          this.#rest = this.#rest === undefined ? left : Buffer.concat([this.#rest, left]);
+          const left = chunk.subarray(position, end);
+          this.#rest = Buffer.concat(this.#rest === undefined ? [left] : [this.#rest, left]);
           return;
         }
         const next = this.#readHeader(chunk, position, end);

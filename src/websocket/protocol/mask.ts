@@ -1,4 +1,7 @@
-const MIN_WORDS_BYTES = 64;
+const MIN_WORDS_BYTES = 16;
+
+// The word view of the buffer that was masked last: reads come into the same one again and again.
+let words: Int32Array = new Int32Array(0);
 
 /** A mask key as one 32-bit word, first byte of the wire in the lowest byte, turned so that it fits payload byte `offset`. */
 export function rotateMask(mask: number, offset: number): number {
@@ -9,8 +12,7 @@ export function rotateMask(mask: number, offset: number): number {
 /**
  * Unmasks (or masks) `bytes[start, end)` in place. RFC 6455 §5.3.
  *
- * `mask` fits the byte at `start` (see `rotateMask`). Long runs go by 32-bit words, which is about eight times as fast; below
- * some 64 bytes making the word view costs more than it saves.
+ * `mask` fits the byte at `start` (see `rotateMask`). Long runs go by 32-bit words, which is about eight times as fast.
  *
  * @returns true when every resulting byte is ASCII, which the caller needs to know and is free to compute here.
  */
@@ -18,16 +20,18 @@ export function applyMask(bytes: Uint8Array, start: number, end: number, mask: n
   let position = start;
   let seen = 0;
   if (end - start >= MIN_WORDS_BYTES) {
-    while (((bytes.byteOffset + position) & 3) !== 0) {
+    const base = bytes.byteOffset;
+    while (((base + position) & 3) !== 0) {
       seen |= bytes[position]! ^= mask & 0xff;
       mask = (mask >>> 8) | (mask << 24);
       position++;
     }
-    const words = new Int32Array(bytes.buffer, bytes.byteOffset + position, (end - position) >> 2);
+    if (words.buffer !== bytes.buffer) words = new Int32Array(bytes.buffer, 0, bytes.buffer.byteLength >> 2);
+    const last = (base + end) >> 2;
     let seenWords = 0;
-    for (let i = 0; i < words.length; i++) seenWords |= words[i]! ^= mask;
+    for (let i = (base + position) >> 2; i < last; i++) seenWords |= words[i]! ^= mask;
     if ((seenWords & 0x80808080) !== 0) seen |= 0x80;
-    position += words.length << 2;
+    position = (last << 2) - base;
   }
   while (position < end) {
     seen |= bytes[position]! ^= mask & 0xff;

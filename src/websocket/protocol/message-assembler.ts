@@ -28,6 +28,10 @@ export interface MessageHandler {
 }
 
 const EMPTY = Buffer.alloc(0);
+// What `toString('latin1', start, end)` calls, without the look-up of the encoding's name: worth it for every message.
+const { latin1Slice } = Buffer.prototype as unknown as {
+  latin1Slice(this: Buffer, start: number, end: number): string;
+};
 const MAX_CONTROL_PAYLOAD = 125;
 const MAX_EXACT_ALLOCATION = 1024 * 1024;
 
@@ -116,7 +120,7 @@ export class MessageAssembler implements FrameSink {
   #onWholeMessage(chunk: Buffer, start: number, end: number, ascii: boolean): void {
     if (this.#isCompressed) return this.#onCompressedMessage(chunk.subarray(start, end));
     if (!this.#isText) return this.#handler.onMessage(chunk.subarray(start, end));
-    if (ascii) return this.#handler.onMessage(chunk.toString('latin1', start, end));
+    if (ascii) return this.#handler.onMessage(latin1Slice.call(chunk, start, end));
     if (!isUtf8(chunk.subarray(start, end))) return this.#fail(invalidUtf8());
     this.#handler.onMessage(chunk.toString('utf8', start, end));
   }

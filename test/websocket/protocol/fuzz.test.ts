@@ -296,8 +296,8 @@ it('closes a connection that sends garbage, with a legal close frame and without
   const host = { wheel: new TimerWheel(systemClock), topics: new Topics(), logger: silentLogger };
   const facts = {
     host: 'localhost',
-      path: '/',
-      query: '',
+    path: '/',
+    query: '',
     params: {},
     subprotocol: '',
     isSecure: false,
