@@ -95,7 +95,7 @@ function dialServer(
   offer: string,
 ): Promise<Dialed | Declined | Refusal | Failed | 'client-gone'> {
   const { head, handshake, upstream, clock, signal, sessionCookieName } = options;
-  return new Promise(resolve => {
+  return new Promise((resolve: (result: Dialed | Declined | Refusal | Failed | 'client-gone') => void) => {
     let isConnected = false;
     let timer: Timer | undefined;
     let request: ClientRequest;

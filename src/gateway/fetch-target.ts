@@ -195,7 +195,7 @@ function nextTurn(): Promise<false> {
 /** Resolves when more may be written, or nobody is there to read it. */
 async function write(outgoing: ServerResponse, chunk: Uint8Array): Promise<void> {
   if (outgoing.write(chunk) || outgoing.destroyed) return;
-  await new Promise<void>(resolve => {
+  await new Promise<void>((resolve: () => void) => {
     const settle = () => {
       outgoing.off('drain', settle);
       outgoing.off('close', settle);

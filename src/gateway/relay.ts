@@ -156,7 +156,7 @@ function passAnswer(options: RelayOptions, { answer, server }: Declined): Promis
     answer.headers.upgrade === undefined
       ? 'Connection: close\r\n\r\n'
       : `Connection: close, Upgrade\r\nUpgrade: ${answer.headers.upgrade}\r\n\r\n`;
-  return new Promise(resolve => {
+  return new Promise((resolve: (forwarded: Forwarded) => void) => {
     const timer =
       upstream.answerTimeoutMs === Number.POSITIVE_INFINITY
         ? undefined

@@ -14,5 +14,4 @@ export type {
   SessionStore,
   StoredAttribute,
 } from './store.ts';
-export { LmdbStore, type LmdbStoreOptions } from './stores/lmdb.ts';
 export { MemoryStore, type MemoryStoreOptions } from './stores/memory.ts';

@@ -46,7 +46,8 @@ export class FakeClock implements Clock {
     for (;;) {
       let next: FakeTimer | undefined;
       for (const timer of this.#timers) {
-        if (timer.due <= end && (!next || timer.due < next.due || (timer.due === next.due && timer.order < next.order))) next = timer;
+        if (timer.due <= end && (!next || timer.due < next.due || (timer.due === next.due && timer.order < next.order)))
+          next = timer;
       }
       if (!next) break;
       this.#timers.delete(next);
