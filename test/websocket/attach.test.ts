@@ -1,0 +1,189 @@
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import http, { type Server as HttpServer } from 'node:http';
+import https from 'node:https';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createServer, defineEndpoint } from 'holdfast';
+import { describe, expect, it } from 'vitest';
+import { WebSocketServer } from 'ws';
+import { silentLogger } from '../../src/base/logger.ts';
+import { testClient } from '../../src/testing/test-client.ts';
+import { writeSelfSignedCertificate } from '../self-signed-certificate.ts';
+import { gate, Journal } from './journal.ts';
+import { RawClient } from './raw-client.ts';
+
+const echo = () =>
+  defineEndpoint({
+    path: '/echo',
+    onOpen: connection => void connection.send(`secure ${connection.isSecure}`),
+    onMessage: (connection, data) => void connection.send(data),
+  });
+
+async function listen(server: HttpServer): Promise<string> {
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  return `${server instanceof https.Server ? 'wss' : 'ws'}://127.0.0.1:${port}`;
+}
+
+function create(...endpoints: ReturnType<typeof echo>[]) {
+  return createServer(
+    { session: false, log: { access: 'off' }, routes: endpoints.map(endpoint => ({ endpoint })) },
+    { logger: silentLogger },
+  );
+}
+
+async function shut(server: HttpServer): Promise<void> {
+  server.closeAllConnections();
+  await new Promise(resolve => server.close(resolve));
+}
+
+describe('attach', () => {
+  it('serves the upgrades of an existing HTTP server, whose requests stay its own', async () => {
+    const own = http.createServer((_, response) => response.end('own'));
+    const server = create(echo());
+    await server.attach(own);
+    const url = await listen(own);
+    await using client = await testClient(`${url}/echo`);
+    expect(await client.receive()).toBe('secure false');
+    client.send('hello');
+    expect(await client.receive()).toBe('hello');
+    for (const path of ['/', '/echo']) expect(await (await fetch(url.replace('ws', 'http') + path)).text()).toBe('own');
+    await server.stop({ drain: '1s' });
+    expect((await client.closed).code).toBe(1001);
+    // The server is let go of, and lives.
+    expect(await (await fetch(url.replace('ws', 'http'))).text()).toBe('own');
+    expect(own.listenerCount('upgrade')).toBe(0);
+    await shut(own);
+  });
+
+  it('serves the upgrades of an existing HTTPS server', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'holdfast-attach-'));
+    const files = writeSelfSignedCertificate(folder);
+    const certificate = readFileSync(files.certificate);
+    const own = https.createServer({ key: readFileSync(files.key), cert: certificate });
+    rmSync(folder, { recursive: true });
+    const server = create(echo());
+    await server.attach(own);
+    const url = await listen(own);
+    await using client = await testClient(`${url}/echo`, { tls: { ca: certificate } });
+    expect(await client.receive()).toBe('secure true');
+    client.send('x'.repeat(60_000));
+    expect(await client.receive()).toBe('x'.repeat(60_000));
+    await server.stop({ drain: 0 });
+    await shut(own);
+  });
+
+  it('answers other paths with 404 when nobody else takes upgrades', async () => {
+    const own = http.createServer();
+    await using server = create(echo());
+    await server.attach(own);
+    const url = await listen(own);
+    using client = await RawClient.connect(`${url}/other`);
+    expect(client.status).toBe(404);
+    await client.ended();
+    await shut(own);
+  });
+
+  it('leaves the upgrades of others alone', async () => {
+    const own = http.createServer();
+    const others = new WebSocketServer({ noServer: true });
+    own.on('upgrade', (request, socket, head) => {
+      if (request.url !== '/theirs') return;
+      others.handleUpgrade(request, socket, head, theirs => {
+        theirs.send('theirs');
+        theirs.on('message', data => theirs.send(data.toString()));
+      });
+    });
+    await using server = create(echo());
+    await server.attach(own);
+    const url = await listen(own);
+    await using theirs = await testClient(`${url}/theirs`);
+    expect(await theirs.receive()).toBe('theirs');
+    theirs.send('still theirs');
+    expect(await theirs.receive()).toBe('still theirs');
+    await using ours = await testClient(`${url}/echo`);
+    expect(await ours.receive()).toBe('secure false');
+    theirs.terminate();
+    ours.terminate();
+    await shut(own);
+  });
+
+  it('several can be attached to one server', async () => {
+    const own = http.createServer();
+    const second = defineEndpoint({ path: '/second', onOpen: connection => void connection.send('second') });
+    await using a = create(echo());
+    await using b = create(second);
+    await a.attach(own);
+    await b.attach(own);
+    const url = await listen(own);
+    await using one = await testClient(`${url}/echo`);
+    await using two = await testClient(`${url}/second`);
+    expect([await one.receive(), await two.receive()]).toEqual(['secure false', 'second']);
+    one.terminate();
+    two.terminate();
+    await shut(own);
+  });
+
+  it('lets handshakes wait that come before the endpoints are ready', async () => {
+    const own = http.createServer();
+    const url = await listen(own);
+    const ready = gate();
+    const slow = defineEndpoint({
+      path: '/echo',
+      init: () => ready.promise,
+      onOpen: connection => void connection.send('ready'),
+    });
+    await using server = create(slow);
+    const attaching = server.attach(own);
+    const opening = testClient(`${url}/echo`);
+    await new Promise<void>(resolve => own.once('upgrade', () => resolve()));
+    ready.resolve();
+    await attaching;
+    const client = await opening;
+    expect(await client.receive()).toBe('ready');
+    client.terminate();
+    await shut(own);
+  });
+
+  it.each(['alone', 'beside others'])(
+    'survives a client that breaks off in the middle of the handshake, %s',
+    async how => {
+      const own = http.createServer();
+      const journal = new Journal();
+      const thinking = gate();
+      const endpoint = defineEndpoint({
+        path: '/echo',
+        async accept({ query }) {
+          if (query.has('now')) return true;
+          journal.add('thinking');
+          await thinking.promise;
+          return true;
+        },
+        onOpen: connection => void connection.send('open'),
+      });
+      await using server = create(endpoint);
+      await server.attach(own);
+      if (how !== 'alone') own.on('upgrade', () => {});
+      const sockets: { error: unknown }[] = [];
+      own.on('connection', socket => {
+        const seen = { error: undefined as unknown };
+        sockets.push(seen);
+        socket.on('close', hadError => {
+          seen.error = hadError;
+        });
+      });
+      const url = await listen(own);
+      using client = await RawClient.knock(`${url}/echo`);
+      await journal.until('thinking');
+      client.reset();
+      // An error that nobody listens to would end this process.
+      await expect.poll(() => sockets[0]!.error).toBe(true);
+      thinking.resolve();
+      await using next = await testClient(`${url}/echo?now`);
+      expect(await next.receive()).toBe('open');
+      next.terminate();
+      await shut(own);
+    },
+  );
+});
