@@ -1,0 +1,179 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type Config, defineEndpoint } from 'holdfast';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { FakeClock } from '../../src/testing/fake-clock.ts';
+import { testClient } from '../../src/testing/test-client.ts';
+import { RawClient } from './raw-client.ts';
+import { serve } from './serve.ts';
+
+type RouteConfig = NonNullable<Config['routes']>[number];
+
+let folder: string;
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'holdfast-mount-'));
+  await writeFile(join(folder, 'index.html'), '<title>Hello</title>');
+  await writeFile(join(folder, 'style.css'), 'body { color: green }');
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+const saying = (text: string, path: string) =>
+  defineEndpoint({ path, onOpen: connection => void connection.send(text) });
+
+async function heardAt(url: string): Promise<unknown> {
+  await using client = await testClient(url);
+  return client.receive();
+}
+
+describe('mount', () => {
+  it('serves /websocket-helloworld-wls/helloworld_delay.ws as the document does: page and endpoint of one application', async () => {
+    const clock = new FakeClock();
+    const asked = Promise.withResolvers<void>();
+    const hello = defineEndpoint({
+      path: '/helloworld_delay.ws',
+      async onMessage(connection, seconds) {
+        await new Promise<void>(resolve => {
+          clock.setTimeout(resolve, Number(seconds) * 1_000);
+          asked.resolve();
+        });
+        connection.send('Hello World');
+      },
+    });
+    await using served = await serve(
+      [],
+      {
+        routes: [{ mount: '/websocket-helloworld-wls', application: { routes: [{ endpoint: hello }], files: folder } }],
+      },
+      { clock },
+    );
+    const http = served.url.replace('ws', 'http');
+    const page = await fetch(`${http}/websocket-helloworld-wls/`, { headers: { Connection: 'close' } });
+    expect(await page.text()).toBe('<title>Hello</title>');
+    using client = await RawClient.connect(`${served.url}/websocket-helloworld-wls/helloworld_delay.ws`);
+    client.send(Buffer.from('818100000000' + '35', 'hex'));
+    await asked.promise;
+    await clock.advance(4_900);
+    expect(client.frames).toEqual([]);
+    await clock.advance(100);
+    expect(await client.text()).toBe('Hello World');
+    await expect(testClient(`${served.url}/helloworld_delay.ws`)).rejects.toMatchObject({ status: 404 });
+  });
+
+  it('puts endpoints, routes, files and a fetch handler under its prefix; several applications stand side by side', async () => {
+    const application = (name: string): RouteConfig => ({
+      mount: `/${name}`,
+      application: {
+        routes: [
+          { endpoint: saying(`${name} chat`, '/chat') },
+          { path: '/api/:id', fetch: (_, { params }) => new Response(`${name} api ${params.id}`) },
+        ],
+        files: folder,
+        fetch: request => new Response(`${name} rest ${new URL(request.url).pathname}`),
+      },
+    });
+    await using served = await serve(saying('root chat', '/chat'), {
+      routes: [application('shop'), application('blog')],
+    });
+    const http = served.url.replace('ws', 'http');
+    const get = async (path: string) => (await fetch(http + path)).text();
+    for (const name of ['shop', 'blog']) {
+      expect(await heardAt(`${served.url}/${name}/chat`)).toBe(`${name} chat`);
+      expect(await get(`/${name}/api/7`)).toBe(`${name} api 7`);
+      expect(await get(`/${name}/style.css`)).toBe('body { color: green }');
+      expect(await get(`/${name}/no/such/file`)).toBe(`${name} rest /${name}/no/such/file`);
+    }
+    expect(await heardAt(`${served.url}/chat`)).toBe('root chat');
+    expect((await fetch(`${http}/style.css`)).status).toBe(404);
+  });
+
+  it('may be mounted in a mounted application', async () => {
+    await using served = await serve([], {
+      routes: [
+        {
+          mount: '/outer',
+          application: {
+            routes: [{ mount: '/inner', application: { routes: [{ endpoint: saying('deep', '/chat') }] } }],
+          },
+        },
+      ],
+    });
+    expect(await heardAt(`${served.url}/outer/inner/chat`)).toBe('deep');
+  });
+
+  it('deploys what the application declares', async () => {
+    await writeFile(
+      join(folder, 'declared.js'),
+      `import { defineEndpoint } from '${new URL('../../src/index.ts', import.meta.url)}';
+       export const chat = defineEndpoint({ path: '/declared', onOpen(connection) { connection.send('declared'); } });`,
+    );
+    await using served = await serve([], {
+      routes: [{ mount: '/app', application: { endpoints: [join(folder, 'declared.js')] } }],
+    });
+    expect(await heardAt(`${served.url}/app/declared`)).toBe('declared');
+  });
+
+  it('may have sessions of its own: its cookie goes to its prefix only, and means nothing to its neighbours', async () => {
+    const counting = (mount: string, session: object): RouteConfig => ({
+      mount,
+      application: {
+        session,
+        routes: [
+          {
+            path: '/count',
+            session: 'create',
+            fetch: (_, { session: own }) => {
+              own!.set('n', ((own!.get('n') as number | undefined) ?? 0) + 1);
+              return new Response(`${own!.get('n')}`);
+            },
+          },
+          {
+            endpoint: defineEndpoint({
+              path: '/socket',
+              onOpen: connection => void connection.send(`${connection.session?.get('n')}`),
+            }),
+          },
+        ],
+      },
+    });
+    await using served = await serve([], {
+      dataFolder: join(folder, 'data'),
+      session: {},
+      routes: [counting('/shop', {}), counting('/blog', { cookie: { name: 'blog' } })],
+    });
+    const http = served.url.replace('ws', 'http');
+    const first = await fetch(`${http}/shop/count`);
+    const [setCookie] = first.headers.getSetCookie();
+    expect(setCookie).toMatch(/^holdfast=.*; Path=\/shop(;|$)/);
+    const Cookie = setCookie!.split(';')[0]!;
+    expect(await (await fetch(`${http}/shop/count`, { headers: { Cookie } })).text()).toBe('2');
+    await using socket = await testClient(`${served.url}/shop/socket`, { headers: { Cookie }, origin: http });
+    expect(await socket.receive()).toBe('2');
+    // The same bytes under the neighbour's name are not a session of his.
+    const stolen = Cookie.replace('holdfast=', 'blog=');
+    await using neighbour = await testClient(`${served.url}/blog/socket`, {
+      headers: { Cookie: stolen },
+      origin: http,
+    });
+    expect(await neighbour.receive()).toBe('undefined');
+    const other = await fetch(`${http}/blog/count`, { headers: { Cookie: stolen } });
+    expect(await other.text()).toBe('1');
+    expect(other.headers.getSetCookie()[0]).toMatch(/^blog=.*; Path=\/blog(;|$)/);
+  });
+
+  it('is a start-up error where two are mounted at the same prefix, or something else has a pattern of the application', async () => {
+    const mounted = (): RouteConfig => ({
+      mount: '/a',
+      application: { routes: [{ endpoint: saying('x', '/chat') }] },
+    });
+    await expect(serve([], { routes: [mounted(), mounted()] })).rejects.toMatchObject({
+      code: 'ERR_CONFIG_INVALID',
+      message: expect.stringContaining('"/a"'),
+    });
+    await expect(serve(saying('y', '/a/chat'), { routes: [mounted()] })).rejects.toMatchObject({
+      code: 'ERR_ROUTE_DUPLICATE',
+      message: expect.stringContaining('/a/chat'),
+    });
+  });
+});
