@@ -35,6 +35,8 @@ function reserve(bytes: number): number {
  */
 export class FrameWriter {
   readonly #masked: boolean;
+  /** The one chunk there is, if it is not in the slab. */
+  #only: Buffer | undefined;
   #chunks: Buffer[] | undefined;
   #slab: Buffer | undefined;
   #start = 0;
@@ -95,8 +97,13 @@ export class FrameWriter {
 
   /** Frames that were encoded before, and may be shared with other connections. The bytes are not copied. */
   encoded(frames: Buffer): void {
-    this.#seal();
-    (this.#chunks ??= []).push(frames);
+    if (this.#bytes === 0) {
+      // The rule in a broadcast: one frame, written before there is another.
+      this.#only = frames;
+    } else {
+      this.#seal();
+      this.#addChunk(frames);
+    }
     this.#bytes += frames.length;
   }
 
@@ -104,6 +111,11 @@ export class FrameWriter {
   take(): Buffer | Buffer[] | undefined {
     if (this.#bytes === 0) return undefined;
     this.#bytes = 0;
+    if (this.#only !== undefined) {
+      const only = this.#only;
+      this.#only = undefined;
+      return only;
+    }
     if (this.#chunks === undefined) {
       const only = this.#slab!.subarray(this.#start, this.#end);
       this.#slab = undefined;
@@ -112,7 +124,7 @@ export class FrameWriter {
     this.#seal();
     const chunks = this.#chunks;
     this.#chunks = undefined;
-    return chunks.length === 1 ? chunks[0]! : chunks;
+    return chunks;
   }
 
   /** What `take` returned has been copied by the kernel: its room may be used again. */
@@ -144,10 +156,19 @@ export class FrameWriter {
     this.#bytes += end - at;
   }
 
+  /** What has been gathered so far becomes a list, to which more is added. */
   #seal(): void {
-    if (this.#slab !== undefined && this.#end > this.#start)
-      (this.#chunks ??= []).push(this.#slab.subarray(this.#start, this.#end));
+    if (this.#only !== undefined) {
+      this.#chunks = [this.#only];
+      this.#only = undefined;
+    }
+    if (this.#slab !== undefined && this.#end > this.#start) this.#addChunk(this.#slab.subarray(this.#start, this.#end));
     this.#slab = undefined;
+  }
+
+  #addChunk(chunk: Buffer): void {
+    this.#chunks ??= [];
+    this.#chunks.push(chunk);
   }
 
   #header(at: number, first: number, length: number): number {
