@@ -97,6 +97,7 @@ export class EndpointConnection<Data = undefined>
 {
   data: Data;
   readonly outbox: Outbox;
+  readonly dispatcher: Dispatcher | undefined;
   readonly #number = ++lastId;
   readonly #transport: Duplex;
   readonly #owner: ConnectionOwner;
@@ -126,6 +127,7 @@ export class EndpointConnection<Data = undefined>
     this.data = data;
     this.#transport = transport;
     this.#owner = owner;
+    this.dispatcher = owner.dispatcher;
     this.#host = host;
     this.#facts = facts;
     this.#assembler = new MessageAssembler(this, { role: 'server', limits: owner.limits, deflate: facts.deflate });
@@ -357,10 +359,6 @@ export class EndpointConnection<Data = undefined>
   }
 
   // ---- what the callbacks need (CallbackTarget)
-
-  get dispatcher(): Dispatcher | undefined {
-    return this.#owner.dispatcher;
-  }
 
   invoke(kind: CallbackKind, value: unknown, extra: unknown): unknown {
     // The application hears nothing of a connection that it was never given, because the dispatch queue was full.
