@@ -44,7 +44,7 @@ export async function openSessionContext(
     logger: parts.logger,
   });
   const sockets = new SessionSockets();
-  manager.onEnd(({ sid }) => sockets.closeAll(sid));
+  manager.onSocketSessionEnd(sid => sockets.closeAll(sid));
   manager.start();
   return { manager, sockets, touchOnTraffic: config.touchOnTraffic ?? 'message' };
 }

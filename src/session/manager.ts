@@ -49,6 +49,7 @@ export class SessionManager {
   readonly #sweeper: Sweeper;
   readonly #bindings = new WeakMap<object, SessionBinding>();
   readonly #endListeners = new Set<(end: SessionEnd) => void>();
+  readonly #socketEndListeners = new Set<(sid: string) => void>();
   readonly #queues = new Map<string, Promise<unknown>>();
   readonly #maxAttributeBytes: number;
 
@@ -69,7 +70,7 @@ export class SessionManager {
       createState: (sid, record, isStored) => this.#createState(sid, record, isStored),
       end: (sid, reason) => this.end(sid, reason),
     };
-    this.#sockets = new SocketSessions(this.#context);
+    this.#sockets = new SocketSessions(this.#context, sid => this.#tell(this.#socketEndListeners, sid));
     this.#sweeper = new Sweeper(this.#context, positive('sweepIntervalMs', options.sweepIntervalMs ?? 60_000));
   }
 
@@ -87,7 +88,7 @@ export class SessionManager {
   async close(): Promise<void> {
     await this.#sweeper.stop();
     try {
-      await this.#sockets.flushAll();
+      await this.#sockets.close();
       await this.#context.accessTimes.close();
     } finally {
       await this.#context.store.close();
@@ -167,13 +168,7 @@ export class SessionManager {
     accessTimes.forget(sid);
     if (!isClaimed) return false;
     logger.info({ event: 'session-end', sid: sidPrefix(sid), reason }, 'session ended');
-    for (const listener of this.#endListeners) {
-      try {
-        listener({ sid, reason });
-      } catch (error) {
-        logger.error({ err: error }, 'a listener for ended sessions threw');
-      }
-    }
+    this.#tell(this.#endListeners, { sid, reason });
     return true;
   }
 
@@ -186,6 +181,25 @@ export class SessionManager {
     return () => void this.#endListeners.delete(listener);
   }
 
+  /**
+   * Calls back when a session that sockets of this process hold is over, once for each: at once when this process has ended it, within
+   * 5 s when another one has. Returns a function that stops it.
+   */
+  onSocketSessionEnd(listener: (sid: string) => void): () => void {
+    this.#socketEndListeners.add(listener);
+    return () => void this.#socketEndListeners.delete(listener);
+  }
+
+  #tell<T>(listeners: ReadonlySet<(fact: T) => void>, fact: T): void {
+    for (const listener of listeners) {
+      try {
+        listener(fact);
+      } catch (error) {
+        this.#context.logger.error({ err: error }, 'a listener for ended sessions threw');
+      }
+    }
+  }
+
   #bindingOf(carrier: object): SessionBinding {
     const binding = this.#bindings.get(carrier);
     if (!binding) throw outsideRequest();
@@ -196,6 +210,7 @@ export class SessionManager {
     const { store, accessTimes, clock } = this.#context;
     await this.#sockets.flush(sid).catch(() => {}); // it is tried again behind the sockets, which report it
     const record = await store.read(sid);
+    if (!record) this.#sockets.markEnded(sid); // by another process
     const reason = record && expiryReason(record.header, accessTimes.latest(sid, record.lastAccessedAt), clock.now());
     if (!reason) return record;
     await this.end(sid, reason);
@@ -210,6 +225,7 @@ export class SessionManager {
       store: this.#context.store,
       maxAttributeBytes: this.#maxAttributeBytes,
       onCommitted: (state, committed) => this.#sockets.onCommitted(state, committed),
+      onEnded: state => this.#sockets.onEnded(state),
       serialize: (key, task) => this.#serialize(key, task),
     });
   }

@@ -21,6 +21,8 @@ export interface SessionStateOptions {
   readonly maxAttributeBytes: number;
   /** Told after each commit of this state. */
   readonly onCommitted: (state: SessionState, committed: Committed) => void;
+  /** Told once, when it is known that the session is over. */
+  readonly onEnded: (state: SessionState) => void;
   /** Runs updates of one session one after the other in this process: only other processes are left to conflict with. */
   readonly serialize: <T>(sid: string, task: () => Promise<T>) => Promise<T>;
 }
@@ -83,10 +85,12 @@ export class SessionState {
 
   /** From now on nothing is written. */
   markEnded(): void {
+    if (this.#isEnded) return;
     this.#isEnded = true;
     this.#changed.clear();
     this.#changedHeader = undefined;
     this.#decoded.clear();
+    this.#options.onEnded(this);
   }
 
   get(name: string): unknown {

@@ -1,3 +1,4 @@
+import { setImmediate as turn } from 'node:timers/promises';
 import type { Timer } from '../base/clock.ts';
 import { sidPrefix } from '../base/logger.ts';
 import type { Session } from './session.ts';
@@ -7,12 +8,16 @@ import { type Committed, isSessionEnded, type SessionState } from './session-sta
 
 /** A commit behind a socket is tried again after these, then reported. */
 const RETRY_DELAYS_MS = [100, 200, 400, 800, 1600];
+/** How often it is asked what other processes have done to the sessions that sockets hold here. */
+const REFRESH_INTERVAL_MS = 5_000;
+/** So many are refreshed before others have their turn. */
+const REFRESH_BATCH = 500;
 
 /**
  * A socket's hold on a session.
  *
  * All sockets of a session in one process share its record: what one sets, the others read at once; it is committed behind them, and
- * what requests of this process commit is seen too. What other processes commit is seen after `refresh`.
+ * what requests of this process commit is seen too. What other processes commit is seen after `refresh`, which is done every 5 s.
  */
 export interface SocketSession {
   readonly session: Session;
@@ -31,16 +36,22 @@ export interface SocketSession {
 /** The sessions that sockets of this process hold: one shared record each, for as long as somebody holds it. */
 export class SocketSessions {
   readonly #context: SessionContext;
+  readonly #onEnd: (sid: string) => void;
   readonly #shared = new Map<string, SharedSession>();
   readonly #loading = new Map<string, Promise<SharedSession | undefined>>();
+  #timer: Timer | undefined;
+  #refreshing: Promise<void> | undefined;
+  #isClosed = false;
 
-  constructor(context: SessionContext) {
+  /** @param onEnd Told once for each session that is over while sockets hold it, whichever process ended it. */
+  constructor(context: SessionContext, onEnd: (sid: string) => void) {
     this.#context = context;
+    this.#onEnd = onEnd;
   }
 
   async attach(sid: string): Promise<SocketSession | undefined> {
     const shared = this.#shared.get(sid) ?? (await this.#load(sid));
-    return shared?.hold();
+    return shared && !shared.state.isEnded ? shared.hold() : undefined;
   }
 
   /** Commits what sockets have changed in this session and not yet written. */
@@ -48,8 +59,15 @@ export class SocketSessions {
     await this.#shared.get(sid)?.state.commit();
   }
 
-  async flushAll(): Promise<void> {
-    await Promise.all([...this.#shared.values()].map(shared => shared.state.commit()));
+  /** Commits what is left of every session. @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE, when it was tried for each. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    this.#context.clock.clearTimeout(this.#timer);
+    await this.#refreshing;
+    const commits = await Promise.allSettled(Array.from(this.#shared.values(), ({ state }) => state.commit()));
+    for (const commit of commits) {
+      if (commit.status === 'rejected' && !isSessionEnded(commit.reason)) throw commit.reason;
+    }
   }
 
   /** Somebody in this process has committed a change. */
@@ -61,8 +79,38 @@ export class SocketSessions {
       shared.refresh().catch(error => this.#context.logger.warn({ err: error }, 'session of a socket not refreshed'));
   }
 
+  /** It has been learned in this process that a session is over: by its end here, or by what the store answered. */
+  onEnded(state: SessionState): void {
+    const shared = this.#shared.get(state.sid);
+    if (shared?.state === state) this.#onEnd(state.sid);
+    else shared?.state.markEnded();
+  }
+
   markEnded(sid: string): void {
     this.#shared.get(sid)?.state.markEnded();
+  }
+
+  #watch(): void {
+    if (this.#isClosed || this.#shared.size === 0) return;
+    this.#timer ??= this.#context.clock.setTimeout(() => {
+      this.#refreshing = this.#refreshAll().finally(() => {
+        this.#timer = undefined;
+        this.#watch();
+      });
+    }, REFRESH_INTERVAL_MS);
+  }
+
+  async #refreshAll(): Promise<void> {
+    let refreshed = 0;
+    try {
+      for (const shared of this.#shared.values()) {
+        if (this.#isClosed) return;
+        await shared.refresh();
+        if (++refreshed % REFRESH_BATCH === 0) await turn();
+      }
+    } catch (error) {
+      this.#context.logger.warn({ err: error }, 'sessions of sockets not refreshed; trying again');
+    }
   }
 
   async #load(sid: string): Promise<SharedSession | undefined> {
@@ -81,6 +129,7 @@ export class SocketSessions {
     const state = this.#context.createState(sid, record, true);
     const shared = new SharedSession(this.#context, state, record.lastAccessedAt, () => this.#shared.delete(sid));
     this.#shared.set(sid, shared);
+    this.#watch();
     return shared;
   }
 }

@@ -86,6 +86,50 @@ describe('a session held by sockets', () => {
     expect(socket.session.get('b')).toBe(1);
   });
 
+  test('sees what another process has committed within 5 s, for as long as somebody holds it', async () => {
+    const { sid, cookie } = await login(site, { a: 1 });
+    const socket = await attached(sid);
+    const binding = createSite(store).request(cookie);
+    (await binding.open()).set('a', 2);
+    await binding.commit();
+    store.failing.add('readVersion'); // an outage delays it
+    await site.clock.advance(5_000);
+    store.failing.clear();
+    await site.clock.advance(5_000);
+    expect(socket.session.get('a')).toBe(2);
+    await socket.release();
+    await site.clock.advance(5_000);
+    expect(site.clock.pending).toBe(0);
+  });
+
+  test('that another process has ended is over here within 5 s', async () => {
+    const { sid, cookie } = await login(site);
+    const [one, two] = await Promise.all([attached(sid), attached(sid)]);
+    const ended: string[] = [];
+    site.manager.onSocketSessionEnd(sid => ended.push(sid));
+    await (await createSite(store).request(cookie).open()).invalidate();
+    expect(one.isEnded).toBe(false);
+    await site.clock.advance(5_000);
+    expect([one.isEnded, two.isEnded, ended]).toEqual([true, true, [sid]]);
+    expect(await site.manager.attach(sid)).toBeUndefined();
+    expect(site.ends).toEqual([]); // it is the other process that has ended it
+  });
+
+  test.each([
+    ['a request does not find it', (_socket: SocketSession, cookie: string) => site.request(cookie).get()],
+    ['a commit does not find it', ({ session }: SocketSession) => session.set('a', 1)],
+  ])('that another process has ended is over here as soon as %s', async (_how, learn) => {
+    const { sid, cookie } = await login(site);
+    const socket = await attached(sid);
+    const ended: string[] = [];
+    site.manager.onSocketSessionEnd(sid => ended.push(sid));
+    await createSite(store).manager.end(sid, 'admin');
+    await learn(socket, cookie);
+    await expect.poll(() => ended).toEqual([sid]);
+    await socket.release();
+    expect(ended).toEqual([sid]);
+  });
+
   test('stays alive by touch, written in batches', async () => {
     const { sid, cookie } = await login(site);
     const socket = await attached(sid);
@@ -166,6 +210,19 @@ describe('a session held by sockets', () => {
     socket.session.set('a', 1);
     await site.manager.close();
     expect(kept).toBe(true);
+    expect(site.clock.pending).toBe(0);
+  });
+
+  test('is no obstacle to closing the manager when another process has ended it', async () => {
+    const [gone, kept] = [await login(site), await login(site)];
+    const [one, two] = await Promise.all([attached(gone.sid), attached(kept.sid)]);
+    await createSite(store).manager.end(gone.sid, 'admin');
+    one.session.set('a', 1);
+    await site.clock.advance(1_000);
+    two.touch();
+    store.calls.length = 0;
+    await site.manager.close();
+    expect(store.calls).toContain('touch');
   });
 });
 
