@@ -11,7 +11,8 @@ const FLUSH_INTERVAL_MS = 1_000;
 interface Access {
   at: number;
   /** When it has to be written. */
-  readonly dueAt: number;
+  dueAt: number;
+  readonly stepMs: number;
   readonly onWritten: ((at: number) => void) | undefined;
 }
 
@@ -46,8 +47,8 @@ export class AccessTimes {
       known.at = now;
       return;
     }
-    const step = Math.min((header.idleTimeoutMs ?? Number.POSITIVE_INFINITY) * SHARE_OF_IDLE, MAX_STEP_MS);
-    this.#accesses.set(sid, { at: now, dueAt: Math.max(now, storedAt + step), onWritten });
+    const stepMs = Math.min((header.idleTimeoutMs ?? Number.POSITIVE_INFINITY) * SHARE_OF_IDLE, MAX_STEP_MS);
+    this.#accesses.set(sid, { at: now, dueAt: Math.max(now, storedAt + stepMs), stepMs, onWritten });
     this.#schedule();
   }
 
@@ -68,8 +69,10 @@ export class AccessTimes {
     await this.#store.touch(batch);
     for (const [sid, at] of batch) {
       const access = this.#accesses.get(sid);
-      access?.onWritten?.(at);
-      if (access?.at === at) this.#accesses.delete(sid);
+      if (!access) continue;
+      access.onWritten?.(at);
+      if (access.at === at) this.#accesses.delete(sid);
+      else access.dueAt = at + access.stepMs; // used again meanwhile
     }
   }
 

@@ -46,6 +46,7 @@ export class SessionState {
   #changedHeader: Partial<SessionHeader> | undefined;
   /** What the commit on its way writes: still over `#stored`, under `#changed`. */
   #inFlight: ReadonlyMap<string, Uint8Array | undefined> = new Map();
+  #inFlightHeader: Partial<SessionHeader> | undefined;
   readonly #decoded = new Map<string, unknown>();
   #running: Promise<void> | undefined;
   #next: Promise<void> | undefined;
@@ -63,7 +64,8 @@ export class SessionState {
 
   /** With what is changed and not committed yet. */
   get header(): SessionHeader {
-    return this.#changedHeader ? { ...this.#header, ...this.#changedHeader } : this.#header;
+    if (!this.#inFlightHeader && !this.#changedHeader) return this.#header;
+    return { ...this.#header, ...this.#inFlightHeader, ...this.#changedHeader };
   }
 
   get version(): number {
@@ -233,6 +235,7 @@ export class SessionState {
     this.#changed = new Map();
     this.#changedHeader = undefined;
     this.#inFlight = attributes;
+    this.#inFlightHeader = header;
     const { store } = this.#options;
     try {
       const result = this.#isStored
@@ -244,6 +247,7 @@ export class SessionState {
       throw error;
     } finally {
       this.#inFlight = new Map();
+      this.#inFlightHeader = undefined;
     }
   }
 
@@ -284,7 +288,8 @@ export class SessionState {
   ): void {
     if (result.status !== 'committed') throw this.#gone();
     const committed: Committed = { attributes, header, version: result.version };
-    if (!this.#isEnded) {
+    // At a later version already: it was reloaded meanwhile, with this commit and what others have written over it.
+    if (!this.#isEnded && result.version > this.#version) {
       const isNext = result.version === this.#version + 1;
       // With a gap the version stays behind: that says that other attributes may be out of date.
       this.#apply(attributes, header, isNext ? result.version : this.#version);

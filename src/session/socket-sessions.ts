@@ -74,7 +74,7 @@ export class SocketSessions {
   onCommitted(state: SessionState, committed: Committed): void {
     const shared = this.#shared.get(state.sid);
     if (!shared) return;
-    const isComplete = shared.state === state ? state.version === committed.version : shared.state.absorb(committed);
+    const isComplete = shared.state === state ? state.version >= committed.version : shared.state.absorb(committed);
     if (!isComplete)
       shared.refresh().catch(error => this.#context.logger.warn({ err: error }, 'session of a socket not refreshed'));
   }

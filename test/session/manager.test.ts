@@ -186,6 +186,17 @@ describe('commits', () => {
     expect((await site.request(cookie).open()).get('n')).toBe(3);
   });
 
+  test('show what they write while they are on their way, the header included', async () => {
+    const binding = site.request((await login(site)).cookie);
+    const session = (await binding.open()) as Session<Record<string, unknown>>;
+    session.set('a', 1);
+    session.idleTimeoutMs = 1_000;
+    const commit = binding.commit();
+    expect([session.get('a'), session.idleTimeoutMs]).toEqual([1, 1_000]);
+    await commit;
+    expect([session.get('a'), session.idleTimeoutMs]).toEqual([1, 1_000]);
+  });
+
   test('sync writes now', async () => {
     const binding = site.request();
     const session = await binding.open();
@@ -464,6 +475,18 @@ describe('time', () => {
     const touches = store.calls.filter(call => call === 'touch').length;
     expect(touches).toBeGreaterThanOrEqual(4);
     expect(touches).toBeLessThanOrEqual(5);
+  });
+
+  test('is written once a minute also when the session is used while it is being written', async () => {
+    const { cookie } = await login(site);
+    await site.clock.advance(60_000);
+    store.calls.length = 0;
+    store.before = async call => {
+      if (call === 'touch') await site.clock.advance(1).then(() => site.request(cookie).get());
+    };
+    await site.request(cookie).get();
+    for (let second = 0; second < 30; second++) await site.clock.advance(1_000);
+    expect(store.calls.filter(call => call === 'touch')).toEqual(['touch']);
   });
 
   test('is written for many sessions in one call', async () => {

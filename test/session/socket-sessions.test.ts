@@ -130,6 +130,28 @@ describe('a session held by sockets', () => {
     expect(ended).toEqual([sid]);
   });
 
+  test('keeps the later value of another process when the answer to its own commit comes late', async () => {
+    const { sid, cookie } = await login(site);
+    const socket = await attached(sid);
+    const answer = Promise.withResolvers<void>();
+    const { commit } = store;
+    store.commit = async (...args) => {
+      store.commit = commit;
+      const result = await commit(...args);
+      await answer.promise;
+      return result;
+    };
+    socket.session.set('a', 'ours');
+    await turn();
+    const binding = createSite(store).request(cookie);
+    (await binding.open()).set('a', 'theirs');
+    await binding.commit();
+    await socket.refresh();
+    answer.resolve();
+    await turn();
+    expect(socket.session.get('a')).toBe('theirs');
+  });
+
   test('stays alive by touch, written in batches', async () => {
     const { sid, cookie } = await login(site);
     const socket = await attached(sid);
