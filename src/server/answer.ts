@@ -5,7 +5,7 @@ import type { Logger } from '../base/logger.ts';
 import type { Admitted } from '../gateway/admit.ts';
 import { type FetchHandler, runFetchHandler } from '../gateway/fetch-target.ts';
 import { forwardRequest } from '../gateway/forward.ts';
-import { isRefusal, type Refusal } from '../http/refusal.ts';
+import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
 import { commitBeforeHeaders } from '../session/commit-before-headers.ts';
 import { userFrom } from '../websocket/handshake.ts';
 import { parseUpgrade } from '../websocket/protocol/handshake.ts';
@@ -32,7 +32,7 @@ export async function answer(
     case 'endpoint': {
       // Not an upgrade, or it would not be here: the checks of the handshake say what is missing.
       const upgrade = parseUpgrade(head);
-      return isRefusal(upgrade) ? upgrade : undefined;
+      return isRefusal(upgrade) ? upgrade : refuse(426, 'ERR_WS_UPGRADE_REQUIRED', 'the request is not an upgrade');
     }
     case 'redirect':
       response.writeHead(308, { Location: target.location, 'Content-Length': 0 }).end();

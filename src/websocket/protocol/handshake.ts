@@ -36,7 +36,8 @@ export function parseUpgrade(head: RequestHead): UpgradeRequest | Refusal {
   const { headers } = head;
   if (head.method !== 'GET')
     return badHandshake(405, `the method is ${head.method}; a WebSocket handshake is a GET request`, { Allow: 'GET' });
-  if (!(Number(head.httpVersion) >= 1.1))
+  // Node's parser also lets HTTP/2.0 through, which RFC 6455 knows no handshake for.
+  if (head.httpVersion !== '1.1')
     return badHandshake(400, `the request is HTTP/${head.httpVersion}; a WebSocket handshake needs HTTP/1.1`);
   if (head.host === '') return badHandshake(400, 'the handshake has no Host header');
   if (!hasListMember(headers.upgrade, 'websocket'))

@@ -82,6 +82,7 @@ describe('parseUpgrade', () => {
   it.each<[string, number, string, Record<string, string | string[] | undefined>, string?]>([
     ['another method', 405, 'ERR_WS_BAD_HANDSHAKE', {}, 'POST /chat HTTP/1.1'],
     ['HTTP/1.0', 400, 'ERR_WS_BAD_HANDSHAKE', {}, 'GET /chat HTTP/1.0'],
+    ['HTTP/2.0 on a line of HTTP/1', 400, 'ERR_WS_BAD_HANDSHAKE', {}, 'GET /chat HTTP/2.0'],
     ['a plain GET', 426, 'ERR_WS_UPGRADE_REQUIRED', { Upgrade: undefined, Connection: 'keep-alive' }],
     ['an upgrade to something else', 426, 'ERR_WS_UPGRADE_REQUIRED', { Upgrade: 'h2c' }],
     ['an upgrade to nearly the right thing', 426, 'ERR_WS_UPGRADE_REQUIRED', { Upgrade: 'websockets' }],
