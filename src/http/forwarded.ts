@@ -14,7 +14,7 @@ export interface ForwardedChain {
 export type ForwardedElement = Readonly<Record<string, string>>;
 
 // Pairs and elements may be empty, as in `for=192.0.2.1;, ,`.
-const PAIR = /[ \t]*(?:([!#$%&'*+.^_`|~\w-]+)=(?:([!#$%&'*+.^_`|~\w:[\]-]+)|"((?:[^"\\]|\\.)*)"))?[ \t]*(;|,|$)/y;
+const PAIR = /[ \t]*(?:([!#$%&'*+.^_`|~\w-]+)=(?:([!#$%&'*+.^_`|~\w:[\]-]+)|"((?:[^"\\]|\\.)*)")[ \t]*)?(;|,|$)/y;
 
 /**
  * Parses a `Forwarded` header.

@@ -27,6 +27,14 @@ describe('the Forwarded header', () => {
     'for="a"b',
     'for=ä',
   ])('%j is malformed', text => expect(parseForwarded(text)).toBeUndefined());
+
+  test('that is malformed behind thousands of spaces is refused without trying every way to divide them', () => {
+    const text = `for=a,${' '.repeat(60_000)}b`;
+    const before = performance.now();
+    expect(parseForwarded(text)).toBeUndefined();
+    // Tried one by one they take seconds.
+    expect(performance.now() - before).toBeLessThan(500);
+  });
 });
 
 describe('the chain of hops', () => {
