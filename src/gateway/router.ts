@@ -42,7 +42,7 @@ export interface Router<T> {
  * first) beats one for every host; then exact beats template beats prefix; a longer prefix beats a shorter one; a text segment beats a
  * parameter, left to right. The method is looked at last: a path whose most specific pattern does not take the method is a 405.
  *
- * An exact pattern costs one lookup in a Map, a prefix one per segment of the path.
+ * An exact pattern costs one lookup in a Map, prefixes one per segment of the path up to the length of the longest.
  *
  * @throws {HoldfastError} ERR_ROUTE_DUPLICATE when two entries match the same host, paths and method (parameter names do not make a difference).
  * @throws {TypeError} when a pattern or host is not one.
@@ -160,6 +160,8 @@ class HostRoutes<T> {
   // By number of segments, the most specific first.
   readonly #templates = new Map<number, PatternRoutes<T>[]>();
   readonly #textPrefixes = new Map<string, PatternRoutes<T>>();
+  /** Length of the longest of them: what is longer need not be looked up. */
+  #longestTextPrefix = 0;
   readonly #templatePrefixes = new Map<number, PatternRoutes<T>[]>();
 
   add(pattern: RoutePattern, entry: RouteEntry<T>): void {
@@ -178,8 +180,10 @@ class HostRoutes<T> {
       routes.add(pattern, entry);
       return;
     }
-    const table = pattern.kind === 'prefix' ? this.#textPrefixes : this.#exact;
-    const key = pattern.kind === 'prefix' ? pattern.shape.slice(0, -2) : pattern.shape;
+    const isPrefix = pattern.kind === 'prefix';
+    const table = isPrefix ? this.#textPrefixes : this.#exact;
+    const key = isPrefix ? pattern.shape.slice(0, -2) : pattern.shape;
+    if (isPrefix) this.#longestTextPrefix = Math.max(this.#longestTextPrefix, key.length);
     let routes = table.get(key);
     if (!routes) {
       routes = new PatternRoutes(pattern);
@@ -205,7 +209,7 @@ class HostRoutes<T> {
     let length = this.#templatePrefixes.size > 0 ? segments.length : 0;
     // From the whole path to '', one segment less each time: `/a/b`, `/a`, ``.
     for (let end = path.length; end !== -1; end = end === 0 ? -1 : path.lastIndexOf('/', end - 1)) {
-      const text = this.#textPrefixes.get(path.slice(0, end));
+      const text = end <= this.#longestTextPrefix ? this.#textPrefixes.get(path.slice(0, end)) : undefined;
       if (text) return text.answer(method, segments, path.slice(end));
       for (const routes of this.#templatePrefixes.get(length) ?? []) {
         if (fits(routes.segments, segments)) return routes.answer(method, segments, path.slice(end));
