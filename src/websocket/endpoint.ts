@@ -3,7 +3,7 @@ import { HoldfastError } from '../base/errors.ts';
 import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
 import { CloseCode } from '../wire/close-codes.ts';
 import { type BroadcastResult, broadcast } from './broadcast.ts';
-import type { CallbackKind } from './callback-queue.ts';
+import { type CallbackKind, isThenable } from './callback-queue.ts';
 import type { Connection } from './connection.ts';
 import { Dispatcher } from './dispatcher.ts';
 import {
@@ -28,6 +28,8 @@ const RETRY_AFTER_SECONDS = '5';
 
 // Recognised across two loaded copies of the package, as `instanceof` is not.
 const brand = Symbol.for('holdfast.endpoint');
+
+type Verdict<Data> = boolean | Acceptance<Data> | AcceptRefusal;
 
 /** A handshake that the endpoint takes: what goes into the 101, and what the connection starts with. */
 export interface AcceptedHandshake<Data> {
@@ -178,11 +180,10 @@ export class Endpoint<Data = undefined> {
     this.#taken++;
     let taken = false;
     try {
-      const verdict = this.options.accept?.(handshake) ?? true;
-      const answer =
-        verdict instanceof Promise
-          ? await this.#answerLater(handshake, verdict, transport, wheel)
-          : this.#answer(handshake, verdict);
+      const verdict = this.options.accept ? this.options.accept(handshake) : true;
+      const answer = isThenable(verdict)
+        ? await this.#answerLater(handshake, verdict as PromiseLike<Verdict<Data>>, transport, wheel)
+        : this.#answer(handshake, verdict as Verdict<Data>);
       taken = !isRefusal(answer);
       return answer;
     } finally {
@@ -213,24 +214,27 @@ export class Endpoint<Data = undefined> {
 
   async #answerLater(
     handshake: Handshake,
-    verdict: Promise<boolean | Acceptance<Data> | AcceptRefusal>,
+    verdict: PromiseLike<Verdict<Data>>,
     transport: Duplex,
     wheel: TimerWheel,
   ): Promise<AcceptedHandshake<Data> | Refusal> {
     const pending = new PendingHandshake(transport, wheel, this.limits.handlerTimeoutMs);
     this.#judged.add(pending);
     try {
-      return await Promise.race([pending.refused, verdict.then(answer => this.#answer(handshake, answer))]);
+      return await Promise.race([
+        pending.refused,
+        Promise.resolve(verdict).then(answer => this.#answer(handshake, answer)),
+      ]);
     } finally {
       this.#judged.delete(pending);
       pending.end();
     }
   }
 
-  #answer(
-    handshake: Handshake,
-    verdict: boolean | Acceptance<Data> | AcceptRefusal,
-  ): AcceptedHandshake<Data> | Refusal {
+  #answer(handshake: Handshake, verdict: Verdict<Data>): AcceptedHandshake<Data> | Refusal {
+    // Nobody is let in because a `return` was forgotten.
+    if (typeof verdict !== 'boolean' && (typeof verdict !== 'object' || verdict === null))
+      throw new TypeError(`accept: answer true, false, an acceptance or a refusal, not ${String(verdict)}`);
     if (verdict === false) return refuse(403, 'ERR_WS_ACCEPT_REFUSED', 'accept refused the handshake');
     if (verdict !== true && 'status' in verdict) {
       if (!(verdict.status >= 300 && verdict.status <= 599))

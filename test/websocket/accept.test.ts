@@ -40,6 +40,16 @@ describe('accept', () => {
     expect(journal.entries).toEqual([]);
   });
 
+  it.each([
+    ['nothing', () => undefined, 500],
+    ['nothing, later', async () => undefined, 500],
+    ['a false of a promise library', () => ({ then: (tell: (answer: boolean) => void) => tell(false) }), 403],
+  ])('lets nobody in with %s', async (_, accept, status) => {
+    await using served = await serve(guarded(accept as unknown as Accept));
+    using client = await RawClient.connect(served.url);
+    expect(client.status).toBe(status);
+  });
+
   it('refuses with its own status, headers and body', async () => {
     await using served = await serve(
       guarded(() => ({ status: 429, headers: { 'Retry-After': '30' }, body: 'slow down' })),
