@@ -34,7 +34,7 @@ export interface CloseEvent {
 
 /** A limit on callbacks that are running at the same time, shared by every connection of the endpoints that name it (a work manager). */
 export interface DispatchOptions {
-  /** How many asynchronous callbacks may be unsettled at once. A synchronous callback takes no slot. Default: no limit beyond one per connection. */
+  /** How many asynchronous callbacks may be unsettled at once. A synchronous callback takes no slot. */
   concurrency: number;
   /** How many connections may wait for a slot. Default 1024. */
   queue?: number;
@@ -66,6 +66,7 @@ export interface EndpointOptions<Data = undefined> {
   subprotocols?: readonly string[];
   /** permessage-deflate (RFC 7692). Default false. */
   compression?: boolean | DeflateOptions;
+  /** Limits of its own, or the name of limits shared under the server's `dispatch`. Default: no limit beyond one callback per connection. */
   dispatch?: DispatchOptions | string;
   /** A callback that has not settled after this fails the connection with 1011. Default `60s`; -1 never. */
   handlerTimeout?: Duration;
