@@ -43,7 +43,6 @@ export interface SessionChanges {
    * Attributes not named here are last-wins.
    */
   readonly expected?: ReadonlyMap<string, number>;
-  readonly lastAccessedAt?: number;
 }
 
 export type CommitResult =

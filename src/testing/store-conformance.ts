@@ -189,7 +189,6 @@ const CASES: Readonly<Record<string, (store: SessionStore) => Promise<void>>> = 
     const late = await store.commit('s1', {
       set: bytes({ a: '2' }),
       header: { secretHash: 'x' },
-      lastAccessedAt: NOW + 1,
     });
     assert.equal(late.status, 'gone');
     await store.touch(new Map([['s1', NOW + 2]]));
@@ -225,7 +224,6 @@ const CASES: Readonly<Record<string, (store: SessionStore) => Promise<void>>> = 
       set: bytes({ b: '2', c: '2' }),
       deleted: new Set(['a']),
       header: { secretHash: 'x' },
-      lastAccessedAt: NOW + 5,
     };
     for (const expected of [new Map([['a', 99]]), new Map([['a', 0]]), new Map([['absent', 1]])]) {
       assert.deepEqual(await store.commit('s1', { ...changes, expected }), { status: 'conflict' });
@@ -270,12 +268,7 @@ const CASES: Readonly<Record<string, (store: SessionStore) => Promise<void>>> = 
     assert.equal((await store.read('s2'))!.lastAccessedAt, NOW);
     assert.equal(await store.readVersion('s1'), 1);
     assert.equal(await store.read('unknown'), undefined);
-  },
-
-  async 'takes last access with a commit, forward only'(store) {
-    await store.create('s1', record({ lastAccessedAt: NOW }));
-    await store.commit('s1', { lastAccessedAt: NOW + 5_000 });
-    await store.commit('s1', { lastAccessedAt: NOW + 1_000 });
+    await store.commit('s1', { set: bytes({ a: '1' }) });
     assert.equal((await store.read('s1'))!.lastAccessedAt, NOW + 5_000);
   },
 
@@ -295,17 +288,21 @@ const CASES: Readonly<Record<string, (store: SessionStore) => Promise<void>>> = 
   },
 
   async 'judges expiry by the last access and the limits as they are now'(store) {
-    for (const sid of ['touched', 'shorter', 'longer', 'endless', 'committed'])
+    for (const sid of ['touched', 'shorter', 'longer', 'endless', 'hardly touched'])
       await store.create(sid, record({ header: idle(2_000) }));
-    await store.touch(new Map([['touched', NOW + 1_500]]));
+    await store.touch(
+      new Map([
+        ['touched', NOW + 1_500],
+        ['hardly touched', NOW + 500],
+      ]),
+    );
     await store.commit('shorter', { header: { idleTimeoutMs: 1_000 } });
     await store.commit('longer', { header: { idleTimeoutMs: 4_000 } });
     await store.commit('endless', { header: { idleTimeoutMs: undefined } });
-    await store.commit('committed', { lastAccessedAt: NOW + 500 });
     assert.deepEqual(await store.expired(NOW + 1_200, 10), ['shorter']);
-    assert.deepEqual(await store.expired(NOW + 3_000, 10), ['shorter', 'committed']);
+    assert.deepEqual(await store.expired(NOW + 3_000, 10), ['shorter', 'hardly touched']);
     assert.deepEqual(await store.expired(NOW + 3_600, 1), ['shorter']);
-    assert.deepEqual(await store.expired(NOW + 1e9, 10), ['shorter', 'committed', 'touched', 'longer']);
+    assert.deepEqual(await store.expired(NOW + 1e9, 10), ['shorter', 'hardly touched', 'touched', 'longer']);
     await store.commit('endless', { header: { idleTimeoutMs: 500 } });
     assert.deepEqual(await store.expired(NOW + 600, 10), ['endless']);
   },
@@ -356,8 +353,8 @@ const CASES: Readonly<Record<string, (store: SessionStore) => Promise<void>>> = 
     await store.commit('s1', {
       set: bytes({ a: '2', b: '2' }),
       header: { secretHash: 'new' },
-      lastAccessedAt: NOW + 1,
     });
+    await store.touch(new Map([['s1', NOW + 1]]));
     assertSame(before, record({ attributes: { a: '1' } }));
   },
 };

@@ -200,19 +200,18 @@ export class LmdbStore implements SessionStore {
 
   /** False when somebody else changed the record since it had `version`. */
   #write(key: Buffer, head: Head, version: number, changes: SessionChanges): Promise<boolean> {
-    const { set, deleted, lastAccessedAt = 0 } = changes;
+    const { set, deleted } = changes;
     const header = changes.header ? { ...head.header, ...changes.header } : head.header;
     const attributes = new Map(head.attributes);
     for (const name of deleted ?? []) attributes.delete(name);
     for (const name of set?.keys() ?? []) attributes.set(name, (head.attributes.get(name) ?? version) + 1);
-    const accessedAt = this.#accesses.getEntry(key)!.version!;
+    const lastAccessedAt = this.#accesses.getEntry(key)!.version!;
     return this.#settle(
       this.#heads.ifVersion(key, version, () => {
         void this.#heads.put(key, encodeHead({ sid: head.sid, header, attributes }), version + 1);
         for (const name of deleted ?? []) void this.#values.remove(valueKey(key, name));
         for (const [name, value] of set ?? []) void this.#values.put(valueKey(key, name), toBuffer(value));
-        if (lastAccessedAt > accessedAt) void this.#accesses.put(key, NOTHING, lastAccessedAt);
-        if (changes.header) this.#putExpiry(key, expiryOf(header, Math.max(accessedAt, lastAccessedAt)));
+        if (changes.header) this.#putExpiry(key, expiryOf(header, lastAccessedAt));
       }),
     );
   }

@@ -51,7 +51,7 @@ export class MemoryStore implements SessionStore {
     this.#records.set(sid, {
       header: changes.header ? { ...record.header, ...changes.header } : record.header,
       version,
-      lastAccessedAt: Math.max(record.lastAccessedAt, changes.lastAccessedAt ?? 0),
+      lastAccessedAt: record.lastAccessedAt,
       attributes: applyTo(record.attributes, changes, version),
     });
     return { status: 'committed', version };
