@@ -1,14 +1,20 @@
+import type { IncomingHttpHeaders } from 'node:http';
 import { preferredMediaType } from './media.ts';
-import type { RequestHead } from './request-head.ts';
 
 /**
- * True when a person opens a page: the only requests that create a session by themselves.
+ * True when a person opens a page: the only requests that create a session by themselves. Takes a `RequestHead` or an `IncomingMessage`.
  *
  * Browsers say so with `Sec-Fetch-Dest: document`, which page scripts cannot set (frames, images and fetches say something else).
- * Where the header is missing, a GET that likes `text/html` best counts.
+ * Where the header is missing (old browsers, plain http), a GET that likes `text/html` best counts.
+ *
+ * @see Fetch Metadata Request Headers §2.1
  */
-export function isDocumentNavigation(head: RequestHead): boolean {
-  const destination = head.headers['sec-fetch-dest'];
+export function isDocumentNavigation(request: {
+  readonly method?: string | undefined;
+  readonly headers: Readonly<Pick<IncomingHttpHeaders, 'accept' | 'sec-fetch-dest'>>;
+}): boolean {
+  const { method, headers } = request;
+  const destination = headers['sec-fetch-dest'];
   if (destination !== undefined) return destination === 'document';
-  return head.method === 'GET' && preferredMediaType(head.headers.accept) === 'text/html';
+  return method === 'GET' && preferredMediaType(headers.accept) === 'text/html';
 }

@@ -1,8 +1,8 @@
 import type { IncomingMessage, OutgoingHttpHeader, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { TLSSocket } from 'node:tls';
+import { isDocumentNavigation } from '../http/navigation.ts';
 import type { SessionBinding } from './binding.ts';
 import type { SessionManager } from './manager.ts';
-import { isDocumentNavigation } from './navigation.ts';
 import { isSessionEnded } from './session-state.ts';
 
 const RETRY_AFTER_S = 5;
@@ -24,7 +24,7 @@ export function attachSession(
   const binding = manager.bind({
     cookieHeader: req.headers.cookie,
     isSecure: options.isSecure ?? (req.socket as Partial<TLSSocket>).encrypted === true,
-    isDocumentNavigation: isDocumentNavigation(req.method, req.headers),
+    isDocumentNavigation: isDocumentNavigation(req),
   });
   manager.bindTo(req, binding);
   commitBeforeHeaders(binding, res);
