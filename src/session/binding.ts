@@ -2,7 +2,7 @@ import { type Logger, sidPrefix } from '../base/logger.ts';
 import type { SessionTicket } from './cookie.ts';
 import { createSecret, createSid, equalInConstantTime, hashSecret } from './identity.ts';
 import type { Session, SessionEndReason, SessionOwner } from './session.ts';
-import type { SessionContext } from './session-context.ts';
+import type { SessionEnvironment } from './session-environment.ts';
 import { headersSent, outsideRequest, SessionHandle } from './session-handle.ts';
 import type { SessionState } from './session-state.ts';
 import type { SessionRecord } from './store.ts';
@@ -29,7 +29,7 @@ interface Live {
  * the request has ended.
  */
 export class SessionBinding {
-  readonly #context: SessionContext;
+  readonly #environment: SessionEnvironment;
   readonly #request: SessionRequest;
   #loading: Promise<void> | undefined;
   #live: Live | undefined;
@@ -38,14 +38,14 @@ export class SessionBinding {
   #areHeadersSent = false;
   #isReleased = false;
 
-  constructor(context: SessionContext, request: SessionRequest) {
-    this.#context = context;
+  constructor(environment: SessionEnvironment, request: SessionRequest) {
+    this.#environment = environment;
     this.#request = request;
   }
 
   /** Where carriers report what they cannot tell anybody else. */
   get logger(): Logger {
-    return this.#context.logger;
+    return this.#environment.logger;
   }
 
   /** The session that `get` or `open` has found, without asking the store. */
@@ -105,7 +105,7 @@ export class SessionBinding {
   /** `Set-Cookie` values for the response, after a commit. Empty when the client has nothing to learn. */
   setCookies(): string[] {
     if (this.#areHeadersSent) return [];
-    const { cookie } = this.#context;
+    const { cookie } = this.#environment;
     const { cookieHeader, isSecure } = this.#request;
     const live = this.#live;
     if (this.#news === 'cookie' && live?.state.isStored && !live.state.isEnded) {
@@ -136,8 +136,8 @@ export class SessionBinding {
 
   async #read(): Promise<void> {
     const found: { ticket: SessionTicket; record: SessionRecord }[] = [];
-    for (const ticket of this.#context.cookie.read(this.#request.cookieHeader)) {
-      const record = await this.#context.readLive(ticket.sid);
+    for (const ticket of this.#environment.cookie.read(this.#request.cookieHeader)) {
+      const record = await this.#environment.readLive(ticket.sid);
       if (record && equalInConstantTime(hashSecret(ticket.secret), record.header.secretHash))
         found.push({ ticket, record });
     }
@@ -146,7 +146,7 @@ export class SessionBinding {
     if (second) {
       // One of them was planted: there is no telling which (RFC 6265 §8.6), so neither counts.
       const sids = found.map(({ ticket }) => sidPrefix(ticket.sid));
-      this.#context.logger.warn(
+      this.#environment.logger.warn(
         { event: 'two-live-sessions', sids },
         'request with two live session cookies treated as anonymous',
       );
@@ -154,14 +154,14 @@ export class SessionBinding {
     }
     const { ticket, record } = first;
     const { sid, secret } = ticket;
-    const state = this.#context.createState(sid, record, true);
-    state.lastAccessedAt = this.#context.accessTimes.latest(sid, record.lastAccessedAt);
-    this.#context.accessTimes.note(sid, record.header, record.lastAccessedAt);
+    const state = this.#environment.createState(sid, record, true);
+    state.lastAccessedAt = this.#environment.accessTimes.latest(sid, record.lastAccessedAt);
+    this.#environment.accessTimes.note(sid, record.header, record.lastAccessedAt);
     this.#hold(state, secret, false);
   }
 
   #create(): Session {
-    const { clock, idleTimeoutMs, absoluteTimeoutMs } = this.#context;
+    const { clock, idleTimeoutMs, absoluteTimeoutMs } = this.#environment;
     const sid = createSid();
     const secret = createSecret();
     const now = clock.now();
@@ -173,7 +173,7 @@ export class SessionBinding {
     };
     const record = { header, version: 0, lastAccessedAt: now, attributes: new Map() };
     this.#news = 'cookie';
-    return this.#hold(this.#context.createState(sid, record, false), secret, true);
+    return this.#hold(this.#environment.createState(sid, record, false), secret, true);
   }
 
   #hold(state: SessionState, secret: string, isNew: boolean): Session {
@@ -204,7 +204,7 @@ export class SessionBinding {
   }
 
   async #invalidate(live: Live, reason: SessionEndReason): Promise<void> {
-    if (live.state.isStored) await this.#context.end(live.state.sid, reason);
+    if (live.state.isStored) await this.#environment.end(live.state.sid, reason);
     live.state.markEnded();
     this.#news = 'no cookie';
   }

@@ -7,7 +7,7 @@ import { expiryReason } from './expiry.ts';
 import { GuardedStore } from './guarded-store.ts';
 import { KeyRing } from './key-ring.ts';
 import type { Session, SessionEndReason } from './session.ts';
-import type { SessionContext } from './session-context.ts';
+import type { SessionEnvironment } from './session-environment.ts';
 import { headersSent, outsideRequest, SessionHandle } from './session-handle.ts';
 import { SessionState, sessionEnded } from './session-state.ts';
 import { type SocketSession, SocketSessions } from './socket-sessions.ts';
@@ -44,7 +44,7 @@ export interface SessionEnd {
  * A failure of the store rejects with ERR_SESSION_STORE_UNAVAILABLE (503) everywhere; it never looks like "no session".
  */
 export class SessionManager {
-  readonly #context: SessionContext;
+  readonly #environment: SessionEnvironment;
   readonly #sockets: SocketSessions;
   readonly #sweeper: Sweeper;
   readonly #bindings = new WeakMap<object, SessionBinding>();
@@ -58,7 +58,7 @@ export class SessionManager {
     const { clock = systemClock, logger = silentLogger } = options;
     const store = new GuardedStore(options.store);
     this.#maxAttributeBytes = positive('maxAttributeBytes', options.maxAttributeBytes ?? 1024 * 1024);
-    this.#context = {
+    this.#environment = {
       store,
       clock,
       logger,
@@ -70,13 +70,13 @@ export class SessionManager {
       createState: (sid, record, isStored) => this.#createState(sid, record, isStored),
       end: (sid, reason) => this.end(sid, reason),
     };
-    this.#sockets = new SocketSessions(this.#context, sid => this.#tell(this.#socketEndListeners, sid));
-    this.#sweeper = new Sweeper(this.#context, positive('sweepIntervalMs', options.sweepIntervalMs ?? 60_000));
+    this.#sockets = new SocketSessions(this.#environment, sid => this.#tell(this.#socketEndListeners, sid));
+    this.#sweeper = new Sweeper(this.#environment, positive('sweepIntervalMs', options.sweepIntervalMs ?? 60_000));
   }
 
   /** The name of the session cookie. */
   get cookieName(): string {
-    return this.#context.cookie.name;
+    return this.#environment.cookie.name;
   }
 
   /** Begins to end sessions whose time is over, also when nobody asks for them. */
@@ -89,9 +89,9 @@ export class SessionManager {
     await this.#sweeper.stop();
     try {
       await this.#sockets.close();
-      await this.#context.accessTimes.close();
+      await this.#environment.accessTimes.close();
     } finally {
-      await this.#context.store.close();
+      await this.#environment.store.close();
     }
   }
 
@@ -101,7 +101,7 @@ export class SessionManager {
 
   /** The session of one request. Reads nothing yet. */
   bind(request: SessionRequest): SessionBinding {
-    return new SessionBinding(this.#context, request);
+    return new SessionBinding(this.#environment, request);
   }
 
   /** Makes `get(carrier)` and `open(carrier)` mean this binding, for as long as the carrier (a request, a handshake) lives. */
@@ -162,7 +162,7 @@ export class SessionManager {
    * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE: the session may still live.
    */
   async end(sid: string, reason: SessionEndReason): Promise<boolean> {
-    const { store, accessTimes, logger } = this.#context;
+    const { store, accessTimes, logger } = this.#environment;
     const isClaimed = await store.delete(sid);
     this.#sockets.markEnded(sid);
     accessTimes.forget(sid);
@@ -195,7 +195,7 @@ export class SessionManager {
       try {
         listener(fact);
       } catch (error) {
-        this.#context.logger.error({ err: error }, 'a listener for ended sessions threw');
+        this.#environment.logger.error({ err: error }, 'a listener for ended sessions threw');
       }
     }
   }
@@ -207,7 +207,7 @@ export class SessionManager {
   }
 
   async #readLive(sid: string): Promise<SessionRecord | undefined> {
-    const { store, accessTimes, clock } = this.#context;
+    const { store, accessTimes, clock } = this.#environment;
     await this.#sockets.flush(sid).catch(() => {}); // it is tried again behind the sockets, which report it
     const record = await store.read(sid);
     if (!record) this.#sockets.markEnded(sid); // by another process
@@ -222,7 +222,7 @@ export class SessionManager {
       sid,
       record,
       isStored,
-      store: this.#context.store,
+      store: this.#environment.store,
       maxAttributeBytes: this.#maxAttributeBytes,
       onCommitted: (state, committed) => this.#sockets.onCommitted(state, committed),
       onEnded: state => this.#sockets.onEnded(state),

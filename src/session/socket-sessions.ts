@@ -2,7 +2,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import type { Timer } from '../base/clock.ts';
 import { sidPrefix } from '../base/logger.ts';
 import type { Session } from './session.ts';
-import type { SessionContext } from './session-context.ts';
+import type { SessionEnvironment } from './session-environment.ts';
 import { headersSent, SessionHandle } from './session-handle.ts';
 import { type Committed, isSessionEnded, type SessionState } from './session-state.ts';
 
@@ -35,7 +35,7 @@ export interface SocketSession {
 
 /** The sessions that sockets of this process hold: one shared record each, for as long as somebody holds it. */
 export class SocketSessions {
-  readonly #context: SessionContext;
+  readonly #environment: SessionEnvironment;
   readonly #onEnd: (sid: string) => void;
   readonly #shared = new Map<string, SharedSession>();
   readonly #loading = new Map<string, Promise<SharedSession | undefined>>();
@@ -44,8 +44,8 @@ export class SocketSessions {
   #isClosed = false;
 
   /** @param onEnd Told once for each session that is over while sockets hold it, whichever process ended it. */
-  constructor(context: SessionContext, onEnd: (sid: string) => void) {
-    this.#context = context;
+  constructor(environment: SessionEnvironment, onEnd: (sid: string) => void) {
+    this.#environment = environment;
     this.#onEnd = onEnd;
   }
 
@@ -62,7 +62,7 @@ export class SocketSessions {
   /** Commits what is left of every session. @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE, when it was tried for each. */
   async close(): Promise<void> {
     this.#isClosed = true;
-    this.#context.clock.clearTimeout(this.#timer);
+    this.#environment.clock.clearTimeout(this.#timer);
     await this.#refreshing;
     const commits = await Promise.allSettled(Array.from(this.#shared.values(), ({ state }) => state.commit()));
     for (const commit of commits) {
@@ -76,7 +76,9 @@ export class SocketSessions {
     if (!shared) return;
     const isComplete = shared.state === state ? state.version >= committed.version : shared.state.absorb(committed);
     if (!isComplete)
-      shared.refresh().catch(error => this.#context.logger.warn({ err: error }, 'session of a socket not refreshed'));
+      shared
+        .refresh()
+        .catch(error => this.#environment.logger.warn({ err: error }, 'session of a socket not refreshed'));
   }
 
   /** It has been learned in this process that a session is over: by its end here, or by what the store answered. */
@@ -92,7 +94,7 @@ export class SocketSessions {
 
   #watch(): void {
     if (this.#isClosed || this.#shared.size === 0) return;
-    this.#timer ??= this.#context.clock.setTimeout(() => {
+    this.#timer ??= this.#environment.clock.setTimeout(() => {
       this.#refreshing = this.#refreshAll().finally(() => {
         this.#timer = undefined;
         this.#watch();
@@ -109,7 +111,7 @@ export class SocketSessions {
         if (++refreshed % REFRESH_BATCH === 0) await turn();
       }
     } catch (error) {
-      this.#context.logger.warn({ err: error }, 'sessions of sockets not refreshed; trying again');
+      this.#environment.logger.warn({ err: error }, 'sessions of sockets not refreshed; trying again');
     }
   }
 
@@ -124,10 +126,10 @@ export class SocketSessions {
   }
 
   async #read(sid: string): Promise<SharedSession | undefined> {
-    const record = await this.#context.readLive(sid);
+    const record = await this.#environment.readLive(sid);
     if (!record) return undefined;
-    const state = this.#context.createState(sid, record, true);
-    const shared = new SharedSession(this.#context, state, record.lastAccessedAt, () => this.#shared.delete(sid));
+    const state = this.#environment.createState(sid, record, true);
+    const shared = new SharedSession(this.#environment, state, record.lastAccessedAt, () => this.#shared.delete(sid));
     this.#shared.set(sid, shared);
     this.#watch();
     return shared;
@@ -136,7 +138,7 @@ export class SocketSessions {
 
 class SharedSession {
   readonly state: SessionState;
-  readonly #context: SessionContext;
+  readonly #environment: SessionEnvironment;
   readonly #onUnused: () => void;
   readonly #errorListeners = new Set<(error: Error) => void>();
   #holders = 0;
@@ -145,8 +147,8 @@ class SharedSession {
   #retries = 0;
   #retryTimer: Timer | undefined;
 
-  constructor(context: SessionContext, state: SessionState, storedAccessAt: number, onUnused: () => void) {
-    this.#context = context;
+  constructor(environment: SessionEnvironment, state: SessionState, storedAccessAt: number, onUnused: () => void) {
+    this.#environment = environment;
     this.state = state;
     this.#storedAccessAt = storedAccessAt;
     this.#onUnused = onUnused;
@@ -165,7 +167,7 @@ class SharedSession {
           throw headersSent('renewed');
         },
         invalidate: async reason => {
-          await this.#context.end(state.sid, reason);
+          await this.#environment.end(state.sid, reason);
           state.markEnded();
         },
       },
@@ -196,9 +198,9 @@ class SharedSession {
   async refresh(): Promise<void> {
     const { state } = this;
     if (state.isEnded) return;
-    const version = await this.#context.store.readVersion(state.sid);
+    const version = await this.#environment.store.readVersion(state.sid);
     if (version === state.version) return;
-    const record = version === undefined ? undefined : await this.#context.store.read(state.sid);
+    const record = version === undefined ? undefined : await this.#environment.store.read(state.sid);
     if (record) state.reload(record);
     else state.markEnded();
   }
@@ -206,8 +208,8 @@ class SharedSession {
   #touch(): void {
     const { state } = this;
     if (state.isEnded) return;
-    state.lastAccessedAt = this.#context.clock.now();
-    this.#context.accessTimes.note(state.sid, state.header, this.#storedAccessAt, at => {
+    state.lastAccessedAt = this.#environment.clock.now();
+    this.#environment.accessTimes.note(state.sid, state.header, this.#storedAccessAt, at => {
       this.#storedAccessAt = at;
     });
   }
@@ -234,14 +236,14 @@ class SharedSession {
     if (delay !== undefined) {
       if (this.#retryTimer) return;
       this.#retries++;
-      this.#retryTimer = this.#context.clock.setTimeout(() => {
+      this.#retryTimer = this.#environment.clock.setTimeout(() => {
         this.#retryTimer = undefined;
         void this.#commit();
       }, delay);
       return;
     }
     this.#retries = 0;
-    this.#context.logger.error(
+    this.#environment.logger.error(
       { err: error, sid: sidPrefix(this.state.sid) },
       'changes of a socket to its session are not committed',
     );
@@ -256,7 +258,7 @@ class SharedSession {
     } finally {
       this.#holders--;
       if (this.#holders === 0) {
-        this.#context.clock.clearTimeout(this.#retryTimer);
+        this.#environment.clock.clearTimeout(this.#retryTimer);
         this.#onUnused();
       }
     }

@@ -1,20 +1,20 @@
 import { setImmediate } from 'node:timers/promises';
 import type { Timer } from '../base/clock.ts';
 import { expiryReason } from './expiry.ts';
-import type { SessionContext } from './session-context.ts';
+import type { SessionEnvironment } from './session-environment.ts';
 
 const BATCH = 500;
 
 /** Ends the sessions whose time is over, whether or not anybody asks for them again. */
 export class Sweeper {
-  readonly #context: SessionContext;
+  readonly #environment: SessionEnvironment;
   readonly #intervalMs: number;
   #timer: Timer | undefined;
   #running: Promise<void> | undefined;
   #isStopped = true;
 
-  constructor(context: SessionContext, intervalMs: number) {
-    this.#context = context;
+  constructor(environment: SessionEnvironment, intervalMs: number) {
+    this.#environment = environment;
     this.#intervalMs = intervalMs;
   }
 
@@ -26,12 +26,12 @@ export class Sweeper {
   /** Resolves when a sweep that is on its way has ended. */
   async stop(): Promise<void> {
     this.#isStopped = true;
-    this.#context.clock.clearTimeout(this.#timer);
+    this.#environment.clock.clearTimeout(this.#timer);
     await this.#running;
   }
 
   #schedule(): void {
-    this.#timer = this.#context.clock.setTimeout(() => {
+    this.#timer = this.#environment.clock.setTimeout(() => {
       this.#running = this.#sweep().finally(() => {
         if (!this.#isStopped) this.#schedule();
       });
@@ -39,7 +39,7 @@ export class Sweeper {
   }
 
   async #sweep(): Promise<void> {
-    const { store, accessTimes, clock, logger } = this.#context;
+    const { store, accessTimes, clock, logger } = this.#environment;
     try {
       await accessTimes.flush(); // or sessions in use, whose last access is not written yet, would look idle
       const now = clock.now();
@@ -57,9 +57,9 @@ export class Sweeper {
   }
 
   async #endIfExpired(sid: string, now: number): Promise<boolean> {
-    const { store, accessTimes } = this.#context;
+    const { store, accessTimes } = this.#environment;
     const record = await store.read(sid);
     const reason = record && expiryReason(record.header, accessTimes.latest(sid, record.lastAccessedAt), now);
-    return reason !== undefined && this.#context.end(sid, reason);
+    return reason !== undefined && this.#environment.end(sid, reason);
   }
 }

@@ -7,7 +7,7 @@ import type { SessionState } from './session-state.ts';
 import type { SessionRecord, SessionStore } from './store.ts';
 
 /** What the parts of the session manager share. */
-export interface SessionContext {
+export interface SessionEnvironment {
   readonly store: SessionStore;
   readonly clock: Clock;
   readonly logger: Logger;
