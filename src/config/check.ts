@@ -31,18 +31,16 @@ function* checkSession(
 ): Generator<Warning> {
   if (!session) return;
   const { idleTimeout = '30m', absoluteTimeout = '12h', cookie = {} } = session;
-  if (parseDuration(idleTimeout) !== Number.POSITIVE_INFINITY) {
-    if (parseDuration(idleTimeout) > parseDuration(absoluteTimeout)) {
-      const limit = session.absoluteTimeout === undefined ? 'the absolute timeout of 12h' : 'absoluteTimeout';
-      yield {
-        path: [...at, 'idleTimeout'],
-        message: `longer than ${limit}, which ends the session first; raise absoluteTimeout or lower this`,
-      };
-    } else if (parseDuration(idleTimeout) === 0) {
-      yield { path: [...at, 'idleTimeout'], message: '0 ends every session at once; write -1 for never' };
-    }
+  const idleMs = parseDuration(idleTimeout);
+  if (idleMs !== Number.POSITIVE_INFINITY && idleMs > parseDuration(absoluteTimeout)) {
+    const limit = session.absoluteTimeout === undefined ? 'the absolute timeout of 12h' : 'absoluteTimeout';
+    yield {
+      path: [...at, 'idleTimeout'],
+      message: `longer than ${limit}, which ends the session first; raise absoluteTimeout or lower this`,
+    };
   }
-  const isPlain = (config.listen ?? [{ port: 8080 }]).some(listener => listener.tls === undefined);
+  const hasProxy = (config.trustedProxies?.length ?? 0) > 0; // which may speak TLS for us
+  const isPlain = !hasProxy && (config.listen ?? [{ port: 8080 }]).some(listener => listener.tls === undefined);
   if (isPlain && cookie.sameSite === 'none') {
     yield {
       path: [...at, 'cookie', 'sameSite'],

@@ -37,21 +37,50 @@ function unknownKey(key: string, what: string, known: readonly string[]): string
   return `unknown key ${JSON.stringify(key)} in ${what}; ${near ? `did you mean "${near}"?` : `known keys: ${known.join(', ')}`}`;
 }
 
-/** A value written as text or number that `parse` turns into a number; -1 stays -1, so that the result is a valid document again. */
-function measured<T>(parse: (value: T & (string | number)) => number, example: string): z.ZodType<T> {
-  return z.union([z.number(), z.string()], { error: `expected ${example}` }).transform((value, context) => {
-    try {
-      const parsed = parse(value as T & (string | number));
-      return parsed === Number.POSITIVE_INFINITY ? -1 : parsed;
-    } catch (error) {
-      context.addIssue({ code: 'custom', message: (error as Error).message });
-      return z.NEVER;
-    }
-  }) as unknown as z.ZodType<T>;
+interface Measure<T> {
+  readonly what: string;
+  readonly parse: (value: T & (string | number)) => number;
+  readonly example: string;
+  /** What -1 means. */
+  readonly endless: string;
 }
 
-const duration = measured<Duration>(parseDuration, 'a duration such as "30s"');
-const size = measured<Size>(parseSize, 'a size such as "64KiB"');
+const DURATION: Measure<Duration> = {
+  what: 'a duration',
+  parse: parseDuration,
+  example: '"30s"',
+  endless: 'for never',
+};
+const SIZE: Measure<Size> = { what: 'a size', parse: parseSize, example: '"64KiB"', endless: 'for no limit' };
+
+/**
+ * A value written as text or number that becomes a whole number above 0, of milliseconds or bytes. -1 stays -1, so that the result is
+ * a valid document again.
+ *
+ * @param whyLimited Refuses -1, saying what would happen.
+ */
+function measured<T>({ what, parse, example, endless }: Measure<T>, whyLimited?: string): z.ZodType<T> {
+  return z
+    .union([z.number(), z.string()], { error: `expected ${what} such as ${example}` })
+    .transform((value, context) => {
+      const refuse = (message: string) => {
+        context.addIssue({ code: 'custom', message });
+        return z.NEVER;
+      };
+      let amount: number;
+      try {
+        amount = Math.ceil(parse(value as T & (string | number)));
+      } catch (error) {
+        return refuse((error as Error).message);
+      }
+      if (amount === 0) return refuse(`is 0; write for example ${example}${whyLimited ? '' : `, or -1 ${endless}`}`);
+      if (amount < Number.POSITIVE_INFINITY) return amount;
+      return whyLimited ? refuse(`needs a limit: ${whyLimited}; write for example ${example}`) : -1;
+    }) as unknown as z.ZodType<T>;
+}
+
+const duration = measured(DURATION);
+const size = measured(SIZE);
 const flag = z.boolean();
 const text = z.string().min(1, { error: 'is empty' });
 
@@ -275,8 +304,8 @@ export const configSchema: z.ZodType<Config> = section<Config>('the configuratio
   endpoints: z.array(text).optional(),
   dispatch: z.record(z.string(), dispatch).optional(),
   trustedProxies: z.array(address).optional(),
-  headerTimeout: duration.optional(),
-  maxHeaderSize: size.optional(),
+  headerTimeout: measured({ ...DURATION, example: '"10s"' }, 'a client could hold a connection for ever').optional(),
+  maxHeaderSize: measured({ ...SIZE, example: '"16KiB"' }, 'a client could fill the memory').optional(),
   dataFolder: text.optional(),
   log: log.optional(),
 });

@@ -39,9 +39,9 @@ describe('parseConfig', () => {
   });
 
   test('accepts its own result', () => {
-    const once = parseConfig({ headerTimeout: -1, maxHeaderSize: '4KiB', session: { idleTimeout: '1.5h' } });
+    const once = parseConfig({ maxHeaderSize: '4KiB', session: { idleTimeout: '1.5h', absoluteTimeout: -1 } });
     expect(parseConfig(once)).toEqual(once);
-    expect(once).toEqual({ headerTimeout: -1, maxHeaderSize: 4096, session: { idleTimeout: 5_400_000 } });
+    expect(once).toEqual({ maxHeaderSize: 4096, session: { idleTimeout: 5_400_000, absoluteTimeout: -1 } });
   });
 
   test('reports problems of fields and of references together', () => {
