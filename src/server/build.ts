@@ -1,4 +1,5 @@
 import { resolve } from 'node:path';
+import type { Duplex } from 'node:stream';
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import type { Config } from '../config/config.ts';
@@ -28,6 +29,8 @@ export interface Parts extends Gateway {
   /** The server's own sessions; mounted applications may have others. */
   readonly sessions: SessionContext | undefined;
   readonly sessionContexts: readonly SessionContext[];
+  /** Sockets that asked for an upgrade and have no answer yet. */
+  readonly handshakes: Set<Duplex>;
   readonly relays: Set<Relay>;
 }
 
@@ -80,6 +83,7 @@ export async function build(config: Config, environment: { clock: Clock; logger?
       upstreams,
       sessions,
       sessionContexts: opened,
+      handshakes: new Set(),
       relays: new Set(),
     };
   } catch (error) {

@@ -2,6 +2,9 @@ import type { Server as HttpServer } from 'node:http';
 import { CloseCode } from '../wire/close-codes.ts';
 import type { Parts } from './build.ts';
 
+/** What clients and the log are told. */
+export const STOPPING = 'server is stopping';
+
 const STEPS = 50;
 
 interface Closable {
@@ -11,9 +14,9 @@ interface Closable {
 
 /**
  * Empties the server: no new connections, then every socket is told to go (1001), spread evenly over half of the time, so that the
- * clients do not all come back at the same moment. What is still open at the end of the time is cut.
+ * clients do not all come back at the same moment. What is still open at the end of the time is cut, handshakes included.
  *
- * Resolves when every listener is closed.
+ * Resolves when every listener is closed. New handshakes, and those that come through meanwhile, are the intake's part.
  */
 export async function drain(parts: Parts, servers: readonly HttpServer[], limitMs: number): Promise<void> {
   const { clock } = parts;
@@ -24,24 +27,29 @@ export async function drain(parts: Parts, servers: readonly HttpServer[], limitM
     ...parts.relays,
   ];
   const end = clock.monotonic() + limitMs;
-  const isOver = () => sockets().length === 0 && parts.endpoints.every(endpoint => endpoint.isEmpty);
+  const isOver = () =>
+    sockets().length === 0 && parts.handshakes.size === 0 && parts.endpoints.every(endpoint => endpoint.isEmpty);
 
   const all = sockets();
   const batch = Math.ceil(all.length / STEPS);
   for (let i = 0; limitMs > 0 && i < all.length; i += batch) {
-    for (const socket of all.slice(i, i + batch)) socket.close(CloseCode.goingAway, 'server is stopping');
+    for (const socket of all.slice(i, i + batch)) socket.close(CloseCode.goingAway, STOPPING);
     if (i + batch < all.length) await wait(parts, Math.min(limitMs / 2 / STEPS, 100));
   }
   while (!isOver() && clock.monotonic() < end) await wait(parts, Math.min(20, limitMs));
   for (const endpoint of parts.endpoints) endpoint.terminateAll();
   for (const relay of parts.relays) relay.terminate();
+  // Those that were waiting for `accept` have an answer now; the others wait for a store or a backend.
+  await new Promise(resolve => setImmediate(resolve));
+  for (const socket of parts.handshakes) socket.destroy();
 
-  const cut = clock.setTimeout(
-    () => {
-      for (const server of servers) server.closeAllConnections();
-    },
-    Math.max(0, end - clock.monotonic()),
-  );
+  const left = Math.max(0, end - clock.monotonic());
+  const cut =
+    left === Number.POSITIVE_INFINITY
+      ? undefined
+      : clock.setTimeout(() => {
+          for (const server of servers) server.closeAllConnections();
+        }, left);
   await closed;
   clock.clearTimeout(cut);
 }

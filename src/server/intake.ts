@@ -10,8 +10,10 @@ import { asksForWebSocket } from '../http/request-head.ts';
 import type { SocketSession } from '../session/socket-sessions.ts';
 import type { ConnectionFacts } from '../websocket/endpoint-connection.ts';
 import { parseUpgrade, refusalResponse } from '../websocket/protocol/handshake.ts';
+import { CloseCode } from '../wire/close-codes.ts';
 import { answer, writeRefusal } from './answer.ts';
 import type { Parts } from './build.ts';
+import { STOPPING } from './drain.ts';
 import type { AccessFacts } from './logging.ts';
 
 const ignore = () => {};
@@ -75,14 +77,20 @@ export class Intake {
   }
 
   async #upgrade(request: IncomingMessage, socket: Duplex, early: Buffer, leaveUnknown: boolean): Promise<boolean> {
-    const admitted = this.#isDraining ? draining() : await admit(request, this.#parts);
-    if (leaveUnknown && isRefusal(admitted) && admitted.code === 'ERR_ROUTE_NOT_FOUND') return false;
-    const refusal = isRefusal(admitted) ? admitted : await this.#openSocket(admitted, request, socket, early);
-    if (refusal) {
-      this.#logRefusal(request, refusal);
-      endWith(socket, refusal);
+    const { handshakes } = this.#parts;
+    handshakes.add(socket);
+    try {
+      const admitted = this.#isDraining ? draining() : await admit(request, this.#parts);
+      if (leaveUnknown && isRefusal(admitted) && admitted.code === 'ERR_ROUTE_NOT_FOUND') return false;
+      const refusal = isRefusal(admitted) ? admitted : await this.#openSocket(admitted, request, socket, early);
+      if (refusal) {
+        this.#logRefusal(request, refusal);
+        endWith(socket, refusal);
+      }
+      return true;
+    } finally {
+      handshakes.delete(socket);
     }
-    return true;
   }
 
   async #openSocket(
@@ -92,6 +100,11 @@ export class Intake {
     early: Buffer,
   ): Promise<Refusal | undefined> {
     const { target } = admitted.route;
+    // It may have begun while the session was read.
+    if (this.#isDraining) {
+      admitted.held?.binding.release();
+      return draining();
+    }
     if (target.kind === 'endpoint') return this.#openEndpoint(admitted, request, socket, early);
     if (target.kind === 'upstream' && target.relay) return this.#openRelay(admitted, request, socket, early);
     return refuse(400, 'ERR_WS_BAD_HANDSHAKE', 'this route takes no WebSockets');
@@ -111,6 +124,7 @@ export class Intake {
       const closing = accessLog.isOn ? this.#logWhenGone({ ...factsOf(request, admitted), route: name }) : undefined;
       const opened = await openEndpoint(admitted, target.endpoint, socket, early, host, closing);
       if (isRefusal(opened)) return opened;
+      if (this.#isDraining) opened?.close(CloseCode.goingAway, STOPPING);
       if (opened && accessLog.isOn)
         accessLog.socketOpened({ ...factsOf(request, admitted), route: name, connectionId: opened.id });
       return undefined;
@@ -145,7 +159,7 @@ export class Intake {
     if (target.kind !== 'upstream' || !target.relay) return undefined;
     const handshake = parseUpgrade(head);
     if (isRefusal(handshake)) return handshake;
-    const { accessLog, clock, logger, relays } = this.#parts;
+    const { accessLog, clock, handshakes, logger, relays } = this.#parts;
     const session = held?.session && (await held.context.manager.attach(held.session.id));
     held?.binding.release();
     const relay = await relayWebSocket({
@@ -165,7 +179,9 @@ export class Intake {
       await session?.release();
       return isRefusal(relay) ? relay : undefined;
     }
+    handshakes.delete(socket);
     relays.add(relay);
+    if (this.#isDraining) relay.close(CloseCode.goingAway, STOPPING);
     if (session) tieToSession(relay, session, held.context);
     const facts = { ...factsOf(request, admitted), connectionId: `r${randomId(6)}` };
     const openedAt = clock.monotonic();
@@ -219,8 +235,8 @@ function tieToSession(relay: Relay, session: SocketSession, { sockets }: Session
 }
 
 function draining(): Refusal {
-  return refuse(503, 'ERR_SERVER_STATE', 'the server is stopping', {
-    closeCode: 1001,
+  return refuse(503, 'ERR_SERVER_STATE', STOPPING, {
+    closeCode: CloseCode.goingAway,
     headers: { 'Retry-After': '5', Connection: 'close' },
   });
 }

@@ -55,6 +55,8 @@ export class Server {
   #intake: Intake | undefined;
   #listeners: Listener[] = [];
   #detach: (() => void)[] = [];
+  #starting: Promise<void> | undefined;
+  #stopping: Promise<void> | undefined;
 
   constructor(config: Config, environment: ServerEnvironment) {
     this.#config = parseConfig(config);
@@ -81,15 +83,9 @@ export class Server {
    * ERR_SERVER_STATE when called twice. Nothing stays open then.
    */
   async start(): Promise<void> {
-    await this.#build();
-    const { logger } = this.#running();
-    try {
-      for (const listen of this.#config.listen ?? [{ port: 8080 }])
-        this.#listeners.push(await openListener(listen, this.#config, this.#intake!, logger));
-    } catch (error) {
-      await this.stop({ drain: 0 });
-      throw error;
-    }
+    this.#begin();
+    this.#starting = this.#listen();
+    await this.#starting;
   }
 
   /**
@@ -99,7 +95,9 @@ export class Server {
    * Resolves when the endpoints are ready; handshakes that come earlier wait. `stop` lets go of the server and does not close it.
    */
   async attach(server: HttpServer): Promise<void> {
+    this.#begin();
     const building = this.#build();
+    this.#starting = building;
     const ignore = () => {};
     const onUpgrade = async (request: IncomingMessage, socket: Duplex, early: Buffer) => {
       // Node has taken its own listener off, and an error without one ends the process.
@@ -125,28 +123,62 @@ export class Server {
 
   /**
    * Takes no more connections, closes the open sockets with 1001, waits for running requests, then closes the stores.
-   * Can be called in any state, also twice.
+   * Can be called in any state: it waits for a start that is under way, and a second call for the first one.
+   *
+   * Rejects with what an endpoint's `destroy` or a store threw, when everything else is closed.
    */
   async stop(options: StopOptions = {}): Promise<void> {
-    if (this.#state !== 'running') {
-      this.#state = 'stopped';
-      return;
-    }
-    this.#state = 'stopped';
-    // The clock's timers keep no process alive; without this it could end before the stores are closed.
-    const alive = setInterval(() => {}, 60_000);
-    try {
-      await this.#stop(this.#parts!, parseDuration(options.drain ?? '10s'));
-    } finally {
-      clearInterval(alive);
-    }
+    this.#stopping ??= this.#stopStarted(parseDuration(options.drain ?? '10s'));
+    await this.#stopping;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop({ drain: 0 });
   }
 
-  async #stop(parts: Parts, drainMs: number): Promise<void> {
+  #begin(): void {
+    if (this.#state !== 'new')
+      throw new HoldfastError('ERR_SERVER_STATE', `the server is ${this.#state}; create another one to start again`);
+    this.#state = 'running';
+  }
+
+  async #build(): Promise<void> {
+    const { clock = systemClock, logger } = this.#environment;
+    try {
+      this.#parts = await build(this.#config, { clock, ...(logger && { logger }) });
+    } catch (error) {
+      this.#state = 'stopped';
+      for (const detach of this.#detach) detach();
+      throw error;
+    }
+    this.#intake = new Intake(this.#parts);
+  }
+
+  async #listen(): Promise<void> {
+    await this.#build();
+    const { logger } = this.#running();
+    try {
+      for (const listen of this.#config.listen ?? [{ port: 8080 }])
+        this.#listeners.push(await openListener(listen, this.#config, this.#intake!, logger));
+    } catch (error) {
+      this.#state = 'stopped';
+      await this.#close(0);
+      throw error;
+    }
+  }
+
+  async #stopStarted(drainMs: number): Promise<void> {
+    // Why it could not start is told to who started it.
+    await this.#starting?.catch(() => {});
+    const wasRunning = this.#state === 'running';
+    this.#state = 'stopped';
+    if (wasRunning) await this.#close(drainMs);
+  }
+
+  async #close(drainMs: number): Promise<void> {
+    const parts = this.#running();
+    // The clock's timers keep no process alive; without this it could end before the stores are closed.
+    const alive = setInterval(() => {}, 60_000);
     for (const detach of this.#detach) detach();
     this.#intake!.beginDraining();
     await drain(
@@ -154,23 +186,13 @@ export class Server {
       this.#listeners.map(({ server }) => server),
       drainMs,
     );
-    for (const endpoint of parts.endpoints) await endpoint.stop();
+    // One that fails keeps no other from closing: the stores above all have something left to write.
+    const endpoints = await Promise.allSettled(parts.endpoints.map(endpoint => endpoint.stop()));
     for (const upstream of parts.upstreams.values()) upstream.close();
-    for (const { manager } of parts.sessionContexts) await manager.close();
-  }
-
-  async #build(): Promise<void> {
-    if (this.#state !== 'new')
-      throw new HoldfastError('ERR_SERVER_STATE', `the server is ${this.#state}; create another one to start again`);
-    this.#state = 'running';
-    const { clock = systemClock, logger } = this.#environment;
-    try {
-      this.#parts = await build(this.#config, { clock, ...(logger && { logger }) });
-    } catch (error) {
-      this.#state = 'stopped';
-      throw error;
-    }
-    this.#intake = new Intake(this.#parts);
+    const sessions = await Promise.allSettled(parts.sessionContexts.map(({ manager }) => manager.close()));
+    clearInterval(alive);
+    const failed = [...endpoints, ...sessions].find(result => result.status === 'rejected');
+    if (failed) throw failed.reason;
   }
 
   #running(): Parts {

@@ -43,6 +43,7 @@ describe('accept', () => {
   it.each([
     ['nothing', () => undefined, 500],
     ['nothing, later', async () => undefined, 500],
+    // biome-ignore lint/suspicious/noThenProperty: it is what is tested.
     ['a false of a promise library', () => ({ then: (tell: (answer: boolean) => void) => tell(false) }), 403],
   ])('lets nobody in with %s', async (_, accept, status) => {
     await using served = await serve(guarded(accept as unknown as Accept));
