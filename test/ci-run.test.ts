@@ -1,0 +1,86 @@
+import { spawnSync } from 'node:child_process';
+import { chmodSync, cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+
+const SYSTEM = ['bash', 'cat', 'dirname', 'env', 'id', 'mktemp', 'rm'];
+
+let folder: string;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'holdfast-ci-'));
+  mkdirSync(join(folder, 'bin'));
+  mkdirSync(join(folder, 'scripts'));
+  writeFileSync(join(folder, 'scripts/install.js'), '');
+  cpSync(fileURLToPath(new URL('../.ci', import.meta.url)), join(folder, '.ci'), { recursive: true });
+  for (const name of SYSTEM) symlinkSync(which(name), join(folder, 'bin', name));
+});
+afterEach(() => rmSync(folder, { recursive: true }));
+
+function which(name: string): string {
+  return spawnSync('sh', ['-c', `command -v ${name}`], { encoding: 'utf8' }).stdout.trim();
+}
+
+/** A program in the only folder of PATH. `$report` is the file that a vitest report goes to. */
+function program(name: string, script: string): void {
+  const path = join(folder, 'bin', name);
+  writeFileSync(
+    path,
+    `#!/bin/bash\nfor word in "$@"; do case $word in --outputFile.json=*) report=\${word#*=};; esac; done\n${script}\n`,
+  );
+  chmodSync(path, 0o755);
+}
+
+/** As on a machine that has everything: every suite with a report of 5 passed tests. */
+function everyProgram(): void {
+  for (const name of ['git', 'cc', 'chromium']) program(name, '');
+  symlinkSync(process.execPath, join(folder, 'bin/node'));
+  program('npm', reporting(5, 0));
+}
+
+const reporting = (passed: number, failed: number) =>
+  `if [ -n "$report" ]; then echo '{"numPassedTests":${passed},"numFailedTests":${failed}}' >"$report"; fi`;
+
+function run() {
+  const { status, stdout, stderr } = spawnSync('bash', [join(folder, '.ci/run')], {
+    env: { PATH: join(folder, 'bin') },
+    encoding: 'utf8',
+  });
+  return { status, last: stdout.trimEnd().split('\n').at(-1), output: stdout + stderr };
+}
+
+test('.ci/run totals tests, and every other section as one check', () => {
+  everyProgram();
+  expect(run()).toMatchObject({ status: 0, last: '14 passed, 0 failed' });
+});
+
+test.each([
+  ['a test fails', `${reporting(4, 2)}; if [ -n "$report" ]; then exit 1; fi`, '12 passed, 4 failed'],
+  ['lint and types fail', `${reporting(5, 0)}; if [ "$1" = run ]; then exit 1; fi`, '12 passed, 2 failed'],
+  ['a file does not load', `${reporting(5, 0)}; if [ -n "$report" ]; then exit 1; fi`, '14 passed, 2 failed'],
+  [
+    'a suite dies while it writes its report',
+    'if [ -n "$report" ]; then echo "{" >"$report"; exit 1; fi',
+    '4 passed, 2 failed',
+  ],
+  ['a suite dies before it writes a report', 'if [ -n "$report" ]; then exit 1; fi', '4 passed, 2 failed'],
+])('.ci/run fails, and totals to the end, when %s', (_what, npm, last) => {
+  everyProgram();
+  program('npm', npm);
+  expect(run()).toMatchObject({ status: 1, last });
+});
+
+test('.ci/run installs from Debian what is missing, Node and npm included', () => {
+  program('apt-get', `echo "$DEBIAN_FRONTEND $*" >>"${join(folder, 'apt')}"`);
+  program('sudo', 'exec env -i PATH="$PATH" "$@"'); // as it does: without the variables of the caller
+  rmSync(join(folder, 'bin/id'));
+  program('id', 'echo 1000');
+  const { status, last } = run();
+  expect(readFileSync(join(folder, 'apt'), 'utf8').trim().split('\n')).toEqual([
+    expect.stringMatching(/update/),
+    'noninteractive install -qq -y --no-install-recommends git nodejs npm gcc libc6-dev chromium',
+  ]);
+  // This apt-get has installed nothing: what needs Node fails, and is counted.
+  expect({ status, last }).toEqual({ status: 1, last: '1 passed, 5 failed' });
+});
