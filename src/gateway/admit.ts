@@ -1,5 +1,4 @@
 import type { IncomingMessage } from 'node:http';
-import { isHoldfastError } from '../base/errors.ts';
 import type { AddressList } from '../http/address-list.ts';
 import { isDocumentNavigation } from '../http/navigation.ts';
 import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
@@ -8,6 +7,7 @@ import type { SessionBinding } from '../session/binding.ts';
 import type { Session } from '../session/session.ts';
 import type { Route, SessionContext, SessionMode } from './route.ts';
 import type { Router } from './router.ts';
+import { sessionFailure } from './session-failure.ts';
 
 /** What every request is judged by. */
 export interface Gateway {
@@ -93,8 +93,9 @@ async function holdSession(permitted: Permitted): Promise<Admitted | Refusal> {
     return { ...permitted, held: { context, binding, session } };
   } catch (error) {
     binding.release();
-    if (!isHoldfastError(error) || error.status === undefined) throw error;
-    return refuse(error.status, error.code, error.message, { closeCode: 1013, headers: { 'Retry-After': '5' } });
+    const failure = sessionFailure(error);
+    if (failure) return failure;
+    throw error;
   }
 }
 

@@ -40,6 +40,13 @@ export async function openEndpoint(
   let isOpen = false;
   try {
     await held?.binding.commit();
+    // Before the session is held: it throws when `accept` gave a header that cannot be sent.
+    const response = upgradeResponse({
+      key: upgrade.key,
+      subprotocol: accepted.subprotocol === '' ? undefined : accepted.subprotocol,
+      extensions: accepted.extensions,
+      headers: withCookies(accepted.headers, held?.binding.setCookies() ?? []),
+    });
     const attached = held && (await attachSession(held));
     if (isRefusal(attached)) return attached;
     if (socket.destroyed || socket.readableEnded || !socket.writable) {
@@ -47,13 +54,6 @@ export async function openEndpoint(
       await attached?.release();
       return undefined;
     }
-    const setCookies = held?.binding.setCookies() ?? [];
-    const response = upgradeResponse({
-      key: upgrade.key,
-      subprotocol: accepted.subprotocol === '' ? undefined : accepted.subprotocol,
-      extensions: accepted.extensions,
-      headers: withCookies(accepted.headers, setCookies),
-    });
     held?.binding.markHeadersSent();
     socket.write(response, 'latin1');
     isOpen = true;

@@ -1,9 +1,11 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { randomId } from '../base/ids.ts';
 import type { Logger } from '../base/logger.ts';
+import type { Refusal } from '../http/refusal.ts';
 import type { RequestHead } from '../http/request-head.ts';
 import type { Session } from '../session/session.ts';
 import type { User } from '../websocket/handshake.ts';
+import { sessionFailure } from './session-failure.ts';
 
 /** What a fetch handler gets beside the web-standard request. */
 export interface FetchContext {
@@ -34,6 +36,8 @@ export interface RunFetchHandlerOptions {
  * the error under the same id. An answer that fails after its head has left is cut off.
  *
  * Never rejects. Resolves when the answer is written or the client is gone.
+ *
+ * @returns a refusal that is still to be answered when the handler threw an error of the session manager: 503 when the store cannot be asked.
  */
 export async function runFetchHandler(
   handler: FetchHandler,
@@ -42,9 +46,12 @@ export async function runFetchHandler(
   head: RequestHead,
   context: FetchContext,
   options: RunFetchHandlerOptions,
-): Promise<void> {
+): Promise<Refusal | undefined> {
   // Fetch §2.2.1 forbids these in a Request.
-  if (/^(?:connect|trace|track)$/i.test(head.method)) return answer(outgoing, 501, 'this method is not supported\n');
+  if (/^(?:connect|trace|track)$/i.test(head.method)) {
+    answer(outgoing, 501, 'this method is not supported\n');
+    return undefined;
+  }
 
   const clientGone = new AbortController();
   outgoing.once('close', () => {
@@ -59,18 +66,21 @@ export async function runFetchHandler(
     if (!isResponse(response)) throw new TypeError('the fetch handler returned something that is not a Response');
     await writeResponse(response, outgoing, head.method === 'HEAD', clientGone.signal);
   } catch (error) {
-    if (clientGone.signal.aborted) return;
+    if (clientGone.signal.aborted) return undefined;
     const id = randomId(9);
     options.logger.error({ id, err: error, method: head.method, path: head.path }, 'a fetch handler failed');
     if (outgoing.headersSent) {
       outgoing.destroy();
-      return;
+      return undefined;
     }
     if (isResponse(response)) for (const name of response.headers.keys()) outgoing.removeHeader(name);
+    const failure = sessionFailure(error);
+    if (failure) return failure;
     answer(outgoing, 500, `internal error ${id}\n`);
   } finally {
     body?.discardRest();
   }
+  return undefined;
 }
 
 function answer(outgoing: ServerResponse, status: number, text: string): void {

@@ -40,12 +40,10 @@ export async function answer(
     case 'files': {
       const refusal = await target.serve(request, response, admitted.rest);
       if (refusal?.status !== 404 || !target.otherwise) return refusal;
-      await runHandler(target.otherwise, admitted, request, response, parts);
-      return undefined;
+      return runHandler(target.otherwise, admitted, request, response, parts);
     }
     case 'fetch':
-      await runHandler(target.handler, admitted, request, response, parts);
-      return undefined;
+      return runHandler(target.handler, admitted, request, response, parts);
     case 'upstream': {
       const forwarded = await forwardRequest({
         head,
@@ -68,7 +66,7 @@ function runHandler(
   request: IncomingMessage,
   response: ServerResponse,
   parts: AnswerParts,
-): Promise<void> {
+): Promise<Refusal | undefined> {
   const { session } = held ?? {};
   const context = {
     session,

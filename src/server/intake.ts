@@ -5,6 +5,7 @@ import { type Admitted, admit } from '../gateway/admit.ts';
 import { openEndpoint } from '../gateway/endpoint-target.ts';
 import { Relay, relayWebSocket } from '../gateway/relay.ts';
 import type { SessionContext } from '../gateway/route.ts';
+import { sessionFailure } from '../gateway/session-failure.ts';
 import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
 import { asksForWebSocket } from '../http/request-head.ts';
 import type { SocketSession } from '../session/socket-sessions.ts';
@@ -15,6 +16,9 @@ import { answer, writeRefusal } from './answer.ts';
 import type { Parts } from './build.ts';
 import { STOPPING } from './drain.ts';
 import type { AccessFacts } from './logging.ts';
+
+/** How long a client may take to read why it was refused. */
+const REFUSAL_TIMEOUT_MS = 2_000;
 
 const ignore = () => {};
 
@@ -38,14 +42,16 @@ export class Intake {
     response.on('error', ignore);
     const startedAt = this.#parts.clock.monotonic();
     this.#serve(request, response, startedAt).catch(error => {
-      writeRefusal(response, this.#unforeseen(error));
+      const refusal = this.#unforeseen(error);
+      this.#logRefusal(request, refusal);
+      writeRefusal(response, refusal);
     });
   };
 
   readonly onUpgrade = (request: IncomingMessage, socket: Duplex, early: Buffer): void => {
     // Until its target takes it over, nobody else listens.
     socket.on('error', ignore);
-    this.#upgrade(request, socket, early, false).catch(error => endWith(socket, this.#unforeseen(error)));
+    this.#upgrade(request, socket, early, false).catch(error => this.#refuse(request, socket, this.#unforeseen(error)));
   };
 
   /**
@@ -54,7 +60,7 @@ export class Intake {
    */
   onAttachedUpgrade(request: IncomingMessage, socket: Duplex, early: Buffer, isAlone: boolean): Promise<boolean> {
     return this.#upgrade(request, socket, early, !isAlone).catch(error => {
-      endWith(socket, this.#unforeseen(error));
+      this.#refuse(request, socket, this.#unforeseen(error));
       return true;
     });
   }
@@ -83,10 +89,7 @@ export class Intake {
       const admitted = this.#isDraining ? draining() : await admit(request, this.#parts);
       if (leaveUnknown && isRefusal(admitted) && admitted.code === 'ERR_ROUTE_NOT_FOUND') return false;
       const refusal = isRefusal(admitted) ? admitted : await this.#openSocket(admitted, request, socket, early);
-      if (refusal) {
-        this.#logRefusal(request, refusal);
-        endWith(socket, refusal);
-      }
+      if (refusal) this.#refuse(request, socket, refusal);
       return true;
     } finally {
       handshakes.delete(socket);
@@ -201,6 +204,19 @@ export class Intake {
     return undefined;
   }
 
+  /** Answers an upgrade with a refusal and ends the connection, whether the client reads it or not. */
+  #refuse(request: IncomingMessage, socket: Duplex, refusal: Refusal): void {
+    this.#logRefusal(request, refusal);
+    if (!socket.writable) {
+      socket.destroy();
+      return;
+    }
+    const { clock } = this.#parts;
+    const timer = clock.setTimeout(() => socket.destroy(), REFUSAL_TIMEOUT_MS);
+    socket.once('close', () => clock.clearTimeout(timer));
+    socket.end(refusalResponse(refusal), () => socket.destroy());
+  }
+
   #logRefusal(request: IncomingMessage, { status, code, reason }: Refusal): void {
     const { logger } = this.#parts;
     logger.info(
@@ -211,6 +227,8 @@ export class Intake {
 
   /** The client gets an id; the log has the rest under the same id. */
   #unforeseen(error: unknown): Refusal {
+    const failure = sessionFailure(error);
+    if (failure) return failure;
     const id = randomId(9);
     this.#parts.logger.error({ error, id }, 'a request failed');
     return refuse(500, 'ERR_WS_HANDLER_FAILED', 'a request failed', {
@@ -239,14 +257,6 @@ function draining(): Refusal {
     closeCode: CloseCode.goingAway,
     headers: { 'Retry-After': '5', Connection: 'close' },
   });
-}
-
-function endWith(socket: Duplex, refusal: Refusal): void {
-  if (!socket.writable) {
-    socket.destroy();
-    return;
-  }
-  socket.end(refusalResponse(refusal), () => socket.destroy());
 }
 
 function factsOf(request: IncomingMessage, admitted: Admitted | Refusal): AccessFacts {

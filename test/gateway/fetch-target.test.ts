@@ -26,7 +26,7 @@ interface Serving {
   readonly port: number;
   readonly errors: { fields: Record<string, unknown>; message: string }[];
   /** Settles when the handler of the first request was run to its end. */
-  readonly done: Promise<void>;
+  readonly done: Promise<unknown>;
 }
 
 async function serve(
@@ -39,7 +39,7 @@ async function serve(
     ...silentLogger,
     error: (fields, message) => errors.push({ fields: fields as Record<string, unknown>, message }),
   };
-  const { promise: done, resolve, reject } = Promise.withResolvers<void>();
+  const { promise: done, resolve, reject } = Promise.withResolvers<unknown>();
   const server = createServer((incoming, outgoing) => {
     const head = readRequestHead(incoming, { trustedProxies: createAddressList(['127.0.0.1']) });
     if (isRefusal(head)) return reject(new Error(head.reason));

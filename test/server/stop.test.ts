@@ -144,6 +144,7 @@ test('a connection that accept admits while the server drains is closed with 100
   thinking.resolve();
   expect((await client.next())!.payload.readUInt16BE()).toBe(1001);
   client.send(closeFrame(1001));
+  client.socket.end();
   await stopped;
 });
 

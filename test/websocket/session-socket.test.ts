@@ -19,7 +19,10 @@ afterAll(() => rm(dataFolder, { recursive: true }));
 class FailingStore extends MemoryStore {
   isDown = false;
 
+  reads = 0;
+
   override async read(sid: string) {
+    this.reads++;
     this.#check();
     return super.read(sid);
   }
@@ -58,6 +61,11 @@ async function withSessions(
   const page: FetchHandler = async (request, { session: own }) => {
     const { pathname } = new URL(request.url);
     if (pathname === '/out') await own?.invalidate('logout');
+    if (pathname === '/burn') {
+      store.isDown = true;
+      own!.set('n', 1);
+      await own!.sync();
+    }
     return Response.json(
       pathname === '/out' ? 'out' : Object.fromEntries(own?.keys().map(key => [key, own.get(key)]) ?? []),
     );
@@ -79,6 +87,7 @@ async function withSessions(
         { path: '/in', session: 'create', fetch: page },
         { path: '/look', session: 'existing', fetch: page },
         { path: '/out', session: 'existing', fetch: page },
+        { path: '/burn', session: 'existing', fetch: page },
       ],
     },
     { clock },
@@ -136,6 +145,28 @@ describe('connection.session', () => {
     expect(await parts.look(cookie)).toEqual({ name: 'bob' });
     using again = await parts.open(cookie);
     expect(again.header('Set-Cookie').filter(line => line.startsWith('holdfast='))).toEqual([]);
+  });
+
+  it('is let go of when the handshake fails after all', async () => {
+    await using parts = await withSessions(() => ({
+      accept: ({ query }) => ({ headers: { 'X-Line': query.has('bad') ? 'a\r\nb' : 'a' } }),
+    }));
+    const cookie = await parts.signIn();
+    const readsOf = async (query: string) => {
+      const before = parts.store.reads;
+      using client = await RawClient.connect(`${parts.served.url}/${query}`, {
+        headers: [`Origin: ${parts.served.url.replace('ws', 'http')}`, `Cookie: ${cookie}`],
+      });
+      client.send(closeFrame());
+      client.socket.end();
+      await client.ended();
+      return [client.status, parts.store.reads - before];
+    };
+    const [, fresh] = await readsOf('');
+    expect(fresh).toBeGreaterThan(0);
+    expect(await readsOf('?bad')).toMatchObject([500, expect.any(Number)]);
+    // Were it still held, it would be found in memory, as old as it is.
+    expect(await readsOf('')).toEqual([101, fresh]);
   });
 
   it('shows what one socket sets to the others at once, and to requests when it is committed', async () => {
@@ -277,6 +308,30 @@ describe('a store that fails', () => {
     parts.store.isDown = false;
     using again = await parts.open(cookie);
     expect(again.status).toBe(101);
+  });
+
+  it('while accept is thinking answers with 503, too', async () => {
+    await using parts = await withSessions(() => ({
+      accept({ session }) {
+        session?.set('n', 1);
+        parts.store.isDown = true;
+        return true;
+      },
+    }));
+    const cookie = await parts.signIn();
+    using client = await parts.open(cookie);
+    expect(client.status).toBe(503);
+    expect(client.header('Retry-After')).toHaveLength(1);
+    expect(parts.journal.entries).toEqual([]);
+  });
+
+  it('under the hands of a fetch handler answers with 503, too', async () => {
+    await using parts = await withSessions();
+    const cookie = await parts.signIn();
+    const http = parts.served.url.replace('ws', 'http');
+    const response = await fetch(`${http}/burn`, { headers: { Cookie: cookie } });
+    expect(response.status).toBe(503);
+    expect(response.headers.get('Retry-After')).toBe('5');
   });
 
   it('for a short while is not noticed: the commit is tried again', async () => {
