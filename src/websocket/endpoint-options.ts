@@ -25,7 +25,7 @@ export interface AcceptRefusal {
 }
 
 export interface CloseEvent {
-  /** The peer's code; 1005 when its frame had none, 1006 when there was no close frame. */
+  /** That of the close frame that came first, of either side; 1005 when it had none, 1006 when there was no close frame. */
   readonly code: number;
   readonly reason: string;
   /** True when both sides sent a close frame. */
@@ -68,20 +68,20 @@ export interface EndpointOptions<Data = undefined> {
   compression?: boolean | DeflateOptions;
   /** Limits of its own, or the name of limits shared under the server's `dispatch`. Default: no limit beyond one callback per connection. */
   dispatch?: DispatchOptions | string;
-  /** A callback that has not settled after this fails the connection with 1011. Default `60s`; -1 never. */
+  /** A callback that has not settled after this fails the connection with 1011, an `accept` the handshake with 503. Default `60s`; -1 never. */
   handlerTimeout?: Duration;
   /** Bytes a connection may have waiting to be sent before `slowReader` applies. Default `1MiB`. */
   maxBufferedAmount?: Size;
   /**
-   * `wait` (default): the message is kept, `send` answers false, 1013 at four times the limit. `drop`: the message is not sent.
-   * `conflate`: only the latest waiting message is kept. `close`: 1013 at once.
+   * `wait` (default): the message is kept and `send` answers false. `drop`: the message is not sent. `conflate`: only the latest waiting
+   * message is kept. `close`: 1013 at once. Whatever the policy, 1013 when more than four times the limit waits before what is sent now.
    */
   slowReader?: SlowReaderPolicy;
   /** Origins that may connect. Default `['self']`. `'accept'` leaves the decision to `accept`. `'any'` takes every origin. */
   origins?: 'accept' | 'any' | readonly (string | RegExp)[];
   /**
    * Judges the handshake: true or an `Acceptance` takes it, false refuses with 403, a refusal with its own status. Default: true.
-   * What it throws is logged and answered with 500.
+   * What it throws is logged and answered with 500. When the client goes away meanwhile, its answer no longer matters.
    */
   accept?(handshake: Handshake): Awaitable<boolean | Acceptance<Data> | AcceptRefusal>;
 
