@@ -4,7 +4,7 @@ import { FakeClock } from '../../src/testing/fake-clock.ts';
 import { testClient } from '../../src/testing/test-client.ts';
 import { gate, Journal } from './journal.ts';
 import { closeFrame, frame, PING, PONG, RawClient, TEXT } from './raw-client.ts';
-import { type Served, serve } from './serve.ts';
+import { type Served, serve, serveAttached } from './serve.ts';
 
 /** The wheel may be this much late. */
 const LATE = 200;
@@ -202,6 +202,20 @@ describe('the heartbeat', () => {
       }
     }
     expect(pings).toBe(4);
+  });
+
+  it('goes on also when the pong comes in the same tick of the wheel as the ping', async () => {
+    const clock = new FakeClock();
+    await using served = await serveAttached(defineEndpoint({ path: '/' }), {}, { clock });
+    using client = await RawClient.connect(served.url);
+    for (let round = 0; round < 3; round++) {
+      const { bytesWritten } = served.lastSocket();
+      while (served.lastSocket().bytesWritten === bytesWritten) await clock.advance(100);
+      expect(await client.next()).toMatchObject({ opcode: PING });
+      // The clock stands still until the server has read it.
+      await speak(client);
+    }
+    expect(clock.monotonic()).toBeLessThanOrEqual(3 * (20_000 + LATE));
   });
 
   it('finds a dead peer although the server goes on sending to it', async () => {
