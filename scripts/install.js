@@ -8,6 +8,11 @@ const installed = new URL('node_modules/.package-lock.json', root); // written b
 const lock = new URL('package-lock.json', root);
 
 if (!existsSync(installed) || statSync(installed).mtimeMs < statSync(lock).mtimeMs) {
+  const [, npmVersion] = /^npm\/(\S+)/.exec(process.env.npm_config_user_agent || '') || [];
+  if (npmVersion && Number.parseInt(npmVersion, 10) < 10) {
+    console.error(`npm 10 or newer is needed, and this is npm ${npmVersion}: npm install --global npm@10`);
+    process.exit(1);
+  }
   console.log('Installing dependencies (once) ...');
   const npm = process.env.npm_execpath;
   const [program, first] = npm ? [process.execPath, [npm]] : ['npm', []];

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 
-const SYSTEM = ['bash', 'cat', 'dirname', 'env', 'id', 'mktemp', 'rm'];
+const SYSTEM = ['bash', 'dirname', 'env', 'mktemp', 'rm'];
 
 let folder: string;
 beforeEach(() => {
@@ -14,6 +14,7 @@ beforeEach(() => {
   mkdirSync(join(folder, 'scripts'));
   writeFileSync(join(folder, 'scripts/install.js'), '');
   cpSync(fileURLToPath(new URL('../.ci', import.meta.url)), join(folder, '.ci'), { recursive: true });
+  program('id', 'echo 0');
   for (const name of SYSTEM) symlinkSync(which(name), join(folder, 'bin', name));
 });
 afterEach(() => rmSync(folder, { recursive: true }));
@@ -74,7 +75,6 @@ test.each([
 test('.ci/run installs from Debian what is missing, Node and npm included', () => {
   program('apt-get', `echo "$DEBIAN_FRONTEND $*" >>"${join(folder, 'apt')}"`);
   program('sudo', 'exec env -i PATH="$PATH" "$@"'); // as it does: without the variables of the caller
-  rmSync(join(folder, 'bin/id'));
   program('id', 'echo 1000');
   const { status, last } = run();
   expect(readFileSync(join(folder, 'apt'), 'utf8').trim().split('\n')).toEqual([
@@ -83,4 +83,32 @@ test('.ci/run installs from Debian what is missing, Node and npm included', () =
   ]);
   // This apt-get has installed nothing: what needs Node fails, and is counted.
   expect({ status, last }).toEqual({ status: 1, last: '1 passed, 5 failed' });
+});
+
+test.each([
+  ['9.2.0', ['install --global --loglevel=error npm@10']],
+  ['10.9.4', []],
+])('.ci/run with npm %s installs globally: %j', (version, installed) => {
+  everyProgram();
+  const log = join(folder, 'installed');
+  writeFileSync(log, '');
+  program(
+    'npm',
+    `if [ "$1" = install ]; then echo "$*" >>"${log}"; fi; if [ "$1" = --version ]; then echo ${version}; fi`,
+  );
+  expect(run()).toMatchObject({ status: 0, last: '6 passed, 0 failed' });
+  expect(readFileSync(log, 'utf8').split('\n').filter(Boolean)).toEqual(installed);
+});
+
+test('the install script says so when npm is too old', () => {
+  mkdirSync(join(folder, 'clone/scripts'), { recursive: true });
+  cpSync(fileURLToPath(new URL('../scripts/install.js', import.meta.url)), join(folder, 'clone/scripts/install.mjs'));
+  const { status, stderr } = spawnSync(process.execPath, [join(folder, 'clone/scripts/install.mjs')], {
+    env: { npm_config_user_agent: 'npm/9.2.0 node/v18.20.4 linux x64 workspaces/false' },
+    encoding: 'utf8',
+  });
+  expect({ status, stderr }).toEqual({
+    status: 1,
+    stderr: 'npm 10 or newer is needed, and this is npm 9.2.0: npm install --global npm@10\n',
+  });
 });
