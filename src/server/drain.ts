@@ -6,6 +6,7 @@ import type { Parts } from './build.ts';
 export const STOPPING = 'server is stopping';
 
 const STEPS = 50;
+const CHECK_INTERVAL_MS = 20;
 
 interface Closable {
   close(code: number, reason: string): void;
@@ -36,22 +37,24 @@ export async function drain(parts: Parts, servers: readonly HttpServer[], limitM
     for (const socket of all.slice(i, i + batch)) socket.close(CloseCode.goingAway, STOPPING);
     if (i + batch < all.length) await wait(parts, Math.min(limitMs / 2 / STEPS, 100));
   }
-  while (!isOver() && clock.monotonic() < end) await wait(parts, Math.min(20, limitMs));
+  while (!isOver() && clock.monotonic() < end) await wait(parts, Math.min(CHECK_INTERVAL_MS, limitMs));
   for (const endpoint of parts.endpoints) endpoint.terminateAll();
   for (const relay of parts.relays) relay.terminate();
   // Those that were waiting for `accept` have an answer now; the others wait for a store or a backend.
   await new Promise(resolve => setImmediate(resolve));
   for (const socket of parts.handshakes) socket.destroy();
 
-  const left = Math.max(0, end - clock.monotonic());
-  const cut =
-    left === Number.POSITIVE_INFINITY
-      ? undefined
-      : clock.setTimeout(() => {
-          for (const server of servers) server.closeAllConnections();
-        }, left);
-  await closed;
-  clock.clearTimeout(cut);
+  let areClosed = false;
+  const closing = closed.then(() => {
+    areClosed = true;
+  });
+  while (!areClosed && clock.monotonic() < end) {
+    await Promise.race([closing, wait(parts, Math.min(CHECK_INTERVAL_MS, end - clock.monotonic()))]);
+    // A connection whose answer was under way is idle then, and nobody else would end it.
+    for (const server of servers) server.closeIdleConnections();
+  }
+  for (const server of servers) server.closeAllConnections();
+  await closing;
 }
 
 function wait({ clock }: Parts, ms: number): Promise<void> {

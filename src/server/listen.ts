@@ -37,13 +37,28 @@ export async function openListener(
   intake: Intake,
   logger: Logger,
 ): Promise<Listener> {
-  const server = createHttpServer(listen, config, intake);
-  server.on('request', intake.onRequest);
+  const responses = new LastResponses();
+  const server = createHttpServer(
+    listen,
+    config,
+    request => intake.isUpgrade(request) && responses.areDone(request.socket),
+  );
+  const onRequest = (request: IncomingMessage, response: ServerResponse) => {
+    responses.note(request.socket, response);
+    intake.onRequest(request, response);
+  };
+  server.on('request', onRequest);
   // Not answered with 100 by Node: a backend may want to answer it itself.
-  server.on('checkContinue', intake.onRequest);
+  server.on('checkContinue', onRequest);
   server.on('upgrade', intake.onUpgrade);
-  server.on('clientError', (error, socket) => answerClientError(error, socket, logger));
-  server.on('tlsClientError', error => logger.debug({ error: error.message }, 'TLS handshake failed'));
+  // Without a listener Node cuts the connection and answers nothing.
+  server.on('connect', (_request, socket) => answerConnect(socket));
+  server.on('clientError', (error, socket) => answerClientError(error, socket, responses, logger));
+  server.on('tlsClientError', (error, socket) => {
+    logger.debug({ error: error.message }, 'TLS handshake failed');
+    // An answer could only be sent through the TLS that is not there.
+    socket.destroy();
+  });
   await listenOn(server, listen);
   server.on('error', error => logger.error({ error }, 'listener failed'));
   const { port, address, family } = server.address() as AddressInfo;
@@ -51,7 +66,11 @@ export async function openListener(
   return { url: `${listen.tls ? 'https' : 'http'}://${host}:${port}`, server };
 }
 
-function createHttpServer(listen: ListenConfig, config: Config, intake: Intake): http.Server {
+function createHttpServer(
+  listen: ListenConfig,
+  config: Config,
+  shouldUpgrade: (request: IncomingMessage) => boolean,
+): http.Server {
   const headersTimeout = parseDuration(config.headerTimeout ?? '10s');
   const options: ServerOptions = {
     maxHeaderSize: parseSize(config.maxHeaderSize ?? '16KiB'),
@@ -60,10 +79,16 @@ function createHttpServer(listen: ListenConfig, config: Config, intake: Intake):
     requestTimeout: 0,
     connectionsCheckingInterval: Math.min(CHECK_INTERVAL_MS, headersTimeout),
     // Any other Upgrade is ignored (RFC 9110 §7.8) and the request answered as what it is.
-    shouldUpgradeCallback: request => intake.isUpgrade(request),
+    shouldUpgradeCallback: shouldUpgrade,
   };
   if (!listen.tls) return http.createServer(options);
-  return https.createServer({ ...options, cert: readPem(listen.tls.certificate), key: readPem(listen.tls.key) });
+  return https.createServer({
+    ...options,
+    // The time for the head begins after the TLS handshake.
+    handshakeTimeout: headersTimeout,
+    cert: readPem(listen.tls.certificate),
+    key: readPem(listen.tls.key),
+  });
 }
 
 function readPem(file: string): Buffer {
@@ -95,10 +120,44 @@ function isEveryAddress(address: string): boolean {
   return address === '::' || address === '0.0.0.0' || address === '::1' || address === '127.0.0.1';
 }
 
+/** The last response of each connection, by which it is known whether one is under way: pipelined requests are answered in order. */
+class LastResponses {
+  readonly #last = new WeakMap<Duplex, ServerResponse>();
+
+  note(socket: Duplex, response: ServerResponse): void {
+    this.#last.set(socket, response);
+  }
+
+  /** True when all has left that the connection was to be sent. Forgets the last response then. */
+  areDone(socket: Duplex): boolean {
+    const last = this.#last.get(socket);
+    if (last !== undefined && !last.writableFinished) return false;
+    this.#last.delete(socket);
+    return true;
+  }
+
+  /** True when a response has left in part, or others wait behind it: what is written now would stand inside it. */
+  hasBegun(socket: Duplex): boolean {
+    const last = this.#last.get(socket);
+    return last !== undefined && !last.writableFinished && (last.headersSent || last.socket === null);
+  }
+}
+
+function answerConnect(socket: Duplex): void {
+  socket.on('error', () => {});
+  const refusal = refuse(400, 'ERR_HTTP_BAD_REQUEST', 'CONNECT asks for a forward proxy, which this is not');
+  socket.end(refusalResponse(refusal), () => socket.destroy());
+}
+
 /** What Node could not parse, or did not get in time. */
-function answerClientError(error: NodeJS.ErrnoException, socket: Duplex, logger: Logger): void {
+function answerClientError(
+  error: NodeJS.ErrnoException,
+  socket: Duplex,
+  responses: LastResponses,
+  logger: Logger,
+): void {
   logger.debug({ error: error.code }, 'request could not be read');
-  if (!socket.writable || error.code === 'ECONNRESET') {
+  if (!socket.writable || error.code === 'ECONNRESET' || responses.hasBegun(socket)) {
     socket.destroy();
     return;
   }
