@@ -31,6 +31,8 @@ export interface RunFetchHandlerOptions {
 /**
  * Runs a web-standard handler for a Node request and writes its answer.
  *
+ * The request must come without a 100 having been sent (`checkContinue`): it is sent when the handler first reads the body.
+ *
  * Bodies stream both ways at the reader's pace. `request.signal` aborts when the client goes away before the answer is complete; then the
  * body of the response is cancelled. A handler that throws, or returns what is no `Response`, is answered with 500 and an id; the log has
  * the error under the same id. An answer that fails after its head has left is cut off.
@@ -53,11 +55,15 @@ export async function runFetchHandler(
     return undefined;
   }
 
+  // Only now is it known that the client's body is wanted (RFC 9110 §10.1.1).
+  const askForBody = () => {
+    if (incoming.headers.expect !== undefined && !outgoing.headersSent) outgoing.writeContinue();
+  };
   const clientGone = new AbortController();
   outgoing.once('close', () => {
     if (!outgoing.writableFinished) clientGone.abort();
   });
-  const body = hasBody(incoming) ? new IncomingBody(incoming) : undefined;
+  const body = hasBody(incoming) ? new IncomingBody(incoming, askForBody) : undefined;
   let response: Response | undefined;
   try {
     const request = toRequest(head, body, clientGone.signal);
@@ -124,12 +130,15 @@ class IncomingBody {
   readonly #incoming: IncomingMessage;
   readonly #chunks: AsyncIterator<Uint8Array>;
 
-  constructor(incoming: IncomingMessage) {
+  constructor(incoming: IncomingMessage, onFirstRead: () => void) {
     this.#incoming = incoming;
     this.#chunks = incoming.iterator({ destroyOnReturn: false });
+    let isAsked = false;
     this.stream = new ReadableStream<Uint8Array>(
       {
         pull: async controller => {
+          if (!isAsked) onFirstRead();
+          isAsked = true;
           const { done, value } = await this.#chunks.next();
           if (done) controller.close();
           else controller.enqueue(value);

@@ -40,7 +40,7 @@ async function serve(
     error: (fields, message) => errors.push({ fields: fields as Record<string, unknown>, message }),
   };
   const { promise: done, resolve, reject } = Promise.withResolvers<unknown>();
-  const server = createServer((incoming, outgoing) => {
+  const answer = (incoming: IncomingMessage, outgoing: ServerResponse) => {
     const head = readRequestHead(incoming, { trustedProxies: createAddressList(['127.0.0.1']) });
     if (isRefusal(head)) return reject(new Error(head.reason));
     prepare(incoming, outgoing);
@@ -48,7 +48,8 @@ async function serve(
       resolve,
       reject,
     );
-  });
+  };
+  const server = createServer(answer).on('checkContinue', answer);
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   closers.push(() => {
@@ -370,4 +371,28 @@ describe('a handler that fails', () => {
     await done;
     expect(errors).toMatchObject([{ fields: { err: { message: 'password is hunter2' } } }]);
   });
+});
+
+test('a client that waits with its body is told to go on when the handler reads it, and not before', async () => {
+  const seen: string[] = [];
+  const { port } = await serve(async request => {
+    seen.push('asked');
+    return new Response(request.url.endsWith('/unread') ? 'unread' : await request.text());
+  });
+  const send = (path: string) =>
+    new Promise<string>((resolve, reject) => {
+      const headers = { Expect: '100-continue', 'Content-Length': 4 };
+      const request = nodeRequest({ host: '127.0.0.1', port, path, method: 'POST', headers, agent: false });
+      request.on('continue', () => {
+        seen.push('continue');
+        request.end('body');
+      });
+      request.on('response', response => resolve(text(response)));
+      request.on('error', reject);
+      request.flushHeaders();
+    });
+  expect(await send('/read')).toBe('body');
+  expect(seen).toEqual(['asked', 'continue']);
+  expect(await send('/unread')).toBe('unread');
+  expect(seen).toEqual(['asked', 'continue', 'asked']);
 });
