@@ -160,7 +160,11 @@ function passAnswer(options: RelayOptions, { answer, server }: Declined): Promis
     const timer =
       upstream.answerTimeoutMs === Number.POSITIVE_INFINITY
         ? undefined
-        : clock.setTimeout(() => answer.destroy(), upstream.answerTimeoutMs);
+        : clock.setTimeout(() => {
+            answer.destroy();
+            // All of it may have come, and the client reads nothing.
+            socket.destroy();
+          }, upstream.answerTimeoutMs);
     answer.on('close', () => {
       // What broke off must not look complete.
       if (!answer.complete) socket.destroy();

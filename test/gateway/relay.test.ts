@@ -7,10 +7,15 @@ import { text } from 'node:stream/consumers';
 import { deflateRawSync } from 'node:zlib';
 import { afterEach, describe, expect, test } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
+import { silentLogger } from '../../src/base/logger.ts';
+import { relayWebSocket } from '../../src/gateway/relay.ts';
 import { RelayDirection } from '../../src/gateway/relay-direction.ts';
+import { Upstream } from '../../src/gateway/upstream.ts';
+import { isRefusal } from '../../src/http/refusal.ts';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
-import { acceptKey } from '../../src/websocket/protocol/handshake.ts';
+import { acceptKey, parseUpgrade } from '../../src/websocket/protocol/handshake.ts';
 import { Opcode } from '../../src/websocket/protocol/opcodes.ts';
+import { receiveGoodHead } from '../http/receive-head.ts';
 import { type GatewayOptions, listenTcp, TestGateway, unusedServer } from './gateway-server.ts';
 import { CLIENT_KEY, closeOf, RawPeer, rawClient, switching } from './raw-peer.ts';
 
@@ -941,3 +946,41 @@ async function settled(value: () => number): Promise<void> {
     while (performance.now() - start < 5);
   }
 }
+
+test('a client that reads nothing of a refusal is cut when the answer time is over, although the backend has sent all of it', async () => {
+  const backend = http.createServer((_, response) => response.writeHead(403).end('no'));
+  await new Promise<void>(resolve => backend.listen(0, '127.0.0.1', resolve));
+  const clock = new FakeClock();
+  const { port } = backend.address() as AddressInfo;
+  const upstream = new Upstream('app', { servers: [`http://127.0.0.1:${port}`] }, clock);
+  const head = await receiveGoodHead([
+    'GET / HTTP/1.1',
+    'Host: a',
+    'Upgrade: websocket',
+    'Connection: Upgrade',
+    'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==',
+    'Sec-WebSocket-Version: 13',
+  ]);
+  const handshake = parseUpgrade(head);
+  if (isRefusal(handshake)) throw new Error(handshake.reason);
+  const begun = Promise.withResolvers<void>();
+  // Takes the first bytes and is never done with them.
+  const socket = new Duplex({ read() {}, write: () => begun.resolve() });
+  const outcome = relayWebSocket({
+    head,
+    handshake,
+    socket,
+    early: Buffer.alloc(0),
+    upstream,
+    limits: { maxMessageBytes: 1000, idleTimeoutMs: 1000 },
+    clock,
+    logger: silentLogger,
+  });
+  await begun.promise;
+  await expect.poll(() => socket.writableEnded).toBe(true);
+  await clock.advance(60_000);
+  expect(socket.destroyed).toBe(true);
+  expect(await outcome).toMatchObject({ status: 403 });
+  backend.closeAllConnections();
+  backend.close();
+});
