@@ -109,17 +109,19 @@ export class CallbackQueue implements DispatchWaiter {
 
   #run(kind: CallbackKind, value: unknown, extra: unknown): void {
     this.#running = kind;
-    let result: unknown;
+    let pending: Promise<unknown> | undefined;
     try {
-      result = this.#target.invoke(kind, value, extra);
+      const result = this.#target.invoke(kind, value, extra);
+      // A promise of Node's own stays what it is; the `then` of another may throw.
+      if (isThenable(result)) pending = Promise.resolve(result);
     } catch (error) {
       this.#target.onCallbackFailed(kind, error);
     }
-    if (isThenable(result)) {
+    if (pending !== undefined) {
       const generation = this.#generation;
       this.#target.dispatcher?.take();
       this.#target.onCallbackPending();
-      result.then(
+      pending.then(
         () => {
           if (generation === this.#generation) this.#settle(kind);
         },

@@ -42,7 +42,11 @@ export interface Connection<Data = undefined> {
    * endpoint's `slowReader` policy) or the connection is not open.
    */
   send(data: string | Uint8Array): boolean;
-  /** Resolves when everything sent so far has been handed to the operating system, or the connection has ended. Never rejects. */
+  /**
+   * Resolves when everything sent so far has been handed to the operating system, or the connection has ended. Never rejects.
+   *
+   * What is held back is not waited for: messages behind an open `stream`, and the latest one under the policy `conflate`.
+   */
   drained(): Promise<void>;
   /**
    * Sends one fragment of a message; `last` ends it. Text may be cut anywhere: half a surrogate pair waits for the next piece.

@@ -265,6 +265,15 @@ describe('a handler that fails', () => {
     ],
     ['rejects', () => Promise.reject(new Error('boom'))],
     ['rejects with what is no error', () => Promise.reject('boom')],
+    [
+      'returns a promise of another kind, whose then throws',
+      () => ({
+        // biome-ignore lint/suspicious/noThenProperty: it is what is tested.
+        then() {
+          throw new Error('boom');
+        },
+      }),
+    ],
   ];
 
   it.each(failures)('%s: onError, 1011 without details, and the server lives on', async (_, fail) => {
