@@ -67,7 +67,8 @@ export class Intake {
 
   async #serve(request: IncomingMessage, response: ServerResponse, startedAt: number): Promise<void> {
     const { accessLog, clock } = this.#parts;
-    const admitted = this.#isDraining ? draining() : await admit(request, this.#parts);
+    let admitted: Admitted | Refusal = draining();
+    // Before anything is waited for: a client that leaves meanwhile has its line, too.
     response.once('close', () =>
       accessLog.request({
         ...factsOf(request, admitted),
@@ -76,6 +77,7 @@ export class Intake {
         durationMs: Math.round(clock.monotonic() - startedAt),
       }),
     );
+    if (!this.#isDraining) admitted = await admit(request, this.#parts);
     const refusal = isRefusal(admitted) ? admitted : await answer(admitted, request, response, this.#parts);
     if (!refusal) return;
     this.#logRefusal(request, refusal);

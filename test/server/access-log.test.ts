@@ -1,0 +1,49 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createServer } from 'holdfast';
+import { MemoryStore } from 'holdfast/session';
+import { expect, test, vi } from 'vitest';
+import { silentLogger } from '../../src/base/logger.ts';
+import { gate } from '../websocket/journal.ts';
+
+test('a client that leaves while the session store is asked has its line, with status 499', async () => {
+  const dataFolder = await mkdtemp(join(tmpdir(), 'holdfast-access-'));
+  const reading = gate();
+  const answering = gate();
+  class Store extends MemoryStore {
+    override async read(sid: string) {
+      reading.resolve();
+      await answering.promise;
+      return super.read(sid);
+    }
+  }
+  const lines: string[] = [];
+  const stdout = vi.spyOn(process.stdout, 'write').mockImplementation(line => lines.push(String(line)) > 0);
+  try {
+    await using server = createServer(
+      {
+        listen: [{ port: 0, host: '127.0.0.1' }],
+        session: { store: new Store() },
+        dataFolder,
+        log: { access: 'json' },
+        routes: [{ path: '/*', session: 'create', fetch: () => new Response('ok') }],
+      },
+      { logger: silentLogger },
+    );
+    await server.start();
+    const first = await fetch(new URL('/first', server.urls[0]));
+    const cookie = first.headers.getSetCookie()[0]!.split(';')[0]!;
+    const leaving = new AbortController();
+    const answer = fetch(new URL('/left', server.urls[0]), { headers: { cookie }, signal: leaving.signal });
+    await reading.promise;
+    leaving.abort();
+    await expect(answer).rejects.toThrow();
+    const line = () => lines.map(text => JSON.parse(text)).find(({ target }) => target === '/left');
+    await expect.poll(line).toMatchObject({ event: 'request', status: 499 });
+    answering.resolve();
+  } finally {
+    stdout.mockRestore();
+    await rm(dataFolder, { recursive: true });
+  }
+});
