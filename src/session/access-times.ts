@@ -27,6 +27,7 @@ export class AccessTimes {
   readonly #logger: Logger;
   readonly #accesses = new Map<string, Access>();
   #timer: Timer | undefined;
+  #isClosed = false;
 
   constructor(store: SessionStore, clock: Clock, logger: Logger) {
     this.#store = store;
@@ -77,12 +78,14 @@ export class AccessTimes {
   }
 
   async close(): Promise<void> {
+    this.#isClosed = true;
     this.#clock.clearTimeout(this.#timer);
     this.#timer = undefined;
     await this.flush();
   }
 
   #schedule(): void {
+    if (this.#isClosed) return;
     this.#timer ??= this.#clock.setTimeout(() => void this.#tick(), FLUSH_INTERVAL_MS);
   }
 

@@ -4,9 +4,12 @@ import type { CommitResult, SessionChanges, SessionRecord, SessionStore } from '
 /**
  * Passes every call on and turns whatever a store throws into ERR_SESSION_STORE_UNAVAILABLE (503), so that no failure of a store can be
  * mistaken for "there is no such session". Errors with a code of ours pass as they are.
+ *
+ * After `close` nothing reaches the store any more: a late write into a closed LMDB environment would end the process.
  */
 export class GuardedStore implements SessionStore {
   readonly #store: SessionStore;
+  #isClosed = false;
 
   constructor(store: SessionStore) {
     this.#store = store;
@@ -46,6 +49,7 @@ export class GuardedStore implements SessionStore {
 
   async *sids(): AsyncIterable<string> {
     try {
+      this.#checkOpen();
       yield* this.#store.sids();
     } catch (error) {
       throw this.#toOutage('list sessions', error);
@@ -57,15 +61,23 @@ export class GuardedStore implements SessionStore {
   }
 
   close(): Promise<void> {
+    this.#isClosed = true;
     return this.#store.close();
   }
 
   async #guard<T>(what: string, call: () => Promise<T>): Promise<T> {
     try {
+      this.#checkOpen();
       return await call();
     } catch (error) {
       throw this.#toOutage(what, error);
     }
+  }
+
+  #checkOpen(): void {
+    if (!this.#isClosed) return;
+    const message = `session store "${this.name}" is closed; close the session manager after its last request`;
+    throw new HoldfastError('ERR_SESSION_STORE_UNAVAILABLE', message, { status: 503, closeCode: 1013 });
   }
 
   #toOutage(what: string, error: unknown): Error {

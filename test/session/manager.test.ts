@@ -1,6 +1,10 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { SessionManager } from '../../src/session/manager.ts';
 import type { Session } from '../../src/session/session.ts';
+import { LmdbStore } from '../../src/session/stores/lmdb.ts';
 import { MemoryStore } from '../../src/session/stores/memory.ts';
 import { cookieOf, createSite, FaultyStore, KEY, login, type Site } from './fixture.ts';
 
@@ -606,6 +610,28 @@ describe('a session outside its request', () => {
 
   test('that is gone is an error', async () => {
     await expect(site.manager.access('unknown', () => 1)).rejects.toMatchObject({ code: 'ERR_SESSION_ENDED' });
+  });
+});
+
+describe('a manager that is closed', () => {
+  test('refuses what comes late, on lmdb too, and waits for nothing more', async () => {
+    const path = await mkdtemp(join(tmpdir(), 'holdfast-closed-'));
+    try {
+      const late = createSite(new LmdbStore({ path }));
+      const { sid, cookie } = await login(late);
+      const socket = (await late.manager.attach(sid))!;
+      const binding = late.request();
+      await binding.open();
+      await late.manager.close();
+      const outage = { code: 'ERR_SESSION_STORE_UNAVAILABLE', status: 503, message: expect.stringContaining('closed') };
+      await expect(binding.commit()).rejects.toMatchObject(outage);
+      await expect(late.request(cookie).get()).rejects.toMatchObject(outage);
+      socket.touch();
+      await socket.release();
+      expect(late.clock.pending).toBe(0);
+    } finally {
+      await rm(path, { recursive: true });
+    }
   });
 });
 
