@@ -22,9 +22,9 @@ export interface Config {
   dispatch?: Readonly<Record<string, DispatchOptions>>;
   /** Addresses or CIDR blocks of proxies whose `Forwarded` and `X-Forwarded-*` headers are believed. Default none. */
   trustedProxies?: readonly string[];
-  /** Time a client may take to send its request head. Default `10s`. */
+  /** Time a client may take to send its request head. Default `10s`; -1 is refused. */
   headerTimeout?: Duration;
-  /** Largest request head. Default `16KiB`; larger: 431. */
+  /** Largest request head. Default `16KiB`; larger: 431; -1 is refused. */
   maxHeaderSize?: Size;
   /** Where generated keys and the default store live. Default `.holdfast`. */
   dataFolder?: string;
