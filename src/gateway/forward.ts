@@ -206,7 +206,7 @@ class Exchange {
   };
 
   #onInformation(information: http.InformationEvent): void {
-    const { request, response } = this.#options;
+    const { request, response, sessionCookieName } = this.#options;
     if (this.#resolve === undefined || request.httpVersion === '1.0') return;
     if (information.statusCode === 100) {
       this.#isContinued = true;
@@ -214,7 +214,10 @@ class Exchange {
       return;
     }
     try {
-      response.writeInformation?.(information.statusCode, endToEndHeaders(information.rawHeaders));
+      response.writeInformation?.(
+        information.statusCode,
+        clientResponseHeaders(information.rawHeaders, sessionCookieName),
+      );
     } catch {
       // Interim responses are optional; one that cannot be written is left out.
     }
@@ -324,8 +327,8 @@ function trailerPairs(rawTrailers: readonly string[]): [string, string][] {
   const trailers = endToEndHeaders(rawTrailers);
   const pairs: [string, string][] = [];
   for (let i = 0; i < trailers.length; i += 2) {
-    // RFC 9110 §6.5.1: what frames or authenticates a message has no meaning after it.
-    if (!/^(?:content-length|set-cookie|host|authorization)$/i.test(trailers[i]!))
+    // RFC 9110 §6.5.1: what frames or authenticates a message has no meaning after it; and the last one is for us.
+    if (!/^(?:content-length|set-cookie|host|authorization|holdfast-session)$/i.test(trailers[i]!))
       pairs.push([trailers[i]!, trailers[i + 1]!]);
   }
   return pairs;

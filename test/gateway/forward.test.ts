@@ -172,17 +172,23 @@ describe('a request that is forwarded', () => {
   test('passes interim responses, the 100 only to a client that asked', async () => {
     const to = await gateway(
       await backend((_, response) => {
-        response.writeEarlyHints({ link: '</a.css>; rel=preload' });
+        response.writeEarlyHints({
+          link: '</a.css>; rel=preload',
+          'Holdfast-Session': 'end',
+          'Set-Cookie': 'holdfast=forged',
+        });
         response.end('done');
       }),
+      { sessionCookieName: 'holdfast' },
     );
     const request = http.request({ port: to.port, agent: false });
-    const information: number[] = [];
-    request.on('information', info => information.push(info.statusCode));
+    const information: [number, string[]][] = [];
+    request.on('information', info => information.push([info.statusCode, info.rawHeaders]));
     request.end();
     const [response] = await once(request, 'response');
     expect(await text(response)).toBe('done');
-    expect(information).toEqual([103]);
+    // Without what an answer must not carry either.
+    expect(information).toEqual([[103, ['Link', '</a.css>; rel=preload']]]);
   });
 
   test('passes the 100 of the backend to a client that waits for it before it sends its body', async () => {
@@ -205,7 +211,7 @@ describe('a request that is forwarded', () => {
       await backend((_, response) => {
         response.writeHead(200, { Trailer: 'X-Sum' });
         response.write('a');
-        response.addTrailers({ 'X-Sum': '1', 'Set-Cookie': 'a=b' });
+        response.addTrailers({ 'X-Sum': '1', 'Set-Cookie': 'a=b', 'Holdfast-Session': 'end' });
         response.end();
       }),
     );
