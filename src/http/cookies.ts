@@ -1,3 +1,5 @@
+import { isToken } from './token.ts';
+
 /** One pair of a `Cookie` header. */
 export interface Cookie {
   readonly name: string;
@@ -19,7 +21,6 @@ export interface SetCookie {
   readonly sameSite?: 'strict' | 'lax' | 'none';
 }
 
-const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/; // RFC 9110 §5.6.2
 const COOKIE_OCTETS = /^[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*$/; // RFC 6265 §4.1.1
 const PATH_OCTETS = /^\/[\x20-\x3a\x3c-\x7e]*$/;
 const DOMAIN = /^(?=.{1,253}$)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*$/i;
@@ -86,7 +87,7 @@ function checkSetCookie(cookie: SetCookie): void {
   const fail = (why: string): never => {
     throw new TypeError(`cookie ${JSON.stringify(name)}: ${why}`);
   };
-  if (!TOKEN.test(name)) fail('the name must be an HTTP token (RFC 9110 §5.6.2)');
+  if (!isToken(name)) fail('the name must be an HTTP token (RFC 9110 §5.6.2)');
   if (!COOKIE_OCTETS.test(value)) fail('the value must be ASCII without space, quote, comma, semicolon or backslash');
   if (name.length + value.length > MAX_PAIR_BYTES) fail(`name and value are longer than ${MAX_PAIR_BYTES} bytes`);
   if (path !== undefined && !PATH_OCTETS.test(path)) fail(`not a path: ${JSON.stringify(path)}; it starts with "/"`);

@@ -5,6 +5,7 @@ import { parseAuthority } from './authority.ts';
 import { findClient, readForwardedChain } from './forwarded.ts';
 import { normalizePath } from './path.ts';
 import { type Refusal, refuse } from './refusal.ts';
+import { hasToken } from './token.ts';
 
 /**
  * The facts of one request, taken from the wire once and judged by every later step.
@@ -150,10 +151,6 @@ export function asksForWebSocket(request: IncomingMessage): boolean {
     hasToken(upgrade, 'websocket') &&
     hasToken(connection, 'upgrade')
   );
-}
-
-function hasToken(header: string | undefined, token: string): boolean {
-  return header?.split(',').some(item => item.trim().toLowerCase() === token) ?? false;
 }
 
 function countHeader(rawHeaders: readonly string[], name: string): number {

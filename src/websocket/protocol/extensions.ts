@@ -1,4 +1,4 @@
-import { isToken } from './token.ts';
+import { isToken } from '../../http/token.ts';
 
 /** One element of a `Sec-WebSocket-Extensions` header. */
 export interface Extension {

@@ -3,7 +3,7 @@ import { STATUS_CODES } from 'node:http';
 import { HoldfastError } from '../../base/errors.ts';
 import { type Refusal, refuse } from '../../http/refusal.ts';
 import type { RequestHead } from '../../http/request-head.ts';
-import { isToken } from './token.ts';
+import { hasToken, isToken } from '../../http/token.ts';
 
 /** What a good opening handshake asks for. */
 export interface UpgradeRequest {
@@ -40,11 +40,11 @@ export function parseUpgrade(head: RequestHead): UpgradeRequest | Refusal {
   if (head.httpVersion !== '1.1')
     return badHandshake(400, `the request is HTTP/${head.httpVersion}; a WebSocket handshake needs HTTP/1.1`);
   if (head.host === '') return badHandshake(400, 'the handshake has no Host header');
-  if (!hasListMember(headers.upgrade, 'websocket'))
+  if (!hasToken(headers.upgrade, 'websocket'))
     return refuse(426, 'ERR_WS_UPGRADE_REQUIRED', 'the request does not ask for an upgrade to websocket', {
       headers: { Upgrade: 'websocket' },
     });
-  if (!hasListMember(headers.connection, 'upgrade'))
+  if (!hasToken(headers.connection, 'upgrade'))
     return badHandshake(400, 'the Connection header does not name Upgrade; a proxy in between may have taken it off');
 
   // A client of another version may follow other rules for all that comes below, so the version is judged first.
@@ -178,7 +178,7 @@ export function checkUpgradeResponse(
     });
   const fail = (what: string) => new HoldfastError('ERR_WS_BAD_HANDSHAKE', `the server answered 101, but ${what}`);
   if (headers.upgrade?.toLowerCase() !== 'websocket') throw fail('its Upgrade header is not "websocket"');
-  if (!hasListMember(headers.connection, 'upgrade')) throw fail('its Connection header does not name Upgrade');
+  if (!hasToken(headers.connection, 'upgrade')) throw fail('its Connection header does not name Upgrade');
   if (headers['sec-websocket-accept'] !== acceptKey(request.key))
     throw fail('its Sec-WebSocket-Accept does not answer the key of this request; is a cache in between?');
   const subprotocol = headers['sec-websocket-protocol'];
@@ -191,10 +191,6 @@ export function checkUpgradeResponse(
 
 function badHandshake(status: number, reason: string, headers?: Record<string, string>): Refusal {
   return refuse(status, 'ERR_WS_BAD_HANDSHAKE', reason, headers && { headers });
-}
-
-function hasListMember(header: string | undefined, member: string): boolean {
-  return header?.split(',').some(item => item.trim().toLowerCase() === member) ?? false;
 }
 
 /** RFC 6455 §4.1: the elements are tokens, and all different. */

@@ -1,6 +1,6 @@
 import { HoldfastError } from '../../base/errors.ts';
+import { isToken } from '../../http/token.ts';
 import type { UpgradeResponseHead } from './handshake.ts';
-import { isToken } from './token.ts';
 
 /** As much as Node's own parser takes. */
 const MAX_HEAD_BYTES = 16 * 1024;
