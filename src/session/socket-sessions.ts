@@ -39,6 +39,8 @@ export class SocketSessions {
   readonly #onEnd: (sid: string) => void;
   readonly #shared = new Map<string, SharedSession>();
   readonly #loading = new Map<string, Promise<SharedSession | undefined>>();
+  /** Sessions that ended while they were being read: what the store answers may be older than their end. */
+  readonly #endedMeanwhile = new Set<string>();
   #timer: Timer | undefined;
   #refreshing: Promise<void> | undefined;
   #isClosed = false;
@@ -90,6 +92,7 @@ export class SocketSessions {
 
   markEnded(sid: string): void {
     this.#shared.get(sid)?.state.markEnded();
+    if (this.#loading.has(sid)) this.#endedMeanwhile.add(sid);
   }
 
   #watch(): void {
@@ -122,12 +125,13 @@ export class SocketSessions {
       return await loading;
     } finally {
       this.#loading.delete(sid);
+      this.#endedMeanwhile.delete(sid);
     }
   }
 
   async #read(sid: string): Promise<SharedSession | undefined> {
     const record = await this.#environment.readLive(sid);
-    if (!record) return undefined;
+    if (!record || this.#endedMeanwhile.has(sid)) return undefined;
     const state = this.#environment.createState(sid, record, true);
     const shared = new SharedSession(this.#environment, state, record.lastAccessedAt, () => this.#shared.delete(sid));
     this.#shared.set(sid, shared);

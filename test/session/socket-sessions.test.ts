@@ -40,6 +40,22 @@ describe('a session held by sockets', () => {
     expect(store.calls).toEqual(['read']);
   });
 
+  test('is not given to a socket when it ended while it was being read', async () => {
+    const { sid } = await login(site);
+    const { promise: gate, resolve: open } = Promise.withResolvers<void>();
+    const { read } = store;
+    store.read = async id => {
+      const record = await read(id);
+      await gate;
+      return record;
+    };
+    const attaching = site.manager.attach(sid);
+    await turn();
+    await site.manager.end(sid, 'logout');
+    open();
+    expect(await attaching).toBeUndefined();
+  });
+
   test('is seen by a request of this process before it is committed', async () => {
     const { sid, cookie } = await login(site);
     const socket = await attached(sid);
