@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { RawClient } from '../websocket/raw-client.ts';
 import { Holdfast } from './run-holdfast.ts';
 
 let folder: string;
@@ -48,6 +49,20 @@ describe('holdfast demo', () => {
       const response = await post(url!, 'signin', { name });
       expect([name, response.status, response.headers.getSetCookie()]).toEqual([name, 400, []]);
     }
+  });
+
+  test('gives who signs in with the session of somebody else one of their own, and ends the other', async () => {
+    const [, url] = await demo(0).printed(/Open {2}(http:\/\/localhost:\d+)/);
+    const cookieOf = (response: Response) => response.headers.getSetCookie().at(-1)!.split(';')[0]!;
+    const planted = cookieOf(await post(url!, 'signin', { name: 'Mallory' }));
+    using socket = await RawClient.connect(`${url!.replace('http', 'ws')}/chat/lobby`, {
+      headers: [`Cookie: ${planted}`, `Origin: ${url}`],
+    });
+    expect(socket.status).toBe(101);
+    const own = cookieOf(await post(url!, 'signin', { name: 'Ada' }, { Cookie: planted }));
+    expect(await socket.eventualCloseCode()).toBe(1008);
+    const names = [planted, own].map(async Cookie => (await fetch(`${url}/me`, { headers: { Cookie } })).json());
+    expect(await Promise.all(names)).toMatchObject([{ name: null }, { name: 'Ada' }]);
   });
 
   test('says what to do when the port is taken, and leaves no backend behind', async () => {

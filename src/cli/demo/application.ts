@@ -19,6 +19,9 @@ export function createDemo({ port, dataFolder, backend }: DemoOptions): Server {
   async function signIn(request: Request): Promise<Response> {
     const name = readName(await request.json().catch(() => undefined));
     if (name === undefined) return new Response(`choose a name of 1 to ${LONGEST_NAME} characters`, { status: 400 });
+    // A session that has been signed in to is nobody else's to take over: the cookie may be planted, and sockets may be open on it.
+    const found = await server.sessions.get(request);
+    if (found?.has('name')) await found.invalidate('logout');
     const session = await server.sessions.open(request);
     session.set('name', name);
     // Whoever knew the cookie before the login knows nothing afterwards.
