@@ -8,8 +8,8 @@ export interface BackendIdentity {
   readonly sessionHeader: string;
   /** The `sid` of the live session; undefined when there is none, and then the header is not sent at all. */
   readonly sid: string | undefined;
-  /** Name of our session cookie, which stays with us because it holds the secret; undefined when there are no sessions. */
-  readonly sessionCookieName: string | undefined;
+  /** Names of our session cookies, those of every application of the server: they hold secrets and stay with us. */
+  readonly ownCookies: ReadonlySet<string>;
 }
 
 /**
@@ -29,8 +29,8 @@ export function backendRequestHeaders(head: RequestHead, identity: BackendIdenti
   for (let i = 0; i < passed.length; i += 2) {
     const name = passed[i]!;
     const value =
-      identity.sessionCookieName !== undefined && name.length === 6 && name.toLowerCase() === 'cookie'
-        ? withoutCookie(passed[i + 1]!, identity.sessionCookieName)
+      name.length === 6 && name.toLowerCase() === 'cookie'
+        ? withoutCookies(passed[i + 1]!, identity.ownCookies)
         : passed[i + 1]!;
     if (value !== undefined) headers.push(name, value);
   }
@@ -42,26 +42,26 @@ export function backendRequestHeaders(head: RequestHead, identity: BackendIdenti
 /**
  * The headers of a backend's response as the client gets them: name, value, name, value ...
  *
- * A backend sets every cookie but ours, and `Holdfast-Session` is a message to us only.
+ * A backend sets every cookie but ours (`ownCookies`), and `Holdfast-Session` is a message to us only.
  */
-export function clientResponseHeaders(rawHeaders: readonly string[], sessionCookieName: string | undefined): string[] {
+export function clientResponseHeaders(rawHeaders: readonly string[], ownCookies: ReadonlySet<string>): string[] {
   const passed = endToEndHeaders(rawHeaders);
   const headers: string[] = [];
   for (let i = 0; i < passed.length; i += 2) {
     const name = passed[i]!;
     const lower = name.toLowerCase();
     if (lower === 'holdfast-session') continue;
-    if (lower === 'set-cookie' && sessionCookieName !== undefined && cookieName(passed[i + 1]!) === sessionCookieName)
-      continue;
+    if (lower === 'set-cookie' && ownCookies.has(cookieName(passed[i + 1]!))) continue;
     headers.push(name, passed[i + 1]!);
   }
   return headers;
 }
 
-/** Removes one cookie from a `Cookie` header, letter for letter the rest; undefined when nothing remains. */
-function withoutCookie(header: string, name: string): string | undefined {
-  if (!header.includes(name)) return header;
-  const kept = header.split(';').filter(pair => cookieName(pair) !== name);
+/** A `Cookie` header without some cookies, letter for letter the rest; undefined when nothing remains. */
+function withoutCookies(header: string, names: ReadonlySet<string>): string | undefined {
+  const pairs = header.split(';');
+  const kept = pairs.filter(pair => !names.has(cookieName(pair)));
+  if (kept.length === pairs.length) return header;
   const text = kept.join(';').trim();
   return text === '' ? undefined : text;
 }

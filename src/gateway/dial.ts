@@ -18,7 +18,8 @@ export interface DialOptions {
   readonly handshake: UpgradeRequest;
   readonly upstream: Upstream;
   readonly sid?: string | undefined;
-  readonly sessionCookieName?: string | undefined;
+  /** Names of our session cookies: taken out of what the backend gets, and of what it sets. */
+  readonly ownCookies: ReadonlySet<string>;
   readonly clock: Clock;
   readonly logger: Logger;
   /** Aborted when the client is gone. */
@@ -94,7 +95,7 @@ function dialServer(
   headers: readonly string[],
   offer: string,
 ): Promise<Dialed | Declined | Refusal | Failed | 'client-gone'> {
-  const { head, handshake, upstream, clock, signal, sessionCookieName } = options;
+  const { head, handshake, upstream, clock, signal, ownCookies } = options;
   return new Promise((resolve: (result: Dialed | Declined | Refusal | Failed | 'client-gone') => void) => {
     let isConnected = false;
     let timer: Timer | undefined;
@@ -155,7 +156,7 @@ function dialServer(
           { status: answer.statusCode!, headers: answer.headers as Record<string, string | undefined> },
           { key: handshake.key, subprotocols: handshake.subprotocols, extensions: offer },
         );
-        const headers = switchingHeaders(clientResponseHeaders(answer.rawHeaders, sessionCookieName));
+        const headers = switchingHeaders(clientResponseHeaders(answer.rawHeaders, ownCookies));
         settle({ socket, early, server, ...agreed, headers });
       } catch (error) {
         socket.destroy();
@@ -171,7 +172,7 @@ function upgradeHeaders(options: DialOptions, offer: string): string[] {
   const identity = {
     sessionHeader: upstream.sessionHeader,
     sid: options.sid,
-    sessionCookieName: options.sessionCookieName,
+    ownCookies: options.ownCookies,
   };
   const headers = withoutOwned(backendRequestHeaders(head, identity), HANDSHAKE_HEADERS);
   headers.push('Connection', 'Upgrade', 'Upgrade', 'websocket', 'Sec-WebSocket-Version', '13');

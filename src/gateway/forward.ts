@@ -16,8 +16,8 @@ export interface ForwardOptions {
   readonly upstream: Upstream;
   /** The `sid` of the live session; left out when there is none. */
   readonly sid?: string | undefined;
-  /** Our session cookie: taken out of what the backend gets, and of what it sets. */
-  readonly sessionCookieName?: string | undefined;
+  /** Names of our session cookies: taken out of what the backend gets, and of what it sets. */
+  readonly ownCookies: ReadonlySet<string>;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -65,7 +65,7 @@ export async function forwardRequest(options: ForwardOptions): Promise<Forwarded
   const headers = backendRequestHeaders(head, {
     sessionHeader: upstream.sessionHeader,
     sid: options.sid,
-    sessionCookieName: options.sessionCookieName,
+    ownCookies: options.ownCookies,
   });
   // Transfer-Encoding concerns one connection only and is gone by now: where the body ends must be said anew.
   if (body === 'chunked') headers.push('Transfer-Encoding', 'chunked');
@@ -206,7 +206,7 @@ class Exchange {
   };
 
   #onInformation(information: http.InformationEvent): void {
-    const { request, response, sessionCookieName } = this.#options;
+    const { request, response, ownCookies } = this.#options;
     if (this.#resolve === undefined || request.httpVersion === '1.0') return;
     if (information.statusCode === 100) {
       this.#isContinued = true;
@@ -214,10 +214,7 @@ class Exchange {
       return;
     }
     try {
-      response.writeInformation?.(
-        information.statusCode,
-        clientResponseHeaders(information.rawHeaders, sessionCookieName),
-      );
+      response.writeInformation?.(information.statusCode, clientResponseHeaders(information.rawHeaders, ownCookies));
     } catch {
       // Interim responses are optional; one that cannot be written is left out.
     }
@@ -225,10 +222,10 @@ class Exchange {
 
   #onAnswer(answer: IncomingMessage): void {
     if (this.#resolve === undefined) return;
-    const { response, sessionCookieName } = this.#options;
+    const { response, ownCookies } = this.#options;
     this.#clearTimer();
     answer.on('error', ignore);
-    const headers = clientResponseHeaders(answer.rawHeaders, sessionCookieName);
+    const headers = clientResponseHeaders(answer.rawHeaders, ownCookies);
     try {
       writeHead(response, answer, headers);
     } catch (error) {

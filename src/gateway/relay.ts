@@ -31,7 +31,8 @@ export interface RelayOptions {
   readonly early: Buffer;
   readonly upstream: Upstream;
   readonly sid?: string | undefined;
-  readonly sessionCookieName?: string | undefined;
+  /** Names of our session cookies: taken out of what the backend gets, and of what it sets. */
+  readonly ownCookies: ReadonlySet<string>;
   readonly limits: RelayLimits;
   /** What calls `onTraffic`: `message` (default): messages of the client; `any`: each of its frames, pongs to our pings excepted. */
   readonly touchOnTraffic?: 'message' | 'any' | 'never';
@@ -143,8 +144,8 @@ class WaitingClient {
 
 /** Writes a backend's answer that is not 101 to the client, and ends the connection. */
 function passAnswer(options: RelayOptions, { answer, server }: Declined): Promise<Forwarded> {
-  const { socket, upstream, clock, sessionCookieName } = options;
-  const headers = clientResponseHeaders(answer.rawHeaders, sessionCookieName);
+  const { socket, upstream, clock, ownCookies } = options;
+  const headers = clientResponseHeaders(answer.rawHeaders, ownCookies);
   const isChunked = answer.headers['transfer-encoding'] !== undefined;
   let head = `HTTP/1.1 ${answer.statusCode} ${answer.statusMessage}\r\n`;
   for (let i = 0; i < headers.length; i += 2) {

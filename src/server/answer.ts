@@ -11,6 +11,8 @@ import { userFrom } from '../websocket/handshake.ts';
 import { parseUpgrade } from '../websocket/protocol/handshake.ts';
 
 export interface AnswerParts {
+  /** Names of the session cookies of every application. */
+  readonly ownCookies: ReadonlySet<string>;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -51,7 +53,7 @@ export async function answer(
         response,
         upstream: target.upstream,
         sid: held?.session?.id,
-        sessionCookieName: route.sessions?.manager.cookieName,
+        ownCookies: parts.ownCookies,
         clock: parts.clock,
         logger: parts.logger,
       });

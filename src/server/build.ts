@@ -29,6 +29,8 @@ export interface Parts extends Gateway {
   /** The server's own sessions; mounted applications may have others. */
   readonly sessions: SessionContext | undefined;
   readonly sessionContexts: readonly SessionContext[];
+  /** Names of their cookies. */
+  readonly ownCookies: ReadonlySet<string>;
   /** Sockets that asked for an upgrade and have no answer yet. */
   readonly handshakes: Set<Duplex>;
   readonly relays: Set<Relay>;
@@ -83,6 +85,7 @@ export async function build(config: Config, environment: { clock: Clock; logger?
       upstreams,
       sessions,
       sessionContexts: opened,
+      ownCookies: new Set(opened.map(({ manager }) => manager.cookieName)),
       handshakes: new Set(),
       relays: new Set(),
     };

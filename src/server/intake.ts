@@ -164,7 +164,7 @@ export class Intake {
     if (target.kind !== 'upstream' || !target.relay) return undefined;
     const handshake = parseUpgrade(head);
     if (isRefusal(handshake)) return handshake;
-    const { accessLog, clock, handshakes, logger, relays } = this.#parts;
+    const { accessLog, clock, handshakes, logger, ownCookies, relays } = this.#parts;
     const session = held?.session && (await held.context.manager.attach(held.session.id));
     held?.binding.release();
     const relay = await relayWebSocket({
@@ -174,7 +174,7 @@ export class Intake {
       early,
       upstream: target.upstream,
       sid: session?.session.id,
-      sessionCookieName: route.sessions?.manager.cookieName,
+      ownCookies,
       limits: target.relay,
       ...(session && { touchOnTraffic: held.context.touchOnTraffic, onTraffic: () => session.touch() }),
       clock,

@@ -41,7 +41,7 @@ export class TestGateway {
     const shared = {
       upstream: this.upstream,
       sid: options.sid,
-      sessionCookieName: options.sessionCookieName,
+      ownCookies: new Set(options.sessionCookieName === undefined ? [] : [options.sessionCookieName]),
       clock,
       logger,
     };

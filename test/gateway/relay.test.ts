@@ -972,6 +972,7 @@ test('a client that reads nothing of a refusal is cut when the answer time is ov
     socket,
     early: Buffer.alloc(0),
     upstream,
+    ownCookies: new Set(),
     limits: { maxMessageBytes: 1000, idleTimeoutMs: 1000 },
     clock,
     logger: silentLogger,

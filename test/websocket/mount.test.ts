@@ -1,4 +1,6 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import http from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Config, defineEndpoint } from 'holdfast';
@@ -176,4 +178,27 @@ describe('mount', () => {
       message: expect.stringContaining('/a/chat'),
     });
   });
+});
+
+it('shows the backend of an application neither its own session cookie nor that of another', async () => {
+  const backend = http.createServer((request, response) => response.end(request.headers.cookie ?? 'none'));
+  await new Promise<void>(resolve => backend.listen(0, '127.0.0.1', resolve));
+  const { port } = backend.address() as AddressInfo;
+  const routes = [{ path: '/*', upstream: 'app' }];
+  await using served = await serve([], {
+    session: {},
+    dataFolder: folder,
+    upstreams: { app: { servers: [`http://127.0.0.1:${port}`] } },
+    routes: [
+      { mount: '/without', application: { session: false, routes } },
+      { mount: '/own', application: { session: { cookie: { name: 'own' } }, routes } },
+    ],
+  });
+  for (const path of ['/without/a', '/own/a']) {
+    const headers = { Cookie: 'a=1; holdfast=secret; own=secret; b=2' };
+    const answer = await fetch(served.url.replace('ws', 'http') + path, { headers });
+    expect(await answer.text()).toBe('a=1; b=2');
+  }
+  backend.closeAllConnections();
+  backend.close();
 });
