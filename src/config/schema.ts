@@ -104,7 +104,7 @@ const pathPattern = z.string().superRefine((value, context) => {
   if (message) context.addIssue({ code: 'custom', message: `${JSON.stringify(value)} is not a path: ${message}` });
 });
 
-/** The rules of `gateway/route-pattern.ts`, judged here so that a file can be checked without building a server. */
+/** The rules of `gateway/route-pattern.ts`, which this part may not import; a test compares the two. */
 function patternProblem(pattern: string): string | undefined {
   if (!pattern.startsWith('/')) return `it starts with "/"; write "/${pattern}"`;
   if (/[?#]/.test(pattern)) return 'a query or fragment is never part of it';
@@ -119,6 +119,10 @@ function patternProblem(pattern: string): string | undefined {
     if (/^\{.*\}$/.test(segment)) return `write ":${segment.slice(1, -1)}" instead of "${segment}"`;
     if (segment.startsWith(':') && !/^:[A-Za-z]\w*$/.test(segment)) {
       return `"${segment}" is not a name; write for example "/:room"`;
+    }
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for.
+    if (/^(\.|%2e){1,2}$/i.test(segment) || /[\\\x00-\x1f\x7f]|%(?![\da-f]{2})|%00|%5c/i.test(segment)) {
+      return `"${segment}" can never match: a path has no dot segments, backslashes or broken escapes`;
     }
   }
   const repeated = names.find((name, index) => names.indexOf(name) !== index);
@@ -212,18 +216,19 @@ const webSocketRoute = section<WebSocketRouteConfig>('websocket', {
 const originRule = z.union(
   [
     textLike(
-      value => value === 'self' || value === 'null' || isOrigin(value),
-      'not an origin; write "self" or for example "https://example.com", without a path',
+      value => value === 'self' || isOrigin(value),
+      'not an origin that can be let in; write "self", "https://example.com" or "https://*.example.com", without a path',
     ),
     z.instanceof(RegExp),
   ],
   { error: 'expected an origin or a regular expression' },
 );
 
+/** The rules of `policy/origin.ts`, which this part may not import; a test compares the two. */
 function isOrigin(value: string): boolean {
-  // `*` in host patterns is no URL character everywhere: it is judged as a plain label.
-  const plain = value.replaceAll('*', 'x');
-  return URL.canParse(plain) && /^[a-z][a-z\d+.-]*:\/\/[^/?#@]+$/i.test(plain);
+  const plain = value.replace(/^(https?:\/\/)\*\./i, '$1');
+  if (!/^[a-z][a-z\d+.-]*:\/\/[^/?#@*\\\s,]+$/i.test(plain) || !URL.canParse(plain)) return false;
+  return !/^wss?:/i.test(plain);
 }
 
 const policy = section<PolicyConfig>('policy', {
