@@ -28,9 +28,11 @@ export async function openSessionContext(
   mount: string,
   parts: SessionParts,
 ): Promise<SessionContext> {
+  // Before the store is opened: when it fails there is nothing to close.
+  const key = await loadOrCreateKey(join(parts.dataFolder, 'keys'));
   const manager = new SessionManager({
     store: await openStore(config),
-    keys: [await loadOrCreateKey(join(parts.dataFolder, 'keys'))],
+    keys: [key],
     cookie: {
       ...config.cookie,
       // A mounted application has sessions of its own, so its cookie must not meet that of its neighbours.
