@@ -48,7 +48,7 @@ function* checkSession(
         'browsers drop a "none" cookie that is not Secure, and a listener without tls cannot send Secure; use "lax"',
     };
   }
-  const prefix = /^__(Host|Secure)-/.exec(cookie.name ?? '')?.[0];
+  const prefix = /^__(Host|Secure)-/i.exec(cookie.name ?? '')?.[0];
   if (isPlain && prefix) {
     yield {
       path: [...at, 'cookie', 'name'],

@@ -118,7 +118,7 @@ function* requestsOf(route: Fields): Generator<string> {
 /** Browsers refuse a `__Host-` cookie with a domain or another path than `/` (RFC 6265bis §4.1.3.2). */
 function* brokenCookie(session: unknown, at: readonly PropertyKey[]): Generator<BrokenRule> {
   const cookie = fields(fields(session).cookie);
-  if (typeof cookie.name !== 'string' || !cookie.name.startsWith('__Host-')) return;
+  if (typeof cookie.name !== 'string' || !/^__host-/i.test(cookie.name)) return;
   const extra = cookie.domain !== undefined ? 'domain' : cookie.path !== undefined && cookie.path !== '/' ? 'path' : '';
   if (extra === '') return;
   yield {

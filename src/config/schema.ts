@@ -179,8 +179,11 @@ const listen = section<ListenConfig>('listen', {
 const cookie = section<SessionCookieConfig>('cookie', {
   // RFC 6265 §4.1.1: a token.
   name: textLike(value => /^[\w!#$%&'*+.^`|~-]+$/.test(value), 'not a cookie name').optional(),
-  domain: text.optional(),
-  path: textLike(value => /^\/[^;,\s]*$/.test(value), 'not a cookie path; it starts with "/"').optional(),
+  domain: textLike(
+    value => /^(?=.{1,253}$)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*$/i.test(value),
+    'not a domain; write for example "example.com"',
+  ).optional(),
+  path: textLike(value => /^\/[\x20-\x3a\x3c-\x7e]*$/.test(value), 'not a cookie path; it starts with "/"').optional(),
   sameSite: z.enum(['strict', 'lax', 'none']).optional(),
 });
 
@@ -277,7 +280,7 @@ const route: z.ZodType<RouteConfig> = section<RouteConfig>('a route', {
   files: text.optional(),
   redirect: redirect.optional(),
   mount: textLike(
-    value => /^(\/[^/*:?#\s]+)+$/.test(value),
+    value => /^(\/[^/*:?#\s]+)+$/.test(value) && patternProblem(value) === undefined,
     'not a mount point; write a path without patterns and without "/" at its end, for example "/shop"',
   ).optional(),
   application: application.optional(),

@@ -3,6 +3,8 @@ import { silentLogger } from '../../src/base/logger.ts';
 import { parseConfig } from '../../src/config/parse.ts';
 import { parseRoutePattern } from '../../src/gateway/route-pattern.ts';
 import { createOriginPolicy } from '../../src/policy/origin.ts';
+import { SessionCookie } from '../../src/session/cookie.ts';
+import { KeyRing } from '../../src/session/key-ring.ts';
 
 // A configuration is judged without the parts that will use it. What it accepts they must accept, or `holdfast check` would say "ok"
 // to what `holdfast serve` cannot run; and what they accept must not be refused.
@@ -93,4 +95,36 @@ test.each([
   const route = { path: '/a', fetch: () => new Response(), policy: { origins: [origin] } };
   const isConfig = accepts(() => parseConfig({ routes: [route] }));
   expect(isConfig).toBe(accepts(() => createOriginPolicy([origin], { logger: silentLogger })));
+});
+
+test.each([
+  ...['/m', '/m/n', '/m/', '/', '/m/../n', '/..', '/%2e', '/a%', '/a\\b', '/:a', '/m/*', 'm', '/a b', '/straße'],
+])('what the configuration takes as a mount point the router takes too: %j', mount => {
+  const application = { routes: [{ path: '/a', redirect: '/b' }] };
+  const isConfig = accepts(() => parseConfig({ routes: [{ mount, application }] }));
+  if (isConfig) expect(accepts(() => parseRoutePattern(`${mount}/a`))).toBe(true);
+  expect(isConfig).toBe(['/m', '/m/n', '/straße'].includes(mount));
+});
+
+test.each([
+  ...[{ name: 'sid' }, { name: 'a b' }, { name: 'a=b' }, { name: '' }, { name: '__Host-a' }, { name: '__Secure-a' }],
+  ...[
+    { name: '__host-a', domain: 'a.example' },
+    { name: '__Host-a', path: '/a' },
+    { name: '__Host-a', path: '/' },
+  ],
+  ...[{ domain: 'example.com' }, { domain: 'a b' }, { domain: 'a;b' }, { domain: '.example.com' }, { domain: '' }],
+  ...[
+    { path: '/' },
+    { path: '/a' },
+    { path: 'a' },
+    { path: '/a;b' },
+    { path: '/a b' },
+    { path: '/ü' },
+    { path: '/a,b' },
+  ],
+  ...[{ sameSite: 'none' as const }],
+])('the configuration and the sessions agree on the cookie %j', cookie => {
+  const isConfig = accepts(() => parseConfig({ session: { cookie } }));
+  expect(isConfig).toBe(accepts(() => new SessionCookie(new KeyRing(['x'.repeat(32)]), cookie)));
 });
