@@ -25,6 +25,7 @@ interface Head {
   readonly attributes: ReadonlyMap<string, number>;
 }
 
+const ignore = () => {};
 const NOTHING = Buffer.alloc(0);
 const ENVIRONMENT = {
   noSubdir: false,
@@ -66,6 +67,8 @@ export class LmdbStore implements SessionStore {
     try {
       mkdirSync(path, { recursive: true, mode: 0o700 });
       this.#root = open({ ...ENVIRONMENT, path });
+      // The library makes one more promise for what is written in one turn and gives it to nobody: unhandled, its failure would end the process.
+      this.#root.on('beforecommit', () => queueMicrotask(() => void this.#root.committed.then(ignore, ignore)));
       this.#heads = this.#open('heads', true);
       this.#values = this.#open('values', false);
       this.#accesses = this.#open('accesses', true);

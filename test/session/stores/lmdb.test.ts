@@ -4,6 +4,7 @@ import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, test } from 'vitest';
 import { LmdbStore } from '../../../src/session/stores/lmdb.ts';
@@ -49,6 +50,28 @@ describe('lmdb store', () => {
     const store = new LmdbStore({ path });
     for (const file of ['.', 'data.mdb', 'lock.mdb']) expect((await stat(join(path, file))).mode & 0o077, file).toBe(0);
     await store.close();
+  });
+
+  test.skipIf(process.platform === 'win32')('that cannot write any more says so and goes on reading', async () => {
+    const program = `
+      import { LmdbStore } from ${JSON.stringify(import.meta.resolve('../../../src/session/stores/lmdb.ts'))};
+      const store = new LmdbStore({ path: process.argv[1] });
+      const value = Buffer.alloc(100_000);
+      const create = sid => store.create(sid, { header: ${JSON.stringify(HEADER)}, version: 1, lastAccessedAt: 1, attributes: new Map([['a', { value, version: 1 }]]) });
+      await create('s0');
+      const results = await Promise.allSettled(Array.from({ length: 100 }, (_, i) => create('s' + (i + 1))));
+      await new Promise(resolve => setImmediate(resolve));
+      console.log(results.at(-1).status, (await store.read('s0')).attributes.get('a').value.length);
+      await store.close();
+    `;
+    // A limit on the size of files fails as a full disk does, and needs no rights.
+    const limited = `trap '' XFSZ; ulimit -f 4096; exec "$0" --input-type=module --eval "$1" "$2"`;
+    const path = join(await createFolder(), 'sessions');
+    const child = spawn('sh', ['-c', limited, process.execPath, program, path], {
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
+    const [output, [code]] = await Promise.all([text(child.stdout), once(child, 'exit')]);
+    expect([output, code]).toEqual(['rejected 100000\n', 0]);
   });
 
   test('that cannot be opened says which folder', async () => {
