@@ -10,7 +10,7 @@ const ALREADY_NORMAL = /^(?:\/(?![./])[\x21\x22\x24\x26-\x2e\x30-\x5b\x5d-\x7e]*
  *
  * @param path begins with `/`, without the query; one character per byte, as Node's parser gives it.
  * @returns undefined when the path cannot be trusted: an incomplete escape, a NUL, a control character, a backslash (some
- * backends read it as `/`), or a `#`.
+ * backends read it as `/`), a `#`, or a dot segment with a parameter (`/..;x/`, a dot segment to servlet containers only).
  */
 export function normalizePath(path: string): string | undefined {
   if (ALREADY_NORMAL.test(path)) return path;
@@ -21,6 +21,7 @@ export function normalizePath(path: string): string | undefined {
   for (let i = 1; i < parts.length; i++) {
     const part = parts[i]!;
     const isLast = i === parts.length - 1;
+    if (/^\.\.?;/.test(part)) return undefined;
     if (part === '..') segments.pop();
     else if (part !== '.' && part !== '') segments.push(part);
     // `/a/`, `/a/.` and `/a/b/..` name the folder, with its slash.

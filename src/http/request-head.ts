@@ -54,7 +54,8 @@ export interface ReadRequestHeadOptions {
  * Reads the facts of a request.
  *
  * @returns a refusal with 400 (ERR_HTTP_BAD_REQUEST) when the target, the `Host` or a trusted proxy's header cannot be understood, and for
- * everything that asks for a forward proxy: `CONNECT`, or an absolute target for another authority than `Host`.
+ * everything that asks for a forward proxy: `CONNECT`, or an absolute target for another authority than `Host`; 501 for a transfer
+ * coding other than `chunked`.
  */
 export function readRequestHead(request: IncomingMessage, options: ReadRequestHeadOptions): RequestHead | Refusal {
   const { headers, rawHeaders, socket, httpVersion } = request;
@@ -65,6 +66,14 @@ export function readRequestHead(request: IncomingMessage, options: ReadRequestHe
   if (countHeader(rawHeaders, 'host') !== 1) return badRequest('the request needs exactly one Host header');
   const ownHost = normalizeHost(headers.host!);
   if (ownHost === undefined) return badRequest('the Host header is not a host name or address');
+
+  const coding = headers['transfer-encoding'];
+  // RFC 9112 §6.1: HTTP/1.0 has none, so whoever sent it on may have seen the body end elsewhere.
+  if (coding !== undefined && httpVersion === '1.0')
+    return unframed(400, 'an HTTP/1.0 request has a Transfer-Encoding');
+  // Node takes the chunks off and no other coding, which a handler or backend would take for the content.
+  if (coding !== undefined && coding.toLowerCase() !== 'chunked')
+    return unframed(501, `the Transfer-Encoding is ${JSON.stringify(coding)}; only chunked is understood`);
 
   const location = splitTarget(method, target, ownHost);
   if (typeof location === 'string') return badRequest(location);
@@ -115,6 +124,11 @@ export function readRequestHead(request: IncomingMessage, options: ReadRequestHe
 
 function badRequest(reason: string): Refusal {
   return refuse(400, 'ERR_HTTP_BAD_REQUEST', reason);
+}
+
+/** The connection must not carry another request: where that begins is not certain. */
+function unframed(status: number, reason: string): Refusal {
+  return refuse(status, 'ERR_HTTP_BAD_REQUEST', reason, { headers: { Connection: 'close' } });
 }
 
 /** Lower-case; undefined when it could not be the host of a URL, so that later steps can build one without a check. */

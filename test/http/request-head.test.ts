@@ -103,6 +103,23 @@ describe('the request target', () => {
   });
 });
 
+describe('the Transfer-Encoding header', () => {
+  test.each([
+    ['POST / HTTP/1.1', 'gzip, chunked', 501],
+    ['POST / HTTP/1.0', 'chunked', 400],
+  ])('of %s: %s is refused with %i, and the connection ends', async (line, coding, status) => {
+    expect(await receiveHead([line, 'Host: example.com', `Transfer-Encoding: ${coding}`])).toMatchObject({
+      allow: false,
+      status,
+      headers: { Connection: 'close' },
+    });
+  });
+
+  test('may be chunked', async () => {
+    await receiveGoodHead(['POST / HTTP/1.1', 'Host: example.com', 'Transfer-Encoding: Chunked']);
+  });
+});
+
 describe('the Host header', () => {
   test.each([
     ['example.com', 'example.com'],
