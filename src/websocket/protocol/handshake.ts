@@ -61,6 +61,10 @@ export function parseUpgrade(head: RequestHead): UpgradeRequest | Refusal {
   if (key === undefined || !KEY.test(key))
     return badHandshake(400, 'the Sec-WebSocket-Key is not the base64 of 16 bytes, or there is not exactly one');
 
+  // Where the frames begin behind a body is not said anywhere, and HTTP implementations differ.
+  if (headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) !== 0)
+    return badHandshake(400, 'the handshake announces a body; frames follow its empty line');
+
   const subprotocols = parseSubprotocols(headers['sec-websocket-protocol']);
   if (subprotocols === undefined)
     return badHandshake(400, 'the Sec-WebSocket-Protocol header is not a list of different names');

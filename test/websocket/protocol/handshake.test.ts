@@ -105,6 +105,8 @@ describe('parseUpgrade', () => {
     ['a subprotocol twice on two lines', 400, 'ERR_WS_BAD_HANDSHAKE', { 'Sec-WebSocket-Protocol': ['a', 'a'] }],
     ['a subprotocol that is no token', 400, 'ERR_WS_BAD_HANDSHAKE', { 'Sec-WebSocket-Protocol': 'a/b' }],
     ['an empty subprotocol', 400, 'ERR_WS_BAD_HANDSHAKE', { 'Sec-WebSocket-Protocol': 'a,,b' }],
+    ['a body', 400, 'ERR_WS_BAD_HANDSHAKE', { 'Content-Length': '5' }],
+    ['a body in chunks', 400, 'ERR_WS_BAD_HANDSHAKE', { 'Transfer-Encoding': 'chunked' }],
     ['no subprotocol in the header', 400, 'ERR_WS_BAD_HANDSHAKE', { 'Sec-WebSocket-Protocol': '' }],
   ])('refuses %s with %i', async (_what, status, code, changes, requestLine) => {
     expect(await judge(changes, requestLine)).toMatchObject({ allow: false, status, code });
