@@ -143,7 +143,11 @@ function dialServer(
     request.on('error', error => fail(failureReason(error, isConnected), errorName(error)));
     request.on('response', answer => {
       answer.on('error', () => {});
-      settle({ answer, server });
+      // Node's parser lets through what is no status.
+      if (answer.statusCode! < 200) {
+        fail('invalid', `status ${answer.statusCode}`);
+        answer.destroy();
+      } else settle({ answer, server });
     });
     request.on('upgrade', (answer, socket, early) => {
       socket.on('error', () => {});

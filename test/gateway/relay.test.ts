@@ -347,6 +347,7 @@ describe('a backend that does not take the WebSocket', () => {
   test.each([
     ['closes without an answer', ''],
     ['answers something that is not HTTP', 'SSH-2.0-OpenSSH\r\n\r\n'],
+    ['answers a status that is none', 'HTTP/1.1 000 Nothing\r\nContent-Length: 0\r\n\r\n'],
     [
       'answers 101 without an accept',
       'HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n',
