@@ -90,7 +90,7 @@ describe('handshakes', () => {
     ['another version', (head: string) => head.replace('Version: 13', 'Version: 8'), 426],
     ['two hosts', (head: string) => head.replace('Upgrade:', 'Host: other\r\nUpgrade:'), 400],
     ['no host', (head: string) => head.replace(/Host: .*\r\n/, ''), 400],
-    ['a body', (head: string) => head.replace('\r\n\r\n', '\r\nContent-Length: 5\r\n\r\nhello'), 101],
+    ['a body', (head: string) => head.replace('\r\n\r\n', '\r\nContent-Length: 5\r\n\r\nhello'), 400],
     ['an illegal target', (head: string) => head.replace('/echo', '/%zz'), 400],
     ['POST', (head: string) => head.replace('GET', 'POST'), 405],
   ] as const)('a handshake with %s gets a clear status', (_, spoil, status) =>
@@ -101,10 +101,6 @@ describe('handshakes', () => {
       client.send(Buffer.from(spoil(head)));
       await client.answered();
       expect(client.status).toBe(status);
-      if (status !== 101) return;
-      // The body belongs to the request: it is not taken for frames.
-      client.send(frame(PING, 'alive'));
-      expect((await client.next())?.payload.toString()).toBe('alive');
     }),
   );
 });
