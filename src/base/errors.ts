@@ -45,6 +45,7 @@ export type ErrorCode =
   | 'ERR_UPSTREAM_TIMEOUT'
   | 'ERR_UPSTREAM_UNAVAILABLE'
   // server
+  | 'ERR_SERVER_FAILED'
   | 'ERR_SERVER_LISTEN'
   | 'ERR_SERVER_STATE';
 

@@ -1,5 +1,5 @@
 import type { Duplex } from 'node:stream';
-import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
+import { isRefusal, type Refusal } from '../http/refusal.ts';
 import type { Endpoint } from '../websocket/endpoint.ts';
 import type {
   AttachedSession,
@@ -8,9 +8,11 @@ import type {
   EndpointConnection,
 } from '../websocket/endpoint-connection.ts';
 import { OpeningHandshake } from '../websocket/opening-handshake.ts';
-import { type OutgoingHeaders, parseUpgrade, upgradeResponse } from '../websocket/protocol/handshake.ts';
-import type { Admitted, HeldSession } from './admit.ts';
+import { parseUpgrade, upgradeResponse } from '../websocket/protocol/handshake.ts';
+import type { Admitted } from './admit.ts';
+import { attachSession } from './attached-session.ts';
 import type { SessionContext } from './route.ts';
+import { withCookies } from './set-cookies.ts';
 
 /**
  * Takes an admitted upgrade to its endpoint: RFC checks, the application's `accept`, the session's commit, the 101, and the
@@ -89,14 +91,6 @@ export async function openEndpoint(
   }
 }
 
-/** `accept` may have opened, replaced or ended the session: the socket gets what is current then. */
-async function attachSession(held: HeldSession): Promise<AttachedSession | Refusal | undefined> {
-  const { current } = held.binding;
-  if (current === undefined) return undefined;
-  const attached = await held.context.manager.attach(current.id);
-  return attached ?? refuse(401, 'ERR_SESSION_ENDED', 'the session ended during the handshake');
-}
-
 /** A session's sockets end with it, so a connection that is gone is taken from their list. */
 function endingOf(
   attached: AttachedSession | undefined,
@@ -110,11 +104,4 @@ function endingOf(
     sockets.delete(id, connection);
     onGone?.(connection, event);
   };
-}
-
-function withCookies(headers: OutgoingHeaders, setCookies: readonly string[]): OutgoingHeaders {
-  if (setCookies.length === 0) return headers;
-  const name = Object.keys(headers).find(key => key.toLowerCase() === 'set-cookie') ?? 'Set-Cookie';
-  const own = headers[name] ?? [];
-  return { ...headers, [name]: [...(typeof own === 'string' ? [own] : own), ...setCookies] };
 }

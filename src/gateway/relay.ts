@@ -10,6 +10,7 @@ import { clientResponseHeaders } from './backend-headers.ts';
 import { type Declined, type Dialed, dialWebSocket } from './dial.ts';
 import type { Forwarded } from './forward.ts';
 import { type DirectionOwner, RelayDirection, type RelayTraffic } from './relay-direction.ts';
+import { withCookies } from './set-cookies.ts';
 import type { Upstream, UpstreamServer } from './upstream.ts';
 import { upstreamRefusal } from './upstream-failure.ts';
 
@@ -26,6 +27,8 @@ export interface RelayOptions {
   readonly head: RequestHead;
   /** The client's handshake, found good. */
   readonly handshake: UpgradeRequest;
+  /** `Set-Cookie` values of our own for the 101. */
+  readonly setCookies?: readonly string[] | undefined;
   readonly socket: Duplex;
   /** What the client sent behind its handshake. */
   readonly early: Buffer;
@@ -87,7 +90,11 @@ export async function relayWebSocket(options: RelayOptions): Promise<Relay | For
   if ('answer' in dialed) return passAnswer(options, dialed);
   let response: string;
   try {
-    response = upgradeResponse({ ...dialed, key: options.handshake.key });
+    response = upgradeResponse({
+      ...dialed,
+      key: options.handshake.key,
+      headers: withCookies(dialed.headers, options.setCookies ?? []),
+    });
   } catch {
     // A header that cannot be written: the backend's mistake.
     dialed.socket.destroy();

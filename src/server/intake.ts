@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { randomId } from '../base/ids.ts';
 import { type Admitted, admit } from '../gateway/admit.ts';
+import { attachSession } from '../gateway/attached-session.ts';
 import { openEndpoint } from '../gateway/endpoint-target.ts';
 import { Relay, relayWebSocket } from '../gateway/relay.ts';
 import type { SessionContext } from '../gateway/route.ts';
@@ -164,19 +165,29 @@ export class Intake {
     if (target.kind !== 'upstream' || !target.relay) return undefined;
     const handshake = parseUpgrade(head);
     if (isRefusal(handshake)) return handshake;
-    const { accessLog, clock, handshakes, logger, ownCookies, relays } = this.#parts;
-    const session = held?.session && (await held.context.manager.attach(held.session.id));
-    held?.binding.release();
+    const { clock, handshakes, logger, ownCookies } = this.#parts;
+    let session: SocketSession | undefined;
+    let setCookies: readonly string[] | undefined;
+    try {
+      await held?.binding.commit();
+      setCookies = held?.binding.setCookies();
+      const attached = held && (await attachSession(held));
+      if (isRefusal(attached)) return attached;
+      session = attached;
+    } finally {
+      held?.binding.release();
+    }
     const relay = await relayWebSocket({
       head,
       handshake,
+      setCookies,
       socket,
       early,
       upstream: target.upstream,
       sid: session?.session.id,
       ownCookies,
       limits: target.relay,
-      ...(session && { touchOnTraffic: held.context.touchOnTraffic, onTraffic: () => session.touch() }),
+      ...(session && { touchOnTraffic: held?.context.touchOnTraffic, onTraffic: () => session.touch() }),
       clock,
       logger,
     });
@@ -185,25 +196,33 @@ export class Intake {
       return isRefusal(relay) ? relay : undefined;
     }
     handshakes.delete(socket);
+    if (session) tieToSession(relay, session, held!.context);
+    this.#follow(relay, { ...factsOf(request, admitted), connectionId: `r${randomId(6)}` });
+    return undefined;
+  }
+
+  /** Knows the relay until it has ended, and nothing of its request. */
+  #follow(relay: Relay, facts: AccessFacts & { connectionId: string }): void {
+    const { accessLog, clock, relays } = this.#parts;
+    const openedAt = clock.monotonic();
     relays.add(relay);
     if (this.#isDraining) relay.close(CloseCode.goingAway, STOPPING);
-    if (session) tieToSession(relay, session, held.context);
-    const facts = { ...factsOf(request, admitted), connectionId: `r${randomId(6)}` };
-    const openedAt = clock.monotonic();
     accessLog.socketOpened(facts);
-    const { code, reason } = await relay.closed;
-    relays.delete(relay);
-    accessLog.socketClosed({
-      ...facts,
-      closeCode: code,
-      closeReason: reason,
-      durationMs: Math.round(clock.monotonic() - openedAt),
-      messagesReceived: relay.sent.messages,
-      messagesSent: relay.received.messages,
-      bytesReceived: relay.sent.bytes,
-      bytesSent: relay.received.bytes,
-    });
-    return undefined;
+    relay.closed
+      .then(({ code, reason }) => {
+        relays.delete(relay);
+        accessLog.socketClosed({
+          ...facts,
+          closeCode: code,
+          closeReason: reason,
+          durationMs: Math.round(clock.monotonic() - openedAt),
+          messagesReceived: relay.sent.messages,
+          messagesSent: relay.received.messages,
+          bytesReceived: relay.sent.bytes,
+          bytesSent: relay.received.bytes,
+        });
+      })
+      .catch(ignore);
   }
 
   /** Answers an upgrade with a refusal and ends the connection, whether the client reads it or not. */
@@ -233,7 +252,7 @@ export class Intake {
     if (failure) return failure;
     const id = randomId(9);
     this.#parts.logger.error({ error, id }, 'a request failed');
-    return refuse(500, 'ERR_WS_HANDLER_FAILED', 'a request failed', {
+    return refuse(500, 'ERR_SERVER_FAILED', 'a request failed', {
       closeCode: 1011,
       body: `Internal Server Error (${id})\n`,
     });

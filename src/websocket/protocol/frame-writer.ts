@@ -162,7 +162,8 @@ export class FrameWriter {
       this.#chunks = [this.#only];
       this.#only = undefined;
     }
-    if (this.#slab !== undefined && this.#end > this.#start) this.#addChunk(this.#slab.subarray(this.#start, this.#end));
+    if (this.#slab !== undefined && this.#end > this.#start)
+      this.#addChunk(this.#slab.subarray(this.#start, this.#end));
     this.#slab = undefined;
   }
 
