@@ -32,6 +32,7 @@ const server = createServer({
       methods: ['POST'],
       session: 'create',
       async fetch(request, { session }) {
+        if (session!.has('name')) return new Response('sign out first', { status: 409 });
         session!.set('name', String((await request.formData()).get('name')));
         await session!.renew(); // the cookie from before the login is dead from here on
         return new Response(null, { status: 303, headers: { location: '/' } });
