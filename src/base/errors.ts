@@ -9,6 +9,7 @@ export type ErrorCode =
   | 'ERR_CONFIG_NOT_FOUND'
   // HTTP facts
   | 'ERR_HTTP_BAD_REQUEST'
+  | 'ERR_HTTP_BODY_TOO_LARGE'
   // routing and policies
   | 'ERR_ROUTE_NOT_FOUND'
   | 'ERR_ROUTE_DUPLICATE'

@@ -26,6 +26,8 @@ export interface Config {
   headerTimeout?: Duration;
   /** Largest request head. Default `16KiB`; larger: 431; -1 is refused. */
   maxHeaderSize?: Size;
+  /** Largest request body that a fetch handler gets. Default `1MiB`; larger: 413; -1 no limit. An upstream has limits of its own. */
+  maxBodySize?: Size;
   /** Where generated keys and the default store live. Default `.holdfast`. */
   dataFolder?: string;
   log?: LogConfig;

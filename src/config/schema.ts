@@ -314,6 +314,7 @@ export const configSchema: z.ZodType<Config> = section<Config>('the configuratio
   trustedProxies: z.array(address).optional(),
   headerTimeout: measured({ ...DURATION, example: '"10s"' }, 'a client could hold a connection for ever').optional(),
   maxHeaderSize: measured({ ...SIZE, example: '"16KiB"' }, 'a client could fill the memory').optional(),
+  maxBodySize: size.optional(),
   dataFolder: text.optional(),
   log: log.optional(),
 });

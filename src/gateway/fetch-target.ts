@@ -1,7 +1,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { HoldfastError } from '../base/errors.ts';
 import { randomId } from '../base/ids.ts';
 import type { Logger } from '../base/logger.ts';
-import type { Refusal } from '../http/refusal.ts';
+import { type Refusal, refuse } from '../http/refusal.ts';
 import type { RequestHead } from '../http/request-head.ts';
 import type { Session } from '../session/session.ts';
 import type { User } from '../websocket/handshake.ts';
@@ -24,6 +25,8 @@ export type FetchHandler = (request: Request, context: FetchContext) => Response
 
 export interface RunFetchHandlerOptions {
   readonly logger: Logger;
+  /** Of the request; `Infinity`: no limit. */
+  readonly maxBodyBytes: number;
   /** Sees the request before the handler does. */
   readonly onRequest?: (request: Request) => void;
 }
@@ -39,7 +42,8 @@ export interface RunFetchHandlerOptions {
  *
  * Never rejects. Resolves when the answer is written or the client is gone.
  *
- * @returns a refusal that is still to be answered when the handler threw an error of the session manager: 503 when the store cannot be asked.
+ * @returns a refusal that is still to be answered: 413 for a larger body, announced or not, unless the handler made something of the
+ * error that reading it gave; 503 when the handler threw because the session store cannot be asked.
  */
 export async function runFetchHandler(
   handler: FetchHandler,
@@ -55,6 +59,8 @@ export async function runFetchHandler(
     return undefined;
   }
 
+  if (Number(incoming.headers['content-length'] ?? 0) > options.maxBodyBytes) return tooLarge(options.maxBodyBytes);
+
   // Only now is it known that the client's body is wanted (RFC 9110 §10.1.1).
   const askForBody = () => {
     if (incoming.headers.expect !== undefined && !outgoing.headersSent) outgoing.writeContinue();
@@ -63,7 +69,7 @@ export async function runFetchHandler(
   outgoing.once('close', () => {
     if (!outgoing.writableFinished) clientGone.abort();
   });
-  const body = hasBody(incoming) ? new IncomingBody(incoming, askForBody) : undefined;
+  const body = hasBody(incoming) ? new IncomingBody(incoming, options.maxBodyBytes, askForBody) : undefined;
   let response: Response | undefined;
   try {
     const request = toRequest(head, body, clientGone.signal);
@@ -73,6 +79,7 @@ export async function runFetchHandler(
     await writeResponse(response, outgoing, head.method === 'HEAD', clientGone.signal);
   } catch (error) {
     if (clientGone.signal.aborted) return undefined;
+    if (body?.isTooLarge && !outgoing.headersSent) return tooLarge(options.maxBodyBytes);
     const id = randomId(9);
     options.logger.error({ id, err: error, method: head.method, path: head.path }, 'a fetch handler failed');
     if (outgoing.headersSent) {
@@ -87,6 +94,18 @@ export async function runFetchHandler(
     body?.discardRest();
   }
   return undefined;
+}
+
+function tooLarge(maxBodyBytes: number): Refusal {
+  return refuse(
+    413,
+    'ERR_HTTP_BODY_TOO_LARGE',
+    `the body has more than ${maxBodyBytes} bytes; raise maxBodySize or send less`,
+    {
+      // The rest is not wanted, and nothing else can come behind it.
+      headers: { Connection: 'close' },
+    },
+  );
 }
 
 function answer(outgoing: ServerResponse, status: number, text: string): void {
@@ -127,21 +146,30 @@ function toRequest(head: RequestHead, body: IncomingBody | undefined, signal: Ab
 /** A request body as a web stream: read on demand, never ahead; cancelling it spares the connection. */
 class IncomingBody {
   readonly stream: ReadableStream<Uint8Array>;
+  isTooLarge = false;
   readonly #incoming: IncomingMessage;
   readonly #chunks: AsyncIterator<Uint8Array>;
 
-  constructor(incoming: IncomingMessage, onFirstRead: () => void) {
+  constructor(incoming: IncomingMessage, maxBytes: number, onFirstRead: () => void) {
     this.#incoming = incoming;
     this.#chunks = incoming.iterator({ destroyOnReturn: false });
     let isAsked = false;
+    let bytes = 0;
     this.stream = new ReadableStream<Uint8Array>(
       {
         pull: async controller => {
           if (!isAsked) onFirstRead();
           isAsked = true;
           const { done, value } = await this.#chunks.next();
-          if (done) controller.close();
-          else controller.enqueue(value);
+          bytes += value?.length ?? 0;
+          if (bytes > maxBytes) {
+            this.isTooLarge = true;
+            controller.error(new HoldfastError('ERR_HTTP_BODY_TOO_LARGE', 'the body is too large', { status: 413 }));
+          } else if (done) {
+            controller.close();
+          } else {
+            controller.enqueue(value);
+          }
         },
         cancel: () => this.discardRest(),
       },

@@ -13,6 +13,8 @@ import { parseUpgrade } from '../websocket/protocol/handshake.ts';
 export interface AnswerParts {
   /** Names of the session cookies of every application. */
   readonly ownCookies: ReadonlySet<string>;
+  /** Largest request body that a fetch handler gets. */
+  readonly maxBodyBytes: number;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -79,6 +81,7 @@ function runHandler(
   };
   return runFetchHandler(handler, request, response, head, context, {
     logger: parts.logger,
+    maxBodyBytes: parts.maxBodyBytes,
     onRequest: carrier => held?.context.manager.bindTo(carrier, held.binding),
   });
 }

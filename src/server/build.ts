@@ -2,6 +2,7 @@ import { resolve } from 'node:path';
 import type { Duplex } from 'node:stream';
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
+import { parseSize } from '../base/size.ts';
 import type { Config } from '../config/config.ts';
 import type { Gateway } from '../gateway/admit.ts';
 import type { Relay } from '../gateway/relay.ts';
@@ -31,6 +32,7 @@ export interface Parts extends Gateway {
   readonly sessionContexts: readonly SessionContext[];
   /** Names of their cookies. */
   readonly ownCookies: ReadonlySet<string>;
+  readonly maxBodyBytes: number;
   /** Sockets that asked for an upgrade and have no answer yet. */
   readonly handshakes: Set<Duplex>;
   readonly relays: Set<Relay>;
@@ -86,6 +88,7 @@ export async function build(config: Config, environment: { clock: Clock; logger?
       sessions,
       sessionContexts: opened,
       ownCookies: new Set(opened.map(({ manager }) => manager.cookieName)),
+      maxBodyBytes: parseSize(config.maxBodySize ?? '1MiB'),
       handshakes: new Set(),
       relays: new Set(),
     };

@@ -44,10 +44,11 @@ async function serve(
     const head = readRequestHead(incoming, { trustedProxies: createAddressList(['127.0.0.1']) });
     if (isRefusal(head)) return reject(new Error(head.reason));
     prepare(incoming, outgoing);
-    runFetchHandler(handler, incoming, outgoing, head, context, { logger, ...(onRequest && { onRequest }) }).then(
-      resolve,
-      reject,
-    );
+    runFetchHandler(handler, incoming, outgoing, head, context, {
+      logger,
+      maxBodyBytes: 1024 * 1024,
+      ...(onRequest && { onRequest }),
+    }).then(resolve, reject);
   };
   const server = createServer(answer).on('checkContinue', answer);
   server.listen(0, '127.0.0.1');
