@@ -290,6 +290,7 @@ export class EndpointConnection<Data = undefined>
   }
 
   failed(cause: Error): void {
+    this.outbox.stop();
     if (this.#state !== 'open') return;
     this.#beginEnd(undefined);
     this.#report(
@@ -303,6 +304,7 @@ export class EndpointConnection<Data = undefined>
   gone(): void {
     if (this.#state === 'gone') return;
     this.#beginEnd(undefined);
+    this.outbox.stop();
     this.#state = 'gone';
     this.#closeDeadline = Number.POSITIVE_INFINITY;
     const event = this.#ending ?? { code: CloseCode.abnormal, reason: '', clean: false };
@@ -334,7 +336,7 @@ export class EndpointConnection<Data = undefined>
 
   onPing(payload: Buffer): void {
     if (this.#state !== 'open') return;
-    this.outbox.control(Opcode.pong, payload);
+    this.outbox.pong(payload);
     if (this.#owner.hasCallback('ping')) this.#callbacks.push('ping', payload, undefined);
   }
 
@@ -535,6 +537,7 @@ export class EndpointConnection<Data = undefined>
 
   /** Ends our half after what was written. The peer has the close timeout to end its own, then the connection is cut. */
   #endTransport(): void {
+    this.outbox.stop();
     this.#transport.end();
     this.#limitClosing();
   }

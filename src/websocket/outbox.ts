@@ -48,6 +48,7 @@ export class Outbox {
   /** The latest message that waits for a slow reader, under the policy `conflate`. */
   #latest: Buffer | undefined;
   #heldBytes = 0;
+  #latestPong: Buffer | undefined;
   droppedMessages = 0;
 
   constructor(
@@ -136,6 +137,17 @@ export class Outbox {
     this.#withinLimit(payload.length);
   }
 
+  /**
+   * Answers a ping. While the peer does not read, only its latest ping is answered (RFC 6455 §5.5.3): pongs are not ours to choose, so
+   * they must not pile up.
+   */
+  pong(payload: Uint8Array): void {
+    if (this.#latestPong === undefined && !this.#isOverLimit()) return this.control(Opcode.pong, payload);
+    const isFirst = this.#latestPong === undefined;
+    this.#latestPong = Buffer.from(payload);
+    if (isFirst) this.afterFlushed(() => this.#releasePong());
+  }
+
   /** The close frame, after what the policy `conflate` held back. Nothing can be sent after it. */
   close(code: number | undefined, reason: string): void {
     if (this.#isEnded) return;
@@ -148,6 +160,11 @@ export class Outbox {
     this.#isEnded = true;
   }
 
+  /** The connection is over: nothing more is written. */
+  stop(): void {
+    this.#isEnded = true;
+  }
+
   /** Writes what has been gathered, in one write. */
   flush(): void {
     this.#isFlushScheduled = false;
@@ -155,12 +172,13 @@ export class Outbox {
   }
 
   #write(): void {
+    const isShared = this.#writer.isEncodedElsewhere;
     const frames = this.#writer.take();
-    if (frames === undefined || !this.#transport.writable) return;
-    if (frames instanceof Buffer) {
+    if (frames === undefined) return;
+    if (!Array.isArray(frames)) {
       this.#transport.write(frames);
       // Only of a TCP socket is it known that it keeps nothing of what it has written.
-      if (this.#copiesOnWrite && this.#transport.writableLength === 0) FrameWriter.reuse(frames);
+      if (!isShared && this.#copiesOnWrite && this.#transport.writableLength === 0) FrameWriter.reuse(frames);
     } else {
       this.#transport.cork();
       for (const frame of frames) this.#transport.write(frame);
@@ -237,6 +255,12 @@ export class Outbox {
     this.#heldBytes -= frame.length;
     this.#writer.encoded(frame);
     this.#scheduleFlush();
+  }
+
+  #releasePong(): void {
+    const payload = this.#latestPong;
+    this.#latestPong = undefined;
+    if (payload !== undefined && !this.#isEnded) this.control(Opcode.pong, payload);
   }
 
   /** `added`: the size of the message that was just sent. However large it is, only what was left of others tells of a slow reader. */

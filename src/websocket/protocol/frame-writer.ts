@@ -52,6 +52,11 @@ export class FrameWriter {
     return this.#bytes;
   }
 
+  /** True when all there is was given by `encoded`, so that nothing of it stands in the slab. */
+  get isEncodedElsewhere(): boolean {
+    return this.#only !== undefined;
+  }
+
   text(first: number, payload: string): void {
     // A UTF-16 unit becomes at most three bytes.
     const most = payload.length * 3;
