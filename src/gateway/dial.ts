@@ -1,27 +1,19 @@
 import http, { type ClientRequest, type IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
-import type { Clock, Timer } from '../base/clock.ts';
+import type { Timer } from '../base/clock.ts';
 import { HoldfastError } from '../base/errors.ts';
-import type { Logger } from '../base/logger.ts';
 import { withoutOwned } from '../http/hop-by-hop.ts';
 import { type Refusal, refuse } from '../http/refusal.ts';
-import type { RequestHead } from '../http/request-head.ts';
 import { parseExtensions } from '../websocket/protocol/extensions.ts';
 import { checkUpgradeResponse, type OutgoingHeaders, type UpgradeRequest } from '../websocket/protocol/handshake.ts';
+import type { BackendExchange } from './backend-exchange.ts';
 import { backendRequestHeaders, clientResponseHeaders } from './backend-headers.ts';
-import type { Upstream, UpstreamServer } from './upstream.ts';
+import type { UpstreamServer } from './upstream.ts';
 import { errorName, type FailureReason, failureReason, upstreamRefusal } from './upstream-failure.ts';
 
-export interface DialOptions {
-  readonly head: RequestHead;
+export interface DialOptions extends BackendExchange {
   /** The client's handshake, found good. */
   readonly handshake: UpgradeRequest;
-  readonly upstream: Upstream;
-  readonly sid?: string | undefined;
-  /** Names of our session cookies: taken out of what the backend gets, and of what it sets. */
-  readonly ownCookies: ReadonlySet<string>;
-  readonly clock: Clock;
-  readonly logger: Logger;
   /** Aborted when the client is gone. */
   readonly signal: AbortSignal;
 }

@@ -1,25 +1,16 @@
 import http, { type ClientRequest, type IncomingMessage, type ServerResponse } from 'node:http';
-import type { Clock, Timer } from '../base/clock.ts';
+import type { Timer } from '../base/clock.ts';
 import { HoldfastError } from '../base/errors.ts';
-import type { Logger } from '../base/logger.ts';
 import { endToEndHeaders } from '../http/hop-by-hop.ts';
 import { type Refusal, refuse } from '../http/refusal.ts';
-import type { RequestHead } from '../http/request-head.ts';
+import type { BackendExchange } from './backend-exchange.ts';
 import { backendRequestHeaders, clientResponseHeaders } from './backend-headers.ts';
-import type { Upstream, UpstreamServer } from './upstream.ts';
+import type { UpstreamServer } from './upstream.ts';
 import { errorName, type FailureReason, failureReason, upstreamRefusal } from './upstream-failure.ts';
 
-export interface ForwardOptions {
-  readonly head: RequestHead;
+export interface ForwardOptions extends BackendExchange {
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
-  readonly upstream: Upstream;
-  /** The `sid` of the live session; left out when there is none. */
-  readonly sid?: string | undefined;
-  /** Names of our session cookies: taken out of what the backend gets, and of what it sets. */
-  readonly ownCookies: ReadonlySet<string>;
-  readonly clock: Clock;
-  readonly logger: Logger;
 }
 
 /** An exchange that is over, for the access log. */

@@ -2,16 +2,16 @@ import type { Duplex } from 'node:stream';
 import type { Clock, Timer } from '../base/clock.ts';
 import { type Logger, sidPrefix } from '../base/logger.ts';
 import { isRefusal, type Refusal } from '../http/refusal.ts';
-import type { RequestHead } from '../http/request-head.ts';
 import { parseExtensions } from '../websocket/protocol/extensions.ts';
 import { type UpgradeRequest, upgradeResponse } from '../websocket/protocol/handshake.ts';
 import { CloseCode, isSendableCloseCode } from '../wire/close-codes.ts';
+import type { BackendExchange } from './backend-exchange.ts';
 import { clientResponseHeaders } from './backend-headers.ts';
 import { type Declined, type Dialed, dialWebSocket } from './dial.ts';
 import type { Forwarded } from './forward.ts';
 import { type DirectionOwner, RelayDirection, type RelayTraffic } from './relay-direction.ts';
 import { withCookies } from './set-cookies.ts';
-import type { Upstream, UpstreamServer } from './upstream.ts';
+import type { UpstreamServer } from './upstream.ts';
 import { upstreamRefusal } from './upstream-failure.ts';
 
 export interface RelayLimits {
@@ -23,8 +23,7 @@ export interface RelayLimits {
   readonly heartbeatMs?: number;
 }
 
-export interface RelayOptions {
-  readonly head: RequestHead;
+export interface RelayOptions extends BackendExchange {
   /** The client's handshake, found good. */
   readonly handshake: UpgradeRequest;
   /** `Set-Cookie` values of our own for the 101. */
@@ -32,17 +31,11 @@ export interface RelayOptions {
   readonly socket: Duplex;
   /** What the client sent behind its handshake. */
   readonly early: Buffer;
-  readonly upstream: Upstream;
-  readonly sid?: string | undefined;
-  /** Names of our session cookies: taken out of what the backend gets, and of what it sets. */
-  readonly ownCookies: ReadonlySet<string>;
   readonly limits: RelayLimits;
   /** What calls `onTraffic`: `message` (default): messages of the client; `any`: each of its frames, pongs to our pings excepted. */
   readonly touchOnTraffic?: 'message' | 'any' | 'never';
   /** Called at most once for what arrived together. */
   readonly onTraffic?: (() => void) | undefined;
-  readonly clock: Clock;
-  readonly logger: Logger;
 }
 
 type Side = 'client' | 'backend';

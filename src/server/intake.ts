@@ -4,12 +4,14 @@ import { randomId } from '../base/ids.ts';
 import { type Admitted, admit } from '../gateway/admit.ts';
 import { attachSession } from '../gateway/attached-session.ts';
 import { openEndpoint } from '../gateway/endpoint-target.ts';
-import { Relay, relayWebSocket } from '../gateway/relay.ts';
+import { Relay, type RelayLimits, relayWebSocket } from '../gateway/relay.ts';
 import type { SessionContext } from '../gateway/route.ts';
 import { sessionFailure } from '../gateway/session-failure.ts';
+import type { Upstream } from '../gateway/upstream.ts';
 import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
 import { asksForWebSocket } from '../http/request-head.ts';
 import type { SocketSession } from '../session/socket-sessions.ts';
+import type { Endpoint } from '../websocket/endpoint.ts';
 import type { ConnectionFacts } from '../websocket/endpoint-connection.ts';
 import { parseUpgrade, refusalResponse } from '../websocket/protocol/handshake.ts';
 import { CloseCode } from '../wire/close-codes.ts';
@@ -111,24 +113,25 @@ export class Intake {
       admitted.held?.binding.release();
       return draining();
     }
-    if (target.kind === 'endpoint') return this.#openEndpoint(admitted, request, socket, early);
-    if (target.kind === 'upstream' && target.relay) return this.#openRelay(admitted, request, socket, early);
+    if (target.kind === 'endpoint') return this.#openEndpoint(admitted, target.endpoint, request, socket, early);
+    if (target.kind === 'upstream' && target.relay)
+      return this.#openRelay(admitted, target.upstream, target.relay, request, socket, early);
     return refuse(400, 'ERR_WS_BAD_HANDSHAKE', 'this route takes no WebSockets');
   }
 
   async #openEndpoint(
     admitted: Admitted,
+    endpoint: Endpoint<unknown>,
     request: IncomingMessage,
     socket: Duplex,
     early: Buffer,
   ): Promise<Refusal | undefined> {
-    const { target, name } = admitted.route;
-    if (target.kind !== 'endpoint') return undefined;
+    const { name } = admitted.route;
     const { accessLog, host } = this.#parts;
     try {
       // An idle connection keeps what its last line will say only if there will be one.
       const closing = accessLog.isOn ? this.#logWhenGone({ ...factsOf(request, admitted), route: name }) : undefined;
-      const opened = await openEndpoint(admitted, target.endpoint, socket, early, host, closing);
+      const opened = await openEndpoint(admitted, endpoint, socket, early, host, closing);
       if (isRefusal(opened)) return opened;
       if (this.#isDraining) opened?.close(CloseCode.goingAway, STOPPING);
       if (opened && accessLog.isOn)
@@ -156,13 +159,13 @@ export class Intake {
 
   async #openRelay(
     admitted: Admitted,
+    upstream: Upstream,
+    limits: RelayLimits,
     request: IncomingMessage,
     socket: Duplex,
     early: Buffer,
   ): Promise<Refusal | undefined> {
-    const { head, held, route } = admitted;
-    const { target } = route;
-    if (target.kind !== 'upstream' || !target.relay) return undefined;
+    const { head, held } = admitted;
     const handshake = parseUpgrade(head);
     if (isRefusal(handshake)) return handshake;
     const { clock, handshakes, logger, ownCookies } = this.#parts;
@@ -183,10 +186,10 @@ export class Intake {
       setCookies,
       socket,
       early,
-      upstream: target.upstream,
+      upstream,
       sid: session?.session.id,
       ownCookies,
-      limits: target.relay,
+      limits,
       ...(session && { touchOnTraffic: held?.context.touchOnTraffic, onTraffic: () => session.touch() }),
       clock,
       logger,

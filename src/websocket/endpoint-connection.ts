@@ -108,7 +108,6 @@ export class EndpointConnection<Data = undefined>
   #state: ConnectionState = 'open';
   /** How it ended: the close frame that came first, of either side. */
   #ending: CloseEvent | undefined;
-  #closeSent = false;
   #isKnown = false;
   #abort: AbortController | undefined;
   #topics: Set<string> | undefined;
@@ -349,7 +348,7 @@ export class EndpointConnection<Data = undefined>
     const mine = this.#ending;
     if (this.#state === 'open')
       this.#beginClose({ code, reason, clean: true }, code === CloseCode.noStatus ? undefined : code);
-    else if (mine) this.#ending = { ...mine, clean: this.#closeSent };
+    else if (mine) this.#ending = { ...mine, clean: true };
     // RFC 6455 §7.1.1: the server is the one to end the TCP connection.
     this.#endTransport();
   }
@@ -460,8 +459,7 @@ export class EndpointConnection<Data = undefined>
     const { heartbeatMs, idleTimeoutMs } = this.#owner.limits;
     // While we do not read, its silence is our doing.
     if (this.#isReadingPaused) this.#lastRead = now;
-    const hasHeartbeat = heartbeatMs !== Number.POSITIVE_INFINITY;
-    const silence = now - (hasHeartbeat ? this.#lastRead : Math.max(this.#lastRead, this.#lastWrite));
+    const silence = now - this.#lastSign;
     if (silence >= idleTimeoutMs) {
       this.#isTimingOut = true;
       this.#callbacks.push('timeout', undefined, undefined);
@@ -469,6 +467,12 @@ export class EndpointConnection<Data = undefined>
       this.#pingSentAt = now;
       this.outbox.control(Opcode.ping, HEARTBEAT);
     }
+  }
+
+  /** The last sign of life. With a heartbeat the peer has to give one itself; without, what we send counts, too. */
+  get #lastSign(): number {
+    const hasHeartbeat = this.#owner.limits.heartbeatMs !== Number.POSITIVE_INFINITY;
+    return hasHeartbeat ? this.#lastRead : Math.max(this.#lastRead, this.#lastWrite);
   }
 
   #scheduleTimer(): void {
@@ -479,11 +483,8 @@ export class EndpointConnection<Data = undefined>
     if (this.#state === 'open' && !this.#isTimingOut) {
       // The limits may be changed at any time, also from "never".
       due = Math.min(due, now + LONGEST_LOOK_AWAY_MS);
-      const hasHeartbeat = heartbeatMs !== Number.POSITIVE_INFINITY;
-      const last = hasHeartbeat ? this.#lastRead : Math.max(this.#lastRead, this.#lastWrite);
-      due = Math.min(due, last + idleTimeoutMs);
-      if (hasHeartbeat)
-        due = Math.min(due, this.#pingSentAt <= this.#lastRead ? last + heartbeatMs : now + heartbeatMs);
+      const last = this.#lastSign;
+      due = Math.min(due, last + idleTimeoutMs, (this.#pingSentAt <= this.#lastRead ? last : now) + heartbeatMs);
     }
     wheel.schedule(this, Math.max(0, due - now));
   }
@@ -530,7 +531,6 @@ export class EndpointConnection<Data = undefined>
   /** Sends the close frame; `code` undefined sends an empty one. */
   #beginClose(ending: CloseEvent, code: number | undefined): void {
     this.#beginEnd(ending);
-    this.#closeSent = true;
     this.outbox.close(code, code === undefined ? '' : ending.reason);
     this.#limitClosing();
   }

@@ -2,22 +2,18 @@ import { relative } from 'node:path';
 import { checkConfig } from '../../config/check.ts';
 import { checkFiles } from '../../config/check-files.ts';
 import { ConfigError, formatProblem } from '../../config/config-error.ts';
-import { findConfig, readConfig } from '../../config/load.ts';
+import { readConfig } from '../../config/load.ts';
 import type { Command } from '../command.ts';
+import { configFile, configOption } from '../config-option.ts';
 
 export const check: Command = {
   summary: 'Test a configuration file without running it: errors, and warnings for what is legal but wrong.',
   options: {
-    config: {
-      type: 'string',
-      short: 'c',
-      placeholder: 'FILE',
-      help: 'default: holdfast.config.ts, holdfast.yaml, holdfast.yml or holdfast.json of this folder',
-    },
+    config: configOption,
     strict: { type: 'boolean', help: 'exit with 1 for warnings too' },
   },
   async run({ config: named, strict }) {
-    const file = typeof named === 'string' ? named : findConfig(process.cwd());
+    const file = configFile(named);
     try {
       const { config, locate } = await readConfig(file);
       const errors = await checkFiles(config, locate);
