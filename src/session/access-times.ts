@@ -19,20 +19,24 @@ interface Access {
 /**
  * Last accesses that are not in the store yet, written in batches: at most one write per session and step, however often it is used.
  *
- * Every access reaches the store within one step of the one written before it, hence long before anybody else could take the session for idle.
+ * Every access reaches the store within one step of the one written before it, and at most a second more: long before anybody else could take the
+ * session for idle, unless it may be idle for hardly more than a second.
  */
 export class AccessTimes {
   readonly #store: SessionStore;
   readonly #clock: Clock;
   readonly #logger: Logger;
+  readonly #onWritten: (sid: string, at: number) => void;
   readonly #accesses = new Map<string, Access>();
   #timer: Timer | undefined;
   #isClosed = false;
 
-  constructor(store: SessionStore, clock: Clock, logger: Logger) {
+  /** @param onWritten Told when the store knows a later access. */
+  constructor(store: SessionStore, clock: Clock, logger: Logger, onWritten: (sid: string, at: number) => void) {
     this.#store = store;
     this.#clock = clock;
     this.#logger = logger;
+    this.#onWritten = onWritten;
   }
 
   /**
@@ -45,7 +49,7 @@ export class AccessTimes {
     const now = this.#clock.now();
     const known = this.#accesses.get(sid);
     if (known) {
-      known.at = now;
+      known.at = Math.max(known.at, now); // somebody may have set the clock back
       return;
     }
     const stepMs = Math.min((header.idleTimeoutMs ?? Number.POSITIVE_INFINITY) * SHARE_OF_IDLE, MAX_STEP_MS);
@@ -69,6 +73,7 @@ export class AccessTimes {
     if (batch.size === 0) return;
     await this.#store.touch(batch);
     for (const [sid, at] of batch) {
+      this.#onWritten(sid, at);
       const access = this.#accesses.get(sid);
       if (!access) continue;
       access.onWritten?.(at);

@@ -1,85 +1,246 @@
 import type { IncomingMessage, OutgoingHttpHeader, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { TLSSocket } from 'node:tls';
+import { systemClock } from '../base/clock.ts';
+import { isHoldfastError } from '../base/errors.ts';
 import { isDocumentNavigation } from '../http/navigation.ts';
+import { takeUrlTicket } from '../http/url-ticket.ts';
 import type { SessionBinding } from './binding.ts';
 import type { SessionManager } from './manager.ts';
+import type { SessionOwner } from './session.ts';
 import { isSessionEnded } from './session-state.ts';
 
 const RETRY_AFTER_S = 5;
+/** Milliseconds that a handler whose response was refused has to end it by itself. */
+const REFUSED_END_GRACE_MS = 250;
 
 type Method = 'writeHead' | 'write' | 'end' | 'flushHeaders';
 
+/** Fastify's `request` and `reply`, without a dependency on Fastify. */
+export interface Wrapped<T> {
+  readonly raw: T;
+}
+
+/** The context of Hono on `@hono/node-server`, without a dependency on either. */
+export interface NodeContext {
+  /** `{ incoming, outgoing }`. Hono knows its type only when the application says so. */
+  readonly env: unknown;
+}
+
+export interface AttachOptions {
+  /** Whether the client speaks TLS. Default: whether the connection itself does. Behind a proxy that ends TLS, say what the client speaks. */
+  readonly isSecure?: boolean;
+  /** The user whom the application has authenticated for this request by other means. A session that another user owns is then refused (403). */
+  readonly user?: SessionOwner;
+}
+
 /**
- * Gives a plain `node:http` request its session: `manager.get(req)` and `manager.open(req)` work from here on, and what a handler
- * changes is in the store before the client sees the response (see `commitBeforeHeaders`). Call it before the handler.
+ * Gives a request its session: `manager.get(request)` and `manager.open(request)` work from here on, and what a handler changes is in
+ * the store before the client sees the response (see `commitBeforeHeaders`). Call it before the handler; a second call for the same response
+ * returns the first one's binding:
  *
- * @param options.isSecure Default: whether the connection itself is TLS. Behind a proxy that ends TLS, say what the client speaks.
+ * - node:http, Express: `attachSession(manager, req, res)`, also with the compatibility API of node:http2
+ * - Fastify: `attachSession(manager, request, reply)`, in an `onRequest` hook
+ * - Hono on `@hono/node-server`: `attachSession(manager, c)`
+ *
+ * With `tracking: 'url'` the ticket is taken out of `req.url` and `Referer`. Fastify and Hono have read the URL by then: it is for node:http and
+ * Express.
+ *
+ * What was given (`req`, `request`, `c`) is what `get` and `open` take afterwards; for Fastify and Hono the `IncomingMessage` behind it works too.
+ *
+ * @throws {TypeError} when there is no `node:http` request behind what was given.
  */
+export function attachSession(manager: SessionManager, context: NodeContext, options?: AttachOptions): SessionBinding;
 export function attachSession(
   manager: SessionManager,
-  req: IncomingMessage,
-  res: ServerResponse,
-  options: { readonly isSecure?: boolean } = {},
-): SessionBinding {
-  const binding = manager.bind({
-    cookieHeader: req.headers.cookie,
-    isSecure: options.isSecure ?? (req.socket as Partial<TLSSocket>).encrypted === true,
-    isDocumentNavigation: isDocumentNavigation(req),
-  });
-  manager.bindTo(req, binding);
-  commitBeforeHeaders(binding, res);
+  req: IncomingMessage | Wrapped<IncomingMessage>,
+  res: ServerResponse | Wrapped<ServerResponse>,
+  options?: AttachOptions,
+): SessionBinding;
+export function attachSession(manager: SessionManager, carrier: object, ...rest: unknown[]): SessionBinding {
+  const { req, res, options } = unwrap(carrier, rest);
+  const before = (res as BoundResponse)[BINDINGS]?.get(manager);
+  const binding = before ?? bindTo(manager, req, res, options);
+  manager.bindTo(carrier, binding);
+  if (req !== carrier) manager.bindTo(req, binding);
   return binding;
 }
 
 /**
+ * Where a response has its bindings: an application may have a manager for each of its parts, and middleware may run twice. A property, because
+ * a weak map of objects that live as long as a request keeps the garbage collector busy.
+ */
+const BINDINGS = Symbol('holdfast session bindings');
+type BoundResponse = ServerResponse & { [BINDINGS]?: Map<SessionManager, SessionBinding> };
+
+function bindTo(
+  manager: SessionManager,
+  req: IncomingMessage,
+  res: ServerResponse,
+  options: AttachOptions,
+): SessionBinding {
+  const { kind, urlParameter } = manager.tracking;
+  const binding = manager.bind({
+    cookieHeader: req.headers.cookie,
+    urlTicket: kind === 'url' ? takeUrlTicket(req, new Set([urlParameter]))?.value : undefined,
+    readHeader: name => headerOf(req, name),
+    user: options.user,
+    isSecure: options.isSecure ?? (req.socket as Partial<TLSSocket>).encrypted === true,
+    isDocumentNavigation: isDocumentNavigation(req),
+  });
+  const bound: BoundResponse = res;
+  bound[BINDINGS] ??= new Map();
+  bound[BINDINGS].set(manager, binding);
+  commitBeforeHeaders(binding, res);
+  return binding;
+}
+
+function headerOf(req: IncomingMessage, name: string): string | undefined {
+  const value = req.headers[name.toLowerCase()];
+  return typeof value === 'string' ? value : undefined;
+}
+
+function unwrap(
+  carrier: object,
+  rest: readonly unknown[],
+): { readonly req: IncomingMessage; readonly res: ServerResponse; readonly options: AttachOptions } {
+  const [first, second] = rest;
+  // An application may have put an `env` on its requests, too.
+  const isPair = typeof rawOf<ServerResponse>(first)?.writeHead === 'function';
+  const { env } = carrier as { env?: { incoming?: unknown; outgoing?: unknown } };
+  const req = rawOf<IncomingMessage>(isPair ? carrier : env?.incoming);
+  const res = rawOf<ServerResponse>(isPair ? first : env?.outgoing);
+  if (typeof req?.headers !== 'object' || typeof res?.writeHead !== 'function') {
+    throw new TypeError(
+      'attachSession: no node:http request and response; give it (req, res), (request, reply) of Fastify, or the context of Hono on @hono/node-server',
+    );
+  }
+  return { req, res, options: ((isPair ? second : first) as AttachOptions | undefined) ?? {} };
+}
+
+function rawOf<T>(wrapped: unknown): T | undefined {
+  return ((wrapped as Partial<Wrapped<T>> | undefined)?.raw ?? wrapped) as T | undefined;
+}
+
+/**
  * Holds a response back until what the handler changed in its session is committed: a client that follows a redirect finds its data,
- * and a commit that fails can still be answered with 503.
+ * and a commit that fails can still be answered with 503 (409 when it lost against another request, under the policy `reject`).
  *
  * The first of `writeHead`, `write`, `end` and `flushHeaders` starts the commit; they are queued until it is done, and status and headers can be
  * changed so long. `write` returns false meanwhile and `drain` follows. Informational responses (1xx) pass. Without a change nothing is held
  * back. What is set after the headers is committed before the response ends; when that fails the connection is cut, because it
- * is too late for a status.
+ * is too late for a status. When the client has gone before the end, as it does with server-sent events, it is committed then.
+ *
+ * To whoever asks, a held response is as far along as it would be without us: `headersSent` is true, and after its end `writableEnded`, so that
+ * frameworks treat a handler that fails after it as they always do. Who does not ask and answers again, by `writeHead` or `end(body)` after the
+ * end, replaces the held response as a whole, instead of mixing two.
  */
 export function commitBeforeHeaders(binding: SessionBinding, res: ServerResponse): void {
   new HeldResponse(binding, res).install();
 }
 
 /**
- * `open`: nothing is sent yet. `holding`: calls are queued until the commit is done. `sent`: the headers are out. `failed`: answered with 503,
+ * `open`: nothing is sent yet. `holding`: calls are queued until the commit is done. `sent`: the headers are out. `failed`: answered with 503 or 409,
  * what the handler still writes goes nowhere.
  */
 type Phase = 'open' | 'holding' | 'sent' | 'failed';
+
+interface Call {
+  readonly method: Method;
+  readonly args: readonly unknown[];
+}
+
+type Methods = Pick<ServerResponse, Method>;
+
+/** A kind of response with our methods over its own. */
+interface Overlay {
+  readonly prototype: object;
+  readonly original: Methods;
+}
+
+/** Where a response whose kind is overlaid has what holds it. */
+const HOLDER = Symbol('holdfast held response');
+type OverlaidResponse = ServerResponse & { [HOLDER]?: HeldResponse };
+
+const NOTHING: readonly Call[] = [];
 
 class HeldResponse {
   readonly #binding: SessionBinding;
   readonly #res: ServerResponse;
   /** The methods as they were, which may be somebody else's wrappers. */
-  readonly #original: Pick<ServerResponse, Method>;
-  readonly #queue: { readonly method: Method; readonly args: readonly unknown[] }[] = [];
+  #original!: Methods;
+  #queue: Call[] | undefined;
   #phase: Phase = 'open';
   #hasHead = false;
+  /** Who has put a `writeHead` over ours is asked for the head when the response begins, as `node:http` does, and not again when it leaves. */
+  #isTellingHead = false;
+  #writeHead!: ServerResponse['writeHead'];
+  /** `end` was called, and not taken back by a response in its place. */
+  #isEnded = false;
   #owesDrain = false;
+  /** Who waits for drain. Middleware that compresses takes such listeners to its own stream, where an event of the response does not reach them. */
+  #drainListeners: (() => void)[] | undefined;
+  /** Headers that describe the response that is held: they go with it when another one takes its place. */
+  #describing: Map<string, unknown> | undefined;
 
   constructor(binding: SessionBinding, res: ServerResponse) {
     this.#binding = binding;
     this.#res = res;
-    const { writeHead, write, end, flushHeaders } = res;
-    this.#original = { writeHead, write, end, flushHeaders };
+  }
+
+  /** True from the first call of the handler until the commit is done. */
+  get isHolding(): boolean {
+    return this.#phase === 'holding' && !this.#res.destroyed;
+  }
+
+  get hasEnded(): boolean {
+    return this.#isEnded;
   }
 
   install(): void {
-    const res = this.#res;
-    if (res.headersSent) {
-      this.#phase = 'sent';
-      this.#binding.markHeadersSent();
-    }
-    res.writeHead = ((...args: unknown[]) => this.#call('writeHead', args)) as typeof res.writeHead;
-    res.write = ((...args: unknown[]) => this.#call('write', args)) as typeof res.write;
-    res.end = ((...args: unknown[]) => this.#call('end', args)) as typeof res.end;
-    res.flushHeaders = () => void this.#call('flushHeaders', []);
+    const res = this.#res as OverlaidResponse;
+    if (res.headersSent) this.#markSent();
+    const isUntouched = res[HOLDER] === undefined && !METHODS.some(name => Object.hasOwn(res, name));
+    if (isUntouched) this.#installOnKind(res);
+    else this.#installOnResponse(res);
+    res.once('close', () => this.#commitAtClose());
   }
 
-  #call(method: Method, args: unknown[]): unknown {
+  /** The fast way: properties of its own would make of each response a slow dictionary. */
+  #installOnKind(res: OverlaidResponse): void {
+    const { prototype, original } = overlayOf(Object.getPrototypeOf(res) as ServerResponse);
+    this.#original = original;
+    res[HOLDER] = this;
+    Object.setPrototypeOf(res, prototype);
+    this.#writeHead = res.writeHead;
+  }
+
+  /** Where others have put wrappers over this very response: ours go over theirs. */
+  #installOnResponse(res: ServerResponse): void {
+    const { writeHead, write, end, flushHeaders, on } = res;
+    this.#original = { writeHead, write, end, flushHeaders };
+    this.#writeHead = ((...args: unknown[]) => this.call('writeHead', args)) as typeof writeHead;
+    res.writeHead = this.#writeHead;
+    res.write = ((...args: unknown[]) => this.call('write', args)) as typeof res.write;
+    res.end = ((...args: unknown[]) => this.call('end', args)) as typeof res.end;
+    res.flushHeaders = () => void this.call('flushHeaders', []);
+    res.on = ((event: string, listener: () => void) => {
+      this.noteListener(event, listener);
+      return Reflect.apply(on, res, [event, listener]);
+    }) as typeof res.on;
+    const inherited = (name: string) => Reflect.get(Object.getPrototypeOf(res) as object, name, res) as boolean;
+    Object.defineProperties(res, {
+      headersSent: { configurable: true, get: () => this.isHolding || inherited('headersSent') },
+      writableEnded: { configurable: true, get: () => (this.isHolding && this.#isEnded) || inherited('writableEnded') },
+    });
+  }
+
+  /** Somebody listens to the response. */
+  noteListener(event: string, listener: () => void): void {
+    if (event === 'drain' && this.#phase === 'holding') (this.#drainListeners ??= []).push(listener);
+  }
+
+  /** Somebody calls a method of the response. */
+  call(method: Method, args: unknown[]): unknown {
     if (method === 'end') this.#binding.release(); // what is changed after the end could not be committed before it
     switch (this.#phase) {
       case 'open':
@@ -87,6 +248,8 @@ class HeldResponse {
           this.#markSent();
           return this.#pass(method, args);
         }
+        this.#phase = 'holding';
+        if (method !== 'writeHead') this.#tellHead();
         this.#hold(method, args);
         void this.#commitThenSend();
         return this.#answer(method);
@@ -106,12 +269,53 @@ class HeldResponse {
     return Reflect.apply(this.#original[method], this.#res, args);
   }
 
+  /** The head that no `writeHead` has given: middleware that listens for it decides now what it does with the body. */
+  #tellHead(): void {
+    const res = this.#res;
+    if (res.writeHead === this.#writeHead) return;
+    this.#isTellingHead = true;
+    try {
+      res.writeHead(res.statusCode);
+    } finally {
+      this.#isTellingHead = false;
+    }
+  }
+
   #hold(method: Method, args: unknown[]): void {
-    if (method === 'writeHead') applyHead(this.#res, args);
-    else this.#queue.push({ method, args });
-    this.#hasHead ||= method === 'writeHead';
+    if (method === 'writeHead') return this.#holdHead(args);
+    if (method === 'end') {
+      if (this.#isEnded && !hasBody(args)) return tell(args); // to end twice does no harm without us either
+      if (this.#isEnded) this.#startOver();
+      this.#isEnded = true;
+      this.#describing ??= new Map();
+      this.#describing.set('content-length', undefined);
+      for (const name of this.#describing.keys()) this.#describing.set(name, this.#res.getHeader(name));
+    }
     this.#owesDrain ||= method === 'write';
-    this.#phase = 'holding';
+    (this.#queue ??= []).push({ method, args });
+  }
+
+  #holdHead(args: unknown[]): void {
+    // Wrappers that compress say this again before each write, because the header is not there yet.
+    const isImplicit = this.#hasHead && args.length === 1 && args[0] === this.#res.statusCode;
+    if (isImplicit) return;
+    if (this.#isEnded) this.#startOver();
+    else if (this.#queue?.some(({ method }) => method === 'write')) throw headersSentAlready();
+    this.#describing ??= new Map();
+    for (const name of applyHead(this.#res, args)) this.#describing.set(name.toLowerCase(), undefined);
+    // Without a head of the handler's own, `end(body)` still announces the length.
+    this.#hasHead ||= !this.#isTellingHead;
+  }
+
+  /** Drops the response that is held, for another one to take its place. What was changed since its end belongs to the other one. */
+  #startOver(): void {
+    const res = this.#res;
+    const dropped = this.#takeQueue();
+    this.#isEnded = false;
+    this.#hasHead = false;
+    for (const [name, value] of this.#describing ?? []) if (res.getHeader(name) === value) res.removeHeader(name);
+    this.#describing = undefined;
+    for (const { args } of dropped) tell(args);
   }
 
   #answer(method: Method): unknown {
@@ -145,22 +349,34 @@ class HeldResponse {
 
   #send(): void {
     const res = this.#res;
-    const cookies = this.#binding.setCookies();
-    if (cookies.length > 0) {
-      res.appendHeader('Set-Cookie', cookies);
+    const news = this.#binding.responseHeaders();
+    for (const { name, value } of news) res.appendHeader(name, value);
+    if (news.length > 0) {
       // A shared cache must not give one client's cookie to another.
       if (!/\bno-store\b/i.test(String(res.getHeader('Cache-Control'))))
         res.setHeader('Cache-Control', 'private, no-cache');
     }
     this.#markSent();
+    // While it leaves, whoever has put a `writeHead` over ours is not asked again.
+    const { writeHead } = res;
+    if (writeHead !== this.#writeHead) res.writeHead = this.#writeHead;
     if (this.#hasHead) this.#pass('writeHead', [res.statusCode]);
     let isWritable = true;
-    for (const { method, args } of this.#queue.splice(0)) {
+    for (const { method, args } of this.#takeQueue()) {
       const result = this.#pass(method, args);
       if (method === 'write') isWritable = result === true;
     }
+    if (writeHead !== this.#writeHead) res.writeHead = writeHead;
     // When the last write was false the response emits drain by itself.
-    if (this.#owesDrain && isWritable && !res.writableEnded) res.emit('drain');
+    if (this.#owesDrain && isWritable && !res.writableEnded) this.#emitDrain();
+  }
+
+  #emitDrain(): void {
+    const res = this.#res;
+    const reached = res.rawListeners('drain');
+    for (const listener of this.#drainListeners ?? [])
+      if (!reached.includes(listener)) Reflect.apply(listener, res, []);
+    res.emit('drain');
   }
 
   #markSent(): void {
@@ -168,43 +384,55 @@ class HeldResponse {
     this.#binding.markHeadersSent();
   }
 
+  #takeQueue(): readonly Call[] {
+    const queue = this.#queue ?? NOTHING;
+    this.#queue = undefined;
+    return queue;
+  }
+
   #refuse(error: Error): void {
     const res = this.#res;
     this.#phase = 'failed';
     this.#binding.markHeadersSent();
-    this.#binding.logger.error({ err: error }, 'session could not be committed; answering 503');
+    const isConflict = isHoldfastError(error) && error.code === 'ERR_SESSION_CONFLICT';
+    const status = isConflict ? 409 : 503;
+    this.#binding.logger.error({ err: error }, `session could not be committed; answering ${status}`);
     for (const name of res.getHeaderNames()) res.removeHeader(name);
     const body = 'The session could not be saved. Please try again.\n';
-    const head = {
-      'Content-Type': 'text/plain; charset=utf-8',
-      'Content-Length': Buffer.byteLength(body),
-      'Cache-Control': 'no-store',
-      'Retry-After': RETRY_AFTER_S,
-    };
-    this.#pass('writeHead', [503, 'Service Unavailable', head]);
+    res.setHeader('Content-Type', 'text/plain; charset=utf-8');
+    res.setHeader('Content-Length', Buffer.byteLength(body));
+    res.setHeader('Cache-Control', 'no-store');
+    if (!isConflict) res.setHeader('Retry-After', RETRY_AFTER_S);
+    res.statusCode = status;
+    if (res.req.httpVersionMajor < 2) res.statusMessage = ''; // HTTP/2 has none
+    this.#pass('writeHead', [status]);
     this.#pass('flushHeaders', []);
     this.#pass('write', [body]);
-    // The client has the whole answer. The response ends when the handler ends it: ended now, it would leave a source half piped in.
-    for (const { method, args } of this.#queue.splice(0)) this.#discard(method, args);
-    if (this.#owesDrain && !res.writableEnded) res.emit('drain');
+    // The client has the whole answer. The handler ends the response: ended now, it would leave a source half piped in. But a source that
+    // goes on for ever, as server-sent events do, must not keep the next request of this connection waiting.
+    for (const { method, args } of this.#takeQueue()) this.#discard(method, args);
+    if (res.writableEnded) return;
+    if (this.#owesDrain) this.#emitDrain();
+    systemClock.setTimeout(() => this.#discard('end', []), REFUSED_END_GRACE_MS);
   }
 
   #discard(method: Method, args: readonly unknown[]): unknown {
-    const last = args.at(-1);
-    const callback = typeof last === 'function' ? [last] : [];
-    if (method === 'end') return this.#pass('end', callback);
-    if (method !== 'write') return this.#res;
-    for (const tell of callback) process.nextTick(tell as () => void);
-    return true;
+    if (method === 'end' && !this.#res.writableEnded) {
+      const last = args.at(-1);
+      return this.#pass('end', typeof last === 'function' ? [last] : []);
+    }
+    tell(args);
+    return method === 'write' ? true : this.#res;
   }
 
   async #commitThenEnd(args: unknown[]): Promise<void> {
     this.#phase = 'holding';
+    this.#isEnded = true;
     try {
       await this.#commit();
       this.#phase = 'sent';
       this.#pass('end', args);
-      for (const { method, args } of this.#queue.splice(0)) this.#pass(method, args);
+      for (const { method, args } of this.#takeQueue()) this.#pass(method, args);
     } catch (error) {
       this.#binding.logger.error(
         { err: error },
@@ -214,29 +442,111 @@ class HeldResponse {
       this.#res.destroy(error as Error);
     }
   }
+
+  /** The client has gone, or has everything: then nothing is left to write. */
+  #commitAtClose(): void {
+    this.#binding.markClientGone();
+    const { isDirty, current } = this.#binding;
+    // A new session whose cookie never left is nobody's. The handler may still be at work; its `end` commits as usual.
+    if (!isDirty || this.#phase === 'holding' || (this.#phase === 'open' && current?.isNew)) return;
+    this.#commit().catch(error => {
+      this.#binding.logger.error({ err: error }, 'session could not be committed after its client had gone');
+    });
+  }
+}
+
+const METHODS = ['writeHead', 'write', 'end', 'flushHeaders', 'on', 'headersSent', 'writableEnded'] as const;
+
+/** By the prototype of the responses: few, and they live as long as the process. */
+const overlays = new WeakMap<object, Overlay>();
+
+function overlayOf(kind: ServerResponse): Overlay {
+  const known = overlays.get(kind);
+  if (known) return known;
+  const { writeHead, write, end, flushHeaders, on } = kind;
+  const inherited = (res: OverlaidResponse, name: string) => Reflect.get(kind, name, res) as boolean;
+  const method = (name: Method) => ({
+    configurable: true,
+    writable: true,
+    value(this: OverlaidResponse, ...args: unknown[]): unknown {
+      return this[HOLDER]!.call(name, args);
+    },
+  });
+  const prototype = Object.create(kind, {
+    writeHead: method('writeHead'),
+    write: method('write'),
+    end: method('end'),
+    flushHeaders: method('flushHeaders'),
+    on: {
+      configurable: true,
+      writable: true,
+      value(this: OverlaidResponse, event: string, listener: () => void): unknown {
+        this[HOLDER]!.noteListener(event, listener);
+        return Reflect.apply(on, this, [event, listener]);
+      },
+    },
+    headersSent: {
+      configurable: true,
+      get(this: OverlaidResponse) {
+        return this[HOLDER]!.isHolding || inherited(this, 'headersSent');
+      },
+    },
+    writableEnded: {
+      configurable: true,
+      get(this: OverlaidResponse) {
+        const holder = this[HOLDER]!;
+        return (holder.isHolding && holder.hasEnded) || inherited(this, 'writableEnded');
+      },
+    },
+  }) as object;
+  const overlay = { prototype, original: { writeHead, write, end, flushHeaders } };
+  overlays.set(kind, overlay);
+  return overlay;
+}
+
+function hasBody(args: readonly unknown[]): boolean {
+  return args[0] !== undefined && args[0] !== null && typeof args[0] !== 'function';
+}
+
+/** Calls back for a write or end that will not happen. */
+function tell(args: readonly unknown[]): void {
+  const last = args.at(-1);
+  if (typeof last === 'function') process.nextTick(last as () => void);
+}
+
+/** What `node:http` throws in the same place: frameworks know it by its code. */
+function headersSentAlready(): Error {
+  const error = new Error(
+    'writeHead was called after the body had begun; set status and headers before the first write',
+  );
+  return Object.assign(error, { code: 'ERR_HTTP_HEADERS_SENT' });
 }
 
 /**
- * Puts status and headers of a `writeHead` call on the response, where they stay editable.
+ * Puts status and headers of a `writeHead` call on the response, where they stay editable. Returns the names of the headers.
  *
  * Headers given as an array, flat or in pairs, may name one several times.
  */
-function applyHead(res: ServerResponse, args: readonly unknown[]): void {
+function applyHead(res: ServerResponse, args: readonly unknown[]): string[] {
   const [status, second, third] = args as [number, unknown, unknown];
   if (!(status >= 100 && status <= 999)) throw new RangeError(`invalid status code: ${status}`);
   const headers = (typeof second === 'string' ? third : (second ?? third)) ?? {};
   res.statusCode = status;
   if (typeof second === 'string') res.statusMessage = second;
   if (Array.isArray(headers)) return applyPairs(res, headers);
-  for (const [name, value] of Object.entries(headers as OutgoingHttpHeaders))
-    if (value !== undefined) res.setHeader(name, value);
+  const given = Object.entries(headers as OutgoingHttpHeaders);
+  for (const [name, value] of given) if (value !== undefined) res.setHeader(name, value);
+  return given.map(([name]) => name);
 }
 
-function applyPairs(res: ServerResponse, headers: readonly unknown[]): void {
+function applyPairs(res: ServerResponse, headers: readonly unknown[]): string[] {
   const flat = (Array.isArray(headers[0]) ? headers.flat(1) : headers) as (string | OutgoingHttpHeader)[];
-  for (let index = 0; index < flat.length; index += 2) res.removeHeader(String(flat[index]));
+  const names: string[] = [];
+  for (let index = 0; index < flat.length; index += 2) names.push(String(flat[index]));
+  for (const name of names) res.removeHeader(name);
   for (let index = 0; index + 1 < flat.length; index += 2) {
     const value = flat[index + 1]!;
     res.appendHeader(String(flat[index]), typeof value === 'number' ? String(value) : value);
   }
+  return names;
 }

@@ -1,48 +1,47 @@
 import { cookieValues, prefixOf, type SetCookie, serializeSetCookie } from '../http/cookies.ts';
-import { SECRET_LENGTH, SID_LENGTH } from './identity.ts';
-import { KEY_ID_LENGTH, type KeyRing, MAC_LENGTH } from './key-ring.ts';
+import type { SessionTicket, Tickets } from './ticket.ts';
 
 export interface SessionCookieOptions {
   /** Used letter for letter. Default `__Host-holdfast` when every listener is TLS and neither domain nor path is set, else `holdfast`. */
   readonly name?: string;
+  /** Default: the host that sets it, and no other. */
   readonly domain?: string;
-  /** Default `/`. */
+  /** Default `/`. A cookie of another path means nothing here, whatever its name is. */
   readonly path?: string;
   /** Default `lax`. */
   readonly sameSite?: 'strict' | 'lax' | 'none';
+  /** The browser keeps it when it is closed, for as long as the session may live, 400 days at most. Default false: until it is closed. */
+  readonly persistent?: boolean;
   /** True when clients can reach the sessions through TLS only. Default false. */
   readonly everyListenerIsSecure?: boolean;
-}
-
-/** What a genuine cookie claims. Whether the session lives and the secret is still its secret is not decided here. */
-export interface SessionTicket {
-  readonly sid: string;
-  readonly secret: string;
 }
 
 /** A browser sends one cookie of a name per domain and path that match. More than these are not looked at. */
 const MAX_TRIED = 4;
 
-const SHAPE = new RegExp(
-  `^v1\\.([\\w-]{${SID_LENGTH}})\\.([\\w-]{${SECRET_LENGTH}})\\.([\\w-]{${KEY_ID_LENGTH}})\\.([\\w-]{${MAC_LENGTH}})$`,
-);
-const VALUE_LENGTH = 'v1'.length + 4 + SID_LENGTH + SECRET_LENGTH + KEY_ID_LENGTH + MAC_LENGTH;
+/** What browsers keep at most: rfc6265bis §5.5. */
+const MAX_AGE_S = 400 * 86_400;
 
-/** Writes and reads the cookie `v1.<sid>.<secret>.<key id>.<mac>`; the MAC covers everything before it, including the dot. */
+/** The cookie that carries a session's ticket. */
 export class SessionCookie {
   readonly name: string;
-  readonly #keys: KeyRing;
+  readonly #tickets: Tickets;
   readonly #attributes: Pick<SetCookie, 'domain' | 'path' | 'sameSite' | 'httpOnly'>;
   readonly #isAlwaysSecure: boolean;
+  readonly #maxAgeS: number | undefined;
 
-  /** @throws {TypeError} when a browser would refuse the cookie. */
-  constructor(keys: KeyRing, options: SessionCookieOptions = {}) {
+  /**
+   * @param lifetimeMs How long a session may live; `Infinity`: for ever.
+   * @throws {TypeError} when a browser would refuse the cookie.
+   */
+  constructor(tickets: Tickets, options: SessionCookieOptions = {}, lifetimeMs = Number.POSITIVE_INFINITY) {
     const { domain, path, sameSite = 'lax', everyListenerIsSecure = false } = options;
     const isHostOnly = domain === undefined && (path === undefined || path === '/');
     this.name = options.name ?? (everyListenerIsSecure && isHostOnly ? '__Host-holdfast' : 'holdfast');
-    this.#keys = keys;
+    this.#tickets = tickets;
     this.#attributes = { domain, path: path ?? '/', sameSite, httpOnly: true };
     this.#isAlwaysSecure = everyListenerIsSecure || prefixOf(this.name) !== undefined || sameSite === 'none';
+    this.#maxAgeS = options.persistent ? Math.min(Math.ceil(lifetimeMs / 1_000), MAX_AGE_S) : undefined;
     this.clear(false); // a name, domain or path that cannot be sent is found here, not at the first login
   }
 
@@ -56,7 +55,7 @@ export class SessionCookie {
     const tickets: SessionTicket[] = [];
     const tried = new Set(cookieValues(header, this.name, MAX_TRIED));
     for (const value of tried) {
-      const ticket = this.#parse(value);
+      const ticket = this.#tickets.parse(value);
       if (ticket) tickets.push(ticket);
     }
     return tickets;
@@ -64,13 +63,34 @@ export class SessionCookie {
 
   /** A `Set-Cookie` value. `Secure` when the request was, or when the cookie cannot do without. */
   write(ticket: SessionTicket, isSecure: boolean): string {
-    const signed = `v1.${ticket.sid}.${ticket.secret}.${this.#keys.signingKeyId}.`;
-    return this.#serialize({ value: signed + this.#keys.sign(signed) }, isSecure);
+    const value = this.#tickets.write(ticket);
+    return this.#serialize({ value, ...(this.#maxAgeS !== undefined && { maxAge: this.#maxAgeS }) }, isSecure);
   }
 
   /** A `Set-Cookie` value that makes the client forget the cookie. */
   clear(isSecure: boolean): string {
     return this.#serialize({ value: '', maxAge: 0 }, isSecure);
+  }
+
+  /** The nonce in the header, if there is one. */
+  readNonce(header: string | undefined): string | undefined {
+    return cookieValues(header, this.nonceName, 1)[0];
+  }
+
+  /** A `Set-Cookie` value that keeps a nonce for as long as it is good for something. */
+  writeNonce(nonce: string, maxAgeS: number, isSecure: boolean): string {
+    return serializeSetCookie({
+      ...this.#attributes,
+      name: this.nonceName,
+      value: nonce,
+      maxAge: maxAgeS,
+      secure: isSecure || this.#isAlwaysSecure,
+    });
+  }
+
+  /** The name of the cookie that carries a nonce. */
+  get nonceName(): string {
+    return `${this.name}-new`;
   }
 
   #serialize(cookie: Pick<SetCookie, 'value' | 'maxAge'>, isSecure: boolean): string {
@@ -80,14 +100,5 @@ export class SessionCookie {
       ...this.#attributes,
       secure: isSecure || this.#isAlwaysSecure,
     });
-  }
-
-  #parse(value: string): SessionTicket | undefined {
-    if (value.length !== VALUE_LENGTH) return undefined;
-    const match = SHAPE.exec(value);
-    if (!match) return undefined;
-    const [, sid, secret, keyId, mac] = match as unknown as [string, string, string, string, string];
-    const isGenuine = this.#keys.verify(keyId, value.slice(0, -MAC_LENGTH), mac);
-    return isGenuine ? { sid, secret } : undefined;
   }
 }

@@ -10,6 +10,11 @@ export function createSid(): string {
   return randomBytes(16).toString('base64url');
 }
 
+/** Whether somebody else's answer or message has a sid where one belongs. */
+export function isSid(text: unknown): text is string {
+  return typeof text === 'string' && text.length === SID_LENGTH && /^[\w-]+$/.test(text);
+}
+
 /** A new secret: 256 random bits. Whoever sends it back is the client of the session. */
 export function createSecret(): string {
   return randomBytes(32).toString('base64url');

@@ -43,6 +43,12 @@ export class KeyRing {
     return mac(this.#signing, text);
   }
 
+  /** The same with the key of this id, or undefined when there is none. */
+  signWith(keyId: string, text: string): string | undefined {
+    const key = this.#keys.get(keyId);
+    return key && mac(key, text);
+  }
+
   verify(keyId: string, text: string, given: string): boolean {
     const key = this.#keys.get(keyId);
     return key !== undefined && equalInConstantTime(mac(key, text), given);

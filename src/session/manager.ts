@@ -2,41 +2,115 @@ import { type Clock, systemClock } from '../base/clock.ts';
 import { type Logger, sidPrefix, silentLogger } from '../base/logger.ts';
 import { AccessTimes } from './access-times.ts';
 import { SessionBinding, type SessionRequest } from './binding.ts';
-import { SessionCookie, type SessionCookieOptions } from './cookie.ts';
+import { CoherentCache } from './coherent-cache.ts';
+import { EndedSessions } from './ended-sessions.ts';
 import { expiryReason } from './expiry.ts';
 import { GuardedStore } from './guarded-store.ts';
+import { isSid } from './identity.ts';
+import { createInspector, type InspectorOptions } from './inspector.ts';
 import { KeyRing } from './key-ring.ts';
-import type { Session, SessionEndReason } from './session.ts';
-import type { SessionEnvironment } from './session-environment.ts';
-import { headersSent, outsideRequest, SessionHandle } from './session-handle.ts';
-import { SessionState, sessionEnded } from './session-state.ts';
-import { type SocketSession, SocketSessions } from './socket-sessions.ts';
+import { KeyedQueue } from './keyed-queue.ts';
+import type { Ledger } from './ledger.ts';
+import { MemoryLedger } from './ledgers/memory.ts';
+import { LIFETIME_PROFILES, type LifetimeProfile, WRITE_PROFILES, type WriteProfile } from './profiles.ts';
+import type { Session, SessionEndReason, SessionOwner } from './session.ts';
+import type { EndOptions, LoadedSession, SessionEnvironment } from './session-environment.ts';
+import { type SessionEvents, SessionListeners } from './session-events.ts';
+import { holderWithoutResponse, outsideRequest, SessionHandle } from './session-handle.ts';
+import { SessionState, type SessionStateFacts, type SessionStateRules, sessionEnded } from './session-state.ts';
+import { SharedSessions, type SocketSession } from './shared-sessions.ts';
+import type { Committed, Snapshot } from './snapshot.ts';
+import { SessionMeters, type SessionStatistics } from './statistics.ts';
 import type { SessionRecord, SessionStore } from './store.ts';
-import { Sweeper } from './sweeper.ts';
+import { Sweeper, type SweepSchedule } from './sweeper.ts';
+import { Tickets } from './ticket.ts';
+import { Tracking, type TrackingOptions } from './tracking.ts';
+import { type UserLimit, UserSessions } from './user-sessions.ts';
+import type { ConflictPolicy, WriteContents, WriteFrequency } from './write-policy.ts';
 
-export interface SessionManagerOptions {
+export interface SessionManagerOptions extends TrackingOptions {
   /** Closed by `close()`. */
   readonly store: SessionStore;
-  /** Keys of at least 32 random bytes; the first signs cookies, every one verifies. `loadOrCreateKey` keeps one in a folder. */
+  /**
+   * What the processes that share the store have in common besides sessions: ends and renewals reach the others through it. Closed by `close()`.
+   * Default: one in this process' memory; then others learn of an end within 5 s, by asking the store.
+   */
+  readonly ledger?: Ledger;
+  /** Keys of at least 32 random bytes; the first signs, every one verifies. `loadOrCreateKey` keeps one in a folder. */
   readonly keys: readonly (string | Uint8Array)[];
-  readonly cookie?: SessionCookieOptions;
+  /** Idle and absolute time by assurance level; either can be set beside it. */
+  readonly lifetime?: LifetimeProfile;
   /** Milliseconds of silence after which a session ends; `Infinity` never. Default 30 minutes. */
   readonly idleTimeoutMs?: number;
   /** Milliseconds after which a session ends whatever happens; `Infinity` never. Default 12 hours. */
   readonly absoluteTimeoutMs?: number;
+  /** Milliseconds after which a session in use gets a new secret; the old one works until the client has the new one. `Infinity` never. Default 4 hours. */
+  readonly renewalTimeoutMs?: number;
+  /** Frequency and contents by IBM's names; either can be set beside it. */
+  readonly profile?: WriteProfile;
+  /** When changes are written. Default `end-of-request`. */
+  readonly write?: WriteFrequency;
+  /** What a commit writes. Default `set`. */
+  readonly contents?: WriteContents;
+  /** What happens when two requests change one attribute. Default `last-wins`. */
+  readonly conflicts?: ConflictPolicy;
+  /**
+   * `strict` (default): each request sees what was committed before it began, in any process; it costs one small read. `relaxed`: no read for a
+   * session in memory, which may be up to 1 s behind.
+   */
+  readonly coherence?: 'strict' | 'relaxed';
+  /** Sessions kept decoded in memory at most. Default 10,000; 0 keeps none. */
+  readonly cacheSessions?: number;
+  /** Bytes of memory for them, as far as they can be told. Default 64 MiB. */
+  readonly cacheBytes?: number;
+  /** What happens when a store that has a cap is full. `refuse` (default): ERR_SESSION_NO_ROOM, 503. `evict`: the session next to expire ends. */
+  readonly overflow?: 'refuse' | 'evict';
+  readonly maxSessionsPerUser?: UserLimit;
   /** Largest encoded attribute in bytes. Default 1 MiB. */
   readonly maxAttributeBytes?: number;
-  /** Milliseconds between two searches for expired sessions. Default 60,000. */
-  readonly sweepIntervalMs?: number;
+  /** Largest session in bytes. Default 4 MiB. */
+  readonly maxSessionBytes?: number;
+  /** Bytes of an attribute and of a session above which a warning is logged, once for each name. Default 16 KiB and 64 KiB. */
+  readonly warnSize?: { readonly attributeBytes?: number; readonly sessionBytes?: number };
+  /** When expired sessions are looked for. Default every 60,000 ms. */
+  readonly sweep?: SweepSchedule;
+  /** A call to the store that takes longer has failed, in milliseconds; `Infinity`: none has. Default 5,000. */
+  readonly storeTimeoutMs?: number;
   readonly clock?: Clock;
   readonly logger?: Logger;
 }
 
-/** That a session has ended, and why. */
-export interface SessionEnd {
+/** Why sockets must go: their session is over, or a login has replaced the secret that they came with and they may come again. */
+export type SocketEndReason = 'ended' | 'renewed';
+
+/** A session as administrators see it: never its secret, never a value. */
+export interface SessionInfo {
   readonly sid: string;
-  readonly reason: SessionEndReason;
+  readonly owner: SessionOwner | undefined;
+  /** Milliseconds since the epoch. */
+  readonly createdAt: number;
+  readonly lastAccessedAt: number;
+  /** Milliseconds of silence after which it ends; absent: never. */
+  readonly idleTimeoutMs: number | undefined;
+  readonly absoluteExpiresAt: number | undefined;
+  readonly version: number;
+  readonly attributes: readonly { readonly name: string; readonly bytes: number }[];
+  /** In the memory of this process. */
+  readonly isLive: boolean;
 }
+
+/** The channel of the ledger on which processes tell each other. */
+const CHANNEL = 'session';
+/** Known ended sids per cached session: WebSphere's list has half the cap's size. */
+const ENDED_SHARE = 0.5;
+const MIN_ENDED = 1_000;
+const DAY_MS = 86_400_000;
+/** How long it is known that a nonce has made its session: longer than any request that shows it takes. */
+const NONCE_MEMORY_MS = 600_000;
+
+type Carrier = { [key: symbol]: SessionBinding | undefined };
+
+type ControlEvent = { readonly type: 'ended' | 'renewed'; readonly sid: string };
 
 /**
  * Sessions for whatever carries a request: plain `node:http`, fetch handlers, WebSocket handshakes, sockets, background work.
@@ -45,52 +119,152 @@ export interface SessionEnd {
  */
 export class SessionManager {
   readonly #environment: SessionEnvironment;
-  readonly #sockets: SocketSessions;
+  readonly #ledger: Ledger;
+  readonly #cache: CoherentCache;
+  readonly #ended: EndedSessions;
+  readonly #shared: SharedSessions;
   readonly #sweeper: Sweeper;
-  readonly #bindings = new WeakMap<object, SessionBinding>();
-  readonly #endListeners = new Set<(end: SessionEnd) => void>();
-  readonly #socketEndListeners = new Set<(sid: string) => void>();
-  readonly #queues = new Map<string, Promise<unknown>>();
-  readonly #maxAttributeBytes: number;
+  readonly #rules: SessionStateRules;
+  readonly #listeners: SessionListeners;
+  readonly #meters = new SessionMeters();
+  /** Under which a carrier has its binding: a weak map of objects that live as long as a request keeps the garbage collector busy. */
+  readonly #carrierKey = Symbol('holdfast session');
+  readonly #socketEndListeners = new Set<(sid: string, why: SocketEndReason) => void>();
+  readonly #queue = new KeyedQueue();
+  #unsubscribe: (() => Promise<void>) | undefined;
+  #listening: Promise<void> | undefined;
+  #closing: Promise<void> | undefined;
 
   /** @throws {TypeError} when an option cannot work. */
   constructor(options: SessionManagerOptions) {
     const { clock = systemClock, logger = silentLogger } = options;
-    const store = new GuardedStore(options.store);
-    this.#maxAttributeBytes = positive('maxAttributeBytes', options.maxAttributeBytes ?? 1024 * 1024);
+    const lifetime = options.lifetime && LIFETIME_PROFILES[options.lifetime];
+    const profile = WRITE_PROFILES[options.profile ?? 'medium'];
+    const frequency = options.write ?? profile.frequency;
+    const idleTimeoutMs = positive('idleTimeoutMs', options.idleTimeoutMs ?? lifetime?.idleTimeoutMs ?? 30 * 60_000);
+    const absoluteTimeoutMs = positive(
+      'absoluteTimeoutMs',
+      options.absoluteTimeoutMs ?? lifetime?.absoluteTimeoutMs ?? 12 * 3_600_000,
+    );
+    checkFrequency(frequency, idleTimeoutMs);
+    const meters = this.#meters;
+    const store = new GuardedStore(options.store, {
+      clock,
+      meters,
+      timeoutMs: positive('storeTimeoutMs', options.storeTimeoutMs ?? 5_000),
+      makeRoom: options.overflow === 'evict' ? () => this.#makeRoom() : undefined,
+    });
+    this.#ledger = options.ledger ?? new MemoryLedger({ clock });
+    this.#listeners = new SessionListeners(logger);
+    const cacheSessions = notNegative('cacheSessions', options.cacheSessions ?? 10_000);
+    this.#ended = new EndedSessions(Math.max(MIN_ENDED, cacheSessions * ENDED_SHARE));
+    this.#cache = new CoherentCache({
+      store,
+      clock,
+      meters,
+      listeners: this.#listeners,
+      coherence: options.coherence ?? 'strict',
+      maxSessions: cacheSessions,
+      maxBytes: notNegative('cacheBytes', options.cacheBytes ?? 64 * 1024 * 1024),
+    });
+    const end = (sid: string, reason: SessionEndReason, how?: EndOptions) => this.#end(sid, reason, how);
     this.#environment = {
       store,
       clock,
       logger,
-      cookie: new SessionCookie(new KeyRing(options.keys), options.cookie),
-      accessTimes: new AccessTimes(store, clock, logger),
-      idleTimeoutMs: positive('idleTimeoutMs', options.idleTimeoutMs ?? 30 * 60_000),
-      absoluteTimeoutMs: positive('absoluteTimeoutMs', options.absoluteTimeoutMs ?? 12 * 3_600_000),
-      readLive: sid => this.#readLive(sid),
-      createState: (sid, record, isStored) => this.#createState(sid, record, isStored),
-      end: (sid, reason) => this.end(sid, reason),
+      meters,
+      tracking: new Tracking(new Tickets(new KeyRing(options.keys), options.cookie?.path), options, absoluteTimeoutMs),
+      accessTimes: new AccessTimes(store, clock, logger, (sid, at) => this.#cache.noteAccess(sid, at)),
+      users: new UserSessions({
+        store,
+        ledger: this.#ledger,
+        limit: options.maxSessionsPerUser,
+        end,
+        living: sid => this.#living(sid),
+      }),
+      frequency,
+      idleTimeoutMs,
+      absoluteTimeoutMs,
+      renewalTimeoutMs: positive('renewalTimeoutMs', options.renewalTimeoutMs ?? 4 * 3_600_000),
+      load: sid => this.#load(sid),
+      validate: sid => this.#cache.validated(sid),
+      share: (sid, loaded) => (frequency === 'end-of-request' ? undefined : this.#shared.share(sid, loaded)),
+      attach: (sid, admission) => this.#shared.attach(sid, admission),
+      hasEnded: sid => this.#ended.has(sid),
+      createState: facts => this.#createState(facts),
+      beginLife: sid => this.#ledger.putIfAbsent(lifeOf(sid), '1', NONCE_MEMORY_MS),
+      hasLived: async sid => (await this.#ledger.get(lifeOf(sid))) !== undefined,
+      end,
+      onRenewed: (sid, kind) => this.#onRenewed(sid, kind),
     };
-    this.#sockets = new SocketSessions(this.#environment, sid => this.#tell(this.#socketEndListeners, sid));
-    this.#sweeper = new Sweeper(this.#environment, positive('sweepIntervalMs', options.sweepIntervalMs ?? 60_000));
+    const warnSize = { attributeBytes: 16 * 1024, sessionBytes: 64 * 1024, ...options.warnSize };
+    this.#rules = {
+      store,
+      maxAttributeBytes: positive('maxAttributeBytes', options.maxAttributeBytes ?? 1024 * 1024),
+      maxSessionBytes: positive('maxSessionBytes', options.maxSessionBytes ?? 4 * 1024 * 1024),
+      contents: options.contents ?? profile.contents,
+      conflicts: options.conflicts ?? 'last-wins',
+      onCreated: (state, snapshot) => this.#onCreated(state, snapshot),
+      onCommitted: (state, committed, before) => this.#onCommitted(state, committed, before),
+      onEnded: state => this.#shared.onEnded(state),
+      onConflict: () => {
+        meters.conflicts++;
+      },
+      onUnknownType: () => {
+        meters.unknownTypes++;
+      },
+      onSet: sizeWarning(logger, warnSize),
+      serialize: (sid, task) => this.#queue.run(sid, task),
+    };
+    this.#shared = new SharedSessions(this.#environment, {
+      onEnd: sid => this.#tellSocketEnd(sid, 'ended'),
+      onSecretReplaced: sid => this.#tellSocketEnd(sid, 'renewed'),
+    });
+    this.#sweeper = new Sweeper(this.#environment, this.#ledger, options.sweep ?? profile.sweep ?? { everyMs: 60_000 });
   }
 
   /** The name of the session cookie. */
   get cookieName(): string {
-    return this.#environment.cookie.name;
+    return this.#environment.tracking.cookie.name;
   }
 
-  /** Begins to end sessions whose time is over, also when nobody asks for them. */
-  start(): void {
+  /** How clients show their session: what carriers have to look for. */
+  get tracking(): Pick<Tracking, 'kind' | 'headerName' | 'urlParameter' | 'ownCookies'> {
+    return this.#environment.tracking;
+  }
+
+  /**
+   * Begins to end sessions whose time is over, also when nobody asks for them, and to listen to the other processes.
+   *
+   * Resolves when it listens. Everything works before that, and when it rejects: ends in other processes are then learned by asking the store.
+   *
+   * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE.
+   */
+  start(): Promise<void> {
     this.#sweeper.start();
+    this.#listening ??= this.#listen().catch(error => {
+      this.#listening = undefined; // it can be called again
+      throw error;
+    });
+    return this.#listening;
   }
 
-  /** Writes what is left (changes of sockets, last accesses), then closes the store. */
-  async close(): Promise<void> {
+  /** Writes what is left (changes of sockets, last accesses), then closes store and ledger. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
     await this.#sweeper.stop();
+    await this.#listening?.catch(() => {});
     try {
-      await this.#sockets.close();
+      await this.#shared.close();
       await this.#environment.accessTimes.close();
     } finally {
+      await this.#cache.close();
+      await this.#unsubscribe?.();
+      await this.#ledger.close();
       await this.#environment.store.close();
     }
   }
@@ -106,7 +280,7 @@ export class SessionManager {
 
   /** Makes `get(carrier)` and `open(carrier)` mean this binding, for as long as the carrier (a request, a handshake) lives. */
   bindTo(carrier: object, binding: SessionBinding): void {
-    this.#bindings.set(carrier, binding);
+    (carrier as Carrier)[this.#carrierKey] = binding;
   }
 
   /** The session of a request, or undefined when its client has none. @throws {HoldfastError} as `SessionBinding.get`. */
@@ -119,41 +293,45 @@ export class SessionManager {
     return this.#bindingOf(carrier).open();
   }
 
+  /** Makes the request's session this user's, with a new secret. @throws {HoldfastError} as `SessionBinding.signIn`. */
+  async signIn(carrier: object, owner: SessionOwner): Promise<Session> {
+    return this.#bindingOf(carrier).signIn(owner);
+  }
+
+  /** A URL with the session in it, under `tracking: 'url'`; otherwise as it is. The servlets' `encodeURL`. */
+  encodeUrl(carrier: object, url: string): string {
+    return this.#bindingOf(carrier).encodeUrl(url);
+  }
+
   /**
-   * Works on a session outside a request. What `work` changed is committed when it has settled, also when it throws.
+   * Works on a session outside a request. What `work` changed is committed when it has settled, also when it throws; under `manual` and
+   * `{ everyMs }` when that says so, or by `sync()`.
    * Does not count as an access: only its client keeps a session alive.
    *
    * @throws {HoldfastError} ERR_SESSION_ENDED when there is no such session (any more); ERR_SESSION_STORE_UNAVAILABLE.
    */
   async access<T>(sid: string, work: (session: Session) => T | Promise<T>): Promise<T> {
-    const record = await this.#readLive(sid);
-    if (!record) throw sessionEnded();
-    const state = this.#createState(sid, record, true);
+    const loaded = await this.#load(sid);
+    if (!loaded) throw sessionEnded();
+    const shared = this.#environment.share(sid, loaded);
+    const state = shared?.state ?? this.#createState({ sid, ...loaded, isStored: true });
+    shared?.retain();
     const handle = new SessionHandle(
       state,
-      {
-        onChanged: () => {},
-        renew: async () => {
-          throw headersSent('renewed');
-        },
-        invalidate: async reason => {
-          await this.end(sid, reason);
-          state.markEnded();
-        },
-      },
-      false,
+      holderWithoutResponse(state, this.#environment.end, () => shared?.schedule()),
     );
     try {
       return await work(handle.session);
     } finally {
       handle.release();
-      await state.commit();
+      if (shared) await shared.release();
+      else await state.commit();
     }
   }
 
-  /** Holds a session for a socket. Undefined when there is no such session (any more). @throws ERR_SESSION_STORE_UNAVAILABLE. */
+  /** Holds a session for a socket whose client is known by other means than a handshake. Undefined when there is no such session (any more). @throws ERR_SESSION_STORE_UNAVAILABLE. */
   attach(sid: string): Promise<SocketSession | undefined> {
-    return this.#sockets.attach(sid);
+    return this.#shared.attach(sid);
   }
 
   /**
@@ -162,38 +340,144 @@ export class SessionManager {
    * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE: the session may still live.
    */
   async end(sid: string, reason: SessionEndReason): Promise<boolean> {
-    const { store, accessTimes, logger } = this.#environment;
-    const isClaimed = await store.delete(sid);
-    this.#sockets.markEnded(sid);
-    accessTimes.forget(sid);
-    if (!isClaimed) return false;
-    logger.info({ event: 'session-end', sid: sidPrefix(sid), reason }, 'session ended');
-    this.#tell(this.#endListeners, { sid, reason });
-    return true;
+    return this.#end(sid, reason);
+  }
+
+  /** The sessions that a user owns, in all processes that share the store. */
+  async ofUser(name: string): Promise<SessionInfo[]> {
+    const infos = await Promise.all((await this.#environment.users.sids(name)).map(sid => this.info(sid)));
+    return infos.filter(info => info !== undefined);
   }
 
   /**
-   * Calls back for each session that this process ends: once per session among all processes that share the store, because only one
-   * of them deletes it. Returns a function that stops it.
+   * Ends all sessions of a user: "sign out everywhere".
+   *
+   * @param options.except A sid that stays: the one from which it is asked.
+   * @returns how many this call has ended.
    */
-  onEnd(listener: (end: SessionEnd) => void): () => void {
-    this.#endListeners.add(listener);
-    return () => void this.#endListeners.delete(listener);
+  async endAllOf(
+    name: string,
+    options: { readonly reason?: SessionEndReason; readonly except?: string } = {},
+  ): Promise<number> {
+    return this.#environment.users.endAll(name, options.reason ?? 'admin', options.except);
+  }
+
+  /** Every session that lives, one after the other: never all of them in memory. */
+  async *list(): AsyncIterable<SessionInfo> {
+    for await (const sid of this.#environment.store.sids()) {
+      const info = await this.info(sid);
+      if (info) yield info;
+    }
+  }
+
+  /** What administrators may know of a session; undefined when there is none. */
+  async info(sid: string): Promise<SessionInfo | undefined> {
+    const record = await this.#living(sid);
+    if (!record) return undefined;
+    const { owner, createdAt, idleTimeoutMs, absoluteExpiresAt } = record.header;
+    return {
+      sid,
+      owner: owner && { name: owner.name, roles: owner.roles },
+      createdAt,
+      lastAccessedAt: record.lastAccessedAt,
+      idleTimeoutMs,
+      absoluteExpiresAt,
+      version: record.version,
+      attributes: Array.from(record.attributes, ([name, { value }]) => ({ name, bytes: value.length })),
+      isLive: this.#cache.has(sid),
+    };
+  }
+
+  /** How many sessions the store holds, those whose time is over and that were not swept yet included. */
+  count(): Promise<number> {
+    return this.#environment.store.count();
+  }
+
+  statistics(): SessionStatistics {
+    return this.#meters.read(this.#cache);
+  }
+
+  /** The session tracker: a handler for `Request`s, mounted wherever the application likes. For administrators only, see the options. */
+  inspector(options?: InspectorOptions): (request: Request) => Promise<Response> {
+    return createInspector(this, options);
+  }
+
+  /** Calls back for what happens to sessions in this process. Returns a function that stops it. A listener that throws is logged. */
+  on<K extends keyof SessionEvents>(kind: K, listener: (event: SessionEvents[K]) => void): () => void {
+    return this.#listeners.on(kind, listener);
   }
 
   /**
-   * Calls back when a session that sockets of this process hold is over, once for each: at once when this process has ended it, within
-   * 5 s when another one has. Returns a function that stops it.
+   * Calls back when the sockets that hold a session here must go: it is over, or a login has replaced its secret. At once when it happened in this
+   * process; through the ledger, or within 5 s without one, when in another. Returns a function that stops it.
    */
-  onSocketSessionEnd(listener: (sid: string) => void): () => void {
+  onSocketEnd(listener: (sid: string, why: SocketEndReason) => void): () => void {
     this.#socketEndListeners.add(listener);
     return () => void this.#socketEndListeners.delete(listener);
   }
 
-  #tell<T>(listeners: ReadonlySet<(fact: T) => void>, fact: T): void {
-    for (const listener of listeners) {
+  async #listen(): Promise<void> {
+    this.#unsubscribe ??= await this.#ledger.subscribe(CHANNEL, message => this.#onControl(message));
+    await this.#cache.watch(sid => this.#shared.onChangedElsewhere(sid));
+  }
+
+  /** What another process, or this one, has told all. */
+  #onControl(message: string): void {
+    let event: ControlEvent;
+    try {
+      event = JSON.parse(message);
+    } catch {
+      return; // of a version that speaks otherwise
+    }
+    // Of a version that speaks otherwise, or of somebody who fills our memory: what has ended is remembered.
+    if (!isSid(event?.sid)) return;
+    if (event.type === 'ended') this.#forget(event.sid);
+    if (event.type === 'renewed') {
+      this.#cache.distrust(event.sid);
+      this.#shared.onChangedElsewhere(event.sid);
+    }
+  }
+
+  #announce(event: ControlEvent): void {
+    this.#ledger.publish(CHANNEL, JSON.stringify(event)).catch(error => {
+      // They learn of it by asking the store.
+      this.#environment.logger.warn({ err: error }, 'other processes were not told that a session has changed');
+    });
+  }
+
+  /** The session is over: nothing of it is kept here. */
+  #forget(sid: string): void {
+    this.#ended.add(sid);
+    this.#cache.delete(sid);
+    this.#environment.accessTimes.forget(sid);
+    this.#shared.markEnded(sid);
+  }
+
+  async #end(sid: string, reason: SessionEndReason, { expiredBy, ...known }: EndOptions = {}): Promise<boolean> {
+    const { store, logger, clock } = this.#environment;
+    const createdAt = known.createdAt ?? this.#cache.peek(sid)?.header.createdAt;
+    const isClaimed = await store.delete(sid, expiredBy);
+    // Conditionally, it may live on.
+    if (!isClaimed && expiredBy !== undefined && (await store.glance(sid))) return false;
+    this.#forget(sid);
+    if (!isClaimed) return false;
+    logger.info({ event: 'session-end', sid: sidPrefix(sid), reason }, 'session ended');
+    this.#meters.countEnd(reason);
+    if (createdAt !== undefined) this.#meters.lifetimeMs.add(Math.max(0, clock.now() - createdAt));
+    this.#announce({ type: 'ended', sid });
+    this.#listeners.tell('ended', { sid, reason });
+    return true;
+  }
+
+  #onRenewed(sid: string, kind: 'rotated' | 'renewed'): void {
+    this.#listeners.tell('renewed', { sid, kind });
+    this.#announce({ type: 'renewed', sid });
+  }
+
+  #tellSocketEnd(sid: string, why: SocketEndReason): void {
+    for (const listener of this.#socketEndListeners) {
       try {
-        listener(fact);
+        listener(sid, why);
       } catch (error) {
         this.#environment.logger.error({ err: error }, 'a listener for ended sessions threw');
       }
@@ -201,48 +485,136 @@ export class SessionManager {
   }
 
   #bindingOf(carrier: object): SessionBinding {
-    const binding = this.#bindings.get(carrier);
+    const binding = (carrier as Carrier)[this.#carrierKey];
     if (!binding) throw outsideRequest();
     return binding;
   }
 
-  async #readLive(sid: string): Promise<SessionRecord | undefined> {
-    const { store, accessTimes, clock } = this.#environment;
-    await this.#sockets.flush(sid).catch(() => {}); // it is tried again behind the sockets, which report it
-    const record = await store.read(sid);
-    if (!record) this.#sockets.markEnded(sid); // by another process
-    const reason = record && expiryReason(record.header, accessTimes.latest(sid, record.lastAccessedAt), clock.now());
-    if (!reason) return record;
-    await this.end(sid, reason);
-    return undefined;
-  }
-
-  #createState(sid: string, record: SessionRecord, isStored: boolean): SessionState {
-    return new SessionState({
-      sid,
-      record,
-      isStored,
-      store: this.#environment.store,
-      maxAttributeBytes: this.#maxAttributeBytes,
-      onCommitted: (state, committed) => this.#sockets.onCommitted(state, committed),
-      onEnded: state => this.#sockets.onEnded(state),
-      serialize: (key, task) => this.#serialize(key, task),
-    });
-  }
-
-  async #serialize<T>(key: string, task: () => Promise<T>): Promise<T> {
-    const before = this.#queues.get(key);
-    const run = before ? before.then(task, task) : task();
-    this.#queues.set(key, run);
-    try {
-      return await run;
-    } finally {
-      if (this.#queues.get(key) === run) this.#queues.delete(key);
+  async #load(sid: string): Promise<LoadedSession | undefined> {
+    if (this.#ended.has(sid)) return undefined;
+    const { clock, frequency } = this.#environment;
+    // What sockets have changed is seen by requests. When it fails it is tried again behind the sockets, which report it.
+    if (frequency === 'end-of-request') await this.#shared.flush(sid).catch(() => {});
+    const remembered = this.#cache.remembered(sid);
+    if (remembered && !this.#expiryOf(sid, remembered, clock.now())) return { ...remembered, isRemembered: true };
+    for (let isSecondTry = false; ; isSecondTry = true) {
+      const loaded = await this.#cache.validated(sid);
+      if (!loaded || this.#ended.has(sid)) {
+        this.#forget(sid); // ended by another process, or while the store was asked
+        return undefined;
+      }
+      const now = clock.now();
+      const reason = this.#expiryOf(sid, loaded, now);
+      if (!reason) {
+        this.#shared.onLoaded(sid, loaded);
+        return loaded;
+      }
+      await this.#end(sid, reason, { expiredBy: now, createdAt: loaded.snapshot.header.createdAt });
+      // Otherwise it was used in another process, or given more time, while it was judged here.
+      if (isSecondTry || this.#ended.has(sid)) return undefined;
     }
+  }
+
+  /** The record of a session whose time is not over, with the last access that is known. */
+  async #living(sid: string): Promise<SessionRecord | undefined> {
+    const record = await this.#environment.store.read(sid);
+    if (!record) return undefined;
+    const lastAccessedAt = this.#environment.accessTimes.latest(sid, record.lastAccessedAt);
+    const isOver = expiryReason(record.header, lastAccessedAt, this.#environment.clock.now()) !== undefined;
+    return isOver ? undefined : { ...record, lastAccessedAt };
+  }
+
+  #expiryOf(sid: string, { snapshot, lastAccessedAt }: LoadedSession, now: number): SessionEndReason | undefined {
+    return expiryReason(snapshot.header, this.#environment.accessTimes.latest(sid, lastAccessedAt), now);
+  }
+
+  #createState(facts: SessionStateFacts): SessionState {
+    return new SessionState(this.#rules, facts);
+  }
+
+  #onCreated(state: SessionState, snapshot: Snapshot): void {
+    this.#meters.created++;
+    this.#meters.size.add(snapshot.bytes);
+    this.#cache.add(state.sid, snapshot, state.lastAccessedAt);
+    this.#listeners.tell('created', { sid: state.sid });
+  }
+
+  #onCommitted(state: SessionState, committed: Committed, before: Snapshot): void {
+    const { sid } = state;
+    this.#meters.size.add(state.bytes);
+    this.#cache.onCommitted(sid, committed);
+    this.#shared.onCommitted(state, committed);
+    if (this.#listeners.hasAny('changed')) this.#tellChanges(sid, committed, before);
+  }
+
+  #tellChanges(sid: string, { attributes }: Committed, before: Snapshot): void {
+    for (const [attribute, value] of attributes) {
+      const kind = !value ? 'removed' : before.attribute(attribute) ? 'replaced' : 'added';
+      this.#listeners.tell('changed', { sid, attribute, kind });
+    }
+  }
+
+  /** Ends the session next to expire, another one for each call. False when there is none. */
+  #makeRoom(): Promise<boolean> {
+    return this.#queue.run('make room', async () => {
+      const [next] = await this.#environment.store.expired(Number.MAX_SAFE_INTEGER, 1);
+      if (next !== undefined) await this.#end(next, 'evicted');
+      return next !== undefined;
+    });
   }
 }
 
 function positive(name: string, value: number): number {
   if (value > 0) return value;
   throw new TypeError(`sessions: ${name} must be more than 0, or Infinity for no limit; not ${value}`);
+}
+
+function notNegative(name: string, value: number): number {
+  if (value >= 0) return value;
+  throw new TypeError(`sessions: ${name} must be 0 or more, not ${value}`);
+}
+
+/** The ledger's key for a session that a nonce has made. */
+function lifeOf(sid: string): string {
+  return `life of ${sid}`;
+}
+
+function checkFrequency(frequency: WriteFrequency, idleTimeoutMs: number): void {
+  if (frequency === 'end-of-request' || frequency === 'manual') return;
+  if (typeof frequency !== 'object') {
+    throw new TypeError(
+      `sessions: write must be end-of-request, manual or { everyMs }, not ${JSON.stringify(frequency)}`,
+    );
+  }
+  const { everyMs } = frequency;
+  if (!(everyMs >= 100 && everyMs <= DAY_MS))
+    throw new TypeError(`sessions: write.everyMs must be 100 to ${DAY_MS} milliseconds, not ${everyMs}`);
+  // As in WebSphere: otherwise a session may be over before what was changed in it is written.
+  if (idleTimeoutMs < 2 * everyMs) {
+    throw new TypeError(
+      `sessions: idleTimeoutMs (${idleTimeoutMs}) must be at least twice write.everyMs (${everyMs}); write more often, or let sessions live longer`,
+    );
+  }
+}
+
+/** Warns once for each attribute name, and once for sessions as a whole, so that a busy log stays readable. */
+function sizeWarning(
+  logger: Logger,
+  limits: { readonly attributeBytes: number; readonly sessionBytes: number },
+): SessionStateRules['onSet'] {
+  const warned = new Set<string>();
+  const warnOnce = (key: string, fields: object, message: string) => {
+    if (warned.has(key) || warned.size > 1_000) return;
+    warned.add(key);
+    logger.warn(fields, message);
+  };
+  return (sid, attribute, attributeBytes, sessionBytes) => {
+    if (attributeBytes > limits.attributeBytes) {
+      const message =
+        'a session attribute is large: every commit of it is written, and read again; keep a key to it instead';
+      warnOnce(`attribute ${attribute}`, { sid: sidPrefix(sid), attribute, bytes: attributeBytes }, message);
+    }
+    if (sessionBytes > limits.sessionBytes)
+      warnOnce('session', { sid: sidPrefix(sid), bytes: sessionBytes }, 'a session is large');
+  };
 }

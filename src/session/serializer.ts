@@ -1,6 +1,7 @@
 import { types } from 'node:util';
 import { HoldfastError } from '../base/errors.ts';
-import { freezeDate, freezeMap, freezeSet } from './deep-freeze.ts';
+import { deepFreeze, freezeDate, freezeItself, freezeMap, freezeSet } from './deep-freeze.ts';
+import { builtInName, classOf, type DefinedType, SessionTypeUnknownError, typeNamed, typeOf } from './type-registry.ts';
 
 /*
  * A format of our own instead of v8.serialize, because one walk then checks and encodes (v8 silently turns a class instance into a plain
@@ -12,7 +13,7 @@ const FORMAT_VERSION = 1;
 /** Deeper nesting is refused: it is a mistake, and decoding must not exhaust the stack. */
 const MAX_DEPTH = 200;
 
-// Tags are part of the stored format: never reused for something else.
+// Tags are part of the stored format: never reused for something else. A new one takes a new format version, for the values that hold it.
 const UNDEFINED = 0;
 const NULL = 1;
 const FALSE = 2;
@@ -33,6 +34,7 @@ const REGEXP = 16;
 const ERROR = 17;
 const ARRAY_BUFFER = 18;
 const VIEW = 19;
+const INSTANCE = 20;
 
 /** Index = code in the stored format. */
 const ERRORS = [Error, EvalError, RangeError, ReferenceError, SyntaxError, TypeError, URIError] as const;
@@ -51,8 +53,18 @@ const VIEWS = [
   BigUint64Array,
   DataView,
   Buffer,
+  Float16Array,
 ] as const;
 const BUFFER_CODE = VIEWS.indexOf(Buffer);
+const ERROR_CODES = codesOf(ERRORS);
+const VIEW_CODES = codesOf(VIEWS);
+/** By their prototypes, so that the usual values need no closer look. */
+const BUILT_INS: ReadonlyMap<object, string> = new Map(
+  [Object, Array, Map, Set, Date, RegExp, ArrayBuffer, ...ERRORS, ...VIEWS].map(Kind => [
+    Kind.prototype,
+    Kind === Buffer ? 'Buffer' : Kind.name,
+  ]),
+);
 
 /** What is kept of an error beside its own enumerable properties. */
 const ERROR_FIELDS: ReadonlySet<string> = new Set(['message', 'stack', 'cause']);
@@ -63,11 +75,12 @@ const LITTLE_ENDIAN = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
 
 /**
  * Encodes a value that `decodeValue` gives back equal: primitives, `undefined`, arrays, plain objects, Map, Set, Date, RegExp, the
- * built-in errors, ArrayBuffer, typed arrays, DataView and Buffer.
+ * built-in errors (but AggregateError), ArrayBuffer, typed arrays, DataView, Buffer, and instances of classes declared by `defineType`.
  *
- * Refused, with the path: functions, symbols, class instances, arrays with holes or named properties, objects that contain
- * themselves. An object reached by two ways is encoded twice and comes back as two equal ones. Getters are read;
- * properties that are not enumerable and a RegExp's `lastIndex` are left out.
+ * Refused, with the path: functions, symbols, instances of other classes (subclasses of declared and built-in ones too), arrays with holes,
+ * arrays, Maps, Sets, Dates and RegExps with properties of their own, objects that contain themselves. An object reached by two ways is encoded
+ * twice and comes back as two equal ones. Getters are read, a Proxy of plain data is seen through; properties that are not enumerable and a
+ * RegExp's `lastIndex` are left out, and so are properties that somebody gave to a typed array.
  *
  * @param name The attribute's name: the beginning of the path in errors.
  * @throws {HoldfastError} ERR_SESSION_NOT_SERIALIZABLE with the path (`cart[3].onClick`); ERR_SESSION_TOO_LARGE when it takes more than `maxBytes`.
@@ -77,15 +90,25 @@ export function encodeValue(name: string, value: unknown, maxBytes: number): Uin
 }
 
 export interface DecodedValue {
-  /** Deep-frozen, except for the bytes of ArrayBuffers and typed arrays: the language cannot freeze them. */
+  /** Deep-frozen, except for what `hasBytes` says. */
   readonly value: unknown;
-  /** True when it holds such bytes: it must not be given to two readers. */
+  /**
+   * True when it holds what cannot be frozen: the bytes of ArrayBuffers and typed arrays, or instances that a declared class made itself, which may
+   * have state of their own. It must not be given to two readers.
+   */
   readonly hasBytes: boolean;
 }
 
-/** Decodes what `encodeValue` made. @throws {TypeError} when the bytes are something else. */
-export function decodeValue(bytes: Uint8Array): DecodedValue {
-  const decoder = new Decoder(bytes);
+/**
+ * Decodes what `encodeValue` made.
+ *
+ * @param name The attribute's name, for errors.
+ * @throws {SessionTypeUnknownError} ERR_SESSION_TYPE_UNKNOWN when it holds an instance of a class that this process does not know, or of a newer
+ * version of it, or is as a whole in a newer format.
+ * @throws {HoldfastError} ERR_SESSION_UNREADABLE when the bytes are something else, or a declared class cannot make its instance of them.
+ */
+export function decodeValue(bytes: Uint8Array, name: string): DecodedValue {
+  const decoder = new Decoder(bytes, name);
   return { value: decoder.decode(), hasBytes: decoder.hasBytes };
 }
 
@@ -107,7 +130,13 @@ class Encoder {
 
   encode(value: unknown): Uint8Array {
     this.#byte(FORMAT_VERSION);
-    this.#value(value);
+    try {
+      this.#value(value);
+    } catch (error) {
+      if (error instanceof HoldfastError) throw error;
+      // The path was left where the application's code threw.
+      this.#fail('could not be read: a getter, a proxy or the write function of its class threw; see the cause', error);
+    }
     this.#checkSize();
     return new Uint8Array(this.#buffer.subarray(0, this.#length));
   }
@@ -141,93 +170,137 @@ class Encoder {
   }
 
   #object(value: object): void {
-    if (Array.isArray(value)) return this.#array(value);
     const prototype = Object.getPrototypeOf(value);
-    if (prototype === null) return this.#properties(NULL_OBJECT, value);
     if (prototype === Object.prototype) return this.#properties(OBJECT, value);
-    const depth = prototypesOf(value);
-    // Depth instead of identity: values may come from another realm (vm, worker), where each built-in has a twin.
-    if (depth === 1 && Object.hasOwn(prototype, 'isPrototypeOf')) return this.#properties(OBJECT, value);
-    if (depth === 2 && types.isMap(value)) return this.#map(value);
-    if (depth === 2 && types.isSet(value)) return this.#set(value);
-    if (depth === 2 && types.isDate(value)) {
-      this.#byte(DATE);
-      return this.#double(value.getTime());
-    }
-    if (depth === 2 && types.isRegExp(value)) {
-      this.#byte(REGEXP);
-      this.#string(value.source);
-      return this.#string(value.flags);
-    }
-    if (depth === 2 && types.isArrayBuffer(value)) return this.#bytes(ARRAY_BUFFER, new Uint8Array(value));
-    if (ArrayBuffer.isView(value) && this.#view(value)) return;
-    if (types.isNativeError(value) && this.#error(value)) return;
-    this.#refuse(`is ${describe(value)}`);
+    if (prototype === null) return this.#properties(NULL_OBJECT, value);
+    const type = typeOf(prototype);
+    if (type) return this.#instance(value, type);
+    // By name instead of identity: values may come from another realm (vm, worker), where each built-in has a twin.
+    const kind = BUILT_INS.get(prototype) ?? builtInName(prototype) ?? '';
+    if (kind === 'Object') return this.#properties(OBJECT, value);
+    if (kind === 'Array' && Array.isArray(value)) return this.#array(value);
+    if (kind === 'Map' && types.isMap(value)) return this.#map(value);
+    if (kind === 'Set' && types.isSet(value)) return this.#set(value);
+    if (kind === 'Date' && types.isDate(value)) return this.#date(value);
+    if (kind === 'RegExp' && types.isRegExp(value)) return this.#regExp(value);
+    if (kind === 'ArrayBuffer' && types.isArrayBuffer(value)) return this.#bytes(ARRAY_BUFFER, new Uint8Array(value));
+    if (ArrayBuffer.isView(value) && Object.prototype.toString.call(value) === tagOf(kind))
+      return this.#view(value, kind);
+    const errorCode = ERROR_CODES.get(kind);
+    if (errorCode !== undefined && types.isNativeError(value)) return this.#error(value, errorCode);
+    this.#refuse(...describe(value, prototype));
   }
 
   #array(value: readonly unknown[]): void {
     const keys = Object.keys(value);
-    if (keys.length < value.length) this.#refuse('is an array with holes');
-    if (keys.length > value.length) this.#refuse(`is an array with the property ${keys.at(-1)}`);
+    const { length } = value;
+    if (keys.length < length) this.#refuse('is an array with holes');
+    if (keys.length > length) this.#refuse(`is an array with the property ${keys.at(-1)}`);
+    this.#refuseSymbols(value);
     this.#byte(ARRAY);
-    this.#unsigned(value.length);
-    for (let index = 0; index < value.length; index++) this.#child(index, value[index]);
+    this.#unsigned(length);
+    for (let index = 0; index < length; index++) this.#property(index, value);
   }
 
   #properties(tag: number, value: object): void {
-    if (Object.getOwnPropertySymbols(value).length > 0) this.#refuse('has a property whose key is a symbol');
-    const keys = Object.keys(value);
+    this.#refuseSymbols(value);
+    this.#named(tag, value, Object.keys(value));
+  }
+
+  #named(tag: number, value: object, keys: readonly string[]): void {
     this.#byte(tag);
     this.#unsigned(keys.length);
     for (const key of keys) {
       this.#string(key);
-      this.#child(key, (value as Record<string, unknown>)[key]);
+      this.#property(key, value);
     }
   }
 
+  #instance(instance: object, { name, version, write }: DefinedType): void {
+    this.#byte(INSTANCE);
+    this.#string(name);
+    this.#unsigned(version);
+    if (typeof write === 'function') {
+      this.#path.push({ text: `<${name}>` });
+      this.#value(write(instance));
+      this.#path.pop();
+      return;
+    }
+    const kept: string[] = [];
+    // Not the enumerable ones only: what a constructor hides may matter just as much.
+    for (const key of Reflect.ownKeys(instance)) {
+      if (typeof key === 'string' && write.keep.has(key)) kept.push(key);
+      else if (!write.transient.has(key)) this.#refuseUnnamed(key, name);
+    }
+    this.#named(OBJECT, instance, kept);
+  }
+
   #map(map: ReadonlyMap<unknown, unknown>): void {
+    this.#refuseProperties('a Map', map);
+    const { size } = map;
     this.#byte(MAP);
-    this.#unsigned(map.size);
+    this.#unsigned(size);
     let index = 0;
     for (const [key, value] of map) {
       this.#child({ text: `[key ${index}]` }, key);
       this.#child({ text: `[value ${index}]` }, value);
       index++;
     }
+    if (index !== size) this.#refuse('is a Map that changed while it was read');
   }
 
   #set(set: ReadonlySet<unknown>): void {
+    this.#refuseProperties('a Set', set);
+    const { size } = set;
     this.#byte(SET);
-    this.#unsigned(set.size);
+    this.#unsigned(size);
     let index = 0;
     for (const value of set) this.#child({ text: `[value ${index++}]` }, value);
+    if (index !== size) this.#refuse('is a Set that changed while it was read');
   }
 
-  #view(view: ArrayBufferView): boolean {
-    const code = VIEWS.findLastIndex(
-      View => Object.prototype.toString.call(view) === `[object ${tagOf(View)}]` && isDirect(view, View),
-    );
-    if (code === -1) return false;
+  #date(date: Date): void {
+    this.#refuseProperties('a Date', date);
+    this.#byte(DATE);
+    this.#double(date.getTime());
+  }
+
+  #regExp(expression: RegExp): void {
+    this.#refuseProperties('a RegExp', expression);
+    this.#byte(REGEXP);
+    this.#string(expression.source);
+    this.#string(expression.flags);
+  }
+
+  #view(view: ArrayBufferView, kind: string): void {
+    const code = VIEW_CODES.get(kind)!;
     let bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
     const size = (VIEWS[code] as { BYTES_PER_ELEMENT?: number }).BYTES_PER_ELEMENT ?? 1;
     if (!LITTLE_ENDIAN) bytes = swapped(bytes, size);
     this.#byte(VIEW);
     this.#bytes(code, bytes);
-    return true;
   }
 
-  #error(error: Error): boolean {
-    const code = ERRORS.findIndex(Kind => Kind.name === Object.getPrototypeOf(error).name);
-    if (code === -1 || prototypesOf(error) !== (code === 0 ? 2 : 3)) return false;
+  #error(error: Error, code: number): void {
+    this.#refuseSymbols(error);
     this.#byte(ERROR);
     this.#byte(code);
-    this.#child('message', error.message);
-    this.#child('stack', error.stack);
+    this.#property('message', error);
+    this.#property('stack', error);
     this.#byte(Object.hasOwn(error, 'cause') ? 1 : 0);
-    if (Object.hasOwn(error, 'cause')) this.#child('cause', error.cause);
-    const extra = Object.entries(error).filter(([key]) => !ERROR_FIELDS.has(key));
-    this.#properties(OBJECT, Object.fromEntries(extra));
-    return true;
+    if (Object.hasOwn(error, 'cause')) this.#property('cause', error);
+    this.#named(
+      OBJECT,
+      error,
+      Object.keys(error).filter(key => !ERROR_FIELDS.has(key)),
+    );
+  }
+
+  #property(key: string | number, object: object): void {
+    // The step comes first: the property may be a getter that throws.
+    this.#path.push(key);
+    this.#value((object as Record<string | number, unknown>)[key]);
+    this.#path.pop();
   }
 
   #child(step: Step, value: unknown): void {
@@ -264,7 +337,15 @@ class Encoder {
         return;
       }
     }
-    if (!text.isWellFormed()) return this.#bytes(UTF16, Buffer.from(text, 'utf16le'));
+    // No text takes fewer bytes than it has units: a huge one is refused before anything looks at all of it.
+    this.#checkSize(this.#length + length);
+    if (!text.isWellFormed()) {
+      this.#byte(UTF16);
+      this.#unsigned(length * 2);
+      this.#reserve(length * 2);
+      this.#length += this.#buffer.write(text, this.#length, 'utf16le');
+      return;
+    }
     const byteLength = Buffer.byteLength(text, 'utf8');
     this.#byte(UTF8);
     this.#unsigned(byteLength);
@@ -316,29 +397,67 @@ class Encoder {
     );
   }
 
-  #refuse(why: string): never {
-    throw new HoldfastError(
-      'ERR_SESSION_NOT_SERIALIZABLE',
-      `session attribute ${formatPath(this.#path)} ${why}, which a session cannot keep; store plain data`,
+  #refuseProperties(kind: string, value: object): void {
+    const [key] = Object.keys(value);
+    if (key !== undefined) this.#refuse(`is ${kind} with the property ${key}`);
+    this.#refuseSymbols(value);
+  }
+
+  #refuseSymbols(value: object): void {
+    if (Object.getOwnPropertySymbols(value).length > 0) this.#refuse('has a property whose key is a symbol');
+  }
+
+  #refuseUnnamed(key: string | symbol, type: string): never {
+    this.#path.push(typeof key === 'string' ? key : { text: `[${String(key)}]` });
+    this.#fail(
+      `is a property that session type ${JSON.stringify(type)} names neither in keep nor in transient; name it in one of them`,
     );
+  }
+
+  #refuse(why: string, remedy = 'store plain data'): never {
+    this.#fail(`${why}, which a session cannot keep; ${remedy}`);
+  }
+
+  #fail(why: string, cause?: unknown): never {
+    throw new HoldfastError('ERR_SESSION_NOT_SERIALIZABLE', `session attribute ${formatPath(this.#path)} ${why}`, {
+      cause,
+    });
   }
 }
 
 class Decoder {
   hasBytes = false;
+  readonly #attribute: string;
   readonly #buffer: Buffer;
   #position = 0;
 
-  constructor(bytes: Uint8Array) {
+  constructor(bytes: Uint8Array, attribute: string) {
     this.#buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.#attribute = attribute;
   }
 
   decode(): unknown {
+    try {
+      return this.#whole();
+    } catch (error) {
+      if (error instanceof HoldfastError) throw error;
+      // Some damage is found by the built-ins, as a length or an expression that cannot be.
+      this.#fail(`is damaged where it is stored (${error instanceof Error ? error.message : 'unknown'})`, error);
+    }
+  }
+
+  #whole(): unknown {
     const version = this.#byte();
-    if (version !== FORMAT_VERSION)
-      throw new TypeError(`session value of format ${version}; this version reads ${FORMAT_VERSION}`);
+    if (version > FORMAT_VERSION) {
+      throw new SessionTypeUnknownError(
+        this.#attribute,
+        `format ${version}`,
+        `is stored in format ${version}, which a newer release of Holdfast wrote; this one reads up to ${FORMAT_VERSION}: upgrade this process`,
+      );
+    }
+    if (version !== FORMAT_VERSION) throw new TypeError(`format ${version}`);
     const value = this.#value();
-    if (this.#position !== this.#buffer.length) throw new TypeError('session value with bytes after its end');
+    if (this.#position !== this.#buffer.length) throw new TypeError('bytes after its end');
     return value;
   }
 
@@ -387,8 +506,10 @@ class Decoder {
         return this.#arrayBuffer();
       case VIEW:
         return this.#view();
+      case INSTANCE:
+        return this.#instance();
       default:
-        throw new TypeError(`session value with the unknown tag ${tag}`);
+        throw new TypeError(`unknown tag ${tag}`);
     }
   }
 
@@ -411,6 +532,54 @@ class Decoder {
     return Object.freeze(object);
   }
 
+  #instance(): object {
+    const name = this.#value() as string;
+    const version = this.#unsigned();
+    const type = typeNamed(name);
+    const quoted = JSON.stringify(name);
+    if (!type) {
+      const why = `holds a value of type ${quoted}, which this process does not know; declare it with defineType before sessions are read`;
+      throw new SessionTypeUnknownError(this.#attribute, name, why);
+    }
+    if (version > type.version) {
+      const why = `holds a value of type ${quoted} of version ${version}; this process knows up to ${type.version}: upgrade it`;
+      throw new SessionTypeUnknownError(this.#attribute, name, why);
+    }
+    const kept = this.#value();
+    return type.read ? this.#made(type, kept, version) : this.#restored(type, kept);
+  }
+
+  #restored({ name, prototype }: DefinedType, kept: unknown): object {
+    if (typeof kept !== 'object' || kept === null || Object.getPrototypeOf(kept) !== Object.prototype) {
+      this.#fail(
+        `holds a value of type ${JSON.stringify(name)} that an earlier write function made; give read, or create, for it`,
+      );
+    }
+    // Defined, not assigned: the prototype may have a setter of the same name.
+    return Object.freeze(Object.create(prototype, Object.getOwnPropertyDescriptors(kept)));
+  }
+
+  #made({ name, prototype, read, write }: DefinedType, kept: unknown, version: number): object {
+    this.hasBytes = true;
+    let instance: unknown;
+    try {
+      instance = read!(kept, version);
+    } catch (error) {
+      this.#fail(
+        `holds a value of which type ${JSON.stringify(name)} could not make an instance; see the cause`,
+        error,
+      );
+    }
+    if (typeof instance !== 'object' || instance === null || Object.getPrototypeOf(instance) !== prototype)
+      this.#fail(
+        `holds a value of which type ${JSON.stringify(name)} made something else than an instance of its class`,
+      );
+    if (typeof write !== 'function')
+      for (const key of write.keep) deepFreeze((instance as Record<string | symbol, unknown>)[key]);
+    freezeItself(instance);
+    return instance;
+  }
+
   #map(): ReadonlyMap<unknown, unknown> {
     const size = this.#count();
     const map = new Map<unknown, unknown>();
@@ -427,7 +596,7 @@ class Decoder {
 
   #error(): Error {
     const Kind = ERRORS[this.#byte()];
-    if (!Kind) throw new TypeError('session value with an unknown kind of error');
+    if (!Kind) throw new TypeError('unknown kind of error');
     const error = new Kind(this.#value() as string);
     Object.defineProperty(error, 'stack', { value: this.#value(), writable: true, configurable: true });
     if (this.#byte() === 1)
@@ -445,7 +614,7 @@ class Decoder {
   #view(): ArrayBufferView {
     const code = this.#byte();
     const View = VIEWS[code];
-    if (!View) throw new TypeError('session value with an unknown kind of typed array');
+    if (!View) throw new TypeError('unknown kind of typed array');
     const size = (View as { BYTES_PER_ELEMENT?: number }).BYTES_PER_ELEMENT ?? 1;
     const stored = this.#arrayBuffer();
     if (code === BUFFER_CODE) return Buffer.from(stored);
@@ -453,9 +622,17 @@ class Decoder {
     return new (View as Uint8ArrayConstructor)(buffer as ArrayBuffer);
   }
 
+  #fail(why: string, cause?: unknown): never {
+    throw new HoldfastError(
+      'ERR_SESSION_UNREADABLE',
+      `session attribute ${JSON.stringify(this.#attribute)} ${why}; it stays as it is until it is set or deleted`,
+      { cause },
+    );
+  }
+
   #byte(): number {
     const byte = this.#buffer[this.#position++];
-    if (byte === undefined) throw new TypeError('session value that ends too early');
+    if (byte === undefined) throw new TypeError('it ends too early');
     return byte;
   }
 
@@ -465,13 +642,14 @@ class Decoder {
       const byte = this.#byte();
       value += (byte & 0x7f) * factor;
       if (byte < 0x80) return value;
+      if (factor > Number.MAX_SAFE_INTEGER) throw new TypeError('number without end');
     }
   }
 
   /** A number of members: each takes a byte or more, so damaged bytes cannot ask for more than there are. */
   #count(): number {
     const count = this.#unsigned();
-    if (count > this.#buffer.length - this.#position) throw new TypeError('session value that ends too early');
+    if (count > this.#buffer.length - this.#position) throw new TypeError('it ends too early');
     return count;
   }
 
@@ -493,25 +671,19 @@ class Decoder {
   #skip(length: number): number {
     const start = this.#position;
     this.#position += length;
-    if (this.#position > this.#buffer.length) throw new TypeError('session value that ends too early');
+    if (this.#position > this.#buffer.length) throw new TypeError('it ends too early');
     return start;
   }
 }
 
-function prototypesOf(value: object): number {
-  let depth = 0;
-  for (let next = Object.getPrototypeOf(value); next !== null; next = Object.getPrototypeOf(next)) depth++;
-  return depth;
+function codesOf(kinds: readonly { readonly name: string }[]): ReadonlyMap<string, number> {
+  // Buffer is called by another name inside Node.
+  return new Map(kinds.map((kind, code) => [kind === Buffer ? 'Buffer' : kind.name, code]));
 }
 
-function tagOf(View: (typeof VIEWS)[number]): string {
-  return View === Buffer ? 'Uint8Array' : View.name;
-}
-
-/** True for an instance of the built-in itself, false for one of a subclass. */
-function isDirect(view: ArrayBufferView, View: (typeof VIEWS)[number]): boolean {
-  if (View === Buffer) return Buffer.isBuffer(view);
-  return prototypesOf(view) === (View === DataView ? 2 : 3);
+/** What a typed array or DataView of this kind says of itself, whatever its prototype says. */
+function tagOf(kind: string): string {
+  return `[object ${kind === 'Buffer' ? 'Uint8Array' : kind}]`;
 }
 
 function swapped(bytes: Uint8Array, size: number): Uint8Array<ArrayBuffer> {
@@ -524,9 +696,18 @@ function parseBigInt(hex: string): bigint {
   return hex.startsWith('-') ? -BigInt(`0x${hex.slice(1)}`) : BigInt(`0x${hex}`);
 }
 
-function describe(value: object): string {
-  const name = value.constructor?.name;
-  return name ? `an instance of ${name}` : 'an object with a prototype of its own';
+/** What a value of no kind that can be kept is, and what to do about it when there is something. */
+function describe(value: object, prototype: object): [why: string, remedy?: string] {
+  if (types.isProxy(value)) return ['is a Proxy'];
+  const name = classOf(prototype)?.name;
+  if (!name) return ['is an object with a prototype of its own'];
+  if (builtInName(prototype)) return [`is an instance of ${name}`];
+  const remedy = `store plain data, or declare the class: defineType('${name}', ${name}, …)`;
+  for (let base = Object.getPrototypeOf(prototype); base !== null; base = Object.getPrototypeOf(base)) {
+    if (typeOf(base))
+      return [`is an instance of ${name}, a subclass of ${classOf(base)?.name} that is not declared itself`, remedy];
+  }
+  return [`is an instance of ${name}`, remedy];
 }
 
 /** `cart`, 3, `onClick` → `cart[3].onClick`. */

@@ -1,31 +1,66 @@
 import { HoldfastError, isHoldfastError } from '../base/errors.ts';
 import { decodeValue, encodeValue } from './serializer.ts';
-import type { CommitResult, SessionChanges, SessionHeader, SessionRecord, SessionStore } from './store.ts';
+import { type Committed, type ReadValue, Snapshot } from './snapshot.ts';
+import type {
+  CommitResult,
+  FormerSecret,
+  SessionChanges,
+  SessionHeader,
+  SessionStore,
+  StoredAttribute,
+} from './store.ts';
+import type { ConflictPolicy, WriteContents } from './write-policy.ts';
 
-const MAX_UPDATE_TRIES = 5;
+const MAX_TRIES = 5;
 const MAX_NAME_LENGTH = 256;
 
-/** What one commit wrote: attributes that are `undefined` were deleted. */
-export interface Committed {
-  readonly attributes: ReadonlyMap<string, Uint8Array | undefined>;
-  readonly header: Partial<SessionHeader> | undefined;
-  readonly version: number;
-}
-
-export interface SessionStateOptions {
-  readonly sid: string;
-  readonly record: SessionRecord;
-  /** False for a session that the first commit will create. */
-  readonly isStored: boolean;
+/** What the states of one manager share. */
+export interface SessionStateRules {
   readonly store: SessionStore;
   readonly maxAttributeBytes: number;
-  /** Told after each commit of this state. */
-  readonly onCommitted: (state: SessionState, committed: Committed) => void;
+  readonly maxSessionBytes: number;
+  readonly contents: WriteContents;
+  readonly conflicts: ConflictPolicy;
+  /** Told when the store has taken a new session. */
+  onCreated(state: SessionState, snapshot: Snapshot): void;
+  /** Told after each commit of a state; `before` is what it changed. */
+  onCommitted(state: SessionState, committed: Committed, before: Snapshot): void;
   /** Told once, when it is known that the session is over. */
-  readonly onEnded: (state: SessionState) => void;
+  onEnded(state: SessionState): void;
+  /** Told when a commit or update met somebody else's change of the same attribute. */
+  onConflict(): void;
+  /** Told when a value was asked for whose type this process does not know. */
+  onUnknownType(): void;
+  /** Told when an attribute was set. */
+  onSet(sid: string, name: string, attributeBytes: number, sessionBytes: number): void;
   /** Runs updates of one session one after the other in this process: only other processes are left to conflict with. */
-  readonly serialize: <T>(sid: string, task: () => Promise<T>) => Promise<T>;
+  serialize<T>(sid: string, task: () => Promise<T>): Promise<T>;
 }
+
+export interface SessionStateFacts {
+  readonly sid: string;
+  readonly snapshot: Snapshot;
+  readonly lastAccessedAt: number;
+  /** False for a session that the first commit will create. */
+  readonly isStored: boolean;
+  /**
+   * For a session that several requests may create, asked once it is in the store: false when it was there before and is over, so that it must not
+   * come back.
+   */
+  readonly isFirstLife?: (() => Promise<boolean>) | undefined;
+}
+
+type NewSecret = Partial<SessionHeader> & { readonly secretHash: string };
+
+interface SecretChange {
+  readonly header: NewSecret;
+  /** The hash of the secret it replaces. */
+  readonly expected: string;
+}
+
+type Values = ReadonlyMap<string, Uint8Array | undefined>;
+/** Stands for a map that nothing was put into yet: most requests change little, and many nothing. */
+const NOTHING: ReadonlyMap<string, never> = new Map<string, never>();
 
 /**
  * One session's data as its holders see it: what the store holds, and over it what was changed here and is not committed yet.
@@ -35,41 +70,52 @@ export interface SessionStateOptions {
 export class SessionState {
   readonly sid: string;
   lastAccessedAt: number;
-  readonly #options: SessionStateOptions;
-  #header: SessionHeader;
-  #version: number;
-  #stored: Map<string, Uint8Array>;
+  readonly #rules: SessionStateRules;
+  #base: Snapshot;
+  readonly #isFirstLife: (() => Promise<boolean>) | undefined;
   #isStored: boolean;
   #isEnded = false;
 
-  #changed = new Map<string, Uint8Array | undefined>();
+  #changed: Values = NOTHING;
   #changedHeader: Partial<SessionHeader> | undefined;
-  /** What the commit on its way writes: still over `#stored`, under `#changed`. */
-  #inFlight: ReadonlyMap<string, Uint8Array | undefined> = new Map();
+  /** What the commit on its way writes: still over the base, under `#changed`. */
+  #inFlight: Values = NOTHING;
   #inFlightHeader: Partial<SessionHeader> | undefined;
-  readonly #decoded = new Map<string, unknown>();
-  #running: Promise<void> | undefined;
+  /** What each changed attribute was when it was first changed: what the conflict policy judges by. */
+  #basis: ReadonlyMap<string, StoredAttribute | undefined> = NOTHING;
+  /** What these changes add to the bytes of this base. */
+  #growth: { readonly base: Snapshot; readonly changed: Values; readonly bytes: number } | undefined;
+  /** Values decoded from what is changed here. */
+  #decoded: ReadonlyMap<string, unknown> = NOTHING;
+  /** Attributes that were read, with the value where the reader has one of its own; for the contents `get-and-set` and `all`. */
+  #given: ReadonlyMap<string, ReadValue> = NOTHING;
+  /** The last commit that was asked for: the next one waits for it. */
+  #last: Promise<void> | undefined;
+  /** One that has not begun yet, and will write all that is changed until then. */
   #next: Promise<void> | undefined;
 
-  constructor(options: SessionStateOptions) {
-    const { sid, record, isStored } = options;
+  constructor(rules: SessionStateRules, { sid, snapshot, lastAccessedAt, isStored, isFirstLife }: SessionStateFacts) {
+    this.#rules = rules;
     this.sid = sid;
-    this.lastAccessedAt = record.lastAccessedAt;
-    this.#options = options;
-    this.#header = record.header;
-    this.#version = record.version;
-    this.#stored = valuesOf(record);
+    this.lastAccessedAt = lastAccessedAt;
+    this.#base = snapshot;
     this.#isStored = isStored;
+    this.#isFirstLife = isFirstLife;
   }
 
   /** With what is changed and not committed yet. */
   get header(): SessionHeader {
-    if (!this.#inFlightHeader && !this.#changedHeader) return this.#header;
-    return { ...this.#header, ...this.#inFlightHeader, ...this.#changedHeader };
+    if (!this.#inFlightHeader && !this.#changedHeader) return this.#base.header;
+    return { ...this.#base.header, ...this.#inFlightHeader, ...this.#changedHeader };
   }
 
   get version(): number {
-    return this.#version;
+    return this.#base.version;
+  }
+
+  /** Of what is committed: names and values. */
+  get bytes(): number {
+    return this.#base.bytes;
   }
 
   get isStored(): boolean {
@@ -82,33 +128,33 @@ export class SessionState {
 
   /** True when a commit would write something. */
   get isDirty(): boolean {
-    return !this.#isEnded && (!this.#isStored || this.#changed.size > 0 || this.#changedHeader !== undefined);
+    if (this.#isEnded) return false;
+    return !this.#isStored || this.#changed.size > 0 || this.#changedHeader !== undefined || this.#given.size > 0;
   }
 
   /** From now on nothing is written. */
   markEnded(): void {
     if (this.#isEnded) return;
     this.#isEnded = true;
-    this.#changed.clear();
-    this.#changedHeader = undefined;
-    this.#decoded.clear();
-    this.#options.onEnded(this);
+    this.#forgetChanges();
+    this.#rules.onEnded(this);
   }
 
+  /** @throws {HoldfastError} as `decodeValue`. */
   get(name: string): unknown {
-    if (this.#decoded.has(name)) return this.#decoded.get(name);
-    const bytes = this.#bytes(name);
-    if (!bytes) return undefined;
-    const { value, hasBytes } = decodeValue(bytes);
-    // Typed arrays cannot be frozen: each reader gets its own, so that none sees what another did to it.
-    if (!hasBytes) this.#decoded.set(name, value);
-    return value;
+    const given = this.#given.get(name);
+    if (given?.isOwn) return given.value; // with what the reader has changed in it
+    const read = this.#readCounted(name);
+    if (read && this.#rules.contents !== 'set') this.#given = withEntry(this.#given, name, read);
+    return read?.value;
   }
 
   set(name: string, value: unknown): void {
     checkName(name);
-    if (value === undefined) this.delete(name);
-    else this.#change(name, encodeValue(name, value, this.#options.maxAttributeBytes));
+    if (value === undefined) return this.delete(name);
+    const bytes = this.#encode(name, value);
+    this.#checkSize(name, bytes);
+    this.#change(name, bytes);
   }
 
   delete(name: string): void {
@@ -120,7 +166,7 @@ export class SessionState {
   }
 
   keys(): string[] {
-    const names = new Set(this.#stored.keys());
+    const names = new Set(this.#base.names());
     for (const layer of [this.#inFlight, this.#changed]) {
       for (const [name, bytes] of layer) {
         if (bytes) names.add(name);
@@ -134,181 +180,324 @@ export class SessionState {
     this.#changedHeader = { ...this.#changedHeader, ...header };
   }
 
-  /** Commits with a new secret; when that fails the old secret stays. */
-  async replaceSecret(header: Partial<SessionHeader> & { readonly secretHash: string }): Promise<void> {
+  /**
+   * Commits what was changed so far together with a new secret; when that fails the old secret stays.
+   *
+   * @param expected The hash of the secret that it replaces.
+   * @throws {HoldfastError} ERR_SESSION_SUPERSEDED: another request has replaced that secret meanwhile.
+   */
+  async replaceSecret(header: NewSecret, expected: string): Promise<void> {
+    if (this.#isStored) return this.#enqueue({ header, expected });
     this.changeHeader(header);
-    if (!this.#isStored) return;
-    try {
-      await this.commit();
-    } catch (error) {
-      if (this.#changedHeader?.secretHash === header.secretHash) {
-        const { secretHash: _secretHash, owner: _owner, ...rest } = this.#changedHeader;
-        this.#changedHeader = Object.keys(rest).length > 0 ? rest : undefined;
-      }
-      throw error;
-    }
+  }
+
+  /** Says in the store, now and apart from all other changes, until when the secret before this one works. */
+  async limitFormer(former: FormerSecret, expectedSecretHash: string): Promise<void> {
+    const header = { former };
+    const result = await this.#rules.store.commit(this.sid, { header, expectedSecretHash });
+    if (result.status === 'gone') throw this.#gone();
+    // Otherwise the secret was replaced meanwhile, and there is another before it.
+    if (result.status === 'committed') this.#take({ attributes: NOTHING, header, version: result.version }, this.#base);
   }
 
   /**
    * Resolves when everything changed before the call is in the store.
    *
-   * @throws {HoldfastError} ERR_SESSION_ENDED when the session is gone, and the changes with it; ERR_SESSION_STORE_UNAVAILABLE or
-   * ERR_SESSION_NO_ROOM, and the changes are kept for the next commit.
+   * @throws {HoldfastError} ERR_SESSION_ENDED when the session is gone, and the changes with it; ERR_SESSION_CONFLICT under the policy
+   * `reject`, and the changes are dropped; ERR_SESSION_STORE_UNAVAILABLE or ERR_SESSION_NO_ROOM, and they are kept for the next commit.
    */
   commit(): Promise<void> {
-    if (this.#next) return this.#next;
-    if (!this.#running) return this.#run();
-    this.#next = this.#running
-      .catch(() => {})
-      .then(() => {
-        this.#next = undefined;
-        return this.#run();
-      });
+    if (!this.#last) return this.#enqueue();
+    this.#next ??= this.#enqueue();
     return this.#next;
   }
 
   /** Compare-and-swap on what the store holds. Resolves with the value written, decoded. */
   async update(name: string, change: (current: unknown) => unknown): Promise<unknown> {
     checkName(name);
-    return this.#options.serialize(this.sid, async () => {
+    return this.#rules.serialize(this.sid, async () => {
       if (!this.#isStored || this.#changed.has(name) || this.#inFlight.has(name)) await this.commit();
-      for (let tries = 0; tries < MAX_UPDATE_TRIES; tries++) {
-        const record = await this.#options.store.read(this.sid);
+      for (let tries = 0; tries < MAX_TRIES; tries++) {
+        const record = await this.#rules.store.read(this.sid);
         if (!record) throw this.#gone();
         const before = record.attributes.get(name);
-        const next = change(before && decodeValue(before.value).value);
-        const bytes = next === undefined ? undefined : encodeValue(name, next, this.#options.maxAttributeBytes);
+        const next = change(before && decodeValue(before.value, name).value);
+        const bytes = next === undefined ? undefined : this.#encode(name, next);
+        if (bytes) this.#checkSize(name, bytes);
         const attributes = new Map([[name, bytes]]);
         const expected = new Map([[name, before?.version ?? 0]]);
-        const result = await this.#options.store.commit(this.sid, { ...toChanges(attributes), expected });
-        if (result.status === 'conflict') continue;
-        this.#finish(result, attributes, undefined);
-        return bytes && decodeValue(bytes).value;
+        const result = await this.#rules.store.commit(this.sid, { ...toChanges(attributes), expected });
+        if (result.status === 'gone') throw this.#gone();
+        if (result.status === 'committed') {
+          this.#rebase(name, bytes, before?.version, result.version);
+          this.#take({ attributes, header: undefined, version: result.version }, this.#base);
+          return bytes && decodeValue(bytes, name).value;
+        }
+        this.#rules.onConflict();
       }
-      throw new HoldfastError(
-        'ERR_SESSION_CONFLICT',
-        `session attribute ${JSON.stringify(name)} was changed by others during ${MAX_UPDATE_TRIES} tries to update it; try again`,
-        { status: 409 },
-      );
+      throw conflict(name, `was changed by others during ${MAX_TRIES} tries to update it`);
     });
   }
 
   /** Takes over what somebody else committed. Returns false, and takes nothing, when a commit in between is missing: reload then. */
-  absorb({ attributes, header, version }: Committed): boolean {
-    if (version <= this.#version) return true;
-    if (version !== this.#version + 1) return false;
-    this.#apply(attributes, header, version);
+  absorb(committed: Committed): boolean {
+    if (committed.version <= this.version) return true;
+    if (committed.version !== this.version + 1) return false;
+    this.#base = this.#base.after(committed);
     return true;
   }
 
   /** Takes over a whole record, under what is changed here. */
-  reload(record: SessionRecord): void {
-    if (record.version <= this.#version) return;
-    this.#header = record.header;
-    this.#version = record.version;
-    this.#stored = valuesOf(record);
-    this.#decoded.clear();
+  reload(snapshot: Snapshot): void {
+    if (snapshot.version > this.version) this.#base = snapshot;
+  }
+
+  #readCounted(name: string): ReadValue | undefined {
+    try {
+      return this.#read(name);
+    } catch (error) {
+      if (isHoldfastError(error) && error.code === 'ERR_SESSION_TYPE_UNKNOWN') this.#rules.onUnknownType();
+      throw error;
+    }
+  }
+
+  #read(name: string): ReadValue | undefined {
+    const layer = this.#changed.has(name) ? this.#changed : this.#inFlight.has(name) ? this.#inFlight : undefined;
+    if (layer === undefined) return this.#base.read(name);
+    if (this.#decoded.has(name)) return { value: this.#decoded.get(name), isOwn: false };
+    const bytes = layer.get(name);
+    if (!bytes) return undefined;
+    const { value, hasBytes } = decodeValue(bytes, name);
+    if (!hasBytes) this.#decoded = withEntry(this.#decoded, name, value);
+    return { value, isOwn: hasBytes };
   }
 
   #bytes(name: string): Uint8Array | undefined {
     if (this.#changed.has(name)) return this.#changed.get(name);
     if (this.#inFlight.has(name)) return this.#inFlight.get(name);
-    return this.#stored.get(name);
+    return this.#base.attribute(name)?.value;
+  }
+
+  #encode(name: string, value: unknown): Uint8Array {
+    return encodeValue(name, value, this.#rules.maxAttributeBytes);
+  }
+
+  #checkSize(name: string, bytes: Uint8Array): void {
+    const total = this.#base.bytes + this.#countGrowth() + this.#growthBy(name, bytes);
+    const { maxSessionBytes } = this.#rules;
+    if (total > maxSessionBytes) {
+      throw new HoldfastError(
+        'ERR_SESSION_TOO_LARGE',
+        `with ${JSON.stringify(name)} (${bytes.length} bytes) the session would have ${total} bytes; at most ${maxSessionBytes} are allowed (maxSessionSize)`,
+      );
+    }
+    this.#rules.onSet(this.sid, name, bytes.length, total);
+  }
+
+  /** Counted on with each change, because requests may set thousands of attributes. */
+  #countGrowth(): number {
+    const base = this.#base;
+    const changed = this.#changed;
+    if (this.#growth?.base !== base || this.#growth.changed !== changed) {
+      let bytes = 0;
+      for (const [name, value] of changed) bytes += sizeOf(name, value) - sizeOf(name, base.attribute(name)?.value);
+      this.#growth = { base, changed, bytes };
+    }
+    return this.#growth.bytes;
+  }
+
+  /** What one more change would add. */
+  #growthBy(name: string, bytes: Uint8Array | undefined): number {
+    const before = this.#changed.has(name) ? this.#changed.get(name) : this.#base.attribute(name)?.value;
+    return sizeOf(name, bytes) - sizeOf(name, before);
   }
 
   #change(name: string, bytes: Uint8Array | undefined): void {
-    this.#changed.set(name, bytes);
-    this.#decoded.delete(name);
+    const growth = this.#countGrowth() + this.#growthBy(name, bytes);
+    if (!this.#changed.has(name)) this.#basis = withEntry(this.#basis, name, this.#base.attribute(name));
+    this.#changed = withEntry(this.#changed, name, bytes);
+    this.#growth = { base: this.#base, changed: this.#changed, bytes: growth };
+    this.#decoded = withoutEntry(this.#decoded, name);
+    this.#given = withoutEntry(this.#given, name);
   }
 
-  #run(): Promise<void> {
-    if (!this.isDirty) return Promise.resolve();
-    this.#running = this.#write().finally(() => {
-      this.#running = undefined;
-    });
-    return this.#running;
-  }
-
-  async #write(): Promise<void> {
-    const attributes = this.#changed;
-    const header = this.#changedHeader;
-    this.#changed = new Map();
+  #forgetChanges(): void {
+    this.#changed = NOTHING;
     this.#changedHeader = undefined;
+    this.#basis = NOTHING;
+    this.#given = NOTHING;
+    this.#decoded = NOTHING;
+  }
+
+  /** One after the other, in the order in which they were asked for; the first one at once. */
+  #enqueue(secret?: SecretChange): Promise<void> {
+    const write = () => {
+      if (!secret) this.#next = undefined;
+      return this.isDirty || secret ? this.#write(secret) : Promise.resolve();
+    };
+    const commit = this.#last ? this.#last.then(write, write) : write();
+    this.#last = commit;
+    const done = () => {
+      if (this.#last === commit) this.#last = undefined;
+    };
+    commit.then(done, done);
+    return commit;
+  }
+
+  async #write(secret: SecretChange | undefined): Promise<void> {
+    const given = this.#given;
+    const attributes = this.#withContents();
+    const changed = this.#changed;
+    const basis = this.#basis;
+    const changedHeader = this.#changedHeader;
+    const header = secret ? { ...changedHeader, ...secret.header } : changedHeader;
+    const before = this.#base;
+    this.#given = NOTHING;
+    if (this.#isStored && attributes.size === 0 && !header) return; // it was only read
+    this.#changed = NOTHING;
+    this.#changedHeader = undefined;
+    this.#basis = NOTHING;
     this.#inFlight = attributes;
-    this.#inFlightHeader = header;
-    const { store } = this.#options;
+    this.#inFlightHeader = changedHeader;
     try {
       const result = this.#isStored
-        ? await store.commit(this.sid, { ...toChanges(attributes), header })
-        : await this.#create(attributes, header);
-      this.#finish(result, attributes, header);
+        ? await this.#commitChanges(attributes, header, basis, secret?.expected)
+        : await this.#create(attributes, header, basis);
+      if (result.status !== 'committed') throw this.#gone();
+      for (const [name, value] of attributes) this.#rebase(name, value, basis.get(name)?.version, result.version);
+      this.#take({ attributes, header, version: result.version }, before);
     } catch (error) {
-      if (!this.#isEnded) this.#putBack(attributes, header);
+      const isForAnotherTry = !isHoldfastError(error) || error.code !== 'ERR_SESSION_CONFLICT';
+      if (!this.#isEnded && isForAnotherTry) {
+        // Under what was changed meanwhile. What was written only because of the contents is not a change.
+        const names = Array.from(changed.keys(), name => [name, attributes.get(name)] as const);
+        this.#changed = new Map([...names, ...this.#changed]);
+        this.#basis = new Map([...this.#basis, ...basis]);
+        this.#given = new Map([...given, ...this.#given]);
+        if (changedHeader) this.#changedHeader = { ...changedHeader, ...(this.#changedHeader as object | undefined) };
+      }
       throw error;
     } finally {
-      this.#inFlight = new Map();
+      this.#inFlight = NOTHING;
       this.#inFlightHeader = undefined;
+      for (const name of attributes.keys())
+        if (!this.#changed.has(name)) this.#decoded = withoutEntry(this.#decoded, name);
     }
   }
 
-  /** What could not be committed goes under what was changed meanwhile. */
-  #putBack(attributes: ReadonlyMap<string, Uint8Array | undefined>, header: Partial<SessionHeader> | undefined): void {
-    this.#changed = new Map([...attributes, ...this.#changed]);
-    if (header) this.#changedHeader = { ...header, ...this.#changedHeader };
+  /** An own commit is in the store: what was changed over it while it was on its way is a change of what it has written. */
+  #rebase(name: string, value: Uint8Array | undefined, versionBefore: number | undefined, recordVersion: number): void {
+    if (!this.#basis.has(name)) return;
+    const version = versionBefore === undefined ? recordVersion : versionBefore + 1;
+    this.#basis = withEntry(this.#basis, name, value && { value, version });
+  }
+
+  /** What was changed, and what the write contents add to it. */
+  #withContents(): Map<string, Uint8Array | undefined> {
+    const { contents, conflicts } = this.#rules;
+    for (const [name, { isOwn, value }] of this.#given) {
+      const bytes = this.#bytes(name);
+      if (!isOwn || !bytes || this.#changed.has(name)) continue;
+      const now = this.#encode(name, value);
+      if (Buffer.compare(bytes, now) !== 0) this.#change(name, now); // changed in place
+    }
+    const written = new Map(this.#changed);
+    // Where it is not the last one that wins, nothing may be overwritten that was not changed here.
+    if (contents === 'set' || conflicts !== 'last-wins') return written;
+    for (const name of contents === 'all' ? this.#base.names() : this.#given.keys()) {
+      const bytes = this.#bytes(name);
+      if (bytes && !written.has(name)) written.set(name, bytes);
+    }
+    return written;
+  }
+
+  async #commitChanges(
+    attributes: Map<string, Uint8Array | undefined>,
+    header: Partial<SessionHeader> | undefined,
+    basis: ReadonlyMap<string, StoredAttribute | undefined>,
+    expectedSecretHash?: string,
+  ): Promise<CommitResult> {
+    const { store, conflicts } = this.#rules;
+    for (let tries = 0; tries < MAX_TRIES; tries++) {
+      const expected = conflicts === 'last-wins' ? undefined : versionsOf(basis);
+      const changes = { ...toChanges(attributes), header, expected, expectedSecretHash };
+      const result = await store.commit(this.sid, changes);
+      if (result.status !== 'conflict') return result;
+      const record = await store.read(this.sid);
+      if (!record) return { status: 'gone' };
+      this.reload(new Snapshot(record));
+      if (expectedSecretHash !== undefined && record.header.secretHash !== expectedSecretHash) throw superseded();
+      this.#rules.onConflict();
+      if (typeof conflicts !== 'function') break;
+      for (const [name, ours] of basis) {
+        const theirs = record.attributes.get(name);
+        if (theirs?.version === ours?.version) continue;
+        const decode = (bytes: Uint8Array | undefined) => bytes && decodeValue(bytes, name).value;
+        const merged = conflicts({
+          name,
+          base: decode(ours?.value),
+          mine: decode(attributes.get(name)),
+          theirs: decode(theirs?.value),
+        });
+        attributes.set(name, merged === undefined ? undefined : this.#encode(name, merged));
+        (basis as Map<string, StoredAttribute | undefined>).set(name, theirs);
+      }
+    }
+    throw conflict([...basis.keys()].join(', '), 'was changed by somebody else meanwhile');
   }
 
   async #create(
-    attributes: ReadonlyMap<string, Uint8Array | undefined>,
+    attributes: Map<string, Uint8Array | undefined>,
     header: Partial<SessionHeader> | undefined,
+    basis: ReadonlyMap<string, StoredAttribute | undefined>,
   ): Promise<CommitResult> {
     const version = 1;
-    const stored = new Map<string, { value: Uint8Array; version: number }>();
+    const stored = new Map<string, StoredAttribute>();
     for (const [name, value] of attributes) if (value) stored.set(name, { value, version });
     const record = {
-      header: { ...this.#header, ...header },
+      header: { ...this.#base.header, ...header },
       version,
       lastAccessedAt: this.lastAccessedAt,
       attributes: stored,
     };
-    if (!(await this.#options.store.create(this.sid, record))) {
-      // The sid is taken: by an earlier try of ours that only seemed to fail, or by somebody else's session.
-      const existing = await this.#options.store.read(this.sid);
-      if (existing?.header.secretHash !== record.header.secretHash) return { status: 'gone' };
-      this.#isStored = true;
-      return this.#options.store.commit(this.sid, { ...toChanges(attributes), header });
-    }
+    if (!(await this.#rules.store.create(this.sid, record)))
+      return this.#join(record.header, attributes, header, basis);
     this.#isStored = true;
+    // It was ended meanwhile, or before: nobody would ever ask for it.
+    if (this.#isEnded || (this.#isFirstLife && !(await this.#isFirstLife()))) {
+      await this.#rules.store.delete(this.sid);
+      return { status: 'gone' };
+    }
+    this.#rules.onCreated(this, new Snapshot(record));
     return { status: 'committed', version };
   }
 
-  #finish(
-    result: CommitResult,
-    attributes: ReadonlyMap<string, Uint8Array | undefined>,
+  /** The sid is taken: by an earlier try of ours that only seemed to fail, or by a request that derived the same session. */
+  async #join(
+    ours: SessionHeader,
+    attributes: Map<string, Uint8Array | undefined>,
     header: Partial<SessionHeader> | undefined,
-  ): void {
-    if (result.status !== 'committed') throw this.#gone();
-    const committed: Committed = { attributes, header, version: result.version };
-    // At a later version already: it was reloaded meanwhile, with this commit and what others have written over it.
-    if (!this.#isEnded && result.version > this.#version) {
-      const isNext = result.version === this.#version + 1;
-      // With a gap the version stays behind: that says that other attributes may be out of date.
-      this.#apply(attributes, header, isNext ? result.version : this.#version);
-    }
-    this.#options.onCommitted(this, committed);
+    basis: ReadonlyMap<string, StoredAttribute | undefined>,
+  ): Promise<CommitResult> {
+    const existing = await this.#rules.store.read(this.sid);
+    if (!existing) return { status: 'gone' };
+    const { secretHash } = existing.header;
+    const derived = this.#base.header.secretHash;
+    if (secretHash !== ours.secretHash && secretHash !== derived) throw superseded();
+    if (existing.header.owner && existing.header.owner.name !== ours.owner?.name) throw superseded();
+    this.#isStored = true;
+    this.#base = new Snapshot(existing);
+    // A login that has not been written yet replaces the secret that all of them derive.
+    const expected = secretHash === ours.secretHash ? undefined : derived;
+    const left = secretHash === ours.secretHash ? withoutSecret(header) : header;
+    if (attributes.size === 0 && !left) return { status: 'committed', version: existing.version };
+    return this.#commitChanges(attributes, left, basis, expected);
   }
 
-  #apply(
-    attributes: ReadonlyMap<string, Uint8Array | undefined>,
-    header: Partial<SessionHeader> | undefined,
-    version: number,
-  ): void {
-    for (const [name, bytes] of attributes) {
-      if (bytes) this.#stored.set(name, bytes);
-      else this.#stored.delete(name);
-      this.#decoded.delete(name);
-    }
-    if (header) this.#header = { ...this.#header, ...header };
-    this.#version = version;
+  #take(committed: Committed, before: Snapshot): void {
+    // At a later version already: it was reloaded meanwhile, with this commit and what others have written over it.
+    if (!this.#isEnded && committed.version > this.version) this.#base = this.#base.after(committed);
+    this.#rules.onCommitted(this, committed, before);
   }
 
   #gone(): HoldfastError {
@@ -324,12 +513,25 @@ export function sessionEnded(): HoldfastError {
   });
 }
 
+/** The request came with a secret, or would replace one, that another request has replaced. */
+export function superseded(): HoldfastError {
+  const message =
+    'the session was given a new secret by another request, at a login; send the request again with the new cookie';
+  return new HoldfastError('ERR_SESSION_SUPERSEDED', message, { status: 409, closeCode: 1008 });
+}
+
 /** True for an error that says that the session ended meanwhile: not a failure of the store. */
 export function isSessionEnded(error: unknown): boolean {
   return isHoldfastError(error) && error.code === 'ERR_SESSION_ENDED';
 }
 
-function toChanges(attributes: ReadonlyMap<string, Uint8Array | undefined>): SessionChanges {
+function conflict(names: string, what: string): HoldfastError {
+  return new HoldfastError('ERR_SESSION_CONFLICT', `session attribute ${JSON.stringify(names)} ${what}; try again`, {
+    status: 409,
+  });
+}
+
+function toChanges(attributes: Values): SessionChanges {
   const set = new Map<string, Uint8Array>();
   const deleted = new Set<string>();
   for (const [name, bytes] of attributes) {
@@ -339,13 +541,32 @@ function toChanges(attributes: ReadonlyMap<string, Uint8Array | undefined>): Ses
   return { set, deleted };
 }
 
-function valuesOf(record: SessionRecord): Map<string, Uint8Array> {
-  const values = new Map<string, Uint8Array>();
-  for (const [name, { value }] of record.attributes) values.set(name, value);
-  return values;
+/** What an own earlier try has written already. */
+function withoutSecret(header: Partial<SessionHeader> | undefined): Partial<SessionHeader> | undefined {
+  const { secretHash: _hash, secretAt: _at, former: _former, ...left } = header ?? {};
+  return Object.keys(left).length > 0 ? left : undefined;
+}
+
+function versionsOf(attributes: ReadonlyMap<string, StoredAttribute | undefined>): Map<string, number> {
+  return new Map(Array.from(attributes, ([name, attribute]) => [name, attribute?.version ?? 0]));
+}
+
+function sizeOf(name: string, value: Uint8Array | undefined): number {
+  return value ? name.length + value.length : 0;
 }
 
 function checkName(name: string): void {
   if (typeof name === 'string' && name !== '' && name.length <= MAX_NAME_LENGTH) return;
   throw new TypeError(`session attribute name must be a text of 1 to ${MAX_NAME_LENGTH} characters`);
+}
+
+/** The same map with one entry more, or a new one in the place of `NOTHING`. */
+function withEntry<V>(map: ReadonlyMap<string, V>, name: string, value: V): ReadonlyMap<string, V> {
+  if (map === NOTHING) return new Map([[name, value]]);
+  return (map as Map<string, V>).set(name, value);
+}
+
+function withoutEntry<V>(map: ReadonlyMap<string, V>, name: string): ReadonlyMap<string, V> {
+  if (map !== NOTHING) (map as Map<string, V>).delete(name);
+  return map;
 }

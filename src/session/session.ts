@@ -2,24 +2,64 @@
 // biome-ignore lint/suspicious/noEmptyInterface: it exists to be augmented.
 export interface SessionData {}
 
-/** A value read from a session cannot be changed in place: the change would be lost. */
-export type DeepReadonly<T> = T extends (...args: never[]) => unknown
+/**
+ * A value as it is read from a session: it cannot be changed in place, because the change would be lost.
+ *
+ * Methods stay. Bytes, dates, errors, and instances of classes with private members keep their type, so that they can be passed on as what they
+ * are; the others are assignable to their class unless it has arrays, Maps or Sets in it that can be changed.
+ */
+export type DeepReadonly<T> = T extends Unchanging
   ? T
   : T extends Map<infer K, infer V>
     ? ReadonlyMap<DeepReadonly<K>, DeepReadonly<V>>
     : T extends Set<infer V>
       ? ReadonlySet<DeepReadonly<V>>
       : T extends object
-        ? { readonly [K in keyof T]: DeepReadonly<T[K]> }
+        ? Public<T> extends T
+          ? { readonly [K in keyof T]: DeepReadonly<T[K]> }
+          : T
         : T;
+
+type Unchanging =
+  | string
+  | number
+  | bigint
+  | boolean
+  | symbol
+  | null
+  | undefined
+  | ((...args: never[]) => unknown)
+  | ArrayBufferLike
+  | ArrayBufferView
+  | Date
+  | RegExp
+  | Error;
+
+/** Without private members: what has some is not assignable from it. */
+type Public<T> = { [K in keyof T]: T[K] };
 
 type Key<D> = keyof D extends never ? string : keyof D & string;
 type Value<D, K> = K extends keyof D ? D[K] : unknown;
 
+/** What may stand before a `:` in a name: `shop` and `shop:eu` for `shop:eu:cart`. */
+type PrefixOf<Name> = Name extends `${infer First}:${infer Rest}` ? First | `${First}:${PrefixOf<Rest>}` : never;
+/** Every prefix of the declared attributes; any text where none are declared. */
+type Prefix<D> = keyof D extends never ? string : string extends keyof D ? string : PrefixOf<keyof D>;
+/** The attributes whose names begin with `P:`, under the rest of their names. */
+type Scoped<D, P extends string> = string extends keyof D
+  ? D
+  : { [K in keyof D as K extends `${P}:${infer Rest}` ? Rest : never]: D[K] };
+
+/** Some attributes of a session, by shorter names. As long as its session can be used, so can this. */
+export type SessionScope<D = SessionData> = Pick<
+  Session<D>,
+  'get' | 'set' | 'update' | 'delete' | 'has' | 'keys' | 'scope'
+>;
+
 /** Why a session ended. Each session ends exactly once. */
 export type SessionEndReason = 'expired' | 'absolute' | 'logout' | 'evicted' | 'admin' | 'security';
 
-/** Who owns a session. */
+/** Who owns a session: the first user who was authenticated in it. */
 export interface SessionOwner {
   readonly name: string;
   readonly roles: readonly string[];
@@ -45,7 +85,12 @@ export interface Session<D = SessionData> {
   idleTimeoutMs: number;
   readonly owner: SessionOwner | undefined;
 
-  /** The value, decoded once and deep-frozen: mutating it throws instead of being lost. */
+  /**
+   * The value, decoded once and deep-frozen: mutating it throws instead of being lost.
+   *
+   * @throws {HoldfastError} ERR_SESSION_TYPE_UNKNOWN when it holds an instance of a class that this process has not declared by `defineType`;
+   * ERR_SESSION_UNREADABLE when it is damaged, or its class cannot make an instance of it. Everything else of the session still works.
+   */
   get<K extends Key<D>>(key: K): DeepReadonly<Value<D, K>> | undefined;
   /**
    * Takes a snapshot of the value at once; changing the object afterwards changes nothing.
@@ -53,7 +98,7 @@ export interface Session<D = SessionData> {
    * @throws {HoldfastError} ERR_SESSION_NOT_SERIALIZABLE with the path of what cannot be kept (`cart[3].onClick`), the same on every store;
    * ERR_SESSION_TOO_LARGE.
    */
-  set<K extends Key<D>>(key: K, value: Value<D, K>): void;
+  set<K extends Key<D>>(key: K, value: DeepReadonly<Value<D, K>>): void;
   /**
    * Compare-and-swap: `change` gets the stored value and may run up to 5 times when others write the same key.
    * Resolves with the value written, once it is committed.
@@ -62,19 +107,27 @@ export interface Session<D = SessionData> {
    */
   update<K extends Key<D>>(
     key: K,
-    change: (current: DeepReadonly<Value<D, K>> | undefined) => Value<D, K>,
+    change: (current: DeepReadonly<Value<D, K>> | undefined) => DeepReadonly<Value<D, K>>,
   ): Promise<DeepReadonly<Value<D, K>>>;
   delete(key: Key<D>): void;
   has(key: Key<D>): boolean;
   keys(): string[];
+  /**
+   * The attributes whose names begin with `<prefix>:`, named without it: `scope('shop').get('cart')` is `get('shop:cart')`. So modules
+   * that share a session keep out of each other's way.
+   */
+  scope<P extends Prefix<D>>(prefix: P): SessionScope<Scoped<D, P>>;
 
   /** Commits what was changed so far, now. */
   sync(): Promise<void>;
   /**
-   * Gives the same session a new secret and the client a new cookie: done at every login. The old secret is dead at once.
-   * What was changed so far is committed with it, `owner` included.
+   * Gives the same session a new secret and the client a new cookie: done at every login and whenever rights change. The old secret is
+   * dead at once, and sockets that were opened with it close with 1012: whoever knew the secret before the login must not be in the
+   * session after it. What was changed so far is committed with it, `owner` included.
    *
-   * @throws {HoldfastError} ERR_SESSION_HEADERS_SENT when no response can carry the new cookie any more: after the headers, on a socket,
+   * @throws {HoldfastError} ERR_SESSION_UNAUTHORIZED when it belongs to another user (`sessions.signIn` begins a new session for them);
+   * ERR_SESSION_USER_LIMIT when the user has as many sessions as allowed; ERR_SESSION_SUPERSEDED when another request has renewed it at the
+   * same moment; ERR_SESSION_HEADERS_SENT when no response can carry the new cookie any more: after the headers, on a socket,
    * in `access`.
    */
   renew(options?: { readonly owner?: SessionOwner }): Promise<void>;

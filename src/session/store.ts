@@ -1,14 +1,37 @@
-/** What a session is apart from its attributes. Times are milliseconds since the epoch. */
+/**
+ * What a session is apart from its attributes. Times are milliseconds since the epoch.
+ *
+ * A store looks at `owner.name`, `idleTimeoutMs` and `absoluteExpiresAt` only. It keeps every other field as it is, also one that it
+ * does not know: a newer version may have written it. All are what JSON can say.
+ */
 export interface SessionHeader {
   /** SHA-256 of the secret, base64url. The secret itself is never stored. */
   readonly secretHash: string;
+  /** When the secret was made, if that was not with the session. */
+  readonly secretAt?: number;
+  /** The secret before this one. */
+  readonly former?: FormerSecret;
   readonly createdAt: number;
   /** The user who owns it; absent while anonymous. */
-  readonly owner?: { readonly name: string; readonly roles: readonly string[] };
+  readonly owner?: {
+    readonly name: string;
+    readonly roles: readonly string[];
+    /** The owner proves who they are with each request (basic, token, certificate); the session alone does not. */
+    readonly isShownByRequest?: true;
+  };
   /** Milliseconds of silence after which it ends; absent: never. */
   readonly idleTimeoutMs?: number;
   /** When it ends whatever happens; absent: never. */
   readonly absoluteExpiresAt?: number;
+}
+
+/** A secret that was replaced, so that whoever still sends it can be told from a thief. */
+export interface FormerSecret {
+  readonly secretHash: string;
+  /** `rotated`: by time, for the same user; it works until `until`. `renewed`: at a login; it is dead, and harmless to send, until then. */
+  readonly kind: 'rotated' | 'renewed';
+  /** Absent: until the secret that replaced it has been used, which says that the client has got it. */
+  readonly until?: number;
 }
 
 /** One attribute as stored: opaque bytes with a version of their own. */
@@ -29,6 +52,12 @@ export interface SessionRecord {
   readonly attributes: ReadonlyMap<string, StoredAttribute>;
 }
 
+/** What a record's validity can be judged by without reading it. */
+export interface SessionGlance {
+  readonly version: number;
+  readonly lastAccessedAt: number;
+}
+
 /** What one commit changes. Attributes that are not named stay as they are. */
 export interface SessionChanges {
   /**
@@ -43,13 +72,15 @@ export interface SessionChanges {
    * Attributes not named here are last-wins.
    */
   readonly expected?: ReadonlyMap<string, number>;
+  /** The commit happens only if the header's `secretHash` is still this: of two logins at the same moment one wins. */
+  readonly expectedSecretHash?: string;
 }
 
 export type CommitResult =
   | { readonly status: 'committed'; readonly version: number }
   /** The session does not exist (any more): nothing was written. This is what keeps an ended session from coming back. */
   | { readonly status: 'gone' }
-  /** An `expected` version did not match: nothing was written. */
+  /** An `expected` version or the `expectedSecretHash` did not match: nothing was written. */
   | { readonly status: 'conflict' };
 
 /**
@@ -65,18 +96,41 @@ export interface SessionStore {
   create(sid: string, record: SessionRecord): Promise<boolean>;
   /** The whole record, or undefined. MUST return it also when it is past its expiry: expiry is the manager's judgement. */
   read(sid: string): Promise<SessionRecord | undefined>;
-  /** The record's version only, as cheaply as the store can: this is asked on every request. Undefined when the session is gone. */
-  readVersion(sid: string): Promise<number | undefined>;
+  /** Version and last access only, as cheaply as the store can: this is asked on every request. Undefined when the session is gone. */
+  glance(sid: string): Promise<SessionGlance | undefined>;
   /** Applies the changes if the session still exists. Merges: two commits that change different attributes both survive. */
   commit(sid: string, changes: SessionChanges): Promise<CommitResult>;
   /** Moves last access forward for many sessions at once; ignores the ones that are gone; changes no version. */
   touch(accesses: ReadonlyMap<string, number>): Promise<void>;
-  /** Deletes the session. True for exactly one caller in the whole cluster: who gets true has ended it and tells the others. */
-  delete(sid: string): Promise<boolean>;
+  /**
+   * Deletes the session. True for exactly one caller in the whole cluster: who gets true has ended it and tells the others.
+   *
+   * @param expiredBy Delete it only if its idle or absolute limit, as they are at the moment of deleting, is then or earlier: a touch or a
+   * longer limit that came in between saves it.
+   */
+  delete(sid: string, expiredBy?: number): Promise<boolean>;
   /** Sessions whose idle or absolute limit is `now` or earlier, the earliest limit first, at most `limit`. Deletes nothing. */
   expired(now: number, limit: number): Promise<string[]>;
-  /** Every sid, without loading everything at once. */
+  /** Every sid, without loading everything at once. What is created or deleted meanwhile may be missing or there; nothing comes twice. */
   sids(): AsyncIterable<string>;
+  /** The sids of the sessions that `header.owner.name` owns, in no order. Follows `create`, `commit` and `delete` at once. */
+  sidsOf(owner: string): Promise<string[]>;
   count(): Promise<number>;
+  /**
+   * Tells what other processes commit and delete (its own too, if that is easier). Optional: without it a process can only ask.
+   *
+   * Delivery is at most once, but a gap MUST be visible: `isCurrent` false from the moment that something may have been missed, and no
+   * later than 1 s after the connection has become silent. Resolves when everything from now on is told.
+   */
+  watch?(onChange: (sid: string) => void): Promise<SessionFeed>;
+  close(): Promise<void>;
+}
+
+/** A running `watch`. */
+export interface SessionFeed {
+  /** True while nothing has been missed. It may become true again: then what was known before must be asked anew. */
+  readonly isCurrent: boolean;
+  /** Grows whenever something may have been missed. */
+  readonly gaps: number;
   close(): Promise<void>;
 }

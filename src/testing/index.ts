@@ -1,5 +1,6 @@
 export { FakeClock } from './fake-clock.ts';
-export { storeConformance, type TestRunner } from './store-conformance.ts';
+export { ledgerConformance, type OpenedLedger } from './ledger-conformance.ts';
+export { type StoreConformanceOptions, storeConformance, type TestRunner } from './store-conformance.ts';
 export {
   type ClientCloseEvent,
   type ConnectOptions,

@@ -1,10 +1,20 @@
 import assert from 'node:assert/strict';
-import type { CommitResult, SessionHeader, SessionRecord, SessionStore } from '../session/store.ts';
+import { setTimeout as wait } from 'node:timers/promises';
+import type { CommitResult, SessionGlance, SessionHeader, SessionRecord, SessionStore } from '../session/store.ts';
+import { HOSTILE } from './hostile-texts.ts';
 
 /** The two functions of a test runner that the suite needs: those of `node:test`, vitest, jest and others fit. */
 export interface TestRunner {
   describe(name: string, body: () => void): unknown;
   test(name: string, body: () => Promise<void>): unknown;
+}
+
+export interface StoreConformanceOptions {
+  /**
+   * Opens another store on the data of the first, as another process would. Leave it out for a store whose data belong to one process.
+   * With it the suite also checks that two stores agree, and `watch` where the store has it.
+   */
+  readonly openSecond?: (first: SessionStore) => SessionStore | Promise<SessionStore>;
 }
 
 /**
@@ -15,13 +25,15 @@ export interface TestRunner {
  * storeConformance('my store', () => new MyStore(), { describe, test });
  * ```
  *
- * @param open Makes an empty store. Each test asks for its own and closes it.
+ * @param open Makes an empty store. Each test asks for its own and closes it; so it does with what `openSecond` made.
  */
 export function storeConformance(
   name: string,
   open: () => SessionStore | Promise<SessionStore>,
   runner: TestRunner,
+  options: StoreConformanceOptions = {},
 ): void {
+  const { openSecond } = options;
   runner.describe(`session store contract: ${name}`, () => {
     for (const [title, check] of Object.entries(CASES)) {
       runner.test(title, async () => {
@@ -33,59 +45,38 @@ export function storeConformance(
         }
       });
     }
+    for (const [title, check] of openSecond ? Object.entries(CASES_OF_TWO) : []) {
+      runner.test(title, async () => {
+        const store = await open();
+        try {
+          const second = await openSecond!(store);
+          try {
+            await check(store, second);
+          } finally {
+            await second.close();
+          }
+        } finally {
+          await store.close();
+        }
+      });
+    }
   });
 }
 
 const NOW = Date.UTC(2026, 0, 1);
 const PARALLEL = 20;
 
-/** Texts that break a store which builds keys, paths, patterns or objects out of what it is given. Each is another one. */
-const HOSTILE = [
-  '',
-  ' ',
-  'a',
-  'a ',
-  'A',
-  'a\0',
-  'a\0b',
-  'a:b',
-  'a.b',
-  'a/b',
-  'a%00b',
-  'a\nb',
-  '__proto__',
-  'constructor',
-  'toString',
-  'hasOwnProperty',
-  '../../etc/passwd',
-  '*',
-  '%',
-  '{tag}',
-  '$1',
-  "'; DROP TABLE sessions; --",
-  'ä',
-  'a\u0308',
-  '😀',
-  '\ud800',
-  '\udfff',
-  '\ufffd',
-  'x'.repeat(63),
-  'x'.repeat(64),
-  'x'.repeat(5_000),
-  'y'.repeat(5_000),
-];
-
 const CASES: Readonly<Record<string, (store: SessionStore) => Promise<void>>> = {
   async 'gives back what was created'(store) {
     const created = record({ attributes: { cart: 'three apples', theme: 'dark' }, version: 3 });
     assert.equal(await store.create('s1', created), true);
     assertSame(await store.read('s1'), created);
-    assert.equal(await store.readVersion('s1'), 3);
+    assert.equal((await store.glance('s1'))?.version, 3);
   },
 
   async 'knows nothing of a session that was never created'(store) {
     assert.equal(await store.read('s1'), undefined);
-    assert.equal(await store.readVersion('s1'), undefined);
+    assert.equal(await store.glance('s1'), undefined);
     assert.equal(await store.delete('s1'), false);
     assert.equal(await store.count(), 0);
   },
@@ -131,7 +122,7 @@ const CASES: Readonly<Record<string, (store: SessionStore) => Promise<void>>> = 
       versions,
       Array.from({ length: PARALLEL }, (_, index) => index + 2),
     );
-    assert.equal(await store.readVersion('s1'), PARALLEL + 1);
+    assert.equal((await store.glance('s1'))?.version, PARALLEL + 1);
     assert.equal((await store.read('s1'))!.version, PARALLEL + 1);
   },
 
@@ -231,6 +222,22 @@ const CASES: Readonly<Record<string, (store: SessionStore) => Promise<void>>> = 
     assertSame(await store.read('s1'), created);
   },
 
+  async 'replaces a secret for one of several who expect the same one before it'(store) {
+    const header = { secretHash: 'old', createdAt: NOW };
+    await store.create('s1', record({ header }));
+    const results = await parallel(index =>
+      store.commit('s1', {
+        header: { secretHash: `new${index}` },
+        set: bytes({ winner: String(index) }),
+        expectedSecretHash: 'old',
+      }),
+    );
+    assert.equal(results.filter(({ status }) => status === 'committed').length, 1);
+    assert.equal(results.filter(({ status }) => status === 'conflict').length, PARALLEL - 1);
+    const read = (await store.read('s1'))!;
+    assert.equal(read.header.secretHash, `new${text(read, 'winner')}`);
+  },
+
   async 'takes 0 as the version of an attribute that is absent'(store) {
     await store.create('s1', record());
     const expected = new Map([['a', 0]]);
@@ -266,7 +273,7 @@ const CASES: Readonly<Record<string, (store: SessionStore) => Promise<void>>> = 
     );
     assert.equal((await store.read('s1'))!.lastAccessedAt, NOW + 5_000);
     assert.equal((await store.read('s2'))!.lastAccessedAt, NOW);
-    assert.equal(await store.readVersion('s1'), 1);
+    assert.equal((await store.glance('s1'))?.version, 1);
     assert.equal(await store.read('unknown'), undefined);
     await store.commit('s1', { set: bytes({ a: '1' }) });
     assert.equal((await store.read('s1'))!.lastAccessedAt, NOW + 5_000);
@@ -347,6 +354,250 @@ const CASES: Readonly<Record<string, (store: SessionStore) => Promise<void>>> = 
     assert.equal((await store.read('s1'))!.attributes.size, 0);
   },
 
+  async 'shows version and last access at a glance'(store) {
+    await store.create('s1', record({ version: 4, attributes: { a: '1' } }));
+    await expectGlance(store, 's1', { version: 4, lastAccessedAt: NOW });
+    await store.touch(new Map([['s1', NOW + 5_000]]));
+    await expectGlance(store, 's1', { version: 4, lastAccessedAt: NOW + 5_000 });
+    await store.commit('s1', { set: bytes({ a: '2' }) });
+    await expectGlance(store, 's1', { version: 5, lastAccessedAt: NOW + 5_000 });
+    await store.commit('s1', { header: { owner: { name: 'ann', roles: [] } } });
+    await expectGlance(store, 's1', { version: 6, lastAccessedAt: NOW + 5_000 });
+    await store.delete('s1');
+    assert.equal(await store.glance('s1'), undefined);
+  },
+
+  async 'keeps header fields that it does not know'(store) {
+    const newer = { device: { key: 'k', list: [1, [], {}], none: null }, flags: [], empty: {}, text: 'ä\0\ud800"\\' };
+    const former = { secretHash: 'old', kind: 'rotated', until: NOW + 1 } as const;
+    const header = { ...idle(60_000), secretAt: NOW, former, ...newer };
+    await store.create('s1', record({ header }));
+    await store.commit('s1', { set: bytes({ a: '1' }) });
+    await store.commit('s1', { header: { owner: { name: 'ann', roles: ['user'] } } });
+    await store.commit('s1', { header: { idleTimeoutMs: 70_000, secretHash: 'new' } });
+    const owner = { name: 'ann', roles: ['user'] };
+    assertHeader(await store.read('s1'), { ...header, idleTimeoutMs: 70_000, secretHash: 'new', owner });
+    const changed: object = { former: undefined, flags: ['x'], device: undefined };
+    await store.commit('s1', { header: changed });
+    const { former: _former, device: _device, ...rest } = header;
+    const expected: SessionHeader = { ...rest, ...{ flags: ['x'] }, idleTimeoutMs: 70_000, secretHash: 'new', owner };
+    assertHeader(await store.read('s1'), expected);
+  },
+
+  async 'keeps all digits of a number'(store) {
+    const header = {
+      ...{ secretHash: 'hash', createdAt: 1_767_225_600_123.25, secretAt: 1_767_225_600_999 },
+      ...{ idleTimeoutMs: 2_592_000_001, absoluteExpiresAt: 1_798_761_599_999 },
+      ...{ largest: Number.MAX_SAFE_INTEGER, smallest: Number.MIN_SAFE_INTEGER, third: 1 / 3 },
+    };
+    const lastAccessedAt = 1_767_225_600_127;
+    await store.create('s1', record({ header, lastAccessedAt, version: 123_456_789_012 }));
+    await store.commit('s1', { header: { owner: { name: 'ann', roles: [] } } });
+    const read = await store.read('s1');
+    assertHeader(read, { ...header, owner: { name: 'ann', roles: [] } });
+    assert.equal(read!.lastAccessedAt, lastAccessedAt);
+    assert.equal(read!.version, 123_456_789_013);
+    await store.touch(new Map([['s1', lastAccessedAt + 1]]));
+    await expectGlance(store, 's1', { version: 123_456_789_013, lastAccessedAt: lastAccessedAt + 1 });
+  },
+
+  async 'gives back an owner without roles, with all his names and roles as they were'(store) {
+    const checks = HOSTILE.map(async (name, index) => {
+      const owner = { name, roles: index % 2 ? [] : [name, ''] };
+      await store.create(`created-${index}`, record({ header: { ...idle(60_000), owner } }));
+      assertHeader(await store.read(`created-${index}`), { ...idle(60_000), owner });
+      await store.create(`signed-in-${index}`, record());
+      await store.commit(`signed-in-${index}`, { header: { owner } });
+      assertHeader(await store.read(`signed-in-${index}`), { ...idle(60_000), owner });
+    });
+    await Promise.all(checks);
+  },
+
+  async 'deletes on condition only what has expired by then, to the millisecond'(store) {
+    await store.create('idle', record({ header: idle(1_000) }));
+    await store.create('absolute', record({ header: { ...idle(60_000), absoluteExpiresAt: NOW + 2_000 } }));
+    assert.equal(await store.delete('idle', NOW + 999), false);
+    assert.equal(await store.delete('absolute', NOW + 1_999), false);
+    assert.equal(await store.count(), 2);
+    assert.equal(await store.delete('idle', NOW + 1_000), true);
+    assert.equal(await store.delete('absolute', NOW + 2_000), true);
+    assert.equal(await store.delete('idle', NOW + 1_000), false);
+    assert.equal(await store.delete('unknown', NOW + 1_000), false);
+    assert.equal(await store.count(), 0);
+    assert.deepEqual(await store.expired(NOW + 1e12, 10), []);
+  },
+
+  async 'keeps limits that no calendar has a date for'(store) {
+    for (const [index, idleTimeoutMs] of [9e15, 1e19, 1e300, Number.MAX_VALUE].entries()) {
+      await store.create(`created-${index}`, record({ header: idle(idleTimeoutMs) }));
+      await store.create(`given-${index}`, record({ header: { ...idle(1_000), absoluteExpiresAt: idleTimeoutMs } }));
+      await store.commit(`given-${index}`, { header: { idleTimeoutMs } });
+      for (const sid of [`created-${index}`, `given-${index}`]) {
+        await store.touch(new Map([[sid, NOW + 1]]));
+        assert.equal((await store.read(sid))?.header.idleTimeoutMs, idleTimeoutMs);
+        assert.equal(await store.delete(sid, NOW + 1e12), false);
+      }
+      await store.commit(`given-${index}`, { header: { idleTimeoutMs: 1_000 } });
+    }
+    assert.equal((await store.expired(NOW + 1_001, 10)).length, 4);
+    assert.equal(await store.delete('given-2'), true);
+    assert.equal(await store.delete('created-2'), true);
+    assert.equal(await store.count(), 6);
+  },
+
+  async 'deletes on condition by the last access and the limits as they are now'(store) {
+    for (const sid of ['touched', 'longer', 'endless', 'shorter', 'prolonged'])
+      await store.create(sid, record({ header: idle(2_000) }));
+    await store.commit('prolonged', { header: { absoluteExpiresAt: NOW + 500 } });
+    assert.deepEqual(await store.expired(NOW + 500, 10), ['prolonged']);
+    await store.commit('prolonged', { header: { absoluteExpiresAt: NOW + 5_000 } });
+    assert.deepEqual((await store.expired(NOW + 2_000, 10)).length, 5);
+    await store.touch(new Map([['touched', NOW + 1]]));
+    await store.commit('longer', { header: { idleTimeoutMs: 2_001 } });
+    await store.commit('endless', { header: { idleTimeoutMs: undefined } });
+    await store.commit('shorter', { header: { idleTimeoutMs: 1_000 } });
+    assert.equal(await store.delete('touched', NOW + 2_000), false);
+    assert.equal(await store.delete('longer', NOW + 2_000), false);
+    assert.equal(await store.delete('endless', NOW + 2_000), false);
+    assert.equal(await store.delete('shorter', NOW + 1_000), true);
+    assert.equal(await store.delete('prolonged', NOW + 1_999), false);
+    assert.equal(await store.delete('prolonged', NOW + 2_000), true);
+    assert.equal(await store.delete('touched', NOW + 2_001), true);
+    assert.equal(await store.delete('longer', NOW + 2_001), true);
+    assert.equal(await store.count(), 1);
+  },
+
+  async 'never deletes on condition what never expires'(store) {
+    await store.create('s1', record({ header: { secretHash: 'x', createdAt: NOW } }));
+    assert.equal(await store.delete('s1', NOW + 1e12), false);
+    assert.equal(await store.delete('s1', Number.MAX_SAFE_INTEGER), false);
+    assert.ok(await store.read('s1'));
+    assert.equal(await store.delete('s1'), true);
+  },
+
+  async 'tells exactly one of several conditional callers that it has deleted a session'(store) {
+    await store.create('s1', record({ header: idle(1_000), attributes: { a: '1' } }));
+    const answers = await parallel(() => store.delete('s1', NOW + 1_000));
+    assert.equal(answers.filter(Boolean).length, 1);
+    assert.equal(await store.read('s1'), undefined);
+  },
+
+  async 'either deletes on condition or lets a touch save, never both'(store) {
+    for (let round = 0; round < PARALLEL; round++) {
+      const sid = `s${round}`;
+      await store.create(sid, record({ header: idle(1_000) }));
+      const calls = [() => store.delete(sid, NOW + 1_000), () => store.touch(new Map([[sid, NOW + 1]]))];
+      if (round % 2) calls.reverse();
+      const [a, b] = await Promise.all(calls.map(call => call()));
+      const isDeleted = (round % 2 ? b : a) as boolean;
+      assert.equal((await store.glance(sid))?.lastAccessedAt, isDeleted ? undefined : NOW + 1);
+      if (!isDeleted) assert.deepEqual(await store.expired(NOW + 1_001, 10), [sid]);
+      await store.delete(sid);
+    }
+  },
+
+  async 'lists the sessions of an owner as they are created, change hands and end'(store) {
+    const ann = { owner: { name: 'ann', roles: ['user'] } };
+    const bob = { owner: { name: 'bob', roles: [] } };
+    assert.deepEqual(await store.sidsOf('ann'), []);
+    await store.create('a1', record({ header: { ...idle(60_000), ...ann } }));
+    await store.create('a2', record());
+    await store.create('nobody', record());
+    await expectSids(store, 'ann', ['a1']);
+    await store.commit('a2', { header: ann });
+    await expectSids(store, 'ann', ['a1', 'a2']);
+    await store.commit('a1', { header: { owner: { name: 'ann', roles: ['admin'] } } });
+    await store.commit('a1', { set: bytes({ a: '1' }), header: { idleTimeoutMs: 5 } });
+    await expectSids(store, 'ann', ['a1', 'a2']);
+    await store.commit('a2', { header: bob });
+    await expectSids(store, 'ann', ['a1']);
+    await expectSids(store, 'bob', ['a2']);
+    await store.commit('a2', { header: { owner: undefined } });
+    await expectSids(store, 'bob', []);
+    await store.delete('a1');
+    await expectSids(store, 'ann', []);
+    await store.create('a1', record());
+    await expectSids(store, 'ann', []);
+    await store.commit('a1', { header: ann, expected: new Map([['absent', 7]]) });
+    await expectSids(store, 'ann', []);
+    await store.create('a1', record({ header: { ...idle(60_000), ...ann } })); // exists: nothing is written
+    await expectSids(store, 'ann', []);
+    await store.create('a3', record({ header: { ...idle(1_000), ...ann } }));
+    assert.equal(await store.delete('a3', NOW), false);
+    await expectSids(store, 'ann', ['a3']);
+    assert.equal(await store.delete('a3', NOW + 1_000), true);
+    await expectSids(store, 'ann', []);
+  },
+
+  async 'lists many sessions of one owner, and none of others'(store) {
+    const sids = Array.from({ length: 300 }, (_, index) => `session-${index}`);
+    const headerOf = (index: number) => ({ ...idle(60_000), owner: { name: index % 3 ? 'ann' : 'bob', roles: [] } });
+    await Promise.all(sids.map((sid, index) => store.create(sid, record({ header: headerOf(index) }))));
+    await expectSids(
+      store,
+      'ann',
+      sids.filter((_, index) => index % 3),
+    );
+    await Promise.all(sids.filter((_, index) => index % 3 === 1).map(sid => store.delete(sid)));
+    await expectSids(
+      store,
+      'ann',
+      sids.filter((_, index) => index % 3 === 2),
+    );
+    await expectSids(
+      store,
+      'bob',
+      sids.filter((_, index) => index % 3 === 0),
+    );
+  },
+
+  async 'keeps hostile owner names apart'(store) {
+    for (const name of HOSTILE) assert.deepEqual(await store.sidsOf(name), []);
+    const signIns = HOSTILE.map(async (name, index) => {
+      await store.create(`s${index}`, record({ header: { ...idle(60_000), owner: { name, roles: [] } } }));
+      await store.create(`t${index}`, record());
+      await store.commit(`t${index}`, { header: { owner: { name, roles: [] } } });
+    });
+    await Promise.all(signIns);
+    for (const [index, name] of HOSTILE.entries()) await expectSids(store, name, [`s${index}`, `t${index}`]);
+    await Promise.all(HOSTILE.map((_, index) => store.delete(`s${index}`)));
+    for (const [index, name] of HOSTILE.entries()) await expectSids(store, name, [`t${index}`]);
+  },
+
+  async 'lists hostile sids of an owner as they are'(store) {
+    const header = { ...idle(60_000), owner: { name: 'ann', roles: [] } };
+    await Promise.all(HOSTILE.map(sid => store.create(sid, record({ header }))));
+    await expectSids(store, 'ann', HOSTILE);
+    await Promise.all(HOSTILE.map(sid => store.delete(sid)));
+    await expectSids(store, 'ann', []);
+  },
+
+  async 'lists a session under its last owner only when several claim it at once'(store) {
+    for (let round = 0; round < 5; round++) {
+      const sid = `s${round}`;
+      await store.create(sid, record());
+      await parallel(index => store.commit(sid, { header: { owner: { name: `user-${index}`, roles: [] } } }));
+      const { owner } = (await store.read(sid))!.header;
+      const listed = await parallel(async index => ((await store.sidsOf(`user-${index}`)).includes(sid) ? index : -1));
+      assert.deepEqual(
+        listed.filter(index => index >= 0).map(index => `user-${index}`),
+        [owner!.name],
+      );
+    }
+  },
+
+  async 'lists no session that was deleted while its owner changed'(store) {
+    for (let round = 0; round < PARALLEL; round++) {
+      const sid = `s${round}`;
+      await store.create(sid, record());
+      const calls = Array.from({ length: 5 }, (_, index) =>
+        store.commit(sid, { header: { owner: { name: index % 2 ? 'ann' : 'bob', roles: [] } } }),
+      );
+      await Promise.all([...calls, store.delete(sid)]);
+      assert.deepEqual([...(await store.sidsOf('ann')), ...(await store.sidsOf('bob'))], []);
+    }
+  },
+
   async 'gives a snapshot that later changes do not touch'(store) {
     await store.create('s1', record({ attributes: { a: '1' } }));
     const before = (await store.read('s1'))!;
@@ -358,6 +609,119 @@ const CASES: Readonly<Record<string, (store: SessionStore) => Promise<void>>> = 
     assertSame(before, record({ attributes: { a: '1' } }));
   },
 };
+
+const CASES_OF_TWO: Readonly<Record<string, (store: SessionStore, second: SessionStore) => Promise<void>>> = {
+  async 'sees at once what another store on the same data has done'(store, second) {
+    const owner = { name: 'ann', roles: ['user'] };
+    const created = record({ header: { ...idle(1_000), owner }, attributes: { a: '1' } });
+    assert.equal(await store.create('s1', created), true);
+    assertSame(await second.read('s1'), created);
+    await expectSids(second, 'ann', ['s1']);
+    assert.deepEqual(await second.expired(NOW + 1_000, 10), ['s1']);
+    assert.equal(await second.create('s1', created), false);
+    await second.commit('s1', { set: bytes({ b: '2' }) });
+    await second.touch(new Map([['s1', NOW + 7]]));
+    await expectGlance(store, 's1', { version: 2, lastAccessedAt: NOW + 7 });
+    assert.equal(text((await store.read('s1'))!, 'b'), '2');
+    assert.equal(await store.delete('s1', NOW + 1_000), false);
+    assert.equal(await store.delete('s1'), true);
+    assert.equal((await second.commit('s1', { set: bytes({ a: '3' }) })).status, 'gone');
+    assert.equal(await second.glance('s1'), undefined);
+    assert.equal(await second.delete('s1'), false);
+    await expectSids(second, 'ann', []);
+    assert.equal(await second.count(), 0);
+  },
+
+  async 'has one winner among the callers of two stores'(store, second) {
+    const either = (index: number) => (index % 2 ? store : second);
+    const created = await parallel(index => either(index).create('s1', record({ header: idle(1_000) })));
+    assert.equal(created.filter(Boolean).length, 1);
+    const expected = new Map([['n', 0]]);
+    const swapped = await parallel(index => either(index).commit('s1', { set: bytes({ n: `${index}` }), expected }));
+    assert.equal(swapped.filter(({ status }) => status === 'committed').length, 1);
+    const commits = await parallel(index => either(index).commit('s1', { set: bytes({ [`k${index}`]: 'x' }) }));
+    assert.equal(new Set(commits.map(committedVersion)).size, PARALLEL);
+    assert.equal((await store.read('s1'))!.attributes.size, PARALLEL + 1);
+    const deleted = await parallel(index => either(index).delete('s1', index % 4 < 2 ? NOW + 1_000 : undefined));
+    assert.equal(deleted.filter(Boolean).length, 1);
+  },
+
+  async 'tells a watcher within a second what another store commits and deletes'(store, second) {
+    if (!store.watch) return; // optional
+    const told: string[] = [];
+    const feed = await store.watch(sid => told.push(sid));
+    try {
+      assert.equal(feed.isCurrent, true);
+      assert.equal(typeof feed.gaps, 'number');
+      for (const sid of ['s1', ...HOSTILE]) {
+        await second.create(sid, record());
+        told.length = 0;
+        await second.commit(sid, { set: bytes({ a: '1' }) });
+        await within(1_000, () => told.includes(sid), 'a commit was not told');
+        told.length = 0;
+        await second.commit(sid, { header: { secretHash: 'other' } });
+        await within(1_000, () => told.includes(sid), 'a commit of the header was not told');
+        told.length = 0;
+        await second.delete(sid);
+        await within(1_000, () => told.includes(sid), 'a delete was not told');
+      }
+      await second.create('expiring', record({ header: idle(1_000) }));
+      told.length = 0;
+      assert.equal(await second.delete('expiring', NOW + 1_000), true);
+      await within(1_000, () => told.includes('expiring'), 'a conditional delete was not told');
+      assert.equal(feed.isCurrent, true);
+    } finally {
+      await feed.close();
+    }
+  },
+
+  async 'tells several watchers, and one that is closed nothing more'(store, second) {
+    if (!store.watch) return; // optional
+    const told: string[] = [];
+    const toldAfterClose: string[] = [];
+    const closed = await store.watch(sid => toldAfterClose.push(sid));
+    const feed = await store.watch(sid => told.push(sid));
+    try {
+      await second.create('s1', record());
+      await second.commit('s1', { set: bytes({ a: '1' }) });
+      await within(1_000, () => told.includes('s1') && toldAfterClose.includes('s1'), 'a commit was not told to both');
+      await closed.close();
+      toldAfterClose.length = 0;
+      await second.delete('s1');
+      await second.create('s2', record());
+      told.length = 0;
+      await second.commit('s2', { set: bytes({ a: '1' }) });
+      await within(1_000, () => told.includes('s2'), 'the other watcher was not told');
+      assert.deepEqual(toldAfterClose, []);
+    } finally {
+      await feed.close();
+    }
+  },
+};
+
+async function within(ms: number, isTrue: () => boolean, otherwise: string): Promise<void> {
+  const end = performance.now() + ms;
+  while (!isTrue()) {
+    assert.ok(performance.now() < end, `${otherwise} within ${ms} ms`);
+    await wait(5);
+  }
+}
+
+async function expectGlance(store: SessionStore, sid: string, expected: SessionGlance): Promise<void> {
+  const glance = await store.glance(sid);
+  assert.ok(glance);
+  assert.deepEqual({ version: glance.version, lastAccessedAt: glance.lastAccessedAt }, expected);
+}
+
+async function expectSids(store: SessionStore, owner: string, expected: readonly string[]): Promise<void> {
+  assert.deepEqual((await store.sidsOf(owner)).sort(), [...expected].sort());
+}
+
+/** Compared as JSON, in which a field that is undefined is absent. */
+function assertHeader(actual: SessionRecord | undefined, expected: SessionHeader): void {
+  assert.ok(actual);
+  assert.deepEqual(JSON.parse(JSON.stringify(actual.header)), JSON.parse(JSON.stringify(expected)));
+}
 
 function parallel<T>(call: (index: number) => Promise<T>): Promise<T[]> {
   return Promise.all(Array.from({ length: PARALLEL }, (_, index) => call(index)));

@@ -1,13 +1,17 @@
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { createGzip, gunzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { SessionBinding } from '../../src/session/binding.ts';
 import { attachSession } from '../../src/session/commit-before-headers.ts';
+import type { Session } from '../../src/session/session.ts';
 import { createSite, FaultyStore, type Site } from './fixture.ts';
 
+type AnySession = Session<Record<string, unknown>>;
 type Handler = (req: http.IncomingMessage, res: http.ServerResponse, binding: SessionBinding) => unknown;
 
 let store: FaultyStore;
@@ -42,6 +46,7 @@ interface Answer {
   readonly message: string;
   readonly headers: http.IncomingHttpHeaders;
   readonly rawHeaders: string[];
+  readonly trailers: NodeJS.Dict<string>;
   readonly body: string;
 }
 
@@ -61,6 +66,7 @@ async function send(options: http.RequestOptions = {}): Promise<Answer> {
     message: response.statusMessage!,
     headers: response.headers,
     rawHeaders: response.rawHeaders,
+    trailers: response.trailers,
     body,
   };
 }
@@ -68,6 +74,16 @@ async function send(options: http.RequestOptions = {}): Promise<Answer> {
 function writeThenEnd(res: http.ServerResponse, first: string, second: string): void {
   res.write(first);
   res.write(Buffer.from(second));
+  res.end();
+}
+
+function flushThenWrite(res: http.ServerResponse, body: string): void {
+  res.flushHeaders();
+  writeThenEnd(res, body, '');
+}
+
+async function writePatiently(res: http.ServerResponse, chunks: readonly string[]): Promise<void> {
+  for (const chunk of chunks) if (!res.write(chunk)) await once(res, 'drain');
   res.end();
 }
 
@@ -83,8 +99,18 @@ function holdCommits(): () => void {
   return () => gate.resolve();
 }
 
+async function open(req: http.IncomingMessage): Promise<AnySession> {
+  return (await site.manager.open(req)) as AnySession;
+}
+
 async function change(req: http.IncomingMessage): Promise<void> {
-  (await site.manager.open(req)).set('visits', 1);
+  (await open(req)).set('visits', 1);
+}
+
+/** What the store holds of the only session. */
+async function stored(name: string): Promise<unknown> {
+  for await (const sid of store.sids()) return site.manager.access(sid, session => (session as AnySession).get(name));
+  return undefined;
 }
 
 describe('a response after a change of the session', () => {
@@ -100,7 +126,7 @@ describe('a response after a change of the session', () => {
     handler = async (req, res) => {
       await change(req);
       respond(res);
-      expect(res.headersSent).toBe(false);
+      expect(res.socket!.bytesWritten).toBe(0);
     };
     const answer = send().then(value => {
       answered = true;
@@ -269,7 +295,7 @@ describe('a response after a change of the session', () => {
     };
     const cookie = (await send()).headers['set-cookie']![0]!.split(';')[0]!;
     handler = async (req, res) => {
-      (await site.manager.open(req)).set('a', 1);
+      (await open(req)).set('a', 1);
       await site.manager.end(sid, 'admin');
       res.end('done');
     };
@@ -308,10 +334,237 @@ describe('a response after a change of the session', () => {
     await expect.poll(() => store.calls).toContain('create');
     request.destroy();
     await once(response!, 'close');
+    expect(response!.headersSent).toBe(false); // for access logs: nothing has left, and nothing will
     release();
     await expect.poll(() => store.count()).toBe(1);
     expect(errors).toEqual([]);
   });
+});
+
+describe('a held response', () => {
+  test('looks as far along as it would be without us', async () => {
+    const seen: unknown[] = [];
+    const look = (res: http.ServerResponse) => seen.push([res.headersSent, res.writableEnded]);
+    const release = holdCommits();
+    handler = async (req, res) => {
+      await change(req);
+      look(res);
+      res.writeHead(200);
+      look(res);
+      res.write('a');
+      look(res);
+      res.end('b');
+      look(res);
+      release();
+      await once(res, 'finish');
+      look(res);
+    };
+    expect((await send()).body).toBe('ab');
+    await expect
+      .poll(() => seen)
+      .toEqual([
+        [false, false],
+        [true, false],
+        [true, false],
+        [true, true],
+        [true, true],
+      ]);
+    expect(errors).toEqual([]);
+  });
+
+  test.each([
+    ['writeHead and end', (res: http.ServerResponse) => void res.writeHead(500, { 'X-B': '2' }).end('failed')],
+    [
+      'writeHead, write and end',
+      (res: http.ServerResponse) => {
+        res.writeHead(500, { 'X-B': '2' });
+        res.write('failed');
+        res.end();
+      },
+    ],
+    [
+      'an edited status, headers, and end',
+      (res: http.ServerResponse) => {
+        res.statusCode = 500;
+        res.setHeader('X-B', '2');
+        res.setHeader('Content-Length', 6);
+        res.end('failed');
+      },
+    ],
+  ])('that is whole is replaced by an error page that does not ask, by %s', async (_what, respond) => {
+    handler = async (req, res) => {
+      await change(req);
+      const head = { 'Content-Length': 12, 'Content-Encoding': 'identity', ETag: '"a"', 'Set-Cookie': 'a=1' };
+      res.setHeader('X-A', '1');
+      res.writeHead(200, head).end('all is well\n', () => told.push('end'));
+      respond(res);
+    };
+    const told: string[] = [];
+    const answer = await send();
+    expect(answer).toMatchObject({ status: 500, body: 'failed', headers: { 'x-a': '1', 'x-b': '2' } });
+    if (_what.startsWith('writeHead')) {
+      expect(answer.headers).not.toHaveProperty('etag');
+      expect(answer.headers).not.toHaveProperty('content-encoding');
+    }
+    expect(answer.headers['set-cookie']!.at(-1)).toMatch(/^sid=/);
+    expect(await stored('visits')).toBe(1);
+    expect(told).toEqual(['end']);
+    expect(errors).toEqual([]);
+  });
+
+  test('is not changed by a second end without a body', async () => {
+    const told: string[] = [];
+    handler = async (req, res) => {
+      await change(req);
+      res.setHeader('Content-Length', 4);
+      res.end('body');
+      res.end(() => told.push('second'));
+    };
+    expect(await send()).toMatchObject({ status: 200, body: 'body' });
+    expect(told).toEqual(['second']);
+  });
+
+  test('has the status of the last writeHead, and the headers of all', async () => {
+    handler = async (req, res) => {
+      await change(req);
+      res.writeHead(200, { 'X-A': '1', 'X-B': '1' });
+      res.writeHead(201, { 'X-B': '2' });
+      res.end('body');
+    };
+    expect(await send()).toMatchObject({ status: 201, headers: { 'x-a': '1', 'x-b': '2' }, body: 'body' });
+  });
+
+  test('throws what node:http throws at a writeHead after the body has begun', async () => {
+    handler = async (req, res) => {
+      await change(req);
+      res.write('bo');
+      expect(() => res.writeHead(500)).toThrow(expect.objectContaining({ code: 'ERR_HTTP_HEADERS_SENT' }));
+      res.end('dy');
+    };
+    expect(await send()).toMatchObject({ status: 200, body: 'body' });
+    expect(errors).toEqual([]);
+  });
+
+  test('keeps its trailers', async () => {
+    handler = async (req, res) => {
+      await change(req);
+      res.writeHead(200, { Trailer: 'X-Sum' });
+      res.write('body');
+      res.addTrailers({ 'X-Sum': '42' });
+      res.end();
+    };
+    expect(await send()).toMatchObject({ body: 'body', trailers: { 'x-sum': '42' } });
+  });
+});
+
+/** How often the wrapper was asked for the head. */
+let heads = 0;
+
+/** Puts itself over the response as the usual compressing middleware does. */
+function compress(res: http.ServerResponse): void {
+  const { writeHead, write, end, on } = res;
+  const gzip = createGzip();
+  let isDecided = false;
+  res.writeHead = ((...args: [number]) => {
+    heads++;
+    if (!isDecided) {
+      isDecided = true;
+      res.setHeader('Content-Encoding', 'gzip');
+      res.removeHeader('Content-Length');
+    }
+    return Reflect.apply(writeHead, res, args);
+  }) as typeof res.writeHead;
+  const begin = () => {
+    if (!res.headersSent) res.writeHead(res.statusCode);
+  };
+  gzip.on('data', chunk => {
+    if (!Reflect.apply(write, res, [chunk])) gzip.pause();
+  });
+  gzip.on('end', () => Reflect.apply(end, res, []));
+  res.on('drain', () => gzip.resume());
+  res.on = ((event: string, listener: () => void) => {
+    if (event === 'drain') gzip.on(event, listener);
+    else Reflect.apply(on, res, [event, listener]);
+    return res;
+  }) as typeof res.on;
+  // Whether it compresses is decided with the head: never after it.
+  res.write = ((chunk: Buffer) => {
+    begin();
+    return isDecided ? gzip.write(chunk) : Reflect.apply(write, res, [chunk]);
+  }) as typeof res.write;
+  res.end = ((chunk?: Buffer) => {
+    begin();
+    if (isDecided) gzip.end(chunk);
+    else Reflect.apply(end, res, [chunk]);
+    return res;
+  }) as typeof res.end;
+}
+
+describe.each(['before', 'after'])('with middleware that wraps the response %s us', order => {
+  // What comes out of compression comes while more goes in.
+  const BODY = randomBytes(250_000).toString('hex');
+
+  beforeEach(() => {
+    heads = 0;
+    store.before = call => (call === 'create' ? new Promise(resolve => setTimeout(resolve, 30)) : undefined);
+    server.removeAllListeners('request');
+    server.on('request', async (req: http.IncomingMessage, res: http.ServerResponse) => {
+      if (order === 'before') compress(res);
+      const binding = attachSession(site.manager, req, res);
+      if (order === 'after') compress(res);
+      await handler(req, res, binding);
+    });
+  });
+
+  const fetchBytes = async () => {
+    const response = await fetch(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`, {
+      headers: { 'accept-encoding': 'gzip' },
+    });
+    return { response, body: await response.text() };
+  };
+
+  test.each([
+    ['end', (res: http.ServerResponse) => void res.end(BODY)],
+    ['writeHead and end', (res: http.ServerResponse) => void res.writeHead(200, { 'X-A': '1' }).end(BODY)],
+    ['a pipe', (res: http.ServerResponse) => void Readable.from(BODY.match(/.{1000}/g)!).pipe(res)],
+    ['flushHeaders and end', (res: http.ServerResponse) => flushThenEnd(res, BODY)],
+    ['flushHeaders and write', (res: http.ServerResponse) => flushThenWrite(res, BODY)],
+    ['writes that wait for drain', (res: http.ServerResponse) => void writePatiently(res, BODY.match(/.{1000}/g)!)],
+  ])('what is sent by %s arrives whole, after the commit', async (_what, respond) => {
+    handler = async (req, res) => {
+      await change(req);
+      respond(res);
+    };
+    const { response, body } = await fetchBytes();
+    expect([response.status, response.headers.get('content-encoding'), body]).toEqual([200, 'gzip', BODY]);
+    expect(response.headers.get('set-cookie')).toMatch(/^sid=/);
+    expect(await stored('visits')).toBe(1);
+    expect(heads).toBe(1);
+  });
+
+  test('a commit that fails is 503', async () => {
+    store.failing.add('create');
+    handler = async (req, res) => {
+      await change(req);
+      res.setHeader('Content-Length', BODY.length);
+      res.end(BODY);
+    };
+    const { response, body } = await fetchBytes();
+    expect([response.status, body]).toEqual([503, 'The session could not be saved. Please try again.\n']);
+  });
+});
+
+test('the wrapper of these tests compresses', async () => {
+  server.removeAllListeners('request');
+  server.on('request', (_req: http.IncomingMessage, res: http.ServerResponse) => {
+    compress(res);
+    res.end('body');
+  });
+  const request = http.request({ port: (server.address() as AddressInfo).port, host: '127.0.0.1', agent: false }).end();
+  const [response] = (await once(request, 'response')) as [http.IncomingMessage];
+  const chunks: Buffer[] = [];
+  for await (const chunk of response) chunks.push(chunk);
+  expect(gunzipSync(Buffer.concat(chunks)).toString()).toBe('body');
 });
 
 describe('a response without a change', () => {
@@ -383,10 +636,174 @@ describe('a commit that fails', () => {
   });
 });
 
+test('a commit that loses against another request is 409', async () => {
+  site = createSite(store, { conflicts: 'reject' });
+  handler = async (req, res) => {
+    await change(req);
+    res.end();
+  };
+  const cookie = (await send()).headers['set-cookie']![0]!.split(';')[0]!;
+  handler = async (req, res) => {
+    (await open(req)).set('visits', 2);
+    const other = site.request(cookie);
+    ((await other.open()) as AnySession).set('visits', 3);
+    await other.commit();
+    res.end('all is well');
+  };
+  const answer = await send({ headers: { cookie } });
+  expect(answer).toMatchObject({ status: 409, body: 'The session could not be saved. Please try again.\n' });
+  expect(answer.headers).not.toHaveProperty('retry-after');
+  expect(await stored('visits')).toBe(3);
+});
+
+test('attachSession twice for one response makes one session, and two managers make one each', async () => {
+  const other = createSite(new FaultyStore(), { cookie: { name: 'other' } });
+  handler = async (req, res, binding) => {
+    expect(attachSession(site.manager, req, res)).toBe(binding);
+    attachSession(other.manager, req, res);
+    ((await other.manager.open(req)) as AnySession).set('visits', 1);
+    (await open(req)).set('visits', 1);
+    ((await site.manager.get(req)) as AnySession).set('again', 1);
+    res.end('body');
+  };
+  const answer = await send();
+  expect(answer).toMatchObject({ status: 200, body: 'body' });
+  expect(answer.headers['set-cookie']).toEqual([expect.stringMatching(/^other=/), expect.stringMatching(/^sid=/)]);
+});
+
+test('attachSession follows clients without cookies by a header', async () => {
+  site = createSite(store, { tracking: 'header' });
+  handler = async (req, res) => {
+    const session = await open(req);
+    session.set('visits', ((session.get('visits') as number | undefined) ?? 0) + 1);
+    res.end(String(session.get('visits')));
+  };
+  const first = await send();
+  expect(first.headers).not.toHaveProperty('set-cookie');
+  const ticket = first.headers['holdfast-session-ticket'] as string;
+  expect((await send({ headers: { 'holdfast-session-ticket': ticket } })).body).toBe('2');
+});
+
+test('attachSession follows clients without cookies by the URL, which no handler sees', async () => {
+  site = createSite(store, { tracking: 'url' });
+  handler = async (req, res, binding) => {
+    await change(req);
+    res.end(binding.encodeUrl('/next?a=1'));
+    await once(res, 'finish');
+  };
+  const link = (await send()).body;
+  expect(link).toMatch(/^\/next;holdfast=v1\.[^?]+\?a=1$/);
+  handler = async (req, res) => {
+    res.end(JSON.stringify([req.url, req.headers.referer, (await open(req)).get('visits')]));
+  };
+  const answer = await send({ path: link, headers: { referer: `http://a${link}` } });
+  expect(JSON.parse(answer.body)).toEqual(['/next?a=1', 'http://a/next?a=1', 1]);
+});
+
+test('attachSession refuses the session of another user than the one it is told', async () => {
+  const ann = { name: 'ann', roles: [] };
+  let user = ann;
+  server.removeAllListeners('request');
+  server.on('request', async (req: http.IncomingMessage, res: http.ServerResponse) => {
+    const binding = attachSession(site.manager, req, res, { user });
+    await handler(req, res, binding);
+  });
+  handler = async (_req, res, binding) => {
+    await binding.signIn(ann);
+    res.end();
+  };
+  const cookie = (await send()).headers['set-cookie']![0]!.split(';')[0]!;
+  handler = async (req, res) => {
+    res.statusCode = await open(req).then(
+      () => 200,
+      error => error.status,
+    );
+    res.end();
+  };
+  expect((await send({ headers: { cookie } })).status).toBe(200);
+  user = { name: 'bob', roles: [] };
+  expect((await send({ headers: { cookie } })).status).toBe(403);
+});
+
+describe('a response that the client does not wait for', () => {
+  const startAndLeave = async () => {
+    const request = http.request({ port: (server.address() as AddressInfo).port, host: '127.0.0.1', agent: false });
+    request.on('error', () => {}).end();
+    await started.promise;
+    request.destroy();
+  };
+  let started: PromiseWithResolvers<void>;
+  beforeEach(() => {
+    started = Promise.withResolvers();
+  });
+
+  test('keeps what was set before the client left, and what the handler sets until its end', async () => {
+    handler = async (req, res) => {
+      await change(req);
+      res.end();
+    };
+    const cookie = (await send()).headers['set-cookie']![0]!.split(';')[0]!;
+    const gate = Promise.withResolvers<void>();
+    handler = async (req, res) => {
+      const session = await open(req);
+      session.set('early', 'yes');
+      started.resolve();
+      await once(res, 'close');
+      await gate.promise;
+      session.set('late', 'yes');
+      res.end();
+    };
+    const request = http.request({
+      port: (server.address() as AddressInfo).port,
+      host: '127.0.0.1',
+      agent: false,
+      headers: { cookie },
+    });
+    request.on('error', () => {}).end();
+    await started.promise;
+    request.destroy();
+    await expect.poll(() => stored('early')).toBe('yes');
+    gate.resolve();
+    await expect.poll(() => stored('late')).toBe('yes');
+    expect(errors).toEqual([]);
+  });
+
+  test('holds no session any longer, also when its handler never ends it', async () => {
+    handler = async (req, res) => {
+      await open(req);
+      res.write('a part');
+      started.resolve();
+    };
+    await startAndLeave();
+    await expect.poll(() => site.manager.statistics().activeNow).toBe(0);
+  });
+
+  test('stores no new session that nobody could ever come back to', async () => {
+    let response: http.ServerResponse | undefined;
+    handler = async (req, res) => {
+      response = res;
+      await change(req);
+      started.resolve();
+    };
+    await startAndLeave();
+    if (!response!.closed) await once(response!, 'close');
+    await new Promise(resolve => setImmediate(resolve));
+    expect(store.calls).not.toContain('create');
+  });
+});
+
+test.each([
+  ['a fetch request', [new Request('http://a/'), {}]],
+  ['a context without node:http behind it', [{ env: {} }]],
+  ['a request without its response', [{ headers: {} }]],
+])('attachSession refuses %s at once', (_what, args) => {
+  expect(() => Reflect.apply(attachSession, undefined, [site.manager, ...args])).toThrow(TypeError);
+});
+
 describe('after the headers', () => {
   test('what is set is committed before the response ends', async () => {
     handler = async (req, res) => {
-      const session = await site.manager.open(req);
+      const session = await open(req);
       res.write('a');
       await expect.poll(() => res.headersSent).toBe(true);
       session.set('late', 'yes');
@@ -395,12 +812,12 @@ describe('after the headers', () => {
     const answer = await send();
     const cookie = answer.headers['set-cookie']![0]!.split(';')[0]!;
     expect(answer.body).toBe('ab');
-    expect((await site.request(cookie).get())?.get('late')).toBe('yes');
+    expect(((await site.request(cookie).get()) as AnySession).get('late')).toBe('yes');
   });
 
   test('a commit that fails cuts the connection, because a whole response would be a lie', async () => {
     handler = async (req, res) => {
-      const session = await site.manager.open(req);
+      const session = await open(req);
       res.write('a');
       await expect.poll(() => res.headersSent).toBe(true);
       session.set('late', 'yes');
@@ -422,7 +839,7 @@ describe('after the headers', () => {
 
   test('and after the end the session is outside its request', async () => {
     handler = async (req, res) => {
-      const session = await site.manager.open(req);
+      const session = await open(req);
       res.end();
       expect(() => session.set('too', 'late')).toThrow(
         expect.objectContaining({ code: 'ERR_SESSION_OUTSIDE_REQUEST' }),

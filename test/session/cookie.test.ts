@@ -2,9 +2,10 @@ import { describe, expect, test } from 'vitest';
 import { SessionCookie } from '../../src/session/cookie.ts';
 import { createSecret, createSid } from '../../src/session/identity.ts';
 import { KeyRing } from '../../src/session/key-ring.ts';
+import { Tickets } from '../../src/session/ticket.ts';
 
 const keys = new KeyRing(['k'.repeat(32)]);
-const cookie = new SessionCookie(keys, { name: 'sid' });
+const cookie = new SessionCookie(new Tickets(keys), { name: 'sid' });
 
 function ticket() {
   return { sid: createSid(), secret: createSecret() };
@@ -16,7 +17,7 @@ function pair(setCookie: string): string {
 describe('session cookie', () => {
   test('reads back what it wrote', () => {
     const mine = ticket();
-    expect(cookie.read(`other=1; ${pair(cookie.write(mine, true))}; more=2`)).toEqual([mine]);
+    expect(cookie.read(`other=1; ${pair(cookie.write(mine, true))}; more=2`)).toMatchObject([mine]);
   });
 
   test('has the agreed form and flags', () => {
@@ -48,8 +49,8 @@ describe('session cookie', () => {
 
   test('reads cookies of an older key and writes with the newest', () => {
     const mine = ticket();
-    const rotated = new SessionCookie(new KeyRing(['n'.repeat(32), 'k'.repeat(32)]), { name: 'sid' });
-    expect(rotated.read(pair(cookie.write(mine, false)))).toEqual([mine]);
+    const rotated = new SessionCookie(new Tickets(new KeyRing(['n'.repeat(32), 'k'.repeat(32)])), { name: 'sid' });
+    expect(rotated.read(pair(cookie.write(mine, false)))).toMatchObject([mine]);
     expect(cookie.read(pair(rotated.write(mine, false)))).toEqual([]);
   });
 
@@ -61,7 +62,8 @@ describe('session cookie', () => {
   });
 
   test('takes the name __Host-holdfast only when every listener is TLS and neither domain nor path is set', () => {
-    const nameWith = (options: ConstructorParameters<typeof SessionCookie>[1]) => new SessionCookie(keys, options).name;
+    const nameWith = (options: ConstructorParameters<typeof SessionCookie>[1]) =>
+      new SessionCookie(new Tickets(keys), options).name;
     expect(nameWith({ everyListenerIsSecure: true })).toBe('__Host-holdfast');
     expect(nameWith({ everyListenerIsSecure: true, path: '/app' })).toBe('holdfast');
     expect(nameWith({ everyListenerIsSecure: true, domain: 'example.com' })).toBe('holdfast');
@@ -70,7 +72,18 @@ describe('session cookie', () => {
   });
 
   test('refuses settings that no browser would keep, before the first login', () => {
-    expect(() => new SessionCookie(keys, { name: '__Host-x', path: '/app' })).toThrow(TypeError);
-    expect(() => new SessionCookie(keys, { name: 'a b' })).toThrow(TypeError);
+    expect(() => new SessionCookie(new Tickets(keys), { name: '__Host-x', path: '/app' })).toThrow(TypeError);
+    expect(() => new SessionCookie(new Tickets(keys), { name: 'a b' })).toThrow(TypeError);
+  });
+
+  test('lasts until the browser is closed, or as long as the session may live', () => {
+    const write = (lifetimeMs: number, persistent?: boolean) =>
+      new SessionCookie(new Tickets(keys), { name: 'sid', ...(persistent && { persistent }) }, lifetimeMs).write(
+        { sid: createSid(), secret: createSecret() },
+        false,
+      );
+    expect(write(60_000)).not.toContain('Max-Age');
+    expect(write(90_500, true)).toContain('; Max-Age=91;');
+    expect(write(Number.POSITIVE_INFINITY, true)).toContain(`; Max-Age=${400 * 86_400};`);
   });
 });

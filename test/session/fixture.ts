@@ -1,6 +1,7 @@
 import type { SessionBinding } from '../../src/session/binding.ts';
-import { type SessionEnd, SessionManager, type SessionManagerOptions } from '../../src/session/manager.ts';
+import { SessionManager, type SessionManagerOptions } from '../../src/session/manager.ts';
 import type { Session } from '../../src/session/session.ts';
+import type { SessionEnd } from '../../src/session/session-events.ts';
 import type { SessionStore } from '../../src/session/store.ts';
 import { MemoryStore } from '../../src/session/stores/memory.ts';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
@@ -15,9 +16,9 @@ export class FaultyStore extends MemoryStore {
   /** Runs before each call. */
   before: (call: string) => Promise<void> | void = () => {};
 
-  constructor() {
-    super();
-    for (const call of ['create', 'read', 'readVersion', 'commit', 'touch', 'delete', 'expired'] as const) {
+  constructor(maxSessions = 100_000) {
+    super({ maxSessions });
+    for (const call of ['create', 'read', 'glance', 'commit', 'touch', 'delete', 'expired'] as const) {
       const original = this[call].bind(this) as (...args: unknown[]) => Promise<never>;
       this[call] = async (...args: unknown[]): Promise<never> => {
         this.calls.push(call);
@@ -41,7 +42,7 @@ export function createSite<S extends SessionStore>(store: S, options: Partial<Se
   const clock = new FakeClock();
   const manager = new SessionManager({ store, keys: [KEY], clock, cookie: { name: 'sid' }, ...options });
   const ends: SessionEnd[] = [];
-  manager.onEnd(end => ends.push(end));
+  manager.on('ended', end => ends.push(end));
   return {
     manager,
     clock,
@@ -54,8 +55,8 @@ export function createSite<S extends SessionStore>(store: S, options: Partial<Se
 /** The `Cookie` header with which a client answers this response. */
 export function cookieOf(binding: SessionBinding): string {
   return binding
-    .setCookies()
-    .map(value => value.split(';')[0])
+    .responseHeaders()
+    .map(({ value }) => value.split(';')[0])
     .join('; ');
 }
 

@@ -1,41 +1,42 @@
-import { hash } from 'node:crypto';
-import { mkdirSync } from 'node:fs';
-import { type Database, open, type RootDatabase } from 'lmdb';
-import { HoldfastError } from '../../base/errors.ts';
+import { setImmediate } from 'node:timers/promises';
+import type { Database } from 'lmdb';
 import { expiryOf } from '../expiry.ts';
 import type {
   CommitResult,
   SessionChanges,
-  SessionHeader,
+  SessionGlance,
   SessionRecord,
   SessionStore,
   StoredAttribute,
 } from '../store.ts';
+import { LmdbEnvironment } from './lmdb/environment.ts';
+import { decodeHead, encodeHead, type Head, versionsOf } from './lmdb/head.ts';
+import {
+  afterTime,
+  decodeText,
+  encodeText,
+  joinKeys,
+  keyOf,
+  keysBelow,
+  NOTHING,
+  splitTimeKey,
+  timeKey,
+} from './lmdb/keys.ts';
+
+export { LmdbLedger, type LmdbLedgerOptions } from '../ledgers/lmdb.ts';
 
 export interface LmdbStoreOptions {
   /** A folder, made when it does not exist; its files are readable by their owner only. Any number of processes of one machine may share it; not a network disk. */
   readonly path: string;
 }
 
-/** A record without its attributes' values. Its LMDB entry carries the record's version: the condition of every change. */
-interface Head {
-  readonly sid: string;
-  readonly header: SessionHeader;
-  /** Name and version of each attribute. */
-  readonly attributes: ReadonlyMap<string, number>;
+interface Found {
+  readonly head: Head;
+  readonly version: number;
+  readonly lastAccessedAt: number;
 }
 
-const ignore = () => {};
-const NOTHING = Buffer.alloc(0);
-const ENVIRONMENT = {
-  noSubdir: false,
-  overlappingSync: false,
-  encoding: 'binary',
-  keyEncoding: 'binary',
-  /** Missing in the library's types. */
-  permissionsMode: 0o600,
-} as const;
-const TIME_BYTES = 8;
+/** Entries looked at in one turn of the event loop, which costs it some milliseconds. */
 const PAGE = 256;
 
 /**
@@ -43,267 +44,279 @@ const PAGE = 256;
  *
  * A promise resolves after the transaction was written and synced to disk (`fdatasync` inside the commit: LMDB's default, without
  * `overlappingSync`). What is acknowledged therefore survives `kill -9` of every process, and loss of power as far as the disk keeps
- * what it says it has. Writes that wait for the disk at the same time share one sync.
+ * what it says it has. Writes that wait for the disk at the same time share one sync: many at once are far cheaper than one after the other.
  *
  * Layout: the head of a record, each attribute's value and the last access are entries of their own, so a commit writes the head (small) and the
  * values that changed, and a touch writes eight bytes. Every change is conditional on the version it was computed from, checked inside the
  * write transaction, and computed again when it lost: no lock is held while JavaScript runs.
+ *
+ * A folder of an older version is brought up to date when it is opened; one of a newer version is refused. A folder that is deleted or replaced while
+ * it is open is noticed within a second: from then on every call rejects with ERR_SESSION_STORE_UNAVAILABLE.
  */
 export class LmdbStore implements SessionStore {
   readonly name = 'lmdb';
-  readonly #root: RootDatabase<Buffer, Buffer>;
+  readonly #environment: LmdbEnvironment;
   readonly #heads: Database<Buffer, Buffer>;
   readonly #values: Database<Buffer, Buffer>;
   /** No value: the time is the entry's version, so that "move forward" is one conditional write. */
   readonly #accesses: Database<Buffer, Buffer>;
+  /** Owner key and sid key; the value is the sid. Written with the head that names the owner. */
+  readonly #owners: Database<Buffer, Buffer>;
   /**
    * Time and sid key. A hint: for every session that can expire there is at least one entry at or before the time it does. Entries that turn out
-   * to be early, or whose session is gone, are moved or removed by `expired`; so neither a touch nor a delete has to find them.
+   * to be early, or whose session is gone, are moved or removed by `expired`; so a touch has not to find them.
    */
   readonly #expiries: Database<Buffer, Buffer>;
+  #closing: Promise<void> | undefined;
 
-  /** @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when the folder cannot be opened. */
+  /** @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when the folder cannot be opened, or a newer version has written it. */
   constructor({ path }: LmdbStoreOptions) {
-    try {
-      mkdirSync(path, { recursive: true, mode: 0o700 });
-      this.#root = open({ ...ENVIRONMENT, path });
-      // The library makes one more promise for what is written in one turn and gives it to nobody: unhandled, its failure would end the process.
-      this.#root.on('beforecommit', () => queueMicrotask(() => void this.#root.committed.then(ignore, ignore)));
-      this.#heads = this.#open('heads', true);
-      this.#values = this.#open('values', false);
-      this.#accesses = this.#open('accesses', true);
-      this.#expiries = this.#open('expiries', false);
-    } catch (error) {
-      const message = `session store "lmdb" could not open ${path}; check that it is a folder this user may write to`;
-      throw new HoldfastError('ERR_SESSION_STORE_UNAVAILABLE', message, { status: 503, cause: error });
-    }
+    this.#environment = LmdbEnvironment.acquire(path);
+    this.#heads = this.#environment.database('heads', true);
+    this.#values = this.#environment.database('values', false);
+    this.#accesses = this.#environment.database('accesses', true);
+    this.#owners = this.#environment.database('owners', false);
+    this.#expiries = this.#environment.database('expiries', false);
   }
 
   async create(sid: string, record: SessionRecord): Promise<boolean> {
+    this.#environment.refresh();
     const key = keyOf(sid);
     const { header, attributes, lastAccessedAt, version } = record;
     const head = encodeHead({ sid, header, attributes: versionsOf(attributes) });
-    return this.#settle(
+    return this.#environment.settle(
       this.#heads.ifNoExists(key, () => {
         void this.#heads.put(key, head, version);
         void this.#accesses.put(key, NOTHING, lastAccessedAt);
         for (const [name, { value }] of attributes) void this.#values.put(valueKey(key, name), toBuffer(value));
+        if (header.owner) this.#putOwner(header.owner.name, key, sid);
         this.#putExpiry(key, expiryOf(header, lastAccessedAt));
       }),
     );
   }
 
   async read(sid: string): Promise<SessionRecord | undefined> {
-    this.#refresh();
     const key = keyOf(sid);
-    const found = this.#head(key);
-    if (!found) return undefined;
-    const attributes = new Map<string, StoredAttribute>();
-    for (const [name, version] of found.head.attributes) {
-      attributes.set(name, { value: this.#values.getBinary(valueKey(key, name))!, version });
-    }
-    const { version, head } = found;
-    return { header: head.header, version, lastAccessedAt: this.#accesses.getEntry(key)!.version!, attributes };
+    return this.#environment.read(() => {
+      const found = this.#find(key);
+      if (!found) return undefined;
+      const { head, version, lastAccessedAt } = found;
+      const attributes = new Map<string, StoredAttribute>();
+      for (const [name, attributeVersion] of head.attributes) {
+        const value = this.#values.getBinary(valueKey(key, name))!;
+        attributes.set(name, { value, version: attributeVersion });
+      }
+      return { header: head.header, version, lastAccessedAt, attributes };
+    });
   }
 
-  async readVersion(sid: string): Promise<number | undefined> {
-    this.#refresh();
-    return this.#heads.getEntry(keyOf(sid))?.version;
+  async glance(sid: string): Promise<SessionGlance | undefined> {
+    const key = keyOf(sid);
+    return this.#environment.read(() => {
+      const version = this.#heads.getEntry(key)?.version;
+      return version === undefined ? undefined : { version, lastAccessedAt: this.#lastAccess(key) };
+    });
   }
 
   async commit(sid: string, changes: SessionChanges): Promise<CommitResult> {
     const key = keyOf(sid);
     for (;;) {
-      this.#refresh();
-      const found = this.#head(key);
+      const found = this.#environment.read(() => this.#find(key));
       if (!found) return { status: 'gone' };
+      const { secretHash } = found.head.header;
+      if ((changes.expectedSecretHash ?? secretHash) !== secretHash) return { status: 'conflict' };
       for (const [name, expected] of changes.expected ?? []) {
         if ((found.head.attributes.get(name) ?? 0) !== expected) return { status: 'conflict' };
       }
       const version = found.version + 1;
-      if (await this.#write(key, found.head, found.version, changes)) return { status: 'committed', version };
+      if (await this.#write(key, found, changes)) return { status: 'committed', version };
     }
   }
 
   async touch(accesses: ReadonlyMap<string, number>): Promise<void> {
-    const writes: Promise<void>[] = [];
-    for (const [sid, at] of accesses) writes.push(this.#touchOne(keyOf(sid), at));
+    let writes: Promise<void>[] = [];
+    for (const [sid, at] of accesses) {
+      writes.push(this.#touchOne(keyOf(sid), at));
+      if (writes.length < PAGE) continue;
+      await Promise.all(writes);
+      writes = [];
+    }
     await Promise.all(writes);
   }
 
-  async delete(sid: string): Promise<boolean> {
+  async delete(sid: string, expiredBy = Number.POSITIVE_INFINITY): Promise<boolean> {
     const key = keyOf(sid);
     for (;;) {
-      this.#refresh();
-      const found = this.#head(key);
+      const found = this.#environment.read(() => this.#find(key));
       if (!found) return false;
-      const isDeleted = await this.#settle(
-        this.#heads.ifVersion(key, found.version, () => {
-          void this.#heads.remove(key);
-          void this.#accesses.remove(key);
-          for (const name of found.head.attributes.keys()) void this.#values.remove(valueKey(key, name));
-        }),
-      );
+      const expiresAt = expiryOf(found.head.header, found.lastAccessedAt);
+      if (expiresAt > expiredBy) return false;
+      const remove = () => {
+        const { header, attributes } = found.head;
+        void this.#heads.remove(key);
+        void this.#accesses.remove(key);
+        for (const name of attributes.keys()) void this.#values.remove(valueKey(key, name));
+        if (header.owner) void this.#owners.remove(joinKeys(keyOf(header.owner.name), key));
+        if (isIndexed(expiresAt)) void this.#expiries.remove(timeKey(expiresAt, key));
+      };
+      if (expiredBy === Number.POSITIVE_INFINITY) {
+        if (await this.#environment.settle(this.#heads.ifVersion(key, found.version, remove))) return true;
+        continue;
+      }
+      // Of nested conditions the inner one tells whether both were met.
+      let write!: Promise<boolean>;
+      const outer = this.#accesses.ifVersion(key, found.lastAccessedAt, () => {
+        write = this.#heads.ifVersion(key, found.version, remove);
+      });
+      const [isDeleted] = await Promise.all([this.#environment.settle(write), this.#environment.settle(outer)]);
       if (isDeleted) return true;
     }
   }
 
   async expired(now: number, limit: number): Promise<string[]> {
-    const due: { sid: string; at: number }[] = [];
-    const writes: Promise<unknown>[] = [];
-    this.#refresh();
-    for (const { key: entry } of this.#expiries.getRange({ end: expiryKey(now + 1, NOTHING) })) {
-      const indexedAt = timeOf(entry);
-      // Every session still to come expires at its entry's time or later.
-      if (due.length >= limit && due[limit - 1]!.at <= indexedAt) break;
-      const key = Buffer.from(entry.subarray(TIME_BYTES));
-      const head = this.#head(key)?.head;
-      const at = head && Math.ceil(expiryOf(head.header, this.#accesses.getEntry(key)!.version!));
-      if (at !== indexedAt) writes.push(this.#moveExpiry(Buffer.from(entry), key, at));
-      if (head && at! <= now && !due.some(({ sid }) => sid === head.sid)) insert(due, { sid: head.sid, at: at! });
+    this.#environment.checkFolder();
+    this.#environment.forgetDeadReaders();
+    const due = new Map<string, number>();
+    let inPlace = 0;
+    let after: Buffer | undefined;
+    // In the order of the index: what has not been seen expires later than all that was found in its place. The others are sorted in.
+    while (inPlace < limit) {
+      const writes: Promise<boolean>[] = [];
+      const page = this.#environment.read(() => {
+        const range = { start: after, exclusiveStart: after !== undefined, end: afterTime(now), limit: PAGE };
+        const entries = Array.from(this.#expiries.getRange(range), entry => Buffer.from(entry.key));
+        for (const entry of entries) {
+          const { at: indexedAt, key } = splitTimeKey(entry);
+          const found = this.#find(key);
+          const at = found && Math.ceil(expiryOf(found.head.header, found.lastAccessedAt));
+          if (at !== indexedAt) writes.push(this.#moveExpiry(entry, key, found?.version, at));
+          if (found && at! <= now) due.set(found.head.sid, at!);
+          if (at === indexedAt && ++inPlace >= limit) break;
+        }
+        return entries;
+      });
+      await (writes.length > 0 ? Promise.all(writes) : setImmediate());
+      if (page.length < PAGE) break;
+      after = page.at(-1);
     }
-    await Promise.all(writes);
-    return due.slice(0, limit).map(({ sid }) => sid);
+    return [...due]
+      .sort(([, a], [, b]) => a - b)
+      .slice(0, limit)
+      .map(([sid]) => sid);
   }
 
   async *sids(): AsyncIterable<string> {
-    let after: Buffer | undefined;
-    for (;;) {
-      this.#refresh();
-      const range = this.#heads.getRange({ start: after, exclusiveStart: after !== undefined, limit: PAGE });
-      const page = Array.from(range, ({ key, value }) => ({ key: Buffer.from(key), sid: decodeHead(value).sid }));
-      for (const { sid } of page) yield sid;
-      if (page.length < PAGE) return;
-      after = page.at(-1)!.key;
-    }
+    for await (const { value } of this.#pages(this.#heads)) yield decodeHead(value).sid;
+  }
+
+  async sidsOf(owner: string): Promise<string[]> {
+    const sids: string[] = [];
+    for await (const { value } of this.#pages(this.#owners, keysBelow(keyOf(owner)))) sids.push(decodeText(value));
+    return sids;
   }
 
   async count(): Promise<number> {
-    this.#refresh();
-    return (this.#heads.getStats() as { entryCount: number }).entryCount;
+    return this.#environment.read(() => (this.#heads.getStats() as { entryCount: number }).entryCount);
   }
 
-  async close(): Promise<void> {
-    await this.#root.close();
+  close(): Promise<void> {
+    this.#closing ??= this.#environment.release();
+    return this.#closing;
   }
 
-  #open(name: string, useVersions: boolean): Database<Buffer, Buffer> {
-    return this.#root.openDB({ name, useVersions, encoding: 'binary', keyEncoding: 'binary' });
+  /** Entries of a range, a page in each turn of the event loop. */
+  async *#pages(
+    database: Database<Buffer, Buffer>,
+    { start, end }: { start?: Buffer; end?: Buffer } = {},
+  ): AsyncIterable<{ key: Buffer; value: Buffer }> {
+    let after = start;
+    for (;;) {
+      const range = { start: after, exclusiveStart: after !== start, ...(end && { end }), limit: PAGE };
+      const page = this.#environment.read(() =>
+        Array.from(database.getRange(range), ({ key, value }) => ({
+          key: Buffer.from(key),
+          value: Buffer.from(value),
+        })),
+      );
+      yield* page;
+      if (page.length < PAGE) return;
+      after = page.at(-1)!.key;
+      await setImmediate();
+    }
   }
 
-  /** A read sees the moment it is made, also what another process has just committed: the snapshot otherwise lives until the event loop turns. */
-  #refresh(): void {
-    this.#root.resetReadTxn();
-  }
-
-  #head(key: Buffer): { readonly head: Head; readonly version: number } | undefined {
+  #find(key: Buffer): Found | undefined {
     const entry = this.#heads.getEntry(key);
-    return entry && { head: decodeHead(entry.value), version: entry.version! };
+    if (!entry) return undefined;
+    return { head: decodeHead(entry.value), version: entry.version!, lastAccessedAt: this.#lastAccess(key) };
   }
 
-  /** False when somebody else changed the record since it had `version`. */
-  #write(key: Buffer, head: Head, version: number, changes: SessionChanges): Promise<boolean> {
+  #lastAccess(key: Buffer): number {
+    return this.#accesses.getEntry(key)!.version!;
+  }
+
+  /** False when somebody else changed the record since it was found. */
+  #write(key: Buffer, { head, version, lastAccessedAt }: Found, changes: SessionChanges): Promise<boolean> {
     const { set, deleted } = changes;
     const header = changes.header ? { ...head.header, ...changes.header } : head.header;
     const attributes = new Map(head.attributes);
     for (const name of deleted ?? []) attributes.delete(name);
     for (const name of set?.keys() ?? []) attributes.set(name, (head.attributes.get(name) ?? version) + 1);
-    const lastAccessedAt = this.#accesses.getEntry(key)!.version!;
-    return this.#settle(
+    const [before, after] = [head.header.owner?.name, header.owner?.name];
+    return this.#environment.settle(
       this.#heads.ifVersion(key, version, () => {
         void this.#heads.put(key, encodeHead({ sid: head.sid, header, attributes }), version + 1);
         for (const name of deleted ?? []) void this.#values.remove(valueKey(key, name));
         for (const [name, value] of set ?? []) void this.#values.put(valueKey(key, name), toBuffer(value));
         if (changes.header) this.#putExpiry(key, expiryOf(header, lastAccessedAt));
+        if (before === after) return;
+        if (before !== undefined) void this.#owners.remove(joinKeys(keyOf(before), key));
+        if (after !== undefined) this.#putOwner(after, key, head.sid);
       }),
     );
   }
 
   async #touchOne(key: Buffer, at: number): Promise<void> {
     for (;;) {
-      this.#refresh();
-      const accessedAt = this.#accesses.getEntry(key)?.version;
+      const accessedAt = this.#environment.read(() => this.#accesses.getEntry(key)?.version);
       if (accessedAt === undefined || accessedAt >= at) return;
-      const isWritten = await this.#settle(
-        this.#accesses.ifVersion(key, accessedAt, () => void this.#accesses.put(key, NOTHING, at)),
-      );
-      if (isWritten) return;
+      const write = this.#accesses.ifVersion(key, accessedAt, () => void this.#accesses.put(key, NOTHING, at));
+      if (await this.#environment.settle(write)) return;
     }
   }
 
-  #putExpiry(key: Buffer, at: number): void {
-    if (at < Number.POSITIVE_INFINITY) void this.#expiries.put(expiryKey(at, key), NOTHING);
+  #putOwner(name: string, key: Buffer, sid: string): void {
+    void this.#owners.put(joinKeys(keyOf(name), key), encodeText(sid));
   }
 
-  /** Corrects an index entry: `at` is when its session really expires, `undefined` when it is gone. */
-  #moveExpiry(entry: Buffer, key: Buffer, at: number | undefined): Promise<boolean> {
+  #putExpiry(key: Buffer, at: number): void {
+    if (isIndexed(at)) void this.#expiries.put(timeKey(at, key), NOTHING);
+  }
+
+  /**
+   * Corrects an index entry: `at` is when its session really expires, `undefined` when it is gone. Not if the session has changed or was created
+   * again in between: then the entry may be its only one.
+   */
+  #moveExpiry(entry: Buffer, key: Buffer, version: number | undefined, at: number | undefined): Promise<boolean> {
     const move = () => {
       if (at !== undefined) this.#putExpiry(key, at);
       void this.#expiries.remove(entry);
     };
-    if (at !== undefined) return this.#settle(this.#expiries.batch(move));
-    // Unless the same sid has been created again in between: then the entry may be its only one.
-    return this.#settle(this.#heads.ifNoExists(key, move));
-  }
-
-  async #settle(write: Promise<boolean>): Promise<boolean> {
-    try {
-      return await write;
-    } catch (error) {
-      // The library reports the cause in a second promise; unhandled, it would end the process.
-      const cause = await (error as { commitError?: Promise<never> }).commitError?.catch(reason => reason);
-      throw cause ?? error;
-    }
+    return this.#environment.settle(
+      version === undefined ? this.#heads.ifNoExists(key, move) : this.#heads.ifVersion(key, version, move),
+    );
   }
 }
 
-/** Sids and names are anybody's text: short plain ones are kept as they are, others as their hash. No key is the beginning of another. */
-function keyOf(text: string): Buffer {
-  if (/^[\w-]{1,63}$/.test(text)) {
-    const key = Buffer.allocUnsafe(1 + text.length);
-    key[0] = text.length;
-    key.write(text, 1, 'latin1');
-    return key;
-  }
-  // UTF-16, because UTF-8 makes one of all unpaired surrogates.
-  return Buffer.concat([Buffer.from([0]), hash('sha256', Buffer.from(text, 'utf16le'), 'buffer')]);
+/** False for a time that will never come: no date is as late, and no key could say it. */
+function isIndexed(at: number): boolean {
+  return at < Number.MAX_SAFE_INTEGER;
 }
 
 function valueKey(sidKey: Buffer, name: string): Buffer {
-  return Buffer.concat([sidKey, keyOf(name)]);
-}
-
-function expiryKey(at: number, sidKey: Buffer): Buffer {
-  const key = Buffer.allocUnsafe(TIME_BYTES + sidKey.length);
-  key.writeBigUInt64BE(BigInt(Math.max(0, Math.ceil(at))), 0);
-  key.set(sidKey, TIME_BYTES);
-  return key;
-}
-
-function timeOf(entry: Buffer): number {
-  return Number(entry.readBigUInt64BE(0));
-}
-
-function encodeHead({ sid, header, attributes }: Head): Buffer {
-  return Buffer.from(JSON.stringify([sid, header, [...attributes]]));
-}
-
-function decodeHead(bytes: Buffer): Head {
-  const [sid, header, attributes] = JSON.parse(bytes.toString()) as [string, SessionHeader, [string, number][]];
-  return { sid, header, attributes: new Map(attributes) };
-}
-
-function versionsOf(attributes: ReadonlyMap<string, StoredAttribute>): Map<string, number> {
-  return new Map(Array.from(attributes, ([name, { version }]) => [name, version]));
+  return joinKeys(sidKey, keyOf(name));
 }
 
 function toBuffer(bytes: Uint8Array): Buffer {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-}
-
-/** Keeps the list sorted by time. */
-function insert(list: { sid: string; at: number }[], item: { sid: string; at: number }): void {
-  let index = list.length;
-  while (index > 0 && list[index - 1]!.at > item.at) index--;
-  list.splice(index, 0, item);
 }

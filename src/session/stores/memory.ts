@@ -1,17 +1,35 @@
 import { HoldfastError } from '../../base/errors.ts';
 import { expiryOf } from '../expiry.ts';
-import type { CommitResult, SessionChanges, SessionRecord, SessionStore, StoredAttribute } from '../store.ts';
+import type {
+  CommitResult,
+  SessionChanges,
+  SessionGlance,
+  SessionRecord,
+  SessionStore,
+  StoredAttribute,
+} from '../store.ts';
 
 export interface MemoryStoreOptions {
   /** Sessions held at most. At the cap a new one is refused; a living one is never dropped to make room. Default 100,000. */
   readonly maxSessions?: number;
 }
 
+interface Entry {
+  /** Replaced by each change and never changed in place, so that what was read stays a snapshot. */
+  record: SessionRecord;
+  /** The bucket it is in: that of the time it expires, or an earlier one. `Infinity`: in none. */
+  bucket: number;
+}
+
+const BUCKET_MS = 1_000;
+
 /** Keeps sessions in this process, for as long as it lives. */
 export class MemoryStore implements SessionStore {
   readonly name = 'memory';
-  /** A record is replaced by each change and never changed in place, so that what was read stays a snapshot. */
-  readonly #records = new Map<string, SessionRecord>();
+  readonly #entries = new Map<string, Entry>();
+  readonly #owned = new Map<string, Set<string>>();
+  /** Sids by the time that they expire at the earliest. A touch moves none: `expired` does, when the bucket's time has come. */
+  readonly #buckets = new Map<number, Set<string>>();
   readonly #maxSessions: number;
 
   constructor(options: MemoryStoreOptions = {}) {
@@ -21,74 +39,144 @@ export class MemoryStore implements SessionStore {
   }
 
   async create(sid: string, record: SessionRecord): Promise<boolean> {
-    if (this.#records.has(sid)) return false;
-    if (this.#records.size >= this.#maxSessions) {
+    if (this.#entries.has(sid)) return false;
+    if (this.#entries.size >= this.#maxSessions) {
       throw new HoldfastError(
         'ERR_SESSION_NO_ROOM',
         `memory store: ${this.#maxSessions} sessions are held already; raise maxSessions, or use a store on disk`,
         { status: 503 },
       );
     }
-    this.#records.set(sid, record);
+    const bucket = bucketOf(expiryAt(record));
+    this.#entries.set(sid, { record, bucket });
+    if (bucket < Number.POSITIVE_INFINITY) add(this.#buckets, bucket, sid);
+    const { owner } = record.header;
+    if (owner) add(this.#owned, owner.name, sid);
     return true;
   }
 
   async read(sid: string): Promise<SessionRecord | undefined> {
-    return this.#records.get(sid);
+    return this.#entries.get(sid)?.record;
   }
 
-  async readVersion(sid: string): Promise<number | undefined> {
-    return this.#records.get(sid)?.version;
+  async glance(sid: string): Promise<SessionGlance | undefined> {
+    return this.#entries.get(sid)?.record;
   }
 
   async commit(sid: string, changes: SessionChanges): Promise<CommitResult> {
-    const record = this.#records.get(sid);
-    if (!record) return { status: 'gone' };
+    const entry = this.#entries.get(sid);
+    if (!entry) return { status: 'gone' };
+    const { record } = entry;
+    const { expectedSecretHash = record.header.secretHash } = changes;
+    if (record.header.secretHash !== expectedSecretHash) return { status: 'conflict' };
     for (const [name, version] of changes.expected ?? []) {
       if ((record.attributes.get(name)?.version ?? 0) !== version) return { status: 'conflict' };
     }
     const version = record.version + 1;
-    this.#records.set(sid, {
-      header: changes.header ? { ...record.header, ...changes.header } : record.header,
-      version,
-      lastAccessedAt: record.lastAccessedAt,
-      attributes: applyTo(record.attributes, changes, version),
-    });
+    const header = changes.header ? { ...record.header, ...changes.header } : record.header;
+    const { lastAccessedAt } = record;
+    entry.record = { header, version, lastAccessedAt, attributes: applyTo(record.attributes, changes, version) };
+    if (!changes.header) return { status: 'committed', version };
+    this.#move(sid, entry, Math.min(entry.bucket, bucketOf(expiryAt(entry.record))));
+    const before = record.header.owner?.name;
+    const after = header.owner?.name;
+    if (before !== after) {
+      if (before !== undefined) remove(this.#owned, before, sid);
+      if (after !== undefined) add(this.#owned, after, sid);
+    }
     return { status: 'committed', version };
   }
 
   async touch(accesses: ReadonlyMap<string, number>): Promise<void> {
     for (const [sid, lastAccessedAt] of accesses) {
-      const record = this.#records.get(sid);
-      if (record && record.lastAccessedAt < lastAccessedAt) this.#records.set(sid, { ...record, lastAccessedAt });
+      const entry = this.#entries.get(sid);
+      if (!entry || entry.record.lastAccessedAt >= lastAccessedAt) continue;
+      entry.record = { ...entry.record, lastAccessedAt };
     }
   }
 
-  async delete(sid: string): Promise<boolean> {
-    return this.#records.delete(sid);
+  async delete(sid: string, expiredBy = Number.POSITIVE_INFINITY): Promise<boolean> {
+    const entry = this.#entries.get(sid);
+    if (!entry || expiryAt(entry.record) > expiredBy) return false;
+    this.#move(sid, entry, Number.POSITIVE_INFINITY);
+    const { owner } = entry.record.header;
+    if (owner) remove(this.#owned, owner.name, sid);
+    return this.#entries.delete(sid);
   }
 
   async expired(now: number, limit: number): Promise<string[]> {
-    const due: { sid: string; at: number }[] = [];
-    for (const [sid, record] of this.#records) {
-      const at = expiryOf(record.header, record.lastAccessedAt);
-      if (at <= now) due.push({ sid, at });
+    const due: string[] = [];
+    const last = Math.min(bucketOf(now), Number.MAX_SAFE_INTEGER);
+    let bucket = this.#firstBucketFrom(Number.NEGATIVE_INFINITY);
+    while (bucket <= last && due.length < limit) {
+      for (const sid of this.#expiredIn(bucket, now)) due.push(sid);
+      bucket = this.#firstBucketFrom(bucket + 1);
     }
-    due.sort((a, b) => a.at - b.at);
-    return due.slice(0, limit).map(({ sid }) => sid);
+    return due.slice(0, limit);
   }
 
   async *sids(): AsyncIterable<string> {
-    yield* this.#records.keys();
+    yield* this.#entries.keys();
+  }
+
+  async sidsOf(owner: string): Promise<string[]> {
+    return [...(this.#owned.get(owner) ?? [])];
   }
 
   async count(): Promise<number> {
-    return this.#records.size;
+    return this.#entries.size;
   }
 
   async close(): Promise<void> {
-    this.#records.clear();
+    this.#entries.clear();
+    this.#owned.clear();
+    this.#buckets.clear();
   }
+
+  /** Those of the bucket that have expired, the earliest first. What was touched or prolonged goes to its later bucket. */
+  #expiredIn(bucket: number, now: number): string[] {
+    const due: { readonly sid: string; readonly at: number }[] = [];
+    for (const sid of [...this.#buckets.get(bucket)!]) {
+      const entry = this.#entries.get(sid)!;
+      const at = expiryAt(entry.record);
+      this.#move(sid, entry, bucketOf(at));
+      if (at <= now && entry.bucket === bucket) due.push({ sid, at });
+    }
+    return due.sort((a, b) => a.at - b.at).map(({ sid }) => sid);
+  }
+
+  /** `Infinity` when there is none. */
+  #firstBucketFrom(earliest: number): number {
+    let first = Number.POSITIVE_INFINITY;
+    for (const bucket of this.#buckets.keys()) if (bucket >= earliest && bucket < first) first = bucket;
+    return first;
+  }
+
+  #move(sid: string, entry: Entry, bucket: number): void {
+    if (bucket === entry.bucket) return;
+    if (entry.bucket < Number.POSITIVE_INFINITY) remove(this.#buckets, entry.bucket, sid);
+    if (bucket < Number.POSITIVE_INFINITY) add(this.#buckets, bucket, sid);
+    entry.bucket = bucket;
+  }
+}
+
+function expiryAt({ header, lastAccessedAt }: SessionRecord): number {
+  return expiryOf(header, lastAccessedAt);
+}
+
+function bucketOf(at: number): number {
+  return Math.floor(at / BUCKET_MS);
+}
+
+function add<K>(sets: Map<K, Set<string>>, key: K, sid: string): void {
+  const set = sets.get(key);
+  if (set) set.add(sid);
+  else sets.set(key, new Set([sid]));
+}
+
+function remove<K>(sets: Map<K, Set<string>>, key: K, sid: string): void {
+  const set = sets.get(key);
+  if (set?.delete(sid) && set.size === 0) sets.delete(key);
 }
 
 function applyTo(

@@ -5,8 +5,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { text } from 'node:stream/consumers';
+import { setTimeout as wait } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { open, type RootDatabase } from 'lmdb';
 import { afterAll, describe, expect, test } from 'vitest';
+import { LmdbLedger } from '../../../src/session/ledgers/lmdb.ts';
+import type { SessionStore } from '../../../src/session/store.ts';
 import { LmdbStore } from '../../../src/session/stores/lmdb.ts';
 import { storeConformance } from '../../../src/testing/store-conformance.ts';
 
@@ -26,7 +30,18 @@ function record(value = 'x') {
   return { header: HEADER, version: 1, lastAccessedAt: NOW, attributes };
 }
 
-storeConformance('lmdb', async () => new LmdbStore({ path: await createFolder() }), { describe, test });
+const paths = new WeakMap<SessionStore, string>();
+storeConformance(
+  'lmdb',
+  async () => {
+    const path = await createFolder();
+    const store = new LmdbStore({ path });
+    paths.set(store, path);
+    return store;
+  },
+  { describe, test },
+  { openSecond: first => new LmdbStore({ path: paths.get(first)! }) },
+);
 
 describe('lmdb store', () => {
   test('finds everything again after it was closed', async () => {
@@ -93,7 +108,177 @@ describe('lmdb store', () => {
   });
 });
 
+describe('lmdb store and its folder', () => {
+  const OPTIONS = { noSubdir: false, overlappingSync: false, encoding: 'binary', keyEncoding: 'binary' } as const;
+
+  /** Changes the folder behind the back of the store. */
+  async function alter(path: string, change: (root: RootDatabase) => unknown): Promise<void> {
+    const root = open({ ...OPTIONS, path });
+    await change(root);
+    await root.close();
+  }
+
+  test('a folder of the former layout gets its index of owners once, and works on', async () => {
+    const path = await createFolder();
+    const before = new LmdbStore({ path });
+    const created = Array.from({ length: 700 }, (_, index) => {
+      const owner = { name: index % 2 ? 'ann' : '\ud800', roles: [] };
+      return before.create(`s${index}`, { ...record(), ...(index % 7 && { header: { ...HEADER, owner } }) });
+    });
+    await Promise.all(created);
+    const [ann, other] = [await before.sidsOf('ann'), await before.sidsOf('\ud800')];
+    expect(ann).toHaveLength(300);
+    await before.close();
+    await alter(path, root => {
+      for (const [name, useVersions] of [
+        ['owners', false],
+        ['meta', true],
+      ] as const)
+        root.openDB({ name, ...OPTIONS, useVersions }).dropSync();
+    });
+    const after = new LmdbStore({ path });
+    expect(await after.sidsOf('ann')).toEqual(ann);
+    expect(await after.sidsOf('\ud800')).toEqual(other);
+    expect(await after.count()).toBe(700);
+    await after.delete(ann[0]!);
+    await after.close();
+    const again = new LmdbStore({ path });
+    expect(await again.sidsOf('ann')).toHaveLength(299);
+    await again.close();
+  });
+
+  test('a folder of a newer layout is refused, and says what to do', async () => {
+    const path = await createFolder();
+    await new LmdbStore({ path }).close();
+    await alter(path, root => {
+      const meta = root.openDB({ name: 'meta', ...OPTIONS, useVersions: true });
+      for (const key of Array.from(meta.getKeys() as Iterable<Buffer>, Buffer.from))
+        meta.putSync(key, Buffer.alloc(0), 99);
+    });
+    for (const open of [() => new LmdbStore({ path }), () => new LmdbLedger({ path })]) {
+      expect(open).toThrow(
+        expect.objectContaining({
+          code: 'ERR_SESSION_STORE_UNAVAILABLE',
+          message: expect.stringMatching(/newer version \(layout 99; .* use another folder/),
+        }),
+      );
+    }
+  });
+
+  test.each(['deleted', 'replaced'])(
+    'a folder that is %s while it is open is noticed: nothing goes on in a file that is gone',
+    async how => {
+      const path = join(await createFolder(), 'sessions');
+      const store = new LmdbStore({ path });
+      await store.create('s1', record());
+      await rm(path, { recursive: true });
+      const other = how === 'replaced' ? new LmdbStore({ path }) : undefined;
+      const unavailable = { code: 'ERR_SESSION_STORE_UNAVAILABLE', message: expect.stringContaining('restart') };
+      await expect(store.expired(NOW, 10)).rejects.toMatchObject(unavailable);
+      await expect(store.read('s1')).rejects.toMatchObject(unavailable);
+      await expect(store.create('s2', record())).rejects.toMatchObject(unavailable);
+      await expect(store.delete('s1')).rejects.toMatchObject(unavailable);
+      expect(await other?.count()).toBe(other && 0);
+      await store.close();
+      await other?.close();
+    },
+  );
+
+  test('without a look at what expired, a deleted folder is noticed within a second', async () => {
+    const path = join(await createFolder(), 'sessions');
+    const store = new LmdbStore({ path });
+    await rm(path, { recursive: true });
+    await expect
+      .poll(() => store.glance('s1').catch(error => error.code), { timeout: 2_000 })
+      .toBe('ERR_SESSION_STORE_UNAVAILABLE');
+    await store.close();
+  });
+
+  test('rejects what is called after it was closed', async () => {
+    const store = new LmdbStore({ path: await createFolder() });
+    const late = Promise.allSettled([store.commit('s1', {}), store.create('s1', record()), store.delete('s1')]);
+    await store.close();
+    await store.close();
+    await late;
+    for (const call of [() => store.read('s1'), () => store.create('s1', record()), () => store.commit('s1', {})])
+      await expect(call()).rejects.toMatchObject({ code: 'ERR_SESSION_STORE_UNAVAILABLE' });
+  });
+
+  test('keeps the index entry of a session whose limit becomes shorter while its entry is corrected', async () => {
+    const store = new LmdbStore({ path: await createFolder() });
+    for (const isCommitFirst of [true, false]) {
+      const sid = `s-${isCommitFirst}`;
+      await store.create(sid, record());
+      await store.touch(new Map([[sid, NOW + 500]])); // expires at 1,500; the entry says 1,000
+      const calls = [() => store.commit(sid, { header: { idleTimeoutMs: 500 } }), () => store.expired(NOW + 1_200, 10)];
+      await Promise.all((isCommitFirst ? calls : calls.reverse()).map(call => call()));
+      expect(await store.expired(NOW + 1_000, 10)).toEqual([sid]);
+      await store.delete(sid);
+    }
+    await store.close();
+  });
+});
+
 describe('lmdb store shared by processes', () => {
+  const importStore = `import { LmdbStore } from ${JSON.stringify(import.meta.resolve('../../../src/session/stores/lmdb.ts'))};`;
+  const importLmdb = `import { open } from ${JSON.stringify(import.meta.resolve('lmdb'))};`;
+
+  function run(program: string, path: string) {
+    const args = ['-C', 'holdfast-source', '--input-type=module', '--eval', program, path];
+    return spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+  }
+
+  test('goes on when another process lets the file grow far beyond what was mapped', async () => {
+    const path = await createFolder();
+    const store = new LmdbStore({ path });
+    await store.create('mine', record());
+    const child = run(
+      `${importStore}
+      const store = new LmdbStore({ path: process.argv[1] });
+      const value = Buffer.alloc(1024 * 1024, 7);
+      for (let index = 0; index < 40; index++)
+        await store.create('theirs-' + index, { header: ${JSON.stringify(HEADER)}, version: 1, lastAccessedAt: ${NOW}, attributes: new Map([['a', { value, version: 1 }]]) });
+      await store.close();`,
+      path,
+    );
+    const exit = once(child, 'exit');
+    for (let round = 0; child.exitCode === null; round++) {
+      await store.commit('mine', { set: new Map([['a', Buffer.from(String(round))]]) });
+      await store.read(`theirs-${round % 40}`);
+      await wait(5);
+    }
+    expect(await exit).toEqual([0, null]);
+    for (let index = 0; index < 40; index++)
+      expect((await store.read(`theirs-${index}`))!.attributes.get('a')!.value.at(-1)).toBe(7);
+    expect(await store.create('after', record('x'.repeat(5_000_000)))).toBe(true);
+    await store.close();
+  });
+
+  test('forgets what a process that was killed with -9 had open, at the next look at what expired', async () => {
+    const path = await createFolder();
+    const store = new LmdbStore({ path });
+    await store.create('s1', record());
+    const child = run(
+      `${importLmdb}
+      const root = open({ path: process.argv[1], noSubdir: false, overlappingSync: false, encoding: 'binary', keyEncoding: 'binary' });
+      root.useReadTransaction();
+      root.get(Buffer.from('x'));
+      console.log('reading');
+      setInterval(() => {}, 1_000);`,
+      path,
+    );
+    await once(child.stdout, 'data');
+    const root = open({ path, noSubdir: false, overlappingSync: false, encoding: 'binary', keyEncoding: 'binary' });
+    expect(root.readerList()).toMatch(new RegExp(`\\b${child.pid}\\b`));
+    child.kill('SIGKILL');
+    await once(child, 'exit');
+    expect(root.readerList()).toMatch(new RegExp(`\\b${child.pid}\\b`));
+    await store.expired(NOW, 10);
+    expect(root.readerList()).not.toMatch(new RegExp(`\\b${child.pid}\\b`));
+    await root.close();
+    await store.close();
+  });
+
   async function start(path: string, worker: string): Promise<{ kill(): Promise<string[]>; lines: string[] }> {
     const script = fileURLToPath(new URL('commit-loop.ts', import.meta.url));
     const child = spawn(process.execPath, ['-C', 'holdfast-source', script, path, worker], {

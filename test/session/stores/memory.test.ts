@@ -18,6 +18,38 @@ describe('memory store', () => {
     expect(await store.create('c', record)).toBe(true);
   });
 
+  test('finds the next one to expire without looking at all of them', async () => {
+    const store = new MemoryStore();
+    let looks = 0;
+    for (let second = 9_999; second >= 0; second--) {
+      const header = {
+        ...record.header,
+        get absoluteExpiresAt() {
+          looks++;
+          return second * 1_000;
+        },
+      };
+      await store.create(`s${second}`, { ...record, header });
+    }
+    looks = 0;
+    for (const next of ['s0', 's1', 's2']) {
+      expect(await store.expired(Number.MAX_SAFE_INTEGER, 1)).toEqual([next]);
+      await store.delete(next);
+    }
+    expect(looks).toBeLessThan(100);
+  });
+
+  test('lists no session twice that is touched meanwhile', async () => {
+    const store = new MemoryStore();
+    for (const sid of ['a', 'b', 'c']) await store.create(sid, record);
+    const listed: string[] = [];
+    for await (const sid of store.sids()) {
+      listed.push(sid);
+      await store.touch(new Map([[sid, listed.length]]));
+    }
+    expect(listed).toEqual(['a', 'b', 'c']);
+  });
+
   test('refuses a cap that holds nothing', () => {
     expect(() => new MemoryStore({ maxSessions: 0 })).toThrow(TypeError);
   });

@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import type { Session } from '../../src/session/session.ts';
-import type { SocketSession } from '../../src/session/socket-sessions.ts';
+import type { SocketSession } from '../../src/session/shared-sessions.ts';
 import { createSite, FaultyStore, login, type Site } from './fixture.ts';
 
 let store: FaultyStore;
@@ -37,17 +37,17 @@ describe('a session held by sockets', () => {
     store.calls.length = 0;
     await Promise.all(Array.from({ length: 20 }, () => attached(sid)));
     await attached(sid);
-    expect(store.calls).toEqual(['read']);
+    expect(store.calls).toEqual(['glance']);
   });
 
   test('is not given to a socket when it ended while it was being read', async () => {
     const { sid } = await login(site);
     const { promise: gate, resolve: open } = Promise.withResolvers<void>();
-    const { read } = store;
-    store.read = async id => {
-      const record = await read(id);
+    const { glance } = store;
+    store.glance = async id => {
+      const answer = await glance(id);
       await gate;
-      return record;
+      return answer;
     };
     const attaching = site.manager.attach(sid);
     await turn();
@@ -88,7 +88,7 @@ describe('a session held by sockets', () => {
     expect(socket.session.get('a')).toBe(2);
     store.calls.length = 0;
     await socket.refresh();
-    expect(store.calls).toEqual(['readVersion']);
+    expect(store.calls).toEqual(['glance']);
   });
 
   test('catches up when its own commit came after one of another process', async () => {
@@ -108,7 +108,7 @@ describe('a session held by sockets', () => {
     const binding = createSite(store).request(cookie);
     (await binding.open()).set('a', 2);
     await binding.commit();
-    store.failing.add('readVersion'); // an outage delays it
+    store.failing.add('glance'); // an outage delays it
     await site.clock.advance(5_000);
     store.failing.clear();
     await site.clock.advance(5_000);
@@ -122,7 +122,7 @@ describe('a session held by sockets', () => {
     const { sid, cookie } = await login(site);
     const [one, two] = await Promise.all([attached(sid), attached(sid)]);
     const ended: string[] = [];
-    site.manager.onSocketSessionEnd(sid => ended.push(sid));
+    site.manager.onSocketEnd(sid => ended.push(sid));
     await (await createSite(store).request(cookie).open()).invalidate();
     expect(one.isEnded).toBe(false);
     await site.clock.advance(5_000);
@@ -138,7 +138,7 @@ describe('a session held by sockets', () => {
     const { sid, cookie } = await login(site);
     const socket = await attached(sid);
     const ended: string[] = [];
-    site.manager.onSocketSessionEnd(sid => ended.push(sid));
+    site.manager.onSocketEnd(sid => ended.push(sid));
     await createSite(store).manager.end(sid, 'admin');
     await learn(socket, cookie);
     await expect.poll(() => ended).toEqual([sid]);
@@ -181,7 +181,7 @@ describe('a session held by sockets', () => {
   });
 
   test('ends without touch however long the socket is open', async () => {
-    site.manager.start();
+    await site.manager.start();
     const { sid } = await login(site);
     const socket = await attached(sid);
     await site.clock.advance(31 * 60_000);
@@ -228,12 +228,12 @@ describe('a session held by sockets', () => {
     expect([session.get('a'), session.get('b')]).toEqual([1, 2]);
   });
 
-  test('is read afresh after the last socket let go', async () => {
+  test('is validated afresh after the last socket let go', async () => {
     const { sid } = await login(site, { a: 1 });
     await (await attached(sid)).release();
     store.calls.length = 0;
     await attached(sid);
-    expect(store.calls).toEqual(['read']);
+    expect(store.calls).toEqual(['glance']);
   });
 
   test('is written when the manager closes', async () => {

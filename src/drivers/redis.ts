@@ -1,0 +1,143 @@
+import { HoldfastError } from '../base/errors.ts';
+
+export type RedisArgument = string | Buffer;
+
+// biome-ignore lint/suspicious/noExplicitAny: what a reply is follows from the command
+export type RedisReply = any;
+
+/**
+ * What is asked of a Redis client. A client of node-redis (the package `redis`, 5 and later) is one.
+ *
+ * Text and bytes are sent as they are. With `REDIS_BYTES` as options a reply's bulk strings are `Buffer`s and its maps are flat arrays.
+ * An error reply rejects with an `Error` whose message is the reply.
+ */
+export interface RedisClientLike {
+  /** Connected, and commands are sent at once. */
+  readonly isReady: boolean;
+  sendCommand(args: readonly RedisArgument[], options?: object): Promise<unknown>;
+  /** Another client for the same server, not connected yet. */
+  duplicate(): RedisClientLike;
+  connect(): Promise<unknown>;
+  /** Closes the connection at once; commands on their way are rejected. */
+  destroy(): void;
+  on(event: 'error', listener: (error: Error) => void): unknown;
+  subscribe(channel: string, listener: (message: string) => void): Promise<unknown>;
+  unsubscribe(channel: string, listener: (message: string) => void): Promise<unknown>;
+}
+
+/** A node of a cluster that a client knows. */
+export interface RedisMasterLike {
+  readonly address: string;
+  readonly client?: RedisClientLike | Promise<RedisClientLike> | undefined;
+}
+
+/** What is asked of a client for Redis Cluster. A cluster of node-redis is one. */
+export interface RedisClusterLike {
+  readonly masters: readonly RedisMasterLike[];
+  readonly slots: readonly ({ readonly master: RedisMasterLike } | undefined)[];
+  // biome-ignore lint/suspicious/noExplicitAny: which kind of node it takes is the client's own business
+  nodeClient(node: any): RedisClientLike | Promise<RedisClientLike>;
+  sendCommand(
+    firstKey: RedisArgument | undefined,
+    isReadonly: boolean | undefined,
+    args: RedisArgument[],
+    options?: object,
+  ): Promise<unknown>;
+}
+
+/** A client that a user brings, connected. It is never closed by us. */
+export type RedisLike = RedisClientLike | RedisClusterLike;
+
+export function isCluster(client: RedisLike): client is RedisClusterLike {
+  return 'masters' in client;
+}
+
+/** RESP type bytes of node-redis: `$` bulk string, `%` map. */
+export const REDIS_BYTES: object = { typeMapping: { 36: Buffer, 37: Array } };
+
+/** Where a server is and who we are to it. */
+export interface RedisAddress {
+  readonly host: string;
+  readonly port: number;
+  readonly isTls: boolean;
+  readonly username?: string;
+  readonly password?: string;
+  readonly database: number;
+}
+
+/**
+ * Reads `redis://user:password@host:port/database` or `rediss://…` (TLS). What comes after `?` is not looked at.
+ *
+ * @throws {TypeError} which does not repeat the address: it may hold a password.
+ */
+export function parseRedisUrl(text: string): RedisAddress {
+  const url = URL.parse(text);
+  const database = Number(url?.pathname.slice(1));
+  if (!url || !/^rediss?:$/.test(url.protocol) || url.hostname === '' || !Number.isInteger(database)) {
+    throw new TypeError(
+      'redis: the address is not a URL such as redis://user:password@host:6379/0, or rediss://… for TLS; percent-encode special characters of the password',
+    );
+  }
+  return {
+    host: url.hostname.replace(/^\[(.*)\]$/, '$1'),
+    port: Number(url.port || 6379),
+    isTls: url.protocol === 'rediss:',
+    ...(url.username && { username: decodePercent(url.username) }),
+    ...(url.password && { password: decodePercent(url.password) }),
+    database,
+  };
+}
+
+function decodePercent(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text; // a password with a percent sign that begins no code
+  }
+}
+
+/** For `rediss://`: whom to trust besides the usual authorities, and who we are. PEM. */
+export interface RedisTls {
+  readonly ca?: string | Buffer;
+  readonly cert?: string | Buffer;
+  readonly key?: string | Buffer;
+  /** The name that the certificate must be for; default: the host of the address. */
+  readonly servername?: string;
+}
+
+/** Makes clients that are not connected yet. */
+export type CreateRedisClient = (address: RedisAddress) => RedisClientLike;
+
+/**
+ * Loads the package `redis`, now and only here: who brings a client, or uses another store, need not have it.
+ *
+ * Its clients keep no queue while they are offline, and do not connect again by themselves: `RedisLink` does that.
+ *
+ * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when the package is not installed.
+ */
+export async function loadRedis(connectTimeoutMs: number, tls: RedisTls = {}): Promise<CreateRedisClient> {
+  const { createClient } = await import('redis').catch(error => {
+    const message = 'the package "redis" could not be loaded; add it to your project with: npm install redis@6';
+    throw new HoldfastError('ERR_SESSION_STORE_UNAVAILABLE', message, { status: 503, cause: error });
+  });
+  return ({ host, port, isTls, username, password, database }) =>
+    createClient({
+      socket: {
+        ...{ host, port, connectTimeout: connectTimeoutMs, reconnectStrategy: false },
+        ...(isTls && { ...tls, tls: true as const }),
+      },
+      ...(username !== undefined && { username }),
+      ...(password !== undefined && { password }),
+      ...(database > 0 && { database }),
+      disableOfflineQueue: true,
+      maintNotifications: 'disabled',
+      // Ours are deadlines for the answer; its own are only for being written, and cost an AbortSignal for each command.
+      commandOptions: { timeout: 0 },
+    });
+}
+
+/** A Lua script. Sent by its hash, and once as text to a server that does not know it. */
+export interface RedisScript {
+  readonly source: string;
+  readonly sha1: string;
+}

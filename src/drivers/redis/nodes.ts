@@ -1,0 +1,351 @@
+import {
+  type CreateRedisClient,
+  REDIS_BYTES,
+  type RedisAddress,
+  type RedisClientLike,
+  type RedisClusterLike,
+} from '../redis.ts';
+import { withDeadline } from './deadline.ts';
+import { codeOf, NoAnswer, unavailable } from './failures.ts';
+import { keySlot } from './key-slot.ts';
+import { RedisLink } from './link.ts';
+
+/** One server that takes writes. */
+export interface RedisNode {
+  /** `host:port`, for messages and redirections; never a credential. */
+  readonly address: string;
+  /** Connected now, or undefined. */
+  readonly client: RedisClientLike | undefined;
+  /** Why there is no client, if that is known. */
+  readonly failure?: unknown;
+  /** Another client for this server, not connected yet. */
+  create(): RedisClientLike;
+  /** It answers no more, or says that it takes no writes. */
+  giveUp(client: RedisClientLike, reason: unknown): void;
+}
+
+/** The servers that keep the keys. */
+export interface RedisNodes {
+  /** Undefined: at the moment nobody is known to keep it. */
+  nodeOf(key: string): RedisNode | undefined;
+  /** Every server that takes writes. */
+  masters(): readonly RedisNode[];
+  /** The server that a redirection names. */
+  at(address: string): RedisNode | undefined;
+  /** Learns anew who keeps what. Never rejects. @param key One that was not where it should be. */
+  refresh(key: string): Promise<void>;
+  close(): void;
+}
+
+/** A server of our own connection. */
+export class OwnNode implements RedisNode {
+  readonly address: string;
+  readonly create: () => RedisClientLike;
+  readonly #link: RedisLink;
+
+  constructor(address: RedisAddress, createClient: CreateRedisClient, timeoutMs: number, onLost?: () => void) {
+    this.address = nameOf(address);
+    this.create = () => createClient(address);
+    this.#link = new RedisLink({ create: this.create, timeoutMs, ...(onLost && { onLost }) });
+  }
+
+  get client(): RedisClientLike | undefined {
+    return this.#link.client;
+  }
+
+  get failure(): unknown {
+    return this.#link.failure;
+  }
+
+  /** What came of the first attempt to connect. */
+  get first(): Promise<RedisClientLike> {
+    return this.#link.first;
+  }
+
+  giveUp(client: RedisClientLike, reason: unknown): void {
+    this.#link.giveUp(client, reason);
+  }
+
+  close(): void {
+    this.#link.close();
+  }
+}
+
+/** A client that somebody else connects, connects again and closes. */
+class BroughtNode implements RedisNode {
+  readonly address: string;
+  readonly #find: () => RedisClientLike | undefined;
+
+  constructor(address: string, find: () => RedisClientLike | undefined) {
+    this.address = address;
+    this.#find = find;
+  }
+
+  get client(): RedisClientLike | undefined {
+    const client = this.#find();
+    return client?.isReady ? client : undefined;
+  }
+
+  create(): RedisClientLike {
+    const client = this.#find();
+    if (!client) throw new Error('the client that was brought is not connected');
+    return client.duplicate();
+  }
+
+  giveUp(): void {}
+}
+
+/** Everything is on one server. */
+export class SingleNode implements RedisNodes {
+  readonly #node: RedisNode;
+  readonly #close: () => void;
+
+  static own(node: OwnNode): SingleNode {
+    return new SingleNode(node, () => node.close());
+  }
+
+  static brought(client: RedisClientLike): SingleNode {
+    return new SingleNode(new BroughtNode('the client of the application', () => client), () => {});
+  }
+
+  private constructor(node: RedisNode, close: () => void) {
+    this.#node = node;
+    this.#close = close;
+  }
+
+  nodeOf(): RedisNode {
+    return this.#node;
+  }
+
+  masters(): readonly RedisNode[] {
+    return [this.#node];
+  }
+
+  at(): undefined {}
+
+  async refresh(): Promise<void> {}
+
+  close(): void {
+    this.#close();
+  }
+}
+
+/** Redis Cluster through a cluster client of somebody else: it knows who keeps what. */
+export class BroughtCluster implements RedisNodes {
+  readonly #cluster: RedisClusterLike;
+  readonly #nodes = new Map<string, RedisNode>();
+
+  constructor(cluster: RedisClusterLike) {
+    this.#cluster = cluster;
+  }
+
+  /** Connects to every master, in case the client does that only when asked. */
+  async connect(): Promise<void> {
+    await Promise.all(this.#cluster.masters.map(master => this.#cluster.nodeClient(master)));
+  }
+
+  nodeOf(key: string): RedisNode | undefined {
+    const master = this.#cluster.slots[keySlot(key)]?.master;
+    return master && this.#node(master.address);
+  }
+
+  masters(): readonly RedisNode[] {
+    return this.#cluster.masters.map(({ address }) => this.#node(address));
+  }
+
+  at(address: string): RedisNode | undefined {
+    return this.#cluster.masters.some(master => master.address === address) ? this.#node(address) : undefined;
+  }
+
+  async refresh(key: string): Promise<void> {
+    // It follows the redirection, and learns from it.
+    await this.#cluster.sendCommand(key, false, ['EXISTS', key], REDIS_BYTES).catch(() => {});
+    await this.connect().catch(() => {});
+  }
+
+  close(): void {}
+
+  #node(address: string): RedisNode {
+    let node = this.#nodes.get(address);
+    if (!node) {
+      node = new BroughtNode(address, () => {
+        const master = this.#cluster.masters.find(candidate => candidate.address === address);
+        const client = master?.client;
+        if (master && !client) void Promise.resolve(this.#cluster.nodeClient(master)).catch(() => {});
+        return client && 'isReady' in client ? client : undefined;
+      });
+      this.#nodes.set(address, node);
+    }
+    return node;
+  }
+}
+
+/** From `from` to `to` the slots that a node keeps. */
+interface SlotRange {
+  readonly from: number;
+  readonly to: number;
+  readonly node: OwnNode;
+}
+
+/**
+ * Redis Cluster through connections of our own, one for each master.
+ *
+ * Who keeps what is asked anew when a server redirects, and when one cannot be reached: then the others are asked, so that the replica
+ * that takes its place is found also when the lost one says nothing any more.
+ */
+export class OwnCluster implements RedisNodes {
+  readonly #seeds: readonly RedisAddress[];
+  readonly #createClient: CreateRedisClient;
+  readonly #timeoutMs: number;
+  readonly #nodes = new Map<string, OwnNode>();
+  #ranges: readonly SlotRange[] = [];
+  #refreshing: Promise<void> | undefined;
+  #refreshedAt = 0;
+  #isClosed = false;
+
+  constructor(seeds: readonly RedisAddress[], createClient: CreateRedisClient, timeoutMs: number) {
+    this.#seeds = seeds;
+    this.#createClient = createClient;
+    this.#timeoutMs = timeoutMs;
+  }
+
+  /** Learns who keeps what, and tries to connect to every master. @throws when nobody tells, or none can be connected to. */
+  async connect(): Promise<void> {
+    await this.refresh();
+    if (this.#ranges.length === 0) throw new Error('no node of the cluster tells who keeps which slot');
+    // One that is away is no reason not to serve what the others keep.
+    const connected = this.masters().map(node => (node as OwnNode).first);
+    await Promise.allSettled(connected);
+    await Promise.any(connected).catch(error => {
+      throw (error as AggregateError).errors[0];
+    });
+  }
+
+  nodeOf(key: string): RedisNode | undefined {
+    const slot = keySlot(key);
+    const range = this.#ranges.find(({ from, to }) => from <= slot && slot <= to);
+    if (!range?.node.client && performance.now() - this.#refreshedAt > 500) void this.refresh();
+    return range?.node;
+  }
+
+  masters(): readonly RedisNode[] {
+    return [...new Set(this.#ranges.map(({ node }) => node))];
+  }
+
+  at(address: string): RedisNode {
+    return this.#node(address);
+  }
+
+  refresh(): Promise<void> {
+    this.#refreshing ??= this.#discover().finally(() => {
+      this.#refreshing = undefined;
+      this.#refreshedAt = performance.now();
+    });
+    return this.#refreshing;
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    for (const node of this.#nodes.values()) node.close();
+    this.#nodes.clear();
+  }
+
+  async #discover(): Promise<void> {
+    for (const node of [...this.#nodes.values()]) {
+      const { client } = node;
+      if (client && (await this.#ask(client, node.address))) return;
+    }
+    for (const seed of this.#seeds) {
+      if (this.#isClosed) return;
+      const client = this.#createClient(seed);
+      client.on('error', () => {});
+      try {
+        await withDeadline(client.connect(), this.#timeoutMs, () => new NoAnswer());
+        if (await this.#ask(client, nameOf(seed))) return;
+      } catch {
+        // The next one may answer.
+      } finally {
+        client.destroy();
+      }
+    }
+  }
+
+  async #ask(client: RedisClientLike, asked: string): Promise<boolean> {
+    try {
+      const answer = client.sendCommand(['CLUSTER', 'SLOTS'], REDIS_BYTES);
+      const slots = (await withDeadline(answer, this.#timeoutMs, () => new NoAnswer())) as ClusterSlots;
+      if (this.#isClosed) return true;
+      this.#ranges = slots.map(([from, to, [host, port]]) => {
+        const name = String(host ?? '');
+        // Without a name: the host that was asked.
+        return { from, to, node: this.#node(`${name === '' || name === '?' ? hostOf(asked) : name}:${port}`) };
+      });
+      const used = new Set(this.#ranges.map(({ node }) => node));
+      for (const [address, node] of this.#nodes) {
+        if (used.has(node)) continue;
+        node.close();
+        this.#nodes.delete(address);
+      }
+      return slots.length > 0;
+    } catch {
+      return false;
+    }
+  }
+
+  #node(address: string): OwnNode {
+    let node = this.#nodes.get(address);
+    if (!node) {
+      const seed = this.#seeds[0]!;
+      const target = { ...seed, host: hostOf(address), port: Number(address.slice(address.lastIndexOf(':') + 1)) };
+      node = new OwnNode(target, this.#createClient, this.#timeoutMs, () => void this.refresh());
+      this.#nodes.set(address, node);
+    }
+    return node;
+  }
+}
+
+type ClusterSlots = (readonly [from: number, to: number, master: readonly [host: unknown, port: number]])[];
+
+function hostOf(address: string): string {
+  return address.slice(0, address.lastIndexOf(':'));
+}
+
+function nameOf({ host, port }: RedisAddress): string {
+  return `${host}:${port}`;
+}
+
+/**
+ * Connects to Redis, and finds out by itself whether it is a cluster.
+ *
+ * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when none of the addresses answers in time.
+ */
+export async function openNodes(
+  addresses: readonly RedisAddress[],
+  createClient: CreateRedisClient,
+  timeoutMs: number,
+): Promise<RedisNodes> {
+  let failure: unknown;
+  for (const address of addresses) {
+    const node = new OwnNode(address, createClient, timeoutMs);
+    try {
+      const client = await node.first;
+      // Refused where there is no cluster, or to a user who may not know.
+      const slots = client.sendCommand(['CLUSTER', 'SLOTS'], REDIS_BYTES).catch(error => {
+        if (codeOf(error) === undefined) throw error;
+      });
+      if (!(await withDeadline(slots, timeoutMs, () => new NoAnswer()))) return SingleNode.own(node);
+      node.close();
+      const cluster = new OwnCluster(addresses, createClient, timeoutMs);
+      await cluster.connect().catch(error => {
+        cluster.close();
+        throw error;
+      });
+      return cluster;
+    } catch (error) {
+      failure = error;
+      node.close();
+    }
+  }
+  const message = `redis at ${addresses.map(nameOf).join(', ')} could not be reached; check that it runs, its address, and the password`;
+  throw unavailable(message, failure);
+}

@@ -1,0 +1,51 @@
+type Listener = (message: string) => void;
+
+/** Who listens to which channel, inside one process. */
+export class Listeners {
+  /** A subscription is an object of its own, so that one function may listen twice and stop once. */
+  readonly #channels = new Map<string, Set<{ readonly listener: Listener }>>();
+
+  /** How many channels are listened to. */
+  get size(): number {
+    return this.#channels.size;
+  }
+
+  /** Returns the function that removes it: from then on it is not called, not even with what was about to be told. */
+  add(channel: string, listener: Listener): () => void {
+    const subscription = { listener };
+    const subscriptions = this.#channels.get(channel) ?? new Set();
+    this.#channels.set(channel, subscriptions.add(subscription));
+    return () => {
+      if (subscriptions.delete(subscription) && subscriptions.size === 0) this.#channels.delete(channel);
+    };
+  }
+
+  /** Returns a function that tells the message to whoever listens now and still does then. */
+  prepare(channel: string, message: string): () => void {
+    const subscriptions = this.#channels.get(channel);
+    const told = [...(subscriptions ?? [])];
+    return () => {
+      for (const subscription of told) if (subscriptions!.has(subscription)) call(subscription.listener, message);
+    };
+  }
+
+  tell(channel: string, message: string): void {
+    this.prepare(channel, message)();
+  }
+
+  clear(): void {
+    for (const subscriptions of this.#channels.values()) subscriptions.clear();
+    this.#channels.clear();
+  }
+}
+
+/** What a listener throws is uncaught, as from an event emitter, but hurts no other listener. */
+function call(listener: Listener, message: string): void {
+  try {
+    listener(message);
+  } catch (error) {
+    queueMicrotask(() => {
+      throw error;
+    });
+  }
+}

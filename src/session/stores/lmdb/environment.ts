@@ -1,0 +1,157 @@
+import { mkdirSync, realpathSync, type Stats, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Database, open, type RootDatabase } from 'lmdb';
+import { HoldfastError, isHoldfastError } from '../../../base/errors.ts';
+import { prepareLayout } from './layout.ts';
+
+const OPTIONS = {
+  noSubdir: false,
+  overlappingSync: false,
+  encoding: 'binary',
+  keyEncoding: 'binary',
+  maxDbs: 16,
+  /** Each process takes one or two; 64 bytes each. */
+  maxReaders: 1_000,
+  /** Missing in the library's types. */
+  permissionsMode: 0o600,
+} as const;
+
+const CHECK_FOLDER_EVERY_MS = 1_000;
+const ignore = () => {};
+
+/** One open LMDB environment for each folder of this process, shared by the store and the ledger in it. */
+export class LmdbEnvironment {
+  static readonly #open = new Map<string, LmdbEnvironment>();
+
+  /** The folder, without links. */
+  readonly path: string;
+  readonly root: RootDatabase<Buffer, Buffer>;
+  readonly #databases = new Map<string, Database<Buffer, Buffer>>();
+  readonly #file: Stats;
+  #users = 1;
+  #checkedAt = performance.now();
+  #isLost = false;
+  #isClosed = false;
+
+  /**
+   * Opens the folder, or joins who has it open. Everybody who has acquired it releases it once.
+   *
+   * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when the folder cannot be opened or a newer version has written it.
+   */
+  static acquire(path: string): LmdbEnvironment {
+    try {
+      mkdirSync(path, { recursive: true, mode: 0o700 });
+      const realPath = realpathSync(path);
+      const shared = LmdbEnvironment.#open.get(realPath);
+      if (shared && !shared.#isGone()) {
+        shared.#users++;
+        return shared;
+      }
+      const environment = new LmdbEnvironment(realPath);
+      LmdbEnvironment.#open.set(realPath, environment);
+      return environment;
+    } catch (error) {
+      if (isHoldfastError(error)) throw error;
+      const message = `lmdb could not open ${path}; check that it is a folder this user may write to`;
+      throw new HoldfastError('ERR_SESSION_STORE_UNAVAILABLE', message, { status: 503, cause: error });
+    }
+  }
+
+  private constructor(path: string) {
+    this.path = path;
+    this.root = open<Buffer, Buffer>({ ...OPTIONS, path });
+    try {
+      // The library makes one more promise for what is written in one turn and gives it to nobody: unhandled, its failure would end the process.
+      this.root.on('beforecommit', () => queueMicrotask(() => void this.root.committed.then(ignore, ignore)));
+      this.#file = statSync(this.#dataFile);
+      prepareLayout(this, path);
+    } catch (error) {
+      void this.root.close();
+      throw error;
+    }
+  }
+
+  database(name: string, useVersions: boolean): Database<Buffer, Buffer> {
+    let database = this.#databases.get(name);
+    if (!database) {
+      database = this.root.openDB<Buffer, Buffer>({ name, useVersions, encoding: 'binary', keyEncoding: 'binary' });
+      this.#databases.set(name, database);
+    }
+    return database;
+  }
+
+  /**
+   * Reads that follow in the same turn see the moment of this call, also what another process has just committed: the snapshot otherwise lives
+   * until the event loop turns.
+   *
+   * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when it is closed, or the folder was deleted or replaced; that is noticed within a second.
+   */
+  refresh(): void {
+    if (this.#isClosed) {
+      // A late write into a closed environment would end the process.
+      const message = `${this.path} is closed; close the store after the last call`;
+      throw new HoldfastError('ERR_SESSION_STORE_UNAVAILABLE', message, { status: 503, closeCode: 1013 });
+    }
+    if (this.#isLost || performance.now() - this.#checkedAt >= CHECK_FOLDER_EVERY_MS) this.checkFolder();
+    this.root.resetReadTxn();
+  }
+
+  /** Reads the moment of this call. @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE, as `refresh`, and whatever the library may say. */
+  read<T>(work: () => T): T {
+    this.refresh();
+    try {
+      return work();
+    } catch (error) {
+      const options = { status: 503, closeCode: 1013, cause: error };
+      throw new HoldfastError(
+        'ERR_SESSION_STORE_UNAVAILABLE',
+        `lmdb could not read ${this.path}; see the cause`,
+        options,
+      );
+    }
+  }
+
+  /** As `refresh` does once a second. An open file outlives its folder: everything would go on, into a file that nobody else sees and that is lost. */
+  checkFolder(): void {
+    this.#checkedAt = performance.now();
+    this.#isLost ||= this.#isGone();
+    if (!this.#isLost) return;
+    const message = `${this.path} was deleted or replaced while in use: what was in it is gone; restart this process`;
+    throw new HoldfastError('ERR_SESSION_STORE_UNAVAILABLE', message, { status: 503, closeCode: 1013 });
+  }
+
+  /** Frees what killed processes still hold: a snapshot of theirs would keep old pages from being used again. */
+  forgetDeadReaders(): void {
+    this.root.readerCheck();
+  }
+
+  /** Waits for a write. True when its condition was met. @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when it could not be written. */
+  async settle(write: Promise<boolean>): Promise<boolean> {
+    try {
+      return await write;
+    } catch (error) {
+      // The library reports the cause in a second promise; unhandled, it would end the process.
+      const cause = await (error as { commitError?: Promise<never> }).commitError?.catch(reason => reason);
+      const message = `lmdb could not write to ${this.path}; check that the disk is not full`;
+      const options = { status: 503, closeCode: 1013, cause: cause ?? error };
+      throw new HoldfastError('ERR_SESSION_STORE_UNAVAILABLE', message, options);
+    }
+  }
+
+  /** Closes it after the last one. Resolves when what was written before is on disk. */
+  async release(): Promise<void> {
+    if (--this.#users > 0) return;
+    if (LmdbEnvironment.#open.get(this.path) === this) LmdbEnvironment.#open.delete(this.path);
+    this.#isClosed = true;
+    await this.root.close();
+  }
+
+  get #dataFile(): string {
+    return join(this.path, 'data.mdb');
+  }
+
+  #isGone(): boolean {
+    const file = statSync(this.#dataFile, { throwIfNoEntry: false });
+    return file?.ino !== this.#file.ino || file.dev !== this.#file.dev;
+  }
+}

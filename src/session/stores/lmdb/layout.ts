@@ -1,0 +1,43 @@
+import { HoldfastError } from '../../../base/errors.ts';
+import type { LmdbEnvironment } from './environment.ts';
+import { decodeHead } from './head.ts';
+import { encodeText, joinKeys, keyOf, NOTHING } from './keys.ts';
+
+/**
+ * What the sub-databases are for. Grows with each change that an older program would not understand.
+ *
+ * 1: heads, values, accesses, expiries. 2: owners (the sessions of a user); meta, which says the layout; facts, fact expiries and events of the ledger.
+ */
+const LAYOUT = 2;
+const KEY = keyOf('layout');
+
+/**
+ * Makes the folder's layout the one that this program knows, in one transaction and once: the first process to open it does it. Programs
+ * that know only layout 1 do not notice, so none of them may go on working on the folder.
+ *
+ * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when a newer program has written it.
+ */
+export function prepareLayout(environment: LmdbEnvironment, path: string): void {
+  const { root } = environment;
+  const meta = environment.database('meta', true);
+  const check = () => {
+    const layout = meta.getEntry(KEY)?.version ?? 0;
+    if (layout <= LAYOUT) return layout;
+    throw new HoldfastError(
+      'ERR_SESSION_STORE_UNAVAILABLE',
+      `the sessions in ${path} were written by a newer version (layout ${layout}; this one knows ${LAYOUT}); run that version, or use another folder`,
+      { status: 503 },
+    );
+  };
+  if (check() === LAYOUT) return;
+  const heads = environment.database('heads', true);
+  const owners = environment.database('owners', false);
+  root.transactionSync(() => {
+    if (check() === LAYOUT) return; // another process was first
+    for (const { key, value } of heads.getRange({})) {
+      const { sid, header } = decodeHead(value);
+      if (header.owner) void owners.put(joinKeys(keyOf(header.owner.name), Buffer.from(key)), encodeText(sid));
+    }
+    void meta.put(KEY, NOTHING, LAYOUT);
+  });
+}

@@ -1,0 +1,229 @@
+import { type Clock, systemClock } from '../../../base/clock.ts';
+import { HoldfastError } from '../../../base/errors.ts';
+import type { PgClientLike, PgPoolLike, PgQuery } from '../../../drivers/postgres.ts';
+import { type PgEventSource, PgEvents } from './events.ts';
+
+/** One of the statements that are sent, in one round trip. */
+export interface Statement {
+  /** Short, one per text: the name under which it is prepared. */
+  readonly name: string;
+  readonly text: string;
+  /** To do it twice is to do it once: it may be sent again when the connection was lost. */
+  readonly isRepeatable?: boolean;
+  /** What is being tried, for messages: `commit a session`. */
+  readonly what: string;
+}
+
+/** A row as the server writes it: text, or null. */
+export type Row = readonly (string | null)[];
+
+export interface PgDatabaseOptions {
+  readonly pool: PgPoolLike;
+  /** The pool is the user's: it stays open. */
+  readonly isBrought: boolean;
+  /** Ends what is ours. */
+  readonly end: (() => Promise<void>) | undefined;
+  /** A connection that stays out of the pool's use, for `LISTEN`. */
+  readonly connectAlone: () => Promise<PgClientLike>;
+  readonly schema: string;
+  /** Host and database, for messages. */
+  readonly place: string;
+  readonly connectTimeoutMs: number;
+  readonly queryTimeoutMs: number;
+  readonly prepare: boolean;
+  readonly clock: Clock;
+}
+
+const MAX_TRIES = 8;
+/** SQLSTATEs with which a transaction was rolled back only because of others: serialization failure and deadlock. */
+const ROLLED_BACK = new Set(['40001', '40P01']);
+/** SQLSTATEs after which the connection is of no more use: it is lost, the server stops or starts, or has become a standby. */
+const CONNECTION_LOST = /^(?:08|57P|25006)/;
+/** Codes of Node, such as EPIPE, are not among these. */
+const SQLSTATE = /^[0-9FHPX][0-9A-Z]{4}$/;
+/** Every column as text: what parsers the user has set for their own queries does not matter here. */
+const RAW: PgQuery['types'] = { getTypeParser: () => value => value };
+
+/** Sends statements, each with a deadline, and turns every failure into ERR_SESSION_STORE_UNAVAILABLE. */
+export class PgDatabase implements PgEventSource {
+  readonly events: PgEvents;
+  readonly schema: string;
+  readonly place: string;
+  /** For work that is done now and then. Deadlines are of the real time, in which the server answers. */
+  readonly clock: Clock;
+  readonly #options: PgDatabaseOptions;
+  #users = 0;
+  #isClosed = false;
+
+  constructor(options: PgDatabaseOptions) {
+    this.#options = options;
+    this.schema = options.schema;
+    this.place = options.place;
+    this.clock = options.clock;
+    this.events = new PgEvents(this);
+    options.pool.on('error', ignore); // an idle connection was lost: the pool has dropped it and makes another
+  }
+
+  /** Counts who uses it: what the last one calls closes it. */
+  use(): () => Promise<void> {
+    this.#users++;
+    let isReleased = false;
+    return async () => {
+      if (isReleased) return;
+      isReleased = true;
+      if (--this.#users === 0) await this.close();
+    };
+  }
+
+  async close(): Promise<void> {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    const { pool, isBrought, end } = this.#options;
+    await this.events.close();
+    await end?.();
+    if (isBrought) pool.off('error', ignore); // on one of ours it stays: a connection may break while it is being ended
+  }
+
+  /**
+   * One statement, in a transaction of its own. Sent again, some times, when it was rolled back because of others; one that is repeatable also
+   * when the connection turns out to be lost.
+   */
+  async query(statement: Statement, values: readonly unknown[]): Promise<readonly Row[]> {
+    for (let tries = 1; ; tries++) {
+      try {
+        return await this.#send(statement, values);
+      } catch (error) {
+        const code = sqlStateOf(error);
+        const isRolledBack = code !== undefined && ROLLED_BACK.has(code);
+        // Others in the pool may be dead as well; that none can be made is another error, and final.
+        const isLost = statement.isRepeatable && error instanceof LostConnection;
+        if (tries >= MAX_TRIES || !(isRolledBack || isLost)) throw this.unavailable(statement.what, error);
+        await this.#pause(tries);
+      }
+    }
+  }
+
+  /** Runs several statements on one connection. @param timeoutMs For each. */
+  async withClient<T>(
+    what: string,
+    timeoutMs: number,
+    work: (query: (text: string, values?: readonly unknown[]) => Promise<readonly Row[]>) => Promise<T>,
+  ): Promise<T> {
+    let isBroken = true;
+    let client: PgClientLike | undefined;
+    try {
+      client = await this.#connect();
+      const connected = client;
+      const result = await work(async (text, values) => {
+        const query = { text, ...(values && { values }), rowMode: 'array', types: RAW } as const;
+        return (await this.deadline(connected.query(query), timeoutMs, 'answer')).rows;
+      });
+      isBroken = false;
+      return result;
+    } catch (error) {
+      throw this.unavailable(what, error);
+    } finally {
+      if (client) giveBack(client, isBroken); // broken: in who knows which transaction
+    }
+  }
+
+  /** A connection for nothing else. Who asks for it releases it. */
+  connectAlone(): Promise<PgClientLike> {
+    return this.#inTime(this.#options.connectAlone());
+  }
+
+  /** Waits no longer. @param what What is waited for: `answer`. */
+  deadline<T>(promise: Promise<T>, ms: number, what: string): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const timer = systemClock.setTimeout(() => reject(new TimedOut(`no ${what} within ${ms} ms`)), ms);
+      promise.then(resolve, reject).finally(() => systemClock.clearTimeout(timer));
+    });
+  }
+
+  unavailable(what: string, error: unknown): HoldfastError {
+    if (error instanceof HoldfastError) return error;
+    const message = `postgres at ${this.place}, schema ${this.schema}: could not ${what}; see the cause`;
+    const cause = causeOf(error);
+    return new HoldfastError('ERR_SESSION_STORE_UNAVAILABLE', message, { status: 503, closeCode: 1013, cause });
+  }
+
+  async #connect(): Promise<PgClientLike> {
+    if (this.#isClosed) throw new Error('it is closed');
+    const client = await this.#inTime(this.#options.pool.connect());
+    client.on('error', ignore);
+    return client;
+  }
+
+  async #inTime(connecting: Promise<PgClientLike>): Promise<PgClientLike> {
+    try {
+      return await this.deadline(connecting, this.#options.connectTimeoutMs, 'connection');
+    } catch (error) {
+      connecting.then(
+        late => late.release(),
+        () => {},
+      );
+      throw error;
+    }
+  }
+
+  async #send({ name, text }: Statement, values: readonly unknown[]): Promise<readonly Row[]> {
+    const { schema, prepare, queryTimeoutMs } = this.#options;
+    const client = await this.#connect();
+    let isBroken = false;
+    try {
+      const query = {
+        ...(prepare && { name: `${schema}.${name}` }),
+        text,
+        values,
+        rowMode: 'array',
+        types: RAW,
+      } as const;
+      return (await this.deadline(client.query(query), queryTimeoutMs, 'answer')).rows;
+    } catch (error) {
+      const code = sqlStateOf(error);
+      isBroken = code === undefined || CONNECTION_LOST.test(code);
+      throw isBroken && !(error instanceof TimedOut) ? new LostConnection(error) : error;
+    } finally {
+      giveBack(client, isBroken);
+    }
+  }
+
+  #pause(tries: number): Promise<void> {
+    // Keeps the process alive: there may be no connection now that does.
+    return new Promise(resolve => void setTimeout(resolve, Math.random() * 4 * 2 ** tries));
+  }
+}
+
+/** A connection that breaks says so to the query and in an event, which would end the process if nobody heard it. */
+function ignore(): void {}
+
+function giveBack(client: PgClientLike, isBroken: boolean): void {
+  client.off('error', ignore);
+  client.release(isBroken);
+}
+
+class TimedOut extends Error {}
+
+/** The connection broke while a statement was on its way: whether it was executed is not known. */
+class LostConnection extends Error {
+  constructor(cause: unknown) {
+    super('the connection was lost', { cause });
+  }
+}
+
+/** The SQLSTATE that the server gave, also when we wrapped it. */
+export function sqlStateOf(error: unknown): string | undefined {
+  for (let at = error; at instanceof Error; at = at.cause) {
+    const { code } = at as { code?: unknown };
+    if (typeof code === 'string' && SQLSTATE.test(code)) return code;
+  }
+  return undefined;
+}
+
+/** Message and code, and none of the other fields of a server's error, which may quote values. */
+function causeOf(error: unknown): Error {
+  const original = error instanceof LostConnection ? error.cause : error;
+  if (!(original instanceof Error)) return new Error(String(original));
+  const { code } = original as { code?: unknown };
+  return Object.assign(new Error(original.message), code !== undefined && { code });
+}

@@ -1,0 +1,184 @@
+import { type Clock, systemClock } from '../../../base/clock.ts';
+import { HoldfastError } from '../../../base/errors.ts';
+import { type Logger, silentLogger } from '../../../base/logger.ts';
+import { openPgConnections, type PgPoolLike, placeOf } from '../../../drivers/postgres.ts';
+import { PgDatabase, type Row } from './database.ts';
+import { checkSchemaName, migrationSql, SCHEMA_VERSION } from './schema.ts';
+
+export interface PostgresOptions {
+  /**
+   * `postgres://user@host:5432/database`, with whatever parameters `pg` takes. What it does not say comes from the environment (`PGPASSWORD`, `PGHOST`, …).
+   * Needs the package `pg`. Give either this or `pool`.
+   */
+  readonly url?: string | undefined;
+  /** A pool of your own: a `Pool` of `pg` 8 or what works like one. It is not ended with the store. One of its connections is kept for events. */
+  readonly pool?: PgPoolLike | undefined;
+  /** Where to listen for events, when that is another address: around a pooler. Default `url` or `pool`. */
+  readonly listenUrl?: string | undefined;
+  /**
+   * The URL leads to a pooler in transaction mode, such as PgBouncer: nothing is kept on a connection, neither prepared statements nor settings.
+   * Then `listenUrl` must lead to the server itself. Default false.
+   */
+  readonly transactionPooler?: boolean | undefined;
+  /** The schema that holds everything. Several applications may share a database, each with a schema. Default `holdfast`. */
+  readonly schema?: string | undefined;
+  /** Makes the schema when it is missing and brings an older one up to date. False: an operator does it, with `postgresDdl()`. Default true. */
+  readonly migrate?: boolean | undefined;
+  /**
+   * Tells other processes of each commit and delete: the store has `watch`. It costs throughput: commits of all processes then wait for the disk one after
+   * the other. Needed for `coherence: relaxed` only. Default false.
+   */
+  readonly notify?: boolean | undefined;
+  /** Most connections of our own pool, at least 1. Default 10. */
+  readonly poolSize?: number | undefined;
+  /** Milliseconds to wait for a connection. Default 2,000. */
+  readonly connectTimeoutMs?: number | undefined;
+  /** Milliseconds to wait for an answer. Default 2,000. */
+  readonly queryTimeoutMs?: number | undefined;
+  /** Told of server settings with which commits may be lost. */
+  readonly logger?: Logger | undefined;
+  /** Says when old facts are removed. Deadlines and signs of life are of the real time. */
+  readonly clock?: Clock | undefined;
+}
+
+const DEFAULT_TIMEOUT_MS = 2_000;
+/** For each statement of a migration; it may have to wait until another process has done it. */
+const MIGRATION_TIMEOUT_MS = 60_000;
+const OLDEST_SERVER = 130_000;
+
+/**
+ * Connects, checks the server, and makes the schema when it has to.
+ *
+ * @throws {TypeError} when an option cannot work.
+ * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when the server cannot be reached, or does not suit, or the schema cannot be made or is newer.
+ */
+export async function openDatabase(options: PostgresOptions): Promise<PgDatabase> {
+  const { url, listenUrl, transactionPooler = false, migrate = true, logger = silentLogger } = options;
+  const schema = checkSchemaName(options.schema ?? 'holdfast');
+  if ((url === undefined) === (options.pool === undefined)) throw new TypeError('postgres: give either url or pool');
+  if (transactionPooler && listenUrl === undefined) {
+    throw new TypeError('postgres: transactionPooler needs listenUrl, because events do not pass such a pooler');
+  }
+  const connectTimeoutMs = positive('connectTimeoutMs', options.connectTimeoutMs ?? DEFAULT_TIMEOUT_MS);
+  const queryTimeoutMs = positive('queryTimeoutMs', options.queryTimeoutMs ?? DEFAULT_TIMEOUT_MS);
+  const poolSize = positive('poolSize', options.poolSize ?? 10);
+
+  const settings = {
+    default_transaction_isolation: 'read committed',
+    // The server ends what we no longer wait for.
+    statement_timeout: String(Math.ceil(queryTimeoutMs)),
+  };
+  const ownUrl = url ?? listenUrl;
+  const own =
+    ownUrl === undefined
+      ? undefined
+      : await openPgConnections({
+          url: ownUrl,
+          aloneUrl: listenUrl,
+          poolSize,
+          connectTimeoutMs,
+          settings: transactionPooler ? {} : settings,
+        });
+  const pool = options.pool ?? own!;
+  const database = new PgDatabase({
+    pool,
+    isBrought: options.pool !== undefined,
+    end: own && (() => own.end()),
+    connectAlone: own ? () => own.connectAlone() : () => pool.connect(),
+    schema,
+    place: url === undefined ? 'the given pool' : placeOf(url),
+    connectTimeoutMs,
+    queryTimeoutMs,
+    prepare: !transactionPooler,
+    clock: options.clock ?? systemClock,
+  });
+  try {
+    await prepare(database, migrate, logger);
+    return database;
+  } catch (error) {
+    await database.close();
+    throw error;
+  }
+}
+
+async function prepare(database: PgDatabase, migrate: boolean, logger: Logger): Promise<void> {
+  const { schema } = database;
+  await database.withClient('open the session store', MIGRATION_TIMEOUT_MS, async query => {
+    checkServer(database, (await query(SETTINGS))[0]!, logger);
+    const version = await versionOf(query, schema);
+    checkVersion(database, version);
+    if (version === SCHEMA_VERSION) return;
+    if (!migrate) throw refuse(database, `${found(version)}; run the DDL of version ${SCHEMA_VERSION} (postgresDdl)`);
+    await query('BEGIN');
+    await query('SET LOCAL statement_timeout = 0');
+    await query('SELECT pg_advisory_xact_lock(hashtextextended($1, 0))', [`holdfast:${schema}`]);
+    const locked = await versionOf(query, schema); // somebody else may have been quicker
+    checkVersion(database, locked);
+    if (locked < SCHEMA_VERSION) {
+      const isThere = (await query('SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1', [schema])).length > 0;
+      if (!isThere) await query(`CREATE SCHEMA ${schema}`);
+      await query(migrationSql(schema, locked));
+    }
+    await query('COMMIT');
+  });
+}
+
+type Query = (text: string, values?: readonly unknown[]) => Promise<readonly Row[]>;
+
+const SETTINGS = `SELECT current_setting('server_version_num'), pg_is_in_recovery(), current_setting('synchronous_commit'),
+  current_setting('fsync'), current_setting('full_page_writes'), current_setting('default_transaction_isolation')`;
+
+function checkServer(database: PgDatabase, row: Row, logger: Logger): void {
+  const [version, isStandby, synchronousCommit, fsync, fullPageWrites, isolation] = row;
+  if (Number(version) < OLDEST_SERVER) throw refuse(database, `the server is older than PostgreSQL 13: ${version}`);
+  if (isStandby === 't')
+    throw refuse(database, 'the server is a standby, on which nothing can be written; give the address of the primary');
+  const unsafe = Object.entries({ synchronous_commit: synchronousCommit, fsync, full_page_writes: fullPageWrites });
+  for (const [setting, value] of unsafe) {
+    if (value !== 'off') continue;
+    const fields = { event: 'session-store-unsafe', setting, place: database.place };
+    logger.warn(
+      fields,
+      `postgres: ${setting} is off: sessions that were acknowledged may be lost or torn when the server crashes`,
+    );
+  }
+  if (isolation === 'read committed') return;
+  const fields = { event: 'session-store-isolation', isolation, place: database.place };
+  logger.warn(
+    fields,
+    'postgres: default_transaction_isolation is not "read committed": parallel commits of one session are tried again and may fail',
+  );
+}
+
+const HAS_VERSION = `SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  WHERE n.nspname = $1 AND c.relname = 'schema_version'`;
+
+/** 0: there is none. */
+async function versionOf(query: Query, schema: string): Promise<number> {
+  // to_regclass would answer from a cache that does not see what another process has made while we waited for the lock.
+  if ((await query(HAS_VERSION, [schema])).length === 0) return 0;
+  const [[version] = []] = await query(`SELECT max(version) FROM ${schema}.schema_version`);
+  return Number(version ?? 0);
+}
+
+function checkVersion(database: PgDatabase, version: number): void {
+  if (version <= SCHEMA_VERSION) return;
+  throw refuse(
+    database,
+    `${found(version)}, newer than the ${SCHEMA_VERSION} that this Holdfast knows; update Holdfast, or use another schema`,
+  );
+}
+
+function found(version: number): string {
+  return version === 0 ? 'the schema is not there' : `the schema has version ${version}`;
+}
+
+function refuse({ place, schema }: PgDatabase, why: string): HoldfastError {
+  const message = `postgres at ${place}, schema ${schema}: ${why}`;
+  return new HoldfastError('ERR_SESSION_STORE_UNAVAILABLE', message, { status: 503, closeCode: 1013 });
+}
+
+function positive(name: string, value: number): number {
+  if (value > 0) return value;
+  throw new TypeError(`postgres: ${name} must be more than 0, not ${value}`);
+}

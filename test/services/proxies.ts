@@ -1,0 +1,121 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
+import { freePort } from './free-port.ts';
+import { until } from './redis-server.ts';
+
+const PROGRAMS = { apache: '/usr/sbin/apache2', nginx: '/usr/sbin/nginx', haproxy: '/usr/sbin/haproxy' } as const;
+export type ProxyName = keyof typeof PROGRAMS;
+
+/** Why tests that need this program are skipped here; undefined when they are not. */
+export function missing(name: ProxyName): string | undefined {
+  const path = PROGRAMS[name];
+  if (existsSync(path)) return undefined;
+  const reason = `${path} is not installed`;
+  if (process.env.HOLDFAST_REQUIRE_SERVICES) throw new Error(reason);
+  return reason;
+}
+
+/** Proxies of tests that end without stopping them. */
+const running = new Set<ChildProcess>();
+process.once('exit', () => {
+  for (const child of running) kill(child);
+});
+
+export interface RunningProxy extends AsyncDisposable {
+  readonly port: number;
+  readonly pid: number;
+}
+
+/**
+ * Starts a proxy of its own, in the foreground, with its files in a folder of its own.
+ *
+ * @param configure The part of the configuration that matters, for the port the proxy is to listen on at 127.0.0.1.
+ */
+export async function startProxy(name: ProxyName, configure: (port: number) => string): Promise<RunningProxy> {
+  const folder = await mkdtemp(join(tmpdir(), `holdfast-${name}-`));
+  const port = await freePort();
+  const file = join(folder, 'proxy.conf');
+  await writeFile(file, WHOLE[name](configure(port), port, folder));
+  const child = spawn(PROGRAMS[name], ARGUMENTS[name](file, folder), {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    // A process group of its own: the workers of Apache and nginx end with it.
+    detached: true,
+  });
+  running.add(child);
+  const exited = once(child, 'exit').then(() => running.delete(child));
+  const output = Promise.all([text(child.stdout!), text(child.stderr!)]);
+  const stopped = exited.then(async () => {
+    const log = await readFile(join(folder, 'error.log'), 'utf8').catch(() => '');
+    throw new Error(`${name} has ended:\n${(await output).join('')}${log}`);
+  });
+  stopped.catch(() => {});
+  await Promise.race([until(() => accepts(port)), stopped]);
+  return {
+    port,
+    pid: child.pid!,
+    async [Symbol.asyncDispose]() {
+      kill(child);
+      await exited;
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+function kill(child: ChildProcess): void {
+  if (child.exitCode === null && child.signalCode === null) process.kill(-child.pid!, 'SIGKILL');
+}
+
+type Whole = (part: string, port: number, folder: string) => string;
+
+const APACHE_MODULES = ['mpm_event', 'authz_core', 'headers', 'proxy', 'proxy_http', 'proxy_wstunnel'];
+
+const WHOLE: Readonly<Record<ProxyName, Whole>> = {
+  apache: (part, port, folder) => `
+ServerRoot ${folder}
+ServerName localhost
+PidFile ${folder}/apache.pid
+Listen 127.0.0.1:${port}
+${APACHE_MODULES.map(module => `LoadModule ${module}_module /usr/lib/apache2/modules/mod_${module}.so`).join('\n')}
+${process.getuid?.() === 0 ? 'User www-data\nGroup www-data' : ''}
+ErrorLog ${folder}/error.log
+${part}
+`,
+  nginx: (part, _, folder) => `
+daemon off;
+pid ${folder}/nginx.pid;
+error_log stderr error;
+events { worker_connections 512; }
+http {
+  access_log off;
+  ${['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(kind => `${kind}_temp_path ${folder}/${kind};`).join(' ')}
+${part}
+}
+`,
+  haproxy: part => `
+defaults
+  timeout connect 5s
+  timeout client 1m
+  timeout server 1m
+${part}
+`,
+};
+
+const ARGUMENTS: Readonly<Record<ProxyName, (file: string, folder: string) => string[]>> = {
+  apache: file => ['-DFOREGROUND', '-f', file],
+  nginx: (file, folder) => ['-p', folder, '-e', 'stderr', '-c', file],
+  haproxy: file => ['-db', '-f', file],
+};
+
+function accepts(port: number): Promise<boolean> {
+  const socket = connect(port, '127.0.0.1');
+  return new Promise(resolve => {
+    socket.once('connect', () => resolve(true)).once('error', () => resolve(false));
+    socket.once('connect', () => socket.destroy());
+  });
+}

@@ -1,0 +1,80 @@
+import { randomUUID } from 'node:crypto';
+import { setTimeout as wait } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { RedisLedger } from '../../../src/session/stores/redis.ts';
+import { ledgerConformance } from '../../../src/testing/ledger-conformance.ts';
+import { type RedisServer, redisIsMissing, startRedis, until } from '../../services/redis-server.ts';
+
+const skipped = redisIsMissing ? ` (skipped: ${redisIsMissing})` : '';
+
+describe.skipIf(redisIsMissing)(`redis ledger${skipped}`, () => {
+  let server: RedisServer;
+  beforeAll(async () => {
+    server = await startRedis();
+  });
+  afterAll(() => server.stop());
+
+  ledgerConformance(
+    'redis',
+    async () => {
+      const prefix = randomUUID();
+      const ledger = await RedisLedger.open(server.url, { prefix });
+      return { ledger, second: await RedisLedger.open(server.url, { prefix }), advance: ms => wait(ms) };
+    },
+    { describe, test },
+  );
+
+  test('nothing is left of what was taken or is over', async () => {
+    const prefix = randomUUID();
+    const ledger = await RedisLedger.open(server.url, { prefix });
+    await ledger.putIfAbsent('a', 'x', 60_000);
+    await ledger.take('a');
+    await ledger.putIfAbsent('b', 'x', 1);
+    await ledger.increment('c', 1, 1);
+    await wait(20);
+    expect((await server.cli('KEYS', `*${prefix}*`)).trim()).toBe('');
+    await ledger.close();
+  });
+});
+
+describe.skipIf(redisIsMissing)(`redis ledger in an outage${skipped}`, () => {
+  const unavailable = { code: 'ERR_SESSION_STORE_UNAVAILABLE', status: 503 };
+
+  test('refuses every call in time, and hears again by itself when it is over', async () => {
+    await using server = await startRedis();
+    const ledger = await RedisLedger.open(server.url, { commandTimeoutMs: 300 });
+    const heard: string[] = [];
+    const unsubscribe = await ledger.subscribe('c', message => heard.push(message));
+    for (const outage of ['SIGSTOP', 'SIGKILL'] as const) {
+      if (outage === 'SIGKILL') await server.kill();
+      else server.signal(outage);
+      const start = performance.now();
+      const calls = [
+        ledger.get('k'),
+        ledger.take('k'),
+        ledger.putIfAbsent('k', 'v', 1_000),
+        ledger.increment('n', 1, 1_000),
+        ledger.publish('c', 'lost'),
+      ];
+      for (const call of await Promise.allSettled(calls)) {
+        expect(call).toMatchObject({ status: 'rejected', reason: unavailable });
+      }
+      expect(performance.now() - start).toBeLessThan(900);
+      if (outage === 'SIGKILL') {
+        await expect(ledger.subscribe('other', () => {})).rejects.toMatchObject(unavailable);
+        await server.restart();
+      } else {
+        await wait(1_600); // until the subscription has noticed, too
+        server.signal('SIGCONT');
+      }
+      heard.length = 0;
+      await until(async () => {
+        await ledger.publish('c', outage).catch(() => {});
+        return heard.includes(outage);
+      });
+    }
+    await unsubscribe();
+    await ledger.close();
+    await expect(ledger.get('k')).rejects.toMatchObject(unavailable);
+  });
+});

@@ -1,0 +1,148 @@
+import { expect, test } from 'vitest';
+import type { SessionChanges, SessionHeader, SessionRecord, SessionStore } from '../../../src/session/store.ts';
+import { MemoryStore } from '../../../src/session/stores/memory.ts';
+import { storeConformance } from '../../../src/testing/store-conformance.ts';
+
+/** A suite is worth what it finds: each of these stores breaks the contract in one way, and the named case says so. */
+const BROKEN: Readonly<Record<string, () => SessionStore>> = {
+  'creates only what is absent, and for one caller': () =>
+    new (class extends MemoryStore {
+      override async create(sid: string, record: SessionRecord) {
+        if (await super.create(sid, record)) return true;
+        await this.delete(sid);
+        return super.create(sid, record);
+      }
+    })(),
+  'shows version and last access at a glance': () =>
+    new (class extends MemoryStore {
+      override async glance(sid: string) {
+        const record = await this.read(sid);
+        return record && { version: record.version, lastAccessedAt: record.header.createdAt };
+      }
+    })(),
+  'keeps header fields that it does not know': () =>
+    changingHeaders(({ secretHash, createdAt, owner, idleTimeoutMs, absoluteExpiresAt }) => ({
+      ...{ secretHash, createdAt, owner, idleTimeoutMs, absoluteExpiresAt },
+    })),
+  'keeps all digits of a number': () =>
+    changingHeaders(header =>
+      JSON.parse(JSON.stringify(header, (_, value) => (typeof value === 'number' ? +value.toPrecision(14) : value))),
+    ),
+  'gives back an owner without roles, with all his names and roles as they were': () =>
+    changingHeaders(header =>
+      JSON.parse(JSON.stringify(header, (_, value) => (Array.isArray(value) && !value.length ? {} : value))),
+    ),
+  'deletes on condition only what has expired by then, to the millisecond': () =>
+    new (class extends MemoryStore {
+      override delete(sid: string, expiredBy = Number.POSITIVE_INFINITY) {
+        return super.delete(sid, expiredBy + 1);
+      }
+    })(),
+  'deletes on condition by the last access and the limits as they are now': () =>
+    new (class extends MemoryStore {
+      readonly #due = new Set<string>();
+      override async expired(now: number, limit: number) {
+        const sids = await super.expired(now, limit);
+        for (const sid of sids) this.#due.add(sid);
+        return sids;
+      }
+      override delete(sid: string, expiredBy?: number) {
+        return super.delete(sid, this.#due.has(sid) ? undefined : expiredBy);
+      }
+    })(),
+  'never deletes on condition what never expires': () =>
+    new (class extends MemoryStore {
+      override delete(sid: string) {
+        return super.delete(sid);
+      }
+    })(),
+  'tells exactly one of several conditional callers that it has deleted a session': () =>
+    new (class extends MemoryStore {
+      override async delete(sid: string, expiredBy?: number) {
+        const isThere = (await this.read(sid)) !== undefined;
+        await super.delete(sid, expiredBy);
+        return isThere;
+      }
+    })(),
+  'lists the sessions of an owner as they are created, change hands and end': () =>
+    new (class extends MemoryStore {
+      readonly #owners = new Map<string, string>();
+      override create(sid: string, record: SessionRecord) {
+        if (record.header.owner) this.#owners.set(sid, record.header.owner.name);
+        return super.create(sid, record);
+      }
+      override async sidsOf(owner: string) {
+        return [...this.#owners].filter(([, name]) => name === owner).map(([sid]) => sid);
+      }
+    })(),
+  'keeps hostile owner names apart': () =>
+    new (class extends MemoryStore {
+      override async sidsOf(owner: string) {
+        return super.sidsOf(Buffer.from(owner).toString());
+      }
+    })(),
+  'commits nothing to a session that is gone and does not bring it back': () =>
+    new (class extends MemoryStore {
+      override async commit(sid: string, changes: SessionChanges) {
+        const attributes = new Map();
+        await this.create(sid, { header: changes.header as SessionHeader, version: 1, lastAccessedAt: 0, attributes });
+        return super.commit(sid, changes);
+      }
+    })(),
+};
+
+const BROKEN_FOR_TWO: Readonly<Record<string, () => SessionStore>> = {
+  'sees at once what another store on the same data has done': () => new MemoryStore(), // not the same data
+  'tells a watcher within a second what another store commits and deletes': () => watched(sid => sid !== 's1'),
+  'tells several watchers, and one that is closed nothing more': () => watched(() => true),
+};
+
+function changingHeaders(change: (header: SessionHeader) => SessionHeader): SessionStore {
+  return new (class extends MemoryStore {
+    override async read(sid: string) {
+      const record = await super.read(sid);
+      return record && { ...record, header: change(record.header) };
+    }
+  })();
+}
+
+/** Tells what `isTold`, and does not stop. */
+function watched(isTold: (sid: string) => boolean): SessionStore {
+  return new (class extends MemoryStore {
+    readonly #watchers: ((sid: string) => void)[] = [];
+    override commit(sid: string, changes: SessionChanges) {
+      this.#tell(sid);
+      return super.commit(sid, changes);
+    }
+    override delete(sid: string, expiredBy?: number) {
+      this.#tell(sid);
+      return super.delete(sid, expiredBy);
+    }
+    async watch(onChange: (sid: string) => void) {
+      this.#watchers.push(onChange);
+      return { isCurrent: true, gaps: 0, close: async () => {} };
+    }
+    #tell(sid: string) {
+      if (isTold(sid)) for (const watcher of this.#watchers) watcher(sid);
+    }
+  })();
+}
+
+function casesFor(open: () => SessionStore, openSecond: (first: SessionStore) => SessionStore) {
+  const cases = new Map<string, () => Promise<void>>();
+  const runner = {
+    describe: (_: string, body: () => void) => body(),
+    test: (title: string, body: () => Promise<void>) => cases.set(title, body),
+  };
+  storeConformance('broken', open, runner, { openSecond });
+  return cases;
+}
+
+test.each(Object.entries(BROKEN))('the suite notices a store that breaks "%s"', async (title, open) => {
+  await expect(casesFor(open, first => first).get(title)!()).rejects.toThrow();
+});
+
+test.each(Object.entries(BROKEN_FOR_TWO))('the suite notices stores of which one breaks "%s"', async (title, open) => {
+  const isOther = title.startsWith('sees');
+  await expect(casesFor(open, first => (isOther ? open() : first)).get(title)!()).rejects.toThrow();
+});
