@@ -3,8 +3,10 @@ import type { AddressList } from '../http/address-list.ts';
 import { isDocumentNavigation } from '../http/navigation.ts';
 import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
 import { type RequestHead, readRequestHead } from '../http/request-head.ts';
+import type { UrlTicket } from '../http/url-ticket.ts';
 import type { SessionBinding } from '../session/binding.ts';
 import type { Session } from '../session/session.ts';
+import { lostUpgrade } from './lost-upgrade.ts';
 import type { Route, SessionContext, SessionMode } from './route.ts';
 import type { Router } from './router.ts';
 import { sessionFailure } from './session-failure.ts';
@@ -45,15 +47,21 @@ export interface Admitted extends Permitted {
  * The flow: what happens to every request, HTTP and WebSocket alike, before it reaches its target.
  *
  * Each step takes what the one before it made, so that none can be left out or moved. A refusal is a value and ends the flow.
+ *
+ * @param urlTicket What `takeUrlTicket` has taken out of the request's URL.
  */
-export async function admit(request: IncomingMessage, gateway: Gateway): Promise<Admitted | Refusal> {
+export async function admit(
+  request: IncomingMessage,
+  gateway: Gateway,
+  urlTicket?: UrlTicket,
+): Promise<Admitted | Refusal> {
   const head = readRequestHead(request, gateway);
   if (isRefusal(head)) return head;
   const routed = findRoute(head, gateway.router);
   if (isRefusal(routed)) return routed;
   const permitted = askPolicies(routed);
   if (isRefusal(permitted)) return permitted;
-  return holdSession(permitted);
+  return holdSession(permitted, urlTicket);
 }
 
 /** What is not declared does not exist. */
@@ -64,7 +72,8 @@ function findRoute(head: RequestHead, router: Router<Route>): Routed | Refusal {
     return refuse(405, 'ERR_ROUTE_NOT_FOUND', `the route does not take ${head.method}`, {
       headers: { Allow: match.allowedMethods.join(', ') },
     });
-  return { head, route: match.value, params: match.params, rest: match.rest };
+  const lost = lostUpgrade(head, match.value.target);
+  return lost ?? { head, route: match.value, params: match.params, rest: match.rest };
 }
 
 /** Cheap and without side effects, hence before the session store is asked. */
@@ -79,12 +88,14 @@ function askPolicies(routed: Routed): Permitted | Refusal {
 }
 
 /** A store that cannot be asked is a 503, never a visitor who seems to be logged out. */
-async function holdSession(permitted: Permitted): Promise<Admitted | Refusal> {
+async function holdSession(permitted: Permitted, urlTicket: UrlTicket | undefined): Promise<Admitted | Refusal> {
   const { head, route } = permitted;
   const context = route.sessions;
   if (context === undefined || route.sessionMode === 'none') return { ...permitted, held: undefined };
   const binding = context.manager.bind({
     cookieHeader: head.headers.cookie,
+    readHeader: name => headerOf(head, name),
+    urlTicket: urlTicket?.name === context.manager.tracking.urlParameter ? urlTicket.value : undefined,
     isSecure: head.isSecure,
     isDocumentNavigation: isDocumentNavigation(head),
   });
@@ -102,10 +113,16 @@ async function holdSession(permitted: Permitted): Promise<Admitted | Refusal> {
 function sessionFor(mode: Exclude<SessionMode, 'none'>, binding: SessionBinding): Promise<Session | undefined> {
   switch (mode) {
     case 'existing':
-      return binding.get();
+      return binding.existing();
     case 'auto':
       return binding.auto();
     case 'create':
       return binding.open();
   }
+}
+
+/** Several lines of one name are one value, as ever in HTTP (RFC 9110 §5.2): then it is no ticket. */
+function headerOf({ headers }: RequestHead, name: string): string | undefined {
+  const value = headers[name.toLowerCase()];
+  return Array.isArray(value) ? value.join(', ') : value;
 }

@@ -1,5 +1,5 @@
 import { type Refusal, refuse } from '../http/refusal.ts';
-import type { SocketSession } from '../session/socket-sessions.ts';
+import type { SocketSession } from '../session/shared-sessions.ts';
 import type { HeldSession } from './admit.ts';
 
 /**
@@ -9,6 +9,6 @@ import type { HeldSession } from './admit.ts';
 export async function attachSession(held: HeldSession): Promise<SocketSession | Refusal | undefined> {
   const { current } = held.binding;
   if (current === undefined) return undefined;
-  const attached = await held.context.manager.attach(current.id);
+  const attached = await held.binding.attach();
   return attached ?? refuse(401, 'ERR_SESSION_ENDED', 'the session ended during the handshake');
 }

@@ -2,14 +2,21 @@ import { forwardedHeaders } from '../http/forwarded-headers.ts';
 import { endToEndHeaders, withoutOwned } from '../http/hop-by-hop.ts';
 import type { RequestHead } from '../http/request-head.ts';
 
+/** What is ours in a request or a response: it can hold secrets, and stays with us. */
+export interface OwnNames {
+  /** Names of our cookies, those of every application of the server. */
+  readonly cookies: ReadonlySet<string>;
+  /** Lower-case names of headers that carry session tickets. */
+  readonly headers: ReadonlySet<string>;
+}
+
 /** What a backend learns about the session beside the request itself. */
 export interface BackendIdentity {
   /** Name of the header that carries the `sid`. */
   readonly sessionHeader: string;
   /** The `sid` of the live session; undefined when there is none, and then the header is not sent at all. */
   readonly sid: string | undefined;
-  /** Names of our session cookies, those of every application of the server: they hold secrets and stay with us. */
-  readonly ownCookies: ReadonlySet<string>;
+  readonly own: OwnNames;
 }
 
 /**
@@ -20,7 +27,7 @@ export interface BackendIdentity {
  */
 export function backendRequestHeaders(head: RequestHead, identity: BackendIdentity): string[] {
   const forwarded = forwardedHeaders(head);
-  const owned = ['Host', identity.sessionHeader];
+  const owned = ['Host', identity.sessionHeader, ...identity.own.headers];
   for (let i = 0; i < forwarded.length; i += 2) owned.push(forwarded[i]!);
 
   const passed = withoutOwned(endToEndHeaders(head.rawHeaders), owned);
@@ -30,7 +37,7 @@ export function backendRequestHeaders(head: RequestHead, identity: BackendIdenti
     const name = passed[i]!;
     const value =
       name.length === 6 && name.toLowerCase() === 'cookie'
-        ? withoutCookies(passed[i + 1]!, identity.ownCookies)
+        ? withoutCookies(passed[i + 1]!, identity.own.cookies)
         : passed[i + 1]!;
     if (value !== undefined) headers.push(name, value);
   }
@@ -42,16 +49,16 @@ export function backendRequestHeaders(head: RequestHead, identity: BackendIdenti
 /**
  * The headers of a backend's response as the client gets them: name, value, name, value ...
  *
- * A backend sets every cookie but ours (`ownCookies`), and `Holdfast-Session` is a message to us only.
+ * A backend sets every cookie and header but ours, and `Holdfast-Session` is a message to us only.
  */
-export function clientResponseHeaders(rawHeaders: readonly string[], ownCookies: ReadonlySet<string>): string[] {
+export function clientResponseHeaders(rawHeaders: readonly string[], own: OwnNames): string[] {
   const passed = endToEndHeaders(rawHeaders);
   const headers: string[] = [];
   for (let i = 0; i < passed.length; i += 2) {
     const name = passed[i]!;
     const lower = name.toLowerCase();
-    if (lower === 'holdfast-session') continue;
-    if (lower === 'set-cookie' && ownCookies.has(cookieName(passed[i + 1]!))) continue;
+    if (lower === 'holdfast-session' || own.headers.has(lower)) continue;
+    if (lower === 'set-cookie' && own.cookies.has(cookieName(passed[i + 1]!))) continue;
     headers.push(name, passed[i + 1]!);
   }
   return headers;

@@ -1,5 +1,5 @@
 import http, { type ClientRequest, type IncomingMessage } from 'node:http';
-import type { Socket } from 'node:net';
+import { Socket } from 'node:net';
 import type { Timer } from '../base/clock.ts';
 import { HoldfastError } from '../base/errors.ts';
 import { withoutOwned } from '../http/hop-by-hop.ts';
@@ -8,12 +8,17 @@ import { parseExtensions } from '../websocket/protocol/extensions.ts';
 import { checkUpgradeResponse, type OutgoingHeaders, type UpgradeRequest } from '../websocket/protocol/handshake.ts';
 import type { BackendExchange } from './backend-exchange.ts';
 import { backendRequestHeaders, clientResponseHeaders } from './backend-headers.ts';
-import type { UpstreamServer } from './upstream.ts';
+import { whenOpen } from './pool.ts';
+import type { Selection } from './selection.ts';
+import { withSessionHeaders } from './session-headers.ts';
 import { errorName, type FailureReason, failureReason, upstreamRefusal } from './upstream-failure.ts';
+import type { UpstreamServer } from './upstream-server.ts';
 
 export interface DialOptions extends BackendExchange {
   /** The client's handshake, found good. */
   readonly handshake: UpgradeRequest;
+  /** May the backend be offered the client's permessage-deflate? */
+  readonly allowCompression: boolean;
   /** Aborted when the client is gone. */
   readonly signal: AbortSignal;
 }
@@ -25,7 +30,7 @@ export interface Dialed {
   readonly early: Buffer;
   readonly server: UpstreamServer;
   readonly subprotocol: string | undefined;
-  /** Agreed between backend and client, end to end. */
+  /** Agreed between backend and client, end to end: permessage-deflate, or undefined. */
   readonly extensions: string | undefined;
   /** The other headers of the backend's 101 that are for the client. */
   readonly headers: OutgoingHeaders;
@@ -51,28 +56,32 @@ const HANDSHAKE_HEADERS = [
 /**
  * Opens the backend's half of a WebSocket: a handshake of the client's own key, subprotocols and extensions.
  *
- * Servers are tried in order as long as no connection can be made.
+ * The next server is tried as long as no connection can be made, or one breaks off without an answer, within the upstream's bounds for
+ * retries.
  *
  * @returns `'client-gone'` when `signal` was aborted first. A refusal (503, 502, 504) when no server gave a proper answer.
  * Never rejects.
  */
 export async function dialWebSocket(options: DialOptions): Promise<Dialed | Declined | Refusal | 'client-gone'> {
   const { upstream, logger, signal } = options;
-  const offer = relayableExtensions(options.handshake.extensions);
+  const offer = options.allowCompression ? relayableExtensions(options.handshake.extensions) : '';
   const headers = upgradeHeaders(options, offer);
   let refusal: Refusal | undefined;
-  for (const server of upstream.servers) {
+  const selection = upstream.select(options.head, options.sid);
+  for (let server = selection.next(); server; server = selection.next()) {
     if (signal.aborted) return 'client-gone';
-    const result = await dialServer(options, server, headers, offer);
+    const result = await dialServer(options, selection, server, headers, offer);
     if (typeof result === 'string' || !('isConnected' in result)) return result;
     logger.warn(
       { upstream: upstream.name, server: server.url, reason: result.reason, error: result.error },
       'upstream failed',
     );
+    selection.failed(server, result.reason, result.isConnected);
     refusal = upstreamRefusal(upstream, server, result.reason);
-    if (result.isConnected) break;
+    // A handshake has no effect before it is answered.
+    if (result.isConnected && result.reason !== 'reset') break;
   }
-  return refusal!;
+  return refusal ?? upstream.refusal(selection);
 }
 
 interface Failed {
@@ -83,16 +92,22 @@ interface Failed {
 
 function dialServer(
   options: DialOptions,
+  selection: Selection,
   server: UpstreamServer,
   headers: readonly string[],
   offer: string,
 ): Promise<Dialed | Declined | Refusal | Failed | 'client-gone'> {
-  const { head, handshake, upstream, clock, signal, ownCookies } = options;
+  const { head, handshake, upstream, clock, signal, own } = options;
   return new Promise((resolve: (result: Dialed | Declined | Refusal | Failed | 'client-gone') => void) => {
     let isConnected = false;
     let timer: Timer | undefined;
     let request: ClientRequest;
+    let isSettled = false;
     const settle = (result: Dialed | Declined | Failed | 'client-gone') => {
+      if (isSettled) return;
+      isSettled = true;
+      if (typeof result === 'string' || 'reason' in result) server.end();
+      else endWhenClosed(server, 'socket' in result ? result.socket : result.answer);
       clock.clearTimeout(timer);
       signal.removeEventListener('abort', onAbort);
       resolve(result);
@@ -117,7 +132,7 @@ function dialServer(
     };
     try {
       request = http.request({
-        createConnection: () => upstream.openSocket(server),
+        createConnection: () => server.openSocket(),
         method: 'GET',
         path: head.query === '' ? head.path : `${head.path}?${head.query}`,
         headers,
@@ -127,22 +142,23 @@ function dialServer(
       resolve(refuse(400, 'ERR_HTTP_BAD_REQUEST', 'the request cannot be written to a backend'));
       return;
     }
+    server.begin();
     signal.addEventListener('abort', onAbort);
-    request.on('socket', socket => {
-      if (socket.connecting) socket.once('connect', onConnected);
-      else onConnected();
-    });
-    request.on('error', error => fail(failureReason(error, isConnected), errorName(error)));
+    request.on('socket', socket => whenOpen(socket, onConnected));
+    request.on('error', error => fail(failureReason(error, request.socket), errorName(error)));
     request.on('response', answer => {
-      answer.on('error', () => {});
+      answer.on('error', ignore);
       // Node's parser lets through what is no status.
       if (answer.statusCode! < 200) {
         fail('invalid', `status ${answer.statusCode}`);
         answer.destroy();
-      } else settle({ answer, server });
+      } else {
+        selection.accepted(server);
+        settle({ answer, server });
+      }
     });
     request.on('upgrade', (answer, socket, early) => {
-      socket.on('error', () => {});
+      socket.on('error', ignore);
       if (signal.aborted) {
         socket.destroy();
         return;
@@ -152,8 +168,13 @@ function dialServer(
           { status: answer.statusCode!, headers: answer.headers as Record<string, string | undefined> },
           { key: handshake.key, subprotocols: handshake.subprotocols, extensions: offer },
         );
-        const headers = switchingHeaders(clientResponseHeaders(answer.rawHeaders, ownCookies));
-        settle({ socket, early, server, ...agreed, headers });
+        checkAgreedExtensions(agreed.extensions);
+        const cookie = selection.accepted(server);
+        const headers = withSessionHeaders(
+          switchingHeaders(clientResponseHeaders(answer.rawHeaders, own)),
+          cookie === undefined ? [] : [{ name: 'Set-Cookie', value: cookie }],
+        );
+        settle({ socket, early, server, ...agreed, extensions: agreed.extensions || undefined, headers });
       } catch (error) {
         socket.destroy();
         fail('invalid', error instanceof Error ? error.message : String(error));
@@ -163,12 +184,19 @@ function dialServer(
   });
 }
 
+function ignore(): void {}
+
+/** A function of its own, so that an idle socket keeps nothing of its handshake in memory. */
+function endWhenClosed(server: UpstreamServer, carrier: Socket | IncomingMessage): void {
+  carrier.on('close', () => server.end(carrier instanceof Socket ? carrier : undefined));
+}
+
 function upgradeHeaders(options: DialOptions, offer: string): string[] {
   const { head, handshake, upstream } = options;
   const identity = {
     sessionHeader: upstream.sessionHeader,
     sid: options.sid,
-    ownCookies: options.ownCookies,
+    own: options.own,
   };
   const headers = withoutOwned(backendRequestHeaders(head, identity), HANDSHAKE_HEADERS);
   headers.push('Connection', 'Upgrade', 'Upgrade', 'websocket', 'Sec-WebSocket-Version', '13');
@@ -191,6 +219,17 @@ function relayableExtensions(header: string): string {
       return text;
     })
     .join(', ');
+}
+
+/** What was not offered might change the framing. @throws {HoldfastError} ERR_WS_BAD_HANDSHAKE */
+function checkAgreedExtensions(header: string | undefined): void {
+  if (!header) return;
+  const extensions = parseExtensions(header);
+  if (extensions.length === 1 && extensions[0]?.name === 'permessage-deflate') return;
+  throw new HoldfastError(
+    'ERR_WS_BAD_HANDSHAKE',
+    `the server answered 101 with the extensions ${JSON.stringify(header)}, and was offered permessage-deflate only`,
+  );
 }
 
 /** What of a 101's headers the handshake does not set itself, repeated ones together. */

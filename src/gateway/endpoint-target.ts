@@ -12,7 +12,7 @@ import { parseUpgrade, upgradeResponse } from '../websocket/protocol/handshake.t
 import type { Admitted } from './admit.ts';
 import { attachSession } from './attached-session.ts';
 import type { SessionContext } from './route.ts';
-import { withCookies } from './set-cookies.ts';
+import { withSessionHeaders } from './session-headers.ts';
 
 /**
  * Takes an admitted upgrade to its endpoint: RFC checks, the application's `accept`, the session's commit, the 101, and the
@@ -47,7 +47,7 @@ export async function openEndpoint(
       key: upgrade.key,
       subprotocol: accepted.subprotocol === '' ? undefined : accepted.subprotocol,
       extensions: accepted.extensions,
-      headers: withCookies(accepted.headers, held?.binding.setCookies() ?? []),
+      headers: withSessionHeaders(accepted.headers, held?.binding.responseHeaders() ?? []),
     });
     const attached = held && (await attachSession(held));
     if (isRefusal(attached)) return attached;

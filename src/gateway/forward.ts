@@ -5,8 +5,10 @@ import { endToEndHeaders } from '../http/hop-by-hop.ts';
 import { type Refusal, refuse } from '../http/refusal.ts';
 import type { BackendExchange } from './backend-exchange.ts';
 import { backendRequestHeaders, clientResponseHeaders } from './backend-headers.ts';
-import type { UpstreamServer } from './upstream.ts';
+import { whenOpen } from './pool.ts';
+import type { Selection } from './selection.ts';
 import { errorName, type FailureReason, failureReason, upstreamRefusal } from './upstream-failure.ts';
+import type { UpstreamServer } from './upstream-server.ts';
 
 export interface ForwardOptions extends BackendExchange {
   readonly request: IncomingMessage;
@@ -35,9 +37,9 @@ type BodyKind = 'none' | 'sized' | 'chunked';
 /**
  * Sends a request on to a backend and the answer back to the client, both as they come, with backpressure both ways.
  *
- * Servers are tried in order as long as no connection can be made. Once a byte of the request may have been sent no other
- * server gets it, with one exception: a request that may be repeated and has no body is sent again, once, when the kept
- * connection it was put on had been closed by the server.
+ * The next server is tried as long as no connection can be made, within the upstream's bounds for retries. Once a byte of the request
+ * may have been sent no other server gets it, with one exception: a request that may be repeated and has no body is sent again, once,
+ * to the same server, when the kept connection it was put on had been closed by the server.
  *
  * The server must hand over requests with `Expect: 100-continue` without answering 100 itself (`checkContinue`): the
  * backend's 100 is passed on.
@@ -56,7 +58,7 @@ export async function forwardRequest(options: ForwardOptions): Promise<Forwarded
   const headers = backendRequestHeaders(head, {
     sessionHeader: upstream.sessionHeader,
     sid: options.sid,
-    ownCookies: options.ownCookies,
+    own: options.own,
   });
   // Transfer-Encoding concerns one connection only and is gone by now: where the body ends must be said anew.
   if (body === 'chunked') headers.push('Transfer-Encoding', 'chunked');
@@ -64,9 +66,10 @@ export async function forwardRequest(options: ForwardOptions): Promise<Forwarded
     headers.push('Content-Length', '0');
 
   let refusal: Refusal | undefined;
-  for (const server of upstream.servers) {
+  const selection = upstream.select(head, options.sid);
+  for (let server = selection.next(); server; server = selection.next()) {
     for (let repeated = false; ; repeated = true) {
-      const result = await new Exchange(options, server, headers, body).run(repeated);
+      const result = await new Exchange(options, selection, server, headers, body).run(repeated);
       if (result === 'bad-request')
         return refuse(400, 'ERR_HTTP_BAD_REQUEST', 'the request cannot be written to a backend');
       if ('status' in result) {
@@ -82,12 +85,14 @@ export async function forwardRequest(options: ForwardOptions): Promise<Forwarded
         'upstream failed',
       );
       if (result.isStale && !repeated && body === 'none' && IDEMPOTENT.has(head.method)) continue;
+      // To close a kept connection is a server's right.
+      if (!result.isStale) selection.failed(server, result.reason, result.isConnected);
       refusal = upstreamRefusal(upstream, server, result.reason);
       if (result.isConnected) return giveUpBody(request, refusal);
       break;
     }
   }
-  return giveUpBody(request, refusal!);
+  return giveUpBody(request, refusal ?? upstream.refusal(selection));
 }
 
 /** No answer came from a server. */
@@ -103,6 +108,7 @@ interface Failed {
 /** One request to one server and its answer. */
 class Exchange {
   readonly #options: ForwardOptions;
+  readonly #selection: Selection;
   readonly #server: UpstreamServer;
   readonly #headers: readonly string[];
   readonly #body: BodyKind;
@@ -114,8 +120,15 @@ class Exchange {
   #isAnswered = false;
   #bytesWritten = 0;
 
-  constructor(options: ForwardOptions, server: UpstreamServer, headers: readonly string[], body: BodyKind) {
+  constructor(
+    options: ForwardOptions,
+    selection: Selection,
+    server: UpstreamServer,
+    headers: readonly string[],
+    body: BodyKind,
+  ) {
     this.#options = options;
+    this.#selection = selection;
     this.#server = server;
     this.#headers = headers;
     this.#body = body;
@@ -128,11 +141,7 @@ class Exchange {
     try {
       outgoing = http.request({
         // Without an agent the connection serves this one request.
-        ...(onNewConnection
-          ? { createConnection: () => upstream.openSocket(this.#server) }
-          : { agent: upstream.agent }),
-        host: this.#server.hostname,
-        port: this.#server.port,
+        ...(onNewConnection ? { createConnection: () => this.#server.openSocket() } : { agent: this.#server.agent }),
         method: head.method,
         // The path that was decided on, not the target as sent: the backend must not read it differently from us.
         path: head.query === '' ? head.path : `${head.path}?${head.query}`,
@@ -143,15 +152,13 @@ class Exchange {
       return Promise.resolve('bad-request');
     }
     this.#outgoing = outgoing;
+    this.#server.begin();
     this.#setTimer(upstream.connectTimeoutMs, () => {
       // A connection under way has its own timeout; this is a request that still waits for one.
       if (outgoing.socket === null) this.#fail('busy', 'no free connection');
     });
     response.on('close', this.#onClientClose);
-    outgoing.on('socket', socket => {
-      if (socket.connecting) socket.once('connect', () => this.#onConnected());
-      else this.#onConnected();
-    });
+    outgoing.on('socket', socket => whenOpen(socket, () => this.#onConnected()));
     outgoing.on('information', information => this.#onInformation(information));
     outgoing.on('response', answer => this.#onAnswer(answer));
     // Upgrades do not come this way: a backend that switches protocols here answers what nobody asked.
@@ -197,7 +204,7 @@ class Exchange {
   };
 
   #onInformation(information: http.InformationEvent): void {
-    const { request, response, ownCookies } = this.#options;
+    const { request, response, own } = this.#options;
     if (this.#resolve === undefined || request.httpVersion === '1.0') return;
     if (information.statusCode === 100) {
       this.#isContinued = true;
@@ -205,7 +212,7 @@ class Exchange {
       return;
     }
     try {
-      response.writeInformation?.(information.statusCode, clientResponseHeaders(information.rawHeaders, ownCookies));
+      response.writeInformation?.(information.statusCode, clientResponseHeaders(information.rawHeaders, own));
     } catch {
       // Interim responses are optional; one that cannot be written is left out.
     }
@@ -213,12 +220,13 @@ class Exchange {
 
   #onAnswer(answer: IncomingMessage): void {
     if (this.#resolve === undefined) return;
-    const { response, ownCookies } = this.#options;
+    const { response, own } = this.#options;
     this.#clearTimer();
     answer.on('error', ignore);
-    const headers = clientResponseHeaders(answer.rawHeaders, ownCookies);
+    const headers = clientResponseHeaders(answer.rawHeaders, own);
+    const tieingCookie = this.#selection.accepted(this.#server);
     try {
-      writeHead(response, answer, headers);
+      writeHead(response, answer, headers, tieingCookie);
     } catch (error) {
       for (let i = 0; i < headers.length; i += 2) response.removeHeader(headers[i]!);
       this.#fail('invalid', errorName(error));
@@ -245,7 +253,7 @@ class Exchange {
       this.#discardBody();
       return;
     }
-    if (this.#resolve !== undefined) this.#fail(failureReason(error, this.#isConnected), errorName(error));
+    if (this.#resolve !== undefined) this.#fail(failureReason(error, this.#outgoing!.socket), errorName(error));
   }
 
   readonly #onClientClose = (): void => {
@@ -272,8 +280,10 @@ class Exchange {
   #settle(result: Forwarded | Failed): void {
     this.#clearTimer();
     this.#options.response.off('close', this.#onClientClose);
-    this.#resolve?.(result);
+    if (this.#resolve === undefined) return;
+    this.#resolve(result);
     this.#resolve = undefined;
+    this.#server.end();
   }
 
   #setTimer(ms: number, callback: () => void): void {
@@ -296,7 +306,12 @@ function bodyKind(request: IncomingMessage): BodyKind {
 }
 
 /** One header at a time, because others may have set some already: a `Set-Cookie` of ours must stay. */
-function writeHead(response: ServerResponse, answer: IncomingMessage, headers: readonly string[]): void {
+function writeHead(
+  response: ServerResponse,
+  answer: IncomingMessage,
+  headers: readonly string[],
+  tieingCookie: string | undefined,
+): void {
   const isChunked = answer.headers['transfer-encoding'] !== undefined;
   const seen = new Set(['set-cookie']);
   for (let i = 0; i < headers.length; i += 2) {
@@ -307,6 +322,12 @@ function writeHead(response: ServerResponse, answer: IncomingMessage, headers: r
     if (seen.has(lower)) response.appendHeader(name, headers[i + 1]!);
     else response.setHeader(name, headers[i + 1]!);
     seen.add(lower);
+  }
+  if (tieingCookie !== undefined) {
+    response.appendHeader('Set-Cookie', tieingCookie);
+    // A shared cache must not give one client's cookie to another.
+    if (!/\bno-store\b/i.test(String(response.getHeader('Cache-Control'))))
+      response.setHeader('Cache-Control', 'private, no-cache');
   }
   response.writeHead(answer.statusCode!, answer.statusMessage);
 }

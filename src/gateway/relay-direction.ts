@@ -1,12 +1,17 @@
 import { isUtf8 } from 'node:buffer';
 import { randomBytes } from 'node:crypto';
+import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { TLSSocket } from 'node:tls';
 import { HoldfastError } from '../base/errors.ts';
 import { FrameReader, type FrameSink } from '../websocket/protocol/frame-reader.ts';
 import { FrameWriter, firstByte } from '../websocket/protocol/frame-writer.ts';
 import { applyMask } from '../websocket/protocol/mask.ts';
 import { Opcode } from '../websocket/protocol/opcodes.ts';
+import { shareReads } from '../websocket/shared-reads.ts';
+import type { TimerWheel } from '../websocket/timer-wheel.ts';
 import { CloseCode, isSendableCloseCode } from '../wire/close-codes.ts';
+import { writeFromSlab } from './relay-slab.ts';
 
 /** What went in one direction. */
 export interface RelayTraffic {
@@ -26,6 +31,10 @@ export interface CloseFrame {
 export interface DirectionOwner {
   /** Frames were passed on. */
   onPassed(direction: RelayDirection): void;
+  /** Our ping number `sequence` was written to the target. */
+  onPingSent(direction: RelayDirection, sequence: number): void;
+  /** The source has answered our ping number `sequence`. */
+  onPong(direction: RelayDirection, sequence: number): void;
   /** The source sent its close frame, or something illegal: nothing more is read from it. */
   onSourceDone(direction: RelayDirection): void;
   /** The target was sent a close frame: nothing more is written to it. */
@@ -38,33 +47,43 @@ export interface DirectionOptions {
   readonly target: Duplex;
   readonly maxMessageBytes: number;
   readonly allowRsv1: boolean;
+  readonly wheel: TimerWheel;
 }
 
-/** The payload of our pings, by which their pongs are known. */
-const PING_TAG = randomBytes(12);
+/** What the payload of our pings begins with, by which their pongs are known. Their number follows, in four bytes. */
+const PING_TAG = randomBytes(8);
+const NOTHING = Buffer.alloc(0);
 
 /**
  * One direction of a relay: reads the frames of `source` and passes them on to `target` as they are, still masked.
  *
  * It looks into close frames and pongs only, holds back an incomplete header so that `target` never stands inside one, and
- * puts in our own frames where one frame ends and the next has not begun. Each `push` makes at most one write. A target that
- * does not take what it is sent stops the reading of the source.
+ * puts in our own frames where one frame ends and the next has not begun. Each chunk read makes at most one write. A target that
+ * does not take what it is sent stops the reading of the source, so that no more than one chunk and the target's high-water mark is
+ * held.
  */
 export class RelayDirection implements FrameSink {
   readonly from: 'client' | 'backend';
   readonly traffic: RelayTraffic = { messages: 0, bytes: 0 };
-  /** Did anything arrive from the source since this was last set to false? */
-  wasHeard = false;
+  /** When something last arrived from the source, in the wheel's time. */
+  heardAt: number;
+  /** Sent to the target in place of the source's close frame. */
+  closeInstead: { readonly code: number; readonly reason: string } | undefined;
   readonly #owner: DirectionOwner;
   readonly #source: Duplex;
   readonly #target: Duplex;
+  readonly #wheel: TimerWheel;
   readonly #reader: FrameReader;
   #error: HoldfastError | undefined;
   #closeFrame: CloseFrame | undefined;
   #isTargetDone = false;
+  /** The source's bytes stand in memory that the next read of any connection overwrites. */
+  #isSourceShared = false;
+  readonly #writesAtOnce: boolean;
+  #pings = 0;
 
   // Of the chunk being read, [#start, #end) is to be passed on as it is, after #pieces.
-  #chunk: Buffer = Buffer.alloc(0);
+  #chunk: Buffer = NOTHING;
   #start = 0;
   #end = 0;
   #pieces: Buffer[] | undefined;
@@ -75,7 +94,7 @@ export class RelayDirection implements FrameSink {
   /** A close frame or pong while it is collected. */
   #control: Buffer | undefined;
   /** Our own frames that wait for the end of the frame that is being passed on. */
-  #waitingPing: Buffer | undefined;
+  #isPingWaiting = false;
   #waitingClose: Buffer | undefined;
 
   constructor(owner: DirectionOwner, options: DirectionOptions) {
@@ -83,13 +102,29 @@ export class RelayDirection implements FrameSink {
     this.#owner = owner;
     this.#source = options.source;
     this.#target = options.target;
+    this.#wheel = options.wheel;
+    this.heardAt = options.wheel.now;
     this.#reader = new FrameReader(this, {
       role: options.from === 'client' ? 'server' : 'client',
       // Fragments are not kept here, so their number costs nothing.
       limits: { maxMessageBytes: options.maxMessageBytes, maxFragments: Number.POSITIVE_INFINITY },
       allowRsv1: options.allowRsv1,
     });
+    // Only of a TCP socket is it known that it keeps nothing of what it has written.
+    this.#writesAtOnce = this.#target instanceof Socket && !(this.#target instanceof TLSSocket);
     this.#target.on('drain', () => this.#source.resume());
+  }
+
+  /** Begins to read the source, after what of it was read before. */
+  start(early: Buffer): void {
+    const source = this.#source;
+    if (early.length > 0) this.push(early);
+    this.#isSourceShared = shareReads(source, (length, buffer) => this.push(buffer, length));
+    if (!this.#isSourceShared) {
+      source.on('data', chunk => this.push(chunk));
+      source.resume();
+    }
+    if (this.#isWaitingForTarget) source.pause();
   }
 
   /** The close frame of the source. */
@@ -117,15 +152,17 @@ export class RelayDirection implements FrameSink {
     return this.#isInsideFrame && !this.#isTargetDone;
   }
 
-  push(chunk: Buffer): void {
-    this.wasHeard = true;
+  /** Takes the first `length` bytes, by default all. */
+  push(chunk: Buffer, length = chunk.length): void {
+    this.heardAt = this.#wheel.now;
     if (this.isSourceDone) return;
     const wasTargetDone = this.#isTargetDone;
     this.#chunk = chunk;
     this.#start = this.#end = 0;
-    this.#reader.push(chunk);
-    this.#heldHeaderBytes += chunk.length - this.#end;
+    this.#reader.push(chunk, length);
+    this.#heldHeaderBytes += length - this.#end;
     this.#flush();
+    this.#chunk = NOTHING;
     if (this.#isTargetDone && !wasTargetDone) this.#owner.onTargetDone(this);
     if (this.isSourceDone) this.#owner.onSourceDone(this);
   }
@@ -133,9 +170,8 @@ export class RelayDirection implements FrameSink {
   /** Pings the target. @returns false when it has yet to take what it was sent before, so that no answer can be expected. */
   ping(): boolean {
     if (this.#isTargetDone || this.#target.writableNeedDrain) return false;
-    const frame = this.#encode(writer => writer.binary(firstByte(Opcode.ping), PING_TAG));
-    if (this.#isInsideFrame) this.#waitingPing = frame;
-    else this.#target.write(frame);
+    if (this.#isInsideFrame) this.#isPingWaiting = true;
+    else this.#target.write(this.#nextPing());
     return true;
   }
 
@@ -186,14 +222,14 @@ export class RelayDirection implements FrameSink {
     if (control !== undefined) {
       this.#control = undefined;
       if (opcode === Opcode.close) this.#onClose(control);
-      else if (!this.#payloadOf(control).equals(PING_TAG)) this.#pass(control);
+      else this.#onPong(control);
       return;
     }
     this.#isInsideFrame = false;
     if (fin && opcode < Opcode.close && !this.#isTargetDone) this.traffic.messages++;
-    if (this.#waitingPing) {
-      this.#takeRange().push(this.#waitingPing);
-      this.#waitingPing = undefined;
+    if (this.#isPingWaiting && !this.#waitingClose) {
+      this.#takeRange().push(this.#nextPing());
+      this.#isPingWaiting = false;
     }
     if (this.#waitingClose) {
       this.#takeRange().push(this.#waitingClose);
@@ -227,9 +263,27 @@ export class RelayDirection implements FrameSink {
     } else {
       this.#closeFrame = { code, reason: reason.toString() };
       if (this.#isTargetDone) return;
-      this.#pass(frame);
+      const instead = this.closeInstead;
+      if (instead) this.#takeRange().push(this.#encode(writer => writer.close(instead.code, instead.reason)));
+      else this.#pass(frame);
       this.#endTarget();
     }
+  }
+
+  #onPong(frame: Buffer): void {
+    const payload = this.#payloadOf(frame);
+    const isOurs = payload.length === PING_TAG.length + 4 && payload.subarray(0, PING_TAG.length).equals(PING_TAG);
+    if (isOurs) this.#owner.onPong(this, payload.readUInt32BE(PING_TAG.length));
+    else this.#pass(frame);
+  }
+
+  #nextPing(): Buffer {
+    this.#pings = (this.#pings + 1) >>> 0;
+    const payload = Buffer.allocUnsafe(PING_TAG.length + 4);
+    PING_TAG.copy(payload);
+    payload.writeUInt32BE(this.#pings, PING_TAG.length);
+    this.#owner.onPingSent(this, this.#pings);
+    return this.#encode(writer => writer.binary(firstByte(Opcode.ping), payload));
   }
 
   #payloadOf(frame: Buffer): Buffer {
@@ -275,18 +329,28 @@ export class RelayDirection implements FrameSink {
       pieces = this.#takeRange();
       this.#pieces = undefined;
       if (pieces.length === 0 || !target.writable) return;
-      if (pieces.length > 1) target.cork();
-      for (const piece of pieces) target.write(piece);
-      if (pieces.length > 1) target.uncork();
+      if (pieces.length === 1) this.#write(pieces[0]!, 0, pieces[0]!.length);
+      else target.write(Buffer.concat(pieces));
     } else {
       if (this.#end === this.#start || this.#isTargetDone || !target.writable) return;
-      const chunk = this.#chunk;
-      const isWhole = this.#start === 0 && this.#end === chunk.length;
       this.traffic.bytes += this.#end - this.#start;
-      target.write(isWhole ? chunk : chunk.subarray(this.#start, this.#end));
+      this.#write(this.#chunk, this.#start, this.#end);
     }
-    // What follows the close frame is dropped, so it need not wait.
-    if (target.writableNeedDrain && !this.#isTargetDone) this.#source.pause();
+    if (this.#isWaitingForTarget) this.#source.pause();
     this.#owner.onPassed(this);
+  }
+
+  /** What follows the close frame is dropped, so it need not wait. */
+  get #isWaitingForTarget(): boolean {
+    return this.#target.writableNeedDrain && !this.#isTargetDone;
+  }
+
+  #write(bytes: Buffer, start: number, end: number): void {
+    if (this.#isSourceShared && this.#writesAtOnce) {
+      writeFromSlab(this.#target, bytes, start, end);
+      return;
+    }
+    const part = start === 0 && end === bytes.length ? bytes : bytes.subarray(start, end);
+    this.#target.write(this.#isSourceShared ? Buffer.from(part) : part);
   }
 }

@@ -1,37 +1,43 @@
 import type { Duplex } from 'node:stream';
-import type { Clock, Timer } from '../base/clock.ts';
+import type { Clock } from '../base/clock.ts';
 import { type Logger, sidPrefix } from '../base/logger.ts';
 import { isRefusal, type Refusal } from '../http/refusal.ts';
-import { parseExtensions } from '../websocket/protocol/extensions.ts';
+import type { HeaderLine } from '../session/tracking.ts';
 import { type UpgradeRequest, upgradeResponse } from '../websocket/protocol/handshake.ts';
+import { type TimerWheel, WheelEntry } from '../websocket/timer-wheel.ts';
 import { CloseCode, isSendableCloseCode } from '../wire/close-codes.ts';
 import type { BackendExchange } from './backend-exchange.ts';
 import { clientResponseHeaders } from './backend-headers.ts';
 import { type Declined, type Dialed, dialWebSocket } from './dial.ts';
 import type { Forwarded } from './forward.ts';
 import { type DirectionOwner, RelayDirection, type RelayTraffic } from './relay-direction.ts';
-import { withCookies } from './set-cookies.ts';
-import type { UpstreamServer } from './upstream.ts';
+import { withSessionHeaders } from './session-headers.ts';
 import { upstreamRefusal } from './upstream-failure.ts';
+import type { UpstreamServer } from './upstream-server.ts';
 
 export interface RelayLimits {
   /** Payload of one message on the wire, in either direction; larger: 1009. */
   readonly maxMessageBytes: number;
   /** Time without a relayed frame in either direction after which both sides are closed with 1001; our own pings do not count. */
   readonly idleTimeoutMs: number;
-  /** Silence of a side after which we ping it. A side that stays silent for two more such times is lost. Default 25 s. */
+  /** Silence of a side after which we ping it; `Infinity` never. Default 25 s. A side that does not answer is lost. */
   readonly heartbeatMs?: number;
+  /** Age at which both sides are closed with 1001, whatever they do. Default `Infinity`. */
+  readonly maxLifetimeMs?: number;
+  /** `end-to-end` (default): client and backend agree on permessage-deflate. `refuse`: the backend is not offered it. */
+  readonly compression?: 'end-to-end' | 'refuse';
 }
 
 export interface RelayOptions extends BackendExchange {
   /** The client's handshake, found good. */
   readonly handshake: UpgradeRequest;
   /** `Set-Cookie` values of our own for the 101. */
-  readonly setCookies?: readonly string[] | undefined;
+  readonly sessionHeaders?: readonly HeaderLine[] | undefined;
   readonly socket: Duplex;
   /** What the client sent behind its handshake. */
   readonly early: Buffer;
   readonly limits: RelayLimits;
+  readonly wheel: TimerWheel;
   /** What calls `onTraffic`: `message` (default): messages of the client; `any`: each of its frames, pongs to our pings excepted. */
   readonly touchOnTraffic?: 'message' | 'any' | 'never';
   /** Called at most once for what arrived together. */
@@ -49,8 +55,10 @@ export interface RelayEnd {
 }
 
 const HEARTBEAT_MS = 25_000;
-/** Heartbeats without a byte from a side after which it counts as lost. */
-const MAX_UNANSWERED_PINGS = 2;
+/** How long a side that was pinged may stay silent. */
+const PONG_TIMEOUT_MS = 10_000;
+/** The same for a side that was being sent something, which our ping may have to wait for on a slow line. */
+const BUSY_PONG_TIMEOUT_MS = 60_000;
 /** How long a side may take to answer a close frame that we sent on our own account. */
 const CLOSE_TIMEOUT_MS = 2_000;
 /** How long one side may take to answer the close frame of the other, which may have much to send before it. */
@@ -72,7 +80,11 @@ const MAX_EARLY_BYTES = 64 * 1024;
 export async function relayWebSocket(options: RelayOptions): Promise<Relay | Forwarded | Refusal> {
   const { socket, upstream, logger } = options;
   const waiting = new WaitingClient(socket, options.early);
-  const dialed = await dialWebSocket({ ...options, signal: waiting.signal });
+  const dialed = await dialWebSocket({
+    ...options,
+    allowCompression: options.limits.compression !== 'refuse',
+    signal: waiting.signal,
+  });
   const early = waiting.release();
   if (isRefusal(dialed)) return dialed;
   if (dialed === 'client-gone' || waiting.signal.aborted) {
@@ -86,7 +98,7 @@ export async function relayWebSocket(options: RelayOptions): Promise<Relay | For
     response = upgradeResponse({
       ...dialed,
       key: options.handshake.key,
-      headers: withCookies(dialed.headers, options.setCookies ?? []),
+      headers: withSessionHeaders(dialed.headers, options.sessionHeaders ?? []),
     });
   } catch {
     // A header that cannot be written: the backend's mistake.
@@ -94,7 +106,9 @@ export async function relayWebSocket(options: RelayOptions): Promise<Relay | For
     return upstreamRefusal(upstream, dialed.server, 'invalid');
   }
   socket.write(response, 'latin1');
-  return new Relay(options, dialed, early);
+  const relay = new Relay(options, dialed, early);
+  dialed.server.track(dialed.socket, relay);
+  return relay;
 }
 
 /** A client while the backend is asked: what it sends is kept, and that it leaves is noticed. */
@@ -144,8 +158,8 @@ class WaitingClient {
 
 /** Writes a backend's answer that is not 101 to the client, and ends the connection. */
 function passAnswer(options: RelayOptions, { answer, server }: Declined): Promise<Forwarded> {
-  const { socket, upstream, clock, ownCookies } = options;
-  const headers = clientResponseHeaders(answer.rawHeaders, ownCookies);
+  const { socket, upstream, clock, own } = options;
+  const headers = clientResponseHeaders(answer.rawHeaders, own);
   const isChunked = answer.headers['transfer-encoding'] !== undefined;
   let head = `HTTP/1.1 ${answer.statusCode} ${answer.statusMessage}\r\n`;
   for (let i = 0; i < headers.length; i += 2) {
@@ -196,9 +210,12 @@ function passAnswer(options: RelayOptions, { answer, server }: Declined): Promis
  * Frames pass in both directions as they are, in order, with backpressure: a side that does not read stops the reading of the
  * other, so that a relay holds a bounded amount of bytes. Close codes and reasons are carried across. When one side is lost,
  * the other is closed with 1014 (the client) or 1001 (the backend); when that happens in the middle of a frame it cannot be
- * told anything, and its connection is cut.
+ * told anything, and its connection is cut. A side that has ended its half of the TCP connection without a close frame is still
+ * sent what the other says until that one has answered.
+ *
+ * It has one entry in the shared timer wheel, and no timer of its own: times are up to 200 ms late, never early.
  */
-export class Relay implements DirectionOwner {
+export class Relay extends WheelEntry implements DirectionOwner {
   readonly server: UpstreamServer;
   /** What the client sent. */
   readonly sent: Readonly<RelayTraffic>;
@@ -209,8 +226,8 @@ export class Relay implements DirectionOwner {
   readonly #client: Peer;
   readonly #backend: Peer;
   readonly #limits: RelayLimits;
-  readonly #heartbeatMs: number;
   readonly #clock: Clock;
+  readonly #wheel: TimerWheel;
   readonly #touchOnTraffic: 'message' | 'any' | 'never';
   readonly #onTraffic: (() => void) | undefined;
   #touchedMessages = 0;
@@ -218,16 +235,17 @@ export class Relay implements DirectionOwner {
   readonly #logFields: object;
   #resolveClosed!: (end: RelayEnd) => void;
   #end: RelayEnd | undefined;
-  #timer: Timer | undefined;
+  // In the wheel's time.
+  readonly #openedAt: number;
   #activeAt: number;
-  #heartbeatAt: number;
 
   constructor(options: RelayOptions, dialed: Dialed, early: Buffer) {
-    const { socket, limits, clock, upstream, sid } = options;
+    super();
+    const { socket, limits, wheel, upstream, sid } = options;
     this.server = dialed.server;
     this.#limits = limits;
-    this.#heartbeatMs = limits.heartbeatMs ?? HEARTBEAT_MS;
-    this.#clock = clock;
+    this.#clock = options.clock;
+    this.#wheel = wheel;
     this.#touchOnTraffic = options.touchOnTraffic ?? 'message';
     this.#onTraffic = options.onTraffic;
     this.#logger = options.logger;
@@ -239,22 +257,22 @@ export class Relay implements DirectionOwner {
     this.closed = new Promise(resolve => {
       this.#resolveClosed = resolve;
     });
-    const extensions = parseExtensions(dialed.extensions ?? '');
-    const shared = {
-      maxMessageBytes: limits.maxMessageBytes,
-      allowRsv1: extensions.some(extension => extension?.name === 'permessage-deflate'),
-    };
+    const shared = { maxMessageBytes: limits.maxMessageBytes, allowRsv1: dialed.extensions !== undefined, wheel };
     const up = new RelayDirection(this, { from: 'client', source: socket, target: dialed.socket, ...shared });
     const down = new RelayDirection(this, { from: 'backend', source: dialed.socket, target: socket, ...shared });
     this.sent = up.traffic;
     this.received = down.traffic;
-    this.#client = { side: 'client', socket, incoming: up, outgoing: down, unansweredPings: 0 };
-    this.#backend = { side: 'backend', socket: dialed.socket, incoming: down, outgoing: up, unansweredPings: 0 };
-    this.#activeAt = clock.monotonic();
-    this.#heartbeatAt = this.#activeAt + this.#heartbeatMs;
+    this.#client = newPeer('client', socket, up, down);
+    this.#backend = newPeer('backend', dialed.socket, down, up);
+    this.#openedAt = this.#activeAt = wheel.now;
     this.#schedule();
     this.#listen(this.#client, early);
     this.#listen(this.#backend, dialed.early);
+  }
+
+  /** How long each side took to answer our last ping, in milliseconds, with fractions. Undefined before the first answer. */
+  get roundTripMs(): { readonly client: number | undefined; readonly backend: number | undefined } {
+    return { client: this.#client.roundTripMs, backend: this.#backend.roundTripMs };
   }
 
   /**
@@ -276,12 +294,24 @@ export class Relay implements DirectionOwner {
   }
 
   onPassed(direction: RelayDirection): void {
-    this.#activeAt = this.#clock.monotonic();
+    this.#activeAt = this.#wheel.now;
     if (direction.from !== 'client' || this.#onTraffic === undefined || this.#touchOnTraffic === 'never') return;
     const { messages } = direction.traffic;
     if (this.#touchOnTraffic === 'message' && messages === this.#touchedMessages) return;
     this.#touchedMessages = messages;
     this.#onTraffic();
+  }
+
+  onPingSent(direction: RelayDirection, sequence: number): void {
+    const [, target] = this.#sides(direction);
+    target.lastPing = sequence;
+    target.pingSentAt = this.#clock.monotonic();
+  }
+
+  onPong(direction: RelayDirection, sequence: number): void {
+    const [source] = this.#sides(direction);
+    // An answer to an earlier ping says nothing about the line.
+    if (sequence === source.lastPing) source.roundTripMs = this.#clock.monotonic() - source.pingSentAt;
   }
 
   onSourceDone(direction: RelayDirection): void {
@@ -293,7 +323,7 @@ export class Relay implements DirectionOwner {
       const code = error!.closeCode!;
       this.#logger.warn({ ...this.#logFields, by: source.side, code, error: error!.code }, error!.message);
       const end: RelayEnd = { code, reason: error!.message, by: source.side };
-      if (target.side === 'backend') this.#closeBoth(end, code, CloseCode.goingAway);
+      if (target.side === 'backend') this.#closeAfterAnswers(end);
       // A message of the backend that is too big would come again on the next connection: the client is told.
       else this.#closeBoth(end, code === CloseCode.messageTooBig ? code : CloseCode.badGateway, code);
     }
@@ -304,33 +334,70 @@ export class Relay implements DirectionOwner {
     this.#finishHandshake(this.#sides(direction)[1]);
   }
 
-  #listen(peer: Peer, early: Buffer): void {
-    const { socket, incoming } = peer;
-    socket.on('data', chunk => incoming.push(chunk));
-    socket.on('end', () => {
-      if (!incoming.isSourceDone) this.#lose(peer, 'ended without a close frame');
-      else if (incoming.isTargetDone && peer.outgoing.isTargetDone) socket.end();
-    });
-    socket.on('close', () => {
-      if (!incoming.isSourceDone) this.#lose(peer, 'connection lost');
-      this.#settleIfGone();
-    });
-    socket.resume();
-    if (early.length > 0) incoming.push(early);
+  override onTimer(): void {
+    if (this.#end !== undefined) {
+      const { outgoing } = this.#client;
+      if (outgoing.closeInstead === undefined || outgoing.isTargetDone || outgoing.isInsideFrame)
+        return this.terminate();
+      outgoing.close(outgoing.closeInstead.code, outgoing.closeInstead.reason);
+      return this.#limit(CLOSE_TIMEOUT_MS);
+    }
+    const { now } = this.#wheel;
+    if (now >= this.#activeAt + this.#limits.idleTimeoutMs) return this.close(CloseCode.goingAway, 'idle');
+    if (now >= this.#lifetimeEndsAt) return this.close(CloseCode.goingAway, 'maximum lifetime reached');
+    for (const peer of [this.#client, this.#backend]) {
+      if (!this.#checkAlive(peer, now)) return this.#lose(peer, 'no sign of life');
+    }
+    this.#schedule();
   }
 
-  /** What one side is told when the other is not there any more. */
+  get #heartbeatMs(): number {
+    return this.#limits.heartbeatMs ?? HEARTBEAT_MS;
+  }
+
+  get #lifetimeEndsAt(): number {
+    return this.#openedAt + (this.#limits.maxLifetimeMs ?? Number.POSITIVE_INFINITY);
+  }
+
+  #listen(peer: Peer, early: Buffer): void {
+    const { socket, incoming } = peer;
+    // Else Node would end the other half as soon as the peer has ended its own.
+    socket.allowHalfOpen = true;
+    socket.on('end', () => this.#onEnd(peer));
+    socket.on('close', () => {
+      if (!incoming.isSourceDone && !peer.isHalfClosed) this.#lose(peer, 'connection lost');
+      this.#settleIfGone();
+    });
+    incoming.start(early);
+  }
+
+  /** The side has ended its half of the connection. What it is sent may still arrive. */
+  #onEnd(peer: Peer): void {
+    const { incoming, outgoing, socket } = peer;
+    if (incoming.isSourceDone) {
+      if (incoming.isTargetDone && outgoing.isTargetDone) socket.end();
+      // It waits for no answer to its close frame, as after an error of the client's: neither do we.
+      if (peer.side === 'backend' && incoming.isTargetDone) this.#client.socket.end();
+      return;
+    }
+    this.#lose(peer, 'ended without a close frame');
+  }
+
+  /** What one side is told when the other is not there any more, or has nothing more to say. */
   #lose(peer: Peer, reason: string): void {
     const other = peer === this.#client ? this.#backend : this.#client;
     if (peer.side === 'backend' && this.#end === undefined)
       this.#logger.warn(this.#logFields, `backend lost: ${reason}`);
-    peer.socket.destroy();
+    peer.isHalfClosed = peer.socket.readableEnded && peer.socket.writable;
+    if (!peer.isHalfClosed) peer.socket.destroy();
     const own = other.incoming.closeFrame;
     if (other.outgoing.isInsideFrame) other.socket.destroy();
     // A side that has said goodbye already hears its own words, as from a peer that answered.
     else if (own) other.outgoing.close(own.code, own.reason);
+    else if (other.outgoing.closeInstead) other.outgoing.close(other.outgoing.closeInstead.code, '');
     else other.outgoing.close(other.side === 'client' ? CloseCode.badGateway : CloseCode.goingAway, '');
     this.#endWith({ code: CloseCode.abnormal, reason, by: peer.side }, CLOSE_TIMEOUT_MS);
+    this.#finishHandshake(peer);
   }
 
   #closeBoth(end: RelayEnd, clientCode: number, backendCode: number): void {
@@ -339,10 +406,22 @@ export class Relay implements DirectionOwner {
     this.#endWith(end, CLOSE_TIMEOUT_MS);
   }
 
+  /**
+   * Ends a relay whose client broke the rules: what the backend answers to all that came before still reaches it, and then the code. So it
+   * sees what it would see without us in between.
+   */
+  #closeAfterAnswers(end: RelayEnd): void {
+    this.#client.outgoing.closeInstead = { code: end.code, reason: '' };
+    this.#backend.outgoing.close(CloseCode.goingAway, '');
+    this.#endWith(end, CLOSE_TIMEOUT_MS);
+    // It may have said goodbye already.
+    if (this.#backend.incoming.isSourceDone) this.#client.outgoing.close(end.code, '');
+  }
+
   /** Both close frames are through on one side: RFC 6455 §7.1.1, the server ends the TCP connection, the client waits for it. */
   #finishHandshake(peer: Peer): void {
-    if (!peer.incoming.isSourceDone || !peer.outgoing.isTargetDone) return;
-    if (peer.side === 'client' || peer.incoming.error) peer.socket.end();
+    if (!(peer.incoming.isSourceDone || peer.isHalfClosed) || !peer.outgoing.isTargetDone) return;
+    if (peer.side === 'client' || peer.incoming.error || peer.socket.readableEnded) peer.socket.end();
     this.#limit(CLOSE_TIMEOUT_MS);
   }
 
@@ -353,53 +432,47 @@ export class Relay implements DirectionOwner {
   }
 
   #limit(ms: number): void {
-    this.#clock.clearTimeout(this.#timer);
-    this.#timer = this.#clock.setTimeout(() => {
-      this.#client.socket.destroy();
-      this.#backend.socket.destroy();
-    }, ms);
+    this.#wheel.schedule(this, ms);
   }
 
   #settleIfGone(): void {
     if (!this.#client.socket.closed || !this.#backend.socket.closed) return;
-    this.#clock.clearTimeout(this.#timer);
+    this.#wheel.cancel(this);
     this.#resolveClosed(this.#end!);
   }
 
   #schedule(): void {
-    const due = Math.min(this.#heartbeatAt, this.#activeAt + this.#limits.idleTimeoutMs);
-    this.#timer = this.#clock.setTimeout(() => this.#onTimer(), due - this.#clock.monotonic());
+    const due = Math.min(
+      this.#activeAt + this.#limits.idleTimeoutMs,
+      this.#lifetimeEndsAt,
+      this.#checkDueAt(this.#client),
+      this.#checkDueAt(this.#backend),
+    );
+    this.#wheel.schedule(this, Math.max(0, due - this.#wheel.now));
   }
 
-  #onTimer(): void {
-    const now = this.#clock.monotonic();
-    if (now >= this.#activeAt + this.#limits.idleTimeoutMs) {
-      this.close(CloseCode.goingAway, 'idle');
-      return;
-    }
-    if (now >= this.#heartbeatAt) {
-      this.#heartbeatAt = now + this.#heartbeatMs;
-      for (const peer of [this.#client, this.#backend]) {
-        if (!this.#checkAlive(peer)) {
-          this.#lose(peer, 'no sign of life');
-          return;
-        }
-      }
-    }
-    this.#schedule();
+  #checkDueAt({ answerDueAt, incoming }: Peer): number {
+    return answerDueAt === Number.POSITIVE_INFINITY ? incoming.heardAt + this.#heartbeatMs : answerDueAt;
   }
 
-  /** Pings a silent side. @returns false when it has not answered for too long. */
-  #checkAlive(peer: Peer): boolean {
-    const { incoming, outgoing, socket } = peer;
+  /** Pings a side that has been silent. @returns false when it has not answered in time. */
+  #checkAlive(peer: Peer, now: number): boolean {
+    const { incoming, outgoing } = peer;
     // A side that is not read, because the other takes nothing, cannot show that it lives.
-    if (incoming.wasHeard || socket.isPaused()) {
-      incoming.wasHeard = false;
-      peer.unansweredPings = 0;
+    if (peer.socket.isPaused()) incoming.heardAt = now;
+    const isAnswerDue = peer.answerDueAt !== Number.POSITIVE_INFINITY;
+    if (isAnswerDue && incoming.heardAt < peer.askedAt) return now < peer.answerDueAt;
+    peer.answerDueAt = Number.POSITIVE_INFINITY;
+    if (now < incoming.heardAt + this.#heartbeatMs) return true;
+    if (!outgoing.ping()) {
+      // It has yet to take what it was sent before.
+      incoming.heardAt = now;
       return true;
     }
-    if (peer.unansweredPings >= MAX_UNANSWERED_PINGS) return false;
-    if (outgoing.ping()) peer.unansweredPings++;
+    const other = peer === this.#client ? this.#backend : this.#client;
+    const wasSentTo = other.incoming.heardAt > now - this.#heartbeatMs;
+    peer.askedAt = now;
+    peer.answerDueAt = now + (wasSentTo ? BUSY_PONG_TIMEOUT_MS : PONG_TIMEOUT_MS);
     return true;
   }
 
@@ -416,5 +489,21 @@ interface Peer {
   readonly incoming: RelayDirection;
   /** What it is sent. */
   readonly outgoing: RelayDirection;
-  unansweredPings: number;
+  /** It ended its half of the TCP connection without a close frame. */
+  isHalfClosed: boolean;
+  /** When it was last pinged, and when it is lost if it has stayed silent since (`Infinity`: nothing is due), in the wheel's time. */
+  askedAt: number;
+  answerDueAt: number;
+  /** The number of our last ping. */
+  lastPing: number;
+  /** In the clock's time. */
+  pingSentAt: number;
+  roundTripMs: number | undefined;
+}
+
+function newPeer(side: Peer['side'], socket: Duplex, incoming: RelayDirection, outgoing: RelayDirection): Peer {
+  return {
+    ...{ side, socket, incoming, outgoing, isHalfClosed: false },
+    ...{ askedAt: 0, answerDueAt: Number.POSITIVE_INFINITY, lastPing: 0, pingSentAt: 0, roundTripMs: undefined },
+  };
 }

@@ -1,4 +1,5 @@
 import type { Policy } from '../policy/policy.ts';
+import type { Ledger } from '../session/ledger.ts';
 import type { SessionManager } from '../session/manager.ts';
 import type { Endpoint } from '../websocket/endpoint.ts';
 import type { SessionSockets } from '../websocket/session-sockets.ts';
@@ -22,6 +23,8 @@ export interface SessionContext {
   readonly manager: SessionManager;
   readonly sockets: SessionSockets;
   readonly touchOnTraffic: 'message' | 'any' | 'never';
+  /** What the processes that keep these sessions share; closed with the manager. */
+  readonly ledger?: Ledger | undefined;
 }
 
 /**

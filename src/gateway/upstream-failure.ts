@@ -1,44 +1,62 @@
+import type { Socket } from 'node:net';
 import { isHoldfastError } from '../base/errors.ts';
 import { type Refusal, refuse } from '../http/refusal.ts';
 import { CloseCode } from '../wire/close-codes.ts';
-import type { Upstream, UpstreamServer } from './upstream.ts';
+import { stageOf } from './pool.ts';
 
 /**
  * Why a backend server gave no usable answer.
  *
  * `refused`: no connection could be made. `busy`: every connection of the pool is taken. `dns`: its name does not resolve.
- * `reset`: it broke off. `invalid`: it answered something that is not HTTP, or a wrong 101. `timeout`: it was too slow.
+ * `tls`: TLS failed, or its certificate is not good. `reset`: it broke off. `invalid`: it answered something that is not HTTP, or a wrong
+ * 101. `timeout`: it was too slow.
  */
-export type FailureReason = 'refused' | 'busy' | 'dns' | 'reset' | 'invalid' | 'timeout';
+export type FailureReason = 'refused' | 'busy' | 'dns' | 'tls' | 'reset' | 'invalid' | 'timeout';
 
 /** How long a client should wait before it asks a backend again that was not there. */
-const RETRY_AFTER_SECONDS = '5';
+const RETRY_AFTER_SECONDS = 5;
 
-/** Tells what a socket or HTTP client error means. `isConnected`: had the connection been established? */
-export function failureReason(error: Error, isConnected: boolean): FailureReason {
+/** Tells what a socket or HTTP client error means, by how far the connection had come. */
+export function failureReason(error: Error, socket: Socket | null | undefined): FailureReason {
   if (isHoldfastError(error) && error.code === 'ERR_UPSTREAM_TIMEOUT') return 'timeout';
   const code = (error as NodeJS.ErrnoException).code ?? '';
   if (code === 'ENOTFOUND' || code === 'EAI_AGAIN') return 'dns';
   if (code === 'ETIMEDOUT') return 'timeout';
-  if (!isConnected) return 'refused';
+  const stage = stageOf(socket);
+  // With TLS 1.3 a server refuses our certificate only after our side of the handshake is done.
+  if (stage === 'tls' || /^(?:ERR_SSL_|ERR_TLS_|EPROTO$)/.test(code)) return 'tls';
+  if (stage === 'connecting') return 'refused';
   return code.startsWith('HPE_') ? 'invalid' : 'reset';
 }
 
 /** What a client is told: 503 when there is no usable server, 504 when it was too slow, 502 when it answered wrongly or broke off. */
-export function upstreamRefusal(upstream: Upstream, server: UpstreamServer, reason: FailureReason): Refusal {
+export function upstreamRefusal(
+  upstream: { readonly name: string },
+  server: { readonly url: string },
+  reason: FailureReason,
+): Refusal {
   const what = `upstream "${upstream.name}" failed at ${server.url}: ${reason}`;
   switch (reason) {
     case 'refused':
     case 'busy':
-      return refuse(503, 'ERR_UPSTREAM_UNAVAILABLE', what, {
-        closeCode: CloseCode.tryAgainLater,
-        headers: { 'Retry-After': RETRY_AFTER_SECONDS },
-      });
+      return unavailable(what);
     case 'timeout':
       return refuse(504, 'ERR_UPSTREAM_TIMEOUT', what, { closeCode: CloseCode.badGateway });
     default:
       return refuse(502, 'ERR_UPSTREAM_BAD_ANSWER', what, { closeCode: CloseCode.badGateway });
   }
+}
+
+/** No server of an upstream may be asked. */
+export function noServer(upstream: { readonly name: string }, why: string, retryAfterMs?: number): Refusal {
+  return unavailable(`upstream "${upstream.name}" has no usable server: ${why}`, retryAfterMs);
+}
+
+function unavailable(what: string, retryAfterMs = RETRY_AFTER_SECONDS * 1000): Refusal {
+  return refuse(503, 'ERR_UPSTREAM_UNAVAILABLE', what, {
+    closeCode: CloseCode.tryAgainLater,
+    headers: { 'Retry-After': String(Math.max(1, Math.ceil(retryAfterMs / 1000))) },
+  });
 }
 
 /** The short name of an error for a log line: its code where it has one. */

@@ -1,20 +1,76 @@
-import http from 'node:http';
-import net from 'node:net';
 import type { Clock } from '../base/clock.ts';
 import { type Duration, parseDuration } from '../base/duration.ts';
-import { HoldfastError } from '../base/errors.ts';
+import { type Logger, silentLogger } from '../base/logger.ts';
+import type { Refusal } from '../http/refusal.ts';
+import type { RequestHead } from '../http/request-head.ts';
+import { Affinity, type AffinityKind, type AffinityOptions } from './affinity.ts';
+import type { Balance } from './balancing.ts';
+import type { EjectionOptions, HealthOptions } from './health.ts';
+import type { PoolOptions, UpstreamTls } from './pool.ts';
+import { RetryBudget } from './retry-budget.ts';
+import { Selection, type SelectionSource } from './selection.ts';
+import { noServer } from './upstream-failure.ts';
+import { type Drain, type ServerStatus, UpstreamServer, type UpstreamServerOptions } from './upstream-server.ts';
 
-/** Connections to one server that may carry a request at the same time; further requests wait up to the connect timeout. */
-const MAX_SOCKETS = 1024;
-/** Idle connections kept per server. */
-const MAX_IDLE_SOCKETS = 128;
-/** After this silence TCP itself asks whether the other end still exists. */
-const TCP_KEEPALIVE_MS = 30_000;
+export interface UpstreamServerConfig {
+  /** `http://host:port`, `https:`, `ws:`, `wss:` (the same as `http:` and `https:`), or `unix:/path/of/socket`. */
+  url: string;
+  /** Its share of the work relative to the other servers. Default 1. */
+  weight?: number;
+  /** With affinity by `route`: the suffix of session ids that belong to it. */
+  route?: string;
+}
+
+export interface UpstreamHealthConfig {
+  /** Asked for with GET. Default `/`. */
+  path?: string;
+  /** The check is a WebSocket handshake, which must be answered with a good 101. Default false. */
+  websocket?: boolean;
+  /** The lowest and the highest status that is well. Default `[200, 399]`. */
+  status?: readonly [lowest: number, highest: number];
+  /** Sent with each check. `Host` is `localhost` unless it is named here. */
+  headers?: Readonly<Record<string, string>>;
+  /** Between two checks. Default `10s`. */
+  interval?: Duration;
+  /** A check that takes longer has failed. Default `5s`. */
+  timeout?: Duration;
+  /** Checks in a row that must fail before the server is out of service. Default 2. */
+  unhealthyAfter?: number;
+  /** Checks in a row that must succeed before it is back. Default 2. */
+  healthyAfter?: number;
+}
+
+export interface UpstreamEjectionConfig {
+  /** Requests in a row that a server may fail: broken off, answered wrongly, or too slow. Default 5. One without a connection is out at once. */
+  failures?: number;
+  /** How long it is left alone the first time; doubled each time that it still fails. Default `1s`. */
+  time?: Duration;
+  /** Default `30s`. */
+  maxTime?: Duration;
+}
 
 export interface UpstreamOptions {
-  /** `http://host:port`, in order of preference. */
-  readonly servers: readonly string[];
-  /** Default `5s`. */
+  /** At least one. Each once. */
+  readonly servers: readonly (string | UpstreamServerConfig)[];
+  /** Default `round-robin`. */
+  readonly balance?: Balance;
+  /** Default `session`. */
+  readonly affinity?: AffinityKind | AffinityOptions;
+  /** Active checks. Default: none. */
+  readonly health?: UpstreamHealthConfig;
+  /** Passive checks: servers that fail are out of service for a while. `false`: never. */
+  readonly ejection?: UpstreamEjectionConfig | false;
+  /** Other servers that a request may be given when one cannot be reached. Default 3. */
+  readonly retries?: number;
+  /** Connections to one server for HTTP requests at the same time; further requests wait up to the connect timeout. Default 1024. */
+  readonly maxConnections?: number;
+  /** Idle connections kept per server. Default 128. */
+  readonly maxIdleConnections?: number;
+  /** Default `60s`; sooner when the server has said so (`Keep-Alive: timeout=`). */
+  readonly idleConnectionTimeout?: Duration;
+  /** For `https:` and `wss:` servers. */
+  readonly tls?: UpstreamTls;
+  /** Default `5s`, TLS included. */
   readonly connectTimeout?: Duration;
   /** From the request sent to the response head. Default `60s`. */
   readonly answerTimeout?: Duration;
@@ -24,23 +80,67 @@ export interface UpstreamOptions {
   readonly sessionHeader?: string;
 }
 
-/** One backend server. */
-export interface UpstreamServer {
-  /** As configured, for logs. */
+export interface UpstreamEnvironment {
+  readonly logger?: Logger;
+  /** Sign the cookie of affinity by `cookie`: the first one signs, every one verifies. */
+  readonly keys?: readonly (string | Uint8Array)[];
+}
+
+export interface DrainOptions {
+  /** `close` (default): the server's WebSockets are closed with 1012. `stay`: they stay until they end. */
+  readonly sockets?: Drain;
+  /** With `close`: the time over which they are spread. Default `30s`; 0 closes them at once. */
+  readonly over?: Duration;
+}
+
+/** An upstream as it is now. */
+export interface UpstreamStatus {
+  readonly name: string;
+  /** In the order of the configuration; those that were removed and still have something under way at the end. */
+  readonly servers: readonly ServerStatus[];
+  /** Times that a client was moved away from the server it belonged to. */
+  readonly moves: number;
+  /** Times that a request was given to another server than the first one chosen. */
+  readonly retries: number;
+}
+
+/** What can be changed while the server runs. Nothing of it is kept: a restart begins with the configuration. */
+export interface UpstreamControl {
+  readonly name: string;
+  /** As it is now. */
+  readonly status: UpstreamStatus;
+  /** Adds a server. Of the sessions, only its share moves to it. @throws {TypeError} when it is there already, or no server. */
+  add(server: string | UpstreamServerConfig): void;
+  /**
+   * Takes a server out: nothing new goes there, its WebSockets are closed with 1012, what is under way is finished.
+   *
+   * @returns when nothing is left. @throws {TypeError} when it is not there.
+   */
+  remove(url: string, options?: Pick<DrainOptions, 'over'>): Promise<void>;
+  /**
+   * Gives a server nothing new, but leaves it in the list. With `sockets: 'stay'` also what belongs to it by route or cookie goes there still.
+   *
+   * @returns when nothing is under way there, or it was resumed. @throws {TypeError} when it is not there.
+   */
+  drain(url: string, options?: DrainOptions): Promise<void>;
+  /** Ends draining. @throws {TypeError} when it is not there. */
+  resume(url: string): void;
+}
+
+/** A client that belongs to another server from now on. The key stands for it, and is no secret. */
+export interface Move {
+  readonly upstream: string;
+  readonly key: string;
   readonly url: string;
-  readonly hostname: string;
-  readonly port: number;
 }
 
 /**
- * A named group of backend servers: where they are, how long to wait for them, and the idle connections to them.
+ * A named group of backend servers: which of them a request goes to, how long to wait for them, and the connections to them.
  *
- * Requests share a bounded pool; every WebSocket has a connection of its own, from `openSocket`.
+ * Requests share a bounded pool for each server; every WebSocket has a connection of its own.
  */
-export class Upstream {
+export class Upstream implements UpstreamControl {
   readonly name: string;
-  /** In order of preference. */
-  readonly servers: readonly UpstreamServer[];
   /** Name of the header that carries the session's `sid`. Default `X-Session-ID`. */
   readonly sessionHeader: string;
   /** Default 5 s. */
@@ -49,89 +149,159 @@ export class Upstream {
   readonly answerTimeoutMs: number;
   /** From the upgrade sent to its answer. Default 10 s. */
   readonly handshakeTimeoutMs: number;
-  readonly #clock: Clock;
-  readonly #agent: PoolAgent;
+  readonly #servers: UpstreamServer[] = [];
+  /** Removed, with something still under way. */
+  readonly #leaving = new Set<UpstreamServer>();
+  readonly #serverOptions: UpstreamServerOptions;
+  readonly #source: SelectionSource;
+  #isStarted = false;
 
-  /** @throws {TypeError} when a server is not `http://host:port` or a duration is not one. */
-  constructor(name: string, options: UpstreamOptions, clock: Clock) {
+  /** @throws {TypeError} when a server, a duration, or another option is none. */
+  constructor(name: string, options: UpstreamOptions, clock: Clock, environment: UpstreamEnvironment = {}) {
     if (options.servers.length === 0) throw new TypeError(`upstream "${name}" has no servers; add one under "servers"`);
+    const { balance = 'round-robin', affinity = 'session', retries = 3 } = options;
     this.name = name;
-    this.servers = options.servers.map(url => parseServer(name, url));
     this.sessionHeader = options.sessionHeader ?? 'X-Session-ID';
     this.connectTimeoutMs = parseDuration(options.connectTimeout ?? '5s');
     this.answerTimeoutMs = parseDuration(options.answerTimeout ?? '60s');
     this.handshakeTimeoutMs = parseDuration(options.handshakeTimeout ?? '10s');
-    this.#clock = clock;
-    this.#agent = new PoolAgent((hostname, port) => this.#open(hostname, port));
+    this.#serverOptions = {
+      pool: poolOptions(name, options, this.connectTimeoutMs),
+      ejection: options.ejection === false ? undefined : ejectionOptions(options.ejection ?? {}),
+      health: options.health && healthOptions(options.health),
+      clock,
+      logger: environment.logger ?? silentLogger,
+    };
+    for (const server of options.servers) this.add(server);
+    this.#source = {
+      servers: this.#servers,
+      balance,
+      affinity: new Affinity(name, typeof affinity === 'string' ? { by: affinity } : affinity, environment.keys ?? []),
+      maxRetries: retries,
+      budget: new RetryBudget(clock),
+      counters: { moves: 0, retries: 0 },
+    };
   }
 
-  /** The pool of connections for HTTP requests. */
-  get agent(): http.Agent {
-    return this.#agent;
+  /** Those that are not removed, in the order in which they were added. */
+  get servers(): readonly UpstreamServer[] {
+    return this.#servers;
   }
 
-  /**
-   * Opens a new connection outside the pool.
-   *
-   * The socket is returned while it still connects. When it cannot within the connect timeout it is destroyed with
-   * `ERR_UPSTREAM_TIMEOUT`. The caller must listen for `error`.
-   */
-  openSocket(server: UpstreamServer): net.Socket {
-    return this.#open(server.hostname, server.port);
+  /** The cookie that is ours, when affinity needs one: no backend gets or sets it. */
+  get ownCookie(): string | undefined {
+    return this.#source.affinity.ownCookie;
   }
 
-  /** Closes the idle connections. Requests under way fail. */
+  get status(): UpstreamStatus {
+    const servers = [...this.#servers, ...this.#leaving].map(server => server.status);
+    return { name: this.name, servers, ...this.#source.counters };
+  }
+
+  /** Begins the active checks. */
+  start(): void {
+    this.#isStarted = true;
+    for (const server of this.#servers) server.start();
+  }
+
+  /** The servers for one request, in the order in which to try them. */
+  select(head: RequestHead, sid: string | undefined): Selection {
+    return new Selection(this.#source, head, sid);
+  }
+
+  /** From now on every move of a client is told to `announce`, which tells other processes: there `adoptMove` takes it. */
+  announceMoves(announce: (move: Move) => void): void {
+    this.#source.announce = (key, { url }) => announce({ upstream: this.name, key, url });
+  }
+
+  /** A client has moved in another process. A server that is not known here is none to move to. */
+  adoptMove({ key, url }: Move): void {
+    const server = this.#servers.find(one => one.url === url);
+    if (server) this.#source.affinity.adopt(key, server);
+  }
+
+  /** What a client is told when a selection has no server at all. */
+  refusal(selection: Selection): Refusal {
+    const { onlyServer } = selection;
+    const servers = onlyServer ? [onlyServer] : this.#servers;
+    const returns = servers.map(server => server.returnsInMs).filter(ms => ms > 0);
+    const states = [...new Set(servers.map(server => server.state))].join(' or ');
+    const all = states === '' ? 'every one was removed' : `every one is ${states}`;
+    const why = onlyServer ? `affinity is strict, and the client is tied to one that is ${states}` : all;
+    return noServer(this, why, returns.length > 0 ? Math.min(...returns) : undefined);
+  }
+
+  add(server: string | UpstreamServerConfig): void {
+    const added = new UpstreamServer(typeof server === 'string' ? { url: server } : server, this.#serverOptions);
+    if (this.#servers.some(({ url }) => url === added.url))
+      throw new TypeError(`upstream "${this.name}": ${added.url} is there already; raise its weight instead`);
+    this.#servers.push(added);
+    if (this.#isStarted) added.start();
+  }
+
+  async remove(url: string, options: Pick<DrainOptions, 'over'> = {}): Promise<void> {
+    const server = this.#find(url);
+    const overMs = spreadMs(options.over);
+    this.#servers.splice(this.#servers.indexOf(server), 1);
+    this.#leaving.add(server);
+    this.#source.affinity.forget(server);
+    server.retire();
+    await server.drain('close', overMs);
+    this.#leaving.delete(server);
+    server.close();
+  }
+
+  async drain(url: string, options: DrainOptions = {}): Promise<void> {
+    await this.#find(url).drain(options.sockets ?? 'close', spreadMs(options.over));
+  }
+
+  resume(url: string): void {
+    this.#find(url).resume();
+  }
+
+  /** Closes the idle connections and ends the checks. Requests under way fail. */
   close(): void {
-    this.#agent.destroy();
+    for (const server of [...this.#servers, ...this.#leaving]) server.close();
   }
 
-  #open(hostname: string, port: number): net.Socket {
-    const socket = net.connect({
-      host: hostname,
-      port,
-      noDelay: true,
-      keepAlive: true,
-      keepAliveInitialDelay: TCP_KEEPALIVE_MS,
-    });
-    if (this.connectTimeoutMs === Number.POSITIVE_INFINITY) return socket;
-    const timer = this.#clock.setTimeout(() => {
-      socket.destroy(
-        new HoldfastError(
-          'ERR_UPSTREAM_TIMEOUT',
-          `upstream "${this.name}" did not accept a connection at ${hostname}:${port} within ${this.connectTimeoutMs} ms`,
-          { status: 504 },
-        ),
-      );
-    }, this.connectTimeoutMs);
-    const settle = () => this.#clock.clearTimeout(timer);
-    socket.once('connect', settle);
-    socket.once('close', settle);
-    return socket;
+  #find(url: string): UpstreamServer {
+    const server = this.#servers.find(one => one.url === url || one.url === URL.parse(url)?.origin);
+    if (server) return server;
+    const known = this.#servers.map(one => one.url).join(', ');
+    throw new TypeError(`upstream "${this.name}" has no server ${url}; it has ${known || 'none'}`);
   }
 }
 
-/** Node's keep-alive pool over connections that we open. */
-class PoolAgent extends http.Agent {
-  readonly #open: (hostname: string, port: number) => net.Socket;
-
-  constructor(open: (hostname: string, port: number) => net.Socket) {
-    super({ keepAlive: true, maxSockets: MAX_SOCKETS, maxFreeSockets: MAX_IDLE_SOCKETS, scheduling: 'lifo' });
-    this.#open = open;
-  }
-
-  override createConnection(options: http.ClientRequestArgs): net.Socket {
-    return this.#open(options.host!, Number(options.port));
-  }
+function spreadMs(over: Duration = '30s'): number {
+  const ms = parseDuration(over);
+  if (Number.isFinite(ms)) return ms;
+  throw new TypeError('closing WebSockets needs an end; give "over" a time, or take sockets: "stay"');
 }
 
-function parseServer(upstream: string, text: string): UpstreamServer {
-  const url = URL.parse(text);
-  if (url?.protocol !== 'http:' || url.pathname !== '/' || url.search || url.hash || url.username || url.password)
-    throw new TypeError(`upstream "${upstream}": not a server: "${text}"; write http://host:port`);
+function poolOptions(upstream: string, options: UpstreamOptions, connectTimeoutMs: number): PoolOptions {
   return {
-    url: url.origin,
-    // A URL writes an IPv6 address in brackets, a socket wants it without.
-    hostname: url.hostname.replace(/^\[(.*)\]$/, '$1'),
-    port: url.port === '' ? 80 : Number(url.port),
+    upstream,
+    connectTimeoutMs,
+    maxConnections: options.maxConnections ?? 1024,
+    maxIdleConnections: options.maxIdleConnections ?? 128,
+    idleTimeoutMs: parseDuration(options.idleConnectionTimeout ?? '60s'),
+    tls: options.tls,
+  };
+}
+
+function ejectionOptions({ failures = 5, time = '1s', maxTime = '30s' }: UpstreamEjectionConfig): EjectionOptions {
+  return { failures, timeMs: parseDuration(time), maxTimeMs: parseDuration(maxTime) };
+}
+
+function healthOptions(config: UpstreamHealthConfig): HealthOptions {
+  return {
+    path: config.path ?? '/',
+    isWebSocket: config.websocket ?? false,
+    status: config.status ?? [200, 399],
+    headers: config.headers ?? {},
+    intervalMs: parseDuration(config.interval ?? '10s'),
+    timeoutMs: parseDuration(config.timeout ?? '5s'),
+    unhealthyAfter: config.unhealthyAfter ?? 2,
+    healthyAfter: config.healthyAfter ?? 2,
   };
 }

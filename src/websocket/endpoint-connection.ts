@@ -62,6 +62,8 @@ export interface ConnectionOwner {
   readonly limits: EndpointLimits;
   readonly dispatcher: Dispatcher | undefined;
   readonly wantsFragments: boolean;
+  /** Left by a connection that is between two messages, for the next one that reads. */
+  idleAssembler: MessageAssembler | undefined;
   invoke(connection: EndpointConnection<unknown>, kind: CallbackKind, value: unknown, extra: unknown): unknown;
   hasCallback(kind: CallbackKind): boolean;
   /** It has begun to close: it takes no more messages. */
@@ -79,6 +81,7 @@ const HEARTBEAT = Buffer.from('\0holdfast');
 const MAX_CONTROL_PAYLOAD = 125;
 const MAX_CLOSE_REASON = 123;
 const LONGEST_LOOK_AWAY_MS = 10_000;
+const NEVER = Number.POSITIVE_INFINITY;
 const connectionOf = Symbol('connection');
 
 type BoundTransport = Duplex & { [connectionOf]: EndpointConnection<unknown> };
@@ -103,7 +106,8 @@ export class EndpointConnection<Data = undefined>
   readonly #owner: ConnectionOwner;
   readonly #host: ConnectionHost;
   readonly #facts: ConnectionFacts;
-  readonly #assembler: MessageAssembler;
+  /** None between messages, unless it inflates: of many connections few are in the middle of one. */
+  #assembler: MessageAssembler | undefined;
   readonly #callbacks: CallbackQueue;
   #state: ConnectionState = 'open';
   /** How it ended: the close frame that came first, of either side. */
@@ -115,9 +119,10 @@ export class EndpointConnection<Data = undefined>
   #isTimingOut = false;
   #lastRead: number;
   #lastWrite: number;
-  #pingSentAt = Number.NEGATIVE_INFINITY;
-  #callbackDeadline = Number.POSITIVE_INFINITY;
-  #closeDeadline = Number.POSITIVE_INFINITY;
+  /** -1: never. */
+  #pingSentAt = -1;
+  #callbackDeadline: number | undefined;
+  #closeDeadline: number | undefined;
   messagesReceived = 0;
   messagesSent = 0;
 
@@ -129,7 +134,6 @@ export class EndpointConnection<Data = undefined>
     this.dispatcher = owner.dispatcher;
     this.#host = host;
     this.#facts = facts;
-    this.#assembler = new MessageAssembler(this, { role: 'server', limits: owner.limits, deflate: facts.deflate });
     this.#callbacks = new CallbackQueue(this);
     this.outbox = new Outbox(transport, { limits: owner.limits, owner: this, deflate: facts.deflate });
     this.#lastRead = this.#lastWrite = host.wheel.now;
@@ -278,8 +282,9 @@ export class EndpointConnection<Data = undefined>
     this.#lastRead = this.#host.wheel.now;
     if (this.#facts.touchOnTraffic === 'any') this.#facts.session?.touch();
     this.outbox.cork();
-    this.#assembler.reader.push(chunk, length);
+    this.#takeAssembler().reader.push(chunk, length);
     this.outbox.uncork();
+    this.#leaveAssembler();
   }
 
   /** The peer sends no more. Without its close frame that is an abnormal end. */
@@ -305,12 +310,33 @@ export class EndpointConnection<Data = undefined>
     this.#beginEnd(undefined);
     this.outbox.stop();
     this.#state = 'gone';
-    this.#closeDeadline = Number.POSITIVE_INFINITY;
+    this.#closeDeadline = undefined;
     const event = this.#ending ?? { code: CloseCode.abnormal, reason: '', clean: false };
     this.#callbacks.push('close', event, undefined);
     this.#scheduleTimer();
     this.#owner.onGone(this, event);
     this.#facts.onGone?.(this, event);
+  }
+
+  #takeAssembler(): MessageAssembler {
+    if (this.#assembler !== undefined) return this.#assembler;
+    const { deflate } = this.#facts;
+    const { idleAssembler, limits } = this.#owner;
+    if (idleAssembler === undefined || deflate !== undefined) {
+      this.#assembler = new MessageAssembler(this, { role: 'server', limits, deflate });
+    } else {
+      this.#owner.idleAssembler = undefined;
+      this.#assembler = idleAssembler;
+      idleAssembler.handler = this;
+    }
+    return this.#assembler;
+  }
+
+  #leaveAssembler(): void {
+    if (this.#facts.deflate !== undefined || !this.#assembler?.reader.isAtRest) return;
+    this.#assembler.handler = undefined;
+    this.#owner.idleAssembler = this.#assembler;
+    this.#assembler = undefined;
   }
 
   // ---- what the reader finds (MessageHandler)
@@ -369,12 +395,13 @@ export class EndpointConnection<Data = undefined>
 
   onCallbackPending(): void {
     const { handlerTimeoutMs } = this.#owner.limits;
-    this.#callbackDeadline = this.#host.wheel.now + handlerTimeoutMs;
-    if (this.wheelSlot < 0 || this.wheelDue > this.#callbackDeadline) this.#scheduleTimer();
+    const deadline = this.#host.wheel.now + handlerTimeoutMs;
+    this.#callbackDeadline = deadline;
+    if (this.wheelSlot < 0 || this.wheelDue > deadline) this.#scheduleTimer();
   }
 
   onCallbackSettled(kind: CallbackKind): void {
-    this.#callbackDeadline = Number.POSITIVE_INFINITY;
+    this.#callbackDeadline = undefined;
     if (kind === 'timeout' && this.#state === 'open') this.close(CloseCode.goingAway, 'idle timeout');
     if (kind !== 'close') return;
     // The last callback: until now it may have used the session.
@@ -409,7 +436,7 @@ export class EndpointConnection<Data = undefined>
 
   pauseReading(): void {
     this.#isReadingPaused = true;
-    this.#assembler.reader.pause();
+    this.#takeAssembler().reader.pause();
     this.#transport.pause();
   }
 
@@ -418,7 +445,7 @@ export class EndpointConnection<Data = undefined>
     this.#isReadingPaused = false;
     this.#lastRead = this.#host.wheel.now;
     this.outbox.cork();
-    this.#assembler.reader.resume();
+    this.#assembler?.reader.resume();
     this.outbox.uncork();
     // What was left of the last chunk may have filled the queue again.
     if (!this.#isReadingPaused) this.#transport.resume();
@@ -449,8 +476,8 @@ export class EndpointConnection<Data = undefined>
 
   onTimer(): void {
     const { now } = this.#host.wheel;
-    if (now >= this.#callbackDeadline) this.#onCallbackTimeout();
-    if (now >= this.#closeDeadline) return this.terminate();
+    if (now >= (this.#callbackDeadline ?? NEVER)) this.#onCallbackTimeout();
+    if (now >= (this.#closeDeadline ?? NEVER)) return this.terminate();
     if (this.#state === 'open' && !this.#isTimingOut) this.#checkSilence(now);
     this.#scheduleTimer();
   }
@@ -479,7 +506,7 @@ export class EndpointConnection<Data = undefined>
     const { wheel } = this.#host;
     const { heartbeatMs, idleTimeoutMs } = this.#owner.limits;
     const { now } = wheel;
-    let due = Math.min(this.#closeDeadline, this.#callbackDeadline);
+    let due = Math.min(this.#closeDeadline ?? NEVER, this.#callbackDeadline ?? NEVER);
     if (this.#state === 'open' && !this.#isTimingOut) {
       // The limits may be changed at any time, also from "never".
       due = Math.min(due, now + LONGEST_LOOK_AWAY_MS);
@@ -492,7 +519,7 @@ export class EndpointConnection<Data = undefined>
   #onCallbackTimeout(): void {
     const { handlerTimeoutMs } = this.#owner.limits;
     const { running } = this.#callbacks;
-    this.#callbackDeadline = Number.POSITIVE_INFINITY;
+    this.#callbackDeadline = undefined;
     const error = new HoldfastError(
       'ERR_WS_HANDLER_TIMEOUT',
       `the ${running} callback has not settled after ${handlerTimeoutMs} ms; raise handlerTimeout`,
@@ -543,7 +570,10 @@ export class EndpointConnection<Data = undefined>
   }
 
   #limitClosing(): void {
-    this.#closeDeadline = Math.min(this.#closeDeadline, this.#host.wheel.now + this.#owner.limits.closeTimeoutMs);
+    this.#closeDeadline = Math.min(
+      this.#closeDeadline ?? NEVER,
+      this.#host.wheel.now + this.#owner.limits.closeTimeoutMs,
+    );
     this.#scheduleTimer();
   }
 

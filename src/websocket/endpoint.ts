@@ -268,6 +268,7 @@ export class Endpoint<Data = undefined> {
       endpoint: this as Endpoint<unknown>,
       limits: this.limits,
       wantsFragments: options.onFragment !== undefined,
+      idleAssembler: undefined,
       get dispatcher() {
         return endpoint.#dispatcher;
       },

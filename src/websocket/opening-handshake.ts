@@ -1,3 +1,4 @@
+import type { Http2Stream } from 'node:http2';
 import type { Duplex } from 'node:stream';
 import type { PeerCertificate, TLSSocket } from 'node:tls';
 import { type Cookie, parseCookies } from '../http/cookies.ts';
@@ -61,7 +62,12 @@ export class OpeningHandshake implements Handshake {
   }
 
   get clientCertificate(): PeerCertificate | undefined {
-    const certificate = (this.#socket as Partial<TLSSocket>).getPeerCertificate?.();
+    // A stream of HTTP/2 belongs to a connection.
+    const connection: Duplex = (this.#socket as Partial<Http2Stream>).session?.socket ?? this.#socket;
+    const socket = connection as Partial<TLSSocket>;
+    // False also where the client showed one that no authority vouches for: anybody can make such a one.
+    if (socket.authorized !== true) return undefined;
+    const certificate = socket.getPeerCertificate?.();
     return certificate && Object.keys(certificate).length > 0 ? certificate : undefined;
   }
 

@@ -12,6 +12,10 @@ const EMPTY = Buffer.alloc(0);
 /** A peer that lets more than this multiple of `maxBufferedBytes` pile up is disconnected, whatever the policy. */
 const CUT_OFF_FACTOR = 4;
 
+// Frames are gathered only between an event and the write that ends it: a connection at rest needs no writer.
+const idleWriters: FrameWriter[] = [];
+const MAX_IDLE_WRITERS = 64;
+
 // Sends that happen outside a data event are gathered until the end of the current microtask run, over all connections.
 const waitingForFlush: Outbox[] = [];
 
@@ -34,8 +38,11 @@ export class Outbox {
   readonly #limits: EndpointLimits;
   readonly #owner: OutboxOwner;
   readonly #deflate: PerMessageDeflate | undefined;
-  readonly #writer = new FrameWriter(false);
   readonly #copiesOnWrite: boolean;
+  /** All that is gathered, when that is one frame which others get, too: the rule in a broadcast. */
+  #sharedFrame: Buffer | undefined;
+  /** What is gathered otherwise. */
+  #writer: FrameWriter | undefined;
   #isCorked = false;
   #isFlushScheduled = false;
   #isEnded = false;
@@ -63,7 +70,7 @@ export class Outbox {
   }
 
   get bufferedAmount(): number {
-    return this.#transport.writableLength + this.#writer.bytes + this.#heldBytes;
+    return this.#transport.writableLength + this.#gatheredBytes + this.#heldBytes;
   }
 
   /** Until `uncork`, sends are gathered; it writes them all at once. */
@@ -86,11 +93,11 @@ export class Outbox {
     }
     if (this.#deflate !== undefined && data.length >= this.#deflate.threshold) {
       const compressed = this.#deflate.compress(isText ? Buffer.from(data) : data);
-      this.#writer.binary(firstByte(isText ? Opcode.text : Opcode.binary, true, true), compressed);
+      this.#frames.binary(firstByte(isText ? Opcode.text : Opcode.binary, true, true), compressed);
     } else if (isText) {
-      this.#writer.text(firstByte(Opcode.text), data);
+      this.#frames.text(firstByte(Opcode.text), data);
     } else {
-      this.#writer.binary(firstByte(Opcode.binary), data);
+      this.#frames.binary(firstByte(Opcode.binary), data);
     }
     this.#scheduleFlush();
     return this.#withinLimit(data.length);
@@ -100,7 +107,7 @@ export class Outbox {
   shared(message: SharedMessage): boolean {
     if (!this.#mayWriteNow()) return this.#hold(message.frameFor(undefined));
     const frame = message.frameFor(this.#deflate);
-    this.#writer.encoded(frame);
+    this.#addEncoded(frame);
     return this.#withinLimit(frame.length);
   }
 
@@ -116,13 +123,13 @@ export class Outbox {
     // It was sent before.
     if (this.#stream === 'none') this.#releaseLatest();
     const first = firstByte(opcode, last);
-    if (isText) this.#writer.text(first, this.#wholeCodePoints(chunk, last));
-    else this.#writer.binary(first, chunk);
+    if (isText) this.#frames.text(first, this.#wholeCodePoints(chunk, last));
+    else this.#frames.binary(first, chunk);
     this.#stream = last ? 'none' : type;
     if (last && this.#afterStream) {
       for (const frame of this.#afterStream) {
         this.#heldBytes -= frame.length;
-        this.#writer.encoded(frame);
+        this.#addEncoded(frame);
       }
       this.#afterStream = undefined;
     }
@@ -132,7 +139,7 @@ export class Outbox {
 
   /** Control frames pass everything that is held: they may stand between fragments (RFC 6455 §5.4). */
   control(opcode: number, payload: Uint8Array): void {
-    this.#writer.binary(firstByte(opcode), payload);
+    this.#frames.binary(firstByte(opcode), payload);
     this.#scheduleFlush();
     this.#withinLimit(payload.length);
   }
@@ -151,11 +158,11 @@ export class Outbox {
   /** The close frame, after what the policy `conflate` held back. Nothing can be sent after it. */
   close(code: number | undefined, reason: string): void {
     if (this.#isEnded) return;
-    if (this.#latest && this.#stream === 'none') this.#writer.encoded(this.#latest);
+    if (this.#latest && this.#stream === 'none') this.#addEncoded(this.#latest);
     this.#latest = undefined;
     this.#afterStream = undefined;
     this.#heldBytes = 0;
-    this.#writer.close(code, reason);
+    this.#frames.close(code, reason);
     this.#write();
     this.#isEnded = true;
   }
@@ -172,8 +179,18 @@ export class Outbox {
   }
 
   #write(): void {
-    const isShared = this.#writer.isEncodedElsewhere;
-    const frames = this.#writer.take();
+    if (this.#sharedFrame !== undefined) {
+      const frame = this.#sharedFrame;
+      this.#sharedFrame = undefined;
+      this.#transport.write(frame);
+      return;
+    }
+    const writer = this.#writer;
+    if (writer === undefined) return;
+    this.#writer = undefined;
+    const isShared = writer.isEncodedElsewhere;
+    const frames = writer.take();
+    if (idleWriters.length < MAX_IDLE_WRITERS) idleWriters.push(writer);
     if (frames === undefined) return;
     if (!Array.isArray(frames)) {
       this.#transport.write(frames);
@@ -184,6 +201,26 @@ export class Outbox {
       for (const frame of frames) this.#transport.write(frame);
       this.#transport.uncork();
     }
+  }
+
+  get #gatheredBytes(): number {
+    return this.#sharedFrame?.length ?? this.#writer?.bytes ?? 0;
+  }
+
+  /** Where frames are gathered. */
+  get #frames(): FrameWriter {
+    if (this.#writer === undefined) {
+      this.#writer = idleWriters.pop() ?? new FrameWriter(false);
+      if (this.#sharedFrame !== undefined) this.#writer.encoded(this.#sharedFrame);
+      this.#sharedFrame = undefined;
+    }
+    return this.#writer;
+  }
+
+  /** A frame that was encoded before. It is not copied. */
+  #addEncoded(frame: Buffer): void {
+    if (this.#writer === undefined && this.#sharedFrame === undefined) this.#sharedFrame = frame;
+    else this.#frames.encoded(frame);
   }
 
   /** Calls back when all that was written so far has left the process, or never will. */
@@ -253,7 +290,7 @@ export class Outbox {
       return;
     }
     this.#heldBytes -= frame.length;
-    this.#writer.encoded(frame);
+    this.#addEncoded(frame);
     this.#scheduleFlush();
   }
 

@@ -20,12 +20,16 @@ export class SessionSockets {
     if (sockets?.delete(socket) && sockets.size === 0) this.#sockets.delete(sid);
   }
 
-  /** The session has ended: its sockets close with 1008. @returns how many. */
-  closeAll(sid: string): number {
+  /**
+   * The session has ended: its sockets close with 1008. Or a login has replaced its secret: they close with 1012, which says that they may
+   * come again, with the new one. @returns how many.
+   */
+  closeAll(sid: string, why: 'ended' | 'renewed' = 'ended'): number {
     const sockets = this.#sockets.get(sid);
     if (sockets === undefined) return 0;
     const closing = [...sockets];
-    for (const socket of closing) socket.close(CloseCode.policyViolation, 'session ended');
+    const code = why === 'ended' ? CloseCode.policyViolation : CloseCode.serviceRestart;
+    for (const socket of closing) socket.close(code, `session ${why}`);
     return closing.length;
   }
 

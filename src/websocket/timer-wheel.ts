@@ -40,10 +40,13 @@ export class TimerWheel {
     this.#readAt = clock.monotonic();
   }
 
-  /** Milliseconds of the wheel's time, at most one tick old while the wheel turns: then it is free to read. */
+  /**
+   * Whole milliseconds of the wheel's time, at most one tick old while the wheel turns: then it is free to read. Whole, because a
+   * number with a fraction takes memory of its own in every object that keeps one.
+   */
   get now(): number {
     if (this.#size === 0) this.#readClock();
-    return this.#now;
+    return Math.trunc(this.#now);
   }
 
   get size(): number {
@@ -56,7 +59,7 @@ export class TimerWheel {
     if (ms === Number.POSITIVE_INFINITY) return;
     if (this.#size === 0) this.#start();
     // One tick more, because `now` may be a tick old.
-    entry.wheelDue = this.#now + ms + TICK_MS;
+    entry.wheelDue = Math.ceil(this.#now + ms) + TICK_MS;
     this.#insert(entry);
   }
 

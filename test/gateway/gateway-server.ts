@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import http from 'node:http';
 import net, { type AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { Worker } from 'node:worker_threads';
 import { type Clock, systemClock } from '../../src/base/clock.ts';
 import { type Logger, silentLogger } from '../../src/base/logger.ts';
 import { type Forwarded, forwardRequest } from '../../src/gateway/forward.ts';
@@ -11,9 +12,13 @@ import { emptyAddressList } from '../../src/http/address-list.ts';
 import { isRefusal, type Refusal } from '../../src/http/refusal.ts';
 import { type RequestHead, readRequestHead } from '../../src/http/request-head.ts';
 import { parseUpgrade, refusalResponse } from '../../src/websocket/protocol/handshake.ts';
+import { TimerWheel } from '../../src/websocket/timer-wheel.ts';
 
 export interface GatewayOptions extends Partial<UpstreamOptions> {
-  sid?: string;
+  /** The same for every request, or told by it. */
+  sid?: string | ((head: RequestHead) => string | undefined);
+  /** Sign the cookie of affinity. */
+  keys?: readonly string[];
   sessionCookieName?: string;
   clock?: Clock;
   logger?: Logger;
@@ -34,20 +39,24 @@ export class TestGateway {
   readonly relays: Relay[] = [];
   #waiting: (() => void)[] = [];
 
-  constructor(servers: readonly string[], options: GatewayOptions = {}) {
+  constructor(servers: UpstreamOptions['servers'], options: GatewayOptions = {}) {
     const clock = options.clock ?? systemClock;
     const logger = options.logger ?? silentLogger;
-    this.upstream = new Upstream('app', { servers, ...options }, clock);
+    const environment = { logger, ...(options.keys && { keys: options.keys }) };
+    this.upstream = new Upstream('app', { servers, ...options }, clock, environment);
+    const sidOf = (head: RequestHead) => (typeof options.sid === 'function' ? options.sid(head) : options.sid);
+    const ownCookies = [options.sessionCookieName, this.upstream.ownCookie].filter(name => name !== undefined);
+    const wheel = new TimerWheel(clock);
     const shared = {
       upstream: this.upstream,
-      sid: options.sid,
-      ownCookies: new Set(options.sessionCookieName === undefined ? [] : [options.sessionCookieName]),
+      own: { cookies: new Set(ownCookies), headers: new Set<string>() },
       clock,
       logger,
     };
     const onRequest = async (request: http.IncomingMessage, response: http.ServerResponse) => {
       options.before?.(response);
-      const result = await forwardRequest({ head: readHead(request), request, response, ...shared });
+      const head = readHead(request);
+      const result = await forwardRequest({ head, sid: sidOf(head), request, response, ...shared });
       if (isRefusal(result)) {
         response.writeHead(result.status, result.headers);
         response.end(result.code);
@@ -63,10 +72,12 @@ export class TestGateway {
       const limits = { maxMessageBytes: 64 * 1024, idleTimeoutMs: 600_000, ...options.limits };
       const result = await relayWebSocket({
         head,
+        sid: sidOf(head),
         handshake,
         socket,
         early,
         limits,
+        wheel,
         ...(options.touchOnTraffic && { touchOnTraffic: options.touchOnTraffic }),
         onTraffic: options.onTraffic,
         ...shared,
@@ -104,6 +115,7 @@ export class TestGateway {
 
   async close(): Promise<void> {
     this.upstream.close();
+    for (const relay of this.relays) relay.terminate();
     this.server.closeAllConnections();
     await new Promise(resolve => this.server.close(resolve));
   }
@@ -142,6 +154,28 @@ export async function listenTcp(
     async close() {
       for (const socket of sockets) socket.destroy();
       await new Promise(resolve => server.close(resolve));
+    },
+  };
+}
+
+/** A server whose queue of connections is full and stays so: the next one is neither accepted nor refused. */
+export async function listenDeaf(): Promise<{ url: string; close(): Promise<void> }> {
+  const worker = new Worker(
+    `const server = require('node:net').createServer();
+     server.listen({ port: 0, host: '127.0.0.1', backlog: 1 }, () => {
+       require('node:worker_threads').parentPort.postMessage(server.address().port);
+       setImmediate(() => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0));
+     });`,
+    { eval: true },
+  );
+  const [port] = await once(worker, 'message');
+  const fillers = [1, 2].map(() => net.connect(port, '127.0.0.1'));
+  for (const filler of fillers) await once(filler, 'connect');
+  return {
+    url: `http://127.0.0.1:${port}`,
+    async close() {
+      for (const filler of fillers) filler.destroy();
+      await worker.terminate();
     },
   };
 }

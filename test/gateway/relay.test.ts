@@ -15,9 +15,13 @@ import { isRefusal } from '../../src/http/refusal.ts';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
 import { acceptKey, parseUpgrade } from '../../src/websocket/protocol/handshake.ts';
 import { Opcode } from '../../src/websocket/protocol/opcodes.ts';
+import { TimerWheel } from '../../src/websocket/timer-wheel.ts';
 import { receiveGoodHead } from '../http/receive-head.ts';
 import { type GatewayOptions, listenTcp, TestGateway, unusedServer } from './gateway-server.ts';
-import { CLIENT_KEY, closeOf, RawPeer, rawClient, switching } from './raw-peer.ts';
+import { CLIENT_KEY, closeOf, type Frame, RawPeer, rawClient, switching } from './raw-peer.ts';
+
+/** The relay's timers are up to two ticks of the timer wheel late. */
+const LATE = 200;
 
 const open: { close(): Promise<unknown> }[] = [];
 
@@ -221,6 +225,22 @@ describe('a relayed WebSocket', () => {
       headers: ['Sec-WebSocket-Extensions: x-mux; a=1, permessage-deflate; client_max_window_bits'],
     });
     expect(backend.head).toMatch(/^Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits$/m);
+  });
+
+  test('with compression refused does not offer the backend any, and the frames are plain', async () => {
+    const extensions: (string | undefined)[] = [];
+    const url = await wsBackend(
+      (socket, request) => {
+        extensions.push(request.headers['sec-websocket-extensions']);
+        echo(socket);
+      },
+      { perMessageDeflate: { threshold: 0 } },
+    );
+    const client = wsClient(await gateway(url, { limits: { compression: 'refuse' } }), { perMessageDeflate: true });
+    await once(client, 'open');
+    expect([client.extensions, extensions]).toEqual(['', [undefined]]);
+    client.send('plain '.repeat(100));
+    expect(String((await once(client, 'message'))[0])).toBe('plain '.repeat(100));
   });
 
   test('refuses a compressed frame with 1002 when no compression was agreed', async () => {
@@ -478,19 +498,20 @@ describe('closing', () => {
     await client.closed();
   });
 
-  test.each([0, 999, 1004, 1005, 1006, 1015, 2999, 5000])(
-    'with %i, which must not be on the wire, is a protocol error',
-    async code => {
+  // Together, because each waits two seconds for a backend that does not answer.
+  test('with a code that must not be on the wire is a protocol error', async () => {
+    const check = async (code: number) => {
       const first = await rawPair();
       first.client.sendClose(code);
-      expect(closeOf(await first.client.frame(0))[0]).toBe(1002);
-      expect(closeOf(await first.backend.frame(0))[0]).toBe(1001);
+      expect(closeOf(await first.client.frame(0))[0], `${code} of the client`).toBe(1002);
+      expect(closeOf(await first.backend.frame(0))[0], `${code} of the client`).toBe(1001);
       const second = await rawPair();
       second.backend.sendClose(code);
-      expect(closeOf(await second.backend.frame(0))[0]).toBe(1002);
-      expect(closeOf(await second.client.frame(0))[0]).toBe(1014);
-    },
-  );
+      expect(closeOf(await second.backend.frame(0))[0], `${code} of the backend`).toBe(1002);
+      expect(closeOf(await second.client.frame(0))[0], `${code} of the backend`).toBe(1014);
+    };
+    await Promise.all([0, 999, 1004, 1005, 1006, 1015, 2999, 5000].map(check));
+  });
 
   test('with a body of one byte is 1002, with a reason that is not UTF-8 1007', async () => {
     const one = await rawPair();
@@ -537,7 +558,7 @@ describe('closing', () => {
     await client.frame(0);
     await clock.advance(1_999);
     expect([client.isClosed, backend.isClosed]).toEqual([false, false]);
-    await clock.advance(1);
+    await clock.advance(LATE);
     await client.closed();
     await backend.closed();
     expect(await relay.closed).toMatchObject({ code: 1001, by: 'gateway' });
@@ -567,7 +588,7 @@ describe('closing', () => {
     await backend.frame(0);
     await clock.advance(29_999);
     expect(client.isClosed).toBe(false);
-    await clock.advance(1);
+    await clock.advance(LATE);
     await client.closed();
     await backend.closed();
     expect(await relay.closed).toMatchObject({ code: 1000, by: 'client' });
@@ -639,6 +660,85 @@ describe('a side that is lost', () => {
   });
 });
 
+describe('a client that breaks the rules', () => {
+  test('still gets what the backend answers to what came before, and then the code', async () => {
+    const { client, backend, relay } = await rawPair();
+    client.socket.write(Buffer.concat([client.encode(Opcode.text, 'good'), Buffer.from([0x83, 0x80, 0, 0, 0, 0])]));
+    expect((await backend.frame(0)).payload.toString()).toBe('good');
+    expect(closeOf(await backend.frame(1))[0]).toBe(1001);
+    backend.send(Opcode.text, 'answer');
+    backend.sendClose(1001);
+    expect((await client.frame(0)).payload.toString()).toBe('answer');
+    expect(closeOf(await client.frame(1))).toEqual([1002, '']);
+    await client.until(() => client.isEnded);
+    backend.socket.end();
+    expect(await relay.closed).toMatchObject({ code: 1002, by: 'client' });
+    expect(client.frames.length).toBe(2);
+  });
+
+  test.each([
+    ['is lost', (backend: RawPeer) => backend.socket.resetAndDestroy()],
+    ['has said goodbye before', (backend: RawPeer) => backend.sendClose(1000)],
+  ])('hears the code at once from a relay whose backend %s', async (_, act) => {
+    const { client, backend } = await rawPair();
+    client.socket.write(Buffer.from([0x83, 0x80, 0, 0, 0, 0]));
+    await backend.frame(0);
+    act(backend);
+    expect(closeOf(await client.frame(0))[0]).toBe(1002);
+  });
+
+  test('hears the code after two seconds when the backend says nothing', async () => {
+    const clock = new FakeClock();
+    const { client, backend, relay } = await rawPair({ clock });
+    client.socket.write(Buffer.from([0x83, 0x80, 0, 0, 0, 0]));
+    expect(closeOf(await backend.frame(0))[0]).toBe(1001);
+    await clock.advance(1_900);
+    expect(client.frames).toEqual([]);
+    await clock.advance(100 + LATE);
+    expect(closeOf(await client.frame(0))[0]).toBe(1002);
+    await clock.advance(2_000 + LATE);
+    expect(await relay.closed).toMatchObject({ code: 1002 });
+    expect(clock.pending).toBe(0);
+  });
+});
+
+test('a backend that closes without waiting for the answer: the client is not kept waiting for its end either', async () => {
+  const { client, backend } = await rawPair();
+  client.socket.write(client.encode(Opcode.text, 'half of it').subarray(0, 9));
+  await backend.until(() => backend.rest.length > 0);
+  backend.sendClose(1007);
+  backend.socket.end();
+  expect(closeOf(await client.frame(0))[0]).toBe(1007);
+  await client.until(() => client.isEnded);
+});
+
+describe('a side that ends only its half of the TCP connection', () => {
+  test.each(['client', 'backend'] as const)('the %s still gets what was on its way to it', async half => {
+    const pair = await rawPair();
+    const [ender, other] = half === 'client' ? [pair.client, pair.backend] : [pair.backend, pair.client];
+    ender.socket.end(ender.encode(Opcode.text, 'last words'));
+    expect((await other.frame(0)).payload.toString()).toBe('last words');
+    expect(closeOf(await other.frame(1))[0]).toBe(half === 'client' ? 1001 : 1014);
+    other.send(Opcode.text, 'was on its way');
+    other.sendClose(1001);
+    expect((await ender.frame(0)).payload.toString()).toBe('was on its way');
+    expect(closeOf(await ender.frame(1))[0]).toBe(1001);
+    await ender.closed();
+    other.socket.end();
+    expect(await pair.relay.closed).toMatchObject({ code: 1006, reason: 'ended without a close frame', by: half });
+  });
+
+  test('is cut when the other does not answer within two seconds', async () => {
+    const clock = new FakeClock();
+    const { client, backend, relay } = await rawPair({ clock });
+    client.socket.end();
+    expect(closeOf(await backend.frame(0))[0]).toBe(1001);
+    await clock.advance(2_000 + LATE);
+    expect(await relay.closed).toMatchObject({ by: 'client' });
+    expect(clock.pending).toBe(0);
+  });
+});
+
 describe('traffic', () => {
   test.each([
     ['message', 1],
@@ -674,13 +774,14 @@ describe('traffic', () => {
         done();
       },
     });
-    const owner = { onPassed() {}, onSourceDone() {}, onTargetDone() {} };
+    const owner = { onPassed() {}, onPingSent() {}, onPong() {}, onSourceDone() {}, onTargetDone() {} };
     const direction = new RelayDirection(owner, {
       from: 'client',
       source: new PassThrough(),
       target,
       maxMessageBytes: 1000,
       allowRsv1: false,
+      wheel: new TimerWheel(new FakeClock()),
     });
     const peer = new RawPeer(new net.Socket(), true);
     const frames = [
@@ -752,13 +853,18 @@ describe('limits', () => {
   });
 });
 
+async function lastFrame(peer: RawPeer): Promise<Frame> {
+  await peer.until(() => peer.frames.at(-1)?.opcode === Opcode.close || peer.isClosed);
+  return peer.frames.at(-1)!;
+}
+
 describe('time', () => {
   test('after 25 s of silence both sides are pinged; their pongs are not passed on, other pongs are', async () => {
     const clock = new FakeClock();
     const { client, backend } = await rawPair({ clock });
     await clock.advance(24_999);
     expect([client.frames, backend.frames]).toEqual([[], []]);
-    await clock.advance(1);
+    await clock.advance(LATE);
     const clientPing = await client.frame(0);
     const backendPing = await backend.frame(0);
     expect([clientPing.opcode, backendPing.opcode]).toEqual([Opcode.ping, Opcode.ping]);
@@ -774,9 +880,10 @@ describe('time', () => {
   test('a side that talks is not pinged', async () => {
     const clock = new FakeClock();
     const { client, backend } = await rawPair({ clock });
+    await clock.advance(5_000);
     client.send(Opcode.text, 'I live');
     await backend.frame(0);
-    await clock.advance(25_000);
+    await clock.advance(20_000 + LATE);
     await client.until(() => true);
     expect((await backend.frame(1)).opcode).toBe(Opcode.ping);
     expect(client.frames).toEqual([]);
@@ -788,28 +895,101 @@ describe('time', () => {
     const frame = backend.encode(Opcode.text, 'in two pieces');
     backend.socket.write(frame.subarray(0, 5));
     await client.until(() => client.rest.length === 5);
-    await clock.advance(25_000);
+    await clock.advance(25_000 + LATE);
     backend.socket.write(frame.subarray(5));
     expect((await client.frame(0)).payload.toString()).toBe('in two pieces');
     expect((await client.frame(1)).opcode).toBe(Opcode.ping);
   });
 
-  test('a side that answers no ping for two more heartbeats is lost', async () => {
+  test('a side that does not answer a ping within ten seconds is lost', async () => {
     const clock = new FakeClock();
     const { client, backend, relay } = await rawPair({ clock });
-    await clock.advance(25_000);
-    await backend.frame(0);
-    backend.send(Opcode.pong, backend.frames[0]!.payload);
+    await clock.advance(25_000 + LATE);
+    backend.send(Opcode.pong, (await backend.frame(0)).payload);
     backend.send(Opcode.text, 'seen');
     await client.frame(1);
-    await clock.advance(25_000);
+    await clock.advance(10_000 - 2 * LATE);
     expect(backend.frames.length).toBe(1);
-    await clock.advance(25_000);
+    await clock.advance(2 * LATE);
     expect(closeOf(await backend.frame(1))[0]).toBe(1001);
     await client.closed();
     backend.sendClose(1001);
     backend.socket.end();
+    expect(await relay.closed).toMatchObject({ code: 1006, reason: 'no sign of life', by: 'client' });
+  });
+
+  test('a side that was being sent something has a minute to answer, because our ping may stand behind it', async () => {
+    const clock = new FakeClock();
+    const { client, backend, relay } = await rawPair({ clock });
+    await clock.advance(5_000);
+    backend.send(Opcode.text, 'something long');
+    await client.frame(0);
+    await clock.advance(20_000 + LATE);
+    expect((await client.frame(1)).opcode).toBe(Opcode.ping);
+    for (let i = 0; i < 5; i++) {
+      backend.send(Opcode.text, 'the backend lives');
+      await client.frame(2 + i);
+      await clock.advance(11_500);
+    }
+    expect(client.isClosed).toBe(false);
+    await clock.advance(5_000);
+    await client.closed();
+    expect(closeOf(await lastFrame(backend))[0]).toBe(1001);
+    backend.sendClose(1001);
+    backend.socket.end();
     expect(await relay.closed).toMatchObject({ code: 1006, by: 'client' });
+  });
+
+  test('the round trip to each side is measured by the latest ping', async () => {
+    const clock = new FakeClock();
+    const { client, backend, relay } = await rawPair({ clock });
+    expect(relay.roundTripMs).toEqual({ client: undefined, backend: undefined });
+    await clock.advance(25_000 + LATE);
+    const first = await client.frame(0);
+    await backend.frame(0);
+    await clock.advance(30);
+    client.send(Opcode.pong, first.payload);
+    await clock.advance(20);
+    backend.send(Opcode.pong, backend.frames[0]!.payload);
+    await expect.poll(() => relay.roundTripMs.backend).toBeDefined();
+    await expect.poll(() => relay.roundTripMs.client).toBeDefined();
+    expect(relay.roundTripMs.client).toBeLessThanOrEqual(30 + LATE);
+    expect(relay.roundTripMs.backend).toBeGreaterThanOrEqual(50);
+    const before = relay.roundTripMs;
+    // The line is silent for another heartbeat: asked anew, it answers the old question.
+    await clock.advance(25_000 + 2 * LATE);
+    expect((await client.frame(1)).payload).not.toEqual(first.payload);
+    await clock.advance(1_000);
+    client.send(Opcode.pong, first.payload);
+    client.send(Opcode.pong, 'passed on');
+    await backend.until(() => backend.frames.some(frame => frame.payload.toString() === 'passed on'));
+    expect(relay.roundTripMs.client).toBe(before.client);
+  });
+
+  test('without a heartbeat nobody is pinged', async () => {
+    const clock = new FakeClock();
+    const { client, backend } = await rawPair({ clock, limits: { heartbeatMs: Number.POSITIVE_INFINITY } });
+    await clock.advance(599_000);
+    expect([client.frames, backend.frames]).toEqual([[], []]);
+    await clock.advance(1_000 + LATE);
+    expect(closeOf(await client.frame(0))).toEqual([1001, 'idle']);
+  });
+
+  test('a relay that has reached its greatest age is closed with 1001 in the middle of its traffic', async () => {
+    const clock = new FakeClock();
+    const { client, backend, relay } = await rawPair({ clock, limits: { maxLifetimeMs: 60_000 } });
+    for (let i = 0; i < 5; i++) {
+      await clock.advance(11_900);
+      client.send(Opcode.text, 'busy');
+      await backend.frame(i);
+    }
+    await clock.advance(500 + LATE);
+    expect(closeOf(await lastFrame(client))).toEqual([1001, 'maximum lifetime reached']);
+    expect(closeOf(await lastFrame(backend))).toEqual([1001, 'maximum lifetime reached']);
+    client.sendClose(1001);
+    backend.sendClose(1001);
+    backend.socket.end();
+    expect(await relay.closed).toMatchObject({ code: 1001, by: 'gateway' });
   });
 
   test('without a relayed frame for the idle time both sides are closed with 1001, though they answer pings', async () => {
@@ -817,13 +997,14 @@ describe('time', () => {
     const { client, backend, relay } = await rawPair({ clock, limits: { idleTimeoutMs: 60_000 } });
     for (const _ of [1, 2]) {
       const [c, b] = [client.frames.length, backend.frames.length];
-      await clock.advance(25_000);
+      await clock.advance(25_000 + LATE);
       client.send(Opcode.pong, (await client.frame(c)).payload);
       backend.send(Opcode.pong, (await backend.frame(b)).payload);
+      await expect.poll(() => relay.roundTripMs.client !== undefined && relay.roundTripMs.backend).toBeDefined();
     }
-    await clock.advance(9_999);
+    await clock.advance(9_999 - 2 * LATE);
     expect(client.frames.length).toBe(2);
-    await clock.advance(1);
+    await clock.advance(2 * LATE);
     expect(closeOf(await client.frame(2))).toEqual([1001, 'idle']);
     expect(closeOf(await backend.frame(2))).toEqual([1001, 'idle']);
     expect(relay.sent.messages).toBe(0);
@@ -837,7 +1018,7 @@ describe('time', () => {
     await client.frame(0);
     await clock.advance(9_000);
     expect(client.frames.length).toBe(1);
-    await clock.advance(1_000);
+    await clock.advance(1_000 + LATE);
     expect(closeOf(await client.frame(1))).toEqual([1001, 'idle']);
   });
 });
@@ -884,7 +1065,7 @@ describe('a side that does not read', () => {
     backend.send(Opcode.binary, Buffer.alloc(30_000_000));
     await settled(() => relay.received.bytes);
     relay.close(1001);
-    await clock.advance(2_000);
+    await clock.advance(2_000 + LATE);
     expect(await relay.closed).toMatchObject({ code: 1001 });
   });
 });
@@ -973,8 +1154,9 @@ test('a client that reads nothing of a refusal is cut when the answer time is ov
     socket,
     early: Buffer.alloc(0),
     upstream,
-    ownCookies: new Set(),
+    own: { cookies: new Set(), headers: new Set() },
     limits: { maxMessageBytes: 1000, idleTimeoutMs: 1000 },
+    wheel: new TimerWheel(clock),
     clock,
     logger: silentLogger,
   });

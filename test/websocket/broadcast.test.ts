@@ -93,10 +93,13 @@ describe('broadcast', () => {
     expect(endpoint.broadcast('not 0', { except: connections[0]! })).toEqual({ sent: 2, skipped: 1, failed: 0 });
     const others = new Set([connections[1]!, connections[2]!]);
     expect(endpoint.broadcast('only 0', { except: others })).toEqual({ sent: 1, skipped: 2, failed: 0 });
+    for (const connection of connections) connection.subscribe('t');
+    const topic = served.server.publish('t', 'topic, not 1', { except: connections[1]! });
+    expect(topic).toEqual({ sent: 2, skipped: 1, failed: 0 });
     expect(endpoint.broadcast('all')).toEqual({ sent: 3, skipped: 0, failed: 0 });
-    expect(await texts(clients[0]!, 2)).toEqual(['only 0', 'all']);
+    expect(await texts(clients[0]!, 3)).toEqual(['only 0', 'topic, not 1', 'all']);
     expect(await texts(clients[1]!, 2)).toEqual(['not 0', 'all']);
-    expect(await texts(clients[2]!, 2)).toEqual(['not 0', 'all']);
+    expect(await texts(clients[2]!, 3)).toEqual(['not 0', 'topic, not 1', 'all']);
     for (const client of clients) client[Symbol.dispose]();
   });
 

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Config, defineEndpoint } from 'holdfast';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { MemoryStore } from '../../src/session/stores/memory.ts';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
 import { testClient } from '../../src/testing/test-client.ts';
 import { RawClient } from './raw-client.ts';
@@ -162,6 +163,71 @@ describe('mount', () => {
     const other = await fetch(`${http}/blog/count`, { headers: { Cookie: stolen } });
     expect(await other.text()).toBe('1');
     expect(other.headers.getSetCookie()[0]).toMatch(/^blog=.*; Path=\/blog(;|$)/);
+  });
+
+  it('may have sessions of its own in the same store: a visitor keeps one here and one there, whatever the browser sends', async () => {
+    const counting = (path: string): RouteConfig => ({
+      path,
+      session: 'create',
+      fetch: (_, { session }) => {
+        session!.set('n', ((session!.get('n') as number | undefined) ?? 0) + 1);
+        return new Response(`${session!.get('n')}`);
+      },
+    });
+    const store = new MemoryStore({ maxSessions: 100 });
+    await using served = await serve([], {
+      dataFolder: join(folder, 'shared-store'),
+      session: { store },
+      routes: [
+        counting('/count'),
+        { mount: '/shop', application: { session: { store, idleTimeout: '5m' }, routes: [counting('/count')] } },
+      ],
+    });
+    const cookies = new Map<string, string>();
+    const visit = async (path: string) => {
+      // Browsers send the cookie of the longer path first (RFC 6265 §5.4).
+      const sent = ['/shop', '/']
+        .filter(prefix => path.startsWith(prefix))
+        .flatMap(prefix => cookies.get(prefix) ?? []);
+      const response = await fetch(`${served.url.replace('ws', 'http')}${path}`, {
+        headers: { Cookie: sent.join('; ') },
+      });
+      for (const line of response.headers.getSetCookie())
+        cookies.set(/; Path=([^;]*)/.exec(line)![1]!, line.split(';')[0]!);
+      return response.text();
+    };
+    expect(await visit('/count')).toBe('1');
+    expect(await visit('/shop/count')).toBe('1');
+    expect(await visit('/count')).toBe('2');
+    expect(await visit('/shop/count')).toBe('2');
+    expect(await store.count()).toBe(2);
+  });
+
+  it('has its own sessions at hand: server.sessionsOf its prefix', async () => {
+    const signIn: RouteConfig = {
+      path: '/sign-in',
+      fetch: async request => {
+        const session = await served.server.sessionsOf('/shop').signIn(request, { name: 'ann', roles: [] });
+        return new Response(session.id);
+      },
+    };
+    await using served = await serve([], {
+      dataFolder: join(folder, 'own-sessions'),
+      session: {},
+      routes: [
+        { mount: '/shop', application: { session: {}, routes: [signIn] } },
+        { mount: '/blog', application: { routes: [] } },
+      ],
+    });
+    const sid = await (await fetch(`${served.url.replace('ws', 'http')}/shop/sign-in`)).text();
+    expect(await served.server.sessionsOf('/shop').ofUser('ann')).toMatchObject([{ sid }]);
+    expect(await served.server.sessions.ofUser('ann')).toEqual([]);
+    expect(served.server.sessionsOf('/shop').statistics().created).toBe(1);
+    for (const mount of ['/blog', '/none', '']) {
+      expect(() => served.server.sessionsOf(mount)).toThrow(
+        expect.objectContaining({ code: 'ERR_SERVER_STATE', message: expect.stringContaining(JSON.stringify(mount)) }),
+      );
+    }
   });
 
   it('is a start-up error where two are mounted at the same prefix, or something else has a pattern of the application', async () => {

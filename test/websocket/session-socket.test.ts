@@ -21,6 +21,12 @@ class FailingStore extends MemoryStore {
 
   reads = 0;
 
+  override async glance(sid: string) {
+    this.reads++;
+    this.#check();
+    return super.glance(sid);
+  }
+
   override async read(sid: string) {
     this.reads++;
     this.#check();

@@ -86,6 +86,11 @@ export class FrameReader {
     return !this.#inPayload && this.#heldHeaderBytes === 0;
   }
 
+  /** True between messages: it keeps nothing of those it has read, and is ready for the next. */
+  get isAtRest(): boolean {
+    return this.isAtFrameBoundary && !this.#messageOpen && !this.#stopped && !this.#paused && this.#rest === undefined;
+  }
+
   /** True while a fragmented message is open. */
   get isInsideMessage(): boolean {
     return this.#messageOpen;

@@ -36,14 +36,14 @@ export function parseUpgrade(head: RequestHead): UpgradeRequest | Refusal {
   const { headers } = head;
   if (head.method !== 'GET')
     return badHandshake(405, `the method is ${head.method}; a WebSocket handshake is a GET request`, { Allow: 'GET' });
-  // Node's parser also lets HTTP/2.0 through, which RFC 6455 knows no handshake for.
-  if (head.httpVersion !== '1.1')
-    return badHandshake(400, `the request is HTTP/${head.httpVersion}; a WebSocket handshake needs HTTP/1.1`);
   if (head.host === '') return badHandshake(400, 'the handshake has no Host header');
   if (!hasToken(headers.upgrade, 'websocket'))
     return refuse(426, 'ERR_WS_UPGRADE_REQUIRED', 'the request does not ask for an upgrade to websocket', {
       headers: { Upgrade: 'websocket' },
     });
+  // Node's parser also lets HTTP/2.0 through, which RFC 6455 knows no handshake for. That of RFC 8441 is an upgrade by now.
+  if (head.httpVersion !== '1.1' && !head.isUpgrade)
+    return badHandshake(400, `the request is HTTP/${head.httpVersion}; a WebSocket handshake needs HTTP/1.1`);
   if (!hasToken(headers.connection, 'upgrade'))
     return badHandshake(400, 'the Connection header does not name Upgrade; a proxy in between may have taken it off');
 

@@ -43,7 +43,8 @@ const MAX_EXACT_ALLOCATION = 1024 * 1024;
  */
 export class MessageAssembler implements FrameSink {
   readonly reader: FrameReader;
-  readonly #handler: MessageHandler;
+  /** May be changed while the `reader` is at rest, when the bytes that follow are those of another connection. */
+  handler: MessageHandler | undefined;
   readonly #limits: MessageLimits;
   readonly #deflate: PerMessageDeflate | undefined;
 
@@ -60,7 +61,7 @@ export class MessageAssembler implements FrameSink {
     handler: MessageHandler,
     options: { role: 'server' | 'client'; limits: MessageLimits; deflate?: PerMessageDeflate | undefined },
   ) {
-    this.#handler = handler;
+    this.handler = handler;
     this.#limits = options.limits;
     this.#deflate = options.deflate;
     this.reader = new FrameReader(this, {
@@ -106,7 +107,7 @@ export class MessageAssembler implements FrameSink {
       // A frame that lay whole in one chunk was handed on when its payload came.
       if (reader.payloadLength === 0) this.#onWholeMessage(EMPTY, 0, 0, true);
       else if (this.#gatheredBytes > 0) this.#onGatheredMessage();
-    } else if (this.#handler.wantsFragments && !this.#isCompressed) {
+    } else if (this.handler?.wantsFragments && !this.#isCompressed) {
       this.#onGatheredFragment(reader.fin);
     } else if (reader.fin) {
       this.#onGatheredMessage();
@@ -114,15 +115,15 @@ export class MessageAssembler implements FrameSink {
   }
 
   onReaderError(error: HoldfastError): void {
-    this.#handler.onProtocolError(error);
+    this.handler?.onProtocolError(error);
   }
 
   #onWholeMessage(chunk: Buffer, start: number, end: number, ascii: boolean): void {
     if (this.#isCompressed) return this.#onCompressedMessage(chunk.subarray(start, end));
-    if (!this.#isText) return this.#handler.onMessage(chunk.subarray(start, end));
-    if (ascii) return this.#handler.onMessage(latin1Slice.call(chunk, start, end));
+    if (!this.#isText) return this.handler?.onMessage(chunk.subarray(start, end));
+    if (ascii) return this.handler?.onMessage(latin1Slice.call(chunk, start, end));
     if (!isUtf8(chunk.subarray(start, end))) return this.#fail(invalidUtf8());
-    this.#handler.onMessage(chunk.toString('utf8', start, end));
+    this.handler?.onMessage(chunk.toString('utf8', start, end));
   }
 
   #onGatheredMessage(): void {
@@ -130,9 +131,9 @@ export class MessageAssembler implements FrameSink {
     this.#gathered = undefined;
     this.#gatheredBytes = 0;
     if (this.#isCompressed) return this.#onCompressedMessage(bytes);
-    if (!this.#isText) return this.#handler.onMessage(bytes);
+    if (!this.#isText) return this.handler?.onMessage(bytes);
     if (this.#utf8 !== undefined && !this.#utf8.isComplete) return this.#fail(invalidUtf8());
-    this.#handler.onMessage(bytes.toString('utf8'));
+    this.handler?.onMessage(bytes.toString('utf8'));
   }
 
   #onCompressedMessage(payload: Buffer): void {
@@ -145,8 +146,8 @@ export class MessageAssembler implements FrameSink {
     if (this.#isText && !isUtf8(bytes)) return this.#fail(invalidUtf8());
     const data = this.#isText ? bytes.toString('utf8') : bytes;
     // A deflate stream cannot be cut at frames, so a compressed message is one fragment, the last.
-    if (this.#isFragmented && this.#handler.wantsFragments) this.#handler.onFragment(data, true);
-    else this.#handler.onMessage(data);
+    if (this.#isFragmented && this.handler?.wantsFragments) this.handler?.onFragment(data, true);
+    else this.handler?.onMessage(data);
   }
 
   /** Hands on what the frame added. Text is cut at code points: the bytes of an open one wait for the next fragment. */
@@ -156,7 +157,7 @@ export class MessageAssembler implements FrameSink {
       const bytes = gathered.subarray(0, this.#gatheredBytes);
       this.#gathered = undefined;
       this.#gatheredBytes = 0;
-      return this.#handler.onFragment(bytes, last);
+      return this.handler?.onFragment(bytes, last);
     }
     const open = this.#utf8?.pendingBytes ?? 0;
     if (last && open > 0) return this.#fail(invalidUtf8());
@@ -165,7 +166,7 @@ export class MessageAssembler implements FrameSink {
     gathered.copyWithin(0, complete, this.#gatheredBytes);
     this.#gatheredBytes = open;
     if (last) this.#gathered = undefined;
-    this.#handler.onFragment(text, last);
+    this.handler?.onFragment(text, last);
   }
 
   #gather(chunk: Buffer, start: number, end: number): void {
@@ -197,9 +198,9 @@ export class MessageAssembler implements FrameSink {
   #onControl(payload: Buffer): void {
     switch (this.reader.opcode) {
       case Opcode.ping:
-        return this.#handler.onPing(payload);
+        return this.handler?.onPing(payload);
       case Opcode.pong:
-        return this.#handler.onPong(payload);
+        return this.handler?.onPong(payload);
       default:
         return this.#onClose(payload);
     }
@@ -209,7 +210,7 @@ export class MessageAssembler implements FrameSink {
   #onClose(payload: Buffer): void {
     if (payload.length === 0) {
       this.reader.stop();
-      return this.#handler.onCloseFrame(CloseCode.noStatus, '');
+      return this.handler?.onCloseFrame(CloseCode.noStatus, '');
     }
     if (payload.length === 1) return this.#fail(invalidClose('a close frame carries half a code'));
     const code = payload.readUInt16BE(0);
@@ -217,13 +218,13 @@ export class MessageAssembler implements FrameSink {
     const reason = payload.subarray(2);
     if (!isUtf8(reason)) return this.#fail(invalidUtf8());
     this.reader.stop();
-    this.#handler.onCloseFrame(code, reason.toString('utf8'));
+    this.handler?.onCloseFrame(code, reason.toString('utf8'));
   }
 
   #fail(error: HoldfastError): void {
     this.reader.stop();
     this.#gathered = undefined;
-    this.#handler.onProtocolError(error);
+    this.handler?.onProtocolError(error);
   }
 }
 
