@@ -1,4 +1,4 @@
-import { generateKeyPairSync, randomBytes, sign } from 'node:crypto';
+import { generateKeyPairSync, type KeyObject, randomBytes, sign } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -16,29 +16,86 @@ const utcTime = (ms: number) => der(0x17, Buffer.from(`${new Date(ms).toISOStrin
 const ECDSA_WITH_SHA256 = sequence(oid('2a8648ce3d040302'));
 const COMMON_NAME = oid('550403');
 const SUBJECT_ALT_NAME = oid('551d11');
+const BASIC_CONSTRAINTS = oid('551d13');
 const DAY_MS = 86_400_000;
 
-/** Writes a key and a certificate for `localhost`, signed with itself and valid today (RFC 5280 §4.1), and says where. */
-export function writeSelfSignedCertificate(folder: string): { certificate: string; key: string } {
+/** A key pair with a name, which signs certificates. */
+export interface Authority {
+  readonly name: string;
+  readonly privateKey: KeyObject;
+  /** Its own certificate, PEM. */
+  readonly certificate: string;
+}
+
+export interface CertificateOptions {
+  /** The common name. */
+  readonly name: string;
+  /** Default: the name. */
+  readonly hosts?: readonly string[];
+  /** Default: signed with itself. */
+  readonly authority?: Authority;
+}
+
+export function createAuthority(name: string): Authority {
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'prime256v1' });
-  const name = sequence(der(0x31, sequence(COMMON_NAME, der(0x0c, Buffer.from('localhost')))));
-  const altNames = sequence(der(0x82, Buffer.from('localhost')), der(0x87, Buffer.from([127, 0, 0, 1])));
+  const isAuthority = sequence(
+    BASIC_CONSTRAINTS,
+    der(0x01, Buffer.from([0xff])),
+    der(0x04, sequence(der(0x01, Buffer.from([0xff])))),
+  );
+  return {
+    name,
+    privateKey,
+    certificate: signed({ name, publicKey, extensions: [isAuthority], issuer: { name, privateKey } }),
+  };
+}
+
+/** A key and a certificate, both PEM, valid today (RFC 5280 §4.1). */
+export function createCertificate({ name, hosts = [name], authority }: CertificateOptions): {
+  certificate: string;
+  key: string;
+} {
+  const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'prime256v1' });
+  const names = hosts.map(host => der(0x82, Buffer.from(host)));
+  const altNames = sequence(SUBJECT_ALT_NAME, der(0x04, sequence(...names, der(0x87, Buffer.from([127, 0, 0, 1])))));
+  const certificate = signed({ name, publicKey, extensions: [altNames], issuer: authority ?? { name, privateKey } });
+  return { certificate, key: privateKey.export({ type: 'pkcs8', format: 'pem' }) as string };
+}
+
+/** The same in files: `NAME.crt` and `NAME.key`. */
+export function writeCertificate(folder: string, options: CertificateOptions): { certificate: string; key: string } {
+  const made = createCertificate(options);
+  const paths = { certificate: join(folder, `${options.name}.crt`), key: join(folder, `${options.name}.key`) };
+  writeFileSync(paths.certificate, made.certificate);
+  writeFileSync(paths.key, made.key, { mode: 0o600 });
+  return paths;
+}
+
+/** Writes a key and a certificate for `localhost`, signed with itself, and says where. */
+export function writeSelfSignedCertificate(folder: string): { certificate: string; key: string } {
+  return writeCertificate(folder, { name: 'localhost' });
+}
+
+function signed(of: {
+  name: string;
+  publicKey: KeyObject;
+  extensions: readonly Uint8Array[];
+  issuer: { name: string; privateKey: KeyObject };
+}): string {
+  const distinguished = (name: string) => sequence(der(0x31, sequence(COMMON_NAME, der(0x0c, Buffer.from(name)))));
   const body = sequence(
     der(0xa0, der(0x02, Buffer.from([2]))), // version 3
     der(0x02, Buffer.from([0x01]), randomBytes(8)), // the serial number, positive
     ECDSA_WITH_SHA256,
-    name,
+    distinguished(of.issuer.name),
     sequence(utcTime(Date.now() - DAY_MS), utcTime(Date.now() + DAY_MS)),
-    name,
-    publicKey.export({ type: 'spki', format: 'der' }),
-    der(0xa3, sequence(sequence(SUBJECT_ALT_NAME, der(0x04, altNames)))),
+    distinguished(of.name),
+    of.publicKey.export({ type: 'spki', format: 'der' }),
+    der(0xa3, sequence(...of.extensions)),
   );
-  const signature = der(0x03, Buffer.from([0]), sign('sha256', body, privateKey));
-  const certificate = sequence(body, ECDSA_WITH_SHA256, signature);
-
-  const paths = { certificate: join(folder, 'localhost.crt'), key: join(folder, 'localhost.key') };
-  const base64 = certificate.toString('base64').replace(/.{1,64}/g, '$&\n');
-  writeFileSync(paths.certificate, `-----BEGIN CERTIFICATE-----\n${base64}-----END CERTIFICATE-----\n`);
-  writeFileSync(paths.key, privateKey.export({ type: 'pkcs8', format: 'pem' }), { mode: 0o600 });
-  return paths;
+  const signature = der(0x03, Buffer.from([0]), sign('sha256', body, of.issuer.privateKey));
+  const base64 = sequence(body, ECDSA_WITH_SHA256, signature)
+    .toString('base64')
+    .replace(/.{1,64}/g, '$&\n');
+  return `-----BEGIN CERTIFICATE-----\n${base64}-----END CERTIFICATE-----\n`;
 }

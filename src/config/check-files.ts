@@ -1,16 +1,37 @@
 import { constants } from 'node:fs';
 import { access, stat } from 'node:fs/promises';
-import type { Config, RouteConfig } from './config.ts';
+import type { CertificateConfig, Config, RouteConfig } from './config.ts';
 import { type ConfigProblem, formatPath } from './config-error.ts';
 import type { Locate } from './parse.ts';
 
 /** The files and folders that a loaded configuration names and that are not there, or that this user may not read. */
 export async function checkFiles(config: Config, locate: Locate = () => ({})): Promise<ConfigProblem[]> {
   const named: { path: readonly PropertyKey[]; file: string; isFolder: boolean }[] = [];
-  for (const [index, { tls }] of (config.listen ?? []).entries()) {
-    if (!tls) continue;
-    named.push({ path: ['listen', index, 'tls', 'certificate'], file: tls.certificate, isFolder: false });
-    named.push({ path: ['listen', index, 'tls', 'key'], file: tls.key, isFolder: false });
+  for (const [index, { tls, acmeChallenge }] of (config.listen ?? []).entries()) {
+    const at = ['listen', index];
+    if (acmeChallenge !== undefined)
+      named.push({ path: [...at, 'acmeChallenge'], file: acmeChallenge, isFolder: true });
+    if (tls === undefined || tls === 'self-signed') continue;
+    const addPair = ({ certificate, key }: CertificateConfig, where: readonly PropertyKey[]) => {
+      named.push({ path: [...where, 'certificate'], file: certificate, isFolder: false });
+      named.push({ path: [...where, 'key'], file: key, isFolder: false });
+    };
+    addPair(tls, [...at, 'tls']);
+    for (const [more, pair] of (tls.certificates ?? []).entries()) addPair(pair, [...at, 'tls', 'certificates', more]);
+    const ca = tls.clientCertificates?.ca;
+    if (ca !== undefined) named.push({ path: [...at, 'tls', 'clientCertificates', 'ca'], file: ca, isFolder: false });
+  }
+  const addSession = (session: Config['session'], at: readonly PropertyKey[]) => {
+    const keyFiles = session ? (session.keyFiles ?? []) : [];
+    for (const [index, file] of keyFiles.entries())
+      named.push({ path: [...at, 'keyFiles', index], file, isFolder: false });
+  };
+  addSession(config.session, ['session']);
+  for (const [name, { tls }] of Object.entries(config.upstreams ?? {})) {
+    for (const key of ['ca', 'certificate', 'key'] as const) {
+      const file = tls?.[key];
+      if (file !== undefined) named.push({ path: ['upstreams', name, 'tls', key], file, isFolder: false });
+    }
   }
   const addRoutes = (routes: readonly RouteConfig[], at: readonly PropertyKey[]) => {
     for (const [index, { files, application }] of routes.entries()) {
@@ -19,6 +40,7 @@ export async function checkFiles(config: Config, locate: Locate = () => ({})): P
       if (application?.files !== undefined) {
         named.push({ path: [...here, 'application', 'files'], file: application.files, isFolder: true });
       }
+      addSession(application?.session, [...here, 'application', 'session']);
       addRoutes(application?.routes ?? [], [...here, 'application', 'routes']);
     }
   };

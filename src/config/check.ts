@@ -4,11 +4,15 @@ import { type ConfigProblem, formatPath } from './config-error.ts';
 import type { Locate } from './parse.ts';
 import { title } from './references.ts';
 
+/** hstspreload.org, "Submission requirements". */
+const PRELOAD_AGE_MS = 31_536_000_000;
+
 /**
  * What is legal but will not do what was meant. Takes a configuration that `parseConfig` accepted; touches nothing outside it.
  */
 export function checkConfig(config: Config, locate: Locate = () => ({})): ConfigProblem[] {
   const warnings = [
+    ...checkListeners(config),
     ...checkSession(config.session, ['session'], config),
     ...checkRoutes(config.routes ?? [], ['routes'], config),
     ...checkUpstreams(config),
@@ -22,6 +26,20 @@ export function checkConfig(config: Config, locate: Locate = () => ({})): Config
 interface Warning {
   readonly path: readonly PropertyKey[];
   readonly message: string;
+}
+
+function* checkListeners(config: Config): Generator<Warning> {
+  for (const [index, { tls }] of (config.listen ?? []).entries()) {
+    const at = ['listen', index, 'tls'];
+    if (tls === 'self-signed')
+      yield { path: at, message: 'a self-signed certificate is for development: no browser trusts it unasked' };
+    else if (tls?.hsts !== undefined && typeof tls.hsts === 'object' && tls.hsts.preload)
+      if (!tls.hsts.includeSubDomains || parseDuration(tls.hsts.maxAge) < PRELOAD_AGE_MS)
+        yield {
+          path: [...at, 'hsts', 'preload'],
+          message: 'the lists take a host only with includeSubDomains and a maxAge of at least 365d',
+        };
+  }
 }
 
 function* checkSession(
@@ -40,7 +58,8 @@ function* checkSession(
     };
   }
   const hasProxy = (config.trustedProxies?.length ?? 0) > 0; // which may speak TLS for us
-  const isPlain = !hasProxy && (config.listen ?? [{ port: 8080 }]).some(listener => listener.tls === undefined);
+  const isPlain =
+    !hasProxy && (config.listen ?? [{ port: 8080 }]).some(({ tls, redirect }) => tls === undefined && !redirect);
   if (isPlain && cookie.sameSite === 'none') {
     yield {
       path: [...at, 'cookie', 'sameSite'],
@@ -55,8 +74,15 @@ function* checkSession(
       message: `browsers drop a "${prefix}" cookie that is not Secure, and a listener without tls cannot send Secure; use another name`,
     };
   }
-  if (session.maxSessions !== undefined && typeof session.store === 'string' && session.store !== 'memory:') {
-    yield { path: [...at, 'maxSessions'], message: 'has no effect: only the "memory:" store has a cap' };
+  const isMemory = session.store === undefined || session.store === 'memory:';
+  for (const option of ['maxSessions', 'overflow'] as const) {
+    if (session[option] === undefined || isMemory || typeof session.store === 'object') continue;
+    yield { path: [...at, option], message: 'has no effect: only the "memory:" store has a cap' };
+  }
+  if (session.tracking === 'url') {
+    const message =
+      'sessions in URLs are seen in logs, histories and Referer headers, and are sent to whom a link is sent; use cookies, or "header" for programs';
+    yield { path: [...at, 'tracking'], message };
   }
 }
 
@@ -101,7 +127,8 @@ function* checkUpstreams(config: Config): Generator<Warning> {
   for (const [name, upstream] of Object.entries(config.upstreams ?? {})) {
     if (!used.has(name)) yield { path: ['upstreams', name], message: 'no route uses it' };
     const own = new Set((config.listen ?? [{ port: 8080 }]).map(listener => listener.port));
-    for (const [index, server] of upstream.servers.entries()) {
+    const urls = upstream.servers.map(server => (typeof server === 'string' ? server : server.url));
+    for (const [index, server] of urls.entries()) {
       const { hostname, port } = new URL(server);
       if (/^(localhost|127\.0\.0\.1|\[::1\])$/.test(hostname) && own.has(Number(port || 80))) {
         yield {
@@ -109,10 +136,21 @@ function* checkUpstreams(config: Config): Generator<Warning> {
           message: `${server} is this server itself: a request would go round for ever`,
         };
       }
-      if (upstream.servers.indexOf(server) !== index) {
-        yield { path: ['upstreams', name, 'servers', index], message: `${server} is there twice` };
-      }
     }
+    const isTls = urls.some(url => /^(https|wss):/i.test(url));
+    if (upstream.tls && !isTls)
+      yield { path: ['upstreams', name, 'tls'], message: 'has no effect: no server is https: or wss:' };
+    if (upstream.tls?.verify === false && isTls)
+      yield {
+        path: ['upstreams', name, 'tls', 'verify'],
+        message: 'whoever is in between can read and change everything; name the authority under "ca" instead',
+      };
+    const kind = typeof upstream.affinity === 'object' ? upstream.affinity.by : upstream.affinity;
+    if (kind !== 'route' && upstream.servers.some(server => typeof server === 'object' && server.route !== undefined))
+      yield {
+        path: ['upstreams', name],
+        message: 'the routes of the servers have no effect without "affinity: route"',
+      };
   }
 }
 

@@ -1,7 +1,15 @@
 import type { Duration } from '../base/duration.ts';
 import type { Size } from '../base/size.ts';
+import type { AffinityKind, AffinityOptions } from '../gateway/affinity.ts';
+import type { Balance } from '../gateway/balancing.ts';
 import type { FetchHandler } from '../gateway/fetch-target.ts';
+import type { UpstreamEjectionConfig, UpstreamHealthConfig, UpstreamServerConfig } from '../gateway/upstream.ts';
+import type { Ledger } from '../session/ledger.ts';
+import type { LifetimeProfile, WriteProfile } from '../session/profiles.ts';
 import type { SessionStore } from '../session/store.ts';
+import type { TrackingKind } from '../session/tracking.ts';
+import type { UserLimit } from '../session/user-sessions.ts';
+import type { ConflictPolicy, WriteContents } from '../session/write-policy.ts';
 import type { Endpoint } from '../websocket/endpoint.ts';
 import type { DispatchOptions } from '../websocket/endpoint-options.ts';
 
@@ -20,7 +28,7 @@ export interface Config {
   endpoints?: readonly string[];
   /** Named dispatch policies that endpoints share (work managers). */
   dispatch?: Readonly<Record<string, DispatchOptions>>;
-  /** Addresses or CIDR blocks of proxies whose `Forwarded` and `X-Forwarded-*` headers are believed. Default none. */
+  /** Addresses or CIDR blocks of proxies whose `Forwarded`, `X-Forwarded-*` and PROXY headers are believed. Default none. */
   trustedProxies?: readonly string[];
   /** Time a client may take to send its request head. Default `10s`; -1 is refused. */
   headerTimeout?: Duration;
@@ -38,39 +46,182 @@ export interface ListenConfig {
   port: number;
   /** Address to bind. Default: every address. */
   host?: string;
-  tls?: { /** PEM file. */ certificate: string /** PEM file. */; key: string };
+  /** `self-signed`: a certificate for localhost, made in the data folder, for development. Default: no TLS. */
+  tls?: TlsConfig | 'self-signed';
+  /** HTTP/2 with clients that ask for it; needs `tls`. Default true. `{ websocket: false }`: without WebSockets over it. */
+  http2?: boolean | Http2Config;
+  /** With `tls`: the port that clients use, when something in front maps another one to ours. Default `port`. */
+  publicPort?: number;
+  /** `https`: everything is answered with 308 to the public port of the first listener with `tls`. */
+  redirect?: 'https';
+  /** With `redirect`: folder whose `.well-known/acme-challenge/` is served and not redirected (`certbot certonly --webroot -w FOLDER`). */
+  acmeChallenge?: string;
+  /** PROXY protocol, version 1 or 2, from `trustedProxies`: `required` cuts connections without it, `optional` takes both. Default: none. */
+  proxyProtocol?: 'required' | 'optional';
+}
+
+export interface Http2Config {
+  /** WebSockets over HTTP/2 (RFC 8441). Default true. Without it browsers open a connection of HTTP/1.1 for each. */
+  websocket?: boolean;
+}
+
+/** A certificate chain and its key. Both files are read again when they change; what does not fit together is not used, and logged. */
+export interface CertificateConfig {
+  /** PEM file, the server's own certificate first. */
+  certificate: string;
+  /** PEM file. */
+  key: string;
+}
+
+export interface TlsConfig extends CertificateConfig {
+  /** More certificates: a client that asks for a name in one of them gets that one, any other client the first. */
+  certificates?: readonly CertificateConfig[];
+  /** Default `TLSv1.2`. */
+  minVersion?: 'TLSv1.2' | 'TLSv1.3';
+  clientCertificates?: ClientCertificateConfig;
+  /** `Strict-Transport-Security` with this age: browsers come by https only for so long. Default: not sent. */
+  hsts?: Duration | HstsConfig;
+}
+
+export interface ClientCertificateConfig {
+  /** PEM file with the certificates of the authorities that are believed. Read again when it changes. */
+  ca: string;
+  /** `require` (default): no TLS without a good certificate. `request`: one that is missing or not good counts as none. */
+  mode?: 'require' | 'request';
+}
+
+export interface HstsConfig {
+  maxAge: Duration;
+  /** Default false. */
+  includeSubDomains?: boolean;
+  /** Asks for a place in the lists that browsers come with. Default false. */
+  preload?: boolean;
 }
 
 export interface SessionConfig {
-  /** `memory:`, `lmdb:PATH`, or a store object. Default `memory:`. */
-  store?: string | SessionStore;
+  /** `memory:`, `lmdb:PATH`, `redis://…`, `postgres://…`, the same with options, or a store object. Default `memory:`. */
+  store?: string | StoreConfig | SessionStore;
+  /** With a store object: what its processes tell each other through. Default: nothing; an end is then learned within 5 s. */
+  ledger?: Ledger;
+  /** Files with keys for tickets, of at least 32 bytes each: the first signs, every one verifies. Needed with redis and postgres. Default: one made in the data folder. */
+  keyFiles?: readonly string[];
+  /** How clients show their session. Default `cookie`; `header` is for clients without cookies, `url` (encoded links) for nothing else being possible. */
+  tracking?: TrackingKind;
+  /** With `tracking: header`. Default `Holdfast-Session-Ticket`. */
+  header?: string;
+  /** With `tracking: url`: name of the path parameter. Default `holdfast`. */
+  urlParameter?: string;
   cookie?: SessionCookieConfig;
+  /** Idle and absolute time by NIST assurance level: `aal1` 30 days; `aal2` 30 min and 12 h; `aal3` 15 min and 12 h. */
+  lifetime?: LifetimeProfile;
   /** Silence after which a session ends. Default `30m`; -1 never. */
   idleTimeout?: Duration;
   /** Age at which a session ends whatever happens. Default `12h`; -1 never. */
   absoluteTimeout?: Duration;
+  /** Age at which a session in use gets a new secret. Default `4h`; -1 never. */
+  renewalTimeout?: Duration;
+  /** IBM's names for write and contents: `very-high`, `high`, `medium` (default), `failover` (which a redis also acknowledges by a replica). */
+  profile?: WriteProfile;
+  /** When changes are written: `end-of-request` (default), `manual` (`session.sync()`), or `{ every: 10s }`. */
+  write?: 'end-of-request' | 'manual' | { every: Duration };
+  /** What is written: what was `set` (default), also what was read (`get-and-set`), or `all`. */
+  contents?: WriteContents;
+  /** Two requests that change one attribute: `last-wins` (default), `reject` (409), or a function that merges. */
+  conflicts?: ConflictPolicy;
+  /** `strict` (default): a request sees every commit before it. `relaxed`: no question to the store for a session in memory, at most 1 s behind. */
+  coherence?: 'strict' | 'relaxed';
+  cache?: SessionCacheConfig;
+  /** The `memory:` store at its cap: `refuse` (default, 503), or `evict` the session next to expire. */
+  overflow?: 'refuse' | 'evict';
+  /** Sessions the `memory:` store holds at most. Default 100,000. */
+  maxSessions?: number;
+  /** Sessions of one user at most, and what happens at one more: `refuse` it or `end-oldest`. Default: any number. */
+  maxSessionsPerUser?: UserLimit;
   /** Largest encoded attribute. Default `1MiB`. */
   maxAttributeSize?: Size;
-  /** Sessions the `memory:` store holds at most; more: 503. Default 100,000. */
-  maxSessions?: number;
+  /** Largest session. Default `4MiB`. */
+  maxSessionSize?: Size;
+  warnSize?: SessionWarnConfig;
+  /** When expired sessions are looked for: `{ every: 60s }` (default) or `{ atHours: [0, 2] }`. */
+  sweep?: { every: Duration } | { atHours: readonly number[] };
+  /** A call to the store that takes longer has failed. Default `5s`; -1 none has. */
+  storeTimeout?: Duration;
   /** Does WebSocket traffic keep the session alive? `message` (default): messages of the peer; `any`: every frame; `never`. */
   touchOnTraffic?: 'message' | 'any' | 'never';
+}
+
+/** A store with options. Which ones it takes depends on the URL. */
+export interface StoreConfig {
+  /** As the short form: `redis://localhost:6379/0`. A list names several nodes of one Redis Cluster. */
+  url: string | readonly string[];
+  /** redis: what all keys begin with. Default `holdfast`. */
+  prefix?: string;
+  /** redis: each commit waits for so many replicas (`WAIT`), at most `timeout` (default `500ms`), else 503. Default: none; under `profile: failover` one. */
+  acknowledge?: { replicas: number; timeout?: Duration };
+  /** postgres: the schema that holds everything. Default `holdfast`. */
+  schema?: string;
+  /** postgres: connections at most. Default 10. */
+  poolSize?: number;
+  /** postgres: make and update the schema. Default true. */
+  migrate?: boolean;
+  /** postgres: the URL leads to a pooler in transaction mode, and `listenUrl` to the server. */
+  transactionPooler?: boolean;
+  /** postgres: where to listen for events, when that is not `url`. */
+  listenUrl?: string;
+  /** redis, postgres: a command without an answer has failed. Default `2s`. */
+  commandTimeout?: Duration;
+}
+
+export interface SessionCacheConfig {
+  /** Sessions kept decoded in memory at most. Default 10,000; 0 keeps none. */
+  sessions?: number;
+  /** Memory for them. Default `64MiB`. */
+  memory?: Size;
+}
+
+/** Sizes above which a warning is logged, once for each name. */
+export interface SessionWarnConfig {
+  /** Default `16KiB`. */
+  attribute?: Size;
+  /** Default `64KiB`. */
+  session?: Size;
 }
 
 export interface SessionCookieConfig {
   /** Used letter for letter. Default `__Host-holdfast` when every listener is TLS and neither domain nor path is set, else `holdfast`. */
   name?: string;
+  /** Default: the host that sets it, and no other. */
   domain?: string;
-  /** Default `/`. */
+  /** Default `/`; the prefix, for a mounted application with sessions of its own. A cookie of another path means nothing, whatever its name is. */
   path?: string;
   /** Default `lax`. */
   sameSite?: 'strict' | 'lax' | 'none';
+  /** The browser keeps it when it is closed, for as long as the session may live, 400 days at most. Default false: until it is closed. */
+  persistent?: boolean;
 }
 
 export interface UpstreamConfig {
-  /** `http://host:port`, in order of preference. */
-  servers: readonly string[];
-  /** Default `5s`. */
+  /** `http://host:port`, `https:`, `ws:` and `wss:` (the same as `http:` and `https:`), `unix:/path/of/socket`; or one of them with options. */
+  servers: readonly (string | UpstreamServerConfig)[];
+  /** Who takes a request that is tied to no server: `round-robin` (default), `least-connections` (both by weight), `in-order`: the first in service. */
+  balance?: Balance;
+  /** What ties a client to a server: `session` (default), `route`, `cookie`, `none`; or one of them with options. */
+  affinity?: AffinityKind | AffinityOptions;
+  /** Active checks. Default: none. */
+  health?: UpstreamHealthConfig;
+  /** Servers that fail are out of service for a while. `false`: they never are. */
+  ejection?: UpstreamEjectionConfig | false;
+  /** Other servers that a request may be given when one cannot be reached. Default 3; 0 none. All together at most a fifth of the requests. */
+  retries?: number;
+  /** Connections to one server for HTTP requests at the same time; more requests wait up to the connect timeout. Default 1024. */
+  maxConnections?: number;
+  /** Idle connections kept per server. Default 128. */
+  maxIdleConnections?: number;
+  /** Age of an idle connection at which it is closed. Default `60s`; sooner when the server has said so (`Keep-Alive: timeout=`). */
+  idleConnectionTimeout?: Duration;
+  /** For `https:` and `wss:` servers, whose certificates are always verified unless it says otherwise. */
+  tls?: UpstreamTlsConfig;
+  /** Until a connection is open, TLS included. Default `5s`. */
   connectTimeout?: Duration;
   /** From the request sent to the response head. Default `60s`. */
   answerTimeout?: Duration;
@@ -78,6 +229,19 @@ export interface UpstreamConfig {
   handshakeTimeout?: Duration;
   /** Name of the header that carries the session's `sid` to the backend. Default `X-Session-ID`. */
   sessionHeader?: string;
+}
+
+export interface UpstreamTlsConfig {
+  /** PEM file with the authorities that may have signed the servers' certificates. Default: those of Node. */
+  ca?: string;
+  /** The name asked for (SNI) and looked for in the certificate. Default: the host of the server's URL. */
+  serverName?: string;
+  /** PEM file: our own certificate, for servers that ask for one. Goes with `key`. */
+  certificate?: string;
+  /** PEM file. */
+  key?: string;
+  /** `false` takes any certificate: for development. Default true. */
+  verify?: boolean;
 }
 
 /** A route names what it matches and exactly one target: `endpoint`, `fetch`, `upstream`, `files`, `redirect`, or `mount`. */
@@ -90,7 +254,7 @@ export interface RouteConfig {
   path?: string | readonly string[];
   /** Default: every method. Another method: 405 with `Allow`. */
   methods?: readonly string[];
-  /** Default `auto`: read when the client has one, created on document navigation only. */
+  /** Default `auto`: read when the client has one, created on document navigation only. An endpoint: `existing`; `files` and `redirect`: `none`. */
   session?: 'none' | 'existing' | 'create' | 'auto';
   endpoint?: Endpoint<unknown>;
   fetch?: FetchHandler;
@@ -104,7 +268,7 @@ export interface RouteConfig {
   mount?: string;
   /** With `mount`: the application. */
   application?: ApplicationConfig;
-  /** May this route be upgraded? Default true for upstreams. */
+  /** May this route be upgraded? Default true for upstreams, but false where another route under this one has a stricter policy for the same server. */
   websocket?: boolean | WebSocketRouteConfig;
   policy?: PolicyConfig;
 }
@@ -119,11 +283,18 @@ export interface ApplicationConfig {
   session?: SessionConfig | false;
 }
 
+/** How a WebSocket is relayed to an upstream. Times are up to 200 ms late, never early. */
 export interface WebSocketRouteConfig {
-  /** Relay: no frame in either direction. Default `10m`. */
+  /** Time without a frame in either direction, pings of our own not counted; then 1001 to both sides. Default `10m`; -1 never. */
   idleTimeout?: Duration;
-  /** Relay: largest message in bytes on the wire; larger: 1009. Default `64KiB`. */
+  /** Silence of a side after which we ping it; without an answer within 10 s it is lost. Default `25s`; -1 never. */
+  heartbeat?: Duration;
+  /** Age at which both sides are closed with 1001, whatever they do. Default -1: never. */
+  maxLifetime?: Duration;
+  /** Largest message in bytes on the wire, compressed or not; larger: 1009. Default `64KiB`; -1 no limit. */
   maxMessageSize?: Size;
+  /** `end-to-end` (default): client and backend agree on permessage-deflate. `refuse`: messages pass uncompressed, and their size is what counts. */
+  compression?: 'end-to-end' | 'refuse';
 }
 
 export interface PolicyConfig {

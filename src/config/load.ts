@@ -2,7 +2,15 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { dirname, extname, relative, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import type { ApplicationConfig, Config, RouteConfig, SessionConfig } from './config.ts';
+import type {
+  ApplicationConfig,
+  CertificateConfig,
+  Config,
+  ListenConfig,
+  RouteConfig,
+  SessionConfig,
+  UpstreamConfig,
+} from './config.ts';
 import { ConfigError } from './config-error.ts';
 import { type Locate, parseConfig } from './parse.ts';
 import { readSource } from './source.ts';
@@ -85,10 +93,16 @@ async function importDefault(path: string, shown: string): Promise<unknown> {
 /** The same configuration with every path in it resolved against `folder`. */
 export function withAbsolutePaths(config: Config, folder: string): Config {
   const at = (path: string) => resolve(folder, path);
-  const session = (value: SessionConfig): SessionConfig =>
-    typeof value.store === 'string' && value.store.startsWith('lmdb:')
-      ? { ...value, store: `lmdb:${at(value.store.slice('lmdb:'.length))}` }
-      : value;
+  const url = (value: string) => (value.startsWith('lmdb:') ? `lmdb:${at(value.slice('lmdb:'.length))}` : value);
+  const store = (value: NonNullable<SessionConfig['store']>): NonNullable<SessionConfig['store']> => {
+    if (typeof value === 'string') return url(value);
+    return 'url' in value && typeof value.url === 'string' ? { ...value, url: url(value.url) } : value;
+  };
+  const session = (value: SessionConfig): SessionConfig => ({
+    ...value,
+    ...(value.store !== undefined && { store: store(value.store) }),
+    ...(value.keyFiles && { keyFiles: value.keyFiles.map(at) }),
+  });
   const route = (value: RouteConfig): RouteConfig => ({
     ...value,
     ...(value.files !== undefined && { files: at(value.files) }),
@@ -101,12 +115,44 @@ export function withAbsolutePaths(config: Config, folder: string): Config {
     ...(value.files !== undefined && { files: at(value.files) }),
     ...(value.session && { session: session(value.session) }),
   });
+  const pair = <T extends CertificateConfig>(value: T): T => ({
+    ...value,
+    certificate: at(value.certificate),
+    key: at(value.key),
+  });
+  const tls = (value: NonNullable<ListenConfig['tls']>): NonNullable<ListenConfig['tls']> => {
+    if (value === 'self-signed') return value;
+    const { certificates, clientCertificates } = value;
+    return {
+      ...pair(value),
+      ...(certificates && { certificates: certificates.map(pair) }),
+      ...(clientCertificates && { clientCertificates: { ...clientCertificates, ca: at(clientCertificates.ca) } }),
+    };
+  };
+  const server = (value: string) => (value.startsWith('unix:') ? `unix:${at(value.slice('unix:'.length))}` : value);
+  const upstream = (value: UpstreamConfig): UpstreamConfig => ({
+    ...value,
+    servers: value.servers.map(one => (typeof one === 'string' ? server(one) : { ...one, url: server(one.url) })),
+    ...(value.tls && {
+      tls: {
+        ...value.tls,
+        ...(value.tls.ca !== undefined && { ca: at(value.tls.ca) }),
+        ...(value.tls.certificate !== undefined && { certificate: at(value.tls.certificate) }),
+        ...(value.tls.key !== undefined && { key: at(value.tls.key) }),
+      },
+    }),
+  });
   return {
     ...config,
+    ...(config.upstreams && {
+      upstreams: Object.fromEntries(Object.entries(config.upstreams).map(([name, value]) => [name, upstream(value)])),
+    }),
     ...(config.listen && {
-      listen: config.listen.map(({ tls, ...rest }) =>
-        tls ? { ...rest, tls: { certificate: at(tls.certificate), key: at(tls.key) } } : rest,
-      ),
+      listen: config.listen.map(listener => ({
+        ...listener,
+        ...(listener.tls && { tls: tls(listener.tls) }),
+        ...(listener.acmeChallenge !== undefined && { acmeChallenge: at(listener.acmeChallenge) }),
+      })),
     }),
     ...(config.session && { session: session(config.session) }),
     ...(config.routes && { routes: config.routes.map(route) }),

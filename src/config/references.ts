@@ -1,3 +1,4 @@
+import { type Duration, parseDuration } from '../base/duration.ts';
 import { nearestName } from './nearest-name.ts';
 
 /** A broken rule: where (as a path of keys) and what. */
@@ -19,8 +20,71 @@ export function brokenReferences(document: unknown): BrokenRule[] {
   const config = fields(document);
   return [
     ...(Array.isArray(config.routes) ? brokenRoutes(config.routes, ['routes'], config) : []),
+    ...brokenListeners(config),
+    ...brokenUpstreams(config),
     ...brokenCookie(config.session, ['session']),
+    ...brokenStore(config.session, ['session']),
+    ...brokenTimes(config.session, ['session']),
   ];
+}
+
+function* brokenListeners(config: Fields): Generator<BrokenRule> {
+  const listeners = (Array.isArray(config.listen) ? config.listen : []).map(fields);
+  for (const [index, listener] of listeners.entries()) {
+    const at = (key: string) => ['listen', index, key];
+    const { tls, redirect, http2, publicPort, acmeChallenge, proxyProtocol } = listener;
+    if (redirect !== undefined && tls !== undefined)
+      yield { path: at('redirect'), message: 'a listener with tls has nothing to redirect to; remove one of the two' };
+    if (redirect !== undefined && !listeners.some(other => other.tls !== undefined))
+      yield { path: at('redirect'), message: 'no listener has tls to redirect to; add one' };
+    if (acmeChallenge !== undefined && redirect === undefined)
+      yield {
+        path: at('acmeChallenge'),
+        message: 'goes with "redirect: https"; elsewhere add a route with "files"',
+      };
+    if (http2 !== undefined && http2 !== false && tls === undefined)
+      yield { path: at('http2'), message: 'HTTP/2 is spoken over TLS only; add "tls"' };
+    if (publicPort !== undefined && tls === undefined)
+      yield { path: at('publicPort'), message: 'is where requests are redirected to, and that is https; add "tls"' };
+    const hasProxies = Array.isArray(config.trustedProxies) && config.trustedProxies.length > 0;
+    if (proxyProtocol !== undefined && !hasProxies)
+      yield {
+        path: at('proxyProtocol'),
+        message: 'anybody could name any client address; say under "trustedProxies" who may send it',
+      };
+  }
+}
+
+function* brokenUpstreams(config: Fields): Generator<BrokenRule> {
+  for (const [name, value] of Object.entries(fields(config.upstreams))) {
+    const at = ['upstreams', name];
+    const { servers, affinity, tls } = fields(value);
+    const list = Array.isArray(servers)
+      ? servers.map(server => (typeof server === 'string' ? { url: server } : fields(server)))
+      : [];
+    const urls = list.map(({ url }) => (typeof url === 'string' ? (URL.parse(url)?.href ?? url) : undefined));
+    for (const [index, url] of urls.entries()) {
+      if (url === undefined || urls.indexOf(url) === index) continue;
+      yield {
+        path: [...at, 'servers', index],
+        message: `${list[index]!.url} is there twice; give it a weight instead`,
+      };
+    }
+    const by = typeof affinity === 'string' ? affinity : fields(affinity).by;
+    if (by === 'route' && list.length > 0 && list.every(({ route }) => route === undefined))
+      yield {
+        path: [...at, 'affinity'],
+        message:
+          'no server has a route to be known by; write for example { url: http://localhost:3000, route: tomcat1 }',
+      };
+    for (const [one, other] of [
+      ['certificate', 'key'],
+      ['key', 'certificate'],
+    ] as const) {
+      if (fields(tls)[one] !== undefined && fields(tls)[other] === undefined)
+        yield { path: [...at, 'tls', one], message: `needs "${other}" beside it` };
+    }
+  }
 }
 
 function* brokenRoutes(
@@ -48,6 +112,8 @@ function* brokenRoutes(
     yield* brokenName('dispatch policy', dispatch, 'dispatch', config, route, [...at, 'endpoint']);
     const application = fields(route.application);
     yield* brokenCookie(application.session, [...at, 'application', 'session']);
+    yield* brokenStore(application.session, [...at, 'application', 'session']);
+    yield* brokenTimes(application.session, [...at, 'application', 'session']);
     if (Array.isArray(application.routes)) {
       yield* brokenRoutes(application.routes, [...at, 'application', 'routes'], config);
     }
@@ -125,6 +191,83 @@ function* brokenCookie(session: unknown, at: readonly PropertyKey[]): Generator<
     path: [...at, 'cookie', extra],
     message: `a cookie named "__Host-..." has no ${extra}: browsers refuse it; remove "${extra}" or change the name`,
   };
+}
+
+/** Which options a store takes. */
+const STORE_OPTIONS: Readonly<Record<string, readonly string[]>> = {
+  memory: [],
+  lmdb: [],
+  redis: ['prefix', 'acknowledge', 'commandTimeout'],
+  postgres: ['schema', 'poolSize', 'migrate', 'transactionPooler', 'listenUrl', 'commandTimeout'],
+};
+
+function* brokenStore(session: unknown, at: readonly PropertyKey[]): Generator<BrokenRule> {
+  const { store, keyFiles, ledger } = fields(session);
+  const urls = [fields(store).url ?? store].flat().filter(url => typeof url === 'string');
+  const kinds = new Set(urls.map(storeKind));
+  if (ledger !== undefined && kinds.size > 0)
+    yield {
+      path: [...at, 'ledger'],
+      message: 'a store by URL brings its own ledger; remove this, or give a store object',
+    };
+  for (const kind of kinds) {
+    if (kind === 'redis' || kind === 'postgres') {
+      if (keyFiles === undefined)
+        yield {
+          path: [...at, 'store'],
+          message: `sessions in ${kind} are shared by machines, and a key made on one of them is not; name a file with a key, the same everywhere, under "keyFiles"`,
+        };
+      if (urls.length > 1 && kind === 'postgres')
+        yield { path: [...at, 'store', 'url'], message: 'only a Redis Cluster takes several URLs' };
+    }
+    for (const option of Object.keys(fields(store))) {
+      const isKnown = Object.values(STORE_OPTIONS).some(options => options.includes(option));
+      if (!isKnown || STORE_OPTIONS[kind]?.includes(option)) continue;
+      yield { path: [...at, 'store', option], message: `${kind} has no such option` };
+    }
+  }
+  if (kinds.size > 1) yield { path: [...at, 'store', 'url'], message: 'the URLs are of different kinds of stores' };
+}
+
+function storeKind(url: string): string {
+  const scheme = url.slice(0, url.indexOf(':'));
+  if (scheme === 'rediss') return 'redis';
+  return scheme === 'postgresql' ? 'postgres' : scheme;
+}
+
+const MIN_WRITE_MS = 100;
+const DAY_MS = 86_400_000;
+const DEFAULT_IDLE_MS = 30 * 60_000;
+/** What the named profiles say of these times. */
+const PROFILE_WRITE_MS: Readonly<Record<string, number>> = { 'very-high': 300_000, high: 300_000 };
+const LIFETIME_IDLE_MS: Readonly<Record<string, number>> = { aal1: Number.POSITIVE_INFINITY, aal3: 15 * 60_000 };
+
+/** The sessions' own rules for times, so that they are told with file and line. */
+function* brokenTimes(session: unknown, at: readonly PropertyKey[]): Generator<BrokenRule> {
+  const { write, sweep, profile, lifetime, idleTimeout } = fields(session);
+  const writeMs = milliseconds(fields(write).every);
+  if (writeMs !== undefined && (writeMs < MIN_WRITE_MS || writeMs > DAY_MS))
+    yield { path: [...at, 'write', 'every'], message: 'is not between "100ms" and "1d"' };
+  const sweepMs = milliseconds(fields(sweep).every);
+  if (sweepMs !== undefined && sweepMs > DAY_MS)
+    yield { path: [...at, 'sweep', 'every'], message: 'is more than "1d": expired sessions would stay' };
+  const everyMs = write === undefined ? PROFILE_WRITE_MS[String(profile)] : writeMs;
+  const idleMs = milliseconds(idleTimeout) ?? LIFETIME_IDLE_MS[String(lifetime)] ?? DEFAULT_IDLE_MS;
+  if (everyMs !== undefined && everyMs <= DAY_MS && idleMs < 2 * everyMs) {
+    yield {
+      path: write === undefined ? [...at, 'profile'] : [...at, 'write', 'every'],
+      message: `sessions that end after ${idleMs / 1_000} s of silence need a write every ${idleMs / 2_000} s or more often, not every ${everyMs / 1_000} s; raise idleTimeout, or write more often`,
+    };
+  }
+}
+
+/** Undefined for what is none: the schema says so. */
+function milliseconds(value: unknown): number | undefined {
+  try {
+    return parseDuration(value as Duration);
+  } catch {
+    return undefined;
+  }
 }
 
 /** How messages name a route: by its name, else by its paths. */

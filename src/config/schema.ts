@@ -2,19 +2,33 @@ import { BlockList, isIP } from 'node:net';
 import * as z from 'zod';
 import { type Duration, parseDuration } from '../base/duration.ts';
 import { parseSize, type Size } from '../base/size.ts';
+import type { AffinityOptions } from '../gateway/affinity.ts';
 import type { FetchHandler } from '../gateway/fetch-target.ts';
+import type { UpstreamEjectionConfig, UpstreamHealthConfig, UpstreamServerConfig } from '../gateway/upstream.ts';
+import type { Ledger } from '../session/ledger.ts';
 import type { SessionStore } from '../session/store.ts';
+import type { UserLimit } from '../session/user-sessions.ts';
+import type { ConflictPolicy } from '../session/write-policy.ts';
 import type { DispatchOptions } from '../websocket/endpoint-options.ts';
 import type {
   ApplicationConfig,
+  CertificateConfig,
+  ClientCertificateConfig,
   Config,
+  HstsConfig,
+  Http2Config,
   ListenConfig,
   LogConfig,
   PolicyConfig,
   RouteConfig,
+  SessionCacheConfig,
   SessionConfig,
   SessionCookieConfig,
+  SessionWarnConfig,
+  StoreConfig,
+  TlsConfig,
   UpstreamConfig,
+  UpstreamTlsConfig,
   WebSocketRouteConfig,
 } from './config.ts';
 import { nearestName } from './nearest-name.ts';
@@ -81,6 +95,7 @@ function measured<T>({ what, parse, example, endless }: Measure<T>, whyLimited?:
 
 const duration = measured(DURATION);
 const size = measured(SIZE);
+const hstsAge = measured({ ...DURATION, example: '"365d"' }, 'browsers take a number of seconds');
 const flag = z.boolean();
 const text = z.string().min(1, { error: 'is empty' });
 
@@ -144,11 +159,10 @@ const address = textLike(value => {
 }, 'not an address; write for example "10.0.0.1", "192.168.0.0/24" or "fd00::/8"');
 
 const server = textLike(value => {
+  if (/^unix:./.test(value)) return true;
   const url = URL.canParse(value) ? new URL(value) : undefined;
-  return (
-    url?.protocol === 'http:' && url.pathname === '/' && !url.search && !url.hash && !url.username && !url.password
-  );
-}, 'not a server; write scheme, host and port only, for example "http://localhost:3000"');
+  return url !== undefined && /^(http|ws)s?:$/.test(url.protocol) && url.pathname === '/' && !/[?#@]/.test(value);
+}, 'not a server; write scheme, host and port only, for example "http://localhost:3000", or "unix:" and the path of a socket');
 
 const redirect = textLike(
   value => value.startsWith('/') || /^https?:/.test(URL.canParse(value) ? new URL(value).protocol : ''),
@@ -158,10 +172,11 @@ const redirect = textLike(
 // A store's URL can hold a password: messages name its scheme only.
 const storeUrl = z.string().superRefine((value, context) => {
   if (value === 'memory:' || /^lmdb:./.test(value)) return;
+  if (/^(rediss?|postgres(ql)?):\/\/./.test(value) && URL.canParse(value)) return;
   const scheme = /^[a-z][\w+.-]*:/i.exec(value)?.[0] ?? 'that';
   context.addIssue({
     code: 'custom',
-    message: `${scheme === 'lmdb:' ? '"lmdb:" without a folder' : `"${scheme}"`} is not a store; write "memory:" or "lmdb:" and a folder, for example "lmdb:./data"`,
+    message: `${scheme === 'lmdb:' ? '"lmdb:" without a folder' : `"${scheme}"`} is not a store; write "memory:", "lmdb:" and a folder, for example "lmdb:./data", or a URL such as "redis://localhost:6379" or "postgres://localhost/app"`,
   });
 });
 
@@ -170,10 +185,37 @@ const sessionStore = z.custom<SessionStore>(
   { error: 'expected a session store' },
 );
 
+const certificate: Shape<CertificateConfig> = { certificate: text, key: text };
+
+const tls = section<TlsConfig>('tls', {
+  ...certificate,
+  certificates: z.array(section<CertificateConfig>('a certificate', certificate)).optional(),
+  minVersion: z.enum(['TLSv1.2', 'TLSv1.3']).optional(),
+  clientCertificates: section<ClientCertificateConfig>('clientCertificates', {
+    ca: text,
+    mode: z.enum(['require', 'request']).optional(),
+  }).optional(),
+  hsts: z
+    .union([
+      hstsAge,
+      section<HstsConfig>('hsts', {
+        maxAge: hstsAge,
+        includeSubDomains: flag.optional(),
+        preload: flag.optional(),
+      }),
+    ])
+    .optional(),
+});
+
 const listen = section<ListenConfig>('listen', {
   port: whole(0, 65_535),
   host: text.optional(),
-  tls: section<NonNullable<ListenConfig['tls']>>('tls', { certificate: text, key: text }).optional(),
+  tls: z.union([z.literal('self-signed'), tls]).optional(),
+  http2: z.union([flag, section<Http2Config>('http2', { websocket: flag.optional() })]).optional(),
+  publicPort: whole(1, 65_535).optional(),
+  redirect: z.literal('https').optional(),
+  acmeChallenge: text.optional(),
+  proxyProtocol: z.enum(['required', 'optional']).optional(),
 });
 
 const cookie = section<SessionCookieConfig>('cookie', {
@@ -185,26 +227,149 @@ const cookie = section<SessionCookieConfig>('cookie', {
   ).optional(),
   path: textLike(value => /^\/[\x20-\x3a\x3c-\x7e]*$/.test(value), 'not a cookie path; it starts with "/"').optional(),
   sameSite: z.enum(['strict', 'lax', 'none']).optional(),
+  persistent: flag.optional(),
 });
+
+const storeConfig = section<StoreConfig>('store', {
+  url: z.union([storeUrl, z.array(storeUrl).min(1, { error: 'is empty' })]),
+  prefix: textLike(
+    value => /^[\w.:/-]{1,64}$/.test(value),
+    'not a prefix; take letters, digits and . : / _ -',
+  ).optional(),
+  acknowledge: section<NonNullable<StoreConfig['acknowledge']>>('acknowledge', {
+    replicas: whole(1),
+    timeout: measured(DURATION, 'a commit could wait for ever').optional(),
+  }).optional(),
+  schema: textLike(value => /^[a-z_][a-z0-9_]{0,62}$/.test(value), 'not a schema name; take a-z, 0-9 and _').optional(),
+  poolSize: whole(1).optional(),
+  migrate: flag.optional(),
+  transactionPooler: flag.optional(),
+  listenUrl: storeUrl.optional(),
+  commandTimeout: measured(DURATION, 'a request could wait for ever').optional(),
+});
+
+const ledger = z.custom<Ledger>(
+  value => typeof value === 'object' && value !== null && 'putIfAbsent' in value && 'publish' in value,
+  { error: 'expected a ledger object; a store by URL brings its own' },
+);
+
+const headerName = textLike(value => /^[A-Za-z][\w-]*$/.test(value), 'not a name; take letters, digits, - and _');
 
 const session = section<SessionConfig>('session', {
   store: z
-    .union([storeUrl, sessionStore], {
-      error: 'expected "memory:", "lmdb:PATH" or a session store',
+    .union([storeUrl, sessionStore, storeConfig], {
+      error: 'expected "memory:", "lmdb:PATH", the URL of a redis or postgres, or a session store',
     })
     .optional(),
+  ledger: ledger.optional(),
+  keyFiles: z.array(text).min(1, { error: 'is empty; name at least one file' }).optional(),
+  tracking: z.enum(['cookie', 'header', 'url']).optional(),
+  header: headerName.optional(),
+  urlParameter: headerName.optional(),
   cookie: cookie.optional(),
+  lifetime: z.enum(['aal1', 'aal2', 'aal3']).optional(),
   idleTimeout: duration.optional(),
   absoluteTimeout: duration.optional(),
-  maxAttributeSize: size.optional(),
+  renewalTimeout: duration.optional(),
+  profile: z.enum(['very-high', 'high', 'medium', 'failover']).optional(),
+  write: z
+    .union([
+      z.enum(['end-of-request', 'manual']),
+      section<{ every: Duration }>('write', { every: measured(DURATION, 'use "manual" to write by sync() only') }),
+    ])
+    .optional(),
+  contents: z.enum(['set', 'get-and-set', 'all']).optional(),
+  conflicts: z
+    .custom<ConflictPolicy>(value => value === 'last-wins' || value === 'reject' || typeof value === 'function', {
+      error: 'expected "last-wins", "reject", or (in TypeScript or JavaScript) a function that merges',
+    })
+    .optional(),
+  coherence: z.enum(['strict', 'relaxed']).optional(),
+  cache: section<SessionCacheConfig>('cache', { sessions: whole(0).optional(), memory: size.optional() }).optional(),
+  overflow: z.enum(['refuse', 'evict']).optional(),
   maxSessions: whole(1).optional(),
+  maxSessionsPerUser: section<UserLimit>('maxSessionsPerUser', {
+    max: whole(1),
+    whenReached: z.enum(['refuse', 'end-oldest']),
+  }).optional(),
+  maxAttributeSize: size.optional(),
+  maxSessionSize: size.optional(),
+  warnSize: section<SessionWarnConfig>('warnSize', { attribute: size.optional(), session: size.optional() }).optional(),
+  sweep: z
+    .union([
+      section<{ every: Duration }>('sweep', { every: measured(DURATION, 'expired sessions would stay') }),
+      section<{ atHours: readonly number[] }>('sweep', {
+        atHours: z.array(whole(0, 23)).min(1, { error: 'is empty; name at least one hour' }),
+      }),
+    ])
+    .optional(),
+  storeTimeout: duration.optional(),
   touchOnTraffic: z.enum(['message', 'any', 'never']).optional(),
 });
 
 const sessionOrNone = z.union([z.literal(false), session]);
 
+const affinityKind = z.enum(['session', 'route', 'cookie', 'none']);
+
+const cookieName = textLike(value => /^[\w!#$%&'*+.^`|~-]+$/.test(value), 'not a cookie name');
+
+const affinity = section<AffinityOptions>('affinity', {
+  by: affinityKind,
+  strict: flag.optional(),
+  cookie: cookieName.optional(),
+  urlParameter: textLike(value => /^[\w.-]+$/.test(value), 'not a name; take letters, digits and . _ -').optional(),
+  separator: z.enum(['.', '!', ':']).optional(),
+});
+
+const status = whole(200, 599);
+
+const health = section<UpstreamHealthConfig>('health', {
+  path: textLike(value => /^\/[\x21-\x7e]*$/.test(value), 'not a path; it starts with "/"').optional(),
+  websocket: flag.optional(),
+  status: z
+    .tuple([status, status], { error: 'expected the lowest and the highest status, for example [200, 299]' })
+    .optional(),
+  headers: z.record(headerName, z.string()).optional(),
+  interval: measured(DURATION, 'a server would be checked once only').optional(),
+  timeout: measured(DURATION, 'a check could wait for ever').optional(),
+  unhealthyAfter: whole(1).optional(),
+  healthyAfter: whole(1).optional(),
+});
+
+const ejection = section<UpstreamEjectionConfig>('ejection', {
+  failures: whole(1).optional(),
+  time: measured(DURATION, 'a server would never come back').optional(),
+  maxTime: measured(DURATION, 'a server would never come back').optional(),
+});
+
 const upstream = section<UpstreamConfig>('an upstream', {
-  servers: z.array(server).min(1, { error: 'is empty; name at least one server' }),
+  servers: z
+    .array(
+      z.union([
+        server,
+        section<UpstreamServerConfig>('a server', {
+          url: server,
+          weight: whole(1, 1000).optional(),
+          route: text.optional(),
+        }),
+      ]),
+    )
+    .min(1, { error: 'is empty; name at least one server' }),
+  balance: z.enum(['round-robin', 'least-connections', 'in-order']).optional(),
+  affinity: z.union([affinityKind, affinity]).optional(),
+  health: health.optional(),
+  ejection: z.union([z.literal(false), ejection]).optional(),
+  retries: whole(0, 100).optional(),
+  maxConnections: whole(1).optional(),
+  maxIdleConnections: whole(0).optional(),
+  idleConnectionTimeout: duration.optional(),
+  tls: section<UpstreamTlsConfig>('tls', {
+    ca: text.optional(),
+    serverName: text.optional(),
+    certificate: text.optional(),
+    key: text.optional(),
+    verify: flag.optional(),
+  }).optional(),
   connectTimeout: duration.optional(),
   answerTimeout: duration.optional(),
   handshakeTimeout: duration.optional(),
@@ -213,7 +378,10 @@ const upstream = section<UpstreamConfig>('an upstream', {
 
 const webSocketRoute = section<WebSocketRouteConfig>('websocket', {
   idleTimeout: duration.optional(),
+  heartbeat: duration.optional(),
+  maxLifetime: duration.optional(),
   maxMessageSize: size.optional(),
+  compression: z.enum(['end-to-end', 'refuse']).optional(),
 });
 
 const originRule = z.union(

@@ -1,9 +1,10 @@
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
-import type { TLSSocket } from 'node:tls';
 import { type AddressList, unmapIpv4 } from './address-list.ts';
 import { parseAuthority } from './authority.ts';
+import { type ClientCertificate, clientCertificateOf } from './client-certificate.ts';
 import { findClient, readForwardedChain } from './forwarded.ts';
 import { normalizePath } from './path.ts';
+import { isSecureSocket } from './peer.ts';
 import { type Refusal, refuse } from './refusal.ts';
 import { hasToken } from './token.ts';
 
@@ -30,7 +31,7 @@ export interface RequestHead {
   readonly rawHeaders: readonly string[];
   /** The host the client asked for (the `Host` header, or what a trusted proxy reports), lower-case, with its port when it has one. */
   readonly host: string;
-  /** The other end of the TCP connection; `''` on a Unix socket. IPv4 is never written as IPv6. */
+  /** The other end of the TCP connection, or whom its PROXY header names; `''` on a Unix socket. IPv4 is never written as IPv6. */
   readonly peerAddress: string;
   readonly peerPort: number;
   /** True when the peer is a proxy whose forwarded headers are believed. */
@@ -41,8 +42,10 @@ export interface RequestHead {
   readonly isSecure: boolean;
   /** True when `isSecure` is certain. On a plain connection that no trusted proxy explains, something undeclared may end TLS in front of us. */
   readonly isSchemeKnown: boolean;
-  /** True when the request asks for `Upgrade: websocket` in HTTP/1.1; whether the handshake is a good one is the endpoint's to say. */
+  /** True when the request asks for a WebSocket, in HTTP/1.1 or HTTP/2; whether the handshake is a good one is the endpoint's to say. */
   readonly isUpgrade: boolean;
+  /** The certificate the client showed to us and that is good; undefined otherwise. */
+  readonly clientCertificate: ClientCertificate | undefined;
 }
 
 export interface ReadRequestHeadOptions {
@@ -81,7 +84,7 @@ export function readRequestHead(request: IncomingMessage, options: ReadRequestHe
   if (path === undefined) return badRequest('the path has an invalid escape or a character that is not allowed');
 
   const peerAddress = unmapIpv4(socket.remoteAddress ?? '');
-  const isEncrypted = (socket as TLSSocket).encrypted === true;
+  const isEncrypted = isSecureSocket(socket);
   const facts = {
     method,
     target,
@@ -93,6 +96,7 @@ export function readRequestHead(request: IncomingMessage, options: ReadRequestHe
     peerAddress,
     peerPort: socket.remotePort ?? 0,
     isUpgrade: asksForWebSocket(request),
+    clientCertificate: clientCertificateOf(socket),
   };
   if (!options.trustedProxies.contains(peerAddress)) {
     return {
@@ -156,12 +160,17 @@ function splitTarget(method: string, target: string, ownHost: string): { path: s
   return { path: path === '' ? '/' : path, query: mark === -1 ? '' : target.slice(mark + 1) };
 }
 
+/** An extended CONNECT of HTTP/2 (RFC 8441), which the listener has put into the words of a handshake in HTTP/1.1. */
+export interface ExtendedConnect {
+  readonly isExtendedConnect: true;
+}
+
 /** RFC 6455 §4.2.1, items 1 to 4. RFC 9110 §7.8: an Upgrade in HTTP/1.0 is ignored. */
 export function asksForWebSocket(request: IncomingMessage): boolean {
   const { connection, upgrade } = request.headers;
   return (
     request.method === 'GET' &&
-    request.httpVersion === '1.1' &&
+    (request.httpVersion === '1.1' || (request as Partial<ExtendedConnect>).isExtendedConnect === true) &&
     hasToken(upgrade, 'websocket') &&
     hasToken(connection, 'upgrade')
   );

@@ -3,6 +3,7 @@ import { STATUS_CODES } from 'node:http';
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import type { Admitted } from '../gateway/admit.ts';
+import type { OwnNames } from '../gateway/backend-headers.ts';
 import { type FetchHandler, runFetchHandler } from '../gateway/fetch-target.ts';
 import { forwardRequest } from '../gateway/forward.ts';
 import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
@@ -11,8 +12,7 @@ import { userFrom } from '../websocket/handshake.ts';
 import { parseUpgrade } from '../websocket/protocol/handshake.ts';
 
 export interface AnswerParts {
-  /** Names of the session cookies of every application. */
-  readonly ownCookies: ReadonlySet<string>;
+  readonly own: OwnNames;
   /** Largest request body that a fetch handler gets. */
   readonly maxBodyBytes: number;
   readonly clock: Clock;
@@ -27,6 +27,11 @@ export async function answer(
   parts: AnswerParts,
 ): Promise<Refusal | undefined> {
   const { head, route, held } = admitted;
+  if (response.closed) {
+    // The client has gone while its session was read, and will never go again.
+    held?.binding.release();
+    return undefined;
+  }
   if (held) {
     commitBeforeHeaders(held.binding, response);
     response.once('close', () => held.binding.release());
@@ -55,7 +60,7 @@ export async function answer(
         response,
         upstream: target.upstream,
         sid: held?.session?.id,
-        ownCookies: parts.ownCookies,
+        own: parts.own,
         clock: parts.clock,
         logger: parts.logger,
       });

@@ -5,10 +5,11 @@ import type { Logger } from '../base/logger.ts';
 import { parseSize } from '../base/size.ts';
 import type { Config } from '../config/config.ts';
 import type { Gateway } from '../gateway/admit.ts';
+import type { OwnNames } from '../gateway/backend-headers.ts';
 import type { Relay } from '../gateway/relay.ts';
 import type { Route, SessionContext } from '../gateway/route.ts';
 import { createRouter, type RouteEntry } from '../gateway/router.ts';
-import { Upstream } from '../gateway/upstream.ts';
+import type { Upstream } from '../gateway/upstream.ts';
 import { createAddressList } from '../http/address-list.ts';
 import { Dispatcher } from '../websocket/dispatcher.ts';
 import type { Endpoint } from '../websocket/endpoint.ts';
@@ -17,7 +18,8 @@ import { TimerWheel } from '../websocket/timer-wheel.ts';
 import { Topics } from '../websocket/topics.ts';
 import { type AccessLog, createAccessLog, createLogger } from './logging.ts';
 import { buildRoutes } from './routes.ts';
-import { openSessionContext } from './session-contexts.ts';
+import { openSessionContext, signingKeys } from './session-contexts.ts';
+import { makeUpstreams, shareMoves } from './upstreams.ts';
 
 /** Everything that runs, wired together. */
 export interface Parts extends Gateway {
@@ -29,9 +31,12 @@ export interface Parts extends Gateway {
   readonly upstreams: ReadonlyMap<string, Upstream>;
   /** The server's own sessions; mounted applications may have others. */
   readonly sessions: SessionContext | undefined;
+  /** Those of mounted applications, by the whole prefix. */
+  readonly mountedSessions: ReadonlyMap<string, SessionContext>;
   readonly sessionContexts: readonly SessionContext[];
-  /** Names of their cookies. */
-  readonly ownCookies: ReadonlySet<string>;
+  readonly own: OwnNames;
+  /** Path parameters that can hold a session's ticket. */
+  readonly urlParameters: ReadonlySet<string>;
   readonly maxBodyBytes: number;
   /** Sockets that asked for an upgrade and have no answer yet. */
   readonly handshakes: Set<Duplex>;
@@ -42,6 +47,7 @@ export interface Parts extends Gateway {
 export async function build(config: Config, environment: { clock: Clock; logger?: Logger }): Promise<Parts> {
   const { clock, logger = createLogger(config.log) } = environment;
   const opened: SessionContext[] = [];
+  const mountedSessions = new Map<string, SessionContext>();
   const started: Endpoint<unknown>[] = [];
   try {
     const openSessions = async (session: NonNullable<Exclude<Config['session'], false>>, mount: string) => {
@@ -49,15 +55,19 @@ export async function build(config: Config, environment: { clock: Clock; logger?
         clock,
         logger,
         dataFolder: resolve(config.dataFolder ?? '.holdfast'),
-        isEveryListenerTls: config.listen?.every(({ tls }) => tls !== undefined) ?? false,
+        isEveryListenerTls:
+          config.listen?.every(({ tls, redirect }) => tls !== undefined || redirect !== undefined) ?? false,
       });
       opened.push(context);
+      if (mount !== '') mountedSessions.set(mount, context);
       return context;
     };
     const sessions = config.session === false ? undefined : await openSessions(config.session ?? {}, '');
-    const upstreams = new Map(
-      Object.entries(config.upstreams ?? {}).map(([name, upstream]) => [name, new Upstream(name, upstream, clock)]),
-    );
+    const upstreams = await makeUpstreams(config.upstreams ?? {}, {
+      clock,
+      logger,
+      keys: () => signingKeys(config.session || {}, resolve(config.dataFolder ?? '.holdfast')),
+    });
     const entries = await buildRoutes(
       { ...(config.routes && { routes: config.routes }), ...(config.endpoints && { endpoints: config.endpoints }) },
       {
@@ -76,6 +86,8 @@ export async function build(config: Config, environment: { clock: Clock; logger?
       await endpoint.start();
       started.push(endpoint);
     }
+    if (sessions?.ledger) await shareMoves(upstreams, sessions.ledger, logger);
+    for (const upstream of upstreams.values()) upstream.start();
     return {
       router,
       trustedProxies: createAddressList(config.trustedProxies ?? []),
@@ -86,8 +98,10 @@ export async function build(config: Config, environment: { clock: Clock; logger?
       endpoints: started,
       upstreams,
       sessions,
+      mountedSessions,
       sessionContexts: opened,
-      ownCookies: new Set(opened.map(({ manager }) => manager.cookieName)),
+      own: ownNames(opened, upstreams),
+      urlParameters: urlParameters(opened),
       maxBodyBytes: parseSize(config.maxBodySize ?? '1MiB'),
       handshakes: new Set(),
       relays: new Set(),
@@ -97,6 +111,20 @@ export async function build(config: Config, environment: { clock: Clock; logger?
     await Promise.allSettled(opened.map(({ manager }) => manager.close()));
     throw error;
   }
+}
+
+function ownNames(contexts: readonly SessionContext[], upstreams: ReadonlyMap<string, Upstream>): OwnNames {
+  const cookies = contexts.flatMap(({ manager }) => manager.tracking.ownCookies);
+  for (const { ownCookie } of upstreams.values()) if (ownCookie !== undefined) cookies.push(ownCookie);
+  const headers = contexts.flatMap(({ manager }) =>
+    manager.tracking.kind === 'header' ? [manager.tracking.headerName] : [],
+  );
+  return { cookies: new Set(cookies), headers: new Set(headers.map(name => name.toLowerCase())) };
+}
+
+function urlParameters(contexts: readonly SessionContext[]): Set<string> {
+  const tracked = contexts.filter(({ manager }) => manager.tracking.kind === 'url');
+  return new Set(tracked.map(({ manager }) => manager.tracking.urlParameter));
 }
 
 function endpointsOf(entries: readonly RouteEntry<Route>[]): Set<Endpoint<unknown>> {

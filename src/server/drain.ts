@@ -1,6 +1,6 @@
-import type { Server as HttpServer } from 'node:http';
 import { CloseCode } from '../wire/close-codes.ts';
 import type { Parts } from './build.ts';
+import type { Listener } from './listen.ts';
 
 /** What clients and the log are told. */
 export const STOPPING = 'server is stopping';
@@ -19,10 +19,10 @@ interface Closable {
  *
  * Resolves when every listener is closed. New handshakes, and those that come through meanwhile, are the intake's part.
  */
-export async function drain(parts: Parts, servers: readonly HttpServer[], limitMs: number): Promise<void> {
+export async function drain(parts: Parts, listeners: readonly Listener[], limitMs: number): Promise<void> {
   const { clock } = parts;
-  const closed = Promise.all(servers.map(server => new Promise(resolve => server.close(resolve))));
-  for (const server of servers) server.closeIdleConnections();
+  const closed = Promise.all(listeners.map(listener => listener.close()));
+  for (const listener of listeners) listener.closeIdle();
   const sockets = (): Closable[] => [
     ...parts.endpoints.flatMap(endpoint => [...endpoint.connections]),
     ...parts.relays,
@@ -51,9 +51,9 @@ export async function drain(parts: Parts, servers: readonly HttpServer[], limitM
   while (!areClosed && clock.monotonic() < end) {
     await Promise.race([closing, wait(parts, Math.min(CHECK_INTERVAL_MS, end - clock.monotonic()))]);
     // A connection whose answer was under way is idle then, and nobody else would end it.
-    for (const server of servers) server.closeIdleConnections();
+    for (const listener of listeners) listener.closeIdle();
   }
-  for (const server of servers) server.closeAllConnections();
+  for (const listener of listeners) listener.closeAll();
   await closing;
 }
 

@@ -10,7 +10,9 @@ import { sessionFailure } from '../gateway/session-failure.ts';
 import type { Upstream } from '../gateway/upstream.ts';
 import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
 import { asksForWebSocket } from '../http/request-head.ts';
-import type { SocketSession } from '../session/socket-sessions.ts';
+import { takeUrlTicket } from '../http/url-ticket.ts';
+import type { SocketSession } from '../session/shared-sessions.ts';
+import type { HeaderLine } from '../session/tracking.ts';
 import type { Endpoint } from '../websocket/endpoint.ts';
 import type { ConnectionFacts } from '../websocket/endpoint-connection.ts';
 import { parseUpgrade, refusalResponse } from '../websocket/protocol/handshake.ts';
@@ -69,7 +71,8 @@ export class Intake {
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse, startedAt: number): Promise<void> {
-    const { accessLog, clock } = this.#parts;
+    const { accessLog, clock, urlParameters } = this.#parts;
+    const urlTicket = takeUrlTicket(request, urlParameters);
     let admitted: Admitted | Refusal = draining();
     // Before anything is waited for: a client that leaves meanwhile has its line, too.
     response.once('close', () =>
@@ -80,7 +83,7 @@ export class Intake {
         durationMs: Math.round(clock.monotonic() - startedAt),
       }),
     );
-    if (!this.#isDraining) admitted = await admit(request, this.#parts);
+    if (!this.#isDraining) admitted = await admit(request, this.#parts, urlTicket);
     const refusal = isRefusal(admitted) ? admitted : await answer(admitted, request, response, this.#parts);
     if (!refusal) return;
     this.#logRefusal(request, refusal);
@@ -88,10 +91,11 @@ export class Intake {
   }
 
   async #upgrade(request: IncomingMessage, socket: Duplex, early: Buffer, leaveUnknown: boolean): Promise<boolean> {
-    const { handshakes } = this.#parts;
+    const { handshakes, urlParameters } = this.#parts;
     handshakes.add(socket);
+    const urlTicket = takeUrlTicket(request, urlParameters);
     try {
-      const admitted = this.#isDraining ? draining() : await admit(request, this.#parts);
+      const admitted = this.#isDraining ? draining() : await admit(request, this.#parts, urlTicket);
       if (leaveUnknown && isRefusal(admitted) && admitted.code === 'ERR_ROUTE_NOT_FOUND') return false;
       const refusal = isRefusal(admitted) ? admitted : await this.#openSocket(admitted, request, socket, early);
       if (refusal) this.#refuse(request, socket, refusal);
@@ -116,6 +120,7 @@ export class Intake {
     if (target.kind === 'endpoint') return this.#openEndpoint(admitted, target.endpoint, request, socket, early);
     if (target.kind === 'upstream' && target.relay)
       return this.#openRelay(admitted, target.upstream, target.relay, request, socket, early);
+    admitted.held?.binding.release();
     return refuse(400, 'ERR_WS_BAD_HANDSHAKE', 'this route takes no WebSockets');
   }
 
@@ -133,6 +138,8 @@ export class Intake {
       const closing = accessLog.isOn ? this.#logWhenGone({ ...factsOf(request, admitted), route: name }) : undefined;
       const opened = await openEndpoint(admitted, endpoint, socket, early, host, closing);
       if (isRefusal(opened)) return opened;
+      // The connection listens itself: a second listener would cost each of them memory.
+      if (opened) socket.off('error', ignore);
       if (this.#isDraining) opened?.close(CloseCode.goingAway, STOPPING);
       if (opened && accessLog.isOn)
         accessLog.socketOpened({ ...factsOf(request, admitted), route: name, connectionId: opened.id });
@@ -167,13 +174,16 @@ export class Intake {
   ): Promise<Refusal | undefined> {
     const { head, held } = admitted;
     const handshake = parseUpgrade(head);
-    if (isRefusal(handshake)) return handshake;
-    const { clock, handshakes, logger, ownCookies } = this.#parts;
+    if (isRefusal(handshake)) {
+      held?.binding.release();
+      return handshake;
+    }
+    const { clock, handshakes, host, logger, own } = this.#parts;
     let session: SocketSession | undefined;
-    let setCookies: readonly string[] | undefined;
+    let sessionHeaders: readonly HeaderLine[] | undefined;
     try {
       await held?.binding.commit();
-      setCookies = held?.binding.setCookies();
+      sessionHeaders = held?.binding.responseHeaders();
       const attached = held && (await attachSession(held));
       if (isRefusal(attached)) return attached;
       session = attached;
@@ -183,13 +193,14 @@ export class Intake {
     const relay = await relayWebSocket({
       head,
       handshake,
-      setCookies,
+      sessionHeaders,
       socket,
       early,
       upstream,
       sid: session?.session.id,
-      ownCookies,
+      own,
       limits,
+      wheel: host.wheel,
       ...(session && { touchOnTraffic: held?.context.touchOnTraffic, onTraffic: () => session.touch() }),
       clock,
       logger,

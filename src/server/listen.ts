@@ -1,15 +1,18 @@
-import { readFileSync } from 'node:fs';
-import http, { type IncomingMessage, type ServerOptions, type ServerResponse } from 'node:http';
-import https from 'node:https';
-import type { AddressInfo } from 'node:net';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { type AddressInfo, createServer, type Server as NetServer, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import type { TLSSocket } from 'node:tls';
+import type { Clock } from '../base/clock.ts';
 import { parseDuration } from '../base/duration.ts';
 import { HoldfastError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import { parseSize } from '../base/size.ts';
 import type { Config, ListenConfig } from '../config/config.ts';
-import { refuse } from '../http/refusal.ts';
-import { refusalResponse } from '../websocket/protocol/handshake.ts';
+import type { AddressList } from '../http/address-list.ts';
+import { Http1Server } from './http1-server.ts';
+import { Http2Server } from './http2-server.ts';
+import { readProxyHeader } from './proxy-header.ts';
+import { TlsListener } from './tls.ts';
 
 /** Who takes what comes in. Neither may throw. */
 export interface Intake {
@@ -19,89 +22,140 @@ export interface Intake {
   isUpgrade(request: IncomingMessage): boolean;
 }
 
-/** One open port. */
-export interface Listener {
-  readonly url: string;
-  readonly server: http.Server;
+export interface ListenerParts {
+  readonly config: Config;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly trustedProxies: AddressList;
+}
+
+/** What connections are held to before they carry a request. */
+export interface HeadLimits {
+  readonly timeoutMs: number;
+  readonly maxBytes: number;
 }
 
 // A burst of reconnects must find room in the kernel's queue; the kernel cuts it to what it allows.
 const BACKLOG = 4096;
-// How often Node looks for clients that are late with their request head.
-const CHECK_INTERVAL_MS = 1_000;
 
-/** @throws {HoldfastError} ERR_SERVER_LISTEN when the port cannot be had; ERR_CONFIG_INVALID when the certificate cannot be read. */
-export async function openListener(
-  listen: ListenConfig,
-  config: Config,
-  intake: Intake,
-  logger: Logger,
-): Promise<Listener> {
-  const responses = new LastResponses();
-  const server = createHttpServer(
-    listen,
-    config,
-    request => intake.isUpgrade(request) && responses.areDone(request.socket),
-  );
-  const onRequest = (request: IncomingMessage, response: ServerResponse) => {
-    responses.note(request.socket, response);
-    intake.onRequest(request, response);
-  };
-  server.on('request', onRequest);
-  // Not answered with 100 by Node: a backend may want to answer it itself.
-  server.on('checkContinue', onRequest);
-  server.on('upgrade', intake.onUpgrade);
-  // Without a listener Node cuts the connection and answers nothing.
-  server.on('connect', (_request, socket) => answerConnect(socket));
-  server.on('clientError', (error, socket) => answerClientError(error, socket, responses, logger));
-  server.on('tlsClientError', (error, socket) => {
-    logger.debug({ error: error.message }, 'TLS handshake failed');
-    // An answer could only be sent through the TLS that is not there.
-    socket.destroy();
-  });
-  await listenOn(server, listen);
-  server.on('error', error => logger.error({ error }, 'listener failed'));
-  const { port, address, family } = server.address() as AddressInfo;
-  const host = isEveryAddress(address) ? 'localhost' : family === 'IPv6' ? `[${address}]` : address;
-  return { url: `${listen.tls ? 'https' : 'http'}://${host}:${port}`, server };
-}
+const ignore = () => {};
 
-function createHttpServer(
-  listen: ListenConfig,
-  config: Config,
-  shouldUpgrade: (request: IncomingMessage) => boolean,
-): http.Server {
-  const headersTimeout = parseDuration(config.headerTimeout ?? '10s');
-  const options: ServerOptions = {
-    maxHeaderSize: parseSize(config.maxHeaderSize ?? '16KiB'),
-    headersTimeout,
-    // Bodies may take as long as their target lets them; a head may not.
-    requestTimeout: 0,
-    connectionsCheckingInterval: Math.min(CHECK_INTERVAL_MS, headersTimeout),
-    // Any other Upgrade is ignored (RFC 9110 §7.8) and the request answered as what it is.
-    shouldUpgradeCallback: shouldUpgrade,
-  };
-  if (!listen.tls) return http.createServer(options);
-  return https.createServer({
-    ...options,
-    // The time for the head begins after the TLS handshake.
-    handshakeTimeout: headersTimeout,
-    cert: readPem(listen.tls.certificate),
-    key: readPem(listen.tls.key),
-  });
-}
+/**
+ * One open port: net socket → PROXY header → TLS → ALPN → the HTTP/1 server or the HTTP/2 server.
+ *
+ * Every step has the time of a request head, and a connection that does not come through is cut. No error of a socket leaves it.
+ */
+export class Listener {
+  readonly config: ListenConfig;
+  /** Where it listens; `''` before `open`. */
+  url = '';
+  /** The one that was free, when the configuration says 0. */
+  port = 0;
+  readonly #net: NetServer;
+  readonly #parts: ListenerParts;
+  readonly #limits: HeadLimits;
+  readonly #http1: Http1Server;
+  readonly #tls: TlsListener | undefined;
+  readonly #http2: Http2Server | undefined;
+  /** Connections that no HTTP server has yet, or that are not its own to end: all of TLS, the others until their PROXY header is read. */
+  readonly #raw = new Set<Socket>();
 
-function readPem(file: string): Buffer {
-  try {
-    return readFileSync(file);
-  } catch (cause) {
-    throw new HoldfastError('ERR_CONFIG_INVALID', `tls: ${file} cannot be read: ${(cause as Error).message}`, {
-      cause,
-    });
+  /** @throws {HoldfastError} ERR_CONFIG_INVALID when a certificate cannot be used. */
+  constructor(listen: ListenConfig, intake: Intake, parts: ListenerParts) {
+    const { config, logger } = parts;
+    this.config = listen;
+    this.#parts = parts;
+    this.#limits = {
+      timeoutMs: parseDuration(config.headerTimeout ?? '10s'),
+      maxBytes: parseSize(config.maxHeaderSize ?? '16KiB'),
+    };
+    this.#tls = listen.tls && new TlsListener(listen, this.#limits.timeoutMs, parts, this.#onSecure);
+    const served = this.#tls?.hsts === undefined ? intake : withHsts(intake, this.#tls.hsts);
+    this.#http1 = new Http1Server(served, this.#limits, logger);
+    this.#http2 =
+      this.#tls && listen.http2 !== false
+        ? new Http2Server(served, { ...parts, head: this.#limits, allowWebSocket: allowsWebSocket(listen) })
+        : undefined;
+    // An HTTP/1 client may say that it sends nothing more and still wants its answer; TLS cannot say that.
+    this.#net = createServer({ allowHalfOpen: listen.tls === undefined, noDelay: true }, this.#onConnection);
   }
+
+  /** @throws {HoldfastError} ERR_SERVER_LISTEN when the port cannot be had. */
+  async open(): Promise<void> {
+    await listenOn(this.#net, this.config);
+    const { address, family, port } = this.#net.address() as AddressInfo;
+    const host = isEveryAddress(address) ? 'localhost' : family === 'IPv6' ? `[${address}]` : address;
+    this.url = `${this.#tls ? 'https' : 'http'}://${host}:${port}`;
+    this.port = port;
+    this.#net.on('error', error => this.#parts.logger.error({ error }, 'listener failed'));
+  }
+
+  /** Takes no more connections. Resolves when the last one is gone. */
+  close(): Promise<void> {
+    const closed = new Promise<void>(resolve => this.#net.close(() => resolve()));
+    this.#http1.close();
+    this.#http2?.close();
+    this.#tls?.close();
+    return closed;
+  }
+
+  /** Ends the connections that wait for a request. */
+  closeIdle(): void {
+    this.#http1.closeIdle();
+  }
+
+  closeAll(): void {
+    this.#http1.closeAll();
+    this.#http2?.closeAll();
+    for (const socket of this.#raw) socket.destroy();
+  }
+
+  readonly #onConnection = (socket: Socket): void => {
+    const { proxyProtocol } = this.config;
+    if (proxyProtocol === undefined && this.#tls === undefined) return this.#http1.take(socket);
+    const forget = () => void this.#raw.delete(socket);
+    this.#raw.add(socket);
+    socket.on('error', ignore).on('close', forget);
+    if (proxyProtocol === undefined) return this.#tls!.take(socket);
+    const { clock, logger, trustedProxies } = this.#parts;
+    readProxyHeader(socket, {
+      isRequired: proxyProtocol === 'required',
+      trustedProxies,
+      timeoutMs: this.#limits.timeoutMs,
+      clock,
+      logger,
+      onDone: header => {
+        if (this.#tls) return this.#tls.take(socket, header);
+        forget();
+        socket.off('error', ignore).off('close', forget);
+        this.#http1.take(socket, header);
+      },
+    });
+  };
+
+  readonly #onSecure = (socket: TLSSocket): void => {
+    if (socket.alpnProtocol === 'h2' && this.#http2) this.#http2.take(socket);
+    else this.#http1.take(socket);
+  };
 }
 
-function listenOn(server: http.Server, { port, host }: ListenConfig): Promise<void> {
+function allowsWebSocket({ http2 = true }: ListenConfig): boolean {
+  return typeof http2 === 'boolean' ? http2 : http2.websocket !== false;
+}
+
+/** Before anybody else, so that a backend or handler that has its own words on it has the last. */
+function withHsts(intake: Intake, value: string): Intake {
+  return {
+    isUpgrade: request => intake.isUpgrade(request),
+    onUpgrade: (request, socket, early) => intake.onUpgrade(request, socket, early),
+    onRequest(request, response) {
+      response.setHeader('Strict-Transport-Security', value);
+      intake.onRequest(request, response);
+    },
+  };
+}
+
+function listenOn(server: NetServer, { port, host }: ListenConfig): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', (cause: NodeJS.ErrnoException) => {
       const where = host === undefined ? `port ${port}` : `${host} port ${port}`;
@@ -118,51 +172,4 @@ function listenOn(server: http.Server, { port, host }: ListenConfig): Promise<vo
 
 function isEveryAddress(address: string): boolean {
   return address === '::' || address === '0.0.0.0' || address === '::1' || address === '127.0.0.1';
-}
-
-/** The last response of each connection, by which it is known whether one is under way: pipelined requests are answered in order. */
-class LastResponses {
-  readonly #last = new WeakMap<Duplex, ServerResponse>();
-
-  note(socket: Duplex, response: ServerResponse): void {
-    this.#last.set(socket, response);
-  }
-
-  /** True when all has left that the connection was to be sent. Forgets the last response then. */
-  areDone(socket: Duplex): boolean {
-    const last = this.#last.get(socket);
-    if (last !== undefined && !last.writableFinished) return false;
-    this.#last.delete(socket);
-    return true;
-  }
-
-  /** True when a response has left in part, or others wait behind it: what is written now would stand inside it. */
-  hasBegun(socket: Duplex): boolean {
-    const last = this.#last.get(socket);
-    return last !== undefined && !last.writableFinished && (last.headersSent || last.socket === null);
-  }
-}
-
-function answerConnect(socket: Duplex): void {
-  socket.on('error', () => {});
-  const refusal = refuse(400, 'ERR_HTTP_BAD_REQUEST', 'CONNECT asks for a forward proxy, which this is not');
-  socket.end(refusalResponse(refusal), () => socket.destroy());
-}
-
-/** What Node could not parse, or did not get in time. */
-function answerClientError(
-  error: NodeJS.ErrnoException,
-  socket: Duplex,
-  responses: LastResponses,
-  logger: Logger,
-): void {
-  logger.debug({ error: error.code }, 'request could not be read');
-  if (!socket.writable || error.code === 'ECONNRESET' || responses.hasBegun(socket)) {
-    socket.destroy();
-    return;
-  }
-  const status = error.code === 'HPE_HEADER_OVERFLOW' ? 431 : error.code === 'ERR_HTTP_REQUEST_TIMEOUT' ? 408 : 400;
-  socket.end(refusalResponse(refuse(status, 'ERR_HTTP_BAD_REQUEST', 'the request cannot be read')), () =>
-    socket.destroy(),
-  );
 }

@@ -2,6 +2,7 @@ import { pino } from 'pino';
 import { type Clock, systemClock } from '../base/clock.ts';
 import { type Logger, sidPrefix } from '../base/logger.ts';
 import type { LogConfig } from '../config/config.ts';
+import { withoutTickets } from '../session/ticket.ts';
 
 /** Takes whole lines, each with its newline. */
 export interface LineSink {
@@ -155,9 +156,22 @@ function escapeField(value: string): string {
   return escapeQuoted(value).replaceAll(' ', '\\x20');
 }
 
-const SECRET_PARAMETER = /([?&][^=&#]*(?:token|ticket|secret|passw|pwd|key|code|session|sid|auth|sig)[^=&#]*=)[^&#]*/gi;
+const SECRET_NAME = /token|ticket|secret|passw|pwd|key|code|session|sid|auth|sig/i;
 
-/** Takes the values of query parameters that are likely to open something. */
+/** Takes the values of query parameters that are likely to open something, and tickets wherever they are: links end up in queries, too. */
 function withoutSecrets(target: string): string {
-  return target.includes('?') ? target.replaceAll(SECRET_PARAMETER, '$1***') : target;
+  const text = withoutTickets(target);
+  return text.includes('?') ? text.replaceAll(/(&?)([^&#]+)/g, withoutSecret) : text;
+}
+
+/** One look at each character: the longest URL that there can be must cost nothing, whatever it repeats. */
+function withoutSecret(whole: string, ampersand: string, part: string): string {
+  let start = ampersand === '' ? part.indexOf('?') : 0;
+  while (start !== -1) {
+    const equals = part.indexOf('=', start);
+    if (equals === -1) return whole;
+    if (SECRET_NAME.test(part.slice(start, equals))) return `${ampersand}${part.slice(0, equals + 1)}***`;
+    start = part.indexOf('?', equals); // a URL as a value may have parameters of its own
+  }
+  return whole;
 }

@@ -3,17 +3,20 @@ import { HoldfastError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import { parseSize } from '../base/size.ts';
 import type { ApplicationConfig, PolicyConfig, RouteConfig, SessionConfig } from '../config/config.ts';
+import { title } from '../config/references.ts';
 import { createFileServer } from '../gateway/files.ts';
 import type { RelayLimits } from '../gateway/relay.ts';
 import type { Route, SessionContext, SessionMode, Target } from '../gateway/route.ts';
 import type { RouteEntry } from '../gateway/router.ts';
 import type { Upstream } from '../gateway/upstream.ts';
+import { refuse } from '../http/refusal.ts';
 import { createOriginPolicy } from '../policy/origin.ts';
 import type { Policy } from '../policy/policy.ts';
 import { confidential } from '../policy/transport.ts';
 import type { Dispatcher } from '../websocket/dispatcher.ts';
 import type { Endpoint } from '../websocket/endpoint.ts';
 import { declaredEndpoints } from './declared-endpoints.ts';
+import { DEFAULT_RELAY, stricterRoutes } from './stricter-routes.ts';
 
 /** What routes are made from. */
 export interface RouteParts {
@@ -22,10 +25,10 @@ export interface RouteParts {
   readonly upstreams: ReadonlyMap<string, Upstream>;
   readonly dispatchers: ReadonlyMap<string, Dispatcher>;
   readonly sessions: SessionContext | undefined;
+  /** Routes that take no WebSockets, each with the reason. */
+  readonly stricter: ReadonlyMap<RouteConfig, RouteConfig>;
   openSessions(config: SessionConfig, mount: string): Promise<SessionContext>;
 }
-
-const DEFAULT_RELAY = { idleTimeout: '10m', maxMessageSize: '64KiB' } as const;
 
 /** A document navigation is worth a session where an application answers; a file or a redirect needs none. */
 const DEFAULT_SESSION_MODE: Readonly<Record<Target['kind'], SessionMode>> = {
@@ -41,10 +44,17 @@ const DEFAULT_SESSION_MODE: Readonly<Record<Target['kind'], SessionMode>> = {
  *
  * @throws {HoldfastError} ERR_CONFIG_INVALID when a name is not defined.
  */
-export async function buildRoutes(
+export function buildRoutes(
+  application: ApplicationConfig,
+  parts: Omit<RouteParts, 'stricter'>,
+): Promise<RouteEntry<Route>[]> {
+  return entriesOf(application, { ...parts, stricter: stricterRoutes(application, parts.upstreams) }, '');
+}
+
+async function entriesOf(
   application: ApplicationConfig,
   parts: RouteParts,
-  mount = '',
+  mount: string,
 ): Promise<RouteEntry<Route>[]> {
   const entries: RouteEntry<Route>[] = [];
   for (const config of application.routes ?? []) {
@@ -57,7 +67,7 @@ export async function buildRoutes(
           : own.session === false
             ? undefined
             : await parts.openSessions(own.session, prefix);
-      entries.push(...(await buildRoutes(own, { ...parts, sessions }, prefix)));
+      entries.push(...(await entriesOf(own, { ...parts, sessions }, prefix)));
     } else {
       entries.push(...routeEntries(config, parts, mount));
     }
@@ -90,7 +100,7 @@ function routeEntries(config: RouteConfig, parts: RouteParts, mount: string): Ro
         name,
         target,
         policies: config.policy?.transport === 'confidential' ? [confidential] : [],
-        upgradePolicies: originPolicies(config.policy, config.endpoint, parts.logger),
+        upgradePolicies: [...shield(config, parts), ...originPolicies(config.policy, config.endpoint, parts.logger)],
         sessions: parts.sessions,
         sessionMode: config.session ?? DEFAULT_SESSION_MODE[target.kind],
       },
@@ -118,8 +128,26 @@ function makeTarget(config: RouteConfig, parts: RouteParts, name: string): Targe
 
 function relayLimits(config: NonNullable<RouteConfig['websocket']>): RelayLimits | undefined {
   if (config === false) return undefined;
-  const { idleTimeout, maxMessageSize } = { ...DEFAULT_RELAY, ...(config === true ? {} : config) };
-  return { idleTimeoutMs: parseDuration(idleTimeout), maxMessageBytes: parseSize(maxMessageSize) };
+  const relay = { ...DEFAULT_RELAY, ...(config === true ? {} : config) };
+  return {
+    idleTimeoutMs: parseDuration(relay.idleTimeout),
+    heartbeatMs: parseDuration(relay.heartbeat),
+    maxLifetimeMs: parseDuration(relay.maxLifetime),
+    maxMessageBytes: parseSize(relay.maxMessageSize),
+    compression: relay.compression,
+  };
+}
+
+/** Refuses upgrades by a route that would lead round the policy of another. */
+function shield(config: RouteConfig, { stricter }: RouteParts): Policy[] {
+  const other = stricter.get(config);
+  if (other === undefined) return [];
+  const refusal = refuse(
+    403,
+    'ERR_POLICY_WEBSOCKET',
+    `this route takes no WebSockets, because ${title(other)} under it has a stricter policy for the same server; give this one "websocket: true" to take them all the same`,
+  );
+  return [() => refusal];
 }
 
 /** The route's word counts before the endpoint's; without either it is the same origin. */

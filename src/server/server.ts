@@ -4,14 +4,20 @@ import { type Clock, systemClock } from '../base/clock.ts';
 import { type Duration, parseDuration } from '../base/duration.ts';
 import { HoldfastError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
-import type { Config } from '../config/config.ts';
+import type { Config, ListenConfig } from '../config/config.ts';
 import { parseConfig } from '../config/parse.ts';
-import type { Session } from '../session/session.ts';
+import type { UpstreamControl } from '../gateway/upstream.ts';
+import type { InspectorOptions } from '../session/inspector.ts';
+import type { SessionInfo } from '../session/manager.ts';
+import type { Session, SessionEndReason, SessionOwner } from '../session/session.ts';
+import type { SessionEvents } from '../session/session-events.ts';
+import type { SessionStatistics } from '../session/statistics.ts';
 import type { BroadcastResult } from '../websocket/broadcast.ts';
 import { build, type Parts } from './build.ts';
 import { drain } from './drain.ts';
 import { Intake } from './intake.ts';
-import { type Listener, openListener } from './listen.ts';
+import { Listener } from './listen.ts';
+import { HttpsRedirect } from './redirect.ts';
 
 export interface StopOptions {
   /** How long open sockets are given to close, with 1001, spread over this time. Default `10s`. `0` cuts them at once. */
@@ -24,14 +30,36 @@ export interface ServerEnvironment {
   readonly logger?: Logger;
 }
 
-/** Sessions from wherever a request, a handshake or a `sid` is at hand. */
+/** The server's sessions, for handlers and for whoever administers them. */
 export interface ServerSessions {
   /** The session of a fetch handler's request or a handshake, or undefined when its client has none. */
   get(carrier: object): Promise<Session | undefined>;
   /** The same, made when the client has none. Its cookie goes out with the answer, the 101 included. */
   open(carrier: object): Promise<Session>;
+  /** Makes the request's session this user's, with a new secret. Another user's ends, and a new one begins. */
+  signIn(carrier: object, owner: SessionOwner): Promise<Session>;
+  /** A URL with the session in it, under `tracking: url`; otherwise as it is. */
+  encodeUrl(carrier: object, url: string): string;
   /** Works on a session outside a request, and commits what `work` changed. @throws {HoldfastError} ERR_SESSION_ENDED. */
   access<T>(sid: string, work: (session: Session) => T | Promise<T>): Promise<T>;
+  /** Ends a session everywhere. False when it was not there (any more). */
+  end(sid: string, reason: SessionEndReason): Promise<boolean>;
+  /** The sessions that a user owns. */
+  ofUser(name: string): Promise<SessionInfo[]>;
+  /** Ends all sessions of a user, except one perhaps. Resolves with how many. */
+  endAllOf(name: string, options?: { readonly reason?: SessionEndReason; readonly except?: string }): Promise<number>;
+  /** Every session, one after the other: never all of them in memory. */
+  list(): AsyncIterable<SessionInfo>;
+  /** What administrators may know of a session; undefined when there is none. */
+  info(sid: string): Promise<SessionInfo | undefined>;
+  /** How many sessions the store holds. */
+  count(): Promise<number>;
+  /** Counters of this process, as plain numbers. */
+  statistics(): SessionStatistics;
+  /** The session tracker: a fetch handler for administrators. */
+  inspector(options?: InspectorOptions): (request: Request) => Promise<Response>;
+  /** Calls back for what happens to sessions in this process. Returns a function that stops it. */
+  on<K extends keyof SessionEvents>(kind: K, listener: (event: SessionEvents[K]) => void): () => void;
 }
 
 /**
@@ -77,6 +105,30 @@ export class Server {
   }
 
   /**
+   * The sessions of a mounted application that has sessions of its own.
+   *
+   * @param mount Its prefix, with those of the applications that it is mounted in.
+   * @throws {HoldfastError} ERR_SERVER_STATE before `start`, or when there are none: what has no `session` of its own has the server's.
+   */
+  sessionsOf(mount: string): ServerSessions {
+    const sessions = this.#running().mountedSessions.get(mount);
+    if (!sessions) {
+      const message = `nothing mounted at ${JSON.stringify(mount)} has sessions of its own; use server.sessions, or give the application a "session"`;
+      throw new HoldfastError('ERR_SERVER_STATE', message);
+    }
+    return sessions.manager;
+  }
+
+  /**
+   * The upstreams by name: how they are, and servers added, removed and drained while the server runs.
+   *
+   * @throws {HoldfastError} ERR_SERVER_STATE before `start`.
+   */
+  get upstreams(): ReadonlyMap<string, UpstreamControl> {
+    return this.#running().upstreams;
+  }
+
+  /**
    * Opens the stores, runs the endpoints' `init`, and listens.
    *
    * @throws {HoldfastError} ERR_CONFIG_INVALID, ERR_ROUTE_DUPLICATE, ERR_SERVER_LISTEN, ERR_SESSION_STORE_UNAVAILABLE;
@@ -116,9 +168,17 @@ export class Server {
     await building;
   }
 
-  /** Sends a message to every connection that has subscribed to the topic, in this process. */
-  publish(topic: string, data: string | Uint8Array): BroadcastResult {
-    return this.#running().host.topics.publish(topic, data);
+  /**
+   * Sends a message to every connection that has subscribed to the topic, in this process.
+   *
+   * @param options.except A connection, or several, that do not get it: who has sent it, for example.
+   */
+  publish(
+    topic: string,
+    data: string | Uint8Array,
+    options: { readonly except?: Iterable<object> | object } = {},
+  ): BroadcastResult {
+    return this.#running().host.topics.publish(topic, data, options.except);
   }
 
   /**
@@ -156,15 +216,30 @@ export class Server {
 
   async #listen(): Promise<void> {
     await this.#build();
-    const { logger } = this.#running();
+    const { clock, logger, trustedProxies } = this.#running();
     try {
-      for (const listen of this.#config.listen ?? [{ port: 8080 }])
-        this.#listeners.push(await openListener(listen, this.#config, this.#intake!, logger));
+      for (const listen of this.#config.listen ?? [{ port: 8080 }]) {
+        const intake = listen.redirect ? this.#redirect(listen) : this.#intake!;
+        const listener = new Listener(listen, intake, { config: this.#config, clock, logger, trustedProxies });
+        await listener.open();
+        this.#listeners.push(listener);
+      }
     } catch (error) {
       this.#state = 'stopped';
       await this.#close(0);
       throw error;
     }
+  }
+
+  #redirect({ acmeChallenge }: ListenConfig): HttpsRedirect {
+    return new HttpsRedirect({
+      trustedProxies: this.#running().trustedProxies,
+      acmeChallenge,
+      httpsPort: () => {
+        const listener = this.#listeners.find(({ config }) => config.tls !== undefined);
+        return listener?.config.publicPort ?? listener?.port ?? 443;
+      },
+    });
   }
 
   async #stopStarted(drainMs: number): Promise<void> {
@@ -181,11 +256,7 @@ export class Server {
     const alive = setInterval(() => {}, 60_000);
     for (const detach of this.#detach) detach();
     this.#intake!.beginDraining();
-    await drain(
-      parts,
-      this.#listeners.map(({ server }) => server),
-      drainMs,
-    );
+    await drain(parts, this.#listeners, drainMs);
     // One that fails keeps no other from closing: the stores above all have something left to write.
     const endpoints = await Promise.allSettled(parts.endpoints.map(endpoint => endpoint.stop()));
     for (const upstream of parts.upstreams.values()) upstream.close();

@@ -1,5 +1,7 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:http';
+import { connect } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -41,6 +43,16 @@ describe('holdfast demo', () => {
     const facts = (await backend.json()) as { session: string };
     expect(facts.session).toHaveLength(22);
     expect(facts.session.slice(0, 8)).toBe(session);
+  });
+
+  test('speaks TLS and HTTP/2 with a certificate that it makes', async () => {
+    program = new Holdfast(['demo', '--port', '0', '--tls', '--data', join(folder, 'data')]);
+    const [, url] = await program.printed(/Open {2}(https:\/\/localhost:\d+)/);
+    const session = connect(url!, { ca: readFileSync(join(folder, 'data', 'development.crt')) });
+    const stream = session.request({ ':path': '/' });
+    const [{ ':status': status }] = await once(stream, 'response');
+    session.destroy();
+    expect(status).toBe(200);
   });
 
   test('refuses what is not a name, and opens no session for it', async () => {

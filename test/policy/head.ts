@@ -19,6 +19,7 @@ export function headWith(changes: Partial<RequestHead> & { headers?: IncomingHtt
     isSecure: false,
     isSchemeKnown: false,
     isUpgrade: true,
+    clientCertificate: undefined,
     ...changes,
   };
 }

@@ -12,10 +12,10 @@ test('a client that leaves while the session store is asked has its line, with s
   const reading = gate();
   const answering = gate();
   class Store extends MemoryStore {
-    override async read(sid: string) {
+    override async glance(sid: string) {
       reading.resolve();
       await answering.promise;
-      return super.read(sid);
+      return super.glance(sid);
     }
   }
   const lines: string[] = [];

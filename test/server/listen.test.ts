@@ -112,6 +112,46 @@ test.each([
   await once(socket.resume(), 'close');
 });
 
+test.each([
+  ['nothing', ''],
+  ['half a request line', 'GET / HT'],
+  ['a head without an end', 'GET / HTTP/1.1\r\nHost: a\r\n'],
+])('a client that sends %s has the time of a request head', async (_, bytes) => {
+  await using served = await serve({ headerTimeout: '50ms' });
+  const socket = await served.dial();
+  socket.write(bytes);
+  expect(await text(socket)).toMatch(/^HTTP\/1\.1 408 /);
+});
+
+test('a head that goes on byte by byte ends as one that stops', async () => {
+  await using served = await serve({ headerTimeout: '100ms' });
+  const socket = await served.dial();
+  socket.write('GET / HTTP/1.1\r\nX: ');
+  const dripping = setInterval(() => socket.write('x'), 10);
+  expect(await text(socket)).toMatch(/^HTTP\/1\.1 408 /);
+  clearInterval(dripping);
+});
+
+test('connections that are reset in any state end nothing but themselves', async () => {
+  const never = new Promise<Response>(() => {});
+  await using served = await serve({
+    routes: [
+      { path: '/never', fetch: () => never },
+      { path: '/body', fetch: async request => new Response(await request.text()) },
+    ],
+  });
+  const resets = ['', 'GET /', 'GET /never HTTP/1.1\r\nHost: a\r\n\r\n', UPGRADE, `${UPGRADE}\x81`].concat(
+    'POST /body HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf',
+  );
+  for (const bytes of resets) {
+    const socket = await served.dial();
+    if (bytes !== '') socket.write(bytes, 'latin1');
+    await new Promise(resolve => setTimeout(resolve, 5));
+    socket.resetAndDestroy();
+  }
+  expect((await fetch(new URL('/none', served.server.urls[0]))).status).toBe(404);
+});
+
 test('a server that stops ends a connection as soon as its request is answered', async () => {
   const { promise: gate, resolve: open } = Promise.withResolvers<void>();
   await using served = await serve({

@@ -90,10 +90,10 @@ test('a handshake that waits for the session store when the time is over is cut,
   const reading = gate();
   const answering = gate();
   class Store extends MemoryStore {
-    override async read(sid: string) {
+    override async glance(sid: string) {
       reading.resolve();
       await answering.promise;
-      return super.read(sid);
+      return super.glance(sid);
     }
   }
   const calls: string[] = [];

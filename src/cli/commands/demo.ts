@@ -1,6 +1,7 @@
 import { relative, resolve } from 'node:path';
 import { isHoldfastError } from '../../base/errors.ts';
 import { type Command, type ExitCode, UsageError } from '../command.ts';
+import type { DemoOptions } from '../demo/application.ts';
 import type { BackendProcess } from '../demo/backend-process.ts';
 import { stopOnSignal } from '../stop-on-signal.ts';
 
@@ -11,9 +12,10 @@ export const demo: Command = {
   summary: 'Show it in a browser: sign in, chat in two tabs, cut the connection, restart the server.',
   options: {
     port: { type: 'string', short: 'p', placeholder: 'PORT', help: `default: ${DEFAULT_PORT}; 0 picks a free one` },
+    tls: { type: 'boolean', help: 'https and HTTP/2, with a self-signed certificate that your browser will ask about' },
     data: { type: 'string', placeholder: 'FOLDER', help: `where the sessions are kept; default: ${DEFAULT_DATA}` },
   },
-  async run({ port = DEFAULT_PORT, data = DEFAULT_DATA }) {
+  async run({ port = DEFAULT_PORT, tls = false, data = DEFAULT_DATA }) {
     const portNumber = readPort(String(port));
     const dataFolder = resolve(String(data));
     // Loaded here, so that the other commands do without it.
@@ -21,16 +23,16 @@ export const demo: Command = {
     const backend = new BackendProcess(console.log);
     await backend.start();
     try {
-      return await runDemo(portNumber, dataFolder, backend);
+      return await runDemo({ port: portNumber, isTls: tls === true, dataFolder, backend });
     } finally {
       backend.stop();
     }
   },
 };
 
-async function runDemo(port: number, dataFolder: string, backend: BackendProcess): Promise<ExitCode> {
+async function runDemo(options: DemoOptions & { backend: BackendProcess }): Promise<ExitCode> {
   const { createDemo } = await import('../demo/application.ts');
-  const server = createDemo({ port, dataFolder, backend });
+  const server = createDemo(options);
   try {
     await server.start();
   } catch (error) {
@@ -39,7 +41,8 @@ async function runDemo(port: number, dataFolder: string, backend: BackendProcess
     console.error('Is another demo running? Choose another port with --port (npm start -- --port 8081).');
     return 1;
   }
-  console.log(welcome(new URL(server.urls[0]!).port, dataFolder, backend.pid!));
+  const { protocol, port } = new URL(server.urls[0]!);
+  console.log(welcome(`${protocol}//localhost:${port}`, options.dataFolder, options.backend.pid!));
   return stopOnSignal(server, '1s');
 }
 
@@ -49,12 +52,12 @@ function readPort(text: string): number {
   throw new UsageError(`demo: "${text}" is not a port; write a number from 0 to 65535`);
 }
 
-function welcome(port: string, dataFolder: string, backendPid: number): string {
+function welcome(url: string, dataFolder: string, backendPid: number): string {
   const fromHere = relative(process.cwd(), dataFolder);
   return `
   Holdfast demo. Connections drop; sessions hold.
 
-  Open  http://localhost:${port}  in two tabs, and try:
+  Open  ${url}  in two tabs, and try:
 
     sign in, write in one tab and read in the other
     "Cut the connection": it comes back by itself, the session holds

@@ -7,13 +7,15 @@ const LONGEST_NAME = 32;
 
 export interface DemoOptions {
   readonly port: number;
+  /** With a self-signed certificate. */
+  readonly isTls: boolean;
   /** Folder of the sessions and the generated keys. */
   readonly dataFolder: string;
   readonly backend: BackendProcess;
 }
 
 /** The whole demo: a page, a session that opens at sign-in, a chat over an endpoint, and a backend behind the gateway. */
-export function createDemo({ port, dataFolder, backend }: DemoOptions): Server {
+export function createDemo({ port, isTls, dataFolder, backend }: DemoOptions): Server {
   const chat = createChat((topic, text) => server.publish(topic, text));
 
   async function signIn(request: Request): Promise<Response> {
@@ -42,7 +44,7 @@ export function createDemo({ port, dataFolder, backend }: DemoOptions): Server {
 
   const server = createServer({
     // Loopback only: the demo lets everybody in who gives a name.
-    listen: [{ port, host: '127.0.0.1' }],
+    listen: [{ port, host: '127.0.0.1', ...(isTls && { tls: 'self-signed' }) }],
     dataFolder,
     session: { store: `lmdb:${dataFolder}/sessions`, cookie: { name: 'holdfast_demo' } },
     upstreams: { backend: { servers: [backend.url] } },

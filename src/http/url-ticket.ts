@@ -1,0 +1,44 @@
+import type { IncomingMessage } from 'node:http';
+
+/** A session's ticket as it stood in a URL, `/cart;holdfast=<ticket>?page=2`. */
+export interface UrlTicket {
+  /** Name of the path parameter. */
+  readonly name: string;
+  readonly value: string;
+}
+
+/**
+ * Takes a session's ticket out of a request's URL, and out of its `Referer`, so that no route, log or backend ever sees it.
+ *
+ * @param names The path parameters that can hold one.
+ */
+export function takeUrlTicket(request: IncomingMessage, names: ReadonlySet<string>): UrlTicket | undefined {
+  if (names.size === 0) return undefined;
+  const { rawHeaders, headers } = request;
+  for (let index = 0; index < rawHeaders.length; index += 2) {
+    if (rawHeaders[index]!.toLowerCase() !== 'referer') continue;
+    rawHeaders[index + 1] = split(rawHeaders[index + 1]!, names).rest;
+  }
+  if (headers.referer !== undefined) headers.referer = split(headers.referer, names).rest;
+  const { rest, ticket } = split(request.url ?? '', names);
+  if (ticket) request.url = rest;
+  return ticket;
+}
+
+/** A path parameter, also as programs spell it that escape more of a link than they should: what opens a session must not stay for that. */
+const PARAMETER = /(?:;|%3b)((?:[\w-]|%[4-6][0-9a-f]|%7[0-9a]|%3\d|%2d)+)(?:=|%3d)((?:(?!%3b|%2f)[^;/])*)/gi;
+
+/** The first one counts; each goes. */
+function split(url: string, names: ReadonlySet<string>): { rest: string; ticket: UrlTicket | undefined } {
+  let ticket: UrlTicket | undefined;
+  const end = url.search(/[?#]/);
+  const path = end === -1 ? url : url.slice(0, end);
+  if (!/;|%3b/i.test(path)) return { rest: url, ticket };
+  const rest = path.replace(PARAMETER, (whole, encoded: string, value: string) => {
+    const name = decodeURIComponent(encoded);
+    if (!names.has(name)) return whole;
+    ticket ??= { name, value };
+    return '';
+  });
+  return { rest: rest + url.slice(path.length), ticket };
+}

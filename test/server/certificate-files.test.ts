@@ -1,0 +1,106 @@
+import { X509Certificate } from 'node:crypto';
+import {
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { silentLogger } from '../../src/base/logger.ts';
+import { CertificateFiles } from '../../src/server/certificate-files.ts';
+import { FakeClock } from '../../src/testing/fake-clock.ts';
+import { writeCertificate } from '../self-signed-certificate.ts';
+
+let folder: string;
+let clock: FakeClock;
+let files: CertificateFiles | undefined;
+let errors: string[];
+let changes: number;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'certificate-files-'));
+  clock = new FakeClock();
+  errors = [];
+  changes = 0;
+});
+afterEach(() => {
+  files?.close();
+  rmSync(folder, { recursive: true });
+});
+
+function open(certificate: string, key: string): CertificateFiles {
+  files = new CertificateFiles({
+    pairs: [{ certificate, key }],
+    ca: undefined,
+    minVersion: 'TLSv1.2',
+    clock,
+    logger: { ...silentLogger, error: (_, message) => errors.push(message) },
+    onChange: () => changes++,
+  });
+  return files;
+}
+
+const nameIn = ({ defaultOptions }: CertificateFiles) =>
+  /CN=(.*)/.exec(new X509Certificate(defaultOptions.cert as string).subject)![1];
+
+test('a whole folder that is exchanged behind a link is found at the next look, at most 30 s later', async () => {
+  for (const name of ['one', 'two']) {
+    mkdirSync(join(folder, name));
+    const made = writeCertificate(join(folder, name), { name: `${name}.example` });
+    renameSync(made.certificate, join(folder, name, 'tls.crt'));
+    renameSync(made.key, join(folder, name, 'tls.key'));
+  }
+  mkdirSync(join(folder, 'mounted'));
+  const current = join(folder, 'mounted', 'current');
+  symlinkSync(join(folder, 'one'), current);
+  const opened = open(join(current, 'tls.crt'), join(current, 'tls.key'));
+  expect(nameIn(opened)).toBe('one.example');
+
+  symlinkSync(join(folder, 'two'), `${current}.next`);
+  renameSync(`${current}.next`, current);
+  await clock.advance(30_000);
+  await vi.waitFor(() => expect(nameIn(opened)).toBe('two.example'));
+  expect(changes).toBe(1);
+});
+
+test('files that are the same again change nothing', async () => {
+  const made = writeCertificate(folder, { name: 'same.example' });
+  const opened = open(made.certificate, made.key);
+  writeFileSync(made.certificate, readFileSync(made.certificate));
+  await opened.look();
+  expect(changes).toBe(0);
+});
+
+test('a file that is gone for a while is logged once, and found again', async () => {
+  const made = writeCertificate(folder, { name: 'old.example' });
+  const opened = open(made.certificate, made.key);
+  unlinkSync(made.key);
+  for (let i = 0; i < 4; i++) await opened.look();
+  expect(errors).toEqual([expect.stringMatching(/ENOENT.*the one before stays in use/)]);
+  expect(nameIn(opened)).toBe('old.example');
+  writeCertificate(folder, { name: 'new.example' });
+  renameSync(join(folder, 'new.example.crt'), made.certificate);
+  renameSync(join(folder, 'new.example.key'), made.key);
+  await opened.look();
+  expect(nameIn(opened)).toBe('new.example');
+});
+
+test('what is read in the middle of being written is not logged', async () => {
+  const made = writeCertificate(folder, { name: 'old.example' });
+  const opened = open(made.certificate, made.key);
+  const next = writeCertificate(folder, { name: 'next.example' });
+  const text = readFileSync(next.certificate, 'utf8');
+  writeFileSync(made.certificate, text.slice(0, 100));
+  await opened.look();
+  writeFileSync(made.certificate, text);
+  await opened.look();
+  writeFileSync(made.key, readFileSync(next.key));
+  await opened.look();
+  expect(errors).toEqual([]);
+  expect(nameIn(opened)).toBe('next.example');
+});
