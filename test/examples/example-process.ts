@@ -21,11 +21,12 @@ export class ExampleProcess {
     this.#main = fileURLToPath(new URL(`../../examples/${name}/main.ts`, import.meta.url));
   }
 
+  /** Again after a kill: in the same folder and on the same port. */
   async start(): Promise<void> {
     this.#folder ??= await mkdtemp(join(tmpdir(), 'holdfast-example-'));
     const child = spawn(process.execPath, ['-C', 'holdfast-source', this.#main], {
       cwd: this.#folder,
-      env: { ...process.env, PORT: '0', ...this.#environment },
+      env: { ...process.env, PORT: new URL(this.origin || 'http://localhost:0').port, ...this.#environment },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.#process = child;
@@ -41,6 +42,11 @@ export class ExampleProcess {
       child.on('exit', code => reject(new Error(`the example ended with ${code}:\n${output}`)));
     });
     this.origin = this.origins[0]!;
+  }
+
+  /** Where it works, when it has been started. */
+  get folder(): string {
+    return this.#folder!;
   }
 
   /** Without any warning to it. */
