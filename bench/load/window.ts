@@ -3,6 +3,8 @@ import { cpuTimeNs } from '../process-usage.ts';
 export interface WindowOptions {
   /** The server under test. */
   pid: number;
+  /** Other processes whose time counts as well. */
+  alsoPids?: readonly number[];
   warmUpMs: number;
   measureMs: number;
 }
@@ -27,11 +29,11 @@ export async function measureWindow(
   missing: () => string,
 ): Promise<LoadResult> {
   await delay(options.warmUpMs);
-  const before = { messages: messages(), cpuNs: cpuTimeNs(options.pid), time: performance.now() };
+  const before = { messages: messages(), cpuNs: cpuTimeOf(options), time: performance.now() };
   await delay(options.measureMs);
   const result = {
     messages: messages() - before.messages,
-    cpuNs: cpuTimeNs(options.pid) - before.cpuNs,
+    cpuNs: cpuTimeOf(options) - before.cpuNs,
     elapsedMs: performance.now() - before.time,
   };
   if (result.messages === 0) throw new Error(`the server delivered nothing in the window: ${missing()}`);
@@ -45,6 +47,10 @@ export async function settle(isDone: () => boolean, missing: () => string): Prom
     if (performance.now() > end) throw new Error(`not all has arrived within 5 s: ${missing()}`);
     await delay(10);
   }
+}
+
+function cpuTimeOf({ pid, alsoPids = [] }: WindowOptions): number {
+  return [pid, ...alsoPids].reduce((sum, each) => sum + cpuTimeNs(each), 0);
 }
 
 function delay(ms: number): Promise<void> {
