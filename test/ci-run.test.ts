@@ -73,6 +73,28 @@ test.each([
   expect(run()).toMatchObject({ status: 1, last });
 });
 
+test('.ci/run names each failed test, with its message, at the end', () => {
+  const results = [
+    { name: 'a.test.ts', message: 'does not load', assertionResults: [] },
+    {
+      name: 'b.test.ts',
+      message: '',
+      assertionResults: [
+        { status: 'passed', fullName: 'b is well', failureMessages: [] },
+        { status: 'failed', fullName: 'c holds', failureMessages: ['expected 1 to be 2'] },
+      ],
+    },
+  ];
+  const report = JSON.stringify({ numPassedTests: 1, numFailedTests: 1, testResults: results });
+  everyProgram();
+  program('npm', `if [ -n "$report" ]; then echo '${report}' >"$report"; exit 1; fi`);
+  const { output } = run();
+  const end = output.slice(output.indexOf('=== result'));
+  expect(end).toContain('failed: a.test.ts\ndoes not load\n');
+  expect(end).toContain('failed: b.test.ts > c holds\nexpected 1 to be 2\n');
+  expect(end).not.toContain('is well');
+});
+
 test('.ci/run installs from Debian what is missing, Node and npm included', () => {
   program('apt-get', `echo "$DEBIAN_FRONTEND $*" >>"${join(folder, 'apt')}"`);
   program('sudo', 'exec env -i PATH="$PATH" "$@"'); // as it does: without the variables of the caller
