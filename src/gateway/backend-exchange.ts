@@ -1,8 +1,29 @@
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
+import type { Refusal } from '../http/refusal.ts';
 import type { RequestHead } from '../http/request-head.ts';
+import type { HeaderLine } from '../session/tracking.ts';
 import type { OwnNames } from './backend-headers.ts';
 import type { Upstream } from './upstream.ts';
+
+/**
+ * What the session of one exchange tells the backend beside its `sid`, and what it learns from the answer.
+ *
+ * Where there is none, nothing is waited for.
+ */
+export interface BackendSession {
+  /** Headers for the backend. A client's copies of them are removed, in every spelling. What it rejects with ends the exchange. */
+  requestHeaders(): readonly HeaderLine[] | Promise<readonly HeaderLine[]>;
+  /**
+   * The backend has given its final answer, a 101 included, and the client has not heard of it. Told once. MUST NOT reject.
+   *
+   * @param rawHeaders The answer's, name, value, name, value ...
+   * @returns headers to add to the answer, which then is private; or a refusal that takes its place; undefined: it is passed on at once.
+   */
+  answered(rawHeaders: readonly string[]): Heard | undefined | Promise<Heard | undefined>;
+}
+
+export type Heard = readonly HeaderLine[] | Refusal;
 
 /** What taking a request to a backend needs, be it forwarded or relayed. */
 export interface BackendExchange {
@@ -10,6 +31,7 @@ export interface BackendExchange {
   readonly upstream: Upstream;
   /** The `sid` of the live session; left out when there is none. */
   readonly sid?: string | undefined;
+  readonly session?: BackendSession | undefined;
   /** Taken out of what the backend gets, and of what it sets. */
   readonly own: OwnNames;
   readonly clock: Clock;

@@ -1,6 +1,7 @@
 import { forwardedHeaders } from '../http/forwarded-headers.ts';
 import { endToEndHeaders, withoutOwned } from '../http/hop-by-hop.ts';
 import type { RequestHead } from '../http/request-head.ts';
+import type { HeaderLine } from '../session/tracking.ts';
 
 /** What is ours in a request or a response: it can hold secrets, and stays with us. */
 export interface OwnNames {
@@ -16,6 +17,8 @@ export interface BackendIdentity {
   readonly sessionHeader: string;
   /** The `sid` of the live session; undefined when there is none, and then the header is not sent at all. */
   readonly sid: string | undefined;
+  /** Other headers about the session. */
+  readonly added?: readonly HeaderLine[] | undefined;
   readonly own: OwnNames;
 }
 
@@ -29,6 +32,7 @@ export function backendRequestHeaders(head: RequestHead, identity: BackendIdenti
   const forwarded = forwardedHeaders(head);
   const owned = ['Host', identity.sessionHeader, ...identity.own.headers];
   for (let i = 0; i < forwarded.length; i += 2) owned.push(forwarded[i]!);
+  for (const { name } of identity.added ?? []) owned.push(name);
 
   const passed = withoutOwned(endToEndHeaders(head.rawHeaders), owned);
   // The client's Host is kept: backends compare it with Origin and build links from it.
@@ -43,6 +47,7 @@ export function backendRequestHeaders(head: RequestHead, identity: BackendIdenti
   }
   headers.push(...forwarded);
   if (identity.sid !== undefined) headers.push(identity.sessionHeader, identity.sid);
+  for (const { name, value } of identity.added ?? []) headers.push(name, value);
   return headers;
 }
 

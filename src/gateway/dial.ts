@@ -4,6 +4,7 @@ import type { Timer } from '../base/clock.ts';
 import { HoldfastError } from '../base/errors.ts';
 import { withoutOwned } from '../http/hop-by-hop.ts';
 import { type Refusal, refuse } from '../http/refusal.ts';
+import type { HeaderLine } from '../session/tracking.ts';
 import { parseExtensions } from '../websocket/protocol/extensions.ts';
 import { checkUpgradeResponse, type OutgoingHeaders, type UpgradeRequest } from '../websocket/protocol/handshake.ts';
 import type { BackendExchange } from './backend-exchange.ts';
@@ -34,6 +35,8 @@ export interface Dialed {
   readonly extensions: string | undefined;
   /** The other headers of the backend's 101 that are for the client. */
   readonly headers: OutgoingHeaders;
+  /** All of them, as they came. */
+  readonly rawHeaders: readonly string[];
 }
 
 /** The backend answered with another status than 101. */
@@ -60,12 +63,13 @@ const HANDSHAKE_HEADERS = [
  * retries.
  *
  * @returns `'client-gone'` when `signal` was aborted first. A refusal (503, 502, 504) when no server gave a proper answer.
- * Never rejects.
+ * Rejects only when the session cannot say what the backend is to be told.
  */
 export async function dialWebSocket(options: DialOptions): Promise<Dialed | Declined | Refusal | 'client-gone'> {
   const { upstream, logger, signal } = options;
   const offer = options.allowCompression ? relayableExtensions(options.handshake.extensions) : '';
-  const headers = upgradeHeaders(options, offer);
+  const added = options.session && (await options.session.requestHeaders());
+  const headers = upgradeHeaders(options, offer, added);
   let refusal: Refusal | undefined;
   const selection = upstream.select(options.head, options.sid);
   for (let server = selection.next(); server; server = selection.next()) {
@@ -174,7 +178,8 @@ function dialServer(
           switchingHeaders(clientResponseHeaders(answer.rawHeaders, own)),
           cookie === undefined ? [] : [{ name: 'Set-Cookie', value: cookie }],
         );
-        settle({ socket, early, server, ...agreed, extensions: agreed.extensions || undefined, headers });
+        const { rawHeaders } = answer;
+        settle({ socket, early, server, ...agreed, extensions: agreed.extensions || undefined, headers, rawHeaders });
       } catch (error) {
         socket.destroy();
         fail('invalid', error instanceof Error ? error.message : String(error));
@@ -191,11 +196,12 @@ function endWhenClosed(server: UpstreamServer, carrier: Socket | IncomingMessage
   carrier.on('close', () => server.end(carrier instanceof Socket ? carrier : undefined));
 }
 
-function upgradeHeaders(options: DialOptions, offer: string): string[] {
+function upgradeHeaders(options: DialOptions, offer: string, added: readonly HeaderLine[] | undefined): string[] {
   const { head, handshake, upstream } = options;
   const identity = {
     sessionHeader: upstream.sessionHeader,
     sid: options.sid,
+    added,
     own: options.own,
   };
   const headers = withoutOwned(backendRequestHeaders(head, identity), HANDSHAKE_HEADERS);

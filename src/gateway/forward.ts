@@ -2,8 +2,9 @@ import http, { type ClientRequest, type IncomingMessage, type ServerResponse } f
 import type { Timer } from '../base/clock.ts';
 import { HoldfastError } from '../base/errors.ts';
 import { endToEndHeaders } from '../http/hop-by-hop.ts';
-import { type Refusal, refuse } from '../http/refusal.ts';
-import type { BackendExchange } from './backend-exchange.ts';
+import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
+import type { HeaderLine } from '../session/tracking.ts';
+import type { BackendExchange, Heard } from './backend-exchange.ts';
 import { backendRequestHeaders, clientResponseHeaders } from './backend-headers.ts';
 import { whenOpen } from './pool.ts';
 import type { Selection } from './selection.ts';
@@ -44,7 +45,7 @@ type BodyKind = 'none' | 'sized' | 'chunked';
  * The server must hand over requests with `Expect: 100-continue` without answering 100 itself (`checkContinue`): the
  * backend's 100 is passed on.
  *
- * Never rejects and never throws, whatever the sockets of either side do.
+ * Never throws, and rejects only when the session cannot say what the backend is to be told, whatever the sockets of either side do.
  *
  * @returns a refusal when nothing was sent to the client: the caller answers it. Otherwise how the exchange ended.
  */
@@ -55,9 +56,11 @@ export async function forwardRequest(options: ForwardOptions): Promise<Forwarded
   response.on('error', ignore);
 
   const body = bodyKind(request);
+  const added = options.session && (await options.session.requestHeaders());
   const headers = backendRequestHeaders(head, {
     sessionHeader: upstream.sessionHeader,
     sid: options.sid,
+    added,
     own: options.own,
   });
   // Transfer-Encoding concerns one connection only and is gone by now: where the body ends must be said anew.
@@ -72,6 +75,7 @@ export async function forwardRequest(options: ForwardOptions): Promise<Forwarded
       const result = await new Exchange(options, selection, server, headers, body).run(repeated);
       if (result === 'bad-request')
         return refuse(400, 'ERR_HTTP_BAD_REQUEST', 'the request cannot be written to a backend');
+      if (isRefusal(result)) return giveUpBody(request, result);
       if ('status' in result) {
         if (result.status === CLIENT_GONE)
           logger.info(
@@ -113,7 +117,7 @@ class Exchange {
   readonly #headers: readonly string[];
   readonly #body: BodyKind;
   #outgoing: ClientRequest | undefined;
-  #resolve: ((result: Forwarded | Failed) => void) | undefined;
+  #resolve: ((result: Forwarded | Failed | Refusal) => void) | undefined;
   #timer: Timer | undefined;
   #isConnected = false;
   #isContinued = false;
@@ -134,7 +138,7 @@ class Exchange {
     this.#body = body;
   }
 
-  run(onNewConnection: boolean): Promise<Forwarded | Failed | 'bad-request'> {
+  run(onNewConnection: boolean): Promise<Forwarded | Failed | Refusal | 'bad-request'> {
     const { head, response, upstream } = this.#options;
     if (response.closed) return Promise.resolve({ status: CLIENT_GONE, complete: false, server: this.#server });
     let outgoing: ClientRequest;
@@ -220,13 +224,23 @@ class Exchange {
 
   #onAnswer(answer: IncomingMessage): void {
     if (this.#resolve === undefined) return;
-    const { response, own } = this.#options;
     this.#clearTimer();
     answer.on('error', ignore);
+    const heard = this.#options.session?.answered(answer.rawHeaders);
+    if (heard instanceof Promise) void heard.then(settled => this.#passAnswer(answer, settled));
+    else this.#passAnswer(answer, heard);
+  }
+
+  #passAnswer(answer: IncomingMessage, heard: Heard | undefined): void {
+    // The client may have gone while the session was asked, or the backend.
+    if (this.#resolve === undefined) return;
+    if (isRefusal(heard)) return this.#refuse(heard);
+    if (answer.destroyed) return this.#fail('reset', 'broken off after its head');
+    const { response, own } = this.#options;
     const headers = clientResponseHeaders(answer.rawHeaders, own);
     const tieingCookie = this.#selection.accepted(this.#server);
     try {
-      writeHead(response, answer, headers, tieingCookie);
+      writeHead(response, answer, headers, tieingCookie, heard);
     } catch (error) {
       for (let i = 0; i < headers.length; i += 2) response.removeHeader(headers[i]!);
       this.#fail('invalid', errorName(error));
@@ -271,13 +285,20 @@ class Exchange {
     outgoing.destroy();
   }
 
+  /** The answer is withheld. */
+  #refuse(refusal: Refusal): void {
+    this.#settle(refusal);
+    this.#discardBody();
+    this.#outgoing!.destroy();
+  }
+
   #discardBody(): void {
     if (!this.#isConnected || this.#body === 'none') return;
     this.#options.request.unpipe(this.#outgoing);
     this.#options.request.resume();
   }
 
-  #settle(result: Forwarded | Failed): void {
+  #settle(result: Forwarded | Failed | Refusal): void {
     this.#clearTimer();
     this.#options.response.off('close', this.#onClientClose);
     if (this.#resolve === undefined) return;
@@ -311,6 +332,7 @@ function writeHead(
   answer: IncomingMessage,
   headers: readonly string[],
   tieingCookie: string | undefined,
+  sessionLines: readonly HeaderLine[] = [],
 ): void {
   const isChunked = answer.headers['transfer-encoding'] !== undefined;
   const seen = new Set(['set-cookie']);
@@ -323,8 +345,9 @@ function writeHead(
     else response.setHeader(name, headers[i + 1]!);
     seen.add(lower);
   }
-  if (tieingCookie !== undefined) {
-    response.appendHeader('Set-Cookie', tieingCookie);
+  for (const { name, value } of sessionLines) response.appendHeader(name, value);
+  if (tieingCookie !== undefined) response.appendHeader('Set-Cookie', tieingCookie);
+  if (tieingCookie !== undefined || sessionLines.length > 0) {
     // A shared cache must not give one client's cookie to another.
     if (!/\bno-store\b/i.test(String(response.getHeader('Cache-Control'))))
       response.setHeader('Cache-Control', 'private, no-cache');

@@ -6,7 +6,7 @@ import type { HeaderLine } from '../session/tracking.ts';
 import { type UpgradeRequest, upgradeResponse } from '../websocket/protocol/handshake.ts';
 import { type TimerWheel, WheelEntry } from '../websocket/timer-wheel.ts';
 import { CloseCode, isSendableCloseCode } from '../wire/close-codes.ts';
-import type { BackendExchange } from './backend-exchange.ts';
+import type { BackendExchange, BackendSession, Heard } from './backend-exchange.ts';
 import { clientResponseHeaders } from './backend-headers.ts';
 import { type Declined, type Dialed, dialWebSocket } from './dial.ts';
 import type { Forwarded } from './forward.ts';
@@ -31,7 +31,7 @@ export interface RelayLimits {
 export interface RelayOptions extends BackendExchange {
   /** The client's handshake, found good. */
   readonly handshake: UpgradeRequest;
-  /** `Set-Cookie` values of our own for the 101. */
+  /** What the client is to be told of its session, with the 101 or another answer. */
   readonly sessionHeaders?: readonly HeaderLine[] | undefined;
   readonly socket: Duplex;
   /** What the client sent behind its handshake. */
@@ -72,7 +72,7 @@ const MAX_EARLY_BYTES = 64 * 1024;
  * The client gets its 101 only after the backend gave a good one. Any other answer of the backend is passed on with its body,
  * and the client's connection ends.
  *
- * Takes over the socket's events at once. Never rejects.
+ * Takes over the socket's events at once. Rejects only when the session cannot say what the backend is to be told.
  *
  * @returns the live relay; or how the exchange ended that took its place (499: the client was gone first); or a refusal, which
  * the caller writes to the socket.
@@ -85,6 +85,7 @@ export async function relayWebSocket(options: RelayOptions): Promise<Relay | For
     allowCompression: options.limits.compression !== 'refuse',
     signal: waiting.signal,
   });
+  const heard = options.session && (await hearAnswer(options.session, dialed));
   const early = waiting.release();
   if (isRefusal(dialed)) return dialed;
   if (dialed === 'client-gone' || waiting.signal.aborted) {
@@ -92,13 +93,21 @@ export async function relayWebSocket(options: RelayOptions): Promise<Relay | For
     logger.info({ upstream: upstream.name, status: 499 }, 'client gone before the answer');
     return { status: 499, complete: false, server: upstream.servers[0]! };
   }
-  if ('answer' in dialed) return passAnswer(options, dialed);
+  const carrier = 'answer' in dialed ? dialed.answer : dialed.socket;
+  if (isRefusal(heard)) {
+    carrier.destroy();
+    return heard;
+  }
+  // While the session was asked; otherwise whoever listens from here on learns of it.
+  if (heard && carrier.destroyed) return upstreamRefusal(upstream, dialed.server, 'reset');
+  const lines = [...(options.sessionHeaders ?? []), ...(heard ?? [])];
+  if ('answer' in dialed) return passAnswer(options, dialed, lines);
   let response: string;
   try {
     response = upgradeResponse({
       ...dialed,
       key: options.handshake.key,
-      headers: withSessionHeaders(dialed.headers, options.sessionHeaders ?? []),
+      headers: withSessionHeaders(dialed.headers, lines),
     });
   } catch {
     // A header that cannot be written: the backend's mistake.
@@ -109,6 +118,14 @@ export async function relayWebSocket(options: RelayOptions): Promise<Relay | For
   const relay = new Relay(options, dialed, early);
   dialed.server.track(dialed.socket, relay);
   return relay;
+}
+
+async function hearAnswer(
+  session: BackendSession,
+  dialed: Declined | Dialed | Refusal | 'client-gone',
+): Promise<Heard | undefined> {
+  if (dialed === 'client-gone' || isRefusal(dialed)) return undefined;
+  return session.answered('answer' in dialed ? dialed.answer.rawHeaders : dialed.rawHeaders);
 }
 
 /** A client while the backend is asked: what it sends is kept, and that it leaves is noticed. */
@@ -157,15 +174,25 @@ class WaitingClient {
 }
 
 /** Writes a backend's answer that is not 101 to the client, and ends the connection. */
-function passAnswer(options: RelayOptions, { answer, server }: Declined): Promise<Forwarded> {
+function passAnswer(
+  options: RelayOptions,
+  { answer, server }: Declined,
+  lines: readonly HeaderLine[],
+): Promise<Forwarded> {
   const { socket, upstream, clock, own } = options;
   const headers = clientResponseHeaders(answer.rawHeaders, own);
   const isChunked = answer.headers['transfer-encoding'] !== undefined;
+  // A shared cache must not give one client's cookie to another.
+  const becomesPrivate = lines.length > 0 && !/\bno-store\b/i.test(answer.headers['cache-control'] ?? '');
   let head = `HTTP/1.1 ${answer.statusCode} ${answer.statusMessage}\r\n`;
   for (let i = 0; i < headers.length; i += 2) {
+    const name = headers[i]!.toLowerCase();
     // The body is passed without its chunks: it ends with the connection.
-    if (!(isChunked && headers[i]!.toLowerCase() === 'content-length')) head += `${headers[i]}: ${headers[i + 1]}\r\n`;
+    if ((isChunked && name === 'content-length') || (becomesPrivate && name === 'cache-control')) continue;
+    head += `${headers[i]}: ${headers[i + 1]}\r\n`;
   }
+  if (becomesPrivate) head += 'Cache-Control: private, no-cache\r\n';
+  for (const { name, value } of lines) head += `${name}: ${value}\r\n`;
   // RFC 9110 §15.5.22: a 426 must name in Upgrade what it wants.
   head +=
     answer.headers.upgrade === undefined

@@ -5,6 +5,7 @@ import type { Duplex } from 'node:stream';
 import { Worker } from 'node:worker_threads';
 import { type Clock, systemClock } from '../../src/base/clock.ts';
 import { type Logger, silentLogger } from '../../src/base/logger.ts';
+import type { BackendSession } from '../../src/gateway/backend-exchange.ts';
 import { type Forwarded, forwardRequest } from '../../src/gateway/forward.ts';
 import { Relay, type RelayLimits, relayWebSocket } from '../../src/gateway/relay.ts';
 import { Upstream, type UpstreamOptions } from '../../src/gateway/upstream.ts';
@@ -17,6 +18,8 @@ import { TimerWheel } from '../../src/websocket/timer-wheel.ts';
 export interface GatewayOptions extends Partial<UpstreamOptions> {
   /** The same for every request, or told by it. */
   sid?: string | ((head: RequestHead) => string | undefined);
+  /** The same for every request. */
+  session?: BackendSession;
   /** Sign the cookie of affinity. */
   keys?: readonly string[];
   sessionCookieName?: string;
@@ -49,6 +52,7 @@ export class TestGateway {
     const wheel = new TimerWheel(clock);
     const shared = {
       upstream: this.upstream,
+      session: options.session,
       own: { cookies: new Set(ownCookies), headers: new Set<string>() },
       clock,
       logger,

@@ -1,0 +1,93 @@
+import { once } from 'node:events';
+import http from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { afterEach, expect, test } from 'vitest';
+import { WebSocket, WebSocketServer } from 'ws';
+import type { Heard } from '../../src/gateway/backend-exchange.ts';
+import { refuse } from '../../src/http/refusal.ts';
+import { TestGateway } from './gateway-server.ts';
+import { rawClient } from './raw-peer.ts';
+
+const open: { close(): unknown }[] = [];
+
+afterEach(async () => {
+  for (const one of open.splice(0).reverse()) await one.close();
+});
+
+/** A backend that takes WebSockets unless it is asked to decline, and answers everything else. */
+async function backend(): Promise<{ url: string; seen: http.IncomingMessage[] }> {
+  const seen: http.IncomingMessage[] = [];
+  const sockets = new WebSocketServer({ noServer: true });
+  const server = http.createServer((request, response) => {
+    seen.push(request);
+    response.writeHead(200, { 'X-Answer': 'from the backend', 'Cache-Control': 'public, max-age=60' }).end('body');
+  });
+  server.on('upgrade', (request, socket, head) => {
+    seen.push(request);
+    if (request.headers['x-decline'] === undefined)
+      sockets.handleUpgrade(request, socket, head, one => one.send('hello'));
+    else socket.end('HTTP/1.1 401 Unauthorized\r\nCache-Control: public\r\nContent-Length: 2\r\n\r\nno');
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  open.push({
+    close() {
+      server.closeAllConnections();
+      server.close();
+    },
+  });
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, seen };
+}
+
+async function gateway(url: string, heard: Heard | undefined): Promise<{ port: number; answers: string[][] }> {
+  const answers: string[][] = [];
+  const gateway = new TestGateway([url], {
+    session: {
+      requestHeaders: async () => [{ name: 'X-Told', value: 'by us' }],
+      answered: async rawHeaders => {
+        answers.push([...rawHeaders]);
+        return heard;
+      },
+    },
+  });
+  await gateway.listen();
+  open.push(gateway);
+  return { port: gateway.port, answers };
+}
+
+const COOKIE = [{ name: 'Set-Cookie', value: 'a=b' }];
+const SPOOFED = ['X_Told: by the client', 'Connection: X-Told'];
+
+test('the session tells the backend what it says and no client can, and adds to the answer, which becomes private', async () => {
+  const { url, seen } = await backend();
+  const { port, answers } = await gateway(url, COOKIE);
+  const plain = await fetch(`http://127.0.0.1:${port}/`, { headers: { X_Told: 'by the client' } });
+  expect([plain.headers.get('set-cookie'), plain.headers.get('cache-control')]).toEqual(['a=b', 'private, no-cache']);
+  expect(await plain.text()).toBe('body');
+  const declined = await rawClient(port, [...SPOOFED, 'X-Decline: yes']);
+  await declined.closed();
+  expect(declined.head).toMatch(/^HTTP\/1\.1 401 [\s\S]*\r\nCache-Control: private, no-cache\r\nSet-Cookie: a=b\r\n/);
+  expect(declined.head).not.toContain('public');
+  const socket = await rawClient(port, SPOOFED);
+  expect((await socket.frame(0)).payload.toString()).toBe('hello');
+  expect(socket.head).toMatch(/^HTTP\/1\.1 101 [\s\S]*\r\nSet-Cookie: a=b\r\n/);
+  for (const { headers } of seen) {
+    expect(headers['x-told']).toBe('by us');
+    expect(headers.x_told).toBeUndefined();
+  }
+  expect(answers.map(raw => raw.includes('from the backend'))).toEqual([true, false, false]);
+  expect(answers[2]).toContain('websocket');
+});
+
+test('a refusal takes the place of the answer, whatever it was', async () => {
+  const { url } = await backend();
+  const { port } = await gateway(url, refuse(503, 'ERR_SESSION_STORE_UNAVAILABLE', 'the store is away'));
+  const plain = await fetch(`http://127.0.0.1:${port}/`, { method: 'POST', body: 'much' });
+  expect([plain.status, plain.headers.get('x-answer')]).toEqual([503, null]);
+  for (const headers of [{}, { 'X-Decline': 'yes' }]) {
+    const client = new WebSocket(`ws://127.0.0.1:${port}`, { headers });
+    const [, answer] = await once(client, 'unexpected-response');
+    expect(answer.statusCode).toBe(503);
+    answer.resume();
+  }
+});
