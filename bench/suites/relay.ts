@@ -4,7 +4,7 @@ import type { ConnectOptions } from '../load/connect.ts';
 import type { LoadResult } from '../load/window.ts';
 import { type EchoWork, echo, idleMemory, type Subject } from '../measurements.ts';
 import { startEchoEpoll } from '../peers/echo-epoll.ts';
-import { type StartProxy, startApache, startHaproxy, startNginx } from '../peers/proxies.ts';
+import { type StartProxy, startApache, startHaproxy, startNginx } from '../peers/relaying-proxies.ts';
 import { type Server, startLoad, startNodeServer } from '../program.ts';
 
 const startHoldfast: StartProxy = ({ backendPort }) => startNodeServer('holdfast-gateway.ts', String(backendPort));
