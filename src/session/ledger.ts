@@ -12,6 +12,8 @@ export interface Ledger {
   readonly name: string;
   /** Keeps the value unless the key is there. True for exactly one of several callers. */
   putIfAbsent(key: string, value: string, ttlMs: number): Promise<boolean>;
+  /** Keeps the value whatever was there before; its time to live begins now. */
+  put(key: string, value: string, ttlMs: number): Promise<void>;
   get(key: string): Promise<string | undefined>;
   /** Reads and removes: exactly one of several callers gets the value. */
   take(key: string): Promise<string | undefined>;

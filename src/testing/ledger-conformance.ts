@@ -68,6 +68,23 @@ const CASES: Readonly<Record<string, (opened: OpenedLedger) => Promise<void>>> =
     for (const one of [ledger, second]) assert.equal(await one.get('k'), String(answers.indexOf(true)));
   },
 
+  async 'puts a value over another, with a time to live of its own'({ ledger, second = ledger, advance }) {
+    await ledger.putIfAbsent('k', 'first', SHORT);
+    await second.put('k', 'second', MINUTE);
+    await second.put('new', 'there', SHORT);
+    assert.equal(await ledger.get('k'), 'second');
+    assert.equal(await ledger.putIfAbsent('k', 'third', MINUTE), false);
+    await advance(SHORT + 50);
+    assert.equal(await ledger.get('k'), 'second');
+    assert.equal(await ledger.get('new'), undefined);
+    await ledger.put('k', 'short', SHORT);
+    await advance(SHORT + 50);
+    assert.equal(await second.get('k'), undefined);
+    await parallel(index => either(index, ledger, second).put('k', String(index), MINUTE));
+    assert.match((await ledger.get('k')) ?? '', /^\d+$/);
+    assert.equal(await second.get('k'), await ledger.get('k'));
+  },
+
   async 'gives a value that is taken to exactly one of several callers'({ ledger, second = ledger }) {
     await ledger.putIfAbsent('k', 'value', MINUTE);
     const answers = await parallel(index => either(index, ledger, second).take('k'));
@@ -164,6 +181,7 @@ const CASES: Readonly<Record<string, (opened: OpenedLedger) => Promise<void>>> =
   async 'refuses a time to live out of range'({ ledger }) {
     for (const ttlMs of [0, -1, Number.NaN, Number.POSITIVE_INFINITY, MAX_TTL_MS + 1]) {
       await assert.rejects(async () => ledger.putIfAbsent('k', 'v', ttlMs), TypeError);
+      await assert.rejects(async () => ledger.put('k', 'v', ttlMs), TypeError);
       await assert.rejects(async () => ledger.increment('n', 1, ttlMs), TypeError);
     }
     assert.equal(await ledger.get('k'), undefined);

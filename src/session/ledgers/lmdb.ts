@@ -115,6 +115,13 @@ export class LmdbLedger implements Ledger {
     return true;
   }
 
+  async put(key: string, value: string, ttlMs: number): Promise<void> {
+    checkTimeToLive(ttlMs);
+    const factKey = keyOf(key);
+    while (!(await this.#replace(factKey, this.#find(factKey), value, this.#clock.now() + ttlMs)));
+    this.#forgetNowAndThen();
+  }
+
   async get(key: string): Promise<string | undefined> {
     return this.#findLive(keyOf(key))?.value;
   }

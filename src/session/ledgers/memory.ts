@@ -34,6 +34,11 @@ export class MemoryLedger implements Ledger {
     return true;
   }
 
+  async put(key: string, value: string, ttlMs: number): Promise<void> {
+    checkTimeToLive(ttlMs);
+    this.#put(key, value, ttlMs);
+  }
+
   async get(key: string): Promise<string | undefined> {
     return this.#find(key)?.value;
   }

@@ -54,7 +54,12 @@ export class PostgresLedger implements Ledger {
   async putIfAbsent(key: string, value: string, ttlMs: number): Promise<boolean> {
     checkTimeToLive(ttlMs);
     const values = [textKey(key).key, toAsciiJson(value), ttlMs];
-    return (await this.#database.query(this.#statements.put, values)).length > 0;
+    return (await this.#database.query(this.#statements.putIfAbsent, values)).length > 0;
+  }
+
+  async put(key: string, value: string, ttlMs: number): Promise<void> {
+    checkTimeToLive(ttlMs);
+    await this.#database.query(this.#statements.put, [textKey(key).key, toAsciiJson(value), ttlMs]);
   }
 
   async get(key: string): Promise<string | undefined> {
@@ -161,13 +166,20 @@ function fromFact(value: string | null | undefined): string | undefined {
 function statementsOf(schema: string) {
   const facts = `${schema}.facts`;
   return {
-    put: {
-      name: 'put',
+    putIfAbsent: {
+      name: 'putIfAbsent',
       what: 'put a fact',
       text: `INSERT INTO ${facts} AS f (key, value, expires_at)
         VALUES ($1, $2, clock_timestamp() + $3::double precision * interval '1 millisecond')
         ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at
         WHERE f.expires_at <= clock_timestamp() RETURNING 1`,
+    },
+    put: {
+      name: 'put',
+      what: 'put a fact',
+      text: `INSERT INTO ${facts} (key, value, expires_at)
+        VALUES ($1, $2, clock_timestamp() + $3::double precision * interval '1 millisecond')
+        ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at`,
     },
     get: {
       name: 'get',

@@ -48,6 +48,12 @@ export class RedisLedger implements Ledger {
     return (await this.#connection.send(place, ['SET', place, encodeText('t', value), 'NX', 'PX', ttl])) !== null;
   }
 
+  async put(key: string, value: string, ttlMs: number): Promise<void> {
+    checkTimeToLive(ttlMs);
+    const place = this.#keys.fact(key);
+    await this.#connection.send(place, ['SET', place, encodeText('t', value), 'PX', String(Math.ceil(ttlMs))]);
+  }
+
   async get(key: string): Promise<string | undefined> {
     const place = this.#keys.fact(key);
     return decodeFact(await this.#connection.send(place, ['GET', place]));

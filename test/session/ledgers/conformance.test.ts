@@ -16,6 +16,13 @@ const BROKEN: Readonly<Record<string, (clock: FakeClock) => Ledger>> = {
         return isAbsent;
       }
     })({ clock }),
+  'puts a value over another, with a time to live of its own': clock =>
+    new (class extends MemoryLedger {
+      override async put(key: string, value: string, ttlMs: number) {
+        await super.take(key);
+        await super.put(key, value, Math.min(ttlMs, 200));
+      }
+    })({ clock }),
   'gives a value that is taken to exactly one of several callers': clock =>
     new (class extends MemoryLedger {
       override async take(key: string) {
