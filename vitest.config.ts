@@ -11,6 +11,8 @@ export default defineConfig({
     maxWorkers: '100%',
     testTimeout: 20_000,
     hookTimeout: 20_000,
+    // How long something may take that is waited for, not how fast it is: a busy machine must not fail a test.
+    expect: { poll: { timeout: 15_000 } },
     execArgv: ['-C', 'holdfast-source'],
   },
 });

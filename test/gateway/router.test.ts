@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { createRouter, type RouteEntry } from '../../src/gateway/router.ts';
+import { cpuTime } from '../cpu-time.ts';
 import { receiveGoodHead } from '../http/receive-head.ts';
 
 /** `'example.com/chat/:room'` or `'/chat'`: the entry is named after what it says. */
@@ -223,8 +224,9 @@ test.each([
 test('a path of thousands of segments costs no more than reading it', () => {
   const routes = router('/*', '/api/*');
   const path = '/a'.repeat(8_000);
-  const before = performance.now();
-  for (let i = 0; i < 50; i++) expect(routes.match(get(path))).toMatchObject({ value: '/*', rest: path });
+  const took = cpuTime(() => {
+    for (let i = 0; i < 50; i++) expect(routes.match(get(path))).toMatchObject({ value: '/*', rest: path });
+  });
   // Looking up each of its beginnings takes some 30 ms each time.
-  expect(performance.now() - before).toBeLessThan(400);
+  expect(took).toBeLessThan(400);
 });

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { createAddressList } from '../../src/http/address-list.ts';
 import { findClient, nodeAddress, parseForwarded, readForwardedChain } from '../../src/http/forwarded.ts';
+import { cpuTime } from '../cpu-time.ts';
 
 describe('the Forwarded header', () => {
   test.each([
@@ -30,10 +31,8 @@ describe('the Forwarded header', () => {
 
   test('that is malformed behind thousands of spaces is refused without trying every way to divide them', () => {
     const text = `for=a,${' '.repeat(60_000)}b`;
-    const before = performance.now();
-    expect(parseForwarded(text)).toBeUndefined();
     // Tried one by one they take seconds.
-    expect(performance.now() - before).toBeLessThan(500);
+    expect(cpuTime(() => expect(parseForwarded(text)).toBeUndefined())).toBeLessThan(500);
   });
 });
 

@@ -64,7 +64,7 @@ test('a whole folder that is exchanged behind a link is found at the next look, 
   symlinkSync(join(folder, 'two'), `${current}.next`);
   renameSync(`${current}.next`, current);
   await clock.advance(30_000);
-  await vi.waitFor(() => expect(nameIn(opened)).toBe('two.example'));
+  await vi.waitFor(() => expect(nameIn(opened)).toBe('two.example'), 15_000);
   expect(changes).toBe(1);
 });
 

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { connect } from 'node:tls';
 import { type Config, createServer, defineEndpoint } from 'holdfast';
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { WebSocketServer } from 'ws';
 import { silentLogger } from '../../src/base/logger.ts';
 import { testClient } from '../../src/testing/index.ts';
@@ -339,12 +339,12 @@ describe('WebSockets over HTTP/2', () => {
     const sent = await client.webSocket('/echo');
     for (const connection of served.echo.connections) connection.close(4002, 'go');
     expect(await sent.closed).toEqual({ code: 4002, reason: 'go', clean: true });
-    await vi.waitFor(() =>
-      expect(served.closed).toEqual([
+    await expect
+      .poll(() => served.closed)
+      .toEqual([
         { code: 4001, reason: 'bye' },
         { code: 4002, reason: 'go' },
-      ]),
-    );
+      ]);
     expect((await client.get('/facts')).status).toBe(200);
   });
 
@@ -353,7 +353,7 @@ describe('WebSockets over HTTP/2', () => {
     using client = await Http2Client.connect(served.url);
     const { stream } = await client.knock('/echo');
     stream.close(http2.constants.NGHTTP2_CANCEL);
-    await vi.waitFor(() => expect(served.closed).toEqual([{ code: 1006, reason: '' }]));
+    await expect.poll(() => served.closed).toEqual([{ code: 1006, reason: '' }]);
   });
 
   test('go with their connection', async () => {
@@ -361,7 +361,7 @@ describe('WebSockets over HTTP/2', () => {
     const client = await Http2Client.connect(served.url);
     await client.webSocket('/echo');
     client.session.destroy();
-    await vi.waitFor(() => expect(served.closed).toEqual([{ code: 1006, reason: '' }]));
+    await expect.poll(() => served.closed).toEqual([{ code: 1006, reason: '' }]);
   });
 
   test.each([
@@ -445,7 +445,7 @@ describe('WebSockets over HTTP/2', () => {
     using client = await Http2Client.connect(served.url);
     const { stream } = await client.knock('/flood');
     stream.pause();
-    await vi.waitFor(() => expect(flood.connections.size).toBe(1));
+    await expect.poll(() => flood.connections.size).toBe(1);
     const [connection] = flood.connections;
     const block = Buffer.alloc(16 * 1024);
     let sent = 0;

@@ -120,7 +120,7 @@ describe('a certificate that changes', () => {
     await using served = await serve(tls);
     const socket = await served.dial();
     replaceWith('new.example', tls);
-    await vi.waitFor(async () => expect(await served.certificateName()).toBe('new.example'), 5_000);
+    await vi.waitFor(async () => expect(await served.certificateName()).toBe('new.example'), 15_000);
     expect(await served.certificateName({ servername: 'new.example' })).toBe('new.example');
     socket.write(GET);
     expect(await text(socket)).toMatch(/served$/);
@@ -144,9 +144,9 @@ describe('a certificate that changes', () => {
     await using served = await serve({ certificate: join(live, 'fullchain.pem'), key: join(live, 'privkey.pem') });
     expect(await served.certificateName()).toBe('one.example');
     issue('two.example');
-    await vi.waitFor(async () => expect(await served.certificateName()).toBe('two.example'), 5_000);
+    await vi.waitFor(async () => expect(await served.certificateName()).toBe('two.example'), 15_000);
     issue('three.example');
-    await vi.waitFor(async () => expect(await served.certificateName()).toBe('three.example'), 5_000);
+    await vi.waitFor(async () => expect(await served.certificateName()).toBe('three.example'), 15_000);
   });
 
   test('and does not fit its key leaves the one before in use, is logged once, and is used when it fits', async () => {
@@ -154,10 +154,10 @@ describe('a certificate that changes', () => {
     await using served = await serve(tls);
     const next = createCertificate({ name: 'next.example' });
     writeFileSync(tls.certificate, next.certificate);
-    await vi.waitFor(() => expect(served.log.join('\n')).toMatch(/the one before stays in use/), 5_000);
+    await vi.waitFor(() => expect(served.log.join('\n')).toMatch(/the one before stays in use/), 15_000);
     expect(await served.certificateName()).toBe('good.example');
     writeFileSync(tls.key, next.key);
-    await vi.waitFor(async () => expect(await served.certificateName()).toBe('next.example'), 5_000);
+    await vi.waitFor(async () => expect(await served.certificateName()).toBe('next.example'), 15_000);
     expect(served.log.filter(line => line.includes('the one before stays in use'))).toHaveLength(1);
   });
 });
@@ -230,7 +230,7 @@ describe('client certificates', () => {
       clientCertificates: { ca: join(folder, 'ca.crt'), mode: 'request' },
     });
     writeFileSync(join(folder, 'ca.crt'), next.certificate);
-    await vi.waitFor(async () => expect(await handshake(await served.dial(from(next)))).toBe('alice'), 5_000);
+    await vi.waitFor(async () => expect(await handshake(await served.dial(from(next)))).toBe('alice'), 15_000);
     expect(await handshake(await served.dial(from()))).toBe('undefined');
   });
 });

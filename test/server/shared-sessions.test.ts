@@ -98,7 +98,8 @@ describe.each([
       const endedAt = performance.now();
       await fetch(`${second.url}/out`, { headers });
       expect(await closed).toMatchObject({ code: 1008 });
-      expect(performance.now() - endedAt).toBeLessThan(1_000);
+      // Told by the other process: without that it would find out after 5 s.
+      expect(performance.now() - endedAt).toBeLessThan(4_000);
       expect(await (await fetch(`${first.url}/who`, { headers })).text()).toBe('nobody');
     },
   );

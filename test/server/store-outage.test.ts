@@ -84,7 +84,7 @@ describe.each([
       for (const headers of [{ cookie }, {}] as Record<string, string>[]) {
         const askedAt = performance.now();
         const answer = await fetch(url, { headers });
-        expect(performance.now() - askedAt).toBeLessThan(3_000);
+        expect(performance.now() - askedAt).toBeLessThan(4_500); // a call may take 5 s
         expect(answer.status).toBe(503);
         expect(Number(answer.headers.get('retry-after'))).toBeGreaterThan(0);
         expect(answer.headers.getSetCookie()).toEqual([]);

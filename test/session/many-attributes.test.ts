@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import type { Session } from '../../src/session/session.ts';
 import { MemoryStore } from '../../src/session/stores/memory.ts';
+import { cpuTime } from '../cpu-time.ts';
 import { cookieOf, createSite, type Site } from './fixture.ts';
 
 type Data = Session<Record<string, unknown>>;
@@ -31,9 +32,10 @@ describe('many attributes in one request', () => {
   test('take time in proportion to their number', async () => {
     site = createSite(new MemoryStore());
     const { session } = await open();
-    const startedAt = performance.now();
-    for (let index = 0; index < 50_000; index++) session.set(`attribute ${index}`, index);
-    expect(performance.now() - startedAt).toBeLessThan(2_000);
+    const took = cpuTime(() => {
+      for (let index = 0; index < 50_000; index++) session.set(`attribute ${index}`, index);
+    });
+    expect(took).toBeLessThan(2_000);
   });
 
   test('count with their names, before they are committed and after it', async () => {

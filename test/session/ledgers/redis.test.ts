@@ -5,6 +5,8 @@ import { RedisLedger } from '../../../src/session/stores/redis.ts';
 import { ledgerConformance } from '../../../src/testing/ledger-conformance.ts';
 import { type RedisServer, redisIsMissing, startRedis, until } from '../../services/redis-server.ts';
 
+/** Less than the 2 s that a call may take by default, and enough for a busy machine. */
+const ENDS_SOON = 1_800;
 const skipped = redisIsMissing ? ` (skipped: ${redisIsMissing})` : '';
 
 describe.skipIf(redisIsMissing)(`redis ledger${skipped}`, () => {
@@ -59,7 +61,7 @@ describe.skipIf(redisIsMissing)(`redis ledger in an outage${skipped}`, () => {
       for (const call of await Promise.allSettled(calls)) {
         expect(call).toMatchObject({ status: 'rejected', reason: unavailable });
       }
-      expect(performance.now() - start).toBeLessThan(900);
+      expect(performance.now() - start).toBeLessThan(ENDS_SOON);
       if (outage === 'SIGKILL') {
         await expect(ledger.subscribe('other', () => {})).rejects.toMatchObject(unavailable);
         await server.restart();

