@@ -4,6 +4,7 @@ import type { AffinityKind, AffinityOptions } from '../gateway/affinity.ts';
 import type { Balance } from '../gateway/balancing.ts';
 import type { FetchHandler } from '../gateway/fetch-target.ts';
 import type { UpstreamEjectionConfig, UpstreamHealthConfig, UpstreamServerConfig } from '../gateway/upstream.ts';
+import type { UpstreamCookiesConfig } from '../gateway/upstream-cookies.ts';
 import type { Ledger } from '../session/ledger.ts';
 import type { LifetimeProfile, WriteProfile } from '../session/profiles.ts';
 import type { SessionStore } from '../session/store.ts';
@@ -229,6 +230,8 @@ export interface UpstreamConfig {
   handshakeTimeout?: Duration;
   /** Name of the header that carries the session's `sid` to the backend. Default `X-Session-ID`. */
   sessionHeader?: string;
+  /** How browsers know the upstream's cookies. Default: as it sets them, but for a `Domain` that is not the public host's. */
+  cookies?: UpstreamCookiesConfig;
 }
 
 export interface UpstreamTlsConfig {
@@ -260,6 +263,8 @@ export interface RouteConfig {
   fetch?: FetchHandler;
   /** Name of an upstream. */
   upstream?: string;
+  /** With `upstream`: the path it gets in the place of `path`; what `/*` stands for is appended. `/a/*` with `/b`: `/a/x` is `/b/x`. Its links and cookies are rewritten back. */
+  rewrite?: string;
   /** Folder of static files. */
   files?: string;
   /** Absolute URL or path. Answers 308. */

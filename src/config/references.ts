@@ -77,6 +77,16 @@ function* brokenUpstreams(config: Fields): Generator<BrokenRule> {
         message:
           'no server has a route to be known by; write for example { url: http://localhost:3000, route: tomcat1 }',
       };
+    const { prefix } = fields(fields(value).cookies);
+    for (const [otherName, other] of Object.entries(fields(config.upstreams))) {
+      const longer = fields(fields(other).cookies).prefix;
+      if (typeof prefix !== 'string' || typeof longer !== 'string' || longer === prefix) continue;
+      if (longer.startsWith(prefix))
+        yield {
+          path: [...at, 'cookies', 'prefix'],
+          message: `the prefix "${longer}" of upstream "${otherName}" begins with it, so its cookies would be taken for these; choose another`,
+        };
+    }
     for (const [one, other] of [
       ['certificate', 'key'],
       ['key', 'certificate'],
@@ -98,6 +108,7 @@ function* brokenRoutes(
     if (route === NOTHING) continue; // the schema has said so
     const at = [...path, index];
     yield* brokenTarget(route, at);
+    yield* brokenRewrite(route, [...at, 'rewrite']);
     for (const request of requestsOf(route)) {
       const earlier = seen.get(request);
       if (earlier) {
@@ -163,6 +174,22 @@ function* brokenTarget(route: Fields, at: readonly PropertyKey[]): Generator<Bro
       path: [...at, 'websocket'],
       message: `${title(route)}: only an upstream is relayed; remove "websocket", an endpoint has its own settings`,
     };
+  }
+}
+
+/** The rules of `gateway/path-rewrite.ts`, which this part may not import; a test compares the two. */
+function* brokenRewrite(route: Fields, at: readonly PropertyKey[]): Generator<BrokenRule> {
+  const { rewrite } = route;
+  if (typeof rewrite !== 'string') return;
+  const broken = (what: string) => ({ path: at, message: `${title(route)}: ${what}` });
+  if (route.upstream === undefined) yield broken('only an upstream can have other paths; remove "rewrite"');
+  if (rewrite.endsWith('/*')) yield broken('leave out the "*" of "rewrite": what follows the prefix is appended');
+  const paths = [route.path].flat().filter(path => typeof path === 'string');
+  if (rewrite.length > 1 && rewrite.endsWith('/') && paths.some(path => path.endsWith('/*')))
+    yield broken('leave out the "/" at the end of "rewrite"');
+  for (const name of rewrite.split('/').filter(segment => segment.startsWith(':'))) {
+    const without = paths.find(path => !path.split('/').includes(name));
+    if (without !== undefined) yield broken(`the path ${without} has no "${name}"`);
   }
 }
 

@@ -5,6 +5,7 @@ import { parseSize, type Size } from '../base/size.ts';
 import type { AffinityOptions } from '../gateway/affinity.ts';
 import type { FetchHandler } from '../gateway/fetch-target.ts';
 import type { UpstreamEjectionConfig, UpstreamHealthConfig, UpstreamServerConfig } from '../gateway/upstream.ts';
+import type { UpstreamCookiesConfig } from '../gateway/upstream-cookies.ts';
 import type { Ledger } from '../session/ledger.ts';
 import type { SessionStore } from '../session/store.ts';
 import type { UserLimit } from '../session/user-sessions.ts';
@@ -218,14 +219,18 @@ const listen = section<ListenConfig>('listen', {
   proxyProtocol: z.enum(['required', 'optional']).optional(),
 });
 
+const cookieDomain = textLike(
+  value => /^(?=.{1,253}$)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*$/i.test(value),
+  'not a domain; write for example "example.com"',
+);
+
+const cookiePath = textLike(value => /^\/[\x20-\x3a\x3c-\x7e]*$/.test(value), 'not a cookie path; it starts with "/"');
+
 const cookie = section<SessionCookieConfig>('cookie', {
   // RFC 6265 §4.1.1: a token.
   name: textLike(value => /^[\w!#$%&'*+.^`|~-]+$/.test(value), 'not a cookie name').optional(),
-  domain: textLike(
-    value => /^(?=.{1,253}$)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*$/i.test(value),
-    'not a domain; write for example "example.com"',
-  ).optional(),
-  path: textLike(value => /^\/[\x20-\x3a\x3c-\x7e]*$/.test(value), 'not a cookie path; it starts with "/"').optional(),
+  domain: cookieDomain.optional(),
+  path: cookiePath.optional(),
   sameSite: z.enum(['strict', 'lax', 'none']).optional(),
   persistent: flag.optional(),
 });
@@ -374,6 +379,14 @@ const upstream = section<UpstreamConfig>('an upstream', {
   answerTimeout: duration.optional(),
   handshakeTimeout: duration.optional(),
   sessionHeader: textLike(value => /^[\w!#$%&'*+.^`|~-]+$/.test(value), 'not a header name').optional(),
+  cookies: section<UpstreamCookiesConfig>('cookies', {
+    prefix: textLike(
+      value => /^(?!__)[\w!#$%&'*+.^`|~-]+$/.test(value),
+      'not a beginning of a cookie name; write for example "app1_"',
+    ).optional(),
+    domain: z.union([z.literal(false), cookieDomain], { error: 'expected a domain, or false' }).optional(),
+    path: cookiePath.optional(),
+  }).optional(),
 });
 
 const webSocketRoute = section<WebSocketRouteConfig>('websocket', {
@@ -445,6 +458,7 @@ const route: z.ZodType<RouteConfig> = section<RouteConfig>('a route', {
   endpoint: endpoint.optional(),
   fetch: fetchHandler.optional(),
   upstream: text.optional(),
+  rewrite: pathPattern.optional(),
   files: text.optional(),
   redirect: redirect.optional(),
   mount: textLike(

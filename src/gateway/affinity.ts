@@ -35,6 +35,9 @@ export interface Tie {
   readonly isFromCookie: boolean;
 }
 
+/** The name that servlet containers give it. */
+export const BACKEND_SESSION_COOKIE = 'JSESSIONID';
+
 /** Moves that are remembered at most; then the one that was used least recently is forgotten. */
 const MAX_MOVES = 100_000;
 
@@ -59,7 +62,7 @@ export class Affinity {
     this.#upstream = upstream;
     this.#keys = keys;
     this.#separator = options.separator;
-    this.#cookie = options.cookie ?? (options.by === 'cookie' ? defaultCookie(upstream) : 'JSESSIONID');
+    this.#cookie = options.cookie ?? (options.by === 'cookie' ? defaultCookie(upstream) : BACKEND_SESSION_COOKIE);
     const parameter = options.urlParameter ?? this.#cookie.toLowerCase();
     this.#urlParameter = new RegExp(`[;?&]${parameter.replace(/[^\w-]/g, '\\$&')}=([^;?&/]+)`);
     if (options.by !== 'cookie') return;

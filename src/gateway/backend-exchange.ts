@@ -4,6 +4,7 @@ import type { Refusal } from '../http/refusal.ts';
 import type { RequestHead } from '../http/request-head.ts';
 import type { HeaderLine } from '../session/tracking.ts';
 import type { OwnNames } from './backend-headers.ts';
+import type { PathRewrite } from './path-rewrite.ts';
 import type { Upstream } from './upstream.ts';
 
 /**
@@ -32,6 +33,8 @@ export interface BackendExchange {
   /** The `sid` of the live session; left out when there is none. */
   readonly sid?: string | undefined;
   readonly session?: BackendSession | undefined;
+  /** The route's paths as the backend knows them; left out when they are the same. */
+  readonly rewrite?: PathRewrite | undefined;
   /** Taken out of what the backend gets, and of what it sets. */
   readonly own: OwnNames;
   readonly clock: Clock;

@@ -2,6 +2,7 @@ import { forwardedHeaders } from '../http/forwarded-headers.ts';
 import { endToEndHeaders, withoutOwned } from '../http/hop-by-hop.ts';
 import type { RequestHead } from '../http/request-head.ts';
 import type { HeaderLine } from '../session/tracking.ts';
+import type { Rewriting } from './rewriting.ts';
 
 /** What is ours in a request or a response: it can hold secrets, and stays with us. */
 export interface OwnNames {
@@ -20,6 +21,7 @@ export interface BackendIdentity {
   /** Other headers about the session. */
   readonly added?: readonly HeaderLine[] | undefined;
   readonly own: OwnNames;
+  readonly rewriting: Rewriting;
 }
 
 /**
@@ -41,7 +43,7 @@ export function backendRequestHeaders(head: RequestHead, identity: BackendIdenti
     const name = passed[i]!;
     const value =
       name.length === 6 && name.toLowerCase() === 'cookie'
-        ? withoutCookies(passed[i + 1]!, identity.own.cookies)
+        ? identity.rewriting.cookiesToBackend(passed[i + 1]!)
         : passed[i + 1]!;
     if (value !== undefined) headers.push(name, value);
   }
@@ -54,32 +56,17 @@ export function backendRequestHeaders(head: RequestHead, identity: BackendIdenti
 /**
  * The headers of a backend's response as the client gets them: name, value, name, value ...
  *
- * A backend sets every cookie and header but ours, and `Holdfast-Session` is a message to us only.
+ * A backend sets every cookie and header but ours, and `Holdfast-Session` is a message to us only. Links and cookies are those of the public side.
  */
-export function clientResponseHeaders(rawHeaders: readonly string[], own: OwnNames): string[] {
+export function clientResponseHeaders(rawHeaders: readonly string[], own: OwnNames, rewriting: Rewriting): string[] {
   const passed = endToEndHeaders(rawHeaders);
   const headers: string[] = [];
   for (let i = 0; i < passed.length; i += 2) {
     const name = passed[i]!;
     const lower = name.toLowerCase();
     if (lower === 'holdfast-session' || own.headers.has(lower)) continue;
-    if (lower === 'set-cookie' && own.cookies.has(cookieName(passed[i + 1]!))) continue;
-    headers.push(name, passed[i + 1]!);
+    const value = rewriting.toClient(lower, passed[i + 1]!);
+    if (value !== undefined) headers.push(name, value);
   }
   return headers;
-}
-
-/** A `Cookie` header without some cookies, letter for letter the rest; undefined when nothing remains. */
-function withoutCookies(header: string, names: ReadonlySet<string>): string | undefined {
-  const pairs = header.split(';');
-  const kept = pairs.filter(pair => !names.has(cookieName(pair)));
-  if (kept.length === pairs.length) return header;
-  const text = kept.join(';').trim();
-  return text === '' ? undefined : text;
-}
-
-/** RFC 6265 §5.2: the name ends at the first `=`, and white space around it does not count. */
-function cookieName(pair: string): string {
-  const equals = pair.indexOf('=');
-  return equals < 0 ? '' : pair.slice(0, equals).trim();
 }

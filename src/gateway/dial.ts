@@ -10,6 +10,7 @@ import { checkUpgradeResponse, type OutgoingHeaders, type UpgradeRequest } from 
 import type { BackendExchange } from './backend-exchange.ts';
 import { backendRequestHeaders, clientResponseHeaders } from './backend-headers.ts';
 import { whenOpen } from './pool.ts';
+import { Rewriting } from './rewriting.ts';
 import type { Selection } from './selection.ts';
 import { withSessionHeaders } from './session-headers.ts';
 import { errorName, type FailureReason, failureReason, upstreamRefusal } from './upstream-failure.ts';
@@ -101,7 +102,8 @@ function dialServer(
   headers: readonly string[],
   offer: string,
 ): Promise<Dialed | Declined | Refusal | Failed | 'client-gone'> {
-  const { head, handshake, upstream, clock, signal, own } = options;
+  const { handshake, upstream, clock, signal, own } = options;
+  const rewriting = new Rewriting(options);
   return new Promise((resolve: (result: Dialed | Declined | Refusal | Failed | 'client-gone') => void) => {
     let isConnected = false;
     let timer: Timer | undefined;
@@ -138,7 +140,7 @@ function dialServer(
       request = http.request({
         createConnection: () => server.openSocket(),
         method: 'GET',
-        path: head.query === '' ? head.path : `${head.path}?${head.query}`,
+        path: rewriting.target,
         headers,
       });
     } catch {
@@ -175,7 +177,7 @@ function dialServer(
         checkAgreedExtensions(agreed.extensions);
         const cookie = selection.accepted(server);
         const headers = withSessionHeaders(
-          switchingHeaders(clientResponseHeaders(answer.rawHeaders, own)),
+          switchingHeaders(clientResponseHeaders(answer.rawHeaders, own, rewriting)),
           cookie === undefined ? [] : [{ name: 'Set-Cookie', value: cookie }],
         );
         const { rawHeaders } = answer;
@@ -203,6 +205,7 @@ function upgradeHeaders(options: DialOptions, offer: string, added: readonly Hea
     sid: options.sid,
     added,
     own: options.own,
+    rewriting: new Rewriting(options),
   };
   const headers = withoutOwned(backendRequestHeaders(head, identity), HANDSHAKE_HEADERS);
   headers.push('Connection', 'Upgrade', 'Upgrade', 'websocket', 'Sec-WebSocket-Version', '13');

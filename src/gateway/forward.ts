@@ -7,6 +7,7 @@ import type { HeaderLine } from '../session/tracking.ts';
 import type { BackendExchange, Heard } from './backend-exchange.ts';
 import { backendRequestHeaders, clientResponseHeaders } from './backend-headers.ts';
 import { whenOpen } from './pool.ts';
+import { Rewriting } from './rewriting.ts';
 import type { Selection } from './selection.ts';
 import { errorName, type FailureReason, failureReason, upstreamRefusal } from './upstream-failure.ts';
 import type { UpstreamServer } from './upstream-server.ts';
@@ -57,11 +58,13 @@ export async function forwardRequest(options: ForwardOptions): Promise<Forwarded
 
   const body = bodyKind(request);
   const added = options.session && (await options.session.requestHeaders());
+  const rewriting = new Rewriting(options);
   const headers = backendRequestHeaders(head, {
     sessionHeader: upstream.sessionHeader,
     sid: options.sid,
     added,
     own: options.own,
+    rewriting,
   });
   // Transfer-Encoding concerns one connection only and is gone by now: where the body ends must be said anew.
   if (body === 'chunked') headers.push('Transfer-Encoding', 'chunked');
@@ -72,7 +75,7 @@ export async function forwardRequest(options: ForwardOptions): Promise<Forwarded
   const selection = upstream.select(head, options.sid);
   for (let server = selection.next(); server; server = selection.next()) {
     for (let repeated = false; ; repeated = true) {
-      const result = await new Exchange(options, selection, server, headers, body).run(repeated);
+      const result = await new Exchange(options, selection, server, rewriting, headers, body).run(repeated);
       if (result === 'bad-request')
         return refuse(400, 'ERR_HTTP_BAD_REQUEST', 'the request cannot be written to a backend');
       if (isRefusal(result)) return giveUpBody(request, result);
@@ -114,6 +117,7 @@ class Exchange {
   readonly #options: ForwardOptions;
   readonly #selection: Selection;
   readonly #server: UpstreamServer;
+  readonly #rewriting: Rewriting;
   readonly #headers: readonly string[];
   readonly #body: BodyKind;
   #outgoing: ClientRequest | undefined;
@@ -128,12 +132,14 @@ class Exchange {
     options: ForwardOptions,
     selection: Selection,
     server: UpstreamServer,
+    rewriting: Rewriting,
     headers: readonly string[],
     body: BodyKind,
   ) {
     this.#options = options;
     this.#selection = selection;
     this.#server = server;
+    this.#rewriting = rewriting;
     this.#headers = headers;
     this.#body = body;
   }
@@ -147,8 +153,7 @@ class Exchange {
         // Without an agent the connection serves this one request.
         ...(onNewConnection ? { createConnection: () => this.#server.openSocket() } : { agent: this.#server.agent }),
         method: head.method,
-        // The path that was decided on, not the target as sent: the backend must not read it differently from us.
-        path: head.query === '' ? head.path : `${head.path}?${head.query}`,
+        path: this.#rewriting.target,
         headers: this.#headers,
       });
     } catch {
@@ -216,7 +221,10 @@ class Exchange {
       return;
     }
     try {
-      response.writeInformation?.(information.statusCode, clientResponseHeaders(information.rawHeaders, own));
+      response.writeInformation?.(
+        information.statusCode,
+        clientResponseHeaders(information.rawHeaders, own, this.#rewriting),
+      );
     } catch {
       // Interim responses are optional; one that cannot be written is left out.
     }
@@ -237,7 +245,7 @@ class Exchange {
     if (isRefusal(heard)) return this.#refuse(heard);
     if (answer.destroyed) return this.#fail('reset', 'broken off after its head');
     const { response, own } = this.#options;
-    const headers = clientResponseHeaders(answer.rawHeaders, own);
+    const headers = clientResponseHeaders(answer.rawHeaders, own, this.#rewriting);
     const tieingCookie = this.#selection.accepted(this.#server);
     try {
       writeHead(response, answer, headers, tieingCookie, heard);

@@ -11,6 +11,7 @@ import { clientResponseHeaders } from './backend-headers.ts';
 import { type Declined, type Dialed, dialWebSocket } from './dial.ts';
 import type { Forwarded } from './forward.ts';
 import { type DirectionOwner, RelayDirection, type RelayTraffic } from './relay-direction.ts';
+import { Rewriting } from './rewriting.ts';
 import { withSessionHeaders } from './session-headers.ts';
 import { upstreamRefusal } from './upstream-failure.ts';
 import type { UpstreamServer } from './upstream-server.ts';
@@ -180,7 +181,7 @@ function passAnswer(
   lines: readonly HeaderLine[],
 ): Promise<Forwarded> {
   const { socket, upstream, clock, own } = options;
-  const headers = clientResponseHeaders(answer.rawHeaders, own);
+  const headers = clientResponseHeaders(answer.rawHeaders, own, new Rewriting(options));
   const isChunked = answer.headers['transfer-encoding'] !== undefined;
   // A shared cache must not give one client's cookie to another.
   const becomesPrivate = lines.length > 0 && !/\bno-store\b/i.test(answer.headers['cache-control'] ?? '');

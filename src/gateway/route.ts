@@ -5,6 +5,7 @@ import type { Endpoint } from '../websocket/endpoint.ts';
 import type { SessionSockets } from '../websocket/session-sockets.ts';
 import type { FetchHandler } from './fetch-target.ts';
 import type { FileServer } from './files.ts';
+import type { PathRewrite } from './path-rewrite.ts';
 import type { RelayLimits } from './relay.ts';
 import type { Upstream } from './upstream.ts';
 
@@ -12,11 +13,19 @@ import type { Upstream } from './upstream.ts';
 export type Target =
   | { readonly kind: 'endpoint'; readonly endpoint: Endpoint<unknown> }
   | { readonly kind: 'fetch'; readonly handler: FetchHandler }
-  /** Without `relay` the route is not upgraded. */
-  | { readonly kind: 'upstream'; readonly upstream: Upstream; readonly relay: RelayLimits | undefined }
+  | UpstreamTarget
   /** What is no file goes to `otherwise`, when there is one. */
   | { readonly kind: 'files'; readonly serve: FileServer; readonly otherwise?: FetchHandler | undefined }
   | { readonly kind: 'redirect'; readonly location: string };
+
+export interface UpstreamTarget {
+  readonly kind: 'upstream';
+  readonly upstream: Upstream;
+  /** Undefined: the route is not upgraded. */
+  readonly relay: RelayLimits | undefined;
+  /** Undefined: the backend knows the same paths. */
+  readonly rewrite: PathRewrite | undefined;
+}
 
 /** The sessions that a server, or an application mounted in it, keeps: one cookie, one store, and the sockets that end with them. */
 export interface SessionContext {

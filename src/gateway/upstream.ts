@@ -3,12 +3,13 @@ import { type Duration, parseDuration } from '../base/duration.ts';
 import { type Logger, silentLogger } from '../base/logger.ts';
 import type { Refusal } from '../http/refusal.ts';
 import type { RequestHead } from '../http/request-head.ts';
-import { Affinity, type AffinityKind, type AffinityOptions } from './affinity.ts';
+import { Affinity, type AffinityKind, type AffinityOptions, BACKEND_SESSION_COOKIE } from './affinity.ts';
 import type { Balance } from './balancing.ts';
 import type { EjectionOptions, HealthOptions } from './health.ts';
 import type { PoolOptions, UpstreamTls } from './pool.ts';
 import { RetryBudget } from './retry-budget.ts';
 import { Selection, type SelectionSource } from './selection.ts';
+import { UpstreamCookies, type UpstreamCookiesConfig } from './upstream-cookies.ts';
 import { noServer } from './upstream-failure.ts';
 import { type Drain, type ServerStatus, UpstreamServer, type UpstreamServerOptions } from './upstream-server.ts';
 
@@ -78,6 +79,8 @@ export interface UpstreamOptions {
   readonly handshakeTimeout?: Duration;
   /** Name of the header that carries the session's `sid` to the backend. Default `X-Session-ID`. */
   readonly sessionHeader?: string;
+  /** How browsers know the upstream's cookies. */
+  readonly cookies?: UpstreamCookiesConfig;
 }
 
 export interface UpstreamEnvironment {
@@ -149,6 +152,7 @@ export class Upstream implements UpstreamControl {
   readonly answerTimeoutMs: number;
   /** From the upgrade sent to its answer. Default 10 s. */
   readonly handshakeTimeoutMs: number;
+  readonly cookies: UpstreamCookies;
   readonly #servers: UpstreamServer[] = [];
   /** Removed, with something still under way. */
   readonly #leaving = new Set<UpstreamServer>();
@@ -165,6 +169,7 @@ export class Upstream implements UpstreamControl {
     this.connectTimeoutMs = parseDuration(options.connectTimeout ?? '5s');
     this.answerTimeoutMs = parseDuration(options.answerTimeout ?? '60s');
     this.handshakeTimeoutMs = parseDuration(options.handshakeTimeout ?? '10s');
+    this.cookies = new UpstreamCookies(options.cookies);
     this.#serverOptions = {
       pool: poolOptions(name, options, this.connectTimeoutMs),
       ejection: options.ejection === false ? undefined : ejectionOptions(options.ejection ?? {}),
@@ -176,7 +181,7 @@ export class Upstream implements UpstreamControl {
     this.#source = {
       servers: this.#servers,
       balance,
-      affinity: new Affinity(name, typeof affinity === 'string' ? { by: affinity } : affinity, environment.keys ?? []),
+      affinity: new Affinity(name, affinityOptions(affinity, this.cookies), environment.keys ?? []),
       maxRetries: retries,
       budget: new RetryBudget(clock),
       counters: { moves: 0, retries: 0 },
@@ -287,6 +292,14 @@ function poolOptions(upstream: string, options: UpstreamOptions, connectTimeoutM
     idleTimeoutMs: parseDuration(options.idleConnectionTimeout ?? '60s'),
     tls: options.tls,
   };
+}
+
+/** A cookie of the backend comes under its public name, a parameter of its URLs as it is. */
+function affinityOptions(affinity: AffinityKind | AffinityOptions, cookies: UpstreamCookies): AffinityOptions {
+  const options = typeof affinity === 'string' ? { by: affinity } : affinity;
+  if (options.by !== 'route') return options;
+  const { cookie = BACKEND_SESSION_COOKIE, urlParameter = cookie.toLowerCase() } = options;
+  return { ...options, cookie: cookies.publicName(cookie), urlParameter };
 }
 
 function ejectionOptions({ failures = 5, time = '1s', maxTime = '30s' }: UpstreamEjectionConfig): EjectionOptions {

@@ -59,6 +59,7 @@ export async function answer(
         request,
         response,
         upstream: target.upstream,
+        rewrite: target.rewrite,
         sid: held?.session?.id,
         own: parts.own,
         clock: parts.clock,

@@ -5,9 +5,8 @@ import { type Admitted, admit } from '../gateway/admit.ts';
 import { attachSession } from '../gateway/attached-session.ts';
 import { openEndpoint } from '../gateway/endpoint-target.ts';
 import { Relay, type RelayLimits, relayWebSocket } from '../gateway/relay.ts';
-import type { SessionContext } from '../gateway/route.ts';
+import type { SessionContext, UpstreamTarget } from '../gateway/route.ts';
 import { sessionFailure } from '../gateway/session-failure.ts';
-import type { Upstream } from '../gateway/upstream.ts';
 import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
 import { asksForWebSocket } from '../http/request-head.ts';
 import { takeUrlTicket } from '../http/url-ticket.ts';
@@ -119,7 +118,7 @@ export class Intake {
     }
     if (target.kind === 'endpoint') return this.#openEndpoint(admitted, target.endpoint, request, socket, early);
     if (target.kind === 'upstream' && target.relay)
-      return this.#openRelay(admitted, target.upstream, target.relay, request, socket, early);
+      return this.#openRelay(admitted, target, target.relay, request, socket, early);
     admitted.held?.binding.release();
     return refuse(400, 'ERR_WS_BAD_HANDSHAKE', 'this route takes no WebSockets');
   }
@@ -166,7 +165,7 @@ export class Intake {
 
   async #openRelay(
     admitted: Admitted,
-    upstream: Upstream,
+    { upstream, rewrite }: UpstreamTarget,
     limits: RelayLimits,
     request: IncomingMessage,
     socket: Duplex,
@@ -197,6 +196,7 @@ export class Intake {
       socket,
       early,
       upstream,
+      rewrite,
       sid: session?.session.id,
       own,
       limits,

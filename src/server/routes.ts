@@ -5,8 +5,10 @@ import { parseSize } from '../base/size.ts';
 import type { ApplicationConfig, PolicyConfig, RouteConfig, SessionConfig } from '../config/config.ts';
 import { title } from '../config/references.ts';
 import { createFileServer } from '../gateway/files.ts';
+import { PathRewrite } from '../gateway/path-rewrite.ts';
 import type { RelayLimits } from '../gateway/relay.ts';
 import type { Route, SessionContext, SessionMode, Target } from '../gateway/route.ts';
+import { parseRoutePattern } from '../gateway/route-pattern.ts';
 import type { RouteEntry } from '../gateway/router.ts';
 import type { Upstream } from '../gateway/upstream.ts';
 import { refuse } from '../http/refusal.ts';
@@ -90,7 +92,7 @@ function routeEntries(config: RouteConfig, parts: RouteParts, mount: string): Ro
   const patterns = (typeof paths === 'string' ? [paths] : paths).map(path => mount + path);
   return patterns.map(pattern => {
     const name = config.name ?? (config.host ?? '') + pattern;
-    const target = makeTarget(config, parts, name);
+    const target = makeTarget(config, parts, name, pattern);
     return {
       pattern,
       name,
@@ -108,7 +110,7 @@ function routeEntries(config: RouteConfig, parts: RouteParts, mount: string): Ro
   });
 }
 
-function makeTarget(config: RouteConfig, parts: RouteParts, name: string): Target {
+function makeTarget(config: RouteConfig, parts: RouteParts, name: string, pattern: string): Target {
   if (config.endpoint) {
     useNamedDispatcher(config.endpoint, parts.dispatchers);
     return { kind: 'endpoint', endpoint: config.endpoint };
@@ -123,7 +125,9 @@ function makeTarget(config: RouteConfig, parts: RouteParts, name: string): Targe
       'ERR_CONFIG_INVALID',
       `route ${JSON.stringify(name)}: upstream ${JSON.stringify(config.upstream)} is not defined; add it under "upstreams" or fix the name`,
     );
-  return { kind: 'upstream', upstream, relay: relayLimits(config.websocket ?? true) };
+  const rewrite =
+    config.rewrite === undefined ? undefined : new PathRewrite(parseRoutePattern(pattern), config.rewrite);
+  return { kind: 'upstream', upstream, relay: relayLimits(config.websocket ?? true), rewrite };
 }
 
 function relayLimits(config: NonNullable<RouteConfig['websocket']>): RelayLimits | undefined {

@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { parseDuration } from '../base/duration.ts';
 import { parseSize } from '../base/size.ts';
 import type { ApplicationConfig, PolicyConfig, RouteConfig, WebSocketRouteConfig } from '../config/config.ts';
+import { PathRewrite } from '../gateway/path-rewrite.ts';
 import { type PatternSegment, parseRoutePattern, type RoutePattern } from '../gateway/route-pattern.ts';
 import type { Upstream } from '../gateway/upstream.ts';
 
@@ -18,6 +19,8 @@ export const DEFAULT_RELAY = {
 interface RelayRoute {
   readonly config: RouteConfig;
   readonly patterns: readonly RoutePattern[];
+  /** The same as the backend knows them. */
+  readonly backendPatterns: readonly RoutePattern[];
 }
 
 /**
@@ -42,7 +45,7 @@ export function stricterRoutes(
         other !== route &&
         sharesServer(upstreams.get(route.config.upstream!), upstreams.get(other.config.upstream!)) &&
         mayShareHost(route.config.host, other.config.host) &&
-        route.patterns.some(pattern => other.patterns.some(below => covers(pattern, below))) &&
+        (coversAny(route.patterns, other.patterns) || coversAny(route.backendPatterns, other.backendPatterns)) &&
         isStricter(other.config, route.config),
     );
     if (stricter) found.set(route.config, stricter.config);
@@ -57,7 +60,14 @@ function* relayRoutes({ routes = [] }: ApplicationConfig, mount: string): Genera
     } else if (config.upstream !== undefined && config.websocket !== false && config.path !== undefined) {
       // A route that does not take GET cannot be upgraded.
       if (config.methods !== undefined && !config.methods.includes('GET')) continue;
-      yield { config, patterns: [config.path].flat().map(path => parseRoutePattern(mount + path)) };
+      const { path, rewrite } = config;
+      const patterns = [path].flat().map(one => parseRoutePattern(mount + one));
+      yield {
+        config,
+        patterns,
+        backendPatterns:
+          rewrite === undefined ? patterns : patterns.map(one => new PathRewrite(one, rewrite).backendPattern),
+      };
     }
   }
 }
@@ -80,6 +90,10 @@ function mayShareHost(a: string | undefined, b: string | undefined): boolean {
 
 function isBelow(host: string, wildcard: string): boolean {
   return wildcard.startsWith('*.') && host.replace(/^\*/, '').toLowerCase().endsWith(wildcard.slice(1).toLowerCase());
+}
+
+function coversAny(patterns: readonly RoutePattern[], others: readonly RoutePattern[]): boolean {
+  return patterns.some(pattern => others.some(other => covers(pattern, other)));
 }
 
 /** Would `pattern` take paths of `other`, if that route were not there? */

@@ -2,6 +2,7 @@ import { expect, test } from 'vitest';
 import { silentLogger } from '../../src/base/logger.ts';
 import type { Config } from '../../src/config/config.ts';
 import { parseConfig } from '../../src/config/parse.ts';
+import { PathRewrite } from '../../src/gateway/path-rewrite.ts';
 import { parseRoutePattern } from '../../src/gateway/route-pattern.ts';
 import { createOriginPolicy } from '../../src/policy/origin.ts';
 import { SessionCookie } from '../../src/session/cookie.ts';
@@ -195,4 +196,36 @@ test.each<[Config['session'] & object, Partial<SessionManagerOptions>]>([
   expect(accepts(() => parseConfig({ routes: [{ mount: '/m', application: { session, routes: [] } }] }))).toBe(
     isConfig,
   );
+});
+
+test.each([
+  ...[
+    ['/a/*', '/b'],
+    ['/a/*', '/'],
+    ['/a/*', '/b/'],
+    ['/a/*', '/b/*'],
+    ['/a', '/b/'],
+    ['/a', '/*'],
+  ],
+  ...[
+    ['/:x', '/b/:x'],
+    ['/:x', '/:y'],
+    ['/:x/*', '/:x/:x'],
+    ['/:x/:y', '/:y/:x'],
+    ['/:x', '/:x:x'],
+    ['/a', '/b:x'],
+  ],
+  ...[
+    ['/a', 'b'],
+    ['/a', '/b/../c'],
+    ['/a', '/b?c'],
+    ['/a', ''],
+    ['/*', '/'],
+  ],
+])('the configuration and the gateway agree on rewriting %j to %j', (path, rewrite) => {
+  const config: Config = {
+    upstreams: { app: { servers: ['http://localhost'] } },
+    routes: [{ path, upstream: 'app', rewrite }],
+  };
+  expect(accepts(() => parseConfig(config))).toBe(accepts(() => new PathRewrite(parseRoutePattern(path), rewrite)));
 });
