@@ -36,12 +36,17 @@ export interface RunningProxy extends AsyncDisposable {
  * Starts a proxy of its own, in the foreground, with its files in a folder of its own.
  *
  * @param configure The part of the configuration that matters, for the port the proxy is to listen on at 127.0.0.1.
+ * @param modules Those that Apache loads.
  */
-export async function startProxy(name: ProxyName, configure: (port: number) => string): Promise<RunningProxy> {
+export async function startProxy(
+  name: ProxyName,
+  configure: (port: number) => string,
+  modules: readonly string[] = APACHE_MODULES,
+): Promise<RunningProxy> {
   const folder = await mkdtemp(join(tmpdir(), `holdfast-${name}-`));
   const port = await freePort();
   const file = join(folder, 'proxy.conf');
-  await writeFile(file, WHOLE[name](configure(port), port, folder));
+  await writeFile(file, WHOLE[name](configure(port), port, folder, modules));
   const child = spawn(PROGRAMS[name], ARGUMENTS[name](file, folder), {
     stdio: ['ignore', 'pipe', 'pipe'],
     // A process group of its own: the workers of Apache and nginx end with it.
@@ -71,17 +76,28 @@ function kill(child: ChildProcess): void {
   if (child.exitCode === null && child.signalCode === null) process.kill(-child.pid!, 'SIGKILL');
 }
 
-type Whole = (part: string, port: number, folder: string) => string;
+/** What Apache's own test of a configuration says (`apachectl configtest`). */
+export async function testApacheConfig(part: string, modules: readonly string[] = APACHE_MODULES): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'holdfast-apache-'));
+  const file = join(folder, 'proxy.conf');
+  await writeFile(file, WHOLE.apache(part, await freePort(), folder, modules));
+  const child = spawn(PROGRAMS.apache, ['-t', '-f', file], { stdio: ['ignore', 'ignore', 'pipe'] });
+  const said = await text(child.stderr);
+  await rm(folder, { recursive: true, force: true });
+  return said.replaceAll(folder, '').trim();
+}
+
+type Whole = (part: string, port: number, folder: string, modules: readonly string[]) => string;
 
 const APACHE_MODULES = ['mpm_event', 'authz_core', 'headers', 'proxy', 'proxy_http', 'proxy_wstunnel'];
 
 const WHOLE: Readonly<Record<ProxyName, Whole>> = {
-  apache: (part, port, folder) => `
+  apache: (part, port, folder, modules) => `
 ServerRoot ${folder}
 ServerName localhost
 PidFile ${folder}/apache.pid
 Listen 127.0.0.1:${port}
-${APACHE_MODULES.map(module => `LoadModule ${module}_module /usr/lib/apache2/modules/mod_${module}.so`).join('\n')}
+${modules.map(module => `LoadModule ${module}_module /usr/lib/apache2/modules/mod_${module}.so`).join('\n')}
 ${process.getuid?.() === 0 ? 'User www-data\nGroup www-data' : ''}
 ErrorLog ${folder}/error.log
 ${part}
