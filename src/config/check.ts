@@ -1,8 +1,8 @@
 import { parseDuration } from '../base/duration.ts';
 import type { ApplicationConfig, Config, RouteConfig, SessionConfig } from './config.ts';
 import { type ConfigProblem, formatPath } from './config-error.ts';
+import { title } from './fields.ts';
 import type { Locate } from './parse.ts';
-import { title } from './references.ts';
 
 /** hstspreload.org, "Submission requirements". */
 const PRELOAD_AGE_MS = 31_536_000_000;

@@ -1,13 +1,7 @@
 import { type Duration, parseDuration } from '../base/duration.ts';
+import { brokenBackendSessions } from './backend-sessions.ts';
+import { type BrokenRule, type Fields, fields, NOTHING, title } from './fields.ts';
 import { nearestName } from './nearest-name.ts';
-
-/** A broken rule: where (as a path of keys) and what. */
-export interface BrokenRule {
-  readonly path: readonly PropertyKey[];
-  readonly message: string;
-}
-
-type Fields = Readonly<Record<string, unknown>>;
 
 const TARGETS = ['endpoint', 'fetch', 'upstream', 'files', 'redirect', 'mount'] as const;
 
@@ -22,6 +16,7 @@ export function brokenReferences(document: unknown): BrokenRule[] {
     ...(Array.isArray(config.routes) ? brokenRoutes(config.routes, ['routes'], config) : []),
     ...brokenListeners(config),
     ...brokenUpstreams(config),
+    ...brokenBackendSessions(config),
     ...brokenCookie(config.session, ['session']),
     ...brokenStore(config.session, ['session']),
     ...brokenTimes(config.session, ['session']),
@@ -295,17 +290,4 @@ function milliseconds(value: unknown): number | undefined {
   } catch {
     return undefined;
   }
-}
-
-/** How messages name a route: by its name, else by its paths. */
-export function title(route: { name?: unknown; path?: unknown; mount?: unknown; endpoint?: unknown }): string {
-  const names = [route.name, route.path, route.mount, fields(route.endpoint).patterns];
-  const name = names.find(value => typeof value === 'string' || (Array.isArray(value) && typeof value[0] === 'string'));
-  return name === undefined ? 'this route' : `route "${[name].flat().join(', ')}"`;
-}
-
-const NOTHING: Fields = {};
-
-function fields(value: unknown): Fields {
-  return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Fields) : NOTHING;
 }

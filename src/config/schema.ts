@@ -347,6 +347,8 @@ const ejection = section<UpstreamEjectionConfig>('ejection', {
   maxTime: measured(DURATION, 'a server would never come back').optional(),
 });
 
+const httpHeader = textLike(value => /^[\w!#$%&'*+.^`|~-]+$/.test(value), 'not a header name');
+
 const upstream = section<UpstreamConfig>('an upstream', {
   servers: z
     .array(
@@ -378,7 +380,10 @@ const upstream = section<UpstreamConfig>('an upstream', {
   connectTimeout: duration.optional(),
   answerTimeout: duration.optional(),
   handshakeTimeout: duration.optional(),
-  sessionHeader: textLike(value => /^[\w!#$%&'*+.^`|~-]+$/.test(value), 'not a header name').optional(),
+  sessionHeader: httpHeader.optional(),
+  userHeader: z.union([z.literal(false), httpHeader]).optional(),
+  rolesHeader: z.union([z.literal(false), httpHeader]).optional(),
+  controlsSession: flag.optional(),
   cookies: section<UpstreamCookiesConfig>('cookies', {
     prefix: textLike(
       value => /^(?!__)[\w!#$%&'*+.^`|~-]+$/.test(value),

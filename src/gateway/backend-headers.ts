@@ -16,6 +16,8 @@ export interface OwnNames {
 export interface BackendIdentity {
   /** Name of the header that carries the `sid`. */
   readonly sessionHeader: string;
+  /** Headers that only we may set, that one included. */
+  readonly owned: readonly string[];
   /** The `sid` of the live session; undefined when there is none, and then the header is not sent at all. */
   readonly sid: string | undefined;
   /** Other headers about the session. */
@@ -32,7 +34,7 @@ export interface BackendIdentity {
  */
 export function backendRequestHeaders(head: RequestHead, identity: BackendIdentity): string[] {
   const forwarded = forwardedHeaders(head);
-  const owned = ['Host', identity.sessionHeader, ...identity.own.headers];
+  const owned = ['Host', ...identity.owned, ...identity.own.headers];
   for (let i = 0; i < forwarded.length; i += 2) owned.push(forwarded[i]!);
   for (const { name } of identity.added ?? []) owned.push(name);
 

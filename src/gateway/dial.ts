@@ -201,7 +201,7 @@ function endWhenClosed(server: UpstreamServer, carrier: Socket | IncomingMessage
 function upgradeHeaders(options: DialOptions, offer: string, added: readonly HeaderLine[] | undefined): string[] {
   const { head, handshake, upstream } = options;
   const identity = {
-    sessionHeader: upstream.sessionHeader,
+    ...upstream.identity,
     sid: options.sid,
     added,
     own: options.own,

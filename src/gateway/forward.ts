@@ -60,7 +60,7 @@ export async function forwardRequest(options: ForwardOptions): Promise<Forwarded
   const added = options.session && (await options.session.requestHeaders());
   const rewriting = new Rewriting(options);
   const headers = backendRequestHeaders(head, {
-    sessionHeader: upstream.sessionHeader,
+    ...upstream.identity,
     sid: options.sid,
     added,
     own: options.own,

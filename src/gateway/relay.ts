@@ -33,7 +33,7 @@ export interface RelayOptions extends BackendExchange {
   /** The client's handshake, found good. */
   readonly handshake: UpgradeRequest;
   /** What the client is to be told of its session, with the 101 or another answer. */
-  readonly sessionHeaders?: readonly HeaderLine[] | undefined;
+  readonly news?: { responseHeaders(): readonly HeaderLine[] } | undefined;
   readonly socket: Duplex;
   /** What the client sent behind its handshake. */
   readonly early: Buffer;
@@ -101,7 +101,7 @@ export async function relayWebSocket(options: RelayOptions): Promise<Relay | For
   }
   // While the session was asked; otherwise whoever listens from here on learns of it.
   if (heard && carrier.destroyed) return upstreamRefusal(upstream, dialed.server, 'reset');
-  const lines = [...(options.sessionHeaders ?? []), ...(heard ?? [])];
+  const lines = [...(options.news?.responseHeaders() ?? []), ...(heard ?? [])];
   if ('answer' in dialed) return passAnswer(options, dialed, lines);
   let response: string;
   try {

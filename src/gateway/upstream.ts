@@ -11,6 +11,7 @@ import { RetryBudget } from './retry-budget.ts';
 import { Selection, type SelectionSource } from './selection.ts';
 import { UpstreamCookies, type UpstreamCookiesConfig } from './upstream-cookies.ts';
 import { noServer } from './upstream-failure.ts';
+import { type UpstreamIdentity, type UpstreamIdentityOptions, upstreamIdentity } from './upstream-identity.ts';
 import { type Drain, type ServerStatus, UpstreamServer, type UpstreamServerOptions } from './upstream-server.ts';
 
 export interface UpstreamServerConfig {
@@ -50,7 +51,7 @@ export interface UpstreamEjectionConfig {
   maxTime?: Duration;
 }
 
-export interface UpstreamOptions {
+export interface UpstreamOptions extends UpstreamIdentityOptions {
   /** At least one. Each once. */
   readonly servers: readonly (string | UpstreamServerConfig)[];
   /** Default `round-robin`. */
@@ -77,8 +78,6 @@ export interface UpstreamOptions {
   readonly answerTimeout?: Duration;
   /** From the upgrade sent to its answer. Default `10s`. */
   readonly handshakeTimeout?: Duration;
-  /** Name of the header that carries the session's `sid` to the backend. Default `X-Session-ID`. */
-  readonly sessionHeader?: string;
   /** How browsers know the upstream's cookies. */
   readonly cookies?: UpstreamCookiesConfig;
 }
@@ -144,8 +143,8 @@ export interface Move {
  */
 export class Upstream implements UpstreamControl {
   readonly name: string;
-  /** Name of the header that carries the session's `sid`. Default `X-Session-ID`. */
-  readonly sessionHeader: string;
+  /** What its backends learn of sessions, and may do with them. */
+  readonly identity: UpstreamIdentity;
   /** Default 5 s. */
   readonly connectTimeoutMs: number;
   /** From the request sent to the response head. Default 60 s. */
@@ -165,7 +164,7 @@ export class Upstream implements UpstreamControl {
     if (options.servers.length === 0) throw new TypeError(`upstream "${name}" has no servers; add one under "servers"`);
     const { balance = 'round-robin', affinity = 'session', retries = 3 } = options;
     this.name = name;
-    this.sessionHeader = options.sessionHeader ?? 'X-Session-ID';
+    this.identity = upstreamIdentity(options);
     this.connectTimeoutMs = parseDuration(options.connectTimeout ?? '5s');
     this.answerTimeoutMs = parseDuration(options.answerTimeout ?? '60s');
     this.handshakeTimeoutMs = parseDuration(options.handshakeTimeout ?? '10s');

@@ -6,6 +6,7 @@ import type { Admitted } from '../gateway/admit.ts';
 import type { OwnNames } from '../gateway/backend-headers.ts';
 import { type FetchHandler, runFetchHandler } from '../gateway/fetch-target.ts';
 import { forwardRequest } from '../gateway/forward.ts';
+import { ManagedSession } from '../gateway/managed-session.ts';
 import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
 import { commitBeforeHeaders } from '../session/commit-before-headers.ts';
 import { userFrom } from '../websocket/handshake.ts';
@@ -61,6 +62,7 @@ export async function answer(
         upstream: target.upstream,
         rewrite: target.rewrite,
         sid: held?.session?.id,
+        session: new ManagedSession({ held, upstream: target.upstream, logger: parts.logger }),
         own: parts.own,
         clock: parts.clock,
         logger: parts.logger,

@@ -2,19 +2,19 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { randomId } from '../base/ids.ts';
 import { type Admitted, admit } from '../gateway/admit.ts';
-import { attachSession } from '../gateway/attached-session.ts';
 import { openEndpoint } from '../gateway/endpoint-target.ts';
-import { Relay, type RelayLimits, relayWebSocket } from '../gateway/relay.ts';
-import type { SessionContext, UpstreamTarget } from '../gateway/route.ts';
+import type { Forwarded } from '../gateway/forward.ts';
+import { ManagedSession } from '../gateway/managed-session.ts';
+import { Relay, type RelayLimits, type RelayOptions, relayWebSocket } from '../gateway/relay.ts';
+import { RelaySession } from '../gateway/relay-session.ts';
+import type { UpstreamTarget } from '../gateway/route.ts';
 import { sessionFailure } from '../gateway/session-failure.ts';
 import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
 import { asksForWebSocket } from '../http/request-head.ts';
 import { takeUrlTicket } from '../http/url-ticket.ts';
-import type { SocketSession } from '../session/shared-sessions.ts';
-import type { HeaderLine } from '../session/tracking.ts';
 import type { Endpoint } from '../websocket/endpoint.ts';
 import type { ConnectionFacts } from '../websocket/endpoint-connection.ts';
-import { parseUpgrade, refusalResponse } from '../websocket/protocol/handshake.ts';
+import { parseUpgrade, refusalResponse, type UpgradeRequest } from '../websocket/protocol/handshake.ts';
 import { CloseCode } from '../wire/close-codes.ts';
 import { answer, writeRefusal } from './answer.ts';
 import type { Parts } from './build.ts';
@@ -177,42 +177,49 @@ export class Intake {
       held?.binding.release();
       return handshake;
     }
-    const { clock, handshakes, host, logger, own } = this.#parts;
-    let session: SocketSession | undefined;
-    let sessionHeaders: readonly HeaderLine[] | undefined;
+    const session = held && new RelaySession(held);
+    let relay: Relay | undefined;
     try {
-      await held?.binding.commit();
-      sessionHeaders = held?.binding.responseHeaders();
-      const attached = held && (await attachSession(held));
-      if (isRefusal(attached)) return attached;
-      session = attached;
+      const opened =
+        (await session?.hold()) ??
+        (await this.#relay(admitted, handshake, session, { upstream, rewrite, limits, socket, early }));
+      if (!(opened instanceof Relay)) return isRefusal(opened) ? opened : undefined;
+      relay = opened;
     } finally {
-      held?.binding.release();
+      session?.endHandshake();
+      if (!relay) await session?.release();
     }
-    const relay = await relayWebSocket({
+    this.#parts.handshakes.delete(socket);
+    session?.tie(relay);
+    this.#follow(relay, { ...factsOf(request, admitted), connectionId: `r${randomId(6)}` });
+    return undefined;
+  }
+
+  #relay(
+    { head, held }: Admitted,
+    handshake: UpgradeRequest,
+    session: RelaySession | undefined,
+    to: Pick<RelayOptions, 'upstream' | 'rewrite' | 'limits' | 'socket' | 'early'>,
+  ): Promise<Relay | Forwarded | Refusal> {
+    const { clock, host, logger, own } = this.#parts;
+    const { upstream } = to;
+    const onChanged = session && (() => session.hold());
+    return relayWebSocket({
+      ...to,
       head,
       handshake,
-      sessionHeaders,
-      socket,
-      early,
-      upstream,
-      rewrite,
-      sid: session?.session.id,
+      news: session,
+      // The backend's answer can change it.
+      get sid() {
+        return session?.sid;
+      },
+      session: new ManagedSession({ held, upstream, logger, ...(onChanged && { onChanged }) }),
       own,
-      limits,
       wheel: host.wheel,
-      ...(session && { touchOnTraffic: held?.context.touchOnTraffic, onTraffic: () => session.touch() }),
+      ...(session && { touchOnTraffic: session.touchOnTraffic, onTraffic: touching(session) }),
       clock,
       logger,
     });
-    if (!(relay instanceof Relay)) {
-      await session?.release();
-      return isRefusal(relay) ? relay : undefined;
-    }
-    handshakes.delete(socket);
-    if (session) tieToSession(relay, session, held!.context);
-    this.#follow(relay, { ...factsOf(request, admitted), connectionId: `r${randomId(6)}` });
-    return undefined;
   }
 
   /** Knows the relay until it has ended, and nothing of its request. */
@@ -273,18 +280,9 @@ export class Intake {
   }
 }
 
-/** The relay ends with its session. */
-function tieToSession(relay: Relay, session: SocketSession, { sockets }: SessionContext): void {
-  const { id } = session.session;
-  sockets.add(id, relay);
-  // It may have ended while the backend was dialled.
-  if (session.isEnded) sockets.closeAll(id);
-  relay.closed
-    .then(() => {
-      sockets.delete(id, relay);
-      return session.release();
-    })
-    .catch(ignore);
+/** Made here, so that what an idle relay keeps is its session and nothing of its request. */
+function touching(session: RelaySession): () => void {
+  return () => session.touch();
 }
 
 function draining(): Refusal {

@@ -3,7 +3,7 @@ import { HoldfastError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import { parseSize } from '../base/size.ts';
 import type { ApplicationConfig, PolicyConfig, RouteConfig, SessionConfig } from '../config/config.ts';
-import { title } from '../config/references.ts';
+import { title } from '../config/fields.ts';
 import { createFileServer } from '../gateway/files.ts';
 import { PathRewrite } from '../gateway/path-rewrite.ts';
 import type { RelayLimits } from '../gateway/relay.ts';
