@@ -1,3 +1,4 @@
+import type { Awaitable } from '../base/awaitable.ts';
 import { isHoldfastError } from '../base/errors.ts';
 import { type Logger, sidPrefix } from '../base/logger.ts';
 import { createSecret, createSid, hashSecret } from './identity.ts';
@@ -177,11 +178,11 @@ export class SessionBinding {
    * ERR_SESSION_CONFLICT (409), under the policy `reject`: the changes are dropped; ERR_SESSION_ENDED: the session ended meanwhile, the changes
    * are dropped.
    */
-  async commit(): Promise<void> {
+  commit(): Promise<void> {
     const live = this.#live;
-    if (!live) return;
-    if (this.#willRotate) await this.#rotate(live);
-    if (!live.shared) await live.state.commit();
+    if (!live) return Promise.resolve();
+    if (this.#willRotate) return this.#rotate(live).then(() => this.commit());
+    return live.shared ? Promise.resolve() : live.state.commit();
   }
 
   /** Headers for the response, after a commit. Empty when the client has nothing to learn. */
@@ -251,19 +252,28 @@ export class SessionBinding {
 
   #load(): Promise<void> {
     if (this.#isReleased) return Promise.reject(outsideRequest());
-    this.#loading ??= this.#read().catch(error => {
-      if (this.#foreignSid === undefined) this.#loading = undefined; // an outage may be over at the next call
-      throw error;
-    });
+    this.#loading ??= this.#read(this.#environment.tracking.read(this.#request));
     return this.#loading;
   }
 
-  async #read(): Promise<void> {
-    const live: Found[] = [];
-    for (const ticket of this.#environment.tracking.read(this.#request)) {
-      const found = await this.#find(ticket);
-      if (found) live.push(found);
+  async #read(tickets: readonly SessionTicket[]): Promise<void> {
+    try {
+      const live: Found[] = [];
+      for (const ticket of tickets) {
+        const loaded = await this.#environment.load(ticket.sid);
+        if (!loaded) this.#environment.meters.gone++;
+        const found = loaded && (await this.#judge(ticket, loaded));
+        if (found) live.push(found);
+      }
+      await this.#choose(live);
+    } catch (error) {
+      if (this.#foreignSid === undefined) this.#loading = undefined; // an outage may be over at the next call
+      throw error;
     }
+  }
+
+  /** Of the sessions that the request's tickets open. */
+  #choose(live: readonly Found[]): Awaitable<void> {
     const [first, second] = live;
     if (!first) return;
     if (second) {
@@ -275,27 +285,28 @@ export class SessionBinding {
       );
       return;
     }
-    await this.#take(first, false);
+    return this.#take(first, false);
   }
 
-  /** The session of a ticket, if the ticket still opens it. */
-  async #find(ticket: SessionTicket): Promise<Found | undefined> {
-    const loaded = await this.#environment.load(ticket.sid);
-    if (loaded) return this.#judge(ticket, loaded);
-    this.#environment.meters.gone++;
-    return undefined;
-  }
-
-  async #judge(ticket: SessionTicket, loaded: LoadedSession): Promise<Found | undefined> {
-    const { meters, clock } = this.#environment;
+  /** What a ticket has found, if it still opens it. */
+  #judge(ticket: SessionTicket, loaded: LoadedSession): Awaitable<Found | undefined> {
+    const { clock } = this.#environment;
     const { header } = loaded.snapshot;
     const standing = judgeSecret(header, ticket.secretHash ?? hashSecret(ticket.secret), clock.now());
     if (standing === 'current') return { ticket, loaded, standing };
-    if (loaded.isRemembered) {
-      // Another process may have given it this secret a moment ago.
-      const asked = await this.#environment.validate(ticket.sid);
-      return asked && this.#judge(ticket, asked);
-    }
+    // Another process may have given it this secret a moment ago.
+    return loaded.isRemembered ? this.#judgeAnew(ticket) : this.#judgeFormer({ ticket, loaded, standing });
+  }
+
+  async #judgeAnew(ticket: SessionTicket): Promise<Found | undefined> {
+    const asked = await this.#environment.validate(ticket.sid);
+    return asked && this.#judge(ticket, asked);
+  }
+
+  /** A ticket whose secret is not the session's. */
+  #judgeFormer({ ticket, loaded, standing }: Found): Found | undefined {
+    const { meters } = this.#environment;
+    const { header } = loaded.snapshot;
     switch (standing) {
       case 'rotated':
         return { ticket, loaded, standing };
@@ -312,12 +323,12 @@ export class SessionBinding {
           'request with a session secret that was replaced long ago treated as anonymous',
         );
         return undefined;
-      case 'wrong':
+      default:
         return undefined;
     }
   }
 
-  async #take({ ticket, loaded, standing }: Found, isNew: boolean): Promise<void> {
+  #take({ ticket, loaded, standing }: Found, isNew: boolean): Awaitable<void> {
     const { accessTimes, meters, clock } = this.#environment;
     const { sid, secret } = ticket;
     const { header } = loaded.snapshot;
@@ -346,8 +357,7 @@ export class SessionBinding {
       { secret, secretHash: header.secretHash },
       { isNew, isVeiled: view === 'little' },
     );
-    if (view === 'claim') await this.#claim(live, user!);
-    else await this.#considerRotation(live, header, standing);
+    return view === 'claim' ? this.#claim(live, user!) : this.#considerRotation(live, header, standing);
   }
 
   /** The first authenticated user owns the session. */
@@ -367,7 +377,7 @@ export class SessionBinding {
     }
   }
 
-  async #considerRotation(live: Live, header: SessionHeader, standing: SecretStanding): Promise<void> {
+  #considerRotation(live: Live, header: SessionHeader, standing: SecretStanding): Awaitable<void> {
     const { clock, renewalTimeoutMs, tracking } = this.#environment;
     const now = clock.now();
     const { createdAt, secretAt = createdAt, former } = header;
@@ -375,7 +385,7 @@ export class SessionBinding {
       this.#isRotationDue = tracking.kind !== 'url' && now - secretAt >= renewalTimeoutMs; // links cannot be told
       // The client has got the new secret: the one before may end.
       if (former?.kind !== 'rotated' || former.until !== undefined) return;
-      await live.state.limitFormer({ ...former, until: now + ROTATED_MS }, header.secretHash).catch(error => {
+      return live.state.limitFormer({ ...former, until: now + ROTATED_MS }, header.secretHash).catch(error => {
         this.logger.warn({ err: error }, 'a former session secret works on; the next request tries again');
       });
     } else if (standing === 'rotated') {

@@ -1,10 +1,11 @@
+import { type Awaitable, whenThere } from '../base/awaitable.ts';
 import type { Clock } from '../base/clock.ts';
 import { NearCache } from './near-cache.ts';
 import type { LoadedSession } from './session-environment.ts';
 import type { SessionListeners } from './session-events.ts';
 import { type Committed, Snapshot } from './snapshot.ts';
 import type { SessionMeters } from './statistics.ts';
-import type { SessionFeed, SessionStore } from './store.ts';
+import type { SessionFeed, SessionGlance, SessionStore } from './store.ts';
 
 export interface CoherentCacheOptions {
   readonly store: SessionStore;
@@ -95,22 +96,29 @@ export class CoherentCache {
   }
 
   /** What is in memory if the store says that it is still right, otherwise what the store has. */
-  async validated(sid: string): Promise<LoadedSession | undefined> {
-    const { store, meters } = this.#options;
+  validated(sid: string): Awaitable<LoadedSession | undefined> {
     const known = this.#cache.get(sid)?.snapshot.version;
-    if (known !== undefined) {
-      const glance = await this.#cache.validate(sid, () => store.glance(sid));
-      if (!glance) return undefined;
-      // A store that was set back, by a failover without its latest writes: what it has is what there is.
-      if (glance.version < known) this.#cache.delete(sid);
-      const cached = this.#cache.get(sid);
-      // A later version is what this process has committed meanwhile.
-      if (cached && cached.snapshot.version >= glance.version) {
-        meters.cacheHits++;
-        return { snapshot: cached.snapshot, lastAccessedAt: glance.lastAccessedAt };
-      }
-      if (cached) meters.affinityBreaks++;
+    if (known === undefined) return this.#read(sid);
+    const glance = this.#cache.validate(sid, () => this.#options.store.glance(sid));
+    return whenThere(glance, seen => seen && this.#compare(sid, known, seen));
+  }
+
+  #compare(sid: string, known: number, glance: SessionGlance): Awaitable<LoadedSession | undefined> {
+    const { meters } = this.#options;
+    // A store that was set back, by a failover without its latest writes: what it has is what there is.
+    if (glance.version < known) this.#cache.delete(sid);
+    const cached = this.#cache.get(sid);
+    // A later version is what this process has committed meanwhile.
+    if (cached && cached.snapshot.version >= glance.version) {
+      meters.cacheHits++;
+      return { snapshot: cached.snapshot, lastAccessedAt: glance.lastAccessedAt };
     }
+    if (cached) meters.affinityBreaks++;
+    return this.#read(sid);
+  }
+
+  async #read(sid: string): Promise<LoadedSession | undefined> {
+    const { store, meters } = this.#options;
     meters.cacheMisses++;
     const loaded = await this.#cache.load(sid, async () => {
       const record = await store.read(sid);

@@ -324,10 +324,9 @@ class HeldResponse {
 
   async #commitThenSend(): Promise<void> {
     try {
-      await this.#commit();
+      await this.#binding.commit();
     } catch (error) {
-      this.#refuse(error as Error);
-      return;
+      if (!isLeftToHandler(error)) return this.#refuse(error as Error);
     }
     try {
       this.#send();
@@ -342,8 +341,7 @@ class HeldResponse {
     try {
       await this.#binding.commit();
     } catch (error) {
-      // Ended by somebody else meanwhile (a logout in another tab): there is nothing left to write, and the response is still the handler's.
-      if (!isSessionEnded(error)) throw error;
+      if (!isLeftToHandler(error)) throw error;
     }
   }
 
@@ -454,6 +452,9 @@ class HeldResponse {
     });
   }
 }
+
+/** Ended by somebody else meanwhile (a logout in another tab): there is nothing left to write, and the response is still the handler's. */
+const isLeftToHandler = isSessionEnded;
 
 const METHODS = ['writeHead', 'write', 'end', 'flushHeaders', 'on', 'headersSent', 'writableEnded'] as const;
 

@@ -1,3 +1,4 @@
+import type { Awaitable } from '../base/awaitable.ts';
 import type { Clock } from '../base/clock.ts';
 import { HoldfastError, isHoldfastError } from '../base/errors.ts';
 import { Deadlines } from './deadlines.ts';
@@ -18,7 +19,37 @@ const MAX_TRIES = 10;
 /** A timer of more would fire at once. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
-type Kind = 'read' | 'glance' | 'write';
+/** One method of a store, as far as its calls are guarded. */
+interface Operation<T> {
+  readonly kind: 'read' | 'glance' | 'write';
+  /** What it does, for errors. */
+  readonly what: string;
+  /** An answer that is none is a failure of the store: it must not be taken for "gone" or "over". */
+  isAnswer(answer: T): boolean;
+  /** Bytes of attributes that came with the answer. */
+  bytesIn?(answer: T): number;
+}
+
+const isAnything = () => true;
+const WATCH: Operation<SessionFeed> = { kind: 'read', what: 'watch sessions', isAnswer: isAnything };
+const CREATE: Operation<boolean> = { kind: 'write', what: 'create a session', isAnswer: isBoolean };
+const READ: Operation<SessionRecord | undefined> = {
+  kind: 'read',
+  what: 'read a session',
+  isAnswer: record => record === undefined || isRecord(record),
+  bytesIn: record => (record ? bytesOf(record) : 0),
+};
+const GLANCE: Operation<SessionGlance | undefined> = {
+  kind: 'glance',
+  what: "read a session's version",
+  isAnswer: glance => glance === undefined || isGlance(glance),
+};
+const COMMIT: Operation<CommitResult> = { kind: 'write', what: 'commit a session', isAnswer: isCommitResult };
+const TOUCH: Operation<void> = { kind: 'write', what: 'write last access', isAnswer: isAnything };
+const DELETE: Operation<boolean> = { kind: 'write', what: 'end a session', isAnswer: isBoolean };
+const EXPIRED: Operation<string[]> = { kind: 'read', what: 'look for expired sessions', isAnswer: Array.isArray };
+const SIDS_OF: Operation<string[]> = { kind: 'read', what: 'list the sessions of a user', isAnswer: Array.isArray };
+const COUNT: Operation<number> = { kind: 'read', what: 'count sessions', isAnswer: isAnything };
 
 /**
  * Passes every call on and turns whatever goes wrong in a store (an error, silence, an answer that is no answer) into
@@ -38,7 +69,7 @@ export class GuardedStore implements SessionStore {
     this.#store = store;
     this.#options = options;
     if (options.timeoutMs <= MAX_TIMER_MS) this.#deadlines = new Deadlines(options.clock, options.timeoutMs);
-    if (store.watch) this.watch = onChange => this.#guard('read', 'watch sessions', () => store.watch!(onChange));
+    if (store.watch) this.watch = onChange => this.#promise(WATCH, () => store.watch!(onChange));
   }
 
   get name(): string {
@@ -60,44 +91,27 @@ export class GuardedStore implements SessionStore {
   }
 
   read(sid: string): Promise<SessionRecord | undefined> {
-    return this.#guard(
-      'read',
-      'read a session',
-      () => this.#store.read(sid),
-      record => record === undefined || isRecord(record),
-      record => (record ? bytesOf(record) : 0),
-    );
+    return this.#promise(READ, () => this.#store.read(sid));
   }
 
-  glance(sid: string): Promise<SessionGlance | undefined> {
-    return this.#guard(
-      'glance',
-      "read a session's version",
-      () => this.#store.glance(sid),
-      glance => glance === undefined || isGlance(glance),
-    );
+  glance(sid: string): Awaitable<SessionGlance | undefined> {
+    return this.#guard(GLANCE, () => this.#store.glance(sid));
   }
 
   commit(sid: string, changes: SessionChanges): Promise<CommitResult> {
-    return this.#guard(
-      'write',
-      'commit a session',
-      () => this.#store.commit(sid, changes),
-      isCommitResult,
-      () => sumOf(changes.set?.values() ?? []),
-    );
+    return this.#promise(COMMIT, () => this.#store.commit(sid, changes), changes.set && sumOf(changes.set.values()));
   }
 
   touch(accesses: ReadonlyMap<string, number>): Promise<void> {
-    return this.#guard('write', 'write last access', () => this.#store.touch(accesses));
+    return this.#promise(TOUCH, () => this.#store.touch(accesses));
   }
 
   delete(sid: string, expiredBy?: number): Promise<boolean> {
-    return this.#guard('write', 'end a session', () => this.#store.delete(sid, expiredBy), isBoolean);
+    return this.#promise(DELETE, () => this.#store.delete(sid, expiredBy));
   }
 
   expired(now: number, limit: number): Promise<string[]> {
-    return this.#guard('read', 'look for expired sessions', () => this.#store.expired(now, limit), Array.isArray);
+    return this.#promise(EXPIRED, () => this.#store.expired(now, limit));
   }
 
   async *sids(): AsyncIterable<string> {
@@ -110,11 +124,11 @@ export class GuardedStore implements SessionStore {
   }
 
   sidsOf(owner: string): Promise<string[]> {
-    return this.#guard('read', 'list the sessions of a user', () => this.#store.sidsOf(owner), Array.isArray);
+    return this.#promise(SIDS_OF, () => this.#store.sidsOf(owner));
   }
 
   count(): Promise<number> {
-    return this.#guard('read', 'count sessions', () => this.#store.count());
+    return this.#promise(COUNT, () => this.#store.count());
   }
 
   close(): Promise<void> {
@@ -123,56 +137,78 @@ export class GuardedStore implements SessionStore {
   }
 
   #create(sid: string, record: SessionRecord): Promise<boolean> {
-    return this.#guard(
-      'write',
-      'create a session',
-      () => this.#store.create(sid, record),
-      isBoolean,
-      () => bytesOf(record),
-    );
+    return this.#promise(CREATE, () => this.#store.create(sid, record), bytesOf(record));
+  }
+
+  #promise<T>(operation: Operation<T>, call: () => Awaitable<T>, written?: number): Promise<T> {
+    try {
+      return Promise.resolve(this.#guard(operation, call, written));
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /** @param written Bytes of attributes that the call writes. */
+  #guard<T>(operation: Operation<T>, call: () => Awaitable<T>, written = 0): Awaitable<T> {
+    if (this.#isClosed) throw this.#closed();
+    const startedAt = this.#options.clock.monotonic();
+    let answer: Awaitable<T>;
+    try {
+      answer = call();
+    } catch (error) {
+      throw this.#failed(operation, startedAt, error);
+    }
+    const isThere = typeof (answer as PromiseLike<T> | undefined)?.then !== 'function';
+    return isThere
+      ? this.#answered(operation, startedAt, answer as T, written)
+      : this.#wait(operation, startedAt, answer as PromiseLike<T>, written);
   }
 
   /** One promise and no timer of its own for each call: there are several for each request. */
-  #guard<T>(
-    kind: Kind,
-    what: string,
-    call: () => Promise<T>,
-    isAnswer: (answer: T) => boolean = () => true,
-    bytes: (answer: T) => number = () => 0,
-  ): Promise<T> {
-    const { clock, meters } = this.#options;
-    if (this.#isClosed) return Promise.reject(this.#closed());
-    const startedAt = clock.monotonic();
+  #wait<T>(operation: Operation<T>, startedAt: number, answer: PromiseLike<T>, written: number): Promise<T> {
     return new Promise((resolve, reject) => {
-      const settle = (size: number, isFailure: boolean) => {
+      let isTooLate = false;
+      const deadline = this.#deadlines?.add(startedAt, () => {
+        isTooLate = true;
+        const silence = new Error(`no answer within ${this.#options.timeoutMs} ms (storeTimeout)`);
+        reject(this.#failed(operation, startedAt, silence));
+      });
+      const take = (settled: T) => {
+        if (isTooLate) return;
         if (deadline) this.#deadlines!.remove(deadline);
-        const ms = clock.monotonic() - startedAt;
-        meters.calls[kind].add(ms, size, isFailure);
-        if (meters.isSlow(ms)) meters.noteSlow({ operation: what, ms, at: clock.now() });
+        try {
+          resolve(this.#answered(operation, startedAt, settled, written));
+        } catch (error) {
+          reject(error);
+        }
       };
       const fail = (error: unknown) => {
         if (isTooLate) return;
-        settle(0, true);
-        reject(this.#toOutage(what, error));
+        if (deadline) this.#deadlines!.remove(deadline);
+        reject(this.#failed(operation, startedAt, error));
       };
-      let isTooLate = false;
-      const deadline = this.#deadlines?.add(startedAt, () => {
-        fail(new Error(`no answer within ${this.#options.timeoutMs} ms (storeTimeout)`));
-        isTooLate = true;
-      });
-      const take = (answer: T) => {
-        if (isTooLate) return;
-        // An answer that is none is a failure of the store: it must not be taken for "gone" or "over".
-        if (!isAnswer(answer)) return fail(new TypeError('the answer is none that this call can have'));
-        settle(bytes(answer), false);
-        resolve(answer);
-      };
-      try {
-        call().then(take, fail);
-      } catch (error) {
-        fail(error);
-      }
+      answer.then(take, fail);
     });
+  }
+
+  /** @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when the answer is none that the call can have. */
+  #answered<T>(operation: Operation<T>, startedAt: number, answer: T, written: number): T {
+    if (!operation.isAnswer(answer))
+      throw this.#failed(operation, startedAt, new TypeError('the answer is none that this call can have'));
+    this.#count(operation, startedAt, written + (operation.bytesIn?.(answer) ?? 0), false);
+    return answer;
+  }
+
+  #failed(operation: Operation<never>, startedAt: number, error: unknown): Error {
+    this.#count(operation, startedAt, 0, true);
+    return this.#toOutage(operation.what, error);
+  }
+
+  #count({ kind, what }: Operation<never>, startedAt: number, bytes: number, isFailure: boolean): void {
+    const { clock, meters } = this.#options;
+    const ms = clock.monotonic() - startedAt;
+    meters.calls[kind].add(ms, bytes, isFailure);
+    if (meters.isSlow(ms)) meters.noteSlow({ operation: what, ms, at: clock.now() });
   }
 
   #closed(): HoldfastError {

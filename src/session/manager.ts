@@ -284,13 +284,13 @@ export class SessionManager {
   }
 
   /** The session of a request, or undefined when its client has none. @throws {HoldfastError} as `SessionBinding.get`. */
-  async get(carrier: object): Promise<Session | undefined> {
-    return this.#bindingOf(carrier).get();
+  get(carrier: object): Promise<Session | undefined> {
+    return this.#boundTo(carrier)?.get() ?? Promise.reject(outsideRequest());
   }
 
   /** The session of a request, made when its client has none. @throws {HoldfastError} as `SessionBinding.open`. */
-  async open(carrier: object): Promise<Session> {
-    return this.#bindingOf(carrier).open();
+  open(carrier: object): Promise<Session> {
+    return this.#boundTo(carrier)?.open() ?? Promise.reject(outsideRequest());
   }
 
   /** Makes the request's session this user's, with a new secret. @throws {HoldfastError} as `SessionBinding.signIn`. */
@@ -484,8 +484,12 @@ export class SessionManager {
     }
   }
 
+  #boundTo(carrier: object): SessionBinding | undefined {
+    return (carrier as Carrier)[this.#carrierKey];
+  }
+
   #bindingOf(carrier: object): SessionBinding {
-    const binding = (carrier as Carrier)[this.#carrierKey];
+    const binding = this.#boundTo(carrier);
     if (!binding) throw outsideRequest();
     return binding;
   }
@@ -494,7 +498,7 @@ export class SessionManager {
     if (this.#ended.has(sid)) return undefined;
     const { clock, frequency } = this.#environment;
     // What sockets have changed is seen by requests. When it fails it is tried again behind the sockets, which report it.
-    if (frequency === 'end-of-request') await this.#shared.flush(sid).catch(() => {});
+    if (frequency === 'end-of-request' && this.#shared.has(sid)) await this.#shared.flush(sid).catch(() => {});
     const remembered = this.#cache.remembered(sid);
     if (remembered && !this.#expiryOf(sid, remembered, clock.now())) return { ...remembered, isRemembered: true };
     for (let isSecondTry = false; ; isSecondTry = true) {

@@ -1,3 +1,4 @@
+import { type Awaitable, whenThere } from '../base/awaitable.ts';
 import type { Clock } from '../base/clock.ts';
 import type { Snapshot } from './snapshot.ts';
 import type { SessionGlance } from './store.ts';
@@ -108,16 +109,17 @@ export class NearCache {
   }
 
   /** Asks the store for the version. When it is the one that is here, the entry is right, unless it changed meanwhile. */
-  async validate(sid: string, glance: () => Promise<SessionGlance | undefined>): Promise<SessionGlance | undefined> {
+  validate(sid: string, glance: () => Awaitable<SessionGlance | undefined>): Awaitable<SessionGlance | undefined> {
     const entry = this.#entries.get(sid);
     const doubts = entry?.doubts;
     const askedAt = this.#options.clock.monotonic();
-    const seen = await glance();
-    if (seen && entry?.snapshot.version === seen.version && this.#entries.get(sid) === entry) {
-      entry.lastAccessedAt = seen.lastAccessedAt;
-      entry.validatedAt = entry.doubts === doubts ? askedAt : NEVER;
-    }
-    return seen;
+    return whenThere(glance(), seen => {
+      if (seen && entry?.snapshot.version === seen.version && this.#entries.get(sid) === entry) {
+        entry.lastAccessedAt = seen.lastAccessedAt;
+        entry.validatedAt = entry.doubts === doubts ? askedAt : NEVER;
+      }
+      return seen;
+    });
   }
 
   /** This process has committed, or has learned the present state by other means. */

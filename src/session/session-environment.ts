@@ -1,3 +1,4 @@
+import type { Awaitable } from '../base/awaitable.ts';
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import type { AccessTimes } from './access-times.ts';
@@ -43,7 +44,7 @@ export interface SessionEnvironment {
   /** The session, with what sockets of this process are about to write; undefined when there is none or its time is over, which ends it. */
   load(sid: string): Promise<LoadedSession | undefined>;
   /** What the store has, whatever the coherence is and also past its expiry. */
-  validate(sid: string): Promise<LoadedSession | undefined>;
+  validate(sid: string): Awaitable<LoadedSession | undefined>;
   /** What all requests of this process have in common of a session, where changes are written behind them; otherwise undefined. */
   share(sid: string, loaded: LoadedSession): SharedSession | undefined;
   attach(sid: string, admission: Admission): Promise<SocketSession | undefined>;

@@ -59,6 +59,17 @@ interface SecretChange {
 }
 
 type Values = ReadonlyMap<string, Uint8Array | undefined>;
+type Basis = ReadonlyMap<string, StoredAttribute | undefined>;
+
+/** What one commit tries to write. */
+interface Attempt {
+  /** Changed by merging, when it met a conflict. */
+  readonly attributes: Values;
+  readonly header: Partial<SessionHeader> | undefined;
+  readonly basis: Basis;
+  readonly expectedSecretHash: string | undefined;
+}
+
 /** Stands for a map that nothing was put into yet: most requests change little, and many nothing. */
 const NOTHING: ReadonlyMap<string, never> = new Map<string, never>();
 
@@ -82,15 +93,17 @@ export class SessionState {
   #inFlight: Values = NOTHING;
   #inFlightHeader: Partial<SessionHeader> | undefined;
   /** What each changed attribute was when it was first changed: what the conflict policy judges by. */
-  #basis: ReadonlyMap<string, StoredAttribute | undefined> = NOTHING;
+  #basis: Basis = NOTHING;
   /** What these changes add to the bytes of this base. */
   #growth: { readonly base: Snapshot; readonly changed: Values; readonly bytes: number } | undefined;
   /** Values decoded from what is changed here. */
   #decoded: ReadonlyMap<string, unknown> = NOTHING;
   /** Attributes that were read, with the value where the reader has one of its own; for the contents `get-and-set` and `all`. */
   #given: ReadonlyMap<string, ReadValue> = NOTHING;
-  /** The last commit that was asked for: the next one waits for it. */
+  /** The last commit that was asked for, while one is under way: the next one waits for it. */
   #last: Promise<void> | undefined;
+  /** How many were asked for and are not done. */
+  #underWay = 0;
   /** One that has not begun yet, and will write all that is changed until then. */
   #next: Promise<void> | undefined;
 
@@ -207,7 +220,7 @@ export class SessionState {
    * `reject`, and the changes are dropped; ERR_SESSION_STORE_UNAVAILABLE or ERR_SESSION_NO_ROOM, and they are kept for the next commit.
    */
   commit(): Promise<void> {
-    if (!this.#last) return this.#enqueue();
+    if (!this.#last) return this.isDirty ? this.#enqueue() : Promise.resolve();
     this.#next ??= this.#enqueue();
     return this.#next;
   }
@@ -331,17 +344,19 @@ export class SessionState {
 
   /** One after the other, in the order in which they were asked for; the first one at once. */
   #enqueue(secret?: SecretChange): Promise<void> {
-    const write = () => {
-      if (!secret) this.#next = undefined;
-      return this.isDirty || secret ? this.#write(secret) : Promise.resolve();
-    };
-    const commit = this.#last ? this.#last.then(write, write) : write();
-    this.#last = commit;
-    const done = () => {
-      if (this.#last === commit) this.#last = undefined;
-    };
-    commit.then(done, done);
-    return commit;
+    this.#underWay++;
+    const write = () => this.#run(secret);
+    this.#last = this.#last ? this.#last.then(write, write) : write();
+    return this.#last;
+  }
+
+  async #run(secret: SecretChange | undefined): Promise<void> {
+    if (!secret) this.#next = undefined;
+    try {
+      if (this.isDirty || secret) await this.#write(secret);
+    } finally {
+      if (--this.#underWay === 0) this.#last = undefined;
+    }
   }
 
   async #write(secret: SecretChange | undefined): Promise<void> {
@@ -360,9 +375,9 @@ export class SessionState {
     this.#inFlight = attributes;
     this.#inFlightHeader = changedHeader;
     try {
-      const result = this.#isStored
-        ? await this.#commitChanges(attributes, header, basis, secret?.expected)
-        : await this.#create(attributes, header, basis);
+      const attempt = { attributes, header, basis, expectedSecretHash: secret?.expected };
+      let result = this.#isStored ? await this.#try(attempt) : await this.#create(attempt);
+      if (result.status === 'conflict') result = await this.#tryAgain(attempt);
       if (result.status !== 'committed') throw this.#gone();
       for (const [name, value] of attributes) this.#rebase(name, value, basis.get(name)?.version, result.version);
       this.#take({ attributes, header, version: result.version }, before);
@@ -393,7 +408,7 @@ export class SessionState {
   }
 
   /** What was changed, and what the write contents add to it. */
-  #withContents(): Map<string, Uint8Array | undefined> {
+  #withContents(): Values {
     const { contents, conflicts } = this.#rules;
     for (const [name, { isOwn, value }] of this.#given) {
       const bytes = this.#bytes(name);
@@ -401,9 +416,9 @@ export class SessionState {
       const now = this.#encode(name, value);
       if (Buffer.compare(bytes, now) !== 0) this.#change(name, now); // changed in place
     }
-    const written = new Map(this.#changed);
     // Where it is not the last one that wins, nothing may be overwritten that was not changed here.
-    if (contents === 'set' || conflicts !== 'last-wins') return written;
+    if (contents === 'set' || conflicts !== 'last-wins') return this.#changed;
+    const written = new Map(this.#changed);
     for (const name of contents === 'all' ? this.#base.names() : this.#given.keys()) {
       const bytes = this.#bytes(name);
       if (bytes && !written.has(name)) written.set(name, bytes);
@@ -411,23 +426,22 @@ export class SessionState {
     return written;
   }
 
-  async #commitChanges(
-    attributes: Map<string, Uint8Array | undefined>,
-    header: Partial<SessionHeader> | undefined,
-    basis: ReadonlyMap<string, StoredAttribute | undefined>,
-    expectedSecretHash?: string,
-  ): Promise<CommitResult> {
-    const { store, conflicts } = this.#rules;
-    for (let tries = 0; tries < MAX_TRIES; tries++) {
-      const expected = conflicts === 'last-wins' ? undefined : versionsOf(basis);
-      const changes = { ...toChanges(attributes), header, expected, expectedSecretHash };
-      const result = await store.commit(this.sid, changes);
-      if (result.status !== 'conflict') return result;
+  #try({ attributes, header, basis, expectedSecretHash }: Attempt): Promise<CommitResult> {
+    const expected = this.#rules.conflicts === 'last-wins' ? undefined : versionsOf(basis);
+    const { set, deleted } = toChanges(attributes);
+    return this.#rules.store.commit(this.sid, { set, deleted, header, expected, expectedSecretHash });
+  }
+
+  /** After a try that met a conflict. */
+  async #tryAgain(attempt: Attempt): Promise<CommitResult> {
+    const { conflicts, store, onConflict } = this.#rules;
+    const { attributes, basis, expectedSecretHash } = attempt;
+    for (let tries = 1; ; tries++) {
       const record = await store.read(this.sid);
       if (!record) return { status: 'gone' };
       this.reload(new Snapshot(record));
       if (expectedSecretHash !== undefined && record.header.secretHash !== expectedSecretHash) throw superseded();
-      this.#rules.onConflict();
+      onConflict();
       if (typeof conflicts !== 'function') break;
       for (const [name, ours] of basis) {
         const theirs = record.attributes.get(name);
@@ -439,18 +453,18 @@ export class SessionState {
           mine: decode(attributes.get(name)),
           theirs: decode(theirs?.value),
         });
-        attributes.set(name, merged === undefined ? undefined : this.#encode(name, merged));
-        (basis as Map<string, StoredAttribute | undefined>).set(name, theirs);
+        withEntry(attributes, name, merged === undefined ? undefined : this.#encode(name, merged));
+        withEntry(basis, name, theirs);
       }
+      if (tries === MAX_TRIES) break;
+      const result = await this.#try(attempt);
+      if (result.status !== 'conflict') return result;
     }
     throw conflict([...basis.keys()].join(', '), 'was changed by somebody else meanwhile');
   }
 
-  async #create(
-    attributes: Map<string, Uint8Array | undefined>,
-    header: Partial<SessionHeader> | undefined,
-    basis: ReadonlyMap<string, StoredAttribute | undefined>,
-  ): Promise<CommitResult> {
+  async #create(attempt: Attempt): Promise<CommitResult> {
+    const { attributes, header } = attempt;
     const version = 1;
     const stored = new Map<string, StoredAttribute>();
     for (const [name, value] of attributes) if (value) stored.set(name, { value, version });
@@ -460,8 +474,7 @@ export class SessionState {
       lastAccessedAt: this.lastAccessedAt,
       attributes: stored,
     };
-    if (!(await this.#rules.store.create(this.sid, record)))
-      return this.#join(record.header, attributes, header, basis);
+    if (!(await this.#rules.store.create(this.sid, record))) return this.#join(record.header, attempt);
     this.#isStored = true;
     // It was ended meanwhile, or before: nobody would ever ask for it.
     if (this.#isEnded || (this.#isFirstLife && !(await this.#isFirstLife()))) {
@@ -473,12 +486,7 @@ export class SessionState {
   }
 
   /** The sid is taken: by an earlier try of ours that only seemed to fail, or by a request that derived the same session. */
-  async #join(
-    ours: SessionHeader,
-    attributes: Map<string, Uint8Array | undefined>,
-    header: Partial<SessionHeader> | undefined,
-    basis: ReadonlyMap<string, StoredAttribute | undefined>,
-  ): Promise<CommitResult> {
+  async #join(ours: SessionHeader, { attributes, header, basis }: Attempt): Promise<CommitResult> {
     const existing = await this.#rules.store.read(this.sid);
     if (!existing) return { status: 'gone' };
     const { secretHash } = existing.header;
@@ -491,7 +499,9 @@ export class SessionState {
     const expected = secretHash === ours.secretHash ? undefined : derived;
     const left = secretHash === ours.secretHash ? withoutSecret(header) : header;
     if (attributes.size === 0 && !left) return { status: 'committed', version: existing.version };
-    return this.#commitChanges(attributes, left, basis, expected);
+    const attempt = { attributes, header: left, basis, expectedSecretHash: expected };
+    const result = await this.#try(attempt);
+    return result.status === 'conflict' ? this.#tryAgain(attempt) : result;
   }
 
   #take(committed: Committed, before: Snapshot): void {
@@ -532,12 +542,11 @@ function conflict(names: string, what: string): HoldfastError {
 }
 
 function toChanges(attributes: Values): SessionChanges {
+  let deleted: Set<string> | undefined;
+  for (const [name, bytes] of attributes) if (!bytes) deleted = (deleted ?? new Set()).add(name);
+  if (!deleted) return { set: attributes as ReadonlyMap<string, Uint8Array> };
   const set = new Map<string, Uint8Array>();
-  const deleted = new Set<string>();
-  for (const [name, bytes] of attributes) {
-    if (bytes) set.set(name, bytes);
-    else deleted.add(name);
-  }
+  for (const [name, bytes] of attributes) if (bytes) set.set(name, bytes);
   return { set, deleted };
 }
 
@@ -547,7 +556,7 @@ function withoutSecret(header: Partial<SessionHeader> | undefined): Partial<Sess
   return Object.keys(left).length > 0 ? left : undefined;
 }
 
-function versionsOf(attributes: ReadonlyMap<string, StoredAttribute | undefined>): Map<string, number> {
+function versionsOf(attributes: Basis): Map<string, number> {
   return new Map(Array.from(attributes, ([name, attribute]) => [name, attribute?.version ?? 0]));
 }
 
@@ -562,7 +571,7 @@ function checkName(name: string): void {
 
 /** The same map with one entry more, or a new one in the place of `NOTHING`. */
 function withEntry<V>(map: ReadonlyMap<string, V>, name: string, value: V): ReadonlyMap<string, V> {
-  if (map === NOTHING) return new Map([[name, value]]);
+  if (map === NOTHING) return new Map<string, V>().set(name, value);
   return (map as Map<string, V>).set(name, value);
 }
 

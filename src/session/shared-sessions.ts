@@ -91,6 +91,10 @@ export class SharedSessions {
     this.#shared.get(sid)?.reload(loaded);
   }
 
+  has(sid: string): boolean {
+    return this.#shared.has(sid);
+  }
+
   /** Commits what is changed in this session and not yet written. */
   async flush(sid: string): Promise<void> {
     await this.#shared.get(sid)?.state.commit();

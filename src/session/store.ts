@@ -1,3 +1,5 @@
+import type { Awaitable } from '../base/awaitable.ts';
+
 /**
  * What a session is apart from its attributes. Times are milliseconds since the epoch.
  *
@@ -96,8 +98,11 @@ export interface SessionStore {
   create(sid: string, record: SessionRecord): Promise<boolean>;
   /** The whole record, or undefined. MUST return it also when it is past its expiry: expiry is the manager's judgement. */
   read(sid: string): Promise<SessionRecord | undefined>;
-  /** Version and last access only, as cheaply as the store can: this is asked on every request. Undefined when the session is gone. */
-  glance(sid: string): Promise<SessionGlance | undefined>;
+  /**
+   * Version and last access only, as cheaply as the store can: this is asked on every request. A store that knows them at once returns
+   * them without a promise. Undefined when the session is gone.
+   */
+  glance(sid: string): Awaitable<SessionGlance | undefined>;
   /** Applies the changes if the session still exists. Merges: two commits that change different attributes both survive. */
   commit(sid: string, changes: SessionChanges): Promise<CommitResult>;
   /** Moves last access forward for many sessions at once; ignores the ones that are gone; changes no version. */

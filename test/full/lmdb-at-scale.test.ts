@@ -112,7 +112,7 @@ async function run(size: number) {
   const opened = memory();
 
   const random = () => sidOf(Math.floor(Math.random() * size));
-  const glance = await measure(20_000, 1, () => store.glance(random()));
+  const glance = await measure(20_000, 1, async () => store.glance(random()));
   const read = await measure(20_000, 1, () => store.read(random()));
   const value = Buffer.alloc(1_024, 1);
   const commit = await measure(10_000, AT_ONCE, () => store.commit(random(), { set: new Map([['cart', value]]) }));

@@ -107,10 +107,11 @@ describe('the near cache', () => {
     await load('a');
     expect(cache.get('a')!.validatedAt).toBe(0);
     for (const distrust of [() => cache.distrust('a'), () => cache.distrustAll()]) {
-      await cache.validate('a', async () => {
+      const glance = async () => {
         distrust();
         return { version: 1, lastAccessedAt: 7 };
-      });
+      };
+      expect(await cache.validate('a', glance)).toMatchObject({ version: 1 });
       expect(cache.get('a')!.validatedAt).toBe(Number.NEGATIVE_INFINITY);
     }
   });

@@ -1,5 +1,5 @@
 import { setImmediate } from 'node:timers/promises';
-import type { Database } from 'lmdb';
+import { type Database, getLastVersion } from 'lmdb';
 import { expiryOf } from '../expiry.ts';
 import type {
   CommitResult,
@@ -110,10 +110,10 @@ export class LmdbStore implements SessionStore {
     });
   }
 
-  async glance(sid: string): Promise<SessionGlance | undefined> {
+  glance(sid: string): SessionGlance | undefined {
     const key = keyOf(sid);
     return this.#environment.read(() => {
-      const version = this.#heads.getEntry(key)?.version;
+      const version = versionIn(this.#heads, key);
       return version === undefined ? undefined : { version, lastAccessedAt: this.#lastAccess(key) };
     });
   }
@@ -252,7 +252,7 @@ export class LmdbStore implements SessionStore {
   }
 
   #lastAccess(key: Buffer): number {
-    return this.#accesses.getEntry(key)!.version!;
+    return versionIn(this.#accesses, key)!;
   }
 
   /** False when somebody else changed the record since it was found. */
@@ -278,7 +278,7 @@ export class LmdbStore implements SessionStore {
 
   async #touchOne(key: Buffer, at: number): Promise<void> {
     for (;;) {
-      const accessedAt = this.#environment.read(() => this.#accesses.getEntry(key)?.version);
+      const accessedAt = this.#environment.read(() => versionIn(this.#accesses, key));
       if (accessedAt === undefined || accessedAt >= at) return;
       const write = this.#accesses.ifVersion(key, accessedAt, () => void this.#accesses.put(key, NOTHING, at));
       if (await this.#environment.settle(write)) return;
@@ -315,6 +315,11 @@ function isIndexed(at: number): boolean {
 
 function valueKey(sidKey: Buffer, name: string): Buffer {
   return joinKeys(sidKey, keyOf(name));
+}
+
+/** The version of an entry, without a copy of its value. */
+function versionIn(database: Database<Buffer, Buffer>, key: Buffer): number | undefined {
+  return database.getBinaryFast(key) === undefined ? undefined : getLastVersion();
 }
 
 function toBuffer(bytes: Uint8Array): Buffer {
