@@ -10,6 +10,7 @@ export type ErrorCode =
   // HTTP facts
   | 'ERR_HTTP_BAD_REQUEST'
   | 'ERR_HTTP_BODY_TOO_LARGE'
+  | 'ERR_HTTP_BODY_TIMEOUT'
   // routing and policies
   | 'ERR_ROUTE_NOT_FOUND'
   | 'ERR_ROUTE_DUPLICATE'

@@ -39,6 +39,8 @@ export interface Config {
   maxBodySize?: Size;
   /** Where generated keys and the default store live. Default `.holdfast`. */
   dataFolder?: string;
+  /** Answers that stand for one of a backend say why in `Holdfast-Reason`: `refused`, `busy`, `dns`, `tls`, `reset`, `invalid`, `timeout`, `nomember`, `draining`. Default false: the log only. */
+  exposeReason?: boolean;
   log?: LogConfig;
 }
 
@@ -228,6 +230,10 @@ export interface UpstreamConfig {
   answerTimeout?: Duration;
   /** From the upgrade sent to its answer. Default `10s`. */
   handshakeTimeout?: Duration;
+  /** Largest request body. Default `1GiB`; larger: 413; -1 no limit. It is never kept: it streams. */
+  maxBodySize?: Size;
+  /** Silence of a client that is to send the rest of a body (408), or to take the rest of an answer (its connection is cut). Default `60s`; -1 no limit. */
+  clientTimeout?: Duration;
   /** Name of the header that carries the session's `sid` to the backend. Default `X-Session-ID`. */
   sessionHeader?: string;
   /** How browsers know the upstream's cookies. Default: as it sets them, but for a `Domain` that is not the public host's. */

@@ -380,6 +380,8 @@ const upstream = section<UpstreamConfig>('an upstream', {
   connectTimeout: duration.optional(),
   answerTimeout: duration.optional(),
   handshakeTimeout: duration.optional(),
+  maxBodySize: size.optional(),
+  clientTimeout: duration.optional(),
   sessionHeader: httpHeader.optional(),
   userHeader: z.union([z.literal(false), httpHeader]).optional(),
   rolesHeader: z.union([z.literal(false), httpHeader]).optional(),
@@ -503,5 +505,6 @@ export const configSchema: z.ZodType<Config> = section<Config>('the configuratio
   maxHeaderSize: measured({ ...SIZE, example: '"16KiB"' }, 'a client could fill the memory').optional(),
   maxBodySize: size.optional(),
   dataFolder: text.optional(),
+  exposeReason: flag.optional(),
   log: log.optional(),
 });

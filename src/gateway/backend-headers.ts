@@ -58,7 +58,7 @@ export function backendRequestHeaders(head: RequestHead, identity: BackendIdenti
 /**
  * The headers of a backend's response as the client gets them: name, value, name, value ...
  *
- * A backend sets every cookie and header but ours, and `Holdfast-Session` is a message to us only. Links and cookies are those of the public side.
+ * A backend sets every cookie and header but ours, and `Holdfast-Session` is a message to us only, `Holdfast-Reason` one of ours. Links and cookies are those of the public side.
  */
 export function clientResponseHeaders(rawHeaders: readonly string[], own: OwnNames, rewriting: Rewriting): string[] {
   const passed = endToEndHeaders(rawHeaders);
@@ -66,7 +66,7 @@ export function clientResponseHeaders(rawHeaders: readonly string[], own: OwnNam
   for (let i = 0; i < passed.length; i += 2) {
     const name = passed[i]!;
     const lower = name.toLowerCase();
-    if (lower === 'holdfast-session' || own.headers.has(lower)) continue;
+    if (lower === 'holdfast-session' || lower === 'holdfast-reason' || own.headers.has(lower)) continue;
     const value = rewriting.toClient(lower, passed[i + 1]!);
     if (value !== undefined) headers.push(name, value);
   }

@@ -7,6 +7,7 @@ import type { HeaderLine } from '../session/tracking.ts';
 import type { BackendExchange, Heard } from './backend-exchange.ts';
 import { backendRequestHeaders, clientResponseHeaders } from './backend-headers.ts';
 import { whenOpen } from './pool.ts';
+import { type BodyKind, BodyWatch, bodyKind, refuseAnnouncedBody } from './request-body.ts';
 import { Rewriting } from './rewriting.ts';
 import type { Selection } from './selection.ts';
 import { errorName, type FailureReason, failureReason, upstreamRefusal } from './upstream-failure.ts';
@@ -34,14 +35,15 @@ const IDEMPOTENT: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRAC
 /** Methods that have no body unless one is announced; for others its absence is announced. RFC 9110 §8.6. */
 const BODILESS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'DELETE']);
 
-type BodyKind = 'none' | 'sized' | 'chunked';
-
 /**
  * Sends a request on to a backend and the answer back to the client, both as they come, with backpressure both ways.
  *
  * The next server is tried as long as no connection can be made, within the upstream's bounds for retries. Once a byte of the request
  * may have been sent no other server gets it, with one exception: a request that may be repeated and has no body is sent again, once,
  * to the same server, when the kept connection it was put on had been closed by the server.
+ *
+ * A body may be as large as the upstream lets it, and a client may be silent for `clientTimeoutMs` when it is to send the rest of it, or to take the
+ * rest of an answer. Then the request is refused (413, 408), or cut off once it was answered.
  *
  * The server must hand over requests with `Expect: 100-continue` without answering 100 itself (`checkContinue`): the
  * backend's 100 is passed on.
@@ -56,6 +58,8 @@ export async function forwardRequest(options: ForwardOptions): Promise<Forwarded
   request.on('error', ignore);
   response.on('error', ignore);
 
+  const tooLarge = refuseAnnouncedBody(request, upstream);
+  if (tooLarge) return tooLarge;
   const body = bodyKind(request);
   const added = options.session && (await options.session.requestHeaders());
   const rewriting = new Rewriting(options);
@@ -121,6 +125,7 @@ class Exchange {
   readonly #headers: readonly string[];
   readonly #body: BodyKind;
   #outgoing: ClientRequest | undefined;
+  #bodyWatch: BodyWatch | undefined;
   #resolve: ((result: Forwarded | Failed | Refusal) => void) | undefined;
   #timer: Timer | undefined;
   #isConnected = false;
@@ -184,12 +189,14 @@ class Exchange {
 
   #onConnected(): void {
     if (this.#resolve === undefined) return;
-    const { request, upstream } = this.#options;
+    const { clock, head, request, upstream } = this.#options;
     this.#isConnected = true;
     this.#setTimer(upstream.answerTimeoutMs, this.#onAnswerTimeout);
     if (this.#body === 'none') return;
     // Not before there is a connection: a body that was begun cannot be sent to another server.
     request.pipe(this.#outgoing!);
+    this.#bodyWatch = new BodyWatch(request, upstream, clock, refusal => this.#onBrokenBody(refusal));
+    if (head.headers.expect === undefined) this.#bodyWatch.expect();
     request.once('end', () => {
       if (!this.#isAnswered && this.#resolve !== undefined)
         this.#setTimer(upstream.answerTimeoutMs, this.#onAnswerTimeout);
@@ -217,6 +224,7 @@ class Exchange {
     if (this.#resolve === undefined || request.httpVersion === '1.0') return;
     if (information.statusCode === 100) {
       this.#isContinued = true;
+      this.#bodyWatch?.expect();
       if (request.headers.expect !== undefined) response.writeContinue();
       return;
     }
@@ -261,12 +269,30 @@ class Exchange {
     });
     answer.on('end', () => {
       if (answer.rawTrailers.length > 0) response.addTrailers(trailerPairs(answer.rawTrailers));
+      this.#awaitClient();
     });
+    // Whenever the client is slower than the backend.
+    answer.on('pause', this.#awaitClient);
+    answer.on('resume', () => this.#clearTimer());
     answer.pipe(response);
     // The head of a stream of events must not wait for the first event; that of an ordinary answer leaves with its body.
     setImmediate(() => {
       if (!answer.readableDidRead && !response.writableEnded && !response.destroyed) response.flushHeaders();
     });
+  }
+
+  /** It has been sent more than fits between us. */
+  readonly #awaitClient = (): void => {
+    const { response, upstream } = this.#options;
+    if (this.#resolve !== undefined) this.#setTimer(upstream.clientTimeoutMs, () => response.destroy());
+  };
+
+  #onBrokenBody(refusal: Refusal): void {
+    const { request, response } = this.#options;
+    if (this.#resolve !== undefined && !this.#isAnswered) this.#refuse(refusal);
+    // It can be told no more. Where it was told all, the connection waits for the rest of the body still.
+    else if (!response.writableFinished) response.destroy();
+    else request.destroy();
   }
 
   #onError(error: Error): void {
@@ -327,12 +353,6 @@ class Exchange {
 }
 
 function ignore(): void {}
-
-function bodyKind(request: IncomingMessage): BodyKind {
-  if (request.headers['transfer-encoding'] !== undefined) return 'chunked';
-  const length = request.headers['content-length'];
-  return length === undefined || length === '0' ? 'none' : 'sized';
-}
 
 /** One header at a time, because others may have set some already: a `Set-Cookie` of ours must stay. */
 function writeHead(

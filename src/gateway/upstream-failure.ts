@@ -13,6 +13,9 @@ import { stageOf } from './pool.ts';
  */
 export type FailureReason = 'refused' | 'busy' | 'dns' | 'tls' | 'reset' | 'invalid' | 'timeout';
 
+/** Why no server was asked. `draining`: every one is. `nomember`: none may be. */
+export type NoServerReason = 'draining' | 'nomember';
+
 /** How long a client should wait before it asks a backend again that was not there. */
 const RETRY_AFTER_SECONDS = 5;
 
@@ -39,22 +42,28 @@ export function upstreamRefusal(
   switch (reason) {
     case 'refused':
     case 'busy':
-      return unavailable(what);
+      return unavailable(what, reason);
     case 'timeout':
-      return refuse(504, 'ERR_UPSTREAM_TIMEOUT', what, { closeCode: CloseCode.badGateway });
+      return refuse(504, 'ERR_UPSTREAM_TIMEOUT', what, { closeCode: CloseCode.badGateway, failure: reason });
     default:
-      return refuse(502, 'ERR_UPSTREAM_BAD_ANSWER', what, { closeCode: CloseCode.badGateway });
+      return refuse(502, 'ERR_UPSTREAM_BAD_ANSWER', what, { closeCode: CloseCode.badGateway, failure: reason });
   }
 }
 
 /** No server of an upstream may be asked. */
-export function noServer(upstream: { readonly name: string }, why: string, retryAfterMs?: number): Refusal {
-  return unavailable(`upstream "${upstream.name}" has no usable server: ${why}`, retryAfterMs);
+export function noServer(
+  upstream: { readonly name: string },
+  reason: NoServerReason,
+  why: string,
+  retryAfterMs?: number,
+): Refusal {
+  return unavailable(`upstream "${upstream.name}" has no usable server: ${why}`, reason, retryAfterMs);
 }
 
-function unavailable(what: string, retryAfterMs = RETRY_AFTER_SECONDS * 1000): Refusal {
+function unavailable(what: string, failure: string, retryAfterMs = RETRY_AFTER_SECONDS * 1000): Refusal {
   return refuse(503, 'ERR_UPSTREAM_UNAVAILABLE', what, {
     closeCode: CloseCode.tryAgainLater,
+    failure,
     headers: { 'Retry-After': String(Math.max(1, Math.ceil(retryAfterMs / 1000))) },
   });
 }

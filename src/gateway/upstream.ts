@@ -1,6 +1,7 @@
 import type { Clock } from '../base/clock.ts';
 import { type Duration, parseDuration } from '../base/duration.ts';
 import { type Logger, silentLogger } from '../base/logger.ts';
+import { parseSize, type Size } from '../base/size.ts';
 import type { Refusal } from '../http/refusal.ts';
 import type { RequestHead } from '../http/request-head.ts';
 import { Affinity, type AffinityKind, type AffinityOptions, BACKEND_SESSION_COOKIE } from './affinity.ts';
@@ -78,6 +79,10 @@ export interface UpstreamOptions extends UpstreamIdentityOptions {
   readonly answerTimeout?: Duration;
   /** From the upgrade sent to its answer. Default `10s`. */
   readonly handshakeTimeout?: Duration;
+  /** Largest request body. Default `1GiB`. */
+  readonly maxBodySize?: Size;
+  /** Silence of a client that is to send the rest of a body, or to take the rest of an answer. Default `60s`. */
+  readonly clientTimeout?: Duration;
   /** How browsers know the upstream's cookies. */
   readonly cookies?: UpstreamCookiesConfig;
 }
@@ -151,6 +156,10 @@ export class Upstream implements UpstreamControl {
   readonly answerTimeoutMs: number;
   /** From the upgrade sent to its answer. Default 10 s. */
   readonly handshakeTimeoutMs: number;
+  /** Of a request. Default 1 GiB, as Apache. */
+  readonly maxBodyBytes: number;
+  /** Silence of a client that is to send the rest of a body, or to take the rest of an answer. Default 60 s. */
+  readonly clientTimeoutMs: number;
   readonly cookies: UpstreamCookies;
   readonly #servers: UpstreamServer[] = [];
   /** Removed, with something still under way. */
@@ -168,6 +177,8 @@ export class Upstream implements UpstreamControl {
     this.connectTimeoutMs = parseDuration(options.connectTimeout ?? '5s');
     this.answerTimeoutMs = parseDuration(options.answerTimeout ?? '60s');
     this.handshakeTimeoutMs = parseDuration(options.handshakeTimeout ?? '10s');
+    this.maxBodyBytes = parseSize(options.maxBodySize ?? '1GiB');
+    this.clientTimeoutMs = parseDuration(options.clientTimeout ?? '60s');
     this.cookies = new UpstreamCookies(options.cookies);
     this.#serverOptions = {
       pool: poolOptions(name, options, this.connectTimeoutMs),
@@ -232,7 +243,8 @@ export class Upstream implements UpstreamControl {
     const states = [...new Set(servers.map(server => server.state))].join(' or ');
     const all = states === '' ? 'every one was removed' : `every one is ${states}`;
     const why = onlyServer ? `affinity is strict, and the client is tied to one that is ${states}` : all;
-    return noServer(this, why, returns.length > 0 ? Math.min(...returns) : undefined);
+    const reason = servers.length > 0 && servers.every(({ state }) => state === 'draining') ? 'draining' : 'nomember';
+    return noServer(this, reason, why, returns.length > 0 ? Math.min(...returns) : undefined);
   }
 
   add(server: string | UpstreamServerConfig): void {

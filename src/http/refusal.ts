@@ -12,6 +12,8 @@ export interface Refusal {
   readonly closeCode: number;
   readonly code: ErrorCode;
   readonly reason: string;
+  /** One word for why a backend gave no answer. */
+  readonly failure?: string | undefined;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: string;
 }
@@ -20,7 +22,7 @@ export function refuse(
   status: number,
   code: ErrorCode,
   reason: string,
-  extra: { closeCode?: number; headers?: Readonly<Record<string, string>>; body?: string } = {},
+  extra: { closeCode?: number; headers?: Readonly<Record<string, string>>; body?: string; failure?: string } = {},
 ): Refusal {
   return {
     allow: false,
@@ -28,6 +30,7 @@ export function refuse(
     closeCode: extra.closeCode ?? 1008,
     code,
     reason,
+    failure: extra.failure,
     headers: extra.headers,
     body: extra.body,
   };

@@ -38,6 +38,8 @@ export interface Parts extends Gateway {
   /** Path parameters that can hold a session's ticket. */
   readonly urlParameters: ReadonlySet<string>;
   readonly maxBodyBytes: number;
+  /** May clients be told why a backend gave no answer? */
+  readonly exposeReason: boolean;
   /** Sockets that asked for an upgrade and have no answer yet. */
   readonly handshakes: Set<Duplex>;
   readonly relays: Set<Relay>;
@@ -103,6 +105,7 @@ export async function build(config: Config, environment: { clock: Clock; logger?
       own: ownNames(opened, upstreams),
       urlParameters: urlParameters(opened),
       maxBodyBytes: parseSize(config.maxBodySize ?? '1MiB'),
+      exposeReason: config.exposeReason ?? false,
       handshakes: new Set(),
       relays: new Set(),
     };

@@ -86,7 +86,7 @@ export class Intake {
     const refusal = isRefusal(admitted) ? admitted : await answer(admitted, request, response, this.#parts);
     if (!refusal) return;
     this.#logRefusal(request, refusal);
-    writeRefusal(response, refusal);
+    writeRefusal(response, this.#explained(refusal));
   }
 
   async #upgrade(request: IncomingMessage, socket: Duplex, early: Buffer, leaveUnknown: boolean): Promise<boolean> {
@@ -256,13 +256,19 @@ export class Intake {
     const { clock } = this.#parts;
     const timer = clock.setTimeout(() => socket.destroy(), REFUSAL_TIMEOUT_MS);
     socket.once('close', () => clock.clearTimeout(timer));
-    socket.end(refusalResponse(refusal), () => socket.destroy());
+    socket.end(refusalResponse(this.#explained(refusal)), () => socket.destroy());
   }
 
-  #logRefusal(request: IncomingMessage, { status, code, reason }: Refusal): void {
+  /** With the reason for the client, where it may know. */
+  #explained(refusal: Refusal): Refusal {
+    if (!this.#parts.exposeReason || refusal.failure === undefined) return refusal;
+    return { ...refusal, headers: { ...refusal.headers, 'Holdfast-Reason': refusal.failure } };
+  }
+
+  #logRefusal(request: IncomingMessage, { status, code, reason, failure }: Refusal): void {
     const { logger } = this.#parts;
     logger.info(
-      { event: 'refused', status, code, method: request.method, address: request.socket.remoteAddress },
+      { event: 'refused', status, code, failure, method: request.method, address: request.socket.remoteAddress },
       reason,
     );
   }
@@ -288,6 +294,7 @@ function touching(session: RelaySession): () => void {
 function draining(): Refusal {
   return refuse(503, 'ERR_SERVER_STATE', STOPPING, {
     closeCode: CloseCode.goingAway,
+    failure: 'draining',
     headers: { 'Retry-After': '5', Connection: 'close' },
   });
 }

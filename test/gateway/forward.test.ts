@@ -452,7 +452,7 @@ describe('a backend that fails', () => {
         request.once('data', () => arrived.resolve());
         mirror(request, response);
       }),
-      { clock },
+      { clock, clientTimeout: -1 },
     );
     const request = http.request({ port: to.port, agent: false, method: 'POST' });
     request.write('slow ');

@@ -1,10 +1,13 @@
+import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
+import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createServer } from 'holdfast';
 import { MemoryStore } from 'holdfast/session';
 import { expect, test, vi } from 'vitest';
 import { silentLogger } from '../../src/base/logger.ts';
+import { listenTcp } from '../gateway/gateway-server.ts';
 import { gate } from '../websocket/journal.ts';
 
 test('a client that leaves while the session store is asked has its line, with status 499', async () => {
@@ -45,5 +48,35 @@ test('a client that leaves while the session store is asked has its line, with s
   } finally {
     stdout.mockRestore();
     await rm(dataFolder, { recursive: true });
+  }
+});
+
+test('a client that leaves before its backend has answered has its line, with status 499', async () => {
+  const asked = gate();
+  const backend = await listenTcp(socket => socket.once('data', () => asked.resolve()));
+  const lines: string[] = [];
+  const stdout = vi.spyOn(process.stdout, 'write').mockImplementation(line => lines.push(String(line)) > 0);
+  try {
+    await using server = createServer(
+      {
+        listen: [{ port: 0, host: '127.0.0.1' }],
+        session: false,
+        log: { access: 'json' },
+        upstreams: { app: { servers: [backend.url] } },
+        routes: [{ path: '/*', upstream: 'app' }],
+      },
+      { logger: silentLogger },
+    );
+    await server.start();
+    const client = net.connect(Number(new URL(server.urls[0]!).port), '127.0.0.1');
+    client.write('GET /left HTTP/1.1\r\nHost: a\r\n\r\n');
+    await asked.promise;
+    client.destroy();
+    await once(client, 'close');
+    const line = () => lines.map(text => JSON.parse(text)).find(({ target }) => target === '/left');
+    await expect.poll(line).toMatchObject({ event: 'request', status: 499 });
+  } finally {
+    stdout.mockRestore();
+    await backend.close();
   }
 });
