@@ -495,6 +495,8 @@ describe('active checks', () => {
     const checked = await backend({
       onRequest: (request, response) => {
         if (request.url === '/healthz') checks.push(request.headers['user-agent']);
+        // A check closes its connection when it has made up its mind: not before that, and not from here.
+        response.shouldKeepAlive = true;
         response.writeHead(request.url === '/healthz' ? status : 200).end('checked');
       },
     });
@@ -504,7 +506,6 @@ describe('active checks', () => {
       balance: 'in-order',
     });
     to.upstream.start();
-    // A check closes its connection when it has made up its mind.
     const check = (count: number) => until(() => checks.length === count && checked.open === 0);
     await check(1);
     status = 500;
