@@ -58,6 +58,8 @@ async function backend({
   });
   server.on('request', (request, response) => {
     one.count++;
+    // A check closes its connection when it has made up its mind: not before that, and not from here.
+    if (request.headers['user-agent'] === 'Holdfast-Health-Check') response.shouldKeepAlive = true;
     (onRequest ?? answer)(request, response);
   });
   server.on('connection', socket => {
@@ -492,21 +494,18 @@ describe('active checks', () => {
     const clock = new FakeClock();
     let status = 200;
     const checks: (string | undefined)[] = [];
-    const checked = await backend({
-      onRequest: (request, response) => {
-        if (request.url === '/healthz') checks.push(request.headers['user-agent']);
-        // A check closes its connection when it has made up its mind: not before that, and not from here.
-        response.shouldKeepAlive = true;
-        response.writeHead(request.url === '/healthz' ? status : 200).end('checked');
-      },
-    });
-    const to = await gateway([checked.url, (await backend({ name: 'other' })).url], {
-      clock,
-      health,
-      balance: 'in-order',
-    });
+    const server = (name: string, healthOf: () => number) =>
+      backend({
+        onRequest: (request, response) => {
+          const isCheck = request.url === '/healthz';
+          if (isCheck) checks.push(request.headers['user-agent']);
+          response.writeHead(isCheck ? healthOf() : 200).end(name);
+        },
+      });
+    const [checked, other] = [await server('checked', () => status), await server('other', () => 200)];
+    const to = await gateway([checked.url, other.url], { clock, health, balance: 'in-order' });
     to.upstream.start();
-    const check = (count: number) => until(() => checks.length === count && checked.open === 0);
+    const check = (count: number) => until(() => checks.length === 2 * count && checked.open === 0 && other.open === 0);
     await check(1);
     status = 500;
     await clock.advance(10_000);
