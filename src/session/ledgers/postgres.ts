@@ -167,7 +167,7 @@ function statementsOf(schema: string) {
   const facts = `${schema}.facts`;
   return {
     putIfAbsent: {
-      name: 'putIfAbsent',
+      name: 'put-if-absent',
       what: 'put a fact',
       text: `INSERT INTO ${facts} AS f (key, value, expires_at)
         VALUES ($1, $2, clock_timestamp() + $3::double precision * interval '1 millisecond')

@@ -279,6 +279,7 @@ describe.skipIf(postgresMissing)(`postgres${postgresMissing ? ` (skipped: ${post
         () => store.delete('s2'),
         () => store.delete('s1', NOW),
         () => ledger.putIfAbsent('k', 'v', 1_000),
+        () => ledger.put('k', 'w', 1_000),
         () => ledger.get('k'),
         () => ledger.take('k'),
         () => ledger.increment('n', 1, 1_000),
