@@ -1,13 +1,19 @@
+import { type Duration, parseDuration } from '../base/duration.ts';
 import { type BrokenRule, type Fields, fields, title } from './fields.ts';
 
 /** Headers that a request has for other reasons. What carries a message or a handshake over one connection cannot say anything else. */
 const TAKEN =
   /^(?:host|connection|keep-alive|te|trailer|transfer-encoding|upgrade|expect|content-length|cookie|authorization|forwarded|x-forwarded-(?:for|host|port|proto)|proxy-.*|sec-websocket-.*)$/;
 
+/** The longest that a ledger keeps something for sure. */
+const MAX_IDLE_MS = 365 * 86_400_000;
+
 /** The rules of what upstreams have to do with sessions. */
 export function* brokenBackendSessions(config: Fields): Generator<BrokenRule> {
-  for (const [name, upstream] of Object.entries(fields(config.upstreams)))
+  for (const [name, upstream] of Object.entries(fields(config.upstreams))) {
     yield* brokenHeaders(fields(upstream), ['upstreams', name]);
+    yield* brokenObservation(fields(upstream), ['upstreams', name], fields(config.session));
+  }
   if (Array.isArray(config.routes)) yield* brokenControl(config.routes, ['routes'], config, config.session !== false);
 }
 
@@ -23,6 +29,47 @@ function* brokenHeaders(upstream: Fields, at: readonly PropertyKey[]): Generator
     const other = TAKEN.test(folded) ? 'a header of the request itself' : seen.get(folded);
     if (other !== undefined) yield { path: [...at, option], message: `"${name}" is ${other}; choose another name` };
     else seen.set(folded, `also "${option}"`);
+  }
+}
+
+/** Who watches sessions must know where their ids stand. */
+function* brokenObservation(upstream: Fields, at: readonly PropertyKey[], own: Fields): Generator<BrokenRule> {
+  const { mode, cookie, header, idleTimeout, ...rest } = fields(upstream.session);
+  const path = [...at, 'session'];
+  if (mode === 'managed') {
+    for (const [option, value] of Object.entries({ cookie, header, idleTimeout, ...rest }))
+      if (value !== undefined)
+        yield {
+          path: [...path, option],
+          message: 'goes with "mode: observed"; our own sessions have "session" at the top',
+        };
+  }
+  if (mode !== 'observed') return;
+  if (cookie === undefined && header === undefined)
+    yield { path, message: 'where is the id of a session? Name the "cookie", for example JSESSIONID, or the "header"' };
+  if (typeof header === 'string' && TAKEN.test(header.toLowerCase()))
+    yield { path: [...path, 'header'], message: `"${header}" is a header of the request itself; choose another name` };
+  if (upstream.controlsSession === true)
+    yield {
+      path: [...at, 'controlsSession'],
+      message: 'is about sessions of ours, and these are the backend\'s own; remove it, or "mode: observed"',
+    };
+  if (cookie !== undefined && cookie === fields(own.cookie).name)
+    yield {
+      path: [...path, 'cookie'],
+      message: `"${cookie}" is the name of our own session cookie, which no backend gets; give ours another name`,
+    };
+  if (isTooLong(idleTimeout))
+    yield { path: [...path, 'idleTimeout'], message: 'is more than "365d": no process would keep it for so long' };
+}
+
+/** False for what is no duration, or never ends: the schema says so. */
+function isTooLong(value: unknown): boolean {
+  try {
+    const ms = parseDuration(value as Duration);
+    return ms > MAX_IDLE_MS && ms < Number.POSITIVE_INFINITY;
+  } catch {
+    return false;
   }
 }
 

@@ -5,6 +5,7 @@ import type { Balance } from '../gateway/balancing.ts';
 import type { FetchHandler } from '../gateway/fetch-target.ts';
 import type { UpstreamEjectionConfig, UpstreamHealthConfig, UpstreamServerConfig } from '../gateway/upstream.ts';
 import type { UpstreamCookiesConfig } from '../gateway/upstream-cookies.ts';
+import type { UpstreamSessionConfig } from '../gateway/upstream-session.ts';
 import type { Ledger } from '../session/ledger.ts';
 import type { LifetimeProfile, WriteProfile } from '../session/profiles.ts';
 import type { SessionStore } from '../session/store.ts';
@@ -234,8 +235,10 @@ export interface UpstreamConfig {
   maxBodySize?: Size;
   /** Silence of a client that is to send the rest of a body (408), or to take the rest of an answer (its connection is cut). Default `60s`; -1 no limit. */
   clientTimeout?: Duration;
-  /** Name of the header that carries the session's `sid` to the backend. Default `X-Session-ID`. */
+  /** Name of the header that tells the backend of its session: our `sid`, or the id of its own. Default `X-Session-ID`. */
   sessionHeader?: string;
+  /** Whose sessions they are: ours (`mode: managed`, default), or the backend's own, which we watch (`mode: observed`). */
+  session?: UpstreamSessionConfig;
   /** How browsers know the upstream's cookies. Default: as it sets them, but for a `Domain` that is not the public host's. */
   cookies?: UpstreamCookiesConfig;
   /** Name of the header with the user who owns the session. Default `X-Forwarded-User`. `false`: not sent, and a client's passes. */
@@ -269,7 +272,7 @@ export interface RouteConfig {
   path?: string | readonly string[];
   /** Default: every method. Another method: 405 with `Allow`. */
   methods?: readonly string[];
-  /** Default `auto`: read when the client has one, created on document navigation only. An endpoint: `existing`; `files` and `redirect`: `none`. */
+  /** Default `auto`: read when the client has one, created on document navigation only. An endpoint: `existing`; `files`, `redirect`, an observed upstream: `none`. */
   session?: 'none' | 'existing' | 'create' | 'auto';
   endpoint?: Endpoint<unknown>;
   fetch?: FetchHandler;

@@ -6,6 +6,7 @@ import type { AffinityOptions } from '../gateway/affinity.ts';
 import type { FetchHandler } from '../gateway/fetch-target.ts';
 import type { UpstreamEjectionConfig, UpstreamHealthConfig, UpstreamServerConfig } from '../gateway/upstream.ts';
 import type { UpstreamCookiesConfig } from '../gateway/upstream-cookies.ts';
+import type { UpstreamSessionConfig } from '../gateway/upstream-session.ts';
 import type { Ledger } from '../session/ledger.ts';
 import type { SessionStore } from '../session/store.ts';
 import type { UserLimit } from '../session/user-sessions.ts';
@@ -349,6 +350,18 @@ const ejection = section<UpstreamEjectionConfig>('ejection', {
 
 const httpHeader = textLike(value => /^[\w!#$%&'*+.^`|~-]+$/.test(value), 'not a header name');
 
+const upstreamSession = section<UpstreamSessionConfig>('session', {
+  mode: z.enum(['managed', 'observed']),
+  cookie: cookieName.optional(),
+  header: httpHeader.optional(),
+  duplicates: z.enum(['reject', 'first', 'last']).optional(),
+  suffix: z.enum(['.', '!', ':']).optional(),
+  idleTimeout: measured(DURATION, 'what visitors make up would be kept for ever').optional(),
+  trust: z.enum(['accepted', 'issued']).optional(),
+  onReplace: z.enum(['close', 'rebind']).optional(),
+  touchOnTraffic: z.enum(['message', 'any', 'never']).optional(),
+});
+
 const upstream = section<UpstreamConfig>('an upstream', {
   servers: z
     .array(
@@ -386,6 +399,7 @@ const upstream = section<UpstreamConfig>('an upstream', {
   userHeader: z.union([z.literal(false), httpHeader]).optional(),
   rolesHeader: z.union([z.literal(false), httpHeader]).optional(),
   controlsSession: flag.optional(),
+  session: upstreamSession.optional(),
   cookies: section<UpstreamCookiesConfig>('cookies', {
     prefix: textLike(
       value => /^(?!__)[\w!#$%&'*+.^`|~-]+$/.test(value),

@@ -10,6 +10,7 @@ import { lostUpgrade } from './lost-upgrade.ts';
 import type { Route, SessionContext, SessionMode } from './route.ts';
 import type { Router } from './router.ts';
 import { sessionFailure } from './session-failure.ts';
+import type { ObservedExchange } from './session-observer.ts';
 
 /** What every request is judged by. */
 export interface Gateway {
@@ -38,9 +39,15 @@ export interface HeldSession {
   readonly session: Session | undefined;
 }
 
-/** A request that may go to its target. */
-export interface Admitted extends Permitted {
+/** A request with its session, when it has one of ours. */
+interface Held extends Permitted {
   readonly held: HeldSession | undefined;
+}
+
+/** A request that may go to its target. */
+export interface Admitted extends Held {
+  /** The session of the backend's own, where we only watch. */
+  readonly observed: ObservedExchange | undefined;
 }
 
 /**
@@ -61,7 +68,9 @@ export async function admit(
   if (isRefusal(routed)) return routed;
   const permitted = askPolicies(routed);
   if (isRefusal(permitted)) return permitted;
-  return holdSession(permitted, urlTicket);
+  const held = await holdSession(permitted, urlTicket);
+  if (isRefusal(held)) return held;
+  return observeSession(held);
 }
 
 /** What is not declared does not exist. */
@@ -88,7 +97,7 @@ function askPolicies(routed: Routed): Permitted | Refusal {
 }
 
 /** A store that cannot be asked is a 503, never a visitor who seems to be logged out. */
-async function holdSession(permitted: Permitted, urlTicket: UrlTicket | undefined): Promise<Admitted | Refusal> {
+async function holdSession(permitted: Permitted, urlTicket: UrlTicket | undefined): Promise<Held | Refusal> {
   const { head, route } = permitted;
   const context = route.sessions;
   if (context === undefined || route.sessionMode === 'none') return { ...permitted, held: undefined };
@@ -104,6 +113,21 @@ async function holdSession(permitted: Permitted, urlTicket: UrlTicket | undefine
     return { ...permitted, held: { context, binding, session } };
   } catch (error) {
     binding.release();
+    const failure = sessionFailure(error);
+    if (failure) return failure;
+    throw error;
+  }
+}
+
+/** The backend's own session, as far as it is known. The same holds for what cannot be asked. */
+async function observeSession(held: Held): Promise<Admitted | Refusal> {
+  const { target } = held.route;
+  const observer = target.kind === 'upstream' ? target.upstream.observer : undefined;
+  if (!observer) return { ...held, observed: undefined };
+  try {
+    return { ...held, observed: await observer.begin(held.head) };
+  } catch (error) {
+    held.held?.binding.release();
     const failure = sessionFailure(error);
     if (failure) return failure;
     throw error;

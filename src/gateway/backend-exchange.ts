@@ -6,6 +6,7 @@ import type { HeaderLine } from '../session/tracking.ts';
 import type { OwnNames } from './backend-headers.ts';
 import type { PathRewrite } from './path-rewrite.ts';
 import type { Upstream } from './upstream.ts';
+import type { UpstreamServer } from './upstream-server.ts';
 
 /**
  * What the session of one exchange tells the backend beside its `sid`, and what it learns from the answer.
@@ -19,9 +20,15 @@ export interface BackendSession {
    * The backend has given its final answer, a 101 included, and the client has not heard of it. Told once. MUST NOT reject.
    *
    * @param rawHeaders The answer's, name, value, name, value ...
+   * @param by Who gave it, and with which status.
    * @returns headers to add to the answer, which then is private; or a refusal that takes its place; undefined: it is passed on at once.
    */
-  answered(rawHeaders: readonly string[]): Heard | undefined | Promise<Heard | undefined>;
+  answered(rawHeaders: readonly string[], by: AnsweredBy): Heard | undefined | Promise<Heard | undefined>;
+}
+
+export interface AnsweredBy {
+  readonly status: number;
+  readonly server: UpstreamServer;
 }
 
 export type Heard = readonly HeaderLine[] | Refusal;
@@ -32,6 +39,8 @@ export interface BackendExchange {
   readonly upstream: Upstream;
   /** The `sid` of the live session; left out when there is none. */
   readonly sid?: string | undefined;
+  /** What ties the client to a server under affinity by session. Default: the `sid`. */
+  readonly affinityKey?: string | undefined;
   readonly session?: BackendSession | undefined;
   /** The route's paths as the backend knows them; left out when they are the same. */
   readonly rewrite?: PathRewrite | undefined;

@@ -72,7 +72,7 @@ export async function dialWebSocket(options: DialOptions): Promise<Dialed | Decl
   const added = options.session && (await options.session.requestHeaders());
   const headers = upgradeHeaders(options, offer, added);
   let refusal: Refusal | undefined;
-  const selection = upstream.select(options.head, options.sid);
+  const selection = upstream.select(options.head, options.affinityKey ?? options.sid);
   for (let server = selection.next(); server; server = selection.next()) {
     if (signal.aborted) return 'client-gone';
     const result = await dialServer(options, selection, server, headers, offer);

@@ -76,7 +76,7 @@ export async function forwardRequest(options: ForwardOptions): Promise<Forwarded
     headers.push('Content-Length', '0');
 
   let refusal: Refusal | undefined;
-  const selection = upstream.select(head, options.sid);
+  const selection = upstream.select(head, options.affinityKey ?? options.sid);
   for (let server = selection.next(); server; server = selection.next()) {
     for (let repeated = false; ; repeated = true) {
       const result = await new Exchange(options, selection, server, rewriting, headers, body).run(repeated);
@@ -242,7 +242,10 @@ class Exchange {
     if (this.#resolve === undefined) return;
     this.#clearTimer();
     answer.on('error', ignore);
-    const heard = this.#options.session?.answered(answer.rawHeaders);
+    const heard = this.#options.session?.answered(answer.rawHeaders, {
+      status: answer.statusCode!,
+      server: this.#server,
+    });
     if (heard instanceof Promise) void heard.then(settled => this.#passAnswer(answer, settled));
     else this.#passAnswer(answer, heard);
   }

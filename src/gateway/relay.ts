@@ -40,7 +40,7 @@ export interface RelayOptions extends BackendExchange {
   readonly limits: RelayLimits;
   readonly wheel: TimerWheel;
   /** What calls `onTraffic`: `message` (default): messages of the client; `any`: each of its frames, pongs to our pings excepted. */
-  readonly touchOnTraffic?: 'message' | 'any' | 'never';
+  readonly touchOnTraffic?: 'message' | 'any' | 'never' | undefined;
   /** Called at most once for what arrived together. */
   readonly onTraffic?: (() => void) | undefined;
 }
@@ -126,7 +126,10 @@ async function hearAnswer(
   dialed: Declined | Dialed | Refusal | 'client-gone',
 ): Promise<Heard | undefined> {
   if (dialed === 'client-gone' || isRefusal(dialed)) return undefined;
-  return session.answered('answer' in dialed ? dialed.answer.rawHeaders : dialed.rawHeaders);
+  const { server } = dialed;
+  if ('answer' in dialed)
+    return session.answered(dialed.answer.rawHeaders, { status: dialed.answer.statusCode!, server });
+  return session.answered(dialed.rawHeaders, { status: 101, server });
 }
 
 /** A client while the backend is asked: what it sends is kept, and that it leaves is noticed. */
@@ -269,7 +272,7 @@ export class Relay extends WheelEntry implements DirectionOwner {
 
   constructor(options: RelayOptions, dialed: Dialed, early: Buffer) {
     super();
-    const { socket, limits, wheel, upstream, sid } = options;
+    const { socket, limits, wheel, upstream, affinityKey: sid = options.sid } = options;
     this.server = dialed.server;
     this.#limits = limits;
     this.#clock = options.clock;

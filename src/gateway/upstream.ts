@@ -4,16 +4,20 @@ import { type Logger, silentLogger } from '../base/logger.ts';
 import { parseSize, type Size } from '../base/size.ts';
 import type { Refusal } from '../http/refusal.ts';
 import type { RequestHead } from '../http/request-head.ts';
+import type { Ledger } from '../session/ledger.ts';
+import { MemoryLedger } from '../session/ledgers/memory.ts';
 import { Affinity, type AffinityKind, type AffinityOptions, BACKEND_SESSION_COOKIE } from './affinity.ts';
 import type { Balance } from './balancing.ts';
 import type { EjectionOptions, HealthOptions } from './health.ts';
 import type { PoolOptions, UpstreamTls } from './pool.ts';
 import { RetryBudget } from './retry-budget.ts';
 import { Selection, type SelectionSource } from './selection.ts';
+import { SessionObserver } from './session-observer.ts';
 import { UpstreamCookies, type UpstreamCookiesConfig } from './upstream-cookies.ts';
 import { noServer } from './upstream-failure.ts';
 import { type UpstreamIdentity, type UpstreamIdentityOptions, upstreamIdentity } from './upstream-identity.ts';
 import { type Drain, type ServerStatus, UpstreamServer, type UpstreamServerOptions } from './upstream-server.ts';
+import type { UpstreamSessionConfig } from './upstream-session.ts';
 
 export interface UpstreamServerConfig {
   /** `http://host:port`, `https:`, `ws:`, `wss:` (the same as `http:` and `https:`), or `unix:/path/of/socket`. */
@@ -85,12 +89,16 @@ export interface UpstreamOptions extends UpstreamIdentityOptions {
   readonly clientTimeout?: Duration;
   /** How browsers know the upstream's cookies. */
   readonly cookies?: UpstreamCookiesConfig;
+  /** Whose sessions they are. Default `managed`: ours. */
+  readonly session?: UpstreamSessionConfig;
 }
 
 export interface UpstreamEnvironment {
   readonly logger?: Logger;
   /** Sign the cookie of affinity by `cookie`: the first one signs, every one verifies. */
   readonly keys?: readonly (string | Uint8Array)[];
+  /** What is known of observed sessions. Default: in this process' memory. */
+  readonly ledger?: Ledger | undefined;
 }
 
 export interface DrainOptions {
@@ -150,6 +158,8 @@ export class Upstream implements UpstreamControl {
   readonly name: string;
   /** What its backends learn of sessions, and may do with them. */
   readonly identity: UpstreamIdentity;
+  /** Watches the backend's own sessions; undefined when they are ours. */
+  readonly observer: SessionObserver | undefined;
   /** Default 5 s. */
   readonly connectTimeoutMs: number;
   /** From the request sent to the response head. Default 60 s. */
@@ -196,6 +206,7 @@ export class Upstream implements UpstreamControl {
       budget: new RetryBudget(clock),
       counters: { moves: 0, retries: 0 },
     };
+    this.observer = this.#newObserver(options, clock, environment);
   }
 
   /** Those that are not removed, in the order in which they were added. */
@@ -277,7 +288,22 @@ export class Upstream implements UpstreamControl {
 
   /** Closes the idle connections and ends the checks. Requests under way fail. */
   close(): void {
+    this.observer?.close();
     for (const server of [...this.#servers, ...this.#leaving]) server.close();
+  }
+
+  #newObserver(
+    { session }: UpstreamOptions,
+    clock: Clock,
+    { ledger = new MemoryLedger({ clock }), logger = silentLogger }: UpstreamEnvironment,
+  ): SessionObserver | undefined {
+    if (session?.mode !== 'observed') return undefined;
+    return new SessionObserver(this.name, session, {
+      publicCookie: session.cookie && this.cookies.publicName(session.cookie),
+      sessionHeader: this.identity.sessionHeader,
+      ...{ ledger, clock, logger },
+      onPlace: (key, url) => this.adoptMove({ upstream: this.name, key, url }),
+    });
   }
 
   #find(url: string): UpstreamServer {

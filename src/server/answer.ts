@@ -7,6 +7,7 @@ import type { OwnNames } from '../gateway/backend-headers.ts';
 import { type FetchHandler, runFetchHandler } from '../gateway/fetch-target.ts';
 import { forwardRequest } from '../gateway/forward.ts';
 import { ManagedSession } from '../gateway/managed-session.ts';
+import { bothSessions } from '../gateway/session-observer.ts';
 import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
 import { commitBeforeHeaders } from '../session/commit-before-headers.ts';
 import { userFrom } from '../websocket/handshake.ts';
@@ -27,7 +28,7 @@ export async function answer(
   response: ServerResponse,
   parts: AnswerParts,
 ): Promise<Refusal | undefined> {
-  const { head, route, held } = admitted;
+  const { head, route, held, observed } = admitted;
   if (response.closed) {
     // The client has gone while its session was read, and will never go again.
     held?.binding.release();
@@ -55,14 +56,16 @@ export async function answer(
     case 'fetch':
       return runHandler(target.handler, admitted, request, response, parts);
     case 'upstream': {
+      const managed = new ManagedSession({ held, upstream: target.upstream, logger: parts.logger });
       const forwarded = await forwardRequest({
         head,
         request,
         response,
         upstream: target.upstream,
         rewrite: target.rewrite,
-        sid: held?.session?.id,
-        session: new ManagedSession({ held, upstream: target.upstream, logger: parts.logger }),
+        sid: observed ? undefined : held?.session?.id,
+        affinityKey: held?.session?.id ?? observed?.key,
+        session: observed ? bothSessions(managed, observed) : managed,
         own: parts.own,
         clock: parts.clock,
         logger: parts.logger,

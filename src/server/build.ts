@@ -51,6 +51,7 @@ export async function build(config: Config, environment: { clock: Clock; logger?
   const opened: SessionContext[] = [];
   const mountedSessions = new Map<string, SessionContext>();
   const started: Endpoint<unknown>[] = [];
+  let upstreams: ReadonlyMap<string, Upstream> | undefined;
   try {
     const openSessions = async (session: NonNullable<Exclude<Config['session'], false>>, mount: string) => {
       const context = await openSessionContext(session, mount, {
@@ -65,9 +66,10 @@ export async function build(config: Config, environment: { clock: Clock; logger?
       return context;
     };
     const sessions = config.session === false ? undefined : await openSessions(config.session ?? {}, '');
-    const upstreams = await makeUpstreams(config.upstreams ?? {}, {
+    upstreams = await makeUpstreams(config.upstreams ?? {}, {
       clock,
       logger,
+      ledger: sessions?.ledger,
       keys: () => signingKeys(config.session || {}, resolve(config.dataFolder ?? '.holdfast')),
     });
     const entries = await buildRoutes(
@@ -89,6 +91,7 @@ export async function build(config: Config, environment: { clock: Clock; logger?
       started.push(endpoint);
     }
     if (sessions?.ledger) await shareMoves(upstreams, sessions.ledger, logger);
+    for (const { observer } of upstreams.values()) await observer?.start();
     for (const upstream of upstreams.values()) upstream.start();
     return {
       router,
@@ -110,6 +113,7 @@ export async function build(config: Config, environment: { clock: Clock; logger?
       relays: new Set(),
     };
   } catch (error) {
+    for (const upstream of upstreams?.values() ?? []) upstream.close();
     await Promise.allSettled(started.map(endpoint => endpoint.stop()));
     await Promise.allSettled(opened.map(({ manager }) => manager.close()));
     throw error;

@@ -9,6 +9,7 @@ import { Relay, type RelayLimits, type RelayOptions, relayWebSocket } from '../g
 import { RelaySession } from '../gateway/relay-session.ts';
 import type { UpstreamTarget } from '../gateway/route.ts';
 import { sessionFailure } from '../gateway/session-failure.ts';
+import { bothSessions, type ObservedExchange } from '../gateway/session-observer.ts';
 import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
 import { asksForWebSocket } from '../http/request-head.ts';
 import { takeUrlTicket } from '../http/url-ticket.ts';
@@ -191,12 +192,13 @@ export class Intake {
     }
     this.#parts.handshakes.delete(socket);
     session?.tie(relay);
+    admitted.observed?.tie(relay);
     this.#follow(relay, { ...factsOf(request, admitted), connectionId: `r${randomId(6)}` });
     return undefined;
   }
 
   #relay(
-    { head, held }: Admitted,
+    { head, held, observed }: Admitted,
     handshake: UpgradeRequest,
     session: RelaySession | undefined,
     to: Pick<RelayOptions, 'upstream' | 'rewrite' | 'limits' | 'socket' | 'early'>,
@@ -204,6 +206,7 @@ export class Intake {
     const { clock, host, logger, own } = this.#parts;
     const { upstream } = to;
     const onChanged = session && (() => session.hold());
+    const managed = new ManagedSession({ held, upstream, logger, ...(onChanged && { onChanged }) });
     return relayWebSocket({
       ...to,
       head,
@@ -211,12 +214,13 @@ export class Intake {
       news: session,
       // The backend's answer can change it.
       get sid() {
-        return session?.sid;
+        return observed ? undefined : session?.sid;
       },
-      session: new ManagedSession({ held, upstream, logger, ...(onChanged && { onChanged }) }),
+      affinityKey: session?.sid ?? observed?.key,
+      session: observed ? bothSessions(managed, observed) : managed,
       own,
       wheel: host.wheel,
-      ...(session && { touchOnTraffic: session.touchOnTraffic, onTraffic: touching(session) }),
+      ...touching(session, observed),
       clock,
       logger,
     });
@@ -286,9 +290,19 @@ export class Intake {
   }
 }
 
-/** Made here, so that what an idle relay keeps is its session and nothing of its request. */
-function touching(session: RelaySession): () => void {
-  return () => session.touch();
+/** Made here, so that what an idle relay keeps is its sessions and nothing of its request. Where there are two, ours says what counts as use. */
+function touching(
+  session: RelaySession | undefined,
+  observed: ObservedExchange | undefined,
+): Pick<RelayOptions, 'touchOnTraffic' | 'onTraffic'> {
+  if (!session && !observed) return {};
+  return {
+    touchOnTraffic: (session ?? observed)!.touchOnTraffic,
+    onTraffic: () => {
+      session?.touch();
+      observed?.touch();
+    },
+  };
 }
 
 function draining(): Refusal {
@@ -300,7 +314,7 @@ function draining(): Refusal {
 }
 
 function factsOf(request: IncomingMessage, admitted: Admitted | Refusal): AccessFacts {
-  const sid = isRefusal(admitted) ? undefined : admitted.held?.session?.id;
+  const sid = isRefusal(admitted) ? undefined : (admitted.held?.session?.id ?? admitted.observed?.liveKey);
   const { referer, 'user-agent': userAgent } = request.headers;
   return {
     clientAddress: isRefusal(admitted) ? (request.socket.remoteAddress ?? '') : admitted.head.clientAddress,

@@ -104,10 +104,15 @@ function routeEntries(config: RouteConfig, parts: RouteParts, mount: string): Ro
         policies: config.policy?.transport === 'confidential' ? [confidential] : [],
         upgradePolicies: [...shield(config, parts), ...originPolicies(config.policy, config.endpoint, parts.logger)],
         sessions: parts.sessions,
-        sessionMode: config.session ?? DEFAULT_SESSION_MODE[target.kind],
+        sessionMode: config.session ?? defaultSessionMode(target),
       },
     };
   });
+}
+
+/** Where the backend keeps the sessions, visitors are given none of ours unasked. */
+function defaultSessionMode(target: Target): SessionMode {
+  return target.kind === 'upstream' && target.upstream.observer ? 'none' : DEFAULT_SESSION_MODE[target.kind];
 }
 
 function makeTarget(config: RouteConfig, parts: RouteParts, name: string, pattern: string): Target {

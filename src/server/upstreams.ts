@@ -10,6 +10,8 @@ import type { Ledger } from '../session/ledger.ts';
 export interface UpstreamParts {
   readonly clock: Clock;
   readonly logger: Logger;
+  /** What processes share about observed sessions. Undefined: each knows its own. */
+  readonly ledger?: Ledger | undefined;
   /** Sign the cookies of affinity. Asked for only when an upstream needs them. */
   keys(): Promise<readonly (string | Uint8Array)[]>;
 }
@@ -21,13 +23,13 @@ export interface UpstreamParts {
  */
 export async function makeUpstreams(
   configs: Readonly<Record<string, UpstreamConfig>>,
-  { clock, logger, keys }: UpstreamParts,
+  { clock, logger, ledger, keys }: UpstreamParts,
 ): Promise<ReadonlyMap<string, Upstream>> {
   const upstreams = new Map<string, Upstream>();
   for (const [name, { tls, ...config }] of Object.entries(configs)) {
     const kind = typeof config.affinity === 'object' ? config.affinity.by : config.affinity;
     const options = { ...config, ...(tls && { tls: await readTls(name, tls) }) };
-    const environment = { logger, ...(kind === 'cookie' && { keys: await keys() }) };
+    const environment = { logger, ledger, ...(kind === 'cookie' && { keys: await keys() }) };
     try {
       upstreams.set(name, new Upstream(name, options, clock, environment));
     } catch (error) {

@@ -6,16 +6,26 @@ export interface SessionSocket {
 }
 
 /** Which sockets belong to which session, so that they end together. */
-export class SessionSockets {
-  readonly #sockets = new Map<string, Set<SessionSocket>>();
+export class SessionSockets<S extends SessionSocket = SessionSocket> {
+  readonly #sockets = new Map<string, Set<S>>();
 
-  add(sid: string, socket: SessionSocket): void {
+  /** The sessions that have sockets. */
+  get sids(): Iterable<string> {
+    return this.#sockets.keys();
+  }
+
+  /** How many sessions have sockets. */
+  get size(): number {
+    return this.#sockets.size;
+  }
+
+  add(sid: string, socket: S): void {
     const sockets = this.#sockets.get(sid);
     if (sockets) sockets.add(socket);
     else this.#sockets.set(sid, new Set([socket]));
   }
 
-  delete(sid: string, socket: SessionSocket): void {
+  delete(sid: string, socket: S): void {
     const sockets = this.#sockets.get(sid);
     if (sockets?.delete(socket) && sockets.size === 0) this.#sockets.delete(sid);
   }
@@ -34,7 +44,7 @@ export class SessionSockets {
   }
 
   /** Sockets that are open on behalf of a session. */
-  get(sid: string): ReadonlySet<SessionSocket> {
+  get(sid: string): ReadonlySet<S> {
     return this.#sockets.get(sid) ?? new Set();
   }
 }

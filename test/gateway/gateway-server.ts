@@ -15,7 +15,7 @@ import { type RequestHead, readRequestHead } from '../../src/http/request-head.t
 import { parseUpgrade, refusalResponse } from '../../src/websocket/protocol/handshake.ts';
 import { TimerWheel } from '../../src/websocket/timer-wheel.ts';
 
-export interface GatewayOptions extends Partial<UpstreamOptions> {
+export interface GatewayOptions extends Omit<Partial<UpstreamOptions>, 'session'> {
   /** The same for every request, or told by it. */
   sid?: string | ((head: RequestHead) => string | undefined);
   /** The same for every request. */
@@ -46,13 +46,14 @@ export class TestGateway {
     const clock = options.clock ?? systemClock;
     const logger = options.logger ?? silentLogger;
     const environment = { logger, ...(options.keys && { keys: options.keys }) };
-    this.upstream = new Upstream('app', { servers, ...options }, clock, environment);
+    const { session, ...upstreamOptions } = options;
+    this.upstream = new Upstream('app', { servers, ...upstreamOptions }, clock, environment);
     const sidOf = (head: RequestHead) => (typeof options.sid === 'function' ? options.sid(head) : options.sid);
     const ownCookies = [options.sessionCookieName, this.upstream.ownCookie].filter(name => name !== undefined);
     const wheel = new TimerWheel(clock);
     const shared = {
       upstream: this.upstream,
-      session: options.session,
+      session,
       own: { cookies: new Set(ownCookies), headers: new Set<string>() },
       clock,
       logger,

@@ -1,0 +1,353 @@
+import { setImmediate as turn } from 'node:timers/promises';
+import type { Clock, Timer } from '../base/clock.ts';
+import { type Logger, sidPrefix } from '../base/logger.ts';
+import type { Ledger } from '../session/ledger.ts';
+import { type SessionSocket, SessionSockets } from '../websocket/session-sockets.ts';
+
+export interface ObservedSessionsOptions {
+  /** Name of the upstream, which the keys contain already: for the channel and the log. */
+  readonly upstream: string;
+  readonly ledger: Ledger;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** Time without an answer that accepts the session, after which it is not live any more. */
+  readonly idleTimeoutMs: number;
+  /** What becomes of the sockets of a session that gets another id. */
+  readonly onReplace: 'close' | 'rebind';
+  /** It has been learned which server a session is on. */
+  readonly onPlace?: ((key: string, server: string) => void) | undefined;
+}
+
+/** A socket's hold on the session that it came in with, or that has taken its place. */
+export interface ObservedHold {
+  /** The session was used. */
+  touch(): void;
+  release(): void;
+}
+
+/** What this process knows of a session. Times are monotonic. */
+interface Entry {
+  isLive: boolean;
+  /** The URL of the server that answered last. */
+  server: string;
+  usedAt: number;
+  /** When the ledger was told that it is live; `-Infinity`: it does not know. */
+  writtenAt: number;
+  /** When the ledger was asked whether it is over. */
+  checkedAt: number;
+  /** Of what is over: the session that took its place. */
+  successor?: string | undefined;
+}
+
+/** Sessions that this process knows something of. For others the ledger is asked. */
+const MAX_ENTRIES = 10_000;
+/** What is known is as old as this share of the idle time, at most ... */
+const SHARE_OF_IDLE = 0.1;
+/** ... and not older than this. */
+const MAX_STEP_MS = 60_000;
+const MAX_TTL_MS = 400 * 86_400_000;
+/** Sessions taken over within one idle time that the backend was never seen to begin: anybody can make up an id. */
+const MAX_ACCEPTED = 100_000;
+/** So many are looked at together. */
+const LOOK_TOGETHER = 50;
+/** A chain of ids that took each other's place is not followed for longer. */
+const MAX_SUCCESSORS = 16;
+
+/**
+ * The sessions of one upstream that are live, as far as could be seen, and the sockets that came in with them.
+ *
+ * What is live and what is over are facts in the ledger, so that it holds for every process and after a restart, as far as the ledger does.
+ * That a session is over outweighs that it is live: a request that was under way cannot bring it back. The ledger is asked and told at
+ * most once for each session and step of a tenth of the idle time or 60 s, whichever is less. So a session stays live for its idle time, and at
+ * most two steps longer.
+ */
+export class ObservedSessions {
+  readonly #options: ObservedSessionsOptions;
+  readonly #stepMs: number;
+  /** The least recently used first. */
+  readonly #entries = new Map<string, Entry>();
+  readonly #reading = new Map<string, Promise<boolean>>();
+  readonly #sockets = new SessionSockets<Hold>();
+  /** What is over and could not be written: key and successor. */
+  readonly #unwritten = new Map<string, string | undefined>();
+  #accepted = { since: Number.NEGATIVE_INFINITY, count: 0 };
+  #unsubscribe: (() => Promise<void>) | undefined;
+  #timer: Timer | undefined;
+  #isClosed = false;
+
+  constructor(options: ObservedSessionsOptions) {
+    this.#options = options;
+    this.#stepMs = Math.min(options.idleTimeoutMs * SHARE_OF_IDLE, MAX_STEP_MS);
+  }
+
+  /** Begins to hear of what other processes see. @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE. */
+  async start(): Promise<void> {
+    this.#unsubscribe = await this.#options.ledger.subscribe(this.#channel, message => {
+      const { key, successor } = JSON.parse(message) as { key: string; successor?: string };
+      this.#markOver(key, successor);
+    });
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    this.#options.clock.clearTimeout(this.#timer);
+    this.#unsubscribe?.().catch(() => {}); // the ledger is gone, and every subscription with it
+  }
+
+  /** @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when it is not known. */
+  async isLive(key: string): Promise<boolean> {
+    const entry = this.#entries.get(key);
+    if (entry?.isLive && this.#now < Math.min(entry.checkedAt + this.#stepMs, entry.usedAt + this.#idleMs)) {
+      this.#keep(key, entry);
+      return true;
+    }
+    const reading = this.#reading.get(key) ?? this.#read(key).finally(() => this.#reading.delete(key));
+    this.#reading.set(key, reading);
+    return reading;
+  }
+
+  /** The backend has given this id to a client that did not show it: it is live, whatever it was before. Never rejects. */
+  async issued(key: string, server: string): Promise<void> {
+    const entry = this.#enter(key, server);
+    this.#options.onPlace?.(key, server);
+    await this.#try('begin', key, async () => {
+      await this.#options.ledger.take(overFact(key));
+      await this.#write(key, entry);
+    });
+  }
+
+  /** The backend has accepted an id that was not known to be live. Never rejects. @returns whether it is live now. */
+  async accepted(key: string, server: string): Promise<boolean> {
+    const known = this.#entries.get(key);
+    if (known || !this.#mayAccept()) return known?.isLive ?? false;
+    const entry = this.#enter(key, server);
+    await this.#try('begin', key, () => this.#write(key, entry));
+    return this.#entries.get(key)?.isLive ?? false;
+  }
+
+  /** A session that was found live was used. The ledger is told now and then, and nobody waits for it. */
+  used(key: string, server: string): void {
+    const entry = this.#entries.get(key) ?? this.#enter(key, server);
+    if (!entry.isLive) return;
+    entry.usedAt = this.#now;
+    entry.server = server;
+    if (this.#now >= entry.writtenAt + this.#stepMs) void this.#try('keep', key, () => this.#write(key, entry));
+  }
+
+  /**
+   * The backend has ended the session, or another one took its place. Its sockets close everywhere, or move. Never rejects; what the ledger
+   * could not be told is told again and again.
+   */
+  async over(key: string, successor?: string): Promise<void> {
+    this.#markOver(key, successor);
+    const isTold = await this.#try('end', key, () => this.#tellOver(key, successor));
+    if (isTold || this.#isClosed) return;
+    if (this.#unwritten.size < MAX_ENTRIES) this.#unwritten.set(key, successor);
+    this.#watch();
+  }
+
+  /**
+   * Ties a socket to the session that it came in with.
+   *
+   * @param server The URL of the one that it leads to.
+   */
+  attach(key: string, server: string, socket: SessionSocket): ObservedHold {
+    let place = key;
+    for (let i = 0; i < MAX_SUCCESSORS && this.#entries.get(place)?.isLive === false; i++) {
+      const { successor } = this.#entries.get(place)!;
+      if (successor === undefined || this.#options.onReplace === 'close') break;
+      place = successor;
+    }
+    const hold = new Hold(place, socket);
+    this.#sockets.add(place, hold);
+    // It may have ended while the backend was dialled.
+    const entry = this.#entries.get(place);
+    if (entry?.isLive === false) this.#sockets.closeAll(place, entry.successor === undefined ? 'ended' : 'renewed');
+    this.#watch();
+    return {
+      touch: () => this.used(hold.key, server),
+      release: () => this.#sockets.delete(hold.key, hold),
+    };
+  }
+
+  get #channel(): string {
+    return `observed ${this.#options.upstream}`;
+  }
+
+  get #idleMs(): number {
+    return this.#options.idleTimeoutMs;
+  }
+
+  get #now(): number {
+    return this.#options.clock.monotonic();
+  }
+
+  /** What the ledger says. */
+  async #read(key: string): Promise<boolean> {
+    const { ledger, onPlace } = this.#options;
+    const known = this.#entries.get(key);
+    // It was used while the ledger could not be told.
+    if (known?.isLive && known.writtenAt === Number.NEGATIVE_INFINITY && this.#now < known.usedAt + this.#idleMs) {
+      await this.#write(key, known);
+      return known.isLive;
+    }
+    const server = await ledger.get(liveFact(key));
+    const successor = server === undefined ? undefined : await ledger.get(overFact(key));
+    if (server === undefined) {
+      if (known?.isLive && this.#entries.get(key) === known) this.#entries.delete(key);
+      return false;
+    }
+    if (successor !== undefined) {
+      this.#markOver(key, successor || undefined);
+      return false;
+    }
+    const now = this.#now;
+    const entry = this.#entries.get(key);
+    // It may be over since the ledger answered.
+    if (entry && entry !== known && !entry.isLive) return false;
+    if (entry?.isLive) {
+      entry.checkedAt = now;
+      this.#keep(key, entry);
+      return true;
+    }
+    onPlace?.(key, server);
+    this.#keep(key, { isLive: true, server, usedAt: now, writtenAt: now - this.#stepMs, checkedAt: now });
+    return true;
+  }
+
+  async #write(key: string, entry: Entry): Promise<void> {
+    const { ledger } = this.#options;
+    const now = this.#now;
+    entry.writtenAt = now; // now, so that nobody else writes it meanwhile
+    try {
+      await ledger.put(liveFact(key), entry.server, this.#liveTtlMs);
+      const successor = await ledger.get(overFact(key));
+      entry.checkedAt = now;
+      if (successor !== undefined) this.#markOver(key, successor || undefined);
+    } catch (error) {
+      entry.writtenAt = Number.NEGATIVE_INFINITY;
+      throw error;
+    }
+  }
+
+  async #tellOver(key: string, successor: string | undefined): Promise<void> {
+    const { ledger } = this.#options;
+    // It outlives whatever a process that has not heard of it may write.
+    await ledger.put(overFact(key), successor ?? '', Math.min(2 * this.#liveTtlMs, MAX_TTL_MS));
+    await ledger.take(liveFact(key));
+    await ledger.publish(this.#channel, JSON.stringify({ key, successor }));
+  }
+
+  get #liveTtlMs(): number {
+    return Math.min(this.#idleMs + this.#stepMs, MAX_TTL_MS);
+  }
+
+  #markOver(key: string, successor: string | undefined): void {
+    const now = this.#now;
+    this.#keep(key, { isLive: false, server: '', usedAt: now, writtenAt: now, checkedAt: now, successor });
+    if (successor !== undefined && this.#options.onReplace === 'rebind') this.#rebind(key, successor);
+    else this.#sockets.closeAll(key, successor === undefined ? 'ended' : 'renewed');
+  }
+
+  #rebind(from: string, to: string): void {
+    for (const hold of [...this.#sockets.get(from)]) {
+      this.#sockets.delete(from, hold);
+      hold.key = to;
+      this.#sockets.add(to, hold);
+    }
+  }
+
+  #enter(key: string, server: string): Entry {
+    const now = this.#now;
+    const entry = { isLive: true, server, usedAt: now, writtenAt: Number.NEGATIVE_INFINITY, checkedAt: now };
+    this.#keep(key, entry);
+    return entry;
+  }
+
+  #keep(key: string, entry: Entry): void {
+    this.#entries.delete(key);
+    this.#entries.set(key, entry);
+    if (this.#entries.size > MAX_ENTRIES) this.#entries.delete(this.#entries.keys().next().value!);
+  }
+
+  #mayAccept(): boolean {
+    const { clock, logger, upstream } = this.#options;
+    if (clock.monotonic() >= this.#accepted.since + this.#idleMs) this.#accepted = { since: this.#now, count: 0 };
+    this.#accepted.count++;
+    if (this.#accepted.count === MAX_ACCEPTED + 1)
+      logger.warn(
+        { upstream },
+        `more than ${MAX_ACCEPTED} sessions within the idle time that the backend was not seen to begin; for now the others are not taken for live`,
+      );
+    return this.#accepted.count <= MAX_ACCEPTED;
+  }
+
+  /** Looks at the sessions that have sockets: an event may be lost, and silence tells nobody. */
+  #watch(): void {
+    if (this.#isClosed || (this.#sockets.size === 0 && this.#unwritten.size === 0)) return;
+    this.#timer ??= this.#options.clock.setTimeout(() => {
+      void this.#look().finally(() => {
+        this.#timer = undefined;
+        this.#watch();
+      });
+    }, this.#stepMs);
+  }
+
+  async #look(): Promise<void> {
+    for (const [key, successor] of this.#unwritten) {
+      if (!(await this.#try('end', key, () => this.#tellOver(key, successor)))) return; // an outage
+      this.#unwritten.delete(key);
+    }
+    const keys = [...this.#sockets.sids];
+    for (let start = 0; start < keys.length && !this.#isClosed; start += LOOK_TOGETHER) {
+      const batch = keys.slice(start, start + LOOK_TOGETHER);
+      const looks = await Promise.all(
+        batch.map(key =>
+          this.#try('look at', key, async () => {
+            if (!(await this.#read(key))) this.#sockets.closeAll(key, 'ended');
+          }),
+        ),
+      );
+      if (!looks.includes(true)) return; // an outage: it would be the same for the others, and ends nobody's session
+      await turn();
+    }
+  }
+
+  /** @returns false when the ledger could not be reached, which is logged. */
+  async #try(what: string, key: string, work: () => Promise<void>): Promise<boolean> {
+    try {
+      await work();
+      return true;
+    } catch (error) {
+      const { logger, upstream } = this.#options;
+      if (!this.#isClosed)
+        logger.warn({ err: error, upstream, sid: sidPrefix(key) }, `could not ${what} an observed session`);
+      return false;
+    }
+  }
+}
+
+/** A socket, and the session that it belongs to now. */
+class Hold implements SessionSocket {
+  key: string;
+  readonly #socket: SessionSocket;
+
+  constructor(key: string, socket: SessionSocket) {
+    this.key = key;
+    this.#socket = socket;
+  }
+
+  close(code: number, reason: string): void {
+    this.#socket.close(code, reason);
+  }
+}
+
+/** The value is the URL of the server that answered last. */
+function liveFact(key: string): string {
+  return `observed live ${key}`;
+}
+
+/** The value is the successor, or empty. */
+function overFact(key: string): string {
+  return `observed over ${key}`;
+}

@@ -1,0 +1,301 @@
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import net from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type Config, createServer, type Server } from 'holdfast';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { WebSocket } from 'ws';
+import type { UpstreamSessionConfig } from '../../src/gateway/upstream-session.ts';
+import { ServletBackend } from '../gateway/servlet-backend.ts';
+
+let folder: string;
+const open: { close(): unknown }[] = [];
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'holdfast-observed-'));
+});
+afterEach(async () => {
+  for (const one of open.splice(0).reverse()) await one.close();
+  await rm(folder, { recursive: true });
+});
+
+async function servlet(options?: { cookie?: string; suffix?: string }): Promise<ServletBackend> {
+  const backend = await ServletBackend.start(options);
+  open.push(backend);
+  return backend;
+}
+
+/** @param more of the upstream, and the server's own sessions. */
+async function gateway(
+  servers: string | string[],
+  session: Omit<UpstreamSessionConfig, 'mode'>,
+  more: { upstream?: object; session?: Config['session']; log?: Config['log'] } = {},
+): Promise<Server> {
+  const server = createServer({
+    listen: [{ port: 0, host: '127.0.0.1' }],
+    dataFolder: folder,
+    session: more.session ?? false,
+    upstreams: { app: { servers: [servers].flat(), session: { mode: 'observed', ...session }, ...more.upstream } },
+    routes: [{ path: '/*', upstream: 'app', policy: { origins: 'any' } }],
+    log: more.log ?? { level: 'silent' },
+  });
+  await server.start();
+  open.push({ close: () => server.stop({ drain: 0 }) });
+  return server;
+}
+
+interface Reply {
+  readonly status: number;
+  /** The cookie that it sets, as a `Cookie` header. */
+  readonly cookie: string | undefined;
+}
+
+/** Lines of the head as they are, so that a header can be there twice. */
+async function get(server: Server, path: string, ...lines: string[]): Promise<Reply> {
+  const { hostname, port } = new URL(server.urls[0]!);
+  const socket = net.connect(Number(port), hostname);
+  socket.write(`GET ${path} HTTP/1.1\r\nHost: localhost\r\n${[...lines, 'Connection: close'].join('\r\n')}\r\n\r\n`);
+  let text = '';
+  for await (const chunk of socket) text += chunk;
+  const cookie = /^set-cookie: (.*?);/im.exec(text)?.[1];
+  return { status: Number(text.slice(9, 12)), cookie };
+}
+
+async function socketOf(server: Server, cookie: string | undefined, path = '/socket') {
+  const client = new WebSocket(new URL(path, server.urls[0]!.replace('http', 'ws')), {
+    headers: cookie === undefined ? {} : { cookie },
+  });
+  open.push({ close: () => client.terminate() });
+  const closed = once(client, 'close').then(([code, reason]) => `${code} ${reason}`);
+  await once(client, 'open');
+  const echo = async () => {
+    client.send('hello');
+    return String((await once(client, 'message'))[0]);
+  };
+  return { client, closed, echo };
+}
+
+const GOOD = 'Cookie: SESSIONID=good';
+
+/** What the table in `docs/guides/observed-sessions.md` says, row by row. */
+describe('the backend is told of a session', () => {
+  test.each<[sends: string[], told: string | undefined]>([
+    [['Cookie: a=1; SESSIONID=good; b=2'], 'good'],
+    [[], undefined],
+    [['X-Session-ID: stolen'], undefined],
+    [['X_Session_ID: stolen', 'x.session.id: stolen'], undefined],
+    [['Cookie: SESSIONID='], undefined],
+    [['Cookie: SESSIONID=', 'X-Session-ID: good'], undefined],
+    [[GOOD, 'X-Session-ID: stolen'], 'good'],
+    [['Cookie: SESSIONID=good; EVILSESSIONID=evil'], 'good'],
+    [['Cookie: EVILSESSIONID=evil; SESSIONID=good'], 'good'],
+    [['Cookie: x=SESSIONID=inner'], undefined],
+    [['Cookie: x=SESSIONID=good'], undefined],
+    [['Cookie: PHPSESSIONID=good'], undefined],
+    [['Cookie: SESSIONID=good; SESSIONID=other'], undefined],
+    [['Cookie: SESSIONID=good; SESSIONID=good'], 'good'],
+    [[GOOD, 'Cookie: SESSIONID=other'], undefined],
+    [['Cookie: sessionid=good'], undefined],
+    [['Cookie: SESSIONID="good"'], 'good'],
+    [['Cookie: SESSIONID=good bad'], undefined],
+    [['Cookie: SESSIONID=go\tod'], undefined],
+    [[`Cookie: SESSIONID=${'g'.repeat(4097)}`], undefined],
+    [['Cookie: SESSIONID=other'], undefined],
+  ])('%j: %s', async (sends, told) => {
+    const backend = await servlet({ cookie: 'none' });
+    const server = await gateway(backend.url, { cookie: 'SESSIONID' });
+    await get(server, '/public', GOOD);
+    await get(server, '/public', ...sends);
+    expect(backend.told).toEqual([undefined, told]);
+    const names = backend.requests.at(-1)!.rawHeaders.filter(name => /^x.session.id$/i.test(name));
+    expect(names).toEqual(told === undefined ? [] : ['X-Session-ID']);
+  });
+
+  test('also when the client names its header in Connection, in a request and in a handshake', async () => {
+    const backend = await servlet({ cookie: 'none' });
+    const server = await gateway(backend.url, { cookie: 'SESSIONID' });
+    await get(server, '/public', GOOD);
+    await get(server, '/public', GOOD, 'Connection: X-Session-ID, cookie');
+    const { port } = new URL(server.urls[0]!);
+    const socket = net.connect(Number(port), '127.0.0.1');
+    open.push({ close: () => socket.destroy() });
+    socket.write(
+      `GET /socket HTTP/1.1\r\nHost: localhost\r\n${GOOD}\r\nConnection: Upgrade, X-Session-ID\r\nUpgrade: websocket\r\n` +
+        'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n',
+    );
+    expect(String((await once(socket, 'data'))[0])).toMatch(/^HTTP\/1\.1 101 /);
+    expect(backend.told).toEqual([undefined, 'good', 'good']);
+  });
+
+  test('that was not confirmed: an id that somebody made up is not, where the backend does not accept it', async () => {
+    const backend = await servlet();
+    const server = await gateway(backend.url, { cookie: 'JSESSIONID' });
+    const spoof = 'Cookie: JSESSIONID=madeup';
+    for (const path of ['/', '/private', '/broken', '/logout', '/', '/private']) await get(server, path, spoof);
+    // A cookie that the backend does not get is none that it has accepted.
+    await get(server, '/public', spoof, 'Connection: cookie');
+    await get(server, '/public', spoof);
+    expect(new Set(backend.told)).toEqual(new Set([undefined]));
+  });
+
+  test('only if the backend itself gave the id, where nothing else is trusted', async () => {
+    const backend = await servlet();
+    const server = await gateway(backend.url, { cookie: 'JSESSIONID', trust: 'issued' });
+    for (let i = 0; i < 3; i++) await get(server, '/public', 'Cookie: JSESSIONID=madeup');
+    const { cookie } = await get(server, '/');
+    await get(server, '/public', `Cookie: ${cookie}`);
+    expect(backend.told).toEqual([undefined, undefined, undefined, undefined, cookie!.split('=')[1]]);
+  });
+
+  test('the first or the last of several, where it is set so', async () => {
+    for (const [duplicates, told] of [
+      ['first', 'good'],
+      ['last', 'other'],
+    ] as const) {
+      const backend = await servlet({ cookie: 'none' });
+      const server = await gateway(backend.url, { cookie: 'SESSIONID', duplicates });
+      await get(server, '/public', GOOD);
+      await get(server, '/public', 'Cookie: SESSIONID=other');
+      await get(server, '/public', 'Cookie: SESSIONID=good; SESSIONID=other');
+      expect(backend.told.at(-1)).toBe(told);
+    }
+  });
+
+  test('by the header that a client without cookies sends, once the backend has given the id', async () => {
+    const backend = await servlet({ cookie: 'none' });
+    const server = await gateway(backend.url, { header: 'Session-ID' }, { upstream: { affinity: 'none' } });
+    await get(server, '/public', 'Session-ID: abc');
+    await get(server, '/public', 'Session-ID: abc', 'X-Session-ID: stolen');
+    await get(server, '/public', 'Session-ID: abc', 'Session-ID: def');
+    await get(server, '/public', 'Session-ID: a b');
+    expect(backend.told).toEqual([undefined, 'abc', undefined, undefined]);
+  });
+
+  test('under the name of the header that it comes in: then only what the backend has given is passed on', async () => {
+    const backend = await servlet({ cookie: 'none' });
+    const server = await gateway(backend.url, { header: 'X-Session-ID' });
+    for (let i = 0; i < 3; i++) await get(server, '/public', 'X-Session-ID: stolen');
+    expect(backend.told).toEqual([undefined, undefined, undefined]);
+    backend.answerWith = { 'X-Session-ID': 'given' };
+    await get(server, '/public');
+    backend.answerWith = {};
+    await get(server, '/public', 'X-Session-ID: given');
+    backend.answerWith = { 'X-Session-ID': '' };
+    await get(server, '/public', 'X-Session-ID: given');
+    backend.answerWith = {};
+    await get(server, '/public', 'X-Session-ID: given');
+    expect(backend.told.slice(4)).toEqual(['given', 'given', undefined]);
+  });
+});
+
+describe('a relayed WebSocket', () => {
+  test('ends with 1008 when the backend deletes the session that it came in with, and no other does', async () => {
+    const backend = await servlet();
+    const server = await gateway(backend.url, { cookie: 'JSESSIONID' });
+    const alice = await get(server, '/');
+    const bob = await get(server, '/');
+    const sockets = await Promise.all([alice, alice, bob].map(({ cookie }) => socketOf(server, cookie)));
+    const nobody = await socketOf(server, undefined);
+    // Somebody who does not hold the id can neither end nor move it.
+    await get(server, '/logout');
+    await get(server, '/logout', 'Cookie: JSESSIONID=madeup');
+    await get(server, '/login', 'Cookie: JSESSIONID=madeup');
+    for (const socket of [...sockets, nobody]) expect(await socket.echo()).toBe('hello');
+    await get(server, '/logout', `Cookie: ${alice.cookie}`);
+    expect(await Promise.all([sockets[0]!.closed, sockets[1]!.closed])).toEqual(Array(2).fill('1008 session ended'));
+    for (const socket of [sockets[2]!, nobody]) expect(await socket.echo()).toBe('hello');
+    // What was ended is not live again by a request that brings it back.
+    await get(server, '/public', `Cookie: ${alice.cookie}`);
+    await get(server, '/public', `Cookie: ${alice.cookie}`);
+    expect(backend.told.slice(-2)).toEqual([undefined, undefined]);
+  });
+
+  test('ends with 1012 when a login replaces the id, so that it comes again with the new one', async () => {
+    const backend = await servlet();
+    const server = await gateway(backend.url, { cookie: 'JSESSIONID' });
+    const { cookie } = await get(server, '/');
+    const socket = await socketOf(server, cookie);
+    const login = await get(server, '/login', `Cookie: ${cookie}`);
+    expect(await socket.closed).toBe('1012 session renewed');
+    const again = await socketOf(server, login.cookie);
+    expect(backend.told.at(-1)).toBe(login.cookie!.split('=')[1]);
+    await get(server, '/logout', `Cookie: ${login.cookie}`);
+    expect(await again.closed).toBe('1008 session ended');
+  });
+
+  test('stays over a login where it is to be rebound, and ends with the new session', async () => {
+    const backend = await servlet();
+    const server = await gateway(backend.url, { cookie: 'JSESSIONID', onReplace: 'rebind' });
+    const { cookie } = await get(server, '/');
+    const socket = await socketOf(server, cookie);
+    const login = await get(server, '/login', `Cookie: ${cookie}`);
+    expect(await socket.echo()).toBe('hello');
+    await get(server, '/public', `Cookie: ${cookie}`);
+    expect(backend.told.at(-1)).toBeUndefined(); // the old id is none any more
+    await get(server, '/logout', `Cookie: ${login.cookie}`);
+    expect(await socket.closed).toBe('1008 session ended');
+  });
+
+  test('makes a session live by its own handshake', async () => {
+    const backend = await servlet({ cookie: 'none' });
+    const server = await gateway(backend.url, { cookie: 'SESSIONID' });
+    await socketOf(server, 'SESSIONID=good');
+    await socketOf(server, 'SESSIONID=good');
+    expect(backend.told).toEqual([undefined, 'good']);
+  });
+
+  test('keeps its session while only the route at the end of the id changes', async () => {
+    const backend = await servlet({ suffix: '.t1' });
+    const server = await gateway(backend.url, { cookie: 'JSESSIONID', suffix: '.' });
+    const { cookie } = await get(server, '/');
+    const socket = await socketOf(server, cookie);
+    const moved = cookie!.replace('.t1', '.t2');
+    backend.answerWith = { 'Set-Cookie': `${moved}; Path=/` };
+    await get(server, '/public', `Cookie: ${cookie}`);
+    backend.answerWith = {};
+    await get(server, '/public', `Cookie: ${moved}`);
+    expect(backend.told.at(-1)).toBe(moved.split('=')[1]); // letter for letter
+    expect(await socket.echo()).toBe('hello');
+  });
+});
+
+test('two gateways on one ledger: what one has seen the other knows, and a logout through one closes the sockets of both', async () => {
+  const backend = await servlet();
+  const shared = { session: { store: `lmdb:${folder}/sessions` } };
+  const [one, two] = await Promise.all([1, 2].map(() => gateway(backend.url, { cookie: 'JSESSIONID' }, shared)));
+  const { cookie } = await get(one!, '/');
+  await get(two!, '/public', `Cookie: ${cookie}`);
+  expect(backend.told).toEqual([undefined, cookie!.split('=')[1]]);
+  const sockets = await Promise.all([one!, two!].map(server => socketOf(server, cookie)));
+  await get(one!, '/logout', `Cookie: ${cookie}`);
+  expect(await Promise.all(sockets.map(({ closed }) => closed))).toEqual(Array(2).fill('1008 session ended'));
+  for (const server of [one!, two!]) await get(server, '/public', `Cookie: ${cookie}`);
+  expect(backend.told.slice(-2)).toEqual([undefined, undefined]);
+});
+
+test('what is live is so after a restart, on the server that it was on', async () => {
+  const backends = [await servlet(), await servlet(), await servlet()];
+  const shared = { session: { store: `lmdb:${folder}/sessions` } };
+  const urls = backends.map(({ url }) => url);
+  const before = await gateway(urls, { cookie: 'JSESSIONID' }, shared);
+  const cookies: string[] = [];
+  for (let i = 0; i < 12; i++) cookies.push((await get(before, '/')).cookie!);
+  await before.stop({ drain: 0 });
+  for (const backend of backends) expect(backend.sessions.size).toBeGreaterThan(0);
+
+  const after = await gateway(urls, { cookie: 'JSESSIONID' }, shared);
+  for (const backend of backends) backend.told.length = 0;
+  for (const cookie of cookies) expect((await get(after, '/', `Cookie: ${cookie}`)).cookie).toBeUndefined();
+  const told = backends.flatMap(backend => backend.told);
+  expect(told.sort()).toEqual(cookies.map(cookie => cookie.split('=')[1]).sort());
+});
+
+test('the cookie prefix of the upstream is part of the name for browsers only', async () => {
+  const backend = await servlet();
+  const server = await gateway(backend.url, { cookie: 'JSESSIONID' }, { upstream: { cookies: { prefix: 'app1_' } } });
+  const { cookie } = await get(server, '/');
+  expect(cookie).toMatch(/^app1_JSESSIONID=/);
+  await get(server, '/public', `Cookie: ${cookie}`, 'Cookie: JSESSIONID=other');
+  expect(backend.told.at(-1)).toBe(cookie!.split('=')[1]);
+});
