@@ -141,11 +141,11 @@ async function redisCli(...args: string[]): Promise<string> {
   return (await promisify(execFile)(program!.replace('server', 'cli'), args)).stdout;
 }
 
-/** Waits until it is true, for at most 15 s. */
-export async function until(isTrue: () => boolean | Promise<boolean>): Promise<void> {
-  const end = performance.now() + 15_000;
+/** Waits until it is true. */
+export async function until(isTrue: () => boolean | Promise<boolean>, atMostMs = 15_000): Promise<void> {
+  const end = performance.now() + atMostMs;
   while (!(await isTrue())) {
-    if (performance.now() > end) throw new Error('it did not come true within 15 s');
+    if (performance.now() > end) throw new Error(`it did not come true within ${atMostMs} ms`);
     await wait(20);
   }
 }
