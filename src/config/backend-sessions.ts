@@ -1,4 +1,5 @@
 import { type Duration, parseDuration } from '../base/duration.ts';
+import type { Config } from './config.ts';
 import { type BrokenRule, type Fields, fields, title } from './fields.ts';
 
 /** Headers that a request has for other reasons. What carries a message or a handshake over one connection cannot say anything else. */
@@ -13,6 +14,7 @@ export function* brokenBackendSessions(config: Fields): Generator<BrokenRule> {
   for (const [name, upstream] of Object.entries(fields(config.upstreams))) {
     yield* brokenHeaders(fields(upstream), ['upstreams', name]);
     yield* brokenObservation(fields(upstream), ['upstreams', name], fields(config.session));
+    yield* brokenApi(fields(upstream).sessionApi, name, config);
   }
   if (Array.isArray(config.routes)) yield* brokenControl(config.routes, ['routes'], config, config.session !== false);
 }
@@ -21,14 +23,63 @@ const HEADERS = { sessionHeader: 'X-Session-ID', userHeader: 'X-Forwarded-User',
 
 function* brokenHeaders(upstream: Fields, at: readonly PropertyKey[]): Generator<BrokenRule> {
   const seen = new Map([['holdfast-session', 'the header by which backends answer']]);
-  for (const [option, byDefault] of Object.entries(HEADERS)) {
-    const name = upstream[option] ?? byDefault;
+  const names: [path: string[], name: unknown][] = Object.entries(HEADERS).map(([option, byDefault]) => [
+    [option],
+    upstream[option] ?? byDefault,
+  ]);
+  names.push([['assertion', 'header'], fields(upstream.assertion).header ?? 'Holdfast-Assertion']);
+  for (const [option, name] of names) {
     if (typeof name !== 'string') continue;
     // As backends fold names: to them these are one header.
     const folded = name.toLowerCase().replace(/[^a-z0-9]/g, '-');
     const other = TAKEN.test(folded) ? 'a header of the request itself' : seen.get(folded);
-    if (other !== undefined) yield { path: [...at, option], message: `"${name}" is ${other}; choose another name` };
-    else seen.set(folded, `also "${option}"`);
+    if (other !== undefined) yield { path: [...at, ...option], message: `"${name}" is ${other}; choose another name` };
+    else seen.set(folded, `also "${option.join('.')}"`);
+  }
+}
+
+function* brokenApi(api: unknown, name: string, config: Fields): Generator<BrokenRule> {
+  if (api === undefined || api === false) return;
+  const at = ['upstreams', name, 'sessionApi'];
+  if (name.includes(':') && fields(api).scope === undefined)
+    yield { path: at, message: `"${name}" cannot be the scope of its attributes, because of the ":"; add "scope"` };
+  if (config.internal === undefined)
+    yield { path: at, message: 'backends ask for sessions at a listener of their own; add "internal: { port: 9902 }"' };
+  if (fields(api).tokenFile !== undefined && fields(api).tokenVariable !== undefined)
+    yield { path: [...at, 'tokenVariable'], message: 'goes without "tokenFile"; remove one of the two' };
+}
+
+/** How long a stolen assertion may be good before it is worth a word. */
+const LONG_ASSERTION_MS = 600_000;
+
+/** What of it is legal but will not do what was meant, of a configuration that was accepted. */
+export function* checkBackendSessions(config: Config): Generator<BrokenRule> {
+  const { internal, upstreams = {}, assertions } = config;
+  const all = Object.entries(upstreams);
+  const isAsserted = all.some(([, { assertion }]) => assertion);
+  if (internal) {
+    const { host = '127.0.0.1', tls } = internal;
+    if (!tls && !/^(?:localhost|127\.[\d.]+|::1)$/.test(host))
+      yield {
+        path: ['internal', 'host'],
+        message: 'other machines can reach it, and tokens pass in the clear; add "tls", or listen on 127.0.0.1',
+      };
+    if (!isAsserted && all.every(([, { sessionApi }]) => !sessionApi))
+      yield { path: ['internal'], message: 'serves nothing: no upstream has "sessionApi" or "assertion"' };
+  }
+  if (assertions && !isAsserted) yield { path: ['assertions'], message: 'has no effect: no upstream has "assertion"' };
+  for (const [name, { assertion }] of all) {
+    if (!assertion) continue;
+    const at = ['upstreams', name, 'assertion'];
+    if (!internal)
+      yield { path: at, message: 'no backend can fetch the keys that verify it; add "internal: { port: 9902 }"' };
+    const lifetime = typeof assertion === 'object' ? assertion.lifetime : undefined;
+    if (lifetime !== undefined && parseDuration(lifetime) > LONG_ASSERTION_MS)
+      yield {
+        path: [...at, 'lifetime'],
+        message:
+          'somebody who has signed out, or lost a role, is believed for as long; a new one comes with each request',
+      };
   }
 }
 
@@ -49,11 +100,13 @@ function* brokenObservation(upstream: Fields, at: readonly PropertyKey[], own: F
     yield { path, message: 'where is the id of a session? Name the "cookie", for example JSESSIONID, or the "header"' };
   if (typeof header === 'string' && TAKEN.test(header.toLowerCase()))
     yield { path: [...path, 'header'], message: `"${header}" is a header of the request itself; choose another name` };
-  if (upstream.controlsSession === true)
+  for (const option of ['controlsSession', 'sessionApi', 'assertion']) {
+    if (!upstream[option]) continue;
     yield {
-      path: [...at, 'controlsSession'],
+      path: [...at, option],
       message: 'is about sessions of ours, and these are the backend\'s own; remove it, or "mode: observed"',
     };
+  }
   if (cookie !== undefined && cookie === fields(own.cookie).name)
     yield {
       path: [...path, 'cookie'],

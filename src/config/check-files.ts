@@ -1,33 +1,42 @@
 import { constants } from 'node:fs';
 import { access, stat } from 'node:fs/promises';
-import type { CertificateConfig, Config, RouteConfig } from './config.ts';
+import type { CertificateConfig, Config, RouteConfig, TlsConfig } from './config.ts';
 import { type ConfigProblem, formatPath } from './config-error.ts';
 import type { Locate } from './parse.ts';
 
 /** The files and folders that a loaded configuration names and that are not there, or that this user may not read. */
 export async function checkFiles(config: Config, locate: Locate = () => ({})): Promise<ConfigProblem[]> {
   const named: { path: readonly PropertyKey[]; file: string; isFolder: boolean }[] = [];
+  const addTls = (tls: TlsConfig, at: readonly PropertyKey[]) => {
+    const addPair = ({ certificate, key }: CertificateConfig, where: readonly PropertyKey[]) => {
+      named.push({ path: [...where, 'certificate'], file: certificate, isFolder: false });
+      named.push({ path: [...where, 'key'], file: key, isFolder: false });
+    };
+    addPair(tls, at);
+    for (const [more, pair] of (tls.certificates ?? []).entries()) addPair(pair, [...at, 'certificates', more]);
+    const ca = tls.clientCertificates?.ca;
+    if (ca !== undefined) named.push({ path: [...at, 'clientCertificates', 'ca'], file: ca, isFolder: false });
+  };
   for (const [index, { tls, acmeChallenge }] of (config.listen ?? []).entries()) {
     const at = ['listen', index];
     if (acmeChallenge !== undefined)
       named.push({ path: [...at, 'acmeChallenge'], file: acmeChallenge, isFolder: true });
     if (tls === undefined || tls === 'self-signed') continue;
-    const addPair = ({ certificate, key }: CertificateConfig, where: readonly PropertyKey[]) => {
-      named.push({ path: [...where, 'certificate'], file: certificate, isFolder: false });
-      named.push({ path: [...where, 'key'], file: key, isFolder: false });
-    };
-    addPair(tls, [...at, 'tls']);
-    for (const [more, pair] of (tls.certificates ?? []).entries()) addPair(pair, [...at, 'tls', 'certificates', more]);
-    const ca = tls.clientCertificates?.ca;
-    if (ca !== undefined) named.push({ path: [...at, 'tls', 'clientCertificates', 'ca'], file: ca, isFolder: false });
+    addTls(tls, [...at, 'tls']);
   }
+  if (typeof config.internal?.tls === 'object') addTls(config.internal.tls, ['internal', 'tls']);
   const addSession = (session: Config['session'], at: readonly PropertyKey[]) => {
     const keyFiles = session ? (session.keyFiles ?? []) : [];
     for (const [index, file] of keyFiles.entries())
       named.push({ path: [...at, 'keyFiles', index], file, isFolder: false });
   };
   addSession(config.session, ['session']);
-  for (const [name, { tls }] of Object.entries(config.upstreams ?? {})) {
+  for (const [index, file] of (config.assertions?.keyFiles ?? []).entries())
+    named.push({ path: ['assertions', 'keyFiles', index], file, isFolder: false });
+  for (const [name, { tls, sessionApi }] of Object.entries(config.upstreams ?? {})) {
+    const tokenFile = typeof sessionApi === 'object' ? sessionApi.tokenFile : undefined;
+    if (tokenFile !== undefined)
+      named.push({ path: ['upstreams', name, 'sessionApi', 'tokenFile'], file: tokenFile, isFolder: false });
     for (const key of ['ca', 'certificate', 'key'] as const) {
       const file = tls?.[key];
       if (file !== undefined) named.push({ path: ['upstreams', name, 'tls', key], file, isFolder: false });

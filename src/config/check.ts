@@ -1,4 +1,5 @@
 import { parseDuration } from '../base/duration.ts';
+import { checkBackendSessions } from './backend-sessions.ts';
 import type { ApplicationConfig, Config, RouteConfig, SessionConfig } from './config.ts';
 import { type ConfigProblem, formatPath } from './config-error.ts';
 import { title } from './fields.ts';
@@ -16,6 +17,7 @@ export function checkConfig(config: Config, locate: Locate = () => ({})): Config
     ...checkSession(config.session, ['session'], config),
     ...checkRoutes(config.routes ?? [], ['routes'], config),
     ...checkUpstreams(config),
+    ...checkBackendSessions(config),
     ...checkEmpty(config),
   ];
   return warnings

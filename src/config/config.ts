@@ -25,6 +25,9 @@ export interface Config {
   /** `false`: no sessions at all. Default: sessions in memory. */
   session?: SessionConfig | false;
   upstreams?: Readonly<Record<string, UpstreamConfig>>;
+  /** A listener for backends, beside the public ones: the session API, and the keys of assertions. Default: none. */
+  internal?: InternalConfig;
+  assertions?: AssertionsConfig;
   routes?: readonly RouteConfig[];
   /** Globs of modules whose exported endpoints are served without a route: declared is deployed. Relative to the file, or to the working directory. */
   endpoints?: readonly string[];
@@ -62,6 +65,26 @@ export interface ListenConfig {
   acmeChallenge?: string;
   /** PROXY protocol, version 1 or 2, from `trustedProxies`: `required` cuts connections without it, `optional` takes both. Default: none. */
   proxyProtocol?: 'required' | 'optional';
+}
+
+/** Where backends ask for sessions (`/sessions/…`) and for the keys of assertions (`/.well-known/jwks.json`). Nothing else is served there. */
+export interface InternalConfig {
+  /** 0 picks a free one. */
+  port: number;
+  /** Address to bind. Default `127.0.0.1`. */
+  host?: string;
+  /** Names that backends may have in `Host`, besides `localhost` and addresses. Default: `host`, if it is a name. */
+  hosts?: readonly string[];
+  /** Default: no TLS. */
+  tls?: TlsConfig | 'self-signed';
+}
+
+/** How assertions are signed, for all upstreams. */
+export interface AssertionsConfig {
+  /** The claim `iss`. Default `holdfast`. */
+  issuer?: string;
+  /** Files with private keys of the curve P-256, in PEM: the first signs, all are published. Default: one made in the data folder (`keys/assertion.pem`). */
+  keyFiles?: readonly string[];
 }
 
 export interface Http2Config {
@@ -247,6 +270,29 @@ export interface UpstreamConfig {
   rolesHeader?: string | false;
   /** The backend may sign in, renew and end by answering with `Holdfast-Session`. Default false: the header is taken out, and nothing else. */
   controlsSession?: boolean;
+  /** The backend may ask for sessions, and keep attributes in them, at the `internal` listener. Default false. */
+  sessionApi?: boolean | SessionApiConfig;
+  /** A signed statement about session and user (a JWT) is sent with each request that has a session. Default false. */
+  assertion?: boolean | AssertionConfig;
+}
+
+/** How a backend asks for sessions. Its token: from a file, or a variable, or one made in the data folder (`keys/session-api-NAME.token`). */
+export interface SessionApiConfig {
+  /** Attributes are those of this scope (`session.scope`). Upstreams with the same one share them. Default: the name of the upstream. */
+  scope?: string;
+  /** File with the token, of at least 32 random bytes in base64 or the like. */
+  tokenFile?: string;
+  /** Environment variable with the token. */
+  tokenVariable?: string;
+}
+
+export interface AssertionConfig {
+  /** Default `Holdfast-Assertion`. */
+  header?: string;
+  /** The claim `aud`. Default: the name of the upstream. */
+  audience?: string;
+  /** For how long it is good; a backend gets it with at least half of that left. Default `60s`. */
+  lifetime?: Duration;
 }
 
 export interface UpstreamTlsConfig {

@@ -133,6 +133,10 @@ export function withAbsolutePaths(config: Config, folder: string): Config {
   const upstream = (value: UpstreamConfig): UpstreamConfig => ({
     ...value,
     servers: value.servers.map(one => (typeof one === 'string' ? server(one) : { ...one, url: server(one.url) })),
+    ...(typeof value.sessionApi === 'object' &&
+      value.sessionApi.tokenFile !== undefined && {
+        sessionApi: { ...value.sessionApi, tokenFile: at(value.sessionApi.tokenFile) },
+      }),
     ...(value.tls && {
       tls: {
         ...value.tls,
@@ -153,6 +157,10 @@ export function withAbsolutePaths(config: Config, folder: string): Config {
         ...(listener.tls && { tls: tls(listener.tls) }),
         ...(listener.acmeChallenge !== undefined && { acmeChallenge: at(listener.acmeChallenge) }),
       })),
+    }),
+    ...(config.internal?.tls && { internal: { ...config.internal, tls: tls(config.internal.tls) } }),
+    ...(config.assertions?.keyFiles && {
+      assertions: { ...config.assertions, keyFiles: config.assertions.keyFiles.map(at) },
     }),
     ...(config.session && { session: session(config.session) }),
     ...(config.routes && { routes: config.routes.map(route) }),

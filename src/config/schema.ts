@@ -14,15 +14,19 @@ import type { ConflictPolicy } from '../session/write-policy.ts';
 import type { DispatchOptions } from '../websocket/endpoint-options.ts';
 import type {
   ApplicationConfig,
+  AssertionConfig,
+  AssertionsConfig,
   CertificateConfig,
   ClientCertificateConfig,
   Config,
   HstsConfig,
   Http2Config,
+  InternalConfig,
   ListenConfig,
   LogConfig,
   PolicyConfig,
   RouteConfig,
+  SessionApiConfig,
   SessionCacheConfig,
   SessionConfig,
   SessionCookieConfig,
@@ -227,6 +231,16 @@ const cookieDomain = textLike(
 
 const cookiePath = textLike(value => /^\/[\x20-\x3a\x3c-\x7e]*$/.test(value), 'not a cookie path; it starts with "/"');
 
+const internal = section<InternalConfig>('internal', {
+  port: whole(0, 65_535),
+  host: text.optional(),
+  hosts: z
+    .array(textLike(value => /^[\w.-]+$/.test(value), 'not a host; write a name without port'))
+    .min(1, { error: 'is empty' })
+    .optional(),
+  tls: z.union([z.literal('self-signed'), tls]).optional(),
+});
+
 const cookie = section<SessionCookieConfig>('cookie', {
   // RFC 6265 §4.1.1: a token.
   name: textLike(value => /^[\w!#$%&'*+.^`|~-]+$/.test(value), 'not a cookie name').optional(),
@@ -362,6 +376,22 @@ const upstreamSession = section<UpstreamSessionConfig>('session', {
   touchOnTraffic: z.enum(['message', 'any', 'never']).optional(),
 });
 
+const sessionApi = section<SessionApiConfig>('sessionApi', {
+  // As in the names of attributes: what stands before a colon.
+  scope: textLike(
+    value => /^[^:\s][^:]{0,63}$/.test(value),
+    'not a scope; take up to 64 characters without ":"',
+  ).optional(),
+  tokenFile: text.optional(),
+  tokenVariable: textLike(value => /^[A-Za-z_]\w*$/.test(value), 'not the name of a variable').optional(),
+});
+
+const assertion = section<AssertionConfig>('assertion', {
+  header: httpHeader.optional(),
+  audience: text.optional(),
+  lifetime: measured({ ...DURATION, example: '"60s"' }, 'a stolen one would be good for ever').optional(),
+});
+
 const upstream = section<UpstreamConfig>('an upstream', {
   servers: z
     .array(
@@ -400,6 +430,8 @@ const upstream = section<UpstreamConfig>('an upstream', {
   rolesHeader: z.union([z.literal(false), httpHeader]).optional(),
   controlsSession: flag.optional(),
   session: upstreamSession.optional(),
+  sessionApi: z.union([flag, sessionApi], { error: 'expected true, false or keys and values' }).optional(),
+  assertion: z.union([flag, assertion], { error: 'expected true, false or keys and values' }).optional(),
   cookies: section<UpstreamCookiesConfig>('cookies', {
     prefix: textLike(
       value => /^(?!__)[\w!#$%&'*+.^`|~-]+$/.test(value),
@@ -511,6 +543,11 @@ export const configSchema: z.ZodType<Config> = section<Config>('the configuratio
   listen: z.array(listen).min(1, { error: 'is empty; leave it out for port 8080' }).optional(),
   session: sessionOrNone.optional(),
   upstreams: z.record(z.string(), upstream).optional(),
+  internal: internal.optional(),
+  assertions: section<AssertionsConfig>('assertions', {
+    issuer: text.optional(),
+    keyFiles: z.array(text).min(1, { error: 'is empty; name at least one file' }).optional(),
+  }).optional(),
   routes: z.array(route).optional(),
   endpoints: z.array(text).optional(),
   dispatch: z.record(z.string(), dispatch).optional(),

@@ -1,6 +1,6 @@
 import { type Logger, sidPrefix } from '../base/logger.ts';
 import { type Refusal, refuse } from '../http/refusal.ts';
-import type { SessionOwner } from '../session/session.ts';
+import type { Session, SessionOwner } from '../session/session.ts';
 import type { HeaderLine } from '../session/tracking.ts';
 import type { HeldSession } from './admit.ts';
 import type { BackendSession } from './backend-exchange.ts';
@@ -29,10 +29,22 @@ export class ManagedSession implements BackendSession {
     this.#options = options;
   }
 
-  requestHeaders(): readonly HeaderLine[] {
+  requestHeaders(): readonly HeaderLine[] | Promise<readonly HeaderLine[]> {
     const { held, upstream } = this.#options;
-    const owner = held?.binding.current?.owner;
-    return owner ? userHeaders(owner, upstream.identity) : [];
+    if (!held?.binding.current) return [];
+    // The backend may ask for it before it answers.
+    if (upstream.identity.asksForSessions && held.binding.isDirty)
+      return held.binding.commit().then(() => this.#headersOf(held.binding.current));
+    return this.#headersOf(held.binding.current);
+  }
+
+  #headersOf(session: Session | undefined): readonly HeaderLine[] {
+    if (!session) return [];
+    const { identity, assertions } = this.#options.upstream;
+    const { owner } = session;
+    const lines = owner ? userHeaders(owner, identity) : [];
+    if (assertions) lines.push({ name: identity.assertionHeader, value: assertions.issue(session.id, owner) });
+    return lines;
   }
 
   answered(rawHeaders: readonly string[]): Promise<Refusal | undefined> | undefined {
@@ -93,10 +105,7 @@ export class ManagedSession implements BackendSession {
 
 const warned = new WeakSet<Upstream>();
 
-function userHeaders(
-  { name, roles }: SessionOwner,
-  { userHeader, rolesHeader }: Upstream['identity'],
-): readonly HeaderLine[] {
+function userHeaders({ name, roles }: SessionOwner, { userHeader, rolesHeader }: Upstream['identity']): HeaderLine[] {
   const lines: HeaderLine[] = [];
   if (userHeader !== undefined) lines.push({ name: userHeader, value: visible(name) });
   if (rolesHeader !== undefined && roles.length > 0)

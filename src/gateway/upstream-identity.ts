@@ -9,6 +9,10 @@ export interface UpstreamIdentityOptions {
   readonly rolesHeader?: string | false;
   /** The backend may sign in, renew and end by `Holdfast-Session`. Default false. */
   readonly controlsSession?: boolean;
+  /** The backend asks for sessions by their `sid`, so each is in the store before it hears of it. Default: not. */
+  readonly sessionApi?: unknown;
+  /** A signed statement about the session is sent. Default: not. `header`: default `Holdfast-Assertion`. */
+  readonly assertion?: boolean | { readonly header?: string };
 }
 
 /** What the backends of an upstream learn about sessions, and may do with them. */
@@ -17,6 +21,8 @@ export interface UpstreamIdentity {
   readonly userHeader: string | undefined;
   readonly rolesHeader: string | undefined;
   readonly controlsSession: boolean;
+  readonly asksForSessions: boolean;
+  readonly assertionHeader: string;
   /** Headers that only we may set: a client's copies are removed, whether or not there is anything to say. */
   readonly owned: readonly string[];
 }
@@ -24,6 +30,7 @@ export interface UpstreamIdentity {
 /** The names of oauth2-proxy: applications that take a user from a proxy can be set to them, and they read like the other `X-Forwarded-*`. */
 const USER_HEADER = 'X-Forwarded-User';
 const ROLES_HEADER = 'X-Forwarded-Groups';
+const ASSERTION_HEADER = 'Holdfast-Assertion';
 
 export function upstreamIdentity(options: UpstreamIdentityOptions): UpstreamIdentity {
   const {
@@ -31,13 +38,20 @@ export function upstreamIdentity(options: UpstreamIdentityOptions): UpstreamIden
     userHeader = USER_HEADER,
     rolesHeader = ROLES_HEADER,
     controlsSession = false,
+    sessionApi = false,
+    assertion = false,
   } = options;
-  const owned = [sessionHeader, userHeader, rolesHeader, CONTROL_HEADER].filter(name => name !== false);
+  const assertionHeader = (typeof assertion === 'object' && assertion.header) || ASSERTION_HEADER;
+  const owned = [sessionHeader, userHeader, rolesHeader, assertionHeader, CONTROL_HEADER].filter(
+    name => name !== false,
+  );
   return {
     sessionHeader,
     userHeader: userHeader || undefined,
     rolesHeader: rolesHeader || undefined,
     controlsSession,
+    asksForSessions: sessionApi !== false,
+    assertionHeader,
     owned,
   };
 }

@@ -7,6 +7,7 @@ import type { RequestHead } from '../http/request-head.ts';
 import type { Ledger } from '../session/ledger.ts';
 import { MemoryLedger } from '../session/ledgers/memory.ts';
 import { Affinity, type AffinityKind, type AffinityOptions, BACKEND_SESSION_COOKIE } from './affinity.ts';
+import type { AssertionIssuer } from './assertion.ts';
 import type { Balance } from './balancing.ts';
 import type { EjectionOptions, HealthOptions } from './health.ts';
 import type { PoolOptions, UpstreamTls } from './pool.ts';
@@ -99,6 +100,8 @@ export interface UpstreamEnvironment {
   readonly keys?: readonly (string | Uint8Array)[];
   /** What is known of observed sessions. Default: in this process' memory. */
   readonly ledger?: Ledger | undefined;
+  /** Signs what its backends are told of the session. Left out: nothing is signed. */
+  readonly assertions?: AssertionIssuer | undefined;
 }
 
 export interface DrainOptions {
@@ -160,6 +163,7 @@ export class Upstream implements UpstreamControl {
   readonly identity: UpstreamIdentity;
   /** Watches the backend's own sessions; undefined when they are ours. */
   readonly observer: SessionObserver | undefined;
+  readonly assertions: AssertionIssuer | undefined;
   /** Default 5 s. */
   readonly connectTimeoutMs: number;
   /** From the request sent to the response head. Default 60 s. */
@@ -184,6 +188,7 @@ export class Upstream implements UpstreamControl {
     const { balance = 'round-robin', affinity = 'session', retries = 3 } = options;
     this.name = name;
     this.identity = upstreamIdentity(options);
+    this.assertions = environment.assertions;
     this.connectTimeoutMs = parseDuration(options.connectTimeout ?? '5s');
     this.answerTimeoutMs = parseDuration(options.answerTimeout ?? '60s');
     this.handshakeTimeoutMs = parseDuration(options.handshakeTimeout ?? '10s');

@@ -16,6 +16,8 @@ import type { Endpoint } from '../websocket/endpoint.ts';
 import type { ConnectionHost } from '../websocket/endpoint-connection.ts';
 import { TimerWheel } from '../websocket/timer-wheel.ts';
 import { Topics } from '../websocket/topics.ts';
+import { internalParts, openAssertionKeys } from './internal.ts';
+import type { InternalParts } from './internal-intake.ts';
 import { type AccessLog, createAccessLog, createLogger } from './logging.ts';
 import { buildRoutes } from './routes.ts';
 import { openSessionContext, signingKeys } from './session-contexts.ts';
@@ -29,6 +31,8 @@ export interface Parts extends Gateway {
   readonly host: ConnectionHost;
   readonly endpoints: readonly Endpoint<unknown>[];
   readonly upstreams: ReadonlyMap<string, Upstream>;
+  /** What the internal listener serves; undefined when there is none. */
+  readonly internal: InternalParts | undefined;
   /** The server's own sessions; mounted applications may have others. */
   readonly sessions: SessionContext | undefined;
   /** Those of mounted applications, by the whole prefix. */
@@ -48,6 +52,7 @@ export interface Parts extends Gateway {
 /** Configuration in, running parts out. When it rejects, nothing stays open. */
 export async function build(config: Config, environment: { clock: Clock; logger?: Logger }): Promise<Parts> {
   const { clock, logger = createLogger(config.log) } = environment;
+  const dataFolder = resolve(config.dataFolder ?? '.holdfast');
   const opened: SessionContext[] = [];
   const mountedSessions = new Map<string, SessionContext>();
   const started: Endpoint<unknown>[] = [];
@@ -57,7 +62,7 @@ export async function build(config: Config, environment: { clock: Clock; logger?
       const context = await openSessionContext(session, mount, {
         clock,
         logger,
-        dataFolder: resolve(config.dataFolder ?? '.holdfast'),
+        dataFolder,
         isEveryListenerTls:
           config.listen?.every(({ tls, redirect }) => tls !== undefined || redirect !== undefined) ?? false,
       });
@@ -66,11 +71,14 @@ export async function build(config: Config, environment: { clock: Clock; logger?
       return context;
     };
     const sessions = config.session === false ? undefined : await openSessions(config.session ?? {}, '');
+    const assertionKeys = await openAssertionKeys(config, dataFolder);
     upstreams = await makeUpstreams(config.upstreams ?? {}, {
       clock,
       logger,
       ledger: sessions?.ledger,
-      keys: () => signingKeys(config.session || {}, resolve(config.dataFolder ?? '.holdfast')),
+      keys: () => signingKeys(config.session || {}, dataFolder),
+      assertionKeys,
+      issuer: config.assertions?.issuer ?? 'holdfast',
     });
     const entries = await buildRoutes(
       { ...(config.routes && { routes: config.routes }), ...(config.endpoints && { endpoints: config.endpoints }) },
@@ -86,6 +94,7 @@ export async function build(config: Config, environment: { clock: Clock; logger?
       },
     );
     const router = createRouter(entries);
+    const internal = await internalParts(config, entries, { clock, logger, dataFolder, assertionKeys });
     for (const endpoint of endpointsOf(entries)) {
       await endpoint.start();
       started.push(endpoint);
@@ -102,6 +111,7 @@ export async function build(config: Config, environment: { clock: Clock; logger?
       host: { wheel: new TimerWheel(clock), topics: new Topics(), logger },
       endpoints: started,
       upstreams,
+      internal,
       sessions,
       mountedSessions,
       sessionContexts: opened,

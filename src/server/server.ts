@@ -16,6 +16,7 @@ import type { BroadcastResult } from '../websocket/broadcast.ts';
 import { build, type Parts } from './build.ts';
 import { drain } from './drain.ts';
 import { Intake } from './intake.ts';
+import { InternalIntake } from './internal-intake.ts';
 import { Listener } from './listen.ts';
 import { HttpsRedirect } from './redirect.ts';
 
@@ -82,6 +83,7 @@ export class Server {
   #parts: Parts | undefined;
   #intake: Intake | undefined;
   #listeners: Listener[] = [];
+  #internal: Listener | undefined;
   #detach: (() => void)[] = [];
   #starting: Promise<void> | undefined;
   #stopping: Promise<void> | undefined;
@@ -94,6 +96,11 @@ export class Server {
   /** Where it listens, in the order of the configuration. Empty before `start`. */
   get urls(): string[] {
     return this.#listeners.map(listener => listener.url);
+  }
+
+  /** Where backends ask for sessions and keys; undefined before `start` or `attach`, and without `internal`. */
+  get internalUrl(): string | undefined {
+    return this.#internal?.url;
   }
 
   /** @throws {HoldfastError} ERR_SERVER_STATE before `start`, or when the server keeps no sessions. */
@@ -148,7 +155,7 @@ export class Server {
    */
   async attach(server: HttpServer): Promise<void> {
     this.#begin();
-    const building = this.#build();
+    const building = this.#build().then(() => this.#openInternal());
     this.#starting = building;
     const ignore = () => {};
     const onUpgrade = async (request: IncomingMessage, socket: Duplex, early: Buffer) => {
@@ -214,8 +221,31 @@ export class Server {
     this.#intake = new Intake(this.#parts);
   }
 
+  /** For backends, which may ask for a session with the first request. */
+  async #openInternal(): Promise<void> {
+    const { internal } = this.#config;
+    const { clock, logger, trustedProxies, internal: parts } = this.#running();
+    if (!internal || !parts) return;
+    const { hosts: _, ...listen } = { host: '127.0.0.1', ...internal };
+    try {
+      const listener = new Listener(listen, new InternalIntake(parts), {
+        config: this.#config,
+        clock,
+        logger,
+        trustedProxies,
+      });
+      await listener.open();
+      this.#internal = listener;
+    } catch (error) {
+      this.#state = 'stopped';
+      await this.#close(0);
+      throw error;
+    }
+  }
+
   async #listen(): Promise<void> {
     await this.#build();
+    await this.#openInternal();
     const { clock, logger, trustedProxies } = this.#running();
     try {
       for (const listen of this.#config.listen ?? [{ port: 8080 }]) {
@@ -257,6 +287,10 @@ export class Server {
     for (const detach of this.#detach) detach();
     this.#intake!.beginDraining();
     await drain(parts, this.#listeners, drainMs);
+    // Until then backends may need it to answer.
+    const internal = this.#internal?.close();
+    this.#internal?.closeAll();
+    await internal;
     // One that fails keeps no other from closing: the stores above all have something left to write.
     const endpoints = await Promise.allSettled(parts.endpoints.map(endpoint => endpoint.stop()));
     for (const upstream of parts.upstreams.values()) upstream.close();

@@ -1,8 +1,10 @@
 import { readFile } from 'node:fs/promises';
 import type { Clock } from '../base/clock.ts';
+import { parseDuration } from '../base/duration.ts';
 import { HoldfastError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { UpstreamConfig, UpstreamTlsConfig } from '../config/config.ts';
+import { AssertionIssuer, type AssertionKeys } from '../gateway/assertion.ts';
 import type { UpstreamTls } from '../gateway/pool.ts';
 import { type Move, Upstream } from '../gateway/upstream.ts';
 import type { Ledger } from '../session/ledger.ts';
@@ -14,6 +16,10 @@ export interface UpstreamParts {
   readonly ledger?: Ledger | undefined;
   /** Sign the cookies of affinity. Asked for only when an upstream needs them. */
   keys(): Promise<readonly (string | Uint8Array)[]>;
+  /** Sign the assertions; undefined when no upstream gets any. */
+  readonly assertionKeys: AssertionKeys | undefined;
+  /** The claim `iss` of assertions. */
+  readonly issuer: string;
 }
 
 /**
@@ -23,13 +29,18 @@ export interface UpstreamParts {
  */
 export async function makeUpstreams(
   configs: Readonly<Record<string, UpstreamConfig>>,
-  { clock, logger, ledger, keys }: UpstreamParts,
+  { clock, logger, ledger, keys, assertionKeys, issuer }: UpstreamParts,
 ): Promise<ReadonlyMap<string, Upstream>> {
   const upstreams = new Map<string, Upstream>();
   for (const [name, { tls, ...config }] of Object.entries(configs)) {
     const kind = typeof config.affinity === 'object' ? config.affinity.by : config.affinity;
     const options = { ...config, ...(tls && { tls: await readTls(name, tls) }) };
-    const environment = { logger, ledger, ...(kind === 'cookie' && { keys: await keys() }) };
+    const { audience = name, lifetime = '60s' } = typeof config.assertion === 'object' ? config.assertion : {};
+    const assertions =
+      assertionKeys && config.assertion
+        ? new AssertionIssuer(assertionKeys, { issuer, audience, lifetimeMs: parseDuration(lifetime) }, clock)
+        : undefined;
+    const environment = { logger, ledger, assertions, ...(kind === 'cookie' && { keys: await keys() }) };
     try {
       upstreams.set(name, new Upstream(name, options, clock, environment));
     } catch (error) {

@@ -1,7 +1,7 @@
 import { createHmac, hash, randomBytes } from 'node:crypto';
-import { chmod, link, mkdir, open, readFile, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { equalInConstantTime } from './identity.ts';
+import { loadOrCreateSecret } from './secret-file.ts';
 
 /** Characters of a key id, as in the cookie. */
 export const KEY_ID_LENGTH = 8;
@@ -75,45 +75,16 @@ function mac(key: Key, text: string): string {
 /**
  * The key kept in the file `session.key` of a folder (mode 0600), made there when it does not exist.
  *
- * Processes that start at the same moment get the same key: the file appears complete and under its name in one step, for one of them.
+ * Processes that start at the same moment get the same key.
  */
 export async function loadOrCreateKey(folder: string): Promise<Uint8Array> {
-  await mkdir(folder, { recursive: true, mode: 0o700 });
   const path = join(folder, KEY_FILE);
-  return (await readKey(path)) ?? createKey(path);
-}
-
-async function createKey(path: string): Promise<Uint8Array> {
-  const draft = `${path}.${randomBytes(8).toString('hex')}`;
-  const file = await open(draft, 'wx', 0o600);
-  try {
-    await file.writeFile(`${randomBytes(MIN_KEY_BYTES).toString('base64url')}\n`);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-  // A link fails when the name is taken, where a rename would replace the key another process already uses.
-  await link(draft, path).catch(error => {
-    if (error.code !== 'EEXIST') throw error;
-  });
-  await unlink(draft);
-  return (await readKey(path))!;
-}
-
-async function readKey(path: string): Promise<Uint8Array | undefined> {
-  let text: string;
-  try {
-    text = await readFile(path, 'utf8');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw error;
-  }
-  const key = Buffer.from(text.trim(), 'base64url');
+  const text = await loadOrCreateSecret(path, () => randomBytes(MIN_KEY_BYTES).toString('base64url'));
+  const key = Buffer.from(text, 'base64url');
   if (key.length !== MIN_KEY_BYTES) {
     throw new TypeError(
       `${path}: does not hold a session key; restore it, or delete it and every session cookie becomes invalid`,
     );
   }
-  await chmod(path, 0o600);
   return key;
 }

@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import http, { type IncomingHttpHeaders, type OutgoingHttpHeaders } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { type Config, createServer, type Server } from 'holdfast';
+import type { Clock } from '../../src/base/clock.ts';
 import type { Logger } from '../../src/base/logger.ts';
 import { acceptKey } from '../../src/websocket/protocol/handshake.ts';
 
@@ -21,18 +22,22 @@ export class ManagedBackend implements AsyncDisposable {
   readonly seen: { url: string; headers: IncomingHttpHeaders }[] = [];
   readonly log: LogLine[] = [];
   answer: Answer = {};
+  /** Done before it answers a request. */
+  whenAsked: (request: http.IncomingMessage) => Promise<void> = async () => {};
   server!: Server;
   readonly #http = http.createServer();
 
   static async start(
     upstream: Record<string, unknown> = {},
     config: Config | ((url: string) => Config) = {},
+    environment: { clock?: Clock } = {},
   ): Promise<ManagedBackend> {
     const backend = new ManagedBackend();
     const server = backend.#http;
-    server.on('request', (request, response) => {
+    server.on('request', async (request, response) => {
       backend.seen.push({ url: request.url!, headers: request.headers });
       request.resume();
+      await backend.whenAsked(request);
       const { status = 200, headers = {} } = backend.answer;
       response.writeHead(status, headers).end('from the backend');
     });
@@ -61,7 +66,7 @@ export class ManagedBackend implements AsyncDisposable {
         routes: [{ path: '/*', upstream: 'app' }],
         ...(typeof config === 'function' ? config(url) : config),
       },
-      { logger },
+      { ...environment, logger },
     );
     await backend.server.start();
     return backend;
