@@ -133,13 +133,19 @@ export class CoherentCache {
     this.#cache.add(sid, snapshot, lastAccessedAt);
   }
 
-  /** This process has committed to it. */
-  onCommitted(sid: string, committed: Committed): void {
-    const cached = this.#cache.get(sid);
-    if (!cached || cached.snapshot.version >= committed.version) return;
+  /**
+   * This process has committed to it.
+   *
+   * @param before What the commit was made to.
+   * @param after What its holder has now.
+   */
+  onCommitted(sid: string, committed: Committed, before: Snapshot, after: Snapshot): void {
+    const known = this.#cache.get(sid)?.snapshot;
+    if (!known || known.version >= committed.version) return;
     // With a commit of somebody else in between there is no telling what the record is now.
-    if (committed.version === cached.snapshot.version + 1) this.#cache.update(sid, cached.snapshot.after(committed));
-    else this.#cache.distrust(sid);
+    if (committed.version !== known.version + 1) this.#cache.distrust(sid);
+    else if (known === before && after.version === committed.version) this.#cache.update(sid, after);
+    else this.#cache.update(sid, known.after(committed));
   }
 
   /** The store knows this last access. */

@@ -4,7 +4,7 @@ import { systemClock } from '../base/clock.ts';
 import { isHoldfastError } from '../base/errors.ts';
 import { isDocumentNavigation } from '../http/navigation.ts';
 import { takeUrlTicket } from '../http/url-ticket.ts';
-import type { SessionBinding } from './binding.ts';
+import type { SessionBinding, SessionRequest } from './binding.ts';
 import type { SessionManager } from './manager.ts';
 import type { SessionOwner } from './session.ts';
 import { isSessionEnded } from './session-state.ts';
@@ -79,14 +79,8 @@ function bindTo(
   options: AttachOptions,
 ): SessionBinding {
   const { kind, urlParameter } = manager.tracking;
-  const binding = manager.bind({
-    cookieHeader: req.headers.cookie,
-    urlTicket: kind === 'url' ? takeUrlTicket(req, new Set([urlParameter]))?.value : undefined,
-    readHeader: name => headerOf(req, name),
-    user: options.user,
-    isSecure: options.isSecure ?? (req.socket as Partial<TLSSocket>).encrypted === true,
-    isDocumentNavigation: isDocumentNavigation(req),
-  });
+  const urlTicket = kind === 'url' ? takeUrlTicket(req, new Set([urlParameter]))?.value : undefined;
+  const binding = manager.bind(new NodeRequest(req, options, urlTicket));
   const bound: BoundResponse = res;
   bound[BINDINGS] ??= new Map();
   bound[BINDINGS].set(manager, binding);
@@ -94,9 +88,30 @@ function bindTo(
   return binding;
 }
 
-function headerOf(req: IncomingMessage, name: string): string | undefined {
-  const value = req.headers[name.toLowerCase()];
-  return typeof value === 'string' ? value : undefined;
+/** What sessions look at in a request; what few ask for is worked out then. */
+class NodeRequest implements SessionRequest {
+  readonly cookieHeader: string | undefined;
+  readonly urlTicket: string | undefined;
+  readonly user: SessionOwner | undefined;
+  readonly isSecure: boolean;
+  readonly #req: IncomingMessage;
+
+  constructor(req: IncomingMessage, options: AttachOptions, urlTicket: string | undefined) {
+    this.#req = req;
+    this.cookieHeader = req.headers.cookie;
+    this.urlTicket = urlTicket;
+    this.user = options.user;
+    this.isSecure = options.isSecure ?? (req.socket as Partial<TLSSocket>).encrypted === true;
+  }
+
+  get isDocumentNavigation(): boolean {
+    return isDocumentNavigation(this.#req);
+  }
+
+  readHeader(name: string): string | undefined {
+    const value = this.#req.headers[name.toLowerCase()];
+    return typeof value === 'string' ? value : undefined;
+  }
 }
 
 function unwrap(
@@ -149,15 +164,9 @@ interface Call {
   readonly args: readonly unknown[];
 }
 
-type Methods = Pick<ServerResponse, Method>;
+type Methods = Pick<ServerResponse, Method | 'on'>;
 
-/** A kind of response with our methods over its own. */
-interface Overlay {
-  readonly prototype: object;
-  readonly original: Methods;
-}
-
-/** Where a response whose kind is overlaid has what holds it. */
+/** Where a response has what holds it. */
 const HOLDER = Symbol('holdfast held response');
 type OverlaidResponse = ServerResponse & { [HOLDER]?: HeldResponse };
 
@@ -199,44 +208,20 @@ class HeldResponse {
   install(): void {
     const res = this.#res as OverlaidResponse;
     if (res.headersSent) this.#markSent();
-    const isUntouched = res[HOLDER] === undefined && !METHODS.some(name => Object.hasOwn(res, name));
-    if (isUntouched) this.#installOnKind(res);
-    else this.#installOnResponse(res);
+    const { writeHead, write, end, flushHeaders, on } = res;
+    this.#original = { writeHead, write, end, flushHeaders, on };
+    const isFirst = res[HOLDER] === undefined;
+    if (isFirst) res[HOLDER] = this;
+    // The same functions for all responses, so that they keep one shape; a second holder needs its own.
+    overlay(res, isFirst ? OVERLAY : overlayOf(() => this));
+    this.#writeHead = res.writeHead;
     res.once('close', () => this.#commitAtClose());
   }
 
-  /** The fast way: properties of its own would make of each response a slow dictionary. */
-  #installOnKind(res: OverlaidResponse): void {
-    const { prototype, original } = overlayOf(Object.getPrototypeOf(res) as ServerResponse);
-    this.#original = original;
-    res[HOLDER] = this;
-    Object.setPrototypeOf(res, prototype);
-    this.#writeHead = res.writeHead;
-  }
-
-  /** Where others have put wrappers over this very response: ours go over theirs. */
-  #installOnResponse(res: ServerResponse): void {
-    const { writeHead, write, end, flushHeaders, on } = res;
-    this.#original = { writeHead, write, end, flushHeaders };
-    this.#writeHead = ((...args: unknown[]) => this.call('writeHead', args)) as typeof writeHead;
-    res.writeHead = this.#writeHead;
-    res.write = ((...args: unknown[]) => this.call('write', args)) as typeof res.write;
-    res.end = ((...args: unknown[]) => this.call('end', args)) as typeof res.end;
-    res.flushHeaders = () => void this.call('flushHeaders', []);
-    res.on = ((event: string, listener: () => void) => {
-      this.noteListener(event, listener);
-      return Reflect.apply(on, res, [event, listener]);
-    }) as typeof res.on;
-    const inherited = (name: string) => Reflect.get(Object.getPrototypeOf(res) as object, name, res) as boolean;
-    Object.defineProperties(res, {
-      headersSent: { configurable: true, get: () => this.isHolding || inherited('headersSent') },
-      writableEnded: { configurable: true, get: () => (this.isHolding && this.#isEnded) || inherited('writableEnded') },
-    });
-  }
-
   /** Somebody listens to the response. */
-  noteListener(event: string, listener: () => void): void {
+  listen(event: string, listener: () => void): ServerResponse {
     if (event === 'drain' && this.#phase === 'holding') (this.#drainListeners ??= []).push(listener);
+    return Reflect.apply(this.#original.on, this.#res, [event, listener]);
   }
 
   /** Somebody calls a method of the response. */
@@ -456,53 +441,54 @@ class HeldResponse {
 /** Ended by somebody else meanwhile (a logout in another tab): there is nothing left to write, and the response is still the handler's. */
 const isLeftToHandler = isSessionEnded;
 
-const METHODS = ['writeHead', 'write', 'end', 'flushHeaders', 'on', 'headersSent', 'writableEnded'] as const;
+/** What is put over a response. */
+interface Overlay extends Methods {
+  readonly headersSent: PropertyDescriptor;
+  readonly writableEnded: PropertyDescriptor;
+}
 
-/** By the prototype of the responses: few, and they live as long as the process. */
-const overlays = new WeakMap<object, Overlay>();
+/** For a response that has its holder in `HOLDER`. */
+const OVERLAY = overlayOf(res => res[HOLDER]!);
 
-function overlayOf(kind: ServerResponse): Overlay {
-  const known = overlays.get(kind);
-  if (known) return known;
-  const { writeHead, write, end, flushHeaders, on } = kind;
-  const inherited = (res: OverlaidResponse, name: string) => Reflect.get(kind, name, res) as boolean;
-  const method = (name: Method) => ({
-    configurable: true,
-    writable: true,
-    value(this: OverlaidResponse, ...args: unknown[]): unknown {
-      return this[HOLDER]!.call(name, args);
-    },
-  });
-  const prototype = Object.create(kind, {
-    writeHead: method('writeHead'),
-    write: method('write'),
-    end: method('end'),
-    flushHeaders: method('flushHeaders'),
-    on: {
-      configurable: true,
-      writable: true,
-      value(this: OverlaidResponse, event: string, listener: () => void): unknown {
-        this[HOLDER]!.noteListener(event, listener);
-        return Reflect.apply(on, this, [event, listener]);
-      },
-    },
+function overlayOf(holderOf: (res: OverlaidResponse) => HeldResponse): Overlay {
+  const method = (name: Method) =>
+    function (this: OverlaidResponse, ...args: unknown[]): unknown {
+      return holderOf(this).call(name, args);
+    };
+  const inherited = (res: OverlaidResponse, name: string) =>
+    Reflect.get(Object.getPrototypeOf(res) as object, name, res) as boolean;
+  return {
+    writeHead: method('writeHead') as ServerResponse['writeHead'],
+    write: method('write') as ServerResponse['write'],
+    end: method('end') as ServerResponse['end'],
+    flushHeaders: method('flushHeaders') as ServerResponse['flushHeaders'],
+    on: function (this: OverlaidResponse, event: string, listener: () => void) {
+      return holderOf(this).listen(event, listener);
+    } as ServerResponse['on'],
     headersSent: {
       configurable: true,
       get(this: OverlaidResponse) {
-        return this[HOLDER]!.isHolding || inherited(this, 'headersSent');
+        return holderOf(this).isHolding || inherited(this, 'headersSent');
       },
     },
     writableEnded: {
       configurable: true,
       get(this: OverlaidResponse) {
-        const holder = this[HOLDER]!;
+        const holder = holderOf(this);
         return (holder.isHolding && holder.hasEnded) || inherited(this, 'writableEnded');
       },
     },
-  }) as object;
-  const overlay = { prototype, original: { writeHead, write, end, flushHeaders } };
-  overlays.set(kind, overlay);
-  return overlay;
+  };
+}
+
+function overlay(res: ServerResponse, over: Overlay): void {
+  res.writeHead = over.writeHead;
+  res.write = over.write;
+  res.end = over.end;
+  res.flushHeaders = over.flushHeaders;
+  res.on = over.on;
+  Object.defineProperty(res, 'headersSent', over.headersSent);
+  Object.defineProperty(res, 'writableEnded', over.writableEnded);
 }
 
 function hasBody(args: readonly unknown[]): boolean {

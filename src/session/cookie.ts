@@ -52,9 +52,9 @@ export class SessionCookie {
 
   /** The genuine tickets among the first four cookies of this name, each once. */
   read(header: string | undefined): SessionTicket[] {
+    const values = cookieValues(header, this.name, MAX_TRIED);
     const tickets: SessionTicket[] = [];
-    const tried = new Set(cookieValues(header, this.name, MAX_TRIED));
-    for (const value of tried) {
+    for (const value of values.length > 1 ? new Set(values) : values) {
       const ticket = this.#tickets.parse(value);
       if (ticket) tickets.push(ticket);
     }

@@ -546,7 +546,7 @@ export class SessionManager {
   #onCommitted(state: SessionState, committed: Committed, before: Snapshot): void {
     const { sid } = state;
     this.#meters.size.add(state.bytes);
-    this.#cache.onCommitted(sid, committed);
+    this.#cache.onCommitted(sid, committed, before, state.snapshot);
     this.#shared.onCommitted(state, committed);
     if (this.#listeners.hasAny('changed')) this.#tellChanges(sid, committed, before);
   }

@@ -122,6 +122,11 @@ export class SessionState {
     return { ...this.#base.header, ...this.#inFlightHeader, ...this.#changedHeader };
   }
 
+  /** What is committed, as far as it is known here. */
+  get snapshot(): Snapshot {
+    return this.#base;
+  }
+
   get version(): number {
     return this.#base.version;
   }

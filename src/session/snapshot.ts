@@ -26,12 +26,9 @@ export class Snapshot {
   /** Bytes of all names and values. */
   readonly bytes: number;
   readonly #attributes: ReadonlyMap<string, StoredAttribute>;
-  readonly #decoded: Map<string, unknown>;
+  #decoded: Map<string, unknown> | undefined;
 
-  constructor(
-    record: Pick<SessionRecord, 'header' | 'version' | 'attributes'>,
-    decoded: Map<string, unknown> = new Map(),
-  ) {
+  constructor(record: Pick<SessionRecord, 'header' | 'version' | 'attributes'>, decoded?: Map<string, unknown>) {
     this.header = record.header;
     this.version = record.version;
     this.#attributes = record.attributes;
@@ -56,12 +53,12 @@ export class Snapshot {
 
   /** @throws {HoldfastError} as `decodeValue`. */
   read(name: string): ReadValue | undefined {
-    if (this.#decoded.has(name)) return { value: this.#decoded.get(name), isOwn: false };
+    if (this.#decoded?.has(name)) return { value: this.#decoded.get(name), isOwn: false };
     const attribute = this.#attributes.get(name);
     if (!attribute) return undefined;
     const { value, hasBytes } = decodeValue(attribute.value, name);
     // Each reader gets its own bytes, so that none sees what another did to them.
-    if (!hasBytes) this.#decoded.set(name, value);
+    if (!hasBytes) (this.#decoded ??= new Map()).set(name, value);
     return { value, isOwn: hasBytes };
   }
 
@@ -71,13 +68,14 @@ export class Snapshot {
    */
   after({ attributes: changed, header, version }: Committed): Snapshot {
     const attributes = new Map(this.#attributes);
-    const decoded = new Map(this.#decoded);
     for (const [name, value] of changed) {
       const before = attributes.get(name);
-      decoded.delete(name);
       if (value) attributes.set(name, { value, version: before ? before.version + 1 : version });
       else attributes.delete(name);
     }
+    let decoded: Map<string, unknown> | undefined;
+    for (const [name, value] of this.#decoded ?? [])
+      if (!changed.has(name)) decoded = (decoded ?? new Map()).set(name, value);
     return new Snapshot(
       {
         header: header ? { ...this.header, ...header } : this.header,

@@ -126,17 +126,18 @@ export class LmdbEnvironment {
   }
 
   /** Waits for a write. True when its condition was met. @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when it could not be written. */
-  async settle(write: Promise<boolean>): Promise<boolean> {
-    try {
-      return await write;
-    } catch (error) {
-      // The library reports the cause in a second promise; unhandled, it would end the process.
-      const cause = await (error as { commitError?: Promise<never> }).commitError?.catch(reason => reason);
-      const message = `lmdb could not write to ${this.path}; check that the disk is not full`;
-      const options = { status: 503, closeCode: 1013, cause: cause ?? error };
-      throw new HoldfastError('ERR_SESSION_STORE_UNAVAILABLE', message, options);
-    }
+  settle(write: Promise<boolean>): Promise<boolean> {
+    return write.catch(this.#fail);
   }
+
+  /** One for all writes: there are many at once. */
+  readonly #fail = async (error: unknown): Promise<never> => {
+    // The library reports the cause in a second promise; unhandled, it would end the process.
+    const cause = await (error as { commitError?: Promise<never> }).commitError?.catch(reason => reason);
+    const message = `lmdb could not write to ${this.path}; check that the disk is not full`;
+    const options = { status: 503, closeCode: 1013, cause: cause ?? error };
+    throw new HoldfastError('ERR_SESSION_STORE_UNAVAILABLE', message, options);
+  };
 
   /** Closes it after the last one. Resolves when what was written before is on disk. */
   async release(): Promise<void> {
