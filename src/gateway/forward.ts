@@ -242,6 +242,9 @@ class Exchange {
     if (this.#resolve === undefined) return;
     this.#clearTimer();
     answer.on('error', ignore);
+    // Node takes the chunks off and no other coding, which the client would take for the content.
+    if (!/^chunked$/i.test(answer.headers['transfer-encoding'] ?? 'chunked'))
+      return this.#fail('invalid', 'a transfer coding other than chunked');
     const heard = this.#options.session?.answered(answer.rawHeaders, {
       status: answer.statusCode!,
       server: this.#server,

@@ -126,8 +126,9 @@ export function readRequestHead(request: IncomingMessage, options: ReadRequestHe
   };
 }
 
+/** Who sends such a request may see another where it ends: the connection must not carry one more. */
 function badRequest(reason: string): Refusal {
-  return refuse(400, 'ERR_HTTP_BAD_REQUEST', reason);
+  return unframed(400, reason);
 }
 
 /** The connection must not carry another request: where that begins is not certain. */

@@ -10,6 +10,8 @@ import type { HeadLimits, Intake } from './listen.ts';
 
 // How often Node looks for clients that are late with their request head.
 const CHECK_INTERVAL_MS = 1_000;
+/** Pipelined requests at which a connection is not read any more until they are answered. */
+const MAX_WAITING = 32;
 
 /** HTTP/1 for sockets that a listener has accepted. It never listens itself. */
 export class Http1Server {
@@ -22,13 +24,16 @@ export class Http1Server {
       headersTimeout: timeoutMs,
       // Bodies may take as long as their target lets them; a head may not.
       requestTimeout: 0,
+      // Node would answer what has none by itself, and go on with what follows: it is for `readRequestHead` to refuse.
+      requireHostHeader: false,
       connectionsCheckingInterval: Math.min(CHECK_INTERVAL_MS, timeoutMs),
       // Any other Upgrade is ignored (RFC 9110 §7.8) and the request answered as what it is.
       shouldUpgradeCallback: request => intake.isUpgrade(request) && responses.areDone(request.socket),
     });
     const onRequest = (request: IncomingMessage, response: ServerResponse) => {
-      responses.note(request.socket, response);
-      intake.onRequest(request, response);
+      // Node drops what came together with a request whose Upgrade it was told to ignore: nothing that follows can be trusted.
+      if (request.headers.upgrade !== undefined) response.shouldKeepAlive = false;
+      responses.inTurn(request.socket, response, () => intake.onRequest(request, response));
     };
     this.#server.on('request', onRequest);
     // Not answered with 100 by Node: a backend may want to answer it itself.
@@ -63,9 +68,26 @@ export class Http1Server {
 /** The last response of each connection, by which it is known whether one is under way: pipelined requests are answered in order. */
 class LastResponses {
   readonly #last = new WeakMap<Duplex, ServerResponse>();
+  readonly #waiting = new WeakMap<Duplex, number>();
 
-  note(socket: Duplex, response: ServerResponse): void {
+  /**
+   * Begins with a request when the one before it on the same connection is done, and never when that was the end of the connection: then
+   * it is not certain that these bytes are a request at all. So a client has one request at a time in work on each connection.
+   */
+  inTurn(socket: Socket, response: ServerResponse, begin: () => void): void {
+    const last = this.#last.get(socket);
     this.#last.set(socket, response);
+    if (last === undefined || last.closed) return begin();
+    const waiting = (this.#waiting.get(socket) ?? 0) + 1;
+    this.#waiting.set(socket, waiting);
+    if (waiting >= MAX_WAITING) socket.pause();
+    last.once('close', () => {
+      if (!socket.writable) return;
+      const left = this.#waiting.get(socket)! - 1;
+      this.#waiting.set(socket, left);
+      if (left === 0) socket.resume();
+      begin();
+    });
   }
 
   /** True when all has left that the connection was to be sent. Forgets the last response then. */
