@@ -30,8 +30,9 @@ interface Entry {
   isLive: boolean;
   /** The URL of the server that answered last. */
   server: string;
+  /** When it was used here; `-Infinity`: not yet. */
   usedAt: number;
-  /** When the ledger was told that it is live; `-Infinity`: it does not know. */
+  /** When the ledger was told from here that it is live; `-Infinity`: not yet. */
   writtenAt: number;
   /** When the ledger was asked whether it is over. */
   checkedAt: number;
@@ -50,6 +51,7 @@ const MAX_TTL_MS = 400 * 86_400_000;
 const MAX_ACCEPTED = 100_000;
 /** So many are looked at together. */
 const LOOK_TOGETHER = 50;
+const NEVER = Number.NEGATIVE_INFINITY;
 /** A chain of ids that took each other's place is not followed for longer. */
 const MAX_SUCCESSORS = 16;
 
@@ -70,7 +72,7 @@ export class ObservedSessions {
   readonly #sockets = new SessionSockets<Hold>();
   /** What is over and could not be written: key and successor. */
   readonly #unwritten = new Map<string, string | undefined>();
-  #accepted = { since: Number.NEGATIVE_INFINITY, count: 0 };
+  #accepted = { since: NEVER, count: 0 };
   #unsubscribe: (() => Promise<void>) | undefined;
   #timer: Timer | undefined;
   #isClosed = false;
@@ -97,7 +99,7 @@ export class ObservedSessions {
   /** @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when it is not known. */
   async isLive(key: string): Promise<boolean> {
     const entry = this.#entries.get(key);
-    if (entry?.isLive && this.#now < Math.min(entry.checkedAt + this.#stepMs, entry.usedAt + this.#idleMs)) {
+    if (entry?.isLive && this.#now < entry.checkedAt + this.#stepMs) {
       this.#keep(key, entry);
       return true;
     }
@@ -165,7 +167,10 @@ export class ObservedSessions {
     if (entry?.isLive === false) this.#sockets.closeAll(place, entry.successor === undefined ? 'ended' : 'renewed');
     this.#watch();
     return {
-      touch: () => this.used(hold.key, server),
+      touch: () => {
+        // What still comes on a socket that is closing says nothing.
+        if (!hold.isClosing) this.used(hold.key, server);
+      },
       release: () => this.#sockets.delete(hold.key, hold),
     };
   }
@@ -186,17 +191,18 @@ export class ObservedSessions {
   async #read(key: string): Promise<boolean> {
     const { ledger, onPlace } = this.#options;
     const known = this.#entries.get(key);
-    // It was used while the ledger could not be told.
-    if (known?.isLive && known.writtenAt === Number.NEGATIVE_INFINITY && this.#now < known.usedAt + this.#idleMs) {
-      await this.#write(key, known);
-      return known.isLive;
-    }
     const server = await ledger.get(liveFact(key));
-    const successor = server === undefined ? undefined : await ledger.get(overFact(key));
     if (server === undefined) {
-      if (known?.isLive && this.#entries.get(key) === known) this.#entries.delete(key);
+      if (!known?.isLive) return false;
+      if (this.#now < known.usedAt + this.#idleMs) {
+        // It was used here, and the ledger could not be told, or has forgotten.
+        await this.#write(key, known);
+        return this.#entries.get(key)?.isLive ?? false;
+      }
+      if (this.#entries.get(key) === known) this.#entries.delete(key);
       return false;
     }
+    const successor = await ledger.get(overFact(key));
     if (successor !== undefined) {
       this.#markOver(key, successor || undefined);
       return false;
@@ -211,7 +217,7 @@ export class ObservedSessions {
       return true;
     }
     onPlace?.(key, server);
-    this.#keep(key, { isLive: true, server, usedAt: now, writtenAt: now - this.#stepMs, checkedAt: now });
+    this.#keep(key, { ...{ isLive: true, server, checkedAt: now }, usedAt: NEVER, writtenAt: NEVER });
     return true;
   }
 
@@ -225,7 +231,7 @@ export class ObservedSessions {
       entry.checkedAt = now;
       if (successor !== undefined) this.#markOver(key, successor || undefined);
     } catch (error) {
-      entry.writtenAt = Number.NEGATIVE_INFINITY;
+      entry.writtenAt = NEVER;
       throw error;
     }
   }
@@ -259,7 +265,7 @@ export class ObservedSessions {
 
   #enter(key: string, server: string): Entry {
     const now = this.#now;
-    const entry = { isLive: true, server, usedAt: now, writtenAt: Number.NEGATIVE_INFINITY, checkedAt: now };
+    const entry = { isLive: true, server, usedAt: now, writtenAt: NEVER, checkedAt: now };
     this.#keep(key, entry);
     return entry;
   }
@@ -330,6 +336,7 @@ export class ObservedSessions {
 /** A socket, and the session that it belongs to now. */
 class Hold implements SessionSocket {
   key: string;
+  isClosing = false;
   readonly #socket: SessionSocket;
 
   constructor(key: string, socket: SessionSocket) {
@@ -337,7 +344,10 @@ class Hold implements SessionSocket {
     this.#socket = socket;
   }
 
+  /** Once: whoever is told again would be given more time. */
   close(code: number, reason: string): void {
+    if (this.isClosing) return;
+    this.isClosing = true;
     this.#socket.close(code, reason);
   }
 }

@@ -84,6 +84,7 @@ export class ObservedExchange implements BackendSession {
   readonly #isPassedOn: boolean;
   /** Opens the session: kept only until the backend was told. */
   #value: string | undefined;
+  readonly #wasLive: boolean;
   #isLive: boolean;
   #key: string | undefined;
   #hold: ObservedHold | undefined;
@@ -93,6 +94,7 @@ export class ObservedExchange implements BackendSession {
     this.#claimed = claim?.key;
     this.#isPassedOn = claim?.isPassedOn ?? false;
     this.#value = isLive ? claim?.value : undefined;
+    this.#wasLive = isLive;
     this.#isLive = isLive;
     this.#key = claim?.key;
   }
@@ -102,9 +104,9 @@ export class ObservedExchange implements BackendSession {
     return this.#key;
   }
 
-  /** The same, if it is known to be live: for the log. */
+  /** The same, if it is live, or was until this exchange ended it: for the log. */
   get liveKey(): string | undefined {
-    return this.#isLive ? this.#key : undefined;
+    return this.#wasLive || this.#isLive ? this.#key : undefined;
   }
 
   get touchOnTraffic(): SessionObserver['touchOnTraffic'] {
