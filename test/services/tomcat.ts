@@ -42,12 +42,28 @@ const COUNTER = (route: string) => `<%@ page session="true" contentType="text/pl
   session.setAttribute("count", count);
 %>${route} <%= count %> <%= session.getId() %>`;
 
+/** Signs in and out as applications do, and says what it was told of its session. */
+const SESSION = `<%@ page session="false" contentType="text/plain" %><%
+  String told = request.getHeader("X-Session-ID");
+  if (request.getParameter("login") != null) {
+    request.getSession();
+    request.changeSessionId();
+  }
+  if (request.getParameter("logout") != null) {
+    if (request.getSession(false) != null) request.getSession(false).invalidate();
+    Cookie cookie = new Cookie("JSESSIONID", "");
+    cookie.setPath("/");
+    cookie.setMaxAge(0);
+    response.addCookie(cookie);
+  }
+%><%= told %>`;
+
 /** No class needs to be looked for in the jars of Tomcat itself: it starts in a third of the time. */
 const QUIET = '<JarScanner scanClassPath="false" scanBootstrapClassPath="false"/>';
 
 /**
- * Starts a Tomcat of its own, with its files in a folder of its own: an application at `/` with `counter.jsp`, whose cookie is `JSESSIONID` at
- * `/`, and Debian's examples at `/examples`.
+ * Starts a Tomcat of its own, with its files in a folder of its own: an application at `/` with `counter.jsp` and `session.jsp`, whose
+ * cookie is `JSESSIONID` at `/`, and Debian's examples at `/examples`.
  *
  * @param route Its `jvmRoute`, the suffix of its session ids.
  */
@@ -57,6 +73,7 @@ export async function startTomcat(route: string): Promise<Tomcat> {
   for (const folder of ['conf', 'logs', 'temp', 'work', 'app/WEB-INF'])
     await mkdir(join(base, folder), { recursive: true });
   await writeFile(join(base, 'app/counter.jsp'), COUNTER(route));
+  await writeFile(join(base, 'app/session.jsp'), SESSION);
   await writeFile(join(base, 'conf/web.xml'), DEFAULT_WEB_XML);
   await writeFile(join(base, 'conf/server.xml'), serverXml(port, route, join(base, 'app')));
   const args = [
