@@ -3,6 +3,7 @@ import type { Timer } from '../base/clock.ts';
 import { HoldfastError } from '../base/errors.ts';
 import { endToEndHeaders } from '../http/hop-by-hop.ts';
 import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
+import { keepFromSharedCaches } from '../http/shared-caches.ts';
 import type { HeaderLine } from '../session/tracking.ts';
 import type { BackendExchange, Heard } from './backend-exchange.ts';
 import { backendRequestHeaders, clientResponseHeaders } from './backend-headers.ts';
@@ -381,11 +382,7 @@ function writeHead(
   }
   for (const { name, value } of sessionLines) response.appendHeader(name, value);
   if (tieingCookie !== undefined) response.appendHeader('Set-Cookie', tieingCookie);
-  if (tieingCookie !== undefined || sessionLines.length > 0) {
-    // A shared cache must not give one client's cookie to another.
-    if (!/\bno-store\b/i.test(String(response.getHeader('Cache-Control'))))
-      response.setHeader('Cache-Control', 'private, no-cache');
-  }
+  if (tieingCookie !== undefined || sessionLines.length > 0) keepFromSharedCaches(response);
   response.writeHead(answer.statusCode!, answer.statusMessage);
 }
 

@@ -2,6 +2,7 @@ import type { Duplex } from 'node:stream';
 import type { Clock } from '../base/clock.ts';
 import { type Logger, sidPrefix } from '../base/logger.ts';
 import { isRefusal, type Refusal } from '../http/refusal.ts';
+import { forbidsStoring, isForSharedCaches, PRIVATE } from '../http/shared-caches.ts';
 import type { HeaderLine } from '../session/tracking.ts';
 import { type UpgradeRequest, upgradeResponse } from '../websocket/protocol/handshake.ts';
 import { type TimerWheel, WheelEntry } from '../websocket/timer-wheel.ts';
@@ -186,16 +187,17 @@ function passAnswer(
   const { socket, upstream, clock, own } = options;
   const headers = clientResponseHeaders(answer.rawHeaders, own, new Rewriting(options));
   const isChunked = answer.headers['transfer-encoding'] !== undefined;
-  // A shared cache must not give one client's cookie to another.
-  const becomesPrivate = lines.length > 0 && !/\bno-store\b/i.test(answer.headers['cache-control'] ?? '');
+  const carriesOurs = lines.length > 0;
+  const becomesPrivate = carriesOurs && !forbidsStoring(answer.headers['cache-control']);
   let head = `HTTP/1.1 ${answer.statusCode} ${answer.statusMessage}\r\n`;
   for (let i = 0; i < headers.length; i += 2) {
     const name = headers[i]!.toLowerCase();
     // The body is passed without its chunks: it ends with the connection.
     if ((isChunked && name === 'content-length') || (becomesPrivate && name === 'cache-control')) continue;
+    if (carriesOurs && isForSharedCaches(name)) continue;
     head += `${headers[i]}: ${headers[i + 1]}\r\n`;
   }
-  if (becomesPrivate) head += 'Cache-Control: private, no-cache\r\n';
+  if (becomesPrivate) head += `Cache-Control: ${PRIVATE}\r\n`;
   for (const { name, value } of lines) head += `${name}: ${value}\r\n`;
   // RFC 9110 §15.5.22: a 426 must name in Upgrade what it wants.
   head +=

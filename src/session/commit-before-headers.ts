@@ -3,6 +3,7 @@ import type { TLSSocket } from 'node:tls';
 import { systemClock } from '../base/clock.ts';
 import { isHoldfastError } from '../base/errors.ts';
 import { isDocumentNavigation } from '../http/navigation.ts';
+import { keepFromSharedCaches } from '../http/shared-caches.ts';
 import { takeUrlTicket } from '../http/url-ticket.ts';
 import type { SessionBinding, SessionRequest } from './binding.ts';
 import type { SessionManager } from './manager.ts';
@@ -334,11 +335,7 @@ class HeldResponse {
     const res = this.#res;
     const news = this.#binding.responseHeaders();
     for (const { name, value } of news) res.appendHeader(name, value);
-    if (news.length > 0) {
-      // A shared cache must not give one client's cookie to another.
-      if (!/\bno-store\b/i.test(String(res.getHeader('Cache-Control'))))
-        res.setHeader('Cache-Control', 'private, no-cache');
-    }
+    if (news.length > 0) keepFromSharedCaches(res);
     this.#markSent();
     // While it leaves, whoever has put a `writeHead` over ours is not asked again.
     const { writeHead } = res;

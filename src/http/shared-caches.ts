@@ -1,0 +1,28 @@
+/** What of a response object is needed here: `node:http` and `node:http2` have it. */
+export interface CacheableResponse {
+  getHeader(name: string): unknown;
+  getHeaderNames(): readonly string[];
+  setHeader(name: string, value: string): unknown;
+  removeHeader(name: string): void;
+}
+
+/**
+ * Makes an answer private that would give one client's cookie to others when a shared cache kept it.
+ *
+ * `no-store` stays. What speaks to shared caches past `Cache-Control` is removed (RFC 9213 and its forerunners).
+ */
+export function keepFromSharedCaches(response: CacheableResponse): void {
+  if (!forbidsStoring(String(response.getHeader('Cache-Control')))) response.setHeader('Cache-Control', PRIVATE);
+  for (const name of response.getHeaderNames()) if (isForSharedCaches(name)) response.removeHeader(name);
+}
+
+export const PRIVATE = 'private, no-cache';
+
+export function forbidsStoring(cacheControl: string | undefined): boolean {
+  return cacheControl !== undefined && /\bno-store\b/i.test(cacheControl);
+}
+
+/** `CDN-Cache-Control`, those of single vendors by the same pattern, `Surrogate-Control`, and what nginx takes instead. */
+export function isForSharedCaches(name: string): boolean {
+  return /^(?:.+-cache-control|surrogate-control|x-accel-expires)$/i.test(name);
+}
