@@ -1,0 +1,106 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { type Browser, chromium, type Page } from 'playwright-core';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { createServer, type Server } from '../../src/index.ts';
+import { freePort } from '../services/free-port.ts';
+import { until } from '../services/redis-server.ts';
+
+const executablePath = process.env.HOLDFAST_CHROMIUM ?? '/usr/bin/chromium';
+const isMissing = !existsSync(executablePath);
+if (isMissing && process.env.HOLDFAST_REQUIRE_SERVICES) throw new Error(`no browser at ${executablePath}`);
+
+const VITE = fileURLToPath(new URL('../../node_modules/vite/bin/vite.js', import.meta.url));
+
+const FILES = {
+  'index.html': '<!doctype html><title>hot</title><p id="text"></p><script type="module" src="/main.js"></script>',
+  'main.js': `import { text } from './text.js';
+    const show = text => { document.querySelector('#text').textContent = text; };
+    show(text);
+    import.meta.hot.accept('./text.js', module => show(module.text));`,
+  'text.js': "export const text = 'before';",
+};
+
+function accepts(port: number): Promise<boolean> {
+  const socket = connect(port, '127.0.0.1');
+  return new Promise(resolve => {
+    socket.once('error', () => resolve(false));
+    socket.once('connect', () => {
+      socket.destroy();
+      resolve(true);
+    });
+  });
+}
+
+describe.skipIf(isMissing)('a Vite dev server behind us, in a browser', () => {
+  let folder: string;
+  let vite: ChildProcess;
+  let server: Server;
+  let browser: Browser;
+  let page: Page;
+  const sockets: string[] = [];
+  const hasText = (text: string) => page.locator('#text').filter({ hasText: text }).waitFor();
+  const write = (name: string, text: string) => writeFile(join(folder, name), text);
+
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'holdfast-vite-'));
+    for (const [name, text] of Object.entries(FILES)) await write(name, text);
+    const port = await freePort();
+    vite = spawn(process.execPath, [VITE, '--port', String(port), '--strictPort', '--host', '127.0.0.1'], {
+      cwd: folder,
+      stdio: ['ignore', 'ignore', 'inherit'],
+    });
+    await until(() => accepts(port), 30_000);
+    server = createServer({
+      listen: [{ port: 0, host: '127.0.0.1' }],
+      upstreams: { vite: { servers: [`http://127.0.0.1:${port}`] } },
+      routes: [{ path: '/*', upstream: 'vite' }],
+      dataFolder: join(folder, 'data'),
+      log: { level: 'silent' },
+    });
+    await server.start();
+    browser = await chromium.launch({ executablePath, args: ['--no-sandbox', '--disable-gpu', '--disable-quic'] });
+    page = await browser.newPage();
+    page.on('websocket', socket => sockets.push(new URL(socket.url()).origin));
+    await page.goto(server.urls[0]!);
+  });
+  afterAll(async () => {
+    await browser?.close();
+    await server?.stop();
+    if (vite) {
+      const exited = once(vite, 'exit');
+      vite.kill('SIGKILL');
+      await exited;
+    }
+    await rm(folder, { recursive: true, force: true });
+  });
+
+  test('a file that changes is shown without loading the page again, through our relay', async () => {
+    await hasText('before');
+    // Vite's client would go round us to the dev server when the socket does not come about.
+    await expect.poll(() => server.upstreams.get('vite')!.status.servers[0]!.sockets).toBe(1);
+    const { origin } = new URL(server.urls[0]!);
+    expect(sockets).toEqual([origin.replace('http', 'ws')]);
+    await page.evaluate('window.isTheSamePage = true');
+    for (const text of ['after', 'later', 'Grüße']) {
+      await write('text.js', `export const text = ${JSON.stringify(text)};`);
+      await hasText(text);
+    }
+    expect(await page.evaluate('window.isTheSamePage')).toBe(true);
+  });
+
+  test('what cannot be replaced loads the page again, which connects again', async () => {
+    await write('index.html', FILES['index.html'].replace('<p', '<h1>new</h1><p'));
+    await page.locator('h1').filter({ hasText: 'new' }).waitFor();
+    expect(await page.evaluate('window.isTheSamePage')).toBe(undefined);
+    await expect.poll(() => server.upstreams.get('vite')!.status.servers[0]!.sockets).toBe(1);
+    await write('text.js', "export const text = 'at last';");
+    await hasText('at last');
+  });
+});
