@@ -6,6 +6,7 @@ import { forwarded, trusted } from './apache/forwarded.ts';
 import { hopByHop } from './apache/hop-by-hop.ts';
 import { matching } from './apache/matching.ts';
 import { mistakes } from './apache/mistakes.ts';
+import { rewriting } from './apache/rewriting.ts';
 import { headerTracking, sessionHeader } from './apache/session-header.ts';
 import { statusCodes } from './apache/status-codes.ts';
 import { sticky, strictSticky, weblogicSticky } from './apache/sticky.ts';
@@ -13,6 +14,7 @@ import { sticky, strictSticky, weblogicSticky } from './apache/sticky.ts';
 const sections: readonly Section[] = [
   statusCodes,
   matching,
+  rewriting,
   hopByHop,
   forwarded,
   trusted,

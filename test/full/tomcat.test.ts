@@ -98,6 +98,59 @@ describe.skipIf(tomcatMissing)(tomcatMissing ?? 'two Tomcats with sessions of th
     }
   });
 
+  describe('two applications whose cookie is JSESSIONID at "/", on one host', () => {
+    /** One application of each Tomcat, at `/t1` and `/t2`. */
+    async function startHost(prefixes: readonly (string | undefined)[]): Promise<Server> {
+      const server = createServer({
+        listen: [{ port: 0, host: '127.0.0.1' }],
+        session: false,
+        upstreams: Object.fromEntries(
+          tomcats.map(({ url, route }, i) => [
+            route,
+            {
+              servers: [{ url, route }],
+              affinity: 'route',
+              ...(prefixes[i] !== undefined && { cookies: { prefix: prefixes[i] } }),
+            },
+          ]),
+        ),
+        routes: tomcats.map(({ route }) => ({ path: `/${route}/*`, upstream: route })),
+        log: { level: 'silent' },
+      });
+      await server.start();
+      return server;
+    }
+
+    /** Goes to each in turn, as one browser: with every cookie that it was given. */
+    async function visitBoth(server: Server): Promise<{ counts: string[]; cookies: Map<string, string> }> {
+      const cookies = new Map<string, string>();
+      const counts: string[] = [];
+      for (const path of ['/t1', '/t2', '/t1', '/t2', '/t1', '/t2']) {
+        const Cookie = [...cookies].map(([name, value]) => `${name}=${value}`).join('; ');
+        const response = await fetch(new URL(`${path}/counter.jsp`, server.urls[0]), { headers: { Cookie } });
+        for (const line of response.headers.getSetCookie()) {
+          const [, name, value] = /^([^=]+)=([^;]*).*; Path=\/(?:;|$)/.exec(line)!;
+          cookies.set(name!, value!);
+        }
+        counts.push((await response.text()).trim().split(' ').slice(0, 2).join(' '));
+      }
+      return { counts, cookies };
+    }
+
+    test('with a prefix for each, both keep their sessions in one browser', async () => {
+      await using server = await startHost(['app1_', 'app2_']);
+      const { counts, cookies } = await visitBoth(server);
+      expect(counts).toEqual(['t1 1', 't2 1', 't1 2', 't2 2', 't1 3', 't2 3']);
+      expect([...cookies.keys()].sort()).toEqual(['app1_JSESSIONID', 'app2_JSESSIONID']);
+    });
+
+    test('without, each throws the session of the other away, which is what the above shows', async () => {
+      await using server = await startHost([undefined, undefined]);
+      const { counts } = await visitBoth(server);
+      expect(counts).toEqual(['t1 1', 't2 1', 't1 1', 't2 1', 't1 1', 't2 1']);
+    });
+  });
+
   describe('one is killed with -9', () => {
     let homeless: Visitor;
     let settled: Visitor;

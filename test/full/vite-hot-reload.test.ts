@@ -2,14 +2,13 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Browser, chromium, type Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createServer, type Server } from '../../src/index.ts';
-import { freePort } from '../services/free-port.ts';
+import { accepts, freePort } from '../services/free-port.ts';
 import { until } from '../services/redis-server.ts';
 
 const executablePath = process.env.HOLDFAST_CHROMIUM ?? '/usr/bin/chromium';
@@ -26,17 +25,6 @@ const FILES = {
     import.meta.hot.accept('./text.js', module => show(module.text));`,
   'text.js': "export const text = 'before';",
 };
-
-function accepts(port: number): Promise<boolean> {
-  const socket = connect(port, '127.0.0.1');
-  return new Promise(resolve => {
-    socket.once('error', () => resolve(false));
-    socket.once('connect', () => {
-      socket.destroy();
-      resolve(true);
-    });
-  });
-}
 
 describe.skipIf(isMissing)('a Vite dev server behind us, in a browser', () => {
   let folder: string;

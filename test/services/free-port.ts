@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { createServer } from 'node:net';
+import { connect, createServer } from 'node:net';
 
 /** A port that nobody listens on, and, for the bus of a cluster, the one 10,000 above. */
 export async function freePort(): Promise<number> {
@@ -16,4 +16,13 @@ async function isFree(port: number): Promise<boolean> {
   const isListening = (await listening.catch(() => undefined)) !== undefined;
   server.close();
   return isListening;
+}
+
+/** Does somebody listen there? */
+export function accepts(port: number): Promise<boolean> {
+  const socket = connect(port, '127.0.0.1');
+  return new Promise(resolve => {
+    socket.once('connect', () => resolve(true)).once('error', () => resolve(false));
+    socket.once('connect', () => socket.destroy());
+  });
 }

@@ -2,11 +2,10 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
-import { freePort } from './free-port.ts';
+import { accepts, freePort } from './free-port.ts';
 import { until } from './redis-server.ts';
 
 const PROGRAMS = { apache: '/usr/sbin/apache2', nginx: '/usr/sbin/nginx', haproxy: '/usr/sbin/haproxy' } as const;
@@ -127,11 +126,3 @@ const ARGUMENTS: Readonly<Record<ProxyName, (file: string, folder: string) => st
   nginx: (file, folder) => ['-p', folder, '-e', 'stderr', '-c', file],
   haproxy: file => ['-db', '-f', file],
 };
-
-function accepts(port: number): Promise<boolean> {
-  const socket = connect(port, '127.0.0.1');
-  return new Promise(resolve => {
-    socket.once('connect', () => resolve(true)).once('error', () => resolve(false));
-    socket.once('connect', () => socket.destroy());
-  });
-}

@@ -2,11 +2,10 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
-import { freePort } from './free-port.ts';
+import { accepts, freePort } from './free-port.ts';
 import { until } from './redis-server.ts';
 
 const HOME = '/usr/share/tomcat10';
@@ -62,8 +61,8 @@ const SESSION = `<%@ page session="false" contentType="text/plain" %><%
 const QUIET = '<JarScanner scanClassPath="false" scanBootstrapClassPath="false"/>';
 
 /**
- * Starts a Tomcat of its own, with its files in a folder of its own: an application at `/` with `counter.jsp` and `session.jsp`, whose
- * cookie is `JSESSIONID` at `/`, and Debian's examples at `/examples`.
+ * Starts a Tomcat of its own, with its files in a folder of its own: an application with `counter.jsp` and `session.jsp` at `/` and again
+ * at `/ROUTE`, whose cookie is `JSESSIONID` at `/` both times, and Debian's examples at `/examples`.
  *
  * @param route Its `jvmRoute`, the suffix of its session ids.
  */
@@ -121,6 +120,7 @@ const serverXml = (port: number, route: string, app: string) => `
     <Engine name="Catalina" defaultHost="localhost" jvmRoute="${route}">
       <Host name="localhost" appBase="none" autoDeploy="false" deployOnStartup="false" startStopThreads="2">
         <Context path="" docBase="${app}" sessionCookiePath="/">${QUIET}</Context>
+        <Context path="/${route}" docBase="${app}" sessionCookiePath="/">${QUIET}</Context>
         <Context path="/examples" docBase="${EXAMPLES}"><Resources allowLinking="true"/>${QUIET}</Context>
       </Host>
     </Engine>
@@ -143,11 +143,3 @@ const DEFAULT_WEB_XML = `
   <servlet-mapping><servlet-name>default</servlet-name><url-pattern>/</url-pattern></servlet-mapping>
   <servlet-mapping><servlet-name>jsp</servlet-name><url-pattern>*.jsp</url-pattern></servlet-mapping>
 </web-app>`;
-
-function accepts(port: number): Promise<boolean> {
-  const socket = connect(port, '127.0.0.1');
-  return new Promise(resolve => {
-    socket.once('connect', () => resolve(true)).once('error', () => resolve(false));
-    socket.once('connect', () => socket.destroy());
-  });
-}

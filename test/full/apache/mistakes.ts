@@ -217,6 +217,20 @@ export const mistakes: Section = {
       why: 'TLS is spoken because the URL says so; here the backend does not speak it',
     },
     {
+      title:
+        '`ProxyPass /app ws://…/inner` and `ProxyPassReverse` of the same: a page that answers `Location: http://127.0.0.1:3000/inner/a`',
+      observe: each(
+        () => ({ vhost: `ProxyPass /app ${url('ws')}/inner\nProxyPassReverse /app ${url('ws')}/inner` }),
+        () => gateway({ routes: [{ path: '/app/*', upstream: 'app', rewrite: '/inner' }] }),
+        async side => {
+          const link = encodeURIComponent(`Location: ${url()}/inner/a`);
+          const told = await tell(side, backend, get(`/app/x?header=${link}`), { answer: ['Location'] });
+          return told.replace(`127.0.0.1:${backend.port}`, '127.0.0.1:3000');
+        },
+      ),
+      why: 'links of pages never begin with `ws:`',
+    },
+    {
       title: 'one backend in two `ProxyPass`, the second without `upgrade=websocket`: a handshake for the second',
       observe: each(
         () => ({ vhost: `ProxyPass /a ${url()}/ upgrade=websocket\nProxyPass /b ${url()}/` }),
