@@ -9,6 +9,7 @@ export type ErrorCode =
   | 'ERR_CONFIG_NOT_FOUND'
   // HTTP facts
   | 'ERR_HTTP_BAD_REQUEST'
+  | 'ERR_HTTP_BAD_RESPONSE'
   | 'ERR_HTTP_BODY_TOO_LARGE'
   | 'ERR_HTTP_BODY_TIMEOUT'
   // routing and policies

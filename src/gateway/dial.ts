@@ -9,7 +9,7 @@ import { parseExtensions } from '../websocket/protocol/extensions.ts';
 import { checkUpgradeResponse, type OutgoingHeaders, type UpgradeRequest } from '../websocket/protocol/handshake.ts';
 import type { BackendExchange } from './backend-exchange.ts';
 import { backendRequestHeaders, clientResponseHeaders } from './backend-headers.ts';
-import { whenOpen } from './pool.ts';
+import { whenOpen } from './connection-stage.ts';
 import { Rewriting } from './rewriting.ts';
 import type { Selection } from './selection.ts';
 import { withSessionHeaders } from './session-headers.ts';

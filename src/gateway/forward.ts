@@ -1,14 +1,17 @@
-import http, { type ClientRequest, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Timer } from '../base/clock.ts';
 import { HoldfastError } from '../base/errors.ts';
 import { endToEndHeaders } from '../http/hop-by-hop.ts';
 import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
+import type { ResponseHead } from '../http/response-head.ts';
 import { keepFromSharedCaches } from '../http/shared-caches.ts';
 import type { HeaderLine } from '../session/tracking.ts';
+import { type AnswerSink, BackendConnection } from './backend-connection.ts';
 import type { BackendExchange, Heard } from './backend-exchange.ts';
 import { backendRequestHeaders, clientResponseHeaders } from './backend-headers.ts';
-import { whenOpen } from './pool.ts';
-import { type BodyKind, BodyWatch, bodyKind, refuseAnnouncedBody } from './request-body.ts';
+import { BodySender } from './body-sender.ts';
+import { BodyWatch, refuseAnnouncedBody } from './request-body.ts';
+import { requestHeadText } from './request-head-text.ts';
 import { Rewriting } from './rewriting.ts';
 import type { Selection } from './selection.ts';
 import { errorName, type FailureReason, failureReason, upstreamRefusal } from './upstream-failure.ts';
@@ -61,7 +64,7 @@ export async function forwardRequest(options: ForwardOptions): Promise<Forwarded
 
   const tooLarge = refuseAnnouncedBody(request, upstream);
   if (tooLarge) return tooLarge;
-  const body = bodyKind(request);
+  const body = BodySender.of(request);
   const added = options.session && (await options.session.requestHeaders());
   const rewriting = new Rewriting(options);
   const headers = backendRequestHeaders(head, {
@@ -72,17 +75,17 @@ export async function forwardRequest(options: ForwardOptions): Promise<Forwarded
     rewriting,
   });
   // Transfer-Encoding concerns one connection only and is gone by now: where the body ends must be said anew.
-  if (body === 'chunked') headers.push('Transfer-Encoding', 'chunked');
+  if (body?.isChunked) headers.push('Transfer-Encoding', 'chunked');
   else if (head.headers['content-length'] === undefined && !BODILESS.has(head.method))
     headers.push('Content-Length', '0');
+  const text = requestHeadText(head.method, rewriting.target, headers);
+  if (text === undefined) return refuse(400, 'ERR_HTTP_BAD_REQUEST', 'the request cannot be written to a backend');
 
   let refusal: Refusal | undefined;
   const selection = upstream.select(head, options.affinityKey ?? options.sid);
   for (let server = selection.next(); server; server = selection.next()) {
     for (let repeated = false; ; repeated = true) {
-      const result = await new Exchange(options, selection, server, rewriting, headers, body).run(repeated);
-      if (result === 'bad-request')
-        return refuse(400, 'ERR_HTTP_BAD_REQUEST', 'the request cannot be written to a backend');
+      const result = await new Exchange(options, selection, server, rewriting, text, body).run(repeated);
       if (isRefusal(result)) return giveUpBody(request, result);
       if ('status' in result) {
         if (result.status === CLIENT_GONE)
@@ -96,7 +99,7 @@ export async function forwardRequest(options: ForwardOptions): Promise<Forwarded
         { upstream: upstream.name, server: server.url, reason: result.reason, error: result.error },
         'upstream failed',
       );
-      if (result.isStale && !repeated && body === 'none' && IDEMPOTENT.has(head.method)) continue;
+      if (result.isStale && !repeated && body === undefined && IDEMPOTENT.has(head.method)) continue;
       // To close a kept connection is a server's right.
       if (!result.isStale) selection.failed(server, result.reason, result.isConnected);
       refusal = upstreamRefusal(upstream, server, result.reason);
@@ -118,20 +121,25 @@ interface Failed {
 }
 
 /** One request to one server and its answer. */
-class Exchange {
+class Exchange implements AnswerSink {
   readonly #options: ForwardOptions;
   readonly #selection: Selection;
   readonly #server: UpstreamServer;
   readonly #rewriting: Rewriting;
-  readonly #headers: readonly string[];
-  readonly #body: BodyKind;
-  #outgoing: ClientRequest | undefined;
+  readonly #text: string;
+  readonly #body: BodySender | undefined;
+  #connection: BackendConnection | undefined;
   #bodyWatch: BodyWatch | undefined;
+  #isOnlyRequest = false;
   #resolve: ((result: Forwarded | Failed | Refusal) => void) | undefined;
   #timer: Timer | undefined;
   #isConnected = false;
   #isContinued = false;
   #isAnswered = false;
+  /** Something of the answer behind its head was written, or its end. */
+  #hasBegun = false;
+  #isComplete = false;
+  #isWaitingForDrain = false;
   #bytesWritten = 0;
 
   constructor(
@@ -139,160 +147,155 @@ class Exchange {
     selection: Selection,
     server: UpstreamServer,
     rewriting: Rewriting,
-    headers: readonly string[],
-    body: BodyKind,
+    text: string,
+    body: BodySender | undefined,
   ) {
     this.#options = options;
     this.#selection = selection;
     this.#server = server;
     this.#rewriting = rewriting;
-    this.#headers = headers;
+    this.#text = text;
     this.#body = body;
   }
 
-  run(onNewConnection: boolean): Promise<Forwarded | Failed | Refusal | 'bad-request'> {
-    const { head, response, upstream } = this.#options;
-    if (response.closed) return Promise.resolve({ status: CLIENT_GONE, complete: false, server: this.#server });
-    let outgoing: ClientRequest;
-    try {
-      outgoing = http.request({
-        // Without an agent the connection serves this one request.
-        ...(onNewConnection ? { createConnection: () => this.#server.openSocket() } : { agent: this.#server.agent }),
-        method: head.method,
-        path: this.#rewriting.target,
-        headers: this.#headers,
-      });
-    } catch {
-      // Node refuses to write some characters that its own parser lets through.
-      return Promise.resolve('bad-request');
-    }
-    this.#outgoing = outgoing;
-    this.#server.begin();
-    this.#setTimer(upstream.connectTimeoutMs, () => {
-      // A connection under way has its own timeout; this is a request that still waits for one.
-      if (outgoing.socket === null) this.#fail('busy', 'no free connection');
-    });
-    response.on('close', this.#onClientClose);
-    outgoing.on('socket', socket => whenOpen(socket, () => this.#onConnected()));
-    outgoing.on('information', information => this.#onInformation(information));
-    outgoing.on('response', answer => this.#onAnswer(answer));
-    // Upgrades do not come this way: a backend that switches protocols here answers what nobody asked.
-    outgoing.on('upgrade', (_, socket) => {
-      socket.destroy();
-      if (this.#resolve !== undefined) this.#fail('invalid', 'unexpected 101');
-    });
-    outgoing.on('error', error => this.#onError(error));
-    if (this.#body === 'none') outgoing.end();
+  run(onNewConnection: boolean): Promise<Forwarded | Failed | Refusal> {
+    const { response, upstream } = this.#options;
+    const server = this.#server;
+    if (response.closed) return Promise.resolve({ status: CLIENT_GONE, complete: false, server });
     return new Promise(resolve => {
       this.#resolve = resolve;
+      server.begin();
+      response.on('close', this.#onClientClose);
+      this.#isOnlyRequest = onNewConnection;
+      if (onNewConnection) this.#onConnection(new BackendConnection(server.openSocket()));
+      else server.connections.take(this.#onConnection);
+      // A connection under way has its own timeout; this is a request that still waits for one.
+      if (this.#connection === undefined)
+        this.#setTimer(upstream.connectTimeoutMs, () => this.#fail('busy', 'no free connection'));
     });
   }
 
-  #onConnected(): void {
-    if (this.#resolve === undefined) return;
+  readonly #onConnection = (connection: BackendConnection): void => {
+    this.#clearTimer();
+    this.#connection = connection;
+    connection.take(this);
+  };
+
+  onOpen(): void {
     const { clock, head, request, upstream } = this.#options;
+    const connection = this.#connection!;
+    const body = this.#body;
     this.#isConnected = true;
     this.#setTimer(upstream.answerTimeoutMs, this.#onAnswerTimeout);
-    if (this.#body === 'none') return;
+    const end = this.#isOnlyRequest ? 'Connection: close\r\n\r\n' : 'Connection: keep-alive\r\n\r\n';
+    connection.start(head.method, this.#text + end, body !== undefined);
     // Not before there is a connection: a body that was begun cannot be sent to another server.
-    request.pipe(this.#outgoing!);
-    this.#bodyWatch = new BodyWatch(request, upstream, clock, refusal => this.#onBrokenBody(refusal));
-    if (head.headers.expect === undefined) this.#bodyWatch.expect();
-    request.once('end', () => {
+    if (body === undefined) return;
+    body.sendTo(connection, () => {
       if (!this.#isAnswered && this.#resolve !== undefined)
         this.#setTimer(upstream.answerTimeoutMs, this.#onAnswerTimeout);
     });
+    this.#bodyWatch = new BodyWatch(request, upstream, clock, refusal => this.#onBrokenBody(refusal));
+    if (head.headers.expect === undefined) this.#bodyWatch.expect();
   }
 
-  readonly #onAnswerTimeout = (): void => {
-    const { head, request, upstream } = this.#options;
-    const outgoing = this.#outgoing!;
-    // The time runs from the request sent: not while the client is still sending it and the backend is taking it.
-    const waitsForContinue = head.headers.expect !== undefined && !this.#isContinued;
-    const waitsForClient = !request.complete && !outgoing.writableNeedDrain && !waitsForContinue;
-    const bytesWritten = outgoing.socket?.bytesWritten ?? 0;
-    const isTaken = !request.complete && bytesWritten !== this.#bytesWritten;
-    this.#bytesWritten = bytesWritten;
-    if (waitsForClient || isTaken) this.#setTimer(upstream.answerTimeoutMs, this.#onAnswerTimeout);
-    else
-      outgoing.destroy(
-        new HoldfastError('ERR_UPSTREAM_TIMEOUT', `no answer within ${upstream.answerTimeoutMs} ms`, { status: 504 }),
-      );
-  };
-
-  #onInformation(information: http.InformationEvent): void {
+  onInformation({ status, rawHeaders }: ResponseHead): void {
     const { request, response, own } = this.#options;
-    if (this.#resolve === undefined || request.httpVersion === '1.0') return;
-    if (information.statusCode === 100) {
+    if (request.httpVersion === '1.0') return;
+    if (status === 100) {
       this.#isContinued = true;
       this.#bodyWatch?.expect();
       if (request.headers.expect !== undefined) response.writeContinue();
       return;
     }
     try {
-      response.writeInformation?.(
-        information.statusCode,
-        clientResponseHeaders(information.rawHeaders, own, this.#rewriting),
-      );
+      response.writeInformation?.(status, clientResponseHeaders(rawHeaders, own, this.#rewriting));
     } catch {
       // Interim responses are optional; one that cannot be written is left out.
     }
   }
 
-  #onAnswer(answer: IncomingMessage): void {
-    if (this.#resolve === undefined) return;
+  onHead(head: ResponseHead): void {
+    // Upgrades do not come this way: a backend that switches protocols here answers what nobody asked.
+    if (head.status === 101) return this.#fail('invalid', 'unexpected 101');
     this.#clearTimer();
-    answer.on('error', ignore);
-    // Node takes the chunks off and no other coding, which the client would take for the content.
-    if (!/^chunked$/i.test(answer.headers['transfer-encoding'] ?? 'chunked'))
-      return this.#fail('invalid', 'a transfer coding other than chunked');
-    const heard = this.#options.session?.answered(answer.rawHeaders, {
-      status: answer.statusCode!,
-      server: this.#server,
+    const heard = this.#options.session?.answered(head.rawHeaders, { status: head.status, server: this.#server });
+    if (!(heard instanceof Promise)) return this.#passHead(head, heard);
+    this.#connection!.pause();
+    void heard.then(settled => {
+      this.#passHead(head, settled);
+      this.#connection!.resume();
     });
-    if (heard instanceof Promise) void heard.then(settled => this.#passAnswer(answer, settled));
-    else this.#passAnswer(answer, heard);
   }
 
-  #passAnswer(answer: IncomingMessage, heard: Heard | undefined): void {
+  #passHead(head: ResponseHead, heard: Heard | undefined): void {
     // The client may have gone while the session was asked, or the backend.
     if (this.#resolve === undefined) return;
     if (isRefusal(heard)) return this.#refuse(heard);
-    if (answer.destroyed) return this.#fail('reset', 'broken off after its head');
     const { response, own } = this.#options;
-    const headers = clientResponseHeaders(answer.rawHeaders, own, this.#rewriting);
+    const headers = clientResponseHeaders(head.rawHeaders, own, this.#rewriting);
     const tieingCookie = this.#selection.accepted(this.#server);
     try {
-      writeHead(response, answer, headers, tieingCookie, heard);
+      writeHead(response, head, headers, tieingCookie, heard);
     } catch (error) {
       for (let i = 0; i < headers.length; i += 2) response.removeHeader(headers[i]!);
       this.#fail('invalid', errorName(error));
       return;
     }
     this.#isAnswered = true;
-    answer.on('close', () => {
-      // What broke off must not look complete.
-      if (!answer.complete) response.destroy();
-    });
-    answer.on('end', () => {
-      if (answer.rawTrailers.length > 0) response.addTrailers(trailerPairs(answer.rawTrailers));
-      this.#awaitClient();
-    });
-    // Whenever the client is slower than the backend.
-    answer.on('pause', this.#awaitClient);
-    answer.on('resume', () => this.#clearTimer());
-    answer.pipe(response);
     // The head of a stream of events must not wait for the first event; that of an ordinary answer leaves with its body.
-    setImmediate(() => {
-      if (!answer.readableDidRead && !response.writableEnded && !response.destroyed) response.flushHeaders();
-    });
+    setImmediate(this.#flushHead);
+  }
+
+  readonly #flushHead = (): void => {
+    const { response } = this.#options;
+    if (!this.#hasBegun && !response.destroyed) response.flushHeaders();
+  };
+
+  onBody(chunk: Buffer, start: number, end: number, isLast: boolean): void {
+    const { response } = this.#options;
+    this.#hasBegun = true;
+    const part = Buffer.allocUnsafe(end - start);
+    chunk.copy(part, 0, start, end);
+    if (isLast) {
+      this.#isComplete = true;
+      response.end(part);
+      this.#awaitClient();
+    } else if (!response.write(part) && !this.#isWaitingForDrain) {
+      this.#isWaitingForDrain = true;
+      this.#connection!.pause();
+      response.once('drain', this.#onClientDrain);
+      this.#awaitClient();
+    }
+  }
+
+  readonly #onClientDrain = (): void => {
+    this.#isWaitingForDrain = false;
+    this.#clearTimer();
+    this.#connection!.resume();
+  };
+
+  onEnd(rawTrailers: readonly string[]): void {
+    const { head, response } = this.#options;
+    if (!this.#isComplete) {
+      this.#isComplete = true;
+      this.#hasBegun = true;
+      if (rawTrailers.length > 0) response.addTrailers(trailerPairs(rawTrailers));
+      response.end();
+      this.#awaitClient();
+    }
+    // A client that waits to be told to go on will not send its body now.
+    if (this.#body?.isSent === false && head.headers.expect !== undefined && !this.#isContinued) {
+      this.#connection!.destroy();
+      this.#body.discard();
+    }
   }
 
   /** It has been sent more than fits between us. */
-  readonly #awaitClient = (): void => {
+  #awaitClient(): void {
     const { response, upstream } = this.#options;
     if (this.#resolve !== undefined) this.#setTimer(upstream.clientTimeoutMs, () => response.destroy());
-  };
+  }
 
   #onBrokenBody(refusal: Refusal): void {
     const { request, response } = this.#options;
@@ -302,41 +305,60 @@ class Exchange {
     else request.destroy();
   }
 
-  #onError(error: Error): void {
-    if (this.#isAnswered) {
-      // The backend answered without taking the whole body. The client may be unable to read before it has sent it.
-      this.#discardBody();
+  onDrain(): void {
+    this.#body?.resume();
+  }
+
+  onLost(error: Error): void {
+    if (!this.#isAnswered) {
+      this.#fail(failureReason(error, this.#connection!.socket), errorName(error));
       return;
     }
-    if (this.#resolve !== undefined) this.#fail(failureReason(error, this.#outgoing!.socket), errorName(error));
+    // What broke off must not look complete.
+    if (!this.#isComplete) this.#options.response.destroy();
+    // The client may be unable to read the answer before it has sent what the backend did not take.
+    this.#body?.discard();
   }
+
+  readonly #onAnswerTimeout = (): void => {
+    const { head, request, upstream } = this.#options;
+    const { socket } = this.#connection!;
+    // The time runs from the request sent: not while the client is still sending it and the backend is taking it.
+    const waitsForContinue = head.headers.expect !== undefined && !this.#isContinued;
+    const waitsForClient = !request.complete && !socket.writableNeedDrain && !waitsForContinue;
+    const { bytesWritten } = socket;
+    const isTaken = !request.complete && bytesWritten !== this.#bytesWritten;
+    this.#bytesWritten = bytesWritten;
+    if (waitsForClient || isTaken) this.#setTimer(upstream.answerTimeoutMs, this.#onAnswerTimeout);
+    else
+      this.onLost(
+        new HoldfastError('ERR_UPSTREAM_TIMEOUT', `no answer within ${upstream.answerTimeoutMs} ms`, { status: 504 }),
+      );
+  };
 
   readonly #onClientClose = (): void => {
     const { response } = this.#options;
     const complete = response.writableFinished;
-    if (!complete) this.#outgoing!.destroy();
+    if (!complete) this.#leave();
     this.#settle({ status: this.#isAnswered ? response.statusCode : CLIENT_GONE, complete, server: this.#server });
   };
 
   #fail(reason: FailureReason, error: string): void {
-    const outgoing = this.#outgoing!;
-    const isStale = outgoing.reusedSocket && reason === 'reset';
+    const isStale = reason === 'reset' && this.#connection!.isReused;
     this.#settle({ reason, error, isConnected: this.#isConnected, isStale });
-    this.#discardBody();
-    outgoing.destroy();
+    this.#leave();
   }
 
   /** The answer is withheld. */
   #refuse(refusal: Refusal): void {
     this.#settle(refusal);
-    this.#discardBody();
-    this.#outgoing!.destroy();
+    this.#leave();
   }
 
-  #discardBody(): void {
-    if (!this.#isConnected || this.#body === 'none') return;
-    this.#options.request.unpipe(this.#outgoing);
-    this.#options.request.resume();
+  #leave(): void {
+    if (this.#isConnected) this.#body?.discard();
+    if (this.#connection) this.#connection.destroy();
+    else this.#server.connections.leave(this.#onConnection);
   }
 
   #settle(result: Forwarded | Failed | Refusal): void {
@@ -354,6 +376,7 @@ class Exchange {
   }
 
   #clearTimer(): void {
+    if (this.#timer === undefined) return;
     this.#options.clock.clearTimeout(this.#timer);
     this.#timer = undefined;
   }
@@ -361,29 +384,31 @@ class Exchange {
 
 function ignore(): void {}
 
-/** One header at a time, because others may have set some already: a `Set-Cookie` of ours must stay. */
 function writeHead(
   response: ServerResponse,
-  answer: IncomingMessage,
+  { status, statusMessage }: ResponseHead,
   headers: readonly string[],
   tieingCookie: string | undefined,
-  sessionLines: readonly HeaderLine[] = [],
+  sessionLines: readonly HeaderLine[] | undefined,
 ): void {
-  const isChunked = answer.headers['transfer-encoding'] !== undefined;
+  const becomesPrivate = tieingCookie !== undefined || (sessionLines !== undefined && sessionLines.length > 0);
+  if (!becomesPrivate && response.getHeaderNames().length === 0) {
+    response.writeHead(status, statusMessage, headers as string[]);
+    return;
+  }
+  // One header at a time, because others have set some already: a `Set-Cookie` of ours must stay.
   const seen = new Set(['set-cookie']);
   for (let i = 0; i < headers.length; i += 2) {
     const name = headers[i]!;
     const lower = name.toLowerCase();
-    // RFC 9112 §6.3: with Transfer-Encoding the length means nothing, and must not be passed on.
-    if (isChunked && lower === 'content-length') continue;
     if (seen.has(lower)) response.appendHeader(name, headers[i + 1]!);
     else response.setHeader(name, headers[i + 1]!);
     seen.add(lower);
   }
-  for (const { name, value } of sessionLines) response.appendHeader(name, value);
+  for (const { name, value } of sessionLines ?? []) response.appendHeader(name, value);
   if (tieingCookie !== undefined) response.appendHeader('Set-Cookie', tieingCookie);
-  if (tieingCookie !== undefined || sessionLines.length > 0) keepFromSharedCaches(response);
-  response.writeHead(answer.statusCode!, answer.statusMessage);
+  if (becomesPrivate) keepFromSharedCaches(response);
+  response.writeHead(status, statusMessage);
 }
 
 function trailerPairs(rawTrailers: readonly string[]): [string, string][] {

@@ -1,8 +1,9 @@
-import http from 'node:http';
 import net from 'node:net';
 import tls from 'node:tls';
 import type { Clock } from '../base/clock.ts';
 import { HoldfastError } from '../base/errors.ts';
+import { ConnectionPool, type ConnectionPoolOptions } from './connection-pool.ts';
+import { trackStage, whenOpen } from './connection-stage.ts';
 
 /** After this silence TCP itself asks whether the other end still exists. */
 const TCP_KEEPALIVE_MS = 30_000;
@@ -56,37 +57,16 @@ export function parseServerUrl(upstream: string, text: string): ServerAddress {
   };
 }
 
-export interface PoolOptions {
+export interface PoolOptions extends ConnectionPoolOptions {
   readonly upstream: string;
   readonly connectTimeoutMs: number;
-  /** Connections for HTTP requests at the same time; further requests wait. */
-  readonly maxConnections: number;
-  readonly maxIdleConnections: number;
-  /** After this time an idle connection is closed; sooner when the server has said so (`Keep-Alive: timeout=`). */
-  readonly idleTimeoutMs: number;
   readonly tls: UpstreamTls | undefined;
-}
-
-/** How far a connection has come. */
-export type Stage = 'connecting' | 'tls' | 'open';
-
-const stages = new WeakMap<net.Socket, Stage>();
-
-/** How far a socket of a pool has come: it is `open` when a request may be sent, hence after the TLS handshake. */
-export function stageOf(socket: net.Socket | null | undefined): Stage {
-  return (socket && stages.get(socket)) ?? 'connecting';
-}
-
-/** Calls back when a socket of a pool is open, at once when it is. */
-export function whenOpen(socket: net.Socket, callback: () => void): void {
-  if (stageOf(socket) === 'open') callback();
-  else socket.once(socket instanceof tls.TLSSocket ? 'secureConnect' : 'connect', callback);
 }
 
 /** The connections to one server: a bounded pool for requests, and new ones for whoever needs one of his own. */
 export class Pool {
-  /** Node's keep-alive pool over connections that we open. */
-  readonly agent: http.Agent;
+  /** For HTTP requests. */
+  readonly connections: ConnectionPool;
   readonly #address: ServerAddress;
   readonly #options: PoolOptions;
   readonly #clock: Clock;
@@ -99,7 +79,7 @@ export class Pool {
     this.#options = options;
     this.#clock = clock;
     if (address.isTls) this.#tls = tlsOptions(address, options.tls ?? {});
-    this.agent = new PoolAgent(() => this.open(), options);
+    this.connections = new ConnectionPool(() => this.open(), options, clock);
   }
 
   /**
@@ -113,7 +93,7 @@ export class Pool {
     const common = { noDelay: true, keepAlive: true, keepAliveInitialDelay: TCP_KEEPALIVE_MS };
     const place = socketPath === undefined ? { host: hostname, port, ...common } : { path: socketPath };
     const socket = this.#tls ? this.#openTls(place) : net.connect(place);
-    socket.once('connect', () => stages.set(socket, this.#tls ? 'tls' : 'open'));
+    trackStage(socket);
     const { connectTimeoutMs } = this.#options;
     if (connectTimeoutMs === Number.POSITIVE_INFINITY) return socket;
     const timer = this.#clock.setTimeout(() => {
@@ -134,7 +114,6 @@ export class Pool {
 
   #openTls(place: net.NetConnectOpts): tls.TLSSocket {
     const socket = tls.connect({ ...place, ...this.#tls!, ...(this.#tlsSession && { session: this.#tlsSession }) });
-    socket.once('secureConnect', () => stages.set(socket, 'open'));
     socket.on('session', session => {
       this.#tlsSession = session;
     });
@@ -143,37 +122,6 @@ export class Pool {
       this.#tlsSession = undefined;
     });
     return socket;
-  }
-
-  /** Closes the idle connections now, and those in use when their requests are over. */
-  retire(): void {
-    for (const sockets of Object.values(this.agent.freeSockets)) for (const socket of sockets ?? []) socket.destroy();
-    this.agent.maxFreeSockets = 0;
-  }
-
-  /** Closes every connection of the pool. Requests under way fail. */
-  close(): void {
-    this.agent.destroy();
-  }
-}
-
-class PoolAgent extends http.Agent {
-  readonly #open: () => net.Socket;
-
-  constructor(open: () => net.Socket, { maxConnections, maxIdleConnections, idleTimeoutMs }: PoolOptions) {
-    super({
-      keepAlive: true,
-      maxSockets: maxConnections,
-      maxFreeSockets: maxIdleConnections,
-      // The one used last is the least likely to have been closed meanwhile, and the others can go.
-      scheduling: 'lifo',
-      ...(idleTimeoutMs !== Number.POSITIVE_INFINITY && { timeout: idleTimeoutMs }),
-    });
-    this.#open = open;
-  }
-
-  override createConnection(): net.Socket {
-    return this.#open();
   }
 }
 

@@ -2,7 +2,7 @@ import type { Socket } from 'node:net';
 import { isHoldfastError } from '../base/errors.ts';
 import { type Refusal, refuse } from '../http/refusal.ts';
 import { CloseCode } from '../wire/close-codes.ts';
-import { stageOf } from './pool.ts';
+import { stageOf } from './connection-stage.ts';
 
 /**
  * Why a backend server gave no usable answer.
@@ -29,7 +29,7 @@ export function failureReason(error: Error, socket: Socket | null | undefined): 
   // With TLS 1.3 a server refuses our certificate only after our side of the handshake is done.
   if (stage === 'tls' || /^(?:ERR_SSL_|ERR_TLS_|EPROTO$)/.test(code)) return 'tls';
   if (stage === 'connecting') return 'refused';
-  return code.startsWith('HPE_') ? 'invalid' : 'reset';
+  return code === 'ERR_HTTP_BAD_RESPONSE' || code.startsWith('HPE_') ? 'invalid' : 'reset';
 }
 
 /** What a client is told: 503 when there is no usable server, 504 when it was too slow, 502 when it answered wrongly or broke off. */

@@ -1,11 +1,12 @@
-import type http from 'node:http';
 import type { Socket } from 'node:net';
 import type { Clock, Timer } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import { CloseCode } from '../wire/close-codes.ts';
 import { type Balanced, hash32 } from './balancing.ts';
+import type { ConnectionPool } from './connection-pool.ts';
+import { whenOpen } from './connection-stage.ts';
 import { Ejection, type EjectionOptions, HealthCheck, type HealthOptions, tryConnection } from './health.ts';
-import { Pool, type PoolOptions, parseServerUrl, type ServerAddress, whenOpen } from './pool.ts';
+import { Pool, type PoolOptions, parseServerUrl, type ServerAddress } from './pool.ts';
 import type { FailureReason } from './upstream-failure.ts';
 
 /** What clients of a server that goes away are told. */
@@ -124,9 +125,9 @@ export class UpstreamServer implements ServerAddress, Balanced {
     }
   }
 
-  /** The pool of connections for HTTP requests. */
-  get agent(): http.Agent {
-    return this.#pool.agent;
+  /** For HTTP requests. */
+  get connections(): ConnectionPool {
+    return this.#pool.connections;
   }
 
   get active(): number {
@@ -233,7 +234,7 @@ export class UpstreamServer implements ServerAddress, Balanced {
   retire(): void {
     this.#health?.close();
     this.#ejection?.close();
-    this.#pool.retire();
+    this.#pool.connections.retire();
   }
 
   /** Closes everything but the WebSockets. Requests under way fail. */
@@ -241,7 +242,7 @@ export class UpstreamServer implements ServerAddress, Balanced {
     this.#clock.clearTimeout(this.#drainTimer);
     this.#health?.close();
     this.#ejection?.close();
-    this.#pool.close();
+    this.#pool.connections.close();
   }
 
   /** Closes as many of those that were open at the start as their share of the time says; the last one when it is over. */

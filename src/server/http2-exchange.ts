@@ -129,8 +129,12 @@ export class Http2Response extends ResponseBase {
 
   override writeHead(status: number, ...rest: unknown[]): this {
     const headers = rest.findLast(value => typeof value === 'object' && value !== null) ?? {};
-    for (const [name, value] of Object.entries(headers as OutgoingHttpHeaders))
-      if (value !== undefined) this.setHeader(name, value);
+    if (Array.isArray(headers)) {
+      for (let i = 0; i < headers.length; i += 2) this.appendHeader(headers[i] as string, headers[i + 1] as string);
+    } else {
+      for (const [name, value] of Object.entries(headers as OutgoingHttpHeaders))
+        if (value !== undefined) this.setHeader(name, value);
+    }
     return super.writeHead(status);
   }
 
