@@ -10,7 +10,7 @@ import type {
   StoredAttribute,
 } from '../store.ts';
 import { LmdbEnvironment } from './lmdb/environment.ts';
-import { decodeHead, encodeHead, type Head, versionsOf } from './lmdb/head.ts';
+import { Head, HeadChange } from './lmdb/head.ts';
 import {
   afterTime,
   decodeText,
@@ -46,8 +46,8 @@ const PAGE = 256;
  * `overlappingSync`). What is acknowledged therefore survives `kill -9` of every process, and loss of power as far as the disk keeps
  * what it says it has. Writes that wait for the disk at the same time share one sync: many at once are far cheaper than one after the other.
  *
- * Layout: the head of a record, each attribute's value and the last access are entries of their own, so a commit writes the head (small) and the
- * values that changed, and a touch writes eight bytes. Every change is conditional on the version it was computed from, checked inside the
+ * Layout: the head of a record with its small values, each larger value, and the last access are entries of their own, so a commit writes the head
+ * (small) and the larger ones of the values that changed, and a touch writes eight bytes. Every change is conditional on the version it was computed from, checked inside the
  * write transaction, and computed again when it lost: no lock is held while JavaScript runs.
  *
  * A folder of an older version is brought up to date when it is opened; one of a newer version is refused. A folder that is deleted or replaced while
@@ -83,12 +83,14 @@ export class LmdbStore implements SessionStore {
     this.#environment.refresh();
     const key = keyOf(sid);
     const { header, attributes, lastAccessedAt, version } = record;
-    const head = encodeHead({ sid, header, attributes: versionsOf(attributes) });
+    const change = new HeadChange(new Map());
+    for (const [name, attribute] of attributes) change.set(name, attribute.value, attribute.version);
+    const head = Head.of(sid, header, change.attributes).encode();
     return this.#environment.settle(
       this.#heads.ifNoExists(key, () => {
         void this.#heads.put(key, head, version);
         void this.#accesses.put(key, NOTHING, lastAccessedAt);
-        for (const [name, { value }] of attributes) void this.#values.put(valueKey(key, name), toBuffer(value));
+        this.#writeValues(key, change);
         if (header.owner) this.#putOwner(header.owner.name, key, sid);
         this.#putExpiry(key, expiryOf(header, lastAccessedAt));
       }),
@@ -102,9 +104,9 @@ export class LmdbStore implements SessionStore {
       if (!found) return undefined;
       const { head, version, lastAccessedAt } = found;
       const attributes = new Map<string, StoredAttribute>();
-      for (const [name, attributeVersion] of head.attributes) {
-        const value = this.#values.getBinary(valueKey(key, name))!;
-        attributes.set(name, { value, version: attributeVersion });
+      for (const [name, { version: attributeVersion, value }] of head.attributes) {
+        const bytes = value ?? this.#values.getBinary(valueKey(key, name))!;
+        attributes.set(name, { value: bytes, version: attributeVersion });
       }
       return { header: head.header, version, lastAccessedAt, attributes };
     });
@@ -123,10 +125,12 @@ export class LmdbStore implements SessionStore {
     for (;;) {
       const found = this.#environment.read(() => this.#find(key));
       if (!found) return { status: 'gone' };
-      const { secretHash } = found.head.header;
-      if ((changes.expectedSecretHash ?? secretHash) !== secretHash) return { status: 'conflict' };
+      const { head } = found;
+      const { expectedSecretHash } = changes;
+      if (expectedSecretHash !== undefined && expectedSecretHash !== head.header.secretHash)
+        return { status: 'conflict' };
       for (const [name, expected] of changes.expected ?? []) {
-        if ((found.head.attributes.get(name) ?? 0) !== expected) return { status: 'conflict' };
+        if ((head.attributes.get(name)?.version ?? 0) !== expected) return { status: 'conflict' };
       }
       const version = found.version + 1;
       if (await this.#write(key, found, changes)) return { status: 'committed', version };
@@ -155,7 +159,7 @@ export class LmdbStore implements SessionStore {
         const { header, attributes } = found.head;
         void this.#heads.remove(key);
         void this.#accesses.remove(key);
-        for (const name of attributes.keys()) void this.#values.remove(valueKey(key, name));
+        for (const [name, { value }] of attributes) if (!value) void this.#values.remove(valueKey(key, name));
         if (header.owner) void this.#owners.remove(joinKeys(keyOf(header.owner.name), key));
         if (isIndexed(expiresAt)) void this.#expiries.remove(timeKey(expiresAt, key));
       };
@@ -206,7 +210,7 @@ export class LmdbStore implements SessionStore {
   }
 
   async *sids(): AsyncIterable<string> {
-    for await (const { value } of this.#pages(this.#heads)) yield decodeHead(value).sid;
+    for await (const { value } of this.#pages(this.#heads)) yield Head.decode(value).sid;
   }
 
   async sidsOf(owner: string): Promise<string[]> {
@@ -246,9 +250,9 @@ export class LmdbStore implements SessionStore {
   }
 
   #find(key: Buffer): Found | undefined {
-    const entry = this.#heads.getEntry(key);
-    if (!entry) return undefined;
-    return { head: decodeHead(entry.value), version: entry.version!, lastAccessedAt: this.#lastAccess(key) };
+    const bytes = this.#heads.getBinaryFast(key);
+    if (!bytes) return undefined;
+    return { version: getLastVersion(), head: Head.decode(bytes), lastAccessedAt: this.#lastAccess(key) };
   }
 
   #lastAccess(key: Buffer): number {
@@ -257,23 +261,31 @@ export class LmdbStore implements SessionStore {
 
   /** False when somebody else changed the record since it was found. */
   #write(key: Buffer, { head, version, lastAccessedAt }: Found, changes: SessionChanges): Promise<boolean> {
-    const { set, deleted } = changes;
-    const header = changes.header ? { ...head.header, ...changes.header } : head.header;
-    const attributes = new Map(head.attributes);
-    for (const name of deleted ?? []) attributes.delete(name);
-    for (const name of set?.keys() ?? []) attributes.set(name, (head.attributes.get(name) ?? version) + 1);
-    const [before, after] = [head.header.owner?.name, header.owner?.name];
+    const change = new HeadChange(head.attributes);
+    for (const name of changes.deleted ?? []) change.delete(name);
+    for (const [name, value] of changes.set ?? [])
+      change.set(name, value, (head.attributes.get(name)?.version ?? version) + 1);
+    const header = changes.header && { ...head.header, ...changes.header };
+    const bytes = head.with(header, change.attributes).encode();
+    if (!header && change.isHeadOnly)
+      return this.#environment.settle(this.#heads.put(key, bytes, version + 1, version));
     return this.#environment.settle(
       this.#heads.ifVersion(key, version, () => {
-        void this.#heads.put(key, encodeHead({ sid: head.sid, header, attributes }), version + 1);
-        for (const name of deleted ?? []) void this.#values.remove(valueKey(key, name));
-        for (const [name, value] of set ?? []) void this.#values.put(valueKey(key, name), toBuffer(value));
-        if (changes.header) this.#putExpiry(key, expiryOf(header, lastAccessedAt));
+        void this.#heads.put(key, bytes, version + 1);
+        this.#writeValues(key, change);
+        if (!header) return;
+        this.#putExpiry(key, expiryOf(header, lastAccessedAt));
+        const [before, after] = [head.header.owner?.name, header.owner?.name];
         if (before === after) return;
         if (before !== undefined) void this.#owners.remove(joinKeys(keyOf(before), key));
         if (after !== undefined) this.#putOwner(after, key, head.sid);
       }),
     );
+  }
+
+  #writeValues(key: Buffer, { put, removed }: HeadChange): void {
+    for (const name of removed) void this.#values.remove(valueKey(key, name));
+    for (const [name, value] of put) void this.#values.put(valueKey(key, name), toBuffer(value));
   }
 
   async #touchOne(key: Buffer, at: number): Promise<void> {

@@ -10,7 +10,8 @@ import { fileURLToPath } from 'node:url';
 import { open, type RootDatabase } from 'lmdb';
 import { afterAll, describe, expect, test } from 'vitest';
 import { LmdbLedger } from '../../../src/session/ledgers/lmdb.ts';
-import type { SessionStore } from '../../../src/session/store.ts';
+import type { SessionRecord, SessionStore } from '../../../src/session/store.ts';
+import { joinKeys, keyOf } from '../../../src/session/stores/lmdb/keys.ts';
 import { LmdbStore } from '../../../src/session/stores/lmdb.ts';
 import { storeConformance } from '../../../src/testing/store-conformance.ts';
 
@@ -28,6 +29,15 @@ const HEADER = { secretHash: 'hash', createdAt: NOW, idleTimeoutMs: 1_000 };
 function record(value = 'x') {
   const attributes = new Map([['a', { value: Buffer.from(value), version: 1 }]]);
   return { header: HEADER, version: 1, lastAccessedAt: NOW, attributes };
+}
+
+/** Values as text, with their versions. */
+function textsOf(read: SessionRecord | undefined): Record<string, string> {
+  const texts = Array.from(read!.attributes, ([name, { value, version }]) => [
+    name,
+    `${Buffer.from(value)} ${version}`,
+  ]);
+  return Object.fromEntries(texts);
 }
 
 const paths = new WeakMap<SessionStore, string>();
@@ -118,7 +128,16 @@ describe('lmdb store and its folder', () => {
     await root.close();
   }
 
-  test('a folder of the former layout gets its index of owners once, and works on', async () => {
+  /** Entries for values that are not with the head of their record. */
+  async function countValues(path: string): Promise<number> {
+    let count = 0;
+    await alter(path, root => {
+      count = root.openDB({ name: 'values', ...OPTIONS }).getKeysCount({});
+    });
+    return count;
+  }
+
+  test('a folder of the first layout gets its index of owners once, and works on', async () => {
     const path = await createFolder();
     const before = new LmdbStore({ path });
     const created = Array.from({ length: 700 }, (_, index) => {
@@ -145,6 +164,52 @@ describe('lmdb store and its folder', () => {
     const again = new LmdbStore({ path });
     expect(await again.sidsOf('ann')).toHaveLength(299);
     await again.close();
+  });
+
+  test('a record that layout 2 has written is read, changed and deleted like any other', async () => {
+    const path = await createFolder();
+    await new LmdbStore({ path }).close();
+    const key = keyOf('s1');
+    await alter(path, root => {
+      const head = JSON.stringify(['s1', HEADER, [['a', 4], ['b', 2]]]); // biome-ignore format: a line of data
+      root.openDB({ name: 'heads', ...OPTIONS, useVersions: true }).putSync(key, Buffer.from(head), 7);
+      root.openDB({ name: 'accesses', ...OPTIONS, useVersions: true }).putSync(key, Buffer.alloc(0), NOW);
+      const values = root.openDB({ name: 'values', ...OPTIONS });
+      for (const name of ['a', 'b']) values.putSync(joinKeys(key, keyOf(name)), Buffer.from(name));
+      root.openDB({ name: 'meta', ...OPTIONS, useVersions: true }).putSync(keyOf('layout'), Buffer.alloc(0), 2);
+    });
+    const store = new LmdbStore({ path });
+    const before = await store.read('s1');
+    expect(before).toMatchObject({ header: HEADER, version: 7, lastAccessedAt: NOW });
+    expect(textsOf(before)).toEqual({ a: 'a 4', b: 'b 2' });
+    expect(await store.commit('s1', { set: new Map([['a', Buffer.from('new')]]) })).toMatchObject({ version: 8 });
+    expect(textsOf(await store.read('s1'))).toEqual({ a: 'new 5', b: 'b 2' });
+    expect(await store.delete('s1')).toBe(true);
+    await store.close();
+    expect(await countValues(path)).toBe(0);
+  });
+
+  test('a value may grow and shrink: it is an entry of its own while it is large, and leaves none behind', async () => {
+    const path = await createFolder();
+    const store = new LmdbStore({ path });
+    const sizes = [1, 5_000, 256, 257, 0, 100_000];
+    await store.create('s1', record());
+    for (const size of sizes) {
+      const values = ['a', 'b', 'ü\n"'].map(name => [name, Buffer.alloc(size, name)] as const);
+      await store.commit('s1', { set: new Map(values) });
+      const read = (await store.read('s1'))!.attributes;
+      for (const [name, value] of values)
+        expect(Buffer.compare(read.get(name)!.value, value), `${name} ${size}`).toBe(0);
+    }
+    // More small ones than one entry should hold.
+    const many = Array.from({ length: 50 }, (_, index) => [`n${index}`, Buffer.alloc(100, `${index}`)] as const);
+    await store.commit('s1', { set: new Map(many), deleted: new Set(['a']) });
+    const all = (await store.read('s1'))!.attributes;
+    expect(all.size).toBe(52);
+    for (const [name, value] of many) expect(Buffer.compare(all.get(name)!.value, value), name).toBe(0);
+    await store.commit('s1', { set: new Map([['b', Buffer.from('small')]]), deleted: new Set(all.keys()) });
+    await store.close();
+    expect(await countValues(path)).toBe(0);
   });
 
   test('a folder of a newer layout is refused, and says what to do', async () => {

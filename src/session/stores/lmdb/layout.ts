@@ -1,14 +1,15 @@
 import { HoldfastError } from '../../../base/errors.ts';
 import type { LmdbEnvironment } from './environment.ts';
-import { decodeHead } from './head.ts';
+import { Head } from './head.ts';
 import { encodeText, joinKeys, keyOf, NOTHING } from './keys.ts';
 
 /**
  * What the sub-databases are for. Grows with each change that an older program would not understand.
  *
  * 1: heads, values, accesses, expiries. 2: owners (the sessions of a user); meta, which says the layout; facts, fact expiries and events of the ledger.
+ * 3: heads hold small values; those of layout 2 are read, and written anew with the next commit.
  */
-const LAYOUT = 2;
+const LAYOUT = 3;
 const KEY = keyOf('layout');
 
 /**
@@ -33,9 +34,10 @@ export function prepareLayout(environment: LmdbEnvironment, path: string): void 
   const heads = environment.database('heads', true);
   const owners = environment.database('owners', false);
   root.transactionSync(() => {
-    if (check() === LAYOUT) return; // another process was first
-    for (const { key, value } of heads.getRange({})) {
-      const { sid, header } = decodeHead(value);
+    const layout = check();
+    if (layout === LAYOUT) return; // another process was first
+    for (const { key, value } of layout < 2 ? heads.getRange({}) : []) {
+      const { sid, header } = Head.decode(value);
       if (header.owner) void owners.put(joinKeys(keyOf(header.owner.name), Buffer.from(key)), encodeText(sid));
     }
     void meta.put(KEY, NOTHING, LAYOUT);
