@@ -75,7 +75,7 @@ export const forwarded: Section = {
 
 export const trusted: Section = {
   title: 'Forwarded headers from a trusted proxy',
-  intro: `The client's address is one of a proxy that is trusted. Apache: \`RemoteIPHeader X-Forwarded-For\` and \`RemoteIPTrustedProxy 127.0.0.1\`;
+  intro: `The client's address is one of a proxy that is trusted. Apache: \`RemoteIPHeader X-Forwarded-For\` and \`RemoteIPInternalProxy 127.0.0.1\`;
 gateway: \`trustedProxies: [127.0.0.1, 10.0.0.1]\`.`,
   async start() {
     const url = `http://127.0.0.1:${(await backend.listen()).port}`;
@@ -83,8 +83,8 @@ gateway: \`trustedProxies: [127.0.0.1, 10.0.0.1]\`.`,
       {
         vhost: `
           RemoteIPHeader X-Forwarded-For
-          RemoteIPTrustedProxy 127.0.0.1
-          RemoteIPTrustedProxy 10.0.0.1
+          RemoteIPInternalProxy 127.0.0.1
+          RemoteIPInternalProxy 10.0.0.1
           ProxyPass / ${url}/ upgrade=websocket`,
       },
       {
@@ -104,6 +104,7 @@ gateway: \`trustedProxies: [127.0.0.1, 10.0.0.1]\`.`,
     {
       title: '`X-Forwarded-For: 6.6.6.6, 192.0.2.7, 10.0.0.1`',
       observe: asked(['X-Forwarded-For'], ['X-Forwarded-For: 6.6.6.6, 192.0.2.7, 10.0.0.1']),
+      why: 'as above',
     },
     {
       title: '`X-Forwarded-Proto: https`',
