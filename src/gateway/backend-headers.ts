@@ -1,4 +1,4 @@
-import { forwardedHeaders } from '../http/forwarded-headers.ts';
+import { forwardedHeaders, isProxyHeader } from '../http/forwarded-headers.ts';
 import { endToEndHeaders, withoutOwned } from '../http/hop-by-hop.ts';
 import type { RequestHead } from '../http/request-head.ts';
 import type { HeaderLine } from '../session/tracking.ts';
@@ -8,6 +8,8 @@ import type { Rewriting } from './rewriting.ts';
 export interface OwnNames {
   /** Names of our cookies, those of every application of the server. */
   readonly cookies: ReadonlySet<string>;
+  /** Of cookie names that belong to one upstream each: no other gets or sets such a cookie. */
+  readonly cookiePrefixes?: readonly string[];
   /** Lower-case names of headers that carry session tickets. */
   readonly headers: ReadonlySet<string>;
 }
@@ -30,7 +32,8 @@ export interface BackendIdentity {
  * The headers of a request as a backend gets them: name, value, name, value ...
  *
  * The order of the steps is what makes it safe. What the client's `Connection` header names goes first, so that a client
- * cannot have our own headers removed by naming them there; then every client copy of a header that is ours; then ours are set.
+ * cannot have our own headers removed by naming them there; then every client copy of a header that is ours, and what only a proxy may say;
+ * then ours are set.
  */
 export function backendRequestHeaders(head: RequestHead, identity: BackendIdentity): string[] {
   const forwarded = forwardedHeaders(head);
@@ -43,6 +46,7 @@ export function backendRequestHeaders(head: RequestHead, identity: BackendIdenti
   const headers = ['Host', head.host];
   for (let i = 0; i < passed.length; i += 2) {
     const name = passed[i]!;
+    if (!head.isPeerTrusted && isProxyHeader(name)) continue;
     const value =
       name.length === 6 && name.toLowerCase() === 'cookie'
         ? identity.rewriting.cookiesToBackend(passed[i + 1]!)
@@ -58,7 +62,8 @@ export function backendRequestHeaders(head: RequestHead, identity: BackendIdenti
 /**
  * The headers of a backend's response as the client gets them: name, value, name, value ...
  *
- * A backend sets every cookie and header but ours, and `Holdfast-Session` is a message to us only, `Holdfast-Reason` one of ours. Links and cookies are those of the public side.
+ * A backend sets every cookie and header but ours; `Holdfast-Session` is a message to us only, `Holdfast-Reason` one of ours. Links and cookies
+ * are those of the public side.
  */
 export function clientResponseHeaders(rawHeaders: readonly string[], own: OwnNames, rewriting: Rewriting): string[] {
   const passed = endToEndHeaders(rawHeaders);

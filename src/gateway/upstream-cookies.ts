@@ -25,12 +25,13 @@ const MARK = /^__(?:host-http|host|http|secure)-/i;
  * `ProxyPassReverseCookieDomain` and `ProxyPassReverseCookiePath`, and a prefix for the names.
  */
 export class UpstreamCookies {
-  readonly #prefix: string;
+  /** Empty when there is none. */
+  readonly prefix: string;
   readonly #domain: string | false | undefined;
   readonly #path: string | undefined;
 
   constructor({ prefix = '', domain, path }: UpstreamCookiesConfig = {}) {
-    this.#prefix = prefix;
+    this.prefix = prefix;
     this.#domain = domain;
     this.#path = path;
   }
@@ -38,13 +39,14 @@ export class UpstreamCookies {
   /** The name that a browser knows a cookie of the backend by. */
   publicName(name: string): string {
     const mark = MARK.exec(name)?.[0] ?? '';
-    return mark + this.#prefix + name.slice(mark.length);
+    return mark + this.prefix + name.slice(mark.length);
   }
 
   /**
    * A `Cookie` header as the backend gets it: letter for letter what is kept.
    *
-   * Left out are our own cookies, also those that would have one of their names without the prefix, and with a prefix all that do not have it.
+   * Left out are our own cookies, also those that would have one of their names without the prefix; with a prefix all that do not have it, and
+   * without one those that have the prefix of another upstream.
    *
    * @returns undefined when nothing remains.
    */
@@ -54,15 +56,15 @@ export class UpstreamCookies {
     for (const pair of pairs) {
       const name = nameOf(pair);
       if (own.cookies.has(name)) continue;
-      if (this.#prefix === '') {
-        kept.push(pair);
+      if (this.prefix === '') {
+        if (!isOfAnother(name, own)) kept.push(pair);
         continue;
       }
       const backendName = this.#backendName(name);
       if (backendName === undefined || own.cookies.has(backendName)) continue;
       kept.push(pair.slice(0, pair.indexOf(name)) + backendName + pair.slice(pair.indexOf(name) + name.length));
     }
-    if (kept.length === pairs.length && this.#prefix === '') return header;
+    if (kept.length === pairs.length && this.prefix === '') return header;
     const text = kept.join(';').trim();
     return text === '' ? undefined : text;
   }
@@ -72,9 +74,11 @@ export class UpstreamCookies {
     const [pair = '', ...attributes] = header.split(';');
     const name = nameOf(pair);
     // A cookie without a name comes back as its value, which can look like a name and a value.
-    if (name === '' && (this.#prefix !== '' || own.cookies.has(nameOf(pair.replace(/^\s*=/, ''))))) return undefined;
+    const seenAs = name === '' ? nameOf(pair.replace(/^\s*=/, '')) : name;
+    if (name === '' && (this.prefix !== '' || own.cookies.has(seenAs))) return undefined;
     const publicName = this.publicName(name);
     if (own.cookies.has(name) || own.cookies.has(publicName)) return undefined;
+    if (this.prefix === '' && isOfAnother(seenAs, own)) return undefined;
     const parts = [name === publicName ? pair : publicName + pair.slice(pair.indexOf('='))];
     // What such a name promises is lost with another path, and then the browser takes none.
     const isHostOnly = /^__host-/i.test(name);
@@ -93,8 +97,8 @@ export class UpstreamCookies {
   /** Undefined for a name that no cookie of the backend has. */
   #backendName(publicName: string): string | undefined {
     const mark = MARK.exec(publicName)?.[0] ?? '';
-    if (!publicName.startsWith(this.#prefix, mark.length)) return undefined;
-    const name = mark + publicName.slice(mark.length + this.#prefix.length);
+    if (!publicName.startsWith(this.prefix, mark.length)) return undefined;
+    const name = mark + publicName.slice(mark.length + this.prefix.length);
     // `app1___Host-x` would become a name whose rules no browser has kept.
     return name !== '' && this.publicName(name) === publicName ? name : undefined;
   }
@@ -111,6 +115,11 @@ export class UpstreamCookies {
     const path = this.#path ?? (value.startsWith('/') ? place.publicPath(value) : value);
     return path === value ? attribute : ` Path=${path}`;
   }
+}
+
+function isOfAnother(name: string, { cookiePrefixes = [] }: OwnNames): boolean {
+  const mark = MARK.exec(name)?.[0] ?? '';
+  return cookiePrefixes.some(prefix => name.startsWith(prefix, mark.length));
 }
 
 /** RFC 6265 §5.2: the name ends at the first `=`, and white space around it does not count. */

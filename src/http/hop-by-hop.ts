@@ -1,4 +1,5 @@
-const HOP_BY_HOP = new Set(['connection', 'keep-alive', 'te', 'trailer', 'transfer-encoding', 'upgrade']);
+// `Proxy` is no header at all; a CGI program takes it for its proxy (httpoxy, CVE-2016-5385).
+const HOP_BY_HOP = new Set(['connection', 'proxy', 'keep-alive', 'te', 'trailer', 'transfer-encoding', 'upgrade']);
 // Without these a message has no target or no end; naming them in Connection is an attack, never a wish.
 const NEVER_HOP_BY_HOP = new Set(['host', 'content-length']);
 

@@ -136,7 +136,10 @@ function ownNames(contexts: readonly SessionContext[], upstreams: ReadonlyMap<st
   const headers = contexts.flatMap(({ manager }) =>
     manager.tracking.kind === 'header' ? [manager.tracking.headerName] : [],
   );
-  return { cookies: new Set(cookies), headers: new Set(headers.map(name => name.toLowerCase())) };
+  const cookiePrefixes = [...upstreams.values()]
+    .map(upstream => upstream.cookies.prefix)
+    .filter(prefix => prefix !== '');
+  return { cookies: new Set(cookies), cookiePrefixes, headers: new Set(headers.map(name => name.toLowerCase())) };
 }
 
 function urlParameters(contexts: readonly SessionContext[]): Set<string> {

@@ -300,6 +300,16 @@ describe('what the backend is told', () => {
     expect(seen.values('x_forwarded_host')).toEqual([]);
   });
 
+  test('does not include other headers that only a proxy may send', async () => {
+    const names = ['X-Forwarded-Prefix', 'x_forwarded_user', 'X-Real-IP', 'X-Original-URL', 'X-Rewrite-URL', 'Proxy'];
+    const to = await gateway(await backend(mirror));
+    const seen = mirrored(
+      await ask(to, { headers: [...names.flatMap(name => [name, 'forged']), 'X-Forwarded', 'a', 'Host', 'h'] }),
+    );
+    expect(seen.values('x-forwarded')).toEqual(['a']);
+    expect(seen.rawHeaders).not.toContain('forged');
+  });
+
   test('does not include an upgrade to another protocol', async () => {
     const to = await gateway(await backend(mirror));
     Object.assign(to.server, { shouldUpgradeCallback: () => false });

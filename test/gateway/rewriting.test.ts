@@ -29,7 +29,7 @@ function rewriting(situation: Situation = {}): Rewriting {
     },
     rewrite:
       rewrite === undefined ? undefined : new PathRewrite(parseRoutePattern(situation.route ?? '/app/*'), rewrite),
-    own: { cookies: new Set(['holdfast', 'app1_own']), headers: new Set() },
+    own: { cookies: new Set(['holdfast', 'app1_own']), cookiePrefixes: ['app1_', 'app2_'], headers: new Set() },
   });
 }
 
@@ -202,6 +202,10 @@ describe('a cookie that the backend sets', () => {
     ['fast=forged', { prefix: 'hold' }],
     ['=app2_a=forged', { prefix: 'app1_' }],
     ['nameless', { prefix: 'app1_' }],
+    // Another upstream's.
+    ['app2_a=forged', {}],
+    ['=app2_a=forged', {}],
+    ['__Host-app2_a=forged; Secure; Path=/', {}],
   ] as const)('is not passed on: %s with %j', (value, cookies) => {
     expect(set(value, { cookies })).toBeUndefined();
   });
@@ -212,6 +216,7 @@ describe('the cookies that a backend gets', () => {
     ['a=1; holdfast=x; b=2', {}, 'a=1; b=2'],
     ['holdfast=x', {}, undefined],
     ['a=1;b', {}, 'a=1;b'],
+    ['a=1; app2_a=2; __Host-app1_b=3; xapp1_c=4', {}, 'a=1; xapp1_c=4'],
     // With a prefix: those of the backend, under its own names.
     ['app1_JSESSIONID=1; JSESSIONID=2; app2_JSESSIONID=3', { prefix: 'app1_' }, 'JSESSIONID=1'],
     ['x=0;  app1_a = "1" ; app1_b=2', { prefix: 'app1_' }, 'a = "1" ; b=2'],

@@ -5,6 +5,7 @@ import http2 from 'node:http2';
 import { type AddressInfo, connect as connectTcp } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Readable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { connect } from 'node:tls';
 import { type Config, createServer, defineEndpoint } from 'holdfast';
@@ -69,6 +70,14 @@ async function serve(config: Config = {}, listen: Partial<NonNullable<Config['li
     url: server.urls[0]!,
     [Symbol.asyncDispose]: () => server.stop({ drain: 0 }),
   };
+}
+
+function zeros(): Readable {
+  return new Readable({
+    read() {
+      this.push(Buffer.alloc(65_536));
+    },
+  });
 }
 
 describe('requests of HTTP/2', () => {
@@ -258,6 +267,37 @@ describe('requests of HTTP/2 to a backend', () => {
     const { body } = await client.request({ ':method': 'PUT', ':path': '/app/large' }, sent);
     expect(seen!.body.equals(sent)).toBe(true);
     expect(body.length).toBe(8 * MIB);
+  });
+
+  test('have the same limits: the size of a body, and the silence of a client that is to send or to read', async () => {
+    const endless = http.createServer((request, response) => {
+      if (request.method === 'GET')
+        zeros()
+          .on('error', () => {})
+          .pipe(response);
+    });
+    endless.listen(0, '127.0.0.1');
+    await once(endless, 'listening');
+    const app = {
+      servers: [`http://127.0.0.1:${(endless.address() as AddressInfo).port}`],
+      maxBodySize: 10,
+      clientTimeout: 100,
+    };
+    await using served = await serve({ upstreams: { app }, routes: [{ path: '/app/*', upstream: 'app' }] });
+    using client = new Http2Client(served.url);
+    const post = { ':method': 'POST', ':path': '/app/x' };
+    expect((await client.request({ ...post, 'content-length': '11' }, '12345678901')).status).toBe(413);
+    expect((await client.request(post, '12345678901')).status).toBe(413);
+    const stalled = client.open(post);
+    stalled.write('1');
+    const [answer] = await once(stalled, 'response');
+    expect(answer[':status']).toBe(408);
+    const unread = client.open({ ':path': '/app/x' }, { endStream: true });
+    await once(unread, 'response');
+    await new Promise(resolve => unread.on('close', resolve));
+    expect(unread.rstCode).toBe(http2.constants.NGHTTP2_INTERNAL_ERROR);
+    endless.closeAllConnections();
+    endless.close();
   });
 
   test('pass interim answers on', async () => {
