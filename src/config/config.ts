@@ -264,9 +264,9 @@ export interface UpstreamConfig {
   session?: UpstreamSessionConfig;
   /** How browsers know the upstream's cookies. Default: as it sets them, but for a `Domain` that is not the public host's. */
   cookies?: UpstreamCookiesConfig;
-  /** Name of the header with the user who owns the session. Default `X-Forwarded-User`. `false`: not sent, and a client's passes. */
+  /** Name of the header with the user who owns the session. Default `X-Forwarded-User`. `false`: not sent, and that of a trusted proxy in front passes. */
   userHeader?: string | false;
-  /** Name of the header with the user's roles, separated by commas. Default `X-Forwarded-Groups`. `false`: not sent, and a client's passes. */
+  /** Name of the header with the user's roles, separated by commas. Default `X-Forwarded-Groups`. `false`: not sent, and that of a trusted proxy in front passes. */
   rolesHeader?: string | false;
   /** The backend may sign in, renew and end by answering with `Holdfast-Session`. Default false: the header is taken out, and nothing else. */
   controlsSession?: boolean;

@@ -135,6 +135,8 @@ class Exchange implements AnswerSink {
   #timer: Timer | undefined;
   #isConnected = false;
   #isContinued = false;
+  /** The backend's answer has begun; the client has not heard of it before `#isAnswered`. */
+  #hasHead = false;
   #isAnswered = false;
   /** Something of the answer behind its head was written, or its end. */
   #hasBegun = false;
@@ -218,6 +220,7 @@ class Exchange implements AnswerSink {
   onHead(head: ResponseHead): void {
     // Upgrades do not come this way: a backend that switches protocols here answers what nobody asked.
     if (head.status === 101) return this.#fail('invalid', 'unexpected 101');
+    this.#hasHead = true;
     this.#clearTimer();
     const heard = this.#options.session?.answered(head.rawHeaders, { status: head.status, server: this.#server });
     if (!(heard instanceof Promise)) return this.#passHead(head, heard);
@@ -344,7 +347,8 @@ class Exchange implements AnswerSink {
   };
 
   #fail(reason: FailureReason, error: string): void {
-    const isStale = reason === 'reset' && this.#connection!.isReused;
+    // What was answered, if only by a head, was not too late for its connection, and must not be done twice.
+    const isStale = reason === 'reset' && this.#connection!.isReused && !this.#hasHead;
     this.#settle({ reason, error, isConnected: this.#isConnected, isStale });
     this.#leave();
   }

@@ -158,15 +158,11 @@ export class SessionApi {
     work: (scope: SessionScope, session: Session) => ApiAnswer | Promise<ApiAnswer>,
   ): Promise<ApiAnswer> {
     for (const { manager } of this.#options.contexts) {
-      let wasThere = false;
       try {
-        return await manager.access(sid, session => {
-          wasThere = true;
-          return work(session.scope(this.#options.scope as never), session);
-        });
+        return await manager.access(sid, session => work(session.scope(this.#options.scope as never), session));
       } catch (error) {
+        // Also one that has ended meanwhile.
         if (!isHoldfastError(error) || error.code !== 'ERR_SESSION_ENDED') throw error;
-        if (wasThere) break; // ended meanwhile
       }
     }
     throw noSession();

@@ -3,9 +3,9 @@ import { CONTROL_HEADER } from './session-control.ts';
 export interface UpstreamIdentityOptions {
   /** Name of the header that carries the session's `sid` to the backend. Default `X-Session-ID`. */
   readonly sessionHeader?: string;
-  /** Name of the header with the user who owns the session. Default `X-Forwarded-User`. `false`: not sent, and not ours. */
+  /** Name of the header with the user who owns the session. Default `X-Forwarded-User`. `false`: not sent, and that of a trusted proxy in front passes. */
   readonly userHeader?: string | false;
-  /** Name of the header with the user's roles, separated by commas. Default `X-Forwarded-Groups`. `false`: not sent, and not ours. */
+  /** Name of the header with the user's roles, separated by commas. Default `X-Forwarded-Groups`. `false`: not sent, and that of a trusted proxy in front passes. */
   readonly rolesHeader?: string | false;
   /** The backend may sign in, renew and end by `Holdfast-Session`. Default false. */
   readonly controlsSession?: boolean;

@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import http, { type IncomingHttpHeaders, type OutgoingHttpHeaders } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { type Config, createServer, type Server } from 'holdfast';
+import { expect } from 'vitest';
 import type { Clock } from '../../src/base/clock.ts';
 import type { Logger } from '../../src/base/logger.ts';
 import { acceptKey } from '../../src/websocket/protocol/handshake.ts';
@@ -39,7 +40,10 @@ export class ManagedBackend implements AsyncDisposable {
       request.resume();
       await backend.whenAsked(request);
       const { status = 200, headers = {} } = backend.answer;
-      response.writeHead(status, headers).end('from the backend');
+      response.writeHead(status, headers);
+      // A longer one is never finished.
+      if (headers['Content-Length'] === undefined) response.end('from the backend');
+      else response.flushHeaders();
     });
     server.on('upgrade', (request, socket) => {
       backend.seen.push({ url: request.url!, headers: request.headers });
@@ -79,6 +83,23 @@ export class ManagedBackend implements AsyncDisposable {
   /** The headers of the last request that it got. */
   get told(): IncomingHttpHeaders {
     return this.seen.at(-1)!.headers;
+  }
+
+  /** Resolves when no connection leads to it any more. */
+  get isBrokenOff(): Promise<void> {
+    return expect
+      .poll(
+        () =>
+          new Promise<number>((resolve, reject) =>
+            this.#http.getConnections((error, count) => (error ? reject(error) : resolve(count))),
+          ),
+      )
+      .toBe(0);
+  }
+
+  /** Cuts every connection to it. */
+  breakOff(): void {
+    this.#http.closeAllConnections();
   }
 
   /** One request, answered as said. */

@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { MemoryStore } from 'holdfast/session';
 import { afterAll, describe, expect, test } from 'vitest';
 import { WebSocket } from 'ws';
@@ -92,19 +93,17 @@ describe('what a backend is told', () => {
     expect(JSON.stringify(backend.told)).not.toMatch(/stolen|"admin/);
   });
 
-  test('is as configured: other names, or none, and then the header is not ours', async () => {
-    await using backend = await ManagedBackend.start({
-      controlsSession: true,
-      userHeader: false,
-      rolesHeader: 'X-Roles',
-    });
-    const cookie = await backend.signIn('alice');
-    await backend.ask({}, { cookie, 'X-Forwarded-User': 'by a proxy in front', 'X-Forwarded-Groups': 'theirs' });
-    expect(backend.told).toMatchObject({
-      'x-forwarded-user': 'by a proxy in front',
-      'x-roles': 'user,admin',
-      'x-forwarded-groups': 'theirs',
-    });
+  test('is as configured: other names, or none, and then what a trusted proxy in front says', async () => {
+    for (const trustedProxies of [[], ['127.0.0.1']]) {
+      await using backend = await ManagedBackend.start(
+        { controlsSession: true, userHeader: false, rolesHeader: 'X-Roles' },
+        { trustedProxies },
+      );
+      const cookie = await backend.signIn('alice');
+      await backend.ask({}, { cookie, 'X-Forwarded-User': 'by a proxy', 'X-Roles': 'theirs' });
+      expect(backend.told['x-forwarded-user']).toBe(trustedProxies[0] && 'by a proxy');
+      expect(backend.told['x-roles']).toBe('user,admin');
+    }
   });
 });
 
@@ -202,6 +201,62 @@ describe('a backend that controls the session', () => {
     ]);
     await backend.ask({}, { cookie: answer.headers['set-cookie'][0].split(';')[0] });
     expect(backend.told['x-forwarded-user']).toBe('alice');
+  });
+
+  test('signs in over HTTP/2, on a route that only reads sessions', async () => {
+    await using backend = await ManagedBackend.start(
+      { controlsSession: true },
+      {
+        listen: [{ port: 0, host: '127.0.0.1', tls }],
+        routes: [{ path: '/*', upstream: 'app', session: 'existing' }],
+      },
+    );
+    using client = new Http2Client(backend.url);
+    backend.answer = control('renew; user=alice');
+    const { headers } = await client.get('/');
+    expect(headers['holdfast-session']).toBeUndefined();
+    expect(headers['cache-control']).toBe('private, no-cache');
+    const cookie = headers['set-cookie']![0]!.split(';')[0]!;
+    expect(cookie).toMatch(/^__Host-holdfast=v1\./);
+    backend.answer = {};
+    await client.get('/', { cookie });
+    expect(backend.told['x-forwarded-user']).toBe('alice');
+  });
+
+  test('does no harm when the client, or itself, is gone before the store has answered', async () => {
+    const store = new MemoryStore();
+    await using backend = await ManagedBackend.start({ controlsSession: true }, { session: { store } });
+    const { commit } = store;
+    for (const whose of ['client', 'backend'] as const) {
+      const cookie = await backend.signIn('alice');
+      const isAsked = Promise.withResolvers<void>();
+      const mayAnswer = Promise.withResolvers<void>();
+      store.commit = async (...args) => {
+        isAsked.resolve();
+        await mayAnswer.promise;
+        return commit.apply(store, args);
+      };
+      const leaving = new AbortController();
+      // A body that never ends: it breaks off with the connection.
+      backend.answer = { headers: { ...control('renew').headers, 'Content-Length': '100' } };
+      const answer = fetch(backend.url, { headers: { cookie }, signal: leaving.signal }).then(async one =>
+        one.status === 502 ? 'broken off' : one.text().then(() => 'whole'),
+      );
+      answer.catch(() => {});
+      await isAsked.promise;
+      if (whose === 'client') leaving.abort();
+      else backend.breakOff();
+      await backend.isBrokenOff;
+      for (let i = 0; i < 10; i++) await setImmediate();
+      mayAnswer.resolve();
+      store.commit = commit;
+      // When we have noticed only after the head was passed on, it is what breaks off.
+      expect(await answer.catch(() => 'broken off')).toBe('broken off');
+    }
+    // Each login was asked for once.
+    expect(backend.seen).toHaveLength(4);
+    expect((await backend.ask({})).status).toBe(200);
+    expect(backend.log.filter(({ message }) => message.includes('a request failed'))).toEqual([]);
   });
 
   test('is not passed on when what it says of the session cannot be understood', async () => {

@@ -301,6 +301,25 @@ describe('the internal listener', () => {
     expect((await client.request({ ...put, authorization: `Bearer ${token}` }, '1')).status).toBe(404);
   });
 
+  test('opens with a server that is attached to another one, too, and closes with it', async () => {
+    const outer = http.createServer((_, response) => response.end('outer'));
+    outer.listen(0, '127.0.0.1');
+    const server = createServer({
+      dataFolder: folder,
+      internal: { port: 0 },
+      upstreams: { app: { servers: ['http://127.0.0.1:1'], sessionApi: true } },
+      routes: [{ path: '/*', upstream: 'app' }],
+      log: { level: 'silent' },
+    });
+    expect(server.internalUrl).toBeUndefined();
+    await server.attach(outer);
+    const url = server.internalUrl!;
+    expect((await fetch(`${url}/sessions/${sid}`, { headers: { authorization: `Bearer ${token}` } })).status).toBe(404);
+    await server.stop({ drain: 0 });
+    await expect(fetch(url)).rejects.toThrow();
+    outer.close();
+  });
+
   test.each([
     ['too short', 'a b'],
     ['that of another upstream', OTHER],
