@@ -48,6 +48,11 @@ export class ServletBackend {
     return this.#sockets.clients.size;
   }
 
+  /** Sends this to every WebSocket. */
+  tell(message: string): void {
+    for (const client of this.#sockets.clients) client.send(message);
+  }
+
   async close(): Promise<void> {
     for (const client of this.#sockets.clients) client.terminate();
     this.#server.closeAllConnections();

@@ -4,9 +4,14 @@ import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Config, createServer, type Server } from 'holdfast';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { WebSocket } from 'ws';
+import { HoldfastError } from '../../src/base/errors.ts';
 import type { UpstreamSessionConfig } from '../../src/gateway/upstream-session.ts';
+import type { ServerEnvironment } from '../../src/server/server.ts';
+import { MemoryLedger } from '../../src/session/ledgers/memory.ts';
+import { MemoryStore } from '../../src/session/stores/memory.ts';
+import { FakeClock } from '../../src/testing/fake-clock.ts';
 import { ServletBackend } from '../gateway/servlet-backend.ts';
 
 let folder: string;
@@ -30,16 +35,25 @@ async function servlet(options?: { cookie?: string; suffix?: string }): Promise<
 async function gateway(
   servers: string | string[],
   session: Omit<UpstreamSessionConfig, 'mode'>,
-  more: { upstream?: object; session?: Config['session']; log?: Config['log'] } = {},
+  more: {
+    upstream?: object;
+    session?: Config['session'];
+    route?: object;
+    log?: Config['log'];
+    environment?: ServerEnvironment;
+  } = {},
 ): Promise<Server> {
-  const server = createServer({
-    listen: [{ port: 0, host: '127.0.0.1' }],
-    dataFolder: folder,
-    session: more.session ?? false,
-    upstreams: { app: { servers: [servers].flat(), session: { mode: 'observed', ...session }, ...more.upstream } },
-    routes: [{ path: '/*', upstream: 'app', policy: { origins: 'any' } }],
-    log: more.log ?? { level: 'silent' },
-  });
+  const server = createServer(
+    {
+      listen: [{ port: 0, host: '127.0.0.1' }],
+      dataFolder: folder,
+      session: more.session ?? false,
+      upstreams: { app: { servers: [servers].flat(), session: { mode: 'observed', ...session }, ...more.upstream } },
+      routes: [{ path: '/*', upstream: 'app', policy: { origins: 'any' }, ...more.route }],
+      log: more.log ?? { level: 'silent' },
+    },
+    more.environment,
+  );
   await server.start();
   open.push({ close: () => server.stop({ drain: 0 }) });
   return server;
@@ -298,4 +312,112 @@ test('the cookie prefix of the upstream is part of the name for browsers only', 
   expect(cookie).toMatch(/^app1_JSESSIONID=/);
   await get(server, '/public', `Cookie: ${cookie}`, 'Cookie: JSESSIONID=other');
   expect(backend.told.at(-1)).toBe(cookie!.split('=')[1]);
+});
+
+test('a ledger that cannot be asked is 503, not a visitor who seems to be signed out', async () => {
+  class Ledger extends MemoryLedger {
+    isDown = false;
+    override get(key: string) {
+      if (this.isDown) throw new HoldfastError('ERR_SESSION_STORE_UNAVAILABLE', 'down', { status: 503 });
+      return super.get(key);
+    }
+  }
+  const backend = await servlet();
+  const ledger = new Ledger();
+  const more = { session: { store: new MemoryStore({ maxSessions: 10 }), ledger } };
+  const server = await gateway(backend.url, { cookie: 'JSESSIONID' }, more);
+  const { cookie } = await get(server, '/');
+  ledger.isDown = true;
+  const answers = ['JSESSIONID=other', cookie!].map(one => get(server, '/public', `Cookie: ${one}`));
+  expect((await Promise.all([...answers, get(server, '/public')])).map(({ status }) => status)).toEqual([
+    503, 200, 200,
+  ]);
+});
+
+test('traffic of the client keeps its session live as it is set, and what comes from the backend does not', async () => {
+  const idleTimeout = '30m';
+  const backend = await servlet();
+  const clock = new FakeClock();
+  const open = async (touchOnTraffic: 'message' | 'any' | 'never') => {
+    const server = await gateway(
+      backend.url,
+      { cookie: 'JSESSIONID', idleTimeout, touchOnTraffic },
+      { environment: { clock }, route: { websocket: { idleTimeout: -1, heartbeat: -1 } } },
+    );
+    return Promise.all([1, 2, 3].map(async () => socketOf(server, (await get(server, '/')).cookie)));
+  };
+  const [message, any, never] = [await open('message'), await open('any'), await open('never')];
+  const closes = new Map<unknown, string>();
+  for (const one of [...message, ...any, ...never]) void one.closed.then(code => closes.set(one, code));
+  for (let minutes = 0; minutes < 40; minutes += 10) {
+    for (const [messages, pings] of [message, any, never]) {
+      await messages!.echo();
+      pings!.client.ping();
+      await once(pings!.client, 'pong');
+    }
+    backend.tell('news');
+    await clock.advance(10 * 60_000);
+  }
+  // Each set: with messages, with pings, silent.
+  const ended = [message[1], message[2], any[2], ...never];
+  await Promise.all(ended.map(one => one!.closed));
+  for (const one of ended) expect(closes.get(one)).toBe('1008 session ended');
+  for (const one of [message[0]!, any[0]!, any[1]!]) expect(await one.echo()).toBe('hello');
+});
+
+test("a session of ours beside that of the backend: the header is of the backend's, and a socket ends with either", async () => {
+  const backend = await servlet();
+  const server = await gateway(
+    backend.url,
+    { cookie: 'JSESSIONID' },
+    { session: { store: 'memory:' }, route: { session: 'create' } },
+  );
+  const first = await fetch(new URL('/', server.urls[0]));
+  const [theirs, ours] = ['JSESSIONID', 'holdfast'].map(
+    name =>
+      first.headers
+        .getSetCookie()
+        .find(line => line.startsWith(`${name}=`))!
+        .split(';')[0]!,
+  );
+  const sockets = [1, 2].map(() => socketOf(server, `${ours}; ${theirs}`));
+  const [one, two] = await Promise.all(sockets);
+  expect(backend.told.slice(-2)).toEqual(Array(2).fill(theirs!.split('=')[1]));
+  expect(backend.requests.at(-1)!.headers.cookie).toBe(theirs);
+  await get(server, '/logout', `Cookie: ${theirs}`);
+  expect(await Promise.all([one!.closed, two!.closed])).toEqual(Array(2).fill('1008 session ended'));
+  const again = await socketOf(server, `${ours}; ${(await get(server, '/', `Cookie: ${ours}`)).cookie}`);
+  await server.sessions.end(ours!.split('.')[1]!, 'admin');
+  expect(await again.closed).toBe('1008 session ended');
+});
+
+test('the access log has the beginning of a hash, and nothing of an id', async () => {
+  const lines: string[] = [];
+  const stdout = vi.spyOn(process.stdout, 'write').mockImplementation(line => lines.push(String(line)) > 0);
+  const logged: string[] = [];
+  const note = (fields: object, message: string) => void logged.push(`${JSON.stringify(fields)} ${message}`);
+  try {
+    const backend = await servlet();
+    const server = await gateway(
+      backend.url,
+      { cookie: 'JSESSIONID' },
+      { log: { access: 'json' }, environment: { logger: { debug: note, info: note, warn: note, error: note } } },
+    );
+    const { cookie } = await get(server, '/');
+    const { closed } = await socketOf(server, cookie);
+    await get(server, '/public', `Cookie: ${cookie}`);
+    await get(server, '/public', `Cookie: ${cookie}; JSESSIONID=other`);
+    await get(server, '/public', 'Cookie: JSESSIONID=madeup', 'Connection: cookie');
+    await get(server, '/logout', `Cookie: ${cookie}`);
+    await closed;
+    await expect.poll(() => lines.length).toBe(7);
+    const sids = lines.map(line => JSON.parse(line).sid as string | undefined).sort();
+    expect(sids.filter(sid => sid === sids[0])).toHaveLength(5);
+    expect(sids[0]).toMatch(/^[\w-]{8}$/);
+    expect(sids.slice(5)).toEqual([undefined, undefined]);
+    expect(logged.join('\n')).toContain('session_ambiguous');
+    for (const line of [...lines, ...logged]) expect(line).not.toContain(cookie!.split('=')[1]);
+  } finally {
+    stdout.mockRestore();
+  }
 });
