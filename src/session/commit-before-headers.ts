@@ -59,8 +59,8 @@ export function attachSession(
 ): SessionBinding;
 export function attachSession(manager: SessionManager, carrier: object, ...rest: unknown[]): SessionBinding {
   const { req, res, options } = unwrap(carrier, rest);
-  const before = (res as BoundResponse)[BINDINGS]?.get(manager);
-  const binding = before ?? bindTo(manager, req, res, options);
+  const before = (res as BoundResponse)[BINDINGS]?.find(bound => bound.manager === manager);
+  const binding = before?.binding ?? bindTo(manager, req, res, options);
   manager.bindTo(carrier, binding);
   if (req !== carrier) manager.bindTo(req, binding);
   return binding;
@@ -71,7 +71,12 @@ export function attachSession(manager: SessionManager, carrier: object, ...rest:
  * a weak map of objects that live as long as a request keeps the garbage collector busy.
  */
 const BINDINGS = Symbol('holdfast session bindings');
-type BoundResponse = ServerResponse & { [BINDINGS]?: Map<SessionManager, SessionBinding> };
+type BoundResponse = ServerResponse & { [BINDINGS]?: Bound[] };
+
+interface Bound {
+  readonly manager: SessionManager;
+  readonly binding: SessionBinding;
+}
 
 function bindTo(
   manager: SessionManager,
@@ -83,8 +88,7 @@ function bindTo(
   const urlTicket = kind === 'url' ? takeUrlTicket(req, new Set([urlParameter]))?.value : undefined;
   const binding = manager.bind(new NodeRequest(req, options, urlTicket));
   const bound: BoundResponse = res;
-  bound[BINDINGS] ??= new Map();
-  bound[BINDINGS].set(manager, binding);
+  (bound[BINDINGS] ??= []).push({ manager, binding });
   commitBeforeHeaders(binding, res);
   return binding;
 }
@@ -209,6 +213,7 @@ class HeldResponse {
   install(): void {
     const res = this.#res as OverlaidResponse;
     if (res.headersSent) this.#markSent();
+    res.on('close', () => this.#commitAtClose());
     const { writeHead, write, end, flushHeaders, on } = res;
     this.#original = { writeHead, write, end, flushHeaders, on };
     const isFirst = res[HOLDER] === undefined;
@@ -216,7 +221,6 @@ class HeldResponse {
     // The same functions for all responses, so that they keep one shape; a second holder needs its own.
     overlay(res, isFirst ? OVERLAY : overlayOf(() => this));
     this.#writeHead = res.writeHead;
-    res.once('close', () => this.#commitAtClose());
   }
 
   /** Somebody listens to the response. */
@@ -273,9 +277,8 @@ class HeldResponse {
       if (this.#isEnded && !hasBody(args)) return tell(args); // to end twice does no harm without us either
       if (this.#isEnded) this.#startOver();
       this.#isEnded = true;
-      this.#describing ??= new Map();
-      this.#describing.set('content-length', undefined);
-      for (const name of this.#describing.keys()) this.#describing.set(name, this.#res.getHeader(name));
+      if (this.#res.hasHeader('content-length')) (this.#describing ??= new Map()).set('content-length', undefined);
+      for (const name of this.#describing?.keys() ?? []) this.#describing!.set(name, this.#res.getHeader(name));
     }
     this.#owesDrain ||= method === 'write';
     (this.#queue ??= []).push({ method, args });

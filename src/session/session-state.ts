@@ -68,6 +68,12 @@ interface Attempt {
   readonly header: Partial<SessionHeader> | undefined;
   readonly basis: Basis;
   readonly expectedSecretHash: string | undefined;
+  /** What it is made to. */
+  readonly before: Snapshot;
+  /** As they were: what to take back when it fails. */
+  readonly given: ReadonlyMap<string, ReadValue>;
+  readonly changed: Values;
+  readonly changedHeader: Partial<SessionHeader> | undefined;
 }
 
 /** Stands for a map that nothing was put into yet: most requests change little, and many nothing. */
@@ -92,7 +98,7 @@ export class SessionState {
   /** What the commit on its way writes: still over the base, under `#changed`. */
   #inFlight: Values = NOTHING;
   #inFlightHeader: Partial<SessionHeader> | undefined;
-  /** What each changed attribute was when it was first changed: what the conflict policy judges by. */
+  /** What each changed attribute was when it was first changed: what the conflict policy judges by. Empty under `last-wins`, which does not. */
   #basis: Basis = NOTHING;
   /** What these changes add to the bytes of this base. */
   #growth: { readonly base: Snapshot; readonly changed: Values; readonly bytes: number } | undefined;
@@ -332,7 +338,8 @@ export class SessionState {
 
   #change(name: string, bytes: Uint8Array | undefined): void {
     const growth = this.#countGrowth() + this.#growthBy(name, bytes);
-    if (!this.#changed.has(name)) this.#basis = withEntry(this.#basis, name, this.#base.attribute(name));
+    const isJudged = this.#rules.conflicts !== 'last-wins';
+    if (isJudged && !this.#changed.has(name)) this.#basis = withEntry(this.#basis, name, this.#base.attribute(name));
     this.#changed = withEntry(this.#changed, name, bytes);
     this.#growth = { base: this.#base, changed: this.#changed, bytes: growth };
     this.#decoded = withoutEntry(this.#decoded, name);
@@ -350,59 +357,66 @@ export class SessionState {
   /** One after the other, in the order in which they were asked for; the first one at once. */
   #enqueue(secret?: SecretChange): Promise<void> {
     this.#underWay++;
-    const write = () => this.#run(secret);
-    this.#last = this.#last ? this.#last.then(write, write) : write();
-    return this.#last;
+    const write = () => this.#write(secret);
+    const commit = this.#last ? this.#last.then(write, write) : write();
+    if (this.#underWay > 0) this.#last = commit;
+    return commit;
   }
 
-  async #run(secret: SecretChange | undefined): Promise<void> {
+  async #write(secret: SecretChange | undefined): Promise<void> {
     if (!secret) this.#next = undefined;
     try {
-      if (this.isDirty || secret) await this.#write(secret);
+      const attempt = this.#begin(secret);
+      if (!attempt) return;
+      const { attributes, header, basis, before } = attempt;
+      try {
+        let result = this.#isStored ? await this.#try(attempt) : await this.#create(attempt);
+        if (result.status === 'conflict') result = await this.#tryAgain(attempt);
+        if (result.status !== 'committed') throw this.#gone();
+        for (const [name, value] of attributes) this.#rebase(name, value, basis.get(name)?.version, result.version);
+        this.#take({ attributes, header, version: result.version }, before);
+      } catch (error) {
+        const isForAnotherTry = !isHoldfastError(error) || error.code !== 'ERR_SESSION_CONFLICT';
+        if (!this.#isEnded && isForAnotherTry) this.#takeBack(attempt);
+        throw error;
+      } finally {
+        this.#inFlight = NOTHING;
+        this.#inFlightHeader = undefined;
+        for (const name of attributes.keys())
+          if (!this.#changed.has(name)) this.#decoded = withoutEntry(this.#decoded, name);
+      }
     } finally {
       if (--this.#underWay === 0) this.#last = undefined;
     }
   }
 
-  async #write(secret: SecretChange | undefined): Promise<void> {
+  /** Takes what is changed for a commit. Undefined when there is nothing to write. */
+  #begin(secret: SecretChange | undefined): Attempt | undefined {
+    if (!this.isDirty && !secret) return undefined;
     const given = this.#given;
     const attributes = this.#withContents();
     const changed = this.#changed;
     const basis = this.#basis;
     const changedHeader = this.#changedHeader;
     const header = secret ? { ...changedHeader, ...secret.header } : changedHeader;
-    const before = this.#base;
     this.#given = NOTHING;
-    if (this.#isStored && attributes.size === 0 && !header) return; // it was only read
+    if (this.#isStored && attributes.size === 0 && !header) return undefined; // it was only read
     this.#changed = NOTHING;
     this.#changedHeader = undefined;
     this.#basis = NOTHING;
     this.#inFlight = attributes;
     this.#inFlightHeader = changedHeader;
-    try {
-      const attempt = { attributes, header, basis, expectedSecretHash: secret?.expected };
-      let result = this.#isStored ? await this.#try(attempt) : await this.#create(attempt);
-      if (result.status === 'conflict') result = await this.#tryAgain(attempt);
-      if (result.status !== 'committed') throw this.#gone();
-      for (const [name, value] of attributes) this.#rebase(name, value, basis.get(name)?.version, result.version);
-      this.#take({ attributes, header, version: result.version }, before);
-    } catch (error) {
-      const isForAnotherTry = !isHoldfastError(error) || error.code !== 'ERR_SESSION_CONFLICT';
-      if (!this.#isEnded && isForAnotherTry) {
-        // Under what was changed meanwhile. What was written only because of the contents is not a change.
-        const names = Array.from(changed.keys(), name => [name, attributes.get(name)] as const);
-        this.#changed = new Map([...names, ...this.#changed]);
-        this.#basis = new Map([...this.#basis, ...basis]);
-        this.#given = new Map([...given, ...this.#given]);
-        if (changedHeader) this.#changedHeader = { ...changedHeader, ...(this.#changedHeader as object | undefined) };
-      }
-      throw error;
-    } finally {
-      this.#inFlight = NOTHING;
-      this.#inFlightHeader = undefined;
-      for (const name of attributes.keys())
-        if (!this.#changed.has(name)) this.#decoded = withoutEntry(this.#decoded, name);
-    }
+    const expectedSecretHash = secret?.expected;
+    return { attributes, header, basis, expectedSecretHash, before: this.#base, given, changed, changedHeader };
+  }
+
+  /** For another try, under what was changed meanwhile. What was written only because of the contents is not a change. */
+  #takeBack({ attributes, basis, given, changed, changedHeader }: Attempt): void {
+    const names = Array.from(changed.keys(), name => [name, attributes.get(name)] as const);
+    this.#changed = new Map([...names, ...this.#changed]);
+    this.#basis = new Map([...this.#basis, ...basis]);
+    this.#given = new Map([...given, ...this.#given]);
+    if (changedHeader) this.#changedHeader = { ...changedHeader, ...(this.#changedHeader as object | undefined) };
   }
 
   /** An own commit is in the store: what was changed over it while it was on its way is a change of what it has written. */
@@ -465,7 +479,7 @@ export class SessionState {
       const result = await this.#try(attempt);
       if (result.status !== 'conflict') return result;
     }
-    throw conflict([...basis.keys()].join(', '), 'was changed by somebody else meanwhile');
+    throw conflict([...attributes.keys()].join(', '), 'was changed by somebody else meanwhile');
   }
 
   async #create(attempt: Attempt): Promise<CommitResult> {
@@ -491,7 +505,8 @@ export class SessionState {
   }
 
   /** The sid is taken: by an earlier try of ours that only seemed to fail, or by a request that derived the same session. */
-  async #join(ours: SessionHeader, { attributes, header, basis }: Attempt): Promise<CommitResult> {
+  async #join(ours: SessionHeader, attempt: Attempt): Promise<CommitResult> {
+    const { attributes, header } = attempt;
     const existing = await this.#rules.store.read(this.sid);
     if (!existing) return { status: 'gone' };
     const { secretHash } = existing.header;
@@ -504,9 +519,9 @@ export class SessionState {
     const expected = secretHash === ours.secretHash ? undefined : derived;
     const left = secretHash === ours.secretHash ? withoutSecret(header) : header;
     if (attributes.size === 0 && !left) return { status: 'committed', version: existing.version };
-    const attempt = { attributes, header: left, basis, expectedSecretHash: expected };
-    const result = await this.#try(attempt);
-    return result.status === 'conflict' ? this.#tryAgain(attempt) : result;
+    const rest = { ...attempt, header: left, expectedSecretHash: expected };
+    const result = await this.#try(rest);
+    return result.status === 'conflict' ? this.#tryAgain(rest) : result;
   }
 
   #take(committed: Committed, before: Snapshot): void {

@@ -33,7 +33,6 @@ export interface LmdbStoreOptions {
 interface Found {
   readonly head: Head;
   readonly version: number;
-  readonly lastAccessedAt: number;
 }
 
 /** Entries looked at in one turn of the event loop, which costs it some milliseconds. */
@@ -102,13 +101,13 @@ export class LmdbStore implements SessionStore {
     return this.#environment.read(() => {
       const found = this.#find(key);
       if (!found) return undefined;
-      const { head, version, lastAccessedAt } = found;
+      const { head, version } = found;
       const attributes = new Map<string, StoredAttribute>();
       for (const [name, { version: attributeVersion, value }] of head.attributes) {
         const bytes = value ?? this.#values.getBinary(valueKey(key, name))!;
         attributes.set(name, { value: bytes, version: attributeVersion });
       }
-      return { header: head.header, version, lastAccessedAt, attributes };
+      return { header: head.header, version, lastAccessedAt: this.#lastAccess(key), attributes };
     });
   }
 
@@ -153,7 +152,8 @@ export class LmdbStore implements SessionStore {
     for (;;) {
       const found = this.#environment.read(() => this.#find(key));
       if (!found) return false;
-      const expiresAt = expiryOf(found.head.header, found.lastAccessedAt);
+      const lastAccessedAt = this.#lastAccess(key);
+      const expiresAt = expiryOf(found.head.header, lastAccessedAt);
       if (expiresAt > expiredBy) return false;
       const remove = () => {
         const { header, attributes } = found.head;
@@ -169,7 +169,7 @@ export class LmdbStore implements SessionStore {
       }
       // Of nested conditions the inner one tells whether both were met.
       let write!: Promise<boolean>;
-      const outer = this.#accesses.ifVersion(key, found.lastAccessedAt, () => {
+      const outer = this.#accesses.ifVersion(key, lastAccessedAt, () => {
         write = this.#heads.ifVersion(key, found.version, remove);
       });
       const [isDeleted] = await Promise.all([this.#environment.settle(write), this.#environment.settle(outer)]);
@@ -192,7 +192,7 @@ export class LmdbStore implements SessionStore {
         for (const entry of entries) {
           const { at: indexedAt, key } = splitTimeKey(entry);
           const found = this.#find(key);
-          const at = found && Math.ceil(expiryOf(found.head.header, found.lastAccessedAt));
+          const at = found && Math.ceil(expiryOf(found.head.header, this.#lastAccess(key)));
           if (at !== indexedAt) writes.push(this.#moveExpiry(entry, key, found?.version, at));
           if (found && at! <= now) due.set(found.head.sid, at!);
           if (at === indexedAt && ++inPlace >= limit) break;
@@ -252,7 +252,7 @@ export class LmdbStore implements SessionStore {
   #find(key: Buffer): Found | undefined {
     const bytes = this.#heads.getBinaryFast(key);
     if (!bytes) return undefined;
-    return { version: getLastVersion(), head: Head.decode(bytes), lastAccessedAt: this.#lastAccess(key) };
+    return { version: getLastVersion(), head: Head.decode(bytes) };
   }
 
   #lastAccess(key: Buffer): number {
@@ -260,7 +260,7 @@ export class LmdbStore implements SessionStore {
   }
 
   /** False when somebody else changed the record since it was found. */
-  #write(key: Buffer, { head, version, lastAccessedAt }: Found, changes: SessionChanges): Promise<boolean> {
+  #write(key: Buffer, { head, version }: Found, changes: SessionChanges): Promise<boolean> {
     const change = new HeadChange(head.attributes);
     for (const name of changes.deleted ?? []) change.delete(name);
     for (const [name, value] of changes.set ?? [])
@@ -269,12 +269,13 @@ export class LmdbStore implements SessionStore {
     const bytes = head.with(header, change.attributes).encode();
     if (!header && change.isHeadOnly)
       return this.#environment.settle(this.#heads.put(key, bytes, version + 1, version));
+    const expiresAt = header && expiryOf(header, this.#lastAccess(key));
     return this.#environment.settle(
       this.#heads.ifVersion(key, version, () => {
         void this.#heads.put(key, bytes, version + 1);
         this.#writeValues(key, change);
         if (!header) return;
-        this.#putExpiry(key, expiryOf(header, lastAccessedAt));
+        this.#putExpiry(key, expiresAt!);
         const [before, after] = [head.header.owner?.name, header.owner?.name];
         if (before === after) return;
         if (before !== undefined) void this.#owners.remove(joinKeys(keyOf(before), key));
