@@ -303,9 +303,10 @@ class Exchange implements AnswerSink {
   #onBrokenBody(refusal: Refusal): void {
     const { request, response } = this.#options;
     if (this.#resolve !== undefined && !this.#isAnswered) this.#refuse(refusal);
-    // It can be told no more. Where it was told all, the connection waits for the rest of the body still.
-    else if (!response.writableFinished) response.destroy();
-    else request.destroy();
+    // It was told all, and the connection waits for the rest of the body still.
+    else if (response.writableFinished) request.destroy();
+    // It can be told no more. A refusal that is on its way ends the connection by itself.
+    else if (this.#isAnswered) response.destroy();
   }
 
   onDrain(): void {

@@ -179,7 +179,8 @@ describe('a request that is passed on', () => {
   }
 
   test('has framing that we made, whatever was written around it', async () => {
-    const odd = 'POST /first HTTP/1.1\r\nHost: a\r\ntransfer-ENCODING:\tChunKed\r\n\r\n3;x=y\r\nabc\r\n0\r\n\r\n';
+    const odd =
+      'POST /first HTTP/1.1\r\nHost: a\r\ntransfer-ENCODING:\tChunKed\r\n\r\n3;x=y\r\nabc\r\n0\r\nX-Session-ID: forged\r\n\r\n';
     expect(await received(odd + NEXT, 2)).toEqual([
       'POST /first HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n',
       'GET /next HTTP/1.1\r\n\r\n',
