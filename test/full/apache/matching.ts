@@ -31,6 +31,10 @@ export const matching: Section = {
         routes: [
           { path: '/socket/*', upstream: 'app' },
           { path: '/app/*', upstream: 'app' },
+          { path: '/first/second/*', upstream: 'app', rewrite: '/long' },
+          { path: '/first/*', upstream: 'app', rewrite: '/short' },
+          { path: '/last/*', upstream: 'app', rewrite: '/short' },
+          { path: '/last/second/*', upstream: 'app', rewrite: '/long' },
         ],
       },
       [backend],
@@ -82,5 +86,14 @@ export const matching: Section = {
     { title: '`socket`, without the slash', observe: path('socket') },
     { title: '`*`', observe: path('*') },
     { title: '`http://example.com/socket`, the absolute form', observe: path('http://example.com/socket') },
+    {
+      title: '`/first/second/a`, with `/first/second` to `/long` before `/first` to `/short`',
+      observe: path('/first/second/a'),
+    },
+    {
+      title: '`/last/second/a`, with `/last` to `/short` before `/last/second` to `/long`',
+      observe: path('/last/second/a'),
+      why: 'the most specific route, wherever it stands: a file can be read in any order',
+    },
   ],
 };

@@ -1,4 +1,7 @@
-import { expect } from 'vitest';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, vi } from 'vitest';
 import { parseConfig } from '../../../src/config/parse.ts';
 import { readSource } from '../../../src/config/source.ts';
 import { type Config, createServer, isHoldfastError } from '../../../src/index.ts';
@@ -134,6 +137,48 @@ const crowded = async (side: Side) => {
   peer.socket.destroy();
   return first ? `${status} at once` : `${status} when a socket has closed`;
 };
+
+/** What the access log says of a socket with a session, while it is open and afterwards. */
+const logging: Case['observe'] = async ({ name }) => {
+  const folder = await mkdtemp(join(tmpdir(), 'holdfast-log-'));
+  const file = join(folder, 'access.log');
+  const lines: string[] = [];
+  // Ours goes to stdout.
+  const stdout = vi.spyOn(process.stdout, 'write').mockImplementation(text => lines.push(String(text)) > 0);
+  const read = async () =>
+    name === 'apache' ? (await readFile(file, 'utf8')).split('\n').filter(Boolean) : lines.map(ourLogLine);
+  try {
+    await using one =
+      name === 'apache'
+        ? await startApache({
+            vhost: `ProxyPass / ${url()}/ upgrade=websocket
+              <Location />${REWRITE}\n</Location>
+              CustomLog ${file} "%U %>s \\"%{X-Session-ID}i\\""`,
+          })
+        : await startHoldfast(gateway({ ...SESSIONS, log: { access: 'json', level: 'silent' } }));
+    const side = { name, port: one.port };
+    const bytes = await ticketOf(side, handshakeBytes('/socket', ['Cookie: SESSIONID=good']));
+    // Of the page that gave the session.
+    if (name === 'holdfast') await expect.poll(() => lines).toHaveLength(1);
+    lines.length = 0;
+    const { peer } = await exchange(one.port, bytes);
+    expect(await message(peer, 'hello')).toBe('hello');
+    const during = await read();
+    peer.sendClose(1000);
+    await peer.closed();
+    await expect.poll(async () => (await read()).length).toBeGreaterThan(during.length);
+    const after = (await read()).slice(during.length);
+    return `while it is open: ${during.join('; ') || 'nothing'}; then: ${after.join('; ')}`;
+  } finally {
+    stdout.mockRestore();
+    await rm(folder, { recursive: true, force: true });
+  }
+};
+
+function ourLogLine(text: string): string {
+  const { event, target, sid, closeCode } = JSON.parse(text);
+  return `${event} ${target} ${closeCode ?? ''} "${String(sid).replaceAll(/[\w-]/g, '*')}"`.replace('  ', ' ');
+}
 
 /** How sockets end when the program is told to. */
 const stopping =
@@ -321,6 +366,11 @@ export const mistakes: Section = {
         crowded,
       ),
       why: 'a socket holds no thread',
+    },
+    {
+      title: '`CustomLog … "%U %>s \\"%{X-Session-ID}i\\""`: a socket with a session; ours: `log: { access: json }`',
+      observe: logging,
+      why: 'an event when a socket opens and one when it closes; of the id only what it is found by',
     },
     {
       title: 'stop (`SIGTERM`), with a socket open',
