@@ -9,8 +9,8 @@ export default defineConfig({
     exclude: ['test/full/**', '**/node_modules/**'],
     // Most tests wait for sockets and processes: a core for the runner itself would be idle.
     maxWorkers: '100%',
-    testTimeout: 20_000,
-    hookTimeout: 20_000,
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
     // How long something may take that is waited for, not how fast it is: a busy machine must not fail a test.
     expect: { poll: { timeout: 15_000 } },
     execArgv: ['-C', 'holdfast-source'],
