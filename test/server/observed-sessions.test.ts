@@ -83,9 +83,13 @@ async function socketOf(server: Server, cookie: string | undefined, path = '/soc
   open.push({ close: () => client.terminate() });
   const closed = once(client, 'close').then(([code, reason]) => `${code} ${reason}`);
   await once(client, 'open');
+  let asked = 0;
+  /** Whatever else the backend sends meanwhile. */
   const echo = async () => {
-    client.send('hello');
-    return String((await once(client, 'message'))[0]);
+    const question = `question ${asked++}`;
+    client.send(question);
+    while (String((await once(client, 'message'))[0]) !== question);
+    return 'answered';
   };
   return { client, closed, echo };
 }
@@ -215,10 +219,10 @@ describe('a relayed WebSocket', () => {
     await get(server, '/logout');
     await get(server, '/logout', 'Cookie: JSESSIONID=madeup');
     await get(server, '/login', 'Cookie: JSESSIONID=madeup');
-    for (const socket of [...sockets, nobody]) expect(await socket.echo()).toBe('hello');
+    for (const socket of [...sockets, nobody]) expect(await socket.echo()).toBe('answered');
     await get(server, '/logout', `Cookie: ${alice.cookie}`);
     expect(await Promise.all([sockets[0]!.closed, sockets[1]!.closed])).toEqual(Array(2).fill('1008 session ended'));
-    for (const socket of [sockets[2]!, nobody]) expect(await socket.echo()).toBe('hello');
+    for (const socket of [sockets[2]!, nobody]) expect(await socket.echo()).toBe('answered');
     // What was ended is not live again by a request that brings it back.
     await get(server, '/public', `Cookie: ${alice.cookie}`);
     await get(server, '/public', `Cookie: ${alice.cookie}`);
@@ -244,7 +248,7 @@ describe('a relayed WebSocket', () => {
     const { cookie } = await get(server, '/');
     const socket = await socketOf(server, cookie);
     const login = await get(server, '/login', `Cookie: ${cookie}`);
-    expect(await socket.echo()).toBe('hello');
+    expect(await socket.echo()).toBe('answered');
     await get(server, '/public', `Cookie: ${cookie}`);
     expect(backend.told.at(-1)).toBeUndefined(); // the old id is none any more
     await get(server, '/logout', `Cookie: ${login.cookie}`);
@@ -270,7 +274,7 @@ describe('a relayed WebSocket', () => {
     backend.answerWith = {};
     await get(server, '/public', `Cookie: ${moved}`);
     expect(backend.told.at(-1)).toBe(moved.split('=')[1]); // letter for letter
-    expect(await socket.echo()).toBe('hello');
+    expect(await socket.echo()).toBe('answered');
   });
 });
 
@@ -362,7 +366,7 @@ test('traffic of the client keeps its session live as it is set, and what comes 
   const ended = [message[1], message[2], any[2], ...never];
   await Promise.all(ended.map(one => one!.closed));
   for (const one of ended) expect(closes.get(one)).toBe('1008 session ended');
-  for (const one of [message[0]!, any[0]!, any[1]!]) expect(await one.echo()).toBe('hello');
+  for (const one of [message[0]!, any[0]!, any[1]!]) expect(await one.echo()).toBe('answered');
 });
 
 test("a session of ours beside that of the backend: the header is of the backend's, and a socket ends with either", async () => {
