@@ -10,7 +10,7 @@ import type { UpstreamServer } from './upstream-server.ts';
 export type AffinityKind = 'session' | 'route' | 'cookie' | 'none';
 
 export interface AffinityOptions {
-  /** `session`: the `sid`. `route`: the suffix of the backend's own session ids. `cookie`: a signed one of ours, until there is a session. `none`. */
+  /** `session`: the `sid`, or a hash of the id that the backend has given. `route`: the suffix of the backend's own session ids. `cookie`: a signed one of ours, until there is a session. `none`. */
   by: AffinityKind;
   /** 503 while the server that a client is tied to is down, instead of moving it to another one. Default false. */
   strict?: boolean;
