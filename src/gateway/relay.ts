@@ -100,8 +100,8 @@ export async function relayWebSocket(options: RelayOptions): Promise<Relay | For
     carrier.destroy();
     return heard;
   }
-  // While the session was asked; otherwise whoever listens from here on learns of it.
-  if (heard && carrier.destroyed) return upstreamRefusal(upstream, dialed.server, 'reset');
+  // While the session was asked. Whoever listens from here on learns of the rest.
+  if (carrier.destroyed) return upstreamRefusal(upstream, dialed.server, 'reset');
   const lines = [...(options.news?.responseHeaders() ?? []), ...(heard ?? [])];
   if ('answer' in dialed) return passAnswer(options, dialed, lines);
   let response: string;

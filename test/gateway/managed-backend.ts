@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import http, { type IncomingHttpHeaders, type OutgoingHttpHeaders } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { type Config, createServer, type Server } from 'holdfast';
 import { expect } from 'vitest';
 import type { Clock } from '../../src/base/clock.ts';
@@ -27,6 +28,7 @@ export class ManagedBackend implements AsyncDisposable {
   whenAsked: (request: http.IncomingMessage) => Promise<void> = async () => {};
   server!: Server;
   readonly #http = http.createServer();
+  readonly #upgraded = new Set<Duplex>();
 
   static async start(
     upstream: Record<string, unknown> = {},
@@ -50,7 +52,14 @@ export class ManagedBackend implements AsyncDisposable {
       const { status = 101, headers = {} } = backend.answer;
       const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`);
       socket.on('error', () => {});
-      if (status !== 101) return void socket.end(`HTTP/1.1 ${status} No\r\n${lines.join('')}Content-Length: 0\r\n\r\n`);
+      backend.#upgraded.add(socket.on('close', () => backend.#upgraded.delete(socket)));
+      if (status !== 101) {
+        const head = `HTTP/1.1 ${status} No\r\n${lines.join('')}`;
+        // A longer answer is never finished.
+        if (headers['Content-Length'] === undefined) socket.end(`${head}Content-Length: 0\r\n\r\n`);
+        else socket.write(`${head}\r\n`);
+        return;
+      }
       socket.write(
         `HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ${acceptKey(request.headers['sec-websocket-key']!)}\r\n${lines.join('')}\r\n`,
       );
@@ -100,6 +109,7 @@ export class ManagedBackend implements AsyncDisposable {
   /** Cuts every connection to it. */
   breakOff(): void {
     this.#http.closeAllConnections();
+    for (const socket of this.#upgraded) socket.destroy();
   }
 
   /** One request, answered as said. */

@@ -259,6 +259,39 @@ describe('a backend that controls the session', () => {
     expect(backend.log.filter(({ message }) => message.includes('a request failed'))).toEqual([]);
   });
 
+  test('that has gone before the store has answered opens no WebSocket, and is not waited for', async () => {
+    const store = new MemoryStore();
+    await using backend = await ManagedBackend.start({ controlsSession: true }, { session: { store } });
+    const { create } = store;
+    for (const status of [101, 401]) {
+      const isAsked = Promise.withResolvers<void>();
+      const mayAnswer = Promise.withResolvers<void>();
+      store.create = async (...args) => {
+        isAsked.resolve();
+        await mayAnswer.promise;
+        return create.apply(store, args);
+      };
+      backend.answer = { status, headers: { ...control('renew; user=alice').headers, 'Content-Length': '100' } };
+      const client = new WebSocket(backend.url.replace('http', 'ws'));
+      const over = Promise.race([
+        once(client, 'unexpected-response').then(([, answer]) => {
+          answer.resume();
+          return once(answer, answer.statusCode === 502 ? 'end' : 'aborted').then(() => 'refused');
+        }),
+        once(client, 'close').then(() => 'closed'),
+        once(client, 'error').then(() => 'cut'),
+      ]);
+      over.catch(() => {});
+      await isAsked.promise;
+      backend.breakOff();
+      for (let i = 0; i < 10; i++) await setImmediate();
+      mayAnswer.resolve();
+      store.create = create;
+      // Noticed before the 101 is passed on, or right after it: what does not happen is a WebSocket to nobody.
+      expect(['refused', 'closed', 'cut']).toContain(await over.catch(() => 'cut'));
+    }
+  });
+
   test('is not passed on when what it says of the session cannot be understood', async () => {
     await using backend = await ManagedBackend.start({ controlsSession: true });
     for (const value of ['renew; user=a@b', 'login; user=alice']) {
