@@ -32,6 +32,8 @@ export interface Forwarded {
 }
 
 const CLIENT_GONE = 499;
+/** More than a server has reason to send; each is written to the client whether it reads or not. */
+const MAX_INTERIM = 64;
 
 /** Without side effects, or with the same effect when sent twice. RFC 9110 §9.2.2. */
 const IDEMPOTENT: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PUT', 'DELETE']);
@@ -135,6 +137,7 @@ class Exchange implements AnswerSink {
   #timer: Timer | undefined;
   #isConnected = false;
   #isContinued = false;
+  #interim = 0;
   /** The backend's answer has begun; the client has not heard of it before `#isAnswered`. */
   #hasHead = false;
   #isAnswered = false;
@@ -203,6 +206,7 @@ class Exchange implements AnswerSink {
 
   onInformation({ status, rawHeaders }: ResponseHead): void {
     const { request, response, own } = this.#options;
+    if (++this.#interim > MAX_INTERIM) return this.#fail('invalid', `more than ${MAX_INTERIM} interim answers`);
     if (request.httpVersion === '1.0') return;
     if (status === 100) {
       this.#isContinued = true;

@@ -487,6 +487,10 @@ describe('a backend that fails', () => {
         socket.write('HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n'),
     ],
     [
+      'answers without coming to an end of interim answers',
+      (socket: net.Socket) => socket.write('HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n'.repeat(1_000)),
+    ],
+    [
       'answers with a length and chunks at once',
       (socket: net.Socket) =>
         socket.end('HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n'),
