@@ -1,5 +1,6 @@
-import { forwardedHeaders, isProxyHeader } from '../http/forwarded-headers.ts';
-import { endToEndHeaders, withoutOwned } from '../http/hop-by-hop.ts';
+import { FORWARDED_HEADERS, forwardedHeaders, isProxyHeader } from '../http/forwarded-headers.ts';
+import { headerName } from '../http/header-name.ts';
+import { endToEndHeaders, foldNames, passedHeaders } from '../http/hop-by-hop.ts';
 import type { RequestHead } from '../http/request-head.ts';
 import type { HeaderLine } from '../session/tracking.ts';
 import type { Rewriting } from './rewriting.ts';
@@ -36,12 +37,10 @@ export interface BackendIdentity {
  * then ours are set.
  */
 export function backendRequestHeaders(head: RequestHead, identity: BackendIdentity): string[] {
-  const forwarded = forwardedHeaders(head);
-  const owned = ['Host', ...identity.owned, ...identity.own.headers];
-  for (let i = 0; i < forwarded.length; i += 2) owned.push(forwarded[i]!);
-  for (const { name } of identity.added ?? []) owned.push(name);
-
-  const passed = withoutOwned(endToEndHeaders(head.rawHeaders), owned);
+  let owned = ownedBy(identity);
+  if (identity.added && identity.added.length > 0)
+    owned = new Set([...owned, ...foldNames(identity.added.map(({ name }) => name))]);
+  const passed = passedHeaders(head.rawHeaders, owned);
   // The client's Host is kept: backends compare it with Origin and build links from it.
   const headers = ['Host', head.host];
   for (let i = 0; i < passed.length; i += 2) {
@@ -53,10 +52,22 @@ export function backendRequestHeaders(head: RequestHead, identity: BackendIdenti
         : passed[i + 1]!;
     if (value !== undefined) headers.push(name, value);
   }
-  headers.push(...forwarded);
+  headers.push(...forwardedHeaders(head));
   if (identity.sid !== undefined) headers.push(identity.sessionHeader, identity.sid);
   for (const { name, value } of identity.added ?? []) headers.push(name, value);
   return headers;
+}
+
+const ownedNames = new WeakMap<readonly string[], { readonly own: OwnNames; readonly folded: ReadonlySet<string> }>();
+
+/** What no client may set. Upstream and server stay the same from request to request, so it is put together once. */
+function ownedBy({ owned, own }: BackendIdentity): ReadonlySet<string> {
+  let known = ownedNames.get(owned);
+  if (known?.own !== own) {
+    known = { own, folded: foldNames(['Host', ...owned, ...own.headers, ...FORWARDED_HEADERS]) };
+    ownedNames.set(owned, known);
+  }
+  return known.folded;
 }
 
 /**
@@ -70,7 +81,7 @@ export function clientResponseHeaders(rawHeaders: readonly string[], own: OwnNam
   const headers: string[] = [];
   for (let i = 0; i < passed.length; i += 2) {
     const name = passed[i]!;
-    const lower = name.toLowerCase();
+    const { lower } = headerName(name);
     if (lower === 'holdfast-session' || lower === 'holdfast-reason' || own.headers.has(lower)) continue;
     const value = rewriting.toClient(lower, passed[i + 1]!);
     if (value !== undefined) headers.push(name, value);

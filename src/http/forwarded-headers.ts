@@ -3,6 +3,15 @@ import { defaultPort, parseAuthority } from './authority.ts';
 import { readForwardedChain } from './forwarded.ts';
 import type { RequestHead } from './request-head.ts';
 
+/** Names of the headers below. */
+export const FORWARDED_HEADERS = [
+  'X-Forwarded-For',
+  'X-Forwarded-Proto',
+  'X-Forwarded-Host',
+  'X-Forwarded-Port',
+  'Forwarded',
+] as const;
+
 /**
  * What a backend is told about the client: always the same five headers, as name, value, name, value ...
  *
@@ -17,17 +26,14 @@ import type { RequestHead } from './request-head.ts';
 export function forwardedHeaders(head: RequestHead): string[] {
   const proto = head.isSecure ? 'https' : 'http';
   const port = parseAuthority(head.host)?.port ?? defaultPort(proto)!;
-  const chain = head.isPeerTrusted ? readForwardedChain(head.headers) : undefined;
-  const hops = [...(chain?.hops ?? []), head.peerAddress || 'unknown'];
-  const ownElement = `for=${toNode(hops.at(-1)!)};host=${quote(head.host)};proto=${proto}`;
-  const earlier = hops.slice(0, -1).map(hop => `for=${toNode(hop)}`);
-  return [
-    ...['X-Forwarded-For', hops.join(', ')],
-    ...['X-Forwarded-Proto', proto],
-    ...['X-Forwarded-Host', head.host],
-    ...['X-Forwarded-Port', String(port)],
-    ...['Forwarded', [...earlier, ownElement].join(', ')],
-  ];
+  const peer = head.peerAddress || 'unknown';
+  const earlier = (head.isPeerTrusted ? readForwardedChain(head.headers)?.hops : undefined) ?? [];
+  let forwarded = `for=${toNode(peer)};host=${quote(head.host)};proto=${proto}`;
+  for (const hop of earlier.toReversed()) forwarded = `for=${toNode(hop)}, ${forwarded}`;
+  const values = [[...earlier, peer].join(', '), proto, head.host, String(port), forwarded];
+  const headers: string[] = [];
+  for (let i = 0; i < values.length; i++) headers.push(FORWARDED_HEADERS[i]!, values[i]!);
+  return headers;
 }
 
 /**
@@ -44,7 +50,7 @@ const PROXY_HEADER =
 
 /** An IPv6 address stands in brackets (RFC 7239 §6). */
 function toNode(hop: string): string {
-  return quote(isIPv6(hop) ? `[${hop}]` : hop);
+  return quote(hop.includes(':') && isIPv6(hop) ? `[${hop}]` : hop);
 }
 
 function quote(value: string): string {

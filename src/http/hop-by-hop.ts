@@ -1,5 +1,5 @@
-// `Proxy` is no header at all; a CGI program takes it for its proxy (httpoxy, CVE-2016-5385).
-const HOP_BY_HOP = new Set(['connection', 'proxy', 'keep-alive', 'te', 'trailer', 'transfer-encoding', 'upgrade']);
+import { headerName } from './header-name.ts';
+
 // Without these a message has no target or no end; naming them in Connection is an attack, never a wish.
 const NEVER_HOP_BY_HOP = new Set(['host', 'content-length']);
 
@@ -13,16 +13,34 @@ const NEVER_HOP_BY_HOP = new Set(['host', 'content-length']);
  * @see RFC 9110 §7.6.1
  */
 export function endToEndHeaders(rawHeaders: readonly string[]): string[] {
-  const named = new Set<string>();
+  return passedHeaders(rawHeaders, NOTHING);
+}
+
+/**
+ * The same, and without the sender's copies of headers that only we may set, in every spelling.
+ *
+ * @param owned Made by `foldNames`.
+ */
+export function passedHeaders(rawHeaders: readonly string[], owned: ReadonlySet<string>): string[] {
+  let named = NOTHING;
+  for (let i = 0; i < rawHeaders.length; i += 2)
+    if (rawHeaders[i]!.length === 10 && headerName(rawHeaders[i]!).lower === 'connection')
+      named = new Set([...named, ...rawHeaders[i + 1]!.split(',').map(name => name.trim().toLowerCase())]);
+  const kept: string[] = [];
   for (let i = 0; i < rawHeaders.length; i += 2) {
-    if (rawHeaders[i]!.toLowerCase() !== 'connection') continue;
-    for (const name of rawHeaders[i + 1]!.split(',')) named.add(name.trim().toLowerCase());
+    const { lower, folded, isHopByHop } = headerName(rawHeaders[i]!);
+    if (isHopByHop || owned.has(folded)) continue;
+    if (named !== NOTHING && named.has(lower) && !NEVER_HOP_BY_HOP.has(lower)) continue;
+    kept.push(rawHeaders[i]!, rawHeaders[i + 1]!);
   }
-  return without(rawHeaders, name => {
-    const lower = name.toLowerCase();
-    if (NEVER_HOP_BY_HOP.has(lower)) return false;
-    return HOP_BY_HOP.has(lower) || lower.startsWith('proxy-') || named.has(lower);
-  });
+  return kept;
+}
+
+const NOTHING: ReadonlySet<string> = new Set();
+
+/** Names in the form in which all their spellings are the same. */
+export function foldNames(names: readonly string[]): ReadonlySet<string> {
+  return new Set(names.map(name => headerName(name).folded));
 }
 
 /**
@@ -32,18 +50,9 @@ export function endToEndHeaders(rawHeaders: readonly string[]): string[] {
  * Call it after `endToEndHeaders` and before setting ours; in the other order `Connection: X-Session-ID` removes ours.
  */
 export function withoutOwned(rawHeaders: readonly string[], ownedNames: readonly string[]): string[] {
-  const owned = new Set(ownedNames.map(fold));
-  return without(rawHeaders, name => owned.has(fold(name)));
-}
-
-function fold(name: string): string {
-  return name.toLowerCase().replace(/[^a-z0-9]/g, '-');
-}
-
-function without(rawHeaders: readonly string[], isRemoved: (name: string) => boolean): string[] {
+  const owned = foldNames(ownedNames);
   const kept: string[] = [];
-  for (let i = 0; i < rawHeaders.length; i += 2) {
-    if (!isRemoved(rawHeaders[i]!)) kept.push(rawHeaders[i]!, rawHeaders[i + 1]!);
-  }
+  for (let i = 0; i < rawHeaders.length; i += 2)
+    if (!owned.has(headerName(rawHeaders[i]!).folded)) kept.push(rawHeaders[i]!, rawHeaders[i + 1]!);
   return kept;
 }

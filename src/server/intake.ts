@@ -75,14 +75,15 @@ export class Intake {
     const urlTicket = takeUrlTicket(request, urlParameters);
     let admitted: Admitted | Refusal = draining();
     // Before anything is waited for: a client that leaves meanwhile has its line, too.
-    response.once('close', () =>
-      accessLog.request({
-        ...factsOf(request, admitted),
-        status: response.headersSent ? response.statusCode : 499,
-        bytesSent: Number(response.getHeader('content-length') ?? 0),
-        durationMs: Math.round(clock.monotonic() - startedAt),
-      }),
-    );
+    if (accessLog.isOn)
+      response.once('close', () =>
+        accessLog.request({
+          ...factsOf(request, admitted),
+          status: response.headersSent ? response.statusCode : 499,
+          bytesSent: Number(response.getHeader('content-length') ?? 0),
+          durationMs: Math.round(clock.monotonic() - startedAt),
+        }),
+      );
     if (!this.#isDraining) admitted = await admit(request, this.#parts, urlTicket);
     const refusal = isRefusal(admitted) ? admitted : await answer(admitted, request, response, this.#parts);
     if (!refusal) return;

@@ -1,0 +1,30 @@
+/** What is decided by the name of a header alone. */
+export interface HeaderName {
+  readonly lower: string;
+  /** The same for every spelling that a backend could take for one: CGI-like backends see `X-Session-ID` and `x_session_id` as one variable. */
+  readonly folded: string;
+  /** Of one connection, by its name: `Connection`, `Keep-Alive`, `Proxy-*`, `TE`, `Trailer`, `Transfer-Encoding`, `Upgrade` (RFC 9110 §7.6.1). */
+  readonly isHopByHop: boolean;
+}
+
+// `Proxy` is no header at all; a CGI program takes it for its proxy (httpoxy, CVE-2016-5385).
+const HOP_BY_HOP = new Set(['connection', 'proxy', 'keep-alive', 'te', 'trailer', 'transfer-encoding', 'upgrade']);
+
+/** Clients and servers send the same few names again and again; names that somebody makes up must not take memory for ever. */
+const MAX_KNOWN = 1000;
+const known = new Map<string, HeaderName>();
+
+/** Looks a name up, in any case. */
+export function headerName(name: string): HeaderName {
+  const found = known.get(name);
+  if (found) return found;
+  const lower = name.toLowerCase();
+  const made = {
+    lower,
+    folded: lower.replace(/[^a-z0-9]/g, '-'),
+    isHopByHop: HOP_BY_HOP.has(lower) || lower.startsWith('proxy-'),
+  };
+  if (known.size === MAX_KNOWN) known.clear();
+  known.set(name, made);
+  return made;
+}
