@@ -1,18 +1,19 @@
-import http, { type ClientRequest, type IncomingMessage } from 'node:http';
 import { Socket } from 'node:net';
 import type { Timer } from '../base/clock.ts';
 import { HoldfastError } from '../base/errors.ts';
 import { withoutOwned } from '../http/hop-by-hop.ts';
 import { type Refusal, refuse } from '../http/refusal.ts';
+import { joinHeaders } from '../http/response-head.ts';
 import type { HeaderLine } from '../session/tracking.ts';
 import { parseExtensions } from '../websocket/protocol/extensions.ts';
 import { checkUpgradeResponse, type OutgoingHeaders, type UpgradeRequest } from '../websocket/protocol/handshake.ts';
 import type { BackendExchange } from './backend-exchange.ts';
 import { backendRequestHeaders, clientResponseHeaders } from './backend-headers.ts';
-import { whenOpen } from './connection-stage.ts';
+import { requestHeadText } from './request-head-text.ts';
 import { Rewriting } from './rewriting.ts';
 import type { Selection } from './selection.ts';
 import { withSessionHeaders } from './session-headers.ts';
+import { type DeclinedAnswer, UpgradeClient } from './upgrade-client.ts';
 import { errorName, type FailureReason, failureReason, upstreamRefusal } from './upstream-failure.ts';
 import type { UpstreamServer } from './upstream-server.ts';
 
@@ -42,7 +43,7 @@ export interface Dialed {
 
 /** The backend answered with another status than 101. */
 export interface Declined {
-  readonly answer: IncomingMessage;
+  readonly answer: DeclinedAnswer;
   readonly server: UpstreamServer;
 }
 
@@ -107,7 +108,6 @@ function dialServer(
   return new Promise((resolve: (result: Dialed | Declined | Refusal | Failed | 'client-gone') => void) => {
     let isConnected = false;
     let timer: Timer | undefined;
-    let request: ClientRequest;
     let isSettled = false;
     const settle = (result: Dialed | Declined | Failed | 'client-gone') => {
       if (isSettled) return;
@@ -121,80 +121,59 @@ function dialServer(
     const fail = (reason: FailureReason, error: string) => settle({ reason, error, isConnected });
     const onAbort = () => {
       settle('client-gone');
-      request.destroy();
+      client.destroy();
     };
-    const onConnected = () => {
-      isConnected = true;
-      if (upstream.handshakeTimeoutMs === Number.POSITIVE_INFINITY) return;
-      timer = clock.setTimeout(
-        () =>
-          request.destroy(
-            new HoldfastError('ERR_UPSTREAM_TIMEOUT', `no answer within ${upstream.handshakeTimeoutMs} ms`, {
-              status: 504,
-            }),
-          ),
-        upstream.handshakeTimeoutMs,
-      );
+    const onTimeout = () => {
+      fail('timeout', `no answer within ${upstream.handshakeTimeoutMs} ms`);
+      client.destroy();
     };
-    try {
-      request = http.request({
-        createConnection: () => server.openSocket(),
-        method: 'GET',
-        path: rewriting.target,
-        headers,
-      });
-    } catch {
-      // Node refuses to write some characters that its own parser lets through.
+    const text = requestHeadText('GET', rewriting.target, headers);
+    if (text === undefined) {
       resolve(refuse(400, 'ERR_HTTP_BAD_REQUEST', 'the request cannot be written to a backend'));
       return;
     }
     server.begin();
     signal.addEventListener('abort', onAbort);
-    request.on('socket', socket => whenOpen(socket, onConnected));
-    request.on('error', error => fail(failureReason(error, request.socket), errorName(error)));
-    request.on('response', answer => {
-      answer.on('error', ignore);
-      // Node's parser lets through what is no status.
-      if (answer.statusCode! < 200) {
-        fail('invalid', `status ${answer.statusCode}`);
-        answer.destroy();
-      } else {
+    const socket = server.openSocket();
+    const client = new UpgradeClient(socket, text, {
+      onSent() {
+        isConnected = true;
+        if (upstream.handshakeTimeoutMs !== Number.POSITIVE_INFINITY)
+          timer = clock.setTimeout(onTimeout, upstream.handshakeTimeoutMs);
+      },
+      onFailed: error => fail(failureReason(error, socket), errorName(error)),
+      onDeclined(answer) {
+        answer.on('error', ignore);
         selection.accepted(server);
         settle({ answer, server });
-      }
+      },
+      onSwitched({ rawHeaders, status }, socket, early) {
+        socket.on('error', ignore);
+        try {
+          const agreed = checkUpgradeResponse(
+            { status, headers: joinHeaders(rawHeaders) },
+            { key: handshake.key, subprotocols: handshake.subprotocols, extensions: offer },
+          );
+          checkAgreedExtensions(agreed.extensions);
+          const cookie = selection.accepted(server);
+          const headers = withSessionHeaders(
+            switchingHeaders(clientResponseHeaders(rawHeaders, own, rewriting)),
+            cookie === undefined ? [] : [{ name: 'Set-Cookie', value: cookie }],
+          );
+          settle({ socket, early, server, ...agreed, extensions: agreed.extensions || undefined, headers, rawHeaders });
+        } catch (error) {
+          socket.destroy();
+          fail('invalid', error instanceof Error ? error.message : String(error));
+        }
+      },
     });
-    request.on('upgrade', (answer, socket, early) => {
-      socket.on('error', ignore);
-      if (signal.aborted) {
-        socket.destroy();
-        return;
-      }
-      try {
-        const agreed = checkUpgradeResponse(
-          { status: answer.statusCode!, headers: answer.headers as Record<string, string | undefined> },
-          { key: handshake.key, subprotocols: handshake.subprotocols, extensions: offer },
-        );
-        checkAgreedExtensions(agreed.extensions);
-        const cookie = selection.accepted(server);
-        const headers = withSessionHeaders(
-          switchingHeaders(clientResponseHeaders(answer.rawHeaders, own, rewriting)),
-          cookie === undefined ? [] : [{ name: 'Set-Cookie', value: cookie }],
-        );
-        const { rawHeaders } = answer;
-        settle({ socket, early, server, ...agreed, extensions: agreed.extensions || undefined, headers, rawHeaders });
-      } catch (error) {
-        socket.destroy();
-        fail('invalid', error instanceof Error ? error.message : String(error));
-      }
-    });
-    request.end();
   });
 }
 
 function ignore(): void {}
 
 /** A function of its own, so that an idle socket keeps nothing of its handshake in memory. */
-function endWhenClosed(server: UpstreamServer, carrier: Socket | IncomingMessage): void {
+function endWhenClosed(server: UpstreamServer, carrier: Socket | DeclinedAnswer): void {
   carrier.on('close', () => server.end(carrier instanceof Socket ? carrier : undefined));
 }
 

@@ -106,9 +106,13 @@ export class Pool {
         ),
       );
     }, connectTimeoutMs);
-    const settle = () => this.#clock.clearTimeout(timer);
+    const settle = () => {
+      this.#clock.clearTimeout(timer);
+      // A socket may live for long, and each listener takes memory.
+      socket.off('close', settle);
+    };
     whenOpen(socket, settle);
-    socket.once('close', settle);
+    socket.on('close', settle);
     return socket;
   }
 
