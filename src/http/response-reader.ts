@@ -24,6 +24,8 @@ type State =
   | 'trailers'
   | 'done';
 
+/** Of every head. */
+const BEGIN = 'HTTP/1.';
 const NO_TRAILERS: readonly string[] = [];
 /** Size and extensions of one chunk. */
 const MAX_CHUNK_LINE_BYTES = 1024;
@@ -103,6 +105,8 @@ export class ResponseReader {
       case 'head': {
         const text = this.#take(chunk, end, '\r\n\r\n', MAX_HEAD_BYTES);
         if (text !== undefined) this.#onHead(parseResponseHead(text));
+        // What is no head may never have the end of one.
+        else if (!BEGIN.startsWith(this.#held.slice(0, BEGIN.length))) throw malformed('it does not begin with HTTP/1');
         return;
       }
       case 'no-body':

@@ -139,6 +139,7 @@ describe('a response', () => {
 
 const MALFORMED: [string, string][] = [
   ['another protocol', 'SSH-2.0-OpenSSH\r\n\r\n'],
+  ['something that has no end', '\xfe'.repeat(100)],
   ['another version', 'HTTP/2.0 200 OK\r\n\r\n'],
   ['a status of two digits', 'HTTP/1.1 20 OK\r\n\r\n'],
   ['a status below 100', 'HTTP/1.1 099 OK\r\n\r\n'],
