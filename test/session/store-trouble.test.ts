@@ -84,9 +84,9 @@ describe('a store that answers what is no answer', () => {
   test.each(Object.entries(junk))(
     'to %s has failed: nobody is signed out, nothing has ended',
     async (call, answers) => {
-      for (const answer of answers) {
+      for (const give of answers.flatMap(answer => [async () => answer, () => answer])) {
         const original = store[call as 'read'];
-        store[call as 'read'] = async () => answer as never;
+        store[call as 'read'] = give as () => never;
         const process = call === 'read' ? cluster.process() : one;
         const work = async () => {
           if (call === 'delete') return process.manager.end(sid, 'admin');
@@ -100,6 +100,18 @@ describe('a store that answers what is no answer', () => {
       expect(one.ends).toEqual([]);
     },
   );
+});
+
+describe('a store that answers glances at once', () => {
+  test('has failed when it throws: 503, and nobody is signed out', async () => {
+    const { glance } = store;
+    store.glance = () => {
+      throw new Error('damaged');
+    };
+    await expect(one.request(cookie).get()).rejects.toMatchObject(OUTAGE);
+    store.glance = glance;
+    expect((await one.request(cookie).get())?.id).toBe(sid);
+  });
 });
 
 describe('what another version has written', () => {
