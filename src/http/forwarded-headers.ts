@@ -25,15 +25,35 @@ export const FORWARDED_HEADERS = [
  */
 export function forwardedHeaders(head: RequestHead): string[] {
   const proto = head.isSecure ? 'https' : 'http';
-  const port = parseAuthority(head.host)?.port ?? defaultPort(proto)!;
+  const host = hostFacts(head.host);
+  const port = host.port ?? defaultPort(proto)!;
   const peer = head.peerAddress || 'unknown';
   const earlier = (head.isPeerTrusted ? readForwardedChain(head.headers)?.hops : undefined) ?? [];
-  let forwarded = `for=${toNode(peer)};host=${quote(head.host)};proto=${proto}`;
+  let forwarded = `for=${toNode(peer)};host=${host.quoted};proto=${proto}`;
   for (const hop of earlier.toReversed()) forwarded = `for=${toNode(hop)}, ${forwarded}`;
   const values = [[...earlier, peer].join(', '), proto, head.host, String(port), forwarded];
   const headers: string[] = [];
   for (let i = 0; i < values.length; i++) headers.push(FORWARDED_HEADERS[i]!, values[i]!);
   return headers;
+}
+
+interface HostFacts {
+  /** Undefined when none is written. */
+  readonly port: number | undefined;
+  readonly quoted: string;
+}
+
+/** A server has few names, and is asked by them with each request; names that somebody makes up must not take memory for ever. */
+const MAX_HOSTS = 100;
+const hosts = new Map<string, HostFacts>();
+
+function hostFacts(host: string): HostFacts {
+  const known = hosts.get(host);
+  if (known) return known;
+  const made = { port: parseAuthority(host)?.port, quoted: quote(host) };
+  if (hosts.size === MAX_HOSTS) hosts.clear();
+  hosts.set(host, made);
+  return made;
 }
 
 /**
