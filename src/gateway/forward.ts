@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Timer } from '../base/clock.ts';
 import { HoldfastError } from '../base/errors.ts';
-import { endToEndHeaders } from '../http/hop-by-hop.ts';
+import { endToEndHeaders, withoutOwned } from '../http/hop-by-hop.ts';
 import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
 import type { ResponseHead } from '../http/response-head.ts';
 import { keepFromSharedCaches } from '../http/shared-caches.ts';
@@ -197,7 +197,7 @@ class Exchange implements AnswerSink {
     // Not before there is a connection: a body that was begun cannot be sent to another server.
     if (body === undefined) return;
     body.sendTo(connection, () => {
-      if (!this.#isAnswered && this.#resolve !== undefined)
+      if (!this.#hasHead && this.#resolve !== undefined)
         this.#setTimer(upstream.answerTimeoutMs, this.#onAnswerTimeout);
     });
     this.#bodyWatch = new BodyWatch(request, upstream, clock, refusal => this.#onBrokenBody(refusal));
@@ -215,7 +215,9 @@ class Exchange implements AnswerSink {
       return;
     }
     try {
-      response.writeInformation?.(status, clientResponseHeaders(rawHeaders, own, this.#rewriting));
+      const headers = clientResponseHeaders(rawHeaders, own, this.#rewriting);
+      // RFC 9110 §8.6: it would announce a body that an interim answer never has.
+      response.writeInformation?.(status, withoutOwned(headers, ['Content-Length']));
     } catch {
       // Interim responses are optional; one that cannot be written is left out.
     }

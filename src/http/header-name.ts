@@ -3,12 +3,21 @@ export interface HeaderName {
   readonly lower: string;
   /** The same for every spelling that a backend could take for one: CGI-like backends see `X-Session-ID` and `x_session_id` as one variable. */
   readonly folded: string;
-  /** Of one connection, by its name: `Connection`, `Keep-Alive`, `Proxy-*`, `TE`, `Trailer`, `Transfer-Encoding`, `Upgrade` (RFC 9110 §7.6.1). */
+  /** Of one connection, by its name: `Connection`, `Keep-Alive`, `Proxy-*`, `TE`, `Trailer`, `Transfer-Encoding`, `Upgrade` (RFC 9110 §7.6.1), `HTTP2-Settings` (RFC 7540 §3.2.1). */
   readonly isHopByHop: boolean;
 }
 
 // `Proxy` is no header at all; a CGI program takes it for its proxy (httpoxy, CVE-2016-5385).
-const HOP_BY_HOP = new Set(['connection', 'proxy', 'keep-alive', 'te', 'trailer', 'transfer-encoding', 'upgrade']);
+const HOP_BY_HOP = new Set([
+  'connection',
+  'proxy',
+  'keep-alive',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+  'http2-settings',
+]);
 
 /** Clients and servers send the same few names again and again; names that somebody makes up must not take memory for ever. */
 const MAX_KNOWN = 1000;

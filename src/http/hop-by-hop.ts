@@ -5,7 +5,7 @@ const NEVER_HOP_BY_HOP = new Set(['host', 'content-length']);
 
 /**
  * What of a message's headers is meant for the next hop: without `Connection`, every header it names, and the other headers of one
- * connection only (`Keep-Alive`, `Proxy-*`, `TE`, `Trailer`, `Transfer-Encoding`, `Upgrade`).
+ * connection only (`Keep-Alive`, `Proxy-*`, `TE`, `Trailer`, `Transfer-Encoding`, `Upgrade`, `HTTP2-Settings`).
  *
  * Order, case and repetition are kept. `Host` and `Content-Length` stay even when `Connection` names them.
  *

@@ -12,7 +12,14 @@ interface TranslatedHead {
 }
 
 /** Headers of one connection: HTTP/2 has none (RFC 9113 §8.2.2), and whoever sends one may mean to reach a backend with it. */
-const HOP_BY_HOP = new Set(['connection', 'keep-alive', 'proxy-connection', 'transfer-encoding', 'upgrade']);
+const HOP_BY_HOP = new Set([
+  'connection',
+  'keep-alive',
+  'proxy-connection',
+  'transfer-encoding',
+  'upgrade',
+  'http2-settings',
+]);
 
 /** The head of a request in the words of HTTP/1.1: without pseudo-headers, with one `Host` and one `Cookie`. */
 function translate(headers: http2.IncomingHttpHeaders, rawHeaders: readonly string[]): TranslatedHead {

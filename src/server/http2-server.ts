@@ -58,6 +58,8 @@ export class Http2Server {
     this.#options = options;
     this.#server = http2.createServer({
       maxHeaderListPairs: MAX_HEADERS,
+      // What a backend says twice is passed on as it is, as over HTTP/1. Else Node throws, wherever it comes to send it.
+      strictSingleValueFields: false,
       settings: {
         enableConnectProtocol: options.allowWebSocket,
         maxConcurrentStreams: MAX_STREAMS,

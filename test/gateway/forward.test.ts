@@ -172,6 +172,7 @@ describe('a request that is forwarded', () => {
           link: '</a.css>; rel=preload',
           'Holdfast-Session': 'end',
           'Set-Cookie': 'holdfast=forged',
+          'Content-Length': '5',
         });
         response.end('done');
       }),

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
 import http2 from 'node:http2';
-import { type AddressInfo, connect as connectTcp } from 'node:net';
+import net, { type AddressInfo, connect as connectTcp } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
@@ -309,6 +309,37 @@ describe('requests of HTTP/2 to a backend', () => {
     const [answer] = await once(stream, 'response');
     expect(answer[':status']).toBe(201);
     stream.close();
+  });
+
+  test.each([
+    [
+      'a header twice that is to be there once',
+      'Date: a\r\nDate: b\r\nContent-Type: a\r\nContent-Type: b',
+      'X-A: b',
+      200,
+    ],
+    ['headers and trailers that HTTP/2 forbids', 'HTTP2-Settings: a\r\nProxy-Connection: b', 'HTTP2-Settings: c', 200],
+    ['trailers that are there twice', 'X-A: b', 'ETag: a\r\nETag: b', 200],
+    ['a status that HTTP/2 does not have', '', '', 502],
+  ])('pass with %s', async (_, headers, trailers, status) => {
+    const line = status === 200 ? '200 OK' : '999 Odd';
+    const rest = `Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n${trailers && `${trailers}\r\n`}\r\n`;
+    const odd = net.createServer(socket => {
+      const answer = `HTTP/1.1 ${line}\r\n${headers && `${headers}\r\n`}${rest}`;
+      socket.on('error', () => {}).on('data', () => socket.write(answer));
+    });
+    odd.listen(0, '127.0.0.1');
+    await once(odd, 'listening');
+    await using served = await serve({
+      upstreams: { app: { servers: [`http://127.0.0.1:${(odd.address() as AddressInfo).port}`] } },
+      routes: [{ path: '/app/*', upstream: 'app' }],
+    });
+    using client = await Http2Client.connect(served.url);
+    const answer = await client.get('/app/x');
+    expect(answer).toMatchObject({ status, body: status === 200 ? 'hi' : 'Bad Gateway\n' });
+    expect((await client.knock('/app/x')).status).toBe(status);
+    expect((await client.get('/moved')).status).toBe(308);
+    odd.close();
   });
 
   test('that it breaks off are reset, so that they do not look complete', async () => {
