@@ -99,12 +99,14 @@ export class BackendConnection implements ResponseSink {
   }
 
   resume(): void {
-    if (!this.#reader.isPaused || this.socket.destroyed) return;
+    if (!this.#reader.isPaused || this.#sink === undefined) return;
     this.#reader.isPaused = false;
     const rest = this.#rest;
     this.#rest = NOTHING;
     this.#read(rest, rest.length);
-    if (!this.#reader.isPaused) this.socket.resume();
+    if (this.#reader.isPaused) return;
+    if (this.#hasEnded) this.#end();
+    else this.socket.resume();
   }
 
   /** From within `onHead` of a 101: the socket is given away as soon as all of it is read, paused, with what came behind it. */
@@ -178,6 +180,12 @@ export class BackendConnection implements ResponseSink {
     else this.socket.destroy();
   }
 
+  /** All that the server has sent is read. */
+  #end(): void {
+    if (this.#sink !== undefined && this.#reader.end()) this.#freeIfDone();
+    else this.#lose(brokenOff());
+  }
+
   #lose(error: Error): void {
     const sink = this.#sink;
     this.#sink = undefined;
@@ -202,13 +210,14 @@ export class BackendConnection implements ResponseSink {
 
   readonly #onSocketEnd = (): void => {
     this.#hasEnded = true;
-    if (this.#sink !== undefined && this.#reader.end()) this.#freeIfDone();
-    else this.#lose(brokenOff());
+    // TLS tells of the end also while nothing is to be read: then `#rest` comes before it.
+    if (!this.#reader.isPaused) this.#end();
   };
 
   readonly #onClose = (): void => {
     this.#owner?.onGone(this);
-    if (this.#sink !== undefined) this.#lose(this.#error ?? brokenOff());
+    const isHeldBack = this.#hasEnded && this.#reader.isPaused;
+    if (this.#sink !== undefined && !isHeldBack) this.#lose(this.#error ?? brokenOff());
   };
 }
 

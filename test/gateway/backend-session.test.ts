@@ -1,10 +1,12 @@
 import { once } from 'node:events';
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
+import tls from 'node:tls';
 import { afterEach, expect, test } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
 import type { Heard } from '../../src/gateway/backend-exchange.ts';
 import { refuse } from '../../src/http/refusal.ts';
+import { createCertificate } from '../self-signed-certificate.ts';
 import { TestGateway } from './gateway-server.ts';
 import { rawClient } from './raw-peer.ts';
 
@@ -91,3 +93,30 @@ test('a refusal takes the place of the answer, whatever it was', async () => {
     answer.resume();
   }
 });
+
+test.each([
+  ['its own end', 'X-Framing: none\r\n\r\nwhole body'],
+  ['a length', 'Connection: close\r\nContent-Length: 10\r\n\r\nwhole body'],
+  ['chunks', 'Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nwhole\r\n5\r\n body\r\n0\r\n\r\n'],
+])(
+  'an answer over TLS that ends by %s is passed on as a whole when the backend has left before the session is stored',
+  async (_, rest) => {
+    const { certificate, key } = createCertificate({ name: 'localhost' });
+    const left = Promise.withResolvers<undefined>();
+    const server = tls.createServer({ cert: certificate, key }, socket => {
+      socket.once('data', () => socket.end(`HTTP/1.1 200 OK\r\n${rest}`));
+      socket.on('close', () => left.resolve(undefined)).on('error', () => {});
+    });
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    open.push(server);
+    const to = new TestGateway([`https://127.0.0.1:${(server.address() as AddressInfo).port}`], {
+      tls: { verify: false },
+      session: { requestHeaders: () => [], answered: () => left.promise },
+    });
+    open.push(await to.listen());
+    const answer = await fetch(`http://127.0.0.1:${to.port}/`);
+    expect([answer.status, await answer.text()]).toEqual([200, 'whole body']);
+    expect(await to.outcome()).toMatchObject({ complete: true });
+  },
+);
