@@ -215,9 +215,7 @@ class Exchange implements AnswerSink {
       return;
     }
     try {
-      const headers = clientResponseHeaders(rawHeaders, own, this.#rewriting);
-      // RFC 9110 §8.6: it would announce a body that an interim answer never has.
-      response.writeInformation?.(status, withoutOwned(headers, ['Content-Length']));
+      response.writeInformation?.(status, withoutLength(clientResponseHeaders(rawHeaders, own, this.#rewriting)));
     } catch {
       // Interim responses are optional; one that cannot be written is left out.
     }
@@ -242,7 +240,8 @@ class Exchange implements AnswerSink {
     if (this.#resolve === undefined) return;
     if (isRefusal(heard)) return this.#refuse(heard);
     const { response, own } = this.#options;
-    const headers = clientResponseHeaders(head.rawHeaders, own, this.#rewriting);
+    const passed = clientResponseHeaders(head.rawHeaders, own, this.#rewriting);
+    const headers = head.status === 204 ? withoutLength(passed) : passed;
     const tieingCookie = this.#selection.accepted(this.#server);
     try {
       writeHead(response, head, headers, tieingCookie, heard);
@@ -398,6 +397,11 @@ class Exchange implements AnswerSink {
 }
 
 function ignore(): void {}
+
+/** RFC 9110 §8.6: not in what never has a body. A client of HTTP/2 takes it for a violation. */
+function withoutLength(headers: readonly string[]): string[] {
+  return withoutOwned(headers, ['Content-Length']);
+}
 
 function writeHead(
   response: ServerResponse,

@@ -165,6 +165,16 @@ describe('a request that is forwarded', () => {
     });
   });
 
+  test('announces no body where there never is one, whatever the backend says', async () => {
+    const answers =
+      'HTTP/1.1 103 Early Hints\r\nContent-Length: 5\r\n\r\nHTTP/1.1 204 None\r\nContent-Length: 5\r\n\r\n';
+    const to = await gateway(await tcp(socket => void socket.once('data', () => socket.write(answers))));
+    const raw = await askRaw(to, 'GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n');
+    expect(raw).toMatch(
+      /^HTTP\/1\.1 103 Early Hints\r\n\r\nHTTP\/1\.1 204 None\r\nDate: .*\r\nConnection: close\r\n\r\n$/,
+    );
+  });
+
   test('passes interim responses, the 100 only to a client that asked', async () => {
     const to = await gateway(
       await backend((_, response) => {
