@@ -46,11 +46,14 @@ export class Intake {
   readonly onRequest = (request: IncomingMessage, response: ServerResponse): void => {
     response.on('error', ignore);
     const startedAt = this.#parts.clock.monotonic();
-    this.#serve(request, response, startedAt).catch(error => {
-      const refusal = this.#unforeseen(error);
-      this.#logRefusal(request, refusal);
-      writeRefusal(response, refusal);
-    });
+    this.#serve(request, response, startedAt)
+      .catch(error => {
+        const refusal = this.#unforeseen(error);
+        this.#logRefusal(request, refusal);
+        writeRefusal(response, refusal);
+      })
+      // Not even that can be written.
+      .catch(() => response.destroy());
   };
 
   readonly onUpgrade = (request: IncomingMessage, socket: Duplex, early: Buffer): void => {
