@@ -1,5 +1,8 @@
 import { hash } from 'node:crypto';
 import { cookieValues } from '../http/cookies.ts';
+import { isProxyHeader } from '../http/forwarded-headers.ts';
+import { headerName } from '../http/header-name.ts';
+import { foldNames } from '../http/hop-by-hop.ts';
 import type { RequestHead } from '../http/request-head.ts';
 import { parseSetCookie } from '../http/set-cookie.ts';
 import { hasToken } from '../http/token.ts';
@@ -36,19 +39,20 @@ export class ObservedSource {
 
   /**
    * @param upstream Its name: equal ids of two upstreams are different sessions.
-   * @param names The cookie's name as browsers know it, and the header that tells the backend of its session.
+   * @param names The cookie's name as browsers know it, and the headers that only we may set.
    */
   constructor(
     upstream: string,
     options: ObservedSourceOptions,
-    names: { readonly publicCookie: string | undefined; readonly sessionHeader: string },
+    names: { readonly publicCookie: string | undefined; readonly owned: readonly string[] },
   ) {
     this.#upstream = upstream;
     this.#options = options;
     this.#publicCookie = options.cookie && names.publicCookie;
     this.#header = options.header?.toLowerCase();
-    // A client's copy of a header that we own does not get through.
-    this.#isHeaderPassedOn = this.#header !== names.sessionHeader.toLowerCase();
+    const { header = '' } = options;
+    // A client's copy of a header that we own does not get through, in whatever spelling, nor what only a proxy may say.
+    this.#isHeaderPassedOn = !foldNames(names.owned).has(headerName(header).folded) && !isProxyHeader(header);
   }
 
   /** What a request claims; `ambiguous` when it names several sessions, and none of them is to be taken. */

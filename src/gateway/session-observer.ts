@@ -15,6 +15,8 @@ export interface SessionObserverEnvironment {
   readonly publicCookie: string | undefined;
   /** The header that tells the backend of its session. */
   readonly sessionHeader: string;
+  /** Headers that only we may set, that one included. */
+  readonly owned: readonly string[];
   readonly ledger: Ledger;
   readonly clock: Clock;
   readonly logger: Logger;

@@ -305,7 +305,7 @@ export class Upstream implements UpstreamControl {
     if (session?.mode !== 'observed') return undefined;
     return new SessionObserver(this.name, session, {
       publicCookie: session.cookie && this.cookies.publicName(session.cookie),
-      sessionHeader: this.identity.sessionHeader,
+      ...this.identity,
       ...{ ledger, clock, logger },
       onPlace: (key, url) => this.adoptMove({ upstream: this.name, key, url }),
     });

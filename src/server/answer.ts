@@ -64,7 +64,7 @@ export async function answer(
         upstream: target.upstream,
         rewrite: target.rewrite,
         sid: observed ? undefined : held?.session?.id,
-        affinityKey: held?.session?.id ?? observed?.key,
+        affinityKey: observed?.key ?? held?.session?.id,
         session: observed ? bothSessions(managed, observed) : managed,
         own: parts.own,
         clock: parts.clock,

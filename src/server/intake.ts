@@ -220,7 +220,7 @@ export class Intake {
       get sid() {
         return observed ? undefined : session?.sid;
       },
-      affinityKey: session?.sid ?? observed?.key,
+      affinityKey: observed?.key ?? session?.sid,
       session: observed ? bothSessions(managed, observed) : managed,
       own,
       wheel: host.wheel,

@@ -3,7 +3,7 @@ import { ObservedSource, type ObservedSourceOptions } from '../../src/gateway/ob
 import type { RequestHead } from '../../src/http/request-head.ts';
 
 function source(options: ObservedSourceOptions, upstream = 'app'): ObservedSource {
-  return new ObservedSource(upstream, options, { publicCookie: options.cookie, sessionHeader: 'X-Session-ID' });
+  return new ObservedSource(upstream, options, { publicCookie: options.cookie, owned: ['X-Session-ID'] });
 }
 
 function claim(options: ObservedSourceOptions, headers: Record<string, string>, upstream?: string) {

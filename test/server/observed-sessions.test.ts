@@ -205,6 +205,16 @@ describe('the backend is told of a session', () => {
     await get(server, '/public', 'X-Session-ID: given');
     expect(backend.told.slice(4)).toEqual(['given', 'given', undefined]);
   });
+
+  test.each(['X_Session_ID', 'X-Forwarded-User', 'X-Forwarded-Session'])(
+    'never because of a header %s, which backends do not get: they cannot have accepted what it says',
+    async header => {
+      const backend = await servlet({ cookie: 'none' });
+      const server = await gateway(backend.url, { header });
+      for (let i = 0; i < 2; i++) await get(server, '/public', `${header}: stolen`);
+      expect(backend.told).toEqual([undefined, undefined]);
+    },
+  );
 });
 
 describe('a relayed WebSocket', () => {
@@ -367,6 +377,22 @@ test('traffic of the client keeps its session live as it is set, and what comes 
   await Promise.all(ended.map(one => one!.closed));
   for (const one of ended) expect(closes.get(one)).toBe('1008 session ended');
   for (const one of [message[0]!, any[0]!, any[1]!]) expect(await one.echo()).toBe('answered');
+});
+
+test('a session of the backend stays on its server, whatever becomes of one of ours beside it', async () => {
+  const backends = [await servlet(), await servlet(), await servlet()];
+  const server = await gateway(
+    backends.map(({ url }) => url),
+    { cookie: 'JSESSIONID' },
+    { session: { store: 'memory:' }, route: { session: 'create' } },
+  );
+  for (let i = 0; i < 12; i++) {
+    const first = await fetch(new URL('/', server.urls[0]));
+    const theirs = first.headers.getSetCookie().find(line => line.startsWith('JSESSIONID='))!;
+    // A server that does not know it would give another one.
+    const again = await fetch(new URL('/', server.urls[0]), { headers: { cookie: theirs.split(';')[0]! } });
+    expect(again.headers.getSetCookie().filter(line => line.startsWith('JSESSIONID='))).toEqual([]);
+  }
 });
 
 test("a session of ours beside that of the backend: the header is of the backend's, and a socket ends with either", async () => {
