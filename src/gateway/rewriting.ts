@@ -57,9 +57,12 @@ export class Rewriting implements CookiePlace {
       case 'uri':
         return this.#link(value);
       case 'refresh':
-        return value.replace(/^([\d.\s]+[;,]\s*url\s*=\s*)(["']?)(.+?)\2\s*$/i, (_, start, quote, url) =>
-          [start, quote, this.#link(url), quote].join(''),
-        );
+        // Every way to match it ends at the end, or white space would be read again and again.
+        return value
+          .trim()
+          .replace(/^([\d.\s]+[;,]\s*url\s*=\s*)(["']?)(.+)\2$/i, (_, start, quote, url) =>
+            [start, quote, this.#link(url), quote].join(''),
+          );
       default:
         return value;
     }

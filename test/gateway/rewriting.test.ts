@@ -137,6 +137,12 @@ test.each([
   expect(rewriting().toClient('refresh', value)).toBe(expected);
 });
 
+test('a Refresh with much white space takes no time', () => {
+  const before = process.cpuUsage();
+  for (const quote of ['', '"']) rewriting().toClient('refresh', `0;url=${quote}a${' '.repeat(60_000)}x`);
+  expect(process.cpuUsage(before).user).toBeLessThan(500_000);
+});
+
 describe('a cookie that the backend sets', () => {
   const set = (value: string, situation: Situation = {}) => rewriting(situation).toClient('set-cookie', value);
 
