@@ -143,7 +143,8 @@ export class SessionApi {
     // Compare-and-swap in the store: whoever writes in between is seen, and the condition judged again.
     await scope.update(name, current => {
       before = current !== undefined;
-      const etag = before ? etagOf(JSON.stringify(current)) : undefined;
+      // What has no JSON has a tag that nobody is told.
+      const etag = before ? etagOf(jsonOf(current) ?? '') : undefined;
       const isMet =
         (ifMatch === undefined || lists(ifMatch, etag)) && (ifNoneMatch === undefined || !lists(ifNoneMatch, etag));
       if (!isMet)

@@ -127,6 +127,17 @@ describe('a backend with its token', () => {
     expect((await api('PUT', name, { body: '1', headers: { 'if-match': '*' } })).status).toBe(412);
   });
 
+  test('changes no value that JSON has no form for, unless it takes any', async () => {
+    const name = `${sid}/attributes/big`;
+    await backend.server.sessions.access(sid, session =>
+      session.scope('app' as never).set('big' as never, 1n as never),
+    );
+    const put = (headers: Record<string, string>) => api('PUT', name, { body: '1', headers });
+    expect((await put({ 'if-match': '"seen"' })).status).toBe(412);
+    expect((await put({ 'if-none-match': '*' })).status).toBe(412);
+    expect((await put({ 'if-match': '*' })).status).toBe(204);
+  });
+
   test('sees no attribute of another upstream or of handlers, and no session that none of its routes has', async () => {
     await api('PUT', `${sid}/attributes/private`, { body: '1' });
     await backend.server.sessions.access(sid, session => session.set('theirs', 1));
