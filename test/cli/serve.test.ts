@@ -44,6 +44,15 @@ describe('holdfast serve', () => {
     expect(await server.ended).toBe(0);
   });
 
+  test('prints where backends ask for sessions and keys', async () => {
+    const server = serve({
+      'holdfast.yaml':
+        'listen: [{ port: 0, host: 127.0.0.1 }]\ninternal: { port: 0 }\nroutes: [{ path: /a, redirect: /b }]\n',
+    });
+    const [, url] = await server.printed(/listening for backends on (http:\/\/\S+)/);
+    expect((await fetch(`${url}/sessions/x`)).status).toBe(401);
+  });
+
   test('serves the endpoint of a TypeScript file and closes its sockets with 1001 on SIGINT', async () => {
     const server = serve({ 'holdfast.config.ts': waiting });
     const [, address] = await server.printed(/listening on http:\/\/(\S+)/);

@@ -14,6 +14,7 @@ export const serve: Command = {
     const server = createServer(await loadConfig(configFile(config)));
     await server.start();
     for (const url of server.urls) console.log(`listening on ${url}`);
+    if (server.internalUrl !== undefined) console.log(`listening for backends on ${server.internalUrl}`);
     return stopOnSignal(server, '10s');
   },
 };
