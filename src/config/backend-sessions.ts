@@ -16,7 +16,9 @@ export function* brokenBackendSessions(config: Fields): Generator<BrokenRule> {
     yield* brokenObservation(fields(upstream), ['upstreams', name], fields(config.session));
     yield* brokenApi(fields(upstream).sessionApi, name, config);
   }
-  if (Array.isArray(config.routes)) yield* brokenControl(config.routes, ['routes'], config, config.session !== false);
+  const routes = [...routesToUpstreams(config.routes, ['routes'], config.session !== false)];
+  yield* brokenControl(routes, fields(config.upstreams));
+  yield* brokenUse(routes, fields(config.upstreams));
 }
 
 const HEADERS = { sessionHeader: 'X-Session-ID', userHeader: 'X-Forwarded-User', rolesHeader: 'X-Forwarded-Groups' };
@@ -38,11 +40,17 @@ function* brokenHeaders(upstream: Fields, at: readonly PropertyKey[]): Generator
   }
 }
 
+/** With it, a colon, and the 200 characters that backends may use, a name is as long as an attribute's can be. */
+const MAX_SCOPE_LENGTH = 55;
+
 function* brokenApi(api: unknown, name: string, config: Fields): Generator<BrokenRule> {
   if (api === undefined || api === false) return;
   const at = ['upstreams', name, 'sessionApi'];
-  if (name.includes(':') && fields(api).scope === undefined)
-    yield { path: at, message: `"${name}" cannot be the scope of its attributes, because of the ":"; add "scope"` };
+  if ((name.includes(':') || name.length > MAX_SCOPE_LENGTH) && fields(api).scope === undefined)
+    yield {
+      path: at,
+      message: `"${name}" cannot be the scope of its attributes, which has up to ${MAX_SCOPE_LENGTH} characters and no ":"; add "scope"`,
+    };
   if (config.internal === undefined)
     yield { path: at, message: 'backends ask for sessions at a listener of their own; add "internal: { port: 9902 }"' };
   if (fields(api).tokenFile !== undefined && fields(api).tokenVariable !== undefined)
@@ -126,27 +134,51 @@ function isTooLong(value: unknown): boolean {
   }
 }
 
-/** A backend that may sign in needs routes with sessions to sign in to. */
-function* brokenControl(
-  routes: readonly unknown[],
+interface RouteToUpstream {
+  readonly route: Fields;
+  readonly at: readonly PropertyKey[];
+  /** Are there sessions where it stands? It may say itself that it has none. */
+  readonly hasSessions: boolean;
+}
+
+function* routesToUpstreams(
+  routes: unknown,
   at: readonly PropertyKey[],
-  config: Fields,
   hasSessions: boolean,
-): Generator<BrokenRule> {
-  for (const [index, value] of routes.entries()) {
+): Generator<RouteToUpstream> {
+  for (const [index, value] of (Array.isArray(routes) ? routes : []).entries()) {
     const route = fields(value);
-    const application = fields(route.application);
-    if (Array.isArray(application.routes)) {
-      const path = [...at, index, 'application', 'routes'];
-      const inner = application.session === undefined ? hasSessions : application.session !== false;
-      yield* brokenControl(application.routes, path, config, inner);
-    }
-    const upstream = fields(fields(config.upstreams)[String(route.upstream)]);
+    const { routes: inner, session } = fields(route.application);
+    const path = [...at, index, 'application', 'routes'];
+    yield* routesToUpstreams(inner, path, session === undefined ? hasSessions : session !== false);
+    if (route.upstream !== undefined) yield { route, at: [...at, index], hasSessions };
+  }
+}
+
+/** A backend that may sign in needs routes with sessions to sign in to. */
+function* brokenControl(routes: readonly RouteToUpstream[], upstreams: Fields): Generator<BrokenRule> {
+  for (const { route, at, hasSessions } of routes) {
+    const upstream = fields(upstreams[String(route.upstream)]);
     if (upstream.controlsSession !== true || (hasSessions && route.session !== 'none')) continue;
     const remedy = hasSessions ? 'remove "session: none"' : 'there are no sessions here; remove "session: false"';
     yield {
-      path: [...at, index, ...(hasSessions ? ['session'] : [])],
+      path: [...at, ...(hasSessions ? ['session'] : [])],
       message: `${title(route)} has no session that the upstream "${route.upstream}" could control; ${remedy}, or give the route another upstream`,
     };
+  }
+}
+
+/** A backend that asks for sessions, or is told of them, needs at least one route with sessions. */
+function* brokenUse(routes: readonly RouteToUpstream[], upstreams: Fields): Generator<BrokenRule> {
+  for (const [name, upstream] of Object.entries(upstreams)) {
+    const leading = routes.filter(({ route }) => route.upstream === name);
+    if (leading.length === 0 || leading.some(({ route, hasSessions }) => hasSessions && route.session !== 'none'))
+      continue;
+    for (const option of ['sessionApi', 'assertion'])
+      if (fields(upstream)[option])
+        yield {
+          path: ['upstreams', name, option],
+          message: 'is about sessions, and no route to this upstream has any; remove it, or "session: false" or "none"',
+        };
   }
 }

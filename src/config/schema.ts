@@ -379,8 +379,8 @@ const upstreamSession = section<UpstreamSessionConfig>('session', {
 const sessionApi = section<SessionApiConfig>('sessionApi', {
   // As in the names of attributes: what stands before a colon.
   scope: textLike(
-    value => /^[^:\s][^:]{0,63}$/.test(value),
-    'not a scope; take up to 64 characters without ":"',
+    value => /^[^:\s][^:]{0,54}$/.test(value),
+    'not a scope; take up to 55 characters without ":"',
   ).optional(),
   tokenFile: text.optional(),
   tokenVariable: textLike(value => /^[A-Za-z_]\w*$/.test(value), 'not the name of a variable').optional(),
