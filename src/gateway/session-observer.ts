@@ -5,7 +5,7 @@ import type { RequestHead } from '../http/request-head.ts';
 import type { Ledger } from '../session/ledger.ts';
 import type { HeaderLine } from '../session/tracking.ts';
 import type { AnsweredBy, BackendSession } from './backend-exchange.ts';
-import { type ObservedHold, ObservedSessions } from './observed-sessions.ts';
+import { type ObservedHold, ObservedSessions, type ObservedSessionsOptions } from './observed-sessions.ts';
 import { ObservedSource, type SessionClaim } from './observed-source.ts';
 import type { Relay } from './relay.ts';
 import type { UpstreamSessionConfig } from './upstream-session.ts';
@@ -17,7 +17,6 @@ export interface SessionObserverEnvironment {
   readonly sessionHeader: string;
   /** Headers that only we may set, that one included. */
   readonly owned: readonly string[];
-  readonly ledger: Ledger;
   readonly clock: Clock;
   readonly logger: Logger;
   /** It has been learned which server a session is on. */
@@ -31,34 +30,45 @@ export class SessionObserver {
   readonly trust: 'accepted' | 'issued';
   readonly clock: Clock;
   readonly source: ObservedSource;
-  readonly sessions: ObservedSessions;
   readonly #upstream: string;
   readonly #logger: Logger;
+  readonly #options: Omit<ObservedSessionsOptions, 'ledger'>;
+  #sessions: ObservedSessions | undefined;
 
   /** @throws {TypeError} when the idle time is no duration. */
   constructor(upstream: string, options: UpstreamSessionConfig, environment: SessionObserverEnvironment) {
-    const { clock, ledger, logger, onPlace } = environment;
+    const { clock, logger, onPlace } = environment;
     this.touchOnTraffic = options.touchOnTraffic ?? 'message';
     this.sessionHeader = environment.sessionHeader;
     this.trust = options.trust ?? 'accepted';
     this.clock = clock;
     this.source = new ObservedSource(upstream, options, environment);
-    this.sessions = new ObservedSessions({
-      ...{ upstream, clock, ledger, logger, onPlace },
+    this.#options = {
+      ...{ upstream, clock, logger, onPlace },
       idleTimeoutMs: parseDuration(options.idleTimeout ?? '30m'),
       onReplace: options.onReplace ?? 'close',
-    });
+    };
     this.#upstream = upstream;
     this.#logger = logger;
   }
 
-  /** Begins to hear of what other processes see. @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE. */
-  start(): Promise<void> {
-    return this.sessions.start();
+  /** Which of them are live. From `start` on. */
+  get sessions(): ObservedSessions {
+    return this.#sessions!;
+  }
+
+  /**
+   * Begins to keep what is known, and to hear of what other processes see. No exchange begins before it.
+   *
+   * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE.
+   */
+  start(ledger: Ledger): Promise<void> {
+    this.#sessions = new ObservedSessions({ ...this.#options, ledger });
+    return this.#sessions.start();
   }
 
   close(): void {
-    this.sessions.close();
+    this.#sessions?.close();
   }
 
   /**

@@ -4,8 +4,6 @@ import { type Logger, silentLogger } from '../base/logger.ts';
 import { parseSize, type Size } from '../base/size.ts';
 import type { Refusal } from '../http/refusal.ts';
 import type { RequestHead } from '../http/request-head.ts';
-import type { Ledger } from '../session/ledger.ts';
-import { MemoryLedger } from '../session/ledgers/memory.ts';
 import { Affinity, type AffinityKind, type AffinityOptions, BACKEND_SESSION_COOKIE } from './affinity.ts';
 import type { AssertionIssuer } from './assertion.ts';
 import type { Balance } from './balancing.ts';
@@ -98,8 +96,6 @@ export interface UpstreamEnvironment {
   readonly logger?: Logger;
   /** Sign the cookie of affinity by `cookie`: the first one signs, every one verifies. */
   readonly keys?: readonly (string | Uint8Array)[];
-  /** What is known of observed sessions. Default: in this process' memory. */
-  readonly ledger?: Ledger | undefined;
   /** Signs what its backends are told of the session. Left out: nothing is signed. */
   readonly assertions?: AssertionIssuer | undefined;
 }
@@ -300,13 +296,13 @@ export class Upstream implements UpstreamControl {
   #newObserver(
     { session }: UpstreamOptions,
     clock: Clock,
-    { ledger = new MemoryLedger({ clock }), logger = silentLogger }: UpstreamEnvironment,
+    { logger = silentLogger }: UpstreamEnvironment,
   ): SessionObserver | undefined {
     if (session?.mode !== 'observed') return undefined;
     return new SessionObserver(this.name, session, {
       publicCookie: session.cookie && this.cookies.publicName(session.cookie),
       ...this.identity,
-      ...{ ledger, clock, logger },
+      ...{ clock, logger },
       onPlace: (key, url) => this.adoptMove({ upstream: this.name, key, url }),
     });
   }

@@ -11,6 +11,7 @@ import type { Route, SessionContext } from '../gateway/route.ts';
 import { createRouter, type RouteEntry } from '../gateway/router.ts';
 import type { Upstream } from '../gateway/upstream.ts';
 import { createAddressList } from '../http/address-list.ts';
+import { MemoryLedger } from '../session/ledgers/memory.ts';
 import { Dispatcher } from '../websocket/dispatcher.ts';
 import type { Endpoint } from '../websocket/endpoint.ts';
 import type { ConnectionHost } from '../websocket/endpoint-connection.ts';
@@ -21,7 +22,7 @@ import type { InternalParts } from './internal-intake.ts';
 import { type AccessLog, createAccessLog, createLogger } from './logging.ts';
 import { buildRoutes } from './routes.ts';
 import { openSessionContext, signingKeys } from './session-contexts.ts';
-import { makeUpstreams, shareMoves } from './upstreams.ts';
+import { ledgerOf, makeUpstreams, shareMoves } from './upstreams.ts';
 
 /** Everything that runs, wired together. */
 export interface Parts extends Gateway {
@@ -75,7 +76,6 @@ export async function build(config: Config, environment: { clock: Clock; logger?
     upstreams = await makeUpstreams(config.upstreams ?? {}, {
       clock,
       logger,
-      ledger: sessions?.ledger,
       keys: () => signingKeys(config.session || {}, dataFolder),
       assertionKeys,
       issuer: config.assertions?.issuer ?? 'holdfast',
@@ -99,9 +99,12 @@ export async function build(config: Config, environment: { clock: Clock; logger?
       await endpoint.start();
       started.push(endpoint);
     }
-    if (sessions?.ledger) await shareMoves(upstreams, sessions.ledger, logger);
-    for (const { observer } of upstreams.values()) await observer?.start();
-    for (const upstream of upstreams.values()) upstream.start();
+    for (const upstream of upstreams.values()) {
+      const ledger = ledgerOf(upstream, entries, sessions);
+      if (ledger) await shareMoves(upstream, ledger, logger);
+      await upstream.observer?.start(ledger ?? new MemoryLedger({ clock }));
+      upstream.start();
+    }
     return {
       router,
       trustedProxies: createAddressList(config.trustedProxies ?? []),

@@ -6,14 +6,14 @@ import type { Logger } from '../base/logger.ts';
 import type { UpstreamConfig, UpstreamTlsConfig } from '../config/config.ts';
 import { AssertionIssuer, type AssertionKeys } from '../gateway/assertion.ts';
 import type { UpstreamTls } from '../gateway/pool.ts';
+import type { Route, SessionContext } from '../gateway/route.ts';
+import type { RouteEntry } from '../gateway/router.ts';
 import { type Move, Upstream } from '../gateway/upstream.ts';
 import type { Ledger } from '../session/ledger.ts';
 
 export interface UpstreamParts {
   readonly clock: Clock;
   readonly logger: Logger;
-  /** What processes share about observed sessions. Undefined: each knows its own. */
-  readonly ledger?: Ledger | undefined;
   /** Sign the cookies of affinity. Asked for only when an upstream needs them. */
   keys(): Promise<readonly (string | Uint8Array)[]>;
   /** Sign the assertions; undefined when no upstream gets any. */
@@ -29,7 +29,7 @@ export interface UpstreamParts {
  */
 export async function makeUpstreams(
   configs: Readonly<Record<string, UpstreamConfig>>,
-  { clock, logger, ledger, keys, assertionKeys, issuer }: UpstreamParts,
+  { clock, logger, keys, assertionKeys, issuer }: UpstreamParts,
 ): Promise<ReadonlyMap<string, Upstream>> {
   const upstreams = new Map<string, Upstream>();
   for (const [name, { tls, ...config }] of Object.entries(configs)) {
@@ -40,7 +40,7 @@ export async function makeUpstreams(
       assertionKeys && config.assertion
         ? new AssertionIssuer(assertionKeys, { issuer, audience, lifetimeMs: parseDuration(lifetime) }, clock)
         : undefined;
-    const environment = { logger, ledger, assertions, ...(kind === 'cookie' && { keys: await keys() }) };
+    const environment = { logger, assertions, ...(kind === 'cookie' && { keys: await keys() }) };
     try {
       upstreams.set(name, new Upstream(name, options, clock, environment));
     } catch (error) {
@@ -52,29 +52,33 @@ export async function makeUpstreams(
   return upstreams;
 }
 
-/** The channel of the ledger on which processes tell each other where clients have moved. */
-const CHANNEL = 'upstream';
+/**
+ * Where processes share what they know of an upstream: with the sessions of the routes that lead to it. The server's, where some have these, or
+ * none have any. Undefined: each knows its own.
+ */
+export function ledgerOf(
+  upstream: Upstream,
+  entries: readonly RouteEntry<Route>[],
+  server: SessionContext | undefined,
+): Ledger | undefined {
+  const leading = entries.filter(({ value: { target } }) => target.kind === 'upstream' && target.upstream === upstream);
+  const contexts = leading.map(({ value }) => value.sessions);
+  const context = contexts.includes(server) ? server : contexts.find(one => one?.ledger);
+  return (context ?? server)?.ledger;
+}
 
 /**
  * Lets the processes that share a ledger agree on where clients have moved, so that each finds the state of its session wherever it
  * comes in. A move that is lost on the way is made again: every process chooses the same server.
  */
-export async function shareMoves(
-  upstreams: ReadonlyMap<string, Upstream>,
-  ledger: Ledger,
-  logger: Logger,
-): Promise<void> {
-  if (upstreams.size === 0) return;
-  await ledger.subscribe(CHANNEL, message => {
-    const move = JSON.parse(message) as Move;
-    upstreams.get(move.upstream)?.adoptMove(move);
-  });
-  const announce = (move: Move) => {
-    ledger.publish(CHANNEL, JSON.stringify(move)).catch((error: unknown) => {
-      logger.warn({ err: error, upstream: move.upstream }, 'a move could not be told to other processes');
+export async function shareMoves(upstream: Upstream, ledger: Ledger, logger: Logger): Promise<void> {
+  const channel = `upstream ${upstream.name}`;
+  await ledger.subscribe(channel, message => upstream.adoptMove(JSON.parse(message) as Move));
+  upstream.announceMoves(move => {
+    ledger.publish(channel, JSON.stringify(move)).catch((error: unknown) => {
+      logger.warn({ err: error, upstream: upstream.name }, 'a move could not be told to other processes');
     });
-  };
-  for (const upstream of upstreams.values()) upstream.announceMoves(announce);
+  });
 }
 
 async function readTls(upstream: string, config: UpstreamTlsConfig): Promise<UpstreamTls> {

@@ -302,6 +302,33 @@ test('two gateways on one ledger: what one has seen the other knows, and a logou
   expect(backend.told.slice(-2)).toEqual([undefined, undefined]);
 });
 
+test('below a mounted application with sessions of its own, it is their ledger by which gateways agree', async () => {
+  const backend = await servlet();
+  const start = async () => {
+    const application = {
+      session: { store: `lmdb:${folder}/sessions` },
+      routes: [{ path: '/*', upstream: 'app', rewrite: '/', policy: { origins: 'any' as const } }],
+    };
+    const server = createServer({
+      listen: [{ port: 0, host: '127.0.0.1' }],
+      dataFolder: folder,
+      session: false,
+      upstreams: { app: { servers: [backend.url], session: { mode: 'observed', cookie: 'JSESSIONID' } } },
+      routes: [{ mount: '/shop', application }],
+      log: { level: 'silent' },
+    });
+    await server.start();
+    open.push({ close: () => server.stop({ drain: 0 }) });
+    return server;
+  };
+  const [one, other] = [await start(), await start()];
+  const { cookie } = await get(one, '/shop/');
+  const client = await socketOf(other, cookie, '/shop/socket');
+  expect(backend.told.at(-1)).toBe(cookie!.split('=')[1]);
+  await get(one, '/shop/logout', `Cookie: ${cookie}`);
+  expect(await client.closed).toBe('1008 session ended');
+});
+
 test('what is live is so after a restart, on the server that it was on', async () => {
   const backends = [await servlet(), await servlet(), await servlet()];
   const shared = { session: { store: `lmdb:${folder}/sessions` } };
