@@ -114,6 +114,11 @@ export class BackendConnection implements ResponseSink {
     this.#onDetached = onDetached;
   }
 
+  /** The sink hears nothing more. Cuts the connection, unless its answer is complete: another request may be on it by now. */
+  leave(sink: AnswerSink): void {
+    if (this.#sink === sink) this.destroy();
+  }
+
   /** Cuts the connection. The sink hears nothing more. */
   destroy(): void {
     this.#sink = undefined;

@@ -297,7 +297,7 @@ class Exchange implements AnswerSink {
     }
     // A client that waits to be told to go on will not send its body now.
     if (this.#body?.isSent === false && head.headers.expect !== undefined && !this.#isContinued) {
-      this.#connection!.destroy();
+      this.#connection!.leave(this);
       this.#body.discard();
     }
   }
@@ -371,7 +371,7 @@ class Exchange implements AnswerSink {
 
   #leave(): void {
     if (this.#isConnected) this.#body?.discard();
-    if (this.#connection) this.#connection.destroy();
+    if (this.#connection) this.#connection.leave(this);
     else this.#server.connections.leave(this.#onConnection);
   }
 

@@ -380,6 +380,31 @@ describe('what the client is told', () => {
   });
 });
 
+test('a client that leaves before it has its answer ends no other request, which has got its connection meanwhile', async () => {
+  const firstSeen = Promise.withResolvers<void>();
+  const secondSeen = Promise.withResolvers<http.ServerResponse>();
+  const url = await backend((request, response) => {
+    if (request.url === '/second') return secondSeen.resolve(response);
+    response.end('first');
+    firstSeen.resolve();
+  });
+  const to = await gateway(url, {
+    maxConnections: 1,
+    // The connection takes nothing.
+    before: response =>
+      void (response.req.url === '/first' && Object.assign(response.socket!, { _write() {}, _writev() {} })),
+  });
+  const first = http.request({ port: to.port, agent: false, path: '/first' }).on('error', () => {});
+  first.end();
+  await firstSeen.promise;
+  const second = ask(to, { path: '/second' });
+  const response = await secondSeen.promise;
+  first.socket!.resetAndDestroy();
+  expect(await to.outcome()).toMatchObject({ complete: false });
+  response.end('second');
+  expect(await second).toMatchObject({ status: 200, body: 'second' });
+});
+
 describe('backpressure', () => {
   test('stops reading an upload that the backend does not take, and delivers all of it in the end', async () => {
     let upload!: http.IncomingMessage;
