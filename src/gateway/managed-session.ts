@@ -32,14 +32,13 @@ export class ManagedSession implements BackendSession {
   requestHeaders(): readonly HeaderLine[] | Promise<readonly HeaderLine[]> {
     const { held, upstream } = this.#options;
     if (!held?.binding.current) return [];
+    // Before anything is waited for: the client may leave meanwhile, and with it what the session can be asked.
+    const lines = this.#headersOf(held.binding.current);
     // The backend may ask for it before it answers.
-    if (upstream.identity.asksForSessions && held.binding.isDirty)
-      return held.binding.commit().then(() => this.#headersOf(held.binding.current));
-    return this.#headersOf(held.binding.current);
+    return upstream.identity.asksForSessions && held.binding.isDirty ? held.binding.commit().then(() => lines) : lines;
   }
 
-  #headersOf(session: Session | undefined): readonly HeaderLine[] {
-    if (!session) return [];
+  #headersOf(session: Session): readonly HeaderLine[] {
     const { identity, assertions } = this.#options.upstream;
     const { owner } = session;
     const lines = owner ? userHeaders(owner, identity) : [];
