@@ -5,8 +5,8 @@ import { compare, type Effort, isOverLimit, type Row, type Suite } from './compa
 import { pathOf } from './program.ts';
 import { headingOf, lineOf, summaryOf } from './report.ts';
 
-const FULL: Effort = { pairs: 5, warmUpMs: 1500, measureMs: 3000 };
-const QUICK: Effort = { pairs: 2, warmUpMs: 750, measureMs: 1000 };
+const FULL: Effort = { pairs: 5, warmUpMs: 3000, measureMs: 3000 };
+const QUICK: Effort = { pairs: 2, warmUpMs: 1500, measureMs: 1000 };
 
 const USAGE = `npm run bench -- [suite ...] [--row TEXT] [--quick] [--json FILE]
 

@@ -20,8 +20,7 @@ function forwards(start: StartForwarder, work: Work): Measurement {
     await using proxy = await start(backend.port);
     const options: ForwardOptions = {
       ...{ port: proxy.port, pid: proxy.pid, connections: CONNECTIONS },
-      // A request passes much code, all of which has to be compiled: that would count with whoever has fewer requests in the same time.
-      ...{ warmUpMs: warmUpMs * 2, measureMs, ...work },
+      ...{ warmUpMs, measureMs, ...work },
     };
     await using load = startLoad('forward.ts', options);
     const { cpuNs, messages } = await load.next<LoadResult>();
