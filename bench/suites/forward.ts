@@ -37,7 +37,7 @@ function compared(
 ): Comparison {
   const { hasSession } = work;
   return {
-    ...{ row, peer, unit: 'us CPU/request', limit },
+    ...{ row, peer, unit: 'µs CPU/request', limit },
     ours: forwards(hasSession ? startHoldfastWithSession : startHoldfast, work),
     // A peer has no sessions: it does the same work without them.
     theirs: forwards(theirs, { ...work, hasSession: false }),
