@@ -64,9 +64,10 @@ export class ConnectionPool implements ConnectionOwner {
     this.#stopSweeping();
   }
 
-  /** Closes every connection. Requests under way fail. */
+  /** Closes every connection. Requests under way fail; who waits for a connection gets none any more. */
   close(): void {
     this.retire();
+    this.#waiting.clear();
     for (const { socket } of this.#all) socket.destroy();
   }
 

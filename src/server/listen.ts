@@ -76,7 +76,7 @@ export class Listener {
       this.#tls && listen.http2 !== false
         ? new Http2Server(served, { ...parts, head: this.#limits, allowWebSocket: allowsWebSocket(listen) })
         : undefined;
-    // An HTTP/1 client may say that it sends nothing more and still wants its answer; TLS cannot say that.
+    // As in node:http, which ends the connection of a client that sends nothing more by itself; a WebSocket has its closing handshake first.
     this.#net = createServer({ allowHalfOpen: listen.tls === undefined, noDelay: true }, this.#onConnection);
   }
 
