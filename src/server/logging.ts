@@ -158,9 +158,14 @@ function escapeField(value: string): string {
 
 const SECRET_NAME = /token|ticket|secret|passw|pwd|key|code|session|sid|auth|sig/i;
 
-/** Takes the values of query parameters that are likely to open something, and tickets wherever they are: links end up in queries, too. */
+/**
+ * Takes the values of path and query parameters that are likely to open something (`;jsessionid=`), and tickets wherever they are: links end up in
+ * queries, too.
+ */
 function withoutSecrets(target: string): string {
-  const text = withoutTickets(target);
+  const text = withoutTickets(target).replaceAll(/;([^=;/?#&]*)=[^;/?#&]*/g, (parameter, name) =>
+    SECRET_NAME.test(name) ? `;${name}=***` : parameter,
+  );
   return text.includes('?') ? text.replaceAll(/(&?)([^&#]+)/g, withoutSecret) : text;
 }
 
