@@ -28,8 +28,9 @@ beforeAll(async () => {
   const [{ filename }]: [{ filename: string }] = JSON.parse(packed);
   const { devDependencies } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'));
   await writeFile(join(project, 'package.json'), JSON.stringify({ private: true, type: 'module' }));
-  const types = `@types/node@${devDependencies['@types/node']}`;
-  await run('npm', ['install', '--prefer-offline', '--no-audit', '--no-fund', `./${filename}`, types], {
+  // `jose` is what the guides verify assertions with.
+  const others = ['@types/node', 'jose'].map(name => `${name}@${devDependencies[name]}`);
+  await run('npm', ['install', '--prefer-offline', '--no-audit', '--no-fund', `./${filename}`, ...others], {
     cwd: project,
   });
 });
