@@ -81,7 +81,7 @@ function perPeer(
 
 function echoRows(row: string, work: EchoWork, hasLimit = false): Comparison[] {
   const measure = (start: StartProxy) => echo(relay(start, work.connections), work);
-  return perPeer(row, 'us CPU/message', measure, hasLimit);
+  return perPeer(row, 'µs CPU/message', measure, hasLimit);
 }
 
 export const suite: Suite = {
@@ -93,11 +93,11 @@ export const suite: Suite = {
     ...echoRows('64 B, 5,000 connections', crowd),
     ...[['Holdfast', startHoldfast] as const, ...peers].map(
       ([name, start]): Comparison => ({
-        ...{ row: `5,000 against 100 connections: ${name}`, peer: 'itself', unit: 'us CPU/message', limit: null },
+        ...{ row: `5,000 against 100 connections: ${name}`, peer: 'itself', unit: 'µs CPU/message', limit: null },
         ...{ ours: echo(relay(start, crowd.connections), crowd), theirs: echo(relay(start, 100), small) },
       }),
     ),
-    ...perPeer('connect, one echo, reset', 'us CPU/connect', connects),
+    ...perPeer('connect, one echo, reset', 'µs CPU/connect', connects),
     ...perPeer('memory per idle relay', 'bytes', start => idleMemory(relay(start, 2000), 2000)),
   ],
 };
