@@ -6,6 +6,7 @@ import { text } from 'node:stream/consumers';
 import { afterEach, describe, expect, test } from 'vitest';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
 import { type GatewayOptions, TestGateway } from './gateway-server.ts';
+import { settled } from './settled.ts';
 
 const open: { close(): Promise<unknown> }[] = [];
 
@@ -279,16 +280,3 @@ describe('a client that does not read its answer', () => {
     expect(clock.pending).toBe(0);
   });
 });
-
-/** Waits until a number has stopped changing for 20 turns of the event loop that each took some milliseconds. */
-async function settled(value: () => number): Promise<void> {
-  let last = -1;
-  for (let same = 0; same < 20; ) {
-    const now = value();
-    same = now === last ? same + 1 : 0;
-    last = now;
-    const start = performance.now();
-    do await new Promise(resolve => setImmediate(resolve));
-    while (performance.now() - start < 5);
-  }
-}

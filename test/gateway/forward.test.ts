@@ -8,6 +8,7 @@ import { systemClock } from '../../src/base/clock.ts';
 import { Upstream } from '../../src/gateway/upstream.ts';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
 import { type GatewayOptions, listenDeaf, listenTcp, TestGateway, unusedServer } from './gateway-server.ts';
+import { settled } from './settled.ts';
 
 const open: { close(): Promise<unknown> }[] = [];
 
@@ -702,17 +703,4 @@ async function deafServer(): Promise<string> {
   const server = await listenDeaf();
   open.push(server);
   return server.url;
-}
-
-/** Waits until a number has stopped changing for 20 turns of the event loop that each took a millisecond or more. */
-async function settled(value: () => number): Promise<void> {
-  let last = -1;
-  for (let same = 0; same < 20; ) {
-    const now = value();
-    same = now === last ? same + 1 : 0;
-    last = now;
-    const start = performance.now();
-    do await new Promise(resolve => setImmediate(resolve));
-    while (performance.now() - start < 5);
-  }
 }

@@ -19,6 +19,7 @@ import { TimerWheel } from '../../src/websocket/timer-wheel.ts';
 import { receiveGoodHead } from '../http/receive-head.ts';
 import { type GatewayOptions, listenTcp, TestGateway, unusedServer } from './gateway-server.ts';
 import { CLIENT_KEY, closeOf, type Frame, RawPeer, rawClient, switching } from './raw-peer.ts';
+import { settled } from './settled.ts';
 
 /** The relay's timers are up to two ticks of the timer wheel late. */
 const LATE = 200;
@@ -1114,19 +1115,6 @@ async function fetchStatus(port: number): Promise<number> {
   const [response] = (await once(request, 'response')) as [http.IncomingMessage];
   await text(response);
   return response.statusCode!;
-}
-
-/** Waits until a number has stopped changing for 20 turns of the event loop that each took 5 ms or more. */
-async function settled(value: () => number): Promise<void> {
-  let last = -1;
-  for (let same = 0; same < 20; ) {
-    const now = value();
-    same = now === last ? same + 1 : 0;
-    last = now;
-    const start = performance.now();
-    do await new Promise(resolve => setImmediate(resolve));
-    while (performance.now() - start < 5);
-  }
 }
 
 test('a client that reads nothing of a refusal is cut when the answer time is over, although the backend has sent all of it', async () => {
