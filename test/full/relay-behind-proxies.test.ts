@@ -165,9 +165,10 @@ describe.each(Object.entries({ apache: 'Apache', nginx: 'nginx', haproxy: 'HAPro
     });
 
     const lines = UPGRADE_LINES[name];
-    test.skipIf(reason || !lines)(`${reason ?? title}: without the lines for upgrades: 426 that says so`, async () => {
+    if (lines === undefined) return; // it passes upgrades on without being told
+    skip(`${reason ?? title}: without the lines for upgrades: 426 that says so`, async () => {
       await using own = await startProxy(name, port =>
-        snippet(name, port, ours).replaceAll(new RegExp(lines!, 'gm'), ''),
+        snippet(name, port, ours).replaceAll(new RegExp(lines, 'gm'), ''),
       );
       const socket = net.connect(own.port, '127.0.0.1');
       socket.write(
