@@ -6,7 +6,7 @@ export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
     // Slow suites that need programs beyond npm (peers, browser, faults at scale) run from .ci/run only.
-    exclude: ['test/full/**', '**/node_modules/**'],
+    exclude: ['test/full/**', 'test/soak/**', '**/node_modules/**'],
     // Most tests wait for sockets and processes: a core for the runner itself would be idle.
     maxWorkers: '100%',
     testTimeout: 60_000,

@@ -12,9 +12,13 @@ export class Holdfast {
   readonly ended: Promise<number | string>;
   #onOutput = () => {};
 
-  constructor(args: readonly string[], options: { cwd?: string } = {}) {
+  constructor(
+    args: readonly string[],
+    options: { cwd?: string; env?: Readonly<Record<string, string>> | undefined } = {},
+  ) {
     this.process = spawn(process.execPath, ['-C', 'holdfast-source', bin, ...args], {
       cwd: options.cwd,
+      env: { ...process.env, ...options.env },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.process.stdout!.setEncoding('utf8').on('data', text => {
