@@ -1,5 +1,6 @@
 import { parseDuration } from '../base/duration.ts';
 import { checkBackendSessions } from './backend-sessions.ts';
+import { checkClientHeaders } from './client-headers.ts';
 import type { ApplicationConfig, Config, RouteConfig, SessionConfig } from './config.ts';
 import { type ConfigProblem, formatPath } from './config-error.ts';
 import { title } from './fields.ts';
@@ -18,6 +19,7 @@ export function checkConfig(config: Config, locate: Locate = () => ({})): Config
     ...checkRoutes(config.routes ?? [], ['routes'], config),
     ...checkUpstreams(config),
     ...checkBackendSessions(config),
+    ...checkClientHeaders(config),
     ...checkEmpty(config),
   ];
   return warnings

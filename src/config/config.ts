@@ -268,6 +268,10 @@ export interface UpstreamConfig {
   userHeader?: string | false;
   /** Name of the header with the user's roles, separated by commas. Default `X-Forwarded-Groups`. `false`: not sent, and that of a trusted proxy in front passes. */
   rolesHeader?: string | false;
+  /** Headers of clients that the backends do not get, in any spelling; `X-Internal-*` stands for all that begin so. Default: none besides the private headers of other servers, which never pass. */
+  removeHeaders?: readonly string[];
+  /** Private headers of other servers (`X-Real-IP`, `X-SSL-*`) that pass when one of `trustedProxies` sends them. List what it sets itself, whatever its client sent. Default: none. */
+  passHeaders?: readonly string[];
   /** The backend may sign in, renew and end by answering with `Holdfast-Session`. Default false: the header is taken out, and nothing else. */
   controlsSession?: boolean;
   /** The backend may ask for sessions, and keep attributes in them, at the `internal` listener. Default false. */

@@ -1,5 +1,6 @@
 import { type Duration, parseDuration } from '../base/duration.ts';
 import { brokenBackendSessions } from './backend-sessions.ts';
+import { brokenClientHeaders } from './client-headers.ts';
 import { type BrokenRule, type Fields, fields, NOTHING, title } from './fields.ts';
 import { nearestName } from './nearest-name.ts';
 
@@ -17,6 +18,7 @@ export function brokenReferences(document: unknown): BrokenRule[] {
     ...brokenListeners(config),
     ...brokenUpstreams(config),
     ...brokenBackendSessions(config),
+    ...brokenClientHeaders(config),
     ...brokenCookie(config.session, ['session']),
     ...brokenStore(config.session, ['session']),
     ...brokenTimes(config.session, ['session']),

@@ -364,6 +364,14 @@ const ejection = section<UpstreamEjectionConfig>('ejection', {
 
 const httpHeader = textLike(value => /^[\w!#$%&'*+.^`|~-]+$/.test(value), 'not a header name');
 
+/** With `*` at its end: all that begin so. */
+const headerNames = z.array(
+  textLike(
+    value => /^[\w!#$%&'+.^`|~-]+\*?$/.test(value),
+    'not a header name; take a name, or the beginning of one with "*" behind it',
+  ),
+);
+
 const upstreamSession = section<UpstreamSessionConfig>('session', {
   mode: z.enum(['managed', 'observed']),
   cookie: cookieName.optional(),
@@ -428,6 +436,8 @@ const upstream = section<UpstreamConfig>('an upstream', {
   sessionHeader: httpHeader.optional(),
   userHeader: z.union([z.literal(false), httpHeader]).optional(),
   rolesHeader: z.union([z.literal(false), httpHeader]).optional(),
+  removeHeaders: headerNames.optional(),
+  passHeaders: headerNames.optional(),
   controlsSession: flag.optional(),
   session: upstreamSession.optional(),
   sessionApi: z.union([flag, sessionApi], { error: 'expected true, false or keys and values' }).optional(),

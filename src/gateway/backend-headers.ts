@@ -1,8 +1,9 @@
-import { FORWARDED_HEADERS, forwardedHeaders, isProxyHeader } from '../http/forwarded-headers.ts';
+import { FORWARDED_HEADERS, forwardedHeaders } from '../http/forwarded-headers.ts';
 import { headerName } from '../http/header-name.ts';
 import { endToEndHeaders, foldNames, passedHeaders } from '../http/hop-by-hop.ts';
 import type { RequestHead } from '../http/request-head.ts';
 import type { HeaderLine } from '../session/tracking.ts';
+import type { ClientHeaders } from './client-headers.ts';
 import type { Rewriting } from './rewriting.ts';
 
 /** What is ours in a request or a response: it can hold secrets, and stays with us. */
@@ -21,6 +22,8 @@ export interface BackendIdentity {
   readonly sessionHeader: string;
   /** Headers that only we may set, that one included. */
   readonly owned: readonly string[];
+  /** What of the client's other headers passes. */
+  readonly clientHeaders: ClientHeaders;
   /** The `sid` of the live session; undefined when there is none, and then the header is not sent at all. */
   readonly sid: string | undefined;
   /** Other headers about the session. */
@@ -33,8 +36,8 @@ export interface BackendIdentity {
  * The headers of a request as a backend gets them: name, value, name, value ...
  *
  * The order of the steps is what makes it safe. What the client's `Connection` header names goes first, so that a client
- * cannot have our own headers removed by naming them there; then every client copy of a header that is ours, and what only a proxy may say;
- * then ours are set.
+ * cannot have our own headers removed by naming them there; then every client copy of a header that is ours, and what only another server
+ * may say; then ours are set.
  */
 export function backendRequestHeaders(head: RequestHead, identity: BackendIdentity): string[] {
   let owned = ownedBy(identity);
@@ -45,7 +48,7 @@ export function backendRequestHeaders(head: RequestHead, identity: BackendIdenti
   const headers = ['Host', head.host];
   for (let i = 0; i < passed.length; i += 2) {
     const name = passed[i]!;
-    if (!head.isPeerTrusted && isProxyHeader(name)) continue;
+    if (!identity.clientHeaders.passes(name, head.isPeerTrusted)) continue;
     const value =
       name.length === 6 && name.toLowerCase() === 'cookie'
         ? identity.rewriting.cookiesToBackend(passed[i + 1]!)

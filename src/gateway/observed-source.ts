@@ -1,11 +1,11 @@
 import { hash } from 'node:crypto';
 import { cookieValues } from '../http/cookies.ts';
-import { isProxyHeader } from '../http/forwarded-headers.ts';
-import { headerName } from '../http/header-name.ts';
 import { foldNames } from '../http/hop-by-hop.ts';
+import { foldName } from '../http/private-headers.ts';
 import type { RequestHead } from '../http/request-head.ts';
 import { parseSetCookie } from '../http/set-cookie.ts';
 import { hasToken } from '../http/token.ts';
+import type { ClientHeaders } from './client-headers.ts';
 import type { UpstreamSessionConfig } from './upstream-session.ts';
 
 /** Where the id of a backend's own session stands in its requests and answers. */
@@ -35,28 +35,33 @@ export class ObservedSource {
   readonly #options: ObservedSourceOptions;
   readonly #publicCookie: string | undefined;
   readonly #header: string | undefined;
-  readonly #isHeaderPassedOn: boolean;
+  readonly #isOwned: boolean;
+  readonly #clientHeaders: ClientHeaders;
 
   /**
    * @param upstream Its name: equal ids of two upstreams are different sessions.
-   * @param names The cookie's name as browsers know it, and the headers that only we may set.
+   * @param names The cookie's name as browsers know it, the headers that only we may set, and what passes of the others.
    */
   constructor(
     upstream: string,
     options: ObservedSourceOptions,
-    names: { readonly publicCookie: string | undefined; readonly owned: readonly string[] },
+    names: {
+      readonly publicCookie: string | undefined;
+      readonly owned: readonly string[];
+      readonly clientHeaders: ClientHeaders;
+    },
   ) {
     this.#upstream = upstream;
     this.#options = options;
     this.#publicCookie = options.cookie && names.publicCookie;
     this.#header = options.header?.toLowerCase();
-    const { header = '' } = options;
-    // A client's copy of a header that we own does not get through, in whatever spelling, nor what only a proxy may say.
-    this.#isHeaderPassedOn = !foldNames(names.owned).has(headerName(header).folded) && !isProxyHeader(header);
+    // A client's copy of a header that we own does not get through, in whatever spelling.
+    this.#isOwned = foldNames(names.owned).has(foldName(options.header ?? ''));
+    this.#clientHeaders = names.clientHeaders;
   }
 
   /** What a request claims; `ambiguous` when it names several sessions, and none of them is to be taken. */
-  claimOf({ headers }: RequestHead): SessionClaim | 'ambiguous' | undefined {
+  claimOf({ headers, isPeerTrusted }: RequestHead): SessionClaim | 'ambiguous' | undefined {
     const { duplicates = 'reject' } = this.#options;
     const fromHeader = this.#header === undefined ? undefined : headers[this.#header];
     const values = typeof fromHeader === 'string' && fromHeader !== '' ? [fromHeader] : [];
@@ -67,8 +72,9 @@ export class ObservedSource {
     const key = this.#keyOf(value);
     if (key === undefined) return undefined;
     const isFromHeader = value === fromHeader;
-    const isNamed = hasToken(headers.connection, isFromHeader ? this.#header! : 'cookie');
-    return { value, key, isPassedOn: !isNamed && (!isFromHeader || this.#isHeaderPassedOn) };
+    const name = isFromHeader ? this.#header! : 'cookie';
+    const isTaken = hasToken(headers.connection, name) || (isFromHeader && this.#isOwned);
+    return { value, key, isPassedOn: !isTaken && this.#clientHeaders.passes(name, isPeerTrusted) };
   }
 
   /**

@@ -5,6 +5,7 @@ import type { RequestHead } from '../http/request-head.ts';
 import type { Ledger } from '../session/ledger.ts';
 import type { HeaderLine } from '../session/tracking.ts';
 import type { AnsweredBy, BackendSession } from './backend-exchange.ts';
+import type { ClientHeaders } from './client-headers.ts';
 import { type ObservedHold, ObservedSessions, type ObservedSessionsOptions } from './observed-sessions.ts';
 import { ObservedSource, type SessionClaim } from './observed-source.ts';
 import type { Relay } from './relay.ts';
@@ -17,6 +18,8 @@ export interface SessionObserverEnvironment {
   readonly sessionHeader: string;
   /** Headers that only we may set, that one included. */
   readonly owned: readonly string[];
+  /** What of a client's other headers passes. */
+  readonly clientHeaders: ClientHeaders;
   readonly clock: Clock;
   readonly logger: Logger;
   /** It has been learned which server a session is on. */

@@ -1,6 +1,7 @@
+import { ClientHeaders, type ClientHeadersOptions } from './client-headers.ts';
 import { CONTROL_HEADER } from './session-control.ts';
 
-export interface UpstreamIdentityOptions {
+export interface UpstreamIdentityOptions extends ClientHeadersOptions {
   /** Name of the header that carries the session's `sid` to the backend. Default `X-Session-ID`. */
   readonly sessionHeader?: string;
   /** Name of the header with the user who owns the session. Default `X-Forwarded-User`. `false`: not sent, and that of a trusted proxy in front passes. */
@@ -25,6 +26,8 @@ export interface UpstreamIdentity {
   readonly assertionHeader: string;
   /** Headers that only we may set: a client's copies are removed, whether or not there is anything to say. */
   readonly owned: readonly string[];
+  /** What of a client's other headers passes. */
+  readonly clientHeaders: ClientHeaders;
 }
 
 /** The names of oauth2-proxy: applications that take a user from a proxy can be set to them, and they read like the other `X-Forwarded-*`. */
@@ -40,11 +43,15 @@ export function upstreamIdentity(options: UpstreamIdentityOptions): UpstreamIden
     controlsSession = false,
     sessionApi = false,
     assertion = false,
+    removeHeaders = [],
+    passHeaders = [],
   } = options;
   const assertionHeader = (typeof assertion === 'object' && assertion.header) || ASSERTION_HEADER;
   const owned = [sessionHeader, userHeader, rolesHeader, assertionHeader, CONTROL_HEADER].filter(
     name => name !== false,
   );
+  // A header of the user that is not ours is that of a proxy in front.
+  const ofProxy = [...(userHeader === false ? [USER_HEADER] : []), ...(rolesHeader === false ? [ROLES_HEADER] : [])];
   return {
     sessionHeader,
     userHeader: userHeader || undefined,
@@ -53,5 +60,6 @@ export function upstreamIdentity(options: UpstreamIdentityOptions): UpstreamIden
     asksForSessions: sessionApi !== false,
     assertionHeader,
     owned,
+    clientHeaders: new ClientHeaders({ removeHeaders, passHeaders: [...passHeaders, ...ofProxy] }),
   };
 }

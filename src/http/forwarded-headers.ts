@@ -56,18 +56,6 @@ function hostFacts(host: string): HostFacts {
   return made;
 }
 
-/**
- * Is this another way to tell a backend what a proxy should: who the client is, by which scheme, host or path it came, or who it signed in as?
- *
- * Frameworks believe these (`X-Forwarded-Prefix`, `X-Real-IP`, `X-Original-URL`, `X-Forwarded-User` ...), in any spelling that folds to them.
- */
-export function isProxyHeader(name: string): boolean {
-  return PROXY_HEADER.test(name);
-}
-
-const PROXY_HEADER =
-  /^(?:x[^a-z\d](?:forwarded[^a-z\d].+|(?:real|client)[^a-z\d]ip|original[^a-z\d](?:url|host)|rewrite[^a-z\d]url|url[^a-z\d]scheme)|true[^a-z\d]client[^a-z\d]ip|front[^a-z\d]end[^a-z\d]https)$/i;
-
 /** An IPv6 address stands in brackets (RFC 7239 §6). */
 function toNode(hop: string): string {
   return quote(hop.includes(':') && isIPv6(hop) ? `[${hop}]` : hop);

@@ -1,10 +1,18 @@
+import { foldName, namePatterns, PRIVATE_HEADERS } from './private-headers.ts';
+
 /** What is decided by the name of a header alone. */
 export interface HeaderName {
   readonly lower: string;
   /** The same for every spelling that a backend could take for one: CGI-like backends see `X-Session-ID` and `x_session_id` as one variable. */
   readonly folded: string;
-  /** Of one connection, by its name: `Connection`, `Keep-Alive`, `Proxy-*`, `TE`, `Trailer`, `Transfer-Encoding`, `Upgrade` (RFC 9110 §7.6.1), `HTTP2-Settings` (RFC 7540 §3.2.1). */
+  /**
+   * Of one connection, by its name: `Connection`, `Keep-Alive`, `Proxy-*`, `TE`, `Trailer`, `Transfer-Encoding`, `Upgrade` (RFC 9110 §7.6.1),
+   * `HTTP2-Settings` (RFC 7540 §3.2.1). In every spelling, and so is a `Content-Length` in any but its own: it says where the message
+   * ends to those only that read names leniently.
+   */
   readonly isHopByHop: boolean;
+  /** Only a server may say it, and programs believe it whoever does (`private-headers.ts`). */
+  readonly isPrivate: boolean;
 }
 
 // `Proxy` is no header at all; a CGI program takes it for its proxy (httpoxy, CVE-2016-5385).
@@ -19,6 +27,8 @@ const HOP_BY_HOP = new Set([
   'http2-settings',
 ]);
 
+const PRIVATE = namePatterns(PRIVATE_HEADERS);
+
 /** Clients and servers send the same few names again and again; names that somebody makes up must not take memory for ever. */
 const MAX_KNOWN = 1000;
 const known = new Map<string, HeaderName>();
@@ -28,10 +38,13 @@ export function headerName(name: string): HeaderName {
   const found = known.get(name);
   if (found) return found;
   const lower = name.toLowerCase();
+  const folded = foldName(name);
   const made = {
     lower,
-    folded: lower.replace(/[^a-z0-9]/g, '-'),
-    isHopByHop: HOP_BY_HOP.has(lower) || lower.startsWith('proxy-'),
+    folded,
+    isHopByHop:
+      HOP_BY_HOP.has(folded) || folded.startsWith('proxy-') || (folded === 'content-length' && lower !== folded),
+    isPrivate: PRIVATE.test(folded),
   };
   if (known.size === MAX_KNOWN) known.clear();
   known.set(name, made);

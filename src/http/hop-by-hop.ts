@@ -1,4 +1,5 @@
 import { headerName } from './header-name.ts';
+import { foldName } from './private-headers.ts';
 
 // Without these a message has no target or no end; naming them in Connection is an attack, never a wish.
 const NEVER_HOP_BY_HOP = new Set(['host', 'content-length']);
@@ -40,7 +41,7 @@ const NOTHING: ReadonlySet<string> = new Set();
 
 /** Names in the form in which all their spellings are the same. */
 export function foldNames(names: readonly string[]): ReadonlySet<string> {
-  return new Set(names.map(name => headerName(name).folded));
+  return new Set(names.map(foldName));
 }
 
 /**

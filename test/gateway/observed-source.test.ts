@@ -1,9 +1,16 @@
 import { expect, test } from 'vitest';
+import { ClientHeaders } from '../../src/gateway/client-headers.ts';
 import { ObservedSource, type ObservedSourceOptions } from '../../src/gateway/observed-source.ts';
 import type { RequestHead } from '../../src/http/request-head.ts';
 
+const clientHeaders = new ClientHeaders({ removeHeaders: ['X-Gone'], passHeaders: ['X-Remote-User'] });
+
 function source(options: ObservedSourceOptions, upstream = 'app'): ObservedSource {
-  return new ObservedSource(upstream, options, { publicCookie: options.cookie, owned: ['X-Session-ID'] });
+  return new ObservedSource(upstream, options, {
+    publicCookie: options.cookie,
+    owned: ['X-Session-ID'],
+    clientHeaders,
+  });
 }
 
 function claim(options: ObservedSourceOptions, headers: Record<string, string>, upstream?: string) {
@@ -61,6 +68,17 @@ test.each<[headers: Record<string, string>, isPassedOn: boolean]>([
   [{ 'session-id': 'a', connection: 'Session-ID' }, false],
 ])('of %j the backend sees the id: %s', (headers, isPassedOn) => {
   expect(claim({ cookie: 'SID', header: 'Session-ID' }, headers)).toMatchObject({ isPassedOn });
+});
+
+test.each<[header: string, isPeerTrusted: boolean, isPassedOn: boolean]>([
+  ['X-Gone', true, false],
+  ['x_session.id', true, false],
+  ['X-Remote-User', false, false],
+  ['X-Remote-User', true, true],
+  ['Remote-User', true, false],
+])('of an id in %s, sent by a trusted proxy: %s, the backend sees it: %s', (header, isPeerTrusted, isPassedOn) => {
+  const head = { headers: { [header.toLowerCase()]: 'a' }, isPeerTrusted } as unknown as RequestHead;
+  expect(source({ header }).claimOf(head)).toMatchObject({ isPassedOn });
 });
 
 test.each<[setCookies: string[], word: 'over' | string | undefined]>([
