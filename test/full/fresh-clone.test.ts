@@ -3,31 +3,17 @@ import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { delimiter, join } from 'node:path';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { newcomerEnvironment as env } from './newcomer-environment.ts';
 
 const run = promisify(execFile);
 const root = fileURLToPath(new URL('../..', import.meta.url));
 let folder: string;
 let clone: string;
 let demo: ChildProcess | undefined;
-
-/** What a newcomer's shell has: no variables of npm, and no pinned Node of this folder in PATH. */
-const env = Object.fromEntries(
-  Object.entries(process.env)
-    .filter(([name]) => !name.startsWith('npm_') && !name.startsWith('VITEST') && name !== 'NODE_OPTIONS')
-    .map(([name, value]) => [
-      name,
-      name === 'PATH'
-        ? value!
-            .split(delimiter)
-            .filter(entry => !entry.includes('node_modules'))
-            .join(delimiter)
-        : value,
-    ]),
-);
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'holdfast-clone-'));
