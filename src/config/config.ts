@@ -169,7 +169,7 @@ export interface SessionConfig {
   /** Largest session. Default `4MiB`. */
   maxSessionSize?: Size;
   warnSize?: SessionWarnConfig;
-  /** When expired sessions are looked for: `{ every: 60s }` (default) or `{ atHours: [0, 2] }`. */
+  /** When expired sessions are looked for: `{ every: 60s }` (default) or `{ atHours: [0, 2] }`. Those with open sockets end on time in any case. */
   sweep?: { every: Duration } | { atHours: readonly number[] };
   /** A call to the store that takes longer has failed. Default `5s`; -1 none has. */
   storeTimeout?: Duration;

@@ -1,6 +1,7 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import type { Clock, Timer } from '../base/clock.ts';
 import { type Logger, sidPrefix } from '../base/logger.ts';
+import { ExpiryWatch, UNWATCHED, type Watched } from '../session/expiry-watch.ts';
 import type { Ledger } from '../session/ledger.ts';
 import { type SessionSocket, SessionSockets } from '../websocket/session-sockets.ts';
 
@@ -32,6 +33,8 @@ interface Entry {
   server: string;
   /** When it was used here; `-Infinity`: not yet. */
   usedAt: number;
+  /** When it was last used in any process, by what the ledger said when it was last asked. */
+  usedElsewhereAt: number;
   /** When the ledger was told from here that it is live; `-Infinity`: not yet. */
   writtenAt: number;
   /** When the ledger was asked whether it is over. */
@@ -60,8 +63,8 @@ const MAX_SUCCESSORS = 16;
  *
  * What is live and what is over are facts in the ledger, so that it holds for every process and after a restart, as far as the ledger does.
  * That a session is over outweighs that it is live: a request that was under way cannot bring it back. The ledger is asked and told at
- * most once for each session and step of a tenth of the idle time or 60 s, whichever is less. So a session stays live for its idle time, and at
- * most two steps longer.
+ * most once for each session and step of a tenth of the idle time or 60 s, whichever is less. What it keeps of a live session ends with the idle
+ * time after the last use that it knows, and it is told of each use before that time is over: so a session, and its sockets, end on time.
  */
 export class ObservedSessions {
   readonly #options: ObservedSessionsOptions;
@@ -70,6 +73,12 @@ export class ObservedSessions {
   readonly #entries = new Map<string, Entry>();
   readonly #reading = new Map<string, Promise<boolean>>();
   readonly #sockets = new SessionSockets<Hold>();
+  /** One for each session that has sockets. */
+  readonly #places = new Map<string, Place>();
+  readonly #expiry: ExpiryWatch<Place>;
+  /** Used since the ledger was told. */
+  readonly #untold = new Map<string, Entry>();
+  #telling: Timer | undefined;
   /** What is over and could not be written: key and successor. */
   readonly #unwritten = new Map<string, string | undefined>();
   #accepted = { since: NEVER, count: 0 };
@@ -80,6 +89,15 @@ export class ObservedSessions {
   constructor(options: ObservedSessionsOptions) {
     this.#options = options;
     this.#stepMs = Math.min(options.idleTimeoutMs * SHARE_OF_IDLE, MAX_STEP_MS);
+    const { clock, logger, upstream } = options;
+    this.#expiry = new ExpiryWatch({
+      clock,
+      now: () => clock.monotonic(),
+      expiresAt: ({ key }) => this.#expiryOf(key),
+      ask: place => this.#readAgain(place),
+      onOutage: error =>
+        logger.warn({ err: error, upstream }, 'it is not known whether sessions with sockets are over; trying again'),
+    });
   }
 
   /** Begins to hear of what other processes see. @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE. */
@@ -91,7 +109,9 @@ export class ObservedSessions {
   }
 
   close(): void {
+    void this.#tellUses();
     this.#isClosed = true;
+    this.#expiry.close();
     this.#options.clock.clearTimeout(this.#timer);
     this.#unsubscribe?.().catch(() => {}); // the ledger is gone, and every subscription with it
   }
@@ -99,7 +119,7 @@ export class ObservedSessions {
   /** @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when it is not known. */
   async isLive(key: string): Promise<boolean> {
     const entry = this.#entries.get(key);
-    if (entry?.isLive && this.#now < entry.checkedAt + this.#stepMs) {
+    if (entry?.isLive && this.#now < Math.min(entry.checkedAt + this.#stepMs, entry.usedAt + this.#idleMs)) {
       this.#keep(key, entry);
       return true;
     }
@@ -134,6 +154,7 @@ export class ObservedSessions {
     entry.usedAt = this.#now;
     entry.server = server;
     if (this.#now >= entry.writtenAt + this.#stepMs) void this.#try('keep', key, () => this.#write(key, entry));
+    else this.#tellLater(key, entry);
   }
 
   /**
@@ -161,18 +182,62 @@ export class ObservedSessions {
       place = successor;
     }
     const hold = new Hold(place, socket);
-    this.#sockets.add(place, hold);
+    this.#add(hold);
     // It may have ended while the backend was dialled.
     const entry = this.#entries.get(place);
     if (entry?.isLive === false) this.#sockets.closeAll(place, entry.successor === undefined ? 'ended' : 'renewed');
     this.#watch();
     return {
       touch: () => {
-        // What still comes on a socket that is closing says nothing.
-        if (!hold.isClosing) this.used(hold.key, server);
+        // What still comes on a socket that is closing says nothing, nor what comes after the end while that is being found out.
+        const isOver = this.#now >= this.#places.get(hold.key)!.livesUntil && this.#now >= this.#expiryOf(hold.key);
+        if (!hold.isClosing && !isOver) this.used(hold.key, server);
       },
-      release: () => this.#sockets.delete(hold.key, hold),
+      release: () => this.#delete(hold),
     };
+  }
+
+  #add(hold: Hold): void {
+    const { key } = hold;
+    this.#sockets.add(key, hold);
+    if (this.#places.has(key)) return;
+    const place = { key, ...UNWATCHED };
+    this.#places.set(key, place);
+    this.#expiry.schedule(place, Math.max(this.#now, this.#nextLookAt(key)));
+  }
+
+  #delete(hold: Hold): void {
+    const { key } = hold;
+    this.#sockets.delete(key, hold);
+    if (this.#sockets.get(key).size > 0 || !this.#places.has(key)) return;
+    this.#expiry.cancel(this.#places.get(key)!);
+    this.#places.delete(key);
+  }
+
+  /** As far as this process knows. */
+  #expiryOf(key: string): number {
+    const entry = this.#entries.get(key);
+    return entry?.isLive ? entry.usedAt + this.#idleMs : NEVER;
+  }
+
+  /** A session with sockets that was not used here for its idle time: another process may have used it. */
+  async #readAgain({ key }: Place): Promise<number | undefined> {
+    return (await this.#isStillLive(key)) ? this.#nextLookAt(key) : undefined;
+  }
+
+  #nextLookAt(key: string): number {
+    const { usedElsewhereAt = NEVER } = this.#entries.get(key) ?? {};
+    // Not later than in a step, because clocks may differ.
+    return Math.max(this.#expiryOf(key), Math.min(usedElsewhereAt + this.#idleMs, this.#now + this.#stepMs));
+  }
+
+  /** What the ledger says of a session with sockets. They close, or move to its successor, when it is over. */
+  async #isStillLive(key: string): Promise<boolean> {
+    if (await this.#read(key)) return true;
+    const successor = await this.#options.ledger.get(overFact(key));
+    if (successor === undefined) this.#sockets.closeAll(key, 'ended');
+    else this.#markOver(key, successor || undefined);
+    return false;
   }
 
   get #channel(): string {
@@ -191,8 +256,8 @@ export class ObservedSessions {
   async #read(key: string): Promise<boolean> {
     const { ledger, onPlace } = this.#options;
     const known = this.#entries.get(key);
-    const server = await ledger.get(liveFact(key));
-    if (server === undefined) {
+    const fact = await ledger.get(liveFact(key));
+    if (fact === undefined) {
       if (!known?.isLive) return false;
       if (this.#now < known.usedAt + this.#idleMs) {
         // It was used here, and the ledger could not be told, or has forgotten.
@@ -208,25 +273,55 @@ export class ObservedSessions {
       return false;
     }
     const now = this.#now;
+    const { server, usedAgoMs } = this.#parse(fact);
+    const usedElsewhereAt = now - usedAgoMs;
     const entry = this.#entries.get(key);
     // It may be over since the ledger answered.
     if (entry && entry !== known && !entry.isLive) return false;
     if (entry?.isLive) {
       entry.checkedAt = now;
+      entry.usedElsewhereAt = usedElsewhereAt;
       this.#keep(key, entry);
       return true;
     }
     onPlace?.(key, server);
-    this.#keep(key, { ...{ isLive: true, server, checkedAt: now }, usedAt: NEVER, writtenAt: NEVER });
+    this.#keep(key, { isLive: true, server, checkedAt: now, usedAt: NEVER, usedElsewhereAt, writtenAt: NEVER });
     return true;
   }
 
+  /** `<milliseconds since the epoch of the last use> <URL of the server>`. The time is by the clock of the process that has written it. */
+  #parse(fact: string): { server: string; usedAgoMs: number } {
+    const space = fact.indexOf(' ');
+    return { server: fact.slice(space + 1), usedAgoMs: this.#options.clock.now() - Number(fact.slice(0, space)) };
+  }
+
+  #tellLater(key: string, entry: Entry): void {
+    this.#untold.set(key, entry);
+    if (!this.#isClosed) this.#telling ??= this.#options.clock.setTimeout(() => void this.#tellUses(), this.#stepMs);
+  }
+
+  async #tellUses(): Promise<void> {
+    this.#options.clock.clearTimeout(this.#telling);
+    this.#telling = undefined;
+    const untold = [...this.#untold];
+    this.#untold.clear();
+    for (let start = 0; start < untold.length; start += LOOK_TOGETHER) {
+      const batch = untold
+        .slice(start, start + LOOK_TOGETHER)
+        .filter(([, { usedAt, writtenAt }]) => usedAt > writtenAt);
+      await Promise.all(batch.map(([key, entry]) => this.#try('keep', key, () => this.#write(key, entry))));
+      await turn();
+    }
+  }
+
   async #write(key: string, entry: Entry): Promise<void> {
-    const { ledger } = this.#options;
+    const { clock, ledger } = this.#options;
     const now = this.#now;
     entry.writtenAt = now; // now, so that nobody else writes it meanwhile
     try {
-      await ledger.put(liveFact(key), entry.server, this.#liveTtlMs);
+      const usedAt = Math.round(clock.now() - (now - entry.usedAt));
+      const ttlMs = Math.min(Math.max(1, entry.usedAt + this.#idleMs - now), MAX_TTL_MS);
+      await ledger.put(liveFact(key), `${usedAt} ${entry.server}`, ttlMs);
       const successor = await ledger.get(overFact(key));
       entry.checkedAt = now;
       if (successor !== undefined) this.#markOver(key, successor || undefined);
@@ -239,33 +334,30 @@ export class ObservedSessions {
   async #tellOver(key: string, successor: string | undefined): Promise<void> {
     const { ledger } = this.#options;
     // It outlives whatever a process that has not heard of it may write.
-    await ledger.put(overFact(key), successor ?? '', Math.min(2 * this.#liveTtlMs, MAX_TTL_MS));
+    await ledger.put(overFact(key), successor ?? '', Math.min(2 * (this.#idleMs + this.#stepMs), MAX_TTL_MS));
     await ledger.take(liveFact(key));
     await ledger.publish(this.#channel, JSON.stringify({ key, successor }));
   }
 
-  get #liveTtlMs(): number {
-    return Math.min(this.#idleMs + this.#stepMs, MAX_TTL_MS);
-  }
-
   #markOver(key: string, successor: string | undefined): void {
     const now = this.#now;
-    this.#keep(key, { isLive: false, server: '', usedAt: now, writtenAt: now, checkedAt: now, successor });
+    const times = { usedAt: now, usedElsewhereAt: NEVER, writtenAt: now, checkedAt: now };
+    this.#keep(key, { isLive: false, server: '', ...times, successor });
     if (successor !== undefined && this.#options.onReplace === 'rebind') this.#rebind(key, successor);
     else this.#sockets.closeAll(key, successor === undefined ? 'ended' : 'renewed');
   }
 
   #rebind(from: string, to: string): void {
     for (const hold of [...this.#sockets.get(from)]) {
-      this.#sockets.delete(from, hold);
+      this.#delete(hold);
       hold.key = to;
-      this.#sockets.add(to, hold);
+      this.#add(hold);
     }
   }
 
   #enter(key: string, server: string): Entry {
     const now = this.#now;
-    const entry = { isLive: true, server, usedAt: now, writtenAt: NEVER, checkedAt: now };
+    const entry = { isLive: true, server, usedAt: now, usedElsewhereAt: NEVER, writtenAt: NEVER, checkedAt: now };
     this.#keep(key, entry);
     return entry;
   }
@@ -308,11 +400,7 @@ export class ObservedSessions {
     for (let start = 0; start < keys.length && !this.#isClosed; start += LOOK_TOGETHER) {
       const batch = keys.slice(start, start + LOOK_TOGETHER);
       const looks = await Promise.all(
-        batch.map(key =>
-          this.#try('look at', key, async () => {
-            if (!(await this.#read(key))) this.#sockets.closeAll(key, 'ended');
-          }),
-        ),
+        batch.map(key => this.#try('look at', key, async () => void (await this.#isStillLive(key)))),
       );
       if (!looks.includes(true)) return; // an outage: it would be the same for the others, and ends nobody's session
       await turn();
@@ -331,6 +419,11 @@ export class ObservedSessions {
       return false;
     }
   }
+}
+
+/** The sockets of one session, whose time is watched. */
+interface Place extends Watched {
+  readonly key: string;
 }
 
 /** A socket, and the session that it belongs to now. */
@@ -352,7 +445,7 @@ class Hold implements SessionSocket {
   }
 }
 
-/** The value is the URL of the server that answered last. */
+/** The value says when it was used last, and which server answered. */
 function liveFact(key: string): string {
   return `observed live ${key}`;
 }

@@ -10,17 +10,20 @@ const FLUSH_INTERVAL_MS = 1_000;
 
 interface Access {
   at: number;
-  /** When it has to be written. */
+  /** From when on it is to be written. */
   dueAt: number;
+  /** Half-way to the time at which other processes, which do not know of it, end the session: by then it is written. */
+  hasToBeAt: number;
   readonly stepMs: number;
+  readonly idleMs: number;
   readonly onWritten: ((at: number) => void) | undefined;
 }
 
 /**
  * Last accesses that are not in the store yet, written in batches: at most one write per session and step, however often it is used.
  *
- * Every access reaches the store within one step of the one written before it, and at most a second more: long before anybody else could take the
- * session for idle, unless it may be idle for hardly more than a second.
+ * Every access reaches the store within one step of the one written before it, and at most a second more; and sooner where the session would
+ * otherwise look idle to another process before that, which ends it if it holds sockets of it.
  */
 export class AccessTimes {
   readonly #store: SessionStore;
@@ -29,6 +32,7 @@ export class AccessTimes {
   readonly #onWritten: (sid: string, at: number) => void;
   readonly #accesses = new Map<string, Access>();
   #timer: Timer | undefined;
+  #timerAt = Number.POSITIVE_INFINITY;
   #isClosed = false;
 
   /** @param onWritten Told when the store knows a later access. */
@@ -52,9 +56,12 @@ export class AccessTimes {
       known.at = Math.max(known.at, now); // somebody may have set the clock back
       return;
     }
-    const stepMs = Math.min((header.idleTimeoutMs ?? Number.POSITIVE_INFINITY) * SHARE_OF_IDLE, MAX_STEP_MS);
-    this.#accesses.set(sid, { at: now, dueAt: Math.max(now, storedAt + stepMs), stepMs, onWritten });
-    this.#schedule();
+    const { idleTimeoutMs: idleMs = Number.POSITIVE_INFINITY } = header;
+    const stepMs = Math.min(idleMs * SHARE_OF_IDLE, MAX_STEP_MS);
+    const dueAt = Math.max(now, storedAt + stepMs);
+    const hasToBeAt = Math.max(dueAt, now + (storedAt + idleMs - now) / 2);
+    this.#accesses.set(sid, { at: now, dueAt, hasToBeAt, stepMs, idleMs, onWritten });
+    this.#schedule(Math.min(FLUSH_INTERVAL_MS, hasToBeAt - now));
   }
 
   /** The last access as far as this process and the store know. */
@@ -78,7 +85,11 @@ export class AccessTimes {
       if (!access) continue;
       access.onWritten?.(at);
       if (access.at === at) this.#accesses.delete(sid);
-      else access.dueAt = at + access.stepMs; // used again meanwhile
+      else {
+        // Used again meanwhile.
+        access.dueAt = at + access.stepMs;
+        access.hasToBeAt = at + access.idleMs / 2;
+      }
     }
   }
 
@@ -89,18 +100,24 @@ export class AccessTimes {
     await this.flush();
   }
 
-  #schedule(): void {
-    if (this.#isClosed) return;
-    this.#timer ??= this.#clock.setTimeout(() => void this.#tick(), FLUSH_INTERVAL_MS);
+  #schedule(ms: number): void {
+    const now = this.#clock.now();
+    if (this.#isClosed || (this.#timer && this.#timerAt <= now + ms)) return;
+    this.#clock.clearTimeout(this.#timer);
+    this.#timerAt = now + ms;
+    this.#timer = this.#clock.setTimeout(() => void this.#tick(), ms);
   }
 
   async #tick(): Promise<void> {
+    let pauseMs = FLUSH_INTERVAL_MS;
     try {
       await this.flush(this.#clock.now());
+      const now = this.#clock.now();
+      for (const { hasToBeAt } of this.#accesses.values()) pauseMs = Math.min(pauseMs, Math.max(0, hasToBeAt - now));
     } catch (error) {
       this.#logger.warn({ err: error }, 'last access of sessions not written; trying again');
     }
     this.#timer = undefined;
-    if (this.#accesses.size > 0) this.#schedule();
+    if (this.#accesses.size > 0) this.#schedule(pauseMs);
   }
 }

@@ -72,7 +72,7 @@ export interface SessionManagerOptions extends TrackingOptions {
   readonly maxSessionBytes?: number;
   /** Bytes of an attribute and of a session above which a warning is logged, once for each name. Default 16 KiB and 64 KiB. */
   readonly warnSize?: { readonly attributeBytes?: number; readonly sessionBytes?: number };
-  /** When expired sessions are looked for. Default every 60,000 ms. */
+  /** When expired sessions are looked for. Default every 60,000 ms. Those that sockets hold end on time in any case. */
   readonly sweep?: SweepSchedule;
   /** A call to the store that takes longer has failed, in milliseconds; `Infinity`: none has. Default 5,000. */
   readonly storeTimeoutMs?: number;
@@ -110,7 +110,8 @@ const NONCE_MEMORY_MS = 600_000;
 
 type Carrier = { [key: symbol]: SessionBinding | undefined };
 
-type ControlEvent = { readonly type: 'ended' | 'renewed'; readonly sid: string };
+/** `timed`: it may be silent for another time than before. */
+type ControlEvent = { readonly type: 'ended' | 'renewed' | 'timed'; readonly sid: string };
 
 /**
  * Sessions for whatever carries a request: plain `node:http`, fetch handlers, WebSocket handshakes, sockets, background work.
@@ -432,7 +433,7 @@ export class SessionManager {
     // Of a version that speaks otherwise, or of somebody who fills our memory: what has ended is remembered.
     if (!isSid(event?.sid)) return;
     if (event.type === 'ended') this.#forget(event.sid);
-    if (event.type === 'renewed') {
+    if (event.type === 'renewed' || event.type === 'timed') {
       this.#cache.distrust(event.sid);
       this.#shared.onChangedElsewhere(event.sid);
     }
@@ -548,6 +549,7 @@ export class SessionManager {
     this.#meters.size.add(state.bytes);
     this.#cache.onCommitted(sid, committed, before, state.snapshot);
     this.#shared.onCommitted(state, committed);
+    if (committed.header && 'idleTimeoutMs' in committed.header) this.#announce({ type: 'timed', sid });
     if (this.#listeners.hasAny('changed')) this.#tellChanges(sid, committed, before);
   }
 

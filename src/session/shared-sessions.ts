@@ -1,6 +1,8 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import type { Timer } from '../base/clock.ts';
 import { sidPrefix } from '../base/logger.ts';
+import { expiryOf, expiryReason } from './expiry.ts';
+import { ExpiryWatch, UNWATCHED, type Watched } from './expiry-watch.ts';
 import type { Session } from './session.ts';
 import type { LoadedSession, SessionEnvironment } from './session-environment.ts';
 import { holderWithoutResponse, SessionHandle } from './session-handle.ts';
@@ -21,6 +23,8 @@ const MAX_UNHELD = 10_000;
  *
  * All sockets of a session in one process share its record: what one sets, the others read at once; it is committed behind them, and
  * what requests of this process commit is seen too. What other processes commit is seen after `refresh`, which is done every 5 s.
+ *
+ * A session that is held ends at its idle or absolute limit, whenever the sweep is.
  */
 export interface SocketSession {
   readonly session: Session;
@@ -59,6 +63,8 @@ export class SharedSessions {
   readonly #loading = new Map<string, Promise<LoadedSession | undefined>>();
   /** With changes that are to be written later, the longest unheld first. */
   readonly #unheld = new Set<SharedSession>();
+  /** Those that sockets hold. */
+  readonly #watch: ExpiryWatch<SharedSession>;
   #timer: Timer | undefined;
   #refreshing: Promise<void> | undefined;
   #isClosed = false;
@@ -66,11 +72,21 @@ export class SharedSessions {
   constructor(environment: SessionEnvironment, listener: SharedSessionsListener) {
     this.#environment = environment;
     this.#listener = listener;
+    const { clock, logger } = environment;
+    this.#watch = new ExpiryWatch({
+      clock,
+      now: () => clock.now(),
+      expiresAt: shared => shared.expiresAt,
+      endAtOnce: shared => this.#endIfTooOld(shared),
+      ask: shared => this.#readAgain(shared),
+      onOutage: error =>
+        logger.warn({ err: error }, 'it is not known whether sessions with sockets are over; trying again'),
+    });
   }
 
   async attach(sid: string, admission?: Admission): Promise<SocketSession | undefined> {
     const known = this.#shared.get(sid);
-    if (known) return known.state.isEnded ? undefined : known.attach(admission);
+    if (known && !known.isOver) return known.state.isEnded ? undefined : known.attach(admission);
     const loaded = await this.#load(sid);
     // What the store answered may be older than the end.
     return loaded && !this.#environment.hasEnded(sid) ? this.share(sid, loaded).attach(admission) : undefined;
@@ -104,6 +120,7 @@ export class SharedSessions {
   async close(): Promise<void> {
     this.#isClosed = true;
     this.#environment.clock.clearTimeout(this.#timer);
+    this.#watch.close();
     await this.#refreshing;
     const isWritten = this.#environment.frequency !== 'manual';
     const sessions = [...this.#shared.values()];
@@ -119,7 +136,7 @@ export class SharedSessions {
     const shared = this.#shared.get(state.sid);
     if (!shared) return;
     const isComplete = shared.state === state ? state.version >= committed.version : shared.state.absorb(committed);
-    if (isComplete) shared.noticeSecret();
+    if (isComplete) shared.notice();
     else this.#refreshLater(shared);
   }
 
@@ -148,12 +165,36 @@ export class SharedSessions {
       .catch(error => this.#environment.logger.warn({ err: error }, 'shared session not refreshed; trying again'));
   }
 
-  #watch(): void {
+  /** Nobody can give it more time, so its sockets go also when the store cannot be reached. There the sweep ends it. */
+  #endIfTooOld({ state }: SharedSession): boolean {
+    const { clock, end, logger } = this.#environment;
+    const { header, sid, lastAccessedAt } = state;
+    const now = clock.now();
+    if (expiryReason(header, lastAccessedAt, now) !== 'absolute') return false;
+    state.markEnded();
+    end(sid, 'absolute', { expiredBy: now, createdAt: header.createdAt }).catch(error =>
+      logger.warn({ err: error, sid: sidPrefix(sid) }, 'an expired session is not ended in the store yet'),
+    );
+    return true;
+  }
+
+  /** Another process may have used it. */
+  async #readAgain(shared: SharedSession): Promise<number | undefined> {
+    const { accessTimes, load } = this.#environment;
+    const { sid } = shared.state;
+    const loaded = await load(sid); // which ends it when its time is over
+    if (!loaded || shared.state.isEnded) return undefined;
+    shared.reload(loaded);
+    // By the store's header: a shorter time that was set here and not committed counts for nobody.
+    return expiryOf(loaded.snapshot.header, accessTimes.latest(sid, loaded.lastAccessedAt));
+  }
+
+  #keepFresh(): void {
     if (this.#isClosed || this.#shared.size === 0) return;
     this.#timer ??= this.#environment.clock.setTimeout(() => {
       this.#refreshing = this.#refreshAll().finally(() => {
         this.#timer = undefined;
-        this.#watch();
+        this.#keepFresh();
       });
     }, REFRESH_INTERVAL_MS);
   }
@@ -186,10 +227,12 @@ export class SharedSessions {
     const shared = new SharedSession(this.#environment, state, {
       onUnheld: () => this.#onUnheld(shared),
       onHeld: () => this.#unheld.delete(shared),
+      onSockets: () => this.#watch.schedule(shared, shared.expiresAt),
+      onNoSockets: () => this.#watch.cancel(shared),
       onSecretReplaced: () => this.#listener.onSecretReplaced(sid),
     });
     this.#shared.set(sid, shared);
-    this.#watch();
+    this.#keepFresh();
     return shared;
   }
 
@@ -222,16 +265,23 @@ export class SharedSessions {
 interface SharedSessionOwner {
   onUnheld(): void;
   onHeld(): void;
+  /** It has sockets now, or may be over sooner than was known. */
+  onSockets(): void;
+  onNoSockets(): void;
   onSecretReplaced(): void;
 }
 
 /** One session as all in this process have it who share it. */
-export class SharedSession {
+export class SharedSession implements Watched {
   readonly state: SessionState;
+  livesUntil = UNWATCHED.livesUntil;
+  dueAt = UNWATCHED.dueAt;
+  watchIndex = UNWATCHED.watchIndex;
   readonly #environment: SessionEnvironment;
   readonly #owner: SharedSessionOwner;
   readonly #errorListeners = new Set<(error: Error) => void>();
   #holders = 0;
+  #sockets = 0;
   #storedAccessAt: number;
   /** The last one that is known here. */
   #secretHash: string;
@@ -251,6 +301,16 @@ export class SharedSession {
 
   get isHeld(): boolean {
     return this.#holders > 0;
+  }
+
+  /** When it ends by itself, as far as this process knows. */
+  get expiresAt(): number {
+    const { state } = this;
+    return expiryOf(state.header, this.#environment.accessTimes.latest(state.sid, state.lastAccessedAt));
+  }
+
+  get isOver(): boolean {
+    return this.#environment.clock.now() >= this.expiresAt;
   }
 
   /** Kept until it is released as often as it was retained. */
@@ -278,6 +338,8 @@ export class SharedSession {
     const isOfNow = secretHash === undefined || secretHash === header.secretHash;
     if (!isOfNow && header.former?.kind === 'renewed') return undefined;
     this.retain();
+    this.#sockets++;
+    if (this.#sockets === 1) this.#owner.onSockets();
     this.#environment.meters.active++;
     const listeners = new Set<(error: Error) => void>();
     let released: Promise<void> | undefined;
@@ -297,6 +359,8 @@ export class SharedSession {
       release: () => {
         if (!released) {
           handle.release();
+          this.#sockets--;
+          if (this.#sockets === 0) this.#owner.onNoSockets();
           this.#environment.meters.active--;
           for (const listener of listeners) this.#errorListeners.delete(listener);
           released = this.release();
@@ -307,9 +371,10 @@ export class SharedSession {
   }
 
   /** Takes over what has just been read from the store, under what is changed here. */
-  reload({ snapshot }: LoadedSession): void {
+  reload({ snapshot, lastAccessedAt }: LoadedSession): void {
     this.state.reload(snapshot);
-    this.noticeSecret();
+    this.state.lastAccessedAt = Math.max(this.state.lastAccessedAt, lastAccessedAt);
+    this.notice();
   }
 
   /** Takes over what other processes have committed. */
@@ -323,7 +388,9 @@ export class SharedSession {
     else state.markEnded();
   }
 
-  noticeSecret(): void {
+  /** Something was committed to it, or changed here. */
+  notice(): void {
+    if (this.#sockets > 0 && this.expiresAt < this.livesUntil) this.#owner.onSockets();
     const { secretHash, former } = this.state.header;
     if (secretHash === this.#secretHash) return;
     this.#secretHash = secretHash;
@@ -333,6 +400,7 @@ export class SharedSession {
   /** Something was changed: it is committed when the write frequency says. */
   schedule(): void {
     const { frequency, clock } = this.#environment;
+    this.notice();
     if (frequency === 'manual' || this.#isScheduled) return;
     // Nobody would think later of what a request changes whose client has gone: it is written at once.
     if (this.#isStopped && frequency === 'end-of-request') return;
@@ -365,8 +433,10 @@ export class SharedSession {
 
   #touch(): void {
     const { state } = this;
-    if (state.isEnded) return;
-    state.lastAccessedAt = this.#environment.clock.now();
+    const now = this.#environment.clock.now();
+    // What comes after the end, while that is being found out, does not bring it back.
+    if (state.isEnded || (now >= this.livesUntil && now >= this.expiresAt)) return;
+    state.lastAccessedAt = now;
     this.#environment.accessTimes.note(state.sid, state.header, this.#storedAccessAt, at => {
       this.#storedAccessAt = at;
     });

@@ -74,7 +74,7 @@ function attach(sessions: ObservedSessions, key: string) {
   return { ...hold, closes };
 }
 
-test('a session is live for its idle time, and at most two steps longer; each use counts, in whichever process', async () => {
+test('a session is live for its idle time and not longer; each use counts, in whichever process', async () => {
   const [one, two] = [await observe(), await observe()];
   await one.issued('k', SERVER);
   for (let i = 0; i < 5; i++) {
@@ -83,10 +83,10 @@ test('a session is live for its idle time, and at most two steps longer; each us
     expect(await sessions.isLive('k')).toBe(true);
     sessions.used('k', SERVER);
   }
-  await clock.advance(IDLE);
+  await clock.advance(IDLE - 1);
   expect(await one.isLive('k')).toBe(true);
   expect(await two.isLive('k')).toBe(true);
-  await clock.advance(2 * STEP);
+  await clock.advance(1);
   expect(await one.isLive('k')).toBe(false);
   expect(await two.isLive('k')).toBe(false);
 });
@@ -119,11 +119,57 @@ test('sockets of a session that nobody uses close with 1008, and traffic on one 
   }
   await clock.advance(IDLE - 10 * MINUTE - 1);
   expect([busy, silent, other].flatMap(({ closes }) => closes)).toEqual([]);
-  await clock.advance(3 * STEP);
+  await clock.advance(1);
   for (const { closes } of [busy, silent, other]) expect(closes).toEqual(['1008 session ended']);
   // What still arrives on a socket that is closing does not bring it back.
   busy.touch();
   expect(await one.isLive('k')).toBe(false);
+});
+
+test('sockets close to the millisecond when nobody uses their session, and not while another process uses it', async () => {
+  for (const usedAt of [1_000, MINUTE / 2, 10 * MINUTE, IDLE - 1]) {
+    const [one, two] = [await observe(), await observe()];
+    const key = `used after ${usedAt}`;
+    await one.issued(key, SERVER);
+    expect(await two.isLive(key)).toBe(true);
+    two.used(key, SERVER);
+    const [here, there] = [attach(one, key), attach(two, key)];
+    await clock.advance(usedAt);
+    expect(await two.isLive(key)).toBe(true);
+    two.used(key, SERVER);
+    await clock.advance(IDLE - 1);
+    expect([here.closes, there.closes, await one.isLive(key)]).toEqual([[], [], true]);
+    await clock.advance(1);
+    expect([here.closes, there.closes]).toEqual(Array(2).fill(['1008 session ended']));
+    expect([await one.isLive(key), await two.isLive(key)]).toEqual([false, false]);
+  }
+});
+
+test('what comes on a socket after the end of its session, while that is being found out, does not bring it back', async () => {
+  const sessions = await observe();
+  await sessions.issued('k', SERVER);
+  const socket = attach(sessions, 'k');
+  const answer = Promise.withResolvers<undefined>();
+  ledger.get = () => answer.promise;
+  await clock.advance(IDLE);
+  socket.touch();
+  answer.resolve(undefined);
+  await clock.advance(0);
+  expect(socket.closes).toEqual(['1008 session ended']);
+});
+
+test('any number of sockets costs two timers, and none when the last has gone', async () => {
+  const sessions = await observe();
+  const before = clock.pending;
+  const holds = [];
+  for (let i = 0; i < 5_000; i++) {
+    await sessions.issued(`k${i}`, SERVER);
+    holds.push(attach(sessions, `k${i}`));
+  }
+  expect(clock.pending).toBeLessThanOrEqual(before + 2);
+  for (const { release } of holds) release();
+  await clock.advance(2 * STEP);
+  expect(clock.pending).toBe(before);
 });
 
 test('what is over closes its sockets everywhere, also where the event was lost, and stays over', async () => {

@@ -376,7 +376,7 @@ test('a ledger that cannot be asked is 503, not a visitor who seems to be signed
 });
 
 test('traffic of the client keeps its session live as it is set, and what comes from the backend does not', async () => {
-  const idleTimeout = '30m';
+  const idleTimeout = '35m';
   const backend = await servlet();
   const clock = new FakeClock();
   const open = async (touchOnTraffic: 'message' | 'any' | 'never') => {
