@@ -1,5 +1,9 @@
+export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
+
 /**
  * What the project logs through. Structurally a subset of pino's logger, so a pino instance is one.
+ *
+ * What a method throws, or rejects with, is ignored: a log stops no traffic. One that blocks does, so let it write asynchronously.
  *
  * Fields never hold a cookie, a token or a whole session id: a session is named by the first 8 characters of its `sid`.
  */
@@ -8,6 +12,8 @@ export interface Logger {
   info(fields: object, message: string): void;
   warn(fields: object, message: string): void;
   error(fields: object, message: string): void;
+  /** False: lines of this level are not written anywhere, and need not be made. Default: they are. */
+  isLevelEnabled?(level: LogLevel): boolean;
 }
 
 const nothing = () => {};
@@ -19,3 +25,26 @@ export const silentLogger: Logger = { debug: nothing, info: nothing, warn: nothi
 export function sidPrefix(sid: string): string {
   return sid.slice(0, 8);
 }
+
+const SECURITY_EVENTS: ReadonlySet<unknown> = new Set([
+  'dead-secret',
+  'proxy_header',
+  'session-end',
+  'session-renewed',
+  'session_ambiguous',
+  'two-live-sessions',
+  'unauthorized-session-request',
+  'wrong-api-token',
+]);
+
+/**
+ * True for lines about an attempt that may be an attack, and about what became of somebody's session: each is worth a line of its own, and they
+ * are the last that are dropped. A refusal is one when it was the client that was refused (401, 403), and not what was asked for.
+ */
+export function isSecurityEvent(fields: object): boolean {
+  const { event, status } = fields as { event?: unknown; status?: unknown };
+  return SECURITY_EVENTS.has(event) || (event === 'refused' && (status === 401 || status === 403));
+}
+
+/** The event of the line that says how many others were dropped. It is never dropped or counted itself. */
+export const LINES_DROPPED = 'log_lines_dropped';

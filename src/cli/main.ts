@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
-import { parseArgs } from 'node:util';
+import { inspect, parseArgs } from 'node:util';
 import { isHoldfastError } from '../base/errors.ts';
 import { nearestName } from '../config/nearest-name.ts';
+import { standardError } from '../server/standard-output.ts';
 import { type Command, type CommandOption, type ExitCode, UsageError } from './command.ts';
 import { check } from './commands/check.ts';
 import { demo } from './commands/demo.ts';
@@ -33,11 +34,11 @@ async function main(args: readonly string[]): Promise<ExitCode> {
     return await command.run(options);
   } catch (error) {
     if (error instanceof UsageError) {
-      console.error(`holdfast: ${error.message}`);
+      standardError().write(`holdfast: ${error.message}\n`);
       return 2;
     }
     // What the operator can act on is the message; the stack of anything else is what a bug report needs.
-    console.error(isHoldfastError(error) ? `holdfast: ${error.message}` : error);
+    standardError().write(`${isHoldfastError(error) ? `holdfast: ${error.message}` : inspect(error)}\n`);
     return 1;
   }
 }

@@ -1,5 +1,9 @@
 import type { Duration } from '../base/duration.ts';
+import { standardError } from '../server/standard-output.ts';
 import type { ExitCode } from './command.ts';
+
+/** How long what the program has printed by itself may keep the process after its server has stopped. */
+const END_GRACE_MS = 2_000;
 
 /**
  * Waits for SIGTERM or SIGINT (Ctrl+C), then stops the server gracefully.
@@ -13,8 +17,9 @@ export async function stopOnSignal(
   const signal = await nextSignal();
   // Listened for before it is announced: whoever reads the line may send it at once.
   void nextSignal().then(() => process.exit(1));
-  console.error(`${signal}: draining for at most ${drain}; once more to end at once`);
+  standardError().write(`${signal}: draining for at most ${drain}; once more to end at once\n`);
   await server.stop({ drain });
+  setTimeout(() => process.exit(), END_GRACE_MS).unref();
   return 0;
 }
 

@@ -375,7 +375,7 @@ export interface PolicyConfig {
 }
 
 export interface LogConfig {
-  /** Default `info`. */
+  /** Of the server's own log, to stderr: lines of this level and above. What repeats is counted, not written again. Default `info`. */
   level?: 'debug' | 'info' | 'warn' | 'error' | 'silent';
   /** One line per finished request and per socket opened and closed, to stdout. Default `off`. */
   access?: 'json' | 'combined' | 'off';

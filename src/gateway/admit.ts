@@ -107,6 +107,7 @@ async function holdSession(permitted: Permitted, urlTicket: UrlTicket | undefine
     urlTicket: urlTicket?.name === context.manager.tracking.urlParameter ? urlTicket.value : undefined,
     isSecure: head.isSecure,
     isDocumentNavigation: isDocumentNavigation(head),
+    clientAddress: head.clientAddress,
   });
   try {
     const session = await sessionFor(route.sessionMode, binding);

@@ -126,6 +126,16 @@ export function readRequestHead(request: IncomingMessage, options: ReadRequestHe
   };
 }
 
+/** Who the client of a request is, as `clientAddress` of its head, also when the rest of it cannot be understood. */
+export function clientAddressOf(
+  { socket, headers }: Pick<IncomingMessage, 'socket' | 'headers'>,
+  { trustedProxies }: ReadRequestHeadOptions,
+): string {
+  const peerAddress = unmapIpv4(socket.remoteAddress ?? '');
+  const chain = trustedProxies.contains(peerAddress) ? readForwardedChain(headers) : undefined;
+  return chain ? findClient(chain, peerAddress, trustedProxies).address : peerAddress;
+}
+
 /** Who sends such a request may see another where it ends: the connection must not carry one more. */
 function badRequest(reason: string): Refusal {
   return unframed(400, reason);

@@ -1,5 +1,6 @@
 import { resolve } from 'node:path';
 import type { Duplex } from 'node:stream';
+import { CalmLogger } from '../base/calm-logger.ts';
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import { parseSize } from '../base/size.ts';
@@ -19,7 +20,8 @@ import { TimerWheel } from '../websocket/timer-wheel.ts';
 import { Topics } from '../websocket/topics.ts';
 import { internalParts, openAssertionKeys } from './internal.ts';
 import type { InternalParts } from './internal-intake.ts';
-import { type AccessLog, createAccessLog, createLogger } from './logging.ts';
+import type { LineSink } from './line-output.ts';
+import { type AccessLog, createAccessLog, createLogger, reportLostLines } from './logging.ts';
 import { buildRoutes } from './routes.ts';
 import { openSessionContext, signingKeys } from './session-contexts.ts';
 import { ledgerOf, makeUpstreams, shareMoves } from './upstreams.ts';
@@ -27,7 +29,7 @@ import { ledgerOf, makeUpstreams, shareMoves } from './upstreams.ts';
 /** Everything that runs, wired together. */
 export interface Parts extends Gateway {
   readonly clock: Clock;
-  readonly logger: Logger;
+  readonly logger: CalmLogger;
   readonly accessLog: AccessLog;
   readonly host: ConnectionHost;
   readonly endpoints: readonly Endpoint<unknown>[];
@@ -51,8 +53,13 @@ export interface Parts extends Gateway {
 }
 
 /** Configuration in, running parts out. When it rejects, nothing stays open. */
-export async function build(config: Config, environment: { clock: Clock; logger?: Logger }): Promise<Parts> {
-  const { clock, logger = createLogger(config.log) } = environment;
+export async function build(
+  config: Config,
+  environment: { clock: Clock; logger?: Logger; accessLog?: LineSink },
+): Promise<Parts> {
+  const { clock } = environment;
+  const logger = CalmLogger.over(environment.logger ?? createLogger(config.log), clock);
+  reportLostLines(logger);
   const dataFolder = resolve(config.dataFolder ?? '.holdfast');
   const opened: SessionContext[] = [];
   const mountedSessions = new Map<string, SessionContext>();
@@ -110,7 +117,7 @@ export async function build(config: Config, environment: { clock: Clock; logger?
       trustedProxies: createAddressList(config.trustedProxies ?? []),
       clock,
       logger,
-      accessLog: createAccessLog(config.log, process.stdout, clock),
+      accessLog: createAccessLog(config.log, environment.accessLog, clock),
       host: { wheel: new TimerWheel(clock), topics: new Topics(), logger },
       endpoints: started,
       upstreams,

@@ -11,7 +11,7 @@ import type { UpstreamTarget } from '../gateway/route.ts';
 import { sessionFailure } from '../gateway/session-failure.ts';
 import { bothSessions, type ObservedExchange } from '../gateway/session-observer.ts';
 import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
-import { asksForWebSocket } from '../http/request-head.ts';
+import { asksForWebSocket, clientAddressOf } from '../http/request-head.ts';
 import { takeUrlTicket } from '../http/url-ticket.ts';
 import type { Endpoint } from '../websocket/endpoint.ts';
 import type { ConnectionFacts } from '../websocket/endpoint-connection.ts';
@@ -81,7 +81,7 @@ export class Intake {
     if (accessLog.isOn)
       response.once('close', () =>
         accessLog.request({
-          ...factsOf(request, admitted),
+          ...this.#facts(request, admitted),
           status: response.headersSent ? response.statusCode : 499,
           bytesSent: Number(response.getHeader('content-length') ?? 0),
           durationMs: Math.round(clock.monotonic() - startedAt),
@@ -139,14 +139,16 @@ export class Intake {
     const { accessLog, host } = this.#parts;
     try {
       // An idle connection keeps what its last line will say only if there will be one.
-      const closing = accessLog.isOn ? this.#logWhenGone({ ...factsOf(request, admitted), route: name }) : undefined;
+      const closing = accessLog.isOn
+        ? this.#logWhenGone({ ...this.#facts(request, admitted), route: name })
+        : undefined;
       const opened = await openEndpoint(admitted, endpoint, socket, early, host, closing);
       if (isRefusal(opened)) return opened;
       // The connection listens itself: a second listener would cost each of them memory.
       if (opened) socket.off('error', ignore);
       if (this.#isDraining) opened?.close(CloseCode.goingAway, STOPPING);
       if (opened && accessLog.isOn)
-        accessLog.socketOpened({ ...factsOf(request, admitted), route: name, connectionId: opened.id });
+        accessLog.socketOpened({ ...this.#facts(request, admitted), route: name, connectionId: opened.id });
       return undefined;
     } finally {
       admitted.held?.binding.release();
@@ -197,7 +199,7 @@ export class Intake {
     this.#parts.handshakes.delete(socket);
     session?.tie(relay);
     admitted.observed?.tie(relay);
-    this.#follow(relay, { ...factsOf(request, admitted), connectionId: `r${randomId(6)}` });
+    this.#follow(relay, { ...this.#facts(request, admitted), connectionId: `r${randomId(6)}` });
     return undefined;
   }
 
@@ -274,11 +276,23 @@ export class Intake {
   }
 
   #logRefusal(request: IncomingMessage, { status, code, reason, failure }: Refusal): void {
-    const { logger } = this.#parts;
-    logger.info(
-      { event: 'refused', status, code, failure, method: request.method, address: request.socket.remoteAddress },
-      reason,
-    );
+    const address = clientAddressOf(request, this.#parts);
+    this.#parts.logger.info({ event: 'refused', status, code, failure, method: request.method, address }, reason);
+  }
+
+  #facts(request: IncomingMessage, admitted: Admitted | Refusal): AccessFacts {
+    const sid = isRefusal(admitted) ? undefined : (admitted.held?.session?.id ?? admitted.observed?.liveKey);
+    const { referer, 'user-agent': userAgent } = request.headers;
+    return {
+      clientAddress: isRefusal(admitted) ? clientAddressOf(request, this.#parts) : admitted.head.clientAddress,
+      method: request.method ?? '',
+      target: request.url ?? '',
+      httpVersion: request.httpVersion,
+      ...(!isRefusal(admitted) && { route: admitted.route.name }),
+      ...(sid !== undefined && { sid }),
+      ...(referer !== undefined && { referer }),
+      ...(userAgent !== undefined && { userAgent }),
+    };
   }
 
   /** The client gets an id; the log has the rest under the same id. */
@@ -315,19 +329,4 @@ function draining(): Refusal {
     failure: 'draining',
     headers: { 'Retry-After': '5', Connection: 'close' },
   });
-}
-
-function factsOf(request: IncomingMessage, admitted: Admitted | Refusal): AccessFacts {
-  const sid = isRefusal(admitted) ? undefined : (admitted.held?.session?.id ?? admitted.observed?.liveKey);
-  const { referer, 'user-agent': userAgent } = request.headers;
-  return {
-    clientAddress: isRefusal(admitted) ? (request.socket.remoteAddress ?? '') : admitted.head.clientAddress,
-    method: request.method ?? '',
-    target: request.url ?? '',
-    httpVersion: request.httpVersion,
-    ...(!isRefusal(admitted) && { route: admitted.route.name }),
-    ...(sid !== undefined && { sid }),
-    ...(referer !== undefined && { referer }),
-    ...(userAgent !== undefined && { userAgent }),
-  };
 }

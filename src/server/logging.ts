@@ -1,16 +1,13 @@
 import { pino } from 'pino';
 import { type Clock, systemClock } from '../base/clock.ts';
-import { type Logger, sidPrefix } from '../base/logger.ts';
+import { isSecurityEvent, LINES_DROPPED, type Logger, sidPrefix } from '../base/logger.ts';
 import type { LogConfig } from '../config/config.ts';
 import { withoutTickets } from '../session/ticket.ts';
-
-/** Takes whole lines, each with its newline. */
-export interface LineSink {
-  write(line: string): unknown;
-}
+import type { LineRank, LineSink, OutputListener } from './line-output.ts';
+import { standardError, standardOutput } from './standard-output.ts';
 
 /** The server's own log: one JSON object a line, from the level of the configuration upwards. Default: to stderr. */
-export function createLogger(config: LogConfig = {}, sink?: LineSink): Logger {
+export function createLogger(config: LogConfig = {}, sink: LineSink = standardError()): Logger {
   return pino(
     {
       level: config.level ?? 'info',
@@ -19,8 +16,49 @@ export function createLogger(config: LogConfig = {}, sink?: LineSink): Logger {
       formatters: { level: label => ({ level: label }) },
       serializers: { error: pino.stdSerializers.err, err: pino.stdSerializers.err },
     },
-    sink ? { write: line => void sink.write(line) } : pino.destination({ dest: 2, sync: true }),
+    destinationOf(sink),
   );
+}
+
+/** Where pino writes: a line's fields say how much it matters. */
+function destinationOf(sink: LineSink) {
+  const destination = {
+    // Lets pino set `lastObj` for each line.
+    [pino.symbols.needsMetadataGsym]: true,
+    lastObj: undefined as object | undefined,
+    write(line: string) {
+      sink.write(line, rankOf(destination.lastObj));
+    },
+  };
+  return destination;
+}
+
+function rankOf(fields: object | undefined): LineRank {
+  if (!fields) return 'ordinary';
+  if ((fields as { event?: unknown }).event === LINES_DROPPED) return 'notice';
+  return isSecurityEvent(fields) ? 'security' : 'ordinary';
+}
+
+/** From now on this log says what became of lines that could not be written, its own and those of the access log. */
+export function reportLostLines(logger: Logger): void {
+  const listener: OutputListener = {
+    onTrouble({ output, code }) {
+      logger.error(
+        { event: 'log_output_failed', output, code },
+        `${output} cannot be written (${code}); lines wait, and are dropped when there are too many`,
+      );
+    },
+    onLost({ output, code, lines, securityLines }) {
+      const why = code === 'EAGAIN' ? 'nobody read them' : `they could not be written (${code})`;
+      const level = securityLines > 0 ? 'error' : 'warn';
+      logger[level](
+        { event: LINES_DROPPED, output, code, lines, securityLines },
+        `${lines} lines of ${output} were dropped, because ${why}`,
+      );
+    },
+  };
+  standardOutput().listener = listener;
+  standardError().listener = listener;
 }
 
 /** What is known of a request whoever answers it. Everything in it may come from the network and is escaped when written. */
@@ -78,19 +116,29 @@ const nothing = () => {};
  * `combined` is Apache's, so that the tools for it work, with the first 8 characters of the `sid` as one more field. An opened
  * socket is its request with status 101; a closed one has the method `CLOSE` and the close code in the place of the status.
  */
-export function createAccessLog(
-  config: LogConfig = {},
-  sink: LineSink = process.stdout,
-  clock: Clock = systemClock,
-): AccessLog {
+export function createAccessLog(config: LogConfig = {}, sink?: LineSink, clock: Clock = systemClock): AccessLog {
   switch (config.access ?? 'off') {
     case 'off':
       return { isOn: false, request: nothing, socketOpened: nothing, socketClosed: nothing };
     case 'combined':
-      return combinedLog(sink, clock);
+      return combinedLog(sink ? guarded(sink) : standardOutput(), clock);
     case 'json':
-      return jsonLog(sink, clock);
+      return jsonLog(sink ? guarded(sink) : standardOutput(), clock);
   }
+}
+
+/** Somebody else's. */
+function guarded(sink: LineSink): LineSink {
+  return {
+    write(line) {
+      try {
+        const outcome = sink.write(line);
+        if (outcome instanceof Promise) outcome.catch(nothing);
+      } catch {
+        // A log stops no traffic.
+      }
+    },
+  };
 }
 
 function jsonLog(sink: LineSink, clock: Clock): AccessLog {

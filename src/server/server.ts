@@ -29,6 +29,8 @@ export interface StopOptions {
 export interface ServerEnvironment {
   readonly clock?: Clock;
   readonly logger?: Logger;
+  /** Takes the lines of the access log in the place of stdout, each with its newline. What it throws is ignored. */
+  readonly accessLog?: { write(line: string): unknown };
 }
 
 /** The server's sessions, for handlers and for whoever administers them. */
@@ -210,9 +212,9 @@ export class Server {
   }
 
   async #build(): Promise<void> {
-    const { clock = systemClock, logger } = this.#environment;
+    const { clock = systemClock } = this.#environment;
     try {
-      this.#parts = await build(this.#config, { clock, ...(logger && { logger }) });
+      this.#parts = await build(this.#config, { ...this.#environment, clock });
     } catch (error) {
       this.#state = 'stopped';
       for (const detach of this.#detach) detach();
@@ -296,6 +298,7 @@ export class Server {
     for (const upstream of parts.upstreams.values()) upstream.close();
     const sessions = await Promise.allSettled(parts.sessionContexts.map(({ manager }) => manager.close()));
     clearInterval(alive);
+    parts.logger.flush();
     const failed = [...endpoints, ...sessions].find(result => result.status === 'rejected');
     if (failed) throw failed.reason;
   }

@@ -20,6 +20,8 @@ export interface SessionRequest extends TrackedRequest {
   readonly isDocumentNavigation: boolean;
   /** The user whom the route has authenticated for this request. Absent: the route asks for nobody. */
   readonly user?: SessionOwner | undefined;
+  /** For the log. Absent: not known, as behind a proxy that only the application knows. */
+  readonly clientAddress?: string | undefined;
 }
 
 interface Live {
@@ -280,7 +282,7 @@ export class SessionBinding {
       // One of them was planted: there is no telling which (RFC 6265 §8.6), so neither counts.
       const sids = live.map(({ ticket }) => sidPrefix(ticket.sid));
       this.logger.warn(
-        { event: 'two-live-sessions', sids },
+        { event: 'two-live-sessions', sids, address: this.#request.clientAddress },
         'request with two live session cookies treated as anonymous',
       );
       return;
@@ -319,7 +321,7 @@ export class SessionBinding {
       case 'dead':
         meters.deadSecrets++;
         this.logger.warn(
-          { event: 'dead-secret', sid: sidPrefix(ticket.sid) },
+          { event: 'dead-secret', sid: sidPrefix(ticket.sid), address: this.#request.clientAddress },
           'request with a session secret that was replaced long ago treated as anonymous',
         );
         return undefined;
@@ -338,7 +340,12 @@ export class SessionBinding {
       meters.unauthorized++;
       this.#foreignSid = sid;
       this.logger.warn(
-        { event: 'unauthorized-session-request', sid: sidPrefix(sid), user: user!.name },
+        {
+          event: 'unauthorized-session-request',
+          sid: sidPrefix(sid),
+          user: user!.name,
+          address: this.#request.clientAddress,
+        },
         'request for the session of another user refused',
       );
       throw new UnauthorizedSessionRequestError(

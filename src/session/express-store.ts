@@ -1,4 +1,5 @@
 import { EventEmitter } from 'node:events';
+import { CalmLogger } from '../base/calm-logger.ts';
 import { type Clock, systemClock, type Timer } from '../base/clock.ts';
 import { HoldfastError } from '../base/errors.ts';
 import { type Logger, silentLogger } from '../base/logger.ts';
@@ -95,7 +96,7 @@ export class ExpressStore extends EventEmitter {
   readonly #tombstoneMs: number;
   readonly #sweepIntervalMs: number;
   readonly #clock: Clock;
-  readonly #logger: Logger;
+  readonly #logger: CalmLogger;
   /** When a session object that came from the store ends, as far as its request knows: one that is gone before was destroyed. */
   readonly #known = new WeakMap<object, { readonly key: string; readonly end: number }>();
   /** Writes of one session happen in the order of their calls: a `destroy` is not overtaken by the `set` before it. */
@@ -109,7 +110,7 @@ export class ExpressStore extends EventEmitter {
   /** Use `toExpressStore`. */
   constructor(store: SessionStore, options: ExpressStoreOptions) {
     super();
-    const { prefix = 'express:', clock = systemClock, logger = silentLogger } = options;
+    const { prefix = 'express:', clock = systemClock } = options;
     if (!/^[^:]+:$/.test(prefix))
       throw new TypeError(`express store: prefix must end with the only ":" in it, not ${JSON.stringify(prefix)}`);
     this.#prefix = prefix;
@@ -119,7 +120,7 @@ export class ExpressStore extends EventEmitter {
     const timeoutMs = positive('storeTimeoutMs', options.storeTimeoutMs ?? 5_000);
     this.#store = new GuardedStore(store, { clock, meters: new SessionMeters(), timeoutMs });
     this.#clock = clock;
-    this.#logger = logger;
+    this.#logger = CalmLogger.over(options.logger ?? silentLogger, clock);
     this.#scheduleSweep();
   }
 
@@ -285,6 +286,7 @@ export class ExpressStore extends EventEmitter {
     this.#clock.clearTimeout(this.#timer);
     await this.#sweeping;
     await this.#writes.settled();
+    this.#logger.flush();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,3 +1,4 @@
+import { CalmLogger } from '../base/calm-logger.ts';
 import { type Clock, systemClock } from '../base/clock.ts';
 import { type Logger, sidPrefix, silentLogger } from '../base/logger.ts';
 import { AccessTimes } from './access-times.ts';
@@ -132,13 +133,16 @@ export class SessionManager {
   readonly #carrierKey = Symbol('holdfast session');
   readonly #socketEndListeners = new Set<(sid: string, why: SocketEndReason) => void>();
   readonly #queue = new KeyedQueue();
+  readonly #logger: CalmLogger;
   #unsubscribe: (() => Promise<void>) | undefined;
   #listening: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
 
   /** @throws {TypeError} when an option cannot work. */
   constructor(options: SessionManagerOptions) {
-    const { clock = systemClock, logger = silentLogger } = options;
+    const { clock = systemClock } = options;
+    const logger = CalmLogger.over(options.logger ?? silentLogger, clock);
+    this.#logger = logger;
     const lifetime = options.lifetime && LIFETIME_PROFILES[options.lifetime];
     const profile = WRITE_PROFILES[options.profile ?? 'medium'];
     const frequency = options.write ?? profile.frequency;
@@ -267,6 +271,7 @@ export class SessionManager {
       await this.#unsubscribe?.();
       await this.#ledger.close();
       await this.#environment.store.close();
+      this.#logger.flush();
     }
   }
 

@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
 const bin = fileURLToPath(new URL('../../bin/holdfast.js', import.meta.url));
@@ -14,18 +14,22 @@ export class Holdfast {
 
   constructor(
     args: readonly string[],
-    options: { cwd?: string; env?: Readonly<Record<string, string>> | undefined } = {},
+    options: {
+      cwd?: string;
+      env?: Readonly<Record<string, string>> | undefined;
+      stdio?: StdioOptions | undefined;
+    } = {},
   ) {
     this.process = spawn(process.execPath, ['-C', 'holdfast-source', bin, ...args], {
       cwd: options.cwd,
       env: { ...process.env, ...options.env },
-      stdio: ['ignore', 'pipe', 'pipe'],
+      stdio: options.stdio ?? ['ignore', 'pipe', 'pipe'],
     });
-    this.process.stdout!.setEncoding('utf8').on('data', text => {
+    this.process.stdout?.setEncoding('utf8').on('data', text => {
       this.stdout += text;
       this.#onOutput();
     });
-    this.process.stderr!.setEncoding('utf8').on('data', text => {
+    this.process.stderr?.setEncoding('utf8').on('data', text => {
       this.stderr += text;
       this.#onOutput();
     });

@@ -62,7 +62,6 @@ describe.skipIf(isMissing)('WebSockets of a real browser', () => {
     /** The client's end of each connection that a WebSocket came on. */
     const ports = new Set<number>();
     const lines: string[] = [];
-    const stdout = process.stdout.write.bind(process.stdout);
     const echo = defineEndpoint({
       path: '/echo',
       maxMessageSize: '1MiB',
@@ -88,13 +87,8 @@ describe.skipIf(isMissing)('WebSockets of a real browser', () => {
           { path: '/*', fetch: () => new Response('<p>page', { headers: { 'Content-Type': 'text/html' } }) },
         ],
       },
-      { logger: silentLogger },
+      { logger: silentLogger, accessLog: { write: line => lines.push(line) } },
     );
-    process.stdout.write = ((chunk: string | Uint8Array) => {
-      if (/^\{"time"/.test(String(chunk))) lines.push(String(chunk));
-      else stdout(chunk);
-      return true;
-    }) as typeof process.stdout.write;
     await server.start();
     const context = await browser.newContext({ ignoreHTTPSErrors: true });
     const page = await context.newPage();
@@ -108,7 +102,6 @@ describe.skipIf(isMissing)('WebSockets of a real browser', () => {
           .filter(({ event }) => event === 'socket_opened')
           .map(({ target, httpVersion }) => `${target} ${httpVersion}`),
       async [Symbol.asyncDispose]() {
-        process.stdout.write = stdout;
         await context.close();
         await server.stop({ drain: 0 });
       },

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createServer } from 'holdfast';
 import { MemoryStore } from 'holdfast/session';
-import { expect, test, vi } from 'vitest';
+import { expect, test } from 'vitest';
 import { silentLogger } from '../../src/base/logger.ts';
 import { listenTcp } from '../gateway/gateway-server.ts';
 import { gate } from '../websocket/journal.ts';
@@ -22,7 +22,6 @@ test('a client that leaves while the session store is asked has its line, with s
     }
   }
   const lines: string[] = [];
-  const stdout = vi.spyOn(process.stdout, 'write').mockImplementation(line => lines.push(String(line)) > 0);
   try {
     await using server = createServer(
       {
@@ -32,7 +31,7 @@ test('a client that leaves while the session store is asked has its line, with s
         log: { access: 'json' },
         routes: [{ path: '/*', session: 'create', fetch: () => new Response('ok') }],
       },
-      { logger: silentLogger },
+      { logger: silentLogger, accessLog: { write: line => lines.push(line) } },
     );
     await server.start();
     const first = await fetch(new URL('/first', server.urls[0]));
@@ -46,7 +45,6 @@ test('a client that leaves while the session store is asked has its line, with s
     await expect.poll(line).toMatchObject({ event: 'request', status: 499 });
     answering.resolve();
   } finally {
-    stdout.mockRestore();
     await rm(dataFolder, { recursive: true });
   }
 });
@@ -55,7 +53,6 @@ test('a client that leaves before its backend has answered has its line, with st
   const asked = gate();
   const backend = await listenTcp(socket => socket.once('data', () => asked.resolve()));
   const lines: string[] = [];
-  const stdout = vi.spyOn(process.stdout, 'write').mockImplementation(line => lines.push(String(line)) > 0);
   try {
     await using server = createServer(
       {
@@ -65,7 +62,7 @@ test('a client that leaves before its backend has answered has its line, with st
         upstreams: { app: { servers: [backend.url] } },
         routes: [{ path: '/*', upstream: 'app' }],
       },
-      { logger: silentLogger },
+      { logger: silentLogger, accessLog: { write: line => lines.push(line) } },
     );
     await server.start();
     const client = net.connect(Number(new URL(server.urls[0]!).port), '127.0.0.1');
@@ -76,7 +73,6 @@ test('a client that leaves before its backend has answered has its line, with st
     const line = () => lines.map(text => JSON.parse(text)).find(({ target }) => target === '/left');
     await expect.poll(line).toMatchObject({ event: 'request', status: 499 });
   } finally {
-    stdout.mockRestore();
     await backend.close();
   }
 });

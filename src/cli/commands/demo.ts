@@ -1,5 +1,6 @@
 import { relative, resolve } from 'node:path';
 import { isHoldfastError } from '../../base/errors.ts';
+import { standardError, standardOutput } from '../../server/standard-output.ts';
 import { type Command, type ExitCode, UsageError } from '../command.ts';
 import type { DemoOptions } from '../demo/application.ts';
 import type { BackendProcess } from '../demo/backend-process.ts';
@@ -20,7 +21,7 @@ export const demo: Command = {
     const dataFolder = resolve(String(data));
     // Loaded here, so that the other commands do without it.
     const { BackendProcess } = await import('../demo/backend-process.ts');
-    const backend = new BackendProcess(console.log);
+    const backend = new BackendProcess(print);
     await backend.start();
     try {
       return await runDemo({ port: portNumber, isTls: tls === true, dataFolder, backend });
@@ -37,13 +38,18 @@ async function runDemo(options: DemoOptions & { backend: BackendProcess }): Prom
     await server.start();
   } catch (error) {
     if (!isHoldfastError(error) || error.code !== 'ERR_SERVER_LISTEN') throw error;
-    console.error(`holdfast: ${error.message}`);
-    console.error('Is another demo running? Choose another port with --port (npm start -- --port 8081).');
+    standardError().write(
+      `holdfast: ${error.message}\nIs another demo running? Choose another port with --port (npm start -- --port 8081).\n`,
+    );
     return 1;
   }
   const { protocol, port } = new URL(server.urls[0]!);
-  console.log(welcome(`${protocol}//localhost:${port}`, options.dataFolder, options.backend.pid!));
+  print(welcome(`${protocol}//localhost:${port}`, options.dataFolder, options.backend.pid!));
   return stopOnSignal(server, '1s');
+}
+
+function print(text: string): void {
+  standardOutput().write(`${text}\n`);
 }
 
 function readPort(text: string): number {

@@ -1,4 +1,5 @@
 import { loadConfig } from '../../config/load.ts';
+import { standardOutput } from '../../server/standard-output.ts';
 import type { Command } from '../command.ts';
 import { configFile, configOption } from '../config-option.ts';
 import { stopOnSignal } from '../stop-on-signal.ts';
@@ -11,10 +12,13 @@ export const serve: Command = {
   async run({ config }) {
     // Loaded here, so that the other commands do without it.
     const { createServer } = await import('../../server/server.ts');
+    // What the program of a configuration prints itself goes the way of Node, which ends the process when nobody is there to read it.
+    for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
     const server = createServer(await loadConfig(configFile(config)));
     await server.start();
-    for (const url of server.urls) console.log(`listening on ${url}`);
-    if (server.internalUrl !== undefined) console.log(`listening for backends on ${server.internalUrl}`);
+    const out = standardOutput();
+    for (const url of server.urls) out.write(`listening on ${url}\n`);
+    if (server.internalUrl !== undefined) out.write(`listening for backends on ${server.internalUrl}\n`);
     return stopOnSignal(server, '10s');
   },
 };

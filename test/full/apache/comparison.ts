@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Config, createServer } from '../../../src/index.ts';
+import type { ServerEnvironment } from '../../../src/server/server.ts';
 import { startProxy } from '../../services/proxies.ts';
 import { type Answer, exchange, handshakeBytes, requestBytes } from './exchange.ts';
 import type { Recorded, RecordingBackend } from './recording-backend.ts';
@@ -57,15 +58,10 @@ export function startApache({ vhost, global = '', modules = APACHE_MODULES }: Ap
 }
 
 /** Starts Holdfast for a task, on a port of its own. */
-export async function startHoldfast(config: Config): Promise<Side & AsyncDisposable> {
+export async function startHoldfast(config: Config, environment?: ServerEnvironment): Promise<Side & AsyncDisposable> {
   const dataFolder = await mkdtemp(join(tmpdir(), 'holdfast-compared-'));
-  const server = createServer({
-    listen: [{ port: 0, host: '127.0.0.1' }],
-    session: false,
-    log: { level: 'silent' },
-    dataFolder,
-    ...config,
-  });
+  const listen = [{ port: 0, host: '127.0.0.1' }];
+  const server = createServer({ listen, session: false, log: { level: 'silent' }, dataFolder, ...config }, environment);
   await server.start();
   return {
     name: 'holdfast',

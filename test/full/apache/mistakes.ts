@@ -1,7 +1,7 @@
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { expect, vi } from 'vitest';
+import { expect } from 'vitest';
 import { parseConfig } from '../../../src/config/parse.ts';
 import { readSource } from '../../../src/config/source.ts';
 import { type Config, createServer, isHoldfastError } from '../../../src/index.ts';
@@ -143,8 +143,6 @@ const logging: Case['observe'] = async ({ name }) => {
   const folder = await mkdtemp(join(tmpdir(), 'holdfast-log-'));
   const file = join(folder, 'access.log');
   const lines: string[] = [];
-  // Ours goes to stdout.
-  const stdout = vi.spyOn(process.stdout, 'write').mockImplementation(text => lines.push(String(text)) > 0);
   const read = async () =>
     name === 'apache' ? (await readFile(file, 'utf8')).split('\n').filter(Boolean) : lines.map(ourLogLine);
   try {
@@ -155,7 +153,9 @@ const logging: Case['observe'] = async ({ name }) => {
               <Location />${REWRITE}\n</Location>
               CustomLog ${file} "%U %>s \\"%{X-Session-ID}i\\""`,
           })
-        : await startHoldfast(gateway({ ...SESSIONS, log: { access: 'json', level: 'silent' } }));
+        : await startHoldfast(gateway({ ...SESSIONS, log: { access: 'json', level: 'silent' } }), {
+            accessLog: { write: line => lines.push(line) },
+          });
     const side = { name, port: one.port };
     const bytes = await ticketOf(side, handshakeBytes('/socket', ['Cookie: SESSIONID=good']));
     // Of the page that gave the session.
@@ -170,7 +170,6 @@ const logging: Case['observe'] = async ({ name }) => {
     const after = (await read()).slice(during.length);
     return `while it is open: ${during.join('; ') || 'nothing'}; then: ${after.join('; ')}`;
   } finally {
-    stdout.mockRestore();
     await rm(folder, { recursive: true, force: true });
   }
 };

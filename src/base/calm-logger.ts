@@ -1,0 +1,218 @@
+import type { Clock, Timer } from './clock.ts';
+import { isSecurityEvent, LINES_DROPPED, type Logger, type LogLevel, silentLogger } from './logger.ts';
+
+/** How long lines of one kind are counted before the count is written. */
+const WINDOW_MS = 10_000;
+/** Kinds of ordinary lines of one level at a time. The rest is one kind, so that whatever varies in a line makes a bounded number of them. */
+const MAX_KINDS = 200;
+/** Security events of one kind and client address in a window that have a line each. */
+const LINES_PER_ADDRESS = 20;
+/** The same of all addresses together: also the most addresses that are remembered. */
+const LINES_OF_ALL = 1_000;
+/** Of repeated failures, how many of the ids that clients were shown are kept. */
+const MAX_IDS = 20;
+
+interface Kind {
+  readonly level: LogLevel;
+  /** When its count is due, by the monotonic clock. */
+  until: number;
+  /** Lines that may still be written in this window. */
+  left: number;
+  repeated: number;
+  ids: unknown[] | undefined;
+  /** Of the latest line. */
+  fields: object;
+  message: string;
+  readonly isSecurity: boolean;
+  /** Stands for all that found no place of their own. */
+  readonly isRest: boolean;
+}
+
+/**
+ * A logger in front of another: a failure that repeats is one line and then a count every 10 seconds, and no line ever throws.
+ *
+ * Ordinary lines are of one kind when they have the same level, event, code, upstream, server and reason, and for an error without a code the same place
+ * in the program; not what a client can choose, as paths, addresses and texts. Security events have a line each, up to 20 of one kind
+ * from one address (an IPv6 address counts by its /64), and 1,000 in all, in 10 seconds; then they are counted.
+ *
+ * A line that counts is the latest of its kind with `repeated`, the number of lines that were left out since the line before, and up to 20 of their
+ * `ids`.
+ */
+export class CalmLogger implements Logger {
+  readonly #logger: Logger;
+  readonly #clock: Clock;
+  /** In the order of their `until`. */
+  readonly #kinds = new Map<string, Kind>();
+  readonly #sizes: Record<LogLevel, number> = { debug: 0, info: 0, warn: 0, error: 0 };
+  #security = { until: 0, left: 0 };
+  #timer: Timer | undefined;
+
+  constructor(logger: Logger, clock: Clock) {
+    this.#logger = logger;
+    this.#clock = clock;
+  }
+
+  debug(fields: object, message: string): void {
+    this.#take('debug', fields, message);
+  }
+
+  info(fields: object, message: string): void {
+    this.#take('info', fields, message);
+  }
+
+  warn(fields: object, message: string): void {
+    this.#take('warn', fields, message);
+  }
+
+  error(fields: object, message: string): void {
+    this.#take('error', fields, message);
+  }
+
+  /** The logger itself when it is one already. */
+  static over(logger: Logger, clock: Clock): CalmLogger {
+    return logger instanceof CalmLogger ? logger : new CalmLogger(logger, clock);
+  }
+
+  isLevelEnabled(level: LogLevel): boolean {
+    return this.#logger !== silentLogger && (this.#logger.isLevelEnabled?.(level) ?? true);
+  }
+
+  /** Writes the counts that are not written yet. What comes later is logged as before. */
+  flush(): void {
+    this.#clock.clearTimeout(this.#timer);
+    this.#timer = undefined;
+    for (const kind of this.#kinds.values()) this.#writeCount(kind);
+    this.#kinds.clear();
+    for (const level of Object.keys(this.#sizes) as LogLevel[]) this.#sizes[level] = 0;
+  }
+
+  #take(level: LogLevel, fields: object, message: string): void {
+    try {
+      if (!this.isLevelEnabled(level)) return;
+      if ((fields as { event?: unknown }).event === LINES_DROPPED) {
+        this.#write(level, fields, message);
+        return;
+      }
+      const kind = isSecurityEvent(fields)
+        ? this.#securityKind(level, fields, message)
+        : this.#ordinaryKind(level, fields, message);
+      if (kind.left > 0) {
+        kind.left--;
+        if (kind.isSecurity) this.#security.left--;
+        this.#write(level, fields, message);
+        return;
+      }
+      kind.repeated++;
+      kind.fields = fields;
+      kind.message = message;
+      const { id } = fields as { id?: unknown };
+      if (id !== undefined) {
+        kind.ids ??= [];
+        if (kind.ids.length < MAX_IDS) kind.ids.push(id);
+      }
+    } catch {
+      // Somebody else's object in the fields. Nothing that was to be logged is worth a request.
+    }
+  }
+
+  #ordinaryKind(level: LogLevel, fields: object, message: string): Kind {
+    const key = `${level}\0${kindOf(fields, message)}`;
+    const known = this.#kinds.get(key);
+    if (known) return known;
+    const isRest = this.#sizes[level] >= MAX_KINDS;
+    if (!isRest) this.#sizes[level]++;
+    const place = isRest ? level : key;
+    return this.#kinds.get(place) ?? this.#begin(place, { level, left: 1, isSecurity: false, isRest, fields, message });
+  }
+
+  #securityKind(level: LogLevel, fields: object, message: string): Kind {
+    const { event, address } = fields as { event?: unknown; address?: unknown };
+    const now = this.#clock.monotonic();
+    if (now >= this.#security.until) this.#security = { until: now + WINDOW_MS, left: LINES_OF_ALL };
+    const key = `${event}\0${typeof address === 'string' ? network(address) : ''}`;
+    const known = this.#kinds.get(key);
+    if (known && (known.left === 0 || this.#security.left > 0)) return known;
+    const isRest = this.#security.left === 0;
+    const place = isRest ? `${event}` : key;
+    const left = isRest ? 0 : address === undefined ? LINES_OF_ALL : LINES_PER_ADDRESS;
+    return this.#kinds.get(place) ?? this.#begin(place, { level, left, isSecurity: true, isRest, fields, message });
+  }
+
+  #begin(key: string, kind: Omit<Kind, 'until' | 'repeated' | 'ids'>): Kind {
+    const begun: Kind = { ...kind, until: this.#clock.monotonic() + WINDOW_MS, repeated: 0, ids: undefined };
+    this.#kinds.set(key, begun);
+    this.#timer ??= this.#clock.setTimeout(() => this.#onDue(), WINDOW_MS);
+    return begun;
+  }
+
+  #onDue(): void {
+    this.#timer = undefined;
+    const now = this.#clock.monotonic();
+    for (const [key, kind] of this.#kinds) {
+      if (kind.until > now) {
+        this.#timer = this.#clock.setTimeout(() => this.#onDue(), kind.until - now);
+        return;
+      }
+      this.#kinds.delete(key);
+      const goesOn = kind.repeated > 0 && !kind.isSecurity;
+      this.#writeCount(kind);
+      if (goesOn) {
+        // The count is its one line of the next window, too.
+        kind.until = now + WINDOW_MS;
+        this.#kinds.set(key, kind);
+      } else if (!kind.isSecurity && !kind.isRest) this.#sizes[kind.level]--;
+    }
+  }
+
+  #writeCount(kind: Kind): void {
+    const { level, fields, message, repeated, ids, isRest, isSecurity } = kind;
+    if (repeated === 0) return;
+    kind.repeated = 0;
+    kind.ids = undefined;
+    try {
+      const ofMany = isRest && isSecurity && { address: undefined };
+      this.#write(level, { ...fields, ...ofMany, repeated, ...(ids && { ids }) }, message);
+    } catch {
+      // As above.
+    }
+  }
+
+  #write(level: LogLevel, fields: object, message: string): void {
+    const outcome = this.#logger[level](fields, message) as unknown;
+    // A method of the user's own may be asynchronous.
+    if (outcome instanceof Promise) outcome.catch(() => {});
+  }
+}
+
+/** What lines of one kind have in common. */
+function kindOf(fields: object, message: string): string {
+  const { event, code, status, failure, reason, upstream, server, callback, err, error } = fields as Record<
+    string,
+    unknown
+  >;
+  const cause = errorKind(err ?? error);
+  // With one of these the message only adds what varies.
+  const text = event ?? (code === undefined ? message : '');
+  return [text, code, status, failure, reason, upstream, server, callback, cause].join('\0').slice(0, 1_000);
+}
+
+function errorKind(error: unknown): string {
+  if (typeof error === 'string') return /^[A-Z][A-Z0-9_]*$/.test(error) ? error : '';
+  if (typeof error !== 'object' || error === null) return '';
+  const { code, name, message, stack } = error as Record<string, unknown>;
+  if (typeof code === 'string') return code;
+  if (typeof stack !== 'string' || typeof message !== 'string') return String(name);
+  // Where it was thrown. The message stands before that, and may have been chosen by a client.
+  const start = stack.indexOf('\n    at ', Math.max(0, stack.indexOf(message)) + message.length);
+  return `${name}${start === -1 ? '' : stack.slice(start).split('\n', 5).join()}`;
+}
+
+/** What an address is counted under: whoever has one IPv6 address has 2^64 of them. */
+function network(address: string): string {
+  if (!address.includes(':')) return address;
+  const [head = '', tail] = address.split('::');
+  const groups = head === '' ? [] : head.split(':');
+  const after = tail === undefined || tail === '' ? [] : tail.split(':');
+  const zeros = tail === undefined ? 0 : Math.max(0, 8 - groups.length - after.length);
+  return [...groups, ...Array<string>(zeros).fill('0'), ...after].slice(0, 4).join(':');
+}
