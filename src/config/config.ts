@@ -240,7 +240,7 @@ export interface UpstreamConfig {
   ejection?: UpstreamEjectionConfig | false;
   /** Other servers that a request may be given when one cannot be reached. Default 3; 0 none. All together at most a fifth of the requests. */
   retries?: number;
-  /** Connections to one server for HTTP requests at the same time; more requests wait up to the connect timeout. Default 1024. */
+  /** Connections to one server for HTTP requests at the same time, those that are signed in (NTLM, Negotiate) included; more requests wait up to the connect timeout. Default 1024. */
   maxConnections?: number;
   /** Idle connections kept per server. Default 128. */
   maxIdleConnections?: number;

@@ -33,12 +33,13 @@ const NOTHING = Buffer.alloc(0);
  */
 export class BackendConnection implements ResponseSink {
   readonly socket: Socket;
-  readonly #owner: ConnectionOwner | undefined;
+  #owner: ConnectionOwner | undefined;
   readonly #reader = new ResponseReader(this);
   #sink: AnswerSink | undefined;
   #error: Error | undefined;
   #hasEnded = false;
   #isReading = false;
+  #isLastAnswer = false;
   #isRequestSent = false;
   #requests = 0;
   /** What came while nothing was to be read. */
@@ -61,6 +62,11 @@ export class BackendConnection implements ResponseSink {
     return this.#requests > 1;
   }
 
+  /** Does it go back to somebody after its answer? */
+  get isKept(): boolean {
+    return this.#owner !== undefined && !this.#isLastAnswer;
+  }
+
   /** Can it take another request? */
   get isUsable(): boolean {
     return this.#sink === undefined && !this.#hasEnded && !this.socket.destroyed;
@@ -69,6 +75,16 @@ export class BackendConnection implements ResponseSink {
   /** What the server says of the time for which it keeps the connection; undefined when it says nothing. */
   get keepAliveSeconds(): number | undefined {
     return this.#reader.keepAliveSeconds;
+  }
+
+  /** Somebody else takes it back from now on, and is the one who misses it. */
+  handTo(owner: ConnectionOwner): void {
+    this.#owner = owner;
+  }
+
+  /** It is closed after this answer. */
+  endAfterAnswer(): void {
+    this.#isLastAnswer = true;
   }
 
   /** Its next request comes from this sink, which hears `onOpen` when it is open: at once, or later. */
@@ -170,6 +186,7 @@ export class BackendConnection implements ResponseSink {
     // Its new owner listens for `error` before this returns.
     socket.off('error', this.#onError);
     this.#sink = undefined;
+    this.#owner?.onGone(this);
     this.#onDetached!(Buffer.from(early));
   }
 
@@ -181,7 +198,7 @@ export class BackendConnection implements ResponseSink {
       return;
     }
     this.#sink = undefined;
-    if (isKept && this.#owner) this.#owner.onFree(this);
+    if (isKept && this.#owner && !this.#isLastAnswer) this.#owner.onFree(this);
     else this.socket.destroy();
   }
 

@@ -29,6 +29,8 @@ export class ConnectionPool implements ConnectionOwner {
   readonly #all = new Set<BackendConnection>();
   /** The one used last is taken first: it is the least likely to have been closed meanwhile, and the others can go. */
   readonly #idle: Idle[] = [];
+  /** Bound to a client (`bound-connections.ts`), without a request, the longest idle first. */
+  readonly #spare = new Set<BackendConnection>();
   /** First come, first served. */
   readonly #waiting = new Set<OnConnection>();
   #isRetired = false;
@@ -48,8 +50,9 @@ export class ConnectionPool implements ConnectionOwner {
       if (idle.connection.isUsable && now < idle.closesAt) return onConnection(idle.connection);
       idle.connection.destroy();
     }
-    if (this.#all.size < this.#options.maxConnections) onConnection(this.#add());
-    else this.#waiting.add(onConnection);
+    if (this.#all.size < this.#options.maxConnections) return onConnection(this.#add());
+    this.#waiting.add(onConnection);
+    this.#makeRoom();
   }
 
   /** Does not wait any longer. */
@@ -61,6 +64,7 @@ export class ConnectionPool implements ConnectionOwner {
   retire(): void {
     this.#isRetired = true;
     for (const { connection } of this.#idle.splice(0)) connection.destroy();
+    for (const connection of this.#spare) connection.destroy();
     this.#stopSweeping();
   }
 
@@ -71,10 +75,23 @@ export class ConnectionPool implements ConnectionOwner {
     for (const { socket } of this.#all) socket.destroy();
   }
 
+  /** A connection of one client is without a request, and keeps its place until somebody waits for one. @returns when the server closes it. */
+  keepSpare(connection: BackendConnection): number {
+    const serverMs = timeLeft(connection);
+    if (serverMs <= 0 || this.#isRetired) connection.destroy();
+    else this.#spare.add(connection);
+    if (this.#waiting.size > 0) this.#makeRoom();
+    return this.#clock.monotonic() + serverMs;
+  }
+
+  /** It has a request again. */
+  useSpare(connection: BackendConnection): void {
+    this.#spare.delete(connection);
+  }
+
   onFree(connection: BackendConnection): void {
     const { idleTimeoutMs, maxIdleConnections } = this.#options;
-    const { keepAliveSeconds } = connection;
-    const serverMs = keepAliveSeconds === undefined ? idleTimeoutMs : keepAliveSeconds * 1000 - CLOSING_MARGIN_MS;
+    const serverMs = timeLeft(connection);
     if (serverMs <= 0) return connection.destroy();
     const [next] = this.#waiting;
     if (next) {
@@ -89,12 +106,21 @@ export class ConnectionPool implements ConnectionOwner {
 
   onGone(connection: BackendConnection): void {
     this.#all.delete(connection);
+    this.#spare.delete(connection);
     const place = this.#idle.findIndex(idle => idle.connection === connection);
     if (place >= 0) this.#idle.splice(place, 1);
     const [next] = this.#waiting;
     if (!next || this.#all.size >= this.#options.maxConnections) return;
     this.#waiting.delete(next);
     next(this.#add());
+  }
+
+  /** Its client can sign in again; whoever waits has no other way. Its place is free when it is gone. */
+  #makeRoom(): void {
+    const [connection] = this.#spare;
+    if (!connection) return;
+    this.#spare.delete(connection);
+    connection.destroy();
   }
 
   #add(): BackendConnection {
@@ -128,4 +154,9 @@ export class ConnectionPool implements ConnectionOwner {
     this.#clock.clearTimeout(this.#sweepTimer);
     this.#sweepsAt = Number.POSITIVE_INFINITY;
   }
+}
+
+/** For how long the server keeps it, by what it says. */
+function timeLeft({ keepAliveSeconds }: BackendConnection): number {
+  return keepAliveSeconds === undefined ? Number.POSITIVE_INFINITY : keepAliveSeconds * 1000 - CLOSING_MARGIN_MS;
 }

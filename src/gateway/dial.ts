@@ -1,14 +1,20 @@
 import { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import type { Timer } from '../base/clock.ts';
 import { HoldfastError } from '../base/errors.ts';
+import { isConnectionSignIn } from '../http/connection-sign-in.ts';
 import { withoutOwned } from '../http/hop-by-hop.ts';
+import { signInNeedsHttp1 } from '../http/http1-required.ts';
 import { type Refusal, refuse } from '../http/refusal.ts';
+import type { RequestHead } from '../http/request-head.ts';
 import { joinHeaders } from '../http/response-head.ts';
 import type { HeaderLine } from '../session/tracking.ts';
 import { parseExtensions } from '../websocket/protocol/extensions.ts';
 import { checkUpgradeResponse, type OutgoingHeaders, type UpgradeRequest } from '../websocket/protocol/handshake.ts';
+import { BackendConnection } from './backend-connection.ts';
 import type { BackendExchange } from './backend-exchange.ts';
 import { backendRequestHeaders, clientResponseHeaders } from './backend-headers.ts';
+import type { BoundConnection } from './bound-connections.ts';
 import { requestHeadText } from './request-head-text.ts';
 import { Rewriting } from './rewriting.ts';
 import type { Selection } from './selection.ts';
@@ -20,6 +26,8 @@ import type { UpstreamServer } from './upstream-server.ts';
 export interface DialOptions extends BackendExchange {
   /** The client's handshake, found good. */
   readonly handshake: UpgradeRequest;
+  /** The client's connection. */
+  readonly socket: Duplex;
   /** May the backend be offered the client's permessage-deflate? */
   readonly allowCompression: boolean;
   /** Aborted when the client is gone. */
@@ -62,21 +70,23 @@ const HANDSHAKE_HEADERS = [
  * Opens the backend's half of a WebSocket: a handshake of the client's own key, subprotocols and extensions.
  *
  * The next server is tried as long as no connection can be made, or one breaks off without an answer, within the upstream's bounds for
- * retries.
+ * retries. A client's connection that is signed in (`bound-connections.ts`) has its handshake on the backend's that belongs to it, and nowhere else.
  *
  * @returns `'client-gone'` when `signal` was aborted first. A refusal (503, 502, 504) when no server gave a proper answer.
  * Rejects only when the session cannot say what the backend is to be told.
  */
 export async function dialWebSocket(options: DialOptions): Promise<Dialed | Declined | Refusal | 'client-gone'> {
-  const { upstream, logger, signal } = options;
+  const { head, upstream, logger, signal } = options;
   const offer = options.allowCompression ? relayableExtensions(options.handshake.extensions) : '';
   const added = options.session && (await options.session.requestHeaders());
   const headers = upgradeHeaders(options, offer, added);
+  if (isOverHttp2(head) && isConnectionSignIn(headers)) return signInNeedsHttp1();
   let refusal: Refusal | undefined;
-  const selection = upstream.select(options.head, options.affinityKey ?? options.sid);
-  for (let server = selection.next(); server; server = selection.next()) {
+  const selection = upstream.select(head, options.affinityKey ?? options.sid);
+  const bound = upstream.bound.of(options.socket);
+  for (let server = bound?.server ?? selection.next(); server; server = selection.next()) {
     if (signal.aborted) return 'client-gone';
-    const result = await dialServer(options, selection, server, headers, offer);
+    const result = await dialServer(options, selection, server, bound, headers, offer);
     if (typeof result === 'string' || !('isConnected' in result)) return result;
     logger.warn(
       { upstream: upstream.name, server: server.url, reason: result.reason, error: result.error },
@@ -85,7 +95,7 @@ export async function dialWebSocket(options: DialOptions): Promise<Dialed | Decl
     selection.failed(server, result.reason, result.isConnected);
     refusal = upstreamRefusal(upstream, server, result.reason);
     // A handshake has no effect before it is answered.
-    if (result.isConnected && result.reason !== 'reset') break;
+    if (bound || (result.isConnected && result.reason !== 'reset')) break;
   }
   return refusal ?? upstream.refusal(selection);
 }
@@ -100,16 +110,17 @@ function dialServer(
   options: DialOptions,
   selection: Selection,
   server: UpstreamServer,
+  bound: BoundConnection | undefined,
   headers: readonly string[],
   offer: string,
 ): Promise<Dialed | Declined | Refusal | Failed | 'client-gone'> {
-  const { handshake, upstream, clock, signal, own } = options;
+  const { handshake, head, upstream, clock, signal, own } = options;
   const rewriting = new Rewriting(options);
   return new Promise((resolve: (result: Dialed | Declined | Refusal | Failed | 'client-gone') => void) => {
     let isConnected = false;
     let timer: Timer | undefined;
     let isSettled = false;
-    const settle = (result: Dialed | Declined | Failed | 'client-gone') => {
+    const settle = (result: Dialed | Declined | Refusal | Failed | 'client-gone') => {
       if (isSettled) return;
       isSettled = true;
       if (typeof result === 'string' || 'reason' in result) server.end();
@@ -134,8 +145,9 @@ function dialServer(
     }
     server.begin();
     signal.addEventListener('abort', onAbort);
-    const socket = server.openSocket();
-    const client = new UpgradeClient(socket, text, {
+    const connection = bound?.connection ?? new BackendConnection(server.openSocket());
+    const { socket } = connection;
+    const client = new UpgradeClient(connection, text, {
       onSent() {
         isConnected = true;
         if (upstream.handshakeTimeoutMs !== Number.POSITIVE_INFINITY)
@@ -145,7 +157,10 @@ function dialServer(
       onDeclined(answer) {
         answer.on('error', ignore);
         selection.accepted(server);
-        settle({ answer, server });
+        if (answer.statusCode === 401 && isOverHttp2(head) && isConnectionSignIn(answer.rawHeaders)) {
+          settle(signInNeedsHttp1());
+          answer.destroy();
+        } else settle({ answer, server });
       },
       onSwitched({ rawHeaders, status }, socket, early) {
         socket.on('error', ignore);
@@ -171,6 +186,10 @@ function dialServer(
 }
 
 function ignore(): void {}
+
+function isOverHttp2({ httpVersion }: RequestHead): boolean {
+  return httpVersion.startsWith('2');
+}
 
 /** A function of its own, so that an idle socket keeps nothing of its handshake in memory. */
 function endWhenClosed(server: UpstreamServer, carrier: Socket | DeclinedAnswer): void {

@@ -1,7 +1,10 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Duplex } from 'node:stream';
 import type { Timer } from '../base/clock.ts';
 import { HoldfastError } from '../base/errors.ts';
+import { isConnectionSignIn } from '../http/connection-sign-in.ts';
 import { endToEndHeaders, withoutOwned } from '../http/hop-by-hop.ts';
+import { signInNeedsHttp1 } from '../http/http1-required.ts';
 import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
 import type { ResponseHead } from '../http/response-head.ts';
 import { keepFromSharedCaches } from '../http/shared-caches.ts';
@@ -10,6 +13,7 @@ import { type AnswerSink, BackendConnection } from './backend-connection.ts';
 import type { BackendExchange, Heard } from './backend-exchange.ts';
 import { backendRequestHeaders, clientResponseHeaders } from './backend-headers.ts';
 import { BodySender } from './body-sender.ts';
+import type { BoundConnection } from './bound-connections.ts';
 import { BodyWatch, refuseAnnouncedBody } from './request-body.ts';
 import { requestHeadText } from './request-head-text.ts';
 import { Rewriting } from './rewriting.ts';
@@ -48,6 +52,9 @@ const BODILESS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE'
  * may have been sent no other server gets it, with one exception: a request that may be repeated and has no body is sent again, once,
  * to the same server, when the kept connection it was put on had been closed by the server.
  *
+ * A sign-in of the connection (NTLM, Negotiate) binds the backend's connection to the client's: what follows on the one goes on the other, and
+ * nowhere else, also when that fails. HTTP/2 cannot carry it, so such a request is refused, and so is an answer that asks for it.
+ *
  * A body may be as large as the upstream lets it, and a client may be silent for `clientTimeoutMs` when it is to send the rest of it, or to take the
  * rest of an answer. Then the request is refused (413, 408), or cut off once it was answered.
  *
@@ -76,6 +83,11 @@ export async function forwardRequest(options: ForwardOptions): Promise<Forwarded
     own: options.own,
     rewriting,
   });
+  // Streams of HTTP/2 share a connection, and no backend could tell whose they are.
+  const client = request.httpVersionMajor === 1 ? request.socket : undefined;
+  // Cheap for the many requests without credentials.
+  const isSignIn = head.headers.authorization !== undefined && isConnectionSignIn(headers);
+  if (isSignIn && !client) return giveUpBody(request, signInNeedsHttp1());
   // Transfer-Encoding concerns one connection only and is gone by now: where the body ends must be said anew.
   if (body?.isChunked) headers.push('Transfer-Encoding', 'chunked');
   else if (head.headers['content-length'] === undefined && !BODILESS.has(head.method))
@@ -85,9 +97,11 @@ export async function forwardRequest(options: ForwardOptions): Promise<Forwarded
 
   let refusal: Refusal | undefined;
   const selection = upstream.select(head, options.affinityKey ?? options.sid);
-  for (let server = selection.next(); server; server = selection.next()) {
+  const bound = client && upstream.bound.of(client);
+  const common = { options, selection, rewriting, text, body, client, isSignIn };
+  for (let server = bound?.server ?? selection.next(); server; server = selection.next()) {
     for (let repeated = false; ; repeated = true) {
-      const result = await new Exchange(options, selection, server, rewriting, text, body).run(repeated);
+      const result = await new Exchange(common, server).run(repeated, bound);
       if (isRefusal(result)) return giveUpBody(request, result);
       if ('status' in result) {
         if (result.status === CLIENT_GONE)
@@ -101,7 +115,8 @@ export async function forwardRequest(options: ForwardOptions): Promise<Forwarded
         { upstream: upstream.name, server: server.url, reason: result.reason, error: result.error },
         'upstream failed',
       );
-      if (result.isStale && !repeated && body === undefined && IDEMPOTENT.has(head.method)) continue;
+      const mayRepeat = body === undefined && IDEMPOTENT.has(head.method) && !isSignIn && !bound;
+      if (result.isStale && !repeated && mayRepeat) continue;
       // To close a kept connection is a server's right.
       if (!result.isStale) selection.failed(server, result.reason, result.isConnected);
       refusal = upstreamRefusal(upstream, server, result.reason);
@@ -122,6 +137,19 @@ interface Failed {
   readonly isStale: boolean;
 }
 
+/** What the tries of one request have in common. */
+interface ExchangeParts {
+  readonly options: ForwardOptions;
+  readonly selection: Selection;
+  readonly rewriting: Rewriting;
+  readonly text: string;
+  readonly body: BodySender | undefined;
+  /** The connection that the client alone uses; undefined with HTTP/2. */
+  readonly client: Duplex | undefined;
+  /** The request has credentials that sign in the connection it is sent on. */
+  readonly isSignIn: boolean;
+}
+
 /** One request to one server and its answer. */
 class Exchange implements AnswerSink {
   readonly #options: ForwardOptions;
@@ -130,6 +158,8 @@ class Exchange implements AnswerSink {
   readonly #rewriting: Rewriting;
   readonly #text: string;
   readonly #body: BodySender | undefined;
+  readonly #client: Duplex | undefined;
+  readonly #isSignIn: boolean;
   #connection: BackendConnection | undefined;
   #bodyWatch: BodyWatch | undefined;
   #isOnlyRequest = false;
@@ -147,23 +177,18 @@ class Exchange implements AnswerSink {
   #isWaitingForDrain = false;
   #bytesWritten = 0;
 
-  constructor(
-    options: ForwardOptions,
-    selection: Selection,
-    server: UpstreamServer,
-    rewriting: Rewriting,
-    text: string,
-    body: BodySender | undefined,
-  ) {
+  constructor({ options, selection, rewriting, text, body, client, isSignIn }: ExchangeParts, server: UpstreamServer) {
     this.#options = options;
     this.#selection = selection;
     this.#server = server;
     this.#rewriting = rewriting;
     this.#text = text;
     this.#body = body;
+    this.#client = client;
+    this.#isSignIn = isSignIn;
   }
 
-  run(onNewConnection: boolean): Promise<Forwarded | Failed | Refusal> {
+  run(onNewConnection: boolean, bound: BoundConnection | undefined): Promise<Forwarded | Failed | Refusal> {
     const { response, upstream } = this.#options;
     const server = this.#server;
     if (response.closed) return Promise.resolve({ status: CLIENT_GONE, complete: false, server });
@@ -172,7 +197,8 @@ class Exchange implements AnswerSink {
       server.begin();
       response.on('close', this.#onClientClose);
       this.#isOnlyRequest = onNewConnection;
-      if (onNewConnection) this.#onConnection(new BackendConnection(server.openSocket()));
+      if (bound) this.#onConnection(bound.connection);
+      else if (onNewConnection) this.#onConnection(new BackendConnection(server.openSocket()));
       else server.connections.take(this.#onConnection);
       // A connection under way has its own timeout; this is a request that still waits for one.
       if (this.#connection === undefined)
@@ -183,8 +209,15 @@ class Exchange implements AnswerSink {
   readonly #onConnection = (connection: BackendConnection): void => {
     this.#clearTimer();
     this.#connection = connection;
+    if (this.#isSignIn) this.#bind();
     connection.take(this);
   };
+
+  /** Nobody else's request may be sent on the connection from here on. */
+  #bind(): void {
+    if (this.#client) this.#options.upstream.bound.bind(this.#client, this.#server, this.#connection!);
+    else this.#connection!.endAfterAnswer();
+  }
 
   onOpen(): void {
     const { clock, head, request, upstream } = this.#options;
@@ -226,6 +259,11 @@ class Exchange implements AnswerSink {
     if (head.status === 101) return this.#fail('invalid', 'unexpected 101');
     this.#hasHead = true;
     this.#clearTimer();
+    if (isConnectionSignIn(head.rawHeaders)) {
+      // Nothing was done for a request that is answered with 401, so it may come again.
+      if (head.status === 401 && !this.#client) return this.#refuse(signInNeedsHttp1());
+      this.#bind();
+    }
     const heard = this.#options.session?.answered(head.rawHeaders, { status: head.status, server: this.#server });
     if (!(heard instanceof Promise)) return this.#passHead(head, heard);
     this.#connection!.pause();

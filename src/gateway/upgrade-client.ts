@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net';
 import { Readable } from 'node:stream';
 import { joinHeaders, type ResponseHead } from '../http/response-head.ts';
-import { type AnswerSink, BackendConnection } from './backend-connection.ts';
+import type { AnswerSink, BackendConnection } from './backend-connection.ts';
 
 /** Who asked for an upgrade. After `onSwitched`, `onDeclined` or `onFailed` nothing follows. */
 export interface UpgradeHandler {
@@ -44,7 +44,7 @@ export class DeclinedAnswer extends Readable {
   }
 }
 
-/** Asks for an upgrade on a connection of its own: one request, and then the socket is another protocol's, or closed. */
+/** Asks for an upgrade on a connection that nobody else uses: one request, and then the socket is another protocol's, or closed. */
 export class UpgradeClient implements AnswerSink {
   readonly #connection: BackendConnection;
   readonly #text: string;
@@ -52,11 +52,11 @@ export class UpgradeClient implements AnswerSink {
   #answer: DeclinedAnswer | undefined;
 
   /** @param text Request line and headers, without the empty line. */
-  constructor(socket: Socket, text: string, handler: UpgradeHandler) {
+  constructor(connection: BackendConnection, text: string, handler: UpgradeHandler) {
     this.#text = text;
     this.#handler = handler;
-    this.#connection = new BackendConnection(socket);
-    this.#connection.take(this);
+    this.#connection = connection;
+    connection.take(this);
   }
 
   /** Gives up. The handler hears nothing more. */

@@ -7,6 +7,7 @@ import type { RequestHead } from '../http/request-head.ts';
 import { Affinity, type AffinityKind, type AffinityOptions, BACKEND_SESSION_COOKIE } from './affinity.ts';
 import type { AssertionIssuer } from './assertion.ts';
 import type { Balance } from './balancing.ts';
+import { BoundConnections } from './bound-connections.ts';
 import type { EjectionOptions, HealthOptions } from './health.ts';
 import type { PoolOptions, UpstreamTls } from './pool.ts';
 import { RetryBudget } from './retry-budget.ts';
@@ -171,6 +172,8 @@ export class Upstream implements UpstreamControl {
   /** Silence of a client that is to send the rest of a body, or to take the rest of an answer. Default 60 s. */
   readonly clientTimeoutMs: number;
   readonly cookies: UpstreamCookies;
+  /** Connections that are signed in as one client's. */
+  readonly bound: BoundConnections;
   readonly #servers: UpstreamServer[] = [];
   /** Removed, with something still under way. */
   readonly #leaving = new Set<UpstreamServer>();
@@ -191,6 +194,7 @@ export class Upstream implements UpstreamControl {
     this.maxBodyBytes = parseSize(options.maxBodySize ?? '1GiB');
     this.clientTimeoutMs = parseDuration(options.clientTimeout ?? '60s');
     this.cookies = new UpstreamCookies(options.cookies);
+    this.bound = new BoundConnections(clock);
     this.#serverOptions = {
       pool: poolOptions(name, options, this.connectTimeoutMs),
       ejection: options.ejection === false ? undefined : ejectionOptions(options.ejection ?? {}),

@@ -16,6 +16,8 @@ export interface Refusal {
   readonly failure?: string | undefined;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: string;
+  /** The request cannot be carried over HTTP/2 (`http1-required.ts`). */
+  readonly requiresHttp1?: true;
 }
 
 export function refuse(

@@ -8,6 +8,7 @@ import { type FetchHandler, runFetchHandler } from '../gateway/fetch-target.ts';
 import { forwardRequest } from '../gateway/forward.ts';
 import { ManagedSession } from '../gateway/managed-session.ts';
 import { bothSessions } from '../gateway/session-observer.ts';
+import { askForHttp1 } from '../http/http1-required.ts';
 import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
 import { commitBeforeHeaders } from '../session/commit-before-headers.ts';
 import { userFrom } from '../websocket/handshake.ts';
@@ -103,6 +104,7 @@ export function writeRefusal(response: ServerResponse, refusal: Refusal): void {
     response.destroy();
     return;
   }
+  if (askForHttp1(refusal, response)) return;
   const body = refusal.body ?? `${STATUS_CODES[refusal.status] ?? 'Error'}\n`;
   response.writeHead(refusal.status, {
     'Content-Type': 'text/plain; charset=utf-8',

@@ -3,6 +3,7 @@ import type { IncomingHttpHeaders } from 'node:http';
 import http2, { type OutgoingHttpHeaders, type ServerHttp2Stream } from 'node:http2';
 import type { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
+import type { Http2Carrier } from '../http/http1-required.ts';
 import type { ExtendedConnect } from '../http/request-head.ts';
 import { resetStream } from './http2-stream.ts';
 
@@ -102,7 +103,7 @@ export class Http2Request extends RequestBase {
 }
 
 /** A response of HTTP/2 that takes what one of HTTP/1.1 takes; what HTTP/2 has no place for is left out. */
-export class Http2Response extends ResponseBase {
+export class Http2Response extends ResponseBase implements Http2Carrier {
   readonly #stream: ServerHttp2Stream;
 
   constructor(stream: ServerHttp2Stream) {
@@ -157,6 +158,10 @@ export class Http2Response extends ResponseBase {
   override destroy(error?: Error): void {
     resetStream(this.#stream, http2.constants.NGHTTP2_INTERNAL_ERROR);
     super.destroy(error);
+  }
+
+  requireHttp1(): void {
+    resetStream(this.#stream, http2.constants.NGHTTP2_HTTP_1_1_REQUIRED);
   }
 
   writeInformation(status: number, headers: readonly string[] = []): boolean {

@@ -1,5 +1,6 @@
 import http2, { type OutgoingHttpHeaders, type ServerHttp2Stream } from 'node:http2';
 import type { Duplex } from 'node:stream';
+import type { Http2Carrier } from '../http/http1-required.ts';
 import { endStream, resetStream } from './http2-stream.ts';
 
 /** What of an answer in HTTP/1.1 concerns its connection, or only the handshake of RFC 6455. */
@@ -11,7 +12,7 @@ const LEFT_OUT = new Set(['connection', 'upgrade', 'keep-alive', 'transfer-encod
  * The first thing written to it MUST be the whole head of an answer in HTTP/1.1, as upgrades are answered: it becomes the headers of the
  * stream, with 200 for 101. From there on the stream is used as it is, without a layer in between.
  */
-export function toUpgradeSocket(stream: ServerHttp2Stream): Duplex {
+export function toUpgradeSocket(stream: ServerHttp2Stream): Duplex & Http2Carrier {
   const takeHead = (chunk: unknown, encoding: BufferEncoding | undefined): Buffer => {
     // The methods of the prototype again.
     Reflect.deleteProperty(stream, 'write');
@@ -41,7 +42,8 @@ export function toUpgradeSocket(stream: ServerHttp2Stream): Duplex {
     stream.close(http2.constants.NGHTTP2_INTERNAL_ERROR);
     return stream;
   }) as typeof stream.end;
-  return stream;
+  const requireHttp1 = () => resetStream(stream, http2.constants.NGHTTP2_HTTP_1_1_REQUIRED);
+  return Object.assign(stream, { requireHttp1 });
 }
 
 /** RFC 8441 §5: a connection that is cut is a stream that is reset. */

@@ -10,6 +10,7 @@ import { RelaySession } from '../gateway/relay-session.ts';
 import type { UpstreamTarget } from '../gateway/route.ts';
 import { sessionFailure } from '../gateway/session-failure.ts';
 import { bothSessions, type ObservedExchange } from '../gateway/session-observer.ts';
+import { askForHttp1 } from '../http/http1-required.ts';
 import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
 import { asksForWebSocket, clientAddressOf } from '../http/request-head.ts';
 import { takeUrlTicket } from '../http/url-ticket.ts';
@@ -263,6 +264,7 @@ export class Intake {
       socket.destroy();
       return;
     }
+    if (askForHttp1(refusal, socket)) return;
     const { clock } = this.#parts;
     const timer = clock.setTimeout(() => socket.destroy(), REFUSAL_TIMEOUT_MS);
     socket.once('close', () => clock.clearTimeout(timer));

@@ -24,6 +24,8 @@ export class Http2Client implements Disposable {
     this.authority = host;
     this.session = http2.connect(`https://127.0.0.1:${port}`, {
       rejectUnauthorized: false,
+      // A hostile client does not keep to it. Node's types do not know it.
+      ...({ strictSingleValueFields: false } as object),
       ...(socket && { createConnection: () => socket }),
     });
     this.session.on('error', () => {});
