@@ -1,47 +1,64 @@
 import http, { type IncomingMessage, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import { setPeer } from '../http/peer.ts';
 import type { ProxyHeader } from '../http/proxy-protocol.ts';
-import { refuse } from '../http/refusal.ts';
-import { refusalResponse } from '../websocket/protocol/handshake.ts';
+import { type Refusal, refuse } from '../http/refusal.ts';
+import { writeRefusal } from './answer.ts';
+import { Http1Connection } from './http1-connection.ts';
 import type { HeadLimits, Intake } from './listen.ts';
 
 // How often Node looks for clients that are late with their request head.
 const CHECK_INTERVAL_MS = 1_000;
-/** Pipelined requests at which a connection is not read any more until they are answered. */
-const MAX_WAITING = 32;
+
+export interface Http1ServerOptions {
+  readonly head: HeadLimits;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
 
 /** HTTP/1 for sockets that a listener has accepted. It never listens itself. */
 export class Http1Server {
   readonly #server: http.Server;
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  /** Those that have had a request and are not WebSockets. */
+  readonly #connections = new WeakMap<Duplex, Http1Connection>();
 
-  constructor(intake: Intake, { timeoutMs, maxBytes }: HeadLimits, logger: Logger) {
-    const responses = new LastResponses();
+  constructor(intake: Intake, { head, clock, logger }: Http1ServerOptions) {
+    this.#clock = clock;
+    this.#logger = logger;
     this.#server = http.createServer({
-      maxHeaderSize: maxBytes,
-      headersTimeout: timeoutMs,
+      maxHeaderSize: head.maxBytes,
+      headersTimeout: head.timeoutMs,
       // Bodies may take as long as their target lets them; a head may not.
       requestTimeout: 0,
       // Node would answer what has none by itself, and go on with what follows: it is for `readRequestHead` to refuse.
       requireHostHeader: false,
-      connectionsCheckingInterval: Math.min(CHECK_INTERVAL_MS, timeoutMs),
+      connectionsCheckingInterval: Math.min(CHECK_INTERVAL_MS, head.timeoutMs),
       // Any other Upgrade is ignored (RFC 9110 §7.8) and the request answered as what it is.
-      shouldUpgradeCallback: request => intake.isUpgrade(request) && responses.areDone(request.socket),
+      shouldUpgradeCallback: request => intake.isUpgrade(request) && this.#release(request.socket),
     });
-    const onRequest = (request: IncomingMessage, response: ServerResponse) => {
-      // Node drops what came together with a request whose Upgrade it was told to ignore: nothing that follows can be trusted.
-      if (request.headers.upgrade !== undefined) response.shouldKeepAlive = false;
-      responses.inTurn(request.socket, response, () => intake.onRequest(request, response));
-    };
+    // A client that has sent its requests and ends its side still gets its answers. Node's types do not know it.
+    (this.#server as { httpAllowHalfOpen?: boolean }).httpAllowHalfOpen = true;
+    const onRequest = (request: IncomingMessage, response: ServerResponse) =>
+      this.#connection(request.socket).take(request, response, () => {
+        // Node's parser takes 0.9 and 2.0 for versions of what it reads.
+        if (request.httpVersionMajor === 1) intake.onRequest(request, response);
+        else writeRefusal(response, unreadable(505));
+      });
     this.#server.on('request', onRequest);
     // Not answered with 100 by Node: a backend may want to answer it itself.
     this.#server.on('checkContinue', onRequest);
+    this.#server.on('checkExpectation', (request, response) =>
+      this.#connection(request.socket).take(request, response, () => writeRefusal(response, unreadable(417))),
+    );
     this.#server.on('upgrade', intake.onUpgrade);
     // Without a listener Node cuts the connection and answers nothing.
-    this.#server.on('connect', (_request, socket) => answerConnect(socket));
-    this.#server.on('clientError', (error, socket) => answerClientError(error, socket, responses, logger));
+    this.#server.on('connect', this.#onConnect);
+    this.#server.on('clientError', this.#onClientError);
     // Only then does Node look for late heads.
     this.#server.emit('listening');
   }
@@ -63,68 +80,56 @@ export class Http1Server {
   closeAll(): void {
     this.#server.closeAllConnections();
   }
+
+  #connection(socket: Socket): Http1Connection {
+    let connection = this.#connections.get(socket);
+    if (!connection) {
+      connection = new Http1Connection(socket, this.#clock);
+      this.#connections.set(socket, connection);
+    }
+    return connection;
+  }
+
+  /** True when the connection may become a WebSocket. */
+  #release(socket: Socket): boolean {
+    const isReleased = this.#connections.get(socket)?.release() ?? true;
+    if (isReleased) this.#connections.delete(socket);
+    return isReleased;
+  }
+
+  /** Node has let go of the connection, and hands it over before the answers of earlier requests have left. */
+  readonly #onConnect = (_request: IncomingMessage, socket: Duplex): void => {
+    const connection = this.#connection(socket as Socket);
+    socket.on('error', () => {}).on('drain', connection.onDrain);
+    connection.fail(refuse(400, 'ERR_HTTP_BAD_REQUEST', 'CONNECT asks for a forward proxy, which this is not'));
+  };
+
+  /** What Node could not parse, or did not get in time. */
+  readonly #onClientError = (error: NodeJS.ErrnoException & { reason?: string }, socket: Duplex): void => {
+    this.#logger.debug({ error: error.code }, 'request could not be read');
+    const status = statusOf(error);
+    if (status === undefined) socket.destroy();
+    else this.#connection(socket as Socket).fail(unreadable(status));
+  };
 }
 
-/** The last response of each connection, by which it is known whether one is under way: pipelined requests are answered in order. */
-class LastResponses {
-  readonly #last = new WeakMap<Duplex, ServerResponse>();
-  readonly #waiting = new WeakMap<Duplex, number>();
-
-  /**
-   * Begins with a request when the one before it on the same connection is done, and never when that was the end of the connection: then
-   * it is not certain that these bytes are a request at all. So a client has one request at a time in work on each connection.
-   */
-  inTurn(socket: Socket, response: ServerResponse, begin: () => void): void {
-    const last = this.#last.get(socket);
-    this.#last.set(socket, response);
-    if (last === undefined || last.closed) return begin();
-    const waiting = (this.#waiting.get(socket) ?? 0) + 1;
-    this.#waiting.set(socket, waiting);
-    if (waiting >= MAX_WAITING) socket.pause();
-    last.once('close', () => {
-      if (!socket.writable) return;
-      const left = this.#waiting.get(socket)! - 1;
-      this.#waiting.set(socket, left);
-      if (left === 0) socket.resume();
-      begin();
-    });
-  }
-
-  /** True when all has left that the connection was to be sent. Forgets the last response then. */
-  areDone(socket: Duplex): boolean {
-    const last = this.#last.get(socket);
-    if (last !== undefined && !last.writableFinished) return false;
-    this.#last.delete(socket);
-    return true;
-  }
-
-  /** True when a response has left in part, or others wait behind it: what is written now would stand inside it. */
-  hasBegun(socket: Duplex): boolean {
-    const last = this.#last.get(socket);
-    return last !== undefined && !last.writableFinished && (last.headersSent || last.socket === null);
+/** Undefined when it is the connection that has failed. */
+function statusOf({ code, reason }: NodeJS.ErrnoException & { reason?: string }): number | undefined {
+  switch (code) {
+    case 'ERR_HTTP_REQUEST_TIMEOUT':
+      return 408;
+    case 'HPE_HEADER_OVERFLOW':
+      return 431;
+    case 'HPE_PAUSED_H2_UPGRADE':
+      return 505;
+    case 'HPE_INVALID_VERSION':
+      // For one that is written as a version is. What has another form is no HTTP.
+      return reason === 'Invalid HTTP version' ? 505 : 400;
+    default:
+      return code?.startsWith('HPE_') ? 400 : undefined;
   }
 }
 
-function answerConnect(socket: Duplex): void {
-  socket.on('error', () => {});
-  const refusal = refuse(400, 'ERR_HTTP_BAD_REQUEST', 'CONNECT asks for a forward proxy, which this is not');
-  socket.end(refusalResponse(refusal), () => socket.destroy());
-}
-
-/** What Node could not parse, or did not get in time. */
-function answerClientError(
-  error: NodeJS.ErrnoException,
-  socket: Duplex,
-  responses: LastResponses,
-  logger: Logger,
-): void {
-  logger.debug({ error: error.code }, 'request could not be read');
-  if (!socket.writable || error.code === 'ECONNRESET' || responses.hasBegun(socket)) {
-    socket.destroy();
-    return;
-  }
-  const status = error.code === 'HPE_HEADER_OVERFLOW' ? 431 : error.code === 'ERR_HTTP_REQUEST_TIMEOUT' ? 408 : 400;
-  socket.end(refusalResponse(refuse(status, 'ERR_HTTP_BAD_REQUEST', 'the request cannot be read')), () =>
-    socket.destroy(),
-  );
+function unreadable(status: number): Refusal {
+  return refuse(status, 'ERR_HTTP_BAD_REQUEST', 'the request cannot be read', { headers: { Connection: 'close' } });
 }

@@ -62,7 +62,7 @@ export class Listener {
 
   /** @throws {HoldfastError} ERR_CONFIG_INVALID when a certificate cannot be used. */
   constructor(listen: ListenConfig, intake: Intake, parts: ListenerParts) {
-    const { config, logger } = parts;
+    const { config } = parts;
     this.config = listen;
     this.#parts = parts;
     this.#limits = {
@@ -71,7 +71,7 @@ export class Listener {
     };
     this.#tls = listen.tls && new TlsListener(listen, this.#limits.timeoutMs, parts, this.#onSecure);
     const served = this.#tls?.hsts === undefined ? intake : withHsts(intake, this.#tls.hsts);
-    this.#http1 = new Http1Server(served, this.#limits, logger);
+    this.#http1 = new Http1Server(served, { ...parts, head: this.#limits });
     this.#http2 =
       this.#tls && listen.http2 !== false
         ? new Http2Server(served, { ...parts, head: this.#limits, allowWebSocket: allowsWebSocket(listen) })

@@ -107,15 +107,24 @@ describe('a request that is refused, and everything behind it', () => {
     );
   });
 
-  test.each([
+  test.each<[bytes: string, status?: number]>([
     // Line ends and versions.
     ['GET /first HTTP/1.1\nHost: a\n\n'],
     ['GET /first HTTP/1.1\r\nHost: a\r\n\n'],
     ['GET /first HTTP/1.1\r\n Host: a\r\nHost: a\r\n\r\n'],
     ['GET /first\r\n'],
-    ['GET /first HTTP/1.2\r\nHost: a\r\n\r\n'],
-    ['GET /first HTTP/2.0\r\nHost: a\r\n\r\n'],
-    ['PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'],
+    ['GET /first HTTP/0.9\r\nHost: a\r\n\r\n', 505],
+    ['GET /first HTTP/1.2\r\nHost: a\r\n\r\n', 505],
+    ['GET /first HTTP/2.0\r\nHost: a\r\n\r\n', 505],
+    ['POST /first HTTP/2.0\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc', 505],
+    ['POST /first HTTP/2.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n', 505],
+    ['GET /first HTTP/3.0\r\nHost: a\r\n\r\n', 505],
+    ['PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 505],
+    ['GET /first HTTP/2\r\nHost: a\r\n\r\n'],
+    ['GET /first HTTP/1.10\r\nHost: a\r\n\r\n'],
+    ['GET /first HTTP/x.1\r\nHost: a\r\n\r\n'],
+    ['GET /first http/1.1\r\nHost: a\r\n\r\n'],
+    [`GET /first HTTP/2.0\r\nHost: a\r\n${upgrade}\r\n\r\n`, 505],
     ['GET\t/first\tHTTP/1.1\r\nHost: a\r\n\r\n'],
     [' GET /first HTTP/1.1\r\nHost: a\r\n\r\n'],
     ['POST /first HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n'],
@@ -139,14 +148,23 @@ describe('a request that is refused, and everything behind it', () => {
     ['GET /first\\..\\x HTTP/1.1\r\nHost: a\r\n\r\n'],
     ['GET /first%00 HTTP/1.1\r\nHost: a\r\n\r\n'],
     ['GET /first# HTTP/1.1\r\nHost: a\r\n\r\n'],
-  ])('%j', async bytes => {
-    await expectRefused(bytes, 400);
+  ])('%j', async (bytes, status = 400) => {
+    await expectRefused(bytes, status);
   });
 
+  /** Nothing of it may come from what stands behind: it is refused also when nothing does, and when that comes later. */
   async function expectRefused(bytes: string, status: number): Promise<void> {
-    const answer = await exchange(server, bytes + NEXT);
-    expect([...answer.matchAll(/^HTTP\/1\.1 (\d+)/gm)].map(([, code]) => Number(code))).toEqual([status]);
+    const [together, alone, apart] = await Promise.all([
+      exchange(server, bytes + NEXT),
+      exchange(server, bytes, ''),
+      exchange(server, bytes, NEXT),
+    ]);
+    expect([together, alone, apart].map(statusesOf)).toEqual([[status], [status], [status]]);
     expect(seen).toBe('');
+  }
+
+  function statusesOf(answer: string): number[] {
+    return [...answer.matchAll(/^HTTP\/1\.1 (\d+)/gm)].map(([, code]) => Number(code));
   }
 });
 
@@ -342,9 +360,14 @@ async function serve(url: string): Promise<Server> {
   return server;
 }
 
-/** Everything that is answered until the server ends the connection. */
-async function exchange(server: Server, bytes: string): Promise<string> {
+/**
+ * Everything that is answered until the server ends the connection.
+ *
+ * @param later Sent a moment after the rest, with the end of this side.
+ */
+async function exchange(server: Server, bytes: string, later?: string): Promise<string> {
   const socket = net.connect(Number(new URL(server.urls[0]!).port), '127.0.0.1');
   socket.write(Buffer.from(bytes, 'latin1'));
+  if (later !== undefined) setTimeout(() => socket.end(later), 10);
   return text(socket);
 }

@@ -1,0 +1,176 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import type { Clock } from '../base/clock.ts';
+import type { Refusal } from '../http/refusal.ts';
+import { refusalResponse } from '../websocket/protocol/handshake.ts';
+
+/** Pipelined requests at which a connection is not read any more until they are answered. */
+const MAX_WAITING = 32;
+/** How long a connection whose last answer has left is read on, so that the client can take that answer. */
+const LINGER_MS = 2_000;
+/** After how long an answer of which nothing leaves is given up, when its client has ended its side or sent what is no request. */
+const GIVE_UP_MS = 1_000;
+
+const ignore = () => {};
+
+/**
+ * The requests of one HTTP/1 connection: one at a time is worked on, and what came whole is answered in order, whatever follows it.
+ *
+ * Nothing is looked at behind the last request: one with `Connection: close`, one whose `Upgrade` was ignored, one that is answered with
+ * `Connection: close`, and what cannot be read as a request, which is refused when those before it are done.
+ *
+ * @see RFC 9112 §9.3.2 and §9.6
+ */
+export class Http1Connection {
+  readonly #socket: Socket;
+  readonly #clock: Clock;
+  /** Of the newest request. */
+  #last: ServerResponse | undefined;
+  /** Of the newest request that was begun. */
+  #begun: ServerResponse | undefined;
+  #waiting = 0;
+  #isStopping = false;
+  #isWatched = false;
+  /** Nothing that comes now is looked at. */
+  #isOver = false;
+  /** What is said about that which cannot be read. */
+  #refusal: Refusal | undefined;
+
+  constructor(socket: Socket, clock: Clock) {
+    this.#socket = socket;
+    this.#clock = clock;
+    // Answers may still be under way when the client ends its side. A plain listener accepts connections so.
+    socket.allowHalfOpen = true;
+    socket.on('end', this.#onHalfClosed);
+    // Node calls it when an answer that ends the connection has left.
+    socket.destroySoon = this.#end;
+  }
+
+  /** @param begin Called when every request before this one is done, and never when one of them was the last. */
+  take(request: IncomingMessage, response: ServerResponse, begin: () => void): void {
+    if (this.#isOver || !this.#socket.writable) return;
+    const previous = this.#last;
+    this.#last = response;
+    // Node drops what came together with a request whose Upgrade it was told to ignore: nothing that follows can be trusted.
+    if (request.headers.upgrade !== undefined) response.shouldKeepAlive = false;
+    // An answer can say something else about the connection later.
+    if (!response.shouldKeepAlive) {
+      this.#isOver = true;
+      response.once('close', this.#end);
+    }
+    if (previous === undefined || previous.closed) {
+      this.#begun = response;
+      begin();
+      return;
+    }
+    if (++this.#waiting >= MAX_WAITING) this.#readNoMore();
+    previous.once('close', () => {
+      if (!this.#socket.writable) return;
+      if (--this.#waiting === 0) this.#socket.resume();
+      if (this.#refusal && !request.complete) return this.#refuse();
+      this.#begun = response;
+      begin();
+    });
+  }
+
+  /** Until those that wait are done. After each request that it parses Node reads on, so it is stopped when all that was read is parsed. */
+  #readNoMore(): void {
+    if (this.#isStopping) return;
+    this.#isStopping = true;
+    // Node goes on one tick after it has said so, too.
+    process.nextTick(() => process.nextTick(this.#stop));
+  }
+
+  readonly #stop = (): void => {
+    this.#isStopping = false;
+    if (this.#waiting >= MAX_WAITING && !this.#isOver) this.#socket.pause();
+  };
+
+  /** What comes now cannot be read as a request, or has not come in time. Requests that came whole before it are answered first. */
+  fail(refusal: Refusal): void {
+    const last = this.#last;
+    const isWhole = last === undefined || last.req.complete;
+    // It is behind the last request, or behind what could not be read.
+    if (this.#refusal || (this.#isOver && isWhole)) return;
+    this.#isOver = true;
+    this.#refusal = refusal;
+    this.#discard();
+    if (isWhole) {
+      if (last === undefined || last.closed) this.#refuse();
+      else {
+        last.once('close', this.#refuse);
+        this.#watch();
+      }
+    } else if (last.closed) {
+      // It was answered before the rest of its body could not be read.
+      this.#end();
+    } else if (this.#begun === last) {
+      if (last.headersSent) this.#socket.destroy();
+      else this.#socket.end(refusalResponse(refusal), () => this.#socket.destroy());
+    }
+    // Else it waits for its turn.
+  }
+
+  /** What Node does no more for an answer that is under way once it has let go of the connection. */
+  readonly onDrain = (): void => void this.#begun?.emit('drain');
+
+  /** True when all has left that the connection was to be sent: it may be taken for something else than requests. */
+  release(): boolean {
+    if (this.#isOver || (this.#last !== undefined && !this.#last.writableFinished)) return false;
+    this.#socket.off('end', this.#onHalfClosed);
+    this.#last = undefined;
+    this.#begun = undefined;
+    return true;
+  }
+
+  readonly #refuse = (): void => {
+    if (this.#socket.writable) this.#endGently(refusalResponse(this.#refusal!));
+  };
+
+  readonly #end = (): void => {
+    if (this.#socket.writable) this.#endGently();
+  };
+
+  /**
+   * Ends our side, then reads on for a while without looking. What arrives after a connection is closed makes the kernel reset it, and a reset takes
+   * from the client what it has not read yet (RFC 9112 §9.6).
+   */
+  #endGently(bytes?: string): void {
+    const socket = this.#socket;
+    this.#isOver = true;
+    const timer = this.#clock.setTimeout(() => socket.destroy(), LINGER_MS);
+    socket.once('close', () => this.#clock.clearTimeout(timer));
+    if (bytes === undefined) socket.end();
+    else socket.end(bytes);
+    this.#discard();
+  }
+
+  /** The client sends nothing more. Whether it waits for its answers or has gone only shows when it is sent something. */
+  readonly #onHalfClosed = (): void => this.#watch();
+
+  /** No answer keeps the connection for ever: not when its client may have gone, nor one that has begun and has no end in sight. */
+  #watch(): void {
+    if (this.#isWatched) return;
+    this.#isWatched = true;
+    const socket = this.#socket;
+    let written = socket.bytesWritten;
+    const check = () => {
+      const isIdle = socket.writableLength === 0 && socket.bytesWritten === written;
+      if (isIdle && (socket.readableEnded || this.#begun?.headersSent)) {
+        socket.destroy();
+        return;
+      }
+      written = socket.bytesWritten;
+      timer = this.#clock.setTimeout(check, GIVE_UP_MS);
+    };
+    let timer = this.#clock.setTimeout(check, GIVE_UP_MS);
+    socket.once('close', () => this.#clock.clearTimeout(timer));
+  }
+
+  /** Reads on, so that the end of the connection is seen, and looks at nothing: Node's parser is off the connection then. */
+  #discard(): void {
+    const socket = this.#socket;
+    socket.removeAllListeners('data').removeAllListeners('end');
+    socket.on('data', ignore).on('end', this.#onHalfClosed).resume();
+  }
+}
