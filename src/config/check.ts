@@ -121,6 +121,12 @@ function* checkPolicy(route: RouteConfig, at: readonly PropertyKey[], config: Co
       message: `${title(route)}: every web page may open a WebSocket with the visitor's session; list the origins, or set session: none`,
     };
   }
+  if (route.crossSiteSignIn && [route.path ?? []].flat().some(path => path.endsWith('*'))) {
+    yield {
+      path: [...at, 'crossSiteSignIn'],
+      message: `${title(route)}: a form of another site may sign its visitor in at every path under it; name the path of the login's callback`,
+    };
+  }
   if (Array.isArray(route.policy?.origins) && route.policy.origins.length === 0) {
     yield { path: [...at, 'policy', 'origins'], message: `${title(route)}: the empty list refuses every browser` };
   }

@@ -324,6 +324,11 @@ export interface RouteConfig {
   methods?: readonly string[];
   /** Default `auto`: read when the client has one, created on document navigation only. An endpoint: `existing`; `files`, `redirect`, an observed upstream: `none`. */
   session?: 'none' | 'existing' | 'create' | 'auto';
+  /**
+   * A page of another site may sign its visitor in here: the callback of a login by `form_post`. Who signs in, handler or backend, MUST check that the login
+   * was begun here (`state`). Default false: such a request begins no session.
+   */
+  crossSiteSignIn?: boolean;
   endpoint?: Endpoint<unknown>;
   fetch?: FetchHandler;
   /** Name of an upstream. */

@@ -518,6 +518,7 @@ const route: z.ZodType<RouteConfig> = section<RouteConfig>('a route', {
     .min(1, { error: 'is empty; leave it out for every method' })
     .optional(),
   session: z.enum(['none', 'existing', 'create', 'auto']).optional(),
+  crossSiteSignIn: flag.optional(),
   endpoint: endpoint.optional(),
   fetch: fetchHandler.optional(),
   upstream: text.optional(),

@@ -3,6 +3,7 @@ import type { AddressList } from '../http/address-list.ts';
 import { isDocumentNavigation } from '../http/navigation.ts';
 import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
 import { type RequestHead, readRequestHead } from '../http/request-head.ts';
+import { requestSite } from '../http/request-site.ts';
 import type { UrlTicket } from '../http/url-ticket.ts';
 import type { SessionBinding } from '../session/binding.ts';
 import type { Session } from '../session/session.ts';
@@ -108,6 +109,11 @@ async function holdSession(permitted: Permitted, urlTicket: UrlTicket | undefine
     isSecure: head.isSecure,
     isDocumentNavigation: isDocumentNavigation(head),
     clientAddress: head.clientAddress,
+    method: head.method,
+    get site() {
+      return requestSite(head.headers, head);
+    },
+    isCrossSiteSignIn: route.isCrossSiteSignIn,
   });
   try {
     const session = await sessionFor(route.sessionMode, binding);

@@ -35,6 +35,12 @@ export interface Tie {
   readonly isFromCookie: boolean;
 }
 
+/** What the cookie of a request's client depends on. */
+export interface TiedRequest {
+  readonly isSecure: boolean;
+  readonly isCookieHidden: boolean;
+}
+
 /** The name that servlet containers give it. */
 export const BACKEND_SESSION_COOKIE = 'JSESSIONID';
 
@@ -125,12 +131,17 @@ export class Affinity {
   }
 
   /**
-   * The `Set-Cookie` value that ties a client to a server, or undefined when it is tied to it already.
+   * The `Set-Cookie` value that ties a client to a server, or undefined when it is tied to it already, or may be tied to another one by a cookie that a
+   * page of another site cannot make it send.
    *
    * @param tie What the request said.
    */
-  cookieFor(server: UpstreamServer, tie: Tie | undefined, isSecure: boolean): string | undefined {
-    if (this.ownCookie === undefined) return undefined;
+  cookieFor(
+    server: UpstreamServer,
+    tie: Tie | undefined,
+    { isSecure, isCookieHidden }: TiedRequest,
+  ): string | undefined {
+    if (this.ownCookie === undefined || (isCookieHidden && !tie?.isFromCookie)) return undefined;
     if (tie && (!tie.isFromCookie || tie.named![0] === server)) return undefined;
     return this.#setCookie(this.#tokensOf(server)[0]!, isSecure);
   }

@@ -51,4 +51,6 @@ export interface Route {
   readonly upgradePolicies: readonly Policy[];
   readonly sessions: SessionContext | undefined;
   readonly sessionMode: SessionMode;
+  /** A login may be sent here by a page of another site. */
+  readonly isCrossSiteSignIn?: boolean | undefined;
 }

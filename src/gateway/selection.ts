@@ -1,5 +1,6 @@
 import type { RequestHead } from '../http/request-head.ts';
-import type { Affinity, Tie } from './affinity.ts';
+import { hidesLaxCookies, requestSite } from '../http/request-site.ts';
+import type { Affinity, Tie, TiedRequest } from './affinity.ts';
 import { type Balance, choose, rendezvous } from './balancing.ts';
 import type { RetryBudget } from './retry-budget.ts';
 import type { FailureReason } from './upstream-failure.ts';
@@ -20,7 +21,8 @@ export interface SelectionSource {
 /** The servers that one request is given, one after the other until one takes it. */
 export class Selection {
   readonly #source: SelectionSource;
-  readonly #isSecure: boolean;
+  /** Undefined where it depends on nothing, because there is no cookie of ours. */
+  readonly #request: TiedRequest | undefined;
   readonly #tie: Tie | undefined;
   readonly #home: UpstreamServer | undefined;
   readonly #tried: UpstreamServer[] = [];
@@ -28,7 +30,10 @@ export class Selection {
   constructor(source: SelectionSource, head: RequestHead, sid: string | undefined) {
     const { affinity, servers } = source;
     this.#source = source;
-    this.#isSecure = head.isSecure;
+    if (affinity.ownCookie !== undefined) {
+      const isCookieHidden = hidesLaxCookies(head.method, requestSite(head.headers, head));
+      this.#request = { isSecure: head.isSecure, isCookieHidden };
+    }
     this.#tie = affinity.tieOf(head, sid, servers);
     if (this.#tie) {
       const natural = this.#tie.named?.[0] ?? rendezvous(this.#tie.key, servers);
@@ -72,7 +77,7 @@ export class Selection {
       const key = affinity.remember(this.#tie, server);
       if (key !== undefined) this.#source.announce?.(key, server);
     }
-    return affinity.cookieFor(server, this.#tie, this.#isSecure);
+    return this.#request && affinity.cookieFor(server, this.#tie, this.#request);
   }
 
   #pick(): UpstreamServer | undefined {

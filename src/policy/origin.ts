@@ -1,13 +1,9 @@
 import type { Logger } from '../base/logger.ts';
-import { type Authority, defaultPort, parseAuthority } from '../http/authority.ts';
+import { defaultPort } from '../http/authority.ts';
+import { isOriginOf, type Origin, parseOrigin } from '../http/origin.ts';
 import { refuse } from '../http/refusal.ts';
 import type { RequestHead } from '../http/request-head.ts';
 import type { Decision, Policy } from './policy.ts';
-
-/** An `Origin` taken apart: scheme, host and port, with the port always named when the scheme has a default. */
-interface Origin extends Authority {
-  readonly scheme: string;
-}
 
 /**
  * Which web pages may use a route: the guard against cross-site WebSocket hijacking. CORS headers do not stop a WebSocket.
@@ -42,13 +38,8 @@ export function createOriginPolicy(
 
   let hasWarned = false;
   function isSameOrigin(head: RequestHead, origin: Origin): boolean {
-    const host = parseAuthority(head.host);
-    if (!host || host.hostname !== origin.hostname) return false;
-    const ownScheme = head.isSecure ? 'https' : 'http';
-    // On a connection that only looks plain, an https page counts as https.
-    const scheme = head.isSchemeKnown || origin.scheme !== 'https' ? ownScheme : 'https';
-    if (origin.scheme !== scheme || origin.port !== (host.port ?? defaultPort(scheme))) return false;
-    if (scheme !== ownScheme && !hasWarned) {
+    if (!isOriginOf(origin, head)) return false;
+    if (origin.scheme === 'https' && !head.isSecure && !hasWarned) {
       hasWarned = true;
       options.logger.warn(
         { origin: serialize(origin), host: head.host, peer: head.peerAddress },
@@ -75,15 +66,6 @@ export function createOriginPolicy(
 
 function refusal(reason: string): Decision {
   return refuse(403, 'ERR_POLICY_ORIGIN', reason, { body: 'This origin is not allowed.\n' });
-}
-
-/** RFC 6454 §6.2, with default ports filled in. `null` and lists of origins give undefined. */
-function parseOrigin(text: string): Origin | undefined {
-  const match = /^([a-z][a-z0-9+.-]*):\/\/([^/?#,\s]+)$/i.exec(text);
-  const authority = match && parseAuthority(match[2]!);
-  if (!match || !authority) return undefined;
-  const scheme = match[1]!.toLowerCase();
-  return { scheme, hostname: authority.hostname, port: authority.port ?? defaultPort(scheme) };
 }
 
 /** Default ports left out, as browsers write it. */

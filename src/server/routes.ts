@@ -105,6 +105,7 @@ function routeEntries(config: RouteConfig, parts: RouteParts, mount: string): Ro
         upgradePolicies: [...shield(config, parts), ...originPolicies(config.policy, config.endpoint, parts.logger)],
         sessions: parts.sessions,
         sessionMode: config.session ?? defaultSessionMode(target),
+        isCrossSiteSignIn: config.crossSiteSignIn,
       },
     };
   });

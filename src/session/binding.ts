@@ -1,5 +1,5 @@
 import type { Awaitable } from '../base/awaitable.ts';
-import { isHoldfastError } from '../base/errors.ts';
+import { HoldfastError, isHoldfastError } from '../base/errors.ts';
 import { type Logger, sidPrefix } from '../base/logger.ts';
 import { createSecret, createSid, hashSecret } from './identity.ts';
 import { checkOwner, judgeOwner, UnauthorizedSessionRequestError } from './owner.ts';
@@ -22,6 +22,11 @@ export interface SessionRequest extends TrackedRequest {
   readonly user?: SessionOwner | undefined;
   /** For the log. Absent: not known, as behind a proxy that only the application knows. */
   readonly clientAddress?: string | undefined;
+  /**
+   * The request is expected to come from another site and to sign its visitor in: the callback of a login by `form_post`. `signIn` then sets the cookie
+   * over one that the request could not bring. Default false.
+   */
+  readonly isCrossSiteSignIn?: boolean | undefined;
 }
 
 interface Live {
@@ -56,8 +61,8 @@ export class SessionBinding {
   #live: Live | undefined;
   /** What the client has to be told, once it is true in the store. */
   #news: 'none' | 'ticket' | 'no ticket' = 'none';
-  /** From which the parts of this page make one and the same session. */
-  #nonce: HeaderLine[] = [];
+  /** What it is told otherwise: a nonce, from which the parts of this page make one and the same session, or what it lacks of its cookies. */
+  #asides: HeaderLine[] = [];
   /** The secret is old enough to be replaced, if the response can say so. */
   #isRotationDue = false;
   /** The client's secret has just been replaced by a login: it must not be told anything that undoes that. */
@@ -114,13 +119,15 @@ export class SessionBinding {
    * The client's session, made when it has none (servlets: `getSession(true)`). The store and the client learn of a new one at the commit.
    *
    * @throws {HoldfastError} as `get`; ERR_SESSION_HEADERS_SENT when one would have to be made and its cookie cannot be sent any more;
-   * ERR_SESSION_SUPERSEDED, status 409: the client has another one, by a login that was answered while this request was on its way.
+   * ERR_SESSION_SUPERSEDED, status 409: the client has another one, by a login that was answered while this request was on its way;
+   * ERR_SESSION_CROSS_SITE, status 403: a page of another site has made the browser send it without the cookie that it may have.
    */
   async open(): Promise<Session> {
     await this.#load();
     const { current } = this;
     if (current) return current;
     if (this.#isSuperseded) throw superseded();
+    if (this.#mayBeHidden) throw fromOtherSite();
     if (this.#areHeadersSent) throw headersSent('opened');
     this.#creating ??= this.#create(this.#request.user && { ...this.#request.user, isShownByRequest: true }).finally(
       () => {
@@ -133,7 +140,8 @@ export class SessionBinding {
   /** `open` when the request loads a page into a window, else `get`: the parts of a page do not race to make a session each. */
   async auto(): Promise<Session | undefined> {
     await this.#load();
-    return this.#request.isDocumentNavigation && !this.#isSuperseded ? this.open() : this.current;
+    const isNewHere = this.#request.isDocumentNavigation && !this.#isSuperseded && !this.#mayBeHidden;
+    return isNewHere ? this.open() : this.current;
   }
 
   /**
@@ -144,8 +152,9 @@ export class SessionBinding {
   async existing(): Promise<Session | undefined> {
     const session = await this.get();
     const { tracking, clock } = this.#environment;
-    if (!session && this.#request.isDocumentNavigation && !this.#isSuperseded && this.#nonce.length === 0)
-      this.#nonce = tracking.tellNonce(createSid(), clock.now(), this.#request);
+    const isNewHere = this.#request.isDocumentNavigation && !this.#isSuperseded && !this.#mayBeHidden;
+    if (!session && isNewHere && this.#asides.length === 0)
+      this.#asides = tracking.tellNonce(createSid(), clock.now(), this.#request);
     return session;
   }
 
@@ -161,6 +170,7 @@ export class SessionBinding {
       if (this.#foreignSid === undefined) throw error;
     });
     if (this.#isSuperseded && !this.current) throw superseded();
+    if (this.#mayBeHidden && !this.#request.isCrossSiteSignIn) throw fromOtherSite();
     if (this.#areHeadersSent) throw headersSent('opened');
     const before = this.#live?.state.header.owner;
     if (this.#foreignSid !== undefined) {
@@ -200,7 +210,7 @@ export class SessionBinding {
       case 'no ticket':
         return tracking.isIn(request) ? tracking.forget(request) : [];
       case 'none':
-        return this.#nonce;
+        return this.#asides;
     }
   }
 
@@ -250,6 +260,12 @@ export class SessionBinding {
     live.isHeld = false;
     live.shared?.release().catch(error => this.logger.error({ err: error }, 'session not saved'));
     this.#environment.meters.active--;
+  }
+
+  /** The client has shown no session, and may have one all the same. */
+  get #mayBeHidden(): boolean {
+    const hasShown = this.#live !== undefined || this.#foreignSid !== undefined;
+    return !hasShown && this.#environment.tracking.mayBeHidden(this.#request);
   }
 
   #load(): Promise<void> {
@@ -358,6 +374,8 @@ export class SessionBinding {
     state.lastAccessedAt = lastAccessedAt;
     meters.sinceLastAccessMs.add(Math.max(0, clock.now() - lastAccessedAt));
     accessTimes.note(sid, header, loaded.lastAccessedAt);
+    const { tracking } = this.#environment;
+    if (tracking.lacksMarker(this.#request)) this.#asides = tracking.mark(this.#request);
     const live = this.#hold(
       state,
       shared,
@@ -550,6 +568,14 @@ export class SessionBinding {
     live.state.markEnded();
     this.#news = 'no ticket';
   }
+}
+
+/** Nothing of ours is set over a cookie that the client may have: another site could sign its visitors out. */
+function fromOtherSite(): HoldfastError {
+  const message =
+    'a page of another site has sent the request, so that it brings no cookie although there may be one, and a new session would take its place; ' +
+    'answer with a redirect to a page of your own, or give the callback of a login by form_post "crossSiteSignIn: true"';
+  return new HoldfastError('ERR_SESSION_CROSS_SITE', message, { status: 403, closeCode: 1008 });
 }
 
 /** What is kept of an owner, whatever else the application has passed. */

@@ -3,6 +3,7 @@ import type { TLSSocket } from 'node:tls';
 import { systemClock } from '../base/clock.ts';
 import { isHoldfastError } from '../base/errors.ts';
 import { isDocumentNavigation } from '../http/navigation.ts';
+import { type RequestSite, requestSite } from '../http/request-site.ts';
 import { keepFromSharedCaches } from '../http/shared-caches.ts';
 import { takeUrlTicket } from '../http/url-ticket.ts';
 import type { SessionBinding, SessionRequest } from './binding.ts';
@@ -32,6 +33,11 @@ export interface AttachOptions {
   readonly isSecure?: boolean;
   /** The user whom the application has authenticated for this request by other means. A session that another user owns is then refused (403). */
   readonly user?: SessionOwner;
+  /**
+   * This request is the callback of a login by `form_post`: `signIn` may set the cookie although a page of another site has sent it. The handler MUST check
+   * that the login was begun here (`state`). Default false.
+   */
+  readonly isCrossSiteSignIn?: boolean;
 }
 
 /**
@@ -99,6 +105,8 @@ class NodeRequest implements SessionRequest {
   readonly urlTicket: string | undefined;
   readonly user: SessionOwner | undefined;
   readonly isSecure: boolean;
+  readonly isCrossSiteSignIn: boolean | undefined;
+  readonly #isSchemeKnown: boolean;
   readonly #req: IncomingMessage;
 
   constructor(req: IncomingMessage, options: AttachOptions, urlTicket: string | undefined) {
@@ -107,6 +115,18 @@ class NodeRequest implements SessionRequest {
     this.urlTicket = urlTicket;
     this.user = options.user;
     this.isSecure = options.isSecure ?? (req.socket as Partial<TLSSocket>).encrypted === true;
+    this.#isSchemeKnown = this.isSecure || options.isSecure !== undefined;
+    this.isCrossSiteSignIn = options.isCrossSiteSignIn;
+  }
+
+  get method(): string | undefined {
+    return this.#req.method;
+  }
+
+  get site(): RequestSite {
+    const { headers } = this.#req;
+    const host = headers.host ?? (headers[':authority'] as string | undefined) ?? '';
+    return requestSite(headers, { host, isSecure: this.isSecure, isSchemeKnown: this.#isSchemeKnown });
   }
 
   get isDocumentNavigation(): boolean {

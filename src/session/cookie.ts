@@ -25,6 +25,7 @@ const MAX_AGE_S = 400 * 86_400;
 /** The cookie that carries a session's ticket. */
 export class SessionCookie {
   readonly name: string;
+  readonly sameSite: 'strict' | 'lax' | 'none';
   readonly #tickets: Tickets;
   readonly #attributes: Pick<SetCookie, 'domain' | 'path' | 'sameSite' | 'httpOnly'>;
   readonly #isAlwaysSecure: boolean;
@@ -38,6 +39,7 @@ export class SessionCookie {
     const { domain, path, sameSite = 'lax', everyListenerIsSecure = false } = options;
     const isHostOnly = domain === undefined && (path === undefined || path === '/');
     this.name = options.name ?? (everyListenerIsSecure && isHostOnly ? '__Host-holdfast' : 'holdfast');
+    this.sameSite = sameSite;
     this.#tickets = tickets;
     this.#attributes = { domain, path: path ?? '/', sameSite, httpOnly: true };
     this.#isAlwaysSecure = everyListenerIsSecure || prefixOf(this.name) !== undefined || sameSite === 'none';
@@ -91,6 +93,31 @@ export class SessionCookie {
   /** The name of the cookie that carries a nonce. */
   get nonceName(): string {
     return `${this.name}-new`;
+  }
+
+  /**
+   * The name of the cookie that says that there is a session cookie, where browsers do not send that one with a link from elsewhere
+   * (`sameSite: strict`). It opens nothing.
+   */
+  get markerName(): string {
+    return `${this.name}-there`;
+  }
+
+  hasMarker(header: string | undefined): boolean {
+    return cookieValues(header, this.markerName, 1).length > 0;
+  }
+
+  /** A `Set-Cookie` value for it, which lives as long as the session cookie; without `isThere` one that makes the client forget it. */
+  writeMarker(isThere: boolean, isSecure: boolean): string {
+    const maxAge = isThere ? this.#maxAgeS : 0;
+    return serializeSetCookie({
+      ...this.#attributes,
+      name: this.markerName,
+      value: isThere ? '1' : '',
+      ...(maxAge !== undefined && { maxAge }),
+      sameSite: 'lax',
+      secure: isSecure || this.#isAlwaysSecure,
+    });
   }
 
   #serialize(cookie: Pick<SetCookie, 'value' | 'maxAge'>, isSecure: boolean): string {

@@ -1,4 +1,5 @@
 export { isDocumentNavigation } from '../http/navigation.ts';
+export { type RequestSite, requestSite } from '../http/request-site.ts';
 export { SessionBinding, type SessionRequest } from './binding.ts';
 export {
   type AttachOptions,

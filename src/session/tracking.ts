@@ -1,3 +1,4 @@
+import { hidesLaxCookies, type RequestSite } from '../http/request-site.ts';
 import { SessionCookie, type SessionCookieOptions } from './cookie.ts';
 import { NONCE_LIFETIME_MS, type SessionTicket, type Tickets } from './ticket.ts';
 
@@ -27,6 +28,12 @@ export interface TrackedRequest {
   readonly urlTicket?: string | undefined;
   /** True when the client speaks TLS to us, or to a trusted proxy in front of us. */
   readonly isSecure: boolean;
+  /** True when the request loads a page into a window. */
+  readonly isDocumentNavigation?: boolean;
+  /** Default `GET`. */
+  readonly method?: string | undefined;
+  /** Whose page sends it, see `requestSite`. Default `unknown`. */
+  readonly site?: RequestSite | undefined;
 }
 
 /** A header of a response. */
@@ -68,7 +75,32 @@ export class Tracking {
 
   /** Names of the cookies that it may set. */
   get ownCookies(): readonly string[] {
-    return [this.cookie.name, this.cookie.nonceName];
+    const { name, nonceName, markerName } = this.cookie;
+    return this.#hasMarker ? [name, nonceName, markerName] : [name, nonceName];
+  }
+
+  /**
+   * True when the client may have a cookie of ours that browsers do not send with such a request, because a page of another site has made it: then
+   * nothing may be set over it, or that page would sign the visitor out.
+   */
+  mayBeHidden(request: TrackedRequest): boolean {
+    const { cookieHeader, method = 'GET', site = 'unknown', isDocumentNavigation = false } = request;
+    if (this.kind !== 'cookie' || this.cookie.sameSite === 'none' || site === 'own') return false;
+    if (hidesLaxCookies(method, site)) return true;
+    if (!this.#hasMarker) return false;
+    // The marker comes with every link, and with nothing else from another site.
+    if (site === 'other') return !isDocumentNavigation || this.cookie.hasMarker(cookieHeader);
+    return this.cookie.hasMarker(cookieHeader) && !this.cookie.isIn(cookieHeader);
+  }
+
+  /** True when the client of a live session has yet to be told that it has one. */
+  lacksMarker({ cookieHeader }: TrackedRequest): boolean {
+    return this.#hasMarker && !this.cookie.hasMarker(cookieHeader);
+  }
+
+  /** Tells the client that it has a session, or no longer has one, where the cookie itself does not come with every request that it is good for. */
+  mark({ isSecure }: TrackedRequest, isThere = true): HeaderLine[] {
+    return this.#hasMarker ? [{ name: 'Set-Cookie', value: this.cookie.writeMarker(isThere, isSecure) }] : [];
   }
 
   /** The genuine tickets of a request, each once, at most four. */
@@ -85,14 +117,16 @@ export class Tracking {
   }
 
   /** Tells the client its ticket. Under `url` only links can. */
-  tell(ticket: SessionTicket, { isSecure }: TrackedRequest): HeaderLine[] {
-    if (this.kind === 'cookie') return [{ name: 'Set-Cookie', value: this.cookie.write(ticket, isSecure) }];
+  tell(ticket: SessionTicket, request: TrackedRequest): HeaderLine[] {
+    if (this.kind === 'cookie')
+      return [{ name: 'Set-Cookie', value: this.cookie.write(ticket, request.isSecure) }, ...this.mark(request)];
     return this.kind === 'header' ? [{ name: this.headerName, value: this.#tickets.write(ticket) }] : [];
   }
 
   /** Makes the client forget its ticket. */
-  forget({ isSecure }: TrackedRequest): HeaderLine[] {
-    if (this.kind === 'cookie') return [{ name: 'Set-Cookie', value: this.cookie.clear(isSecure) }];
+  forget(request: TrackedRequest): HeaderLine[] {
+    if (this.kind === 'cookie')
+      return [{ name: 'Set-Cookie', value: this.cookie.clear(request.isSecure) }, ...this.mark(request, false)];
     return this.kind === 'header' ? [{ name: this.headerName, value: '' }] : [];
   }
 
@@ -119,6 +153,10 @@ export class Tracking {
     const [, path, rest] = /^([^?#]*)(.*)$/s.exec(url)!;
     const bare = path!.replace(new RegExp(`;${this.urlParameter}=[^;/]*`, 'g'), '');
     return `${bare};${this.urlParameter}=${this.#tickets.write(ticket)}${rest}`;
+  }
+
+  get #hasMarker(): boolean {
+    return this.kind === 'cookie' && this.cookie.sameSite === 'strict';
   }
 
   #text(request: TrackedRequest): string | undefined {

@@ -22,6 +22,8 @@ export interface Answer {
   /** Over HTTP/2 the answer to an upgrade is 200 where HTTP/1 has 101; here it is 101 for both. */
   readonly status: number;
   readonly body: string;
+  /** The values of its `Set-Cookie` lines. */
+  readonly setCookies: readonly string[];
 }
 
 /** One request on a connection of its own, over any wire. What a WebSocket would carry is not read. */
@@ -44,7 +46,9 @@ export async function ask(served: Served, wire: Wire, question: Question): Promi
     if (/^HTTP\/1.1 101 [\s\S]*\r\n\r\n/.test(text)) break;
   }
   socket.destroy();
-  return { status: Number(text.split(' ')[1]), body: text.slice(text.indexOf('\r\n\r\n') + 4) };
+  const end = text.indexOf('\r\n\r\n');
+  const setCookies = Array.from(text.slice(0, end).matchAll(/^set-cookie: *(.*?) *$/gim), ([, value]) => value!);
+  return { status: Number(text.split(' ')[1]), body: text.slice(end + 4), setCookies };
 }
 
 async function askHttp2(served: Served, socket: TLSSocket, question: Question): Promise<Answer> {
@@ -56,12 +60,16 @@ async function askHttp2(served: Served, socket: TLSSocket, question: Question): 
     const earlier = fields[name];
     fields[name] = earlier === undefined ? headers[i + 1]! : [earlier, headers[i + 1]!].flat();
   }
-  if (!isUpgrade) return await client.request({ ':method': method, ...fields });
-  const { status, stream } = await client.knock(path, fields);
-  if (status === 200) return { status: 101, body: '' };
+  if (!isUpgrade) {
+    const { status, body, headers: received } = await client.request({ ':method': method, ...fields });
+    return { status, body, setCookies: received['set-cookie'] ?? [] };
+  }
+  const { status, stream, headers: received } = await client.knock(path, fields);
+  const setCookies = received['set-cookie'] ?? [];
+  if (status === 200) return { status: 101, body: '', setCookies };
   let body = '';
   for await (const chunk of stream) body += chunk;
-  return { status, body };
+  return { status, body, setCookies };
 }
 
 async function dial(served: Served, wire: Wire, localAddress: string): Promise<Socket> {

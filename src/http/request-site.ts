@@ -1,0 +1,31 @@
+import type { IncomingHttpHeaders } from 'node:http';
+import { isOriginOf, parseOrigin, type RequestPlace } from './origin.ts';
+
+/**
+ * Whose page has made the browser send a request: one of the same site (`own`, also when there was no page), or one of another. `unknown`: neither
+ * is said, as by programs, and by browsers over plain http where they send no `Origin`.
+ */
+export type RequestSite = 'own' | 'other' | 'unknown';
+
+const OWN: ReadonlySet<string> = new Set(['same-origin', 'same-site', 'none']);
+/** RFC 9110 §9.2.1. */
+const SAFE: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE']);
+
+/**
+ * By `Sec-Fetch-Site`, which no page can set. Where the header is missing (old browsers, plain http), an `Origin` that is not that of the place
+ * the request came to is another site's.
+ *
+ * @see Fetch Metadata Request Headers §2.4
+ */
+export function requestSite(headers: IncomingHttpHeaders, place: RequestPlace): RequestSite {
+  const site = headers['sec-fetch-site'];
+  if (site !== undefined) return typeof site === 'string' && OWN.has(site) ? 'own' : 'other';
+  if (headers.origin === undefined) return 'unknown';
+  const origin = parseOrigin(headers.origin);
+  return origin && isOriginOf(origin, place) ? 'own' : 'other';
+}
+
+/** True when browsers send no `SameSite=Lax` cookie with such a request, although they may have one (rfc6265bis §5.8.3). */
+export function hidesLaxCookies(method: string, site: RequestSite): boolean {
+  return site === 'other' && !SAFE.has(method);
+}
