@@ -13,6 +13,7 @@ export type ErrorCode =
   | 'ERR_HTTP_BODY_TOO_LARGE'
   | 'ERR_HTTP_BODY_TIMEOUT'
   // routing and policies
+  | 'ERR_ROUTE_AMBIGUOUS'
   | 'ERR_ROUTE_NOT_FOUND'
   | 'ERR_ROUTE_DUPLICATE'
   | 'ERR_POLICY_ORIGIN'

@@ -318,7 +318,7 @@ export interface RouteConfig {
   name?: string;
   /** Exact host name, or `*.example.com`. Default: every host. */
   host?: string;
-  /** `/a` exact, `/a/:b` template, `/a/*` prefix (by segment; also matches `/a`). Not needed with `endpoint` or `mount`. */
+  /** `/a` exact, `/a/:b` template, `/a/*` prefix (by segment; also matches `/a`). Path parameters (`/a;x=1`) make no difference. Not needed with `endpoint` or `mount`. */
   path?: string | readonly string[];
   /** Default: every method. Another method: 405 with `Allow`. */
   methods?: readonly string[];

@@ -136,6 +136,7 @@ function patternProblem(pattern: string): string | undefined {
     if (segment === '*' ? !isLast : segment.includes('*')) {
       return '"*" stands alone as the last segment, for example "/api/*"';
     }
+    if (segment.includes(';')) return 'leave out the ";": path parameters are no part of what a route matches';
     if (segment === '' && !isLast) return 'write "/" once';
     if (/^\{.*\}$/.test(segment)) return `write ":${segment.slice(1, -1)}" instead of "${segment}"`;
     if (segment.startsWith(':') && !/^:[A-Za-z]\w*$/.test(segment)) {

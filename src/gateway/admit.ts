@@ -9,6 +9,7 @@ import type { SessionBinding } from '../session/binding.ts';
 import type { Session } from '../session/session.ts';
 import { lostUpgrade } from './lost-upgrade.ts';
 import type { Route, SessionContext, SessionMode } from './route.ts';
+import type { RouteReadings } from './route-readings.ts';
 import type { Router } from './router.ts';
 import { sessionFailure } from './session-failure.ts';
 import type { ObservedExchange } from './session-observer.ts';
@@ -16,6 +17,7 @@ import type { ObservedExchange } from './session-observer.ts';
 /** What every request is judged by. */
 export interface Gateway {
   readonly router: Router<Route>;
+  readonly readings: RouteReadings;
   readonly trustedProxies: AddressList;
 }
 
@@ -33,6 +35,11 @@ interface Permitted extends Routed {
   readonly permitted: true;
 }
 
+/** A request whose path leads round no other route, however it is read. */
+interface Unambiguous extends Permitted {
+  readonly unambiguous: true;
+}
+
 /** The session side of one request. */
 export interface HeldSession {
   readonly context: SessionContext;
@@ -41,7 +48,7 @@ export interface HeldSession {
 }
 
 /** A request with its session, when it has one of ours. */
-interface Held extends Permitted {
+interface Held extends Unambiguous {
   readonly held: HeldSession | undefined;
 }
 
@@ -69,7 +76,9 @@ export async function admit(
   if (isRefusal(routed)) return routed;
   const permitted = askPolicies(routed);
   if (isRefusal(permitted)) return permitted;
-  const held = await holdSession(permitted, urlTicket);
+  const unambiguous = judgeReadings(permitted, gateway.readings);
+  if (isRefusal(unambiguous)) return unambiguous;
+  const held = await holdSession(unambiguous, urlTicket);
   if (isRefusal(held)) return held;
   return observeSession(held);
 }
@@ -97,11 +106,16 @@ function askPolicies(routed: Routed): Permitted | Refusal {
   return { ...routed, permitted: true };
 }
 
+/** Routes are no protection where a path is one thing to us and another to the server behind us. */
+function judgeReadings(permitted: Permitted, readings: RouteReadings): Unambiguous | Refusal {
+  return readings.judge(permitted.head, permitted.route) ?? { ...permitted, unambiguous: true };
+}
+
 /** A store that cannot be asked is a 503, never a visitor who seems to be logged out. */
-async function holdSession(permitted: Permitted, urlTicket: UrlTicket | undefined): Promise<Held | Refusal> {
-  const { head, route } = permitted;
+async function holdSession(unambiguous: Unambiguous, urlTicket: UrlTicket | undefined): Promise<Held | Refusal> {
+  const { head, route } = unambiguous;
   const context = route.sessions;
-  if (context === undefined || route.sessionMode === 'none') return { ...permitted, held: undefined };
+  if (context === undefined || route.sessionMode === 'none') return { ...unambiguous, held: undefined };
   const binding = context.manager.bind({
     cookieHeader: head.headers.cookie,
     readHeader: name => headerOf(head, name),
@@ -117,7 +131,7 @@ async function holdSession(permitted: Permitted, urlTicket: UrlTicket | undefine
   });
   try {
     const session = await sessionFor(route.sessionMode, binding);
-    return { ...permitted, held: { context, binding, session } };
+    return { ...unambiguous, held: { context, binding, session } };
   } catch (error) {
     binding.release();
     const failure = sessionFailure(error);

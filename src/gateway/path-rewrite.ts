@@ -1,11 +1,12 @@
 import { normalizePath } from '../http/path.ts';
+import { matchingPath, parametersOf, writtenSegments } from '../http/path-readings.ts';
 import { parseRoutePattern, type RoutePattern } from './route-pattern.ts';
 
 /**
  * The paths of one route as its backend knows them, and back: Apache's `ProxyPass` and `ProxyPassReverse`.
  *
- * Works on paths in normal form, whose segments are taken over as they are, escapes included. So no path can come out that leads
- * above what was written.
+ * Works on paths in normal form, whose segments are taken over as they are, escapes and parameters included. So no path can come out that leads
+ * above what was written. Patterns match the `matchingPath`, as those of routes do; parameters of the last segment of a pattern are kept.
  */
 export class PathRewrite {
   /** What the route's paths are for the backend. */
@@ -48,31 +49,42 @@ export class PathRewrite {
     if (normal === undefined) return undefined;
     const isDeeper = this.#publicPattern.segments.length > this.backendPattern.segments.length;
     if (mayBePublic && isDeeper && read(this.#publicPattern, normal)) return undefined;
-    const found = read(this.backendPattern, normal);
+    return this.readingToPublic(normal, requestPath);
+  }
+
+  /** The public path of what a backend could take the path of a request for (`pathReadings`); undefined when that is none of this route. */
+  readingToPublic(reading: string, requestPath: string): string | undefined {
+    const found = read(this.backendPattern, reading);
     if (!found) return undefined;
     const { params } = read(this.#publicPattern, requestPath)!;
-    return write(this.#publicPattern, { params: { ...params, ...found.params }, rest: found.rest });
+    return write(this.#publicPattern, { ...found, params: { ...params, ...found.params } });
   }
 }
 
 /** A path taken apart by a pattern, everything as it was written. */
 interface Parts {
   readonly params: Readonly<Record<string, string>>;
+  /** Path parameters (`;…`) of the last segment that is text in the pattern. */
+  readonly parameters: string;
   /** What a prefix left over: empty, or beginning with `/`. */
   readonly rest: string;
 }
 
 function read({ kind, segments: pattern }: RoutePattern, path: string): Parts | undefined {
-  const segments = path.slice(1).split('/');
+  const segments = writtenSegments(path);
   if (kind === 'prefix' ? segments.length < pattern.length : segments.length !== pattern.length) return undefined;
   const params: Record<string, string> = Object.create(null);
+  let parameters = '';
   for (const [index, one] of pattern.entries()) {
     const segment = segments[index]!;
-    if ('text' in one ? one.text !== segment : segment === '') return undefined;
+    const text = matchingPath(`/${segment}`).slice(1);
+    if ('text' in one ? one.text !== text : text === '') return undefined;
     if ('param' in one) params[one.param] = segment;
+    parameters = 'param' in one ? '' : parametersOf(segment);
   }
   return {
     params,
+    parameters,
     rest: segments
       .slice(pattern.length)
       .map(segment => `/${segment}`)
@@ -80,7 +92,8 @@ function read({ kind, segments: pattern }: RoutePattern, path: string): Parts | 
   };
 }
 
-function write({ segments }: RoutePattern, { params, rest }: Parts): string {
-  const path = segments.map(segment => `/${'text' in segment ? segment.text : params[segment.param]}`).join('') + rest;
-  return path === '' ? '/' : path;
+function write({ segments }: RoutePattern, { params, parameters, rest }: Parts): string {
+  const written = segments.map(segment => `/${'text' in segment ? segment.text : params[segment.param]}`).join('');
+  const path = written + (segments.length === 0 && rest !== '' ? '' : parameters) + rest;
+  return path.startsWith('/') ? path : `/${path}`;
 }

@@ -1,4 +1,5 @@
 import { normalizePath } from '../http/path.ts';
+import { matchingPath } from '../http/path-readings.ts';
 
 /** One segment of a pattern: text that must be equal, or the name of a parameter. */
 export type PatternSegment = { readonly text: string } | { readonly param: string };
@@ -19,7 +20,7 @@ export interface RoutePattern {
 }
 
 /**
- * Parses a route pattern. Text may be written readably (`/straße`) or escaped; it is compared in normal form (`http/path.ts`).
+ * Parses a route pattern. Text may be written readably (`/straße`) or escaped; it is compared in the form of `matchingPath`.
  *
  * @throws {TypeError} when it is not a pattern. The message says how to write it.
  */
@@ -56,6 +57,8 @@ function parseSegment(source: string, text: string, isLast: boolean): PatternSeg
       throw invalid(source, `"${text}" needs a name of letters, digits and "_" after the ":"`);
     return { param: text.slice(1) };
   }
+  if (text.includes(';'))
+    throw invalid(source, 'leave out the ";": path parameters are no part of what a route matches');
   if (text === '' && !isLast) throw invalid(source, 'write "/" once');
   const normal = normalizePath(`/${text.replace(/[^\x21-\x7e]+/gu, encodeURIComponent)}`);
   if (normal === undefined || (normal === '/' && text !== '')) {
@@ -64,7 +67,7 @@ function parseSegment(source: string, text: string, isLast: boolean): PatternSeg
       `the segment "${text}" can never match: a path has no dot segments, backslashes or broken escapes`,
     );
   }
-  return { text: normal.slice(1) };
+  return { text: matchingPath(normal).slice(1) };
 }
 
 function invalid(source: string, remedy: string): TypeError {

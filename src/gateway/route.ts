@@ -7,6 +7,7 @@ import type { FetchHandler } from './fetch-target.ts';
 import type { FileServer } from './files.ts';
 import type { PathRewrite } from './path-rewrite.ts';
 import type { RelayLimits } from './relay.ts';
+import type { RouteDemands } from './route-demands.ts';
 import type { Upstream } from './upstream.ts';
 
 /** Where a route leads. */
@@ -49,6 +50,8 @@ export interface Route {
   readonly policies: readonly Policy[];
   /** Judged in addition when the request asks for an upgrade. */
   readonly upgradePolicies: readonly Policy[];
+  /** What the policies above come to, to be compared with those of another route. */
+  readonly demands: RouteDemands;
   readonly sessions: SessionContext | undefined;
   readonly sessionMode: SessionMode;
   /** A login may be sent here by a page of another site. */

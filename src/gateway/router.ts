@@ -1,12 +1,13 @@
 import { domainToASCII } from 'node:url';
 import { HoldfastError } from '../base/errors.ts';
 import { parseAuthority } from '../http/authority.ts';
+import { matchingPath, writtenSegments } from '../http/path-readings.ts';
 import type { RequestHead } from '../http/request-head.ts';
 import { type PatternSegment, parseRoutePattern, type RoutePattern } from './route-pattern.ts';
 
 /** What a route matches, and what it leads to. */
 export interface RouteEntry<T> {
-  readonly pattern: string;
+  readonly pattern: string | RoutePattern;
   /** Exact host name, or `*.example.com` for every subdomain at any depth. Without port. Default: every host. */
   readonly host?: string;
   /** Default: every method. `GET` includes `HEAD`. */
@@ -21,7 +22,7 @@ export interface RouteMatch<T> {
   readonly value: T;
   /** Percent-decoded; a value that is not UTF-8 stays escaped. */
   readonly params: Readonly<Record<string, string>>;
-  /** What a prefix pattern left over, in normal form: `''`, or beginning with `/`. Always `''` for other patterns. */
+  /** What a prefix pattern left over, in normal form, parameters included: `''`, or beginning with `/`. Always `''` for other patterns. */
   readonly rest: string;
 }
 
@@ -31,9 +32,14 @@ export interface MethodMismatch {
 }
 
 export interface Router<T> {
-  /** The most specific route; undefined when nothing is declared for the path (404). */
-  match(head: Pick<RequestHead, 'host' | 'path' | 'method'>): RouteMatch<T> | MethodMismatch | undefined;
+  /** The most specific route for the path as the most lenient server reads it (`matchingPath`); undefined when nothing is declared for it (404). */
+  match(head: RoutedBy): RouteMatch<T> | MethodMismatch | undefined;
+  /** The same for a path that is to be read letter by letter. */
+  matchLiterally(head: RoutedBy): RouteMatch<T> | MethodMismatch | undefined;
 }
+
+/** What decides on the route. */
+export type RoutedBy = Pick<RequestHead, 'host' | 'path' | 'method'>;
 
 /**
  * Builds a router.
@@ -56,20 +62,33 @@ export function createRouter<T>(entries: readonly RouteEntry<T>[]): Router<T> {
       routes = new HostRoutes();
       hosts.set(host, routes);
     }
-    routes.add(parseRoutePattern(entry.pattern), entry);
+    const { pattern } = entry;
+    routes.add(typeof pattern === 'string' ? parseRoutePattern(pattern) : pattern, entry);
   }
   const anyHost = hosts.get('');
   const isHostSpecific = hosts.size > (anyHost ? 1 : 0);
 
+  const find = (host: string, path: string, method: string, written?: readonly string[]) => {
+    const candidates = isHostSpecific ? hostCandidates(host) : [];
+    for (const candidate of candidates) {
+      const found = hosts.get(candidate)?.match(path, method, written);
+      if (found) return found;
+    }
+    return anyHost?.match(path, method, written);
+  };
+
   return {
     match({ host, path, method }) {
-      const candidates = isHostSpecific ? hostCandidates(host) : [];
-      for (const candidate of candidates) {
-        const found = hosts.get(candidate)?.match(path, method);
-        if (found) return found;
-      }
-      return anyHost?.match(path, method);
+      const matching = matchingPath(path);
+      if (matching === path) return find(host, path, method);
+      const written = writtenSegments(path);
+      const found = find(host, matching, method, written);
+      if (found === undefined || 'allowedMethods' in found || found.rest === '') return found;
+      // As many segments of it as are left over of the form that was matched.
+      const length = found.rest.split('/').length - 1;
+      return { ...found, rest: `/${written.slice(-length).join('/')}` };
     },
+    matchLiterally: ({ host, path, method }) => find(host, path, method),
   };
 }
 
@@ -192,7 +211,8 @@ class HostRoutes<T> {
     routes.add(pattern, entry);
   }
 
-  match(path: string, method: string): RouteMatch<T> | MethodMismatch | undefined {
+  /** @param written The segments whose values are parameters, when they are not those of the path. */
+  match(path: string, method: string, written?: readonly string[]): RouteMatch<T> | MethodMismatch | undefined {
     const exact = this.#exact.get(path);
     if (exact) return exact.answer(method, [], '');
     if (!path.startsWith('/')) return undefined;
@@ -200,19 +220,24 @@ class HostRoutes<T> {
     const hasTemplates = this.#templates.size > 0 || this.#templatePrefixes.size > 0;
     const segments = hasTemplates ? path.slice(1).split('/') : [];
     for (const routes of this.#templates.get(segments.length) ?? []) {
-      if (fits(routes.segments, segments)) return routes.answer(method, segments, '');
+      if (fits(routes.segments, segments)) return routes.answer(method, written ?? segments, '');
     }
-    return this.#matchPrefix(path, method, segments);
+    return this.#matchPrefix(path, method, segments, written);
   }
 
-  #matchPrefix(path: string, method: string, segments: string[]): RouteMatch<T> | MethodMismatch | undefined {
+  #matchPrefix(
+    path: string,
+    method: string,
+    segments: readonly string[],
+    written: readonly string[] = segments,
+  ): RouteMatch<T> | MethodMismatch | undefined {
     let length = this.#templatePrefixes.size > 0 ? segments.length : 0;
     // From the whole path to '', one segment less each time: `/a/b`, `/a`, ``.
     for (let end = path.length; end !== -1; end = end === 0 ? -1 : path.lastIndexOf('/', end - 1)) {
       const text = end <= this.#longestTextPrefix ? this.#textPrefixes.get(path.slice(0, end)) : undefined;
-      if (text) return text.answer(method, segments, path.slice(end));
+      if (text) return text.answer(method, written, path.slice(end));
       for (const routes of this.#templatePrefixes.get(length) ?? []) {
-        if (fits(routes.segments, segments)) return routes.answer(method, segments, path.slice(end));
+        if (fits(routes.segments, segments)) return routes.answer(method, written, path.slice(end));
       }
       length--;
     }
@@ -250,9 +275,13 @@ function decode(segment: string): string {
 
 function duplicate(first: RouteEntry<unknown>, second: RouteEntry<unknown>): HoldfastError {
   const describe = (entry: RouteEntry<unknown>) =>
-    `"${entry.name}" (${[entry.methods?.join(','), (entry.host ?? '') + entry.pattern].filter(Boolean).join(' ')})`;
+    `"${entry.name}" (${[entry.methods?.join(','), (entry.host ?? '') + sourceOf(entry)].filter(Boolean).join(' ')})`;
   return new HoldfastError(
     'ERR_ROUTE_DUPLICATE',
     `the routes ${describe(first)} and ${describe(second)} match the same requests; remove one, or give them different hosts, paths or methods`,
   );
+}
+
+function sourceOf({ pattern }: RouteEntry<unknown>): string {
+  return typeof pattern === 'string' ? pattern : pattern.source;
 }

@@ -9,6 +9,7 @@ import type { Gateway } from '../gateway/admit.ts';
 import type { OwnNames } from '../gateway/backend-headers.ts';
 import type { Relay } from '../gateway/relay.ts';
 import type { Route, SessionContext } from '../gateway/route.ts';
+import { RouteReadings } from '../gateway/route-readings.ts';
 import { createRouter, type RouteEntry } from '../gateway/router.ts';
 import type { Upstream } from '../gateway/upstream.ts';
 import { createAddressList } from '../http/address-list.ts';
@@ -114,6 +115,7 @@ export async function build(
     }
     return {
       router,
+      readings: new RouteReadings(entries, router),
       trustedProxies: createAddressList(config.trustedProxies ?? []),
       clock,
       logger,

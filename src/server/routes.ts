@@ -18,7 +18,7 @@ import { confidential } from '../policy/transport.ts';
 import type { Dispatcher } from '../websocket/dispatcher.ts';
 import type { Endpoint } from '../websocket/endpoint.ts';
 import { declaredEndpoints } from './declared-endpoints.ts';
-import { DEFAULT_RELAY, stricterRoutes } from './stricter-routes.ts';
+import { DEFAULT_RELAY, demandsOf, stricterRoutes } from './stricter-routes.ts';
 
 /** What routes are made from. */
 export interface RouteParts {
@@ -103,6 +103,7 @@ function routeEntries(config: RouteConfig, parts: RouteParts, mount: string): Ro
         target,
         policies: config.policy?.transport === 'confidential' ? [confidential] : [],
         upgradePolicies: [...shield(config, parts), ...originPolicies(config.policy, config.endpoint, parts.logger)],
+        demands: parts.stricter.has(config) ? demandsOf({ ...config, websocket: false }) : demandsOf(config),
         sessions: parts.sessions,
         sessionMode: config.session ?? defaultSessionMode(target),
         isCrossSiteSignIn: config.crossSiteSignIn,

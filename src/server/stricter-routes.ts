@@ -1,8 +1,8 @@
-import { isDeepStrictEqual } from 'node:util';
 import { parseDuration } from '../base/duration.ts';
 import { parseSize } from '../base/size.ts';
-import type { ApplicationConfig, PolicyConfig, RouteConfig, WebSocketRouteConfig } from '../config/config.ts';
+import type { ApplicationConfig, RouteConfig, WebSocketRouteConfig } from '../config/config.ts';
 import { PathRewrite } from '../gateway/path-rewrite.ts';
+import { isStricter, type RelayDemands, type RouteDemands } from '../gateway/route-demands.ts';
 import { type PatternSegment, parseRoutePattern, type RoutePattern } from '../gateway/route-pattern.ts';
 import type { Upstream } from '../gateway/upstream.ts';
 
@@ -46,7 +46,7 @@ export function stricterRoutes(
         sharesServer(upstreams.get(route.config.upstream!), upstreams.get(other.config.upstream!)) &&
         mayShareHost(route.config.host, other.config.host) &&
         (coversAny(route.patterns, other.patterns) || coversAny(route.backendPatterns, other.backendPatterns)) &&
-        isStricter(other.config, route.config),
+        isStricter(demandsOf(other.config), demandsOf(route.config), true),
     );
     if (stricter) found.set(route.config, stricter.config);
   }
@@ -107,23 +107,22 @@ function takes(segment: PatternSegment, other: PatternSegment): boolean {
   return 'param' in segment || ('text' in other && other.text === segment.text);
 }
 
-function isStricter(a: RouteConfig, b: RouteConfig): boolean {
-  const { origins = ['self'], transport = 'any', ...rest } = a.policy ?? {};
-  const others: PolicyConfig = b.policy ?? {};
-  if (!allowsOnly(others.origins ?? ['self'], origins)) return true;
-  if (transport === 'confidential' && others.transport !== 'confidential') return true;
-  // Of every other policy it is not known which of two is the stricter: what is not the same does not count as enough.
-  const names = Object.keys(rest) as (keyof typeof rest)[];
-  if (names.some(name => rest[name] !== undefined && !isDeepStrictEqual(rest[name], others[name]))) return true;
-  const limits = { ...DEFAULT_RELAY, ...(typeof a.websocket === 'object' ? a.websocket : {}) };
-  return (
-    parseSize(limits.maxMessageSize) < parseSize(DEFAULT_RELAY.maxMessageSize) ||
-    parseDuration(limits.maxLifetime) < parseDuration(DEFAULT_RELAY.maxLifetime)
-  );
+/** What a route asks for, be it said or a default. */
+export function demandsOf({ policy = {}, websocket = true, endpoint, upstream }: RouteConfig): RouteDemands {
+  const { origins, transport, ...others } = policy;
+  const isSocket = upstream !== undefined || endpoint !== undefined;
+  return {
+    origins: isSocket ? (origins ?? endpoint?.options.origins ?? ['self']) : 'any',
+    isConfidential: transport === 'confidential',
+    others: { ...others },
+    webSocket: upstream === undefined ? 'own' : websocket === false ? 'none' : relayDemands(websocket),
+  };
 }
 
-/** Is every origin of `origins` one of `allowed`? */
-function allowsOnly(origins: NonNullable<PolicyConfig['origins']>, allowed: typeof origins): boolean {
-  if (allowed === 'any') return true;
-  return origins !== 'any' && origins.every(origin => allowed.some(other => isDeepStrictEqual(other, origin)));
+function relayDemands(websocket: true | WebSocketRouteConfig): RelayDemands {
+  const limits = { ...DEFAULT_RELAY, ...(websocket === true ? {} : websocket) };
+  return {
+    maxMessageBytes: parseSize(limits.maxMessageSize),
+    maxLifetimeMs: parseDuration(limits.maxLifetime),
+  };
 }

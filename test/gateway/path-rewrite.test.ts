@@ -21,6 +21,14 @@ describe('a path is rewritten for the backend', () => {
     // Escapes are data of their segment, and stay.
     ['/chat/:room', '/rooms/:room', '/chat/a%2F..%2Fb', '/rooms/a%2F..%2Fb'],
     ['/app/*', '/other', '/app/%252e%252e/x', '/other/%252e%252e/x'],
+    // So are parameters, those of the route's own last segment included.
+    ['/app/*', '/other', '/app/a;b=c', '/other/a;b=c'],
+    ['/app/*', '/other', '/app;jsessionid=A', '/other;jsessionid=A'],
+    ['/app/*', '/other', '/app;v=1/a', '/other;v=1/a'],
+    ['/app/*', '/', '/app;jsessionid=A', '/;jsessionid=A'],
+    ['/app/*', '/', '/app;v=1/a', '/a'],
+    ['/app/*', '/other', '/;v/app/a', '/other/a'],
+    ['/chat/:room', '/rooms/:room', '/chat/1;v=2', '/rooms/1;v=2'],
   ])('%s to %s: %s is %s', (path, to, publicPath, backendPath) => {
     expect(rewrite(path, to).toBackend(publicPath)).toBe(backendPath);
   });
@@ -40,6 +48,9 @@ describe('a path of the backend is rewritten back', () => {
     ['/*', '/app', '/app', '/'],
     ['/*', '/app', '/app//evil.example', '/evil.example'],
     ['/socket', '/ws', '/ws', '/socket'],
+    ['/app/*', '/other', '/other;jsessionid=A', '/app;jsessionid=A'],
+    ['/app/*', '/', '/;jsessionid=A', '/app/;jsessionid=A'],
+    ['/socket', '/ws', '/ws;v=1', '/socket;v=1'],
     ['/socket', '/ws', '/ws/more', undefined],
     ['/chat/:room', '/rooms/:room', '/rooms/2', '/chat/2'],
     ['/chat/:room', '/rooms/:room', '/rooms/', undefined],

@@ -35,6 +35,7 @@ test.each([
   ['/chat/../x', 'can never match'],
   ['/chat/%zz', 'can never match'],
   ['/chat\\x', 'can never match'],
+  ['/chat;x', 'leave out the ";"'],
 ])('%j is a TypeError that says what to do', (source, remedy) => {
   expect(() => parseRoutePattern(source)).toThrow(TypeError);
   expect(() => parseRoutePattern(source)).toThrow(`not a route pattern: ${JSON.stringify(source)}; `);

@@ -158,6 +158,33 @@ describe('methods', () => {
   });
 });
 
+describe('path parameters', () => {
+  const { match } = router('/chat/:room', '/static/*', '/t/:tenant/x/*', '/*');
+  test.each([
+    ['/chat/a;b=c', '/chat/:room', { room: 'a;b=c' }, ''],
+    ['/chat;v=1/a', '/chat/:room', { room: 'a' }, ''],
+    ['/;v/chat/a', '/chat/:room', { room: 'a' }, ''],
+    ['/static/a;v=1/b;v=2', '/static/*', {}, '/a;v=1/b;v=2'],
+    ['/static;v/a', '/static/*', {}, '/a'],
+    ['/static/;v', '/static/*', {}, '/;v'],
+    ['/static;v', '/static/*', {}, ''],
+    ['/;v/static/;w/a;x', '/static/*', {}, '/a;x'],
+    ['/t/a;b/x;c/d', '/t/:tenant/x/*', { tenant: 'a;b' }, '/d'],
+    ['/;jsessionid=A', '/*', {}, '/;jsessionid=A'],
+  ])('of %s are no part of what is matched, and stay in what is left over', (path, value, params, rest) => {
+    expect(match(get(path))).toMatchObject({ value, params, rest });
+  });
+});
+
+test('escapes that mean nothing in a path are the same as what they stand for', () => {
+  const { match } = router('/a:b/*', '/c%40d', '/e%2Ff', '/*');
+  expect(match(get('/a%3Ab/x'))).toMatchObject({ value: '/a:b/*', rest: '/x' });
+  expect(match(get('/c@d'))).toMatchObject({ value: '/c%40d' });
+  expect(match(get('/e%2Ff'))).toMatchObject({ value: '/e%2Ff' });
+  expect(match(get('/e/f'))).toMatchObject({ value: '/*' });
+  expect(match(get('/x%3Ay'))).toMatchObject({ value: '/*', rest: '/x%3Ay' });
+});
+
 describe('the same pattern twice', () => {
   test.each([
     ['/chat', '/chat'],
@@ -165,6 +192,7 @@ describe('the same pattern twice', () => {
     ['/chat/*', '/chat/*'],
     ['/:a/*', '/:b/*'],
     ['/chat', '/%63hat'],
+    ['/a:b', '/a%3Ab'],
     ['example.com/chat', 'EXAMPLE.com/chat'],
     ['*.example.com/*', '*.Example.com/*'],
   ])('%s and %s is an error that names both', (first, second) => {
@@ -200,7 +228,7 @@ test.each(['example.com:8080', 'a*.example.com', '*', '', 'a/b', 'a b', 'https:/
   },
 );
 
-// What Apache's ProxyPass /socket does with the same requests, apart from `/socket;x=1` and `%2f`, which are data to us as well.
+// What Apache's ProxyPass /socket does with the same requests, apart from `/socket;x=1` (with `mapping=servlet` it does the same) and `%2f`, which is data to us.
 test.each([
   ['/socket', 'socket'],
   ['/socket/foo?x=1', 'socket'],
@@ -210,7 +238,11 @@ test.each([
   ['/app/../socket', 'socket'],
   ['/socketfoo', 'rest'],
   ['/SOCKET', 'rest'],
-  ['/socket;x=1', 'rest'],
+  ['/socket;x=1', 'socket'],
+  ['/socket;x=1/foo', 'socket'],
+  ['/;x/socket', 'socket'],
+  ['/app;jsessionid=A', 'app'],
+  ['/%3Bx/socket', 'rest'],
   ['/socket%2f..%2fapp', 'rest'],
 ])('a request for %s is routed to %s', async (target, name) => {
   const routes = createRouter([

@@ -48,7 +48,11 @@ export const matching: Section = {
     { title: '`/socketfoo`', observe: path('/socketfoo') },
     { title: '`/SOCKET`', observe: path('/SOCKET') },
     { title: '`/other`', observe: path('/other') },
-    { title: '`/socket;x=1`', observe: path('/socket;x=1') },
+    {
+      title: '`/socket;x=1`',
+      observe: path('/socket;x=1'),
+      why: 'a path parameter is no part of what a route matches, and goes to the backend as it is (Apache: `mapping=servlet`)',
+    },
     { title: '`/socket/a;x=1`', observe: path('/socket/a;x=1') },
     { title: '`//socket`', observe: path('//socket') },
     { title: '`/socket//a`', observe: path('/socket//a') },

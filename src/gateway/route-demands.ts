@@ -1,0 +1,39 @@
+import { isDeepStrictEqual } from 'node:util';
+
+/** What a route asks of a request, as it was configured: two routes are compared by it. */
+export interface RouteDemands {
+  /** Origins that may open a WebSocket. */
+  readonly origins: 'any' | 'accept' | readonly (string | RegExp)[];
+  /** https and wss only. */
+  readonly isConfidential: boolean;
+  /** The other policies, by name. */
+  readonly others: Readonly<Record<string, unknown>>;
+  /** What its WebSockets are limited to. `none`: it takes none, though others would. `own`: it is no relay, and has limits of its own. */
+  readonly webSocket: RelayDemands | 'none' | 'own';
+}
+
+export interface RelayDemands {
+  readonly maxMessageBytes: number;
+  readonly maxLifetimeMs: number;
+}
+
+/** Does `a` ask for something that `b` does not? */
+export function isStricter(a: RouteDemands, b: RouteDemands, isUpgrade: boolean): boolean {
+  if (a.isConfidential && !b.isConfidential) return true;
+  // Of every other policy it is not known which of two is the stricter: what is not the same does not count as enough.
+  const asked = Object.entries(a.others).filter(([, value]) => value !== undefined);
+  if (asked.some(([name, value]) => !isDeepStrictEqual(value, b.others[name]))) return true;
+  if (!isUpgrade || b.webSocket === 'none') return false;
+  if (a.webSocket === 'none' || !allowsOnly(b.origins, a.origins)) return true;
+  if (a.webSocket === 'own' || b.webSocket === 'own') return false;
+  return (
+    a.webSocket.maxMessageBytes < b.webSocket.maxMessageBytes || a.webSocket.maxLifetimeMs < b.webSocket.maxLifetimeMs
+  );
+}
+
+/** Is every origin of `origins` one of `allowed`? */
+function allowsOnly(origins: RouteDemands['origins'], allowed: RouteDemands['origins']): boolean {
+  if (allowed === 'any') return true;
+  if (origins === 'any' || origins === 'accept' || allowed === 'accept') return origins === allowed;
+  return origins.every(origin => allowed.some(other => isDeepStrictEqual(other, origin)));
+}
