@@ -22,14 +22,17 @@ export function checkConfig(config: Config, locate: Locate = () => ({})): Config
     ...checkClientHeaders(config),
     ...checkEmpty(config),
   ];
-  return warnings
-    .map(({ path, message }): ConfigProblem => ({ path: formatPath(path), message, ...locate(path) }))
-    .sort((a, b) => (a.line ?? 0) - (b.line ?? 0));
+  return toProblems(warnings, locate).sort((a, b) => (a.line ?? 0) - (b.line ?? 0));
 }
 
 interface Warning {
   readonly path: readonly PropertyKey[];
   readonly message: string;
+}
+
+/** With the places in the file. */
+export function toProblems(warnings: Iterable<Warning>, locate: Locate): ConfigProblem[] {
+  return [...warnings].map(({ path, message }) => ({ path: formatPath(path), message, ...locate(path) }));
 }
 
 function* checkListeners(config: Config): Generator<Warning> {

@@ -11,14 +11,14 @@ import type { Route, SessionContext, SessionMode, Target } from '../gateway/rout
 import { parseRoutePattern } from '../gateway/route-pattern.ts';
 import type { RouteEntry } from '../gateway/router.ts';
 import type { Upstream } from '../gateway/upstream.ts';
-import { refuse } from '../http/refusal.ts';
+import { type Refusal, refuse } from '../http/refusal.ts';
 import { createOriginPolicy } from '../policy/origin.ts';
 import type { Policy } from '../policy/policy.ts';
 import { confidential } from '../policy/transport.ts';
 import type { Dispatcher } from '../websocket/dispatcher.ts';
 import type { Endpoint } from '../websocket/endpoint.ts';
 import { declaredEndpoints } from './declared-endpoints.ts';
-import { DEFAULT_RELAY, demandsOf, stricterRoutes } from './stricter-routes.ts';
+import { DEFAULT_RELAY, demandsOf, sharesServer, stricterRoutes } from './stricter-routes.ts';
 
 /** What routes are made from. */
 export interface RouteParts {
@@ -27,8 +27,8 @@ export interface RouteParts {
   readonly upstreams: ReadonlyMap<string, Upstream>;
   readonly dispatchers: ReadonlyMap<string, Dispatcher>;
   readonly sessions: SessionContext | undefined;
-  /** Routes that take no WebSockets, each with the reason. */
-  readonly stricter: ReadonlyMap<RouteConfig, RouteConfig>;
+  /** Routes that take no WebSockets where they lead to a server of one of the others. */
+  readonly stricter: ReadonlyMap<RouteConfig, readonly RouteConfig[]>;
   openSessions(config: SessionConfig, mount: string): Promise<SessionContext>;
 }
 
@@ -50,7 +50,7 @@ export function buildRoutes(
   application: ApplicationConfig,
   parts: Omit<RouteParts, 'stricter'>,
 ): Promise<RouteEntry<Route>[]> {
-  return entriesOf(application, { ...parts, stricter: stricterRoutes(application, parts.upstreams) }, '');
+  return entriesOf(application, { ...parts, stricter: stricterRoutes(application) }, '');
 }
 
 async function entriesOf(
@@ -103,7 +103,7 @@ function routeEntries(config: RouteConfig, parts: RouteParts, mount: string): Ro
         target,
         policies: config.policy?.transport === 'confidential' ? [confidential] : [],
         upgradePolicies: [...shield(config, parts), ...originPolicies(config.policy, config.endpoint, parts.logger)],
-        demands: parts.stricter.has(config) ? demandsOf({ ...config, websocket: false }) : demandsOf(config),
+        demands: demandsOf(config),
         sessions: parts.sessions,
         sessionMode: config.session ?? defaultSessionMode(target),
         isCrossSiteSignIn: config.crossSiteSignIn,
@@ -150,15 +150,24 @@ function relayLimits(config: NonNullable<RouteConfig['websocket']>): RelayLimits
 }
 
 /** Refuses upgrades by a route that would lead round the policy of another. */
-function shield(config: RouteConfig, { stricter }: RouteParts): Policy[] {
-  const other = stricter.get(config);
-  if (other === undefined) return [];
-  const refusal = refuse(
+function shield(config: RouteConfig, { stricter, upstreams }: RouteParts): Policy[] {
+  const others = stricter.get(config);
+  if (others === undefined) return [];
+  const upstream = upstreams.get(config.upstream!);
+  return [
+    () => {
+      const other = others.find(one => sharesServer(upstream, upstreams.get(one.upstream!)));
+      return other && leadsRound(other);
+    },
+  ];
+}
+
+function leadsRound(other: RouteConfig): Refusal {
+  return refuse(
     403,
     'ERR_POLICY_WEBSOCKET',
     `this route takes no WebSockets, because ${title(other)} under it has a stricter policy for the same server; give this one "websocket: true" to take them all the same`,
   );
-  return [() => refusal];
 }
 
 /** The route's word counts before the endpoint's; without either it is the same origin. */

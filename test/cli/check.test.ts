@@ -39,6 +39,24 @@ describe('holdfast check', () => {
     expect(await runHoldfast(['check', '--strict'], { cwd })).toEqual({ code: 1, stdout, stderr: '' });
   });
 
+  test('tells of routes that lead round a stricter one', async () => {
+    write(
+      'holdfast.yaml',
+      [
+        'upstreams: { app: { servers: [http://localhost:3000] } }',
+        'routes:',
+        '  - { path: /socket, upstream: app, policy: { origins: [https://a.example, self] } }',
+        '  - { path: /chat, upstream: app, policy: { origins: any }, session: none }',
+        '',
+      ].join('\n'),
+    );
+    const { code, stdout } = await runHoldfast(['check'], { cwd });
+    expect([code, stdout]).toEqual([
+      0,
+      'holdfast.yaml:4: routes[1]: warning: route "/chat" takes WebSockets for a server that route "/socket" leads to, which has a stricter policy; if that server takes them at any path, give both the same policy, or this one "websocket: false"\nholdfast.yaml: 1 warning\n',
+    ]);
+  });
+
   test('finds the files that are named and not there', async () => {
     write('cert.pem', '');
     write(

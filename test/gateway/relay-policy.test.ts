@@ -116,14 +116,37 @@ describe('a route that leads round the stricter WebSocket policy of another', ()
     ['another host', { ...strict, host: 'admin.test' }, { ...rest, host: 'example.com' }, 101],
     ['another server', { ...strict, upstream: 'second' }, rest, 101],
     ['the same server by another name', { ...strict, upstream: 'alias' }, rest, 403],
+    ['the same server by another name of the machine', { ...strict, upstream: 'local' }, rest, 403],
+    ['another server of the machine', { ...strict, upstream: 'secondLocal' }, rest, 101],
     ['limits of its own, told to take them', strict, { ...rest, websocket: { maxMessageSize: '1KiB' } }, 101],
     ['a mount', { mount: '/socket', application: { routes: [{ ...strict, path: '/in' }] } }, rest, 403],
   ])('is judged by what the other asks for: %s', async (_, first, second, status) => {
     const app = await backend();
-    const upstreams = { app: app.url, second: (await backend()).url, alias: `${app.url}/` };
+    const apart = (await backend()).url;
+    const local = (url: string) => url.replace('127.0.0.1', 'LOCALHOST');
+    const upstreams = {
+      ...{ app: app.url, second: apart, alias: `${app.url}/` },
+      ...{ local: local(app.url), secondLocal: local(apart) },
+    };
     const server = await serve([first, second], upstreams);
     expect((await ask(server, '/other')).status).toBe(status);
   });
+});
+
+test('a server that is added to another upstream at run time has no way round either', async () => {
+  const [app, other] = [await backend(), await backend()];
+  const server = await serve(
+    [
+      { path: '/socket', upstream: 'app', policy: { transport: 'confidential' } },
+      { path: '/*', upstream: 'other' },
+    ],
+    { app: app.url, other: other.url },
+  );
+  expect((await ask(server, '/x')).status).toBe(101);
+  server.upstreams.get('other')!.add(app.url.replace('127.0.0.1', 'localhost'));
+  expect((await ask(server, '/x')).status).toBe(403);
+  await server.upstreams.get('other')!.remove(app.url.replace('127.0.0.1', 'localhost'), { over: 0 });
+  expect((await ask(server, '/x')).status).toBe(101);
 });
 
 describe('websocket', () => {

@@ -1,8 +1,9 @@
 import { relative } from 'node:path';
-import { checkConfig } from '../../config/check.ts';
+import { checkConfig, toProblems } from '../../config/check.ts';
 import { checkFiles } from '../../config/check-files.ts';
 import { ConfigError, formatProblem } from '../../config/config-error.ts';
 import { readConfig } from '../../config/load.ts';
+import { checkStricterRoutes } from '../../server/stricter-routes.ts';
 import type { Command } from '../command.ts';
 import { configFile, configOption } from '../config-option.ts';
 
@@ -17,7 +18,9 @@ export const check: Command = {
     try {
       const { config, locate } = await readConfig(file);
       const errors = await checkFiles(config, locate);
-      const warnings = checkConfig(config, locate);
+      const warnings = [...checkConfig(config, locate), ...toProblems(checkStricterRoutes(config), locate)].sort(
+        (a, b) => (a.line ?? 0) - (b.line ?? 0),
+      );
       for (const problem of errors) console.log(formatProblem(problem));
       for (const problem of warnings) {
         console.log(formatProblem({ ...problem, message: `warning: ${problem.message}` }));
