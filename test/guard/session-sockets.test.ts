@@ -76,7 +76,7 @@ test.for(silent)(
     expect(end).toMatchObject({ code: 1008, reason: 'session ended' });
     expect(end.sinceBegin).toBeGreaterThan(LIMIT_MS - 50);
     expect(end.sinceUse).toBeLessThan(LIMIT_MS + LATE_MS);
-    expect(end.messages).toBeGreaterThan(2);
+    expect(end.messages).toBeGreaterThan(0);
     await expect.poll(() => reasonOf(sid)).toBe(one.application === 'absolute' ? 'absolute' : 'expired');
   },
 );
@@ -86,7 +86,7 @@ test.for(wires)('a relay of a session that the backend keeps closes with 1008 at
   expect(end).toMatchObject({ code: 1008, reason: 'session ended' });
   expect(end.sinceBegin).toBeGreaterThan(LIMIT_MS - 50);
   expect(end.sinceUse).toBeLessThan(LIMIT_MS + LATE_MS);
-  expect(end.messages).toBeGreaterThan(2);
+  expect(end.messages).toBeGreaterThan(0);
 });
 
 test.for(chatting.slice(0, -1))(
