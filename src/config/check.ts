@@ -1,7 +1,8 @@
+import { parseDate } from '../base/date.ts';
 import { parseDuration } from '../base/duration.ts';
 import { checkBackendSessions } from './backend-sessions.ts';
 import { checkClientHeaders } from './client-headers.ts';
-import type { ApplicationConfig, Config, RouteConfig, SessionConfig } from './config.ts';
+import type { ApplicationConfig, Config, RouteConfig, SessionConfig, UpstreamConfig } from './config.ts';
 import { type ConfigProblem, formatPath } from './config-error.ts';
 import { title } from './fields.ts';
 import type { Locate } from './parse.ts';
@@ -158,6 +159,7 @@ function* checkUpstreams(config: Config): Generator<Warning> {
         path: ['upstreams', name, 'tls', 'verify'],
         message: 'whoever is in between can read and change everything; name the authority under "ca" instead',
       };
+    yield* checkTrust(upstream.session, ['upstreams', name, 'session']);
     const kind = typeof upstream.affinity === 'object' ? upstream.affinity.by : upstream.affinity;
     if (kind !== 'route' && upstream.servers.some(server => typeof server === 'object' && server.route !== undefined))
       yield {
@@ -165,6 +167,19 @@ function* checkUpstreams(config: Config): Generator<Warning> {
         message: 'the routes of the servers have no effect without "affinity: route"',
       };
   }
+}
+
+function* checkTrust(session: UpstreamConfig['session'], at: readonly PropertyKey[]): Generator<Warning> {
+  if (session?.mode !== 'observed') return;
+  const { trust, trustUntil } = session;
+  if (trustUntil !== undefined && Date.now() >= parseDate(trustUntil)!)
+    yield { path: [...at, 'trustUntil'], message: 'is over: only what the backend gives is live now; remove it' };
+  else if (trust === 'accepted' && trustUntil === undefined)
+    yield {
+      path: [...at, 'trust'],
+      message:
+        'any id that a visitor makes up becomes live by a page that looks at no session, and the backend is told of it as of one that we vouch for; leave it out, and for a changeover take trustUntil',
+    };
 }
 
 function* checkEmpty(config: Config): Generator<Warning> {

@@ -1,5 +1,6 @@
 import { BlockList, isIP } from 'node:net';
 import * as z from 'zod';
+import { parseDate } from '../base/date.ts';
 import { type Duration, parseDuration } from '../base/duration.ts';
 import { parseSize, type Size } from '../base/size.ts';
 import type { AffinityOptions } from '../gateway/affinity.ts';
@@ -380,7 +381,11 @@ const upstreamSession = section<UpstreamSessionConfig>('session', {
   duplicates: z.enum(['reject', 'first', 'last']).optional(),
   suffix: z.enum(['.', '!', ':']).optional(),
   idleTimeout: measured(DURATION, 'what visitors make up would be kept for ever').optional(),
-  trust: z.enum(['accepted', 'issued']).optional(),
+  trust: z.enum(['issued', 'accepted']).optional(),
+  trustUntil: textLike(
+    value => parseDate(value) !== undefined,
+    'not a date; write for example 2027-01-31, or 2027-01-31T06:00:00Z',
+  ).optional(),
   onReplace: z.enum(['close', 'rebind']).optional(),
   touchOnTraffic: z.enum(['message', 'any', 'never']).optional(),
 });

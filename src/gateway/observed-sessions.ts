@@ -108,6 +108,17 @@ export class ObservedSessions {
     });
   }
 
+  /**
+   * Notes in the ledger that the sessions of this upstream are known from now on. @returns false when they were not before: at the first start, or
+   * because the ledger has lost what it knew. @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE.
+   */
+  async beginKnowing(): Promise<boolean> {
+    const { ledger, upstream } = this.#options;
+    const isNew = await ledger.putIfAbsent(knownFact(upstream), '1', MAX_TTL_MS);
+    if (!isNew) await ledger.put(knownFact(upstream), '1', MAX_TTL_MS);
+    return !isNew;
+  }
+
   close(): void {
     void this.#tellUses();
     this.#isClosed = true;
@@ -443,6 +454,11 @@ class Hold implements SessionSocket {
     this.isClosing = true;
     this.#socket.close(code, reason);
   }
+}
+
+/** It is there while the ledger has forgotten nothing. */
+function knownFact(upstream: string): string {
+  return `observed known ${upstream}`;
 }
 
 /** The value says when it was used last, and which server answered. */

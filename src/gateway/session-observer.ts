@@ -1,4 +1,5 @@
 import type { Clock } from '../base/clock.ts';
+import { parseDate } from '../base/date.ts';
 import { parseDuration } from '../base/duration.ts';
 import type { Logger } from '../base/logger.ts';
 import type { RequestHead } from '../http/request-head.ts';
@@ -30,20 +31,21 @@ export interface SessionObserverEnvironment {
 export class SessionObserver {
   readonly touchOnTraffic: 'message' | 'any' | 'never';
   readonly sessionHeader: string;
-  readonly trust: 'accepted' | 'issued';
   readonly clock: Clock;
   readonly source: ObservedSource;
   readonly #upstream: string;
   readonly #logger: Logger;
   readonly #options: Omit<ObservedSessionsOptions, 'ledger'>;
+  /** Until when an answer that accepts an id makes it live, in milliseconds since the epoch. */
+  readonly #trustsUntil: number;
   #sessions: ObservedSessions | undefined;
 
-  /** @throws {TypeError} when the idle time is no duration. */
+  /** @throws {TypeError} when the idle time is not a duration, or `trustUntil` not a date. */
   constructor(upstream: string, options: UpstreamSessionConfig, environment: SessionObserverEnvironment) {
     const { clock, logger, onPlace } = environment;
     this.touchOnTraffic = options.touchOnTraffic ?? 'message';
     this.sessionHeader = environment.sessionHeader;
-    this.trust = options.trust ?? 'accepted';
+    this.#trustsUntil = trustsUntil(options);
     this.clock = clock;
     this.source = new ObservedSource(upstream, options, environment);
     this.#options = {
@@ -65,9 +67,20 @@ export class SessionObserver {
    *
    * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE.
    */
-  start(ledger: Ledger): Promise<void> {
+  async start(ledger: Ledger): Promise<void> {
     this.#sessions = new ObservedSessions({ ...this.#options, ledger });
-    return this.#sessions.start();
+    await this.#sessions.start();
+    if ((await this.#sessions.beginKnowing()) || this.trustsAnswers) return;
+    this.#logger.warn(
+      { event: 'observed_sessions_unknown', upstream: this.#upstream, ledger: ledger.name },
+      'nothing is known of the sessions that this upstream has given so far: for who has one, there is none here until the backend gives another. ' +
+        'Keep what is known in a session.store that outlives the process (lmdb, redis, postgres); for a changeover set session.trustUntil of the upstream',
+    );
+  }
+
+  /** An answer that accepts an id makes it live, whoever has made it up. */
+  get trustsAnswers(): boolean {
+    return this.clock.now() < this.#trustsUntil;
   }
 
   close(): void {
@@ -141,7 +154,7 @@ export class ObservedExchange implements BackendSession {
    * What changes is known to the other processes before the client hears of it, as far as the ledger can be reached.
    */
   answered(rawHeaders: readonly string[], { status, server }: AnsweredBy): Promise<undefined> | undefined {
-    const { sessions, source, clock, trust } = this.#observer;
+    const { sessions, source, clock, trustsAnswers } = this.#observer;
     const word = source.wordIn(rawHeaders, clock.now());
     if (word === 'over') return this.#end();
     const key = this.#claimed;
@@ -152,8 +165,9 @@ export class ObservedExchange implements BackendSession {
       if (word || isSuccess || (status >= 300 && status < 400)) sessions.used(key, server.url);
       return undefined;
     }
-    // Where unknown visitors are sent away to sign in, a redirect says nothing of the session.
-    return word || (trust === 'accepted' && this.#isPassedOn && isSuccess) ? this.#confirm(key, server.url) : undefined;
+    // Nobody has given it. Where unknown visitors are sent away to sign in, a redirect says nothing of the session.
+    const isAccepted = word !== undefined || (this.#isPassedOn && isSuccess);
+    return trustsAnswers && isAccepted ? this.#confirm(key, server.url) : undefined;
   }
 
   /** The relay ends with the session, if there is one. */
@@ -208,4 +222,12 @@ export function bothSessions(managed: BackendSession, observed: ObservedExchange
       return heard;
     },
   };
+}
+
+function trustsUntil({ trust, trustUntil }: UpstreamSessionConfig): number {
+  if (trustUntil === undefined) return trust === 'accepted' ? Number.POSITIVE_INFINITY : Number.NEGATIVE_INFINITY;
+  const ms = parseDate(trustUntil);
+  if (ms === undefined)
+    throw new TypeError(`trustUntil must be a date like 2027-01-31, not ${JSON.stringify(trustUntil)}`);
+  return ms;
 }

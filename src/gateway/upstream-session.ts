@@ -15,8 +15,16 @@ export interface UpstreamSessionConfig {
   suffix?: RouteSeparator;
   /** Time without an answer that accepts the session, after which it is not live any more: at least that of the backend. Default `30m`. */
   idleTimeout?: Duration;
-  /** What makes an id live. `accepted` (default): the backend gave it, or answered it with 2xx or 101. `issued`: the backend gave it. */
-  trust?: 'accepted' | 'issued';
+  /**
+   * What makes an id live. `issued` (default): the backend has given it to a client that did not show it. `accepted`: also an answer of 2xx or 101 to a request with the
+   * id, which a page that looks at no session gives to any id that a visitor makes up.
+   */
+  trust?: 'issued' | 'accepted';
+  /**
+   * For a changeover: until then as `accepted`, from then on as `issued`, so that visitors who have their sessions already keep them. A date, `2027-01-31` (its beginning, in UTC),
+   * or a time with its zone.
+   */
+  trustUntil?: string;
   /** The sockets of a session that gets another id: `close` (default, 1012), or `rebind`: they stay, and belong to the new one. */
   onReplace?: 'close' | 'rebind';
   /** Does WebSocket traffic keep it alive? `message` (default): messages of the client; `any`: each of its frames; `never`. */

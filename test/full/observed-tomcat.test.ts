@@ -84,6 +84,7 @@ describe.skipIf(tomcatMissing)(tomcatMissing ?? 'the sessions of two Tomcats, ob
     const { text, cookie } = await visit('/counter.jsp', madeUp);
     expect(text).toMatch(/ 1 /);
     expect(cookie).not.toBe(madeUp);
-    expect((await visit('/session.jsp', madeUp)).text).toBe('null');
+    // However often a page answers it with 200, Tomcat is not told of it.
+    for (let i = 0; i < 3; i++) expect((await visit('/session.jsp', madeUp)).text).toBe('null');
   });
 });

@@ -122,7 +122,7 @@ describe('the backend is told of a session', () => {
     [['Cookie: SESSIONID=other'], undefined],
   ])('%j: %s', async (sends, told) => {
     const backend = await servlet({ cookie: 'none' });
-    const server = await gateway(backend.url, { cookie: 'SESSIONID' });
+    const server = await gateway(backend.url, { cookie: 'SESSIONID', trust: 'accepted' });
     await get(server, '/public', GOOD);
     await get(server, '/public', ...sends);
     expect(backend.told).toEqual([undefined, told]);
@@ -132,7 +132,7 @@ describe('the backend is told of a session', () => {
 
   test('also when the client names its header in Connection, in a request and in a handshake', async () => {
     const backend = await servlet({ cookie: 'none' });
-    const server = await gateway(backend.url, { cookie: 'SESSIONID' });
+    const server = await gateway(backend.url, { cookie: 'SESSIONID', trust: 'accepted' });
     await get(server, '/public', GOOD);
     await get(server, '/public', GOOD, 'Connection: X-Session-ID, cookie');
     const { port } = new URL(server.urls[0]!);
@@ -148,7 +148,7 @@ describe('the backend is told of a session', () => {
 
   test('that was not confirmed: an id that somebody made up is not, where the backend does not accept it', async () => {
     const backend = await servlet();
-    const server = await gateway(backend.url, { cookie: 'JSESSIONID' });
+    const server = await gateway(backend.url, { trust: 'accepted', cookie: 'JSESSIONID' });
     const spoof = 'Cookie: JSESSIONID=madeup';
     for (const path of ['/', '/private', '/broken', '/logout', '/', '/private']) await get(server, path, spoof);
     // A cookie that the backend does not get is none that it has accepted.
@@ -157,13 +157,39 @@ describe('the backend is told of a session', () => {
     expect(new Set(backend.told)).toEqual(new Set([undefined]));
   });
 
-  test('only if the backend itself gave the id, where nothing else is trusted', async () => {
+  test.each([
+    {},
+    { trust: 'issued' },
+    { trustUntil: '2026-01-01' },
+    { trust: 'accepted', trustUntil: '2026-01-01' },
+  ] as const)('only if the backend itself gave the id: %j', async trust => {
     const backend = await servlet();
-    const server = await gateway(backend.url, { cookie: 'JSESSIONID', trust: 'issued' });
+    const server = await gateway(
+      backend.url,
+      { cookie: 'JSESSIONID', ...trust },
+      { environment: { clock: new FakeClock(Date.UTC(2026, 0, 1)) } },
+    );
     for (let i = 0; i < 3; i++) await get(server, '/public', 'Cookie: JSESSIONID=madeup');
     const { cookie } = await get(server, '/');
     await get(server, '/public', `Cookie: ${cookie}`);
     expect(backend.told).toEqual([undefined, undefined, undefined, undefined, cookie!.split('=')[1]]);
+  });
+
+  test('until the day of a changeover also what the backend accepts, and what was live then stays so', async () => {
+    const backend = await servlet();
+    const clock = new FakeClock(Date.UTC(2026, 0, 1));
+    const server = await gateway(
+      backend.url,
+      { cookie: 'SESSIONID', trustUntil: '2026-01-01T00:10:00Z' },
+      { environment: { clock } },
+    );
+    const told = async (cookie: string) => {
+      await get(server, '/public', `Cookie: SESSIONID=${cookie}`);
+      return backend.told.at(-1);
+    };
+    expect([await told('before'), await told('before')]).toEqual([undefined, 'before']);
+    await clock.advance(10 * 60_000);
+    expect([await told('after'), await told('after'), await told('before')]).toEqual([undefined, undefined, 'before']);
   });
 
   test('the first or the last of several, where it is set so', async () => {
@@ -172,7 +198,7 @@ describe('the backend is told of a session', () => {
       ['last', 'other'],
     ] as const) {
       const backend = await servlet({ cookie: 'none' });
-      const server = await gateway(backend.url, { cookie: 'SESSIONID', duplicates });
+      const server = await gateway(backend.url, { cookie: 'SESSIONID', duplicates, trust: 'accepted' });
       await get(server, '/public', GOOD);
       await get(server, '/public', 'Cookie: SESSIONID=other');
       await get(server, '/public', 'Cookie: SESSIONID=good; SESSIONID=other');
@@ -182,7 +208,11 @@ describe('the backend is told of a session', () => {
 
   test('by the header that a client without cookies sends, once the backend has given the id', async () => {
     const backend = await servlet({ cookie: 'none' });
-    const server = await gateway(backend.url, { header: 'Session-ID' }, { upstream: { affinity: 'none' } });
+    const server = await gateway(
+      backend.url,
+      { header: 'Session-ID', trust: 'accepted' },
+      { upstream: { affinity: 'none' } },
+    );
     await get(server, '/public', 'Session-ID: abc');
     await get(server, '/public', 'Session-ID: abc', 'X-Session-ID: stolen');
     await get(server, '/public', 'Session-ID: abc', 'Session-ID: def');
@@ -192,7 +222,7 @@ describe('the backend is told of a session', () => {
 
   test('under the name of the header that it comes in: then only what the backend has given is passed on', async () => {
     const backend = await servlet({ cookie: 'none' });
-    const server = await gateway(backend.url, { header: 'X-Session-ID' });
+    const server = await gateway(backend.url, { trust: 'accepted', header: 'X-Session-ID' });
     for (let i = 0; i < 3; i++) await get(server, '/public', 'X-Session-ID: stolen');
     expect(backend.told).toEqual([undefined, undefined, undefined]);
     backend.answerWith = { 'X-Session-ID': 'given' };
@@ -210,7 +240,7 @@ describe('the backend is told of a session', () => {
     'never because of a header %s, which backends do not get: they cannot have accepted what it says',
     async header => {
       const backend = await servlet({ cookie: 'none' });
-      const server = await gateway(backend.url, { header });
+      const server = await gateway(backend.url, { header, trust: 'accepted' });
       for (let i = 0; i < 2; i++) await get(server, '/public', `${header}: stolen`);
       expect(backend.told).toEqual([undefined, undefined]);
     },
@@ -267,7 +297,7 @@ describe('a relayed WebSocket', () => {
 
   test('makes a session live by its own handshake', async () => {
     const backend = await servlet({ cookie: 'none' });
-    const server = await gateway(backend.url, { cookie: 'SESSIONID' });
+    const server = await gateway(backend.url, { cookie: 'SESSIONID', trust: 'accepted' });
     await socketOf(server, 'SESSIONID=good');
     await socketOf(server, 'SESSIONID=good');
     expect(backend.told).toEqual([undefined, 'good']);
