@@ -1,5 +1,5 @@
 import { inspect } from 'node:util';
-import { laxPath, pathReadings } from '../http/path-readings.ts';
+import { laxPath, matchingPath, pathReadings } from '../http/path-readings.ts';
 import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
 import type { RequestHead } from '../http/request-head.ts';
 import type { Route } from './route.ts';
@@ -9,6 +9,8 @@ import { createRouter, type RouteEntry, type Router } from './router.ts';
 
 /** A path without any of this is read in one way by every server. */
 const SUSPECT = /[;%A-Z]|[^/][./]$|\.\//;
+/** One without any of this in one way by every server that is not lax with names: parameters, and escapes of `/ \ ; %` and of what may be one of these. */
+const READ_DIFFERENTLY = /;|%(?:2[5F]|3B|5C|C[01]|E0)/i;
 
 /**
  * Finds requests that lead round a route: by their path we take them for the requests of one, and a server could take them for those of another that
@@ -31,7 +33,9 @@ export class RouteReadings {
   /** @param route The one that the request was routed to. @returns a refusal with 400 (ERR_ROUTE_AMBIGUOUS). */
   judge(head: RequestHead, route: Route): Refusal | undefined {
     if (!SUSPECT.test(head.path)) return undefined;
-    const readings = publicReadings(head.path, route);
+    const isReadDifferently = READ_DIFFERENTLY.test(head.path);
+    if (!isReadDifferently && this.#laxRouter === undefined) return undefined;
+    const readings = isReadDifferently ? publicReadings(head.path, route) : [matchingPath(head.path)];
     if (isRefusal(readings)) return readings;
     for (const path of readings) {
       const why = this.#leadsRound({ host: head.host, path, method: head.method }, route, head.isUpgrade);
