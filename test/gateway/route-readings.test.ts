@@ -258,7 +258,7 @@ test('no reading of a modelled server leads from a laxer route to a stricter one
   );
   const next = random(20_261_128);
   let forwarded = 0;
-  for (let i = 0; i < 60_000; i++) {
+  for (let i = 0; i < 25_000; i++) {
     let path = ['/app/', '/app', '/', '/x/', '/page'][next(5)]!;
     for (let n = 1 + next(7); n > 0; n--) path += PIECES[next(PIECES.length)]!;
     const name = take(path);
@@ -276,7 +276,7 @@ test('no reading of a modelled server leads from a laxer route to a stricter one
     }
   }
   // Else it would say nothing.
-  expect(forwarded).toBeGreaterThan(2_000);
+  expect(forwarded).toBeGreaterThan(1_000);
 });
 
 test('paths that mean no harm are forwarded, whatever they are made of', () => {
@@ -294,12 +294,14 @@ test('paths that mean no harm are forwarded, whatever they are made of', () => {
     '%2F',
     '%3B',
   ];
-  for (let i = 0; i < 20_000; i++) {
+  for (let i = 0; i < 8_000; i++) {
     const segments = Array.from({ length: 1 + next(4) }, () => {
       const name = Array.from({ length: 1 + next(6) }, () => letters[next(letters.length)]).join('');
       return `p${name}${next(3) === 0 ? `;v${next(9)}=${name.replaceAll('%2F', '')}` : ''}`;
     });
-    expect([segments, take(`/app/${segments.join('/')}`)]).toEqual([segments, '/app/*']);
+    const path = `/app/${segments.join('/')}`;
+    // Not an assertion for each: that takes longer than all the rest.
+    if (take(path) !== '/app/*') expect.fail(`${path} is not forwarded`);
   }
 });
 
