@@ -33,7 +33,8 @@ interface Kind {
  *
  * Ordinary lines are of one kind when they have the same level, event, code, upstream, server and reason, and for an error without a code the same place
  * in the program; not what a client can choose, as paths, addresses and texts. Security events have a line each, up to 20 of one kind
- * from one address (an IPv6 address counts by its /64), and 1,000 in all, in 10 seconds; then they are counted.
+ * from one address (an IPv6 address counts by its /64), and 1,000 of all addresses, in 10 seconds; then they are counted. Those without an address have
+ * 1,000 of each kind for themselves.
  *
  * A line that counts is the latest of its kind with `repeated`, the number of lines that were left out since the line before, and up to 20 of their
  * `ids`.
@@ -98,7 +99,7 @@ export class CalmLogger implements Logger {
         : this.#ordinaryKind(level, fields, message);
       if (kind.left > 0) {
         kind.left--;
-        if (kind.isSecurity) this.#security.left--;
+        if (kind.isSecurity && hasAddress(fields)) this.#security.left--;
         this.#write(level, fields, message);
         return;
       }
@@ -131,8 +132,9 @@ export class CalmLogger implements Logger {
     if (now >= this.#security.until) this.#security = { until: now + WINDOW_MS, left: LINES_OF_ALL };
     const key = `${event}\0${typeof address === 'string' ? network(address) : ''}`;
     const known = this.#kinds.get(key);
-    if (known && (known.left === 0 || this.#security.left > 0)) return known;
-    const isRest = this.#security.left === 0;
+    // What is said of sessions has no address, and must not use up what is left for those that have one.
+    const isRest = hasAddress(fields) && this.#security.left === 0;
+    if (known && (known.left === 0 || !isRest)) return known;
     const place = isRest ? `${event}` : key;
     const left = isRest ? 0 : address === undefined ? LINES_OF_ALL : LINES_PER_ADDRESS;
     return this.#kinds.get(place) ?? this.#begin(place, { level, left, isSecurity: true, isRest, fields, message });
@@ -182,6 +184,11 @@ export class CalmLogger implements Logger {
     // A method of the user's own may be asynchronous.
     if (outcome instanceof Promise) outcome.catch(() => {});
   }
+}
+
+/** Has the client a part in it? */
+function hasAddress(fields: object): boolean {
+  return (fields as { address?: unknown }).address !== undefined;
 }
 
 /** What lines of one kind have in common. */

@@ -55,6 +55,8 @@ const MAX_ACCEPTED = 100_000;
 /** So many are looked at together. */
 const LOOK_TOGETHER = 50;
 const NEVER = Number.NEGATIVE_INFINITY;
+/** Where clocks differ: until it is asked again about a session that is live, and over by its time. */
+const SKEW_PAUSE_MS = 1_000;
 /** A chain of ids that took each other's place is not followed for longer. */
 const MAX_SUCCESSORS = 16;
 
@@ -201,7 +203,8 @@ export class ObservedSessions {
     return {
       touch: () => {
         // What still comes on a socket that is closing says nothing, nor what comes after the end while that is being found out.
-        const isOver = this.#now >= this.#places.get(hold.key)!.livesUntil && this.#now >= this.#expiryOf(hold.key);
+        const isOver =
+          this.#now >= (this.#places.get(hold.key)?.livesUntil ?? NEVER) && this.#now >= this.#expiryOf(hold.key);
         if (!hold.isClosing && !isOver) this.used(hold.key, server);
       },
       release: () => this.#delete(hold),
@@ -233,7 +236,10 @@ export class ObservedSessions {
 
   /** A session with sockets that was not used here for its idle time: another process may have used it. */
   async #readAgain({ key }: Place): Promise<number | undefined> {
-    return (await this.#isStillLive(key)) ? this.#nextLookAt(key) : undefined;
+    if (!(await this.#isStillLive(key))) return undefined;
+    const next = this.#nextLookAt(key);
+    // Live, and over by the time that another process has written: their clocks differ.
+    return next > this.#now ? next : this.#now + Math.min(this.#stepMs, SKEW_PAUSE_MS);
   }
 
   #nextLookAt(key: string): number {
@@ -303,6 +309,8 @@ export class ObservedSessions {
   /** `<milliseconds since the epoch of the last use> <URL of the server>`. The time is by the clock of the process that has written it. */
   #parse(fact: string): { server: string; usedAgoMs: number } {
     const space = fact.indexOf(' ');
+    // Written before facts had a time.
+    if (!/^\d+ /.test(fact)) return { server: fact, usedAgoMs: 0 };
     return { server: fact.slice(space + 1), usedAgoMs: this.#options.clock.now() - Number(fact.slice(0, space)) };
   }
 

@@ -48,7 +48,13 @@ export class Http1Connection {
 
   /** @param begin Called when every request before this one is done, and never when one of them was the last. */
   take(request: IncomingMessage, response: ServerResponse, begin: () => void): void {
-    if (this.#isOver || !this.#socket.writable) return;
+    if (!this.#socket.writable) return;
+    if (this.#isOver) {
+      // It is behind the last request. Node would keep all that follows it until that is answered.
+      this.#discard();
+      this.#watch();
+      return;
+    }
     const previous = this.#last;
     this.#last = response;
     // Node drops what came together with a request whose Upgrade it was told to ignore: nothing that follows can be trusted.

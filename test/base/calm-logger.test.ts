@@ -133,6 +133,19 @@ describe('security events', () => {
   });
 });
 
+test('security events without an address use up nothing of what is left for those with one', () => {
+  for (let i = 0; i < 1_500; i++) log.info({ event: 'session-end', sid: String(i) }, 'a session ended');
+  for (let i = 0; i < 5; i++) log.warn({ event: 'dead-secret', address: `192.0.2.${i}` }, 'a dead secret was replayed');
+  expect(lines.filter(({ event }) => event === 'session-end')).toHaveLength(1_000);
+  expect(lines.filter(({ event }) => event === 'dead-secret').map(({ address }) => address)).toEqual([
+    '192.0.2.0',
+    '192.0.2.1',
+    '192.0.2.2',
+    '192.0.2.3',
+    '192.0.2.4',
+  ]);
+});
+
 test('flush writes the counts that wait', () => {
   for (let i = 0; i < 10; i++) log.warn({}, 'failed');
   log.flush();
