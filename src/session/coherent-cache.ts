@@ -6,6 +6,7 @@ import type { SessionListeners } from './session-events.ts';
 import { type Committed, Snapshot } from './snapshot.ts';
 import type { SessionMeters } from './statistics.ts';
 import type { SessionFeed, SessionGlance, SessionStore } from './store.ts';
+import { isLater } from './version.ts';
 
 export interface CoherentCacheOptions {
   readonly store: SessionStore;
@@ -29,10 +30,12 @@ export class CoherentCache {
   readonly #cache: NearCache;
   #feed: SessionFeed | undefined;
   #feedGaps = 0;
+  #interruptions: number;
 
   constructor(options: CoherentCacheOptions) {
-    const { clock, meters, listeners, maxSessions, maxBytes } = options;
+    const { store, clock, meters, listeners, maxSessions, maxBytes } = options;
     this.#options = options;
+    this.#interruptions = store.interruptions ?? 0;
     this.#cache = new NearCache({
       maxSessions,
       maxBytes,
@@ -81,6 +84,7 @@ export class CoherentCache {
   /** What is in memory and recent enough for `relaxed` coherence. */
   remembered(sid: string): LoadedSession | undefined {
     const { coherence, clock, meters } = this.#options;
+    this.#forgetAfterInterruption();
     const cached = coherence === 'relaxed' ? this.#cache.get(sid) : undefined;
     if (!cached) return undefined;
     if (this.#feed && this.#feed.gaps !== this.#feedGaps) {
@@ -97,23 +101,36 @@ export class CoherentCache {
 
   /** What is in memory if the store says that it is still right, otherwise what the store has. */
   validated(sid: string): Awaitable<LoadedSession | undefined> {
+    this.#forgetAfterInterruption();
     const known = this.#cache.get(sid)?.snapshot.version;
     if (known === undefined) return this.#read(sid);
     const glance = this.#cache.validate(sid, () => this.#options.store.glance(sid));
     return whenThere(glance, seen => seen && this.#compare(sid, known, seen));
   }
 
+  /** The connection was lost: others may have written to another server meanwhile, and this one never hears of it. */
+  #forgetAfterInterruption(): void {
+    const { interruptions = 0 } = this.#options.store;
+    if (interruptions === this.#interruptions) return;
+    this.#interruptions = interruptions;
+    this.#cache.clear();
+  }
+
   #compare(sid: string, known: number, glance: SessionGlance): Awaitable<LoadedSession | undefined> {
     const { meters } = this.#options;
-    // A store that was set back, by a failover without its latest writes: what it has is what there is.
-    if (glance.version < known) this.#cache.delete(sid);
     const cached = this.#cache.get(sid);
-    // A later version is what this process has committed meanwhile.
-    if (cached && cached.snapshot.version >= glance.version) {
-      meters.cacheHits++;
-      return { snapshot: cached.snapshot, lastAccessedAt: glance.lastAccessedAt };
+    if (cached) {
+      const { snapshot } = cached;
+      // A later one is what this process has committed meanwhile.
+      const isMeanwhile = snapshot.version !== known && isLater(snapshot.version, glance.version);
+      if (snapshot.version === glance.version || isMeanwhile) {
+        meters.cacheHits++;
+        return { snapshot, lastAccessedAt: glance.lastAccessedAt };
+      }
+      meters.affinityBreaks++;
+      // Perhaps the store was set back, by a failover without its latest writes: what it has is what there is.
+      if (snapshot.version > glance.version) this.#cache.delete(sid);
     }
-    if (cached) meters.affinityBreaks++;
     return this.#read(sid);
   }
 
@@ -141,9 +158,9 @@ export class CoherentCache {
    */
   onCommitted(sid: string, committed: Committed, before: Snapshot, after: Snapshot): void {
     const known = this.#cache.get(sid)?.snapshot;
-    if (!known || known.version >= committed.version) return;
+    if (!known || known.version === committed.version || isLater(known.version, committed.version)) return;
     // With a commit of somebody else in between there is no telling what the record is now.
-    if (committed.version !== known.version + 1) this.#cache.distrust(sid);
+    if (committed.previous !== known.version) this.#cache.distrust(sid);
     else if (known === before && after.version === committed.version) this.#cache.update(sid, after);
     else this.#cache.update(sid, known.after(committed));
   }

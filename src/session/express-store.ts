@@ -8,6 +8,7 @@ import { GuardedStore } from './guarded-store.ts';
 import { KeyedQueue } from './keyed-queue.ts';
 import { SessionMeters } from './statistics.ts';
 import type { SessionHeader, SessionRecord, SessionStore } from './store.ts';
+import { firstVersion } from './version.ts';
 
 export interface ExpressStoreOptions {
   /**
@@ -439,7 +440,8 @@ function newRecord({ absoluteExpiresAt, cookie }: Life, value: Uint8Array, now: 
     cookie,
     ...(absoluteExpiresAt !== undefined && { absoluteExpiresAt }),
   };
-  return { header, version: 1, lastAccessedAt: now, attributes: new Map([[DATA, { value, version: 1 }]]) };
+  const version = firstVersion();
+  return { header, version, lastAccessedAt: now, attributes: new Map([[DATA, { value, version }]]) };
 }
 
 function positive(name: string, value: number, most = Number.POSITIVE_INFINITY): number {

@@ -76,6 +76,10 @@ export class GuardedStore implements SessionStore {
     return this.#store.name;
   }
 
+  get interruptions(): number {
+    return this.#store.interruptions ?? 0;
+  }
+
   async create(sid: string, record: SessionRecord): Promise<boolean> {
     const { makeRoom, meters } = this.#options;
     for (let tries = 1; ; tries++) {
@@ -232,7 +236,7 @@ function isGlance(glance: Partial<SessionGlance> | null): boolean {
 }
 
 function isCommitResult(result: CommitResult | undefined): boolean {
-  if (result?.status === 'committed') return typeof result.version === 'number';
+  if (result?.status === 'committed') return typeof result.version === 'number' && typeof result.previous === 'number';
   return result?.status === 'gone' || result?.status === 'conflict';
 }
 

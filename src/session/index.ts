@@ -49,4 +49,5 @@ export {
   SessionTypeUnknownError,
 } from './type-registry.ts';
 export type { UserLimit } from './user-sessions.ts';
+export { firstVersion, nextVersion } from './version.ts';
 export type { AttributeConflict, ConflictPolicy, WriteContents, WriteFrequency } from './write-policy.ts';

@@ -1,3 +1,4 @@
+import { type Awaitable, whenThere } from '../base/awaitable.ts';
 import { CalmLogger } from '../base/calm-logger.ts';
 import { type Clock, systemClock } from '../base/clock.ts';
 import { type Logger, sidPrefix, silentLogger } from '../base/logger.ts';
@@ -94,6 +95,7 @@ export interface SessionInfo {
   /** Milliseconds of silence after which it ends; absent: never. */
   readonly idleTimeoutMs: number | undefined;
   readonly absoluteExpiresAt: number | undefined;
+  /** Another one after each commit. */
   readonly version: number;
   readonly attributes: readonly { readonly name: string; readonly bytes: number }[];
   /** In the memory of this process. */
@@ -192,7 +194,7 @@ export class SessionManager {
       absoluteTimeoutMs,
       renewalTimeoutMs: positive('renewalTimeoutMs', options.renewalTimeoutMs ?? 4 * 3_600_000),
       load: sid => this.#load(sid),
-      validate: sid => this.#cache.validated(sid),
+      validate: sid => this.#validated(sid),
       share: (sid, loaded) => (frequency === 'end-of-request' ? undefined : this.#shared.share(sid, loaded)),
       attach: (sid, admission) => this.#shared.attach(sid, admission),
       hasEnded: sid => this.#ended.has(sid),
@@ -508,7 +510,7 @@ export class SessionManager {
     const remembered = this.#cache.remembered(sid);
     if (remembered && !this.#expiryOf(sid, remembered, clock.now())) return { ...remembered, isRemembered: true };
     for (let isSecondTry = false; ; isSecondTry = true) {
-      const loaded = await this.#cache.validated(sid);
+      const loaded = await this.#validated(sid);
       if (!loaded || this.#ended.has(sid)) {
         this.#forget(sid); // ended by another process, or while the store was asked
         return undefined;
@@ -523,6 +525,12 @@ export class SessionManager {
       // Otherwise it was used in another process, or given more time, while it was judged here.
       if (isSecondTry || this.#ended.has(sid)) return undefined;
     }
+  }
+
+  #validated(sid: string): Awaitable<LoadedSession | undefined> {
+    const seen = this.#shared.commitsOf(sid);
+    const validated = this.#cache.validated(sid);
+    return seen === undefined ? validated : whenThere(validated, loaded => loaded && { ...loaded, seen });
   }
 
   /** The record of a session whose time is not over, with the last access that is known. */

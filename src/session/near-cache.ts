@@ -37,7 +37,7 @@ export interface NearCacheOptions {
   readonly clock: Clock;
   /** Read from the store, and kept from now on. */
   readonly onLoaded: (sid: string) => void;
-  /** Left out to make room. */
+  /** Left out to make room, or because what is here no longer counts. */
   readonly onDiscarded: (sid: string) => void;
 }
 
@@ -126,6 +126,9 @@ export class NearCache {
   update(sid: string, snapshot: Snapshot): void {
     const entry = this.#entries.get(sid);
     if (entry) this.#put(sid, { snapshot, lastAccessedAt: entry.lastAccessedAt }, entry.validatedAt);
+    // Whether it saw this is not known.
+    const reading = this.#reading.get(sid);
+    if (reading) reading.isCurrent = false;
   }
 
   /** A session that this process has just created. Others may know it already, by its nonce: the store is asked before it is used. */
@@ -160,6 +163,15 @@ export class NearCache {
     if (reading) reading.hasEnded = true;
     const entry = this.#entries.get(sid);
     if (entry) this.#remove(entry);
+  }
+
+  /** Nothing that was read before counts any more, nor what is being read. */
+  clear(): void {
+    for (const reading of this.#reading.values()) reading.hasEnded = true;
+    for (const entry of [...this.#entries.values()]) {
+      this.#remove(entry);
+      this.#options.onDiscarded(entry.sid);
+    }
   }
 
   #put(sid: string, { snapshot, lastAccessedAt }: Loaded, validatedAt: number): void {

@@ -19,6 +19,8 @@ export interface LoadedSession {
   readonly lastAccessedAt: number;
   /** From memory, without asking the store: another process may have changed it. */
   readonly isRemembered?: true;
+  /** Where sockets of this process hold it: their `SessionState.commits` before the store was asked. */
+  readonly seen?: number;
 }
 
 export interface EndOptions {

@@ -1,6 +1,6 @@
 import { HoldfastError, isHoldfastError } from '../base/errors.ts';
 import { decodeValue, encodeValue } from './serializer.ts';
-import { type Committed, type ReadValue, Snapshot } from './snapshot.ts';
+import { type Committed, NO_VERSION, type ReadValue, Snapshot } from './snapshot.ts';
 import type {
   CommitResult,
   FormerSecret,
@@ -9,6 +9,7 @@ import type {
   SessionStore,
   StoredAttribute,
 } from './store.ts';
+import { firstVersion, isLater } from './version.ts';
 import type { ConflictPolicy, WriteContents } from './write-policy.ts';
 
 const MAX_TRIES = 5;
@@ -89,6 +90,9 @@ export class SessionState {
   lastAccessedAt: number;
   readonly #rules: SessionStateRules;
   #base: Snapshot;
+  /** The version that the base has, or had before a commit that it does not know was made in between. */
+  #latest: number;
+  #commits = 0;
   readonly #isFirstLife: (() => Promise<boolean>) | undefined;
   #isStored: boolean;
   #isEnded = false;
@@ -118,6 +122,7 @@ export class SessionState {
     this.sid = sid;
     this.lastAccessedAt = lastAccessedAt;
     this.#base = snapshot;
+    this.#latest = snapshot.version;
     this.#isStored = isStored;
     this.#isFirstLife = isFirstLife;
   }
@@ -133,8 +138,14 @@ export class SessionState {
     return this.#base;
   }
 
+  /** 0: something was committed that is not known here. */
   get version(): number {
     return this.#base.version;
+  }
+
+  /** How many commits of this process it has taken over. */
+  get commits(): number {
+    return this.#commits;
   }
 
   /** Of what is committed: names and values. */
@@ -218,10 +229,12 @@ export class SessionState {
   /** Says in the store, now and apart from all other changes, until when the secret before this one works. */
   async limitFormer(former: FormerSecret, expectedSecretHash: string): Promise<void> {
     const header = { former };
-    const result = await this.#rules.store.commit(this.sid, { header, expectedSecretHash });
+    const before = this.#base;
+    const changes = { header, expectedSecretHash, follows: before.follow() };
+    const result = await this.#rules.store.commit(this.sid, changes);
     if (result.status === 'gone') throw this.#gone();
     // Otherwise the secret was replaced meanwhile, and there is another before it.
-    if (result.status === 'committed') this.#take({ attributes: NOTHING, header, version: result.version }, this.#base);
+    if (result.status === 'committed') this.#take({ attributes: NOTHING, header, ...result }, before);
   }
 
   /**
@@ -249,12 +262,14 @@ export class SessionState {
         const bytes = next === undefined ? undefined : this.#encode(name, next);
         if (bytes) this.#checkSize(name, bytes);
         const attributes = new Map([[name, bytes]]);
+        const base = this.#base;
         const expected = new Map([[name, before?.version ?? 0]]);
-        const result = await this.#rules.store.commit(this.sid, { ...toChanges(attributes), expected });
+        const changes = { ...toChanges(attributes), expected, follows: base.follow() };
+        const result = await this.#rules.store.commit(this.sid, changes);
         if (result.status === 'gone') throw this.#gone();
         if (result.status === 'committed') {
-          this.#rebase(name, bytes, before?.version, result.version);
-          this.#take({ attributes, header: undefined, version: result.version }, this.#base);
+          this.#rebase(name, bytes, result.version);
+          this.#take({ attributes, header: undefined, ...result }, base);
           return bytes && decodeValue(bytes, name).value;
         }
         this.#rules.onConflict();
@@ -265,15 +280,37 @@ export class SessionState {
 
   /** Takes over what somebody else committed. Returns false, and takes nothing, when a commit in between is missing: reload then. */
   absorb(committed: Committed): boolean {
-    if (committed.version <= this.version) return true;
-    if (committed.version !== this.version + 1) return false;
-    this.#base = this.#base.after(committed);
+    if (this.includes(committed)) return true;
+    if (committed.previous !== this.version) return false;
+    this.#moveTo(this.#base.after(committed), committed.version);
+    this.#commits++;
     return true;
   }
 
-  /** Takes over a whole record, under what is changed here. */
-  reload(snapshot: Snapshot): void {
-    if (snapshot.version > this.version) this.#base = snapshot;
+  /**
+   * Takes over a whole record, under what is changed here. Returns false, and takes nothing, when it is older than what
+   * is here, as far as can be told: read it again then.
+   *
+   * @param seen What `commits` was before the store was asked. If it still is, the record is what there is, also when
+   * the store was set back.
+   */
+  reload(snapshot: Snapshot, seen: number | undefined): boolean {
+    if (this.#commits !== seen) {
+      if (snapshot.version === this.version) return true;
+      if (snapshot.version < this.#latest) return false;
+    }
+    this.#moveTo(snapshot, snapshot.version);
+    return true;
+  }
+
+  #moveTo(base: Snapshot, latest: number): void {
+    this.#base = base;
+    this.#latest = latest;
+  }
+
+  /** True when it is known that this commit is in what is here. */
+  includes({ version }: Committed): boolean {
+    return this.version === version || isLater(this.version, version);
   }
 
   #readCounted(name: string): ReadValue | undefined {
@@ -368,13 +405,13 @@ export class SessionState {
     try {
       const attempt = this.#begin(secret);
       if (!attempt) return;
-      const { attributes, header, basis, before } = attempt;
+      const { attributes, header, before } = attempt;
       try {
         let result = this.#isStored ? await this.#try(attempt) : await this.#create(attempt);
         if (result.status === 'conflict') result = await this.#tryAgain(attempt);
         if (result.status !== 'committed') throw this.#gone();
-        for (const [name, value] of attributes) this.#rebase(name, value, basis.get(name)?.version, result.version);
-        this.#take({ attributes, header, version: result.version }, before);
+        for (const [name, value] of attributes) this.#rebase(name, value, result.version);
+        this.#take({ attributes, header, ...result }, before);
       } catch (error) {
         const isForAnotherTry = !isHoldfastError(error) || error.code !== 'ERR_SESSION_CONFLICT';
         if (!this.#isEnded && isForAnotherTry) this.#takeBack(attempt);
@@ -420,10 +457,8 @@ export class SessionState {
   }
 
   /** An own commit is in the store: what was changed over it while it was on its way is a change of what it has written. */
-  #rebase(name: string, value: Uint8Array | undefined, versionBefore: number | undefined, recordVersion: number): void {
-    if (!this.#basis.has(name)) return;
-    const version = versionBefore === undefined ? recordVersion : versionBefore + 1;
-    this.#basis = withEntry(this.#basis, name, value && { value, version });
+  #rebase(name: string, value: Uint8Array | undefined, version: number): void {
+    if (this.#basis.has(name)) this.#basis = withEntry(this.#basis, name, value && { value, version });
   }
 
   /** What was changed, and what the write contents add to it. */
@@ -448,7 +483,8 @@ export class SessionState {
   #try({ attributes, header, basis, expectedSecretHash }: Attempt): Promise<CommitResult> {
     const expected = this.#rules.conflicts === 'last-wins' ? undefined : versionsOf(basis);
     const { set, deleted } = toChanges(attributes);
-    return this.#rules.store.commit(this.sid, { set, deleted, header, expected, expectedSecretHash });
+    const follows = this.#base.follow();
+    return this.#rules.store.commit(this.sid, { set, deleted, header, expected, expectedSecretHash, follows });
   }
 
   /** After a try that met a conflict. */
@@ -456,9 +492,10 @@ export class SessionState {
     const { conflicts, store, onConflict } = this.#rules;
     const { attributes, basis, expectedSecretHash } = attempt;
     for (let tries = 1; ; tries++) {
+      const seen = this.#commits;
       const record = await store.read(this.sid);
       if (!record) return { status: 'gone' };
-      this.reload(new Snapshot(record));
+      this.reload(new Snapshot(record), seen);
       if (expectedSecretHash !== undefined && record.header.secretHash !== expectedSecretHash) throw superseded();
       onConflict();
       if (typeof conflicts !== 'function') break;
@@ -484,7 +521,7 @@ export class SessionState {
 
   async #create(attempt: Attempt): Promise<CommitResult> {
     const { attributes, header } = attempt;
-    const version = 1;
+    const version = firstVersion();
     const stored = new Map<string, StoredAttribute>();
     for (const [name, value] of attributes) if (value) stored.set(name, { value, version });
     const record = {
@@ -500,8 +537,9 @@ export class SessionState {
       await this.#rules.store.delete(this.sid);
       return { status: 'gone' };
     }
-    this.#rules.onCreated(this, new Snapshot(record));
-    return { status: 'committed', version };
+    this.#moveTo(new Snapshot(record).markOwn(), version);
+    this.#rules.onCreated(this, this.#base);
+    return { status: 'committed', version, previous: NO_VERSION };
   }
 
   /** The sid is taken: by an earlier try of ours that only seemed to fail, or by a request that derived the same session. */
@@ -514,19 +552,25 @@ export class SessionState {
     if (secretHash !== ours.secretHash && secretHash !== derived) throw superseded();
     if (existing.header.owner && existing.header.owner.name !== ours.owner?.name) throw superseded();
     this.#isStored = true;
-    this.#base = new Snapshot(existing);
+    this.#moveTo(new Snapshot(existing), existing.version);
     // A login that has not been written yet replaces the secret that all of them derive.
     const expected = secretHash === ours.secretHash ? undefined : derived;
     const left = secretHash === ours.secretHash ? withoutSecret(header) : header;
-    if (attributes.size === 0 && !left) return { status: 'committed', version: existing.version };
+    if (attributes.size === 0 && !left)
+      return { status: 'committed', version: existing.version, previous: existing.version };
     const rest = { ...attempt, header: left, expectedSecretHash: expected };
     const result = await this.#try(rest);
     return result.status === 'conflict' ? this.#tryAgain(rest) : result;
   }
 
   #take(committed: Committed, before: Snapshot): void {
-    // At a later version already: it was reloaded meanwhile, with this commit and what others have written over it.
-    if (!this.#isEnded && committed.version > this.version) this.#base = this.#base.after(committed);
+    if (!this.#isEnded && !this.includes(committed)) {
+      const base = this.#base.after(committed);
+      // At a higher one: it was reloaded meanwhile, with this commit and what others have written over it.
+      if (base.version === committed.version) this.#moveTo(base.markOwn(), committed.version);
+      else if (this.#base === before || committed.version > this.#latest) this.#moveTo(base, committed.version);
+    }
+    this.#commits++;
     this.#rules.onCommitted(this, committed, before);
   }
 

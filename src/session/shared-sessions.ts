@@ -96,7 +96,7 @@ export class SharedSessions {
   share(sid: string, loaded: LoadedSession): SharedSession {
     const known = this.#shared.get(sid);
     if (known && !known.state.isEnded) {
-      known.reload(loaded);
+      this.#reload(known, loaded);
       return known;
     }
     return this.#add(sid, loaded);
@@ -104,11 +104,17 @@ export class SharedSessions {
 
   /** A request has asked the store: who shares the session knows it too, and sockets that must go do so before others come. */
   onLoaded(sid: string, loaded: LoadedSession): void {
-    this.#shared.get(sid)?.reload(loaded);
+    const shared = this.#shared.get(sid);
+    if (shared) this.#reload(shared, loaded);
   }
 
   has(sid: string): boolean {
     return this.#shared.has(sid);
+  }
+
+  /** For `LoadedSession.seen`. */
+  commitsOf(sid: string): number | undefined {
+    return this.#shared.get(sid)?.state.commits;
   }
 
   /** Commits what is changed in this session and not yet written. */
@@ -135,8 +141,7 @@ export class SharedSessions {
   onCommitted(state: SessionState, committed: Committed): void {
     const shared = this.#shared.get(state.sid);
     if (!shared) return;
-    const isComplete = shared.state === state ? state.version >= committed.version : shared.state.absorb(committed);
-    if (isComplete) shared.notice();
+    if (shared.state === state ? state.includes(committed) : shared.state.absorb(committed)) shared.notice();
     else this.#refreshLater(shared);
   }
 
@@ -157,6 +162,10 @@ export class SharedSessions {
 
   markEnded(sid: string): void {
     this.#shared.get(sid)?.state.markEnded();
+  }
+
+  #reload(shared: SharedSession, loaded: LoadedSession): void {
+    if (!shared.reload(loaded)) this.#refreshLater(shared);
   }
 
   #refreshLater(shared: SharedSession): void {
@@ -285,6 +294,8 @@ export class SharedSession implements Watched {
   #storedAccessAt: number;
   /** The last one that is known here. */
   #secretHash: string;
+  /** Of the store, when the session was read as a whole. */
+  #interruptions: number;
   #isScheduled = false;
   #isStopped = false;
   #writeTimer: Timer | undefined;
@@ -296,6 +307,7 @@ export class SharedSession implements Watched {
     this.state = state;
     this.#storedAccessAt = state.lastAccessedAt;
     this.#secretHash = state.header.secretHash;
+    this.#interruptions = environment.store.interruptions ?? 0;
     this.#owner = owner;
   }
 
@@ -336,7 +348,7 @@ export class SharedSession implements Watched {
     const { state } = this;
     const { header } = state;
     const isOfNow = secretHash === undefined || secretHash === header.secretHash;
-    if (!isOfNow && header.former?.kind === 'renewed') return undefined;
+    if (!isOfNow && header.former?.kind !== 'rotated') return undefined;
     this.retain();
     this.#sockets++;
     if (this.#sockets === 1) this.#owner.onSockets();
@@ -370,22 +382,31 @@ export class SharedSession implements Watched {
     };
   }
 
-  /** Takes over what has just been read from the store, under what is changed here. */
-  reload({ snapshot, lastAccessedAt }: LoadedSession): void {
-    this.state.reload(snapshot);
+  /**
+   * Takes over what has just been read from the store, under what is changed here. False when it has to be read again.
+   */
+  reload({ snapshot, lastAccessedAt, seen }: LoadedSession): boolean {
+    const isTaken = this.state.reload(snapshot, seen);
     this.state.lastAccessedAt = Math.max(this.state.lastAccessedAt, lastAccessedAt);
     this.notice();
+    return isTaken;
   }
 
   /** Takes over what other processes have committed. */
   async refresh(): Promise<void> {
     const { state } = this;
     if (state.isEnded) return;
-    const glance = await this.#environment.store.glance(state.sid);
-    if (glance?.version === state.version) return;
-    const loaded = glance && (await this.#environment.validate(state.sid));
-    if (loaded) this.reload(loaded);
-    else state.markEnded();
+    const { store } = this.#environment;
+    const { interruptions = 0 } = store;
+    if (interruptions === this.#interruptions) {
+      const glance = await store.glance(state.sid);
+      if (glance?.version === state.version) return;
+      if (!glance) return state.markEnded();
+    }
+    const loaded = await this.#environment.validate(state.sid);
+    if (!loaded) return state.markEnded();
+    // Otherwise something was committed here meanwhile: the next refresh will tell.
+    if (this.reload(loaded)) this.#interruptions = interruptions;
   }
 
   /** Something was committed to it, or changed here. */
@@ -394,7 +415,8 @@ export class SharedSession implements Watched {
     const { secretHash, former } = this.state.header;
     if (secretHash === this.#secretHash) return;
     this.#secretHash = secretHash;
-    if (former?.kind === 'renewed') this.#owner.onSecretReplaced();
+    // By a login, or because the store was set back to another one.
+    if (former?.kind !== 'rotated') this.#owner.onSecretReplaced();
   }
 
   /** Something was changed: it is committed when the write frequency says. */

@@ -5,8 +5,9 @@ import type { SessionHeader, SessionRecord, StoredAttribute } from './store.ts';
 export interface Committed {
   readonly attributes: ReadonlyMap<string, Uint8Array | undefined>;
   readonly header: Partial<SessionHeader> | undefined;
-  /** The record's version since. */
+  /** The record's version since, and what it was before. */
   readonly version: number;
+  readonly previous: number;
 }
 
 /** A value as a reader gets it. */
@@ -15,6 +16,9 @@ export interface ReadValue {
   /** Nobody else has it: it holds bytes, which cannot be frozen. */
   readonly isOwn: boolean;
 }
+
+/** That of a session which is not stored yet, or not known as a whole. No record has it. */
+export const NO_VERSION = 0;
 
 /**
  * One session as the store held it at one version. It never changes; what has been decoded of it is kept with it, so that all who
@@ -27,6 +31,7 @@ export class Snapshot {
   readonly bytes: number;
   readonly #attributes: ReadonlyMap<string, StoredAttribute>;
   #decoded: Map<string, unknown> | undefined;
+  #isToFollow = false;
 
   constructor(record: Pick<SessionRecord, 'header' | 'version' | 'attributes'>, decoded?: Map<string, unknown>) {
     this.header = record.header;
@@ -36,6 +41,22 @@ export class Snapshot {
     let bytes = 0;
     for (const [name, { value }] of record.attributes) bytes += name.length + value.length;
     this.bytes = bytes;
+  }
+
+  /** This process has written this version, and the store has said so. */
+  markOwn(): this {
+    this.#isToFollow = true;
+    return this;
+  }
+
+  /**
+   * As of `SessionChanges`, for one commit: what becomes of that may never be known, and another that counted on from
+   * here too could give its version to other content.
+   */
+  follow(): number | undefined {
+    if (!this.#isToFollow) return undefined;
+    this.#isToFollow = false;
+    return this.version;
   }
 
   /** How many attributes there are. */
@@ -63,14 +84,13 @@ export class Snapshot {
   }
 
   /**
-   * The session after a commit to it. When there was another commit in between, the version stays behind: that says that other attributes may
-   * be out of date.
+   * The session after a commit to it. When that was made to another version, this one is of no version, 0: other
+   * attributes may be out of date.
    */
-  after({ attributes: changed, header, version }: Committed): Snapshot {
+  after({ attributes: changed, header, version, previous }: Committed): Snapshot {
     const attributes = new Map(this.#attributes);
     for (const [name, value] of changed) {
-      const before = attributes.get(name);
-      if (value) attributes.set(name, { value, version: before ? before.version + 1 : version });
+      if (value) attributes.set(name, { value, version });
       else attributes.delete(name);
     }
     let decoded: Map<string, unknown> | undefined;
@@ -79,7 +99,7 @@ export class Snapshot {
     return new Snapshot(
       {
         header: header ? { ...this.header, ...header } : this.header,
-        version: version === this.version + 1 ? version : this.version,
+        version: previous === this.version ? version : NO_VERSION,
         attributes,
       },
       decoded,

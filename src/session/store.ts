@@ -40,15 +40,18 @@ export interface FormerSecret {
 export interface StoredAttribute {
   readonly value: Uint8Array;
   /**
-   * Grows by one with each write of this attribute. An attribute that a commit adds starts at the record's new version, so that no
-   * version ever returns, not even after a delete: a compare-and-swap cannot mistake a new attribute for an old one.
+   * The record's version since the commit that wrote it, so that none ever returns: a compare-and-swap cannot mistake a
+   * new value for an old one.
    */
   readonly version: number;
 }
 
 export interface SessionRecord {
   readonly header: SessionHeader;
-  /** Grows by one with each commit that changes the header or an attribute. Never with a touch. */
+  /**
+   * Which of its states this is, from 1 to 2⁵³ − 1; each commit gives it another one, a touch does not. Make it with
+   * `firstVersion` and `nextVersion`.
+   */
   readonly version: number;
   readonly lastAccessedAt: number;
   readonly attributes: ReadonlyMap<string, StoredAttribute>;
@@ -76,10 +79,21 @@ export interface SessionChanges {
   readonly expected?: ReadonlyMap<string, number>;
   /** The commit happens only if the header's `secretHash` is still this: of two logins at the same moment one wins. */
   readonly expectedSecretHash?: string;
+  /**
+   * The version that the caller itself has written last, and has not followed with another commit yet. Where the record
+   * still has it, the new version goes on counting in its lineage; in any other case, also without it, the new version
+   * is the first of a new lineage. It is not a condition. For `nextVersion`.
+   */
+  readonly follows?: number;
 }
 
 export type CommitResult =
-  | { readonly status: 'committed'; readonly version: number }
+  | {
+      readonly status: 'committed';
+      readonly version: number;
+      /** What it was before. */
+      readonly previous: number;
+    }
   /** The session does not exist (any more): nothing was written. This is what keeps an ended session from coming back. */
   | { readonly status: 'gone' }
   /** An `expected` version or the `expectedSecretHash` did not match: nothing was written. */
@@ -94,7 +108,11 @@ export type CommitResult =
  */
 export interface SessionStore {
   readonly name: string;
-  /** Put-if-absent. Returns false, and writes nothing, when the sid exists. @throws ERR_SESSION_NO_ROOM at a hard cap. */
+  /**
+   * Put-if-absent, with the version that the record has. Returns false, and writes nothing, when the sid exists.
+   *
+   * @throws ERR_SESSION_NO_ROOM at a hard cap.
+   */
   create(sid: string, record: SessionRecord): Promise<boolean>;
   /** The whole record, or undefined. MUST return it also when it is past its expiry: expiry is the manager's judgement. */
   read(sid: string): Promise<SessionRecord | undefined>;
@@ -128,6 +146,12 @@ export interface SessionStore {
    * later than 1 s after the connection has become silent. Resolves when everything from now on is told.
    */
   watch?(onChange: (sid: string) => void): Promise<SessionFeed>;
+  /**
+   * How often the connection to the data was lost so far. What was read before a loss may be an old state by now
+   * although its version is still there (somebody else took over, and did not have the latest writes), so it is read
+   * again. Absent: that cannot happen.
+   */
+  readonly interruptions?: number;
   close(): Promise<void>;
 }
 

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { setTimeout as wait } from 'node:timers/promises';
 import type { CommitResult, SessionGlance, SessionHeader, SessionRecord, SessionStore } from '../session/store.ts';
+import { firstVersion } from '../session/version.ts';
 import { HOSTILE } from './hostile-texts.ts';
 
 /** The two functions of a test runner that the suite needs: those of `node:test`, vitest, jest and others fit. */
@@ -65,6 +66,8 @@ export function storeConformance(
 
 const NOW = Date.UTC(2026, 0, 1);
 const PARALLEL = 20;
+/** A version with all the digits that one can have. */
+const LARGE = Number.MAX_SAFE_INTEGER - 254;
 
 const CASES: Readonly<Record<string, (store: SessionStore) => Promise<void>>> = {
   async 'gives back what was created'(store) {
@@ -114,26 +117,71 @@ const CASES: Readonly<Record<string, (store: SessionStore) => Promise<void>>> = 
     for (let index = 0; index < PARALLEL; index++) assert.equal(text(read, `key${index}`), String(index));
   },
 
-  async 'counts each commit in the version of the record, once'(store) {
-    await store.create('s1', record({ version: 1 }));
+  async 'gives each commit a version of its own, and says which one it has replaced'(store) {
+    const version = firstVersion();
+    await store.create('s1', record({ version }));
     const results = await parallel(index => store.commit('s1', { set: bytes({ key: String(index) }) }));
-    const versions = results.map(committedVersion).sort((a, b) => a - b);
-    assert.deepEqual(
-      versions,
-      Array.from({ length: PARALLEL }, (_, index) => index + 2),
-    );
-    assert.equal((await store.glance('s1'))?.version, PARALLEL + 1);
-    assert.equal((await store.read('s1'))!.version, PARALLEL + 1);
+    const last = (await store.glance('s1'))!.version;
+    assert.equal((await store.read('s1'))!.version, last);
+    const replaced = new Map(results.map(committed).map(result => [result.version, result.previous]));
+    assert.equal(replaced.size, PARALLEL);
+    const chain = [last];
+    while (replaced.has(chain.at(-1)!)) chain.push(replaced.get(chain.at(-1)!)!);
+    assert.equal(chain.length, PARALLEL + 1);
+    assert.equal(chain.at(-1), version);
+    for (const each of chain) assert.ok(Number.isSafeInteger(each) && each > 0, `${each} is not a version`);
   },
 
-  async 'counts each write of an attribute in its version and leaves the others alone'(store) {
+  async 'goes on counting for a caller that follows itself, and begins a new lineage for any other'(store) {
+    const version = firstVersion();
+    const set = bytes({ a: '1' });
+    await store.create('s1', record({ version }));
+    assert.equal(committed(await store.commit('s1', { set, follows: version })).version, version + 1);
+    const header = { secretHash: 'other' };
+    assert.equal(committed(await store.commit('s1', { header, follows: version + 1 })).version, version + 2);
+    const seen = [version + 2];
+    for (const follows of [undefined, version + 1, version + 2]) {
+      const { version: other } = committed(await store.commit('s1', { set, ...(follows && { follows }) }));
+      assert.ok(!seen.some(before => lineageOf(before) === lineageOf(other)), `no new lineage after ${follows}`);
+      seen.push(other);
+    }
+    // A lineage that is full; and the last of all.
+    for (const full of [255, Number.MAX_SAFE_INTEGER]) {
+      await store.create(`s${full}`, record({ version: full }));
+      const { version: other } = committed(await store.commit(`s${full}`, { set, follows: full }));
+      assert.ok(Number.isSafeInteger(other) && other > 0, `${other} is not a version`);
+      assert.notEqual(lineageOf(other), lineageOf(full));
+    }
+  },
+
+  async 'gives what is written no version that was lost when the store was set back'(store) {
+    const set = bytes({ a: 'lost' });
+    await store.create('s1', record({ version: firstVersion(), attributes: { a: 'kept' } }));
+    const kept = (await store.read('s1'))!;
+    const lost = new Set<number>();
+    for (let follows = kept.version; lost.size < 3; lost.add(follows))
+      follows = committed(await store.commit('s1', { set, follows })).version;
+    for (const follows of [undefined, ...lost]) {
+      await store.delete('s1');
+      await store.create('s1', kept);
+      assert.equal((await store.glance('s1'))!.version, kept.version);
+      const { version } = committed(
+        await store.commit('s1', { set: bytes({ a: 'new' }), ...(follows && { follows }) }),
+      );
+      assert.ok(!lost.has(version), `version ${version} came back`);
+      assert.ok(!lost.has((await store.read('s1'))!.attributes.get('a')!.version));
+      const expected = new Map([['a', Math.max(...lost)]]);
+      assert.equal((await store.commit('s1', { set, expected })).status, 'conflict');
+    }
+  },
+
+  async 'gives an attribute the version of the commit that wrote it, and leaves the others alone'(store) {
     await store.create('s1', record({ attributes: { a: '1', b: '1' } }));
-    const before = (await store.read('s1'))!.attributes;
-    await store.commit('s1', { set: bytes({ a: '2' }) });
-    await store.commit('s1', { set: bytes({ a: '3' }) });
-    const after = (await store.read('s1'))!.attributes;
-    assert.equal(after.get('a')!.version, before.get('a')!.version + 2);
-    assert.equal(after.get('b')!.version, before.get('b')!.version);
+    for (const value of ['2', '3']) {
+      const { version } = committed(await store.commit('s1', { set: bytes({ a: value }) }));
+      const { attributes } = (await store.read('s1'))!;
+      assert.deepEqual([attributes.get('a')!.version, attributes.get('b')!.version], [version, 1]);
+    }
   },
 
   async 'never gives an attribute a version that it had before it was deleted'(store) {
@@ -359,10 +407,11 @@ const CASES: Readonly<Record<string, (store: SessionStore) => Promise<void>>> = 
     await expectGlance(store, 's1', { version: 4, lastAccessedAt: NOW });
     await store.touch(new Map([['s1', NOW + 5_000]]));
     await expectGlance(store, 's1', { version: 4, lastAccessedAt: NOW + 5_000 });
-    await store.commit('s1', { set: bytes({ a: '2' }) });
-    await expectGlance(store, 's1', { version: 5, lastAccessedAt: NOW + 5_000 });
-    await store.commit('s1', { header: { owner: { name: 'ann', roles: [] } } });
-    await expectGlance(store, 's1', { version: 6, lastAccessedAt: NOW + 5_000 });
+    const { version } = committed(await store.commit('s1', { set: bytes({ a: '2' }), follows: 4 }));
+    assert.equal(version, 5);
+    await expectGlance(store, 's1', { version, lastAccessedAt: NOW + 5_000 });
+    const owned = committed(await store.commit('s1', { header: { owner: { name: 'ann', roles: [] } } }));
+    await expectGlance(store, 's1', { version: owned.version, lastAccessedAt: NOW + 5_000 });
     await store.delete('s1');
     assert.equal(await store.glance('s1'), undefined);
   },
@@ -391,14 +440,14 @@ const CASES: Readonly<Record<string, (store: SessionStore) => Promise<void>>> = 
       ...{ largest: Number.MAX_SAFE_INTEGER, smallest: Number.MIN_SAFE_INTEGER, third: 1 / 3 },
     };
     const lastAccessedAt = 1_767_225_600_127;
-    await store.create('s1', record({ header, lastAccessedAt, version: 123_456_789_012 }));
-    await store.commit('s1', { header: { owner: { name: 'ann', roles: [] } } });
+    await store.create('s1', record({ header, lastAccessedAt, version: LARGE }));
+    await store.commit('s1', { header: { owner: { name: 'ann', roles: [] } }, follows: LARGE });
     const read = await store.read('s1');
     assertHeader(read, { ...header, owner: { name: 'ann', roles: [] } });
     assert.equal(read!.lastAccessedAt, lastAccessedAt);
-    assert.equal(read!.version, 123_456_789_013);
+    assert.equal(read!.version, LARGE + 1);
     await store.touch(new Map([['s1', lastAccessedAt + 1]]));
-    await expectGlance(store, 's1', { version: 123_456_789_013, lastAccessedAt: lastAccessedAt + 1 });
+    await expectGlance(store, 's1', { version: LARGE + 1, lastAccessedAt: lastAccessedAt + 1 });
   },
 
   async 'gives back an owner without roles, with all his names and roles as they were'(store) {
@@ -619,9 +668,9 @@ const CASES_OF_TWO: Readonly<Record<string, (store: SessionStore, second: Sessio
     await expectSids(second, 'ann', ['s1']);
     assert.deepEqual(await second.expired(NOW + 1_000, 10), ['s1']);
     assert.equal(await second.create('s1', created), false);
-    await second.commit('s1', { set: bytes({ b: '2' }) });
+    const { version } = committed(await second.commit('s1', { set: bytes({ b: '2' }) }));
     await second.touch(new Map([['s1', NOW + 7]]));
-    await expectGlance(store, 's1', { version: 2, lastAccessedAt: NOW + 7 });
+    await expectGlance(store, 's1', { version, lastAccessedAt: NOW + 7 });
     assert.equal(text((await store.read('s1'))!, 'b'), '2');
     assert.equal(await store.delete('s1', NOW + 1_000), false);
     assert.equal(await store.delete('s1'), true);
@@ -640,7 +689,7 @@ const CASES_OF_TWO: Readonly<Record<string, (store: SessionStore, second: Sessio
     const swapped = await parallel(index => either(index).commit('s1', { set: bytes({ n: `${index}` }), expected }));
     assert.equal(swapped.filter(({ status }) => status === 'committed').length, 1);
     const commits = await parallel(index => either(index).commit('s1', { set: bytes({ [`k${index}`]: 'x' }) }));
-    assert.equal(new Set(commits.map(committedVersion)).size, PARALLEL);
+    assert.equal(new Set(commits.map(commit => committed(commit).version)).size, PARALLEL);
     assert.equal((await store.read('s1'))!.attributes.size, PARALLEL + 1);
     const deleted = await parallel(index => either(index).delete('s1', index % 4 < 2 ? NOW + 1_000 : undefined));
     assert.equal(deleted.filter(Boolean).length, 1);
@@ -759,9 +808,13 @@ function text({ attributes }: SessionRecord, name: string): string | undefined {
   return attribute && Buffer.from(attribute.value).toString();
 }
 
-function committedVersion(result: CommitResult): number {
-  assert.equal(result.status, 'committed');
-  return (result as { version: number }).version;
+function committed(result: CommitResult): CommitResult & { status: 'committed' } {
+  assert.ok(result.status === 'committed', `the commit was ${result.status}`);
+  return result;
+}
+
+function lineageOf(version: number): number {
+  return Math.floor(version / 256);
 }
 
 function assertSame(actual: SessionRecord | undefined, expected: SessionRecord): void {

@@ -18,7 +18,7 @@ await Promise.all(sids.map(sid => store.create(sid, record(sid))));
 const filler = 'x'.repeat(500);
 await Promise.all(
   Array.from({ length: LANES }, async (_, lane) => {
-    // Each session belongs to one lane, so its commits follow each other and their number is its version.
+    // Each session belongs to one lane, so its commits follow each other.
     for (let round = 0; round * LANES < Number(commits); round++) {
       const own = sids.filter((_, index) => index % LANES === lane);
       const sid = own[round % own.length]!;

@@ -72,6 +72,13 @@ export class RedisConnection {
     return this.#options;
   }
 
+  /**
+   * How often a connection was lost, or keys went to another server: what was read before may have been set back since.
+   */
+  get interruptions(): number {
+    return this.#nodes.interruptions;
+  }
+
   /** Every server that takes writes. */
   masters(): readonly RedisNode[] {
     return this.#nodes.masters();

@@ -34,6 +34,8 @@ export interface RedisNodes {
   at(address: string): RedisNode | undefined;
   /** Learns anew who keeps what. Never rejects. @param key One that was not where it should be. */
   refresh(key: string): Promise<void>;
+  /** How often a connection was lost, or keys went to another server. */
+  readonly interruptions: number;
   close(): void;
 }
 
@@ -42,11 +44,24 @@ export class OwnNode implements RedisNode {
   readonly address: string;
   readonly create: () => RedisClientLike;
   readonly #link: RedisLink;
+  #losses = 0;
 
-  constructor(address: RedisAddress, createClient: CreateRedisClient, timeoutMs: number, onLost?: () => void) {
+  constructor(address: RedisAddress, createClient: CreateRedisClient, timeoutMs: number, onLost = () => {}) {
     this.address = nameOf(address);
     this.create = () => createClient(address);
-    this.#link = new RedisLink({ create: this.create, timeoutMs, ...(onLost && { onLost }) });
+    this.#link = new RedisLink({
+      create: this.create,
+      timeoutMs,
+      onLost: () => {
+        this.#losses++;
+        onLost();
+      },
+    });
+  }
+
+  /** How often the connection was lost. */
+  get losses(): number {
+    return this.#losses;
   }
 
   get client(): RedisClientLike | undefined {
@@ -75,15 +90,24 @@ export class OwnNode implements RedisNode {
 class BroughtNode implements RedisNode {
   readonly address: string;
   readonly #find: () => RedisClientLike | undefined;
+  readonly #watched = new WeakSet<RedisClientLike>();
+  #losses = 0;
 
   constructor(address: string, find: () => RedisClientLike | undefined) {
     this.address = address;
     this.#find = find;
+    this.#watch(find());
   }
 
   get client(): RedisClientLike | undefined {
     const client = this.#find();
+    this.#watch(client);
     return client?.isReady ? client : undefined;
+  }
+
+  /** How often the connection was lost, as far as the client says so. */
+  get losses(): number {
+    return this.#losses;
   }
 
   create(): RedisClientLike {
@@ -93,11 +117,17 @@ class BroughtNode implements RedisNode {
   }
 
   giveUp(): void {}
+
+  #watch(client: RedisClientLike | undefined): void {
+    if (!client || this.#watched.has(client)) return;
+    this.#watched.add(client);
+    client.on('error', () => this.#losses++);
+  }
 }
 
 /** Everything is on one server. */
 export class SingleNode implements RedisNodes {
-  readonly #node: RedisNode;
+  readonly #node: OwnNode | BroughtNode;
   readonly #close: () => void;
 
   static own(node: OwnNode): SingleNode {
@@ -108,9 +138,13 @@ export class SingleNode implements RedisNodes {
     return new SingleNode(new BroughtNode('the client of the application', () => client), () => {});
   }
 
-  private constructor(node: RedisNode, close: () => void) {
+  private constructor(node: OwnNode | BroughtNode, close: () => void) {
     this.#node = node;
     this.#close = close;
+  }
+
+  get interruptions(): number {
+    return this.#node.losses;
   }
 
   nodeOf(): RedisNode {
@@ -133,7 +167,8 @@ export class SingleNode implements RedisNodes {
 /** Redis Cluster through a cluster client of somebody else: it knows who keeps what. */
 export class BroughtCluster implements RedisNodes {
   readonly #cluster: RedisClusterLike;
-  readonly #nodes = new Map<string, RedisNode>();
+  readonly #nodes = new Map<string, BroughtNode>();
+  #moves = 0;
 
   constructor(cluster: RedisClusterLike) {
     this.#cluster = cluster;
@@ -157,7 +192,14 @@ export class BroughtCluster implements RedisNodes {
     return this.#cluster.masters.some(master => master.address === address) ? this.#node(address) : undefined;
   }
 
+  get interruptions(): number {
+    let sum = this.#moves;
+    for (const { losses } of this.#nodes.values()) sum += losses;
+    return sum;
+  }
+
   async refresh(key: string): Promise<void> {
+    this.#moves++;
     // It follows the redirection, and learns from it.
     await this.#cluster.sendCommand(key, false, ['EXISTS', key], REDIS_BYTES).catch(() => {});
     await this.connect().catch(() => {});
@@ -165,7 +207,7 @@ export class BroughtCluster implements RedisNodes {
 
   close(): void {}
 
-  #node(address: string): RedisNode {
+  #node(address: string): BroughtNode {
     let node = this.#nodes.get(address);
     if (!node) {
       node = new BroughtNode(address, () => {
@@ -199,6 +241,7 @@ export class OwnCluster implements RedisNodes {
   readonly #timeoutMs: number;
   readonly #nodes = new Map<string, OwnNode>();
   #ranges: readonly SlotRange[] = [];
+  #interruptions = 0;
   #refreshing: Promise<void> | undefined;
   #refreshedAt = 0;
   #isClosed = false;
@@ -234,6 +277,10 @@ export class OwnCluster implements RedisNodes {
 
   at(address: string): RedisNode {
     return this.#node(address);
+  }
+
+  get interruptions(): number {
+    return this.#interruptions;
   }
 
   refresh(): Promise<void> {
@@ -275,11 +322,13 @@ export class OwnCluster implements RedisNodes {
       const answer = client.sendCommand(['CLUSTER', 'SLOTS'], REDIS_BYTES);
       const slots = (await withDeadline(answer, this.#timeoutMs, () => new NoAnswer())) as ClusterSlots;
       if (this.#isClosed) return true;
+      const before = this.#ranges;
       this.#ranges = slots.map(([from, to, [host, port]]) => {
         const name = String(host ?? '');
         // Without a name: the host that was asked.
         return { from, to, node: this.#node(`${name === '' || name === '?' ? hostOf(asked) : name}:${port}`) };
       });
+      if (placesOf(before) !== placesOf(this.#ranges)) this.#interruptions++;
       const used = new Set(this.#ranges.map(({ node }) => node));
       for (const [address, node] of this.#nodes) {
         if (used.has(node)) continue;
@@ -297,7 +346,10 @@ export class OwnCluster implements RedisNodes {
     if (!node) {
       const seed = this.#seeds[0]!;
       const target = { ...seed, host: hostOf(address), port: Number(address.slice(address.lastIndexOf(':') + 1)) };
-      node = new OwnNode(target, this.#createClient, this.#timeoutMs, () => void this.refresh());
+      node = new OwnNode(target, this.#createClient, this.#timeoutMs, () => {
+        this.#interruptions++;
+        void this.refresh();
+      });
       this.#nodes.set(address, node);
     }
     return node;
@@ -305,6 +357,13 @@ export class OwnCluster implements RedisNodes {
 }
 
 type ClusterSlots = (readonly [from: number, to: number, master: readonly [host: unknown, port: number]])[];
+
+function placesOf(ranges: readonly SlotRange[]): string {
+  return ranges
+    .map(({ from, to, node }) => `${from}-${to} ${node.address}`)
+    .sort()
+    .join();
+}
 
 function hostOf(address: string): string {
   return address.slice(0, address.lastIndexOf(':'));

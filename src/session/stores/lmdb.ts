@@ -9,6 +9,7 @@ import type {
   SessionStore,
   StoredAttribute,
 } from '../store.ts';
+import { nextVersion } from '../version.ts';
 import { LmdbEnvironment } from './lmdb/environment.ts';
 import { Head, HeadChange } from './lmdb/head.ts';
 import {
@@ -131,8 +132,9 @@ export class LmdbStore implements SessionStore {
       for (const [name, expected] of changes.expected ?? []) {
         if ((head.attributes.get(name)?.version ?? 0) !== expected) return { status: 'conflict' };
       }
-      const version = found.version + 1;
-      if (await this.#write(key, found, changes)) return { status: 'committed', version };
+      const version = nextVersion(found.version, changes.follows);
+      if (await this.#write(key, found, changes, version))
+        return { status: 'committed', version, previous: found.version };
     }
   }
 
@@ -260,19 +262,17 @@ export class LmdbStore implements SessionStore {
   }
 
   /** False when somebody else changed the record since it was found. */
-  #write(key: Buffer, { head, version }: Found, changes: SessionChanges): Promise<boolean> {
+  #write(key: Buffer, { head, version: previous }: Found, changes: SessionChanges, version: number): Promise<boolean> {
     const change = new HeadChange(head.attributes);
     for (const name of changes.deleted ?? []) change.delete(name);
-    for (const [name, value] of changes.set ?? [])
-      change.set(name, value, (head.attributes.get(name)?.version ?? version) + 1);
+    for (const [name, value] of changes.set ?? []) change.set(name, value, version);
     const header = changes.header && { ...head.header, ...changes.header };
     const bytes = head.with(header, change.attributes).encode();
-    if (!header && change.isHeadOnly)
-      return this.#environment.settle(this.#heads.put(key, bytes, version + 1, version));
+    if (!header && change.isHeadOnly) return this.#environment.settle(this.#heads.put(key, bytes, version, previous));
     const expiresAt = header && expiryOf(header, this.#lastAccess(key));
     return this.#environment.settle(
-      this.#heads.ifVersion(key, version, () => {
-        void this.#heads.put(key, bytes, version + 1);
+      this.#heads.ifVersion(key, previous, () => {
+        void this.#heads.put(key, bytes, version);
         this.#writeValues(key, change);
         if (!header) return;
         this.#putExpiry(key, expiresAt!);

@@ -8,6 +8,7 @@ import type {
   SessionStore,
   StoredAttribute,
 } from '../store.ts';
+import { nextVersion } from '../version.ts';
 
 export interface MemoryStoreOptions {
   /** Sessions held at most. At the cap a new one is refused; a living one is never dropped to make room. Default 100,000. */
@@ -72,11 +73,12 @@ export class MemoryStore implements SessionStore {
     for (const [name, version] of changes.expected ?? []) {
       if ((record.attributes.get(name)?.version ?? 0) !== version) return { status: 'conflict' };
     }
-    const version = record.version + 1;
+    const { version: previous } = record;
+    const version = nextVersion(previous, changes.follows);
     const header = changes.header ? { ...record.header, ...changes.header } : record.header;
     const { lastAccessedAt } = record;
     entry.record = { header, version, lastAccessedAt, attributes: applyTo(record.attributes, changes, version) };
-    if (!changes.header) return { status: 'committed', version };
+    if (!changes.header) return { status: 'committed', version, previous };
     this.#move(sid, entry, Math.min(entry.bucket, bucketOf(expiryAt(entry.record))));
     const before = record.header.owner?.name;
     const after = header.owner?.name;
@@ -84,7 +86,7 @@ export class MemoryStore implements SessionStore {
       if (before !== undefined) remove(this.#owned, before, sid);
       if (after !== undefined) add(this.#owned, after, sid);
     }
-    return { status: 'committed', version };
+    return { status: 'committed', version, previous };
   }
 
   async touch(accesses: ReadonlyMap<string, number>): Promise<void> {
@@ -182,14 +184,11 @@ function remove<K>(sets: Map<K, Set<string>>, key: K, sid: string): void {
 function applyTo(
   attributes: ReadonlyMap<string, StoredAttribute>,
   { set, deleted }: SessionChanges,
-  recordVersion: number,
+  version: number,
 ): ReadonlyMap<string, StoredAttribute> {
   if (!set?.size && !deleted?.size) return attributes;
   const next = new Map(attributes);
   for (const name of deleted ?? []) next.delete(name);
-  for (const [name, value] of set ?? []) {
-    const before = attributes.get(name);
-    next.set(name, { value, version: before ? before.version + 1 : recordVersion });
-  }
+  for (const [name, value] of set ?? []) next.set(name, { value, version });
   return next;
 }

@@ -9,6 +9,7 @@ import type {
   SessionStore,
   StoredAttribute,
 } from '../store.ts';
+import { randomLeap } from '../version.ts';
 import { openFeed } from './feed.ts';
 import type { PgDatabase, Row, Statement } from './postgres/database.ts';
 import {
@@ -91,6 +92,10 @@ export class PostgresStore implements SessionStore {
     return new PostgresStore(await openDatabase(options), options);
   }
 
+  get interruptions(): number {
+    return this.#database.interruptions;
+  }
+
   async create(sid: string, { header, version, lastAccessedAt, attributes }: SessionRecord): Promise<boolean> {
     const { key, json } = textKey(sid);
     const names = Array.from(attributes.keys(), textKey);
@@ -138,11 +143,11 @@ export class PostgresStore implements SessionStore {
   }
 
   async commit(sid: string, changes: SessionChanges): Promise<CommitResult> {
-    const { header = {}, set, expected, expectedSecretHash } = changes;
+    const { header = {}, set, expected, expectedSecretHash, follows } = changes;
     const deleted = Array.from(changes.deleted ?? []).filter(name => !set?.has(name));
     const names = Array.from(set?.keys() ?? [], textKey);
     const { bytes, starts, sizes } = packValues([...(set?.values() ?? [])]);
-    const [[version] = []] = await this.#database.query(this.#statements.commit, [
+    const [row] = await this.#database.query(this.#statements.commit, [
       textKey(sid).key,
       Object.keys(header).length > 0 ? toFieldsJson(header) : null,
       ownerKey(header),
@@ -156,9 +161,13 @@ export class PostgresStore implements SessionStore {
       expected?.size ? [...expected.values()] : null,
       expectedSecretHash === undefined ? null : toAsciiJson(expectedSecretHash),
       this.#eventsOf(sid),
+      follows,
+      randomLeap(),
     ]);
-    if (version === null) return { status: 'gone' };
-    return version === '0' ? { status: 'conflict' } : { status: 'committed', version: Number(version) };
+    if (!row) return { status: 'gone' };
+    const [version, previous] = row;
+    if (version === null) return { status: 'conflict' };
+    return { status: 'committed', version: Number(version), previous: Number(previous) };
   }
 
   async touch(accesses: ReadonlyMap<string, number>): Promise<void> {
@@ -227,7 +236,11 @@ function statementsOf(schema: string) {
     `SELECT ${schema}.${name}(${Array.from({ length: parameters }, (_, index) => `$${index + 1}`).join(', ')})`;
   return {
     create: { name: 'create', what: 'create a session', text: call('create_session', 14) },
-    commit: { name: 'commit', what: 'commit a session', text: call('commit_session', 15) },
+    commit: {
+      name: 'commit',
+      what: 'commit a session',
+      text: call('commit_session', 17).replace('SELECT', 'SELECT * FROM'),
+    },
     delete: { name: 'delete', what: 'delete a session', text: call('delete_session', 3) },
     settle: { name: 'settle', what: 'look for expired sessions', isRepeatable: true, text: call('settle_due', 2) },
     // Two branches of one statement: they see the same moment.

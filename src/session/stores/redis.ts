@@ -14,6 +14,7 @@ import type {
   SessionStore,
   StoredAttribute,
 } from '../store.ts';
+import { randomLeap } from '../version.ts';
 import { openFeed } from './feed.ts';
 import { BUCKET_NAMES, decodeText, encodeText, RedisKeys } from './redis/keys.ts';
 import { connectionOptions, type RedisOptions, type RedisTarget, withUrlOptions } from './redis/options.ts';
@@ -65,6 +66,10 @@ export class RedisStore implements SessionStore {
     this.#subscriber = subscriber;
   }
 
+  get interruptions(): number {
+    return this.#connection.interruptions;
+  }
+
   async create(sid: string, record: SessionRecord): Promise<boolean> {
     const { member, keys, base } = this.#place(sid);
     const { header, version, lastAccessedAt, attributes } = record;
@@ -97,13 +102,13 @@ export class RedisStore implements SessionStore {
 
   async commit(sid: string, changes: SessionChanges): Promise<CommitResult> {
     const { member, keys } = this.#place(sid);
-    const { header, expected, deleted, set, expectedSecretHash } = changes;
+    const { header, expected, deleted, set, expectedSecretHash, follows = '' } = changes;
     const secret = expectedSecretHash === undefined ? '' : JSON.stringify(expectedSecretHash);
     let stamp = NOT_CHANGED;
     if (header && 'owner' in header) stamp = header.owner ? await this.#own(header.owner.name, member) : '';
     const attributes = (names: Iterable<string> = []) => Array.from(names, name => encodeText('a', name));
-    const [isCommitted, version, owner, owned] = await this.#connection.write(COMMIT, keys, [
-      ...[member, this.#keys.changes, secret, stamp],
+    const [isCommitted, version, previous, owner, owned] = await this.#connection.write(COMMIT, keys, [
+      ...[member, this.#keys.changes, secret, stamp, String(follows), String(randomLeap())],
       ...list(Array.from(expected ?? [], ([name, known]) => [encodeText('a', name), String(known)])),
       ...list(headerFields(header ?? {})),
       ...list(attributes(deleted).map(field => [field])),
@@ -111,7 +116,7 @@ export class RedisStore implements SessionStore {
     ]);
     if (isCommitted !== 1) return { status: String(version) as 'gone' | 'conflict' };
     await this.#disown(String(owner), String(owned), member, header?.owner?.name);
-    return { status: 'committed', version: Number(version) };
+    return { status: 'committed', version: Number(version), previous: Number(previous) };
   }
 
   async touch(accesses: ReadonlyMap<string, number>): Promise<void> {

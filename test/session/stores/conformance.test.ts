@@ -81,6 +81,11 @@ const BROKEN: Readonly<Record<string, () => SessionStore>> = {
         return super.sidsOf(Buffer.from(owner).toString());
       }
     })(),
+  'gives each commit a version of its own, and says which one it has replaced': counting(({ version }) => version),
+  'goes on counting for a caller that follows itself, and begins a new lineage for any other': counting(
+    ({ version }) => version + 1,
+  ),
+  'gives what is written no version that was lost when the store was set back': counting(({ version }) => version + 1),
   'commits nothing to a session that is gone and does not bring it back': () =>
     new (class extends MemoryStore {
       override async commit(sid: string, changes: SessionChanges) {
@@ -90,6 +95,25 @@ const BROKEN: Readonly<Record<string, () => SessionStore>> = {
       }
     })(),
 };
+
+/** Counts its commits from the one before, whoever makes them. */
+function counting(versionOf: (record: SessionRecord, changes: SessionChanges) => number): () => SessionStore {
+  return () =>
+    new (class extends MemoryStore {
+      override async commit(sid: string, changes: SessionChanges) {
+        const before = await this.read(sid);
+        const result = await super.commit(sid, changes);
+        if (!before || result.status !== 'committed') return result;
+        const version = versionOf(before, changes);
+        const attributes = new Map((await this.read(sid))!.attributes);
+        for (const [name, value] of changes.set ?? []) attributes.set(name, { value, version });
+        const after = { ...(await this.read(sid))!, version, attributes };
+        await this.delete(sid);
+        await this.create(sid, after);
+        return { status: 'committed', version, previous: before.version } as const;
+      }
+    })();
+}
 
 const BROKEN_FOR_TWO: Readonly<Record<string, () => SessionStore>> = {
   'sees at once what another store on the same data has done': () => new MemoryStore(), // not the same data

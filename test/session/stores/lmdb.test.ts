@@ -182,8 +182,9 @@ describe('lmdb store and its folder', () => {
     const before = await store.read('s1');
     expect(before).toMatchObject({ header: HEADER, version: 7, lastAccessedAt: NOW });
     expect(textsOf(before)).toEqual({ a: 'a 4', b: 'b 2' });
-    expect(await store.commit('s1', { set: new Map([['a', Buffer.from('new')]]) })).toMatchObject({ version: 8 });
-    expect(textsOf(await store.read('s1'))).toEqual({ a: 'new 5', b: 'b 2' });
+    const set = new Map([['a', Buffer.from('new')]]);
+    expect(await store.commit('s1', { set, follows: 7 })).toMatchObject({ version: 8, previous: 7 });
+    expect(textsOf(await store.read('s1'))).toEqual({ a: 'new 8', b: 'b 2' });
     expect(await store.delete('s1')).toBe(true);
     await store.close();
     expect(await countValues(path)).toBe(0);

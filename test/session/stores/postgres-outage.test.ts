@@ -135,16 +135,21 @@ describe.skipIf(postgresMissing)(
       const told: string[] = [];
       const feed = await store.watch!(sid => told.push(sid));
       await store.create('s1', record());
+      let version = 1;
       for (let round = 0; round < 3; round++) {
         await Promise.all(Array.from({ length: 10 }, () => store.glance('s1'))); // every connection is in use
         const { gaps } = feed;
+        const { interruptions } = store;
         await server.query(
           'SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND application_name = $1',
           ['holdfast'],
         );
-        expect((await store.read('s1'))!.version).toBe(1 + round);
+        const header = { secretHash: `x${round}` };
+        expect((await store.read('s1'))!.version).toBe(version);
         await expect.poll(() => feed.isCurrent && feed.gaps > gaps).toBe(true);
-        expect((await store.commit('s1', { header: { secretHash: `x${round}` } })).status).toBe('committed');
+        expect(store.interruptions).toBeGreaterThan(interruptions);
+        const result = await store.commit('s1', { header, follows: version });
+        expect(result).toEqual({ status: 'committed', version: ++version, previous: version - 1 });
         expect(await ledger.increment('n', 1, 60_000)).toBe(round + 1);
         await expect.poll(() => told.splice(0)).toEqual(['s1']);
       }

@@ -180,7 +180,7 @@ describe.skipIf(redisIsMissing)(`redis store${skipped}`, () => {
     const { attributes, version } = (await store.read('shared'))!;
     expect(String(attributes.get('n')!.value)).toBe('200');
     expect(attributes.size).toBe(2 + 200);
-    expect(version).toBe(1 + 400);
+    expect(Array.from(attributes.values(), attribute => attribute.version)).toContain(version);
     expect(await store.count()).toBe(1);
     await store.close();
   });
@@ -192,14 +192,14 @@ describe.skipIf(redisIsMissing)(`redis store${skipped}`, () => {
       const store = await RedisStore.open(master.url, { acknowledge: { replicas: 1, timeoutMs: 1_000 } });
       await Promise.all(Array.from({ length: 100 }, (_, index) => store.create(`s${index}`, record())));
       expect(Number(await replica.cli('DBSIZE'))).toBeGreaterThanOrEqual(100);
-      expect(await store.commit('s1', change('y'))).toEqual({ status: 'committed', version: 2 });
+      expect(await store.commit('s1', change('y'))).toMatchObject({ status: 'committed', previous: 1 });
       expect(await store.commit('absent', change('y'))).toEqual({ status: 'gone' });
       expect(await store.delete('s1')).toBe(true);
       expect(await store.delete('s1')).toBe(false);
       const waits = /cmdstat_wait:calls=(\d+)/.exec(await master.cli('INFO', 'commandstats'))![1];
       expect(Number(waits)).toBeLessThan(20);
       await master.cli('SCRIPT', 'FLUSH');
-      expect(await store.commit('s2', change('z'))).toEqual({ status: 'committed', version: 2 });
+      expect(await store.commit('s2', change('z'))).toMatchObject({ status: 'committed', previous: 1 });
       await store.close();
     });
 
@@ -336,7 +336,8 @@ describe.skipIf(redisIsMissing)(`redis store in an outage${skipped}`, () => {
     await server.restart();
     await recovers(store);
     await until(() => feed.isCurrent);
-    expect(await store.commit('s', change('z'))).toEqual({ status: 'committed', version: 2 });
+    expect(store.interruptions).toBeGreaterThan(0);
+    expect(await store.commit('s', change('z'))).toMatchObject({ status: 'committed', previous: 1 });
     await until(() => told.includes('s'));
     await server.cli('SCRIPT', 'FLUSH');
     expect(await store.delete('s')).toBe(true);

@@ -54,6 +54,9 @@ export class PgDatabase implements PgEventSource {
   readonly #options: PgDatabaseOptions;
   #users = 0;
   #isClosed = false;
+  #interruptions = 0;
+  /** The pool has dropped it and makes another. */
+  readonly #onIdleLost = () => void this.#interruptions++;
 
   constructor(options: PgDatabaseOptions) {
     this.#options = options;
@@ -61,7 +64,12 @@ export class PgDatabase implements PgEventSource {
     this.place = options.place;
     this.clock = options.clock;
     this.events = new PgEvents(this);
-    options.pool.on('error', ignore); // an idle connection was lost: the pool has dropped it and makes another
+    options.pool.on('error', this.#onIdleLost);
+  }
+
+  /** How often a connection was lost: the server that answers now may be another one, without the latest writes. */
+  get interruptions(): number {
+    return this.#interruptions;
   }
 
   /** Counts who uses it: what the last one calls closes it. */
@@ -81,7 +89,7 @@ export class PgDatabase implements PgEventSource {
     const { pool, isBrought, end } = this.#options;
     await this.events.close();
     await end?.();
-    if (isBrought) pool.off('error', ignore); // on one of ours it stays: a connection may break while it is being ended
+    if (isBrought) pool.off('error', this.#onIdleLost); // on one of ours it stays: a connection may break while it is being ended
   }
 
   /**
@@ -182,6 +190,7 @@ export class PgDatabase implements PgEventSource {
     } catch (error) {
       const code = sqlStateOf(error);
       isBroken = code === undefined || CONNECTION_LOST.test(code);
+      if (isBroken) this.#interruptions++;
       throw isBroken && !(error instanceof TimedOut) ? new LostConnection(error) : error;
     } finally {
       giveBack(client, isBroken);

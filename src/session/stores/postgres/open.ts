@@ -108,7 +108,11 @@ async function prepare(database: PgDatabase, migrate: boolean, logger: Logger): 
     const version = await versionOf(query, schema);
     checkVersion(database, version);
     if (version === SCHEMA_VERSION) return;
-    if (!migrate) throw refuse(database, `${found(version)}; run the DDL of version ${SCHEMA_VERSION} (postgresDdl)`);
+    if (!migrate)
+      throw refuse(
+        database,
+        `${found(version)}; run the DDL of version ${SCHEMA_VERSION}: postgresDdl('${schema}', ${version})`,
+      );
     await query('BEGIN');
     await query('SET LOCAL statement_timeout = 0');
     await query('SELECT pg_advisory_xact_lock(hashtextextended($1, 0))', [`holdfast:${schema}`]);

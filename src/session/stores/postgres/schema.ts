@@ -1,8 +1,8 @@
 /** The version of the tables and functions that this code works with. */
-export const SCHEMA_VERSION = 1;
+export const SCHEMA_VERSION = 2;
 
 /** What is made in a schema, one text per version: the first makes version 1, the second turns 1 into 2, and so on. Never changed once released. */
-const MIGRATIONS: readonly ((schema: string) => string)[] = [version1];
+const MIGRATIONS: readonly ((schema: string) => string)[] = [version1, version2];
 
 /** @throws {TypeError} unless it is a name that needs no quotes and leaves room for what is added to it. */
 export function checkSchemaName(schema: string): string {
@@ -31,10 +31,17 @@ export function migrationSql(schema: string, from: number): string {
  * The DDL for an operator who runs it by hand (`migrate: false`).
  *
  * @param schema Default `holdfast`.
- * @throws {TypeError} when the name cannot be one.
+ * @param from The version of the schema that is there. Default 0: none.
+ * @throws {TypeError} when the name cannot be one, or there is no way from that version.
  */
-export function postgresDdl(schema = 'holdfast'): string {
-  return `CREATE SCHEMA ${checkSchemaName(schema)};\n\n${migrationSql(schema, 0)}\n`;
+export function postgresDdl(schema = 'holdfast', from = 0): string {
+  const name = checkSchemaName(schema);
+  if (!Number.isInteger(from) || from < 0 || from >= SCHEMA_VERSION) {
+    throw new TypeError(
+      `postgres: the schema can be brought up from version 0 to ${SCHEMA_VERSION - 1}, not from ${from}`,
+    );
+  }
+  return `${from === 0 ? `CREATE SCHEMA ${name};\n\n` : ''}${migrationSql(name, from)}\n`;
 }
 
 /**
@@ -216,5 +223,84 @@ BEGIN
     END IF;
   END LOOP;
   RETURN false;
+END $$;`.trim();
+}
+
+/**
+ * A commit gives the record a version that it never had, see `nextVersion`, and its attributes the same. The function
+ * of before is still there for processes of the version before, which go on working while others are updated.
+ */
+function version2(s: string): string {
+  return `
+-- p_follows: the version that the caller has written last; p_leap: by how much a new lineage is above the one before.
+CREATE FUNCTION ${s}.next_version(p_version bigint, p_follows bigint, p_leap bigint) RETURNS bigint
+LANGUAGE sql IMMUTABLE AS $$
+  SELECT CASE
+    WHEN p_version = p_follows AND (p_version + 1) % 256 > 0 THEN p_version + 1
+    WHEN p_version / 256 + p_leap < (1::bigint << 45) THEN (p_version / 256 + p_leap) * 256
+    ELSE p_leap * 256
+  END
+$$;
+
+-- No row: the session is gone. Nulls: an expectation was not met. In both cases nothing is written.
+CREATE FUNCTION ${s}.commit_session(
+  p_sid text, p_header jsonb, p_owner text, p_idle_ms double precision, p_absolute_at double precision,
+  p_names text[], p_name_jsons text[], p_starts integer[], p_sizes integer[], p_values bytea, p_deleted text[],
+  p_expected_names text[], p_expected_versions bigint[], p_expected_secret text, p_events text[],
+  p_follows bigint, p_leap bigint
+) RETURNS TABLE (new_version bigint, old_version bigint) LANGUAGE plpgsql AS $$
+DECLARE
+  v_secret text;
+BEGIN
+  SELECT version, header ->> 'secretHash' INTO old_version, v_secret
+  FROM ${s}.sessions WHERE sid = p_sid FOR NO KEY UPDATE;
+  IF NOT FOUND THEN
+    RETURN;
+  END IF;
+  IF p_expected_secret IS NOT NULL AND v_secret IS DISTINCT FROM p_expected_secret
+    OR p_expected_names IS NOT NULL AND EXISTS (
+      SELECT FROM unnest(p_expected_names, p_expected_versions) AS e (name, version)
+      LEFT JOIN ${s}.attributes a ON a.sid = p_sid AND a.name = e.name
+      WHERE coalesce(a.version, 0) <> e.version
+    )
+  THEN
+    old_version := NULL;
+    RETURN NEXT;
+    RETURN;
+  END IF;
+  new_version := ${s}.next_version(old_version, p_follows, p_leap);
+
+  IF p_header IS NULL THEN
+    UPDATE ${s}.sessions SET version = new_version WHERE sid = p_sid;
+  ELSE
+    UPDATE ${s}.sessions SET
+      version = new_version,
+      owner = CASE WHEN p_header ? 'owner' THEN p_owner ELSE owner END,
+      header = jsonb_strip_nulls(header || p_header)
+    WHERE sid = p_sid;
+  END IF;
+
+  IF p_header ?| ARRAY['idleTimeoutMs', 'absoluteExpiresAt'] THEN
+    UPDATE ${s}.accesses SET
+      idle_ms = CASE WHEN p_header ? 'idleTimeoutMs' THEN p_idle_ms ELSE idle_ms END,
+      absolute_at = CASE WHEN p_header ? 'absoluteExpiresAt' THEN p_absolute_at ELSE absolute_at END
+    WHERE sid = p_sid;
+    UPDATE ${s}.accesses SET due_at = least(last_access + idle_ms, absolute_at)
+    WHERE sid = p_sid AND (due_at IS NULL OR least(last_access + idle_ms, absolute_at) < due_at);
+  END IF;
+
+  IF p_deleted IS NOT NULL THEN
+    DELETE FROM ${s}.attributes WHERE sid = p_sid AND name = ANY (p_deleted);
+  END IF;
+  IF p_names IS NOT NULL THEN
+    INSERT INTO ${s}.attributes (sid, name, name_json, version, value)
+      SELECT p_sid, n.name, n.name_json, new_version, substring(p_values FROM n.start FOR n.size)
+      FROM unnest(p_names, p_name_jsons, p_starts, p_sizes) AS n (name, name_json, start, size)
+    ON CONFLICT (sid, name) DO UPDATE SET version = excluded.version, value = excluded.value;
+  END IF;
+  IF p_events IS NOT NULL THEN
+    PERFORM pg_notify('${sessionChannel(s)}', event) FROM unnest(p_events) AS event;
+  END IF;
+  RETURN NEXT;
 END $$;`.trim();
 }

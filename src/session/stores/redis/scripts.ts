@@ -66,17 +66,19 @@ return {1}
 
 /**
  * KEYS record, index. ARGV member, channel, secret hash that is expected as JSON or '', stamp of the new owner's entry or '' (no owner) or '-'
- * (the owner does not change), then four lists, each with its length before it: expected (attribute, version), header (field, JSON or ''),
- * deleted (attribute), set (attribute, bytes).
+ * (the owner does not change), the version that the caller has written last or '', a leap (see `nextVersion`), then
+ * four lists, each with its length before it: expected (attribute, version), header (field, JSON or ''), deleted
+ * (attribute), set (attribute, bytes).
  *
- * Returns {0, 'gone'}, {0, 'conflict'} or {1, version, JSON of the owner before or '', stamp of his entry or ''}.
+ * Returns {0, 'gone'}, {0, 'conflict'} or {1, version, version before, JSON of the owner before or '', stamp of his
+ * entry or ''}; versions as text, because clients read large integers inexactly.
  */
 export const COMMIT = script(`
 ${SCHEDULE}
 local key, index, member, channel, secret, stamp = KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 if redis.call('EXISTS', key) == 0 then return {0, 'gone'} end
 if secret ~= '' and redis.call('HGET', key, 'h:secretHash') ~= secret then return {0, 'conflict'} end
-local cursor = 5
+local cursor = 7
 local function list(width)
   local first = cursor + 1
   cursor = first + ARGV[cursor] * width
@@ -92,7 +94,15 @@ if stamp ~= '-' then
   owner, owned = former[1] or '', former[2] or ''
   if stamp == '' then redis.call('HDEL', key, 'owned') else redis.call('HSET', key, 'owned', stamp) end
 end
-local version = redis.call('HINCRBY', key, 'version', 1)
+local previous = redis.call('HGET', key, 'version') or '0'
+local version = previous + 1
+if version - 1 ~= tonumber(ARGV[5]) or version % 256 == 0 then
+  local lineage = math.floor(previous / 256) + ARGV[6]
+  if lineage >= 2 ^ 45 then lineage = tonumber(ARGV[6]) end
+  version = lineage * 256
+end
+version = string.format('%.0f', version)
+redis.call('HSET', key, 'version', version)
 first, last = list(2)
 for i = first, last, 2 do
   if ARGV[i + 1] == '' then redis.call('HDEL', key, ARGV[i]) else redis.call('HSET', key, ARGV[i], ARGV[i + 1]) end
@@ -102,12 +112,10 @@ first, last = list(1)
 for i = first, last do redis.call('HDEL', key, ARGV[i], 'v' .. ARGV[i]) end
 first, last = list(2)
 for i = first, last, 2 do
-  local attribute = 'v' .. ARGV[i]
-  redis.call('HSET', key, ARGV[i], ARGV[i + 1])
-  if redis.call('HSETNX', key, attribute, string.format('%.0f', version)) == 0 then redis.call('HINCRBY', key, attribute, 1) end
+  redis.call('HSET', key, ARGV[i], ARGV[i + 1], 'v' .. ARGV[i], version)
 end
 redis.call('PUBLISH', channel, member)
-return {1, version, owner, owned}
+return {1, version, previous, owner, owned}
 `);
 
 /** KEYS record, index. ARGV member, last access. */
