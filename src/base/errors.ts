@@ -95,5 +95,25 @@ export class HoldfastError extends Error {
 
 /** True for an error of this package, also one from another loaded copy of it. */
 export function isHoldfastError(error: unknown): error is HoldfastError {
-  return error instanceof Error && error.name === 'HoldfastError' && 'code' in error;
+  try {
+    return (
+      error instanceof Error && error.name === 'HoldfastError' && typeof (error as HoldfastError).code === 'string'
+    );
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * What an application threw, as an error with a message: anything can be thrown, also what throws again when it is
+ * looked at. Errors stay what they are.
+ */
+export function toError(thrown: unknown): Error {
+  try {
+    if (!(thrown instanceof Error)) return new Error(String(thrown));
+    if ([thrown.name, thrown.message, thrown.stack ?? ''].every(text => typeof text === 'string')) return thrown;
+  } catch {
+    // Whose getter, conversion or proxy fails is as good as one without a message.
+  }
+  return new Error('what was thrown cannot be read');
 }

@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { plainBytes, typedArrayName } from '../base/bytes.ts';
 import { HoldfastError } from '../base/errors.ts';
 import { randomId } from '../base/ids.ts';
 import type { Logger } from '../base/logger.ts';
@@ -119,7 +120,7 @@ function answer(outgoing: ServerResponse, status: number, text: string): void {
 /** Also true for a Response of another fetch implementation. `Response.error()` has status 0 and is none that could be sent. */
 function isResponse(value: unknown): value is Response {
   const { status, headers } = (value ?? {}) as Partial<Response>;
-  return typeof status === 'number' && status >= 200 && typeof headers?.keys === 'function';
+  return Number.isInteger(status) && status! >= 200 && status! <= 599 && typeof headers?.keys === 'function';
 }
 
 /** RFC 9112 §6.3. A body on GET or HEAD has no meaning, and a Request cannot hold one. */
@@ -194,6 +195,9 @@ async function writeResponse(
   outgoing.statusCode = response.status;
   outgoing.statusMessage = response.statusText;
   for (const [name, value] of response.headers) {
+    // Of another implementation, or of none.
+    if (typeof value !== 'string')
+      throw new TypeError(`the value of the header ${name} is a string, not a value of the type ${typeof value}`);
     // Added to what the session may have set.
     if (name === 'set-cookie') outgoing.appendHeader(name, value);
     else outgoing.setHeader(name, value);
@@ -203,13 +207,18 @@ async function writeResponse(
     await reader?.cancel();
     return;
   }
-  const cancel = () => void reader.cancel(clientGone.reason).catch(() => {});
-  if (clientGone.aborted) return cancel();
-  clientGone.addEventListener('abort', cancel);
+  // Asynchronous: what the body's source throws at once must not be thrown into the event.
+  const cancel = async () => reader.cancel(clientGone.reason);
+  const giveUp = () => void cancel().catch(() => {});
+  if (clientGone.aborted) return giveUp();
+  clientGone.addEventListener('abort', giveUp);
   try {
     await writeBody(reader, outgoing);
+  } catch (error) {
+    giveUp();
+    throw error;
   } finally {
-    clientGone.removeEventListener('abort', cancel);
+    clientGone.removeEventListener('abort', giveUp);
   }
 }
 
@@ -227,12 +236,26 @@ async function writeBody(reader: ReadableStreamDefaultReader<Uint8Array>, outgoi
   const second = reader.read();
   const isWhole = await Promise.race([second.then(chunk => chunk.done), nextTurn()]);
   if (isWhole) {
-    outgoing.end(first.value);
+    outgoing.end(dataIn(first.value));
     return;
   }
   await write(outgoing, first.value);
   for (let chunk = await second; !chunk.done; chunk = await reader.read()) await write(outgoing, chunk.value);
   outgoing.end();
+}
+
+/**
+ * What a body yielded, as bytes that are what they seem: Node would take a function for a callback, and believe what
+ * bytes say of their length.
+ *
+ * @throws {TypeError} when it is neither text nor bytes.
+ */
+function dataIn(chunk: unknown): string | Uint8Array {
+  if (typeof chunk === 'string') return chunk;
+  if (typedArrayName(chunk) === 'Uint8Array') return plainBytes(chunk as Uint8Array);
+  throw new TypeError(
+    `the body of a Response yields Uint8Arrays or strings, not ${chunk === null ? 'null' : `a value of the type ${typeof chunk}`}; encode it first`,
+  );
 }
 
 function nextTurn(): Promise<false> {
@@ -241,7 +264,7 @@ function nextTurn(): Promise<false> {
 
 /** Resolves when more may be written, or nobody is there to read it. */
 async function write(outgoing: ServerResponse, chunk: Uint8Array): Promise<void> {
-  if (outgoing.write(chunk) || outgoing.destroyed) return;
+  if (outgoing.write(dataIn(chunk)) || outgoing.destroyed) return;
   await new Promise<void>((resolve: () => void) => {
     const settle = () => {
       outgoing.off('drain', settle);

@@ -7,8 +7,11 @@ import { CloseCode } from '../wire/close-codes.ts';
  * logged out. Undefined for every other error.
  */
 export function sessionFailure(error: unknown): Refusal | undefined {
-  if (!isHoldfastError(error) || error.status === undefined || !error.code.startsWith('ERR_SESSION_')) return undefined;
-  if (error.status !== 503) return refuse(error.status, error.code, error.message);
+  if (!isHoldfastError(error) || !error.code.startsWith('ERR_SESSION_')) return undefined;
+  const { status } = error;
+  // Whatever an application throws may look like one of ours.
+  if (!Number.isInteger(status) || status! < 400 || status! > 599) return undefined;
+  if (status !== 503) return refuse(status!, error.code, error.message);
   return refuse(503, error.code, error.message, {
     closeCode: CloseCode.tryAgainLater,
     headers: { 'Retry-After': '5' },

@@ -1,5 +1,6 @@
 import { pino } from 'pino';
 import { type Clock, systemClock } from '../base/clock.ts';
+import { toError } from '../base/errors.ts';
 import { isSecurityEvent, LINES_DROPPED, type Logger, sidPrefix } from '../base/logger.ts';
 import type { LogConfig } from '../config/config.ts';
 import { withoutTickets } from '../session/ticket.ts';
@@ -14,10 +15,23 @@ export function createLogger(config: LogConfig = {}, sink: LineSink = standardEr
       base: { pid: process.pid },
       timestamp: pino.stdTimeFunctions.isoTime,
       formatters: { level: label => ({ level: label }) },
-      serializers: { error: pino.stdSerializers.err, err: pino.stdSerializers.err },
+      serializers: { error: describeError, err: describeError },
     },
     destinationOf(sink),
   );
+}
+
+/**
+ * Never throws, whatever an application has thrown: pino's own changes the error for a moment, and reads all that it
+ * has.
+ */
+function describeError(error: Error): unknown {
+  try {
+    return pino.stdSerializers.err(error);
+  } catch {
+    const { name, message, stack } = toError(error);
+    return { type: name, message, stack };
+  }
 }
 
 /** Where pino writes: a line's fields say how much it matters. */

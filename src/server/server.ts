@@ -181,6 +181,8 @@ export class Server {
    * Sends a message to every connection that has subscribed to the topic, in this process.
    *
    * @param options.except A connection, or several, that do not get it: who has sent it, for example.
+   * @throws {TypeError} when the topic is not a string, or the data neither a string nor a `Uint8Array`; nobody gets
+   * anything then.
    */
   publish(
     topic: string,

@@ -15,7 +15,7 @@ import { KeyedQueue } from './keyed-queue.ts';
 import type { Ledger } from './ledger.ts';
 import { MemoryLedger } from './ledgers/memory.ts';
 import { LIFETIME_PROFILES, type LifetimeProfile, WRITE_PROFILES, type WriteProfile } from './profiles.ts';
-import type { Session, SessionEndReason, SessionOwner } from './session.ts';
+import { checkEndReason, type Session, type SessionEndReason, type SessionOwner } from './session.ts';
 import type { EndOptions, LoadedSession, SessionEnvironment } from './session-environment.ts';
 import { type SessionEvents, SessionListeners } from './session-events.ts';
 import { holderWithoutResponse, outsideRequest, SessionHandle } from './session-handle.ts';
@@ -319,7 +319,7 @@ export class SessionManager {
    * @throws {HoldfastError} ERR_SESSION_ENDED when there is no such session (any more); ERR_SESSION_STORE_UNAVAILABLE.
    */
   async access<T>(sid: string, work: (session: Session) => T | Promise<T>): Promise<T> {
-    const loaded = await this.#load(sid);
+    const loaded = typeof sid === 'string' ? await this.#load(sid) : undefined;
     if (!loaded) throw sessionEnded();
     const shared = this.#environment.share(sid, loaded);
     const state = shared?.state ?? this.#createState({ sid, ...loaded, isStored: true });
@@ -380,7 +380,7 @@ export class SessionManager {
 
   /** What administrators may know of a session; undefined when there is none. */
   async info(sid: string): Promise<SessionInfo | undefined> {
-    const record = await this.#living(sid);
+    const record = typeof sid === 'string' ? await this.#living(sid) : undefined;
     if (!record) return undefined;
     const { owner, createdAt, idleTimeoutMs, absoluteExpiresAt } = record.header;
     return {
@@ -463,6 +463,8 @@ export class SessionManager {
 
   async #end(sid: string, reason: SessionEndReason, { expiredBy, ...known }: EndOptions = {}): Promise<boolean> {
     const { store, logger, clock } = this.#environment;
+    checkEndReason(reason);
+    if (typeof sid !== 'string') return false;
     const createdAt = known.createdAt ?? this.#cache.peek(sid)?.header.createdAt;
     const isClaimed = await store.delete(sid, expiredBy);
     // Conditionally, it may live on.

@@ -64,7 +64,10 @@ export class SessionHandle {
 
   set idleTimeoutMs(value: number) {
     const state = this.#checkChange();
-    if (!(value > 0)) throw new TypeError(`idleTimeoutMs must be more than 0, or Infinity for never; not ${value}`);
+    if (typeof value !== 'number' || !(value > 0)) {
+      const what = typeof value === 'number' ? value : `a value of the type ${typeof value}`;
+      throw new TypeError(`idleTimeoutMs must be a number above 0, or Infinity for never; not ${what}`);
+    }
     state.changeHeader({ idleTimeoutMs: value === Number.POSITIVE_INFINITY ? undefined : value });
     this.#holder.onChanged();
   }

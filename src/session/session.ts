@@ -59,6 +59,17 @@ export type SessionScope<D = SessionData> = Pick<
 /** Why a session ended. Each session ends exactly once. */
 export type SessionEndReason = 'expired' | 'absolute' | 'logout' | 'evicted' | 'admin' | 'security';
 
+const REASONS: readonly unknown[] = ['expired', 'absolute', 'logout', 'evicted', 'admin', 'security'];
+
+/**
+ * @throws {TypeError} when it is not a reason: what becomes of it must not be found out when the session has half
+ * ended.
+ */
+export function checkEndReason(reason: SessionEndReason): void {
+  if (REASONS.includes(reason)) return;
+  throw new TypeError(`a session ends for one of the reasons ${REASONS.join(', ')}`);
+}
+
 /** Who owns a session: the first user who was authenticated in it. */
 export interface SessionOwner {
   readonly name: string;

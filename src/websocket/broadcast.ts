@@ -1,5 +1,6 @@
 import type { EndpointConnection } from './endpoint-connection.ts';
 import type { Outbox } from './outbox.ts';
+import { checkData, describe } from './protocol/outgoing.ts';
 import { SharedMessage } from './shared-message.ts';
 
 /** What became of a broadcast. The three add up to the connections it was for. */
@@ -33,14 +34,23 @@ function writeGroup(): void {
   if (batches.length > 0) setImmediate(writeGroup);
 }
 
-/** Enqueues the message on every connection at once. Each broadcast starts its writes elsewhere, so that nobody is always last. */
+/**
+ * Enqueues the message on every connection at once. Each broadcast starts its writes elsewhere, so that nobody is
+ * always last.
+ *
+ * @param call What the application has called, for errors.
+ * @throws {TypeError} when the data is neither text nor bytes, or `except` not an object. Nobody got anything then.
+ */
 export function broadcast(
+  call: string,
   connections: ReadonlySet<EndpointConnection<unknown>>,
   data: string | Uint8Array,
   except?: Iterable<object> | object,
 ): BroadcastResult {
+  checkData(call, data);
+  const left = except === undefined ? undefined : leftOut(call, except);
+  if (connections.size === 0) return { sent: 0, skipped: 0, failed: 0 };
   const message = new SharedMessage(data);
-  const left = except === undefined ? undefined : new Set(isIterable(except) ? except : [except]);
   const ready: Outbox[] = [];
   let sent = 0;
   let skipped = 0;
@@ -66,6 +76,23 @@ function writeInTurn(ready: readonly Outbox[]): void {
   if (batches.length === 0) setImmediate(writeGroup);
   rotation = ready.length > GROUP ? (rotation + GROUP) % ready.length : 0;
   batches.push({ outboxes: [...ready.slice(rotation), ...ready.slice(0, rotation)], written: 0 });
+}
+
+function leftOut(call: string, except: Iterable<object> | object): Set<object> {
+  const left = new Set<object>();
+  const list = isObject(except) && isIterable(except) ? except : [except];
+  for (const connection of list) {
+    if (!isObject(connection))
+      throw new TypeError(
+        `${call}: "except" is a connection or a list of connections, not ${describe(connection)}; leave it out for none`,
+      );
+    left.add(connection);
+  }
+  return left;
+}
+
+function isObject(value: unknown): value is object {
+  return typeof value === 'object' && value !== null;
 }
 
 function isIterable(value: object): value is Iterable<object> {

@@ -1,8 +1,8 @@
 import type { Duplex } from 'node:stream';
-import { HoldfastError } from '../base/errors.ts';
+import { HoldfastError, toError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { Session } from '../session/session.ts';
-import { CloseCode, isSendableCloseCode } from '../wire/close-codes.ts';
+import { CloseCode } from '../wire/close-codes.ts';
 import { type CallbackKind, CallbackQueue, type CallbackTarget } from './callback-queue.ts';
 import type { Connection } from './connection.ts';
 import type { Dispatcher } from './dispatcher.ts';
@@ -13,6 +13,7 @@ import { handshakeUrl, type User } from './handshake.ts';
 import { Outbox, type OutboxOwner } from './outbox.ts';
 import { MessageAssembler, type MessageHandler } from './protocol/message-assembler.ts';
 import { Opcode } from './protocol/opcodes.ts';
+import { checkClose, checkData, checkTopic, controlPayload } from './protocol/outgoing.ts';
 import type { PerMessageDeflate } from './protocol/permessage-deflate.ts';
 import type { SharedMessage } from './shared-message.ts';
 import { shareReads } from './shared-reads.ts';
@@ -78,8 +79,6 @@ type ConnectionState = 'open' | 'closing' | 'gone';
 
 // Marks our own pings, so that the application does not see pongs it never asked for.
 const HEARTBEAT = Buffer.from('\0holdfast');
-const MAX_CONTROL_PAYLOAD = 125;
-const MAX_CLOSE_REASON = 123;
 const LONGEST_LOOK_AWAY_MS = 10_000;
 const NEVER = Number.POSITIVE_INFINITY;
 const connectionOf = Symbol('connection');
@@ -215,10 +214,15 @@ export class EndpointConnection<Data = undefined>
   }
 
   send(data: string | Uint8Array): boolean {
-    if (this.#state !== 'open') return false;
+    if (this.#state !== 'open') {
+      checkData('send', data);
+      return false;
+    }
+    // It refuses what is neither text nor bytes: nothing else of the connection has changed then.
+    const isWithinLimit = this.outbox.message(data);
     this.#lastWrite = this.#host.wheel.now;
     this.messagesSent++;
-    return this.outbox.message(data);
+    return isWithinLimit;
   }
 
   /** Enqueues a message that other connections get too; the writes are the caller's. False: the slow-reader policy left it out. */
@@ -236,6 +240,7 @@ export class EndpointConnection<Data = undefined>
   }
 
   stream(chunk: string | Uint8Array, last: boolean): boolean {
+    checkData('stream', chunk);
     if (this.#state !== 'open') return false;
     this.#lastWrite = this.#host.wheel.now;
     if (last) this.messagesSent++;
@@ -243,20 +248,15 @@ export class EndpointConnection<Data = undefined>
   }
 
   ping(data: string | Uint8Array = ''): boolean {
-    return this.#sendControl(Opcode.ping, data);
+    return this.#sendControl(Opcode.ping, controlPayload('ping', data));
   }
 
   pong(data: string | Uint8Array = ''): boolean {
-    return this.#sendControl(Opcode.pong, data);
+    return this.#sendControl(Opcode.pong, controlPayload('pong', data));
   }
 
   close(code: number = CloseCode.normal, reason = ''): void {
-    if (!isSendableCloseCode(code))
-      throw new RangeError(`close: the code ${code} must not be sent; use 1000 to 1003, 1007 to 1014, or 3000 to 4999`);
-    if (Buffer.byteLength(reason) > MAX_CLOSE_REASON)
-      throw new RangeError(
-        `close: the reason has ${Buffer.byteLength(reason)} bytes; at most ${MAX_CLOSE_REASON} are allowed`,
-      );
+    checkClose(code, reason);
     if (this.#state === 'open') this.#beginClose({ code, reason, clean: false }, code);
   }
 
@@ -265,6 +265,7 @@ export class EndpointConnection<Data = undefined>
   }
 
   subscribe(topic: string): void {
+    checkTopic('subscribe', topic);
     if (this.#state !== 'open') return;
     this.#topics ??= new Set();
     this.#topics.add(topic);
@@ -272,6 +273,7 @@ export class EndpointConnection<Data = undefined>
   }
 
   unsubscribe(topic: string): void {
+    checkTopic('unsubscribe', topic);
     if (this.#topics?.delete(topic)) this.#host.topics.unsubscribe(topic, this);
   }
 
@@ -410,7 +412,7 @@ export class EndpointConnection<Data = undefined>
   }
 
   onCallbackFailed(kind: CallbackKind, cause: unknown): void {
-    const failure = cause instanceof Error ? cause : new Error(String(cause));
+    const failure = toError(cause);
     this.#host.logger.error({ connection: this.id, callback: kind, error: failure }, 'a WebSocket callback failed');
     // An error about an error, or after the end, has nobody left to tell.
     if (kind === 'error' || kind === 'close') return;
@@ -595,10 +597,7 @@ export class EndpointConnection<Data = undefined>
       .catch(error => this.#host.logger.error({ connection: this.id, error }, 'session not saved'));
   }
 
-  #sendControl(opcode: number, data: string | Uint8Array): boolean {
-    const payload = typeof data === 'string' ? Buffer.from(data) : data;
-    if (payload.length > MAX_CONTROL_PAYLOAD)
-      throw new RangeError(`a control frame carries at most ${MAX_CONTROL_PAYLOAD} bytes, not ${payload.length}`);
+  #sendControl(opcode: number, payload: Uint8Array): boolean {
     if (this.#state !== 'open') return false;
     this.#lastWrite = this.#host.wheel.now;
     this.outbox.control(opcode, payload);

@@ -16,6 +16,7 @@ import { type EndpointLimits, endpointLimits } from './endpoint-limits.ts';
 import type { Acceptance, AcceptRefusal, CloseEvent, EndpointOptions } from './endpoint-options.ts';
 import type { Handshake } from './handshake.ts';
 import { PendingHandshake } from './pending-handshake.ts';
+import { describe } from './protocol/outgoing.ts';
 import {
   checkDeflateOptions,
   type DeflateOptions,
@@ -104,12 +105,14 @@ export class Endpoint<Data = undefined> {
    *
    * It is encoded once and enqueued on all of them before this returns, so all see several broadcasts in one order; a connection
    * that does not read delays no other.
+   *
+   * @throws {TypeError} when the data is neither a string nor a `Uint8Array`; nobody gets anything then.
    */
   broadcast(
     data: string | Uint8Array,
     options: { except?: Connection<Data> | Iterable<Connection<Data>> } = {},
   ): BroadcastResult {
-    return broadcast(this.#open, data, options.except);
+    return broadcast('broadcast', this.#open, data, options.except);
   }
 
   /** True when no connection is open, closing, or being judged, and no callback is running. */
@@ -237,11 +240,16 @@ export class Endpoint<Data = undefined> {
       throw new TypeError(`accept: answer true, false, an acceptance or a refusal, not ${String(verdict)}`);
     if (verdict === false) return refuse(403, 'ERR_WS_ACCEPT_REFUSED', 'accept refused the handshake');
     if (verdict !== true && 'status' in verdict) {
-      if (!(verdict.status >= 300 && verdict.status <= 599))
-        throw new TypeError(`accept: a refusal has a status of 300 to 599, not ${verdict.status}`);
-      return refuse(verdict.status, 'ERR_WS_ACCEPT_REFUSED', 'accept refused the handshake', {
+      const { status, body } = verdict;
+      if (!(Number.isInteger(status) && status >= 300 && status <= 599))
+        throw new TypeError(
+          `accept: a refusal has a status of 300 to 599, not ${typeof status === 'number' ? status : describe(status)}`,
+        );
+      if (body !== undefined && typeof body !== 'string')
+        throw new TypeError(`accept: the body of a refusal is a string, not ${describe(body)}; write it as text`);
+      return refuse(status, 'ERR_WS_ACCEPT_REFUSED', 'accept refused the handshake', {
         ...(verdict.headers && { headers: verdict.headers }),
-        ...(verdict.body !== undefined && { body: verdict.body }),
+        ...(body !== undefined && { body }),
       });
     }
     const acceptance: Acceptance<Data> = verdict === true ? {} : verdict;

@@ -1,9 +1,11 @@
 import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { TLSSocket } from 'node:tls';
+import { byteLengthOf, plainBytes } from '../base/bytes.ts';
 import type { EndpointLimits } from './endpoint-limits.ts';
 import { encodeFrame, FrameWriter, firstByte } from './protocol/frame-writer.ts';
 import { Opcode } from './protocol/opcodes.ts';
+import { checkedLength } from './protocol/outgoing.ts';
 import type { PerMessageDeflate } from './protocol/permessage-deflate.ts';
 import type { SharedMessage } from './shared-message.ts';
 
@@ -83,6 +85,7 @@ export class Outbox {
     this.flush();
   }
 
+  /** @throws {TypeError} when the data is neither text nor bytes. Nothing has changed then. */
   message(data: string | Uint8Array): boolean {
     const isText = typeof data === 'string';
     if (!this.#mayWriteNow()) {
@@ -91,16 +94,19 @@ export class Outbox {
         encodeFrame(firstByte(isText ? Opcode.text : Opcode.binary), isText ? Buffer.from(data) : data),
       );
     }
-    if (this.#deflate !== undefined && data.length >= this.#deflate.threshold) {
-      const compressed = this.#deflate.compress(isText ? Buffer.from(data) : data);
-      this.#frames.binary(firstByte(isText ? Opcode.text : Opcode.binary, true, true), compressed);
+    const opcode = isText ? Opcode.text : Opcode.binary;
+    // Without compression it is the writer that looks at them, once.
+    let length = isText ? data.length : this.#deflate === undefined ? 0 : checkedLength(data);
+    if (this.#deflate !== undefined && length >= this.#deflate.threshold) {
+      const compressed = this.#deflate.compress(isText ? Buffer.from(data) : plainBytes(data));
+      this.#frames.binary(firstByte(opcode, true, true), compressed);
     } else if (isText) {
-      this.#frames.text(firstByte(Opcode.text), data);
+      this.#frames.text(firstByte(opcode), data);
     } else {
-      this.#frames.binary(firstByte(Opcode.binary), data);
+      length = this.#frames.binary(firstByte(opcode), data);
     }
     this.#scheduleFlush();
-    return this.#withinLimit(data.length);
+    return this.#withinLimit(length);
   }
 
   /** A message that is shared with other connections. It is not written before `flush`: who shares it spreads the writes. */
@@ -134,14 +140,14 @@ export class Outbox {
       this.#afterStream = undefined;
     }
     this.#scheduleFlush();
-    return this.#withinLimit(chunk.length);
+    return this.#withinLimit(isText ? chunk.length : byteLengthOf(chunk));
   }
 
   /** Control frames pass everything that is held: they may stand between fragments (RFC 6455 §5.4). */
   control(opcode: number, payload: Uint8Array): void {
     this.#frames.binary(firstByte(opcode), payload);
     this.#scheduleFlush();
-    this.#withinLimit(payload.length);
+    this.#withinLimit(byteLengthOf(payload));
   }
 
   /**

@@ -1,3 +1,4 @@
+import { byteLengthOf } from '../base/bytes.ts';
 import { encodeFrame, firstByte } from './protocol/frame-writer.ts';
 import { Opcode } from './protocol/opcodes.ts';
 import type { PerMessageDeflate } from './protocol/permessage-deflate.ts';
@@ -5,19 +6,21 @@ import type { PerMessageDeflate } from './protocol/permessage-deflate.ts';
 /** A message that many connections get: encoded once, and compressed once per set of parameters that was agreed. */
 export class SharedMessage {
   readonly #opcode: number;
-  readonly #payload: Uint8Array;
-  #plain: Buffer | undefined;
+  /** The bytes are copied: what is done while the connections get it cannot change it for some of them. */
+  readonly #plain: Buffer;
+  readonly #payload: Buffer;
   #compressed: Map<number, Buffer> | undefined;
 
   constructor(data: string | Uint8Array) {
     this.#opcode = typeof data === 'string' ? Opcode.text : Opcode.binary;
-    this.#payload = typeof data === 'string' ? Buffer.from(data) : data;
+    const payload = typeof data === 'string' ? Buffer.from(data) : data;
+    this.#plain = encodeFrame(firstByte(this.#opcode), payload);
+    this.#payload = this.#plain.subarray(this.#plain.length - byteLengthOf(payload));
   }
 
   /** The frame for a connection that agreed on this compression, or on none. */
   frameFor(deflate: PerMessageDeflate | undefined): Buffer {
-    if (deflate === undefined || this.#payload.length < deflate.threshold)
-      return (this.#plain ??= encodeFrame(firstByte(this.#opcode), this.#payload));
+    if (deflate === undefined || this.#payload.length < deflate.threshold) return this.#plain;
     // With context takeover the bytes depend on what this connection was sent before: nothing to share.
     if (deflate.broadcastKey === undefined)
       return encodeFrame(firstByte(this.#opcode, true, true), deflate.compress(this.#payload));

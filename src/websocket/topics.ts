@@ -1,7 +1,10 @@
 import { type BroadcastResult, broadcast } from './broadcast.ts';
 import type { EndpointConnection } from './endpoint-connection.ts';
+import { checkTopic } from './protocol/outgoing.ts';
 
 type Subscriber = EndpointConnection<unknown>;
+
+const NOBODY: ReadonlySet<Subscriber> = new Set();
 
 /** Who listens to what, in this process. A topic exists as long as it has a subscriber. */
 export class Topics {
@@ -19,8 +22,8 @@ export class Topics {
   }
 
   publish(topic: string, data: string | Uint8Array, except?: Iterable<object> | object): BroadcastResult {
-    const subscribers = this.#subscribers.get(topic);
-    return subscribers ? broadcast(subscribers, data, except) : { sent: 0, skipped: 0, failed: 0 };
+    checkTopic('publish', topic);
+    return broadcast('publish', this.#subscribers.get(topic) ?? NOBODY, data, except);
   }
 
   /** How many connections listen to the topic. */

@@ -5,6 +5,12 @@ import { buffer } from 'node:stream/consumers';
 import type { TLSSocket } from 'node:tls';
 import { systemClock } from '../../src/base/clock.ts';
 import { WebSocketClient } from '../../src/websocket/protocol/client.ts';
+import {
+  acceptDeflate,
+  type DeflateOptions,
+  offerDeflate,
+  PerMessageDeflate,
+} from '../../src/websocket/protocol/permessage-deflate.ts';
 
 export interface Http2Answer {
   readonly status: number;
@@ -73,12 +79,19 @@ export class Http2Client implements Disposable {
     return { stream, status: answer[':status']!, headers: answer };
   }
 
-  async webSocket(path: string, headers: OutgoingHttpHeaders = {}): Promise<WebSocketClient> {
-    const { stream, status, headers: answer } = await this.knock(path, headers);
+  /** @param compression Offered. Default: none. */
+  async webSocket(
+    path: string,
+    headers: OutgoingHttpHeaders = {},
+    compression?: DeflateOptions,
+  ): Promise<WebSocketClient> {
+    const offer = compression && { 'sec-websocket-extensions': offerDeflate(compression) };
+    const { stream, status, headers: answer } = await this.knock(path, { ...offer, ...headers });
     if (status !== 200) throw new Error(`the server answered ${status}`);
+    const agreed = compression && acceptDeflate(answer['sec-websocket-extensions'] as string | undefined, compression);
     return new WebSocketClient(stream as unknown as Socket, Buffer.alloc(0), {
       subprotocol: String(answer['sec-websocket-protocol'] ?? ''),
-      deflate: undefined,
+      deflate: agreed && new PerMessageDeflate(agreed, 'client', compression!),
       maxMessageBytes: 16 * 1024 * 1024,
       clock: systemClock,
     });

@@ -5,6 +5,7 @@ import { KeyRing } from '../../src/session/key-ring.ts';
 import { Tickets } from '../../src/session/ticket.ts';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
 import { cpuTime } from '../cpu-time.ts';
+import { hostileErrors } from '../guard/hostile-values.ts';
 
 function written(config: LogConfig, use: (log: AccessLog) => void): string[] {
   const lines: string[] = [];
@@ -151,5 +152,18 @@ describe('the log', () => {
       sid: 'abcdefgh',
       error: { type: 'RangeError', message: 'broken', stack: expect.stringContaining('logging.test.ts') },
     });
+  });
+
+  test('has an error that cannot be changed or read', () => {
+    const lines: string[] = [];
+    const log = createLogger({}, { write: line => lines.push(line) });
+    log.error({ err: Object.freeze(new RangeError('frozen')) }, 'frozen');
+    for (const [name, make] of Object.entries(hostileErrors)) log.error({ err: make() }, name);
+    expect(JSON.parse(lines[0]!).err).toEqual({
+      type: 'RangeError',
+      message: 'frozen',
+      stack: expect.stringContaining('logging.test.ts'),
+    });
+    expect(lines.slice(1).map(line => JSON.parse(line).msg)).toEqual(Object.keys(hostileErrors));
   });
 });

@@ -1,13 +1,15 @@
 import { connect as connectTcp, type Socket } from 'node:net';
 import { type ConnectionOptions, connect as connectTls } from 'node:tls';
+import { byteLengthOf, plainBytes } from '../../base/bytes.ts';
 import { type Clock, systemClock, type Timer } from '../../base/clock.ts';
 import { HoldfastError } from '../../base/errors.ts';
 import { parseSize, type Size } from '../../base/size.ts';
-import { CloseCode, isSendableCloseCode } from '../../wire/close-codes.ts';
+import { CloseCode } from '../../wire/close-codes.ts';
 import { FrameWriter, firstByte } from './frame-writer.ts';
 import { checkUpgradeResponse, createUpgradeRequest, type OutgoingHeaders } from './handshake.ts';
 import { MessageAssembler } from './message-assembler.ts';
 import { Opcode } from './opcodes.ts';
+import { checkClose, checkData, controlPayload } from './outgoing.ts';
 import {
   acceptDeflate,
   checkDeflateOptions,
@@ -45,8 +47,6 @@ export interface ClientCloseEvent {
 }
 
 const EMPTY = Buffer.alloc(0);
-const MAX_CONTROL_PAYLOAD = 125;
-const MAX_CLOSE_REASON = 123;
 /** How long the server may take to answer our close frame, and then to end the TCP connection. */
 const CLOSE_TIMEOUT_MS = 2_000;
 /** Received bytes that may wait to be taken before reading stops. */
@@ -156,12 +156,18 @@ export class WebSocketClient implements AsyncIterable<string | Buffer>, AsyncDis
     return this.#socket.writableLength + this.#writer.bytes;
   }
 
-  /** Sends a whole message: a string as text, bytes as binary. False when the connection is not open. */
+  /**
+   * Sends a whole message: a string as text, bytes as binary. False when the connection is not open.
+   *
+   * @throws {TypeError} for what is neither, naming what to pass in its place.
+   */
   send(data: string | Uint8Array): boolean {
+    checkData('send', data);
     if (!this.isOpen) return false;
     const opcode = typeof data === 'string' ? Opcode.text : Opcode.binary;
-    if (this.#deflate !== undefined && data.length >= this.#deflate.threshold) {
-      const payload = typeof data === 'string' ? Buffer.from(data) : data;
+    const length = typeof data === 'string' ? data.length : byteLengthOf(data);
+    if (this.#deflate !== undefined && length >= this.#deflate.threshold) {
+      const payload = typeof data === 'string' ? Buffer.from(data) : plainBytes(data);
       this.#writer.binary(firstByte(opcode, true, true), this.#deflate.compress(payload));
     } else if (typeof data === 'string') {
       this.#writer.text(firstByte(opcode), data);
@@ -176,11 +182,10 @@ export class WebSocketClient implements AsyncIterable<string | Buffer>, AsyncDis
    * Sends a ping; true when its pong, or that of a later ping, has come, false when the connection closed before.
    *
    * @throws {RangeError} for more than 125 bytes (RFC 6455 §5.5).
+   * @throws {TypeError} for what is neither text nor bytes.
    */
   ping(data: string | Uint8Array = EMPTY): Promise<boolean> {
-    const payload = Buffer.from(data);
-    if (payload.length > MAX_CONTROL_PAYLOAD)
-      throw new RangeError(`a ping carries at most ${MAX_CONTROL_PAYLOAD} bytes, not ${payload.length}`);
+    const payload = Buffer.from(plainBytes(controlPayload('ping', data)));
     if (!this.isOpen) return Promise.resolve(false);
     this.#writer.binary(firstByte(Opcode.ping), payload);
     this.#scheduleFlush();
@@ -192,11 +197,10 @@ export class WebSocketClient implements AsyncIterable<string | Buffer>, AsyncDis
    * meanwhile can still be received. Does nothing when the connection is not open.
    *
    * @throws {RangeError} for a code that must not be sent, or a reason of more than 123 bytes.
+   * @throws {TypeError} for other types.
    */
   close(code: number = CloseCode.normal, reason = ''): void {
-    if (!isSendableCloseCode(code)) throw new RangeError(`${code} is not a close code that may be sent`);
-    if (Buffer.byteLength(reason) > MAX_CLOSE_REASON)
-      throw new RangeError(`a close reason has at most ${MAX_CLOSE_REASON} bytes, not ${Buffer.byteLength(reason)}`);
+    checkClose(code, reason);
     this.#sendClose(code, reason);
   }
 

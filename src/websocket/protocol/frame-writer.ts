@@ -1,6 +1,7 @@
 import { randomFillSync } from 'node:crypto';
 import { applyMask } from './mask.ts';
 import { Opcode } from './opcodes.ts';
+import { checkData, checkedLength } from './outgoing.ts';
 
 /** The first byte of a frame: FIN, RSV1 and the opcode (RFC 6455 §5.2). */
 export function firstByte(opcode: number, fin = true, rsv1 = false): number {
@@ -32,6 +33,9 @@ function reserve(bytes: number): number {
  *
  * Payload is copied exactly once, at once: the caller may change its buffer afterwards. With `masked` (the client half) every
  * frame gets a fresh random mask key (RFC 6455 §5.3).
+ *
+ * What is no payload throws a TypeError before anything has changed. What the slab holds depends on lengths that are
+ * true: the frames of other connections stand beside this one.
  */
 export class FrameWriter {
   readonly #masked: boolean;
@@ -58,10 +62,12 @@ export class FrameWriter {
   }
 
   text(first: number, payload: string): void {
+    if (typeof payload !== 'string') checkData('send', payload);
     // A UTF-16 unit becomes at most three bytes.
     const most = payload.length * 3;
     if (most > MAX_SLAB_PAYLOAD) {
-      this.#own(first, Buffer.from(payload, 'utf8'));
+      const bytes = Buffer.from(payload, 'utf8');
+      this.#own(first, bytes, bytes.length);
       return;
     }
     const at = this.#open(most + MAX_HEADER_BYTES);
@@ -78,16 +84,19 @@ export class FrameWriter {
     this.#close(at, start + length);
   }
 
-  binary(first: number, payload: Uint8Array): void {
-    if (payload.length > MAX_SLAB_PAYLOAD) {
-      this.#own(first, payload);
-      return;
+  /** @returns how many bytes the payload has. */
+  binary(first: number, payload: Uint8Array): number {
+    const length = checkedLength(payload);
+    if (length > MAX_SLAB_PAYLOAD) {
+      this.#own(first, payload, length);
+      return length;
     }
-    const at = this.#open(payload.length + MAX_HEADER_BYTES);
-    const start = at + this.#header(at, first, payload.length);
+    const at = this.#open(length + MAX_HEADER_BYTES);
+    const start = at + this.#header(at, first, length);
     slab.set(payload, start);
-    this.#mask(slab, start, start + payload.length);
-    this.#close(at, start + payload.length);
+    this.#mask(slab, start, start + length);
+    this.#close(at, start + length);
+    return length;
   }
 
   /** A close frame (RFC 6455 §5.5.1); without a code its body is empty. */
@@ -138,12 +147,12 @@ export class FrameWriter {
       slabUsed -= frames.length;
   }
 
-  #own(first: number, payload: Uint8Array): void {
-    const frame = Buffer.allocUnsafeSlow(payload.length + MAX_HEADER_BYTES);
-    const start = writeHeader(frame, 0, first, payload.length, this.#masked);
+  #own(first: number, payload: Uint8Array, length: number): void {
+    const frame = Buffer.allocUnsafeSlow(length + MAX_HEADER_BYTES);
+    const start = writeHeader(frame, 0, first, length, this.#masked);
     frame.set(payload, start);
-    this.#mask(frame, start, start + payload.length);
-    this.encoded(frame.subarray(0, start + payload.length));
+    this.#mask(frame, start, start + length);
+    this.encoded(frame.subarray(0, start + length));
   }
 
   #open(bytes: number): number {
@@ -188,10 +197,11 @@ export class FrameWriter {
 
 /** One whole unmasked frame in a buffer of its own, for sharing among connections. */
 export function encodeFrame(first: number, payload: Uint8Array): Buffer {
-  const frame = Buffer.allocUnsafeSlow(payload.length + MAX_HEADER_BYTES);
-  const start = writeHeader(frame, 0, first, payload.length, false);
+  const length = checkedLength(payload);
+  const frame = Buffer.allocUnsafeSlow(length + MAX_HEADER_BYTES);
+  const start = writeHeader(frame, 0, first, length, false);
   frame.set(payload, start);
-  return frame.subarray(0, start + payload.length);
+  return frame.subarray(0, start + length);
 }
 
 function writeHeader(target: Buffer, at: number, first: number, length: number, masked: boolean): number {

@@ -4,6 +4,7 @@ import { HoldfastError } from '../../base/errors.ts';
 import { type Refusal, refuse } from '../../http/refusal.ts';
 import type { RequestHead } from '../../http/request-head.ts';
 import { hasToken, isToken } from '../../http/token.ts';
+import { describe } from './outgoing.ts';
 
 /** What a good opening handshake asks for. */
 export interface UpgradeRequest {
@@ -222,15 +223,18 @@ function applicationHeaders(headers: OutgoingHeaders = {}): string {
   let lines = '';
   for (const [name, values] of Object.entries(headers)) {
     if (OWN_HEADERS.has(name.toLowerCase())) throw new TypeError(`the header ${name} is set by the handshake itself`);
-    for (const value of typeof values === 'string' ? [values] : values) lines += headerLine(name, value);
+    for (const value of Array.isArray(values) ? values : [values]) lines += headerLine(name, value);
   }
   return lines;
 }
 
 function headerLine(name: string, value: string): string {
   if (!isToken(name)) throw new TypeError(`not a header name: ${JSON.stringify(name)}`);
+  // In JavaScript a status or a number of seconds may come as a number.
+  if (typeof value !== 'string' && typeof value !== 'number')
+    throw new TypeError(`the value of the header ${name} is a string, not ${describe(value)}; write it as text`);
   // The value may be a cookie: it is not repeated in the message.
-  if (!FIELD_VALUE.test(value))
+  if (!FIELD_VALUE.test(String(value)))
     throw new TypeError(`the value of the header ${name} has a line break or a character that headers cannot have`);
   return `${name}: ${value}\r\n`;
 }
