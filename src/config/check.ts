@@ -82,10 +82,12 @@ function* checkSession(
       message: `browsers drop a "${prefix}" cookie that is not Secure, and a listener without tls cannot send Secure; use another name`,
     };
   }
-  const isMemory = session.store === undefined || session.store === 'memory:';
-  for (const option of ['maxSessions', 'overflow'] as const) {
-    if (session[option] === undefined || isMemory || typeof session.store === 'object') continue;
-    yield { path: [...at, option], message: 'has no effect: only the "memory:" store has a cap' };
+  const url =
+    typeof session.store === 'object' && 'url' in session.store ? [session.store.url].flat()[0] : session.store;
+  const isCapped = session.maxSessions !== undefined || typeof url !== 'string' || !/^postgres(ql)?:/.test(url);
+  for (const option of ['anonymousShare', 'overflow'] as const) {
+    if (session[option] === undefined || isCapped) continue;
+    yield { path: [...at, option], message: 'has no effect: a postgres has no cap of its own; set "maxSessions"' };
   }
   if (session.tracking === 'url') {
     const message =

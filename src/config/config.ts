@@ -43,6 +43,8 @@ export interface Config {
   maxBodySize?: Size;
   /** Where generated keys and the default store live. Default `.holdfast`. */
   dataFolder?: string;
+  /** Free space, on the disks of the data folder and of `lmdb:` stores, below which nothing new is written (503); reading and ending sessions go on. Default `64MiB`; -1 none. */
+  diskReserve?: Size;
   /** Answers that stand for one of a backend say why in `Holdfast-Reason`: `refused`, `busy`, `dns`, `tls`, `reset`, `invalid`, `timeout`, `nomember`, `draining`. Default false: the log only. */
   exposeReason?: boolean;
   log?: LogConfig;
@@ -158,10 +160,12 @@ export interface SessionConfig {
   /** `strict` (default): a request sees every commit before it. `relaxed`: no question to the store for a session in memory, at most 1 s behind. */
   coherence?: 'strict' | 'relaxed';
   cache?: SessionCacheConfig;
-  /** The `memory:` store at its cap: `refuse` (default, 503), or `evict` the session next to expire. */
+  /** At a cap: `refuse` (default, 503), or `evict` the session next to expire, an anonymous one first. */
   overflow?: 'refuse' | 'evict';
-  /** Sessions the `memory:` store holds at most. Default 100,000. */
+  /** Sessions at most. Default 100,000 in `memory:`, 1,000,000 in `lmdb:`, else any number. Exact in these two, else counted at each sweep. */
   maxSessions?: number;
+  /** Share of the room for sessions, from 0 to 1, that anonymous ones may fill: the rest is for logins. Pages then get no session unasked. Default 0.8. */
+  anonymousShare?: number;
   /** Sessions of one user at most, and what happens at one more: `refuse` it or `end-oldest`. Default: any number. */
   maxSessionsPerUser?: UserLimit;
   /** Largest encoded attribute. Default `1MiB`. */
@@ -181,6 +185,8 @@ export interface SessionConfig {
 export interface StoreConfig {
   /** As the short form: `redis://localhost:6379/0`. A list names several nodes of one Redis Cluster. */
   url: string | readonly string[];
+  /** lmdb: what all of it may take; what has ended makes room for others. Default: what the disk has. */
+  maxSize?: Size;
   /** redis: what all keys begin with. Default `holdfast`. */
   prefix?: string;
   /** redis: each commit waits for so many replicas (`WAIT`), at most `timeout` (default `500ms`), else 503. Default: none; under `profile: failover` one. */

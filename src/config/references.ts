@@ -220,7 +220,7 @@ function* brokenCookie(session: unknown, at: readonly PropertyKey[]): Generator<
 /** Which options a store takes. */
 const STORE_OPTIONS: Readonly<Record<string, readonly string[]>> = {
   memory: [],
-  lmdb: [],
+  lmdb: ['maxSize'],
   redis: ['prefix', 'acknowledge', 'commandTimeout'],
   postgres: ['schema', 'poolSize', 'migrate', 'transactionPooler', 'listenUrl', 'commandTimeout'],
 };

@@ -121,6 +121,11 @@ function whole(min: number, max = Number.MAX_SAFE_INTEGER): z.ZodType<number> {
   });
 }
 
+const share = z.number().superRefine((value, context) => {
+  if (value >= 0 && value <= 1) return;
+  context.addIssue({ code: 'custom', message: `expected a number from 0 to 1, got ${value}` });
+});
+
 const pathPattern = z.string().superRefine((value, context) => {
   const message = patternProblem(value);
   if (message) context.addIssue({ code: 'custom', message: `${JSON.stringify(value)} is not a path: ${message}` });
@@ -254,6 +259,7 @@ const cookie = section<SessionCookieConfig>('cookie', {
 
 const storeConfig = section<StoreConfig>('store', {
   url: z.union([storeUrl, z.array(storeUrl).min(1, { error: 'is empty' })]),
+  maxSize: size.optional(),
   prefix: textLike(
     value => /^[\w.:/-]{1,64}$/.test(value),
     'not a prefix; take letters, digits and . : / _ -',
@@ -310,6 +316,7 @@ const session = section<SessionConfig>('session', {
   cache: section<SessionCacheConfig>('cache', { sessions: whole(0).optional(), memory: size.optional() }).optional(),
   overflow: z.enum(['refuse', 'evict']).optional(),
   maxSessions: whole(1).optional(),
+  anonymousShare: share.optional(),
   maxSessionsPerUser: section<UserLimit>('maxSessionsPerUser', {
     max: whole(1),
     whenReached: z.enum(['refuse', 'end-oldest']),
@@ -573,6 +580,7 @@ export const configSchema: z.ZodType<Config> = section<Config>('the configuratio
   maxHeaderSize: measured({ ...SIZE, example: '"16KiB"' }, 'a client could fill the memory').optional(),
   maxBodySize: size.optional(),
   dataFolder: text.optional(),
+  diskReserve: measured({ ...SIZE, endless: 'for none' }).optional(),
   exposeReason: flag.optional(),
   log: log.optional(),
 });

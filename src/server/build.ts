@@ -1,4 +1,3 @@
-import { resolve } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { CalmLogger } from '../base/calm-logger.ts';
 import type { Clock } from '../base/clock.ts';
@@ -13,12 +12,14 @@ import { RouteReadings } from '../gateway/route-readings.ts';
 import { createRouter, type RouteEntry } from '../gateway/router.ts';
 import type { Upstream } from '../gateway/upstream.ts';
 import { createAddressList } from '../http/address-list.ts';
+import type { DiskOptions } from '../session/disk.ts';
 import { MemoryLedger } from '../session/ledgers/memory.ts';
 import { Dispatcher } from '../websocket/dispatcher.ts';
 import type { Endpoint } from '../websocket/endpoint.ts';
 import type { ConnectionHost } from '../websocket/endpoint-connection.ts';
 import { TimerWheel } from '../websocket/timer-wheel.ts';
 import { Topics } from '../websocket/topics.ts';
+import { dataFolderOf } from './data-folder.ts';
 import { internalParts, openAssertionKeys } from './internal.ts';
 import type { InternalParts } from './internal-intake.ts';
 import type { LineSink } from './line-output.ts';
@@ -56,12 +57,12 @@ export interface Parts extends Gateway {
 /** Configuration in, running parts out. When it rejects, nothing stays open. */
 export async function build(
   config: Config,
-  environment: { clock: Clock; logger?: Logger; accessLog?: LineSink },
+  environment: { clock: Clock; logger?: Logger; accessLog?: LineSink; freeBytes?: DiskOptions['freeBytes'] },
 ): Promise<Parts> {
   const { clock } = environment;
   const logger = CalmLogger.over(environment.logger ?? createLogger(config.log), clock);
   reportLostLines(logger);
-  const dataFolder = resolve(config.dataFolder ?? '.holdfast');
+  const dataFolder = dataFolderOf(config, environment.freeBytes);
   const opened: SessionContext[] = [];
   const mountedSessions = new Map<string, SessionContext>();
   const started: Endpoint<unknown>[] = [];

@@ -1,9 +1,10 @@
 import { generateKeyPairSync, randomBytes, sign, X509Certificate } from 'node:crypto';
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { HoldfastError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { CertificateConfig } from '../config/config.ts';
+import { checkDisk, type DiskOptions } from '../session/disk.ts';
 
 const DAY_MS = 86_400_000;
 /** What browsers take at most. */
@@ -36,11 +37,17 @@ const LOOPBACK_V6 = Buffer.from([...new Array(15).fill(0), 1]);
  *
  * Made once and kept in `folder`, so that a browser has to be told only once; made anew when it is about to expire.
  *
- * @throws {HoldfastError} ERR_CONFIG_INVALID when the folder cannot be written.
+ * @throws {HoldfastError} ERR_CONFIG_INVALID when the folder cannot be written; ERR_SESSION_NO_ROOM when its disk is too full.
  */
-export function developmentCertificate(folder: string, now: number, logger: Logger): CertificateConfig {
+export function developmentCertificate(
+  folder: string,
+  now: number,
+  logger: Logger,
+  disk: DiskOptions = {},
+): CertificateConfig {
   const files = { certificate: join(folder, 'development.crt'), key: join(folder, 'development.key') };
   if (isUsable(files, now)) return files;
+  checkDisk(folder, disk);
   const { certificate, key } = makeCertificate(now);
   try {
     mkdirSync(folder, { recursive: true, mode: 0o700 });
@@ -70,8 +77,13 @@ function isUsable(files: CertificateConfig, now: number): boolean {
 /** Another process may read it at this moment. */
 function replace(file: string, text: string): void {
   const made = `${file}.${randomBytes(6).toString('hex')}`;
-  writeFileSync(made, text, { mode: 0o600 });
-  renameSync(made, file);
+  try {
+    writeFileSync(made, text, { mode: 0o600 });
+    renameSync(made, file);
+  } catch (error) {
+    rmSync(made, { force: true });
+    throw error;
+  }
 }
 
 /** RFC 5280 §4.1. */

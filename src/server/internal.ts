@@ -12,6 +12,7 @@ import type { RouteEntry } from '../gateway/router.ts';
 import { SessionApi } from '../gateway/session-api.ts';
 import { loadOrCreateSecret } from '../session/secret-file.ts';
 import { ApiTokens } from './api-tokens.ts';
+import { type DataFolder, keysFolder } from './data-folder.ts';
 import type { InternalParts } from './internal-intake.ts';
 
 const MIN_TOKEN_BYTES = 32;
@@ -21,13 +22,13 @@ const MIN_TOKEN_BYTES = 32;
  *
  * @throws {HoldfastError} ERR_CONFIG_INVALID when a file cannot be read or used.
  */
-export async function openAssertionKeys(config: Config, dataFolder: string): Promise<AssertionKeys | undefined> {
+export async function openAssertionKeys(config: Config, dataFolder: DataFolder): Promise<AssertionKeys | undefined> {
   if (!Object.values(config.upstreams ?? {}).some(({ assertion }) => assertion)) return undefined;
   const { keyFiles } = config.assertions ?? {};
-  const path = join(dataFolder, 'keys', 'assertion.pem');
+  const path = join(keysFolder(dataFolder), 'assertion.pem');
   const pems = keyFiles
     ? await Promise.all(keyFiles.map(file => readSecret(file, 'assertions.keyFiles')))
-    : [await loadOrCreateSecret(path, AssertionKeys.generate)];
+    : [await loadOrCreateSecret(path, AssertionKeys.generate, dataFolder.disk)];
   try {
     return new AssertionKeys(pems);
   } catch (cause) {
@@ -44,7 +45,7 @@ export async function openAssertionKeys(config: Config, dataFolder: string): Pro
 export async function internalParts(
   config: Config,
   entries: readonly RouteEntry<Route>[],
-  environment: { clock: Clock; logger: Logger; dataFolder: string; assertionKeys: AssertionKeys | undefined },
+  environment: { clock: Clock; logger: Logger; dataFolder: DataFolder; assertionKeys: AssertionKeys | undefined },
 ): Promise<InternalParts | undefined> {
   const { internal } = config;
   if (!internal) return undefined;
@@ -89,16 +90,16 @@ function contextsOf(entries: readonly RouteEntry<Route>[]): Map<string, Set<Sess
   return contexts;
 }
 
-async function tokenOf(name: string, options: SessionApiConfig, dataFolder: string): Promise<string> {
+async function tokenOf(name: string, options: SessionApiConfig, dataFolder: DataFolder): Promise<string> {
   const where = `upstreams.${name}.sessionApi`;
   const { tokenFile, tokenVariable } = options;
-  const path = join(dataFolder, 'keys', `session-api-${encodeURIComponent(name)}.token`);
+  const path = join(keysFolder(dataFolder), `session-api-${encodeURIComponent(name)}.token`);
   const token =
     tokenFile !== undefined
       ? await readSecret(tokenFile, `${where}.tokenFile`)
       : tokenVariable !== undefined
         ? (process.env[tokenVariable] ?? '').trim()
-        : await loadOrCreateSecret(path, () => randomBytes(MIN_TOKEN_BYTES).toString('base64url'));
+        : await loadOrCreateSecret(path, () => randomBytes(MIN_TOKEN_BYTES).toString('base64url'), dataFolder.disk);
   if (!/^[\w.~+/-]+=*$/.test(token) || token.length < MIN_TOKEN_BYTES) {
     const message = `${where}: the token must have at least ${MIN_TOKEN_BYTES} characters of A-Z, a-z, 0-9 and . _ ~ + / - =; make one with: openssl rand -base64 32`;
     throw new HoldfastError('ERR_CONFIG_INVALID', message);

@@ -31,6 +31,8 @@ export interface ServerEnvironment {
   readonly logger?: Logger;
   /** Takes the lines of the access log in the place of stdout, each with its newline. What it throws is ignored. */
   readonly accessLog?: { write(line: string): unknown };
+  /** Bytes that are free where a path lies. Default: what the operating system says. */
+  readonly freeBytes?: (path: string) => number;
 }
 
 /** The server's sessions, for handlers and for whoever administers them. */

@@ -1,5 +1,4 @@
 import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import type { Clock } from '../base/clock.ts';
 import { type Duration, parseDuration } from '../base/duration.ts';
 import { HoldfastError } from '../base/errors.ts';
@@ -10,13 +9,14 @@ import type { SessionContext } from '../gateway/route.ts';
 import { loadOrCreateKey } from '../session/key-ring.ts';
 import { SessionManager, type SessionManagerOptions } from '../session/manager.ts';
 import { SessionSockets } from '../websocket/session-sockets.ts';
+import { type DataFolder, keysFolder } from './data-folder.ts';
 import { openBackend } from './session-stores.ts';
 
 export interface SessionParts {
   readonly clock: Clock;
   readonly logger: Logger;
   /** Where a generated cookie key is kept. */
-  readonly dataFolder: string;
+  readonly dataFolder: DataFolder;
   /** Every listener speaks TLS. */
   readonly isEveryListenerTls: boolean;
 }
@@ -29,10 +29,12 @@ export async function openSessionContext(
 ): Promise<SessionContext> {
   // Before the store is opened: when it fails there is nothing to close.
   const keys = await signingKeys(config, parts.dataFolder);
-  const backend = await openBackend(config, parts);
+  const backend = await openBackend(config, { ...parts, disk: parts.dataFolder.disk });
   const manager = await createManager({
     ...toOptions(config),
     ...backend,
+    // Those that keep a cap of their own have it.
+    ...(backend.store.hasRoom === undefined && capOf(config)),
     keys,
     cookie: {
       ...config.cookie,
@@ -62,9 +64,15 @@ export async function openSessionContext(
 /** The keys that sign what clients keep for us: those of the configuration, or one in the data folder. */
 export async function signingKeys(
   { keyFiles }: Pick<SessionConfig, 'keyFiles'>,
-  dataFolder: string,
+  dataFolder: DataFolder,
 ): Promise<(string | Uint8Array)[]> {
-  return keyFiles ? await Promise.all(keyFiles.map(readKeyFile)) : [await loadOrCreateKey(join(dataFolder, 'keys'))];
+  return keyFiles
+    ? await Promise.all(keyFiles.map(readKeyFile))
+    : [await loadOrCreateKey(keysFolder(dataFolder), dataFolder.disk)];
+}
+
+function capOf({ maxSessions, anonymousShare }: SessionConfig): Options {
+  return { maxSessions, anonymousShare };
 }
 
 type Options = { -readonly [K in keyof SessionManagerOptions]?: SessionManagerOptions[K] | undefined };

@@ -1,7 +1,9 @@
 import type { Clock } from '../base/clock.ts';
 import { type Duration, parseDuration } from '../base/duration.ts';
 import type { Logger } from '../base/logger.ts';
+import { parseSize } from '../base/size.ts';
 import type { SessionConfig, StoreConfig } from '../config/config.ts';
+import type { DiskOptions } from '../session/disk.ts';
 import type { Ledger } from '../session/ledger.ts';
 import { MemoryLedger } from '../session/ledgers/memory.ts';
 import type { SessionStore } from '../session/store.ts';
@@ -14,27 +16,36 @@ export interface Backend {
   readonly ledger: Ledger | undefined;
 }
 
-const DEFAULT_MAX_SESSIONS = 100_000;
-
 /**
  * Opens the store that a configuration names. The packages of those that are not used are not loaded.
  *
  * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE.
  */
-export async function openBackend(config: SessionConfig, parts: { clock: Clock; logger: Logger }): Promise<Backend> {
-  const { store = 'memory:', ledger, maxSessions = DEFAULT_MAX_SESSIONS } = config;
+export async function openBackend(
+  config: SessionConfig,
+  parts: { clock: Clock; logger: Logger; disk?: DiskOptions },
+): Promise<Backend> {
+  const { store = 'memory:', ledger, maxSessions, anonymousShare } = config;
   if (isStore(store)) return { store, ledger };
   const { url, ...options } = typeof store === 'string' ? { url: store } : store;
   const [first] = [url].flat();
   const scheme = first!.slice(0, first!.indexOf(':'));
   switch (scheme) {
     case 'memory':
-      return { store: new MemoryStore({ maxSessions }), ledger: new MemoryLedger(parts) };
+      return {
+        store: new MemoryStore({
+          ...(maxSessions !== undefined && { maxSessions }),
+          ...(anonymousShare !== undefined && { anonymousShare }),
+        }),
+        ledger: new MemoryLedger(parts),
+      };
     case 'lmdb': {
       // Native code: loaded only where it is used.
       const { LmdbStore, LmdbLedger } = await import('../session/stores/lmdb.ts');
       const path = first!.slice('lmdb:'.length);
-      return { store: new LmdbStore({ path }), ledger: new LmdbLedger({ path, clock: parts.clock }) };
+      const room = { ...parts.disk, maxBytes: options.maxSize === undefined ? undefined : parseSize(options.maxSize) };
+      const opened = new LmdbStore({ path, ...room, maxSessions, anonymousShare });
+      return { store: opened, ledger: new LmdbLedger({ path, ...room, clock: parts.clock }) };
     }
     case 'redis':
     case 'rediss':

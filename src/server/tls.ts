@@ -1,11 +1,11 @@
 import type { Socket } from 'node:net';
-import { resolve } from 'node:path';
 import { createServer, type TLSSocket, type TlsOptions, type Server as TlsServer } from 'node:tls';
 import { type Duration, parseDuration } from '../base/duration.ts';
 import type { ListenConfig, TlsConfig } from '../config/config.ts';
 import { setPeer } from '../http/peer.ts';
 import type { ProxyHeader } from '../http/proxy-protocol.ts';
 import { CertificateFiles } from './certificate-files.ts';
+import { dataFolderOf } from './data-folder.ts';
 import { developmentCertificate } from './development-certificate.ts';
 import type { ListenerParts } from './listen.ts';
 
@@ -28,10 +28,9 @@ export class TlsListener {
     { config, clock, logger }: ListenerParts,
     onSecure: (socket: TLSSocket) => void,
   ) {
+    const folder = dataFolderOf(config);
     const own: TlsConfig =
-      tls === 'self-signed'
-        ? developmentCertificate(resolve(config.dataFolder ?? '.holdfast'), clock.now(), logger)
-        : tls!;
+      tls === 'self-signed' ? developmentCertificate(folder.path, clock.now(), logger, folder.disk) : tls!;
     const { certificates = [], clientCertificates, minVersion = 'TLSv1.2' } = own;
     this.hsts = own.hsts === undefined ? undefined : hstsValue(own.hsts);
     this.#files = new CertificateFiles({

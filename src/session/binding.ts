@@ -7,6 +7,7 @@ import { judgeSecret, ROTATED_MS, type SecretStanding, SUPERSEDED_MS } from './s
 import type { Session, SessionEndReason, SessionOwner } from './session.ts';
 import type { LoadedSession, SessionEnvironment } from './session-environment.ts';
 import { headersSent, outsideRequest, SessionHandle } from './session-handle.ts';
+import { isNoRoom } from './session-room.ts';
 import { type SessionState, superseded } from './session-state.ts';
 import type { SharedSession, SocketSession } from './shared-sessions.ts';
 import { Snapshot } from './snapshot.ts';
@@ -137,11 +138,15 @@ export class SessionBinding {
     return this.#creating;
   }
 
-  /** `open` when the request loads a page into a window, else `get`: the parts of a page do not race to make a session each. */
+  /**
+   * `open` when the request loads a page into a window, else `get`: the parts of a page do not race to make a session each. Where anonymous sessions
+   * fill all the room that they may, a page gets none, so that it can still lead to a login.
+   */
   async auto(): Promise<Session | undefined> {
     await this.#load();
     const isNewHere = this.#request.isDocumentNavigation && !this.#isSuperseded && !this.#mayBeHidden;
-    return isNewHere ? this.open() : this.current;
+    if (!isNewHere || this.current) return this.current;
+    return this.#request.user || (await this.#environment.mayBeginUnasked()) ? this.open() : undefined;
   }
 
   /**
@@ -555,6 +560,8 @@ export class SessionBinding {
       );
     } catch (error) {
       if (isHoldfastError(error) && error.code === 'ERR_SESSION_SUPERSEDED') return; // another request does it
+      // A request that only reads does not fail because of it: a later one rotates.
+      if (isNoRoom(error)) return;
       throw error;
     }
     live.secret = secret;

@@ -2,6 +2,8 @@ import type { Awaitable } from '../base/awaitable.ts';
 import type { Clock } from '../base/clock.ts';
 import { HoldfastError, isHoldfastError } from '../base/errors.ts';
 import { Deadlines } from './deadlines.ts';
+import type { NoDiskRoomError } from './disk.ts';
+import { isNoRoom } from './session-room.ts';
 import type { SessionMeters } from './statistics.ts';
 import type { CommitResult, SessionChanges, SessionFeed, SessionGlance, SessionRecord, SessionStore } from './store.ts';
 
@@ -11,7 +13,9 @@ export interface GuardedStoreOptions {
   /** A call that takes longer counts as failed; `Infinity`: none does. */
   readonly timeoutMs: number;
   /** Makes room in a store that is full. False: there is nothing to give up. Without it a full store refuses. */
-  readonly makeRoom?: (() => Promise<boolean>) | undefined;
+  readonly makeRoom?: ((isAnonymous: boolean) => Promise<boolean>) | undefined;
+  /** Asked before a session is created, where the store keeps no cap. @throws ERR_SESSION_NO_ROOM. */
+  readonly admit?: ((isAnonymous: boolean) => Promise<void>) | undefined;
 }
 
 /** So often room is made for one new session, when others take it at the same moment. */
@@ -49,6 +53,7 @@ const TOUCH: Operation<void> = { kind: 'write', what: 'write last access', isAns
 const DELETE: Operation<boolean> = { kind: 'write', what: 'end a session', isAnswer: isBoolean };
 const EXPIRED: Operation<string[]> = { kind: 'read', what: 'look for expired sessions', isAnswer: Array.isArray };
 const SIDS_OF: Operation<string[]> = { kind: 'read', what: 'list the sessions of a user', isAnswer: Array.isArray };
+const FULLNESS: Operation<number | undefined> = { kind: 'read', what: 'ask how full it is', isAnswer: isAnything };
 const COUNT: Operation<number> = { kind: 'read', what: 'count sessions', isAnswer: isAnything };
 
 /**
@@ -60,6 +65,9 @@ const COUNT: Operation<number> = { kind: 'read', what: 'count sessions', isAnswe
  */
 export class GuardedStore implements SessionStore {
   readonly watch?: (onChange: (sid: string) => void) => Promise<SessionFeed>;
+  readonly countAnonymous?: () => Promise<number>;
+  readonly fullness?: () => Promise<number | undefined>;
+  readonly hasRoom?: (isAnonymous: boolean) => boolean;
   readonly #store: SessionStore;
   readonly #options: GuardedStoreOptions;
   readonly #deadlines: Deadlines | undefined;
@@ -69,6 +77,9 @@ export class GuardedStore implements SessionStore {
     this.#store = store;
     this.#options = options;
     if (options.timeoutMs <= MAX_TIMER_MS) this.#deadlines = new Deadlines(options.clock, options.timeoutMs);
+    if (store.countAnonymous) this.countAnonymous = () => this.#promise(COUNT, () => store.countAnonymous!());
+    if (store.fullness) this.fullness = () => this.#promise(FULLNESS, () => store.fullness!());
+    if (store.hasRoom) this.hasRoom = isAnonymous => this.#isClosed || store.hasRoom!(isAnonymous);
     if (store.watch) this.watch = onChange => this.#promise(WATCH, () => store.watch!(onChange));
   }
 
@@ -81,13 +92,16 @@ export class GuardedStore implements SessionStore {
   }
 
   async create(sid: string, record: SessionRecord): Promise<boolean> {
-    const { makeRoom, meters } = this.#options;
+    const { admit, makeRoom, meters } = this.#options;
+    const isAnonymous = record.header.owner === undefined;
     for (let tries = 1; ; tries++) {
       try {
+        await admit?.(isAnonymous);
         return await this.#create(sid, record);
       } catch (error) {
-        if (!isHoldfastError(error) || error.code !== 'ERR_SESSION_NO_ROOM') throw error;
-        if (makeRoom && tries < MAX_TRIES && (await makeRoom())) continue;
+        if (!isNoRoom(error)) throw error;
+        const canMakeRoom = makeRoom && tries < MAX_TRIES && (error as Partial<NoDiskRoomError>).canEvict !== false;
+        if (canMakeRoom && (await makeRoom(isAnonymous))) continue;
         meters.noRoom++;
         throw error;
       }

@@ -1,5 +1,6 @@
 import { createHmac, hash, randomBytes } from 'node:crypto';
 import { join } from 'node:path';
+import type { DiskOptions } from './disk.ts';
 import { equalInConstantTime } from './identity.ts';
 import { loadOrCreateSecret } from './secret-file.ts';
 
@@ -76,10 +77,12 @@ function mac(key: Key, text: string): string {
  * The key kept in the file `session.key` of a folder (mode 0600), made there when it does not exist.
  *
  * Processes that start at the same moment get the same key.
+ *
+ * @param disk How full the disk may be. @throws {HoldfastError} ERR_SESSION_NO_ROOM when the key would have to be made and it is fuller.
  */
-export async function loadOrCreateKey(folder: string): Promise<Uint8Array> {
+export async function loadOrCreateKey(folder: string, disk: DiskOptions = {}): Promise<Uint8Array> {
   const path = join(folder, KEY_FILE);
-  const text = await loadOrCreateSecret(path, () => randomBytes(MIN_KEY_BYTES).toString('base64url'));
+  const text = await loadOrCreateSecret(path, () => randomBytes(MIN_KEY_BYTES).toString('base64url'), disk);
   const key = Buffer.from(text, 'base64url');
   if (key.length !== MIN_KEY_BYTES) {
     throw new TypeError(

@@ -19,6 +19,7 @@ import { checkEndReason, type Session, type SessionEndReason, type SessionOwner 
 import type { EndOptions, LoadedSession, SessionEnvironment } from './session-environment.ts';
 import { type SessionEvents, SessionListeners } from './session-events.ts';
 import { holderWithoutResponse, outsideRequest, SessionHandle } from './session-handle.ts';
+import { DEFAULT_ANONYMOUS_SHARE, SessionRoom } from './session-room.ts';
 import { SessionState, type SessionStateFacts, type SessionStateRules, sessionEnded } from './session-state.ts';
 import { SharedSessions, type SocketSession } from './shared-sessions.ts';
 import type { Committed, Snapshot } from './snapshot.ts';
@@ -65,7 +66,17 @@ export interface SessionManagerOptions extends TrackingOptions {
   readonly cacheSessions?: number;
   /** Bytes of memory for them, as far as they can be told. Default 64 MiB. */
   readonly cacheBytes?: number;
-  /** What happens when a store that has a cap is full. `refuse` (default): ERR_SESSION_NO_ROOM, 503. `evict`: the session next to expire ends. */
+  /**
+   * Sessions at most, where the store does not keep a cap itself: counted at each sweep. Default: as many as it takes. For `MemoryStore` and
+   * `LmdbStore` it is an option of theirs, and exact.
+   */
+  readonly maxSessions?: number;
+  /** Share of `maxSessions`, and of a memory that is limited, from 0 to 1, that anonymous sessions may fill: the rest is for logins. Default 0.8. */
+  readonly anonymousShare?: number;
+  /**
+   * What happens at a cap. `refuse` (default): ERR_SESSION_NO_ROOM, 503. `evict`: the session next to expire ends, an anonymous one first; an
+   * anonymous session never takes the place of one that has an owner.
+   */
   readonly overflow?: 'refuse' | 'evict';
   readonly maxSessionsPerUser?: UserLimit;
   /** Largest encoded attribute in bytes. Default 1 MiB. */
@@ -108,6 +119,8 @@ const CHANNEL = 'session';
 const ENDED_SHARE = 0.5;
 const MIN_ENDED = 1_000;
 const DAY_MS = 86_400_000;
+/** Of the sessions next to expire, so many are looked at for one that is anonymous. */
+const EVICTABLE = 100;
 /** How long it is known that a nonce has made its session: longer than any request that shows it takes. */
 const NONCE_MEMORY_MS = 600_000;
 
@@ -159,8 +172,16 @@ export class SessionManager {
       clock,
       meters,
       timeoutMs: positive('storeTimeoutMs', options.storeTimeoutMs ?? 5_000),
-      makeRoom: options.overflow === 'evict' ? () => this.#makeRoom() : undefined,
+      makeRoom: options.overflow === 'evict' ? isAnonymous => this.#makeRoom(isAnonymous) : undefined,
+      admit: isAnonymous => room?.admit(isAnonymous) ?? Promise.resolve(),
     });
+    const { maxSessions, anonymousShare = DEFAULT_ANONYMOUS_SHARE } = options;
+    const room =
+      maxSessions !== undefined || store.fullness
+        ? new SessionRoom({ store, clock, maxSessions: maxSessions ?? Number.POSITIVE_INFINITY, anonymousShare })
+        : undefined;
+    const hasRoom = async (isAnonymous: boolean) =>
+      (store.hasRoom?.(isAnonymous) ?? true) && (await room?.hasRoom(isAnonymous)) !== false;
     this.#ledger = options.ledger ?? new MemoryLedger({ clock });
     this.#listeners = new SessionListeners(logger);
     const cacheSessions = notNegative('cacheSessions', options.cacheSessions ?? 10_000);
@@ -180,6 +201,9 @@ export class SessionManager {
       clock,
       logger,
       meters,
+      room,
+      mayBeginUnasked: () =>
+        options.overflow === 'evict' || hasRoom(true).then(async isRoom => isRoom || !(await hasRoom(false))),
       tracking: new Tracking(new Tickets(new KeyRing(options.keys), options.cookie?.path), options, absoluteTimeoutMs),
       accessTimes: new AccessTimes(store, clock, logger, (sid, at) => this.#cache.noteAccess(sid, at)),
       users: new UserSessions({
@@ -576,11 +600,23 @@ export class SessionManager {
   }
 
   /** Ends the session next to expire, another one for each call. False when there is none. */
-  #makeRoom(): Promise<boolean> {
+  #makeRoom(isForAnonymous: boolean): Promise<boolean> {
     return this.#queue.run('make room', async () => {
-      const [next] = await this.#environment.store.expired(Number.MAX_SAFE_INTEGER, 1);
-      if (next !== undefined) await this.#end(next, 'evicted');
-      return next !== undefined;
+      const { store, room } = this.#environment;
+      let owned: string | undefined;
+      for (const sid of await store.expired(Number.MAX_SAFE_INTEGER, EVICTABLE)) {
+        const record = await store.read(sid);
+        if (!record) continue;
+        if (record.header.owner) {
+          owned ??= sid;
+          continue;
+        }
+        if (await this.#end(sid, 'evicted')) room?.release(true);
+        return true;
+      }
+      if (isForAnonymous || owned === undefined) return false;
+      if (await this.#end(owned, 'evicted')) room?.release(false);
+      return true;
     });
   }
 }

@@ -3,6 +3,7 @@ import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import type { AccessTimes } from './access-times.ts';
 import type { SessionEndReason } from './session.ts';
+import type { SessionRoom } from './session-room.ts';
 import type { SessionState, SessionStateFacts } from './session-state.ts';
 import type { Admission, SharedSession, SocketSession } from './shared-sessions.ts';
 import type { Snapshot } from './snapshot.ts';
@@ -39,6 +40,8 @@ export interface SessionEnvironment {
   readonly tracking: Tracking;
   readonly accessTimes: AccessTimes;
   readonly users: UserSessions;
+  /** Where the store keeps no cap of its own. */
+  readonly room: SessionRoom | undefined;
   readonly frequency: WriteFrequency;
   readonly idleTimeoutMs: number;
   readonly absoluteTimeoutMs: number;
@@ -53,6 +56,8 @@ export interface SessionEnvironment {
   /** True when it is known that the session is over. False proves nothing. */
   hasEnded(sid: string): boolean;
   createState(facts: SessionStateFacts): SessionState;
+  /** False when a session that nobody has asked for would take the last room, which is for logins. */
+  mayBeginUnasked(): Awaitable<boolean>;
   /** Of a session that a nonce makes. True once for each sid, in all processes: the first time that it is created. */
   beginLife(sid: string): Promise<boolean>;
   /** True when a nonce has made it before, whether or not it still lives. */

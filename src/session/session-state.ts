@@ -1,5 +1,6 @@
 import { HoldfastError, isHoldfastError } from '../base/errors.ts';
 import { decodeValue, encodeValue } from './serializer.ts';
+import { isNoRoom } from './session-room.ts';
 import { type Committed, NO_VERSION, type ReadValue, Snapshot } from './snapshot.ts';
 import type {
   CommitResult,
@@ -415,7 +416,7 @@ export class SessionState {
       } catch (error) {
         const isForAnotherTry = !isHoldfastError(error) || error.code !== 'ERR_SESSION_CONFLICT';
         if (!this.#isEnded && isForAnotherTry) this.#takeBack(attempt);
-        throw error;
+        if (!this.#isOnlyRead(attempt, secret) || !isNoRoom(error)) throw error;
       } finally {
         this.#inFlight = NOTHING;
         this.#inFlightHeader = undefined;
@@ -445,6 +446,11 @@ export class SessionState {
     this.#inFlightHeader = changedHeader;
     const expectedSecretHash = secret?.expected;
     return { attributes, header, basis, expectedSecretHash, before: this.#base, given, changed, changedHeader };
+  }
+
+  /** It writes only because of the contents that are configured. */
+  #isOnlyRead({ changed, header }: Attempt, secret: SecretChange | undefined): boolean {
+    return this.#isStored && changed.size === 0 && !header && !secret;
   }
 
   /** For another try, under what was changed meanwhile. What was written only because of the contents is not a change. */

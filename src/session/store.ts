@@ -111,7 +111,7 @@ export interface SessionStore {
   /**
    * Put-if-absent, with the version that the record has. Returns false, and writes nothing, when the sid exists.
    *
-   * @throws ERR_SESSION_NO_ROOM at a hard cap.
+   * @throws ERR_SESSION_NO_ROOM at a hard cap, or where there is no room for it.
    */
   create(sid: string, record: SessionRecord): Promise<boolean>;
   /** The whole record, or undefined. MUST return it also when it is past its expiry: expiry is the manager's judgement. */
@@ -121,7 +121,11 @@ export interface SessionStore {
    * them without a promise. Undefined when the session is gone.
    */
   glance(sid: string): Awaitable<SessionGlance | undefined>;
-  /** Applies the changes if the session still exists. Merges: two commits that change different attributes both survive. */
+  /**
+   * Applies the changes if the session still exists. Merges: two commits that change different attributes both survive.
+   *
+   * @throws ERR_SESSION_NO_ROOM where there is no room for them.
+   */
   commit(sid: string, changes: SessionChanges): Promise<CommitResult>;
   /** Moves last access forward for many sessions at once; ignores the ones that are gone; changes no version. */
   touch(accesses: ReadonlyMap<string, number>): Promise<void>;
@@ -139,6 +143,15 @@ export interface SessionStore {
   /** The sids of the sessions that `header.owner.name` owns, in no order. Follows `create`, `commit` and `delete` at once. */
   sidsOf(owner: string): Promise<string[]>;
   count(): Promise<number>;
+  /** How many sessions have no owner. Optional: without it a cap takes every session for anonymous. */
+  countAnonymous?(): Promise<number>;
+  /**
+   * For a store that keeps a cap of its own: false when `create` would refuse a session now, `isAnonymous` one without an
+   * owner. Asked often, and no promise: `create` decides. Optional: without it the manager keeps the cap.
+   */
+  hasRoom?(isAnonymous: boolean): boolean;
+  /** Which share (0 to 1) is in use of the memory that the store may take; undefined: there is no limit. Optional. */
+  fullness?(): Promise<number | undefined>;
   /**
    * Tells what other processes commit and delete (its own too, if that is easier). Optional: without it a process can only ask.
    *

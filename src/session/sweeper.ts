@@ -4,6 +4,7 @@ import { expiryReason } from './expiry.ts';
 import { createSecret } from './identity.ts';
 import type { Ledger } from './ledger.ts';
 import type { SessionEnvironment } from './session-environment.ts';
+import { isNoRoom } from './session-room.ts';
 
 /** `{ everyMs }`, or once in each of these hours of the local day (0 to 23), for stores that are busy by day. */
 export type SweepSchedule = { readonly everyMs: number } | { readonly atHours: readonly number[] };
@@ -51,7 +52,7 @@ export class Sweeper {
   #wait(): void {
     const ms = 'everyMs' in this.#schedule ? this.#schedule.everyMs : LOOK_MS;
     this.#timer = this.#environment.clock.setTimeout(() => {
-      this.#running = (this.#isDue() ? this.#sweepAlone(ms) : Promise.resolve()).finally(() => {
+      this.#running = this.#look(ms).finally(() => {
         if (!this.#isStopped) this.#wait();
       });
     }, ms);
@@ -66,17 +67,32 @@ export class Sweeper {
     return true;
   }
 
+  async #look(intervalMs: number): Promise<void> {
+    const { room, logger } = this.#environment;
+    if (this.#isDue()) await this.#sweepAlone(intervalMs);
+    await room?.count().catch(error => logger.warn({ err: error }, 'sessions not counted; trying again'));
+  }
+
   /** Ends are claimed, so two sweeps at once would do no harm; only the work would be done twice. */
   async #sweepAlone(intervalMs: number): Promise<void> {
     const { accessTimes, logger, clock } = this.#environment;
     try {
       // While last accesses cannot be written, sessions in use would look idle.
       await accessTimes.flush(clock.now());
-      const isMine = await this.#ledger.putIfAbsent(LEASE, this.#name, Math.min(intervalMs * 0.9, HOUR_MS));
-      if (isMine) await this.#sweep();
+      if (await this.#isMine(intervalMs)) await this.#sweep();
     } catch (error) {
       this.#lastHour = undefined;
       logger.warn({ err: error }, 'expired sessions not swept; trying again');
+    }
+  }
+
+  /** Where there is no room for a lease, sweeping makes some. */
+  async #isMine(intervalMs: number): Promise<boolean> {
+    try {
+      return await this.#ledger.putIfAbsent(LEASE, this.#name, Math.min(intervalMs * 0.9, HOUR_MS));
+    } catch (error) {
+      if (isNoRoom(error)) return true;
+      throw error;
     }
   }
 

@@ -578,6 +578,31 @@ const CASES: Readonly<Record<string, (store: SessionStore) => Promise<void>>> = 
     await expectSids(store, 'ann', []);
   },
 
+  async 'counts the sessions without an owner as they are created, change hands and end'(store) {
+    if (!store.countAnonymous) return; // optional
+    const owner = { name: 'ann', roles: [] };
+    const expectCount = async (count: number) => assert.equal(await store.countAnonymous!(), count);
+    await expectCount(0);
+    await store.create('a', record());
+    await store.create('b', record({ header: { ...idle(60_000), owner } }));
+    await store.create('c', record());
+    await expectCount(2);
+    await store.create('c', record()); // exists: nothing is written
+    await expectCount(2);
+    await store.commit('a', { header: { owner } });
+    await expectCount(1);
+    await store.commit('a', { header: { owner: { name: 'bob', roles: [] } }, set: bytes({ a: '1' }) });
+    await expectCount(1);
+    await store.commit('b', { header: { owner: undefined } });
+    await expectCount(2);
+    await store.delete('a');
+    await expectCount(2);
+    await store.delete('b');
+    await store.delete('b');
+    await expectCount(1);
+    assert.equal(await store.count(), 1);
+  },
+
   async 'lists many sessions of one owner, and none of others'(store) {
     const sids = Array.from({ length: 300 }, (_, index) => `session-${index}`);
     const headerOf = (index: number) => ({ ...idle(60_000), owner: { name: index % 3 ? 'ann' : 'bob', roles: [] } });

@@ -17,7 +17,7 @@ export class FaultyStore extends MemoryStore {
   before: (call: string) => Promise<void> | void = () => {};
 
   constructor(maxSessions = 100_000) {
-    super({ maxSessions });
+    super({ maxSessions, anonymousShare: 1 });
     for (const call of ['create', 'read', 'glance', 'commit', 'touch', 'delete', 'expired'] as const) {
       const original = this[call].bind(this) as (...args: unknown[]) => Promise<never>;
       this[call] = async (...args: unknown[]): Promise<never> => {

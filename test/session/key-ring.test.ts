@@ -57,6 +57,15 @@ describe('loadOrCreateKey', () => {
     expect(await readdir(path)).toEqual(['session.key']);
   });
 
+  test('makes none on a disk that is too full, leaves nothing there, and finds one all the same', async () => {
+    const path = join(folder, 'full');
+    const disk = { reserveBytes: 1_000, freeBytes: () => 999 };
+    await expect(loadOrCreateKey(path, disk)).rejects.toMatchObject({ code: 'ERR_SESSION_NO_ROOM' });
+    await expect(readdir(path)).rejects.toThrow('ENOENT');
+    const key = await loadOrCreateKey(path, { ...disk, freeBytes: () => 1_000 });
+    expect(await loadOrCreateKey(path, disk)).toEqual(key);
+  });
+
   test('refuses a damaged key instead of replacing it', async () => {
     const path = join(folder, 'damaged');
     await loadOrCreateKey(path);

@@ -13,7 +13,7 @@ import {
 } from '../redis.ts';
 import { AcknowledgedWriter, type RedisAcknowledgement } from './acknowledged-writer.ts';
 import { withDeadline } from './deadline.ts';
-import { codeOf, NoAnswer, NotConnected, onFailure, unavailable } from './failures.ts';
+import { codeOf, NoAnswer, NotConnected, noRoom, onFailure, unavailable } from './failures.ts';
 import { BroughtCluster, openNodes, type RedisNode, type RedisNodes, SingleNode } from './nodes.ts';
 
 export interface RedisConnectionOptions {
@@ -29,7 +29,7 @@ const RETRY_PAUSE_MS = 25;
 /**
  * Commands to Redis: to the server that keeps the key, with a deadline, and never queued for a server that is away.
  *
- * Every rejection is a `HoldfastError` ERR_SESSION_STORE_UNAVAILABLE. Redirections of a cluster are followed, a script that the server
+ * Every rejection is a `HoldfastError` ERR_SESSION_STORE_UNAVAILABLE, or ERR_SESSION_NO_ROOM when the server's memory is full. Redirections of a cluster are followed, a script that the server
  * has forgotten is sent again, and a connection of our own that stops answering is made anew.
  */
 export class RedisConnection {
@@ -201,7 +201,8 @@ export class RedisConnection {
     if (error instanceof NotConnected) return unavailable(`redis at ${address} is not connected`, error.cause);
     const code = codeOf(error);
     if (code === undefined) return unavailable(`the connection to redis at ${address} was lost`, error);
-    return unavailable(`redis at ${address} refused a command with ${code}${HINTS[code] ?? ''}`, error);
+    const message = `redis at ${address} refused a command with ${code}${HINTS[code] ?? ''}`;
+    return code === 'OOM' ? noRoom(message, error) : unavailable(message, error);
   }
 }
 

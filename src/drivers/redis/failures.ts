@@ -25,6 +25,10 @@ export function onFailure(node: Pick<RedisNode, 'giveUp'>, client: RedisClientLi
   if (error instanceof NoAnswer || codeOf(error) === 'READONLY') node.giveUp(client, error);
 }
 
+export function noRoom(message: string, cause: unknown): HoldfastError {
+  return new HoldfastError('ERR_SESSION_NO_ROOM', message, { status: 503, closeCode: 1013, cause });
+}
+
 export function unavailable(message: string, cause?: unknown): HoldfastError {
   return new HoldfastError('ERR_SESSION_STORE_UNAVAILABLE', message, { status: 503, closeCode: 1013, cause });
 }

@@ -14,11 +14,12 @@ import {
   splitTimeKey,
   timeKey,
 } from '../stores/lmdb/keys.ts';
+import type { RoomOptions } from '../stores/lmdb/room.ts';
 import { checkIncrement, checkTimeToLive } from './arguments.ts';
 import { Doorbell } from './doorbell.ts';
 import { Listeners } from './listeners.ts';
 
-export interface LmdbLedgerOptions {
+export interface LmdbLedgerOptions extends Omit<RoomOptions, 'anonymousShare'> {
   /** A folder, as of `LmdbStore`; it may be the same. */
   readonly path: string;
   /** Times to live follow `now()`, which all processes of a machine share. */
@@ -66,6 +67,8 @@ const SEQUENCE = keyOf('event-sequence');
  *
  * An event is an entry with a sequence number, and a ring of a doorbell: every process that listens reads what came after the last that it has read.
  * An event is kept for a minute, and not longer than 50,000 more have come.
+ *
+ * Where there is no room, new facts are refused with ERR_SESSION_NO_ROOM; facts are still replaced by others of their size and removed, and events told.
  */
 export class LmdbLedger implements Ledger {
   readonly name = 'lmdb';
@@ -90,9 +93,12 @@ export class LmdbLedger implements Ledger {
   #isForgetting = false;
   #closing: Promise<void> | undefined;
 
-  /** @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when the folder cannot be opened, or a newer version has written it. */
-  constructor({ path, clock = systemClock }: LmdbLedgerOptions) {
-    this.#environment = LmdbEnvironment.acquire(path);
+  /**
+   * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when the folder cannot be opened, or a newer version has written it; ERR_SESSION_NO_ROOM
+   * when its disk is too full.
+   */
+  constructor({ path, clock = systemClock, ...limits }: LmdbLedgerOptions) {
+    this.#environment = LmdbEnvironment.acquire(path, limits);
     this.#clock = clock;
     this.#facts = this.#environment.database('facts', true);
     this.#expiries = this.#environment.database('fact-expiries', false);
@@ -104,22 +110,21 @@ export class LmdbLedger implements Ledger {
 
   async putIfAbsent(key: string, value: string, ttlMs: number): Promise<boolean> {
     checkTimeToLive(ttlMs);
+    this.#forgetNowAndThen();
     const factKey = keyOf(key);
     for (;;) {
       const found = this.#find(factKey);
       const now = this.#clock.now();
       if (found && found.expiresAt > now) return false;
-      if (await this.#replace(factKey, found, value, now + ttlMs)) break;
+      if (await this.#replace(factKey, found, value, now + ttlMs)) return true;
     }
-    this.#forgetNowAndThen();
-    return true;
   }
 
   async put(key: string, value: string, ttlMs: number): Promise<void> {
     checkTimeToLive(ttlMs);
+    this.#forgetNowAndThen();
     const factKey = keyOf(key);
     while (!(await this.#replace(factKey, this.#find(factKey), value, this.#clock.now() + ttlMs)));
-    this.#forgetNowAndThen();
   }
 
   async get(key: string): Promise<string | undefined> {
@@ -201,6 +206,8 @@ export class LmdbLedger implements Ledger {
 
   /** Puts the value, or removes the fact without one, unless somebody else was there since it was `found`: then false. */
   #replace(key: Buffer, found: Fact | undefined, value?: string, expiresAt = 0): Promise<boolean> {
+    const isGrowing = (value?.length ?? 0) > (found?.value.length ?? -1);
+    this.#environment.room.take(value?.length ?? 0, value !== undefined && isGrowing ? 'owned' : 'upkeep');
     const write = () => {
       if (found) void this.#expiries.remove(timeKey(found.expiresAt, key));
       if (value === undefined) {
@@ -217,6 +224,7 @@ export class LmdbLedger implements Ledger {
 
   /** Adds what waits for this key, and what comes to wait meanwhile. */
   async #addUp(key: string): Promise<void> {
+    this.#forgetNowAndThen();
     const factKey = keyOf(key);
     const waiting = this.#increments.get(key)!;
     while (waiting.length > 0) {
@@ -234,7 +242,6 @@ export class LmdbLedger implements Ledger {
       waiting.splice(0, increments.length);
     }
     this.#increments.delete(key);
-    this.#forgetNowAndThen();
   }
 
   /** Returns the sum before. */
@@ -266,6 +273,10 @@ export class LmdbLedger implements Ledger {
 
   /** False when another process has appended events since. */
   #append(publications: readonly Publication[]): Promise<boolean> {
+    this.#environment.room.take(
+      publications.reduce((sum, { message }) => sum + message.length, 0),
+      'upkeep',
+    );
     const now = this.#clock.now();
     const last = this.#environment.read(() => this.#sequence());
     const next = last + publications.length;
@@ -355,6 +366,7 @@ export class LmdbLedger implements Ledger {
           return { entry: copy, key, version: this.#facts.getEntry(key)?.version };
         });
       });
+      this.#environment.room.take(0, 'upkeep');
       const writes = page.map(({ entry, key, version }) => {
         const remove = () => {
           void this.#facts.remove(key);

@@ -1,6 +1,7 @@
 import { setImmediate } from 'node:timers/promises';
 import { type Database, getLastVersion } from 'lmdb';
 import { expiryOf } from '../expiry.ts';
+import { DEFAULT_ANONYMOUS_SHARE } from '../session-room.ts';
 import type {
   CommitResult,
   SessionChanges,
@@ -10,6 +11,7 @@ import type {
   StoredAttribute,
 } from '../store.ts';
 import { nextVersion } from '../version.ts';
+import { SessionCap, type SessionCounts } from './lmdb/cap.ts';
 import { LmdbEnvironment } from './lmdb/environment.ts';
 import { Head, HeadChange } from './lmdb/head.ts';
 import {
@@ -23,12 +25,15 @@ import {
   splitTimeKey,
   timeKey,
 } from './lmdb/keys.ts';
+import type { RoomOptions } from './lmdb/room.ts';
 
 export { LmdbLedger, type LmdbLedgerOptions } from '../ledgers/lmdb.ts';
 
-export interface LmdbStoreOptions {
+export interface LmdbStoreOptions extends RoomOptions {
   /** A folder, made when it does not exist; its files are readable by their owner only. Any number of processes of one machine may share it; not a network disk. */
   readonly path: string;
+  /** Sessions held at most, by all processes together. At the cap a new one is refused; a living one is never dropped to make room. Default 1,000,000. */
+  readonly maxSessions?: number | undefined;
 }
 
 interface Found {
@@ -36,8 +41,20 @@ interface Found {
   readonly version: number;
 }
 
+/** One that waits for its turn. */
+interface Creation {
+  readonly key: Buffer;
+  readonly isAnonymous: boolean;
+  readonly write: () => void;
+  resolve(isCreated: boolean): void;
+  reject(error: unknown): void;
+}
+
 /** Entries looked at in one turn of the event loop, which costs it some milliseconds. */
 const PAGE = 256;
+const DEFAULT_MAX_SESSIONS = 1_000_000;
+/** Its version changes with each creation near the cap. */
+const TURN = keyOf('create-turn');
 
 /**
  * Keeps sessions in a folder, in LMDB: memory-mapped, transactional, shared by the processes of a machine.
@@ -49,6 +66,9 @@ const PAGE = 256;
  * Layout: the head of a record with its small values, each larger value, and the last access are entries of their own, so a commit writes the head
  * (small) and the larger ones of the values that changed, and a touch writes eight bytes. Every change is conditional on the version it was computed from, checked inside the
  * write transaction, and computed again when it lost: no lock is held while JavaScript runs.
+ *
+ * Where there is no room (`reserveBytes` of the disk, `maxBytes`, `maxSessions`) creations and commits are refused with ERR_SESSION_NO_ROOM; reads, ends,
+ * touches and sweeps go on.
  *
  * A folder of an older version is brought up to date when it is opened; one of a newer version is refused. A folder that is deleted or replaced while
  * it is open is noticed within a second: from then on every call rejects with ERR_SESSION_STORE_UNAVAILABLE.
@@ -67,34 +87,47 @@ export class LmdbStore implements SessionStore {
    * to be early, or whose session is gone, are moved or removed by `expired`; so a touch has not to find them.
    */
   readonly #expiries: Database<Buffer, Buffer>;
+  readonly #meta: Database<Buffer, Buffer>;
+  readonly #cap: SessionCap;
+  readonly #creations: Creation[] = [];
+  #isCreating = false;
   #closing: Promise<void> | undefined;
 
-  /** @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when the folder cannot be opened, or a newer version has written it. */
-  constructor({ path }: LmdbStoreOptions) {
-    this.#environment = LmdbEnvironment.acquire(path);
+  /**
+   * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when the folder cannot be opened, or a newer version has written it; ERR_SESSION_NO_ROOM
+   * when its disk is too full. @throws {TypeError} when an option cannot work.
+   */
+  constructor({ path, maxSessions = DEFAULT_MAX_SESSIONS, ...room }: LmdbStoreOptions) {
+    const { anonymousShare = DEFAULT_ANONYMOUS_SHARE } = room;
+    this.#cap = new SessionCap(maxSessions, anonymousShare, () => this.#environment.read(() => this.#counts()));
+    this.#environment = LmdbEnvironment.acquire(path, room);
     this.#heads = this.#environment.database('heads', true);
     this.#values = this.#environment.database('values', false);
     this.#accesses = this.#environment.database('accesses', true);
     this.#owners = this.#environment.database('owners', false);
     this.#expiries = this.#environment.database('expiries', false);
+    this.#meta = this.#environment.database('meta', true);
   }
 
   async create(sid: string, record: SessionRecord): Promise<boolean> {
-    this.#environment.refresh();
     const key = keyOf(sid);
+    if (this.#environment.read(() => versionIn(this.#heads, key)) !== undefined) return false;
     const { header, attributes, lastAccessedAt, version } = record;
+    const isAnonymous = header.owner === undefined;
     const change = new HeadChange(new Map());
     for (const [name, attribute] of attributes) change.set(name, attribute.value, attribute.version);
     const head = Head.of(sid, header, change.attributes).encode();
-    return this.#environment.settle(
-      this.#heads.ifNoExists(key, () => {
-        void this.#heads.put(key, head, version);
-        void this.#accesses.put(key, NOTHING, lastAccessedAt);
-        this.#writeValues(key, change);
-        if (header.owner) this.#putOwner(header.owner.name, key, sid);
-        this.#putExpiry(key, expiryOf(header, lastAccessedAt));
-      }),
-    );
+    this.#environment.room.take(head.length + change.putBytes, isAnonymous ? 'anonymous' : 'owned');
+    const write = () => {
+      void this.#heads.put(key, head, version);
+      void this.#accesses.put(key, NOTHING, lastAccessedAt);
+      this.#writeValues(key, change);
+      if (header.owner) this.#putOwner(header.owner.name, key, sid);
+      this.#putExpiry(key, expiryOf(header, lastAccessedAt));
+    };
+    if (this.#cap.isFar(isAnonymous))
+      return this.#cap.watch(this.#environment.settle(this.#heads.ifNoExists(key, write)));
+    return this.#createInTurn({ key, isAnonymous, write });
   }
 
   async read(sid: string): Promise<SessionRecord | undefined> {
@@ -141,6 +174,7 @@ export class LmdbStore implements SessionStore {
   async touch(accesses: ReadonlyMap<string, number>): Promise<void> {
     let writes: Promise<void>[] = [];
     for (const [sid, at] of accesses) {
+      if (writes.length === 0) this.#environment.room.take(0, 'upkeep');
       writes.push(this.#touchOne(keyOf(sid), at));
       if (writes.length < PAGE) continue;
       await Promise.all(writes);
@@ -151,6 +185,7 @@ export class LmdbStore implements SessionStore {
 
   async delete(sid: string, expiredBy = Number.POSITIVE_INFINITY): Promise<boolean> {
     const key = keyOf(sid);
+    this.#environment.room.take(0, 'upkeep');
     for (;;) {
       const found = this.#environment.read(() => this.#find(key));
       if (!found) return false;
@@ -184,6 +219,7 @@ export class LmdbStore implements SessionStore {
     this.#environment.forgetDeadReaders();
     const due = new Map<string, number>();
     let inPlace = 0;
+    const mayMove = this.#environment.room.hasRoomFor('upkeep');
     let after: Buffer | undefined;
     // In the order of the index: what has not been seen expires later than all that was found in its place. The others are sorted in.
     while (inPlace < limit) {
@@ -195,7 +231,7 @@ export class LmdbStore implements SessionStore {
           const { at: indexedAt, key } = splitTimeKey(entry);
           const found = this.#find(key);
           const at = found && Math.ceil(expiryOf(found.head.header, this.#lastAccess(key)));
-          if (at !== indexedAt) writes.push(this.#moveExpiry(entry, key, found?.version, at));
+          if (at !== indexedAt && mayMove) writes.push(this.#moveExpiry(entry, key, found?.version, at));
           if (found && at! <= now) due.set(found.head.sid, at!);
           if (at === indexedAt && ++inPlace >= limit) break;
         }
@@ -222,7 +258,15 @@ export class LmdbStore implements SessionStore {
   }
 
   async count(): Promise<number> {
-    return this.#environment.read(() => (this.#heads.getStats() as { entryCount: number }).entryCount);
+    return this.#environment.read(() => entriesOf(this.#heads));
+  }
+
+  async countAnonymous(): Promise<number> {
+    return this.#environment.read(() => this.#counts().anonymous);
+  }
+
+  hasRoom(isAnonymous: boolean): boolean {
+    return this.#cap.hasRoom(isAnonymous) && this.#environment.room.hasRoomFor(isAnonymous ? 'anonymous' : 'owned');
   }
 
   close(): Promise<void> {
@@ -251,6 +295,66 @@ export class LmdbStore implements SessionStore {
     }
   }
 
+  /** Each session that is owned has one entry of its owner, and no other has. */
+  #counts(): SessionCounts {
+    const sessions = entriesOf(this.#heads);
+    return { sessions, anonymous: sessions - entriesOf(this.#owners) };
+  }
+
+  /** Near the cap: those of one process together, and one process after the other, so that the count is still true when they are written. */
+  #createInTurn(creation: Pick<Creation, 'key' | 'isAnonymous' | 'write'>): Promise<boolean> {
+    return new Promise((resolve, reject) => {
+      this.#creations.push({ ...creation, resolve, reject });
+      if (this.#isCreating) return;
+      this.#isCreating = true;
+      queueMicrotask(() => void this.#createAll()); // so that what one turn creates is written together
+    });
+  }
+
+  async #createAll(): Promise<void> {
+    while (this.#creations.length > 0) {
+      const creations = this.#creations.splice(0, PAGE);
+      try {
+        this.#creations.unshift(...(await this.#tryToCreate(creations)));
+      } catch (error) {
+        for (const { reject } of creations) reject(error);
+      }
+    }
+    this.#isCreating = false;
+  }
+
+  /** Returns those whose turn another process has taken. */
+  async #tryToCreate(creations: readonly Creation[]): Promise<Creation[]> {
+    const { turn, counts } = this.#environment.read(() => ({
+      turn: versionIn(this.#meta, TURN),
+      counts: this.#counts(),
+    }));
+    const refusals = this.#cap.refusals(counts, creations);
+    for (const [index, { reject }] of creations.entries()) if (refusals[index]) reject(refusals[index]);
+    const admitted = creations.filter((_, index) => refusals[index] === undefined);
+    // A chain that begins where the count was made, and that nobody else can be in. One for each, because where an outer condition is not met, what
+    // stands behind an inner one is written all the same.
+    const first = 1 + Math.floor(Math.random() * 2 ** 52);
+    const writes = admitted.map(({ key, write }, index) => {
+      let creation!: Promise<boolean>;
+      const take = () => {
+        void this.#meta.put(TURN, NOTHING, first + index);
+        creation = this.#heads.ifNoExists(key, write);
+      };
+      const expected = index > 0 ? first + index - 1 : turn;
+      const taken =
+        expected === undefined ? this.#meta.ifNoExists(TURN, take) : this.#meta.ifVersion(TURN, expected, take);
+      return Promise.all([this.#environment.settle(creation), this.#environment.settle(taken)]);
+    });
+    const written = await Promise.all(writes);
+    return admitted.filter((creation, index) => {
+      const [isCreated, isMine] = written[index]!;
+      // Where the outer condition is not met, the inner one says nothing: that of absence says true.
+      if (isMine) creation.resolve(isCreated);
+      return !isMine;
+    });
+  }
+
   #find(key: Buffer): Found | undefined {
     const bytes = this.#heads.getBinaryFast(key);
     if (!bytes) return undefined;
@@ -268,6 +372,14 @@ export class LmdbStore implements SessionStore {
     for (const [name, value] of changes.set ?? []) change.set(name, value, version);
     const header = changes.header && { ...head.header, ...changes.header };
     const bytes = head.with(header, change.attributes).encode();
+    const { room } = this.#environment;
+    if (!header && !changes.set?.size) room.take(0, 'upkeep');
+    else {
+      const size = bytes.length + change.putBytes;
+      // Whose it is has to be read only where that matters.
+      const isAnonymous = !room.hasRoomFor('anonymous', size) && (header ?? head.header).owner === undefined;
+      room.take(size, isAnonymous ? 'anonymous' : 'owned');
+    }
     if (!header && change.isHeadOnly) return this.#environment.settle(this.#heads.put(key, bytes, version, previous));
     const expiresAt = header && expiryOf(header, this.#lastAccess(key));
     return this.#environment.settle(
@@ -319,6 +431,10 @@ export class LmdbStore implements SessionStore {
       version === undefined ? this.#heads.ifNoExists(key, move) : this.#heads.ifVersion(key, version, move),
     );
   }
+}
+
+function entriesOf(database: Database<Buffer, Buffer>): number {
+  return (database.getStats() as { entryCount: number }).entryCount;
 }
 
 /** False for a time that will never come: no date is as late, and no key could say it. */

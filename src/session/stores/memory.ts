@@ -1,5 +1,5 @@
-import { HoldfastError } from '../../base/errors.ts';
 import { expiryOf } from '../expiry.ts';
+import { capReached, checkCap, checkShare, DEFAULT_ANONYMOUS_SHARE } from '../session-room.ts';
 import type {
   CommitResult,
   SessionChanges,
@@ -13,6 +13,8 @@ import { nextVersion } from '../version.ts';
 export interface MemoryStoreOptions {
   /** Sessions held at most. At the cap a new one is refused; a living one is never dropped to make room. Default 100,000. */
   readonly maxSessions?: number;
+  /** Share of these, from 0 to 1, that may be anonymous, so that they leave room for logins. Default 0.8. */
+  readonly anonymousShare?: number;
 }
 
 interface Entry {
@@ -32,27 +34,27 @@ export class MemoryStore implements SessionStore {
   /** Sids by the time that they expire at the earliest. A touch moves none: `expired` does, when the bucket's time has come. */
   readonly #buckets = new Map<number, Set<string>>();
   readonly #maxSessions: number;
+  readonly #anonymousShare: number;
+  #anonymous = 0;
 
   constructor(options: MemoryStoreOptions = {}) {
-    const { maxSessions = 100_000 } = options;
-    if (!(maxSessions > 0)) throw new TypeError(`memory store: maxSessions must be more than 0, not ${maxSessions}`);
-    this.#maxSessions = maxSessions;
+    const { maxSessions = 100_000, anonymousShare = DEFAULT_ANONYMOUS_SHARE } = options;
+    this.#maxSessions = checkCap('memory store', maxSessions);
+    this.#anonymousShare = checkShare('memory store', anonymousShare);
   }
 
   async create(sid: string, record: SessionRecord): Promise<boolean> {
     if (this.#entries.has(sid)) return false;
-    if (this.#entries.size >= this.#maxSessions) {
-      throw new HoldfastError(
-        'ERR_SESSION_NO_ROOM',
-        `memory store: ${this.#maxSessions} sessions are held already; raise maxSessions, or use a store on disk`,
-        { status: 503 },
-      );
+    const { owner } = record.header;
+    if (!this.#hasRoom(owner === undefined)) {
+      const isFull = this.#entries.size >= this.#maxSessions;
+      throw capReached('memory', this.#maxSessions, isFull ? undefined : this.#anonymousShare);
     }
     const bucket = bucketOf(expiryAt(record));
     this.#entries.set(sid, { record, bucket });
     if (bucket < Number.POSITIVE_INFINITY) add(this.#buckets, bucket, sid);
-    const { owner } = record.header;
     if (owner) add(this.#owned, owner.name, sid);
+    else this.#anonymous++;
     return true;
   }
 
@@ -84,7 +86,9 @@ export class MemoryStore implements SessionStore {
     const after = header.owner?.name;
     if (before !== after) {
       if (before !== undefined) remove(this.#owned, before, sid);
+      else this.#anonymous--;
       if (after !== undefined) add(this.#owned, after, sid);
+      else this.#anonymous++;
     }
     return { status: 'committed', version, previous };
   }
@@ -103,6 +107,7 @@ export class MemoryStore implements SessionStore {
     this.#move(sid, entry, Number.POSITIVE_INFINITY);
     const { owner } = entry.record.header;
     if (owner) remove(this.#owned, owner.name, sid);
+    else this.#anonymous--;
     return this.#entries.delete(sid);
   }
 
@@ -129,10 +134,24 @@ export class MemoryStore implements SessionStore {
     return this.#entries.size;
   }
 
+  async countAnonymous(): Promise<number> {
+    return this.#anonymous;
+  }
+
+  hasRoom(isAnonymous: boolean): boolean {
+    return this.#hasRoom(isAnonymous);
+  }
+
   async close(): Promise<void> {
     this.#entries.clear();
     this.#owned.clear();
+    this.#anonymous = 0;
     this.#buckets.clear();
+  }
+
+  #hasRoom(isAnonymous: boolean): boolean {
+    if (this.#entries.size >= this.#maxSessions) return false;
+    return !isAnonymous || this.#anonymous < this.#maxSessions * this.#anonymousShare;
   }
 
   /** Those of the bucket that have expired, the earliest first. What was touched or prolonged goes to its later bucket. */

@@ -214,6 +214,12 @@ export class PostgresStore implements SessionStore {
     return Number(count);
   }
 
+  /** Looks at each session, as `count` does. */
+  async countAnonymous(): Promise<number> {
+    const [[count] = []] = await this.#database.query(this.#statements.countAnonymous, []);
+    return Number(count);
+  }
+
   /** Ends the connections when nothing else uses them. */
   close(): Promise<void> {
     return this.#release();
@@ -293,6 +299,12 @@ function statementsOf(schema: string) {
       what: 'count sessions',
       isRepeatable: true,
       text: `SELECT count(*) FROM ${schema}.sessions`,
+    },
+    countAnonymous: {
+      name: 'count-anonymous',
+      what: 'count sessions',
+      isRepeatable: true,
+      text: `SELECT count(*) FROM ${schema}.sessions WHERE owner IS NULL`,
     },
   } as const satisfies Record<string, Statement>;
 }

@@ -1,9 +1,9 @@
-import { HoldfastError } from '../../base/errors.ts';
 import { silentLogger } from '../../base/logger.ts';
 import { RedisConnection } from '../../drivers/redis/connection.ts';
 import { RedisSubscriber } from '../../drivers/redis/subscriber.ts';
 import type { RedisArgument } from '../../drivers/redis.ts';
 import { RedisLedger } from '../ledgers/redis.ts';
+import { isNoRoom } from '../session-room.ts';
 import type {
   CommitResult,
   SessionChanges,
@@ -18,8 +18,20 @@ import { randomLeap } from '../version.ts';
 import { openFeed } from './feed.ts';
 import { BUCKET_NAMES, decodeText, encodeText, RedisKeys } from './redis/keys.ts';
 import { connectionOptions, type RedisOptions, type RedisTarget, withUrlOptions } from './redis/options.ts';
-import { COMMIT, CREATE, DELETE, DISOWN, EXPIRED, GRACE_MS, OWN, OWNED, TOUCH } from './redis/scripts.ts';
-import { warnOfSettings } from './redis/settings.ts';
+import {
+  ANONYMOUS,
+  COMMIT,
+  CREATE,
+  DELETE,
+  DISOWN,
+  EXPIRED,
+  GRACE_MS,
+  OWN,
+  OWNED,
+  TOUCH,
+  TOUCH_WHEN_FULL,
+} from './redis/scripts.ts';
+import { memoryShare, warnOfSettings } from './redis/settings.ts';
 
 export type { RedisClientLike, RedisClusterLike, RedisLike, RedisMasterLike, RedisTls } from '../../drivers/redis.ts';
 export { RedisLedger } from '../ledgers/redis.ts';
@@ -80,12 +92,8 @@ export class RedisStore implements SessionStore {
       args.push(field, toBuffer(attribute.value), `v${field}`, String(attribute.version));
     }
     if (header.owner) args.push('owned', await this.#own(header.owner.name, member));
-    try {
-      const [isCreated] = await this.#connection.write(CREATE, keys, args);
-      return isCreated === 1;
-    } catch (error) {
-      throw isOutOfMemory(error) ? noRoom(error) : error;
-    }
+    const [isCreated] = await this.#connection.write(CREATE, keys, args);
+    return isCreated === 1;
   }
 
   async read(sid: string): Promise<SessionRecord | undefined> {
@@ -122,7 +130,11 @@ export class RedisStore implements SessionStore {
   async touch(accesses: ReadonlyMap<string, number>): Promise<void> {
     const touched = Array.from(accesses, ([sid, at]) => {
       const { member, keys } = this.#place(sid);
-      return this.#connection.run(TOUCH, keys, [member, String(at)]);
+      const args = [member, String(at)];
+      return this.#connection.run(TOUCH, keys, args).catch(error => {
+        if (!isNoRoom(error)) throw error;
+        return this.#connection.run(TOUCH_WHEN_FULL, keys, args);
+      });
     });
     await Promise.all(touched);
   }
@@ -182,6 +194,27 @@ export class RedisStore implements SessionStore {
       return this.#connection.send(index, ['ZCARD', index]) as Promise<number>;
     });
     return (await Promise.all(sizes)).reduce((sum, size) => sum + size, 0);
+  }
+
+  /** Looks at each record: some milliseconds of the server's time for every thousand, in pages. */
+  async countAnonymous(): Promise<number> {
+    const counts = BUCKET_NAMES.map(async bucket => {
+      let sum = 0;
+      for (let first = 0; ; first += PAGE) {
+        const args = [this.#keys.base(bucket), String(first), String(first + PAGE - 1)];
+        const [anonymous, seen] = (await this.#connection.run(ANONYMOUS, [this.#keys.index(bucket)], args)) as number[];
+        sum += anonymous!;
+        if (seen! < PAGE) return sum;
+      }
+    });
+    return (await Promise.all(counts)).reduce((sum, count) => sum + count, 0);
+  }
+
+  /** Of the fullest server; undefined when none has a `maxmemory`, or does not say. */
+  async fullness(): Promise<number | undefined> {
+    const shares = this.#connection.masters().map(node => memoryShare(node, this.#connection));
+    const known = (await Promise.all(shares)).filter(share => share !== undefined);
+    return known.length > 0 ? Math.max(...known) : undefined;
   }
 
   /** Each commit and delete publishes the sid in the same step. What `isCurrent` rests on: see docs/decisions/0009-redis-change-events.md. */
@@ -316,13 +349,4 @@ function decodeRecord(fields: readonly Buffer[]): SessionRecord | undefined {
 
 function toBuffer(bytes: Uint8Array): Buffer {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-}
-
-function isOutOfMemory(error: unknown): boolean {
-  return error instanceof Error && error.cause instanceof Error && /^OOM /.test(error.cause.message);
-}
-
-function noRoom(cause: unknown): HoldfastError {
-  const message = 'redis: no room for another session, its memory is full; raise maxmemory';
-  return new HoldfastError('ERR_SESSION_NO_ROOM', message, { status: 503, cause });
 }

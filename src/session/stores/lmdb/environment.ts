@@ -1,8 +1,9 @@
-import { mkdirSync, realpathSync, type Stats, statSync } from 'node:fs';
+import { existsSync, mkdirSync, realpathSync, type Stats, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Database, open, type RootDatabase } from 'lmdb';
 import { HoldfastError, isHoldfastError } from '../../../base/errors.ts';
 import { prepareLayout } from './layout.ts';
+import { LmdbRoom, type RoomOptions } from './room.ts';
 
 const OPTIONS = {
   noSubdir: false,
@@ -26,6 +27,8 @@ export class LmdbEnvironment {
   /** The folder, without links. */
   readonly path: string;
   readonly root: RootDatabase<Buffer, Buffer>;
+  /** Every write asks it first. */
+  readonly room: LmdbRoom;
   readonly #databases = new Map<string, Database<Buffer, Buffer>>();
   readonly #file: Stats;
   #users = 1;
@@ -36,18 +39,21 @@ export class LmdbEnvironment {
   /**
    * Opens the folder, or joins who has it open. Everybody who has acquired it releases it once.
    *
-   * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when the folder cannot be opened or a newer version has written it.
+   * @param limits Of what is not given, what others have set who have it open counts.
+   * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when the folder cannot be opened or a newer version has written it; ERR_SESSION_NO_ROOM
+   * when its disk is too full for that.
    */
-  static acquire(path: string): LmdbEnvironment {
+  static acquire(path: string, limits: RoomOptions): LmdbEnvironment {
     try {
       mkdirSync(path, { recursive: true, mode: 0o700 });
       const realPath = realpathSync(path);
       const shared = LmdbEnvironment.#open.get(realPath);
       if (shared && !shared.#isGone()) {
         shared.#users++;
+        shared.room.limit(limits);
         return shared;
       }
-      const environment = new LmdbEnvironment(realPath);
+      const environment = new LmdbEnvironment(realPath, limits);
       LmdbEnvironment.#open.set(realPath, environment);
       return environment;
     } catch (error) {
@@ -57,8 +63,12 @@ export class LmdbEnvironment {
     }
   }
 
-  private constructor(path: string) {
+  private constructor(path: string, limits: RoomOptions) {
     this.path = path;
+    this.room = new LmdbRoom(path, () => this.#usedBytes());
+    this.room.limit(limits);
+    // To open writes, too: much in a new folder, hardly anything in one that was there.
+    this.room.take(0, existsSync(this.#dataFile) ? 'upkeep' : 'owned');
     this.root = open<Buffer, Buffer>({ ...OPTIONS, path });
     try {
       // The library makes one more promise for what is written in one turn and gives it to nobody: unhandled, its failure would end the process.
@@ -145,6 +155,21 @@ export class LmdbEnvironment {
     if (LmdbEnvironment.#open.get(this.path) === this) LmdbEnvironment.#open.delete(this.path);
     this.#isClosed = true;
     await this.root.close();
+  }
+
+  /** What is in use of the file: pages that are free in it can be written again. */
+  #usedBytes(): number {
+    if (this.#databases.size === 0) return 0;
+    this.root.resetReadTxn();
+    let bytes = 0;
+    for (const database of this.#databases.values()) {
+      const stats = database.getStats() as Record<
+        'pageSize' | 'treeBranchPageCount' | 'treeLeafPageCount' | 'overflowPages',
+        number
+      >;
+      bytes += (stats.treeBranchPageCount + stats.treeLeafPageCount + stats.overflowPages) * stats.pageSize;
+    }
+    return bytes;
   }
 
   get #dataFile(): string {

@@ -110,6 +110,13 @@ export class HeadChange {
     for (const { value } of before.values()) this.#valuesBytes += value?.length ?? 0;
   }
 
+  /** Bytes of the values that get entries of their own. */
+  get putBytes(): number {
+    let bytes = 0;
+    for (const [, { length }] of this.put) bytes += length;
+    return bytes;
+  }
+
   /** True when the head is all that has to be written. */
   get isHeadOnly(): boolean {
     return this.put.length === 0 && this.removed.length === 0;

@@ -31,6 +31,7 @@ export function prepareLayout(environment: LmdbEnvironment, path: string): void 
     );
   };
   if (check() === LAYOUT) return;
+  environment.room.take(0, 'owned');
   const heads = environment.database('heads', true);
   const owners = environment.database('owners', false);
   root.transactionSync(() => {

@@ -39,6 +39,7 @@ const MAX_TRIES = 8;
 const ROLLED_BACK = new Set(['40001', '40P01']);
 /** SQLSTATEs after which the connection is of no more use: it is lost, the server stops or starts, or has become a standby. */
 const CONNECTION_LOST = /^(?:08|57P|25006)/;
+const DISK_FULL = '53100';
 /** Codes of Node, such as EPIPE, are not among these. */
 const SQLSTATE = /^[0-9FHPX][0-9A-Z]{4}$/;
 /** Every column as text: what parsers the user has set for their own queries does not matter here. */
@@ -152,6 +153,10 @@ export class PgDatabase implements PgEventSource {
     if (error instanceof HoldfastError) return error;
     const message = `postgres at ${this.place}, schema ${this.schema}: could not ${what}; see the cause`;
     const cause = causeOf(error);
+    if (sqlStateOf(error) === DISK_FULL) {
+      const full = `postgres at ${this.place}: its disk is full; make room on it`;
+      return new HoldfastError('ERR_SESSION_NO_ROOM', full, { status: 503, closeCode: 1013, cause });
+    }
     return new HoldfastError('ERR_SESSION_STORE_UNAVAILABLE', message, { status: 503, closeCode: 1013, cause });
   }
 

@@ -119,14 +119,20 @@ return {1, version, previous, owner, owned}
 `);
 
 /** KEYS record, index. ARGV member, last access. */
-export const TOUCH = script(`
+const TOUCH_SOURCE = `
 ${SCHEDULE}
 local accessed = redis.call('HGET', KEYS[1], 'accessedAt')
 if not accessed or tonumber(accessed) >= tonumber(ARGV[2]) then return {0} end
 redis.call('HSET', KEYS[1], 'accessedAt', ARGV[2])
 schedule(KEYS[1], KEYS[2], ARGV[1])
 return {1}
-`);
+`;
+export const TOUCH = script(TOUCH_SOURCE);
+/**
+ * The same for a server whose memory is full: it writes in place. Without last accesses sessions in use would look idle, nothing could be swept,
+ * and the memory would stay full.
+ */
+export const TOUCH_WHEN_FULL = script(`#!lua flags=allow-oom\n${TOUCH_SOURCE}`);
 
 /**
  * KEYS record, index. ARGV member, channel, time by which it must have expired or ''. Returns {0}, or {1, JSON of its owner or '', stamp of
@@ -167,6 +173,17 @@ while kept < limit do
   end
 end
 return found
+`);
+
+/** KEYS index. ARGV base, first and last place in the index. How many of the sessions there have no owner, and how many there are. */
+export const ANONYMOUS = script(`
+local page = redis.call('ZRANGE', KEYS[1], ARGV[2], ARGV[3])
+local anonymous = 0
+for _, member in ipairs(page) do
+  local key = ARGV[1] .. member
+  if redis.call('EXISTS', key) == 1 and redis.call('HEXISTS', key, 'h:owner') == 0 then anonymous = anonymous + 1 end
+end
+return {anonymous, #page}
 `);
 
 /** KEYS index of an owner. ARGV stamp, member, time. Returns up to two entries from before that time, with their stamps. */

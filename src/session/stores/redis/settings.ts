@@ -7,6 +7,21 @@ export async function warnOfSettings(connection: RedisConnection, logger: Logger
   await Promise.all(connection.masters().map(node => warnOf(node, connection, logger)));
 }
 
+/** Which share of its `maxmemory` a server has in use. Undefined when there is none, or it does not say. */
+export async function memoryShare(node: RedisNode, connection: RedisConnection): Promise<number | undefined> {
+  try {
+    const info = infoOf(String(await connection.sendTo(node, ['INFO', 'memory'])));
+    const max = Number(info.get('maxmemory') ?? 0);
+    return max > 0 ? Number(info.get('used_memory')) / max : undefined;
+  } catch {
+    return undefined; // it may not be allowed, or the server is away, which other calls say
+  }
+}
+
+function infoOf(text: string): ReadonlyMap<string | undefined, string | undefined> {
+  return new Map(Array.from(text.matchAll(/^(\w+):(.*?)\r?$/gm), ([, name, value]) => [name, value]));
+}
+
 async function warnOf(node: RedisNode, connection: RedisConnection, logger: Logger): Promise<void> {
   const { address } = node;
   let text: string;
@@ -16,7 +31,7 @@ async function warnOf(node: RedisNode, connection: RedisConnection, logger: Logg
     logger.info({ err, address }, 'redis does not tell its settings: check maxmemory-policy and appendonly by hand');
     return;
   }
-  const info = new Map(Array.from(text.matchAll(/^(\w+):(.*?)\r?$/gm), ([, name, value]) => [name, value]));
+  const info = infoOf(text);
   const version = info.get('redis_version');
   const policy = info.get('maxmemory_policy');
   if (version && Number(version.split('.')[0]) < 7) {
