@@ -1,4 +1,5 @@
 import { type Duration, parseDuration } from '../base/duration.ts';
+import { isLoopback } from '../http/host-names.ts';
 import type { Config } from './config.ts';
 import { type BrokenRule, type Fields, fields, title } from './fields.ts';
 
@@ -67,7 +68,7 @@ export function* checkBackendSessions(config: Config): Generator<BrokenRule> {
   const isAsserted = all.some(([, { assertion }]) => assertion);
   if (internal) {
     const { host = '127.0.0.1', tls } = internal;
-    if (!tls && !/^(?:localhost|127\.[\d.]+|::1)$/.test(host))
+    if (!tls && !isLoopback(host))
       yield {
         path: ['internal', 'host'],
         message: 'other machines can reach it, and tokens pass in the clear; add "tls", or listen on 127.0.0.1',

@@ -1,5 +1,6 @@
 import { parseDate } from '../base/date.ts';
 import { parseDuration } from '../base/duration.ts';
+import { isLoopback } from '../http/host-names.ts';
 import { checkBackendSessions } from './backend-sessions.ts';
 import { checkClientHeaders } from './client-headers.ts';
 import type { ApplicationConfig, Config, RouteConfig, SessionConfig, UpstreamConfig } from './config.ts';
@@ -37,7 +38,13 @@ export function toProblems(warnings: Iterable<Warning>, locate: Locate): ConfigP
 }
 
 function* checkListeners(config: Config): Generator<Warning> {
-  for (const [index, { tls }] of (config.listen ?? []).entries()) {
+  for (const [index, { tls, host, hosts, redirect }] of (config.listen ?? []).entries()) {
+    if (host !== undefined && isLoopback(host) && !hosts && !redirect)
+      yield {
+        path: ['listen', index, 'host'],
+        message:
+          'the browsers of this machine reach it for every site whose name leads here (DNS rebinding); set for example "hosts: [localhost]"',
+      };
     const at = ['listen', index, 'tls'];
     if (tls === 'self-signed')
       yield { path: at, message: 'a self-signed certificate is for development: no browser trusts it unasked' };

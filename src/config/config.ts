@@ -55,6 +55,11 @@ export interface ListenConfig {
   port: number;
   /** Address to bind. Default: every address. */
   host?: string;
+  /**
+   * Names that are answered, or `*.example.com`, besides `localhost` and addresses; any other `Host` is 421. It keeps out pages of other sites whose name
+   * leads to this address (DNS rebinding). Default: every name.
+   */
+  hosts?: readonly string[];
   /** `self-signed`: a certificate for localhost, made in the data folder, for development. Default: no TLS. */
   tls?: TlsConfig | 'self-signed';
   /** HTTP/2 with clients that ask for it; needs `tls`. Default true. `{ websocket: false }`: without WebSockets over it. */

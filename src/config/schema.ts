@@ -8,6 +8,7 @@ import type { FetchHandler } from '../gateway/fetch-target.ts';
 import type { UpstreamEjectionConfig, UpstreamHealthConfig, UpstreamServerConfig } from '../gateway/upstream.ts';
 import type { UpstreamCookiesConfig } from '../gateway/upstream-cookies.ts';
 import type { UpstreamSessionConfig } from '../gateway/upstream-session.ts';
+import { isHostPattern } from '../http/host-names.ts';
 import type { Ledger } from '../session/ledger.ts';
 import type { SessionStore } from '../session/store.ts';
 import type { UserLimit } from '../session/user-sessions.ts';
@@ -220,9 +221,12 @@ const tls = section<TlsConfig>('tls', {
     .optional(),
 });
 
+const hostPattern = textLike(isHostPattern, 'not a host; write a name without port, or "*.example.com"');
+
 const listen = section<ListenConfig>('listen', {
   port: whole(0, 65_535),
   host: text.optional(),
+  hosts: z.array(hostPattern).min(1, { error: 'is empty' }).optional(),
   tls: z.union([z.literal('self-signed'), tls]).optional(),
   http2: z.union([flag, section<Http2Config>('http2', { websocket: flag.optional() })]).optional(),
   publicPort: whole(1, 65_535).optional(),
@@ -242,7 +246,7 @@ const internal = section<InternalConfig>('internal', {
   port: whole(0, 65_535),
   host: text.optional(),
   hosts: z
-    .array(textLike(value => /^[\w.-]+$/.test(value), 'not a host; write a name without port'))
+    .array(textLike(value => isHostPattern(value) && !value.startsWith('*'), 'not a host; write a name without port'))
     .min(1, { error: 'is empty' })
     .optional(),
   tls: z.union([z.literal('self-signed'), tls]).optional(),
@@ -521,10 +525,7 @@ const application = section<ApplicationConfig>('application', {
 
 const route: z.ZodType<RouteConfig> = section<RouteConfig>('a route', {
   name: text.optional(),
-  host: textLike(
-    value => /^(\*\.)?[^*/:\s]+$/.test(value),
-    'not a host; write a name without port, or "*.example.com"',
-  ).optional(),
+  host: hostPattern.optional(),
   path: z.union([pathPattern, z.array(pathPattern).min(1, { error: 'is empty' })]).optional(),
   methods: z
     .array(textLike(value => /^[A-Z]+$/.test(value), 'not a method; write for example "GET"'))

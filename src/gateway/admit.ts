@@ -1,5 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import type { AddressList } from '../http/address-list.ts';
+import type { HostNames } from '../http/host-names.ts';
 import { isDocumentNavigation } from '../http/navigation.ts';
 import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
 import { type RequestHead, readRequestHead } from '../http/request-head.ts';
@@ -19,6 +20,8 @@ export interface Gateway {
   readonly router: Router<Route>;
   readonly readings: RouteReadings;
   readonly trustedProxies: AddressList;
+  /** The hosts that the listener answers to. Default: all. */
+  readonly hosts?: HostNames | undefined;
 }
 
 /** A request whose path, host and method lead somewhere. */

@@ -44,8 +44,8 @@ export function backendRequestHeaders(head: RequestHead, identity: BackendIdenti
   if (identity.added && identity.added.length > 0)
     owned = new Set([...owned, ...foldNames(identity.added.map(({ name }) => name))]);
   const passed = passedHeaders(head.rawHeaders, owned);
-  // The client's Host is kept: backends compare it with Origin and build links from it.
-  const headers = ['Host', head.host];
+  // The client's Host is kept: backends compare it with Origin and build links from it. HTTP/1.1 needs one, as our own checks have it.
+  const headers = ['Host', head.host || 'localhost'];
   for (let i = 0; i < passed.length; i += 2) {
     const name = passed[i]!;
     if (!identity.clientHeaders.passes(name, head.isPeerTrusted)) continue;

@@ -136,7 +136,8 @@ function toRequest(head: RequestHead, body: IncomingBody | undefined, signal: Ab
     for (const one of Array.isArray(value) ? value : [value ?? '']) headers.append(name, one);
   }
   const query = head.query === '' ? '' : `?${head.query}`;
-  return new Request(`${head.isSecure ? 'https' : 'http'}://${head.host}${head.path}${query}`, {
+  // A request of HTTP/1.0 may name no host, and a URL has one.
+  return new Request(`${head.isSecure ? 'https' : 'http'}://${head.host || 'localhost'}${head.path}${query}`, {
     method: head.method,
     headers,
     signal,

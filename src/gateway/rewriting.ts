@@ -78,7 +78,8 @@ export class Rewriting implements CookiePlace {
 
   #link(text: string): string {
     const { head, rewrite, upstream } = this.#options;
-    const host = `//${head.host}`;
+    // As in the request that the backend got.
+    const host = `//${head.host || 'localhost'}`;
     const scheme = head.isSecure ? 'https:' : 'http:';
     // One character is one byte here, and browsers escape the bytes.
     const link = text.replace(/[\x80-\xff]/g, byte => `%${byte.charCodeAt(0).toString(16)}`);
@@ -95,6 +96,8 @@ export class Rewriting implements CookiePlace {
     const wanted = (url.protocol.startsWith('ws') ? scheme.replace('http', 'ws') : scheme) + host + rest;
     const publicUrl = `${scheme}${host}${head.path}${head.query && `?${head.query}`}`;
     if (URL.parse(link, publicUrl)?.href === URL.parse(wanted)?.href) return text;
+    // A client that has named no host knows by which it came.
+    if (head.host === '' && !rest.startsWith('//')) return rest;
     if (/^[/\\]{2}/.test(link)) return host + rest;
     // A path that begins with two slashes would be read as a host.
     return /^[a-z][a-z\d+.-]*:/i.test(link) || rest.startsWith('//') ? wanted : rest;
@@ -110,7 +113,7 @@ export class Rewriting implements CookiePlace {
     const isTls = /^(?:https|wss):$/.test(protocol);
     if (!isTls && !/^(?:http|ws):$/.test(protocol)) return false;
     if (isTls !== head.isSecure && !upstream.servers.some(server => server.isTls === isTls)) return false;
-    return URL.parse(`${protocol}//${head.host}`)?.host === host;
+    return URL.parse(`${protocol}//${head.host || 'localhost'}`)?.host === host;
   }
 }
 

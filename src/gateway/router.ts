@@ -1,6 +1,5 @@
-import { domainToASCII } from 'node:url';
 import { HoldfastError } from '../base/errors.ts';
-import { parseAuthority } from '../http/authority.ts';
+import { hostPatternsFor, normalizeHostPattern } from '../http/host-names.ts';
 import { matchingPath, writtenSegments } from '../http/path-readings.ts';
 import type { RequestHead } from '../http/request-head.ts';
 import { type PatternSegment, parseRoutePattern, type RoutePattern } from './route-pattern.ts';
@@ -69,7 +68,7 @@ export function createRouter<T>(entries: readonly RouteEntry<T>[]): Router<T> {
   const isHostSpecific = hosts.size > (anyHost ? 1 : 0);
 
   const find = (host: string, path: string, method: string, written?: readonly string[]) => {
-    const candidates = isHostSpecific ? hostCandidates(host) : [];
+    const candidates = isHostSpecific ? hostPatternsFor(host) : [];
     for (const candidate of candidates) {
       const found = hosts.get(candidate)?.match(path, method, written);
       if (found) return found;
@@ -90,28 +89,6 @@ export function createRouter<T>(entries: readonly RouteEntry<T>[]): Router<T> {
     },
     matchLiterally: ({ host, path, method }) => find(host, path, method),
   };
-}
-
-/** `a.b.example.com`, `*.b.example.com`, `*.example.com`, `*.com`. */
-function hostCandidates(host: string): string[] {
-  const name = (parseAuthority(host)?.hostname ?? '').replace(/\.$/, '');
-  const candidates = [name];
-  for (let dot = name.indexOf('.'); dot !== -1; dot = name.indexOf('.', dot + 1))
-    candidates.push(`*${name.slice(dot)}`);
-  return candidates;
-}
-
-function normalizeHostPattern(host: string): string {
-  const isWildcard = host.startsWith('*.');
-  const name = isWildcard ? host.slice(2) : host;
-  const isName = /^(?:\[[\da-f:.]+\]|[^\s*:/\\?#@[\]]+)$/i.test(name);
-  const authority = isName ? parseAuthority(name.startsWith('[') ? name : domainToASCII(name)) : undefined;
-  if (!authority) {
-    throw new TypeError(
-      `not a host: ${JSON.stringify(host)}; write a name without port, for example "example.com" or "*.example.com"`,
-    );
-  }
-  return (isWildcard ? '*.' : '') + authority.hostname.replace(/\.$/, '');
 }
 
 /** An entry with the places of its parameters. */

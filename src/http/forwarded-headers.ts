@@ -19,7 +19,8 @@ export const FORWARDED_HEADERS = [
  *
  * From an untrusted peer nothing that it said remains. From a trusted one the lists (`X-Forwarded-For`, `Forwarded`) are continued with the
  * peer's address. Scheme, host and port are always one value, the client's own: backends compare them as a whole. Both forms tell the same
- * chain, the one that `clientAddress` was found in, so that a backend may read either. The scheme of a WebSocket is http or https.
+ * chain, the one that `clientAddress` was found in, so that a backend may read either. The scheme of a WebSocket is http or https. Where the client
+ * has named no host (HTTP/1.0), nothing is said about host and port.
  *
  * @see RFC 7239 §5 and §7.4
  */
@@ -29,11 +30,11 @@ export function forwardedHeaders(head: RequestHead): string[] {
   const port = host.port ?? defaultPort(proto)!;
   const peer = head.peerAddress || 'unknown';
   const earlier = (head.isPeerTrusted ? readForwardedChain(head.headers)?.hops : undefined) ?? [];
-  let forwarded = `for=${toNode(peer)};host=${host.quoted};proto=${proto}`;
+  let forwarded = `for=${toNode(peer)};${head.host === '' ? '' : `host=${host.quoted};`}proto=${proto}`;
   for (const hop of earlier.toReversed()) forwarded = `for=${toNode(hop)}, ${forwarded}`;
-  const values = [[...earlier, peer].join(', '), proto, head.host, String(port), forwarded];
+  const values = [[...earlier, peer].join(', '), proto, head.host, head.host === '' ? '' : String(port), forwarded];
   const headers: string[] = [];
-  for (let i = 0; i < values.length; i++) headers.push(FORWARDED_HEADERS[i]!, values[i]!);
+  for (let i = 0; i < values.length; i++) if (values[i] !== '') headers.push(FORWARDED_HEADERS[i]!, values[i]!);
   return headers;
 }
 

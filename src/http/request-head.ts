@@ -3,6 +3,7 @@ import { type AddressList, unmapIpv4 } from './address-list.ts';
 import { parseAuthority } from './authority.ts';
 import { type ClientCertificate, clientCertificateOf } from './client-certificate.ts';
 import { findClient, readForwardedChain } from './forwarded.ts';
+import type { HostNames } from './host-names.ts';
 import { normalizePath } from './path.ts';
 import { isSecureSocket } from './peer.ts';
 import { type Refusal, refuse } from './refusal.ts';
@@ -29,7 +30,10 @@ export interface RequestHead {
   readonly headers: IncomingHttpHeaders;
   /** Name, value, name, value ... as received. */
   readonly rawHeaders: readonly string[];
-  /** The host the client asked for (the `Host` header, or what a trusted proxy reports), lower-case, with its port when it has one. */
+  /**
+   * The host the client asked for (the `Host` header, or what a trusted proxy reports), lower-case, with its port when it has one.
+   * `''` when a request of HTTP/1.0 names none.
+   */
   readonly host: string;
   /** The other end of the TCP connection, or whom its PROXY header names; `''` on a Unix socket. IPv4 is never written as IPv6. */
   readonly peerAddress: string;
@@ -51,6 +55,8 @@ export interface RequestHead {
 export interface ReadRequestHeadOptions {
   /** Peers whose `Forwarded` and `X-Forwarded-*` headers are believed. */
   readonly trustedProxies: AddressList;
+  /** The hosts that are answered, in `Host` and in what trusted proxies forward. Default: all. */
+  readonly hosts?: HostNames | undefined;
 }
 
 /**
@@ -58,17 +64,19 @@ export interface ReadRequestHeadOptions {
  *
  * @returns a refusal with 400 (ERR_HTTP_BAD_REQUEST) when the target, the `Host` or a trusted proxy's header cannot be understood, and for
  * everything that asks for a forward proxy: `CONNECT`, or an absolute target for another authority than `Host`; 501 for a transfer
- * coding other than `chunked`.
+ * coding other than `chunked`; 421 (ERR_POLICY_HOST) for a host that is not one of `hosts`.
  */
 export function readRequestHead(request: IncomingMessage, options: ReadRequestHeadOptions): RequestHead | Refusal {
   const { headers, rawHeaders, socket, httpVersion } = request;
   const method = request.method ?? '';
   const target = request.url ?? '';
 
-  // RFC 9112 §3.2: exactly one Host, or 400.
-  if (countHeader(rawHeaders, 'host') !== 1) return badRequest('the request needs exactly one Host header');
-  const ownHost = normalizeHost(headers.host!);
-  if (ownHost === undefined) return badRequest('the Host header is not a host name or address');
+  // RFC 9112 §3.2: exactly one Host, or 400. HTTP/1.0 does not know it, and the plain checks of load balancers leave it out.
+  const hostCount = countHeader(rawHeaders, 'host');
+  const isHostless = hostCount === 0 && httpVersion === '1.0';
+  if (hostCount !== 1 && !isHostless) return badRequest('the request needs exactly one Host header');
+  const sentHost = isHostless ? '' : normalizeHost(headers.host!);
+  if (sentHost === undefined) return badRequest('the Host header is not a host name or address');
 
   const coding = headers['transfer-encoding'];
   // RFC 9112 §6.1: HTTP/1.0 has none, so whoever sent it on may have seen the body end elsewhere.
@@ -78,8 +86,10 @@ export function readRequestHead(request: IncomingMessage, options: ReadRequestHe
   if (coding !== undefined && coding.toLowerCase() !== 'chunked')
     return unframed(501, `the Transfer-Encoding is ${JSON.stringify(coding)}; only chunked is understood`);
 
-  const location = splitTarget(method, target, ownHost);
+  const location = splitTarget(method, target, sentHost);
   if (typeof location === 'string') return badRequest(location);
+  const ownHost = location.host;
+  if (!isAnswered(ownHost, options)) return misdirected(ownHost);
   const path = location.path === '*' ? '*' : normalizePath(location.path);
   if (path === undefined) return badRequest('the path has an invalid escape or a character that is not allowed');
 
@@ -113,9 +123,10 @@ export function readRequestHead(request: IncomingMessage, options: ReadRequestHe
   if (chain === undefined) return badRequest(`the trusted proxy ${peerAddress} sent a malformed Forwarded header`);
   const client = findClient(chain, peerAddress, options.trustedProxies);
   const host = client.host === undefined ? ownHost : normalizeHost(client.host);
-  if (host === undefined) {
+  if (host === undefined || !chain.hosts.every(isHost)) {
     return badRequest(`the trusted proxy ${peerAddress} forwarded a host that is not a host name or address`);
   }
+  if (!isAnswered(host, options)) return misdirected(host);
   return {
     ...facts,
     host,
@@ -146,29 +157,53 @@ function unframed(status: number, reason: string): Refusal {
   return refuse(status, 'ERR_HTTP_BAD_REQUEST', reason, { headers: { Connection: 'close' } });
 }
 
-/** Lower-case; undefined when it could not be the host of a URL, so that later steps can build one without a check. */
+/** Who asks for no host is no browser, and could ask for any. */
+function isAnswered(host: string, { hosts }: ReadRequestHeadOptions): boolean {
+  return hosts === undefined || host === '' || hosts.include(host);
+}
+
+/** RFC 9110 §15.5.20. */
+function misdirected(host: string): Refusal {
+  const reason = `the host ${JSON.stringify(host)} is not one that this listener answers to; add it to its "hosts"`;
+  return refuse(421, 'ERR_POLICY_HOST', reason, { body: 'This host is not served here.\n' });
+}
+
+/** In the one spelling that a URL has, so that later steps can build one without a check; undefined when it could not be the host of one. */
 function normalizeHost(text: string): string | undefined {
   const authority = parseAuthority(text);
-  if (!authority || !URL.canParse(`http://${authority.hostname}`)) return undefined;
+  if (!authority) return undefined;
   return authority.port === undefined ? authority.hostname : `${authority.hostname}:${authority.port}`;
 }
 
-/** Path and query of the request target, or what is wrong with it (RFC 9112 §3.2). */
-function splitTarget(method: string, target: string, ownHost: string): { path: string; query: string } | string {
+/** In a list that goes on to the next proxy, what nobody of the chain has asked for is as bad as what the last one did. */
+function isHost(text: string): boolean {
+  return text === '' || parseAuthority(text) !== undefined;
+}
+
+interface Location {
+  readonly host: string;
+  readonly path: string;
+  readonly query: string;
+}
+
+/** Host, path and query of the request target, or what is wrong with it (RFC 9112 §3.2). */
+function splitTarget(method: string, target: string, sentHost: string): Location | string {
   if (method === 'CONNECT') return 'CONNECT asks for a forward proxy, which this is not';
-  if (target === '*' && method === 'OPTIONS') return { path: '*', query: '' };
+  if (target === '*' && method === 'OPTIONS') return { host: sentHost, path: '*', query: '' };
+  let host: string | undefined = sentHost;
   let start = 0;
   if (!target.startsWith('/')) {
     const absolute = /^https?:\/\/([^/?#]*)/i.exec(target);
     if (!absolute) return 'the request target is neither a path nor an http URL';
-    if (normalizeHost(absolute[1]!) !== ownHost) {
+    host = normalizeHost(absolute[1]!);
+    if (host === undefined || (sentHost !== '' && host !== sentHost)) {
       return 'the request target names another host than the Host header; this is not a forward proxy';
     }
     start = absolute[0].length;
   }
   const mark = target.indexOf('?', start);
   const path = target.slice(start, mark === -1 ? undefined : mark);
-  return { path: path === '' ? '/' : path, query: mark === -1 ? '' : target.slice(mark + 1) };
+  return { host, path: path === '' ? '/' : path, query: mark === -1 ? '' : target.slice(mark + 1) };
 }
 
 /** An extended CONNECT of HTTP/2 (RFC 8441), which the listener has put into the words of a handshake in HTTP/1.1. */

@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { randomId } from '../base/ids.ts';
-import { type Admitted, admit } from '../gateway/admit.ts';
+import { type Admitted, admit, type Gateway } from '../gateway/admit.ts';
 import { openEndpoint } from '../gateway/endpoint-target.ts';
 import type { Forwarded } from '../gateway/forward.ts';
 import { ManagedSession } from '../gateway/managed-session.ts';
@@ -10,6 +10,7 @@ import { RelaySession } from '../gateway/relay-session.ts';
 import type { UpstreamTarget } from '../gateway/route.ts';
 import { sessionFailure } from '../gateway/session-failure.ts';
 import { bothSessions, type ObservedExchange } from '../gateway/session-observer.ts';
+import type { HostNames } from '../http/host-names.ts';
 import { askForHttp1 } from '../http/http1-required.ts';
 import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
 import { asksForWebSocket, clientAddressOf } from '../http/request-head.ts';
@@ -21,6 +22,7 @@ import { CloseCode } from '../wire/close-codes.ts';
 import { answer, writeRefusal } from './answer.ts';
 import type { Parts } from './build.ts';
 import { STOPPING } from './drain.ts';
+import type { Intake as ListenerIntake } from './listen.ts';
 import type { AccessFacts } from './logging.ts';
 
 /** How long a client may take to read why it was refused. */
@@ -44,10 +46,13 @@ export class Intake {
 
   readonly isUpgrade = asksForWebSocket;
 
-  readonly onRequest = (request: IncomingMessage, response: ServerResponse): void => {
+  readonly onRequest = (request: IncomingMessage, response: ServerResponse): void =>
+    this.#take(request, response, this.#parts);
+
+  #take(request: IncomingMessage, response: ServerResponse, gateway: Gateway): void {
     response.on('error', ignore);
     const startedAt = this.#parts.clock.monotonic();
-    this.#serve(request, response, startedAt)
+    this.#serve(request, response, startedAt, gateway)
       .catch(error => {
         const refusal = this.#unforeseen(error);
         this.#logRefusal(request, refusal);
@@ -55,26 +60,41 @@ export class Intake {
       })
       // Not even that can be written.
       .catch(() => response.destroy());
-  };
+  }
 
-  readonly onUpgrade = (request: IncomingMessage, socket: Duplex, early: Buffer): void => {
+  readonly onUpgrade = (request: IncomingMessage, socket: Duplex, early: Buffer): void =>
+    this.#takeUpgrade(request, socket, early, this.#parts);
+
+  #takeUpgrade(request: IncomingMessage, socket: Duplex, early: Buffer, gateway: Gateway): void {
     // Until its target takes it over, nobody else listens.
     socket.on('error', ignore);
-    this.#upgrade(request, socket, early, false).catch(error => this.#refuse(request, socket, this.#unforeseen(error)));
-  };
+    this.#upgrade(request, socket, early, gateway, false).catch(error =>
+      this.#refuse(request, socket, this.#unforeseen(error)),
+    );
+  }
+
+  /** The same for a listener that answers to some hosts only. */
+  answeringTo(hosts: HostNames): ListenerIntake {
+    const gateway: Gateway = { ...this.#parts, hosts };
+    return {
+      isUpgrade: this.isUpgrade,
+      onRequest: (request, response) => this.#take(request, response, gateway),
+      onUpgrade: (request, socket, early) => this.#takeUpgrade(request, socket, early, gateway),
+    };
+  }
 
   /**
    * An upgrade of a server that is not ours: what has no route here belongs to others, unless there are none. The caller listens
    * for errors of the socket. @returns false when it was left to others.
    */
   onAttachedUpgrade(request: IncomingMessage, socket: Duplex, early: Buffer, isAlone: boolean): Promise<boolean> {
-    return this.#upgrade(request, socket, early, !isAlone).catch(error => {
+    return this.#upgrade(request, socket, early, this.#parts, !isAlone).catch(error => {
       this.#refuse(request, socket, this.#unforeseen(error));
       return true;
     });
   }
 
-  async #serve(request: IncomingMessage, response: ServerResponse, startedAt: number): Promise<void> {
+  async #serve(request: IncomingMessage, response: ServerResponse, startedAt: number, gateway: Gateway): Promise<void> {
     const { accessLog, clock, urlParameters } = this.#parts;
     const urlTicket = takeUrlTicket(request, urlParameters);
     let admitted: Admitted | Refusal = draining();
@@ -88,19 +108,25 @@ export class Intake {
           durationMs: Math.round(clock.monotonic() - startedAt),
         }),
       );
-    if (!this.#isDraining) admitted = await admit(request, this.#parts, urlTicket);
+    if (!this.#isDraining) admitted = await admit(request, gateway, urlTicket);
     const refusal = isRefusal(admitted) ? admitted : await answer(admitted, request, response, this.#parts);
     if (!refusal) return;
     this.#logRefusal(request, refusal);
     writeRefusal(response, this.#explained(refusal));
   }
 
-  async #upgrade(request: IncomingMessage, socket: Duplex, early: Buffer, leaveUnknown: boolean): Promise<boolean> {
+  async #upgrade(
+    request: IncomingMessage,
+    socket: Duplex,
+    early: Buffer,
+    gateway: Gateway,
+    leaveUnknown: boolean,
+  ): Promise<boolean> {
     const { handshakes, urlParameters } = this.#parts;
     handshakes.add(socket);
     const urlTicket = takeUrlTicket(request, urlParameters);
     try {
-      const admitted = this.#isDraining ? draining() : await admit(request, this.#parts, urlTicket);
+      const admitted = this.#isDraining ? draining() : await admit(request, gateway, urlTicket);
       if (leaveUnknown && isRefusal(admitted) && admitted.code === 'ERR_ROUTE_NOT_FOUND') return false;
       const refusal = isRefusal(admitted) ? admitted : await this.#openSocket(admitted, request, socket, early);
       if (refusal) this.#refuse(request, socket, refusal);

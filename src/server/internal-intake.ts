@@ -1,11 +1,10 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { isIP } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { HoldfastError, isHoldfastError } from '../base/errors.ts';
 import { randomId } from '../base/ids.ts';
 import type { Logger } from '../base/logger.ts';
 import type { ApiAnswer, SessionApi } from '../gateway/session-api.ts';
-import { parseAuthority } from '../http/authority.ts';
+import type { HostNames } from '../http/host-names.ts';
 import type { ApiTokens } from './api-tokens.ts';
 import type { Intake } from './listen.ts';
 
@@ -15,8 +14,8 @@ export interface InternalParts {
   readonly apis: ReadonlyMap<string, SessionApi>;
   /** The keys of assertions as they are published; without assertions undefined. */
   readonly jwks: object | undefined;
-  /** Names by which backends may ask for us, besides addresses and `localhost`. Lower-case. */
-  readonly hosts: ReadonlySet<string>;
+  /** By which backends may ask for us. */
+  readonly hosts: HostNames;
   readonly maxBodyBytes: number;
   readonly logger: Logger;
 }
@@ -65,7 +64,8 @@ export class InternalIntake implements Intake {
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<ApiAnswer> {
     const { method = '', headers } = request;
-    if (!this.#isOurs(headers.host)) throw forbidden('this host is not served here; add it to "internal.hosts"');
+    if (!this.#parts.hosts.include(headers.host ?? ''))
+      throw forbidden('this host is not served here; add it to "internal.hosts"');
     if (headers.origin !== undefined || headers['sec-fetch-site'] !== undefined)
       throw forbidden('this is not for browsers');
     const path = segmentsOf(request.url ?? '');
@@ -83,12 +83,6 @@ export class InternalIntake implements Intake {
       headers,
       readBody: () => readBody(request, response, this.#parts.maxBodyBytes),
     });
-  }
-
-  #isOurs(host: string | undefined): boolean {
-    const name = parseAuthority(host ?? '')?.hostname.toLowerCase();
-    if (name === undefined) return false;
-    return name === 'localhost' || isIP(name.replace(/^\[|\]$/g, '')) !== 0 || this.#parts.hosts.has(name);
   }
 
   #failure(error: unknown): ApiAnswer {

@@ -10,6 +10,7 @@ import { AssertionKeys } from '../gateway/assertion.ts';
 import type { Route, SessionContext } from '../gateway/route.ts';
 import type { RouteEntry } from '../gateway/router.ts';
 import { SessionApi } from '../gateway/session-api.ts';
+import { HostNames, isHostPattern } from '../http/host-names.ts';
 import { loadOrCreateSecret } from '../session/secret-file.ts';
 import { ApiTokens } from './api-tokens.ts';
 import { type DataFolder, keysFolder } from './data-folder.ts';
@@ -63,7 +64,7 @@ export async function internalParts(
     tokens: makeTokens(tokens, environment),
     apis,
     jwks: assertionKeys?.jwks,
-    hosts: new Set((internal.hosts ?? [internal.host ?? 'localhost']).map(host => host.toLowerCase())),
+    hosts: new HostNames(internal.hosts ?? [internal.host ?? ''].filter(isHostPattern)),
     maxBodyBytes: parseSize(config.maxBodySize ?? '1MiB'),
     logger,
   };

@@ -2,7 +2,8 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createFileServer, type FileServer } from '../gateway/files.ts';
 import type { AddressList } from '../http/address-list.ts';
 import { parseAuthority } from '../http/authority.ts';
-import { isRefusal, type Refusal } from '../http/refusal.ts';
+import type { HostNames } from '../http/host-names.ts';
+import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
 import { readRequestHead } from '../http/request-head.ts';
 import { writeRefusal } from './answer.ts';
 import type { Intake } from './listen.ts';
@@ -12,6 +13,7 @@ const ACME_CHALLENGE = '/.well-known/acme-challenge/';
 
 export interface HttpsRedirectOptions {
   readonly trustedProxies: AddressList;
+  readonly hosts: HostNames | undefined;
   /** Folder whose `.well-known/acme-challenge/` is served. */
   readonly acmeChallenge: string | undefined;
   /** The port clients reach TLS at. Asked for each request. */
@@ -48,7 +50,9 @@ export class HttpsRedirect implements Intake {
     if (isRefusal(head)) return head;
     if (this.#challenges && head.path.startsWith(ACME_CHALLENGE)) return this.#challenges(request, response, head.path);
     const port = this.#options.httpsPort();
-    const { hostname } = parseAuthority(head.host)!;
+    const hostname = parseAuthority(head.host)?.hostname;
+    if (hostname === undefined)
+      return refuse(400, 'ERR_HTTP_BAD_REQUEST', 'a request that names no host has no place to be redirected to');
     const path = head.path === '*' ? '/' : head.path;
     const location = `https://${hostname}${port === 443 ? '' : `:${port}`}${path}${head.query === '' ? '' : `?${head.query}`}`;
     // A body is of no use here, and need not be read to its end.

@@ -7,6 +7,7 @@ import type { Logger } from '../base/logger.ts';
 import type { Config, ListenConfig } from '../config/config.ts';
 import { parseConfig } from '../config/parse.ts';
 import type { UpstreamControl } from '../gateway/upstream.ts';
+import { HostNames } from '../http/host-names.ts';
 import type { InspectorOptions } from '../session/inspector.ts';
 import type { SessionInfo } from '../session/manager.ts';
 import type { Session, SessionEndReason, SessionOwner } from '../session/session.ts';
@@ -17,7 +18,7 @@ import { build, type Parts } from './build.ts';
 import { drain } from './drain.ts';
 import { Intake } from './intake.ts';
 import { InternalIntake } from './internal-intake.ts';
-import { Listener } from './listen.ts';
+import { Listener, type Intake as ListenerIntake } from './listen.ts';
 import { HttpsRedirect } from './redirect.ts';
 
 export interface StopOptions {
@@ -255,7 +256,7 @@ export class Server {
     const { clock, logger, trustedProxies } = this.#running();
     try {
       for (const listen of this.#config.listen ?? [{ port: 8080 }]) {
-        const intake = listen.redirect ? this.#redirect(listen) : this.#intake!;
+        const intake = this.#intakeOf(listen);
         const listener = new Listener(listen, intake, { config: this.#config, clock, logger, trustedProxies });
         await listener.open();
         this.#listeners.push(listener);
@@ -267,9 +268,12 @@ export class Server {
     }
   }
 
-  #redirect({ acmeChallenge }: ListenConfig): HttpsRedirect {
+  #intakeOf({ redirect, acmeChallenge, hosts: names }: ListenConfig): ListenerIntake {
+    const hosts = names && new HostNames(names);
+    if (!redirect) return hosts ? this.#intake!.answeringTo(hosts) : this.#intake!;
     return new HttpsRedirect({
       trustedProxies: this.#running().trustedProxies,
+      hosts,
       acmeChallenge,
       httpsPort: () => {
         const listener = this.#listeners.find(({ config }) => config.tls !== undefined);

@@ -7,7 +7,9 @@ import { PathRewrite } from '../gateway/path-rewrite.ts';
 import { parseServerUrl } from '../gateway/pool.ts';
 import { isStricter, type RelayDemands, type RouteDemands } from '../gateway/route-demands.ts';
 import { type PatternSegment, parseRoutePattern, type RoutePattern } from '../gateway/route-pattern.ts';
+
 import type { Upstream } from '../gateway/upstream.ts';
+import { normalizeHostPattern } from '../http/host-names.ts';
 
 /** What a relay is limited to where the route does not say otherwise. */
 export const DEFAULT_RELAY = {
@@ -167,11 +169,12 @@ function placeOf(url: string): string {
 
 function mayShareHost(a: string | undefined, b: string | undefined): boolean {
   if (a === undefined || b === undefined) return true;
-  return a === b || isBelow(a, b) || isBelow(b, a);
+  const [one, other] = [normalizeHostPattern(a), normalizeHostPattern(b)];
+  return one === other || isBelow(one, other) || isBelow(other, one);
 }
 
 function isBelow(host: string, wildcard: string): boolean {
-  return wildcard.startsWith('*.') && host.replace(/^\*/, '').toLowerCase().endsWith(wildcard.slice(1).toLowerCase());
+  return wildcard.startsWith('*.') && host.replace(/^\*/, '').endsWith(wildcard.slice(1));
 }
 
 function coversAny(patterns: readonly RoutePattern[], others: readonly RoutePattern[]): boolean {
