@@ -54,6 +54,7 @@ export type ErrorCode =
   | 'ERR_WS_UPGRADE_REQUIRED'
   // gateway
   | 'ERR_UPSTREAM_BAD_ANSWER'
+  | 'ERR_UPSTREAM_LOOP'
   | 'ERR_UPSTREAM_TIMEOUT'
   | 'ERR_UPSTREAM_UNAVAILABLE'
   // the API for backends

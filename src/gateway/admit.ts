@@ -8,6 +8,8 @@ import { requestSite } from '../http/request-site.ts';
 import type { UrlTicket } from '../http/url-ticket.ts';
 import type { SessionBinding } from '../session/binding.ts';
 import type { Session } from '../session/session.ts';
+import type { OwnNames } from './backend-headers.ts';
+import { refuseLoop } from './loop.ts';
 import { lostUpgrade } from './lost-upgrade.ts';
 import type { Route, SessionContext, SessionMode } from './route.ts';
 import type { RouteReadings } from './route-readings.ts';
@@ -22,6 +24,7 @@ export interface Gateway {
   readonly trustedProxies: AddressList;
   /** The hosts that the listener answers to. Default: all. */
   readonly hosts?: HostNames | undefined;
+  readonly own: OwnNames;
 }
 
 /** A request whose path, host and method lead somewhere. */
@@ -75,6 +78,8 @@ export async function admit(
 ): Promise<Admitted | Refusal> {
   const head = readRequestHead(request, gateway);
   if (isRefusal(head)) return head;
+  const loop = gateway.own.instance === undefined ? undefined : refuseLoop(head, gateway.own.instance);
+  if (loop) return loop;
   const routed = findRoute(head, gateway.router);
   if (isRefusal(routed)) return routed;
   const permitted = askPolicies(routed);

@@ -4,6 +4,7 @@ import { endToEndHeaders, foldNames, passedHeaders } from '../http/hop-by-hop.ts
 import type { RequestHead } from '../http/request-head.ts';
 import type { HeaderLine } from '../session/tracking.ts';
 import type { ClientHeaders } from './client-headers.ts';
+import { THROUGH_HEADER, throughHeader } from './loop.ts';
 import type { Rewriting } from './rewriting.ts';
 
 /** What is ours in a request or a response: it can hold secrets, and stays with us. */
@@ -14,6 +15,8 @@ export interface OwnNames {
   readonly cookiePrefixes?: readonly string[];
   /** Lower-case names of headers that carry session tickets. */
   readonly headers: ReadonlySet<string>;
+  /** By which a request that comes back is known (`loop.ts`). Default: it is not known. */
+  readonly instance?: string;
 }
 
 /** What a backend learns about the session beside the request itself. */
@@ -56,6 +59,7 @@ export function backendRequestHeaders(head: RequestHead, identity: BackendIdenti
     if (value !== undefined) headers.push(name, value);
   }
   headers.push(...forwardedHeaders(head));
+  if (identity.own.instance !== undefined) headers.push(THROUGH_HEADER, throughHeader(head, identity.own.instance));
   if (identity.sid !== undefined) headers.push(identity.sessionHeader, identity.sid);
   for (const { name, value } of identity.added ?? []) headers.push(name, value);
   return headers;
@@ -67,7 +71,7 @@ const ownedNames = new WeakMap<readonly string[], { readonly own: OwnNames; read
 function ownedBy({ owned, own }: BackendIdentity): ReadonlySet<string> {
   let known = ownedNames.get(owned);
   if (known?.own !== own) {
-    known = { own, folded: foldNames(['Host', ...owned, ...own.headers, ...FORWARDED_HEADERS]) };
+    known = { own, folded: foldNames(['Host', THROUGH_HEADER, ...owned, ...own.headers, ...FORWARDED_HEADERS]) };
     ownedNames.set(owned, known);
   }
   return known.folded;

@@ -6,6 +6,7 @@ import { parseSize } from '../base/size.ts';
 import type { Config } from '../config/config.ts';
 import type { Gateway } from '../gateway/admit.ts';
 import type { OwnNames } from '../gateway/backend-headers.ts';
+import { newInstanceName } from '../gateway/loop.ts';
 import type { Relay } from '../gateway/relay.ts';
 import type { Route, SessionContext } from '../gateway/route.ts';
 import { RouteReadings } from '../gateway/route-readings.ts';
@@ -152,7 +153,12 @@ function ownNames(contexts: readonly SessionContext[], upstreams: ReadonlyMap<st
   const cookiePrefixes = [...upstreams.values()]
     .map(upstream => upstream.cookies.prefix)
     .filter(prefix => prefix !== '');
-  return { cookies: new Set(cookies), cookiePrefixes, headers: new Set(headers.map(name => name.toLowerCase())) };
+  return {
+    cookies: new Set(cookies),
+    cookiePrefixes,
+    headers: new Set(headers.map(name => name.toLowerCase())),
+    instance: newInstanceName(),
+  };
 }
 
 function urlParameters(contexts: readonly SessionContext[]): Set<string> {
