@@ -32,3 +32,15 @@ async function nextSignal(): Promise<string> {
   process.off('SIGINT', resolve);
   return signal;
 }
+
+/**
+ * From now on SIGHUP ends nothing: it comes when the terminal closes, and from whoever expects a daemon to read its configuration again. It is read at the
+ * start only.
+ */
+export function outliveHangup(): void {
+  process.on('SIGHUP', () =>
+    standardError().write(
+      'SIGHUP: ignored, as the configuration is read at the start only; stop with SIGTERM and start again\n',
+    ),
+  );
+}

@@ -2,7 +2,7 @@ import { loadConfig } from '../../config/load.ts';
 import { standardOutput } from '../../server/standard-output.ts';
 import type { Command } from '../command.ts';
 import { configFile, configOption } from '../config-option.ts';
-import { stopOnSignal } from '../stop-on-signal.ts';
+import { outliveHangup, stopOnSignal } from '../stop-on-signal.ts';
 
 export const serve: Command = {
   summary: 'Run the server of a configuration file. SIGTERM or Ctrl+C drains it.',
@@ -10,6 +10,7 @@ export const serve: Command = {
     config: configOption,
   },
   async run({ config }) {
+    outliveHangup();
     // Loaded here, so that the other commands do without it.
     const { createServer } = await import('../../server/server.ts');
     // What the program of a configuration prints itself goes the way of Node, which ends the process when nobody is there to read it.
