@@ -1,3 +1,4 @@
+import { isTooLongUserName, MAX_USER_NAME_LENGTH } from '../session/owner.ts';
 import type { SessionOwner } from '../session/session.ts';
 
 /** The header by which a backend signs in and out. No client ever sees it, and none can send it. */
@@ -45,6 +46,7 @@ export function parseSessionControl(value: string): SessionControl | string {
   if (action !== 'renew') return 'is neither "renew" nor "end"';
   if (user === undefined) return roles === undefined ? { action } : 'has roles without a user';
   if (user === '') return 'has an empty user';
+  if (isTooLongUserName(user)) return `has a user of more than ${MAX_USER_NAME_LENGTH} characters`;
   return { action, owner: { name: user, roles: listOf(roles ?? '') } };
 }
 

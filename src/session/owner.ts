@@ -14,6 +14,17 @@ export class UnauthorizedSessionRequestError extends HoldfastError {
   }
 }
 
+/** The longest name of a user, in characters (code points). It is in each record of theirs, in headers, assertions and the log. */
+export const MAX_USER_NAME_LENGTH = 256;
+
+export function isTooLongUserName(name: string): boolean {
+  // A character has one or two of what `length` counts.
+  return (
+    name.length > MAX_USER_NAME_LENGTH &&
+    (name.length > 2 * MAX_USER_NAME_LENGTH || [...name].length > MAX_USER_NAME_LENGTH)
+  );
+}
+
 /**
  * In JavaScript anything may come. Without a name strangers would be one user; roles in one text would hold every role that is a part of it.
  *
@@ -24,6 +35,10 @@ export function checkOwner({ name, roles }: SessionOwner): void {
     const what = name === '' ? 'an empty one' : typeof name;
     throw new TypeError(`a session's owner must have a name, a text of at least one character, not ${what}`);
   }
+  if (isTooLongUserName(name))
+    throw new TypeError(
+      `the name of a session's owner has at most ${MAX_USER_NAME_LENGTH} characters, not ${[...name].length}; use an id of the user`,
+    );
   if (!Array.isArray(roles) || !roles.every(role => typeof role === 'string'))
     throw new TypeError("the roles of a session's owner must be an array of texts; [] for none");
 }

@@ -72,6 +72,7 @@ export function checkEndReason(reason: SessionEndReason): void {
 
 /** Who owns a session: the first user who was authenticated in it. */
 export interface SessionOwner {
+  /** From 1 to 256 characters. */
   readonly name: string;
   readonly roles: readonly string[];
 }

@@ -25,6 +25,8 @@ describe('what is no owner is refused, and nothing is changed for it', () => {
     ['no name', { roles: [] }],
     ['an empty name', { name: '', roles: [] }],
     ['a number for a name', { name: 7, roles: [] }],
+    ['a name of 257 characters', { name: 'a'.repeat(257), roles: [] }],
+    ['a name of 257 characters, each of them two for JavaScript', { name: '😀'.repeat(257), roles: [] }],
     ['no roles', { name: 'ann' }],
     ['one text of roles, of which "admin" would be a part', { name: 'ann', roles: 'no-admin' }],
     ['a role that is no text', { name: 'ann', roles: [{}] }],
