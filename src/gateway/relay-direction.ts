@@ -1,15 +1,14 @@
 import { isUtf8 } from 'node:buffer';
 import { randomBytes } from 'node:crypto';
-import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { TLSSocket } from 'node:tls';
 import { HoldfastError } from '../base/errors.ts';
+import { Backlog, isPlainSocket } from '../websocket/backlog.ts';
 import { FrameReader, type FrameSink } from '../websocket/protocol/frame-reader.ts';
 import { FrameWriter, firstByte } from '../websocket/protocol/frame-writer.ts';
 import { applyMask } from '../websocket/protocol/mask.ts';
 import { Opcode } from '../websocket/protocol/opcodes.ts';
-import { shareReads } from '../websocket/shared-reads.ts';
 import type { TimerWheel } from '../websocket/timer-wheel.ts';
+import { areReadsPaused, pauseReads, resumeReads, startReads } from '../websocket/transport-reads.ts';
 import { CloseCode, isSendableCloseCode } from '../wire/close-codes.ts';
 import { writeFromSlab } from './relay-slab.ts';
 
@@ -53,14 +52,15 @@ export interface DirectionOptions {
 /** What the payload of our pings begins with, by which their pongs are known. Their number follows, in four bytes. */
 const PING_TAG = randomBytes(8);
 const NOTHING = Buffer.alloc(0);
+/** While so much waits for the target, the source is not read. */
+const MOST_WAITING_BYTES = 16 * 1024;
 
 /**
  * One direction of a relay: reads the frames of `source` and passes them on to `target` as they are, still masked.
  *
  * It looks into close frames and pongs only, holds back an incomplete header so that `target` never stands inside one, and
  * puts in our own frames where one frame ends and the next has not begun. Each chunk read makes at most one write. A target that
- * does not take what it is sent stops the reading of the source, so that no more than one chunk and the target's high-water mark is
- * held.
+ * does not take what it is sent stops the reading of the source, so that no more than 16 KiB and one chunk is held.
  */
 export class RelayDirection implements FrameSink {
   readonly from: 'client' | 'backend';
@@ -80,6 +80,8 @@ export class RelayDirection implements FrameSink {
   /** The source's bytes stand in memory that the next read of any connection overwrites. */
   #isSourceShared = false;
   readonly #writesAtOnce: boolean;
+  /** What waits while the target has yet to take what was written before. */
+  #backlog: Backlog | undefined;
   #pings = 0;
 
   // Of the chunk being read, [#start, #end) is to be passed on as it is, after #pieces.
@@ -111,20 +113,21 @@ export class RelayDirection implements FrameSink {
       allowRsv1: options.allowRsv1,
     });
     // Only of a TCP socket is it known that it keeps nothing of what it has written.
-    this.#writesAtOnce = this.#target instanceof Socket && !(this.#target instanceof TLSSocket);
-    this.#target.on('drain', () => this.#source.resume());
+    this.#writesAtOnce = isPlainSocket(this.#target);
   }
 
   /** Begins to read the source, after what of it was read before. */
   start(early: Buffer): void {
     const source = this.#source;
     if (early.length > 0) this.push(early);
-    this.#isSourceShared = shareReads(source, (length, buffer) => this.push(buffer, length));
-    if (!this.#isSourceShared) {
-      source.on('data', chunk => this.push(chunk));
-      source.resume();
-    }
-    if (this.#isWaitingForTarget) source.pause();
+    this.#isSourceShared = startReads(source, (length, buffer) => this.push(buffer, length));
+    if (this.#isWaitingForTarget) pauseReads(source);
+  }
+
+  /** Ends our half of the target, after what was written. */
+  endTarget(): void {
+    if (this.#backlog === undefined) this.#target.end();
+    else this.#backlog.end();
   }
 
   /** The close frame of the source. */
@@ -140,6 +143,11 @@ export class RelayDirection implements FrameSink {
   /** The source has sent its last frame, or something illegal. */
   get isSourceDone(): boolean {
     return this.#closeFrame !== undefined || this.#error !== undefined;
+  }
+
+  /** The source is not read, because the target does not take what it is sent. */
+  get isPaused(): boolean {
+    return areReadsPaused(this.#source);
   }
 
   /** The target was sent a close frame. */
@@ -169,9 +177,9 @@ export class RelayDirection implements FrameSink {
 
   /** Pings the target. @returns false when it has yet to take what it was sent before, so that no answer can be expected. */
   ping(): boolean {
-    if (this.#isTargetDone || this.#target.writableNeedDrain) return false;
+    if (this.#isTargetDone || this.#isWaitingForTarget) return false;
     if (this.#isInsideFrame) this.#isPingWaiting = true;
-    else this.#target.write(this.#nextPing());
+    else this.#writeOwn(this.#nextPing());
     return true;
   }
 
@@ -183,8 +191,8 @@ export class RelayDirection implements FrameSink {
       this.#waitingClose = frame;
       return;
     }
-    if (this.#target.writable) this.#target.write(frame);
-    this.#endTarget();
+    if (this.#target.writable) this.#writeOwn(frame);
+    this.#noteEnd();
     this.#owner.onTargetDone(this);
   }
 
@@ -234,7 +242,7 @@ export class RelayDirection implements FrameSink {
     if (this.#waitingClose) {
       this.#takeRange().push(this.#waitingClose);
       this.#waitingClose = undefined;
-      this.#endTarget();
+      this.#noteEnd();
     }
   }
 
@@ -266,7 +274,7 @@ export class RelayDirection implements FrameSink {
       const instead = this.closeInstead;
       if (instead) this.#takeRange().push(this.#encode(writer => writer.close(instead.code, instead.reason)));
       else this.#pass(frame);
-      this.#endTarget();
+      this.#noteEnd();
     }
   }
 
@@ -303,10 +311,10 @@ export class RelayDirection implements FrameSink {
   }
 
   /** Nothing follows to the target. The source is read on, because its close frame and its end must be seen. */
-  #endTarget(): void {
+  #noteEnd(): void {
     this.#isTargetDone = true;
     this.#isInsideFrame = false;
-    this.#source.resume();
+    resumeReads(this.#source);
   }
 
   #pass(piece: Buffer): void {
@@ -330,27 +338,52 @@ export class RelayDirection implements FrameSink {
       this.#pieces = undefined;
       if (pieces.length === 0 || !target.writable) return;
       if (pieces.length === 1) this.#write(pieces[0]!, 0, pieces[0]!.length);
-      else target.write(Buffer.concat(pieces));
+      else this.#writeOwn(Buffer.concat(pieces));
     } else {
       if (this.#end === this.#start || this.#isTargetDone || !target.writable) return;
       this.traffic.bytes += this.#end - this.#start;
       this.#write(this.#chunk, this.#start, this.#end);
     }
-    if (this.#isWaitingForTarget) this.#source.pause();
+    if (this.#isWaitingForTarget) {
+      pauseReads(this.#source);
+      // Tells when it has taken everything.
+      this.#backlog ??= new Backlog(target, this.#onTaken);
+    }
     this.#owner.onPassed(this);
   }
 
   /** What follows the close frame is dropped, so it need not wait. */
   get #isWaitingForTarget(): boolean {
-    return this.#target.writableNeedDrain && !this.#isTargetDone;
+    if (this.#isTargetDone) return false;
+    return this.#target.writableLength + (this.#backlog?.bytes ?? 0) >= MOST_WAITING_BYTES;
   }
 
   #write(bytes: Buffer, start: number, end: number): void {
-    if (this.#isSourceShared && this.#writesAtOnce) {
+    if (this.#backlog !== undefined || this.#target.writableLength > 0) {
+      this.#wait(bytes.subarray(start, end));
+    } else if (this.#isSourceShared && this.#writesAtOnce) {
       writeFromSlab(this.#target, bytes, start, end);
-      return;
+    } else {
+      const part = start === 0 && end === bytes.length ? bytes : bytes.subarray(start, end);
+      this.#target.write(this.#isSourceShared ? Buffer.from(part) : part);
     }
-    const part = start === 0 && end === bytes.length ? bytes : bytes.subarray(start, end);
-    this.#target.write(this.#isSourceShared ? Buffer.from(part) : part);
   }
+
+  /** @param bytes In memory that nobody else uses. */
+  #writeOwn(bytes: Buffer): void {
+    if (this.#backlog !== undefined || this.#target.writableLength > 0) this.#wait(bytes);
+    else this.#target.write(bytes);
+  }
+
+  #wait(bytes: Buffer): void {
+    this.#backlog ??= new Backlog(this.#target, this.#onTaken);
+    this.#backlog.append(bytes, false);
+    this.#backlog.flush();
+  }
+
+  /** The target has taken all it was sent. */
+  readonly #onTaken = (): void => {
+    this.#backlog = undefined;
+    resumeReads(this.#source);
+  };
 }

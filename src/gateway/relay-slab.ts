@@ -10,15 +10,14 @@ let used = 0;
 let views: (Buffer | undefined)[] = [];
 
 /**
- * Writes bytes that the next read of any connection overwrites, to a TCP socket.
+ * Writes bytes that the next read of any connection overwrites, to a TCP socket for which nothing waits.
  *
  * They are copied into memory that all relays share. The kernel nearly always takes all of a write at once; then the same warm bytes serve
  * the next one. What it did not take stays where it is until it has been written.
  */
 export function writeFromSlab(target: Duplex, source: Buffer, start: number, end: number): void {
   const length = end - start;
-  if (target.writableLength > 0 || length > SLAB_BYTES) {
-    // It waits behind others, perhaps for long: so it must not hold more memory than its own.
+  if (length > SLAB_BYTES) {
     target.write(Buffer.from(source.subarray(start, end)));
     return;
   }

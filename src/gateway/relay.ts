@@ -4,8 +4,10 @@ import { type Logger, sidPrefix } from '../base/logger.ts';
 import { isRefusal, type Refusal } from '../http/refusal.ts';
 import { forbidsStoring, isForSharedCaches, PRIVATE } from '../http/shared-caches.ts';
 import type { HeaderLine } from '../session/tracking.ts';
+import { ByteQueue } from '../websocket/byte-queue.ts';
 import { type UpgradeRequest, upgradeResponse } from '../websocket/protocol/handshake.ts';
 import { type TimerWheel, WheelEntry } from '../websocket/timer-wheel.ts';
+import { pauseReads, startReads } from '../websocket/transport-reads.ts';
 import { CloseCode, isSendableCloseCode } from '../wire/close-codes.ts';
 import type { BackendExchange, BackendSession, Heard } from './backend-exchange.ts';
 import { clientResponseHeaders } from './backend-headers.ts';
@@ -136,17 +138,15 @@ async function hearAnswer(
 /** A client while the backend is asked: what it sends is kept, and that it leaves is noticed. */
 class WaitingClient {
   readonly #socket: Duplex;
-  readonly #chunks: Buffer[];
+  readonly #early: ByteQueue = new ByteQueue();
   readonly #gone = new AbortController();
-  #bytes: number;
 
   constructor(socket: Duplex, early: Buffer) {
     this.#socket = socket;
-    this.#chunks = [early];
-    this.#bytes = early.length;
+    this.#early.append(early, true);
     // For the rest of the socket's life: errors are followed by `close`.
     socket.on('error', () => {});
-    socket.on('data', this.#onData);
+    startReads(socket, this.#onRead);
     socket.on('end', this.#onGone);
     socket.on('close', this.#onGone);
     if (socket.destroyed) this.#onGone();
@@ -159,17 +159,15 @@ class WaitingClient {
   /** Stops listening, with the socket paused. */
   release(): Buffer {
     const socket = this.#socket;
-    socket.pause();
-    socket.off('data', this.#onData);
+    pauseReads(socket);
     socket.off('end', this.#onGone);
     socket.off('close', this.#onGone);
-    return this.#chunks.length === 1 ? this.#chunks[0]! : Buffer.concat(this.#chunks);
+    return this.#early.shiftAll();
   }
 
-  readonly #onData = (chunk: Buffer): void => {
-    this.#chunks.push(chunk);
-    this.#bytes += chunk.length;
-    if (this.#bytes > MAX_EARLY_BYTES) this.#socket.pause();
+  readonly #onRead = (length: number, buffer: Buffer): void => {
+    this.#early.append(buffer.subarray(0, length), false);
+    if (this.#early.bytes > MAX_EARLY_BYTES) pauseReads(this.#socket);
   };
 
   readonly #onGone = (): void => {
@@ -229,7 +227,7 @@ function passAnswer(
       return;
     }
     // Nothing more is expected from the client, but that it leaves must be noticed.
-    socket.resume();
+    startReads(socket, () => {});
     socket.on('end', () => socket.destroy());
     socket.write(head, 'latin1');
     answer.pipe(socket);
@@ -406,11 +404,11 @@ export class Relay extends WheelEntry implements DirectionOwner {
 
   /** The side has ended its half of the connection. What it is sent may still arrive. */
   #onEnd(peer: Peer): void {
-    const { incoming, outgoing, socket } = peer;
+    const { incoming, outgoing } = peer;
     if (incoming.isSourceDone) {
-      if (incoming.isTargetDone && outgoing.isTargetDone) socket.end();
+      if (incoming.isTargetDone && outgoing.isTargetDone) outgoing.endTarget();
       // It waits for no answer to its close frame, as after an error of the client's: neither do we.
-      if (peer.side === 'backend' && incoming.isTargetDone) this.#client.socket.end();
+      if (peer.side === 'backend' && incoming.isTargetDone) incoming.endTarget();
       return;
     }
     this.#lose(peer, 'ended without a close frame');
@@ -454,7 +452,7 @@ export class Relay extends WheelEntry implements DirectionOwner {
   /** Both close frames are through on one side: RFC 6455 §7.1.1, the server ends the TCP connection, the client waits for it. */
   #finishHandshake(peer: Peer): void {
     if (!(peer.incoming.isSourceDone || peer.isHalfClosed) || !peer.outgoing.isTargetDone) return;
-    if (peer.side === 'client' || peer.incoming.error || peer.socket.readableEnded) peer.socket.end();
+    if (peer.side === 'client' || peer.incoming.error || peer.socket.readableEnded) peer.outgoing.endTarget();
     this.#limit(CLOSE_TIMEOUT_MS);
   }
 
@@ -492,7 +490,7 @@ export class Relay extends WheelEntry implements DirectionOwner {
   #checkAlive(peer: Peer, now: number): boolean {
     const { incoming, outgoing } = peer;
     // A side that is not read, because the other takes nothing, cannot show that it lives.
-    if (peer.socket.isPaused()) incoming.heardAt = now;
+    if (incoming.isPaused) incoming.heardAt = now;
     const isAnswerDue = peer.answerDueAt !== Number.POSITIVE_INFINITY;
     if (isAnswerDue && incoming.heardAt < peer.askedAt) return now < peer.answerDueAt;
     peer.answerDueAt = Number.POSITIVE_INFINITY;

@@ -59,7 +59,8 @@ export function broadcast(
     if (left?.has(connection)) {
       skipped++;
     } else if (connection.sendShared(message)) {
-      ready.push(connection.outbox);
+      // Once for each, however many messages are sent before it is written.
+      if (connection.outbox.claimFlush()) ready.push(connection.outbox);
       sent++;
     } else if (connection.isOpen) {
       skipped++;

@@ -16,9 +16,9 @@ import { Opcode } from './protocol/opcodes.ts';
 import { checkClose, checkData, checkTopic, controlPayload } from './protocol/outgoing.ts';
 import type { PerMessageDeflate } from './protocol/permessage-deflate.ts';
 import type { SharedMessage } from './shared-message.ts';
-import { shareReads } from './shared-reads.ts';
 import { type TimerWheel, WheelEntry } from './timer-wheel.ts';
 import type { Topics } from './topics.ts';
+import { pauseReads, resumeReads, startReads } from './transport-reads.ts';
 
 /** What every connection of a server shares. */
 export interface ConnectionHost {
@@ -143,7 +143,7 @@ export class EndpointConnection<Data = undefined>
   start(early: Buffer): void {
     const transport = this.#transport as BoundTransport;
     transport[connectionOf] = this;
-    if (!shareReads(transport, onRead)) transport.on('data', onData);
+    startReads(transport, onRead);
     transport.on('end', onEnd).on('error', onError).on('close', onClose);
     this.#facts.session?.onError(error => this.#onSessionNotSaved(error));
     this.#callbacks.push('open', undefined, undefined);
@@ -439,7 +439,7 @@ export class EndpointConnection<Data = undefined>
   pauseReading(): void {
     this.#isReadingPaused = true;
     this.#takeAssembler().reader.pause();
-    this.#transport.pause();
+    pauseReads(this.#transport);
   }
 
   resumeReading(): void {
@@ -450,7 +450,7 @@ export class EndpointConnection<Data = undefined>
     this.#assembler?.reader.resume();
     this.outbox.uncork();
     // What was left of the last chunk may have filled the queue again.
-    if (!this.#isReadingPaused) this.#transport.resume();
+    if (!this.#isReadingPaused) resumeReads(this.#transport);
   }
 
   // ---- what the outbox tells (OutboxOwner)
@@ -566,8 +566,7 @@ export class EndpointConnection<Data = undefined>
 
   /** Ends our half after what was written. The peer has the close timeout to end its own, then the connection is cut. */
   #endTransport(): void {
-    this.outbox.stop();
-    this.#transport.end();
+    this.outbox.end();
     this.#limitClosing();
   }
 
@@ -608,10 +607,6 @@ export class EndpointConnection<Data = undefined>
 // Shared by all connections: a listener of its own for each would cost more memory than the connection.
 function onRead(this: BoundTransport, length: number, buffer: Buffer): void {
   this[connectionOf].receive(buffer, length);
-}
-
-function onData(this: Duplex, chunk: Buffer): void {
-  (this as BoundTransport)[connectionOf].receive(chunk, chunk.length);
 }
 
 function onEnd(this: Duplex): void {

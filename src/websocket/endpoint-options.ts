@@ -70,11 +70,14 @@ export interface EndpointOptions<Data = undefined> {
   dispatch?: DispatchOptions | string;
   /** A callback that has not settled after this fails the connection with 1011, an `accept` the handshake with 503. Default `60s`; -1 never. */
   handlerTimeout?: Duration;
-  /** Bytes a connection may have waiting to be sent before `slowReader` applies. Default `1MiB`. */
+  /**
+   * Bytes a connection may have waiting to be sent before `slowReader` applies; the memory they need beside counts too. Over HTTP/2 it also applies
+   * when the WebSockets of one TCP connection have more than 4 MiB (or this, if larger) waiting together, to those with over 16 KiB. Default `1MiB`.
+   */
   maxBufferedAmount?: Size;
   /**
    * `wait` (default): the message is kept and `send` answers false. `drop`: the message is not sent. `conflate`: only the latest waiting
-   * message is kept. `close`: 1013 at once. Whatever the policy, 1013 when more than four times the limit waits before what is sent now.
+   * message is kept. `close`: 1013 at once. Whatever the policy, 1013 when more than 1.25 times the limit waits before what is sent now.
    */
   slowReader?: SlowReaderPolicy;
   /** Origins that may connect. Default `['self']`. `'accept'` leaves the decision to `accept`. `'any'` takes every origin. */

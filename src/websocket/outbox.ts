@@ -1,7 +1,7 @@
-import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { TLSSocket } from 'node:tls';
 import { byteLengthOf, plainBytes } from '../base/bytes.ts';
+import { Backlog, isOneWrite, isPlainSocket, waitingFor } from './backlog.ts';
+import type { ByteQueue } from './byte-queue.ts';
 import type { EndpointLimits } from './endpoint-limits.ts';
 import { encodeFrame, FrameWriter, firstByte } from './protocol/frame-writer.ts';
 import { Opcode } from './protocol/opcodes.ts';
@@ -12,7 +12,15 @@ import type { SharedMessage } from './shared-message.ts';
 const EMPTY = Buffer.alloc(0);
 
 /** A peer that lets more than this multiple of `maxBufferedBytes` pile up is disconnected, whatever the policy. */
-const CUT_OFF_FACTOR = 4;
+const CUT_OFF_FACTOR = 1.25;
+
+/** What may wait for all WebSockets of one TCP connection before it counts as over the limit of each, unless its own limit is higher. */
+const TCP_CONNECTION_BYTES = 4 * 1024 * 1024;
+/** What each of them may have waiting whatever waits for the others. */
+const OWN_SHARE_BYTES = 16 * 1024;
+
+/** Frames that are gathered before they are written, where each is a piece of memory of its own. */
+const MOST_PIECES = 64;
 
 // Frames are gathered only between an event and the write that ends it: a connection at rest needs no writer.
 const idleWriters: FrameWriter[] = [];
@@ -45,18 +53,22 @@ export class Outbox {
   #sharedFrame: Buffer | undefined;
   /** What is gathered otherwise. */
   #writer: FrameWriter | undefined;
+  /** What waits while the transport has yet to take what was written before. */
+  #backlog: Backlog | undefined;
   #isCorked = false;
   #isFlushScheduled = false;
+  #isFlushClaimed = false;
   #isEnded = false;
 
   /** The type of the message that is being streamed. */
   #stream: 'none' | 'text' | 'binary' = 'none';
   /** Half a surrogate pair at the end of a text fragment. */
   #streamRest = '';
-  #afterStream: Buffer[] | undefined;
+  #afterStream: ByteQueue | undefined;
   /** The latest message that waits for a slow reader, under the policy `conflate`. */
   #latest: Buffer | undefined;
-  #heldBytes = 0;
+  /** Nobody else has its bytes. */
+  #isLatestOwn = false;
   #latestPong: Buffer | undefined;
   droppedMessages = 0;
 
@@ -65,14 +77,21 @@ export class Outbox {
     options: { limits: EndpointLimits; owner: OutboxOwner; deflate?: PerMessageDeflate | undefined },
   ) {
     this.#transport = transport;
-    this.#copiesOnWrite = transport instanceof Socket && !(transport instanceof TLSSocket);
+    this.#copiesOnWrite = isPlainSocket(transport);
     this.#limits = options.limits;
     this.#owner = options.owner;
     this.#deflate = options.deflate;
   }
 
   get bufferedAmount(): number {
-    return this.#transport.writableLength + this.#gatheredBytes + this.#heldBytes;
+    const { writableLength } = this.#transport;
+    return (
+      writableLength +
+      this.#gatheredBytes +
+      (this.#backlog?.bytes ?? 0) +
+      (this.#afterStream?.bytes ?? 0) +
+      (this.#latest?.length ?? 0)
+    );
   }
 
   /** Until `uncork`, sends are gathered; it writes them all at once. */
@@ -89,10 +108,12 @@ export class Outbox {
   message(data: string | Uint8Array): boolean {
     const isText = typeof data === 'string';
     if (!this.#mayWriteNow()) {
+      // Also when it is not sent.
+      if (!isText) checkedLength(data);
+      if (!this.#mayWait()) return false;
       // Not compressed: it may never be sent, and with context takeover the peer's window must hold all that was compressed.
-      return this.#hold(
-        encodeFrame(firstByte(isText ? Opcode.text : Opcode.binary), isText ? Buffer.from(data) : data),
-      );
+      const replaced = this.#isLatestOwn ? this.#latest : undefined;
+      return this.#hold(encodeFrame(firstByte(isText ? Opcode.text : Opcode.binary), data, replaced), true);
     }
     const opcode = isText ? Opcode.text : Opcode.binary;
     // Without compression it is the writer that looks at them, once.
@@ -111,9 +132,10 @@ export class Outbox {
 
   /** A message that is shared with other connections. It is not written before `flush`: who shares it spreads the writes. */
   shared(message: SharedMessage): boolean {
-    if (!this.#mayWriteNow()) return this.#hold(message.frameFor(undefined));
+    if (!this.#mayWriteNow()) return this.#mayWait() && this.#hold(message.frameFor(undefined), false);
     const frame = message.frameFor(this.#deflate);
     this.#addEncoded(frame);
+    if (this.#backlog !== undefined) this.#write();
     return this.#withinLimit(frame.length);
   }
 
@@ -133,10 +155,10 @@ export class Outbox {
     else this.#frames.binary(first, chunk);
     this.#stream = last ? 'none' : type;
     if (last && this.#afterStream) {
-      for (const frame of this.#afterStream) {
-        this.#heldBytes -= frame.length;
-        this.#addEncoded(frame);
-      }
+      this.#write();
+      this.#backlog ??= this.#newBacklog();
+      this.#backlog.absorb(this.#afterStream);
+      this.#backlog.flush();
       this.#afterStream = undefined;
     }
     this.#scheduleFlush();
@@ -166,21 +188,40 @@ export class Outbox {
     if (this.#isEnded) return;
     if (this.#latest && this.#stream === 'none') this.#addEncoded(this.#latest);
     this.#latest = undefined;
+    this.#afterStream?.clear();
     this.#afterStream = undefined;
-    this.#heldBytes = 0;
     this.#frames.close(code, reason);
     this.#write();
     this.#isEnded = true;
   }
 
+  /** Ends our half of the transport, after what was written. */
+  end(): void {
+    this.#isEnded = true;
+    if (this.#backlog === undefined) this.#transport.end();
+    else this.#backlog.end();
+  }
+
   /** The connection is over: nothing more is written. */
   stop(): void {
     this.#isEnded = true;
+    this.#backlog?.drop();
+    this.#backlog = undefined;
+    this.#afterStream?.clear();
+    this.#afterStream = undefined;
+  }
+
+  /** Must somebody call `flush` for what was gathered? True once, until that was done. */
+  claimFlush(): boolean {
+    if (this.#isFlushClaimed || this.#gatheredBytes === 0) return false;
+    this.#isFlushClaimed = true;
+    return true;
   }
 
   /** Writes what has been gathered, in one write. */
   flush(): void {
     this.#isFlushScheduled = false;
+    this.#isFlushClaimed = false;
     if (!this.#isCorked && !this.#isEnded) this.#write();
   }
 
@@ -188,7 +229,7 @@ export class Outbox {
     if (this.#sharedFrame !== undefined) {
       const frame = this.#sharedFrame;
       this.#sharedFrame = undefined;
-      this.#transport.write(frame);
+      this.#pass(frame, true);
       return;
     }
     const writer = this.#writer;
@@ -199,14 +240,35 @@ export class Outbox {
     if (idleWriters.length < MAX_IDLE_WRITERS) idleWriters.push(writer);
     if (frames === undefined) return;
     if (!Array.isArray(frames)) {
-      this.#transport.write(frames);
-      // Only of a TCP socket is it known that it keeps nothing of what it has written.
-      if (!isShared && this.#copiesOnWrite && this.#transport.writableLength === 0) FrameWriter.reuse(frames);
+      if (this.#pass(frames, isShared) && !isShared) FrameWriter.reuse(frames);
     } else {
-      this.#transport.cork();
-      for (const frame of frames) this.#transport.write(frame);
-      this.#transport.uncork();
+      this.#backlog ??= this.#newBacklog();
+      for (const frame of frames) this.#backlog.append(frame, !FrameWriter.isFromSlab(frame));
+      this.#backlog.flush();
     }
+  }
+
+  /**
+   * @param mayKeep The bytes are not part of a larger piece of memory.
+   * @returns true when nobody needs the memory any more.
+   */
+  #pass(frames: Buffer, mayKeep: boolean): boolean {
+    const transport = this.#transport;
+    if (this.#backlog === undefined && transport.writableLength === 0 && isOneWrite(transport, frames.length)) {
+      transport.write(frames);
+      // Only of a TCP socket is it known that it keeps nothing of what it has written.
+      return this.#copiesOnWrite && transport.writableLength === 0;
+    }
+    this.#backlog ??= this.#newBacklog();
+    this.#backlog.append(frames, mayKeep);
+    this.#backlog.flush();
+    return !mayKeep;
+  }
+
+  #newBacklog(): Backlog {
+    return new Backlog(this.#transport, () => {
+      this.#backlog = undefined;
+    });
   }
 
   get #gatheredBytes(): number {
@@ -233,8 +295,10 @@ export class Outbox {
   afterFlushed(callback: () => void): void {
     // Also in the middle of a data event, whose sends are otherwise gathered until its end.
     if (!this.#isEnded) this.#write();
+    if (this.#backlog !== undefined) this.#backlog.afterTaken(callback);
     // An empty write takes its place behind the others, which `drain` does not promise below the high-water mark.
-    if (this.#transport.writable && this.#transport.writableLength > 0) this.#transport.write(EMPTY, () => callback());
+    else if (this.#transport.writable && this.#transport.writableLength > 0)
+      this.#transport.write(EMPTY, () => callback());
     else callback();
   }
 
@@ -247,43 +311,55 @@ export class Outbox {
     return !this.#isOverLimit();
   }
 
-  #isOverLimit(): boolean {
+  /**
+   * How much waits, as a part of the limit, if `without` bytes of it are left out: this connection's own, with the memory that it needs beside
+   * its bytes, or what waits for the same TCP connection.
+   */
+  #fullness(without: number): number {
     const { maxBufferedBytes } = this.#limits;
-    if (this.bufferedAmount <= maxBufferedBytes) return false;
-    // What is gathered here and was never written is no fault of the peer's.
-    if (!this.#isEnded) this.#write();
-    return this.bufferedAmount > maxBufferedBytes;
+    const backlog = this.#backlog;
+    const afterStream = this.#afterStream;
+    let own = this.bufferedAmount - without;
+    if (backlog !== undefined) own += backlog.cost - backlog.bytes;
+    if (afterStream !== undefined) own += afterStream.cost - afterStream.bytes;
+    const queue = backlog ?? afterStream;
+    if (queue === undefined || own <= OWN_SHARE_BYTES) return own / maxBufferedBytes;
+    const together = (queue.bytesTogether - without) / Math.max(maxBufferedBytes, TCP_CONNECTION_BYTES);
+    return Math.max(own / maxBufferedBytes, together);
   }
 
-  /** The message could not be written now: it waits for the end of the stream, or the slow-reader policy decides. */
-  #hold(frame: Buffer): boolean {
-    const isOver = this.#isOverLimit();
+  #isOverLimit(): boolean {
+    if (this.#fullness(0) <= 1) return false;
+    // What is gathered here and was never written is no fault of the peer's.
+    if (!this.#isEnded) this.#write();
+    return this.#fullness(0) > 1;
+  }
+
+  /** The message could not be written now: may it wait, by the slow-reader policy? */
+  #mayWait(): boolean {
     const { slowReader } = this.#limits;
-    if (this.#latest !== undefined || (isOver && slowReader === 'conflate')) return this.#replaceLatest(frame);
-    if (isOver && slowReader === 'drop') {
-      this.droppedMessages++;
-      return false;
-    }
-    if (isOver && slowReader === 'close') {
-      this.#owner.onSlowReader(this.bufferedAmount);
-      return false;
-    }
-    this.#afterStream ??= [];
-    this.#afterStream.push(frame);
-    this.#heldBytes += frame.length;
+    if (this.#latest !== undefined || (slowReader !== 'drop' && slowReader !== 'close') || !this.#isOverLimit())
+      return true;
+    if (slowReader === 'drop') this.droppedMessages++;
+    else this.#owner.onSlowReader(this.bufferedAmount);
+    return false;
+  }
+
+  /** The message waits for the end of the stream, or as the latest for what was written before. */
+  #hold(frame: Buffer, isOwn: boolean): boolean {
+    if (this.#latest !== undefined || (this.#limits.slowReader === 'conflate' && this.#isOverLimit()))
+      return this.#replaceLatest(frame, isOwn);
+    this.#afterStream ??= waitingFor(this.#transport);
+    this.#afterStream.append(frame, true);
     return this.#withinLimit(frame.length);
   }
 
-  #replaceLatest(frame: Buffer): boolean {
-    const replaced = this.#latest;
+  #replaceLatest(frame: Buffer, isOwn: boolean): boolean {
+    const isFirst = this.#latest === undefined;
     this.#latest = frame;
-    this.#heldBytes += frame.length;
-    if (replaced === undefined) {
-      this.afterFlushed(() => this.#releaseLatest());
-    } else {
-      this.droppedMessages++;
-      this.#heldBytes -= replaced.length;
-    }
+    this.#isLatestOwn = isOwn;
+    if (isFirst) this.afterFlushed(() => this.#releaseLatest());
+    else this.droppedMessages++;
     return false;
   }
 
@@ -292,10 +368,9 @@ export class Outbox {
     if (frame === undefined || this.#isEnded) return;
     this.#latest = undefined;
     if (this.#stream !== 'none') {
-      (this.#afterStream ??= []).push(frame);
+      (this.#afterStream ??= waitingFor(this.#transport)).append(frame, true);
       return;
     }
-    this.#heldBytes -= frame.length;
     this.#addEncoded(frame);
     this.#scheduleFlush();
   }
@@ -308,14 +383,15 @@ export class Outbox {
 
   /** `added`: the size of the message that was just sent. However large it is, only what was left of others tells of a slow reader. */
   #withinLimit(added: number): boolean {
+    if (this.#writer !== undefined && this.#writer.pieces >= MOST_PIECES) this.#write();
     if (!this.#isOverLimit()) return true;
-    const left = this.bufferedAmount - added;
-    if (left > this.#limits.maxBufferedBytes * CUT_OFF_FACTOR) this.#owner.onSlowReader(left);
+    if (this.#fullness(added) > CUT_OFF_FACTOR) this.#owner.onSlowReader(this.bufferedAmount);
     return false;
   }
 
   #scheduleFlush(): void {
     if (this.#isCorked || this.#isFlushScheduled) return;
+    if (this.#backlog !== undefined) return this.#write();
     this.#isFlushScheduled = true;
     if (waitingForFlush.push(this) === 1) queueMicrotask(flushWaiting);
   }

@@ -13,9 +13,9 @@ export class SharedMessage {
 
   constructor(data: string | Uint8Array) {
     this.#opcode = typeof data === 'string' ? Opcode.text : Opcode.binary;
-    const payload = typeof data === 'string' ? Buffer.from(data) : data;
-    this.#plain = encodeFrame(firstByte(this.#opcode), payload);
-    this.#payload = this.#plain.subarray(this.#plain.length - byteLengthOf(payload));
+    this.#plain = encodeFrame(firstByte(this.#opcode), data);
+    const length = typeof data === 'string' ? Buffer.byteLength(data) : byteLengthOf(data);
+    this.#payload = this.#plain.subarray(this.#plain.length - length);
   }
 
   /** The frame for a connection that agreed on this compression, or on none. */

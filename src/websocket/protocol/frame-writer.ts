@@ -11,7 +11,7 @@ export function firstByte(opcode: number, fin = true, rsv1 = false): number {
 // Frames are written one behind the other into a slab that all connections share, so that what one data event produces is one
 // piece of memory and one write. A full slab is left to the garbage collector with the last write that uses it; as long as the
 // kernel takes what it is given, the same warm bytes are used again and again.
-const SLAB_BYTES = 128 * 1024;
+const SLAB_BYTES = 64 * 1024;
 const MAX_SLAB_PAYLOAD = 32 * 1024;
 const MAX_HEADER_BYTES = 14;
 let slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
@@ -56,6 +56,11 @@ export class FrameWriter {
     return this.#bytes;
   }
 
+  /** How many pieces of memory it is in, or 0 when that is one. */
+  get pieces(): number {
+    return this.#chunks?.length ?? 0;
+  }
+
   /** True when all there is was given by `encoded`, so that nothing of it stands in the slab. */
   get isEncodedElsewhere(): boolean {
     return this.#only !== undefined;
@@ -66,8 +71,7 @@ export class FrameWriter {
     // A UTF-16 unit becomes at most three bytes.
     const most = payload.length * 3;
     if (most > MAX_SLAB_PAYLOAD) {
-      const bytes = Buffer.from(payload, 'utf8');
-      this.#own(first, bytes, bytes.length);
+      this.#own(first, payload);
       return;
     }
     const at = this.#open(most + MAX_HEADER_BYTES);
@@ -88,7 +92,7 @@ export class FrameWriter {
   binary(first: number, payload: Uint8Array): number {
     const length = checkedLength(payload);
     if (length > MAX_SLAB_PAYLOAD) {
-      this.#own(first, payload, length);
+      this.#own(first, payload);
       return length;
     }
     const at = this.#open(length + MAX_HEADER_BYTES);
@@ -141,13 +145,21 @@ export class FrameWriter {
     return chunks;
   }
 
+  /** Is it part of memory that other frames are in? Then it must not be kept for long. */
+  static isFromSlab(frames: Buffer): boolean {
+    return frames.buffer.byteLength === SLAB_BYTES;
+  }
+
   /** What `take` returned has been copied by the kernel: its room may be used again. */
   static reuse(frames: Buffer): void {
     if (frames.buffer === slab.buffer && frames.byteOffset + frames.length === slab.byteOffset + slabUsed)
       slabUsed -= frames.length;
   }
 
-  #own(first: number, payload: Uint8Array, length: number): void {
+  #own(first: number, data: string | Uint8Array): void {
+    if (!this.#masked) return this.encoded(encodeFrame(first, data));
+    const payload = typeof data === 'string' ? Buffer.from(data) : data;
+    const length = checkedLength(payload);
     const frame = Buffer.allocUnsafeSlow(length + MAX_HEADER_BYTES);
     const start = writeHeader(frame, 0, first, length, this.#masked);
     frame.set(payload, start);
@@ -195,12 +207,21 @@ export class FrameWriter {
   }
 }
 
-/** One whole unmasked frame in a buffer of its own, for sharing among connections. */
-export function encodeFrame(first: number, payload: Uint8Array): Buffer {
-  const length = checkedLength(payload);
-  const frame = Buffer.allocUnsafeSlow(length + MAX_HEADER_BYTES);
+/**
+ * One whole unmasked frame in memory of its own, for sharing among connections.
+ *
+ * @param replaced An earlier one that nobody needs any more: its memory is used, where the new one fits in it.
+ */
+export function encodeFrame(first: number, payload: string | Uint8Array, replaced?: Buffer): Buffer {
+  const isText = typeof payload === 'string';
+  const length = isText ? Buffer.byteLength(payload) : checkedLength(payload);
+  const room = length + MAX_HEADER_BYTES;
+  const memory = replaced?.buffer;
+  const fits = memory !== undefined && memory.byteLength >= room && memory.byteLength <= 2 * room;
+  const frame = fits ? Buffer.from(memory) : Buffer.allocUnsafeSlow(room);
   const start = writeHeader(frame, 0, first, length, false);
-  frame.set(payload, start);
+  if (isText) frame.write(payload, start);
+  else frame.set(payload, start);
   return frame.subarray(0, start + length);
 }
 
