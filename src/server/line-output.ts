@@ -58,11 +58,13 @@ const NOTICE_EVERY_MS = 10_000;
 /**
  * Lines for one of the process's outputs: they never throw, never block, and take bounded memory.
  *
- * A line is written at once when it can be. Otherwise it waits, in order, up to 1 MiB of lines, or 2 MiB for those about security; then lines are dropped
+ * A line is written at once, or at the end of the turn, when it can be. Otherwise it waits, in order, up to 1 MiB of lines, or 2 MiB for those about security; then lines are dropped
  * and counted, and when it flows again the listener learns how many.
  */
 export class LineOutput implements LineSink {
   listener: OutputListener | undefined;
+  readonly #isGathering: boolean;
+  #isScheduled = false;
   readonly #name: string;
   readonly #sink: ByteSink;
   readonly #clock: Clock;
@@ -82,7 +84,9 @@ export class LineOutput implements LineSink {
   #nextNoticeAt = Number.NEGATIVE_INFINITY;
   #noticeTimer: Timer | undefined;
 
-  constructor(name: string, sink: ByteSink, clock: Clock = systemClock) {
+  /** @param isGathering Lines of one turn of the event loop are written together: for an access log, which has one for each request. */
+  constructor(name: string, sink: ByteSink, clock: Clock = systemClock, isGathering = false) {
+    this.#isGathering = isGathering;
     this.#name = name;
     this.#sink = sink;
     this.#clock = clock;
@@ -97,7 +101,11 @@ export class LineOutput implements LineSink {
     }
     this.#waiting.push(line);
     this.#waitingSize += line.length + LINE_OVERHEAD;
-    this.#pump();
+    if (!this.#isGathering) this.#pump();
+    else if (!this.#isScheduled) {
+      this.#isScheduled = true;
+      setImmediate(this.#onTurn);
+    }
   }
 
   /**
@@ -130,6 +138,11 @@ export class LineOutput implements LineSink {
     this.#tellLost();
     return false;
   }
+
+  readonly #onTurn = () => {
+    this.#isScheduled = false;
+    this.#pump();
+  };
 
   #pump(): void {
     if (this.#isPumping) return;

@@ -1,6 +1,7 @@
 import { constants, fstatSync, openSync, write, writeSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { isatty } from 'node:tty';
+import { systemClock } from '../base/clock.ts';
 import { type ByteSink, LineOutput } from './line-output.ts';
 
 /** How long the end of the process waits for somebody who reads slowly, for each of the two. */
@@ -22,7 +23,7 @@ export function standardError(): LineOutput {
 function opened() {
   if (outputs) return outputs;
   const { out, error } = {
-    out: new LineOutput('stdout', openDescriptor(1)),
+    out: new LineOutput('stdout', openDescriptor(1), systemClock, true),
     error: new LineOutput('stderr', openDescriptor(2)),
   };
   outputs = { out, error };

@@ -181,3 +181,19 @@ test('a write in another thread is one at a time, and lines wait for it together
   sink.complete();
   expect(sink.text).toBe('0\n1\n2\n3\n4\n');
 });
+
+test('lines of one turn of the event loop are gathered into one write, and none is lost when the process ends before', async () => {
+  const writes: number[] = [];
+  const real = sink.writeNow.bind(sink);
+  sink.writeNow = bytes => {
+    writes.push(bytes.length);
+    return real(bytes);
+  };
+  const gathering = new LineOutput('stdout', sink, clock, true);
+  for (let i = 0; i < 100; i++) gathering.write('a\n');
+  await new Promise(resolve => setImmediate(resolve));
+  expect(writes).toEqual([200]);
+  gathering.write('b\n');
+  gathering.finish(100);
+  expect(sink.lines).toEqual([...Array(100).fill('a'), 'b']);
+});
