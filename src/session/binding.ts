@@ -280,6 +280,8 @@ export class SessionBinding {
   }
 
   async #read(tickets: readonly SessionTicket[]): Promise<void> {
+    const settling = this.#environment.clock.settle();
+    if (settling) await settling;
     try {
       const live: Found[] = [];
       for (const ticket of tickets) {

@@ -8,6 +8,7 @@ import { GuardedStore } from './guarded-store.ts';
 import { KeyedQueue } from './keyed-queue.ts';
 import { SessionMeters } from './statistics.ts';
 import type { SessionHeader, SessionRecord, SessionStore } from './store.ts';
+import { StoreClock } from './store-clock.ts';
 import { firstVersion } from './version.ts';
 
 export interface ExpressStoreOptions {
@@ -96,7 +97,7 @@ export class ExpressStore extends EventEmitter {
   readonly #ttlMs: number;
   readonly #tombstoneMs: number;
   readonly #sweepIntervalMs: number;
-  readonly #clock: Clock;
+  readonly #clock: StoreClock;
   readonly #logger: CalmLogger;
   /** When a session object that came from the store ends, as far as its request knows: one that is gone before was destroyed. */
   readonly #known = new WeakMap<object, { readonly key: string; readonly end: number }>();
@@ -120,8 +121,8 @@ export class ExpressStore extends EventEmitter {
     this.#sweepIntervalMs = positive('sweepIntervalMs', options.sweepIntervalMs ?? 60_000);
     const timeoutMs = positive('storeTimeoutMs', options.storeTimeoutMs ?? 5_000);
     this.#store = new GuardedStore(store, { clock, meters: new SessionMeters(), timeoutMs });
-    this.#clock = clock;
     this.#logger = CalmLogger.over(options.logger ?? silentLogger, clock);
+    this.#clock = new StoreClock(clock, this.#store, this.#logger);
     this.#scheduleSweep();
   }
 
@@ -132,6 +133,7 @@ export class ExpressStore extends EventEmitter {
   get(sid: string, callback?: Callback<ExpressSessionData | undefined>): unknown {
     return this.#settle(callback, async () => {
       const record = await this.#store.read(this.#keyOf(sid));
+      await this.#clock.settle();
       return record && this.#dataOf(this.#keyOf(sid), record);
     });
   }
@@ -148,8 +150,8 @@ export class ExpressStore extends EventEmitter {
     return this.#settle(callback, async () => {
       const key = this.#keyOf(sid);
       const value = Buffer.from(JSON.stringify(session));
-      const life = this.#lifeOf(session);
-      await this.#writes.run(key, () => this.#write(key, session, life, value));
+      const cookie = cookieOf(session);
+      await this.#writes.run(key, async () => this.#write(key, session, await this.#lifeOf(cookie), value));
     });
   }
 
@@ -160,10 +162,13 @@ export class ExpressStore extends EventEmitter {
   touch(sid: string, session: ExpressSessionData, callback?: Callback<void>): unknown {
     return this.#settle(callback, async () => {
       const key = this.#keyOf(sid);
-      const life = this.#lifeOf(session);
+      const cookie = cookieOf(session);
       const expected = new Map([[TOMBSTONE, 0]]);
-      const result = await this.#writes.run(key, () => this.#store.commit(key, { header: life, expected }));
-      if (result.status === 'committed') this.#know(key, session, life);
+      await this.#writes.run(key, async () => {
+        const life = await this.#lifeOf(cookie);
+        const result = await this.#store.commit(key, { header: life, expected });
+        if (result.status === 'committed') this.#know(key, session, life);
+      });
     });
   }
 
@@ -335,6 +340,7 @@ export class ExpressStore extends EventEmitter {
   }
 
   async #bury(key: string): Promise<void> {
+    await this.#clock.settle();
     const header: Life = { absoluteExpiresAt: this.#clock.now() + this.#tombstoneMs, cookie: undefined };
     const set = new Map([[TOMBSTONE, Buffer.from('1')]]);
     await this.#store.commit(key, { header, set, deleted: new Set([DATA]), expected: new Map([[TOMBSTONE, 0]]) });
@@ -345,10 +351,11 @@ export class ExpressStore extends EventEmitter {
     throw new TypeError(`express store: a session id must be a text, not ${typeof sid}`);
   }
 
-  #lifeOf({ cookie }: ExpressSessionData): Life {
-    const kept = JSON.parse(JSON.stringify(cookie ?? {})) as ExpressCookieData;
+  /** `expires` is by the clock of this machine, which has made it; what is kept is by the store's. */
+  async #lifeOf(kept: ExpressCookieData): Promise<Life> {
+    await this.#clock.settle();
     const { expires, originalMaxAge } = kept;
-    let end = typeof expires === 'string' ? Date.parse(expires) : Number.NaN;
+    let end = typeof expires === 'string' ? this.#clock.fromOwn(Date.parse(expires)) : Number.NaN;
     if (Number.isNaN(end))
       end = this.#clock.now() + (typeof originalMaxAge === 'number' ? originalMaxAge : this.#ttlMs);
     return { absoluteExpiresAt: end === Number.POSITIVE_INFINITY ? undefined : end, cookie: kept };
@@ -396,6 +403,7 @@ export class ExpressStore extends EventEmitter {
   }
 
   async *#living(): AsyncIterable<{ key: string; data: ExpressSessionData }> {
+    await this.#clock.settle();
     for await (const keys of this.#keys()) {
       const records = await Promise.all(keys.map(key => this.#store.read(key)));
       for (const [index, key] of keys.entries()) {
@@ -415,6 +423,7 @@ export class ExpressStore extends EventEmitter {
 
   async #sweep(): Promise<void> {
     try {
+      if (!(await this.#clock.check())) return; // which says so
       const now = this.#clock.now();
       let limit = BATCH;
       while (!this.#isClosed) {
@@ -430,6 +439,11 @@ export class ExpressStore extends EventEmitter {
       this.#logger.warn({ err: error }, 'expired sessions of express-session not swept; trying again');
     }
   }
+}
+
+/** As it is now: the session may change before it is written. */
+function cookieOf({ cookie }: ExpressSessionData): ExpressCookieData {
+  return JSON.parse(JSON.stringify(cookie ?? {}));
 }
 
 function newRecord({ absoluteExpiresAt, cookie }: Life, value: Uint8Array, now: number): SessionRecord {

@@ -54,6 +54,7 @@ const DELETE: Operation<boolean> = { kind: 'write', what: 'end a session', isAns
 const EXPIRED: Operation<string[]> = { kind: 'read', what: 'look for expired sessions', isAnswer: Array.isArray };
 const SIDS_OF: Operation<string[]> = { kind: 'read', what: 'list the sessions of a user', isAnswer: Array.isArray };
 const FULLNESS: Operation<number | undefined> = { kind: 'read', what: 'ask how full it is', isAnswer: isAnything };
+const TIME: Operation<number> = { kind: 'read', what: 'tell the time', isAnswer: Number.isFinite };
 const COUNT: Operation<number> = { kind: 'read', what: 'count sessions', isAnswer: isAnything };
 
 /**
@@ -65,6 +66,7 @@ const COUNT: Operation<number> = { kind: 'read', what: 'count sessions', isAnswe
  */
 export class GuardedStore implements SessionStore {
   readonly watch?: (onChange: (sid: string) => void) => Promise<SessionFeed>;
+  readonly time?: () => Promise<number>;
   readonly countAnonymous?: () => Promise<number>;
   readonly fullness?: () => Promise<number | undefined>;
   readonly hasRoom?: (isAnonymous: boolean) => boolean;
@@ -80,6 +82,7 @@ export class GuardedStore implements SessionStore {
     if (store.countAnonymous) this.countAnonymous = () => this.#promise(COUNT, () => store.countAnonymous!());
     if (store.fullness) this.fullness = () => this.#promise(FULLNESS, () => store.fullness!());
     if (store.hasRoom) this.hasRoom = isAnonymous => this.#isClosed || store.hasRoom!(isAnonymous);
+    if (store.time) this.time = () => this.#promise(TIME, () => store.time!());
     if (store.watch) this.watch = onChange => this.#promise(WATCH, () => store.watch!(onChange));
   }
 

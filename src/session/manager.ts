@@ -25,6 +25,7 @@ import { SharedSessions, type SocketSession } from './shared-sessions.ts';
 import type { Committed, Snapshot } from './snapshot.ts';
 import { SessionMeters, type SessionStatistics } from './statistics.ts';
 import type { SessionRecord, SessionStore } from './store.ts';
+import { StoreClock } from './store-clock.ts';
 import { Sweeper, type SweepSchedule } from './sweeper.ts';
 import { Tickets } from './ticket.ts';
 import { Tracking, type TrackingOptions } from './tracking.ts';
@@ -196,16 +197,17 @@ export class SessionManager {
       maxBytes: notNegative('cacheBytes', options.cacheBytes ?? 64 * 1024 * 1024),
     });
     const end = (sid: string, reason: SessionEndReason, how?: EndOptions) => this.#end(sid, reason, how);
+    const storeClock = new StoreClock(clock, store, logger);
     this.#environment = {
       store,
-      clock,
+      clock: storeClock,
       logger,
       meters,
       room,
       mayBeginUnasked: () =>
         options.overflow === 'evict' || hasRoom(true).then(async isRoom => isRoom || !(await hasRoom(false))),
       tracking: new Tracking(new Tickets(new KeyRing(options.keys), options.cookie?.path), options, absoluteTimeoutMs),
-      accessTimes: new AccessTimes(store, clock, logger, (sid, at) => this.#cache.noteAccess(sid, at)),
+      accessTimes: new AccessTimes(store, storeClock, logger, (sid, at) => this.#cache.noteAccess(sid, at)),
       users: new UserSessions({
         store,
         ledger: this.#ledger,
@@ -449,6 +451,7 @@ export class SessionManager {
   }
 
   async #listen(): Promise<void> {
+    await this.#environment.clock.settle();
     this.#unsubscribe ??= await this.#ledger.subscribe(CHANNEL, message => this.#onControl(message));
     await this.#cache.watch(sid => this.#shared.onChangedElsewhere(sid));
   }
@@ -487,6 +490,8 @@ export class SessionManager {
 
   async #end(sid: string, reason: SessionEndReason, { expiredBy, ...known }: EndOptions = {}): Promise<boolean> {
     const { store, logger, clock } = this.#environment;
+    // By a clock that may be wrong nothing ends for all.
+    if (expiredBy !== undefined && !clock.isKnown) return false;
     checkEndReason(reason);
     if (typeof sid !== 'string') return false;
     const createdAt = known.createdAt ?? this.#cache.peek(sid)?.header.createdAt;
@@ -531,6 +536,8 @@ export class SessionManager {
   async #load(sid: string): Promise<LoadedSession | undefined> {
     if (this.#ended.has(sid)) return undefined;
     const { clock, frequency } = this.#environment;
+    const settling = clock.settle();
+    if (settling) await settling;
     // What sockets have changed is seen by requests. When it fails it is tried again behind the sockets, which report it.
     if (frequency === 'end-of-request' && this.#shared.has(sid)) await this.#shared.flush(sid).catch(() => {});
     const remembered = this.#cache.remembered(sid);

@@ -1,5 +1,4 @@
 import type { Awaitable } from '../base/awaitable.ts';
-import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import type { AccessTimes } from './access-times.ts';
 import type { SessionEndReason } from './session.ts';
@@ -9,6 +8,7 @@ import type { Admission, SharedSession, SocketSession } from './shared-sessions.
 import type { Snapshot } from './snapshot.ts';
 import type { SessionMeters } from './statistics.ts';
 import type { SessionStore } from './store.ts';
+import type { StoreClock } from './store-clock.ts';
 import type { Tracking } from './tracking.ts';
 import type { UserSessions } from './user-sessions.ts';
 import type { WriteFrequency } from './write-policy.ts';
@@ -34,7 +34,8 @@ export interface EndOptions {
 /** What the parts of the session manager share. */
 export interface SessionEnvironment {
   readonly store: SessionStore;
-  readonly clock: Clock;
+  /** Times of sessions are the store's. */
+  readonly clock: StoreClock;
   readonly logger: Logger;
   readonly meters: SessionMeters;
   readonly tracking: Tracking;

@@ -179,7 +179,7 @@ export class SharedSessions {
     const { clock, end, logger } = this.#environment;
     const { header, sid, lastAccessedAt } = state;
     const now = clock.now();
-    if (expiryReason(header, lastAccessedAt, now) !== 'absolute') return false;
+    if (!clock.isKnown || expiryReason(header, lastAccessedAt, now) !== 'absolute') return false;
     state.markEnded();
     end(sid, 'absolute', { expiredBy: now, createdAt: header.createdAt }).catch(error =>
       logger.warn({ err: error, sid: sidPrefix(sid) }, 'an expired session is not ended in the store yet'),
@@ -189,9 +189,11 @@ export class SharedSessions {
 
   /** Another process may have used it. */
   async #readAgain(shared: SharedSession): Promise<number | undefined> {
-    const { accessTimes, load } = this.#environment;
+    const { accessTimes, load, clock } = this.#environment;
     const { sid } = shared.state;
     const loaded = await load(sid); // which ends it when its time is over
+    if (!loaded && !shared.state.isEnded && !clock.isKnown)
+      throw new Error('the clock of the session store is not known');
     if (!loaded || shared.state.isEnded) return undefined;
     shared.reload(loaded);
     // By the store's header: a shorter time that was set here and not committed counts for nobody.

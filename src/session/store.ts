@@ -165,6 +165,12 @@ export interface SessionStore {
    * again. Absent: that cannot happen.
    */
   readonly interruptions?: number;
+  /**
+   * What the store's own clock says, in milliseconds since the epoch. Sessions begin and end by it, so that processes
+   * whose machines have different times judge alike. Absent: by the clock of this machine, which all its users then have
+   * to share.
+   */
+  time?(): Promise<number>;
   close(): Promise<void>;
 }
 

@@ -77,6 +77,7 @@ export class Sweeper {
   async #sweepAlone(intervalMs: number): Promise<void> {
     const { accessTimes, logger, clock } = this.#environment;
     try {
+      if (!(await clock.check())) throw new Error('the clock of the store is not known');
       // While last accesses cannot be written, sessions in use would look idle.
       await accessTimes.flush(clock.now());
       if (await this.#isMine(intervalMs)) await this.#sweep();

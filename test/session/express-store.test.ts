@@ -76,6 +76,7 @@ describe.each(backends)('over the $name store', ({ name, missing, start, open: o
     context.skip(missing !== undefined, `${name} (skipped: ${missing})`);
     folder = await mkdtemp(join(tmpdir(), 'holdfast-express-store-'));
     backend = await openBackend(folder, server?.url ?? '');
+    Object.assign(backend, { time: undefined }); // the clock of the tests counts
     store = open();
   });
   afterEach(async () => {

@@ -220,6 +220,11 @@ export class PostgresStore implements SessionStore {
     return Number(count);
   }
 
+  async time(): Promise<number> {
+    const [[now] = []] = await this.#database.query(this.#statements.time, []);
+    return Number(now);
+  }
+
   /** Ends the connections when nothing else uses them. */
   close(): Promise<void> {
     return this.#release();
@@ -281,6 +286,12 @@ function statementsOf(schema: string) {
       isRepeatable: true,
       text: `SELECT s.sid, s.sid_json FROM ${schema}.accesses a JOIN ${schema}.sessions s ON s.sid = a.sid
         WHERE a.due_at <= $1 AND least(a.last_access + a.idle_ms, a.absolute_at) <= $1 ORDER BY a.due_at LIMIT $2`,
+    },
+    time: {
+      name: 'time',
+      what: 'ask for the time',
+      isRepeatable: true,
+      text: 'SELECT extract(epoch FROM clock_timestamp()) * 1000',
     },
     sids: {
       name: 'sids',

@@ -25,7 +25,6 @@ import {
   DELETE,
   DISOWN,
   EXPIRED,
-  GRACE_MS,
   OWN,
   OWNED,
   TOUCH,
@@ -184,8 +183,8 @@ export class RedisStore implements SessionStore {
   }
 
   async sidsOf(owner: string): Promise<string[]> {
-    const entries = entriesOf(await this.#connection.run(OWNED, [this.#keys.owner(owner)], []));
-    return (await this.#check(owner, entries)).map(member => this.#keys.sidOf(member));
+    const [before, ...entries] = await this.#connection.run(OWNED, [this.#keys.owner(owner)], []);
+    return (await this.#check(owner, entriesOf(entries), Number(before))).map(member => this.#keys.sidOf(member));
   }
 
   async count(): Promise<number> {
@@ -215,6 +214,12 @@ export class RedisStore implements SessionStore {
     const shares = this.#connection.masters().map(node => memoryShare(node, this.#connection));
     const known = (await Promise.all(shares)).filter(share => share !== undefined);
     return known.length > 0 ? Math.max(...known) : undefined;
+  }
+
+  /** Of one and the same server, where there are several. */
+  async time(): Promise<number> {
+    const [seconds, microseconds] = await this.#connection.send(this.#keys.clock, ['TIME']);
+    return Number(seconds) * 1_000 + Number(microseconds) / 1_000;
   }
 
   /** Each commit and delete publishes the sid in the same step. What `isCurrent` rests on: see docs/decisions/0009-redis-change-events.md. */
@@ -247,12 +252,12 @@ export class RedisStore implements SessionStore {
    * which is like no other and says when: only the entry with the stamp that one knows is ever removed.
    */
   async #own(owner: string, member: string): Promise<string> {
-    const stamp = String(Date.now() + Math.floor(Math.random() * 4096) / 4096);
-    const args = [stamp, member, String(Date.now() - GRACE_MS)];
-    const old = entriesOf(await this.#connection.run(OWN, [this.#keys.owner(owner)], args));
+    const args = [String(Math.floor(Math.random() * 4096) / 4096), member];
+    const [stamp, ...entries] = await this.#connection.run(OWN, [this.#keys.owner(owner)], args);
+    const old = entriesOf(entries);
     // Where nobody sweeps or asks, entries of sessions that Redis has dropped would pile up.
-    if (old.length > 0) this.#check(owner, old).catch(() => {});
-    return stamp;
+    if (old.length > 0) this.#check(owner, old, Number.POSITIVE_INFINITY).catch(() => {});
+    return String(stamp);
   }
 
   /** What is left behind when this fails does no harm, and what was done before it cannot be undone: so it never rejects. */
@@ -262,15 +267,17 @@ export class RedisStore implements SessionStore {
     await this.#connection.run(DISOWN, [this.#keys.owner(owner.name)], [member, stamp]).catch(() => {});
   }
 
-  /** The entries that are true. Of the others those are removed that are too old to be of a commit on its way. */
-  async #check(owner: string, entries: readonly Entry[]): Promise<string[]> {
+  /**
+   * The entries that are true. Of the others those are removed that are from before that time: too old to be of a commit
+   * on its way.
+   */
+  async #check(owner: string, entries: readonly Entry[], before: number): Promise<string[]> {
     const names = entries.map(async ({ member }) => {
       const key = this.#keys.base(this.#keys.bucketOf(member)) + member;
       const json = await this.#connection.send(key, ['HGET', key, 'h:owner']);
       return json && (JSON.parse(String(json)) as { name: string }).name;
     });
     const isTrue = (await Promise.all(names)).map(name => name === owner);
-    const before = Date.now() - GRACE_MS;
     const stale = entries.filter(({ score }, index) => !isTrue[index] && Number(score) < before);
     const keys = [this.#keys.owner(owner)];
     await Promise.all(stale.map(({ member, score }) => this.#connection.run(DISOWN, keys, [member, score])));

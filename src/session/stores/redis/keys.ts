@@ -42,6 +42,11 @@ export class RedisKeys {
     return `${this.#prefix}:changes`;
   }
 
+  /** Whose server has the clock that counts. Nothing is kept there. */
+  get clock(): string {
+    return `${this.#prefix}:clock`;
+  }
+
   /** A sid as a member of an index; its record's key is this behind the `base` of its bucket. */
   memberOf(sid: string): string {
     return encodeText('s', sid);

@@ -26,12 +26,16 @@ local function expiry_of(key)
 end
 `;
 
-const SCHEDULE = `
-${EXPIRY_OF}
+const NOW = `
 local function now()
   local time = redis.call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
+`;
+
+const SCHEDULE = `
+${EXPIRY_OF}
+${NOW}
 local function schedule(key, index, member)
   local at = expiry_of(key)
   if at == math.huge then
@@ -186,15 +190,28 @@ end
 return {anonymous, #page}
 `);
 
-/** KEYS index of an owner. ARGV stamp, member, time. Returns up to two entries from before that time, with their stamps. */
+/**
+ * KEYS index of an owner. ARGV a fraction, member. Enters it under the time of this server, whatever the clocks of its
+ * clients say. Returns the stamp, and up to two entries too old to be of a commit on its way, with their stamps.
+ */
 export const OWN = script(`
-redis.call('ZADD', KEYS[1], ARGV[1], ARGV[2])
-return redis.call('ZRANGE', KEYS[1], '-inf', ARGV[3], 'BYSCORE', 'LIMIT', 0, 2, 'WITHSCORES')
+${NOW}
+local at = now()
+local stamp = string.format('%.17g', at + ARGV[1])
+redis.call('ZADD', KEYS[1], stamp, ARGV[2])
+local old = redis.call('ZRANGE', KEYS[1], '-inf', at - ${GRACE_MS}, 'BYSCORE', 'LIMIT', 0, 2, 'WITHSCORES')
+return {stamp, unpack(old)}
 `);
 
-/** KEYS index of an owner. All entries with their stamps. */
+/**
+ * KEYS index of an owner. The time before which entries are too old to be of a commit on its way, and all entries with
+ * their stamps.
+ */
 export const OWNED = script(`
-return redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
+${NOW}
+local found = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
+table.insert(found, 1, string.format('%.0f', now() - ${GRACE_MS}))
+return found
 `);
 
 /** KEYS index of an owner. ARGV member, stamp. Removes the entry if nobody has written it anew since. */
