@@ -66,6 +66,7 @@ export type ErrorCode =
   // server
   | 'ERR_SERVER_FAILED'
   | 'ERR_SERVER_LISTEN'
+  | 'ERR_SERVER_NO_DESCRIPTORS'
   | 'ERR_SERVER_STATE';
 
 export interface HoldfastErrorOptions {

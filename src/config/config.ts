@@ -41,6 +41,10 @@ export interface Config {
   maxHeaderSize?: Size;
   /** Largest request body that a fetch handler gets. Default `1MiB`; larger: 413; -1 no limit. An upstream has limits of its own. */
   maxBodySize?: Size;
+  /** Silence of a client that is to send the rest of a body (408), or to take the rest of an answer (it is cut off). Default `60s`; -1 is refused. An upstream may have its own. */
+  clientTimeout?: Duration;
+  /** Bytes a second, on average, that a client must send of a body or take of an answer, once it has owed them for 20 s. Default `500B`; -1 any. */
+  clientRate?: Size;
   /** Where generated keys and the default store live. Default `.holdfast`. */
   dataFolder?: string;
   /** Free space, on the disks of the data folder and of `lmdb:` stores, below which nothing new is written (503); reading and ending sessions go on. Default `64MiB`; -1 none. */
@@ -267,7 +271,7 @@ export interface UpstreamConfig {
   handshakeTimeout?: Duration;
   /** Largest request body. Default `1GiB`; larger: 413; -1 no limit. It is never kept: it streams. */
   maxBodySize?: Size;
-  /** Silence of a client that is to send the rest of a body (408), or to take the rest of an answer (its connection is cut). Default `60s`; -1 no limit. */
+  /** As the one of the server, for requests to this upstream. Default: the server's; -1: neither it nor `clientRate` counts. */
   clientTimeout?: Duration;
   /** Name of the header that tells the backend of its session: our `sid`, or the id of its own. Default `X-Session-ID`. */
   sessionHeader?: string;

@@ -580,6 +580,8 @@ export const configSchema: z.ZodType<Config> = section<Config>('the configuratio
   headerTimeout: measured({ ...DURATION, example: '"10s"' }, 'a client could hold a connection for ever').optional(),
   maxHeaderSize: measured({ ...SIZE, example: '"16KiB"' }, 'a client could fill the memory').optional(),
   maxBodySize: size.optional(),
+  clientTimeout: measured({ ...DURATION, example: '"60s"' }, 'a client could hold a connection for ever').optional(),
+  clientRate: size.optional(),
   dataFolder: text.optional(),
   diskReserve: measured({ ...SIZE, endless: 'for none' }).optional(),
   exposeReason: flag.optional(),

@@ -2,23 +2,33 @@ import type { IncomingMessage } from 'node:http';
 import type { BackendConnection } from './backend-connection.ts';
 import { bodyKind } from './request-body.ts';
 
+export interface BodySenderEvents {
+  /** All of it was given to the connection. */
+  onSent(): void;
+  /** It has more bytes than it may have. Nothing of what is too much was sent. */
+  onTooLarge(): void;
+}
+
 /** The body of a client's request on its way to a backend: as it comes, with backpressure. */
 export class BodySender {
   readonly isChunked: boolean;
   readonly #request: IncomingMessage;
+  readonly #maxBytes: number;
+  #bytes = 0;
   #connection: BackendConnection | undefined;
-  #onSent: (() => void) | undefined;
+  #events: BodySenderEvents | undefined;
   #isSent = false;
 
-  private constructor(request: IncomingMessage, isChunked: boolean) {
+  private constructor(request: IncomingMessage, isChunked: boolean, maxBytes: number) {
     this.#request = request;
     this.isChunked = isChunked;
+    this.#maxBytes = maxBytes;
   }
 
   /** @returns undefined when the request has none. */
-  static of(request: IncomingMessage): BodySender | undefined {
+  static of(request: IncomingMessage, maxBytes: number): BodySender | undefined {
     const kind = bodyKind(request);
-    return kind === 'none' ? undefined : new BodySender(request, kind === 'chunked');
+    return kind === 'none' ? undefined : new BodySender(request, kind === 'chunked', maxBytes);
   }
 
   /** All of it was given to the connection. */
@@ -26,9 +36,9 @@ export class BodySender {
     return this.#isSent;
   }
 
-  sendTo(connection: BackendConnection, onSent: () => void): void {
+  sendTo(connection: BackendConnection, events: BodySenderEvents): void {
     this.#connection = connection;
-    this.#onSent = onSent;
+    this.#events = events;
     this.#request.on('end', this.#onEnd);
     this.#request.on('close', this.#onClose);
     this.#request.on('data', this.#onPart);
@@ -45,6 +55,8 @@ export class BodySender {
   }
 
   readonly #onPart = (part: Buffer): void => {
+    this.#bytes += part.length;
+    if (this.#bytes > this.#maxBytes) return this.#events!.onTooLarge();
     const { socket } = this.#connection!;
     if (!this.isChunked) {
       if (!socket.write(part)) this.#request.pause();
@@ -64,7 +76,7 @@ export class BodySender {
     this.#isSent = true;
     if (this.isChunked) connection.socket.write('0\r\n\r\n', 'latin1');
     connection.finish();
-    this.#onSent!();
+    this.#events!.onSent();
   };
 
   /** The client has gone before the end: so the backend must see no end either. */

@@ -3,6 +3,8 @@ import { plainBytes, typedArrayName } from '../base/bytes.ts';
 import { HoldfastError } from '../base/errors.ts';
 import { randomId } from '../base/ids.ts';
 import type { Logger } from '../base/logger.ts';
+import { type ClientTerms, setClientTerms } from '../http/client-terms.ts';
+import { drained } from '../http/drained.ts';
 import { type Refusal, refuse } from '../http/refusal.ts';
 import type { RequestHead } from '../http/request-head.ts';
 import type { Session } from '../session/session.ts';
@@ -20,6 +22,9 @@ export interface FetchContext {
   /** True when the client speaks TLS to us, or to a trusted proxy in front of us. */
   readonly isSecure: boolean;
 }
+
+/** How far a client of HTTP/2 is with its answer shows by whole writes only. */
+const MAX_HTTP2_WRITE_BYTES = 64 * 1024;
 
 /** A web-standard handler. What it throws is logged and answered with 500. */
 export type FetchHandler = (request: Request, context: FetchContext) => Response | Promise<Response>;
@@ -43,8 +48,10 @@ export interface RunFetchHandlerOptions {
  *
  * Never rejects. Resolves when the answer is written or the client is gone.
  *
- * @returns a refusal that is still to be answered: 413 for a larger body, announced or not, unless the handler made something of the
- * error that reading it gave; 503 when the handler threw because the session store cannot be asked.
+ * @returns a refusal that is still to be answered: 413 for a larger body, announced or not, and 408 for one that does
+ * not come, unless the handler
+ * made something of the error that reading it gave; 503 when the handler threw because the session store cannot be
+ * asked.
  */
 export async function runFetchHandler(
   handler: FetchHandler,
@@ -71,16 +78,21 @@ export async function runFetchHandler(
     if (!outgoing.writableFinished) clientGone.abort();
   });
   const body = hasBody(incoming) ? new IncomingBody(incoming, options.maxBodyBytes, askForBody) : undefined;
+  const maxWriteBytes = incoming.httpVersionMajor >= 2 ? MAX_HTTP2_WRITE_BYTES : Number.POSITIVE_INFINITY;
   let response: Response | undefined;
   try {
     const request = toRequest(head, body, clientGone.signal);
     options.onRequest?.(request);
     response = await handler(request, context);
     if (!isResponse(response)) throw new TypeError('the fetch handler returned something that is not a Response');
-    await writeResponse(response, outgoing, head.method === 'HEAD', clientGone.signal);
+    await writeResponse(response, outgoing, {
+      isHead: head.method === 'HEAD',
+      maxWriteBytes,
+      clientGone: clientGone.signal,
+    });
   } catch (error) {
     if (clientGone.signal.aborted) return undefined;
-    if (body?.isTooLarge && !outgoing.headersSent) return tooLarge(options.maxBodyBytes);
+    if (body?.refusal && !outgoing.headersSent) return body.refusal;
     const id = randomId(9);
     options.logger.error({ id, err: error, method: head.method, path: head.path }, 'a fetch handler failed');
     if (outgoing.headersSent) {
@@ -146,32 +158,35 @@ function toRequest(head: RequestHead, body: IncomingBody | undefined, signal: Ab
 }
 
 /** A request body as a web stream: read on demand, never ahead; cancelling it spares the connection. */
-class IncomingBody {
+class IncomingBody implements ClientTerms {
   readonly stream: ReadableStream<Uint8Array>;
-  isTooLarge = false;
+  /** Why there is no more of it. */
+  refusal: Refusal | undefined;
+  /** From the first time that the handler reads it. */
+  isBodyAwaited = false;
   readonly #incoming: IncomingMessage;
   readonly #chunks: AsyncIterator<Uint8Array>;
+  #controller: ReadableStreamDefaultController<Uint8Array> | undefined;
 
   constructor(incoming: IncomingMessage, maxBytes: number, onFirstRead: () => void) {
     this.#incoming = incoming;
     this.#chunks = incoming.iterator({ destroyOnReturn: false });
-    let isAsked = false;
+    setClientTerms(incoming, this);
     let bytes = 0;
     this.stream = new ReadableStream<Uint8Array>(
       {
+        start: controller => {
+          this.#controller = controller;
+        },
         pull: async controller => {
-          if (!isAsked) onFirstRead();
-          isAsked = true;
+          if (!this.isBodyAwaited) onFirstRead();
+          this.isBodyAwaited = true;
           const { done, value } = await this.#chunks.next();
+          if (this.refusal) return;
           bytes += value?.length ?? 0;
-          if (bytes > maxBytes) {
-            this.isTooLarge = true;
-            controller.error(new HoldfastError('ERR_HTTP_BODY_TOO_LARGE', 'the body is too large', { status: 413 }));
-          } else if (done) {
-            controller.close();
-          } else {
-            controller.enqueue(value);
-          }
+          if (bytes > maxBytes) this.#fail(tooLarge(maxBytes), 'the body is too large');
+          else if (done) controller.close();
+          else controller.enqueue(value);
         },
         cancel: () => this.discardRest(),
       },
@@ -179,17 +194,32 @@ class IncomingBody {
     );
   }
 
+  onSlowBody(refusal: Refusal): void {
+    this.#fail(refusal, refusal.reason);
+  }
+
   /** Reads on to the end of the request, so that the connection can carry the next one. */
   discardRest(): void {
+    this.isBodyAwaited = false;
     void this.#chunks.return?.().then(() => this.#incoming.resume());
   }
+
+  #fail(refusal: Refusal, reason: string): void {
+    this.refusal ??= refusal;
+    this.#controller!.error(new HoldfastError(refusal.code, reason, { status: refusal.status }));
+  }
+}
+
+interface WriteOptions {
+  readonly isHead: boolean;
+  readonly maxWriteBytes: number;
+  readonly clientGone: AbortSignal;
 }
 
 async function writeResponse(
   response: Response,
   outgoing: ServerResponse,
-  isHead: boolean,
-  clientGone: AbortSignal,
+  { isHead, maxWriteBytes, clientGone }: WriteOptions,
 ): Promise<void> {
   const hasNoBody = isHead || response.status === 204 || response.status === 304;
   const reader = response.body?.getReader();
@@ -214,7 +244,7 @@ async function writeResponse(
   if (clientGone.aborted) return giveUp();
   clientGone.addEventListener('abort', giveUp);
   try {
-    await writeBody(reader, outgoing);
+    await writeBody(reader, outgoing, maxWriteBytes);
   } catch (error) {
     giveUp();
     throw error;
@@ -227,7 +257,11 @@ async function writeResponse(
  * What the body yields within one turn of the event loop leaves together with the head: with a `Content-Length` when it is all. A body
  * that takes longer does not hold the head back, nor a chunk the one before it.
  */
-async function writeBody(reader: ReadableStreamDefaultReader<Uint8Array>, outgoing: ServerResponse): Promise<void> {
+async function writeBody(
+  reader: ReadableStreamDefaultReader<Uint8Array>,
+  outgoing: ServerResponse,
+  maxWriteBytes: number,
+): Promise<void> {
   const flush = setImmediate(() => outgoing.flushHeaders());
   const first = await reader.read().finally(() => clearImmediate(flush));
   if (first.done) {
@@ -236,12 +270,14 @@ async function writeBody(reader: ReadableStreamDefaultReader<Uint8Array>, outgoi
   }
   const second = reader.read();
   const isWhole = await Promise.race([second.then(chunk => chunk.done), nextTurn()]);
-  if (isWhole) {
-    outgoing.end(dataIn(first.value));
+  const whole = isWhole ? dataIn(first.value) : undefined;
+  if (whole !== undefined && whole.length <= maxWriteBytes) {
+    outgoing.end(whole);
     return;
   }
-  await write(outgoing, first.value);
-  for (let chunk = await second; !chunk.done; chunk = await reader.read()) await write(outgoing, chunk.value);
+  await write(outgoing, first.value, maxWriteBytes);
+  for (let chunk = await second; !chunk.done; chunk = await reader.read())
+    await write(outgoing, chunk.value, maxWriteBytes);
   outgoing.end();
 }
 
@@ -264,15 +300,13 @@ function nextTurn(): Promise<false> {
 }
 
 /** Resolves when more may be written, or nobody is there to read it. */
-async function write(outgoing: ServerResponse, chunk: Uint8Array): Promise<void> {
-  if (outgoing.write(dataIn(chunk)) || outgoing.destroyed) return;
-  await new Promise<void>((resolve: () => void) => {
-    const settle = () => {
-      outgoing.off('drain', settle);
-      outgoing.off('close', settle);
-      resolve();
-    };
-    outgoing.on('drain', settle);
-    outgoing.on('close', settle);
-  });
+async function write(outgoing: ServerResponse, chunk: Uint8Array, maxWriteBytes: number): Promise<void> {
+  let rest = dataIn(chunk);
+  if (typeof rest === 'string' && rest.length > maxWriteBytes) rest = Buffer.from(rest);
+  while (typeof rest !== 'string' && rest.length > maxWriteBytes) {
+    if (!outgoing.write(rest.subarray(0, maxWriteBytes))) await drained(outgoing);
+    if (outgoing.destroyed) return;
+    rest = rest.subarray(maxWriteBytes);
+  }
+  if (!outgoing.write(rest)) await drained(outgoing);
 }

@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import send from 'send';
 import { type Refusal, refuse } from '../http/refusal.ts';
+import { writeFile } from './file-body.ts';
 
 /** Answers with a file, or says why not. Rejects when the file system fails. */
 export type FileServer = (
@@ -53,24 +54,40 @@ function transfer(
   return new Promise((resolve, reject) => {
     const isWellKnown = path.startsWith('/.well-known/') && !path.includes('/.', 1);
     response.on('close', () => resolve(undefined));
-    send(request, path, { root: folder, index: 'index.html', dotfiles: isWellKnown ? 'allow' : 'deny' })
+    const onError = (error: NodeJS.ErrnoException, status: number) => {
+      // The length that was announced cannot be met any more.
+      if (response.headersSent) return response.destroy();
+      const contentRange = response.getHeader('Content-Range');
+      for (const name of CONTENT_HEADERS) response.removeHeader(name);
+      if (status === 412) resolve(refuse(412, 'ERR_HTTP_BAD_REQUEST', 'the file is not the one the client expects'));
+      else if (status === 416) {
+        const headers = { 'Content-Range': String(contentRange) };
+        resolve(refuse(416, 'ERR_HTTP_BAD_REQUEST', 'the file is shorter than the range asked for', { headers }));
+      } else if (status < 500 || isMissing(error)) resolve(notFound(error.message));
+      else if (error.code === 'EMFILE' || error.code === 'ENFILE') resolve(noDescriptor());
+      else reject(error);
+    };
+    const file = send(request, path, { root: folder, index: 'index.html', dotfiles: isWellKnown ? 'allow' : 'deny' });
+    // Its own would keep the file open for as long as the client takes.
+    file.stream = (found, { start = 0 }: { start?: number } = {}) => {
+      const length = Number(response.getHeader('Content-Length'));
+      writeFile(found, start, length, response).catch((error: NodeJS.ErrnoException) => onError(error, 500));
+    };
+    file
       .on('directory', () => redirectToFolder(request, response))
-      .on('error', (error: NodeJS.ErrnoException & { status: number }) => {
-        // The length that was announced cannot be met any more.
-        if (response.headersSent) return response.destroy();
-        const contentRange = response.getHeader('Content-Range');
-        for (const name of CONTENT_HEADERS) response.removeHeader(name);
-        if (error.status === 412)
-          resolve(refuse(412, 'ERR_HTTP_BAD_REQUEST', 'the file is not the one the client expects'));
-        else if (error.status === 416) {
-          const headers = { 'Content-Range': String(contentRange) };
-          resolve(refuse(416, 'ERR_HTTP_BAD_REQUEST', 'the file is shorter than the range asked for', { headers }));
-        } else if (error.status < 500 || error.code === 'EACCES' || error.code === 'EPERM') {
-          resolve(notFound(error.message));
-        } else reject(error);
-      })
+      .on('error', (error: NodeJS.ErrnoException & { status: number }) => onError(error, error.status))
       .pipe(response);
   });
+}
+
+/** Since it was found; or we may not read it, which is nobody's business. */
+function isMissing({ code }: NodeJS.ErrnoException): boolean {
+  return code === 'ENOENT' || code === 'ENOTDIR' || code === 'EACCES' || code === 'EPERM';
+}
+
+function noDescriptor(): Refusal {
+  const reason = 'no file can be opened, because no descriptor is free; raise the limit of open files (ulimit -n)';
+  return refuse(503, 'ERR_SERVER_NO_DESCRIPTORS', reason, { headers: { 'Retry-After': '5' } });
 }
 
 function notFound(reason: string): Refusal {

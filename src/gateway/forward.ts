@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { Timer } from '../base/clock.ts';
 import { HoldfastError } from '../base/errors.ts';
+import { type ClientTerms, setClientTerms } from '../http/client-terms.ts';
 import { isConnectionSignIn } from '../http/connection-sign-in.ts';
 import { endToEndHeaders, withoutOwned } from '../http/hop-by-hop.ts';
 import { signInNeedsHttp1 } from '../http/http1-required.ts';
@@ -12,9 +13,9 @@ import type { HeaderLine } from '../session/tracking.ts';
 import { type AnswerSink, BackendConnection } from './backend-connection.ts';
 import type { BackendExchange, Heard } from './backend-exchange.ts';
 import { backendRequestHeaders, clientResponseHeaders } from './backend-headers.ts';
-import { BodySender } from './body-sender.ts';
+import { BodySender, type BodySenderEvents } from './body-sender.ts';
 import type { BoundConnection } from './bound-connections.ts';
-import { BodyWatch, refuseAnnouncedBody } from './request-body.ts';
+import { bodyTooLarge, refuseAnnouncedBody } from './request-body.ts';
 import { requestHeadText } from './request-head-text.ts';
 import { Rewriting } from './rewriting.ts';
 import type { Selection } from './selection.ts';
@@ -55,8 +56,9 @@ const BODILESS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE'
  * A sign-in of the connection (NTLM, Negotiate) binds the backend's connection to the client's: what follows on the one goes on the other, and
  * nowhere else, also when that fails. HTTP/2 cannot carry it, so such a request is refused, and so is an answer that asks for it.
  *
- * A body may be as large as the upstream lets it, and a client may be silent for `clientTimeoutMs` when it is to send the rest of it, or to take the
- * rest of an answer. Then the request is refused (413, 408), or cut off once it was answered.
+ * A body may be as large as the upstream lets it; then the request is refused (413), or cut off once it was answered.
+ * How long a client may be silent
+ * is for the listener to keep (`ClientTerms`): it is refused (408), or cut off.
  *
  * The server must hand over requests with `Expect: 100-continue` without answering 100 itself (`checkContinue`): the
  * backend's 100 is passed on.
@@ -71,9 +73,10 @@ export async function forwardRequest(options: ForwardOptions): Promise<Forwarded
   request.on('error', ignore);
   response.on('error', ignore);
 
-  const tooLarge = refuseAnnouncedBody(request, upstream);
+  const tooLarge = refuseAnnouncedBody(request, upstream.maxBodyBytes);
   if (tooLarge) return tooLarge;
-  const body = BodySender.of(request);
+  setClientTerms(request, upstream);
+  const body = BodySender.of(request, upstream.maxBodyBytes);
   const added = options.session && (await options.session.requestHeaders());
   const rewriting = new Rewriting(options);
   const headers = backendRequestHeaders(head, {
@@ -151,7 +154,10 @@ interface ExchangeParts {
 }
 
 /** One request to one server and its answer. */
-class Exchange implements AnswerSink {
+class Exchange implements AnswerSink, BodySenderEvents, ClientTerms {
+  readonly clientTimeoutMs: number | undefined;
+  /** The client is expected to send: it has no 100 to wait for. */
+  isBodyAwaited = false;
   readonly #options: ForwardOptions;
   readonly #selection: Selection;
   readonly #server: UpstreamServer;
@@ -161,7 +167,6 @@ class Exchange implements AnswerSink {
   readonly #client: Duplex | undefined;
   readonly #isSignIn: boolean;
   #connection: BackendConnection | undefined;
-  #bodyWatch: BodyWatch | undefined;
   #isOnlyRequest = false;
   #resolve: ((result: Forwarded | Failed | Refusal) => void) | undefined;
   #timer: Timer | undefined;
@@ -179,6 +184,7 @@ class Exchange implements AnswerSink {
 
   constructor({ options, selection, rewriting, text, body, client, isSignIn }: ExchangeParts, server: UpstreamServer) {
     this.#options = options;
+    this.clientTimeoutMs = options.upstream.clientTimeoutMs;
     this.#selection = selection;
     this.#server = server;
     this.#rewriting = rewriting;
@@ -220,7 +226,7 @@ class Exchange implements AnswerSink {
   }
 
   onOpen(): void {
-    const { clock, head, request, upstream } = this.#options;
+    const { head, request, upstream } = this.#options;
     const connection = this.#connection!;
     const body = this.#body;
     this.#isConnected = true;
@@ -229,12 +235,22 @@ class Exchange implements AnswerSink {
     connection.start(head.method, this.#text + end, body !== undefined);
     // Not before there is a connection: a body that was begun cannot be sent to another server.
     if (body === undefined) return;
-    body.sendTo(connection, () => {
-      if (!this.#hasHead && this.#resolve !== undefined)
-        this.#setTimer(upstream.answerTimeoutMs, this.#onAnswerTimeout);
-    });
-    this.#bodyWatch = new BodyWatch(request, upstream, clock, refusal => this.#onBrokenBody(refusal));
-    if (head.headers.expect === undefined) this.#bodyWatch.expect();
+    this.isBodyAwaited = head.headers.expect === undefined;
+    setClientTerms(request, this);
+    body.sendTo(connection, this);
+  }
+
+  onSent(): void {
+    if (!this.#hasHead && this.#resolve !== undefined)
+      this.#setTimer(this.#options.upstream.answerTimeoutMs, this.#onAnswerTimeout);
+  }
+
+  onTooLarge(): void {
+    this.#onBrokenBody(bodyTooLarge(this.#options.upstream.maxBodyBytes));
+  }
+
+  onSlowBody(refusal: Refusal): void {
+    this.#onBrokenBody(refusal);
   }
 
   onInformation({ status, rawHeaders }: ResponseHead): void {
@@ -243,7 +259,7 @@ class Exchange implements AnswerSink {
     if (request.httpVersion === '1.0') return;
     if (status === 100) {
       this.#isContinued = true;
-      this.#bodyWatch?.expect();
+      this.isBodyAwaited = true;
       if (request.headers.expect !== undefined) response.writeContinue();
       return;
     }
@@ -305,7 +321,6 @@ class Exchange implements AnswerSink {
       this.#isComplete = true;
       // A string of bytes leaves in one piece with the head, and is cheaper than a buffer beside it.
       response.end(chunk.toString('latin1', start, end), 'latin1');
-      this.#awaitClient();
       return;
     }
     const part = Buffer.allocUnsafe(end - start);
@@ -314,13 +329,11 @@ class Exchange implements AnswerSink {
       this.#isWaitingForDrain = true;
       this.#connection!.pause();
       response.once('drain', this.#onClientDrain);
-      this.#awaitClient();
     }
   }
 
   readonly #onClientDrain = (): void => {
     this.#isWaitingForDrain = false;
-    this.#clearTimer();
     this.#connection!.resume();
   };
 
@@ -331,20 +344,17 @@ class Exchange implements AnswerSink {
       this.#hasBegun = true;
       if (rawTrailers.length > 0) response.addTrailers(trailerPairs(rawTrailers));
       response.end();
-      this.#awaitClient();
     }
     // A client that waits to be told to go on will not send its body now.
     if (this.#body?.isSent === false && head.headers.expect !== undefined && !this.#isContinued) {
       this.#connection!.leave(this);
-      this.#body.discard();
+      this.#discardBody();
     }
   }
 
-  /** It has been sent more than fits between us, unless nothing is left to send. */
-  #awaitClient(): void {
-    const { response, upstream } = this.#options;
-    if (response.writableEnded && response.writableLength === 0) return;
-    if (this.#resolve !== undefined) this.#setTimer(upstream.clientTimeoutMs, () => response.destroy());
+  #discardBody(): void {
+    this.isBodyAwaited = false;
+    this.#body?.discard();
   }
 
   #onBrokenBody(refusal: Refusal): void {
@@ -368,7 +378,7 @@ class Exchange implements AnswerSink {
     // What broke off must not look complete.
     if (!this.#isComplete) this.#options.response.destroy();
     // The client may be unable to read the answer before it has sent what the backend did not take.
-    this.#body?.discard();
+    this.#discardBody();
   }
 
   readonly #onAnswerTimeout = (): void => {
@@ -408,7 +418,7 @@ class Exchange implements AnswerSink {
   }
 
   #leave(): void {
-    if (this.#isConnected) this.#body?.discard();
+    if (this.#isConnected) this.#discardBody();
     if (this.#connection) this.#connection.leave(this);
     else this.#server.connections.leave(this.#onConnection);
   }

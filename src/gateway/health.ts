@@ -177,7 +177,8 @@ export class HealthCheck {
   async #tick(): Promise<void> {
     const finding = await this.check();
     if (this.#isClosed) return;
-    this.#judge(finding);
+    // One that we could not make says nothing of the server.
+    if (finding?.reason !== 'busy') this.#judge(finding);
     this.#timer = this.#clock.setTimeout(() => void this.#tick(), this.#options.intervalMs);
   }
 

@@ -67,6 +67,8 @@ const BUSY_PONG_TIMEOUT_MS = 60_000;
 const CLOSE_TIMEOUT_MS = 2_000;
 /** How long one side may take to answer the close frame of the other, which may have much to send before it. */
 const RELAYED_CLOSE_TIMEOUT_MS = 30_000;
+/** For an answer that declines a WebSocket, where the upstream's answers have no limit. */
+const DECLINED_TIMEOUT_MS = 60_000;
 /** What a client may send before the backend has taken the WebSocket; then it is not read any more. */
 const MAX_EARLY_BYTES = 64 * 1024;
 
@@ -203,14 +205,16 @@ function passAnswer(
       ? 'Connection: close\r\n\r\n'
       : `Connection: close, Upgrade\r\nUpgrade: ${answer.headers.upgrade}\r\n\r\n`;
   return new Promise((resolve: (forwarded: Forwarded) => void) => {
+    const { answerTimeoutMs, clientTimeoutMs = DECLINED_TIMEOUT_MS } = upstream;
+    const timeoutMs = answerTimeoutMs === Number.POSITIVE_INFINITY ? clientTimeoutMs : answerTimeoutMs;
     const timer =
-      upstream.answerTimeoutMs === Number.POSITIVE_INFINITY
+      timeoutMs === Number.POSITIVE_INFINITY
         ? undefined
         : clock.setTimeout(() => {
             answer.destroy();
             // All of it may have come, and the client reads nothing.
             socket.destroy();
-          }, upstream.answerTimeoutMs);
+          }, timeoutMs);
     answer.on('close', () => {
       // What broke off must not look complete.
       if (!answer.complete) socket.destroy();

@@ -7,7 +7,8 @@ import { stageOf } from './connection-stage.ts';
 /**
  * Why a backend server gave no usable answer.
  *
- * `refused`: no connection could be made. `busy`: every connection of the pool is taken. `dns`: its name does not resolve.
+ * `refused`: no connection could be made. `busy`: every connection of the pool is taken, or we have no descriptor for
+ * another one. `dns`: its name does not resolve.
  * `tls`: TLS failed, or its certificate is not good. `reset`: it broke off. `invalid`: it answered something that is not HTTP, or a wrong
  * 101. `timeout`: it was too slow.
  */
@@ -25,6 +26,8 @@ export function failureReason(error: Error, socket: Socket | null | undefined): 
   const code = (error as NodeJS.ErrnoException).code ?? '';
   if (code === 'ENOTFOUND' || code === 'EAI_AGAIN') return 'dns';
   if (code === 'ETIMEDOUT') return 'timeout';
+  // Not the server's fault.
+  if (code === 'EMFILE' || code === 'ENFILE') return 'busy';
   const stage = stageOf(socket);
   // With TLS 1.3 a server refuses our certificate only after our side of the handshake is done.
   if (stage === 'tls' || /^(?:ERR_SSL_|ERR_TLS_|EPROTO$)/.test(code)) return 'tls';

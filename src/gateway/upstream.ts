@@ -85,7 +85,10 @@ export interface UpstreamOptions extends UpstreamIdentityOptions {
   readonly handshakeTimeout?: Duration;
   /** Largest request body. Default `1GiB`. */
   readonly maxBodySize?: Size;
-  /** Silence of a client that is to send the rest of a body, or to take the rest of an answer. Default `60s`. */
+  /**
+   * Silence of a client that is to send the rest of a body, or to take the rest of an answer; -1: any. Default: that of
+   * the server.
+   */
   readonly clientTimeout?: Duration;
   /** How browsers know the upstream's cookies. */
   readonly cookies?: UpstreamCookiesConfig;
@@ -169,8 +172,11 @@ export class Upstream implements UpstreamControl {
   readonly handshakeTimeoutMs: number;
   /** Of a request. Default 1 GiB, as Apache. */
   readonly maxBodyBytes: number;
-  /** Silence of a client that is to send the rest of a body, or to take the rest of an answer. Default 60 s. */
-  readonly clientTimeoutMs: number;
+  /**
+   * Silence of a client that is to send the rest of a body, or to take the rest of an answer. Undefined: that of the
+   * server.
+   */
+  readonly clientTimeoutMs: number | undefined;
   readonly cookies: UpstreamCookies;
   /** Connections that are signed in as one client's. */
   readonly bound: BoundConnections;
@@ -192,7 +198,7 @@ export class Upstream implements UpstreamControl {
     this.answerTimeoutMs = parseDuration(options.answerTimeout ?? '60s');
     this.handshakeTimeoutMs = parseDuration(options.handshakeTimeout ?? '10s');
     this.maxBodyBytes = parseSize(options.maxBodySize ?? '1GiB');
-    this.clientTimeoutMs = parseDuration(options.clientTimeout ?? '60s');
+    this.clientTimeoutMs = options.clientTimeout === undefined ? undefined : parseDuration(options.clientTimeout);
     this.cookies = new UpstreamCookies(options.cookies);
     this.bound = new BoundConnections(clock);
     this.#serverOptions = {

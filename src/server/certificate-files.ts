@@ -7,6 +7,7 @@ import type { Clock, Timer } from '../base/clock.ts';
 import { HoldfastError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { CertificateConfig } from '../config/config.ts';
+import { descriptors, isShortage } from './descriptors.ts';
 
 export interface CertificateFilesOptions {
   /** The first is for clients that ask for no name, or for one that is in none. */
@@ -108,7 +109,7 @@ export class CertificateFiles {
     const { logger } = this.#options;
     let text = '';
     try {
-      const texts = await Promise.all(this.#filesOf(pair).map(file => readFile(file, 'utf8')));
+      const texts = await readAll(this.#filesOf(pair));
       text = texts.join('\0');
       if (text === this.#texts[index]) {
         this.#refused.delete(index);
@@ -186,6 +187,15 @@ export class CertificateFiles {
       this.#timer = undefined;
       void this.look();
     }, ms);
+  }
+}
+
+async function readAll(files: readonly string[]): Promise<string[]> {
+  try {
+    return await Promise.all(files.map(file => readFile(file, 'utf8')));
+  } catch (error) {
+    if (!isShortage(error)) throw error;
+    return descriptors.lend(() => files.map(file => readFileSync(file, 'utf8')));
   }
 }
 

@@ -7,6 +7,8 @@ import { setPeer } from '../http/peer.ts';
 import type { ProxyHeader } from '../http/proxy-protocol.ts';
 import { type Refusal, refuse } from '../http/refusal.ts';
 import { writeRefusal } from './answer.ts';
+import type { PaceLimits } from './client-pace.ts';
+import { Http1Clients } from './http1-clients.ts';
 import { Http1Connection } from './http1-connection.ts';
 import type { HeadLimits, Intake } from './listen.ts';
 
@@ -15,6 +17,7 @@ const CHECK_INTERVAL_MS = 1_000;
 
 export interface Http1ServerOptions {
   readonly head: HeadLimits;
+  readonly pace: PaceLimits;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -24,10 +27,11 @@ export class Http1Server {
   readonly #server: http.Server;
   readonly #clock: Clock;
   readonly #logger: Logger;
+  readonly #clients: Http1Clients;
   /** Those that have had a request and are not WebSockets. */
   readonly #connections = new WeakMap<Duplex, Http1Connection>();
 
-  constructor(intake: Intake, { head, clock, logger }: Http1ServerOptions) {
+  constructor(intake: Intake, { head, pace, clock, logger }: Http1ServerOptions) {
     this.#clock = clock;
     this.#logger = logger;
     this.#server = http.createServer({
@@ -44,7 +48,7 @@ export class Http1Server {
     // A client that has sent its requests and ends its side still gets its answers. Node's types do not know it.
     (this.#server as { httpAllowHalfOpen?: boolean }).httpAllowHalfOpen = true;
     const onRequest = (request: IncomingMessage, response: ServerResponse) =>
-      this.#connection(request.socket).take(request, response, () => {
+      this.#take(request, response, () => {
         // Node's parser takes 0.9 and 2.0 for versions of what it reads.
         if (request.httpVersionMajor === 1) intake.onRequest(request, response);
         else writeRefusal(response, unreadable(505));
@@ -53,19 +57,29 @@ export class Http1Server {
     // Not answered with 100 by Node: a backend may want to answer it itself.
     this.#server.on('checkContinue', onRequest);
     this.#server.on('checkExpectation', (request, response) =>
-      this.#connection(request.socket).take(request, response, () => writeRefusal(response, unreadable(417))),
+      this.#take(request, response, () => writeRefusal(response, unreadable(417))),
     );
-    this.#server.on('upgrade', intake.onUpgrade);
+    this.#server.on('upgrade', (request, socket, early) => {
+      // From here on it has limits of its own: those of a handshake, then those of a WebSocket.
+      this.#clients.leave(socket);
+      intake.onUpgrade(request, socket, early);
+    });
     // Without a listener Node cuts the connection and answers nothing.
     this.#server.on('connect', this.#onConnect);
     this.#server.on('clientError', this.#onClientError);
     // Only then does Node look for late heads.
     this.#server.emit('listening');
+    const { keepAliveTimeout, keepAliveTimeoutBuffer = 0 } = this.#server;
+    // Node begins the time of a kept connection anew with every byte, and that of a head with the first byte that is
+    // not an empty line.
+    const idleMs = keepAliveTimeout + keepAliveTimeoutBuffer + head.timeoutMs + 2 * CHECK_INTERVAL_MS;
+    this.#clients = new Http1Clients({ pace, idleMs, clock, logger });
   }
 
   /** @param header Who the client is, when that is not the other end of the socket. */
   take(socket: Socket, header?: ProxyHeader): void {
     if (header) setPeer(socket, header);
+    this.#clients.add(socket);
     this.#server.emit('connection', socket);
   }
 
@@ -79,6 +93,25 @@ export class Http1Server {
 
   closeAll(): void {
     this.#server.closeAllConnections();
+  }
+
+  /** Ends connections that wait for a request, those that have waited longest first. @returns how many. */
+  endIdle(limit: number): number {
+    return this.#clients.endIdle(limit);
+  }
+
+  /**
+   * Ends connections opened before this time that have not brought a request yet, the oldest first. @returns how many.
+   */
+  endUnused(limit: number, openedBefore: number): number {
+    return this.#clients.endUnused(limit, openedBefore);
+  }
+
+  #take(request: IncomingMessage, response: ServerResponse, answer: () => void): void {
+    this.#connection(request.socket).take(request, response, () => {
+      this.#clients.begin(request, response);
+      answer();
+    });
   }
 
   #connection(socket: Socket): Http1Connection {

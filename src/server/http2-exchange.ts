@@ -50,6 +50,7 @@ const RequestBase = http2.Http2ServerRequest as unknown as new (...args: Request
 
 interface ResponseMethods {
   readonly headersSent: boolean;
+  write(chunk: string | Uint8Array, ...rest: unknown[]): boolean;
   writeHead(status: number, headers?: OutgoingHttpHeaders): this;
   setHeader(name: string, value: number | string | readonly string[]): void;
   appendHeader(name: string, value: string | string[]): void;
@@ -60,6 +61,8 @@ const ResponseBase = http2.Http2ServerResponse as unknown as new (stream: Server
 
 /** A request of HTTP/2 that looks like one of HTTP/1.1. */
 export class Http2Request extends RequestBase {
+  /** Of the body, so far. */
+  bytesReceived = 0;
   readonly #socket: Socket;
   #method: string;
   #url: string;
@@ -100,10 +103,17 @@ export class Http2Request extends RequestBase {
   get socket(): Socket {
     return this.#socket;
   }
+
+  override push(chunk: Buffer | null, encoding?: BufferEncoding): boolean {
+    this.bytesReceived += chunk?.length ?? 0;
+    return super.push(chunk, encoding);
+  }
 }
 
 /** A response of HTTP/2 that takes what one of HTTP/1.1 takes; what HTTP/2 has no place for is left out. */
 export class Http2Response extends ResponseBase implements Http2Carrier {
+  /** Of the body, so far. What the client has taken of them is what the stream does not hold any more. */
+  bytesWritten = 0;
   readonly #stream: ServerHttp2Stream;
 
   constructor(stream: ServerHttp2Stream) {
@@ -153,6 +163,16 @@ export class Http2Response extends ResponseBase implements Http2Carrier {
 
   override appendHeader(name: string, value: string | string[]): void {
     if (!HOP_BY_HOP.has(name.toLowerCase())) super.appendHeader(name, value);
+  }
+
+  /** Also for what `end` is given. */
+  override write(chunk: string | Uint8Array, ...rest: unknown[]): boolean {
+    const [encoding] = rest;
+    this.bytesWritten +=
+      typeof chunk === 'string'
+        ? Buffer.byteLength(chunk, typeof encoding === 'string' ? (encoding as BufferEncoding) : 'utf8')
+        : chunk.length;
+    return super.write(chunk, ...rest);
   }
 
   override destroy(error?: Error): void {

@@ -3,6 +3,8 @@ import http2, { type Http2Session, type ServerHttp2Session, type ServerHttp2Stre
 import type { TLSSocket } from 'node:tls';
 import type { Clock, Timer } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
+import { checkInterval, type PaceLimits } from './client-pace.ts';
+import { Http2Connection } from './http2-connection.ts';
 import { Http2Request, Http2Response, Http2Upgrade } from './http2-exchange.ts';
 import { endStream } from './http2-stream.ts';
 import { toUpgradeSocket } from './http2-upgrade-socket.ts';
@@ -10,31 +12,20 @@ import type { HeadLimits, Intake } from './listen.ts';
 
 export interface Http2ServerOptions {
   readonly head: HeadLimits;
+  readonly pace: PaceLimits;
   /** RFC 8441. */
   readonly allowWebSocket: boolean;
   readonly clock: Clock;
   readonly logger: Logger;
 }
 
-/** Requests and sockets that one connection may have at a time. */
-const MAX_STREAMS = 250;
+/** Requests and sockets that one connection may have at a time: what RFC 9113 §6.5.2 recommends. */
+const MAX_STREAMS = 100;
 /** Headers of one request; browsers send every cookie as one. Their size has a limit of its own. */
 const MAX_HEADERS = 512;
-/** A connection without a stream for so long is ended. */
-const IDLE_MS = 60_000;
-const CHECK_INTERVAL_MS = 1_000;
 
 const ignore = () => {};
 const NOTHING = Buffer.alloc(0);
-
-/** What is known of a connection besides what Node knows. */
-interface Known {
-  readonly socket: TLSSocket;
-  streams: number;
-  /** When it last had no stream. */
-  idleSince: number;
-  hasServed: boolean;
-}
 
 /**
  * HTTP/2 for sockets whose TLS has agreed on it.
@@ -47,15 +38,19 @@ export class Http2Server {
   readonly #server: http2.Http2Server;
   readonly #intake: Intake;
   readonly #options: Http2ServerOptions;
-  readonly #sessions = new Map<Http2Session, Known>();
+  /** The oldest first. */
+  readonly #connections = new Map<Http2Session, Http2Connection>();
+  readonly #intervalMs: number;
   /** The one that `emit` is handing over. */
   #taken: TLSSocket | undefined;
   #timer: Timer | undefined;
+  #lookedAt = 0;
   #isClosing = false;
 
   constructor(intake: Intake, options: Http2ServerOptions) {
     this.#intake = intake;
     this.#options = options;
+    this.#intervalMs = Math.min(checkInterval(options.pace), options.head.timeoutMs);
     this.#server = http2.createServer({
       maxHeaderListPairs: MAX_HEADERS,
       // What a backend says twice is passed on as it is, as over HTTP/1. Else Node throws, wherever it comes to send it.
@@ -83,36 +78,54 @@ export class Http2Server {
   /** Tells every client to open no more streams. Connections end with their last one. */
   close(): void {
     this.#isClosing = true;
-    for (const session of this.#sessions.keys()) session.close();
+    for (const session of this.#connections.keys()) session.close();
   }
 
   closeAll(): void {
-    for (const session of this.#sessions.keys()) session.destroy();
+    for (const session of this.#connections.keys()) session.destroy();
+  }
+
+  /** Ends connections that wait for a request, those that have waited longest first. @returns how many. */
+  endIdle(limit: number): number {
+    const idle = [...this.#connections.values()].filter(({ idleSince }) => idleSince !== undefined);
+    return end(idle.sort((a, b) => a.idleSince! - b.idleSince!).slice(0, limit));
+  }
+
+  /**
+   * Ends connections opened before this time that have not brought a request yet, the oldest first. @returns how many.
+   */
+  endUnused(limit: number, openedBefore: number): number {
+    const unused = [...this.#connections.values()].filter(
+      ({ unusedSince = Number.POSITIVE_INFINITY }) => unusedSince <= openedBefore,
+    );
+    return end(unused.slice(0, limit));
   }
 
   readonly #onSession = (session: ServerHttp2Session): void => {
-    const { clock } = this.#options;
-    this.#sessions.set(session, { socket: this.#taken!, streams: 0, idleSince: clock.monotonic(), hasServed: false });
+    const { clock, head, pace, logger } = this.#options;
+    const now = clock.monotonic();
+    const options = { pace, headTimeoutMs: head.timeoutMs, logger };
+    this.#connections.set(session, new Http2Connection(session, this.#taken!, options, now));
     session.on('error', ignore);
-    session.on('close', () => this.#sessions.delete(session));
+    session.on('close', () => this.#connections.delete(session));
     if (this.#isClosing) session.close();
-    if (this.#sessions.size === 1) this.#scheduleCheck();
+    if (this.#timer !== undefined) return;
+    this.#lookedAt = now;
+    this.#schedule();
   };
 
-  #scheduleCheck(): void {
-    const { clock, head } = this.#options;
-    clock.clearTimeout(this.#timer);
-    this.#timer = clock.setTimeout(this.#endIdle, Math.min(CHECK_INTERVAL_MS, head.timeoutMs));
+  #schedule(): void {
+    this.#timer = this.#options.clock.setTimeout(this.#look, this.#intervalMs);
   }
 
-  /** A head that comes in too slowly is no stream yet. */
-  readonly #endIdle = (): void => {
-    const { clock, head } = this.#options;
-    const now = clock.monotonic();
-    for (const [session, { streams, idleSince, hasServed }] of this.#sessions) {
-      if (streams === 0 && now - idleSince >= (hasServed ? IDLE_MS : head.timeoutMs)) session.destroy();
-    }
-    if (this.#sessions.size > 0) this.#scheduleCheck();
+  readonly #look = (): void => {
+    const now = this.#options.clock.monotonic();
+    // Time in which this process could not look is not the clients'.
+    const ms = Math.min(now - this.#lookedAt, 2 * this.#intervalMs);
+    this.#lookedAt = now;
+    this.#timer = undefined;
+    for (const connection of this.#connections.values()) connection.look(now, ms);
+    if (this.#connections.size > 0) this.#schedule();
   };
 
   readonly #onStream = (
@@ -123,22 +136,19 @@ export class Http2Server {
   ): void => {
     // Every error is followed by `close`, which is what is acted on.
     stream.on('error', ignore);
-    const known = stream.session && this.#sessions.get(stream.session);
-    if (!known) {
+    const connection = stream.session && this.#connections.get(stream.session);
+    if (!connection) {
       stream.destroy();
       return;
     }
-    known.streams++;
-    known.hasServed = true;
-    stream.once('close', () => {
-      known.streams--;
-      known.idleSince = this.#options.clock.monotonic();
-    });
+    connection.beginStream(stream, this.#options.clock);
     if (headers[':method'] !== 'CONNECT') {
-      const request = new Http2Request(stream, headers, rawHeaders, known.socket) as unknown as IncomingMessage;
-      this.#intake.onRequest(request, new Http2Response(stream) as unknown as ServerResponse);
+      const request = new Http2Request(stream, headers, rawHeaders, connection.socket);
+      const response = new Http2Response(stream);
+      connection.watch(stream, request, response);
+      this.#intake.onRequest(request as unknown as IncomingMessage, response as unknown as ServerResponse);
     } else if (headers[':protocol'] === 'websocket') {
-      const request = new Http2Upgrade(headers, rawHeaders, known.socket) as unknown as IncomingMessage;
+      const request = new Http2Upgrade(headers, rawHeaders, connection.socket) as unknown as IncomingMessage;
       this.#intake.onUpgrade(request, toUpgradeSocket(stream), NOTHING);
     } else {
       // RFC 8441 §4: an unknown protocol. Without one it asks for a forward proxy, which this is not.
@@ -146,4 +156,9 @@ export class Http2Server {
       endStream(stream, NOTHING, ignore);
     }
   };
+}
+
+function end(connections: readonly Http2Connection[]): number {
+  for (const { session } of connections) session.destroy();
+  return connections.length;
 }

@@ -4,7 +4,9 @@ import { HoldfastError, isHoldfastError } from '../base/errors.ts';
 import { randomId } from '../base/ids.ts';
 import type { Logger } from '../base/logger.ts';
 import type { ApiAnswer, SessionApi } from '../gateway/session-api.ts';
+import { setClientTerms } from '../http/client-terms.ts';
 import type { HostNames } from '../http/host-names.ts';
+import type { Refusal } from '../http/refusal.ts';
 import type { ApiTokens } from './api-tokens.ts';
 import type { Intake } from './listen.ts';
 
@@ -96,6 +98,7 @@ export class InternalIntake implements Intake {
         headers: {
           ...(isAway && { 'Retry-After': '5' }),
           ...(status === 401 && { 'WWW-Authenticate': 'Bearer' }),
+          ...(status === 408 && { Connection: 'close' }),
         },
         json: JSON.stringify({ code, message }),
       };
@@ -123,17 +126,32 @@ function segmentsOf(target: string): string[] {
   }
 }
 
-/** @throws {HoldfastError} ERR_HTTP_BODY_TOO_LARGE, ERR_API_BAD_REQUEST. */
+/** @throws {HoldfastError} ERR_HTTP_BODY_TOO_LARGE, ERR_HTTP_BODY_TIMEOUT, ERR_API_BAD_REQUEST. */
 async function readBody(request: IncomingMessage, response: ServerResponse, maxBytes: number): Promise<string> {
   if (request.headers.expect !== undefined) response.writeContinue();
   const chunks: Buffer[] = [];
-  let bytes = 0;
+  const slow = Promise.withResolvers<never>();
+  const terms = {
+    isBodyAwaited: true,
+    onSlowBody: ({ code, reason, status }: Refusal) => slow.reject(new HoldfastError(code, reason, { status })),
+  };
+  setClientTerms(request, terms);
   // Otherwise leaving early would cut the connection before the answer.
-  for await (const chunk of request.iterator({ destroyOnReturn: false })) {
-    bytes += (chunk as Buffer).length;
-    if (bytes > maxBytes)
-      throw new HoldfastError('ERR_HTTP_BODY_TOO_LARGE', `the body has more than ${maxBytes} bytes`, { status: 413 });
-    chunks.push(chunk as Buffer);
+  const incoming = request.iterator({ destroyOnReturn: false });
+  try {
+    let bytes = 0;
+    for (;;) {
+      const { done, value } = await Promise.race([incoming.next(), slow.promise]);
+      if (done) break;
+      bytes += (value as Buffer).length;
+      if (bytes > maxBytes)
+        throw new HoldfastError('ERR_HTTP_BODY_TOO_LARGE', `the body has more than ${maxBytes} bytes`, { status: 413 });
+      chunks.push(value as Buffer);
+    }
+  } finally {
+    terms.isBodyAwaited = false;
+    // The rest, so that the connection can carry another request.
+    void incoming.return?.().then(() => request.resume());
   }
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(Buffer.concat(chunks));

@@ -9,10 +9,13 @@ import type { Logger } from '../base/logger.ts';
 import { parseSize } from '../base/size.ts';
 import type { Config, ListenConfig } from '../config/config.ts';
 import type { AddressList } from '../http/address-list.ts';
+import type { PaceLimits } from './client-pace.ts';
+import { type ConnectionHolder, descriptors } from './descriptors.ts';
 import { Http1Server } from './http1-server.ts';
 import { Http2Server } from './http2-server.ts';
 import { readProxyHeader } from './proxy-header.ts';
 import { TlsListener } from './tls.ts';
+import { wireOf } from './wire-bytes.ts';
 
 /** Who takes what comes in. Neither may throw. */
 export interface Intake {
@@ -37,6 +40,8 @@ export interface HeadLimits {
 
 // A burst of reconnects must find room in the kernel's queue; the kernel cuts it to what it allows.
 const BACKLOG = 4096;
+/** A connection that was just opened may have its request on the way. */
+const MIN_AGE_MS = 1_000;
 
 const ignore = () => {};
 
@@ -45,7 +50,8 @@ const ignore = () => {};
  *
  * Every step has the time of a request head, and a connection that does not come through is cut. No error of a socket leaves it.
  */
-export class Listener {
+export class Listener implements ConnectionHolder {
+  readonly logger: Logger;
   readonly config: ListenConfig;
   /** Where it listens; `''` before `open`. */
   url = '';
@@ -59,22 +65,29 @@ export class Listener {
   readonly #http2: Http2Server | undefined;
   /** Connections that no HTTP server has yet, or that are not its own to end: all of TLS, the others until their PROXY header is read. */
   readonly #raw = new Set<Socket>();
+  /**
+   * Those that no HTTP server has yet, with their age, the oldest first. By what Node has in common for a socket and
+   * its TLS.
+   */
+  readonly #opening = new Map<object, { readonly socket: Socket; readonly openedAt: number }>();
 
   /** @throws {HoldfastError} ERR_CONFIG_INVALID when a certificate cannot be used. */
   constructor(listen: ListenConfig, intake: Intake, parts: ListenerParts) {
-    const { config } = parts;
+    const { config, clock, logger } = parts;
     this.config = listen;
     this.#parts = parts;
+    this.logger = logger;
     this.#limits = {
       timeoutMs: parseDuration(config.headerTimeout ?? '10s'),
       maxBytes: parseSize(config.maxHeaderSize ?? '16KiB'),
     };
     this.#tls = listen.tls && new TlsListener(listen, this.#limits.timeoutMs, parts, this.#onSecure);
     const served = this.#tls?.hsts === undefined ? intake : withHsts(intake, this.#tls.hsts);
-    this.#http1 = new Http1Server(served, { ...parts, head: this.#limits });
+    const held = { head: this.#limits, pace: paceLimits(config), clock, logger };
+    this.#http1 = new Http1Server(served, held);
     this.#http2 =
       this.#tls && listen.http2 !== false
-        ? new Http2Server(served, { ...parts, head: this.#limits, allowWebSocket: allowsWebSocket(listen) })
+        ? new Http2Server(served, { ...held, allowWebSocket: allowsWebSocket(listen) })
         : undefined;
     // As in node:http, which ends the connection of a client that sends nothing more by itself; a WebSocket has its closing handshake first.
     this.#net = createServer({ allowHalfOpen: listen.tls === undefined, noDelay: true }, this.#onConnection);
@@ -87,12 +100,14 @@ export class Listener {
     const host = isEveryAddress(address) ? 'localhost' : family === 'IPv6' ? `[${address}]` : address;
     this.url = `${this.#tls ? 'https' : 'http'}://${host}:${port}`;
     this.port = port;
+    descriptors.add(this);
     this.#net.on('error', error => this.#parts.logger.error({ error }, 'listener failed'));
   }
 
   /** Takes no more connections. Resolves when the last one is gone. */
   close(): Promise<void> {
     const closed = new Promise<void>(resolve => this.#net.close(() => resolve()));
+    descriptors.remove(this);
     this.#http1.close();
     this.#http2?.close();
     this.#tls?.close();
@@ -110,11 +125,34 @@ export class Listener {
     for (const socket of this.#raw) socket.destroy();
   }
 
+  endIdle(limit: number): number {
+    const ended = this.#http1.endIdle(limit);
+    return ended + (this.#http2?.endIdle(limit - ended) ?? 0);
+  }
+
+  endUnused(limit: number): number {
+    const openedBefore = this.#parts.clock.monotonic() - MIN_AGE_MS;
+    const opening = [...this.#opening.values()].filter(({ openedAt }) => openedAt <= openedBefore).slice(0, limit);
+    for (const { socket } of opening) socket.destroy();
+    let ended = opening.length;
+    ended += this.#http1.endUnused(limit - ended, openedBefore);
+    return ended + (this.#http2?.endUnused(limit - ended, openedBefore) ?? 0);
+  }
+
   readonly #onConnection = (socket: Socket): void => {
+    if (!descriptors.admit()) {
+      socket.destroy();
+      return;
+    }
     const { proxyProtocol } = this.config;
     if (proxyProtocol === undefined && this.#tls === undefined) return this.#http1.take(socket);
-    const forget = () => void this.#raw.delete(socket);
+    const wire = wireOf(socket)!;
+    const forget = () => {
+      this.#raw.delete(socket);
+      this.#opening.delete(wire);
+    };
     this.#raw.add(socket);
+    this.#opening.set(wire, { socket, openedAt: this.#parts.clock.monotonic() });
     socket.on('error', ignore).on('close', forget);
     if (proxyProtocol === undefined) return this.#tls!.take(socket);
     const { clock, logger, trustedProxies } = this.#parts;
@@ -134,8 +172,17 @@ export class Listener {
   };
 
   readonly #onSecure = (socket: TLSSocket): void => {
+    this.#opening.delete(wireOf(socket)!);
     if (socket.alpnProtocol === 'h2' && this.#http2) this.#http2.take(socket);
     else this.#http1.take(socket);
+  };
+}
+
+function paceLimits({ clientTimeout = '60s', clientRate = 500 }: Config): PaceLimits {
+  const bytesPerSecond = parseSize(clientRate);
+  return {
+    silenceMs: parseDuration(clientTimeout),
+    bytesPerSecond: bytesPerSecond === Number.POSITIVE_INFINITY ? 0 : bytesPerSecond,
   };
 }
 

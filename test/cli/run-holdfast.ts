@@ -18,9 +18,14 @@ export class Holdfast {
       cwd?: string;
       env?: Readonly<Record<string, string>> | undefined;
       stdio?: StdioOptions | undefined;
+      /** `ulimit -n`. */
+      maxDescriptors?: number | undefined;
     } = {},
   ) {
-    this.process = spawn(process.execPath, ['-C', 'holdfast-source', bin, ...args], {
+    const command = [process.execPath, '-C', 'holdfast-source', bin, ...args];
+    const { maxDescriptors } = options;
+    if (maxDescriptors !== undefined) command.unshift('sh', '-c', `ulimit -n ${maxDescriptors}; exec "$0" "$@"`);
+    this.process = spawn(command[0]!, command.slice(1), {
       cwd: options.cwd,
       env: { ...process.env, ...options.env },
       stdio: options.stdio ?? ['ignore', 'pipe', 'pipe'],

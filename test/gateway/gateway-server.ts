@@ -12,6 +12,7 @@ import { Upstream, type UpstreamOptions } from '../../src/gateway/upstream.ts';
 import { emptyAddressList } from '../../src/http/address-list.ts';
 import { isRefusal, type Refusal } from '../../src/http/refusal.ts';
 import { type RequestHead, readRequestHead } from '../../src/http/request-head.ts';
+import { Http1Clients } from '../../src/server/http1-clients.ts';
 import { parseUpgrade, refusalResponse } from '../../src/websocket/protocol/handshake.ts';
 import { TimerWheel } from '../../src/websocket/timer-wheel.ts';
 
@@ -58,7 +59,12 @@ export class TestGateway {
       clock,
       logger,
     };
+    // As the listener does, without a minimum rate.
+    const pace = { silenceMs: 60_000, bytesPerSecond: 0 };
+    const clients = new Http1Clients({ pace, idleMs: 60_000, clock, logger });
+    this.server.on('connection', socket => clients.add(socket));
     const onRequest = async (request: http.IncomingMessage, response: http.ServerResponse) => {
+      clients.begin(request, response);
       options.before?.(response);
       const head = readHead(request);
       const result = await forwardRequest({ head, sid: sidOf(head), request, response, ...shared });
@@ -71,6 +77,7 @@ export class TestGateway {
     this.server.on('request', onRequest);
     this.server.on('checkContinue', onRequest);
     this.server.on('upgrade', async (request: http.IncomingMessage, socket: Duplex, early: Buffer) => {
+      clients.leave(socket);
       const head = readHead(request);
       const handshake = parseUpgrade(head);
       if (isRefusal(handshake)) throw new Error(handshake.reason);

@@ -1,8 +1,8 @@
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { connect as connectTls } from 'node:tls';
 import { Holdfast } from '../cli/run-holdfast.ts';
 import { writeSelfSignedCertificate } from '../self-signed-certificate.ts';
@@ -15,12 +15,14 @@ export type Wire = 'http/1' | 'tls' | 'http/2';
 export const wires: readonly Wire[] = ['http/1', 'tls', 'http/2'];
 
 export interface ServedOptions {
-  /** More files for the folder, by name. */
-  readonly files?: Readonly<Record<string, string>>;
+  /** More files for the folder, by name, which may name folders. */
+  readonly files?: Readonly<Record<string, string | Uint8Array>>;
   /** Environment variables beside those of this process. */
   readonly env?: Readonly<Record<string, string>>;
   /** A folder that another process has used; it is not removed. Default: a new one. */
   readonly folder?: string;
+  /** Descriptors that the process may have (`ulimit -n`). Default: as many as this one. */
+  readonly maxDescriptors?: number;
 }
 
 /**
@@ -40,9 +42,12 @@ export class Served {
     this.#isOwnFolder = options.folder === undefined;
     this.folder = options.folder ?? mkdtempSync(join(tmpdir(), 'holdfast-guard-'));
     writeSelfSignedCertificate(this.folder);
-    for (const [name, text] of Object.entries({ ...options.files, [config.name]: config.text }))
+    for (const [name, text] of Object.entries({ ...options.files, [config.name]: config.text })) {
+      mkdirSync(dirname(join(this.folder, name)), { recursive: true });
       writeFileSync(join(this.folder, name), text);
-    this.program = new Holdfast(['serve', '--config', config.name], { cwd: this.folder, env: options.env });
+    }
+    const { env, maxDescriptors } = options;
+    this.program = new Holdfast(['serve', '--config', config.name], { cwd: this.folder, env, maxDescriptors });
   }
 
   /** @param text The configuration without `listen`. */
@@ -73,8 +78,8 @@ export class Served {
   }
 
   /** A connection for bytes of HTTP/1, on which the caller alone decides when its side ends. */
-  async dial(wire: 'http/1' | 'tls'): Promise<Socket> {
-    const options = { host: '127.0.0.1', port: this.port(wire), allowHalfOpen: true };
+  async dial(wire: 'http/1' | 'tls', port = this.port(wire)): Promise<Socket> {
+    const options = { host: '127.0.0.1', port, allowHalfOpen: true };
     const socket =
       wire === 'http/1'
         ? connect(options)
@@ -88,6 +93,27 @@ export class Served {
   residentBytes(): number {
     const status = readFileSync(`/proc/${this.program.process.pid}/status`, 'utf8');
     return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)![1]) * 1024;
+  }
+
+  /** What the descriptors of the process lead to. */
+  descriptors(): string[] {
+    const folder = `/proc/${this.program.process.pid}/fd`;
+    return readdirSync(folder).flatMap(name => {
+      try {
+        return [readlinkSync(join(folder, name))];
+      } catch {
+        // Closed meanwhile.
+        return [];
+      }
+    });
+  }
+
+  /** Does the process still hold its end of this connection of ours? Also known of a socket that does not read. */
+  holds({ localPort, remotePort }: Pick<Socket, 'localPort' | 'remotePort'>): boolean {
+    const hex = (port: number | undefined) => port!.toString(16).toUpperCase().padStart(4, '0');
+    const ends = new RegExp(`^ *\\d+: \\w+:${hex(remotePort)} \\w+:${hex(localPort)} (?:\\S+ +){6}(\\d+)`, 'm');
+    const [, inode] = ends.exec(readFileSync('/proc/net/tcp', 'utf8')) ?? [];
+    return inode !== undefined && inode !== '0';
   }
 
   /** Is it still running? */
