@@ -22,6 +22,8 @@ const IDLE_MS = 60_000;
 const PING_MS = 20_000;
 const MIN_PONG_MS = 10_000;
 const MAX_PONG_MS = 60_000;
+/** NGHTTP2_ERR_PROTO: what Node says of any violation, whether a stream or the connection has to end for it. */
+const VIOLATION = -505;
 
 /** A request and its answer. */
 interface Exchange {
@@ -56,6 +58,9 @@ export class Http2Connection {
   /** When the last ping was sent or answered. */
   #pingedAt: number;
   #isPinged = false;
+  /** Streams that were reset for a violation. */
+  #violated = 0;
+  #violation: { readonly error: Error; readonly violated: number } | undefined;
 
   constructor(session: ServerHttp2Session, socket: TLSSocket, options: Http2ConnectionOptions, now: number) {
     this.session = session;
@@ -63,6 +68,15 @@ export class Http2Connection {
     this.#options = options;
     this.#wire = new WireBytes(socket);
     this.#openedAt = this.#idleSince = this.#pingedAt = now;
+    const { destroy } = session;
+    // Node ends the connection for every violation. By then nghttp2 has done what RFC 9113 §5.4 asks for: the stream is
+    // reset, or GOAWAY is said.
+    session.destroy = (error, code) => {
+      const { errno, code: name } = (error ?? {}) as NodeJS.ErrnoException;
+      if (errno === VIOLATION && name === 'ERR_HTTP2_ERROR')
+        this.#violation ??= { error: error!, violated: this.#violated };
+      else destroy.call(session, error, code);
+    };
   }
 
   /** When it began to wait for a request; undefined while there is a stream, and before there was one. */
@@ -81,6 +95,7 @@ export class Http2Connection {
     stream.once('close', () => {
       this.#streams--;
       this.#idleSince = clock.monotonic();
+      if (stream.rstCode === http2.constants.NGHTTP2_PROTOCOL_ERROR) this.#violated++;
     });
   }
 
@@ -107,6 +122,9 @@ export class Http2Connection {
   #lookAtQuiet(now: number): string | undefined {
     this.#pace.caughtUp();
     const { headTimeoutMs, pace } = this.#options;
+    const violation = this.#violation;
+    this.#violation = undefined;
+    if (violation?.violated === this.#violated) return violation.error.message;
     if (this.#streams === 0) {
       this.#pingedAt = now;
       // A head that comes in too slowly is not a stream yet.

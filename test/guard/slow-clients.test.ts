@@ -224,4 +224,32 @@ states.add('a connection of HTTP/2 takes 100 streams at a time, and refuses one 
   await within(LIMIT_MS, () => streams.filter(stream => wire.of(stream, FrameType.headers).length > 0).length === 100);
 });
 
+states.add(
+  '$what ends one stream of HTTP/2, and no other',
+  [
+    { what: 'data beyond a content-length', data: '12345', isLast: false },
+    { what: 'an end before a content-length', data: '1', isLast: true },
+  ],
+  async ({ data, isLast }) => {
+    using wire = await http2();
+    const other = wire.request('POST', '/read', { isWhole: false });
+    const stream = wire.request('POST', '/read', { isWhole: false, more: [['content-length', '3']] });
+    wire.data(stream, data, isLast);
+    await within(LIMIT_MS, () => wire.resetOf(stream) === 1);
+    wire.data(other, 'hello', true);
+    await within(LIMIT_MS, () => wire.statusOf(other) === 200);
+    const next = wire.request('GET', '/go');
+    await within(LIMIT_MS, () => wire.statusOf(next) === 308);
+    expect(wire.isClosed).toBe(false);
+  },
+);
+
+states.add('a violation of the connection ends a connection of HTTP/2 with GOAWAY', [{}], async () => {
+  using wire = await http2();
+  wire.request('GET', '/silent');
+  wire.data(0, 'x');
+  await within(LIMIT_MS, () => wire.isClosed);
+  expect(wire.frames.find(({ type }) => type === FrameType.goAway)?.payload.readUInt32BE(4)).toBe(1);
+});
+
 states.tests();
