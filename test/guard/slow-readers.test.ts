@@ -23,7 +23,7 @@ afterAll(async () => {
   await backend?.[Symbol.asyncDispose]();
 });
 
-// Every wire, way, policy and size with every other: test/full/guard-slow-readers.test.ts.
+// Every wire, way, policy and size with every other: test/soak/slow-readers.test.ts.
 test.each([
   ['http/1', 20, 'wait', 'send', 1, 20_000],
   ['tls', 20, 'drop', 'broadcast', 1, 20_000],
