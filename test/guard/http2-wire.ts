@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { connect, type TLSSocket } from 'node:tls';
+import { http2Frame as frame } from './raw-http2.ts';
 
 export const FrameType = {
   data: 0,
@@ -22,14 +23,7 @@ export interface Http2Frame {
   readonly payload: Buffer;
 }
 
-export function frame(type: number, flags: number, stream: number, payload: Buffer = Buffer.alloc(0)): Buffer {
-  const head = Buffer.alloc(9);
-  head.writeUIntBE(payload.length, 0, 3);
-  head[3] = type;
-  head[4] = flags;
-  head.writeUInt32BE(stream, 5);
-  return Buffer.concat([head, payload]);
-}
+export { frame };
 
 /** RFC 7541 §6.2.2, without Huffman codes. Every text is shorter than 127 bytes. */
 export function headerBlock(fields: readonly (readonly [string, string])[]): Buffer {
