@@ -1,5 +1,5 @@
 import { FORWARDED_HEADERS } from '../http/forwarded-headers.ts';
-import { foldPattern, namePatterns, PRIVATE_HEADERS } from '../http/private-headers.ts';
+import { foldPattern, isPrivate, namePatterns } from '../http/private-headers.ts';
 import type { Config, UpstreamConfig } from './config.ts';
 import { type BrokenRule, type Fields, fields } from './fields.ts';
 
@@ -36,7 +36,7 @@ export function* checkClientHeaders({ upstreams = {}, trustedProxies = [] }: Con
         ? `"${header}" has no effect: it is set by us`
         : removed.has(folded)
           ? `"${header}" has no effect: "removeHeaders" has it, too`
-          : isPrivate(folded)
+          : mayBePrivate(folded)
             ? undefined
             : `"${header}" has no effect: it passes from every client; take "removeHeaders" if it must not`;
       if (message !== undefined) yield { path: [...at, index], message };
@@ -53,9 +53,7 @@ function setByUs({ sessionHeader = 'X-Session-ID', userHeader, rolesHeader }: Up
   return [...FORWARDED_HEADERS, sessionHeader, userHeader || '', rolesHeader || ''].map(foldPattern);
 }
 
-/** May it be the name of a private header? */
-function isPrivate(pattern: string): boolean {
-  if (namePatterns(PRIVATE_HEADERS).test(pattern)) return true;
-  const start = pattern.replace(/\*$/, '');
-  return start !== pattern && PRIVATE_HEADERS.some(name => name.startsWith(start));
+/** The beginning of names may be that of a private one: any name may end in `-Client-IP`. */
+function mayBePrivate(pattern: string): boolean {
+  return pattern.endsWith('*') || isPrivate(pattern);
 }

@@ -283,7 +283,7 @@ export interface UpstreamConfig {
   userHeader?: string | false;
   /** Name of the header with the user's roles, separated by commas. Default `X-Forwarded-Groups`. `false`: not sent, and that of a trusted proxy in front passes. */
   rolesHeader?: string | false;
-  /** Headers of clients that the backends do not get, in any spelling; `X-Internal-*` stands for all that begin so. Default: none besides the private headers of other servers, which never pass. */
+  /** Headers of clients that the backends do not get, in any spelling; `X-Internal-*` stands for all that begin so. Default: none besides the [private headers](private-headers.md) of other servers, which never pass. */
   removeHeaders?: readonly string[];
   /** Private headers of other servers (`X-Real-IP`, `X-SSL-*`) that pass when one of `trustedProxies` sends them. List what it sets itself, whatever its client sent. Default: none. */
   passHeaders?: readonly string[];

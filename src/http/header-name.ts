@@ -1,4 +1,4 @@
-import { foldName, namePatterns, PRIVATE_HEADERS } from './private-headers.ts';
+import { foldName, isPrivate } from './private-headers.ts';
 
 /** What is decided by the name of a header alone. */
 export interface HeaderName {
@@ -27,8 +27,6 @@ const HOP_BY_HOP = new Set([
   'http2-settings',
 ]);
 
-const PRIVATE = namePatterns(PRIVATE_HEADERS);
-
 /** Clients and servers send the same few names again and again; names that somebody makes up must not take memory for ever. */
 const MAX_KNOWN = 1000;
 const known = new Map<string, HeaderName>();
@@ -44,7 +42,7 @@ export function headerName(name: string): HeaderName {
     folded,
     isHopByHop:
       HOP_BY_HOP.has(folded) || folded.startsWith('proxy-') || (folded === 'content-length' && lower !== folded),
-    isPrivate: PRIVATE.test(folded),
+    isPrivate: isPrivate(folded),
   };
   if (known.size === MAX_KNOWN) known.clear();
   known.set(name, made);
