@@ -1,6 +1,6 @@
 import { parseDate } from '../base/date.ts';
 import { parseDuration } from '../base/duration.ts';
-import { isLoopback } from '../http/host-names.ts';
+import { isLoopback, machineOf } from '../http/host-names.ts';
 import { checkBackendSessions } from './backend-sessions.ts';
 import { checkClientHeaders } from './client-headers.ts';
 import type { ApplicationConfig, Config, RouteConfig, SessionConfig, UpstreamConfig } from './config.ts';
@@ -152,8 +152,9 @@ function* checkUpstreams(config: Config): Generator<Warning> {
     const own = new Set((config.listen ?? [{ port: 8080 }]).map(listener => listener.port));
     const urls = upstream.servers.map(server => (typeof server === 'string' ? server : server.url));
     for (const [index, server] of urls.entries()) {
-      const { hostname, port } = new URL(server);
-      if (/^(localhost|127\.0\.0\.1|\[::1\])$/.test(hostname) && own.has(Number(port || 80))) {
+      const { hostname, port, protocol } = new URL(server);
+      const isTls = /^(?:https|wss):$/.test(protocol);
+      if (machineOf(hostname) === 'localhost' && own.has(Number(port || (isTls ? 443 : 80)))) {
         yield {
           path: ['upstreams', name, 'servers', index],
           message: `${server} is this server itself: a request would go round for ever`,

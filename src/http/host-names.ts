@@ -63,6 +63,27 @@ export function isLoopback(address: string): boolean {
   return /^(?:localhost|127\.[\d.]+|::1)$/.test(address);
 }
 
+/** IPv6 addresses that stand for one of IPv4: mapped, translated, compatible (RFC 4291 §2.5.5, RFC 6052 §2.1). */
+const IPV4_IN_IPV6 = /^(?:::(?:ffff:(?:0:)?)?|64:ff9b::)([\da-f]{1,4}):([\da-f]{1,4})$/;
+/** Names of this machine: RFC 6761 §6.3, and what the hosts files of Debian, Red Hat and SUSE have besides. */
+const NAME_OF_THIS_MACHINE =
+  /^(?:(?:.+\.)?localhost|localhost[46]?(?:\.localdomain[46]?)?|ipv?6-(?:localhost|loopback))$/;
+
+/**
+ * The machine that a name or address leads to, the same for every way to write it: `localhost` for this one, also as `0.0.0.0` or `::`.
+ *
+ * @param hostname of a `URL`, which has normalised case and the spellings of IPv4 addresses; with or without brackets.
+ */
+export function machineOf(hostname: string): string {
+  const name = withoutLastDot(hostname.replace(/^\[|\]$/g, ''));
+  const [, high, low] = IPV4_IN_IPV6.exec(name) ?? [];
+  if (high !== undefined && low !== undefined) {
+    const [a, b] = [Number.parseInt(high, 16), Number.parseInt(low, 16)];
+    return machineOf([a >> 8, a & 0xff, b >> 8, b & 0xff].join('.'));
+  }
+  return NAME_OF_THIS_MACHINE.test(name) || /^(?:127\.\d+\.\d+\.\d+|0\.0\.0\.0|::1?)$/.test(name) ? 'localhost' : name;
+}
+
 function withoutLastDot(name: string): string {
   return name.endsWith('.') ? name.slice(0, -1) : name;
 }

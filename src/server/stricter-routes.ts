@@ -7,9 +7,8 @@ import { PathRewrite } from '../gateway/path-rewrite.ts';
 import { parseServerUrl } from '../gateway/pool.ts';
 import { isStricter, type RelayDemands, type RouteDemands } from '../gateway/route-demands.ts';
 import { type PatternSegment, parseRoutePattern, type RoutePattern } from '../gateway/route-pattern.ts';
-
 import type { Upstream } from '../gateway/upstream.ts';
-import { normalizeHostPattern } from '../http/host-names.ts';
+import { machineOf, normalizeHostPattern } from '../http/host-names.ts';
 
 /** What a relay is limited to where the route does not say otherwise. */
 export const DEFAULT_RELAY = {
@@ -162,9 +161,7 @@ function share(a: readonly string[], b: readonly string[]): boolean {
 function placeOf(url: string): string {
   const { hostname, port, socketPath } = parseServerUrl('', url);
   if (socketPath !== undefined) return resolve(socketPath);
-  const name = hostname.replace(/\.$/, '').replace(/^::ffff:7f[\da-f]{2}:[\da-f]+$/, 'localhost');
-  const isHere = /^(?:localhost|.+\.localhost|127\.\d+\.\d+\.\d+|0\.0\.0\.0|::1?)$/.test(name);
-  return `${isHere ? 'localhost' : name}:${port}`;
+  return `${machineOf(hostname)}:${port}`;
 }
 
 function mayShareHost(a: string | undefined, b: string | undefined): boolean {

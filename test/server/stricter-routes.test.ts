@@ -51,6 +51,44 @@ describe('a way round a stricter WebSocket policy that is open is told of', () =
     expect(warnings({ ...strict, host: 'a.example' }, route)).toEqual([]);
   });
 
+  test.each([
+    ...['127.0.0.1', '127.1', '0x7f.1', '2130706433', '127.8.0.1', '0.0.0.0', '0', '127.0.0.1.'],
+    ...['localhost', 'LOCALHOST', 'localhost.', 'a.localhost', 'localhost.localdomain', 'localhost6', 'ip6-localhost'],
+    ...['ip6-loopback', 'IP6-LOCALHOST.', '[::1]', '[0:0::1]', '[::]', '[::127.0.0.1]', '[::ffff:127.0.0.1]'],
+    ...['[::ffff:7f00:1]', '[::ffff:0:127.0.0.1]', '[::ffff:0.0.0.0]', '[64:ff9b::127.0.0.1]'],
+  ])('when this machine is written as %s', host => {
+    const config = {
+      upstreams: { ...upstreams, again: { servers: [`http://${host}:3000`] } },
+      routes: [strict, { path: '/chat', upstream: 'again' }],
+    };
+    expect([...checkStricterRoutes(config)].map(({ path }) => path.join('.'))).toEqual(['routes.1']);
+  });
+
+  test.each(['10.0.0.1', '10.1', '[::ffff:10.0.0.1]', '[::10.0.0.1]', '10.0.0.1.'])(
+    'when another machine is written as %s',
+    host => {
+      const config = {
+        upstreams: { one: { servers: ['http://10.0.0.1:3000'] }, again: { servers: [`http://${host}:3000`] } },
+        routes: [
+          { ...strict, upstream: 'one' },
+          { path: '/chat', upstream: 'again' },
+        ],
+      };
+      expect([...checkStricterRoutes(config)].map(({ path }) => path.join('.'))).toEqual(['routes.1']);
+    },
+  );
+
+  test.each(['10.0.0.2', 'localhost.example', 'notlocalhost', '[::2]', '[::ffff:128.0.0.1]', '[fe80::7f00:1]'])(
+    'but not when %s is another machine',
+    host => {
+      const config = {
+        upstreams: { ...upstreams, again: { servers: [`http://${host}:3000`] } },
+        routes: [strict, { path: '/chat', upstream: 'again' }],
+      };
+      expect([...checkStricterRoutes(config)]).toEqual([]);
+    },
+  );
+
   test('in a mounted application, and by a Unix socket', () => {
     const mounted = (route: RouteConfig) => ({ mount: '/m', application: { routes: [route] } });
     expect(warnings(mounted({ ...strict, upstream: 'socket' }), { path: '/chat', upstream: 'sameSocket' })).toEqual([
