@@ -22,6 +22,8 @@ const IDLE_MS = 60_000;
 const PING_MS = 20_000;
 const MIN_PONG_MS = 10_000;
 const MAX_PONG_MS = 60_000;
+/** On the wire, at most: 17 bytes (RFC 9113 §6.7) in a record of TLS. */
+const PING_BYTES = 100;
 /** NGHTTP2_ERR_PROTO: what Node says of any violation, whether a stream or the connection has to end for it. */
 const VIOLATION = -505;
 
@@ -58,6 +60,8 @@ export class Http2Connection {
   /** When the last ping was sent or answered. */
   #pingedAt: number;
   #isPinged = false;
+  /** Pings since the last look: what they move is no answer. */
+  #pingBytes = 0;
   /** Streams that were reset for a violation. */
   #violated = 0;
   #violation: { readonly error: Error; readonly violated: number } | undefined;
@@ -113,9 +117,11 @@ export class Http2Connection {
   look(now: number, ms: number): void {
     const taken = this.#wire.taken - this.#taken;
     this.#taken += taken;
+    const takenOfAnswers = Math.max(0, taken - this.#pingBytes);
+    this.#pingBytes = 0;
     const why = this.#wire.waiting > 0 ? this.#pace.owed(ms, taken, this.#options.pace) : this.#lookAtQuiet(now);
     if (why !== undefined) this.#end(why);
-    else for (const exchange of this.#exchanges) this.#lookAt(exchange, taken, now, ms);
+    else for (const exchange of this.#exchanges) this.#lookAt(exchange, takenOfAnswers, now, ms);
   }
 
   /** The client has taken all that the connection was given. */
@@ -140,6 +146,7 @@ export class Http2Connection {
 
   #ping(now: number): void {
     this.#pingedAt = now;
+    this.#pingBytes += PING_BYTES;
     this.#isPinged = this.session.ping(() => {
       this.#isPinged = false;
     });
