@@ -20,7 +20,7 @@ export function serveSlowReaders(limit: number, backend: SilentBackend): Promise
 
     /** What is sent from now on has to wait. */
     async function fill(endpoint) {
-      const part = 'f'.repeat(8_192);
+      const part = 'f'.repeat(65_536);
       await Promise.all([...endpoint.connections].map(async connection => {
         for (let waited = 0; waited < 3; ) {
           for (let i = 0; i < 64 && connection.bufferedAmount === 0; i++) connection.send(part);
