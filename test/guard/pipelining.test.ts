@@ -170,6 +170,9 @@ async function seen(): Promise<string[]> {
   return (await fetch(`${server.url('http/1')}/seen`)).json() as Promise<string[]>;
 }
 
+const get = (path: string, more = '') => `GET ${path} HTTP/1.1\r\nHost: localhost\r\n${more}\r\n`;
+const post = (path: string, more: string) => `POST ${path} HTTP/1.1\r\nHost: localhost\r\n${more}`;
+
 describe.each(wires)('over %s', wire => {
   describe.each(spacings)('%s', spacing => {
     test.each(targets)(
@@ -201,40 +204,6 @@ describe.each(wires)('over %s', wire => {
       60_000,
     );
   });
-
-  const get = (path: string, more = '') => `GET ${path} HTTP/1.1\r\nHost: localhost\r\n${more}\r\n`;
-  const post = (path: string, more: string) => `POST ${path} HTTP/1.1\r\nHost: localhost\r\n${more}`;
-
-  test('whatever stands behind slow and large answers is answered behind them', async () => {
-    const table: readonly (readonly [what: string, bytes: string, status: number])[] = [
-      ['bytes of TLS', '\x16\x03\x01\x02\0\x01\xfc\x03', 400],
-      ['a line that ends with LF', 'GET / HTTP/1.1\nHost: localhost\n\n', 400],
-      ['a request with two hosts', 'GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n', 400],
-      ['a request with two lengths', post('/fetch', 'Content-Length: 3\r\nContent-Length: 4\r\n\r\nabc'), 400],
-      ['a CONNECT', 'CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n', 400],
-      ['a CONNECT with bytes behind it', `CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n${get('/redirect')}`, 400],
-      ['the preface of HTTP/2', 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 505],
-      ['a request of HTTP/2.0', 'GET /fetch HTTP/2.0\r\nHost: localhost\r\n\r\n', 505],
-      ['a request of HTTP/0.9', 'GET /fetch HTTP/0.9\r\n\r\n', 505],
-      ['a request of HTTP/1.2', 'GET /fetch HTTP/1.2\r\nHost: localhost\r\n\r\n', 505],
-      ['a head that is too large', get('/redirect', `X: ${'x'.repeat(20_000)}\r\n`), 431],
-      ['a megabyte of nothing', '\0'.repeat(1_000_000), 400],
-      ['an unknown expectation', get('/redirect', 'Expect: wonders\r\n'), 417],
-      // Not one of WebSocket: another answer is on its way.
-      ['an upgrade', get('/ws', 'Upgrade: websocket\r\nConnection: Upgrade\r\n'), 426],
-      ['a body whose chunks are none', post('/fetch', 'Transfer-Encoding: chunked\r\n\r\nnone\r\n'), 400],
-    ];
-    const before = get('/slow') + get('/large') + get('/redirect');
-    const results = await Promise.all(
-      table.map(async ([what, bytes]) => {
-        const { statuses, text, error } = await talk(wire, [before + bytes], 'together', false);
-        return { what, statuses, error, isWhole: text.length > 1_000_000 };
-      }),
-    );
-    expect(results).toEqual(
-      table.map(([what, , status]) => ({ what, statuses: [200, 200, 308, status], error: undefined, isWhole: true })),
-    );
-  }, 30_000);
 
   test.each([
     ['of a length', 'Content-Length: 10\r\n\r\nabc'],
@@ -286,18 +255,6 @@ describe.each(wires)('over %s', wire => {
     socket.destroy();
   });
 
-  test('a head that is late is a 408 behind the answer that is under way', async () => {
-    const socket = await server.dial(wire);
-    let text = '';
-    socket.on('data', data => {
-      text += data;
-    });
-    socket.write(`${get('/slow')}GET /late HTTP/1.1\r\nHost: loc`);
-    await new Promise(resolve => socket.once('end', resolve));
-    socket.destroy();
-    expect(statusesOf(text)).toEqual([200, 408]);
-  }, 15_000);
-
   test('a client that reads slowly loses nothing of its last answer by what it has sent behind it', async () => {
     const socket = await server.dial(wire);
     socket.write(get('/large', 'Connection: close\r\n'));
@@ -348,4 +305,50 @@ describe.each(wires)('over %s', wire => {
     socket.destroy();
     expect(most - before).toBeLessThan(40_000_000);
   }, 20_000);
+});
+
+// These wait for a second.
+describe.concurrent.each(wires)('over %s', wire => {
+  test('whatever stands behind slow and large answers is answered behind them', async () => {
+    const table: readonly (readonly [what: string, bytes: string, status: number])[] = [
+      ['bytes of TLS', '\x16\x03\x01\x02\0\x01\xfc\x03', 400],
+      ['a line that ends with LF', 'GET / HTTP/1.1\nHost: localhost\n\n', 400],
+      ['a request with two hosts', 'GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n', 400],
+      ['a request with two lengths', post('/fetch', 'Content-Length: 3\r\nContent-Length: 4\r\n\r\nabc'), 400],
+      ['a CONNECT', 'CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n', 400],
+      ['a CONNECT with bytes behind it', `CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n${get('/redirect')}`, 400],
+      ['the preface of HTTP/2', 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 505],
+      ['a request of HTTP/2.0', 'GET /fetch HTTP/2.0\r\nHost: localhost\r\n\r\n', 505],
+      ['a request of HTTP/0.9', 'GET /fetch HTTP/0.9\r\n\r\n', 505],
+      ['a request of HTTP/1.2', 'GET /fetch HTTP/1.2\r\nHost: localhost\r\n\r\n', 505],
+      ['a head that is too large', get('/redirect', `X: ${'x'.repeat(20_000)}\r\n`), 431],
+      ['a megabyte of nothing', '\0'.repeat(1_000_000), 400],
+      ['an unknown expectation', get('/redirect', 'Expect: wonders\r\n'), 417],
+      // Not one of WebSocket: another answer is on its way.
+      ['an upgrade', get('/ws', 'Upgrade: websocket\r\nConnection: Upgrade\r\n'), 426],
+      ['a body whose chunks are none', post('/fetch', 'Transfer-Encoding: chunked\r\n\r\nnone\r\n'), 400],
+    ];
+    const before = get('/slow') + get('/large') + get('/redirect');
+    const results = await Promise.all(
+      table.map(async ([what, bytes]) => {
+        const { statuses, text, error } = await talk(wire, [before + bytes], 'together', false);
+        return { what, statuses, error, isWhole: text.length > 1_000_000 };
+      }),
+    );
+    expect(results).toEqual(
+      table.map(([what, , status]) => ({ what, statuses: [200, 200, 308, status], error: undefined, isWhole: true })),
+    );
+  }, 30_000);
+
+  test('a head that is late is a 408 behind the answer that is under way', async () => {
+    const socket = await server.dial(wire);
+    let text = '';
+    socket.on('data', data => {
+      text += data;
+    });
+    socket.write(`${get('/slow')}GET /late HTTP/1.1\r\nHost: loc`);
+    await new Promise(resolve => socket.once('end', resolve));
+    socket.destroy();
+    expect(statusesOf(text)).toEqual([200, 408]);
+  }, 15_000);
 });

@@ -1,4 +1,4 @@
-// Checked by the compiler alone: `npm run typecheck`, and test/session/type-checks.test.ts. Nothing here runs.
+// Checked by the compiler alone: `npm run typecheck`, and test/full/type-checks.test.ts. Nothing here runs.
 import { expectTypeOf } from 'vitest';
 import type { DeepReadonly, Session } from '../../src/session/session.ts';
 import { defineType } from '../../src/session/type-registry.ts';

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Served } from '../guard/served.ts';
 import { postgresMissing, startPostgres } from '../services/postgres-server.ts';
 import { redisIsMissing, startRedis } from '../services/redis-server.ts';
-import { Served } from './served.ts';
 
 const application = `
 const handle = async (request, { session, params }) => {

@@ -7,8 +7,8 @@ import {
   type PgPoolLike,
   type Postgres,
   type PostgresOptions,
-} from '../../../src/session/stores/postgres.ts';
-import { type PostgresServer, postgresMissing, startPostgres } from '../../services/postgres-server.ts';
+} from '../../src/session/stores/postgres.ts';
+import { type PostgresServer, postgresMissing, startPostgres } from '../services/postgres-server.ts';
 
 const NOW = Date.UTC(2026, 0, 1);
 const UNAVAILABLE = { code: 'ERR_SESSION_STORE_UNAVAILABLE', status: 503, closeCode: 1013 };
