@@ -31,8 +31,8 @@ export class ConnectionPool implements ConnectionOwner {
   readonly #idle: Idle[] = [];
   /** Bound to a client (`bound-connections.ts`), without a request, the longest idle first. */
   readonly #spare = new Set<BackendConnection>();
-  /** First come, first served. */
-  readonly #waiting = new Set<OnConnection>();
+  /** First come, first served. True for one who needs a new connection. */
+  readonly #waiting = new Map<OnConnection, boolean>();
   #isRetired = false;
   #sweepTimer: Timer | undefined;
   #sweepsAt = Number.POSITIVE_INFINITY;
@@ -43,16 +43,25 @@ export class ConnectionPool implements ConnectionOwner {
     this.#clock = clock;
   }
 
-  /** Gives a connection, which may still have to be opened: now, or when one is free. */
-  take(onConnection: OnConnection): void {
+  /** Gives a connection, which may still have to be opened: now, or when one is free. @param isNew On which no request was sent before. */
+  take(onConnection: OnConnection, isNew = false): void {
+    if (isNew) return this.#takeNew(onConnection);
     const now = this.#clock.monotonic();
     for (let idle = this.#idle.pop(); idle; idle = this.#idle.pop()) {
       if (idle.connection.isUsable && now < idle.closesAt) return onConnection(idle.connection);
       idle.connection.destroy();
     }
     if (this.#all.size < this.#options.maxConnections) return onConnection(this.#add());
-    this.#waiting.add(onConnection);
+    this.#waiting.set(onConnection, false);
     this.#makeRoom();
+  }
+
+  #takeNew(onConnection: OnConnection): void {
+    if (this.#all.size < this.#options.maxConnections) return onConnection(this.#add());
+    this.#waiting.set(onConnection, true);
+    const [longestIdle] = this.#idle.splice(0, 1);
+    if (longestIdle) longestIdle.connection.destroy();
+    else this.#makeRoom();
   }
 
   /** Does not wait any longer. */
@@ -95,8 +104,11 @@ export class ConnectionPool implements ConnectionOwner {
     if (serverMs <= 0) return connection.destroy();
     const [next] = this.#waiting;
     if (next) {
-      this.#waiting.delete(next);
-      return next(connection);
+      const [onConnection, isNew] = next;
+      // Its place is free when it is gone.
+      if (isNew) return connection.destroy();
+      this.#waiting.delete(onConnection);
+      return onConnection(connection);
     }
     if (this.#isRetired || this.#idle.length >= maxIdleConnections) return connection.destroy();
     const closesAt = this.#clock.monotonic() + Math.min(idleTimeoutMs, serverMs);
@@ -109,7 +121,7 @@ export class ConnectionPool implements ConnectionOwner {
     this.#spare.delete(connection);
     const place = this.#idle.findIndex(idle => idle.connection === connection);
     if (place >= 0) this.#idle.splice(place, 1);
-    const [next] = this.#waiting;
+    const [next] = this.#waiting.keys();
     if (!next || this.#all.size >= this.#options.maxConnections) return;
     this.#waiting.delete(next);
     next(this.#add());

@@ -2,7 +2,7 @@ import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { Timer } from '../base/clock.ts';
 import { HoldfastError } from '../base/errors.ts';
-import { isConnectionSignIn } from '../http/connection-sign-in.ts';
+import { isConnectionSignIn, withoutConnectionSignIn } from '../http/connection-sign-in.ts';
 import { withoutOwned } from '../http/hop-by-hop.ts';
 import { signInNeedsHttp1 } from '../http/http1-required.ts';
 import { type Refusal, refuse } from '../http/refusal.ts';
@@ -52,6 +52,8 @@ export interface Dialed {
 /** The backend answered with another status than 101. */
 export interface Declined {
   readonly answer: DeclinedAnswer;
+  /** Those of the answer that this client can be told. */
+  readonly rawHeaders: readonly string[];
   readonly server: UpstreamServer;
 }
 
@@ -157,10 +159,12 @@ function dialServer(
       onDeclined(answer) {
         answer.on('error', ignore);
         selection.accepted(server);
-        if (answer.statusCode === 401 && isOverHttp2(head) && isConnectionSignIn(answer.rawHeaders)) {
+        const asksForMore = answer.statusCode === 401 && isOverHttp2(head) && isConnectionSignIn(answer.rawHeaders);
+        const rawHeaders = asksForMore ? withoutConnectionSignIn(answer.rawHeaders) : answer.rawHeaders;
+        if (rawHeaders === undefined) {
           settle(signInNeedsHttp1());
           answer.destroy();
-        } else settle({ answer, server });
+        } else settle({ answer, rawHeaders, server });
       },
       onSwitched({ rawHeaders, status }, socket, early) {
         socket.on('error', ignore);

@@ -3,7 +3,7 @@ import type { Duplex } from 'node:stream';
 import type { Timer } from '../base/clock.ts';
 import { HoldfastError } from '../base/errors.ts';
 import { type ClientTerms, setClientTerms } from '../http/client-terms.ts';
-import { isConnectionSignIn } from '../http/connection-sign-in.ts';
+import { isConnectionSignIn, withoutConnectionSignIn } from '../http/connection-sign-in.ts';
 import { endToEndHeaders, withoutOwned } from '../http/hop-by-hop.ts';
 import { signInNeedsHttp1 } from '../http/http1-required.ts';
 import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
@@ -53,8 +53,8 @@ const BODILESS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE'
  * may have been sent no other server gets it, with one exception: a request that may be repeated and has no body is sent again, once,
  * to the same server, when the kept connection it was put on had been closed by the server.
  *
- * A sign-in of the connection (NTLM, Negotiate) binds the backend's connection to the client's: what follows on the one goes on the other, and
- * nowhere else, also when that fails. HTTP/2 cannot carry it, so such a request is refused, and so is an answer that asks for it.
+ * A sign-in of the connection (NTLM, Negotiate) has a connection of its own, which is bound to the client's: what follows on the one goes on the
+ * other, and nowhere else, also when that fails. HTTP/2 cannot carry it, so such a request is refused, and so is an answer that asks for nothing else.
  *
  * A body may be as large as the upstream lets it; then the request is refused (413), or cut off once it was answered.
  * How long a client may be silent
@@ -118,7 +118,7 @@ export async function forwardRequest(options: ForwardOptions): Promise<Forwarded
         { upstream: upstream.name, server: server.url, reason: result.reason, error: result.error },
         'upstream failed',
       );
-      const mayRepeat = body === undefined && IDEMPOTENT.has(head.method) && !isSignIn && !bound;
+      const mayRepeat = body === undefined && IDEMPOTENT.has(head.method) && !bound;
       if (result.isStale && !repeated && mayRepeat) continue;
       // To close a kept connection is a server's right.
       if (!result.isStale) selection.failed(server, result.reason, result.isConnected);
@@ -205,7 +205,8 @@ class Exchange implements AnswerSink, BodySenderEvents, ClientTerms {
       this.#isOnlyRequest = onNewConnection;
       if (bound) this.#onConnection(bound.connection);
       else if (onNewConnection) this.#onConnection(new BackendConnection(server.openSocket()));
-      else server.connections.take(this.#onConnection);
+      // A kept one may be closed by now, and credentials for a connection are not sent twice.
+      else server.connections.take(this.#onConnection, this.#isSignIn);
       // A connection under way has its own timeout; this is a request that still waits for one.
       if (this.#connection === undefined)
         this.#setTimer(upstream.connectTimeoutMs, () => this.#fail('busy', 'no free connection'));
@@ -255,6 +256,7 @@ class Exchange implements AnswerSink, BodySenderEvents, ClientTerms {
 
   onInformation({ status, rawHeaders }: ResponseHead): void {
     const { request, response, own } = this.#options;
+    if (isConnectionSignIn(rawHeaders)) this.#bind();
     if (++this.#interim > MAX_INTERIM) return this.#fail('invalid', `more than ${MAX_INTERIM} interim answers`);
     if (request.httpVersion === '1.0') return;
     if (status === 100) {
@@ -270,14 +272,19 @@ class Exchange implements AnswerSink, BodySenderEvents, ClientTerms {
     }
   }
 
-  onHead(head: ResponseHead): void {
+  onHead(received: ResponseHead): void {
+    let head = received;
     // Upgrades do not come this way: a backend that switches protocols here answers what nobody asked.
     if (head.status === 101) return this.#fail('invalid', 'unexpected 101');
     this.#hasHead = true;
     this.#clearTimer();
     if (isConnectionSignIn(head.rawHeaders)) {
-      // Nothing was done for a request that is answered with 401, so it may come again.
-      if (head.status === 401 && !this.#client) return this.#refuse(signInNeedsHttp1());
+      if (head.status === 401 && !this.#client) {
+        const rawHeaders = withoutConnectionSignIn(head.rawHeaders);
+        // Nothing was done for a request that is answered with 401, so it may come again.
+        if (rawHeaders === undefined) return this.#refuse(signInNeedsHttp1());
+        head = { ...head, rawHeaders };
+      }
       this.#bind();
     }
     const heard = this.#options.session?.answered(head.rawHeaders, { status: head.status, server: this.#server });
@@ -339,6 +346,8 @@ class Exchange implements AnswerSink, BodySenderEvents, ClientTerms {
 
   onEnd(rawTrailers: readonly string[]): void {
     const { head, response } = this.#options;
+    // No client may act on it there, but the backend has said what it means.
+    if (isConnectionSignIn(rawTrailers)) this.#bind();
     if (!this.#isComplete) {
       this.#isComplete = true;
       this.#hasBegun = true;
@@ -483,7 +492,11 @@ function trailerPairs(rawTrailers: readonly string[]): [string, string][] {
   const pairs: [string, string][] = [];
   for (let i = 0; i < trailers.length; i += 2) {
     // RFC 9110 §6.5.1: what frames or authenticates a message has no meaning after it; and the last one is for us.
-    if (!/^(?:content-length|set-cookie|host|authorization|holdfast-session)$/i.test(trailers[i]!))
+    if (
+      !/^(?:content-length|set-cookie|host|authorization|(?:www|proxy)-authenticate|persistent-auth|holdfast-session)$/i.test(
+        trailers[i]!,
+      )
+    )
       pairs.push([trailers[i]!, trailers[i + 1]!]);
   }
   return pairs;

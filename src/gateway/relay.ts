@@ -132,8 +132,7 @@ async function hearAnswer(
 ): Promise<Heard | undefined> {
   if (dialed === 'client-gone' || isRefusal(dialed)) return undefined;
   const { server } = dialed;
-  if ('answer' in dialed)
-    return session.answered(dialed.answer.rawHeaders, { status: dialed.answer.statusCode!, server });
+  if ('answer' in dialed) return session.answered(dialed.rawHeaders, { status: dialed.answer.statusCode!, server });
   return session.answered(dialed.rawHeaders, { status: 101, server });
 }
 
@@ -181,11 +180,11 @@ class WaitingClient {
 /** Writes a backend's answer that is not 101 to the client, and ends the connection. */
 function passAnswer(
   options: RelayOptions,
-  { answer, server }: Declined,
+  { answer, rawHeaders, server }: Declined,
   lines: readonly HeaderLine[],
 ): Promise<Forwarded> {
   const { socket, upstream, clock, own } = options;
-  const headers = clientResponseHeaders(answer.rawHeaders, own, new Rewriting(options));
+  const headers = clientResponseHeaders(rawHeaders, own, new Rewriting(options));
   const isChunked = answer.headers['transfer-encoding'] !== undefined;
   const carriesOurs = lines.length > 0;
   const becomesPrivate = carriesOurs && !forbidsStoring(answer.headers['cache-control']);

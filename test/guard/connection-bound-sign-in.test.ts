@@ -48,6 +48,15 @@ class Client implements Disposable {
     return { status: response.statusCode!, user, by: String(response.headers['x-server']) };
   }
 
+  /** The lines of `WWW-Authenticate`. */
+  async challenges(path: string): Promise<string[] | undefined> {
+    const request = this.#request(path, 'GET');
+    request.end();
+    const [response] = (await once(request, 'response')) as [http.IncomingMessage];
+    response.resume();
+    return response.headersDistinct['www-authenticate'];
+  }
+
   /** The user of a WebSocket, or the status that it was refused with. It stays open until the client ends. */
   async upgrade(authorization?: string): Promise<string | number> {
     const request = this.#request('/socket', 'GET', authorization);
@@ -135,6 +144,12 @@ const signIns: Record<string, (client: Client, name: string) => Promise<Answered
   'Negotiate that the answer says nothing of': (client, name) =>
     client.ask({ authorization: `NEGOTIATE ticket:${name}`, path: '/silent' }),
   'Kerberos as a scheme of its own': (client, name) => client.ask({ authorization: `Kerberos ticket:${name}` }),
+  'CredSSP that the answer says nothing of': (client, name) =>
+    client.ask({ authorization: `CredSSP ticket:${name}`, path: '/silent' }),
+  'an unknown scheme of which an interim answer says Persistent-Auth': (client, name) =>
+    client.ask({ authorization: `Other ticket:${name}`, path: '/interim' }),
+  'an unknown scheme of which a trailer says Persistent-Auth': (client, name) =>
+    client.ask({ authorization: `Other ticket:${name}`, path: '/trailer' }),
   'Negotiate behind credentials of another scheme': (client, name) =>
     client.ask({ authorization: ['Basic YTpi', `Negotiate ticket:${name}`], path: '/silent' }),
   'an unknown scheme whose answer says Persistent-Auth': (client, name) =>
@@ -206,6 +221,55 @@ test.each(h1)('the end of the backend connection ends the sign-in over %s, and n
   expect(await client.ask()).toMatchObject(ANONYMOUS);
 });
 
+const firsts = {
+  'GET with Kerberos': { authorization: 'Negotiate ticket:' },
+  'POST with Kerberos': { authorization: 'Negotiate ticket:', method: 'POST', body: 'a body' },
+  'GET whose answer says nothing': { authorization: 'Kerberos ticket:', path: '/silent' },
+} as const;
+const places = [
+  ['http/1', 'one'],
+  ['http/1', 'few'],
+  ['tls', 'one'],
+] as const;
+const stale = places.flatMap(place =>
+  Object.keys(firsts).map(what => [what as keyof typeof firsts, ...place] as const),
+);
+
+test.each(stale)(
+  'kept connections that are stale do no harm to the first %s over %s at %s',
+  async (what, wire, host) => {
+    const others = Array.from({ length: 3 }, () => new Client(wire, host));
+    await Promise.all(others.map(other => other.ask({ path: '/slow' })));
+    one.makeStale();
+    one.seen.length = 0;
+    const client = new Client(wire, host);
+    const first = firsts[what];
+    expect(await client.ask({ ...first, authorization: `${first.authorization}mallory` })).toMatchObject({
+      status: 200,
+      user: 'mallory',
+    });
+    // On a connection of its own, which it keeps.
+    expect(await client.ask()).toMatchObject({ status: 200, user: 'mallory' });
+    expect(new Set(one.seen.map(({ socket }) => socket)).size).toBe(1);
+    for (const other of others) expect(await other.ask({ path: '/open' })).toMatchObject({ user: 'nobody' });
+    expect(await client.ask()).toMatchObject({ status: 200, user: 'mallory' });
+    for (const each of [client, ...others]) each[Symbol.dispose]();
+  },
+);
+
+test.each(h1)('a sign-in that waits for a place has a connection of its own over %s', async wire => {
+  const others = Array.from({ length: 2 }, () => new Client(wire, 'few'));
+  const slow = others.map(other => other.ask({ path: '/slow' }));
+  await vi.waitFor(() => expect(one.seen).toHaveLength(2));
+  one.makeStale();
+  using client = new Client(wire, 'few');
+  const last = { authorization: 'Negotiate ticket:niaj' };
+  expect(await client.ask(last)).toMatchObject({ status: 200, user: 'niaj' });
+  expect(await client.ask()).toMatchObject({ status: 200, user: 'niaj' });
+  expect(await Promise.all(slow)).toEqual(slow.map(() => expect.objectContaining({ status: 200, user: 'nobody' })));
+  for (const other of others) other[Symbol.dispose]();
+});
+
 test.each(h1)(
   'connections that are signed in count in maxConnections, and the longest idle gives way, over %s',
   async wire => {
@@ -264,15 +328,42 @@ test.each(['NTLM hello', 'Negotiate ticket:ivan', 'Kerberos ticket:ivan', ['Basi
   },
 );
 
-test('HTTP/2 is told to come by HTTP/1.1 where the backend asks for a sign-in of the connection', async () => {
+const KNOCK = { ':method': 'CONNECT', ':protocol': 'websocket', 'sec-websocket-version': '13' };
+
+test('HTTP/2 is told to come by HTTP/1.1 where the backend asks for a sign-in of the connection and nothing else', async () => {
   using client = await Http2Client.connect(server.url('http/2'));
-  expect(await reset(client.open({ ':authority': 'one', ':path': '/' }))).toBe(NGHTTP2_HTTP_1_1_REQUIRED);
-  const knock = { ':method': 'CONNECT', ':protocol': 'websocket', 'sec-websocket-version': '13' };
-  expect(await reset(client.open({ ...knock, ':authority': 'one', ':path': '/' }))).toBe(NGHTTP2_HTTP_1_1_REQUIRED);
-  expect(await client.get('/basic', { ':authority': 'one' })).toMatchObject({ status: 401 });
+  const only = { ':authority': 'one', ':path': '/only' };
+  expect(await reset(client.open(only))).toBe(NGHTTP2_HTTP_1_1_REQUIRED);
+  expect(await reset(client.open({ ...KNOCK, ...only }))).toBe(NGHTTP2_HTTP_1_1_REQUIRED);
+  // The connection goes on.
+  expect(await client.get('/open', { ':authority': 'one' })).toMatchObject({ status: 200, body: 'nobody' });
+});
+
+test.each([
+  ['/', 'Basic realm="a, b"'],
+  ['/basic', 'Basic realm="a"'],
+  ['/quoted', 'Basic realm="a, Negotiate b, NTLM"'],
+  ['/mixed', 'Bearer realm = "a, \\"NTLM", error=invalid, Digest realm="b", nonce="c"'],
+])('over HTTP/2 the 401 of %s asks for what HTTP/2 can carry', async (path, challenges) => {
+  using client = await Http2Client.connect(server.url('http/2'));
+  const answer = await client.get(path, { ':authority': 'one' });
+  expect(answer).toMatchObject({ status: 401, body: 'nobody' });
+  expect(answer.headers['www-authenticate']).toBe(challenges);
+  const { status, stream, headers } = await client.knock(path, { ':authority': 'one' });
+  stream.resume();
+  expect(status).toBe(401);
+  expect(headers['www-authenticate']).toBe(challenges);
   expect(await client.get('/open', { ':authority': 'one', authorization: 'Basic YTpi' })).toMatchObject({
     status: 200,
   });
+});
+
+test('over HTTP/1 the 401 asks for what the backend takes', async () => {
+  using client = new Client('http/1');
+  expect(await client.challenges('/mixed')).toEqual([
+    'Negotiate dG9rZW4=, Bearer realm = "a, \\"NTLM", error=invalid, NTLM',
+    'Digest realm="b", nonce="c"',
+  ]);
 });
 
 test('a connection that was signed in over HTTP/2 by a scheme that nobody knew is used by nobody else', async () => {

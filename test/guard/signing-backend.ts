@@ -9,13 +9,23 @@ interface SignIn {
   user: string | undefined;
 }
 
+/** What a path asks for, where it is not Basic and a sign-in of the connection. */
+const CHALLENGES: Readonly<Record<string, string | string[]>> = {
+  '/basic': 'Basic realm="a"',
+  '/quoted': 'Basic realm="a, Negotiate b, NTLM"',
+  '/only': ['Negotiate', 'NTLM, CredSSP'],
+  '/mixed': ['Negotiate dG9rZW4=, Bearer realm = "a, \\"NTLM", error=invalid, NTLM', 'Digest realm="b", nonce="c"'],
+};
+
 /**
  * A backend that signs in connections and not requests, as IIS does with NTLM and Negotiate: what comes on a connection later is the user's,
  * without a word about it.
  *
  * - `NTLM hello`, then `NTLM proof:NAME` on the same connection, signs in NAME in three legs.
  * - `Negotiate ticket:NAME` signs in at once; the answer to `/silent` says nothing of it.
- * - `Other NAME` signs in at once by a scheme that nobody knows, and the answer says `Persistent-Auth: true`.
+ * - `Kerberos` and `CredSSP` are like `Negotiate`.
+ * - `Other ticket:NAME` signs in at once by a scheme that nobody knows, and the answer says `Persistent-Auth: true`: of `/interim` an answer before
+ *   the last one does, and of `/trailer` a trailer.
  */
 export class SigningBackend {
   /** Method, path and user of each request that it answered. */
@@ -23,6 +33,7 @@ export class SigningBackend {
     [];
   readonly #signIns = new Map<Socket, SignIn & { readonly number: number }>();
   readonly #server = http.createServer({ keepAliveTimeout: 0 });
+  readonly #stale = new Set<Socket>();
   #most = 0;
   #opened = 0;
 
@@ -43,8 +54,21 @@ export class SigningBackend {
     });
     server.on('request', (request, response) => {
       request.resume();
+      if (backend.#stale.has(request.socket)) return void request.socket.destroy();
       const { status, headers, user } = backend.#judge(request);
       if (request.url === '/cut') return void request.socket.destroy();
+      if (request.url === '/interim') {
+        response.writeInformation(103, headers as Record<string, string>);
+        for (const name of Object.keys(headers)) delete headers[name];
+      }
+      if (request.url === '/trailer') {
+        delete headers['Persistent-Auth'];
+        response.writeHead(status, { ...headers, Trailer: 'Persistent-Auth' });
+        response.write(user);
+        response.addTrailers({ 'Persistent-Auth': 'true', 'WWW-Authenticate': 'Other mutual' });
+        return void response.end();
+      }
+      if (request.url === '/slow') return void setTimeout(() => response.writeHead(status, headers).end(user), 100);
       if (request.url === '/last') response.setHeader('Connection', 'close');
       response.writeHead(status, headers);
       response.end(user);
@@ -89,6 +113,11 @@ export class SigningBackend {
     for (const [socket, signIn] of this.#signIns) if (signIn.user === user) socket.destroy();
   }
 
+  /** From now on the connections that are open are closed by the next request on them, without an answer. */
+  makeStale(): void {
+    for (const socket of this.#signIns.keys()) this.#stale.add(socket);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     for (const socket of this.#signIns.keys()) socket.destroy();
     await new Promise(resolve => this.#server.close(resolve));
@@ -111,16 +140,15 @@ export class SigningBackend {
         headers['WWW-Authenticate'] = 'NTLM challenge';
       }
       signIn.challenged = message === 'hello';
-    } else if (/^(?:negotiate|kerberos)$/i.test(scheme)) {
+    } else if (/^(?:negotiate|kerberos|credssp)$/i.test(scheme)) {
       signIn.user = name;
       if (request.url !== '/silent') headers['WWW-Authenticate'] = `${scheme} mutual`;
     } else if (/^other$/i.test(scheme)) {
       signIn.user = name;
       headers['Persistent-Auth'] = 'true';
-    } else if (signIn.user === undefined && request.url !== '/open') {
+    } else if (signIn.user === undefined && !/^\/(?:open|slow)$/.test(request.url!)) {
       status = 401;
-      headers['WWW-Authenticate'] =
-        request.url === '/basic' ? 'Basic realm="a"' : ['Basic realm="a, b"', 'Negotiate, NTLM'];
+      headers['WWW-Authenticate'] = CHALLENGES[request.url!] ?? ['Basic realm="a, b"', 'Negotiate, NTLM'];
     }
     const user = signIn.user ?? 'nobody';
     this.seen.push({ method: request.method!, url: request.url!, user, socket: signIn.number });
