@@ -1,0 +1,62 @@
+import { execFile } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+
+export interface Result {
+  readonly id: string;
+  readonly behavior: string;
+  readonly close: string;
+  readonly detail: string;
+}
+
+/** Each group of the README beside the cases, with the number of cases it holds there and its arguments. */
+export const GROUPS = [
+  ['protocol', 247, ['1.*,2.*,3.*,4.*,5.*,6.*,7.*,10.*']],
+  ['large messages', 54, ['9.*', '--jobs', '2']],
+  ['permessage-deflate', 216, ['12.*,13.*', '--count', '50', '--jobs', '4']],
+] as const;
+
+const folder =
+  process.env.HOLDFAST_CONFORMANCE ?? fileURLToPath(new URL('../../../shared/conformance', import.meta.url));
+export const arePresent: boolean = existsSync(join(folder, 'autobahn-replay.mjs'));
+if (!arePresent)
+  console.log(`conformance cases not found in ${folder}: skipped; set HOLDFAST_CONFORMANCE to their folder`);
+
+/**
+ * What a server makes of a group of cases.
+ *
+ * The client has a second for the close frame of the server, and may itself be busy for longer with another case of megabytes on a small machine. What came
+ * too late is therefore tried again, alone.
+ *
+ * @param url Of the echo, `http:`.
+ */
+export async function replay(url: string, args: readonly string[]): Promise<Result[]> {
+  const results = await run(url, args);
+  const late = results.filter(({ close }) => close === 'UNCLEAN').map(({ id }) => id);
+  if (late.length === 0 || late.length === results.length) return results;
+  const again = new Map((await run(url, [late.join(','), '--count', '50', '--jobs', '1'])).map(result => [result.id, result]));
+  return results.map(result => again.get(result.id) ?? result);
+}
+
+async function run(url: string, args: readonly string[]): Promise<Result[]> {
+  const reports = await mkdtemp(join(tmpdir(), 'holdfast-conformance-'));
+  const report = join(reports, 'report.json');
+  const command = [join(folder, 'autobahn-replay.mjs'), join(folder, 'autobahn-cases.json')];
+  try {
+    // It exits with 1 on failures; the report says more than its output.
+    await promisify(execFile)(process.execPath, [
+      ...command,
+      url.replace(/^http/, 'ws'),
+      ...args,
+      '--json',
+      report,
+    ]).catch(() => {});
+    return JSON.parse(readFileSync(report, 'utf8'));
+  } finally {
+    await rm(reports, { recursive: true });
+  }
+}
