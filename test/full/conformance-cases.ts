@@ -38,7 +38,9 @@ export async function replay(url: string, args: readonly string[]): Promise<Resu
   const results = await run(url, args);
   const late = results.filter(({ close }) => close === 'UNCLEAN').map(({ id }) => id);
   if (late.length === 0 || late.length === results.length) return results;
-  const again = new Map((await run(url, [late.join(','), '--count', '50', '--jobs', '1'])).map(result => [result.id, result]));
+  const again = new Map(
+    (await run(url, [late.join(','), '--count', '50', '--jobs', '1'])).map(result => [result.id, result]),
+  );
   return results.map(result => again.get(result.id) ?? result);
 }
 
