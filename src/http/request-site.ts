@@ -2,10 +2,11 @@ import type { IncomingHttpHeaders } from 'node:http';
 import { isOriginOf, parseOrigin, type RequestPlace } from './origin.ts';
 
 /**
- * Whose page has made the browser send a request: one of the same site (`own`, also when there was no page), or one of another. `unknown`: neither
- * is said, as by programs, and by browsers over plain http where they send no `Origin`.
+ * Whose page has made the browser send a request: one of the same site (`own`, also when there was no page), or one of another. `opaque`: a page that
+ * does not say where it is (`Origin: null`), which may be a sandboxed one of another site or one of ours under `Referrer-Policy: no-referrer`.
+ * `unknown`: nothing is said, as by programs, and by browsers over plain http where they send no `Origin`.
  */
-export type RequestSite = 'own' | 'other' | 'unknown';
+export type RequestSite = 'own' | 'other' | 'opaque' | 'unknown';
 
 const OWN: ReadonlySet<string> = new Set(['same-origin', 'same-site', 'none']);
 /** RFC 9110 §9.2.1. */
@@ -21,11 +22,12 @@ export function requestSite(headers: IncomingHttpHeaders, place: RequestPlace): 
   const site = headers['sec-fetch-site'];
   if (site !== undefined) return typeof site === 'string' && OWN.has(site) ? 'own' : 'other';
   if (headers.origin === undefined) return 'unknown';
+  if (headers.origin === 'null') return 'opaque';
   const origin = parseOrigin(headers.origin);
   return origin && isOriginOf(origin, place) ? 'own' : 'other';
 }
 
-/** True when browsers send no `SameSite=Lax` cookie with such a request, although they may have one (rfc6265bis §5.8.3). */
+/** True when browsers may send no `SameSite=Lax` cookie with such a request, although they have one (rfc6265bis §5.8.3). */
 export function hidesLaxCookies(method: string, site: RequestSite): boolean {
-  return site === 'other' && !SAFE.has(method);
+  return (site === 'other' || site === 'opaque') && !SAFE.has(method);
 }

@@ -146,7 +146,9 @@ export class SessionBinding {
     await this.#load();
     const isNewHere = this.#request.isDocumentNavigation && !this.#isSuperseded && !this.#mayBeHidden;
     if (!isNewHere || this.current) return this.current;
-    return this.#request.user || (await this.#environment.mayBeginUnasked()) ? this.open() : undefined;
+    if (this.#request.user || (await this.#environment.mayBeginUnasked())) return this.open();
+    this.#tellNonce();
+    return undefined;
   }
 
   /**
@@ -156,11 +158,14 @@ export class SessionBinding {
    */
   async existing(): Promise<Session | undefined> {
     const session = await this.get();
-    const { tracking, clock } = this.#environment;
     const isNewHere = this.#request.isDocumentNavigation && !this.#isSuperseded && !this.#mayBeHidden;
-    if (!session && isNewHere && this.#asides.length === 0)
-      this.#asides = tracking.tellNonce(createSid(), clock.now(), this.#request);
+    if (!session && isNewHere) this.#tellNonce();
     return session;
+  }
+
+  #tellNonce(): void {
+    const { tracking, clock } = this.#environment;
+    if (this.#asides.length === 0) this.#asides = tracking.tellNonce(createSid(), clock.now(), this.#request);
   }
 
   /**

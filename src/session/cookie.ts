@@ -79,7 +79,7 @@ export class SessionCookie {
     return cookieValues(header, this.nonceName, 1)[0];
   }
 
-  /** A `Set-Cookie` value that keeps a nonce for as long as it is good for something. */
+  /** A `Set-Cookie` value that keeps a nonce for so many seconds. */
   writeNonce(nonce: string, maxAgeS: number, isSecure: boolean): string {
     return serializeSetCookie({
       ...this.#attributes,

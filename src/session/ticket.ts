@@ -80,19 +80,29 @@ export class Tickets {
     return this.#sign(`n1.${random}.${Math.floor(now).toString(36)}.`);
   }
 
+  /** Is it a genuine nonce, of whatever age? */
+  isNonce(text: string): boolean {
+    return this.#parseNonce(text) !== undefined;
+  }
+
   /** The ticket of the one session that this nonce makes; undefined when it is not genuine, or older than 30 s. */
   ticketOf(nonce: string, now: number): SessionTicket | undefined {
-    if (nonce.length > MAX_NONCE_LENGTH) return undefined;
-    const match = NONCE_SHAPE.exec(nonce);
-    if (!match) return undefined;
-    const [, random, time, keyId, mac] = match as unknown as [string, string, string, string, string];
-    if (!this.#isGenuine(nonce, keyId, mac)) return undefined;
+    const parsed = this.#parseNonce(nonce);
     // The process that has made it may be on another machine, whose clock is a little ahead.
-    if (!(Math.abs(now - Number.parseInt(time, 36)) < NONCE_LIFETIME_MS)) return undefined;
+    if (parsed === undefined || !(Math.abs(now - parsed.madeAt) < NONCE_LIFETIME_MS)) return undefined;
+    const { random, keyId } = parsed;
     // 256 bits each: a sid takes the first 128 of them.
     const sid = this.#keys.signWith(keyId, `holdfast sid of nonce\0${random}`)!.slice(0, SID_LENGTH);
     const secret = this.#keys.signWith(keyId, `holdfast secret of nonce\0${random}`)!;
     return { sid, secret };
+  }
+
+  #parseNonce(nonce: string): { random: string; madeAt: number; keyId: string } | undefined {
+    if (nonce.length > MAX_NONCE_LENGTH) return undefined;
+    const match = NONCE_SHAPE.exec(nonce);
+    if (!match) return undefined;
+    const [, random, time, keyId, mac] = match as unknown as [string, string, string, string, string];
+    return this.#isGenuine(nonce, keyId, mac) ? { random, madeAt: Number.parseInt(time, 36), keyId } : undefined;
   }
 
   #sign(text: string): string {

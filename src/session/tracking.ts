@@ -1,6 +1,6 @@
 import { hidesLaxCookies, type RequestSite } from '../http/request-site.ts';
 import { SessionCookie, type SessionCookieOptions } from './cookie.ts';
-import { NONCE_LIFETIME_MS, type SessionTicket, type Tickets } from './ticket.ts';
+import type { SessionTicket, Tickets } from './ticket.ts';
 
 /** How a client shows which session is its own. */
 export type TrackingKind = 'cookie' | 'header' | 'url';
@@ -41,6 +41,9 @@ export interface HeaderLine {
   readonly name: string;
   readonly value: string;
 }
+
+/** It makes a session for 30 s only. A form may be open for longer. */
+const NONCE_MAX_AGE_S = 86_400;
 
 const DEFAULT_HEADER = 'Holdfast-Session-Ticket';
 const DEFAULT_URL_PARAMETER = 'holdfast';
@@ -86,10 +89,11 @@ export class Tracking {
   mayBeHidden(request: TrackedRequest): boolean {
     const { cookieHeader, method = 'GET', site = 'unknown', isDocumentNavigation = false } = request;
     if (this.kind !== 'cookie' || this.cookie.sameSite === 'none' || site === 'own') return false;
+    if (site === 'opaque' && this.#comesWithOurs(cookieHeader)) return false;
     if (hidesLaxCookies(method, site)) return true;
     if (!this.#hasMarker) return false;
     // The marker comes with every link, and with nothing else from another site.
-    if (site === 'other') return !isDocumentNavigation || this.cookie.hasMarker(cookieHeader);
+    if (site !== 'unknown') return !isDocumentNavigation || this.cookie.hasMarker(cookieHeader);
     return this.cookie.hasMarker(cookieHeader) && !this.cookie.isIn(cookieHeader);
   }
 
@@ -136,11 +140,11 @@ export class Tracking {
     return nonce === undefined ? undefined : this.#tickets.ticketOf(nonce, now);
   }
 
-  /** Gives the client a nonce, so that the parts of the page that it gets make one session. */
+  /** Gives the client a nonce, so that the parts of the page that it gets make one session, and that its forms are known for ours. */
   tellNonce(random: string, now: number, { isSecure }: TrackedRequest): HeaderLine[] {
     if (this.kind !== 'cookie') return [];
     const nonce = this.#tickets.writeNonce(random, now);
-    return [{ name: 'Set-Cookie', value: this.cookie.writeNonce(nonce, NONCE_LIFETIME_MS / 1000, isSecure) }];
+    return [{ name: 'Set-Cookie', value: this.cookie.writeNonce(nonce, NONCE_MAX_AGE_S, isSecure) }];
   }
 
   /**
@@ -153,6 +157,13 @@ export class Tracking {
     const [, path, rest] = /^([^?#]*)(.*)$/s.exec(url)!;
     const bare = path!.replace(new RegExp(`;${this.urlParameter}=[^;/]*`, 'g'), '');
     return `${bare};${this.urlParameter}=${this.#tickets.write(ticket)}${rest}`;
+  }
+
+  /** A genuine cookie of ours has come that browsers send as they send the session's: that one would have come as well. */
+  #comesWithOurs(cookieHeader: string | undefined): boolean {
+    if (this.cookie.read(cookieHeader).length > 0) return true;
+    const nonce = this.cookie.readNonce(cookieHeader);
+    return nonce !== undefined && this.#tickets.isNonce(nonce);
   }
 
   get #hasMarker(): boolean {

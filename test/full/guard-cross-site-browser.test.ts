@@ -96,6 +96,15 @@ describe.skipIf(isMissing)('another site, in a real browser', () => {
         routes: [
           { path: ['/', '/page'], fetch: page },
           { path: '/who', session: 'existing', fetch: page },
+          {
+            path: '/hidden-form',
+            session: 'existing',
+            fetch: request =>
+              html(
+                `<form method=post action="${new URL(request.url).searchParams.get('to')}"></form><script>document.forms[0].submit()</script>`,
+                { 'Referrer-Policy': 'no-referrer' },
+              ),
+          },
           { path: '/create', session: 'create', fetch: page },
           {
             path: '/in',
@@ -244,6 +253,24 @@ describe.skipIf(isMissing)('another site, in a real browser', () => {
     expect(await one.typed('/who')).toBe(first);
     expect(await byLink(one, '/page')).toBe(sameSite === 'lax' ? first : 'no session');
     expect(await one.typed('/who')).toBe(first);
+  });
+
+  test.each(cases)('a page of ours that hides where it is signs in: $at, $sameSite', async ({ place, sameSite }) => {
+    await using one = await visitor(place, sameSite);
+    await one.page.goto(`${one.ours}/hidden-form?to=/login`);
+    await one.page.waitForURL('**/login');
+    await one.page.waitForLoadState();
+    expect(await one.said()).toBe('signed in');
+    expect(await one.typed('/who')).toMatch(/^mallory /);
+    await one.page.context().clearCookies();
+    await one.page.goto(`${one.ours}/hidden-form?to=/create`);
+    await one.page.waitForURL('**/create');
+    await one.page.waitForLoadState();
+    expect(await one.said()).toMatch(/^anonymous /);
+    // That of another site cannot say the same.
+    const mine = await one.typed('/who');
+    expect(await byForm(one, '/login')).not.toContain('signed in');
+    expect(await one.typed('/who')).toBe(mine);
   });
 
   const named = cases.filter(({ place }) => place !== PLACES[0]);

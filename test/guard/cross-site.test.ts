@@ -17,6 +17,7 @@ async function startBackend() {
   const server = http.createServer((request, response) => {
     cookies.push(request.headers.cookie);
     if (request.url!.endsWith('/login')) response.setHeader('Holdfast-Session', 'renew; user=alice');
+    if (request.url!.endsWith('/logout')) response.setHeader('Holdfast-Session', 'end');
     response.end(String(request.headers['x-session-id'] ?? 'no session'));
   });
   server.listen(0, '127.0.0.1');
@@ -47,11 +48,13 @@ beforeAll(async () => {
         - { path: /create, upstream: app, session: create }
         - { path: /existing, upstream: app, session: existing }
         - { path: /login, upstream: app }
+        - { path: /logout, upstream: app }
         - { path: /callback/login, upstream: app, crossSiteSignIn: true }`,
   );
   server = stack.use(
     await Served.yaml(`
 session: false
+trustedProxies: [127.0.0.2]
 upstreams:
   app: { servers: ['${backend.url}'], controlsSession: true, affinity: none }
   sticky: { servers: ['${backend.url}'], affinity: cookie }
@@ -69,6 +72,8 @@ const LINK = [...NAVIGATION, 'Sec-Fetch-Site', 'cross-site'];
 const PLAIN_FORM = ['Accept', 'text/html', 'Origin', 'http://evil.test'];
 const PLAIN_LINK = ['Accept', 'text/html,*/*;q=0.8'];
 const SANDBOXED_FORM = ['Accept', 'text/html', 'Origin', 'null'];
+/** What browsers send over plain http with the form of a page that hides where it is (`Referrer-Policy: no-referrer`), ours or not. */
+const HIDDEN_FORM = ['Accept', 'text/html', 'Origin', 'null'];
 const OWN_FORM = [...NAVIGATION, 'Sec-Fetch-Site', 'same-origin'];
 const TYPED = [...NAVIGATION, 'Sec-Fetch-Site', 'none'];
 const MARKER = ['Cookie', 'holdfast-there=1'];
@@ -146,6 +151,46 @@ describe.each(wires)('over %s, another site', wire => {
     expect(namesOf(await post('/sticky', OWN_FORM))).toEqual(['holdfast-sticky']);
   });
 
+  test.each(['lax', 'strict'])(
+    'a page of ours that hides where it is sends its forms like any other, under %s',
+    async sameSite => {
+      const begins = async (cookie: string, headers = HIDDEN_FORM) => {
+        const answers: [number, string | undefined][] = [];
+        for (const path of ['create', 'login']) {
+          const answer = await post(`/${sameSite}/${path}`, [...headers, 'Cookie', cookie]);
+          answers.push([answer.status, namesOf(answer)[0]]);
+        }
+        return answers;
+      };
+      const [begun, refused] = [Array(2).fill([200, 'holdfast']), Array(2).fill([403, undefined])];
+      const page = await get(`/${sameSite}/existing`, PLAIN_LINK);
+      const nonce = page.setCookies[0]!.split(';')[0]!;
+      expect(await begins(nonce)).toEqual(begun);
+      // Also where the session has ended while the page was open.
+      const { setCookies } = await get(`/${sameSite}/auto`, TYPED);
+      const cookie = setCookies[0]!.split(';')[0]!;
+      await post(`/${sameSite}/logout`, [...OWN_FORM, 'Cookie', cookie]);
+      expect(await begins(cookie)).toEqual(begun);
+
+      for (const headers of [FORM, PLAIN_FORM, [...FORM, 'Origin', 'null']])
+        for (const shown of [nonce, cookie]) expect(await begins(shown, headers)).toEqual(refused);
+      const other = await get(`/${sameSite === 'lax' ? 'strict' : 'lax'}/existing`, PLAIN_LINK);
+      expect(await begins(other.setCookies[0]!.split(';')[0]!)).toEqual(refused);
+    },
+  );
+
+  test('the place that a trusted proxy names is ours, and the one that it asks for is not', async () => {
+    const proxied = (origin: string) =>
+      ask(server, wire, {
+        ...{ path: '/lax/create', method: 'POST', host: 'backend:8080', from: '127.0.0.2' },
+        headers: ['X-Forwarded-Host', 'shop.test', 'X-Forwarded-Proto', 'https', 'Origin', origin],
+      });
+    const origins = ['https://shop.test', 'http://shop.test', 'https://backend:8080', 'https://www.shop.test'];
+    const statuses = [];
+    for (const origin of origins) statuses.push((await proxied(origin)).status);
+    expect(statuses).toEqual([200, 403, 403, 403]);
+  });
+
   test('programs, which say nothing of a site, begin sessions', async () => {
     expect(namesOf(await post('/lax/create', []))).toEqual(['holdfast']);
     expect(namesOf(await post('/strict/create', []))).toEqual(['holdfast', 'holdfast-there']);
@@ -177,6 +222,7 @@ describe('what an application asks for by itself', () => {
       listen: [{ port: 0, host: '127.0.0.1' }],
       dataFolder: folder,
       routes: [
+        { path: '/form', session: 'existing', fetch: () => new Response('a form') },
         { path: '/open', fetch: async request => new Response((await own.sessions.open(request)).id) },
         ...['/sign-in', '/callback'].map(path => ({
           path,
@@ -197,6 +243,10 @@ describe('what an application asks for by itself', () => {
       attachSession(sessions, req, res, { isCrossSiteSignIn: req.path === '/callback' });
       next();
     });
+    app.get('/form', async (req, res) => {
+      await attachSession(sessions, req, res).existing();
+      res.send('a form');
+    });
     app.use('/open', async (req, res) => void res.send((await sessions.open(req)).id));
     app.use(['/sign-in', '/callback'], async (req, res) => {
       res.send((await sessions.signIn(req, { name: 'ann', roles: [] })).owner?.name);
@@ -216,28 +266,42 @@ describe('what an application asks for by itself', () => {
     };
   }
 
-  test.each([
+  const programs = [
     ['createServer', program],
     ['Express with attachSession', expressApplication],
-  ])('another site makes it set no cookie but at the callback of a login: %s', async (_what, start) => {
+  ] as const;
+
+  test.each(programs)('its own form signs in from a page that hides where it is: %s', async (_what, start) => {
     await using own = await start();
-    const post = async (path: string, headers: Record<string, string>) => {
-      const { status, headers: received } = await fetch(own.url + path, { method: 'POST', headers });
-      return [status, received.getSetCookie().map(line => line.split('=')[0])];
-    };
-    const fromElsewhere: Record<string, string>[] = [
-      { 'sec-fetch-site': 'cross-site' },
-      { origin: 'http://evil.test' },
-    ];
-    for (const headers of fromElsewhere) {
-      expect(await post('/open', headers)).toEqual([403, []]);
-      expect(await post('/sign-in', headers)).toEqual([403, []]);
-      expect(await post('/callback', headers)).toEqual([200, ['holdfast']]);
-    }
-    const others: Record<string, string>[] = [{ 'sec-fetch-site': 'same-origin' }, { origin: own.url }, {}];
-    for (const headers of others) {
-      expect(await post('/open', headers)).toEqual([200, ['holdfast']]);
-      expect(await post('/sign-in', headers)).toEqual([200, ['holdfast']]);
-    }
+    const page = await fetch(`${own.url}/form`, { headers: { accept: 'text/html' } });
+    const [cookie] = page.headers.getSetCookie()[0]!.split(';');
+    const post = (headers: Record<string, string>) => fetch(`${own.url}/sign-in`, { method: 'POST', headers });
+    expect((await post({ origin: 'null', cookie: cookie! })).status).toBe(200);
+    expect((await post({ origin: 'null' })).status).toBe(403);
   });
+
+  test.each(programs)(
+    'another site makes it set no cookie but at the callback of a login: %s',
+    async (_what, start) => {
+      await using own = await start();
+      const post = async (path: string, headers: Record<string, string>) => {
+        const { status, headers: received } = await fetch(own.url + path, { method: 'POST', headers });
+        return [status, received.getSetCookie().map(line => line.split('=')[0])];
+      };
+      const fromElsewhere: Record<string, string>[] = [
+        { 'sec-fetch-site': 'cross-site' },
+        { origin: 'http://evil.test' },
+      ];
+      for (const headers of fromElsewhere) {
+        expect(await post('/open', headers)).toEqual([403, []]);
+        expect(await post('/sign-in', headers)).toEqual([403, []]);
+        expect(await post('/callback', headers)).toEqual([200, ['holdfast']]);
+      }
+      const others: Record<string, string>[] = [{ 'sec-fetch-site': 'same-origin' }, { origin: own.url }, {}];
+      for (const headers of others) {
+        expect(await post('/open', headers)).toEqual([200, ['holdfast']]);
+        expect(await post('/sign-in', headers)).toEqual([200, ['holdfast']]);
+      }
+    },
+  );
 });

@@ -16,6 +16,8 @@ describe('whose page sends a request', () => {
     // What the browser says of the site counts more than an origin.
     [{ 'sec-fetch-site': 'cross-site', origin: 'http://shop.test:8080' }, 'other'],
     [{ 'sec-fetch-site': 'same-site', origin: 'http://other.test' }, 'own'],
+    [{ 'sec-fetch-site': 'same-origin', origin: 'null' }, 'own'],
+    [{ 'sec-fetch-site': 'cross-site', origin: 'null' }, 'other'],
     [{}, 'unknown'],
     [{ referer: 'http://evil.test/' }, 'unknown'],
   ] as const)('%j: %s', (headers, site) => {
@@ -33,7 +35,9 @@ describe('whose page sends a request', () => {
     ['http://shop.test:8080.evil.test', PLAIN, 'other'],
     ['http://evil.test/shop.test:8080', PLAIN, 'other'],
     ['http://a@shop.test:8080', PLAIN, 'other'],
-    ['null', PLAIN, 'other'],
+    ['null', PLAIN, 'opaque'],
+    ['null', TLS, 'opaque'],
+    ['null, null', PLAIN, 'other'],
     ['', PLAIN, 'other'],
     ['https://shop.test', TLS, 'own'],
     ['https://shop.test:443', TLS, 'own'],
@@ -46,6 +50,7 @@ describe('whose page sends a request', () => {
   test('a request of another site brings no Lax cookie unless its method is safe', () => {
     const methods = ['GET', 'HEAD', 'OPTIONS', 'TRACE', 'POST', 'PUT', 'DELETE', 'PATCH', 'QUERY', ''];
     expect(methods.filter(method => !hidesLaxCookies(method, 'other'))).toEqual(['GET', 'HEAD', 'OPTIONS', 'TRACE']);
+    expect(methods.filter(method => !hidesLaxCookies(method, 'opaque'))).toEqual(['GET', 'HEAD', 'OPTIONS', 'TRACE']);
     for (const site of ['own', 'unknown'] as const)
       expect(methods.filter(method => hidesLaxCookies(method, site))).toEqual([]);
   });

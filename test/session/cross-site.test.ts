@@ -25,6 +25,10 @@ const HIDDEN: readonly Case[] = [
   ...['POST', 'PUT', 'DELETE', 'PATCH', 'QUERY'].map(method => ({ sameSite: 'lax', from: 'other', method }) as const),
   // What a sibling domain has planted does not show that ours would have come.
   { sameSite: 'lax', from: 'other', method: 'POST', cookie: 'sid=planted' },
+  { sameSite: 'lax', from: 'opaque', method: 'POST' },
+  { sameSite: 'lax', from: 'opaque', method: 'POST', cookie: 'sid=planted; sid-new=planted' },
+  { sameSite: 'strict', from: 'opaque', method: 'POST', cookie: MARKER },
+  { sameSite: 'strict', from: 'opaque', method: 'GET', cookie: MARKER },
   ...['POST', 'PUT'].map(method => ({ sameSite: 'strict', from: 'other', method }) as const),
   { sameSite: 'strict', from: 'other', method: 'GET', cookie: MARKER },
   { sameSite: 'strict', from: 'other', method: 'HEAD', cookie: MARKER },
@@ -37,6 +41,7 @@ const HIDDEN: readonly Case[] = [
 const SHOWN: readonly Case[] = [
   { sameSite: 'lax', from: 'other', method: 'GET' },
   { sameSite: 'lax', from: 'other', method: 'GET', cookie: 'sid=dead' },
+  { sameSite: 'lax', from: 'opaque', method: 'GET' },
   { sameSite: 'lax', from: 'unknown', method: 'POST' },
   { sameSite: 'lax', from: 'own', method: 'POST' },
   { sameSite: 'strict', from: 'other', method: 'GET' },
@@ -96,6 +101,49 @@ describe('where a session may be hidden by the request', () => {
     expect(result).toBe('ann');
     // Once there is one in the request, it is as everywhere else.
     expect(await callback.open()).toBe(session);
+  });
+
+  describe.each(['lax', 'strict'] as const)('a page that hides its origin, under %s', sameSite => {
+    const POST: RequestFacts = { method: 'POST', site: 'opaque' };
+    /** What a first page leaves in the browser. */
+    async function firstPage(process: Process): Promise<string> {
+      const binding = process.request(undefined, { isDocumentNavigation: true });
+      await binding.existing();
+      return cookiesOf(binding)[0]!;
+    }
+
+    test.each([0, 10, 3600, 86_000])('is ours where the nonce of a page comes with it, %i s later', async seconds => {
+      const cluster = new Cluster(new FaultyStore(), { cookie: { name: 'sid', sameSite } });
+      const process = cluster.process();
+      const nonce = await firstPage(process);
+      await cluster.clock.advance(seconds * 1000);
+      const { cookie } = await visit(process, nonce, () => {}, POST);
+      expect(cookie).toMatch(/^sid=v1\./);
+      const signedIn = process.request(nonce, POST);
+      expect((await signedIn.signIn(user('ann'))).owner?.name).toBe('ann');
+      const twice = await Promise.all([firstPage(process), firstPage(process)]);
+      expect(twice[0]).not.toBe(twice[1]);
+    });
+
+    test('is ours where the cookie of a session comes with it that has ended', async () => {
+      const process = site(sameSite);
+      const { cookie, sid } = await visit(process, undefined, () => {});
+      await process.manager.end(sid, 'admin');
+      expect((await visit(process, cookie, session => session.isNew, POST)).result).toBe(true);
+    });
+
+    test('is not ours with what is not genuine, nor where the browser says that it is not', async () => {
+      const process = site(sameSite);
+      const nonce = await firstPage(process);
+      const forged = nonce.replace(/.$/, last => (last === 'A' ? 'B' : 'A'));
+      const elsewhere = await firstPage(site(sameSite, { cookie: { name: 'sid', sameSite, path: '/other' } }));
+      for (const cookie of [forged, elsewhere, nonce.replace('n1.', 'v1.'), nonce.replace('sid-new=', 'sid=')])
+        await expect(process.request(cookie, POST).open()).rejects.toMatchObject(CROSS_SITE);
+      const { cookie, sid } = await visit(process, undefined, () => {});
+      await process.manager.end(sid, 'admin');
+      for (const shown of [nonce, cookie])
+        await expect(process.request(shown, FORM).open()).rejects.toMatchObject(CROSS_SITE);
+    });
   });
 
   test('who shows it is not hindered, wherever the request comes from', async () => {

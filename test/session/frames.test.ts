@@ -21,14 +21,14 @@ async function page(process = one, isSecure = false): Promise<string> {
 }
 
 describe('a page without a session', () => {
-  test('gets a signed nonce for 30 s that scripts cannot see', async () => {
+  test('gets a signed nonce for a day that scripts cannot see', async () => {
     const binding = one.request(undefined, { isDocumentNavigation: true, isSecure: true });
     await binding.existing();
     expect(binding.hasNews).toBe(true);
     expect(binding.responseHeaders()).toEqual([
       {
         name: 'Set-Cookie',
-        value: expect.stringMatching(/^sid-new=n1\.[\w.-]+; Max-Age=30; Path=\/; Secure; HttpOnly; SameSite=Lax$/),
+        value: expect.stringMatching(/^sid-new=n1\.[\w.-]+; Max-Age=86400; Path=\/; Secure; HttpOnly; SameSite=Lax$/),
       },
     ]);
     expect(store.calls).toEqual([]);
