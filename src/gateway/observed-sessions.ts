@@ -83,6 +83,8 @@ export class ObservedSessions {
   #telling: Timer | undefined;
   /** What is over and could not be written: key and successor. */
   readonly #unwritten = new Map<string, string | undefined>();
+  /** What the ledger is being told or asked now. */
+  readonly #tries = new Set<Promise<boolean>>();
   #accepted = { since: NEVER, count: 0 };
   #unsubscribe: (() => Promise<void>) | undefined;
   #timer: Timer | undefined;
@@ -121,12 +123,16 @@ export class ObservedSessions {
     return !isNew;
   }
 
-  close(): void {
-    void this.#tellUses();
+  /** Tells the ledger what it has not heard yet. Never rejects; the ledger may be closed when it has resolved. */
+  async close(): Promise<void> {
+    const telling = this.#tellUses();
     this.#isClosed = true;
     this.#expiry.close();
     this.#options.clock.clearTimeout(this.#timer);
-    this.#unsubscribe?.().catch(() => {}); // the ledger is gone, and every subscription with it
+    const unsubscribing = this.#unsubscribe?.().catch(() => {}); // the ledger is gone, and every subscription with it
+    for (const [key, successor] of this.#unwritten) void this.#try('end', key, () => this.#tellOver(key, successor));
+    await Promise.all([telling, unsubscribing]);
+    while (this.#tries.size > 0) await Promise.all(this.#tries);
   }
 
   /** @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when it is not known. */
@@ -427,14 +433,19 @@ export class ObservedSessions {
   }
 
   /** @returns false when the ledger could not be reached, which is logged. */
-  async #try(what: string, key: string, work: () => Promise<void>): Promise<boolean> {
+  #try(what: string, key: string, work: () => Promise<void>): Promise<boolean> {
+    const trying = this.#succeeds(what, key, work).finally(() => this.#tries.delete(trying));
+    this.#tries.add(trying);
+    return trying;
+  }
+
+  async #succeeds(what: string, key: string, work: () => Promise<void>): Promise<boolean> {
     try {
       await work();
       return true;
     } catch (error) {
       const { logger, upstream } = this.#options;
-      if (!this.#isClosed)
-        logger.warn({ err: error, upstream, sid: sidPrefix(key) }, `could not ${what} an observed session`);
+      logger.warn({ err: error, upstream, sid: sidPrefix(key) }, `could not ${what} an observed session`);
       return false;
     }
   }

@@ -83,8 +83,9 @@ export class SessionObserver {
     return this.clock.now() < this.#trustsUntil;
   }
 
-  close(): void {
-    this.#sessions?.close();
+  /** Never rejects; the ledger may be closed when it has resolved. */
+  async close(): Promise<void> {
+    await this.#sessions?.close();
   }
 
   /**

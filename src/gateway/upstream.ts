@@ -297,10 +297,10 @@ export class Upstream implements UpstreamControl {
     this.#find(url).resume();
   }
 
-  /** Closes the idle connections and ends the checks. Requests under way fail. */
-  close(): void {
-    this.observer?.close();
+  /** Closes the idle connections and ends the checks. Requests under way fail. Resolves when what was seen of the backend's sessions is written. */
+  async close(): Promise<void> {
     for (const server of [...this.#servers, ...this.#leaving]) server.close();
+    await this.observer?.close();
   }
 
   #newObserver(

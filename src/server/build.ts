@@ -137,7 +137,7 @@ export async function build(
       relays: new Set(),
     };
   } catch (error) {
-    for (const upstream of upstreams?.values() ?? []) upstream.close();
+    await Promise.all([...(upstreams?.values() ?? [])].map(upstream => upstream.close()));
     await Promise.allSettled(started.map(endpoint => endpoint.stop()));
     await Promise.allSettled(opened.map(({ manager }) => manager.close()));
     throw error;

@@ -303,7 +303,7 @@ export class Server {
     await internal;
     // One that fails keeps no other from closing: the stores above all have something left to write.
     const endpoints = await Promise.allSettled(parts.endpoints.map(endpoint => endpoint.stop()));
-    for (const upstream of parts.upstreams.values()) upstream.close();
+    await Promise.all([...parts.upstreams.values()].map(upstream => upstream.close()));
     const sessions = await Promise.allSettled(parts.sessionContexts.map(({ manager }) => manager.close()));
     clearInterval(alive);
     parts.logger.flush();

@@ -13,6 +13,8 @@ import type { Committed } from './snapshot.ts';
 const RETRY_DELAYS_MS = [100, 200, 400, 800, 1600];
 /** How often it is asked what other processes have done to the sessions that sockets hold here. */
 const REFRESH_INTERVAL_MS = 5_000;
+/** When a session that looks over is judged anew, after the store has refused to end it. */
+const NOT_ENDED_PAUSE_MS = 1_000;
 /** So many are refreshed at once. */
 const REFRESH_TOGETHER = 50;
 /** Sessions with changes that are to be written later, and nobody who holds them. */
@@ -192,9 +194,12 @@ export class SharedSessions {
     const { accessTimes, load, clock } = this.#environment;
     const { sid } = shared.state;
     const loaded = await load(sid); // which ends it when its time is over
-    if (!loaded && !shared.state.isEnded && !clock.isKnown)
-      throw new Error('the clock of the session store is not known');
-    if (!loaded || shared.state.isEnded) return undefined;
+    if (shared.state.isEnded) return undefined;
+    if (!loaded) {
+      if (!clock.isKnown) throw new Error('the clock of the session store is not known');
+      // The store has not let it end: somebody has used it at the last moment, again and again.
+      return clock.now() + NOT_ENDED_PAUSE_MS;
+    }
     shared.reload(loaded);
     // By the store's header: a shorter time that was set here and not committed counts for nobody.
     return expiryOf(loaded.snapshot.header, accessTimes.latest(sid, loaded.lastAccessedAt));

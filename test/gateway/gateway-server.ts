@@ -126,7 +126,7 @@ export class TestGateway {
   }
 
   async close(): Promise<void> {
-    this.upstream.close();
+    await this.upstream.close();
     for (const relay of this.relays) relay.terminate();
     this.server.closeAllConnections();
     await new Promise(resolve => this.server.close(resolve));

@@ -15,11 +15,14 @@ const SERVER = 'http://one';
 class TestLedger extends MemoryLedger {
   isDown = false;
   isDeaf = false;
+  /** Each write takes a few turns of the event loop. */
+  isSlow = false;
   puts = 0;
   gets = 0;
 
   override async put(key: string, value: string, ttlMs: number): Promise<void> {
     this.#check();
+    if (this.isSlow) for (let turns = 0; turns < 5; turns++) await new Promise(resolve => setImmediate(resolve));
     this.puts++;
     await super.put(key, value, ttlMs);
   }
@@ -53,8 +56,8 @@ beforeEach(() => {
   clock = new FakeClock();
   ledger = new TestLedger({ clock });
 });
-afterEach(() => {
-  for (const one of open.splice(0)) one.close();
+afterEach(async () => {
+  for (const one of open.splice(0)) await one.close();
 });
 
 /** As another process on the same ledger. */
@@ -276,4 +279,37 @@ test('ids that anybody can make up are bounded; those that the backend gives are
   expect(await sessions.isLive('made-up-0')).toBe(true); // long out of this process' memory
   await clock.advance(IDLE);
   expect(await sessions.accepted('one-more', SERVER)).toBe(true);
+});
+
+test('what the ledger has not heard yet it hears before the end: uses, writes under way, and ends', async () => {
+  const here = await observe();
+  const keys = Array.from({ length: 300 }, (_, i) => `key ${i}`);
+  for (const key of [...keys, 'late', 'over']) await here.issued(key, SERVER);
+  ledger.isDown = true;
+  await here.over('over');
+  ledger.isDown = false;
+  await clock.advance(STEP - 1);
+  for (const key of keys) here.used(key, SERVER);
+  ledger.isSlow = true;
+  // Its write begins at once.
+  await clock.advance(1);
+  here.used('late', SERVER);
+  await here.close();
+  const { puts } = ledger;
+  ledger.isSlow = false;
+  const there = await observe();
+  expect(await there.isLive('over')).toBe(false);
+  await clock.advance(IDLE - 2);
+  for (const key of [...keys, 'late']) expect(await there.isLive(key)).toBe(true);
+  for (let turns = 0; turns < 100; turns++) await new Promise(resolve => setImmediate(resolve));
+  expect(ledger.puts).toBe(puts);
+});
+
+test('an outage of the ledger does not hinder the end', async () => {
+  const here = await observe();
+  await here.issued('a', SERVER);
+  here.used('a', SERVER);
+  ledger.isDown = true;
+  await here.over('b');
+  await here.close();
 });

@@ -567,7 +567,7 @@ describe('active checks', () => {
     to.upstream.start();
     await until(() => one.count === 1 && one.open === 0);
     expect(clock.pending).toBe(1);
-    to.upstream.close();
+    await to.upstream.close();
     expect(clock.pending).toBe(0);
   });
 });

@@ -185,6 +185,19 @@ describe('a session that sockets hold', () => {
     expect([told.length, site.ends]).toEqual([1, [{ sid, reason: 'expired' }]]);
   });
 
+  test.each([1, 2, 3, 4, 7])('is watched on when the store has refused %d times to end it', async refusals => {
+    const { site, sid, told, socket } = await held();
+    const remove = store.delete.bind(store);
+    let left = refusals;
+    // As if another process had used it at the last moment, each time.
+    store.delete = (id, expiredBy) => (left-- > 0 ? Promise.resolve(false) : remove(id, expiredBy));
+    await site.clock.advance(30 * MINUTE);
+    expect(told).toEqual(refusals < 2 ? [['ended', 30]] : []);
+    expect(socket.isEnded).toBe(refusals < 2);
+    await site.clock.advance(5_000);
+    expect([told.length, site.ends]).toEqual([1, [{ sid, reason: 'expired' }]]);
+  });
+
   test('an outage is asked about once a second, however many sessions wait', async () => {
     const { site } = await held();
     for (let i = 0; i < 500; i++) await site.manager.attach((await login(site)).sid);
