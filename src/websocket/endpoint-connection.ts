@@ -10,6 +10,7 @@ import type { Endpoint } from './endpoint.ts';
 import type { EndpointLimits } from './endpoint-limits.ts';
 import type { CloseEvent } from './endpoint-options.ts';
 import { handshakeUrl, type User } from './handshake.ts';
+import { type InflateOwner, InflatePlace } from './inflate-turns.ts';
 import { Outbox, type OutboxOwner } from './outbox.ts';
 import { MessageAssembler, type MessageHandler } from './protocol/message-assembler.ts';
 import { Opcode } from './protocol/opcodes.ts';
@@ -95,7 +96,7 @@ let lastId = 0;
  */
 export class EndpointConnection<Data = undefined>
   extends WheelEntry
-  implements Connection<Data>, MessageHandler, CallbackTarget, OutboxOwner
+  implements Connection<Data>, MessageHandler, CallbackTarget, OutboxOwner, InflateOwner
 {
   data: Data;
   readonly outbox: Outbox;
@@ -107,6 +108,8 @@ export class EndpointConnection<Data = undefined>
   readonly #facts: ConnectionFacts;
   /** None between messages, unless it inflates: of many connections few are in the middle of one. */
   #assembler: MessageAssembler | undefined;
+  /** Of a connection that inflates. */
+  #inflating: InflatePlace | undefined;
   readonly #callbacks: CallbackQueue;
   #state: ConnectionState = 'open';
   /** How it ended: the close frame that came first, of either side. */
@@ -325,7 +328,8 @@ export class EndpointConnection<Data = undefined>
     const { deflate } = this.#facts;
     const { idleAssembler, limits } = this.#owner;
     if (idleAssembler === undefined || deflate !== undefined) {
-      this.#assembler = new MessageAssembler(this, { role: 'server', limits, deflate });
+      this.#inflating = deflate && new InflatePlace(this);
+      this.#assembler = new MessageAssembler(this, { role: 'server', limits, deflate, schedule: this.#inflating });
     } else {
       this.#owner.idleAssembler = undefined;
       this.#assembler = idleAssembler;
@@ -446,11 +450,36 @@ export class EndpointConnection<Data = undefined>
     if (this.#state === 'gone') return;
     this.#isReadingPaused = false;
     this.#lastRead = this.#host.wheel.now;
+    if (this.#inflating?.isWaiting) return;
     this.outbox.cork();
     this.#assembler?.reader.resume();
     this.outbox.uncork();
     // What was left of the last chunk may have filled the queue again.
-    if (!this.#isReadingPaused) resumeReads(this.#transport);
+    if (!this.#isHeldUp) resumeReads(this.#transport);
+  }
+
+  /** We do not read: callbacks have to settle first, or a message waits to be inflated. */
+  get #isHeldUp(): boolean {
+    return this.#isReadingPaused || this.#inflating?.isWaiting === true;
+  }
+
+  // ---- what the turns of inflating need (InflateOwner)
+
+  onInflateWait(): void {
+    this.#assembler!.reader.pause();
+    pauseReads(this.#transport);
+  }
+
+  onInflateTurn(): void {
+    this.#assembler!.inflateWaiting();
+    // It also writes what was sent for this message.
+    if (!this.#isReadingPaused) this.resumeReading();
+  }
+
+  async onInflateAside(): Promise<void> {
+    await this.#assembler!.inflateWaitingAside();
+    this.#inflating!.leave();
+    if (!this.#isReadingPaused) this.resumeReading();
   }
 
   // ---- what the outbox tells (OutboxOwner)
@@ -487,7 +516,7 @@ export class EndpointConnection<Data = undefined>
   #checkSilence(now: number): void {
     const { heartbeatMs, idleTimeoutMs } = this.#owner.limits;
     // While we do not read, its silence is our doing.
-    if (this.#isReadingPaused) this.#lastRead = now;
+    if (this.#isHeldUp) this.#lastRead = now;
     const silence = now - this.#lastSign;
     if (silence >= idleTimeoutMs) {
       this.#isTimingOut = true;
@@ -587,7 +616,10 @@ export class EndpointConnection<Data = undefined>
     this.#owner.onClosing(this);
     this.#abort?.abort();
     // A paused socket would not see the peer's close frame or end. Not at once: our close frame goes first.
-    if (this.#isReadingPaused) queueMicrotask(() => this.resumeReading());
+    const isHeldUp = this.#isHeldUp;
+    this.#inflating?.leave();
+    this.#assembler?.dropWaiting();
+    if (isHeldUp) queueMicrotask(() => this.resumeReading());
   }
 
   #releaseSession(): void {

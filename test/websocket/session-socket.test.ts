@@ -1,12 +1,13 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { constants, deflateRawSync } from 'node:zlib';
 import { type Config, defineEndpoint, type EndpointOptions, type FetchHandler, type ServerSessions } from 'holdfast';
 import { MemoryStore } from 'holdfast/session';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
 import { gate, Journal } from './journal.ts';
-import { closeFrame, frame, PING, RawClient, TEXT } from './raw-client.ts';
+import { BINARY, closeFrame, frame, PING, RawClient, TEXT } from './raw-client.ts';
 import { type Served, serve } from './serve.ts';
 
 let dataFolder: string;
@@ -53,7 +54,7 @@ interface Parts {
   signIn(): Promise<string>;
   /** What an HTTP request with this cookie sees. */
   look(cookie: string): Promise<unknown>;
-  open(cookie?: string): Promise<RawClient>;
+  open(cookie?: string, ...headers: string[]): Promise<RawClient>;
 }
 
 /** A server with sessions, an endpoint at `/`, `/in` that makes a session, `/look` and `/out`. */
@@ -109,8 +110,10 @@ async function withSessions(
     sessions: served.server.sessions,
     signIn: async () => cookieOf((await get('/in')).headers.getSetCookie()),
     look: async cookie => (await get('/look', cookie)).json(),
-    open: cookie =>
-      RawClient.connect(served.url, { headers: [`Origin: ${http}`, ...(cookie ? [`Cookie: ${cookie}`] : [])] }),
+    open: (cookie, ...headers) =>
+      RawClient.connect(served.url, {
+        headers: [`Origin: ${http}`, ...(cookie ? [`Cookie: ${cookie}`] : []), ...headers],
+      }),
     [Symbol.asyncDispose]: () => served[Symbol.asyncDispose](),
   };
 }
@@ -282,6 +285,24 @@ describe('the end of a session', () => {
     using late = await parts.open(cookie);
     late.send(frame(PING, 'without a session'));
     expect((await late.next())?.payload.toString()).toBe('without a session');
+  });
+
+  it('closes with 1008 also while a compressed message waits to be inflated, which is not delivered', async () => {
+    await using parts = await withSessions((_, journal) => ({
+      compression: true,
+      maxMessageSize: '32MiB',
+      onMessage({ session }, data) {
+        journal.add(`${data.length} bytes`);
+        setImmediate(() => void session!.invalidate('logout'));
+      },
+    }));
+    using client = await parts.open(await parts.signIn(), 'Sec-WebSocket-Extensions: permessage-deflate');
+    const large = deflateRawSync(Buffer.alloc(32 * 1024 * 1024), { finishFlush: constants.Z_SYNC_FLUSH });
+    client.send(frame(TEXT, 'out'), frame(BINARY, large.subarray(0, -4), { rsv1: true }));
+    expect(await client.closeCode()).toBe(1008);
+    client.socket.end();
+    await parts.journal.until('close 1008 session ended');
+    expect(parts.journal.entries).toEqual(['open', '3 bytes', 'close 1008 session ended']);
   });
 
   it('while accept is thinking refuses the handshake with 401', async () => {

@@ -111,18 +111,24 @@ export class FrameReader {
     const rest = this.#rest;
     this.#paused = false;
     this.#rest = undefined;
-    if (rest !== undefined) this.push(rest);
+    if (rest !== undefined) this.#read(rest, rest.length, true);
   }
 
   /** Reads the first `end` bytes, by default all. Nothing of the chunk is needed after it returns. */
   push(chunk: Buffer, end = chunk.length): void {
+    this.#read(chunk, end, false);
+  }
+
+  /** @param isOwn The chunk is ours: what is left of it need not be copied. */
+  #read(chunk: Buffer, end: number, isOwn: boolean): void {
     let position = 0;
     while (!this.#stopped) {
       if (!this.#inPayload) {
         if (position === end) return;
         if (this.#paused) {
           const left = chunk.subarray(position, end);
-          this.#rest = Buffer.concat(this.#rest === undefined ? [left] : [this.#rest, left]);
+          if (this.#rest !== undefined) this.#rest = Buffer.concat([this.#rest, left]);
+          else this.#rest = isOwn ? left : Buffer.from(left);
           return;
         }
         const next = this.#readHeader(chunk, position, end);

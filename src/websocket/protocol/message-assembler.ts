@@ -4,7 +4,7 @@ import { CloseCode, isSendableCloseCode } from '../../wire/close-codes.ts';
 import { type FrameLimits, FrameReader, type FrameSink } from './frame-reader.ts';
 import { applyMask, rotateMask } from './mask.ts';
 import { Opcode } from './opcodes.ts';
-import type { PerMessageDeflate } from './permessage-deflate.ts';
+import { InflatingMessage, type PerMessageDeflate } from './permessage-deflate.ts';
 import { Utf8Validator } from './utf8.ts';
 
 /** The limits of a whole message. Kept, not copied: a change takes effect with the next frame. */
@@ -25,6 +25,21 @@ export interface MessageHandler {
   onCloseFrame(code: number, reason: string): void;
   /** The peer broke the protocol or a limit; `error.closeCode` is what to close with. Nothing follows it. */
   onProtocolError(error: HoldfastError): void;
+}
+
+/** Decides when compressed messages are inflated: those of all connections share one event loop. */
+export interface InflateSchedule {
+  /** What a message may inflate to in the event loop. */
+  readonly mostBytes: number;
+  /**
+   * `later`: the assembler keeps the message until `inflateWaiting`; the reader must be paused until then. `never`: nobody wants
+   * it any more, nor any after it.
+   */
+  decide(): 'now' | 'later' | 'never';
+  /** What was spent on a message, in bytes. Called before the message is handed on. */
+  onInflated(cost: number): void;
+  /** The message is larger than `mostBytes`: the assembler keeps it until `inflateWaitingAside`; the reader must be paused until then. */
+  onLarge(): void;
 }
 
 const EMPTY = Buffer.alloc(0);
@@ -56,14 +71,24 @@ export class MessageAssembler implements FrameSink {
   #gatheredBytes = 0;
   #utf8: Utf8Validator | undefined;
   #control: Buffer | undefined;
+  readonly #schedule: InflateSchedule | undefined;
+  /** A compressed message that waits for its turn. */
+  #waiting: InflatingMessage | undefined;
 
+  /** @param options.schedule Default: every message is inflated at once. */
   constructor(
     handler: MessageHandler,
-    options: { role: 'server' | 'client'; limits: MessageLimits; deflate?: PerMessageDeflate | undefined },
+    options: {
+      role: 'server' | 'client';
+      limits: MessageLimits;
+      deflate?: PerMessageDeflate | undefined;
+      schedule?: InflateSchedule | undefined;
+    },
   ) {
     this.handler = handler;
     this.#limits = options.limits;
     this.#deflate = options.deflate;
+    this.#schedule = options.schedule;
     this.reader = new FrameReader(this, {
       role: options.role,
       limits: options.limits,
@@ -136,13 +161,58 @@ export class MessageAssembler implements FrameSink {
     this.handler?.onMessage(bytes.toString('utf8'));
   }
 
+  /** Inflates the message that has waited, and hands it on. */
+  inflateWaiting(): void {
+    const message = this.#waiting;
+    this.#waiting = undefined;
+    if (message !== undefined) this.#inflate(message);
+  }
+
+  /** The same with the thread pool, for what would take longer than a turn of the event loop. Never rejects. */
+  async inflateWaitingAside(): Promise<void> {
+    const message = this.#waiting;
+    if (message === undefined) return;
+    const costBefore = message.cost;
+    const error = await this.#deflate!.inflateAside(message).then(
+      () => undefined,
+      (error: HoldfastError) => error,
+    );
+    this.#schedule?.onInflated(message.cost - costBefore);
+    // It may have been dropped meanwhile.
+    if (this.#waiting !== message) return;
+    this.#waiting = undefined;
+    if (error) this.#fail(error);
+    else this.#onInflatedMessage(message.bytes);
+  }
+
+  /** The message that waits is not wanted any more. */
+  dropWaiting(): void {
+    this.#waiting = undefined;
+  }
+
   #onCompressedMessage(payload: Buffer): void {
-    let bytes: Buffer;
+    const when = this.#schedule?.decide() ?? 'now';
+    if (when === 'never') return;
+    const message = new InflatingMessage(payload, this.#limits.maxInflatedBytes);
+    if (when === 'now') this.#inflate(message);
+    else this.#waiting = message;
+  }
+
+  #inflate(message: InflatingMessage): void {
+    let isWhole: boolean;
     try {
-      bytes = this.#deflate!.decompress(payload, this.#limits.maxInflatedBytes);
+      isWhole = this.#deflate!.inflate(message, this.#schedule?.mostBytes);
     } catch (error) {
       return this.#fail(error as HoldfastError);
+    } finally {
+      this.#schedule?.onInflated(message.cost);
     }
+    if (isWhole) return this.#onInflatedMessage(message.bytes);
+    this.#waiting = message;
+    this.#schedule?.onLarge();
+  }
+
+  #onInflatedMessage(bytes: Buffer): void {
     if (this.#isText && !isUtf8(bytes)) return this.#fail(invalidUtf8());
     const data = this.#isText ? bytes.toString('utf8') : bytes;
     // A deflate stream cannot be cut at frames, so a compressed message is one fragment, the last.

@@ -1,5 +1,5 @@
 import { constants as bufferConstants } from 'node:buffer';
-import { constants, deflateRawSync, inflateRawSync } from 'node:zlib';
+import { constants, deflateRawSync, inflateRaw, inflateRawSync, type ZlibOptions } from 'node:zlib';
 import { HoldfastError } from '../../base/errors.ts';
 import { parseSize, type Size } from '../../base/size.ts';
 import { CloseCode } from '../../wire/close-codes.ts';
@@ -198,6 +198,12 @@ function writeParams(
 const EMPTY_MESSAGE = Buffer.from([0x00]);
 const DEFAULT_LEVEL = 6;
 const MAX_CHUNK_BYTES = 64 * 1024;
+/** In the thread pool each chunk is a trip there and back. */
+const ASIDE_CHUNK_BYTES = 256 * 1024;
+/** What setting zlib up costs, in the bytes that are inflated in the same time. */
+const STREAM_COST = 8 * 1024;
+/** Deflate cannot shrink further than this. */
+const MAX_RATIO = 1032;
 
 /** What the sender took off (RFC 7692 §7.2.1), without the header bits of that empty block. */
 const STRIPPED = Buffer.from([0x00, 0x00, 0xff, 0xff]);
@@ -238,7 +244,8 @@ function compressMessage(payload: Uint8Array, windowBits: number, level: number,
  * (at most 32 KiB per direction) and hands them to zlib as the preset dictionary, which gives the same window on both sides.
  * Without takeover it holds nothing. Setting zlib up costs about 10 µs per message, and with takeover the dictionary 40 µs when
  * compressing and 5 µs when inflating; a trip to the thread pool costs as much, and would let messages overtake each other.
- * The price is that a very large message keeps the event loop busy: about 20 ms per MiB compressed, 2 ms per MiB inflated.
+ * The price is that a very large message keeps the event loop busy: about 20 ms per MiB compressed, 2 ms per MiB inflated. So
+ * `inflate` can be given a limit, and `inflateAside` goes on where that was too little.
  */
 export class PerMessageDeflate {
   /** Messages of fewer bytes are better sent as they are. */
@@ -282,51 +289,144 @@ export class PerMessageDeflate {
    * when the payload is not a complete deflate stream. The connection must fail then.
    */
   decompress(payload: Uint8Array, maxBytes: number): Buffer {
-    // Deviation: RFC 7692 §7.2.3.6 wants an empty message to be one 00 byte, but a zlib stream that is flushed twice with nothing
-    // in between writes nothing the second time, so simple peers with context takeover send no bytes at all.
-    if (payload.length === 0) return Buffer.alloc(0);
-    const input = Buffer.concat([payload, TAIL]);
-    const parts: Buffer[] = [];
-    let total = 0;
-    let position = 0;
-    // RFC 7692 §7.2.3.4: a block may be the final one of its stream, and other blocks may follow it in the message.
-    do {
-      if (parts.length === MAX_STREAMS) throw invalidDeflate(`more than ${MAX_STREAMS} final blocks in one message`);
-      const part = this.#inflate(input.subarray(position), maxBytes - total, maxBytes);
-      parts.push(part.bytes);
-      total += part.bytes.length;
-      position += part.consumed;
-      this.#received?.append(part.bytes);
-    } while (position < payload.length);
-    // The last stream ends with ours, with the sender's own empty block if that is a final one, or, though the sender should have
-    // put an empty block behind it, with the payload. Anywhere else, some of the tail was read as the payload's data.
-    const inTail = position - payload.length;
-    if (inTail !== TAIL.length && inTail !== STRIPPED.length && inTail !== 0)
-      throw invalidDeflate('the last block is cut off');
-    return parts.length === 1 ? parts[0]! : Buffer.concat(parts, total);
+    const message = new InflatingMessage(payload, maxBytes);
+    this.inflate(message);
+    return message.bytes;
   }
 
-  #inflate(input: Buffer, room: number, maxBytes: number): { bytes: Buffer; consumed: number } {
-    const history = this.#received?.bytes;
-    let bytes: Buffer;
-    let consumed: number;
-    try {
-      const result = inflateRawSync(input, {
-        windowBits: this.#inflateWindowBits,
-        info: true,
-        chunkSize: Math.min(Math.max(input.length * 4, 1024), MAX_CHUNK_BYTES),
-        // zlib wants at least 1, also where only empty blocks may follow.
-        maxOutputLength: Math.min(Math.max(room, 1), bufferConstants.MAX_LENGTH),
-        ...(history !== undefined && history.length > 0 ? { dictionary: history } : undefined),
-      }) as unknown as { buffer: Buffer; engine: { bytesWritten: number } };
-      bytes = result.buffer;
-      consumed = result.engine.bytesWritten;
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE') throw tooBig(maxBytes);
-      throw invalidDeflate((error as Error).message, error);
+  /**
+   * Inflates a message, in the order in which messages came.
+   *
+   * @param mostBytes How much may come out in this call.
+   * @returns false when more would come out. The same call without a limit, or `inflateAside`, goes on with the message.
+   * @throws as `decompress`.
+   */
+  inflate(message: InflatingMessage, mostBytes: number = Number.POSITIVE_INFINITY): boolean {
+    while (!message.isComplete) {
+      const room = Math.min(message.room, mostBytes - message.inflatedBytes);
+      const options = this.#inflateOptions(message, room, MAX_CHUNK_BYTES);
+      if (!this.#take(message, room, () => inflateRawSync(message.rest, options) as unknown as Inflated)) return false;
     }
-    if (bytes.length > room) throw tooBig(maxBytes);
-    return { bytes, consumed };
+    return true;
+  }
+
+  /** The whole message, in the thread pool. The connection must inflate nothing else meanwhile. @throws as `decompress`. */
+  async inflateAside(message: InflatingMessage): Promise<void> {
+    while (!message.isComplete) {
+      const { room } = message;
+      const { promise, resolve } = Promise.withResolvers<() => Inflated>();
+      inflateRaw(message.rest, this.#inflateOptions(message, room, ASIDE_CHUNK_BYTES), (error, result) =>
+        resolve(() => {
+          if (error) throw error;
+          return result as unknown as Inflated;
+        }),
+      );
+      this.#take(message, room, await promise);
+    }
+  }
+
+  #inflateOptions(message: InflatingMessage, room: number, maxChunkBytes: number): ZlibOptions {
+    const history = this.#received?.bytes;
+    return {
+      windowBits: this.#inflateWindowBits,
+      info: true,
+      chunkSize: Math.min(Math.max(message.rest.length * 4, 1024), maxChunkBytes),
+      // zlib wants at least 1, also where only empty blocks may follow.
+      maxOutputLength: Math.min(Math.max(room, 1), bufferConstants.MAX_LENGTH),
+      ...(history !== undefined && history.length > 0 ? { dictionary: history } : undefined),
+    };
+  }
+
+  /** One stream of a message. False: it does not fit into `room`, which is less than the message may have. */
+  #take(message: InflatingMessage, room: number, inflate: () => Inflated): boolean {
+    // What it could come to, until it is known.
+    const most = Math.min(message.rest.length * MAX_RATIO, room);
+    message.cost += STREAM_COST + most;
+    const result = resultOf(inflate);
+    if (result === undefined || result.buffer.length > room) {
+      if (room < message.room) return false;
+      throw tooBig(message.maxBytes);
+    }
+    message.cost += result.buffer.length - most;
+    this.#received?.append(result.buffer);
+    message.add(result.buffer, result.engine.bytesWritten);
+    return true;
+  }
+}
+
+/** What zlib answers with `info`. */
+interface Inflated {
+  readonly buffer: Buffer;
+  readonly engine: { readonly bytesWritten: number };
+}
+
+/** Undefined: more came out than it was allowed. */
+function resultOf(inflate: () => Inflated): Inflated | undefined {
+  try {
+    return inflate();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE') return undefined;
+    throw invalidDeflate((error as Error).message, error);
+  }
+}
+
+/** A compressed message and what has been inflated of it. It keeps a copy of the payload. */
+export class InflatingMessage {
+  readonly maxBytes: number;
+  inflatedBytes = 0;
+  /**
+   * What has been spent on it, in bytes: those that came out, and 8 KiB for each stream that was set up. For an attempt that failed, the bytes
+   * it could have come to.
+   */
+  cost = 0;
+  readonly #input: Buffer;
+  readonly #payloadLength: number;
+  readonly #parts: Buffer[] = [];
+  #position = 0;
+
+  /** @param maxBytes What it may inflate to. */
+  constructor(payload: Uint8Array, maxBytes: number) {
+    this.maxBytes = maxBytes;
+    this.#payloadLength = payload.length;
+    this.#input = Buffer.concat([payload, TAIL]);
+  }
+
+  /** Bytes that may still come out. */
+  get room(): number {
+    return this.maxBytes - this.inflatedBytes;
+  }
+
+  /** What has yet to be inflated. */
+  get rest(): Buffer {
+    return this.#input.subarray(this.#position);
+  }
+
+  /** RFC 7692 §7.2.3.4: a block may be the final one of its stream, and other blocks may follow it in the message. */
+  get isComplete(): boolean {
+    // Deviation: RFC 7692 §7.2.3.6 wants an empty message to be one 00 byte, but a zlib stream that is flushed twice with nothing
+    // in between writes nothing the second time, so simple peers with context takeover send no bytes at all.
+    if (this.#payloadLength === 0) return true;
+    return this.#parts.length > 0 && this.#position >= this.#payloadLength;
+  }
+
+  get bytes(): Buffer {
+    return this.#parts.length === 1 ? this.#parts[0]! : Buffer.concat(this.#parts, this.inflatedBytes);
+  }
+
+  /** @throws {HoldfastError} ERR_WS_INVALID_DEFLATE when the message has too many streams, or its last block is cut off. */
+  add(bytes: Buffer, consumed: number): void {
+    this.#parts.push(bytes);
+    this.inflatedBytes += bytes.length;
+    this.#position += consumed;
+    // The last stream ends with ours, with the sender's own empty block if that is a final one, or, though the sender should have
+    // put an empty block behind it, with the payload. Anywhere else, some of the tail was read as the payload's data.
+    const inTail = this.#position - this.#payloadLength;
+    if (inTail < 0) {
+      if (this.#parts.length === MAX_STREAMS)
+        throw invalidDeflate(`more than ${MAX_STREAMS} final blocks in one message`);
+    } else if (inTail !== TAIL.length && inTail !== STRIPPED.length && inTail !== 0) {
+      throw invalidDeflate('the last block is cut off');
+    }
   }
 }
 

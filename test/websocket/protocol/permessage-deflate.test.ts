@@ -7,6 +7,7 @@ import {
   checkDeflateOptions,
   type DeflateOptions,
   type DeflateParams,
+  InflatingMessage,
   negotiateDeflate,
   offerDeflate,
   PerMessageDeflate,
@@ -459,6 +460,48 @@ describe('PerMessageDeflate', () => {
     expect(decompressor().decompress(payload, 120)).toHaveLength(120);
     expect(errorOf(() => decompressor().decompress(payload, 119)).code).toBe('ERR_WS_MESSAGE_TOO_BIG');
     expect(errorOf(() => decompressor().decompress(payload, 80)).code).toBe('ERR_WS_MESSAGE_TOO_BIG');
+  });
+
+  it.each([
+    ['without', independent],
+    ['with', takeover],
+  ])(
+    'goes on in the thread pool where more came out than was allowed at once, %s context takeover',
+    async (_, params) => {
+      const final = zlib.deflateRawSync(Buffer.alloc(40, 'x'));
+      const flushed = zlib.deflateRawSync(Buffer.alloc(100, 'y'), { finishFlush: 2 }).subarray(0, -4);
+      const payload = Buffer.concat([final, final, flushed]);
+      for (let most = 0; most <= 180; most++) {
+        const ours = decompressor(params);
+        const message = new InflatingMessage(payload, 180);
+        expect(ours.inflate(message, most)).toBe(most === 180);
+        await ours.inflateAside(message);
+        expect(message.bytes.toString()).toBe('x'.repeat(80) + 'y'.repeat(100));
+        expect(ours.decompress(flushed, 100)).toHaveLength(100);
+        const tooBig = new InflatingMessage(payload, 179);
+        if (most < 179) expect(decompressor(params).inflate(tooBig, most)).toBe(false);
+        await expect(decompressor(params).inflateAside(tooBig)).rejects.toMatchObject({
+          code: 'ERR_WS_MESSAGE_TOO_BIG',
+        });
+      }
+      const cut = new InflatingMessage(payload.subarray(0, -1), 180);
+      await expect(decompressor(params).inflateAside(cut)).rejects.toMatchObject({ code: 'ERR_WS_INVALID_DEFLATE' });
+    },
+  );
+
+  it('counts what is spent on a message: what came out of it, and the beginning of each stream', () => {
+    const payload = zlib.deflateRawSync(Buffer.alloc(10_000), { finishFlush: 2 }).subarray(0, -4);
+    const message = new InflatingMessage(payload, 10_000);
+    decompressor().inflate(message);
+    const ofOne = message.cost - 10_000;
+    expect(ofOne).toBeGreaterThan(0);
+    const empty = new InflatingMessage(Buffer.alloc(2 * 100, Buffer.from('0300', 'hex')), 10_000);
+    decompressor().inflate(empty);
+    expect(empty.cost).toBe(100 * ofOne);
+    // Of one that fails, what it could have come to.
+    const bad = new InflatingMessage(Buffer.from('07', 'hex'), 1_000);
+    expect(errorOf(() => decompressor().inflate(bad)).code).toBe('ERR_WS_INVALID_DEFLATE');
+    expect(bad.cost).toBe(1_000 + ofOne);
   });
 
   it('refuses a flood of empty final blocks, each of which costs time', () => {

@@ -1,0 +1,172 @@
+import type { InflateSchedule } from './protocol/message-assembler.ts';
+
+/** What may be inflated in one turn of the event loop, over all connections of the process. */
+const TURN_BYTES = 2 * 1024 * 1024;
+/** The same for the time that it takes with the callbacks that get it: these may compress an answer, which costs ten times as much. */
+const TURN_MS = 10;
+/** What comes to more than half of a turn is inflated in the thread pool. Nobody knows that before: this much is tried. */
+const MOST_BYTES = TURN_BYTES / 2;
+/** Of a number that only grows, kibibytes stay exact for longer. */
+const TAG_UNIT = 1024;
+/** What a connection that was idle has in hand: so much it gets before those that flood, and not when their round is over. */
+const CREDIT = 256;
+
+/** The connection of a place. */
+export interface InflateOwner {
+  /** False: whatever comes is discarded. */
+  readonly isOpen: boolean;
+  /** A message waits for its turn: nothing more is read. */
+  onInflateWait(): void;
+  /** Its turn has come: inflates it, hands it on, and reads on. */
+  onInflateTurn(): void;
+  /** The same in the thread pool. Never rejects. */
+  onInflateAside(): Promise<void>;
+}
+
+/** One connection's place among those that inflate. */
+export class InflatePlace implements InflateSchedule {
+  readonly mostBytes = MOST_BYTES;
+  /** How much it has had when it is its turn next. Who has had less comes first. */
+  tag = 0;
+  /** Of equals the one that came first. */
+  order = 0;
+  isWaiting = false;
+  readonly owner: InflateOwner;
+
+  constructor(owner: InflateOwner) {
+    this.owner = owner;
+  }
+
+  decide(): 'now' | 'later' | 'never' {
+    if (!this.owner.isOpen) return 'never';
+    scheduleTurn();
+    if (waiting.isEmpty && hasRoom()) {
+      virtual = Math.max(virtual, this.tag);
+      return 'now';
+    }
+    waiting.add(this);
+    return 'later';
+  }
+
+  onInflated(cost: number): void {
+    this.tag = Math.max(this.tag, virtual - CREDIT) + cost / TAG_UNIT;
+    spent += cost;
+  }
+
+  onLarge(): void {
+    large.add(this);
+    inflateNextAside();
+  }
+
+  /** Gives the place up. What waits in it is not inflated. */
+  leave(): void {
+    this.isWaiting = false;
+  }
+}
+
+/**
+ * Places in the order of their tags: start-time fair queueing. Each connection gets the same number of bytes while they compete, whatever the size
+ * of its messages, and one that has sent nothing for a while waits for none that floods.
+ */
+class FairQueue {
+  readonly #heap: InflatePlace[] = [];
+  #order = 0;
+
+  add(place: InflatePlace): void {
+    place.isWaiting = true;
+    place.tag = Math.max(place.tag, virtual - CREDIT);
+    place.owner.onInflateWait();
+    place.order = this.#order++;
+    const heap = this.#heap;
+    let at = heap.push(place) - 1;
+    while (at > 0) {
+      const parent = (at - 1) >> 1;
+      if (!isBefore(place, heap[parent]!)) break;
+      heap[at] = heap[parent]!;
+      at = parent;
+    }
+    heap[at] = place;
+  }
+
+  /** Those that have left meanwhile are forgotten. */
+  get isEmpty(): boolean {
+    while (this.#heap.length > 0 && !this.#heap[0]!.isWaiting) this.#pop();
+    return this.#heap.length === 0;
+  }
+
+  take(): InflatePlace | undefined {
+    return this.isEmpty ? undefined : this.#pop();
+  }
+
+  #pop(): InflatePlace {
+    const heap = this.#heap;
+    const first = heap[0]!;
+    const last = heap.pop()!;
+    if (heap.length === 0) return first;
+    let at = 0;
+    for (;;) {
+      let child = at * 2 + 1;
+      if (child >= heap.length) break;
+      if (child + 1 < heap.length && isBefore(heap[child + 1]!, heap[child]!)) child++;
+      if (!isBefore(heap[child]!, last)) break;
+      heap[at] = heap[child]!;
+      at = child;
+    }
+    heap[at] = last;
+    return first;
+  }
+}
+
+function isBefore(a: InflatePlace, b: InflatePlace): boolean {
+  return a.tag < b.tag || (a.tag === b.tag && a.order < b.order);
+}
+
+const waiting = new FairQueue();
+const large = new FairQueue();
+/** The largest tag of those whose turn it has been. */
+let virtual = 0;
+/** Of this turn of the event loop: what has arrived, and behind it `runTurn`. */
+let spent = 0;
+let startedAt = 0;
+let isTurnScheduled = false;
+let isInflatingAside = false;
+
+function hasRoom(): boolean {
+  const now = performance.now();
+  if (spent === 0) startedAt = now;
+  return spent < TURN_BYTES && now - startedAt < TURN_MS;
+}
+
+function scheduleTurn(): void {
+  if (isTurnScheduled) return;
+  isTurnScheduled = true;
+  setImmediate(runTurn);
+}
+
+function runTurn(): void {
+  const place = hasRoom() ? waiting.take() : undefined;
+  if (place === undefined) return endTurn();
+  // Not in a loop: the time of this turn includes what callbacks do after an `await`.
+  queueMicrotask(runTurn);
+  place.isWaiting = false;
+  virtual = Math.max(virtual, place.tag);
+  place.owner.onInflateTurn();
+}
+
+function endTurn(): void {
+  spent = 0;
+  isTurnScheduled = false;
+  if (!waiting.isEmpty) scheduleTurn();
+}
+
+/** One after the other: each may need as much memory as the limit of its endpoint allows. */
+function inflateNextAside(): void {
+  const place = isInflatingAside ? undefined : large.take();
+  if (place === undefined) return;
+  isInflatingAside = true;
+  virtual = Math.max(virtual, place.tag);
+  void place.owner.onInflateAside().finally(() => {
+    isInflatingAside = false;
+    inflateNextAside();
+  });
+}

@@ -1,0 +1,391 @@
+import { performance } from 'node:perf_hooks';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { deflateRawSync, constants as zlib } from 'node:zlib';
+import { type Connection, defineEndpoint, type EndpointOptions, type HoldfastError } from 'holdfast';
+import { describe, expect, it } from 'vitest';
+import { FakeClock } from '../../src/testing/fake-clock.ts';
+import { Journal } from './journal.ts';
+import { BINARY, closeFrame, frame, PING, PONG, RawClient, type RawClientOptions, TEXT } from './raw-client.ts';
+import { type Served, serve } from './serve.ts';
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+/** What may be inflated in a turn of the event loop, over all connections. */
+const BUDGET = 2 * MIB;
+const EXTENSION = { headers: ['Sec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover'] };
+
+function shrink(payload: string | Buffer): Buffer {
+  return deflateRawSync(payload, { finishFlush: zlib.Z_SYNC_FLUSH }).subarray(0, -4);
+}
+
+function compressed(payload: string | Buffer, opcode = BINARY): Buffer {
+  return frame(opcode, shrink(payload), { rsv1: true });
+}
+
+/** Ends its side when the server has ended its own. */
+async function connect(url: string, options: RawClientOptions = EXTENSION): Promise<RawClient> {
+  const client = await RawClient.connect(url, options);
+  client.socket.on('end', () => client.socket.end());
+  return client;
+}
+
+/** Counts what is delivered in each turn of the event loop. */
+class Turns {
+  readonly #bytes = new Map<number, number>();
+
+  add(bytes: number): void {
+    const { loopCount } = performance.nodeTiming.uvMetricsInfo;
+    this.#bytes.set(loopCount, (this.#bytes.get(loopCount) ?? 0) + bytes);
+  }
+
+  get count(): number {
+    return this.#bytes.size;
+  }
+
+  get most(): number {
+    return Math.max(...this.#bytes.values());
+  }
+
+  get total(): number {
+    return [...this.#bytes.values()].reduce((sum, bytes) => sum + bytes, 0);
+  }
+}
+
+describe('messages that inflate to much more than they are', () => {
+  it.each([1, 20])('are inflated within a budget per turn over all of %i connections', async count => {
+    const turns = new Turns();
+    const endpoint = defineEndpoint({
+      path: '/',
+      compression: true,
+      onMessage: (_, data) => turns.add(data.length),
+    });
+    await using served = await serve(endpoint);
+    const clients = await Promise.all(Array.from({ length: count }, () => connect(served.url)));
+    const messages = Math.ceil(400 / count);
+    const burst = Buffer.concat(Array<Buffer>(messages).fill(compressed(Buffer.alloc(64 * KIB))));
+    for (const client of clients) client.send(burst);
+    const total = count * messages * 64 * KIB;
+    await expect.poll(() => turns.total).toBe(total);
+    expect(turns.most).toBeLessThanOrEqual(BUDGET + 64 * KIB);
+    // And it is used: waiting for its turn alone makes nothing slower.
+    expect(turns.count).toBeLessThan(messages * count);
+    for (const client of clients) client[Symbol.dispose]();
+  });
+
+  it('are delivered in rotation: whoever has had less comes first', async () => {
+    const order: string[] = [];
+    const endpoint = defineEndpoint({
+      path: '/:name',
+      compression: true,
+      onMessage: ({ params }) => void order.push(params.name!),
+    });
+    await using served = await serve(endpoint);
+    const greedy = await connect(`${served.url}/greedy`);
+    const modest = await connect(`${served.url}/modest`);
+    greedy.send(Buffer.concat(Array<Buffer>(600).fill(compressed(Buffer.alloc(64 * KIB)))));
+    await expect.poll(() => order.length).toBeGreaterThan(30);
+    modest.send(compressed('hello', TEXT));
+    await expect.poll(() => order.length, { interval: 5 }).toBe(601);
+    expect(order.indexOf('modest')).toBeLessThan(580);
+    greedy[Symbol.dispose]();
+    modest[Symbol.dispose]();
+  });
+
+  it('count also when they are nothing but the beginnings of streams', async () => {
+    const turns = new Turns();
+    const endpoint = defineEndpoint({ path: '/', compression: true, onMessage: () => turns.add(1) });
+    await using served = await serve(endpoint);
+    const client = await connect(served.url);
+    // Empty final blocks: each is a stream that zlib is set up for, and none gives a byte.
+    const empty = Buffer.alloc(2 * 250, Buffer.from([0x03, 0x00]));
+    client.send(Buffer.concat(Array<Buffer>(60).fill(frame(BINARY, empty, { rsv1: true }))));
+    await expect.poll(() => turns.total).toBe(60);
+    expect(turns.most).toBeLessThanOrEqual(2);
+    client[Symbol.dispose]();
+  });
+
+  it('keep the order of everything behind them: messages, fragments, pings and the close', async () => {
+    const seen: string[] = [];
+    const endpoint = defineEndpoint({
+      path: '/',
+      compression: true,
+      maxMessageSize: '1MiB',
+      onMessage: (_, data) => void seen.push(typeof data === 'string' ? data : `${data.length} bytes`),
+      onPing: (_, data) => void seen.push(`ping ${Buffer.from(data)}`),
+      onClose: (_, { code, clean }) => void seen.push(`close ${code} ${clean}`),
+    });
+    await using served = await serve(endpoint);
+    const client = await connect(served.url);
+    const large = compressed(Buffer.alloc(MIB));
+    const half = deflateRawSync('in two fragments', { finishFlush: zlib.Z_SYNC_FLUSH }).subarray(0, -4);
+    client.send(
+      Buffer.concat(
+        Array.from({ length: 6 }, (_, i) => [
+          large,
+          frame(TEXT, `plain ${i}`),
+          frame(PING, `${i}`),
+          frame(TEXT, half.subarray(0, 5), { rsv1: true, fin: false }),
+          frame(PING, 'between'),
+          frame(0, half.subarray(5)),
+        ]).flat(),
+      ),
+      closeFrame(1000),
+    );
+    const one = (i: number) => ['1048576 bytes', `plain ${i}`, `ping ${i}`, 'ping between', 'in two fragments'];
+    await expect.poll(() => seen.at(-1)).toMatch(/^close/);
+    expect(seen).toEqual([...Array.from({ length: 6 }, (_, i) => one(i)).flat(), 'close 1000 true']);
+    expect(client.frames.filter(({ opcode }) => opcode === PONG)).toHaveLength(12);
+    expect(await client.eventualCloseCode()).toBe(1000);
+  });
+
+  it.each(['close', 'terminate'] as const)('are not delivered behind `%s`, and hold nothing up', async how => {
+    let received = 0;
+    let ended = 0;
+    const open: Connection[] = [];
+    const endpoint = defineEndpoint({
+      path: '/',
+      compression: true,
+      maxMessageSize: '1MiB',
+      onOpen: connection => void open.push(connection),
+      onMessage(connection) {
+        received++;
+        if (received === 1) setImmediate(() => (how === 'close' ? connection.close(4000) : connection.terminate()));
+      },
+      onClose: () => void ended++,
+    });
+    await using served = await serve(endpoint);
+    const client = await connect(served.url);
+    client.send(Buffer.concat(Array<Buffer>(50).fill(compressed(Buffer.alloc(MIB)))), closeFrame(1000));
+    await expect.poll(() => ended).toBe(1);
+    expect(received).toBeLessThan(15);
+    // The budget is not lost with the connection.
+    const next = await connect(served.url);
+    next.send(compressed('hello', TEXT));
+    await expect.poll(() => received).toBeGreaterThan(1);
+    next[Symbol.dispose]();
+  });
+});
+
+/** How a compressed message comes to be inflated: where it stands, what it may come to, and what it comes to. */
+const ways = [
+  { way: 'at once', before: 0, limit: '64KiB', bytes: 64 * KIB },
+  { way: 'in its turn', before: 200, limit: '64KiB', bytes: 64 * KIB },
+  { way: 'in the thread pool', before: 0, limit: '4MiB', bytes: 4 * MIB },
+  { way: 'in the thread pool, in its turn', before: 200, limit: '4MiB', bytes: 4 * MIB },
+] as const;
+
+describe.each(ways)('a compressed message that is inflated $way', ({ before, limit, bytes }) => {
+  const filler = Buffer.concat(Array<Buffer>(before).fill(compressed(Buffer.alloc(64 * KIB))));
+
+  async function opened(more: Partial<EndpointOptions> = {}, extension = EXTENSION) {
+    const stack = new AsyncDisposableStack();
+    const journal = new Journal();
+    const clock = new FakeClock();
+    let received = 0;
+    const endpoint = defineEndpoint({
+      path: '/',
+      compression: true,
+      maxMessageSize: limit,
+      onMessage(_, data) {
+        if (received++ >= before) journal.add(`${typeof data} ${data.length}`);
+      },
+      onPing: (_, data) => journal.add(`ping ${Buffer.from(data)}`),
+      onError: (_, error) => journal.add((error as HoldfastError).code),
+      onClose: (_, { code, clean }) => journal.add(`close ${code} ${clean}`),
+      ...more,
+    });
+    const served = stack.use(await serve(endpoint, {}, { clock }));
+    const client = stack.use(await connect(served.url, extension));
+    return { client, journal, clock, served, [Symbol.asyncDispose]: () => stack[Symbol.asyncDispose]() };
+  }
+
+  it('comes before the close frame behind it, and the handshake of closing is whole', async () => {
+    await using parts = await opened();
+    const { client, journal } = parts;
+    client.send(filler, compressed(Buffer.alloc(bytes)), frame(PING, 'p'), frame(TEXT, 'plain'), closeFrame(1000));
+    expect(await client.eventualCloseCode()).toBe(1000);
+    await journal.until('close 1000 true');
+    expect(journal.entries).toEqual([`object ${bytes}`, 'ping p', 'string 5', 'close 1000 true']);
+  });
+
+  it('comes before the end of a connection without a close frame', async () => {
+    await using parts = await opened();
+    const { client, journal } = parts;
+    client.send(filler, compressed(Buffer.alloc(bytes)));
+    client.socket.end();
+    await journal.until('close 1006 false');
+    expect(journal.entries).toEqual([`object ${bytes}`, 'close 1006 false']);
+  });
+
+  it('holds nothing up when the connection is reset', async () => {
+    await using parts = await opened();
+    const { client, journal, served } = parts;
+    client.send(filler, compressed(Buffer.alloc(bytes)));
+    await nextTurn();
+    client.reset();
+    await journal.until('close 1006 false');
+    using next = await connect(served.url);
+    next.send(filler, compressed(Buffer.alloc(bytes)));
+    await journal.until(`object ${bytes}`);
+  });
+
+  it('may come in fragments, with pings between them', async () => {
+    await using parts = await opened({ onFragment: (_, data, last) => journal.add(`fragment ${data.length} ${last}`) });
+    const { client, journal } = parts;
+    const whole = shrink('x'.repeat(bytes));
+    client.send(
+      filler,
+      frame(TEXT, whole.subarray(0, 5), { rsv1: true, fin: false }),
+      frame(PING, 'between'),
+      frame(0, whole.subarray(5)),
+      closeFrame(1000),
+    );
+    await journal.until('close 1000 true');
+    expect(journal.entries).toEqual(['ping between', `fragment ${bytes} true`, 'close 1000 true']);
+  });
+
+  it('is what it was compressed from, also with context takeover', async () => {
+    let text = '';
+    await using parts = await opened(
+      { compression: { contextTakeover: true }, onMessage: (_, data) => void (text = String(data)) },
+      { headers: ['Sec-WebSocket-Extensions: permessage-deflate'] },
+    );
+    const { client, journal } = parts;
+    const first = `${'a'.repeat(bytes - 26)}abcdefghijklmnopqrstuvwxyz`;
+    const dictionary = Buffer.from(first);
+    const second = deflateRawSync('uvwxyzabcdefghij', { finishFlush: zlib.Z_SYNC_FLUSH, dictionary }).subarray(0, -4);
+    client.send(filler, compressed(first, TEXT), frame(TEXT, second, { rsv1: true }), closeFrame(1000));
+    await journal.until('close 1000 true');
+    expect(text).toBe('uvwxyzabcdefghij');
+  });
+
+  it.each([
+    ['ERR_WS_MESSAGE_TOO_BIG', 1009, 'comes to more than the limit', () => compressed(Buffer.alloc(bytes + 1))],
+    [
+      'ERR_WS_INVALID_DEFLATE',
+      1007,
+      'does not inflate',
+      () =>
+        frame(BINARY, Buffer.concat([shrink(Buffer.alloc(bytes - KIB)), Buffer.from('ffff', 'hex')]), { rsv1: true }),
+    ],
+    ['ERR_WS_INVALID_UTF8', 1007, 'is not UTF-8', () => compressed(Buffer.alloc(bytes, 0xff), TEXT)],
+  ])('and %s: ends the connection with %i when it %s', async (error, code, _, bad) => {
+    await using parts = await opened();
+    const { client, journal } = parts;
+    client.send(filler, bad(), compressed('not seen'), frame(TEXT, 'not seen either'));
+    expect(await client.eventualCloseCode()).toBe(code);
+    await journal.until(`close ${code} false`);
+    expect(journal.entries).toEqual([error, `close ${code} false`]);
+  });
+
+  it('waits behind callbacks that have not settled, in order', async () => {
+    let running = 0;
+    await using parts = await opened({
+      async onMessage(_, data) {
+        expect(++running).toBe(1);
+        await nextTurn();
+        running--;
+        journal.add(typeof data === 'string' ? data : `${data.length} bytes`);
+      },
+    });
+    const { client, journal } = parts;
+    const rounds = 3;
+    const round = (i: number) => [
+      compressed(Buffer.alloc(bytes)),
+      compressed(`compressed ${i}`, TEXT),
+      frame(TEXT, `${i}`),
+    ];
+    client.send(filler, ...Array.from({ length: rounds }, (_, i) => round(i)).flat(), closeFrame(1000));
+    await journal.until('close 1000 true');
+    expect(journal.entries.slice(before)).toEqual([
+      ...Array.from({ length: rounds }, (_, i) => [`${bytes} bytes`, `compressed ${i}`, `${i}`]).flat(),
+      'close 1000 true',
+    ]);
+  });
+});
+
+describe('while a compressed message waits', () => {
+  const LARGE = 64 * MIB;
+
+  /** Calls `meanwhile` in a turn of the event loop in which a message of 64 MiB is being inflated. */
+  async function waiting(meanwhile: (connection: Connection, clock: FakeClock, served: Served) => unknown) {
+    const stack = new AsyncDisposableStack();
+    const journal = new Journal();
+    const clock = new FakeClock();
+    const endpoint = defineEndpoint({
+      path: '/',
+      compression: true,
+      maxMessageSize: LARGE,
+      onMessage(connection, data) {
+        journal.add(`${data.length}`);
+        if (data === 'now')
+          setImmediate(async () => {
+            await meanwhile(connection, clock, served);
+            journal.add('meanwhile');
+          });
+      },
+      onClose: (_, { code }) => journal.add(`close ${code}`),
+    });
+    const served = stack.use(await serve(endpoint, {}, { clock }));
+    const client = stack.use(await connect(served.url));
+    client.send(frame(TEXT, 'now'), compressed(Buffer.alloc(LARGE)), compressed('after', TEXT), closeFrame(1000));
+    return { journal, client, served, [Symbol.asyncDispose]: () => stack[Symbol.asyncDispose]() };
+  }
+
+  it('the event loop goes on', async () => {
+    let turns = 0;
+    await using parts = await waiting(async () => {
+      for (; turns < 20; turns++) await nextTurn();
+    });
+    await parts.journal.until('close 1000');
+    expect(parts.journal.entries).toEqual(['3', 'meanwhile', `${LARGE}`, '5', 'close 1000']);
+  });
+
+  it('the peer is not taken for dead, however long that is', async () => {
+    await using parts = await waiting((_, clock) => clock.advance(120_000));
+    await parts.journal.until('close 1000');
+    expect(parts.journal.entries).toEqual(['3', 'meanwhile', `${LARGE}`, '5', 'close 1000']);
+    expect(parts.client.frames.filter(({ opcode }) => opcode === PING)).toEqual([]);
+  });
+
+  it.each([
+    ['the application closes', 4000, (connection: Connection) => connection.close(4000)],
+    [
+      'the server stops',
+      1001,
+      async (_: Connection, clock: FakeClock, served: Served) => {
+        const stopped = served.server.stop({ drain: '5s' });
+        for (let i = 0; i < 100; i++) await clock.advance(10);
+        await stopped;
+      },
+    ],
+  ])('and %s, the connection closes with %i and without the message', async (_, code, end) => {
+    await using parts = await waiting(end);
+    expect(await parts.client.closeCode()).toBe(code);
+    await parts.journal.until(`close ${code}`);
+    expect(parts.journal.entries.filter(entry => entry !== 'meanwhile')).toEqual(['3', `close ${code}`]);
+  });
+
+  it('and the connection is cut, `onClose` runs, and the next message is inflated', async () => {
+    await using parts = await waiting(connection => connection.terminate());
+    await parts.journal.until('close 1006');
+    using next = await connect(parts.served.url);
+    next.send(compressed(Buffer.alloc(LARGE)));
+    await parts.journal.until(`${LARGE}`);
+    expect(parts.journal.entries).toEqual(['3', 'meanwhile', 'close 1006', `${LARGE}`]);
+  });
+
+  it('those that come to less do not wait for it', async () => {
+    let answered = 0;
+    await using parts = await waiting(async (_, __, served) => {
+      using other = await connect(served.url);
+      const large = Buffer.concat([frame(TEXT, 'x'), compressed('y', TEXT), compressed(Buffer.alloc(MIB))]);
+      other.send(large, closeFrame(1000));
+      await other.eventualCloseCode();
+      answered++;
+    });
+    await parts.journal.until(`${LARGE}`);
+    expect(parts.journal.entries.slice(0, 4)).toEqual(['3', '1', '1', `${MIB}`]);
+    expect(answered).toBe(1);
+  });
+});
