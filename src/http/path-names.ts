@@ -2,7 +2,7 @@ import { isUtf8 } from 'node:buffer';
 import { decodeBytes, toBytes } from './path-bytes.ts';
 
 /** What is left of a row of accents: the time to put them in order grows with the square of their number (UAX #15 §13 allows 30). */
-const ACCENTS = /(\p{M}{30})\p{M}+/gu;
+const ACCENTS = /(\p{M}{1,30})\p{M}*/gu;
 /** `name:stream:$TYPE` of NTFS: with a type, it is the file or the folder itself. */
 const STREAM_WITH_TYPE = /:[^:]*:\$[a-z_]+$/;
 
@@ -84,4 +84,9 @@ function isBlank(name: string, at: number): boolean {
 /** The form of compatibility (NFKC), in which `／` and `．．` are `/` and `..`, of a text with a character for each byte of UTF-8. */
 export function compatible(bytes: string): string {
   return /[\xc2-\xf4]/.test(bytes) ? toBytes(toCompatible(Buffer.from(bytes, 'latin1').toString())) : bytes;
+}
+
+/** The same without the bytes that are no UTF-8. */
+export function validUtf8(bytes: string): string {
+  return /[\x80-\xff]/.test(bytes) ? toBytes(Buffer.from(bytes, 'latin1').toString().replaceAll('\ufffd', '')) : bytes;
 }

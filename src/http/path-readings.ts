@@ -1,12 +1,12 @@
 import { decodeBytes, ESCAPES, toBytes } from './path-bytes.ts';
-import { compatible, trimBlanks } from './path-names.ts';
+import { compatible, trimBlanks, validUtf8 } from './path-names.ts';
 
 /** What a servlet container takes off each segment: a path parameter, `;jsessionid=…` (RFC 3986 §3.3). */
 const PARAMETERS = /;[^/]*/g;
 /** Decodings one after the other that a chain of servers may do. */
 const MAX_DECODINGS = 3;
 /** What a path may cost to be read in every way: readings, and characters of all of them. */
-const MAX_READINGS = 200;
+const MAX_READINGS = 300;
 const MAX_READ_LENGTH = 32 * 1024;
 
 /**
@@ -70,6 +70,8 @@ const MISTAKEN_STEPS: readonly Step[] = [
   text => (BLANK_AT_AN_END.test(text) ? text.split('/').map(trimBlanks).join('/') : text),
   // Fullwidth letters, dots and slashes become those of ASCII.
   compatible,
+  // Bytes that are no characters are left out.
+  validUtf8,
 ];
 
 /** A blank beside a slash, or at the end. */

@@ -293,6 +293,17 @@ describe('a mistake of a server leads round no stricter policy:', () => {
         ],
       ],
     ],
+    [
+      'bytes that are no characters and are left out',
+      [
+        '/app/ad%FFmin',
+        '/app%FE/admin/x',
+        '/app/x/.%FF./admin',
+        '/app/x/..%80/admin',
+        '/app/admin%C3',
+        '/app/%E2%82admin',
+      ],
+    ],
   ])('%s', (_, paths) => {
     for (const path of paths) expect([path, take(path)]).toEqual([path, 400]);
   });
@@ -580,7 +591,7 @@ const MISTAKEN_PIECES = [
     '%E0%80%AF',
     '%C0%AF',
   ],
-  ...['::$DATA', '::$INDEX_ALLOCATION', ':$I30:$INDEX_ALLOCATION', '%25u002F', '%2Fx', '%20', '%20..', '.%0A.'],
+  ...['::$DATA', '::$INDEX_ALLOCATION', ':$I30:$INDEX_ALLOCATION', '%25u002F', '%2Fx', '%20', '%20..', '.%0A.', '%FF'],
 ];
 /** As bytes, and as text. */
 const STRICTER_AREAS = ['/app/admin', '/app/ärger', '/app/Ã¤rger'];

@@ -117,6 +117,8 @@ export const laxModels: Readonly<Record<string, PathModel>> = {
   // `equalsIgnoreCase`: each character to upper case, then to lower case.
   'java without case': path =>
     [...unicode(clean(decode(path)))].map(character => character.toUpperCase().toLowerCase()).join(''),
+  // `errors='ignore'` of Python, `//IGNORE` of iconv.
+  'a server that leaves out what is no character': path => clean(unicode(decode(path)).replaceAll('\ufffd', '')),
   // AntPathMatcher with trimTokens, the default of Spring before 4.3.
   'spring of old': path => `/${clean(decode(path)).split('/').map(trimmed).filter(Boolean).join('/')}`,
   'python that strips names': path => clean(eachSegment(unicode(decode(path)), segment => segment.trim())),
