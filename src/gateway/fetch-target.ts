@@ -42,8 +42,8 @@ export interface RunFetchHandlerOptions {
  *
  * The request must come without a 100 having been sent (`checkContinue`): it is sent when the handler first reads the body.
  *
- * Bodies stream both ways at the reader's pace. `request.signal` aborts when the client goes away before the answer is complete; then the
- * body of the response is cancelled. A handler that throws, or returns what is no `Response`, is answered with 500 and an id; the log has
+ * Bodies stream both ways at the reader's pace. `request.signal` aborts when the client goes away before the answer is complete (over HTTP/1 it may take
+ * 4 s until that is known); then the body of the response is cancelled. A handler that throws, or returns what is no `Response`, is answered with 500 and an id; the log has
  * the error under the same id. An answer that fails after its head has left is cut off.
  *
  * Never rejects. Resolves when the answer is written or the client is gone.
@@ -74,14 +74,17 @@ export async function runFetchHandler(
     if (incoming.headers.expect !== undefined && !outgoing.headersSent) outgoing.writeContinue();
   };
   const clientGone = new AbortController();
+  let request: Request | undefined;
   outgoing.once('close', () => {
     if (!outgoing.writableFinished) clientGone.abort();
+    // Held until now: its signal follows ours by a weak reference, and a handler that waits for the signal alone is held by nobody.
+    request = undefined;
   });
   const body = hasBody(incoming) ? new IncomingBody(incoming, options.maxBodyBytes, askForBody) : undefined;
   const maxWriteBytes = incoming.httpVersionMajor >= 2 ? MAX_HTTP2_WRITE_BYTES : Number.POSITIVE_INFINITY;
   let response: Response | undefined;
   try {
-    const request = toRequest(head, body, clientGone.signal);
+    request = toRequest(head, body, clientGone.signal);
     options.onRequest?.(request);
     response = await handler(request, context);
     if (!isResponse(response)) throw new TypeError('the fetch handler returned something that is not a Response');

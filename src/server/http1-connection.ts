@@ -8,8 +8,20 @@ import { refusalResponse } from '../websocket/protocol/handshake.ts';
 const MAX_WAITING = 32;
 /** How long a connection whose last answer has left is read on, so that the client can take that answer. */
 const LINGER_MS = 2_000;
-/** After how long an answer of which nothing leaves is given up, when its client has ended its side or sent what is no request. */
-const GIVE_UP_MS = 1_000;
+/** How often it is looked whether a client that has ended its side, or sent what is no request, still takes its answer. */
+const STEP_MS = 500;
+/** An answer that has begun is given up when nothing of it has left for so many steps. */
+const GIVE_UP_AFTER = 2;
+/**
+ * A client that has ended its side, and waits for an answer that has not begun, is asked after so many steps whether it is there, and then in steps of
+ * the second number. Not sooner, as most answers come before; and not later, or stores and backends would work for nobody.
+ */
+const ASK_AFTER = 7;
+const ASK_EVERY = 60;
+/** How long one waits that cannot be asked. */
+const LONGEST_UNASKED = 120;
+/** Every client takes it, whether or not it has asked for it (RFC 9110 §15.2.1). */
+const ARE_YOU_THERE = 'HTTP/1.1 100 Continue\r\n\r\n';
 
 const ignore = () => {};
 
@@ -28,6 +40,8 @@ export class Http1Connection {
   #last: ServerResponse | undefined;
   /** Of the newest request that was begun. */
   #begun: ServerResponse | undefined;
+  /** What had been written when it began. */
+  #writtenBefore = 0;
   #waiting = 0;
   #isStopping = false;
   #isWatched = false;
@@ -64,18 +78,18 @@ export class Http1Connection {
       this.#isOver = true;
       response.once('close', this.#end);
     }
-    if (previous === undefined || previous.closed) {
+    const start = () => {
       this.#begun = response;
+      this.#writtenBefore = this.#socket.bytesWritten;
       begin();
-      return;
-    }
+    };
+    if (previous === undefined || previous.closed) return start();
     if (++this.#waiting >= MAX_WAITING) this.#readNoMore();
     previous.once('close', () => {
       if (!this.#socket.writable) return;
       if (--this.#waiting === 0) this.#socket.resume();
       if (this.#refusal && !request.complete) return this.#refuse();
-      this.#begun = response;
-      begin();
+      start();
     });
   }
 
@@ -154,23 +168,53 @@ export class Http1Connection {
   /** The client sends nothing more. Whether it waits for its answers or has gone only shows when it is sent something. */
   readonly #onHalfClosed = (): void => this.#watch();
 
-  /** No answer keeps the connection for ever: not when its client may have gone, nor one that has begun and has no end in sight. */
+  /** No answer keeps the connection for ever: not when its client has gone, nor one that has begun and has no end in sight. */
   #watch(): void {
     if (this.#isWatched) return;
     this.#isWatched = true;
     const socket = this.#socket;
     let written = socket.bytesWritten;
+    let idle = 0;
+    let steps = 0;
+    let awaited: ServerResponse | undefined;
     const check = () => {
-      const isIdle = socket.writableLength === 0 && socket.bytesWritten === written;
-      if (isIdle && (socket.readableEnded || this.#begun?.headersSent)) {
+      if (awaited !== this.#begun) steps = 0;
+      awaited = this.#begun;
+      idle = socket.writableLength === 0 && socket.bytesWritten === written ? idle + 1 : 0;
+      const isAwaited = this.#isAwaited;
+      const isGivenUp = idle >= GIVE_UP_AFTER && !isAwaited && (socket.readableEnded || this.#begun?.headersSent);
+      if (isGivenUp || (isAwaited && socket.readableEnded && !this.#mayBeThere(++steps))) {
         socket.destroy();
         return;
       }
       written = socket.bytesWritten;
-      timer = this.#clock.setTimeout(check, GIVE_UP_MS);
+      timer = this.#clock.setTimeout(check, STEP_MS);
     };
-    let timer = this.#clock.setTimeout(check, GIVE_UP_MS);
+    let timer = this.#clock.setTimeout(check, STEP_MS);
     socket.once('close', () => this.#clock.clearTimeout(timer));
+  }
+
+  /** Nothing of the answer has left yet. Its headers may be set and wait for a session to be stored. */
+  get #isAwaited(): boolean {
+    const begun = this.#begun;
+    if (begun === undefined || begun.closed) return false;
+    return !(begun.headersSent && this.#socket.bytesWritten > this.#writtenBefore);
+  }
+
+  /**
+   * A client that has gone answers what it is sent with a reset, which shows when it is sent something else: so it is asked twice. One that waits is
+   * left in peace otherwise.
+   *
+   * @param steps Since it has ended its side and waits for this answer.
+   */
+  #mayBeThere(steps: number): boolean {
+    // HTTP/1.0 knows no interim answers.
+    if (this.#begun!.req.httpVersionMinor === 0) return steps < LONGEST_UNASKED;
+    if (steps >= ASK_AFTER && (steps - ASK_AFTER) % ASK_EVERY < 2 && !this.#begun!.headersSent) {
+      this.#socket.write(ARE_YOU_THERE);
+      this.#writtenBefore = this.#socket.bytesWritten;
+    }
+    return true;
   }
 
   /** Reads on, so that the end of the connection is seen, and looks at nothing: Node's parser is off the connection then. */

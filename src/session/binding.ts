@@ -146,9 +146,7 @@ export class SessionBinding {
     await this.#load();
     const isNewHere = this.#request.isDocumentNavigation && !this.#isSuperseded && !this.#mayBeHidden;
     if (!isNewHere || this.current) return this.current;
-    if (this.#request.user || (await this.#environment.mayBeginUnasked())) return this.open();
-    this.#tellNonce();
-    return undefined;
+    return this.#request.user || (await this.#environment.mayBeginUnasked()) ? this.open() : undefined;
   }
 
   /**
@@ -159,13 +157,10 @@ export class SessionBinding {
   async existing(): Promise<Session | undefined> {
     const session = await this.get();
     const isNewHere = this.#request.isDocumentNavigation && !this.#isSuperseded && !this.#mayBeHidden;
-    if (!session && isNewHere) this.#tellNonce();
-    return session;
-  }
-
-  #tellNonce(): void {
     const { tracking, clock } = this.#environment;
-    if (this.#asides.length === 0) this.#asides = tracking.tellNonce(createSid(), clock.now(), this.#request);
+    if (!session && isNewHere && this.#asides.length === 0)
+      this.#asides = tracking.tellNonce(createSid(), clock.now(), this.#request);
+    return session;
   }
 
   /**

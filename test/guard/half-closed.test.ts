@@ -1,0 +1,146 @@
+import { once } from 'node:events';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { Served } from './served.ts';
+
+// A client that has ended its side owes nothing more, and waits for its answer (RFC 9112 §9.6). One that has gone looks the same until it is sent something.
+
+const wires = ['http/1', 'tls'] as const;
+type PlainWire = (typeof wires)[number];
+
+const CONFIG = `
+import { createServer as createBackend } from 'node:http';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+
+setFlagsFromString('--expose-gc');
+const collect = runInNewContext('gc');
+
+const gone = [];
+const later = (ms, value) => new Promise(resolve => setTimeout(resolve, ms, value));
+const backend = createBackend((request, response) => {
+  response.on('close', () => { if (!response.writableFinished) gone.push(request.url); });
+  request.resume().on('end', async () => {
+    if (request.url.startsWith('/upstream/never')) return;
+    await later(3_000);
+    response.end('late');
+  });
+});
+await new Promise(resolve => backend.listen(0, '127.0.0.1', resolve));
+backend.unref();
+
+const note = request => request.signal.addEventListener('abort', () => gone.push(new URL(request.url).pathname));
+export default defineConfig({
+  listen,
+  session: { store: 'memory:' },
+  upstreams: { app: { servers: [\`http://127.0.0.1:\${backend.address().port}\`], affinity: 'none' } },
+  routes: [
+    { path: '/gone', session: 'none', fetch: () => Response.json(gone) },
+    { path: '/collect', session: 'none', fetch: () => { collect(); return new Response(); } },
+    { path: '/now', session: 'none', fetch: () => new Response('now') },
+    { path: '/fetch', session: 'none', fetch: async request => { await request.text(); return later(3_000, new Response('late')); } },
+    { path: '/session', session: 'create', fetch: () => later(3_000, new Response('late')) },
+    { path: '/fetch/never/*', session: 'none', fetch: request => { note(request); return new Promise(() => {}); } },
+    {
+      path: '/events/*', session: 'none', fetch: request => {
+        note(request);
+        return new Response(new ReadableStream({ start: controller => controller.enqueue(new TextEncoder().encode('first')) }));
+      },
+    },
+    { path: '/upstream/*', session: 'none', upstream: 'app' },
+  ],
+});
+`;
+
+let server: Served;
+beforeAll(async () => {
+  server = await Served.module(CONFIG);
+}, 30_000);
+afterAll(() => server[Symbol.asyncDispose]());
+
+const head = (path: string, { method = 'GET', version = '1.1', more = '' } = {}) =>
+  `${method} ${path} HTTP/${version}\r\nHost: localhost\r\n${more}\r\n`;
+
+/** Sends all of it, ends this side at once, and reads until the other one has ended. */
+async function sayAll(wire: PlainWire, bytes: string): Promise<string> {
+  const socket = await server.dial(wire);
+  let text = '';
+  socket.on('data', chunk => {
+    text += chunk.toString('latin1');
+  });
+  socket.end(bytes);
+  await once(socket, 'close');
+  return text;
+}
+
+/** Sends it, and is gone when what it waits for has come. */
+async function leave(wire: PlainWire, bytes: string, waitsFor: RegExp | undefined, how: 'end' | 'destroy') {
+  const socket = await server.dial(wire);
+  let text = '';
+  socket.on('data', chunk => {
+    text += chunk.toString('latin1');
+  });
+  socket.write(bytes);
+  await until(() => waitsFor === undefined || waitsFor.test(text), 2_000);
+  await new Promise(resolve => setTimeout(resolve, 50));
+  if (how === 'end') socket.end();
+  else socket.destroy();
+}
+
+/** Tests that run side by side cannot poll by `expect`. */
+async function until(check: () => boolean | Promise<boolean>, timeoutMs: number): Promise<void> {
+  const end = performance.now() + timeoutMs;
+  while (!(await check())) {
+    if (performance.now() > end) throw new Error(`not within ${timeoutMs} ms`);
+    await new Promise(resolve => setTimeout(resolve, 50));
+  }
+}
+
+const isGone = async (path: string) => (await goneSoFar()).includes(path);
+const goneSoFar = async () => (await fetch(`${server.url('http/1')}/gone`)).json() as Promise<string[]>;
+
+/** Side by side, because each takes seconds. */
+const LATE: readonly (readonly [what: string, path: string, options?: Parameters<typeof head>[1]])[] = [
+  ['a handler', '/fetch'],
+  ['a handler with a body', '/fetch', { method: 'POST', more: 'Content-Length: 4\r\n' }],
+  ['a handler that opens a session', '/session'],
+  ['an upstream', '/upstream/a'],
+  ['an upstream with a body', '/upstream/a', { method: 'POST', more: 'Content-Length: 4\r\n' }],
+  ['a handler, to HTTP/1.0', '/fetch', { version: '1.0' }],
+  ['an upstream, to HTTP/1.0', '/upstream/a', { version: '1.0' }],
+];
+
+test.concurrent.each(wires)('who has ended its side gets answers that begin after 3 s, over %s', async wire => {
+  const answers = LATE.map(async ([what, path, options]) => {
+    const text = await sayAll(wire, head(path, options) + (options?.method === 'POST' ? 'body' : ''));
+    return [what, /^HTTP\/1\.1 200 OK\r\n[\s\S]*late/.test(text) ? 'answered' : text];
+  });
+  const queued = sayAll(wire, head('/now') + head('/upstream/a') + head('/now'));
+  expect(await Promise.all(answers)).toEqual(LATE.map(([what]) => [what, 'answered']));
+  expect((await queued).match(/HTTP\/1\.1 \d+|now$|now(?=HTTP)|late/gm)).toEqual([
+    ...['HTTP/1.1 200', 'now', 'HTTP/1.1 200', 'late', 'HTTP/1.1 200', 'now'],
+  ]);
+});
+
+test.concurrent.each(wires)(
+  'who has gone is noticed, with and without requests behind the one that is worked on, over %s',
+  async wire => {
+    const silent = (['end', 'destroy'] as const).map(async how => {
+      const path = `/events/${wire}/${how}`;
+      await leave(wire, head(path), /first/, how);
+      // A stream that has begun is given up sooner.
+      await until(() => isGone(path), 3_500);
+    });
+    const behind = { nothing: '', another: head('/now'), junk: 'junk\r\n\r\n' };
+    const notBegun = ['fetch', 'upstream'].flatMap(target =>
+      Object.entries(behind).map(async ([what, bytes]) => {
+        const path = `/${target}/never/${wire}/${what}`;
+        await leave(wire, head(path) + bytes, undefined, 'destroy');
+        // A handler that waits for nothing but the signal is held by nobody else.
+        await fetch(`${server.url('http/1')}/collect`);
+        await until(() => isGone(path), 10_000);
+      }),
+    );
+    await Promise.all([...silent, ...notBegun]);
+  },
+  15_000,
+);
