@@ -65,8 +65,8 @@ export interface EndpointOptions<Data = undefined> {
   /** Subprotocols the endpoint speaks, preferred first. Default none. */
   subprotocols?: readonly string[];
   /**
-   * permessage-deflate (RFC 7692). Default false. All connections together inflate at most 2 MiB in a turn of the event loop, in rotation; what comes
-   * to more than 1 MiB is inflated in the thread pool.
+   * permessage-deflate (RFC 7692). Default false. All connections together inflate at most 2 MiB in a turn of the event loop, in rotation; what is
+   * larger than 64 KiB, or comes to more than 1 MiB, is inflated in the thread pool.
    */
   compression?: boolean | DeflateOptions;
   /** Limits of its own, or the name of limits shared under the server's `dispatch`. Default: no limit beyond one callback per connection. */

@@ -1,4 +1,5 @@
 import type { InflateSchedule } from './protocol/message-assembler.ts';
+import type { InflatingMessage } from './protocol/permessage-deflate.ts';
 
 /** What may be inflated in one turn of the event loop, over all connections of the process. */
 const TURN_BYTES = 2 * 1024 * 1024;
@@ -6,10 +7,10 @@ const TURN_BYTES = 2 * 1024 * 1024;
 const TURN_MS = 10;
 /** What comes to more than half of a turn is inflated in the thread pool. Nobody knows that before: this much is tried. */
 const MOST_BYTES = TURN_BYTES / 2;
-/** Of a number that only grows, kibibytes stay exact for longer. */
-const TAG_UNIT = 1024;
+/** Reading alone may cost 40 times what comes out: about 5 ms for this much. */
+const MOST_PAYLOAD_BYTES = 64 * 1024;
 /** What a connection that was idle has in hand: so much it gets before those that flood, and not when their round is over. */
-const CREDIT = 256;
+const CREDIT_MS = 1;
 
 /** The connection of a place. */
 export interface InflateOwner {
@@ -25,8 +26,9 @@ export interface InflateOwner {
 
 /** One connection's place among those that inflate. */
 export class InflatePlace implements InflateSchedule {
+  readonly mostPayloadBytes = MOST_PAYLOAD_BYTES;
   readonly mostBytes = MOST_BYTES;
-  /** How much it has had when it is its turn next. Who has had less comes first. */
+  /** The time in milliseconds that inflating for it has taken. Who has had less comes first. */
   tag = 0;
   /** Of equals the one that came first. */
   order = 0;
@@ -48,9 +50,13 @@ export class InflatePlace implements InflateSchedule {
     return 'later';
   }
 
-  onInflated(cost: number): void {
-    this.tag = Math.max(this.tag, virtual - CREDIT) + cost / TAG_UNIT;
-    spent += cost;
+  onInflated(message: InflatingMessage): void {
+    spent += message.cost;
+    this.#charge(message, begunAt);
+  }
+
+  onInflatedAside(message: InflatingMessage): void {
+    this.#charge(message, asideSince);
   }
 
   onLarge(): void {
@@ -62,11 +68,15 @@ export class InflatePlace implements InflateSchedule {
   leave(): void {
     this.isWaiting = false;
   }
+
+  #charge(message: InflatingMessage, since: number): void {
+    this.tag = Math.max(this.tag, virtual - CREDIT_MS) + Math.min(performance.now() - since, message.mostMs);
+  }
 }
 
 /**
- * Places in the order of their tags: start-time fair queueing. Each connection gets the same number of bytes while they compete, whatever the size
- * of its messages, and one that has sent nothing for a while waits for none that floods.
+ * Places in the order of their tags: start-time fair queueing. Each connection gets the same time while they compete, whatever its messages are,
+ * and one that has sent nothing for a while waits for none that floods.
  */
 class FairQueue {
   readonly #heap: InflatePlace[] = [];
@@ -74,7 +84,7 @@ class FairQueue {
 
   add(place: InflatePlace): void {
     place.isWaiting = true;
-    place.tag = Math.max(place.tag, virtual - CREDIT);
+    place.tag = Math.max(place.tag, virtual - CREDIT_MS);
     place.owner.onInflateWait();
     place.order = this.#order++;
     const heap = this.#heap;
@@ -128,13 +138,17 @@ let virtual = 0;
 /** Of this turn of the event loop: what has arrived, and behind it `runTurn`. */
 let spent = 0;
 let startedAt = 0;
+/** When the message that is being inflated was begun. */
+let begunAt = 0;
+/** The same of the one in the thread pool. */
+let asideSince = 0;
 let isTurnScheduled = false;
 let isInflatingAside = false;
 
 function hasRoom(): boolean {
-  const now = performance.now();
-  if (spent === 0) startedAt = now;
-  return spent < TURN_BYTES && now - startedAt < TURN_MS;
+  begunAt = performance.now();
+  if (spent === 0) startedAt = begunAt;
+  return spent < TURN_BYTES && begunAt - startedAt < TURN_MS;
 }
 
 function scheduleTurn(): void {
@@ -164,6 +178,7 @@ function inflateNextAside(): void {
   const place = isInflatingAside ? undefined : large.take();
   if (place === undefined) return;
   isInflatingAside = true;
+  asideSince = performance.now();
   virtual = Math.max(virtual, place.tag);
   void place.owner.onInflateAside().finally(() => {
     isInflatingAside = false;

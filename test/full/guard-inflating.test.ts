@@ -12,6 +12,7 @@ const sizes = [
   { name: 'the default limit', path: '/attacked', bytes: 64 * KIB },
   { name: 'a limit of 1 MiB', path: '/attacked-1MiB', bytes: MIB },
   { name: 'a limit of 16 MiB', path: '/attacked-16MiB', bytes: 16 * MIB },
+  { name: 'nothing, slowly', path: '/attacked', bytes: 0 },
   { name: 'the default limit, each echoed', path: '/attacked-echo', bytes: 64 * KIB },
   { name: 'the default limit, each echoed after an await', path: '/attacked-await', bytes: 64 * KIB },
   { name: 'the default limit, each echoed a turn later', path: '/attacked-later', bytes: 64 * KIB },

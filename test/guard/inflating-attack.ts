@@ -51,7 +51,7 @@ export interface Attack {
   readonly wire: Wire;
   /** Attackers. 0: nobody attacks, for comparison. */
   readonly count: number;
-  /** What their messages inflate to. */
+  /** What their messages inflate to. 0: large ones that inflate to nothing, slowly. */
   readonly bytes: number;
   readonly path: string;
   readonly seconds: number;

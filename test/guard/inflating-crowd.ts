@@ -4,16 +4,20 @@ import type { Duplex } from 'node:stream';
 import { connect as connectTls } from 'node:tls';
 import { deflateRawSync, constants as zlib } from 'node:zlib';
 import { frame } from '../websocket/raw-client.ts';
+import { emptyBlocks } from './empty-blocks.ts';
 
 /*
  * Clients that send nothing but small frames which inflate to the limit, as fast as they are read:
- * `inflating-crowd.ts URL WIRE PATH COUNT BYTES`. Prints `ready` when all are connected. Ends with its standard input.
+ * `inflating-crowd.ts URL WIRE PATH COUNT BYTES`. No bytes: large frames which inflate to nothing, slowly. Prints `ready` when all are connected. Ends with its standard input.
  */
 
 const [url, wire, path, count, bytes] = process.argv.slice(2) as [string, string, string, string, string];
 const STREAMS_PER_CONNECTION = 50;
 const { hostname: host, port, host: authority } = new URL(url);
-const shrunk = deflateRawSync(Buffer.alloc(Number(bytes)), { finishFlush: zlib.Z_SYNC_FLUSH }).subarray(0, -4);
+const shrunk =
+  Number(bytes) === 0
+    ? emptyBlocks(60 * 1024)
+    : deflateRawSync(Buffer.alloc(Number(bytes)), { finishFlush: zlib.Z_SYNC_FLUSH }).subarray(0, -4);
 const one = frame(2, shrunk, { rsv1: true });
 const burst = Buffer.concat(Array<Buffer>(Math.max(1, Math.floor((64 * 1024) / one.length))).fill(one));
 const EXTENSION = 'permessage-deflate; client_no_context_takeover';

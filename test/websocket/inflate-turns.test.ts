@@ -4,6 +4,7 @@ import { deflateRawSync, constants as zlib } from 'node:zlib';
 import { type Connection, defineEndpoint, type EndpointOptions, type HoldfastError } from 'holdfast';
 import { describe, expect, it } from 'vitest';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
+import { emptyBlocks } from '../guard/empty-blocks.ts';
 import { Journal } from './journal.ts';
 import { BINARY, closeFrame, frame, PING, PONG, RawClient, type RawClientOptions, TEXT } from './raw-client.ts';
 import { type Served, serve } from './serve.ts';
@@ -89,6 +90,49 @@ describe('messages that inflate to much more than they are', () => {
     expect(order.indexOf('modest')).toBeLessThan(580);
     greedy[Symbol.dispose]();
     modest[Symbol.dispose]();
+  });
+
+  it('are in rotation by what they cost, not by what comes out of them', async () => {
+    const order: string[] = [];
+    const endpoint = defineEndpoint({
+      path: '/:name',
+      compression: true,
+      onMessage: ({ params }) => void order.push(params.name!),
+    });
+    await using served = await serve(endpoint);
+    const slow = await Promise.all(Array.from({ length: 20 }, () => connect(`${served.url}/slow`)));
+    const modest = await connect(`${served.url}/modest`);
+    const burst = Buffer.concat(Array<Buffer>(20).fill(frame(BINARY, emptyBlocks(60 * KIB), { rsv1: true })));
+    for (const client of slow) client.send(burst);
+    await expect.poll(() => order.length, { interval: 5 }).toBeGreaterThan(20);
+    const before = order.length;
+    modest.send(Buffer.concat(Array<Buffer>(100).fill(compressed('hello', TEXT))));
+    await expect.poll(() => order.filter(name => name === 'modest').length, { interval: 5 }).toBe(100);
+    // By what comes out, each of the others would have had a turn with every message of this one.
+    expect(order.slice(before, order.lastIndexOf('modest')).filter(name => name === 'slow').length).toBeLessThan(80);
+    for (const client of [...slow, modest]) client[Symbol.dispose]();
+  });
+
+  it('do not block the event loop, however large they are and however little comes out of them', async () => {
+    let received = 0;
+    const endpoint = defineEndpoint({
+      path: '/',
+      compression: true,
+      maxMessageSize: '8MiB',
+      onMessage: () => void received++,
+    });
+    await using served = await serve(endpoint);
+    const client = await connect(served.url);
+    client.send(frame(BINARY, emptyBlocks(4 * MIB), { rsv1: true }));
+    let longest = 0;
+    for (let last = process.threadCpuUsage(); received === 0; last = process.threadCpuUsage()) {
+      await nextTurn();
+      const { user, system } = process.threadCpuUsage(last);
+      longest = Math.max(longest, (user + system) / 1000);
+    }
+    // It takes some 300 ms.
+    expect(longest).toBeLessThan(60);
+    client[Symbol.dispose]();
   });
 
   it('count also when they are nothing but the beginnings of streams', async () => {

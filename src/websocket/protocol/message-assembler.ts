@@ -29,16 +29,19 @@ export interface MessageHandler {
 
 /** Decides when compressed messages are inflated: those of all connections share one event loop. */
 export interface InflateSchedule {
-  /** What a message may inflate to in the event loop. */
+  /** What a message may have, and what it may inflate to, in the event loop. */
+  readonly mostPayloadBytes: number;
   readonly mostBytes: number;
   /**
    * `later`: the assembler keeps the message until `inflateWaiting`; the reader must be paused until then. `never`: nobody wants
    * it any more, nor any after it.
    */
   decide(): 'now' | 'later' | 'never';
-  /** What was spent on a message, in bytes. Called before the message is handed on. */
-  onInflated(cost: number): void;
-  /** The message is larger than `mostBytes`: the assembler keeps it until `inflateWaitingAside`; the reader must be paused until then. */
+  /** A message was inflated, or could not be, in the event loop. Called before it is handed on. */
+  onInflated(message: InflatingMessage): void;
+  /** The same, in the thread pool. */
+  onInflatedAside(message: InflatingMessage): void;
+  /** The message is larger than that: the assembler keeps it until `inflateWaitingAside`; the reader must be paused until then. */
   onLarge(): void;
 }
 
@@ -172,12 +175,11 @@ export class MessageAssembler implements FrameSink {
   async inflateWaitingAside(): Promise<void> {
     const message = this.#waiting;
     if (message === undefined) return;
-    const costBefore = message.cost;
     const error = await this.#deflate!.inflateAside(message).then(
       () => undefined,
       (error: HoldfastError) => error,
     );
-    this.#schedule?.onInflated(message.cost - costBefore);
+    this.#schedule?.onInflatedAside(message);
     // It may have been dropped meanwhile.
     if (this.#waiting !== message) return;
     this.#waiting = undefined;
@@ -199,17 +201,19 @@ export class MessageAssembler implements FrameSink {
   }
 
   #inflate(message: InflatingMessage): void {
-    let isWhole: boolean;
+    const schedule = this.#schedule;
+    let isWhole = false;
     try {
-      isWhole = this.#deflate!.inflate(message, this.#schedule?.mostBytes);
+      if (schedule === undefined || message.payloadBytes <= schedule.mostPayloadBytes)
+        isWhole = this.#deflate!.inflate(message, schedule?.mostBytes);
     } catch (error) {
       return this.#fail(error as HoldfastError);
     } finally {
-      this.#schedule?.onInflated(message.cost);
+      schedule?.onInflated(message);
     }
     if (isWhole) return this.#onInflatedMessage(message.bytes);
     this.#waiting = message;
-    this.#schedule?.onLarge();
+    schedule?.onLarge();
   }
 
   #onInflatedMessage(bytes: Buffer): void {

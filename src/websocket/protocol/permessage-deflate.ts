@@ -204,6 +204,10 @@ const ASIDE_CHUNK_BYTES = 256 * 1024;
 const STREAM_COST = 8 * 1024;
 /** Deflate cannot shrink further than this. */
 const MAX_RATIO = 1032;
+/** What reading one byte costs at most, in those that come out in the same time: blocks of 12 bytes may hold nothing but new codes. */
+const WORST_READ_COST = 40;
+/** Bytes inflated in a millisecond by a machine of half the usual speed. */
+const SLOW_BYTES_PER_MS = 256 * 1024;
 
 /** What the sender took off (RFC 7692 §7.2.1), without the header bits of that empty block. */
 const STRIPPED = Buffer.from([0x00, 0x00, 0xff, 0xff]);
@@ -373,6 +377,7 @@ function resultOf(inflate: () => Inflated): Inflated | undefined {
 /** A compressed message and what has been inflated of it. It keeps a copy of the payload. */
 export class InflatingMessage {
   readonly maxBytes: number;
+  readonly payloadBytes: number;
   inflatedBytes = 0;
   /**
    * What has been spent on it, in bytes: those that came out, and 8 KiB for each stream that was set up. For an attempt that failed, the bytes
@@ -380,15 +385,19 @@ export class InflatingMessage {
    */
   cost = 0;
   readonly #input: Buffer;
-  readonly #payloadLength: number;
   readonly #parts: Buffer[] = [];
   #position = 0;
 
   /** @param maxBytes What it may inflate to. */
   constructor(payload: Uint8Array, maxBytes: number) {
     this.maxBytes = maxBytes;
-    this.#payloadLength = payload.length;
+    this.payloadBytes = payload.length;
     this.#input = Buffer.concat([payload, TAIL]);
+  }
+
+  /** How long inflating it can have taken. What is measured beyond that was the time of other programs. */
+  get mostMs(): number {
+    return (this.cost + this.payloadBytes * WORST_READ_COST) / SLOW_BYTES_PER_MS;
   }
 
   /** Bytes that may still come out. */
@@ -405,8 +414,8 @@ export class InflatingMessage {
   get isComplete(): boolean {
     // Deviation: RFC 7692 §7.2.3.6 wants an empty message to be one 00 byte, but a zlib stream that is flushed twice with nothing
     // in between writes nothing the second time, so simple peers with context takeover send no bytes at all.
-    if (this.#payloadLength === 0) return true;
-    return this.#parts.length > 0 && this.#position >= this.#payloadLength;
+    if (this.payloadBytes === 0) return true;
+    return this.#parts.length > 0 && this.#position >= this.payloadBytes;
   }
 
   get bytes(): Buffer {
@@ -420,7 +429,7 @@ export class InflatingMessage {
     this.#position += consumed;
     // The last stream ends with ours, with the sender's own empty block if that is a final one, or, though the sender should have
     // put an empty block behind it, with the payload. Anywhere else, some of the tail was read as the payload's data.
-    const inTail = this.#position - this.#payloadLength;
+    const inTail = this.#position - this.payloadBytes;
     if (inTail < 0) {
       if (this.#parts.length === MAX_STREAMS)
         throw invalidDeflate(`more than ${MAX_STREAMS} final blocks in one message`);
