@@ -47,8 +47,14 @@ export const PRIVATE_HEADERS: readonly string[] = [
   ...['-ws*', 'wl-*', 'x-weblogic-*'],
 ];
 
-/** Of these families what clients say themselves: Hasura's password. */
-const PUBLIC: ReadonlySet<string> = new Set(['x-hasura-admin-secret']);
+/**
+ * Of these families what clients say themselves. It proves itself: Hasura's password, the secrets and signatures of services that call the
+ * application (Cloudflare, Tailscale, SurveyMonkey, Netlify), and the token by which Worklight knows pages for its own.
+ */
+const PUBLIC: ReadonlySet<string> = new Set([
+  ...['x-hasura-admin-secret', 'cf-webhook-auth', 'tailscale-webhook-signature', 'sm-apikey', 'sm-signature'],
+  ...['x-nf-sign', 'wl-instance-id'],
+]);
 
 const PRIVATE = new RegExp(`^(?:http-)?(?:${PRIVATE_HEADERS.map(expression).join('|')})$`);
 

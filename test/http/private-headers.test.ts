@@ -16,6 +16,7 @@ test.each([
   ...['X-Requested-With', 'X-Originals', 'X-Forwarding-Rules', 'X-Real', 'Referer', 'Host', 'HTTP_HOST'],
   ...['X-Hosts', 'X-Schemes', 'SSLs', 'RemoteUsers', 'WS-Thing', 'XForwardedFor', 'X-HTTP-Method-Override'],
   ...['Clients-IP', 'MyClient-IP', 'X-Authentication', 'X-Auth-Token', 'X-Hasura-Admin-Secret'],
+  ...['CF-Webhook-Auth', 'Tailscale-Webhook-Signature', 'Sm_Signature', 'Sm-Apikey', 'X-NF-Sign', 'WL-Instance-Id'],
 ])('%s is for anybody to say', name => {
   expect(headerName(name).isPrivate).toBe(false);
 });
