@@ -1,4 +1,4 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import { type IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Clock } from '../base/clock.ts';
 import type { Refusal } from '../http/refusal.ts';
@@ -24,6 +24,10 @@ const LONGEST_UNASKED = 120;
 const ARE_YOU_THERE = 'HTTP/1.1 100 Continue\r\n\r\n';
 
 const ignore = () => {};
+
+/** Of a response itself it is true as well while its head is held, until a session is stored. */
+const isHeadWritten = (response: ServerResponse) =>
+  Reflect.get(ServerResponse.prototype, 'headersSent', response) as boolean;
 
 /**
  * The requests of one HTTP/1 connection: one at a time is worked on, and what came whole is answered in order, whatever follows it.
@@ -194,11 +198,11 @@ export class Http1Connection {
     socket.once('close', () => this.#clock.clearTimeout(timer));
   }
 
-  /** Nothing of the answer has left yet. Its headers may be set and wait for a session to be stored. */
+  /** Nothing of the answer has left yet but interim ones. */
   get #isAwaited(): boolean {
     const begun = this.#begun;
     if (begun === undefined || begun.closed) return false;
-    return !(begun.headersSent && this.#socket.bytesWritten > this.#writtenBefore);
+    return !(isHeadWritten(begun) && this.#socket.bytesWritten > this.#writtenBefore);
   }
 
   /**

@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { Served } from './served.ts';
+import { productUrl, Served } from './served.ts';
 
 // A client that has ended its side owes nothing more, and waits for its answer (RFC 9112 §9.6). One that has gone looks the same until it is sent something.
 
@@ -11,16 +11,27 @@ const CONFIG = `
 import { createServer as createBackend } from 'node:http';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
+import { MemoryStore } from '${new URL('session/stores/memory.ts', productUrl)}';
 
 setFlagsFromString('--expose-gc');
 const collect = runInNewContext('gc');
 
 const gone = [];
 const later = (ms, value) => new Promise(resolve => setTimeout(resolve, ms, value));
+class SlowStore extends MemoryStore {
+  async create(sid, record) {
+    await later(2_000);
+    return super.create(sid, record);
+  }
+}
 const backend = createBackend((request, response) => {
   response.on('close', () => { if (!response.writableFinished) gone.push(request.url); });
   request.resume().on('end', async () => {
     if (request.url.startsWith('/upstream/never')) return;
+    if (request.url === '/hints') {
+      response.writeEarlyHints({ link: '</a.css>; rel=preload' });
+      return response.end('late');
+    }
     await later(3_000);
     response.end('late');
   });
@@ -31,14 +42,16 @@ backend.unref();
 const note = request => request.signal.addEventListener('abort', () => gone.push(new URL(request.url).pathname));
 export default defineConfig({
   listen,
-  session: { store: 'memory:' },
+  session: { store: new SlowStore() },
   upstreams: { app: { servers: [\`http://127.0.0.1:\${backend.address().port}\`], affinity: 'none' } },
   routes: [
     { path: '/gone', session: 'none', fetch: () => Response.json(gone) },
     { path: '/collect', session: 'none', fetch: () => { collect(); return new Response(); } },
     { path: '/now', session: 'none', fetch: () => new Response('now') },
     { path: '/fetch', session: 'none', fetch: async request => { await request.text(); return later(3_000, new Response('late')); } },
-    { path: '/session', session: 'create', fetch: () => later(3_000, new Response('late')) },
+    { path: '/session', session: 'create', fetch: () => later(1_000, new Response('late')) },
+    { path: '/body', session: 'create', fetch: async request => { await request.text(); return new Response('late'); } },
+    { path: '/hints', session: 'create', upstream: 'app' },
     { path: '/fetch/never/*', session: 'none', fetch: request => { note(request); return new Promise(() => {}); } },
     {
       path: '/events/*', session: 'none', fetch: request => {
@@ -98,21 +111,30 @@ async function until(check: () => boolean | Promise<boolean>, timeoutMs: number)
 const isGone = async (path: string) => (await goneSoFar()).includes(path);
 const goneSoFar = async () => (await fetch(`${server.url('http/1')}/gone`)).json() as Promise<string[]>;
 
+/** The interim answers are those that somebody has written, and no questions of ours. */
+const ANSWERED = /^(?:HTTP\/1\.1 10[03] .*\r\n(?:.+\r\n)*\r\n)?HTTP\/1\.1 200 OK\r\n[\s\S]*late/;
+
 /** Side by side, because each takes seconds. */
 const LATE: readonly (readonly [what: string, path: string, options?: Parameters<typeof head>[1]])[] = [
   ['a handler', '/fetch'],
   ['a handler with a body', '/fetch', { method: 'POST', more: 'Content-Length: 4\r\n' }],
   ['a handler that opens a session', '/session'],
+  [
+    'a slow store behind a 100 Continue',
+    '/body',
+    { method: 'POST', more: 'Expect: 100-continue\r\nContent-Length: 4\r\n' },
+  ],
+  ['a slow store behind early hints', '/hints', { more: 'Sec-Fetch-Dest: document\r\nSec-Fetch-Mode: navigate\r\n' }],
   ['an upstream', '/upstream/a'],
   ['an upstream with a body', '/upstream/a', { method: 'POST', more: 'Content-Length: 4\r\n' }],
   ['a handler, to HTTP/1.0', '/fetch', { version: '1.0' }],
   ['an upstream, to HTTP/1.0', '/upstream/a', { version: '1.0' }],
 ];
 
-test.concurrent.each(wires)('who has ended its side gets answers that begin after 3 s, over %s', async wire => {
+test.concurrent.each(wires)('who has ended its side gets answers that begin after 2 and 3 s, over %s', async wire => {
   const answers = LATE.map(async ([what, path, options]) => {
     const text = await sayAll(wire, head(path, options) + (options?.method === 'POST' ? 'body' : ''));
-    return [what, /^HTTP\/1\.1 200 OK\r\n[\s\S]*late/.test(text) ? 'answered' : text];
+    return [what, ANSWERED.test(text) ? 'answered' : text];
   });
   const queued = sayAll(wire, head('/now') + head('/upstream/a') + head('/now'));
   expect(await Promise.all(answers)).toEqual(LATE.map(([what]) => [what, 'answered']));
