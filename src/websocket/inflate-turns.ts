@@ -9,8 +9,8 @@ const TURN_MS = 10;
 const MOST_BYTES = TURN_BYTES / 2;
 /** Reading alone may cost 40 times what comes out: about 5 ms for this much. */
 const MOST_PAYLOAD_BYTES = 64 * 1024;
-/** What a connection that was idle has in hand: so much it gets before those that flood, and not when their round is over. */
-const CREDIT_MS = 1;
+/** What a connection that was idle has in hand, some hundred small messages: so much it gets before those that flood. */
+const CREDIT_MS = 4;
 
 /** The connection of a place. */
 export interface InflateOwner {
