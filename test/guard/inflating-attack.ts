@@ -15,6 +15,7 @@ const crowd = fileURLToPath(new URL('./inflating-crowd.ts', import.meta.url));
 const module = `
 const discard = { compression: true, onMessage() {} };
 const echo = (connection, data) => void connection.send(data);
+const beginning = (connection, data) => void connection.send(data.length + ' ' + data.slice(0, 4));
 // The CPU time that passes from one tick of a timer to the next: what blocks the event loop shows in it on a busy machine, too.
 let ticks = [];
 const cpu = () => { const { user, system } = process.threadCpuUsage(); return (user + system) / 1000; };
@@ -35,7 +36,8 @@ export default defineConfig({ listen, session: false, routes: [
   endpoint({ path: '/attacked-later', compression: true, async onMessage(c, d) { await new Promise(setImmediate); c.send(d); } }),
   { path: '/busy', fetch: busy },
   endpoint({ path: '/echo', onMessage: echo }),
-  endpoint({ path: '/beginnings', compression: true, onMessage: (c, d) => void c.send(d.length + ' ' + d.slice(0, 4)) }),
+  endpoint({ path: '/beginnings', compression: true, onMessage: beginning }),
+  endpoint({ path: '/beginnings-later', compression: true, async onMessage(c, d) { await new Promise(setImmediate); beginning(c, d); } }),
   endpoint({ path: '/compressed', compression: { threshold: 1 }, onMessage: echo }),
 ] });
 `;
