@@ -18,7 +18,7 @@ const GIVE_UP_AFTER = 2;
  */
 const ASK_AFTER = 7;
 const ASK_EVERY = 60;
-/** How long one waits that cannot be asked. */
+/** How long one waits that cannot be asked, and an answer of which nothing leaves keeps requests waiting that are so many that none is read. */
 const LONGEST_UNASKED = 120;
 /** Every client takes it, whether or not it has asked for it (RFC 9110 §15.2.1). */
 const ARE_YOU_THERE = 'HTTP/1.1 100 Continue\r\n\r\n';
@@ -48,6 +48,8 @@ export class Http1Connection {
   #writtenBefore = 0;
   #waiting = 0;
   #isStopping = false;
+  /** Nothing is read until those that wait are done: the end of the client's side would not be seen. */
+  #isStopped = false;
   #isWatched = false;
   /** Nothing that comes now is looked at. */
   #isOver = false;
@@ -91,7 +93,10 @@ export class Http1Connection {
     if (++this.#waiting >= MAX_WAITING) this.#readNoMore();
     previous.once('close', () => {
       if (!this.#socket.writable) return;
-      if (--this.#waiting === 0) this.#socket.resume();
+      if (--this.#waiting === 0) {
+        this.#isStopped = false;
+        this.#socket.resume();
+      }
       if (this.#refusal && !request.complete) return this.#refuse();
       start();
     });
@@ -107,7 +112,10 @@ export class Http1Connection {
 
   readonly #stop = (): void => {
     this.#isStopping = false;
-    if (this.#waiting >= MAX_WAITING && !this.#isOver) this.#socket.pause();
+    if (this.#waiting < MAX_WAITING || this.#isOver) return;
+    this.#isStopped = true;
+    this.#socket.pause();
+    this.#watch();
   };
 
   /** What comes now cannot be read as a request, or has not come in time. Requests that came whole before it are answered first. */
@@ -185,9 +193,9 @@ export class Http1Connection {
       if (awaited !== this.#begun) steps = 0;
       awaited = this.#begun;
       idle = socket.writableLength === 0 && socket.bytesWritten === written ? idle + 1 : 0;
-      const isAwaited = this.#isAwaited;
-      const isGivenUp = idle >= GIVE_UP_AFTER && !isAwaited && (socket.readableEnded || this.#begun?.headersSent);
-      if (isGivenUp || (isAwaited && socket.readableEnded && !this.#mayBeThere(++steps))) {
+      const isGivenUp = idle >= this.#patience && (socket.readableEnded || this.#begun?.headersSent);
+      const mayHaveGone = socket.readableEnded || this.#isStopped;
+      if (this.#isAwaited ? mayHaveGone && !this.#mayBeThere(++steps) : isGivenUp) {
         socket.destroy();
         return;
       }
@@ -196,6 +204,12 @@ export class Http1Connection {
     };
     let timer = this.#clock.setTimeout(check, STEP_MS);
     socket.once('close', () => this.#clock.clearTimeout(timer));
+  }
+
+  /** Steps in which nothing leaves, after which an answer that has begun is given up. */
+  get #patience(): number {
+    if (this.#isOver || this.#socket.readableEnded) return GIVE_UP_AFTER;
+    return this.#isStopped ? LONGEST_UNASKED : Number.POSITIVE_INFINITY;
   }
 
   /** Nothing of the answer has left yet but interim ones. */
@@ -209,7 +223,7 @@ export class Http1Connection {
    * A client that has gone answers what it is sent with a reset, which shows when it is sent something else: so it is asked twice. One that waits is
    * left in peace otherwise.
    *
-   * @param steps Since it has ended its side and waits for this answer.
+   * @param steps Since it has ended its side, or is not read any more, and waits for this answer.
    */
   #mayBeThere(steps: number): boolean {
     // HTTP/1.0 knows no interim answers.

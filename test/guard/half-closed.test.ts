@@ -152,7 +152,8 @@ test.concurrent.each(wires)(
       // A stream that has begun is given up sooner.
       await until(() => isGone(path), 3_500);
     });
-    const behind = { nothing: '', another: head('/now'), junk: 'junk\r\n\r\n' };
+    // Of many it is not read on.
+    const behind = { nothing: '', another: head('/now'), many: head('/now').repeat(40), junk: 'junk\r\n\r\n' };
     const notBegun = ['fetch', 'upstream'].flatMap(target =>
       Object.entries(behind).map(async ([what, bytes]) => {
         const path = `/${target}/never/${wire}/${what}`;
