@@ -1,5 +1,5 @@
 import { setTimeout as wait } from 'node:timers/promises';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { http2Frame, http2Settings, PING, PRIORITY, RawHttp2, RST_STREAM, WINDOW_UPDATE } from '../guard/raw-http2.ts';
 import { Served } from '../guard/served.ts';
 import { fill, flood, policies, serveSlowReaders, type Way, warmUp } from '../guard/slow-reader-server.ts';
@@ -24,17 +24,18 @@ const GARBAGE = 16 * MIB;
 
 let backend: SilentBackend;
 let server: Served;
-/** Resident memory before anything waits. What an earlier test has left counts as well: memory is not given back at once. */
+/** Resident memory before anything waits. */
 let before = 0;
 
-beforeAll(async () => {
+// A process of its own for each test: memory is not given back at once, and would count against the next one.
+beforeEach(async () => {
   backend = await SilentBackend.listen();
   server = await serveSlowReaders(LIMIT, backend);
   await warmUp(server);
   before = server.residentBytes();
 });
 
-afterAll(async () => {
+afterEach(async () => {
   await server?.[Symbol.asyncDispose]();
   await backend?.[Symbol.asyncDispose]();
 });
