@@ -1,5 +1,5 @@
 import type { InflateSchedule } from './protocol/message-assembler.ts';
-import type { InflatingMessage } from './protocol/permessage-deflate.ts';
+import { type InflatingMessage, mostReadMs } from './protocol/permessage-deflate.ts';
 
 /** What may be inflated in one turn of the event loop, over all connections of the process. */
 const TURN_BYTES = 2 * 1024 * 1024;
@@ -30,17 +30,21 @@ export class InflatePlace implements InflateSchedule {
   readonly mostBytes = MOST_BYTES;
   /** The time in milliseconds that inflating for it has taken. Who has had less comes first. */
   tag = 0;
+  /** The tag when its message may have been read: of those that have as much right, a small message goes before a large one. */
+  rank = 0;
   /** Of equals the one that came first. */
   order = 0;
   isWaiting = false;
   readonly owner: InflateOwner;
+  #payloadBytes = 0;
 
   constructor(owner: InflateOwner) {
     this.owner = owner;
   }
 
-  decide(): 'now' | 'later' | 'never' {
+  decide(payloadBytes: number): 'now' | 'later' | 'never' {
     if (!this.owner.isOpen) return 'never';
+    this.#payloadBytes = payloadBytes;
     scheduleTurn();
     if (waiting.isEmpty && hasRoom()) {
       virtual = Math.max(virtual, this.tag);
@@ -64,6 +68,15 @@ export class InflatePlace implements InflateSchedule {
     inflateNextAside();
   }
 
+  /** Takes its place in a queue. */
+  wait(order: number): void {
+    this.isWaiting = true;
+    this.tag = Math.max(this.tag, virtual - CREDIT_MS);
+    this.rank = this.tag + mostReadMs(this.#payloadBytes);
+    this.order = order;
+    this.owner.onInflateWait();
+  }
+
   /** Gives the place up. What waits in it is not inflated. */
   leave(): void {
     this.isWaiting = false;
@@ -75,7 +88,7 @@ export class InflatePlace implements InflateSchedule {
 }
 
 /**
- * Places in the order of their tags: start-time fair queueing. Each connection gets the same time while they compete, whatever its messages are,
+ * Places in the order of their ranks: fair queueing. Each connection gets the same time while they compete, whatever its messages are,
  * and one that has sent nothing for a while waits for none that floods.
  */
 class FairQueue {
@@ -83,10 +96,7 @@ class FairQueue {
   #order = 0;
 
   add(place: InflatePlace): void {
-    place.isWaiting = true;
-    place.tag = Math.max(place.tag, virtual - CREDIT_MS);
-    place.owner.onInflateWait();
-    place.order = this.#order++;
+    place.wait(this.#order++);
     const heap = this.#heap;
     let at = heap.push(place) - 1;
     while (at > 0) {
@@ -128,7 +138,7 @@ class FairQueue {
 }
 
 function isBefore(a: InflatePlace, b: InflatePlace): boolean {
-  return a.tag < b.tag || (a.tag === b.tag && a.order < b.order);
+  return a.rank < b.rank || (a.rank === b.rank && a.order < b.order);
 }
 
 const waiting = new FairQueue();

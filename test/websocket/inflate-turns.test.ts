@@ -115,6 +115,24 @@ describe('messages that inflate to much more than they are', () => {
     for (const client of [...slow, modest]) client[Symbol.dispose]();
   });
 
+  it('let a small message pass large ones that have as much right', async () => {
+    const order: string[] = [];
+    const endpoint = defineEndpoint({
+      path: '/:name',
+      compression: true,
+      onMessage: ({ params }) => void order.push(params.name!),
+    });
+    await using served = await serve(endpoint);
+    const slow = await Promise.all(Array.from({ length: 40 }, () => connect(`${served.url}/slow`)));
+    const modest = await connect(`${served.url}/modest`);
+    const one = frame(BINARY, emptyBlocks(60 * KIB), { rsv1: true });
+    for (const client of slow) client.send(one);
+    modest.send(compressed('hello', TEXT));
+    await expect.poll(() => order.length, { interval: 5 }).toBe(41);
+    expect(order.indexOf('modest')).toBeLessThan(25);
+    for (const client of [...slow, modest]) client[Symbol.dispose]();
+  });
+
   it('do not block the event loop, however large they are and however little comes out of them', async () => {
     let received = 0;
     const endpoint = defineEndpoint({

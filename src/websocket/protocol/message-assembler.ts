@@ -36,7 +36,7 @@ export interface InflateSchedule {
    * `later`: the assembler keeps the message until `inflateWaiting`; the reader must be paused until then. `never`: nobody wants
    * it any more, nor any after it.
    */
-  decide(): 'now' | 'later' | 'never';
+  decide(payloadBytes: number): 'now' | 'later' | 'never';
   /** A message was inflated, or could not be, in the event loop. Called before it is handed on. */
   onInflated(message: InflatingMessage): void;
   /** The same, in the thread pool. */
@@ -193,7 +193,7 @@ export class MessageAssembler implements FrameSink {
   }
 
   #onCompressedMessage(payload: Buffer): void {
-    const when = this.#schedule?.decide() ?? 'now';
+    const when = this.#schedule?.decide(payload.length) ?? 'now';
     if (when === 'never') return;
     const message = new InflatingMessage(payload, this.#limits.maxInflatedBytes);
     if (when === 'now') this.#inflate(message);

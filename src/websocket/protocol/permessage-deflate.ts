@@ -209,6 +209,11 @@ const WORST_READ_COST = 40;
 /** Bytes inflated in a millisecond by a machine of half the usual speed. */
 const SLOW_BYTES_PER_MS = 256 * 1024;
 
+/** How long reading so many bytes of compressed data can take, apart from what comes out. */
+export function mostReadMs(payloadBytes: number): number {
+  return (payloadBytes * WORST_READ_COST) / SLOW_BYTES_PER_MS;
+}
+
 /** What the sender took off (RFC 7692 §7.2.1), without the header bits of that empty block. */
 const STRIPPED = Buffer.from([0x00, 0x00, 0xff, 0xff]);
 
@@ -397,7 +402,7 @@ export class InflatingMessage {
 
   /** How long inflating it can have taken. What is measured beyond that was the time of other programs. */
   get mostMs(): number {
-    return (this.cost + this.payloadBytes * WORST_READ_COST) / SLOW_BYTES_PER_MS;
+    return this.cost / SLOW_BYTES_PER_MS + mostReadMs(this.payloadBytes);
   }
 
   /** Bytes that may still come out. */
