@@ -254,7 +254,7 @@ function compressMessage(payload: Uint8Array, windowBits: number, level: number,
  * Without takeover it holds nothing. Setting zlib up costs about 10 µs per message, and with takeover the dictionary 40 µs when
  * compressing and 5 µs when inflating; a trip to the thread pool costs as much, and would let messages overtake each other.
  * The price is that a very large message keeps the event loop busy: about 20 ms per MiB compressed, 2 ms per MiB inflated. So
- * `inflate` can be given a limit, and `inflateAside` goes on where that was too little.
+ * `inflate` can be given a limit, and `inflateAside` does what comes to more.
  */
 export class PerMessageDeflate {
   /** Messages of fewer bytes are better sent as they are. */
@@ -268,7 +268,7 @@ export class PerMessageDeflate {
   readonly #compressWindowBits: number;
   readonly #inflateWindowBits: number;
   readonly #sent: SlidingWindow | undefined;
-  readonly #received: SlidingWindow | undefined;
+  #received: SlidingWindow | undefined;
 
   constructor(params: DeflateParams, role: 'server' | 'client', options: DeflateOptions) {
     const isServer = role === 'server';
@@ -278,8 +278,8 @@ export class PerMessageDeflate {
     this.#inflateWindowBits = isServer ? params.clientMaxWindowBits : params.serverMaxWindowBits;
     const sendsIndependently = isServer ? params.serverNoContextTakeover : params.clientNoContextTakeover;
     const receivesIndependently = isServer ? params.clientNoContextTakeover : params.serverNoContextTakeover;
-    this.#sent = sendsIndependently ? undefined : new SlidingWindow(this.#compressWindowBits);
-    this.#received = receivesIndependently ? undefined : new SlidingWindow(this.#inflateWindowBits);
+    this.#sent = sendsIndependently ? undefined : new SlidingWindow(2 ** this.#compressWindowBits);
+    this.#received = receivesIndependently ? undefined : new SlidingWindow(2 ** this.#inflateWindowBits);
     this.broadcastKey = sendsIndependently ? this.#compressWindowBits * 16 + this.#level : undefined;
   }
 
@@ -307,14 +307,17 @@ export class PerMessageDeflate {
    * Inflates a message, in the order in which messages came.
    *
    * @param mostBytes How much may come out in this call.
-   * @returns false when more would come out. The same call without a limit, or `inflateAside`, goes on with the message.
+   * @returns false when more would come out. Nothing of it is kept: the same call without a limit, or `inflateAside`, begins anew.
    * @throws as `decompress`.
    */
   inflate(message: InflatingMessage, mostBytes: number = Number.POSITIVE_INFINITY): boolean {
     while (!message.isComplete) {
       const room = Math.min(message.room, mostBytes - message.inflatedBytes);
       const options = this.#inflateOptions(message, room, MAX_CHUNK_BYTES);
-      if (!this.#take(message, room, () => inflateRawSync(message.rest, options) as unknown as Inflated)) return false;
+      if (!this.#take(message, room, () => inflateRawSync(message.rest, options) as unknown as Inflated)) {
+        message.startOver();
+        return false;
+      }
     }
     return true;
   }
@@ -335,7 +338,7 @@ export class PerMessageDeflate {
   }
 
   #inflateOptions(message: InflatingMessage, room: number, maxChunkBytes: number): ZlibOptions {
-    const history = this.#received?.bytes;
+    const history = (message.window ?? this.#received)?.bytes;
     return {
       windowBits: this.#inflateWindowBits,
       info: true,
@@ -357,9 +360,17 @@ export class PerMessageDeflate {
       throw tooBig(message.maxBytes);
     }
     message.cost += result.buffer.length - most;
-    this.#received?.append(result.buffer);
     message.add(result.buffer, result.engine.bytesWritten);
+    if (this.#received) this.#remember(this.#received, message, result.buffer);
     return true;
+  }
+
+  /** The window moves on with whole messages: one that starts over must find it as it was. */
+  #remember(received: SlidingWindow, message: InflatingMessage, plain: Buffer): void {
+    if (message.isComplete && message.window === undefined) return received.append(plain);
+    message.window ??= received.copy();
+    message.window.append(plain);
+    if (message.isComplete) this.#received = message.window;
   }
 }
 
@@ -389,6 +400,8 @@ export class InflatingMessage {
    * it could have come to.
    */
   cost = 0;
+  /** With context takeover, between two streams of the message: the window behind the first of them. */
+  window: SlidingWindow | undefined;
   readonly #input: Buffer;
   readonly #parts: Buffer[] = [];
   #position = 0;
@@ -427,6 +440,14 @@ export class InflatingMessage {
     return this.#parts.length === 1 ? this.#parts[0]! : Buffer.concat(this.#parts, this.inflatedBytes);
   }
 
+  /** Forgets what has been inflated: what waits takes the memory of what was sent and no more. */
+  startOver(): void {
+    this.#parts.length = 0;
+    this.#position = 0;
+    this.inflatedBytes = 0;
+    this.window = undefined;
+  }
+
   /** @throws {HoldfastError} ERR_WS_INVALID_DEFLATE when the message has too many streams, or its last block is cut off. */
   add(bytes: Buffer, consumed: number): void {
     this.#parts.push(bytes);
@@ -444,13 +465,19 @@ export class InflatingMessage {
   }
 }
 
-/** The last 2^bits bytes of what went through. Grows with what there is. */
+/** The last `size` bytes of what went through. Grows with what there is. */
 class SlidingWindow {
   bytes: Buffer = Buffer.alloc(0);
   readonly #size: number;
 
-  constructor(bits: number) {
-    this.#size = 2 ** bits;
+  constructor(size: number) {
+    this.#size = size;
+  }
+
+  copy(): SlidingWindow {
+    const copy = new SlidingWindow(this.#size);
+    copy.append(this.bytes);
+    return copy;
   }
 
   append(plain: Uint8Array): void {
