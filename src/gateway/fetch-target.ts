@@ -43,7 +43,7 @@ export interface RunFetchHandlerOptions {
  * The request must come without a 100 having been sent (`checkContinue`): it is sent when the handler first reads the body.
  *
  * Bodies stream both ways at the reader's pace. `request.signal` aborts when the client goes away before the answer is complete (over HTTP/1.1 it may
- * take 4 s until that is known, over HTTP/1.0 60 s); then the body of the response is cancelled. A handler that throws, or returns what is no `Response`, is answered with 500 and an id; the log has
+ * take 4 s until that is known, over HTTP/1.0 10 s); then the body of the response is cancelled. A handler that throws, or returns what is no `Response`, is answered with 500 and an id; the log has
  * the error under the same id. An answer that fails after its head has left is cut off.
  *
  * Never rejects. Resolves when the answer is written or the client is gone.

@@ -18,8 +18,10 @@ const GIVE_UP_AFTER = 2;
  */
 const ASK_AFTER = 7;
 const ASK_EVERY = 60;
-/** How long one waits that cannot be asked, and an answer of which nothing leaves keeps requests waiting that are so many that none is read. */
-const LONGEST_UNASKED = 120;
+/** How long one waits that cannot be asked. Proxies speak HTTP/1.0 more often than clients that end their side, and their clients leave. */
+const LONGEST_UNASKED = 20;
+/** How long an answer of which nothing leaves keeps requests waiting that are so many that none is read. */
+const LONGEST_STOPPED = 120;
 /** Every client takes it, whether or not it has asked for it (RFC 9110 §15.2.1). */
 const ARE_YOU_THERE = 'HTTP/1.1 100 Continue\r\n\r\n';
 
@@ -209,7 +211,7 @@ export class Http1Connection {
   /** Steps in which nothing leaves, after which an answer that has begun is given up. */
   get #patience(): number {
     if (this.#isOver || this.#socket.readableEnded) return GIVE_UP_AFTER;
-    return this.#isStopped ? LONGEST_UNASKED : Number.POSITIVE_INFINITY;
+    return this.#isStopped ? LONGEST_STOPPED : Number.POSITIVE_INFINITY;
   }
 
   /** Nothing of the answer has left yet but interim ones. */

@@ -15,12 +15,6 @@ const backend = createBackend(async (request, response) => {
 await new Promise(resolve => backend.listen(0, '127.0.0.1', resolve));
 backend.unref();
 
-const gone = [];
-const silent = request => {
-  request.signal.addEventListener('abort', () => gone.push(new URL(request.url).pathname));
-  return new Response(new ReadableStream({ start: controller => controller.enqueue(new TextEncoder().encode('first')) }));
-};
-
 export default defineConfig({
   listen,
   session: { store: 'memory:' },
@@ -28,8 +22,6 @@ export default defineConfig({
   routes: [
     { path: '/fetch', session: 'create', fetch: () => later(6_500, new Response('late')) },
     { path: '/upstream', session: 'none', upstream: 'app' },
-    { path: '/silent/*', session: 'none', fetch: silent },
-    { path: '/gone', session: 'none', fetch: () => Response.json(gone) },
   ],
 });
 `;
@@ -63,22 +55,4 @@ test.concurrent.each(cases)(
     ]);
   },
   20_000,
-);
-
-test.concurrent.each(wires)(
-  'who has gone from a silent answer with more requests behind it than are read is noticed within 70 s, over %s',
-  async wire => {
-    const head = (path: string) => `GET ${path} HTTP/1.1\r\nHost: localhost\r\n\r\n`;
-    const socket = await server.dial(wire);
-    socket.write(head(`/silent/${wire}`) + head('/gone').repeat(40));
-    await once(socket, 'data');
-    socket.end();
-    socket.destroy();
-    const gone = async () => (await (await fetch(`${server.url('http/1')}/gone`)).json()) as string[];
-    const end = performance.now() + 70_000;
-    while (performance.now() < end && !(await gone()).includes(`/silent/${wire}`))
-      await new Promise(resolve => setTimeout(resolve, 500));
-    expect(await gone()).toContain(`/silent/${wire}`);
-  },
-  80_000,
 );

@@ -138,7 +138,8 @@ test.concurrent.each(wires)('who has ended its side gets answers that begin afte
   });
   const queued = sayAll(wire, head('/now') + head('/upstream/a') + head('/now'));
   expect(await Promise.all(answers)).toEqual(LATE.map(([what]) => [what, 'answered']));
-  expect((await queued).match(/HTTP\/1\.1 \d+|now$|now(?=HTTP)|late/gm)).toEqual([
+  // On a busy machine it may have been asked whether it is there.
+  expect((await queued).match(/HTTP\/1\.1 [2-5]\d\d|now$|now(?=HTTP)|late/gm)).toEqual([
     ...['HTTP/1.1 200', 'now', 'HTTP/1.1 200', 'late', 'HTTP/1.1 200', 'now'],
   ]);
 });
