@@ -4,7 +4,7 @@ import { type InflatingMessage, mostReadMs } from './protocol/permessage-deflate
 /** What may be inflated in one turn of the event loop, over all connections of the process. */
 const TURN_BYTES = 2 * 1024 * 1024;
 /** The same for the time that it takes with the callbacks that get it: these may compress an answer, which costs ten times as much. */
-const TURN_MS = 10;
+const TURN_MS = 5;
 /** What comes to more than half of a turn is inflated in the thread pool. Nobody knows that before: this much is tried. */
 const MOST_BYTES = TURN_BYTES / 2;
 /** Reading alone may cost 40 times what comes out: about 5 ms for this much. */
