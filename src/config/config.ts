@@ -1,17 +1,21 @@
 import type { Duration } from '../base/duration.ts';
 import type { Size } from '../base/size.ts';
-import type { AffinityKind, AffinityOptions } from '../gateway/affinity.ts';
-import type { Balance } from '../gateway/balancing.ts';
-import type { FetchHandler } from '../gateway/fetch-target.ts';
-import type { UpstreamEjectionConfig, UpstreamHealthConfig, UpstreamServerConfig } from '../gateway/upstream.ts';
-import type { UpstreamCookiesConfig } from '../gateway/upstream-cookies.ts';
-import type { UpstreamSessionConfig } from '../gateway/upstream-session.ts';
+import type { UpstreamSessionConfig } from '../gateway/backend-session/observed/options.ts';
+import type { FetchHandler } from '../gateway/targets/fetch.ts';
+import type { AffinityKind, AffinityOptions } from '../gateway/upstream/affinity.ts';
+import type { Balance } from '../gateway/upstream/balancing.ts';
+import type { UpstreamCookiesConfig } from '../gateway/upstream/cookies.ts';
+import type {
+  UpstreamEjectionConfig,
+  UpstreamHealthConfig,
+  UpstreamServerConfig,
+} from '../gateway/upstream/upstream.ts';
+import type { TrackingKind } from '../session/identity/tracking.ts';
 import type { Ledger } from '../session/ledger.ts';
-import type { LifetimeProfile, WriteProfile } from '../session/profiles.ts';
+import type { LifetimeProfile, WriteProfile } from '../session/life/profiles.ts';
+import type { UserLimit } from '../session/life/user-sessions.ts';
+import type { ConflictPolicy, WriteContents } from '../session/record/write-policy.ts';
 import type { SessionStore } from '../session/store.ts';
-import type { TrackingKind } from '../session/tracking.ts';
-import type { UserLimit } from '../session/user-sessions.ts';
-import type { ConflictPolicy, WriteContents } from '../session/write-policy.ts';
 import type { Endpoint } from '../websocket/endpoint.ts';
 import type { DispatchOptions } from '../websocket/endpoint-options.ts';
 

@@ -174,7 +174,7 @@ function* brokenTarget(route: Fields, at: readonly PropertyKey[]): Generator<Bro
   }
 }
 
-/** The rules of `gateway/path-rewrite.ts`, which this part may not import; a test compares the two. */
+/** The rules of `gateway/routing/path-rewrite.ts`, which this part may not import; a test compares the two. */
 function* brokenRewrite(route: Fields, at: readonly PropertyKey[]): Generator<BrokenRule> {
   const { rewrite } = route;
   if (typeof rewrite !== 'string') return;

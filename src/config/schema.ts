@@ -3,16 +3,20 @@ import * as z from 'zod';
 import { parseDate } from '../base/date.ts';
 import { type Duration, parseDuration } from '../base/duration.ts';
 import { parseSize, type Size } from '../base/size.ts';
-import type { AffinityOptions } from '../gateway/affinity.ts';
-import type { FetchHandler } from '../gateway/fetch-target.ts';
-import type { UpstreamEjectionConfig, UpstreamHealthConfig, UpstreamServerConfig } from '../gateway/upstream.ts';
-import type { UpstreamCookiesConfig } from '../gateway/upstream-cookies.ts';
-import type { UpstreamSessionConfig } from '../gateway/upstream-session.ts';
+import type { UpstreamSessionConfig } from '../gateway/backend-session/observed/options.ts';
+import type { FetchHandler } from '../gateway/targets/fetch.ts';
+import type { AffinityOptions } from '../gateway/upstream/affinity.ts';
+import type { UpstreamCookiesConfig } from '../gateway/upstream/cookies.ts';
+import type {
+  UpstreamEjectionConfig,
+  UpstreamHealthConfig,
+  UpstreamServerConfig,
+} from '../gateway/upstream/upstream.ts';
 import { isHostPattern } from '../http/host-names.ts';
 import type { Ledger } from '../session/ledger.ts';
+import type { UserLimit } from '../session/life/user-sessions.ts';
+import type { ConflictPolicy } from '../session/record/write-policy.ts';
 import type { SessionStore } from '../session/store.ts';
-import type { UserLimit } from '../session/user-sessions.ts';
-import type { ConflictPolicy } from '../session/write-policy.ts';
 import type { DispatchOptions } from '../websocket/endpoint-options.ts';
 import type {
   ApplicationConfig,
@@ -132,7 +136,7 @@ const pathPattern = z.string().superRefine((value, context) => {
   if (message) context.addIssue({ code: 'custom', message: `${JSON.stringify(value)} is not a path: ${message}` });
 });
 
-/** The rules of `gateway/route-pattern.ts`, which this part may not import; a test compares the two. */
+/** The rules of `gateway/routing/pattern.ts`, which this part may not import; a test compares the two. */
 function patternProblem(pattern: string): string | undefined {
   if (!pattern.startsWith('/')) return `it starts with "/"; write "/${pattern}"`;
   if (/[?#]/.test(pattern)) return 'a query or fragment is never part of it';

@@ -6,16 +6,16 @@ import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
 import { type RequestHead, readRequestHead } from '../http/request-head.ts';
 import { requestSite } from '../http/request-site.ts';
 import type { UrlTicket } from '../http/url-ticket.ts';
-import type { SessionBinding } from '../session/binding.ts';
+import type { SessionBinding } from '../session/request/binding.ts';
 import type { Session } from '../session/session.ts';
-import type { OwnNames } from './backend-headers.ts';
-import { refuseLoop } from './loop.ts';
+import type { ObservedExchange } from './backend-session/observed/observer.ts';
+import type { OwnNames } from './exchange/headers.ts';
 import { lostUpgrade } from './lost-upgrade.ts';
 import type { Route, SessionContext, SessionMode } from './route.ts';
 import type { RouteReadings } from './route-readings.ts';
-import type { Router } from './router.ts';
+import { refuseLoop } from './routing/loop.ts';
+import type { Router } from './routing/router.ts';
 import { sessionFailure } from './session-failure.ts';
-import type { ObservedExchange } from './session-observer.ts';
 
 /** What every request is judged by. */
 export interface Gateway {

@@ -1,5 +1,5 @@
 import { type Refusal, refuse } from '../http/refusal.ts';
-import type { SocketSession } from '../session/shared-sessions.ts';
+import type { SocketSession } from '../session/process/shared-sessions.ts';
 import type { HeldSession } from './admit.ts';
 
 /**

@@ -5,9 +5,9 @@ import { type Refusal, refuse } from '../http/refusal.ts';
 import type { RequestHead } from '../http/request-head.ts';
 import type { Route } from './route.ts';
 import { isStricter } from './route-demands.ts';
-import { parseRoutePattern, type RoutePattern } from './route-pattern.ts';
-import { createRouter, type RouteEntry, type Router } from './router.ts';
-import type { Upstream } from './upstream.ts';
+import { parseRoutePattern, type RoutePattern } from './routing/pattern.ts';
+import { createRouter, type RouteEntry, type Router } from './routing/router.ts';
+import type { Upstream } from './upstream/upstream.ts';
 
 /** A path without any of this is read in one way by every server. */
 const SUSPECT = /[;%A-Z+$]|[^/][./]$|\.\//;

@@ -3,12 +3,12 @@ import type { Ledger } from '../session/ledger.ts';
 import type { SessionManager } from '../session/manager.ts';
 import type { Endpoint } from '../websocket/endpoint.ts';
 import type { SessionSockets } from '../websocket/session-sockets.ts';
-import type { FetchHandler } from './fetch-target.ts';
-import type { FileServer } from './files.ts';
-import type { PathRewrite } from './path-rewrite.ts';
-import type { RelayLimits } from './relay.ts';
+import type { RelayLimits } from './relay/relay.ts';
 import type { RouteDemands } from './route-demands.ts';
-import type { Upstream } from './upstream.ts';
+import type { PathRewrite } from './routing/path-rewrite.ts';
+import type { FetchHandler } from './targets/fetch.ts';
+import type { FileServer } from './targets/files.ts';
+import type { Upstream } from './upstream/upstream.ts';
 
 /** Where a route leads. */
 export type Target =

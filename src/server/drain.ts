@@ -1,6 +1,6 @@
 import { CloseCode } from '../wire/close-codes.ts';
-import type { Parts } from './build.ts';
-import type { Listener } from './listen.ts';
+import type { Parts } from './assembly/build.ts';
+import type { Listener } from './listen/listener.ts';
 
 /** What clients and the log are told. */
 export const STOPPING = 'server is stopping';

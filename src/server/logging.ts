@@ -3,7 +3,7 @@ import { type Clock, systemClock } from '../base/clock.ts';
 import { toError } from '../base/errors.ts';
 import { isSecurityEvent, LINES_DROPPED, type Logger, sidPrefix } from '../base/logger.ts';
 import type { LogConfig } from '../config/config.ts';
-import { withoutTickets } from '../session/ticket.ts';
+import { withoutTickets } from '../session/identity/ticket.ts';
 import type { LineRank, LineSink, OutputListener } from './line-output.ts';
 import { standardError, standardOutput } from './standard-output.ts';
 

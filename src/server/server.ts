@@ -6,20 +6,20 @@ import { HoldfastError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { Config, ListenConfig } from '../config/config.ts';
 import { parseConfig } from '../config/parse.ts';
-import type { UpstreamControl } from '../gateway/upstream.ts';
+import type { UpstreamControl } from '../gateway/upstream/upstream.ts';
 import { HostNames } from '../http/host-names.ts';
-import type { InspectorOptions } from '../session/inspector.ts';
 import type { SessionInfo } from '../session/manager.ts';
+import type { SessionEvents } from '../session/reports/events.ts';
+import type { InspectorOptions } from '../session/reports/inspector.ts';
+import type { SessionStatistics } from '../session/reports/statistics.ts';
 import type { Session, SessionEndReason, SessionOwner } from '../session/session.ts';
-import type { SessionEvents } from '../session/session-events.ts';
-import type { SessionStatistics } from '../session/statistics.ts';
 import type { BroadcastResult } from '../websocket/broadcast.ts';
-import { build, type Parts } from './build.ts';
+import { build, type Parts } from './assembly/build.ts';
 import { drain } from './drain.ts';
-import { Intake } from './intake.ts';
-import { InternalIntake } from './internal-intake.ts';
-import { Listener, type Intake as ListenerIntake } from './listen.ts';
-import { HttpsRedirect } from './redirect.ts';
+import { InternalIntake } from './intakes/internal.ts';
+import { Intake } from './intakes/public.ts';
+import { HttpsRedirect } from './intakes/redirect.ts';
+import { Listener, type Intake as ListenerIntake } from './listen/listener.ts';
 
 export interface StopOptions {
   /** How long open sockets are given to close, with 1001, spread over this time. Default `10s`. `0` cuts them at once. */

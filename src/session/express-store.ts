@@ -3,13 +3,13 @@ import { CalmLogger } from '../base/calm-logger.ts';
 import { type Clock, systemClock, type Timer } from '../base/clock.ts';
 import { HoldfastError } from '../base/errors.ts';
 import { type Logger, silentLogger } from '../base/logger.ts';
-import { expiryOf } from './expiry.ts';
-import { GuardedStore } from './guarded-store.ts';
-import { KeyedQueue } from './keyed-queue.ts';
-import { SessionMeters } from './statistics.ts';
+import { expiryOf } from './life/expiry.ts';
+import { GuardedStore } from './process/guarded-store.ts';
+import { KeyedQueue } from './process/keyed-queue.ts';
+import { StoreClock } from './process/store-clock.ts';
+import { firstVersion } from './record/version.ts';
+import { SessionMeters } from './reports/statistics.ts';
 import type { SessionHeader, SessionRecord, SessionStore } from './store.ts';
-import { StoreClock } from './store-clock.ts';
-import { firstVersion } from './version.ts';
 
 export interface ExpressStoreOptions {
   /**

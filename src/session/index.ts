@@ -1,14 +1,5 @@
 export { isDocumentNavigation } from '../http/navigation.ts';
 export { type RequestSite, requestSite } from '../http/request-site.ts';
-export { SessionBinding, type SessionRequest } from './binding.ts';
-export {
-  type AttachOptions,
-  attachSession,
-  commitBeforeHeaders,
-  type NodeContext,
-  type Wrapped,
-} from './commit-before-headers.ts';
-export type { SessionCookieOptions } from './cookie.ts';
 export {
   type ExpressCookieData,
   type ExpressSessionData,
@@ -16,17 +7,38 @@ export {
   type ExpressStoreOptions,
   toExpressStore,
 } from './express-store.ts';
-export type { Inspection, InspectorOptions } from './inspector.ts';
-export { loadOrCreateKey } from './key-ring.ts';
+export type { SessionCookieOptions } from './identity/cookie.ts';
+export { loadOrCreateKey } from './identity/key-ring.ts';
+export { UnauthorizedSessionRequestError } from './identity/owner.ts';
+export type { HeaderLine, TrackedRequest, TrackingKind, TrackingOptions } from './identity/tracking.ts';
 export type { Ledger } from './ledger.ts';
 export { MemoryLedger, type MemoryLedgerOptions } from './ledgers/memory.ts';
+export type { LifetimeProfile, WriteProfile } from './life/profiles.ts';
+export type { SweepSchedule } from './life/sweeper.ts';
+export type { UserLimit } from './life/user-sessions.ts';
 export { type SessionInfo, SessionManager, type SessionManagerOptions, type SocketEndReason } from './manager.ts';
-export { UnauthorizedSessionRequestError } from './owner.ts';
-export type { LifetimeProfile, WriteProfile } from './profiles.ts';
+export type { SocketSession } from './process/shared-sessions.ts';
+export {
+  type ClassOf,
+  defineType,
+  type KeptForm,
+  type KeptProperties,
+  SessionTypeUnknownError,
+} from './record/type-registry.ts';
+export { firstVersion, nextVersion } from './record/version.ts';
+export type { AttributeConflict, ConflictPolicy, WriteContents, WriteFrequency } from './record/write-policy.ts';
+export type { AttributeChange, SessionEnd, SessionEvents } from './reports/events.ts';
+export type { Inspection, InspectorOptions } from './reports/inspector.ts';
+export type { Distribution, SessionStatistics, SlowCall, StoreCalls } from './reports/statistics.ts';
+export { SessionBinding, type SessionRequest } from './request/binding.ts';
+export {
+  type AttachOptions,
+  attachSession,
+  commitBeforeHeaders,
+  type NodeContext,
+  type Wrapped,
+} from './request/commit-before-headers.ts';
 export type { DeepReadonly, Session, SessionData, SessionEndReason, SessionOwner, SessionScope } from './session.ts';
-export type { AttributeChange, SessionEnd, SessionEvents } from './session-events.ts';
-export type { SocketSession } from './shared-sessions.ts';
-export type { Distribution, SessionStatistics, SlowCall, StoreCalls } from './statistics.ts';
 export type {
   CommitResult,
   FormerSecret,
@@ -39,15 +51,3 @@ export type {
   StoredAttribute,
 } from './store.ts';
 export { MemoryStore, type MemoryStoreOptions } from './stores/memory.ts';
-export type { SweepSchedule } from './sweeper.ts';
-export type { HeaderLine, TrackedRequest, TrackingKind, TrackingOptions } from './tracking.ts';
-export {
-  type ClassOf,
-  defineType,
-  type KeptForm,
-  type KeptProperties,
-  SessionTypeUnknownError,
-} from './type-registry.ts';
-export type { UserLimit } from './user-sessions.ts';
-export { firstVersion, nextVersion } from './version.ts';
-export type { AttributeConflict, ConflictPolicy, WriteContents, WriteFrequency } from './write-policy.ts';

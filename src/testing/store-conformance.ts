@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { setTimeout as wait } from 'node:timers/promises';
+import { firstVersion } from '../session/record/version.ts';
 import type { CommitResult, SessionGlance, SessionHeader, SessionRecord, SessionStore } from '../session/store.ts';
-import { firstVersion } from '../session/version.ts';
 import { HOSTILE } from './hostile-texts.ts';
 
 /** The two functions of a test runner that the suite needs: those of `node:test`, vitest, jest and others fit. */

@@ -2,14 +2,14 @@ import { expect, test } from 'vitest';
 import { silentLogger } from '../../src/base/logger.ts';
 import type { Config } from '../../src/config/config.ts';
 import { parseConfig } from '../../src/config/parse.ts';
-import { PathRewrite } from '../../src/gateway/path-rewrite.ts';
-import { parseRoutePattern } from '../../src/gateway/route-pattern.ts';
+import { PathRewrite } from '../../src/gateway/routing/path-rewrite.ts';
+import { parseRoutePattern } from '../../src/gateway/routing/pattern.ts';
 import { createOriginPolicy } from '../../src/policy/origin.ts';
-import { SessionCookie } from '../../src/session/cookie.ts';
-import { KeyRing } from '../../src/session/key-ring.ts';
+import { SessionCookie } from '../../src/session/identity/cookie.ts';
+import { KeyRing } from '../../src/session/identity/key-ring.ts';
+import { Tickets } from '../../src/session/identity/ticket.ts';
 import { SessionManager, type SessionManagerOptions } from '../../src/session/manager.ts';
 import { MemoryStore } from '../../src/session/stores/memory.ts';
-import { Tickets } from '../../src/session/ticket.ts';
 
 // A configuration is judged without the parts that will use it. What it accepts they must accept, or `holdfast check` would say "ok"
 // to what `holdfast serve` cannot run; and what they accept must not be refused.

@@ -9,7 +9,7 @@ import { createServer, type FetchHandler, type Server } from 'holdfast';
 import { type Browser, chromium, type Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { silentLogger } from '../../src/base/logger.ts';
-import { developmentCertificate } from '../../src/server/development-certificate.ts';
+import { developmentCertificate } from '../../src/server/listen/development-certificate.ts';
 
 const executablePath = process.env.HOLDFAST_CHROMIUM ?? '/usr/bin/chromium';
 const isMissing = !existsSync(executablePath);

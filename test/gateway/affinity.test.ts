@@ -1,8 +1,8 @@
 import type { IncomingMessage } from 'node:http';
 import { describe, expect, test } from 'vitest';
-import { type RouteSeparator, serversOfRoute } from '../../src/gateway/affinity.ts';
-import { Upstream, type UpstreamOptions } from '../../src/gateway/upstream.ts';
-import type { UpstreamServer } from '../../src/gateway/upstream-server.ts';
+import { type RouteSeparator, serversOfRoute } from '../../src/gateway/upstream/affinity.ts';
+import type { UpstreamServer } from '../../src/gateway/upstream/server.ts';
+import { Upstream, type UpstreamOptions } from '../../src/gateway/upstream/upstream.ts';
 import { emptyAddressList } from '../../src/http/address-list.ts';
 import { type RequestHead, readRequestHead } from '../../src/http/request-head.ts';
 import { FakeClock } from '../../src/testing/fake-clock.ts';

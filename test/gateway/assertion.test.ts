@@ -6,7 +6,7 @@ import { createServer } from 'holdfast';
 import { createRemoteJWKSet, decodeJwt, decodeProtectedHeader, type JWTVerifyOptions, jwtVerify } from 'jose';
 import { afterAll, describe, expect, test } from 'vitest';
 import { WebSocket } from 'ws';
-import { AssertionIssuer, AssertionKeys } from '../../src/gateway/assertion.ts';
+import { AssertionIssuer, AssertionKeys } from '../../src/gateway/backend-session/assertion.ts';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
 import { writeSelfSignedCertificate } from '../self-signed-certificate.ts';
 import { Http2Client } from '../server/http2-client.ts';

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { randomId } from '../../src/base/ids.ts';
-import { type Balanced, choose, hash32, rendezvous } from '../../src/gateway/balancing.ts';
+import { type Balanced, choose, hash32, rendezvous } from '../../src/gateway/upstream/balancing.ts';
 
 interface TestServer extends Balanced {
   readonly name: string;

@@ -4,7 +4,7 @@ import { type AddressInfo, connect, type Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { afterEach, describe, expect, test } from 'vitest';
 import { type Logger, silentLogger } from '../../src/base/logger.ts';
-import { type FetchContext, type FetchHandler, runFetchHandler } from '../../src/gateway/fetch-target.ts';
+import { type FetchContext, type FetchHandler, runFetchHandler } from '../../src/gateway/targets/fetch.ts';
 import { createAddressList } from '../../src/http/address-list.ts';
 import { isRefusal } from '../../src/http/refusal.ts';
 import { readRequestHead } from '../../src/http/request-head.ts';

@@ -13,7 +13,7 @@ import { join } from 'node:path';
 import { PassThrough, Writable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { afterAll, expect, test } from 'vitest';
-import { writeFile } from '../../src/gateway/file-body.ts';
+import { writeFile } from '../../src/gateway/targets/file-body.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'file-body-'));
 afterAll(() => rmSync(folder, { recursive: true }));

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { createFileServer } from '../../src/gateway/files.ts';
+import { createFileServer } from '../../src/gateway/targets/files.ts';
 import { emptyAddressList } from '../../src/http/address-list.ts';
 import { isRefusal, type Refusal } from '../../src/http/refusal.ts';
 import { readRequestHead } from '../../src/http/request-head.ts';

@@ -5,7 +5,7 @@ import { Readable } from 'node:stream';
 import { buffer, text } from 'node:stream/consumers';
 import { afterEach, describe, expect, test } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
-import { Upstream } from '../../src/gateway/upstream.ts';
+import { Upstream } from '../../src/gateway/upstream/upstream.ts';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
 import { type GatewayOptions, listenDeaf, listenTcp, TestGateway, unusedServer } from './gateway-server.ts';
 import { settled } from './settled.ts';

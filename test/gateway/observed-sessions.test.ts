@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { HoldfastError } from '../../src/base/errors.ts';
 import { silentLogger } from '../../src/base/logger.ts';
-import { ObservedSessions, type ObservedSessionsOptions } from '../../src/gateway/observed-sessions.ts';
+import { ObservedSessions, type ObservedSessionsOptions } from '../../src/gateway/backend-session/observed/sessions.ts';
 import { MemoryLedger } from '../../src/session/ledgers/memory.ts';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
 

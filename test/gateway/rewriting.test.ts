@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
-import { PathRewrite } from '../../src/gateway/path-rewrite.ts';
-import { Rewriting } from '../../src/gateway/rewriting.ts';
-import { parseRoutePattern } from '../../src/gateway/route-pattern.ts';
-import { UpstreamCookies, type UpstreamCookiesConfig } from '../../src/gateway/upstream-cookies.ts';
+import { Rewriting } from '../../src/gateway/exchange/rewriting.ts';
+import { PathRewrite } from '../../src/gateway/routing/path-rewrite.ts';
+import { parseRoutePattern } from '../../src/gateway/routing/pattern.ts';
+import { UpstreamCookies, type UpstreamCookiesConfig } from '../../src/gateway/upstream/cookies.ts';
 import type { RequestHead } from '../../src/http/request-head.ts';
 
 interface Situation {

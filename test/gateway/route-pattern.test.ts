@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { parseRoutePattern } from '../../src/gateway/route-pattern.ts';
+import { parseRoutePattern } from '../../src/gateway/routing/pattern.ts';
 
 test.each([
   ['/', 'exact', '/'],

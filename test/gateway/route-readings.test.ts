@@ -1,11 +1,11 @@
 import { describe, expect, test } from 'vitest';
-import { PathRewrite } from '../../src/gateway/path-rewrite.ts';
 import type { Route, Target } from '../../src/gateway/route.ts';
 import type { RouteDemands } from '../../src/gateway/route-demands.ts';
-import { parseRoutePattern } from '../../src/gateway/route-pattern.ts';
 import { RouteReadings } from '../../src/gateway/route-readings.ts';
-import { createRouter, type RouteEntry } from '../../src/gateway/router.ts';
-import type { Upstream } from '../../src/gateway/upstream.ts';
+import { PathRewrite } from '../../src/gateway/routing/path-rewrite.ts';
+import { parseRoutePattern } from '../../src/gateway/routing/pattern.ts';
+import { createRouter, type RouteEntry } from '../../src/gateway/routing/router.ts';
+import type { Upstream } from '../../src/gateway/upstream/upstream.ts';
 import { normalizePath } from '../../src/http/path.ts';
 import type { RequestHead } from '../../src/http/request-head.ts';
 import { cpuTime } from '../cpu-time.ts';

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { createRouter, type RouteEntry } from '../../src/gateway/router.ts';
+import { createRouter, type RouteEntry } from '../../src/gateway/routing/router.ts';
 import { cpuTime } from '../cpu-time.ts';
 import { receiveGoodHead } from '../http/receive-head.ts';
 

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { parseSessionControl } from '../../src/gateway/session-control.ts';
+import { parseSessionControl } from '../../src/gateway/backend-session/control-header.ts';
 
 const alice = (...roles: string[]) => ({ action: 'renew', owner: { name: 'alice', roles } });
 

@@ -10,7 +10,7 @@ import { text } from 'node:stream/consumers';
 import type tls from 'node:tls';
 import { afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
-import type { UpstreamOptions } from '../../src/gateway/upstream.ts';
+import type { UpstreamOptions } from '../../src/gateway/upstream/upstream.ts';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
 import { createAuthority, createCertificate } from '../self-signed-certificate.ts';
 import { type GatewayOptions, listenDeaf, listenTcp, TestGateway, unusedServer } from './gateway-server.ts';

@@ -13,7 +13,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { silentLogger } from '../../src/base/logger.ts';
-import { CertificateFiles } from '../../src/server/certificate-files.ts';
+import { CertificateFiles } from '../../src/server/listen/certificate-files.ts';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
 import { writeCertificate } from '../self-signed-certificate.ts';
 

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { ClientPace } from '../../src/server/client-pace.ts';
+import { ClientPace } from '../../src/server/listen/client-pace.ts';
 
 const limits = { silenceMs: 60_000, bytesPerSecond: 500 };
 

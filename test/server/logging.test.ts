@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import type { LogConfig } from '../../src/config/config.ts';
 import { type AccessLog, createAccessLog, createLogger } from '../../src/server/logging.ts';
-import { KeyRing } from '../../src/session/key-ring.ts';
-import { Tickets } from '../../src/session/ticket.ts';
+import { KeyRing } from '../../src/session/identity/key-ring.ts';
+import { Tickets } from '../../src/session/identity/ticket.ts';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
 import { cpuTime } from '../cpu-time.ts';
 import { hostileErrors } from '../guard/hostile-values.ts';

@@ -7,7 +7,7 @@ import { type Config, createServer, type Server } from 'holdfast';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { WebSocket } from 'ws';
 import { HoldfastError } from '../../src/base/errors.ts';
-import type { UpstreamSessionConfig } from '../../src/gateway/upstream-session.ts';
+import type { UpstreamSessionConfig } from '../../src/gateway/backend-session/observed/options.ts';
 import type { ServerEnvironment } from '../../src/server/server.ts';
 import { MemoryLedger } from '../../src/session/ledgers/memory.ts';
 import { MemoryStore } from '../../src/session/stores/memory.ts';

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { silentLogger } from '../../src/base/logger.ts';
 import type { SessionConfig } from '../../src/config/config.ts';
-import { openBackend } from '../../src/server/session-stores.ts';
+import { openBackend } from '../../src/server/assembly/session-stores.ts';
 import type { SessionRecord } from '../../src/session/store.ts';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
 import { type RedisServer, redisIsMissing, startRedis } from '../services/redis-server.ts';

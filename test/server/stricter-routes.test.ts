@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { Config, RouteConfig } from '../../src/config/config.ts';
-import { checkStricterRoutes } from '../../src/server/stricter-routes.ts';
+import { checkStricterRoutes } from '../../src/server/assembly/stricter-routes.ts';
 
 const upstreams: NonNullable<Config['upstreams']> = {
   app: { servers: ['http://127.0.0.1:3000'] },

@@ -1,8 +1,8 @@
-import type { SessionBinding, SessionRequest } from '../../src/session/binding.ts';
 import { MemoryLedger } from '../../src/session/ledgers/memory.ts';
 import { SessionManager, type SessionManagerOptions } from '../../src/session/manager.ts';
+import type { SessionEnd } from '../../src/session/reports/events.ts';
+import type { SessionBinding, SessionRequest } from '../../src/session/request/binding.ts';
 import type { Session } from '../../src/session/session.ts';
-import type { SessionEnd } from '../../src/session/session-events.ts';
 import type { SessionFeed } from '../../src/session/store.ts';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
 import { FaultyStore, KEY } from './fixture.ts';

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import type { ConflictPolicy } from '../../src/session/write-policy.ts';
+import type { ConflictPolicy } from '../../src/session/record/write-policy.ts';
 import { Cluster, type Data, type Process, visit } from './cluster.ts';
 import { FaultyStore } from './fixture.ts';
 

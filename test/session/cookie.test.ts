@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
-import { SessionCookie } from '../../src/session/cookie.ts';
-import { createSecret, createSid } from '../../src/session/identity.ts';
-import { KeyRing } from '../../src/session/key-ring.ts';
-import { Tickets } from '../../src/session/ticket.ts';
+import { SessionCookie } from '../../src/session/identity/cookie.ts';
+import { createSecret, createSid } from '../../src/session/identity/ids.ts';
+import { KeyRing } from '../../src/session/identity/key-ring.ts';
+import { Tickets } from '../../src/session/identity/ticket.ts';
 
 const keys = new KeyRing(['k'.repeat(32)]);
 const cookie = new SessionCookie(new Tickets(keys), { name: 'sid' });

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { ExpiryWatch, type ExpiryWatchOptions, UNWATCHED, type Watched } from '../../src/session/expiry-watch.ts';
+import { ExpiryWatch, type ExpiryWatchOptions, UNWATCHED, type Watched } from '../../src/session/life/expiry-watch.ts';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
 
 interface Thing extends Watched {

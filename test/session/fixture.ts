@@ -1,7 +1,7 @@
-import type { SessionBinding } from '../../src/session/binding.ts';
 import { SessionManager, type SessionManagerOptions } from '../../src/session/manager.ts';
+import type { SessionEnd } from '../../src/session/reports/events.ts';
+import type { SessionBinding } from '../../src/session/request/binding.ts';
 import type { Session } from '../../src/session/session.ts';
-import type { SessionEnd } from '../../src/session/session-events.ts';
 import type { SessionStore } from '../../src/session/store.ts';
 import { MemoryStore } from '../../src/session/stores/memory.ts';
 import { FakeClock } from '../../src/testing/fake-clock.ts';

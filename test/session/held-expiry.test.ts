@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import type { SessionManagerOptions, SocketEndReason } from '../../src/session/manager.ts';
+import type { SocketSession } from '../../src/session/process/shared-sessions.ts';
 import type { Session } from '../../src/session/session.ts';
-import type { SocketSession } from '../../src/session/shared-sessions.ts';
 import { createSite, FaultyStore, login, type Site } from './fixture.ts';
 
 const MINUTE = 60_000;

@@ -2,7 +2,7 @@ import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promise
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { KeyRing, loadOrCreateKey } from '../../src/session/key-ring.ts';
+import { KeyRing, loadOrCreateKey } from '../../src/session/identity/key-ring.ts';
 
 const OLD = 'o'.repeat(32);
 const NEW = 'n'.repeat(32);

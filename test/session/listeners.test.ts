@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, test } from 'vitest';
-import type { SessionEvents } from '../../src/session/session-events.ts';
+import type { SessionEvents } from '../../src/session/reports/events.ts';
 import { Cluster, type Process, settle, user, visit } from './cluster.ts';
 import { FaultyStore } from './fixture.ts';
 

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { isHoldfastError } from '../../src/base/errors.ts';
-import type { SessionBinding } from '../../src/session/binding.ts';
 import { SessionManager } from '../../src/session/manager.ts';
+import type { SessionBinding } from '../../src/session/request/binding.ts';
 import type { Session } from '../../src/session/session.ts';
 import { KEY } from './fixture.ts';
 import { runModel } from './model.ts';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
-import type { SessionBinding } from '../../src/session/binding.ts';
 import type { SessionManager } from '../../src/session/manager.ts';
+import type { SessionBinding } from '../../src/session/request/binding.ts';
 import type { Session } from '../../src/session/session.ts';
 
 type Data = Session<Record<string, unknown>>;

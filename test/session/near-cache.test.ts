@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { NearCache } from '../../src/session/near-cache.ts';
-import { Snapshot } from '../../src/session/snapshot.ts';
+import { NearCache } from '../../src/session/process/near-cache.ts';
+import { Snapshot } from '../../src/session/record/snapshot.ts';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
 import { Cluster, visit } from './cluster.ts';
 import { FaultyStore } from './fixture.ts';

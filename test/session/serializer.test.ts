@@ -1,6 +1,6 @@
 import { runInNewContext } from 'node:vm';
 import { describe, expect, test } from 'vitest';
-import { decodeValue, encodeValue } from '../../src/session/serializer.ts';
+import { decodeValue, encodeValue } from '../../src/session/record/serializer.ts';
 
 const MAX = 1024 * 1024;
 

@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, test } from 'vitest';
+import type { SocketSession } from '../../src/session/process/shared-sessions.ts';
 import type { Session } from '../../src/session/session.ts';
-import type { SocketSession } from '../../src/session/shared-sessions.ts';
 import { createSite, FaultyStore, login, type Site } from './fixture.ts';
 
 let store: FaultyStore;

@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, test } from 'vitest';
-import type { SessionBinding } from '../../src/session/binding.ts';
+import type { SessionBinding } from '../../src/session/request/binding.ts';
 import { Cluster, type Data, type Process, settle, user, visit } from './cluster.ts';
 import { FaultyStore } from './fixture.ts';
 

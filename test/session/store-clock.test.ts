@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { StoreClock } from '../../src/session/store-clock.ts';
+import { StoreClock } from '../../src/session/process/store-clock.ts';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
 import { Cluster, visit } from './cluster.ts';
 import { FaultyStore } from './fixture.ts';

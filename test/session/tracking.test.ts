@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import type { SessionBinding } from '../../src/session/binding.ts';
+import type { SessionBinding } from '../../src/session/request/binding.ts';
 import { Cluster, type Process, user } from './cluster.ts';
 import { FaultyStore } from './fixture.ts';
 

@@ -1,9 +1,9 @@
 /** One release of an application, on a folder of sessions that it shares with another. Run by type-deployment.test.ts, told what to do by messages. */
 import { isHoldfastError } from '../../src/base/errors.ts';
 import { SessionManager } from '../../src/session/manager.ts';
+import { defineType, SessionTypeUnknownError } from '../../src/session/record/type-registry.ts';
 import type { Session } from '../../src/session/session.ts';
 import { LmdbStore } from '../../src/session/stores/lmdb.ts';
-import { defineType, SessionTypeUnknownError } from '../../src/session/type-registry.ts';
 
 const [path, release] = process.argv.slice(2) as [string, 'old' | 'new'];
 

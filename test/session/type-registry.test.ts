@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { isHoldfastError } from '../../src/base/errors.ts';
-import { decodeValue, encodeValue } from '../../src/session/serializer.ts';
-import { defineType, SessionTypeUnknownError } from '../../src/session/type-registry.ts';
+import { decodeValue, encodeValue } from '../../src/session/record/serializer.ts';
+import { defineType, SessionTypeUnknownError } from '../../src/session/record/type-registry.ts';
 
 const MAX = 1024 * 1024;
 

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { firstVersion, isLater, nextVersion } from '../../src/session/version.ts';
+import { firstVersion, isLater, nextVersion } from '../../src/session/record/version.ts';
 
 const LARGEST = Number.MAX_SAFE_INTEGER;
 

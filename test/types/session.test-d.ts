@@ -1,7 +1,7 @@
 // Checked by the compiler alone: `npm run typecheck`, and test/full/type-checks.test.ts. Nothing here runs.
 import { expectTypeOf } from 'vitest';
+import { defineType } from '../../src/session/record/type-registry.ts';
 import type { DeepReadonly, Session } from '../../src/session/session.ts';
-import { defineType } from '../../src/session/type-registry.ts';
 
 class Money {
   constructor(amount: number, currency: string) {

@@ -3,7 +3,7 @@ import { checkConfig, toProblems } from '../../config/check.ts';
 import { checkFiles } from '../../config/check-files.ts';
 import { ConfigError, formatProblem } from '../../config/config-error.ts';
 import { readConfig } from '../../config/load.ts';
-import { checkStricterRoutes } from '../../server/stricter-routes.ts';
+import { checkStricterRoutes } from '../../server/assembly/stricter-routes.ts';
 import type { Command } from '../command.ts';
 import { configFile, configOption } from '../config-option.ts';
 

@@ -1,7 +1,8 @@
 import { setImmediate } from 'node:timers/promises';
 import { type Database, getLastVersion } from 'lmdb';
-import { expiryOf } from '../expiry.ts';
-import { DEFAULT_ANONYMOUS_SHARE } from '../session-room.ts';
+import { expiryOf } from '../life/expiry.ts';
+import { DEFAULT_ANONYMOUS_SHARE } from '../life/room.ts';
+import { nextVersion } from '../record/version.ts';
 import type {
   CommitResult,
   SessionChanges,
@@ -10,7 +11,6 @@ import type {
   SessionStore,
   StoredAttribute,
 } from '../store.ts';
-import { nextVersion } from '../version.ts';
 import { SessionCap, type SessionCounts } from './lmdb/cap.ts';
 import { LmdbEnvironment } from './lmdb/environment.ts';
 import { Head, HeadChange } from './lmdb/head.ts';

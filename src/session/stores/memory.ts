@@ -1,5 +1,6 @@
-import { expiryOf } from '../expiry.ts';
-import { capReached, checkCap, checkShare, DEFAULT_ANONYMOUS_SHARE } from '../session-room.ts';
+import { expiryOf } from '../life/expiry.ts';
+import { capReached, checkCap, checkShare, DEFAULT_ANONYMOUS_SHARE } from '../life/room.ts';
+import { nextVersion } from '../record/version.ts';
 import type {
   CommitResult,
   SessionChanges,
@@ -8,7 +9,6 @@ import type {
   SessionStore,
   StoredAttribute,
 } from '../store.ts';
-import { nextVersion } from '../version.ts';
 
 export interface MemoryStoreOptions {
   /** Sessions held at most. At the cap a new one is refused; a living one is never dropped to make room. Default 100,000. */

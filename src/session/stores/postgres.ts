@@ -1,4 +1,5 @@
 import { PostgresLedger } from '../ledgers/postgres.ts';
+import { randomLeap } from '../record/version.ts';
 import type {
   CommitResult,
   SessionChanges,
@@ -9,7 +10,6 @@ import type {
   SessionStore,
   StoredAttribute,
 } from '../store.ts';
-import { randomLeap } from '../version.ts';
 import { openFeed } from './feed.ts';
 import type { PgDatabase, Row, Statement } from './postgres/database.ts';
 import {

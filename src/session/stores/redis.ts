@@ -3,7 +3,8 @@ import { RedisConnection } from '../../drivers/redis/connection.ts';
 import { RedisSubscriber } from '../../drivers/redis/subscriber.ts';
 import type { RedisArgument } from '../../drivers/redis.ts';
 import { RedisLedger } from '../ledgers/redis.ts';
-import { isNoRoom } from '../session-room.ts';
+import { isNoRoom } from '../life/room.ts';
+import { randomLeap } from '../record/version.ts';
 import type {
   CommitResult,
   SessionChanges,
@@ -14,7 +15,6 @@ import type {
   SessionStore,
   StoredAttribute,
 } from '../store.ts';
-import { randomLeap } from '../version.ts';
 import { openFeed } from './feed.ts';
 import { BUCKET_NAMES, decodeText, encodeText, RedisKeys } from './redis/keys.ts';
 import { connectionOptions, type RedisOptions, type RedisTarget, withUrlOptions } from './redis/options.ts';

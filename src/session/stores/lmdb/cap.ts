@@ -1,4 +1,4 @@
-import { capReached, checkCap, checkShare } from '../../session-room.ts';
+import { capReached, checkCap, checkShare } from '../../life/room.ts';
 
 /** How many sessions there are. */
 export interface SessionCounts {

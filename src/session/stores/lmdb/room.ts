@@ -1,5 +1,5 @@
 import { HoldfastError } from '../../../base/errors.ts';
-import { DEFAULT_RESERVE_BYTES, type DiskOptions, freeBytesOf, mebibytes, NoDiskRoomError } from '../../disk.ts';
+import { DEFAULT_RESERVE_BYTES, type DiskOptions, freeBytesOf, mebibytes, NoDiskRoomError } from '../disk.ts';
 
 /** How much a folder may hold. What is not given stays as it is. */
 export interface RoomOptions extends DiskOptions {

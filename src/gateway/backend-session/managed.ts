@@ -1,0 +1,128 @@
+import { type Logger, sidPrefix } from '../../base/logger.ts';
+import { type Refusal, refuse } from '../../http/refusal.ts';
+import type { HeaderLine } from '../../session/identity/tracking.ts';
+import type { Session, SessionOwner } from '../../session/session.ts';
+import type { HeldSession } from '../admit.ts';
+import type { BackendSession } from '../exchange/exchange.ts';
+import { sessionFailure } from '../session-failure.ts';
+import type { Upstream } from '../upstream/upstream.ts';
+import { CONTROL_HEADER, parseSessionControl, type SessionControl } from './control-header.ts';
+
+export interface ManagedSessionOptions {
+  /** Left out when the route has no sessions. */
+  readonly held: HeldSession | undefined;
+  readonly upstream: Upstream;
+  readonly logger: Logger;
+  /** Called when the backend has changed the session, where nobody else commits it before the answer leaves. */
+  readonly onChanged?: () => Promise<Refusal | undefined>;
+}
+
+/**
+ * One exchange of a session that is ours: the backend is told whose it is, and may answer what is to become of it.
+ *
+ * An answer that signs in or out is passed on only when that is done: a login of which nothing came is worse than none.
+ */
+export class ManagedSession implements BackendSession {
+  readonly #options: ManagedSessionOptions;
+
+  constructor(options: ManagedSessionOptions) {
+    this.#options = options;
+  }
+
+  requestHeaders(): readonly HeaderLine[] | Promise<readonly HeaderLine[]> {
+    const { held, upstream } = this.#options;
+    if (!held?.binding.current) return [];
+    // Before anything is waited for: the client may leave meanwhile, and with it what the session can be asked.
+    const lines = this.#headersOf(held.binding.current);
+    // The backend may ask for it before it answers.
+    return upstream.identity.asksForSessions && held.binding.isDirty ? held.binding.commit().then(() => lines) : lines;
+  }
+
+  #headersOf(session: Session): readonly HeaderLine[] {
+    const { identity, assertions } = this.#options.upstream;
+    const { owner } = session;
+    const lines = owner ? userHeaders(owner, identity) : [];
+    if (assertions) lines.push({ name: identity.assertionHeader, value: assertions.issue(session.id, owner) });
+    return lines;
+  }
+
+  answered(rawHeaders: readonly string[]): Promise<Refusal | undefined> | undefined {
+    const values = valuesOf(rawHeaders, CONTROL_HEADER);
+    if (values.length === 0) return undefined;
+    const { held, upstream } = this.#options;
+    if (upstream.identity.controlsSession && held) return this.#obey(values, held);
+    this.#warnOnce();
+    return undefined;
+  }
+
+  async #obey(values: readonly string[], held: HeldSession): Promise<Refusal | undefined> {
+    const { upstream, logger, onChanged } = this.#options;
+    const control = values.length === 1 ? parseSessionControl(values[0]!) : 'is there twice';
+    if (typeof control === 'string') {
+      const reason = `upstream "${upstream.name}" answered with a ${CONTROL_HEADER} header that ${control}; the answer is withheld`;
+      logger.error({ upstream: upstream.name }, reason);
+      return refuse(502, 'ERR_UPSTREAM_BAD_ANSWER', reason);
+    }
+    try {
+      await this.#carryOut(control, held);
+      return await onChanged?.();
+    } catch (error) {
+      logger.warn(
+        { upstream: upstream.name, action: control.action, err: error },
+        'a backend could not change a session',
+      );
+      return sessionFailure(error) ?? refuse(500, 'ERR_SERVER_FAILED', 'a backend could not change a session');
+    }
+  }
+
+  async #carryOut(control: SessionControl, { binding }: HeldSession): Promise<void> {
+    if (control.action === 'end') {
+      await binding.current?.invalidate('logout');
+      return;
+    }
+    const { owner } = control;
+    if (owner === undefined) await (await binding.open()).renew();
+    else await binding.signIn(owner);
+    const { logger, upstream } = this.#options;
+    const sid = sidPrefix(binding.current!.id);
+    logger.info(
+      { event: 'session-renewed', upstream: upstream.name, sid, ...(owner && { user: owner.name }) },
+      owner ? 'a backend has signed a user in' : 'a backend has renewed a session',
+    );
+  }
+
+  #warnOnce(): void {
+    const { upstream, logger } = this.#options;
+    if (warned.has(upstream)) return;
+    warned.add(upstream);
+    logger.warn(
+      { upstream: upstream.name },
+      `a backend answers with ${CONTROL_HEADER} and is not heard; set "controlsSession: true" if it may sign in and out`,
+    );
+  }
+}
+
+const warned = new WeakSet<Upstream>();
+
+function userHeaders({ name, roles }: SessionOwner, { userHeader, rolesHeader }: Upstream['identity']): HeaderLine[] {
+  const lines: HeaderLine[] = [];
+  if (userHeader !== undefined) lines.push({ name: userHeader, value: visible(name) });
+  if (rolesHeader !== undefined && roles.length > 0)
+    lines.push({ name: rolesHeader, value: roles.map(visible).join(',') });
+  return lines;
+}
+
+/** Percent-encoded (RFC 3986) where it is not visible ASCII, or a `%` or `,`: no name can end its header or look like several roles. */
+function visible(text: string): string {
+  return text.toWellFormed().replaceAll(/[^\x21-\x24\x26-\x2b\x2d-\x7e]+/g, part => encodeURIComponent(part));
+}
+
+function valuesOf(rawHeaders: readonly string[], name: string): string[] {
+  const values: string[] = [];
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const candidate = rawHeaders[i]!;
+    if (candidate.length === name.length && candidate.toLowerCase() === name.toLowerCase())
+      values.push(rawHeaders[i + 1]!);
+  }
+  return values;
+}

@@ -1,0 +1,151 @@
+import net from 'node:net';
+import tls from 'node:tls';
+import type { Clock } from '../../base/clock.ts';
+import { HoldfastError } from '../../base/errors.ts';
+import { ConnectionPool, type ConnectionPoolOptions } from './pool.ts';
+import { trackStage, whenOpen } from './stage.ts';
+
+/** After this silence TCP itself asks whether the other end still exists. */
+const TCP_KEEPALIVE_MS = 30_000;
+
+/** Where a backend server is. */
+export interface ServerAddress {
+  /** As configured, for logs. */
+  readonly url: string;
+  /** `''` for a Unix socket. */
+  readonly hostname: string;
+  /** 0 for a Unix socket. */
+  readonly port: number;
+  /** Path of a Unix socket. */
+  readonly socketPath: string | undefined;
+  readonly isTls: boolean;
+}
+
+/** How we speak TLS to a backend: everything in PEM. */
+export interface UpstreamTls {
+  /** The authorities that may have signed the server's certificate. Default: those of Node. */
+  readonly ca?: string | Buffer;
+  /** The name asked for (SNI) and found in the certificate. Default: the host of the server's URL. */
+  readonly serverName?: string;
+  /** Our own certificate, for a server that asks for one; with `key`. */
+  readonly certificate?: string | Buffer;
+  readonly key?: string | Buffer;
+  /** `false` takes any certificate. Default true. */
+  readonly verify?: boolean;
+}
+
+/**
+ * Reads `http://host:port`, `https:`, `ws:`, `wss:` (the same as `http:` and `https:`), or `unix:/path/of/socket`.
+ *
+ * @throws {TypeError} that says what to write.
+ */
+export function parseServerUrl(upstream: string, text: string): ServerAddress {
+  if (/^unix:./.test(text)) {
+    return { url: text, hostname: '', port: 0, socketPath: text.slice('unix:'.length), isTls: false };
+  }
+  const url = URL.parse(text);
+  if (!url || !/^(?:http|ws)s?:$/.test(url.protocol) || url.pathname !== '/' || /[?#@]/.test(text))
+    throw new TypeError(`upstream "${upstream}": not a server: "${text}"; write http://host:port or unix:/path`);
+  const isTls = url.protocol === 'https:' || url.protocol === 'wss:';
+  return {
+    url: url.origin,
+    // A URL writes an IPv6 address in brackets, a socket wants it without.
+    hostname: url.hostname.replace(/^\[(.*)\]$/, '$1'),
+    port: url.port !== '' ? Number(url.port) : isTls ? 443 : 80,
+    socketPath: undefined,
+    isTls,
+  };
+}
+
+export interface PoolOptions extends ConnectionPoolOptions {
+  readonly upstream: string;
+  readonly connectTimeoutMs: number;
+  readonly tls: UpstreamTls | undefined;
+}
+
+/** The connections to one server: a bounded pool for requests, and new ones for whoever needs one of his own. */
+export class Pool {
+  /** For HTTP requests. */
+  readonly connections: ConnectionPool;
+  readonly #address: ServerAddress;
+  readonly #options: PoolOptions;
+  readonly #clock: Clock;
+  readonly #tls: tls.ConnectionOptions | undefined;
+  /** A handshake that resumes is cheaper for both. */
+  #tlsSession: Buffer | undefined;
+
+  constructor(address: ServerAddress, options: PoolOptions, clock: Clock) {
+    this.#address = address;
+    this.#options = options;
+    this.#clock = clock;
+    if (address.isTls) this.#tls = tlsOptions(address, options.tls ?? {});
+    this.connections = new ConnectionPool(() => this.open(), options, clock);
+  }
+
+  /**
+   * Opens a connection outside the pool.
+   *
+   * The socket is returned while it still connects. When it cannot be used within the connect timeout, TLS included, it is destroyed
+   * with `ERR_UPSTREAM_TIMEOUT`. The caller must listen for `error`.
+   */
+  open(): net.Socket {
+    const { hostname, port, socketPath } = this.#address;
+    const common = { noDelay: true, keepAlive: true, keepAliveInitialDelay: TCP_KEEPALIVE_MS };
+    const place = socketPath === undefined ? { host: hostname, port, ...common } : { path: socketPath };
+    const socket = this.#tls ? this.#openTls(place) : net.connect(place);
+    trackStage(socket);
+    const { connectTimeoutMs } = this.#options;
+    if (connectTimeoutMs === Number.POSITIVE_INFINITY) return socket;
+    const timer = this.#clock.setTimeout(() => {
+      const { upstream } = this.#options;
+      socket.destroy(
+        new HoldfastError(
+          'ERR_UPSTREAM_TIMEOUT',
+          `upstream "${upstream}" did not accept a connection at ${this.#address.url} within ${connectTimeoutMs} ms`,
+          { status: 504 },
+        ),
+      );
+    }, connectTimeoutMs);
+    const settle = () => {
+      this.#clock.clearTimeout(timer);
+      // A socket may live for long, and each listener takes memory.
+      socket.off('close', settle);
+    };
+    whenOpen(socket, settle);
+    socket.on('close', settle);
+    return socket;
+  }
+
+  #openTls(place: net.NetConnectOpts): tls.TLSSocket {
+    const socket = tls.connect({ ...place, ...this.#tls!, ...(this.#tlsSession && { session: this.#tlsSession }) });
+    socket.on('session', session => {
+      this.#tlsSession = session;
+    });
+    // A session that the server does not take any more must not be shown again.
+    socket.once('error', () => {
+      this.#tlsSession = undefined;
+    });
+    return socket;
+  }
+}
+
+/** @throws what OpenSSL says of a certificate, key or CA that it cannot read. */
+function tlsOptions({ hostname }: ServerAddress, options: UpstreamTls): tls.ConnectionOptions {
+  const { ca, serverName, certificate, key, verify = true } = options;
+  const name = serverName ?? hostname;
+  return {
+    // The files are read once, not for each connection.
+    secureContext: tls.createSecureContext({
+      ...(ca !== undefined && { ca }),
+      ...(certificate !== undefined && { cert: certificate }),
+      ...(key !== undefined && { key }),
+    }),
+    // RFC 6066 §3: an address is no name to ask for; it is still looked for in the certificate.
+    ...(net.isIP(name) === 0 && { servername: name }),
+    ...(serverName !== undefined && {
+      checkServerIdentity: (_host: string, seen: tls.PeerCertificate) => tls.checkServerIdentity(serverName, seen),
+    }),
+    ALPNProtocols: ['http/1.1'],
+    rejectUnauthorized: verify,
+  };
+}

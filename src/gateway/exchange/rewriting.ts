@@ -1,0 +1,123 @@
+import { parseAuthority } from '../../http/authority.ts';
+import type { RequestHead } from '../../http/request-head.ts';
+import type { PathRewrite } from '../routing/path-rewrite.ts';
+import type { CookiePlace, UpstreamCookies } from '../upstream/cookies.ts';
+import type { OwnNames } from './headers.ts';
+
+export interface RewritingOptions {
+  readonly head: RequestHead;
+  readonly upstream: {
+    readonly servers: readonly { readonly url: string; readonly isTls: boolean }[];
+    readonly cookies: UpstreamCookies;
+  };
+  /** Of the route; undefined when its paths are the backend's. */
+  readonly rewrite?: PathRewrite | undefined;
+  readonly own: OwnNames;
+}
+
+/**
+ * What one request and its answer say of places and cookies, in the words of the other side.
+ *
+ * A link of the backend is rewritten when it leads to a server of the upstream or to the public host, and the route has a path for it. Whatever
+ * leads the client to the right place as it is stays letter for letter, and so does what leads elsewhere.
+ */
+export class Rewriting implements CookiePlace {
+  /** Path and query that the backend is asked for: the path that was decided on, so that it cannot be read differently there. */
+  readonly target: string;
+  readonly #options: RewritingOptions;
+
+  constructor(options: RewritingOptions) {
+    const { head, rewrite } = options;
+    const path = rewrite ? rewrite.toBackend(head.path) : head.path;
+    this.target = head.query === '' ? path : `${path}?${head.query}`;
+    this.#options = options;
+  }
+
+  get hostname(): string {
+    return parseAuthority(this.#options.head.host)?.hostname ?? '';
+  }
+
+  /** A `Cookie` header for the backend; undefined when nothing is left of it. */
+  cookiesToBackend(header: string): string | undefined {
+    return this.#options.upstream.cookies.toBackend(header, this.#options.own);
+  }
+
+  /**
+   * A header of the backend's answer for the client; undefined when the client must not get it.
+   *
+   * @param name in lower case.
+   */
+  toClient(name: string, value: string): string | undefined {
+    switch (name) {
+      case 'set-cookie':
+        return this.#options.upstream.cookies.toClient(value, this.#options.own, this);
+      case 'location':
+      case 'content-location':
+      // As in RFC 2068 §19.6.2.5; Apache rewrites it, too.
+      case 'uri':
+        return this.#link(value);
+      case 'refresh':
+        // Every way to match it ends at the end, or white space would be read again and again.
+        return value
+          .trim()
+          .replace(/^([\d.\s]+[;,]\s*url\s*=\s*)(["']?)(.+)\2$/i, (_, start, quote, url) =>
+            [start, quote, this.#link(url), quote].join(''),
+          );
+      default:
+        return value;
+    }
+  }
+
+  /** The public `Path` of a cookie. `/` is all of the backend, hence all of the route. */
+  publicPath(path: string): string {
+    const { head, rewrite } = this.#options;
+    if (!rewrite) return path;
+    const found = rewrite.toPublic(path, head.path, true);
+    return path === '/' && found !== undefined && found.length > 1 ? found.replace(/\/$/, '') : (found ?? path);
+  }
+
+  #link(text: string): string {
+    const { head, rewrite, upstream } = this.#options;
+    // As in the request that the backend got.
+    const host = `//${head.host || 'localhost'}`;
+    const scheme = head.isSecure ? 'https:' : 'http:';
+    // One character is one byte here, and browsers escape the bytes.
+    const link = text.replace(/[\x80-\xff]/g, byte => `%${byte.charCodeAt(0).toString(16)}`);
+    // The backend gets the client's Host, so this is what it takes for its own URL.
+    const backendScheme = upstream.servers[0]?.isTls ? 'https:' : 'http:';
+    const url = URL.parse(link, backendScheme + host + this.target);
+    if (url?.username !== '' || url.password !== '') return text;
+    const isServer = this.#isServer(url);
+    if (!isServer && !this.#isPublicHost(url)) return text;
+    const isRelative = !/^(?:[a-z][a-z\d+.-]*:|[/\\])/i.test(link);
+    const path = rewrite ? rewrite.toPublic(url.pathname, head.path, !isServer && !isRelative) : url.pathname;
+    if (path === undefined) return text;
+    const rest = path + url.search + url.hash;
+    const wanted = (url.protocol.startsWith('ws') ? scheme.replace('http', 'ws') : scheme) + host + rest;
+    const publicUrl = `${scheme}${host}${head.path}${head.query && `?${head.query}`}`;
+    if (URL.parse(link, publicUrl)?.href === URL.parse(wanted)?.href) return text;
+    // A client that has named no host knows by which it came.
+    if (head.host === '' && !rest.startsWith('//')) return rest;
+    if (/^[/\\]{2}/.test(link)) return host + rest;
+    // A path that begins with two slashes would be read as a host.
+    return /^[a-z][a-z\d+.-]*:/i.test(link) || rest.startsWith('//') ? wanted : rest;
+  }
+
+  #isServer({ origin }: URL): boolean {
+    return this.#options.upstream.servers.some(({ url }) => asHttp(url) === asHttp(origin));
+  }
+
+  /** In the scheme of the client, or in the one that the backend is spoken to: it may not know that TLS ends before it. */
+  #isPublicHost({ host, protocol }: URL): boolean {
+    const { head, upstream } = this.#options;
+    const isTls = /^(?:https|wss):$/.test(protocol);
+    if (!isTls && !/^(?:http|ws):$/.test(protocol)) return false;
+    if (isTls !== head.isSecure && !upstream.servers.some(server => server.isTls === isTls)) return false;
+    return URL.parse(`${protocol}//${head.host || 'localhost'}`)?.host === host;
+  }
+}
+
+/** `ws:` is a way to say `http:` here. */
+function asHttp(url: string): string {
+  return url.replace(/^ws/, 'http');
+}

@@ -1,0 +1,543 @@
+import type { Duplex } from 'node:stream';
+import type { Clock } from '../../base/clock.ts';
+import { type Logger, sidPrefix } from '../../base/logger.ts';
+import { isRefusal, type Refusal } from '../../http/refusal.ts';
+import { forbidsStoring, isForSharedCaches, PRIVATE } from '../../http/shared-caches.ts';
+import type { HeaderLine } from '../../session/identity/tracking.ts';
+import { ByteQueue } from '../../websocket/byte-queue.ts';
+import { type UpgradeRequest, upgradeResponse } from '../../websocket/protocol/handshake.ts';
+import { type TimerWheel, WheelEntry } from '../../websocket/timer-wheel.ts';
+import { pauseReads, startReads } from '../../websocket/transport-reads.ts';
+import { CloseCode, isSendableCloseCode } from '../../wire/close-codes.ts';
+import type { BackendExchange, BackendSession, Heard } from '../exchange/exchange.ts';
+import { withSessionHeaders } from '../exchange/header-lines.ts';
+import { clientResponseHeaders } from '../exchange/headers.ts';
+import { Rewriting } from '../exchange/rewriting.ts';
+import type { Forwarded } from '../forward/forward.ts';
+import { upstreamRefusal } from '../upstream/failure.ts';
+import type { UpstreamServer } from '../upstream/server.ts';
+import { type Declined, type Dialed, dialWebSocket } from './dial.ts';
+import { type DirectionOwner, RelayDirection, type RelayTraffic } from './direction.ts';
+
+export interface RelayLimits {
+  /** Payload of one message on the wire, in either direction; larger: 1009. */
+  readonly maxMessageBytes: number;
+  /** Time without a relayed frame in either direction after which both sides are closed with 1001; our own pings do not count. */
+  readonly idleTimeoutMs: number;
+  /** Silence of a side after which we ping it; `Infinity` never. Default 25 s. A side that does not answer is lost. */
+  readonly heartbeatMs?: number;
+  /** Age at which both sides are closed with 1001, whatever they do. Default `Infinity`. */
+  readonly maxLifetimeMs?: number;
+  /** `end-to-end` (default): client and backend agree on permessage-deflate. `refuse`: the backend is not offered it. */
+  readonly compression?: 'end-to-end' | 'refuse';
+}
+
+export interface RelayOptions extends BackendExchange {
+  /** The client's handshake, found good. */
+  readonly handshake: UpgradeRequest;
+  /** What the client is to be told of its session, with the 101 or another answer. */
+  readonly news?: { responseHeaders(): readonly HeaderLine[] } | undefined;
+  readonly socket: Duplex;
+  /** What the client sent behind its handshake. */
+  readonly early: Buffer;
+  readonly limits: RelayLimits;
+  readonly wheel: TimerWheel;
+  /** What calls `onTraffic`: `message` (default): messages of the client; `any`: each of its frames, pongs to our pings excepted. */
+  readonly touchOnTraffic?: 'message' | 'any' | 'never' | undefined;
+  /** Called at most once for what arrived together. */
+  readonly onTraffic?: (() => void) | undefined;
+}
+
+type Side = 'client' | 'backend';
+
+/** How a relay ended. */
+export interface RelayEnd {
+  /** The close code that began the end; 1005 for a close frame without code, 1006 when a connection was lost. */
+  readonly code: number;
+  readonly reason: string;
+  readonly by: Side | 'gateway';
+}
+
+const HEARTBEAT_MS = 25_000;
+/** How long a side that was pinged may stay silent. */
+const PONG_TIMEOUT_MS = 10_000;
+/** The same for a side that was being sent something, which our ping may have to wait for on a slow line. */
+const BUSY_PONG_TIMEOUT_MS = 60_000;
+/** How long a side may take to answer a close frame that we sent on our own account. */
+const CLOSE_TIMEOUT_MS = 2_000;
+/** How long one side may take to answer the close frame of the other, which may have much to send before it. */
+const RELAYED_CLOSE_TIMEOUT_MS = 30_000;
+/** For an answer that declines a WebSocket, where the upstream's answers have no limit. */
+const DECLINED_TIMEOUT_MS = 60_000;
+/** What a client may send before the backend has taken the WebSocket; then it is not read any more. */
+const MAX_EARLY_BYTES = 64 * 1024;
+
+/**
+ * Connects a client that asked for a WebSocket with a backend.
+ *
+ * The client gets its 101 only after the backend gave a good one. Any other answer of the backend is passed on with its body,
+ * and the client's connection ends.
+ *
+ * Takes over the socket's events at once. Rejects only when the session cannot say what the backend is to be told.
+ *
+ * @returns the live relay; or how the exchange ended that took its place (499: the client was gone first); or a refusal, which
+ * the caller writes to the socket.
+ */
+export async function relayWebSocket(options: RelayOptions): Promise<Relay | Forwarded | Refusal> {
+  const { socket, upstream, logger } = options;
+  const waiting = new WaitingClient(socket, options.early);
+  const dialed = await dialWebSocket({
+    ...options,
+    allowCompression: options.limits.compression !== 'refuse',
+    signal: waiting.signal,
+  });
+  const heard = options.session && (await hearAnswer(options.session, dialed));
+  const early = waiting.release();
+  if (isRefusal(dialed)) return dialed;
+  if (dialed === 'client-gone' || waiting.signal.aborted) {
+    if (dialed !== 'client-gone') ('answer' in dialed ? dialed.answer : dialed.socket).destroy();
+    logger.info({ upstream: upstream.name, status: 499 }, 'client gone before the answer');
+    return { status: 499, complete: false, server: upstream.servers[0]! };
+  }
+  const carrier = 'answer' in dialed ? dialed.answer : dialed.socket;
+  if (isRefusal(heard)) {
+    carrier.destroy();
+    return heard;
+  }
+  // While the session was asked. Whoever listens from here on learns of the rest.
+  if (carrier.destroyed) return upstreamRefusal(upstream, dialed.server, 'reset');
+  const lines = [...(options.news?.responseHeaders() ?? []), ...(heard ?? [])];
+  if ('answer' in dialed) return passAnswer(options, dialed, lines);
+  let response: string;
+  try {
+    response = upgradeResponse({
+      ...dialed,
+      key: options.handshake.key,
+      headers: withSessionHeaders(dialed.headers, lines),
+    });
+  } catch {
+    // A header that cannot be written: the backend's mistake.
+    dialed.socket.destroy();
+    return upstreamRefusal(upstream, dialed.server, 'invalid');
+  }
+  socket.write(response, 'latin1');
+  const relay = new Relay(options, dialed, early);
+  dialed.server.track(dialed.socket, relay);
+  return relay;
+}
+
+async function hearAnswer(
+  session: BackendSession,
+  dialed: Declined | Dialed | Refusal | 'client-gone',
+): Promise<Heard | undefined> {
+  if (dialed === 'client-gone' || isRefusal(dialed)) return undefined;
+  const { server } = dialed;
+  if ('answer' in dialed) return session.answered(dialed.rawHeaders, { status: dialed.answer.statusCode!, server });
+  return session.answered(dialed.rawHeaders, { status: 101, server });
+}
+
+/** A client while the backend is asked: what it sends is kept, and that it leaves is noticed. */
+class WaitingClient {
+  readonly #socket: Duplex;
+  readonly #early: ByteQueue = new ByteQueue();
+  readonly #gone = new AbortController();
+
+  constructor(socket: Duplex, early: Buffer) {
+    this.#socket = socket;
+    this.#early.append(early, true);
+    // For the rest of the socket's life: errors are followed by `close`.
+    socket.on('error', () => {});
+    startReads(socket, this.#onRead);
+    socket.on('end', this.#onGone);
+    socket.on('close', this.#onGone);
+    if (socket.destroyed) this.#onGone();
+  }
+
+  get signal(): AbortSignal {
+    return this.#gone.signal;
+  }
+
+  /** Stops listening, with the socket paused. */
+  release(): Buffer {
+    const socket = this.#socket;
+    pauseReads(socket);
+    socket.off('end', this.#onGone);
+    socket.off('close', this.#onGone);
+    return this.#early.shiftAll();
+  }
+
+  readonly #onRead = (length: number, buffer: Buffer): void => {
+    this.#early.append(buffer.subarray(0, length), false);
+    if (this.#early.bytes > MAX_EARLY_BYTES) pauseReads(this.#socket);
+  };
+
+  readonly #onGone = (): void => {
+    this.#socket.destroy();
+    this.#gone.abort();
+  };
+}
+
+/** Writes a backend's answer that is not 101 to the client, and ends the connection. */
+function passAnswer(
+  options: RelayOptions,
+  { answer, rawHeaders, server }: Declined,
+  lines: readonly HeaderLine[],
+): Promise<Forwarded> {
+  const { socket, upstream, clock, own } = options;
+  const headers = clientResponseHeaders(rawHeaders, own, new Rewriting(options));
+  const isChunked = answer.headers['transfer-encoding'] !== undefined;
+  const carriesOurs = lines.length > 0;
+  const becomesPrivate = carriesOurs && !forbidsStoring(answer.headers['cache-control']);
+  let head = `HTTP/1.1 ${answer.statusCode} ${answer.statusMessage}\r\n`;
+  for (let i = 0; i < headers.length; i += 2) {
+    const name = headers[i]!.toLowerCase();
+    // The body is passed without its chunks: it ends with the connection.
+    if ((isChunked && name === 'content-length') || (becomesPrivate && name === 'cache-control')) continue;
+    if (carriesOurs && isForSharedCaches(name)) continue;
+    head += `${headers[i]}: ${headers[i + 1]}\r\n`;
+  }
+  if (becomesPrivate) head += `Cache-Control: ${PRIVATE}\r\n`;
+  for (const { name, value } of lines) head += `${name}: ${value}\r\n`;
+  // RFC 9110 §15.5.22: a 426 must name in Upgrade what it wants.
+  head +=
+    answer.headers.upgrade === undefined
+      ? 'Connection: close\r\n\r\n'
+      : `Connection: close, Upgrade\r\nUpgrade: ${answer.headers.upgrade}\r\n\r\n`;
+  return new Promise((resolve: (forwarded: Forwarded) => void) => {
+    const { answerTimeoutMs, clientTimeoutMs = DECLINED_TIMEOUT_MS } = upstream;
+    const timeoutMs = answerTimeoutMs === Number.POSITIVE_INFINITY ? clientTimeoutMs : answerTimeoutMs;
+    const timer =
+      timeoutMs === Number.POSITIVE_INFINITY
+        ? undefined
+        : clock.setTimeout(() => {
+            answer.destroy();
+            // All of it may have come, and the client reads nothing.
+            socket.destroy();
+          }, timeoutMs);
+    answer.on('close', () => {
+      // What broke off must not look complete.
+      if (!answer.complete) socket.destroy();
+    });
+    socket.on('close', () => {
+      clock.clearTimeout(timer);
+      answer.destroy();
+      resolve({ status: answer.statusCode!, complete: answer.complete, server });
+    });
+    if (socket.destroyed) {
+      answer.destroy();
+      clock.clearTimeout(timer);
+      resolve({ status: answer.statusCode!, complete: false, server });
+      return;
+    }
+    // Nothing more is expected from the client, but that it leaves must be noticed.
+    startReads(socket, () => {});
+    socket.on('end', () => socket.destroy());
+    socket.write(head, 'latin1');
+    answer.pipe(socket);
+    socket.on('finish', () => socket.destroy());
+  });
+}
+
+/**
+ * A live WebSocket between a client and a backend.
+ *
+ * Frames pass in both directions as they are, in order, with backpressure: a side that does not read stops the reading of the
+ * other, so that a relay holds a bounded amount of bytes. Close codes and reasons are carried across. When one side is lost,
+ * the other is closed with 1014 (the client) or 1001 (the backend); when that happens in the middle of a frame it cannot be
+ * told anything, and its connection is cut. A side that has ended its half of the TCP connection without a close frame is still
+ * sent what the other says until that one has answered.
+ *
+ * It has one entry in the shared timer wheel, and no timer of its own: times are up to 200 ms late, never early.
+ */
+export class Relay extends WheelEntry implements DirectionOwner {
+  readonly server: UpstreamServer;
+  /** What the client sent. */
+  readonly sent: Readonly<RelayTraffic>;
+  /** What the client was sent. */
+  readonly received: Readonly<RelayTraffic>;
+  /** Settles when both connections are gone. Never rejects. */
+  readonly closed: Promise<RelayEnd>;
+  readonly #client: Peer;
+  readonly #backend: Peer;
+  readonly #limits: RelayLimits;
+  readonly #clock: Clock;
+  readonly #wheel: TimerWheel;
+  readonly #touchOnTraffic: 'message' | 'any' | 'never';
+  readonly #onTraffic: (() => void) | undefined;
+  #touchedMessages = 0;
+  readonly #logger: Logger;
+  readonly #logFields: object;
+  #resolveClosed!: (end: RelayEnd) => void;
+  #end: RelayEnd | undefined;
+  // In the wheel's time.
+  readonly #openedAt: number;
+  #activeAt: number;
+
+  constructor(options: RelayOptions, dialed: Dialed, early: Buffer) {
+    super();
+    const { socket, limits, wheel, upstream, affinityKey: sid = options.sid } = options;
+    this.server = dialed.server;
+    this.#limits = limits;
+    this.#clock = options.clock;
+    this.#wheel = wheel;
+    this.#touchOnTraffic = options.touchOnTraffic ?? 'message';
+    this.#onTraffic = options.onTraffic;
+    this.#logger = options.logger;
+    this.#logFields = {
+      upstream: upstream.name,
+      server: dialed.server.url,
+      sid: sid === undefined ? undefined : sidPrefix(sid),
+    };
+    this.closed = new Promise(resolve => {
+      this.#resolveClosed = resolve;
+    });
+    const shared = { maxMessageBytes: limits.maxMessageBytes, allowRsv1: dialed.extensions !== undefined, wheel };
+    const up = new RelayDirection(this, { from: 'client', source: socket, target: dialed.socket, ...shared });
+    const down = new RelayDirection(this, { from: 'backend', source: dialed.socket, target: socket, ...shared });
+    this.sent = up.traffic;
+    this.received = down.traffic;
+    this.#client = newPeer('client', socket, up, down);
+    this.#backend = newPeer('backend', dialed.socket, down, up);
+    this.#openedAt = this.#activeAt = wheel.now;
+    this.#schedule();
+    this.#listen(this.#client, early);
+    this.#listen(this.#backend, dialed.early);
+  }
+
+  /** How long each side took to answer our last ping, in milliseconds, with fractions. Undefined before the first answer. */
+  get roundTripMs(): { readonly client: number | undefined; readonly backend: number | undefined } {
+    return { client: this.#client.roundTripMs, backend: this.#backend.roundTripMs };
+  }
+
+  /**
+   * Closes both sides, each where its current frame ends: 1008 when the session ended, 1001 when the server drains.
+   *
+   * @throws {TypeError} when the code cannot be sent or the reason is longer than 123 bytes.
+   */
+  close(code: number, reason = ''): void {
+    if (!isSendableCloseCode(code))
+      throw new TypeError(`cannot close with code ${code}; use 1000-1003, 1007-1014 or 3000-4999`);
+    if (Buffer.byteLength(reason) > 123) throw new TypeError('a close reason has at most 123 bytes');
+    this.#closeBoth({ code, reason, by: 'gateway' }, code, code);
+  }
+
+  /** Cuts both connections without a close frame. */
+  terminate(): void {
+    this.#client.socket.destroy();
+    this.#backend.socket.destroy();
+  }
+
+  onPassed(direction: RelayDirection): void {
+    this.#activeAt = this.#wheel.now;
+    if (direction.from !== 'client' || this.#onTraffic === undefined || this.#touchOnTraffic === 'never') return;
+    const { messages } = direction.traffic;
+    if (this.#touchOnTraffic === 'message' && messages === this.#touchedMessages) return;
+    this.#touchedMessages = messages;
+    this.#onTraffic();
+  }
+
+  onPingSent(direction: RelayDirection, sequence: number): void {
+    const [, target] = this.#sides(direction);
+    target.lastPing = sequence;
+    target.pingSentAt = this.#clock.monotonic();
+  }
+
+  onPong(direction: RelayDirection, sequence: number): void {
+    const [source] = this.#sides(direction);
+    // An answer to an earlier ping says nothing about the line.
+    if (sequence === source.lastPing) source.roundTripMs = this.#clock.monotonic() - source.pingSentAt;
+  }
+
+  onSourceDone(direction: RelayDirection): void {
+    const [source, target] = this.#sides(direction);
+    const { error, closeFrame } = direction;
+    if (closeFrame) {
+      this.#endWith({ ...closeFrame, by: source.side }, RELAYED_CLOSE_TIMEOUT_MS);
+    } else {
+      const code = error!.closeCode!;
+      this.#logger.warn({ ...this.#logFields, by: source.side, code, error: error!.code }, error!.message);
+      const end: RelayEnd = { code, reason: error!.message, by: source.side };
+      if (target.side === 'backend') this.#closeAfterAnswers(end);
+      // A message of the backend that is too big would come again on the next connection: the client is told.
+      else this.#closeBoth(end, code === CloseCode.messageTooBig ? code : CloseCode.badGateway, code);
+    }
+    this.#finishHandshake(source);
+  }
+
+  onTargetDone(direction: RelayDirection): void {
+    this.#finishHandshake(this.#sides(direction)[1]);
+  }
+
+  override onTimer(): void {
+    if (this.#end !== undefined) {
+      const { outgoing } = this.#client;
+      if (outgoing.closeInstead === undefined || outgoing.isTargetDone || outgoing.isInsideFrame)
+        return this.terminate();
+      outgoing.close(outgoing.closeInstead.code, outgoing.closeInstead.reason);
+      return this.#limit(CLOSE_TIMEOUT_MS);
+    }
+    const { now } = this.#wheel;
+    if (now >= this.#activeAt + this.#limits.idleTimeoutMs) return this.close(CloseCode.goingAway, 'idle');
+    if (now >= this.#lifetimeEndsAt) return this.close(CloseCode.goingAway, 'maximum lifetime reached');
+    for (const peer of [this.#client, this.#backend]) {
+      if (!this.#checkAlive(peer, now)) return this.#lose(peer, 'no sign of life');
+    }
+    this.#schedule();
+  }
+
+  get #heartbeatMs(): number {
+    return this.#limits.heartbeatMs ?? HEARTBEAT_MS;
+  }
+
+  get #lifetimeEndsAt(): number {
+    return this.#openedAt + (this.#limits.maxLifetimeMs ?? Number.POSITIVE_INFINITY);
+  }
+
+  #listen(peer: Peer, early: Buffer): void {
+    const { socket, incoming } = peer;
+    // Else Node would end the other half as soon as the peer has ended its own.
+    socket.allowHalfOpen = true;
+    socket.on('end', () => this.#onEnd(peer));
+    socket.on('close', () => {
+      if (!incoming.isSourceDone && !peer.isHalfClosed) this.#lose(peer, 'connection lost');
+      this.#settleIfGone();
+    });
+    incoming.start(early);
+  }
+
+  /** The side has ended its half of the connection. What it is sent may still arrive. */
+  #onEnd(peer: Peer): void {
+    const { incoming, outgoing } = peer;
+    if (incoming.isSourceDone) {
+      if (incoming.isTargetDone && outgoing.isTargetDone) outgoing.endTarget();
+      // It waits for no answer to its close frame, as after an error of the client's: neither do we.
+      if (peer.side === 'backend' && incoming.isTargetDone) incoming.endTarget();
+      return;
+    }
+    this.#lose(peer, 'ended without a close frame');
+  }
+
+  /** What one side is told when the other is not there any more, or has nothing more to say. */
+  #lose(peer: Peer, reason: string): void {
+    const other = peer === this.#client ? this.#backend : this.#client;
+    if (peer.side === 'backend' && this.#end === undefined)
+      this.#logger.warn(this.#logFields, `backend lost: ${reason}`);
+    peer.isHalfClosed = peer.socket.readableEnded && peer.socket.writable;
+    if (!peer.isHalfClosed) peer.socket.destroy();
+    const own = other.incoming.closeFrame;
+    if (other.outgoing.isInsideFrame) other.socket.destroy();
+    // A side that has said goodbye already hears its own words, as from a peer that answered.
+    else if (own) other.outgoing.close(own.code, own.reason);
+    else if (other.outgoing.closeInstead) other.outgoing.close(other.outgoing.closeInstead.code, '');
+    else other.outgoing.close(other.side === 'client' ? CloseCode.badGateway : CloseCode.goingAway, '');
+    this.#endWith({ code: CloseCode.abnormal, reason, by: peer.side }, CLOSE_TIMEOUT_MS);
+    this.#finishHandshake(peer);
+  }
+
+  #closeBoth(end: RelayEnd, clientCode: number, backendCode: number): void {
+    this.#client.outgoing.close(clientCode, end.by === 'gateway' ? end.reason : '');
+    this.#backend.outgoing.close(backendCode, end.by === 'gateway' ? end.reason : '');
+    this.#endWith(end, CLOSE_TIMEOUT_MS);
+  }
+
+  /**
+   * Ends a relay whose client broke the rules: what the backend answers to all that came before still reaches it, and then the code. So it
+   * sees what it would see without us in between.
+   */
+  #closeAfterAnswers(end: RelayEnd): void {
+    this.#client.outgoing.closeInstead = { code: end.code, reason: '' };
+    this.#backend.outgoing.close(CloseCode.goingAway, '');
+    this.#endWith(end, CLOSE_TIMEOUT_MS);
+    // It may have said goodbye already.
+    if (this.#backend.incoming.isSourceDone) this.#client.outgoing.close(end.code, '');
+  }
+
+  /** Both close frames are through on one side: RFC 6455 §7.1.1, the server ends the TCP connection, the client waits for it. */
+  #finishHandshake(peer: Peer): void {
+    if (!(peer.incoming.isSourceDone || peer.isHalfClosed) || !peer.outgoing.isTargetDone) return;
+    if (peer.side === 'client' || peer.incoming.error || peer.socket.readableEnded) peer.outgoing.endTarget();
+    this.#limit(CLOSE_TIMEOUT_MS);
+  }
+
+  /** The first cause counts. From now on there is no heartbeat, only a time after which both connections are cut. */
+  #endWith(end: RelayEnd, timeoutMs: number): void {
+    this.#end ??= end;
+    this.#limit(timeoutMs);
+  }
+
+  #limit(ms: number): void {
+    this.#wheel.schedule(this, ms);
+  }
+
+  #settleIfGone(): void {
+    if (!this.#client.socket.closed || !this.#backend.socket.closed) return;
+    this.#wheel.cancel(this);
+    this.#resolveClosed(this.#end!);
+  }
+
+  #schedule(): void {
+    const due = Math.min(
+      this.#activeAt + this.#limits.idleTimeoutMs,
+      this.#lifetimeEndsAt,
+      this.#checkDueAt(this.#client),
+      this.#checkDueAt(this.#backend),
+    );
+    this.#wheel.schedule(this, Math.max(0, due - this.#wheel.now));
+  }
+
+  #checkDueAt({ answerDueAt, incoming }: Peer): number {
+    return answerDueAt === Number.POSITIVE_INFINITY ? incoming.heardAt + this.#heartbeatMs : answerDueAt;
+  }
+
+  /** Pings a side that has been silent. @returns false when it has not answered in time. */
+  #checkAlive(peer: Peer, now: number): boolean {
+    const { incoming, outgoing } = peer;
+    // A side that is not read, because the other takes nothing, cannot show that it lives.
+    if (incoming.isPaused) incoming.heardAt = now;
+    const isAnswerDue = peer.answerDueAt !== Number.POSITIVE_INFINITY;
+    if (isAnswerDue && incoming.heardAt < peer.askedAt) return now < peer.answerDueAt;
+    peer.answerDueAt = Number.POSITIVE_INFINITY;
+    if (now < incoming.heardAt + this.#heartbeatMs) return true;
+    if (!outgoing.ping()) {
+      // It has yet to take what it was sent before.
+      incoming.heardAt = now;
+      return true;
+    }
+    const other = peer === this.#client ? this.#backend : this.#client;
+    const wasSentTo = other.incoming.heardAt > now - this.#heartbeatMs;
+    peer.askedAt = now;
+    peer.answerDueAt = now + (wasSentTo ? BUSY_PONG_TIMEOUT_MS : PONG_TIMEOUT_MS);
+    return true;
+  }
+
+  #sides(direction: RelayDirection): [source: Peer, target: Peer] {
+    return direction.from === 'client' ? [this.#client, this.#backend] : [this.#backend, this.#client];
+  }
+}
+
+/** One side of a relay. */
+interface Peer {
+  readonly side: 'client' | 'backend';
+  readonly socket: Duplex;
+  /** What it sends. */
+  readonly incoming: RelayDirection;
+  /** What it is sent. */
+  readonly outgoing: RelayDirection;
+  /** It ended its half of the TCP connection without a close frame. */
+  isHalfClosed: boolean;
+  /** When it was last pinged, and when it is lost if it has stayed silent since (`Infinity`: nothing is due), in the wheel's time. */
+  askedAt: number;
+  answerDueAt: number;
+  /** The number of our last ping. */
+  lastPing: number;
+  /** In the clock's time. */
+  pingSentAt: number;
+  roundTripMs: number | undefined;
+}
+
+function newPeer(side: Peer['side'], socket: Duplex, incoming: RelayDirection, outgoing: RelayDirection): Peer {
+  return {
+    ...{ side, socket, incoming, outgoing, isHalfClosed: false },
+    ...{ askedAt: 0, answerDueAt: Number.POSITIVE_INFINITY, lastPing: 0, pingSentAt: 0, roundTripMs: undefined },
+  };
+}

@@ -1,0 +1,84 @@
+import { isRefusal, type Refusal } from '../../http/refusal.ts';
+import type { HeaderLine } from '../../session/identity/tracking.ts';
+import type { SocketSession } from '../../session/process/shared-sessions.ts';
+import type { HeldSession } from '../admit.ts';
+import { attachSession } from '../attached-session.ts';
+import type { SessionContext } from '../route.ts';
+import type { Relay } from './relay.ts';
+
+/**
+ * The session that a relayed WebSocket belongs to: the one its handshake came with, or what the backend's answer has made of it.
+ *
+ * It outlives the handshake, of which it keeps nothing.
+ */
+export class RelaySession {
+  readonly #context: SessionContext;
+  #held: HeldSession | undefined;
+  #attached: SocketSession | undefined;
+
+  constructor(held: HeldSession) {
+    this.#context = held.context;
+    this.#held = held;
+  }
+
+  /** The `sid` of what is held; undefined when there is no session. */
+  get sid(): string | undefined {
+    return this.#attached?.session.id;
+  }
+
+  get touchOnTraffic(): SessionContext['touchOnTraffic'] {
+    return this.#context.touchOnTraffic;
+  }
+
+  /**
+   * Commits, and holds for the socket what is current now.
+   *
+   * @returns a refusal when it has ended meanwhile.
+   * @throws {HoldfastError} as `SessionBinding.commit` and `attach`.
+   */
+  async hold(): Promise<Refusal | undefined> {
+    const before = this.#attached;
+    await this.#held!.binding.commit();
+    const attached = await attachSession(this.#held!);
+    if (isRefusal(attached)) return attached;
+    this.#attached = attached;
+    await before?.release();
+    return undefined;
+  }
+
+  /** What the client has to be told of its session, as things are now. */
+  responseHeaders(): readonly HeaderLine[] {
+    return this.#held?.binding.responseHeaders() ?? [];
+  }
+
+  /** The session was used. */
+  touch(): void {
+    this.#attached?.touch();
+  }
+
+  /** The handshake is over. */
+  endHandshake(): void {
+    this.#held?.binding.release();
+    this.#held = undefined;
+  }
+
+  /** The relay ends with its session, and lets go of it when it ends. */
+  tie(relay: Relay): void {
+    const { sid } = this;
+    if (sid === undefined) return;
+    const { sockets } = this.#context;
+    sockets.add(sid, relay);
+    // It may have ended while the backend was dialled.
+    if (this.#attached!.isEnded) sockets.closeAll(sid);
+    relay.closed
+      .then(() => {
+        sockets.delete(sid, relay);
+        return this.release();
+      })
+      .catch(() => {});
+  }
+
+  async release(): Promise<void> {
+    await this.#attached?.release();
+  }
+}

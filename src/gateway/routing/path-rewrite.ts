@@ -1,0 +1,99 @@
+import { normalizePath } from '../../http/path.ts';
+import { matchingPath, parametersOf, writtenSegments } from '../../http/path-readings.ts';
+import { parseRoutePattern, type RoutePattern } from './pattern.ts';
+
+/**
+ * The paths of one route as its backend knows them, and back: Apache's `ProxyPass` and `ProxyPassReverse`.
+ *
+ * Works on paths in normal form, whose segments are taken over as they are, escapes and parameters included. So no path can come out that leads
+ * above what was written. Patterns match the `matchingPath`, as those of routes do; parameters of the last segment of a pattern are kept.
+ */
+export class PathRewrite {
+  /** What the route's paths are for the backend. */
+  readonly backendPattern: RoutePattern;
+  readonly #publicPattern: RoutePattern;
+
+  /**
+   * @param to Takes the place of the pattern: with `/app/*` and `/other`, `/app/a` is `/other/a`; with `/chat/:room` and `/rooms/:room`, `/chat/1`
+   * is `/rooms/1`. `/` with a prefix leaves the rest alone.
+   * @throws {TypeError} when it is no path, or has a parameter that the pattern does not.
+   */
+  constructor(pattern: RoutePattern, to: string) {
+    const target = parseRoutePattern(to);
+    const fail = (remedy: string): never => {
+      throw new TypeError(`not a rewrite of ${JSON.stringify(pattern.source)}: ${JSON.stringify(to)}; ${remedy}`);
+    };
+    if (target.kind === 'prefix') fail('leave out the "*": what follows the prefix is appended');
+    if (pattern.kind === 'prefix' && to.length > 1 && to.endsWith('/')) fail('leave out the "/" at its end');
+    const known = pattern.segments.map(segment => ('param' in segment ? segment.param : undefined));
+    for (const segment of target.segments)
+      if ('param' in segment && !known.includes(segment.param)) fail(`the path has no ":${segment.param}"`);
+    const isRoot = pattern.kind === 'prefix' && to === '/';
+    this.#publicPattern = pattern;
+    this.backendPattern = { ...target, kind: pattern.kind, segments: isRoot ? [] : target.segments };
+  }
+
+  /** @param path one that the route's pattern matches. */
+  toBackend(path: string): string {
+    return write(this.backendPattern, read(this.#publicPattern, path)!);
+  }
+
+  /**
+   * The public path of one that a backend has named; undefined when it has none here.
+   *
+   * @param requestPath The public path of the request, for parameters that the backend's path does not have.
+   * @param mayBePublic The backend may know its public paths: what lies below the route already is left alone, when the route is the deeper one.
+   */
+  toPublic(path: string, requestPath: string, mayBePublic: boolean): string | undefined {
+    const normal = normalizePath(path);
+    if (normal === undefined) return undefined;
+    const isDeeper = this.#publicPattern.segments.length > this.backendPattern.segments.length;
+    if (mayBePublic && isDeeper && read(this.#publicPattern, normal)) return undefined;
+    return this.readingToPublic(normal, requestPath);
+  }
+
+  /** The public path of what a backend could take the path of a request for (`pathReadings`); undefined when that is none of this route. */
+  readingToPublic(reading: string, requestPath: string): string | undefined {
+    const found = read(this.backendPattern, reading);
+    if (!found) return undefined;
+    const { params } = read(this.#publicPattern, requestPath)!;
+    return write(this.#publicPattern, { ...found, params: { ...params, ...found.params } });
+  }
+}
+
+/** A path taken apart by a pattern, everything as it was written. */
+interface Parts {
+  readonly params: Readonly<Record<string, string>>;
+  /** Path parameters (`;…`) of the last segment that is text in the pattern. */
+  readonly parameters: string;
+  /** What a prefix left over: empty, or beginning with `/`. */
+  readonly rest: string;
+}
+
+function read({ kind, segments: pattern }: RoutePattern, path: string): Parts | undefined {
+  const segments = writtenSegments(path);
+  if (kind === 'prefix' ? segments.length < pattern.length : segments.length !== pattern.length) return undefined;
+  const params: Record<string, string> = Object.create(null);
+  let parameters = '';
+  for (const [index, one] of pattern.entries()) {
+    const segment = segments[index]!;
+    const text = matchingPath(`/${segment}`).slice(1);
+    if ('text' in one ? one.text !== text : text === '') return undefined;
+    if ('param' in one) params[one.param] = segment;
+    parameters = 'param' in one ? '' : parametersOf(segment);
+  }
+  return {
+    params,
+    parameters,
+    rest: segments
+      .slice(pattern.length)
+      .map(segment => `/${segment}`)
+      .join(''),
+  };
+}
+
+function write({ segments }: RoutePattern, { params, parameters, rest }: Parts): string {
+  const written = segments.map(segment => `/${'text' in segment ? segment.text : params[segment.param]}`).join('');
+  const path = written + (segments.length === 0 && rest !== '' ? '' : parameters) + rest;
+  return path.startsWith('/') ? path : `/${path}`;
+}

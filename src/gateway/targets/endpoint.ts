@@ -1,0 +1,107 @@
+import type { Duplex } from 'node:stream';
+import { isRefusal, type Refusal } from '../../http/refusal.ts';
+import type { Endpoint } from '../../websocket/endpoint.ts';
+import type {
+  AttachedSession,
+  ConnectionFacts,
+  ConnectionHost,
+  EndpointConnection,
+} from '../../websocket/endpoint-connection.ts';
+import { OpeningHandshake } from '../../websocket/opening-handshake.ts';
+import { parseUpgrade, upgradeResponse } from '../../websocket/protocol/handshake.ts';
+import type { Admitted } from '../admit.ts';
+import { attachSession } from '../attached-session.ts';
+import { withSessionHeaders } from '../exchange/header-lines.ts';
+import type { SessionContext } from '../route.ts';
+
+/**
+ * Takes an admitted upgrade to its endpoint: RFC checks, the application's `accept`, the session's commit, the 101, and the
+ * connection lives.
+ *
+ * @returns the connection; or a refusal, and nothing was written. Undefined: the client went away meanwhile.
+ */
+export async function openEndpoint(
+  admitted: Admitted,
+  endpoint: Endpoint<unknown>,
+  socket: Duplex,
+  early: Buffer,
+  host: ConnectionHost,
+  onGone: ConnectionFacts['onGone'],
+): Promise<EndpointConnection<unknown> | Refusal | undefined> {
+  const upgrade = parseUpgrade(admitted.head);
+  if (isRefusal(upgrade)) return upgrade;
+  const { held } = admitted;
+  const handshake = new OpeningHandshake(admitted.head, upgrade, socket, {
+    params: admitted.params,
+    session: held?.session,
+  });
+  held?.context.manager.bindTo(handshake, held.binding);
+
+  const accepted = await endpoint.judge(handshake, socket, host);
+  if (isRefusal(accepted)) return accepted;
+  let isOpen = false;
+  try {
+    await held?.binding.commit();
+    // Before the session is held: it throws when `accept` gave a header that cannot be sent.
+    const response = upgradeResponse({
+      key: upgrade.key,
+      subprotocol: accepted.subprotocol === '' ? undefined : accepted.subprotocol,
+      extensions: accepted.extensions,
+      headers: withSessionHeaders(accepted.headers, held?.binding.responseHeaders() ?? []),
+    });
+    const attached = held && (await attachSession(held));
+    if (isRefusal(attached)) return attached;
+    if (socket.destroyed || socket.readableEnded || !socket.writable) {
+      socket.destroy();
+      await attached?.release();
+      return undefined;
+    }
+    held?.binding.markHeadersSent();
+    socket.write(response, 'latin1');
+    isOpen = true;
+    const connection = endpoint.open(
+      socket,
+      early,
+      host,
+      {
+        host: admitted.head.host,
+        path: admitted.head.path,
+        query: admitted.head.query,
+        params: admitted.params,
+        subprotocol: accepted.subprotocol,
+        isSecure: admitted.head.isSecure,
+        remoteAddress: admitted.head.clientAddress,
+        remotePort: admitted.head.peerPort,
+        user: handshake.user,
+        session: attached,
+        touchOnTraffic: held?.context.touchOnTraffic ?? 'never',
+        deflate: accepted.deflate,
+        onGone: endingOf(attached, held?.context, onGone),
+      },
+      accepted.data,
+    );
+    if (attached && connection.isOpen) {
+      held?.context.sockets.add(attached.session.id, connection);
+      // It may have ended while the handshake was under way, when it had no socket to close yet.
+      if (attached.isEnded) held?.context.sockets.closeAll(attached.session.id);
+    }
+    return connection;
+  } finally {
+    if (!isOpen) endpoint.giveUp();
+  }
+}
+
+/** A session's sockets end with it, so a connection that is gone is taken from their list. */
+function endingOf(
+  attached: AttachedSession | undefined,
+  context: SessionContext | undefined,
+  onGone: ConnectionFacts['onGone'],
+): ConnectionFacts['onGone'] {
+  if (attached === undefined || context === undefined) return onGone;
+  const { id } = attached.session;
+  const { sockets } = context;
+  return (connection, event) => {
+    sockets.delete(id, connection);
+    onGone?.(connection, event);
+  };
+}

@@ -1,0 +1,315 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { plainBytes, typedArrayName } from '../../base/bytes.ts';
+import { HoldfastError } from '../../base/errors.ts';
+import { randomId } from '../../base/ids.ts';
+import type { Logger } from '../../base/logger.ts';
+import { type ClientTerms, setClientTerms } from '../../http/client-terms.ts';
+import { drained } from '../../http/drained.ts';
+import { type Refusal, refuse } from '../../http/refusal.ts';
+import type { RequestHead } from '../../http/request-head.ts';
+import type { Session } from '../../session/session.ts';
+import type { User } from '../../websocket/handshake.ts';
+import { sessionFailure } from '../session-failure.ts';
+
+/** What a fetch handler gets beside the web-standard request. */
+export interface FetchContext {
+  readonly session: Session | undefined;
+  readonly user: User | undefined;
+  /** Who the client is, after trusted proxies were taken into account. */
+  readonly clientAddress: string;
+  /** The values of the pattern's `:name` segments, percent-decoded. */
+  readonly params: Readonly<Record<string, string>>;
+  /** True when the client speaks TLS to us, or to a trusted proxy in front of us. */
+  readonly isSecure: boolean;
+}
+
+/** How far a client of HTTP/2 is with its answer shows by whole writes only. */
+const MAX_HTTP2_WRITE_BYTES = 64 * 1024;
+
+/** A web-standard handler. What it throws is logged and answered with 500. */
+export type FetchHandler = (request: Request, context: FetchContext) => Response | Promise<Response>;
+
+export interface RunFetchHandlerOptions {
+  readonly logger: Logger;
+  /** Of the request; `Infinity`: no limit. */
+  readonly maxBodyBytes: number;
+  /** Sees the request before the handler does. */
+  readonly onRequest?: (request: Request) => void;
+}
+
+/**
+ * Runs a web-standard handler for a Node request and writes its answer.
+ *
+ * The request must come without a 100 having been sent (`checkContinue`): it is sent when the handler first reads the body.
+ *
+ * Bodies stream both ways at the reader's pace. `request.signal` aborts when the client goes away before the answer is complete (over HTTP/1.1 it may
+ * take 4 s until that is known, over HTTP/1.0 10 s); then the body of the response is cancelled. A handler that throws, or returns what is no `Response`, is answered with 500 and an id; the log has
+ * the error under the same id. An answer that fails after its head has left is cut off.
+ *
+ * Never rejects. Resolves when the answer is written or the client is gone.
+ *
+ * @returns a refusal that is still to be answered: 413 for a larger body, announced or not, and 408 for one that does
+ * not come, unless the handler
+ * made something of the error that reading it gave; 503 when the handler threw because the session store cannot be
+ * asked.
+ */
+export async function runFetchHandler(
+  handler: FetchHandler,
+  incoming: IncomingMessage,
+  outgoing: ServerResponse,
+  head: RequestHead,
+  context: FetchContext,
+  options: RunFetchHandlerOptions,
+): Promise<Refusal | undefined> {
+  // Fetch §2.2.1 forbids these in a Request.
+  if (/^(?:connect|trace|track)$/i.test(head.method)) {
+    answer(outgoing, 501, 'this method is not supported\n');
+    return undefined;
+  }
+
+  if (Number(incoming.headers['content-length'] ?? 0) > options.maxBodyBytes) return tooLarge(options.maxBodyBytes);
+
+  // Only now is it known that the client's body is wanted (RFC 9110 §10.1.1).
+  const askForBody = () => {
+    if (incoming.headers.expect !== undefined && !outgoing.headersSent) outgoing.writeContinue();
+  };
+  const clientGone = new AbortController();
+  let request: Request | undefined;
+  outgoing.once('close', () => {
+    if (!outgoing.writableFinished) clientGone.abort();
+    // Held until now: its signal follows ours by a weak reference, and a handler that waits for the signal alone is held by nobody.
+    request = undefined;
+  });
+  const body = hasBody(incoming) ? new IncomingBody(incoming, options.maxBodyBytes, askForBody) : undefined;
+  const maxWriteBytes = incoming.httpVersionMajor >= 2 ? MAX_HTTP2_WRITE_BYTES : Number.POSITIVE_INFINITY;
+  let response: Response | undefined;
+  try {
+    request = toRequest(head, body, clientGone.signal);
+    options.onRequest?.(request);
+    response = await handler(request, context);
+    if (!isResponse(response)) throw new TypeError('the fetch handler returned something that is not a Response');
+    await writeResponse(response, outgoing, {
+      isHead: head.method === 'HEAD',
+      maxWriteBytes,
+      clientGone: clientGone.signal,
+    });
+  } catch (error) {
+    if (clientGone.signal.aborted) return undefined;
+    if (body?.refusal && !outgoing.headersSent) return body.refusal;
+    const id = randomId(9);
+    options.logger.error({ id, err: error, method: head.method, path: head.path }, 'a fetch handler failed');
+    if (outgoing.headersSent) {
+      outgoing.destroy();
+      return undefined;
+    }
+    if (isResponse(response)) for (const name of response.headers.keys()) outgoing.removeHeader(name);
+    const failure = sessionFailure(error);
+    if (failure) return failure;
+    answer(outgoing, 500, `internal error ${id}\n`);
+  } finally {
+    body?.discardRest();
+  }
+  return undefined;
+}
+
+function tooLarge(maxBodyBytes: number): Refusal {
+  return refuse(
+    413,
+    'ERR_HTTP_BODY_TOO_LARGE',
+    `the body has more than ${maxBodyBytes} bytes; raise maxBodySize or send less`,
+    {
+      // The rest is not wanted, and nothing else can come behind it.
+      headers: { Connection: 'close' },
+    },
+  );
+}
+
+function answer(outgoing: ServerResponse, status: number, text: string): void {
+  outgoing.statusCode = status;
+  outgoing.statusMessage = '';
+  outgoing.setHeader('Content-Type', 'text/plain; charset=utf-8');
+  outgoing.setHeader('Content-Length', Buffer.byteLength(text));
+  outgoing.end(text);
+}
+
+/** Also true for a Response of another fetch implementation. `Response.error()` has status 0 and is none that could be sent. */
+function isResponse(value: unknown): value is Response {
+  const { status, headers } = (value ?? {}) as Partial<Response>;
+  return Number.isInteger(status) && status! >= 200 && status! <= 599 && typeof headers?.keys === 'function';
+}
+
+/** RFC 9112 §6.3. A body on GET or HEAD has no meaning, and a Request cannot hold one. */
+function hasBody(incoming: IncomingMessage): boolean {
+  if (incoming.method === 'GET' || incoming.method === 'HEAD') return false;
+  const { 'transfer-encoding': encoding, 'content-length': length } = incoming.headers;
+  return encoding !== undefined || Number(length ?? 0) > 0;
+}
+
+function toRequest(head: RequestHead, body: IncomingBody | undefined, signal: AbortSignal): Request {
+  const headers = new Headers();
+  for (const [name, value] of Object.entries(head.headers)) {
+    for (const one of Array.isArray(value) ? value : [value ?? '']) headers.append(name, one);
+  }
+  const query = head.query === '' ? '' : `?${head.query}`;
+  // A request of HTTP/1.0 may name no host, and a URL has one.
+  return new Request(`${head.isSecure ? 'https' : 'http'}://${head.host || 'localhost'}${head.path}${query}`, {
+    method: head.method,
+    headers,
+    signal,
+    ...(body && { body: body.stream, duplex: 'half' }),
+  });
+}
+
+/** A request body as a web stream: read on demand, never ahead; cancelling it spares the connection. */
+class IncomingBody implements ClientTerms {
+  readonly stream: ReadableStream<Uint8Array>;
+  /** Why there is no more of it. */
+  refusal: Refusal | undefined;
+  /** From the first time that the handler reads it. */
+  isBodyAwaited = false;
+  readonly #incoming: IncomingMessage;
+  readonly #chunks: AsyncIterator<Uint8Array>;
+  #controller: ReadableStreamDefaultController<Uint8Array> | undefined;
+
+  constructor(incoming: IncomingMessage, maxBytes: number, onFirstRead: () => void) {
+    this.#incoming = incoming;
+    this.#chunks = incoming.iterator({ destroyOnReturn: false });
+    setClientTerms(incoming, this);
+    let bytes = 0;
+    this.stream = new ReadableStream<Uint8Array>(
+      {
+        start: controller => {
+          this.#controller = controller;
+        },
+        pull: async controller => {
+          if (!this.isBodyAwaited) onFirstRead();
+          this.isBodyAwaited = true;
+          const { done, value } = await this.#chunks.next();
+          if (this.refusal) return;
+          bytes += value?.length ?? 0;
+          if (bytes > maxBytes) this.#fail(tooLarge(maxBytes), 'the body is too large');
+          else if (done) controller.close();
+          else controller.enqueue(value);
+        },
+        cancel: () => this.discardRest(),
+      },
+      { highWaterMark: 0 },
+    );
+  }
+
+  onSlowBody(refusal: Refusal): void {
+    this.#fail(refusal, refusal.reason);
+  }
+
+  /** Reads on to the end of the request, so that the connection can carry the next one. */
+  discardRest(): void {
+    this.isBodyAwaited = false;
+    void this.#chunks.return?.().then(() => this.#incoming.resume());
+  }
+
+  #fail(refusal: Refusal, reason: string): void {
+    this.refusal ??= refusal;
+    this.#controller!.error(new HoldfastError(refusal.code, reason, { status: refusal.status }));
+  }
+}
+
+interface WriteOptions {
+  readonly isHead: boolean;
+  readonly maxWriteBytes: number;
+  readonly clientGone: AbortSignal;
+}
+
+async function writeResponse(
+  response: Response,
+  outgoing: ServerResponse,
+  { isHead, maxWriteBytes, clientGone }: WriteOptions,
+): Promise<void> {
+  const hasNoBody = isHead || response.status === 204 || response.status === 304;
+  const reader = response.body?.getReader();
+  outgoing.statusCode = response.status;
+  outgoing.statusMessage = response.statusText;
+  for (const [name, value] of response.headers) {
+    // Of another implementation, or of none.
+    if (typeof value !== 'string')
+      throw new TypeError(`the value of the header ${name} is a string, not a value of the type ${typeof value}`);
+    // Added to what the session may have set.
+    if (name === 'set-cookie') outgoing.appendHeader(name, value);
+    else outgoing.setHeader(name, value);
+  }
+  if (!reader || hasNoBody) {
+    outgoing.end();
+    await reader?.cancel();
+    return;
+  }
+  // Asynchronous: what the body's source throws at once must not be thrown into the event.
+  const cancel = async () => reader.cancel(clientGone.reason);
+  const giveUp = () => void cancel().catch(() => {});
+  if (clientGone.aborted) return giveUp();
+  clientGone.addEventListener('abort', giveUp);
+  try {
+    await writeBody(reader, outgoing, maxWriteBytes);
+  } catch (error) {
+    giveUp();
+    throw error;
+  } finally {
+    clientGone.removeEventListener('abort', giveUp);
+  }
+}
+
+/**
+ * What the body yields within one turn of the event loop leaves together with the head: with a `Content-Length` when it is all. A body
+ * that takes longer does not hold the head back, nor a chunk the one before it.
+ */
+async function writeBody(
+  reader: ReadableStreamDefaultReader<Uint8Array>,
+  outgoing: ServerResponse,
+  maxWriteBytes: number,
+): Promise<void> {
+  const flush = setImmediate(() => outgoing.flushHeaders());
+  const first = await reader.read().finally(() => clearImmediate(flush));
+  if (first.done) {
+    outgoing.end();
+    return;
+  }
+  const second = reader.read();
+  const isWhole = await Promise.race([second.then(chunk => chunk.done), nextTurn()]);
+  const whole = isWhole ? dataIn(first.value) : undefined;
+  if (whole !== undefined && whole.length <= maxWriteBytes) {
+    outgoing.end(whole);
+    return;
+  }
+  await write(outgoing, first.value, maxWriteBytes);
+  for (let chunk = await second; !chunk.done; chunk = await reader.read())
+    await write(outgoing, chunk.value, maxWriteBytes);
+  outgoing.end();
+}
+
+/**
+ * What a body yielded, as bytes that are what they seem: Node would take a function for a callback, and believe what
+ * bytes say of their length.
+ *
+ * @throws {TypeError} when it is neither text nor bytes.
+ */
+function dataIn(chunk: unknown): string | Uint8Array {
+  if (typeof chunk === 'string') return chunk;
+  if (typedArrayName(chunk) === 'Uint8Array') return plainBytes(chunk as Uint8Array);
+  throw new TypeError(
+    `the body of a Response yields Uint8Arrays or strings, not ${chunk === null ? 'null' : `a value of the type ${typeof chunk}`}; encode it first`,
+  );
+}
+
+function nextTurn(): Promise<false> {
+  return new Promise(resolve => setImmediate(resolve, false));
+}
+
+/** Resolves when more may be written, or nobody is there to read it. */
+async function write(outgoing: ServerResponse, chunk: Uint8Array, maxWriteBytes: number): Promise<void> {
+  let rest = dataIn(chunk);
+  if (typeof rest === 'string' && rest.length > maxWriteBytes) rest = Buffer.from(rest);
+  while (typeof rest !== 'string' && rest.length > maxWriteBytes) {
+    if (!outgoing.write(rest.subarray(0, maxWriteBytes))) await drained(outgoing);
+    if (outgoing.destroyed) return;
+    rest = rest.subarray(maxWriteBytes);
+  }
+  if (!outgoing.write(rest)) await drained(outgoing);
+}

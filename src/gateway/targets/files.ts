@@ -1,0 +1,105 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import send from 'send';
+import { type Refusal, refuse } from '../../http/refusal.ts';
+import { writeFile } from './file-body.ts';
+
+/** Answers with a file, or says why not. Rejects when the file system fails. */
+export type FileServer = (
+  request: IncomingMessage,
+  response: ServerResponse,
+  /** The normalised path without the route's prefix: `''`, or beginning with `/`. */
+  pathBelowPrefix: string,
+) => Promise<Refusal | undefined>;
+
+const CONTENT_HEADERS = [
+  'Accept-Ranges',
+  'Cache-Control',
+  'Content-Length',
+  'Content-Range',
+  'Content-Type',
+  'ETag',
+  'Last-Modified',
+];
+
+/**
+ * Serves the files of a folder: GET and HEAD, with `ETag`, conditional requests and byte ranges; `index.html` for a folder.
+ *
+ * What lies outside the folder cannot be reached, except through symbolic links in it. Names that begin with a dot do not exist,
+ * apart from `/.well-known/` (RFC 8615). Neither does a name with an escaped slash: it would reach a folder by a path that the routes did
+ * not see. What is not there is refused with 404, another method with 405 (both ERR_ROUTE_NOT_FOUND), a precondition or range that does not
+ * hold with 412 or 416 (ERR_HTTP_BAD_REQUEST).
+ */
+export function createFileServer(folder: string): FileServer {
+  return async (request, response, pathBelowPrefix) => {
+    if (request.method !== 'GET' && request.method !== 'HEAD') {
+      return refuse(405, 'ERR_ROUTE_NOT_FOUND', `files take GET and HEAD, not ${request.method}`, {
+        headers: { Allow: 'GET, HEAD' },
+      });
+    }
+    if (pathBelowPrefix === '') {
+      redirectToFolder(request, response);
+      return undefined;
+    }
+    if (/%2f/i.test(pathBelowPrefix)) return notFound('the path has an escaped slash');
+    return transfer(folder, request, response, pathBelowPrefix);
+  };
+}
+
+function transfer(
+  folder: string,
+  request: IncomingMessage,
+  response: ServerResponse,
+  path: string,
+): Promise<Refusal | undefined> {
+  return new Promise((resolve, reject) => {
+    const isWellKnown = path.startsWith('/.well-known/') && !path.includes('/.', 1);
+    response.on('close', () => resolve(undefined));
+    const onError = (error: NodeJS.ErrnoException, status: number) => {
+      // The length that was announced cannot be met any more.
+      if (response.headersSent) return response.destroy();
+      const contentRange = response.getHeader('Content-Range');
+      for (const name of CONTENT_HEADERS) response.removeHeader(name);
+      if (status === 412) resolve(refuse(412, 'ERR_HTTP_BAD_REQUEST', 'the file is not the one the client expects'));
+      else if (status === 416) {
+        const headers = { 'Content-Range': String(contentRange) };
+        resolve(refuse(416, 'ERR_HTTP_BAD_REQUEST', 'the file is shorter than the range asked for', { headers }));
+      } else if (status < 500 || isMissing(error)) resolve(notFound(error.message));
+      else if (error.code === 'EMFILE' || error.code === 'ENFILE') resolve(noDescriptor());
+      else reject(error);
+    };
+    const file = send(request, path, { root: folder, index: 'index.html', dotfiles: isWellKnown ? 'allow' : 'deny' });
+    // Its own would keep the file open for as long as the client takes.
+    file.stream = (found, { start = 0 }: { start?: number } = {}) => {
+      const length = Number(response.getHeader('Content-Length'));
+      writeFile(found, start, length, response).catch((error: NodeJS.ErrnoException) => onError(error, 500));
+    };
+    file
+      .on('directory', () => redirectToFolder(request, response))
+      .on('error', (error: NodeJS.ErrnoException & { status: number }) => onError(error, error.status))
+      .pipe(response);
+  });
+}
+
+/** Since it was found; or we may not read it, which is nobody's business. */
+function isMissing({ code }: NodeJS.ErrnoException): boolean {
+  return code === 'ENOENT' || code === 'ENOTDIR' || code === 'EACCES' || code === 'EPERM';
+}
+
+function noDescriptor(): Refusal {
+  const reason = 'no file can be opened, because no descriptor is free; raise the limit of open files (ulimit -n)';
+  return refuse(503, 'ERR_SERVER_NO_DESCRIPTORS', reason, { headers: { 'Retry-After': '5' } });
+}
+
+function notFound(reason: string): Refusal {
+  return refuse(404, 'ERR_ROUTE_NOT_FOUND', reason);
+}
+
+/** Relative, so that it is right under every prefix; `./`, so that a name with a colon is no scheme. */
+function redirectToFolder(request: IncomingMessage, response: ServerResponse): void {
+  const target = request.url ?? '/';
+  const mark = target.indexOf('?');
+  const path = mark === -1 ? target : target.slice(0, mark);
+  const query = mark === -1 ? '' : target.slice(mark);
+  response.writeHead(301, { Location: `./${path.slice(path.lastIndexOf('/') + 1)}/${query}`, 'Content-Length': 0 });
+  response.end();
+}

@@ -1,0 +1,103 @@
+import type { RequestHead } from '../../http/request-head.ts';
+import { hidesLaxCookies, requestSite } from '../../http/request-site.ts';
+import type { Affinity, Tie, TiedRequest } from './affinity.ts';
+import { type Balance, choose, rendezvous } from './balancing.ts';
+import type { FailureReason } from './failure.ts';
+import type { RetryBudget } from './retry-budget.ts';
+import type { UpstreamServer } from './server.ts';
+
+/** What a selection needs of its upstream. */
+export interface SelectionSource {
+  readonly servers: readonly UpstreamServer[];
+  readonly balance: Balance;
+  readonly affinity: Affinity;
+  readonly maxRetries: number;
+  readonly budget: RetryBudget;
+  readonly counters: { moves: number; retries: number };
+  /** Tells other processes of a move. */
+  announce?: ((key: string, server: UpstreamServer) => void) | undefined;
+}
+
+/** The servers that one request is given, one after the other until one takes it. */
+export class Selection {
+  readonly #source: SelectionSource;
+  /** Undefined where it depends on nothing, because there is no cookie of ours. */
+  readonly #request: TiedRequest | undefined;
+  readonly #tie: Tie | undefined;
+  readonly #home: UpstreamServer | undefined;
+  readonly #tried: UpstreamServer[] = [];
+
+  constructor(source: SelectionSource, head: RequestHead, sid: string | undefined) {
+    const { affinity, servers } = source;
+    this.#source = source;
+    if (affinity.ownCookie !== undefined) {
+      const isCookieHidden = hidesLaxCookies(head.method, requestSite(head.headers, head));
+      this.#request = { isSecure: head.isSecure, isCookieHidden };
+    }
+    this.#tie = affinity.tieOf(head, sid, servers);
+    if (this.#tie) {
+      const natural = this.#tie.named?.[0] ?? rendezvous(this.#tie.key, servers);
+      this.#home = affinity.movedTo(this.#tie, servers) ?? natural;
+    }
+    source.budget.onRequest();
+  }
+
+  /** The server that the client is tied to and may not leave. */
+  get onlyServer(): UpstreamServer | undefined {
+    return this.#source.affinity.isStrict && this.#home?.state !== 'draining' ? this.#home : undefined;
+  }
+
+  /** The server to try next; undefined when there is none, or there were enough tries. */
+  next(): UpstreamServer | undefined {
+    const { budget, counters, maxRetries } = this.#source;
+    const isRetry = this.#tried.length > 0;
+    if (this.#tried.length > maxRetries) return undefined;
+    const server = this.#pick();
+    if (server === undefined || (isRetry && !budget.take())) return undefined;
+    if (isRetry) counters.retries++;
+    this.#tried.push(server);
+    return server;
+  }
+
+  /** The server could not be asked, or broke off before it answered. */
+  failed(server: UpstreamServer, reason: FailureReason, isConnected: boolean): void {
+    server.failed(reason, isConnected);
+  }
+
+  /**
+   * The server has answered: the client belongs to it from now on.
+   *
+   * @returns the value of a `Set-Cookie` header that says so, when that is needed.
+   */
+  accepted(server: UpstreamServer): string | undefined {
+    const { affinity, counters } = this.#source;
+    server.succeeded();
+    if (this.#tie && this.#home !== server) {
+      counters.moves++;
+      const key = affinity.remember(this.#tie, server);
+      if (key !== undefined) this.#source.announce?.(key, server);
+    }
+    return this.#request && affinity.cookieFor(server, this.#tie, this.#request);
+  }
+
+  #pick(): UpstreamServer | undefined {
+    const home = this.#home;
+    if (home && !this.#tried.includes(home)) {
+      if (home.state === 'in-service' || (this.#tie!.named && home.isStaying)) return home;
+      if (this.onlyServer) return home.isWorthATry ? home : undefined;
+    } else if (this.onlyServer) {
+      return undefined;
+    }
+    const { servers } = this.#source;
+    const free = servers.filter(server => server.state === 'in-service' && !this.#tried.includes(server));
+    if (free.length > 0) return this.#among(free);
+    // Nobody is in service: one that refused may be back already.
+    return this.#among(servers.filter(server => server.isWorthATry && !this.#tried.includes(server)));
+  }
+
+  /** By the key where there is one, so that every process moves a client to the same server. */
+  #among(servers: readonly UpstreamServer[]): UpstreamServer | undefined {
+    if (!this.#tie) return choose(this.#source.balance, servers);
+    return this.#tie.named?.find(server => servers.includes(server)) ?? rendezvous(this.#tie.key, servers);
+  }
+}

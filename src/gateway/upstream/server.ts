@@ -1,0 +1,268 @@
+import type { Socket } from 'node:net';
+import type { Clock, Timer } from '../../base/clock.ts';
+import type { Logger } from '../../base/logger.ts';
+import { CloseCode } from '../../wire/close-codes.ts';
+import { Pool, type PoolOptions, parseServerUrl, type ServerAddress } from '../connection/dialer.ts';
+import type { ConnectionPool } from '../connection/pool.ts';
+import { whenOpen } from '../connection/stage.ts';
+import { type Balanced, hash32 } from './balancing.ts';
+import type { FailureReason } from './failure.ts';
+import { Ejection, type EjectionOptions, HealthCheck, type HealthOptions, tryConnection } from './health.ts';
+
+/** What clients of a server that goes away are told. */
+const LEAVING = 'backend server is leaving';
+/** Between two rounds of closing: often enough for an even spread, seldom enough to cost nothing. */
+const MIN_STEP_MS = 20;
+
+/** A WebSocket that is relayed to a server. */
+export interface ClosableSocket {
+  close(code: number, reason: string): void;
+}
+
+/**
+ * Whether a server takes requests. `in-service`: yes. `ejected`: it failed, and is tried again in a while. `unhealthy`: its active
+ * checks fail. `draining`: nothing new goes there.
+ */
+export type ServerState = 'in-service' | 'ejected' | 'unhealthy' | 'draining';
+
+/** One server of an upstream, as it is now. */
+export interface ServerStatus {
+  readonly url: string;
+  readonly weight: number;
+  /** The suffix of session ids that belong to it. */
+  readonly route: string | undefined;
+  readonly state: ServerState;
+  /** Until an ejected server is tried again; 0 for every other. */
+  readonly returnsInMs: number;
+  /** Requests and WebSockets under way, handshakes included. */
+  readonly active: number;
+  /** WebSockets that are open. */
+  readonly sockets: number;
+  /** Requests and handshakes it was given since it was added. */
+  readonly requests: number;
+  /** How many of them got no usable answer. */
+  readonly failures: number;
+  /** Times it was taken out of service, by failing or by its active checks. */
+  readonly ejections: number;
+}
+
+export interface UpstreamServerOptions {
+  readonly pool: PoolOptions;
+  readonly ejection: EjectionOptions | undefined;
+  readonly health: HealthOptions | undefined;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+export type Drain = 'close' | 'stay';
+
+/** One backend server: its connections, whether it is in service, and what it has to do. */
+export class UpstreamServer implements ServerAddress, Balanced {
+  readonly url: string;
+  readonly hostname: string;
+  readonly port: number;
+  readonly socketPath: string | undefined;
+  readonly isTls: boolean;
+  readonly weight: number;
+  /** The suffix of session ids that belong to it. */
+  readonly route: string | undefined;
+  readonly hashSeed: number;
+  turn = 0;
+  readonly #pool: Pool;
+  readonly #ejection: Ejection | undefined;
+  readonly #health: HealthCheck | undefined;
+  readonly #clock: Clock;
+  /** By their connections to the server. */
+  readonly #sockets = new Map<Socket, ClosableSocket>();
+  #active = 0;
+  #requests = 0;
+  #failures = 0;
+  #ejections = 0;
+  #drain: Drain | undefined;
+  #drainTimer: Timer | undefined;
+  #whenEmpty: (() => void)[] = [];
+
+  /** @throws {TypeError} when the server is not `http://host:port` or another form of it. */
+  constructor(
+    server: { readonly url: string; readonly weight?: number; readonly route?: string },
+    options: UpstreamServerOptions,
+  ) {
+    const { clock, ejection, health, logger, pool } = options;
+    const address = parseServerUrl(pool.upstream, server.url);
+    this.url = address.url;
+    this.hostname = address.hostname;
+    this.port = address.port;
+    this.socketPath = address.socketPath;
+    this.isTls = address.isTls;
+    this.weight = server.weight ?? 1;
+    if (!(this.weight >= 1)) throw new TypeError(`upstream "${pool.upstream}": the weight of ${this.url} is below 1`);
+    this.route = server.route;
+    this.hashSeed = hash32(address.url);
+    this.#clock = clock;
+    this.#pool = new Pool(address, pool, clock);
+    const open = () => this.#pool.open();
+    const log = { upstream: pool.upstream, server: this.url };
+    if (health) {
+      this.#health = new HealthCheck(open, health, clock, (isHealthy, why) => {
+        if (isHealthy) {
+          logger.info(log, 'upstream server is healthy again');
+          return;
+        }
+        this.#ejections++;
+        logger.warn({ ...log, reason: why }, 'upstream server is unhealthy and out of service');
+      });
+    }
+    if (ejection) {
+      const probe = () => this.#health?.check() ?? tryConnection(open, whenOpen);
+      this.#ejection = new Ejection(ejection, clock, probe, (isEjected, why) => {
+        if (!isEjected) {
+          logger.info(log, 'upstream server is back in service');
+          return;
+        }
+        this.#ejections++;
+        logger.warn({ ...log, reason: why }, 'upstream server failed and is out of service');
+      });
+    }
+  }
+
+  /** For HTTP requests. */
+  get connections(): ConnectionPool {
+    return this.#pool.connections;
+  }
+
+  get active(): number {
+    return this.#active;
+  }
+
+  get state(): ServerState {
+    if (this.#drain) return 'draining';
+    if (this.#health?.isHealthy === false) return 'unhealthy';
+    return this.#ejection?.isEjected ? 'ejected' : 'in-service';
+  }
+
+  /** Out of service, but asking it costs no time: better than no answer at all when there is no other server. */
+  get isWorthATry(): boolean {
+    return this.state === 'ejected' && this.#ejection?.isUnreachable === false;
+  }
+
+  /** Draining in a way that what belongs to it may still go there. */
+  get isStaying(): boolean {
+    return this.#drain === 'stay' && this.#health?.isHealthy !== false && !this.#ejection?.isEjected;
+  }
+
+  get returnsInMs(): number {
+    return this.#ejection?.returnsInMs ?? 0;
+  }
+
+  get status(): ServerStatus {
+    return {
+      url: this.url,
+      weight: this.weight,
+      route: this.route,
+      state: this.state,
+      returnsInMs: this.returnsInMs,
+      active: this.#active,
+      sockets: this.#sockets.size,
+      requests: this.#requests,
+      failures: this.#failures,
+      ejections: this.#ejections,
+    };
+  }
+
+  /** Begins the active checks. */
+  start(): void {
+    this.#health?.start();
+  }
+
+  /** Opens a connection outside the pool. See `Pool.open`. */
+  openSocket(): Socket {
+    return this.#pool.open();
+  }
+
+  /** A request or handshake goes there; `end` must follow, once. */
+  begin(): void {
+    this.#active++;
+    this.#requests++;
+  }
+
+  /** @param connection The one that a handshake was made on. */
+  end(connection?: Socket): void {
+    this.#active--;
+    if (connection) this.#sockets.delete(connection);
+    this.#settleIfEmpty();
+  }
+
+  failed(reason: FailureReason, isConnected: boolean): void {
+    this.#failures++;
+    this.#ejection?.failed(reason, isConnected);
+  }
+
+  succeeded(): void {
+    this.#ejection?.succeeded();
+  }
+
+  /** Knows a WebSocket until `end` is called with its connection. One that opens while the server drains is closed at once. */
+  track(connection: Socket, socket: ClosableSocket): void {
+    this.#sockets.set(connection, socket);
+    if (this.#drain === 'close') socket.close(CloseCode.serviceRestart, LEAVING);
+  }
+
+  /**
+   * Takes nothing new from now on. `close`: its WebSockets are closed with 1012, spread evenly over the time, so that the clients do
+   * not all come back at the same moment. `stay`: they stay until they end.
+   *
+   * @returns when nothing is under way there any more, or the server was resumed.
+   */
+  drain(how: Drain, overMs: number): Promise<void> {
+    this.#drain = how;
+    this.#clock.clearTimeout(this.#drainTimer);
+    if (how === 'close') this.#closeRest(this.#clock.monotonic(), overMs, this.#sockets.size);
+    return new Promise((resolve: () => void) => {
+      this.#whenEmpty.push(resolve);
+      this.#settleIfEmpty();
+    });
+  }
+
+  /** Takes requests again. */
+  resume(): void {
+    this.#drain = undefined;
+    this.#clock.clearTimeout(this.#drainTimer);
+    for (const resolve of this.#whenEmpty.splice(0)) resolve();
+  }
+
+  /** No more checks, and no idle connections; what is under way goes on. */
+  retire(): void {
+    this.#health?.close();
+    this.#ejection?.close();
+    this.#pool.connections.retire();
+  }
+
+  /** Closes everything but the WebSockets. Requests under way fail. */
+  close(): void {
+    this.#clock.clearTimeout(this.#drainTimer);
+    this.#health?.close();
+    this.#ejection?.close();
+    this.#pool.connections.close();
+  }
+
+  /** Closes as many of those that were open at the start as their share of the time says; the last one when it is over. */
+  #closeRest(startedAt: number, overMs: number, total: number): void {
+    const passedMs = this.#clock.monotonic() - startedAt;
+    const isOver = passedMs >= overMs;
+    const remaining = isOver ? 0 : total - Math.floor((total * passedMs) / overMs);
+    // A map keeps its order, so those that were open first go first.
+    let count = this.#sockets.size - remaining;
+    for (const socket of this.#sockets.values()) {
+      if (count-- <= 0) break;
+      socket.close(CloseCode.serviceRestart, LEAVING);
+    }
+    if (isOver) return;
+    const step = Math.max(MIN_STEP_MS, overMs / Math.max(1, total));
+    this.#drainTimer = this.#clock.setTimeout(() => this.#closeRest(startedAt, overMs, total), step);
+  }
+
+  #settleIfEmpty(): void {
+    if (this.#whenEmpty.length === 0 || this.#active > 0) return;
+    for (const resolve of this.#whenEmpty.splice(0)) resolve();
+  }
+}

@@ -1,0 +1,368 @@
+import type { Clock } from '../../base/clock.ts';
+import { type Duration, parseDuration } from '../../base/duration.ts';
+import { type Logger, silentLogger } from '../../base/logger.ts';
+import { parseSize, type Size } from '../../base/size.ts';
+import type { Refusal } from '../../http/refusal.ts';
+import type { RequestHead } from '../../http/request-head.ts';
+import type { AssertionIssuer } from '../backend-session/assertion.ts';
+import { type UpstreamIdentity, type UpstreamIdentityOptions, upstreamIdentity } from '../backend-session/identity.ts';
+import { SessionObserver } from '../backend-session/observed/observer.ts';
+import type { UpstreamSessionConfig } from '../backend-session/observed/options.ts';
+import { BoundConnections } from '../connection/bound.ts';
+import type { PoolOptions, UpstreamTls } from '../connection/dialer.ts';
+import { Affinity, type AffinityKind, type AffinityOptions, BACKEND_SESSION_COOKIE } from './affinity.ts';
+import type { Balance } from './balancing.ts';
+import { UpstreamCookies, type UpstreamCookiesConfig } from './cookies.ts';
+import { noServer } from './failure.ts';
+import type { EjectionOptions, HealthOptions } from './health.ts';
+import { RetryBudget } from './retry-budget.ts';
+import { Selection, type SelectionSource } from './selection.ts';
+import { type Drain, type ServerStatus, UpstreamServer, type UpstreamServerOptions } from './server.ts';
+
+export interface UpstreamServerConfig {
+  /** `http://host:port`, `https:`, `ws:`, `wss:` (the same as `http:` and `https:`), or `unix:/path/of/socket`. */
+  url: string;
+  /** Its share of the work relative to the other servers. Default 1. */
+  weight?: number;
+  /** With affinity by `route`: the suffix of session ids that belong to it. */
+  route?: string;
+}
+
+export interface UpstreamHealthConfig {
+  /** Asked for with GET. Default `/`. */
+  path?: string;
+  /** The check is a WebSocket handshake, which must be answered with a good 101. Default false. */
+  websocket?: boolean;
+  /** The lowest and the highest status that is well. Default `[200, 399]`. */
+  status?: readonly [lowest: number, highest: number];
+  /** Sent with each check. `Host` is `localhost` unless it is named here. */
+  headers?: Readonly<Record<string, string>>;
+  /** Between two checks. Default `10s`. */
+  interval?: Duration;
+  /** A check that takes longer has failed. Default `5s`. */
+  timeout?: Duration;
+  /** Checks in a row that must fail before the server is out of service. Default 2. */
+  unhealthyAfter?: number;
+  /** Checks in a row that must succeed before it is back. Default 2. */
+  healthyAfter?: number;
+}
+
+export interface UpstreamEjectionConfig {
+  /** Requests in a row that a server may fail: broken off, answered wrongly, or too slow. Default 5. One without a connection is out at once. */
+  failures?: number;
+  /** How long it is left alone the first time; doubled each time that it still fails. Default `1s`. */
+  time?: Duration;
+  /** Default `30s`. */
+  maxTime?: Duration;
+}
+
+export interface UpstreamOptions extends UpstreamIdentityOptions {
+  /** At least one. Each once. */
+  readonly servers: readonly (string | UpstreamServerConfig)[];
+  /** Default `round-robin`. */
+  readonly balance?: Balance;
+  /** Default `session`. */
+  readonly affinity?: AffinityKind | AffinityOptions;
+  /** Active checks. Default: none. */
+  readonly health?: UpstreamHealthConfig;
+  /** Passive checks: servers that fail are out of service for a while. `false`: never. */
+  readonly ejection?: UpstreamEjectionConfig | false;
+  /** Other servers that a request may be given when one cannot be reached. Default 3. */
+  readonly retries?: number;
+  /** Connections to one server for HTTP requests at the same time; further requests wait up to the connect timeout. Default 1024. */
+  readonly maxConnections?: number;
+  /** Idle connections kept per server. Default 128. */
+  readonly maxIdleConnections?: number;
+  /** Default `60s`; sooner when the server has said so (`Keep-Alive: timeout=`). */
+  readonly idleConnectionTimeout?: Duration;
+  /** For `https:` and `wss:` servers. */
+  readonly tls?: UpstreamTls;
+  /** Default `5s`, TLS included. */
+  readonly connectTimeout?: Duration;
+  /** From the request sent to the response head. Default `60s`. */
+  readonly answerTimeout?: Duration;
+  /** From the upgrade sent to its answer. Default `10s`. */
+  readonly handshakeTimeout?: Duration;
+  /** Largest request body. Default `1GiB`. */
+  readonly maxBodySize?: Size;
+  /**
+   * Silence of a client that is to send the rest of a body, or to take the rest of an answer; -1: any. Default: that of
+   * the server.
+   */
+  readonly clientTimeout?: Duration;
+  /** How browsers know the upstream's cookies. */
+  readonly cookies?: UpstreamCookiesConfig;
+  /** Whose sessions they are. Default `managed`: ours. */
+  readonly session?: UpstreamSessionConfig;
+}
+
+export interface UpstreamEnvironment {
+  readonly logger?: Logger;
+  /** Sign the cookie of affinity by `cookie`: the first one signs, every one verifies. */
+  readonly keys?: readonly (string | Uint8Array)[];
+  /** Signs what its backends are told of the session. Left out: nothing is signed. */
+  readonly assertions?: AssertionIssuer | undefined;
+}
+
+export interface DrainOptions {
+  /** `close` (default): the server's WebSockets are closed with 1012. `stay`: they stay until they end. */
+  readonly sockets?: Drain;
+  /** With `close`: the time over which they are spread. Default `30s`; 0 closes them at once. */
+  readonly over?: Duration;
+}
+
+/** An upstream as it is now. */
+export interface UpstreamStatus {
+  readonly name: string;
+  /** In the order of the configuration; those that were removed and still have something under way at the end. */
+  readonly servers: readonly ServerStatus[];
+  /** Times that a client was moved away from the server it belonged to. */
+  readonly moves: number;
+  /** Times that a request was given to another server than the first one chosen. */
+  readonly retries: number;
+}
+
+/** What can be changed while the server runs. Nothing of it is kept: a restart begins with the configuration. */
+export interface UpstreamControl {
+  readonly name: string;
+  /** As it is now. */
+  readonly status: UpstreamStatus;
+  /** Adds a server. Of the sessions, only its share moves to it. @throws {TypeError} when it is there already, or no server. */
+  add(server: string | UpstreamServerConfig): void;
+  /**
+   * Takes a server out: nothing new goes there, its WebSockets are closed with 1012, what is under way is finished.
+   *
+   * @returns when nothing is left. @throws {TypeError} when it is not there.
+   */
+  remove(url: string, options?: Pick<DrainOptions, 'over'>): Promise<void>;
+  /**
+   * Gives a server nothing new, but leaves it in the list. With `sockets: 'stay'` also what belongs to it by route or cookie goes there still.
+   *
+   * @returns when nothing is under way there, or it was resumed. @throws {TypeError} when it is not there.
+   */
+  drain(url: string, options?: DrainOptions): Promise<void>;
+  /** Ends draining. @throws {TypeError} when it is not there. */
+  resume(url: string): void;
+}
+
+/** A client that belongs to another server from now on. The key stands for it, and is no secret. */
+export interface Move {
+  readonly upstream: string;
+  readonly key: string;
+  readonly url: string;
+}
+
+/**
+ * A named group of backend servers: which of them a request goes to, how long to wait for them, and the connections to them.
+ *
+ * Requests share a bounded pool for each server; every WebSocket has a connection of its own.
+ */
+export class Upstream implements UpstreamControl {
+  readonly name: string;
+  /** What its backends learn of sessions, and may do with them. */
+  readonly identity: UpstreamIdentity;
+  /** Watches the backend's own sessions; undefined when they are ours. */
+  readonly observer: SessionObserver | undefined;
+  readonly assertions: AssertionIssuer | undefined;
+  /** Default 5 s. */
+  readonly connectTimeoutMs: number;
+  /** From the request sent to the response head. Default 60 s. */
+  readonly answerTimeoutMs: number;
+  /** From the upgrade sent to its answer. Default 10 s. */
+  readonly handshakeTimeoutMs: number;
+  /** Of a request. Default 1 GiB, as Apache. */
+  readonly maxBodyBytes: number;
+  /**
+   * Silence of a client that is to send the rest of a body, or to take the rest of an answer. Undefined: that of the
+   * server.
+   */
+  readonly clientTimeoutMs: number | undefined;
+  readonly cookies: UpstreamCookies;
+  /** Connections that are signed in as one client's. */
+  readonly bound: BoundConnections;
+  readonly #servers: UpstreamServer[] = [];
+  /** Removed, with something still under way. */
+  readonly #leaving = new Set<UpstreamServer>();
+  readonly #serverOptions: UpstreamServerOptions;
+  readonly #source: SelectionSource;
+  #isStarted = false;
+
+  /** @throws {TypeError} when a server, a duration, or another option is none. */
+  constructor(name: string, options: UpstreamOptions, clock: Clock, environment: UpstreamEnvironment = {}) {
+    if (options.servers.length === 0) throw new TypeError(`upstream "${name}" has no servers; add one under "servers"`);
+    const { balance = 'round-robin', affinity = 'session', retries = 3 } = options;
+    this.name = name;
+    this.identity = upstreamIdentity(options);
+    this.assertions = environment.assertions;
+    this.connectTimeoutMs = parseDuration(options.connectTimeout ?? '5s');
+    this.answerTimeoutMs = parseDuration(options.answerTimeout ?? '60s');
+    this.handshakeTimeoutMs = parseDuration(options.handshakeTimeout ?? '10s');
+    this.maxBodyBytes = parseSize(options.maxBodySize ?? '1GiB');
+    this.clientTimeoutMs = options.clientTimeout === undefined ? undefined : parseDuration(options.clientTimeout);
+    this.cookies = new UpstreamCookies(options.cookies);
+    this.bound = new BoundConnections(clock);
+    this.#serverOptions = {
+      pool: poolOptions(name, options, this.connectTimeoutMs),
+      ejection: options.ejection === false ? undefined : ejectionOptions(options.ejection ?? {}),
+      health: options.health && healthOptions(options.health),
+      clock,
+      logger: environment.logger ?? silentLogger,
+    };
+    for (const server of options.servers) this.add(server);
+    this.#source = {
+      servers: this.#servers,
+      balance,
+      affinity: new Affinity(name, affinityOptions(affinity, this.cookies), environment.keys ?? []),
+      maxRetries: retries,
+      budget: new RetryBudget(clock),
+      counters: { moves: 0, retries: 0 },
+    };
+    this.observer = this.#newObserver(options, clock, environment);
+  }
+
+  /** Those that are not removed, in the order in which they were added. */
+  get servers(): readonly UpstreamServer[] {
+    return this.#servers;
+  }
+
+  /** The cookie that is ours, when affinity needs one: no backend gets or sets it. */
+  get ownCookie(): string | undefined {
+    return this.#source.affinity.ownCookie;
+  }
+
+  get status(): UpstreamStatus {
+    const servers = [...this.#servers, ...this.#leaving].map(server => server.status);
+    return { name: this.name, servers, ...this.#source.counters };
+  }
+
+  /** Begins the active checks. */
+  start(): void {
+    this.#isStarted = true;
+    for (const server of this.#servers) server.start();
+  }
+
+  /** The servers for one request, in the order in which to try them. */
+  select(head: RequestHead, sid: string | undefined): Selection {
+    return new Selection(this.#source, head, sid);
+  }
+
+  /** From now on every move of a client is told to `announce`, which tells other processes: there `adoptMove` takes it. */
+  announceMoves(announce: (move: Move) => void): void {
+    this.#source.announce = (key, { url }) => announce({ upstream: this.name, key, url });
+  }
+
+  /** A client has moved in another process. A server that is not known here is none to move to. */
+  adoptMove({ key, url }: Move): void {
+    const server = this.#servers.find(one => one.url === url);
+    if (server) this.#source.affinity.adopt(key, server);
+  }
+
+  /** What a client is told when a selection has no server at all. */
+  refusal(selection: Selection): Refusal {
+    const { onlyServer } = selection;
+    const servers = onlyServer ? [onlyServer] : this.#servers;
+    const returns = servers.map(server => server.returnsInMs).filter(ms => ms > 0);
+    const states = [...new Set(servers.map(server => server.state))].join(' or ');
+    const all = states === '' ? 'every one was removed' : `every one is ${states}`;
+    const why = onlyServer ? `affinity is strict, and the client is tied to one that is ${states}` : all;
+    const reason = servers.length > 0 && servers.every(({ state }) => state === 'draining') ? 'draining' : 'nomember';
+    return noServer(this, reason, why, returns.length > 0 ? Math.min(...returns) : undefined);
+  }
+
+  add(server: string | UpstreamServerConfig): void {
+    const added = new UpstreamServer(typeof server === 'string' ? { url: server } : server, this.#serverOptions);
+    if (this.#servers.some(({ url }) => url === added.url))
+      throw new TypeError(`upstream "${this.name}": ${added.url} is there already; raise its weight instead`);
+    this.#servers.push(added);
+    if (this.#isStarted) added.start();
+  }
+
+  async remove(url: string, options: Pick<DrainOptions, 'over'> = {}): Promise<void> {
+    const server = this.#find(url);
+    const overMs = spreadMs(options.over);
+    this.#servers.splice(this.#servers.indexOf(server), 1);
+    this.#leaving.add(server);
+    this.#source.affinity.forget(server);
+    server.retire();
+    await server.drain('close', overMs);
+    this.#leaving.delete(server);
+    server.close();
+  }
+
+  async drain(url: string, options: DrainOptions = {}): Promise<void> {
+    await this.#find(url).drain(options.sockets ?? 'close', spreadMs(options.over));
+  }
+
+  resume(url: string): void {
+    this.#find(url).resume();
+  }
+
+  /** Closes the idle connections and ends the checks. Requests under way fail. Resolves when what was seen of the backend's sessions is written. */
+  async close(): Promise<void> {
+    for (const server of [...this.#servers, ...this.#leaving]) server.close();
+    await this.observer?.close();
+  }
+
+  #newObserver(
+    { session }: UpstreamOptions,
+    clock: Clock,
+    { logger = silentLogger }: UpstreamEnvironment,
+  ): SessionObserver | undefined {
+    if (session?.mode !== 'observed') return undefined;
+    return new SessionObserver(this.name, session, {
+      publicCookie: session.cookie && this.cookies.publicName(session.cookie),
+      ...this.identity,
+      ...{ clock, logger },
+      onPlace: (key, url) => this.adoptMove({ upstream: this.name, key, url }),
+    });
+  }
+
+  #find(url: string): UpstreamServer {
+    const server = this.#servers.find(one => one.url === url || one.url === URL.parse(url)?.origin);
+    if (server) return server;
+    const known = this.#servers.map(one => one.url).join(', ');
+    throw new TypeError(`upstream "${this.name}" has no server ${url}; it has ${known || 'none'}`);
+  }
+}
+
+function spreadMs(over: Duration = '30s'): number {
+  const ms = parseDuration(over);
+  if (Number.isFinite(ms)) return ms;
+  throw new TypeError('closing WebSockets needs an end; give "over" a time, or take sockets: "stay"');
+}
+
+function poolOptions(upstream: string, options: UpstreamOptions, connectTimeoutMs: number): PoolOptions {
+  return {
+    upstream,
+    connectTimeoutMs,
+    maxConnections: options.maxConnections ?? 1024,
+    maxIdleConnections: options.maxIdleConnections ?? 128,
+    idleTimeoutMs: parseDuration(options.idleConnectionTimeout ?? '60s'),
+    tls: options.tls,
+  };
+}
+
+/** A cookie of the backend comes under its public name, a parameter of its URLs as it is. */
+function affinityOptions(affinity: AffinityKind | AffinityOptions, cookies: UpstreamCookies): AffinityOptions {
+  const options = typeof affinity === 'string' ? { by: affinity } : affinity;
+  if (options.by !== 'route') return options;
+  const { cookie = BACKEND_SESSION_COOKIE, urlParameter = cookie.toLowerCase() } = options;
+  return { ...options, cookie: cookies.publicName(cookie), urlParameter };
+}
+
+function ejectionOptions({ failures = 5, time = '1s', maxTime = '30s' }: UpstreamEjectionConfig): EjectionOptions {
+  return { failures, timeMs: parseDuration(time), maxTimeMs: parseDuration(maxTime) };
+}
+
+function healthOptions(config: UpstreamHealthConfig): HealthOptions {
+  return {
+    path: config.path ?? '/',
+    isWebSocket: config.websocket ?? false,
+    status: config.status ?? [200, 399],
+    headers: config.headers ?? {},
+    intervalMs: parseDuration(config.interval ?? '10s'),
+    timeoutMs: parseDuration(config.timeout ?? '5s'),
+    unhealthyAfter: config.unhealthyAfter ?? 2,
+    healthyAfter: config.healthyAfter ?? 2,
+  };
+}

@@ -1,0 +1,173 @@
+import type { Duplex } from 'node:stream';
+import { CalmLogger } from '../../base/calm-logger.ts';
+import type { Clock } from '../../base/clock.ts';
+import type { Logger } from '../../base/logger.ts';
+import { parseSize } from '../../base/size.ts';
+import type { Config } from '../../config/config.ts';
+import type { Gateway } from '../../gateway/admit.ts';
+import type { OwnNames } from '../../gateway/exchange/headers.ts';
+import type { Relay } from '../../gateway/relay/relay.ts';
+import type { Route, SessionContext } from '../../gateway/route.ts';
+import { RouteReadings } from '../../gateway/route-readings.ts';
+import { newInstanceName } from '../../gateway/routing/loop.ts';
+import { createRouter, type RouteEntry } from '../../gateway/routing/router.ts';
+import type { Upstream } from '../../gateway/upstream/upstream.ts';
+import { createAddressList } from '../../http/address-list.ts';
+import { MemoryLedger } from '../../session/ledgers/memory.ts';
+import type { DiskOptions } from '../../session/stores/disk.ts';
+import { Dispatcher } from '../../websocket/dispatcher.ts';
+import type { Endpoint } from '../../websocket/endpoint.ts';
+import type { ConnectionHost } from '../../websocket/endpoint-connection.ts';
+import { TimerWheel } from '../../websocket/timer-wheel.ts';
+import { Topics } from '../../websocket/topics.ts';
+import type { InternalParts } from '../intakes/internal.ts';
+import type { LineSink } from '../line-output.ts';
+import { type AccessLog, createAccessLog, createLogger, reportLostLines } from '../logging.ts';
+import { dataFolderOf } from './data-folder.ts';
+import { internalParts, openAssertionKeys } from './internal.ts';
+import { buildRoutes } from './routes.ts';
+import { openSessionContext, signingKeys } from './session-contexts.ts';
+import { ledgerOf, makeUpstreams, shareMoves } from './upstreams.ts';
+
+/** Everything that runs, wired together. */
+export interface Parts extends Gateway {
+  readonly clock: Clock;
+  readonly logger: CalmLogger;
+  readonly accessLog: AccessLog;
+  readonly host: ConnectionHost;
+  readonly endpoints: readonly Endpoint<unknown>[];
+  readonly upstreams: ReadonlyMap<string, Upstream>;
+  /** What the internal listener serves; undefined when there is none. */
+  readonly internal: InternalParts | undefined;
+  /** The server's own sessions; mounted applications may have others. */
+  readonly sessions: SessionContext | undefined;
+  /** Those of mounted applications, by the whole prefix. */
+  readonly mountedSessions: ReadonlyMap<string, SessionContext>;
+  readonly sessionContexts: readonly SessionContext[];
+  readonly own: OwnNames;
+  /** Path parameters that can hold a session's ticket. */
+  readonly urlParameters: ReadonlySet<string>;
+  readonly maxBodyBytes: number;
+  /** May clients be told why a backend gave no answer? */
+  readonly exposeReason: boolean;
+  /** Sockets that asked for an upgrade and have no answer yet. */
+  readonly handshakes: Set<Duplex>;
+  readonly relays: Set<Relay>;
+}
+
+/** Configuration in, running parts out. When it rejects, nothing stays open. */
+export async function build(
+  config: Config,
+  environment: { clock: Clock; logger?: Logger; accessLog?: LineSink; freeBytes?: DiskOptions['freeBytes'] },
+): Promise<Parts> {
+  const { clock } = environment;
+  const logger = CalmLogger.over(environment.logger ?? createLogger(config.log), clock);
+  reportLostLines(logger);
+  const dataFolder = dataFolderOf(config, environment.freeBytes);
+  const opened: SessionContext[] = [];
+  const mountedSessions = new Map<string, SessionContext>();
+  const started: Endpoint<unknown>[] = [];
+  let upstreams: ReadonlyMap<string, Upstream> | undefined;
+  try {
+    const openSessions = async (session: NonNullable<Exclude<Config['session'], false>>, mount: string) => {
+      const context = await openSessionContext(session, mount, {
+        clock,
+        logger,
+        dataFolder,
+        isEveryListenerTls:
+          config.listen?.every(({ tls, redirect }) => tls !== undefined || redirect !== undefined) ?? false,
+      });
+      opened.push(context);
+      if (mount !== '') mountedSessions.set(mount, context);
+      return context;
+    };
+    const sessions = config.session === false ? undefined : await openSessions(config.session ?? {}, '');
+    const assertionKeys = await openAssertionKeys(config, dataFolder);
+    upstreams = await makeUpstreams(config.upstreams ?? {}, {
+      clock,
+      logger,
+      keys: () => signingKeys(config.session || {}, dataFolder),
+      assertionKeys,
+      issuer: config.assertions?.issuer ?? 'holdfast',
+    });
+    const entries = await buildRoutes(
+      { ...(config.routes && { routes: config.routes }), ...(config.endpoints && { endpoints: config.endpoints }) },
+      {
+        logger,
+        folder: process.cwd(),
+        upstreams,
+        dispatchers: new Map(
+          Object.entries(config.dispatch ?? {}).map(([name, options]) => [name, new Dispatcher(options)]),
+        ),
+        sessions,
+        openSessions,
+      },
+    );
+    const router = createRouter(entries);
+    const internal = await internalParts(config, entries, { clock, logger, dataFolder, assertionKeys });
+    for (const endpoint of endpointsOf(entries)) {
+      await endpoint.start();
+      started.push(endpoint);
+    }
+    for (const upstream of upstreams.values()) {
+      const ledger = ledgerOf(upstream, entries, sessions);
+      if (ledger) await shareMoves(upstream, ledger, logger);
+      await upstream.observer?.start(ledger ?? new MemoryLedger({ clock }));
+      upstream.start();
+    }
+    return {
+      router,
+      readings: new RouteReadings(entries, router),
+      trustedProxies: createAddressList(config.trustedProxies ?? []),
+      clock,
+      logger,
+      accessLog: createAccessLog(config.log, environment.accessLog, clock),
+      host: { wheel: new TimerWheel(clock), topics: new Topics(), logger },
+      endpoints: started,
+      upstreams,
+      internal,
+      sessions,
+      mountedSessions,
+      sessionContexts: opened,
+      own: ownNames(opened, upstreams),
+      urlParameters: urlParameters(opened),
+      maxBodyBytes: parseSize(config.maxBodySize ?? '1MiB'),
+      exposeReason: config.exposeReason ?? false,
+      handshakes: new Set(),
+      relays: new Set(),
+    };
+  } catch (error) {
+    await Promise.all([...(upstreams?.values() ?? [])].map(upstream => upstream.close()));
+    await Promise.allSettled(started.map(endpoint => endpoint.stop()));
+    await Promise.allSettled(opened.map(({ manager }) => manager.close()));
+    throw error;
+  }
+}
+
+function ownNames(contexts: readonly SessionContext[], upstreams: ReadonlyMap<string, Upstream>): OwnNames {
+  const cookies = contexts.flatMap(({ manager }) => manager.tracking.ownCookies);
+  for (const { ownCookie } of upstreams.values()) if (ownCookie !== undefined) cookies.push(ownCookie);
+  const headers = contexts.flatMap(({ manager }) =>
+    manager.tracking.kind === 'header' ? [manager.tracking.headerName] : [],
+  );
+  const cookiePrefixes = [...upstreams.values()]
+    .map(upstream => upstream.cookies.prefix)
+    .filter(prefix => prefix !== '');
+  return {
+    cookies: new Set(cookies),
+    cookiePrefixes,
+    headers: new Set(headers.map(name => name.toLowerCase())),
+    instance: newInstanceName(),
+  };
+}
+
+function urlParameters(contexts: readonly SessionContext[]): Set<string> {
+  const tracked = contexts.filter(({ manager }) => manager.tracking.kind === 'url');
+  return new Set(tracked.map(({ manager }) => manager.tracking.urlParameter));
+}
+
+function endpointsOf(entries: readonly RouteEntry<Route>[]): Set<Endpoint<unknown>> {
+  const endpoints = new Set<Endpoint<unknown>>();
+  for (const { value } of entries) if (value.target.kind === 'endpoint') endpoints.add(value.target.endpoint);
+  return endpoints;
+}

@@ -1,0 +1,47 @@
+import { glob } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { HoldfastError } from '../../base/errors.ts';
+import { type Endpoint, isEndpoint } from '../../websocket/endpoint.ts';
+
+/** An endpoint that a module exports, and where it was found. */
+export interface DeclaredEndpoint {
+  readonly endpoint: Endpoint<unknown>;
+  /** `file#export`, for messages. */
+  readonly source: string;
+}
+
+/**
+ * Loads the modules that match the globs and collects the endpoints that they export. Declared is deployed: nothing registers them.
+ *
+ * An endpoint that several modules export (a barrel file) is taken once.
+ *
+ * @throws {HoldfastError} ERR_CONFIG_INVALID when a module cannot be loaded, or the globs match nothing.
+ */
+export async function declaredEndpoints(globs: readonly string[], folder: string): Promise<DeclaredEndpoint[]> {
+  if (globs.length === 0) return [];
+  const files: string[] = [];
+  for await (const file of glob([...globs], { cwd: folder })) files.push(file);
+  if (files.length === 0)
+    throw new HoldfastError(
+      'ERR_CONFIG_INVALID',
+      `endpoints: no file matches ${globs.join(', ')} in ${folder}; fix the pattern or remove it`,
+    );
+  const found = new Map<Endpoint<unknown>, DeclaredEndpoint>();
+  for (const file of files.sort()) {
+    const exported = await load(resolve(folder, file));
+    for (const [name, value] of Object.entries(exported))
+      if (isEndpoint(value) && !found.has(value)) found.set(value, { endpoint: value, source: `${file}#${name}` });
+  }
+  return [...found.values()];
+}
+
+async function load(file: string): Promise<Record<string, unknown>> {
+  try {
+    return await import(pathToFileURL(file).href);
+  } catch (cause) {
+    throw new HoldfastError('ERR_CONFIG_INVALID', `endpoints: ${file} cannot be loaded: ${(cause as Error).message}`, {
+      cause,
+    });
+  }
+}

@@ -1,0 +1,193 @@
+import { parseDuration } from '../../base/duration.ts';
+import { HoldfastError } from '../../base/errors.ts';
+import type { Logger } from '../../base/logger.ts';
+import { parseSize } from '../../base/size.ts';
+import type { ApplicationConfig, PolicyConfig, RouteConfig, SessionConfig } from '../../config/config.ts';
+import { title } from '../../config/fields.ts';
+import type { RelayLimits } from '../../gateway/relay/relay.ts';
+import type { Route, SessionContext, SessionMode, Target } from '../../gateway/route.ts';
+import { PathRewrite } from '../../gateway/routing/path-rewrite.ts';
+import { parseRoutePattern } from '../../gateway/routing/pattern.ts';
+import type { RouteEntry } from '../../gateway/routing/router.ts';
+import { createFileServer } from '../../gateway/targets/files.ts';
+import type { Upstream } from '../../gateway/upstream/upstream.ts';
+import { type Refusal, refuse } from '../../http/refusal.ts';
+import { createOriginPolicy } from '../../policy/origin.ts';
+import type { Policy } from '../../policy/policy.ts';
+import { confidential } from '../../policy/transport.ts';
+import type { Dispatcher } from '../../websocket/dispatcher.ts';
+import type { Endpoint } from '../../websocket/endpoint.ts';
+import { declaredEndpoints } from './declared-endpoints.ts';
+import { DEFAULT_RELAY, demandsOf, sharesServer, stricterRoutes } from './stricter-routes.ts';
+
+/** What routes are made from. */
+export interface RouteParts {
+  readonly logger: Logger;
+  readonly folder: string;
+  readonly upstreams: ReadonlyMap<string, Upstream>;
+  readonly dispatchers: ReadonlyMap<string, Dispatcher>;
+  readonly sessions: SessionContext | undefined;
+  /** Routes that take no WebSockets where they lead to a server of one of the others. */
+  readonly stricter: ReadonlyMap<RouteConfig, readonly RouteConfig[]>;
+  openSessions(config: SessionConfig, mount: string): Promise<SessionContext>;
+}
+
+/** A document navigation is worth a session where an application answers; a file or a redirect needs none. */
+const DEFAULT_SESSION_MODE: Readonly<Record<Target['kind'], SessionMode>> = {
+  endpoint: 'existing',
+  fetch: 'auto',
+  upstream: 'auto',
+  files: 'none',
+  redirect: 'none',
+};
+
+/**
+ * Turns the routes of a configuration into entries for the router, mounted applications included.
+ *
+ * @throws {HoldfastError} ERR_CONFIG_INVALID when a name is not defined.
+ */
+export function buildRoutes(
+  application: ApplicationConfig,
+  parts: Omit<RouteParts, 'stricter'>,
+): Promise<RouteEntry<Route>[]> {
+  return entriesOf(application, { ...parts, stricter: stricterRoutes(application) }, '');
+}
+
+async function entriesOf(
+  application: ApplicationConfig,
+  parts: RouteParts,
+  mount: string,
+): Promise<RouteEntry<Route>[]> {
+  const entries: RouteEntry<Route>[] = [];
+  for (const config of application.routes ?? []) {
+    if (config.mount !== undefined) {
+      const prefix = mount + config.mount.replace(/\/$/, '');
+      const own = config.application ?? {};
+      const sessions =
+        own.session === undefined
+          ? parts.sessions
+          : own.session === false
+            ? undefined
+            : await parts.openSessions(own.session, prefix);
+      entries.push(...(await entriesOf(own, { ...parts, sessions }, prefix)));
+    } else {
+      entries.push(...routeEntries(config, parts, mount));
+    }
+  }
+  for (const { endpoint, source } of await declaredEndpoints(application.endpoints ?? [], parts.folder))
+    entries.push(...routeEntries({ endpoint, name: source }, parts, mount));
+  entries.push(...restOfApplication(application, parts, mount));
+  return entries;
+}
+
+/** The application's own files and handler take what no route does. */
+function restOfApplication({ files, fetch }: ApplicationConfig, parts: RouteParts, mount: string): RouteEntry<Route>[] {
+  if (files !== undefined) return routeEntries({ path: '/*', files, ...(fetch && { fetch }) }, parts, mount);
+  if (fetch !== undefined) return routeEntries({ path: '/*', fetch }, parts, mount);
+  return [];
+}
+
+function routeEntries(config: RouteConfig, parts: RouteParts, mount: string): RouteEntry<Route>[] {
+  const paths = config.path ?? config.endpoint?.patterns ?? [];
+  const patterns = (typeof paths === 'string' ? [paths] : paths).map(path => mount + path);
+  return patterns.map(pattern => {
+    const name = config.name ?? (config.host ?? '') + pattern;
+    const target = makeTarget(config, parts, name, pattern);
+    return {
+      pattern,
+      name,
+      ...(config.host !== undefined && { host: config.host }),
+      ...(config.methods !== undefined && { methods: config.methods }),
+      value: {
+        name,
+        target,
+        policies: config.policy?.transport === 'confidential' ? [confidential] : [],
+        upgradePolicies: [...shield(config, parts), ...originPolicies(config.policy, config.endpoint, parts.logger)],
+        demands: demandsOf(config),
+        sessions: parts.sessions,
+        sessionMode: config.session ?? defaultSessionMode(target),
+        isCrossSiteSignIn: config.crossSiteSignIn,
+      },
+    };
+  });
+}
+
+/** Where the backend keeps the sessions, visitors are given none of ours unasked. */
+function defaultSessionMode(target: Target): SessionMode {
+  return target.kind === 'upstream' && target.upstream.observer ? 'none' : DEFAULT_SESSION_MODE[target.kind];
+}
+
+function makeTarget(config: RouteConfig, parts: RouteParts, name: string, pattern: string): Target {
+  if (config.endpoint) {
+    useNamedDispatcher(config.endpoint, parts.dispatchers);
+    return { kind: 'endpoint', endpoint: config.endpoint };
+  }
+  if (config.files !== undefined)
+    return { kind: 'files', serve: createFileServer(config.files), ...(config.fetch && { otherwise: config.fetch }) };
+  if (config.fetch) return { kind: 'fetch', handler: config.fetch };
+  if (config.redirect !== undefined) return { kind: 'redirect', location: config.redirect };
+  const upstream = parts.upstreams.get(config.upstream ?? '');
+  if (upstream === undefined)
+    throw new HoldfastError(
+      'ERR_CONFIG_INVALID',
+      `route ${JSON.stringify(name)}: upstream ${JSON.stringify(config.upstream)} is not defined; add it under "upstreams" or fix the name`,
+    );
+  const rewrite =
+    config.rewrite === undefined ? undefined : new PathRewrite(parseRoutePattern(pattern), config.rewrite);
+  return { kind: 'upstream', upstream, relay: relayLimits(config.websocket ?? true), rewrite };
+}
+
+function relayLimits(config: NonNullable<RouteConfig['websocket']>): RelayLimits | undefined {
+  if (config === false) return undefined;
+  const relay = { ...DEFAULT_RELAY, ...(config === true ? {} : config) };
+  return {
+    idleTimeoutMs: parseDuration(relay.idleTimeout),
+    heartbeatMs: parseDuration(relay.heartbeat),
+    maxLifetimeMs: parseDuration(relay.maxLifetime),
+    maxMessageBytes: parseSize(relay.maxMessageSize),
+    compression: relay.compression,
+  };
+}
+
+/** Refuses upgrades by a route that would lead round the policy of another. */
+function shield(config: RouteConfig, { stricter, upstreams }: RouteParts): Policy[] {
+  const others = stricter.get(config);
+  if (others === undefined) return [];
+  const upstream = upstreams.get(config.upstream!);
+  return [
+    () => {
+      const other = others.find(one => sharesServer(upstream, upstreams.get(one.upstream!)));
+      return other && leadsRound(other);
+    },
+  ];
+}
+
+function leadsRound(other: RouteConfig): Refusal {
+  return refuse(
+    403,
+    'ERR_POLICY_WEBSOCKET',
+    `this route takes no WebSockets, because ${title(other)} under it has a stricter policy for the same server; give this one "websocket: true" to take them all the same`,
+  );
+}
+
+/** The route's word counts before the endpoint's; without either it is the same origin. */
+function originPolicies(
+  policy: PolicyConfig | undefined,
+  endpoint: Endpoint<unknown> | undefined,
+  logger: Logger,
+): Policy[] {
+  const origins = policy?.origins ?? endpoint?.options.origins ?? ['self'];
+  return origins === 'accept' ? [] : [createOriginPolicy(origins, { logger })];
+}
+
+function useNamedDispatcher(endpoint: Endpoint<unknown>, dispatchers: ReadonlyMap<string, Dispatcher>): void {
+  const name = endpoint.options.dispatch;
+  if (typeof name !== 'string') return;
+  const dispatcher = dispatchers.get(name);
+  if (dispatcher === undefined)
+    throw new HoldfastError(
+      'ERR_CONFIG_INVALID',
+      `endpoint ${endpoint.patterns[0]}: dispatch policy ${JSON.stringify(name)} is not defined; add it under "dispatch" or fix the name`,
+    );
+  endpoint.useDispatcher(dispatcher);
+}

@@ -1,0 +1,139 @@
+import { readFile } from 'node:fs/promises';
+import type { Clock } from '../../base/clock.ts';
+import { type Duration, parseDuration } from '../../base/duration.ts';
+import { HoldfastError } from '../../base/errors.ts';
+import type { Logger } from '../../base/logger.ts';
+import { parseSize, type Size } from '../../base/size.ts';
+import type { SessionConfig } from '../../config/config.ts';
+import type { SessionContext } from '../../gateway/route.ts';
+import { loadOrCreateKey } from '../../session/identity/key-ring.ts';
+import { SessionManager, type SessionManagerOptions } from '../../session/manager.ts';
+import { SessionSockets } from '../../websocket/session-sockets.ts';
+import { type DataFolder, keysFolder } from './data-folder.ts';
+import { openBackend } from './session-stores.ts';
+
+export interface SessionParts {
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** Where a generated cookie key is kept. */
+  readonly dataFolder: DataFolder;
+  /** Every listener speaks TLS. */
+  readonly isEveryListenerTls: boolean;
+}
+
+/** Opens the sessions of a server or of a mounted application. The caller closes the manager, which closes store and ledger. */
+export async function openSessionContext(
+  config: SessionConfig,
+  mount: string,
+  parts: SessionParts,
+): Promise<SessionContext> {
+  // Before the store is opened: when it fails there is nothing to close.
+  const keys = await signingKeys(config, parts.dataFolder);
+  const backend = await openBackend(config, { ...parts, disk: parts.dataFolder.disk });
+  const manager = await createManager({
+    ...toOptions(config),
+    ...backend,
+    // Those that keep a cap of their own have it.
+    ...(backend.store.hasRoom === undefined && capOf(config)),
+    keys,
+    cookie: {
+      ...config.cookie,
+      // A mounted application has sessions of its own, so its cookie must not meet that of its neighbours.
+      ...(mount !== '' && config.cookie?.path === undefined && { path: mount }),
+      everyListenerIsSecure: parts.isEveryListenerTls,
+    },
+    clock: parts.clock,
+    logger: parts.logger,
+  });
+  if (manager.tracking.kind === 'url')
+    parts.logger.warn(
+      {},
+      'sessions in URLs are seen in logs, histories and Referer headers; use cookies, or "header" for programs',
+    );
+  const sockets = new SessionSockets();
+  manager.onSocketEnd((sid, why) => sockets.closeAll(sid, why));
+  try {
+    await manager.start();
+  } catch (error) {
+    await manager.close().catch(() => {}); // the store that cannot be reached says so once
+    throw error;
+  }
+  return { manager, sockets, touchOnTraffic: config.touchOnTraffic ?? 'message', ledger: backend.ledger };
+}
+
+/** The keys that sign what clients keep for us: those of the configuration, or one in the data folder. */
+export async function signingKeys(
+  { keyFiles }: Pick<SessionConfig, 'keyFiles'>,
+  dataFolder: DataFolder,
+): Promise<(string | Uint8Array)[]> {
+  return keyFiles
+    ? await Promise.all(keyFiles.map(readKeyFile))
+    : [await loadOrCreateKey(keysFolder(dataFolder), dataFolder.disk)];
+}
+
+function capOf({ maxSessions, anonymousShare }: SessionConfig): Options {
+  return { maxSessions, anonymousShare };
+}
+
+type Options = { -readonly [K in keyof SessionManagerOptions]?: SessionManagerOptions[K] | undefined };
+
+/** When an option cannot work, nothing stays open. */
+async function createManager(
+  options: Options & Pick<SessionManagerOptions, 'store' | 'keys'>,
+): Promise<SessionManager> {
+  try {
+    // What is undefined is as if it were absent: the manager has its defaults.
+    return new SessionManager(options as SessionManagerOptions);
+  } catch (error) {
+    await Promise.allSettled([options.store.close(), options.ledger?.close()]);
+    throw error;
+  }
+}
+
+function toOptions(config: SessionConfig): Options {
+  const { write, sweep, cache, warnSize } = config;
+  return {
+    tracking: config.tracking,
+    header: config.header,
+    urlParameter: config.urlParameter,
+    lifetime: config.lifetime,
+    idleTimeoutMs: milliseconds(config.idleTimeout),
+    absoluteTimeoutMs: milliseconds(config.absoluteTimeout),
+    renewalTimeoutMs: milliseconds(config.renewalTimeout),
+    profile: config.profile,
+    write: typeof write === 'object' ? { everyMs: parseDuration(write.every) } : write,
+    contents: config.contents,
+    conflicts: config.conflicts,
+    coherence: config.coherence,
+    cacheSessions: cache?.sessions,
+    cacheBytes: bytes(cache?.memory),
+    overflow: config.overflow,
+    maxSessionsPerUser: config.maxSessionsPerUser,
+    maxAttributeBytes: bytes(config.maxAttributeSize),
+    maxSessionBytes: bytes(config.maxSessionSize),
+    warnSize: {
+      ...(warnSize?.attribute !== undefined && { attributeBytes: parseSize(warnSize.attribute) }),
+      ...(warnSize?.session !== undefined && { sessionBytes: parseSize(warnSize.session) }),
+    },
+    sweep: sweep && ('every' in sweep ? { everyMs: parseDuration(sweep.every) } : sweep),
+    storeTimeoutMs: milliseconds(config.storeTimeout),
+  };
+}
+
+/** A file whose bytes, without white space around them, are a key. */
+async function readKeyFile(path: string): Promise<string> {
+  try {
+    return (await readFile(path, 'utf8')).trim();
+  } catch (error) {
+    const message = `session.keyFiles: cannot read ${path}; write at least 32 random bytes into it, for example with: openssl rand -base64 32`;
+    throw new HoldfastError('ERR_CONFIG_INVALID', message, { cause: error });
+  }
+}
+
+function milliseconds(value: Duration | undefined): number | undefined {
+  return value === undefined ? undefined : parseDuration(value);
+}
+
+function bytes(value: Size | undefined): number | undefined {
+  return value === undefined ? undefined : parseSize(value);
+}

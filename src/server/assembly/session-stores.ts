@@ -1,0 +1,111 @@
+import type { Clock } from '../../base/clock.ts';
+import { type Duration, parseDuration } from '../../base/duration.ts';
+import type { Logger } from '../../base/logger.ts';
+import { parseSize } from '../../base/size.ts';
+import type { SessionConfig, StoreConfig } from '../../config/config.ts';
+import type { Ledger } from '../../session/ledger.ts';
+import { MemoryLedger } from '../../session/ledgers/memory.ts';
+import type { SessionStore } from '../../session/store.ts';
+import type { DiskOptions } from '../../session/stores/disk.ts';
+import { MemoryStore } from '../../session/stores/memory.ts';
+
+/** Where the sessions of one context are, and what the processes that share them tell each other through. */
+export interface Backend {
+  readonly store: SessionStore;
+  /** Undefined: each process is alone. */
+  readonly ledger: Ledger | undefined;
+}
+
+/**
+ * Opens the store that a configuration names. The packages of those that are not used are not loaded.
+ *
+ * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE.
+ */
+export async function openBackend(
+  config: SessionConfig,
+  parts: { clock: Clock; logger: Logger; disk?: DiskOptions },
+): Promise<Backend> {
+  const { store = 'memory:', ledger, maxSessions, anonymousShare } = config;
+  if (isStore(store)) return { store, ledger };
+  const { url, ...options } = typeof store === 'string' ? { url: store } : store;
+  const [first] = [url].flat();
+  const scheme = first!.slice(0, first!.indexOf(':'));
+  switch (scheme) {
+    case 'memory':
+      return {
+        store: new MemoryStore({
+          ...(maxSessions !== undefined && { maxSessions }),
+          ...(anonymousShare !== undefined && { anonymousShare }),
+        }),
+        ledger: new MemoryLedger(parts),
+      };
+    case 'lmdb': {
+      // Native code: loaded only where it is used.
+      const { LmdbStore, LmdbLedger } = await import('../../session/stores/lmdb.ts');
+      const path = first!.slice('lmdb:'.length);
+      const room = { ...parts.disk, maxBytes: options.maxSize === undefined ? undefined : parseSize(options.maxSize) };
+      const opened = new LmdbStore({ path, ...room, maxSessions, anonymousShare });
+      return { store: opened, ledger: new LmdbLedger({ path, ...room, clock: parts.clock }) };
+    }
+    case 'redis':
+    case 'rediss':
+      return openRedisBackend(url, config.profile, options, parts.logger);
+    case 'postgres':
+    case 'postgresql':
+      return openPostgresBackend(first!, options, config.coherence === 'relaxed', parts);
+    default:
+      throw new TypeError(`session.store: "${scheme}:" is not a store`);
+  }
+}
+
+async function openRedisBackend(
+  url: StoreConfig['url'],
+  profile: SessionConfig['profile'],
+  { prefix, acknowledge = acknowledgedUnder(profile, url), commandTimeout }: Omit<StoreConfig, 'url'>,
+  logger: Logger,
+): Promise<Backend> {
+  const { openRedis } = await import('../../session/stores/redis.ts');
+  return openRedis(url, {
+    logger,
+    ...(prefix !== undefined && { prefix }),
+    ...milliseconds('commandTimeoutMs', commandTimeout),
+    ...(acknowledge && {
+      acknowledge: { replicas: acknowledge.replicas, ...milliseconds('timeoutMs', acknowledge.timeout) },
+    }),
+  });
+}
+
+/** What `failover` is chosen for is that nothing is lost with a server. */
+function acknowledgedUnder(profile: SessionConfig['profile'], url: StoreConfig['url']): StoreConfig['acknowledge'] {
+  const isInAddress = [url].flat().some(address => URL.parse(address)?.searchParams.has('replicas'));
+  return profile === 'failover' && !isInAddress ? { replicas: 1 } : undefined;
+}
+
+async function openPostgresBackend(
+  url: string,
+  { schema, poolSize, migrate, transactionPooler, listenUrl, commandTimeout }: Omit<StoreConfig, 'url'>,
+  notify: boolean,
+  { clock, logger }: { clock: Clock; logger: Logger },
+): Promise<Backend> {
+  const { openPostgres } = await import('../../session/stores/postgres.ts');
+  return openPostgres({
+    url,
+    schema,
+    poolSize,
+    migrate,
+    transactionPooler,
+    listenUrl,
+    notify,
+    clock,
+    logger,
+    ...milliseconds('queryTimeoutMs', commandTimeout),
+  });
+}
+
+function isStore(store: string | StoreConfig | SessionStore): store is SessionStore {
+  return typeof store === 'object' && 'commit' in store;
+}
+
+function milliseconds<K extends string>(name: K, value: Duration | undefined): { [P in K]?: number } {
+  return value === undefined ? {} : ({ [name]: parseDuration(value) } as { [P in K]: number });
+}

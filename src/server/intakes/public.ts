@@ -1,0 +1,360 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Duplex } from 'node:stream';
+import { randomId } from '../../base/ids.ts';
+import { type Admitted, admit, type Gateway } from '../../gateway/admit.ts';
+import { ManagedSession } from '../../gateway/backend-session/managed.ts';
+import { bothSessions, type ObservedExchange } from '../../gateway/backend-session/observed/observer.ts';
+import type { Forwarded } from '../../gateway/forward/forward.ts';
+import { Relay, type RelayLimits, type RelayOptions, relayWebSocket } from '../../gateway/relay/relay.ts';
+import { RelaySession } from '../../gateway/relay/session.ts';
+import type { UpstreamTarget } from '../../gateway/route.ts';
+import { sessionFailure } from '../../gateway/session-failure.ts';
+import { openEndpoint } from '../../gateway/targets/endpoint.ts';
+import type { HostNames } from '../../http/host-names.ts';
+import { askForHttp1 } from '../../http/http1-required.ts';
+import { isRefusal, type Refusal, refuse } from '../../http/refusal.ts';
+import { asksForWebSocket, clientAddressOf } from '../../http/request-head.ts';
+import { takeUrlTicket } from '../../http/url-ticket.ts';
+import type { Endpoint } from '../../websocket/endpoint.ts';
+import type { ConnectionFacts } from '../../websocket/endpoint-connection.ts';
+import { parseUpgrade, refusalResponse, type UpgradeRequest } from '../../websocket/protocol/handshake.ts';
+import { CloseCode } from '../../wire/close-codes.ts';
+import type { Parts } from '../assembly/build.ts';
+import { STOPPING } from '../drain.ts';
+import type { Intake as ListenerIntake } from '../listen/listener.ts';
+import type { AccessFacts } from '../logging.ts';
+import { answer, writeRefusal } from './answer.ts';
+
+/** How long a client may take to read why it was refused. */
+const REFUSAL_TIMEOUT_MS = 2_000;
+
+const ignore = () => {};
+
+/** Where requests and upgrades come in from every listener: each goes through `admit` and on to its target. */
+export class Intake {
+  readonly #parts: Parts;
+  #isDraining = false;
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+  }
+
+  /** From now on everything new is answered with 503. */
+  beginDraining(): void {
+    this.#isDraining = true;
+  }
+
+  readonly isUpgrade = asksForWebSocket;
+
+  readonly onRequest = (request: IncomingMessage, response: ServerResponse): void =>
+    this.#take(request, response, this.#parts);
+
+  #take(request: IncomingMessage, response: ServerResponse, gateway: Gateway): void {
+    response.on('error', ignore);
+    const startedAt = this.#parts.clock.monotonic();
+    this.#serve(request, response, startedAt, gateway)
+      .catch(error => {
+        const refusal = this.#unforeseen(error);
+        this.#logRefusal(request, refusal);
+        writeRefusal(response, refusal);
+      })
+      // Not even that can be written.
+      .catch(() => response.destroy());
+  }
+
+  readonly onUpgrade = (request: IncomingMessage, socket: Duplex, early: Buffer): void =>
+    this.#takeUpgrade(request, socket, early, this.#parts);
+
+  #takeUpgrade(request: IncomingMessage, socket: Duplex, early: Buffer, gateway: Gateway): void {
+    // Until its target takes it over, nobody else listens.
+    socket.on('error', ignore);
+    this.#upgrade(request, socket, early, gateway, false).catch(error =>
+      this.#refuse(request, socket, this.#unforeseen(error)),
+    );
+  }
+
+  /** The same for a listener that answers to some hosts only. */
+  answeringTo(hosts: HostNames): ListenerIntake {
+    const gateway: Gateway = { ...this.#parts, hosts };
+    return {
+      isUpgrade: this.isUpgrade,
+      onRequest: (request, response) => this.#take(request, response, gateway),
+      onUpgrade: (request, socket, early) => this.#takeUpgrade(request, socket, early, gateway),
+    };
+  }
+
+  /**
+   * An upgrade of a server that is not ours: what has no route here belongs to others, unless there are none. The caller listens
+   * for errors of the socket. @returns false when it was left to others.
+   */
+  onAttachedUpgrade(request: IncomingMessage, socket: Duplex, early: Buffer, isAlone: boolean): Promise<boolean> {
+    return this.#upgrade(request, socket, early, this.#parts, !isAlone).catch(error => {
+      this.#refuse(request, socket, this.#unforeseen(error));
+      return true;
+    });
+  }
+
+  async #serve(request: IncomingMessage, response: ServerResponse, startedAt: number, gateway: Gateway): Promise<void> {
+    const { accessLog, clock, urlParameters } = this.#parts;
+    const urlTicket = takeUrlTicket(request, urlParameters);
+    let admitted: Admitted | Refusal = draining();
+    // Before anything is waited for: a client that leaves meanwhile has its line, too.
+    if (accessLog.isOn)
+      response.once('close', () =>
+        accessLog.request({
+          ...this.#facts(request, admitted),
+          status: response.headersSent ? response.statusCode : 499,
+          bytesSent: Number(response.getHeader('content-length') ?? 0),
+          durationMs: Math.round(clock.monotonic() - startedAt),
+        }),
+      );
+    if (!this.#isDraining) admitted = await admit(request, gateway, urlTicket);
+    const refusal = isRefusal(admitted) ? admitted : await answer(admitted, request, response, this.#parts);
+    if (!refusal) return;
+    this.#logRefusal(request, refusal);
+    writeRefusal(response, this.#explained(refusal));
+  }
+
+  async #upgrade(
+    request: IncomingMessage,
+    socket: Duplex,
+    early: Buffer,
+    gateway: Gateway,
+    leaveUnknown: boolean,
+  ): Promise<boolean> {
+    const { handshakes, urlParameters } = this.#parts;
+    handshakes.add(socket);
+    const urlTicket = takeUrlTicket(request, urlParameters);
+    try {
+      const admitted = this.#isDraining ? draining() : await admit(request, gateway, urlTicket);
+      if (leaveUnknown && isRefusal(admitted) && admitted.code === 'ERR_ROUTE_NOT_FOUND') return false;
+      const refusal = isRefusal(admitted) ? admitted : await this.#openSocket(admitted, request, socket, early);
+      if (refusal) this.#refuse(request, socket, refusal);
+      return true;
+    } finally {
+      handshakes.delete(socket);
+    }
+  }
+
+  async #openSocket(
+    admitted: Admitted,
+    request: IncomingMessage,
+    socket: Duplex,
+    early: Buffer,
+  ): Promise<Refusal | undefined> {
+    const { target } = admitted.route;
+    // It may have begun while the session was read.
+    if (this.#isDraining) {
+      admitted.held?.binding.release();
+      return draining();
+    }
+    if (target.kind === 'endpoint') return this.#openEndpoint(admitted, target.endpoint, request, socket, early);
+    if (target.kind === 'upstream' && target.relay)
+      return this.#openRelay(admitted, target, target.relay, request, socket, early);
+    admitted.held?.binding.release();
+    return refuse(400, 'ERR_WS_BAD_HANDSHAKE', 'this route takes no WebSockets');
+  }
+
+  async #openEndpoint(
+    admitted: Admitted,
+    endpoint: Endpoint<unknown>,
+    request: IncomingMessage,
+    socket: Duplex,
+    early: Buffer,
+  ): Promise<Refusal | undefined> {
+    const { name } = admitted.route;
+    const { accessLog, host } = this.#parts;
+    try {
+      // An idle connection keeps what its last line will say only if there will be one.
+      const closing = accessLog.isOn
+        ? this.#logWhenGone({ ...this.#facts(request, admitted), route: name })
+        : undefined;
+      const opened = await openEndpoint(admitted, endpoint, socket, early, host, closing);
+      if (isRefusal(opened)) return opened;
+      // The connection listens itself: a second listener would cost each of them memory.
+      if (opened) socket.off('error', ignore);
+      if (this.#isDraining) opened?.close(CloseCode.goingAway, STOPPING);
+      if (opened && accessLog.isOn)
+        accessLog.socketOpened({ ...this.#facts(request, admitted), route: name, connectionId: opened.id });
+      return undefined;
+    } finally {
+      admitted.held?.binding.release();
+    }
+  }
+
+  #logWhenGone(facts: AccessFacts): ConnectionFacts['onGone'] {
+    const { accessLog, clock } = this.#parts;
+    const openedAt = clock.monotonic();
+    return ({ id, messagesReceived, messagesSent }, { code, reason }) =>
+      accessLog.socketClosed({
+        ...facts,
+        connectionId: id,
+        closeCode: code,
+        closeReason: reason,
+        durationMs: Math.round(clock.monotonic() - openedAt),
+        messagesReceived,
+        messagesSent,
+      });
+  }
+
+  async #openRelay(
+    admitted: Admitted,
+    { upstream, rewrite }: UpstreamTarget,
+    limits: RelayLimits,
+    request: IncomingMessage,
+    socket: Duplex,
+    early: Buffer,
+  ): Promise<Refusal | undefined> {
+    const { head, held } = admitted;
+    const handshake = parseUpgrade(head);
+    if (isRefusal(handshake)) {
+      held?.binding.release();
+      return handshake;
+    }
+    const session = held && new RelaySession(held);
+    let relay: Relay | undefined;
+    try {
+      const opened =
+        (await session?.hold()) ??
+        (await this.#relay(admitted, handshake, session, { upstream, rewrite, limits, socket, early }));
+      if (!(opened instanceof Relay)) return isRefusal(opened) ? opened : undefined;
+      relay = opened;
+    } finally {
+      session?.endHandshake();
+      if (!relay) await session?.release();
+    }
+    this.#parts.handshakes.delete(socket);
+    session?.tie(relay);
+    admitted.observed?.tie(relay);
+    this.#follow(relay, { ...this.#facts(request, admitted), connectionId: `r${randomId(6)}` });
+    return undefined;
+  }
+
+  #relay(
+    { head, held, observed }: Admitted,
+    handshake: UpgradeRequest,
+    session: RelaySession | undefined,
+    to: Pick<RelayOptions, 'upstream' | 'rewrite' | 'limits' | 'socket' | 'early'>,
+  ): Promise<Relay | Forwarded | Refusal> {
+    const { clock, host, logger, own } = this.#parts;
+    const { upstream } = to;
+    const onChanged = session && (() => session.hold());
+    const managed = new ManagedSession({ held, upstream, logger, ...(onChanged && { onChanged }) });
+    return relayWebSocket({
+      ...to,
+      head,
+      handshake,
+      news: session,
+      // The backend's answer can change it.
+      get sid() {
+        return observed ? undefined : session?.sid;
+      },
+      affinityKey: observed?.key ?? session?.sid,
+      session: observed ? bothSessions(managed, observed) : managed,
+      own,
+      wheel: host.wheel,
+      ...touching(session, observed),
+      clock,
+      logger,
+    });
+  }
+
+  /** Knows the relay until it has ended, and nothing of its request. */
+  #follow(relay: Relay, facts: AccessFacts & { connectionId: string }): void {
+    const { accessLog, clock, relays } = this.#parts;
+    const openedAt = clock.monotonic();
+    relays.add(relay);
+    if (this.#isDraining) relay.close(CloseCode.goingAway, STOPPING);
+    accessLog.socketOpened(facts);
+    relay.closed
+      .then(({ code, reason }) => {
+        relays.delete(relay);
+        accessLog.socketClosed({
+          ...facts,
+          closeCode: code,
+          closeReason: reason,
+          durationMs: Math.round(clock.monotonic() - openedAt),
+          messagesReceived: relay.sent.messages,
+          messagesSent: relay.received.messages,
+          bytesReceived: relay.sent.bytes,
+          bytesSent: relay.received.bytes,
+        });
+      })
+      .catch(ignore);
+  }
+
+  /** Answers an upgrade with a refusal and ends the connection, whether the client reads it or not. */
+  #refuse(request: IncomingMessage, socket: Duplex, refusal: Refusal): void {
+    this.#logRefusal(request, refusal);
+    if (!socket.writable) {
+      socket.destroy();
+      return;
+    }
+    if (askForHttp1(refusal, socket)) return;
+    const { clock } = this.#parts;
+    const timer = clock.setTimeout(() => socket.destroy(), REFUSAL_TIMEOUT_MS);
+    socket.once('close', () => clock.clearTimeout(timer));
+    socket.end(refusalResponse(this.#explained(refusal)), () => socket.destroy());
+  }
+
+  /** With the reason for the client, where it may know. */
+  #explained(refusal: Refusal): Refusal {
+    if (!this.#parts.exposeReason || refusal.failure === undefined) return refusal;
+    return { ...refusal, headers: { ...refusal.headers, 'Holdfast-Reason': refusal.failure } };
+  }
+
+  #logRefusal(request: IncomingMessage, { status, code, reason, failure }: Refusal): void {
+    const address = clientAddressOf(request, this.#parts);
+    this.#parts.logger.info({ event: 'refused', status, code, failure, method: request.method, address }, reason);
+  }
+
+  #facts(request: IncomingMessage, admitted: Admitted | Refusal): AccessFacts {
+    const sid = isRefusal(admitted) ? undefined : (admitted.held?.session?.id ?? admitted.observed?.liveKey);
+    const { referer, 'user-agent': userAgent } = request.headers;
+    return {
+      clientAddress: isRefusal(admitted) ? clientAddressOf(request, this.#parts) : admitted.head.clientAddress,
+      method: request.method ?? '',
+      target: request.url ?? '',
+      httpVersion: request.httpVersion,
+      ...(!isRefusal(admitted) && { route: admitted.route.name }),
+      ...(sid !== undefined && { sid }),
+      ...(referer !== undefined && { referer }),
+      ...(userAgent !== undefined && { userAgent }),
+    };
+  }
+
+  /** The client gets an id; the log has the rest under the same id. */
+  #unforeseen(error: unknown): Refusal {
+    const failure = sessionFailure(error);
+    if (failure) return failure;
+    const id = randomId(9);
+    this.#parts.logger.error({ error, id }, 'a request failed');
+    return refuse(500, 'ERR_SERVER_FAILED', 'a request failed', {
+      closeCode: 1011,
+      body: `Internal Server Error (${id})\n`,
+    });
+  }
+}
+
+/** Made here, so that what an idle relay keeps is its sessions and nothing of its request. Where there are two, ours says what counts as use. */
+function touching(
+  session: RelaySession | undefined,
+  observed: ObservedExchange | undefined,
+): Pick<RelayOptions, 'touchOnTraffic' | 'onTraffic'> {
+  if (!session && !observed) return {};
+  return {
+    touchOnTraffic: (session ?? observed)!.touchOnTraffic,
+    onTraffic: () => {
+      session?.touch();
+      observed?.touch();
+    },
+  };
+}
+
+function draining(): Refusal {
+  return refuse(503, 'ERR_SERVER_STATE', STOPPING, {
+    closeCode: CloseCode.goingAway,
+    failure: 'draining',
+    headers: { 'Retry-After': '5', Connection: 'close' },
+  });
+}

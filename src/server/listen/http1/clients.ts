@@ -1,0 +1,179 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import type { Clock, Timer } from '../../../base/clock.ts';
+import type { Logger } from '../../../base/logger.ts';
+import { clientTermsOf } from '../../../http/client-terms.ts';
+import { ClientPace, checkInterval, type PaceLimits, slowBody } from '../client-pace.ts';
+import { WireBytes } from '../wire-bytes.ts';
+
+export interface Http1ClientsOptions {
+  /** Where the terms of a request say nothing else. */
+  readonly pace: PaceLimits;
+  /** A connection without a request for so long is ended, whatever comes in that is none: empty lines, for example. */
+  readonly idleMs: number;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** A connection and what its client may owe. */
+interface Known {
+  readonly socket: Socket;
+  readonly wire: WireBytes;
+  readonly pace: ClientPace;
+  readonly openedAt: number;
+  /** The exchange under way. */
+  request: IncomingMessage | undefined;
+  response: ServerResponse | undefined;
+  /** When the last look found that there was none. */
+  idleSince: number;
+  hasServed: boolean;
+  /** When the last look found the request answered, but its body not at its end. */
+  answeredAt: number | undefined;
+  isRefused: boolean;
+  taken: number;
+  received: number;
+}
+
+/**
+ * The connections of an HTTP/1 server, with what their clients owe: the rest of a request body, or to take what waits
+ * for them.
+ *
+ * Looked at once a second, so that a request costs nothing for it. The time of a request head is Node's part.
+ */
+export class Http1Clients {
+  readonly #options: Http1ClientsOptions;
+  readonly #intervalMs: number;
+  /** One for all connections: sockets live for long, and each listener of its own takes memory. */
+  readonly #onClose: (this: Socket) => void;
+  /** The oldest first. */
+  readonly #all = new Map<Duplex, Known>();
+  #timer: Timer | undefined;
+  #lookedAt = 0;
+
+  constructor(options: Http1ClientsOptions) {
+    this.#options = options;
+    this.#intervalMs = checkInterval(options.pace);
+    const leave = (socket: Socket) => this.leave(socket);
+    this.#onClose = function () {
+      leave(this);
+    };
+  }
+
+  /** Watches a connection until it is closed. */
+  add(socket: Socket): void {
+    const now = this.#options.clock.monotonic();
+    this.#all.set(socket, {
+      ...{ socket, wire: new WireBytes(socket), pace: new ClientPace(), openedAt: now, idleSince: now },
+      ...{ request: undefined, response: undefined, answeredAt: undefined },
+      ...{ hasServed: false, isRefused: false, taken: 0, received: 0 },
+    });
+    socket.on('close', this.#onClose);
+    if (this.#timer !== undefined) return;
+    this.#lookedAt = now;
+    this.#schedule();
+  }
+
+  /** Something else has taken the connection over. */
+  leave(socket: Duplex): void {
+    this.#all.delete(socket);
+    socket.off('close', this.#onClose);
+    if (this.#all.size > 0) return;
+    this.#options.clock.clearTimeout(this.#timer);
+    this.#timer = undefined;
+  }
+
+  /** The next request of its connection is worked on from now on. */
+  begin(request: IncomingMessage, response: ServerResponse): void {
+    const known = this.#all.get(request.socket);
+    if (!known) return;
+    known.request = request;
+    known.response = response;
+    known.hasServed = true;
+    known.answeredAt = undefined;
+    known.isRefused = false;
+    known.pace.caughtUp();
+  }
+
+  /** Ends connections that wait for a request, those that have waited longest first. @returns how many. */
+  endIdle(limit: number): number {
+    const idle = [...this.#all.values()].filter(known => known.hasServed && isIdle(known));
+    return end(idle.sort((a, b) => a.idleSince - b.idleSince).slice(0, limit));
+  }
+
+  /**
+   * Ends connections opened before this time that have not brought a request yet, the oldest first. @returns how many.
+   */
+  endUnused(limit: number, openedBefore: number): number {
+    const unused = [...this.#all.values()].filter(known => !known.hasServed && known.openedAt <= openedBefore);
+    return end(unused.slice(0, limit));
+  }
+
+  #schedule(): void {
+    this.#timer = this.#options.clock.setTimeout(this.#look, this.#intervalMs);
+  }
+
+  readonly #look = (): void => {
+    const now = this.#options.clock.monotonic();
+    // Time in which this process could not look is not the clients'.
+    const ms = Math.min(now - this.#lookedAt, 2 * this.#intervalMs);
+    this.#lookedAt = now;
+    for (const known of this.#all.values()) this.#lookAt(known, now, ms);
+    if (this.#all.size > 0) this.#schedule();
+  };
+
+  #lookAt(known: Known, now: number, ms: number): void {
+    const { socket, wire, request, response } = known;
+    const taken = wire.taken - known.taken;
+    const received = wire.received - known.received;
+    known.taken += taken;
+    known.received += received;
+    const isAnswered = response?.writableFinished === true;
+    const isWaiting = wire.waiting > 0 || socket.writableLength > 0;
+    if (isAnswered && !isWaiting && request!.complete) {
+      known.request = known.response = undefined;
+      known.idleSince = now;
+    }
+    if (!isWaiting && known.request === undefined) {
+      known.pace.caughtUp();
+      if (known.hasServed && now - known.idleSince >= this.#options.idleMs) this.#end(known, 'no request came');
+      return;
+    }
+    const terms = request && clientTermsOf(request);
+    if (isAnswered) known.answeredAt ??= now;
+    const isAwaited = terms?.isBodyAwaited === true;
+    // What nobody reads may not come for ever, at whatever rate.
+    if (isAnswered && !isAwaited && now - known.answeredAt! >= this.#options.pace.silenceMs)
+      return this.#end(known, 'the rest of a body that nobody reads took too long');
+    const isBodyOwed = request !== undefined && !request.complete && !socket.isPaused() && (isAnswered || isAwaited);
+    if (!isWaiting && !isBodyOwed) return known.pace.caughtUp();
+    const moved = taken + (isBodyOwed ? received : 0);
+    const why = known.pace.owed(ms, moved, this.#limits(terms?.clientTimeoutMs));
+    if (why === undefined) return;
+    if (isWaiting || isAnswered || response!.headersSent || !terms?.onSlowBody || known.isRefused)
+      return this.#end(known, why);
+    known.isRefused = true;
+    known.pace.caughtUp();
+    terms.onSlowBody(slowBody(why));
+  }
+
+  #limits(silenceMs: number | undefined): PaceLimits {
+    const { pace } = this.#options;
+    return silenceMs === undefined ? pace : { ...pace, silenceMs };
+  }
+
+  #end({ socket }: Known, why: string): void {
+    this.#options.logger.debug({ event: 'slow_client', address: socket.remoteAddress }, `connection ended: ${why}`);
+    socket.destroy();
+  }
+}
+
+/** Between two looks the exchange may be over already. */
+function isIdle({ request, response, wire }: Known): boolean {
+  return (request === undefined || (request.complete && response!.writableFinished)) && wire.waiting === 0;
+}
+
+function end(all: readonly Known[]): number {
+  for (const { socket } of all) socket.destroy();
+  return all.length;
+}

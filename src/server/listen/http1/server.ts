@@ -1,0 +1,168 @@
+import http, { type IncomingMessage, type ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import type { Clock } from '../../../base/clock.ts';
+import type { Logger } from '../../../base/logger.ts';
+import { setPeer } from '../../../http/peer.ts';
+import type { ProxyHeader } from '../../../http/proxy-protocol.ts';
+import { type Refusal, refuse } from '../../../http/refusal.ts';
+import { writeRefusal } from '../../intakes/answer.ts';
+import type { PaceLimits } from '../client-pace.ts';
+import type { HeadLimits, Intake } from '../listener.ts';
+import { Http1Clients } from './clients.ts';
+import { Http1Connection } from './connection.ts';
+
+// How often Node looks for clients that are late with their request head.
+const CHECK_INTERVAL_MS = 1_000;
+
+export interface Http1ServerOptions {
+  readonly head: HeadLimits;
+  readonly pace: PaceLimits;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** HTTP/1 for sockets that a listener has accepted. It never listens itself. */
+export class Http1Server {
+  readonly #server: http.Server;
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #clients: Http1Clients;
+  /** Those that have had a request and are not WebSockets. */
+  readonly #connections = new WeakMap<Duplex, Http1Connection>();
+
+  constructor(intake: Intake, { head, pace, clock, logger }: Http1ServerOptions) {
+    this.#clock = clock;
+    this.#logger = logger;
+    this.#server = http.createServer({
+      maxHeaderSize: head.maxBytes,
+      headersTimeout: head.timeoutMs,
+      // Bodies may take as long as their target lets them; a head may not.
+      requestTimeout: 0,
+      // Node would answer what has none by itself, and go on with what follows: it is for `readRequestHead` to refuse.
+      requireHostHeader: false,
+      connectionsCheckingInterval: Math.min(CHECK_INTERVAL_MS, head.timeoutMs),
+      // Any other Upgrade is ignored (RFC 9110 §7.8) and the request answered as what it is.
+      shouldUpgradeCallback: request => intake.isUpgrade(request) && this.#release(request.socket),
+    });
+    // A client that has sent its requests and ends its side still gets its answers. Node's types do not know it.
+    (this.#server as { httpAllowHalfOpen?: boolean }).httpAllowHalfOpen = true;
+    const onRequest = (request: IncomingMessage, response: ServerResponse) =>
+      this.#take(request, response, () => {
+        // Node's parser takes 0.9 and 2.0 for versions of what it reads.
+        if (request.httpVersionMajor === 1) intake.onRequest(request, response);
+        else writeRefusal(response, unreadable(505));
+      });
+    this.#server.on('request', onRequest);
+    // Not answered with 100 by Node: a backend may want to answer it itself.
+    this.#server.on('checkContinue', onRequest);
+    this.#server.on('checkExpectation', (request, response) =>
+      this.#take(request, response, () => writeRefusal(response, unreadable(417))),
+    );
+    this.#server.on('upgrade', (request, socket, early) => {
+      // From here on it has limits of its own: those of a handshake, then those of a WebSocket.
+      this.#clients.leave(socket);
+      intake.onUpgrade(request, socket, early);
+    });
+    // Without a listener Node cuts the connection and answers nothing.
+    this.#server.on('connect', this.#onConnect);
+    this.#server.on('clientError', this.#onClientError);
+    // Only then does Node look for late heads.
+    this.#server.emit('listening');
+    const { keepAliveTimeout, keepAliveTimeoutBuffer = 0 } = this.#server;
+    // Node begins the time of a kept connection anew with every byte, and that of a head with the first byte that is
+    // not an empty line.
+    const idleMs = keepAliveTimeout + keepAliveTimeoutBuffer + head.timeoutMs + 2 * CHECK_INTERVAL_MS;
+    this.#clients = new Http1Clients({ pace, idleMs, clock, logger });
+  }
+
+  /** @param header Who the client is, when that is not the other end of the socket. */
+  take(socket: Socket, header?: ProxyHeader): void {
+    if (header) setPeer(socket, header);
+    this.#clients.add(socket);
+    this.#server.emit('connection', socket);
+  }
+
+  close(): void {
+    this.#server.close();
+  }
+
+  closeIdle(): void {
+    this.#server.closeIdleConnections();
+  }
+
+  closeAll(): void {
+    this.#server.closeAllConnections();
+  }
+
+  /** Ends connections that wait for a request, those that have waited longest first. @returns how many. */
+  endIdle(limit: number): number {
+    return this.#clients.endIdle(limit);
+  }
+
+  /**
+   * Ends connections opened before this time that have not brought a request yet, the oldest first. @returns how many.
+   */
+  endUnused(limit: number, openedBefore: number): number {
+    return this.#clients.endUnused(limit, openedBefore);
+  }
+
+  #take(request: IncomingMessage, response: ServerResponse, answer: () => void): void {
+    this.#connection(request.socket).take(request, response, () => {
+      this.#clients.begin(request, response);
+      answer();
+    });
+  }
+
+  #connection(socket: Socket): Http1Connection {
+    let connection = this.#connections.get(socket);
+    if (!connection) {
+      connection = new Http1Connection(socket, this.#clock);
+      this.#connections.set(socket, connection);
+    }
+    return connection;
+  }
+
+  /** True when the connection may become a WebSocket. */
+  #release(socket: Socket): boolean {
+    const isReleased = this.#connections.get(socket)?.release() ?? true;
+    if (isReleased) this.#connections.delete(socket);
+    return isReleased;
+  }
+
+  /** Node has let go of the connection, and hands it over before the answers of earlier requests have left. */
+  readonly #onConnect = (_request: IncomingMessage, socket: Duplex): void => {
+    const connection = this.#connection(socket as Socket);
+    socket.on('error', () => {}).on('drain', connection.onDrain);
+    connection.fail(refuse(400, 'ERR_HTTP_BAD_REQUEST', 'CONNECT asks for a forward proxy, which this is not'));
+  };
+
+  /** What Node could not parse, or did not get in time. */
+  readonly #onClientError = (error: NodeJS.ErrnoException & { reason?: string }, socket: Duplex): void => {
+    this.#logger.debug({ error: error.code }, 'request could not be read');
+    const status = statusOf(error);
+    if (status === undefined) socket.destroy();
+    else this.#connection(socket as Socket).fail(unreadable(status));
+  };
+}
+
+/** Undefined when it is the connection that has failed. */
+function statusOf({ code, reason }: NodeJS.ErrnoException & { reason?: string }): number | undefined {
+  switch (code) {
+    case 'ERR_HTTP_REQUEST_TIMEOUT':
+      return 408;
+    case 'HPE_HEADER_OVERFLOW':
+      return 431;
+    case 'HPE_PAUSED_H2_UPGRADE':
+      return 505;
+    case 'HPE_INVALID_VERSION':
+      // For one that is written as a version is. What has another form is no HTTP.
+      return reason === 'Invalid HTTP version' ? 505 : 400;
+    default:
+      return code?.startsWith('HPE_') ? 400 : undefined;
+  }
+}
+
+function unreadable(status: number): Refusal {
+  return refuse(status, 'ERR_HTTP_BAD_REQUEST', 'the request cannot be read', { headers: { Connection: 'close' } });
+}

@@ -1,0 +1,206 @@
+import type { IncomingMessage } from 'node:http';
+import http2, { type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
+import type { TLSSocket } from 'node:tls';
+import type { Clock } from '../../../base/clock.ts';
+import type { Logger } from '../../../base/logger.ts';
+import { clientTermsOf } from '../../../http/client-terms.ts';
+import { ClientPace, type PaceLimits, slowBody } from '../client-pace.ts';
+import { WireBytes } from '../wire-bytes.ts';
+import type { Http2Request, Http2Response } from './exchange.ts';
+import { resetStream } from './stream.ts';
+
+export interface Http2ConnectionOptions {
+  readonly pace: PaceLimits;
+  /** Time until the first request, and none without one. */
+  readonly headTimeoutMs: number;
+  readonly logger: Logger;
+}
+
+/** A connection without a stream for so long is ended. */
+const IDLE_MS = 60_000;
+/** A client with streams is pinged so often, and has as long to answer as it may be silent, within these bounds. */
+const PING_MS = 20_000;
+const MIN_PONG_MS = 10_000;
+const MAX_PONG_MS = 60_000;
+/** On the wire, at most: 17 bytes (RFC 9113 §6.7) in a record of TLS. */
+const PING_BYTES = 100;
+/** NGHTTP2_ERR_PROTO: what Node says of any violation, whether a stream or the connection has to end for it. */
+const VIOLATION = -505;
+
+/** A request and its answer. */
+interface Exchange {
+  readonly stream: ServerHttp2Stream;
+  readonly request: Http2Request;
+  readonly response: Http2Response;
+  readonly pace: ClientPace;
+  received: number;
+  /** Bytes of the answer that have left, as far as writes have left as a whole. */
+  taken: number;
+  /** What may have left of the next write: Node does not say it. */
+  partly: number;
+  /** When the last look found the request answered, but its body not at its end. */
+  answeredAt: number | undefined;
+  isRefused: boolean;
+}
+
+/** A connection of HTTP/2 and what its client owes, stream by stream. */
+export class Http2Connection {
+  readonly session: ServerHttp2Session;
+  readonly socket: TLSSocket;
+  readonly #options: Http2ConnectionOptions;
+  readonly #wire: WireBytes;
+  readonly #pace = new ClientPace();
+  readonly #exchanges = new Set<Exchange>();
+  readonly #openedAt: number;
+  /** Sockets, too. */
+  #streams = 0;
+  #hasServed = false;
+  #idleSince: number;
+  #taken = 0;
+  /** When the last ping was sent or answered. */
+  #pingedAt: number;
+  #isPinged = false;
+  /** Pings since the last look: what they move is no answer. */
+  #pingBytes = 0;
+  /** Streams that were reset for a violation. */
+  #violated = 0;
+  #violation: { readonly error: Error; readonly violated: number } | undefined;
+
+  constructor(session: ServerHttp2Session, socket: TLSSocket, options: Http2ConnectionOptions, now: number) {
+    this.session = session;
+    this.socket = socket;
+    this.#options = options;
+    this.#wire = new WireBytes(socket);
+    this.#openedAt = this.#idleSince = this.#pingedAt = now;
+    const { destroy } = session;
+    // Node ends the connection for every violation. By then nghttp2 has done what RFC 9113 §5.4 asks for: the stream is
+    // reset, or GOAWAY is said.
+    session.destroy = (error, code) => {
+      const { errno, code: name } = (error ?? {}) as NodeJS.ErrnoException;
+      if (errno === VIOLATION && name === 'ERR_HTTP2_ERROR')
+        this.#violation ??= { error: error!, violated: this.#violated };
+      else destroy.call(session, error, code);
+    };
+  }
+
+  /** When it began to wait for a request; undefined while there is a stream, and before there was one. */
+  get idleSince(): number | undefined {
+    return this.#hasServed && this.#streams === 0 ? this.#idleSince : undefined;
+  }
+
+  /** When it was opened; undefined once it has brought a request. */
+  get unusedSince(): number | undefined {
+    return this.#hasServed ? undefined : this.#openedAt;
+  }
+
+  beginStream(stream: ServerHttp2Stream, clock: Clock): void {
+    this.#streams++;
+    this.#hasServed = true;
+    stream.once('close', () => {
+      this.#streams--;
+      this.#idleSince = clock.monotonic();
+      if (stream.rstCode === http2.constants.NGHTTP2_PROTOCOL_ERROR) this.#violated++;
+    });
+  }
+
+  /** What the client owes of this exchange is looked at until its stream is closed. */
+  watch(stream: ServerHttp2Stream, request: Http2Request, response: Http2Response): void {
+    const exchange: Exchange = {
+      ...{ stream, request, response, pace: new ClientPace(), received: 0, taken: 0, partly: 0 },
+      ...{ answeredAt: undefined, isRefused: false },
+    };
+    this.#exchanges.add(exchange);
+    stream.once('close', () => this.#exchanges.delete(exchange));
+  }
+
+  /** @param ms Since the last look. */
+  look(now: number, ms: number): void {
+    const taken = this.#wire.taken - this.#taken;
+    this.#taken += taken;
+    const takenOfAnswers = Math.max(0, taken - this.#pingBytes);
+    this.#pingBytes = 0;
+    const why = this.#wire.waiting > 0 ? this.#pace.owed(ms, taken, this.#options.pace) : this.#lookAtQuiet(now);
+    if (why !== undefined) this.#end(why);
+    else for (const exchange of this.#exchanges) this.#lookAt(exchange, takenOfAnswers, now, ms);
+  }
+
+  /** The client has taken all that the connection was given. */
+  #lookAtQuiet(now: number): string | undefined {
+    this.#pace.caughtUp();
+    const { headTimeoutMs, pace } = this.#options;
+    const violation = this.#violation;
+    this.#violation = undefined;
+    if (violation?.violated === this.#violated) return violation.error.message;
+    if (this.#streams === 0) {
+      this.#pingedAt = now;
+      // A head that comes in too slowly is not a stream yet.
+      return now - this.#idleSince < (this.#hasServed ? IDLE_MS : headTimeoutMs) ? undefined : 'no request came';
+    }
+    // A client that has begun a head can send nothing else before its end (RFC 9113 §6.10): no answer to a ping either.
+    const sinceMs = now - this.#pingedAt;
+    const pongMs = Math.min(MAX_PONG_MS, Math.max(MIN_PONG_MS, pace.silenceMs));
+    if (this.#isPinged) return sinceMs < pongMs ? undefined : 'a ping was not answered';
+    if (sinceMs >= Math.min(PING_MS, pace.silenceMs)) this.#ping(now);
+    return undefined;
+  }
+
+  #ping(now: number): void {
+    this.#pingedAt = now;
+    this.#pingBytes += PING_BYTES;
+    this.#isPinged = this.session.ping(() => {
+      this.#isPinged = false;
+    });
+  }
+
+  #lookAt(exchange: Exchange, takenByAll: number, now: number, ms: number): void {
+    const { stream, request, response, pace } = exchange;
+    const isWaiting = stream.writableLength > 0;
+    const isAnswered = stream.writableFinished;
+    const terms = clientTermsOf(request as unknown as IncomingMessage);
+    const isAwaited = terms?.isBodyAwaited === true;
+    const isBodyOwed = !stream.readableEnded && !stream.isPaused() && (isAnswered || isAwaited);
+    if (isAnswered) exchange.answeredAt ??= now;
+    const received = request.bytesReceived - exchange.received;
+    exchange.received += received;
+    const moved = takenOf(exchange, takenByAll) + (isBodyOwed ? received : 0);
+    if (isAnswered && !isAwaited && now - exchange.answeredAt! >= this.#options.pace.silenceMs)
+      return this.#endStream(exchange, 'the rest of a body that nobody reads took too long');
+    if (!isWaiting && !isBodyOwed) return pace.caughtUp();
+    const silenceMs = terms?.clientTimeoutMs;
+    const limits = silenceMs === undefined ? this.#options.pace : { ...this.#options.pace, silenceMs };
+    const why = pace.owed(ms, moved, limits);
+    if (why === undefined) return;
+    if (isWaiting || response.headersSent || !terms?.onSlowBody || exchange.isRefused)
+      return this.#endStream(exchange, why);
+    exchange.isRefused = true;
+    pace.caughtUp();
+    terms.onSlowBody(slowBody(why));
+  }
+
+  #endStream({ stream }: Exchange, why: string): void {
+    const { remoteAddress: address } = this.socket;
+    this.#options.logger.debug({ event: 'slow_client', address }, `stream ended: ${why}`);
+    // RFC 9113 §8.1: what is answered needs no more of its request.
+    if (stream.writableFinished) stream.close(http2.constants.NGHTTP2_NO_ERROR);
+    else resetStream(stream, http2.constants.NGHTTP2_CANCEL);
+  }
+
+  #end(why: string): void {
+    const { remoteAddress: address } = this.socket;
+    this.#options.logger.debug({ event: 'slow_client', address }, `connection ended: ${why}`);
+    this.session.destroy();
+  }
+}
+
+/**
+ * Of the answer, since the last look. Of the write that is under way it is what it may be at most: all that the
+ * connection has taken.
+ */
+function takenOf(exchange: Exchange, takenByAll: number): number {
+  const { stream, response } = exchange;
+  const taken = response.bytesWritten - stream.writableLength - exchange.taken;
+  const before = exchange.partly;
+  exchange.taken += taken;
+  exchange.partly = taken > 0 ? 0 : Math.min(stream.writableLength, before + takenByAll);
+  return Math.max(0, taken + exchange.partly - before);
+}

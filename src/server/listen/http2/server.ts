@@ -1,0 +1,164 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import http2, { type Http2Session, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
+import type { TLSSocket } from 'node:tls';
+import type { Clock, Timer } from '../../../base/clock.ts';
+import type { Logger } from '../../../base/logger.ts';
+import { checkInterval, type PaceLimits } from '../client-pace.ts';
+import type { HeadLimits, Intake } from '../listener.ts';
+import { Http2Connection } from './connection.ts';
+import { Http2Request, Http2Response, Http2Upgrade } from './exchange.ts';
+import { endStream } from './stream.ts';
+import { toUpgradeSocket } from './upgrade-socket.ts';
+
+export interface Http2ServerOptions {
+  readonly head: HeadLimits;
+  readonly pace: PaceLimits;
+  /** RFC 8441. */
+  readonly allowWebSocket: boolean;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** Requests and sockets that one connection may have at a time: what RFC 9113 §6.5.2 recommends. */
+const MAX_STREAMS = 100;
+/** Headers of one request; browsers send every cookie as one. Their size has a limit of its own. */
+const MAX_HEADERS = 512;
+
+const ignore = () => {};
+const NOTHING = Buffer.alloc(0);
+
+/**
+ * HTTP/2 for sockets whose TLS has agreed on it.
+ *
+ * A request comes to the intake as one of HTTP/1.1 would, and an extended CONNECT (RFC 8441) as an upgrade. It works on the `stream` event:
+ * Node's compatibility layer would answer extended CONNECT with 405. Streams that are reset faster than they could be of use end the
+ * connection (CVE-2023-44487), which is Node's part.
+ */
+export class Http2Server {
+  readonly #server: http2.Http2Server;
+  readonly #intake: Intake;
+  readonly #options: Http2ServerOptions;
+  /** The oldest first. */
+  readonly #connections = new Map<Http2Session, Http2Connection>();
+  readonly #intervalMs: number;
+  /** The one that `emit` is handing over. */
+  #taken: TLSSocket | undefined;
+  #timer: Timer | undefined;
+  #lookedAt = 0;
+  #isClosing = false;
+
+  constructor(intake: Intake, options: Http2ServerOptions) {
+    this.#intake = intake;
+    this.#options = options;
+    this.#intervalMs = Math.min(checkInterval(options.pace), options.head.timeoutMs);
+    this.#server = http2.createServer({
+      maxHeaderListPairs: MAX_HEADERS,
+      // What a backend says twice is passed on as it is, as over HTTP/1. Else Node throws, wherever it comes to send it.
+      strictSingleValueFields: false,
+      settings: {
+        enableConnectProtocol: options.allowWebSocket,
+        maxConcurrentStreams: MAX_STREAMS,
+        maxHeaderListSize: options.head.maxBytes,
+      },
+    });
+    this.#server.on('session', this.#onSession);
+    this.#server.on('stream', this.#onStream);
+    this.#server.on('sessionError', error =>
+      options.logger.debug({ error: error.message }, 'HTTP/2 connection failed'),
+    );
+  }
+
+  take(socket: TLSSocket): void {
+    socket.on('error', ignore);
+    this.#taken = socket;
+    this.#server.emit('connection', socket);
+    this.#taken = undefined;
+  }
+
+  /** Tells every client to open no more streams. Connections end with their last one. */
+  close(): void {
+    this.#isClosing = true;
+    for (const session of this.#connections.keys()) session.close();
+  }
+
+  closeAll(): void {
+    for (const session of this.#connections.keys()) session.destroy();
+  }
+
+  /** Ends connections that wait for a request, those that have waited longest first. @returns how many. */
+  endIdle(limit: number): number {
+    const idle = [...this.#connections.values()].filter(({ idleSince }) => idleSince !== undefined);
+    return end(idle.sort((a, b) => a.idleSince! - b.idleSince!).slice(0, limit));
+  }
+
+  /**
+   * Ends connections opened before this time that have not brought a request yet, the oldest first. @returns how many.
+   */
+  endUnused(limit: number, openedBefore: number): number {
+    const unused = [...this.#connections.values()].filter(
+      ({ unusedSince = Number.POSITIVE_INFINITY }) => unusedSince <= openedBefore,
+    );
+    return end(unused.slice(0, limit));
+  }
+
+  readonly #onSession = (session: ServerHttp2Session): void => {
+    const { clock, head, pace, logger } = this.#options;
+    const now = clock.monotonic();
+    const options = { pace, headTimeoutMs: head.timeoutMs, logger };
+    this.#connections.set(session, new Http2Connection(session, this.#taken!, options, now));
+    session.on('error', ignore);
+    session.on('close', () => this.#connections.delete(session));
+    if (this.#isClosing) session.close();
+    if (this.#timer !== undefined) return;
+    this.#lookedAt = now;
+    this.#schedule();
+  };
+
+  #schedule(): void {
+    this.#timer = this.#options.clock.setTimeout(this.#look, this.#intervalMs);
+  }
+
+  readonly #look = (): void => {
+    const now = this.#options.clock.monotonic();
+    // Time in which this process could not look is not the clients'.
+    const ms = Math.min(now - this.#lookedAt, 2 * this.#intervalMs);
+    this.#lookedAt = now;
+    this.#timer = undefined;
+    for (const connection of this.#connections.values()) connection.look(now, ms);
+    if (this.#connections.size > 0) this.#schedule();
+  };
+
+  readonly #onStream = (
+    stream: ServerHttp2Stream,
+    headers: http2.IncomingHttpHeaders,
+    _flags: number,
+    rawHeaders: string[],
+  ): void => {
+    // Every error is followed by `close`, which is what is acted on.
+    stream.on('error', ignore);
+    const connection = stream.session && this.#connections.get(stream.session);
+    if (!connection) {
+      stream.destroy();
+      return;
+    }
+    connection.beginStream(stream, this.#options.clock);
+    if (headers[':method'] !== 'CONNECT') {
+      const request = new Http2Request(stream, headers, rawHeaders, connection.socket);
+      const response = new Http2Response(stream);
+      connection.watch(stream, request, response);
+      this.#intake.onRequest(request as unknown as IncomingMessage, response as unknown as ServerResponse);
+    } else if (headers[':protocol'] === 'websocket') {
+      const request = new Http2Upgrade(headers, rawHeaders, connection.socket) as unknown as IncomingMessage;
+      this.#intake.onUpgrade(request, toUpgradeSocket(stream), NOTHING);
+    } else {
+      // RFC 8441 §4: an unknown protocol. Without one it asks for a forward proxy, which this is not.
+      stream.respond({ ':status': headers[':protocol'] === undefined ? 400 : 501 });
+      endStream(stream, NOTHING, ignore);
+    }
+  };
+}
+
+function end(connections: readonly Http2Connection[]): number {
+  for (const { session } of connections) session.destroy();
+  return connections.length;
+}

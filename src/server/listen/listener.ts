@@ -1,0 +1,222 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { type AddressInfo, createServer, type Server as NetServer, type Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import type { TLSSocket } from 'node:tls';
+import type { Clock } from '../../base/clock.ts';
+import { parseDuration } from '../../base/duration.ts';
+import { HoldfastError } from '../../base/errors.ts';
+import type { Logger } from '../../base/logger.ts';
+import { parseSize } from '../../base/size.ts';
+import type { Config, ListenConfig } from '../../config/config.ts';
+import type { AddressList } from '../../http/address-list.ts';
+import type { PaceLimits } from './client-pace.ts';
+import { type ConnectionHolder, descriptors } from './descriptors.ts';
+import { Http1Server } from './http1/server.ts';
+import { Http2Server } from './http2/server.ts';
+import { readProxyHeader } from './proxy-header.ts';
+import { TlsListener } from './tls.ts';
+import { wireOf } from './wire-bytes.ts';
+
+/** Who takes what comes in. Neither may throw. */
+export interface Intake {
+  onRequest(request: IncomingMessage, response: ServerResponse): void;
+  onUpgrade(request: IncomingMessage, socket: Duplex, early: Buffer): void;
+  /** Should this request be taken as an upgrade, rather than answered as plain HTTP? */
+  isUpgrade(request: IncomingMessage): boolean;
+}
+
+export interface ListenerParts {
+  readonly config: Config;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly trustedProxies: AddressList;
+}
+
+/** What connections are held to before they carry a request. */
+export interface HeadLimits {
+  readonly timeoutMs: number;
+  readonly maxBytes: number;
+}
+
+// A burst of reconnects must find room in the kernel's queue; the kernel cuts it to what it allows.
+const BACKLOG = 4096;
+/** A connection that was just opened may have its request on the way. */
+const MIN_AGE_MS = 1_000;
+
+const ignore = () => {};
+
+/**
+ * One open port: net socket → PROXY header → TLS → ALPN → the HTTP/1 server or the HTTP/2 server.
+ *
+ * Every step has the time of a request head, and a connection that does not come through is cut. No error of a socket leaves it.
+ */
+export class Listener implements ConnectionHolder {
+  readonly logger: Logger;
+  readonly config: ListenConfig;
+  /** Where it listens; `''` before `open`. */
+  url = '';
+  /** The one that was free, when the configuration says 0. */
+  port = 0;
+  readonly #net: NetServer;
+  readonly #parts: ListenerParts;
+  readonly #limits: HeadLimits;
+  readonly #http1: Http1Server;
+  readonly #tls: TlsListener | undefined;
+  readonly #http2: Http2Server | undefined;
+  /** Connections that no HTTP server has yet, or that are not its own to end: all of TLS, the others until their PROXY header is read. */
+  readonly #raw = new Set<Socket>();
+  /**
+   * Those that no HTTP server has yet, with their age, the oldest first. By what Node has in common for a socket and
+   * its TLS.
+   */
+  readonly #opening = new Map<object, { readonly socket: Socket; readonly openedAt: number }>();
+
+  /** @throws {HoldfastError} ERR_CONFIG_INVALID when a certificate cannot be used. */
+  constructor(listen: ListenConfig, intake: Intake, parts: ListenerParts) {
+    const { config, clock, logger } = parts;
+    this.config = listen;
+    this.#parts = parts;
+    this.logger = logger;
+    this.#limits = {
+      timeoutMs: parseDuration(config.headerTimeout ?? '10s'),
+      maxBytes: parseSize(config.maxHeaderSize ?? '16KiB'),
+    };
+    this.#tls = listen.tls && new TlsListener(listen, this.#limits.timeoutMs, parts, this.#onSecure);
+    const served = this.#tls?.hsts === undefined ? intake : withHsts(intake, this.#tls.hsts);
+    const held = { head: this.#limits, pace: paceLimits(config), clock, logger };
+    this.#http1 = new Http1Server(served, held);
+    this.#http2 =
+      this.#tls && listen.http2 !== false
+        ? new Http2Server(served, { ...held, allowWebSocket: allowsWebSocket(listen) })
+        : undefined;
+    // As in node:http, which ends the connection of a client that sends nothing more by itself; a WebSocket has its closing handshake first.
+    this.#net = createServer({ allowHalfOpen: listen.tls === undefined, noDelay: true }, this.#onConnection);
+  }
+
+  /** @throws {HoldfastError} ERR_SERVER_LISTEN when the port cannot be had. */
+  async open(): Promise<void> {
+    await listenOn(this.#net, this.config);
+    const { address, family, port } = this.#net.address() as AddressInfo;
+    const host = isEveryAddress(address) ? 'localhost' : family === 'IPv6' ? `[${address}]` : address;
+    this.url = `${this.#tls ? 'https' : 'http'}://${host}:${port}`;
+    this.port = port;
+    descriptors.add(this);
+    this.#net.on('error', error => this.#parts.logger.error({ error }, 'listener failed'));
+  }
+
+  /** Takes no more connections. Resolves when the last one is gone. */
+  close(): Promise<void> {
+    const closed = new Promise<void>(resolve => this.#net.close(() => resolve()));
+    descriptors.remove(this);
+    this.#http1.close();
+    this.#http2?.close();
+    this.#tls?.close();
+    return closed;
+  }
+
+  /** Ends the connections that wait for a request. */
+  closeIdle(): void {
+    this.#http1.closeIdle();
+  }
+
+  closeAll(): void {
+    this.#http1.closeAll();
+    this.#http2?.closeAll();
+    for (const socket of this.#raw) socket.destroy();
+  }
+
+  endIdle(limit: number): number {
+    const ended = this.#http1.endIdle(limit);
+    return ended + (this.#http2?.endIdle(limit - ended) ?? 0);
+  }
+
+  endUnused(limit: number): number {
+    const openedBefore = this.#parts.clock.monotonic() - MIN_AGE_MS;
+    const opening = [...this.#opening.values()].filter(({ openedAt }) => openedAt <= openedBefore).slice(0, limit);
+    for (const { socket } of opening) socket.destroy();
+    let ended = opening.length;
+    ended += this.#http1.endUnused(limit - ended, openedBefore);
+    return ended + (this.#http2?.endUnused(limit - ended, openedBefore) ?? 0);
+  }
+
+  readonly #onConnection = (socket: Socket): void => {
+    if (!descriptors.admit()) {
+      socket.destroy();
+      return;
+    }
+    const { proxyProtocol } = this.config;
+    if (proxyProtocol === undefined && this.#tls === undefined) return this.#http1.take(socket);
+    const wire = wireOf(socket)!;
+    const forget = () => {
+      this.#raw.delete(socket);
+      this.#opening.delete(wire);
+    };
+    this.#raw.add(socket);
+    this.#opening.set(wire, { socket, openedAt: this.#parts.clock.monotonic() });
+    socket.on('error', ignore).on('close', forget);
+    if (proxyProtocol === undefined) return this.#tls!.take(socket);
+    const { clock, logger, trustedProxies } = this.#parts;
+    readProxyHeader(socket, {
+      isRequired: proxyProtocol === 'required',
+      trustedProxies,
+      timeoutMs: this.#limits.timeoutMs,
+      clock,
+      logger,
+      onDone: header => {
+        if (this.#tls) return this.#tls.take(socket, header);
+        forget();
+        socket.off('error', ignore).off('close', forget);
+        this.#http1.take(socket, header);
+      },
+    });
+  };
+
+  readonly #onSecure = (socket: TLSSocket): void => {
+    this.#opening.delete(wireOf(socket)!);
+    if (socket.alpnProtocol === 'h2' && this.#http2) this.#http2.take(socket);
+    else this.#http1.take(socket);
+  };
+}
+
+function paceLimits({ clientTimeout = '60s', clientRate = 500 }: Config): PaceLimits {
+  const bytesPerSecond = parseSize(clientRate);
+  return {
+    silenceMs: parseDuration(clientTimeout),
+    bytesPerSecond: bytesPerSecond === Number.POSITIVE_INFINITY ? 0 : bytesPerSecond,
+  };
+}
+
+function allowsWebSocket({ http2 = true }: ListenConfig): boolean {
+  return typeof http2 === 'boolean' ? http2 : http2.websocket !== false;
+}
+
+/** Before anybody else, so that a backend or handler that has its own words on it has the last. */
+function withHsts(intake: Intake, value: string): Intake {
+  return {
+    isUpgrade: request => intake.isUpgrade(request),
+    onUpgrade: (request, socket, early) => intake.onUpgrade(request, socket, early),
+    onRequest(request, response) {
+      response.setHeader('Strict-Transport-Security', value);
+      intake.onRequest(request, response);
+    },
+  };
+}
+
+function listenOn(server: NetServer, { port, host }: ListenConfig): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', (cause: NodeJS.ErrnoException) => {
+      const where = host === undefined ? `port ${port}` : `${host} port ${port}`;
+      const why =
+        cause.code === 'EADDRINUSE' ? 'another program listens there; stop it or choose another port' : cause.message;
+      reject(new HoldfastError('ERR_SERVER_LISTEN', `cannot listen on ${where}: ${why}`, { cause }));
+    });
+    server.listen({ port, host, backlog: BACKLOG }, () => {
+      server.removeAllListeners('error');
+      resolve();
+    });
+  });
+}
+
+function isEveryAddress(address: string): boolean {
+  return address === '::' || address === '0.0.0.0' || address === '::1' || address === '127.0.0.1';
+}

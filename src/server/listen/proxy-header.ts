@@ -1,0 +1,72 @@
+import type { Socket } from 'node:net';
+import type { Clock } from '../../base/clock.ts';
+import type { Logger } from '../../base/logger.ts';
+import { type AddressList, unmapIpv4 } from '../../http/address-list.ts';
+import { type ProxyHeader, parseProxyHeader } from '../../http/proxy-protocol.ts';
+
+export interface ReadProxyHeaderOptions {
+  /** False: a trusted peer may leave it out, and others are clients. */
+  readonly isRequired: boolean;
+  readonly trustedProxies: AddressList;
+  /** For the whole header. */
+  readonly timeoutMs: number;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** Called at most once, with the socket standing behind the header. Undefined: there was none. */
+  onDone(header: ProxyHeader | undefined): void;
+}
+
+/**
+ * Takes the PROXY header off the beginning of a connection.
+ *
+ * A connection is cut, and that is logged, when the header is malformed, late, or required and missing, and when a peer that is not
+ * trusted connects where it is required. Where it is optional nothing is read from such a peer: what it sends is its request.
+ */
+export function readProxyHeader(socket: Socket, options: ReadProxyHeaderOptions): void {
+  const { isRequired, trustedProxies, timeoutMs, clock, logger, onDone } = options;
+  const peer = unmapIpv4(socket.remoteAddress ?? '');
+  const cut = (reason: string) => {
+    logger.warn({ event: 'proxy_header', address: peer }, `connection cut: ${reason}`);
+    socket.destroy();
+  };
+  if (!trustedProxies.contains(peer)) {
+    if (isRequired) cut('a PROXY header is required here, and the peer is not one of the trusted proxies');
+    else onDone(undefined);
+    return;
+  }
+
+  let bytes: Buffer = Buffer.alloc(0);
+  const timer = clock.setTimeout(() => {
+    stop();
+    cut(`no whole PROXY header within ${timeoutMs} ms`);
+  }, timeoutMs);
+  const stop = () => {
+    clock.clearTimeout(timer);
+    socket.off('readable', onReadable);
+    socket.off('end', onGone);
+    socket.off('close', onGone);
+  };
+  const onGone = () => {
+    stop();
+    // Probes of load balancers connect and leave: nothing to tell.
+    socket.destroy();
+  };
+  const onReadable = () => {
+    const chunk = socket.read() as Buffer | null;
+    if (chunk === null) return;
+    bytes = bytes.length === 0 ? chunk : Buffer.concat([bytes, chunk]);
+    const header = parseProxyHeader(bytes);
+    if (header === 'incomplete') return;
+    stop();
+    if (header === 'absent' && isRequired) cut('it does not begin with a PROXY header');
+    else if (header !== 'absent' && 'malformed' in header) cut(`malformed PROXY header: ${header.malformed}`);
+    else {
+      const rest = header === 'absent' ? bytes : bytes.subarray(header.length);
+      if (rest.length > 0) socket.unshift(rest);
+      onDone(header === 'absent' ? undefined : header);
+    }
+  };
+  socket.on('readable', onReadable);
+  socket.on('end', onGone);
+  socket.on('close', onGone);
+}

@@ -1,0 +1,96 @@
+import type { Socket } from 'node:net';
+import { createServer, type TLSSocket, type TlsOptions, type Server as TlsServer } from 'node:tls';
+import { type Duration, parseDuration } from '../../base/duration.ts';
+import type { ListenConfig, TlsConfig } from '../../config/config.ts';
+import { setPeer } from '../../http/peer.ts';
+import type { ProxyHeader } from '../../http/proxy-protocol.ts';
+import { dataFolderOf } from '../assembly/data-folder.ts';
+import { CertificateFiles } from './certificate-files.ts';
+import { developmentCertificate } from './development-certificate.ts';
+import type { ListenerParts } from './listener.ts';
+
+/** TLS for sockets that a listener has accepted. */
+export class TlsListener {
+  /** The value of `Strict-Transport-Security`; undefined when it is not to be sent. */
+  readonly hsts: string | undefined;
+  readonly #server: TlsServer;
+  readonly #files: CertificateFiles;
+  /** What proxies said of connections whose handshake is under way, by the addresses of both ends. */
+  readonly #headers = new Map<string, ProxyHeader>();
+
+  /**
+   * @param handshakeTimeoutMs The time for the request head begins after it.
+   * @throws {HoldfastError} ERR_CONFIG_INVALID when a certificate cannot be used.
+   */
+  constructor(
+    { tls, http2 }: ListenConfig,
+    handshakeTimeoutMs: number,
+    { config, clock, logger }: ListenerParts,
+    onSecure: (socket: TLSSocket) => void,
+  ) {
+    const folder = dataFolderOf(config);
+    const own: TlsConfig =
+      tls === 'self-signed' ? developmentCertificate(folder.path, clock.now(), logger, folder.disk) : tls!;
+    const { certificates = [], clientCertificates, minVersion = 'TLSv1.2' } = own;
+    this.hsts = own.hsts === undefined ? undefined : hstsValue(own.hsts);
+    this.#files = new CertificateFiles({
+      pairs: [own, ...certificates],
+      ca: clientCertificates?.ca,
+      minVersion,
+      clock,
+      logger,
+      onChange: () => this.#server.setSecureContext(this.#files.defaultOptions),
+    });
+    const options: TlsOptions = {
+      ...this.#files.defaultOptions,
+      handshakeTimeout: handshakeTimeoutMs,
+      ALPNProtocols: http2 === false ? ['http/1.1'] : ['h2', 'http/1.1'],
+      SNICallback: (name, answer) => answer(null, this.#files.contextFor(name)),
+      ...(clientCertificates && {
+        requestCert: true,
+        rejectUnauthorized: clientCertificates.mode !== 'request',
+      }),
+    };
+    this.#server = createServer(options, socket => {
+      if (this.#headers.size > 0) {
+        const header = this.#headers.get(endsOf(socket));
+        if (header) setPeer(socket, header);
+      }
+      onSecure(socket);
+    });
+    this.#server.on('tlsClientError', (error, socket) => {
+      logger.debug({ error: error.message }, 'TLS handshake failed');
+      // An answer could only be sent through the TLS that is not there.
+      socket.destroy();
+    });
+  }
+
+  /** @param header Who the client is, when that is not the other end of the socket. */
+  take(socket: Socket, header?: ProxyHeader): void {
+    if (header) {
+      // Node does not say which socket the encrypted one was made from.
+      const ends = endsOf(socket);
+      this.#headers.set(ends, header);
+      socket.once('close', () => this.#headers.delete(ends));
+    }
+    this.#server.emit('connection', socket);
+  }
+
+  close(): void {
+    this.#files.close();
+  }
+}
+
+function endsOf({ remoteAddress, remotePort, localAddress, localPort }: Socket): string {
+  return `${remoteAddress} ${remotePort} ${localAddress} ${localPort}`;
+}
+
+/** RFC 6797 §6.1. */
+function hstsValue(hsts: NonNullable<TlsConfig['hsts']>): string {
+  const { maxAge, includeSubDomains, preload } =
+    typeof hsts === 'object' ? hsts : { maxAge: hsts as Duration, includeSubDomains: false, preload: false };
+  const directives = [`max-age=${Math.ceil(parseDuration(maxAge) / 1_000)}`];
+  if (includeSubDomains) directives.push('includeSubDomains');
+  if (preload) directives.push('preload');
+  return directives.join('; ');
+}

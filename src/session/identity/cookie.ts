@@ -1,0 +1,131 @@
+import { cookieValues, prefixOf, type SetCookie, serializeSetCookie } from '../../http/cookies.ts';
+import type { SessionTicket, Tickets } from './ticket.ts';
+
+export interface SessionCookieOptions {
+  /** Used letter for letter. Default `__Host-holdfast` when every listener is TLS and neither domain nor path is set, else `holdfast`. */
+  readonly name?: string;
+  /** Default: the host that sets it, and no other. */
+  readonly domain?: string;
+  /** Default `/`. A cookie of another path means nothing here, whatever its name is. */
+  readonly path?: string;
+  /** Default `lax`. */
+  readonly sameSite?: 'strict' | 'lax' | 'none';
+  /** The browser keeps it when it is closed, for as long as the session may live, 400 days at most. Default false: until it is closed. */
+  readonly persistent?: boolean;
+  /** True when clients can reach the sessions through TLS only. Default false. */
+  readonly everyListenerIsSecure?: boolean;
+}
+
+/** A browser sends one cookie of a name per domain and path that match. More than these are not looked at. */
+const MAX_TRIED = 4;
+
+/** What browsers keep at most: rfc6265bis §5.5. */
+const MAX_AGE_S = 400 * 86_400;
+
+/** The cookie that carries a session's ticket. */
+export class SessionCookie {
+  readonly name: string;
+  readonly sameSite: 'strict' | 'lax' | 'none';
+  readonly #tickets: Tickets;
+  readonly #attributes: Pick<SetCookie, 'domain' | 'path' | 'sameSite' | 'httpOnly'>;
+  readonly #isAlwaysSecure: boolean;
+  readonly #maxAgeS: number | undefined;
+
+  /**
+   * @param lifetimeMs How long a session may live; `Infinity`: for ever.
+   * @throws {TypeError} when a browser would refuse the cookie.
+   */
+  constructor(tickets: Tickets, options: SessionCookieOptions = {}, lifetimeMs = Number.POSITIVE_INFINITY) {
+    const { domain, path, sameSite = 'lax', everyListenerIsSecure = false } = options;
+    const isHostOnly = domain === undefined && (path === undefined || path === '/');
+    this.name = options.name ?? (everyListenerIsSecure && isHostOnly ? '__Host-holdfast' : 'holdfast');
+    this.sameSite = sameSite;
+    this.#tickets = tickets;
+    this.#attributes = { domain, path: path ?? '/', sameSite, httpOnly: true };
+    this.#isAlwaysSecure = everyListenerIsSecure || prefixOf(this.name) !== undefined || sameSite === 'none';
+    this.#maxAgeS = options.persistent ? Math.min(Math.ceil(lifetimeMs / 1_000), MAX_AGE_S) : undefined;
+    this.clear(false); // a name, domain or path that cannot be sent is found here, not at the first login
+  }
+
+  /** True when the header has a cookie of this name, whatever it is worth. */
+  isIn(header: string | undefined): boolean {
+    return cookieValues(header, this.name, 1).length > 0;
+  }
+
+  /** The genuine tickets among the first four cookies of this name, each once. */
+  read(header: string | undefined): SessionTicket[] {
+    const values = cookieValues(header, this.name, MAX_TRIED);
+    const tickets: SessionTicket[] = [];
+    for (const value of values.length > 1 ? new Set(values) : values) {
+      const ticket = this.#tickets.parse(value);
+      if (ticket) tickets.push(ticket);
+    }
+    return tickets;
+  }
+
+  /** A `Set-Cookie` value. `Secure` when the request was, or when the cookie cannot do without. */
+  write(ticket: SessionTicket, isSecure: boolean): string {
+    const value = this.#tickets.write(ticket);
+    return this.#serialize({ value, ...(this.#maxAgeS !== undefined && { maxAge: this.#maxAgeS }) }, isSecure);
+  }
+
+  /** A `Set-Cookie` value that makes the client forget the cookie. */
+  clear(isSecure: boolean): string {
+    return this.#serialize({ value: '', maxAge: 0 }, isSecure);
+  }
+
+  /** The nonce in the header, if there is one. */
+  readNonce(header: string | undefined): string | undefined {
+    return cookieValues(header, this.nonceName, 1)[0];
+  }
+
+  /** A `Set-Cookie` value that keeps a nonce for so many seconds. */
+  writeNonce(nonce: string, maxAgeS: number, isSecure: boolean): string {
+    return serializeSetCookie({
+      ...this.#attributes,
+      name: this.nonceName,
+      value: nonce,
+      maxAge: maxAgeS,
+      secure: isSecure || this.#isAlwaysSecure,
+    });
+  }
+
+  /** The name of the cookie that carries a nonce. */
+  get nonceName(): string {
+    return `${this.name}-new`;
+  }
+
+  /**
+   * The name of the cookie that says that there is a session cookie, where browsers do not send that one with a link from elsewhere
+   * (`sameSite: strict`). It opens nothing.
+   */
+  get markerName(): string {
+    return `${this.name}-there`;
+  }
+
+  hasMarker(header: string | undefined): boolean {
+    return cookieValues(header, this.markerName, 1).length > 0;
+  }
+
+  /** A `Set-Cookie` value for it, which lives as long as the session cookie; without `isThere` one that makes the client forget it. */
+  writeMarker(isThere: boolean, isSecure: boolean): string {
+    const maxAge = isThere ? this.#maxAgeS : 0;
+    return serializeSetCookie({
+      ...this.#attributes,
+      name: this.markerName,
+      value: isThere ? '1' : '',
+      ...(maxAge !== undefined && { maxAge }),
+      sameSite: 'lax',
+      secure: isSecure || this.#isAlwaysSecure,
+    });
+  }
+
+  #serialize(cookie: Pick<SetCookie, 'value' | 'maxAge'>, isSecure: boolean): string {
+    return serializeSetCookie({
+      name: this.name,
+      ...cookie,
+      ...this.#attributes,
+      secure: isSecure || this.#isAlwaysSecure,
+    });
+  }
+}

@@ -1,0 +1,59 @@
+import { HoldfastError } from '../../base/errors.ts';
+import type { SessionOwner } from '../session.ts';
+import type { SessionHeader } from '../store.ts';
+
+/**
+ * Somebody else than its owner asked for a session. The session is untouched.
+ *
+ * @see IBM WebSphere, UnauthorizedSessionRequestException (SESN0008E)
+ */
+export class UnauthorizedSessionRequestError extends HoldfastError {
+  constructor(message: string) {
+    super('ERR_SESSION_UNAUTHORIZED', message, { status: 403, closeCode: 1008 });
+    this.name = 'HoldfastError'; // matched by name and code, never by class
+  }
+}
+
+/** The longest name of a user, in characters (code points). It is in each record of theirs, in headers, assertions and the log. */
+export const MAX_USER_NAME_LENGTH = 256;
+
+export function isTooLongUserName(name: string): boolean {
+  // A character has one or two of what `length` counts.
+  return (
+    name.length > MAX_USER_NAME_LENGTH &&
+    (name.length > 2 * MAX_USER_NAME_LENGTH || [...name].length > MAX_USER_NAME_LENGTH)
+  );
+}
+
+/**
+ * In JavaScript anything may come. Without a name strangers would be one user; roles in one text would hold every role that is a part of it.
+ *
+ * @throws {TypeError} when it is no owner.
+ */
+export function checkOwner({ name, roles }: SessionOwner): void {
+  if (typeof name !== 'string' || name === '') {
+    const what = name === '' ? 'an empty one' : typeof name;
+    throw new TypeError(`a session's owner must have a name, a text of at least one character, not ${what}`);
+  }
+  if (isTooLongUserName(name))
+    throw new TypeError(
+      `the name of a session's owner has at most ${MAX_USER_NAME_LENGTH} characters, not ${[...name].length}; use an id of the user`,
+    );
+  if (!Array.isArray(roles) || !roles.every(role => typeof role === 'string'))
+    throw new TypeError("the roles of a session's owner must be an array of texts; [] for none");
+}
+
+/**
+ * What a request may see of a session.
+ *
+ * `all`: it is its owner's, or nobody's, or its owner is kept in the session itself. `claim`: it is nobody's yet, and the request has an
+ * authenticated user: the first one owns it. `little`: its owner shows credentials with each request, and this route did not ask for them.
+ * `nothing`: it belongs to somebody else.
+ */
+export type OwnerView = 'all' | 'claim' | 'little' | 'nothing';
+
+export function judgeOwner({ owner }: SessionHeader, user: SessionOwner | undefined): OwnerView {
+  if (!owner) return user ? 'claim' : 'all';
+  if (user) return user.name === owner.name ? 'all' : 'nothing';
+  return owner.isShownByRequest ? 'little' : 'all';
+}

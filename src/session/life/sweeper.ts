@@ -1,0 +1,137 @@
+import { setImmediate } from 'node:timers/promises';
+import type { Timer } from '../../base/clock.ts';
+import { createSecret } from '../identity/ids.ts';
+import type { Ledger } from '../ledger.ts';
+import type { SessionEnvironment } from '../process/environment.ts';
+import { expiryReason } from './expiry.ts';
+import { isNoRoom } from './room.ts';
+
+/** `{ everyMs }`, or once in each of these hours of the local day (0 to 23), for stores that are busy by day. */
+export type SweepSchedule = { readonly everyMs: number } | { readonly atHours: readonly number[] };
+
+const BATCH = 500;
+/** So many are ended together, so that a store that waits for a disk waits once for all of them. */
+const TOGETHER = 50;
+const LEASE = 'sweep';
+const HOUR_MS = 3_600_000;
+const DAY_MS = 86_400_000;
+const LOOK_MS = 60_000;
+
+/** Ends the sessions whose time is over, whether or not anybody asks for them again. Of several processes one sweeps at a time. */
+export class Sweeper {
+  readonly #environment: SessionEnvironment;
+  readonly #ledger: Ledger;
+  readonly #schedule: SweepSchedule;
+  readonly #name = createSecret();
+  #timer: Timer | undefined;
+  #running: Promise<void> | undefined;
+  #isStopped = true;
+  #lastHour: string | undefined;
+
+  /** @throws {TypeError} when the schedule is none. */
+  constructor(environment: SessionEnvironment, ledger: Ledger, schedule: SweepSchedule) {
+    checkSchedule(schedule);
+    this.#environment = environment;
+    this.#ledger = ledger;
+    this.#schedule = schedule;
+  }
+
+  start(): void {
+    if (!this.#isStopped) return;
+    this.#isStopped = false;
+    this.#wait();
+  }
+
+  /** Resolves when a sweep that is on its way has ended. */
+  async stop(): Promise<void> {
+    this.#isStopped = true;
+    this.#environment.clock.clearTimeout(this.#timer);
+    await this.#running;
+  }
+
+  #wait(): void {
+    const ms = 'everyMs' in this.#schedule ? this.#schedule.everyMs : LOOK_MS;
+    this.#timer = this.#environment.clock.setTimeout(() => {
+      this.#running = this.#look(ms).finally(() => {
+        if (!this.#isStopped) this.#wait();
+      });
+    }, ms);
+  }
+
+  #isDue(): boolean {
+    if ('everyMs' in this.#schedule) return true;
+    const now = new Date(this.#environment.clock.now());
+    const hour = `${now.toDateString()} ${now.getHours()}`;
+    if (!this.#schedule.atHours.includes(now.getHours()) || hour === this.#lastHour) return false;
+    this.#lastHour = hour;
+    return true;
+  }
+
+  async #look(intervalMs: number): Promise<void> {
+    const { room, logger } = this.#environment;
+    if (this.#isDue()) await this.#sweepAlone(intervalMs);
+    await room?.count().catch(error => logger.warn({ err: error }, 'sessions not counted; trying again'));
+  }
+
+  /** Ends are claimed, so two sweeps at once would do no harm; only the work would be done twice. */
+  async #sweepAlone(intervalMs: number): Promise<void> {
+    const { accessTimes, logger, clock } = this.#environment;
+    try {
+      if (!(await clock.check())) throw new Error('the clock of the store is not known');
+      // While last accesses cannot be written, sessions in use would look idle.
+      await accessTimes.flush(clock.now());
+      if (await this.#isMine(intervalMs)) await this.#sweep();
+    } catch (error) {
+      this.#lastHour = undefined;
+      logger.warn({ err: error }, 'expired sessions not swept; trying again');
+    }
+  }
+
+  /** Where there is no room for a lease, sweeping makes some. */
+  async #isMine(intervalMs: number): Promise<boolean> {
+    try {
+      return await this.#ledger.putIfAbsent(LEASE, this.#name, Math.min(intervalMs * 0.9, HOUR_MS));
+    } catch (error) {
+      if (isNoRoom(error)) return true;
+      throw error;
+    }
+  }
+
+  async #sweep(): Promise<void> {
+    const { store, clock } = this.#environment;
+    const now = clock.now();
+    for (;;) {
+      const sids = await store.expired(now, BATCH);
+      let ended = 0;
+      for (let start = 0; start < sids.length; start += TOGETHER) {
+        const ends = sids.slice(start, start + TOGETHER).map(sid => this.#endIfExpired(sid, now));
+        ended += (await Promise.all(ends)).filter(Boolean).length;
+        await setImmediate();
+      }
+      // A batch of which nothing could be ended would only come back.
+      if (sids.length < BATCH || ended === 0 || this.#isStopped) return;
+    }
+  }
+
+  async #endIfExpired(sid: string, now: number): Promise<boolean> {
+    const { store, accessTimes } = this.#environment;
+    const record = await store.read(sid);
+    const reason = record && expiryReason(record.header, accessTimes.latest(sid, record.lastAccessedAt), now);
+    return (
+      reason !== undefined &&
+      this.#environment.end(sid, reason, { expiredBy: now, createdAt: record!.header.createdAt })
+    );
+  }
+}
+
+function checkSchedule(schedule: SweepSchedule): void {
+  if ('everyMs' in schedule) {
+    if (schedule.everyMs >= 1 && schedule.everyMs <= DAY_MS) return;
+    throw new TypeError(`sessions: sweep.everyMs must be 1 to ${DAY_MS} milliseconds, not ${schedule.everyMs}`);
+  }
+  const { atHours } = schedule;
+  if (atHours.length > 0 && atHours.every(hour => Number.isInteger(hour) && hour >= 0 && hour < 24)) return;
+  throw new TypeError(
+    `sessions: sweep.atHours must be at least one hour of the day, 0 to 23, not [${atHours.join(', ')}]`,
+  );
+}

@@ -1,0 +1,181 @@
+import { type Awaitable, whenThere } from '../../base/awaitable.ts';
+import type { Clock } from '../../base/clock.ts';
+import { type Committed, Snapshot } from '../record/snapshot.ts';
+import { isLater } from '../record/version.ts';
+import type { SessionListeners } from '../reports/events.ts';
+import type { SessionMeters } from '../reports/statistics.ts';
+import type { SessionFeed, SessionGlance, SessionStore } from '../store.ts';
+import type { LoadedSession } from './environment.ts';
+import { NearCache } from './near-cache.ts';
+
+export interface CoherentCacheOptions {
+  readonly store: SessionStore;
+  readonly clock: Clock;
+  readonly meters: SessionMeters;
+  readonly listeners: SessionListeners;
+  readonly coherence: 'strict' | 'relaxed';
+  readonly maxSessions: number;
+  readonly maxBytes: number;
+}
+
+/** In `relaxed` coherence without a feed of changes, what was asked so long ago is asked again. */
+const RELAXED_MS = 1_000;
+
+/**
+ * Reads sessions, from memory where that is as good as the store: in `strict` coherence when the store says so, in `relaxed` while it has not
+ * said otherwise.
+ */
+export class CoherentCache {
+  readonly #options: CoherentCacheOptions;
+  readonly #cache: NearCache;
+  #feed: SessionFeed | undefined;
+  #feedGaps = 0;
+  #interruptions: number;
+
+  constructor(options: CoherentCacheOptions) {
+    const { store, clock, meters, listeners, maxSessions, maxBytes } = options;
+    this.#options = options;
+    this.#interruptions = store.interruptions ?? 0;
+    this.#cache = new NearCache({
+      maxSessions,
+      maxBytes,
+      clock,
+      onLoaded: sid => listeners.tell('activated', { sid }),
+      onDiscarded: sid => {
+        meters.cacheDiscards++;
+        listeners.tell('passivated', { sid });
+      },
+    });
+  }
+
+  get size(): number {
+    return this.#cache.size;
+  }
+
+  get bytes(): number {
+    return this.#cache.bytes;
+  }
+
+  has(sid: string): boolean {
+    return this.#cache.has(sid);
+  }
+
+  /** What is known of it without asking. */
+  peek(sid: string): Snapshot | undefined {
+    return this.#cache.get(sid)?.snapshot;
+  }
+
+  /** Hears what other processes change, in `relaxed` coherence where the store can tell. @throws ERR_SESSION_STORE_UNAVAILABLE. */
+  async watch(onChange: (sid: string) => void): Promise<void> {
+    if (this.#options.coherence === 'strict' || this.#feed) return;
+    this.#feed = await this.#options.store.watch?.(sid => {
+      this.#cache.distrust(sid);
+      onChange(sid);
+    });
+    if (!this.#feed) return;
+    this.#feedGaps = this.#feed.gaps;
+    this.#cache.distrustAll(); // what has changed until now was not told
+  }
+
+  async close(): Promise<void> {
+    await this.#feed?.close();
+  }
+
+  /** What is in memory and recent enough for `relaxed` coherence. */
+  remembered(sid: string): LoadedSession | undefined {
+    const { coherence, clock, meters } = this.#options;
+    this.#forgetAfterInterruption();
+    const cached = coherence === 'relaxed' ? this.#cache.get(sid) : undefined;
+    if (!cached) return undefined;
+    if (this.#feed && this.#feed.gaps !== this.#feedGaps) {
+      this.#feedGaps = this.#feed.gaps;
+      this.#cache.distrustAll();
+      return undefined;
+    }
+    const age = clock.monotonic() - cached.validatedAt;
+    const isRecent = this.#feed?.isCurrent ? age < Number.POSITIVE_INFINITY : age < RELAXED_MS;
+    if (!isRecent) return undefined;
+    meters.cacheHits++;
+    return { snapshot: cached.snapshot, lastAccessedAt: cached.lastAccessedAt };
+  }
+
+  /** What is in memory if the store says that it is still right, otherwise what the store has. */
+  validated(sid: string): Awaitable<LoadedSession | undefined> {
+    this.#forgetAfterInterruption();
+    const known = this.#cache.get(sid)?.snapshot.version;
+    if (known === undefined) return this.#read(sid);
+    const glance = this.#cache.validate(sid, () => this.#options.store.glance(sid));
+    return whenThere(glance, seen => seen && this.#compare(sid, known, seen));
+  }
+
+  /** The connection was lost: others may have written to another server meanwhile, and this one never hears of it. */
+  #forgetAfterInterruption(): void {
+    const { interruptions = 0 } = this.#options.store;
+    if (interruptions === this.#interruptions) return;
+    this.#interruptions = interruptions;
+    this.#cache.clear();
+  }
+
+  #compare(sid: string, known: number, glance: SessionGlance): Awaitable<LoadedSession | undefined> {
+    const { meters } = this.#options;
+    const cached = this.#cache.get(sid);
+    if (cached) {
+      const { snapshot } = cached;
+      // A later one is what this process has committed meanwhile.
+      const isMeanwhile = snapshot.version !== known && isLater(snapshot.version, glance.version);
+      if (snapshot.version === glance.version || isMeanwhile) {
+        meters.cacheHits++;
+        return { snapshot, lastAccessedAt: glance.lastAccessedAt };
+      }
+      meters.affinityBreaks++;
+      // Perhaps the store was set back, by a failover without its latest writes: what it has is what there is.
+      if (snapshot.version > glance.version) this.#cache.delete(sid);
+    }
+    return this.#read(sid);
+  }
+
+  async #read(sid: string): Promise<LoadedSession | undefined> {
+    const { store, meters } = this.#options;
+    meters.cacheMisses++;
+    const loaded = await this.#cache.load(sid, async () => {
+      const record = await store.read(sid);
+      return record && { snapshot: new Snapshot(record), lastAccessedAt: record.lastAccessedAt };
+    });
+    if (loaded) meters.size.add(loaded.snapshot.bytes);
+    return loaded;
+  }
+
+  /** This process has created it. */
+  add(sid: string, snapshot: Snapshot, lastAccessedAt: number): void {
+    this.#cache.add(sid, snapshot, lastAccessedAt);
+  }
+
+  /**
+   * This process has committed to it.
+   *
+   * @param before What the commit was made to.
+   * @param after What its holder has now.
+   */
+  onCommitted(sid: string, committed: Committed, before: Snapshot, after: Snapshot): void {
+    const known = this.#cache.get(sid)?.snapshot;
+    if (!known || known.version === committed.version || isLater(known.version, committed.version)) return;
+    // With a commit of somebody else in between there is no telling what the record is now.
+    if (committed.previous !== known.version) this.#cache.distrust(sid);
+    else if (known === before && after.version === committed.version) this.#cache.update(sid, after);
+    else this.#cache.update(sid, known.after(committed));
+  }
+
+  /** The store knows this last access. */
+  noteAccess(sid: string, lastAccessedAt: number): void {
+    this.#cache.noteAccess(sid, lastAccessedAt);
+  }
+
+  /** Somebody may have changed it. */
+  distrust(sid: string): void {
+    this.#cache.distrust(sid);
+  }
+
+  delete(sid: string): void {
+    this.#cache.delete(sid);
+  }
+}

@@ -1,0 +1,288 @@
+import type { Awaitable } from '../../base/awaitable.ts';
+import type { Clock } from '../../base/clock.ts';
+import { HoldfastError, isHoldfastError } from '../../base/errors.ts';
+import { isNoRoom } from '../life/room.ts';
+import type { SessionMeters } from '../reports/statistics.ts';
+import type {
+  CommitResult,
+  SessionChanges,
+  SessionFeed,
+  SessionGlance,
+  SessionRecord,
+  SessionStore,
+} from '../store.ts';
+import type { NoDiskRoomError } from '../stores/disk.ts';
+import { Deadlines } from './deadlines.ts';
+
+export interface GuardedStoreOptions {
+  readonly clock: Clock;
+  readonly meters: SessionMeters;
+  /** A call that takes longer counts as failed; `Infinity`: none does. */
+  readonly timeoutMs: number;
+  /** Makes room in a store that is full. False: there is nothing to give up. Without it a full store refuses. */
+  readonly makeRoom?: ((isAnonymous: boolean) => Promise<boolean>) | undefined;
+  /** Asked before a session is created, where the store keeps no cap. @throws ERR_SESSION_NO_ROOM. */
+  readonly admit?: ((isAnonymous: boolean) => Promise<void>) | undefined;
+}
+
+/** So often room is made for one new session, when others take it at the same moment. */
+const MAX_TRIES = 10;
+/** A timer of more would fire at once. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
+/** One method of a store, as far as its calls are guarded. */
+interface Operation<T> {
+  readonly kind: 'read' | 'glance' | 'write';
+  /** What it does, for errors. */
+  readonly what: string;
+  /** An answer that is none is a failure of the store: it must not be taken for "gone" or "over". */
+  isAnswer(answer: T): boolean;
+  /** Bytes of attributes that came with the answer. */
+  bytesIn?(answer: T): number;
+}
+
+const isAnything = () => true;
+const WATCH: Operation<SessionFeed> = { kind: 'read', what: 'watch sessions', isAnswer: isAnything };
+const CREATE: Operation<boolean> = { kind: 'write', what: 'create a session', isAnswer: isBoolean };
+const READ: Operation<SessionRecord | undefined> = {
+  kind: 'read',
+  what: 'read a session',
+  isAnswer: record => record === undefined || isRecord(record),
+  bytesIn: record => (record ? bytesOf(record) : 0),
+};
+const GLANCE: Operation<SessionGlance | undefined> = {
+  kind: 'glance',
+  what: "read a session's version",
+  isAnswer: glance => glance === undefined || isGlance(glance),
+};
+const COMMIT: Operation<CommitResult> = { kind: 'write', what: 'commit a session', isAnswer: isCommitResult };
+const TOUCH: Operation<void> = { kind: 'write', what: 'write last access', isAnswer: isAnything };
+const DELETE: Operation<boolean> = { kind: 'write', what: 'end a session', isAnswer: isBoolean };
+const EXPIRED: Operation<string[]> = { kind: 'read', what: 'look for expired sessions', isAnswer: Array.isArray };
+const SIDS_OF: Operation<string[]> = { kind: 'read', what: 'list the sessions of a user', isAnswer: Array.isArray };
+const FULLNESS: Operation<number | undefined> = { kind: 'read', what: 'ask how full it is', isAnswer: isAnything };
+const TIME: Operation<number> = { kind: 'read', what: 'tell the time', isAnswer: Number.isFinite };
+const COUNT: Operation<number> = { kind: 'read', what: 'count sessions', isAnswer: isAnything };
+
+/**
+ * Passes every call on and turns whatever goes wrong in a store (an error, silence, an answer that is no answer) into
+ * ERR_SESSION_STORE_UNAVAILABLE (503), so that no failure of a store can be mistaken for "there is no such session". Errors with
+ * a code of ours pass as they are. It counts and times the calls.
+ *
+ * After `close` nothing reaches the store any more: a late write into a closed LMDB environment would end the process.
+ */
+export class GuardedStore implements SessionStore {
+  readonly watch?: (onChange: (sid: string) => void) => Promise<SessionFeed>;
+  readonly time?: () => Promise<number>;
+  readonly countAnonymous?: () => Promise<number>;
+  readonly fullness?: () => Promise<number | undefined>;
+  readonly hasRoom?: (isAnonymous: boolean) => boolean;
+  readonly #store: SessionStore;
+  readonly #options: GuardedStoreOptions;
+  readonly #deadlines: Deadlines | undefined;
+  #isClosed = false;
+
+  constructor(store: SessionStore, options: GuardedStoreOptions) {
+    this.#store = store;
+    this.#options = options;
+    if (options.timeoutMs <= MAX_TIMER_MS) this.#deadlines = new Deadlines(options.clock, options.timeoutMs);
+    if (store.countAnonymous) this.countAnonymous = () => this.#promise(COUNT, () => store.countAnonymous!());
+    if (store.fullness) this.fullness = () => this.#promise(FULLNESS, () => store.fullness!());
+    if (store.hasRoom) this.hasRoom = isAnonymous => this.#isClosed || store.hasRoom!(isAnonymous);
+    if (store.time) this.time = () => this.#promise(TIME, () => store.time!());
+    if (store.watch) this.watch = onChange => this.#promise(WATCH, () => store.watch!(onChange));
+  }
+
+  get name(): string {
+    return this.#store.name;
+  }
+
+  get interruptions(): number {
+    return this.#store.interruptions ?? 0;
+  }
+
+  async create(sid: string, record: SessionRecord): Promise<boolean> {
+    const { admit, makeRoom, meters } = this.#options;
+    const isAnonymous = record.header.owner === undefined;
+    for (let tries = 1; ; tries++) {
+      try {
+        await admit?.(isAnonymous);
+        return await this.#create(sid, record);
+      } catch (error) {
+        if (!isNoRoom(error)) throw error;
+        const canMakeRoom = makeRoom && tries < MAX_TRIES && (error as Partial<NoDiskRoomError>).canEvict !== false;
+        if (canMakeRoom && (await makeRoom(isAnonymous))) continue;
+        meters.noRoom++;
+        throw error;
+      }
+    }
+  }
+
+  read(sid: string): Promise<SessionRecord | undefined> {
+    return this.#promise(READ, () => this.#store.read(sid));
+  }
+
+  glance(sid: string): Awaitable<SessionGlance | undefined> {
+    return this.#guard(GLANCE, () => this.#store.glance(sid));
+  }
+
+  commit(sid: string, changes: SessionChanges): Promise<CommitResult> {
+    return this.#promise(COMMIT, () => this.#store.commit(sid, changes), changes.set && sumOf(changes.set.values()));
+  }
+
+  touch(accesses: ReadonlyMap<string, number>): Promise<void> {
+    return this.#promise(TOUCH, () => this.#store.touch(accesses));
+  }
+
+  delete(sid: string, expiredBy?: number): Promise<boolean> {
+    return this.#promise(DELETE, () => this.#store.delete(sid, expiredBy));
+  }
+
+  expired(now: number, limit: number): Promise<string[]> {
+    return this.#promise(EXPIRED, () => this.#store.expired(now, limit));
+  }
+
+  async *sids(): AsyncIterable<string> {
+    try {
+      if (this.#isClosed) throw this.#closed();
+      yield* this.#store.sids();
+    } catch (error) {
+      throw this.#toOutage('list sessions', error);
+    }
+  }
+
+  sidsOf(owner: string): Promise<string[]> {
+    return this.#promise(SIDS_OF, () => this.#store.sidsOf(owner));
+  }
+
+  count(): Promise<number> {
+    return this.#promise(COUNT, () => this.#store.count());
+  }
+
+  close(): Promise<void> {
+    this.#isClosed = true;
+    return this.#store.close();
+  }
+
+  #create(sid: string, record: SessionRecord): Promise<boolean> {
+    return this.#promise(CREATE, () => this.#store.create(sid, record), bytesOf(record));
+  }
+
+  #promise<T>(operation: Operation<T>, call: () => Awaitable<T>, written?: number): Promise<T> {
+    try {
+      return Promise.resolve(this.#guard(operation, call, written));
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  /** @param written Bytes of attributes that the call writes. */
+  #guard<T>(operation: Operation<T>, call: () => Awaitable<T>, written = 0): Awaitable<T> {
+    if (this.#isClosed) throw this.#closed();
+    const startedAt = this.#options.clock.monotonic();
+    let answer: Awaitable<T>;
+    try {
+      answer = call();
+    } catch (error) {
+      throw this.#failed(operation, startedAt, error);
+    }
+    const isThere = typeof (answer as PromiseLike<T> | undefined)?.then !== 'function';
+    return isThere
+      ? this.#answered(operation, startedAt, answer as T, written)
+      : this.#wait(operation, startedAt, answer as PromiseLike<T>, written);
+  }
+
+  /** One promise and no timer of its own for each call: there are several for each request. */
+  #wait<T>(operation: Operation<T>, startedAt: number, answer: PromiseLike<T>, written: number): Promise<T> {
+    return new Promise((resolve, reject) => {
+      let isTooLate = false;
+      const deadline = this.#deadlines?.add(startedAt, () => {
+        isTooLate = true;
+        const silence = new Error(`no answer within ${this.#options.timeoutMs} ms (storeTimeout)`);
+        reject(this.#failed(operation, startedAt, silence));
+      });
+      const take = (settled: T) => {
+        if (isTooLate) return;
+        if (deadline) this.#deadlines!.remove(deadline);
+        try {
+          resolve(this.#answered(operation, startedAt, settled, written));
+        } catch (error) {
+          reject(error);
+        }
+      };
+      const fail = (error: unknown) => {
+        if (isTooLate) return;
+        if (deadline) this.#deadlines!.remove(deadline);
+        reject(this.#failed(operation, startedAt, error));
+      };
+      answer.then(take, fail);
+    });
+  }
+
+  /** @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when the answer is none that the call can have. */
+  #answered<T>(operation: Operation<T>, startedAt: number, answer: T, written: number): T {
+    if (!operation.isAnswer(answer))
+      throw this.#failed(operation, startedAt, new TypeError('the answer is none that this call can have'));
+    this.#count(operation, startedAt, written + (operation.bytesIn?.(answer) ?? 0), false);
+    return answer;
+  }
+
+  #failed(operation: Operation<never>, startedAt: number, error: unknown): Error {
+    this.#count(operation, startedAt, 0, true);
+    return this.#toOutage(operation.what, error);
+  }
+
+  #count({ kind, what }: Operation<never>, startedAt: number, bytes: number, isFailure: boolean): void {
+    const { clock, meters } = this.#options;
+    const ms = clock.monotonic() - startedAt;
+    meters.calls[kind].add(ms, bytes, isFailure);
+    if (meters.isSlow(ms)) meters.noteSlow({ operation: what, ms, at: clock.now() });
+  }
+
+  #closed(): HoldfastError {
+    const message = `session store "${this.name}" is closed; close the session manager after its last request`;
+    return new HoldfastError('ERR_SESSION_STORE_UNAVAILABLE', message, { status: 503, closeCode: 1013 });
+  }
+
+  #toOutage(what: string, error: unknown): Error {
+    if (isHoldfastError(error)) return error;
+    const message = `session store "${this.name}" could not ${what}; see the cause`;
+    return new HoldfastError('ERR_SESSION_STORE_UNAVAILABLE', message, { status: 503, closeCode: 1013, cause: error });
+  }
+}
+
+function isBoolean(answer: unknown): boolean {
+  return typeof answer === 'boolean';
+}
+
+function isGlance(glance: Partial<SessionGlance> | null): boolean {
+  return typeof glance?.version === 'number' && typeof glance.lastAccessedAt === 'number';
+}
+
+function isCommitResult(result: CommitResult | undefined): boolean {
+  if (result?.status === 'committed') return typeof result.version === 'number' && typeof result.previous === 'number';
+  return result?.status === 'gone' || result?.status === 'conflict';
+}
+
+function isRecord(record: Partial<SessionRecord> | null): boolean {
+  const { header, version, lastAccessedAt, attributes } = record ?? {};
+  return (
+    typeof header?.secretHash === 'string' &&
+    typeof header.createdAt === 'number' &&
+    typeof version === 'number' &&
+    typeof lastAccessedAt === 'number' &&
+    attributes instanceof Map
+  );
+}
+
+function bytesOf({ attributes }: SessionRecord): number {
+  let bytes = 0;
+  for (const { value } of attributes.values()) bytes += value.length;
+  return bytes;
+}
+
+function sumOf(values: Iterable<Uint8Array>): number {
+  let bytes = 0;
+  for (const { length } of values) bytes += length;
+  return bytes;
+}

@@ -1,0 +1,494 @@
+import { setImmediate as turn } from 'node:timers/promises';
+import type { Timer } from '../../base/clock.ts';
+import { sidPrefix } from '../../base/logger.ts';
+import { expiryOf, expiryReason } from '../life/expiry.ts';
+import { ExpiryWatch, UNWATCHED, type Watched } from '../life/expiry-watch.ts';
+import { holderWithoutResponse, SessionHandle } from '../record/handle.ts';
+import type { Committed } from '../record/snapshot.ts';
+import { isSessionEnded, type SessionState } from '../record/state.ts';
+import type { Session } from '../session.ts';
+import type { LoadedSession, SessionEnvironment } from './environment.ts';
+
+/** A commit behind a socket is tried again after these, then reported. */
+const RETRY_DELAYS_MS = [100, 200, 400, 800, 1600];
+/** How often it is asked what other processes have done to the sessions that sockets hold here. */
+const REFRESH_INTERVAL_MS = 5_000;
+/** When a session that looks over is judged anew, after the store has refused to end it. */
+const NOT_ENDED_PAUSE_MS = 1_000;
+/** So many are refreshed at once. */
+const REFRESH_TOGETHER = 50;
+/** Sessions with changes that are to be written later, and nobody who holds them. */
+const MAX_UNHELD = 10_000;
+
+/**
+ * A socket's hold on a session.
+ *
+ * All sockets of a session in one process share its record: what one sets, the others read at once; it is committed behind them, and
+ * what requests of this process commit is seen too. What other processes commit is seen after `refresh`, which is done every 5 s.
+ *
+ * A session that is held ends at its idle or absolute limit, whenever the sweep is.
+ */
+export interface SocketSession {
+  readonly session: Session;
+  /** True once the session is over, also when this process did not end it and has only learned of it. */
+  readonly isEnded: boolean;
+  /** The session was used: counts as an access, written in batches. */
+  touch(): void;
+  /** Takes over what other processes have committed. Cheap when they have not. @throws ERR_SESSION_STORE_UNAVAILABLE. */
+  refresh(): Promise<void>;
+  /** Told when changes could not be committed although it was tried again and again. They are kept for the next commit. */
+  onError(listener: (error: Error) => void): void;
+  /** Commits what is left, then lets go. @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE: it is let go of, what was changed is lost. */
+  release(): Promise<void>;
+}
+
+/** How the handshake of a socket was let in. */
+export interface Admission {
+  /** The hash of the session's secret at that time. */
+  readonly secretHash: string;
+  /** The session has an owner, and the handshake did not ask who it is from: the socket sees no more than that. */
+  readonly isVeiled: boolean;
+}
+
+export interface SharedSessionsListener {
+  /** A session is over while it is shared, whichever process ended it. Told once for each. */
+  onEnd(sid: string): void;
+  /** A login has replaced the secret: who came with the one before must go. */
+  onSecretReplaced(sid: string): void;
+}
+
+/** The sessions that several in this process have in common: sockets, and requests whose changes are written behind them. */
+export class SharedSessions {
+  readonly #environment: SessionEnvironment;
+  readonly #listener: SharedSessionsListener;
+  readonly #shared = new Map<string, SharedSession>();
+  readonly #loading = new Map<string, Promise<LoadedSession | undefined>>();
+  /** With changes that are to be written later, the longest unheld first. */
+  readonly #unheld = new Set<SharedSession>();
+  /** Those that sockets hold. */
+  readonly #watch: ExpiryWatch<SharedSession>;
+  #timer: Timer | undefined;
+  #refreshing: Promise<void> | undefined;
+  #isClosed = false;
+
+  constructor(environment: SessionEnvironment, listener: SharedSessionsListener) {
+    this.#environment = environment;
+    this.#listener = listener;
+    const { clock, logger } = environment;
+    this.#watch = new ExpiryWatch({
+      clock,
+      now: () => clock.now(),
+      expiresAt: shared => shared.expiresAt,
+      endAtOnce: shared => this.#endIfTooOld(shared),
+      ask: shared => this.#readAgain(shared),
+      onOutage: error =>
+        logger.warn({ err: error }, 'it is not known whether sessions with sockets are over; trying again'),
+    });
+  }
+
+  async attach(sid: string, admission?: Admission): Promise<SocketSession | undefined> {
+    const known = this.#shared.get(sid);
+    if (known && !known.isOver) return known.state.isEnded ? undefined : known.attach(admission);
+    const loaded = await this.#load(sid);
+    // What the store answered may be older than the end.
+    return loaded && !this.#environment.hasEnded(sid) ? this.share(sid, loaded).attach(admission) : undefined;
+  }
+
+  /** The shared session, brought up to date with what was just loaded. The caller retains it at once. */
+  share(sid: string, loaded: LoadedSession): SharedSession {
+    const known = this.#shared.get(sid);
+    if (known && !known.state.isEnded) {
+      this.#reload(known, loaded);
+      return known;
+    }
+    return this.#add(sid, loaded);
+  }
+
+  /** A request has asked the store: who shares the session knows it too, and sockets that must go do so before others come. */
+  onLoaded(sid: string, loaded: LoadedSession): void {
+    const shared = this.#shared.get(sid);
+    if (shared) this.#reload(shared, loaded);
+  }
+
+  has(sid: string): boolean {
+    return this.#shared.has(sid);
+  }
+
+  /** For `LoadedSession.seen`. */
+  commitsOf(sid: string): number | undefined {
+    return this.#shared.get(sid)?.state.commits;
+  }
+
+  /** Commits what is changed in this session and not yet written. */
+  async flush(sid: string): Promise<void> {
+    await this.#shared.get(sid)?.state.commit();
+  }
+
+  /** Commits what is left of every session. @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE, when it was tried for each. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    this.#environment.clock.clearTimeout(this.#timer);
+    this.#watch.close();
+    await this.#refreshing;
+    const isWritten = this.#environment.frequency !== 'manual';
+    const sessions = [...this.#shared.values()];
+    const commits = await Promise.allSettled(isWritten ? sessions.map(({ state }) => state.commit()) : []);
+    for (const shared of sessions) shared.stop();
+    for (const commit of commits) {
+      if (commit.status === 'rejected' && !isSessionEnded(commit.reason)) throw commit.reason;
+    }
+  }
+
+  /** Somebody in this process has committed a change. */
+  onCommitted(state: SessionState, committed: Committed): void {
+    const shared = this.#shared.get(state.sid);
+    if (!shared) return;
+    if (shared.state === state ? state.includes(committed) : shared.state.absorb(committed)) shared.notice();
+    else this.#refreshLater(shared);
+  }
+
+  /** Another process has changed it. */
+  onChangedElsewhere(sid: string): void {
+    const shared = this.#shared.get(sid);
+    if (shared) this.#refreshLater(shared);
+  }
+
+  /** It has been learned in this process that a session is over: by its end here, or by what the store answered. */
+  onEnded(state: SessionState): void {
+    const shared = this.#shared.get(state.sid);
+    if (shared?.state === state) {
+      this.#forgetIfUnheld(shared);
+      this.#listener.onEnd(state.sid);
+    } else shared?.state.markEnded();
+  }
+
+  markEnded(sid: string): void {
+    this.#shared.get(sid)?.state.markEnded();
+  }
+
+  #reload(shared: SharedSession, loaded: LoadedSession): void {
+    if (!shared.reload(loaded)) this.#refreshLater(shared);
+  }
+
+  #refreshLater(shared: SharedSession): void {
+    shared
+      .refresh()
+      .catch(error => this.#environment.logger.warn({ err: error }, 'shared session not refreshed; trying again'));
+  }
+
+  /** Nobody can give it more time, so its sockets go also when the store cannot be reached. There the sweep ends it. */
+  #endIfTooOld({ state }: SharedSession): boolean {
+    const { clock, end, logger } = this.#environment;
+    const { header, sid, lastAccessedAt } = state;
+    const now = clock.now();
+    if (!clock.isKnown || expiryReason(header, lastAccessedAt, now) !== 'absolute') return false;
+    state.markEnded();
+    end(sid, 'absolute', { expiredBy: now, createdAt: header.createdAt }).catch(error =>
+      logger.warn({ err: error, sid: sidPrefix(sid) }, 'an expired session is not ended in the store yet'),
+    );
+    return true;
+  }
+
+  /** Another process may have used it. */
+  async #readAgain(shared: SharedSession): Promise<number | undefined> {
+    const { accessTimes, load, clock } = this.#environment;
+    const { sid } = shared.state;
+    const loaded = await load(sid); // which ends it when its time is over
+    if (shared.state.isEnded) return undefined;
+    if (!loaded) {
+      if (!clock.isKnown) throw new Error('the clock of the session store is not known');
+      // The store has not let it end: somebody has used it at the last moment, again and again.
+      return clock.now() + NOT_ENDED_PAUSE_MS;
+    }
+    shared.reload(loaded);
+    // By the store's header: a shorter time that was set here and not committed counts for nobody.
+    return expiryOf(loaded.snapshot.header, accessTimes.latest(sid, loaded.lastAccessedAt));
+  }
+
+  #keepFresh(): void {
+    if (this.#isClosed || this.#shared.size === 0) return;
+    this.#timer ??= this.#environment.clock.setTimeout(() => {
+      this.#refreshing = this.#refreshAll().finally(() => {
+        this.#timer = undefined;
+        this.#keepFresh();
+      });
+    }, REFRESH_INTERVAL_MS);
+  }
+
+  async #refreshAll(): Promise<void> {
+    const sessions = [...this.#shared.values()];
+    for (let start = 0; start < sessions.length && !this.#isClosed; start += REFRESH_TOGETHER) {
+      const batch = sessions.slice(start, start + REFRESH_TOGETHER);
+      const refreshes = await Promise.allSettled(batch.map(shared => shared.refresh()));
+      const failures = refreshes.filter(({ status }) => status === 'rejected') as PromiseRejectedResult[];
+      if (failures[0])
+        this.#environment.logger.warn({ err: failures[0].reason }, 'shared sessions not refreshed; trying again');
+      if (failures.length === batch.length) return; // an outage: it would be the same for the others
+      await turn();
+    }
+  }
+
+  async #load(sid: string): Promise<LoadedSession | undefined> {
+    const loading = this.#loading.get(sid) ?? this.#environment.load(sid);
+    this.#loading.set(sid, loading);
+    try {
+      return await loading;
+    } finally {
+      this.#loading.delete(sid);
+    }
+  }
+
+  #add(sid: string, { snapshot, lastAccessedAt }: LoadedSession): SharedSession {
+    const state = this.#environment.createState({ sid, snapshot, lastAccessedAt, isStored: true });
+    const shared = new SharedSession(this.#environment, state, {
+      onUnheld: () => this.#onUnheld(shared),
+      onHeld: () => this.#unheld.delete(shared),
+      onSockets: () => this.#watch.schedule(shared, shared.expiresAt),
+      onNoSockets: () => this.#watch.cancel(shared),
+      onSecretReplaced: () => this.#listener.onSecretReplaced(sid),
+    });
+    this.#shared.set(sid, shared);
+    this.#keepFresh();
+    return shared;
+  }
+
+  /** Nobody holds it. What is to be written later keeps it here. */
+  #onUnheld(shared: SharedSession): void {
+    if (this.#forgetIfUnheld(shared)) return;
+    this.#unheld.add(shared);
+    if (this.#unheld.size <= MAX_UNHELD) return;
+    const [oldest] = this.#unheld;
+    this.#unheld.delete(oldest!);
+    if (this.#environment.frequency === 'manual') {
+      this.#environment.logger.warn(
+        { sid: sidPrefix(oldest!.state.sid) },
+        'changes that were never synced are dropped to make room; call session.sync()',
+      );
+      this.#shared.delete(oldest!.state.sid);
+    } else void oldest!.commit();
+  }
+
+  #forgetIfUnheld(shared: SharedSession): boolean {
+    const isToBeWritten = shared.state.isDirty && this.#environment.frequency !== 'end-of-request';
+    if (shared.isHeld || (isToBeWritten && !this.#isClosed)) return false;
+    this.#unheld.delete(shared);
+    shared.stop();
+    if (this.#shared.get(shared.state.sid) === shared) this.#shared.delete(shared.state.sid);
+    return true;
+  }
+}
+
+interface SharedSessionOwner {
+  onUnheld(): void;
+  onHeld(): void;
+  /** It has sockets now, or may be over sooner than was known. */
+  onSockets(): void;
+  onNoSockets(): void;
+  onSecretReplaced(): void;
+}
+
+/** One session as all in this process have it who share it. */
+export class SharedSession implements Watched {
+  readonly state: SessionState;
+  livesUntil = UNWATCHED.livesUntil;
+  dueAt = UNWATCHED.dueAt;
+  watchIndex = UNWATCHED.watchIndex;
+  readonly #environment: SessionEnvironment;
+  readonly #owner: SharedSessionOwner;
+  readonly #errorListeners = new Set<(error: Error) => void>();
+  #holders = 0;
+  #sockets = 0;
+  #storedAccessAt: number;
+  /** The last one that is known here. */
+  #secretHash: string;
+  /** Of the store, when the session was read as a whole. */
+  #interruptions: number;
+  #isScheduled = false;
+  #isStopped = false;
+  #writeTimer: Timer | undefined;
+  #retries = 0;
+  #retryTimer: Timer | undefined;
+
+  constructor(environment: SessionEnvironment, state: SessionState, owner: SharedSessionOwner) {
+    this.#environment = environment;
+    this.state = state;
+    this.#storedAccessAt = state.lastAccessedAt;
+    this.#secretHash = state.header.secretHash;
+    this.#interruptions = environment.store.interruptions ?? 0;
+    this.#owner = owner;
+  }
+
+  get isHeld(): boolean {
+    return this.#holders > 0;
+  }
+
+  /** When it ends by itself, as far as this process knows. */
+  get expiresAt(): number {
+    const { state } = this;
+    return expiryOf(state.header, this.#environment.accessTimes.latest(state.sid, state.lastAccessedAt));
+  }
+
+  get isOver(): boolean {
+    return this.#environment.clock.now() >= this.expiresAt;
+  }
+
+  /** Kept until it is released as often as it was retained. */
+  retain(): void {
+    this.#holders++;
+    this.#owner.onHeld();
+  }
+
+  /** Commits what is left, unless it is to be written later, and lets go. */
+  async release(): Promise<void> {
+    try {
+      if (this.#environment.frequency === 'end-of-request') await this.state.commit();
+    } catch (error) {
+      if (!isSessionEnded(error)) throw error;
+    } finally {
+      this.#holders--;
+      if (this.#holders === 0) this.#owner.onUnheld();
+    }
+  }
+
+  /** Undefined when a login has replaced the secret since the handshake was let in. */
+  attach({ secretHash, isVeiled }: Partial<Admission> = {}): SocketSession | undefined {
+    const { state } = this;
+    const { header } = state;
+    const isOfNow = secretHash === undefined || secretHash === header.secretHash;
+    if (!isOfNow && header.former?.kind !== 'rotated') return undefined;
+    this.retain();
+    this.#sockets++;
+    if (this.#sockets === 1) this.#owner.onSockets();
+    this.#environment.meters.active++;
+    const listeners = new Set<(error: Error) => void>();
+    let released: Promise<void> | undefined;
+    const holder = holderWithoutResponse(state, this.#environment.end, () => this.schedule());
+    const handle = new SessionHandle(state, holder, { isNew: false, isVeiled: isVeiled === true });
+    return {
+      session: handle.session,
+      get isEnded() {
+        return state.isEnded;
+      },
+      touch: () => this.#touch(),
+      refresh: () => this.refresh(),
+      onError: listener => {
+        listeners.add(listener);
+        this.#errorListeners.add(listener);
+      },
+      release: () => {
+        if (!released) {
+          handle.release();
+          this.#sockets--;
+          if (this.#sockets === 0) this.#owner.onNoSockets();
+          this.#environment.meters.active--;
+          for (const listener of listeners) this.#errorListeners.delete(listener);
+          released = this.release();
+        }
+        return released;
+      },
+    };
+  }
+
+  /**
+   * Takes over what has just been read from the store, under what is changed here. False when it has to be read again.
+   */
+  reload({ snapshot, lastAccessedAt, seen }: LoadedSession): boolean {
+    const isTaken = this.state.reload(snapshot, seen);
+    this.state.lastAccessedAt = Math.max(this.state.lastAccessedAt, lastAccessedAt);
+    this.notice();
+    return isTaken;
+  }
+
+  /** Takes over what other processes have committed. */
+  async refresh(): Promise<void> {
+    const { state } = this;
+    if (state.isEnded) return;
+    const { store } = this.#environment;
+    const { interruptions = 0 } = store;
+    if (interruptions === this.#interruptions) {
+      const glance = await store.glance(state.sid);
+      if (glance?.version === state.version) return;
+      if (!glance) return state.markEnded();
+    }
+    const loaded = await this.#environment.validate(state.sid);
+    if (!loaded) return state.markEnded();
+    // Otherwise something was committed here meanwhile: the next refresh will tell.
+    if (this.reload(loaded)) this.#interruptions = interruptions;
+  }
+
+  /** Something was committed to it, or changed here. */
+  notice(): void {
+    if (this.#sockets > 0 && this.expiresAt < this.livesUntil) this.#owner.onSockets();
+    const { secretHash, former } = this.state.header;
+    if (secretHash === this.#secretHash) return;
+    this.#secretHash = secretHash;
+    // By a login, or because the store was set back to another one.
+    if (former?.kind !== 'rotated') this.#owner.onSecretReplaced();
+  }
+
+  /** Something was changed: it is committed when the write frequency says. */
+  schedule(): void {
+    const { frequency, clock } = this.#environment;
+    this.notice();
+    if (frequency === 'manual' || this.#isScheduled) return;
+    // Nobody would think later of what a request changes whose client has gone: it is written at once.
+    if (this.#isStopped && frequency === 'end-of-request') return;
+    this.#isScheduled = true;
+    if (frequency !== 'end-of-request' && !this.#isStopped) {
+      this.#writeTimer = clock.setTimeout(() => void this.commit(), frequency.everyMs);
+      return;
+    }
+    // After the callbacks of this turn: what many messages change together is one commit.
+    setImmediate(() => void this.commit());
+  }
+
+  async commit(): Promise<void> {
+    this.#isScheduled = false;
+    try {
+      await this.state.commit();
+      this.#retries = 0;
+      if (!this.isHeld) this.#owner.onUnheld();
+    } catch (error) {
+      if (!isSessionEnded(error)) this.#onFailure(error as Error);
+    }
+  }
+
+  /** Nothing is committed behind its holders any more. */
+  stop(): void {
+    this.#isStopped = true;
+    this.#environment.clock.clearTimeout(this.#retryTimer);
+    this.#environment.clock.clearTimeout(this.#writeTimer);
+  }
+
+  #touch(): void {
+    const { state } = this;
+    const now = this.#environment.clock.now();
+    // What comes after the end, while that is being found out, does not bring it back.
+    if (state.isEnded || (now >= this.livesUntil && now >= this.expiresAt)) return;
+    state.lastAccessedAt = now;
+    this.#environment.accessTimes.note(state.sid, state.header, this.#storedAccessAt, at => {
+      this.#storedAccessAt = at;
+    });
+  }
+
+  #onFailure(error: Error): void {
+    if (this.#isStopped) return;
+    const delay = RETRY_DELAYS_MS[this.#retries];
+    if (delay !== undefined) {
+      if (this.#retryTimer) return;
+      this.#retries++;
+      this.#retryTimer = this.#environment.clock.setTimeout(() => {
+        this.#retryTimer = undefined;
+        void this.commit();
+      }, delay);
+      return;
+    }
+    this.#retries = 0;
+    this.#environment.logger.error(
+      { err: error, sid: sidPrefix(this.state.sid) },
+      'changes of a session are not committed',
+    );
+    if (this.#environment.frequency !== 'end-of-request') this.schedule();
+    for (const listener of this.#errorListeners) listener(error);
+  }
+}

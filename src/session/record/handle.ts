@@ -1,0 +1,232 @@
+import { HoldfastError } from '../../base/errors.ts';
+import { UnauthorizedSessionRequestError } from '../identity/owner.ts';
+import type { Session, SessionEndReason, SessionOwner } from '../session.ts';
+import { type SessionState, sessionEnded } from './state.ts';
+
+/** How much of the session its holder gets to see. */
+export interface SessionView {
+  /** The client has not sent it back yet. */
+  readonly isNew: boolean;
+  /** It has an owner who proves who they are with each request, and this one did not ask: neither they nor the attributes are seen. */
+  readonly isVeiled: boolean;
+}
+
+/** What a holder adds to the state: where changes go and how a session is renewed or ended from there. */
+export interface SessionHolder {
+  onChanged(): void;
+  renew(owner: SessionOwner | undefined): Promise<void>;
+  invalidate(reason: SessionEndReason): Promise<void>;
+}
+
+const OPEN: SessionView = { isNew: false, isVeiled: false };
+
+/** The `Session` given to one request, socket or `access` call: usable until its holder releases it or the session ends. */
+export class SessionHandle {
+  readonly id: string;
+  readonly #state: SessionState;
+  readonly #holder: SessionHolder;
+  #view: SessionView;
+  #isReleased = false;
+
+  constructor(state: SessionState, holder: SessionHolder, view: SessionView = OPEN) {
+    this.id = state.sid;
+    this.#state = state;
+    this.#holder = holder;
+    this.#view = view;
+  }
+
+  /** As applications see it. The cast gives keys and values the types that they declared in `SessionData`; here they are any texts and values. */
+  get session(): Session {
+    return this as unknown as Session;
+  }
+
+  get isNew(): boolean {
+    this.#check();
+    return this.#view.isNew;
+  }
+
+  get createdAt(): number {
+    return this.#check().header.createdAt;
+  }
+
+  get lastAccessedAt(): number {
+    return this.#check().lastAccessedAt;
+  }
+
+  get owner(): SessionOwner | undefined {
+    const { owner } = this.#check().header;
+    return owner && !this.#view.isVeiled ? { name: owner.name, roles: owner.roles } : undefined;
+  }
+
+  get idleTimeoutMs(): number {
+    return this.#check().header.idleTimeoutMs ?? Number.POSITIVE_INFINITY;
+  }
+
+  set idleTimeoutMs(value: number) {
+    const state = this.#checkChange();
+    if (typeof value !== 'number' || !(value > 0)) {
+      const what = typeof value === 'number' ? value : `a value of the type ${typeof value}`;
+      throw new TypeError(`idleTimeoutMs must be a number above 0, or Infinity for never; not ${what}`);
+    }
+    state.changeHeader({ idleTimeoutMs: value === Number.POSITIVE_INFINITY ? undefined : value });
+    this.#holder.onChanged();
+  }
+
+  get(key: string): unknown {
+    const state = this.#check();
+    if (this.#view.isVeiled) return undefined;
+    const value = state.get(key);
+    if (state.isDirty) this.#holder.onChanged(); // under some write contents what was read is written
+    return value;
+  }
+
+  set(key: string, value: unknown): void {
+    this.#checkChange().set(key, value);
+    this.#holder.onChanged();
+  }
+
+  async update(key: string, change: (current: unknown) => unknown): Promise<unknown> {
+    return this.#checkChange().update(key, change);
+  }
+
+  delete(key: string): void {
+    this.#checkChange().delete(key);
+    this.#holder.onChanged();
+  }
+
+  has(key: string): boolean {
+    const state = this.#check();
+    return !this.#view.isVeiled && state.has(key);
+  }
+
+  keys(): string[] {
+    const state = this.#check();
+    return this.#view.isVeiled ? [] : state.keys();
+  }
+
+  scope(prefix: string): object {
+    return new ScopedSession(this, prefix);
+  }
+
+  async sync(): Promise<void> {
+    await this.#check().commit();
+  }
+
+  async renew(options: { readonly owner?: SessionOwner } = {}): Promise<void> {
+    this.#check();
+    await this.#holder.renew(options.owner);
+  }
+
+  async invalidate(reason: SessionEndReason = 'logout'): Promise<void> {
+    this.#check();
+    await this.#holder.invalidate(reason);
+  }
+
+  get isVeiled(): boolean {
+    return this.#view.isVeiled;
+  }
+
+  /** Its owner has shown who they are. */
+  unveil(): void {
+    this.#view = { ...this.#view, isVeiled: false };
+  }
+
+  /** Every later use throws ERR_SESSION_OUTSIDE_REQUEST. */
+  release(): void {
+    this.#isReleased = true;
+  }
+
+  #checkChange(): SessionState {
+    const state = this.#check();
+    if (this.#view.isVeiled) {
+      throw new UnauthorizedSessionRequestError(
+        'the session has an owner, and this route does not ask who the request is from; protect the route like the others that use the session',
+      );
+    }
+    return state;
+  }
+
+  #check(): SessionState {
+    if (this.#isReleased) throw outsideRequest();
+    if (this.#state.isEnded) throw sessionEnded();
+    return this.#state;
+  }
+}
+
+/** The attributes of a session whose names begin with `<prefix>:`, named without it. */
+class ScopedSession {
+  readonly #handle: SessionHandle;
+  readonly #start: string;
+
+  constructor(handle: SessionHandle, prefix: string) {
+    if (typeof prefix !== 'string' || prefix === '')
+      throw new TypeError('a session scope must be a text of at least one character');
+    this.#handle = handle;
+    this.#start = `${prefix}:`;
+  }
+
+  get(key: string): unknown {
+    return this.#handle.get(this.#start + key);
+  }
+
+  set(key: string, value: unknown): void {
+    this.#handle.set(this.#start + key, value);
+  }
+
+  update(key: string, change: (current: unknown) => unknown): Promise<unknown> {
+    return this.#handle.update(this.#start + key, change);
+  }
+
+  delete(key: string): void {
+    this.#handle.delete(this.#start + key);
+  }
+
+  has(key: string): boolean {
+    return this.#handle.has(this.#start + key);
+  }
+
+  keys(): string[] {
+    const names = this.#handle.keys().filter(name => name.startsWith(this.#start));
+    return names.map(name => name.slice(this.#start.length));
+  }
+
+  scope(prefix: string): object {
+    return new ScopedSession(this.#handle, this.#start + prefix);
+  }
+}
+
+/**
+ * Holds a session where there is no response: on a socket, in background work.
+ *
+ * @param end Ends it in the store.
+ */
+export function holderWithoutResponse(
+  state: SessionState,
+  end: (sid: string, reason: SessionEndReason) => Promise<unknown>,
+  onChanged: () => void,
+): SessionHolder {
+  return {
+    onChanged,
+    renew: async () => {
+      throw headersSent('renewed');
+    },
+    invalidate: async reason => {
+      await end(state.sid, reason);
+      state.markEnded();
+    },
+  };
+}
+
+export function outsideRequest(): HoldfastError {
+  return new HoldfastError(
+    'ERR_SESSION_OUTSIDE_REQUEST',
+    'a session was used after its request or socket had ended, or where there is none; use sessions.access(sid, fn) there',
+  );
+}
+
+export function headersSent(what: string): HoldfastError {
+  return new HoldfastError(
+    'ERR_SESSION_HEADERS_SENT',
+    `a session cannot be ${what} here: no response headers are left to carry its cookie; do it before the first byte of a response`,
+  );
+}

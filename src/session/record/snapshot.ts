@@ -1,0 +1,108 @@
+import type { SessionHeader, SessionRecord, StoredAttribute } from '../store.ts';
+import { decodeValue } from './serializer.ts';
+
+/** What one commit wrote: attributes that are `undefined` were deleted. */
+export interface Committed {
+  readonly attributes: ReadonlyMap<string, Uint8Array | undefined>;
+  readonly header: Partial<SessionHeader> | undefined;
+  /** The record's version since, and what it was before. */
+  readonly version: number;
+  readonly previous: number;
+}
+
+/** A value as a reader gets it. */
+export interface ReadValue {
+  readonly value: unknown;
+  /** Nobody else has it: it holds bytes, which cannot be frozen. */
+  readonly isOwn: boolean;
+}
+
+/** That of a session which is not stored yet, or not known as a whole. No record has it. */
+export const NO_VERSION = 0;
+
+/**
+ * One session as the store held it at one version. It never changes; what has been decoded of it is kept with it, so that all who
+ * share it decode once.
+ */
+export class Snapshot {
+  readonly header: SessionHeader;
+  readonly version: number;
+  /** Bytes of all names and values. */
+  readonly bytes: number;
+  readonly #attributes: ReadonlyMap<string, StoredAttribute>;
+  #decoded: Map<string, unknown> | undefined;
+  #isToFollow = false;
+
+  constructor(record: Pick<SessionRecord, 'header' | 'version' | 'attributes'>, decoded?: Map<string, unknown>) {
+    this.header = record.header;
+    this.version = record.version;
+    this.#attributes = record.attributes;
+    this.#decoded = decoded;
+    let bytes = 0;
+    for (const [name, { value }] of record.attributes) bytes += name.length + value.length;
+    this.bytes = bytes;
+  }
+
+  /** This process has written this version, and the store has said so. */
+  markOwn(): this {
+    this.#isToFollow = true;
+    return this;
+  }
+
+  /**
+   * As of `SessionChanges`, for one commit: what becomes of that may never be known, and another that counted on from
+   * here too could give its version to other content.
+   */
+  follow(): number | undefined {
+    if (!this.#isToFollow) return undefined;
+    this.#isToFollow = false;
+    return this.version;
+  }
+
+  /** How many attributes there are. */
+  get size(): number {
+    return this.#attributes.size;
+  }
+
+  names(): Iterable<string> {
+    return this.#attributes.keys();
+  }
+
+  attribute(name: string): StoredAttribute | undefined {
+    return this.#attributes.get(name);
+  }
+
+  /** @throws {HoldfastError} as `decodeValue`. */
+  read(name: string): ReadValue | undefined {
+    if (this.#decoded?.has(name)) return { value: this.#decoded.get(name), isOwn: false };
+    const attribute = this.#attributes.get(name);
+    if (!attribute) return undefined;
+    const { value, hasBytes } = decodeValue(attribute.value, name);
+    // Each reader gets its own bytes, so that none sees what another did to them.
+    if (!hasBytes) (this.#decoded ??= new Map()).set(name, value);
+    return { value, isOwn: hasBytes };
+  }
+
+  /**
+   * The session after a commit to it. When that was made to another version, this one is of no version, 0: other
+   * attributes may be out of date.
+   */
+  after({ attributes: changed, header, version, previous }: Committed): Snapshot {
+    const attributes = new Map(this.#attributes);
+    for (const [name, value] of changed) {
+      if (value) attributes.set(name, { value, version });
+      else attributes.delete(name);
+    }
+    let decoded: Map<string, unknown> | undefined;
+    for (const [name, value] of this.#decoded ?? [])
+      if (!changed.has(name)) decoded = (decoded ?? new Map()).set(name, value);
+    return new Snapshot(
+      {
+        header: header ? { ...this.header, ...header } : this.header,
+        version: previous === this.version ? version : NO_VERSION,
+        attributes,
+      },
+      decoded,
+    );
+  }
+}

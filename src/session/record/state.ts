@@ -1,0 +1,651 @@
+import { HoldfastError, isHoldfastError } from '../../base/errors.ts';
+import { isNoRoom } from '../life/room.ts';
+import type {
+  CommitResult,
+  FormerSecret,
+  SessionChanges,
+  SessionHeader,
+  SessionStore,
+  StoredAttribute,
+} from '../store.ts';
+import { decodeValue, encodeValue } from './serializer.ts';
+import { type Committed, NO_VERSION, type ReadValue, Snapshot } from './snapshot.ts';
+import { firstVersion, isLater } from './version.ts';
+import type { ConflictPolicy, WriteContents } from './write-policy.ts';
+
+const MAX_TRIES = 5;
+const MAX_NAME_LENGTH = 256;
+
+/** What the states of one manager share. */
+export interface SessionStateRules {
+  readonly store: SessionStore;
+  readonly maxAttributeBytes: number;
+  readonly maxSessionBytes: number;
+  readonly contents: WriteContents;
+  readonly conflicts: ConflictPolicy;
+  /** Told when the store has taken a new session. */
+  onCreated(state: SessionState, snapshot: Snapshot): void;
+  /** Told after each commit of a state; `before` is what it changed. */
+  onCommitted(state: SessionState, committed: Committed, before: Snapshot): void;
+  /** Told once, when it is known that the session is over. */
+  onEnded(state: SessionState): void;
+  /** Told when a commit or update met somebody else's change of the same attribute. */
+  onConflict(): void;
+  /** Told when a value was asked for whose type this process does not know. */
+  onUnknownType(): void;
+  /** Told when an attribute was set. */
+  onSet(sid: string, name: string, attributeBytes: number, sessionBytes: number): void;
+  /** Runs updates of one session one after the other in this process: only other processes are left to conflict with. */
+  serialize<T>(sid: string, task: () => Promise<T>): Promise<T>;
+}
+
+export interface SessionStateFacts {
+  readonly sid: string;
+  readonly snapshot: Snapshot;
+  readonly lastAccessedAt: number;
+  /** False for a session that the first commit will create. */
+  readonly isStored: boolean;
+  /**
+   * For a session that several requests may create, asked once it is in the store: false when it was there before and is over, so that it must not
+   * come back.
+   */
+  readonly isFirstLife?: (() => Promise<boolean>) | undefined;
+}
+
+type NewSecret = Partial<SessionHeader> & { readonly secretHash: string };
+
+interface SecretChange {
+  readonly header: NewSecret;
+  /** The hash of the secret it replaces. */
+  readonly expected: string;
+}
+
+type Values = ReadonlyMap<string, Uint8Array | undefined>;
+type Basis = ReadonlyMap<string, StoredAttribute | undefined>;
+
+/** What one commit tries to write. */
+interface Attempt {
+  /** Changed by merging, when it met a conflict. */
+  readonly attributes: Values;
+  readonly header: Partial<SessionHeader> | undefined;
+  readonly basis: Basis;
+  readonly expectedSecretHash: string | undefined;
+  /** What it is made to. */
+  readonly before: Snapshot;
+  /** As they were: what to take back when it fails. */
+  readonly given: ReadonlyMap<string, ReadValue>;
+  readonly changed: Values;
+  readonly changedHeader: Partial<SessionHeader> | undefined;
+}
+
+/** Stands for a map that nothing was put into yet: most requests change little, and many nothing. */
+const NOTHING: ReadonlyMap<string, never> = new Map<string, never>();
+
+/**
+ * One session's data as its holders see it: what the store holds, and over it what was changed here and is not committed yet.
+ *
+ * Commits of one state run one at a time and in order; changes made meanwhile go with the next one.
+ */
+export class SessionState {
+  readonly sid: string;
+  lastAccessedAt: number;
+  readonly #rules: SessionStateRules;
+  #base: Snapshot;
+  /** The version that the base has, or had before a commit that it does not know was made in between. */
+  #latest: number;
+  #commits = 0;
+  readonly #isFirstLife: (() => Promise<boolean>) | undefined;
+  #isStored: boolean;
+  #isEnded = false;
+
+  #changed: Values = NOTHING;
+  #changedHeader: Partial<SessionHeader> | undefined;
+  /** What the commit on its way writes: still over the base, under `#changed`. */
+  #inFlight: Values = NOTHING;
+  #inFlightHeader: Partial<SessionHeader> | undefined;
+  /** What each changed attribute was when it was first changed: what the conflict policy judges by. Empty under `last-wins`, which does not. */
+  #basis: Basis = NOTHING;
+  /** What these changes add to the bytes of this base. */
+  #growth: { readonly base: Snapshot; readonly changed: Values; readonly bytes: number } | undefined;
+  /** Values decoded from what is changed here. */
+  #decoded: ReadonlyMap<string, unknown> = NOTHING;
+  /** Attributes that were read, with the value where the reader has one of its own; for the contents `get-and-set` and `all`. */
+  #given: ReadonlyMap<string, ReadValue> = NOTHING;
+  /** The last commit that was asked for, while one is under way: the next one waits for it. */
+  #last: Promise<void> | undefined;
+  /** How many were asked for and are not done. */
+  #underWay = 0;
+  /** One that has not begun yet, and will write all that is changed until then. */
+  #next: Promise<void> | undefined;
+
+  constructor(rules: SessionStateRules, { sid, snapshot, lastAccessedAt, isStored, isFirstLife }: SessionStateFacts) {
+    this.#rules = rules;
+    this.sid = sid;
+    this.lastAccessedAt = lastAccessedAt;
+    this.#base = snapshot;
+    this.#latest = snapshot.version;
+    this.#isStored = isStored;
+    this.#isFirstLife = isFirstLife;
+  }
+
+  /** With what is changed and not committed yet. */
+  get header(): SessionHeader {
+    if (!this.#inFlightHeader && !this.#changedHeader) return this.#base.header;
+    return { ...this.#base.header, ...this.#inFlightHeader, ...this.#changedHeader };
+  }
+
+  /** What is committed, as far as it is known here. */
+  get snapshot(): Snapshot {
+    return this.#base;
+  }
+
+  /** 0: something was committed that is not known here. */
+  get version(): number {
+    return this.#base.version;
+  }
+
+  /** How many commits of this process it has taken over. */
+  get commits(): number {
+    return this.#commits;
+  }
+
+  /** Of what is committed: names and values. */
+  get bytes(): number {
+    return this.#base.bytes;
+  }
+
+  get isStored(): boolean {
+    return this.#isStored;
+  }
+
+  get isEnded(): boolean {
+    return this.#isEnded;
+  }
+
+  /** True when a commit would write something. */
+  get isDirty(): boolean {
+    if (this.#isEnded) return false;
+    return !this.#isStored || this.#changed.size > 0 || this.#changedHeader !== undefined || this.#given.size > 0;
+  }
+
+  /** From now on nothing is written. */
+  markEnded(): void {
+    if (this.#isEnded) return;
+    this.#isEnded = true;
+    this.#forgetChanges();
+    this.#rules.onEnded(this);
+  }
+
+  /** @throws {HoldfastError} as `decodeValue`. */
+  get(name: string): unknown {
+    const given = this.#given.get(name);
+    if (given?.isOwn) return given.value; // with what the reader has changed in it
+    const read = this.#readCounted(name);
+    if (read && this.#rules.contents !== 'set') this.#given = withEntry(this.#given, name, read);
+    return read?.value;
+  }
+
+  set(name: string, value: unknown): void {
+    checkName(name);
+    if (value === undefined) return this.delete(name);
+    const bytes = this.#encode(name, value);
+    this.#checkSize(name, bytes);
+    this.#change(name, bytes);
+  }
+
+  delete(name: string): void {
+    if (this.has(name)) this.#change(name, undefined);
+  }
+
+  has(name: string): boolean {
+    return this.#bytes(name) !== undefined;
+  }
+
+  keys(): string[] {
+    const names = new Set(this.#base.names());
+    for (const layer of [this.#inFlight, this.#changed]) {
+      for (const [name, bytes] of layer) {
+        if (bytes) names.add(name);
+        else names.delete(name);
+      }
+    }
+    return [...names];
+  }
+
+  changeHeader(header: Partial<SessionHeader>): void {
+    this.#changedHeader = { ...this.#changedHeader, ...header };
+  }
+
+  /**
+   * Commits what was changed so far together with a new secret; when that fails the old secret stays.
+   *
+   * @param expected The hash of the secret that it replaces.
+   * @throws {HoldfastError} ERR_SESSION_SUPERSEDED: another request has replaced that secret meanwhile.
+   */
+  async replaceSecret(header: NewSecret, expected: string): Promise<void> {
+    if (this.#isStored) return this.#enqueue({ header, expected });
+    this.changeHeader(header);
+  }
+
+  /** Says in the store, now and apart from all other changes, until when the secret before this one works. */
+  async limitFormer(former: FormerSecret, expectedSecretHash: string): Promise<void> {
+    const header = { former };
+    const before = this.#base;
+    const changes = { header, expectedSecretHash, follows: before.follow() };
+    const result = await this.#rules.store.commit(this.sid, changes);
+    if (result.status === 'gone') throw this.#gone();
+    // Otherwise the secret was replaced meanwhile, and there is another before it.
+    if (result.status === 'committed') this.#take({ attributes: NOTHING, header, ...result }, before);
+  }
+
+  /**
+   * Resolves when everything changed before the call is in the store.
+   *
+   * @throws {HoldfastError} ERR_SESSION_ENDED when the session is gone, and the changes with it; ERR_SESSION_CONFLICT under the policy
+   * `reject`, and the changes are dropped; ERR_SESSION_STORE_UNAVAILABLE or ERR_SESSION_NO_ROOM, and they are kept for the next commit.
+   */
+  commit(): Promise<void> {
+    if (!this.#last) return this.isDirty ? this.#enqueue() : Promise.resolve();
+    this.#next ??= this.#enqueue();
+    return this.#next;
+  }
+
+  /** Compare-and-swap on what the store holds. Resolves with the value written, decoded. */
+  async update(name: string, change: (current: unknown) => unknown): Promise<unknown> {
+    checkName(name);
+    return this.#rules.serialize(this.sid, async () => {
+      if (!this.#isStored || this.#changed.has(name) || this.#inFlight.has(name)) await this.commit();
+      for (let tries = 0; tries < MAX_TRIES; tries++) {
+        const record = await this.#rules.store.read(this.sid);
+        if (!record) throw this.#gone();
+        const before = record.attributes.get(name);
+        const next = change(before && decodeValue(before.value, name).value);
+        const bytes = next === undefined ? undefined : this.#encode(name, next);
+        if (bytes) this.#checkSize(name, bytes);
+        const attributes = new Map([[name, bytes]]);
+        const base = this.#base;
+        const expected = new Map([[name, before?.version ?? 0]]);
+        const changes = { ...toChanges(attributes), expected, follows: base.follow() };
+        const result = await this.#rules.store.commit(this.sid, changes);
+        if (result.status === 'gone') throw this.#gone();
+        if (result.status === 'committed') {
+          this.#rebase(name, bytes, result.version);
+          this.#take({ attributes, header: undefined, ...result }, base);
+          return bytes && decodeValue(bytes, name).value;
+        }
+        this.#rules.onConflict();
+      }
+      throw conflict(name, `was changed by others during ${MAX_TRIES} tries to update it`);
+    });
+  }
+
+  /** Takes over what somebody else committed. Returns false, and takes nothing, when a commit in between is missing: reload then. */
+  absorb(committed: Committed): boolean {
+    if (this.includes(committed)) return true;
+    if (committed.previous !== this.version) return false;
+    this.#moveTo(this.#base.after(committed), committed.version);
+    this.#commits++;
+    return true;
+  }
+
+  /**
+   * Takes over a whole record, under what is changed here. Returns false, and takes nothing, when it is older than what
+   * is here, as far as can be told: read it again then.
+   *
+   * @param seen What `commits` was before the store was asked. If it still is, the record is what there is, also when
+   * the store was set back.
+   */
+  reload(snapshot: Snapshot, seen: number | undefined): boolean {
+    if (this.#commits !== seen) {
+      if (snapshot.version === this.version) return true;
+      if (snapshot.version < this.#latest) return false;
+    }
+    this.#moveTo(snapshot, snapshot.version);
+    return true;
+  }
+
+  #moveTo(base: Snapshot, latest: number): void {
+    this.#base = base;
+    this.#latest = latest;
+  }
+
+  /** True when it is known that this commit is in what is here. */
+  includes({ version }: Committed): boolean {
+    return this.version === version || isLater(this.version, version);
+  }
+
+  #readCounted(name: string): ReadValue | undefined {
+    try {
+      return this.#read(name);
+    } catch (error) {
+      if (isHoldfastError(error) && error.code === 'ERR_SESSION_TYPE_UNKNOWN') this.#rules.onUnknownType();
+      throw error;
+    }
+  }
+
+  #read(name: string): ReadValue | undefined {
+    const layer = this.#changed.has(name) ? this.#changed : this.#inFlight.has(name) ? this.#inFlight : undefined;
+    if (layer === undefined) return this.#base.read(name);
+    if (this.#decoded.has(name)) return { value: this.#decoded.get(name), isOwn: false };
+    const bytes = layer.get(name);
+    if (!bytes) return undefined;
+    const { value, hasBytes } = decodeValue(bytes, name);
+    if (!hasBytes) this.#decoded = withEntry(this.#decoded, name, value);
+    return { value, isOwn: hasBytes };
+  }
+
+  #bytes(name: string): Uint8Array | undefined {
+    if (this.#changed.has(name)) return this.#changed.get(name);
+    if (this.#inFlight.has(name)) return this.#inFlight.get(name);
+    return this.#base.attribute(name)?.value;
+  }
+
+  #encode(name: string, value: unknown): Uint8Array {
+    return encodeValue(name, value, this.#rules.maxAttributeBytes);
+  }
+
+  #checkSize(name: string, bytes: Uint8Array): void {
+    const total = this.#base.bytes + this.#countGrowth() + this.#growthBy(name, bytes);
+    const { maxSessionBytes } = this.#rules;
+    if (total > maxSessionBytes) {
+      throw new HoldfastError(
+        'ERR_SESSION_TOO_LARGE',
+        `with ${JSON.stringify(name)} (${bytes.length} bytes) the session would have ${total} bytes; at most ${maxSessionBytes} are allowed (maxSessionSize)`,
+      );
+    }
+    this.#rules.onSet(this.sid, name, bytes.length, total);
+  }
+
+  /** Counted on with each change, because requests may set thousands of attributes. */
+  #countGrowth(): number {
+    const base = this.#base;
+    const changed = this.#changed;
+    if (this.#growth?.base !== base || this.#growth.changed !== changed) {
+      let bytes = 0;
+      for (const [name, value] of changed) bytes += sizeOf(name, value) - sizeOf(name, base.attribute(name)?.value);
+      this.#growth = { base, changed, bytes };
+    }
+    return this.#growth.bytes;
+  }
+
+  /** What one more change would add. */
+  #growthBy(name: string, bytes: Uint8Array | undefined): number {
+    const before = this.#changed.has(name) ? this.#changed.get(name) : this.#base.attribute(name)?.value;
+    return sizeOf(name, bytes) - sizeOf(name, before);
+  }
+
+  #change(name: string, bytes: Uint8Array | undefined): void {
+    const growth = this.#countGrowth() + this.#growthBy(name, bytes);
+    const isJudged = this.#rules.conflicts !== 'last-wins';
+    if (isJudged && !this.#changed.has(name)) this.#basis = withEntry(this.#basis, name, this.#base.attribute(name));
+    this.#changed = withEntry(this.#changed, name, bytes);
+    this.#growth = { base: this.#base, changed: this.#changed, bytes: growth };
+    this.#decoded = withoutEntry(this.#decoded, name);
+    this.#given = withoutEntry(this.#given, name);
+  }
+
+  #forgetChanges(): void {
+    this.#changed = NOTHING;
+    this.#changedHeader = undefined;
+    this.#basis = NOTHING;
+    this.#given = NOTHING;
+    this.#decoded = NOTHING;
+  }
+
+  /** One after the other, in the order in which they were asked for; the first one at once. */
+  #enqueue(secret?: SecretChange): Promise<void> {
+    this.#underWay++;
+    const write = () => this.#write(secret);
+    const commit = this.#last ? this.#last.then(write, write) : write();
+    if (this.#underWay > 0) this.#last = commit;
+    return commit;
+  }
+
+  async #write(secret: SecretChange | undefined): Promise<void> {
+    if (!secret) this.#next = undefined;
+    try {
+      const attempt = this.#begin(secret);
+      if (!attempt) return;
+      const { attributes, header, before } = attempt;
+      try {
+        let result = this.#isStored ? await this.#try(attempt) : await this.#create(attempt);
+        if (result.status === 'conflict') result = await this.#tryAgain(attempt);
+        if (result.status !== 'committed') throw this.#gone();
+        for (const [name, value] of attributes) this.#rebase(name, value, result.version);
+        this.#take({ attributes, header, ...result }, before);
+      } catch (error) {
+        const isForAnotherTry = !isHoldfastError(error) || error.code !== 'ERR_SESSION_CONFLICT';
+        if (!this.#isEnded && isForAnotherTry) this.#takeBack(attempt);
+        if (!this.#isOnlyRead(attempt, secret) || !isNoRoom(error)) throw error;
+      } finally {
+        this.#inFlight = NOTHING;
+        this.#inFlightHeader = undefined;
+        for (const name of attributes.keys())
+          if (!this.#changed.has(name)) this.#decoded = withoutEntry(this.#decoded, name);
+      }
+    } finally {
+      if (--this.#underWay === 0) this.#last = undefined;
+    }
+  }
+
+  /** Takes what is changed for a commit. Undefined when there is nothing to write. */
+  #begin(secret: SecretChange | undefined): Attempt | undefined {
+    if (!this.isDirty && !secret) return undefined;
+    const given = this.#given;
+    const attributes = this.#withContents();
+    const changed = this.#changed;
+    const basis = this.#basis;
+    const changedHeader = this.#changedHeader;
+    const header = secret ? { ...changedHeader, ...secret.header } : changedHeader;
+    this.#given = NOTHING;
+    if (this.#isStored && attributes.size === 0 && !header) return undefined; // it was only read
+    this.#changed = NOTHING;
+    this.#changedHeader = undefined;
+    this.#basis = NOTHING;
+    this.#inFlight = attributes;
+    this.#inFlightHeader = changedHeader;
+    const expectedSecretHash = secret?.expected;
+    return { attributes, header, basis, expectedSecretHash, before: this.#base, given, changed, changedHeader };
+  }
+
+  /** It writes only because of the contents that are configured. */
+  #isOnlyRead({ changed, header }: Attempt, secret: SecretChange | undefined): boolean {
+    return this.#isStored && changed.size === 0 && !header && !secret;
+  }
+
+  /** For another try, under what was changed meanwhile. What was written only because of the contents is not a change. */
+  #takeBack({ attributes, basis, given, changed, changedHeader }: Attempt): void {
+    const names = Array.from(changed.keys(), name => [name, attributes.get(name)] as const);
+    this.#changed = new Map([...names, ...this.#changed]);
+    this.#basis = new Map([...this.#basis, ...basis]);
+    this.#given = new Map([...given, ...this.#given]);
+    if (changedHeader) this.#changedHeader = { ...changedHeader, ...(this.#changedHeader as object | undefined) };
+  }
+
+  /** An own commit is in the store: what was changed over it while it was on its way is a change of what it has written. */
+  #rebase(name: string, value: Uint8Array | undefined, version: number): void {
+    if (this.#basis.has(name)) this.#basis = withEntry(this.#basis, name, value && { value, version });
+  }
+
+  /** What was changed, and what the write contents add to it. */
+  #withContents(): Values {
+    const { contents, conflicts } = this.#rules;
+    for (const [name, { isOwn, value }] of this.#given) {
+      const bytes = this.#bytes(name);
+      if (!isOwn || !bytes || this.#changed.has(name)) continue;
+      const now = this.#encode(name, value);
+      if (Buffer.compare(bytes, now) !== 0) this.#change(name, now); // changed in place
+    }
+    // Where it is not the last one that wins, nothing may be overwritten that was not changed here.
+    if (contents === 'set' || conflicts !== 'last-wins') return this.#changed;
+    const written = new Map(this.#changed);
+    for (const name of contents === 'all' ? this.#base.names() : this.#given.keys()) {
+      const bytes = this.#bytes(name);
+      if (bytes && !written.has(name)) written.set(name, bytes);
+    }
+    return written;
+  }
+
+  #try({ attributes, header, basis, expectedSecretHash }: Attempt): Promise<CommitResult> {
+    const expected = this.#rules.conflicts === 'last-wins' ? undefined : versionsOf(basis);
+    const { set, deleted } = toChanges(attributes);
+    const follows = this.#base.follow();
+    return this.#rules.store.commit(this.sid, { set, deleted, header, expected, expectedSecretHash, follows });
+  }
+
+  /** After a try that met a conflict. */
+  async #tryAgain(attempt: Attempt): Promise<CommitResult> {
+    const { conflicts, store, onConflict } = this.#rules;
+    const { attributes, basis, expectedSecretHash } = attempt;
+    for (let tries = 1; ; tries++) {
+      const seen = this.#commits;
+      const record = await store.read(this.sid);
+      if (!record) return { status: 'gone' };
+      this.reload(new Snapshot(record), seen);
+      if (expectedSecretHash !== undefined && record.header.secretHash !== expectedSecretHash) throw superseded();
+      onConflict();
+      if (typeof conflicts !== 'function') break;
+      for (const [name, ours] of basis) {
+        const theirs = record.attributes.get(name);
+        if (theirs?.version === ours?.version) continue;
+        const decode = (bytes: Uint8Array | undefined) => bytes && decodeValue(bytes, name).value;
+        const merged = conflicts({
+          name,
+          base: decode(ours?.value),
+          mine: decode(attributes.get(name)),
+          theirs: decode(theirs?.value),
+        });
+        withEntry(attributes, name, merged === undefined ? undefined : this.#encode(name, merged));
+        withEntry(basis, name, theirs);
+      }
+      if (tries === MAX_TRIES) break;
+      const result = await this.#try(attempt);
+      if (result.status !== 'conflict') return result;
+    }
+    throw conflict([...attributes.keys()].join(', '), 'was changed by somebody else meanwhile');
+  }
+
+  async #create(attempt: Attempt): Promise<CommitResult> {
+    const { attributes, header } = attempt;
+    const version = firstVersion();
+    const stored = new Map<string, StoredAttribute>();
+    for (const [name, value] of attributes) if (value) stored.set(name, { value, version });
+    const record = {
+      header: { ...this.#base.header, ...header },
+      version,
+      lastAccessedAt: this.lastAccessedAt,
+      attributes: stored,
+    };
+    if (!(await this.#rules.store.create(this.sid, record))) return this.#join(record.header, attempt);
+    this.#isStored = true;
+    // It was ended meanwhile, or before: nobody would ever ask for it.
+    if (this.#isEnded || (this.#isFirstLife && !(await this.#isFirstLife()))) {
+      await this.#rules.store.delete(this.sid);
+      return { status: 'gone' };
+    }
+    this.#moveTo(new Snapshot(record).markOwn(), version);
+    this.#rules.onCreated(this, this.#base);
+    return { status: 'committed', version, previous: NO_VERSION };
+  }
+
+  /** The sid is taken: by an earlier try of ours that only seemed to fail, or by a request that derived the same session. */
+  async #join(ours: SessionHeader, attempt: Attempt): Promise<CommitResult> {
+    const { attributes, header } = attempt;
+    const existing = await this.#rules.store.read(this.sid);
+    if (!existing) return { status: 'gone' };
+    const { secretHash } = existing.header;
+    const derived = this.#base.header.secretHash;
+    if (secretHash !== ours.secretHash && secretHash !== derived) throw superseded();
+    if (existing.header.owner && existing.header.owner.name !== ours.owner?.name) throw superseded();
+    this.#isStored = true;
+    this.#moveTo(new Snapshot(existing), existing.version);
+    // A login that has not been written yet replaces the secret that all of them derive.
+    const expected = secretHash === ours.secretHash ? undefined : derived;
+    const left = secretHash === ours.secretHash ? withoutSecret(header) : header;
+    if (attributes.size === 0 && !left)
+      return { status: 'committed', version: existing.version, previous: existing.version };
+    const rest = { ...attempt, header: left, expectedSecretHash: expected };
+    const result = await this.#try(rest);
+    return result.status === 'conflict' ? this.#tryAgain(rest) : result;
+  }
+
+  #take(committed: Committed, before: Snapshot): void {
+    if (!this.#isEnded && !this.includes(committed)) {
+      const base = this.#base.after(committed);
+      // At a higher one: it was reloaded meanwhile, with this commit and what others have written over it.
+      if (base.version === committed.version) this.#moveTo(base.markOwn(), committed.version);
+      else if (this.#base === before || committed.version > this.#latest) this.#moveTo(base, committed.version);
+    }
+    this.#commits++;
+    this.#rules.onCommitted(this, committed, before);
+  }
+
+  #gone(): HoldfastError {
+    this.markEnded();
+    return sessionEnded();
+  }
+}
+
+export function sessionEnded(): HoldfastError {
+  return new HoldfastError('ERR_SESSION_ENDED', 'the session has ended; what was changed in it is not kept', {
+    status: 401,
+    closeCode: 1008,
+  });
+}
+
+/** The request came with a secret, or would replace one, that another request has replaced. */
+export function superseded(): HoldfastError {
+  const message =
+    'the session was given a new secret by another request, at a login; send the request again with the new cookie';
+  return new HoldfastError('ERR_SESSION_SUPERSEDED', message, { status: 409, closeCode: 1008 });
+}
+
+/** True for an error that says that the session ended meanwhile: not a failure of the store. */
+export function isSessionEnded(error: unknown): boolean {
+  return isHoldfastError(error) && error.code === 'ERR_SESSION_ENDED';
+}
+
+function conflict(names: string, what: string): HoldfastError {
+  return new HoldfastError('ERR_SESSION_CONFLICT', `session attribute ${JSON.stringify(names)} ${what}; try again`, {
+    status: 409,
+  });
+}
+
+function toChanges(attributes: Values): SessionChanges {
+  let deleted: Set<string> | undefined;
+  for (const [name, bytes] of attributes) if (!bytes) deleted = (deleted ?? new Set()).add(name);
+  if (!deleted) return { set: attributes as ReadonlyMap<string, Uint8Array> };
+  const set = new Map<string, Uint8Array>();
+  for (const [name, bytes] of attributes) if (bytes) set.set(name, bytes);
+  return { set, deleted };
+}
+
+/** What an own earlier try has written already. */
+function withoutSecret(header: Partial<SessionHeader> | undefined): Partial<SessionHeader> | undefined {
+  const { secretHash: _hash, secretAt: _at, former: _former, ...left } = header ?? {};
+  return Object.keys(left).length > 0 ? left : undefined;
+}
+
+function versionsOf(attributes: Basis): Map<string, number> {
+  return new Map(Array.from(attributes, ([name, attribute]) => [name, attribute?.version ?? 0]));
+}
+
+function sizeOf(name: string, value: Uint8Array | undefined): number {
+  return value ? name.length + value.length : 0;
+}
+
+function checkName(name: string): void {
+  if (typeof name === 'string' && name !== '' && name.length <= MAX_NAME_LENGTH) return;
+  throw new TypeError(`session attribute name must be a text of 1 to ${MAX_NAME_LENGTH} characters`);
+}
+
+/** The same map with one entry more, or a new one in the place of `NOTHING`. */
+function withEntry<V>(map: ReadonlyMap<string, V>, name: string, value: V): ReadonlyMap<string, V> {
+  if (map === NOTHING) return new Map<string, V>().set(name, value);
+  return (map as Map<string, V>).set(name, value);
+}
+
+function withoutEntry<V>(map: ReadonlyMap<string, V>, name: string): ReadonlyMap<string, V> {
+  if (map !== NOTHING) (map as Map<string, V>).delete(name);
+  return map;
+}

@@ -1,0 +1,69 @@
+import type { Logger } from '../../base/logger.ts';
+import type { SessionEndReason } from '../session.ts';
+
+/** That a session has ended, and why. */
+export interface SessionEnd {
+  readonly sid: string;
+  readonly reason: SessionEndReason;
+}
+
+/** That an attribute of a session has changed. */
+export interface AttributeChange {
+  readonly sid: string;
+  readonly attribute: string;
+  readonly kind: 'added' | 'replaced' | 'removed';
+}
+
+/** What listeners are told. Each is told by one process: the one in which it happened. */
+export interface SessionEvents {
+  /** It is in the store. */
+  readonly created: { readonly sid: string };
+  /** It is gone from the store. Once for each session among all processes that share the store. */
+  readonly ended: SessionEnd;
+  /** A change of an attribute is in the store. */
+  readonly changed: AttributeChange;
+  /** It has a new secret, by a login or by time. */
+  readonly renewed: { readonly sid: string; readonly kind: 'rotated' | 'renewed' };
+  /** It has left the memory of this process to make room; it is in the store. */
+  readonly passivated: { readonly sid: string };
+  /** It has been read into the memory of this process. */
+  readonly activated: { readonly sid: string };
+}
+
+type Listener<E> = (event: E) => void;
+
+/** Who listens to what. A listener that throws is logged and disturbs nobody. */
+export class SessionListeners {
+  readonly #logger: Logger;
+  readonly #listeners = new Map<keyof SessionEvents, Set<Listener<never>>>();
+
+  constructor(logger: Logger) {
+    this.#logger = logger;
+  }
+
+  /** @returns a function that stops it. */
+  on<K extends keyof SessionEvents>(kind: K, listener: Listener<SessionEvents[K]>): () => void {
+    const listeners = this.#listeners.get(kind) ?? new Set();
+    this.#listeners.set(kind, listeners);
+    listeners.add(listener as Listener<never>);
+    return () => void listeners.delete(listener as Listener<never>);
+  }
+
+  /** True when telling is worth the work of finding out what to tell. */
+  hasAny(kind: keyof SessionEvents): boolean {
+    return (this.#listeners.get(kind)?.size ?? 0) > 0;
+  }
+
+  tell<K extends keyof SessionEvents>(kind: K, event: SessionEvents[K]): void {
+    for (const listener of this.#listeners.get(kind) ?? []) {
+      const fail = (error: unknown) => this.#logger.error({ err: error, event: kind }, 'a session listener threw');
+      try {
+        // An async function fits too: what it rejects with must not end the process.
+        const result: unknown = (listener as (event: SessionEvents[K]) => unknown)(event);
+        if (result instanceof Promise) result.catch(fail);
+      } catch (error) {
+        fail(error);
+      }
+    }
+  }
+}

@@ -1,0 +1,593 @@
+import type { Awaitable } from '../../base/awaitable.ts';
+import { HoldfastError, isHoldfastError } from '../../base/errors.ts';
+import { type Logger, sidPrefix } from '../../base/logger.ts';
+import { createSecret, createSid, hashSecret } from '../identity/ids.ts';
+import { checkOwner, judgeOwner, UnauthorizedSessionRequestError } from '../identity/owner.ts';
+import { judgeSecret, ROTATED_MS, type SecretStanding, SUPERSEDED_MS } from '../identity/secret-standing.ts';
+import type { SessionTicket } from '../identity/ticket.ts';
+import type { HeaderLine, TrackedRequest } from '../identity/tracking.ts';
+import { isNoRoom } from '../life/room.ts';
+import type { LoadedSession, SessionEnvironment } from '../process/environment.ts';
+import type { SharedSession, SocketSession } from '../process/shared-sessions.ts';
+import { headersSent, outsideRequest, SessionHandle } from '../record/handle.ts';
+import { Snapshot } from '../record/snapshot.ts';
+import { type SessionState, superseded } from '../record/state.ts';
+import type { Session, SessionEndReason, SessionOwner } from '../session.ts';
+import type { SessionHeader } from '../store.ts';
+
+/** What a binding needs to know of a request. */
+export interface SessionRequest extends TrackedRequest {
+  /** True when the request loads a page into a window: only such a request makes a session unasked. */
+  readonly isDocumentNavigation: boolean;
+  /** The user whom the route has authenticated for this request. Absent: the route asks for nobody. */
+  readonly user?: SessionOwner | undefined;
+  /** For the log. Absent: not known, as behind a proxy that only the application knows. */
+  readonly clientAddress?: string | undefined;
+  /**
+   * The request is expected to come from another site and to sign its visitor in: the callback of a login by `form_post`. `signIn` then sets the cookie
+   * over one that the request could not bring. Default false.
+   */
+  readonly isCrossSiteSignIn?: boolean | undefined;
+}
+
+interface Live {
+  readonly state: SessionState;
+  readonly handle: SessionHandle;
+  /** Where changes are written behind the requests: what all requests of this process have in common. */
+  readonly shared: SharedSession | undefined;
+  /** What the client has, or will be told. */
+  secret: string;
+  /** The hash of the session's secret when the request was let in. A new secret replaces this one and no other. */
+  secretHash: string;
+  isHeld: boolean;
+}
+
+interface Found {
+  readonly ticket: SessionTicket;
+  readonly loaded: LoadedSession;
+  readonly standing: SecretStanding;
+}
+
+/**
+ * The session of one request, whatever carries it: nothing is read before the first `get`, `open` or `auto`.
+ *
+ * The carrier commits before its response headers leave, adds `responseHeaders()` to them, then says `markHeadersSent()`, and `release()`
+ * when the request has ended.
+ */
+export class SessionBinding {
+  readonly #environment: SessionEnvironment;
+  readonly #request: SessionRequest;
+  #loading: Promise<void> | undefined;
+  #creating: Promise<Session> | undefined;
+  #live: Live | undefined;
+  /** What the client has to be told, once it is true in the store. */
+  #news: 'none' | 'ticket' | 'no ticket' = 'none';
+  /** What it is told otherwise: a nonce, from which the parts of this page make one and the same session, or what it lacks of its cookies. */
+  #asides: HeaderLine[] = [];
+  /** The secret is old enough to be replaced, if the response can say so. */
+  #isRotationDue = false;
+  /** The client's secret has just been replaced by a login: it must not be told anything that undoes that. */
+  #isSuperseded = false;
+  /** The session of another user, which this one may only replace. */
+  #foreignSid: string | undefined;
+  #areHeadersSent = false;
+  #isClientGone = false;
+  #isReleased = false;
+
+  constructor(environment: SessionEnvironment, request: SessionRequest) {
+    this.#environment = environment;
+    this.#request = request;
+    if (request.user) checkOwner(request.user);
+  }
+
+  /** Where carriers report what they cannot tell anybody else. */
+  get logger(): Logger {
+    return this.#environment.logger;
+  }
+
+  /** The session that `get` or `open` has found, without asking the store. */
+  get current(): Session | undefined {
+    return this.#live && !this.#live.state.isEnded ? this.#live.handle.session : undefined;
+  }
+
+  /** True when a commit would write something or the client has to be told something. */
+  get hasNews(): boolean {
+    return this.isDirty || this.#willRotate || this.responseHeaders().length > 0;
+  }
+
+  /** True when a commit would write something. */
+  get isDirty(): boolean {
+    const live = this.#live;
+    return live !== undefined && live.shared === undefined && live.state.isDirty;
+  }
+
+  get #willRotate(): boolean {
+    return this.#isRotationDue && !this.#areHeadersSent && this.#news === 'none' && this.current !== undefined;
+  }
+
+  /**
+   * The client's session, or undefined when it has none (servlets: `getSession(false)`).
+   *
+   * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE, status 503; ERR_SESSION_UNAUTHORIZED, status 403: it belongs to another user than
+   * the request's; ERR_SESSION_OUTSIDE_REQUEST.
+   */
+  async get(): Promise<Session | undefined> {
+    await this.#load();
+    return this.current;
+  }
+
+  /**
+   * The client's session, made when it has none (servlets: `getSession(true)`). The store and the client learn of a new one at the commit.
+   *
+   * @throws {HoldfastError} as `get`; ERR_SESSION_HEADERS_SENT when one would have to be made and its cookie cannot be sent any more;
+   * ERR_SESSION_SUPERSEDED, status 409: the client has another one, by a login that was answered while this request was on its way;
+   * ERR_SESSION_CROSS_SITE, status 403: a page of another site has made the browser send it without the cookie that it may have.
+   */
+  async open(): Promise<Session> {
+    await this.#load();
+    const { current } = this;
+    if (current) return current;
+    if (this.#isSuperseded) throw superseded();
+    if (this.#mayBeHidden) throw fromOtherSite();
+    if (this.#areHeadersSent) throw headersSent('opened');
+    this.#creating ??= this.#create(this.#request.user && { ...this.#request.user, isShownByRequest: true }).finally(
+      () => {
+        this.#creating = undefined;
+      },
+    );
+    return this.#creating;
+  }
+
+  /**
+   * `open` when the request loads a page into a window, else `get`: the parts of a page do not race to make a session each. Where anonymous sessions
+   * fill all the room that they may, a page gets none, so that it can still lead to a login.
+   */
+  async auto(): Promise<Session | undefined> {
+    await this.#load();
+    const isNewHere = this.#request.isDocumentNavigation && !this.#isSuperseded && !this.#mayBeHidden;
+    if (!isNewHere || this.current) return this.current;
+    return this.#request.user || (await this.#environment.mayBeginUnasked()) ? this.open() : undefined;
+  }
+
+  /**
+   * `get`, and a page without a session gives its parts what they need to make one and the same.
+   *
+   * @see sessions without frames that undo each other: the parts of a page are requested at once, and each of them finds no cookie.
+   */
+  async existing(): Promise<Session | undefined> {
+    const session = await this.get();
+    const isNewHere = this.#request.isDocumentNavigation && !this.#isSuperseded && !this.#mayBeHidden;
+    const { tracking, clock } = this.#environment;
+    if (!session && isNewHere && this.#asides.length === 0)
+      this.#asides = tracking.tellNonce(createSid(), clock.now(), this.#request);
+    return session;
+  }
+
+  /**
+   * The session of this user from now on, with a new secret: the client's own when it is nobody's or theirs; otherwise the other user's ends and
+   * a new one begins.
+   *
+   * @throws {HoldfastError} as `open` and `Session.renew`.
+   */
+  async signIn(owner: SessionOwner): Promise<Session> {
+    checkOwner(owner);
+    await this.#load().catch(error => {
+      if (this.#foreignSid === undefined) throw error;
+    });
+    if (this.#isSuperseded && !this.current) throw superseded();
+    if (this.#mayBeHidden && !this.#request.isCrossSiteSignIn) throw fromOtherSite();
+    if (this.#areHeadersSent) throw headersSent('opened');
+    const before = this.#live?.state.header.owner;
+    if (this.#foreignSid !== undefined) {
+      await this.#environment.end(this.#foreignSid, 'logout');
+      this.#foreignSid = undefined;
+      this.#loading = Promise.resolve();
+    } else if (this.current && before && before.name !== owner.name) await this.current.invalidate('logout');
+    const session = this.current ?? (await this.#create(undefined));
+    await session.renew({ owner });
+    return session;
+  }
+
+  /**
+   * Writes what was changed. Resolves when it is in the store.
+   *
+   * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE and ERR_SESSION_NO_ROOM (status 503): the changes are kept for another try;
+   * ERR_SESSION_CONFLICT (409), under the policy `reject`: the changes are dropped; ERR_SESSION_ENDED: the session ended meanwhile, the changes
+   * are dropped.
+   */
+  commit(): Promise<void> {
+    const live = this.#live;
+    if (!live) return Promise.resolve();
+    if (this.#willRotate) return this.#rotate(live).then(() => this.commit());
+    return live.shared ? Promise.resolve() : live.state.commit();
+  }
+
+  /** Headers for the response, after a commit. Empty when the client has nothing to learn. */
+  responseHeaders(): HeaderLine[] {
+    if (this.#areHeadersSent) return [];
+    const { tracking } = this.#environment;
+    const request = this.#request;
+    const live = this.#live;
+    switch (this.#news) {
+      case 'ticket':
+        if (!live?.state.isStored || live.state.isEnded) return [];
+        return tracking.tell({ sid: live.state.sid, secret: live.secret }, request);
+      case 'no ticket':
+        return tracking.isIn(request) ? tracking.forget(request) : [];
+      case 'none':
+        return this.#asides;
+    }
+  }
+
+  /** The URL with the client's ticket in it, under `tracking: 'url'`; otherwise as it is. */
+  encodeUrl(url: string): string {
+    const live = this.#live;
+    if (!live || live.state.isEnded) return url;
+    return this.#environment.tracking.encodeUrl(url, { sid: live.state.sid, secret: live.secret });
+  }
+
+  /**
+   * Holds the session for the socket of this handshake, after the commit; the socket sees of it what the handshake may see. Undefined when there is no
+   * session, when it has ended, or when a login has replaced its secret since the handshake was let in.
+   *
+   * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE.
+   */
+  async attach(): Promise<SocketSession | undefined> {
+    const live = this.#live;
+    if (!live || live.state.isEnded) return undefined;
+    const { secretHash, handle, state } = live;
+    return this.#environment.attach(state.sid, { secretHash, isVeiled: handle.isVeiled });
+  }
+
+  /** The response headers are out: from now on no cookie can be sent. */
+  markHeadersSent(): void {
+    this.#areHeadersSent = true;
+  }
+
+  /** The client has gone. Whoever works for it may go on, but it counts no longer, and nothing is kept for it if its end is never told. */
+  markClientGone(): void {
+    this.#isClientGone = true;
+    if (this.#live) this.#letGo(this.#live);
+  }
+
+  /** The request has ended: every later use of the binding or its session throws ERR_SESSION_OUTSIDE_REQUEST. */
+  release(): void {
+    if (this.#isReleased) return;
+    this.#isReleased = true;
+    const live = this.#live;
+    if (!live) return;
+    live.handle.release();
+    this.#letGo(live);
+  }
+
+  #letGo(live: Live): void {
+    if (!live.isHeld) return;
+    live.isHeld = false;
+    live.shared?.release().catch(error => this.logger.error({ err: error }, 'session not saved'));
+    this.#environment.meters.active--;
+  }
+
+  /** The client has shown no session, and may have one all the same. */
+  get #mayBeHidden(): boolean {
+    const hasShown = this.#live !== undefined || this.#foreignSid !== undefined;
+    return !hasShown && this.#environment.tracking.mayBeHidden(this.#request);
+  }
+
+  #load(): Promise<void> {
+    if (this.#isReleased) return Promise.reject(outsideRequest());
+    this.#loading ??= this.#read(this.#environment.tracking.read(this.#request));
+    return this.#loading;
+  }
+
+  async #read(tickets: readonly SessionTicket[]): Promise<void> {
+    const settling = this.#environment.clock.settle();
+    if (settling) await settling;
+    try {
+      const live: Found[] = [];
+      for (const ticket of tickets) {
+        const loaded = await this.#environment.load(ticket.sid);
+        if (!loaded) this.#environment.meters.gone++;
+        const found = loaded && (await this.#judge(ticket, loaded));
+        if (found) live.push(found);
+      }
+      await this.#choose(live);
+    } catch (error) {
+      if (this.#foreignSid === undefined) this.#loading = undefined; // an outage may be over at the next call
+      throw error;
+    }
+  }
+
+  /** Of the sessions that the request's tickets open. */
+  #choose(live: readonly Found[]): Awaitable<void> {
+    const [first, second] = live;
+    if (!first) return;
+    if (second) {
+      // One of them was planted: there is no telling which (RFC 6265 §8.6), so neither counts.
+      const sids = live.map(({ ticket }) => sidPrefix(ticket.sid));
+      this.logger.warn(
+        { event: 'two-live-sessions', sids, address: this.#request.clientAddress },
+        'request with two live session cookies treated as anonymous',
+      );
+      return;
+    }
+    return this.#take(first, false);
+  }
+
+  /** What a ticket has found, if it still opens it. */
+  #judge(ticket: SessionTicket, loaded: LoadedSession): Awaitable<Found | undefined> {
+    const { clock } = this.#environment;
+    const { header } = loaded.snapshot;
+    const standing = judgeSecret(header, ticket.secretHash ?? hashSecret(ticket.secret), clock.now());
+    if (standing === 'current') return { ticket, loaded, standing };
+    // Another process may have given it this secret a moment ago.
+    return loaded.isRemembered ? this.#judgeAnew(ticket) : this.#judgeFormer({ ticket, loaded, standing });
+  }
+
+  async #judgeAnew(ticket: SessionTicket): Promise<Found | undefined> {
+    const asked = await this.#environment.validate(ticket.sid);
+    return asked && this.#judge(ticket, asked);
+  }
+
+  /** A ticket whose secret is not the session's. */
+  #judgeFormer({ ticket, loaded, standing }: Found): Found | undefined {
+    const { meters } = this.#environment;
+    const { header } = loaded.snapshot;
+    switch (standing) {
+      case 'rotated':
+        return { ticket, loaded, standing };
+      case 'superseded':
+        // Who shows the owner's credentials with each request is the owner, whatever the secret.
+        if (header.owner?.isShownByRequest && this.#request.user?.name === header.owner.name)
+          return { ticket, loaded, standing };
+        this.#isSuperseded = true;
+        return undefined;
+      case 'dead':
+        meters.deadSecrets++;
+        this.logger.warn(
+          { event: 'dead-secret', sid: sidPrefix(ticket.sid), address: this.#request.clientAddress },
+          'request with a session secret that was replaced long ago treated as anonymous',
+        );
+        return undefined;
+      default:
+        return undefined;
+    }
+  }
+
+  #take({ ticket, loaded, standing }: Found, isNew: boolean): Awaitable<void> {
+    const { accessTimes, meters, clock } = this.#environment;
+    const { sid, secret } = ticket;
+    const { header } = loaded.snapshot;
+    const { user } = this.#request;
+    const view = judgeOwner(header, user);
+    if (view === 'nothing') {
+      meters.unauthorized++;
+      this.#foreignSid = sid;
+      this.logger.warn(
+        {
+          event: 'unauthorized-session-request',
+          sid: sidPrefix(sid),
+          user: user!.name,
+          address: this.#request.clientAddress,
+        },
+        'request for the session of another user refused',
+      );
+      throw new UnauthorizedSessionRequestError(
+        `the session belongs to another user than ${JSON.stringify(user!.name)}; sign in, which begins a new one, or sign out first`,
+      );
+    }
+    const shared = this.#environment.share(sid, loaded);
+    const state = shared?.state ?? this.#environment.createState({ sid, ...loaded, isStored: true });
+    const lastAccessedAt = accessTimes.latest(sid, loaded.lastAccessedAt);
+    state.lastAccessedAt = lastAccessedAt;
+    meters.sinceLastAccessMs.add(Math.max(0, clock.now() - lastAccessedAt));
+    accessTimes.note(sid, header, loaded.lastAccessedAt);
+    const { tracking } = this.#environment;
+    if (tracking.lacksMarker(this.#request)) this.#asides = tracking.mark(this.#request);
+    const live = this.#hold(
+      state,
+      shared,
+      { secret, secretHash: header.secretHash },
+      { isNew, isVeiled: view === 'little' },
+    );
+    return view === 'claim' ? this.#claim(live, user!) : this.#considerRotation(live, header, standing);
+  }
+
+  /** The first authenticated user owns the session. */
+  async #claim(live: Live, user: SessionOwner): Promise<void> {
+    try {
+      if (this.#areHeadersSent) throw headersSent('given to its user');
+      await this.#replaceSecret(live, { ...user, isShownByRequest: true });
+    } catch (error) {
+      this.#letGo(live);
+      this.#live = undefined;
+      if (!isHoldfastError(error) || error.code !== 'ERR_SESSION_SUPERSEDED') throw error;
+      // Another request has claimed it at the same moment: look again at what it has become.
+      const { sid } = live.state;
+      const loaded = await this.#environment.validate(sid);
+      const found = loaded && (await this.#judge({ sid, secret: live.secret }, loaded));
+      if (found) await this.#take(found, false);
+    }
+  }
+
+  #considerRotation(live: Live, header: SessionHeader, standing: SecretStanding): Awaitable<void> {
+    const { clock, renewalTimeoutMs, tracking } = this.#environment;
+    const now = clock.now();
+    const { createdAt, secretAt = createdAt, former } = header;
+    if (standing === 'current') {
+      this.#isRotationDue = tracking.kind !== 'url' && now - secretAt >= renewalTimeoutMs; // links cannot be told
+      // The client has got the new secret: the one before may end.
+      if (former?.kind !== 'rotated' || former.until !== undefined) return;
+      return live.state.limitFormer({ ...former, until: now + ROTATED_MS }, header.secretHash).catch(error => {
+        this.logger.warn({ err: error }, 'a former session secret works on; the next request tries again');
+      });
+    } else if (standing === 'rotated') {
+      // The new secret has not been used: the response that carried it was lost, or is still on its way.
+      this.#isRotationDue = former!.until === undefined && now - secretAt >= ROTATED_MS;
+    }
+  }
+
+  async #create(owner: SessionHeader['owner']): Promise<Session> {
+    const { clock, tracking } = this.#environment;
+    const derived = tracking.ticketOfNonce(this.#request, clock.now());
+    const session = derived && (await this.#createFrom(derived, owner));
+    return session ?? this.#begin({ sid: createSid(), secret: createSecret() }, owner);
+  }
+
+  /** The session that the parts of a page make together. Undefined: it was made before and is over, which it stays. */
+  async #createFrom(derived: SessionTicket, owner: SessionHeader['owner']): Promise<Session | undefined> {
+    const environment = this.#environment;
+    const { sid } = derived;
+    if (environment.hasEnded(sid)) return undefined;
+    // `load` would take what does not exist yet for what has ended.
+    if (!(await environment.validate(sid)) && !(await environment.hasLived(sid)))
+      return this.#begin(derived, owner, () => environment.beginLife(sid));
+    const loaded = await environment.load(sid);
+    if (!loaded) return undefined;
+    // Another part of the page has made it already.
+    const found = await this.#judge(derived, loaded);
+    if (!found) throw superseded();
+    await this.#take(found, true);
+    const live = this.#live;
+    if (!live || live.state.isEnded) throw superseded();
+    // Unless a login has replaced the secret that the parts derive: then its response tells the client.
+    if (live.secretHash === hashSecret(live.secret)) this.#news = 'ticket';
+    return live.handle.session;
+  }
+
+  async #begin(
+    { sid, secret }: SessionTicket,
+    owner: SessionHeader['owner'],
+    isFirstLife?: () => Promise<boolean>,
+  ): Promise<Session> {
+    const { clock, idleTimeoutMs, absoluteTimeoutMs, users } = this.#environment;
+    const now = clock.now();
+    const secretHash = hashSecret(secret);
+    const header: SessionHeader = {
+      secretHash,
+      createdAt: now,
+      ...(owner && { owner: ownerOnly(owner) }),
+      ...(idleTimeoutMs < Number.POSITIVE_INFINITY && { idleTimeoutMs }),
+      ...(absoluteTimeoutMs < Number.POSITIVE_INFINITY && { absoluteExpiresAt: now + absoluteTimeoutMs }),
+    };
+    const snapshot = new Snapshot({ header, version: 0, attributes: new Map() });
+    const state = this.#environment.createState({ sid, snapshot, lastAccessedAt: now, isStored: false, isFirstLife });
+    if (owner && users.isLimited) await users.admit(owner.name, sid, () => state.commit());
+    this.#news = 'ticket';
+    return this.#hold(state, undefined, { secret, secretHash }, { isNew: true, isVeiled: false }).handle.session;
+  }
+
+  #hold(
+    state: SessionState,
+    shared: SharedSession | undefined,
+    secret: Pick<Live, 'secret' | 'secretHash'>,
+    view: { readonly isNew: boolean; readonly isVeiled: boolean },
+  ): Live {
+    const live: Live = {
+      state,
+      shared,
+      ...secret,
+      isHeld: true,
+      handle: new SessionHandle(
+        state,
+        {
+          onChanged: () => shared?.schedule(),
+          renew: owner => this.#renew(live, owner),
+          invalidate: reason => this.#invalidate(live, reason),
+        },
+        view,
+      ),
+    };
+    if (this.#live) this.#letGo(this.#live);
+    shared?.retain();
+    this.#environment.meters.active++;
+    this.#live = live;
+    if (this.#isReleased) live.handle.release();
+    if (this.#isReleased || this.#isClientGone) this.#letGo(live);
+    return live;
+  }
+
+  async #renew(live: Live, owner: SessionOwner | undefined): Promise<void> {
+    if (this.#areHeadersSent) throw headersSent('renewed');
+    if (owner) checkOwner(owner);
+    const before = live.state.header.owner;
+    if (owner && before && before.name !== owner.name) {
+      throw new UnauthorizedSessionRequestError(
+        'the session belongs to another user; use sessions.signIn(request, owner), which ends it and begins a new one',
+      );
+    }
+    await this.#replaceSecret(live, owner);
+  }
+
+  /** A login: the old secret is dead at once, and so are the sockets that were opened with it. */
+  async #replaceSecret(live: Live, owner: SessionHeader['owner']): Promise<void> {
+    const { clock, users } = this.#environment;
+    const { state, secretHash: expected } = live;
+    const wasStored = state.isStored;
+    const secret = createSecret();
+    const secretHash = hashSecret(secret);
+    const replace = async () => {
+      const now = clock.now();
+      await state.replaceSecret(
+        {
+          secretHash,
+          secretAt: now,
+          former: { secretHash: expected, kind: 'renewed', until: now + SUPERSEDED_MS },
+          ...(owner && { owner: ownerOnly(owner) }),
+        },
+        expected,
+      );
+      // One more is counted when it is in the store.
+      if (owner && users.isLimited) await state.commit();
+    };
+    if (owner && state.header.owner?.name !== owner.name) await users.admit(owner.name, state.sid, replace);
+    else await replace();
+    live.secret = secret;
+    live.secretHash = secretHash;
+    if (owner) live.handle.unveil();
+    this.#news = 'ticket';
+    this.#isRotationDue = false;
+    if (wasStored) this.#environment.onRenewed(state.sid, 'renewed');
+  }
+
+  /** By time: the same user with a new secret, and the old one works until the client has got it. */
+  async #rotate(live: Live): Promise<void> {
+    const { clock } = this.#environment;
+    const secret = createSecret();
+    const secretHash = hashSecret(secret);
+    this.#isRotationDue = false;
+    try {
+      await live.state.replaceSecret(
+        { secretHash, secretAt: clock.now(), former: { secretHash: hashSecret(live.secret), kind: 'rotated' } },
+        live.secretHash,
+      );
+    } catch (error) {
+      if (isHoldfastError(error) && error.code === 'ERR_SESSION_SUPERSEDED') return; // another request does it
+      // A request that only reads does not fail because of it: a later one rotates.
+      if (isNoRoom(error)) return;
+      throw error;
+    }
+    live.secret = secret;
+    live.secretHash = secretHash;
+    this.#news = 'ticket';
+    this.#environment.onRenewed(live.state.sid, 'rotated');
+  }
+
+  async #invalidate(live: Live, reason: SessionEndReason): Promise<void> {
+    if (live.state.isStored) await this.#environment.end(live.state.sid, reason);
+    live.state.markEnded();
+    this.#news = 'no ticket';
+  }
+}
+
+/** Nothing of ours is set over a cookie that the client may have: another site could sign its visitors out. */
+function fromOtherSite(): HoldfastError {
+  const message =
+    'a page of another site has sent the request, so that it brings no cookie although there may be one, and a new session would take its place; ' +
+    'answer with a redirect to a page of your own, or give the callback of a login by form_post "crossSiteSignIn: true"';
+  return new HoldfastError('ERR_SESSION_CROSS_SITE', message, { status: 403, closeCode: 1008 });
+}
+
+/** What is kept of an owner, whatever else the application has passed. */
+function ownerOnly({ name, roles, isShownByRequest }: NonNullable<SessionHeader['owner']>): SessionHeader['owner'] {
+  return { name, roles, ...(isShownByRequest && { isShownByRequest }) };
+}
