@@ -51,6 +51,26 @@ const RULES: Readonly<Record<string, Rule>> = {
   testing: { may: PARTS },
 };
 
+/**
+ * Within a part: which other folders and files of it the files of a folder may import, types included. The files beside the folders hold what they
+ * have in common, and may import all of them.
+ */
+const ROOMS: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>> = {
+  gateway: {
+    routing: [],
+    connection: [],
+    'backend-session': ['held-session.ts', 'session-failure.ts'],
+    upstream: ['connection', 'backend-session', 'own-names.ts'],
+    exchange: ['upstream', 'routing', 'backend-session', 'own-names.ts'],
+    forward: ['exchange', 'upstream', 'connection', 'backend-session'],
+    relay: ['exchange', 'upstream', 'connection', 'backend-session', 'held-session.ts'],
+    targets: ['exchange', 'admit.ts', 'held-session.ts', 'session-failure.ts'],
+  },
+};
+
+/** Files that import each other, types included. */
+const CIRCLES: readonly (readonly string[])[] = [];
+
 const STATEMENT = /^[ \t]*(?:import|export)\s+(?:[^;'"()=]*?\bfrom\s*)?['"]([^'"]+)['"]/gm;
 const CALL = /\bimport\(\s*['"]([^'"]+)['"]/g;
 
@@ -85,13 +105,19 @@ function violations(path: string, source: string): string[] {
   const part = folder.split('/')[0]!;
   const { may, mayTypes = [], browserSafe } = RULES[folder]!;
 
+  const room = path.split('/').length > 2 ? path.split('/')[1]! : undefined;
+  const rooms = ROOMS[part];
+  if (rooms && room !== undefined && !rooms[room]) return [`src/${path} lies in no room: add its folder to the table`];
+
   for (const specifier of specifiers(source)) {
     if (!specifier.startsWith('.')) {
       if (browserSafe && isBuiltin(specifier)) report(specifier, `${folder} runs in a browser and uses no Node module`);
       continue;
     }
     const target = posix.join(posix.dirname(path), specifier);
-    const targetPart = target.split('/')[0]!;
+    const [targetPart, targetRoom] = target.split('/') as [string, string];
+    if (targetPart === part && rooms && room !== undefined && targetRoom !== room && !rooms[room]!.includes(targetRoom))
+      report(specifier, `${part}/${room} may import ${rooms[room]!.join(', ') || 'nothing'} of ${part}`);
     if (target.startsWith(`${folder}/`)) continue;
     // A folder with a rule of its own, inside a part, may be used by that part but not the other way round.
     if (folder === part && targetPart === part) continue;
@@ -108,12 +134,62 @@ function violations(path: string, source: string): string[] {
   return found;
 }
 
+/** The sets of files of which each leads to every other of its set, sorted. */
+function circles(imports: ReadonlyMap<string, readonly string[]>): string[][] {
+  const reachable = new Map<string, Set<string>>();
+  for (const file of imports.keys()) {
+    const found = new Set<string>();
+    const open = [file];
+    for (let next = open.pop(); next !== undefined; next = open.pop())
+      for (const target of imports.get(next) ?? []) {
+        if (found.has(target)) continue;
+        found.add(target);
+        open.push(target);
+      }
+    reachable.set(file, found);
+  }
+  const sets = new Map<string, string[]>();
+  for (const [file, found] of reachable) {
+    if (!found.has(file)) continue;
+    const set = [...found].filter(other => reachable.get(other)?.has(file)).sort();
+    sets.set(set.join(), set);
+  }
+  return [...sets.values()].sort((a, b) => a[0]!.localeCompare(b[0]!));
+}
+
 const root = new URL('..', import.meta.url);
 const files = globSync('src/**/*.ts', { cwd: root }).map(file => file.replaceAll('\\', '/').slice('src/'.length));
 
 test('every import of the sources follows the table of parts', () => {
   expect(files.length).toBeGreaterThan(10);
   expect(files.flatMap(file => violations(file, readFileSync(new URL(`src/${file}`, root), 'utf8')))).toEqual([]);
+});
+
+test('files import each other in no circle, types included', () => {
+  const imports = new Map(
+    files.map(file => {
+      const source = readFileSync(new URL(`src/${file}`, root), 'utf8');
+      const targets = [...specifiers(source)].filter(specifier => specifier.startsWith('.'));
+      return [file, targets.map(specifier => posix.join(posix.dirname(file), specifier))];
+    }),
+  );
+  expect(circles(imports)).toEqual(CIRCLES);
+});
+
+test.each([
+  ['none', { a: ['b', 'c'], b: ['c'], c: [] }, []],
+  ['two files', { a: ['b'], b: ['a'] }, [['a', 'b']]],
+  ['a longer way', { a: ['b'], b: ['c'], c: ['d'], d: ['b'] }, [['b', 'c', 'd']]],
+  [
+    'two circles',
+    { a: ['b'], b: ['a', 'c'], c: ['d'], d: ['c'] },
+    [
+      ['a', 'b'],
+      ['c', 'd'],
+    ],
+  ],
+])('%s: circles are found', (_, imports, expected) => {
+  expect(circles(new Map(Object.entries<string[]>(imports)))).toEqual(expected);
 });
 
 test.each([
@@ -136,6 +212,13 @@ test.each([
   ['server/a.ts', `import {\n  a,\n  b,\n} from '../testing/fake-clock.ts';`, 'server may import'],
   ['server/a.ts', `import '../../scripts/build.js';`, 'server may import'],
   ['utils/a.ts', '', 'lies in no part'],
+  ['gateway/utils/a.ts', '', 'lies in no room'],
+  [
+    'gateway/routing/a.ts',
+    `import type { Route } from '../route.ts';`,
+    'gateway/routing may import nothing of gateway',
+  ],
+  ['gateway/relay/a.ts', `import { x } from '../forward/forward.ts';`, 'gateway/relay may import exchange'],
   ['index.ts', `export * from './a.ts';\nconsole.log(1);`, 'does more than re-export'],
   ['index.ts', `import { a } from './a.ts';\nexport { a };`, 'does more than re-export'],
 ])('%s with %j is reported', (path, source, rule) => {
@@ -152,6 +235,8 @@ test.each([
     `import type { Route } from '../gateway/route.ts';\ntype X = import('../session/store.ts').SessionStore;`,
   ],
   ['server/a.ts', `import { x } from '../gateway/admit.ts';`],
+  ['gateway/relay/a.ts', `import { x } from '../exchange/exchange.ts';\nimport { y } from './b.ts';`],
+  ['gateway/a.ts', `import { x } from './targets/fetch.ts';`],
   ['testing/a.ts', `import { x } from '../server/server.ts';`],
   [
     'index.ts',

@@ -9,9 +9,10 @@ import type { UrlTicket } from '../http/url-ticket.ts';
 import type { SessionBinding } from '../session/request/binding.ts';
 import type { Session } from '../session/session.ts';
 import type { ObservedExchange } from './backend-session/observed/observer.ts';
-import type { OwnNames } from './exchange/headers.ts';
+import type { HeldSession } from './held-session.ts';
 import { lostUpgrade } from './lost-upgrade.ts';
-import type { Route, SessionContext, SessionMode } from './route.ts';
+import type { OwnNames } from './own-names.ts';
+import type { Route, SessionMode } from './route.ts';
 import type { RouteReadings } from './route-readings.ts';
 import { refuseLoop } from './routing/loop.ts';
 import type { Router } from './routing/router.ts';
@@ -44,13 +45,6 @@ interface Permitted extends Routed {
 /** A request whose path leads round no other route, however it is read. */
 interface Unambiguous extends Permitted {
   readonly unambiguous: true;
-}
-
-/** The session side of one request. */
-export interface HeldSession {
-  readonly context: SessionContext;
-  readonly binding: SessionBinding;
-  readonly session: Session | undefined;
 }
 
 /** A request with its session, when it has one of ours. */

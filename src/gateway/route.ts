@@ -1,9 +1,7 @@
 import type { Policy } from '../policy/policy.ts';
-import type { Ledger } from '../session/ledger.ts';
-import type { SessionManager } from '../session/manager.ts';
 import type { Endpoint } from '../websocket/endpoint.ts';
-import type { SessionSockets } from '../websocket/session-sockets.ts';
-import type { RelayLimits } from './relay/relay.ts';
+import type { SessionContext } from './held-session.ts';
+import type { RelayLimits } from './relay/limits.ts';
 import type { RouteDemands } from './route-demands.ts';
 import type { PathRewrite } from './routing/path-rewrite.ts';
 import type { FetchHandler } from './targets/fetch.ts';
@@ -26,15 +24,6 @@ export interface UpstreamTarget {
   readonly relay: RelayLimits | undefined;
   /** Undefined: the backend knows the same paths. */
   readonly rewrite: PathRewrite | undefined;
-}
-
-/** The sessions that a server, or an application mounted in it, keeps: one cookie, one store, and the sockets that end with them. */
-export interface SessionContext {
-  readonly manager: SessionManager;
-  readonly sockets: SessionSockets;
-  readonly touchOnTraffic: 'message' | 'any' | 'never';
-  /** What the processes that keep these sessions share; closed with the manager. */
-  readonly ledger?: Ledger | undefined;
 }
 
 /**

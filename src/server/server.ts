@@ -17,9 +17,10 @@ import type { BroadcastResult } from '../websocket/broadcast.ts';
 import { build, type Parts } from './assembly/build.ts';
 import { drain } from './drain.ts';
 import { InternalIntake } from './intakes/internal.ts';
-import { Intake } from './intakes/public.ts';
+import { PublicIntake } from './intakes/public.ts';
 import { HttpsRedirect } from './intakes/redirect.ts';
-import { Listener, type Intake as ListenerIntake } from './listen/listener.ts';
+import type { Intake } from './listen/intake.ts';
+import { Listener } from './listen/listener.ts';
 
 export interface StopOptions {
   /** How long open sockets are given to close, with 1001, spread over this time. Default `10s`. `0` cuts them at once. */
@@ -86,7 +87,7 @@ export class Server {
   readonly #environment: ServerEnvironment;
   #state: ServerState = 'new';
   #parts: Parts | undefined;
-  #intake: Intake | undefined;
+  #intake: PublicIntake | undefined;
   #listeners: Listener[] = [];
   #internal: Listener | undefined;
   #detach: (() => void)[] = [];
@@ -225,7 +226,7 @@ export class Server {
       for (const detach of this.#detach) detach();
       throw error;
     }
-    this.#intake = new Intake(this.#parts);
+    this.#intake = new PublicIntake(this.#parts);
   }
 
   /** For backends, which may ask for a session with the first request. */
@@ -268,7 +269,7 @@ export class Server {
     }
   }
 
-  #intakeOf({ redirect, acmeChallenge, hosts: names }: ListenConfig): ListenerIntake {
+  #intakeOf({ redirect, acmeChallenge, hosts: names }: ListenConfig): Intake {
     const hosts = names && new HostNames(names);
     if (!redirect) return hosts ? this.#intake!.answeringTo(hosts) : this.#intake!;
     return new HttpsRedirect({

@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import { describe, expect, test } from 'vitest';
-import { type RouteSeparator, serversOfRoute } from '../../src/gateway/upstream/affinity.ts';
+import type { RouteSeparator } from '../../src/gateway/backend-session/observed/options.ts';
+import { serversOfRoute } from '../../src/gateway/upstream/affinity.ts';
 import type { UpstreamServer } from '../../src/gateway/upstream/server.ts';
 import { Upstream, type UpstreamOptions } from '../../src/gateway/upstream/upstream.ts';
 import { emptyAddressList } from '../../src/http/address-list.ts';

@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import tls from 'node:tls';
 import { afterEach, expect, test } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
-import type { Heard } from '../../src/gateway/exchange/exchange.ts';
+import type { Heard } from '../../src/gateway/backend-session/backend-session.ts';
 import { refuse } from '../../src/http/refusal.ts';
 import { createCertificate } from '../self-signed-certificate.ts';
 import { TestGateway } from './gateway-server.ts';

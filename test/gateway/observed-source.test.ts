@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { ObservedSource, type ObservedSourceOptions } from '../../src/gateway/backend-session/observed/source.ts';
-import { ClientHeaders } from '../../src/gateway/exchange/client-headers.ts';
+import { ClientHeaders } from '../../src/http/client-headers.ts';
 import type { RequestHead } from '../../src/http/request-head.ts';
 
 const clientHeaders = new ClientHeaders({ removeHeaders: ['X-Gone'], passHeaders: ['X-Remote-User'] });

@@ -2,7 +2,7 @@ import { hash } from 'node:crypto';
 import { HoldfastError, isHoldfastError } from '../../base/errors.ts';
 import { isSid } from '../../session/identity/ids.ts';
 import type { Session, SessionScope } from '../../session/session.ts';
-import type { SessionContext } from '../route.ts';
+import type { SessionContext } from '../held-session.ts';
 
 /** A request of a backend whose token was good. */
 export interface ApiRequest {

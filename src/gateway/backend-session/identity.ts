@@ -1,4 +1,4 @@
-import { ClientHeaders, type ClientHeadersOptions } from '../exchange/client-headers.ts';
+import { ClientHeaders, type ClientHeadersOptions } from '../../http/client-headers.ts';
 import { CONTROL_HEADER } from './control-header.ts';
 
 export interface UpstreamIdentityOptions extends ClientHeadersOptions {

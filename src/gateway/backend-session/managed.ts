@@ -2,16 +2,25 @@ import { type Logger, sidPrefix } from '../../base/logger.ts';
 import { type Refusal, refuse } from '../../http/refusal.ts';
 import type { HeaderLine } from '../../session/identity/tracking.ts';
 import type { Session, SessionOwner } from '../../session/session.ts';
-import type { HeldSession } from '../admit.ts';
-import type { BackendSession } from '../exchange/exchange.ts';
+import type { HeldSession } from '../held-session.ts';
 import { sessionFailure } from '../session-failure.ts';
-import type { Upstream } from '../upstream/upstream.ts';
+import type { AssertionIssuer } from './assertion.ts';
+import type { BackendSession } from './backend-session.ts';
 import { CONTROL_HEADER, parseSessionControl, type SessionControl } from './control-header.ts';
+import type { UpstreamIdentity } from './identity.ts';
+
+/** The upstream, as far as it concerns our sessions. */
+export interface ControllingUpstream {
+  readonly name: string;
+  readonly identity: UpstreamIdentity;
+  /** Left out: it gets no assertions. */
+  readonly assertions?: AssertionIssuer | undefined;
+}
 
 export interface ManagedSessionOptions {
   /** Left out when the route has no sessions. */
   readonly held: HeldSession | undefined;
-  readonly upstream: Upstream;
+  readonly upstream: ControllingUpstream;
   readonly logger: Logger;
   /** Called when the backend has changed the session, where nobody else commits it before the answer leaves. */
   readonly onChanged?: () => Promise<Refusal | undefined>;
@@ -102,9 +111,9 @@ export class ManagedSession implements BackendSession {
   }
 }
 
-const warned = new WeakSet<Upstream>();
+const warned = new WeakSet<ControllingUpstream>();
 
-function userHeaders({ name, roles }: SessionOwner, { userHeader, rolesHeader }: Upstream['identity']): HeaderLine[] {
+function userHeaders({ name, roles }: SessionOwner, { userHeader, rolesHeader }: UpstreamIdentity): HeaderLine[] {
   const lines: HeaderLine[] = [];
   if (userHeader !== undefined) lines.push({ name: userHeader, value: visible(name) });
   if (rolesHeader !== undefined && roles.length > 0)

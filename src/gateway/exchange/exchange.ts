@@ -1,37 +1,11 @@
 import type { Clock } from '../../base/clock.ts';
 import type { Logger } from '../../base/logger.ts';
-import type { Refusal } from '../../http/refusal.ts';
 import type { RequestHead } from '../../http/request-head.ts';
-import type { HeaderLine } from '../../session/identity/tracking.ts';
+import type { BackendSession } from '../backend-session/backend-session.ts';
+import type { OwnNames } from '../own-names.ts';
 import type { PathRewrite } from '../routing/path-rewrite.ts';
 import type { UpstreamServer } from '../upstream/server.ts';
 import type { Upstream } from '../upstream/upstream.ts';
-import type { OwnNames } from './headers.ts';
-
-/**
- * What the session of one exchange tells the backend beside its `sid`, and what it learns from the answer.
- *
- * Where there is none, nothing is waited for.
- */
-export interface BackendSession {
-  /** Headers for the backend. A client's copies of them are removed, in every spelling. What it rejects with ends the exchange. */
-  requestHeaders(): readonly HeaderLine[] | Promise<readonly HeaderLine[]>;
-  /**
-   * The backend has given its final answer, a 101 included, and the client has not heard of it. Told once. MUST NOT reject.
-   *
-   * @param rawHeaders The answer's, name, value, name, value ...
-   * @param by Who gave it, and with which status.
-   * @returns headers to add to the answer, which then is private; or a refusal that takes its place; undefined: it is passed on at once.
-   */
-  answered(rawHeaders: readonly string[], by: AnsweredBy): Heard | undefined | Promise<Heard | undefined>;
-}
-
-export interface AnsweredBy {
-  readonly status: number;
-  readonly server: UpstreamServer;
-}
-
-export type Heard = readonly HeaderLine[] | Refusal;
 
 /** What taking a request to a backend needs, be it forwarded or relayed. */
 export interface BackendExchange {
@@ -48,4 +22,13 @@ export interface BackendExchange {
   readonly own: OwnNames;
   readonly clock: Clock;
   readonly logger: Logger;
+}
+
+/** An exchange that is over, for the access log. */
+export interface Forwarded {
+  /** What the client was sent; 499 when it was gone before there was an answer. */
+  readonly status: number;
+  /** False when the answer broke off; the client's connection was cut, so that it can tell. */
+  readonly complete: boolean;
+  readonly server: UpstreamServer;
 }

@@ -1,23 +1,12 @@
+import type { ClientHeaders } from '../../http/client-headers.ts';
 import { FORWARDED_HEADERS, forwardedHeaders } from '../../http/forwarded-headers.ts';
 import { headerName } from '../../http/header-name.ts';
 import { endToEndHeaders, foldNames, passedHeaders } from '../../http/hop-by-hop.ts';
 import type { RequestHead } from '../../http/request-head.ts';
 import type { HeaderLine } from '../../session/identity/tracking.ts';
+import type { OwnNames } from '../own-names.ts';
 import { THROUGH_HEADER, throughHeader } from '../routing/loop.ts';
-import type { ClientHeaders } from './client-headers.ts';
 import type { Rewriting } from './rewriting.ts';
-
-/** What is ours in a request or a response: it can hold secrets, and stays with us. */
-export interface OwnNames {
-  /** Names of our cookies, those of every application of the server. */
-  readonly cookies: ReadonlySet<string>;
-  /** Of cookie names that belong to one upstream each: no other gets or sets such a cookie. */
-  readonly cookiePrefixes?: readonly string[];
-  /** Lower-case names of headers that carry session tickets. */
-  readonly headers: ReadonlySet<string>;
-  /** By which a request that comes back is known (`loop.ts`). Default: it is not known. */
-  readonly instance?: string;
-}
 
 /** What a backend learns about the session beside the request itself. */
 export interface BackendIdentity {

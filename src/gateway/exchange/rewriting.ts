@@ -1,8 +1,8 @@
 import { parseAuthority } from '../../http/authority.ts';
 import type { RequestHead } from '../../http/request-head.ts';
+import type { OwnNames } from '../own-names.ts';
 import type { PathRewrite } from '../routing/path-rewrite.ts';
 import type { CookiePlace, UpstreamCookies } from '../upstream/cookies.ts';
-import type { OwnNames } from './headers.ts';
 
 export interface RewritingOptions {
   readonly head: RequestHead;

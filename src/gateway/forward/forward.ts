@@ -10,12 +10,13 @@ import { isRefusal, type Refusal, refuse } from '../../http/refusal.ts';
 import type { ResponseHead } from '../../http/response-head.ts';
 import { keepFromSharedCaches } from '../../http/shared-caches.ts';
 import type { HeaderLine } from '../../session/identity/tracking.ts';
-import type { BoundConnection } from '../connection/bound.ts';
+import type { Heard } from '../backend-session/backend-session.ts';
 import { type AnswerSink, BackendConnection } from '../connection/connection.ts';
-import type { BackendExchange, Heard } from '../exchange/exchange.ts';
+import type { BackendExchange, Forwarded } from '../exchange/exchange.ts';
 import { requestHeadText } from '../exchange/head-text.ts';
 import { backendRequestHeaders, clientResponseHeaders } from '../exchange/headers.ts';
 import { Rewriting } from '../exchange/rewriting.ts';
+import type { BoundConnection } from '../upstream/bound-connections.ts';
 import { errorName, type FailureReason, failureReason, upstreamRefusal } from '../upstream/failure.ts';
 import type { Selection } from '../upstream/selection.ts';
 import type { UpstreamServer } from '../upstream/server.ts';
@@ -25,15 +26,6 @@ import { bodyTooLarge, refuseAnnouncedBody } from './body-watch.ts';
 export interface ForwardOptions extends BackendExchange {
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
-}
-
-/** An exchange that is over, for the access log. */
-export interface Forwarded {
-  /** What the client was sent; 499 when it was gone before there was an answer. */
-  readonly status: number;
-  /** False when the answer broke off; the client's connection was cut, so that it can tell. */
-  readonly complete: boolean;
-  readonly server: UpstreamServer;
 }
 
 const CLIENT_GONE = 499;

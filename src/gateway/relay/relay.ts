@@ -9,28 +9,16 @@ import { type UpgradeRequest, upgradeResponse } from '../../websocket/protocol/h
 import { type TimerWheel, WheelEntry } from '../../websocket/timer-wheel.ts';
 import { pauseReads, startReads } from '../../websocket/transport-reads.ts';
 import { CloseCode, isSendableCloseCode } from '../../wire/close-codes.ts';
-import type { BackendExchange, BackendSession, Heard } from '../exchange/exchange.ts';
+import type { BackendSession, Heard } from '../backend-session/backend-session.ts';
+import type { BackendExchange, Forwarded } from '../exchange/exchange.ts';
 import { withSessionHeaders } from '../exchange/header-lines.ts';
 import { clientResponseHeaders } from '../exchange/headers.ts';
 import { Rewriting } from '../exchange/rewriting.ts';
-import type { Forwarded } from '../forward/forward.ts';
 import { upstreamRefusal } from '../upstream/failure.ts';
 import type { UpstreamServer } from '../upstream/server.ts';
 import { type Declined, type Dialed, dialWebSocket } from './dial.ts';
 import { type DirectionOwner, RelayDirection, type RelayTraffic } from './direction.ts';
-
-export interface RelayLimits {
-  /** Payload of one message on the wire, in either direction; larger: 1009. */
-  readonly maxMessageBytes: number;
-  /** Time without a relayed frame in either direction after which both sides are closed with 1001; our own pings do not count. */
-  readonly idleTimeoutMs: number;
-  /** Silence of a side after which we ping it; `Infinity` never. Default 25 s. A side that does not answer is lost. */
-  readonly heartbeatMs?: number;
-  /** Age at which both sides are closed with 1001, whatever they do. Default `Infinity`. */
-  readonly maxLifetimeMs?: number;
-  /** `end-to-end` (default): client and backend agree on permessage-deflate. `refuse`: the backend is not offered it. */
-  readonly compression?: 'end-to-end' | 'refuse';
-}
+import type { RelayLimits } from './limits.ts';
 
 export interface RelayOptions extends BackendExchange {
   /** The client's handshake, found good. */

@@ -1,9 +1,8 @@
 import { isRefusal, type Refusal } from '../../http/refusal.ts';
 import type { HeaderLine } from '../../session/identity/tracking.ts';
 import type { SocketSession } from '../../session/process/shared-sessions.ts';
-import type { HeldSession } from '../admit.ts';
-import { attachSession } from '../attached-session.ts';
-import type { SessionContext } from '../route.ts';
+import type { HeldSession, SessionContext } from '../held-session.ts';
+import { attachSession } from '../held-session.ts';
 import type { Relay } from './relay.ts';
 
 /**

@@ -1,6 +1,7 @@
 import { createHmac, hash } from 'node:crypto';
 import { cookieValues, serializeSetCookie } from '../../http/cookies.ts';
 import type { RequestHead } from '../../http/request-head.ts';
+import type { RouteSeparator } from '../backend-session/observed/options.ts';
 import type { UpstreamServer } from './server.ts';
 
 /**
@@ -21,9 +22,6 @@ export interface AffinityOptions {
   /** `route`: what begins the suffix. Default: the first of the three in the value. */
   separator?: RouteSeparator;
 }
-
-/** `.` as Tomcat and Jetty write it, `!` as WebLogic, `:` as WebSphere. */
-export type RouteSeparator = '.' | '!' | ':';
 
 /** What a request says of the server it belongs to. */
 export interface Tie {

@@ -1,4 +1,4 @@
-import type { OwnNames } from '../exchange/headers.ts';
+import type { OwnNames } from '../own-names.ts';
 
 export interface UpstreamCookiesConfig {
   /** What browsers see before the name of each of the upstream's cookies; it gets no cookie without it. For applications that use the same names. */

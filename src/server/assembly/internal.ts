@@ -8,13 +8,14 @@ import { parseSize } from '../../base/size.ts';
 import type { Config, SessionApiConfig, UpstreamConfig } from '../../config/config.ts';
 import { SessionApi } from '../../gateway/backend-session/api.ts';
 import { AssertionKeys } from '../../gateway/backend-session/assertion.ts';
-import type { Route, SessionContext } from '../../gateway/route.ts';
+import type { SessionContext } from '../../gateway/held-session.ts';
+import type { Route } from '../../gateway/route.ts';
 import type { RouteEntry } from '../../gateway/routing/router.ts';
 import { HostNames, isHostPattern } from '../../http/host-names.ts';
 import { loadOrCreateSecret } from '../../session/identity/secret-file.ts';
+import { type DataFolder, keysFolder } from '../data-folder.ts';
 import { ApiTokens } from '../intakes/api-tokens.ts';
 import type { InternalParts } from '../intakes/internal.ts';
-import { type DataFolder, keysFolder } from './data-folder.ts';
 
 const MIN_TOKEN_BYTES = 32;
 

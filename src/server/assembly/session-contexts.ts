@@ -5,11 +5,11 @@ import { HoldfastError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import { parseSize, type Size } from '../../base/size.ts';
 import type { SessionConfig } from '../../config/config.ts';
-import type { SessionContext } from '../../gateway/route.ts';
+import type { SessionContext } from '../../gateway/held-session.ts';
 import { loadOrCreateKey } from '../../session/identity/key-ring.ts';
 import { SessionManager, type SessionManagerOptions } from '../../session/manager.ts';
 import { SessionSockets } from '../../websocket/session-sockets.ts';
-import { type DataFolder, keysFolder } from './data-folder.ts';
+import { type DataFolder, keysFolder } from '../data-folder.ts';
 import { openBackend } from './session-stores.ts';
 
 export interface SessionParts {

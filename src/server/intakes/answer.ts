@@ -1,14 +1,12 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { STATUS_CODES } from 'node:http';
 import type { Clock } from '../../base/clock.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { Admitted } from '../../gateway/admit.ts';
 import { ManagedSession } from '../../gateway/backend-session/managed.ts';
 import { bothSessions } from '../../gateway/backend-session/observed/observer.ts';
-import type { OwnNames } from '../../gateway/exchange/headers.ts';
 import { forwardRequest } from '../../gateway/forward/forward.ts';
+import type { OwnNames } from '../../gateway/own-names.ts';
 import { type FetchHandler, runFetchHandler } from '../../gateway/targets/fetch.ts';
-import { askForHttp1 } from '../../http/http1-required.ts';
 import { isRefusal, type Refusal, refuse } from '../../http/refusal.ts';
 import { commitBeforeHeaders } from '../../session/request/commit-before-headers.ts';
 import { userFrom } from '../../websocket/handshake.ts';
@@ -96,20 +94,4 @@ function runHandler(
     maxBodyBytes: parts.maxBodyBytes,
     onRequest: carrier => held?.context.manager.bindTo(carrier, held.binding),
   });
-}
-
-/** Writes a refusal as the answer. The body says no more than the status, unless the refusal brings its own. */
-export function writeRefusal(response: ServerResponse, refusal: Refusal): void {
-  if (response.headersSent || response.destroyed) {
-    response.destroy();
-    return;
-  }
-  if (askForHttp1(refusal, response)) return;
-  const body = refusal.body ?? `${STATUS_CODES[refusal.status] ?? 'Error'}\n`;
-  response.writeHead(refusal.status, {
-    'Content-Type': 'text/plain; charset=utf-8',
-    'Content-Length': Buffer.byteLength(body),
-    ...refusal.headers,
-  });
-  response.end(body);
 }

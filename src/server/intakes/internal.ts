@@ -7,7 +7,7 @@ import type { ApiAnswer, SessionApi } from '../../gateway/backend-session/api.ts
 import { setClientTerms } from '../../http/client-terms.ts';
 import type { HostNames } from '../../http/host-names.ts';
 import type { Refusal } from '../../http/refusal.ts';
-import type { Intake } from '../listen/listener.ts';
+import type { Intake } from '../listen/intake.ts';
 import type { ApiTokens } from './api-tokens.ts';
 
 export interface InternalParts {

@@ -4,8 +4,9 @@ import { randomId } from '../../base/ids.ts';
 import { type Admitted, admit, type Gateway } from '../../gateway/admit.ts';
 import { ManagedSession } from '../../gateway/backend-session/managed.ts';
 import { bothSessions, type ObservedExchange } from '../../gateway/backend-session/observed/observer.ts';
-import type { Forwarded } from '../../gateway/forward/forward.ts';
-import { Relay, type RelayLimits, type RelayOptions, relayWebSocket } from '../../gateway/relay/relay.ts';
+import type { Forwarded } from '../../gateway/exchange/exchange.ts';
+import type { RelayLimits } from '../../gateway/relay/limits.ts';
+import { Relay, type RelayOptions, relayWebSocket } from '../../gateway/relay/relay.ts';
 import { RelaySession } from '../../gateway/relay/session.ts';
 import type { UpstreamTarget } from '../../gateway/route.ts';
 import { sessionFailure } from '../../gateway/session-failure.ts';
@@ -15,15 +16,16 @@ import { askForHttp1 } from '../../http/http1-required.ts';
 import { isRefusal, type Refusal, refuse } from '../../http/refusal.ts';
 import { asksForWebSocket, clientAddressOf } from '../../http/request-head.ts';
 import { takeUrlTicket } from '../../http/url-ticket.ts';
+import { writeRefusal } from '../../http/write-refusal.ts';
 import type { Endpoint } from '../../websocket/endpoint.ts';
 import type { ConnectionFacts } from '../../websocket/endpoint-connection.ts';
 import { parseUpgrade, refusalResponse, type UpgradeRequest } from '../../websocket/protocol/handshake.ts';
 import { CloseCode } from '../../wire/close-codes.ts';
 import type { Parts } from '../assembly/build.ts';
 import { STOPPING } from '../drain.ts';
-import type { Intake as ListenerIntake } from '../listen/listener.ts';
+import type { Intake } from '../listen/intake.ts';
 import type { AccessFacts } from '../logging.ts';
-import { answer, writeRefusal } from './answer.ts';
+import { answer } from './answer.ts';
 
 /** How long a client may take to read why it was refused. */
 const REFUSAL_TIMEOUT_MS = 2_000;
@@ -31,7 +33,7 @@ const REFUSAL_TIMEOUT_MS = 2_000;
 const ignore = () => {};
 
 /** Where requests and upgrades come in from every listener: each goes through `admit` and on to its target. */
-export class Intake {
+export class PublicIntake implements Intake {
   readonly #parts: Parts;
   #isDraining = false;
 
@@ -74,7 +76,7 @@ export class Intake {
   }
 
   /** The same for a listener that answers to some hosts only. */
-  answeringTo(hosts: HostNames): ListenerIntake {
+  answeringTo(hosts: HostNames): Intake {
     const gateway: Gateway = { ...this.#parts, hosts };
     return {
       isUpgrade: this.isUpgrade,

@@ -5,8 +5,8 @@ import { parseAuthority } from '../../http/authority.ts';
 import type { HostNames } from '../../http/host-names.ts';
 import { isRefusal, type Refusal, refuse } from '../../http/refusal.ts';
 import { readRequestHead } from '../../http/request-head.ts';
-import type { Intake } from '../listen/listener.ts';
-import { writeRefusal } from './answer.ts';
+import { writeRefusal } from '../../http/write-refusal.ts';
+import type { Intake } from '../listen/intake.ts';
 
 /** RFC 8555 §8.3. */
 const ACME_CHALLENGE = '/.well-known/acme-challenge/';

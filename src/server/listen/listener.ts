@@ -1,42 +1,19 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
 import { type AddressInfo, createServer, type Server as NetServer, type Socket } from 'node:net';
-import type { Duplex } from 'node:stream';
 import type { TLSSocket } from 'node:tls';
-import type { Clock } from '../../base/clock.ts';
 import { parseDuration } from '../../base/duration.ts';
 import { HoldfastError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import { parseSize } from '../../base/size.ts';
 import type { Config, ListenConfig } from '../../config/config.ts';
-import type { AddressList } from '../../http/address-list.ts';
 import type { PaceLimits } from './client-pace.ts';
 import { type ConnectionHolder, descriptors } from './descriptors.ts';
 import { Http1Server } from './http1/server.ts';
 import { Http2Server } from './http2/server.ts';
+import type { Intake } from './intake.ts';
+import type { HeadLimits, ListenerParts } from './listener-parts.ts';
 import { readProxyHeader } from './proxy-header.ts';
 import { TlsListener } from './tls.ts';
 import { wireOf } from './wire-bytes.ts';
-
-/** Who takes what comes in. Neither may throw. */
-export interface Intake {
-  onRequest(request: IncomingMessage, response: ServerResponse): void;
-  onUpgrade(request: IncomingMessage, socket: Duplex, early: Buffer): void;
-  /** Should this request be taken as an upgrade, rather than answered as plain HTTP? */
-  isUpgrade(request: IncomingMessage): boolean;
-}
-
-export interface ListenerParts {
-  readonly config: Config;
-  readonly clock: Clock;
-  readonly logger: Logger;
-  readonly trustedProxies: AddressList;
-}
-
-/** What connections are held to before they carry a request. */
-export interface HeadLimits {
-  readonly timeoutMs: number;
-  readonly maxBytes: number;
-}
 
 // A burst of reconnects must find room in the kernel's queue; the kernel cuts it to what it allows.
 const BACKLOG = 4096;

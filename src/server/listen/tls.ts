@@ -4,10 +4,10 @@ import { type Duration, parseDuration } from '../../base/duration.ts';
 import type { ListenConfig, TlsConfig } from '../../config/config.ts';
 import { setPeer } from '../../http/peer.ts';
 import type { ProxyHeader } from '../../http/proxy-protocol.ts';
-import { dataFolderOf } from '../assembly/data-folder.ts';
+import { dataFolderOf } from '../data-folder.ts';
 import { CertificateFiles } from './certificate-files.ts';
 import { developmentCertificate } from './development-certificate.ts';
-import type { ListenerParts } from './listener.ts';
+import type { ListenerParts } from './listener-parts.ts';
 
 /** TLS for sockets that a listener has accepted. */
 export class TlsListener {

@@ -2,12 +2,11 @@ import type { Clock } from '../../../base/clock.ts';
 import { parseDate } from '../../../base/date.ts';
 import { parseDuration } from '../../../base/duration.ts';
 import type { Logger } from '../../../base/logger.ts';
+import type { ClientHeaders } from '../../../http/client-headers.ts';
 import type { RequestHead } from '../../../http/request-head.ts';
 import type { HeaderLine } from '../../../session/identity/tracking.ts';
 import type { Ledger } from '../../../session/ledger.ts';
-import type { ClientHeaders } from '../../exchange/client-headers.ts';
-import type { AnsweredBy, BackendSession } from '../../exchange/exchange.ts';
-import type { Relay } from '../../relay/relay.ts';
+import type { AnsweredBy, BackendSession, TiedSocket } from '../backend-session.ts';
 import type { UpstreamSessionConfig } from './options.ts';
 import { type ObservedHold, ObservedSessions, type ObservedSessionsOptions } from './sessions.ts';
 import { ObservedSource, type SessionClaim } from './source.ts';
@@ -171,8 +170,8 @@ export class ObservedExchange implements BackendSession {
     return trustsAnswers && isAccepted ? this.#confirm(key, server.url) : undefined;
   }
 
-  /** The relay ends with the session, if there is one. */
-  tie(relay: Relay): void {
+  /** The WebSocket ends with the session, if there is one. */
+  tie(relay: TiedSocket): void {
     if (!this.#isLive) return;
     const hold = this.#observer.sessions.attach(this.#key!, relay.server.url, relay);
     this.#hold = hold;

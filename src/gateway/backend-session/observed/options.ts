@@ -1,5 +1,7 @@
 import type { Duration } from '../../../base/duration.ts';
-import type { RouteSeparator } from '../../upstream/affinity.ts';
+
+/** `.` as Tomcat and Jetty write it, `!` as WebLogic, `:` as WebSphere. */
+export type RouteSeparator = '.' | '!' | ':';
 
 /** Whose the sessions of an upstream are. All but `mode` goes with `mode: observed`, which needs a cookie or a header. */
 export interface UpstreamSessionConfig {

@@ -1,11 +1,11 @@
 import { hash } from 'node:crypto';
+import type { ClientHeaders } from '../../../http/client-headers.ts';
 import { cookieValues } from '../../../http/cookies.ts';
 import { foldNames } from '../../../http/hop-by-hop.ts';
 import { foldName } from '../../../http/private-headers.ts';
 import type { RequestHead } from '../../../http/request-head.ts';
 import { parseSetCookie } from '../../../http/set-cookie.ts';
 import { hasToken } from '../../../http/token.ts';
-import type { ClientHeaders } from '../../exchange/client-headers.ts';
 import type { UpstreamSessionConfig } from './options.ts';
 
 /** Where the id of a backend's own session stands in its requests and answers. */

@@ -6,9 +6,10 @@ import type { Logger } from '../../../base/logger.ts';
 import { setPeer } from '../../../http/peer.ts';
 import type { ProxyHeader } from '../../../http/proxy-protocol.ts';
 import { type Refusal, refuse } from '../../../http/refusal.ts';
-import { writeRefusal } from '../../intakes/answer.ts';
+import { writeRefusal } from '../../../http/write-refusal.ts';
 import type { PaceLimits } from '../client-pace.ts';
-import type { HeadLimits, Intake } from '../listener.ts';
+import type { Intake } from '../intake.ts';
+import type { HeadLimits } from '../listener-parts.ts';
 import { Http1Clients } from './clients.ts';
 import { Http1Connection } from './connection.ts';
 

@@ -1,7 +1,7 @@
 import type { Duplex } from 'node:stream';
 import type { Clock } from '../../base/clock.ts';
-import type { UpstreamServer } from '../upstream/server.ts';
-import type { BackendConnection, ConnectionOwner } from './connection.ts';
+import type { BackendConnection, ConnectionOwner } from '../connection/connection.ts';
+import type { UpstreamServer } from './server.ts';
 
 /**
  * The connections to the backends of one upstream that are signed in, or are about to be, each with the client's connection that alone may use it.

@@ -1,5 +1,5 @@
-import { headerName } from '../../http/header-name.ts';
-import { foldPattern, namePatterns } from '../../http/private-headers.ts';
+import { headerName } from './header-name.ts';
+import { foldPattern, namePatterns } from './private-headers.ts';
 
 export interface ClientHeadersOptions {
   /** Headers of clients that the backends do not get, in any spelling. `X-Internal-*` stands for all that begin so. Default: none. */

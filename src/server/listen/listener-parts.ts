@@ -1,0 +1,18 @@
+import type { Clock } from '../../base/clock.ts';
+import type { Logger } from '../../base/logger.ts';
+import type { Config } from '../../config/config.ts';
+import type { AddressList } from '../../http/address-list.ts';
+
+/** What every listener of a server needs. */
+export interface ListenerParts {
+  readonly config: Config;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly trustedProxies: AddressList;
+}
+
+/** What connections are held to before they carry a request. */
+export interface HeadLimits {
+  readonly timeoutMs: number;
+  readonly maxBytes: number;
+}
