@@ -1,7 +1,7 @@
 import { join, resolve } from 'node:path';
 import { parseSize } from '../base/size.ts';
 import type { Config } from '../config/config.ts';
-import type { DiskOptions } from '../session/stores/disk.ts';
+import type { DiskOptions } from '../session/room/disk.ts';
 
 /** Where generated keys are kept, and how far its disk, and those of stores, may be filled. */
 export interface DataFolder {

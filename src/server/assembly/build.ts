@@ -15,7 +15,7 @@ import { createRouter, type RouteEntry } from '../../gateway/routing/router.ts';
 import type { Upstream } from '../../gateway/upstream/upstream.ts';
 import { createAddressList } from '../../http/address-list.ts';
 import { MemoryLedger } from '../../session/ledgers/memory.ts';
-import type { DiskOptions } from '../../session/stores/disk.ts';
+import type { DiskOptions } from '../../session/room/disk.ts';
 import { Dispatcher } from '../../websocket/dispatcher.ts';
 import type { Endpoint } from '../../websocket/endpoint.ts';
 import type { ConnectionHost } from '../../websocket/endpoint-connection.ts';

@@ -5,8 +5,8 @@ import { parseSize } from '../../base/size.ts';
 import type { SessionConfig, StoreConfig } from '../../config/config.ts';
 import type { Ledger } from '../../session/ledger.ts';
 import { MemoryLedger } from '../../session/ledgers/memory.ts';
+import type { DiskOptions } from '../../session/room/disk.ts';
 import type { SessionStore } from '../../session/store.ts';
-import type { DiskOptions } from '../../session/stores/disk.ts';
 import { MemoryStore } from '../../session/stores/memory.ts';
 
 /** Where the sessions of one context are, and what the processes that share them tell each other through. */

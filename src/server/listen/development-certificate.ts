@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { HoldfastError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { CertificateConfig } from '../../config/config.ts';
-import { checkDisk, type DiskOptions } from '../../session/stores/disk.ts';
+import { checkDisk, type DiskOptions } from '../../session/room/disk.ts';
 
 const DAY_MS = 86_400_000;
 /** What browsers take at most. */

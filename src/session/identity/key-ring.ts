@@ -1,6 +1,6 @@
 import { createHmac, hash, randomBytes } from 'node:crypto';
 import { join } from 'node:path';
-import type { DiskOptions } from '../stores/disk.ts';
+import type { DiskOptions } from '../room/disk.ts';
 import { equalInConstantTime } from './ids.ts';
 import { loadOrCreateSecret } from './secret-file.ts';
 

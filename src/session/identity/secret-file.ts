@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { chmod, link, mkdir, open, readFile, unlink } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { checkDisk, type DiskOptions } from '../stores/disk.ts';
+import { checkDisk, type DiskOptions } from '../room/disk.ts';
 
 /**
  * What is kept secret in a file (mode 0600), without white space around it; the file is made when it does not exist, and its folder (0700).

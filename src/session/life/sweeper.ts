@@ -3,8 +3,8 @@ import type { Timer } from '../../base/clock.ts';
 import { createSecret } from '../identity/ids.ts';
 import type { Ledger } from '../ledger.ts';
 import type { SessionEnvironment } from '../process/environment.ts';
-import { expiryReason } from './expiry.ts';
-import { isNoRoom } from './room.ts';
+import { expiryReason } from '../record/expiry.ts';
+import { isNoRoom } from '../room/cap.ts';
 
 /** `{ everyMs }`, or once in each of these hours of the local day (0 to 23), for stores that are busy by day. */
 export type SweepSchedule = { readonly everyMs: number } | { readonly atHours: readonly number[] };

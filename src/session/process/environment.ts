@@ -1,12 +1,12 @@
 import type { Awaitable } from '../../base/awaitable.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { Tracking } from '../identity/tracking.ts';
-import type { SessionRoom } from '../life/room.ts';
 import type { UserSessions } from '../life/user-sessions.ts';
 import type { Snapshot } from '../record/snapshot.ts';
 import type { SessionState, SessionStateFacts } from '../record/state.ts';
 import type { WriteFrequency } from '../record/write-policy.ts';
 import type { SessionMeters } from '../reports/statistics.ts';
+import type { SessionRoom } from '../room/session-room.ts';
 import type { SessionEndReason } from '../session.ts';
 import type { SessionStore } from '../store.ts';
 import type { AccessTimes } from './access-times.ts';

@@ -1,8 +1,9 @@
 import type { Awaitable } from '../../base/awaitable.ts';
 import type { Clock } from '../../base/clock.ts';
 import { HoldfastError, isHoldfastError } from '../../base/errors.ts';
-import { isNoRoom } from '../life/room.ts';
 import type { SessionMeters } from '../reports/statistics.ts';
+import { isNoRoom } from '../room/cap.ts';
+import type { NoDiskRoomError } from '../room/disk.ts';
 import type {
   CommitResult,
   SessionChanges,
@@ -11,7 +12,6 @@ import type {
   SessionRecord,
   SessionStore,
 } from '../store.ts';
-import type { NoDiskRoomError } from '../stores/disk.ts';
 import { Deadlines } from './deadlines.ts';
 
 export interface GuardedStoreOptions {

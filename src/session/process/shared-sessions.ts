@@ -1,8 +1,8 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import type { Timer } from '../../base/clock.ts';
 import { sidPrefix } from '../../base/logger.ts';
-import { expiryOf, expiryReason } from '../life/expiry.ts';
 import { ExpiryWatch, UNWATCHED, type Watched } from '../life/expiry-watch.ts';
+import { expiryOf, expiryReason } from '../record/expiry.ts';
 import { holderWithoutResponse, SessionHandle } from '../record/handle.ts';
 import type { Committed } from '../record/snapshot.ts';
 import { isSessionEnded, type SessionState } from '../record/state.ts';

@@ -1,5 +1,5 @@
 import { HoldfastError, isHoldfastError } from '../../base/errors.ts';
-import { isNoRoom } from '../life/room.ts';
+import { isNoRoom } from '../room/cap.ts';
 import type {
   CommitResult,
   FormerSecret,

@@ -6,12 +6,12 @@ import { checkOwner, judgeOwner, UnauthorizedSessionRequestError } from '../iden
 import { judgeSecret, ROTATED_MS, type SecretStanding, SUPERSEDED_MS } from '../identity/secret-standing.ts';
 import type { SessionTicket } from '../identity/ticket.ts';
 import type { HeaderLine, TrackedRequest } from '../identity/tracking.ts';
-import { isNoRoom } from '../life/room.ts';
 import type { LoadedSession, SessionEnvironment } from '../process/environment.ts';
 import type { SharedSession, SocketSession } from '../process/shared-sessions.ts';
 import { headersSent, outsideRequest, SessionHandle } from '../record/handle.ts';
 import { Snapshot } from '../record/snapshot.ts';
 import { type SessionState, superseded } from '../record/state.ts';
+import { isNoRoom } from '../room/cap.ts';
 import type { Session, SessionEndReason, SessionOwner } from '../session.ts';
 import type { SessionHeader } from '../store.ts';
 

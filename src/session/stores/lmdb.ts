@@ -1,8 +1,8 @@
 import { setImmediate } from 'node:timers/promises';
 import { type Database, getLastVersion } from 'lmdb';
-import { expiryOf } from '../life/expiry.ts';
-import { DEFAULT_ANONYMOUS_SHARE } from '../life/room.ts';
+import { expiryOf } from '../record/expiry.ts';
 import { nextVersion } from '../record/version.ts';
+import { DEFAULT_ANONYMOUS_SHARE } from '../room/cap.ts';
 import type {
   CommitResult,
   SessionChanges,

@@ -1,6 +1,6 @@
-import { expiryOf } from '../life/expiry.ts';
-import { capReached, checkCap, checkShare, DEFAULT_ANONYMOUS_SHARE } from '../life/room.ts';
+import { expiryOf } from '../record/expiry.ts';
 import { nextVersion } from '../record/version.ts';
+import { capReached, checkCap, checkShare, DEFAULT_ANONYMOUS_SHARE } from '../room/cap.ts';
 import type {
   CommitResult,
   SessionChanges,

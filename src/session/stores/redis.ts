@@ -3,8 +3,8 @@ import { RedisConnection } from '../../drivers/redis/connection.ts';
 import { RedisSubscriber } from '../../drivers/redis/subscriber.ts';
 import type { RedisArgument } from '../../drivers/redis.ts';
 import { RedisLedger } from '../ledgers/redis.ts';
-import { isNoRoom } from '../life/room.ts';
 import { randomLeap } from '../record/version.ts';
+import { isNoRoom } from '../room/cap.ts';
 import type {
   CommitResult,
   SessionChanges,

@@ -1,4 +1,4 @@
-import { capReached, checkCap, checkShare } from '../../life/room.ts';
+import { capReached, checkCap, checkShare } from '../../room/cap.ts';
 
 /** How many sessions there are. */
 export interface SessionCounts {

@@ -1,5 +1,6 @@
 import { HoldfastError } from '../../../base/errors.ts';
-import { DEFAULT_RESERVE_BYTES, type DiskOptions, freeBytesOf, mebibytes, NoDiskRoomError } from '../disk.ts';
+import { DEFAULT_ANONYMOUS_SHARE } from '../../room/cap.ts';
+import { DEFAULT_RESERVE_BYTES, type DiskOptions, freeBytesOf, mebibytes, NoDiskRoomError } from '../../room/disk.ts';
 
 /** How much a folder may hold. What is not given stays as it is. */
 export interface RoomOptions extends DiskOptions {
@@ -31,7 +32,7 @@ export class LmdbRoom {
   #freeBytes = freeBytesOf;
   #reserve = DEFAULT_RESERVE_BYTES;
   #max = Number.POSITIVE_INFINITY;
-  #anonymousShare = 0.8;
+  #anonymousShare: number = DEFAULT_ANONYMOUS_SHARE;
   #measuredAt = Number.NEGATIVE_INFINITY;
   #free = 0;
   #used = 0;
