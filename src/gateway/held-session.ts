@@ -1,7 +1,7 @@
 import { type Refusal, refuse } from '../http/refusal.ts';
 import type { Ledger } from '../session/ledger.ts';
 import type { SessionManager } from '../session/manager.ts';
-import type { SocketSession } from '../session/process/shared-sessions.ts';
+import type { SocketSession } from '../session/process/socket-session.ts';
 import type { SessionBinding } from '../session/request/binding.ts';
 import type { Session } from '../session/session.ts';
 import type { SessionSockets } from '../websocket/session-sockets.ts';

@@ -16,8 +16,8 @@ export { MemoryLedger, type MemoryLedgerOptions } from './ledgers/memory.ts';
 export type { LifetimeProfile, WriteProfile } from './life/profiles.ts';
 export type { SweepSchedule } from './life/sweeper.ts';
 export type { UserLimit } from './life/user-sessions.ts';
-export { type SessionInfo, SessionManager, type SessionManagerOptions, type SocketEndReason } from './manager.ts';
-export type { SocketSession } from './process/shared-sessions.ts';
+export { SessionManager, type SessionManagerOptions, type SocketEndReason } from './manager.ts';
+export type { SocketSession } from './process/socket-session.ts';
 export {
   type ClassOf,
   defineType,
@@ -39,6 +39,7 @@ export {
   type Wrapped,
 } from './request/commit-before-headers.ts';
 export type { DeepReadonly, Session, SessionData, SessionEndReason, SessionOwner, SessionScope } from './session.ts';
+export type { SessionInfo } from './session-info.ts';
 export type {
   CommitResult,
   FormerSecret,

@@ -17,7 +17,8 @@ import { EndedSessions } from './process/ended-sessions.ts';
 import type { EndOptions, LoadedSession, SessionEnvironment } from './process/environment.ts';
 import { GuardedStore } from './process/guarded-store.ts';
 import { KeyedQueue } from './process/keyed-queue.ts';
-import { SharedSessions, type SocketSession } from './process/shared-sessions.ts';
+import { SharedSessions } from './process/shared-sessions.ts';
+import type { SocketSession } from './process/socket-session.ts';
 import { StoreClock } from './process/store-clock.ts';
 import { expiryReason } from './record/expiry.ts';
 import { holderWithoutResponse, outsideRequest, SessionHandle } from './record/handle.ts';
@@ -31,6 +32,7 @@ import { SessionBinding, type SessionRequest } from './request/binding.ts';
 import { DEFAULT_ANONYMOUS_SHARE } from './room/cap.ts';
 import { SessionRoom } from './room/session-room.ts';
 import { checkEndReason, type Session, type SessionEndReason, type SessionOwner } from './session.ts';
+import type { SessionInfo } from './session-info.ts';
 import type { SessionRecord, SessionStore } from './store.ts';
 
 export interface SessionManagerOptions extends TrackingOptions {
@@ -97,23 +99,6 @@ export interface SessionManagerOptions extends TrackingOptions {
 
 /** Why sockets must go: their session is over, or a login has replaced the secret that they came with and they may come again. */
 export type SocketEndReason = 'ended' | 'renewed';
-
-/** A session as administrators see it: never its secret, never a value. */
-export interface SessionInfo {
-  readonly sid: string;
-  readonly owner: SessionOwner | undefined;
-  /** Milliseconds since the epoch. */
-  readonly createdAt: number;
-  readonly lastAccessedAt: number;
-  /** Milliseconds of silence after which it ends; absent: never. */
-  readonly idleTimeoutMs: number | undefined;
-  readonly absoluteExpiresAt: number | undefined;
-  /** Another one after each commit. */
-  readonly version: number;
-  readonly attributes: readonly { readonly name: string; readonly bytes: number }[];
-  /** In the memory of this process. */
-  readonly isLive: boolean;
-}
 
 /** The channel of the ledger on which processes tell each other. */
 const CHANNEL = 'session';

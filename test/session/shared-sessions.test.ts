@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, test } from 'vitest';
-import type { SocketSession } from '../../src/session/process/shared-sessions.ts';
+import type { SocketSession } from '../../src/session/process/socket-session.ts';
 import type { Session } from '../../src/session/session.ts';
 import { createSite, FaultyStore, login, type Site } from './fixture.ts';
 

@@ -1,6 +1,5 @@
 import { HoldfastError } from '../../base/errors.ts';
 import type { RedisClientLike } from '../redis.ts';
-import type { RedisNode } from './nodes.ts';
 
 export class NoAnswer extends Error {
   constructor() {
@@ -19,8 +18,13 @@ export function codeOf(error: unknown): string | undefined {
   return error instanceof Error ? /^[A-Z]{2,}(?= )/.exec(error.message)?.[0] : undefined;
 }
 
+/** As of `RedisNode`. */
+interface GivesUp {
+  giveUp(client: RedisClientLike, reason: unknown): void;
+}
+
 /** What a failed command says about the connection it went over. */
-export function onFailure(node: Pick<RedisNode, 'giveUp'>, client: RedisClientLike, error: unknown): void {
+export function onFailure(node: GivesUp, client: RedisClientLike, error: unknown): void {
   // READONLY: a server that has become a replica. Behind its name there may be another one by now.
   if (error instanceof NoAnswer || codeOf(error) === 'READONLY') node.giveUp(client, error);
 }

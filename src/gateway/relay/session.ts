@@ -1,6 +1,6 @@
 import { isRefusal, type Refusal } from '../../http/refusal.ts';
 import type { HeaderLine } from '../../session/identity/tracking.ts';
-import type { SocketSession } from '../../session/process/shared-sessions.ts';
+import type { SocketSession } from '../../session/process/socket-session.ts';
 import type { HeldSession, SessionContext } from '../held-session.ts';
 import { attachSession } from '../held-session.ts';
 import type { Relay } from './relay.ts';

@@ -10,7 +10,7 @@ import type { SessionRoom } from '../room/session-room.ts';
 import type { SessionEndReason } from '../session.ts';
 import type { SessionStore } from '../store.ts';
 import type { AccessTimes } from './access-times.ts';
-import type { Admission, SharedSession, SocketSession } from './shared-sessions.ts';
+import type { Admission, SharedHold, SocketSession } from './socket-session.ts';
 import type { StoreClock } from './store-clock.ts';
 
 /** A session that lives, as far as the store and this process know. */
@@ -52,7 +52,7 @@ export interface SessionEnvironment {
   /** What the store has, whatever the coherence is and also past its expiry. */
   validate(sid: string): Awaitable<LoadedSession | undefined>;
   /** What all requests of this process have in common of a session, where changes are written behind them; otherwise undefined. */
-  share(sid: string, loaded: LoadedSession): SharedSession | undefined;
+  share(sid: string, loaded: LoadedSession): SharedHold | undefined;
   attach(sid: string, admission: Admission): Promise<SocketSession | undefined>;
   /** True when it is known that the session is over. False proves nothing. */
   hasEnded(sid: string): boolean;

@@ -6,8 +6,8 @@ import { expiryOf, expiryReason } from '../record/expiry.ts';
 import { holderWithoutResponse, SessionHandle } from '../record/handle.ts';
 import type { Committed } from '../record/snapshot.ts';
 import { isSessionEnded, type SessionState } from '../record/state.ts';
-import type { Session } from '../session.ts';
 import type { LoadedSession, SessionEnvironment } from './environment.ts';
+import type { Admission, SharedHold, SocketSession } from './socket-session.ts';
 
 /** A commit behind a socket is tried again after these, then reported. */
 const RETRY_DELAYS_MS = [100, 200, 400, 800, 1600];
@@ -19,36 +19,6 @@ const NOT_ENDED_PAUSE_MS = 1_000;
 const REFRESH_TOGETHER = 50;
 /** Sessions with changes that are to be written later, and nobody who holds them. */
 const MAX_UNHELD = 10_000;
-
-/**
- * A socket's hold on a session.
- *
- * All sockets of a session in one process share its record: what one sets, the others read at once; it is committed behind them, and
- * what requests of this process commit is seen too. What other processes commit is seen after `refresh`, which is done every 5 s.
- *
- * A session that is held ends at its idle or absolute limit, whenever the sweep is.
- */
-export interface SocketSession {
-  readonly session: Session;
-  /** True once the session is over, also when this process did not end it and has only learned of it. */
-  readonly isEnded: boolean;
-  /** The session was used: counts as an access, written in batches. */
-  touch(): void;
-  /** Takes over what other processes have committed. Cheap when they have not. @throws ERR_SESSION_STORE_UNAVAILABLE. */
-  refresh(): Promise<void>;
-  /** Told when changes could not be committed although it was tried again and again. They are kept for the next commit. */
-  onError(listener: (error: Error) => void): void;
-  /** Commits what is left, then lets go. @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE: it is let go of, what was changed is lost. */
-  release(): Promise<void>;
-}
-
-/** How the handshake of a socket was let in. */
-export interface Admission {
-  /** The hash of the session's secret at that time. */
-  readonly secretHash: string;
-  /** The session has an owner, and the handshake did not ask who it is from: the socket sees no more than that. */
-  readonly isVeiled: boolean;
-}
 
 export interface SharedSessionsListener {
   /** A session is over while it is shared, whichever process ended it. Told once for each. */
@@ -288,7 +258,7 @@ interface SharedSessionOwner {
 }
 
 /** One session as all in this process have it who share it. */
-export class SharedSession implements Watched {
+class SharedSession implements Watched, SharedHold {
   readonly state: SessionState;
   livesUntil = UNWATCHED.livesUntil;
   dueAt = UNWATCHED.dueAt;

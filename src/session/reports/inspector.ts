@@ -1,5 +1,6 @@
 import { preferredMediaType } from '../../http/media.ts';
-import type { SessionInfo, SessionManager } from '../manager.ts';
+import type { Session, SessionEndReason } from '../session.ts';
+import type { SessionInfo } from '../session-info.ts';
 import type { SessionStatistics } from './statistics.ts';
 
 export interface InspectorOptions {
@@ -26,7 +27,16 @@ const HEADERS = {
   'X-Content-Type-Options': 'nosniff',
 };
 
-type Sessions = Pick<SessionManager, 'get' | 'statistics' | 'list' | 'ofUser' | 'info' | 'count' | 'end'>;
+/** What it needs of the session manager. */
+interface Sessions {
+  get(carrier: object): Promise<Session | undefined>;
+  statistics(): SessionStatistics;
+  list(): AsyncIterable<SessionInfo>;
+  ofUser(name: string): Promise<SessionInfo[]>;
+  info(sid: string): Promise<SessionInfo | undefined>;
+  count(): Promise<number>;
+  end(sid: string, reason: SessionEndReason): Promise<boolean>;
+}
 
 /**
  * The session tracker as a web-standard handler: counters, who has sessions, what they hold by name and size, and a way to end one.

@@ -7,7 +7,7 @@ import { judgeSecret, ROTATED_MS, type SecretStanding, SUPERSEDED_MS } from '../
 import type { SessionTicket } from '../identity/ticket.ts';
 import type { HeaderLine, TrackedRequest } from '../identity/tracking.ts';
 import type { LoadedSession, SessionEnvironment } from '../process/environment.ts';
-import type { SharedSession, SocketSession } from '../process/shared-sessions.ts';
+import type { SharedHold, SocketSession } from '../process/socket-session.ts';
 import { headersSent, outsideRequest, SessionHandle } from '../record/handle.ts';
 import { Snapshot } from '../record/snapshot.ts';
 import { type SessionState, superseded } from '../record/state.ts';
@@ -34,7 +34,7 @@ interface Live {
   readonly state: SessionState;
   readonly handle: SessionHandle;
   /** Where changes are written behind the requests: what all requests of this process have in common. */
-  readonly shared: SharedSession | undefined;
+  readonly shared: SharedHold | undefined;
   /** What the client has, or will be told. */
   secret: string;
   /** The hash of the session's secret when the request was let in. A new secret replaces this one and no other. */
@@ -478,7 +478,7 @@ export class SessionBinding {
 
   #hold(
     state: SessionState,
-    shared: SharedSession | undefined,
+    shared: SharedHold | undefined,
     secret: Pick<Live, 'secret' | 'secretHash'>,
     view: { readonly isNew: boolean; readonly isVeiled: boolean },
   ): Live {

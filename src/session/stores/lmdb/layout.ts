@@ -1,7 +1,8 @@
+import type { Database, RootDatabase } from 'lmdb';
 import { HoldfastError } from '../../../base/errors.ts';
-import type { LmdbEnvironment } from './environment.ts';
 import { Head } from './head.ts';
 import { encodeText, joinKeys, keyOf, NOTHING } from './keys.ts';
+import type { LmdbRoom } from './room.ts';
 
 /**
  * What the sub-databases are for. Grows with each change that an older program would not understand.
@@ -12,13 +13,20 @@ import { encodeText, joinKeys, keyOf, NOTHING } from './keys.ts';
 const LAYOUT = 3;
 const KEY = keyOf('layout');
 
+/** What the layout needs of the environment that opens the folder. */
+interface OpenFolder {
+  readonly root: RootDatabase<Buffer, Buffer>;
+  readonly room: LmdbRoom;
+  database(name: string, useVersions: boolean): Database<Buffer, Buffer>;
+}
+
 /**
  * Makes the folder's layout the one that this program knows, in one transaction and once: the first process to open it does it. Programs
  * that know only layout 1 do not notice, so none of them may go on working on the folder.
  *
  * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when a newer program has written it.
  */
-export function prepareLayout(environment: LmdbEnvironment, path: string): void {
+export function prepareLayout(environment: OpenFolder, path: string): void {
   const { root } = environment;
   const meta = environment.database('meta', true);
   const check = () => {

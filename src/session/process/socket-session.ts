@@ -1,0 +1,43 @@
+import type { SessionState } from '../record/state.ts';
+import type { Session } from '../session.ts';
+
+/**
+ * A socket's hold on a session.
+ *
+ * All sockets of a session in one process share its record: what one sets, the others read at once; it is committed behind them, and
+ * what requests of this process commit is seen too. What other processes commit is seen after `refresh`, which is done every 5 s.
+ *
+ * A session that is held ends at its idle or absolute limit, whenever the sweep is.
+ */
+export interface SocketSession {
+  readonly session: Session;
+  /** True once the session is over, also when this process did not end it and has only learned of it. */
+  readonly isEnded: boolean;
+  /** The session was used: counts as an access, written in batches. */
+  touch(): void;
+  /** Takes over what other processes have committed. Cheap when they have not. @throws ERR_SESSION_STORE_UNAVAILABLE. */
+  refresh(): Promise<void>;
+  /** Told when changes could not be committed although it was tried again and again. They are kept for the next commit. */
+  onError(listener: (error: Error) => void): void;
+  /** Commits what is left, then lets go. @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE: it is let go of, what was changed is lost. */
+  release(): Promise<void>;
+}
+
+/** How the handshake of a socket was let in. */
+export interface Admission {
+  /** The hash of the session's secret at that time. */
+  readonly secretHash: string;
+  /** The session has an owner, and the handshake did not ask who it is from: the socket sees no more than that. */
+  readonly isVeiled: boolean;
+}
+
+/** What all requests and sockets of this process have in common of a session, as one of them holds it. */
+export interface SharedHold {
+  readonly state: SessionState;
+  /** Kept until it is released as often as it was retained. */
+  retain(): void;
+  /** Something was changed: it is committed when the write frequency says. */
+  schedule(): void;
+  /** Commits what is left, unless it is to be written later, and lets go. */
+  release(): Promise<void>;
+}
