@@ -1,3 +1,4 @@
+export type { HeaderLine } from '../http/header-line.ts';
 export { isDocumentNavigation } from '../http/navigation.ts';
 export { type RequestSite, requestSite } from '../http/request-site.ts';
 export {
@@ -10,7 +11,7 @@ export {
 export type { SessionCookieOptions } from './identity/cookie.ts';
 export { loadOrCreateKey } from './identity/key-ring.ts';
 export { UnauthorizedSessionRequestError } from './identity/owner.ts';
-export type { HeaderLine, TrackedRequest, TrackingKind, TrackingOptions } from './identity/tracking.ts';
+export type { TrackedRequest, TrackingKind, TrackingOptions } from './identity/tracking.ts';
 export type { Ledger } from './ledger.ts';
 export { MemoryLedger, type MemoryLedgerOptions } from './ledgers/memory.ts';
 export type { LifetimeProfile, WriteProfile } from './life/profiles.ts';

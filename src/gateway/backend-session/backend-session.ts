@@ -1,5 +1,5 @@
+import type { HeaderLine } from '../../http/header-line.ts';
 import type { Refusal } from '../../http/refusal.ts';
-import type { HeaderLine } from '../../session/identity/tracking.ts';
 
 /**
  * What the session of one exchange tells the backend beside its `sid`, and what it learns from the answer.

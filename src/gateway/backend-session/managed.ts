@@ -1,6 +1,6 @@
 import { type Logger, sidPrefix } from '../../base/logger.ts';
+import type { HeaderLine } from '../../http/header-line.ts';
 import { type Refusal, refuse } from '../../http/refusal.ts';
-import type { HeaderLine } from '../../session/identity/tracking.ts';
 import type { Session, SessionOwner } from '../../session/session.ts';
 import type { HeldSession } from '../held-session.ts';
 import { sessionFailure } from '../session-failure.ts';

@@ -1,4 +1,4 @@
-import type { HeaderLine } from '../../session/identity/tracking.ts';
+import type { HeaderLine } from '../../http/header-line.ts';
 import type { OutgoingHeaders } from '../../websocket/protocol/handshake.ts';
 
 /** The headers of a 101 with those that tell the client of its session, beside the cookies that the endpoint or backend sets. */

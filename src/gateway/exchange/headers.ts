@@ -1,9 +1,9 @@
 import type { ClientHeaders } from '../../http/client-headers.ts';
 import { FORWARDED_HEADERS, forwardedHeaders } from '../../http/forwarded-headers.ts';
+import type { HeaderLine } from '../../http/header-line.ts';
 import { headerName } from '../../http/header-name.ts';
 import { endToEndHeaders, foldNames, passedHeaders } from '../../http/hop-by-hop.ts';
 import type { RequestHead } from '../../http/request-head.ts';
-import type { HeaderLine } from '../../session/identity/tracking.ts';
 import type { OwnNames } from '../own-names.ts';
 import { THROUGH_HEADER, throughHeader } from '../routing/loop.ts';
 import type { Rewriting } from './rewriting.ts';

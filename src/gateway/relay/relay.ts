@@ -1,9 +1,9 @@
 import type { Duplex } from 'node:stream';
 import type { Clock } from '../../base/clock.ts';
 import { type Logger, sidPrefix } from '../../base/logger.ts';
+import type { HeaderLine } from '../../http/header-line.ts';
 import { isRefusal, type Refusal } from '../../http/refusal.ts';
 import { forbidsStoring, isForSharedCaches, PRIVATE } from '../../http/shared-caches.ts';
-import type { HeaderLine } from '../../session/identity/tracking.ts';
 import { ByteQueue } from '../../websocket/byte-queue.ts';
 import { type UpgradeRequest, upgradeResponse } from '../../websocket/protocol/handshake.ts';
 import { type TimerWheel, WheelEntry } from '../../websocket/timer-wheel.ts';

@@ -1,5 +1,5 @@
+import type { HeaderLine } from '../../http/header-line.ts';
 import { isRefusal, type Refusal } from '../../http/refusal.ts';
-import type { HeaderLine } from '../../session/identity/tracking.ts';
 import type { SocketSession } from '../../session/process/socket-session.ts';
 import type { HeldSession, SessionContext } from '../held-session.ts';
 import { attachSession } from '../held-session.ts';

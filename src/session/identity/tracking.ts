@@ -1,3 +1,4 @@
+import type { HeaderLine } from '../../http/header-line.ts';
 import { hidesLaxCookies, type RequestSite } from '../../http/request-site.ts';
 import { SessionCookie, type SessionCookieOptions } from './cookie.ts';
 import type { SessionTicket, Tickets } from './ticket.ts';
@@ -34,12 +35,6 @@ export interface TrackedRequest {
   readonly method?: string | undefined;
   /** Whose page sends it, see `requestSite`. Default `unknown`. */
   readonly site?: RequestSite | undefined;
-}
-
-/** A header of a response. */
-export interface HeaderLine {
-  readonly name: string;
-  readonly value: string;
 }
 
 /** It makes a session for 30 s only. A form may be open for longer. */

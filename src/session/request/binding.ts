@@ -1,11 +1,12 @@
 import type { Awaitable } from '../../base/awaitable.ts';
 import { HoldfastError, isHoldfastError } from '../../base/errors.ts';
 import { type Logger, sidPrefix } from '../../base/logger.ts';
+import type { HeaderLine } from '../../http/header-line.ts';
 import { createSecret, createSid, hashSecret } from '../identity/ids.ts';
 import { checkOwner, judgeOwner, UnauthorizedSessionRequestError } from '../identity/owner.ts';
 import { judgeSecret, ROTATED_MS, type SecretStanding, SUPERSEDED_MS } from '../identity/secret-standing.ts';
 import type { SessionTicket } from '../identity/ticket.ts';
-import type { HeaderLine, TrackedRequest } from '../identity/tracking.ts';
+import type { TrackedRequest } from '../identity/tracking.ts';
 import type { LoadedSession, SessionEnvironment } from '../process/environment.ts';
 import type { SharedHold, SocketSession } from '../process/socket-session.ts';
 import { headersSent, outsideRequest, SessionHandle } from '../record/handle.ts';
