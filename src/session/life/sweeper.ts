@@ -1,13 +1,40 @@
 import { setImmediate } from 'node:timers/promises';
-import type { Timer } from '../../base/clock.ts';
+import type { Clock, Timer } from '../../base/clock.ts';
+import type { Logger } from '../../base/logger.ts';
 import { createSecret } from '../identity/ids.ts';
 import type { Ledger } from '../ledger.ts';
-import type { SessionEnvironment } from '../process/environment.ts';
 import { expiryReason } from '../record/expiry.ts';
 import { isNoRoom } from '../room/cap.ts';
+import type { SessionRoom } from '../room/session-room.ts';
+import type { SessionEndReason } from '../session.ts';
+import type { SessionStore } from '../store.ts';
 
 /** `{ everyMs }`, or once in each of these hours of the local day (0 to 23), for stores that are busy by day. */
 export type SweepSchedule = { readonly everyMs: number } | { readonly atHours: readonly number[] };
+
+/** What sweeping needs of the session manager. */
+export interface SweptSessions {
+  readonly store: Pick<SessionStore, 'expired' | 'read'>;
+  readonly clock: SweepClock;
+  readonly logger: Logger;
+  readonly accessTimes: {
+    /** The last access as far as this process and the store know. */
+    latest(sid: string, storedAt: number): number;
+    /** Writes what is due by `now`. @throws ERR_SESSION_STORE_UNAVAILABLE. */
+    flush(now: number): Promise<void>;
+  };
+  readonly room: Pick<SessionRoom, 'count'> | undefined;
+  end(
+    sid: string,
+    reason: SessionEndReason,
+    options: { readonly expiredBy: number; readonly createdAt: number },
+  ): Promise<boolean>;
+}
+
+interface SweepClock extends Clock {
+  /** False when the time of the store cannot be known now. */
+  check(): Promise<boolean>;
+}
 
 const BATCH = 500;
 /** So many are ended together, so that a store that waits for a disk waits once for all of them. */
@@ -19,7 +46,7 @@ const LOOK_MS = 60_000;
 
 /** Ends the sessions whose time is over, whether or not anybody asks for them again. Of several processes one sweeps at a time. */
 export class Sweeper {
-  readonly #environment: SessionEnvironment;
+  readonly #sessions: SweptSessions;
   readonly #ledger: Ledger;
   readonly #schedule: SweepSchedule;
   readonly #name = createSecret();
@@ -29,9 +56,9 @@ export class Sweeper {
   #lastHour: string | undefined;
 
   /** @throws {TypeError} when the schedule is none. */
-  constructor(environment: SessionEnvironment, ledger: Ledger, schedule: SweepSchedule) {
+  constructor(sessions: SweptSessions, ledger: Ledger, schedule: SweepSchedule) {
     checkSchedule(schedule);
-    this.#environment = environment;
+    this.#sessions = sessions;
     this.#ledger = ledger;
     this.#schedule = schedule;
   }
@@ -45,13 +72,13 @@ export class Sweeper {
   /** Resolves when a sweep that is on its way has ended. */
   async stop(): Promise<void> {
     this.#isStopped = true;
-    this.#environment.clock.clearTimeout(this.#timer);
+    this.#sessions.clock.clearTimeout(this.#timer);
     await this.#running;
   }
 
   #wait(): void {
     const ms = 'everyMs' in this.#schedule ? this.#schedule.everyMs : LOOK_MS;
-    this.#timer = this.#environment.clock.setTimeout(() => {
+    this.#timer = this.#sessions.clock.setTimeout(() => {
       this.#running = this.#look(ms).finally(() => {
         if (!this.#isStopped) this.#wait();
       });
@@ -60,7 +87,7 @@ export class Sweeper {
 
   #isDue(): boolean {
     if ('everyMs' in this.#schedule) return true;
-    const now = new Date(this.#environment.clock.now());
+    const now = new Date(this.#sessions.clock.now());
     const hour = `${now.toDateString()} ${now.getHours()}`;
     if (!this.#schedule.atHours.includes(now.getHours()) || hour === this.#lastHour) return false;
     this.#lastHour = hour;
@@ -68,14 +95,14 @@ export class Sweeper {
   }
 
   async #look(intervalMs: number): Promise<void> {
-    const { room, logger } = this.#environment;
+    const { room, logger } = this.#sessions;
     if (this.#isDue()) await this.#sweepAlone(intervalMs);
     await room?.count().catch(error => logger.warn({ err: error }, 'sessions not counted; trying again'));
   }
 
   /** Ends are claimed, so two sweeps at once would do no harm; only the work would be done twice. */
   async #sweepAlone(intervalMs: number): Promise<void> {
-    const { accessTimes, logger, clock } = this.#environment;
+    const { accessTimes, logger, clock } = this.#sessions;
     try {
       if (!(await clock.check())) throw new Error('the clock of the store is not known');
       // While last accesses cannot be written, sessions in use would look idle.
@@ -98,7 +125,7 @@ export class Sweeper {
   }
 
   async #sweep(): Promise<void> {
-    const { store, clock } = this.#environment;
+    const { store, clock } = this.#sessions;
     const now = clock.now();
     for (;;) {
       const sids = await store.expired(now, BATCH);
@@ -114,12 +141,11 @@ export class Sweeper {
   }
 
   async #endIfExpired(sid: string, now: number): Promise<boolean> {
-    const { store, accessTimes } = this.#environment;
+    const { store, accessTimes } = this.#sessions;
     const record = await store.read(sid);
     const reason = record && expiryReason(record.header, accessTimes.latest(sid, record.lastAccessedAt), now);
     return (
-      reason !== undefined &&
-      this.#environment.end(sid, reason, { expiredBy: now, createdAt: record!.header.createdAt })
+      reason !== undefined && this.#sessions.end(sid, reason, { expiredBy: now, createdAt: record!.header.createdAt })
     );
   }
 }
