@@ -1,6 +1,7 @@
 export type { HeaderLine } from '../http/header-line.ts';
 export { isDocumentNavigation } from '../http/navigation.ts';
 export { type RequestSite, requestSite } from '../http/request-site.ts';
+export { type AttachOptions, attachSession, type NodeContext, type Wrapped } from './attach-session.ts';
 export {
   type ExpressCookieData,
   type ExpressSessionData,
@@ -32,13 +33,7 @@ export type { AttributeChange, SessionEnd, SessionEvents } from './reports/event
 export type { Inspection, InspectorOptions } from './reports/inspector.ts';
 export type { Distribution, SessionStatistics, SlowCall, StoreCalls } from './reports/statistics.ts';
 export { SessionBinding, type SessionRequest } from './request/binding.ts';
-export {
-  type AttachOptions,
-  attachSession,
-  commitBeforeHeaders,
-  type NodeContext,
-  type Wrapped,
-} from './request/commit-before-headers.ts';
+export { commitBeforeHeaders } from './request/commit-before-headers.ts';
 export type { DeepReadonly, Session, SessionData, SessionEndReason, SessionOwner, SessionScope } from './session.ts';
 export type { SessionInfo } from './session-info.ts';
 export type {

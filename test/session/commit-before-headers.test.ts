@@ -6,8 +6,8 @@ import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGzip, gunzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { attachSession } from '../../src/session/attach-session.ts';
 import type { SessionBinding } from '../../src/session/request/binding.ts';
-import { attachSession } from '../../src/session/request/commit-before-headers.ts';
 import type { Session } from '../../src/session/session.ts';
 import { createSite, FaultyStore, type Site } from './fixture.ts';
 

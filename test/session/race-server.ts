@@ -1,8 +1,8 @@
 import { once } from 'node:events';
 import http, { type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { attachSession } from '../../src/session/attach-session.ts';
 import type { SessionManager } from '../../src/session/manager.ts';
-import { attachSession } from '../../src/session/request/commit-before-headers.ts';
 
 export interface RaceServer {
   readonly url: string;

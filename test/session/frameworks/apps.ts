@@ -8,8 +8,8 @@ import express, { type NextFunction, type Request, type Response } from 'express
 import fastify from 'fastify';
 import { Hono } from 'hono';
 import { streamSSE } from 'hono/streaming';
+import { attachSession } from '../../../src/session/attach-session.ts';
 import type { SessionManager } from '../../../src/session/manager.ts';
-import { attachSession } from '../../../src/session/request/commit-before-headers.ts';
 import type { AnySession } from './rig.ts';
 
 export interface App {

@@ -8,7 +8,7 @@ import { Readable } from 'node:stream';
 import express, { type Express } from 'express';
 import session from 'express-session';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { attachSession } from '../../../src/session/request/commit-before-headers.ts';
+import { attachSession } from '../../../src/session/attach-session.ts';
 import { createSite, FaultyStore, type Site } from '../fixture.ts';
 import { type AnySession, Client } from './rig.ts';
 

@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { Readable } from 'node:stream';
 import fastify, { type FastifyInstance } from 'fastify';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { attachSession } from '../../../src/session/request/commit-before-headers.ts';
+import { attachSession } from '../../../src/session/attach-session.ts';
 import { createSite, FaultyStore, type Site } from '../fixture.ts';
 import { type AnySession, Client } from './rig.ts';
 

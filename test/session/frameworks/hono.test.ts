@@ -6,7 +6,7 @@ import { serveStatic } from '@hono/node-server/serve-static';
 import { Hono } from 'hono';
 import { stream, streamText } from 'hono/streaming';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { attachSession } from '../../../src/session/request/commit-before-headers.ts';
+import { attachSession } from '../../../src/session/attach-session.ts';
 import { createSite, FaultyStore, type Site } from '../fixture.ts';
 import { type AnySession, Client } from './rig.ts';
 

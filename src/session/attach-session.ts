@@ -1,0 +1,153 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { TLSSocket } from 'node:tls';
+import { isDocumentNavigation } from '../http/navigation.ts';
+import { type RequestSite, requestSite } from '../http/request-site.ts';
+import { takeUrlTicket } from '../http/url-ticket.ts';
+import type { SessionManager } from './manager.ts';
+import type { SessionBinding, SessionRequest } from './request/binding.ts';
+import { commitBeforeHeaders } from './request/commit-before-headers.ts';
+import type { SessionOwner } from './session.ts';
+
+/** Fastify's `request` and `reply`, without a dependency on Fastify. */
+export interface Wrapped<T> {
+  readonly raw: T;
+}
+
+/** The context of Hono on `@hono/node-server`, without a dependency on either. */
+export interface NodeContext {
+  /** `{ incoming, outgoing }`. Hono knows its type only when the application says so. */
+  readonly env: unknown;
+}
+
+export interface AttachOptions {
+  /** Whether the client speaks TLS. Default: whether the connection itself does. Behind a proxy that ends TLS, say what the client speaks. */
+  readonly isSecure?: boolean;
+  /** The user whom the application has authenticated for this request by other means. A session that another user owns is then refused (403). */
+  readonly user?: SessionOwner;
+  /**
+   * This request is the callback of a login by `form_post`: `signIn` may set the cookie although a page of another site has sent it. The handler MUST check
+   * that the login was begun here (`state`). Default false.
+   */
+  readonly isCrossSiteSignIn?: boolean;
+}
+
+/**
+ * Gives a request its session: `manager.get(request)` and `manager.open(request)` work from here on, and what a handler changes is in
+ * the store before the client sees the response (see `commitBeforeHeaders`). Call it before the handler; a second call for the same response
+ * returns the first one's binding:
+ *
+ * - node:http, Express: `attachSession(manager, req, res)`, also with the compatibility API of node:http2
+ * - Fastify: `attachSession(manager, request, reply)`, in an `onRequest` hook
+ * - Hono on `@hono/node-server`: `attachSession(manager, c)`
+ *
+ * With `tracking: 'url'` the ticket is taken out of `req.url` and `Referer`. Fastify and Hono have read the URL by then: it is for node:http and
+ * Express.
+ *
+ * What was given (`req`, `request`, `c`) is what `get` and `open` take afterwards; for Fastify and Hono the `IncomingMessage` behind it works too.
+ *
+ * @throws {TypeError} when there is no `node:http` request behind what was given.
+ */
+export function attachSession(manager: SessionManager, context: NodeContext, options?: AttachOptions): SessionBinding;
+export function attachSession(
+  manager: SessionManager,
+  req: IncomingMessage | Wrapped<IncomingMessage>,
+  res: ServerResponse | Wrapped<ServerResponse>,
+  options?: AttachOptions,
+): SessionBinding;
+export function attachSession(manager: SessionManager, carrier: object, ...rest: unknown[]): SessionBinding {
+  const { req, res, options } = unwrap(carrier, rest);
+  const before = (res as BoundResponse)[BINDINGS]?.find(bound => bound.manager === manager);
+  const binding = before?.binding ?? bindTo(manager, req, res, options);
+  manager.bindTo(carrier, binding);
+  if (req !== carrier) manager.bindTo(req, binding);
+  return binding;
+}
+
+/**
+ * Where a response has its bindings: an application may have a manager for each of its parts, and middleware may run twice. A property, because
+ * a weak map of objects that live as long as a request keeps the garbage collector busy.
+ */
+const BINDINGS = Symbol('holdfast session bindings');
+type BoundResponse = ServerResponse & { [BINDINGS]?: Bound[] };
+
+interface Bound {
+  readonly manager: SessionManager;
+  readonly binding: SessionBinding;
+}
+
+function bindTo(
+  manager: SessionManager,
+  req: IncomingMessage,
+  res: ServerResponse,
+  options: AttachOptions,
+): SessionBinding {
+  const { kind, urlParameter } = manager.tracking;
+  const urlTicket = kind === 'url' ? takeUrlTicket(req, new Set([urlParameter]))?.value : undefined;
+  const binding = manager.bind(new NodeRequest(req, options, urlTicket));
+  const bound: BoundResponse = res;
+  (bound[BINDINGS] ??= []).push({ manager, binding });
+  commitBeforeHeaders(binding, res);
+  return binding;
+}
+
+/** What sessions look at in a request; what few ask for is worked out then. */
+class NodeRequest implements SessionRequest {
+  readonly cookieHeader: string | undefined;
+  readonly urlTicket: string | undefined;
+  readonly user: SessionOwner | undefined;
+  readonly isSecure: boolean;
+  readonly isCrossSiteSignIn: boolean | undefined;
+  readonly #isSchemeKnown: boolean;
+  readonly #req: IncomingMessage;
+
+  constructor(req: IncomingMessage, options: AttachOptions, urlTicket: string | undefined) {
+    this.#req = req;
+    this.cookieHeader = req.headers.cookie;
+    this.urlTicket = urlTicket;
+    this.user = options.user;
+    this.isSecure = options.isSecure ?? (req.socket as Partial<TLSSocket>).encrypted === true;
+    this.#isSchemeKnown = this.isSecure || options.isSecure !== undefined;
+    this.isCrossSiteSignIn = options.isCrossSiteSignIn;
+  }
+
+  get method(): string | undefined {
+    return this.#req.method;
+  }
+
+  get site(): RequestSite {
+    const { headers } = this.#req;
+    const host = headers.host ?? (headers[':authority'] as string | undefined) ?? '';
+    return requestSite(headers, { host, isSecure: this.isSecure, isSchemeKnown: this.#isSchemeKnown });
+  }
+
+  get isDocumentNavigation(): boolean {
+    return isDocumentNavigation(this.#req);
+  }
+
+  readHeader(name: string): string | undefined {
+    const value = this.#req.headers[name.toLowerCase()];
+    return typeof value === 'string' ? value : undefined;
+  }
+}
+
+function unwrap(
+  carrier: object,
+  rest: readonly unknown[],
+): { readonly req: IncomingMessage; readonly res: ServerResponse; readonly options: AttachOptions } {
+  const [first, second] = rest;
+  // An application may have put an `env` on its requests, too.
+  const isPair = typeof rawOf<ServerResponse>(first)?.writeHead === 'function';
+  const { env } = carrier as { env?: { incoming?: unknown; outgoing?: unknown } };
+  const req = rawOf<IncomingMessage>(isPair ? carrier : env?.incoming);
+  const res = rawOf<ServerResponse>(isPair ? first : env?.outgoing);
+  if (typeof req?.headers !== 'object' || typeof res?.writeHead !== 'function') {
+    throw new TypeError(
+      'attachSession: no node:http request and response; give it (req, res), (request, reply) of Fastify, or the context of Hono on @hono/node-server',
+    );
+  }
+  return { req, res, options: ((isPair ? second : first) as AttachOptions | undefined) ?? {} };
+}
+
+function rawOf<T>(wrapped: unknown): T | undefined {
+  return ((wrapped as Partial<Wrapped<T>> | undefined)?.raw ?? wrapped) as T | undefined;
+}
