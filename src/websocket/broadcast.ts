@@ -1,5 +1,3 @@
-import type { EndpointConnection } from './endpoint-connection.ts';
-import type { Outbox } from './outbox.ts';
 import { checkData, describe } from './protocol/outgoing.ts';
 import { SharedMessage } from './shared-message.ts';
 
@@ -13,13 +11,31 @@ export interface BroadcastResult {
   readonly failed: number;
 }
 
+/** The part of an outbox that a broadcast writes with. */
+export interface SharedWrites {
+  /** True when something is gathered that nobody has claimed: the caller flushes it then. */
+  claimFlush(): boolean;
+  flush(): void;
+}
+
+/** One of those that a broadcast is for. */
+export interface Recipient {
+  readonly isOpen: boolean;
+  readonly outbox: SharedWrites;
+  /**
+   * Enqueues the message; the flush is the caller's.
+   * @returns false when the slow-reader policy left it out or closed the connection.
+   */
+  sendShared(message: SharedMessage): boolean;
+}
+
 // A broadcast is enqueued on all its connections at once, so that one order holds for everybody; only the writes are spread,
 // in groups with a turn of the event loop between them, so that thousands of sockets hold up nobody else for long.
 const GROUP = 256;
 let rotation = 0;
 
 interface Batch {
-  readonly outboxes: readonly Outbox[];
+  readonly outboxes: readonly SharedWrites[];
   written: number;
 }
 
@@ -43,7 +59,7 @@ function writeGroup(): void {
  */
 export function broadcast(
   call: string,
-  connections: ReadonlySet<EndpointConnection<unknown>>,
+  connections: ReadonlySet<Recipient>,
   data: string | Uint8Array,
   except?: Iterable<object> | object,
 ): BroadcastResult {
@@ -51,7 +67,7 @@ export function broadcast(
   const left = except === undefined ? undefined : leftOut(call, except);
   if (connections.size === 0) return { sent: 0, skipped: 0, failed: 0 };
   const message = new SharedMessage(data);
-  const ready: Outbox[] = [];
+  const ready: SharedWrites[] = [];
   let sent = 0;
   let skipped = 0;
   let failed = 0;
@@ -72,7 +88,7 @@ export function broadcast(
   return { sent, skipped, failed };
 }
 
-function writeInTurn(ready: readonly Outbox[]): void {
+function writeInTurn(ready: readonly SharedWrites[]): void {
   if (ready.length === 0) return;
   if (batches.length === 0) setImmediate(writeGroup);
   rotation = ready.length > GROUP ? (rotation + GROUP) % ready.length : 0;

@@ -1,22 +1,19 @@
-import { type BroadcastResult, broadcast } from './broadcast.ts';
-import type { EndpointConnection } from './endpoint-connection.ts';
+import { type BroadcastResult, broadcast, type Recipient } from './broadcast.ts';
 import { checkTopic } from './protocol/outgoing.ts';
 
-type Subscriber = EndpointConnection<unknown>;
-
-const NOBODY: ReadonlySet<Subscriber> = new Set();
+const NOBODY: ReadonlySet<Recipient> = new Set();
 
 /** Who listens to what, in this process. A topic exists as long as it has a subscriber. */
 export class Topics {
-  readonly #subscribers = new Map<string, Set<Subscriber>>();
+  readonly #subscribers = new Map<string, Set<Recipient>>();
 
-  subscribe(topic: string, connection: Subscriber): void {
+  subscribe(topic: string, connection: Recipient): void {
     const subscribers = this.#subscribers.get(topic);
     if (subscribers) subscribers.add(connection);
     else this.#subscribers.set(topic, new Set([connection]));
   }
 
-  unsubscribe(topic: string, connection: Subscriber): void {
+  unsubscribe(topic: string, connection: Recipient): void {
     const subscribers = this.#subscribers.get(topic);
     if (subscribers?.delete(connection) && subscribers.size === 0) this.#subscribers.delete(topic);
   }
