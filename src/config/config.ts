@@ -16,7 +16,7 @@ import type { LifetimeProfile, WriteProfile } from '../session/life/profiles.ts'
 import type { UserLimit } from '../session/life/user-sessions.ts';
 import type { ConflictPolicy, WriteContents } from '../session/record/write-policy.ts';
 import type { SessionStore } from '../session/store.ts';
-import type { Endpoint } from '../websocket/endpoint.ts';
+import type { Endpoint } from '../websocket/connection.ts';
 import type { DispatchOptions } from '../websocket/endpoint-options.ts';
 
 /**

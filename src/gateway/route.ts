@@ -1,5 +1,5 @@
 import type { Policy } from '../policy/policy.ts';
-import type { Endpoint } from '../websocket/endpoint.ts';
+import type { ServedEndpoint } from '../websocket/endpoint.ts';
 import type { SessionContext } from './held-session.ts';
 import type { RelayLimits } from './relay/limits.ts';
 import type { RouteDemands } from './route-demands.ts';
@@ -10,7 +10,7 @@ import type { Upstream } from './upstream/upstream.ts';
 
 /** Where a route leads. */
 export type Target =
-  | { readonly kind: 'endpoint'; readonly endpoint: Endpoint<unknown> }
+  | { readonly kind: 'endpoint'; readonly endpoint: ServedEndpoint<unknown> }
   | { readonly kind: 'fetch'; readonly handler: FetchHandler }
   | UpstreamTarget
   /** What is no file goes to `otherwise`, when there is one. */

@@ -1,5 +1,6 @@
 import type { Session } from '../session/session.ts';
-import type { Endpoint } from './endpoint.ts';
+import type { BroadcastResult } from './broadcast.ts';
+import type { EndpointLimits, EndpointOptions } from './endpoint-options.ts';
 import type { User } from './handshake.ts';
 
 /**
@@ -83,4 +84,43 @@ export interface Connection<Data = undefined> {
    */
   subscribe(topic: string): void;
   unsubscribe(topic: string): void;
+}
+
+/**
+ * A declared endpoint: its limits, its open connections, and what is sent to all of them. `defineEndpoint` makes them.
+ *
+ * @example
+ * const prices = defineEndpoint({ path: '/prices', maxConnections: 1000 });
+ * setInterval(() => prices.broadcast(`at ${Date.now()}`), 1000);
+ * console.log(prices.connections.size, prices.limits.maxConnections); // 0 1000
+ */
+export interface Endpoint<Data = undefined> {
+  /** As given to `defineEndpoint`. */
+  readonly options: EndpointOptions<Data>;
+  /** The patterns it is served at, relative to where its application is mounted. */
+  readonly patterns: readonly string[];
+  /** Subprotocols it speaks, preferred first. */
+  readonly subprotocols: readonly string[];
+  /** Versions of the protocol that are spoken: 13 (RFC 6455). */
+  readonly supportedVersions: readonly number[];
+  /** The options and their defaults in milliseconds, bytes and counts. They may be changed while the endpoint runs. */
+  readonly limits: EndpointLimits;
+  /** The connections that are open now. */
+  readonly connections: ReadonlySet<Connection<Data>>;
+  /** True when no connection is open, closing, or being judged, and no callback is running. */
+  readonly isEmpty: boolean;
+  /**
+   * Sends a message to every open connection, except those of `except`.
+   *
+   * It is encoded once and enqueued on all of them before this returns, so all see several broadcasts in one order;
+   * a connection that does not read delays no other.
+   *
+   * @returns how many it was enqueued on, how many were left out, and how many it closed because they read too slowly.
+   * @throws {TypeError} when the data is neither a string nor a `Uint8Array`, or `except` is neither a connection nor a
+   * list of them. Nothing is sent to anyone then.
+   */
+  broadcast(
+    data: string | Uint8Array,
+    options?: { except?: Connection<Data> | Iterable<Connection<Data>> },
+  ): BroadcastResult;
 }

@@ -3,12 +3,11 @@ import { HoldfastError, toError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { Session } from '../session/session.ts';
 import { CloseCode } from '../wire/close-codes.ts';
+import type { Recipient } from './broadcast.ts';
 import { type CallbackKind, CallbackQueue, type CallbackTarget } from './callback-queue.ts';
-import type { Connection } from './connection.ts';
+import type { Connection, Endpoint } from './connection.ts';
 import type { Dispatcher } from './dispatcher.ts';
-import type { Endpoint } from './endpoint.ts';
-import type { EndpointLimits } from './endpoint-limits.ts';
-import type { CloseEvent } from './endpoint-options.ts';
+import type { CloseEvent, EndpointLimits } from './endpoint-options.ts';
 import { handshakeUrl, type User } from './handshake.ts';
 import { type InflateOwner, InflatePlace } from './inflate-turns.ts';
 import { Outbox, type OutboxOwner } from './outbox.ts';
@@ -96,7 +95,7 @@ let lastId = 0;
  */
 export class EndpointConnection<Data = undefined>
   extends WheelEntry
-  implements Connection<Data>, MessageHandler, CallbackTarget, OutboxOwner, InflateOwner
+  implements Connection<Data>, Recipient, MessageHandler, CallbackTarget, OutboxOwner, InflateOwner
 {
   data: Data;
   readonly outbox: Outbox;
@@ -228,7 +227,6 @@ export class EndpointConnection<Data = undefined>
     return isWithinLimit;
   }
 
-  /** Enqueues a message that other connections get too; the writes are the caller's. False: the slow-reader policy left it out. */
   sendShared(message: SharedMessage): boolean {
     const dropped = this.outbox.droppedMessages;
     this.#lastWrite = this.#host.wheel.now;

@@ -1,29 +1,15 @@
 import { type Duration, parseDuration } from '../base/duration.ts';
 import { parseSize } from '../base/size.ts';
-import type { EndpointOptions, SlowReaderPolicy } from './endpoint-options.ts';
-import type { MessageLimits } from './protocol/message-assembler.ts';
+import type { EndpointLimits, EndpointOptions, SlowReaderPolicy } from './endpoint-options.ts';
 
 const DEFAULT_IDLE_TIMEOUT_MS = 30_000;
 const LONGEST_DEFAULT_HEARTBEAT_MS = 20_000;
 
 /**
- * The limits of an endpoint, in milliseconds, bytes and counts; `Infinity` means none.
+ * The limits that options ask for, defaults included.
  *
- * Every value may be changed while the endpoint runs. Sizes and counts hold from the next frame or handshake on, times within ten
- * seconds also for connections that are open.
+ * @throws {TypeError} naming the option when a value is not a duration, a size, or a count.
  */
-export interface EndpointLimits extends MessageLimits {
-  idleTimeoutMs: number;
-  /** `Infinity`: no heartbeat. */
-  heartbeatMs: number;
-  maxConnections: number;
-  closeTimeoutMs: number;
-  handlerTimeoutMs: number;
-  maxBufferedBytes: number;
-  slowReader: SlowReaderPolicy;
-}
-
-/** @throws {TypeError} naming the option when a value is not a duration, a size, or a count. */
 export function endpointLimits(options: Omit<EndpointOptions<unknown>, 'path'>): EndpointLimits {
   const maxMessageBytes = read('maxMessageSize', () => parseSize(options.maxMessageSize ?? '64KiB'));
   const idleTimeoutMs = duration('idleTimeout', options.idleTimeout, DEFAULT_IDLE_TIMEOUT_MS);

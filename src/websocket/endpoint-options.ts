@@ -1,10 +1,10 @@
+import type { Awaitable } from '../base/awaitable.ts';
 import type { Duration } from '../base/duration.ts';
 import type { Size } from '../base/size.ts';
 import type { Connection } from './connection.ts';
 import type { Handshake } from './handshake.ts';
+import type { MessageLimits } from './protocol/message-assembler.ts';
 import type { DeflateOptions } from './protocol/permessage-deflate.ts';
-
-type Awaitable<T> = T | Promise<T>;
 
 /** What `accept` answers when it takes the connection and has more to say than `true`. */
 export interface Acceptance<Data> {
@@ -92,8 +92,8 @@ export interface EndpointOptions<Data = undefined> {
   accept?(handshake: Handshake): Awaitable<boolean | Acceptance<Data> | AcceptRefusal>;
 
   /** Runs once before the endpoint takes its first connection, and `destroy` after its last is gone. */
-  init?(): Awaitable<void>;
-  destroy?(): Awaitable<void>;
+  init?(): void | Promise<void>;
+  destroy?(): void | Promise<void>;
 
   // Callbacks of one connection run one at a time and in order, onOpen first and onClose last, also when they are async.
   onOpen?(connection: Connection<Data>): Awaitable<void>;
@@ -108,4 +108,21 @@ export interface EndpointOptions<Data = undefined> {
   onTimeout?(connection: Connection<Data>): Awaitable<void>;
   onError?(connection: Connection<Data>, error: Error): Awaitable<void>;
   onClose?(connection: Connection<Data>, event: CloseEvent): Awaitable<void>;
+}
+
+/**
+ * The limits of an endpoint, in milliseconds, bytes and counts; `Infinity` means none.
+ *
+ * Every value may be changed while the endpoint runs. Sizes and counts hold from the next frame or handshake on, times
+ * within ten seconds also for connections that are open.
+ */
+export interface EndpointLimits extends MessageLimits {
+  idleTimeoutMs: number;
+  /** `Infinity`: no heartbeat. */
+  heartbeatMs: number;
+  maxConnections: number;
+  closeTimeoutMs: number;
+  handlerTimeoutMs: number;
+  maxBufferedBytes: number;
+  slowReader: SlowReaderPolicy;
 }

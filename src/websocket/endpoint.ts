@@ -4,7 +4,7 @@ import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
 import { CloseCode } from '../wire/close-codes.ts';
 import { type BroadcastResult, broadcast } from './broadcast.ts';
 import { type CallbackKind, isThenable } from './callback-queue.ts';
-import type { Connection } from './connection.ts';
+import type { Connection, Endpoint } from './connection.ts';
 import { Dispatcher } from './dispatcher.ts';
 import {
   type ConnectionFacts,
@@ -12,8 +12,8 @@ import {
   type ConnectionOwner,
   EndpointConnection,
 } from './endpoint-connection.ts';
-import { type EndpointLimits, endpointLimits } from './endpoint-limits.ts';
-import type { Acceptance, AcceptRefusal, CloseEvent, EndpointOptions } from './endpoint-options.ts';
+import { endpointLimits } from './endpoint-limits.ts';
+import type { Acceptance, AcceptRefusal, CloseEvent, EndpointLimits, EndpointOptions } from './endpoint-options.ts';
 import type { Handshake } from './handshake.ts';
 import { PendingHandshake } from './pending-handshake.ts';
 import { describe } from './protocol/outgoing.ts';
@@ -27,7 +27,8 @@ import type { TimerWheel } from './timer-wheel.ts';
 
 const RETRY_AFTER_SECONDS = '5';
 
-// Recognised across two loaded copies of the package, as `instanceof` is not.
+// Recognised across two loaded copies of the package, as `instanceof` is not. Its value is the endpoint itself, so that
+// a copy of an endpoint, or an object that inherits from one, has the mark of another object.
 const brand = Symbol.for('holdfast.endpoint');
 
 type Verdict<Data> = boolean | Acceptance<Data> | AcceptRefusal;
@@ -49,23 +50,36 @@ export interface AcceptedHandshake<Data> {
  * @throws {TypeError} naming the option when one is not valid.
  */
 export function defineEndpoint<Data = undefined>(options: EndpointOptions<Data>): Endpoint<Data> {
-  return new Endpoint(options);
+  return new ServedEndpoint(options);
 }
 
+/** True for what `defineEndpoint` returned, also that of another loaded copy of the package. */
 export function isEndpoint(value: unknown): value is Endpoint<unknown> {
   return typeof value === 'object' && value !== null && brand in value;
 }
 
-/** A declared endpoint: its limits, its open connections, and what is said to all of them. */
-export class Endpoint<Data = undefined> {
-  readonly [brand] = true;
+/**
+ * The server's side of an endpoint that an application has passed to it.
+ *
+ * @param route What the message calls the route that has it.
+ * @throws {TypeError} when it is not what `defineEndpoint` returned, but a copy of it or an object that looks like it.
+ */
+export function servedEndpoint<Data>(endpoint: Endpoint<Data>, route: string): ServedEndpoint<Data> {
+  const served = endpoint as ServedEndpoint<Data>;
+  if (served[brand] !== served)
+    throw new TypeError(
+      `${route}: this endpoint is a copy or a look-alike, which cannot be served; pass what defineEndpoint returned`,
+    );
+  return served;
+}
+
+/** An endpoint as the server sees it, which judges handshakes and opens connections. Applications get it as an `Endpoint`. */
+export class ServedEndpoint<Data = undefined> implements Endpoint<Data> {
+  readonly [brand]: this = this;
   readonly options: EndpointOptions<Data>;
-  /** The patterns it is served at, relative to where its application is mounted. */
   readonly patterns: readonly string[];
   readonly subprotocols: readonly string[];
-  /** Versions of the protocol that are spoken: 13 (RFC 6455). */
   readonly supportedVersions: readonly number[] = [13];
-  /** Changeable while the endpoint runs. */
   readonly limits: EndpointLimits;
   readonly #deflate: DeflateOptions | undefined;
   readonly #open = new Set<EndpointConnection<unknown>>();
@@ -95,19 +109,10 @@ export class Endpoint<Data = undefined> {
     this.#owner = this.#makeOwner();
   }
 
-  /** The connections that are open now. */
   get connections(): ReadonlySet<Connection<Data>> {
     return this.#open as ReadonlySet<Connection<Data>>;
   }
 
-  /**
-   * Sends a message to every open connection.
-   *
-   * It is encoded once and enqueued on all of them before this returns, so all see several broadcasts in one order; a connection
-   * that does not read delays no other.
-   *
-   * @throws {TypeError} when the data is neither a string nor a `Uint8Array`; nobody gets anything then.
-   */
   broadcast(
     data: string | Uint8Array,
     options: { except?: Connection<Data> | Iterable<Connection<Data>> } = {},
@@ -115,7 +120,6 @@ export class Endpoint<Data = undefined> {
     return broadcast('broadcast', this.#open, data, options.except);
   }
 
-  /** True when no connection is open, closing, or being judged, and no callback is running. */
   get isEmpty(): boolean {
     return this.#taken === 0 && this.#unfinished === 0;
   }

@@ -1,13 +1,13 @@
 export { CloseCode } from '../wire/close-codes.ts';
 export type { BroadcastResult } from './broadcast.ts';
-export type { Connection } from './connection.ts';
-export { defineEndpoint, Endpoint, isEndpoint } from './endpoint.ts';
-export type { EndpointLimits } from './endpoint-limits.ts';
+export type { Connection, Endpoint } from './connection.ts';
+export { defineEndpoint, isEndpoint } from './endpoint.ts';
 export type {
   Acceptance,
   AcceptRefusal,
   CloseEvent,
   DispatchOptions,
+  EndpointLimits,
   EndpointOptions,
   SlowReaderPolicy,
 } from './endpoint-options.ts';

@@ -2,7 +2,7 @@ import type { Duplex } from 'node:stream';
 import { byteLengthOf, plainBytes } from '../base/bytes.ts';
 import { Backlog, isOneWrite, isPlainSocket, waitingFor } from './backlog.ts';
 import type { ByteQueue } from './byte-queue.ts';
-import type { EndpointLimits } from './endpoint-limits.ts';
+import type { EndpointLimits } from './endpoint-options.ts';
 import { encodeFrame, FrameWriter, firstByte } from './protocol/frame-writer.ts';
 import { Opcode } from './protocol/opcodes.ts';
 import { checkedLength } from './protocol/outgoing.ts';

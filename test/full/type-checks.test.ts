@@ -109,8 +109,10 @@ test.each(entries)('two modules that declare one attribute differently do not co
   ]);
 });
 
-test('the types of sessions and of declared classes are what test/types says', async () => {
-  const types = '../types/session.test-d.ts';
+test.each([
+  ['sessions and of declared classes', '../types/session.test-d.ts'],
+  ['endpoints', '../types/endpoint.test-d.ts'],
+])('the types of %s are what test/types says', async (_what, types) => {
   const wrong = { 'sentinel.ts': 'export const wrong: string = 1;' };
   const errors = await compile('types', wrong, [fileURLToPath(new URL(types, import.meta.url))]);
   expect(errors).toEqual([expect.stringContaining('sentinel.ts(1,14): error TS2322')]);

@@ -95,6 +95,17 @@ describe('declared is deployed', () => {
     });
   });
 
+  it('is a start-up error when a module exports a copy of an endpoint, and names the export', async () => {
+    await write({
+      'a/chat.js': `
+        import { defineEndpoint } from 'holdfast';
+        export const copied = { ...defineEndpoint({ path: '/chat' }) };`,
+    });
+    const starting = serve([], { endpoints: [glob('a/*.js')] });
+    await expect(starting).rejects.toSatisfy(error => error instanceof TypeError);
+    await expect(starting).rejects.toThrow(/chat\.js#copied.*defineEndpoint/);
+  });
+
   it('is a start-up error when the globs match nothing, or a module cannot be loaded', async () => {
     await expect(serve([], { endpoints: [glob('nothing/*.ts')] })).rejects.toMatchObject({
       code: 'ERR_CONFIG_INVALID',

@@ -1,6 +1,6 @@
 import type { Duplex } from 'node:stream';
 import { isRefusal, type Refusal } from '../../http/refusal.ts';
-import type { Endpoint } from '../../websocket/endpoint.ts';
+import type { ServedEndpoint } from '../../websocket/endpoint.ts';
 import type {
   AttachedSession,
   ConnectionFacts,
@@ -22,7 +22,7 @@ import { attachSession } from '../held-session.ts';
  */
 export async function openEndpoint(
   admitted: Admitted,
-  endpoint: Endpoint<unknown>,
+  endpoint: ServedEndpoint<unknown>,
   socket: Duplex,
   early: Buffer,
   host: ConnectionHost,

@@ -17,7 +17,7 @@ import { createAddressList } from '../../http/address-list.ts';
 import { MemoryLedger } from '../../session/ledgers/memory.ts';
 import type { DiskOptions } from '../../session/room/disk.ts';
 import { Dispatcher } from '../../websocket/dispatcher.ts';
-import type { Endpoint } from '../../websocket/endpoint.ts';
+import type { ServedEndpoint } from '../../websocket/endpoint.ts';
 import type { ConnectionHost } from '../../websocket/endpoint-connection.ts';
 import { TimerWheel } from '../../websocket/timer-wheel.ts';
 import { Topics } from '../../websocket/topics.ts';
@@ -36,7 +36,7 @@ export interface Parts extends Gateway {
   readonly logger: CalmLogger;
   readonly accessLog: AccessLog;
   readonly host: ConnectionHost;
-  readonly endpoints: readonly Endpoint<unknown>[];
+  readonly endpoints: readonly ServedEndpoint<unknown>[];
   readonly upstreams: ReadonlyMap<string, Upstream>;
   /** What the internal listener serves; undefined when there is none. */
   readonly internal: InternalParts | undefined;
@@ -67,7 +67,7 @@ export async function build(
   const dataFolder = dataFolderOf(config, environment.freeBytes);
   const opened: SessionContext[] = [];
   const mountedSessions = new Map<string, SessionContext>();
-  const started: Endpoint<unknown>[] = [];
+  const started: ServedEndpoint<unknown>[] = [];
   let upstreams: ReadonlyMap<string, Upstream> | undefined;
   try {
     const openSessions = async (session: NonNullable<Exclude<Config['session'], false>>, mount: string) => {
@@ -167,8 +167,8 @@ function urlParameters(contexts: readonly SessionContext[]): Set<string> {
   return new Set(tracked.map(({ manager }) => manager.tracking.urlParameter));
 }
 
-function endpointsOf(entries: readonly RouteEntry<Route>[]): Set<Endpoint<unknown>> {
-  const endpoints = new Set<Endpoint<unknown>>();
+function endpointsOf(entries: readonly RouteEntry<Route>[]): Set<ServedEndpoint<unknown>> {
+  const endpoints = new Set<ServedEndpoint<unknown>>();
   for (const { value } of entries) if (value.target.kind === 'endpoint') endpoints.add(value.target.endpoint);
   return endpoints;
 }

@@ -2,7 +2,8 @@ import { glob } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { HoldfastError } from '../../base/errors.ts';
-import { type Endpoint, isEndpoint } from '../../websocket/endpoint.ts';
+import type { Endpoint } from '../../websocket/connection.ts';
+import { isEndpoint } from '../../websocket/endpoint.ts';
 
 /** An endpoint that a module exports, and where it was found. */
 export interface DeclaredEndpoint {

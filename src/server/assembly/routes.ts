@@ -17,7 +17,7 @@ import { createOriginPolicy } from '../../policy/origin.ts';
 import type { Policy } from '../../policy/policy.ts';
 import { confidential } from '../../policy/transport.ts';
 import type { Dispatcher } from '../../websocket/dispatcher.ts';
-import type { Endpoint } from '../../websocket/endpoint.ts';
+import { type ServedEndpoint, servedEndpoint } from '../../websocket/endpoint.ts';
 import { declaredEndpoints } from './declared-endpoints.ts';
 import { DEFAULT_RELAY, demandsOf, sharesServer, stricterRoutes } from './stricter-routes.ts';
 
@@ -89,11 +89,12 @@ function restOfApplication({ files, fetch }: ApplicationConfig, parts: RoutePart
 }
 
 function routeEntries(config: RouteConfig, parts: RouteParts, mount: string): RouteEntry<Route>[] {
-  const paths = config.path ?? config.endpoint?.patterns ?? [];
+  const endpoint = config.endpoint && servedEndpoint(config.endpoint, title(config));
+  const paths = config.path ?? endpoint?.patterns ?? [];
   const patterns = (typeof paths === 'string' ? [paths] : paths).map(path => mount + path);
   return patterns.map(pattern => {
     const name = config.name ?? (config.host ?? '') + pattern;
-    const target = makeTarget(config, parts, name, pattern);
+    const target = endpoint ? endpointTarget(endpoint, parts.dispatchers) : makeTarget(config, parts, name, pattern);
     return {
       pattern,
       name,
@@ -103,7 +104,7 @@ function routeEntries(config: RouteConfig, parts: RouteParts, mount: string): Ro
         name,
         target,
         policies: config.policy?.transport === 'confidential' ? [confidential] : [],
-        upgradePolicies: [...shield(config, parts), ...originPolicies(config.policy, config.endpoint, parts.logger)],
+        upgradePolicies: [...shield(config, parts), ...originPolicies(config.policy, endpoint, parts.logger)],
         demands: demandsOf(config),
         sessions: parts.sessions,
         sessionMode: config.session ?? defaultSessionMode(target),
@@ -118,11 +119,12 @@ function defaultSessionMode(target: Target): SessionMode {
   return target.kind === 'upstream' && target.upstream.observer ? 'none' : DEFAULT_SESSION_MODE[target.kind];
 }
 
+function endpointTarget(endpoint: ServedEndpoint<unknown>, dispatchers: ReadonlyMap<string, Dispatcher>): Target {
+  useNamedDispatcher(endpoint, dispatchers);
+  return { kind: 'endpoint', endpoint };
+}
+
 function makeTarget(config: RouteConfig, parts: RouteParts, name: string, pattern: string): Target {
-  if (config.endpoint) {
-    useNamedDispatcher(config.endpoint, parts.dispatchers);
-    return { kind: 'endpoint', endpoint: config.endpoint };
-  }
   if (config.files !== undefined)
     return { kind: 'files', serve: createFileServer(config.files), ...(config.fetch && { otherwise: config.fetch }) };
   if (config.fetch) return { kind: 'fetch', handler: config.fetch };
@@ -174,14 +176,14 @@ function leadsRound(other: RouteConfig): Refusal {
 /** The route's word counts before the endpoint's; without either it is the same origin. */
 function originPolicies(
   policy: PolicyConfig | undefined,
-  endpoint: Endpoint<unknown> | undefined,
+  endpoint: ServedEndpoint<unknown> | undefined,
   logger: Logger,
 ): Policy[] {
   const origins = policy?.origins ?? endpoint?.options.origins ?? ['self'];
   return origins === 'accept' ? [] : [createOriginPolicy(origins, { logger })];
 }
 
-function useNamedDispatcher(endpoint: Endpoint<unknown>, dispatchers: ReadonlyMap<string, Dispatcher>): void {
+function useNamedDispatcher(endpoint: ServedEndpoint<unknown>, dispatchers: ReadonlyMap<string, Dispatcher>): void {
   const name = endpoint.options.dispatch;
   if (typeof name !== 'string') return;
   const dispatcher = dispatchers.get(name);

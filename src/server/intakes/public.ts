@@ -17,7 +17,7 @@ import { isRefusal, type Refusal, refuse } from '../../http/refusal.ts';
 import { asksForWebSocket, clientAddressOf } from '../../http/request-head.ts';
 import { takeUrlTicket } from '../../http/url-ticket.ts';
 import { writeRefusal } from '../../http/write-refusal.ts';
-import type { Endpoint } from '../../websocket/endpoint.ts';
+import type { ServedEndpoint } from '../../websocket/endpoint.ts';
 import type { ConnectionFacts } from '../../websocket/endpoint-connection.ts';
 import { parseUpgrade, refusalResponse, type UpgradeRequest } from '../../websocket/protocol/handshake.ts';
 import { CloseCode } from '../../wire/close-codes.ts';
@@ -159,7 +159,7 @@ export class PublicIntake implements Intake {
 
   async #openEndpoint(
     admitted: Admitted,
-    endpoint: Endpoint<unknown>,
+    endpoint: ServedEndpoint<unknown>,
     request: IncomingMessage,
     socket: Duplex,
     early: Buffer,

@@ -4,7 +4,7 @@ import zlib from 'node:zlib';
 import { expect, it } from 'vitest';
 import { systemClock } from '../../../src/base/clock.ts';
 import { silentLogger } from '../../../src/base/logger.ts';
-import { defineEndpoint } from '../../../src/websocket/endpoint.ts';
+import { ServedEndpoint } from '../../../src/websocket/endpoint.ts';
 import { MessageAssembler } from '../../../src/websocket/protocol/message-assembler.ts';
 import { type DeflateParams, PerMessageDeflate } from '../../../src/websocket/protocol/permessage-deflate.ts';
 import { TimerWheel } from '../../../src/websocket/timer-wheel.ts';
@@ -287,7 +287,7 @@ function checkServerFrames(bytes: Buffer): number | undefined {
 it('closes a connection that sends garbage, with a legal close frame and without delay', {
   timeout: TIMEOUT_MS,
 }, async () => {
-  const endpoint = defineEndpoint({
+  const endpoint = new ServedEndpoint({
     path: '/',
     maxMessageSize: LIMITS.maxMessageBytes,
     maxFragments: LIMITS.maxFragments,
