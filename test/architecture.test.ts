@@ -51,6 +51,9 @@ const RULES: Readonly<Record<string, Rule>> = {
   testing: { may: PARTS },
 };
 
+/** Of sessions. */
+const CONTRACTS = ['session.ts', 'session-info.ts', 'store.ts', 'ledger.ts'];
+
 /**
  * Within a part: which other folders and files of it the files of a folder may import, types included. The files beside the folders hold what they
  * have in common, and may import all of them.
@@ -66,10 +69,27 @@ const ROOMS: Readonly<Record<string, Readonly<Record<string, readonly string[]>>
     relay: ['exchange', 'upstream', 'connection', 'backend-session', 'held-session.ts'],
     targets: ['exchange', 'admit.ts', 'held-session.ts', 'session-failure.ts'],
   },
+  session: {
+    room: ['store.ts'],
+    identity: [...CONTRACTS, 'room'],
+    record: [...CONTRACTS, 'room', 'identity'],
+    reports: CONTRACTS,
+    life: [...CONTRACTS, 'room', 'identity', 'record'],
+    process: [...CONTRACTS, 'room', 'identity', 'record', 'reports', 'life'],
+    request: [...CONTRACTS, 'room', 'identity', 'record', 'process'],
+    // A store brings the ledger of its database, which uses the store's connection.
+    stores: [...CONTRACTS, 'room', 'record', 'ledgers'],
+    ledgers: [...CONTRACTS, 'stores'],
+  },
+  server: {
+    listen: ['data-folder.ts'],
+    intakes: ['listen', 'assembly', 'drain.ts', 'logging.ts'],
+    assembly: ['intakes', 'data-folder.ts', 'logging.ts', 'line-output.ts'],
+  },
 };
 
 /** Files that import each other, types included. */
-const CIRCLES: readonly (readonly string[])[] = [];
+const CIRCLES: readonly (readonly string[])[] = [['websocket/connection.ts', 'websocket/endpoint-options.ts']];
 
 const STATEMENT = /^[ \t]*(?:import|export)\s+(?:[^;'"()=]*?\bfrom\s*)?['"]([^'"]+)['"]/gm;
 const CALL = /\bimport\(\s*['"]([^'"]+)['"]/g;
