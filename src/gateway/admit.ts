@@ -1,4 +1,6 @@
 import type { IncomingMessage } from 'node:http';
+import type { Clock } from '../base/clock.ts';
+import type { Logger } from '../base/logger.ts';
 import type { AddressList } from '../http/address-list.ts';
 import type { HostNames } from '../http/host-names.ts';
 import { isDocumentNavigation } from '../http/navigation.ts';
@@ -8,8 +10,9 @@ import { requestSite } from '../http/request-site.ts';
 import type { UrlTicket } from '../http/url-ticket.ts';
 import type { SessionBinding } from '../session/request/binding.ts';
 import type { Session } from '../session/session.ts';
+import type { ConnectionHost } from '../websocket/endpoint-connection.ts';
 import type { ObservedExchange } from './backend-session/observed/observer.ts';
-import type { HeldSession } from './held-session.ts';
+import { HeldSession } from './held-session.ts';
 import { lostUpgrade } from './lost-upgrade.ts';
 import type { OwnNames } from './own-names.ts';
 import type { Route, SessionMode } from './route.ts';
@@ -26,6 +29,12 @@ export interface Gateway {
   /** The hosts that the listener answers to. Default: all. */
   readonly hosts?: HostNames | undefined;
   readonly own: OwnNames;
+  /** Largest request body that a fetch handler gets. */
+  readonly maxBodyBytes: number;
+  /** What the connections of endpoints share. */
+  readonly host: ConnectionHost;
+  readonly clock: Clock;
+  readonly logger: Logger;
 }
 
 /** A request whose path, host and method lead somewhere. */
@@ -133,7 +142,7 @@ async function holdSession(unambiguous: Unambiguous, urlTicket: UrlTicket | unde
   });
   try {
     const session = await sessionFor(route.sessionMode, binding);
-    return { ...unambiguous, held: { context, binding, session } };
+    return { ...unambiguous, held: new HeldSession(context, binding, session) };
   } catch (error) {
     binding.release();
     const failure = sessionFailure(error);
@@ -150,7 +159,7 @@ async function observeSession(held: Held): Promise<Admitted | Refusal> {
   try {
     return { ...held, observed: await observer.begin(held.head) };
   } catch (error) {
-    held.held?.binding.release();
+    held.held?.[Symbol.dispose]();
     const failure = sessionFailure(error);
     if (failure) return failure;
     throw error;

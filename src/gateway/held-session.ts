@@ -15,11 +15,23 @@ export interface SessionContext {
   readonly ledger?: Ledger | undefined;
 }
 
-/** The session side of one request. */
-export interface HeldSession {
+/** The session side of one request. It is let go of once, when the request has ended: by `using`, or when its response closes. */
+export class HeldSession implements Disposable {
   readonly context: SessionContext;
   readonly binding: SessionBinding;
+  /** As it was when the request was admitted. */
   readonly session: Session | undefined;
+
+  constructor(context: SessionContext, binding: SessionBinding, session: Session | undefined) {
+    this.context = context;
+    this.binding = binding;
+    this.session = session;
+  }
+
+  /** Does nothing when it was let go of before. */
+  [Symbol.dispose](): void {
+    this.binding.release();
+  }
 }
 
 /**

@@ -2,30 +2,23 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { randomId } from '../../base/ids.ts';
 import { type Admitted, admit, type Gateway } from '../../gateway/admit.ts';
-import { ManagedSession } from '../../gateway/backend-session/managed.ts';
-import { bothSessions, type ObservedExchange } from '../../gateway/backend-session/observed/observer.ts';
-import type { Forwarded } from '../../gateway/exchange/exchange.ts';
-import type { RelayLimits } from '../../gateway/relay/limits.ts';
-import { Relay, type RelayOptions, relayWebSocket } from '../../gateway/relay/relay.ts';
-import { RelaySession } from '../../gateway/relay/session.ts';
-import type { UpstreamTarget } from '../../gateway/route.ts';
+import type { Relay } from '../../gateway/relay/relay.ts';
+import { serve } from '../../gateway/serve.ts';
 import { sessionFailure } from '../../gateway/session-failure.ts';
-import { openEndpoint } from '../../gateway/targets/endpoint.ts';
+import { openUpgrade } from '../../gateway/upgrade.ts';
 import type { HostNames } from '../../http/host-names.ts';
 import { askForHttp1 } from '../../http/http1-required.ts';
 import { isRefusal, type Refusal, refuse } from '../../http/refusal.ts';
 import { asksForWebSocket, clientAddressOf } from '../../http/request-head.ts';
 import { takeUrlTicket } from '../../http/url-ticket.ts';
 import { writeRefusal } from '../../http/write-refusal.ts';
-import type { ServedEndpoint } from '../../websocket/endpoint.ts';
 import type { ConnectionFacts } from '../../websocket/endpoint-connection.ts';
-import { parseUpgrade, refusalResponse, type UpgradeRequest } from '../../websocket/protocol/handshake.ts';
+import { refusalResponse } from '../../websocket/protocol/handshake.ts';
 import { CloseCode } from '../../wire/close-codes.ts';
 import type { Parts } from '../assembly/build.ts';
 import { STOPPING } from '../drain.ts';
 import type { Intake } from '../listen/intake.ts';
 import type { AccessFacts } from '../logging.ts';
-import { answer } from './answer.ts';
 
 /** How long a client may take to read why it was refused. */
 const REFUSAL_TIMEOUT_MS = 2_000;
@@ -111,7 +104,7 @@ export class PublicIntake implements Intake {
         }),
       );
     if (!this.#isDraining) admitted = await admit(request, gateway, urlTicket);
-    const refusal = isRefusal(admitted) ? admitted : await answer(admitted, request, response, this.#parts);
+    const refusal = isRefusal(admitted) ? admitted : await serve(admitted, request, response, this.#parts);
     if (!refusal) return;
     this.#logRefusal(request, refusal);
     writeRefusal(response, this.#explained(refusal));
@@ -144,44 +137,27 @@ export class PublicIntake implements Intake {
     socket: Duplex,
     early: Buffer,
   ): Promise<Refusal | undefined> {
-    const { target } = admitted.route;
+    const { accessLog, handshakes } = this.#parts;
     // It may have begun while the session was read.
     if (this.#isDraining) {
-      admitted.held?.binding.release();
+      admitted.held?.[Symbol.dispose]();
       return draining();
     }
-    if (target.kind === 'endpoint') return this.#openEndpoint(admitted, target.endpoint, request, socket, early);
-    if (target.kind === 'upstream' && target.relay)
-      return this.#openRelay(admitted, target, target.relay, request, socket, early);
-    admitted.held?.binding.release();
-    return refuse(400, 'ERR_WS_BAD_HANDSHAKE', 'this route takes no WebSockets');
-  }
-
-  async #openEndpoint(
-    admitted: Admitted,
-    endpoint: ServedEndpoint<unknown>,
-    request: IncomingMessage,
-    socket: Duplex,
-    early: Buffer,
-  ): Promise<Refusal | undefined> {
-    const { name } = admitted.route;
-    const { accessLog, host } = this.#parts;
-    try {
-      // An idle connection keeps what its last line will say only if there will be one.
-      const closing = accessLog.isOn
-        ? this.#logWhenGone({ ...this.#facts(request, admitted), route: name })
-        : undefined;
-      const opened = await openEndpoint(admitted, endpoint, socket, early, host, closing);
-      if (isRefusal(opened)) return opened;
-      // The connection listens itself: a second listener would cost each of them memory.
-      if (opened) socket.off('error', ignore);
-      if (this.#isDraining) opened?.close(CloseCode.goingAway, STOPPING);
-      if (opened && accessLog.isOn)
-        accessLog.socketOpened({ ...this.#facts(request, admitted), route: name, connectionId: opened.id });
+    // An idle connection keeps what its last line will say only if there will be one.
+    const onGone = accessLog.isOn ? this.#logWhenGone(this.#facts(request, admitted)) : undefined;
+    const opened = await openUpgrade(admitted, socket, early, this.#parts, onGone);
+    if (opened === undefined || isRefusal(opened)) return opened;
+    if ('relay' in opened) {
+      handshakes.delete(socket);
+      this.#follow(opened.relay, { ...this.#facts(request, admitted), connectionId: `r${randomId(6)}` });
       return undefined;
-    } finally {
-      admitted.held?.binding.release();
     }
+    const { connection } = opened;
+    // The connection listens itself: a second listener would cost each of them memory.
+    socket.off('error', ignore);
+    if (this.#isDraining) connection.close(CloseCode.goingAway, STOPPING);
+    if (accessLog.isOn) accessLog.socketOpened({ ...this.#facts(request, admitted), connectionId: connection.id });
+    return undefined;
   }
 
   #logWhenGone(facts: AccessFacts): ConnectionFacts['onGone'] {
@@ -197,68 +173,6 @@ export class PublicIntake implements Intake {
         messagesReceived,
         messagesSent,
       });
-  }
-
-  async #openRelay(
-    admitted: Admitted,
-    { upstream, rewrite }: UpstreamTarget,
-    limits: RelayLimits,
-    request: IncomingMessage,
-    socket: Duplex,
-    early: Buffer,
-  ): Promise<Refusal | undefined> {
-    const { head, held } = admitted;
-    const handshake = parseUpgrade(head);
-    if (isRefusal(handshake)) {
-      held?.binding.release();
-      return handshake;
-    }
-    const session = held && new RelaySession(held);
-    let relay: Relay | undefined;
-    try {
-      const opened =
-        (await session?.hold()) ??
-        (await this.#relay(admitted, handshake, session, { upstream, rewrite, limits, socket, early }));
-      if (!(opened instanceof Relay)) return isRefusal(opened) ? opened : undefined;
-      relay = opened;
-    } finally {
-      session?.endHandshake();
-      if (!relay) await session?.release();
-    }
-    this.#parts.handshakes.delete(socket);
-    session?.tie(relay);
-    admitted.observed?.tie(relay);
-    this.#follow(relay, { ...this.#facts(request, admitted), connectionId: `r${randomId(6)}` });
-    return undefined;
-  }
-
-  #relay(
-    { head, held, observed }: Admitted,
-    handshake: UpgradeRequest,
-    session: RelaySession | undefined,
-    to: Pick<RelayOptions, 'upstream' | 'rewrite' | 'limits' | 'socket' | 'early'>,
-  ): Promise<Relay | Forwarded | Refusal> {
-    const { clock, host, logger, own } = this.#parts;
-    const { upstream } = to;
-    const onChanged = session && (() => session.hold());
-    const managed = new ManagedSession({ held, upstream, logger, ...(onChanged && { onChanged }) });
-    return relayWebSocket({
-      ...to,
-      head,
-      handshake,
-      news: session,
-      // The backend's answer can change it.
-      get sid() {
-        return observed ? undefined : session?.sid;
-      },
-      affinityKey: observed?.key ?? session?.sid,
-      session: observed ? bothSessions(managed, observed) : managed,
-      own,
-      wheel: host.wheel,
-      ...touching(session, observed),
-      clock,
-      logger,
-    });
   }
 
   /** Knows the relay until it has ended, and nothing of its request. */
@@ -336,21 +250,6 @@ export class PublicIntake implements Intake {
       body: `Internal Server Error (${id})\n`,
     });
   }
-}
-
-/** Made here, so that what an idle relay keeps is its sessions and nothing of its request. Where there are two, ours says what counts as use. */
-function touching(
-  session: RelaySession | undefined,
-  observed: ObservedExchange | undefined,
-): Pick<RelayOptions, 'touchOnTraffic' | 'onTraffic'> {
-  if (!session && !observed) return {};
-  return {
-    touchOnTraffic: (session ?? observed)!.touchOnTraffic,
-    onTraffic: () => {
-      session?.touch();
-      observed?.touch();
-    },
-  };
 }
 
 function draining(): Refusal {

@@ -1,41 +1,29 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Clock } from '../../base/clock.ts';
-import type { Logger } from '../../base/logger.ts';
-import type { Admitted } from '../../gateway/admit.ts';
-import { ManagedSession } from '../../gateway/backend-session/managed.ts';
-import { bothSessions } from '../../gateway/backend-session/observed/observer.ts';
-import { forwardRequest } from '../../gateway/forward/forward.ts';
-import type { OwnNames } from '../../gateway/own-names.ts';
-import { type FetchHandler, runFetchHandler } from '../../gateway/targets/fetch.ts';
-import { isRefusal, type Refusal, refuse } from '../../http/refusal.ts';
-import { commitBeforeHeaders } from '../../session/request/commit-before-headers.ts';
-import { userFrom } from '../../websocket/handshake.ts';
-import { parseUpgrade } from '../../websocket/protocol/handshake.ts';
-
-export interface AnswerParts {
-  readonly own: OwnNames;
-  /** Largest request body that a fetch handler gets. */
-  readonly maxBodyBytes: number;
-  readonly clock: Clock;
-  readonly logger: Logger;
-}
+import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
+import { commitBeforeHeaders } from '../session/request/commit-before-headers.ts';
+import { userFrom } from '../websocket/handshake.ts';
+import { parseUpgrade } from '../websocket/protocol/handshake.ts';
+import type { Admitted, Gateway } from './admit.ts';
+import { exchangeSession } from './exchange-session.ts';
+import { forwardRequest } from './forward/forward.ts';
+import { type FetchHandler, runFetchHandler } from './targets/fetch.ts';
 
 /** Takes an admitted HTTP request to its target. Rejects only for what nobody foresaw. @returns a refusal that is still to be answered. */
-export async function answer(
+export async function serve(
   admitted: Admitted,
   request: IncomingMessage,
   response: ServerResponse,
-  parts: AnswerParts,
+  gateway: Gateway,
 ): Promise<Refusal | undefined> {
   const { head, route, held, observed } = admitted;
   if (response.closed) {
     // The client has gone while its session was read, and will never go again.
-    held?.binding.release();
+    held?.[Symbol.dispose]();
     return undefined;
   }
   if (held) {
     commitBeforeHeaders(held.binding, response);
-    response.once('close', () => held.binding.release());
+    response.once('close', () => held[Symbol.dispose]());
   }
   const { target } = route;
   switch (target.kind) {
@@ -50,12 +38,12 @@ export async function answer(
     case 'files': {
       const refusal = await target.serve(request, response, admitted.rest);
       if (refusal?.status !== 404 || !target.otherwise) return refusal;
-      return runHandler(target.otherwise, admitted, request, response, parts);
+      return runHandler(target.otherwise, admitted, request, response, gateway);
     }
     case 'fetch':
-      return runHandler(target.handler, admitted, request, response, parts);
+      return runHandler(target.handler, admitted, request, response, gateway);
     case 'upstream': {
-      const managed = new ManagedSession({ held, upstream: target.upstream, logger: parts.logger });
+      const { own, clock, logger } = gateway;
       const forwarded = await forwardRequest({
         head,
         request,
@@ -64,10 +52,10 @@ export async function answer(
         rewrite: target.rewrite,
         sid: observed ? undefined : held?.session?.id,
         affinityKey: observed?.key ?? held?.session?.id,
-        session: observed ? bothSessions(managed, observed) : managed,
-        own: parts.own,
-        clock: parts.clock,
-        logger: parts.logger,
+        session: exchangeSession(admitted, target.upstream, logger),
+        own,
+        clock,
+        logger,
       });
       return isRefusal(forwarded) ? forwarded : undefined;
     }
@@ -79,7 +67,7 @@ function runHandler(
   { head, held, params }: Admitted,
   request: IncomingMessage,
   response: ServerResponse,
-  parts: AnswerParts,
+  gateway: Gateway,
 ): Promise<Refusal | undefined> {
   const { session } = held ?? {};
   const context = {
@@ -90,8 +78,8 @@ function runHandler(
     isSecure: head.isSecure,
   };
   return runFetchHandler(handler, request, response, head, context, {
-    logger: parts.logger,
-    maxBodyBytes: parts.maxBodyBytes,
+    logger: gateway.logger,
+    maxBodyBytes: gateway.maxBodyBytes,
     onRequest: carrier => held?.context.manager.bindTo(carrier, held.binding),
   });
 }

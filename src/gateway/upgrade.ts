@@ -1,0 +1,106 @@
+import type { Duplex } from 'node:stream';
+import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
+import type { ConnectionFacts, EndpointConnection } from '../websocket/endpoint-connection.ts';
+import { parseUpgrade, type UpgradeRequest } from '../websocket/protocol/handshake.ts';
+import type { Admitted, Gateway } from './admit.ts';
+import type { ObservedExchange } from './backend-session/observed/observer.ts';
+import type { Forwarded } from './exchange/exchange.ts';
+import { exchangeSession } from './exchange-session.ts';
+import { Relay, type RelayOptions, relayWebSocket } from './relay/relay.ts';
+import { RelaySession } from './relay/session.ts';
+import { openEndpoint } from './targets/endpoint.ts';
+
+/** A WebSocket that lives, at an endpoint or between a client and a backend. */
+export type Opened = { readonly connection: EndpointConnection<unknown> } | { readonly relay: Relay };
+
+/**
+ * Takes an admitted upgrade to its target. Its session is let go of when this has settled; the WebSocket holds it by itself.
+ *
+ * @param early What the client sent behind its handshake.
+ * @param onGone Called when a connection of an endpoint has ended: an idle one keeps as little as possible.
+ * @returns a refusal that is still to be answered. Undefined: the handshake is over, and there is no WebSocket.
+ */
+export async function openUpgrade(
+  admitted: Admitted,
+  socket: Duplex,
+  early: Buffer,
+  gateway: Gateway,
+  onGone: ConnectionFacts['onGone'],
+): Promise<Opened | Refusal | undefined> {
+  using _ = admitted.held;
+  const { target } = admitted.route;
+  if (target.kind === 'endpoint') {
+    const connection = await openEndpoint(admitted, target.endpoint, socket, early, gateway.host, onGone);
+    return connection === undefined || isRefusal(connection) ? connection : { connection };
+  }
+  if (target.kind !== 'upstream' || !target.relay)
+    return refuse(400, 'ERR_WS_BAD_HANDSHAKE', 'this route takes no WebSockets');
+  const { upstream, rewrite, relay: limits } = target;
+  const relay = await openRelay(admitted, { upstream, rewrite, limits, socket, early }, gateway);
+  return relay instanceof Relay ? { relay } : relay;
+}
+
+async function openRelay(
+  admitted: Admitted,
+  to: Pick<RelayOptions, 'upstream' | 'rewrite' | 'limits' | 'socket' | 'early'>,
+  gateway: Gateway,
+): Promise<Relay | Refusal | undefined> {
+  const { head, held, observed } = admitted;
+  const handshake = parseUpgrade(head);
+  if (isRefusal(handshake)) return handshake;
+  const session = held && new RelaySession(held);
+  let relay: Relay | undefined;
+  try {
+    const opened = (await session?.hold()) ?? (await relayTo(admitted, handshake, session, to, gateway));
+    if (!(opened instanceof Relay)) return isRefusal(opened) ? opened : undefined;
+    relay = opened;
+  } finally {
+    session?.endHandshake();
+    if (!relay) await session?.release();
+  }
+  session?.tie(relay);
+  observed?.tie(relay);
+  return relay;
+}
+
+function relayTo(
+  admitted: Admitted,
+  handshake: UpgradeRequest,
+  session: RelaySession | undefined,
+  to: Pick<RelayOptions, 'upstream' | 'rewrite' | 'limits' | 'socket' | 'early'>,
+  { own, host, clock, logger }: Gateway,
+): Promise<Relay | Forwarded | Refusal> {
+  const { head, observed } = admitted;
+  return relayWebSocket({
+    ...to,
+    head,
+    handshake,
+    news: session,
+    // The backend's answer can change it.
+    get sid() {
+      return observed ? undefined : session?.sid;
+    },
+    affinityKey: observed?.key ?? session?.sid,
+    session: exchangeSession(admitted, to.upstream, logger, session && (() => session.hold())),
+    own,
+    wheel: host.wheel,
+    ...touching(session, observed),
+    clock,
+    logger,
+  });
+}
+
+/** Made here, so that what an idle relay keeps is its sessions and nothing of its request. Where there are two, ours says what counts as use. */
+function touching(
+  session: RelaySession | undefined,
+  observed: ObservedExchange | undefined,
+): Pick<RelayOptions, 'touchOnTraffic' | 'onTraffic'> {
+  if (!session && !observed) return {};
+  return {
+    touchOnTraffic: (session ?? observed)!.touchOnTraffic,
+    onTraffic: () => {
+      session?.touch();
+      observed?.touch();
+    },
+  };
+}
