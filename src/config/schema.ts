@@ -13,6 +13,7 @@ import type {
   UpstreamServerConfig,
 } from '../gateway/upstream/upstream.ts';
 import { isHostPattern } from '../http/host-names.ts';
+import { type PatternFault, readRoutePattern } from '../http/route-pattern.ts';
 import type { Ledger } from '../session/ledger.ts';
 import type { UserLimit } from '../session/life/user-sessions.ts';
 import type { ConflictPolicy } from '../session/record/write-policy.ts';
@@ -136,30 +137,28 @@ const pathPattern = z.string().superRefine((value, context) => {
   if (message) context.addIssue({ code: 'custom', message: `${JSON.stringify(value)} is not a path: ${message}` });
 });
 
-/** The rules of `gateway/routing/pattern.ts`, which this part may not import; a test compares the two. */
+const SEMICOLON = 'leave out the ";": path parameters are no part of what a route matches';
+
+const PATTERN_REMEDIES: Readonly<Record<PatternFault['fault'], (segment: string, pattern: string) => string>> = {
+  start: (_, pattern) => `it starts with "/"; write "/${pattern}"`,
+  query: () => 'a query or fragment is never part of it',
+  star: () => '"*" stands alone as the last segment, for example "/api/*"',
+  braces: segment => (segment.includes(';') ? SEMICOLON : `write ":${segment.slice(1, -1)}" instead of "${segment}"`),
+  name: segment => (segment.includes(';') ? SEMICOLON : `"${segment}" is not a name; write for example "/:room"`),
+  semicolon: () => SEMICOLON,
+  empty: () => 'write "/" once',
+  'empty-before-star': () => 'write "/" once',
+  unmatchable: segment => `"${segment}" can never match: a path has no dot segments, backslashes or broken escapes`,
+  repeated: segment => `name the second "${segment}" differently`,
+};
+
 function patternProblem(pattern: string): string | undefined {
-  if (!pattern.startsWith('/')) return `it starts with "/"; write "/${pattern}"`;
-  if (/[?#]/.test(pattern)) return 'a query or fragment is never part of it';
-  const segments = pattern.slice(1).split('/');
-  const names = segments.filter(segment => segment.startsWith(':'));
-  for (const [index, segment] of segments.entries()) {
-    const isLast = index === segments.length - 1;
-    if (segment === '*' ? !isLast : segment.includes('*')) {
-      return '"*" stands alone as the last segment, for example "/api/*"';
-    }
-    if (segment.includes(';')) return 'leave out the ";": path parameters are no part of what a route matches';
-    if (segment === '' && !isLast) return 'write "/" once';
-    if (/^\{.*\}$/.test(segment)) return `write ":${segment.slice(1, -1)}" instead of "${segment}"`;
-    if (segment.startsWith(':') && !/^:[A-Za-z]\w*$/.test(segment)) {
-      return `"${segment}" is not a name; write for example "/:room"`;
-    }
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for.
-    if (/^(\.|%2e){1,2}$/i.test(segment) || /[\\\x00-\x1f\x7f]|%(?![\da-f]{2})|%00|%5c/i.test(segment)) {
-      return `"${segment}" can never match: a path has no dot segments, backslashes or broken escapes`;
-    }
-  }
-  const repeated = names.find((name, index) => names.indexOf(name) !== index);
-  return repeated && `name the second "${repeated}" differently`;
+  const read = readRoutePattern(pattern);
+  if ('fault' in read) return PATTERN_REMEDIES[read.fault](read.segment, pattern);
+  // Legal in a pattern, where it is escaped; in a file it is a slip.
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for.
+  const slip = pattern.split('/').find(segment => /[\x00-\x1f\x7f]/.test(segment));
+  return slip && PATTERN_REMEDIES.unmatchable(slip, pattern);
 }
 
 const address = textLike(value => {

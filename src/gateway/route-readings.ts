@@ -3,9 +3,9 @@ import { laxPath } from '../http/path-names.ts';
 import { matchingPath, pathReadings } from '../http/path-readings.ts';
 import { type Refusal, refuse } from '../http/refusal.ts';
 import type { RequestHead } from '../http/request-head.ts';
+import { parseRoutePattern, type RoutePattern } from '../http/route-pattern.ts';
 import type { Route } from './route.ts';
 import { isStricter } from './route-demands.ts';
-import { parseRoutePattern, type RoutePattern } from './routing/pattern.ts';
 import { createRouter, type RouteEntry, type Router } from './routing/router.ts';
 import type { Upstream } from './upstream/upstream.ts';
 

@@ -3,7 +3,7 @@ import { silentLogger } from '../../src/base/logger.ts';
 import type { Config } from '../../src/config/config.ts';
 import { parseConfig } from '../../src/config/parse.ts';
 import { PathRewrite } from '../../src/gateway/routing/path-rewrite.ts';
-import { parseRoutePattern } from '../../src/gateway/routing/pattern.ts';
+import { parseRoutePattern } from '../../src/http/route-pattern.ts';
 import { createOriginPolicy } from '../../src/policy/origin.ts';
 import { SessionCookie } from '../../src/session/identity/cookie.ts';
 import { KeyRing } from '../../src/session/identity/key-ring.ts';
@@ -22,46 +22,6 @@ function accepts(judge: () => unknown): boolean {
     return false;
   }
 }
-
-test.each([
-  ...['/', '/*', '/a', '/a/', '/a/*', '/:a', '/:a/b/:c', '/:a/:a', '/a:b', '/:', '/:1', '/{x}', '/a*', '/*/a', '/a/**'],
-  ...[
-    '/a/../b',
-    '/a/./b',
-    '/.',
-    '/..',
-    '/...',
-    '/%2e%2e/x',
-    '/%2E',
-    '/.%2e',
-    '/a\\b',
-    '/a%5cb',
-    '/a%2',
-    '/%',
-    '/a%2fb',
-  ],
-  ...[
-    '/straße',
-    '/a b',
-    '/ ',
-    '/a%20b',
-    '/%ff',
-    '/%00',
-    '/\u0000',
-    '/a;b',
-    '/a%41',
-    '/a//b',
-    '//',
-    '/a//*',
-    'x',
-    '',
-    '/a?b',
-    '/#',
-  ],
-])('the configuration and the router agree on the path %j', path => {
-  const isConfig = accepts(() => parseConfig({ routes: [{ path, redirect: '/elsewhere' }] }));
-  expect(isConfig).toBe(accepts(() => parseRoutePattern(path)));
-});
 
 test.each([
   ...[
@@ -100,15 +60,6 @@ test.each([
   const route = { path: '/a', fetch: () => new Response(), policy: { origins: [origin] } };
   const isConfig = accepts(() => parseConfig({ routes: [route] }));
   expect(isConfig).toBe(accepts(() => createOriginPolicy([origin], { logger: silentLogger })));
-});
-
-test.each([
-  ...['/m', '/m/n', '/m/', '/', '/m/../n', '/..', '/%2e', '/a%', '/a\\b', '/:a', '/m/*', 'm', '/a b', '/straße'],
-])('what the configuration takes as a mount point the router takes too: %j', mount => {
-  const application = { routes: [{ path: '/a', redirect: '/b' }] };
-  const isConfig = accepts(() => parseConfig({ routes: [{ mount, application }] }));
-  if (isConfig) expect(accepts(() => parseRoutePattern(`${mount}/a`))).toBe(true);
-  expect(isConfig).toBe(['/m', '/m/n', '/straße'].includes(mount));
 });
 
 test.each([

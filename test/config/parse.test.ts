@@ -63,3 +63,28 @@ describe('parseConfig', () => {
     );
   });
 });
+
+test.each([
+  ['/m', true],
+  ['/m/n', true],
+  ['/straße', true],
+  ['/m/', false],
+  ['/', false],
+  ['/m/../n', false],
+  ['/..', false],
+  ['/%2e', false],
+  ['/a%', false],
+  ['/a\\b', false],
+  ['/:a', false],
+  ['/m/*', false],
+  ['m', false],
+  ['/a b', false],
+])('%j as a mount point is accepted: %s', (mount, isAccepted) => {
+  const parse = () => parseConfig({ routes: [{ mount, application: { routes: [{ path: '/a', redirect: '/b' }] } }] });
+  if (isAccepted) expect(parse).not.toThrow();
+  else expect(parse).toThrow('is not a mount point');
+});
+
+test('a control character in a path is refused, although a route pattern would escape it', () => {
+  expect(() => parseConfig({ routes: [{ path: '/a\u0001', redirect: '/b' }] })).toThrow('can never match');
+});

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { PathRewrite } from '../../src/gateway/routing/path-rewrite.ts';
-import { parseRoutePattern } from '../../src/gateway/routing/pattern.ts';
+import { parseRoutePattern } from '../../src/http/route-pattern.ts';
 
 function rewrite(path: string, to: string): PathRewrite {
   return new PathRewrite(parseRoutePattern(path), to);

@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { Rewriting } from '../../src/gateway/exchange/rewriting.ts';
 import { PathRewrite } from '../../src/gateway/routing/path-rewrite.ts';
-import { parseRoutePattern } from '../../src/gateway/routing/pattern.ts';
 import { UpstreamCookies, type UpstreamCookiesConfig } from '../../src/gateway/upstream/cookies.ts';
 import type { RequestHead } from '../../src/http/request-head.ts';
+import { parseRoutePattern } from '../../src/http/route-pattern.ts';
 
 interface Situation {
   path?: string;

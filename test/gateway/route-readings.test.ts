@@ -3,11 +3,11 @@ import type { Route, Target } from '../../src/gateway/route.ts';
 import type { RouteDemands } from '../../src/gateway/route-demands.ts';
 import { RouteReadings } from '../../src/gateway/route-readings.ts';
 import { PathRewrite } from '../../src/gateway/routing/path-rewrite.ts';
-import { parseRoutePattern } from '../../src/gateway/routing/pattern.ts';
 import { createRouter, type RouteEntry } from '../../src/gateway/routing/router.ts';
 import type { Upstream } from '../../src/gateway/upstream/upstream.ts';
 import { normalizePath } from '../../src/http/path.ts';
 import type { RequestHead } from '../../src/http/request-head.ts';
+import { parseRoutePattern } from '../../src/http/route-pattern.ts';
 import { cpuTime } from '../cpu-time.ts';
 import { isWithin, laxModels, models } from '../guard/path-models.ts';
 

@@ -1,6 +1,6 @@
 import { normalizePath } from '../../http/path.ts';
 import { matchingPath, parametersOf, writtenSegments } from '../../http/path-readings.ts';
-import { parseRoutePattern, type RoutePattern } from './pattern.ts';
+import { parseRoutePattern, type RoutePattern } from '../../http/route-pattern.ts';
 
 /**
  * The paths of one route as its backend knows them, and back: Apache's `ProxyPass` and `ProxyPassReverse`.

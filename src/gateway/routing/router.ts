@@ -2,7 +2,7 @@ import { HoldfastError } from '../../base/errors.ts';
 import { hostPatternsFor, normalizeHostPattern } from '../../http/host-names.ts';
 import { matchingPath, writtenSegments } from '../../http/path-readings.ts';
 import type { RequestHead } from '../../http/request-head.ts';
-import { type PatternSegment, parseRoutePattern, type RoutePattern } from './pattern.ts';
+import { type PatternSegment, parseRoutePattern, type RoutePattern } from '../../http/route-pattern.ts';
 
 /** What a route matches, and what it leads to. */
 export interface RouteEntry<T> {

@@ -6,9 +6,9 @@ import { type BrokenRule, title } from '../../config/fields.ts';
 import { parseServerUrl } from '../../gateway/connection/dialer.ts';
 import { isStricter, type RelayDemands, type RouteDemands } from '../../gateway/route-demands.ts';
 import { PathRewrite } from '../../gateway/routing/path-rewrite.ts';
-import { type PatternSegment, parseRoutePattern, type RoutePattern } from '../../gateway/routing/pattern.ts';
 import type { Upstream } from '../../gateway/upstream/upstream.ts';
 import { machineOf, normalizeHostPattern } from '../../http/host-names.ts';
+import { type PatternSegment, parseRoutePattern, type RoutePattern } from '../../http/route-pattern.ts';
 
 /** What a relay is limited to where the route does not say otherwise. */
 export const DEFAULT_RELAY = {
