@@ -1,4 +1,5 @@
 import { type Duration, parseDuration } from '../base/duration.ts';
+import { type RewriteFault, rewriteFaults } from '../http/route-rewrite.ts';
 import { brokenBackendSessions } from './backend-sessions.ts';
 import { brokenClientHeaders } from './client-headers.ts';
 import { type BrokenRule, type Fields, fields, NOTHING, title } from './fields.ts';
@@ -174,20 +175,19 @@ function* brokenTarget(route: Fields, at: readonly PropertyKey[]): Generator<Bro
   }
 }
 
-/** The rules of `gateway/routing/path-rewrite.ts`, which this part may not import; a test compares the two. */
 function* brokenRewrite(route: Fields, at: readonly PropertyKey[]): Generator<BrokenRule> {
   const { rewrite } = route;
   if (typeof rewrite !== 'string') return;
   const broken = (what: string) => ({ path: at, message: `${title(route)}: ${what}` });
   if (route.upstream === undefined) yield broken('only an upstream can have other paths; remove "rewrite"');
-  if (rewrite.endsWith('/*')) yield broken('leave out the "*" of "rewrite": what follows the prefix is appended');
   const paths = [route.path].flat().filter(path => typeof path === 'string');
-  if (rewrite.length > 1 && rewrite.endsWith('/') && paths.some(path => path.endsWith('/*')))
-    yield broken('leave out the "/" at the end of "rewrite"');
-  for (const name of rewrite.split('/').filter(segment => segment.startsWith(':'))) {
-    const without = paths.find(path => !path.split('/').includes(name));
-    if (without !== undefined) yield broken(`the path ${without} has no "${name}"`);
-  }
+  for (const fault of rewriteFaults(paths, rewrite)) yield broken(rewriteRemedy(fault));
+}
+
+function rewriteRemedy(broken: RewriteFault): string {
+  if (broken.fault === 'star') return 'leave out the "*" of "rewrite": what follows the prefix is appended';
+  if (broken.fault === 'slash') return 'leave out the "/" at the end of "rewrite"';
+  return `the path ${broken.path} has no "${broken.parameter}"`;
 }
 
 /**

@@ -2,8 +2,6 @@ import { expect, test } from 'vitest';
 import { silentLogger } from '../../src/base/logger.ts';
 import type { Config } from '../../src/config/config.ts';
 import { parseConfig } from '../../src/config/parse.ts';
-import { PathRewrite } from '../../src/gateway/routing/path-rewrite.ts';
-import { parseRoutePattern } from '../../src/http/route-pattern.ts';
 import { createOriginPolicy } from '../../src/policy/origin.ts';
 import { SessionCookie } from '../../src/session/identity/cookie.ts';
 import { KeyRing } from '../../src/session/identity/key-ring.ts';
@@ -147,36 +145,4 @@ test.each<[Config['session'] & object, Partial<SessionManagerOptions>]>([
   expect(accepts(() => parseConfig({ routes: [{ mount: '/m', application: { session, routes: [] } }] }))).toBe(
     isConfig,
   );
-});
-
-test.each([
-  ...[
-    ['/a/*', '/b'],
-    ['/a/*', '/'],
-    ['/a/*', '/b/'],
-    ['/a/*', '/b/*'],
-    ['/a', '/b/'],
-    ['/a', '/*'],
-  ],
-  ...[
-    ['/:x', '/b/:x'],
-    ['/:x', '/:y'],
-    ['/:x/*', '/:x/:x'],
-    ['/:x/:y', '/:y/:x'],
-    ['/:x', '/:x:x'],
-    ['/a', '/b:x'],
-  ],
-  ...[
-    ['/a', 'b'],
-    ['/a', '/b/../c'],
-    ['/a', '/b?c'],
-    ['/a', ''],
-    ['/*', '/'],
-  ],
-])('the configuration and the gateway agree on rewriting %j to %j', (path, rewrite) => {
-  const config: Config = {
-    upstreams: { app: { servers: ['http://localhost'] } },
-    routes: [{ path, upstream: 'app', rewrite }],
-  };
-  expect(accepts(() => parseConfig(config))).toBe(accepts(() => new PathRewrite(parseRoutePattern(path), rewrite)));
 });

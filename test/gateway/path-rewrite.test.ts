@@ -72,9 +72,14 @@ describe('a path of the backend is rewritten back', () => {
 test.each([
   ['/app/*', '/b/*', 'leave out the "*"'],
   ['/app/*', '/b/', 'leave out the "/" at its end'],
+  ['/app', '/*', 'leave out the "*"'],
   ['/chat/:room', '/rooms/:id', 'has no ":id"'],
   ['/app', '/a/../b', 'dot segments'],
   ['/app', 'b', 'begin it with "/"'],
+  ['/app', '', 'begin it with "/"'],
+  ['/app', '/b?c', 'leave out the query'],
+  ['/:x/*', '/:x/:x', 'name the second ":x" differently'],
+  ['/:x', '/:x:x', 'needs a name'],
 ])('a rewrite of %s to %s is a TypeError', (path, to, message) => {
   expect(() => rewrite(path, to)).toThrow(message);
 });

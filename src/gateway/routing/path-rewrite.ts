@@ -1,6 +1,7 @@
 import { normalizePath } from '../../http/path.ts';
 import { matchingPath, parametersOf, writtenSegments } from '../../http/path-readings.ts';
 import { parseRoutePattern, type RoutePattern } from '../../http/route-pattern.ts';
+import { type RewriteFault, rewriteFaults } from '../../http/route-rewrite.ts';
 
 /**
  * The paths of one route as its backend knows them, and back: Apache's `ProxyPass` and `ProxyPassReverse`.
@@ -20,14 +21,11 @@ export class PathRewrite {
    */
   constructor(pattern: RoutePattern, to: string) {
     const target = parseRoutePattern(to);
-    const fail = (remedy: string): never => {
-      throw new TypeError(`not a rewrite of ${JSON.stringify(pattern.source)}: ${JSON.stringify(to)}; ${remedy}`);
-    };
-    if (target.kind === 'prefix') fail('leave out the "*": what follows the prefix is appended');
-    if (pattern.kind === 'prefix' && to.length > 1 && to.endsWith('/')) fail('leave out the "/" at its end');
-    const known = pattern.segments.map(segment => ('param' in segment ? segment.param : undefined));
-    for (const segment of target.segments)
-      if ('param' in segment && !known.includes(segment.param)) fail(`the path has no ":${segment.param}"`);
+    const [broken] = rewriteFaults([pattern.source], to);
+    if (broken)
+      throw new TypeError(
+        `not a rewrite of ${JSON.stringify(pattern.source)}: ${JSON.stringify(to)}; ${remedyOf(broken)}`,
+      );
     const isRoot = pattern.kind === 'prefix' && to === '/';
     this.#publicPattern = pattern;
     this.backendPattern = { ...target, kind: pattern.kind, segments: isRoot ? [] : target.segments };
@@ -59,6 +57,12 @@ export class PathRewrite {
     const { params } = read(this.#publicPattern, requestPath)!;
     return write(this.#publicPattern, { ...found, params: { ...params, ...found.params } });
   }
+}
+
+function remedyOf(broken: RewriteFault): string {
+  if (broken.fault === 'star') return 'leave out the "*": what follows the prefix is appended';
+  if (broken.fault === 'slash') return 'leave out the "/" at its end';
+  return `the path has no "${broken.parameter}"`;
 }
 
 /** A path taken apart by a pattern, everything as it was written. */
