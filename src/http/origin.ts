@@ -32,3 +32,37 @@ export function isOriginOf(origin: Origin, { host, isSecure, isSchemeKnown }: Re
   const scheme = isSchemeKnown || origin.scheme !== 'https' ? ownScheme : 'https';
   return origin.scheme === scheme && origin.port === (authority.port ?? defaultPort(scheme));
 }
+
+/** Default ports left out, as browsers write it. */
+export function originText(origin: Origin): string {
+  const port = origin.port === undefined || origin.port === defaultPort(origin.scheme) ? '' : `:${origin.port}`;
+  return `${origin.scheme}://${origin.hostname}${port}`;
+}
+
+/** The pages that an entry in a list of origins lets in. */
+export type OriginRule =
+  /** Those of one origin, in the form of `originText`. */
+  | { readonly exact: string }
+  /** Those of every subdomain of a host, which may have a port. */
+  | { readonly scheme: string; readonly below: string };
+
+/**
+ * Reads `https://example.com`, `https://*.example.com` or an origin of another scheme (`chrome-extension://…`).
+ *
+ * @returns undefined when it is none of them. `null`, paths, users and the schemes of WebSockets are none: no page has them as its origin.
+ */
+export function parseOriginRule(text: string): OriginRule | undefined {
+  if (!text.includes('*')) {
+    const exact = exactOrigin(text);
+    return exact === undefined ? undefined : { exact };
+  }
+  const match = /^(https?):\/\/\*\.([^*/?#@\\\s]+)$/i.exec(text);
+  const origin = match ? parseOrigin(exactOrigin(`${match[1]}://${match[2]}`) ?? '') : undefined;
+  return origin && { scheme: origin.scheme, below: originText(origin).slice(`${origin.scheme}://`.length) };
+}
+
+function exactOrigin(text: string): string | undefined {
+  if (/^https?:\/\/[^/?#@\\\s]+$/i.test(text) && URL.canParse(text)) return new URL(text).origin;
+  const origin = parseOrigin(text);
+  return !origin || /^(?:http|ws)s?$/.test(origin.scheme) ? undefined : originText(origin);
+}

@@ -1,6 +1,5 @@
 import type { Logger } from '../base/logger.ts';
-import { defaultPort } from '../http/authority.ts';
-import { isOriginOf, type Origin, parseOrigin } from '../http/origin.ts';
+import { isOriginOf, type Origin, originText, parseOrigin, parseOriginRule } from '../http/origin.ts';
 import { refuse } from '../http/refusal.ts';
 import type { RequestHead } from '../http/request-head.ts';
 import type { Decision, Policy } from './policy.ts';
@@ -32,8 +31,12 @@ export function createOriginPolicy(
   for (const entry of origins) {
     if (entry === 'self') takesSameOrigin = true;
     else if (typeof entry !== 'string') patterns.push(anchored(entry));
-    else if (entry.includes('*')) patterns.push(subdomainPattern(entry));
-    else exact.add(exactOrigin(entry));
+    else {
+      const rule = parseOriginRule(entry);
+      if (!rule) throw invalid(entry);
+      if ('exact' in rule) exact.add(rule.exact);
+      else patterns.push(new RegExp(`^${rule.scheme}://(?:[a-z0-9_-]+\\.)+${RegExp.escape(rule.below)}$`));
+    }
   }
 
   let hasWarned = false;
@@ -42,7 +45,7 @@ export function createOriginPolicy(
     if (origin.scheme === 'https' && !head.isSecure && !hasWarned) {
       hasWarned = true;
       options.logger.warn(
-        { origin: serialize(origin), host: head.host, peer: head.peerAddress },
+        { origin: originText(origin), host: head.host, peer: head.peerAddress },
         'a page loaded over https reaches us over a plain connection: add the proxy that ends TLS to trustedProxies, so that its X-Forwarded-Proto is believed',
       );
     }
@@ -57,7 +60,7 @@ export function createOriginPolicy(
     }
     const origin = parseOrigin(sent);
     if (!origin) return refusal(`the origin ${JSON.stringify(sent.slice(0, 200))} names no site`);
-    const text = serialize(origin);
+    const text = originText(origin);
     if (exact.has(text) || patterns.some(pattern => pattern.test(text))) return undefined;
     if (takesSameOrigin && isSameOrigin(head, origin)) return undefined;
     return refusal(`the origin ${JSON.stringify(text.slice(0, 200))} is not allowed on ${head.host}`);
@@ -66,27 +69,6 @@ export function createOriginPolicy(
 
 function refusal(reason: string): Decision {
   return refuse(403, 'ERR_POLICY_ORIGIN', reason, { body: 'This origin is not allowed.\n' });
-}
-
-/** Default ports left out, as browsers write it. */
-function serialize(origin: Origin): string {
-  const port = origin.port === undefined || origin.port === defaultPort(origin.scheme) ? '' : `:${origin.port}`;
-  return `${origin.scheme}://${origin.hostname}${port}`;
-}
-
-function exactOrigin(entry: string): string {
-  if (/^https?:\/\/[^/?#@\\\s]+$/i.test(entry) && URL.canParse(entry)) return new URL(entry).origin;
-  const origin = parseOrigin(entry);
-  if (!origin || /^(?:http|ws)s?$/.test(origin.scheme)) throw invalid(entry);
-  return serialize(origin);
-}
-
-function subdomainPattern(entry: string): RegExp {
-  const match = /^(https?):\/\/\*\.([^*/?#@\\\s]+)$/i.exec(entry);
-  if (!match) throw invalid(entry);
-  const origin = parseOrigin(exactOrigin(`${match[1]}://${match[2]}`))!;
-  const suffix = serialize(origin).slice(`${origin.scheme}://`.length);
-  return new RegExp(`^${origin.scheme}://(?:[a-z0-9_-]+\\.)+${RegExp.escape(suffix)}$`);
 }
 
 function anchored(expression: RegExp): RegExp {

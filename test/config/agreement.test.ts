@@ -1,8 +1,6 @@
 import { expect, test } from 'vitest';
-import { silentLogger } from '../../src/base/logger.ts';
 import type { Config } from '../../src/config/config.ts';
 import { parseConfig } from '../../src/config/parse.ts';
-import { createOriginPolicy } from '../../src/policy/origin.ts';
 import { SessionCookie } from '../../src/session/identity/cookie.ts';
 import { KeyRing } from '../../src/session/identity/key-ring.ts';
 import { Tickets } from '../../src/session/identity/ticket.ts';
@@ -20,45 +18,6 @@ function accepts(judge: () => unknown): boolean {
     return false;
   }
 }
-
-test.each([
-  ...[
-    'self',
-    'null',
-    'any',
-    '*',
-    'https://a',
-    'https://a/',
-    'https://a/b',
-    'https://a:443',
-    'https://a:99999',
-    'https://a:',
-  ],
-  ...[
-    'https://*.a',
-    'https://*',
-    'https://a*b',
-    'https://*.*.a',
-    'http://x.*.a',
-    'http://*.a:80',
-    'https://*.a:*',
-    'https://*.',
-  ],
-  ...[
-    'ftp://a',
-    'ws://a',
-    'wss://*.a',
-    'chrome-extension://abc',
-    'chrome-extension://*.abc',
-    'file://',
-    'https://user@a',
-  ],
-  ...['https://[::1]:8080', 'https://A', 'https://straße.de', 'a', 'a.example.com', 'https://a b', 'https://a\\b', ''],
-])('the configuration and the policy agree on the origin %j', origin => {
-  const route = { path: '/a', fetch: () => new Response(), policy: { origins: [origin] } };
-  const isConfig = accepts(() => parseConfig({ routes: [route] }));
-  expect(isConfig).toBe(accepts(() => createOriginPolicy([origin], { logger: silentLogger })));
-});
 
 test.each([
   ...[{ name: 'sid' }, { name: 'a b' }, { name: 'a=b' }, { name: '' }, { name: '__Host-a' }, { name: '__Secure-a' }],

@@ -88,3 +88,16 @@ test.each([
 test('a control character in a path is refused, although a route pattern would escape it', () => {
   expect(() => parseConfig({ routes: [{ path: '/a\u0001', redirect: '/b' }] })).toThrow('can never match');
 });
+
+test.each([
+  ['self', true],
+  ['https://a', true],
+  ['https://*.a', true],
+  ['any', false],
+  ['https://a/', false],
+  ['https://a,b', false],
+])('%j in a list of origins is accepted: %s', (origin, isAccepted) => {
+  const parse = () => parseConfig({ routes: [{ path: '/a', redirect: '/b', policy: { origins: [origin] } }] });
+  if (isAccepted) expect(parse).not.toThrow();
+  else expect(parse).toThrow('is not an origin that can be let in');
+});

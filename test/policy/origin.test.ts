@@ -176,6 +176,7 @@ test.each([
   ['https://*', 'write "https://example.com", "https://*.example.com"'],
   ['https://a.*.test', 'write "https://example.com", "https://*.example.com"'],
   ['https://*.a.test/', 'write "https://*.a.test"'],
+  ['https://*.a!b', 'not an origin'],
   ['*.example.com', 'write "https://example.com", "https://*.example.com"'],
 ])('%j in a list is a TypeError that says how to write it', (entry, remedy) => {
   const create = () => createOriginPolicy(['self', entry], { logger: silentLogger });
