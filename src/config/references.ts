@@ -1,4 +1,5 @@
 import { type Duration, parseDuration } from '../base/duration.ts';
+import { hostPrefixConflict } from '../http/cookies.ts';
 import { type RewriteFault, rewriteFaults } from '../http/route-rewrite.ts';
 import { brokenBackendSessions } from './backend-sessions.ts';
 import { brokenClientHeaders } from './client-headers.ts';
@@ -205,12 +206,11 @@ function* requestsOf(route: Fields): Generator<string> {
   }
 }
 
-/** Browsers refuse a `__Host-` cookie with a domain or another path than `/` (RFC 6265bis §4.1.3.2). */
 function* brokenCookie(session: unknown, at: readonly PropertyKey[]): Generator<BrokenRule> {
   const cookie = fields(fields(session).cookie);
-  if (typeof cookie.name !== 'string' || !/^__host-/i.test(cookie.name)) return;
-  const extra = cookie.domain !== undefined ? 'domain' : cookie.path !== undefined && cookie.path !== '/' ? 'path' : '';
-  if (extra === '') return;
+  if (typeof cookie.name !== 'string') return;
+  const extra = hostPrefixConflict({ name: cookie.name, domain: cookie.domain, path: cookie.path });
+  if (extra === undefined) return;
   yield {
     path: [...at, 'cookie', extra],
     message: `a cookie named "__Host-..." has no ${extra}: browsers refuse it; remove "${extra}" or change the name`,

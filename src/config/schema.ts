@@ -12,9 +12,11 @@ import type {
   UpstreamHealthConfig,
   UpstreamServerConfig,
 } from '../gateway/upstream/upstream.ts';
+import { isCookieDomain, isCookiePath } from '../http/cookies.ts';
 import { isHostPattern } from '../http/host-names.ts';
 import { parseOriginRule } from '../http/origin.ts';
 import { type PatternFault, readRoutePattern } from '../http/route-pattern.ts';
+import { isToken } from '../http/token.ts';
 import type { Ledger } from '../session/ledger.ts';
 import type { UserLimit } from '../session/life/user-sessions.ts';
 import type { ConflictPolicy } from '../session/record/write-policy.ts';
@@ -239,12 +241,12 @@ const listen = section<ListenConfig>('listen', {
   proxyProtocol: z.enum(['required', 'optional']).optional(),
 });
 
-const cookieDomain = textLike(
-  value => /^(?=.{1,253}$)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*$/i.test(value),
-  'not a domain; write for example "example.com"',
-);
+// RFC 6265 §4.1.1: a token.
+const cookieName = textLike(isToken, 'not a cookie name');
 
-const cookiePath = textLike(value => /^\/[\x20-\x3a\x3c-\x7e]*$/.test(value), 'not a cookie path; it starts with "/"');
+const cookieDomain = textLike(isCookieDomain, 'not a domain; write for example "example.com"');
+
+const cookiePath = textLike(isCookiePath, 'not a cookie path; it starts with "/"');
 
 const internal = section<InternalConfig>('internal', {
   port: whole(0, 65_535),
@@ -257,8 +259,7 @@ const internal = section<InternalConfig>('internal', {
 });
 
 const cookie = section<SessionCookieConfig>('cookie', {
-  // RFC 6265 §4.1.1: a token.
-  name: textLike(value => /^[\w!#$%&'*+.^`|~-]+$/.test(value), 'not a cookie name').optional(),
+  name: cookieName.optional(),
   domain: cookieDomain.optional(),
   path: cookiePath.optional(),
   sameSite: z.enum(['strict', 'lax', 'none']).optional(),
@@ -348,8 +349,6 @@ const sessionOrNone = z.union([z.literal(false), session]);
 
 const affinityKind = z.enum(['session', 'route', 'cookie', 'none']);
 
-const cookieName = textLike(value => /^[\w!#$%&'*+.^`|~-]+$/.test(value), 'not a cookie name');
-
 const affinity = section<AffinityOptions>('affinity', {
   by: affinityKind,
   strict: flag.optional(),
@@ -379,7 +378,7 @@ const ejection = section<UpstreamEjectionConfig>('ejection', {
   maxTime: measured(DURATION, 'a server would never come back').optional(),
 });
 
-const httpHeader = textLike(value => /^[\w!#$%&'*+.^`|~-]+$/.test(value), 'not a header name');
+const httpHeader = textLike(isToken, 'not a header name');
 
 /** With `*` at its end: all that begin so. */
 const headerNames = z.array(
@@ -465,7 +464,7 @@ const upstream = section<UpstreamConfig>('an upstream', {
   assertion: z.union([flag, assertion], { error: 'expected true, false or keys and values' }).optional(),
   cookies: section<UpstreamCookiesConfig>('cookies', {
     prefix: textLike(
-      value => /^(?!__)[\w!#$%&'*+.^`|~-]+$/.test(value),
+      value => isToken(value) && !value.startsWith('__'),
       'not a beginning of a cookie name; write for example "app1_"',
     ).optional(),
     domain: z.union([z.literal(false), cookieDomain], { error: 'expected a domain, or false' }).optional(),

@@ -90,14 +90,40 @@ function checkSetCookie(cookie: SetCookie): void {
   if (!isToken(name)) fail('the name must be an HTTP token (RFC 9110 §5.6.2)');
   if (!COOKIE_OCTETS.test(value)) fail('the value must be ASCII without space, quote, comma, semicolon or backslash');
   if (name.length + value.length > MAX_PAIR_BYTES) fail(`name and value are longer than ${MAX_PAIR_BYTES} bytes`);
-  if (path !== undefined && !PATH_OCTETS.test(path)) fail(`not a path: ${JSON.stringify(path)}; it starts with "/"`);
-  if (domain !== undefined && !DOMAIN.test(domain)) fail(`not a domain: ${JSON.stringify(domain)}`);
+  if (path !== undefined && !isCookiePath(path)) fail(`not a path: ${JSON.stringify(path)}; it starts with "/"`);
+  if (domain !== undefined && !isCookieDomain(domain)) fail(`not a domain: ${JSON.stringify(domain)}`);
   if (maxAge !== undefined && !Number.isSafeInteger(maxAge)) fail(`max age must be whole seconds, not ${maxAge}`);
   if (cookie.sameSite === 'none' && !cookie.secure) fail('SameSite=None needs Secure');
   const needs = prefixOf(name);
   if (needs && !cookie.secure) fail(`the prefix ${needs} needs Secure, hence https`);
-  if (needs === '__Host-' && (domain !== undefined || path !== '/'))
+  if (path === undefined ? needs === '__Host-' : hostPrefixConflict(cookie))
     fail('the prefix __Host- needs Path=/ and no Domain');
+}
+
+/** Can a `Set-Cookie` have this `Path`? Printable ASCII without `;` that begins with `/`. */
+export function isCookiePath(text: string): boolean {
+  return PATH_OCTETS.test(text);
+}
+
+/** Can a `Set-Cookie` have this `Domain`? Labels of letters, digits and `-`, without a dot in front. */
+export function isCookieDomain(text: string): boolean {
+  return DOMAIN.test(text);
+}
+
+/**
+ * What a cookie has that browsers do not take with a `__Host-` name: a domain, or another path than `/` (rfc6265bis §4.1.3.2).
+ * Undefined when its name or its place is another.
+ *
+ * @param cookie Left out, its path is `/`.
+ */
+export function hostPrefixConflict(cookie: {
+  readonly name: string;
+  readonly domain?: unknown;
+  readonly path?: unknown;
+}): 'domain' | 'path' | undefined {
+  if (prefixOf(cookie.name) !== '__Host-') return undefined;
+  if (cookie.domain !== undefined) return 'domain';
+  return cookie.path === undefined || cookie.path === '/' ? undefined : 'path';
 }
 
 /** The prefix that binds a cookie name to rules of the browser, which compares it without regard to case. */

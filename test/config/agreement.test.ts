@@ -1,9 +1,6 @@
 import { expect, test } from 'vitest';
 import type { Config } from '../../src/config/config.ts';
 import { parseConfig } from '../../src/config/parse.ts';
-import { SessionCookie } from '../../src/session/identity/cookie.ts';
-import { KeyRing } from '../../src/session/identity/key-ring.ts';
-import { Tickets } from '../../src/session/identity/ticket.ts';
 import { SessionManager, type SessionManagerOptions } from '../../src/session/manager.ts';
 import { MemoryStore } from '../../src/session/stores/memory.ts';
 
@@ -18,29 +15,6 @@ function accepts(judge: () => unknown): boolean {
     return false;
   }
 }
-
-test.each([
-  ...[{ name: 'sid' }, { name: 'a b' }, { name: 'a=b' }, { name: '' }, { name: '__Host-a' }, { name: '__Secure-a' }],
-  ...[
-    { name: '__host-a', domain: 'a.example' },
-    { name: '__Host-a', path: '/a' },
-    { name: '__Host-a', path: '/' },
-  ],
-  ...[{ domain: 'example.com' }, { domain: 'a b' }, { domain: 'a;b' }, { domain: '.example.com' }, { domain: '' }],
-  ...[
-    { path: '/' },
-    { path: '/a' },
-    { path: 'a' },
-    { path: '/a;b' },
-    { path: '/a b' },
-    { path: '/ü' },
-    { path: '/a,b' },
-  ],
-  ...[{ sameSite: 'none' as const }],
-])('the configuration and the sessions agree on the cookie %j', cookie => {
-  const isConfig = accepts(() => parseConfig({ session: { cookie } }));
-  expect(isConfig).toBe(accepts(() => new SessionCookie(new Tickets(new KeyRing(['x'.repeat(32)])), cookie)));
-});
 
 test.each<[Config['session'] & object, Partial<SessionManagerOptions>]>([
   [{ write: { every: '99ms' } }, { write: { everyMs: 99 } }],

@@ -1,5 +1,12 @@
 import { describe, expect, test } from 'vitest';
-import { cookieValues, parseCookies, serializeSetCookie } from '../../src/http/cookies.ts';
+import {
+  cookieValues,
+  hostPrefixConflict,
+  isCookieDomain,
+  isCookiePath,
+  parseCookies,
+  serializeSetCookie,
+} from '../../src/http/cookies.ts';
 
 describe('parseCookies', () => {
   test.each([
@@ -115,4 +122,34 @@ describe('serializeSetCookie', () => {
   ] as const)('refuses %s', (_what, cookie) => {
     expect(() => serializeSetCookie(cookie)).toThrow(TypeError);
   });
+});
+
+test.each([
+  ['example.com', true],
+  ['localhost', true],
+  ['a b', false],
+  ['a;b', false],
+  ['.example.com', false],
+  ['', false],
+])('%j is the domain of a cookie: %s', (text, expected) => expect(isCookieDomain(text)).toBe(expected));
+
+test.each([
+  ['/', true],
+  ['/a', true],
+  ['/a b', true],
+  ['/a,b', true],
+  ['a', false],
+  ['/a;b', false],
+  ['/ü', false],
+])('%j is the path of a cookie: %s', (text, expected) => expect(isCookiePath(text)).toBe(expected));
+
+test.each([
+  [{ name: '__Host-a' }, undefined],
+  [{ name: '__Host-a', path: '/' }, undefined],
+  [{ name: '__Host-a', path: '/a' }, 'path'],
+  [{ name: '__host-a', domain: 'a.example' }, 'domain'],
+  [{ name: '__Secure-a', domain: 'a.example', path: '/a' }, undefined],
+  [{ name: 'a', domain: 'a.example', path: '/a' }, undefined],
+])('the cookie %j has a %s that its name forbids', (cookie, expected) => {
+  expect(hostPrefixConflict(cookie)).toBe(expected);
 });

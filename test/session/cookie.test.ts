@@ -71,9 +71,27 @@ describe('session cookie', () => {
     expect(nameWith({ everyListenerIsSecure: true, name: 'SESSIONID' })).toBe('SESSIONID');
   });
 
-  test('refuses settings that no browser would keep, before the first login', () => {
-    expect(() => new SessionCookie(new Tickets(keys), { name: '__Host-x', path: '/app' })).toThrow(TypeError);
-    expect(() => new SessionCookie(new Tickets(keys), { name: 'a b' })).toThrow(TypeError);
+  test.each([
+    { name: 'a b' },
+    { name: 'a=b' },
+    { name: '' },
+    { name: '__Host-x', path: '/app' },
+    { name: '__host-x', domain: 'a.example' },
+    { domain: 'a b' },
+    { path: 'a' },
+  ])('refuses %j, which no browser would keep, before the first login', options => {
+    expect(() => new SessionCookie(new Tickets(keys), options)).toThrow(TypeError);
+  });
+
+  test.each([
+    { name: '__Host-x' },
+    { name: '__Host-x', path: '/' },
+    { name: '__Secure-x' },
+    { domain: 'example.com' },
+    { path: '/a' },
+    { sameSite: 'none' as const },
+  ])('takes %j', options => {
+    expect(new SessionCookie(new Tickets(keys), options).name).toBe(options.name ?? 'holdfast');
   });
 
   test('lasts until the browser is closed, or as long as the session may live', () => {
