@@ -16,6 +16,7 @@ import { isCookieDomain, isCookiePath } from '../http/cookies.ts';
 import { isHostPattern } from '../http/host-names.ts';
 import { parseOriginRule } from '../http/origin.ts';
 import { type PatternFault, readRoutePattern } from '../http/route-pattern.ts';
+import { parseServerAddress } from '../http/server-address.ts';
 import { isToken } from '../http/token.ts';
 import type { Ledger } from '../session/ledger.ts';
 import type { UserLimit } from '../session/life/user-sessions.ts';
@@ -178,11 +179,10 @@ const address = textLike(value => {
   }
 }, 'not an address; write for example "10.0.0.1", "192.168.0.0/24" or "fd00::/8"');
 
-const server = textLike(value => {
-  if (/^unix:./.test(value)) return true;
-  const url = URL.canParse(value) ? new URL(value) : undefined;
-  return url !== undefined && /^(http|ws)s?:$/.test(url.protocol) && url.pathname === '/' && !/[?#@]/.test(value);
-}, 'not a server; write scheme, host and port only, for example "http://localhost:3000", or "unix:" and the path of a socket');
+const server = textLike(
+  value => parseServerAddress(value) !== undefined,
+  'not a server; write scheme, host and port only, for example "http://localhost:3000", or "unix:" and the path of a socket',
+);
 
 const redirect = textLike(
   value => value.startsWith('/') || /^https?:/.test(URL.canParse(value) ? new URL(value).protocol : ''),

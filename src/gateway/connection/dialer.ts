@@ -2,24 +2,12 @@ import net from 'node:net';
 import tls from 'node:tls';
 import type { Clock } from '../../base/clock.ts';
 import { HoldfastError } from '../../base/errors.ts';
+import { parseServerAddress, type ServerAddress } from '../../http/server-address.ts';
 import { ConnectionPool, type ConnectionPoolOptions } from './pool.ts';
 import { trackStage, whenOpen } from './stage.ts';
 
 /** After this silence TCP itself asks whether the other end still exists. */
 const TCP_KEEPALIVE_MS = 30_000;
-
-/** Where a backend server is. */
-export interface ServerAddress {
-  /** As configured, for logs. */
-  readonly url: string;
-  /** `''` for a Unix socket. */
-  readonly hostname: string;
-  /** 0 for a Unix socket. */
-  readonly port: number;
-  /** Path of a Unix socket. */
-  readonly socketPath: string | undefined;
-  readonly isTls: boolean;
-}
 
 /** How we speak TLS to a backend: everything in PEM. */
 export interface UpstreamTls {
@@ -40,21 +28,9 @@ export interface UpstreamTls {
  * @throws {TypeError} that says what to write.
  */
 export function parseServerUrl(upstream: string, text: string): ServerAddress {
-  if (/^unix:./.test(text)) {
-    return { url: text, hostname: '', port: 0, socketPath: text.slice('unix:'.length), isTls: false };
-  }
-  const url = URL.parse(text);
-  if (!url || !/^(?:http|ws)s?:$/.test(url.protocol) || url.pathname !== '/' || /[?#@]/.test(text))
-    throw new TypeError(`upstream "${upstream}": not a server: "${text}"; write http://host:port or unix:/path`);
-  const isTls = url.protocol === 'https:' || url.protocol === 'wss:';
-  return {
-    url: url.origin,
-    // A URL writes an IPv6 address in brackets, a socket wants it without.
-    hostname: url.hostname.replace(/^\[(.*)\]$/, '$1'),
-    port: url.port !== '' ? Number(url.port) : isTls ? 443 : 80,
-    socketPath: undefined,
-    isTls,
-  };
+  const address = parseServerAddress(text);
+  if (address) return address;
+  throw new TypeError(`upstream "${upstream}": not a server: "${text}"; write http://host:port or unix:/path`);
 }
 
 export interface PoolOptions extends ConnectionPoolOptions {

@@ -1,8 +1,9 @@
 import type { Socket } from 'node:net';
 import type { Clock, Timer } from '../../base/clock.ts';
 import type { Logger } from '../../base/logger.ts';
+import type { ServerAddress } from '../../http/server-address.ts';
 import { CloseCode } from '../../wire/close-codes.ts';
-import { Pool, type PoolOptions, parseServerUrl, type ServerAddress } from '../connection/dialer.ts';
+import { Pool, type PoolOptions, parseServerUrl } from '../connection/dialer.ts';
 import type { ConnectionPool } from '../connection/pool.ts';
 import { whenOpen } from '../connection/stage.ts';
 import { type Balanced, hash32 } from './balancing.ts';
