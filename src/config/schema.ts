@@ -1,4 +1,3 @@
-import { BlockList, isIP } from 'node:net';
 import * as z from 'zod';
 import { parseDate } from '../base/date.ts';
 import { type Duration, parseDuration } from '../base/duration.ts';
@@ -12,6 +11,7 @@ import type {
   UpstreamHealthConfig,
   UpstreamServerConfig,
 } from '../gateway/upstream/upstream.ts';
+import { isAddressOrBlock } from '../http/address-list.ts';
 import { isCookieDomain, isCookiePath } from '../http/cookies.ts';
 import { isHostPattern } from '../http/host-names.ts';
 import { parseOriginRule } from '../http/origin.ts';
@@ -165,19 +165,10 @@ function patternProblem(pattern: string): string | undefined {
   return slip && PATTERN_REMEDIES.unmatchable(slip, pattern);
 }
 
-const address = textLike(value => {
-  const [base = '', prefix, more] = value.split('/');
-  const family = isIP(base);
-  if (family === 0 || more !== undefined) return false;
-  if (prefix === undefined) return true;
-  if (!/^\d{1,3}$/.test(prefix)) return false;
-  try {
-    new BlockList().addSubnet(base, Number(prefix), family === 6 ? 'ipv6' : 'ipv4');
-    return true;
-  } catch {
-    return false;
-  }
-}, 'not an address; write for example "10.0.0.1", "192.168.0.0/24" or "fd00::/8"');
+const address = textLike(
+  isAddressOrBlock,
+  'not an address; write for example "10.0.0.1", "192.168.0.0/24" or "fd00::/8"',
+);
 
 const server = textLike(
   value => parseServerAddress(value) !== undefined,

@@ -20,17 +20,13 @@ export function createAddressList(entries: readonly string[]): AddressList {
   if (entries.length === 0) return emptyAddressList;
   const blocks = new BlockList();
   for (const entry of entries) {
-    const [network = '', bits, rest] = entry.split('/');
-    const version = isIP(network);
-    const family = version === 6 ? 'ipv6' : 'ipv4';
-    const maxBits = version === 6 ? 128 : 32;
-    const isBlock = bits !== undefined && /^\d{1,3}$/.test(bits) && Number(bits) <= maxBits;
-    if (version === 0 || rest !== undefined || (bits !== undefined && !isBlock)) {
+    const block = parseBlock(entry);
+    if (!block) {
       throw new TypeError(
         `not an address or CIDR block: ${JSON.stringify(entry)}; write for example "10.0.0.7", "192.168.0.0/24", "::1" or "fc00::/7"`,
       );
     }
-    blocks.addSubnet(network, bits === undefined ? maxBits : Number(bits), family);
+    blocks.addSubnet(block.network, block.bits, block.family);
   }
   return {
     contains(address) {
@@ -38,6 +34,20 @@ export function createAddressList(entries: readonly string[]): AddressList {
       return version !== 0 && blocks.check(address, version === 6 ? 'ipv6' : 'ipv4');
     },
   };
+}
+
+/** Is it what `createAddressList` takes as an entry? */
+export function isAddressOrBlock(text: string): boolean {
+  return parseBlock(text) !== undefined;
+}
+
+function parseBlock(text: string): { network: string; bits: number; family: 'ipv4' | 'ipv6' } | undefined {
+  const [network = '', bits, rest] = text.split('/');
+  const version = isIP(network);
+  const maxBits = version === 6 ? 128 : 32;
+  const isBits = bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= maxBits);
+  if (version === 0 || rest !== undefined || !isBits) return undefined;
+  return { network, bits: bits === undefined ? maxBits : Number(bits), family: version === 6 ? 'ipv6' : 'ipv4' };
 }
 
 /** `::ffff:192.0.2.1` (how a dual-stack socket reports an IPv4 peer) becomes `192.0.2.1`; other addresses stay. */

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { createAddressList, unmapIpv4 } from '../../src/http/address-list.ts';
+import { createAddressList, isAddressOrBlock, unmapIpv4 } from '../../src/http/address-list.ts';
 
 describe('an address list', () => {
   const list = createAddressList(['192.168.0.0/24', '10.0.0.7', 'fc00::/7', '::1', '127.0.0.0/8']);
@@ -30,8 +30,16 @@ describe('an address list', () => {
 
   test.each(['', 'localhost', '10.0.0.0/33', '10.0.0.0/', '10.0.0.0/8/8', '10.0.0.0/-1', '::/129', '10.0/16', 'x/8'])(
     'refuses %j and names it',
-    entry => expect(() => createAddressList([entry])).toThrow(`not an address or CIDR block: ${JSON.stringify(entry)}`),
+    entry => {
+      expect(() => createAddressList([entry])).toThrow(`not an address or CIDR block: ${JSON.stringify(entry)}`);
+      expect(isAddressOrBlock(entry)).toBe(false);
+    },
   );
+
+  test.each(['10.0.0.7', '::1', '10.0.0.0/8', '10.1.2.3/08', 'fc00::/7', '0.0.0.0/0', '::/128'])('takes %j', entry => {
+    expect(() => createAddressList([entry])).not.toThrow();
+    expect(isAddressOrBlock(entry)).toBe(true);
+  });
 });
 
 test.each([
