@@ -1,4 +1,13 @@
 import { type Duration, parseDuration } from '../base/duration.ts';
+import {
+  DEFAULT_IDLE_MS,
+  endsBeforeWrite,
+  isWriteTime,
+  LIFETIME_TIMES,
+  MAX_SWEEP_MS,
+  MAX_WRITE_MS,
+  PROFILE_WRITE_MS,
+} from '../base/session-times.ts';
 import { hostPrefixConflict } from '../http/cookies.ts';
 import { type RewriteFault, rewriteFaults } from '../http/route-rewrite.ts';
 import { brokenBackendSessions } from './backend-sessions.ts';
@@ -259,25 +268,21 @@ function storeKind(url: string): string {
   return scheme === 'postgresql' ? 'postgres' : scheme;
 }
 
-const MIN_WRITE_MS = 100;
-const DAY_MS = 86_400_000;
-const DEFAULT_IDLE_MS = 30 * 60_000;
-/** What the named profiles say of these times. */
-const PROFILE_WRITE_MS: Readonly<Record<string, number>> = { 'very-high': 300_000, high: 300_000 };
-const LIFETIME_IDLE_MS: Readonly<Record<string, number>> = { aal1: Number.POSITIVE_INFINITY, aal3: 15 * 60_000 };
+const WRITES: Readonly<Record<string, number>> = PROFILE_WRITE_MS;
+const LIFETIMES: Readonly<Record<string, { readonly idleTimeoutMs: number }>> = LIFETIME_TIMES;
 
 /** The sessions' own rules for times, so that they are told with file and line. */
 function* brokenTimes(session: unknown, at: readonly PropertyKey[]): Generator<BrokenRule> {
   const { write, sweep, profile, lifetime, idleTimeout } = fields(session);
   const writeMs = milliseconds(fields(write).every);
-  if (writeMs !== undefined && (writeMs < MIN_WRITE_MS || writeMs > DAY_MS))
+  if (writeMs !== undefined && !isWriteTime(writeMs))
     yield { path: [...at, 'write', 'every'], message: 'is not between "100ms" and "1d"' };
   const sweepMs = milliseconds(fields(sweep).every);
-  if (sweepMs !== undefined && sweepMs > DAY_MS)
+  if (sweepMs !== undefined && sweepMs > MAX_SWEEP_MS)
     yield { path: [...at, 'sweep', 'every'], message: 'is more than "1d": expired sessions would stay' };
-  const everyMs = write === undefined ? PROFILE_WRITE_MS[String(profile)] : writeMs;
-  const idleMs = milliseconds(idleTimeout) ?? LIFETIME_IDLE_MS[String(lifetime)] ?? DEFAULT_IDLE_MS;
-  if (everyMs !== undefined && everyMs <= DAY_MS && idleMs < 2 * everyMs) {
+  const everyMs = write === undefined ? WRITES[String(profile)] : writeMs;
+  const idleMs = milliseconds(idleTimeout) ?? LIFETIMES[String(lifetime)]?.idleTimeoutMs ?? DEFAULT_IDLE_MS;
+  if (everyMs !== undefined && everyMs <= MAX_WRITE_MS && endsBeforeWrite(idleMs, everyMs)) {
     yield {
       path: write === undefined ? [...at, 'profile'] : [...at, 'write', 'every'],
       message: `sessions that end after ${idleMs / 1_000} s of silence need a write every ${idleMs / 2_000} s or more often, not every ${everyMs / 1_000} s; raise idleTimeout, or write more often`,

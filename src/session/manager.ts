@@ -2,6 +2,7 @@ import { type Awaitable, whenThere } from '../base/awaitable.ts';
 import { CalmLogger } from '../base/calm-logger.ts';
 import { type Clock, systemClock } from '../base/clock.ts';
 import { type Logger, sidPrefix, silentLogger } from '../base/logger.ts';
+import { DEFAULT_IDLE_MS, endsBeforeWrite, isWriteTime, MAX_WRITE_MS, MIN_WRITE_MS } from '../base/session-times.ts';
 import { isSid } from './identity/ids.ts';
 import { KeyRing } from './identity/key-ring.ts';
 import { Tickets } from './identity/ticket.ts';
@@ -105,7 +106,6 @@ const CHANNEL = 'session';
 /** Known ended sids per cached session: WebSphere's list has half the cap's size. */
 const ENDED_SHARE = 0.5;
 const MIN_ENDED = 1_000;
-const DAY_MS = 86_400_000;
 /** Of the sessions next to expire, so many are looked at for one that is anonymous. */
 const EVICTABLE = 100;
 /** How long it is known that a nonce has made its session: longer than any request that shows it takes. */
@@ -148,7 +148,10 @@ export class SessionManager {
     const lifetime = options.lifetime && LIFETIME_PROFILES[options.lifetime];
     const profile = WRITE_PROFILES[options.profile ?? 'medium'];
     const frequency = options.write ?? profile.frequency;
-    const idleTimeoutMs = positive('idleTimeoutMs', options.idleTimeoutMs ?? lifetime?.idleTimeoutMs ?? 30 * 60_000);
+    const idleTimeoutMs = positive(
+      'idleTimeoutMs',
+      options.idleTimeoutMs ?? lifetime?.idleTimeoutMs ?? DEFAULT_IDLE_MS,
+    );
     const absoluteTimeoutMs = positive(
       'absoluteTimeoutMs',
       options.absoluteTimeoutMs ?? lifetime?.absoluteTimeoutMs ?? 12 * 3_600_000,
@@ -637,10 +640,11 @@ function checkFrequency(frequency: WriteFrequency, idleTimeoutMs: number): void 
     );
   }
   const { everyMs } = frequency;
-  if (!(everyMs >= 100 && everyMs <= DAY_MS))
-    throw new TypeError(`sessions: write.everyMs must be 100 to ${DAY_MS} milliseconds, not ${everyMs}`);
-  // As in WebSphere: otherwise a session may be over before what was changed in it is written.
-  if (idleTimeoutMs < 2 * everyMs) {
+  if (!isWriteTime(everyMs))
+    throw new TypeError(
+      `sessions: write.everyMs must be ${MIN_WRITE_MS} to ${MAX_WRITE_MS} milliseconds, not ${everyMs}`,
+    );
+  if (endsBeforeWrite(idleTimeoutMs, everyMs)) {
     throw new TypeError(
       `sessions: idleTimeoutMs (${idleTimeoutMs}) must be at least twice write.everyMs (${everyMs}); write more often, or let sessions live longer`,
     );

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import type { SessionConfig } from '../../src/config/config.ts';
 import { parseConfig } from '../../src/config/parse.ts';
 import { defineEndpoint } from '../../src/websocket/endpoint.ts';
 
@@ -100,4 +101,34 @@ test.each([
   const parse = () => parseConfig({ routes: [{ path: '/a', redirect: '/b', policy: { origins: [origin] } }] });
   if (isAccepted) expect(parse).not.toThrow();
   else expect(parse).toThrow('is not an origin that can be let in');
+});
+
+const OFTEN = 'write every';
+const RANGE = 'is not between "100ms" and "1d"';
+
+test.each<[session: SessionConfig, refusal: string | undefined]>([
+  [{ write: { every: '99ms' } }, RANGE],
+  [{ write: { every: '100ms' } }, undefined],
+  [{ write: { every: '1d' }, idleTimeout: -1 }, undefined],
+  [{ write: { every: '25h' }, idleTimeout: -1 }, RANGE],
+  [{ write: { every: '15m' } }, undefined],
+  [{ write: { every: '16m' } }, OFTEN],
+  [{ write: { every: '1m' }, idleTimeout: '119s' }, OFTEN],
+  [{ write: { every: '10m' }, lifetime: 'aal3' }, OFTEN],
+  [{ write: { every: '10m' }, lifetime: 'aal2' }, undefined],
+  [{ write: { every: '10h' }, lifetime: 'aal1' }, undefined],
+  [{ profile: 'very-high', idleTimeout: '9m' }, OFTEN],
+  [{ profile: 'high', idleTimeout: '9m' }, OFTEN],
+  [{ profile: 'high', idleTimeout: '10m' }, undefined],
+  [{ profile: 'high', idleTimeout: '9m', write: 'manual' }, undefined],
+  [{ profile: 'medium', idleTimeout: '9s' }, undefined],
+  [{ profile: 'failover', idleTimeout: '9s' }, undefined],
+  [{ sweep: { every: '1d' } }, undefined],
+  [{ sweep: { every: '2d' } }, 'is more than "1d"'],
+])('sessions with %j are refused with %j, those of a mounted application too', (session, refusal) => {
+  for (const config of [{ session }, { routes: [{ mount: '/m', application: { session, routes: [] } }] }]) {
+    const parse = () => parseConfig(config);
+    if (refusal === undefined) expect(parse).not.toThrow();
+    else expect(parse).toThrow(refusal);
+  }
 });

@@ -257,10 +257,34 @@ describe('profiles', () => {
     await one.manager.close();
   });
 
-  test.each([{ everyMs: 0 }, { everyMs: Number.POSITIVE_INFINITY }, { atHours: [24] }, { atHours: [] }])(
-    'refuse a schedule that is none: %j',
-    sweep => {
-      expect(() => begin({ sweep })).toThrow(TypeError);
-    },
-  );
+  test.each<[options: Partial<SessionManagerOptions>, isTaken: boolean]>([
+    [{ write: { everyMs: 100 } }, true],
+    [{ write: { everyMs: 86_400_000 }, idleTimeoutMs: Number.POSITIVE_INFINITY }, true],
+    [{ write: { everyMs: 90_000_000 }, idleTimeoutMs: Number.POSITIVE_INFINITY }, false],
+    [{ write: { everyMs: 900_000 } }, true],
+    [{ write: { everyMs: 960_000 } }, false],
+    [{ write: { everyMs: 600_000 }, lifetime: 'aal3' }, false],
+    [{ write: { everyMs: 600_000 }, lifetime: 'aal2' }, true],
+    [{ write: { everyMs: 36_000_000 }, lifetime: 'aal1' }, true],
+    [{ profile: 'very-high', idleTimeoutMs: 540_000 }, false],
+    [{ profile: 'high', idleTimeoutMs: 540_000 }, false],
+    [{ profile: 'high', idleTimeoutMs: 600_000 }, true],
+    [{ profile: 'high', idleTimeoutMs: 540_000, write: 'manual' }, true],
+    [{ profile: 'medium', idleTimeoutMs: 9_000 }, true],
+    [{ profile: 'failover', idleTimeoutMs: 9_000 }, true],
+    [{ sweep: { everyMs: 86_400_000 } }, true],
+  ])('and lifetimes give the times that %j leaves out, and together they are taken: %s', (options, isTaken) => {
+    if (isTaken) expect(() => begin(options)).not.toThrow();
+    else expect(() => begin(options)).toThrow(TypeError);
+  });
+
+  test.each([
+    { everyMs: 0 },
+    { everyMs: 172_800_000 },
+    { everyMs: Number.POSITIVE_INFINITY },
+    { atHours: [24] },
+    { atHours: [] },
+  ])('refuse a schedule that is none: %j', sweep => {
+    expect(() => begin({ sweep })).toThrow(TypeError);
+  });
 });

@@ -1,3 +1,4 @@
+import { LIFETIME_TIMES, PROFILE_WRITE_MS } from '../../base/session-times.ts';
 import type { WriteContents, WriteFrequency } from '../record/write-policy.ts';
 import type { SweepSchedule } from './sweeper.ts';
 
@@ -22,20 +23,12 @@ export interface LifetimeProfileSettings {
   readonly absoluteTimeoutMs: number;
 }
 
-const MINUTE = 60_000;
-const HOUR = 60 * MINUTE;
-
 /** @see IBM WebSphere Application Server, "Tuning parameter settings" (uprs_rtuning_parameters) */
 export const WRITE_PROFILES: Readonly<Record<WriteProfile, WriteProfileSettings>> = {
-  'very-high': { frequency: { everyMs: 300_000 }, contents: 'set', sweep: { atHours: [0, 2] } },
-  high: { frequency: { everyMs: 300_000 }, contents: 'all' },
+  'very-high': { frequency: { everyMs: PROFILE_WRITE_MS['very-high'] }, contents: 'set', sweep: { atHours: [0, 2] } },
+  high: { frequency: { everyMs: PROFILE_WRITE_MS.high }, contents: 'all' },
   medium: { frequency: 'end-of-request', contents: 'set' },
   failover: { frequency: 'end-of-request', contents: 'all' },
 };
 
-/** @see NIST SP 800-63B-4 §2.1.3, §2.2.3, §2.3.3 (draft of 2023) */
-export const LIFETIME_PROFILES: Readonly<Record<LifetimeProfile, LifetimeProfileSettings>> = {
-  aal1: { idleTimeoutMs: Number.POSITIVE_INFINITY, absoluteTimeoutMs: 30 * 24 * HOUR },
-  aal2: { idleTimeoutMs: 30 * MINUTE, absoluteTimeoutMs: 12 * HOUR },
-  aal3: { idleTimeoutMs: 15 * MINUTE, absoluteTimeoutMs: 12 * HOUR },
-};
+export const LIFETIME_PROFILES: Readonly<Record<LifetimeProfile, LifetimeProfileSettings>> = LIFETIME_TIMES;

@@ -1,6 +1,7 @@
 import { setImmediate } from 'node:timers/promises';
 import type { Clock, Timer } from '../../base/clock.ts';
 import type { Logger } from '../../base/logger.ts';
+import { MAX_SWEEP_MS } from '../../base/session-times.ts';
 import { createSecret } from '../identity/ids.ts';
 import type { Ledger } from '../ledger.ts';
 import { expiryReason } from '../record/expiry.ts';
@@ -41,7 +42,6 @@ const BATCH = 500;
 const TOGETHER = 50;
 const LEASE = 'sweep';
 const HOUR_MS = 3_600_000;
-const DAY_MS = 86_400_000;
 const LOOK_MS = 60_000;
 
 /** Ends the sessions whose time is over, whether or not anybody asks for them again. Of several processes one sweeps at a time. */
@@ -152,8 +152,8 @@ export class Sweeper {
 
 function checkSchedule(schedule: SweepSchedule): void {
   if ('everyMs' in schedule) {
-    if (schedule.everyMs >= 1 && schedule.everyMs <= DAY_MS) return;
-    throw new TypeError(`sessions: sweep.everyMs must be 1 to ${DAY_MS} milliseconds, not ${schedule.everyMs}`);
+    if (schedule.everyMs >= 1 && schedule.everyMs <= MAX_SWEEP_MS) return;
+    throw new TypeError(`sessions: sweep.everyMs must be 1 to ${MAX_SWEEP_MS} milliseconds, not ${schedule.everyMs}`);
   }
   const { atHours } = schedule;
   if (atHours.length > 0 && atHours.every(hour => Number.isInteger(hour) && hour >= 0 && hour < 24)) return;
