@@ -97,6 +97,8 @@ test.each([
   ['any', false],
   ['https://a/', false],
   ['https://a,b', false],
+  ['https://*.a!b', false],
+  ['x-y://a!b', false],
 ])('%j in a list of origins is accepted: %s', (origin, isAccepted) => {
   const parse = () => parseConfig({ routes: [{ path: '/a', redirect: '/b', policy: { origins: [origin] } }] });
   if (isAccepted) expect(parse).not.toThrow();
