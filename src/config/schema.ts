@@ -57,7 +57,7 @@ type Shape<T> = { [K in keyof Required<T>]: z.ZodType<T[K]> };
 function section<T extends object>(what: string, shape: Shape<T>): z.ZodType<T> {
   const known = Object.keys(shape);
   return z.strictObject(shape, {
-    // One line for each key: `problems.ts` gives each its own place in the file.
+    // One line for each key: `parse.ts` gives each its own place in the file.
     error: issue =>
       issue.code === 'unrecognized_keys' ? issue.keys.map(key => unknownKey(key, what, known)).join('\n') : undefined,
   }) as unknown as z.ZodType<T>;
