@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { documents, inStep } from '../scripts/docs.ts';
 import { parseConfig } from '../src/config/parse.ts';
@@ -41,4 +41,44 @@ test('a page with a stale table or a stale example is noticed', () => {
     expect(inStep(page)).not.toBe(page);
     expect(inStep(inStep(page))).toBe(inStep(page));
   }
+});
+
+/** Walks through the code: `file` `function` in each line of a list. */
+function walks(text: string): { title: string; hops: { file: string; name: string }[] }[] {
+  const section = /^## Three walks\n([\s\S]*?)^## /m.exec(text)![1]!;
+  return section
+    .split(/^### /m)
+    .slice(1)
+    .map(walk => ({
+      title: walk.split('\n')[0]!,
+      hops: [...walk.matchAll(/^\d+\. `([^`]+)` `([^`]+)`: /gm)].map(([, file, name]) => ({
+        file: file!,
+        name: name!,
+      })),
+    }));
+}
+
+const isThere = ({ file, name }: { file: string; name: string }): boolean => {
+  const path = new URL(`src/${file}`, root);
+  return (
+    existsSync(path) &&
+    new RegExp(`^(?:  )?(?:(?:export|async|readonly|function) )*${name}(?:\\(| = )`, 'm').test(
+      readFileSync(path, 'utf8'),
+    )
+  );
+};
+
+test.each(walks(readFileSync(new URL('ARCHITECTURE.md', root), 'utf8')))(
+  'the walk "$title" of ARCHITECTURE.md has at most ten hops, and each is there',
+  ({ hops }) => {
+    expect(hops.length).toBeGreaterThan(4);
+    expect(hops.length).toBeLessThanOrEqual(10);
+    expect(hops.filter(hop => !isThere(hop))).toEqual([]);
+  },
+);
+
+test('a walk that leads nowhere is noticed', () => {
+  expect(isThere({ file: 'gateway/admit.ts', name: 'admit' })).toBe(true);
+  expect(isThere({ file: 'gateway/admit.ts', name: 'admitted' })).toBe(false);
+  expect(isThere({ file: 'gateway/nowhere.ts', name: 'admit' })).toBe(false);
 });
