@@ -59,8 +59,8 @@ export interface Result {
 }
 
 /**
- * Runs both sides in turns (theirs, ours, theirs, ours ...) and compares each run with its neighbour, because a machine's
- * speed drifts: the neighbours share the weather.
+ * Runs both sides in turns (theirs, ours, theirs, ours ...) and compares each run with its neighbour, because a
+ * machine's speed drifts: the neighbours share the weather.
  */
 export async function compare(suite: string, comparison: Comparison, effort: Effort): Promise<Result> {
   const { row, peer, unit, limit } = comparison;

@@ -4,7 +4,8 @@ import { readdirSync, readFileSync } from 'node:fs';
  * Nanoseconds of CPU time, user and system, that a process and its descendants have used since they started.
  *
  * From the scheduler's count of each thread (`/proc/PID/task/TID/schedstat`), which is exact to the nanosecond, where
- * `/proc/PID/stat` counts in ticks of 10 ms. The time of threads that have ended is not in it: servers under test keep theirs.
+ * `/proc/PID/stat` counts in ticks of 10 ms. The time of threads that have ended is not in it: servers under test keep
+ * theirs.
  */
 export function cpuTimeNs(pid: number): number {
   let sum = 0;

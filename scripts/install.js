@@ -40,7 +40,10 @@ function install() {
   npm('rebuild', ...packagesWithScripts().filter(name => name !== 'node'), '--loglevel=error');
 }
 
-/** The Node that runs this. npm scripts find an earlier install's first, and that one is gone when the packages are replaced: then a copy. */
+/**
+ * The Node that runs this. npm scripts find an earlier install's first, and that one is gone when the packages are
+ * replaced: then a copy.
+ */
 function keptNode() {
   const modules = fileURLToPath(new URL('node_modules/', root));
   if (!process.execPath.startsWith(modules)) return process.execPath;

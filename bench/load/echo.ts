@@ -1,4 +1,5 @@
-// Every connection keeps `inFlight` messages under way: each echo that comes back is compared and sends the next message.
+// Every connection keeps `inFlight` messages under way: each echo that comes back is compared and sends the next
+// message.
 import { CHUNK, type Client, type ClientsOptions, openClients } from './clients.ts';
 import { Tape, type TapeOptions } from './tape.ts';
 import { measureWindow, settle, type WindowOptions } from './window.ts';

@@ -1,4 +1,5 @@
-// Every connection sends its next request when the last is answered, and compares each answer with what it asked for, to the byte.
+// Every connection sends its next request when the last is answered, and compares each answer with what it asked for,
+// to the byte.
 import { connect, type Socket } from 'node:net';
 import { BODIES, bodyOf } from '../servers/bodies.ts';
 import { measureWindow, settle, type WindowOptions } from './window.ts';

@@ -1,4 +1,5 @@
-// The first connection sends a message that the server passes on to all, itself included. When all have it, the next follows.
+// The first connection sends a message that the server passes on to all, itself included. When all have it, the next
+// follows.
 import { CHUNK, type ClientsOptions, openClients } from './clients.ts';
 import { Tape, type TapeOptions } from './tape.ts';
 import { measureWindow, settle, type WindowOptions } from './window.ts';

@@ -1,4 +1,5 @@
-// Every connection is a client with a session of its own, which counts its requests: each answer must be one more than the last.
+// Every connection is a client with a session of its own, which counts its requests: each answer must be one more than
+// the last.
 import { connect, type Socket } from 'node:net';
 import { measureWindow, settle, type WindowOptions } from './window.ts';
 

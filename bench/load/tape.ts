@@ -1,6 +1,9 @@
 import { clientFrame, serverFrame, TEXT } from './frames.ts';
 
-/** What a client sends again and again, and what must come back. Everything is made beforehand, so that load costs little. */
+/**
+ * What a client sends again and again, and what must come back. Everything is made beforehand, so that load costs
+ * little.
+ */
 export interface TapeOptions {
   /** Payload bytes of each message. */
   size: number;
@@ -13,7 +16,9 @@ export interface TapeOptions {
   chunk: number;
 }
 
-/** Messages on a tape. All differ, in payload and in mask, so that an answer that got lost, doubled or swapped shows. */
+/**
+ * Messages on a tape. All differ, in payload and in mask, so that an answer that got lost, doubled or swapped shows.
+ */
 const MESSAGES = 32;
 
 export class Tape {

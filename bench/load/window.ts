@@ -19,7 +19,8 @@ export interface LoadResult {
 }
 
 /**
- * Lets the load run for its warm-up, and then counts over one window what the server delivered and what it used for that.
+ * Lets the load run for its warm-up, and then counts over one window what the server delivered and what it used for
+ * that.
  *
  * @param missing Says what is being waited for, when nothing was delivered.
  */

@@ -38,8 +38,8 @@ http {
   }));
 
 /**
- * Apache with the event MPM and as many threads as Debian gives it, in one process: one of several that has all its threads at work closes
- * kept connections. Its `mod_proxy` keeps those to the backend by itself.
+ * Apache with the event MPM and as many threads as Debian gives it, in one process: one of several that has all its
+ * threads at work closes kept connections. Its `mod_proxy` keeps those to the backend by itself.
  */
 export const startApache: StartForwarder = backendPort =>
   startProxy('apache2', ['/usr/sbin/apache2', '/usr/sbin/httpd'], (port, folder) => ({

@@ -1,6 +1,6 @@
 /**
- * Tells the benchmark that this server is ready, and does what it asks: `collect` collects garbage and answers with a line.
- * Ends the process when standard input ends, so that no server outlives its benchmark.
+ * Tells the benchmark that this server is ready, and does what it asks: `collect` collects garbage and answers with a
+ * line. Ends the process when standard input ends, so that no server outlives its benchmark.
  */
 export function ready(port: number, collectGarbage: () => void): void {
   process.stdin.on('data', () => {

@@ -1,4 +1,5 @@
-// The same as holdfast-session.ts by express-session and connect-redis as their READMEs show them, in the Redis of the URL given.
+// The same as holdfast-session.ts by express-session and connect-redis as their READMEs show them, in the Redis of the
+// URL given.
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { RedisStore } from 'connect-redis';

@@ -1,4 +1,5 @@
-// The backend of suite `forward`: answers `/INDEX/SIZE` with that body, and takes a body only when it is the one announced in `X-Body`.
+// The backend of suite `forward`: answers `/INDEX/SIZE` with that body, and takes a body only when it is the one
+// announced in `X-Body`.
 import { createServer, type IncomingMessage } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { bodyOf } from './bodies.ts';

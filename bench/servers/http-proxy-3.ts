@@ -1,5 +1,5 @@
-// Proxies to the port given as the README of http-proxy-3 shows it, with an agent that keeps connections: without one it ends the
-// client's connection as well after each answer.
+// Proxies to the port given as the README of http-proxy-3 shows it, with an agent that keeps connections: without one
+// it ends the client's connection as well after each answer.
 import { Agent, createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { createProxyServer } from 'http-proxy-3';

@@ -20,14 +20,20 @@ export const suite: Suite = {
   ],
 };
 
-/** @param redis Whether the CPU time of redis-server counts as the peer's; with a limit it does not: it might run on another machine. */
+/**
+ * @param redis Whether the CPU time of redis-server counts as the peer's; with a limit it does not: it might run on
+ * another machine.
+ */
 function counted(connections: number, limit: number | null, redis?: 'with redis-server'): Comparison {
   const row = `counting request, ${connections} in flight${redis ? `, ${redis}` : ''}`;
   const theirs = withRedis(connections, redis !== undefined);
   return { row, peer: PEER, unit: 'µs CPU/request', limit, ours: withLmdb(connections), theirs };
 }
 
-/** CPU time of our server for one request, in µs: its threads that write to disk included, because all of lmdb runs in its process. */
+/**
+ * CPU time of our server for one request, in µs: its threads that write to disk included, because all of lmdb runs in
+ * its process.
+ */
 function withLmdb(connections: number): Measurement {
   return async effort => {
     const folder = await mkdtemp(join(tmpdir(), 'holdfast-bench-lmdb-'));

@@ -1,4 +1,7 @@
-/** An answer, or the promise of one: for what is asked so often that an answer that is there at once should cost no promise. */
+/**
+ * An answer, or the promise of one: for what is asked so often that an answer that is there at once should cost no
+ * promise.
+ */
 export type Awaitable<T> = T | Promise<T>;
 
 /** Goes on with an answer, at once when it is there. */

@@ -3,7 +3,10 @@ import { isSecurityEvent, LINES_DROPPED, type Logger, type LogLevel, silentLogge
 
 /** How long lines of one kind are counted before the count is written. */
 const WINDOW_MS = 10_000;
-/** Kinds of ordinary lines of one level at a time. The rest is one kind, so that whatever varies in a line makes a bounded number of them. */
+/**
+ * Kinds of ordinary lines of one level at a time. The rest is one kind, so that whatever varies in a line makes a
+ * bounded number of them.
+ */
 const MAX_KINDS = 200;
 /** Security events of one kind and client address in a window that have a line each. */
 const LINES_PER_ADDRESS = 20;
@@ -29,15 +32,17 @@ interface Kind {
 }
 
 /**
- * A logger in front of another: a failure that repeats is one line and then a count every 10 seconds, and no line ever throws.
+ * A logger in front of another: a failure that repeats is one line and then a count every 10 seconds, and no line ever
+ * throws.
  *
- * Ordinary lines are of one kind when they have the same level, event, code, upstream, server and reason, and for an error without a code the same place
- * in the program; not what a client can choose, as paths, addresses and texts. Security events have a line each, up to 20 of one kind
- * from one address (an IPv6 address counts by its /64), and 1,000 of all addresses, in 10 seconds; then they are counted. Those without an address have
- * 1,000 of each kind for themselves.
+ * Ordinary lines are of one kind when they have the same level, event, code, upstream, server and reason, and for an
+ * error without a code the same place in the program; not what a client can choose, as paths, addresses and texts.
+ * Security events have a line each, up to 20 of one kind from one address (an IPv6 address counts by its /64), and
+ * 1,000 of all addresses, in 10 seconds; then they are counted. Those without an address have 1,000 of each kind for
+ * themselves.
  *
- * A line that counts is the latest of its kind with `repeated`, the number of lines that were left out since the line before, and up to 20 of their
- * `ids`.
+ * A line that counts is the latest of its kind with `repeated`, the number of lines that were left out since the line
+ * before, and up to 20 of their `ids`.
  */
 export class CalmLogger implements Logger {
   readonly #logger: Logger;

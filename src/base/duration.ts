@@ -1,4 +1,7 @@
-/** A length of time as people write it: `'250ms'`, `'30s'`, `'20m'`, `'12h'`, `'7d'`, or a number of milliseconds. `-1` means never. */
+/**
+ * A length of time as people write it: `'250ms'`, `'30s'`, `'20m'`, `'12h'`, `'7d'`, or a number of milliseconds. `-1`
+ * means never.
+ */
 export type Duration = number | `${number}${'ms' | 's' | 'm' | 'h' | 'd'}` | (string & {});
 
 const UNIT_MS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };

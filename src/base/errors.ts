@@ -78,9 +78,11 @@ export interface HoldfastErrorOptions {
 }
 
 /**
- * The one error class. Match on `code`, never on the message or with `instanceof` (two copies of the package may be loaded).
+ * The one error class. Match on `code`, never on the message or with `instanceof` (two copies of the package may be
+ * loaded).
  *
- * The message says what was tried, with which value, and what to do. It never contains a cookie, a token or a session id.
+ * The message says what was tried, with which value, and what to do. It never contains a cookie, a token or a session
+ * id.
  */
 export class HoldfastError extends Error {
   readonly code: ErrorCode;

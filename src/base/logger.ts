@@ -3,7 +3,8 @@ export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
 /**
  * What the project logs through. Structurally a subset of pino's logger, so a pino instance is one.
  *
- * What a method throws, or rejects with, is ignored: a log stops no traffic. One that blocks does, so let it write asynchronously.
+ * What a method throws, or rejects with, is ignored: a log stops no traffic. One that blocks does, so let it write
+ * asynchronously.
  *
  * Fields never hold a cookie, a token or a whole session id: a session is named by the first 8 characters of its `sid`.
  */
@@ -38,9 +39,9 @@ const SECURITY_EVENTS: ReadonlySet<unknown> = new Set([
 ]);
 
 /**
- * True for lines about an attempt that may be an attack, and about what became of somebody's session: each is worth a line of its own, and they
- * are the last that are dropped. A refusal is one when it was the client that was refused (401, 403), and not what was asked for; or when it asked in
- * a way that leads round a route.
+ * True for lines about an attempt that may be an attack, and about what became of somebody's session: each is worth a
+ * line of its own, and they are the last that are dropped. A refusal is one when it was the client that was refused
+ * (401, 403), and not what was asked for; or when it asked in a way that leads round a route.
  */
 export function isSecurityEvent(fields: object): boolean {
   const { event, status, code } = fields as { event?: unknown; status?: unknown; code?: unknown };

@@ -12,7 +12,10 @@ export const LIFETIME_TIMES = {
   aal3: { idleTimeoutMs: 15 * MINUTE, absoluteTimeoutMs: 12 * HOUR },
 } as const;
 
-/** How often the profiles write that do so by time. @see IBM WebSphere, "Tuning parameter settings" (uprs_rtuning_parameters) */
+/**
+ * How often the profiles write that do so by time. @see IBM WebSphere, "Tuning parameter settings"
+ * (uprs_rtuning_parameters)
+ */
 export const PROFILE_WRITE_MS = { 'very-high': 5 * MINUTE, high: 5 * MINUTE } as const;
 
 export const MIN_WRITE_MS = 100;

@@ -1,4 +1,7 @@
-/** An amount of bytes as people write it: `'4KiB'`, `'1MiB'`, `'2GiB'`, `'512B'`, or a number of bytes. `-1` means no limit. */
+/**
+ * An amount of bytes as people write it: `'4KiB'`, `'1MiB'`, `'2GiB'`, `'512B'`, or a number of bytes. `-1` means no
+ * limit.
+ */
 export type Size = number | `${number}${'B' | 'KiB' | 'MiB' | 'GiB' | 'KB' | 'MB' | 'GB'}` | (string & {});
 
 const UNIT_BYTES: Readonly<Record<string, number>> = {

@@ -34,8 +34,8 @@ async function nextSignal(): Promise<string> {
 }
 
 /**
- * From now on SIGHUP ends nothing: it comes when the terminal closes, and from whoever expects a daemon to read its configuration again. It is read at the
- * start only.
+ * From now on SIGHUP ends nothing: it comes when the terminal closes, and from whoever expects a daemon to read its
+ * configuration again. It is read at the start only.
  */
 export function outliveHangup(): void {
   process.on('SIGHUP', () =>

@@ -3,7 +3,10 @@ import { isLoopback } from '../http/host-names.ts';
 import type { Config } from './config.ts';
 import { type BrokenRule, type Fields, fields, title } from './fields.ts';
 
-/** Headers that a request has for other reasons. What carries a message or a handshake over one connection cannot say anything else. */
+/**
+ * Headers that a request has for other reasons. What carries a message or a handshake over one connection cannot say
+ * anything else.
+ */
 const TAKEN =
   /^(?:host|connection|keep-alive|te|trailer|transfer-encoding|upgrade|expect|content-length|cookie|authorization|forwarded|x-forwarded-(?:for|host|port|proto)|proxy-.*|sec-websocket-.*)$/;
 

@@ -12,7 +12,8 @@ import type { Locate } from './parse.ts';
 const PRELOAD_AGE_MS = 31_536_000_000;
 
 /**
- * What is legal but will not do what was meant. Takes a configuration that `parseConfig` accepted; touches nothing outside it.
+ * What is legal but will not do what was meant. Takes a configuration that `parseConfig` accepted; touches nothing
+ * outside it.
  */
 export function checkConfig(config: Config, locate: Locate = () => ({})): ConfigProblem[] {
   const warnings = [

@@ -3,7 +3,10 @@ import { foldPattern, isPrivate, namePatterns } from '../http/private-headers.ts
 import type { Config, UpstreamConfig } from './config.ts';
 import { type BrokenRule, type Fields, fields } from './fields.ts';
 
-/** Without them a backend does not know what it is asked for, where a body ends, or that the client waits before it sends one. */
+/**
+ * Without them a backend does not know what it is asked for, where a body ends, or that the client waits before it
+ * sends one.
+ */
 const NEEDED = ['host', 'content-length', 'expect'];
 
 /** The rules of what upstreams get of their clients' headers. */

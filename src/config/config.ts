@@ -33,27 +33,48 @@ export interface Config {
   internal?: InternalConfig;
   assertions?: AssertionsConfig;
   routes?: readonly RouteConfig[];
-  /** Globs of modules whose exported endpoints are served without a route: declared is deployed. Relative to the file, or to the working directory. */
+  /**
+   * Globs of modules whose exported endpoints are served without a route: declared is deployed. Relative to the file,
+   * or to the working directory.
+   */
   endpoints?: readonly string[];
   /** Named dispatch policies that endpoints share (work managers). */
   dispatch?: Readonly<Record<string, DispatchOptions>>;
-  /** Addresses or CIDR blocks of proxies whose `Forwarded`, `X-Forwarded-*` and PROXY headers are believed. Default none. */
+  /**
+   * Addresses or CIDR blocks of proxies whose `Forwarded`, `X-Forwarded-*` and PROXY headers are believed. Default
+   * none.
+   */
   trustedProxies?: readonly string[];
   /** Time a client may take to send its request head. Default `10s`; -1 is refused. */
   headerTimeout?: Duration;
   /** Largest request head. Default `16KiB`; larger: 431; -1 is refused. */
   maxHeaderSize?: Size;
-  /** Largest request body that a fetch handler gets. Default `1MiB`; larger: 413; -1 no limit. An upstream has limits of its own. */
+  /**
+   * Largest request body that a fetch handler gets. Default `1MiB`; larger: 413; -1 no limit. An upstream has limits of
+   * its own.
+   */
   maxBodySize?: Size;
-  /** Silence of a client that is to send the rest of a body (408), or to take the rest of an answer (it is cut off). Default `60s`; -1 is refused. An upstream may have its own. */
+  /**
+   * Silence of a client that is to send the rest of a body (408), or to take the rest of an answer (it is cut off).
+   * Default `60s`; -1 is refused. An upstream may have its own.
+   */
   clientTimeout?: Duration;
-  /** Bytes a second, on average, that a client must send of a body or take of an answer, once it has owed them for 20 s. Default `500B`; -1 any. */
+  /**
+   * Bytes a second, on average, that a client must send of a body or take of an answer, once it has owed them for 20 s.
+   * Default `500B`; -1 any.
+   */
   clientRate?: Size;
   /** Where generated keys and the default store live. Default `.holdfast`. */
   dataFolder?: string;
-  /** Free space, on the disks of the data folder and of `lmdb:` stores, below which nothing new is written (503); reading and ending sessions go on. Default `64MiB`; -1 none. */
+  /**
+   * Free space, on the disks of the data folder and of `lmdb:` stores, below which nothing new is written (503);
+   * reading and ending sessions go on. Default `64MiB`; -1 none.
+   */
   diskReserve?: Size;
-  /** Answers that stand for one of a backend say why in `Holdfast-Reason`: `refused`, `busy`, `dns`, `tls`, `reset`, `invalid`, `timeout`, `nomember`, `draining`. Default false: the log only. */
+  /**
+   * Answers that stand for one of a backend say why in `Holdfast-Reason`: `refused`, `busy`, `dns`, `tls`, `reset`,
+   * `invalid`, `timeout`, `nomember`, `draining`. Default false: the log only.
+   */
   exposeReason?: boolean;
   log?: LogConfig;
 }
@@ -64,25 +85,36 @@ export interface ListenConfig {
   /** Address to bind. Default: every address. */
   host?: string;
   /**
-   * Names that are answered, or `*.example.com`, besides `localhost` and addresses; any other `Host` is 421. It keeps out pages of other sites whose name
-   * leads to this address (DNS rebinding). Default: every name.
+   * Names that are answered, or `*.example.com`, besides `localhost` and addresses; any other `Host` is 421. It keeps
+   * out pages of other sites whose name leads to this address (DNS rebinding). Default: every name.
    */
   hosts?: readonly string[];
   /** `self-signed`: a certificate for localhost, made in the data folder, for development. Default: no TLS. */
   tls?: TlsConfig | 'self-signed';
-  /** HTTP/2 with clients that ask for it; needs `tls`. Default true. `{ websocket: false }`: without WebSockets over it. */
+  /**
+   * HTTP/2 with clients that ask for it; needs `tls`. Default true. `{ websocket: false }`: without WebSockets over it.
+   */
   http2?: boolean | Http2Config;
   /** With `tls`: the port that clients use, when something in front maps another one to ours. Default `port`. */
   publicPort?: number;
   /** `https`: everything is answered with 308 to the public port of the first listener with `tls`. */
   redirect?: 'https';
-  /** With `redirect`: folder whose `.well-known/acme-challenge/` is served and not redirected (`certbot certonly --webroot -w FOLDER`). */
+  /**
+   * With `redirect`: folder whose `.well-known/acme-challenge/` is served and not redirected (`certbot certonly
+   * --webroot -w FOLDER`).
+   */
   acmeChallenge?: string;
-  /** PROXY protocol, version 1 or 2, from `trustedProxies`: `required` cuts connections without it, `optional` takes both. Default: none. */
+  /**
+   * PROXY protocol, version 1 or 2, from `trustedProxies`: `required` cuts connections without it, `optional` takes
+   * both. Default: none.
+   */
   proxyProtocol?: 'required' | 'optional';
 }
 
-/** Where backends ask for sessions (`/sessions/…`) and for the keys of assertions (`/.well-known/jwks.json`). Nothing else is served there. */
+/**
+ * Where backends ask for sessions (`/sessions/…`) and for the keys of assertions (`/.well-known/jwks.json`). Nothing
+ * else is served there.
+ */
 export interface InternalConfig {
   /** 0 picks a free one. */
   port: number;
@@ -98,7 +130,10 @@ export interface InternalConfig {
 export interface AssertionsConfig {
   /** The claim `iss`. Default `holdfast`. */
   issuer?: string;
-  /** Files with private keys of the curve P-256, in PEM: the first signs, all are published. Default: one made in the data folder (`keys/assertion.pem`). */
+  /**
+   * Files with private keys of the curve P-256, in PEM: the first signs, all are published. Default: one made in the
+   * data folder (`keys/assertion.pem`).
+   */
   keyFiles?: readonly string[];
 }
 
@@ -107,7 +142,10 @@ export interface Http2Config {
   websocket?: boolean;
 }
 
-/** A certificate chain and its key. Both files are read again when they change; what does not fit together is not used, and logged. */
+/**
+ * A certificate chain and its key. Both files are read again when they change; what does not fit together is not used,
+ * and logged.
+ */
 export interface CertificateConfig {
   /** PEM file, the server's own certificate first. */
   certificate: string;
@@ -128,7 +166,9 @@ export interface TlsConfig extends CertificateConfig {
 export interface ClientCertificateConfig {
   /** PEM file with the certificates of the authorities that are believed. Read again when it changes. */
   ca: string;
-  /** `require` (default): no TLS without a good certificate. `request`: one that is missing or not good counts as none. */
+  /**
+   * `require` (default): no TLS without a good certificate. `request`: one that is missing or not good counts as none.
+   */
   mode?: 'require' | 'request';
 }
 
@@ -141,13 +181,24 @@ export interface HstsConfig {
 }
 
 export interface SessionConfig {
-  /** `memory:`, `lmdb:PATH`, `redis://…`, `postgres://…`, the same with options, or a store object. Default `memory:`. */
+  /**
+   * `memory:`, `lmdb:PATH`, `redis://…`, `postgres://…`, the same with options, or a store object. Default `memory:`.
+   */
   store?: string | StoreConfig | SessionStore;
-  /** With a store object: what its processes tell each other through. Default: nothing; an end is then learned within 5 s. */
+  /**
+   * With a store object: what its processes tell each other through. Default: nothing; an end is then learned within 5
+   * s.
+   */
   ledger?: Ledger;
-  /** Files with keys for tickets, of at least 32 bytes each: the first signs, every one verifies. Needed with redis and postgres. Default: one made in the data folder. */
+  /**
+   * Files with keys for tickets, of at least 32 bytes each: the first signs, every one verifies. Needed with redis and
+   * postgres. Default: one made in the data folder.
+   */
   keyFiles?: readonly string[];
-  /** How clients show their session. Default `cookie`; `header` is for clients without cookies, `url` (encoded links) for nothing else being possible. */
+  /**
+   * How clients show their session. Default `cookie`; `header` is for clients without cookies, `url` (encoded links)
+   * for nothing else being possible.
+   */
   tracking?: TrackingKind;
   /** With `tracking: header`. Default `Holdfast-Session-Ticket`. */
   header?: string;
@@ -162,7 +213,10 @@ export interface SessionConfig {
   absoluteTimeout?: Duration;
   /** Age at which a session in use gets a new secret. Default `4h`; -1 never. */
   renewalTimeout?: Duration;
-  /** IBM's names for write and contents: `very-high`, `high`, `medium` (default), `failover` (which a redis also acknowledges by a replica). */
+  /**
+   * IBM's names for write and contents: `very-high`, `high`, `medium` (default), `failover` (which a redis also
+   * acknowledges by a replica).
+   */
   profile?: WriteProfile;
   /** When changes are written: `end-of-request` (default), `manual` (`session.sync()`), or `{ every: 10s }`. */
   write?: 'end-of-request' | 'manual' | { every: Duration };
@@ -170,14 +224,23 @@ export interface SessionConfig {
   contents?: WriteContents;
   /** Two requests that change one attribute: `last-wins` (default), `reject` (409), or a function that merges. */
   conflicts?: ConflictPolicy;
-  /** `strict` (default): a request sees every commit before it. `relaxed`: no question to the store for a session in memory, at most 1 s behind. */
+  /**
+   * `strict` (default): a request sees every commit before it. `relaxed`: no question to the store for a session in
+   * memory, at most 1 s behind.
+   */
   coherence?: 'strict' | 'relaxed';
   cache?: SessionCacheConfig;
   /** At a cap: `refuse` (default, 503), or `evict` the session next to expire, an anonymous one first. */
   overflow?: 'refuse' | 'evict';
-  /** Sessions at most. Default 100,000 in `memory:`, 1,000,000 in `lmdb:`, else any number. Exact in these two, else counted at each sweep. */
+  /**
+   * Sessions at most. Default 100,000 in `memory:`, 1,000,000 in `lmdb:`, else any number. Exact in these two, else
+   * counted at each sweep.
+   */
   maxSessions?: number;
-  /** Share of the room for sessions, from 0 to 1, that anonymous ones may fill: the rest is for logins. Pages then get no session unasked. Default 0.8. */
+  /**
+   * Share of the room for sessions, from 0 to 1, that anonymous ones may fill: the rest is for logins. Pages then get
+   * no session unasked. Default 0.8.
+   */
   anonymousShare?: number;
   /** Sessions of one user at most, and what happens at one more: `refuse` it or `end-oldest`. Default: any number. */
   maxSessionsPerUser?: UserLimit;
@@ -186,11 +249,17 @@ export interface SessionConfig {
   /** Largest session. Default `4MiB`. */
   maxSessionSize?: Size;
   warnSize?: SessionWarnConfig;
-  /** When expired sessions are looked for: `{ every: 60s }` (default) or `{ atHours: [0, 2] }`. Those with open sockets end on time in any case. */
+  /**
+   * When expired sessions are looked for: `{ every: 60s }` (default) or `{ atHours: [0, 2] }`. Those with open sockets
+   * end on time in any case.
+   */
   sweep?: { every: Duration } | { atHours: readonly number[] };
   /** A call to the store that takes longer has failed. Default `5s`; -1 none has. */
   storeTimeout?: Duration;
-  /** Does WebSocket traffic keep the session alive? `message` (default): messages of the peer; `any`: every frame; `never`. */
+  /**
+   * Does WebSocket traffic keep the session alive? `message` (default): messages of the peer; `any`: every frame;
+   * `never`.
+   */
   touchOnTraffic?: 'message' | 'any' | 'never';
 }
 
@@ -202,7 +271,10 @@ export interface StoreConfig {
   maxSize?: Size;
   /** redis: what all keys begin with. Default `holdfast`. */
   prefix?: string;
-  /** redis: each commit waits for so many replicas (`WAIT`), at most `timeout` (default `500ms`), else 503. Default: none; under `profile: failover` one. */
+  /**
+   * redis: each commit waits for so many replicas (`WAIT`), at most `timeout` (default `500ms`), else 503. Default:
+   * none; under `profile: failover` one.
+   */
   acknowledge?: { replicas: number; timeout?: Duration };
   /** postgres: the schema that holds everything. Default `holdfast`. */
   schema?: string;
@@ -234,22 +306,37 @@ export interface SessionWarnConfig {
 }
 
 export interface SessionCookieConfig {
-  /** Used letter for letter. Default `__Host-holdfast` when every listener is TLS and neither domain nor path is set, else `holdfast`. */
+  /**
+   * Used letter for letter. Default `__Host-holdfast` when every listener is TLS and neither domain nor path is set,
+   * else `holdfast`.
+   */
   name?: string;
   /** Default: the host that sets it, and no other. */
   domain?: string;
-  /** Default `/`; the prefix, for a mounted application with sessions of its own. A cookie of another path means nothing, whatever its name is. */
+  /**
+   * Default `/`; the prefix, for a mounted application with sessions of its own. A cookie of another path means
+   * nothing, whatever its name is.
+   */
   path?: string;
   /** Default `lax`. */
   sameSite?: 'strict' | 'lax' | 'none';
-  /** The browser keeps it when it is closed, for as long as the session may live, 400 days at most. Default false: until it is closed. */
+  /**
+   * The browser keeps it when it is closed, for as long as the session may live, 400 days at most. Default false: until
+   * it is closed.
+   */
   persistent?: boolean;
 }
 
 export interface UpstreamConfig {
-  /** `http://host:port`, `https:`, `ws:` and `wss:` (the same as `http:` and `https:`), `unix:/path/of/socket`; or one of them with options. */
+  /**
+   * `http://host:port`, `https:`, `ws:` and `wss:` (the same as `http:` and `https:`), `unix:/path/of/socket`; or one
+   * of them with options.
+   */
   servers: readonly (string | UpstreamServerConfig)[];
-  /** Who takes a request that is tied to no server: `round-robin` (default), `least-connections` (both by weight), `in-order`: the first in service. */
+  /**
+   * Who takes a request that is tied to no server: `round-robin` (default), `least-connections` (both by weight),
+   * `in-order`: the first in service.
+   */
   balance?: Balance;
   /** What ties a client to a server: `session` (default), `route`, `cookie`, `none`; or one of them with options. */
   affinity?: AffinityKind | AffinityOptions;
@@ -257,13 +344,22 @@ export interface UpstreamConfig {
   health?: UpstreamHealthConfig;
   /** Servers that fail are out of service for a while. `false`: they never are. */
   ejection?: UpstreamEjectionConfig | false;
-  /** Other servers that a request may be given when one cannot be reached. Default 3; 0 none. All together at most a fifth of the requests. */
+  /**
+   * Other servers that a request may be given when one cannot be reached. Default 3; 0 none. All together at most a
+   * fifth of the requests.
+   */
   retries?: number;
-  /** Connections to one server for HTTP requests at the same time, those that are signed in (NTLM, Negotiate) included; more requests wait up to the connect timeout. Default 1024. */
+  /**
+   * Connections to one server for HTTP requests at the same time, those that are signed in (NTLM, Negotiate) included;
+   * more requests wait up to the connect timeout. Default 1024.
+   */
   maxConnections?: number;
   /** Idle connections kept per server. Default 128. */
   maxIdleConnections?: number;
-  /** Age of an idle connection at which it is closed. Default `60s`; sooner when the server has said so (`Keep-Alive: timeout=`). */
+  /**
+   * Age of an idle connection at which it is closed. Default `60s`; sooner when the server has said so (`Keep-Alive:
+   * timeout=`).
+   */
   idleConnectionTimeout?: Duration;
   /** For `https:` and `wss:` servers, whose certificates are always verified unless it says otherwise. */
   tls?: UpstreamTlsConfig;
@@ -275,23 +371,48 @@ export interface UpstreamConfig {
   handshakeTimeout?: Duration;
   /** Largest request body. Default `1GiB`; larger: 413; -1 no limit. It is never kept: it streams. */
   maxBodySize?: Size;
-  /** As the one of the server, for requests to this upstream. Default: the server's; -1: neither it nor `clientRate` counts. */
+  /**
+   * As the one of the server, for requests to this upstream. Default: the server's; -1: neither it nor `clientRate`
+   * counts.
+   */
   clientTimeout?: Duration;
-  /** Name of the header that tells the backend of its session: our `sid`, or the id of its own. Default `X-Session-ID`. */
+  /**
+   * Name of the header that tells the backend of its session: our `sid`, or the id of its own. Default `X-Session-ID`.
+   */
   sessionHeader?: string;
-  /** Whose sessions they are: ours (`mode: managed`, default), or the backend's own, which we watch (`mode: observed`). */
+  /**
+   * Whose sessions they are: ours (`mode: managed`, default), or the backend's own, which we watch (`mode: observed`).
+   */
   session?: UpstreamSessionConfig;
-  /** How browsers know the upstream's cookies. Default: as it sets them, but for a `Domain` that is not the public host's. */
+  /**
+   * How browsers know the upstream's cookies. Default: as it sets them, but for a `Domain` that is not the public
+   * host's.
+   */
   cookies?: UpstreamCookiesConfig;
-  /** Name of the header with the user who owns the session. Default `X-Forwarded-User`. `false`: not sent, and that of a trusted proxy in front passes. */
+  /**
+   * Name of the header with the user who owns the session. Default `X-Forwarded-User`. `false`: not sent, and that of a
+   * trusted proxy in front passes.
+   */
   userHeader?: string | false;
-  /** Name of the header with the user's roles, separated by commas. Default `X-Forwarded-Groups`. `false`: not sent, and that of a trusted proxy in front passes. */
+  /**
+   * Name of the header with the user's roles, separated by commas. Default `X-Forwarded-Groups`. `false`: not sent, and
+   * that of a trusted proxy in front passes.
+   */
   rolesHeader?: string | false;
-  /** Headers of clients that the backends do not get, in any spelling; `X-Internal-*` stands for all that begin so. Default: none besides the [private headers](private-headers.md) of other servers, which never pass. */
+  /**
+   * Headers of clients that the backends do not get, in any spelling; `X-Internal-*` stands for all that begin so.
+   * Default: none besides the [private headers](private-headers.md) of other servers, which never pass.
+   */
   removeHeaders?: readonly string[];
-  /** Private headers of other servers (`X-Real-IP`, `X-SSL-*`) that pass when one of `trustedProxies` sends them. List what it sets itself, whatever its client sent. Default: none. */
+  /**
+   * Private headers of other servers (`X-Real-IP`, `X-SSL-*`) that pass when one of `trustedProxies` sends them. List
+   * what it sets itself, whatever its client sent. Default: none.
+   */
   passHeaders?: readonly string[];
-  /** The backend may sign in, renew and end by answering with `Holdfast-Session`. Default false: the header is taken out, and nothing else. */
+  /**
+   * The backend may sign in, renew and end by answering with `Holdfast-Session`. Default false: the header is taken
+   * out, and nothing else.
+   */
   controlsSession?: boolean;
   /** The backend may ask for sessions, and keep attributes in them, at the `internal` listener. Default false. */
   sessionApi?: boolean | SessionApiConfig;
@@ -299,9 +420,15 @@ export interface UpstreamConfig {
   assertion?: boolean | AssertionConfig;
 }
 
-/** How a backend asks for sessions. Its token: from a file, or a variable, or one made in the data folder (`keys/session-api-NAME.token`). */
+/**
+ * How a backend asks for sessions. Its token: from a file, or a variable, or one made in the data folder
+ * (`keys/session-api-NAME.token`).
+ */
 export interface SessionApiConfig {
-  /** Attributes are those of this scope (`session.scope`). Upstreams with the same one share them. Default: the name of the upstream. */
+  /**
+   * Attributes are those of this scope (`session.scope`). Upstreams with the same one share them. Default: the name of
+   * the upstream.
+   */
   scope?: string;
   /** File with the token, of at least 32 random bytes in base64 or the like. */
   tokenFile?: string;
@@ -331,28 +458,40 @@ export interface UpstreamTlsConfig {
   verify?: boolean;
 }
 
-/** A route names what it matches and exactly one target: `endpoint`, `fetch`, `upstream`, `files`, `redirect`, or `mount`. */
+/**
+ * A route names what it matches and exactly one target: `endpoint`, `fetch`, `upstream`, `files`, `redirect`, or
+ * `mount`.
+ */
 export interface RouteConfig {
   /** For logs and reload. Default: host and path. */
   name?: string;
   /** Exact host name, or `*.example.com`. Default: every host. */
   host?: string;
-  /** `/a` exact, `/a/:b` template, `/a/*` prefix (by segment; also matches `/a`). Path parameters (`/a;x=1`) make no difference. Not needed with `endpoint` or `mount`. */
+  /**
+   * `/a` exact, `/a/:b` template, `/a/*` prefix (by segment; also matches `/a`). Path parameters (`/a;x=1`) make no
+   * difference. Not needed with `endpoint` or `mount`.
+   */
   path?: string | readonly string[];
   /** Default: every method. Another method: 405 with `Allow`. */
   methods?: readonly string[];
-  /** Default `auto`: read when the client has one, created on document navigation only. An endpoint: `existing`; `files`, `redirect`, an observed upstream: `none`. */
+  /**
+   * Default `auto`: read when the client has one, created on document navigation only. An endpoint: `existing`;
+   * `files`, `redirect`, an observed upstream: `none`.
+   */
   session?: 'none' | 'existing' | 'create' | 'auto';
   /**
-   * A page of another site may sign its visitor in here: the callback of a login by `form_post`. Who signs in, handler or backend, MUST check that the login
-   * was begun here (`state`). Default false: such a request begins no session.
+   * A page of another site may sign its visitor in here: the callback of a login by `form_post`. Who signs in, handler
+   * or backend, MUST check that the login was begun here (`state`). Default false: such a request begins no session.
    */
   crossSiteSignIn?: boolean;
   endpoint?: Endpoint<unknown>;
   fetch?: FetchHandler;
   /** Name of an upstream. */
   upstream?: string;
-  /** With `upstream`: the path it gets in the place of `path`; what `/*` stands for is appended. `/a/*` with `/b`: `/a/x` is `/b/x`. Its links and cookies are rewritten back. */
+  /**
+   * With `upstream`: the path it gets in the place of `path`; what `/*` stands for is appended. `/a/*` with `/b`:
+   * `/a/x` is `/b/x`. Its links and cookies are rewritten back.
+   */
   rewrite?: string;
   /** Folder of static files. */
   files?: string;
@@ -362,7 +501,10 @@ export interface RouteConfig {
   mount?: string;
   /** With `mount`: the application. */
   application?: ApplicationConfig;
-  /** May this route be upgraded? Default true for upstreams, but false where another route under this one has a stricter policy for the same server. */
+  /**
+   * May this route be upgraded? Default true for upstreams, but false where another route under this one has a stricter
+   * policy for the same server.
+   */
   websocket?: boolean | WebSocketRouteConfig;
   policy?: PolicyConfig;
 }
@@ -379,7 +521,10 @@ export interface ApplicationConfig {
 
 /** How a WebSocket is relayed to an upstream. Times are up to 200 ms late, never early. */
 export interface WebSocketRouteConfig {
-  /** Time without a frame in either direction, pings of our own not counted; then 1001 to both sides. Default `10m`; -1 never. */
+  /**
+   * Time without a frame in either direction, pings of our own not counted; then 1001 to both sides. Default `10m`; -1
+   * never.
+   */
   idleTimeout?: Duration;
   /** Silence of a side after which we ping it; without an answer within 10 s it is lost. Default `25s`; -1 never. */
   heartbeat?: Duration;
@@ -387,7 +532,10 @@ export interface WebSocketRouteConfig {
   maxLifetime?: Duration;
   /** Largest message in bytes on the wire, compressed or not; larger: 1009. Default `64KiB`; -1 no limit. */
   maxMessageSize?: Size;
-  /** `end-to-end` (default): client and backend agree on permessage-deflate. `refuse`: messages pass uncompressed, and their size is what counts. */
+  /**
+   * `end-to-end` (default): client and backend agree on permessage-deflate. `refuse`: messages pass uncompressed, and
+   * their size is what counts.
+   */
   compression?: 'end-to-end' | 'refuse';
 }
 
@@ -399,7 +547,10 @@ export interface PolicyConfig {
 }
 
 export interface LogConfig {
-  /** Of the server's own log, to stderr: lines of this level and above. What repeats is counted, not written again. Default `info`. */
+  /**
+   * Of the server's own log, to stderr: lines of this level and above. What repeats is counted, not written again.
+   * Default `info`.
+   */
   level?: 'debug' | 'info' | 'warn' | 'error' | 'silent';
   /** One line per finished request and per socket opened and closed, to stdout. Default `off`. */
   access?: 'json' | 'combined' | 'off';

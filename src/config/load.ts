@@ -31,10 +31,11 @@ export function findConfig(folder: string): string {
 }
 
 /**
- * Reads a configuration file (.yaml .yml .json, or .ts .mts .js .mjs with the configuration as default export) and checks it.
+ * Reads a configuration file (.yaml .yml .json, or .ts .mts .js .mjs with the configuration as default export) and
+ * checks it.
  *
- * Paths in it are relative to the file; the result holds them absolute. Without `dataFolder` it is `.holdfast` beside the file.
- * Files named in problems are relative to the working directory.
+ * Paths in it are relative to the file; the result holds them absolute. Without `dataFolder` it is `.holdfast` beside
+ * the file. Files named in problems are relative to the working directory.
  *
  * @throws {ConfigError} ERR_CONFIG_NOT_FOUND; ERR_CONFIG_INVALID with every problem found.
  */

@@ -20,7 +20,8 @@ const TARGETS = ['endpoint', 'fetch', 'upstream', 'files', 'redirect', 'mount'] 
 /**
  * The rules that concern several fields: one target for each route, names that exist, settings that fit together.
  *
- * Takes the document as it was written, of any type, so that these rules are reported together with those of the schema.
+ * Takes the document as it was written, of any type, so that these rules are reported together with those of the
+ * schema.
  */
 export function brokenReferences(document: unknown): BrokenRule[] {
   const config = fields(document);
@@ -201,8 +202,8 @@ function rewriteRemedy(broken: RewriteFault): string {
 }
 
 /**
- * What a route takes, as keys to compare: two routes with one key in common cannot both be used, because the order of routes means
- * nothing. The names of template segments make no difference.
+ * What a route takes, as keys to compare: two routes with one key in common cannot both be used, because the order of
+ * routes means nothing. The names of template segments make no difference.
  */
 function* requestsOf(route: Fields): Generator<string> {
   const path = typeof route.mount === 'string' ? `${route.mount}/*` : (route.path ?? fields(route.endpoint).patterns);

@@ -85,8 +85,8 @@ const DURATION: Measure<Duration> = {
 const SIZE: Measure<Size> = { what: 'a size', parse: parseSize, example: '"64KiB"', endless: 'for no limit' };
 
 /**
- * A value written as text or number that becomes a whole number above 0, of milliseconds or bytes. -1 stays -1, so that the result is
- * a valid document again.
+ * A value written as text or number that becomes a whole number above 0, of milliseconds or bytes. -1 stays -1, so that
+ * the result is a valid document again.
  *
  * @param whyLimited Refuses -1, saying what would happen.
  */
@@ -496,7 +496,8 @@ const fetchHandler = z.custom<FetchHandler>(value => typeof value === 'function'
   error: 'expected a function; only a configuration in TypeScript or JavaScript can hold one',
 });
 
-// The mark of `websocket/endpoint.ts`, which this part may not import; it holds across two loaded copies of the package.
+// The mark of `websocket/endpoint.ts`, which this part may not import; it holds across two loaded copies of the
+// package.
 const endpointBrand = Symbol.for('holdfast.endpoint');
 
 const endpoint = z.custom<NonNullable<RouteConfig['endpoint']>>(

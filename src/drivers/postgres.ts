@@ -55,8 +55,8 @@ export interface PgConnectionOptions {
 const IDLE_TIMEOUT_MS = 30_000;
 
 /**
- * Opens a pool with the package `pg`, which is loaded now and only here: who brings a pool of their own, or uses another store, need not have it.
- * Connects when it is asked to, not before.
+ * Opens a pool with the package `pg`, which is loaded now and only here: who brings a pool of their own, or uses
+ * another store, need not have it. Connects when it is asked to, not before.
  *
  * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when `pg` is not installed.
  */

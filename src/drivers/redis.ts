@@ -8,8 +8,8 @@ export type RedisReply = any;
 /**
  * What is asked of a Redis client. A client of node-redis (the package `redis`, 5 and later) is one.
  *
- * Text and bytes are sent as they are. With `REDIS_BYTES` as options a reply's bulk strings are `Buffer`s and its maps are flat arrays.
- * An error reply rejects with an `Error` whose message is the reply.
+ * Text and bytes are sent as they are. With `REDIS_BYTES` as options a reply's bulk strings are `Buffer`s and its maps
+ * are flat arrays. An error reply rejects with an `Error` whose message is the reply.
  */
 export interface RedisClientLike {
   /** Connected, and commands are sent at once. */
@@ -131,7 +131,8 @@ export async function loadRedis(connectTimeoutMs: number, tls: RedisTls = {}): P
       ...(database > 0 && { database }),
       disableOfflineQueue: true,
       maintNotifications: 'disabled',
-      // Ours are deadlines for the answer; its own are only for being written, and cost an AbortSignal for each command.
+      // Ours are deadlines for the answer; its own are only for being written, and cost an AbortSignal for each
+      // command.
       commandOptions: { timeout: 0 },
     });
 }

@@ -70,7 +70,8 @@ export interface Admitted extends Held {
 /**
  * The flow: what happens to every request, HTTP and WebSocket alike, before it reaches its target.
  *
- * Each step takes what the one before it made, so that none can be left out or moved. A refusal is a value and ends the flow.
+ * Each step takes what the one before it made, so that none can be left out or moved. A refusal is a value and ends the
+ * flow.
  *
  * @param urlTicket What `takeUrlTicket` has taken out of the request's URL.
  */

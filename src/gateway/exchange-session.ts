@@ -6,7 +6,8 @@ import { bothSessions } from './backend-session/observed/observer.ts';
 import type { Upstream } from './upstream/upstream.ts';
 
 /**
- * What the backend of an admitted request learns of its session, ours and the backend's own where there are both, and what its answer may do with it.
+ * What the backend of an admitted request learns of its session, ours and the backend's own where there are both, and
+ * what its answer may do with it.
  *
  * @param onChanged As in `ManagedSessionOptions`.
  */

@@ -6,7 +6,10 @@ import type { SessionBinding } from '../session/request/binding.ts';
 import type { Session } from '../session/session.ts';
 import type { SessionSockets } from '../websocket/session-sockets.ts';
 
-/** The sessions that a server, or an application mounted in it, keeps: one cookie, one store, and the sockets that end with them. */
+/**
+ * The sessions that a server, or an application mounted in it, keeps: one cookie, one store, and the sockets that end
+ * with them.
+ */
 export interface SessionContext {
   readonly manager: SessionManager;
   readonly sockets: SessionSockets;
@@ -15,7 +18,10 @@ export interface SessionContext {
   readonly ledger?: Ledger | undefined;
 }
 
-/** The session side of one request. It is let go of once, when the request has ended: by `using`, or when its response closes. */
+/**
+ * The session side of one request. It is let go of once, when the request has ended: by `using`, or when its response
+ * closes.
+ */
 export class HeldSession implements Disposable {
   readonly context: SessionContext;
   readonly binding: SessionBinding;
@@ -35,8 +41,8 @@ export class HeldSession implements Disposable {
 }
 
 /**
- * Holds the session of an upgrade for its socket, after the commit. The handshake may have opened, replaced or ended it: the
- * socket gets what is current now.
+ * Holds the session of an upgrade for its socket, after the commit. The handshake may have opened, replaced or ended
+ * it: the socket gets what is current now.
  */
 export async function attachSession(held: HeldSession): Promise<SocketSession | Refusal | undefined> {
   const { current } = held.binding;

@@ -4,8 +4,9 @@ import { hasToken } from '../http/token.ts';
 import type { Target } from './route.ts';
 
 /**
- * Recognises a WebSocket handshake of which a proxy in front of us has dropped the request to upgrade, as most proxies do until they are
- * told not to: `Upgrade` and `Connection` are for one hop only, the `Sec-WebSocket-*` headers are passed on.
+ * Recognises a WebSocket handshake of which a proxy in front of us has dropped the request to upgrade, as most proxies
+ * do until they are told not to: `Upgrade` and `Connection` are for one hop only, the `Sec-WebSocket-*` headers are
+ * passed on.
  *
  * Without this the handshake would be an ordinary GET, and its answer would say nothing about the cause.
  *

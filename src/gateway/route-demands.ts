@@ -8,7 +8,10 @@ export interface RouteDemands {
   readonly isConfidential: boolean;
   /** The other policies, by name. */
   readonly others: Readonly<Record<string, unknown>>;
-  /** What its WebSockets are limited to. `none`: it takes none, though others would. `own`: it is no relay, and has limits of its own. */
+  /**
+   * What its WebSockets are limited to. `none`: it takes none, though others would. `own`: it is no relay, and has
+   * limits of its own.
+   */
   readonly webSocket: RelayDemands | 'none' | 'own';
 }
 

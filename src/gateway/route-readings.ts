@@ -11,24 +11,30 @@ import type { Upstream } from './upstream/upstream.ts';
 
 /** A path without any of this is read in one way by every server. */
 const SUSPECT = /[;%A-Z+$]|[^/][./]$|\.\//;
-/** One without any of this in one way by every server that is not lax with names. Other escapes are of characters that mean nothing anywhere. */
+/**
+ * One without any of this in one way by every server that is not lax with names. Other escapes are of characters that
+ * mean nothing anywhere.
+ */
 const READ_DIFFERENTLY = /;|%(?:[0189A-F][\dA-F]|2[035F]|3[BF]|5C)/;
 
 /** A request, as far as its readings are concerned. */
 type Asked = Pick<RequestHead, 'host' | 'path' | 'method' | 'isUpgrade'>;
 
 /**
- * Finds requests that lead round a route: by their path we take them for the requests of one, and a server could take them for those of another that
- * is stricter.
+ * Finds requests that lead round a route: by their path we take them for the requests of one, and a server could take
+ * them for those of another that is stricter.
  *
- * Where the path goes to an upstream, no usual way to read it (`pathReadings`) may lead to a route with a stricter policy, to one that leads elsewhere
- * or has other sessions, or to where nothing is declared. What we serve ourselves we read in one way, and look only for a stricter policy. The
- * same goes for what servers make of a path by mistake, and for those that are lax with names (`laxPath`), as people write names in several ways and
- * mean no harm.
+ * Where the path goes to an upstream, no usual way to read it (`pathReadings`) may lead to a route with a stricter
+ * policy, to one that leads elsewhere or has other sessions, or to where nothing is declared. What we serve ourselves
+ * we read in one way, and look only for a stricter policy. The same goes for what servers make of a path by mistake,
+ * and for those that are lax with names (`laxPath`), as people write names in several ways and mean no harm.
  */
 export class RouteReadings {
   readonly #router: Router<Route>;
-  /** By the patterns as a lax server sees them, where several can be one; undefined when no route is stricter than another. */
+  /**
+   * By the patterns as a lax server sees them, where several can be one; undefined when no route is stricter than
+   * another.
+   */
   readonly #laxRouter: LaxRouter | undefined;
   /** The same for the paths of rewritten routes as their backend knows them. */
   readonly #laxBackendRouters: ReadonlyMap<Upstream, LaxRouter> | undefined;
@@ -52,7 +58,8 @@ export class RouteReadings {
     const readings = pathReadings(rewrite ? rewrite.toBackend(written) : written, this.#laxRouter !== undefined);
     if (readings === undefined) return ambiguous(route, 'in too many ways');
     for (const { path, isMistaken } of readings) {
-      // Parameters that are left over mean nothing to a server that does not know them: it takes them for part of a name.
+      // Parameters that are left over mean nothing to a server that does not know them: it takes them for part of a
+      // name.
       const isOnlyForPolicies = isMistaken || route.target.kind !== 'upstream' || path.includes(';');
       const publicPath = rewrite ? rewrite.readingToPublic(path, written) : path;
       const why =
@@ -92,7 +99,10 @@ export class RouteReadings {
 
 const UNDECLARED = 'as one that no route is declared for';
 
-/** npm asks for `/@scope%2Fname`, and nothing tells it from `/admin%2Fsecret`: only the operator knows whether the backend keeps the two apart. */
+/**
+ * npm asks for `/@scope%2Fname`, and nothing tells it from `/admin%2Fsecret`: only the operator knows whether the
+ * backend keeps the two apart.
+ */
 function remedyFor(why: string, path: string): string {
   return why === UNDECLARED && /%(?:25)*2F/.test(path)
     ? '; if an escaped slash is meant, declare the path with a slash as well, for example "/:a/:b"'

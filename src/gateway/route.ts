@@ -27,8 +27,8 @@ export interface UpstreamTarget {
 }
 
 /**
- * When a request gets a session. `none`: never. `existing`: when it brings one. `auto`: also when it is a document navigation.
- * `create`: always.
+ * When a request gets a session. `none`: never. `existing`: when it brings one. `auto`: also when it is a document
+ * navigation. `create`: always.
  */
 export type SessionMode = 'none' | 'existing' | 'auto' | 'create';
 

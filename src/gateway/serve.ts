@@ -8,7 +8,10 @@ import { exchangeSession } from './exchange-session.ts';
 import { forwardRequest } from './forward/forward.ts';
 import { type FetchHandler, runFetchHandler } from './targets/fetch.ts';
 
-/** Takes an admitted HTTP request to its target. Rejects only for what nobody foresaw. @returns a refusal that is still to be answered. */
+/**
+ * Takes an admitted HTTP request to its target. Rejects only for what nobody foresaw. @returns a refusal that is still
+ * to be answered.
+ */
 export async function serve(
   admitted: Admitted,
   request: IncomingMessage,

@@ -14,7 +14,8 @@ import { openEndpoint } from './targets/endpoint.ts';
 export type Opened = { readonly connection: EndpointConnection<unknown> } | { readonly relay: Relay };
 
 /**
- * Takes an admitted upgrade to its target. Its session is let go of when this has settled; the WebSocket holds it by itself.
+ * Takes an admitted upgrade to its target. Its session is let go of when this has settled; the WebSocket holds it by
+ * itself.
  *
  * @param early What the client sent behind its handshake.
  * @param onGone Called when a connection of an endpoint has ended: an idle one keeps as little as possible.
@@ -90,7 +91,10 @@ function relayTo(
   });
 }
 
-/** Made here, so that what an idle relay keeps is its sessions and nothing of its request. Where there are two, ours says what counts as use. */
+/**
+ * Made here, so that what an idle relay keeps is its sessions and nothing of its request. Where there are two, ours
+ * says what counts as use.
+ */
 function touching(
   session: RelaySession | undefined,
   observed: ObservedExchange | undefined,

@@ -16,7 +16,9 @@ export interface ClientCertificate {
 
 const known = new WeakMap<Socket, ClientCertificate>();
 
-/** The client's certificate of a connection; undefined without one, and for one that no authority of ours vouches for. */
+/**
+ * The client's certificate of a connection; undefined without one, and for one that no authority of ours vouches for.
+ */
 export function clientCertificateOf(socket: Socket): ClientCertificate | undefined {
   // False also where none was asked for.
   if ((socket as Partial<TLSSocket>).authorized !== true) return undefined;

@@ -2,7 +2,10 @@ import { headerName } from './header-name.ts';
 import { foldPattern, namePatterns } from './private-headers.ts';
 
 export interface ClientHeadersOptions {
-  /** Headers of clients that the backends do not get, in any spelling. `X-Internal-*` stands for all that begin so. Default: none. */
+  /**
+   * Headers of clients that the backends do not get, in any spelling. `X-Internal-*` stands for all that begin so.
+   * Default: none.
+   */
   readonly removeHeaders?: readonly string[];
   /** Private headers that pass from a trusted proxy, written in the same way. Default: none. */
   readonly passHeaders?: readonly string[];
@@ -18,7 +21,10 @@ export class ClientHeaders {
     this.#passed = patterns(passHeaders);
   }
 
-  /** Private headers pass from a trusted proxy only, and only those that are listed: it may have passed on what its client wrote. */
+  /**
+   * Private headers pass from a trusted proxy only, and only those that are listed: it may have passed on what its
+   * client wrote.
+   */
   passes(name: string, isPeerTrusted: boolean): boolean {
     const { folded, isPrivate } = headerName(name);
     if (isPrivate && !(isPeerTrusted && this.#passed?.test(folded))) return false;

@@ -1,4 +1,7 @@
-/** By the families of their names: `GSS-Negotiate`, `Nego2`, `CredSSP` ... The only registered one is `Negotiate` (RFC 4559). */
+/**
+ * By the families of their names: `GSS-Negotiate`, `Nego2`, `CredSSP` ... The only registered one is `Negotiate` (RFC
+ * 4559).
+ */
 const FAMILY = "(?:(?:nego|ntlm|kerberos|spnego|gss|pku2u)[\\w!#$%&'*+.^`|~-]*|[a-z0-9]+ssp)";
 /** Somewhere in a value, also where a careless reader alone would take it for a scheme. */
 const SCHEME = new RegExp(`(?:^|,)[ \\t]*${FAMILY}(?=[ \\t,]|$)`, 'i');
@@ -17,8 +20,9 @@ const NAMES: Readonly<Record<number, string>> = {
 /**
  * Is a request or an answer part of a sign-in of its connection, and not of itself?
  *
- * Programs that speak NTLM, Negotiate, Kerberos or the like take everything that comes on the connection later for the user's, with credentials or
- * without. So nobody else's request may be sent on it. `Persistent-Auth` ([MS-N2HT] 3.2.5) says so for any scheme, whatever its value.
+ * Programs that speak NTLM, Negotiate, Kerberos or the like take everything that comes on the connection later for the
+ * user's, with credentials or without. So nobody else's request may be sent on it. `Persistent-Auth` ([MS-N2HT] 3.2.5)
+ * says so for any scheme, whatever its value.
  *
  * @param rawHeaders name, value, name, value ...
  * @see RFC 9110 §16.4.2, RFC 4559 §6
@@ -34,7 +38,8 @@ export function isConnectionSignIn(rawHeaders: readonly string[]): boolean {
 }
 
 /**
- * An answer that asks for a sign-in, for a client whose connection cannot be signed in: without the challenges that need it.
+ * An answer that asks for a sign-in, for a client whose connection cannot be signed in: without the challenges that
+ * need it.
  *
  * @param rawHeaders name, value, name, value ...
  * @returns undefined when no other challenge is left.
@@ -66,7 +71,10 @@ const ELEMENT = /(?:"(?:[^"\\]|\\.)*(?:"|$)|[^",])+/g;
 /** A scheme, with what belongs to it behind it; a parameter has `=` there. */
 const CHALLENGE = /^([\w!#$%&'*+.^`|~-]+)(?:[ \t]+(?![ \t=])|$)/;
 
-/** The challenges of a value, each with its parameters as they were written. What stands before the first scheme has none. */
+/**
+ * The challenges of a value, each with its parameters as they were written. What stands before the first scheme has
+ * none.
+ */
 function challengesIn(value: string): { readonly scheme: string; text: string }[] {
   const challenges: { readonly scheme: string; text: string }[] = [];
   for (const [element] of value.matchAll(ELEMENT)) {

@@ -33,8 +33,8 @@ const QUOTE = 0x22;
 /**
  * Every cookie of a `Cookie` header in the order sent, duplicates included (RFC 6265 §5.4).
  *
- * Values are as on the wire, without the double quotes that may surround them: nothing is percent-decoded. A part without
- * `=` is skipped. Never throws.
+ * Values are as on the wire, without the double quotes that may surround them: nothing is percent-decoded. A part
+ * without `=` is skipped. Never throws.
  */
 export function parseCookies(header: string | undefined): Cookie[] {
   const cookies: Cookie[] = [];
@@ -67,8 +67,9 @@ export function cookieValues(header: string | undefined, name: string, limit = N
 /**
  * A `Set-Cookie` header value.
  *
- * @throws {TypeError} when a browser would refuse or misread the cookie: a name or value outside RFC 6265 §4.1.1, more than 4096 bytes,
- * `SameSite=None` without `Secure`, or a `__Host-` / `__Secure-` name without what it promises (rfc6265bis §4.1.3).
+ * @throws {TypeError} when a browser would refuse or misread the cookie: a name or value outside RFC 6265 §4.1.1, more
+ * than 4096 bytes, `SameSite=None` without `Secure`, or a `__Host-` / `__Secure-` name without what it promises
+ * (rfc6265bis §4.1.3).
  */
 export function serializeSetCookie(cookie: SetCookie): string {
   checkSetCookie(cookie);
@@ -111,8 +112,8 @@ export function isCookieDomain(text: string): boolean {
 }
 
 /**
- * What a cookie has that browsers do not take with a `__Host-` name: a domain, or another path than `/` (rfc6265bis §4.1.3.2).
- * Undefined when its name or its place is another.
+ * What a cookie has that browsers do not take with a `__Host-` name: a domain, or another path than `/` (rfc6265bis
+ * §4.1.3.2). Undefined when its name or its place is another.
  *
  * @param cookie Left out, its path is `/`.
  */

@@ -17,10 +17,11 @@ export const FORWARDED_HEADERS = [
  *
  * Remove a client's own copies of them first (`withoutOwned` in `http/hop-by-hop.ts`).
  *
- * From an untrusted peer nothing that it said remains. From a trusted one the lists (`X-Forwarded-For`, `Forwarded`) are continued with the
- * peer's address. Scheme, host and port are always one value, the client's own: backends compare them as a whole. Both forms tell the same
- * chain, the one that `clientAddress` was found in, so that a backend may read either. The scheme of a WebSocket is http or https. Where the client
- * has named no host (HTTP/1.0), nothing is said about host and port.
+ * From an untrusted peer nothing that it said remains. From a trusted one the lists (`X-Forwarded-For`, `Forwarded`)
+ * are continued with the peer's address. Scheme, host and port are always one value, the client's own: backends compare
+ * them as a whole. Both forms tell the same chain, the one that `clientAddress` was found in, so that a backend may
+ * read either. The scheme of a WebSocket is http or https. Where the client has named no host (HTTP/1.0), nothing is
+ * said about host and port.
  *
  * @see RFC 7239 §5 and §7.4
  */
@@ -44,7 +45,10 @@ interface HostFacts {
   readonly quoted: string;
 }
 
-/** A server has few names, and is asked by them with each request; names that somebody makes up must not take memory for ever. */
+/**
+ * A server has few names, and is asked by them with each request; names that somebody makes up must not take memory for
+ * ever.
+ */
 const MAX_HOSTS = 100;
 const hosts = new Map<string, HostFacts>();
 

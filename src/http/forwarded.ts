@@ -2,9 +2,15 @@ import type { IncomingHttpHeaders } from 'node:http';
 import { isIP } from 'node:net';
 import { type AddressList, unmapIpv4 } from './address-list.ts';
 
-/** What the proxies in front of us say about the client. Whoever reads it MUST have checked that the peer is a trusted proxy. */
+/**
+ * What the proxies in front of us say about the client. Whoever reads it MUST have checked that the peer is a trusted
+ * proxy.
+ */
 export interface ForwardedChain {
-  /** The hops from the client's side to ours, without our own peer. Nodes as written: address, address with port, `unknown`, `_hidden`. */
+  /**
+   * The hops from the client's side to ours, without our own peer. Nodes as written: address, address with port,
+   * `unknown`, `_hidden`.
+   */
   readonly hops: readonly string[];
   readonly protos: readonly string[];
   readonly hosts: readonly string[];
@@ -19,7 +25,8 @@ const PAIR = /[ \t]*(?:([!#$%&'*+.^_`|~\w-]+)=(?:([!#$%&'*+.^_`|~\w:[\]-]+)|"((?
 /**
  * Parses a `Forwarded` header.
  *
- * @returns undefined when it does not follow the grammar. An unquoted IPv6 address is taken, because many proxies write one.
+ * @returns undefined when it does not follow the grammar. An unquoted IPv6 address is taken, because many proxies write
+ * one.
  * @see RFC 7239 §4
  */
 export function parseForwarded(text: string): ForwardedElement[] | undefined {
@@ -44,7 +51,8 @@ export function parseForwarded(text: string): ForwardedElement[] | undefined {
 /**
  * Reads the chain from the request headers of a trusted peer.
  *
- * `X-Forwarded-For` wins over `Forwarded`: the common proxies write the first and pass a client's own copy of the second on unchanged.
+ * `X-Forwarded-For` wins over `Forwarded`: the common proxies write the first and pass a client's own copy of the
+ * second on unchanged.
  *
  * @returns undefined when `Forwarded` is the source and is malformed.
  */
@@ -83,8 +91,9 @@ export interface ForwardedClient {
 /**
  * Walks the chain from our side to the client's: each hop is believed as long as the one that reported it is trusted.
  *
- * The first address that is no trusted proxy is the client. Where a trusted proxy hides its peer (`unknown`), that proxy is
- * the last address known, and counts as the client. Scheme and host are taken from the same hop; from the first one named when the lists are shorter.
+ * The first address that is no trusted proxy is the client. Where a trusted proxy hides its peer (`unknown`), that
+ * proxy is the last address known, and counts as the client. Scheme and host are taken from the same hop; from the
+ * first one named when the lists are shorter.
  */
 export function findClient(chain: ForwardedChain, peerAddress: string, trustedProxies: AddressList): ForwardedClient {
   const { hops, protos, hosts } = chain;

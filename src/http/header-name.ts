@@ -3,12 +3,15 @@ import { foldName, isPrivate } from './private-headers.ts';
 /** What is decided by the name of a header alone. */
 export interface HeaderName {
   readonly lower: string;
-  /** The same for every spelling that a backend could take for one: CGI-like backends see `X-Session-ID` and `x_session_id` as one variable. */
+  /**
+   * The same for every spelling that a backend could take for one: CGI-like backends see `X-Session-ID` and
+   * `x_session_id` as one variable.
+   */
   readonly folded: string;
   /**
-   * Of one connection, by its name: `Connection`, `Keep-Alive`, `Proxy-*`, `TE`, `Trailer`, `Transfer-Encoding`, `Upgrade` (RFC 9110 §7.6.1),
-   * `HTTP2-Settings` (RFC 7540 §3.2.1). In every spelling, and so is a `Content-Length` in any but its own: it says where the message
-   * ends to those only that read names leniently.
+   * Of one connection, by its name: `Connection`, `Keep-Alive`, `Proxy-*`, `TE`, `Trailer`, `Transfer-Encoding`,
+   * `Upgrade` (RFC 9110 §7.6.1), `HTTP2-Settings` (RFC 7540 §3.2.1). In every spelling, and so is a `Content-Length` in
+   * any but its own: it says where the message ends to those only that read names leniently.
    */
   readonly isHopByHop: boolean;
   /** Only a server may say it, and programs believe it whoever does (`private-headers.ts`). */
@@ -27,7 +30,10 @@ const HOP_BY_HOP = new Set([
   'http2-settings',
 ]);
 
-/** Clients and servers send the same few names again and again; names that somebody makes up must not take memory for ever. */
+/**
+ * Clients and servers send the same few names again and again; names that somebody makes up must not take memory for
+ * ever.
+ */
 const MAX_KNOWN = 1000;
 const known = new Map<string, HeaderName>();
 

@@ -5,8 +5,9 @@ import { foldName } from './private-headers.ts';
 const NEVER_HOP_BY_HOP = new Set(['host', 'content-length']);
 
 /**
- * What of a message's headers is meant for the next hop: without `Connection`, every header it names, and the other headers of one
- * connection only (`Keep-Alive`, `Proxy-*`, `TE`, `Trailer`, `Transfer-Encoding`, `Upgrade`, `HTTP2-Settings`).
+ * What of a message's headers is meant for the next hop: without `Connection`, every header it names, and the other
+ * headers of one connection only (`Keep-Alive`, `Proxy-*`, `TE`, `Trailer`, `Transfer-Encoding`, `Upgrade`,
+ * `HTTP2-Settings`).
  *
  * Order, case and repetition are kept. `Host` and `Content-Length` stay even when `Connection` names them.
  *
@@ -45,8 +46,8 @@ export function foldNames(names: readonly string[]): ReadonlySet<string> {
 }
 
 /**
- * Removes the sender's copies of headers that only we may set, in every spelling a backend could take for one of them: CGI-like
- * backends see `X-Session-ID`, `x_session_id` and `X.Session.Id` as the same variable.
+ * Removes the sender's copies of headers that only we may set, in every spelling a backend could take for one of them:
+ * CGI-like backends see `X-Session-ID`, `x_session_id` and `X.Session.Id` as the same variable.
  *
  * Call it after `endToEndHeaders` and before setting ours; in the other order `Connection: X-Session-ID` removes ours.
  */

@@ -28,7 +28,10 @@ function toPattern(host: string): string | undefined {
   return authority && (isWildcard ? '*.' : '') + withoutLastDot(authority.hostname);
 }
 
-/** The patterns that match a host, the most specific first: `a.b.example.com`, `*.b.example.com`, `*.example.com`, `*.com`. */
+/**
+ * The patterns that match a host, the most specific first: `a.b.example.com`, `*.b.example.com`, `*.example.com`,
+ * `*.com`.
+ */
 export function hostPatternsFor(host: string): string[] {
   const name = withoutLastDot(parseAuthority(host)?.hostname ?? '');
   const patterns = [name];
@@ -37,10 +40,11 @@ export function hostPatternsFor(host: string): string[] {
 }
 
 /**
- * The names that a listener answers to, besides addresses and `localhost`: those three are what no page of another site has in its URL.
+ * The names that a listener answers to, besides addresses and `localhost`: those three are what no page of another site
+ * has in its URL.
  *
- * A browser takes a page for one of ours when its name leads to our address, also one that its owner has let lead there a moment ago (DNS rebinding).
- * Only the name tells the two apart.
+ * A browser takes a page for one of ours when its name leads to our address, also one that its owner has let lead there
+ * a moment ago (DNS rebinding). Only the name tells the two apart.
  */
 export class HostNames {
   readonly #patterns: ReadonlySet<string>;
@@ -70,7 +74,8 @@ const NAME_OF_THIS_MACHINE =
   /^(?:(?:.+\.)?localhost|localhost[46]?(?:\.localdomain[46]?)?|ipv?6-(?:localhost|loopback))$/;
 
 /**
- * The machine that a name or address leads to, the same for every way to write it: `localhost` for this one, also as `0.0.0.0` or `::`.
+ * The machine that a name or address leads to, the same for every way to write it: `localhost` for this one, also as
+ * `0.0.0.0` or `::`.
  *
  * @param hostname of a `URL`, which has normalised case and the spellings of IPv4 addresses; with or without brackets.
  */

@@ -1,5 +1,6 @@
 /**
- * The media type an `Accept` header likes best, lower-case, without parameters: the highest quality, the first of equals.
+ * The media type an `Accept` header likes best, lower-case, without parameters: the highest quality, the first of
+ * equals.
  *
  * @returns undefined when the header is missing or accepts nothing.
  * @see RFC 9110 §12.5.1

@@ -2,10 +2,11 @@ import type { IncomingHttpHeaders } from 'node:http';
 import { preferredMediaType } from './media.ts';
 
 /**
- * True when a person opens a page: the only requests that create a session by themselves. Takes a `RequestHead` or an `IncomingMessage`.
+ * True when a person opens a page: the only requests that create a session by themselves. Takes a `RequestHead` or an
+ * `IncomingMessage`.
  *
- * Browsers say so with `Sec-Fetch-Dest: document`, which page scripts cannot set (frames, images and fetches say something else).
- * Where the header is missing (old browsers, plain http), a GET that likes `text/html` best counts.
+ * Browsers say so with `Sec-Fetch-Dest: document`, which page scripts cannot set (frames, images and fetches say
+ * something else). Where the header is missing (old browsers, plain http), a GET that likes `text/html` best counts.
  *
  * @see Fetch Metadata Request Headers §2.1
  */

@@ -49,7 +49,8 @@ export type OriginRule =
 /**
  * Reads `https://example.com`, `https://*.example.com` or an origin of another scheme (`chrome-extension://…`).
  *
- * @returns undefined when it is none of them. `null`, paths, users and the schemes of WebSockets are none: no page has them as its origin.
+ * @returns undefined when it is none of them. `null`, paths, users and the schemes of WebSockets are none: no page has
+ * them as its origin.
  */
 export function parseOriginRule(text: string): OriginRule | undefined {
   if (!text.includes('*')) {

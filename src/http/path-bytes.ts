@@ -1,4 +1,7 @@
-/** What stands for each byte, in every case of its digits: `%c3`, `%C3`. Tables, as hostile paths have thousands of escapes. */
+/**
+ * What stands for each byte, in every case of its digits: `%c3`, `%C3`. Tables, as hostile paths have thousands of
+ * escapes.
+ */
 export const ESCAPES: readonly (readonly string[])[] = Array.from({ length: 256 }, (_, code) => {
   const [one, other] = [...code.toString(16).padStart(2, '0')].map(digit => [digit, digit.toUpperCase()]);
   return one!.flatMap(a => other!.map(b => `%${a}${b}`));

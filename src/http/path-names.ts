@@ -1,17 +1,22 @@
 import { isUtf8 } from 'node:buffer';
 import { decodeBytes, toBytes } from './path-bytes.ts';
 
-/** What is left of a row of accents: the time to put them in order grows with the square of their number (UAX #15 §13 allows 30). */
+/**
+ * What is left of a row of accents: the time to put them in order grows with the square of their number (UAX #15 §13
+ * allows 30).
+ */
 const ACCENTS = /(\p{M}{1,30})\p{M}*/gu;
 /** `name:stream:$TYPE` of NTFS: with a type, it is the file or the folder itself. */
 const STREAM_WITH_TYPE = /:[^:]*:\$[a-z_]+$/;
 
 /**
- * What a server that is lax with names takes a path for. Two paths that such a server could take for the same are the same text; it is no path to be sent.
+ * What a server that is lax with names takes a path for. Two paths that such a server could take for the same are the
+ * same text; it is no path to be sent.
  *
- * Names are compared without case, in the form of compatibility (NFKC: `ä` in one or two characters, fullwidth letters, the Kelvin sign) and without characters
- * that are not seen, as file systems do; in UTF-8 or Latin-1; without blanks at their ends, which `trim` takes off both, and without dots at the end, with `+`
- * for a blank; and as NTFS does without a stream. Empty names, and with them a slash at the end, are left out.
+ * Names are compared without case, in the form of compatibility (NFKC: `ä` in one or two characters, fullwidth letters,
+ * the Kelvin sign) and without characters that are not seen, as file systems do; in UTF-8 or Latin-1; without blanks at
+ * their ends, which `trim` takes off both, and without dots at the end, with `+` for a blank; and as NTFS does without
+ * a stream. Empty names, and with them a slash at the end, are left out.
  *
  * @param path in the form of `matchingPath`.
  */
@@ -59,7 +64,10 @@ function toCompatible(text: string): string {
   return text.replace(ACCENTS, '$1').normalize('NFKC');
 }
 
-/** Without blanks at both ends. Not by an expression: one that is anchored at the end would be tried at each blank of a long row. */
+/**
+ * Without blanks at both ends. Not by an expression: one that is anchored at the end would be tried at each blank of a
+ * long row.
+ */
 export function trimBlanks(name: string): string {
   let start = 0;
   while (start < name.length && isBlank(name, start)) start++;
@@ -81,7 +89,10 @@ function isBlank(name: string, at: number): boolean {
   return code <= 0x20 || code === 0x7f || code === 0x85 || (code >= 0xa0 && /\s/.test(name[at]!));
 }
 
-/** The form of compatibility (NFKC), in which `／` and `．．` are `/` and `..`, of a text with a character for each byte of UTF-8. */
+/**
+ * The form of compatibility (NFKC), in which `／` and `．．` are `/` and `..`, of a text with a character for each byte of
+ * UTF-8.
+ */
 export function compatible(bytes: string): string {
   return /[\xc2-\xf4]/.test(bytes) ? toBytes(toCompatible(Buffer.from(bytes, 'latin1').toString())) : bytes;
 }

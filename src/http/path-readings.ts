@@ -12,8 +12,8 @@ const MAX_READ_LENGTH = 32 * 1024;
 /**
  * The form of a path that routes are matched on: what the most lenient server reads, as far as servers agree at all.
  *
- * Parameters are taken off each segment (`/app;a=b/x` is `/app/x`), and with them segments that are nothing else. What may stand in a path as it is
- * (`pchar` of RFC 3986 §3.3, but for `;`) is not escaped, everything else is.
+ * Parameters are taken off each segment (`/app;a=b/x` is `/app/x`), and with them segments that are nothing else. What
+ * may stand in a path as it is (`pchar` of RFC 3986 §3.3, but for `;`) is not escaped, everything else is.
  *
  * @param path in normal form (`path.ts`).
  */
@@ -59,7 +59,8 @@ const USUAL_STEPS: readonly Step[] = [
 const MISTAKEN_STEPS: readonly Step[] = [
   // All parameters are taken to stand at the end.
   text => cutAt(text, /;/),
-  // What was decoded is parsed again: with a query, with an authority before the path, and without line feeds and tabs (WHATWG URL §4.4).
+  // What was decoded is parsed again: with a query, with an authority before the path, and without line feeds and tabs
+  // (WHATWG URL §4.4).
   text => cutAt(text, /[?#]/),
   text => (text.startsWith('//') ? text.replace(/^\/\/+[^/]*/, '') : text),
   text => text.replace(/[\t\n\r]/g, ''),
@@ -78,11 +79,12 @@ const MISTAKEN_STEPS: readonly Step[] = [
 const BLANK_AT_AN_END = /\/[\0- ]|[\0- ](?:\/|$)/;
 
 /**
- * Everything that a server could take a path for: with parameters or without; cut off at a NUL; decoded up to three times (`%252F`), overlong UTF-8
- * and the `%u002F` of IIS included; a backslash read as a slash; and dot segments and empty ones removed before or after each of these, or never.
+ * Everything that a server could take a path for: with parameters or without; cut off at a NUL; decoded up to three
+ * times (`%252F`), overlong UTF-8 and the `%u002F` of IIS included; a backslash read as a slash; and dot segments and
+ * empty ones removed before or after each of these, or never.
  *
- * Tomcat and Jetty take parameters off before they decode, others after; nginx, Go and WSGI servers decode `%2F` into a slash; behind
- * another proxy a path is decoded twice.
+ * Tomcat and Jetty take parameters off before they decode, others after; nginx, Go and WSGI servers decode `%2F` into a
+ * slash; behind another proxy a path is decoded twice.
  *
  * @param path in normal form.
  * @param withMistakes Also what only mistakes make of it, `%3F` read as the start of a query for example.

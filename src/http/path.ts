@@ -1,16 +1,20 @@
 const UNRESERVED = /[A-Za-z0-9._~-]/;
-// What normalisation leaves as it is: no escape, no empty segment, no segment that begins with a dot, printable ASCII only.
+// What normalisation leaves as it is: no escape, no empty segment, no segment that begins with a dot, printable ASCII
+// only.
 const ALREADY_NORMAL = /^(?:\/(?![./])[\x21\x22\x24\x26-\x2e\x30-\x5b\x5d-\x7e]*)+$/;
 
 /**
- * Brings a path into the one form that decisions are made on, so that no spelling of a path walks around a route or a policy.
+ * Brings a path into the one form that decisions are made on, so that no spelling of a path walks around a route or a
+ * policy.
  *
- * Escapes of unreserved characters are decoded and the others upper-cased (RFC 3986 §6.2.2), runs of `/` become one, dot segments are
- * removed (§5.2.4), bytes outside ASCII are escaped. `%2F` stays escaped: it is data within a segment, not a separator.
+ * Escapes of unreserved characters are decoded and the others upper-cased (RFC 3986 §6.2.2), runs of `/` become one,
+ * dot segments are removed (§5.2.4), bytes outside ASCII are escaped. `%2F` stays escaped: it is data within a segment,
+ * not a separator.
  *
  * @param path begins with `/`, without the query; one character per byte, as Node's parser gives it.
- * @returns undefined when the path cannot be trusted: an incomplete escape, a NUL, a control character, a backslash (some
- * backends read it as `/`), a `#`, or a dot segment with a parameter (`/..;x/`, a dot segment to servlet containers only).
+ * @returns undefined when the path cannot be trusted: an incomplete escape, a NUL, a control character, a backslash
+ * (some backends read it as `/`), a `#`, or a dot segment with a parameter (`/..;x/`, a dot segment to servlet
+ * containers only).
  */
 export function normalizePath(path: string): string | undefined {
   if (ALREADY_NORMAL.test(path)) return path;

@@ -4,7 +4,10 @@ import type { ProxyHeader } from './proxy-protocol.ts';
 
 const secureByProxy = new WeakSet<object>();
 
-/** From now on the client that a PROXY header names is the peer of this socket: `remoteAddress` and `remotePort` are the client's. */
+/**
+ * From now on the client that a PROXY header names is the peer of this socket: `remoteAddress` and `remotePort` are the
+ * client's.
+ */
 export function setPeer(socket: Socket, { source, isSecure }: ProxyHeader): void {
   if (source !== undefined) {
     Object.defineProperty(socket, 'remoteAddress', { value: source.address, configurable: true });

@@ -1,10 +1,11 @@
 /**
- * Headers by which one server tells the next what only it can know, folded. Programs believe them whoever sends them, so a
- * client must not. The reference page `private-headers.md` names them all, and says what is left out and why.
+ * Headers by which one server tells the next what only it can know, folded. Programs believe them whoever sends them,
+ * so a client must not. The reference page `private-headers.md` names them all, and says what is left out and why.
  *
- * `*` stands for anything or nothing, and the `-` beside it is there only with something behind or before it: `x-webauth-*` is
- * `X-WEBAUTH` as well, and `*-client-ip` is `Client-IP`. `(x-)` stands for a name with and without it. Every name is meant with
- * `HTTP_` in front, too: programs that take the name of a CGI variable for that of a header ask for it so.
+ * `*` stands for anything or nothing, and the `-` beside it is there only with something behind or before it:
+ * `x-webauth-*` is `X-WEBAUTH` as well, and `*-client-ip` is `Client-IP`. `(x-)` stands for a name with and without it.
+ * Every name is meant with `HTTP_` in front, too: programs that take the name of a CGI variable for that of a header
+ * ask for it so.
  */
 export const PRIVATE_HEADERS: readonly string[] = [
   // Who the client is.
@@ -48,8 +49,9 @@ export const PRIVATE_HEADERS: readonly string[] = [
 ];
 
 /**
- * Of these families what clients say themselves. It proves itself: Hasura's password, the secrets and signatures of services that call the
- * application (Cloudflare, Tailscale, SurveyMonkey, Netlify), and the token by which Worklight knows pages for its own.
+ * Of these families what clients say themselves. It proves itself: Hasura's password, the secrets and signatures of
+ * services that call the application (Cloudflare, Tailscale, SurveyMonkey, Netlify), and the token by which Worklight
+ * knows pages for its own.
  */
 const PUBLIC: ReadonlySet<string> = new Set([
   ...['x-hasura-admin-secret', 'cf-webhook-auth', 'tailscale-webhook-signature', 'sm-apikey', 'sm-signature'],

@@ -5,13 +5,19 @@ import { unmapIpv4 } from './address-list.ts';
 export interface ProxyHeader {
   /** Bytes of the header; the connection's own bytes follow. */
   readonly length: number;
-  /** Undefined when the proxy speaks for itself (its health checks) or does not know the client: then its own address counts. */
+  /**
+   * Undefined when the proxy speaks for itself (its health checks) or does not know the client: then its own address
+   * counts.
+   */
   readonly source: { readonly address: string; readonly port: number } | undefined;
   /** True when the proxy says that the client speaks TLS to it; undefined when it says nothing (version 1 cannot). */
   readonly isSecure: boolean | undefined;
 }
 
-/** `incomplete`: more bytes are needed. `absent`: these bytes are no PROXY header. `malformed`: they begin as one and are none. */
+/**
+ * `incomplete`: more bytes are needed. `absent`: these bytes are no PROXY header. `malformed`: they begin as one and
+ * are none.
+ */
 export type ProxyHeaderResult = ProxyHeader | 'incomplete' | 'absent' | { readonly malformed: string };
 
 /** "CR LF" included; the longest line of version 1 that the specification allows. */

@@ -19,8 +19,8 @@ export interface RequestHead {
   /** The request target as it stood on the request line. For logs; never for decisions. */
   readonly target: string;
   /**
-   * The path after percent-decoding of unreserved characters, merging of `//` and removal of dot segments. Decisions use this.
-   * `*` for `OPTIONS *`.
+   * The path after percent-decoding of unreserved characters, merging of `//` and removal of dot segments. Decisions
+   * use this. `*` for `OPTIONS *`.
    */
   readonly path: string;
   /** The query without its `?`; `''` when there is none. */
@@ -31,11 +31,14 @@ export interface RequestHead {
   /** Name, value, name, value ... as received. */
   readonly rawHeaders: readonly string[];
   /**
-   * The host the client asked for (the `Host` header, or what a trusted proxy reports), lower-case, with its port when it has one.
-   * `''` when a request of HTTP/1.0 names none.
+   * The host the client asked for (the `Host` header, or what a trusted proxy reports), lower-case, with its port when
+   * it has one. `''` when a request of HTTP/1.0 names none.
    */
   readonly host: string;
-  /** The other end of the TCP connection, or whom its PROXY header names; `''` on a Unix socket. IPv4 is never written as IPv6. */
+  /**
+   * The other end of the TCP connection, or whom its PROXY header names; `''` on a Unix socket. IPv4 is never written
+   * as IPv6.
+   */
   readonly peerAddress: string;
   readonly peerPort: number;
   /** True when the peer is a proxy whose forwarded headers are believed. */
@@ -44,9 +47,15 @@ export interface RequestHead {
   readonly clientAddress: string;
   /** True when the client speaks TLS to us, or to a trusted proxy in front of us. */
   readonly isSecure: boolean;
-  /** True when `isSecure` is certain. On a plain connection that no trusted proxy explains, something undeclared may end TLS in front of us. */
+  /**
+   * True when `isSecure` is certain. On a plain connection that no trusted proxy explains, something undeclared may end
+   * TLS in front of us.
+   */
   readonly isSchemeKnown: boolean;
-  /** True when the request asks for a WebSocket, in HTTP/1.1 or HTTP/2; whether the handshake is a good one is the endpoint's to say. */
+  /**
+   * True when the request asks for a WebSocket, in HTTP/1.1 or HTTP/2; whether the handshake is a good one is the
+   * endpoint's to say.
+   */
   readonly isUpgrade: boolean;
   /** The certificate the client showed to us and that is good; undefined otherwise. */
   readonly clientCertificate: ClientCertificate | undefined;
@@ -62,16 +71,18 @@ export interface ReadRequestHeadOptions {
 /**
  * Reads the facts of a request.
  *
- * @returns a refusal with 400 (ERR_HTTP_BAD_REQUEST) when the target, the `Host` or a trusted proxy's header cannot be understood, and for
- * everything that asks for a forward proxy: `CONNECT`, or an absolute target for another authority than `Host`; 501 for a transfer
- * coding other than `chunked`; 421 (ERR_POLICY_HOST) for a host that is not one of `hosts`.
+ * @returns a refusal with 400 (ERR_HTTP_BAD_REQUEST) when the target, the `Host` or a trusted proxy's header cannot be
+ * understood, and for everything that asks for a forward proxy: `CONNECT`, or an absolute target for another authority
+ * than `Host`; 501 for a transfer coding other than `chunked`; 421 (ERR_POLICY_HOST) for a host that is not one of
+ * `hosts`.
  */
 export function readRequestHead(request: IncomingMessage, options: ReadRequestHeadOptions): RequestHead | Refusal {
   const { headers, rawHeaders, socket, httpVersion } = request;
   const method = request.method ?? '';
   const target = request.url ?? '';
 
-  // RFC 9112 §3.2: exactly one Host, or 400. HTTP/1.0 does not know it, and the plain checks of load balancers leave it out.
+  // RFC 9112 §3.2: exactly one Host, or 400. HTTP/1.0 does not know it, and the plain checks of load balancers leave it
+  // out.
   const hostCount = countHeader(rawHeaders, 'host');
   const isHostless = hostCount === 0 && httpVersion === '1.0';
   if (hostCount !== 1 && !isHostless) return badRequest('the request needs exactly one Host header');
@@ -168,14 +179,19 @@ function misdirected(host: string): Refusal {
   return refuse(421, 'ERR_POLICY_HOST', reason, { body: 'This host is not served here.\n' });
 }
 
-/** In the one spelling that a URL has, so that later steps can build one without a check; undefined when it could not be the host of one. */
+/**
+ * In the one spelling that a URL has, so that later steps can build one without a check; undefined when it could not be
+ * the host of one.
+ */
 function normalizeHost(text: string): string | undefined {
   const authority = parseAuthority(text);
   if (!authority) return undefined;
   return authority.port === undefined ? authority.hostname : `${authority.hostname}:${authority.port}`;
 }
 
-/** In a list that goes on to the next proxy, what nobody of the chain has asked for is as bad as what the last one did. */
+/**
+ * In a list that goes on to the next proxy, what nobody of the chain has asked for is as bad as what the last one did.
+ */
 function isHost(text: string): boolean {
   return text === '' || parseAuthority(text) !== undefined;
 }

@@ -16,12 +16,16 @@ export const MAX_HEAD_BYTES = 16 * 1024;
 const MAX_FIELDS = 1000;
 
 const STATUS_LINE = /HTTP\/1\.([01]) ([1-9]\d\d)(?: ([\t\x20-\x7e\x80-\xff]*))?\r\n/y;
-/** RFC 9110 §5.1, §5.5. No white space before the colon, and a line of its own: what folds a line begins with white space. */
+/**
+ * RFC 9110 §5.1, §5.5. No white space before the colon, and a line of its own: what folds a line begins with white
+ * space.
+ */
 const FIELD_LINE = /([!#$%&'*+.^`|~\w-]+):[\t ]*([\t\x20-\x7e\x80-\xff]*)\r\n/y;
 
 /**
- * Reads the head of an HTTP/1 response (RFC 9112 §4, §5), strictly: what other recipients might read in another way is malformed. That is a
- * bare line feed or carriage return, a folded line, white space before a colon, NUL and other control characters.
+ * Reads the head of an HTTP/1 response (RFC 9112 §4, §5), strictly: what other recipients might read in another way is
+ * malformed. That is a bare line feed or carriage return, a folded line, white space before a colon, NUL and other
+ * control characters.
  *
  * @param text The whole head with the empty line that ends it, one character for each byte.
  * @throws {HoldfastError} ERR_HTTP_BAD_RESPONSE

@@ -7,7 +7,10 @@ export interface ResponseSink {
   onInformation(head: ResponseHead): void;
   /** The final response, or 101: then the reader is done, and what follows is not HTTP. */
   onHead(head: ResponseHead): void;
-  /** A part of the body: `chunk[start..end]`, lent until it returns. `isLast`: all that was announced is there; `onEnd` follows. */
+  /**
+   * A part of the body: `chunk[start..end]`, lent until it returns. `isLast`: all that was announced is there; `onEnd`
+   * follows.
+   */
   onBody(chunk: Buffer, start: number, end: number, isLast: boolean): void;
   /** @param rawTrailers Name, value, name, value ... */
   onEnd(rawTrailers: readonly string[]): void;
@@ -36,8 +39,9 @@ const LENGTH = /^\d{1,15}$/;
 /**
  * Reads the responses of one connection, one after the other, from the chunks in which they arrive.
  *
- * Where a body ends must be beyond doubt (RFC 9112 §6.3), or the next response would begin somewhere else for us than for the server: two
- * lengths, a length beside `Transfer-Encoding`, another coding than `chunked` alone, and a coding in HTTP/1.0 are malformed.
+ * Where a body ends must be beyond doubt (RFC 9112 §6.3), or the next response would begin somewhere else for us than
+ * for the server: two lengths, a length beside `Transfer-Encoding`, another coding than `chunked` alone, and a coding
+ * in HTTP/1.0 are malformed.
  */
 export class ResponseReader {
   /** Nothing more is read while it is true. */

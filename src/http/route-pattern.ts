@@ -59,7 +59,8 @@ const REMEDIES: Readonly<Record<PatternFault['fault'], (segment: string) => stri
 };
 
 /**
- * Parses a route pattern. Text may be written readably (`/straße`) or escaped; it is compared in the form of `matchingPath`.
+ * Parses a route pattern. Text may be written readably (`/straße`) or escaped; it is compared in the form of
+ * `matchingPath`.
  *
  * @throws {TypeError} when it is not a pattern. The message says how to write it.
  */

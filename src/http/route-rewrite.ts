@@ -8,8 +8,8 @@ export type RewriteFault =
   | { readonly fault: 'parameter'; readonly parameter: string; readonly path: string };
 
 /**
- * The faults of a rewrite, in the order in which to report them. Both sides are read as they are written: whether each is a route pattern
- * is a question of its own (`readRoutePattern`).
+ * The faults of a rewrite, in the order in which to report them. Both sides are read as they are written: whether each
+ * is a route pattern is a question of its own (`readRoutePattern`).
  */
 export function rewriteFaults(paths: readonly string[], to: string): RewriteFault[] {
   const faults: RewriteFault[] = [];

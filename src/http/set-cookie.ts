@@ -14,7 +14,8 @@ export interface ReceivedCookie {
 const MONTHS = ['jan', 'feb', 'mar', 'apr', 'may', 'jun', 'jul', 'aug', 'sep', 'oct', 'nov', 'dec'];
 
 /**
- * Reads a `Set-Cookie` header as browsers do: leniently, the last of several equal attributes counts, and what makes no sense is left out.
+ * Reads a `Set-Cookie` header as browsers do: leniently, the last of several equal attributes counts, and what makes no
+ * sense is left out.
  *
  * @param now Milliseconds since the Unix epoch.
  * @returns undefined for a header without a name. Never throws.

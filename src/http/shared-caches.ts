@@ -22,7 +22,9 @@ export function forbidsStoring(cacheControl: string | undefined): boolean {
   return cacheControl !== undefined && /\bno-store\b/i.test(cacheControl);
 }
 
-/** `CDN-Cache-Control`, those of single vendors by the same pattern, `Surrogate-Control`, and what nginx takes instead. */
+/**
+ * `CDN-Cache-Control`, those of single vendors by the same pattern, `Surrogate-Control`, and what nginx takes instead.
+ */
 export function isForSharedCaches(name: string): boolean {
   return /^(?:.+-cache-control|surrogate-control|x-accel-expires)$/i.test(name);
 }

@@ -5,7 +5,10 @@ export function isToken(text: string): boolean {
   return TOKEN.test(text);
 }
 
-/** True when a header that is a comma-separated list (RFC 9110 §5.6.1) names this token; `token` in lower case, the header in any. */
+/**
+ * True when a header that is a comma-separated list (RFC 9110 §5.6.1) names this token; `token` in lower case, the
+ * header in any.
+ */
 export function hasToken(header: string | undefined, token: string): boolean {
   return header?.split(',').some(item => item.trim().toLowerCase() === token) ?? false;
 }

@@ -8,7 +8,8 @@ export interface UrlTicket {
 }
 
 /**
- * Takes a session's ticket out of a request's URL, and out of its `Referer`, so that no route, log or backend ever sees it.
+ * Takes a session's ticket out of a request's URL, and out of its `Referer`, so that no route, log or backend ever sees
+ * it.
  *
  * @param names The path parameters that can hold one.
  */
@@ -25,7 +26,10 @@ export function takeUrlTicket(request: IncomingMessage, names: ReadonlySet<strin
   return ticket;
 }
 
-/** A path parameter, also as programs spell it that escape more of a link than they should: what opens a session must not stay for that. */
+/**
+ * A path parameter, also as programs spell it that escape more of a link than they should: what opens a session must
+ * not stay for that.
+ */
 const PARAMETER = /(?:;|%3b)((?:[\w-]|%[4-6][0-9a-f]|%7[0-9a]|%3\d|%2d)+)(?:=|%3d)((?:(?!%3b|%2f)[^;/])*)/gi;
 
 /** The first one counts; each goes. */

@@ -5,17 +5,19 @@ import type { RequestHead } from '../http/request-head.ts';
 import type { Decision, Policy } from './policy.ts';
 
 /**
- * Which web pages may use a route: the guard against cross-site WebSocket hijacking. CORS headers do not stop a WebSocket.
+ * Which web pages may use a route: the guard against cross-site WebSocket hijacking. CORS headers do not stop a
+ * WebSocket.
  *
- * - `'self'`: the page's scheme, host and port are those the request came to. Where the scheme is not certain (plain connection, no trusted
- *   proxy), host and port must be equal, and the first page that was loaded over https is logged as a warning.
+ * - `'self'`: the page's scheme, host and port are those the request came to. Where the scheme is not certain (plain
+ *   connection, no trusted proxy), host and port must be equal, and the first page that was loaded over https is logged
+ *   as a warning.
  * - `'https://example.com'`, `'http://localhost:5173'`: exactly this origin; default ports may be left out.
  * - `'https://*.example.com'`: every subdomain at any depth, not `example.com` itself.
  * - a RegExp: must match the whole origin.
  * - `'any'` instead of a list: every page of the web.
  *
- * A request without `Origin` is not from a page: it passes when it carries no cookie. `Origin: null` (sandboxed frames, files) is refused.
- * Refusals are 403 (ERR_POLICY_ORIGIN).
+ * A request without `Origin` is not from a page: it passes when it carries no cookie. `Origin: null` (sandboxed frames,
+ * files) is refused. Refusals are 403 (ERR_POLICY_ORIGIN).
  *
  * @throws {TypeError} when an entry is not an origin. The message says how to write it.
  */

@@ -14,8 +14,9 @@ interface Closable {
 }
 
 /**
- * Empties the server: no new connections, then every socket is told to go (1001), spread evenly over half of the time, so that the
- * clients do not all come back at the same moment. What is still open at the end of the time is cut, handshakes included.
+ * Empties the server: no new connections, then every socket is told to go (1001), spread evenly over half of the time,
+ * so that the clients do not all come back at the same moment. What is still open at the end of the time is cut,
+ * handshakes included.
  *
  * Resolves when every listener is closed. New handshakes, and those that come through meanwhile, are the intake's part.
  */

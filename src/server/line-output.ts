@@ -1,6 +1,9 @@
 import { type Clock, systemClock, type Timer } from '../base/clock.ts';
 
-/** `ordinary` lines are dropped before those about security. A `notice` says what was dropped, and is not dropped itself. */
+/**
+ * `ordinary` lines are dropped before those about security. A `notice` says what was dropped, and is not dropped
+ * itself.
+ */
 export type LineRank = 'ordinary' | 'security' | 'notice';
 
 /** Takes whole lines, each with its newline. Never throws and never waits. */
@@ -58,8 +61,9 @@ const NOTICE_EVERY_MS = 10_000;
 /**
  * Lines for one of the process's outputs: they never throw, never block, and take bounded memory.
  *
- * A line is written at once, or at the end of the turn, when it can be. Otherwise it waits, in order, up to 1 MiB of lines, or 2 MiB for those about security; then lines are dropped
- * and counted, and when it flows again the listener learns how many.
+ * A line is written at once, or at the end of the turn, when it can be. Otherwise it waits, in order, up to 1 MiB of
+ * lines, or 2 MiB for those about security; then lines are dropped and counted, and when it flows again the listener
+ * learns how many.
  */
 export class LineOutput implements LineSink {
   listener: OutputListener | undefined;
@@ -84,7 +88,10 @@ export class LineOutput implements LineSink {
   #nextNoticeAt = Number.NEGATIVE_INFINITY;
   #noticeTimer: Timer | undefined;
 
-  /** @param isGathering Lines of one turn of the event loop are written together: for an access log, which has one for each request. */
+  /**
+   * @param isGathering Lines of one turn of the event loop are written together: for an access log, which has one for
+   * each request.
+   */
   constructor(name: string, sink: ByteSink, clock: Clock = systemClock, isGathering = false) {
     this.#isGathering = isGathering;
     this.#name = name;

@@ -75,7 +75,10 @@ export function reportLostLines(logger: Logger): void {
   standardError().listener = listener;
 }
 
-/** What is known of a request whoever answers it. Everything in it may come from the network and is escaped when written. */
+/**
+ * What is known of a request whoever answers it. Everything in it may come from the network and is escaped when
+ * written.
+ */
 export interface AccessFacts {
   readonly clientAddress: string;
   readonly method: string;
@@ -127,8 +130,9 @@ const nothing = () => {};
 /**
  * Writes the access log in the format of the configuration to stdout, by default none.
  *
- * `combined` is Apache's, so that the tools for it work, with the first 8 characters of the `sid` as one more field. An opened
- * socket is its request with status 101; a closed one has the method `CLOSE` and the close code in the place of the status.
+ * `combined` is Apache's, so that the tools for it work, with the first 8 characters of the `sid` as one more field. An
+ * opened socket is its request with status 101; a closed one has the method `CLOSE` and the close code in the place of
+ * the status.
  */
 export function createAccessLog(config: LogConfig = {}, sink?: LineSink, clock: Clock = systemClock): AccessLog {
   switch (config.access ?? 'off') {
@@ -221,8 +225,8 @@ function escapeField(value: string): string {
 const SECRET_NAME = /token|ticket|secret|passw|pwd|key|code|session|sid|auth|sig/i;
 
 /**
- * Takes the values of path and query parameters that are likely to open something (`;jsessionid=`), and tickets wherever they are: links end up in
- * queries, too.
+ * Takes the values of path and query parameters that are likely to open something (`;jsessionid=`), and tickets
+ * wherever they are: links end up in queries, too.
  */
 function withoutSecrets(target: string): string {
   const text = withoutTickets(target).replaceAll(/;([^=;/?#&]*)=[^;/?#&]*/g, (parameter, name) =>

@@ -23,7 +23,9 @@ import type { Intake } from './listen/intake.ts';
 import { Listener } from './listen/listener.ts';
 
 export interface StopOptions {
-  /** How long open sockets are given to close, with 1001, spread over this time. Default `10s`. `0` cuts them at once. */
+  /**
+   * How long open sockets are given to close, with 1001, spread over this time. Default `10s`. `0` cuts them at once.
+   */
   drain?: Duration;
 }
 
@@ -47,7 +49,9 @@ export interface ServerSessions {
   signIn(carrier: object, owner: SessionOwner): Promise<Session>;
   /** A URL with the session in it, under `tracking: url`; otherwise as it is. */
   encodeUrl(carrier: object, url: string): string;
-  /** Works on a session outside a request, and commits what `work` changed. @throws {HoldfastError} ERR_SESSION_ENDED. */
+  /**
+   * Works on a session outside a request, and commits what `work` changed. @throws {HoldfastError} ERR_SESSION_ENDED.
+   */
   access<T>(sid: string, work: (session: Session) => T | Promise<T>): Promise<T>;
   /** Ends a session everywhere. False when it was not there (any more). */
   end(sid: string, reason: SessionEndReason): Promise<boolean>;
@@ -72,8 +76,10 @@ export interface ServerSessions {
 /**
  * Makes a server from the configuration. Nothing is opened before `start` or `attach`.
  *
- * @param config The same document as the configuration file, with live objects (endpoints, fetch handlers, stores) in it.
- * @throws {ConfigError} ERR_CONFIG_INVALID with every problem: unknown keys, names that are not defined, values that cannot be.
+ * @param config The same document as the configuration file, with live objects (endpoints, fetch handlers, stores) in
+ * it.
+ * @throws {ConfigError} ERR_CONFIG_INVALID with every problem: unknown keys, names that are not defined, values that
+ * cannot be.
  */
 export function createServer(config: Config, environment: ServerEnvironment = {}): Server {
   return new Server(config, environment);
@@ -121,7 +127,8 @@ export class Server {
    * The sessions of a mounted application that has sessions of its own.
    *
    * @param mount Its prefix, with those of the applications that it is mounted in.
-   * @throws {HoldfastError} ERR_SERVER_STATE before `start`, or when there are none: what has no `session` of its own has the server's.
+   * @throws {HoldfastError} ERR_SERVER_STATE before `start`, or when there are none: what has no `session` of its own
+   * has the server's.
    */
   sessionsOf(mount: string): ServerSessions {
     const sessions = this.#running().mountedSessions.get(mount);
@@ -154,10 +161,11 @@ export class Server {
   }
 
   /**
-   * Serves the upgrades of an existing HTTP or HTTPS server that match a route, and leaves everything else to it: its requests,
-   * and upgrades of other paths. When nobody else takes upgrades, other paths are answered with 404.
+   * Serves the upgrades of an existing HTTP or HTTPS server that match a route, and leaves everything else to it: its
+   * requests, and upgrades of other paths. When nobody else takes upgrades, other paths are answered with 404.
    *
-   * Resolves when the endpoints are ready; handshakes that come earlier wait. `stop` lets go of the server and does not close it.
+   * Resolves when the endpoints are ready; handshakes that come earlier wait. `stop` lets go of the server and does not
+   * close it.
    */
   async attach(server: HttpServer): Promise<void> {
     this.#begin();

@@ -36,8 +36,9 @@ function opened() {
 }
 
 /**
- * Neither of Node's own ways will do: its streams grow without bound and fail with an event that ends the process, and a write in the foreground
- * waits for whoever reads a pipe. So a pipe, a socket and a terminal are written without waiting; files in another thread, one write at a time.
+ * Neither of Node's own ways will do: its streams grow without bound and fail with an event that ends the process, and
+ * a write in the foreground waits for whoever reads a pipe. So a pipe, a socket and a terminal are written without
+ * waiting; files in another thread, one write at a time.
  */
 function openDescriptor(fd: 1 | 2): ByteSink {
   return nonblocking(fd) ?? inBackground(fd);
@@ -55,8 +56,9 @@ function nonblocking(fd: 1 | 2): ByteSink | undefined {
 }
 
 /**
- * The same pipe or terminal, opened once more: `O_NONBLOCK` then concerns us alone. With the descriptor that we were started with, it would concern
- * every program that has it, and another program that ends can take it away. Linux has this, where the owner allows it.
+ * The same pipe or terminal, opened once more: `O_NONBLOCK` then concerns us alone. With the descriptor that we were
+ * started with, it would concern every program that has it, and another program that ends can take it away. Linux has
+ * this, where the owner allows it.
  */
 function reopened(fd: number): number | undefined {
   try {

@@ -20,30 +20,37 @@ export interface NodeContext {
 }
 
 export interface AttachOptions {
-  /** Whether the client speaks TLS. Default: whether the connection itself does. Behind a proxy that ends TLS, say what the client speaks. */
+  /**
+   * Whether the client speaks TLS. Default: whether the connection itself does. Behind a proxy that ends TLS, say what
+   * the client speaks.
+   */
   readonly isSecure?: boolean;
-  /** The user whom the application has authenticated for this request by other means. A session that another user owns is then refused (403). */
+  /**
+   * The user whom the application has authenticated for this request by other means. A session that another user owns
+   * is then refused (403).
+   */
   readonly user?: SessionOwner;
   /**
-   * This request is the callback of a login by `form_post`: `signIn` may set the cookie although a page of another site has sent it. The handler MUST check
-   * that the login was begun here (`state`). Default false.
+   * This request is the callback of a login by `form_post`: `signIn` may set the cookie although a page of another site
+   * has sent it. The handler MUST check that the login was begun here (`state`). Default false.
    */
   readonly isCrossSiteSignIn?: boolean;
 }
 
 /**
- * Gives a request its session: `manager.get(request)` and `manager.open(request)` work from here on, and what a handler changes is in
- * the store before the client sees the response (see `commitBeforeHeaders`). Call it before the handler; a second call for the same response
- * returns the first one's binding:
+ * Gives a request its session: `manager.get(request)` and `manager.open(request)` work from here on, and what a handler
+ * changes is in the store before the client sees the response (see `commitBeforeHeaders`). Call it before the handler;
+ * a second call for the same response returns the first one's binding:
  *
  * - node:http, Express: `attachSession(manager, req, res)`, also with the compatibility API of node:http2
  * - Fastify: `attachSession(manager, request, reply)`, in an `onRequest` hook
  * - Hono on `@hono/node-server`: `attachSession(manager, c)`
  *
- * With `tracking: 'url'` the ticket is taken out of `req.url` and `Referer`. Fastify and Hono have read the URL by then: it is for node:http and
- * Express.
+ * With `tracking: 'url'` the ticket is taken out of `req.url` and `Referer`. Fastify and Hono have read the URL by
+ * then: it is for node:http and Express.
  *
- * What was given (`req`, `request`, `c`) is what `get` and `open` take afterwards; for Fastify and Hono the `IncomingMessage` behind it works too.
+ * What was given (`req`, `request`, `c`) is what `get` and `open` take afterwards; for Fastify and Hono the
+ * `IncomingMessage` behind it works too.
  *
  * @throws {TypeError} when there is no `node:http` request behind what was given.
  */
@@ -64,8 +71,8 @@ export function attachSession(manager: SessionManager, carrier: object, ...rest:
 }
 
 /**
- * Where a response has its bindings: an application may have a manager for each of its parts, and middleware may run twice. A property, because
- * a weak map of objects that live as long as a request keeps the garbage collector busy.
+ * Where a response has its bindings: an application may have a manager for each of its parts, and middleware may run
+ * twice. A property, because a weak map of objects that live as long as a request keeps the garbage collector busy.
  */
 const BINDINGS = Symbol('holdfast session bindings');
 type BoundResponse = ServerResponse & { [BINDINGS]?: Bound[] };

@@ -13,11 +13,14 @@ import type { SessionHeader, SessionRecord, SessionStore } from './store.ts';
 
 export interface ExpressStoreOptions {
   /**
-   * Begins the key of every session of this instance; instances with different prefixes share a store without seeing each other. Ends
-   * with the only `:` in it. Default `express:`.
+   * Begins the key of every session of this instance; instances with different prefixes share a store without seeing
+   * each other. Ends with the only `:` in it. Default `express:`.
    */
   readonly prefix?: string;
-  /** Milliseconds after its last `set` or `touch` that a session whose cookie has no expiry is kept; `Infinity`: for ever. Default 1 day. */
+  /**
+   * Milliseconds after its last `set` or `touch` that a session whose cookie has no expiry is kept; `Infinity`: for
+   * ever. Default 1 day.
+   */
   readonly ttlMs?: number;
   /** Milliseconds after `destroy` and `clear` in which a `set` of the same sid is ignored: longer than the slowest request. Default 5 minutes,
    * at most 400 days. */
@@ -71,19 +74,22 @@ const DAY_MS = 86_400_000;
 /**
  * Makes a store for `express-session` of any of ours: `session({ store: toExpressStore(store), … })`.
  *
- * - **Complete**: `get set touch destroy all length clear regenerate load createSession`, each with a callback or, without one, a promise.
- *   Nothing is thrown synchronously. A store that fails is an error with `status` 503, never "no such session".
- * - **The whole session is one attribute.** `express-session` hands over whole documents and promises that the last one wins. Written key
- *   by key, two requests would leave a mixture that neither of them has seen.
- * - **Expiry to the millisecond**, from `cookie.expires`. `touch` moves it without writing the data again, and `get` tells the new one.
- * - **What was destroyed stays destroyed.** A request that is still running when the user signs out does not bring the session
- *   back by its `set`: for `tombstoneMs`, in every process; and after that, as long as the session came from this store.
+ * - **Complete**: `get set touch destroy all length clear regenerate load createSession`, each with a callback or,
+ *   without one, a promise. Nothing is thrown synchronously. A store that fails is an error with `status` 503, never
+ *   "no such session".
+ * - **The whole session is one attribute.** `express-session` hands over whole documents and promises that the last one
+ *   wins. Written key by key, two requests would leave a mixture that neither of them has seen.
+ * - **Expiry to the millisecond**, from `cookie.expires`. `touch` moves it without writing the data again, and `get`
+ *   tells the new one.
+ * - **What was destroyed stays destroyed.** A request that is still running when the user signs out does not bring the
+ *   session back by its `set`: for `tombstoneMs`, in every process; and after that, as long as the session came from
+ *   this store.
  *
- * The events `connect` and `disconnect` are never emitted: on `disconnect`, `express-session` goes on without sessions, and an outage
- * would look like a logout.
+ * The events `connect` and `disconnect` are never emitted: on `disconnect`, `express-session` goes on without sessions,
+ * and an outage would look like a logout.
  *
- * Give it a store of its own. A `SessionManager` on the same one would count, list and end its sessions too. The store stays the
- * caller's: `close` ends the sweeping, then close the store.
+ * Give it a store of its own. A `SessionManager` on the same one would count, list and end its sessions too. The store
+ * stays the caller's: `close` ends the sweeping, then close the store.
  *
  * @throws {TypeError} when an option cannot work.
  */
@@ -99,7 +105,10 @@ export class ExpressStore extends EventEmitter {
   readonly #sweepIntervalMs: number;
   readonly #clock: StoreClock;
   readonly #logger: CalmLogger;
-  /** When a session object that came from the store ends, as far as its request knows: one that is gone before was destroyed. */
+  /**
+   * When a session object that came from the store ends, as far as its request knows: one that is gone before was
+   * destroyed.
+   */
   readonly #known = new WeakMap<object, { readonly key: string; readonly end: number }>();
   /** Writes of one session happen in the order of their calls: a `destroy` is not overtaken by the `set` before it. */
   readonly #writes = new KeyedQueue();
@@ -155,7 +164,10 @@ export class ExpressStore extends EventEmitter {
     });
   }
 
-  /** Moves the expiry to that of the session's cookie, and writes nothing else of it. Ignored when there is no such session. */
+  /**
+   * Moves the expiry to that of the session's cookie, and writes nothing else of it. Ignored when there is no such
+   * session.
+   */
   touch(sid: string, session: ExpressSessionData): Promise<void>;
   // biome-ignore lint/suspicious/noExplicitAny: as express-session declares it.
   touch(sid: string, session: ExpressSessionData, callback?: (error?: any) => void): void;
@@ -219,8 +231,9 @@ export class ExpressStore extends EventEmitter {
   }
 
   /**
-   * `express-session` puts its own function here: it gives a request a new sid, session and cookie. They tell us the classes of both, so that
-   * sessions from the store are of the same ones without this package depending on `express-session`.
+   * `express-session` puts its own function here: it gives a request a new sid, session and cookie. They tell us the
+   * classes of both, so that sessions from the store are of the same ones without this package depending on
+   * `express-session`.
    */
   get generate(): (request: object) => void {
     return request => {

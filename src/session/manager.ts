@@ -40,8 +40,9 @@ export interface SessionManagerOptions extends TrackingOptions {
   /** Closed by `close()`. */
   readonly store: SessionStore;
   /**
-   * What the processes that share the store have in common besides sessions: ends and renewals reach the others through it. Closed by `close()`.
-   * Default: one in this process' memory; then others learn of an end within 5 s, by asking the store.
+   * What the processes that share the store have in common besides sessions: ends and renewals reach the others through
+   * it. Closed by `close()`. Default: one in this process' memory; then others learn of an end within 5 s, by asking
+   * the store.
    */
   readonly ledger?: Ledger;
   /** Keys of at least 32 random bytes; the first signs, every one verifies. `loadOrCreateKey` keeps one in a folder. */
@@ -52,7 +53,10 @@ export interface SessionManagerOptions extends TrackingOptions {
   readonly idleTimeoutMs?: number;
   /** Milliseconds after which a session ends whatever happens; `Infinity` never. Default 12 hours. */
   readonly absoluteTimeoutMs?: number;
-  /** Milliseconds after which a session in use gets a new secret; the old one works until the client has the new one. `Infinity` never. Default 4 hours. */
+  /**
+   * Milliseconds after which a session in use gets a new secret; the old one works until the client has the new one.
+   * `Infinity` never. Default 4 hours.
+   */
   readonly renewalTimeoutMs?: number;
   /** Frequency and contents by IBM's names; either can be set beside it. */
   readonly profile?: WriteProfile;
@@ -63,8 +67,8 @@ export interface SessionManagerOptions extends TrackingOptions {
   /** What happens when two requests change one attribute. Default `last-wins`. */
   readonly conflicts?: ConflictPolicy;
   /**
-   * `strict` (default): each request sees what was committed before it began, in any process; it costs one small read. `relaxed`: no read for a
-   * session in memory, which may be up to 1 s behind.
+   * `strict` (default): each request sees what was committed before it began, in any process; it costs one small read.
+   * `relaxed`: no read for a session in memory, which may be up to 1 s behind.
    */
   readonly coherence?: 'strict' | 'relaxed';
   /** Sessions kept decoded in memory at most. Default 10,000; 0 keeps none. */
@@ -72,15 +76,18 @@ export interface SessionManagerOptions extends TrackingOptions {
   /** Bytes of memory for them, as far as they can be told. Default 64 MiB. */
   readonly cacheBytes?: number;
   /**
-   * Sessions at most, where the store does not keep a cap itself: counted at each sweep. Default: as many as it takes. For `MemoryStore` and
-   * `LmdbStore` it is an option of theirs, and exact.
+   * Sessions at most, where the store does not keep a cap itself: counted at each sweep. Default: as many as it takes.
+   * For `MemoryStore` and `LmdbStore` it is an option of theirs, and exact.
    */
   readonly maxSessions?: number;
-  /** Share of `maxSessions`, and of a memory that is limited, from 0 to 1, that anonymous sessions may fill: the rest is for logins. Default 0.8. */
+  /**
+   * Share of `maxSessions`, and of a memory that is limited, from 0 to 1, that anonymous sessions may fill: the rest is
+   * for logins. Default 0.8.
+   */
   readonly anonymousShare?: number;
   /**
-   * What happens at a cap. `refuse` (default): ERR_SESSION_NO_ROOM, 503. `evict`: the session next to expire ends, an anonymous one first; an
-   * anonymous session never takes the place of one that has an owner.
+   * What happens at a cap. `refuse` (default): ERR_SESSION_NO_ROOM, 503. `evict`: the session next to expire ends, an
+   * anonymous one first; an anonymous session never takes the place of one that has an owner.
    */
   readonly overflow?: 'refuse' | 'evict';
   readonly maxSessionsPerUser?: UserLimit;
@@ -88,7 +95,10 @@ export interface SessionManagerOptions extends TrackingOptions {
   readonly maxAttributeBytes?: number;
   /** Largest session in bytes. Default 4 MiB. */
   readonly maxSessionBytes?: number;
-  /** Bytes of an attribute and of a session above which a warning is logged, once for each name. Default 16 KiB and 64 KiB. */
+  /**
+   * Bytes of an attribute and of a session above which a warning is logged, once for each name. Default 16 KiB and 64
+   * KiB.
+   */
   readonly warnSize?: { readonly attributeBytes?: number; readonly sessionBytes?: number };
   /** When expired sessions are looked for. Default every 60,000 ms. Those that sockets hold end on time in any case. */
   readonly sweep?: SweepSchedule;
@@ -98,7 +108,10 @@ export interface SessionManagerOptions extends TrackingOptions {
   readonly logger?: Logger;
 }
 
-/** Why sockets must go: their session is over, or a login has replaced the secret that they came with and they may come again. */
+/**
+ * Why sockets must go: their session is over, or a login has replaced the secret that they came with and they may come
+ * again.
+ */
 export type SocketEndReason = 'ended' | 'renewed';
 
 /** The channel of the ledger on which processes tell each other. */
@@ -117,7 +130,8 @@ type Carrier = { [key: symbol]: SessionBinding | undefined };
 type ControlEvent = { readonly type: 'ended' | 'renewed' | 'timed'; readonly sid: string };
 
 /**
- * Sessions for whatever carries a request: plain `node:http`, fetch handlers, WebSocket handshakes, sockets, background work.
+ * Sessions for whatever carries a request: plain `node:http`, fetch handlers, WebSocket handshakes, sockets, background
+ * work.
  *
  * A failure of the store rejects with ERR_SESSION_STORE_UNAVAILABLE (503) everywhere; it never looks like "no session".
  */
@@ -131,7 +145,10 @@ export class SessionManager {
   readonly #rules: SessionStateRules;
   readonly #listeners: SessionListeners;
   readonly #meters = new SessionMeters();
-  /** Under which a carrier has its binding: a weak map of objects that live as long as a request keeps the garbage collector busy. */
+  /**
+   * Under which a carrier has its binding: a weak map of objects that live as long as a request keeps the garbage
+   * collector busy.
+   */
   readonly #carrierKey = Symbol('holdfast session');
   readonly #socketEndListeners = new Set<(sid: string, why: SocketEndReason) => void>();
   readonly #queue = new KeyedQueue();
@@ -258,7 +275,8 @@ export class SessionManager {
   /**
    * Begins to end sessions whose time is over, also when nobody asks for them, and to listen to the other processes.
    *
-   * Resolves when it listens. Everything works before that, and when it rejects: ends in other processes are then learned by asking the store.
+   * Resolves when it listens. Everything works before that, and when it rejects: ends in other processes are then
+   * learned by asking the store.
    *
    * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE.
    */
@@ -301,12 +319,17 @@ export class SessionManager {
     return new SessionBinding(this.#environment, request);
   }
 
-  /** Makes `get(carrier)` and `open(carrier)` mean this binding, for as long as the carrier (a request, a handshake) lives. */
+  /**
+   * Makes `get(carrier)` and `open(carrier)` mean this binding, for as long as the carrier (a request, a handshake)
+   * lives.
+   */
   bindTo(carrier: object, binding: SessionBinding): void {
     (carrier as Carrier)[this.#carrierKey] = binding;
   }
 
-  /** The session of a request, or undefined when its client has none. @throws {HoldfastError} as `SessionBinding.get`. */
+  /**
+   * The session of a request, or undefined when its client has none. @throws {HoldfastError} as `SessionBinding.get`.
+   */
   get(carrier: object): Promise<Session | undefined> {
     return this.#boundTo(carrier)?.get() ?? Promise.reject(outsideRequest());
   }
@@ -327,9 +350,9 @@ export class SessionManager {
   }
 
   /**
-   * Works on a session outside a request. What `work` changed is committed when it has settled, also when it throws; under `manual` and
-   * `{ everyMs }` when that says so, or by `sync()`.
-   * Does not count as an access: only its client keeps a session alive.
+   * Works on a session outside a request. What `work` changed is committed when it has settled, also when it throws;
+   * under `manual` and `{ everyMs }` when that says so, or by `sync()`. Does not count as an access: only its client
+   * keeps a session alive.
    *
    * @throws {HoldfastError} ERR_SESSION_ENDED when there is no such session (any more); ERR_SESSION_STORE_UNAVAILABLE.
    */
@@ -352,7 +375,10 @@ export class SessionManager {
     }
   }
 
-  /** Holds a session for a socket whose client is known by other means than a handshake. Undefined when there is no such session (any more). @throws ERR_SESSION_STORE_UNAVAILABLE. */
+  /**
+   * Holds a session for a socket whose client is known by other means than a handshake. Undefined when there is no such
+   * session (any more). @throws ERR_SESSION_STORE_UNAVAILABLE.
+   */
   attach(sid: string): Promise<SocketSession | undefined> {
     return this.#shared.attach(sid);
   }
@@ -420,19 +446,26 @@ export class SessionManager {
     return this.#meters.read(this.#cache);
   }
 
-  /** The session tracker: a handler for `Request`s, mounted wherever the application likes. For administrators only, see the options. */
+  /**
+   * The session tracker: a handler for `Request`s, mounted wherever the application likes. For administrators only, see
+   * the options.
+   */
   inspector(options?: InspectorOptions): (request: Request) => Promise<Response> {
     return createInspector(this, options);
   }
 
-  /** Calls back for what happens to sessions in this process. Returns a function that stops it. A listener that throws is logged. */
+  /**
+   * Calls back for what happens to sessions in this process. Returns a function that stops it. A listener that throws
+   * is logged.
+   */
   on<K extends keyof SessionEvents>(kind: K, listener: (event: SessionEvents[K]) => void): () => void {
     return this.#listeners.on(kind, listener);
   }
 
   /**
-   * Calls back when the sockets that hold a session here must go: it is over, or a login has replaced its secret. At once when it happened in this
-   * process; through the ledger, or within 5 s without one, when in another. Returns a function that stops it.
+   * Calls back when the sockets that hold a session here must go: it is over, or a login has replaced its secret. At
+   * once when it happened in this process; through the ledger, or within 5 s without one, when in another. Returns a
+   * function that stops it.
    */
   onSocketEnd(listener: (sid: string, why: SocketEndReason) => void): () => void {
     this.#socketEndListeners.add(listener);
@@ -527,7 +560,8 @@ export class SessionManager {
     const { clock, frequency } = this.#environment;
     const settling = clock.settle();
     if (settling) await settling;
-    // What sockets have changed is seen by requests. When it fails it is tried again behind the sockets, which report it.
+    // What sockets have changed is seen by requests. When it fails it is tried again behind the sockets, which report
+    // it.
     if (frequency === 'end-of-request' && this.#shared.has(sid)) await this.#shared.flush(sid).catch(() => {});
     const remembered = this.#cache.remembered(sid);
     if (remembered && !this.#expiryOf(sid, remembered, clock.now())) return { ...remembered, isRemembered: true };

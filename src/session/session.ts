@@ -1,12 +1,16 @@
-/** What sessions hold. Applications augment it: `declare module 'holdfast' { interface SessionData { cart: CartItem[] } }`. */
+/**
+ * What sessions hold. Applications augment it: `declare module 'holdfast' { interface SessionData { cart: CartItem[] }
+ * }`.
+ */
 // biome-ignore lint/suspicious/noEmptyInterface: it exists to be augmented.
 export interface SessionData {}
 
 /**
  * A value as it is read from a session: it cannot be changed in place, because the change would be lost.
  *
- * Methods stay. Bytes, dates, errors, and instances of classes with private members keep their type, so that they can be passed on as what they
- * are; the others are assignable to their class unless it has arrays, Maps or Sets in it that can be changed.
+ * Methods stay. Bytes, dates, errors, and instances of classes with private members keep their type, so that they can
+ * be passed on as what they are; the others are assignable to their class unless it has arrays, Maps or Sets in it that
+ * can be changed.
  */
 export type DeepReadonly<T> = T extends Unchanging
   ? T
@@ -80,10 +84,11 @@ export interface SessionOwner {
 /**
  * One visitor's state. The object belongs to the request (or socket, or `access` call) that it was given to.
  *
- * Reads are synchronous: the record is loaded before a handler runs. Writes are kept and committed before the response headers
- * leave; on a socket they are visible to every socket of the session at once and committed behind it.
+ * Reads are synchronous: the record is loaded before a handler runs. Writes are kept and committed before the response
+ * headers leave; on a socket they are visible to every socket of the session at once and committed behind it.
  *
- * After the session ended every member but `id` throws `ERR_SESSION_ENDED`; after its request ended, `ERR_SESSION_OUTSIDE_REQUEST`.
+ * After the session ended every member but `id` throws `ERR_SESSION_ENDED`; after its request ended,
+ * `ERR_SESSION_OUTSIDE_REQUEST`.
  */
 export interface Session<D = SessionData> {
   /** The `sid`: 128 random bits, never changes, not a secret. */
@@ -100,15 +105,16 @@ export interface Session<D = SessionData> {
   /**
    * The value, decoded once and deep-frozen: mutating it throws instead of being lost.
    *
-   * @throws {HoldfastError} ERR_SESSION_TYPE_UNKNOWN when it holds an instance of a class that this process has not declared by `defineType`;
-   * ERR_SESSION_UNREADABLE when it is damaged, or its class cannot make an instance of it. Everything else of the session still works.
+   * @throws {HoldfastError} ERR_SESSION_TYPE_UNKNOWN when it holds an instance of a class that this process has not
+   * declared by `defineType`; ERR_SESSION_UNREADABLE when it is damaged, or its class cannot make an instance of it.
+   * Everything else of the session still works.
    */
   get<K extends Key<D>>(key: K): DeepReadonly<Value<D, K>> | undefined;
   /**
    * Takes a snapshot of the value at once; changing the object afterwards changes nothing.
    *
-   * @throws {HoldfastError} ERR_SESSION_NOT_SERIALIZABLE with the path of what cannot be kept (`cart[3].onClick`), the same on every store;
-   * ERR_SESSION_TOO_LARGE.
+   * @throws {HoldfastError} ERR_SESSION_NOT_SERIALIZABLE with the path of what cannot be kept (`cart[3].onClick`), the
+   * same on every store; ERR_SESSION_TOO_LARGE.
    */
   set<K extends Key<D>>(key: K, value: DeepReadonly<Value<D, K>>): void;
   /**
@@ -125,22 +131,23 @@ export interface Session<D = SessionData> {
   has(key: Key<D>): boolean;
   keys(): string[];
   /**
-   * The attributes whose names begin with `<prefix>:`, named without it: `scope('shop').get('cart')` is `get('shop:cart')`. So modules
-   * that share a session keep out of each other's way.
+   * The attributes whose names begin with `<prefix>:`, named without it: `scope('shop').get('cart')` is
+   * `get('shop:cart')`. So modules that share a session keep out of each other's way.
    */
   scope<P extends Prefix<D>>(prefix: P): SessionScope<Scoped<D, P>>;
 
   /** Commits what was changed so far, now. */
   sync(): Promise<void>;
   /**
-   * Gives the same session a new secret and the client a new cookie: done at every login and whenever rights change. The old secret is
-   * dead at once, and sockets that were opened with it close with 1012: whoever knew the secret before the login must not be in the
-   * session after it. What was changed so far is committed with it, `owner` included.
+   * Gives the same session a new secret and the client a new cookie: done at every login and whenever rights change.
+   * The old secret is dead at once, and sockets that were opened with it close with 1012: whoever knew the secret
+   * before the login must not be in the session after it. What was changed so far is committed with it, `owner`
+   * included.
    *
-   * @throws {HoldfastError} ERR_SESSION_UNAUTHORIZED when it belongs to another user (`sessions.signIn` begins a new session for them);
-   * ERR_SESSION_USER_LIMIT when the user has as many sessions as allowed; ERR_SESSION_SUPERSEDED when another request has renewed it at the
-   * same moment; ERR_SESSION_HEADERS_SENT when no response can carry the new cookie any more: after the headers, on a socket,
-   * in `access`.
+   * @throws {HoldfastError} ERR_SESSION_UNAUTHORIZED when it belongs to another user (`sessions.signIn` begins a new
+   * session for them); ERR_SESSION_USER_LIMIT when the user has as many sessions as allowed; ERR_SESSION_SUPERSEDED
+   * when another request has renewed it at the same moment; ERR_SESSION_HEADERS_SENT when no response can carry the new
+   * cookie any more: after the headers, on a socket, in `access`.
    */
   renew(options?: { readonly owner?: SessionOwner }): Promise<void>;
   /** Ends the session everywhere: its record is gone, its sockets close with 1008. */

@@ -3,8 +3,8 @@ import type { Awaitable } from '../base/awaitable.ts';
 /**
  * What a session is apart from its attributes. Times are milliseconds since the epoch.
  *
- * A store looks at `owner.name`, `idleTimeoutMs` and `absoluteExpiresAt` only. It keeps every other field as it is, also one that it
- * does not know: a newer version may have written it. All are what JSON can say.
+ * A store looks at `owner.name`, `idleTimeoutMs` and `absoluteExpiresAt` only. It keeps every other field as it is,
+ * also one that it does not know: a newer version may have written it. All are what JSON can say.
  */
 export interface SessionHeader {
   /** SHA-256 of the secret, base64url. The secret itself is never stored. */
@@ -30,7 +30,10 @@ export interface SessionHeader {
 /** A secret that was replaced, so that whoever still sends it can be told from a thief. */
 export interface FormerSecret {
   readonly secretHash: string;
-  /** `rotated`: by time, for the same user; it works until `until`. `renewed`: at a login; it is dead, and harmless to send, until then. */
+  /**
+   * `rotated`: by time, for the same user; it works until `until`. `renewed`: at a login; it is dead, and harmless to
+   * send, until then.
+   */
   readonly kind: 'rotated' | 'renewed';
   /** Absent: until the secret that replaced it has been used, which says that the client has got it. */
   readonly until?: number;
@@ -66,8 +69,8 @@ export interface SessionGlance {
 /** What one commit changes. Attributes that are not named stay as they are. */
 export interface SessionChanges {
   /**
-   * Header fields to replace; a field that is present with `undefined` is removed. Fields not named stay as they are, so that a new
-   * idle limit from one request never brings back the secret that another request has just replaced.
+   * Header fields to replace; a field that is present with `undefined` is removed. Fields not named stay as they are,
+   * so that a new idle limit from one request never brings back the secret that another request has just replaced.
    */
   readonly header?: Partial<SessionHeader>;
   readonly set?: ReadonlyMap<string, Uint8Array>;
@@ -94,7 +97,9 @@ export type CommitResult =
       /** What it was before. */
       readonly previous: number;
     }
-  /** The session does not exist (any more): nothing was written. This is what keeps an ended session from coming back. */
+  /**
+   * The session does not exist (any more): nothing was written. This is what keeps an ended session from coming back.
+   */
   | { readonly status: 'gone' }
   /** An `expected` version or the `expectedSecretHash` did not match: nothing was written. */
   | { readonly status: 'conflict' };
@@ -102,9 +107,10 @@ export type CommitResult =
 /**
  * Where sessions are kept. The contract that `holdfast/testing` checks on every store.
  *
- * The sid comes from the network: treat it as untrusted. A store MUST make each call atomic per sid, and MUST NOT return
- * from `create`, `commit` or `delete` before the change would survive the loss of the process (memory: as long as the process).
- * A store that cannot be reached rejects with `ERR_SESSION_STORE_UNAVAILABLE`, never with an empty answer.
+ * The sid comes from the network: treat it as untrusted. A store MUST make each call atomic per sid, and MUST NOT
+ * return from `create`, `commit` or `delete` before the change would survive the loss of the process (memory: as long
+ * as the process). A store that cannot be reached rejects with `ERR_SESSION_STORE_UNAVAILABLE`, never with an empty
+ * answer.
  */
 export interface SessionStore {
   readonly name: string;
@@ -114,11 +120,13 @@ export interface SessionStore {
    * @throws ERR_SESSION_NO_ROOM at a hard cap, or where there is no room for it.
    */
   create(sid: string, record: SessionRecord): Promise<boolean>;
-  /** The whole record, or undefined. MUST return it also when it is past its expiry: expiry is the manager's judgement. */
+  /**
+   * The whole record, or undefined. MUST return it also when it is past its expiry: expiry is the manager's judgement.
+   */
   read(sid: string): Promise<SessionRecord | undefined>;
   /**
-   * Version and last access only, as cheaply as the store can: this is asked on every request. A store that knows them at once returns
-   * them without a promise. Undefined when the session is gone.
+   * Version and last access only, as cheaply as the store can: this is asked on every request. A store that knows them
+   * at once returns them without a promise. Undefined when the session is gone.
    */
   glance(sid: string): Awaitable<SessionGlance | undefined>;
   /**
@@ -130,33 +138,44 @@ export interface SessionStore {
   /** Moves last access forward for many sessions at once; ignores the ones that are gone; changes no version. */
   touch(accesses: ReadonlyMap<string, number>): Promise<void>;
   /**
-   * Deletes the session. True for exactly one caller in the whole cluster: who gets true has ended it and tells the others.
+   * Deletes the session. True for exactly one caller in the whole cluster: who gets true has ended it and tells the
+   * others.
    *
-   * @param expiredBy Delete it only if its idle or absolute limit, as they are at the moment of deleting, is then or earlier: a touch or a
-   * longer limit that came in between saves it.
+   * @param expiredBy Delete it only if its idle or absolute limit, as they are at the moment of deleting, is then or
+   * earlier: a touch or a longer limit that came in between saves it.
    */
   delete(sid: string, expiredBy?: number): Promise<boolean>;
-  /** Sessions whose idle or absolute limit is `now` or earlier, the earliest limit first, at most `limit`. Deletes nothing. */
+  /**
+   * Sessions whose idle or absolute limit is `now` or earlier, the earliest limit first, at most `limit`. Deletes
+   * nothing.
+   */
   expired(now: number, limit: number): Promise<string[]>;
-  /** Every sid, without loading everything at once. What is created or deleted meanwhile may be missing or there; nothing comes twice. */
+  /**
+   * Every sid, without loading everything at once. What is created or deleted meanwhile may be missing or there;
+   * nothing comes twice.
+   */
   sids(): AsyncIterable<string>;
-  /** The sids of the sessions that `header.owner.name` owns, in no order. Follows `create`, `commit` and `delete` at once. */
+  /**
+   * The sids of the sessions that `header.owner.name` owns, in no order. Follows `create`, `commit` and `delete` at
+   * once.
+   */
   sidsOf(owner: string): Promise<string[]>;
   count(): Promise<number>;
   /** How many sessions have no owner. Optional: without it a cap takes every session for anonymous. */
   countAnonymous?(): Promise<number>;
   /**
-   * For a store that keeps a cap of its own: false when `create` would refuse a session now, `isAnonymous` one without an
-   * owner. Asked often, and no promise: `create` decides. Optional: without it the manager keeps the cap.
+   * For a store that keeps a cap of its own: false when `create` would refuse a session now, `isAnonymous` one without
+   * an owner. Asked often, and no promise: `create` decides. Optional: without it the manager keeps the cap.
    */
   hasRoom?(isAnonymous: boolean): boolean;
   /** Which share (0 to 1) is in use of the memory that the store may take; undefined: there is no limit. Optional. */
   fullness?(): Promise<number | undefined>;
   /**
-   * Tells what other processes commit and delete (its own too, if that is easier). Optional: without it a process can only ask.
+   * Tells what other processes commit and delete (its own too, if that is easier). Optional: without it a process can
+   * only ask.
    *
-   * Delivery is at most once, but a gap MUST be visible: `isCurrent` false from the moment that something may have been missed, and no
-   * later than 1 s after the connection has become silent. Resolves when everything from now on is told.
+   * Delivery is at most once, but a gap MUST be visible: `isCurrent` false from the moment that something may have been
+   * missed, and no later than 1 s after the connection has become silent. Resolves when everything from now on is told.
    */
   watch?(onChange: (sid: string) => void): Promise<SessionFeed>;
   /**
@@ -167,8 +186,8 @@ export interface SessionStore {
   readonly interruptions?: number;
   /**
    * What the store's own clock says, in milliseconds since the epoch. Sessions begin and end by it, so that processes
-   * whose machines have different times judge alike. Absent: by the clock of this machine, which all its users then have
-   * to share.
+   * whose machines have different times judge alike. Absent: by the clock of this machine, which all its users then
+   * have to share.
    */
   time?(): Promise<number>;
   close(): Promise<void>;

@@ -7,9 +7,15 @@ import type { TestRunner } from './store-conformance.ts';
 /** What the suite works on. */
 export interface OpenedLedger {
   readonly ledger: Ledger;
-  /** Another ledger on the same data, as another process would have. Left out for a ledger whose data belong to one process. */
+  /**
+   * Another ledger on the same data, as another process would have. Left out for a ledger whose data belong to one
+   * process.
+   */
   readonly second?: Ledger;
-  /** Lets time pass for both: turns a fake clock, or waits where a server has the clock. It is asked for some 100 ms at most. */
+  /**
+   * Lets time pass for both: turns a fake clock, or waits where a server has the clock. It is asked for some 100 ms at
+   * most.
+   */
   advance(ms: number): Promise<void>;
 }
 

@@ -12,8 +12,8 @@ export interface TestRunner {
 
 export interface StoreConformanceOptions {
   /**
-   * Opens another store on the data of the first, as another process would. Leave it out for a store whose data belong to one process.
-   * With it the suite also checks that two stores agree, and `watch` where the store has it.
+   * Opens another store on the data of the first, as another process would. Leave it out for a store whose data belong
+   * to one process. With it the suite also checks that two stores agree, and `watch` where the store has it.
    */
   readonly openSecond?: (first: SessionStore) => SessionStore | Promise<SessionStore>;
 }

@@ -5,10 +5,11 @@ export type { ClientCloseEvent, ConnectOptions, WebSocketClient } from '../webso
 const DEFAULT_TIMEOUT_MS = 5_000;
 
 /**
- * Opens a WebSocket to a server under test. A server that does not answer the handshake within 5 s fails the test instead of
- * hanging it; pass a `signal` for another limit.
+ * Opens a WebSocket to a server under test. A server that does not answer the handshake within 5 s fails the test
+ * instead of hanging it; pass a `signal` for another limit.
  *
- * @throws {HoldfastError} ERR_WS_BAD_HANDSHAKE with `status` when the server refuses; ERR_WS_CONNECTION_LOST when there is no connection.
+ * @throws {HoldfastError} ERR_WS_BAD_HANDSHAKE with `status` when the server refuses; ERR_WS_CONNECTION_LOST when there
+ * is no connection.
  * @example
  * await using client = await testClient(`${server.urls[0]}/chat`, { headers: { Cookie: 'a=b' } });
  * client.send('hello');

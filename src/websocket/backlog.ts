@@ -27,8 +27,9 @@ export function isOneWrite(transport: Duplex, bytes: number): boolean {
 /**
  * What waits for a transport that has yet to take what it was given before.
  *
- * A stream of Node's keeps each write apart until it is its turn, at a kilobyte or more for a message of one byte. So nothing is written
- * while something is under way: it is gathered here, and written in few and large pieces, each when the one before was taken.
+ * A stream of Node's keeps each write apart until it is its turn, at a kilobyte or more for a message of one byte. So
+ * nothing is written while something is under way: it is gathered here, and written in few and large pieces, each when
+ * the one before was taken.
  *
  * Whoever has one writes through it until it is empty, and then has none: connections at rest need no memory for it.
  */
@@ -45,7 +46,9 @@ export class Backlog {
   #isEnding = false;
   #isDropped = false;
 
-  /** @param onEmpty Called when the transport has taken everything, or is not there any more. Not called after `drop`. */
+  /**
+   * @param onEmpty Called when the transport has taken everything, or is not there any more. Not called after `drop`.
+   */
   constructor(transport: Duplex, onEmpty: () => void) {
     this.#transport = transport;
     this.#onEmpty = onEmpty;

@@ -29,8 +29,9 @@ export interface Recipient {
   sendShared(message: SharedMessage): boolean;
 }
 
-// A broadcast is enqueued on all its connections at once, so that one order holds for everybody; only the writes are spread,
-// in groups with a turn of the event loop between them, so that thousands of sockets hold up nobody else for long.
+// A broadcast is enqueued on all its connections at once, so that one order holds for everybody; only the writes are
+// spread, in groups with a turn of the event loop between them, so that thousands of sockets hold up nobody else for
+// long.
 const GROUP = 256;
 let rotation = 0;
 

@@ -11,8 +11,8 @@ export interface Sum {
 }
 
 /**
- * Bytes that wait, first in, first out, at little more than a byte for a byte however small the pieces are that they come in: small ones
- * are gathered in slabs that grow with the queue.
+ * Bytes that wait, first in, first out, at little more than a byte for a byte however small the pieces are that they
+ * come in: small ones are gathered in slabs that grow with the queue.
  */
 export class ByteQueue {
   readonly #sum: Sum;
@@ -44,7 +44,10 @@ export class ByteQueue {
     return this.#bytes + (this.#pieces.length - this.#first) * PIECE_COST;
   }
 
-  /** @param mayKeep The bytes will not change, and hold no other memory than their own. They may be shared with other queues. */
+  /**
+   * @param mayKeep The bytes will not change, and hold no other memory than their own. They may be shared with other
+   * queues.
+   */
   append(bytes: Buffer, mayKeep: boolean): void {
     const { length } = bytes;
     this.#bytes += length;

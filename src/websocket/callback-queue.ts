@@ -33,8 +33,8 @@ const MAX_WAITING_BYTES = 256 * 1024;
 /**
  * Runs the callbacks of one connection one at a time and in order, also when they are asynchronous.
  *
- * What arrives while a callback is unsettled waits here, up to 64 callbacks or 256 KiB; then the connection is not read until
- * half of that is gone. The queue exists because a paused socket does not see its peer go away.
+ * What arrives while a callback is unsettled waits here, up to 64 callbacks or 256 KiB; then the connection is not read
+ * until half of that is gone. The queue exists because a paused socket does not see its peer go away.
  */
 export class CallbackQueue implements DispatchWaiter {
   readonly #target: CallbackTarget;

@@ -6,9 +6,9 @@ import type { User } from './handshake.ts';
 /**
  * One open WebSocket, as the application sees it.
  *
- * Sends are atomic and keep their order, from wherever they are called: what is sent while a `stream` is open waits for its last
- * fragment. They never throw for the state of the connection: after the close they answer false. A value of another
- * type than theirs is a TypeError in every state; the connection, and all others, stay as they were.
+ * Sends are atomic and keep their order, from wherever they are called: what is sent while a `stream` is open waits for
+ * its last fragment. They never throw for the state of the connection: after the close they answer false. A value of
+ * another type than theirs is a TypeError in every state; the connection, and all others, stay as they were.
  */
 export interface Connection<Data = undefined> {
   /** Unique within the process; for logs. */
@@ -38,22 +38,26 @@ export interface Connection<Data = undefined> {
   readonly signal: AbortSignal;
 
   /**
-   * Sends a whole message: a string as text, bytes as binary. The bytes are copied; the buffer may be changed afterwards.
+   * Sends a whole message: a string as text, bytes as binary. The bytes are copied; the buffer may be changed
+   * afterwards.
    *
    * @throws {TypeError} for what is neither, an `ArrayBuffer` and other views of one included, naming what to pass in
    * its place.
-   * @returns true when it went out or waits within `maxBufferedAmount`; false when the limit is passed (what happens then is the
-   * endpoint's `slowReader` policy) or the connection is not open.
+   * @returns true when it went out or waits within `maxBufferedAmount`; false when the limit is passed (what happens
+   * then is the endpoint's `slowReader` policy) or the connection is not open.
    */
   send(data: string | Uint8Array): boolean;
   /**
-   * Resolves when everything sent so far has been handed to the operating system, or the connection has ended. Never rejects.
+   * Resolves when everything sent so far has been handed to the operating system, or the connection has ended. Never
+   * rejects.
    *
-   * What is held back is not waited for: messages behind an open `stream`, and the latest one under the policy `conflate`.
+   * What is held back is not waited for: messages behind an open `stream`, and the latest one under the policy
+   * `conflate`.
    */
   drained(): Promise<void>;
   /**
-   * Sends one fragment of a message; `last` ends it. Text may be cut anywhere: half a surrogate pair waits for the next piece.
+   * Sends one fragment of a message; `last` ends it. Text may be cut anywhere: half a surrogate pair waits for the next
+   * piece.
    *
    * @throws {TypeError} when text and binary are mixed in one message, or for what is neither.
    */
@@ -67,8 +71,8 @@ export interface Connection<Data = undefined> {
   /** An unsolicited pong. Pings of the peer are answered without it. @throws {RangeError | TypeError} as `ping`. */
   pong(data?: string | Uint8Array): boolean;
   /**
-   * Sends a close frame and waits for the peer's, for at most the endpoint's `closeTimeout`. Messages that arrive meanwhile are
-   * discarded. Does nothing when the connection is not open.
+   * Sends a close frame and waits for the peer's, for at most the endpoint's `closeTimeout`. Messages that arrive
+   * meanwhile are discarded. Does nothing when the connection is not open.
    *
    * @param code 1000 to 1014 without the reserved ones, or 3000 to 4999. Default 1000.
    * @param reason At most 123 bytes of UTF-8.

@@ -7,7 +7,8 @@ export interface DispatchWaiter {
 }
 
 /**
- * Limits how many asynchronous callbacks of the endpoints that share it are unsettled at once: the work manager of a container.
+ * Limits how many asynchronous callbacks of the endpoints that share it are unsettled at once: the work manager of a
+ * container.
  *
  * Waiters are served in the order in which they came. A callback that turns out to be synchronous takes no slot.
  */
@@ -52,7 +53,10 @@ export class Dispatcher {
     while (this.hasRoom && this.#waiting.length > 0) this.#waiting.shift()!.onSlotFree();
   }
 
-  /** Puts the waiter in the queue. @returns false when the queue was full before; the waiter is in it all the same if `whenFull` is `wait`. */
+  /**
+   * Puts the waiter in the queue. @returns false when the queue was full before; the waiter is in it all the same if
+   * `whenFull` is `wait`.
+   */
   wait(waiter: DispatchWaiter): boolean {
     const isFull = this.#waiting.length >= this.#queue;
     if (!isFull || this.whenFull === 'wait') this.#waiting.push(waiter);

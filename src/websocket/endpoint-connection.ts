@@ -90,8 +90,8 @@ let lastId = 0;
 /**
  * The server's side of one WebSocket: ties reader, callbacks and outbox to the life of the connection.
  *
- * It keeps what was extracted from the handshake and never the request, and it has one entry in the shared timer wheel, for
- * whichever of its limits comes next.
+ * It keeps what was extracted from the handshake and never the request, and it has one entry in the shared timer wheel,
+ * for whichever of its limits comes next.
  */
 export class EndpointConnection<Data = undefined>
   extends WheelEntry
@@ -571,7 +571,10 @@ export class EndpointConnection<Data = undefined>
     this.#report(error);
   }
 
-  /** The application has failed: it is not given what it has not seen yet, and hears of it also when the peer has gone meanwhile. */
+  /**
+   * The application has failed: it is not given what it has not seen yet, and hears of it also when the peer has gone
+   * meanwhile.
+   */
   #giveUp(error: HoldfastError): void {
     if (this.#state === 'open') this.#fail(error);
     else this.#report(error);
@@ -591,7 +594,9 @@ export class EndpointConnection<Data = undefined>
     this.#limitClosing();
   }
 
-  /** Ends our half after what was written. The peer has the close timeout to end its own, then the connection is cut. */
+  /**
+   * Ends our half after what was written. The peer has the close timeout to end its own, then the connection is cut.
+   */
   #endTransport(): void {
     this.outbox.end();
     this.#limitClosing();

@@ -25,14 +25,19 @@ export interface AcceptRefusal {
 }
 
 export interface CloseEvent {
-  /** That of the close frame that came first, of either side; 1005 when it had none, 1006 when there was no close frame. */
+  /**
+   * That of the close frame that came first, of either side; 1005 when it had none, 1006 when there was no close frame.
+   */
   readonly code: number;
   readonly reason: string;
   /** True when both sides sent a close frame. */
   readonly clean: boolean;
 }
 
-/** A limit on callbacks that are running at the same time, shared by every connection of the endpoints that name it (a work manager). */
+/**
+ * A limit on callbacks that are running at the same time, shared by every connection of the endpoints that name it (a
+ * work manager).
+ */
 export interface DispatchOptions {
   /** How many asynchronous callbacks may be unsettled at once. A synchronous callback takes no slot. */
   concurrency: number;
@@ -46,11 +51,18 @@ export interface DispatchOptions {
 export type SlowReaderPolicy = 'wait' | 'drop' | 'conflate' | 'close';
 
 export interface EndpointOptions<Data = undefined> {
-  /** One pattern or a list: `/chat` exact, `/chat/:room` template, `/chat/*` prefix. Exact beats template beats prefix. */
+  /**
+   * One pattern or a list: `/chat` exact, `/chat/:room` template, `/chat/*` prefix. Exact beats template beats prefix.
+   */
   path: string | readonly string[];
-  /** Silence in both directions after which `onTimeout` runs and the connection closes with 1001. Default `30s`; -1 never. */
+  /**
+   * Silence in both directions after which `onTimeout` runs and the connection closes with 1001. Default `30s`; -1
+   * never.
+   */
   idleTimeout?: Duration;
-  /** Silence from the peer after which we ping. Default two thirds of `idleTimeout`, at most `20s`. `false`: never ping. */
+  /**
+   * Silence from the peer after which we ping. Default two thirds of `idleTimeout`, at most `20s`. `false`: never ping.
+   */
   heartbeat?: Duration | false;
   /** Largest message taken, in bytes on the wire; larger: 1009. Default `64KiB`. */
   maxMessageSize?: Size;
@@ -65,29 +77,41 @@ export interface EndpointOptions<Data = undefined> {
   /** Subprotocols the endpoint speaks, preferred first. Default none. */
   subprotocols?: readonly string[];
   /**
-   * permessage-deflate (RFC 7692). Default false. All connections together inflate at most 2 MiB in a turn of the event loop, in rotation; what is
-   * larger than 64 KiB, or comes to more than 1 MiB, is inflated in the thread pool.
+   * permessage-deflate (RFC 7692). Default false. All connections together inflate at most 2 MiB in a turn of the event
+   * loop, in rotation; what is larger than 64 KiB, or comes to more than 1 MiB, is inflated in the thread pool.
    */
   compression?: boolean | DeflateOptions;
-  /** Limits of its own, or the name of limits shared under the server's `dispatch`. Default: no limit beyond one callback per connection. */
+  /**
+   * Limits of its own, or the name of limits shared under the server's `dispatch`. Default: no limit beyond one
+   * callback per connection.
+   */
   dispatch?: DispatchOptions | string;
-  /** A callback that has not settled after this fails the connection with 1011, an `accept` the handshake with 503. Default `60s`; -1 never. */
+  /**
+   * A callback that has not settled after this fails the connection with 1011, an `accept` the handshake with 503.
+   * Default `60s`; -1 never.
+   */
   handlerTimeout?: Duration;
   /**
-   * Bytes a connection may have waiting to be sent before `slowReader` applies; the memory they need beside counts too. Over HTTP/2 it also applies
-   * when the WebSockets of one TCP connection have more than 4 MiB (or this, if larger) waiting together, to those with over 16 KiB. Default `1MiB`.
+   * Bytes a connection may have waiting to be sent before `slowReader` applies; the memory they need beside counts too.
+   * Over HTTP/2 it also applies when the WebSockets of one TCP connection have more than 4 MiB (or this, if larger)
+   * waiting together, to those with over 16 KiB. Default `1MiB`.
    */
   maxBufferedAmount?: Size;
   /**
-   * `wait` (default): the message is kept and `send` answers false. `drop`: the message is not sent. `conflate`: only the latest waiting
-   * message is kept. `close`: 1013 at once. Whatever the policy, 1013 when more than 1.25 times the limit waits before what is sent now.
+   * `wait` (default): the message is kept and `send` answers false. `drop`: the message is not sent. `conflate`: only
+   * the latest waiting message is kept. `close`: 1013 at once. Whatever the policy, 1013 when more than 1.25 times the
+   * limit waits before what is sent now.
    */
   slowReader?: SlowReaderPolicy;
-  /** Origins that may connect. Default `['self']`. `'accept'` leaves the decision to `accept`. `'any'` takes every origin. */
+  /**
+   * Origins that may connect. Default `['self']`. `'accept'` leaves the decision to `accept`. `'any'` takes every
+   * origin.
+   */
   origins?: 'accept' | 'any' | readonly (string | RegExp)[];
   /**
-   * Judges the handshake: true or an `Acceptance` takes it, false refuses with 403, a refusal with its own status. Default: true.
-   * What it throws is logged and answered with 500. When the client goes away meanwhile, its answer no longer matters.
+   * Judges the handshake: true or an `Acceptance` takes it, false refuses with 403, a refusal with its own status.
+   * Default: true. What it throws is logged and answered with 500. When the client goes away meanwhile, its answer no
+   * longer matters.
    */
   accept?(handshake: Handshake): Awaitable<boolean | Acceptance<Data> | AcceptRefusal>;
 
@@ -95,11 +119,18 @@ export interface EndpointOptions<Data = undefined> {
   init?(): void | Promise<void>;
   destroy?(): void | Promise<void>;
 
-  // Callbacks of one connection run one at a time and in order, onOpen first and onClose last, also when they are async.
+  // Callbacks of one connection run one at a time and in order, onOpen first and onClose last, also when they are
+  // async.
   onOpen?(connection: Connection<Data>): Awaitable<void>;
-  /** A whole message: text is a string, binary a `Uint8Array` that is valid until the callback returns (copy it to keep it). */
+  /**
+   * A whole message: text is a string, binary a `Uint8Array` that is valid until the callback returns (copy it to keep
+   * it).
+   */
   onMessage?(connection: Connection<Data>, data: string | Uint8Array): Awaitable<void>;
-  /** A piece of a fragmented message; text is cut at code points. Without it, fragmented messages are put together for `onMessage`. */
+  /**
+   * A piece of a fragmented message; text is cut at code points. Without it, fragmented messages are put together for
+   * `onMessage`.
+   */
   onFragment?(connection: Connection<Data>, data: string | Uint8Array, last: boolean): Awaitable<void>;
   /** The pong has already been sent. */
   onPing?(connection: Connection<Data>, data: Uint8Array): Awaitable<void>;

@@ -44,8 +44,8 @@ export interface AcceptedHandshake<Data> {
 }
 
 /**
- * Declares a WebSocket endpoint. Declaring is all: an exported endpoint is served where its module is listed under `endpoints`,
- * or where a route names it.
+ * Declares a WebSocket endpoint. Declaring is all: an exported endpoint is served where its module is listed under
+ * `endpoints`, or where a route names it.
  *
  * @throws {TypeError} naming the option when one is not valid.
  */
@@ -73,7 +73,10 @@ export function servedEndpoint<Data>(endpoint: Endpoint<Data>, route: string): S
   return served;
 }
 
-/** An endpoint as the server sees it, which judges handshakes and opens connections. Applications get it as an `Endpoint`. */
+/**
+ * An endpoint as the server sees it, which judges handshakes and opens connections. Applications get it as an
+ * `Endpoint`.
+ */
 export class ServedEndpoint<Data = undefined> implements Endpoint<Data> {
   readonly [brand]: this = this;
   readonly options: EndpointOptions<Data>;
@@ -138,7 +141,10 @@ export class ServedEndpoint<Data = undefined> implements Endpoint<Data> {
     this.#dispatcher = dispatcher;
   }
 
-  /** Runs `init`. @throws {HoldfastError} ERR_SERVER_STATE when it is running already: an endpoint belongs to one server at a time. */
+  /**
+   * Runs `init`. @throws {HoldfastError} ERR_SERVER_STATE when it is running already: an endpoint belongs to one server
+   * at a time.
+   */
   async start(): Promise<void> {
     if (this.#isRunning)
       throw new HoldfastError(
@@ -166,8 +172,8 @@ export class ServedEndpoint<Data = undefined> implements Endpoint<Data> {
   }
 
   /**
-   * Judges a handshake that is legal and was admitted: connection limit (503), then the application's `accept`, which has the
-   * handler timeout to answer (503). An accepted handshake holds a place until `open` or `giveUp`.
+   * Judges a handshake that is legal and was admitted: connection limit (503), then the application's `accept`, which
+   * has the handler timeout to answer (503). An accepted handshake holds a place until `open` or `giveUp`.
    */
   async judge(
     handshake: Handshake,

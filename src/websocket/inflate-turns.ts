@@ -3,13 +3,20 @@ import { type InflatingMessage, mostReadMs } from './protocol/permessage-deflate
 
 /** What may be inflated in one turn of the event loop, over all connections of the process. */
 const TURN_BYTES = 2 * 1024 * 1024;
-/** The same for the time that it takes with the callbacks that get it: these may compress an answer, which costs ten times as much. */
+/**
+ * The same for the time that it takes with the callbacks that get it: these may compress an answer, which costs ten
+ * times as much.
+ */
 const TURN_MS = 5;
-/** What comes to more than half of a turn is inflated in the thread pool. Nobody knows that before: this much is tried. */
+/**
+ * What comes to more than half of a turn is inflated in the thread pool. Nobody knows that before: this much is tried.
+ */
 const MOST_BYTES = TURN_BYTES / 2;
 /** Reading alone may cost 40 times what comes out: about 5 ms for this much. */
 const MOST_PAYLOAD_BYTES = 64 * 1024;
-/** What a connection that was idle has in hand, some hundred small messages: so much it gets before those that flood. */
+/**
+ * What a connection that was idle has in hand, some hundred small messages: so much it gets before those that flood.
+ */
 const CREDIT_MS = 4;
 
 /** The connection of a place. */
@@ -30,7 +37,10 @@ export class InflatePlace implements InflateSchedule {
   readonly mostBytes = MOST_BYTES;
   /** The time in milliseconds that inflating for it has taken. Who has had less comes first. */
   tag = 0;
-  /** The tag when its message may have been read: of those that have as much right, a small message goes before a large one. */
+  /**
+   * The tag when its message may have been read: of those that have as much right, a small message goes before a large
+   * one.
+   */
   rank = 0;
   /** Of equals the one that came first. */
   order = 0;
@@ -88,8 +98,8 @@ export class InflatePlace implements InflateSchedule {
 }
 
 /**
- * Places in the order of their ranks: fair queueing. Each connection gets the same time while they compete, whatever its messages are,
- * and one that has sent nothing for a while waits for none that floods.
+ * Places in the order of their ranks: fair queueing. Each connection gets the same time while they compete, whatever
+ * its messages are, and one that has sent nothing for a while waits for none that floods.
  */
 class FairQueue {
   readonly #heap: InflatePlace[] = [];

@@ -7,7 +7,10 @@ import type { Session } from '../session/session.ts';
 import { type Handshake, handshakeUrl, type User, userFrom } from './handshake.ts';
 import type { UpgradeRequest } from './protocol/handshake.ts';
 
-/** The handshake over the facts of its request. What costs something is made when it is asked for: few endpoints ask for all of it. */
+/**
+ * The handshake over the facts of its request. What costs something is made when it is asked for: few endpoints ask for
+ * all of it.
+ */
 export class OpeningHandshake implements Handshake {
   readonly params: Readonly<Record<string, string>>;
   readonly session: Session | undefined;

@@ -14,7 +14,10 @@ const EMPTY = Buffer.alloc(0);
 /** A peer that lets more than this multiple of `maxBufferedBytes` pile up is disconnected, whatever the policy. */
 const CUT_OFF_FACTOR = 1.25;
 
-/** What may wait for all WebSockets of one TCP connection before it counts as over the limit of each, unless its own limit is higher. */
+/**
+ * What may wait for all WebSockets of one TCP connection before it counts as over the limit of each, unless its own
+ * limit is higher.
+ */
 const TCP_CONNECTION_BYTES = 4 * 1024 * 1024;
 /** What each of them may have waiting whatever waits for the others. */
 const OWN_SHARE_BYTES = 16 * 1024;
@@ -40,8 +43,8 @@ export interface OutboxOwner {
 }
 
 /**
- * The sending half of one connection: keeps frames in order, writes once for everything that one event produced, and applies
- * the slow-reader policy.
+ * The sending half of one connection: keeps frames in order, writes once for everything that one event produced, and
+ * applies the slow-reader policy.
  */
 export class Outbox {
   readonly #transport: Duplex;
@@ -111,7 +114,8 @@ export class Outbox {
       // Also when it is not sent.
       if (!isText) checkedLength(data);
       if (!this.#mayWait()) return false;
-      // Not compressed: it may never be sent, and with context takeover the peer's window must hold all that was compressed.
+      // Not compressed: it may never be sent, and with context takeover the peer's window must hold all that was
+      // compressed.
       const replaced = this.#isLatestOwn ? this.#latest : undefined;
       return this.#hold(encodeFrame(firstByte(isText ? Opcode.text : Opcode.binary), data, replaced), true);
     }
@@ -130,7 +134,10 @@ export class Outbox {
     return this.#withinLimit(length);
   }
 
-  /** A message that is shared with other connections. It is not written before `flush`: who shares it spreads the writes. */
+  /**
+   * A message that is shared with other connections. It is not written before `flush`: who shares it spreads the
+   * writes.
+   */
   shared(message: SharedMessage): boolean {
     if (!this.#mayWriteNow()) return this.#mayWait() && this.#hold(message.frameFor(undefined), false);
     const frame = message.frameFor(this.#deflate);
@@ -173,8 +180,8 @@ export class Outbox {
   }
 
   /**
-   * Answers a ping. While the peer does not read, only its latest ping is answered (RFC 6455 §5.5.3): pongs are not ours to choose, so
-   * they must not pile up.
+   * Answers a ping. While the peer does not read, only its latest ping is answered (RFC 6455 §5.5.3): pongs are not
+   * ours to choose, so they must not pile up.
    */
   pong(payload: Uint8Array): void {
     if (this.#latestPong === undefined && !this.#isOverLimit()) return this.control(Opcode.pong, payload);
@@ -312,8 +319,8 @@ export class Outbox {
   }
 
   /**
-   * How much waits, as a part of the limit, if `without` bytes of it are left out: this connection's own, with the memory that it needs beside
-   * its bytes, or what waits for the same TCP connection.
+   * How much waits, as a part of the limit, if `without` bytes of it are left out: this connection's own, with the
+   * memory that it needs beside its bytes, or what waits for the same TCP connection.
    */
   #fullness(without: number): number {
     const { maxBufferedBytes } = this.#limits;
@@ -381,7 +388,10 @@ export class Outbox {
     if (payload !== undefined && !this.#isEnded) this.control(Opcode.pong, payload);
   }
 
-  /** `added`: the size of the message that was just sent. However large it is, only what was left of others tells of a slow reader. */
+  /**
+   * `added`: the size of the message that was just sent. However large it is, only what was left of others tells of a
+   * slow reader.
+   */
   #withinLimit(added: number): boolean {
     if (this.#writer !== undefined && this.#writer.pieces >= MOST_PIECES) this.#write();
     if (!this.#isOverLimit()) return true;

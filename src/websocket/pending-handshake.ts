@@ -4,8 +4,8 @@ import { CloseCode } from '../wire/close-codes.ts';
 import { type TimerWheel, WheelEntry } from './timer-wheel.ts';
 
 /**
- * A handshake that `accept` has not answered yet. It is given up when the client goes away, when the time is over, or when the
- * server stops, so that an `accept` that never answers holds nothing for ever.
+ * A handshake that `accept` has not answered yet. It is given up when the client goes away, when the time is over, or
+ * when the server stops, so that an `accept` that never answers holds nothing for ever.
  */
 export class PendingHandshake extends WheelEntry {
   /** Settles only when the handshake is given up. */

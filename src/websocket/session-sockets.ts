@@ -31,8 +31,8 @@ export class SessionSockets<S extends SessionSocket = SessionSocket> {
   }
 
   /**
-   * The session has ended: its sockets close with 1008. Or a login has replaced its secret: they close with 1012, which says that they may
-   * come again, with the new one. @returns how many.
+   * The session has ended: its sockets close with 1008. Or a login has replaced its secret: they close with 1012, which
+   * says that they may come again, with the new one. @returns how many.
    */
   closeAll(sid: string, why: 'ended' | 'renewed' = 'ended'): number {
     const sockets = this.#sockets.get(sid);

@@ -11,16 +11,19 @@ interface UserBufferHandle {
   useUserBuffer?(buffer: Uint8Array): void;
 }
 
-// Node has this for sockets that it opens (`onread` of `net.connect`), and no way to ask for it on one that it accepts. What the option
-// does is set these two properties and tell the handle, so the same is done here, where all of it can be found.
+// Node has this for sockets that it opens (`onread` of `net.connect`), and no way to ask for it on one that it accepts.
+// What the option does is set these two properties and tell the handle, so the same is done here, where all of it can
+// be found.
 const { bufferKey, callbackKey } = findKeys();
 const shared = Buffer.allocUnsafeSlow(READ_BYTES);
 
 /**
- * Lets a TCP socket read into one buffer that all connections share, in place of a new one for each read, handed to `onRead` in place of
- * the stream's `data` event. Saves about a quarter of what a small message costs. `pause`, `resume` and `end` work as ever.
+ * Lets a TCP socket read into one buffer that all connections share, in place of a new one for each read, handed to
+ * `onRead` in place of the stream's `data` event. Saves about a quarter of what a small message costs. `pause`,
+ * `resume` and `end` work as ever.
  *
- * @returns false when this socket, or this version of Node, does not have it: then nothing was changed, and `data` works.
+ * @returns false when this socket, or this version of Node, does not have it: then nothing was changed, and `data`
+ * works.
  */
 export function shareReads<T extends Duplex>(transport: T, onRead: OnRead<T>): boolean {
   if (bufferKey === undefined || callbackKey === undefined) return false;

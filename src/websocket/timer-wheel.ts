@@ -20,8 +20,8 @@ export abstract class WheelEntry {
  *
  * Entries fire up to two ticks (200 ms) late and never early. The wheel turns only while it holds entries.
  *
- * Its time is that in which the process could run: of a longer standstill (a blocked event loop, a suspended machine) one second
- * counts, so that peers are not blamed for what they have sent and nobody has read.
+ * Its time is that in which the process could run: of a longer standstill (a blocked event loop, a suspended machine)
+ * one second counts, so that peers are not blamed for what they have sent and nobody has read.
  */
 export class TimerWheel {
   readonly #clock: Clock;
@@ -41,8 +41,8 @@ export class TimerWheel {
   }
 
   /**
-   * Whole milliseconds of the wheel's time, at most one tick old while the wheel turns: then it is free to read. Whole, because a
-   * number with a fraction takes memory of its own in every object that keeps one.
+   * Whole milliseconds of the wheel's time, at most one tick old while the wheel turns: then it is free to read. Whole,
+   * because a number with a fraction takes memory of its own in every object that keeps one.
    */
   get now(): number {
     if (this.#size === 0) this.#readClock();

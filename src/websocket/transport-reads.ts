@@ -19,11 +19,12 @@ interface Reads {
 }
 
 /**
- * Hands to `onRead` what arrives, from now on, in the place of the stream's `data` event and of an earlier `onRead`. `end` and `close` come as
- * ever.
+ * Hands to `onRead` what arrives, from now on, in the place of the stream's `data` event and of an earlier `onRead`.
+ * `end` and `close` come as ever.
  *
- * A stream of Node's that is paused keeps what still arrives as it came, which is some hundred bytes for each: of what is encrypted or
- * comes in streams of HTTP/2, that may be one byte in each of 65,535 pieces, for each of a hundred streams. Here they are gathered.
+ * A stream of Node's that is paused keeps what still arrives as it came, which is some hundred bytes for each: of what
+ * is encrypted or comes in streams of HTTP/2, that may be one byte in each of 65,535 pieces, for each of a hundred
+ * streams. Here they are gathered.
  *
  * @returns true when the bytes stand in memory that the next read of any connection overwrites.
  */
@@ -75,7 +76,10 @@ export function areReadsPaused(transport: Duplex): boolean {
   return (transport as Direct)[readsOf]?.isPaused ?? transport.isPaused();
 }
 
-/** Sockets and streams of HTTP/2 stop reading when `push` answers false, and go on with `_read`; of others less is known. */
+/**
+ * Sockets and streams of HTTP/2 stop reading when `push` answers false, and go on with `_read`; of others less is
+ * known.
+ */
 function isOfNode(transport: Duplex): boolean {
   return transport instanceof Socket || (transport as { session?: object }).session !== undefined;
 }

@@ -14,14 +14,17 @@ export interface DemoOptions {
   readonly backend: BackendProcess;
 }
 
-/** The whole demo: a page, a session that opens at sign-in, a chat over an endpoint, and a backend behind the gateway. */
+/**
+ * The whole demo: a page, a session that opens at sign-in, a chat over an endpoint, and a backend behind the gateway.
+ */
 export function createDemo({ port, isTls, dataFolder, backend }: DemoOptions): Server {
   const chat = createChat((topic, text) => server.publish(topic, text));
 
   async function signIn(request: Request): Promise<Response> {
     const name = readName(await request.json().catch(() => undefined));
     if (name === undefined) return new Response(`choose a name of 1 to ${LONGEST_NAME} characters`, { status: 400 });
-    // A session that has been signed in to is nobody else's to take over: the cookie may be planted, and sockets may be open on it.
+    // A session that has been signed in to is nobody else's to take over: the cookie may be planted, and sockets may be
+    // open on it.
     const found = await server.sessions.get(request);
     if (found?.has('name')) await found.invalidate('logout');
     const session = await server.sessions.open(request);
@@ -72,7 +75,10 @@ export function createDemo({ port, isTls, dataFolder, backend }: DemoOptions): S
 
 type Handler = (request: Request, context: FetchContext) => Response | Promise<Response>;
 
-/** A form on another web page could post to us with the visitor's cookie: a browser says in `Origin` where it comes from. */
+/**
+ * A form on another web page could post to us with the visitor's cookie: a browser says in `Origin` where it comes
+ * from.
+ */
 function sameOrigin(handler: Handler): Handler {
   return (request, context) =>
     request.headers.get('Origin') === new URL(request.url).origin

@@ -1,6 +1,6 @@
-// The demo's backend: it could be in any language, and reads one header. Pages and facts are plain HTTP; its WebSocket, which the
-// gateway relays, tells its uptime every second.
-// Started by `backend-process.ts` with the port it had before as its argument; ends with the process that started it.
+// The demo's backend: it could be in any language, and reads one header. Pages and facts are plain HTTP; its WebSocket,
+// which the gateway relays, tells its uptime every second. Started by `backend-process.ts` with the port it had before
+// as its argument; ends with the process that started it.
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { type Connection, createServer as createHoldfast, defineEndpoint } from '../../index.ts';

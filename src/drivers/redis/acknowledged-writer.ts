@@ -20,8 +20,8 @@ interface Write {
 }
 
 /**
- * Writes that wait for replicas, over a connection of their own: `WAIT` holds up everything behind it on its connection, and counts what
- * was written on that connection only.
+ * Writes that wait for replicas, over a connection of their own: `WAIT` holds up everything behind it on its
+ * connection, and counts what was written on that connection only.
  *
  * One `WAIT` serves all writes that have gathered while the one before was on its way.
  */

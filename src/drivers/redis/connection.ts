@@ -29,8 +29,9 @@ const RETRY_PAUSE_MS = 25;
 /**
  * Commands to Redis: to the server that keeps the key, with a deadline, and never queued for a server that is away.
  *
- * Every rejection is a `HoldfastError` ERR_SESSION_STORE_UNAVAILABLE, or ERR_SESSION_NO_ROOM when the server's memory is full. Redirections of a cluster are followed, a script that the server
- * has forgotten is sent again, and a connection of our own that stops answering is made anew.
+ * Every rejection is a `HoldfastError` ERR_SESSION_STORE_UNAVAILABLE, or ERR_SESSION_NO_ROOM when the server's memory
+ * is full. Redirections of a cluster are followed, a script that the server has forgotten is sent again, and a
+ * connection of our own that stops answering is made anew.
  */
 export class RedisConnection {
   readonly #nodes: RedisNodes;
@@ -39,7 +40,8 @@ export class RedisConnection {
   #isClosed = false;
 
   /**
-   * @param target Addresses, of which one suffices (several of a cluster, so that it is found while one is away); or a client, connected.
+   * @param target Addresses, of which one suffices (several of a cluster, so that it is found while one is away); or a
+   * client, connected.
    * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE
    * @throws {TypeError} when an address is not one.
    */
@@ -102,8 +104,8 @@ export class RedisConnection {
   }
 
   /**
-   * Runs a script that writes. The first element of its reply is 1 when it has written, else 0. With `acknowledge` it resolves when the
-   * replicas have what it wrote.
+   * Runs a script that writes. The first element of its reply is 1 when it has written, else 0. With `acknowledge` it
+   * resolves when the replicas have what it wrote.
    */
   write(script: RedisScript, keys: readonly string[], args: readonly RedisArgument[]): Promise<RedisReply> {
     const { acknowledge } = this.#options;

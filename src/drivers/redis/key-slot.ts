@@ -1,4 +1,7 @@
-/** The slot of a key in Redis Cluster: CRC16 (XMODEM) of its hash tag, modulo 16384. @see https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#key-distribution-model */
+/**
+ * The slot of a key in Redis Cluster: CRC16 (XMODEM) of its hash tag, modulo 16384. @see
+ * https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#key-distribution-model
+ */
 export function keySlot(key: string): number {
   const open = key.indexOf('{');
   const close = open < 0 ? -1 : key.indexOf('}', open + 1);

@@ -16,8 +16,8 @@ export interface RedisLinkOptions {
 }
 
 /**
- * One connection that is there whenever it can be. When it is lost or given up it is made anew, by itself, with growing pauses of at most
- * a second and a fresh client, so that no state of a broken one is left. Nothing is queued meanwhile.
+ * One connection that is there whenever it can be. When it is lost or given up it is made anew, by itself, with growing
+ * pauses of at most a second and a fresh client, so that no state of a broken one is left. Nothing is queued meanwhile.
  */
 export class RedisLink {
   readonly #options: RedisLinkOptions;
@@ -50,14 +50,19 @@ export class RedisLink {
     return this.#first.promise;
   }
 
-  /** Resolves when connected. @throws what the last attempt failed with, after the milliseconds, or when the link is closed. */
+  /**
+   * Resolves when connected. @throws what the last attempt failed with, after the milliseconds, or when the link is
+   * closed.
+   */
   async ready(ms: number): Promise<RedisClientLike> {
     const { client } = this;
     if (client) return client;
     return withDeadline(this.#waiting.promise, ms, () => this.#failure ?? new Error(`not connected within ${ms} ms`));
   }
 
-  /** The connection answers no more, or wrongly: it is closed and made anew. Does nothing when it is another one by now. */
+  /**
+   * The connection answers no more, or wrongly: it is closed and made anew. Does nothing when it is another one by now.
+   */
   giveUp(client: RedisClientLike, reason: unknown): void {
     if (this.#client !== client) return;
     this.#client = undefined;

@@ -232,8 +232,8 @@ interface SlotRange {
 /**
  * Redis Cluster through connections of our own, one for each master.
  *
- * Who keeps what is asked anew when a server redirects, and when one cannot be reached: then the others are asked, so that the replica
- * that takes its place is found also when the lost one says nothing any more.
+ * Who keeps what is asked anew when a server redirects, and when one cannot be reached: then the others are asked, so
+ * that the replica that takes its place is found also when the lost one says nothing any more.
  */
 export class OwnCluster implements RedisNodes {
   readonly #seeds: readonly RedisAddress[];
@@ -252,7 +252,10 @@ export class OwnCluster implements RedisNodes {
     this.#timeoutMs = timeoutMs;
   }
 
-  /** Learns who keeps what, and tries to connect to every master. @throws when nobody tells, or none can be connected to. */
+  /**
+   * Learns who keeps what, and tries to connect to every master. @throws when nobody tells, or none can be connected
+   * to.
+   */
   async connect(): Promise<void> {
     await this.refresh();
     if (this.#ranges.length === 0) throw new Error('no node of the cluster tells who keeps which slot');

@@ -20,9 +20,9 @@ const SILENCE_MS = 700;
 /**
  * Hears what is published, over a connection of its own that is made anew and subscribed again by itself.
  *
- * A lost connection is not the only way to miss something: TCP may stay open to a peer that is no more, and the nodes of a cluster may
- * lose each other. So each master is made to publish a beat every 200 ms; when one is not heard here for 700 ms, something may
- * have been missed.
+ * A lost connection is not the only way to miss something: TCP may stay open to a peer that is no more, and the nodes
+ * of a cluster may lose each other. So each master is made to publish a beat every 200 ms; when one is not heard here
+ * for 700 ms, something may have been missed.
  */
 export class RedisSubscriber {
   readonly #connection: RedisConnection;
@@ -57,7 +57,8 @@ export class RedisSubscriber {
   }
 
   /**
-   * Resolves when everything from now on is heard. Returns a function that ends it; from then on the listener is not called.
+   * Resolves when everything from now on is heard. Returns a function that ends it; from then on the listener is not
+   * called.
    *
    * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when there is no connection in time.
    */

@@ -38,7 +38,8 @@ const MAX_DEPTH = 100;
 /**
  * The sessions as a backend sees them, over HTTP: who it belongs to, and the attributes of its own scope as JSON.
  *
- * Nothing that a backend does here counts as an access by the client: a session that only backends ask for ends by its idle timeout.
+ * Nothing that a backend does here counts as an access by the client: a session that only backends ask for ends by its
+ * idle timeout.
  */
 export class SessionApi {
   readonly #options: SessionApiOptions;
@@ -206,7 +207,9 @@ function existing(scope: SessionScope, name: string): unknown {
   return value;
 }
 
-/** Of the value, so that the same value is the same everywhere, whoever has set it and however often. RFC 9110 §8.8.3. */
+/**
+ * Of the value, so that the same value is the same everywhere, whoever has set it and however often. RFC 9110 §8.8.3.
+ */
 function etagOf(json: string): string {
   return `"${hash('sha256', json, 'base64url').slice(0, 22)}"`;
 }

@@ -99,10 +99,11 @@ interface Made {
 const MAX_MADE = 10_000;
 
 /**
- * Makes the assertions of one upstream: who the session of a request belongs to, signed, for as long as the request needs.
+ * Makes the assertions of one upstream: who the session of a request belongs to, signed, for as long as the request
+ * needs.
  *
- * To sign one takes about as long as to forward a request, so each is used again for half of its lifetime; it has at least the other half left
- * when a backend gets it. Somebody else's name, or other roles, are a new one at once.
+ * To sign one takes about as long as to forward a request, so each is used again for half of its lifetime; it has at
+ * least the other half left when a backend gets it. Somebody else's name, or other roles, are a new one at once.
  */
 export class AssertionIssuer {
   readonly #keys: AssertionKeys;

@@ -7,14 +7,19 @@ import type { Refusal } from '../../http/refusal.ts';
  * Where there is none, nothing is waited for.
  */
 export interface BackendSession {
-  /** Headers for the backend. A client's copies of them are removed, in every spelling. What it rejects with ends the exchange. */
+  /**
+   * Headers for the backend. A client's copies of them are removed, in every spelling. What it rejects with ends the
+   * exchange.
+   */
   requestHeaders(): readonly HeaderLine[] | Promise<readonly HeaderLine[]>;
   /**
-   * The backend has given its final answer, a 101 included, and the client has not heard of it. Told once. MUST NOT reject.
+   * The backend has given its final answer, a 101 included, and the client has not heard of it. Told once. MUST NOT
+   * reject.
    *
    * @param rawHeaders The answer's, name, value, name, value ...
    * @param by Who gave it, and with which status.
-   * @returns headers to add to the answer, which then is private; or a refusal that takes its place; undefined: it is passed on at once.
+   * @returns headers to add to the answer, which then is private; or a refusal that takes its place; undefined: it is
+   * passed on at once.
    */
   answered(rawHeaders: readonly string[], by: AnsweredBy): Heard | undefined | Promise<Heard | undefined>;
 }

@@ -18,11 +18,11 @@ const SEPARATOR = / *; */y;
 const KEY = /([a-z*][a-z\d_.*-]*)=/y;
 
 /**
- * Reads `renew`, `renew; user=alice; roles="user, admin"` or `end`: an item with parameters of RFC 9651. A user whose name is not ASCII, or may hold
- * anything, is best written as a display string, `user=%"J%c3%bcrgen"`.
+ * Reads `renew`, `renew; user=alice; roles="user, admin"` or `end`: an item with parameters of RFC 9651. A user whose
+ * name is not ASCII, or may hold anything, is best written as a display string, `user=%"J%c3%bcrgen"`.
  *
- * Stricter than the RFC, because a login that is half understood is none: what is not known, or is there twice, is an error. So is a name with a
- * quote in it that was not escaped, behind which somebody could write roles of their own.
+ * Stricter than the RFC, because a login that is half understood is none: what is not known, or is there twice, is an
+ * error. So is a name with a quote in it that was not escaped, behind which somebody could write roles of their own.
  *
  * @returns what is wrong with it, as a text for the log that repeats nothing of it, when it cannot be understood.
  */

@@ -4,9 +4,15 @@ import { CONTROL_HEADER } from './control-header.ts';
 export interface UpstreamIdentityOptions extends ClientHeadersOptions {
   /** Name of the header that carries the session's `sid` to the backend. Default `X-Session-ID`. */
   readonly sessionHeader?: string;
-  /** Name of the header with the user who owns the session. Default `X-Forwarded-User`. `false`: not sent, and that of a trusted proxy in front passes. */
+  /**
+   * Name of the header with the user who owns the session. Default `X-Forwarded-User`. `false`: not sent, and that of a
+   * trusted proxy in front passes.
+   */
   readonly userHeader?: string | false;
-  /** Name of the header with the user's roles, separated by commas. Default `X-Forwarded-Groups`. `false`: not sent, and that of a trusted proxy in front passes. */
+  /**
+   * Name of the header with the user's roles, separated by commas. Default `X-Forwarded-Groups`. `false`: not sent, and
+   * that of a trusted proxy in front passes.
+   */
   readonly rolesHeader?: string | false;
   /** The backend may sign in, renew and end by `Holdfast-Session`. Default false. */
   readonly controlsSession?: boolean;
@@ -30,7 +36,10 @@ export interface UpstreamIdentity {
   readonly clientHeaders: ClientHeaders;
 }
 
-/** The names of oauth2-proxy: applications that take a user from a proxy can be set to them, and they read like the other `X-Forwarded-*`. */
+/**
+ * The names of oauth2-proxy: applications that take a user from a proxy can be set to them, and they read like the
+ * other `X-Forwarded-*`.
+ */
 const USER_HEADER = 'X-Forwarded-User';
 const ROLES_HEADER = 'X-Forwarded-Groups';
 const ASSERTION_HEADER = 'Holdfast-Assertion';

@@ -11,8 +11,8 @@ export interface AnswerSink extends ResponseSink {
   /** The connection takes bytes again, after `write` was false. */
   onDrain(): void;
   /**
-   * The connection is lost, or what came is no answer, or the answer is complete and the server does not want the rest of the request.
-   * Nothing follows.
+   * The connection is lost, or what came is no answer, or the answer is complete and the server does not want the rest
+   * of the request. Nothing follows.
    */
   onLost(error: Error): void;
 }
@@ -28,8 +28,8 @@ const NOTHING = Buffer.alloc(0);
 /**
  * A connection to a backend that carries HTTP/1.1, one request after the other.
  *
- * A connection whose answer leaves a doubt (bytes behind it, a server that means to close, a request that was not sent as a whole) is closed
- * and not used again.
+ * A connection whose answer leaves a doubt (bytes behind it, a server that means to close, a request that was not sent
+ * as a whole) is closed and not used again.
  */
 export class BackendConnection implements ResponseSink {
   readonly socket: Socket;
@@ -125,12 +125,18 @@ export class BackendConnection implements ResponseSink {
     else this.socket.resume();
   }
 
-  /** From within `onHead` of a 101: the socket is given away as soon as all of it is read, paused, with what came behind it. */
+  /**
+   * From within `onHead` of a 101: the socket is given away as soon as all of it is read, paused, with what came behind
+   * it.
+   */
   detach(onDetached: (early: Buffer) => void): void {
     this.#onDetached = onDetached;
   }
 
-  /** The sink hears nothing more. Cuts the connection, unless its answer is complete: another request may be on it by now. */
+  /**
+   * The sink hears nothing more. Cuts the connection, unless its answer is complete: another request may be on it by
+   * now.
+   */
   leave(sink: AnswerSink): void {
     if (this.#sink === sink) this.destroy();
   }

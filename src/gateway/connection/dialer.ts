@@ -61,8 +61,8 @@ export class Pool {
   /**
    * Opens a connection outside the pool.
    *
-   * The socket is returned while it still connects. When it cannot be used within the connect timeout, TLS included, it is destroyed
-   * with `ERR_UPSTREAM_TIMEOUT`. The caller must listen for `error`.
+   * The socket is returned while it still connects. When it cannot be used within the connect timeout, TLS included, it
+   * is destroyed with `ERR_UPSTREAM_TIMEOUT`. The caller must listen for `error`.
    */
   open(): net.Socket {
     const { hostname, port, socketPath } = this.#address;

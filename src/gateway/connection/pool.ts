@@ -2,7 +2,10 @@ import type { Socket } from 'node:net';
 import type { Clock, Timer } from '../../base/clock.ts';
 import { BackendConnection, type ConnectionOwner } from './connection.ts';
 
-/** A connection is not used any more so long before the server closes it by what it has said: a request under way might meet the end. */
+/**
+ * A connection is not used any more so long before the server closes it by what it has said: a request under way might
+ * meet the end.
+ */
 const CLOSING_MARGIN_MS = 1000;
 
 export interface ConnectionPoolOptions {
@@ -43,7 +46,10 @@ export class ConnectionPool implements ConnectionOwner {
     this.#clock = clock;
   }
 
-  /** Gives a connection, which may still have to be opened: now, or when one is free. @param isNew On which no request was sent before. */
+  /**
+   * Gives a connection, which may still have to be opened: now, or when one is free. @param isNew On which no request
+   * was sent before.
+   */
   take(onConnection: OnConnection, isNew = false): void {
     if (isNew) return this.#takeNew(onConnection);
     const now = this.#clock.monotonic();
@@ -84,7 +90,10 @@ export class ConnectionPool implements ConnectionOwner {
     for (const { socket } of this.#all) socket.destroy();
   }
 
-  /** A connection of one client is without a request, and keeps its place until somebody waits for one. @returns when the server closes it. */
+  /**
+   * A connection of one client is without a request, and keeps its place until somebody waits for one. @returns when
+   * the server closes it.
+   */
   keepSpare(connection: BackendConnection): number {
     const serverMs = timeLeft(connection);
     if (serverMs <= 0 || this.#isRetired) connection.destroy();
@@ -141,7 +150,10 @@ export class ConnectionPool implements ConnectionOwner {
     return connection;
   }
 
-  /** One timer for all of them, which is seldom set anew: a connection that is used is due later than the one that it is set for. */
+  /**
+   * One timer for all of them, which is seldom set anew: a connection that is used is due later than the one that it is
+   * set for.
+   */
   #sweepAt(time: number): void {
     if (time >= this.#sweepsAt) return;
     this.#stopSweeping();

@@ -44,7 +44,10 @@ export class DeclinedAnswer extends Readable {
   }
 }
 
-/** Asks for an upgrade on a connection that nobody else uses: one request, and then the socket is another protocol's, or closed. */
+/**
+ * Asks for an upgrade on a connection that nobody else uses: one request, and then the socket is another protocol's, or
+ * closed.
+ */
 export class UpgradeClient implements AnswerSink {
   readonly #connection: BackendConnection;
   readonly #text: string;

@@ -13,7 +13,10 @@ export interface BackendExchange {
   readonly upstream: Upstream;
   /** The `sid` of the live session; left out when there is none. */
   readonly sid?: string | undefined;
-  /** What ties the client to a server under affinity by session: the backend's own session, where there are two, as that is where it is kept. Default: the `sid`. */
+  /**
+   * What ties the client to a server under affinity by session: the backend's own session, where there are two, as that
+   * is where it is kept. Default: the `sid`.
+   */
   readonly affinityKey?: string | undefined;
   readonly session?: BackendSession | undefined;
   /** The route's paths as the backend knows them; left out when they are the same. */

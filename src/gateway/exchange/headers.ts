@@ -27,16 +27,17 @@ export interface BackendIdentity {
 /**
  * The headers of a request as a backend gets them: name, value, name, value ...
  *
- * The order of the steps is what makes it safe. What the client's `Connection` header names goes first, so that a client
- * cannot have our own headers removed by naming them there; then every client copy of a header that is ours, and what only another server
- * may say; then ours are set.
+ * The order of the steps is what makes it safe. What the client's `Connection` header names goes first, so that a
+ * client cannot have our own headers removed by naming them there; then every client copy of a header that is ours, and
+ * what only another server may say; then ours are set.
  */
 export function backendRequestHeaders(head: RequestHead, identity: BackendIdentity): string[] {
   let owned = ownedBy(identity);
   if (identity.added && identity.added.length > 0)
     owned = new Set([...owned, ...foldNames(identity.added.map(({ name }) => name))]);
   const passed = passedHeaders(head.rawHeaders, owned);
-  // The client's Host is kept: backends compare it with Origin and build links from it. HTTP/1.1 needs one, as our own checks have it.
+  // The client's Host is kept: backends compare it with Origin and build links from it. HTTP/1.1 needs one, as our own
+  // checks have it.
   const headers = ['Host', head.host || 'localhost'];
   for (let i = 0; i < passed.length; i += 2) {
     const name = passed[i]!;
@@ -69,8 +70,8 @@ function ownedBy({ owned, own }: BackendIdentity): ReadonlySet<string> {
 /**
  * The headers of a backend's response as the client gets them: name, value, name, value ...
  *
- * A backend sets every cookie and header but ours; `Holdfast-Session` is a message to us only, `Holdfast-Reason` one of ours. Links and cookies
- * are those of the public side.
+ * A backend sets every cookie and header but ours; `Holdfast-Session` is a message to us only, `Holdfast-Reason` one of
+ * ours. Links and cookies are those of the public side.
  */
 export function clientResponseHeaders(rawHeaders: readonly string[], own: OwnNames, rewriting: Rewriting): string[] {
   const passed = endToEndHeaders(rawHeaders);

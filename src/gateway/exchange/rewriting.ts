@@ -18,11 +18,15 @@ export interface RewritingOptions {
 /**
  * What one request and its answer say of places and cookies, in the words of the other side.
  *
- * A link of the backend is rewritten when it leads to a server of the upstream or to the public host, and the route has a path for it. Whatever
- * leads the client to the right place as it is stays letter for letter, and so does what leads elsewhere.
+ * A link of the backend is rewritten when it leads to a server of the upstream or to the public host, and the route has
+ * a path for it. Whatever leads the client to the right place as it is stays letter for letter, and so does what leads
+ * elsewhere.
  */
 export class Rewriting implements CookiePlace {
-  /** Path and query that the backend is asked for: the path that was decided on, so that it cannot be read differently there. */
+  /**
+   * Path and query that the backend is asked for: the path that was decided on, so that it cannot be read differently
+   * there.
+   */
   readonly target: string;
   readonly #options: RewritingOptions;
 
@@ -107,7 +111,9 @@ export class Rewriting implements CookiePlace {
     return this.#options.upstream.servers.some(({ url }) => asHttp(url) === asHttp(origin));
   }
 
-  /** In the scheme of the client, or in the one that the backend is spoken to: it may not know that TLS ends before it. */
+  /**
+   * In the scheme of the client, or in the one that the backend is spoken to: it may not know that TLS ends before it.
+   */
   #isPublicHost({ host, protocol }: URL): boolean {
     const { head, upstream } = this.#options;
     const isTls = /^(?:https|wss):$/.test(protocol);

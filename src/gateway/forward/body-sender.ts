@@ -48,7 +48,10 @@ export class BodySender {
     if (this.#connection) this.#request.resume();
   }
 
-  /** Nobody wants what is still to come. It is read all the same, as the client may answer to nothing before it has sent it. */
+  /**
+   * Nobody wants what is still to come. It is read all the same, as the client may answer to nothing before it has sent
+   * it.
+   */
   discard(): void {
     this.#stop();
     this.#request.resume();

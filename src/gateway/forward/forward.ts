@@ -41,12 +41,14 @@ const BODILESS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE'
 /**
  * Sends a request on to a backend and the answer back to the client, both as they come, with backpressure both ways.
  *
- * The next server is tried as long as no connection can be made, within the upstream's bounds for retries. Once a byte of the request
- * may have been sent no other server gets it, with one exception: a request that may be repeated and has no body is sent again, once,
- * to the same server, when the kept connection it was put on had been closed by the server.
+ * The next server is tried as long as no connection can be made, within the upstream's bounds for retries. Once a byte
+ * of the request may have been sent no other server gets it, with one exception: a request that may be repeated and has
+ * no body is sent again, once, to the same server, when the kept connection it was put on had been closed by the
+ * server.
  *
- * A sign-in of the connection (NTLM, Negotiate) has a connection of its own, which is bound to the client's: what follows on the one goes on the
- * other, and nowhere else, also when that fails. HTTP/2 cannot carry it, so such a request is refused, and so is an answer that asks for nothing else.
+ * A sign-in of the connection (NTLM, Negotiate) has a connection of its own, which is bound to the client's: what
+ * follows on the one goes on the other, and nowhere else, also when that fails. HTTP/2 cannot carry it, so such a
+ * request is refused, and so is an answer that asks for nothing else.
  *
  * A body may be as large as the upstream lets it; then the request is refused (413), or cut off once it was answered.
  * How long a client may be silent
@@ -55,7 +57,8 @@ const BODILESS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE'
  * The server must hand over requests with `Expect: 100-continue` without answering 100 itself (`checkContinue`): the
  * backend's 100 is passed on.
  *
- * Never throws, and rejects only when the session cannot say what the backend is to be told, whatever the sockets of either side do.
+ * Never throws, and rejects only when the session cannot say what the backend is to be told, whatever the sockets of
+ * either side do.
  *
  * @returns a refusal when nothing was sent to the client: the caller answers it. Otherwise how the exchange ended.
  */
@@ -304,7 +307,8 @@ class Exchange implements AnswerSink, BodySenderEvents, ClientTerms {
       return;
     }
     this.#isAnswered = true;
-    // The head of a stream of events must not wait for the first event; that of an ordinary answer leaves with its body.
+    // The head of a stream of events must not wait for the first event; that of an ordinary answer leaves with its
+    // body.
     setImmediate(this.#flushHead);
   }
 

@@ -57,7 +57,10 @@ export interface Declined {
   readonly server: UpstreamServer;
 }
 
-/** The handshake between us and one peer only, and framing that a handshake cannot have: never taken over from the client. */
+/**
+ * The handshake between us and one peer only, and framing that a handshake cannot have: never taken over from the
+ * client.
+ */
 const HANDSHAKE_HEADERS = [
   'Sec-WebSocket-Key',
   'Sec-WebSocket-Version',
@@ -71,11 +74,12 @@ const HANDSHAKE_HEADERS = [
 /**
  * Opens the backend's half of a WebSocket: a handshake of the client's own key, subprotocols and extensions.
  *
- * The next server is tried as long as no connection can be made, or one breaks off without an answer, within the upstream's bounds for
- * retries. A client's connection that is signed in (`bound-connections.ts`) has its handshake on the backend's that belongs to it, and nowhere else.
+ * The next server is tried as long as no connection can be made, or one breaks off without an answer, within the
+ * upstream's bounds for retries. A client's connection that is signed in (`bound-connections.ts`) has its handshake on
+ * the backend's that belongs to it, and nowhere else.
  *
- * @returns `'client-gone'` when `signal` was aborted first. A refusal (503, 502, 504) when no server gave a proper answer.
- * Rejects only when the session cannot say what the backend is to be told.
+ * @returns `'client-gone'` when `signal` was aborted first. A refusal (503, 502, 504) when no server gave a proper
+ * answer. Rejects only when the session cannot say what the backend is to be told.
  */
 export async function dialWebSocket(options: DialOptions): Promise<Dialed | Declined | Refusal | 'client-gone'> {
   const { head, upstream, logger, signal } = options;
@@ -218,8 +222,8 @@ function upgradeHeaders(options: DialOptions, offer: string, added: readonly Hea
 }
 
 /**
- * The offers of permessage-deflate, which can be relayed without understanding the payload; an extension that we do not know
- * might change the framing that we read.
+ * The offers of permessage-deflate, which can be relayed without understanding the payload; an extension that we do not
+ * know might change the framing that we read.
  */
 function relayableExtensions(header: string): string {
   return parseExtensions(header)

@@ -58,9 +58,10 @@ const MOST_WAITING_BYTES = 16 * 1024;
 /**
  * One direction of a relay: reads the frames of `source` and passes them on to `target` as they are, still masked.
  *
- * It looks into close frames and pongs only, holds back an incomplete header so that `target` never stands inside one, and
- * puts in our own frames where one frame ends and the next has not begun. Each chunk read makes at most one write. A target that
- * does not take what it is sent stops the reading of the source, so that no more than 16 KiB and one chunk is held.
+ * It looks into close frames and pongs only, holds back an incomplete header so that `target` never stands inside one,
+ * and puts in our own frames where one frame ends and the next has not begun. Each chunk read makes at most one write.
+ * A target that does not take what it is sent stops the reading of the source, so that no more than 16 KiB and one
+ * chunk is held.
  */
 export class RelayDirection implements FrameSink {
   readonly from: 'client' | 'backend';
@@ -175,7 +176,10 @@ export class RelayDirection implements FrameSink {
     if (this.isSourceDone) this.#owner.onSourceDone(this);
   }
 
-  /** Pings the target. @returns false when it has yet to take what it was sent before, so that no answer can be expected. */
+  /**
+   * Pings the target. @returns false when it has yet to take what it was sent before, so that no answer can be
+   * expected.
+   */
   ping(): boolean {
     if (this.#isTargetDone || this.#isWaitingForTarget) return false;
     if (this.#isInsideFrame) this.#isPingWaiting = true;
@@ -183,7 +187,9 @@ export class RelayDirection implements FrameSink {
     return true;
   }
 
-  /** Sends the target a close frame of ours as soon as a frame may begin; what the source sends after that is dropped. */
+  /**
+   * Sends the target a close frame of ours as soon as a frame may begin; what the source sends after that is dropped.
+   */
   close(code: number, reason: string): void {
     if (this.#isTargetDone || this.#waitingClose) return;
     const frame = this.#encode(writer => writer.close(code, reason));

@@ -30,7 +30,10 @@ export interface RelayOptions extends BackendExchange {
   readonly early: Buffer;
   readonly limits: RelayLimits;
   readonly wheel: TimerWheel;
-  /** What calls `onTraffic`: `message` (default): messages of the client; `any`: each of its frames, pongs to our pings excepted. */
+  /**
+   * What calls `onTraffic`: `message` (default): messages of the client; `any`: each of its frames, pongs to our pings
+   * excepted.
+   */
   readonly touchOnTraffic?: 'message' | 'any' | 'never' | undefined;
   /** Called at most once for what arrived together. */
   readonly onTraffic?: (() => void) | undefined;
@@ -63,13 +66,13 @@ const MAX_EARLY_BYTES = 64 * 1024;
 /**
  * Connects a client that asked for a WebSocket with a backend.
  *
- * The client gets its 101 only after the backend gave a good one. Any other answer of the backend is passed on with its body,
- * and the client's connection ends.
+ * The client gets its 101 only after the backend gave a good one. Any other answer of the backend is passed on with its
+ * body, and the client's connection ends.
  *
  * Takes over the socket's events at once. Rejects only when the session cannot say what the backend is to be told.
  *
- * @returns the live relay; or how the exchange ended that took its place (499: the client was gone first); or a refusal, which
- * the caller writes to the socket.
+ * @returns the live relay; or how the exchange ended that took its place (499: the client was gone first); or a
+ * refusal, which the caller writes to the socket.
  */
 export async function relayWebSocket(options: RelayOptions): Promise<Relay | Forwarded | Refusal> {
   const { socket, upstream, logger } = options;
@@ -229,11 +232,11 @@ function passAnswer(
 /**
  * A live WebSocket between a client and a backend.
  *
- * Frames pass in both directions as they are, in order, with backpressure: a side that does not read stops the reading of the
- * other, so that a relay holds a bounded amount of bytes. Close codes and reasons are carried across. When one side is lost,
- * the other is closed with 1014 (the client) or 1001 (the backend); when that happens in the middle of a frame it cannot be
- * told anything, and its connection is cut. A side that has ended its half of the TCP connection without a close frame is still
- * sent what the other says until that one has answered.
+ * Frames pass in both directions as they are, in order, with backpressure: a side that does not read stops the reading
+ * of the other, so that a relay holds a bounded amount of bytes. Close codes and reasons are carried across. When one
+ * side is lost, the other is closed with 1014 (the client) or 1001 (the backend); when that happens in the middle of a
+ * frame it cannot be told anything, and its connection is cut. A side that has ended its half of the TCP connection
+ * without a close frame is still sent what the other says until that one has answered.
  *
  * It has one entry in the shared timer wheel, and no timer of its own: times are up to 200 ms late, never early.
  */
@@ -292,7 +295,10 @@ export class Relay extends WheelEntry implements DirectionOwner {
     this.#listen(this.#backend, dialed.early);
   }
 
-  /** How long each side took to answer our last ping, in milliseconds, with fractions. Undefined before the first answer. */
+  /**
+   * How long each side took to answer our last ping, in milliseconds, with fractions. Undefined before the first
+   * answer.
+   */
   get roundTripMs(): { readonly client: number | undefined; readonly backend: number | undefined } {
     return { client: this.#client.roundTripMs, backend: this.#backend.roundTripMs };
   }
@@ -429,8 +435,8 @@ export class Relay extends WheelEntry implements DirectionOwner {
   }
 
   /**
-   * Ends a relay whose client broke the rules: what the backend answers to all that came before still reaches it, and then the code. So it
-   * sees what it would see without us in between.
+   * Ends a relay whose client broke the rules: what the backend answers to all that came before still reaches it, and
+   * then the code. So it sees what it would see without us in between.
    */
   #closeAfterAnswers(end: RelayEnd): void {
     this.#client.outgoing.closeInstead = { code: end.code, reason: '' };
@@ -440,7 +446,10 @@ export class Relay extends WheelEntry implements DirectionOwner {
     if (this.#backend.incoming.isSourceDone) this.#client.outgoing.close(end.code, '');
   }
 
-  /** Both close frames are through on one side: RFC 6455 §7.1.1, the server ends the TCP connection, the client waits for it. */
+  /**
+   * Both close frames are through on one side: RFC 6455 §7.1.1, the server ends the TCP connection, the client waits
+   * for it.
+   */
   #finishHandshake(peer: Peer): void {
     if (!(peer.incoming.isSourceDone || peer.isHalfClosed) || !peer.outgoing.isTargetDone) return;
     if (peer.side === 'client' || peer.incoming.error || peer.socket.readableEnded) peer.outgoing.endTarget();
@@ -513,7 +522,10 @@ interface Peer {
   readonly outgoing: RelayDirection;
   /** It ended its half of the TCP connection without a close frame. */
   isHalfClosed: boolean;
-  /** When it was last pinged, and when it is lost if it has stayed silent since (`Infinity`: nothing is due), in the wheel's time. */
+  /**
+   * When it was last pinged, and when it is lost if it has stayed silent since (`Infinity`: nothing is due), in the
+   * wheel's time.
+   */
   askedAt: number;
   answerDueAt: number;
   /** The number of our last ping. */

@@ -6,7 +6,8 @@ import { attachSession } from '../held-session.ts';
 import type { Relay } from './relay.ts';
 
 /**
- * The session that a relayed WebSocket belongs to: the one its handshake came with, or what the backend's answer has made of it.
+ * The session that a relayed WebSocket belongs to: the one its handshake came with, or what the backend's answer has
+ * made of it.
  *
  * It outlives the handshake, of which it keeps nothing.
  */

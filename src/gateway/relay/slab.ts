@@ -6,14 +6,16 @@ const SHORT_BYTES = 128;
 
 let slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
 let used = 0;
-/** What begins with the slab, by length: messages of one application are alike, and a view costs more than their bytes. */
+/**
+ * What begins with the slab, by length: messages of one application are alike, and a view costs more than their bytes.
+ */
 let views: (Buffer | undefined)[] = [];
 
 /**
  * Writes bytes that the next read of any connection overwrites, to a TCP socket for which nothing waits.
  *
- * They are copied into memory that all relays share. The kernel nearly always takes all of a write at once; then the same warm bytes serve
- * the next one. What it did not take stays where it is until it has been written.
+ * They are copied into memory that all relays share. The kernel nearly always takes all of a write at once; then the
+ * same warm bytes serve the next one. What it did not take stays where it is until it has been written.
  */
 export function writeFromSlab(target: Duplex, source: Buffer, start: number, end: number): void {
   const length = end - start;

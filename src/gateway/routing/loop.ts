@@ -3,8 +3,9 @@ import { type Refusal, refuse } from '../../http/refusal.ts';
 import type { RequestHead } from '../../http/request-head.ts';
 
 /**
- * Names the servers like this one that a request has come through, the last one last. What a client writes there is of use to nobody: it can only have
- * its own request refused, and that only with a name that it must have seen at a backend.
+ * Names the servers like this one that a request has come through, the last one last. What a client writes there is of
+ * use to nobody: it can only have its own request refused, and that only with a name that it must have seen at a
+ * backend.
  */
 export const THROUGH_HEADER = 'X-Forwarded-Through';
 
@@ -14,7 +15,9 @@ const INSTANCE = /^holdfast-[\w-]{16}$/;
 /** Longer ways are refused too, or a list could grow for ever. */
 const MAX_INSTANCES = 32;
 
-/** A name for one running server: the same one twice on the way of a request is a loop, two different ones are a chain. */
+/**
+ * A name for one running server: the same one twice on the way of a request is a loop, two different ones are a chain.
+ */
 export function newInstanceName(): string {
   return `holdfast-${randomId(12)}`;
 }

@@ -6,8 +6,9 @@ import { type RewriteFault, rewriteFaults } from '../../http/route-rewrite.ts';
 /**
  * The paths of one route as its backend knows them, and back: Apache's `ProxyPass` and `ProxyPassReverse`.
  *
- * Works on paths in normal form, whose segments are taken over as they are, escapes and parameters included. So no path can come out that leads
- * above what was written. Patterns match the `matchingPath`, as those of routes do; parameters of the last segment of a pattern are kept.
+ * Works on paths in normal form, whose segments are taken over as they are, escapes and parameters included. So no path
+ * can come out that leads above what was written. Patterns match the `matchingPath`, as those of routes do; parameters
+ * of the last segment of a pattern are kept.
  */
 export class PathRewrite {
   /** What the route's paths are for the backend. */
@@ -15,8 +16,8 @@ export class PathRewrite {
   readonly #publicPattern: RoutePattern;
 
   /**
-   * @param to Takes the place of the pattern: with `/app/*` and `/other`, `/app/a` is `/other/a`; with `/chat/:room` and `/rooms/:room`, `/chat/1`
-   * is `/rooms/1`. `/` with a prefix leaves the rest alone.
+   * @param to Takes the place of the pattern: with `/app/*` and `/other`, `/app/a` is `/other/a`; with `/chat/:room`
+   * and `/rooms/:room`, `/chat/1` is `/rooms/1`. `/` with a prefix leaves the rest alone.
    * @throws {TypeError} when it is no path, or has a parameter that the pattern does not.
    */
   constructor(pattern: RoutePattern, to: string) {
@@ -40,7 +41,8 @@ export class PathRewrite {
    * The public path of one that a backend has named; undefined when it has none here.
    *
    * @param requestPath The public path of the request, for parameters that the backend's path does not have.
-   * @param mayBePublic The backend may know its public paths: what lies below the route already is left alone, when the route is the deeper one.
+   * @param mayBePublic The backend may know its public paths: what lies below the route already is left alone, when the
+   * route is the deeper one.
    */
   toPublic(path: string, requestPath: string, mayBePublic: boolean): string | undefined {
     const normal = normalizePath(path);
@@ -50,7 +52,10 @@ export class PathRewrite {
     return this.readingToPublic(normal, requestPath);
   }
 
-  /** The public path of what a backend could take the path of a request for (`pathReadings`); undefined when that is none of this route. */
+  /**
+   * The public path of what a backend could take the path of a request for (`pathReadings`); undefined when that is
+   * none of this route.
+   */
   readingToPublic(reading: string, requestPath: string): string | undefined {
     const found = read(this.backendPattern, reading);
     if (!found) return undefined;

@@ -21,7 +21,10 @@ export interface RouteMatch<T> {
   readonly value: T;
   /** Percent-decoded; a value that is not UTF-8 stays escaped. */
   readonly params: Readonly<Record<string, string>>;
-  /** What a prefix pattern left over, in normal form, parameters included: `''`, or beginning with `/`. Always `''` for other patterns. */
+  /**
+   * What a prefix pattern left over, in normal form, parameters included: `''`, or beginning with `/`. Always `''` for
+   * other patterns.
+   */
   readonly rest: string;
 }
 
@@ -31,7 +34,10 @@ export interface MethodMismatch {
 }
 
 export interface Router<T> {
-  /** The most specific route for the path as the most lenient server reads it (`matchingPath`); undefined when nothing is declared for it (404). */
+  /**
+   * The most specific route for the path as the most lenient server reads it (`matchingPath`); undefined when nothing
+   * is declared for it (404).
+   */
   match(head: RoutedBy): RouteMatch<T> | MethodMismatch | undefined;
   /** The same for a path that is to be read letter by letter. */
   matchLiterally(head: RoutedBy): RouteMatch<T> | MethodMismatch | undefined;
@@ -43,13 +49,15 @@ export type RoutedBy = Pick<RequestHead, 'host' | 'path' | 'method'>;
 /**
  * Builds a router.
  *
- * Order of specificity, whatever the order of the entries: a route for the exact host beats one for `*.example.com` (the longer suffix
- * first) beats one for every host; then exact beats template beats prefix; a longer prefix beats a shorter one; a text segment beats a
- * parameter, left to right. The method is looked at last: a path whose most specific pattern does not take the method is a 405.
+ * Order of specificity, whatever the order of the entries: a route for the exact host beats one for `*.example.com`
+ * (the longer suffix first) beats one for every host; then exact beats template beats prefix; a longer prefix beats a
+ * shorter one; a text segment beats a parameter, left to right. The method is looked at last: a path whose most
+ * specific pattern does not take the method is a 405.
  *
  * An exact pattern costs one lookup in a Map, prefixes one per segment of the path up to the length of the longest.
  *
- * @throws {HoldfastError} ERR_ROUTE_DUPLICATE when two entries match the same host, paths and method (parameter names do not make a difference).
+ * @throws {HoldfastError} ERR_ROUTE_DUPLICATE when two entries match the same host, paths and method (parameter names
+ * do not make a difference).
  * @throws {TypeError} when a pattern or host is not one.
  */
 export function createRouter<T>(entries: readonly RouteEntry<T>[]): Router<T> {

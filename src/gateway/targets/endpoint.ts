@@ -15,8 +15,8 @@ import type { SessionContext } from '../held-session.ts';
 import { attachSession } from '../held-session.ts';
 
 /**
- * Takes an admitted upgrade to its endpoint: RFC checks, the application's `accept`, the session's commit, the 101, and the
- * connection lives.
+ * Takes an admitted upgrade to its endpoint: RFC checks, the application's `accept`, the session's commit, the 101, and
+ * the connection lives.
  *
  * @returns the connection; or a refusal, and nothing was written. Undefined: the client went away meanwhile.
  */

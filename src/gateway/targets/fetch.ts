@@ -40,11 +40,13 @@ export interface RunFetchHandlerOptions {
 /**
  * Runs a web-standard handler for a Node request and writes its answer.
  *
- * The request must come without a 100 having been sent (`checkContinue`): it is sent when the handler first reads the body.
+ * The request must come without a 100 having been sent (`checkContinue`): it is sent when the handler first reads the
+ * body.
  *
- * Bodies stream both ways at the reader's pace. `request.signal` aborts when the client goes away before the answer is complete (over HTTP/1.1 it may
- * take 4 s until that is known, over HTTP/1.0 10 s); then the body of the response is cancelled. A handler that throws, or returns what is no `Response`, is answered with 500 and an id; the log has
- * the error under the same id. An answer that fails after its head has left is cut off.
+ * Bodies stream both ways at the reader's pace. `request.signal` aborts when the client goes away before the answer is
+ * complete (over HTTP/1.1 it may take 4 s until that is known, over HTTP/1.0 10 s); then the body of the response is
+ * cancelled. A handler that throws, or returns what is no `Response`, is answered with 500 and an id; the log has the
+ * error under the same id. An answer that fails after its head has left is cut off.
  *
  * Never rejects. Resolves when the answer is written or the client is gone.
  *
@@ -77,7 +79,8 @@ export async function runFetchHandler(
   let request: Request | undefined;
   outgoing.once('close', () => {
     if (!outgoing.writableFinished) clientGone.abort();
-    // Held until now: its signal follows ours by a weak reference, and a handler that waits for the signal alone is held by nobody.
+    // Held until now: its signal follows ours by a weak reference, and a handler that waits for the signal alone is
+    // held by nobody.
     request = undefined;
   });
   const body = hasBody(incoming) ? new IncomingBody(incoming, options.maxBodyBytes, askForBody) : undefined;
@@ -132,7 +135,10 @@ function answer(outgoing: ServerResponse, status: number, text: string): void {
   outgoing.end(text);
 }
 
-/** Also true for a Response of another fetch implementation. `Response.error()` has status 0 and is none that could be sent. */
+/**
+ * Also true for a Response of another fetch implementation. `Response.error()` has status 0 and is none that could be
+ * sent.
+ */
 function isResponse(value: unknown): value is Response {
   const { status, headers } = (value ?? {}) as Partial<Response>;
   return Number.isInteger(status) && status! >= 200 && status! <= 599 && typeof headers?.keys === 'function';
@@ -257,8 +263,8 @@ async function writeResponse(
 }
 
 /**
- * What the body yields within one turn of the event loop leaves together with the head: with a `Content-Length` when it is all. A body
- * that takes longer does not hold the head back, nor a chunk the one before it.
+ * What the body yields within one turn of the event loop leaves together with the head: with a `Content-Length` when it
+ * is all. A body that takes longer does not hold the head back, nor a chunk the one before it.
  */
 async function writeBody(
   reader: ReadableStreamDefaultReader<Uint8Array>,

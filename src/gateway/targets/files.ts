@@ -22,12 +22,13 @@ const CONTENT_HEADERS = [
 ];
 
 /**
- * Serves the files of a folder: GET and HEAD, with `ETag`, conditional requests and byte ranges; `index.html` for a folder.
+ * Serves the files of a folder: GET and HEAD, with `ETag`, conditional requests and byte ranges; `index.html` for a
+ * folder.
  *
- * What lies outside the folder cannot be reached, except through symbolic links in it. Names that begin with a dot do not exist,
- * apart from `/.well-known/` (RFC 8615). Neither does a name with an escaped slash: it would reach a folder by a path that the routes did
- * not see. What is not there is refused with 404, another method with 405 (both ERR_ROUTE_NOT_FOUND), a precondition or range that does not
- * hold with 412 or 416 (ERR_HTTP_BAD_REQUEST).
+ * What lies outside the folder cannot be reached, except through symbolic links in it. Names that begin with a dot do
+ * not exist, apart from `/.well-known/` (RFC 8615). Neither does a name with an escaped slash: it would reach a folder
+ * by a path that the routes did not see. What is not there is refused with 404, another method with 405 (both
+ * ERR_ROUTE_NOT_FOUND), a precondition or range that does not hold with 412 or 416 (ERR_HTTP_BAD_REQUEST).
  */
 export function createFileServer(folder: string): FileServer {
   return async (request, response, pathBelowPrefix) => {

@@ -5,17 +5,23 @@ import type { RouteSeparator } from '../backend-session/observed/options.ts';
 import type { UpstreamServer } from './server.ts';
 
 /**
- * What ties a client to a server. `session`: the `sid` of its session. `route`: the suffix that the backend gives the ids of its own
- * sessions. `cookie`: a signed cookie of ours, for clients that have no session yet. `none`: nothing.
+ * What ties a client to a server. `session`: the `sid` of its session. `route`: the suffix that the backend gives the
+ * ids of its own sessions. `cookie`: a signed cookie of ours, for clients that have no session yet. `none`: nothing.
  */
 export type AffinityKind = 'session' | 'route' | 'cookie' | 'none';
 
 export interface AffinityOptions {
-  /** `session`: the `sid`, or a hash of the id that the backend has given. `route`: the suffix of the backend's own session ids. `cookie`: a signed one of ours, until there is a session. `none`. */
+  /**
+   * `session`: the `sid`, or a hash of the id that the backend has given. `route`: the suffix of the backend's own
+   * session ids. `cookie`: a signed one of ours, until there is a session. `none`.
+   */
   by: AffinityKind;
   /** 503 while the server that a client is tied to is down, instead of moving it to another one. Default false. */
   strict?: boolean;
-  /** `route`: the backend's session cookie, default `JSESSIONID`. `cookie`: ours, default `holdfast-` and the name of the upstream. */
+  /**
+   * `route`: the backend's session cookie, default `JSESSIONID`. `cookie`: ours, default `holdfast-` and the name of
+   * the upstream.
+   */
   cookie?: string;
   /** `route`: the path or query parameter with the same meaning. Default: the name of the cookie in lower case. */
   urlParameter?: string;
@@ -129,8 +135,8 @@ export class Affinity {
   }
 
   /**
-   * The `Set-Cookie` value that ties a client to a server, or undefined when it is tied to it already, or may be tied to another one by a cookie that a
-   * page of another site cannot make it send.
+   * The `Set-Cookie` value that ties a client to a server, or undefined when it is tied to it already, or may be tied
+   * to another one by a cookie that a page of another site cannot make it send.
    *
    * @param tie What the request said.
    */
@@ -163,8 +169,9 @@ export class Affinity {
 /**
  * The servers that the id of a backend's session names by its suffix, best first.
  *
- * What follows the first separator is the route, whole: `id.a.b` has the route `a.b` (as in Apache's `mod_proxy_balancer`). WebLogic
- * names a second server (`id!first!second!time`), WebSphere each one that the session has been on (`0001id:first:second`).
+ * What follows the first separator is the route, whole: `id.a.b` has the route `a.b` (as in Apache's
+ * `mod_proxy_balancer`). WebLogic names a second server (`id!first!second!time`), WebSphere each one that the session
+ * has been on (`0001id:first:second`).
  */
 export function serversOfRoute<S extends { readonly route: string | undefined }>(
   id: string,

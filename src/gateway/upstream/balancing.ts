@@ -11,8 +11,8 @@ export interface Balanced {
 }
 
 /**
- * How a request that is tied to no server finds one: `round-robin`, `least-connections` (requests and WebSockets under way), both
- * by weight, or `in-order`: the first that is in service.
+ * How a request that is tied to no server finds one: `round-robin`, `least-connections` (requests and WebSockets under
+ * way), both by weight, or `in-order`: the first that is in service.
  */
 export type Balance = 'round-robin' | 'least-connections' | 'in-order';
 
@@ -23,8 +23,8 @@ export function choose<S extends Balanced>(balance: Balance, servers: readonly S
 }
 
 /**
- * Each server gets its weight's share, and those of a heavy one are spread between the others: each gains its weight with every
- * choice, the one that is ahead is taken and pays for all.
+ * Each server gets its weight's share, and those of a heavy one are spread between the others: each gains its weight
+ * with every choice, the one that is ahead is taken and pays for all.
  */
 function roundRobin<S extends Balanced>(servers: readonly S[]): S {
   let best = servers[0]!;
@@ -46,7 +46,8 @@ function leastBusy<S extends Balanced>(servers: readonly S[]): S[] {
 }
 
 /**
- * The server that a key belongs to, by weight (rendezvous hashing): each server draws a number from the key, and the highest wins.
+ * The server that a key belongs to, by weight (rendezvous hashing): each server draws a number from the key, and the
+ * highest wins.
  *
  * Every process chooses the same one. Adding a server moves only the keys that it wins, removing one only those it had.
  */

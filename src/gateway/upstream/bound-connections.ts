@@ -4,10 +4,11 @@ import type { BackendConnection, ConnectionOwner } from '../connection/connectio
 import type { UpstreamServer } from './server.ts';
 
 /**
- * The connections to the backends of one upstream that are signed in, or are about to be, each with the client's connection that alone may use it.
+ * The connections to the backends of one upstream that are signed in, or are about to be, each with the client's
+ * connection that alone may use it.
  *
- * A bound connection ends with the client's. When it ends first, the client is one without a sign-in again. It counts in the pool's limit, and
- * without a request under way it gives its place to whoever waits for one.
+ * A bound connection ends with the client's. When it ends first, the client is one without a sign-in again. It counts
+ * in the pool's limit, and without a request under way it gives its place to whoever waits for one.
  */
 export class BoundConnections {
   readonly #byClient = new Map<Duplex, BoundConnection>();
@@ -30,7 +31,10 @@ export class BoundConnections {
     return undefined;
   }
 
-  /** From now on only this client's connection gets what goes on the backend's. A connection that is closed after its answer needs none of this. */
+  /**
+   * From now on only this client's connection gets what goes on the backend's. A connection that is closed after its
+   * answer needs none of this.
+   */
   bind(client: Duplex, server: UpstreamServer, connection: BackendConnection): void {
     if (!connection.isKept) return;
     const earlier = this.#byClient.get(client);

@@ -1,11 +1,19 @@
 import type { OwnNames } from '../own-names.ts';
 
 export interface UpstreamCookiesConfig {
-  /** What browsers see before the name of each of the upstream's cookies; it gets no cookie without it. For applications that use the same names. */
+  /**
+   * What browsers see before the name of each of the upstream's cookies; it gets no cookie without it. For applications
+   * that use the same names.
+   */
   prefix?: string;
-  /** Takes the place of a `Domain` that the upstream sets; `false` removes each. Default: one that is not a domain of the public host is removed. */
+  /**
+   * Takes the place of a `Domain` that the upstream sets; `false` removes each. Default: one that is not a domain of
+   * the public host is removed.
+   */
   domain?: string | false;
-  /** The `Path` of every cookie that the upstream sets. Default: the backend's, mapped back where the route rewrites it. */
+  /**
+   * The `Path` of every cookie that the upstream sets. Default: the backend's, mapped back where the route rewrites it.
+   */
   path?: string;
 }
 
@@ -45,8 +53,8 @@ export class UpstreamCookies {
   /**
    * A `Cookie` header as the backend gets it: letter for letter what is kept.
    *
-   * Left out are our own cookies, also those that would have one of their names without the prefix; with a prefix all that do not have it, and
-   * without one those that have the prefix of another upstream.
+   * Left out are our own cookies, also those that would have one of their names without the prefix; with a prefix all
+   * that do not have it, and without one those that have the prefix of another upstream.
    *
    * @returns undefined when nothing remains.
    */

@@ -8,8 +8,8 @@ import { stageOf } from '../connection/stage.ts';
  * Why a backend server gave no usable answer.
  *
  * `refused`: no connection could be made. `busy`: every connection of the pool is taken, or we have no descriptor for
- * another one. `dns`: its name does not resolve.
- * `tls`: TLS failed, or its certificate is not good. `reset`: it broke off. `invalid`: it answered something that is not HTTP, or a wrong
+ * another one. `dns`: its name does not resolve. `tls`: TLS failed, or its certificate is not good. `reset`: it broke
+ * off. `invalid`: it answered something that is not HTTP, or a wrong
  * 101. `timeout`: it was too slow.
  */
 export type FailureReason = 'refused' | 'busy' | 'dns' | 'tls' | 'reset' | 'invalid' | 'timeout';
@@ -35,7 +35,10 @@ export function failureReason(error: Error, socket: Socket | null | undefined): 
   return code === 'ERR_HTTP_BAD_RESPONSE' || code.startsWith('HPE_') ? 'invalid' : 'reset';
 }
 
-/** What a client is told: 503 when there is no usable server, 504 when it was too slow, 502 when it answered wrongly or broke off. */
+/**
+ * What a client is told: 503 when there is no usable server, 504 when it was too slow, 502 when it answered wrongly or
+ * broke off.
+ */
 export function upstreamRefusal(
   upstream: { readonly name: string },
   server: { readonly url: string },

@@ -9,7 +9,10 @@ import { errorName, type FailureReason, failureReason } from './failure.ts';
 export type Finding = { readonly reason: FailureReason | 'status'; readonly error: string } | undefined;
 
 export interface EjectionOptions {
-  /** Requests in a row that a server may fail before it is taken out of service. One that takes no connection is taken out at once. */
+  /**
+   * Requests in a row that a server may fail before it is taken out of service. One that takes no connection is taken
+   * out at once.
+   */
   readonly failures: number;
   /** How long a server is left alone the first time; doubled each time that it still fails. */
   readonly timeMs: number;
@@ -17,11 +20,11 @@ export interface EjectionOptions {
 }
 
 /**
- * Takes a server out of service that fails what it is asked (passive check), so that an unreachable one costs the connect timeout once and
- * not for every request.
+ * Takes a server out of service that fails what it is asked (passive check), so that an unreachable one costs the
+ * connect timeout once and not for every request.
  *
- * Before it comes back it is tried by us, not by a request; while that fails it stays out, for twice as long each time. The next failure
- * after its return takes it out again at once.
+ * Before it comes back it is tried by us, not by a request; while that fails it stays out, for twice as long each time.
+ * The next failure after its return takes it out again at once.
  */
 export class Ejection {
   readonly #options: EjectionOptions;

@@ -8,7 +8,8 @@ const PER_REQUEST = 0.2;
 const PER_SECOND = 1;
 
 /**
- * Bounds retries to a fifth of the requests, so that servers which fail under load do not get more of it for that reason.
+ * Bounds retries to a fifth of the requests, so that servers which fail under load do not get more of it for that
+ * reason.
  */
 export class RetryBudget {
   readonly #clock: Clock;

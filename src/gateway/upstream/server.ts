@@ -21,8 +21,8 @@ export interface ClosableSocket {
 }
 
 /**
- * Whether a server takes requests. `in-service`: yes. `ejected`: it failed, and is tried again in a while. `unhealthy`: its active
- * checks fail. `draining`: nothing new goes there.
+ * Whether a server takes requests. `in-service`: yes. `ejected`: it failed, and is tried again in a while. `unhealthy`:
+ * its active checks fail. `draining`: nothing new goes there.
  */
 export type ServerState = 'in-service' | 'ejected' | 'unhealthy' | 'draining';
 
@@ -202,15 +202,18 @@ export class UpstreamServer implements ServerAddress, Balanced {
     this.#ejection?.succeeded();
   }
 
-  /** Knows a WebSocket until `end` is called with its connection. One that opens while the server drains is closed at once. */
+  /**
+   * Knows a WebSocket until `end` is called with its connection. One that opens while the server drains is closed at
+   * once.
+   */
   track(connection: Socket, socket: ClosableSocket): void {
     this.#sockets.set(connection, socket);
     if (this.#drain === 'close') socket.close(CloseCode.serviceRestart, LEAVING);
   }
 
   /**
-   * Takes nothing new from now on. `close`: its WebSockets are closed with 1012, spread evenly over the time, so that the clients do
-   * not all come back at the same moment. `stay`: they stay until they end.
+   * Takes nothing new from now on. `close`: its WebSockets are closed with 1012, spread evenly over the time, so that
+   * the clients do not all come back at the same moment. `stay`: they stay until they end.
    *
    * @returns when nothing is under way there any more, or the server was resumed.
    */
@@ -246,7 +249,9 @@ export class UpstreamServer implements ServerAddress, Balanced {
     this.#pool.connections.close();
   }
 
-  /** Closes as many of those that were open at the start as their share of the time says; the last one when it is over. */
+  /**
+   * Closes as many of those that were open at the start as their share of the time says; the last one when it is over.
+   */
   #closeRest(startedAt: number, overMs: number, total: number): void {
     const passedMs = this.#clock.monotonic() - startedAt;
     const isOver = passedMs >= overMs;

@@ -48,7 +48,10 @@ export interface UpstreamHealthConfig {
 }
 
 export interface UpstreamEjectionConfig {
-  /** Requests in a row that a server may fail: broken off, answered wrongly, or too slow. Default 5. One without a connection is out at once. */
+  /**
+   * Requests in a row that a server may fail: broken off, answered wrongly, or too slow. Default 5. One without a
+   * connection is out at once.
+   */
   failures?: number;
   /** How long it is left alone the first time; doubled each time that it still fails. Default `1s`. */
   time?: Duration;
@@ -69,7 +72,10 @@ export interface UpstreamOptions extends UpstreamIdentityOptions {
   readonly ejection?: UpstreamEjectionConfig | false;
   /** Other servers that a request may be given when one cannot be reached. Default 3. */
   readonly retries?: number;
-  /** Connections to one server for HTTP requests at the same time; further requests wait up to the connect timeout. Default 1024. */
+  /**
+   * Connections to one server for HTTP requests at the same time; further requests wait up to the connect timeout.
+   * Default 1024.
+   */
   readonly maxConnections?: number;
   /** Idle connections kept per server. Default 128. */
   readonly maxIdleConnections?: number;
@@ -127,7 +133,10 @@ export interface UpstreamControl {
   readonly name: string;
   /** As it is now. */
   readonly status: UpstreamStatus;
-  /** Adds a server. Of the sessions, only its share moves to it. @throws {TypeError} when it is there already, or no server. */
+  /**
+   * Adds a server. Of the sessions, only its share moves to it. @throws {TypeError} when it is there already, or no
+   * server.
+   */
   add(server: string | UpstreamServerConfig): void;
   /**
    * Takes a server out: nothing new goes there, its WebSockets are closed with 1012, what is under way is finished.
@@ -136,7 +145,8 @@ export interface UpstreamControl {
    */
   remove(url: string, options?: Pick<DrainOptions, 'over'>): Promise<void>;
   /**
-   * Gives a server nothing new, but leaves it in the list. With `sockets: 'stay'` also what belongs to it by route or cookie goes there still.
+   * Gives a server nothing new, but leaves it in the list. With `sockets: 'stay'` also what belongs to it by route or
+   * cookie goes there still.
    *
    * @returns when nothing is under way there, or it was resumed. @throws {TypeError} when it is not there.
    */
@@ -153,7 +163,8 @@ export interface Move {
 }
 
 /**
- * A named group of backend servers: which of them a request goes to, how long to wait for them, and the connections to them.
+ * A named group of backend servers: which of them a request goes to, how long to wait for them, and the connections to
+ * them.
  *
  * Requests share a bounded pool for each server; every WebSocket has a connection of its own.
  */
@@ -246,7 +257,9 @@ export class Upstream implements UpstreamControl {
     return new Selection(this.#source, head, sid);
   }
 
-  /** From now on every move of a client is told to `announce`, which tells other processes: there `adoptMove` takes it. */
+  /**
+   * From now on every move of a client is told to `announce`, which tells other processes: there `adoptMove` takes it.
+   */
   announceMoves(announce: (move: Move) => void): void {
     this.#source.announce = (key, { url }) => announce({ upstream: this.name, key, url });
   }
@@ -297,7 +310,10 @@ export class Upstream implements UpstreamControl {
     this.#find(url).resume();
   }
 
-  /** Closes the idle connections and ends the checks. Requests under way fail. Resolves when what was seen of the backend's sessions is written. */
+  /**
+   * Closes the idle connections and ends the checks. Requests under way fail. Resolves when what was seen of the
+   * backend's sessions is written.
+   */
   async close(): Promise<void> {
     for (const server of [...this.#servers, ...this.#leaving]) server.close();
     await this.observer?.close();

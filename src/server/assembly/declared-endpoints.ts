@@ -13,7 +13,8 @@ export interface DeclaredEndpoint {
 }
 
 /**
- * Loads the modules that match the globs and collects the endpoints that they export. Declared is deployed: nothing registers them.
+ * Loads the modules that match the globs and collects the endpoints that they export. Declared is deployed: nothing
+ * registers them.
  *
  * An endpoint that several modules export (a barrel file) is taken once.
  *

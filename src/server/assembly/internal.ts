@@ -20,7 +20,8 @@ import type { InternalParts } from '../intakes/internal.ts';
 const MIN_TOKEN_BYTES = 32;
 
 /**
- * The keys that sign assertions: those of the configuration, or one in the data folder. Undefined when no upstream gets assertions.
+ * The keys that sign assertions: those of the configuration, or one in the data folder. Undefined when no upstream gets
+ * assertions.
  *
  * @throws {HoldfastError} ERR_CONFIG_INVALID when a file cannot be read or used.
  */

@@ -21,7 +21,10 @@ export interface SessionParts {
   readonly isEveryListenerTls: boolean;
 }
 
-/** Opens the sessions of a server or of a mounted application. The caller closes the manager, which closes store and ledger. */
+/**
+ * Opens the sessions of a server or of a mounted application. The caller closes the manager, which closes store and
+ * ledger.
+ */
 export async function openSessionContext(
   config: SessionConfig,
   mount: string,

@@ -32,11 +32,12 @@ interface UpstreamRoute {
 /**
  * Finds the routes by which another route's WebSocket policy could be walked round.
  *
- * Many backends take a WebSocket at any path. So when `/socket` and `/*` lead to the same server, and `/socket` is the stricter one, a
- * handshake for `/other` would reach that backend without what `/socket` asks for. Such a route takes no WebSockets, unless its own
- * `websocket` says that it does.
+ * Many backends take a WebSocket at any path. So when `/socket` and `/*` lead to the same server, and `/socket` is the
+ * stricter one, a handshake for `/other` would reach that backend without what `/socket` asks for. Such a route takes
+ * no WebSockets, unless its own `websocket` says that it does.
  *
- * @returns each such route with the routes under it that are stricter, whether or not they lead to the same server: servers come and go.
+ * @returns each such route with the routes under it that are stricter, whether or not they lead to the same server:
+ * servers come and go.
  */
 export function stricterRoutes(application: ApplicationConfig): Map<RouteConfig, readonly RouteConfig[]> {
   const routes = [...upstreamRoutes(application, '', ['routes'])].filter(takesWebSockets);
@@ -54,8 +55,8 @@ export function stricterRoutes(application: ApplicationConfig): Map<RouteConfig,
 }
 
 /**
- * Ways round a stricter route that are open: a server that takes WebSockets at any path is reached by another route with a laxer policy, or a route's
- * `rewrite` leads to the paths of another.
+ * Ways round a stricter route that are open: a server that takes WebSockets at any path is reached by another route
+ * with a laxer policy, or a route's `rewrite` leads to the paths of another.
  *
  * @returns a line for each route that leads round, with the first that it leads round.
  */
@@ -157,7 +158,10 @@ function share(a: readonly string[], b: readonly string[]): boolean {
   return b.some(url => places.has(placeOf(url)));
 }
 
-/** The same for every way to write a server: its scheme, the names of this machine, and the path of a socket may be written in several. */
+/**
+ * The same for every way to write a server: its scheme, the names of this machine, and the path of a socket may be
+ * written in several.
+ */
 function placeOf(url: string): string {
   const { hostname, port, socketPath } = parseServerUrl('', url);
   if (socketPath !== undefined) return resolve(socketPath);

@@ -45,7 +45,8 @@ export async function makeUpstreams(
     try {
       upstreams.set(name, new Upstream(name, options, clock, environment));
     } catch (error) {
-      // Options are checked by now: it is a certificate that OpenSSL does not take, or a cookie name that a browser would refuse.
+      // Options are checked by now: it is a certificate that OpenSSL does not take, or a cookie name that a browser
+      // would refuse.
       const message = `upstream ${JSON.stringify(name)}: ${(error as Error).message}; look at its tls files and affinity`;
       throw new HoldfastError('ERR_CONFIG_INVALID', message, { cause: error });
     }
@@ -54,8 +55,8 @@ export async function makeUpstreams(
 }
 
 /**
- * Where processes share what they know of an upstream: with the sessions of the routes that lead to it. The server's, where some have these, or
- * none have any. Undefined: each knows its own.
+ * Where processes share what they know of an upstream: with the sessions of the routes that lead to it. The server's,
+ * where some have these, or none have any. Undefined: each knows its own.
  */
 export function ledgerOf(
   upstream: Upstream,
@@ -69,8 +70,8 @@ export function ledgerOf(
 }
 
 /**
- * Lets the processes that share a ledger agree on where clients have moved, so that each finds the state of its session wherever it
- * comes in. A move that is lost on the way is made again: every process chooses the same server.
+ * Lets the processes that share a ledger agree on where clients have moved, so that each finds the state of its session
+ * wherever it comes in. A move that is lost on the way is made again: every process chooses the same server.
  */
 export async function shareMoves(upstream: Upstream, ledger: Ledger, logger: Logger): Promise<void> {
   const channel = `upstream ${upstream.name}`;

@@ -22,7 +22,9 @@ export interface InternalParts {
   readonly logger: Logger;
 }
 
-/** How long a backend that verifies may keep the keys, in seconds: a key that was added is known everywhere after that. */
+/**
+ * How long a backend that verifies may keep the keys, in seconds: a key that was added is known everywhere after that.
+ */
 const JWKS_MAX_AGE_S = 300;
 /** What the errors of sessions that have no status of their own say to a backend. */
 const STATUS: Readonly<Record<string, number>> = {
@@ -35,8 +37,9 @@ const STATUS: Readonly<Record<string, number>> = {
 /**
  * What backends ask for, on a listener of its own: their sessions, with a token, and the keys of assertions, without.
  *
- * That it listens on loopback keeps other machines out, but not the browsers of this one: a page may send requests to it, also under a name of its
- * own that leads here (DNS rebinding). So what comes from a browser is refused, and every host name that is not ours.
+ * That it listens on loopback keeps other machines out, but not the browsers of this one: a page may send requests to
+ * it, also under a name of its own that leads here (DNS rebinding). So what comes from a browser is refused, and every
+ * host name that is not ours.
  */
 export class InternalIntake implements Intake {
   readonly #parts: InternalParts;

@@ -79,8 +79,8 @@ export class PublicIntake implements Intake {
   }
 
   /**
-   * An upgrade of a server that is not ours: what has no route here belongs to others, unless there are none. The caller listens
-   * for errors of the socket. @returns false when it was left to others.
+   * An upgrade of a server that is not ours: what has no route here belongs to others, unless there are none. The
+   * caller listens for errors of the socket. @returns false when it was left to others.
    */
   onAttachedUpgrade(request: IncomingMessage, socket: Duplex, early: Buffer, isAlone: boolean): Promise<boolean> {
     return this.#upgrade(request, socket, early, this.#parts, !isAlone).catch(error => {

@@ -21,8 +21,8 @@ export interface HttpsRedirectOptions {
 }
 
 /**
- * Answers every request with 308 to the same place by https, apart from the challenges of a certificate authority. An upgrade is
- * answered so, too: no session and no WebSocket ever begins here.
+ * Answers every request with 308 to the same place by https, apart from the challenges of a certificate authority. An
+ * upgrade is answered so, too: no session and no WebSocket ever begins here.
  */
 export class HttpsRedirect implements Intake {
   readonly #options: HttpsRedirectOptions;

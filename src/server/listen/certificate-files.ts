@@ -36,10 +36,12 @@ const RETRY_MS = 1_000;
 const POLL_MS = 30_000;
 
 /**
- * Certificates in files, as TLS contexts, read again when they change: written in place, replaced, or reached through symbolic links that
- * lead elsewhere now, as certbot and Kubernetes do it. Connections that are open keep what they have.
+ * Certificates in files, as TLS contexts, read again when they change: written in place, replaced, or reached through
+ * symbolic links that lead elsewhere now, as certbot and Kubernetes do it. Connections that are open keep what they
+ * have.
  *
- * Certificate and key that do not fit together, or cannot be read, change nothing and are logged once; the files are looked at again.
+ * Certificate and key that do not fit together, or cannot be read, change nothing and are logged once; the files are
+ * looked at again.
  */
 export class CertificateFiles {
   readonly #options: CertificateFilesOptions;
@@ -53,7 +55,9 @@ export class CertificateFiles {
   #lookAtMs = 0;
   #isClosed = false;
 
-  /** @throws {HoldfastError} ERR_CONFIG_INVALID when a file cannot be read, or certificate and key do not fit together. */
+  /**
+   * @throws {HoldfastError} ERR_CONFIG_INVALID when a file cannot be read, or certificate and key do not fit together.
+   */
   constructor(options: CertificateFilesOptions) {
     this.#options = options;
     for (const pair of options.pairs) {

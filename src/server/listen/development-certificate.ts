@@ -33,11 +33,13 @@ const LOOPBACK_V4 = Buffer.from([127, 0, 0, 1]);
 const LOOPBACK_V6 = Buffer.from([...new Array(15).fill(0), 1]);
 
 /**
- * A certificate for `localhost`, `*.localhost` and the loopback addresses, signed with itself, with its key: for development.
+ * A certificate for `localhost`, `*.localhost` and the loopback addresses, signed with itself, with its key: for
+ * development.
  *
  * Made once and kept in `folder`, so that a browser has to be told only once; made anew when it is about to expire.
  *
- * @throws {HoldfastError} ERR_CONFIG_INVALID when the folder cannot be written; ERR_SESSION_NO_ROOM when its disk is too full.
+ * @throws {HoldfastError} ERR_CONFIG_INVALID when the folder cannot be written; ERR_SESSION_NO_ROOM when its disk is
+ * too full.
  */
 export function developmentCertificate(
   folder: string,

@@ -25,7 +25,8 @@ const ignore = () => {};
 /**
  * One open port: net socket → PROXY header → TLS → ALPN → the HTTP/1 server or the HTTP/2 server.
  *
- * Every step has the time of a request head, and a connection that does not come through is cut. No error of a socket leaves it.
+ * Every step has the time of a request head, and a connection that does not come through is cut. No error of a socket
+ * leaves it.
  */
 export class Listener implements ConnectionHolder {
   readonly logger: Logger;
@@ -40,7 +41,10 @@ export class Listener implements ConnectionHolder {
   readonly #http1: Http1Server;
   readonly #tls: TlsListener | undefined;
   readonly #http2: Http2Server | undefined;
-  /** Connections that no HTTP server has yet, or that are not its own to end: all of TLS, the others until their PROXY header is read. */
+  /**
+   * Connections that no HTTP server has yet, or that are not its own to end: all of TLS, the others until their PROXY
+   * header is read.
+   */
   readonly #raw = new Set<Socket>();
   /**
    * Those that no HTTP server has yet, with their age, the oldest first. By what Node has in common for a socket and
@@ -66,7 +70,8 @@ export class Listener implements ConnectionHolder {
       this.#tls && listen.http2 !== false
         ? new Http2Server(served, { ...held, allowWebSocket: allowsWebSocket(listen) })
         : undefined;
-    // As in node:http, which ends the connection of a client that sends nothing more by itself; a WebSocket has its closing handshake first.
+    // As in node:http, which ends the connection of a client that sends nothing more by itself; a WebSocket has its
+    // closing handshake first.
     this.#net = createServer({ allowHalfOpen: listen.tls === undefined, noDelay: true }, this.#onConnection);
   }
 

@@ -19,8 +19,9 @@ export interface ReadProxyHeaderOptions {
 /**
  * Takes the PROXY header off the beginning of a connection.
  *
- * A connection is cut, and that is logged, when the header is malformed, late, or required and missing, and when a peer that is not
- * trusted connects where it is required. Where it is optional nothing is read from such a peer: what it sends is its request.
+ * A connection is cut, and that is logged, when the header is malformed, late, or required and missing, and when a peer
+ * that is not trusted connects where it is required. Where it is optional nothing is read from such a peer: what it
+ * sends is its request.
  */
 export function readProxyHeader(socket: Socket, options: ReadProxyHeaderOptions): void {
   const { isRequired, trustedProxies, timeoutMs, clock, logger, onDone } = options;

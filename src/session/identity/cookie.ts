@@ -2,7 +2,10 @@ import { cookieValues, prefixOf, type SetCookie, serializeSetCookie } from '../.
 import type { SessionTicket, Tickets } from './ticket.ts';
 
 export interface SessionCookieOptions {
-  /** Used letter for letter. Default `__Host-holdfast` when every listener is TLS and neither domain nor path is set, else `holdfast`. */
+  /**
+   * Used letter for letter. Default `__Host-holdfast` when every listener is TLS and neither domain nor path is set,
+   * else `holdfast`.
+   */
   readonly name?: string;
   /** Default: the host that sets it, and no other. */
   readonly domain?: string;
@@ -10,7 +13,10 @@ export interface SessionCookieOptions {
   readonly path?: string;
   /** Default `lax`. */
   readonly sameSite?: 'strict' | 'lax' | 'none';
-  /** The browser keeps it when it is closed, for as long as the session may live, 400 days at most. Default false: until it is closed. */
+  /**
+   * The browser keeps it when it is closed, for as long as the session may live, 400 days at most. Default false: until
+   * it is closed.
+   */
   readonly persistent?: boolean;
   /** True when clients can reach the sessions through TLS only. Default false. */
   readonly everyListenerIsSecure?: boolean;
@@ -96,8 +102,8 @@ export class SessionCookie {
   }
 
   /**
-   * The name of the cookie that says that there is a session cookie, where browsers do not send that one with a link from elsewhere
-   * (`sameSite: strict`). It opens nothing.
+   * The name of the cookie that says that there is a session cookie, where browsers do not send that one with a link
+   * from elsewhere (`sameSite: strict`). It opens nothing.
    */
   get markerName(): string {
     return `${this.name}-there`;
@@ -107,7 +113,10 @@ export class SessionCookie {
     return cookieValues(header, this.markerName, 1).length > 0;
   }
 
-  /** A `Set-Cookie` value for it, which lives as long as the session cookie; without `isThere` one that makes the client forget it. */
+  /**
+   * A `Set-Cookie` value for it, which lives as long as the session cookie; without `isThere` one that makes the client
+   * forget it.
+   */
   writeMarker(isThere: boolean, isSecure: boolean): string {
     const maxAge = isThere ? this.#maxAgeS : 0;
     return serializeSetCookie({

@@ -20,7 +20,9 @@ export function createSecret(): string {
   return randomBytes(32).toString('base64url');
 }
 
-/** What is kept of a secret: SHA-256 of its text, base64url. It is random enough that no salt or stretching is needed. */
+/**
+ * What is kept of a secret: SHA-256 of its text, base64url. It is random enough that no salt or stretching is needed.
+ */
 export function hashSecret(secret: string): string {
   return hash('sha256', secret, 'base64url');
 }

@@ -20,8 +20,8 @@ interface Key {
 /**
  * The keys that sign session cookies: the first one signs, every one verifies.
  *
- * To rotate, put a new key in front and drop the old one when its cookies have ended. A key's id is computed from the key, so the
- * order of the others does not matter.
+ * To rotate, put a new key in front and drop the old one when its cookies have ended. A key's id is computed from the
+ * key, so the order of the others does not matter.
  */
 export class KeyRing {
   readonly #keys: ReadonlyMap<string, Key>;
@@ -78,7 +78,8 @@ function mac(key: Key, text: string): string {
  *
  * Processes that start at the same moment get the same key.
  *
- * @param disk How full the disk may be. @throws {HoldfastError} ERR_SESSION_NO_ROOM when the key would have to be made and it is fuller.
+ * @param disk How full the disk may be. @throws {HoldfastError} ERR_SESSION_NO_ROOM when the key would have to be made
+ * and it is fuller.
  */
 export async function loadOrCreateKey(folder: string, disk: DiskOptions = {}): Promise<Uint8Array> {
   const path = join(folder, KEY_FILE);

@@ -14,7 +14,10 @@ export class UnauthorizedSessionRequestError extends HoldfastError {
   }
 }
 
-/** The longest name of a user, in characters (code points). It is in each record of theirs, in headers, assertions and the log. */
+/**
+ * The longest name of a user, in characters (code points). It is in each record of theirs, in headers, assertions and
+ * the log.
+ */
 export const MAX_USER_NAME_LENGTH = 256;
 
 export function isTooLongUserName(name: string): boolean {
@@ -26,7 +29,8 @@ export function isTooLongUserName(name: string): boolean {
 }
 
 /**
- * In JavaScript anything may come. Without a name strangers would be one user; roles in one text would hold every role that is a part of it.
+ * In JavaScript anything may come. Without a name strangers would be one user; roles in one text would hold every role
+ * that is a part of it.
  *
  * @throws {TypeError} when it is no owner.
  */
@@ -46,9 +50,9 @@ export function checkOwner({ name, roles }: SessionOwner): void {
 /**
  * What a request may see of a session.
  *
- * `all`: it is its owner's, or nobody's, or its owner is kept in the session itself. `claim`: it is nobody's yet, and the request has an
- * authenticated user: the first one owns it. `little`: its owner shows credentials with each request, and this route did not ask for them.
- * `nothing`: it belongs to somebody else.
+ * `all`: it is its owner's, or nobody's, or its owner is kept in the session itself. `claim`: it is nobody's yet, and
+ * the request has an authenticated user: the first one owns it. `little`: its owner shows credentials with each
+ * request, and this route did not ask for them. `nothing`: it belongs to somebody else.
  */
 export type OwnerView = 'all' | 'claim' | 'little' | 'nothing';
 

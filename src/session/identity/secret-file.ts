@@ -4,11 +4,14 @@ import { dirname } from 'node:path';
 import { checkDisk, type DiskOptions } from '../room/disk.ts';
 
 /**
- * What is kept secret in a file (mode 0600), without white space around it; the file is made when it does not exist, and its folder (0700).
+ * What is kept secret in a file (mode 0600), without white space around it; the file is made when it does not exist,
+ * and its folder (0700).
  *
- * Processes that start at the same moment get the same secret: the file appears complete and under its name in one step, for one of them.
+ * Processes that start at the same moment get the same secret: the file appears complete and under its name in one
+ * step, for one of them.
  *
- * @throws {HoldfastError} ERR_SESSION_NO_ROOM when it would have to be made and the disk is too full; a file that exists is read all the same.
+ * @throws {HoldfastError} ERR_SESSION_NO_ROOM when it would have to be made and the disk is too full; a file that
+ * exists is read all the same.
  */
 export async function loadOrCreateSecret(path: string, create: () => string, disk: DiskOptions = {}): Promise<string> {
   const known = await readSecret(path);

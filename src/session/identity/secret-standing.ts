@@ -1,7 +1,9 @@
 import type { SessionHeader } from '../store.ts';
 import { equalInConstantTime } from './ids.ts';
 
-/** After a login the old secret is dead; for so long it is an accident that somebody still sends it, later it is not. */
+/**
+ * After a login the old secret is dead; for so long it is an accident that somebody still sends it, later it is not.
+ */
 export const SUPERSEDED_MS = 60_000;
 /** After a rotation by time the old secret works for so long, counted from when the new one was used first. */
 export const ROTATED_MS = 30_000;
@@ -9,8 +11,9 @@ export const ROTATED_MS = 30_000;
 /**
  * What a shown secret is to a session.
  *
- * `current`: its secret. `rotated`: the one before, replaced by time, which still works. `superseded`: the one before, replaced by a login a
- * moment ago: a request that was on its way. `dead`: the same, long ago: whoever sends it has kept it, or stolen it. `wrong`: none of its own.
+ * `current`: its secret. `rotated`: the one before, replaced by time, which still works. `superseded`: the one before,
+ * replaced by a login a moment ago: a request that was on its way. `dead`: the same, long ago: whoever sends it has
+ * kept it, or stolen it. `wrong`: none of its own.
  */
 export type SecretStanding = 'current' | 'rotated' | 'superseded' | 'dead' | 'wrong';
 

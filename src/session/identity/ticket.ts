@@ -35,8 +35,9 @@ export function withoutTickets(text: string): string {
 export const NONCE_LIFETIME_MS = 30_000;
 
 /**
- * Writes and reads tickets, `v1.<sid>.<secret>.<key id>.<mac>`, and nonces, `n1.<random>.<time>.<key id>.<mac>`; the MAC covers everything
- * before it, including the dot, and the scope, so that what was made up is turned away without asking the store.
+ * Writes and reads tickets, `v1.<sid>.<secret>.<key id>.<mac>`, and nonces, `n1.<random>.<time>.<key id>.<mac>`; the
+ * MAC covers everything before it, including the dot, and the scope, so that what was made up is turned away without
+ * asking the store.
  */
 export class Tickets {
   readonly #keys: KeyRing;
@@ -45,8 +46,9 @@ export class Tickets {
   readonly #known = new Map<string, SessionTicket>();
 
   /**
-   * @param scope Where the tickets are good for something: the path of their cookie. Below a path browsers also send the cookies of the paths above
-   * it, under the same name; those are another application's, even where all keep their sessions in one store. Default `/`.
+   * @param scope Where the tickets are good for something: the path of their cookie. Below a path browsers also send
+   * the cookies of the paths above it, under the same name; those are another application's, even where all keep their
+   * sessions in one store. Default `/`.
    */
   constructor(keys: KeyRing, scope = '/') {
     this.#keys = keys;

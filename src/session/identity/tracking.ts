@@ -8,9 +8,9 @@ export type TrackingKind = 'cookie' | 'header' | 'url';
 
 export interface TrackingOptions {
   /**
-   * `cookie` (default). `header`: for clients without cookies; the ticket is in a request header, and a new one in the same header of the
-   * response. `url`: in links that the application encodes (`;holdfast=…`): it is seen in logs, histories and `Referer`; nothing else being
-   * possible is the only reason for it.
+   * `cookie` (default). `header`: for clients without cookies; the ticket is in a request header, and a new one in the
+   * same header of the response. `url`: in links that the application encodes (`;holdfast=…`): it is seen in logs,
+   * histories and `Referer`; nothing else being possible is the only reason for it.
    */
   readonly tracking?: TrackingKind;
   readonly cookie?: SessionCookieOptions;
@@ -78,8 +78,8 @@ export class Tracking {
   }
 
   /**
-   * True when the client may have a cookie of ours that browsers do not send with such a request, because a page of another site has made it: then
-   * nothing may be set over it, or that page would sign the visitor out.
+   * True when the client may have a cookie of ours that browsers do not send with such a request, because a page of
+   * another site has made it: then nothing may be set over it, or that page would sign the visitor out.
    */
   mayBeHidden(request: TrackedRequest): boolean {
     const { cookieHeader, method = 'GET', site = 'unknown', isDocumentNavigation = false } = request;
@@ -97,7 +97,10 @@ export class Tracking {
     return this.#hasMarker && !this.cookie.hasMarker(cookieHeader);
   }
 
-  /** Tells the client that it has a session, or no longer has one, where the cookie itself does not come with every request that it is good for. */
+  /**
+   * Tells the client that it has a session, or no longer has one, where the cookie itself does not come with every
+   * request that it is good for.
+   */
   mark({ isSecure }: TrackedRequest, isThere = true): HeaderLine[] {
     return this.#hasMarker ? [{ name: 'Set-Cookie', value: this.cookie.writeMarker(isThere, isSecure) }] : [];
   }
@@ -135,7 +138,10 @@ export class Tracking {
     return nonce === undefined ? undefined : this.#tickets.ticketOf(nonce, now);
   }
 
-  /** Gives the client a nonce, so that the parts of the page that it gets make one session, and that its forms are known for ours. */
+  /**
+   * Gives the client a nonce, so that the parts of the page that it gets make one session, and that its forms are known
+   * for ours.
+   */
   tellNonce(random: string, now: number, { isSecure }: TrackedRequest): HeaderLine[] {
     if (this.kind !== 'cookie') return [];
     const nonce = this.#tickets.writeNonce(random, now);
@@ -145,7 +151,8 @@ export class Tracking {
   /**
    * The URL with the ticket in it, under `url`; otherwise as it is. The servlets' `encodeURL`.
    *
-   * Only paths get it: a URL with a scheme or a host may lead to somebody else, and one without a path keeps that of the page it is on.
+   * Only paths get it: a URL with a scheme or a host may lead to somebody else, and one without a path keeps that of
+   * the page it is on.
    */
   encodeUrl(url: string, ticket: SessionTicket): string {
     if (this.kind !== 'url' || ELSEWHERE.test(url.replace(/[\t\n\r]/g, ''))) return url;
@@ -154,7 +161,9 @@ export class Tracking {
     return `${bare};${this.urlParameter}=${this.#tickets.write(ticket)}${rest}`;
   }
 
-  /** A genuine cookie of ours has come that browsers send as they send the session's: that one would have come as well. */
+  /**
+   * A genuine cookie of ours has come that browsers send as they send the session's: that one would have come as well.
+   */
   #comesWithOurs(cookieHeader: string | undefined): boolean {
     if (this.cookie.read(cookieHeader).length > 0) return true;
     const nonce = this.cookie.readNonce(cookieHeader);

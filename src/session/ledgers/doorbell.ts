@@ -5,9 +5,9 @@ const BYTE = Buffer.from('.');
 const FLAGS = constants.O_RDWR | constants.O_CREAT;
 
 /**
- * Tells the processes that share a folder that there is something new in it: one byte of a file is written, and the operating system tells
- * whoever watches the file. Rings may merge, and where files cannot be watched (no watches left, some network and virtual disks) none is heard: whoever
- * listens must also look from time to time.
+ * Tells the processes that share a folder that there is something new in it: one byte of a file is written, and the
+ * operating system tells whoever watches the file. Rings may merge, and where files cannot be watched (no watches left,
+ * some network and virtual disks) none is heard: whoever listens must also look from time to time.
  */
 export class Doorbell {
   readonly #path: string;

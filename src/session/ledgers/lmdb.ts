@@ -60,15 +60,17 @@ const DEAF_AFTER = 3;
 const SEQUENCE = keyOf('event-sequence');
 
 /**
- * Facts and events in a folder, in LMDB, for the processes of one machine: the same environment as `LmdbStore` has where the folder is the same.
+ * Facts and events in a folder, in LMDB, for the processes of one machine: the same environment as `LmdbStore` has
+ * where the folder is the same.
  *
- * Facts are on disk when a call resolves. What is over is removed in batches, a while after other facts were put. Increments of one key that wait
- * at the same time are written together, and so are events.
+ * Facts are on disk when a call resolves. What is over is removed in batches, a while after other facts were put.
+ * Increments of one key that wait at the same time are written together, and so are events.
  *
- * An event is an entry with a sequence number, and a ring of a doorbell: every process that listens reads what came after the last that it has read.
- * An event is kept for a minute, and not longer than 50,000 more have come.
+ * An event is an entry with a sequence number, and a ring of a doorbell: every process that listens reads what came
+ * after the last that it has read. An event is kept for a minute, and not longer than 50,000 more have come.
  *
- * Where there is no room, new facts are refused with ERR_SESSION_NO_ROOM; facts are still replaced by others of their size and removed, and events told.
+ * Where there is no room, new facts are refused with ERR_SESSION_NO_ROOM; facts are still replaced by others of their
+ * size and removed, and events told.
  */
 export class LmdbLedger implements Ledger {
   readonly name = 'lmdb';
@@ -94,8 +96,8 @@ export class LmdbLedger implements Ledger {
   #closing: Promise<void> | undefined;
 
   /**
-   * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when the folder cannot be opened, or a newer version has written it; ERR_SESSION_NO_ROOM
-   * when its disk is too full.
+   * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when the folder cannot be opened, or a newer version has
+   * written it; ERR_SESSION_NO_ROOM when its disk is too full.
    */
   constructor({ path, clock = systemClock, ...limits }: LmdbLedgerOptions) {
     this.#environment = LmdbEnvironment.acquire(path, limits);
@@ -181,7 +183,9 @@ export class LmdbLedger implements Ledger {
     };
   }
 
-  /** Resolves when what was written before is on disk. What is called later rejects with ERR_SESSION_STORE_UNAVAILABLE. */
+  /**
+   * Resolves when what was written before is on disk. What is called later rejects with ERR_SESSION_STORE_UNAVAILABLE.
+   */
   close(): Promise<void> {
     if (!this.#closing) {
       this.#listeners.clear();
@@ -204,7 +208,9 @@ export class LmdbLedger implements Ledger {
     return found && found.expiresAt > this.#clock.now() ? found : undefined;
   }
 
-  /** Puts the value, or removes the fact without one, unless somebody else was there since it was `found`: then false. */
+  /**
+   * Puts the value, or removes the fact without one, unless somebody else was there since it was `found`: then false.
+   */
   #replace(key: Buffer, found: Fact | undefined, value?: string, expiresAt = 0): Promise<boolean> {
     const isGrowing = (value?.length ?? 0) > (found?.value.length ?? -1);
     this.#environment.room.take(value?.length ?? 0, value !== undefined && isGrowing ? 'owned' : 'upkeep');

@@ -15,7 +15,10 @@ interface Fact {
 /** Facts looked at with each one that is added. More than one, or those that are over would pile up. */
 const LOOK_AT = 4;
 
-/** Keeps facts and events in this process, for as long as it lives. Times to live follow `clock.monotonic`: setting the machine's clock ends nothing. */
+/**
+ * Keeps facts and events in this process, for as long as it lives. Times to live follow `clock.monotonic`: setting the
+ * machine's clock ends nothing.
+ */
 export class MemoryLedger implements Ledger {
   readonly name = 'memory';
   readonly #clock: Clock;
@@ -85,7 +88,10 @@ export class MemoryLedger implements Ledger {
     this.#facts.set(key, { value, expiresAt: now + ttlMs });
   }
 
-  /** Goes round all facts, some steps with each put: no timer, no pause, and what is over never outnumbers what lives for long. */
+  /**
+   * Goes round all facts, some steps with each put: no timer, no pause, and what is over never outnumbers what lives
+   * for long.
+   */
   #forgetSome(now: number): void {
     for (let step = 0; step < LOOK_AT; step++) {
       const { done, value } = this.#cursor.next();

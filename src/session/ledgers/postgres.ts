@@ -24,8 +24,8 @@ interface Publication {
 /**
  * Facts in a table, events by `NOTIFY`. Any number of processes share them.
  *
- * Times to live follow the server's clock. Facts whose time is over are removed every minute, in batches. Events of one ledger are
- * told in the order of the calls; those that wait for each other go together, in one transaction.
+ * Times to live follow the server's clock. Facts whose time is over are removed every minute, in batches. Events of one
+ * ledger are told in the order of the calls; those that wait for each other go together, in one transaction.
  */
 export class PostgresLedger implements Ledger {
   readonly name = 'postgres';

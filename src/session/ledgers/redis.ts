@@ -18,7 +18,8 @@ const INCREMENT: RedisScript = { source: INCREMENT_SOURCE, sha1: hash('sha1', IN
 /**
  * Keeps facts and tells events in Redis (7.0 or later), Valkey or Redis Cluster.
  *
- * Times to live are the server's, in whole milliseconds, rounded up. With `acknowledge` a fact is not waited for: it is written on the master.
+ * Times to live are the server's, in whole milliseconds, rounded up. With `acknowledge` a fact is not waited for: it is
+ * written on the master.
  */
 export class RedisLedger implements Ledger {
   readonly name = 'redis';

@@ -1,6 +1,8 @@
 import type { Clock, Timer } from '../../base/clock.ts';
 
-/** Something that ends by itself when its time is over. It belongs to one watch. The fields are set by the watch only. */
+/**
+ * Something that ends by itself when its time is over. It belongs to one watch. The fields are set by the watch only.
+ */
 export interface Watched {
   /** It was known to live until then when it was last looked at. */
   livesUntil: number;
@@ -19,8 +21,8 @@ export interface ExpiryWatchOptions<T> {
   /** True: it is over whatever other processes know, and has been ended. */
   endAtOnce?(watched: T): boolean;
   /**
-   * Asks where all processes keep what they know. Resolves with the time until which it lives, or with undefined when it is over, and has been
-   * ended. Rejects when that cannot be known now, which ends nothing.
+   * Asks where all processes keep what they know. Resolves with the time until which it lives, or with undefined when
+   * it is over, and has been ended. Rejects when that cannot be known now, which ends nothing.
    */
   ask(watched: T): Promise<number | undefined>;
   /** It could not be asked: once for each try, however many of them wait. */
@@ -48,8 +50,8 @@ const LEAST_PAUSE_MS = 20;
 /**
  * Ends any number of things, each when its time is over, with one timer for all of them.
  *
- * A binary heap: what is due next is at the top, and putting in, moving and taking out cost a few swaps and no memory. Being used costs
- * nothing at all: when the time comes it is seen that there is more of it.
+ * A binary heap: what is due next is at the top, and putting in, moving and taking out cost a few swaps and no memory.
+ * Being used costs nothing at all: when the time comes it is seen that there is more of it.
  */
 export class ExpiryWatch<T extends Watched> {
   readonly #options: ExpiryWatchOptions<T>;

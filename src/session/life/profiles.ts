@@ -3,13 +3,17 @@ import type { WriteContents, WriteFrequency } from '../record/write-policy.ts';
 import type { SweepSchedule } from './sweeper.ts';
 
 /**
- * How sessions are written, by IBM's names (WebSphere tuning levels). `very-high`: every 5 min, what was set, swept in two hours of the night.
- * `high`: every 5 min, all attributes. `medium`: at the end of each request, what was set. `failover` (IBM: low): at the end of each request, all
- * attributes; in a configuration that names a redis also acknowledged by one replica, unless its `acknowledge` asks for more.
+ * How sessions are written, by IBM's names (WebSphere tuning levels). `very-high`: every 5 min, what was set, swept in
+ * two hours of the night. `high`: every 5 min, all attributes. `medium`: at the end of each request, what was set.
+ * `failover` (IBM: low): at the end of each request, all attributes; in a configuration that names a redis also
+ * acknowledged by one replica, unless its `acknowledge` asks for more.
  */
 export type WriteProfile = 'very-high' | 'high' | 'medium' | 'failover';
 
-/** How long sessions live, by NIST SP 800-63B authenticator assurance level. `aal1`: 30 days. `aal2`: 12 h, 30 min idle. `aal3`: 12 h, 15 min idle. */
+/**
+ * How long sessions live, by NIST SP 800-63B authenticator assurance level. `aal1`: 30 days. `aal2`: 12 h, 30 min idle.
+ * `aal3`: 12 h, 15 min idle.
+ */
 export type LifetimeProfile = 'aal1' | 'aal2' | 'aal3';
 
 export interface WriteProfileSettings {

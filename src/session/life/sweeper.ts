@@ -44,7 +44,10 @@ const LEASE = 'sweep';
 const HOUR_MS = 3_600_000;
 const LOOK_MS = 60_000;
 
-/** Ends the sessions whose time is over, whether or not anybody asks for them again. Of several processes one sweeps at a time. */
+/**
+ * Ends the sessions whose time is over, whether or not anybody asks for them again. Of several processes one sweeps at
+ * a time.
+ */
 export class Sweeper {
   readonly #sessions: SweptSessions;
   readonly #ledger: Ledger;

@@ -54,7 +54,8 @@ export class UserSessions {
   }
 
   /**
-   * Runs `give`, which gives the user this session, in the store, within the limit: one login of a user at a time, in all processes.
+   * Runs `give`, which gives the user this session, in the store, within the limit: one login of a user at a time, in
+   * all processes.
    *
    * @throws {HoldfastError} ERR_SESSION_USER_LIMIT.
    */
@@ -73,7 +74,10 @@ export class UserSessions {
     });
   }
 
-  /** The other sessions of the user, the one that was used the longest ago first. They are looked at only when there may be too many. */
+  /**
+   * The other sessions of the user, the one that was used the longest ago first. They are looked at only when there may
+   * be too many.
+   */
   async #others(name: string, sid: string, max: number): Promise<string[]> {
     const sids = (await this.sids(name)).filter(other => other !== sid);
     if (sids.length < max) return sids;

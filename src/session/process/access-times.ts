@@ -20,10 +20,11 @@ interface Access {
 }
 
 /**
- * Last accesses that are not in the store yet, written in batches: at most one write per session and step, however often it is used.
+ * Last accesses that are not in the store yet, written in batches: at most one write per session and step, however
+ * often it is used.
  *
- * Every access reaches the store within one step of the one written before it, and at most a second more; and sooner where the session would
- * otherwise look idle to another process before that, which ends it if it holds sockets of it.
+ * Every access reaches the store within one step of the one written before it, and at most a second more; and sooner
+ * where the session would otherwise look idle to another process before that, which ends it if it holds sockets of it.
  */
 export class AccessTimes {
   readonly #store: SessionStore;
@@ -73,7 +74,10 @@ export class AccessTimes {
     this.#accesses.delete(sid);
   }
 
-  /** Writes what is due by `now`, by default everything. @throws ERR_SESSION_STORE_UNAVAILABLE; the accesses are kept for the next time. */
+  /**
+   * Writes what is due by `now`, by default everything. @throws ERR_SESSION_STORE_UNAVAILABLE; the accesses are kept
+   * for the next time.
+   */
   async flush(now = Number.POSITIVE_INFINITY): Promise<void> {
     const batch = new Map<string, number>();
     for (const [sid, { at, dueAt }] of this.#accesses) if (dueAt <= now) batch.set(sid, at);

@@ -22,8 +22,8 @@ export interface CoherentCacheOptions {
 const RELAXED_MS = 1_000;
 
 /**
- * Reads sessions, from memory where that is as good as the store: in `strict` coherence when the store says so, in `relaxed` while it has not
- * said otherwise.
+ * Reads sessions, from memory where that is as good as the store: in `strict` coherence when the store says so, in
+ * `relaxed` while it has not said otherwise.
  */
 export class CoherentCache {
   readonly #options: CoherentCacheOptions;
@@ -65,7 +65,10 @@ export class CoherentCache {
     return this.#cache.get(sid)?.snapshot;
   }
 
-  /** Hears what other processes change, in `relaxed` coherence where the store can tell. @throws ERR_SESSION_STORE_UNAVAILABLE. */
+  /**
+   * Hears what other processes change, in `relaxed` coherence where the store can tell. @throws
+   * ERR_SESSION_STORE_UNAVAILABLE.
+   */
   async watch(onChange: (sid: string) => void): Promise<void> {
     if (this.#options.coherence === 'strict' || this.#feed) return;
     this.#feed = await this.#options.store.watch?.(sid => {

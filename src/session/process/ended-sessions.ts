@@ -1,4 +1,7 @@
-/** Sids that are known to have ended, the latest ones: whoever still asks for them needs no answer from the store. A sid never comes back. */
+/**
+ * Sids that are known to have ended, the latest ones: whoever still asks for them needs no answer from the store. A sid
+ * never comes back.
+ */
 export class EndedSessions {
   readonly #max: number;
   readonly #sids = new Set<string>();

@@ -47,11 +47,17 @@ export interface SessionEnvironment {
   readonly idleTimeoutMs: number;
   readonly absoluteTimeoutMs: number;
   readonly renewalTimeoutMs: number;
-  /** The session, with what sockets of this process are about to write; undefined when there is none or its time is over, which ends it. */
+  /**
+   * The session, with what sockets of this process are about to write; undefined when there is none or its time is
+   * over, which ends it.
+   */
   load(sid: string): Promise<LoadedSession | undefined>;
   /** What the store has, whatever the coherence is and also past its expiry. */
   validate(sid: string): Awaitable<LoadedSession | undefined>;
-  /** What all requests of this process have in common of a session, where changes are written behind them; otherwise undefined. */
+  /**
+   * What all requests of this process have in common of a session, where changes are written behind them; otherwise
+   * undefined.
+   */
   share(sid: string, loaded: LoadedSession): SharedHold | undefined;
   attach(sid: string, admission: Admission): Promise<SocketSession | undefined>;
   /** True when it is known that the session is over. False proves nothing. */

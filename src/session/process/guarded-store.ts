@@ -66,8 +66,8 @@ const COUNT: Operation<number> = { kind: 'read', what: 'count sessions', isAnswe
 
 /**
  * Passes every call on and turns whatever goes wrong in a store (an error, silence, an answer that is no answer) into
- * ERR_SESSION_STORE_UNAVAILABLE (503), so that no failure of a store can be mistaken for "there is no such session". Errors with
- * a code of ours pass as they are. It counts and times the calls.
+ * ERR_SESSION_STORE_UNAVAILABLE (503), so that no failure of a store can be mistaken for "there is no such session".
+ * Errors with a code of ours pass as they are. It counts and times the calls.
  *
  * After `close` nothing reaches the store any more: a late write into a closed LMDB environment would end the process.
  */

@@ -1,4 +1,7 @@
-/** Runs the tasks of one key one after the other, in the order of the calls; those of different keys do not wait for each other. */
+/**
+ * Runs the tasks of one key one after the other, in the order of the calls; those of different keys do not wait for
+ * each other.
+ */
 export class KeyedQueue {
   readonly #last = new Map<string, Promise<unknown>>();
 

@@ -53,7 +53,8 @@ interface Reading {
 /**
  * Sessions that this process has read, with what was decoded of them: the least recently used one makes room.
  *
- * It is never the only place of anything. An entry says how the store was at one moment; who uses it decides whether that is good enough.
+ * It is never the only place of anything. An entry says how the store was at one moment; who uses it decides whether
+ * that is good enough.
  */
 export class NearCache {
   readonly #options: NearCacheOptions;
@@ -108,7 +109,9 @@ export class NearCache {
     }
   }
 
-  /** Asks the store for the version. When it is the one that is here, the entry is right, unless it changed meanwhile. */
+  /**
+   * Asks the store for the version. When it is the one that is here, the entry is right, unless it changed meanwhile.
+   */
   validate(sid: string, glance: () => Awaitable<SessionGlance | undefined>): Awaitable<SessionGlance | undefined> {
     const entry = this.#entries.get(sid);
     const doubts = entry?.doubts;
@@ -131,7 +134,10 @@ export class NearCache {
     if (reading) reading.isCurrent = false;
   }
 
-  /** A session that this process has just created. Others may know it already, by its nonce: the store is asked before it is used. */
+  /**
+   * A session that this process has just created. Others may know it already, by its nonce: the store is asked before
+   * it is used.
+   */
   add(sid: string, snapshot: Snapshot, lastAccessedAt: number): void {
     this.#put(sid, { snapshot, lastAccessedAt }, NEVER);
   }

@@ -27,7 +27,10 @@ export interface SharedSessionsListener {
   onSecretReplaced(sid: string): void;
 }
 
-/** The sessions that several in this process have in common: sockets, and requests whose changes are written behind them. */
+/**
+ * The sessions that several in this process have in common: sockets, and requests whose changes are written behind
+ * them.
+ */
 export class SharedSessions {
   readonly #environment: SessionEnvironment;
   readonly #listener: SharedSessionsListener;
@@ -74,7 +77,10 @@ export class SharedSessions {
     return this.#add(sid, loaded);
   }
 
-  /** A request has asked the store: who shares the session knows it too, and sockets that must go do so before others come. */
+  /**
+   * A request has asked the store: who shares the session knows it too, and sockets that must go do so before others
+   * come.
+   */
   onLoaded(sid: string, loaded: LoadedSession): void {
     const shared = this.#shared.get(sid);
     if (shared) this.#reload(shared, loaded);
@@ -94,7 +100,10 @@ export class SharedSessions {
     await this.#shared.get(sid)?.state.commit();
   }
 
-  /** Commits what is left of every session. @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE, when it was tried for each. */
+  /**
+   * Commits what is left of every session. @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE, when it was tried for
+   * each.
+   */
   async close(): Promise<void> {
     this.#isClosed = true;
     this.#environment.clock.clearTimeout(this.#timer);

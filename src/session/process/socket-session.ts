@@ -4,8 +4,9 @@ import type { Session } from '../session.ts';
 /**
  * A socket's hold on a session.
  *
- * All sockets of a session in one process share its record: what one sets, the others read at once; it is committed behind them, and
- * what requests of this process commit is seen too. What other processes commit is seen after `refresh`, which is done every 5 s.
+ * All sockets of a session in one process share its record: what one sets, the others read at once; it is committed
+ * behind them, and what requests of this process commit is seen too. What other processes commit is seen after
+ * `refresh`, which is done every 5 s.
  *
  * A session that is held ends at its idle or absolute limit, whenever the sweep is.
  */
@@ -15,11 +16,18 @@ export interface SocketSession {
   readonly isEnded: boolean;
   /** The session was used: counts as an access, written in batches. */
   touch(): void;
-  /** Takes over what other processes have committed. Cheap when they have not. @throws ERR_SESSION_STORE_UNAVAILABLE. */
+  /**
+   * Takes over what other processes have committed. Cheap when they have not. @throws ERR_SESSION_STORE_UNAVAILABLE.
+   */
   refresh(): Promise<void>;
-  /** Told when changes could not be committed although it was tried again and again. They are kept for the next commit. */
+  /**
+   * Told when changes could not be committed although it was tried again and again. They are kept for the next commit.
+   */
   onError(listener: (error: Error) => void): void;
-  /** Commits what is left, then lets go. @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE: it is let go of, what was changed is lost. */
+  /**
+   * Commits what is left, then lets go. @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE: it is let go of, what
+   * was changed is lost.
+   */
   release(): Promise<void>;
 }
 

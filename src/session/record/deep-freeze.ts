@@ -6,7 +6,8 @@ const refuse = {
   },
 };
 
-// Own properties instead of subclasses: the prototype stays the built-in one, which is what comparisons and other libraries look at.
+// Own properties instead of subclasses: the prototype stays the built-in one, which is what comparisons and other
+// libraries look at.
 const mapMutators = mutators(['set', 'delete', 'clear']);
 const setMutators = mutators(['add', 'delete', 'clear']);
 const dateMutators = mutators(Object.getOwnPropertyNames(Date.prototype).filter(name => name.startsWith('set')));
@@ -27,8 +28,8 @@ export function freezeDate(date: Date): Readonly<Date> {
 }
 
 /**
- * Freezes data that a function of the application made: arrays, plain objects, Maps, Sets and Dates, however deep. Instances of classes and
- * bytes in it are left as they are.
+ * Freezes data that a function of the application made: arrays, plain objects, Maps, Sets and Dates, however deep.
+ * Instances of classes and bytes in it are left as they are.
  */
 export function deepFreeze(value: unknown): void {
   freezeReachable(value, new Set());
@@ -54,7 +55,10 @@ function membersOf(value: object): readonly unknown[] | undefined {
     : undefined;
 }
 
-/** Freezes the object and, of a Map, Set or Date, the content too. Bytes stay as they are: the language cannot freeze them. */
+/**
+ * Freezes the object and, of a Map, Set or Date, the content too. Bytes stay as they are: the language cannot freeze
+ * them.
+ */
 export function freezeItself(value: object): void {
   if (!Object.isExtensible(value) || ArrayBuffer.isView(value)) return;
   if (types.isMap(value)) freezeMap(value);

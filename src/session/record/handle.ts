@@ -7,7 +7,10 @@ import { type SessionState, sessionEnded } from './state.ts';
 export interface SessionView {
   /** The client has not sent it back yet. */
   readonly isNew: boolean;
-  /** It has an owner who proves who they are with each request, and this one did not ask: neither they nor the attributes are seen. */
+  /**
+   * It has an owner who proves who they are with each request, and this one did not ask: neither they nor the
+   * attributes are seen.
+   */
   readonly isVeiled: boolean;
 }
 
@@ -20,7 +23,9 @@ export interface SessionHolder {
 
 const OPEN: SessionView = { isNew: false, isVeiled: false };
 
-/** The `Session` given to one request, socket or `access` call: usable until its holder releases it or the session ends. */
+/**
+ * The `Session` given to one request, socket or `access` call: usable until its holder releases it or the session ends.
+ */
 export class SessionHandle {
   readonly id: string;
   readonly #state: SessionState;
@@ -35,7 +40,10 @@ export class SessionHandle {
     this.#view = view;
   }
 
-  /** As applications see it. The cast gives keys and values the types that they declared in `SessionData`; here they are any texts and values. */
+  /**
+   * As applications see it. The cast gives keys and values the types that they declared in `SessionData`; here they are
+   * any texts and values.
+   */
   get session(): Session {
     return this as unknown as Session;
   }

@@ -13,7 +13,8 @@ const FORMAT_VERSION = 1;
 /** Deeper nesting is refused: it is a mistake, and decoding must not exhaust the stack. */
 const MAX_DEPTH = 200;
 
-// Tags are part of the stored format: never reused for something else. A new one takes a new format version, for the values that hold it.
+// Tags are part of the stored format: never reused for something else. A new one takes a new format version, for the
+// values that hold it.
 const UNDEFINED = 0;
 const NULL = 1;
 const FALSE = 2;
@@ -74,16 +75,19 @@ const INITIAL_BYTES = 1024;
 const LITTLE_ENDIAN = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
 
 /**
- * Encodes a value that `decodeValue` gives back equal: primitives, `undefined`, arrays, plain objects, Map, Set, Date, RegExp, the
- * built-in errors (but AggregateError), ArrayBuffer, typed arrays, DataView, Buffer, and instances of classes declared by `defineType`.
+ * Encodes a value that `decodeValue` gives back equal: primitives, `undefined`, arrays, plain objects, Map, Set, Date,
+ * RegExp, the built-in errors (but AggregateError), ArrayBuffer, typed arrays, DataView, Buffer, and instances of
+ * classes declared by `defineType`.
  *
- * Refused, with the path: functions, symbols, instances of other classes (subclasses of declared and built-in ones too), arrays with holes,
- * arrays, Maps, Sets, Dates and RegExps with properties of their own, objects that contain themselves. An object reached by two ways is encoded
- * twice and comes back as two equal ones. Getters are read, a Proxy of plain data is seen through; properties that are not enumerable and a
- * RegExp's `lastIndex` are left out, and so are properties that somebody gave to a typed array.
+ * Refused, with the path: functions, symbols, instances of other classes (subclasses of declared and built-in ones
+ * too), arrays with holes, arrays, Maps, Sets, Dates and RegExps with properties of their own, objects that contain
+ * themselves. An object reached by two ways is encoded twice and comes back as two equal ones. Getters are read, a
+ * Proxy of plain data is seen through; properties that are not enumerable and a RegExp's `lastIndex` are left out, and
+ * so are properties that somebody gave to a typed array.
  *
  * @param name The attribute's name: the beginning of the path in errors.
- * @throws {HoldfastError} ERR_SESSION_NOT_SERIALIZABLE with the path (`cart[3].onClick`); ERR_SESSION_TOO_LARGE when it takes more than `maxBytes`.
+ * @throws {HoldfastError} ERR_SESSION_NOT_SERIALIZABLE with the path (`cart[3].onClick`); ERR_SESSION_TOO_LARGE when it
+ * takes more than `maxBytes`.
  */
 export function encodeValue(name: string, value: unknown, maxBytes: number): Uint8Array {
   return new Encoder(name, maxBytes).encode(value);
@@ -93,8 +97,8 @@ export interface DecodedValue {
   /** Deep-frozen, except for what `hasBytes` says. */
   readonly value: unknown;
   /**
-   * True when it holds what cannot be frozen: the bytes of ArrayBuffers and typed arrays, or instances that a declared class made itself, which may
-   * have state of their own. It must not be given to two readers.
+   * True when it holds what cannot be frozen: the bytes of ArrayBuffers and typed arrays, or instances that a declared
+   * class made itself, which may have state of their own. It must not be given to two readers.
    */
   readonly hasBytes: boolean;
 }
@@ -103,9 +107,10 @@ export interface DecodedValue {
  * Decodes what `encodeValue` made.
  *
  * @param name The attribute's name, for errors.
- * @throws {SessionTypeUnknownError} ERR_SESSION_TYPE_UNKNOWN when it holds an instance of a class that this process does not know, or of a newer
- * version of it, or is as a whole in a newer format.
- * @throws {HoldfastError} ERR_SESSION_UNREADABLE when the bytes are something else, or a declared class cannot make its instance of them.
+ * @throws {SessionTypeUnknownError} ERR_SESSION_TYPE_UNKNOWN when it holds an instance of a class that this process
+ * does not know, or of a newer version of it, or is as a whole in a newer format.
+ * @throws {HoldfastError} ERR_SESSION_UNREADABLE when the bytes are something else, or a declared class cannot make its
+ * instance of them.
  */
 export function decodeValue(bytes: Uint8Array, name: string): DecodedValue {
   const decoder = new Decoder(bytes, name);
@@ -119,7 +124,10 @@ class Encoder {
   readonly #maxBytes: number;
   #buffer = Buffer.allocUnsafe(INITIAL_BYTES);
   #length = 0;
-  /** The attribute's name, then one step per level: what an error names, and the containers that a cycle would meet again. */
+  /**
+   * The attribute's name, then one step per level: what an error names, and the containers that a cycle would meet
+   * again.
+   */
   readonly #path: [name: string, ...Step[]];
   readonly #ancestors: object[] = [];
 

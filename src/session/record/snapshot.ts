@@ -21,8 +21,8 @@ export interface ReadValue {
 export const NO_VERSION = 0;
 
 /**
- * One session as the store held it at one version. It never changes; what has been decoded of it is kept with it, so that all who
- * share it decode once.
+ * One session as the store held it at one version. It never changes; what has been decoded of it is kept with it, so
+ * that all who share it decode once.
  */
 export class Snapshot {
   readonly header: SessionHeader;

@@ -35,7 +35,9 @@ export interface SessionStateRules {
   onUnknownType(): void;
   /** Told when an attribute was set. */
   onSet(sid: string, name: string, attributeBytes: number, sessionBytes: number): void;
-  /** Runs updates of one session one after the other in this process: only other processes are left to conflict with. */
+  /**
+   * Runs updates of one session one after the other in this process: only other processes are left to conflict with.
+   */
   serialize<T>(sid: string, task: () => Promise<T>): Promise<T>;
 }
 
@@ -46,8 +48,8 @@ export interface SessionStateFacts {
   /** False for a session that the first commit will create. */
   readonly isStored: boolean;
   /**
-   * For a session that several requests may create, asked once it is in the store: false when it was there before and is over, so that it must not
-   * come back.
+   * For a session that several requests may create, asked once it is in the store: false when it was there before and
+   * is over, so that it must not come back.
    */
   readonly isFirstLife?: (() => Promise<boolean>) | undefined;
 }
@@ -82,7 +84,8 @@ interface Attempt {
 const NOTHING: ReadonlyMap<string, never> = new Map<string, never>();
 
 /**
- * One session's data as its holders see it: what the store holds, and over it what was changed here and is not committed yet.
+ * One session's data as its holders see it: what the store holds, and over it what was changed here and is not
+ * committed yet.
  *
  * Commits of one state run one at a time and in order; changes made meanwhile go with the next one.
  */
@@ -103,13 +106,19 @@ export class SessionState {
   /** What the commit on its way writes: still over the base, under `#changed`. */
   #inFlight: Values = NOTHING;
   #inFlightHeader: Partial<SessionHeader> | undefined;
-  /** What each changed attribute was when it was first changed: what the conflict policy judges by. Empty under `last-wins`, which does not. */
+  /**
+   * What each changed attribute was when it was first changed: what the conflict policy judges by. Empty under
+   * `last-wins`, which does not.
+   */
   #basis: Basis = NOTHING;
   /** What these changes add to the bytes of this base. */
   #growth: { readonly base: Snapshot; readonly changed: Values; readonly bytes: number } | undefined;
   /** Values decoded from what is changed here. */
   #decoded: ReadonlyMap<string, unknown> = NOTHING;
-  /** Attributes that were read, with the value where the reader has one of its own; for the contents `get-and-set` and `all`. */
+  /**
+   * Attributes that were read, with the value where the reader has one of its own; for the contents `get-and-set` and
+   * `all`.
+   */
   #given: ReadonlyMap<string, ReadValue> = NOTHING;
   /** The last commit that was asked for, while one is under way: the next one waits for it. */
   #last: Promise<void> | undefined;
@@ -241,8 +250,9 @@ export class SessionState {
   /**
    * Resolves when everything changed before the call is in the store.
    *
-   * @throws {HoldfastError} ERR_SESSION_ENDED when the session is gone, and the changes with it; ERR_SESSION_CONFLICT under the policy
-   * `reject`, and the changes are dropped; ERR_SESSION_STORE_UNAVAILABLE or ERR_SESSION_NO_ROOM, and they are kept for the next commit.
+   * @throws {HoldfastError} ERR_SESSION_ENDED when the session is gone, and the changes with it; ERR_SESSION_CONFLICT
+   * under the policy `reject`, and the changes are dropped; ERR_SESSION_STORE_UNAVAILABLE or ERR_SESSION_NO_ROOM, and
+   * they are kept for the next commit.
    */
   commit(): Promise<void> {
     if (!this.#last) return this.isDirty ? this.#enqueue() : Promise.resolve();
@@ -279,7 +289,10 @@ export class SessionState {
     });
   }
 
-  /** Takes over what somebody else committed. Returns false, and takes nothing, when a commit in between is missing: reload then. */
+  /**
+   * Takes over what somebody else committed. Returns false, and takes nothing, when a commit in between is missing:
+   * reload then.
+   */
   absorb(committed: Committed): boolean {
     if (this.includes(committed)) return true;
     if (committed.previous !== this.version) return false;
@@ -453,7 +466,9 @@ export class SessionState {
     return this.#isStored && changed.size === 0 && !header && !secret;
   }
 
-  /** For another try, under what was changed meanwhile. What was written only because of the contents is not a change. */
+  /**
+   * For another try, under what was changed meanwhile. What was written only because of the contents is not a change.
+   */
   #takeBack({ attributes, basis, given, changed, changedHeader }: Attempt): void {
     const names = Array.from(changed.keys(), name => [name, attributes.get(name)] as const);
     this.#changed = new Map([...names, ...this.#changed]);
@@ -462,7 +477,9 @@ export class SessionState {
     if (changedHeader) this.#changedHeader = { ...changedHeader, ...(this.#changedHeader as object | undefined) };
   }
 
-  /** An own commit is in the store: what was changed over it while it was on its way is a change of what it has written. */
+  /**
+   * An own commit is in the store: what was changed over it while it was on its way is a change of what it has written.
+   */
   #rebase(name: string, value: Uint8Array | undefined, version: number): void {
     if (this.#basis.has(name)) this.#basis = withEntry(this.#basis, name, value && { value, version });
   }
@@ -548,7 +565,10 @@ export class SessionState {
     return { status: 'committed', version, previous: NO_VERSION };
   }
 
-  /** The sid is taken: by an earlier try of ours that only seemed to fail, or by a request that derived the same session. */
+  /**
+   * The sid is taken: by an earlier try of ours that only seemed to fail, or by a request that derived the same
+   * session.
+   */
   async #join(ours: SessionHeader, attempt: Attempt): Promise<CommitResult> {
     const { attributes, header } = attempt;
     const existing = await this.#rules.store.read(this.sid);

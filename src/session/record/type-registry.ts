@@ -11,11 +11,15 @@ export interface ClassOf<T> {
 export interface KeptProperties<T, K extends string = string> {
   /** Properties of an instance that are stored. One that an instance does not have is left out. */
   readonly keep: readonly K[];
-  /** Properties that are not stored: caches, back references. An instance that is read does not have them, unless `create` makes them. */
+  /**
+   * Properties that are not stored: caches, back references. An instance that is read does not have them, unless
+   * `create` makes them.
+   */
   readonly transient?: readonly (string | symbol)[];
   /**
-   * Makes the instance from what was kept, for classes whose constructor has to run. Without it no code of the class runs: the instance gets
-   * its prototype and its properties. It may get less than `keep` says when an older release of the application stored it.
+   * Makes the instance from what was kept, for classes whose constructor has to run. Without it no code of the class
+   * runs: the instance gets its prototype and its properties. It may get less than `keep` says when an older release of
+   * the application stored it.
    *
    * @param version The `version` under which it was stored.
    */
@@ -37,8 +41,8 @@ export interface KeptForm<T, F> {
    */
   readonly read: (kept: DeepReadonly<F>, version: number) => T;
   /**
-   * Grows when older releases of the application must not read what this one stores: they get ERR_SESSION_TYPE_UNKNOWN, as for a class that
-   * they do not know. An integer from 1; default 1.
+   * Grows when older releases of the application must not read what this one stores: they get ERR_SESSION_TYPE_UNKNOWN,
+   * as for a class that they do not know. An integer from 1; default 1.
    */
   readonly version?: number;
 }
@@ -57,7 +61,8 @@ export interface DefinedType {
 }
 
 /**
- * A session attribute whose class this process does not know, or knows in an older version only: another release of the application stored it.
+ * A session attribute whose class this process does not know, or knows in an older version only: another release of the
+ * application stored it.
  *
  * Only reading it fails. It is stored as it was, whatever else of the session changes.
  */
@@ -84,15 +89,19 @@ const byName = new Map<string, DefinedType>();
 const byPrototype = new Map<object, DefinedType>();
 
 /**
- * Lets sessions hold instances of a class of the application. Call it once per class, where the class is, in every process that reads them.
+ * Lets sessions hold instances of a class of the application. Call it once per class, where the class is, in every
+ * process that reads them.
  *
- * Every property of an instance must be named, in `keep` or in `transient`: `session.set` refuses an instance with another one, so that nothing is
- * lost unnoticed. What comes back has the class's prototype and is deep-frozen. Subclasses are declared on their own.
+ * Every property of an instance must be named, in `keep` or in `transient`: `session.set` refuses an instance with
+ * another one, so that nothing is lost unnoticed. What comes back has the class's prototype and is deep-frozen.
+ * Subclasses are declared on their own.
  *
- * Give `write` and `read` instead for a class with private `#fields`, which nothing outside can see, or one that extends Map, Set, Array, Date, Error
- * or another built-in class. What `read` and `create` make is frozen itself, with its kept properties; each reader gets its own.
+ * Give `write` and `read` instead for a class with private `#fields`, which nothing outside can see, or one that
+ * extends Map, Set, Array, Date, Error or another built-in class. What `read` and `create` make is frozen itself, with
+ * its kept properties; each reader gets its own.
  *
- * @param name Part of what is stored: it must stay the same when the class is renamed. Unique in the process; 1 to 256 characters.
+ * @param name Part of what is stored: it must stay the same when the class is renamed. Unique in the process; 1 to 256
+ * characters.
  * @throws {TypeError} when the name or the class is declared already, or the class cannot be kept that way.
  */
 export function defineType<T extends object, const K extends string>(
@@ -162,7 +171,10 @@ export function typeOf(prototype: object): DefinedType | undefined {
   return byPrototype.get(prototype);
 }
 
-/** The name of the built-in class that has this prototype, of whichever realm (vm, worker); undefined for every other object. */
+/**
+ * The name of the built-in class that has this prototype, of whichever realm (vm, worker); undefined for every other
+ * object.
+ */
 export function builtInName(prototype: object): string | undefined {
   const Class = classOf(prototype);
   if (Class === Buffer) return 'Buffer';
@@ -182,8 +194,8 @@ const PRIVATE_MEMBER =
   /[{};\n]\s*(?:(?:get|set|async)\s+|\*\s*)*(#[\p{ID_Start}$_][\p{ID_Continue}$]*)\s*(?:[=;(}\n]|$)/u;
 
 /**
- * The first private member that the source of the class declares. The language has no way to ask: this reads the text, and a compiler may
- * have turned such members into something else. It is there to tell a mistake early.
+ * The first private member that the source of the class declares. The language has no way to ask: this reads the text,
+ * and a compiler may have turned such members into something else. It is there to tell a mistake early.
  */
 function privateMemberOf(prototype: object): string | undefined {
   const Class = classOf(prototype);

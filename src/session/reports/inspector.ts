@@ -39,10 +39,11 @@ interface Sessions {
 }
 
 /**
- * The session tracker as a web-standard handler: counters, who has sessions, what they hold by name and size, and a way to end one.
+ * The session tracker as a web-standard handler: counters, who has sessions, what they hold by name and size, and a way
+ * to end one.
  *
- * `GET` answers HTML or JSON by `Accept`; `?user=NAME` shows one user's sessions, `?sid=SID` one session. `POST` with `sid` in a form ends it, from
- * pages of the same origin only. No value, cookie or secret is ever shown.
+ * `GET` answers HTML or JSON by `Accept`; `?user=NAME` shows one user's sessions, `?sid=SID` one session. `POST` with
+ * `sid` in a form ends it, from pages of the same origin only. No value, cookie or secret is ever shown.
  *
  * @see IBM WebSphere, IBMTrackerDebug
  */

@@ -25,8 +25,8 @@ export interface SessionRequest extends TrackedRequest {
   /** For the log. Absent: not known, as behind a proxy that only the application knows. */
   readonly clientAddress?: string | undefined;
   /**
-   * The request is expected to come from another site and to sign its visitor in: the callback of a login by `form_post`. `signIn` then sets the cookie
-   * over one that the request could not bring. Default false.
+   * The request is expected to come from another site and to sign its visitor in: the callback of a login by
+   * `form_post`. `signIn` then sets the cookie over one that the request could not bring. Default false.
    */
   readonly isCrossSiteSignIn?: boolean | undefined;
 }
@@ -52,8 +52,8 @@ interface Found {
 /**
  * The session of one request, whatever carries it: nothing is read before the first `get`, `open` or `auto`.
  *
- * The carrier commits before its response headers leave, adds `responseHeaders()` to them, then says `markHeadersSent()`, and `release()`
- * when the request has ended.
+ * The carrier commits before its response headers leave, adds `responseHeaders()` to them, then says
+ * `markHeadersSent()`, and `release()` when the request has ended.
  */
 export class SessionBinding {
   readonly #environment: SessionEnvironment;
@@ -63,7 +63,10 @@ export class SessionBinding {
   #live: Live | undefined;
   /** What the client has to be told, once it is true in the store. */
   #news: 'none' | 'ticket' | 'no ticket' = 'none';
-  /** What it is told otherwise: a nonce, from which the parts of this page make one and the same session, or what it lacks of its cookies. */
+  /**
+   * What it is told otherwise: a nonce, from which the parts of this page make one and the same session, or what it
+   * lacks of its cookies.
+   */
   #asides: HeaderLine[] = [];
   /** The secret is old enough to be replaced, if the response can say so. */
   #isRotationDue = false;
@@ -109,8 +112,8 @@ export class SessionBinding {
   /**
    * The client's session, or undefined when it has none (servlets: `getSession(false)`).
    *
-   * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE, status 503; ERR_SESSION_UNAUTHORIZED, status 403: it belongs to another user than
-   * the request's; ERR_SESSION_OUTSIDE_REQUEST.
+   * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE, status 503; ERR_SESSION_UNAUTHORIZED, status 403: it belongs
+   * to another user than the request's; ERR_SESSION_OUTSIDE_REQUEST.
    */
   async get(): Promise<Session | undefined> {
     await this.#load();
@@ -118,11 +121,13 @@ export class SessionBinding {
   }
 
   /**
-   * The client's session, made when it has none (servlets: `getSession(true)`). The store and the client learn of a new one at the commit.
+   * The client's session, made when it has none (servlets: `getSession(true)`). The store and the client learn of a new
+   * one at the commit.
    *
-   * @throws {HoldfastError} as `get`; ERR_SESSION_HEADERS_SENT when one would have to be made and its cookie cannot be sent any more;
-   * ERR_SESSION_SUPERSEDED, status 409: the client has another one, by a login that was answered while this request was on its way;
-   * ERR_SESSION_CROSS_SITE, status 403: a page of another site has made the browser send it without the cookie that it may have.
+   * @throws {HoldfastError} as `get`; ERR_SESSION_HEADERS_SENT when one would have to be made and its cookie cannot be
+   * sent any more; ERR_SESSION_SUPERSEDED, status 409: the client has another one, by a login that was answered while
+   * this request was on its way; ERR_SESSION_CROSS_SITE, status 403: a page of another site has made the browser send
+   * it without the cookie that it may have.
    */
   async open(): Promise<Session> {
     await this.#load();
@@ -140,8 +145,9 @@ export class SessionBinding {
   }
 
   /**
-   * `open` when the request loads a page into a window, else `get`: the parts of a page do not race to make a session each. Where anonymous sessions
-   * fill all the room that they may, a page gets none, so that it can still lead to a login.
+   * `open` when the request loads a page into a window, else `get`: the parts of a page do not race to make a session
+   * each. Where anonymous sessions fill all the room that they may, a page gets none, so that it can still lead to a
+   * login.
    */
   async auto(): Promise<Session | undefined> {
     await this.#load();
@@ -153,7 +159,8 @@ export class SessionBinding {
   /**
    * `get`, and a page without a session gives its parts what they need to make one and the same.
    *
-   * @see sessions without frames that undo each other: the parts of a page are requested at once, and each of them finds no cookie.
+   * @see sessions without frames that undo each other: the parts of a page are requested at once, and each of them
+   * finds no cookie.
    */
   async existing(): Promise<Session | undefined> {
     const session = await this.get();
@@ -165,8 +172,8 @@ export class SessionBinding {
   }
 
   /**
-   * The session of this user from now on, with a new secret: the client's own when it is nobody's or theirs; otherwise the other user's ends and
-   * a new one begins.
+   * The session of this user from now on, with a new secret: the client's own when it is nobody's or theirs; otherwise
+   * the other user's ends and a new one begins.
    *
    * @throws {HoldfastError} as `open` and `Session.renew`.
    */
@@ -192,9 +199,9 @@ export class SessionBinding {
   /**
    * Writes what was changed. Resolves when it is in the store.
    *
-   * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE and ERR_SESSION_NO_ROOM (status 503): the changes are kept for another try;
-   * ERR_SESSION_CONFLICT (409), under the policy `reject`: the changes are dropped; ERR_SESSION_ENDED: the session ended meanwhile, the changes
-   * are dropped.
+   * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE and ERR_SESSION_NO_ROOM (status 503): the changes are kept
+   * for another try; ERR_SESSION_CONFLICT (409), under the policy `reject`: the changes are dropped; ERR_SESSION_ENDED:
+   * the session ended meanwhile, the changes are dropped.
    */
   commit(): Promise<void> {
     const live = this.#live;
@@ -228,8 +235,9 @@ export class SessionBinding {
   }
 
   /**
-   * Holds the session for the socket of this handshake, after the commit; the socket sees of it what the handshake may see. Undefined when there is no
-   * session, when it has ended, or when a login has replaced its secret since the handshake was let in.
+   * Holds the session for the socket of this handshake, after the commit; the socket sees of it what the handshake may
+   * see. Undefined when there is no session, when it has ended, or when a login has replaced its secret since the
+   * handshake was let in.
    *
    * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE.
    */
@@ -245,7 +253,10 @@ export class SessionBinding {
     this.#areHeadersSent = true;
   }
 
-  /** The client has gone. Whoever works for it may go on, but it counts no longer, and nothing is kept for it if its end is never told. */
+  /**
+   * The client has gone. Whoever works for it may go on, but it counts no longer, and nothing is kept for it if its end
+   * is never told.
+   */
   markClientGone(): void {
     this.#isClientGone = true;
     if (this.#live) this.#letGo(this.#live);

@@ -12,25 +12,28 @@ const REFUSED_END_GRACE_MS = 250;
 type Method = 'writeHead' | 'write' | 'end' | 'flushHeaders';
 
 /**
- * Holds a response back until what the handler changed in its session is committed: a client that follows a redirect finds its data,
- * and a commit that fails can still be answered with 503 (409 when it lost against another request, under the policy `reject`).
+ * Holds a response back until what the handler changed in its session is committed: a client that follows a redirect
+ * finds its data, and a commit that fails can still be answered with 503 (409 when it lost against another request,
+ * under the policy `reject`).
  *
- * The first of `writeHead`, `write`, `end` and `flushHeaders` starts the commit; they are queued until it is done, and status and headers can be
- * changed so long. `write` returns false meanwhile and `drain` follows. Informational responses (1xx) pass. Without a change nothing is held
- * back. What is set after the headers is committed before the response ends; when that fails the connection is cut, because it
- * is too late for a status. When the client has gone before the end, as it does with server-sent events, it is committed then.
+ * The first of `writeHead`, `write`, `end` and `flushHeaders` starts the commit; they are queued until it is done, and
+ * status and headers can be changed so long. `write` returns false meanwhile and `drain` follows. Informational
+ * responses (1xx) pass. Without a change nothing is held back. What is set after the headers is committed before the
+ * response ends; when that fails the connection is cut, because it is too late for a status. When the client has gone
+ * before the end, as it does with server-sent events, it is committed then.
  *
- * To whoever asks, a held response is as far along as it would be without us: `headersSent` is true, and after its end `writableEnded`, so that
- * frameworks treat a handler that fails after it as they always do. Who does not ask and answers again, by `writeHead` or `end(body)` after the
- * end, replaces the held response as a whole, instead of mixing two.
+ * To whoever asks, a held response is as far along as it would be without us: `headersSent` is true, and after its end
+ * `writableEnded`, so that frameworks treat a handler that fails after it as they always do. Who does not ask and
+ * answers again, by `writeHead` or `end(body)` after the end, replaces the held response as a whole, instead of mixing
+ * two.
  */
 export function commitBeforeHeaders(binding: SessionBinding, res: ServerResponse): void {
   new HeldResponse(binding, res).install();
 }
 
 /**
- * `open`: nothing is sent yet. `holding`: calls are queued until the commit is done. `sent`: the headers are out. `failed`: answered with 503 or 409,
- * what the handler still writes goes nowhere.
+ * `open`: nothing is sent yet. `holding`: calls are queued until the commit is done. `sent`: the headers are out.
+ * `failed`: answered with 503 or 409, what the handler still writes goes nowhere.
  */
 type Phase = 'open' | 'holding' | 'sent' | 'failed';
 
@@ -55,13 +58,19 @@ class HeldResponse {
   #queue: Call[] | undefined;
   #phase: Phase = 'open';
   #hasHead = false;
-  /** Who has put a `writeHead` over ours is asked for the head when the response begins, as `node:http` does, and not again when it leaves. */
+  /**
+   * Who has put a `writeHead` over ours is asked for the head when the response begins, as `node:http` does, and not
+   * again when it leaves.
+   */
   #isTellingHead = false;
   #writeHead!: ServerResponse['writeHead'];
   /** `end` was called, and not taken back by a response in its place. */
   #isEnded = false;
   #owesDrain = false;
-  /** Who waits for drain. Middleware that compresses takes such listeners to its own stream, where an event of the response does not reach them. */
+  /**
+   * Who waits for drain. Middleware that compresses takes such listeners to its own stream, where an event of the
+   * response does not reach them.
+   */
   #drainListeners: (() => void)[] | undefined;
   /** Headers that describe the response that is held: they go with it when another one takes its place. */
   #describing: Map<string, unknown> | undefined;
@@ -166,7 +175,10 @@ class HeldResponse {
     this.#hasHead ||= !this.#isTellingHead;
   }
 
-  /** Drops the response that is held, for another one to take its place. What was changed since its end belongs to the other one. */
+  /**
+   * Drops the response that is held, for another one to take its place. What was changed since its end belongs to the
+   * other one.
+   */
   #startOver(): void {
     const res = this.#res;
     const dropped = this.#takeQueue();
@@ -190,7 +202,8 @@ class HeldResponse {
     try {
       this.#send();
     } catch (error) {
-      // What the handler asked for cannot be sent (a status out of range, a header that is not one), and it is past the point of hearing so.
+      // What the handler asked for cannot be sent (a status out of range, a header that is not one), and it is past the
+      // point of hearing so.
       this.#binding.logger.error({ err: error }, 'response could not be sent after its session was committed');
       this.#res.destroy(error as Error);
     }
@@ -261,8 +274,9 @@ class HeldResponse {
     this.#pass('writeHead', [status]);
     this.#pass('flushHeaders', []);
     this.#pass('write', [body]);
-    // The client has the whole answer. The handler ends the response: ended now, it would leave a source half piped in. But a source that
-    // goes on for ever, as server-sent events do, must not keep the next request of this connection waiting.
+    // The client has the whole answer. The handler ends the response: ended now, it would leave a source half piped in.
+    // But a source that goes on for ever, as server-sent events do, must not keep the next request of this connection
+    // waiting.
     for (const { method, args } of this.#takeQueue()) this.#discard(method, args);
     if (res.writableEnded) return;
     if (this.#owesDrain) this.#emitDrain();
@@ -308,7 +322,10 @@ class HeldResponse {
   }
 }
 
-/** Ended by somebody else meanwhile (a logout in another tab): there is nothing left to write, and the response is still the handler's. */
+/**
+ * Ended by somebody else meanwhile (a logout in another tab): there is nothing left to write, and the response is still
+ * the handler's.
+ */
 const isLeftToHandler = isSessionEnded;
 
 /** What is put over a response. */
@@ -380,7 +397,8 @@ function headersSentAlready(): Error {
 }
 
 /**
- * Puts status and headers of a `writeHead` call on the response, where they stay editable. Returns the names of the headers.
+ * Puts status and headers of a `writeHead` call on the response, where they stay editable. Returns the names of the
+ * headers.
  *
  * Headers given as an array, flat or in pairs, may name one several times.
  */

@@ -33,7 +33,10 @@ export function checkDisk(
   if (free < reserveBytes) throw new NoDiskRoomError(path, free, reserveBytes);
 }
 
-/** What an unprivileged program may still write; of a path that does not exist yet, where its folder is. `Infinity` when nobody knows. */
+/**
+ * What an unprivileged program may still write; of a path that does not exist yet, where its folder is. `Infinity` when
+ * nobody knows.
+ */
 export function freeBytesOf(path: string): number {
   for (let at = path; ; at = dirname(at)) {
     try {

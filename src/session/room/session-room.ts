@@ -12,14 +12,17 @@ export interface SessionRoomOptions {
   readonly anonymousShare: number;
 }
 
-/** Between two counts, if there is a reason to count before the next sweep; and so many times as long as a count takes, so that it is a small part of the work. */
+/**
+ * Between two counts, if there is a reason to count before the next sweep; and so many times as long as a count takes,
+ * so that it is a small part of the work.
+ */
 const RECOUNT_MS = 5_000;
 const RECOUNT_FACTOR = 20;
 const NEVER = Number.NEGATIVE_INFINITY;
 
 /**
- * Room for another session in a store that keeps no cap of its own: by a count at each sweep, and what this process has created since. So
- * several processes may overshoot by what they create between two sweeps.
+ * Room for another session in a store that keeps no cap of its own: by a count at each sweep, and what this process has
+ * created since. So several processes may overshoot by what they create between two sweeps.
  */
 export class SessionRoom {
   readonly #options: SessionRoomOptions;
@@ -60,7 +63,8 @@ export class SessionRoom {
   /**
    * Called before a session is created.
    *
-   * @throws {HoldfastError} ERR_SESSION_NO_ROOM when there is no room for it; ERR_SESSION_STORE_UNAVAILABLE when that has to be counted and cannot be.
+   * @throws {HoldfastError} ERR_SESSION_NO_ROOM when there is no room for it; ERR_SESSION_STORE_UNAVAILABLE when that
+   * has to be counted and cannot be.
    */
   async admit(isAnonymous: boolean): Promise<void> {
     if (this.#countedAt === NEVER || (this.#whyNot(isAnonymous) && this.#isWorthACount)) await this.count();

@@ -30,9 +30,15 @@ import type { RoomOptions } from './lmdb/room.ts';
 export { LmdbLedger, type LmdbLedgerOptions } from '../ledgers/lmdb.ts';
 
 export interface LmdbStoreOptions extends RoomOptions {
-  /** A folder, made when it does not exist; its files are readable by their owner only. Any number of processes of one machine may share it; not a network disk. */
+  /**
+   * A folder, made when it does not exist; its files are readable by their owner only. Any number of processes of one
+   * machine may share it; not a network disk.
+   */
   readonly path: string;
-  /** Sessions held at most, by all processes together. At the cap a new one is refused; a living one is never dropped to make room. Default 1,000,000. */
+  /**
+   * Sessions held at most, by all processes together. At the cap a new one is refused; a living one is never dropped to
+   * make room. Default 1,000,000.
+   */
   readonly maxSessions?: number | undefined;
 }
 
@@ -59,19 +65,22 @@ const TURN = keyOf('create-turn');
 /**
  * Keeps sessions in a folder, in LMDB: memory-mapped, transactional, shared by the processes of a machine.
  *
- * A promise resolves after the transaction was written and synced to disk (`fdatasync` inside the commit: LMDB's default, without
- * `overlappingSync`). What is acknowledged therefore survives `kill -9` of every process, and loss of power as far as the disk keeps
- * what it says it has. Writes that wait for the disk at the same time share one sync: many at once are far cheaper than one after the other.
+ * A promise resolves after the transaction was written and synced to disk (`fdatasync` inside the commit: LMDB's
+ * default, without `overlappingSync`). What is acknowledged therefore survives `kill -9` of every process, and loss of
+ * power as far as the disk keeps what it says it has. Writes that wait for the disk at the same time share one sync:
+ * many at once are far cheaper than one after the other.
  *
- * Layout: the head of a record with its small values, each larger value, and the last access are entries of their own, so a commit writes the head
- * (small) and the larger ones of the values that changed, and a touch writes eight bytes. Every change is conditional on the version it was computed from, checked inside the
- * write transaction, and computed again when it lost: no lock is held while JavaScript runs.
+ * Layout: the head of a record with its small values, each larger value, and the last access are entries of their own,
+ * so a commit writes the head (small) and the larger ones of the values that changed, and a touch writes eight bytes.
+ * Every change is conditional on the version it was computed from, checked inside the write transaction, and computed
+ * again when it lost: no lock is held while JavaScript runs.
  *
- * Where there is no room (`reserveBytes` of the disk, `maxBytes`, `maxSessions`) creations and commits are refused with ERR_SESSION_NO_ROOM; reads, ends,
- * touches and sweeps go on.
+ * Where there is no room (`reserveBytes` of the disk, `maxBytes`, `maxSessions`) creations and commits are refused with
+ * ERR_SESSION_NO_ROOM; reads, ends, touches and sweeps go on.
  *
- * A folder of an older version is brought up to date when it is opened; one of a newer version is refused. A folder that is deleted or replaced while
- * it is open is noticed within a second: from then on every call rejects with ERR_SESSION_STORE_UNAVAILABLE.
+ * A folder of an older version is brought up to date when it is opened; one of a newer version is refused. A folder
+ * that is deleted or replaced while it is open is noticed within a second: from then on every call rejects with
+ * ERR_SESSION_STORE_UNAVAILABLE.
  */
 export class LmdbStore implements SessionStore {
   readonly name = 'lmdb';
@@ -83,8 +92,9 @@ export class LmdbStore implements SessionStore {
   /** Owner key and sid key; the value is the sid. Written with the head that names the owner. */
   readonly #owners: Database<Buffer, Buffer>;
   /**
-   * Time and sid key. A hint: for every session that can expire there is at least one entry at or before the time it does. Entries that turn out
-   * to be early, or whose session is gone, are moved or removed by `expired`; so a touch has not to find them.
+   * Time and sid key. A hint: for every session that can expire there is at least one entry at or before the time it
+   * does. Entries that turn out to be early, or whose session is gone, are moved or removed by `expired`; so a touch
+   * has not to find them.
    */
   readonly #expiries: Database<Buffer, Buffer>;
   readonly #meta: Database<Buffer, Buffer>;
@@ -94,8 +104,8 @@ export class LmdbStore implements SessionStore {
   #closing: Promise<void> | undefined;
 
   /**
-   * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when the folder cannot be opened, or a newer version has written it; ERR_SESSION_NO_ROOM
-   * when its disk is too full. @throws {TypeError} when an option cannot work.
+   * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when the folder cannot be opened, or a newer version has
+   * written it; ERR_SESSION_NO_ROOM when its disk is too full. @throws {TypeError} when an option cannot work.
    */
   constructor({ path, maxSessions = DEFAULT_MAX_SESSIONS, ...room }: LmdbStoreOptions) {
     const { anonymousShare = DEFAULT_ANONYMOUS_SHARE } = room;
@@ -221,7 +231,8 @@ export class LmdbStore implements SessionStore {
     let inPlace = 0;
     const mayMove = this.#environment.room.hasRoomFor('upkeep');
     let after: Buffer | undefined;
-    // In the order of the index: what has not been seen expires later than all that was found in its place. The others are sorted in.
+    // In the order of the index: what has not been seen expires later than all that was found in its place. The others
+    // are sorted in.
     while (inPlace < limit) {
       const writes: Promise<boolean>[] = [];
       const page = this.#environment.read(() => {
@@ -301,7 +312,10 @@ export class LmdbStore implements SessionStore {
     return { sessions, anonymous: sessions - entriesOf(this.#owners) };
   }
 
-  /** Near the cap: those of one process together, and one process after the other, so that the count is still true when they are written. */
+  /**
+   * Near the cap: those of one process together, and one process after the other, so that the count is still true when
+   * they are written.
+   */
   #createInTurn(creation: Pick<Creation, 'key' | 'isAnonymous' | 'write'>): Promise<boolean> {
     return new Promise((resolve, reject) => {
       this.#creations.push({ ...creation, resolve, reject });
@@ -332,8 +346,8 @@ export class LmdbStore implements SessionStore {
     const refusals = this.#cap.refusals(counts, creations);
     for (const [index, { reject }] of creations.entries()) if (refusals[index]) reject(refusals[index]);
     const admitted = creations.filter((_, index) => refusals[index] === undefined);
-    // A chain that begins where the count was made, and that nobody else can be in. One for each, because where an outer condition is not met, what
-    // stands behind an inner one is written all the same.
+    // A chain that begins where the count was made, and that nobody else can be in. One for each, because where an
+    // outer condition is not met, what stands behind an inner one is written all the same.
     const first = 1 + Math.floor(Math.random() * 2 ** 52);
     const writes = admitted.map(({ key, write }, index) => {
       let creation!: Promise<boolean>;
@@ -419,8 +433,8 @@ export class LmdbStore implements SessionStore {
   }
 
   /**
-   * Corrects an index entry: `at` is when its session really expires, `undefined` when it is gone. Not if the session has changed or was created
-   * again in between: then the entry may be its only one.
+   * Corrects an index entry: `at` is when its session really expires, `undefined` when it is gone. Not if the session
+   * has changed or was created again in between: then the entry may be its only one.
    */
   #moveExpiry(entry: Buffer, key: Buffer, version: number | undefined, at: number | undefined): Promise<boolean> {
     const move = () => {

@@ -11,7 +11,10 @@ import type {
 } from '../store.ts';
 
 export interface MemoryStoreOptions {
-  /** Sessions held at most. At the cap a new one is refused; a living one is never dropped to make room. Default 100,000. */
+  /**
+   * Sessions held at most. At the cap a new one is refused; a living one is never dropped to make room. Default
+   * 100,000.
+   */
   readonly maxSessions?: number;
   /** Share of these, from 0 to 1, that may be anonymous, so that they leave room for logins. Default 0.8. */
   readonly anonymousShare?: number;
@@ -31,7 +34,10 @@ export class MemoryStore implements SessionStore {
   readonly name = 'memory';
   readonly #entries = new Map<string, Entry>();
   readonly #owned = new Map<string, Set<string>>();
-  /** Sids by the time that they expire at the earliest. A touch moves none: `expired` does, when the bucket's time has come. */
+  /**
+   * Sids by the time that they expire at the earliest. A touch moves none: `expired` does, when the bucket's time has
+   * come.
+   */
   readonly #buckets = new Map<number, Set<string>>();
   readonly #maxSessions: number;
   readonly #anonymousShare: number;
@@ -154,7 +160,9 @@ export class MemoryStore implements SessionStore {
     return !isAnonymous || this.#anonymous < this.#maxSessions * this.#anonymousShare;
   }
 
-  /** Those of the bucket that have expired, the earliest first. What was touched or prolonged goes to its later bucket. */
+  /**
+   * Those of the bucket that have expired, the earliest first. What was touched or prolonged goes to its later bucket.
+   */
   #expiredIn(bucket: number, now: number): string[] {
     const due: { readonly sid: string; readonly at: number }[] = [];
     for (const sid of [...this.#buckets.get(bucket)!]) {

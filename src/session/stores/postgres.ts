@@ -42,7 +42,8 @@ export interface Postgres {
  * Connects to PostgreSQL 13 or later, makes or checks the schema, and opens store and ledger on it.
  *
  * @throws {TypeError} when an option cannot work.
- * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when the server cannot be reached or used; the message says why.
+ * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when the server cannot be reached or used; the message says
+ * why.
  */
 export async function openPostgres(options: PostgresOptions): Promise<Postgres> {
   const database = await openDatabase(options);
@@ -64,10 +65,11 @@ const TOUCH_BATCH = 1_000;
 /**
  * Keeps sessions in PostgreSQL. Any number of processes share them.
  *
- * Every call is one statement in a transaction of its own (a large `touch`, `sids` and `expired`: one per 1,000 sessions), so it is atomic, and it resolves after the server has
- * committed: what is acknowledged survives the loss of any process, and of the server as far as its `synchronous_commit` says. A call that is
- * not answered in time, or whose connection breaks, rejects; a change may have been made then. While the server is away calls fail at once or
- * after `connectTimeoutMs`; when it is back they work again.
+ * Every call is one statement in a transaction of its own (a large `touch`, `sids` and `expired`: one per 1,000
+ * sessions), so it is atomic, and it resolves after the server has committed: what is acknowledged survives the loss of
+ * any process, and of the server as far as its `synchronous_commit` says. A call that is not answered in time, or whose
+ * connection breaks, rejects; a change may have been made then. While the server is away calls fail at once or after
+ * `connectTimeoutMs`; when it is back they work again.
  */
 export class PostgresStore implements SessionStore {
   readonly name = 'postgres';

@@ -43,11 +43,12 @@ const NOT_CHANGED = '-';
 /**
  * Keeps sessions in Redis (7.0 or later), Valkey or Redis Cluster, shared by any number of machines.
  *
- * A record is a hash; each change is one script, so it happens as a whole or not at all, and in one round trip. How much survives the
- * loss of a server is what it is configured for: `appendfsync`, replicas, and `acknowledge`.
+ * A record is a hash; each change is one script, so it happens as a whole or not at all, and in one round trip. How
+ * much survives the loss of a server is what it is configured for: `appendfsync`, replicas, and `acknowledge`.
  *
- * All that can be found by time or listed is found through an index beside the records; the sessions of a user through an index that is
- * written before the record and checked against it when read, because it lies on another server of a cluster.
+ * All that can be found by time or listed is found through an index beside the records; the sessions of a user through
+ * an index that is written before the record and checked against it when read, because it lies on another server of a
+ * cluster.
  */
 export class RedisStore implements SessionStore {
   readonly name = 'redis';
@@ -56,10 +57,11 @@ export class RedisStore implements SessionStore {
   readonly #subscriber: RedisSubscriber;
 
   /**
-   * Connects. A URL opens connections of our own; a client that is brought is used for commands and never closed, and `duplicate`d for
-   * subscriptions and `acknowledge`.
+   * Connects. A URL opens connections of our own; a client that is brought is used for commands and never closed, and
+   * `duplicate`d for subscriptions and `acknowledge`.
    *
-   * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when Redis does not answer in time, or the package `redis` is needed and missing.
+   * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when Redis does not answer in time, or the package `redis` is
+   * needed and missing.
    * @throws {TypeError} when an option cannot work.
    */
   static async open(target: RedisTarget, options: RedisOptions = {}): Promise<RedisStore> {
@@ -222,7 +224,10 @@ export class RedisStore implements SessionStore {
     return Number(seconds) * 1_000 + Number(microseconds) / 1_000;
   }
 
-  /** Each commit and delete publishes the sid in the same step. What `isCurrent` rests on: see docs/decisions/0009-redis-change-events.md. */
+  /**
+   * Each commit and delete publishes the sid in the same step. What `isCurrent` rests on: see
+   * docs/decisions/0009-redis-change-events.md.
+   */
   watch(onChange: (sid: string) => void): Promise<SessionFeed> {
     return openFeed(this.#subscriber, onChange, tell =>
       this.#subscriber.subscribe(this.#keys.changes, member => tell(this.#keys.sidOf(member))),
@@ -248,8 +253,9 @@ export class RedisStore implements SessionStore {
   }
 
   /**
-   * Enters the session under its owner-to-be. What comes of it is told by the record: an entry without one is harmless. Returns the entry's stamp,
-   * which is like no other and says when: only the entry with the stamp that one knows is ever removed.
+   * Enters the session under its owner-to-be. What comes of it is told by the record: an entry without one is harmless.
+   * Returns the entry's stamp, which is like no other and says when: only the entry with the stamp that one knows is
+   * ever removed.
    */
   async #own(owner: string, member: string): Promise<string> {
     const args = [String(Math.floor(Math.random() * 4096) / 4096), member];
@@ -260,7 +266,10 @@ export class RedisStore implements SessionStore {
     return String(stamp);
   }
 
-  /** What is left behind when this fails does no harm, and what was done before it cannot be undone: so it never rejects. */
+  /**
+   * What is left behind when this fails does no harm, and what was done before it cannot be undone: so it never
+   * rejects.
+   */
   async #disown(ownerJson: string, stamp: string, member: string, unless?: string): Promise<void> {
     const owner: { name: string } | undefined = ownerJson === '' ? undefined : JSON.parse(ownerJson);
     if (!owner || owner.name === unless || stamp === '') return;
@@ -268,8 +277,8 @@ export class RedisStore implements SessionStore {
   }
 
   /**
-   * The entries that are true. Of the others those are removed that are from before that time: too old to be of a commit
-   * on its way.
+   * The entries that are true. Of the others those are removed that are from before that time: too old to be of a
+   * commit on its way.
    */
   async #check(owner: string, entries: readonly Entry[], before: number): Promise<string[]> {
     const names = entries.map(async ({ member }) => {

@@ -39,7 +39,10 @@ export interface ConnectOptions {
 
 /** How a connection ended. */
 export interface ClientCloseEvent {
-  /** The server's code; 1005 when its frame had none, 1006 when there was no close frame; ours when the server broke a rule. */
+  /**
+   * The server's code; 1005 when its frame had none, 1006 when there was no close frame; ours when the server broke a
+   * rule.
+   */
   readonly code: number;
   readonly reason: string;
   /** True when both sides sent a close frame and no rule was broken. */
@@ -56,8 +59,9 @@ const MAX_WAITING_BYTES = 16 * 1024 * 1024;
  * Opens a WebSocket connection from Node (RFC 6455 §4.1).
  *
  * @param url `ws:` or `wss:`; `http:` and `https:` mean the same.
- * @throws {HoldfastError} ERR_WS_BAD_HANDSHAKE when the server answers anything but a good 101 (`status` is set when it refused);
- * ERR_WS_CONNECTION_LOST when there is no connection or it breaks before the answer; the signal's reason when it was aborted.
+ * @throws {HoldfastError} ERR_WS_BAD_HANDSHAKE when the server answers anything but a good 101 (`status` is set when it
+ * refused); ERR_WS_CONNECTION_LOST when there is no connection or it breaks before the answer; the signal's reason when
+ * it was aborted.
  */
 export async function connectWebSocket(url: string | URL, options: ConnectOptions = {}): Promise<WebSocketClient> {
   const { hostname, host, port, isSecure, path } = readUrl(url);
@@ -90,7 +94,10 @@ export async function connectWebSocket(url: string | URL, options: ConnectOption
   }
 }
 
-/** The client's side of one open WebSocket, made by `connectWebSocket`. Iterating it yields the messages until it closes. */
+/**
+ * The client's side of one open WebSocket, made by `connectWebSocket`. Iterating it yields the messages until it
+ * closes.
+ */
 export class WebSocketClient implements AsyncIterable<string | Buffer>, AsyncDisposable {
   /** The subprotocol that was agreed, or `''`. */
   readonly subprotocol: string;
@@ -193,8 +200,8 @@ export class WebSocketClient implements AsyncIterable<string | Buffer>, AsyncDis
   }
 
   /**
-   * Sends a close frame and waits for the server to answer it and to end the connection, for at most 2 s; messages that arrive
-   * meanwhile can still be received. Does nothing when the connection is not open.
+   * Sends a close frame and waits for the server to answer it and to end the connection, for at most 2 s; messages that
+   * arrive meanwhile can still be received. Does nothing when the connection is not open.
    *
    * @throws {RangeError} for a code that must not be sent, or a reason of more than 123 bytes.
    * @throws {TypeError} for other types.
@@ -209,7 +216,10 @@ export class WebSocketClient implements AsyncIterable<string | Buffer>, AsyncDis
     this.#socket.destroy();
   }
 
-  /** The next message; undefined when the connection has closed and none is left. Concurrent calls are served in their order. */
+  /**
+   * The next message; undefined when the connection has closed and none is left. Concurrent calls are served in their
+   * order.
+   */
   receive(): Promise<string | Buffer | undefined> {
     const message = this.#waiting.shift();
     if (message !== undefined) {

@@ -19,8 +19,8 @@ export interface FrameSink {
   /** A header is complete and legal; its fields stand on the reader until the next call. */
   onFrameStart(): void;
   /**
-   * The next piece of the frame's payload, still masked. The bytes belong to the sink: it may change them in place, and must
-   * copy what it keeps after it returns to the caller of `push`.
+   * The next piece of the frame's payload, still masked. The bytes belong to the sink: it may change them in place, and
+   * must copy what it keeps after it returns to the caller of `push`.
    */
   onFramePayload(chunk: Buffer, start: number, end: number): void;
   onFrameEnd(): void;
@@ -41,9 +41,9 @@ const MAX_HEADER_BYTES = 14;
 /**
  * Reads the frames of one direction of a connection (RFC 6455 §5), in whatever pieces the bytes arrive.
  *
- * It checks everything that a header alone can tell, keeps track of fragmentation, and enforces the size limits before a byte
- * of payload is taken. It neither unmasks nor copies: putting messages together, handing out fragments, and relaying are the
- * work of its sink.
+ * It checks everything that a header alone can tell, keeps track of fragmentation, and enforces the size limits before
+ * a byte of payload is taken. It neither unmasks nor copies: putting messages together, handing out fragments, and
+ * relaying are the work of its sink.
  */
 export class FrameReader {
   fin = false;
@@ -55,7 +55,9 @@ export class FrameReader {
   payloadLength = 0;
   /** Payload bytes of the current frame that were reported before the current `onFramePayload`. */
   payloadOffset = 0;
-  /** Where the header stands in the chunk being pushed, or -1 when it came in several chunks: then `header` holds it. */
+  /**
+   * Where the header stands in the chunk being pushed, or -1 when it came in several chunks: then `header` holds it.
+   */
   headerStart = -1;
   headerLength = 0;
   /** The bytes of a header that came in several chunks. */
@@ -188,7 +190,8 @@ export class FrameReader {
     let length = second & 0x7f;
     let position = at + 2;
 
-    // RFC 6455 §5.2: reserved bits are zero unless an extension says otherwise; RFC 7692 §6: RSV1 on first frames of data only.
+    // RFC 6455 §5.2: reserved bits are zero unless an extension says otherwise; RFC 7692 §6: RSV1 on first frames of
+    // data only.
     if ((first & 0x30) !== 0) return this.#fail('reserved bits RSV2 or RSV3 are set');
     if (rsv1 && (!this.#allowRsv1 || (opcode !== Opcode.text && opcode !== Opcode.binary)))
       return this.#fail('reserved bit RSV1 is set where no extension allows it');

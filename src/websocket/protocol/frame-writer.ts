@@ -8,9 +8,9 @@ export function firstByte(opcode: number, fin = true, rsv1 = false): number {
   return (fin ? 0x80 : 0) | (rsv1 ? 0x40 : 0) | opcode;
 }
 
-// Frames are written one behind the other into a slab that all connections share, so that what one data event produces is one
-// piece of memory and one write. A full slab is left to the garbage collector with the last write that uses it; as long as the
-// kernel takes what it is given, the same warm bytes are used again and again.
+// Frames are written one behind the other into a slab that all connections share, so that what one data event produces
+// is one piece of memory and one write. A full slab is left to the garbage collector with the last write that uses it;
+// as long as the kernel takes what it is given, the same warm bytes are used again and again.
 const SLAB_BYTES = 64 * 1024;
 const MAX_SLAB_PAYLOAD = 32 * 1024;
 const MAX_HEADER_BYTES = 14;
@@ -31,8 +31,8 @@ function reserve(bytes: number): number {
 /**
  * Encodes frames and gathers them, in order, until `take`.
  *
- * Payload is copied exactly once, at once: the caller may change its buffer afterwards. With `masked` (the client half) every
- * frame gets a fresh random mask key (RFC 6455 §5.3).
+ * Payload is copied exactly once, at once: the caller may change its buffer afterwards. With `masked` (the client half)
+ * every frame gets a fresh random mask key (RFC 6455 §5.3).
  *
  * What is no payload throws a TypeError before anything has changed. What the slab holds depends on lengths that are
  * true: the frames of other connections stand beside this one.
@@ -125,7 +125,10 @@ export class FrameWriter {
     this.#bytes += frames.length;
   }
 
-  /** Everything gathered, as one buffer or as a list, or undefined when there is nothing. The writer is empty afterwards. */
+  /**
+   * Everything gathered, as one buffer or as a list, or undefined when there is nothing. The writer is empty
+   * afterwards.
+   */
   take(): Buffer | Buffer[] | undefined {
     if (this.#bytes === 0) return undefined;
     this.#bytes = 0;

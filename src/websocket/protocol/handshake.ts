@@ -30,8 +30,8 @@ const FIELD_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
 /**
  * Judges an opening handshake by RFC 6455 §4.2.1.
  *
- * @returns 405 for another method than GET; 426 when the request does not ask for a WebSocket, or for another version than 13;
- * 400 for everything else that is wrong.
+ * @returns 405 for another method than GET; 426 when the request does not ask for a WebSocket, or for another version
+ * than 13; 400 for everything else that is wrong.
  */
 export function parseUpgrade(head: RequestHead): UpgradeRequest | Refusal {
   const { headers } = head;
@@ -42,7 +42,8 @@ export function parseUpgrade(head: RequestHead): UpgradeRequest | Refusal {
     return refuse(426, 'ERR_WS_UPGRADE_REQUIRED', 'the request does not ask for an upgrade to websocket', {
       headers: { Upgrade: 'websocket' },
     });
-  // Node's parser also lets HTTP/2.0 through, which RFC 6455 knows no handshake for. That of RFC 8441 is an upgrade by now.
+  // Node's parser also lets HTTP/2.0 through, which RFC 6455 knows no handshake for. That of RFC 8441 is an upgrade by
+  // now.
   if (head.httpVersion !== '1.1' && !head.isUpgrade)
     return badHandshake(400, `the request is HTTP/${head.httpVersion}; a WebSocket handshake needs HTTP/1.1`);
   if (!hasToken(headers.connection, 'upgrade'))
@@ -82,8 +83,8 @@ export function acceptKey(key: string): string {
 /**
  * The whole head of the 101 response, to be written as it is.
  *
- * @throws {TypeError} when a header cannot be sent: its name or value is malformed (an embedded line break above all), or the
- * handshake itself sets it.
+ * @throws {TypeError} when a header cannot be sent: its name or value is malformed (an embedded line break above all),
+ * or the handshake itself sets it.
  */
 export function upgradeResponse(response: {
   key: string;
@@ -167,10 +168,11 @@ export interface UpgradeResponseHead {
 }
 
 /**
- * Judges the server's answer to `createUpgradeRequest` (RFC 6455 §4.1). The extensions it agreed to are returned unread; they are
- * undefined when it agreed to none.
+ * Judges the server's answer to `createUpgradeRequest` (RFC 6455 §4.1). The extensions it agreed to are returned
+ * unread; they are undefined when it agreed to none.
  *
- * @throws {HoldfastError} ERR_WS_BAD_HANDSHAKE, with the status when the server refused. The connection must be cut then.
+ * @throws {HoldfastError} ERR_WS_BAD_HANDSHAKE, with the status when the server refused. The connection must be cut
+ * then.
  */
 export function checkUpgradeResponse(
   response: UpgradeResponseHead,

@@ -3,7 +3,10 @@ const MIN_WORDS_BYTES = 16;
 // The word view of the buffer that was masked last: reads come into the same one again and again.
 let words: Int32Array = new Int32Array(0);
 
-/** A mask key as one 32-bit word, first byte of the wire in the lowest byte, turned so that it fits payload byte `offset`. */
+/**
+ * A mask key as one 32-bit word, first byte of the wire in the lowest byte, turned so that it fits payload byte
+ * `offset`.
+ */
 export function rotateMask(mask: number, offset: number): number {
   const bits = (offset & 3) << 3;
   return bits === 0 ? mask : (mask >>> bits) | (mask << (32 - bits));

@@ -33,15 +33,18 @@ export interface InflateSchedule {
   readonly mostPayloadBytes: number;
   readonly mostBytes: number;
   /**
-   * `later`: the assembler keeps the message until `inflateWaiting`; the reader must be paused until then. `never`: nobody wants
-   * it any more, nor any after it.
+   * `later`: the assembler keeps the message until `inflateWaiting`; the reader must be paused until then. `never`:
+   * nobody wants it any more, nor any after it.
    */
   decide(payloadBytes: number): 'now' | 'later' | 'never';
   /** A message was inflated, or could not be, in the event loop. Called before it is handed on. */
   onInflated(message: InflatingMessage): void;
   /** The same, in the thread pool. */
   onInflatedAside(message: InflatingMessage): void;
-  /** The message is larger than that: the assembler keeps it until `inflateWaitingAside`; the reader must be paused until then. */
+  /**
+   * The message is larger than that: the assembler keeps it until `inflateWaitingAside`; the reader must be paused
+   * until then.
+   */
   onLarge(): void;
 }
 
@@ -56,8 +59,8 @@ const MAX_EXACT_ALLOCATION = 1024 * 1024;
 /**
  * Puts frames together into messages: unmasks in place, inflates, and checks UTF-8 as the bytes arrive (RFC 6455 §8.1).
  *
- * A frame that lies whole in one chunk is handed on without a copy. Otherwise the payload is copied once, into a buffer that is
- * no larger than what the peer has announced and the limits allow.
+ * A frame that lies whole in one chunk is handed on without a copy. Otherwise the payload is copied once, into a buffer
+ * that is no larger than what the peer has announced and the limits allow.
  */
 export class MessageAssembler implements FrameSink {
   readonly reader: FrameReader;

@@ -10,8 +10,8 @@ export interface DeflateOptions {
   /**
    * Keep the window between messages. Default false.
    *
-   * Small messages that resemble each other shrink much further, for up to 64 KiB more memory per connection and about 40 µs
-   * more per message sent. A broadcast can no longer be compressed once for all.
+   * Small messages that resemble each other shrink much further, for up to 64 KiB more memory per connection and about
+   * 40 µs more per message sent. A broadcast can no longer be compressed once for all.
    */
   contextTakeover?: boolean;
   /** Largest window the server compresses with, 9 to 15 bits. Default 15. */
@@ -59,9 +59,9 @@ function checkRange(key: string, value: number | undefined, min: number, max: nu
 /**
  * Answers a client's offer: `response` is the value for the `Sec-WebSocket-Extensions` header.
  *
- * The elements of the offer are alternatives and the first acceptable one is taken (RFC 7692 §5). Whatever cannot be accepted,
- * unknown extensions and malformed elements included, is passed over; undefined means that nothing is agreed and messages go
- * uncompressed. It never fails a handshake.
+ * The elements of the offer are alternatives and the first acceptable one is taken (RFC 7692 §5). Whatever cannot be
+ * accepted, unknown extensions and malformed elements included, is passed over; undefined means that nothing is agreed
+ * and messages go uncompressed. It never fails a handshake.
  */
 export function negotiateDeflate(
   offerHeader: string | undefined,
@@ -115,7 +115,8 @@ export function offerDeflate(options: DeflateOptions): string {
 /**
  * Reads the server's answer to `offerDeflate(options)`; undefined when it declined.
  *
- * @throws {HoldfastError} ERR_WS_BAD_HANDSHAKE when the answer is not one to this offer: the connection must fail (RFC 7692 §7.1).
+ * @throws {HoldfastError} ERR_WS_BAD_HANDSHAKE when the answer is not one to this offer: the connection must fail (RFC
+ * 7692 §7.1).
  */
 export function acceptDeflate(responseHeader: string | undefined, options: DeflateOptions): DeflateParams | undefined {
   if (responseHeader === undefined) return undefined;
@@ -204,7 +205,10 @@ const ASIDE_CHUNK_BYTES = 256 * 1024;
 const STREAM_COST = 8 * 1024;
 /** Deflate cannot shrink further than this. */
 const MAX_RATIO = 1032;
-/** What reading one byte costs at most, in those that come out in the same time: blocks of 12 bytes may hold nothing but new codes. */
+/**
+ * What reading one byte costs at most, in those that come out in the same time: blocks of 12 bytes may hold nothing but
+ * new codes.
+ */
 const WORST_READ_COST = 40;
 /** Bytes inflated in a millisecond by a machine of half the usual speed. */
 const SLOW_BYTES_PER_MS = 256 * 1024;
@@ -217,12 +221,15 @@ export function mostReadMs(payloadBytes: number): number {
 /** What the sender took off (RFC 7692 §7.2.1), without the header bits of that empty block. */
 const STRIPPED = Buffer.from([0x00, 0x00, 0xff, 0xff]);
 
-/** Behind it a final empty block, so that zlib can tell a message that is complete from one that was cut off inside a block. */
+/**
+ * Behind it a final empty block, so that zlib can tell a message that is complete from one that was cut off inside a
+ * block.
+ */
 const TAIL = Buffer.concat([STRIPPED, Buffer.from([0x03, 0x00])]);
 
 /**
- * Deflate streams in one message. One is the rule; a final block (BFINAL) starts another. Each costs some 10 µs however little is
- * in it, so without a limit a message of empty final blocks would be a cheap way to keep the process busy.
+ * Deflate streams in one message. One is the rule; a final block (BFINAL) starts another. Each costs some 10 µs however
+ * little is in it, so without a limit a message of empty final blocks would be a cheap way to keep the process busy.
  */
 const MAX_STREAMS = 256;
 
@@ -248,13 +255,14 @@ function compressMessage(payload: Uint8Array, windowBits: number, level: number,
 /**
  * Both directions of permessage-deflate on one connection.
  *
- * It works in one synchronous call per message and keeps no zlib state between messages. A zlib stream per connection and
- * direction, the usual way, holds some 200 KiB; with context takeover this class holds the plain bytes of the last window instead
- * (at most 32 KiB per direction) and hands them to zlib as the preset dictionary, which gives the same window on both sides.
- * Without takeover it holds nothing. Setting zlib up costs about 10 µs per message, and with takeover the dictionary 40 µs when
- * compressing and 5 µs when inflating; a trip to the thread pool costs as much, and would let messages overtake each other.
- * The price is that a very large message keeps the event loop busy: about 20 ms per MiB compressed, 2 ms per MiB inflated. So
- * `inflate` can be given a limit, and `inflateAside` does what comes to more.
+ * It works in one synchronous call per message and keeps no zlib state between messages. A zlib stream per connection
+ * and direction, the usual way, holds some 200 KiB; with context takeover this class holds the plain bytes of the last
+ * window instead (at most 32 KiB per direction) and hands them to zlib as the preset dictionary, which gives the same
+ * window on both sides. Without takeover it holds nothing. Setting zlib up costs about 10 µs per message, and with
+ * takeover the dictionary 40 µs when compressing and 5 µs when inflating; a trip to the thread pool costs as much, and
+ * would let messages overtake each other. The price is that a very large message keeps the event loop busy: about 20 ms
+ * per MiB compressed, 2 ms per MiB inflated. So `inflate` can be given a limit, and `inflateAside` does what comes to
+ * more.
  */
 export class PerMessageDeflate {
   /** Messages of fewer bytes are better sent as they are. */
@@ -291,11 +299,11 @@ export class PerMessageDeflate {
   }
 
   /**
-   * The message that a payload received with RSV1 stands for. The limit holds while inflating: no more than it, plus one chunk
-   * of at most 64 KiB, is ever in memory.
+   * The message that a payload received with RSV1 stands for. The limit holds while inflating: no more than it, plus
+   * one chunk of at most 64 KiB, is ever in memory.
    *
-   * @throws {HoldfastError} ERR_WS_MESSAGE_TOO_BIG (1009) when there are more than `maxBytes`; ERR_WS_INVALID_DEFLATE (1007)
-   * when the payload is not a complete deflate stream. The connection must fail then.
+   * @throws {HoldfastError} ERR_WS_MESSAGE_TOO_BIG (1009) when there are more than `maxBytes`; ERR_WS_INVALID_DEFLATE
+   * (1007) when the payload is not a complete deflate stream. The connection must fail then.
    */
   decompress(payload: Uint8Array, maxBytes: number): Buffer {
     const message = new InflatingMessage(payload, maxBytes);
@@ -307,7 +315,8 @@ export class PerMessageDeflate {
    * Inflates a message, in the order in which messages came.
    *
    * @param mostBytes How much may come out in this call.
-   * @returns false when more would come out. Nothing of it is kept: the same call without a limit, or `inflateAside`, begins anew.
+   * @returns false when more would come out. Nothing of it is kept: the same call without a limit, or `inflateAside`,
+   * begins anew.
    * @throws as `decompress`.
    */
   inflate(message: InflatingMessage, mostBytes: number = Number.POSITIVE_INFINITY): boolean {
@@ -322,7 +331,9 @@ export class PerMessageDeflate {
     return true;
   }
 
-  /** The whole message, in the thread pool. The connection must inflate nothing else meanwhile. @throws as `decompress`. */
+  /**
+   * The whole message, in the thread pool. The connection must inflate nothing else meanwhile. @throws as `decompress`.
+   */
   async inflateAside(message: InflatingMessage): Promise<void> {
     while (!message.isComplete) {
       const { room } = message;
@@ -396,8 +407,8 @@ export class InflatingMessage {
   readonly payloadBytes: number;
   inflatedBytes = 0;
   /**
-   * What has been spent on it, in bytes: those that came out, and 8 KiB for each stream that was set up. For an attempt that failed, the bytes
-   * it could have come to.
+   * What has been spent on it, in bytes: those that came out, and 8 KiB for each stream that was set up. For an attempt
+   * that failed, the bytes it could have come to.
    */
   cost = 0;
   /** With context takeover, between two streams of the message: the window behind the first of them. */
@@ -430,8 +441,9 @@ export class InflatingMessage {
 
   /** RFC 7692 §7.2.3.4: a block may be the final one of its stream, and other blocks may follow it in the message. */
   get isComplete(): boolean {
-    // Deviation: RFC 7692 §7.2.3.6 wants an empty message to be one 00 byte, but a zlib stream that is flushed twice with nothing
-    // in between writes nothing the second time, so simple peers with context takeover send no bytes at all.
+    // Deviation: RFC 7692 §7.2.3.6 wants an empty message to be one 00 byte, but a zlib stream that is flushed twice
+    // with nothing in between writes nothing the second time, so simple peers with context takeover send no bytes at
+    // all.
     if (this.payloadBytes === 0) return true;
     return this.#parts.length > 0 && this.#position >= this.payloadBytes;
   }
@@ -448,13 +460,16 @@ export class InflatingMessage {
     this.window = undefined;
   }
 
-  /** @throws {HoldfastError} ERR_WS_INVALID_DEFLATE when the message has too many streams, or its last block is cut off. */
+  /**
+   * @throws {HoldfastError} ERR_WS_INVALID_DEFLATE when the message has too many streams, or its last block is cut off.
+   */
   add(bytes: Buffer, consumed: number): void {
     this.#parts.push(bytes);
     this.inflatedBytes += bytes.length;
     this.#position += consumed;
-    // The last stream ends with ours, with the sender's own empty block if that is a final one, or, though the sender should have
-    // put an empty block behind it, with the payload. Anywhere else, some of the tail was read as the payload's data.
+    // The last stream ends with ours, with the sender's own empty block if that is a final one, or, though the sender
+    // should have put an empty block behind it, with the payload. Anywhere else, some of the tail was read as the
+    // payload's data.
     const inTail = this.#position - this.payloadBytes;
     if (inTail < 0) {
       if (this.#parts.length === MAX_STREAMS)

@@ -6,9 +6,9 @@ const NATIVE_MINIMUM = 64;
 /**
  * Checks UTF-8 that arrives in pieces; code points may straddle them.
  *
- * It fails on the very byte with which the text stops being the beginning of any valid text, not at its end: a peer that sends garbage
- * in a long message is stopped at once (RFC 6455 §8.1). Surrogates, overlong forms and code points above U+10FFFF are not UTF-8;
- * non-characters such as U+FFFF are (RFC 3629 §3).
+ * It fails on the very byte with which the text stops being the beginning of any valid text, not at its end: a peer
+ * that sends garbage in a long message is stopped at once (RFC 6455 §8.1). Surrogates, overlong forms and code points
+ * above U+10FFFF are not UTF-8; non-characters such as U+FFFF are (RFC 3629 §3).
  */
 export class Utf8Validator {
   /** Continuation bytes the open code point still needs, and bytes of it that were seen. */

@@ -211,7 +211,10 @@ export class ObservedExchange implements BackendSession {
   }
 }
 
-/** A session of ours and one of the backend's own in one exchange: the backend is told of both, and both hear its answer. */
+/**
+ * A session of ours and one of the backend's own in one exchange: the backend is told of both, and both hear its
+ * answer.
+ */
 export function bothSessions(managed: BackendSession, observed: ObservedExchange): BackendSession {
   return {
     requestHeaders: async () => [...(await managed.requestHeaders()), ...observed.requestHeaders()],

@@ -63,10 +63,11 @@ const MAX_SUCCESSORS = 16;
 /**
  * The sessions of one upstream that are live, as far as could be seen, and the sockets that came in with them.
  *
- * What is live and what is over are facts in the ledger, so that it holds for every process and after a restart, as far as the ledger does.
- * That a session is over outweighs that it is live: a request that was under way cannot bring it back. The ledger is asked and told at
- * most once for each session and step of a tenth of the idle time or 60 s, whichever is less. What it keeps of a live session ends with the idle
- * time after the last use that it knows, and it is told of each use before that time is over: so a session, and its sockets, end on time.
+ * What is live and what is over are facts in the ledger, so that it holds for every process and after a restart, as far
+ * as the ledger does. That a session is over outweighs that it is live: a request that was under way cannot bring it
+ * back. The ledger is asked and told at most once for each session and step of a tenth of the idle time or 60 s,
+ * whichever is less. What it keeps of a live session ends with the idle time after the last use that it knows, and it
+ * is told of each use before that time is over: so a session, and its sockets, end on time.
  */
 export class ObservedSessions {
   readonly #options: ObservedSessionsOptions;
@@ -113,8 +114,9 @@ export class ObservedSessions {
   }
 
   /**
-   * Notes in the ledger that the sessions of this upstream are known from now on. @returns false when they were not before: at the first start, or
-   * because the ledger has lost what it knew. @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE.
+   * Notes in the ledger that the sessions of this upstream are known from now on. @returns false when they were not
+   * before: at the first start, or because the ledger has lost what it knew. @throws {HoldfastError}
+   * ERR_SESSION_STORE_UNAVAILABLE.
    */
   async beginKnowing(): Promise<boolean> {
     const { ledger, upstream } = this.#options;
@@ -147,7 +149,9 @@ export class ObservedSessions {
     return reading;
   }
 
-  /** The backend has given this id to a client that did not show it: it is live, whatever it was before. Never rejects. */
+  /**
+   * The backend has given this id to a client that did not show it: it is live, whatever it was before. Never rejects.
+   */
   async issued(key: string, server: string): Promise<void> {
     const entry = this.#enter(key, server);
     this.#options.onPlace?.(key, server);
@@ -177,8 +181,8 @@ export class ObservedSessions {
   }
 
   /**
-   * The backend has ended the session, or another one took its place. Its sockets close everywhere, or move. Never rejects; what the ledger
-   * could not be told is told again and again.
+   * The backend has ended the session, or another one took its place. Its sockets close everywhere, or move. Never
+   * rejects; what the ledger could not be told is told again and again.
    */
   async over(key: string, successor?: string): Promise<void> {
     this.#markOver(key, successor);
@@ -208,7 +212,8 @@ export class ObservedSessions {
     this.#watch();
     return {
       touch: () => {
-        // What still comes on a socket that is closing says nothing, nor what comes after the end while that is being found out.
+        // What still comes on a socket that is closing says nothing, nor what comes after the end while that is being
+        // found out.
         const isOver =
           this.#now >= (this.#places.get(hold.key)?.livesUntil ?? NEVER) && this.#now >= this.#expiryOf(hold.key);
         if (!hold.isClosing && !isOver) this.used(hold.key, server);
@@ -312,7 +317,10 @@ export class ObservedSessions {
     return true;
   }
 
-  /** `<milliseconds since the epoch of the last use> <URL of the server>`. The time is by the clock of the process that has written it. */
+  /**
+   * `<milliseconds since the epoch of the last use> <URL of the server>`. The time is by the clock of the process that
+   * has written it.
+   */
   #parse(fact: string): { server: string; usedAgoMs: number } {
     const space = fact.indexOf(' ');
     // Written before facts had a time.

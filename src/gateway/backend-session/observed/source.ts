@@ -40,7 +40,8 @@ export class ObservedSource {
 
   /**
    * @param upstream Its name: equal ids of two upstreams are different sessions.
-   * @param names The cookie's name as browsers know it, the headers that only we may set, and what passes of the others.
+   * @param names The cookie's name as browsers know it, the headers that only we may set, and what passes of the
+   * others.
    */
   constructor(
     upstream: string,
@@ -90,7 +91,10 @@ export class ObservedSource {
     return key === undefined ? 'over' : { key };
   }
 
-  /** What the cookie is in the end: empty when it was taken away. The same name with another domain or path is another cookie. */
+  /**
+   * What the cookie is in the end: empty when it was taken away. The same name with another domain or path is another
+   * cookie.
+   */
   #cookieSet(rawHeaders: readonly string[], now: number): string | undefined {
     const { cookie: name } = this.#options;
     if (name === undefined) return undefined;

@@ -8,17 +8,23 @@ import { refusalResponse } from '../../../websocket/protocol/handshake.ts';
 const MAX_WAITING = 32;
 /** How long a connection whose last answer has left is read on, so that the client can take that answer. */
 const LINGER_MS = 2_000;
-/** How often it is looked whether a client that has ended its side, or sent what is no request, still takes its answer. */
+/**
+ * How often it is looked whether a client that has ended its side, or sent what is no request, still takes its answer.
+ */
 const STEP_MS = 500;
 /** An answer that has begun is given up when nothing of it has left for so many steps. */
 const GIVE_UP_AFTER = 2;
 /**
- * A client that has ended its side, and waits for an answer that has not begun, is asked after so many steps whether it is there, and then in steps of
- * the second number. Not sooner, as most answers come before; and not later, or stores and backends would work for nobody.
+ * A client that has ended its side, and waits for an answer that has not begun, is asked after so many steps whether it
+ * is there, and then in steps of the second number. Not sooner, as most answers come before; and not later, or stores
+ * and backends would work for nobody.
  */
 const ASK_AFTER = 7;
 const ASK_EVERY = 60;
-/** How long one waits that cannot be asked. Proxies speak HTTP/1.0 more often than clients that end their side, and their clients leave. */
+/**
+ * How long one waits that cannot be asked. Proxies speak HTTP/1.0 more often than clients that end their side, and
+ * their clients leave.
+ */
 const LONGEST_UNASKED = 20;
 /** How long an answer of which nothing leaves keeps requests waiting that are so many that none is read. */
 const LONGEST_STOPPED = 120;
@@ -32,10 +38,12 @@ const isHeadWritten = (response: ServerResponse) =>
   Reflect.get(ServerResponse.prototype, 'headersSent', response) as boolean;
 
 /**
- * The requests of one HTTP/1 connection: one at a time is worked on, and what came whole is answered in order, whatever follows it.
+ * The requests of one HTTP/1 connection: one at a time is worked on, and what came whole is answered in order, whatever
+ * follows it.
  *
- * Nothing is looked at behind the last request: one with `Connection: close`, one whose `Upgrade` was ignored, one that is answered with
- * `Connection: close`, and what cannot be read as a request, which is refused when those before it are done.
+ * Nothing is looked at behind the last request: one with `Connection: close`, one whose `Upgrade` was ignored, one that
+ * is answered with `Connection: close`, and what cannot be read as a request, which is refused when those before it are
+ * done.
  *
  * @see RFC 9112 §9.3.2 and §9.6
  */
@@ -79,7 +87,8 @@ export class Http1Connection {
     }
     const previous = this.#last;
     this.#last = response;
-    // Node drops what came together with a request whose Upgrade it was told to ignore: nothing that follows can be trusted.
+    // Node drops what came together with a request whose Upgrade it was told to ignore: nothing that follows can be
+    // trusted.
     if (request.headers.upgrade !== undefined) response.shouldKeepAlive = false;
     // An answer can say something else about the connection later.
     if (!response.shouldKeepAlive) {
@@ -104,7 +113,10 @@ export class Http1Connection {
     });
   }
 
-  /** Until those that wait are done. After each request that it parses Node reads on, so it is stopped when all that was read is parsed. */
+  /**
+   * Until those that wait are done. After each request that it parses Node reads on, so it is stopped when all that was
+   * read is parsed.
+   */
   #readNoMore(): void {
     if (this.#isStopping) return;
     this.#isStopping = true;
@@ -120,7 +132,10 @@ export class Http1Connection {
     this.#watch();
   };
 
-  /** What comes now cannot be read as a request, or has not come in time. Requests that came whole before it are answered first. */
+  /**
+   * What comes now cannot be read as a request, or has not come in time. Requests that came whole before it are
+   * answered first.
+   */
   fail(refusal: Refusal): void {
     const last = this.#last;
     const isWhole = last === undefined || last.req.complete;
@@ -166,8 +181,8 @@ export class Http1Connection {
   };
 
   /**
-   * Ends our side, then reads on for a while without looking. What arrives after a connection is closed makes the kernel reset it, and a reset takes
-   * from the client what it has not read yet (RFC 9112 §9.6).
+   * Ends our side, then reads on for a while without looking. What arrives after a connection is closed makes the
+   * kernel reset it, and a reset takes from the client what it has not read yet (RFC 9112 §9.6).
    */
   #endGently(bytes?: string): void {
     const socket = this.#socket;
@@ -179,10 +194,15 @@ export class Http1Connection {
     this.#discard();
   }
 
-  /** The client sends nothing more. Whether it waits for its answers or has gone only shows when it is sent something. */
+  /**
+   * The client sends nothing more. Whether it waits for its answers or has gone only shows when it is sent something.
+   */
   readonly #onHalfClosed = (): void => this.#watch();
 
-  /** No answer keeps the connection for ever: not when its client has gone, nor one that has begun and has no end in sight. */
+  /**
+   * No answer keeps the connection for ever: not when its client has gone, nor one that has begun and has no end in
+   * sight.
+   */
   #watch(): void {
     if (this.#isWatched) return;
     this.#isWatched = true;
@@ -222,8 +242,8 @@ export class Http1Connection {
   }
 
   /**
-   * A client that has gone answers what it is sent with a reset, which shows when it is sent something else: so it is asked twice. One that waits is
-   * left in peace otherwise.
+   * A client that has gone answers what it is sent with a reset, which shows when it is sent something else: so it is
+   * asked twice. One that waits is left in peace otherwise.
    *
    * @param steps Since it has ended its side, or is not read any more, and waits for this answer.
    */
@@ -237,7 +257,10 @@ export class Http1Connection {
     return true;
   }
 
-  /** Reads on, so that the end of the connection is seen, and looks at nothing: Node's parser is off the connection then. */
+  /**
+   * Reads on, so that the end of the connection is seen, and looks at nothing: Node's parser is off the connection
+   * then.
+   */
   #discard(): void {
     const socket = this.#socket;
     socket.removeAllListeners('data').removeAllListeners('end');

@@ -12,7 +12,10 @@ interface TranslatedHead {
   readonly rawHeaders: string[];
 }
 
-/** Headers of one connection: HTTP/2 has none (RFC 9113 §8.2.2), and whoever sends one may mean to reach a backend with it. */
+/**
+ * Headers of one connection: HTTP/2 has none (RFC 9113 §8.2.2), and whoever sends one may mean to reach a backend with
+ * it.
+ */
 const HOP_BY_HOP = new Set([
   'connection',
   'keep-alive',
@@ -208,7 +211,10 @@ export class Http2Response extends ResponseBase implements Http2Carrier {
   }
 }
 
-/** An extended CONNECT in the words of the handshake of RFC 6455, as RFC 8441 §5 compares them. The key is ours: HTTP/2 needs none. */
+/**
+ * An extended CONNECT in the words of the handshake of RFC 6455, as RFC 8441 §5 compares them. The key is ours: HTTP/2
+ * needs none.
+ */
 export class Http2Upgrade implements ExtendedConnect {
   readonly isExtendedConnect = true;
   readonly method = 'GET';

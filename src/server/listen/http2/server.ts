@@ -31,9 +31,9 @@ const NOTHING = Buffer.alloc(0);
 /**
  * HTTP/2 for sockets whose TLS has agreed on it.
  *
- * A request comes to the intake as one of HTTP/1.1 would, and an extended CONNECT (RFC 8441) as an upgrade. It works on the `stream` event:
- * Node's compatibility layer would answer extended CONNECT with 405. Streams that are reset faster than they could be of use end the
- * connection (CVE-2023-44487), which is Node's part.
+ * A request comes to the intake as one of HTTP/1.1 would, and an extended CONNECT (RFC 8441) as an upgrade. It works on
+ * the `stream` event: Node's compatibility layer would answer extended CONNECT with 405. Streams that are reset faster
+ * than they could be of use end the connection (CVE-2023-44487), which is Node's part.
  */
 export class Http2Server {
   readonly #server: http2.Http2Server;
@@ -54,7 +54,8 @@ export class Http2Server {
     this.#intervalMs = Math.min(checkInterval(options.pace), options.head.timeoutMs);
     this.#server = http2.createServer({
       maxHeaderListPairs: MAX_HEADERS,
-      // What a backend says twice is passed on as it is, as over HTTP/1. Else Node throws, wherever it comes to send it.
+      // What a backend says twice is passed on as it is, as over HTTP/1. Else Node throws, wherever it comes to send
+      // it.
       strictSingleValueFields: false,
       settings: {
         enableConnectProtocol: options.allowWebSocket,

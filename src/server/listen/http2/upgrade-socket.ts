@@ -9,8 +9,8 @@ const LEFT_OUT = new Set(['connection', 'upgrade', 'keep-alive', 'transfer-encod
 /**
  * The stream of an extended CONNECT (RFC 8441) as the socket of an upgrade.
  *
- * The first thing written to it MUST be the whole head of an answer in HTTP/1.1, as upgrades are answered: it becomes the headers of the
- * stream, with 200 for 101. From there on the stream is used as it is, without a layer in between.
+ * The first thing written to it MUST be the whole head of an answer in HTTP/1.1, as upgrades are answered: it becomes
+ * the headers of the stream, with 200 for 101. From there on the stream is used as it is, without a layer in between.
  */
 export function toUpgradeSocket(stream: ServerHttp2Stream): Duplex & Http2Carrier {
   const takeHead = (chunk: unknown, encoding: BufferEncoding | undefined): Buffer => {

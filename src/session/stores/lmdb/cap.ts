@@ -6,9 +6,15 @@ export interface SessionCounts {
   readonly anonymous: number;
 }
 
-/** So near the cap each creation waits for its turn, so that none goes beyond it. More than other processes can have under way at a time. */
+/**
+ * So near the cap each creation waits for its turn, so that none goes beyond it. More than other processes can have
+ * under way at a time.
+ */
 const NEAR = 4_096;
-/** So many sessions all processes together are expected to make in a millisecond at most: the nearer the cap, the sooner it is counted again. */
+/**
+ * So many sessions all processes together are expected to make in a millisecond at most: the nearer the cap, the sooner
+ * it is counted again.
+ */
 const CREATED_PER_MS = 50;
 const COUNT_EVERY_MS = 1_000;
 
@@ -52,7 +58,10 @@ export class SessionCap {
     }
   }
 
-  /** What is to be said to each of these that would be created one after the other, by counts of this moment: undefined, or ERR_SESSION_NO_ROOM. */
+  /**
+   * What is to be said to each of these that would be created one after the other, by counts of this moment: undefined,
+   * or ERR_SESSION_NO_ROOM.
+   */
   refusals(counts: SessionCounts, creations: readonly { readonly isAnonymous: boolean }[]) {
     this.#note(counts);
     let sessions = counts.sessions + this.#underWay;

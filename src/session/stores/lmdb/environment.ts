@@ -40,8 +40,8 @@ export class LmdbEnvironment {
    * Opens the folder, or joins who has it open. Everybody who has acquired it releases it once.
    *
    * @param limits Of what is not given, what others have set who have it open counts.
-   * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when the folder cannot be opened or a newer version has written it; ERR_SESSION_NO_ROOM
-   * when its disk is too full for that.
+   * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when the folder cannot be opened or a newer version has
+   * written it; ERR_SESSION_NO_ROOM when its disk is too full for that.
    */
   static acquire(path: string, limits: RoomOptions): LmdbEnvironment {
     try {
@@ -71,7 +71,8 @@ export class LmdbEnvironment {
     this.room.take(0, existsSync(this.#dataFile) ? 'upkeep' : 'owned');
     this.root = open<Buffer, Buffer>({ ...OPTIONS, path });
     try {
-      // The library makes one more promise for what is written in one turn and gives it to nobody: unhandled, its failure would end the process.
+      // The library makes one more promise for what is written in one turn and gives it to nobody: unhandled, its
+      // failure would end the process.
       this.root.on('beforecommit', () => queueMicrotask(() => void this.root.committed.then(ignore, ignore)));
       this.#file = statSync(this.#dataFile);
       prepareLayout(this, path);
@@ -91,10 +92,11 @@ export class LmdbEnvironment {
   }
 
   /**
-   * Reads that follow in the same turn see the moment of this call, also what another process has just committed: the snapshot otherwise lives
-   * until the event loop turns.
+   * Reads that follow in the same turn see the moment of this call, also what another process has just committed: the
+   * snapshot otherwise lives until the event loop turns.
    *
-   * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when it is closed, or the folder was deleted or replaced; that is noticed within a second.
+   * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when it is closed, or the folder was deleted or replaced;
+   * that is noticed within a second.
    */
   refresh(): void {
     if (this.#isClosed) {
@@ -106,7 +108,10 @@ export class LmdbEnvironment {
     this.root.resetReadTxn();
   }
 
-  /** Reads the moment of this call. @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE, as `refresh`, and whatever the library may say. */
+  /**
+   * Reads the moment of this call. @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE, as `refresh`, and whatever
+   * the library may say.
+   */
   read<T>(work: () => T): T {
     this.refresh();
     try {
@@ -121,7 +126,10 @@ export class LmdbEnvironment {
     }
   }
 
-  /** As `refresh` does once a second. An open file outlives its folder: everything would go on, into a file that nobody else sees and that is lost. */
+  /**
+   * As `refresh` does once a second. An open file outlives its folder: everything would go on, into a file that nobody
+   * else sees and that is lost.
+   */
   checkFolder(): void {
     this.#checkedAt = performance.now();
     this.#isLost ||= this.#isGone();
@@ -135,7 +143,10 @@ export class LmdbEnvironment {
     this.root.readerCheck();
   }
 
-  /** Waits for a write. True when its condition was met. @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when it could not be written. */
+  /**
+   * Waits for a write. True when its condition was met. @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when it
+   * could not be written.
+   */
   settle(write: Promise<boolean>): Promise<boolean> {
     return write.catch(this.#fail);
   }

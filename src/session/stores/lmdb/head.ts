@@ -21,10 +21,11 @@ const MAX_VALUE_BYTES = 256;
 const MAX_VALUES_BYTES = 1_024;
 
 /**
- * A record without the larger ones of its values. Its LMDB entry carries the record's version: the condition of every change.
+ * A record without the larger ones of its values. Its LMDB entry carries the record's version: the condition of every
+ * change.
  *
- * Stored as a text of three lines (sid, header, and of the attributes their names, versions and bytes), then the small values. The header
- * stays as it is stored until somebody asks for it: most commits do not.
+ * Stored as a text of three lines (sid, header, and of the attributes their names, versions and bytes), then the small
+ * values. The header stays as it is stored until somebody asks for it: most commits do not.
  */
 export class Head {
   readonly attributes: HeadAttributes;

@@ -6,8 +6,8 @@ const UTF_8 = 0;
 const UTF_16 = 1;
 
 /**
- * The key of any text. LMDB's are short, and texts (sids, names, ledger keys) come from anybody: short plain ones are kept as they are, others
- * as their hash. No key is the beginning of another, so several can be put together.
+ * The key of any text. LMDB's are short, and texts (sids, names, ledger keys) come from anybody: short plain ones are
+ * kept as they are, others as their hash. No key is the beginning of another, so several can be put together.
  */
 export function keyOf(text: string): Buffer {
   if (/^[\w-]{1,63}$/.test(text)) {

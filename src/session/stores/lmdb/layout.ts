@@ -7,8 +7,9 @@ import type { LmdbRoom } from './room.ts';
 /**
  * What the sub-databases are for. Grows with each change that an older program would not understand.
  *
- * 1: heads, values, accesses, expiries. 2: owners (the sessions of a user); meta, which says the layout; facts, fact expiries and events of the ledger.
- * 3: heads hold small values; those of layout 2 are read, and written anew with the next commit.
+ * 1: heads, values, accesses, expiries. 2: owners (the sessions of a user); meta, which says the layout; facts, fact
+ * expiries and events of the ledger. 3: heads hold small values; those of layout 2 are read, and written anew with the
+ * next commit.
  */
 const LAYOUT = 3;
 const KEY = keyOf('layout');
@@ -21,8 +22,8 @@ interface OpenFolder {
 }
 
 /**
- * Makes the folder's layout the one that this program knows, in one transaction and once: the first process to open it does it. Programs
- * that know only layout 1 do not notice, so none of them may go on working on the folder.
+ * Makes the folder's layout the one that this program knows, in one transaction and once: the first process to open it
+ * does it. Programs that know only layout 1 do not notice, so none of them may go on working on the folder.
  *
  * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when a newer program has written it.
  */

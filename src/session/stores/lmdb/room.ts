@@ -4,15 +4,19 @@ import { DEFAULT_RESERVE_BYTES, type DiskOptions, freeBytesOf, mebibytes, NoDisk
 
 /** How much a folder may hold. What is not given stays as it is. */
 export interface RoomOptions extends DiskOptions {
-  /** Bytes that everything in the folder may take. What has ended makes room for others; the file itself does not shrink. Default: what the disk has. */
+  /**
+   * Bytes that everything in the folder may take. What has ended makes room for others; the file itself does not
+   * shrink. Default: what the disk has.
+   */
   readonly maxBytes?: number | undefined;
   /** Share of the room, from 0 to 1, that what belongs to anonymous sessions may fill. Default 0.8. */
   readonly anonymousShare?: number | undefined;
 }
 
 /**
- * What a write is for. `upkeep` ends something, or writes in place what is there already, and goes on below the reserve: the reserve is there for it.
- * Only when the disk is so full that the library itself is in danger, it is refused as well.
+ * What a write is for. `upkeep` ends something, or writes in place what is there already, and goes on below the
+ * reserve: the reserve is there for it. Only when the disk is so full that the library itself is in danger, it is
+ * refused as well.
  */
 export type WritePurpose = 'anonymous' | 'owned' | 'upkeep';
 
@@ -20,12 +24,18 @@ export type WritePurpose = 'anonymous' | 'owned' | 'upkeep';
 const MEASURE_EVERY_MS = 1_000;
 /** Pages that a write may touch besides those of its values: LMDB writes copies, and gives the old ones free later. */
 const PAGES_BYTES = 16 * 1024;
-/** What upkeep may need at a time: a batch of ends on as many pages, twice, because pages come free one transaction later. */
+/**
+ * What upkeep may need at a time: a batch of ends on as many pages, twice, because pages come free one transaction
+ * later.
+ */
 const FLOOR_BYTES = 8 * 1024 * 1024;
 /** Of the reserve, where that is small. */
 const FLOOR_SHARE = 1 / 4;
 
-/** Whether there is room for a write: by the free space of the disk, and by what the folder may hold. Measured at intervals, and by what was written since. */
+/**
+ * Whether there is room for a write: by the free space of the disk, and by what the folder may hold. Measured at
+ * intervals, and by what was written since.
+ */
 export class LmdbRoom {
   readonly #path: string;
   readonly #usedBytes: () => number;

@@ -37,7 +37,10 @@ export interface PgDatabaseOptions {
 const MAX_TRIES = 8;
 /** SQLSTATEs with which a transaction was rolled back only because of others: serialization failure and deadlock. */
 const ROLLED_BACK = new Set(['40001', '40P01']);
-/** SQLSTATEs after which the connection is of no more use: it is lost, the server stops or starts, or has become a standby. */
+/**
+ * SQLSTATEs after which the connection is of no more use: it is lost, the server stops or starts, or has become a
+ * standby.
+ */
 const CONNECTION_LOST = /^(?:08|57P|25006)/;
 const DISK_FULL = '53100';
 /** Codes of Node, such as EPIPE, are not among these. */
@@ -94,8 +97,8 @@ export class PgDatabase implements PgEventSource {
   }
 
   /**
-   * One statement, in a transaction of its own. Sent again, some times, when it was rolled back because of others; one that is repeatable also
-   * when the connection turns out to be lost.
+   * One statement, in a transaction of its own. Sent again, some times, when it was rolled back because of others; one
+   * that is repeatable also when the connection turns out to be lost.
    */
   async query(statement: Statement, values: readonly unknown[]): Promise<readonly Row[]> {
     for (let tries = 1; ; tries++) {

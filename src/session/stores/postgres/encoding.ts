@@ -1,13 +1,17 @@
 import { hash } from 'node:crypto';
 
 /**
- * PostgreSQL's `text` holds neither U+0000 nor unpaired surrogates, a database need not be UTF-8, and an index entry has its limit. So all text of
- * ours that is stored is printable ASCII: JSON with everything else escaped, or, for what is looked up, a key.
+ * PostgreSQL's `text` holds neither U+0000 nor unpaired surrogates, a database need not be UTF-8, and an index entry
+ * has its limit. So all text of ours that is stored is printable ASCII: JSON with everything else escaped, or, for what
+ * is looked up, a key.
  */
 
 const PLAIN = /^[ -}]{1,200}$/;
 
-/** A text to look up: itself where that can be stored as it is (so that a person finds it, too), else `~` and its SHA-256. */
+/**
+ * A text to look up: itself where that can be stored as it is (so that a person finds it, too), else `~` and its
+ * SHA-256.
+ */
 export interface TextKey {
   readonly key: string;
   /** The text as JSON, when the key is not the text. */
@@ -33,8 +37,8 @@ export function toAsciiJson(value: unknown): string {
 }
 
 /**
- * An object as JSON of which each value is the JSON *text* of the field, so that `jsonb` keeps it letter for letter (digits, order, U+0000) and
- * still replaces single fields. A field that is `undefined` becomes null: "remove it".
+ * An object as JSON of which each value is the JSON *text* of the field, so that `jsonb` keeps it letter for letter
+ * (digits, order, U+0000) and still replaces single fields. A field that is `undefined` becomes null: "remove it".
  */
 export function toFieldsJson(fields: object): string {
   const encoded = Object.entries(fields).map(([name, value]) => [
@@ -56,7 +60,10 @@ export function fromByteaText(text: string): Buffer {
   return Buffer.from(text.slice(2), 'hex');
 }
 
-/** Several values as one parameter, which goes over the wire as it is; in an array each would be written as hexadecimal digits. */
+/**
+ * Several values as one parameter, which goes over the wire as it is; in an array each would be written as hexadecimal
+ * digits.
+ */
 export interface PackedValues {
   readonly bytes: Buffer;
   /** Where each value begins; the first byte is 1, as in SQL. */

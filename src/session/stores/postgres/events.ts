@@ -18,8 +18,9 @@ const origin = randomBytes(6).toString('base64url');
 let count = 0;
 
 /**
- * A text as payloads of notifications: one, or the pieces of a long one. They are of one transaction, hence told in order and together. Each is unlike
- * every other, because PostgreSQL drops a notification that equals an earlier one of its transaction.
+ * A text as payloads of notifications: one, or the pieces of a long one. They are of one transaction, hence told in
+ * order and together. Each is unlike every other, because PostgreSQL drops a notification that equals an earlier one of
+ * its transaction.
  */
 export function toPayloads(text: string): string[] {
   const json = toAsciiJson(text);
@@ -51,7 +52,10 @@ export class PayloadReader {
   }
 }
 
-/** Undefined for what is not a text of ours: anybody who may connect may notify, and the beginning of a text may have been before we listened. */
+/**
+ * Undefined for what is not a text of ours: anybody who may connect may notify, and the beginning of a text may have
+ * been before we listened.
+ */
 function parse(json: string): string | undefined {
   try {
     const text: unknown = JSON.parse(json);
@@ -92,7 +96,8 @@ class Line {
 /**
  * Listens to channels on a connection of its own, which it makes when first needed and again whenever it is lost.
  *
- * The connection is asked for a sign of life every 400 ms, so that one that is silently dead is noticed within a second.
+ * The connection is asked for a sign of life every 400 ms, so that one that is silently dead is noticed within a
+ * second.
  */
 export class PgEvents {
   readonly #source: PgEventSource;
@@ -246,7 +251,9 @@ export class PgEvents {
   }
 }
 
-/** What a listener throws is uncaught, as from an event emitter, but hurts neither the connection nor other listeners. */
+/**
+ * What a listener throws is uncaught, as from an event emitter, but hurts neither the connection nor other listeners.
+ */
 function call(listener: (text: string) => void, text: string): void {
   try {
     listener(text);

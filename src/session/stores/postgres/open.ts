@@ -7,26 +7,35 @@ import { checkSchemaName, migrationSql, SCHEMA_VERSION } from './schema.ts';
 
 export interface PostgresOptions {
   /**
-   * `postgres://user@host:5432/database`, with whatever parameters `pg` takes. What it does not say comes from the environment (`PGPASSWORD`, `PGHOST`, …).
-   * Needs the package `pg`. Give either this or `pool`.
+   * `postgres://user@host:5432/database`, with whatever parameters `pg` takes. What it does not say comes from the
+   * environment (`PGPASSWORD`, `PGHOST`, …). Needs the package `pg`. Give either this or `pool`.
    */
   readonly url?: string | undefined;
-  /** A pool of your own: a `Pool` of `pg` 8 or what works like one. It is not ended with the store. One of its connections is kept for events. */
+  /**
+   * A pool of your own: a `Pool` of `pg` 8 or what works like one. It is not ended with the store. One of its
+   * connections is kept for events.
+   */
   readonly pool?: PgPoolLike | undefined;
   /** Where to listen for events, when that is another address: around a pooler. Default `url` or `pool`. */
   readonly listenUrl?: string | undefined;
   /**
-   * The URL leads to a pooler in transaction mode, such as PgBouncer: nothing is kept on a connection, neither prepared statements nor settings.
-   * Then `listenUrl` must lead to the server itself. Default false.
+   * The URL leads to a pooler in transaction mode, such as PgBouncer: nothing is kept on a connection, neither prepared
+   * statements nor settings. Then `listenUrl` must lead to the server itself. Default false.
    */
   readonly transactionPooler?: boolean | undefined;
-  /** The schema that holds everything. Several applications may share a database, each with a schema. Default `holdfast`. */
+  /**
+   * The schema that holds everything. Several applications may share a database, each with a schema. Default
+   * `holdfast`.
+   */
   readonly schema?: string | undefined;
-  /** Makes the schema when it is missing and brings an older one up to date. False: an operator does it, with `postgresDdl()`. Default true. */
+  /**
+   * Makes the schema when it is missing and brings an older one up to date. False: an operator does it, with
+   * `postgresDdl()`. Default true.
+   */
   readonly migrate?: boolean | undefined;
   /**
-   * Tells other processes of each commit and delete: the store has `watch`. It costs throughput: commits of all processes then wait for the disk one after
-   * the other. Needed for `coherence: relaxed` only. Default false.
+   * Tells other processes of each commit and delete: the store has `watch`. It costs throughput: commits of all
+   * processes then wait for the disk one after the other. Needed for `coherence: relaxed` only. Default false.
    */
   readonly notify?: boolean | undefined;
   /** Most connections of our own pool, at least 1. Default 10. */
@@ -50,7 +59,8 @@ const OLDEST_SERVER = 130_000;
  * Connects, checks the server, and makes the schema when it has to.
  *
  * @throws {TypeError} when an option cannot work.
- * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when the server cannot be reached, or does not suit, or the schema cannot be made or is newer.
+ * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when the server cannot be reached, or does not suit, or the
+ * schema cannot be made or is newer.
  */
 export async function openDatabase(options: PostgresOptions): Promise<PgDatabase> {
   const { url, listenUrl, transactionPooler = false, migrate = true, logger = silentLogger } = options;

@@ -1,7 +1,10 @@
 /** The version of the tables and functions that this code works with. */
 export const SCHEMA_VERSION = 2;
 
-/** What is made in a schema, one text per version: the first makes version 1, the second turns 1 into 2, and so on. Never changed once released. */
+/**
+ * What is made in a schema, one text per version: the first makes version 1, the second turns 1 into 2, and so on.
+ * Never changed once released.
+ */
 const MIGRATIONS: readonly ((schema: string) => string)[] = [version1, version2];
 
 /** @throws {TypeError} unless it is a name that needs no quotes and leaves room for what is added to it. */
@@ -45,11 +48,12 @@ export function postgresDdl(schema = 'holdfast', from = 0): string {
 }
 
 /**
- * Keys are `text COLLATE "C"`: compared byte by byte, whatever the database's locale. A column `…_json` holds the exact text where the key is its hash.
- * Times are milliseconds since the epoch as JavaScript has them. See encoding.ts.
+ * Keys are `text COLLATE "C"`: compared byte by byte, whatever the database's locale. A column `…_json` holds the exact
+ * text where the key is its hash. Times are milliseconds since the epoch as JavaScript has them. See encoding.ts.
  *
- * Every function that changes a session locks its row in `sessions` first and touches rows of no other session; what changes many rows locks them in
- * the order of their keys, or skips those that are locked. So nothing waits in a circle.
+ * Every function that changes a session locks its row in `sessions` first and touches rows of no other session; what
+ * changes many rows locks them in the order of their keys, or skips those that are locked. So nothing waits in a
+ * circle.
  */
 function version1(s: string): string {
   return `

@@ -8,8 +8,8 @@ export const BUCKET_NAMES: readonly string[] = Array.from({ length: BUCKETS }, (
 );
 
 /**
- * Anybody's text as a part of a key or as a member of a set, with a letter before it: small for what UTF-8 can say, capital for the rest
- * (unpaired surrogates, of which UTF-8 makes one).
+ * Anybody's text as a part of a key or as a member of a set, with a letter before it: small for what UTF-8 can say,
+ * capital for the rest (unpaired surrogates, of which UTF-8 makes one).
  */
 export function encodeText(letter: string, text: string): string {
   if (text.isWellFormed()) return `${letter}:${text}`;
@@ -23,8 +23,8 @@ export function decodeText(encoded: string): string {
 }
 
 /**
- * Where what is. A record, and the index with its bucket's sids by expiry, have the same hash tag: they are in one slot of a cluster, and
- * one script changes both.
+ * Where what is. A record, and the index with its bucket's sids by expiry, have the same hash tag: they are in one slot
+ * of a cluster, and one script changes both.
  */
 export class RedisKeys {
   readonly #prefix: string;

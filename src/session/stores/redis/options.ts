@@ -3,13 +3,17 @@ import type { RedisConnectionOptions } from '../../../drivers/redis/connection.t
 import type { RedisLike, RedisTls } from '../../../drivers/redis.ts';
 
 export interface RedisOptions {
-  /** What all keys and channels begin with: letters, digits and `. : / _ -`. Default `holdfast`. Applications that share a Redis need one each. */
+  /**
+   * What all keys and channels begin with: letters, digits and `. : / _ -`. Default `holdfast`. Applications that share
+   * a Redis need one each.
+   */
   readonly prefix?: string;
   /** Milliseconds after which a command without an answer, or an attempt to connect, fails. Default 2,000. */
   readonly commandTimeoutMs?: number;
   /**
    * Each create, commit and delete resolves only when this many replicas have it (`WAIT`), else it rejects with
-   * ERR_SESSION_STORE_UNAVAILABLE: it is written on the master then, but could be lost with it. `timeoutMs`: how long to wait for them, default
+   * ERR_SESSION_STORE_UNAVAILABLE: it is written on the master then, but could be lost with it. `timeoutMs`: how long
+   * to wait for them, default
    * 500. Default: the master's word counts.
    */
   readonly acknowledge?: { readonly replicas: number; readonly timeoutMs?: number };
@@ -19,7 +23,10 @@ export interface RedisOptions {
   readonly logger?: Logger;
 }
 
-/** Where Redis is: a URL, several of one cluster, or a connected client of node-redis (5 or later), single or cluster, or what looks like one. */
+/**
+ * Where Redis is: a URL, several of one cluster, or a connected client of node-redis (5 or later), single or cluster,
+ * or what looks like one.
+ */
 export type RedisTarget = string | readonly string[] | RedisLike;
 
 /**

@@ -6,14 +6,14 @@ function script(source: string): RedisScript {
 }
 
 /**
- * How long a record outlives its expiry, in milliseconds: Redis drops it only when no sweeper has come by for so long. Counted from the
- * last write where that is later, so that the server's clock never takes what a sweeper has not seen.
+ * How long a record outlives its expiry, in milliseconds: Redis drops it only when no sweeper has come by for so long.
+ * Counted from the last write where that is later, so that the server's clock never takes what a sweeper has not seen.
  */
 export const GRACE_MS = 3_600_000;
 
-// Fields of a record: `version`, `accessedAt`, `owned` (the stamp of its entry in the index of its owner), `h:<name>` each header field
-// as JSON text, `a:<name>` each attribute's bytes and `va:<name>` its version. Numbers are read from JSON text with tonumber and
-// written with %.17g, which keeps all digits.
+// Fields of a record: `version`, `accessedAt`, `owned` (the stamp of its entry in the index of its owner), `h:<name>`
+// each header field as JSON text, `a:<name>` each attribute's bytes and `va:<name>` its version. Numbers are read from
+// JSON text with tonumber and written with %.17g, which keeps all digits.
 
 const EXPIRY_OF = `
 local function expiry_of(key)
@@ -51,7 +51,8 @@ end
 /**
  * KEYS record, index. ARGV member, base, then field and value in turns. Returns {1}, or {0} when it exists.
  *
- * Entries of the index whose record Redis has dropped go here too, at most two at a time: where nobody sweeps they would pile up.
+ * Entries of the index whose record Redis has dropped go here too, at most two at a time: where nobody sweeps they
+ * would pile up.
  */
 export const CREATE = script(`
 ${SCHEDULE}
@@ -69,10 +70,10 @@ return {1}
 `);
 
 /**
- * KEYS record, index. ARGV member, channel, secret hash that is expected as JSON or '', stamp of the new owner's entry or '' (no owner) or '-'
- * (the owner does not change), the version that the caller has written last or '', a leap (see `nextVersion`), then
- * four lists, each with its length before it: expected (attribute, version), header (field, JSON or ''), deleted
- * (attribute), set (attribute, bytes).
+ * KEYS record, index. ARGV member, channel, secret hash that is expected as JSON or '', stamp of the new owner's entry
+ * or '' (no owner) or '-' (the owner does not change), the version that the caller has written last or '', a leap (see
+ * `nextVersion`), then four lists, each with its length before it: expected (attribute, version), header (field, JSON
+ * or ''), deleted (attribute), set (attribute, bytes).
  *
  * Returns {0, 'gone'}, {0, 'conflict'} or {1, version, version before, JSON of the owner before or '', stamp of his
  * entry or ''}; versions as text, because clients read large integers inexactly.
@@ -133,14 +134,14 @@ return {1}
 `;
 export const TOUCH = script(TOUCH_SOURCE);
 /**
- * The same for a server whose memory is full: it writes in place. Without last accesses sessions in use would look idle, nothing could be swept,
- * and the memory would stay full.
+ * The same for a server whose memory is full: it writes in place. Without last accesses sessions in use would look
+ * idle, nothing could be swept, and the memory would stay full.
  */
 export const TOUCH_WHEN_FULL = script(`#!lua flags=allow-oom\n${TOUCH_SOURCE}`);
 
 /**
- * KEYS record, index. ARGV member, channel, time by which it must have expired or ''. Returns {0}, or {1, JSON of its owner or '', stamp of
- * his entry or ''}.
+ * KEYS record, index. ARGV member, channel, time by which it must have expired or ''. Returns {0}, or {1, JSON of its
+ * owner or '', stamp of his entry or ''}.
  */
 export const DELETE = script(`
 ${EXPIRY_OF}
@@ -158,8 +159,8 @@ return {1, owner[1] or '', owner[2] or ''}
 `);
 
 /**
- * KEYS index. ARGV base, now, limit. The members that have expired by now and their times in turns, the earliest first. Drops entries
- * whose record is gone: their keys, though not named, are in the slot of the index.
+ * KEYS index. ARGV base, now, limit. The members that have expired by now and their times in turns, the earliest first.
+ * Drops entries whose record is gone: their keys, though not named, are in the slot of the index.
  */
 export const EXPIRED = script(`
 local found, limit, kept = {}, tonumber(ARGV[3]), 0
@@ -179,7 +180,10 @@ end
 return found
 `);
 
-/** KEYS index. ARGV base, first and last place in the index. How many of the sessions there have no owner, and how many there are. */
+/**
+ * KEYS index. ARGV base, first and last place in the index. How many of the sessions there have no owner, and how many
+ * there are.
+ */
 export const ANONYMOUS = script(`
 local page = redis.call('ZRANGE', KEYS[1], ARGV[2], ARGV[3])
 local anonymous = 0

@@ -2,7 +2,10 @@ import type { Logger } from '../../../base/logger.ts';
 import type { RedisConnection } from '../../../drivers/redis/connection.ts';
 import type { RedisNode } from '../../../drivers/redis/nodes.ts';
 
-/** Looks at the settings of every server that endanger sessions, and says so. Never rejects: a user may not be allowed to ask. */
+/**
+ * Looks at the settings of every server that endanger sessions, and says so. Never rejects: a user may not be allowed
+ * to ask.
+ */
 export async function warnOfSettings(connection: RedisConnection, logger: Logger): Promise<void> {
   await Promise.all(connection.masters().map(node => warnOf(node, connection, logger)));
 }
