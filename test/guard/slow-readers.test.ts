@@ -1,31 +1,12 @@
 import { setTimeout as wait } from 'node:timers/promises';
-import { afterAll, beforeAll, expect, test } from 'vitest';
-import type { Served } from './served.ts';
+import { expect, test } from 'vitest';
 import { fill, flood, serveSlowReaders, warmUp } from './slow-reader-server.ts';
 import { allowedGrowth, beginPeak, MIB, peakBytes, SilentBackend, SlowClients } from './slow-readers.ts';
 
 const LIMIT = MIB;
 
-let backend: SilentBackend;
-let server: Served;
-/** Resident memory before anything waits. What an earlier test has left counts as well: memory is not given back at once. */
-let before = 0;
-
-beforeAll(async () => {
-  backend = await SilentBackend.listen();
-  server = await serveSlowReaders(LIMIT, backend);
-  await warmUp(server);
-  before = server.residentBytes();
-});
-
-afterAll(async () => {
-  await server?.[Symbol.asyncDispose]();
-  await backend?.[Symbol.asyncDispose]();
-});
-
 // Every wire, way, policy and size with every other: test/soak/slow-readers.test.ts.
 test.each([
-  // First, as it has the least for what the process itself needs: what a test leaves counts against the next one.
   ['http/2, shared', 200, 'wait', 'send', 100, 3_000],
   ['http/1', 20, 'wait', 'send', 1, 20_000],
   ['tls', 20, 'drop', 'broadcast', 1, 20_000],
@@ -33,6 +14,11 @@ test.each([
 ] as const)(
   'over %s, %i clients that read nothing cost at most twice their limit and 64 KiB each (policy %s, %s of messages of %i bytes)',
   async (wire, count, policy, way, size, most) => {
+    // A process of its own: memory is not given back at once, and would count against the next one.
+    await using backend = await SilentBackend.listen();
+    await using server = await serveSlowReaders(LIMIT, backend);
+    await warmUp(server);
+    const before = server.residentBytes();
     using clients = await SlowClients.open(server, wire, `/${policy}`, count);
     await fill(server, policy);
     beginPeak(server);
