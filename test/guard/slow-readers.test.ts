@@ -6,7 +6,7 @@ import { allowedGrowth, beginPeak, MIB, peakBytes, SilentBackend, SlowClients } 
 const LIMIT = MIB;
 
 // Every wire, way, policy and size with every other: test/soak/slow-readers.test.ts.
-test.each([
+test.concurrent.each([
   ['http/2, shared', 200, 'wait', 'send', 100, 3_000],
   ['http/1', 20, 'wait', 'send', 1, 20_000],
   ['tls', 20, 'drop', 'broadcast', 1, 20_000],

@@ -5,12 +5,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createServer } from 'holdfast';
 import { MemoryStore } from 'holdfast/session';
-import { expect, test } from 'vitest';
+import { test } from 'vitest';
 import { silentLogger } from '../../src/base/logger.ts';
 import { listenTcp } from '../gateway/gateway-server.ts';
 import { gate } from '../websocket/journal.ts';
 
-test('a client that leaves while the session store is asked has its line, with status 499', async () => {
+// That a client has left is known after four seconds.
+test.concurrent('a client that leaves while the session store is asked has its line, with status 499', async ({
+  expect,
+}) => {
   const dataFolder = await mkdtemp(join(tmpdir(), 'holdfast-access-'));
   const reading = gate();
   const answering = gate();
@@ -49,7 +52,9 @@ test('a client that leaves while the session store is asked has its line, with s
   }
 });
 
-test('a client that leaves before its backend has answered has its line, with status 499', async () => {
+test.concurrent('a client that leaves before its backend has answered has its line, with status 499', async ({
+  expect,
+}) => {
   const asked = gate();
   const backend = await listenTcp(socket => socket.once('data', () => asked.resolve()));
   const lines: string[] = [];
