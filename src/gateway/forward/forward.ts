@@ -51,8 +51,7 @@ const BODILESS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE'
  * request is refused, and so is an answer that asks for nothing else.
  *
  * A body may be as large as the upstream lets it; then the request is refused (413), or cut off once it was answered.
- * How long a client may be silent
- * is for the listener to keep (`ClientTerms`): it is refused (408), or cut off.
+ * How long a client may be silent is for the listener to keep (`ClientTerms`): it is refused (408), or cut off.
  *
  * The server must hand over requests with `Expect: 100-continue` without answering 100 itself (`checkContinue`): the
  * backend's 100 is passed on.

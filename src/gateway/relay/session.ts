@@ -1,8 +1,7 @@
 import type { HeaderLine } from '../../http/header-line.ts';
 import { isRefusal, type Refusal } from '../../http/refusal.ts';
 import type { SocketSession } from '../../session/process/socket-session.ts';
-import type { HeldSession, SessionContext } from '../held-session.ts';
-import { attachSession } from '../held-session.ts';
+import { attachSession, type HeldSession, type SessionContext } from '../held-session.ts';
 import type { Relay } from './relay.ts';
 
 /**
@@ -56,9 +55,8 @@ export class RelaySession {
     this.#attached?.touch();
   }
 
-  /** The handshake is over. */
+  /** The handshake is over, and nothing of it is kept. */
   endHandshake(): void {
-    this.#held?.binding.release();
     this.#held = undefined;
   }
 

@@ -11,8 +11,7 @@ import { OpeningHandshake } from '../../websocket/opening-handshake.ts';
 import { parseUpgrade, upgradeResponse } from '../../websocket/protocol/handshake.ts';
 import type { Admitted } from '../admit.ts';
 import { withSessionHeaders } from '../exchange/header-lines.ts';
-import type { SessionContext } from '../held-session.ts';
-import { attachSession } from '../held-session.ts';
+import { attachSession, type SessionContext } from '../held-session.ts';
 
 /**
  * Takes an admitted upgrade to its endpoint: RFC checks, the application's `accept`, the session's commit, the 101, and

@@ -18,7 +18,6 @@ import { MemoryLedger } from '../../session/ledgers/memory.ts';
 import type { DiskOptions } from '../../session/room/disk.ts';
 import { Dispatcher } from '../../websocket/dispatcher.ts';
 import type { ServedEndpoint } from '../../websocket/endpoint.ts';
-import type { ConnectionHost } from '../../websocket/endpoint-connection.ts';
 import { TimerWheel } from '../../websocket/timer-wheel.ts';
 import { Topics } from '../../websocket/topics.ts';
 import { dataFolderOf } from '../data-folder.ts';
@@ -32,10 +31,8 @@ import { ledgerOf, makeUpstreams, shareMoves } from './upstreams.ts';
 
 /** Everything that runs, wired together. */
 export interface Parts extends Gateway {
-  readonly clock: Clock;
   readonly logger: CalmLogger;
   readonly accessLog: AccessLog;
-  readonly host: ConnectionHost;
   readonly endpoints: readonly ServedEndpoint<unknown>[];
   readonly upstreams: ReadonlyMap<string, Upstream>;
   /** What the internal listener serves; undefined when there is none. */
@@ -45,10 +42,8 @@ export interface Parts extends Gateway {
   /** Those of mounted applications, by the whole prefix. */
   readonly mountedSessions: ReadonlyMap<string, SessionContext>;
   readonly sessionContexts: readonly SessionContext[];
-  readonly own: OwnNames;
   /** Path parameters that can hold a session's ticket. */
   readonly urlParameters: ReadonlySet<string>;
-  readonly maxBodyBytes: number;
   /** May clients be told why a backend gave no answer? */
   readonly exposeReason: boolean;
   /** Sockets that asked for an upgrade and have no answer yet. */
