@@ -1,7 +1,5 @@
-import { once } from 'node:events';
-import http from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { WebSocketServer } from 'ws';
+import { LoopbackBackend } from './loopback-backend.ts';
 
 /** A request as it reached a backend. */
 export interface Seen {
@@ -10,31 +8,24 @@ export interface Seen {
 }
 
 /** A backend that answers everything with 200, takes a WebSocket at every path, and keeps what it saw. */
-export class SeeingBackend {
+export class SeeingBackend extends LoopbackBackend {
   readonly seen: Seen[] = [];
-  readonly #server = http.createServer((request, response) => {
-    this.seen.push({ url: request.url!, rawHeaders: request.rawHeaders });
-    response.end('the backend');
-  });
-  readonly #sockets = new WebSocketServer({ server: this.#server });
+  readonly #sockets = new WebSocketServer({ server: this.server });
 
-  static async listen(): Promise<SeeingBackend> {
-    const backend = new SeeingBackend();
-    backend.#sockets.on('connection', (socket, { url, rawHeaders }) => {
-      socket.on('error', () => {});
-      backend.seen.push({ url: url!, rawHeaders });
+  private constructor() {
+    super();
+    this.server.on('request', (request, response) => {
+      this.seen.push({ url: request.url!, rawHeaders: request.rawHeaders });
+      response.end('the backend');
     });
-    backend.#server.listen(0, '127.0.0.1');
-    await once(backend.#server, 'listening');
-    return backend;
+    this.#sockets.on('connection', (socket, { url, rawHeaders }) => {
+      socket.on('error', () => {});
+      this.seen.push({ url: url!, rawHeaders });
+    });
   }
 
-  get port(): number {
-    return (this.#server.address() as AddressInfo).port;
-  }
-
-  get url(): string {
-    return `http://127.0.0.1:${this.port}`;
+  static listen(): Promise<SeeingBackend> {
+    return new SeeingBackend().listen();
   }
 
   /** What it has seen since it was last asked. */
@@ -42,9 +33,8 @@ export class SeeingBackend {
     return this.seen.splice(0);
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  override async [Symbol.asyncDispose](): Promise<void> {
     for (const client of this.#sockets.clients) client.terminate();
-    this.#server.closeAllConnections();
-    await new Promise(resolve => this.#server.close(resolve));
+    await super[Symbol.asyncDispose]();
   }
 }

@@ -1,9 +1,8 @@
-import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
-import http from 'node:http';
-import type { AddressInfo, Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { acceptKey } from '../../src/websocket/protocol/handshake.ts';
 import { frame, RawClient } from '../websocket/raw-client.ts';
+import { LoopbackBackend } from './loopback-backend.ts';
 import { DATA, http2Frame, RawHttp2 } from './raw-http2.ts';
 import type { Served, Wire } from './served.ts';
 
@@ -108,33 +107,25 @@ export function beginPeak({ program }: Served): void {
 }
 
 /** A backend that takes every WebSocket, reads nothing of it, and sends what it is bidden to. */
-export class SilentBackend implements AsyncDisposable {
+export class SilentBackend extends LoopbackBackend {
   readonly sockets = new Set<Socket>();
-  readonly #server = http.createServer();
 
-  static async listen(): Promise<SilentBackend> {
-    const backend = new SilentBackend();
-    backend.#server.on('upgrade', (request, socket: Socket) => {
+  private constructor() {
+    super();
+    this.server.on('upgrade', (request, socket: Socket) => {
       const accept = acceptKey(request.headers['sec-websocket-key']!);
       socket.setNoDelay(true);
-      socket.on('error', () => {}).on('close', () => backend.sockets.delete(socket));
+      socket.on('error', () => {}).on('close', () => this.sockets.delete(socket));
       socket.write(
         `HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ${accept}\r\n\r\n`,
       );
       socket.pause();
-      backend.sockets.add(socket);
+      this.sockets.add(socket);
     });
-    backend.#server.listen(0, '127.0.0.1');
-    await once(backend.#server, 'listening');
-    return backend;
   }
 
-  get port(): number {
-    return (this.#server.address() as AddressInfo).port;
-  }
-
-  get url(): string {
-    return `http://127.0.0.1:${this.port}`;
+  static listen(): Promise<SilentBackend> {
+    return new SilentBackend().listen();
   }
 
   /** Sends on every WebSocket. @returns false when one should wait. */
@@ -147,10 +138,9 @@ export class SilentBackend implements AsyncDisposable {
     for (const socket of this.sockets) socket.destroy();
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  override async [Symbol.asyncDispose](): Promise<void> {
     this.cut();
-    this.#server.closeAllConnections();
-    await new Promise(resolve => this.#server.close(resolve));
+    await super[Symbol.asyncDispose]();
   }
 }
 

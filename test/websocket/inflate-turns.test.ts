@@ -53,6 +53,17 @@ class Turns {
   }
 }
 
+/** An endpoint that keeps whose messages came, in their order. Each client has a path of its own. */
+function recorder() {
+  const order: string[] = [];
+  const endpoint = defineEndpoint({
+    path: '/:name',
+    compression: true,
+    onMessage: ({ params }) => void order.push(params.name!),
+  });
+  return { order, endpoint };
+}
+
 describe('messages that inflate to much more than they are', () => {
   it.each([1, 20])('are inflated within a budget per turn over all of %i connections', async count => {
     const turns = new Turns();
@@ -95,12 +106,7 @@ describe('messages that inflate to much more than they are', () => {
   });
 
   it('are in rotation by what they cost, not by what comes out of them', async () => {
-    const order: string[] = [];
-    const endpoint = defineEndpoint({
-      path: '/:name',
-      compression: true,
-      onMessage: ({ params }) => void order.push(params.name!),
-    });
+    const { order, endpoint } = recorder();
     await using served = await serve(endpoint);
     const slow = await Promise.all(Array.from({ length: 20 }, () => connect(`${served.url}/slow`)));
     const modest = await connect(`${served.url}/modest`);
@@ -116,12 +122,7 @@ describe('messages that inflate to much more than they are', () => {
   });
 
   it('let a small message pass large ones that have as much right', async () => {
-    const order: string[] = [];
-    const endpoint = defineEndpoint({
-      path: '/:name',
-      compression: true,
-      onMessage: ({ params }) => void order.push(params.name!),
-    });
+    const { order, endpoint } = recorder();
     await using served = await serve(endpoint);
     const slow = await Promise.all(Array.from({ length: 40 }, () => connect(`${served.url}/slow`)));
     const modest = await connect(`${served.url}/modest`);
