@@ -1,3 +1,4 @@
+import { basename } from 'node:path';
 import { median } from './statistics.ts';
 
 /** How long and how often a comparison is run. */
@@ -8,6 +9,8 @@ export interface Effort {
   warmUpMs: number;
   /** Load while the figure is taken. */
   measureMs: number;
+  /** Folder of the checkout of Holdfast whose servers are ours. Default: the one that this file is in. */
+  checkout?: string;
 }
 
 /** Measures one side once, in processes of its own that are gone when it settles. */
@@ -21,6 +24,8 @@ export interface Comparison {
   /** The largest ratio ours / theirs that passes; null when the row is only reported. */
   limit: number | null;
   ours: Measurement;
+  /** Set when our side says nothing about a checkout: it is a peer's, or the same as in another row. */
+  about?: 'peers';
   /** @throws {PeerNotFoundError} when the peer is not on this machine. */
   theirs: Measurement;
 }
@@ -87,6 +92,20 @@ export async function compare(suite: string, comparison: Comparison, effort: Eff
     row: { suite, row, peer, ours: median(ours), theirs: median(theirs), unit, ratio: median(ratios), limit },
     ratios,
   };
+}
+
+/**
+ * The rows of a suite with another checkout of Holdfast as the peer, each row once: what is compared is our own side of
+ * it, by one way to measure.
+ */
+export function betweenCheckouts({ comparisons }: Suite, checkout: string, limit: number): Comparison[] {
+  const rows = new Map<string, Comparison>();
+  for (const { row, unit, about, ours } of comparisons) {
+    if (about === 'peers' || rows.has(row)) continue;
+    const theirs: Measurement = effort => ours({ ...effort, checkout });
+    rows.set(row, { row, peer: basename(checkout), unit, limit, ours, theirs });
+  }
+  return [...rows.values()];
 }
 
 export function isOverLimit({ ratio, limit }: Row): boolean {

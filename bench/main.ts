@@ -1,19 +1,27 @@
-import { readdirSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { compare, type Effort, isOverLimit, type Row, type Suite } from './comparison.ts';
+import { betweenCheckouts, compare, type Effort, isOverLimit, type Row, type Suite } from './comparison.ts';
 import { pathOf } from './program.ts';
 import { headingOf, lineOf, summaryOf } from './report.ts';
 
 const FULL: Effort = { pairs: 5, warmUpMs: 3000, measureMs: 3000 };
 const QUICK: Effort = { pairs: 2, warmUpMs: 1500, measureMs: 1000 };
 
-const USAGE = `npm run bench -- [suite ...] [--row TEXT] [--quick] [--json FILE]
+/** What a change may cost that is not about speed. */
+const DEFAULT_LIMIT = 1.02;
+
+const USAGE = `npm run bench -- [suite ...] [--row TEXT] [--quick] [--json FILE] [--against PATH [--limit N]]
 
   suite        one of: ${suiteNames().join(', ')}. Default: all.
   --row TEXT   only rows whose name or peer contains TEXT.
   --quick      ${QUICK.pairs} short pairs of runs instead of ${FULL.pairs} long ones.
   --json FILE  also writes the rows to FILE.
+  --against PATH
+               the same rows with the servers of another checkout of this repository
+               in the place of the peers. Its packages must be installed.
+  --limit N    with --against: the largest ratio that passes. Default ${DEFAULT_LIMIT}.
 
 Exit status: 0 when every ratio is within its limit, 1 when one is not, 2 when the command line is wrong.`;
 
@@ -36,7 +44,9 @@ async function main(): Promise<number> {
   for (const name of options.suites) {
     const { suite } = (await import(`./suites/${name}.ts`)) as { suite: Suite };
     console.log(headingOf(name, suite));
-    for (const comparison of suite.comparisons) {
+    const { against, limit } = options;
+    const comparisons = against === undefined ? suite.comparisons : betweenCheckouts(suite, against, limit);
+    for (const comparison of comparisons) {
       if (!`${comparison.row} ${comparison.peer}`.includes(options.row)) continue;
       const result = await compare(name, comparison, options.effort);
       console.log(lineOf(result));
@@ -55,6 +65,8 @@ function parseCommandLine() {
       row: { type: 'string', default: '' },
       quick: { type: 'boolean', default: false },
       json: { type: 'string' },
+      against: { type: 'string' },
+      limit: { type: 'string', default: String(DEFAULT_LIMIT) },
       help: { type: 'boolean', default: false },
     },
   });
@@ -62,11 +74,18 @@ function parseCommandLine() {
   for (const name of positionals) {
     if (!known.includes(name)) throw new TypeError(`there is no suite "${name}"; there are: ${known.join(', ')}`);
   }
+  const limit = Number(values.limit);
+  if (!(limit > 0)) throw new TypeError(`--limit must be a number above 0, not "${values.limit}"`);
+  const against = values.against && resolve(values.against);
+  if (against !== undefined && !existsSync(join(against, 'bench/servers')))
+    throw new TypeError(`--against must name a checkout of this repository; ${against} has no bench/servers`);
   return {
     suites: positionals.length > 0 ? positionals : known,
     row: values.row,
     effort: values.quick ? QUICK : FULL,
     json: values.json,
+    against,
+    limit,
     help: values.help,
   };
 }

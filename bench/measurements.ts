@@ -8,7 +8,8 @@ import { type Server, startLoad } from './program.ts';
 
 /** What a program must be told to be put under load. */
 export interface Subject {
-  start(work: Work): Promise<Server>;
+  /** @param checkout As in `Effort`; peers have no use for it. */
+  start(work: Work, checkout?: string): Promise<Server>;
   /** Default `/`. */
   path?: string;
   /** Default `plain`. */
@@ -31,8 +32,8 @@ export interface EchoWork {
 
 /** CPU time of the server for one echo, in µs. */
 export function echo(subject: Subject, work: EchoWork): Measurement {
-  return async ({ warmUpMs, measureMs }) => {
-    await using server = await subject.start('echo');
+  return async ({ warmUpMs, measureMs, checkout }) => {
+    await using server = await subject.start('echo', checkout);
     const { size, connections, inFlight, type = 'text' } = work;
     const options: EchoOptions = {
       ...clientsOf(subject, server, connections),
@@ -46,8 +47,8 @@ export function echo(subject: Subject, work: EchoWork): Measurement {
 
 /** CPU time of the server for one delivered copy of a published 64 B text, in µs. */
 export function publish(subject: Subject, connections: number): Measurement {
-  return async ({ warmUpMs, measureMs }) => {
-    await using server = await subject.start('publish');
+  return async ({ warmUpMs, measureMs, checkout }) => {
+    await using server = await subject.start('publish', checkout);
     const options: PublishOptions = {
       ...clientsOf(subject, server, connections),
       ...{ pid: server.pid, warmUpMs, measureMs },
@@ -63,8 +64,8 @@ const MEMORY_WARM_UP = 100;
 
 /** Growth of the server's memory for one open, quiet connection, in bytes, garbage collected before and after. */
 export function idleMemory(subject: Subject, connections: number): Measurement {
-  return async () => {
-    await using server = await subject.start('echo');
+  return async ({ checkout }) => {
+    await using server = await subject.start('echo', checkout);
     {
       await using warmUp = startLoad('idle.ts', clientsOf(subject, server, MEMORY_WARM_UP));
       await warmUp.next();

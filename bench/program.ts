@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 /** A child process that speaks JSON, one value a line, and ends when its standard input does. */
@@ -96,8 +97,21 @@ export async function startServer(command: string, args: readonly string[], mana
 
 /** Runs a module of `servers/` on the Node that runs the benchmark, from source. */
 export function startNodeServer(module: string, ...args: readonly string[]): Promise<Server> {
-  const nodeArgs = ['--expose-gc', '-C', 'holdfast-source', pathOf(`servers/${module}`)];
-  return startServer(process.execPath, [...nodeArgs, ...args], true);
+  return startServerOf(undefined, module, ...args);
+}
+
+/**
+ * The same with the module, the sources and the packages of another checkout of Holdfast.
+ *
+ * @param checkout Its folder. Undefined: this one.
+ */
+export function startServerOf(
+  checkout: string | undefined,
+  module: string,
+  ...args: readonly string[]
+): Promise<Server> {
+  const path = checkout === undefined ? pathOf(`servers/${module}`) : join(checkout, 'bench/servers', module);
+  return startServer(process.execPath, ['--expose-gc', '-C', 'holdfast-source', path, ...args], true);
 }
 
 /** Starts a module of `load/` with its options. */

@@ -2,7 +2,8 @@ import type { Server } from '../program.ts';
 import { startProxy } from './proxy-program.ts';
 
 /** Starts a proxy in front of an HTTP backend on 127.0.0.1, in a process family of its own. */
-export type StartForwarder = (backendPort: number) => Promise<Server>;
+/** @param checkout As in `Effort`. */
+export type StartForwarder = (backendPort: number, checkout?: string) => Promise<Server>;
 
 const NO_LIMIT = 1_000_000_000;
 

@@ -7,6 +7,8 @@ export interface ProxyOptions {
   backendPort: number;
   /** Connections it must carry. */
   connections: number;
+  /** As in `Effort`. */
+  checkout?: string | undefined;
 }
 
 /** Starts a proxy in front of a WebSocket backend, in a process family of its own. */

@@ -2,9 +2,9 @@ import type { Comparison, Suite } from '../comparison.ts';
 import { type EchoWork, echo, idleMemory, publish, type Subject } from '../measurements.ts';
 import { startBun } from '../peers/bun.ts';
 import { startEchoEpoll } from '../peers/echo-epoll.ts';
-import { startNodeServer } from '../program.ts';
+import { startNodeServer, startServerOf } from '../program.ts';
 
-const holdfast: Subject = { start: work => startNodeServer('holdfast.ts', work) };
+const holdfast: Subject = { start: (work, checkout) => startServerOf(checkout, 'holdfast.ts', work) };
 const ws: Subject = { start: work => startNodeServer('ws.ts', work) };
 const epoll: Subject = { start: startEchoEpoll };
 const bun: Subject = { start: startBun };

@@ -2,11 +2,11 @@ import type { Comparison, Measurement, Suite } from '../comparison.ts';
 import type { ForwardOptions } from '../load/forward.ts';
 import type { LoadResult } from '../load/window.ts';
 import { type StartForwarder, startApache, startNginx } from '../peers/forwarding-proxies.ts';
-import { startLoad, startNodeServer } from '../program.ts';
+import { startLoad, startNodeServer, startServerOf } from '../program.ts';
 
-const startHoldfast: StartForwarder = port => startNodeServer('holdfast-gateway.ts', String(port));
-const startHoldfastWithSession: StartForwarder = port =>
-  startNodeServer('holdfast-gateway.ts', String(port), 'session');
+const startHoldfast: StartForwarder = (port, checkout) => startServerOf(checkout, 'holdfast-gateway.ts', String(port));
+const startHoldfastWithSession: StartForwarder = (port, checkout) =>
+  startServerOf(checkout, 'holdfast-gateway.ts', String(port), 'session');
 const startHttpProxy3: StartForwarder = port => startNodeServer('http-proxy-3.ts', String(port));
 
 type Work = Pick<ForwardOptions, 'answerSize' | 'requestSize' | 'hasSession'>;
@@ -15,9 +15,9 @@ const CONNECTIONS = 64;
 
 /** CPU time of the proxy for one request, in µs. The backend's does not count. */
 function forwards(start: StartForwarder, work: Work): Measurement {
-  return async ({ warmUpMs, measureMs }) => {
+  return async ({ warmUpMs, measureMs, checkout }) => {
     await using backend = await startNodeServer('http-backend.ts');
-    await using proxy = await start(backend.port);
+    await using proxy = await start(backend.port, checkout);
     const options: ForwardOptions = {
       ...{ port: proxy.port, pid: proxy.pid, connections: CONNECTIONS },
       ...{ warmUpMs, measureMs, ...work },

@@ -5,9 +5,10 @@ import type { LoadResult } from '../load/window.ts';
 import { type EchoWork, echo, idleMemory, type Subject } from '../measurements.ts';
 import { startEchoEpoll } from '../peers/echo-epoll.ts';
 import { type StartProxy, startApache, startHaproxy, startNginx } from '../peers/relaying-proxies.ts';
-import { type Server, startLoad, startNodeServer } from '../program.ts';
+import { type Server, startLoad, startNodeServer, startServerOf } from '../program.ts';
 
-const startHoldfast: StartProxy = ({ backendPort }) => startNodeServer('holdfast-gateway.ts', String(backendPort));
+const startHoldfast: StartProxy = ({ backendPort, checkout }) =>
+  startServerOf(checkout, 'holdfast-gateway.ts', String(backendPort));
 
 /** Name, how to start it, and the limit of the design for our ratio to it. */
 const peers = [
@@ -19,10 +20,10 @@ const peers = [
 /** A proxy and the echo behind it, whose time does not count. */
 function relay(start: StartProxy, connections: number): Subject {
   return {
-    async start() {
+    async start(_, checkout) {
       const backend = await startBackend();
       try {
-        const proxy = await start({ backendPort: backend.port, connections });
+        const proxy = await start({ backendPort: backend.port, connections, checkout });
         return {
           ...{ pid: proxy.pid, port: proxy.port, collect: () => proxy.collect() },
           async [Symbol.asyncDispose]() {
@@ -52,8 +53,8 @@ const LINES = 50;
 
 /** CPU time of the proxy for one handshake, one echo and the end of the connection, in µs. */
 function connects(start: StartProxy): Measurement {
-  return async ({ warmUpMs, measureMs }) => {
-    await using server = await relay(start, LINES * 4).start('echo');
+  return async ({ warmUpMs, measureMs, checkout }) => {
+    await using server = await relay(start, LINES * 4).start('echo', checkout);
     const options: ConnectOptions = {
       ...{ port: server.port, path: '/', lines: LINES },
       ...{ pid: server.pid, warmUpMs, measureMs },
@@ -93,7 +94,13 @@ export const suite: Suite = {
     ...echoRows('64 B, 5,000 connections', crowd),
     ...[['Holdfast', startHoldfast] as const, ...peers].map(
       ([name, start]): Comparison => ({
-        ...{ row: `5,000 against 100 connections: ${name}`, peer: 'itself', unit: 'µs CPU/message', limit: null },
+        ...{
+          row: `5,000 against 100 connections: ${name}`,
+          peer: 'itself',
+          unit: 'µs CPU/message',
+          limit: null,
+          about: 'peers',
+        },
         ...{ ours: echo(relay(start, crowd.connections), crowd), theirs: echo(relay(start, 100), small) },
       }),
     ),

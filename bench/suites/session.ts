@@ -5,7 +5,7 @@ import type { Comparison, Effort, Measurement, Suite } from '../comparison.ts';
 import type { SessionOptions } from '../load/session.ts';
 import type { LoadResult } from '../load/window.ts';
 import { startRedis } from '../peers/redis.ts';
-import { type Server, startLoad, startNodeServer } from '../program.ts';
+import { type Server, startLoad, startNodeServer, startServerOf } from '../program.ts';
 
 const PEER = 'express-session';
 
@@ -27,7 +27,8 @@ export const suite: Suite = {
 function counted(connections: number, limit: number | null, redis?: 'with redis-server'): Comparison {
   const row = `counting request, ${connections} in flight${redis ? `, ${redis}` : ''}`;
   const theirs = withRedis(connections, redis !== undefined);
-  return { row, peer: PEER, unit: 'µs CPU/request', limit, ours: withLmdb(connections), theirs };
+  const comparison = { row, peer: PEER, unit: 'µs CPU/request', limit, ours: withLmdb(connections), theirs };
+  return redis ? { ...comparison, about: 'peers' } : comparison;
 }
 
 /**
@@ -38,7 +39,7 @@ function withLmdb(connections: number): Measurement {
   return async effort => {
     const folder = await mkdtemp(join(tmpdir(), 'holdfast-bench-lmdb-'));
     try {
-      await using server = await startNodeServer('holdfast-session.ts', folder);
+      await using server = await startServerOf(effort.checkout, 'holdfast-session.ts', folder);
       return await cpuTimePerRequest(server, connections, effort);
     } finally {
       await rm(folder, { recursive: true });
