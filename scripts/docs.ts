@@ -26,7 +26,9 @@ function tableOf(source: string, name: string): string {
   const hasOptional = /^ {2}\w+\?/m.test(body);
   const rows = [...body.matchAll(MEMBER)].map(([, comment = '', key, optional, kind, rest]) => {
     const type = oneLine(`${kind === '(' ? '(' : ''}${rest!.replace(/\/\*\*.*?\*\//g, '')}`).replaceAll('|', '\\|');
-    const text = oneLine(comment.replace(/^\s*\* ?/gm, ' '))
+    // Examples are for editors: a cell has no room for them.
+    const [prose = ''] = comment.split(/^\s*\* @example$/m);
+    const text = oneLine(prose.replace(/^\s*\* ?/gm, ' '))
       .replace(/@throws \{(\w+)\}/g, 'Throws `$1`')
       .replace(/@param (\w+)/g, '`$1`:')
       .replaceAll('@returns', 'Returns')

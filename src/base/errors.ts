@@ -83,6 +83,11 @@ export interface HoldfastErrorOptions {
  *
  * The message says what was tried, with which value, and what to do. It never contains a cookie, a token or a session
  * id.
+ *
+ * @example
+ * import { HoldfastError } from 'holdfast';
+ *
+ * console.log(new HoldfastError('ERR_SERVER_STATE', 'the server is stopping').code); // ERR_SERVER_STATE
  */
 export class HoldfastError extends Error {
   readonly code: ErrorCode;
@@ -98,7 +103,18 @@ export class HoldfastError extends Error {
   }
 }
 
-/** True for an error of this package, also one from another loaded copy of it. */
+/**
+ * True for an error of this package, also one from another loaded copy of it.
+ *
+ * @example
+ * import { createServer, isHoldfastError } from 'holdfast';
+ *
+ * try {
+ *   createServer({}).publish('news', 'hello');
+ * } catch (error) {
+ *   console.log(isHoldfastError(error) && error.code); // ERR_SERVER_STATE
+ * }
+ */
 export function isHoldfastError(error: unknown): error is HoldfastError {
   try {
     return (

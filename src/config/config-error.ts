@@ -12,7 +12,18 @@ export interface ConfigProblem {
   readonly column?: number;
 }
 
-/** A configuration that cannot be used. Holds every problem found, not just the first. */
+/**
+ * A configuration that cannot be used. Holds every problem found, not just the first.
+ *
+ * @example
+ * import { ConfigError, createServer } from 'holdfast';
+ *
+ * try {
+ *   createServer({ listen: [{ port: 80_000 }] });
+ * } catch (error) {
+ *   if (error instanceof ConfigError) console.log(error.problems[0]?.path); // listen[0].port
+ * }
+ */
 export class ConfigError extends HoldfastError {
   readonly problems: readonly ConfigProblem[];
 

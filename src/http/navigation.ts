@@ -9,6 +9,11 @@ import { preferredMediaType } from './media.ts';
  * something else). Where the header is missing (old browsers, plain http), a GET that likes `text/html` best counts.
  *
  * @see Fetch Metadata Request Headers §2.1
+ *
+ * @example
+ * import { isDocumentNavigation } from 'holdfast/session';
+ *
+ * console.log(isDocumentNavigation({ method: 'GET', headers: { 'sec-fetch-dest': 'document' } })); // true
  */
 export function isDocumentNavigation(request: {
   readonly method?: string | undefined;

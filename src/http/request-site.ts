@@ -18,6 +18,12 @@ const SAFE: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE']);
  * is not that of the place the request came to is another site's.
  *
  * @see Fetch Metadata Request Headers §2.4
+ *
+ * @example
+ * import { requestSite } from 'holdfast/session';
+ *
+ * const here = { host: 'shop.example', isSecure: true, isSchemeKnown: true };
+ * console.log(requestSite({ 'sec-fetch-site': 'cross-site' }, here)); // other
  */
 export function requestSite(headers: IncomingHttpHeaders, place: RequestPlace): RequestSite {
   const site = headers['sec-fetch-site'];

@@ -80,6 +80,23 @@ export interface ServerSessions {
  * it.
  * @throws {ConfigError} ERR_CONFIG_INVALID with every problem: unknown keys, names that are not defined, values that
  * cannot be.
+ *
+ * @example
+ * import { createServer } from 'holdfast';
+ *
+ * const server = createServer({
+ *   listen: [{ host: '127.0.0.1', port: 0 }],
+ *   upstreams: { app: { servers: ['http://127.0.0.1:3000'] } },
+ *   routes: [
+ *     { path: '/hello', fetch: () => new Response('hello') },
+ *     { path: '/*', upstream: 'app', websocket: true },
+ *   ],
+ *   session: { store: 'memory:' },
+ *   log: { access: 'off' },
+ * });
+ * await server.start();
+ * console.log(await (await fetch(`${server.urls[0]}/hello`)).text()); // hello
+ * await server.stop();
  */
 export function createServer(config: Config, environment: ServerEnvironment = {}): Server {
   return new Server(config, environment);
@@ -129,6 +146,15 @@ export class Server {
    * @param mount Its prefix, with those of the applications that it is mounted in.
    * @throws {HoldfastError} ERR_SERVER_STATE before `start`, or when there are none: what has no `session` of its own
    * has the server's.
+   *
+   * @example
+   * import { createServer } from 'holdfast';
+   *
+   * const shop = { routes: [{ path: '/cart', fetch: () => new Response('empty') }], session: { store: 'memory:' } };
+   * const server = createServer({ listen: [{ port: 0 }], routes: [{ mount: '/shop', application: shop }] });
+   * await server.start();
+   * console.log(await server.sessionsOf('/shop').count()); // 0
+   * await server.stop();
    */
   sessionsOf(mount: string): ServerSessions {
     const sessions = this.#running().mountedSessions.get(mount);
@@ -153,6 +179,14 @@ export class Server {
    *
    * @throws {HoldfastError} ERR_CONFIG_INVALID, ERR_ROUTE_DUPLICATE, ERR_SERVER_LISTEN, ERR_SESSION_STORE_UNAVAILABLE;
    * ERR_SERVER_STATE when called twice. Nothing stays open then.
+   *
+   * @example
+   * import { createServer } from 'holdfast';
+   *
+   * const server = createServer({ listen: [{ port: 0 }, { port: 0 }], session: false });
+   * await server.start();
+   * console.log(server.urls.length); // 2
+   * await server.stop();
    */
   async start(): Promise<void> {
     this.#begin();
@@ -166,6 +200,15 @@ export class Server {
    *
    * Resolves when the endpoints are ready; handshakes that come earlier wait. `stop` lets go of the server and does not
    * close it.
+   *
+   * @example
+   * import { createServer as createHttpServer } from 'node:http';
+   * import { createServer, defineEndpoint } from 'holdfast';
+   *
+   * const http = createHttpServer((_request, response) => response.end('not a WebSocket'));
+   * const server = createServer({ session: false, routes: [{ endpoint: defineEndpoint({ path: '/chat' }) }] });
+   * await server.attach(http); // then http.listen(8080)
+   * await server.stop();
    */
   async attach(server: HttpServer): Promise<void> {
     this.#begin();
@@ -195,6 +238,10 @@ export class Server {
    * @param options.except A connection, or several, that do not get it: who has sent it, for example.
    * @throws {TypeError} when the topic is not a string, or the data neither a string nor a `Uint8Array`; nobody gets
    * anything then.
+   *
+   * @example
+   * const { sent } = server.publish('news', 'hello');
+   * console.log(sent); // 0
    */
   publish(
     topic: string,
@@ -209,6 +256,9 @@ export class Server {
    * Can be called in any state: it waits for a start that is under way, and a second call for the first one.
    *
    * Rejects with what an endpoint's `destroy` or a store threw, when everything else is closed.
+   *
+   * @example
+   * await server.stop({ drain: '30s' }); // open WebSockets close with 1001, spread over this time
    */
   async stop(options: StopOptions = {}): Promise<void> {
     this.#stopping ??= this.#stopStarted(parseDuration(options.drain ?? '10s'));

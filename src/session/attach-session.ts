@@ -53,6 +53,20 @@ export interface AttachOptions {
  * `IncomingMessage` behind it works too.
  *
  * @throws {TypeError} when there is no `node:http` request behind what was given.
+ *
+ * @example
+ * import { createServer } from 'node:http';
+ * import { attachSession, MemoryStore, SessionManager } from 'holdfast/session';
+ *
+ * const sessions = new SessionManager({ store: new MemoryStore(), keys: [crypto.getRandomValues(new Uint8Array(32))] });
+ * const server = createServer(async (request, response) => {
+ *   attachSession(sessions, request, response);
+ *   const session = await sessions.open(request);
+ *   session.set('theme', 'dark');
+ *   response.end(); // leaves when the change is stored
+ * });
+ * server.close();
+ * await sessions.close();
  */
 export function attachSession(manager: SessionManager, context: NodeContext, options?: AttachOptions): SessionBinding;
 export function attachSession(

@@ -92,11 +92,27 @@ const DAY_MS = 86_400_000;
  * stays the caller's: `close` ends the sweeping, then close the store.
  *
  * @throws {TypeError} when an option cannot work.
+ *
+ * @example
+ * import expressSession from 'express-session';
+ * import { MemoryStore, toExpressStore } from 'holdfast/session';
+ *
+ * const store = toExpressStore(new MemoryStore());
+ * const middleware = expressSession({ store, secret: 'change me', resave: false, saveUninitialized: false });
+ * store.close();
  */
 export function toExpressStore(store: SessionStore, options: ExpressStoreOptions = {}): ExpressStore {
   return new ExpressStore(store, options);
 }
 
+/**
+ * @example
+ * import { ExpressStore, MemoryStore, toExpressStore } from 'holdfast/session';
+ *
+ * const store = toExpressStore(new MemoryStore());
+ * console.log(store instanceof ExpressStore); // true
+ * store.close();
+ */
 export class ExpressStore extends EventEmitter {
   readonly #store: GuardedStore;
   readonly #prefix: string;

@@ -108,6 +108,10 @@ export interface Session<D = SessionData> {
    * @throws {HoldfastError} ERR_SESSION_TYPE_UNKNOWN when it holds an instance of a class that this process has not
    * declared by `defineType`; ERR_SESSION_UNREADABLE when it is damaged, or its class cannot make an instance of it.
    * Everything else of the session still works.
+   *
+   * @example
+   * session.set('cart', ['pen']);
+   * console.log(session.get('cart'), session.get('theme')); // [ 'pen' ] undefined
    */
   get<K extends Key<D>>(key: K): DeepReadonly<Value<D, K>> | undefined;
   /**
@@ -115,6 +119,12 @@ export interface Session<D = SessionData> {
    *
    * @throws {HoldfastError} ERR_SESSION_NOT_SERIALIZABLE with the path of what cannot be kept (`cart[3].onClick`), the
    * same on every store; ERR_SESSION_TOO_LARGE.
+   *
+   * @example
+   * const cart = ['pen'];
+   * session.set('cart', cart);
+   * cart.push('paper'); // too late: what was kept is a snapshot
+   * console.log(session.get('cart')); // [ 'pen' ]
    */
   set<K extends Key<D>>(key: K, value: DeepReadonly<Value<D, K>>): void;
   /**
@@ -122,21 +132,52 @@ export interface Session<D = SessionData> {
    * Resolves with the value written, once it is committed.
    *
    * @throws {HoldfastError} ERR_SESSION_CONFLICT after 5 tries.
+   *
+   * @example
+   * await session.update('visits', visits => Number(visits ?? 0) + 1);
+   * console.log(session.get('visits')); // 1
    */
   update<K extends Key<D>>(
     key: K,
     change: (current: DeepReadonly<Value<D, K>> | undefined) => DeepReadonly<Value<D, K>>,
   ): Promise<DeepReadonly<Value<D, K>>>;
+  /**
+   * @example
+   * session.set('cart', ['pen']);
+   * session.delete('cart');
+   * console.log(session.has('cart')); // false
+   */
   delete(key: Key<D>): void;
+  /**
+   * @example
+   * session.set('cart', ['pen']);
+   * console.log(session.has('cart'), session.has('theme')); // true false
+   */
   has(key: Key<D>): boolean;
+  /**
+   * @example
+   * session.set('cart', ['pen']);
+   * session.set('theme', 'dark');
+   * console.log(session.keys()); // [ 'cart', 'theme' ]
+   */
   keys(): string[];
   /**
    * The attributes whose names begin with `<prefix>:`, named without it: `scope('shop').get('cart')` is
    * `get('shop:cart')`. So modules that share a session keep out of each other's way.
+   *
+   * @example
+   * session.scope('shop').set('cart', ['pen']);
+   * console.log(session.get('shop:cart')); // [ 'pen' ]
    */
   scope<P extends Prefix<D>>(prefix: P): SessionScope<Scoped<D, P>>;
 
-  /** Commits what was changed so far, now. */
+  /**
+   * Commits what was changed so far, now.
+   *
+   * @example
+   * session.set('step', 'paid');
+   * await session.sync(); // stored from here on, whatever happens to the rest of the request
+   */
   sync(): Promise<void>;
   /**
    * Gives the same session a new secret and the client a new cookie: done at every login and whenever rights change.
@@ -148,8 +189,18 @@ export interface Session<D = SessionData> {
    * session for them); ERR_SESSION_USER_LIMIT when the user has as many sessions as allowed; ERR_SESSION_SUPERSEDED
    * when another request has renewed it at the same moment; ERR_SESSION_HEADERS_SENT when no response can carry the new
    * cookie any more: after the headers, on a socket, in `access`.
+   *
+   * @example
+   * await session.renew({ owner: { name: 'alice', roles: ['admin'] } });
+   * console.log(session.owner?.name); // alice
    */
   renew(options?: { readonly owner?: SessionOwner }): Promise<void>;
-  /** Ends the session everywhere: its record is gone, its sockets close with 1008. */
+  /**
+   * Ends the session everywhere: its record is gone, its sockets close with 1008.
+   *
+   * @example
+   * await session.invalidate('logout');
+   * console.log(await sessions.info(sid)); // undefined
+   */
   invalidate(reason?: SessionEndReason): Promise<void>;
 }

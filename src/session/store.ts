@@ -118,24 +118,46 @@ export interface SessionStore {
    * Put-if-absent, with the version that the record has. Returns false, and writes nothing, when the sid exists.
    *
    * @throws ERR_SESSION_NO_ROOM at a hard cap, or where there is no room for it.
+   *
+   * @example
+   * console.log(await store.create(sid, record), await store.create(sid, record)); // true false
    */
   create(sid: string, record: SessionRecord): Promise<boolean>;
   /**
    * The whole record, or undefined. MUST return it also when it is past its expiry: expiry is the manager's judgement.
+   *
+   * @example
+   * await store.create(sid, record);
+   * console.log((await store.read(sid))?.version === record.version); // true
    */
   read(sid: string): Promise<SessionRecord | undefined>;
   /**
    * Version and last access only, as cheaply as the store can: this is asked on every request. A store that knows them
    * at once returns them without a promise. Undefined when the session is gone.
+   *
+   * @example
+   * await store.create(sid, record);
+   * console.log((await store.glance(sid))?.lastAccessedAt === record.lastAccessedAt); // true
    */
   glance(sid: string): Awaitable<SessionGlance | undefined>;
   /**
    * Applies the changes if the session still exists. Merges: two commits that change different attributes both survive.
    *
    * @throws ERR_SESSION_NO_ROOM where there is no room for them.
+   *
+   * @example
+   * await store.create(sid, record);
+   * const { status } = await store.commit(sid, { set: new Map([['theme', new Uint8Array([1])]]) });
+   * console.log(status); // committed
    */
   commit(sid: string, changes: SessionChanges): Promise<CommitResult>;
-  /** Moves last access forward for many sessions at once; ignores the ones that are gone; changes no version. */
+  /**
+   * Moves last access forward for many sessions at once; ignores the ones that are gone; changes no version.
+   *
+   * @example
+   * await store.create(sid, record);
+   * await store.touch(new Map([[sid, record.lastAccessedAt + 1_000]]));
+   */
   touch(accesses: ReadonlyMap<string, number>): Promise<void>;
   /**
    * Deletes the session. True for exactly one caller in the whole cluster: who gets true has ended it and tells the
@@ -143,32 +165,68 @@ export interface SessionStore {
    *
    * @param expiredBy Delete it only if its idle or absolute limit, as they are at the moment of deleting, is then or
    * earlier: a touch or a longer limit that came in between saves it.
+   *
+   * @example
+   * await store.create(sid, record);
+   * console.log(await store.delete(sid), await store.delete(sid)); // true false
    */
   delete(sid: string, expiredBy?: number): Promise<boolean>;
   /**
    * Sessions whose idle or absolute limit is `now` or earlier, the earliest limit first, at most `limit`. Deletes
    * nothing.
+   *
+   * @example
+   * await store.create(sid, record);
+   * const tomorrow = record.header.createdAt + 86_400_000;
+   * console.log((await store.expired(tomorrow, 100)).length); // 1
    */
   expired(now: number, limit: number): Promise<string[]>;
   /**
    * Every sid, without loading everything at once. What is created or deleted meanwhile may be missing or there;
    * nothing comes twice.
+   *
+   * @example
+   * await store.create(sid, record);
+   * for await (const one of store.sids()) console.log(one === sid); // true
    */
   sids(): AsyncIterable<string>;
   /**
    * The sids of the sessions that `header.owner.name` owns, in no order. Follows `create`, `commit` and `delete` at
    * once.
+   *
+   * @example
+   * await store.create(sid, record);
+   * console.log((await store.sidsOf('alice')).length); // 1
    */
   sidsOf(owner: string): Promise<string[]>;
+  /**
+   * @example
+   * await store.create(sid, record);
+   * console.log(await store.count()); // 1
+   */
   count(): Promise<number>;
-  /** How many sessions have no owner. Optional: without it a cap takes every session for anonymous. */
+  /**
+   * How many sessions have no owner. Optional: without it a cap takes every session for anonymous.
+   *
+   * @example
+   * await store.create(sid, record);
+   * console.log(await store.countAnonymous?.()); // 0
+   */
   countAnonymous?(): Promise<number>;
   /**
    * For a store that keeps a cap of its own: false when `create` would refuse a session now, `isAnonymous` one without
    * an owner. Asked often, and no promise: `create` decides. Optional: without it the manager keeps the cap.
+   *
+   * @example
+   * console.log(store.hasRoom?.(true)); // true
    */
   hasRoom?(isAnonymous: boolean): boolean;
-  /** Which share (0 to 1) is in use of the memory that the store may take; undefined: there is no limit. Optional. */
+  /**
+   * Which share (0 to 1) is in use of the memory that the store may take; undefined: there is no limit. Optional.
+   *
+   * @example
+   * console.log(await store.fullness?.()); // undefined
+   */
   fullness?(): Promise<number | undefined>;
   /**
    * Tells what other processes commit and delete (its own too, if that is easier). Optional: without it a process can
@@ -176,6 +234,10 @@ export interface SessionStore {
    *
    * Delivery is at most once, but a gap MUST be visible: `isCurrent` false from the moment that something may have been
    * missed, and no later than 1 s after the connection has become silent. Resolves when everything from now on is told.
+   *
+   * @example
+   * const feed = await store.watch?.(changed => console.log(changed === sid));
+   * await feed?.close();
    */
   watch?(onChange: (sid: string) => void): Promise<SessionFeed>;
   /**
@@ -188,8 +250,16 @@ export interface SessionStore {
    * What the store's own clock says, in milliseconds since the epoch. Sessions begin and end by it, so that processes
    * whose machines have different times judge alike. Absent: by the clock of this machine, which all its users then
    * have to share.
+   *
+   * @example
+   * const offset = ((await store.time?.()) ?? Date.now()) - Date.now();
+   * console.log(Math.abs(offset) < 5_000); // true
    */
   time?(): Promise<number>;
+  /**
+   * @example
+   * await store.close();
+   */
   close(): Promise<void>;
 }
 

@@ -6,7 +6,16 @@ interface FakeTimer {
   readonly callback: () => void;
 }
 
-/** A clock that stands still until it is told to move. Timers run in order of their due time, then of their making. */
+/**
+ * A clock that stands still until it is told to move. Timers run in order of their due time, then of their making.
+ *
+ * @example
+ * import { FakeClock } from 'holdfast/testing';
+ *
+ * const clock = new FakeClock();
+ * clock.setTimeout(() => console.log('an hour is over'), 3_600_000); // an hour is over
+ * await clock.advance(3_600_000);
+ */
 export class FakeClock implements Clock {
   #now: number;
   #elapsed = 0;

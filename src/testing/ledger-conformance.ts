@@ -22,12 +22,18 @@ export interface OpenedLedger {
 /**
  * The contract of `Ledger` as tests. Every ledger of the project passes them; so must yours.
  *
- * ```ts
- * import { describe, test } from 'node:test';
- * ledgerConformance('my ledger', () => ({ ledger: new MyLedger({ clock }), advance: ms => clock.advance(ms) }), { describe, test });
- * ```
- *
  * @param open Makes an empty ledger. Each test asks for its own and closes it, and `second`.
+ *
+ * @example
+ * import { describe, test } from 'node:test';
+ * import { MemoryLedger } from 'holdfast/session';
+ * import { FakeClock, ledgerConformance } from 'holdfast/testing';
+ *
+ * const open = () => {
+ *   const clock = new FakeClock();
+ *   return { ledger: new MemoryLedger({ clock }), advance: (ms: number) => clock.advance(ms) };
+ * };
+ * ledgerConformance('my ledger', open, { describe, test });
  */
 export function ledgerConformance(
   name: string,

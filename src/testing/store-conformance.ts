@@ -21,12 +21,14 @@ export interface StoreConformanceOptions {
 /**
  * The contract of `SessionStore` as tests. Every store of the project passes them; so must yours.
  *
- * ```ts
- * import { describe, test } from 'node:test';
- * storeConformance('my store', () => new MyStore(), { describe, test });
- * ```
- *
  * @param open Makes an empty store. Each test asks for its own and closes it; so it does with what `openSecond` made.
+ *
+ * @example
+ * import { describe, test } from 'node:test';
+ * import { MemoryStore } from 'holdfast/session';
+ * import { storeConformance } from 'holdfast/testing';
+ *
+ * storeConformance('my store', () => new MemoryStore(), { describe, test });
  */
 export function storeConformance(
   name: string,

@@ -11,9 +11,11 @@ const DEFAULT_TIMEOUT_MS = 5_000;
  * @throws {HoldfastError} ERR_WS_BAD_HANDSHAKE with `status` when the server refuses; ERR_WS_CONNECTION_LOST when there
  * is no connection.
  * @example
- * await using client = await testClient(`${server.urls[0]}/chat`, { headers: { Cookie: 'a=b' } });
+ * import { testClient } from 'holdfast/testing';
+ *
+ * await using client = await testClient(`${server.urls[0]}/chat`, { headers: { 'Accept-Language': 'de' } });
  * client.send('hello');
- * expect(await client.receive()).toBe('hello');
+ * console.log(await client.receive()); // hello
  */
 export function testClient(url: string | URL, options: ConnectOptions = {}): Promise<WebSocketClient> {
   return connectWebSocket(url, { signal: AbortSignal.timeout(DEFAULT_TIMEOUT_MS), ...options });

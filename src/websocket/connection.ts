@@ -45,6 +45,10 @@ export interface Connection<Data = undefined> {
    * its place.
    * @returns true when it went out or waits within `maxBufferedAmount`; false when the limit is passed (what happens
    * then is the endpoint's `slowReader` policy) or the connection is not open.
+   *
+   * @example
+   * if (!connection.send('hello')) console.log('it has left, or it reads too slowly');
+   * connection.send(new Uint8Array([1, 2, 3])); // a binary message
    */
   send(data: string | Uint8Array): boolean;
   /**
@@ -53,6 +57,12 @@ export interface Connection<Data = undefined> {
    *
    * What is held back is not waited for: messages behind an open `stream`, and the latest one under the policy
    * `conflate`.
+   *
+   * @example
+   * for (const part of [new Uint8Array(65_536), new Uint8Array(65_536)]) {
+   *   connection.send(part);
+   *   await connection.drained(); // so that one part at a time is in memory
+   * }
    */
   drained(): Promise<void>;
   /**
@@ -60,15 +70,27 @@ export interface Connection<Data = undefined> {
    * piece.
    *
    * @throws {TypeError} when text and binary are mixed in one message, or for what is neither.
+   *
+   * @example
+   * connection.stream('one message, ', false);
+   * connection.stream('in two parts', true);
    */
   stream(chunk: string | Uint8Array, last: boolean): boolean;
   /**
    * At most 125 bytes (RFC 6455 §5.5).
    * @throws {RangeError} for more.
    * @throws {TypeError} for what is neither text nor bytes.
+   *
+   * @example
+   * connection.ping('1'); // the pong with the same bytes arrives at `onPong`
    */
   ping(data?: string | Uint8Array): boolean;
-  /** An unsolicited pong. Pings of the peer are answered without it. @throws {RangeError | TypeError} as `ping`. */
+  /**
+   * An unsolicited pong. Pings of the peer are answered without it. @throws {RangeError | TypeError} as `ping`.
+   *
+   * @example
+   * connection.pong(); // a sign of life that asks for no answer
+   */
   pong(data?: string | Uint8Array): boolean;
   /**
    * Sends a close frame and waits for the peer's, for at most the endpoint's `closeTimeout`. Messages that arrive
@@ -78,15 +100,34 @@ export interface Connection<Data = undefined> {
    * @param reason At most 123 bytes of UTF-8.
    * @throws {RangeError} for a code that must not be sent, or a longer reason.
    * @throws {TypeError} for a code that is not a number, or a reason that is not a string.
+   *
+   * @example
+   * connection.close(4001, 'the game is over');
+   * console.log(connection.isOpen); // false
    */
   close(code?: number, reason?: string): void;
-  /** Cuts the TCP connection without a close frame. The peer sees 1006. */
+  /**
+   * Cuts the TCP connection without a close frame. The peer sees 1006.
+   *
+   * @example
+   * connection.terminate(); // onClose hears 1006
+   */
   terminate(): void;
   /**
    * From now on the connection receives what is published on the topic. Ends with the connection.
    * @throws {TypeError} for what is not a string.
+   *
+   * @example
+   * connection.subscribe('news');
+   * console.log(server.publish('news', 'hello').sent); // 1
    */
   subscribe(topic: string): void;
+  /**
+   * @example
+   * connection.subscribe('news');
+   * connection.unsubscribe('news');
+   * console.log(server.publish('news', 'hello').sent); // 0
+   */
   unsubscribe(topic: string): void;
 }
 
@@ -94,8 +135,9 @@ export interface Connection<Data = undefined> {
  * A declared endpoint: its limits, its open connections, and what is sent to all of them. `defineEndpoint` makes them.
  *
  * @example
+ * import { defineEndpoint } from 'holdfast';
+ *
  * const prices = defineEndpoint({ path: '/prices', maxConnections: 1000 });
- * setInterval(() => prices.broadcast(`at ${Date.now()}`), 1000);
  * console.log(prices.connections.size, prices.limits.maxConnections); // 0 1000
  */
 export interface Endpoint<Data = undefined> {
@@ -122,6 +164,17 @@ export interface Endpoint<Data = undefined> {
    * @returns how many it was enqueued on, how many were left out, and how many it closed because they read too slowly.
    * @throws {TypeError} when the data is neither a string nor a `Uint8Array`, or `except` is neither a connection nor a
    * list of them. Nothing is sent to anyone then.
+   *
+   * @example
+   * import { defineEndpoint } from 'holdfast';
+   *
+   * const chat = defineEndpoint({
+   *   path: '/chat',
+   *   onMessage: (connection, data) => {
+   *     chat.broadcast(data, { except: connection });
+   *   },
+   * });
+   * console.log(chat.broadcast('nobody is here yet')); // { sent: 0, skipped: 0, failed: 0 }
    */
   broadcast(
     data: string | Uint8Array,

@@ -48,12 +48,32 @@ export interface AcceptedHandshake<Data> {
  * `endpoints`, or where a route names it.
  *
  * @throws {TypeError} naming the option when one is not valid.
+ *
+ * @example
+ * import { createServer, defineEndpoint } from 'holdfast';
+ *
+ * const echo = defineEndpoint({
+ *   path: '/echo',
+ *   onMessage: (connection, data) => {
+ *     connection.send(data);
+ *   },
+ * });
+ * const server = createServer({ listen: [{ port: 0 }], session: false, routes: [{ endpoint: echo }] });
+ * await server.start();
+ * await server.stop();
  */
 export function defineEndpoint<Data = undefined>(options: EndpointOptions<Data>): Endpoint<Data> {
   return new ServedEndpoint(options);
 }
 
-/** True for what `defineEndpoint` returned, also that of another loaded copy of the package. */
+/**
+ * True for what `defineEndpoint` returned, also that of another loaded copy of the package.
+ *
+ * @example
+ * import { defineEndpoint, isEndpoint } from 'holdfast';
+ *
+ * console.log(isEndpoint(defineEndpoint({ path: '/echo' })), isEndpoint({ path: '/echo' })); // true false
+ */
 export function isEndpoint(value: unknown): value is Endpoint<unknown> {
   return typeof value === 'object' && value !== null && brand in value;
 }

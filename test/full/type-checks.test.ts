@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { allExamples, DECLARATIONS } from '../doc-examples.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 let folder: string;
@@ -116,4 +117,13 @@ test.each([
   const wrong = { 'sentinel.ts': 'export const wrong: string = 1;' };
   const errors = await compile('types', wrong, [fileURLToPath(new URL(types, import.meta.url))]);
   expect(errors).toEqual([expect.stringContaining('sentinel.ts(1,14): error TS2322')]);
+});
+
+test('the examples of the doc comments compile', async () => {
+  const examples = allExamples();
+  const programs = examples.map(({ code }, index) => [`example-${index}.ts`, `${code}\nexport {};\n`]);
+  const files = { 'surroundings.ts': DECLARATIONS, ...Object.fromEntries(programs) };
+  const sentinel = { 'sentinel.ts': "session.set('visits');\nexport {};\n" };
+  const errors = await compile('examples', { ...files, ...sentinel });
+  expect(errors).toEqual([expect.stringContaining('sentinel.ts(1,9): error TS2554')]);
 });

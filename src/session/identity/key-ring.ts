@@ -80,6 +80,11 @@ function mac(key: Key, text: string): string {
  *
  * @param disk How full the disk may be. @throws {HoldfastError} ERR_SESSION_NO_ROOM when the key would have to be made
  * and it is fuller.
+ *
+ * @example
+ * import { loadOrCreateKey } from 'holdfast/session';
+ *
+ * console.log((await loadOrCreateKey(folder)).length); // 32
  */
 export async function loadOrCreateKey(folder: string, disk: DiskOptions = {}): Promise<Uint8Array> {
   const path = join(folder, KEY_FILE);

@@ -6,6 +6,15 @@ import type { SessionHeader } from '../store.ts';
  * Somebody else than its owner asked for a session. The session is untouched.
  *
  * @see IBM WebSphere, UnauthorizedSessionRequestException (SESN0008E)
+ *
+ * @example
+ * import { UnauthorizedSessionRequestError } from 'holdfast/session';
+ *
+ * try {
+ *   await session.renew({ owner: { name: 'bob', roles: [] } }); // alice's
+ * } catch (error) {
+ *   console.log(error instanceof UnauthorizedSessionRequestError); // true
+ * }
  */
 export class UnauthorizedSessionRequestError extends HoldfastError {
   constructor(message: string) {

@@ -71,6 +71,12 @@ const SEQUENCE = keyOf('event-sequence');
  *
  * Where there is no room, new facts are refused with ERR_SESSION_NO_ROOM; facts are still replaced by others of their
  * size and removed, and events told.
+ *
+ * @example
+ * import { LmdbLedger } from 'holdfast/session/lmdb';
+ *
+ * const ledger = new LmdbLedger({ path: folder });
+ * await ledger.close();
  */
 export class LmdbLedger implements Ledger {
   readonly name = 'lmdb';

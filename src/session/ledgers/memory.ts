@@ -18,6 +18,12 @@ const LOOK_AT = 4;
 /**
  * Keeps facts and events in this process, for as long as it lives. Times to live follow `clock.monotonic`: setting the
  * machine's clock ends nothing.
+ *
+ * @example
+ * import { MemoryLedger } from 'holdfast/session';
+ *
+ * const ledger = new MemoryLedger();
+ * await ledger.close();
  */
 export class MemoryLedger implements Ledger {
   readonly name = 'memory';

@@ -26,6 +26,13 @@ interface Publication {
  *
  * Times to live follow the server's clock. Facts whose time is over are removed every minute, in batches. Events of one
  * ledger are told in the order of the calls; those that wait for each other go together, in one transaction.
+ *
+ * @example
+ * import { openPostgres } from 'holdfast/session/postgres';
+ *
+ * const { ledger, close } = await openPostgres({ url: postgres });
+ * await ledger.put('color', 'red', 60_000);
+ * await close();
  */
 export class PostgresLedger implements Ledger {
   readonly name = 'postgres';

@@ -20,6 +20,12 @@ const INCREMENT: RedisScript = { source: INCREMENT_SOURCE, sha1: hash('sha1', IN
  *
  * Times to live are the server's, in whole milliseconds, rounded up. With `acknowledge` a fact is not waited for: it is
  * written on the master.
+ *
+ * @example
+ * import { RedisLedger } from 'holdfast/session/redis';
+ *
+ * const ledger = await RedisLedger.open(redis, { prefix: 'shop' });
+ * await ledger.close();
  */
 export class RedisLedger implements Ledger {
   readonly name = 'redis';

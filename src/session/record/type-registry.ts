@@ -65,6 +65,16 @@ export interface DefinedType {
  * application stored it.
  *
  * Only reading it fails. It is stored as it was, whatever else of the session changes.
+ *
+ * @example
+ * import { isHoldfastError } from 'holdfast';
+ *
+ * try {
+ *   session.get('price');
+ * } catch (error) {
+ *   // A release that knows the class has stored it.
+ *   if (!isHoldfastError(error) || error.code !== 'ERR_SESSION_TYPE_UNKNOWN') throw error;
+ * }
  */
 export class SessionTypeUnknownError extends HoldfastError {
   /** The attribute's name. */
@@ -103,6 +113,17 @@ const byPrototype = new Map<object, DefinedType>();
  * @param name Part of what is stored: it must stay the same when the class is renamed. Unique in the process; 1 to 256
  * characters.
  * @throws {TypeError} when the name or the class is declared already, or the class cannot be kept that way.
+ *
+ * @example
+ * import { defineType } from 'holdfast/session';
+ *
+ * class Money {
+ *   cents = 250;
+ *   currency = 'EUR';
+ * }
+ * defineType('example.money', Money, { keep: ['cents', 'currency'] });
+ * session.set('price', new Money());
+ * console.log(session.get('price') instanceof Money); // true
  */
 export function defineType<T extends object, const K extends string>(
   name: string,

@@ -15,7 +15,14 @@ const MAX_LINEAGE = Math.floor(Number.MAX_SAFE_INTEGER / COUNTS);
  */
 const MAX_LEAP = 2 ** 30;
 
-/** The version of a record that is being created. */
+/**
+ * The version of a record that is being created.
+ *
+ * @example
+ * import { firstVersion } from 'holdfast/session';
+ *
+ * console.log(Number.isSafeInteger(firstVersion())); // true
+ */
 export function firstVersion(): number {
   return Math.ceil(Math.random() * 2 ** 44) * COUNTS;
 }
@@ -25,6 +32,12 @@ export function firstVersion(): number {
  *
  * @param version What the record has.
  * @param follows `SessionChanges.follows` of the commit.
+ *
+ * @example
+ * import { firstVersion, nextVersion } from 'holdfast/session';
+ *
+ * const version = firstVersion();
+ * console.log(nextVersion(version, version) === version + 1, nextVersion(version, undefined) > version + 1); // true true
  */
 export function nextVersion(version: number, follows: number | undefined): number {
   const next = version + 1;

@@ -81,6 +81,12 @@ const TURN = keyOf('create-turn');
  * A folder of an older version is brought up to date when it is opened; one of a newer version is refused. A folder
  * that is deleted or replaced while it is open is noticed within a second: from then on every call rejects with
  * ERR_SESSION_STORE_UNAVAILABLE.
+ *
+ * @example
+ * import { LmdbStore } from 'holdfast/session/lmdb';
+ *
+ * const store = new LmdbStore({ path: folder });
+ * await store.close();
  */
 export class LmdbStore implements SessionStore {
   readonly name = 'lmdb';

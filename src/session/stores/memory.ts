@@ -29,7 +29,15 @@ interface Entry {
 
 const BUCKET_MS = 1_000;
 
-/** Keeps sessions in this process, for as long as it lives. */
+/**
+ * Keeps sessions in this process, for as long as it lives.
+ *
+ * @example
+ * import { MemoryStore } from 'holdfast/session';
+ *
+ * const store = new MemoryStore({ maxSessions: 1_000 });
+ * await store.close();
+ */
 export class MemoryStore implements SessionStore {
   readonly name = 'memory';
   readonly #entries = new Map<string, Entry>();

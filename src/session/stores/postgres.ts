@@ -44,6 +44,15 @@ export interface Postgres {
  * @throws {TypeError} when an option cannot work.
  * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when the server cannot be reached or used; the message says
  * why.
+ *
+ * @example
+ * import { SessionManager } from 'holdfast/session';
+ * import { openPostgres } from 'holdfast/session/postgres';
+ *
+ * const keys = [crypto.getRandomValues(new Uint8Array(32))];
+ * const { store, ledger } = await openPostgres({ url: postgres });
+ * const sessions = new SessionManager({ store, ledger, keys });
+ * await sessions.close(); // closes both
  */
 export async function openPostgres(options: PostgresOptions): Promise<Postgres> {
   const database = await openDatabase(options);
@@ -70,6 +79,12 @@ const TOUCH_BATCH = 1_000;
  * any process, and of the server as far as its `synchronous_commit` says. A call that is not answered in time, or whose
  * connection breaks, rejects; a change may have been made then. While the server is away calls fail at once or after
  * `connectTimeoutMs`; when it is back they work again.
+ *
+ * @example
+ * import { PostgresStore } from 'holdfast/session/postgres';
+ *
+ * const store = await PostgresStore.open({ url: postgres });
+ * await store.close();
  */
 export class PostgresStore implements SessionStore {
   readonly name = 'postgres';

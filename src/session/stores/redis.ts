@@ -49,6 +49,12 @@ const NOT_CHANGED = '-';
  * All that can be found by time or listed is found through an index beside the records; the sessions of a user through
  * an index that is written before the record and checked against it when read, because it lies on another server of a
  * cluster.
+ *
+ * @example
+ * import { RedisStore } from 'holdfast/session/redis';
+ *
+ * const store = await RedisStore.open(redis, { prefix: 'shop' });
+ * await store.close();
  */
 export class RedisStore implements SessionStore {
   readonly name = 'redis';
@@ -298,6 +304,14 @@ export class RedisStore implements SessionStore {
  * A session store and a ledger in the same Redis, with connections of their own each; close both.
  *
  * @throws as `RedisStore.open`.
+ *
+ * @example
+ * import { SessionManager } from 'holdfast/session';
+ * import { openRedis } from 'holdfast/session/redis';
+ *
+ * const keys = [crypto.getRandomValues(new Uint8Array(32))];
+ * const sessions = new SessionManager({ ...(await openRedis(redis)), keys });
+ * await sessions.close(); // closes both
  */
 export async function openRedis(
   target: RedisTarget,

@@ -36,6 +36,11 @@ export function migrationSql(schema: string, from: number): string {
  * @param schema Default `holdfast`.
  * @param from The version of the schema that is there. Default 0: none.
  * @throws {TypeError} when the name cannot be one, or there is no way from that version.
+ *
+ * @example
+ * import { postgresDdl } from 'holdfast/session/postgres';
+ *
+ * console.log(postgresDdl('shop').includes('CREATE TABLE')); // true
  */
 export function postgresDdl(schema = 'holdfast', from = 0): string {
   const name = checkSchemaName(schema);
