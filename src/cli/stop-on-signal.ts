@@ -15,7 +15,7 @@ export async function stopOnSignal(
   drain: Duration,
 ): Promise<ExitCode> {
   const signal = await nextSignal();
-  // Listened for before it is announced: whoever reads the line may send it at once.
+  // Listened for before it is announced: a reader of the line may send it at once.
   void nextSignal().then(() => process.exit(1));
   standardError().write(`${signal}: draining for at most ${drain}; once more to end at once\n`);
   await server.stop({ drain });
@@ -34,8 +34,8 @@ async function nextSignal(): Promise<string> {
 }
 
 /**
- * From now on SIGHUP ends nothing: it comes when the terminal closes, and from whoever expects a daemon to read its
- * configuration again. It is read at the start only.
+ * From now on SIGHUP ends nothing: it comes when the terminal closes, and from operators who expect a daemon to read
+ * its configuration again. It is read at the start only.
  */
 export function outliveHangup(): void {
   process.on('SIGHUP', () =>

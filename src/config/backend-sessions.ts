@@ -90,7 +90,7 @@ export function* checkBackendSessions(config: Config): Generator<BrokenRule> {
       yield {
         path: [...at, 'lifetime'],
         message:
-          'somebody who has signed out, or lost a role, is believed for as long; a new one comes with each request',
+          'an assertion stays valid until it expires, even after sign-out or the loss of a role; use a short lifetime, since each request brings a new one',
       };
   }
 }
@@ -125,10 +125,10 @@ function* brokenObservation(upstream: Fields, at: readonly PropertyKey[], own: F
       message: `"${cookie}" is the name of our own session cookie, which no backend gets; give ours another name`,
     };
   if (isTooLong(idleTimeout))
-    yield { path: [...path, 'idleTimeout'], message: 'is more than "365d": no process would keep it for so long' };
+    yield { path: [...path, 'idleTimeout'], message: 'is more than "365d": no process would keep it that long' };
 }
 
-/** False for what is no duration, or never ends: the schema says so. */
+/** False for what is not a duration, which the schema reports, and for what never ends. */
 function isTooLong(value: unknown): boolean {
   try {
     const ms = parseDuration(value as Duration);
@@ -172,7 +172,7 @@ function* brokenControl(routes: readonly RouteToUpstream[], upstreams: Fields): 
   }
 }
 
-/** A backend that asks for sessions, or is told of them, needs at least one route with sessions. */
+/** A backend that uses the session API, or receives sessions, needs at least one route with sessions. */
 function* brokenUse(routes: readonly RouteToUpstream[], upstreams: Fields): Generator<BrokenRule> {
   for (const [name, upstream] of Object.entries(upstreams)) {
     const leading = routes.filter(({ route }) => route.upstream === name);

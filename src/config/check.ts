@@ -168,7 +168,7 @@ function* checkUpstreams(config: Config): Generator<Warning> {
     if (upstream.tls?.verify === false && isTls)
       yield {
         path: ['upstreams', name, 'tls', 'verify'],
-        message: 'whoever is in between can read and change everything; name the authority under "ca" instead',
+        message: 'anyone in between can read and change everything; name the authority under "ca" instead',
       };
     yield* checkTrust(upstream.session, ['upstreams', name, 'session']);
     const kind = typeof upstream.affinity === 'object' ? upstream.affinity.by : upstream.affinity;
@@ -189,7 +189,7 @@ function* checkTrust(session: UpstreamConfig['session'], at: readonly PropertyKe
     yield {
       path: [...at, 'trust'],
       message:
-        'any id that a visitor makes up becomes live by a page that looks at no session, and the backend is told of it as of one that we vouch for; leave it out, and for a changeover take trustUntil',
+        'an id that a visitor invents becomes live through any page that does not look at its session, and Holdfast vouches for it towards the backend; leave it out, and for a changeover use trustUntil',
     };
 }
 

@@ -4,8 +4,8 @@ import type { Config, UpstreamConfig } from './config.ts';
 import { type BrokenRule, type Fields, fields } from './fields.ts';
 
 /**
- * Without them a backend does not know what it is asked for, where a body ends, or that the client waits before it
- * sends one.
+ * Without them a backend does not know the host that is requested, where a body ends, or that the client waits before
+ * it sends one.
  */
 const NEEDED = ['host', 'content-length', 'expect'];
 

@@ -159,7 +159,7 @@ export interface TlsConfig extends CertificateConfig {
   /** Default `TLSv1.2`. */
   minVersion?: 'TLSv1.2' | 'TLSv1.3';
   clientCertificates?: ClientCertificateConfig;
-  /** `Strict-Transport-Security` with this age: browsers come by https only for so long. Default: not sent. */
+  /** `Strict-Transport-Security` with this age: browsers use https only for this time. Default: not sent. */
   hsts?: Duration | HstsConfig;
 }
 
@@ -426,8 +426,8 @@ export interface UpstreamConfig {
  */
 export interface SessionApiConfig {
   /**
-   * Attributes are those of this scope (`session.scope`). Upstreams with the same one share them. Default: the name of
-   * the upstream.
+   * The backend sees the attributes of this scope (`session.scope`). Upstreams with the same one share them. Default:
+   * the name of the upstream.
    */
   scope?: string;
   /** File with the token, of at least 32 random bytes in base64 or the like. */

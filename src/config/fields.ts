@@ -17,7 +17,7 @@ export function title(route: { name?: unknown; path?: unknown; mount?: unknown; 
 /** What has no keys, whatever it was. */
 export const NOTHING: Fields = {};
 
-/** The keys of what may be anything: none, when it is no object. */
+/** The keys of a value of any type: none, when it is not an object. */
 export function fields(value: unknown): Fields {
   return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Fields) : NOTHING;
 }

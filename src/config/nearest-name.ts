@@ -1,5 +1,5 @@
 /**
- * The known name that somebody most likely meant: the one with the fewest edits, if those are few for its length.
+ * The known name that was most likely meant: the one with the fewest edits, if those are few for its length.
  *
  * `undefined` when nothing is near enough to be a help.
  */

@@ -272,7 +272,7 @@ function storeKind(url: string): string {
 const WRITES: Readonly<Record<string, number>> = PROFILE_WRITE_MS;
 const LIFETIMES: Readonly<Record<string, { readonly idleTimeoutMs: number }>> = LIFETIME_TIMES;
 
-/** The sessions' own rules for times, so that they are told with file and line. */
+/** The sessions' own rules for times, so that they are reported with file and line. */
 function* brokenTimes(session: unknown, at: readonly PropertyKey[]): Generator<BrokenRule> {
   const { write, sweep, profile, lifetime, idleTimeout } = fields(session);
   const writeMs = milliseconds(fields(write).every);

@@ -482,7 +482,7 @@ const originRule = z.union(
   { error: 'expected an origin or a regular expression' },
 );
 
-/** A comma is legal in the host of a URL, and in no `Origin`: such an entry lets nobody in. */
+/** A comma is legal in the host of a URL, and in no `Origin`: such an entry matches no page. */
 function isOrigin(value: string): boolean {
   return !value.includes(',') && parseOriginRule(value) !== undefined;
 }

@@ -22,8 +22,8 @@ const MAX_NAME_LENGTH = 254;
  * Takes `host` or `host:port` apart.
  *
  * Of the characters that RFC 3986 allows in a name it takes those that names on the web have: letters, digits, `-`,
- * `_`, `.`. No real host has the others, and a `,` is the end of a host to whoever reads a list, a `%` whatever it is
- * decoded to.
+ * `_`, `.`. No real host has the others, and a `,` ends a host for a reader of lists, a `%` becomes what it is decoded
+ * to.
  *
  * @returns undefined when it is neither, has a user name (`user@host`), or is one that no URL could have.
  * @see RFC 9110 §7.2, RFC 3986 §3.2

@@ -17,10 +17,10 @@ export interface ClientCertificate {
 const known = new WeakMap<Socket, ClientCertificate>();
 
 /**
- * The client's certificate of a connection; undefined without one, and for one that no authority of ours vouches for.
+ * The client's certificate of a connection; undefined without one, and for one that no authority in `ca` has signed.
  */
 export function clientCertificateOf(socket: Socket): ClientCertificate | undefined {
-  // False also where none was asked for.
+  // False also where the listener requests none.
   if ((socket as Partial<TLSSocket>).authorized !== true) return undefined;
   let certificate = known.get(socket);
   if (certificate === undefined) {

@@ -5,7 +5,7 @@ import type { Refusal } from './refusal.ts';
 export interface ClientTerms {
   /** Silence of the client that is borne; `Infinity`: any, and any rate. Undefined: as everywhere. */
   readonly clientTimeoutMs?: number | undefined;
-  /** Somebody waits for the rest of the body. What nobody reads is owed only once the request is answered. */
+  /** The target waits for the rest of the body. A body that is not read is owed only once the request is answered. */
   readonly isBodyAwaited?: boolean;
   /**
    * The client sends nothing any more, or too slowly. Called at most once, and only before the answer has begun: this

@@ -13,7 +13,7 @@ export const FORWARDED_HEADERS = [
 ] as const;
 
 /**
- * What a backend is told about the client: always the same five headers, as name, value, name, value ...
+ * The headers that describe the client to a backend: always the same five headers, as name, value, name, value ...
  *
  * Remove a client's own copies of them first (`withoutOwned` in `http/hop-by-hop.ts`).
  *
@@ -46,8 +46,7 @@ interface HostFacts {
 }
 
 /**
- * A server has few names, and is asked by them with each request; names that somebody makes up must not take memory for
- * ever.
+ * A server has few names, and requests use them again and again; invented names must not take memory for ever.
  */
 const MAX_HOSTS = 100;
 const hosts = new Map<string, HostFacts>();

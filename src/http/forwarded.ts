@@ -3,8 +3,7 @@ import { isIP } from 'node:net';
 import { type AddressList, unmapIpv4 } from './address-list.ts';
 
 /**
- * What the proxies in front of us say about the client. Whoever reads it MUST have checked that the peer is a trusted
- * proxy.
+ * What the proxies in front of us say about the client. The caller MUST have checked that the peer is a trusted proxy.
  */
 export interface ForwardedChain {
   /**
@@ -83,7 +82,7 @@ const IS_SECURE: ReadonlyMap<string, boolean> = new Map([
 /** The client as a chain of trusted hops reports it. */
 export interface ForwardedClient {
   readonly address: string;
-  /** Undefined when no hop says it, or in a word that is no scheme. */
+  /** Undefined when no hop says it, or none that is a scheme. */
   readonly isSecure: boolean | undefined;
   readonly host: string | undefined;
 }
@@ -91,7 +90,7 @@ export interface ForwardedClient {
 /**
  * Walks the chain from our side to the client's: each hop is believed as long as the one that reported it is trusted.
  *
- * The first address that is no trusted proxy is the client. Where a trusted proxy hides its peer (`unknown`), that
+ * The first address that is not a trusted proxy is the client. Where a trusted proxy hides its peer (`unknown`), that
  * proxy is the last address known, and counts as the client. Scheme and host are taken from the same hop; from the
  * first one named when the lists are shorter.
  */
@@ -111,7 +110,7 @@ export function findClient(chain: ForwardedChain, peerAddress: string, trustedPr
   return { address, isSecure: proto === undefined ? undefined : IS_SECURE.get(proto), host: fromRight(hosts) };
 }
 
-/** The address of a node without its port (RFC 7239 §6); undefined for `unknown`, `_hidden` and what is no address. */
+/** The address of a node without its port (RFC 7239 §6); undefined where it is not an address: `unknown`, `_hidden`. */
 export function nodeAddress(node: string): string | undefined {
   const withoutPort = /^\[([^\]]*)\](?::\d+)?$/.exec(node)?.[1] ?? /^([\d.]+):\d+$/.exec(node)?.[1] ?? node;
   return isIP(withoutPort) === 0 ? undefined : unmapIpv4(withoutPort.toLowerCase());

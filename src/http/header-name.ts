@@ -14,11 +14,11 @@ export interface HeaderName {
    * any but its own: it says where the message ends to those only that read names leniently.
    */
   readonly isHopByHop: boolean;
-  /** Only a server may say it, and programs believe it whoever does (`private-headers.ts`). */
+  /** Only a server may send it, but programs believe it from any sender (`private-headers.ts`). */
   readonly isPrivate: boolean;
 }
 
-// `Proxy` is no header at all; a CGI program takes it for its proxy (httpoxy, CVE-2016-5385).
+// `Proxy` is not a header of HTTP; a CGI program takes it for its proxy (httpoxy, CVE-2016-5385).
 const HOP_BY_HOP = new Set([
   'connection',
   'proxy',
@@ -31,8 +31,7 @@ const HOP_BY_HOP = new Set([
 ]);
 
 /**
- * Clients and servers send the same few names again and again; names that somebody makes up must not take memory for
- * ever.
+ * Clients and servers send the same few names again and again; invented names must not take memory for ever.
  */
 const MAX_KNOWN = 1000;
 const known = new Map<string, HeaderName>();

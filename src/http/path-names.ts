@@ -11,7 +11,7 @@ const STREAM_WITH_TYPE = /:[^:]*:\$[a-z_]+$/;
 
 /**
  * What a server that is lax with names takes a path for. Two paths that such a server could take for the same are the
- * same text; it is no path to be sent.
+ * same text, which is not a path to be sent.
  *
  * Names are compared without case, in the form of compatibility (NFKC: `ä` in one or two characters, fullwidth letters,
  * the Kelvin sign) and without characters that are not seen, as file systems do; in UTF-8 or Latin-1; without blanks at

@@ -1,6 +1,7 @@
 /**
- * Headers by which one server tells the next what only it can know, folded. Programs believe them whoever sends them,
- * so a client must not. The reference page `private-headers.md` names them all, and says what is left out and why.
+ * Headers by which one server tells the next what only it can know, folded. Programs believe them from any sender, so
+ * a client must not send them. The reference page `private-headers.md` names them all, and says what is left out and
+ * why.
  *
  * `*` stands for anything or nothing, and the `-` beside it is there only with something behind or before it:
  * `x-webauth-*` is `X-WEBAUTH` as well, and `*-client-ip` is `Client-IP`. `(x-)` stands for a name with and without it.
@@ -32,7 +33,7 @@ export const PRIVATE_HEADERS: readonly string[] = [
   ...['(x-)ssl-*', '(x-)tls-client-*', 'cert-subject', 'cert-issuer'],
   ...['cert-serialnumber', 'cert-flags', 'cert-cookie'],
   ...['x-amzn-mtls-*', 'ms-aspnetcore-*', 'x-iis-windowsauthtoken', 'x-iisnode-*'],
-  // Who has signed in.
+  // The user who has signed in.
   ...['*-remote-user', '(x-)remote-*', '(x-)auth-user*', '(x-)auth-email', '(x-)auth-mail', '(x-)auth-name'],
   ...['(x-)auth-group', '(x-)auth-groups', '(x-)auth-role', '(x-)auth-roles', '(x-)auth-subject', '(x-)auth-audience'],
   ...['(x-)auth-type', '(x-)auth-request-*', '(x-)logon-user', 'x-proxy-user', 'x-proxy-roles', 'x-proxy-ext-*'],

@@ -37,7 +37,7 @@ const CLIENT_SSL = 0x01;
 /**
  * Reads a PROXY header, version 1 or 2, at the beginning of `bytes`. Never throws.
  *
- * Whoever calls it MUST have checked that the peer may send one.
+ * The caller MUST have checked that the peer may send one.
  *
  * @see https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt §2
  */

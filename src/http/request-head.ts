@@ -90,7 +90,7 @@ export function readRequestHead(request: IncomingMessage, options: ReadRequestHe
   if (sentHost === undefined) return badRequest('the Host header is not a host name or address');
 
   const coding = headers['transfer-encoding'];
-  // RFC 9112 §6.1: HTTP/1.0 has none, so whoever sent it on may have seen the body end elsewhere.
+  // RFC 9112 §6.1: HTTP/1.0 has none, so a server before us may have seen the body end elsewhere.
   if (coding !== undefined && httpVersion === '1.0')
     return unframed(400, 'an HTTP/1.0 request has a Transfer-Encoding');
   // Node takes the chunks off and no other coding, which a handler or backend would take for the content.
@@ -168,7 +168,7 @@ function unframed(status: number, reason: string): Refusal {
   return refuse(status, 'ERR_HTTP_BAD_REQUEST', reason, { headers: { Connection: 'close' } });
 }
 
-/** Who asks for no host is no browser, and could ask for any. */
+/** A client without a Host is not a browser, and could send any Host. */
 function isAnswered(host: string, { hosts }: ReadRequestHeadOptions): boolean {
   return hosts === undefined || host === '' || hosts.include(host);
 }
@@ -189,9 +189,7 @@ function normalizeHost(text: string): string | undefined {
   return authority.port === undefined ? authority.hostname : `${authority.hostname}:${authority.port}`;
 }
 
-/**
- * In a list that goes on to the next proxy, what nobody of the chain has asked for is as bad as what the last one did.
- */
+/** Each entry of the list is checked, because the whole list is passed on to the next proxy. */
 function isHost(text: string): boolean {
   return text === '' || parseAuthority(text) !== undefined;
 }

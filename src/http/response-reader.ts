@@ -1,7 +1,7 @@
 import { MAX_HEAD_BYTES, malformed, parseFields, parseResponseHead, type ResponseHead } from './response-head.ts';
 import { hasToken } from './token.ts';
 
-/** Who is told what a response consists of, in order. */
+/** Receives the parts of a response, in order. */
 export interface ResponseSink {
   /** An interim response: 1xx, but not 101. */
   onInformation(head: ResponseHead): void;
@@ -109,7 +109,7 @@ export class ResponseReader {
       case 'head': {
         const text = this.#take(chunk, end, '\r\n\r\n', MAX_HEAD_BYTES);
         if (text !== undefined) this.#onHead(parseResponseHead(text));
-        // What is no head may never have the end of one.
+        // Data that is not HTTP may never contain a blank line.
         else if (!BEGIN.startsWith(this.#held.slice(0, BEGIN.length))) throw malformed('it does not begin with HTTP/1');
         return;
       }

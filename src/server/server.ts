@@ -342,7 +342,7 @@ export class Server {
   }
 
   async #stopStarted(drainMs: number): Promise<void> {
-    // Why it could not start is told to who started it.
+    // start() reports why it failed.
     await this.#starting?.catch(() => {});
     const wasRunning = this.#state === 'running';
     this.#state = 'stopped';

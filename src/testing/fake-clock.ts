@@ -7,7 +7,7 @@ interface FakeTimer {
 }
 
 /**
- * A clock that stands still until it is told to move. Timers run in order of their due time, then of their making.
+ * A clock that stands still until `advance` moves it. Timers run in order of their due time, then of their making.
  *
  * @example
  * import { FakeClock } from 'holdfast/testing';

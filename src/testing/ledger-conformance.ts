@@ -13,8 +13,8 @@ export interface OpenedLedger {
    */
   readonly second?: Ledger;
   /**
-   * Lets time pass for both: turns a fake clock, or waits where a server has the clock. It is asked for some 100 ms at
-   * most.
+   * Lets time pass for both: turns a fake clock, or waits where a server has the clock. Some 100 ms at most
+   * at a time.
    */
   advance(ms: number): Promise<void>;
 }

@@ -13,8 +13,8 @@ export const serve: Command = {
     outliveHangup();
     // Loaded here, so that the other commands do without it.
     const { createServer } = await import('../../server/server.ts');
-    // What the program of a configuration prints itself goes the way of Node, which ends the process when nobody is
-    // there to read it.
+    // What the program of a configuration prints itself goes the way of Node, which ends the process when
+    // the reader has gone.
     for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
     const server = createServer(await loadConfig(configFile(config)));
     await server.start();

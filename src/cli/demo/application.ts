@@ -23,13 +23,13 @@ export function createDemo({ port, isTls, dataFolder, backend }: DemoOptions): S
   async function signIn(request: Request): Promise<Response> {
     const name = readName(await request.json().catch(() => undefined));
     if (name === undefined) return new Response(`choose a name of 1 to ${LONGEST_NAME} characters`, { status: 400 });
-    // A session that has been signed in to is nobody else's to take over: the cookie may be planted, and sockets may be
+    // A session with a login is not taken over by another one: the cookie may be planted, and sockets may be
     // open on it.
     const found = await server.sessions.get(request);
     if (found?.has('name')) await found.invalidate('logout');
     const session = await server.sessions.open(request);
     session.set('name', name);
-    // Whoever knew the cookie before the login knows nothing afterwards.
+    // A thief who knew the cookie before the login has nothing afterwards.
     await session.renew();
     return Response.json({ name, session: session.id.slice(0, 8) });
   }
@@ -46,7 +46,7 @@ export function createDemo({ port, isTls, dataFolder, backend }: DemoOptions): S
   }
 
   const server = createServer({
-    // Loopback only: the demo lets everybody in who gives a name.
+    // Loopback only: a name is all that the demo wants for a login.
     listen: [{ port, host: '127.0.0.1', ...(isTls && { tls: 'self-signed' }) }],
     dataFolder,
     session: { store: `lmdb:${dataFolder}/sessions`, cookie: { name: 'holdfast_demo' } },
@@ -61,7 +61,7 @@ export function createDemo({ port, isTls, dataFolder, backend }: DemoOptions): S
       { path: '/backend/*', session: 'existing', upstream: 'backend' },
       { path: '/*', session: 'none', files: fileURLToPath(new URL('./public', import.meta.url)) },
     ],
-    // What happens is told by the page, and by the notes of `BackendProcess`.
+    // The page shows what happens, and so do the notes of `BackendProcess`.
     log: { level: 'error', access: 'off' },
   });
 
