@@ -198,11 +198,8 @@ function hasAddress(fields: object): boolean {
 
 /** What lines of one kind have in common. */
 function kindOf(fields: object, message: string): string {
-  const { event, code, status, failure, reason, upstream, server, callback, err, error } = fields as Record<
-    string,
-    unknown
-  >;
-  const cause = errorKind(err ?? error);
+  const { event, code, status, failure, reason, upstream, server, callback, err } = fields as Record<string, unknown>;
+  const cause = errorKind(err);
   // With one of these the message only adds what varies.
   const text = event ?? (code === undefined ? message : '');
   return [text, code, status, failure, reason, upstream, server, callback, cause].join('\0').slice(0, 1_000);

@@ -29,10 +29,10 @@ export function sidPrefix(sid: string): string {
 
 const SECURITY_EVENTS: ReadonlySet<unknown> = new Set([
   'dead-secret',
-  'proxy_header',
+  'proxy-header',
   'session-end',
   'session-renewed',
-  'session_ambiguous',
+  'session-ambiguous',
   'two-live-sessions',
   'unauthorized-session-request',
   'wrong-api-token',
@@ -50,4 +50,4 @@ export function isSecurityEvent(fields: object): boolean {
 }
 
 /** The event of the line that says how many others were dropped. It is never dropped or counted itself. */
-export const LINES_DROPPED = 'log_lines_dropped';
+export const LINES_DROPPED = 'log-lines-dropped';

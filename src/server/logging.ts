@@ -15,7 +15,7 @@ export function createLogger(config: LogConfig = {}, sink: LineSink = standardEr
       base: { pid: process.pid },
       timestamp: pino.stdTimeFunctions.isoTime,
       formatters: { level: label => ({ level: label }) },
-      serializers: { error: describeError, err: describeError },
+      serializers: { err: describeError },
     },
     destinationOf(sink),
   );
@@ -58,7 +58,7 @@ export function reportLostLines(logger: Logger): void {
   const listener: OutputListener = {
     onTrouble({ output, code }) {
       logger.error(
-        { event: 'log_output_failed', output, code },
+        { event: 'log-output-failed', output, code },
         `${output} cannot be written (${code}); lines wait, and are dropped when there are too many`,
       );
     },
@@ -174,8 +174,8 @@ function jsonLog(sink: LineSink, clock: Clock): AccessLog {
   return {
     isOn: true,
     request: entry => write('request', entry),
-    socketOpened: entry => write('socket_opened', entry),
-    socketClosed: entry => write('socket_closed', entry),
+    socketOpened: entry => write('socket-opened', entry),
+    socketClosed: entry => write('socket-closed', entry),
   };
 }
 

@@ -415,7 +415,7 @@ export class EndpointConnection<Data = undefined>
 
   onCallbackFailed(kind: CallbackKind, cause: unknown): void {
     const failure = toError(cause);
-    this.#host.logger.error({ connection: this.id, callback: kind, error: failure }, 'a WebSocket callback failed');
+    this.#host.logger.error({ connection: this.id, callback: kind, err: failure }, 'a WebSocket callback failed');
     // An error about an error, or after the end, has nobody left to tell.
     if (kind === 'error' || kind === 'close') return;
     this.#giveUp(
@@ -556,7 +556,10 @@ export class EndpointConnection<Data = undefined>
     );
     // As with one that fails, nobody is left to tell of these.
     if (running === 'error' || running === 'close')
-      this.#host.logger.error({ connection: this.id, callback: running, error }, 'a WebSocket callback was given up');
+      this.#host.logger.error(
+        { connection: this.id, callback: running, err: error },
+        'a WebSocket callback was given up',
+      );
     else this.#giveUp(error);
     this.#callbacks.abandon();
   }
@@ -628,7 +631,7 @@ export class EndpointConnection<Data = undefined>
   #releaseSession(): void {
     this.#facts.session
       ?.release()
-      .catch(error => this.#host.logger.error({ connection: this.id, error }, 'session not saved'));
+      .catch(error => this.#host.logger.error({ connection: this.id, err: error }, 'session not saved'));
   }
 
   #sendControl(opcode: number, payload: Uint8Array): boolean {

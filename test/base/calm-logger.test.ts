@@ -17,7 +17,7 @@ beforeEach(() => {
 describe('a failure that repeats', () => {
   test('is one line, then one every 10 s with a count, and nothing when it is over', async () => {
     for (let second = 0; second < 25; second++) {
-      for (let i = 0; i < 100; i++) log.warn({ upstream: 'app', reason: 'refused', error: `attempt ${i}` }, 'failed');
+      for (let i = 0; i < 100; i++) log.warn({ upstream: 'app', reason: 'refused', err: `attempt ${i}` }, 'failed');
       await clock.advance(1_000);
     }
     expect(lines.map(({ repeated }) => repeated)).toEqual([undefined, 999, 1_000]);
@@ -27,7 +27,7 @@ describe('a failure that repeats', () => {
       level: 'warn',
       upstream: 'app',
       reason: 'refused',
-      error: 'attempt 99',
+      err: 'attempt 99',
       repeated: 500,
       message: 'failed',
     });

@@ -99,7 +99,7 @@ describe.skipIf(isMissing)('WebSockets of a real browser', () => {
       opened: () =>
         lines
           .map(line => JSON.parse(line) as { event: string; target: string; httpVersion: string })
-          .filter(({ event }) => event === 'socket_opened')
+          .filter(({ event }) => event === 'socket-opened')
           .map(({ target, httpVersion }) => `${target} ${httpVersion}`),
       async [Symbol.asyncDispose]() {
         await context.close();

@@ -118,11 +118,11 @@ test('where every connection is in use, who comes is sent away at once, for litt
   const before = cpuTime(server);
   await wait(3_000);
   expect(cpuTime(server) - before).toBeLessThan(600);
-  expect(server.logged().filter(({ event }) => event === 'descriptors_short')).toMatchObject([{ limit: DESCRIPTORS }]);
+  expect(server.logged().filter(({ event }) => event === 'descriptors-short')).toMatchObject([{ limit: DESCRIPTORS }]);
 
   const { certificate } = writeSelfSignedCertificate(server.folder);
   const wanted = readFileSync(certificate, 'utf8');
-  await within(15_000, () => server.logged().some(({ event }) => event === 'certificate_changed'));
+  await within(15_000, () => server.logged().some(({ event }) => event === 'certificate-changed'));
   for (const socket of held.slice(0, 20)) socket.destroy();
   await within(15_000, () => sockets.filter(socket => !socket.closed).length <= held.length - 20);
   // Those that leave may have ended their side only: the server finds out within two seconds that they take nothing.

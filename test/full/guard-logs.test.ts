@@ -117,7 +117,7 @@ test('a named pipe whose reader goes and comes back gets what waited, and the lo
     await until('what waited', () => second.text.includes('/a?between99'));
     expect(second.text.match(/between/g)).toHaveLength(100);
     const log = readFileSync(join(folder, 'error.log'), 'utf8');
-    expect(log.match(/log_output_failed/g)).toHaveLength(1);
+    expect(log.match(/log-output-failed/g)).toHaveLength(1);
     second.end();
   } finally {
     server.kill('SIGKILL');

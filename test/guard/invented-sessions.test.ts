@@ -79,7 +79,7 @@ describe.each(wires)('over %s', wire => {
 
 test('at the start it is said when nothing is known of what a backend has given before, and not when it is', async () => {
   const warned = (served: Served) =>
-    served.logged().filter(({ event }) => event === 'observed_sessions_unknown').length;
+    served.logged().filter(({ event }) => event === 'observed-sessions-unknown').length;
   expect(warned(server)).toBe(1);
   await using again = await Served.yaml(config(''), { folder: server.folder });
   await using changeover = await Served.yaml(config(', trustUntil: 2099-01-01'));

@@ -98,12 +98,12 @@ describe('an output that nobody reads', () => {
     stdout!.resume();
     stderr!.resume();
     const lines = () => server.logged();
-    const dropped = await until('the note', () => lines().find(({ event }) => event === 'log_lines_dropped'));
+    const dropped = await until('the note', () => lines().find(({ event }) => event === 'log-lines-dropped'));
     expect(dropped).toMatchObject({ output: 'stdout', code: 'EAGAIN', securityLines: 0, lines: expect.any(Number) });
     const received = () => lines().filter(({ event, target }) => event === 'request' && String(target).startsWith('/'));
     await until('the rest', () => received().length + (dropped.lines as number) === 4_900);
     expect(received().length).toBeGreaterThan(1_000);
-    expect(lines().filter(({ event }) => event === 'log_lines_dropped')).toHaveLength(1);
+    expect(lines().filter(({ event }) => event === 'log-lines-dropped')).toHaveLength(1);
     // Every refusal has its line: they came from 900 addresses.
     expect(new Set(lines().flatMap(line => (line.event === 'refused' ? [line.address] : []))).size).toBe(900);
   });
@@ -112,7 +112,7 @@ describe('an output that nobody reads', () => {
     server.program.process.stdout!.destroy();
     const { statuses } = await send(server.port('http/1'), Array(300).fill(get('/a')));
     expect(statuses).toEqual(Array(300).fill(308));
-    const failed = () => server.logged().filter(({ event }) => event === 'log_output_failed');
+    const failed = () => server.logged().filter(({ event }) => event === 'log-output-failed');
     await until('the line about it', () => failed().length > 0);
     expect(failed()).toEqual([expect.objectContaining({ level: 'error', output: 'stdout', code: 'EPIPE' })]);
   });

@@ -87,8 +87,8 @@ describe('the JSON access log', () => {
       log.socketClosed({ ...facts, connectionId: 'c1', closeCode: 1000, closeReason: 'bye', durationMs: 10 });
     });
     expect(lines.map(line => JSON.parse(line))).toEqual([
-      expect.objectContaining({ event: 'socket_opened', connectionId: 'c1' }),
-      expect.objectContaining({ event: 'socket_closed', connectionId: 'c1', closeCode: 1000, closeReason: 'bye' }),
+      expect.objectContaining({ event: 'socket-opened', connectionId: 'c1' }),
+      expect.objectContaining({ event: 'socket-closed', connectionId: 'c1', closeCode: 1000, closeReason: 'bye' }),
     ]);
   });
 });
@@ -144,13 +144,13 @@ describe('the log', () => {
     const lines: string[] = [];
     const log = createLogger({ level: 'warn' }, { write: line => lines.push(line) });
     log.info({}, 'not this');
-    log.warn({ sid: 'abcdefgh', error: new RangeError('broken') }, 'this');
+    log.warn({ sid: 'abcdefgh', err: new RangeError('broken') }, 'this');
     expect(lines).toHaveLength(1);
     expect(JSON.parse(lines[0]!)).toMatchObject({
       level: 'warn',
       msg: 'this',
       sid: 'abcdefgh',
-      error: { type: 'RangeError', message: 'broken', stack: expect.stringContaining('logging.test.ts') },
+      err: { type: 'RangeError', message: 'broken', stack: expect.stringContaining('logging.test.ts') },
     });
   });
 

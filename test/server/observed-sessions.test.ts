@@ -507,7 +507,7 @@ test('the access log has the beginning of a hash, and nothing of an id', async (
     expect(sids.filter(sid => sid === sids[0])).toHaveLength(5);
     expect(sids[0]).toMatch(/^[\w-]{8}$/);
     expect(sids.slice(5)).toEqual([undefined, undefined]);
-    expect(logged.join('\n')).toContain('session_ambiguous');
+    expect(logged.join('\n')).toContain('session-ambiguous');
     for (const line of [...lines, ...logged]) expect(line).not.toContain(cookie!.split('=')[1]);
   } finally {
   }

@@ -109,7 +109,7 @@ export async function forwardRequest(options: ForwardOptions): Promise<Forwarded
         return result;
       }
       logger.warn(
-        { upstream: upstream.name, server: server.url, reason: result.reason, error: result.error },
+        { upstream: upstream.name, server: server.url, reason: result.reason, err: result.error },
         'upstream failed',
       );
       const mayRepeat = body === undefined && IDEMPOTENT.has(head.method) && !bound;

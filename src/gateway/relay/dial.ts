@@ -95,7 +95,7 @@ export async function dialWebSocket(options: DialOptions): Promise<Dialed | Decl
     const result = await dialServer(options, selection, server, bound, headers, offer);
     if (typeof result === 'string' || !('isConnected' in result)) return result;
     logger.warn(
-      { upstream: upstream.name, server: server.url, reason: result.reason, error: result.error },
+      { upstream: upstream.name, server: server.url, reason: result.reason, err: result.error },
       'upstream failed',
     );
     selection.failed(server, result.reason, result.isConnected);

@@ -349,7 +349,7 @@ export class Relay extends WheelEntry implements DirectionOwner {
       this.#endWith({ ...closeFrame, by: source.side }, RELAYED_CLOSE_TIMEOUT_MS);
     } else {
       const code = error!.closeCode!;
-      this.#logger.warn({ ...this.#logFields, by: source.side, code, error: error!.code }, error!.message);
+      this.#logger.warn({ ...this.#logFields, by: source.side, closeCode: code, code: error!.code }, error!.message);
       const end: RelayEnd = { code, reason: error!.message, by: source.side };
       if (target.side === 'backend') this.#closeAfterAnswers(end);
       // A message of the backend that is too big would come again on the next connection: the client is told.

@@ -244,7 +244,7 @@ export class PublicIntake implements Intake {
     const failure = sessionFailure(error);
     if (failure) return failure;
     const id = randomId(9);
-    this.#parts.logger.error({ error, id }, 'a request failed');
+    this.#parts.logger.error({ err: error, id }, 'a request failed');
     return refuse(500, 'ERR_SERVER_FAILED', 'a request failed', {
       closeCode: 1011,
       body: `Internal Server Error (${id})\n`,

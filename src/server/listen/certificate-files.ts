@@ -124,7 +124,7 @@ export class CertificateFiles {
       this.#texts[index] = text;
       this.#refused.delete(index);
       logger.info(
-        { event: 'certificate_changed', validTo: this.#identities[index].certificate.validTo },
+        { event: 'certificate-changed', validTo: this.#identities[index].certificate.validTo },
         `the certificate in ${pair.certificate} has changed and is used for new connections`,
       );
       return 'changed';
@@ -133,7 +133,7 @@ export class CertificateFiles {
       // Twice the same, or it may have been read while it was being written.
       const isSure = earlier !== undefined && earlier.text === text;
       if (isSure && !earlier.isLogged)
-        logger.error({ event: 'certificate_refused' }, `${problem(pair, error)}; the one before stays in use`);
+        logger.error({ event: 'certificate-refused' }, `${problem(pair, error)}; the one before stays in use`);
       this.#refused.set(index, { text, isLogged: isSure });
       return isSure ? 'known' : 'refused';
     }

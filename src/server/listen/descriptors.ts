@@ -115,7 +115,7 @@ export class Descriptors {
     this.#warnedAt = now;
     const [holder] = this.#holders;
     holder?.logger.warn(
-      { event: 'descriptors_short', limit: this.#limit, used: this.#used, ended },
+      { event: 'descriptors-short', limit: this.#limit, used: this.#used, ended },
       'descriptors run short: connections that wait for a request are ended, and clients for which there is no room; raise the limit of open files (ulimit -n)',
     );
   }

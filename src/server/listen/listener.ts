@@ -83,7 +83,7 @@ export class Listener implements ConnectionHolder {
     this.url = `${this.#tls ? 'https' : 'http'}://${host}:${port}`;
     this.port = port;
     descriptors.add(this);
-    this.#net.on('error', error => this.#parts.logger.error({ error }, 'listener failed'));
+    this.#net.on('error', error => this.#parts.logger.error({ err: error }, 'listener failed'));
   }
 
   /** Takes no more connections. Resolves when the last one is gone. */

@@ -27,7 +27,7 @@ export function readProxyHeader(socket: Socket, options: ReadProxyHeaderOptions)
   const { isRequired, trustedProxies, timeoutMs, clock, logger, onDone } = options;
   const peer = unmapIpv4(socket.remoteAddress ?? '');
   const cut = (reason: string) => {
-    logger.warn({ event: 'proxy_header', address: peer }, `connection cut: ${reason}`);
+    logger.warn({ event: 'proxy-header', address: peer }, `connection cut: ${reason}`);
     socket.destroy();
   };
   if (!trustedProxies.contains(peer)) {

@@ -59,7 +59,7 @@ export class TlsListener {
       onSecure(socket);
     });
     this.#server.on('tlsClientError', (error, socket) => {
-      logger.debug({ error: error.message }, 'TLS handshake failed');
+      logger.debug({ err: error }, 'TLS handshake failed');
       // An answer could only be sent through the TLS that is not there.
       socket.destroy();
     });

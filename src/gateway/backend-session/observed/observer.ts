@@ -71,7 +71,7 @@ export class SessionObserver {
     await this.#sessions.start();
     if ((await this.#sessions.beginKnowing()) || this.trustsAnswers) return;
     this.#logger.warn(
-      { event: 'observed_sessions_unknown', upstream: this.#upstream, ledger: ledger.name },
+      { event: 'observed-sessions-unknown', upstream: this.#upstream, ledger: ledger.name },
       'nothing is known of the sessions that this upstream has given so far: for who has one, there is none here until the backend gives another. ' +
         'Keep what is known in a session.store that outlives the process (lmdb, redis, postgres); for a changeover set session.trustUntil of the upstream',
     );
@@ -96,7 +96,7 @@ export class SessionObserver {
     const claim = this.source.claimOf(head);
     if (claim === 'ambiguous') {
       this.#logger.info(
-        { event: 'session_ambiguous', upstream: this.#upstream, address: head.clientAddress },
+        { event: 'session-ambiguous', upstream: this.#upstream, address: head.clientAddress },
         'a request shows several sessions, and none of them is taken',
       );
       return new ObservedExchange(this, undefined, false);

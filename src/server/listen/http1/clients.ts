@@ -163,7 +163,7 @@ export class Http1Clients {
   }
 
   #end({ socket }: Known, why: string): void {
-    this.#options.logger.debug({ event: 'slow_client', address: socket.remoteAddress }, `connection ended: ${why}`);
+    this.#options.logger.debug({ event: 'slow-client', address: socket.remoteAddress }, `connection ended: ${why}`);
     socket.destroy();
   }
 }

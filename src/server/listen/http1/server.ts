@@ -140,7 +140,7 @@ export class Http1Server {
 
   /** What Node could not parse, or did not get in time. */
   readonly #onClientError = (error: NodeJS.ErrnoException & { reason?: string }, socket: Duplex): void => {
-    this.#logger.debug({ error: error.code }, 'request could not be read');
+    this.#logger.debug({ code: error.code }, 'request could not be read');
     const status = statusOf(error);
     if (status === undefined) socket.destroy();
     else this.#connection(socket as Socket).fail(unreadable(status));

@@ -179,7 +179,7 @@ export class Http2Connection {
 
   #endStream({ stream }: Exchange, why: string): void {
     const { remoteAddress: address } = this.socket;
-    this.#options.logger.debug({ event: 'slow_client', address }, `stream ended: ${why}`);
+    this.#options.logger.debug({ event: 'slow-client', address }, `stream ended: ${why}`);
     // RFC 9113 §8.1: what is answered needs no more of its request.
     if (stream.writableFinished) stream.close(http2.constants.NGHTTP2_NO_ERROR);
     else resetStream(stream, http2.constants.NGHTTP2_CANCEL);
@@ -187,7 +187,7 @@ export class Http2Connection {
 
   #end(why: string): void {
     const { remoteAddress: address } = this.socket;
-    this.#options.logger.debug({ event: 'slow_client', address }, `connection ended: ${why}`);
+    this.#options.logger.debug({ event: 'slow-client', address }, `connection ended: ${why}`);
     this.session.destroy();
   }
 }

@@ -65,9 +65,7 @@ export class Http2Server {
     });
     this.#server.on('session', this.#onSession);
     this.#server.on('stream', this.#onStream);
-    this.#server.on('sessionError', error =>
-      options.logger.debug({ error: error.message }, 'HTTP/2 connection failed'),
-    );
+    this.#server.on('sessionError', error => options.logger.debug({ err: error }, 'HTTP/2 connection failed'));
   }
 
   take(socket: TLSSocket): void {
