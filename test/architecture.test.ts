@@ -75,8 +75,8 @@ const ROOMS: Readonly<Record<string, Readonly<Record<string, readonly string[]>>
     record: [...CONTRACTS, 'room', 'identity'],
     reports: CONTRACTS,
     life: [...CONTRACTS, 'room', 'identity', 'record'],
-    process: [...CONTRACTS, 'room', 'identity', 'record', 'reports', 'life'],
-    request: [...CONTRACTS, 'room', 'identity', 'record', 'process'],
+    process: [...CONTRACTS, 'options.ts', 'room', 'identity', 'record', 'reports', 'life', 'ledgers'],
+    request: [...CONTRACTS, 'room', 'identity', 'record', 'life', 'process'],
     // A store brings the ledger of its database, which uses the store's connection.
     stores: [...CONTRACTS, 'room', 'record', 'ledgers'],
     ledgers: [...CONTRACTS, 'stores'],

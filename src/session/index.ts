@@ -18,7 +18,9 @@ export { MemoryLedger, type MemoryLedgerOptions } from './ledgers/memory.ts';
 export type { LifetimeProfile, WriteProfile } from './life/profiles.ts';
 export type { SweepSchedule } from './life/sweeper.ts';
 export type { UserLimit } from './life/user-sessions.ts';
-export { SessionManager, type SessionManagerOptions, type SocketEndReason } from './manager.ts';
+export { SessionManager } from './manager.ts';
+export type { SessionManagerOptions } from './options.ts';
+export type { SocketEndReason } from './process/registry.ts';
 export type { SocketSession } from './process/socket-session.ts';
 export {
   type ClassOf,

@@ -1,5 +1,6 @@
 import { MemoryLedger } from '../../src/session/ledgers/memory.ts';
-import { SessionManager, type SessionManagerOptions } from '../../src/session/manager.ts';
+import { SessionManager } from '../../src/session/manager.ts';
+import type { SessionManagerOptions } from '../../src/session/options.ts';
 import type { SessionEnd } from '../../src/session/reports/events.ts';
 import type { SessionBinding, SessionRequest } from '../../src/session/request/binding.ts';
 import type { Session } from '../../src/session/session.ts';

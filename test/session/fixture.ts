@@ -1,4 +1,5 @@
-import { SessionManager, type SessionManagerOptions } from '../../src/session/manager.ts';
+import { SessionManager } from '../../src/session/manager.ts';
+import type { SessionManagerOptions } from '../../src/session/options.ts';
 import type { SessionEnd } from '../../src/session/reports/events.ts';
 import type { SessionBinding } from '../../src/session/request/binding.ts';
 import type { Session } from '../../src/session/session.ts';

@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, test } from 'vitest';
-import type { SessionManagerOptions, SocketEndReason } from '../../src/session/manager.ts';
+import type { SessionManagerOptions } from '../../src/session/options.ts';
+import type { SocketEndReason } from '../../src/session/process/registry.ts';
 import type { SocketSession } from '../../src/session/process/socket-session.ts';
 import type { Session } from '../../src/session/session.ts';
 import { createSite, FaultyStore, login, type Site } from './fixture.ts';

@@ -1,6 +1,7 @@
 import { setTimeout as wait } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { SessionManager, type SessionManagerOptions } from '../../src/session/manager.ts';
+import { SessionManager } from '../../src/session/manager.ts';
+import type { SessionManagerOptions } from '../../src/session/options.ts';
 import { LmdbLedger, LmdbStore } from '../../src/session/stores/lmdb.ts';
 import { MemoryStore } from '../../src/session/stores/memory.ts';
 import { FakeClock } from '../../src/testing/fake-clock.ts';

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { LIFETIME_PROFILES, WRITE_PROFILES } from '../../src/session/life/profiles.ts';
-import type { SessionManagerOptions } from '../../src/session/manager.ts';
+import type { SessionManagerOptions } from '../../src/session/options.ts';
 import { Cluster, type Data, type Process, settle, visit } from './cluster.ts';
 import { FaultyStore } from './fixture.ts';
 

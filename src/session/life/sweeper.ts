@@ -13,8 +13,9 @@ import type { SessionStore } from '../store.ts';
 /** `{ everyMs }`, or once in each of these hours of the local day (0 to 23), for stores that are busy by day. */
 export type SweepSchedule = { readonly everyMs: number } | { readonly atHours: readonly number[] };
 
-/** What sweeping needs of the session manager. */
-export interface SweptSessions {
+interface SweepServices {
+  readonly settings: { readonly sweep: SweepSchedule };
+  readonly ledger: Ledger;
   readonly store: Pick<SessionStore, 'expired' | 'read'>;
   readonly clock: SweepClock;
   readonly logger: Logger;
@@ -25,6 +26,9 @@ export interface SweptSessions {
     flush(now: number): Promise<void>;
   };
   readonly room: Pick<SessionRoom, 'count'> | undefined;
+}
+
+interface EndingSessions {
   end(
     sid: string,
     reason: SessionEndReason,
@@ -49,9 +53,8 @@ const LOOK_MS = 60_000;
  * a time.
  */
 export class Sweeper {
-  readonly #sessions: SweptSessions;
-  readonly #ledger: Ledger;
-  readonly #schedule: SweepSchedule;
+  readonly #services: SweepServices;
+  readonly #sessions: EndingSessions;
   readonly #name = createSecret();
   #timer: Timer | undefined;
   #running: Promise<void> | undefined;
@@ -59,11 +62,10 @@ export class Sweeper {
   #lastHour: string | undefined;
 
   /** @throws {TypeError} when the schedule is none. */
-  constructor(sessions: SweptSessions, ledger: Ledger, schedule: SweepSchedule) {
-    checkSchedule(schedule);
+  constructor(services: SweepServices, sessions: EndingSessions) {
+    checkSchedule(services.settings.sweep);
+    this.#services = services;
     this.#sessions = sessions;
-    this.#ledger = ledger;
-    this.#schedule = schedule;
   }
 
   start(): void {
@@ -75,13 +77,14 @@ export class Sweeper {
   /** Resolves when a sweep that is on its way has ended. */
   async stop(): Promise<void> {
     this.#isStopped = true;
-    this.#sessions.clock.clearTimeout(this.#timer);
+    this.#services.clock.clearTimeout(this.#timer);
     await this.#running;
   }
 
   #wait(): void {
-    const ms = 'everyMs' in this.#schedule ? this.#schedule.everyMs : LOOK_MS;
-    this.#timer = this.#sessions.clock.setTimeout(() => {
+    const { sweep } = this.#services.settings;
+    const ms = 'everyMs' in sweep ? sweep.everyMs : LOOK_MS;
+    this.#timer = this.#services.clock.setTimeout(() => {
       this.#running = this.#look(ms).finally(() => {
         if (!this.#isStopped) this.#wait();
       });
@@ -89,23 +92,24 @@ export class Sweeper {
   }
 
   #isDue(): boolean {
-    if ('everyMs' in this.#schedule) return true;
-    const now = new Date(this.#sessions.clock.now());
+    const { settings, clock } = this.#services;
+    if ('everyMs' in settings.sweep) return true;
+    const now = new Date(clock.now());
     const hour = `${now.toDateString()} ${now.getHours()}`;
-    if (!this.#schedule.atHours.includes(now.getHours()) || hour === this.#lastHour) return false;
+    if (!settings.sweep.atHours.includes(now.getHours()) || hour === this.#lastHour) return false;
     this.#lastHour = hour;
     return true;
   }
 
   async #look(intervalMs: number): Promise<void> {
-    const { room, logger } = this.#sessions;
+    const { room, logger } = this.#services;
     if (this.#isDue()) await this.#sweepAlone(intervalMs);
     await room?.count().catch(error => logger.warn({ err: error }, 'sessions not counted; trying again'));
   }
 
   /** Ends are claimed, so two sweeps at once would do no harm; only the work would be done twice. */
   async #sweepAlone(intervalMs: number): Promise<void> {
-    const { accessTimes, logger, clock } = this.#sessions;
+    const { accessTimes, logger, clock } = this.#services;
     try {
       if (!(await clock.check())) throw new Error('the clock of the store is not known');
       // While last accesses cannot be written, sessions in use would look idle.
@@ -120,7 +124,7 @@ export class Sweeper {
   /** Where there is no room for a lease, sweeping makes some. */
   async #isMine(intervalMs: number): Promise<boolean> {
     try {
-      return await this.#ledger.putIfAbsent(LEASE, this.#name, Math.min(intervalMs * 0.9, HOUR_MS));
+      return await this.#services.ledger.putIfAbsent(LEASE, this.#name, Math.min(intervalMs * 0.9, HOUR_MS));
     } catch (error) {
       if (isNoRoom(error)) return true;
       throw error;
@@ -128,7 +132,7 @@ export class Sweeper {
   }
 
   async #sweep(): Promise<void> {
-    const { store, clock } = this.#sessions;
+    const { store, clock } = this.#services;
     const now = clock.now();
     for (;;) {
       const sids = await store.expired(now, BATCH);
@@ -144,7 +148,7 @@ export class Sweeper {
   }
 
   async #endIfExpired(sid: string, now: number): Promise<boolean> {
-    const { store, accessTimes } = this.#sessions;
+    const { store, accessTimes } = this.#services;
     const record = await store.read(sid);
     const reason = record && expiryReason(record.header, accessTimes.latest(sid, record.lastAccessedAt), now);
     return (

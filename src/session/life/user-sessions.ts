@@ -13,13 +13,17 @@ export interface UserLimit {
   readonly whenReached: 'refuse' | 'end-oldest';
 }
 
-export interface UserSessionsOptions {
-  readonly store: SessionStore;
+interface UserSessionsServices {
+  readonly store: Pick<SessionStore, 'sidsOf'>;
   readonly ledger: Ledger;
-  readonly limit: UserLimit | undefined;
-  readonly end: (sid: string, reason: SessionEndReason) => Promise<boolean>;
+  readonly settings: { readonly maxSessionsPerUser: UserLimit | undefined };
+}
+
+/** Ends sessions, and knows which live. */
+interface LivingSessions {
+  end(sid: string, reason: SessionEndReason): Promise<boolean>;
   /** The record of a session whose time is not over. */
-  readonly living: (sid: string) => Promise<SessionRecord | undefined>;
+  living(sid: string): Promise<SessionRecord | undefined>;
 }
 
 const LOCK_MS = 5_000;
@@ -27,29 +31,35 @@ const LOCK_RETRY_MS = 50;
 
 /** The sessions of each user, in all processes that share the store. */
 export class UserSessions {
-  readonly #options: UserSessionsOptions;
+  readonly #services: UserSessionsServices;
+  readonly #sessions: LivingSessions;
 
   /** @throws {TypeError} when the limit is none. */
-  constructor(options: UserSessionsOptions) {
-    const { limit } = options;
+  constructor(services: UserSessionsServices, sessions: LivingSessions) {
+    this.#services = services;
+    this.#sessions = sessions;
+    const limit = this.#limit;
     if (limit && !(Number.isInteger(limit.max) && limit.max >= 1))
       throw new TypeError(`sessions: maxSessionsPerUser.max must be a whole number of at least 1, not ${limit.max}`);
-    this.#options = options;
   }
 
   get isLimited(): boolean {
-    return this.#options.limit !== undefined;
+    return this.#limit !== undefined;
+  }
+
+  get #limit(): UserLimit | undefined {
+    return this.#services.settings.maxSessionsPerUser;
   }
 
   /** The sids of the sessions that the user owns. */
   sids(name: string): Promise<string[]> {
-    return this.#options.store.sidsOf(name);
+    return this.#services.store.sidsOf(name);
   }
 
   /** @returns how many this call has ended. */
   async endAll(name: string, reason: SessionEndReason, except?: string): Promise<number> {
     const sids = (await this.sids(name)).filter(sid => sid !== except);
-    const ends = await Promise.all(sids.map(sid => this.#options.end(sid, reason)));
+    const ends = await Promise.all(sids.map(sid => this.#sessions.end(sid, reason)));
     return ends.filter(Boolean).length;
   }
 
@@ -60,7 +70,7 @@ export class UserSessions {
    * @throws {HoldfastError} ERR_SESSION_USER_LIMIT.
    */
   async admit(name: string, sid: string, give: () => Promise<void>): Promise<void> {
-    const { limit } = this.#options;
+    const limit = this.#limit;
     if (!limit) return give();
     await this.#oneAtATime(name, async () => {
       const others = await this.#others(name, sid, limit.max);
@@ -70,7 +80,7 @@ export class UserSessions {
         throw new HoldfastError('ERR_SESSION_USER_LIMIT', message, { status: 403 });
       }
       await give();
-      for (const other of others.slice(0, Math.max(0, excess))) await this.#options.end(other, 'evicted');
+      for (const other of others.slice(0, Math.max(0, excess))) await this.#sessions.end(other, 'evicted');
     });
   }
 
@@ -81,7 +91,7 @@ export class UserSessions {
   async #others(name: string, sid: string, max: number): Promise<string[]> {
     const sids = (await this.sids(name)).filter(other => other !== sid);
     if (sids.length < max) return sids;
-    const records = await Promise.all(sids.map(async sid => ({ sid, record: await this.#options.living(sid) })));
+    const records = await Promise.all(sids.map(async sid => ({ sid, record: await this.#sessions.living(sid) })));
     return records
       .filter(({ record }) => record !== undefined)
       .sort((a, b) => a.record!.lastAccessedAt - b.record!.lastAccessedAt)
@@ -89,7 +99,7 @@ export class UserSessions {
   }
 
   async #oneAtATime(name: string, task: () => Promise<void>): Promise<void> {
-    const { ledger } = this.#options;
+    const { ledger } = this.#services;
     const key = `login ${hashSecret(name)}`;
     const mine = createSecret();
     // A lock of a process that was killed ends by itself.

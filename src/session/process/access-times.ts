@@ -19,6 +19,11 @@ interface Access {
   readonly onWritten: ((at: number) => void) | undefined;
 }
 
+/** Keeps the last accesses that the store knows. */
+interface WrittenAccesses {
+  noteAccess(sid: string, at: number): void;
+}
+
 /**
  * Last accesses that are not in the store yet, written in batches: at most one write per session and step, however
  * often it is used.
@@ -30,18 +35,17 @@ export class AccessTimes {
   readonly #store: SessionStore;
   readonly #clock: Clock;
   readonly #logger: Logger;
-  readonly #onWritten: (sid: string, at: number) => void;
+  readonly #written: WrittenAccesses;
   readonly #accesses = new Map<string, Access>();
   #timer: Timer | undefined;
   #timerAt = Number.POSITIVE_INFINITY;
   #isClosed = false;
 
-  /** @param onWritten Told when the store knows a later access. */
-  constructor(store: SessionStore, clock: Clock, logger: Logger, onWritten: (sid: string, at: number) => void) {
+  constructor(store: SessionStore, clock: Clock, logger: Logger, written: WrittenAccesses) {
     this.#store = store;
     this.#clock = clock;
     this.#logger = logger;
-    this.#onWritten = onWritten;
+    this.#written = written;
   }
 
   /**
@@ -84,7 +88,7 @@ export class AccessTimes {
     if (batch.size === 0) return;
     await this.#store.touch(batch);
     for (const [sid, at] of batch) {
-      this.#onWritten(sid, at);
+      this.#written.noteAccess(sid, at);
       const access = this.#accesses.get(sid);
       if (!access) continue;
       access.onWritten?.(at);

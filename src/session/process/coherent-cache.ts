@@ -5,7 +5,7 @@ import { isLater } from '../record/version.ts';
 import type { SessionListeners } from '../reports/events.ts';
 import type { SessionMeters } from '../reports/statistics.ts';
 import type { SessionFeed, SessionGlance, SessionStore } from '../store.ts';
-import type { LoadedSession } from './environment.ts';
+import type { LoadedSession } from './loaded-session.ts';
 import { NearCache } from './near-cache.ts';
 
 export interface CoherentCacheOptions {
@@ -13,9 +13,11 @@ export interface CoherentCacheOptions {
   readonly clock: Clock;
   readonly meters: SessionMeters;
   readonly listeners: SessionListeners;
-  readonly coherence: 'strict' | 'relaxed';
-  readonly maxSessions: number;
-  readonly maxBytes: number;
+  readonly settings: {
+    readonly coherence: 'strict' | 'relaxed';
+    readonly cacheSessions: number;
+    readonly cacheBytes: number;
+  };
 }
 
 /** In `relaxed` coherence without a feed of changes, what was asked so long ago is asked again. */
@@ -33,12 +35,12 @@ export class CoherentCache {
   #interruptions: number;
 
   constructor(options: CoherentCacheOptions) {
-    const { store, clock, meters, listeners, maxSessions, maxBytes } = options;
+    const { store, clock, meters, listeners, settings } = options;
     this.#options = options;
     this.#interruptions = store.interruptions ?? 0;
     this.#cache = new NearCache({
-      maxSessions,
-      maxBytes,
+      maxSessions: settings.cacheSessions,
+      maxBytes: settings.cacheBytes,
       clock,
       onLoaded: sid => listeners.tell('activated', { sid }),
       onDiscarded: sid => {
@@ -70,7 +72,7 @@ export class CoherentCache {
    * ERR_SESSION_STORE_UNAVAILABLE.
    */
   async watch(onChange: (sid: string) => void): Promise<void> {
-    if (this.#options.coherence === 'strict' || this.#feed) return;
+    if (this.#options.settings.coherence === 'strict' || this.#feed) return;
     this.#feed = await this.#options.store.watch?.(sid => {
       this.#cache.distrust(sid);
       onChange(sid);
@@ -86,9 +88,9 @@ export class CoherentCache {
 
   /** What is in memory and recent enough for `relaxed` coherence. */
   remembered(sid: string): LoadedSession | undefined {
-    const { coherence, clock, meters } = this.#options;
+    const { settings, clock, meters } = this.#options;
     this.#forgetAfterInterruption();
-    const cached = coherence === 'relaxed' ? this.#cache.get(sid) : undefined;
+    const cached = settings.coherence === 'relaxed' ? this.#cache.get(sid) : undefined;
     if (!cached) return undefined;
     if (this.#feed && this.#feed.gaps !== this.#feedGaps) {
       this.#feedGaps = this.#feed.gaps;

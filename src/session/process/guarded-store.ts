@@ -2,8 +2,6 @@ import type { Awaitable } from '../../base/awaitable.ts';
 import type { Clock } from '../../base/clock.ts';
 import { HoldfastError, isHoldfastError } from '../../base/errors.ts';
 import type { SessionMeters } from '../reports/statistics.ts';
-import { isNoRoom } from '../room/cap.ts';
-import type { NoDiskRoomError } from '../room/disk.ts';
 import type {
   CommitResult,
   SessionChanges,
@@ -19,14 +17,8 @@ export interface GuardedStoreOptions {
   readonly meters: SessionMeters;
   /** A call that takes longer counts as failed; `Infinity`: none does. */
   readonly timeoutMs: number;
-  /** Makes room in a store that is full. False: there is nothing to give up. Without it a full store refuses. */
-  readonly makeRoom?: ((isAnonymous: boolean) => Promise<boolean>) | undefined;
-  /** Asked before a session is created, where the store keeps no cap. @throws ERR_SESSION_NO_ROOM. */
-  readonly admit?: ((isAnonymous: boolean) => Promise<void>) | undefined;
 }
 
-/** So often room is made for one new session, when others take it at the same moment. */
-const MAX_TRIES = 10;
 /** A timer of more would fire at once. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
@@ -101,21 +93,8 @@ export class GuardedStore implements SessionStore {
     return this.#store.interruptions ?? 0;
   }
 
-  async create(sid: string, record: SessionRecord): Promise<boolean> {
-    const { admit, makeRoom, meters } = this.#options;
-    const isAnonymous = record.header.owner === undefined;
-    for (let tries = 1; ; tries++) {
-      try {
-        await admit?.(isAnonymous);
-        return await this.#create(sid, record);
-      } catch (error) {
-        if (!isNoRoom(error)) throw error;
-        const canMakeRoom = makeRoom && tries < MAX_TRIES && (error as Partial<NoDiskRoomError>).canEvict !== false;
-        if (canMakeRoom && (await makeRoom(isAnonymous))) continue;
-        meters.noRoom++;
-        throw error;
-      }
-    }
+  create(sid: string, record: SessionRecord): Promise<boolean> {
+    return this.#promise(CREATE, () => this.#store.create(sid, record), bytesOf(record));
   }
 
   read(sid: string): Promise<SessionRecord | undefined> {
@@ -162,10 +141,6 @@ export class GuardedStore implements SessionStore {
   close(): Promise<void> {
     this.#isClosed = true;
     return this.#store.close();
-  }
-
-  #create(sid: string, record: SessionRecord): Promise<boolean> {
-    return this.#promise(CREATE, () => this.#store.create(sid, record), bytesOf(record));
   }
 
   #promise<T>(operation: Operation<T>, call: () => Awaitable<T>, written?: number): Promise<T> {

@@ -1,12 +1,15 @@
 import { setImmediate as turn } from 'node:timers/promises';
+import type { Awaitable } from '../../base/awaitable.ts';
 import type { Timer } from '../../base/clock.ts';
 import { sidPrefix } from '../../base/logger.ts';
 import { ExpiryWatch, UNWATCHED, type Watched } from '../life/expiry-watch.ts';
 import { expiryOf, expiryReason } from '../record/expiry.ts';
 import { holderWithoutResponse, SessionHandle } from '../record/handle.ts';
 import type { Committed } from '../record/snapshot.ts';
-import { isSessionEnded, type SessionState } from '../record/state.ts';
-import type { LoadedSession, SessionEnvironment } from './environment.ts';
+import { isSessionEnded, type SessionState, type SessionStateFacts } from '../record/state.ts';
+import type { SessionEndReason } from '../session.ts';
+import type { EndOptions, LoadedSession } from './loaded-session.ts';
+import type { SessionServices } from './services.ts';
 import type { Admission, SharedHold, SocketSession } from './socket-session.ts';
 
 /** A commit behind a socket is tried again after these, then reported. */
@@ -20,11 +23,15 @@ const REFRESH_TOGETHER = 50;
 /** Sessions with changes that are to be written later, and nobody who holds them. */
 const MAX_UNHELD = 10_000;
 
-export interface SharedSessionsListener {
-  /** A session is over while it is shared, whichever process ended it. Told once for each. */
-  onEnd(sid: string): void;
-  /** A login has replaced the secret: who came with the one before must go. */
-  onSecretReplaced(sid: string): void;
+/** The registry, as far as sharing needs it. */
+export interface LoadableSessions {
+  load(sid: string): Promise<LoadedSession | undefined>;
+  validate(sid: string): Awaitable<LoadedSession | undefined>;
+  hasEnded(sid: string): boolean;
+  createState(facts: SessionStateFacts): SessionState;
+  end(sid: string, reason: SessionEndReason, options?: EndOptions): Promise<boolean>;
+  /** The sockets of a session must go, whichever process has ended it or renewed its secret. Once for each end. */
+  tellSocketEnd(sid: string, why: 'ended' | 'renewed'): void;
 }
 
 /**
@@ -32,8 +39,8 @@ export interface SharedSessionsListener {
  * them.
  */
 export class SharedSessions {
-  readonly #environment: SessionEnvironment;
-  readonly #listener: SharedSessionsListener;
+  readonly #services: SessionServices;
+  readonly #sessions: LoadableSessions;
   readonly #shared = new Map<string, SharedSession>();
   readonly #loading = new Map<string, Promise<LoadedSession | undefined>>();
   /** With changes that are to be written later, the longest unheld first. */
@@ -44,10 +51,10 @@ export class SharedSessions {
   #refreshing: Promise<void> | undefined;
   #isClosed = false;
 
-  constructor(environment: SessionEnvironment, listener: SharedSessionsListener) {
-    this.#environment = environment;
-    this.#listener = listener;
-    const { clock, logger } = environment;
+  constructor(services: SessionServices, sessions: LoadableSessions) {
+    this.#services = services;
+    this.#sessions = sessions;
+    const { clock, logger } = services;
     this.#watch = new ExpiryWatch({
       clock,
       now: () => clock.now(),
@@ -64,7 +71,7 @@ export class SharedSessions {
     if (known && !known.isOver) return known.state.isEnded ? undefined : known.attach(admission);
     const loaded = await this.#load(sid);
     // What the store answered may be older than the end.
-    return loaded && !this.#environment.hasEnded(sid) ? this.share(sid, loaded).attach(admission) : undefined;
+    return loaded && !this.#sessions.hasEnded(sid) ? this.share(sid, loaded).attach(admission) : undefined;
   }
 
   /** The shared session, brought up to date with what was just loaded. The caller retains it at once. */
@@ -106,10 +113,10 @@ export class SharedSessions {
    */
   async close(): Promise<void> {
     this.#isClosed = true;
-    this.#environment.clock.clearTimeout(this.#timer);
+    this.#services.clock.clearTimeout(this.#timer);
     this.#watch.close();
     await this.#refreshing;
-    const isWritten = this.#environment.frequency !== 'manual';
+    const isWritten = this.#services.settings.write !== 'manual';
     const sessions = [...this.#shared.values()];
     const commits = await Promise.allSettled(isWritten ? sessions.map(({ state }) => state.commit()) : []);
     for (const shared of sessions) shared.stop();
@@ -137,7 +144,7 @@ export class SharedSessions {
     const shared = this.#shared.get(state.sid);
     if (shared?.state === state) {
       this.#forgetIfUnheld(shared);
-      this.#listener.onEnd(state.sid);
+      this.#sessions.tellSocketEnd(state.sid, 'ended');
     } else shared?.state.markEnded();
   }
 
@@ -152,27 +159,29 @@ export class SharedSessions {
   #refreshLater(shared: SharedSession): void {
     shared
       .refresh()
-      .catch(error => this.#environment.logger.warn({ err: error }, 'shared session not refreshed; trying again'));
+      .catch(error => this.#services.logger.warn({ err: error }, 'shared session not refreshed; trying again'));
   }
 
   /** Nobody can give it more time, so its sockets go also when the store cannot be reached. There the sweep ends it. */
   #endIfTooOld({ state }: SharedSession): boolean {
-    const { clock, end, logger } = this.#environment;
+    const { clock, logger } = this.#services;
     const { header, sid, lastAccessedAt } = state;
     const now = clock.now();
     if (!clock.isKnown || expiryReason(header, lastAccessedAt, now) !== 'absolute') return false;
     state.markEnded();
-    end(sid, 'absolute', { expiredBy: now, createdAt: header.createdAt }).catch(error =>
-      logger.warn({ err: error, sid: sidPrefix(sid) }, 'an expired session is not ended in the store yet'),
-    );
+    this.#sessions
+      .end(sid, 'absolute', { expiredBy: now, createdAt: header.createdAt })
+      .catch(error =>
+        logger.warn({ err: error, sid: sidPrefix(sid) }, 'an expired session is not ended in the store yet'),
+      );
     return true;
   }
 
   /** Another process may have used it. */
   async #readAgain(shared: SharedSession): Promise<number | undefined> {
-    const { accessTimes, load, clock } = this.#environment;
+    const { accessTimes, clock } = this.#services;
     const { sid } = shared.state;
-    const loaded = await load(sid); // which ends it when its time is over
+    const loaded = await this.#sessions.load(sid); // which ends it when its time is over
     if (shared.state.isEnded) return undefined;
     if (!loaded) {
       if (!clock.isKnown) throw new Error('the clock of the session store is not known');
@@ -186,7 +195,7 @@ export class SharedSessions {
 
   #keepFresh(): void {
     if (this.#isClosed || this.#shared.size === 0) return;
-    this.#timer ??= this.#environment.clock.setTimeout(() => {
+    this.#timer ??= this.#services.clock.setTimeout(() => {
       this.#refreshing = this.#refreshAll().finally(() => {
         this.#timer = undefined;
         this.#keepFresh();
@@ -201,14 +210,14 @@ export class SharedSessions {
       const refreshes = await Promise.allSettled(batch.map(shared => shared.refresh()));
       const failures = refreshes.filter(({ status }) => status === 'rejected') as PromiseRejectedResult[];
       if (failures[0])
-        this.#environment.logger.warn({ err: failures[0].reason }, 'shared sessions not refreshed; trying again');
+        this.#services.logger.warn({ err: failures[0].reason }, 'shared sessions not refreshed; trying again');
       if (failures.length === batch.length) return; // an outage: it would be the same for the others
       await turn();
     }
   }
 
   async #load(sid: string): Promise<LoadedSession | undefined> {
-    const loading = this.#loading.get(sid) ?? this.#environment.load(sid);
+    const loading = this.#loading.get(sid) ?? this.#sessions.load(sid);
     this.#loading.set(sid, loading);
     try {
       return await loading;
@@ -218,13 +227,13 @@ export class SharedSessions {
   }
 
   #add(sid: string, { snapshot, lastAccessedAt }: LoadedSession): SharedSession {
-    const state = this.#environment.createState({ sid, snapshot, lastAccessedAt, isStored: true });
-    const shared = new SharedSession(this.#environment, state, {
+    const state = this.#sessions.createState({ sid, snapshot, lastAccessedAt, isStored: true });
+    const shared = new SharedSession(this.#services, this.#sessions, state, {
       onUnheld: () => this.#onUnheld(shared),
       onHeld: () => this.#unheld.delete(shared),
       onSockets: () => this.#watch.schedule(shared, shared.expiresAt),
       onNoSockets: () => this.#watch.cancel(shared),
-      onSecretReplaced: () => this.#listener.onSecretReplaced(sid),
+      onSecretReplaced: () => this.#sessions.tellSocketEnd(sid, 'renewed'),
     });
     this.#shared.set(sid, shared);
     this.#keepFresh();
@@ -238,8 +247,8 @@ export class SharedSessions {
     if (this.#unheld.size <= MAX_UNHELD) return;
     const [oldest] = this.#unheld;
     this.#unheld.delete(oldest!);
-    if (this.#environment.frequency === 'manual') {
-      this.#environment.logger.warn(
+    if (this.#services.settings.write === 'manual') {
+      this.#services.logger.warn(
         { sid: sidPrefix(oldest!.state.sid) },
         'changes that were never synced are dropped to make room; call session.sync()',
       );
@@ -248,7 +257,7 @@ export class SharedSessions {
   }
 
   #forgetIfUnheld(shared: SharedSession): boolean {
-    const isToBeWritten = shared.state.isDirty && this.#environment.frequency !== 'end-of-request';
+    const isToBeWritten = shared.state.isDirty && this.#services.settings.write !== 'end-of-request';
     if (shared.isHeld || (isToBeWritten && !this.#isClosed)) return false;
     this.#unheld.delete(shared);
     shared.stop();
@@ -272,7 +281,8 @@ class SharedSession implements Watched, SharedHold {
   livesUntil = UNWATCHED.livesUntil;
   dueAt = UNWATCHED.dueAt;
   watchIndex = UNWATCHED.watchIndex;
-  readonly #environment: SessionEnvironment;
+  readonly #services: SessionServices;
+  readonly #sessions: LoadableSessions;
   readonly #owner: SharedSessionOwner;
   readonly #errorListeners = new Set<(error: Error) => void>();
   #holders = 0;
@@ -288,12 +298,13 @@ class SharedSession implements Watched, SharedHold {
   #retries = 0;
   #retryTimer: Timer | undefined;
 
-  constructor(environment: SessionEnvironment, state: SessionState, owner: SharedSessionOwner) {
-    this.#environment = environment;
+  constructor(services: SessionServices, sessions: LoadableSessions, state: SessionState, owner: SharedSessionOwner) {
+    this.#services = services;
+    this.#sessions = sessions;
     this.state = state;
     this.#storedAccessAt = state.lastAccessedAt;
     this.#secretHash = state.header.secretHash;
-    this.#interruptions = environment.store.interruptions ?? 0;
+    this.#interruptions = services.store.interruptions ?? 0;
     this.#owner = owner;
   }
 
@@ -304,11 +315,11 @@ class SharedSession implements Watched, SharedHold {
   /** When it ends by itself, as far as this process knows. */
   get expiresAt(): number {
     const { state } = this;
-    return expiryOf(state.header, this.#environment.accessTimes.latest(state.sid, state.lastAccessedAt));
+    return expiryOf(state.header, this.#services.accessTimes.latest(state.sid, state.lastAccessedAt));
   }
 
   get isOver(): boolean {
-    return this.#environment.clock.now() >= this.expiresAt;
+    return this.#services.clock.now() >= this.expiresAt;
   }
 
   /** Kept until it is released as often as it was retained. */
@@ -320,7 +331,7 @@ class SharedSession implements Watched, SharedHold {
   /** Commits what is left, unless it is to be written later, and lets go. */
   async release(): Promise<void> {
     try {
-      if (this.#environment.frequency === 'end-of-request') await this.state.commit();
+      if (this.#services.settings.write === 'end-of-request') await this.state.commit();
     } catch (error) {
       if (!isSessionEnded(error)) throw error;
     } finally {
@@ -338,10 +349,10 @@ class SharedSession implements Watched, SharedHold {
     this.retain();
     this.#sockets++;
     if (this.#sockets === 1) this.#owner.onSockets();
-    this.#environment.meters.active++;
+    this.#services.meters.active++;
     const listeners = new Set<(error: Error) => void>();
     let released: Promise<void> | undefined;
-    const holder = holderWithoutResponse(state, this.#environment.end, () => this.schedule());
+    const holder = holderWithoutResponse(state, this.#sessions, () => this.schedule());
     const handle = new SessionHandle(state, holder, { isNew: false, isVeiled: isVeiled === true });
     return {
       session: handle.session,
@@ -359,7 +370,7 @@ class SharedSession implements Watched, SharedHold {
           handle.release();
           this.#sockets--;
           if (this.#sockets === 0) this.#owner.onNoSockets();
-          this.#environment.meters.active--;
+          this.#services.meters.active--;
           for (const listener of listeners) this.#errorListeners.delete(listener);
           released = this.release();
         }
@@ -382,14 +393,14 @@ class SharedSession implements Watched, SharedHold {
   async refresh(): Promise<void> {
     const { state } = this;
     if (state.isEnded) return;
-    const { store } = this.#environment;
+    const { store } = this.#services;
     const { interruptions = 0 } = store;
     if (interruptions === this.#interruptions) {
       const glance = await store.glance(state.sid);
       if (glance?.version === state.version) return;
       if (!glance) return state.markEnded();
     }
-    const loaded = await this.#environment.validate(state.sid);
+    const loaded = await this.#sessions.validate(state.sid);
     if (!loaded) return state.markEnded();
     // Otherwise something was committed here meanwhile: the next refresh will tell.
     if (this.reload(loaded)) this.#interruptions = interruptions;
@@ -407,14 +418,15 @@ class SharedSession implements Watched, SharedHold {
 
   /** Something was changed: it is committed when the write frequency says. */
   schedule(): void {
-    const { frequency, clock } = this.#environment;
+    const { settings, clock } = this.#services;
+    const { write } = settings;
     this.notice();
-    if (frequency === 'manual' || this.#isScheduled) return;
+    if (write === 'manual' || this.#isScheduled) return;
     // Nobody would think later of what a request changes whose client has gone: it is written at once.
-    if (this.#isStopped && frequency === 'end-of-request') return;
+    if (this.#isStopped && write === 'end-of-request') return;
     this.#isScheduled = true;
-    if (frequency !== 'end-of-request' && !this.#isStopped) {
-      this.#writeTimer = clock.setTimeout(() => void this.commit(), frequency.everyMs);
+    if (write !== 'end-of-request' && !this.#isStopped) {
+      this.#writeTimer = clock.setTimeout(() => void this.commit(), write.everyMs);
       return;
     }
     // After the callbacks of this turn: what many messages change together is one commit.
@@ -435,17 +447,17 @@ class SharedSession implements Watched, SharedHold {
   /** Nothing is committed behind its holders any more. */
   stop(): void {
     this.#isStopped = true;
-    this.#environment.clock.clearTimeout(this.#retryTimer);
-    this.#environment.clock.clearTimeout(this.#writeTimer);
+    this.#services.clock.clearTimeout(this.#retryTimer);
+    this.#services.clock.clearTimeout(this.#writeTimer);
   }
 
   #touch(): void {
     const { state } = this;
-    const now = this.#environment.clock.now();
+    const now = this.#services.clock.now();
     // What comes after the end, while that is being found out, does not bring it back.
     if (state.isEnded || (now >= this.livesUntil && now >= this.expiresAt)) return;
     state.lastAccessedAt = now;
-    this.#environment.accessTimes.note(state.sid, state.header, this.#storedAccessAt, at => {
+    this.#services.accessTimes.note(state.sid, state.header, this.#storedAccessAt, at => {
       this.#storedAccessAt = at;
     });
   }
@@ -456,18 +468,18 @@ class SharedSession implements Watched, SharedHold {
     if (delay !== undefined) {
       if (this.#retryTimer) return;
       this.#retries++;
-      this.#retryTimer = this.#environment.clock.setTimeout(() => {
+      this.#retryTimer = this.#services.clock.setTimeout(() => {
         this.#retryTimer = undefined;
         void this.commit();
       }, delay);
       return;
     }
     this.#retries = 0;
-    this.#environment.logger.error(
+    this.#services.logger.error(
       { err: error, sid: sidPrefix(this.state.sid) },
       'changes of a session are not committed',
     );
-    if (this.#environment.frequency !== 'end-of-request') this.schedule();
+    if (this.#services.settings.write !== 'end-of-request') this.schedule();
     for (const listener of this.#errorListeners) listener(error);
   }
 }

@@ -206,11 +206,11 @@ class ScopedSession {
 /**
  * Holds a session where there is no response: on a socket, in background work.
  *
- * @param end Ends it in the store.
+ * @param sessions Ends it in the store.
  */
 export function holderWithoutResponse(
   state: SessionState,
-  end: (sid: string, reason: SessionEndReason) => Promise<unknown>,
+  sessions: { end(sid: string, reason: SessionEndReason): Promise<unknown> },
   onChanged: () => void,
 ): SessionHolder {
   return {
@@ -219,7 +219,7 @@ export function holderWithoutResponse(
       throw headersSent('renewed');
     },
     invalidate: async reason => {
-      await end(state.sid, reason);
+      await sessions.end(state.sid, reason);
       state.markEnded();
     },
   };

@@ -18,27 +18,31 @@ const MAX_NAME_LENGTH = 256;
 
 /** What the states of one manager share. */
 export interface SessionStateRules {
-  readonly store: SessionStore;
+  readonly store: Pick<SessionStore, 'read' | 'commit' | 'delete'>;
+  readonly creations: Pick<SessionStore, 'create'>;
+  /** Runs updates of one session one after the other in this process: only other processes are left to conflict with. */
+  readonly updates: { run<T>(sid: string, task: () => Promise<T>): Promise<T> };
   readonly maxAttributeBytes: number;
   readonly maxSessionBytes: number;
   readonly contents: WriteContents;
   readonly conflicts: ConflictPolicy;
-  /** Told when the store has taken a new session. */
-  onCreated(state: SessionState, snapshot: Snapshot): void;
-  /** Told after each commit of a state; `before` is what it changed. */
-  onCommitted(state: SessionState, committed: Committed, before: Snapshot): void;
-  /** Told once, when it is known that the session is over. */
-  onEnded(state: SessionState): void;
-  /** Told when a commit or update met somebody else's change of the same attribute. */
-  onConflict(): void;
-  /** Told when a value was asked for whose type this process does not know. */
-  onUnknownType(): void;
-  /** Told when an attribute was set. */
-  onSet(sid: string, name: string, attributeBytes: number, sessionBytes: number): void;
   /**
-   * Runs updates of one session one after the other in this process: only other processes are left to conflict with.
+   * Counts commits and updates that met somebody else's change of the same attribute, and reads of values whose type
+   * this process does not know.
    */
-  serialize<T>(sid: string, task: () => Promise<T>): Promise<T>;
+  readonly meters: { conflicts: number; unknownTypes: number };
+  readonly sizes: { note(sid: string, name: string, attributeBytes: number, sessionBytes: number): void };
+  readonly observer: SessionStateObserver;
+}
+
+/** Learns what becomes of the states of one manager. */
+export interface SessionStateObserver {
+  /** The store has taken a new session. */
+  onCreated(state: SessionState, snapshot: Snapshot): void;
+  /** After each commit of a state; `before` is what it changed. */
+  onCommitted(state: SessionState, committed: Committed, before: Snapshot): void;
+  /** Once, when it is known that the session is over. */
+  onEnded(state: SessionState): void;
 }
 
 export interface SessionStateFacts {
@@ -182,7 +186,7 @@ export class SessionState {
     if (this.#isEnded) return;
     this.#isEnded = true;
     this.#forgetChanges();
-    this.#rules.onEnded(this);
+    this.#rules.observer.onEnded(this);
   }
 
   /** @throws {HoldfastError} as `decodeValue`. */
@@ -263,7 +267,7 @@ export class SessionState {
   /** Compare-and-swap on what the store holds. Resolves with the value written, decoded. */
   async update(name: string, change: (current: unknown) => unknown): Promise<unknown> {
     checkName(name);
-    return this.#rules.serialize(this.sid, async () => {
+    return this.#rules.updates.run(this.sid, async () => {
       if (!this.#isStored || this.#changed.has(name) || this.#inFlight.has(name)) await this.commit();
       for (let tries = 0; tries < MAX_TRIES; tries++) {
         const record = await this.#rules.store.read(this.sid);
@@ -283,7 +287,7 @@ export class SessionState {
           this.#take({ attributes, header: undefined, ...result }, base);
           return bytes && decodeValue(bytes, name).value;
         }
-        this.#rules.onConflict();
+        this.#rules.meters.conflicts++;
       }
       throw conflict(name, `was changed by others during ${MAX_TRIES} tries to update it`);
     });
@@ -331,7 +335,7 @@ export class SessionState {
     try {
       return this.#read(name);
     } catch (error) {
-      if (isHoldfastError(error) && error.code === 'ERR_SESSION_TYPE_UNKNOWN') this.#rules.onUnknownType();
+      if (isHoldfastError(error) && error.code === 'ERR_SESSION_TYPE_UNKNOWN') this.#rules.meters.unknownTypes++;
       throw error;
     }
   }
@@ -366,7 +370,7 @@ export class SessionState {
         `with ${JSON.stringify(name)} (${bytes.length} bytes) the session would have ${total} bytes; at most ${maxSessionBytes} are allowed (maxSessionSize)`,
       );
     }
-    this.#rules.onSet(this.sid, name, bytes.length, total);
+    this.#rules.sizes.note(this.sid, name, bytes.length, total);
   }
 
   /** Counted on with each change, because requests may set thousands of attributes. */
@@ -512,7 +516,7 @@ export class SessionState {
 
   /** After a try that met a conflict. */
   async #tryAgain(attempt: Attempt): Promise<CommitResult> {
-    const { conflicts, store, onConflict } = this.#rules;
+    const { conflicts, store, meters } = this.#rules;
     const { attributes, basis, expectedSecretHash } = attempt;
     for (let tries = 1; ; tries++) {
       const seen = this.#commits;
@@ -520,7 +524,7 @@ export class SessionState {
       if (!record) return { status: 'gone' };
       this.reload(new Snapshot(record), seen);
       if (expectedSecretHash !== undefined && record.header.secretHash !== expectedSecretHash) throw superseded();
-      onConflict();
+      meters.conflicts++;
       if (typeof conflicts !== 'function') break;
       for (const [name, ours] of basis) {
         const theirs = record.attributes.get(name);
@@ -553,7 +557,7 @@ export class SessionState {
       lastAccessedAt: this.lastAccessedAt,
       attributes: stored,
     };
-    if (!(await this.#rules.store.create(this.sid, record))) return this.#join(record.header, attempt);
+    if (!(await this.#rules.creations.create(this.sid, record))) return this.#join(record.header, attempt);
     this.#isStored = true;
     // It was ended meanwhile, or before: nobody would ever ask for it.
     if (this.#isEnded || (this.#isFirstLife && !(await this.#isFirstLife()))) {
@@ -561,7 +565,7 @@ export class SessionState {
       return { status: 'gone' };
     }
     this.#moveTo(new Snapshot(record).markOwn(), version);
-    this.#rules.onCreated(this, this.#base);
+    this.#rules.observer.onCreated(this, this.#base);
     return { status: 'committed', version, previous: NO_VERSION };
   }
 
@@ -597,7 +601,7 @@ export class SessionState {
       else if (this.#base === before || committed.version > this.#latest) this.#moveTo(base, committed.version);
     }
     this.#commits++;
-    this.#rules.onCommitted(this, committed, before);
+    this.#rules.observer.onCommitted(this, committed, before);
   }
 
   #gone(): HoldfastError {

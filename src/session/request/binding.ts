@@ -7,7 +7,10 @@ import { checkOwner, judgeOwner, UnauthorizedSessionRequestError } from '../iden
 import { judgeSecret, ROTATED_MS, type SecretStanding, SUPERSEDED_MS } from '../identity/secret-standing.ts';
 import type { SessionTicket } from '../identity/ticket.ts';
 import type { TrackedRequest } from '../identity/tracking.ts';
-import type { LoadedSession, SessionEnvironment } from '../process/environment.ts';
+import type { UserSessions } from '../life/user-sessions.ts';
+import type { LoadedSession } from '../process/loaded-session.ts';
+import type { SessionRegistry } from '../process/registry.ts';
+import type { SessionServices } from '../process/services.ts';
 import type { SharedHold, SocketSession } from '../process/socket-session.ts';
 import { headersSent, outsideRequest, SessionHandle } from '../record/handle.ts';
 import { Snapshot } from '../record/snapshot.ts';
@@ -29,6 +32,12 @@ export interface SessionRequest extends TrackedRequest {
    * `form_post`. `signIn` then sets the cookie over one that the request could not bring. Default false.
    */
   readonly isCrossSiteSignIn?: boolean | undefined;
+}
+
+/** What the bindings of one manager share. */
+export interface BindingServices extends SessionServices {
+  readonly registry: SessionRegistry;
+  readonly users: UserSessions;
 }
 
 interface Live {
@@ -56,7 +65,7 @@ interface Found {
  * `markHeadersSent()`, and `release()` when the request has ended.
  */
 export class SessionBinding {
-  readonly #environment: SessionEnvironment;
+  readonly #services: BindingServices;
   readonly #request: SessionRequest;
   #loading: Promise<void> | undefined;
   #creating: Promise<Session> | undefined;
@@ -78,15 +87,15 @@ export class SessionBinding {
   #isClientGone = false;
   #isReleased = false;
 
-  constructor(environment: SessionEnvironment, request: SessionRequest) {
-    this.#environment = environment;
+  constructor(services: BindingServices, request: SessionRequest) {
+    this.#services = services;
     this.#request = request;
     if (request.user) checkOwner(request.user);
   }
 
   /** Where carriers report what they cannot tell anybody else. */
   get logger(): Logger {
-    return this.#environment.logger;
+    return this.#services.logger;
   }
 
   /** The session that `get` or `open` has found, without asking the store. */
@@ -153,7 +162,7 @@ export class SessionBinding {
     await this.#load();
     const isNewHere = this.#request.isDocumentNavigation && !this.#isSuperseded && !this.#mayBeHidden;
     if (!isNewHere || this.current) return this.current;
-    return this.#request.user || (await this.#environment.mayBeginUnasked()) ? this.open() : undefined;
+    return this.#request.user || (await this.#services.registry.capacity.mayBeginUnasked()) ? this.open() : undefined;
   }
 
   /**
@@ -165,7 +174,7 @@ export class SessionBinding {
   async existing(): Promise<Session | undefined> {
     const session = await this.get();
     const isNewHere = this.#request.isDocumentNavigation && !this.#isSuperseded && !this.#mayBeHidden;
-    const { tracking, clock } = this.#environment;
+    const { tracking, clock } = this.#services;
     if (!session && isNewHere && this.#asides.length === 0)
       this.#asides = tracking.tellNonce(createSid(), clock.now(), this.#request);
     return session;
@@ -187,7 +196,7 @@ export class SessionBinding {
     if (this.#areHeadersSent) throw headersSent('opened');
     const before = this.#live?.state.header.owner;
     if (this.#foreignSid !== undefined) {
-      await this.#environment.end(this.#foreignSid, 'logout');
+      await this.#services.registry.end(this.#foreignSid, 'logout');
       this.#foreignSid = undefined;
       this.#loading = Promise.resolve();
     } else if (this.current && before && before.name !== owner.name) await this.current.invalidate('logout');
@@ -213,7 +222,7 @@ export class SessionBinding {
   /** Headers for the response, after a commit. Empty when the client has nothing to learn. */
   responseHeaders(): HeaderLine[] {
     if (this.#areHeadersSent) return [];
-    const { tracking } = this.#environment;
+    const { tracking } = this.#services;
     const request = this.#request;
     const live = this.#live;
     switch (this.#news) {
@@ -231,7 +240,7 @@ export class SessionBinding {
   encodeUrl(url: string): string {
     const live = this.#live;
     if (!live || live.state.isEnded) return url;
-    return this.#environment.tracking.encodeUrl(url, { sid: live.state.sid, secret: live.secret });
+    return this.#services.tracking.encodeUrl(url, { sid: live.state.sid, secret: live.secret });
   }
 
   /**
@@ -245,7 +254,7 @@ export class SessionBinding {
     const live = this.#live;
     if (!live || live.state.isEnded) return undefined;
     const { secretHash, handle, state } = live;
-    return this.#environment.attach(state.sid, { secretHash, isVeiled: handle.isVeiled });
+    return this.#services.registry.attach(state.sid, { secretHash, isVeiled: handle.isVeiled });
   }
 
   /** The response headers are out: from now on no cookie can be sent. */
@@ -276,29 +285,29 @@ export class SessionBinding {
     if (!live.isHeld) return;
     live.isHeld = false;
     live.shared?.release().catch(error => this.logger.error({ err: error }, 'session not saved'));
-    this.#environment.meters.active--;
+    this.#services.meters.active--;
   }
 
   /** The client has shown no session, and may have one all the same. */
   get #mayBeHidden(): boolean {
     const hasShown = this.#live !== undefined || this.#foreignSid !== undefined;
-    return !hasShown && this.#environment.tracking.mayBeHidden(this.#request);
+    return !hasShown && this.#services.tracking.mayBeHidden(this.#request);
   }
 
   #load(): Promise<void> {
     if (this.#isReleased) return Promise.reject(outsideRequest());
-    this.#loading ??= this.#read(this.#environment.tracking.read(this.#request));
+    this.#loading ??= this.#read(this.#services.tracking.read(this.#request));
     return this.#loading;
   }
 
   async #read(tickets: readonly SessionTicket[]): Promise<void> {
-    const settling = this.#environment.clock.settle();
+    const settling = this.#services.clock.settle();
     if (settling) await settling;
     try {
       const live: Found[] = [];
       for (const ticket of tickets) {
-        const loaded = await this.#environment.load(ticket.sid);
-        if (!loaded) this.#environment.meters.gone++;
+        const loaded = await this.#services.registry.load(ticket.sid);
+        if (!loaded) this.#services.meters.gone++;
         const found = loaded && (await this.#judge(ticket, loaded));
         if (found) live.push(found);
       }
@@ -327,7 +336,7 @@ export class SessionBinding {
 
   /** What a ticket has found, if it still opens it. */
   #judge(ticket: SessionTicket, loaded: LoadedSession): Awaitable<Found | undefined> {
-    const { clock } = this.#environment;
+    const { clock } = this.#services;
     const { header } = loaded.snapshot;
     const standing = judgeSecret(header, ticket.secretHash ?? hashSecret(ticket.secret), clock.now());
     if (standing === 'current') return { ticket, loaded, standing };
@@ -336,13 +345,13 @@ export class SessionBinding {
   }
 
   async #judgeAnew(ticket: SessionTicket): Promise<Found | undefined> {
-    const asked = await this.#environment.validate(ticket.sid);
+    const asked = await this.#services.registry.validate(ticket.sid);
     return asked && this.#judge(ticket, asked);
   }
 
   /** A ticket whose secret is not the session's. */
   #judgeFormer({ ticket, loaded, standing }: Found): Found | undefined {
-    const { meters } = this.#environment;
+    const { meters } = this.#services;
     const { header } = loaded.snapshot;
     switch (standing) {
       case 'rotated':
@@ -366,7 +375,7 @@ export class SessionBinding {
   }
 
   #take({ ticket, loaded, standing }: Found, isNew: boolean): Awaitable<void> {
-    const { accessTimes, meters, clock } = this.#environment;
+    const { accessTimes, meters, clock } = this.#services;
     const { sid, secret } = ticket;
     const { header } = loaded.snapshot;
     const { user } = this.#request;
@@ -387,13 +396,13 @@ export class SessionBinding {
         `the session belongs to another user than ${JSON.stringify(user!.name)}; sign in, which begins a new one, or sign out first`,
       );
     }
-    const shared = this.#environment.share(sid, loaded);
-    const state = shared?.state ?? this.#environment.createState({ sid, ...loaded, isStored: true });
+    const shared = this.#services.registry.share(sid, loaded);
+    const state = shared?.state ?? this.#services.registry.createState({ sid, ...loaded, isStored: true });
     const lastAccessedAt = accessTimes.latest(sid, loaded.lastAccessedAt);
     state.lastAccessedAt = lastAccessedAt;
     meters.sinceLastAccessMs.add(Math.max(0, clock.now() - lastAccessedAt));
     accessTimes.note(sid, header, loaded.lastAccessedAt);
-    const { tracking } = this.#environment;
+    const { tracking } = this.#services;
     if (tracking.lacksMarker(this.#request)) this.#asides = tracking.mark(this.#request);
     const live = this.#hold(
       state,
@@ -415,18 +424,18 @@ export class SessionBinding {
       if (!isHoldfastError(error) || error.code !== 'ERR_SESSION_SUPERSEDED') throw error;
       // Another request has claimed it at the same moment: look again at what it has become.
       const { sid } = live.state;
-      const loaded = await this.#environment.validate(sid);
+      const loaded = await this.#services.registry.validate(sid);
       const found = loaded && (await this.#judge({ sid, secret: live.secret }, loaded));
       if (found) await this.#take(found, false);
     }
   }
 
   #considerRotation(live: Live, header: SessionHeader, standing: SecretStanding): Awaitable<void> {
-    const { clock, renewalTimeoutMs, tracking } = this.#environment;
+    const { clock, settings, tracking } = this.#services;
     const now = clock.now();
     const { createdAt, secretAt = createdAt, former } = header;
     if (standing === 'current') {
-      this.#isRotationDue = tracking.kind !== 'url' && now - secretAt >= renewalTimeoutMs; // links cannot be told
+      this.#isRotationDue = tracking.kind !== 'url' && now - secretAt >= settings.renewalTimeoutMs; // links cannot be told
       // The client has got the new secret: the one before may end.
       if (former?.kind !== 'rotated' || former.until !== undefined) return;
       return live.state.limitFormer({ ...former, until: now + ROTATED_MS }, header.secretHash).catch(error => {
@@ -439,7 +448,7 @@ export class SessionBinding {
   }
 
   async #create(owner: SessionHeader['owner']): Promise<Session> {
-    const { clock, tracking } = this.#environment;
+    const { clock, tracking } = this.#services;
     const derived = tracking.ticketOfNonce(this.#request, clock.now());
     const session = derived && (await this.#createFrom(derived, owner));
     return session ?? this.#begin({ sid: createSid(), secret: createSecret() }, owner);
@@ -447,13 +456,13 @@ export class SessionBinding {
 
   /** The session that the parts of a page make together. Undefined: it was made before and is over, which it stays. */
   async #createFrom(derived: SessionTicket, owner: SessionHeader['owner']): Promise<Session | undefined> {
-    const environment = this.#environment;
+    const { registry } = this.#services;
     const { sid } = derived;
-    if (environment.hasEnded(sid)) return undefined;
+    if (registry.hasEnded(sid)) return undefined;
     // `load` would take what does not exist yet for what has ended.
-    if (!(await environment.validate(sid)) && !(await environment.hasLived(sid)))
-      return this.#begin(derived, owner, () => environment.beginLife(sid));
-    const loaded = await environment.load(sid);
+    if (!(await registry.validate(sid)) && !(await registry.hasLived(sid)))
+      return this.#begin(derived, owner, () => registry.beginLife(sid));
+    const loaded = await registry.load(sid);
     if (!loaded) return undefined;
     // Another part of the page has made it already.
     const found = await this.#judge(derived, loaded);
@@ -471,7 +480,8 @@ export class SessionBinding {
     owner: SessionHeader['owner'],
     isFirstLife?: () => Promise<boolean>,
   ): Promise<Session> {
-    const { clock, idleTimeoutMs, absoluteTimeoutMs, users } = this.#environment;
+    const { clock, settings, users } = this.#services;
+    const { idleTimeoutMs, absoluteTimeoutMs } = settings;
     const now = clock.now();
     const secretHash = hashSecret(secret);
     const header: SessionHeader = {
@@ -482,7 +492,13 @@ export class SessionBinding {
       ...(absoluteTimeoutMs < Number.POSITIVE_INFINITY && { absoluteExpiresAt: now + absoluteTimeoutMs }),
     };
     const snapshot = new Snapshot({ header, version: 0, attributes: new Map() });
-    const state = this.#environment.createState({ sid, snapshot, lastAccessedAt: now, isStored: false, isFirstLife });
+    const state = this.#services.registry.createState({
+      sid,
+      snapshot,
+      lastAccessedAt: now,
+      isStored: false,
+      isFirstLife,
+    });
     if (owner && users.isLimited) await users.admit(owner.name, sid, () => state.commit());
     this.#news = 'ticket';
     return this.#hold(state, undefined, { secret, secretHash }, { isNew: true, isVeiled: false }).handle.session;
@@ -511,7 +527,7 @@ export class SessionBinding {
     };
     if (this.#live) this.#letGo(this.#live);
     shared?.retain();
-    this.#environment.meters.active++;
+    this.#services.meters.active++;
     this.#live = live;
     if (this.#isReleased) live.handle.release();
     if (this.#isReleased || this.#isClientGone) this.#letGo(live);
@@ -532,7 +548,7 @@ export class SessionBinding {
 
   /** A login: the old secret is dead at once, and so are the sockets that were opened with it. */
   async #replaceSecret(live: Live, owner: SessionHeader['owner']): Promise<void> {
-    const { clock, users } = this.#environment;
+    const { clock, users } = this.#services;
     const { state, secretHash: expected } = live;
     const wasStored = state.isStored;
     const secret = createSecret();
@@ -558,12 +574,12 @@ export class SessionBinding {
     if (owner) live.handle.unveil();
     this.#news = 'ticket';
     this.#isRotationDue = false;
-    if (wasStored) this.#environment.onRenewed(state.sid, 'renewed');
+    if (wasStored) this.#services.registry.onRenewed(state.sid, 'renewed');
   }
 
   /** By time: the same user with a new secret, and the old one works until the client has got it. */
   async #rotate(live: Live): Promise<void> {
-    const { clock } = this.#environment;
+    const { clock } = this.#services;
     const secret = createSecret();
     const secretHash = hashSecret(secret);
     this.#isRotationDue = false;
@@ -581,11 +597,11 @@ export class SessionBinding {
     live.secret = secret;
     live.secretHash = secretHash;
     this.#news = 'ticket';
-    this.#environment.onRenewed(live.state.sid, 'rotated');
+    this.#services.registry.onRenewed(live.state.sid, 'rotated');
   }
 
   async #invalidate(live: Live, reason: SessionEndReason): Promise<void> {
-    if (live.state.isStored) await this.#environment.end(live.state.sid, reason);
+    if (live.state.isStored) await this.#services.registry.end(live.state.sid, reason);
     live.state.markEnded();
     this.#news = 'no ticket';
   }

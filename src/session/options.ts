@@ -1,0 +1,154 @@
+import type { Clock } from '../base/clock.ts';
+import type { Logger } from '../base/logger.ts';
+import { DEFAULT_IDLE_MS, endsBeforeWrite, isWriteTime, MAX_WRITE_MS, MIN_WRITE_MS } from '../base/session-times.ts';
+import type { TrackingOptions } from './identity/tracking.ts';
+import type { Ledger } from './ledger.ts';
+import { LIFETIME_PROFILES, type LifetimeProfile, WRITE_PROFILES, type WriteProfile } from './life/profiles.ts';
+import type { SweepSchedule } from './life/sweeper.ts';
+import type { UserLimit } from './life/user-sessions.ts';
+import type { ConflictPolicy, WriteContents, WriteFrequency } from './record/write-policy.ts';
+import { DEFAULT_ANONYMOUS_SHARE } from './room/cap.ts';
+import type { SessionStore } from './store.ts';
+
+export interface SessionManagerOptions extends TrackingOptions {
+  /** Closed by `close()`. */
+  readonly store: SessionStore;
+  /**
+   * What the processes that share the store have in common besides sessions: ends and renewals reach the others through
+   * it. Closed by `close()`. Default: one in this process' memory; then others learn of an end within 5 s, by asking
+   * the store.
+   */
+  readonly ledger?: Ledger;
+  /** Keys of at least 32 random bytes; the first signs, every one verifies. `loadOrCreateKey` keeps one in a folder. */
+  readonly keys: readonly (string | Uint8Array)[];
+  /** Idle and absolute time by assurance level; either can be set beside it. */
+  readonly lifetime?: LifetimeProfile;
+  /** Milliseconds of silence after which a session ends; `Infinity` never. Default 30 minutes. */
+  readonly idleTimeoutMs?: number;
+  /** Milliseconds after which a session ends whatever happens; `Infinity` never. Default 12 hours. */
+  readonly absoluteTimeoutMs?: number;
+  /**
+   * Milliseconds after which a session in use gets a new secret; the old one works until the client has the new one.
+   * `Infinity` never. Default 4 hours.
+   */
+  readonly renewalTimeoutMs?: number;
+  /** Frequency and contents by IBM's names; either can be set beside it. */
+  readonly profile?: WriteProfile;
+  /** When changes are written. Default `end-of-request`. */
+  readonly write?: WriteFrequency;
+  /** What a commit writes. Default `set`. */
+  readonly contents?: WriteContents;
+  /** What happens when two requests change one attribute. Default `last-wins`. */
+  readonly conflicts?: ConflictPolicy;
+  /**
+   * `strict` (default): each request sees what was committed before it began, in any process; it costs one small read.
+   * `relaxed`: no read for a session in memory, which may be up to 1 s behind.
+   */
+  readonly coherence?: 'strict' | 'relaxed';
+  /** Sessions kept decoded in memory at most. Default 10,000; 0 keeps none. */
+  readonly cacheSessions?: number;
+  /** Bytes of memory for them, as far as they can be told. Default 64 MiB. */
+  readonly cacheBytes?: number;
+  /**
+   * Sessions at most, where the store does not keep a cap itself: counted at each sweep. Default: as many as it takes.
+   * For `MemoryStore` and `LmdbStore` it is an option of theirs, and exact.
+   */
+  readonly maxSessions?: number;
+  /**
+   * Share of `maxSessions`, and of a memory that is limited, from 0 to 1, that anonymous sessions may fill: the rest is
+   * for logins. Default 0.8.
+   */
+  readonly anonymousShare?: number;
+  /**
+   * What happens at a cap. `refuse` (default): ERR_SESSION_NO_ROOM, 503. `evict`: the session next to expire ends, an
+   * anonymous one first; an anonymous session never takes the place of one that has an owner.
+   */
+  readonly overflow?: 'refuse' | 'evict';
+  readonly maxSessionsPerUser?: UserLimit;
+  /** Largest encoded attribute in bytes. Default 1 MiB. */
+  readonly maxAttributeBytes?: number;
+  /** Largest session in bytes. Default 4 MiB. */
+  readonly maxSessionBytes?: number;
+  /**
+   * Bytes of an attribute and of a session above which a warning is logged, once for each name. Default 16 KiB and 64
+   * KiB.
+   */
+  readonly warnSize?: { readonly attributeBytes?: number; readonly sessionBytes?: number };
+  /** When expired sessions are looked for. Default every 60,000 ms. Those that sockets hold end on time in any case. */
+  readonly sweep?: SweepSchedule;
+  /** A call to the store that takes longer has failed, in milliseconds; `Infinity`: none has. Default 5,000. */
+  readonly storeTimeoutMs?: number;
+  readonly clock?: Clock;
+  readonly logger?: Logger;
+}
+
+type Resolved = 'store' | 'ledger' | 'keys' | 'lifetime' | 'profile' | 'maxSessionsPerUser' | 'clock' | 'logger';
+
+/** The options that are plain values, with profiles and defaults filled in. */
+export interface SessionSettings extends Required<Omit<SessionManagerOptions, keyof TrackingOptions | Resolved>> {
+  readonly maxSessionsPerUser: UserLimit | undefined;
+  readonly warnSize: { readonly attributeBytes: number; readonly sessionBytes: number };
+}
+
+const POSITIVE = [
+  'idleTimeoutMs',
+  'absoluteTimeoutMs',
+  'renewalTimeoutMs',
+  'storeTimeoutMs',
+  'maxAttributeBytes',
+  'maxSessionBytes',
+] as const;
+const NOT_NEGATIVE = ['cacheSessions', 'cacheBytes'] as const;
+
+/** @throws {TypeError} when a value cannot work. */
+export function readSettings(options: SessionManagerOptions): SessionSettings {
+  const lifetime = options.lifetime && LIFETIME_PROFILES[options.lifetime];
+  const profile = WRITE_PROFILES[options.profile ?? 'medium'];
+  const settings: SessionSettings = {
+    idleTimeoutMs: options.idleTimeoutMs ?? lifetime?.idleTimeoutMs ?? DEFAULT_IDLE_MS,
+    absoluteTimeoutMs: options.absoluteTimeoutMs ?? lifetime?.absoluteTimeoutMs ?? 12 * 3_600_000,
+    renewalTimeoutMs: options.renewalTimeoutMs ?? 4 * 3_600_000,
+    write: options.write ?? profile.frequency,
+    contents: options.contents ?? profile.contents,
+    conflicts: options.conflicts ?? 'last-wins',
+    coherence: options.coherence ?? 'strict',
+    cacheSessions: options.cacheSessions ?? 10_000,
+    cacheBytes: options.cacheBytes ?? 64 * 1024 * 1024,
+    maxSessions: options.maxSessions ?? Number.POSITIVE_INFINITY,
+    anonymousShare: options.anonymousShare ?? DEFAULT_ANONYMOUS_SHARE,
+    overflow: options.overflow ?? 'refuse',
+    maxSessionsPerUser: options.maxSessionsPerUser,
+    maxAttributeBytes: options.maxAttributeBytes ?? 1024 * 1024,
+    maxSessionBytes: options.maxSessionBytes ?? 4 * 1024 * 1024,
+    warnSize: { attributeBytes: 16 * 1024, sessionBytes: 64 * 1024, ...options.warnSize },
+    sweep: options.sweep ?? profile.sweep ?? { everyMs: 60_000 },
+    storeTimeoutMs: options.storeTimeoutMs ?? 5_000,
+  };
+  for (const name of POSITIVE) {
+    if (settings[name] > 0) continue;
+    throw new TypeError(`sessions: ${name} must be more than 0, or Infinity for no limit; not ${settings[name]}`);
+  }
+  for (const name of NOT_NEGATIVE)
+    if (!(settings[name] >= 0)) throw new TypeError(`sessions: ${name} must be 0 or more, not ${settings[name]}`);
+  checkFrequency(settings.write, settings.idleTimeoutMs);
+  return settings;
+}
+
+function checkFrequency(frequency: WriteFrequency, idleTimeoutMs: number): void {
+  if (frequency === 'end-of-request' || frequency === 'manual') return;
+  if (typeof frequency !== 'object') {
+    throw new TypeError(
+      `sessions: write must be end-of-request, manual or { everyMs }, not ${JSON.stringify(frequency)}`,
+    );
+  }
+  const { everyMs } = frequency;
+  if (!isWriteTime(everyMs))
+    throw new TypeError(
+      `sessions: write.everyMs must be ${MIN_WRITE_MS} to ${MAX_WRITE_MS} milliseconds, not ${everyMs}`,
+    );
+  if (endsBeforeWrite(idleTimeoutMs, everyMs)) {
+    throw new TypeError(
+      `sessions: idleTimeoutMs (${idleTimeoutMs}) must be at least twice write.everyMs (${everyMs}); write more often, or let sessions live longer`,
+    );
+  }
+}

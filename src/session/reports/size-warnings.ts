@@ -1,0 +1,32 @@
+import { type Logger, sidPrefix } from '../../base/logger.ts';
+
+const MAX_NAMES = 1_000;
+
+/** Warns once for each attribute name, and once for sessions as a whole, so that a busy log stays readable. */
+export class SizeWarnings {
+  readonly #logger: Logger;
+  readonly #limits: { readonly attributeBytes: number; readonly sessionBytes: number };
+  readonly #warned = new Set<string>();
+
+  constructor(logger: Logger, limits: { readonly attributeBytes: number; readonly sessionBytes: number }) {
+    this.#logger = logger;
+    this.#limits = limits;
+  }
+
+  /** An attribute was set. */
+  note(sid: string, attribute: string, attributeBytes: number, sessionBytes: number): void {
+    if (attributeBytes > this.#limits.attributeBytes) {
+      const message =
+        'a session attribute is large: every commit of it is written, and read again; keep a key to it instead';
+      this.#warnOnce(`attribute ${attribute}`, { sid: sidPrefix(sid), attribute, bytes: attributeBytes }, message);
+    }
+    if (sessionBytes > this.#limits.sessionBytes)
+      this.#warnOnce('session', { sid: sidPrefix(sid), bytes: sessionBytes }, 'a session is large');
+  }
+
+  #warnOnce(key: string, fields: object, message: string): void {
+    if (this.#warned.has(key) || this.#warned.size > MAX_NAMES) return;
+    this.#warned.add(key);
+    this.#logger.warn(fields, message);
+  }
+}
