@@ -1,4 +1,5 @@
 import { isIPv6 } from 'node:net';
+import { RecentMap } from '../base/recent-map.ts';
 import { defaultPort, parseAuthority } from './authority.ts';
 import { readForwardedChain } from './forwarded.ts';
 import type { RequestHead } from './request-head.ts';
@@ -49,13 +50,12 @@ interface HostFacts {
  * A server has few names, and requests use them again and again; invented names must not take memory for ever.
  */
 const MAX_HOSTS = 100;
-const hosts = new Map<string, HostFacts>();
+const hosts = new RecentMap<string, HostFacts>(MAX_HOSTS);
 
 function hostFacts(host: string): HostFacts {
   const known = hosts.get(host);
   if (known) return known;
   const made = { port: parseAuthority(host)?.port, quoted: quote(host) };
-  if (hosts.size === MAX_HOSTS) hosts.clear();
   hosts.set(host, made);
   return made;
 }

@@ -1,3 +1,4 @@
+import { RecentMap } from '../base/recent-map.ts';
 import { foldName, isPrivate } from './private-headers.ts';
 
 /** What is decided by the name of a header alone. */
@@ -34,7 +35,7 @@ const HOP_BY_HOP = new Set([
  * Clients and servers send the same few names again and again; invented names must not take memory for ever.
  */
 const MAX_KNOWN = 1000;
-const known = new Map<string, HeaderName>();
+const known = new RecentMap<string, HeaderName>(MAX_KNOWN);
 
 /** Looks a name up, in any case. */
 export function headerName(name: string): HeaderName {
@@ -49,7 +50,6 @@ export function headerName(name: string): HeaderName {
       HOP_BY_HOP.has(folded) || folded.startsWith('proxy-') || (folded === 'content-length' && lower !== folded),
     isPrivate: isPrivate(folded),
   };
-  if (known.size === MAX_KNOWN) known.clear();
   known.set(name, made);
   return made;
 }

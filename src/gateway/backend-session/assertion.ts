@@ -1,6 +1,7 @@
 import { createPrivateKey, createPublicKey, generateKeyPairSync, hash, type KeyObject, sign } from 'node:crypto';
 import type { Clock } from '../../base/clock.ts';
 import { randomId } from '../../base/ids.ts';
+import { RecentMap } from '../../base/recent-map.ts';
 import type { SessionOwner } from '../../session/session.ts';
 
 /** A public key as it is published (RFC 7517, RFC 7518 §6.2.1). */
@@ -110,7 +111,7 @@ export class AssertionIssuer {
   readonly #options: AssertionOptions;
   readonly #clock: Clock;
   /** By sid, the longest unused first. */
-  readonly #made = new Map<string, Made>();
+  readonly #made = new RecentMap<string, Made>(MAX_MADE);
 
   constructor(keys: AssertionKeys, options: AssertionOptions, clock: Clock) {
     this.#keys = keys;
@@ -122,12 +123,10 @@ export class AssertionIssuer {
   issue(sid: string, owner: SessionOwner | undefined): string {
     const now = this.#clock.now();
     const known = this.#made.get(sid);
-    this.#made.delete(sid);
     const ownerText = owner ? JSON.stringify([owner.name, owner.roles]) : '';
     const isGood = known !== undefined && known.owner === ownerText && now < known.freshUntil;
     const made = isGood ? known : this.#make(sid, owner, ownerText, now);
     this.#made.set(sid, made);
-    if (this.#made.size > MAX_MADE) this.#made.delete(this.#made.keys().next().value!);
     return made.text;
   }
 

@@ -1,4 +1,5 @@
 import { createHmac, hash } from 'node:crypto';
+import { RecentMap } from '../../base/recent-map.ts';
 import { cookieValues, serializeSetCookie } from '../../http/cookies.ts';
 import type { RequestHead } from '../../http/request-head.ts';
 import type { RouteSeparator } from '../backend-session/observed/options.ts';
@@ -62,7 +63,7 @@ export class Affinity {
   readonly #separator: RouteSeparator | undefined;
   readonly #upstream: string;
   readonly #keys: readonly (string | Uint8Array)[];
-  readonly #moves = new Map<string, UpstreamServer>();
+  readonly #moves = new RecentMap<string, UpstreamServer>(MAX_MOVES);
   readonly #tokens = new WeakMap<UpstreamServer, string[]>();
 
   /** @throws {TypeError} when a cookie is to be signed and there is no key, or it cannot have that name. */
@@ -108,10 +109,12 @@ export class Affinity {
     const key = memoryKey(tie);
     const server = this.#moves.get(key);
     if (!server) return undefined;
+    if (servers.includes(server)) {
+      this.#moves.set(key, server);
+      return server;
+    }
     this.#moves.delete(key);
-    if (!servers.includes(server)) return undefined;
-    this.#moves.set(key, server);
-    return server;
+    return undefined;
   }
 
   /** @returns what it is remembered under; undefined when the client keeps it itself. */
@@ -124,9 +127,7 @@ export class Affinity {
 
   /** Remembers what `remember` has returned, here or in another process. */
   adopt(key: string, server: UpstreamServer): void {
-    this.#moves.delete(key);
     this.#moves.set(key, server);
-    if (this.#moves.size > MAX_MOVES) this.#moves.delete(this.#moves.keys().next().value!);
   }
 
   /** The server was removed: who moved there belongs where he would have belonged without it. */

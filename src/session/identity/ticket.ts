@@ -1,3 +1,4 @@
+import { RecentMap } from '../../base/recent-map.ts';
 import { hashSecret, SECRET_LENGTH, SID_LENGTH } from './ids.ts';
 import { KEY_ID_LENGTH, type KeyRing, MAC_LENGTH } from './key-ring.ts';
 
@@ -43,7 +44,7 @@ export class Tickets {
   readonly #keys: KeyRing;
   readonly #scope: string;
   /** Genuine ones of late: a client shows the same with each request. The longest known first. */
-  readonly #known = new Map<string, SessionTicket>();
+  readonly #known = new RecentMap<string, SessionTicket>(MAX_KNOWN);
 
   /**
    * @param scope Where the tickets are good for something: the path of their cookie. Below a path browsers also send
@@ -69,10 +70,6 @@ export class Tickets {
     const [, sid, secret, keyId, mac] = match as unknown as [string, string, string, string, string];
     if (!this.#isGenuine(text, keyId, mac)) return undefined;
     const ticket = { sid, secret, secretHash: hashSecret(secret) };
-    if (this.#known.size === MAX_KNOWN) {
-      const [oldest] = this.#known.keys();
-      this.#known.delete(oldest!);
-    }
     this.#known.set(text, ticket);
     return ticket;
   }

@@ -1,5 +1,6 @@
 import { type Awaitable, whenThere } from '../../base/awaitable.ts';
 import { sidPrefix } from '../../base/logger.ts';
+import { RecentMap } from '../../base/recent-map.ts';
 import { isSid } from '../identity/ids.ts';
 import { expiryReason } from '../record/expiry.ts';
 import { holderWithoutResponse, SessionHandle } from '../record/handle.ts';
@@ -9,7 +10,6 @@ import { SizeWarnings } from '../reports/size-warnings.ts';
 import { checkEndReason, type Session, type SessionEndReason } from '../session.ts';
 import type { SessionRecord } from '../store.ts';
 import { SessionCapacity } from './capacity.ts';
-import { EndedSessions } from './ended-sessions.ts';
 import { KeyedQueue } from './keyed-queue.ts';
 import type { EndOptions, LoadedSession } from './loaded-session.ts';
 import type { SessionServices } from './services.ts';
@@ -42,7 +42,8 @@ type ControlEvent = { readonly type: 'ended' | 'renewed' | 'timed'; readonly sid
 export class SessionRegistry {
   readonly capacity: SessionCapacity;
   readonly #services: SessionServices;
-  readonly #ended: EndedSessions;
+  /** Sids that are known to have ended, the latest ones: the store is not asked for them. A sid never comes back. */
+  readonly #ended: RecentMap<string, true>;
   readonly #shared: SharedSessions;
   readonly #rules: SessionStateRules;
   readonly #socketEndListeners = new Set<SocketEndListener>();
@@ -52,7 +53,7 @@ export class SessionRegistry {
   constructor(services: SessionServices) {
     const { settings, store, meters, logger } = services;
     this.#services = services;
-    this.#ended = new EndedSessions(Math.max(MIN_ENDED, settings.cacheSessions * ENDED_SHARE));
+    this.#ended = new RecentMap(Math.max(MIN_ENDED, settings.cacheSessions * ENDED_SHARE));
     this.capacity = new SessionCapacity(services, this);
     this.#rules = {
       ...settings,
@@ -301,7 +302,7 @@ export class SessionRegistry {
 
   /** The session is over: nothing of it is kept here. */
   #forget(sid: string): void {
-    this.#ended.add(sid);
+    this.#ended.set(sid, true);
     this.#services.cache.delete(sid);
     this.#services.accessTimes.forget(sid);
     this.#shared.markEnded(sid);

@@ -1,6 +1,7 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import type { Clock, Timer } from '../../../base/clock.ts';
 import { type Logger, sidPrefix } from '../../../base/logger.ts';
+import { RecentMap } from '../../../base/recent-map.ts';
 import type { Ledger } from '../../../session/ledger.ts';
 import { ExpiryWatch, UNWATCHED, type Watched } from '../../../session/life/expiry-watch.ts';
 import { type SessionSocket, SessionSockets } from '../../../websocket/session-sockets.ts';
@@ -73,7 +74,7 @@ export class ObservedSessions {
   readonly #options: ObservedSessionsOptions;
   readonly #stepMs: number;
   /** The least recently used first. */
-  readonly #entries = new Map<string, Entry>();
+  readonly #entries = new RecentMap<string, Entry>(MAX_ENTRIES);
   readonly #reading = new Map<string, Promise<boolean>>();
   readonly #sockets = new SessionSockets<Hold>();
   /** One for each session that has sockets. */
@@ -141,7 +142,7 @@ export class ObservedSessions {
   async isLive(key: string): Promise<boolean> {
     const entry = this.#entries.get(key);
     if (entry?.isLive && this.#now < Math.min(entry.checkedAt + this.#stepMs, entry.usedAt + this.#idleMs)) {
-      this.#keep(key, entry);
+      this.#entries.set(key, entry);
       return true;
     }
     const reading = this.#reading.get(key) ?? this.#read(key).finally(() => this.#reading.delete(key));
@@ -309,11 +310,11 @@ export class ObservedSessions {
     if (entry?.isLive) {
       entry.checkedAt = now;
       entry.usedElsewhereAt = usedElsewhereAt;
-      this.#keep(key, entry);
+      this.#entries.set(key, entry);
       return true;
     }
     onPlace?.(key, server);
-    this.#keep(key, { isLive: true, server, checkedAt: now, usedAt: NEVER, usedElsewhereAt, writtenAt: NEVER });
+    this.#entries.set(key, { isLive: true, server, checkedAt: now, usedAt: NEVER, usedElsewhereAt, writtenAt: NEVER });
     return true;
   }
 
@@ -375,7 +376,7 @@ export class ObservedSessions {
   #markOver(key: string, successor: string | undefined): void {
     const now = this.#now;
     const times = { usedAt: now, usedElsewhereAt: NEVER, writtenAt: now, checkedAt: now };
-    this.#keep(key, { isLive: false, server: '', ...times, successor });
+    this.#entries.set(key, { isLive: false, server: '', ...times, successor });
     if (successor !== undefined && this.#options.onReplace === 'rebind') this.#rebind(key, successor);
     else this.#sockets.closeAll(key, successor === undefined ? 'ended' : 'renewed');
   }
@@ -391,14 +392,8 @@ export class ObservedSessions {
   #enter(key: string, server: string): Entry {
     const now = this.#now;
     const entry = { isLive: true, server, usedAt: now, usedElsewhereAt: NEVER, writtenAt: NEVER, checkedAt: now };
-    this.#keep(key, entry);
-    return entry;
-  }
-
-  #keep(key: string, entry: Entry): void {
-    this.#entries.delete(key);
     this.#entries.set(key, entry);
-    if (this.#entries.size > MAX_ENTRIES) this.#entries.delete(this.#entries.keys().next().value!);
+    return entry;
   }
 
   #mayAccept(): boolean {
