@@ -1,3 +1,4 @@
+import { callListener } from '../../base/call-listener.ts';
 import { randomId } from '../../base/ids.ts';
 import type { RedisClientLike } from '../redis.ts';
 import type { RedisConnection } from './connection.ts';
@@ -96,7 +97,7 @@ export class RedisSubscriber {
   #createChannel(name: string): Channel {
     const listeners = new Set<{ readonly listener: Listener }>();
     const receive = (message: string) => {
-      for (const { listener } of listeners) call(listener, message);
+      for (const { listener } of listeners) callListener(() => listener(message));
     };
     const channel: Channel = { listeners, receive, subscribed: Promise.resolve() };
     this.#channels.set(name, channel);
@@ -186,16 +187,5 @@ export class RedisSubscriber {
   #markGap(): void {
     this.#isCurrent = false;
     this.#gaps++;
-  }
-}
-
-/** What a listener throws is uncaught, as from an event emitter, but hurts no other listener. */
-function call(listener: Listener, message: string): void {
-  try {
-    listener(message);
-  } catch (error) {
-    queueMicrotask(() => {
-      throw error;
-    });
   }
 }

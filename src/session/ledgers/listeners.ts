@@ -1,3 +1,5 @@
+import { callListener } from '../../base/call-listener.ts';
+
 type Listener = (message: string) => void;
 
 /** Who listens to which channel, inside one process. */
@@ -25,7 +27,8 @@ export class Listeners {
     const subscriptions = this.#channels.get(channel);
     const told = [...(subscriptions ?? [])];
     return () => {
-      for (const subscription of told) if (subscriptions!.has(subscription)) call(subscription.listener, message);
+      for (const subscription of told)
+        if (subscriptions!.has(subscription)) callListener(() => subscription.listener(message));
     };
   }
 
@@ -36,16 +39,5 @@ export class Listeners {
   clear(): void {
     for (const subscriptions of this.#channels.values()) subscriptions.clear();
     this.#channels.clear();
-  }
-}
-
-/** What a listener throws is uncaught, as from an event emitter, but hurts no other listener. */
-function call(listener: Listener, message: string): void {
-  try {
-    listener(message);
-  } catch (error) {
-    queueMicrotask(() => {
-      throw error;
-    });
   }
 }

@@ -1,4 +1,5 @@
 import { type Awaitable, whenThere } from '../../base/awaitable.ts';
+import { callListener } from '../../base/call-listener.ts';
 import { sidPrefix } from '../../base/logger.ts';
 import { RecentMap } from '../../base/recent-map.ts';
 import { isSid } from '../identity/ids.ts';
@@ -267,13 +268,8 @@ export class SessionRegistry {
   }
 
   tellSocketEnd(sid: string, why: SocketEndReason): void {
-    for (const listener of this.#socketEndListeners) {
-      try {
-        listener(sid, why);
-      } catch (error) {
-        this.#services.logger.error({ err: error }, 'a listener for ended sessions threw');
-      }
-    }
+    const fail = (error: unknown) => this.#services.logger.error({ err: error }, 'a listener for ended sessions threw');
+    for (const listener of this.#socketEndListeners) callListener(() => listener(sid, why), fail);
   }
 
   /** What another process, or this one, has told all. */

@@ -1,3 +1,4 @@
+import { callListener } from '../../base/call-listener.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { SessionEndReason } from '../session.ts';
 
@@ -56,14 +57,10 @@ export class SessionListeners {
 
   tell<K extends keyof SessionEvents>(kind: K, event: SessionEvents[K]): void {
     for (const listener of this.#listeners.get(kind) ?? []) {
-      const fail = (error: unknown) => this.#logger.error({ err: error, event: kind }, 'a session listener threw');
-      try {
-        // An async function fits too: what it rejects with must not end the process.
-        const result: unknown = (listener as (event: SessionEvents[K]) => unknown)(event);
-        if (result instanceof Promise) result.catch(fail);
-      } catch (error) {
-        fail(error);
-      }
+      callListener(
+        () => (listener as Listener<SessionEvents[K]>)(event),
+        error => this.#logger.error({ err: error, event: kind }, 'a session listener threw'),
+      );
     }
   }
 }

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { callListener } from '../../../base/call-listener.ts';
 import { systemClock as clock, type Timer } from '../../../base/clock.ts';
 import type { PgClientLike } from '../../../drivers/postgres.ts';
 import { toAsciiJson } from './encoding.ts';
@@ -133,7 +134,7 @@ export class PgEvents {
   async listen(name: string, listener: (text: string) => void): Promise<() => Promise<void>> {
     const early: string[] = [];
     let isTold = false;
-    const tell = (text: string) => (isTold ? call(listener, text) : early.push(text));
+    const tell = (text: string) => (isTold ? callListener(() => listener(text)) : early.push(text));
     const channel = this.#channels.get(name) ?? { listeners: new Set(), reader: new PayloadReader() };
     this.#channels.set(name, channel);
     channel.listeners.add(tell);
@@ -154,7 +155,7 @@ export class PgEvents {
     }
     setImmediate(() => {
       isTold = true;
-      for (const text of early) if (channel.listeners.has(tell)) call(listener, text);
+      for (const text of early) if (channel.listeners.has(tell)) callListener(() => listener(text));
     });
     return stop;
   }
@@ -248,18 +249,5 @@ export class PgEvents {
       if (this.#isClosed || this.#line) return;
       this.#connected().catch(() => this.#reconnect(Math.min(pauseMs * 2, LONGEST_PAUSE_MS)));
     }, pauseMs);
-  }
-}
-
-/**
- * What a listener throws is uncaught, as from an event emitter, but hurts neither the connection nor other listeners.
- */
-function call(listener: (text: string) => void, text: string): void {
-  try {
-    listener(text);
-  } catch (error) {
-    queueMicrotask(() => {
-      throw error;
-    });
   }
 }
