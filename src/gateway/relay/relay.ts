@@ -6,9 +6,10 @@ import { isRefusal, type Refusal } from '../../http/refusal.ts';
 import { forbidsStoring, isForSharedCaches, PRIVATE } from '../../http/shared-caches.ts';
 import { ByteQueue } from '../../websocket/byte-queue.ts';
 import { type UpgradeRequest, upgradeResponse } from '../../websocket/protocol/handshake.ts';
+import { checkClose } from '../../websocket/protocol/outgoing.ts';
 import { type TimerWheel, WheelEntry } from '../../websocket/timer-wheel.ts';
 import { pauseReads, startReads } from '../../websocket/transport-reads.ts';
-import { CloseCode, isSendableCloseCode } from '../../wire/close-codes.ts';
+import { CloseCode } from '../../wire/close-codes.ts';
 import type { BackendSession, Heard } from '../backend-session/backend-session.ts';
 import type { BackendExchange, Forwarded } from '../exchange/exchange.ts';
 import { withSessionHeaders } from '../exchange/header-lines.ts';
@@ -306,12 +307,10 @@ export class Relay extends WheelEntry implements DirectionOwner {
   /**
    * Closes both sides, each where its current frame ends: 1008 when the session ended, 1001 when the server drains.
    *
-   * @throws {TypeError} when the code cannot be sent or the reason is longer than 123 bytes.
+   * @throws {RangeError} when the code cannot be sent or the reason is longer than 123 bytes.
    */
   close(code: number, reason = ''): void {
-    if (!isSendableCloseCode(code))
-      throw new TypeError(`cannot close with code ${code}; use 1000-1003, 1007-1014 or 3000-4999`);
-    if (Buffer.byteLength(reason) > 123) throw new TypeError('a close reason has at most 123 bytes');
+    checkClose(code, reason);
     this.#closeBoth({ code, reason, by: 'gateway' }, code, code);
   }
 

@@ -1,6 +1,7 @@
 import { isUtf8 } from 'node:buffer';
 import { HoldfastError } from '../../base/errors.ts';
-import { CloseCode, isSendableCloseCode } from '../../wire/close-codes.ts';
+import { CloseCode } from '../../wire/close-codes.ts';
+import { parseCloseFrame } from './close-frame.ts';
 import { type FrameLimits, FrameReader, type FrameSink } from './frame-reader.ts';
 import { applyMask, rotateMask } from './mask.ts';
 import { Opcode } from './opcodes.ts';
@@ -283,19 +284,11 @@ export class MessageAssembler implements FrameSink {
     }
   }
 
-  /** RFC 6455 §5.5.1 and §7.4. */
   #onClose(payload: Buffer): void {
-    if (payload.length === 0) {
-      this.reader.stop();
-      return this.handler?.onCloseFrame(CloseCode.noStatus, '');
-    }
-    if (payload.length === 1) return this.#fail(invalidClose('a close frame carries half a code'));
-    const code = payload.readUInt16BE(0);
-    if (!isSendableCloseCode(code)) return this.#fail(invalidClose(`a close frame carries the code ${code}`));
-    const reason = payload.subarray(2);
-    if (!isUtf8(reason)) return this.#fail(invalidUtf8());
+    const frame = parseCloseFrame(payload);
+    if (frame instanceof HoldfastError) return this.#fail(frame);
     this.reader.stop();
-    this.handler?.onCloseFrame(code, reason.toString('utf8'));
+    this.handler?.onCloseFrame(frame.code, frame.reason);
   }
 
   #fail(error: HoldfastError): void {
@@ -309,8 +302,4 @@ function invalidUtf8(): HoldfastError {
   return new HoldfastError('ERR_WS_INVALID_UTF8', 'text is not UTF-8; send binary data as binary messages', {
     closeCode: CloseCode.invalidData,
   });
-}
-
-function invalidClose(message: string): HoldfastError {
-  return new HoldfastError('ERR_WS_INVALID_CLOSE', message, { closeCode: CloseCode.protocolError });
 }
