@@ -1,6 +1,7 @@
 import { runInNewContext } from 'node:vm';
 import { describe, expect, test } from 'vitest';
-import { decodeValue, encodeValue } from '../../src/session/record/serializer.ts';
+import { decodeValue } from '../../src/session/record/decoder.ts';
+import { encodeValue } from '../../src/session/record/encoder.ts';
 
 const MAX = 1024 * 1024;
 

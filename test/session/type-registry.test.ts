@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { isHoldfastError } from '../../src/base/errors.ts';
-import { decodeValue, encodeValue } from '../../src/session/record/serializer.ts';
+import { decodeValue } from '../../src/session/record/decoder.ts';
+import { encodeValue } from '../../src/session/record/encoder.ts';
 import { defineType, SessionTypeUnknownError } from '../../src/session/record/type-registry.ts';
 
 const MAX = 1024 * 1024;

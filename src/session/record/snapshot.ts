@@ -1,5 +1,5 @@
 import type { SessionHeader, SessionRecord, StoredAttribute } from '../store.ts';
-import { decodeValue } from './serializer.ts';
+import { decodeValue } from './decoder.ts';
 
 /** What one commit wrote: attributes that are `undefined` were deleted. */
 export interface Committed {

@@ -8,7 +8,8 @@ import type {
   SessionStore,
   StoredAttribute,
 } from '../store.ts';
-import { decodeValue, encodeValue } from './serializer.ts';
+import { decodeValue } from './decoder.ts';
+import { encodeValue } from './encoder.ts';
 import { type Committed, NO_VERSION, type ReadValue, Snapshot } from './snapshot.ts';
 import { firstVersion, isLater } from './version.ts';
 import type { ConflictPolicy, WriteContents } from './write-policy.ts';

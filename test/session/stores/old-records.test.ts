@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { open } from 'lmdb';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { encodeValue } from '../../../src/session/record/serializer.ts';
+import { encodeValue } from '../../../src/session/record/encoder.ts';
 import type { SessionStore } from '../../../src/session/store.ts';
 import { Head } from '../../../src/session/stores/lmdb/head.ts';
 import { LmdbStore } from '../../../src/session/stores/lmdb.ts';

@@ -1,62 +1,13 @@
 import { types } from 'node:util';
 import { HoldfastError } from '../../base/errors.ts';
-import { deepFreeze, freezeDate, freezeItself, freezeMap, freezeSet } from './deep-freeze.ts';
-import { builtInName, classOf, type DefinedType, SessionTypeUnknownError, typeNamed, typeOf } from './type-registry.ts';
+import { ERRORS, FORMAT_VERSION, LITTLE_ENDIAN, swapped, Tag, VIEWS } from './format.ts';
+import { builtInName, classOf, type DefinedType, typeOf } from './type-registry.ts';
 
-/*
- * A format of our own instead of v8.serialize, because one walk then checks and encodes (v8 silently turns a class instance into a plain
- * object), one walk decodes and freezes, and the bytes do not depend on the V8 version: processes on different Node versions may share a store.
- */
-
-/** First byte of every encoded value. A reader refuses a version it does not know. */
-const FORMAT_VERSION = 1;
 /** Deeper nesting is refused: it is a mistake, and decoding must not exhaust the stack. */
 const MAX_DEPTH = 200;
+const SHORT_TEXT = 24;
+const INITIAL_BYTES = 1024;
 
-// Tags are part of the stored format: never reused for something else. A new one takes a new format version, for the
-// values that hold it.
-const UNDEFINED = 0;
-const NULL = 1;
-const FALSE = 2;
-const TRUE = 3;
-const INTEGER = 4;
-const DOUBLE = 5;
-const BIGINT = 6;
-const LATIN1 = 7;
-const UTF8 = 8;
-const UTF16 = 9;
-const ARRAY = 10;
-const OBJECT = 11;
-const NULL_OBJECT = 12;
-const MAP = 13;
-const SET = 14;
-const DATE = 15;
-const REGEXP = 16;
-const ERROR = 17;
-const ARRAY_BUFFER = 18;
-const VIEW = 19;
-const INSTANCE = 20;
-
-/** Index = code in the stored format. */
-const ERRORS = [Error, EvalError, RangeError, ReferenceError, SyntaxError, TypeError, URIError] as const;
-/** Index = code in the stored format. */
-const VIEWS = [
-  Uint8Array,
-  Uint8ClampedArray,
-  Int8Array,
-  Uint16Array,
-  Int16Array,
-  Uint32Array,
-  Int32Array,
-  Float32Array,
-  Float64Array,
-  BigInt64Array,
-  BigUint64Array,
-  DataView,
-  Buffer,
-  Float16Array,
-] as const;
-const BUFFER_CODE = VIEWS.indexOf(Buffer);
 const ERROR_CODES = codesOf(ERRORS);
 const VIEW_CODES = codesOf(VIEWS);
 /** By their prototypes, so that the usual values need no closer look. */
@@ -69,10 +20,6 @@ const BUILT_INS: ReadonlyMap<object, string> = new Map(
 
 /** What is kept of an error beside its own enumerable properties. */
 const ERROR_FIELDS: ReadonlySet<string> = new Set(['message', 'stack', 'cause']);
-
-const SHORT_TEXT = 24;
-const INITIAL_BYTES = 1024;
-const LITTLE_ENDIAN = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
 
 /**
  * Encodes a value that `decodeValue` gives back equal: primitives, `undefined`, arrays, plain objects, Map, Set, Date,
@@ -91,30 +38,6 @@ const LITTLE_ENDIAN = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
  */
 export function encodeValue(name: string, value: unknown, maxBytes: number): Uint8Array {
   return new Encoder(name, maxBytes).encode(value);
-}
-
-export interface DecodedValue {
-  /** Deep-frozen, except for what `hasBytes` says. */
-  readonly value: unknown;
-  /**
-   * True when it holds what cannot be frozen: the bytes of ArrayBuffers and typed arrays, or instances that a declared
-   * class made itself, which may have state of their own. It must not be given to two readers.
-   */
-  readonly hasBytes: boolean;
-}
-
-/**
- * Decodes what `encodeValue` made.
- *
- * @param name The attribute's name, for errors.
- * @throws {SessionTypeUnknownError} ERR_SESSION_TYPE_UNKNOWN when it holds an instance of a class that this process
- * does not know, or of a newer version of it, or is as a whole in a newer format.
- * @throws {HoldfastError} ERR_SESSION_UNREADABLE when the bytes are something else, or a declared class cannot make its
- * instance of them.
- */
-export function decodeValue(bytes: Uint8Array, name: string): DecodedValue {
-  const decoder = new Decoder(bytes, name);
-  return { value: decoder.decode(), hasBytes: decoder.hasBytes };
 }
 
 /** A property, an index, or what a Map or Set is asked for. */
@@ -156,14 +79,14 @@ class Encoder {
       case 'number':
         return this.#number(value);
       case 'boolean':
-        return this.#byte(value ? TRUE : FALSE);
+        return this.#byte(value ? Tag.true : Tag.false);
       case 'undefined':
-        return this.#byte(UNDEFINED);
+        return this.#byte(Tag.undefined);
       case 'bigint':
-        this.#byte(BIGINT);
+        this.#byte(Tag.bigint);
         return this.#string(value.toString(16));
       case 'object':
-        return value === null ? this.#byte(NULL) : this.#nested(value);
+        return value === null ? this.#byte(Tag.null) : this.#nested(value);
       default:
         this.#refuse(`is a ${typeof value}`);
     }
@@ -179,19 +102,20 @@ class Encoder {
 
   #object(value: object): void {
     const prototype = Object.getPrototypeOf(value);
-    if (prototype === Object.prototype) return this.#properties(OBJECT, value);
-    if (prototype === null) return this.#properties(NULL_OBJECT, value);
+    if (prototype === Object.prototype) return this.#properties(Tag.object, value);
+    if (prototype === null) return this.#properties(Tag.nullObject, value);
     const type = typeOf(prototype);
     if (type) return this.#instance(value, type);
     // By name instead of identity: values may come from another realm (vm, worker), where each built-in has a twin.
     const kind = BUILT_INS.get(prototype) ?? builtInName(prototype) ?? '';
-    if (kind === 'Object') return this.#properties(OBJECT, value);
+    if (kind === 'Object') return this.#properties(Tag.object, value);
     if (kind === 'Array' && Array.isArray(value)) return this.#array(value);
     if (kind === 'Map' && types.isMap(value)) return this.#map(value);
     if (kind === 'Set' && types.isSet(value)) return this.#set(value);
     if (kind === 'Date' && types.isDate(value)) return this.#date(value);
     if (kind === 'RegExp' && types.isRegExp(value)) return this.#regExp(value);
-    if (kind === 'ArrayBuffer' && types.isArrayBuffer(value)) return this.#bytes(ARRAY_BUFFER, new Uint8Array(value));
+    if (kind === 'ArrayBuffer' && types.isArrayBuffer(value))
+      return this.#bytes(Tag.arrayBuffer, new Uint8Array(value));
     if (ArrayBuffer.isView(value) && Object.prototype.toString.call(value) === tagOf(kind))
       return this.#view(value, kind);
     const errorCode = ERROR_CODES.get(kind);
@@ -205,7 +129,7 @@ class Encoder {
     if (keys.length < length) this.#refuse('is an array with holes');
     if (keys.length > length) this.#refuse(`is an array with the property ${keys.at(-1)}`);
     this.#refuseSymbols(value);
-    this.#byte(ARRAY);
+    this.#byte(Tag.array);
     this.#unsigned(length);
     for (let index = 0; index < length; index++) this.#property(index, value);
   }
@@ -225,7 +149,7 @@ class Encoder {
   }
 
   #instance(instance: object, { name, version, write }: DefinedType): void {
-    this.#byte(INSTANCE);
+    this.#byte(Tag.instance);
     this.#string(name);
     this.#unsigned(version);
     if (typeof write === 'function') {
@@ -240,13 +164,13 @@ class Encoder {
       if (typeof key === 'string' && write.keep.has(key)) kept.push(key);
       else if (!write.transient.has(key)) this.#refuseUnnamed(key, name);
     }
-    this.#named(OBJECT, instance, kept);
+    this.#named(Tag.object, instance, kept);
   }
 
   #map(map: ReadonlyMap<unknown, unknown>): void {
     this.#refuseProperties('a Map', map);
     const { size } = map;
-    this.#byte(MAP);
+    this.#byte(Tag.map);
     this.#unsigned(size);
     let index = 0;
     for (const [key, value] of map) {
@@ -260,7 +184,7 @@ class Encoder {
   #set(set: ReadonlySet<unknown>): void {
     this.#refuseProperties('a Set', set);
     const { size } = set;
-    this.#byte(SET);
+    this.#byte(Tag.set);
     this.#unsigned(size);
     let index = 0;
     for (const value of set) this.#child({ text: `[value ${index++}]` }, value);
@@ -269,13 +193,13 @@ class Encoder {
 
   #date(date: Date): void {
     this.#refuseProperties('a Date', date);
-    this.#byte(DATE);
+    this.#byte(Tag.date);
     this.#double(date.getTime());
   }
 
   #regExp(expression: RegExp): void {
     this.#refuseProperties('a RegExp', expression);
-    this.#byte(REGEXP);
+    this.#byte(Tag.regExp);
     this.#string(expression.source);
     this.#string(expression.flags);
   }
@@ -283,22 +207,21 @@ class Encoder {
   #view(view: ArrayBufferView, kind: string): void {
     const code = VIEW_CODES.get(kind)!;
     let bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
-    const size = (VIEWS[code] as { BYTES_PER_ELEMENT?: number }).BYTES_PER_ELEMENT ?? 1;
-    if (!LITTLE_ENDIAN) bytes = swapped(bytes, size);
-    this.#byte(VIEW);
+    if (!LITTLE_ENDIAN) bytes = swapped(bytes, code);
+    this.#byte(Tag.view);
     this.#bytes(code, bytes);
   }
 
   #error(error: Error, code: number): void {
     this.#refuseSymbols(error);
-    this.#byte(ERROR);
+    this.#byte(Tag.error);
     this.#byte(code);
     this.#property('message', error);
     this.#property('stack', error);
     this.#byte(Object.hasOwn(error, 'cause') ? 1 : 0);
     if (Object.hasOwn(error, 'cause')) this.#property('cause', error);
     this.#named(
-      OBJECT,
+      Tag.object,
       error,
       Object.keys(error).filter(key => !ERROR_FIELDS.has(key)),
     );
@@ -319,10 +242,10 @@ class Encoder {
 
   #number(value: number): void {
     if ((value | 0) === value && !Object.is(value, -0)) {
-      this.#byte(INTEGER);
+      this.#byte(Tag.integer);
       return this.#unsigned(((value << 1) ^ (value >> 31)) >>> 0);
     }
-    this.#byte(DOUBLE);
+    this.#byte(Tag.double);
     this.#double(value);
   }
 
@@ -339,7 +262,7 @@ class Encoder {
         buffer[at++] = code;
       }
       if (index === length) {
-        buffer[this.#length] = LATIN1;
+        buffer[this.#length] = Tag.latin1;
         buffer[this.#length + 1] = length;
         this.#length = at;
         return;
@@ -348,14 +271,14 @@ class Encoder {
     // No text takes fewer bytes than it has units: a huge one is refused before anything looks at all of it.
     this.#checkSize(this.#length + length);
     if (!text.isWellFormed()) {
-      this.#byte(UTF16);
+      this.#byte(Tag.utf16);
       this.#unsigned(length * 2);
       this.#reserve(length * 2);
       this.#length += this.#buffer.write(text, this.#length, 'utf16le');
       return;
     }
     const byteLength = Buffer.byteLength(text, 'utf8');
-    this.#byte(UTF8);
+    this.#byte(Tag.utf8);
     this.#unsigned(byteLength);
     this.#reserve(byteLength);
     this.#length += this.#buffer.write(text, this.#length, 'utf8');
@@ -433,257 +356,6 @@ class Encoder {
   }
 }
 
-class Decoder {
-  hasBytes = false;
-  readonly #attribute: string;
-  readonly #buffer: Buffer;
-  #position = 0;
-
-  constructor(bytes: Uint8Array, attribute: string) {
-    this.#buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    this.#attribute = attribute;
-  }
-
-  decode(): unknown {
-    try {
-      return this.#whole();
-    } catch (error) {
-      if (error instanceof HoldfastError) throw error;
-      // Some damage is found by the built-ins, as a length or an expression that cannot be.
-      this.#fail(`is damaged where it is stored (${error instanceof Error ? error.message : 'unknown'})`, error);
-    }
-  }
-
-  #whole(): unknown {
-    const version = this.#byte();
-    if (version > FORMAT_VERSION) {
-      throw new SessionTypeUnknownError(
-        this.#attribute,
-        `format ${version}`,
-        `is stored in format ${version}, which a newer release of Holdfast wrote; this one reads up to ${FORMAT_VERSION}: upgrade this process`,
-      );
-    }
-    if (version !== FORMAT_VERSION) throw new TypeError(`format ${version}`);
-    const value = this.#value();
-    if (this.#position !== this.#buffer.length) throw new TypeError('bytes after its end');
-    return value;
-  }
-
-  #value(): unknown {
-    const tag = this.#byte();
-    switch (tag) {
-      case UNDEFINED:
-        return undefined;
-      case NULL:
-        return null;
-      case FALSE:
-        return false;
-      case TRUE:
-        return true;
-      case INTEGER: {
-        const folded = this.#unsigned();
-        return (folded >>> 1) ^ -(folded & 1);
-      }
-      case DOUBLE:
-        return this.#double();
-      case BIGINT:
-        return parseBigInt(this.#value() as string);
-      case LATIN1:
-        return this.#text('latin1', this.#byte());
-      case UTF8:
-        return this.#text('utf8', this.#unsigned());
-      case UTF16:
-        return this.#text('utf16le', this.#unsigned());
-      case ARRAY:
-        return this.#array();
-      case OBJECT:
-        return this.#properties({});
-      case NULL_OBJECT:
-        return this.#properties(Object.create(null));
-      case MAP:
-        return this.#map();
-      case SET:
-        return this.#set();
-      case DATE:
-        return freezeDate(new Date(this.#double()));
-      case REGEXP:
-        return Object.freeze(new RegExp(this.#value() as string, this.#value() as string));
-      case ERROR:
-        return this.#error();
-      case ARRAY_BUFFER:
-        return this.#arrayBuffer();
-      case VIEW:
-        return this.#view();
-      case INSTANCE:
-        return this.#instance();
-      default:
-        throw new TypeError(`unknown tag ${tag}`);
-    }
-  }
-
-  #array(): readonly unknown[] {
-    const length = this.#count();
-    const array: unknown[] = [];
-    for (let index = 0; index < length; index++) array.push(this.#value());
-    return Object.freeze(array);
-  }
-
-  #properties(object: Record<string, unknown>): object {
-    const length = this.#count();
-    for (let index = 0; index < length; index++) {
-      const key = this.#value() as string;
-      const value = this.#value();
-      // An assignment to `__proto__` would change the prototype.
-      if (key === '__proto__') Object.defineProperty(object, key, { value, enumerable: true });
-      else object[key] = value;
-    }
-    return Object.freeze(object);
-  }
-
-  #instance(): object {
-    const name = this.#value() as string;
-    const version = this.#unsigned();
-    const type = typeNamed(name);
-    const quoted = JSON.stringify(name);
-    if (!type) {
-      const why = `holds a value of type ${quoted}, which this process does not know; declare it with defineType before sessions are read`;
-      throw new SessionTypeUnknownError(this.#attribute, name, why);
-    }
-    if (version > type.version) {
-      const why = `holds a value of type ${quoted} of version ${version}; this process knows up to ${type.version}: upgrade it`;
-      throw new SessionTypeUnknownError(this.#attribute, name, why);
-    }
-    const kept = this.#value();
-    return type.read ? this.#made(type, kept, version) : this.#restored(type, kept);
-  }
-
-  #restored({ name, prototype }: DefinedType, kept: unknown): object {
-    if (typeof kept !== 'object' || kept === null || Object.getPrototypeOf(kept) !== Object.prototype) {
-      this.#fail(
-        `holds a value of type ${JSON.stringify(name)} that an earlier write function made; give read, or create, for it`,
-      );
-    }
-    // Defined, not assigned: the prototype may have a setter of the same name.
-    return Object.freeze(Object.create(prototype, Object.getOwnPropertyDescriptors(kept)));
-  }
-
-  #made({ name, prototype, read, write }: DefinedType, kept: unknown, version: number): object {
-    this.hasBytes = true;
-    let instance: unknown;
-    try {
-      instance = read!(kept, version);
-    } catch (error) {
-      this.#fail(
-        `holds a value of which type ${JSON.stringify(name)} could not make an instance; see the cause`,
-        error,
-      );
-    }
-    if (typeof instance !== 'object' || instance === null || Object.getPrototypeOf(instance) !== prototype)
-      this.#fail(
-        `holds a value of which type ${JSON.stringify(name)} made something else than an instance of its class`,
-      );
-    if (typeof write !== 'function')
-      for (const key of write.keep) deepFreeze((instance as Record<string | symbol, unknown>)[key]);
-    freezeItself(instance);
-    return instance;
-  }
-
-  #map(): ReadonlyMap<unknown, unknown> {
-    const size = this.#count();
-    const map = new Map<unknown, unknown>();
-    for (let index = 0; index < size; index++) map.set(this.#value(), this.#value());
-    return freezeMap(map);
-  }
-
-  #set(): ReadonlySet<unknown> {
-    const size = this.#count();
-    const set = new Set<unknown>();
-    for (let index = 0; index < size; index++) set.add(this.#value());
-    return freezeSet(set);
-  }
-
-  #error(): Error {
-    const Kind = ERRORS[this.#byte()];
-    if (!Kind) throw new TypeError('unknown kind of error');
-    const error = new Kind(this.#value() as string);
-    Object.defineProperty(error, 'stack', { value: this.#value(), writable: true, configurable: true });
-    if (this.#byte() === 1)
-      Object.defineProperty(error, 'cause', { value: this.#value(), writable: true, configurable: true });
-    this.#byte();
-    this.#properties(error as unknown as Record<string, unknown>);
-    return error;
-  }
-
-  #arrayBuffer(): ArrayBuffer {
-    this.hasBytes = true;
-    return Uint8Array.from(this.#slice(this.#unsigned())).buffer;
-  }
-
-  #view(): ArrayBufferView {
-    const code = this.#byte();
-    const View = VIEWS[code];
-    if (!View) throw new TypeError('unknown kind of typed array');
-    const size = (View as { BYTES_PER_ELEMENT?: number }).BYTES_PER_ELEMENT ?? 1;
-    const stored = this.#arrayBuffer();
-    if (code === BUFFER_CODE) return Buffer.from(stored);
-    const buffer = LITTLE_ENDIAN ? stored : swapped(new Uint8Array(stored), size).buffer;
-    return new (View as Uint8ArrayConstructor)(buffer as ArrayBuffer);
-  }
-
-  #fail(why: string, cause?: unknown): never {
-    throw new HoldfastError(
-      'ERR_SESSION_UNREADABLE',
-      `session attribute ${JSON.stringify(this.#attribute)} ${why}; it stays as it is until it is set or deleted`,
-      { cause },
-    );
-  }
-
-  #byte(): number {
-    const byte = this.#buffer[this.#position++];
-    if (byte === undefined) throw new TypeError('it ends too early');
-    return byte;
-  }
-
-  #unsigned(): number {
-    let value = 0;
-    for (let factor = 1; ; factor *= 128) {
-      const byte = this.#byte();
-      value += (byte & 0x7f) * factor;
-      if (byte < 0x80) return value;
-      if (factor > Number.MAX_SAFE_INTEGER) throw new TypeError('number without end');
-    }
-  }
-
-  /** A number of members: each takes a byte or more, so damaged bytes cannot ask for more than there are. */
-  #count(): number {
-    const count = this.#unsigned();
-    if (count > this.#buffer.length - this.#position) throw new TypeError('it ends too early');
-    return count;
-  }
-
-  #double(): number {
-    return this.#buffer.readDoubleLE(this.#skip(8));
-  }
-
-  #text(encoding: BufferEncoding, length: number): string {
-    const start = this.#skip(length);
-    return this.#buffer.toString(encoding, start, start + length);
-  }
-
-  #slice(length: number): Buffer {
-    const start = this.#skip(length);
-    return this.#buffer.subarray(start, start + length);
-  }
-
-  /** Moves past `length` bytes and returns where they start. */
-  #skip(length: number): number {
-    const start = this.#position;
-    this.#position += length;
-    if (this.#position > this.#buffer.length) throw new TypeError('it ends too early');
-    return start;
-  }
-}
-
 function codesOf(kinds: readonly { readonly name: string }[]): ReadonlyMap<string, number> {
   // Buffer is called by another name inside Node.
   return new Map(kinds.map((kind, code) => [kind === Buffer ? 'Buffer' : kind.name, code]));
@@ -692,16 +364,6 @@ function codesOf(kinds: readonly { readonly name: string }[]): ReadonlyMap<strin
 /** What a typed array or DataView of this kind says of itself, whatever its prototype says. */
 function tagOf(kind: string): string {
   return `[object ${kind === 'Buffer' ? 'Uint8Array' : kind}]`;
-}
-
-function swapped(bytes: Uint8Array, size: number): Uint8Array<ArrayBuffer> {
-  const copy = Uint8Array.from(bytes);
-  for (let start = 0; start + size <= copy.length; start += size) copy.subarray(start, start + size).reverse();
-  return copy;
-}
-
-function parseBigInt(hex: string): bigint {
-  return hex.startsWith('-') ? -BigInt(`0x${hex.slice(1)}`) : BigInt(`0x${hex}`);
 }
 
 /** What a value of no kind that can be kept is, and what to do about it when there is something. */
