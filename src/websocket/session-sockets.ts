@@ -1,3 +1,4 @@
+import { SetMap } from '../base/set-map.ts';
 import { CloseCode } from '../wire/close-codes.ts';
 
 /** Anything that is open on behalf of a session: a connection of an endpoint, or a relay. */
@@ -7,7 +8,7 @@ export interface SessionSocket {
 
 /** Which sockets belong to which session, so that they end together. */
 export class SessionSockets<S extends SessionSocket = SessionSocket> {
-  readonly #sockets = new Map<string, Set<S>>();
+  readonly #sockets = new SetMap<string, S>();
 
   /** The sessions that have sockets. */
   get sids(): Iterable<string> {
@@ -20,14 +21,11 @@ export class SessionSockets<S extends SessionSocket = SessionSocket> {
   }
 
   add(sid: string, socket: S): void {
-    const sockets = this.#sockets.get(sid);
-    if (sockets) sockets.add(socket);
-    else this.#sockets.set(sid, new Set([socket]));
+    this.#sockets.add(sid, socket);
   }
 
   delete(sid: string, socket: S): void {
-    const sockets = this.#sockets.get(sid);
-    if (sockets?.delete(socket) && sockets.size === 0) this.#sockets.delete(sid);
+    this.#sockets.remove(sid, socket);
   }
 
   /**

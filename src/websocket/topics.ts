@@ -1,3 +1,4 @@
+import { SetMap } from '../base/set-map.ts';
 import { type BroadcastResult, broadcast, type Recipient } from './broadcast.ts';
 import { checkTopic } from './protocol/outgoing.ts';
 
@@ -5,17 +6,14 @@ const NOBODY: ReadonlySet<Recipient> = new Set();
 
 /** Who listens to what, in this process. A topic exists as long as it has a subscriber. */
 export class Topics {
-  readonly #subscribers = new Map<string, Set<Recipient>>();
+  readonly #subscribers = new SetMap<string, Recipient>();
 
   subscribe(topic: string, connection: Recipient): void {
-    const subscribers = this.#subscribers.get(topic);
-    if (subscribers) subscribers.add(connection);
-    else this.#subscribers.set(topic, new Set([connection]));
+    this.#subscribers.add(topic, connection);
   }
 
   unsubscribe(topic: string, connection: Recipient): void {
-    const subscribers = this.#subscribers.get(topic);
-    if (subscribers?.delete(connection) && subscribers.size === 0) this.#subscribers.delete(topic);
+    this.#subscribers.remove(topic, connection);
   }
 
   publish(topic: string, data: string | Uint8Array, except?: Iterable<object> | object): BroadcastResult {

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { Clock } from '../../base/clock.ts';
 import { HoldfastError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
+import { SetMap } from '../../base/set-map.ts';
 import { parseSize } from '../../base/size.ts';
 import type { Config, SessionApiConfig, UpstreamConfig } from '../../config/config.ts';
 import { SessionApi } from '../../gateway/backend-session/api.ts';
@@ -82,13 +83,12 @@ function createApi(
 }
 
 /** The sessions that an upstream has to do with: those of the routes that lead to it. */
-function contextsOf(entries: readonly RouteEntry<Route>[]): Map<string, Set<SessionContext>> {
-  const contexts = new Map<string, Set<SessionContext>>();
+function contextsOf(entries: readonly RouteEntry<Route>[]): SetMap<string, SessionContext> {
+  const contexts = new SetMap<string, SessionContext>();
   for (const { value } of entries) {
     const { target, sessions, sessionMode } = value;
     if (target.kind !== 'upstream' || !sessions || sessionMode === 'none') continue;
-    const { name } = target.upstream;
-    contexts.set(name, (contexts.get(name) ?? new Set()).add(sessions));
+    contexts.add(target.upstream.name, sessions);
   }
   return contexts;
 }

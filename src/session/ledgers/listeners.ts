@@ -1,11 +1,12 @@
 import { callListener } from '../../base/call-listener.ts';
+import { SetMap } from '../../base/set-map.ts';
 
 type Listener = (message: string) => void;
 
 /** Who listens to which channel, inside one process. */
 export class Listeners {
   /** A subscription is an object of its own, so that one function may listen twice and stop once. */
-  readonly #channels = new Map<string, Set<{ readonly listener: Listener }>>();
+  readonly #channels = new SetMap<string, { readonly listener: Listener }>();
 
   /** How many channels are listened to. */
   get size(): number {
@@ -15,11 +16,8 @@ export class Listeners {
   /** Returns the function that removes it: from then on it is not called, not even with what was about to be told. */
   add(channel: string, listener: Listener): () => void {
     const subscription = { listener };
-    const subscriptions = this.#channels.get(channel) ?? new Set();
-    this.#channels.set(channel, subscriptions.add(subscription));
-    return () => {
-      if (subscriptions.delete(subscription) && subscriptions.size === 0) this.#channels.delete(channel);
-    };
+    this.#channels.add(channel, subscription);
+    return () => this.#channels.remove(channel, subscription);
   }
 
   /** Returns a function that tells the message to whoever listens now and still does then. */

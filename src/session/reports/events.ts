@@ -1,5 +1,6 @@
 import { callListener } from '../../base/call-listener.ts';
 import type { Logger } from '../../base/logger.ts';
+import { SetMap } from '../../base/set-map.ts';
 import type { SessionEndReason } from '../session.ts';
 
 /** That a session has ended, and why. */
@@ -36,7 +37,7 @@ type Listener<E> = (event: E) => void;
 /** Who listens to what. A listener that throws is logged and disturbs nobody. */
 export class SessionListeners {
   readonly #logger: Logger;
-  readonly #listeners = new Map<keyof SessionEvents, Set<Listener<never>>>();
+  readonly #listeners = new SetMap<keyof SessionEvents, Listener<never>>();
 
   constructor(logger: Logger) {
     this.#logger = logger;
@@ -44,15 +45,13 @@ export class SessionListeners {
 
   /** @returns a function that stops it. */
   on<K extends keyof SessionEvents>(kind: K, listener: Listener<SessionEvents[K]>): () => void {
-    const listeners = this.#listeners.get(kind) ?? new Set();
-    this.#listeners.set(kind, listeners);
-    listeners.add(listener as Listener<never>);
-    return () => void listeners.delete(listener as Listener<never>);
+    this.#listeners.add(kind, listener as Listener<never>);
+    return () => this.#listeners.remove(kind, listener as Listener<never>);
   }
 
   /** True when telling is worth the work of finding out what to tell. */
   hasAny(kind: keyof SessionEvents): boolean {
-    return (this.#listeners.get(kind)?.size ?? 0) > 0;
+    return this.#listeners.has(kind);
   }
 
   tell<K extends keyof SessionEvents>(kind: K, event: SessionEvents[K]): void {

@@ -1,3 +1,4 @@
+import { SetMap } from '../../base/set-map.ts';
 import { expiryOf } from '../record/expiry.ts';
 import { nextVersion } from '../record/version.ts';
 import { capReached, checkCap, checkShare, DEFAULT_ANONYMOUS_SHARE } from '../room/cap.ts';
@@ -41,12 +42,12 @@ const BUCKET_MS = 1_000;
 export class MemoryStore implements SessionStore {
   readonly name = 'memory';
   readonly #entries = new Map<string, Entry>();
-  readonly #owned = new Map<string, Set<string>>();
+  readonly #owned = new SetMap<string, string>();
   /**
    * Sids by the time that they expire at the earliest. A touch moves none: `expired` does, when the bucket's time has
    * come.
    */
-  readonly #buckets = new Map<number, Set<string>>();
+  readonly #buckets = new SetMap<number, string>();
   readonly #maxSessions: number;
   readonly #anonymousShare: number;
   #anonymous = 0;
@@ -66,8 +67,8 @@ export class MemoryStore implements SessionStore {
     }
     const bucket = bucketOf(expiryAt(record));
     this.#entries.set(sid, { record, bucket });
-    if (bucket < Number.POSITIVE_INFINITY) add(this.#buckets, bucket, sid);
-    if (owner) add(this.#owned, owner.name, sid);
+    if (bucket < Number.POSITIVE_INFINITY) this.#buckets.add(bucket, sid);
+    if (owner) this.#owned.add(owner.name, sid);
     else this.#anonymous++;
     return true;
   }
@@ -99,9 +100,9 @@ export class MemoryStore implements SessionStore {
     const before = record.header.owner?.name;
     const after = header.owner?.name;
     if (before !== after) {
-      if (before !== undefined) remove(this.#owned, before, sid);
+      if (before !== undefined) this.#owned.remove(before, sid);
       else this.#anonymous--;
-      if (after !== undefined) add(this.#owned, after, sid);
+      if (after !== undefined) this.#owned.add(after, sid);
       else this.#anonymous++;
     }
     return { status: 'committed', version, previous };
@@ -120,7 +121,7 @@ export class MemoryStore implements SessionStore {
     if (!entry || expiryAt(entry.record) > expiredBy) return false;
     this.#move(sid, entry, Number.POSITIVE_INFINITY);
     const { owner } = entry.record.header;
-    if (owner) remove(this.#owned, owner.name, sid);
+    if (owner) this.#owned.remove(owner.name, sid);
     else this.#anonymous--;
     return this.#entries.delete(sid);
   }
@@ -191,8 +192,8 @@ export class MemoryStore implements SessionStore {
 
   #move(sid: string, entry: Entry, bucket: number): void {
     if (bucket === entry.bucket) return;
-    if (entry.bucket < Number.POSITIVE_INFINITY) remove(this.#buckets, entry.bucket, sid);
-    if (bucket < Number.POSITIVE_INFINITY) add(this.#buckets, bucket, sid);
+    if (entry.bucket < Number.POSITIVE_INFINITY) this.#buckets.remove(entry.bucket, sid);
+    if (bucket < Number.POSITIVE_INFINITY) this.#buckets.add(bucket, sid);
     entry.bucket = bucket;
   }
 }
@@ -203,17 +204,6 @@ function expiryAt({ header, lastAccessedAt }: SessionRecord): number {
 
 function bucketOf(at: number): number {
   return Math.floor(at / BUCKET_MS);
-}
-
-function add<K>(sets: Map<K, Set<string>>, key: K, sid: string): void {
-  const set = sets.get(key);
-  if (set) set.add(sid);
-  else sets.set(key, new Set([sid]));
-}
-
-function remove<K>(sets: Map<K, Set<string>>, key: K, sid: string): void {
-  const set = sets.get(key);
-  if (set?.delete(sid) && set.size === 0) sets.delete(key);
 }
 
 function applyTo(
