@@ -1,10 +1,10 @@
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
-import { expect, it } from 'vitest';
+import { expect, test } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
 import { createServer } from '../../src/index.ts';
 
-it('gives a relayed WebSocket a session where the route creates one: the backend sees its sid, the 101 sets its cookie', async () => {
+test('gives a relayed WebSocket a session where the route creates one: the backend sees its sid, the 101 sets its cookie', async () => {
   const backend = new WebSocketServer({ port: 0, host: '127.0.0.1' });
   await once(backend, 'listening');
   const seen: unknown[] = [];

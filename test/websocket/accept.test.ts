@@ -1,5 +1,5 @@
 import { defineEndpoint, type EndpointOptions, type Handshake } from 'holdfast';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
 import { testClient } from '../../src/testing/test-client.ts';
 import { Journal } from './journal.ts';
@@ -17,7 +17,7 @@ const guarded = (accept: Accept, more: Partial<EndpointOptions<string>> = {}) =>
   });
 
 describe('accept', () => {
-  it.each([
+  test.each([
     ['at once', () => true],
     ['later', async () => true],
   ])('takes the connection with true, said %s', async (_, accept) => {
@@ -26,7 +26,7 @@ describe('accept', () => {
     expect(await client.receive()).toBe('open undefined');
   });
 
-  it.each([
+  test.each([
     ['at once', () => false],
     ['later', async () => false],
   ])('refuses with 403 with false, said %s, and nothing is opened', async (_, accept) => {
@@ -40,7 +40,7 @@ describe('accept', () => {
     expect(journal.entries).toEqual([]);
   });
 
-  it.each([
+  test.each([
     ['nothing', () => undefined, 500],
     ['nothing, later', async () => undefined, 500],
     // biome-ignore lint/suspicious/noThenProperty: it is what is tested.
@@ -51,7 +51,7 @@ describe('accept', () => {
     expect(client.status).toBe(status);
   });
 
-  it('refuses with its own status, headers and body', async () => {
+  test('refuses with its own status, headers and body', async () => {
     await using served = await serve(
       guarded(() => ({ status: 429, headers: { 'Retry-After': '30' }, body: 'slow down' })),
     );
@@ -62,14 +62,14 @@ describe('accept', () => {
     expect(client.body).toBe('slow down');
   });
 
-  it('may redirect', async () => {
+  test('may redirect', async () => {
     await using served = await serve(guarded(() => ({ status: 302, headers: { Location: '/login' } })));
     using client = await RawClient.connect(served.url);
     expect(client.status).toBe(302);
     expect(client.header('Location')).toEqual(['/login']);
   });
 
-  it('chooses the subprotocol, sets headers of the 101, several cookies among them, and gives the connection its data', async () => {
+  test('chooses the subprotocol, sets headers of the 101, several cookies among them, and gives the connection its data', async () => {
     await using served = await serve(
       guarded(
         async () => ({
@@ -88,7 +88,7 @@ describe('accept', () => {
     expect(await client.text()).toBe('open alice');
   });
 
-  it('agrees on the first subprotocol of the endpoint that the client offers, and on none otherwise', async () => {
+  test('agrees on the first subprotocol of the endpoint that the client offers, and on none otherwise', async () => {
     const endpoint = defineEndpoint({
       path: '/',
       subprotocols: ['chat.v2', 'chat.v1'],
@@ -101,7 +101,7 @@ describe('accept', () => {
     expect([neither.subprotocol, await neither.receive()]).toEqual(['', '']);
   });
 
-  it.each([
+  test.each([
     ['it throws', () => Promise.reject(new Error('the password is hunter2'))],
     [
       'it throws at once',
@@ -130,7 +130,7 @@ describe('accept', () => {
     },
   );
 
-  it('sees the whole handshake', async () => {
+  test('sees the whole handshake', async () => {
     let seen: Handshake | undefined;
     const endpoint = defineEndpoint({
       path: '/chat/:room',
@@ -170,7 +170,7 @@ describe('accept', () => {
     expect(seen!.query.get('b')).toBe('2');
   });
 
-  it('gives the connection the same facts', async () => {
+  test('gives the connection the same facts', async () => {
     const facts = Promise.withResolvers<object>();
     const endpoint = defineEndpoint({
       path: '/chat/:room',
@@ -204,7 +204,7 @@ describe('accept', () => {
     });
   });
 
-  it('does not run for requests that are no handshake', async () => {
+  test('does not run for requests that are no handshake', async () => {
     const journal = new Journal();
     await using served = await serve(
       guarded(() => {
@@ -235,7 +235,7 @@ describe('an accept that does not answer', () => {
     return { endpoint, journal, answer };
   }
 
-  it.each([
+  test.each([
     ['ends its side', (client: RawClient) => void client.socket.end()],
     ['is cut off', (client: RawClient) => client.reset()],
   ])('gives the place back when the client %s, and opens nothing when it answers after all', async (_, leave) => {
@@ -253,7 +253,7 @@ describe('an accept that does not answer', () => {
     expect(journal.entries).toEqual(['asked', 'open']);
   });
 
-  it('is refused with 503 when the handler timeout is over', async () => {
+  test('is refused with 503 when the handler timeout is over', async () => {
     const clock = new FakeClock();
     const { endpoint, journal } = stubborn({ handlerTimeout: '5s' });
     await using served = await serve(endpoint, {}, { clock });
@@ -265,7 +265,7 @@ describe('an accept that does not answer', () => {
     expect(endpoint.isEmpty).toBe(true);
   });
 
-  it('does not keep the server from stopping: the client gets 503', async () => {
+  test('does not keep the server from stopping: the client gets 503', async () => {
     const { endpoint, journal } = stubborn();
     const served = await serve(endpoint);
     using client = await RawClient.knock(served.url);
@@ -275,7 +275,7 @@ describe('an accept that does not answer', () => {
     expect(client.status).toBe(503);
   });
 
-  it('is not disturbed by what the client sends behind its handshake', async () => {
+  test('is not disturbed by what the client sends behind its handshake', async () => {
     const { endpoint, journal, answer } = stubborn({ onMessage: (_, data) => journal.add(`message ${data}`) });
     await using served = await serve(endpoint);
     const early = Buffer.from('8185000000006561726c79', 'hex');
@@ -291,7 +291,7 @@ describe('an accept that does not answer', () => {
 describe('origins', () => {
   const origin = (value: string) => ({ headers: [`Origin: ${value}`] });
 
-  it('are only our own by default', async () => {
+  test('are only our own by default', async () => {
     await using served = await serve(guarded(() => true));
     const own = served.url.replace('ws', 'http');
     for (const [headers, status] of [
@@ -306,7 +306,7 @@ describe('origins', () => {
     }
   });
 
-  it('are those of a list, and accept is not asked for others', async () => {
+  test('are those of a list, and accept is not asked for others', async () => {
     const journal = new Journal();
     await using served = await serve(
       guarded(
@@ -331,7 +331,7 @@ describe('origins', () => {
     expect(journal.entries).toEqual(['https://example.com', 'https://shop.test']);
   });
 
-  it('are left to accept, which admits a foreign one with permission, as in the document: ORIGIN.equals(origin) || hasPermission(user)', async () => {
+  test('are left to accept, which admits a foreign one with permission, as in the document: ORIGIN.equals(origin) || hasPermission(user)', async () => {
     const hasPermission = (name: string | undefined) => name === 'alice';
     await using served = await serve(
       guarded(({ origin: from, cookies }) => from === 'https://example.com' || hasPermission(cookies.name), {
@@ -348,7 +348,7 @@ describe('origins', () => {
     }
   });
 
-  it('are all of them with "any"', async () => {
+  test('are all of them with "any"', async () => {
     await using served = await serve(guarded(() => true, { origins: 'any' }));
     using client = await RawClient.connect(served.url, origin('https://evil.example'));
     expect(client.status).toBe(101);

@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createServer, defineEndpoint } from 'holdfast';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { WebSocketServer } from 'ws';
 import { silentLogger } from '../../src/base/logger.ts';
 import { testClient } from '../../src/testing/test-client.ts';
@@ -39,7 +39,7 @@ async function shut(server: HttpServer): Promise<void> {
 }
 
 describe('attach', () => {
-  it('serves the upgrades of an existing HTTP server, whose requests stay its own', async () => {
+  test('serves the upgrades of an existing HTTP server, whose requests stay its own', async () => {
     const own = http.createServer((_, response) => response.end('own'));
     const server = create(echo());
     await server.attach(own);
@@ -57,7 +57,7 @@ describe('attach', () => {
     await shut(own);
   });
 
-  it('serves the upgrades of an existing HTTPS server', async () => {
+  test('serves the upgrades of an existing HTTPS server', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'holdfast-attach-'));
     const files = writeSelfSignedCertificate(folder);
     const certificate = readFileSync(files.certificate);
@@ -74,7 +74,7 @@ describe('attach', () => {
     await shut(own);
   });
 
-  it('answers other paths with 404 when nobody else takes upgrades', async () => {
+  test('answers other paths with 404 when nobody else takes upgrades', async () => {
     const own = http.createServer();
     await using server = create(echo());
     await server.attach(own);
@@ -85,7 +85,7 @@ describe('attach', () => {
     await shut(own);
   });
 
-  it('leaves the upgrades of others alone', async () => {
+  test('leaves the upgrades of others alone', async () => {
     const own = http.createServer();
     const others = new WebSocketServer({ noServer: true });
     own.on('upgrade', (request, socket, head) => {
@@ -109,7 +109,7 @@ describe('attach', () => {
     await shut(own);
   });
 
-  it('several can be attached to one server', async () => {
+  test('several can be attached to one server', async () => {
     const own = http.createServer();
     const second = defineEndpoint({ path: '/second', onOpen: connection => void connection.send('second') });
     await using a = create(echo());
@@ -125,7 +125,7 @@ describe('attach', () => {
     await shut(own);
   });
 
-  it('lets handshakes wait that come before the endpoints are ready', async () => {
+  test('lets handshakes wait that come before the endpoints are ready', async () => {
     const own = http.createServer();
     const url = await listen(own);
     const ready = gate();
@@ -146,7 +146,7 @@ describe('attach', () => {
     await shut(own);
   });
 
-  it.each(['alone', 'beside others'])(
+  test.each(['alone', 'beside others'])(
     'survives a client that breaks off in the middle of the handshake, %s',
     async how => {
       const own = http.createServer();

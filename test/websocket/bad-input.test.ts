@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { constants, deflateRawSync } from 'node:zlib';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { BINARY, CONTINUATION, frame, PING, RawClient, TEXT } from './raw-client.ts';
 import { MIB, startVictim, type Victim } from './start-victim.ts';
 
@@ -25,7 +25,7 @@ async function attack(run: () => Promise<void>): Promise<void> {
 }
 
 describe('handshakes', () => {
-  it('half a handshake is answered with 408 when the header timeout is over', () =>
+  test('half a handshake is answered with 408 when the header timeout is over', () =>
     attack(async () => {
       using client = await RawClient.dial(victim.url);
       client.send(Buffer.from('GET /echo HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: webso'));
@@ -33,7 +33,7 @@ describe('handshakes', () => {
       expect(client.status).toBe(408);
     }));
 
-  it('one header byte at a time does not stretch the header timeout', () =>
+  test('one header byte at a time does not stretch the header timeout', () =>
     attack(async () => {
       using client = await RawClient.dial(victim.url);
       client.send(Buffer.from('GET /echo HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: '));
@@ -43,21 +43,21 @@ describe('handshakes', () => {
       expect(client.status).toBe(408);
     }));
 
-  it('a connection that says nothing is closed when the header timeout is over', () =>
+  test('a connection that says nothing is closed when the header timeout is over', () =>
     attack(async () => {
       using client = await RawClient.dial(victim.url);
       await client.ended();
       expect(client.head === '' || client.status === 408).toBe(true);
     }));
 
-  it('1 MB of headers is answered with 431', () =>
+  test('1 MB of headers is answered with 431', () =>
     attack(async () => {
       using client = await RawClient.knock(victim.url, { headers: [`X-Large: ${'x'.repeat(1_000_000)}`] });
       await client.ended();
       expect(client.status).toBe(431);
     }));
 
-  it('a thousand headers more than there may be are answered with 431', () =>
+  test('a thousand headers more than there may be are answered with 431', () =>
     attack(async () => {
       const headers = Array.from({ length: 10_000 }, (_, i) => `X-${i}: ${'x'.repeat(80)}`);
       using client = await RawClient.knock(victim.url, { headers });
@@ -65,7 +65,7 @@ describe('handshakes', () => {
       expect(client.status).toBe(431);
     }));
 
-  it('binary garbage is answered with 400', () =>
+  test('binary garbage is answered with 400', () =>
     attack(async () => {
       for (let i = 0; i < 20; i++) {
         using client = await RawClient.dial(victim.url);
@@ -76,7 +76,7 @@ describe('handshakes', () => {
       }
     }));
 
-  it('a TLS hello on a plain port is answered with 400', () =>
+  test('a TLS hello on a plain port is answered with 400', () =>
     attack(async () => {
       using client = await RawClient.dial(victim.url);
       // TLS record: handshake, version 3.1, client hello.
@@ -85,7 +85,7 @@ describe('handshakes', () => {
       expect(client.status).toBe(400);
     }));
 
-  it.each([
+  test.each([
     ['no key', (head: string) => head.replace(/Sec-WebSocket-Key.*\r\n/, ''), 400],
     ['a key that is not base64 of 16 bytes', (head: string) => head.replace(/Key: .*/, 'Key: AAAA'), 400],
     ['another version', (head: string) => head.replace('Version: 13', 'Version: 8'), 426],
@@ -107,7 +107,7 @@ describe('handshakes', () => {
 });
 
 describe('frames', () => {
-  it('garbage behind the handshake is closed with 1002', () =>
+  test('garbage behind the handshake is closed with 1002', () =>
     attack(async () => {
       for (let i = 0; i < 20; i++) {
         using client = await RawClient.connect(victim.url);
@@ -116,7 +116,7 @@ describe('frames', () => {
       }
     }));
 
-  it('100,000 tiny fragments are closed with 1008', () =>
+  test('100,000 tiny fragments are closed with 1008', () =>
     attack(async () => {
       using client = await RawClient.connect(victim.url);
       const fragment = frame(CONTINUATION, 'x', { fin: false });
@@ -124,7 +124,7 @@ describe('frames', () => {
       expect(await client.closeCode()).toBe(1008);
     }));
 
-  it('a zip bomb of a gigabyte is closed with 1009', () =>
+  test('a zip bomb of a gigabyte is closed with 1009', () =>
     attack(async () => {
       using client = await RawClient.connect(victim.url, {
         headers: ['Sec-WebSocket-Extensions: permessage-deflate'],
@@ -141,7 +141,7 @@ describe('frames', () => {
       expect(client.socket.destroyed).toBe(false);
     }));
 
-  it('a frame that announces 2^62 bytes is closed with 1009, and one that keeps within the limit costs what it sends', () =>
+  test('a frame that announces 2^62 bytes is closed with 1009, and one that keeps within the limit costs what it sends', () =>
     attack(async () => {
       using huge = await RawClient.connect(victim.url);
       huge.send(Buffer.from('82ff400000000000000000000000', 'hex'));
@@ -156,7 +156,7 @@ describe('frames', () => {
       }
     }));
 
-  it('a client that never reads is closed with 1013', () =>
+  test('a client that never reads is closed with 1013', () =>
     attack(async () => {
       using client = await RawClient.connect(victim.url);
       client.socket.pause();
@@ -171,7 +171,7 @@ describe('frames', () => {
       await broken;
     }));
 
-  it('a client that sends pings and never reads the pongs does not fill the memory', () =>
+  test('a client that sends pings and never reads the pongs does not fill the memory', () =>
     attack(async () => {
       using client = await RawClient.connect(victim.url);
       client.socket.pause();
@@ -179,7 +179,7 @@ describe('frames', () => {
       for (let sent = 0; sent < 40; sent++) if (!client.socket.write(pings)) await once(client.socket, 'drain');
     }));
 
-  it('a client that never closes is cut when the close timeout is over', () =>
+  test('a client that never closes is cut when the close timeout is over', () =>
     attack(async () => {
       using client = await RawClient.connect(victim.url);
       client.send(frame(TEXT, 'close'));

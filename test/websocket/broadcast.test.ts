@@ -1,5 +1,5 @@
 import { type Connection, defineEndpoint, type EndpointOptions } from 'holdfast';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { testClient } from '../../src/testing/test-client.ts';
 import { PerMessageDeflate } from '../../src/websocket/protocol/permessage-deflate.ts';
 import { CONTINUATION, RawClient, TEXT } from './raw-client.ts';
@@ -23,7 +23,7 @@ async function texts(client: RawClient, count: number): Promise<(string | undefi
 }
 
 describe('broadcast', () => {
-  it('reaches every connection, text and binary', async () => {
+  test('reaches every connection, text and binary', async () => {
     const { endpoint } = listening();
     await using served = await serve(endpoint);
     await using a = await testClient(served.url);
@@ -35,7 +35,7 @@ describe('broadcast', () => {
       expect([await client.receive(), await client.receive()]).toEqual(['news €', Buffer.from([1, 2])]);
   });
 
-  it('is seen by all in one order, also among their own messages', async () => {
+  test('is seen by all in one order, also among their own messages', async () => {
     const { endpoint, connections } = listening();
     await using served = await serve(endpoint);
     const clients = await crowd(served.url, 20);
@@ -56,7 +56,7 @@ describe('broadcast', () => {
     }
   });
 
-  it('keeps one order also when a callback broadcasts because of a broadcast', async () => {
+  test('keeps one order also when a callback broadcasts because of a broadcast', async () => {
     const { endpoint } = listening({
       slowReader: 'close',
       maxBufferedAmount: '64KiB',
@@ -82,7 +82,7 @@ describe('broadcast', () => {
     }
   });
 
-  it('leaves out one connection, or several', async () => {
+  test('leaves out one connection, or several', async () => {
     const { endpoint, connections } = listening();
     await using served = await serve(endpoint);
     const clients: RawClient[] = [];
@@ -103,7 +103,7 @@ describe('broadcast', () => {
     for (const client of clients) client[Symbol.dispose]();
   });
 
-  it('goes to nobody who has begun to close', async () => {
+  test('goes to nobody who has begun to close', async () => {
     const { endpoint, connections } = listening();
     await using served = await serve(endpoint);
     using client = await RawClient.connect(served.url);
@@ -115,7 +115,7 @@ describe('broadcast', () => {
     expect(await client.closeCode()).toBe(1000);
   });
 
-  it('waits where a streamed message is open, and only there', async () => {
+  test('waits where a streamed message is open, and only there', async () => {
     const { endpoint, connections } = listening();
     await using served = await serve(endpoint);
     using streaming = await RawClient.connect(served.url);
@@ -136,7 +136,7 @@ describe('broadcast', () => {
     }
   });
 
-  it('is compressed once for all who agreed on the same, and not for those who did not agree', async () => {
+  test('is compressed once for all who agreed on the same, and not for those who did not agree', async () => {
     const { endpoint } = listening({ compression: { threshold: 0 } });
     await using served = await serve(endpoint);
     const offer = (params: string) => ({ headers: [`Sec-WebSocket-Extensions: permessage-deflate${params}`] });
@@ -167,7 +167,7 @@ describe('broadcast', () => {
     for (const client of clients) client[Symbol.dispose]();
   });
 
-  it('is right for connections that keep their window between messages too', async () => {
+  test('is right for connections that keep their window between messages too', async () => {
     const { endpoint } = listening({ compression: { threshold: 0, contextTakeover: true } });
     await using served = await serve(endpoint);
     const clients = await Promise.all(
@@ -181,7 +181,7 @@ describe('broadcast', () => {
     }
   });
 
-  it('is not delayed by somebody who does not read', async () => {
+  test('is not delayed by somebody who does not read', async () => {
     const { endpoint, connections } = listening({ maxBufferedAmount: '64KiB', slowReader: 'drop' });
     await using served = await serve(endpoint);
     using stalled = await RawClient.connect(served.url);
@@ -203,7 +203,7 @@ describe('broadcast', () => {
     for (const reader of readers) reader[Symbol.dispose]();
   });
 
-  it('to very many is written in groups, beginning elsewhere each time, and the event loop turns in between', async () => {
+  test('to very many is written in groups, beginning elsewhere each time, and the event loop turns in between', async () => {
     const { endpoint, connections } = listening();
     await using served = await serve(endpoint);
     const clients = await crowd(served.url, 600);
@@ -227,7 +227,7 @@ describe('broadcast', () => {
     }
   });
 
-  it('encodes again nothing for each connection: the payload is shared', async () => {
+  test('encodes again nothing for each connection: the payload is shared', async () => {
     const { endpoint } = listening({ maxBufferedAmount: '64MiB' });
     await using served = await serve(endpoint);
     const clients = await crowd(served.url, 50);

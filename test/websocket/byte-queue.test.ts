@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { ByteQueue } from '../../src/websocket/byte-queue.ts';
 
 const pattern = Buffer.from(Array.from({ length: 251 * 300 }, (_, i) => i % 251));
@@ -6,7 +6,7 @@ const pattern = Buffer.from(Array.from({ length: 251 * 300 }, (_, i) => i % 251)
 const numbered = (from: number, length: number) => pattern.subarray(from % 251, (from % 251) + length);
 
 describe('a queue of bytes', () => {
-  it('gives back what it was given, in order, however both are cut', () => {
+  test('gives back what it was given, in order, however both are cut', () => {
     const queue = new ByteQueue();
     const taken: Buffer[] = [];
     let given = 0;
@@ -26,7 +26,7 @@ describe('a queue of bytes', () => {
     expect(queue.bytes).toBe(0);
   });
 
-  it('does not see what becomes of bytes that it may not keep', () => {
+  test('does not see what becomes of bytes that it may not keep', () => {
     const queue = new ByteQueue();
     const bytes = Buffer.alloc(10_000, 'a');
     queue.append(bytes, false);
@@ -34,7 +34,7 @@ describe('a queue of bytes', () => {
     expect(queue.shiftAll().equals(Buffer.alloc(10_000, 'a'))).toBe(true);
   });
 
-  it('keeps what is large and may be kept as it is, and gives it back in parts', () => {
+  test('keeps what is large and may be kept as it is, and gives it back in parts', () => {
     const queue = new ByteQueue();
     const bytes = Buffer.alloc(100_000, 'a');
     queue.append(bytes, true);
@@ -44,7 +44,7 @@ describe('a queue of bytes', () => {
     expect(queue.shift(60_000).length).toBe(40_000);
   });
 
-  it('takes over what another holds', () => {
+  test('takes over what another holds', () => {
     const queue = new ByteQueue();
     const other = new ByteQueue();
     queue.append(Buffer.from('one '), true);
@@ -55,7 +55,7 @@ describe('a queue of bytes', () => {
     expect(queue.shiftAll().toString()).toMatch(/^one 0 1 2 .* 499 x{2000}$/);
   });
 
-  it('can be used again when it was emptied', () => {
+  test('can be used again when it was emptied', () => {
     const queue = new ByteQueue();
     queue.append(Buffer.from('one'), false);
     queue.clear();
@@ -65,13 +65,13 @@ describe('a queue of bytes', () => {
     expect(queue.shiftAll().toString()).toBe('two');
   });
 
-  it('costs little more than its bytes when they come in small pieces', () => {
+  test('costs little more than its bytes when they come in small pieces', () => {
     const queue = new ByteQueue();
     for (let i = 0; i < 300_000; i++) queue.append(Buffer.from([1, 2, 3]), true);
     expect(queue.cost).toBeLessThan(900_000 * 1.02);
   });
 
-  it('counts the objects of what it keeps', () => {
+  test('counts the objects of what it keeps', () => {
     const queue = new ByteQueue();
     const shared = Buffer.alloc(2_000);
     for (let i = 0; i < 1_000; i++) queue.append(shared, true);

@@ -1,5 +1,5 @@
 import { type CloseEvent, type Connection, defineEndpoint, type EndpointOptions, HoldfastError } from 'holdfast';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { Logger } from '../../src/base/logger.ts';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
 import { testClient } from '../../src/testing/test-client.ts';
@@ -23,7 +23,7 @@ function recording(journal: Journal, more: Partial<EndpointOptions> = {}) {
 }
 
 describe('the callbacks of one connection', () => {
-  it('run one at a time and in order, also when they are asynchronous', async () => {
+  test('run one at a time and in order, also when they are asynchronous', async () => {
     const journal = new Journal();
     const endpoint = recording(journal, {
       async onMessage(_, data) {
@@ -41,7 +41,7 @@ describe('the callbacks of one connection', () => {
     expect(journal.entries).toEqual(['open', 'begin 1', 'end 1', 'begin 2', 'end 2', 'begin 3', 'end 3', 'close 1000']);
   });
 
-  it('begin with onOpen: what came with the handshake waits for it', async () => {
+  test('begin with onOpen: what came with the handshake waits for it', async () => {
     const journal = new Journal();
     const opening = gate();
     const endpoint = recording(journal, {
@@ -64,7 +64,7 @@ describe('the callbacks of one connection', () => {
     expect(journal.entries).toEqual(['opening', 'open', 'message early', 'ping are you there', 'message later']);
   });
 
-  it('end with onClose, once, and after a handler that was pending when the peer left', async () => {
+  test('end with onClose, once, and after a handler that was pending when the peer left', async () => {
     const journal = new Journal();
     const working = gate();
     const endpoint = recording(journal, {
@@ -93,7 +93,7 @@ describe('the callbacks of one connection', () => {
     ]);
   });
 
-  it('do not run inside each other: an error found inside a send is told after the handler that sent', async () => {
+  test('do not run inside each other: an error found inside a send is told after the handler that sent', async () => {
     const journal = new Journal();
     const endpoint = recording(journal, {
       maxBufferedAmount: '64KiB',
@@ -112,7 +112,7 @@ describe('the callbacks of one connection', () => {
     expect(journal.entries).toEqual(['open', 'handler returns', 'error ERR_WS_SLOW_READER']);
   });
 
-  it('leave pings and the close to be answered at once while one is pending', async () => {
+  test('leave pings and the close to be answered at once while one is pending', async () => {
     const journal = new Journal();
     const working = gate();
     const endpoint = recording(journal, {
@@ -134,7 +134,7 @@ describe('the callbacks of one connection', () => {
     expect(journal.entries).toEqual(['open', 'begin', 'end', 'ping p', 'close 4000']);
   });
 
-  it('see the signal aborted as soon as the connection closes, while a handler is still running', async () => {
+  test('see the signal aborted as soon as the connection closes, while a handler is still running', async () => {
     const journal = new Journal();
     const endpoint = recording(journal, {
       async onMessage({ signal }) {
@@ -172,7 +172,7 @@ describe('the queue of callbacks', () => {
     return { endpoint, journal, working, handled: () => handled };
   }
 
-  it('holds 64 messages, then the connection is not read until half of them are gone', async () => {
+  test('holds 64 messages, then the connection is not read until half of them are gone', async () => {
     const { endpoint, journal, working, handled } = counting();
     await using served = await serve(endpoint);
     using client = await RawClient.connect(served.url);
@@ -193,7 +193,7 @@ describe('the queue of callbacks', () => {
     await expect.poll(handled).toBe(65);
   });
 
-  it('stops in the middle of a piece of the stream, and loses and reorders nothing', async () => {
+  test('stops in the middle of a piece of the stream, and loses and reorders nothing', async () => {
     const seen: number[] = [];
     const working = gate();
     const endpoint = defineEndpoint({
@@ -215,7 +215,7 @@ describe('the queue of callbacks', () => {
     expect(seen).toEqual(all);
   });
 
-  it('holds 256 KiB, then the connection is not read', async () => {
+  test('holds 256 KiB, then the connection is not read', async () => {
     const { endpoint, journal, working, handled } = counting();
     await using served = await serve(endpoint);
     using client = await RawClient.connect(served.url);
@@ -232,7 +232,7 @@ describe('the queue of callbacks', () => {
     await expect.poll(handled).toBe(5);
   });
 
-  it('hands out a copy of binary data that had to wait', async () => {
+  test('hands out a copy of binary data that had to wait', async () => {
     const working = gate();
     const seen: string[] = [];
     const endpoint = defineEndpoint({
@@ -276,7 +276,7 @@ describe('a handler that fails', () => {
     ],
   ];
 
-  it.each(failures)('%s: onError, 1011 without details, and the server lives on', async (_, fail) => {
+  test.each(failures)('%s: onError, 1011 without details, and the server lives on', async (_, fail) => {
     const journal = new Journal();
     let told: unknown;
     const endpoint = recording(journal, {
@@ -300,7 +300,7 @@ describe('a handler that fails', () => {
     expect(await next.receive()).toBe('fine');
   });
 
-  it.each(['onOpen', 'onPing', 'onPong'] as const)('closes with 1011 also when it is %s', async name => {
+  test.each(['onOpen', 'onPing', 'onPong'] as const)('closes with 1011 also when it is %s', async name => {
     const journal = new Journal();
     const endpoint = recording(journal, { [name]: () => Promise.reject(new Error('boom')) });
     await using served = await serve(endpoint);
@@ -312,7 +312,7 @@ describe('a handler that fails', () => {
     expect(journal.entries).toContain('error ERR_WS_HANDLER_FAILED');
   });
 
-  it.each(['onError', 'onClose'] as const)(
+  test.each(['onError', 'onClose'] as const)(
     'is only logged when it is %s, and the end comes all the same',
     async name => {
       const journal = new Journal();
@@ -342,7 +342,7 @@ describe('a handler that fails', () => {
     },
   );
 
-  it('is told of also when the peer has gone meanwhile, and onClose still comes last', async () => {
+  test('is told of also when the peer has gone meanwhile, and onClose still comes last', async () => {
     const journal = new Journal();
     const working = gate();
     const endpoint = recording(journal, {
@@ -366,7 +366,7 @@ describe('a handler that fails', () => {
 });
 
 describe('a handler that does not settle', () => {
-  it('fails the connection with 1011 when the handler timeout is over, and what it does later is ignored', async () => {
+  test('fails the connection with 1011 when the handler timeout is over, and what it does later is ignored', async () => {
     const clock = new FakeClock();
     const journal = new Journal();
     const working = gate();
@@ -394,7 +394,7 @@ describe('a handler that does not settle', () => {
     expect(journal.entries).toEqual(['open', 'begin', 'error ERR_WS_HANDLER_TIMEOUT', 'close 1011', 'end, sent false']);
   });
 
-  it('does not hold up onClose for ever when the peer has gone meanwhile', async () => {
+  test('does not hold up onClose for ever when the peer has gone meanwhile', async () => {
     const clock = new FakeClock();
     const journal = new Journal();
     const endpoint = recording(journal, {
@@ -415,7 +415,7 @@ describe('a handler that does not settle', () => {
     expect(journal.entries).toEqual(['open', 'begin', 'error ERR_WS_HANDLER_TIMEOUT', 'close 1000']);
   });
 
-  it.each(['onError', 'onClose'] as const)('is given up also when it is %s', async name => {
+  test.each(['onError', 'onClose'] as const)('is given up also when it is %s', async name => {
     const clock = new FakeClock();
     const journal = new Journal();
     const endpoint = recording(journal, {
@@ -442,7 +442,7 @@ describe('a handler that does not settle', () => {
     );
   });
 
-  it('may take as long as it likes with handlerTimeout -1', async () => {
+  test('may take as long as it likes with handlerTimeout -1', async () => {
     const clock = new FakeClock();
     const journal = new Journal();
     const working = gate();
@@ -466,7 +466,7 @@ describe('a handler that does not settle', () => {
 });
 
 describe('what callbacks are given', () => {
-  it('pings and pongs come with their payloads, and the pong has been sent', async () => {
+  test('pings and pongs come with their payloads, and the pong has been sent', async () => {
     const journal = new Journal();
     await using served = await serve(recording(journal));
     using client = await RawClient.connect(served.url);
@@ -478,7 +478,7 @@ describe('what callbacks are given', () => {
     expect(journal.entries).toEqual(['open', 'ping hello', 'pong unasked', 'ping ', 'close 1005']);
   });
 
-  it('a ping of ours reaches the peer, and its pong comes back to onPong', async () => {
+  test('a ping of ours reaches the peer, and its pong comes back to onPong', async () => {
     const journal = new Journal();
     const endpoint = recording(journal, { onOpen: connection => void connection.ping('are you there') });
     await using served = await serve(endpoint);
@@ -487,14 +487,14 @@ describe('what callbacks are given', () => {
     expect(client.isOpen).toBe(true);
   });
 
-  it('an unasked pong of ours reaches the peer', async () => {
+  test('an unasked pong of ours reaches the peer', async () => {
     const endpoint = defineEndpoint({ path: '/', onOpen: connection => void connection.pong(Uint8Array.of(1, 2)) });
     await using served = await serve(endpoint);
     using client = await RawClient.connect(served.url);
     expect(await client.next()).toMatchObject({ opcode: PONG, payload: Buffer.from([1, 2]) });
   });
 
-  it('more than 125 bytes in a ping or pong are a RangeError, also when they are many only as UTF-8', async () => {
+  test('more than 125 bytes in a ping or pong are a RangeError, also when they are many only as UTF-8', async () => {
     const errors = Promise.withResolvers<unknown[]>();
     const endpoint = defineEndpoint({
       path: '/',
@@ -520,7 +520,7 @@ describe('what callbacks are given', () => {
     expect(await errors.promise).toEqual([true, 'RangeError', 'RangeError']);
   });
 
-  it('messages are text as string and binary as Uint8Array', async () => {
+  test('messages are text as string and binary as Uint8Array', async () => {
     const seen: unknown[] = [];
     const endpoint = defineEndpoint({
       path: '/',
@@ -536,7 +536,7 @@ describe('what callbacks are given', () => {
     expect(seen).toEqual(['grüß €𝄞', { binary: [0, 255] }, '', { binary: [] }]);
   });
 
-  it('fragments are put together for onMessage when there is no onFragment', async () => {
+  test('fragments are put together for onMessage when there is no onFragment', async () => {
     const journal = new Journal();
     await using served = await serve(recording(journal));
     using client = await RawClient.connect(served.url);
@@ -546,7 +546,7 @@ describe('what callbacks are given', () => {
     expect(journal.entries).toEqual(['open', 'ping between', 'message abc']);
   });
 
-  it('with onFragment, fragments come one by one, text cut at code points, and whole messages to onMessage', async () => {
+  test('with onFragment, fragments come one by one, text cut at code points, and whole messages to onMessage', async () => {
     const journal = new Journal();
     const endpoint = recording(journal, {
       onFragment: (_, data, last) =>
@@ -572,7 +572,7 @@ describe('what callbacks are given', () => {
     ]);
   });
 
-  it('a fragmented text that ends inside a code point is refused with 1007, by either way', async () => {
+  test('a fragmented text that ends inside a code point is refused with 1007, by either way', async () => {
     const journal = new Journal();
     await using served = await serve([
       recording(journal, { path: '/whole' }),
@@ -585,7 +585,7 @@ describe('what callbacks are given', () => {
     }
   });
 
-  it('a reset of the connection is onError, then onClose with 1006', async () => {
+  test('a reset of the connection is onError, then onClose with 1006', async () => {
     const journal = new Journal();
     let told: [unknown, CloseEvent] | undefined;
     let lost: unknown;
@@ -610,7 +610,7 @@ describe('what callbacks are given', () => {
     expect(told).toEqual([false, { code: 1006, reason: '', clean: false }]);
   });
 
-  it('a write that fails is onError, then onClose with 1006', async () => {
+  test('a write that fails is onError, then onClose with 1006', async () => {
     const journal = new Journal();
     await using served = await serveAttached(recording(journal));
     using client = await RawClient.connect(served.url);
@@ -627,7 +627,7 @@ describe('what callbacks are given', () => {
     ]);
   });
 
-  it('a protocol error of the peer is onError with its code, after what was sent before it', async () => {
+  test('a protocol error of the peer is onError with its code, after what was sent before it', async () => {
     const journal = new Journal();
     await using served = await serve(recording(journal));
     using client = await RawClient.connect(served.url);

@@ -1,5 +1,5 @@
 import { type CloseEvent, type Connection, defineEndpoint, type EndpointOptions } from 'holdfast';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { WebSocket } from 'ws';
 import { testClient } from '../../src/testing/test-client.ts';
 import { CLOSE, closeFrame, frame, RawClient, TEXT } from './raw-client.ts';
@@ -21,7 +21,7 @@ function closing(more: Partial<EndpointOptions> = {}) {
 }
 
 describe('the peer closes', () => {
-  it.each([1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999])(
+  test.each([1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999])(
     'with %i: it is echoed, told to onClose with its reason, and the ending is clean',
     async code => {
       const { endpoint, ended } = closing();
@@ -39,7 +39,7 @@ describe('the peer closes', () => {
     },
   );
 
-  it('without a code: the answer has none either, and onClose gets 1005', async () => {
+  test('without a code: the answer has none either, and onClose gets 1005', async () => {
     const { endpoint, ended } = closing();
     await using served = await serve(endpoint);
     using client = await RawClient.connect(served.url);
@@ -49,7 +49,7 @@ describe('the peer closes', () => {
     expect(await ended).toEqual({ code: 1005, reason: '', clean: true });
   });
 
-  it.each([0, 999, 1004, 1005, 1006, 1015, 1016, 2000, 2999, 5000, 65_535])(
+  test.each([0, 999, 1004, 1005, 1006, 1015, 1016, 2000, 2999, 5000, 65_535])(
     'with %i, which must not be sent: 1002',
     async code => {
       const { endpoint, ended } = closing();
@@ -62,7 +62,7 @@ describe('the peer closes', () => {
     },
   );
 
-  it('by ending the TCP connection: onClose gets 1006', async () => {
+  test('by ending the TCP connection: onClose gets 1006', async () => {
     const { endpoint, ended } = closing();
     await using served = await serve(endpoint);
     using client = await RawClient.connect(served.url);
@@ -72,7 +72,7 @@ describe('the peer closes', () => {
     expect(client.frames).toEqual([]);
   });
 
-  it('and what it sends behind its close frame is ignored', async () => {
+  test('and what it sends behind its close frame is ignored', async () => {
     const seen: unknown[] = [];
     const { endpoint, ended } = closing({ onMessage: (_, data) => void seen.push(data) });
     await using served = await serve(endpoint);
@@ -86,7 +86,7 @@ describe('the peer closes', () => {
 });
 
 describe('we close', () => {
-  it('with code and reason, and the ending is clean when the peer answers', async () => {
+  test('with code and reason, and the ending is clean when the peer answers', async () => {
     const { endpoint, ended } = closing();
     await using served = await serve(endpoint);
     using client = await RawClient.connect(served.url);
@@ -98,14 +98,14 @@ describe('we close', () => {
     expect(await ended).toEqual({ code: 4001, reason: 'enough', clean: true });
   });
 
-  it('with 1000 when no code is given', async () => {
+  test('with 1000 when no code is given', async () => {
     const { endpoint } = closing({ onOpen: connection => connection.close() });
     await using served = await serve(endpoint);
     await using client = await testClient(served.url);
     expect(await client.closed).toEqual({ code: 1000, reason: '', clean: true });
   });
 
-  it('and hear nothing more: messages that arrive meanwhile are discarded', async () => {
+  test('and hear nothing more: messages that arrive meanwhile are discarded', async () => {
     const seen: unknown[] = [];
     const { endpoint, ended } = closing({
       onMessage(connection, data) {
@@ -123,7 +123,7 @@ describe('we close', () => {
     expect(seen).toEqual(['first']);
   });
 
-  it('only once: a second close does nothing', async () => {
+  test('only once: a second close does nothing', async () => {
     const { endpoint, ended } = closing({
       onOpen(connection) {
         connection.close(4000, 'first');
@@ -136,7 +136,7 @@ describe('we close', () => {
     expect(await ended).toMatchObject({ code: 4000, reason: 'first' });
   });
 
-  it('at the same time as the peer: each side gets what it may', async () => {
+  test('at the same time as the peer: each side gets what it may', async () => {
     const { endpoint, ended } = closing();
     await using served = await serve(endpoint);
     using client = await RawClient.connect(served.url);
@@ -147,7 +147,7 @@ describe('we close', () => {
     expect(await ended).toEqual({ code: 4001, reason: 'ours', clean: true });
   });
 
-  it('with a code that must not be sent, or a reason that is too long: RangeError, and the connection stays', async () => {
+  test('with a code that must not be sent, or a reason that is too long: RangeError, and the connection stays', async () => {
     const errors = Promise.withResolvers<unknown[]>();
     const attempt = (connection: Connection, code: number, reason?: string) => {
       try {
@@ -174,7 +174,7 @@ describe('we close', () => {
     expect((await client.closed).reason).toBe(`${'€'.repeat(40)}xyz`);
   });
 
-  it('a peer of ws gets code and reason, and we get its own', async () => {
+  test('a peer of ws gets code and reason, and we get its own', async () => {
     const { endpoint, ended } = closing();
     await using served = await serve(endpoint);
     const ours = new WebSocket(served.url);
@@ -184,7 +184,7 @@ describe('we close', () => {
     expect(await ended).toEqual({ code: 4001, reason: 'enough', clean: true });
   });
 
-  it('terminate cuts the connection without a close frame', async () => {
+  test('terminate cuts the connection without a close frame', async () => {
     const { endpoint, ended } = closing({ onMessage: connection => connection.terminate() });
     await using served = await serve(endpoint);
     using client = await RawClient.connect(served.url);
@@ -196,7 +196,7 @@ describe('we close', () => {
 });
 
 describe('the server stops', () => {
-  it('with 1001 to everybody, and takes no more', async () => {
+  test('with 1001 to everybody, and takes no more', async () => {
     const { endpoint } = closing({ path: '/a' });
     const other = closing({ path: '/b' });
     const served = await serve([endpoint, other.endpoint]);
@@ -207,7 +207,7 @@ describe('the server stops', () => {
     await expect(testClient(`${served.url}/a`)).rejects.toMatchObject({ code: 'ERR_WS_CONNECTION_LOST' });
   });
 
-  it('after the handlers that are running: what they send still arrives when it comes before the close', async () => {
+  test('after the handlers that are running: what they send still arrives when it comes before the close', async () => {
     const entries: string[] = [];
     const working = Promise.withResolvers<void>();
     const begun = Promise.withResolvers<void>();
@@ -235,7 +235,7 @@ describe('the server stops', () => {
     expect(entries).toEqual(['client closed', 'handler ends', 'close', 'destroy', 'stopped']);
   });
 
-  it('and cuts who does not answer the close when the time is over', async () => {
+  test('and cuts who does not answer the close when the time is over', async () => {
     const { endpoint, ended } = closing({ closeTimeout: '1h' });
     const served = await serve(endpoint);
     using client = await RawClient.connect(served.url);
@@ -245,7 +245,7 @@ describe('the server stops', () => {
     expect(await ended).toEqual({ code: 1001, reason: 'server is stopping', clean: false });
   });
 
-  it('at once with drain 0, without a close frame', async () => {
+  test('at once with drain 0, without a close frame', async () => {
     const { endpoint, ended } = closing();
     const served = await serve(endpoint);
     using client = await RawClient.connect(served.url);
@@ -255,7 +255,7 @@ describe('the server stops', () => {
     expect(await ended).toMatchObject({ code: 1006 });
   });
 
-  it('may be asked for twice', async () => {
+  test('may be asked for twice', async () => {
     let destroyed = 0;
     const { endpoint } = closing({ destroy: () => void destroyed++ });
     const served = await serve(endpoint);

@@ -1,6 +1,6 @@
 import { constants, deflateRawSync, inflateRawSync } from 'node:zlib';
 import { defineEndpoint, type EndpointOptions } from 'holdfast';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { WebSocket } from 'ws';
 import { testClient } from '../../src/testing/test-client.ts';
 import { BINARY, CONTINUATION, frame, RawClient, TEXT } from './raw-client.ts';
@@ -20,7 +20,7 @@ function inflate(data: Buffer): Buffer {
 }
 
 describe('permessage-deflate', () => {
-  it('is off unless asked for: the offer is not answered, and RSV1 is 1002', async () => {
+  test('is off unless asked for: the offer is not answered, and RSV1 is 1002', async () => {
     await using served = await serve(echoing({}));
     using client = await RawClient.connect(served.url, offer('permessage-deflate'));
     expect(client.header('Sec-WebSocket-Extensions')).toEqual([]);
@@ -28,7 +28,7 @@ describe('permessage-deflate', () => {
     expect(await client.closeCode()).toBe(1002);
   });
 
-  it('is agreed on when the client offers it, without context takeover', async () => {
+  test('is agreed on when the client offers it, without context takeover', async () => {
     await using served = await serve(echoing({ compression: true }));
     using client = await RawClient.connect(served.url, offer('permessage-deflate; client_max_window_bits'));
     expect(client.header('Sec-WebSocket-Extensions')).toEqual([
@@ -38,7 +38,7 @@ describe('permessage-deflate', () => {
     expect(none.header('Sec-WebSocket-Extensions')).toEqual([]);
   });
 
-  it('leaves messages under the threshold of 1 KiB as they are, and compresses others', async () => {
+  test('leaves messages under the threshold of 1 KiB as they are, and compresses others', async () => {
     await using served = await serve(echoing({ compression: true }));
     using client = await RawClient.connect(served.url, offer('permessage-deflate'));
     client.send(frame(TEXT, 'x'.repeat(1023)), frame(TEXT, 'x'.repeat(1024)));
@@ -50,7 +50,7 @@ describe('permessage-deflate', () => {
     expect(inflate(large!.payload).toString()).toBe('x'.repeat(1024));
   });
 
-  it.each([
+  test.each([
     ['without context takeover', false],
     ['with context takeover', true],
   ])('echoes text and binary of all sizes to ws, %s', async (_, contextTakeover) => {
@@ -79,7 +79,7 @@ describe('permessage-deflate', () => {
       expect(Buffer.from(received[i] as string).equals(Buffer.from(message as string))).toBe(true);
   });
 
-  it('is understood by our own client', async () => {
+  test('is understood by our own client', async () => {
     await using served = await serve(echoing({ compression: { threshold: 0 } }));
     await using client = await testClient(served.url, { compression: { threshold: 0 } });
     expect(client.isCompressed).toBe(true);
@@ -87,7 +87,7 @@ describe('permessage-deflate', () => {
     expect(await client.receive()).toBe('x'.repeat(50_000));
   });
 
-  it('takes a compressed message in several fragments: put together, or as one fragment for onFragment', async () => {
+  test('takes a compressed message in several fragments: put together, or as one fragment for onFragment', async () => {
     const fragments: unknown[] = [];
     await using served = await serve([
       echoing({ path: '/whole', compression: true }),
@@ -114,7 +114,7 @@ describe('permessage-deflate', () => {
     expect(fragments).toEqual([['hello €', true]]);
   });
 
-  it('checks that inflated text is UTF-8, and that what came can be inflated: 1007', async () => {
+  test('checks that inflated text is UTF-8, and that what came can be inflated: 1007', async () => {
     await using served = await serve(echoing({ compression: true }));
     for (const payload of [deflate(Uint8Array.of(0xc3, 0x28)), Buffer.from('not deflated')]) {
       using client = await RawClient.connect(served.url, offer('permessage-deflate'));
@@ -125,7 +125,7 @@ describe('permessage-deflate', () => {
 });
 
 describe('maxInflatedSize', () => {
-  it('is maxMessageSize unless told otherwise: larger is 1009', async () => {
+  test('is maxMessageSize unless told otherwise: larger is 1009', async () => {
     await using served = await serve(echoing({ compression: true }));
     using client = await RawClient.connect(served.url, offer('permessage-deflate'));
     client.send(frame(BINARY, deflate(new Uint8Array(65_536)), { rsv1: true }));
@@ -135,7 +135,7 @@ describe('maxInflatedSize', () => {
     expect(await client.closeCode()).toBe(1009);
   });
 
-  it('is its own limit, changeable while connections are open', async () => {
+  test('is its own limit, changeable while connections are open', async () => {
     const endpoint = echoing({ compression: true, maxInflatedSize: '1MiB' });
     await using served = await serve(endpoint);
     using client = await RawClient.connect(served.url, offer('permessage-deflate'));
@@ -147,7 +147,7 @@ describe('maxInflatedSize', () => {
     expect(await client.closeCode()).toBe(1009);
   });
 
-  it('stops a bomb while it inflates: a gigabyte in a megabyte never comes into being', async () => {
+  test('stops a bomb while it inflates: a gigabyte in a megabyte never comes into being', async () => {
     await using served = await serve(echoing({ compression: true, maxMessageSize: '2MiB' }));
     using client = await RawClient.connect(served.url, offer('permessage-deflate'));
     // One mebibyte of zeros, a thousand times: a deflate stream may be repeated as a whole.

@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { testClient } from '../../src/testing/test-client.ts';
 import { serve } from './serve.ts';
 
@@ -34,7 +34,7 @@ async function heardAt(url: string): Promise<unknown> {
 }
 
 describe('declared is deployed', () => {
-  it('serves every endpoint that the modules of a folder export, in TypeScript and JavaScript, and nothing registers them', async () => {
+  test('serves every endpoint that the modules of a folder export, in TypeScript and JavaScript, and nothing registers them', async () => {
     await write({
       'endpoints/chat.ts': `
         import { type Connection, defineEndpoint } from 'holdfast';
@@ -56,7 +56,7 @@ describe('declared is deployed', () => {
     await expect(testClient(`${served.url}/secret`)).rejects.toMatchObject({ status: 404 });
   });
 
-  it('takes an endpoint once that several modules export', async () => {
+  test('takes an endpoint once that several modules export', async () => {
     await write({
       'a/chat.js': `
         import { defineEndpoint } from 'holdfast';
@@ -68,7 +68,7 @@ describe('declared is deployed', () => {
     expect(await heardAt(`${served.url}/chat`)).toBe('chat');
   });
 
-  it('runs init and destroy of what it found', async () => {
+  test('runs init and destroy of what it found', async () => {
     await write({
       'a/chat.js': `
         import { defineEndpoint } from 'holdfast';
@@ -84,7 +84,7 @@ describe('declared is deployed', () => {
     expect((globalThis as Record<string, unknown>).declaredCalls).toEqual(['init', 'destroy']);
   });
 
-  it('is a start-up error when two modules declare the same pattern, and names both', async () => {
+  test('is a start-up error when two modules declare the same pattern, and names both', async () => {
     await write({
       'a/one.js': `import { defineEndpoint } from 'holdfast';\nexport const first = defineEndpoint({ path: '/chat' });`,
       'a/two.js': `import { defineEndpoint } from 'holdfast';\nexport const second = defineEndpoint({ path: '/chat' });`,
@@ -95,7 +95,7 @@ describe('declared is deployed', () => {
     });
   });
 
-  it('is a start-up error when a module exports a copy of an endpoint, and names the export', async () => {
+  test('is a start-up error when a module exports a copy of an endpoint, and names the export', async () => {
     await write({
       'a/chat.js': `
         import { defineEndpoint } from 'holdfast';
@@ -106,7 +106,7 @@ describe('declared is deployed', () => {
     await expect(starting).rejects.toThrow(/chat\.js#copied.*defineEndpoint/);
   });
 
-  it('is a start-up error when the globs match nothing, or a module cannot be loaded', async () => {
+  test('is a start-up error when the globs match nothing, or a module cannot be loaded', async () => {
     await expect(serve([], { endpoints: [glob('nothing/*.ts')] })).rejects.toMatchObject({
       code: 'ERR_CONFIG_INVALID',
       message: expect.stringContaining('nothing/*.ts'),

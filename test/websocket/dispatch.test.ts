@@ -1,5 +1,5 @@
 import { defineEndpoint, type EndpointOptions } from 'holdfast';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
 import { gate, Journal } from './journal.ts';
 import { CLOSE, frame, PING, PONG, RawClient, TEXT } from './raw-client.ts';
@@ -42,7 +42,7 @@ async function say(client: RawClient, text: string): Promise<void> {
 }
 
 describe('dispatch', () => {
-  it('lets as many asynchronous handlers run at once as its concurrency says, and serves who waits in order', async () => {
+  test('lets as many asynchronous handlers run at once as its concurrency says, and serves who waits in order', async () => {
     const { endpoint, journal, open } = working('/', { concurrency: 2 });
     await using served = await serve(endpoint);
     const clients = await Promise.all([1, 2, 3, 4].map(() => RawClient.connect(served.url)));
@@ -57,7 +57,7 @@ describe('dispatch', () => {
     for (const client of clients) client[Symbol.dispose]();
   });
 
-  it('does not let a connection with many messages push back one with a single one', async () => {
+  test('does not let a connection with many messages push back one with a single one', async () => {
     const { endpoint, journal, open } = working('/', { concurrency: 1 });
     await using served = await serve(endpoint);
     using busy = await RawClient.connect(served.url);
@@ -78,7 +78,7 @@ describe('dispatch', () => {
     ]);
   });
 
-  it('gives synchronous handlers no slot, so that they run on as long as one is free', async () => {
+  test('gives synchronous handlers no slot, so that they run on as long as one is free', async () => {
     const { endpoint, journal, open } = working('/', { concurrency: 1 });
     await using served = await serve(endpoint);
     using first = await RawClient.connect(served.url);
@@ -93,7 +93,7 @@ describe('dispatch', () => {
     await journal.until('begin sync 4');
   });
 
-  it('keeps the order of a connection that waits for a slot', async () => {
+  test('keeps the order of a connection that waits for a slot', async () => {
     const { endpoint, journal, open } = working('/', { concurrency: 1 });
     await using served = await serve(endpoint);
     using first = await RawClient.connect(served.url);
@@ -105,7 +105,7 @@ describe('dispatch', () => {
     expect(journal.entries.slice(2)).toEqual([0, 1, 2, 3, 4].map(i => `begin sync ${i}`));
   });
 
-  it('is shared by the endpoints that name it, and not by others', async () => {
+  test('is shared by the endpoints that name it, and not by others', async () => {
     const a = working('/a', 'shared');
     const b = working('/b', 'shared');
     const c = working('/c', 'other');
@@ -125,7 +125,7 @@ describe('dispatch', () => {
     c.open('3');
   });
 
-  it('that is not defined keeps the server from starting, and the message names it', async () => {
+  test('that is not defined keeps the server from starting, and the message names it', async () => {
     const { endpoint } = working('/a', 'workers');
     await expect(serve(endpoint, { dispatch: { worker: { concurrency: 1 } } })).rejects.toMatchObject({
       code: 'ERR_CONFIG_INVALID',
@@ -133,7 +133,7 @@ describe('dispatch', () => {
     });
   });
 
-  it.each([
+  test.each([
     ['a handler that fails', async ({ fail }: ReturnType<typeof working>) => fail('1')],
     ['a handler that takes too long', async (_: unknown, clock: FakeClock) => clock.advance(61_000)],
   ])('gives the slot of %s to the next', async (_, end) => {
@@ -151,7 +151,7 @@ describe('dispatch', () => {
     await parts.journal.until('end 2');
   });
 
-  it('gives the slot of a connection that is gone to the next when its handler has ended', async () => {
+  test('gives the slot of a connection that is gone to the next when its handler has ended', async () => {
     const { endpoint, journal, open } = working('/', { concurrency: 1 });
     await using served = await serve(endpoint);
     using first = await RawClient.connect(served.url);
@@ -166,7 +166,7 @@ describe('dispatch', () => {
     open('2');
   });
 
-  it('does not hold up the end of a connection that has nothing waiting', async () => {
+  test('does not hold up the end of a connection that has nothing waiting', async () => {
     const journal = new Journal();
     const {
       endpoint,
@@ -186,7 +186,7 @@ describe('dispatch', () => {
 });
 
 describe('when the dispatch queue is full', () => {
-  it('wait: a connection that finds it full is not read until there is room', async () => {
+  test('wait: a connection that finds it full is not read until there is room', async () => {
     const { endpoint, journal, open } = working('/', { concurrency: 1, queue: 1 });
     await using served = await serve(endpoint);
     using first = await RawClient.connect(served.url);
@@ -207,7 +207,7 @@ describe('when the dispatch queue is full', () => {
     expect(await third.next()).toMatchObject({ opcode: PONG, payload: Buffer.from('not read') });
   });
 
-  it('close: a connection that finds it full is closed with 1013, and is told of it', async () => {
+  test('close: a connection that finds it full is closed with 1013, and is told of it', async () => {
     const ends = new Journal();
     const { endpoint, journal, open } = working(
       '/',
@@ -236,7 +236,7 @@ describe('when the dispatch queue is full', () => {
     expect(journal.entries).not.toContain('begin 3');
   });
 
-  it('close: the application hears nothing of a connection whose onOpen found no place', async () => {
+  test('close: the application hears nothing of a connection whose onOpen found no place', async () => {
     const ends = new Journal();
     const { endpoint, open } = working(
       '/',

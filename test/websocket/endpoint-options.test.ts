@@ -1,5 +1,5 @@
 import { defineEndpoint, type EndpointOptions } from 'holdfast';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { testClient } from '../../src/testing/test-client.ts';
 import { serve } from './serve.ts';
 
@@ -16,7 +16,7 @@ async function answerAt(url: string): Promise<unknown> {
 }
 
 describe('patterns', () => {
-  it('serves an endpoint at each pattern of its list', async () => {
+  test('serves an endpoint at each pattern of its list', async () => {
     await using served = await serve(named('a', ['/one', '/two/:id', '/three/*']));
     expect(await answerAt(`${served.url}/one`)).toBe('a {}');
     expect(await answerAt(`${served.url}/two/7`)).toBe('a {"id":"7"}');
@@ -26,7 +26,7 @@ describe('patterns', () => {
     await expect(testClient(`${served.url}/two/7/8`)).rejects.toMatchObject({ status: 404 });
   });
 
-  it('prefers an exact pattern to a template, and a template to a prefix, in whatever order they are declared', async () => {
+  test('prefers an exact pattern to a template, and a template to a prefix, in whatever order they are declared', async () => {
     await using served = await serve([
       named('prefix', '/chat/*'),
       named('template', '/chat/:room'),
@@ -37,12 +37,12 @@ describe('patterns', () => {
     expect(await answerAt(`${served.url}/chat/kitchen/sink`)).toBe('prefix {}');
   });
 
-  it('decodes what a template has matched', async () => {
+  test('decodes what a template has matched', async () => {
     await using served = await serve(named('a', '/chat/:room'));
     expect(await answerAt(`${served.url}/chat/caf%C3%A9%20noir`)).toBe('a {"room":"café noir"}');
   });
 
-  it('does not start with the same pattern twice, and names both', async () => {
+  test('does not start with the same pattern twice, and names both', async () => {
     const starting = serve([named('a', '/chat/:room'), named('b', ['/other', '/chat/:id'])]);
     await expect(starting).rejects.toMatchObject({
       code: 'ERR_CONFIG_INVALID',
@@ -50,13 +50,13 @@ describe('patterns', () => {
     });
   });
 
-  it('does not start with the same pattern twice in one list', async () => {
+  test('does not start with the same pattern twice in one list', async () => {
     await expect(serve(named('a', ['/chat', '/chat']))).rejects.toMatchObject({ code: 'ERR_ROUTE_DUPLICATE' });
   });
 });
 
 describe('options', () => {
-  it.each([
+  test.each([
     ['path', { path: 'chat' }],
     ['path', { path: [] }],
     ['idleTimeout', { idleTimeout: 'soon' }],
@@ -79,7 +79,7 @@ describe('options', () => {
     expect(() => defineEndpoint(options)).toThrow(name);
   });
 
-  it('has the documented defaults', () => {
+  test('has the documented defaults', () => {
     expect(defineEndpoint({ path: '/' }).limits).toEqual({
       idleTimeoutMs: 30_000,
       heartbeatMs: 20_000,
@@ -94,19 +94,19 @@ describe('options', () => {
     });
   });
 
-  it('pings after two thirds of the idle timeout, and not later than 20 seconds', () => {
+  test('pings after two thirds of the idle timeout, and not later than 20 seconds', () => {
     expect(defineEndpoint({ path: '/', idleTimeout: '15s' }).limits.heartbeatMs).toBe(10_000);
     expect(defineEndpoint({ path: '/', idleTimeout: '10m' }).limits.heartbeatMs).toBe(20_000);
     expect(defineEndpoint({ path: '/', heartbeat: false }).limits.heartbeatMs).toBe(Number.POSITIVE_INFINITY);
   });
 
-  it('lets an inflated message be as large as one on the wire, unless told otherwise', () => {
+  test('lets an inflated message be as large as one on the wire, unless told otherwise', () => {
     expect(defineEndpoint({ path: '/', maxMessageSize: '1MiB' }).limits.maxInflatedBytes).toBe(1024 * 1024);
   });
 });
 
 describe('init and destroy', () => {
-  it('run once each, before the first connection and after the last callback', async () => {
+  test('run once each, before the first connection and after the last callback', async () => {
     const calls: string[] = [];
     const endpoint = defineEndpoint({
       path: ['/a', '/b'],
@@ -125,7 +125,7 @@ describe('init and destroy', () => {
     expect(calls).toEqual(['init', 'open', 'close', 'destroy']);
   });
 
-  it('keep the server from starting when init fails, and destroy does not run then', async () => {
+  test('keep the server from starting when init fails, and destroy does not run then', async () => {
     const calls: string[] = [];
     const other = defineEndpoint({ path: '/other', destroy: () => void calls.push('other destroyed') });
     const broken = defineEndpoint({
@@ -137,7 +137,7 @@ describe('init and destroy', () => {
     expect(calls).toEqual(['other destroyed']);
   });
 
-  it('refuse a second server, and the first goes on serving', async () => {
+  test('refuse a second server, and the first goes on serving', async () => {
     const calls: string[] = [];
     const endpoint = defineEndpoint({
       path: '/',

@@ -2,7 +2,7 @@ import { performance } from 'node:perf_hooks';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { deflateRawSync, constants as zlib } from 'node:zlib';
 import { type Connection, defineEndpoint, type EndpointOptions, type HoldfastError } from 'holdfast';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
 import { emptyBlocks } from '../guard/empty-blocks.ts';
 import { Journal } from './journal.ts';
@@ -65,7 +65,7 @@ function recorder() {
 }
 
 describe('messages that inflate to much more than they are', () => {
-  it.each([1, 20])('are inflated within a budget per turn over all of %i connections', async count => {
+  test.each([1, 20])('are inflated within a budget per turn over all of %i connections', async count => {
     const turns = new Turns();
     const endpoint = defineEndpoint({
       path: '/',
@@ -85,7 +85,7 @@ describe('messages that inflate to much more than they are', () => {
     for (const client of clients) client[Symbol.dispose]();
   });
 
-  it('are delivered in rotation: whoever has had less comes first', async () => {
+  test('are delivered in rotation: whoever has had less comes first', async () => {
     const order: string[] = [];
     const endpoint = defineEndpoint({
       path: '/:name',
@@ -105,7 +105,7 @@ describe('messages that inflate to much more than they are', () => {
     modest[Symbol.dispose]();
   });
 
-  it('are in rotation by what they cost, not by what comes out of them', async () => {
+  test('are in rotation by what they cost, not by what comes out of them', async () => {
     const { order, endpoint } = recorder();
     await using served = await serve(endpoint);
     const slow = await Promise.all(Array.from({ length: 20 }, () => connect(`${served.url}/slow`)));
@@ -121,7 +121,7 @@ describe('messages that inflate to much more than they are', () => {
     for (const client of [...slow, modest]) client[Symbol.dispose]();
   });
 
-  it('let a small message pass large ones that have as much right', async () => {
+  test('let a small message pass large ones that have as much right', async () => {
     const { order, endpoint } = recorder();
     await using served = await serve(endpoint);
     const slow = await Promise.all(Array.from({ length: 40 }, () => connect(`${served.url}/slow`)));
@@ -134,7 +134,7 @@ describe('messages that inflate to much more than they are', () => {
     for (const client of [...slow, modest]) client[Symbol.dispose]();
   });
 
-  it('do not block the event loop, however large they are and however little comes out of them', async () => {
+  test('do not block the event loop, however large they are and however little comes out of them', async () => {
     let received = 0;
     const endpoint = defineEndpoint({
       path: '/',
@@ -156,7 +156,7 @@ describe('messages that inflate to much more than they are', () => {
     client[Symbol.dispose]();
   });
 
-  it('count also when they are nothing but the beginnings of streams', async () => {
+  test('count also when they are nothing but the beginnings of streams', async () => {
     const turns = new Turns();
     const endpoint = defineEndpoint({ path: '/', compression: true, onMessage: () => turns.add(1) });
     await using served = await serve(endpoint);
@@ -169,7 +169,7 @@ describe('messages that inflate to much more than they are', () => {
     client[Symbol.dispose]();
   });
 
-  it('keep the order of everything behind them: messages, fragments, pings and the close', async () => {
+  test('keep the order of everything behind them: messages, fragments, pings and the close', async () => {
     const seen: string[] = [];
     const endpoint = defineEndpoint({
       path: '/',
@@ -203,7 +203,7 @@ describe('messages that inflate to much more than they are', () => {
     expect(await client.eventualCloseCode()).toBe(1000);
   });
 
-  it.each(['close', 'terminate'] as const)('are not delivered behind `%s`, and hold nothing up', async how => {
+  test.each(['close', 'terminate'] as const)('are not delivered behind `%s`, and hold nothing up', async how => {
     let received = 0;
     let ended = 0;
     const open: Connection[] = [];
@@ -250,7 +250,7 @@ describe('whatever connections send at the same time', () => {
     };
   }
 
-  it.each([1, 2])('each of them is served in its own order (seed %i)', async seed => {
+  test.each([1, 2])('each of them is served in its own order (seed %i)', async seed => {
     const random = seededRandom(seed);
     const seen = new Map<string, string[]>();
     const isSlow = (name: string) => Number(name) % 3 === 0;
@@ -334,7 +334,7 @@ describe.each(ways)('a compressed message that is inflated $way', ({ before, lim
     return { client, journal, clock, served, [Symbol.asyncDispose]: () => stack[Symbol.asyncDispose]() };
   }
 
-  it('comes before the close frame behind it, and the handshake of closing is whole', async () => {
+  test('comes before the close frame behind it, and the handshake of closing is whole', async () => {
     await using parts = await opened();
     const { client, journal } = parts;
     client.send(filler, compressed(Buffer.alloc(bytes)), frame(PING, 'p'), frame(TEXT, 'plain'), closeFrame(1000));
@@ -343,7 +343,7 @@ describe.each(ways)('a compressed message that is inflated $way', ({ before, lim
     expect(journal.entries).toEqual([`object ${bytes}`, 'ping p', 'string 5', 'close 1000 true']);
   });
 
-  it('comes before the end of a connection without a close frame', async () => {
+  test('comes before the end of a connection without a close frame', async () => {
     await using parts = await opened();
     const { client, journal } = parts;
     client.send(filler, compressed(Buffer.alloc(bytes)));
@@ -352,7 +352,7 @@ describe.each(ways)('a compressed message that is inflated $way', ({ before, lim
     expect(journal.entries).toEqual([`object ${bytes}`, 'close 1006 false']);
   });
 
-  it('holds nothing up when the connection is reset', async () => {
+  test('holds nothing up when the connection is reset', async () => {
     await using parts = await opened();
     const { client, journal, served } = parts;
     client.send(filler, compressed(Buffer.alloc(bytes)));
@@ -364,7 +364,7 @@ describe.each(ways)('a compressed message that is inflated $way', ({ before, lim
     await journal.until(`object ${bytes}`);
   });
 
-  it('may come in fragments, with pings between them', async () => {
+  test('may come in fragments, with pings between them', async () => {
     await using parts = await opened({ onFragment: (_, data, last) => journal.add(`fragment ${data.length} ${last}`) });
     const { client, journal } = parts;
     const whole = shrink('x'.repeat(bytes));
@@ -379,7 +379,7 @@ describe.each(ways)('a compressed message that is inflated $way', ({ before, lim
     expect(journal.entries).toEqual(['ping between', `fragment ${bytes} true`, 'close 1000 true']);
   });
 
-  it('is what it was compressed from, also with context takeover', async () => {
+  test('is what it was compressed from, also with context takeover', async () => {
     let text = '';
     await using parts = await opened(
       { compression: { contextTakeover: true }, onMessage: (_, data) => void (text = String(data)) },
@@ -394,7 +394,7 @@ describe.each(ways)('a compressed message that is inflated $way', ({ before, lim
     expect(text).toBe('uvwxyzabcdefghij');
   });
 
-  it.each([
+  test.each([
     ['ERR_WS_MESSAGE_TOO_BIG', 1009, 'comes to more than the limit', () => compressed(Buffer.alloc(bytes + 1))],
     [
       'ERR_WS_INVALID_DEFLATE',
@@ -413,7 +413,7 @@ describe.each(ways)('a compressed message that is inflated $way', ({ before, lim
     expect(journal.entries).toEqual([error, `close ${code} false`]);
   });
 
-  it('waits behind callbacks that have not settled, in order', async () => {
+  test('waits behind callbacks that have not settled, in order', async () => {
     let running = 0;
     await using parts = await opened({
       async onMessage(_, data) {
@@ -467,7 +467,7 @@ describe('while a compressed message waits', () => {
     return { journal, client, served, [Symbol.asyncDispose]: () => stack[Symbol.asyncDispose]() };
   }
 
-  it('the event loop goes on', async () => {
+  test('the event loop goes on', async () => {
     let turns = 0;
     await using parts = await waiting(async () => {
       for (; turns < 20; turns++) await nextTurn();
@@ -476,14 +476,14 @@ describe('while a compressed message waits', () => {
     expect(parts.journal.entries).toEqual(['3', 'meanwhile', `${LARGE}`, '5', 'close 1000']);
   });
 
-  it('the peer is not taken for dead, however long that is', async () => {
+  test('the peer is not taken for dead, however long that is', async () => {
     await using parts = await waiting((_, clock) => clock.advance(120_000));
     await parts.journal.until('close 1000');
     expect(parts.journal.entries).toEqual(['3', 'meanwhile', `${LARGE}`, '5', 'close 1000']);
     expect(parts.client.frames.filter(({ opcode }) => opcode === PING)).toEqual([]);
   });
 
-  it.each([
+  test.each([
     ['the application closes', 4000, (connection: Connection) => connection.close(4000)],
     [
       'the server stops',
@@ -501,7 +501,7 @@ describe('while a compressed message waits', () => {
     expect(parts.journal.entries.filter(entry => entry !== 'meanwhile')).toEqual(['3', `close ${code}`]);
   });
 
-  it('and the connection is cut, `onClose` runs, and the next message is inflated', async () => {
+  test('and the connection is cut, `onClose` runs, and the next message is inflated', async () => {
     await using parts = await waiting(connection => connection.terminate());
     await parts.journal.until('close 1006');
     using next = await connect(parts.served.url);
@@ -510,7 +510,7 @@ describe('while a compressed message waits', () => {
     expect(parts.journal.entries).toEqual(['3', 'meanwhile', 'close 1006', `${LARGE}`]);
   });
 
-  it('those that come to less do not wait for it', async () => {
+  test('those that come to less do not wait for it', async () => {
     let answered = 0;
     await using parts = await waiting(async (_, __, served) => {
       using other = await connect(served.url);

@@ -1,6 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { type Connection, defineEndpoint } from 'holdfast';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { gate } from './journal.ts';
 import { CONTINUATION, closeFrame, frame, PING, PONG, RawClient, TEXT } from './raw-client.ts';
 import { serve } from './serve.ts';
@@ -19,7 +19,7 @@ function conversation(number: number): Buffer {
 }
 
 describe('connections whose bytes arrive in turns, cut anywhere', () => {
-  it.each([1, 2, 5, 31])('keep their messages apart, in pieces of %i bytes and more', async piece => {
+  test.each([1, 2, 5, 31])('keep their messages apart, in pieces of %i bytes and more', async piece => {
     await using served = await serve(
       defineEndpoint({ path: '/', onMessage: (connection, data) => void connection.send(data) }),
     );
@@ -46,7 +46,7 @@ describe('connections whose bytes arrive in turns, cut anywhere', () => {
     }
   });
 
-  it('are not touched by one that breaks the protocol, closes or goes away inside a message', async () => {
+  test('are not touched by one that breaks the protocol, closes or goes away inside a message', async () => {
     await using served = await serve(
       defineEndpoint({ path: '/', onMessage: (connection, data) => void connection.send(data) }),
     );
@@ -71,7 +71,7 @@ describe('connections whose bytes arrive in turns, cut anywhere', () => {
     }
   });
 
-  it('are read while one is not, because its callback is slow', async () => {
+  test('are read while one is not, because its callback is slow', async () => {
     const slow = gate();
     const onMessage = (connection: Connection, data: string | Uint8Array) =>
       data === 'wait' ? slow.promise : void connection.send(data);

@@ -1,5 +1,5 @@
 import { defineEndpoint, type EndpointOptions } from 'holdfast';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { testClient } from '../../src/testing/test-client.ts';
 import { Journal } from './journal.ts';
 import { BINARY, CONTINUATION, closeFrame, frame, PING, RawClient, TEXT } from './raw-client.ts';
@@ -23,7 +23,7 @@ const pieces = (count: number, piece = 'x') => [
 ];
 
 describe('maxMessageSize', () => {
-  it('is 64 KiB: a message of that size is taken, one byte more is 1009', async () => {
+  test('is 64 KiB: a message of that size is taken, one byte more is 1009', async () => {
     const { endpoint, journal } = echoing();
     await using served = await serve(endpoint);
     using client = await RawClient.connect(served.url);
@@ -34,7 +34,7 @@ describe('maxMessageSize', () => {
     await journal.until('ERR_WS_MESSAGE_TOO_BIG');
   });
 
-  it('is judged by the header, before the payload comes', async () => {
+  test('is judged by the header, before the payload comes', async () => {
     const { endpoint } = echoing();
     await using served = await serve(endpoint);
     using client = await RawClient.connect(served.url);
@@ -43,7 +43,7 @@ describe('maxMessageSize', () => {
     expect(await client.closeCode()).toBe(1009);
   });
 
-  it('counts all fragments of a message, and begins anew with the next', async () => {
+  test('counts all fragments of a message, and begins anew with the next', async () => {
     const { endpoint } = echoing({ maxMessageSize: '1KiB' });
     await using served = await serve(endpoint);
     using client = await RawClient.connect(served.url);
@@ -55,7 +55,7 @@ describe('maxMessageSize', () => {
     expect(await client.closeCode()).toBe(1009);
   });
 
-  it('holds for fragments that are handed out as they come, too', async () => {
+  test('holds for fragments that are handed out as they come, too', async () => {
     const { endpoint } = echoing({ maxMessageSize: '1KiB', onFragment: () => {} });
     await using served = await serve(endpoint);
     using client = await RawClient.connect(served.url);
@@ -63,7 +63,7 @@ describe('maxMessageSize', () => {
     expect(await client.closeCode()).toBe(1009);
   });
 
-  it('can be changed while connections are open', async () => {
+  test('can be changed while connections are open', async () => {
     const { endpoint, limits } = echoing();
     await using served = await serve(endpoint);
     using client = await RawClient.connect(served.url);
@@ -77,7 +77,7 @@ describe('maxMessageSize', () => {
 });
 
 describe('maxFragments', () => {
-  it('is 1024: one more is 1008', async () => {
+  test('is 1024: one more is 1008', async () => {
     const { endpoint, journal } = echoing();
     await using served = await serve(endpoint);
     using client = await RawClient.connect(served.url);
@@ -88,7 +88,7 @@ describe('maxFragments', () => {
     await journal.until('ERR_WS_TOO_MANY_FRAGMENTS');
   });
 
-  it('counts empty fragments too, and control frames in between do not count', async () => {
+  test('counts empty fragments too, and control frames in between do not count', async () => {
     const { endpoint } = echoing({ maxFragments: 3 });
     await using served = await serve(endpoint);
     using client = await RawClient.connect(served.url);
@@ -100,7 +100,7 @@ describe('maxFragments', () => {
     expect(await client.closeCode()).toBe(1008);
   });
 
-  it('can be changed while connections are open', async () => {
+  test('can be changed while connections are open', async () => {
     const { endpoint, limits } = echoing({ maxFragments: -1 });
     await using served = await serve(endpoint);
     using client = await RawClient.connect(served.url);
@@ -113,7 +113,7 @@ describe('maxFragments', () => {
 });
 
 describe('maxConnections', () => {
-  it('answers one more with 503 and Retry-After, and has a place again when one has gone', async () => {
+  test('answers one more with 503 and Retry-After, and has a place again when one has gone', async () => {
     const { endpoint } = echoing({ maxConnections: 2 });
     await using served = await serve(endpoint);
     using first = await RawClient.connect(served.url);
@@ -132,7 +132,7 @@ describe('maxConnections', () => {
       .toBe(101);
   });
 
-  it('gives the place back however a handshake fails', async () => {
+  test('gives the place back however a handshake fails', async () => {
     let answer = (): unknown => true;
     const { endpoint } = echoing({ maxConnections: 1, accept: () => answer() as boolean });
     await using served = await serve(endpoint);
@@ -148,7 +148,7 @@ describe('maxConnections', () => {
     expect(await client.receive()).toBe('works');
   });
 
-  it('is the endpoint’s own, whatever pattern is used', async () => {
+  test('is the endpoint’s own, whatever pattern is used', async () => {
     const { endpoint } = echoing({ path: ['/a', '/b'], maxConnections: 1 });
     await using served = await serve([endpoint, echoing({ path: '/other' }).endpoint]);
     using _first = await RawClient.connect(`${served.url}/a`);
@@ -157,7 +157,7 @@ describe('maxConnections', () => {
     expect([second.status, other.status]).toEqual([503, 101]);
   });
 
-  it('can be changed while the endpoint runs', async () => {
+  test('can be changed while the endpoint runs', async () => {
     const { endpoint, limits } = echoing({ maxConnections: 0 });
     await using served = await serve(endpoint);
     using none = await RawClient.connect(served.url);

@@ -1,5 +1,5 @@
 import { createServer, defineEndpoint, type Endpoint, type EndpointOptions, isEndpoint } from 'holdfast';
-import { expect, it } from 'vitest';
+import { expect, test } from 'vitest';
 import { testClient } from '../../src/testing/test-client.ts';
 import { serve } from './serve.ts';
 
@@ -8,7 +8,7 @@ const real = () => defineEndpoint({ path, onOpen: connection => void connection.
 const brand = Symbol.for('holdfast.endpoint');
 
 // What the compiler takes for an endpoint, or is made to take, and what a server could not keep its connections in.
-it.each<[string, () => object]>([
+test.each<[string, () => object]>([
   ['a copy of one', () => ({ ...real() })],
   ['a copy at another path', () => ({ ...real(), patterns: ['/talk'] })],
   ['an object that inherits from one', () => Object.create(real())],
@@ -21,13 +21,13 @@ it.each<[string, () => object]>([
   await expect(starting).rejects.toThrow(/^route "\/chat": .*defineEndpoint/);
 });
 
-it('an object without the mark is refused by the configuration', () => {
+test('an object without the mark is refused by the configuration', () => {
   const endpoint = membersOf(real());
   expect(isEndpoint(endpoint)).toBe(false);
   expect(() => createServer({ routes: [{ endpoint }] })).toThrow(/routes\[0\]\.endpoint: expected what defineEndpoint/);
 });
 
-it('an endpoint of another loaded copy of the package is served', async () => {
+test('an endpoint of another loaded copy of the package is served', async () => {
   const specifier = '../../src/websocket/endpoint.ts?copy';
   const copy: { defineEndpoint: typeof defineEndpoint; isEndpoint: typeof isEndpoint } = await import(specifier);
   expect(copy.defineEndpoint).not.toBe(defineEndpoint);

@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Config, defineEndpoint } from 'holdfast';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { MemoryStore } from '../../src/session/stores/memory.ts';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
 import { testClient } from '../../src/testing/test-client.ts';
@@ -31,7 +31,7 @@ async function heardAt(url: string): Promise<unknown> {
 }
 
 describe('mount', () => {
-  it('serves /websocket-helloworld-wls/helloworld_delay.ws as the document does: page and endpoint of one application', async () => {
+  test('serves /websocket-helloworld-wls/helloworld_delay.ws as the document does: page and endpoint of one application', async () => {
     const clock = new FakeClock();
     const asked = Promise.withResolvers<void>();
     const hello = defineEndpoint({
@@ -64,7 +64,7 @@ describe('mount', () => {
     await expect(testClient(`${served.url}/helloworld_delay.ws`)).rejects.toMatchObject({ status: 404 });
   });
 
-  it('puts endpoints, routes, files and a fetch handler under its prefix; several applications stand side by side', async () => {
+  test('puts endpoints, routes, files and a fetch handler under its prefix; several applications stand side by side', async () => {
     const application = (name: string): RouteConfig => ({
       mount: `/${name}`,
       application: {
@@ -91,7 +91,7 @@ describe('mount', () => {
     expect((await fetch(`${http}/style.css`)).status).toBe(404);
   });
 
-  it('may be mounted in a mounted application', async () => {
+  test('may be mounted in a mounted application', async () => {
     await using served = await serve([], {
       routes: [
         {
@@ -105,7 +105,7 @@ describe('mount', () => {
     expect(await heardAt(`${served.url}/outer/inner/chat`)).toBe('deep');
   });
 
-  it('deploys what the application declares', async () => {
+  test('deploys what the application declares', async () => {
     await writeFile(
       join(folder, 'declared.js'),
       `import { defineEndpoint } from '${new URL('../../src/index.ts', import.meta.url)}';
@@ -117,7 +117,7 @@ describe('mount', () => {
     expect(await heardAt(`${served.url}/app/declared`)).toBe('declared');
   });
 
-  it('may have sessions of its own: its cookie goes to its prefix only, and means nothing to its neighbours', async () => {
+  test('may have sessions of its own: its cookie goes to its prefix only, and means nothing to its neighbours', async () => {
     const counting = (mount: string, session: object): RouteConfig => ({
       mount,
       application: {
@@ -165,7 +165,7 @@ describe('mount', () => {
     expect(other.headers.getSetCookie()[0]).toMatch(/^blog=.*; Path=\/blog(;|$)/);
   });
 
-  it('may have sessions of its own in the same store: a visitor keeps one here and one there, whatever the browser sends', async () => {
+  test('may have sessions of its own in the same store: a visitor keeps one here and one there, whatever the browser sends', async () => {
     const counting = (path: string): RouteConfig => ({
       path,
       session: 'create',
@@ -203,7 +203,7 @@ describe('mount', () => {
     expect(await store.count()).toBe(2);
   });
 
-  it('has its own sessions at hand: server.sessionsOf its prefix', async () => {
+  test('has its own sessions at hand: server.sessionsOf its prefix', async () => {
     const signIn: RouteConfig = {
       path: '/sign-in',
       fetch: async request => {
@@ -230,7 +230,7 @@ describe('mount', () => {
     }
   });
 
-  it('is a start-up error where two are mounted at the same prefix, or something else has a pattern of the application', async () => {
+  test('is a start-up error where two are mounted at the same prefix, or something else has a pattern of the application', async () => {
     const mounted = (): RouteConfig => ({
       mount: '/a',
       application: { routes: [{ endpoint: saying('x', '/chat') }] },
@@ -246,7 +246,7 @@ describe('mount', () => {
   });
 });
 
-it('shows the backend of an application neither its own session cookie nor that of another', async () => {
+test('shows the backend of an application neither its own session cookie nor that of another', async () => {
   const backend = http.createServer((request, response) => response.end(request.headers.cookie ?? 'none'));
   await new Promise<void>(resolve => backend.listen(0, '127.0.0.1', resolve));
   const { port } = backend.address() as AddressInfo;

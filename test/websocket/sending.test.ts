@@ -1,5 +1,5 @@
 import { type Connection, defineEndpoint } from 'holdfast';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { WebSocket } from 'ws';
 import { testClient } from '../../src/testing/test-client.ts';
 import { Journal } from './journal.ts';
@@ -35,7 +35,7 @@ function countWrites(served: ServedByHttp): { writes: number } {
 }
 
 describe('messages', () => {
-  it('are atomic and keep their order, from wherever they are sent', async () => {
+  test('are atomic and keep their order, from wherever they are sent', async () => {
     const endpoint = acting(async connection => {
       const write = async (name: string) => {
         for (let i = 0; i < 50; i++) {
@@ -60,7 +60,7 @@ describe('messages', () => {
     expect(seen).toEqual({ a: inOrder, b: inOrder, c: inOrder });
   });
 
-  it.each([0, 1, 125, 126, 127, 16_384, 65_535, 65_536, 300_000])(
+  test.each([0, 1, 125, 126, 127, 16_384, 65_535, 65_536, 300_000])(
     'of %i bytes arrive as they were sent, as text and as binary',
     async length => {
       const text = 'é€𝄞x'.repeat(length).slice(0, length).toWellFormed();
@@ -85,7 +85,7 @@ describe('messages', () => {
     },
   );
 
-  it('are copied: the buffer may be changed after send', async () => {
+  test('are copied: the buffer may be changed after send', async () => {
     const endpoint = acting(connection => {
       for (const size of [10, 100_000]) {
         const bytes = new Uint8Array(size).fill(1);
@@ -105,7 +105,7 @@ describe('messages', () => {
     }
   });
 
-  it('replace half a surrogate pair, as every encoder of UTF-8', async () => {
+  test('replace half a surrogate pair, as every encoder of UTF-8', async () => {
     await using served = await serve(acting(connection => connection.send('a\ud834b')));
     await using client = await testClient(served.url);
     client.send('go');
@@ -114,7 +114,7 @@ describe('messages', () => {
 });
 
 describe('after the close', () => {
-  it('every send answers false and none throws', async () => {
+  test('every send answers false and none throws', async () => {
     const journal = new Journal();
     const attempts = (connection: Connection) =>
       journal.add(
@@ -152,7 +152,7 @@ describe('after the close', () => {
     expect(journal.entries).toEqual([all, all, 'drained']);
   });
 
-  it('nothing is written behind the close frame', async () => {
+  test('nothing is written behind the close frame', async () => {
     const endpoint = acting(connection => {
       connection.send('last');
       connection.stream('never ended', false);
@@ -169,7 +169,7 @@ describe('after the close', () => {
 });
 
 describe('stream', () => {
-  it('sends a message piece by piece; messages sent meanwhile wait for its last fragment, control frames do not', async () => {
+  test('sends a message piece by piece; messages sent meanwhile wait for its last fragment, control frames do not', async () => {
     const endpoint = acting((connection, data) => {
       if (data === 'begin') {
         connection.stream('one', false);
@@ -199,7 +199,7 @@ describe('stream', () => {
     ]);
   });
 
-  it('holds back publications too', async () => {
+  test('holds back publications too', async () => {
     const endpoint = defineEndpoint({
       path: '/',
       onOpen: connection => connection.subscribe('t'),
@@ -218,7 +218,7 @@ describe('stream', () => {
     ]);
   });
 
-  it('of text and binary mixed is a TypeError, and the message can be ended all the same', async () => {
+  test('of text and binary mixed is a TypeError, and the message can be ended all the same', async () => {
     const errors: unknown[] = [];
     const endpoint = acting(connection => {
       for (const [begin, other] of [
@@ -242,7 +242,7 @@ describe('stream', () => {
     expect(errors).toEqual([expect.any(TypeError), expect.any(TypeError)]);
   });
 
-  it('may cut text between the halves of a surrogate pair', async () => {
+  test('may cut text between the halves of a surrogate pair', async () => {
     const endpoint = acting(connection => {
       connection.stream('a\ud834', false);
       connection.stream('\udd1eb\ud834', false);
@@ -262,7 +262,7 @@ describe('stream', () => {
 });
 
 describe('writes', () => {
-  it('are one for each data event, however many messages it answers', async () => {
+  test('are one for each data event, however many messages it answers', async () => {
     await using served = await serveAttached(acting((connection, data) => connection.send(data)));
     using client = await RawClient.connect(served.url);
     client.send(frame(PING));
@@ -274,7 +274,7 @@ describe('writes', () => {
     expect(client.chunks).toBe(2);
   });
 
-  it('are one for all that asynchronous callbacks send in one turn', async () => {
+  test('are one for all that asynchronous callbacks send in one turn', async () => {
     const release = Promise.withResolvers<void>();
     const endpoint = defineEndpoint({
       path: '/',
@@ -295,7 +295,7 @@ describe('writes', () => {
 });
 
 describe('drained', () => {
-  it.each([
+  test.each([
     ['in the middle of a data event', false],
     ['later', true],
   ])('resolves when all that was sent has left the process, asked %s', async (_, later) => {
@@ -320,7 +320,7 @@ describe('drained', () => {
     expect(after).toBe(0);
   });
 
-  it('resolves also when the connection ends before', async () => {
+  test('resolves also when the connection ends before', async () => {
     const journal = new Journal();
     const endpoint = defineEndpoint({
       path: '/',
@@ -341,7 +341,7 @@ describe('drained', () => {
     await journal.until('drained, open false');
   });
 
-  it('resolves at once when nothing waits', async () => {
+  test('resolves at once when nothing waits', async () => {
     await using served = await serve(
       acting(async connection => {
         await connection.drained();

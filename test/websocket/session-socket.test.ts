@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { constants, deflateRawSync } from 'node:zlib';
 import { type Config, defineEndpoint, type EndpointOptions, type FetchHandler, type ServerSessions } from 'holdfast';
 import { MemoryStore } from 'holdfast/session';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
 import { gate, Journal } from './journal.ts';
 import { BINARY, closeFrame, frame, PING, RawClient, TEXT } from './raw-client.ts';
@@ -121,7 +121,7 @@ async function withSessions(
 const cookieOf = (setCookies: string[]) => setCookies.find(line => line.startsWith('holdfast='))!.split(';')[0]!;
 
 describe('connection.session', () => {
-  it('is the session of the handshake’s cookie, and a handshake makes none by itself', async () => {
+  test('is the session of the handshake’s cookie, and a handshake makes none by itself', async () => {
     await using parts = await withSessions((_, journal) => ({
       onOpen: ({ session }) => journal.add(session ? `open with ${session.get('name')}` : 'open without'),
     }));
@@ -137,7 +137,7 @@ describe('connection.session', () => {
     expect(await parts.store.count()).toBe(1);
   });
 
-  it('that accept opens sets its cookie on the 101, beside those of the application', async () => {
+  test('that accept opens sets its cookie on the 101, beside those of the application', async () => {
     await using parts = await withSessions(server => ({
       async accept(handshake) {
         const session = await server().sessions.open(handshake);
@@ -156,7 +156,7 @@ describe('connection.session', () => {
     expect(again.header('Set-Cookie').filter(line => line.startsWith('holdfast='))).toEqual([]);
   });
 
-  it('is let go of when the handshake fails after all', async () => {
+  test('is let go of when the handshake fails after all', async () => {
     await using parts = await withSessions(() => ({
       accept: ({ query }) => ({ headers: { 'X-Line': query.has('bad') ? 'a\r\nb' : 'a' } }),
     }));
@@ -178,7 +178,7 @@ describe('connection.session', () => {
     expect(await readsOf('')).toEqual([101, fresh]);
   });
 
-  it('shows what one socket sets to the others at once, and to requests when it is committed', async () => {
+  test('shows what one socket sets to the others at once, and to requests when it is committed', async () => {
     await using parts = await withSessions(() => ({
       onMessage(connection, data) {
         const [verb, value] = (data as string).split(' ');
@@ -196,7 +196,7 @@ describe('connection.session', () => {
     await expect.poll(() => parts.look(cookie)).toEqual({ value: '1' });
   });
 
-  it('can be used until onClose has settled, also when that takes a while after the peer has gone', async () => {
+  test('can be used until onClose has settled, also when that takes a while after the peer has gone', async () => {
     const closing = gate();
     await using parts = await withSessions((_, journal) => ({
       async onClose({ session }) {
@@ -215,7 +215,7 @@ describe('connection.session', () => {
     await expect.poll(() => parts.look(cookie)).toEqual({ first: 1, second: 1 });
   });
 
-  it('is committed before the server has stopped', async () => {
+  test('is committed before the server has stopped', async () => {
     const parts = await withSessions((_, journal) => ({
       async onClose({ session }) {
         await new Promise(resolve => setImmediate(resolve));
@@ -238,7 +238,7 @@ describe('connection.session', () => {
 });
 
 describe('the end of a session', () => {
-  it.each([
+  test.each([
     [
       'by a request',
       async (parts: Parts, cookie: string) => {
@@ -287,7 +287,7 @@ describe('the end of a session', () => {
     expect((await late.next())?.payload.toString()).toBe('without a session');
   });
 
-  it('closes with 1008 also while a compressed message waits to be inflated, which is not delivered', async () => {
+  test('closes with 1008 also while a compressed message waits to be inflated, which is not delivered', async () => {
     await using parts = await withSessions((_, journal) => ({
       compression: true,
       maxMessageSize: '32MiB',
@@ -305,7 +305,7 @@ describe('the end of a session', () => {
     expect(parts.journal.entries).toEqual(['open', '3 bytes', 'close 1008 session ended']);
   });
 
-  it('while accept is thinking refuses the handshake with 401', async () => {
+  test('while accept is thinking refuses the handshake with 401', async () => {
     const thinking = gate();
     await using parts = await withSessions((_, journal) => ({
       async accept() {
@@ -325,7 +325,7 @@ describe('the end of a session', () => {
 });
 
 describe('a store that fails', () => {
-  it('answers a handshake with a cookie with 503, never as if nobody were signed in', async () => {
+  test('answers a handshake with a cookie with 503, never as if nobody were signed in', async () => {
     await using parts = await withSessions();
     const cookie = await parts.signIn();
     parts.store.isDown = true;
@@ -337,7 +337,7 @@ describe('a store that fails', () => {
     expect(again.status).toBe(101);
   });
 
-  it('while accept is thinking answers with 503, too', async () => {
+  test('while accept is thinking answers with 503, too', async () => {
     await using parts = await withSessions(() => ({
       accept({ session }) {
         session?.set('n', 1);
@@ -352,7 +352,7 @@ describe('a store that fails', () => {
     expect(parts.journal.entries).toEqual([]);
   });
 
-  it('under the hands of a fetch handler answers with 503, too', async () => {
+  test('under the hands of a fetch handler answers with 503, too', async () => {
     await using parts = await withSessions();
     const cookie = await parts.signIn();
     const http = parts.served.url.replace('ws', 'http');
@@ -361,7 +361,7 @@ describe('a store that fails', () => {
     expect(response.headers.get('Retry-After')).toBe('5');
   });
 
-  it('for a short while is not noticed: the commit is tried again', async () => {
+  test('for a short while is not noticed: the commit is tried again', async () => {
     await using parts = await withSessions((_, journal) => ({
       onMessage({ session }) {
         session!.set('n', 1);
@@ -381,7 +381,7 @@ describe('a store that fails', () => {
     expect(await client.next()).toBeDefined();
   });
 
-  it('for good is onError and 1013', async () => {
+  test('for good is onError and 1013', async () => {
     await using parts = await withSessions((_, journal) => ({
       onMessage({ session }) {
         session!.set('n', 1);
@@ -422,7 +422,7 @@ describe('traffic and the life of the session', () => {
     return true;
   }
 
-  it.each([
+  test.each([
     [undefined, 'messages', true],
     ['message', 'messages', true],
     ['message', 'pings', false],
@@ -435,7 +435,7 @@ describe('traffic and the life of the session', () => {
   });
 });
 
-it('a connection without sessions on its server has none, and closes as ever', async () => {
+test('a connection without sessions on its server has none, and closes as ever', async () => {
   const journal = new Journal();
   await using served = await serve(
     defineEndpoint({

@@ -1,6 +1,6 @@
 import net from 'node:net';
 import { PassThrough } from 'node:stream';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { shareReads } from '../../src/websocket/shared-reads.ts';
 
 async function acceptedSocket(): Promise<{ socket: net.Socket; peer: net.Socket; close(): void }> {
@@ -21,7 +21,7 @@ async function acceptedSocket(): Promise<{ socket: net.Socket; peer: net.Socket;
 }
 
 describe('reads into a shared buffer', () => {
-  it('are taken on the pinned Node, for an accepted TCP socket, with every byte in order', async () => {
+  test('are taken on the pinned Node, for an accepted TCP socket, with every byte in order', async () => {
     const { socket, peer, close } = await acceptedSocket();
     const received: Buffer[] = [];
     const buffers = new Set<ArrayBufferLike>();
@@ -39,7 +39,7 @@ describe('reads into a shared buffer', () => {
     close();
   });
 
-  it('stop while the socket is paused, and go on after', async () => {
+  test('stop while the socket is paused, and go on after', async () => {
     const { socket, peer, close } = await acceptedSocket();
     let bytes = 0;
     shareReads(socket, length => {
@@ -56,7 +56,7 @@ describe('reads into a shared buffer', () => {
     close();
   });
 
-  it('are not for other transports', () => {
+  test('are not for other transports', () => {
     expect(shareReads(new PassThrough(), () => {})).toBe(false);
   });
 });

@@ -1,5 +1,5 @@
 import { type Connection, defineEndpoint, type SlowReaderPolicy } from 'holdfast';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
 import { testClient } from '../../src/testing/test-client.ts';
 import { Journal } from './journal.ts';
@@ -62,7 +62,7 @@ const half = (name: string) => `${name} ${'x'.repeat(LIMIT / 2)}`;
 const big = (name: string) => `${name} ${'x'.repeat(LIMIT)}`;
 
 describe('wait', () => {
-  it('keeps everything, and send answers false above the limit', async () => {
+  test('keeps everything, and send answers false above the limit', async () => {
     await using slow = await stalled('wait');
     const { connection } = slow;
     expect(connection.send(big('one'))).toBe(false);
@@ -74,7 +74,7 @@ describe('wait', () => {
     expect(slow.journal.entries).toEqual([]);
   });
 
-  it('closes with 1013 at one and a quarter of the limit, behind all that was sent before', async () => {
+  test('closes with 1013 at one and a quarter of the limit, behind all that was sent before', async () => {
     await using slow = await stalled('wait');
     const { connection } = slow;
     let sent = 0;
@@ -90,7 +90,7 @@ describe('wait', () => {
     await slow.journal.until('close 1013');
   });
 
-  it('does not take one message for a slow reader, however large it is', async () => {
+  test('does not take one message for a slow reader, however large it is', async () => {
     const endpoint = defineEndpoint({
       path: '/',
       maxBufferedAmount: LIMIT,
@@ -107,7 +107,7 @@ describe('wait', () => {
 });
 
 describe('drop', () => {
-  it('does not send what is above the limit, counts it, and goes on when the peer reads again', async () => {
+  test('does not send what is above the limit, counts it, and goes on when the peer reads again', async () => {
     await using slow = await stalled('drop');
     const { connection } = slow;
     expect(connection.send(big('one'))).toBe(false);
@@ -125,7 +125,7 @@ describe('drop', () => {
     expect(await slow.rest('five')).toEqual(['one xxxxxxxxxxxxxxxx', 'five']);
   });
 
-  it('never drops a piece of a streamed message', async () => {
+  test('never drops a piece of a streamed message', async () => {
     await using slow = await stalled('drop');
     const { connection } = slow;
     expect(connection.stream(big('one'), false)).toBe(false);
@@ -137,7 +137,7 @@ describe('drop', () => {
 });
 
 describe('conflate', () => {
-  it('keeps only the latest of what waits, and counts what it replaced', async () => {
+  test('keeps only the latest of what waits, and counts what it replaced', async () => {
     await using slow = await stalled('conflate');
     const { connection } = slow;
     connection.send(big('one'));
@@ -152,7 +152,7 @@ describe('conflate', () => {
     expect(await slow.rest('price 11')).toEqual(['one xxxxxxxxxxxxxxxx', 'price 10', 'price 11']);
   });
 
-  it('takes nothing for waiting that the peer reads as fast as it is sent', async () => {
+  test('takes nothing for waiting that the peer reads as fast as it is sent', async () => {
     const endpoint = defineEndpoint({
       path: '/',
       slowReader: 'conflate',
@@ -170,7 +170,7 @@ describe('conflate', () => {
     }
   });
 
-  it('sends the latest before the close frame', async () => {
+  test('sends the latest before the close frame', async () => {
     await using slow = await stalled('conflate');
     slow.connection.send(big('one'));
     slow.connection.send('two');
@@ -179,7 +179,7 @@ describe('conflate', () => {
     expect(await slow.rest('close')).toEqual(['one xxxxxxxxxxxxxxxx', 'three', 'close 4000']);
   });
 
-  it('does not put the latest into the middle of a streamed message', async () => {
+  test('does not put the latest into the middle of a streamed message', async () => {
     await using slow = await stalled('conflate');
     const { connection } = slow;
     connection.send(big('one'));
@@ -209,7 +209,7 @@ describe('conflate', () => {
 });
 
 describe('close', () => {
-  it('closes with 1013 as soon as the limit is passed', async () => {
+  test('closes with 1013 as soon as the limit is passed', async () => {
     await using slow = await stalled('close');
     const { connection } = slow;
     connection.send(big('one'));
@@ -224,7 +224,7 @@ describe('close', () => {
 });
 
 describe('whatever the policy', () => {
-  it.each(['wait', 'drop', 'conflate', 'close'] as const)(
+  test.each(['wait', 'drop', 'conflate', 'close'] as const)(
     'with %s a peer that sends pings and does not read gets a pong for the latest, and none is kept for the others',
     async slowReader => {
       let most = 0;
@@ -258,7 +258,7 @@ describe('whatever the policy', () => {
     },
   );
 
-  it('the limit can be changed while the connection is open', async () => {
+  test('the limit can be changed while the connection is open', async () => {
     await using slow = await stalled('wait');
     expect(slow.connection.send(big('one'))).toBe(false);
     slow.connection.endpoint.limits.maxBufferedBytes = 10 * LIMIT;

@@ -1,5 +1,5 @@
 import { defineEndpoint, type EndpointOptions } from 'holdfast';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
 import { testClient } from '../../src/testing/test-client.ts';
 import { gate, Journal } from './journal.ts';
@@ -39,7 +39,7 @@ async function speak(client: RawClient): Promise<void> {
 describe('without heartbeat, the letter of the WebLogic document', () => {
   const letter = { idleTimeout: '15s', heartbeat: false } as const;
 
-  it('closes with 1001 after the idle timeout, onTimeout first', async () => {
+  test('closes with 1001 after the idle timeout, onTimeout first', async () => {
     const { served, clock, journal } = await started(letter);
     await using _ = served;
     using client = await RawClient.connect(served.url);
@@ -53,7 +53,7 @@ describe('without heartbeat, the letter of the WebLogic document', () => {
     expect(journal.entries).toEqual(['open', 'timeout', 'close 1001 idle timeout']);
   });
 
-  it('never pings', async () => {
+  test('never pings', async () => {
     const { served, clock } = await started(letter);
     await using _ = served;
     using client = await RawClient.connect(served.url);
@@ -61,7 +61,7 @@ describe('without heartbeat, the letter of the WebLogic document', () => {
     expect(await client.closeCode()).toBe(1001);
   });
 
-  it.each([
+  test.each([
     ['a message of the peer', (client: RawClient) => client.send(frame(TEXT, 'x'))],
     ['a ping of the peer', (client: RawClient) => client.send(frame(PING))],
     ['a pong of the peer', (client: RawClient) => client.send(frame(PONG))],
@@ -81,7 +81,7 @@ describe('without heartbeat, the letter of the WebLogic document', () => {
     expect(journal.entries).toContain('timeout');
   });
 
-  it('counts what is sent to the peer as a sign of life: a message, a ping, a publication, a fragment', async () => {
+  test('counts what is sent to the peer as a sign of life: a message, a ping, a publication, a fragment', async () => {
     const { served, clock, journal } = await started({ ...letter, onOpen: connection => connection.subscribe('t') });
     await using _ = served;
     using _client = await RawClient.connect(served.url);
@@ -94,7 +94,7 @@ describe('without heartbeat, the letter of the WebLogic document', () => {
     expect(journal.entries).toEqual([]);
   });
 
-  it.each(['send', 'ping', 'pong', 'stream'] as const)('counts our %s as a sign of life', async how => {
+  test.each(['send', 'ping', 'pong', 'stream'] as const)('counts our %s as a sign of life', async how => {
     let act = (): unknown => undefined;
     const { served, clock, journal } = await started({
       ...letter,
@@ -115,7 +115,7 @@ describe('without heartbeat, the letter of the WebLogic document', () => {
 });
 
 describe('onTimeout', () => {
-  it('may still send, at once and later: the connection closes with 1001 when it has settled', async () => {
+  test('may still send, at once and later: the connection closes with 1001 when it has settled', async () => {
     const working = gate();
     const { served, clock, journal } = await started({
       idleTimeout: '15s',
@@ -139,7 +139,7 @@ describe('onTimeout', () => {
     await journal.until('close 1001 idle timeout');
   });
 
-  it('waits for a handler that is running', async () => {
+  test('waits for a handler that is running', async () => {
     const working = gate();
     const { served, clock, journal } = await started({
       idleTimeout: '15s',
@@ -163,7 +163,7 @@ describe('onTimeout', () => {
 });
 
 describe('the heartbeat', () => {
-  it('pings a silent peer after 20 seconds, and closes with 1001 after 30 when nothing comes', async () => {
+  test('pings a silent peer after 20 seconds, and closes with 1001 after 30 when nothing comes', async () => {
     const { served, clock, journal } = await started();
     await using _ = served;
     using client = await RawClient.connect(served.url);
@@ -179,7 +179,7 @@ describe('the heartbeat', () => {
     expect(journal.entries).toEqual(['open', 'timeout']);
   });
 
-  it('keeps a quiet peer that lives, for as long as it answers, and the application sees no pongs it never asked for', async () => {
+  test('keeps a quiet peer that lives, for as long as it answers, and the application sees no pongs it never asked for', async () => {
     const { served, clock, journal } = await started();
     await using _ = served;
     await using client = await testClient(served.url);
@@ -188,7 +188,7 @@ describe('the heartbeat', () => {
     expect(journal.entries).toEqual(['open']);
   });
 
-  it('pings again and again: once in each silence', async () => {
+  test('pings again and again: once in each silence', async () => {
     const { served, clock } = await started();
     await using _ = served;
     using client = await RawClient.connect(served.url);
@@ -204,7 +204,7 @@ describe('the heartbeat', () => {
     expect(pings).toBe(4);
   });
 
-  it('goes on also when the pong comes in the same tick of the wheel as the ping', async () => {
+  test('goes on also when the pong comes in the same tick of the wheel as the ping', async () => {
     const clock = new FakeClock();
     await using served = await serveAttached(defineEndpoint({ path: '/' }), {}, { clock });
     using client = await RawClient.connect(served.url);
@@ -218,7 +218,7 @@ describe('the heartbeat', () => {
     expect(clock.monotonic()).toBeLessThanOrEqual(3 * (20_000 + LATE));
   });
 
-  it('finds a dead peer although the server goes on sending to it', async () => {
+  test('finds a dead peer although the server goes on sending to it', async () => {
     const { served, clock, journal } = await started({ onOpen: connection => connection.subscribe('t') });
     await using _ = served;
     using client = await RawClient.connect(served.url);
@@ -231,7 +231,7 @@ describe('the heartbeat', () => {
     expect(journal.entries).toEqual(['timeout']);
   });
 
-  it('does not ping a peer that speaks', async () => {
+  test('does not ping a peer that speaks', async () => {
     const { served, clock } = await started();
     await using _ = served;
     using client = await RawClient.connect(served.url);
@@ -242,7 +242,7 @@ describe('the heartbeat', () => {
     }
   });
 
-  it('does not take our own pause in reading for silence of the peer', async () => {
+  test('does not take our own pause in reading for silence of the peer', async () => {
     const working = gate();
     const { served, clock, journal } = await started({
       handlerTimeout: -1,
@@ -265,7 +265,7 @@ describe('the heartbeat', () => {
 });
 
 describe('limits of time', () => {
-  it('idleTimeout -1 never closes', async () => {
+  test('idleTimeout -1 never closes', async () => {
     const { served, clock, journal } = await started({ idleTimeout: -1, heartbeat: false });
     await using _ = served;
     using client = await RawClient.connect(served.url);
@@ -274,7 +274,7 @@ describe('limits of time', () => {
     expect(journal.entries).toEqual(['open']);
   });
 
-  it.each([
+  test.each([
     ['from a longer one', '10m'],
     ['from never', -1],
   ])('can be changed while connections are open: the idle timeout %s', async (_, idleTimeout) => {
@@ -288,7 +288,7 @@ describe('limits of time', () => {
     expect(await client.closeCode()).toBe(1001);
   });
 
-  it('can be changed while connections are open: the heartbeat', async () => {
+  test('can be changed while connections are open: the heartbeat', async () => {
     const { served, clock, limits } = await started({ idleTimeout: '10m', heartbeat: false });
     await using _ = served;
     using client = await RawClient.connect(served.url);
@@ -299,7 +299,7 @@ describe('limits of time', () => {
     expect(await client.next()).toMatchObject({ opcode: PING });
   });
 
-  it('the peer has two seconds to answer our close, then the connection is cut', async () => {
+  test('the peer has two seconds to answer our close, then the connection is cut', async () => {
     const { served, clock, journal } = await started({ onMessage: connection => connection.close(4000, 'enough') });
     await using _ = served;
     using client = await RawClient.connect(served.url);
@@ -312,7 +312,7 @@ describe('limits of time', () => {
     await client.ended();
   });
 
-  it('the same holds for a peer that has said close and never ends its side', async () => {
+  test('the same holds for a peer that has said close and never ends its side', async () => {
     const { served, clock, journal } = await started();
     await using _ = served;
     using client = await RawClient.connect(served.url);
@@ -324,7 +324,7 @@ describe('limits of time', () => {
     await journal.until('close 1000 ');
   });
 
-  it('a connection that has ended leaves no timer behind', async () => {
+  test('a connection that has ended leaves no timer behind', async () => {
     const { served, clock, journal } = await started();
     await using _ = served;
     const before = clock.pending;

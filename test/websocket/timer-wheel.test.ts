@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { Clock, Timer } from '../../src/base/clock.ts';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
 import { TimerWheel, WheelEntry } from '../../src/websocket/timer-wheel.ts';
@@ -35,7 +35,7 @@ class LateClock extends FakeClock {
 }
 
 describe('TimerWheel', () => {
-  it.each([0, 1, 99, 100, 150, 1_000, 51_000, 51_200, 60_000, 600_000])(
+  test.each([0, 1, 99, 100, 150, 1_000, 51_000, 51_200, 60_000, 600_000])(
     'fires after %i ms, never early and at most two ticks late',
     async ms => {
       const clock = new FakeClock();
@@ -49,7 +49,7 @@ describe('TimerWheel', () => {
     },
   );
 
-  it('is as exact for what is scheduled while it turns, at any moment of a tick', async () => {
+  test('is as exact for what is scheduled while it turns, at any moment of a tick', async () => {
     const clock = new FakeClock();
     const wheel = new TimerWheel(clock);
     wheel.schedule(new Entry(clock), 1_000_000);
@@ -64,7 +64,7 @@ describe('TimerWheel', () => {
     }
   });
 
-  it('does not fall behind when its own timer always comes late', async () => {
+  test('does not fall behind when its own timer always comes late', async () => {
     const clock = new LateClock(60);
     const wheel = new TimerWheel(clock);
     const entry = new Entry(clock);
@@ -75,7 +75,7 @@ describe('TimerWheel', () => {
     expect(entry.firedAt[0]).toBeLessThanOrEqual(30_260);
   });
 
-  it('counts at most one second of a standstill, so that what was waiting to be read can be read first', async () => {
+  test('counts at most one second of a standstill, so that what was waiting to be read can be read first', async () => {
     const clock = new LateClock(20_000);
     const wheel = new TimerWheel(clock);
     const entry = new Entry(clock);
@@ -87,7 +87,7 @@ describe('TimerWheel', () => {
     expect(entry.firedAt).toEqual([40_200]);
   });
 
-  it('moves an entry that is scheduled again, and fires it once', async () => {
+  test('moves an entry that is scheduled again, and fires it once', async () => {
     const clock = new FakeClock();
     const wheel = new TimerWheel(clock);
     const entry = new Entry(clock);
@@ -100,7 +100,7 @@ describe('TimerWheel', () => {
     expect(entry.firedAt).toHaveLength(1);
   });
 
-  it('forgets what is cancelled, or scheduled for never, and stands still then', async () => {
+  test('forgets what is cancelled, or scheduled for never, and stands still then', async () => {
     const clock = new FakeClock();
     const wheel = new TimerWheel(clock);
     const cancelled = new Entry(clock);
@@ -118,7 +118,7 @@ describe('TimerWheel', () => {
     expect(wheel.now).toBe(2_000);
   });
 
-  it('begins again after it stood still', async () => {
+  test('begins again after it stood still', async () => {
     const clock = new FakeClock();
     const wheel = new TimerWheel(clock);
     const entry = new Entry(clock);
@@ -131,7 +131,7 @@ describe('TimerWheel', () => {
     expect(clock.pending).toBe(0);
   });
 
-  it('lets an entry cancel or schedule others of the same tick while it fires', async () => {
+  test('lets an entry cancel or schedule others of the same tick while it fires', async () => {
     const clock = new FakeClock();
     const wheel = new TimerWheel(clock);
     const entries: Entry[] = [];
@@ -152,7 +152,7 @@ describe('TimerWheel', () => {
     expect(wheel.size).toBe(0);
   });
 
-  it('keeps ten thousand entries apart', async () => {
+  test('keeps ten thousand entries apart', async () => {
     const clock = new FakeClock();
     const wheel = new TimerWheel(clock);
     const entries = Array.from({ length: 10_000 }, () => new Entry(clock));

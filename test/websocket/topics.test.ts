@@ -1,12 +1,12 @@
 import { defineEndpoint } from 'holdfast';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { testClient } from '../../src/testing/test-client.ts';
 import { Journal } from './journal.ts';
 import { frame, RawClient, TEXT } from './raw-client.ts';
 import { serve } from './serve.ts';
 
 describe('topics', () => {
-  it('are heard by those who subscribe, until they unsubscribe', async () => {
+  test('are heard by those who subscribe, until they unsubscribe', async () => {
     const { server, ...rest } = await serve(
       defineEndpoint({
         path: '/',
@@ -41,7 +41,7 @@ describe('topics', () => {
     expect(await b.receive()).toBe('cake');
   });
 
-  it('join endpoints of one server, and end with the connection', async () => {
+  test('join endpoints of one server, and end with the connection', async () => {
     const journal = new Journal();
     const speaking = (path: string) =>
       defineEndpoint({
@@ -64,7 +64,7 @@ describe('topics', () => {
     expect(await b.text()).toBe('again');
   });
 
-  it('end as soon as the connection begins to close, and cannot be joined then', async () => {
+  test('end as soon as the connection begins to close, and cannot be joined then', async () => {
     const journal = new Journal();
     const endpoint = defineEndpoint({
       path: '/',

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Duplex, duplexPair } from 'node:stream';
 import tls from 'node:tls';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
 import { areReadsPaused, pauseReads, resumeReads, startReads } from '../../src/websocket/transport-reads.ts';
 import { writeSelfSignedCertificate } from '../self-signed-certificate.ts';
 
@@ -98,7 +98,7 @@ const turns = async (count = 50) => {
 };
 
 describe.each(Object.keys(kinds))('reads of %s', kind => {
-  it('hand over every byte in order, and its end after them', async () => {
+  test('hand over every byte in order, and its end after them', async () => {
     using pair = await opened(kind);
     startReads(pair.transport, pair.take);
     const sent = Array.from({ length: 60_000 }, (_, i) => String(i)).join();
@@ -107,7 +107,7 @@ describe.each(Object.keys(kinds))('reads of %s', kind => {
     expect(pair.state.received).toBe(sent);
   });
 
-  it('begin with what had arrived before', async () => {
+  test('begin with what had arrived before', async () => {
     using pair = await opened(kind);
     pair.peer.write('before ');
     await turns();
@@ -116,7 +116,7 @@ describe.each(Object.keys(kinds))('reads of %s', kind => {
     await expect.poll(() => pair.state.received).toBe('before after');
   });
 
-  it('hand nothing over while they are paused, and then all of it in order', async () => {
+  test('hand nothing over while they are paused, and then all of it in order', async () => {
     using pair = await opened(kind);
     startReads(pair.transport, pair.take);
     pair.peer.write('first');
@@ -133,7 +133,7 @@ describe.each(Object.keys(kinds))('reads of %s', kind => {
     await expect.poll(() => pair.state.received).toBe(all);
   });
 
-  it('may be paused and resumed by what takes the bytes', async () => {
+  test('may be paused and resumed by what takes the bytes', async () => {
     using pair = await opened(kind);
     startReads(pair.transport, (length, buffer) => {
       pair.take(length, buffer);
@@ -147,7 +147,7 @@ describe.each(Object.keys(kinds))('reads of %s', kind => {
     expect(pair.state.received).toBe(sent);
   });
 
-  it('go on with another taker in the place of the first', async () => {
+  test('go on with another taker in the place of the first', async () => {
     using pair = await opened(kind);
     let first = '';
     startReads(pair.transport, (length, buffer) => {
@@ -165,7 +165,7 @@ describe.each(Object.keys(kinds))('reads of %s', kind => {
     expect(pair.state.received).toBe('two three');
   });
 
-  it('do not tell of the end before what was held', async () => {
+  test('do not tell of the end before what was held', async () => {
     using pair = await opened(kind);
     startReads(pair.transport, pair.take);
     pauseReads(pair.transport);
@@ -176,7 +176,7 @@ describe.each(Object.keys(kinds))('reads of %s', kind => {
     await expect.poll(() => pair.state).toEqual({ received: 'held', hasEnded: true });
   });
 
-  it('hold up a peer that sends much while they are paused', async () => {
+  test('hold up a peer that sends much while they are paused', async () => {
     using pair = await opened(kind);
     startReads(pair.transport, pair.take);
     pauseReads(pair.transport);
@@ -189,7 +189,7 @@ describe.each(Object.keys(kinds))('reads of %s', kind => {
     await expect.poll(() => pair.peer.writableLength).toBe(0);
   });
 
-  it('that are resumed after the transport was destroyed hand nothing over', async () => {
+  test('that are resumed after the transport was destroyed hand nothing over', async () => {
     using pair = await opened(kind);
     startReads(pair.transport, pair.take);
     pauseReads(pair.transport);

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, test } from 'vitest';
 import { type ServerOptions, WebSocketServer, type WebSocket as WsSocket } from 'ws';
 import { FakeClock } from '../../../src/testing/fake-clock.ts';
 import { testClient } from '../../../src/testing/test-client.ts';
@@ -47,7 +47,7 @@ const serveBytes = (hex: string) =>
   serveRaw((socket, head) => socket.write(Buffer.concat([Buffer.from(good(head)), Buffer.from(hex, 'hex')])));
 
 describe('connectWebSocket', () => {
-  it('echoes text and binary of all lengths, in order', async () => {
+  test('echoes text and binary of all lengths, in order', async () => {
     const client = await testClient(await serveWs(echo));
     expect(client.isOpen).toBe(true);
     const messages = [0, 1, 125, 126, 127, 65_535, 65_536, 300_000].flatMap(length => [
@@ -65,7 +65,7 @@ describe('connectWebSocket', () => {
     expect(await client.receive()).toBeUndefined();
   });
 
-  it('yields messages until the server closes', async () => {
+  test('yields messages until the server closes', async () => {
     const url = await serveWs(socket => {
       for (const text of ['a', 'b', 'c']) socket.send(text);
       socket.close(4002, 'enough');
@@ -77,7 +77,7 @@ describe('connectWebSocket', () => {
     expect(await client.closed).toEqual({ code: 4002, reason: 'enough', clean: true });
   });
 
-  it('serves receivers that wait in their order, and ends them when the connection ends', async () => {
+  test('serves receivers that wait in their order, and ends them when the connection ends', async () => {
     const url = await serveWs(socket => {
       socket.on('message', data => {
         socket.send(data.toString());
@@ -92,7 +92,7 @@ describe('connectWebSocket', () => {
     expect(await client.closed).toEqual({ code: 1005, reason: '', clean: true });
   });
 
-  it('sends subprotocols, headers and origin, and tells what was agreed', async () => {
+  test('sends subprotocols, headers and origin, and tells what was agreed', async () => {
     const url = await serveWs(() => {}, { handleProtocols: offered => [...offered][1]! });
     const seen: Record<string, unknown>[] = [];
     const server = await serveRaw((socket, head) => {
@@ -113,7 +113,7 @@ describe('connectWebSocket', () => {
       expect(head).toContain(`\r\n${line}\r\n`);
   });
 
-  it.each([false, true])('compresses both ways, context takeover %s', async contextTakeover => {
+  test.each([false, true])('compresses both ways, context takeover %s', async contextTakeover => {
     const url = await serveWs(echo, { perMessageDeflate: { threshold: 0 } });
     const client = await testClient(url, { compression: { contextTakeover, threshold: 1 } });
     expect(client.isCompressed).toBe(true);
@@ -125,7 +125,7 @@ describe('connectWebSocket', () => {
     expect((await testClient(await serveWs(echo), { compression: true })).isCompressed).toBe(false);
   });
 
-  it('answers pings, and tells when its own was answered', async () => {
+  test('answers pings, and tells when its own was answered', async () => {
     const pongs: string[] = [];
     const url = await serveWs(socket => {
       socket.on('pong', data => {
@@ -148,7 +148,7 @@ describe('connectWebSocket', () => {
     expect(await client.ping()).toBe(false);
   });
 
-  it('takes the pong of a later ping for earlier ones too, and none that it did not ask for', async () => {
+  test('takes the pong of a later ping for earlier ones too, and none that it did not ask for', async () => {
     // An unsolicited pong "x", then, after the request, a pong "2".
     const url = await serveRaw((socket, head) => {
       socket.write(Buffer.concat([Buffer.from(good(head)), Buffer.from('8a0178', 'hex')]));
@@ -161,14 +161,14 @@ describe('connectWebSocket', () => {
     expect(await pings[2]).toBe(false);
   });
 
-  it('reads frames that come in one piece with the answer', async () => {
+  test('reads frames that come in one piece with the answer', async () => {
     const client = await testClient(await serveBytes('810161820162880203e8'));
     expect(await client.receive()).toBe('a');
     expect(await client.receive()).toEqual(Buffer.from('b'));
     expect(client.isOpen).toBe(false);
   });
 
-  it('reads an answer that comes byte by byte, after interim ones', async () => {
+  test('reads an answer that comes byte by byte, after interim ones', async () => {
     const url = await serveRaw(async (socket, head) => {
       socket.setNoDelay(true);
       const bytes = Buffer.from(`HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n${good(head)}\x81\x01a`, 'latin1');
@@ -180,7 +180,7 @@ describe('connectWebSocket', () => {
     expect(await (await testClient(url)).receive()).toBe('a');
   });
 
-  it('reports 1006 when the server breaks off', async () => {
+  test('reports 1006 when the server breaks off', async () => {
     const client = await testClient(await serveRaw((socket, head) => socket.end(good(head))));
     expect(await client.closed).toEqual({ code: 1006, reason: '', clean: false });
     const reset = await testClient(await serveWs(socket => socket.on('message', () => socket.terminate())));
@@ -188,7 +188,7 @@ describe('connectWebSocket', () => {
     expect(await reset.closed).toEqual({ code: 1006, reason: '', clean: false });
   });
 
-  it.each([
+  test.each([
     ['a masked frame', '818100000000 61', 1002],
     ['a reserved bit', 'c10161', 1002],
     ['a reserved opcode', '8300', 1002],
@@ -209,7 +209,7 @@ describe('connectWebSocket', () => {
     expect(closeFrames).toEqual([code]);
   });
 
-  it('limits messages to maxMessageSize, also after inflating', async () => {
+  test('limits messages to maxMessageSize, also after inflating', async () => {
     const url = await serveWs(socket => socket.send('a'.repeat(2_000)), { perMessageDeflate: { threshold: 0 } });
     for (const compression of [true, false]) {
       const client = await testClient(url, { compression, maxMessageSize: 1_999 });
@@ -219,7 +219,7 @@ describe('connectWebSocket', () => {
     }
   });
 
-  it('stops reading when nobody takes the messages, and loses none', async () => {
+  test('stops reading when nobody takes the messages, and loses none', async () => {
     const sent = 600;
     let serverSocket: WsSocket | undefined;
     const url = await serveWs(socket => {
@@ -241,7 +241,7 @@ describe('connectWebSocket', () => {
     }
   });
 
-  it('cuts the connection when the server does not answer the close frame', async () => {
+  test('cuts the connection when the server does not answer the close frame', async () => {
     const clock = new FakeClock();
     const client = await testClient(await serveBytes(''), { clock });
     let isClosed = false;
@@ -256,7 +256,7 @@ describe('connectWebSocket', () => {
     expect(clock.pending).toBe(0);
   });
 
-  it('cuts the connection when the server answers the close frame and does not hang up', async () => {
+  test('cuts the connection when the server answers the close frame and does not hang up', async () => {
     const clock = new FakeClock();
     const client = await testClient(await serveBytes('880203e8'), { clock });
     expect(client.isOpen).toBe(false);
@@ -264,7 +264,7 @@ describe('connectWebSocket', () => {
     expect(await client.closed).toEqual({ code: 1000, reason: '', clean: true });
   });
 
-  it('checks what it is told to close with', async () => {
+  test('checks what it is told to close with', async () => {
     const client = await testClient(await serveWs(echo));
     expect(() => client.close(1005)).toThrow(RangeError);
     expect(() => client.close(999)).toThrow(RangeError);
@@ -272,7 +272,7 @@ describe('connectWebSocket', () => {
     expect(client.isOpen).toBe(true);
   });
 
-  it('closes when it is disposed', async () => {
+  test('closes when it is disposed', async () => {
     let closed: Promise<unknown[]> | undefined;
     const url = await serveWs(socket => {
       closed = once(socket, 'close');
@@ -286,7 +286,7 @@ describe('connectWebSocket', () => {
 });
 
 describe('connectWebSocket fails', () => {
-  it.each([
+  test.each([
     [
       'a refusal',
       'HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno',
@@ -302,7 +302,7 @@ describe('connectWebSocket fails', () => {
     await expect(testClient(url)).rejects.toMatchObject(error);
   });
 
-  it('when the server agrees to compression nobody offered, or to more than was offered', async () => {
+  test('when the server agrees to compression nobody offered, or to more than was offered', async () => {
     const url = await serveRaw((socket, head) => {
       const key = /Sec-WebSocket-Key: (\S+)/.exec(head)![1]!;
       socket.write(upgradeResponse({ key, extensions: 'permessage-deflate; server_max_window_bits=15' }));
@@ -311,7 +311,7 @@ describe('connectWebSocket fails', () => {
       await expect(testClient(url, { compression })).rejects.toMatchObject({ code: 'ERR_WS_BAD_HANDSHAKE' });
   });
 
-  it('when nobody listens', async () => {
+  test('when nobody listens', async () => {
     const server = createServer();
     server.listen(0, '127.0.0.1');
     await once(server, 'listening');
@@ -321,7 +321,7 @@ describe('connectWebSocket fails', () => {
     await expect(testClient(`ws://127.0.0.1:${port}`)).rejects.toMatchObject({ code: 'ERR_WS_CONNECTION_LOST' });
   });
 
-  it('with the reason of its signal, before and while it connects', async () => {
+  test('with the reason of its signal, before and while it connects', async () => {
     const url = await serveRaw(() => {});
     await expect(connectWebSocket(url, { signal: AbortSignal.abort('early') })).rejects.toBe('early');
     const controller = new AbortController();
@@ -330,7 +330,7 @@ describe('connectWebSocket fails', () => {
     await expect(attempt).rejects.toBe('late');
   });
 
-  it.each<[string, string, ConnectOptions]>([
+  test.each<[string, string, ConnectOptions]>([
     ['another scheme', 'ftp://127.0.0.1', {}],
     ['no URL', 'chat', {}],
     ['credentials in the URL', 'ws://alice:secret@127.0.0.1', {}],

@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { parseExtensions } from '../../../src/websocket/protocol/extensions.ts';
 import { cpuTime } from '../../cpu-time.ts';
 
@@ -6,14 +6,14 @@ const read = (header: string) =>
   parseExtensions(header).map(extension => extension && [extension.name, Object.fromEntries(extension.params)]);
 
 describe('parseExtensions', () => {
-  it('reads elements and parameters in their order', () => {
+  test('reads elements and parameters in their order', () => {
     expect(read('a; x; y=1, b;z = "two"')).toEqual([
       ['a', { x: true, y: '1' }],
       ['b', { z: 'two' }],
     ]);
   });
 
-  it('ignores empty elements and white space around everything', () => {
+  test('ignores empty elements and white space around everything', () => {
     expect(read('')).toEqual([]);
     expect(read(' , a ,,\tb\t; x ,')).toEqual([
       ['a', {}],
@@ -21,13 +21,13 @@ describe('parseExtensions', () => {
     ]);
   });
 
-  it('does not split inside quotes and takes escapes out', () => {
+  test('does not split inside quotes and takes escapes out', () => {
     expect(read('a; x="1\\0"')).toEqual([['a', { x: '10' }]]);
     expect(read('a; x="1,2", b')).toEqual([undefined, ['b', {}]]);
     expect(read('a; x="1\\",b; y=";", c')).toEqual([undefined]);
   });
 
-  it.each([
+  test.each([
     ['a parameter twice', 'a; x; x'],
     ['a parameter twice with values', 'a; x=1; x=2'],
     ['an empty parameter', 'a;'],
@@ -46,7 +46,7 @@ describe('parseExtensions', () => {
     expect(read(`${header}, b`)).toEqual(open ? [undefined] : [undefined, ['b', {}]]);
   });
 
-  it('reads a long header without slowing down', () => {
+  test('reads a long header without slowing down', () => {
     const header = 'a; x="\\"'.repeat(100_000);
     const took = cpuTime(() => {
       parseExtensions(header);

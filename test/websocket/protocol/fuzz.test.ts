@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer } from 'node:net';
 import zlib from 'node:zlib';
-import { expect, it } from 'vitest';
+import { expect, test } from 'vitest';
 import { systemClock } from '../../../src/base/clock.ts';
 import { silentLogger } from '../../../src/base/logger.ts';
 import { ServedEndpoint } from '../../../src/websocket/endpoint.ts';
@@ -217,7 +217,7 @@ async function rounds(run: (random: Random) => void | Promise<void>): Promise<nu
   return seed - first;
 }
 
-it('hands out legal traffic exactly, however it is cut', { timeout: TIMEOUT_MS }, async () => {
+test('hands out legal traffic exactly, however it is cut', { timeout: TIMEOUT_MS }, async () => {
   const count = await rounds(random => {
     const role = pick<Role>(random, ['server', 'client']);
     const deflate = random(2) === 0;
@@ -227,7 +227,7 @@ it('hands out legal traffic exactly, however it is cut', { timeout: TIMEOUT_MS }
   expect(count).toBeGreaterThan(ONLY_SEED === undefined ? 20 : 0);
 });
 
-it('ends illegal traffic with the right close code, alike for every cut, within its memory', {
+test('ends illegal traffic with the right close code, alike for every cut, within its memory', {
   timeout: TIMEOUT_MS,
 }, async () => {
   const before = process.memoryUsage().arrayBuffers;
@@ -284,7 +284,7 @@ function checkServerFrames(bytes: Buffer): number | undefined {
   return undefined;
 }
 
-it('closes a connection that sends garbage, with a legal close frame and without delay', {
+test('closes a connection that sends garbage, with a legal close frame and without delay', {
   timeout: TIMEOUT_MS,
 }, async () => {
   const endpoint = new ServedEndpoint({

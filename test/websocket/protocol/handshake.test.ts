@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, request } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, test } from 'vitest';
 import { WebSocketServer, WebSocket as WsClient } from 'ws';
 import { emptyAddressList } from '../../../src/http/address-list.ts';
 import { isRefusal, type Refusal, refuse } from '../../../src/http/refusal.ts';
@@ -59,14 +59,14 @@ async function serveUpgrades(answer: (head: RequestHead) => string): Promise<num
 }
 
 describe('parseUpgrade', () => {
-  it('reads a good handshake', async () => {
+  test('reads a good handshake', async () => {
     expect(await judge({})).toEqual({ key: KEY, subprotocols: [], extensions: '' });
     expect(
       await judge({ 'Sec-WebSocket-Protocol': 'chat.v2, chat.v1', 'Sec-WebSocket-Extensions': 'a; b="c,d", e' }),
     ).toEqual({ key: KEY, subprotocols: ['chat.v2', 'chat.v1'], extensions: 'a; b="c,d", e' });
   });
 
-  it.each<[string, Record<string, string | string[]>]>([
+  test.each<[string, Record<string, string | string[]>]>([
     ['Upgrade in another case', { Upgrade: 'WebSocket' }],
     ['Upgrade as a list', { Upgrade: 'h2c, websocket' }],
     ['Connection in another case', { Connection: 'UPGRADE' }],
@@ -79,7 +79,7 @@ describe('parseUpgrade', () => {
     expect(await judge(changes)).toMatchObject({ key: KEY });
   });
 
-  it.each<[string, number, string, Record<string, string | string[] | undefined>, string?]>([
+  test.each<[string, number, string, Record<string, string | string[] | undefined>, string?]>([
     ['another method', 405, 'ERR_WS_BAD_HANDSHAKE', {}, 'POST /chat HTTP/1.1'],
     ['HTTP/1.0', 400, 'ERR_WS_BAD_HANDSHAKE', {}, 'GET /chat HTTP/1.0'],
     ['HTTP/2.0 on a line of HTTP/1', 400, 'ERR_WS_BAD_HANDSHAKE', {}, 'GET /chat HTTP/2.0'],
@@ -112,12 +112,12 @@ describe('parseUpgrade', () => {
     expect(await judge(changes, requestLine)).toMatchObject({ allow: false, status, code });
   });
 
-  it('refuses a request without a host', async () => {
+  test('refuses a request without a host', async () => {
     const head = await receiveGoodHead(['GET / HTTP/1.1', ...Object.entries(GOOD).map(pair => pair.join(': '))]);
     expect(parseUpgrade({ ...head, host: '' })).toMatchObject({ status: 400, code: 'ERR_WS_BAD_HANDSHAKE' });
   });
 
-  it('says in the refusal what it would take', async () => {
+  test('says in the refusal what it would take', async () => {
     expect(await judge({ 'Sec-WebSocket-Version': '25' })).toMatchObject({
       headers: { 'Sec-WebSocket-Version': '13' },
     });
@@ -127,24 +127,24 @@ describe('parseUpgrade', () => {
 });
 
 describe('acceptKey', () => {
-  it('is the example of RFC 6455 §1.3', () => {
+  test('is the example of RFC 6455 §1.3', () => {
     expect(acceptKey(KEY)).toBe('s3pPLMBiTxaQ9kYGzzhZRbK+xOo=');
   });
 });
 
 describe('upgradeResponse', () => {
-  it('is a whole head and nothing more', () => {
+  test('is a whole head and nothing more', () => {
     expect(upgradeResponse({ key: KEY })).toBe(
       'HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n' +
         'Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n',
     );
   });
 
-  it('leaves empty extensions out', () => {
+  test('leaves empty extensions out', () => {
     expect(upgradeResponse({ key: KEY, extensions: '' })).not.toContain('Extensions');
   });
 
-  it.each([
+  test.each([
     ['a line break in a value', { 'X-A': 'b\r\nSet-Cookie: c=d' }],
     ['a bare line feed', { 'X-A': 'b\nc' }],
     ['a bare carriage return', { 'X-A': 'b\rc' }],
@@ -161,18 +161,18 @@ describe('upgradeResponse', () => {
     expect(() => upgradeResponse({ key: KEY, headers })).toThrow(TypeError);
   });
 
-  it('throws a TypeError for a line break in the subprotocol or the extensions', () => {
+  test('throws a TypeError for a line break in the subprotocol or the extensions', () => {
     expect(() => upgradeResponse({ key: KEY, subprotocol: 'a\r\nb: c' })).toThrow(TypeError);
     expect(() => upgradeResponse({ key: KEY, extensions: 'a\r\nb: c' })).toThrow(TypeError);
   });
 
-  it('does not repeat a value that may be a secret in its message', () => {
+  test('does not repeat a value that may be a secret in its message', () => {
     expect(() => upgradeResponse({ key: KEY, headers: { 'Set-Cookie': 'secret\n' } })).toThrow(
       expect.objectContaining({ message: expect.not.stringContaining('secret') }),
     );
   });
 
-  it('opens a connection for the client of ws and for the one of undici', async () => {
+  test('opens a connection for the client of ws and for the one of undici', async () => {
     const port = await serveUpgrades(head => {
       const asked = parseUpgrade(head);
       if (isRefusal(asked)) return refusalResponse(asked);
@@ -210,7 +210,7 @@ describe('refusalResponse', () => {
     return { response, body };
   }
 
-  it('is a response that an HTTP client reads to its end', async () => {
+  test('is a response that an HTTP client reads to its end', async () => {
     const { response, body } = await receive(
       refuse(403, 'ERR_POLICY_ORIGIN', 'only for the log', { headers: { 'X-A': 'b' }, body: 'nein, döner ✋' }),
     );
@@ -224,12 +224,12 @@ describe('refusalResponse', () => {
     expect(body).toBe('nein, döner ✋');
   });
 
-  it('says what the status means when the refusal has no body, and never the reason', async () => {
+  test('says what the status means when the refusal has no body, and never the reason', async () => {
     const { body } = await receive(refuse(503, 'ERR_WS_CONNECTION_LIMIT', 'secret reason'));
     expect(body).toBe('Service Unavailable\n');
   });
 
-  it('names Upgrade in Connection when it sends that header', async () => {
+  test('names Upgrade in Connection when it sends that header', async () => {
     const { response } = await receive(await badVersion());
     expect(response.statusCode).toBe(426);
     expect(response.headers).toMatchObject({
@@ -239,7 +239,7 @@ describe('refusalResponse', () => {
     });
   });
 
-  it('keeps the content type of the refusal and its own framing', async () => {
+  test('keeps the content type of the refusal and its own framing', async () => {
     const { response, body } = await receive(
       refuse(401, 'ERR_WS_ACCEPT_REFUSED', 'no', {
         headers: { 'content-type': 'application/json', 'Content-Length': '9999', connection: 'keep-alive' },
@@ -251,7 +251,7 @@ describe('refusalResponse', () => {
     expect(body).toBe('{}');
   });
 
-  it('throws a TypeError for a line break in a header', () => {
+  test('throws a TypeError for a line break in a header', () => {
     const refusal = refuse(302, 'ERR_WS_ACCEPT_REFUSED', 'no', { headers: { Location: '/a\r\nX: y' } });
     expect(() => refusalResponse(refusal)).toThrow(TypeError);
   });
@@ -264,7 +264,7 @@ describe('refusalResponse', () => {
 });
 
 describe('createUpgradeRequest', () => {
-  it('is a handshake that our server half accepts', async () => {
+  test('is a handshake that our server half accepts', async () => {
     const { key, bytes } = createUpgradeRequest({
       host: 'example.com:8080',
       path: '/a?b=c',
@@ -279,12 +279,12 @@ describe('createUpgradeRequest', () => {
     expect(parseUpgrade(head)).toEqual({ key, subprotocols: ['x', 'y'], extensions: 'permessage-deflate' });
   });
 
-  it('makes a new key for each request', () => {
+  test('makes a new key for each request', () => {
     const keys = Array.from({ length: 50 }, () => createUpgradeRequest({ host: 'a', path: '/' }).key);
     expect(new Set(keys).size).toBe(50);
   });
 
-  it('opens a connection to the server of ws', async () => {
+  test('opens a connection to the server of ws', async () => {
     const server = new WebSocketServer({ port: 0, host: '127.0.0.1', handleProtocols: () => 'y' });
     await once(server, 'listening');
     closers.push(() => server.close());
@@ -304,7 +304,7 @@ describe('createUpgradeRequest', () => {
     });
   });
 
-  it.each([
+  test.each([
     ['a path without a slash', { path: 'a' }],
     ['a path with a space', { path: '/a HTTP/1.1' }],
     ['a path with a line break', { path: '/\r\nX: y' }],
@@ -329,7 +329,7 @@ describe('checkUpgradeResponse', () => {
   };
   const asked = { key: KEY, subprotocols: ['a', 'b'], extensions: 'permessage-deflate' };
 
-  it('takes a good answer', () => {
+  test('takes a good answer', () => {
     expect(checkUpgradeResponse({ status: 101, headers: good }, asked)).toEqual({
       subprotocol: undefined,
       extensions: undefined,
@@ -341,7 +341,7 @@ describe('checkUpgradeResponse', () => {
     });
   });
 
-  it.each<[string, Record<string, string | undefined>]>([
+  test.each<[string, Record<string, string | undefined>]>([
     ['no Upgrade', { upgrade: undefined }],
     ['another Upgrade', { upgrade: 'h2c' }],
     ['no Connection', { connection: undefined }],
@@ -356,7 +356,7 @@ describe('checkUpgradeResponse', () => {
     );
   });
 
-  it('refuses subprotocols and extensions where none was offered', () => {
+  test('refuses subprotocols and extensions where none was offered', () => {
     for (const extra of [{ 'sec-websocket-protocol': 'a' }, { 'sec-websocket-extensions': 'permessage-deflate' }]) {
       expect(() => checkUpgradeResponse({ status: 101, headers: { ...good, ...extra } }, { key: KEY })).toThrow(
         expect.objectContaining({ code: 'ERR_WS_BAD_HANDSHAKE' }),
@@ -364,7 +364,7 @@ describe('checkUpgradeResponse', () => {
     }
   });
 
-  it('hands on the status of a refusal', () => {
+  test('hands on the status of a refusal', () => {
     expect(() => checkUpgradeResponse({ status: 403, headers: {} }, asked)).toThrow(
       expect.objectContaining({ code: 'ERR_WS_BAD_HANDSHAKE', status: 403 }),
     );

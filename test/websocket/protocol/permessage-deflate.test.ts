@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import zlib from 'node:zlib';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import * as ws from 'ws';
 import {
   acceptDeflate,
@@ -69,7 +69,7 @@ const errorOf = (run: () => unknown) => {
 describe('negotiateDeflate', () => {
   const plain = 'permessage-deflate; server_no_context_takeover; client_no_context_takeover';
 
-  it.each<[string, string, DeflateOptions, string, Partial<DeflateParams>]>([
+  test.each<[string, string, DeflateOptions, string, Partial<DeflateParams>]>([
     ['a bare offer', 'permessage-deflate', {}, plain, {}],
     ['what Chrome offers', 'permessage-deflate; client_max_window_bits', {}, plain, {}],
     [
@@ -170,7 +170,7 @@ describe('negotiateDeflate', () => {
     expect(negotiateDeflate(offer, options)).toEqual({ response, params: { ...independent, ...params } });
   });
 
-  it.each([
+  test.each([
     ['no header', undefined],
     ['an empty header', ''],
     ['another extension', 'permessage-bzip2'],
@@ -203,7 +203,7 @@ describe('offerDeflate and acceptDeflate', () => {
     ),
   );
 
-  it('come to the same parameters as our server, whatever both sides want', () => {
+  test('come to the same parameters as our server, whatever both sides want', () => {
     for (const client of optionSets) {
       for (const server of optionSets) {
         const answer = negotiateDeflate(offerDeflate(client), server)!;
@@ -216,11 +216,11 @@ describe('offerDeflate and acceptDeflate', () => {
     }
   });
 
-  it('takes the absence of an answer as a no', () => {
+  test('takes the absence of an answer as a no', () => {
     expect(acceptDeflate(undefined, {})).toBeUndefined();
   });
 
-  it.each<[string, string, DeflateOptions]>([
+  test.each<[string, string, DeflateOptions]>([
     ['another extension', 'permessage-bzip2', { contextTakeover: true }],
     ['two extensions', 'permessage-deflate, permessage-deflate', { contextTakeover: true }],
     ['nothing', '', { contextTakeover: true }],
@@ -255,12 +255,12 @@ describe('offerDeflate and acceptDeflate', () => {
 });
 
 describe('checkDeflateOptions', () => {
-  it('takes what zlib can do', () => {
+  test('takes what zlib can do', () => {
     for (const bits of [9, 15]) checkDeflateOptions({ serverMaxWindowBits: bits, clientMaxWindowBits: bits });
     for (const level of [0, 9]) checkDeflateOptions({ level, threshold: '0B' });
   });
 
-  it.each<[string, DeflateOptions]>([
+  test.each<[string, DeflateOptions]>([
     ['serverMaxWindowBits', { serverMaxWindowBits: 8 }],
     ['serverMaxWindowBits', { serverMaxWindowBits: 9.5 }],
     ['clientMaxWindowBits', { clientMaxWindowBits: 16 }],
@@ -276,7 +276,7 @@ describe('checkDeflateOptions', () => {
 describe('PerMessageDeflate with ws as the peer', () => {
   const cases = [true, false].flatMap(contextTakeover => [9, 11, 15].map(bits => ({ contextTakeover, bits })));
 
-  it.each(cases)('talks with its client, takeover $contextTakeover, windows of $bits bits', async variant => {
+  test.each(cases)('talks with its client, takeover $contextTakeover, windows of $bits bits', async variant => {
     const { contextTakeover, bits } = variant;
     const peer = new WsDeflate({ serverMaxWindowBits: bits, clientMaxWindowBits: bits, threshold: 0 });
     const options = { contextTakeover, serverMaxWindowBits: bits, clientMaxWindowBits: bits };
@@ -290,7 +290,7 @@ describe('PerMessageDeflate with ws as the peer', () => {
     peer.cleanup();
   });
 
-  it.each(cases)('talks with its server, takeover $contextTakeover, windows of $bits bits', async variant => {
+  test.each(cases)('talks with its server, takeover $contextTakeover, windows of $bits bits', async variant => {
     const { contextTakeover, bits } = variant;
     const options = { contextTakeover, serverMaxWindowBits: bits, clientMaxWindowBits: bits };
     const peer = new WsDeflate({ isServer: true, threshold: 0 });
@@ -333,21 +333,21 @@ describe('PerMessageDeflate with a zlib stream as the peer', () => {
     return payloads;
   }
 
-  it.each([9, 10, 12, 15])('compresses what one stream with %i bits inflates', async bits => {
+  test.each([9, 10, 12, 15])('compresses what one stream with %i bits inflates', async bits => {
     const ours = new PerMessageDeflate({ ...takeover, serverMaxWindowBits: bits }, 'server', {});
     const list = messages();
     const payloads = list.map(message => ours.compress(message));
     expect(await inflateAll(payloads, bits)).toEqual(Buffer.concat(list));
   });
 
-  it.each([9, 10, 12, 15])('inflates what one stream with %i bits compresses', async bits => {
+  test.each([9, 10, 12, 15])('inflates what one stream with %i bits compresses', async bits => {
     const ours = new PerMessageDeflate({ ...takeover, clientMaxWindowBits: bits }, 'server', {});
     const list = messages().filter(message => message.length > 0);
     const payloads = await deflateAll(list, bits);
     for (const [index, payload] of payloads.entries()) expect(ours.decompress(payload, NO_LIMIT)).toEqual(list[index]);
   });
 
-  it('makes use of earlier messages: a repeated one costs a few bytes', () => {
+  test('makes use of earlier messages: a repeated one costs a few bytes', () => {
     const message = randomBytes(2_000);
     const ours = new PerMessageDeflate(takeover, 'server', {});
     expect(ours.compress(message).length).toBeGreaterThan(2_000);
@@ -357,7 +357,7 @@ describe('PerMessageDeflate with a zlib stream as the peer', () => {
     expect(without.compress(message).length).toBeGreaterThan(2_000);
   });
 
-  it('uses earlier messages across small ones until they leave the window', () => {
+  test('uses earlier messages across small ones until they leave the window', () => {
     const message = randomBytes(200);
     const ours = new PerMessageDeflate({ ...takeover, serverMaxWindowBits: 10 }, 'server', {});
     ours.compress(message);
@@ -373,7 +373,7 @@ describe('PerMessageDeflate', () => {
   const sync = (text: string | Buffer) =>
     zlib.deflateRawSync(text, { finishFlush: zlib.constants.Z_SYNC_FLUSH }).subarray(0, -4);
 
-  it('writes the examples of RFC 7692 §7.2.3 and reads them', () => {
+  test('writes the examples of RFC 7692 §7.2.3 and reads them', () => {
     const ours = decompressor(takeover);
     expect(ours.compress(Buffer.from('Hello')).toString('hex')).toBe('f248cdc9c90700');
     expect(ours.compress(Buffer.from('Hello')).toString('hex')).toBe('f200110000');
@@ -384,7 +384,7 @@ describe('PerMessageDeflate', () => {
     expect(read('f24805000000ffffcac9c90700')).toBe('Hello');
   });
 
-  it('sends an empty message as one zero byte, with and without takeover, and reads it', () => {
+  test('sends an empty message as one zero byte, with and without takeover, and reads it', () => {
     for (const params of [independent, takeover]) {
       const ours = decompressor(params);
       ours.compress(Buffer.from('before'));
@@ -394,7 +394,7 @@ describe('PerMessageDeflate', () => {
     }
   });
 
-  it('takes a message of exactly the limit and refuses one byte more with 1009', () => {
+  test('takes a message of exactly the limit and refuses one byte more with 1009', () => {
     for (const length of [1, 100, 16_384, 65_536, 1_000_000]) {
       const payload = sync(Buffer.alloc(length, 'a'));
       expect(decompressor().decompress(payload, length)).toHaveLength(length);
@@ -403,7 +403,7 @@ describe('PerMessageDeflate', () => {
     }
   });
 
-  it('stops a bomb while inflating: memory stays near the limit', () => {
+  test('stops a bomb while inflating: memory stays near the limit', () => {
     const bomb = sync(Buffer.alloc(64 * 1024 * 1024));
     const before = process.memoryUsage();
     expect(errorOf(() => decompressor().decompress(bomb, 64 * 1024)).code).toBe('ERR_WS_MESSAGE_TOO_BIG');
@@ -411,7 +411,7 @@ describe('PerMessageDeflate', () => {
     expect(process.memoryUsage().arrayBuffers - before.arrayBuffers).toBeLessThan(2 * 1024 * 1024);
   });
 
-  it('reads final blocks, followed by other blocks or not', () => {
+  test('reads final blocks, followed by other blocks or not', () => {
     const final = zlib.deflateRawSync('first ');
     const zero = Buffer.from([0]);
     for (const params of [independent, takeover]) {
@@ -423,14 +423,14 @@ describe('PerMessageDeflate', () => {
     }
   });
 
-  it('reads a final block of more than 4096 bytes, and one whose output comes in many chunks', () => {
+  test('reads a final block of more than 4096 bytes, and one whose output comes in many chunks', () => {
     for (const text of [randomBytes(5_000), Buffer.alloc(1_000_000, 'ab')]) {
       const payload = Buffer.concat([zlib.deflateRawSync(text), Buffer.from([0])]);
       expect(decompressor().decompress(payload, text.length)).toEqual(text);
     }
   });
 
-  it('reads a message whose closing empty block is itself the final one', () => {
+  test('reads a message whose closing empty block is itself the final one', () => {
     const flushed = zlib.deflateRawSync('Hello', { finishFlush: zlib.constants.Z_SYNC_FLUSH });
     // 01 begins a final block without compression; its lengths 00 00 FF FF are what every sender takes off.
     expect(
@@ -441,7 +441,7 @@ describe('PerMessageDeflate', () => {
     expect(decompressor().decompress(Buffer.from([1]), 0)).toHaveLength(0);
   });
 
-  it('keeps the window across a final block', () => {
+  test('keeps the window across a final block', () => {
     const ours = decompressor(takeover);
     ours.decompress(Buffer.concat([zlib.deflateRawSync('some words to remember'), Buffer.from([0])]), 100);
     const next = zlib
@@ -454,7 +454,7 @@ describe('PerMessageDeflate', () => {
     expect(ours.decompress(next, 100).toString()).toBe('some words to remember');
   });
 
-  it('counts all streams of a message against the limit', () => {
+  test('counts all streams of a message against the limit', () => {
     const final = zlib.deflateRawSync(Buffer.alloc(40));
     const payload = Buffer.concat([final, final, final, Buffer.from([0])]);
     expect(decompressor().decompress(payload, 120)).toHaveLength(120);
@@ -462,7 +462,7 @@ describe('PerMessageDeflate', () => {
     expect(errorOf(() => decompressor().decompress(payload, 80)).code).toBe('ERR_WS_MESSAGE_TOO_BIG');
   });
 
-  it.each([
+  test.each([
     ['without', independent],
     ['with', takeover],
   ])(
@@ -491,7 +491,7 @@ describe('PerMessageDeflate', () => {
     },
   );
 
-  it('counts what is spent on a message: what came out of it, and the beginning of each stream', () => {
+  test('counts what is spent on a message: what came out of it, and the beginning of each stream', () => {
     const payload = zlib.deflateRawSync(Buffer.alloc(10_000), { finishFlush: 2 }).subarray(0, -4);
     const message = new InflatingMessage(payload, 10_000);
     decompressor().inflate(message);
@@ -506,13 +506,13 @@ describe('PerMessageDeflate', () => {
     expect(bad.cost).toBe(1_000 + ofOne);
   });
 
-  it('refuses a flood of empty final blocks, each of which costs time', () => {
+  test('refuses a flood of empty final blocks, each of which costs time', () => {
     const flood = Buffer.alloc(64 * 1024, Buffer.from('0300', 'hex'));
     const error = errorOf(() => decompressor().decompress(flood, 100));
     expect([error.code, error.closeCode]).toEqual(['ERR_WS_INVALID_DEFLATE', 1007]);
   });
 
-  it.each([
+  test.each([
     ['a reserved block type', Buffer.from('07', 'hex')],
     ['a stored block whose lengths disagree', Buffer.from('0005000000', 'hex')],
     ['a distance beyond the beginning', Buffer.from('f200110000', 'hex')],
@@ -526,7 +526,7 @@ describe('PerMessageDeflate', () => {
     expect([error.code, error.closeCode]).toEqual(['ERR_WS_INVALID_DEFLATE', 1007]);
   });
 
-  it('refuses a message that is cut off, instead of delivering its beginning', () => {
+  test('refuses a message that is cut off, instead of delivering its beginning', () => {
     const text = Buffer.from('a message of which every byte matters; a message of which every byte matters');
     const payload = sync(text);
     for (let length = 1; length < payload.length; length++) {
@@ -540,7 +540,7 @@ describe('PerMessageDeflate', () => {
     }
   });
 
-  it('never throws anything but its own errors, and never exceeds the limit, on mutated input', () => {
+  test('never throws anything but its own errors, and never exceeds the limit, on mutated input', () => {
     const seeds = [sync(Buffer.from('hello '.repeat(50))), sync(randomBytes(300)), zlib.deflateRawSync('hello hello')];
     for (let round = 0; round < 3_000; round++) {
       const payload = Buffer.from(seeds[round % seeds.length]!);
@@ -555,7 +555,7 @@ describe('PerMessageDeflate', () => {
     }
   });
 
-  it('gives connections that compress alike the same broadcast key, and none with takeover', () => {
+  test('gives connections that compress alike the same broadcast key, and none with takeover', () => {
     const key = (params: Partial<DeflateParams>, options: DeflateOptions = {}) =>
       new PerMessageDeflate({ ...independent, ...params }, 'server', options).broadcastKey;
     expect(key({})).toBe(key({ clientMaxWindowBits: 9, clientNoContextTakeover: false }, { threshold: 1 }));
@@ -565,7 +565,7 @@ describe('PerMessageDeflate', () => {
     expect(key({ serverNoContextTakeover: false })).toBeUndefined();
   });
 
-  it('compresses to the same bytes on connections with the same key, whatever they sent before', () => {
+  test('compresses to the same bytes on connections with the same key, whatever they sent before', () => {
     const message = Buffer.from('for everybody '.repeat(100));
     const used = decompressor();
     used.compress(message);
@@ -574,7 +574,7 @@ describe('PerMessageDeflate', () => {
     expect(new PerMessageDeflate(independent, 'client', {}).decompress(shared, message.length)).toEqual(message);
   });
 
-  it('reads the threshold as a size', () => {
+  test('reads the threshold as a size', () => {
     expect(new PerMessageDeflate(independent, 'server', {}).threshold).toBe(1024);
     expect(new PerMessageDeflate(independent, 'server', { threshold: '2KiB' }).threshold).toBe(2048);
   });

@@ -1,10 +1,10 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { parseResponseHead } from '../../../src/websocket/protocol/response-head.ts';
 
 const HEAD = 'HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nX-A:1\r\nx-a: \t2 \r\nX-Empty:\r\n\r\n';
 
 describe('parseResponseHead', () => {
-  it('reads the status, joins repeated headers and says where the head ends', () => {
+  test('reads the status, joins repeated headers and says where the head ends', () => {
     const head = parseResponseHead(Buffer.from(`${HEAD}rest\r\n\r\n`))!;
     expect({ ...head, headers: { ...head.headers } }).toEqual({
       status: 101,
@@ -13,25 +13,25 @@ describe('parseResponseHead', () => {
     });
   });
 
-  it('waits for the end of the head, wherever it is cut', () => {
+  test('waits for the end of the head, wherever it is cut', () => {
     for (let length = 0; length < HEAD.length; length++) {
       expect(parseResponseHead(Buffer.from(HEAD.slice(0, length)))).toBeUndefined();
     }
     expect(parseResponseHead(Buffer.from(HEAD))?.status).toBe(101);
   });
 
-  it('takes a head without headers and a status line without a phrase', () => {
+  test('takes a head without headers and a status line without a phrase', () => {
     expect(parseResponseHead(Buffer.from('HTTP/1.1 404\r\n\r\n'))).toMatchObject({ status: 404, length: 16 });
     expect(parseResponseHead(Buffer.from('HTTP/1.1 404 \r\n\r\n'))).toMatchObject({ status: 404, length: 17 });
   });
 
-  it('does not confuse header names with what every object has', () => {
+  test('does not confuse header names with what every object has', () => {
     const head = parseResponseHead(Buffer.from('HTTP/1.1 200 OK\r\ntoString: x\r\nconstructor: y\r\n\r\n'))!;
     expect(head.headers.constructor).toBe('y');
     expect(head.headers.valueOf).toBeUndefined();
   });
 
-  it.each([
+  test.each([
     ['another protocol', 'SSH-2.0-OpenSSH\r\n\r\n'],
     ['HTTP/1.0', 'HTTP/1.0 200 OK\r\n\r\n'],
     ['a status of two digits', 'HTTP/1.1 20 OK\r\n\r\n'],

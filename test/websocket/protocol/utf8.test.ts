@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { Utf8Validator } from '../../../src/websocket/protocol/utf8.ts';
 import { seededRandom } from './seeded-random.ts';
 
@@ -53,7 +53,7 @@ function writeCut(bytes: Uint8Array, cuts: readonly number[]): { valid: boolean;
 const SAMPLE = 'κόσμε – ⎍ 𝒳𐍈 \uffff\ufffe\u{10ffff} aß水𝄞 ';
 
 describe('Utf8Validator', () => {
-  it('agrees with TextDecoder on sequences of one, two and three bytes', () => {
+  test('agrees with TextDecoder on sequences of one, two and three bytes', () => {
     const validator = new Utf8Validator();
     const bytes = new Uint8Array(3);
     const isValid = (length: number) => {
@@ -77,7 +77,7 @@ describe('Utf8Validator', () => {
     }
   });
 
-  it('agrees with TextDecoder on every lead of four bytes, second byte and class of what follows', () => {
+  test('agrees with TextDecoder on every lead of four bytes, second byte and class of what follows', () => {
     const edges = [0x7f, 0x80, 0xbf, 0xc0];
     for (let lead = 0xef; lead <= 0xf6; lead++) {
       for (let second = 0; second < 256; second++) {
@@ -92,7 +92,7 @@ describe('Utf8Validator', () => {
     }
   });
 
-  it.each([
+  test.each([
     ['a surrogate', 'eda080', 1],
     ['the last surrogate', 'edbfbf', 1],
     ['an overlong of two bytes', 'c080', 0],
@@ -117,14 +117,14 @@ describe('Utf8Validator', () => {
     }
   });
 
-  it('accepts non-characters, the byte order mark and NUL', () => {
+  test('accepts non-characters, the byte order mark and NUL', () => {
     for (const text of ['\uffff', '\ufffe', '\ufdd0', '\u{1ffff}', '\u{10ffff}', '\ufeff', '\0']) {
       const bytes = Buffer.from(text);
       expect(writeCut(bytes, [])).toEqual({ valid: true, complete: true, pending: 0 });
     }
   });
 
-  it('takes a text cut at every pair of positions and counts the bytes of the open code point', () => {
+  test('takes a text cut at every pair of positions and counts the bytes of the open code point', () => {
     const bytes = Buffer.from(SAMPLE);
     for (let a = 0; a <= bytes.length; a++) {
       for (let b = a; b <= bytes.length; b++) {
@@ -138,7 +138,7 @@ describe('Utf8Validator', () => {
     }
   });
 
-  it('finds the same first bad byte in mutated texts, however they are cut', () => {
+  test('finds the same first bad byte in mutated texts, however they are cut', () => {
     const seed = Date.now() % 2 ** 31;
     const random = seededRandom(seed);
     for (let round = 0; round < 200; round++) {
@@ -156,7 +156,7 @@ describe('Utf8Validator', () => {
     }
   });
 
-  it('agrees with TextDecoder on random bytes in random pieces', () => {
+  test('agrees with TextDecoder on random bytes in random pieces', () => {
     const seed = Date.now() % 2 ** 31;
     const random = seededRandom(seed);
     for (let round = 0; round < 2000; round++) {
@@ -175,7 +175,7 @@ describe('Utf8Validator', () => {
     }
   });
 
-  it('checks only the range it is given and starts afresh after a reset', () => {
+  test('checks only the range it is given and starts afresh after a reset', () => {
     const validator = new Utf8Validator();
     const bytes = Buffer.from([0xff, 0x61, 0xe2, 0xff]);
     expect(validator.write(bytes, 1, 3)).toBe(true);
