@@ -1,13 +1,14 @@
 import { once } from 'node:events';
 import { connect, createServer, type Socket } from 'node:net';
 import pg from 'pg';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import {
   openPostgres,
   type PgPoolLike,
   type Postgres,
   type PostgresOptions,
 } from '../../src/session/stores/postgres.ts';
+import { closing } from '../services/closing.ts';
 import { type PostgresServer, postgresMissing, startPostgres } from '../services/postgres-server.ts';
 
 const NOW = Date.UTC(2026, 0, 1);
@@ -75,10 +76,7 @@ describe.skipIf(postgresMissing)(
     }, 60_000);
     afterAll(() => server?.stop());
 
-    const opened: Postgres[] = [];
-    afterEach(async () => {
-      await Promise.all(opened.splice(0).map(postgres => postgres.close()));
-    });
+    const opened = closing<Postgres>();
     let schemas = 0;
     async function open(options: PostgresOptions = { url: server.url }): Promise<Postgres> {
       const postgres = await openPostgres({ schema: `s${schemas++}`, notify: true, poolSize: 5, ...options });

@@ -2,19 +2,16 @@ import { once } from 'node:events';
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import tls from 'node:tls';
-import { afterEach, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
 import type { Heard } from '../../src/gateway/backend-session/backend-session.ts';
 import { refuse } from '../../src/http/refusal.ts';
 import { createCertificate } from '../self-signed-certificate.ts';
+import { closing } from '../services/closing.ts';
 import { TestGateway } from './gateway-server.ts';
 import { rawClient } from './raw-peer.ts';
 
-const open: { close(): unknown }[] = [];
-
-afterEach(async () => {
-  for (const one of open.splice(0).reverse()) await one.close();
-});
+const open = closing();
 
 /** A backend that takes WebSockets unless it is asked to decline, and answers everything else. */
 async function backend(): Promise<{ url: string; seen: http.IncomingMessage[] }> {

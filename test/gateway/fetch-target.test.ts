@@ -2,12 +2,13 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage, request as nodeRequest, type ServerResponse } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
-import { afterEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { type Logger, silentLogger } from '../../src/base/logger.ts';
 import { type FetchContext, type FetchHandler, runFetchHandler } from '../../src/gateway/targets/fetch.ts';
 import { createAddressList } from '../../src/http/address-list.ts';
 import { isRefusal } from '../../src/http/refusal.ts';
 import { readRequestHead } from '../../src/http/request-head.ts';
+import { closing } from '../services/closing.ts';
 
 const context: FetchContext = {
   session: undefined,
@@ -17,10 +18,7 @@ const context: FetchContext = {
   isSecure: false,
 };
 
-const closers: (() => void)[] = [];
-afterEach(() => {
-  for (const close of closers.splice(0)) close();
-});
+const running = closing();
 
 interface Serving {
   readonly port: number;
@@ -53,9 +51,11 @@ async function serve(
   const server = createServer(answer).on('checkContinue', answer);
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
-  closers.push(() => {
-    server.closeAllConnections();
-    server.close();
+  running.push({
+    close: () => {
+      server.closeAllConnections();
+      server.close();
+    },
   });
   return { port: (server.address() as AddressInfo).port, errors, done };
 }
@@ -63,7 +63,7 @@ async function serve(
 /** Sends raw bytes on a new connection. */
 function open(port: number, ...lines: string[]): Socket {
   const socket = connect(port, '127.0.0.1');
-  closers.push(() => socket.destroy());
+  running.push({ close: () => socket.destroy() });
   socket.write(lines.join('\r\n'));
   return socket;
 }

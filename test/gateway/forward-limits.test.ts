@@ -3,16 +3,13 @@ import http from 'node:http';
 import net, { type AddressInfo } from 'node:net';
 import { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
-import { afterEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
+import { closing } from '../services/closing.ts';
 import { type GatewayOptions, TestGateway } from './gateway-server.ts';
 import { settled } from './settled.ts';
 
-const open: { close(): Promise<unknown> }[] = [];
-
-afterEach(async () => {
-  for (const one of open.splice(0).reverse()) await one.close();
-});
+const open = closing();
 
 /** Notes what arrives, and takes it unless `handler` does something else. */
 class Backend {

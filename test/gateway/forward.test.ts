@@ -3,18 +3,15 @@ import http from 'node:http';
 import net, { type AddressInfo } from 'node:net';
 import { Readable } from 'node:stream';
 import { buffer, text } from 'node:stream/consumers';
-import { afterEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
 import { Upstream } from '../../src/gateway/upstream/upstream.ts';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
+import { closing } from '../services/closing.ts';
 import { type GatewayOptions, listenDeaf, listenTcp, TestGateway, unusedServer } from './gateway-server.ts';
 import { settled } from './settled.ts';
 
-const open: { close(): Promise<unknown> }[] = [];
-
-afterEach(async () => {
-  for (const one of open.splice(0).reverse()) await one.close();
-});
+const open = closing();
 
 async function backend(handler: http.RequestListener): Promise<string> {
   const server = http.createServer(handler);

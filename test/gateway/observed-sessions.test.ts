@@ -1,9 +1,10 @@
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { beforeEach, expect, test } from 'vitest';
 import { HoldfastError } from '../../src/base/errors.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import { ObservedSessions, type ObservedSessionsOptions } from '../../src/gateway/backend-session/observed/sessions.ts';
 import { MemoryLedger } from '../../src/session/ledgers/memory.ts';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
+import { closing } from '../services/closing.ts';
 
 const MINUTE = 60_000;
 const IDLE = 30 * MINUTE;
@@ -50,16 +51,12 @@ class TestLedger extends MemoryLedger {
 
 let clock: FakeClock;
 let ledger: TestLedger;
-const open: ObservedSessions[] = [];
+const open = closing<ObservedSessions>();
 
 beforeEach(() => {
   clock = new FakeClock();
   ledger = new TestLedger({ clock });
 });
-afterEach(async () => {
-  for (const one of open.splice(0)) await one.close();
-});
-
 /** As another process on the same ledger. */
 async function observe(options: Partial<ObservedSessionsOptions> = {}): Promise<ObservedSessions> {
   const sessions = new ObservedSessions({

@@ -1,15 +1,12 @@
 import { once } from 'node:events';
 import net, { type AddressInfo } from 'node:net';
-import { afterEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { WebSocketServer } from 'ws';
 import type { RouteConfig } from '../../src/config/config.ts';
 import { createServer, defineEndpoint, type Server } from '../../src/index.ts';
+import { closing } from '../services/closing.ts';
 
-const open: { close(): Promise<unknown> }[] = [];
-
-afterEach(async () => {
-  for (const one of open.splice(0).reverse()) await one.close();
-});
+const open = closing();
 
 /** A backend that takes a WebSocket at any path, as most do. */
 async function backend(): Promise<{ url: string; paths: string[] }> {

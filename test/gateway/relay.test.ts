@@ -5,7 +5,7 @@ import net, { type AddressInfo } from 'node:net';
 import { Duplex, PassThrough } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { deflateRawSync } from 'node:zlib';
-import { afterEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
 import { silentLogger } from '../../src/base/logger.ts';
 import { RelayDirection } from '../../src/gateway/relay/direction.ts';
@@ -17,6 +17,7 @@ import { acceptKey, parseUpgrade } from '../../src/websocket/protocol/handshake.
 import { Opcode } from '../../src/websocket/protocol/opcodes.ts';
 import { TimerWheel } from '../../src/websocket/timer-wheel.ts';
 import { receiveGoodHead } from '../http/receive-head.ts';
+import { closing } from '../services/closing.ts';
 import { type GatewayOptions, listenTcp, TestGateway, unusedServer } from './gateway-server.ts';
 import { CLIENT_KEY, closeOf, type Frame, RawPeer, rawClient, switching } from './raw-peer.ts';
 import { settled } from './settled.ts';
@@ -24,11 +25,7 @@ import { settled } from './settled.ts';
 /** The relay's timers are up to two ticks of the timer wheel late. */
 const LATE = 200;
 
-const open: { close(): Promise<unknown> }[] = [];
-
-afterEach(async () => {
-  for (const one of open.splice(0).reverse()) await one.close();
-});
+const open = closing();
 
 async function gateway(servers: string | string[], options?: GatewayOptions): Promise<TestGateway> {
   const one = await new TestGateway([servers].flat(), options).listen();

@@ -8,18 +8,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import type tls from 'node:tls';
-import { afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
 import type { UpstreamOptions } from '../../src/gateway/upstream/upstream.ts';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
 import { createAuthority, createCertificate } from '../self-signed-certificate.ts';
+import { closing } from '../services/closing.ts';
 import { type GatewayOptions, listenDeaf, listenTcp, TestGateway, unusedServer } from './gateway-server.ts';
 
-const open: { close(): Promise<unknown> }[] = [];
-
-afterEach(async () => {
-  for (const one of open.splice(0).reverse()) await one.close();
-});
+const open = closing();
 
 interface Backend {
   readonly url: string;

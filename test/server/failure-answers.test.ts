@@ -6,19 +6,17 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import tls from 'node:tls';
 import { type Config, createServer, type Server } from 'holdfast';
-import { afterAll, afterEach, describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
 import { silentLogger } from '../../src/base/logger.ts';
 import { listenTcp, unusedServer } from '../gateway/gateway-server.ts';
 import { createCertificate } from '../self-signed-certificate.ts';
+import { closing } from '../services/closing.ts';
 
 // What a client is told for each way in which a backend can fail, over HTTP and over WebSocket.
 
 const dataFolder = mkdtempSync(join(tmpdir(), 'holdfast-failures-'));
-const open: { close(): Promise<unknown> }[] = [];
+const open = closing();
 
-afterEach(async () => {
-  for (const one of open.splice(0).reverse()) await one.close();
-});
 afterAll(() => rmSync(dataFolder, { recursive: true }));
 
 interface Logged {

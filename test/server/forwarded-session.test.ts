@@ -6,13 +6,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { createServer, type Server } from 'holdfast';
-import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, beforeEach, describe, expect, test } from 'vitest';
 import { silentLogger } from '../../src/base/logger.ts';
+import { closing } from '../services/closing.ts';
 
 // A session is committed before the headers leave. What a backend sends must pass through that as it passes without.
 
 const dataFolder = mkdtempSync(join(tmpdir(), 'holdfast-forwarded-'));
-const open: { close(): Promise<unknown> }[] = [];
+const open = closing();
 let server: Server;
 let handler: http.RequestListener;
 
@@ -38,9 +39,6 @@ beforeEach(async () => {
   );
   await server.start();
   open.push({ close: () => server.stop({ drain: 0 }) });
-});
-afterEach(async () => {
-  for (const one of open.splice(0).reverse()) await one.close();
 });
 afterAll(() => rmSync(dataFolder, { recursive: true }));
 

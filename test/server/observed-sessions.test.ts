@@ -13,17 +13,15 @@ import { MemoryLedger } from '../../src/session/ledgers/memory.ts';
 import { MemoryStore } from '../../src/session/stores/memory.ts';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
 import { ServletBackend } from '../gateway/servlet-backend.ts';
+import { closing } from '../services/closing.ts';
 
 let folder: string;
-const open: { close(): unknown }[] = [];
 
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'holdfast-observed-'));
 });
-afterEach(async () => {
-  for (const one of open.splice(0).reverse()) await one.close();
-  await rm(folder, { recursive: true });
-});
+afterEach(() => rm(folder, { recursive: true }));
+const open = closing();
 
 async function servlet(options?: { cookie?: string; suffix?: string }): Promise<ServletBackend> {
   const backend = await ServletBackend.start(options);

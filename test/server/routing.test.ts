@@ -6,11 +6,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { type Config, createServer, type Server } from 'holdfast';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
 import { silentLogger } from '../../src/base/logger.ts';
 import { checkConfig } from '../../src/config/check.ts';
 import { loadConfig } from '../../src/config/load.ts';
+import { closing } from '../services/closing.ts';
 
 // Which backend a request and a handshake reach, on real connections. The rules themselves: gateway/router.test.ts.
 
@@ -18,7 +19,7 @@ const folder = mkdtempSync(join(tmpdir(), 'holdfast-routing-'));
 const names = ['exact', 'template', 'prefix', 'deeper', 'host', 'wildcard', 'rest'];
 const urls: Record<string, string> = {};
 const backends: http.Server[] = [];
-const open: Server[] = [];
+const open = closing();
 
 /** Says its name, and greets every WebSocket with it. */
 async function backend(name: string, listenOn: number | string): Promise<http.Server> {
@@ -37,9 +38,6 @@ beforeAll(async () => {
     urls[name] = `http://127.0.0.1:${port}`;
   }
 });
-afterEach(async () => {
-  for (const server of open.splice(0)) await server.stop({ drain: 0 });
-});
 afterAll(() => {
   for (const server of backends) server.closeAllConnections();
   for (const server of backends) server.close();
@@ -52,7 +50,7 @@ async function start(config: Config): Promise<Server> {
     { logger: silentLogger },
   );
   await server.start();
-  open.push(server);
+  open.push({ close: () => server.stop({ drain: 0 }) });
   return server;
 }
 

@@ -1,9 +1,10 @@
 import net, { type Socket } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { createServer, type Server } from 'holdfast';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { silentLogger } from '../../src/base/logger.ts';
 import { listenTcp } from '../gateway/gateway-server.ts';
+import { closing } from '../services/closing.ts';
 
 // What one side could read as one message and the other as two, on raw sockets: nothing of it may reach the other side.
 
@@ -169,10 +170,7 @@ describe('a request that is refused, and everything behind it', () => {
 });
 
 describe('a request that is passed on', () => {
-  const open: { close(): Promise<unknown> }[] = [];
-  afterEach(async () => {
-    for (const one of open.splice(0).reverse()) await one.close();
-  });
+  const open = closing();
 
   /** What the backend got for these bytes, each request with what stands behind its head. */
   async function received(bytes: string, count: number): Promise<string[]> {
@@ -257,10 +255,7 @@ describe('a request that is passed on', () => {
 });
 
 describe('an answer of a backend', () => {
-  const open: { close(): Promise<unknown> }[] = [];
-  afterEach(async () => {
-    for (const one of open.splice(0).reverse()) await one.close();
-  });
+  const open = closing();
 
   /** A backend that answers the first request of each connection with these bytes, and every other as it should. */
   async function serveAnswer(bytes: string): Promise<{ server: Server; first: Promise<Socket> }> {

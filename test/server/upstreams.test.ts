@@ -10,17 +10,15 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
 import { silentLogger } from '../../src/base/logger.ts';
 import { createAuthority, writeCertificate } from '../self-signed-certificate.ts';
+import { closing } from '../services/closing.ts';
 
 let dataFolder: string;
-const open: { close(): Promise<unknown> }[] = [];
 
 beforeEach(async () => {
   dataFolder = await mkdtemp(join(tmpdir(), 'holdfast-upstreams-'));
 });
-afterEach(async () => {
-  for (const one of open.splice(0).reverse()) await one.close();
-  await rm(dataFolder, { recursive: true });
-});
+afterEach(() => rm(dataFolder, { recursive: true }));
+const open = closing();
 
 interface Backend {
   readonly url: string;

@@ -9,6 +9,7 @@ import { MemoryStore } from '../../src/session/stores/memory.ts';
 import { PostgresStore } from '../../src/session/stores/postgres.ts';
 import { RedisStore } from '../../src/session/stores/redis.ts';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
+import { closing } from '../services/closing.ts';
 import { postgresMissing, startPostgres } from '../services/postgres-server.ts';
 import { redisIsMissing, startRedis } from '../services/redis-server.ts';
 import { createSite, FaultyStore, login } from './fixture.ts';
@@ -18,7 +19,7 @@ const HOUR = 3_600_000;
 let clock: FakeClock;
 let backend: SessionStore;
 let store: ExpressStore;
-const opened: { close(): Promise<void> }[] = [];
+const opened = closing();
 
 function open(options: ExpressStoreOptions = {}, over: SessionStore = backend): ExpressStore {
   const made = toExpressStore(over, { clock, ...options });
@@ -35,10 +36,6 @@ function data(values: object = {}, maxAge: number | null = HOUR) {
 beforeEach(() => {
   clock = new FakeClock(Date.now()); // servers have clocks of their own
 });
-afterEach(async () => {
-  for (const each of opened.splice(0)) await each.close();
-});
-
 interface Backend {
   readonly name: string;
   readonly missing?: string | undefined;

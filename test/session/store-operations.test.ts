@@ -1,6 +1,7 @@
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { SessionManager } from '../../src/session/manager.ts';
 import type { SessionStore } from '../../src/session/store.ts';
+import { closing } from '../services/closing.ts';
 import { KEY } from './fixture.ts';
 import { startRaceServer } from './race-server.ts';
 import { type Backend, connect, PLACES, type Place, skipNote } from './race-stores.ts';
@@ -38,15 +39,12 @@ describe.each(PLACES.map(place => ({ ...place, title: `${place.name}${skipNote(p
   ({ name, missing, open }) => {
     let place: Place;
     let shared: Backend | undefined;
-    const closing: (() => Promise<void>)[] = [];
+    const running = closing();
     beforeAll(async () => {
       if (missing) return;
       place = await open();
       // Nobody else can connect to it: the one store is what all servers have in common.
       if (name === 'memory') shared = await connect(place.address);
-    });
-    afterEach(async () => {
-      for (const close of closing.splice(0)) await close();
     });
     afterAll(() => place?.close());
 
@@ -56,7 +54,7 @@ describe.each(PLACES.map(place => ({ ...place, title: `${place.name}${skipNote(p
       const manager = new SessionManager({ store: calls.counting(store), ledger, keys: [KEY], coherence });
       await manager.start();
       const server = await startRaceServer(manager);
-      closing.push(() => server.close());
+      running.push(server);
       calls.take(); // of the start
       return { url: server.url, calls };
     }

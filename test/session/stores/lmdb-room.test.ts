@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { SessionManager } from '../../../src/session/manager.ts';
 import { LmdbLedger, LmdbStore, type LmdbStoreOptions } from '../../../src/session/stores/lmdb.ts';
 import { FakeClock } from '../../../src/testing/fake-clock.ts';
+import { closing } from '../../services/closing.ts';
 import { KEY } from '../fixture.ts';
 
 const MIB = 1024 * 1024;
@@ -14,16 +15,13 @@ const noRoom = expect.objectContaining({ code: 'ERR_SESSION_NO_ROOM', status: 50
 let folder: string;
 let free: number;
 let measured: number;
-const open: { close(): Promise<void> }[] = [];
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'holdfast-room-'));
   free = 1_000 * MIB;
   measured = 0;
 });
-afterEach(async () => {
-  for (const one of open.splice(0).reverse()) await one.close();
-  await rm(folder, { recursive: true });
-});
+afterEach(() => rm(folder, { recursive: true }));
+const open = closing();
 
 // Pretended: a disk that is really full is no place for a test.
 const freeBytes = () => {

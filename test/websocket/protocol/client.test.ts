@@ -1,26 +1,26 @@
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
-import { afterEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { type ServerOptions, WebSocketServer, type WebSocket as WsSocket } from 'ws';
 import { FakeClock } from '../../../src/testing/fake-clock.ts';
 import { testClient } from '../../../src/testing/test-client.ts';
 import { type ConnectOptions, connectWebSocket } from '../../../src/websocket/protocol/client.ts';
 import { upgradeResponse } from '../../../src/websocket/protocol/handshake.ts';
+import { closing } from '../../services/closing.ts';
 
-const closers: (() => void)[] = [];
-afterEach(() => {
-  for (const close of closers.splice(0)) close();
-});
+const open = closing();
 
 /** A server of `ws` that hands each connection to `serve`. */
 async function serveWs(serve: (socket: WsSocket) => void, options: ServerOptions = {}): Promise<string> {
   const server = new WebSocketServer({ port: 0, host: '127.0.0.1', ...options });
   server.on('connection', serve);
   await once(server, 'listening');
-  closers.push(() => {
-    for (const client of server.clients) client.terminate();
-    server.close();
+  open.push({
+    close: () => {
+      for (const client of server.clients) client.terminate();
+      server.close();
+    },
   });
   return `ws://127.0.0.1:${(server.address() as AddressInfo).port}`;
 }
@@ -32,11 +32,11 @@ async function serveRaw(serve: (socket: Socket, head: string) => void): Promise<
   const server = createServer(socket => {
     socket.on('error', () => {});
     socket.once('data', head => serve(socket, head.toString('latin1')));
-    closers.push(() => socket.destroy());
+    open.push({ close: () => socket.destroy() });
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
-  closers.push(() => server.close());
+  open.push(server);
   return `ws://127.0.0.1:${(server.address() as AddressInfo).port}`;
 }
 

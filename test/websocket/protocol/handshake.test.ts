@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, request } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
-import { afterEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { WebSocketServer, WebSocket as WsClient } from 'ws';
 import { emptyAddressList } from '../../../src/http/address-list.ts';
 import { isRefusal, type Refusal, refuse } from '../../../src/http/refusal.ts';
@@ -15,6 +15,7 @@ import {
   upgradeResponse,
 } from '../../../src/websocket/protocol/handshake.ts';
 import { receiveGoodHead } from '../../http/receive-head.ts';
+import { closing } from '../../services/closing.ts';
 
 const KEY = 'dGhlIHNhbXBsZSBub25jZQ==';
 const GOOD = {
@@ -33,10 +34,7 @@ async function judge(changes: Record<string, string | string[] | undefined>, req
   return parseUpgrade(await receiveGoodHead([requestLine, ...lines]));
 }
 
-const closers: (() => void)[] = [];
-afterEach(() => {
-  for (const close of closers.splice(0)) close();
-});
+const open = closing();
 
 /** An HTTP server whose upgrade sockets get what `answer` makes of the request. */
 async function serveUpgrades(answer: (head: RequestHead) => string): Promise<number> {
@@ -51,9 +49,11 @@ async function serveUpgrades(answer: (head: RequestHead) => string): Promise<num
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
-  closers.push(() => {
-    server.closeAllConnections();
-    server.close();
+  open.push({
+    close: () => {
+      server.closeAllConnections();
+      server.close();
+    },
   });
   return (server.address() as AddressInfo).port;
 }
@@ -183,7 +183,7 @@ describe('upgradeResponse', () => {
       });
     });
     const client = new WsClient(`ws://127.0.0.1:${port}/chat`, ['one', 'two']);
-    closers.push(() => client.terminate());
+    open.push({ close: () => client.terminate() });
     const [upgrade] = (await once(client, 'upgrade')) as [IncomingMessage];
     expect(upgrade.headers['set-cookie']).toEqual(['a=1', 'b=2']);
     expect(upgrade.headers['x-who']).toBe('me');
@@ -287,12 +287,12 @@ describe('createUpgradeRequest', () => {
   test('opens a connection to the server of ws', async () => {
     const server = new WebSocketServer({ port: 0, host: '127.0.0.1', handleProtocols: () => 'y' });
     await once(server, 'listening');
-    closers.push(() => server.close());
+    open.push(server);
     const { port } = server.address() as AddressInfo;
     const asked = { host: `127.0.0.1:${port}`, path: '/', subprotocols: ['x', 'y'] };
     const { key, bytes } = createUpgradeRequest(asked);
     const socket = connect(port, '127.0.0.1');
-    closers.push(() => socket.destroy());
+    open.push({ close: () => socket.destroy() });
     socket.write(bytes);
     const [data] = (await once(socket, 'data')) as [Buffer];
     const [statusLine, ...lines] = data.toString('latin1').split('\r\n\r\n')[0]!.split('\r\n');
