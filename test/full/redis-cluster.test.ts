@@ -5,7 +5,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { openRedis, RedisLedger, RedisStore } from '../../src/session/stores/redis.ts';
 import { ledgerConformance } from '../../src/testing/ledger-conformance.ts';
 import { storeConformance } from '../../src/testing/store-conformance.ts';
-import { type RedisCluster, redisIsMissing, startCluster, until } from '../services/redis-server.ts';
+import { type RedisCluster, redisIsMissing, startCluster } from '../services/redis-server.ts';
+import { until } from '../services/until.ts';
 
 const skipped = redisIsMissing ? ` (skipped: ${redisIsMissing})` : '';
 

@@ -9,7 +9,7 @@ import { type Browser, chromium, type Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createServer, type Server } from '../../src/index.ts';
 import { accepts, freePort } from '../services/free-port.ts';
-import { until } from '../services/redis-server.ts';
+import { until } from '../services/until.ts';
 
 const executablePath = process.env.HOLDFAST_CHROMIUM ?? '/usr/bin/chromium';
 const isMissing = !existsSync(executablePath);

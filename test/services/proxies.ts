@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { accepts, freePort } from './free-port.ts';
-import { until } from './redis-server.ts';
+import { until } from './until.ts';
 
 const PROGRAMS = { apache: '/usr/sbin/apache2', nginx: '/usr/sbin/nginx', haproxy: '/usr/sbin/haproxy' } as const;
 export type ProxyName = keyof typeof PROGRAMS;

@@ -5,9 +5,9 @@ import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
-import { setTimeout as wait } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { freePort } from './free-port.ts';
+import { until } from './until.ts';
 
 /** Found under one of these names; Valkey does as well. */
 const program = ['redis-server', 'valkey-server'].find(name => spawnSync(name, ['--version']).status === 0);
@@ -139,15 +139,6 @@ async function form(nodes: readonly RedisServer[], masters: number, replicasPerM
 
 async function redisCli(...args: string[]): Promise<string> {
   return (await promisify(execFile)(program!.replace('server', 'cli'), args)).stdout;
-}
-
-/** Waits until it is true. */
-export async function until(isTrue: () => boolean | Promise<boolean>, atMostMs = 15_000): Promise<void> {
-  const end = performance.now() + atMostMs;
-  while (!(await isTrue())) {
-    if (performance.now() > end) throw new Error(`it did not come true within ${atMostMs} ms`);
-    await wait(20);
-  }
 }
 
 async function answers(port: number): Promise<void> {

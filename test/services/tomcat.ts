@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { accepts, freePort } from './free-port.ts';
-import { until } from './redis-server.ts';
+import { until } from './until.ts';
 
 const HOME = '/usr/share/tomcat10';
 /** Debian's examples, of which we use the WebSocket endpoint `/websocket/echoAnnotation`. */

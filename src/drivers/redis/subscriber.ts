@@ -2,7 +2,8 @@ import { callListener } from '../../base/call-listener.ts';
 import { randomId } from '../../base/ids.ts';
 import type { RedisClientLike } from '../redis.ts';
 import type { RedisConnection } from './connection.ts';
-import { unavailable } from './failures.ts';
+import { withDeadline } from './deadline.ts';
+import { NoAnswer, unavailable } from './failures.ts';
 import { RedisLink } from './link.ts';
 
 type Listener = (message: string) => void;
@@ -73,12 +74,12 @@ export class RedisSubscriber {
       if (!channel.listeners.delete(subscription) || channel.listeners.size > 0) return;
       this.#channels.delete(name);
       // When it fails the connection is lost, and the subscription with it.
-      await this.#client?.unsubscribe(name, channel.receive).catch(() => {});
+      await this.#inTime(this.#client?.unsubscribe(name, channel.receive)).catch(() => {});
     };
     channel.listeners.add(subscription);
     try {
       await this.#link.ready(commandTimeoutMs);
-      await channel.subscribed;
+      await this.#inTime(channel.subscribed);
     } catch (error) {
       await unsubscribe();
       throw unavailable('redis: not connected to hear what is published', error);
@@ -92,6 +93,11 @@ export class RedisSubscriber {
     this.#link?.close();
     this.#channels.clear();
     this.#isCurrent = false;
+  }
+
+  /** A connection may be open to a server that says nothing any more. */
+  #inTime(answer: Promise<unknown> = Promise.resolve()): Promise<unknown> {
+    return withDeadline(answer, this.#connection.options.commandTimeoutMs, () => new NoAnswer());
   }
 
   #createChannel(name: string): Channel {

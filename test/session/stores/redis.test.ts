@@ -13,7 +13,8 @@ import { openRedis, type RedisLike, type RedisOptions, RedisStore } from '../../
 import { storeConformance } from '../../../src/testing/store-conformance.ts';
 import { writeSelfSignedCertificate } from '../../self-signed-certificate.ts';
 import { freePort } from '../../services/free-port.ts';
-import { type RedisServer, redisIsMissing, startRedis, startReplica, until } from '../../services/redis-server.ts';
+import { type RedisServer, redisIsMissing, startRedis, startReplica } from '../../services/redis-server.ts';
+import { until } from '../../services/until.ts';
 
 const HOUR = 3_600_000;
 /** Less than the 2 s that a call may take by default, and enough for a busy machine. */
@@ -315,7 +316,8 @@ describe.skipIf(redisIsMissing)(`redis store in an outage${skipped}`, () => {
     start = performance.now();
     await expect(store.read('s')).rejects.toThrow(/127\.0\.0\.1:\d+ is not connected/);
     expect(performance.now() - start).toBeLessThan(ENDS_SOON);
-    await wait(700); // attempts to connect again end in time as well
+    // Long enough for attempts to connect again, which end in time as well.
+    await wait(700);
     server.signal('SIGCONT');
     await recovers(store);
     await until(() => feed.isCurrent);
@@ -469,7 +471,10 @@ describe.skipIf(redisIsMissing)(`opening redis${skipped}`, () => {
     await ledger.subscribe('c', () => {});
     await ledger.publish('c', 'm');
     expect(await ledger.increment('n', 1, 1_000)).toBe(1);
-    await wait(300);
+    // Its sign of life, by which it knows that it hears what is published.
+    await until(async () =>
+      /cmdstat_publish:calls=[4-9]/.test(await server.cli('-a', 'other', 'INFO', 'commandstats')),
+    );
     expect(feed.isCurrent).toBe(true);
     await store.close();
     await ledger.close();
