@@ -8,8 +8,8 @@ import { connect as connectTls } from 'node:tls';
 import { afterEach, expect, test } from 'vitest';
 import { Http2Wire, Setting } from '../guard/http2-wire.ts';
 import { Served } from '../guard/served.ts';
-import { within } from '../guard/states.ts';
 import { writeSelfSignedCertificate } from '../self-signed-certificate.ts';
+import { until } from '../services/until.ts';
 
 // A process that may have few descriptors, and clients that want more.
 
@@ -104,7 +104,7 @@ test('four clients with a hundred answers each that they do not take shut out no
   await wait(500);
   for (let i = 0; i < 20; i++) expect(await knock(server, '/files/large')).toBe(200);
   // None is open for those who take nothing.
-  await within(15_000, () => !server.descriptors().some(path => path.endsWith('/large')));
+  await until(() => !server.descriptors().some(path => path.endsWith('/large')), 15_000);
 });
 
 test('where every connection is in use, who comes is sent away at once, for little, and certificates are still read', async () => {
@@ -122,9 +122,9 @@ test('where every connection is in use, who comes is sent away at once, for litt
 
   const { certificate } = writeSelfSignedCertificate(server.folder);
   const wanted = readFileSync(certificate, 'utf8');
-  await within(15_000, () => server.logged().some(({ event }) => event === 'certificate-changed'));
+  await until(() => server.logged().some(({ event }) => event === 'certificate-changed'), 15_000);
   for (const socket of held.slice(0, 20)) socket.destroy();
-  await within(15_000, () => sockets.filter(socket => !socket.closed).length <= held.length - 20);
+  await until(() => sockets.filter(socket => !socket.closed).length <= held.length - 20, 15_000);
   // Those that leave may have ended their side only: the server finds out within two seconds that they take nothing.
   await expect.poll(() => knock(server, '/files/large'), { interval: 200 }).toBe(200);
   const client = connectTls({ host: '127.0.0.1', port: server.port('tls'), rejectUnauthorized: false });
@@ -138,7 +138,7 @@ test('where every connection is in use, who comes is sent away at once, for litt
 test('a limit that falls below what is in use stops nothing, and costs nothing', async () => {
   await using server = await Served.module(CONFIG, { files });
   const sockets = await crowd(server, 200, 'GET /silent HTTP/1.1\r\nHost: localhost\r\n\r\n');
-  await within(15_000, () => sockets.every(socket => socket.bytesRead > 0));
+  await until(() => sockets.every(socket => socket.bytesRead > 0), 15_000);
   execFileSync('prlimit', ['--pid', String(server.program.process.pid), '--nofile=100:100']);
   expect(await knock(server)).not.toBe('timeout');
   const before = cpuTime(server);
@@ -151,7 +151,7 @@ test('a limit that falls below what is in use stops nothing, and costs nothing',
   expect(sockets.filter(socket => socket.closed).length).toBe(0);
   for (const socket of sockets) socket.destroy();
   let status: number | string = '';
-  await within(15_000, () => {
+  await until(() => {
     void knock(server).then(result => {
       status = result;
     });

@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { Holdfast } from '../cli/run-holdfast.ts';
 import { accepts, freePort } from '../services/free-port.ts';
+import { until } from '../services/until.ts';
 
 const bin = fileURLToPath(new URL('../../bin/holdfast.js', import.meta.url));
 const serveArgs = ['-C', 'holdfast-source', bin, 'serve'];
@@ -46,11 +47,6 @@ async function statusOf(path: string): Promise<number> {
   return answer.statusCode!;
 }
 
-async function until(what: string, look: () => unknown): Promise<void> {
-  for (const end = performance.now() + 15_000; performance.now() < end; await wait(20)) if (await look()) return;
-  throw new Error(`waited 15 s for ${what}`);
-}
-
 test.skipIf(spawnSync('python3', ['-c', 'import pty']).status !== 0)(
   'a terminal that is stopped delays no request, and gets what waited when it goes on',
   async () => {
@@ -77,11 +73,11 @@ sys.exit(server.wait())
       shown += text;
     });
     try {
-      await until('the server', () => accepts(port));
+      await until(() => accepts(port));
       for (let i = 0; i < 500; i++) expect(await statusOf(`/a?${i}`)).toBe(308);
       const pid = Number.parseInt(shown, 10);
       terminal.stdin.write('\n');
-      await until('the last line', () => shown.includes('/a?499'));
+      await until(() => shown.includes('/a?499'));
       expect(shown.match(/"target":"\/a\?\d+"/g)).toHaveLength(500);
       process.kill(pid, 'SIGTERM');
       expect(await once(terminal, 'exit')).toEqual([0, null]);
@@ -107,14 +103,14 @@ test('a named pipe whose reader goes and comes back gets what waited, and the lo
   };
   try {
     const first = read();
-    await until('the server', () => first.text.includes('listening on'));
+    await until(() => first.text.includes('listening on'));
     expect(await statusOf('/a?first')).toBe(308);
-    await until('its line', () => first.text.includes('/a?first'));
+    await until(() => first.text.includes('/a?first'));
     first.end();
     await wait(100);
     for (let i = 0; i < 100; i++) expect(await statusOf(`/a?between${i}`)).toBe(308);
     const second = read();
-    await until('what waited', () => second.text.includes('/a?between99'));
+    await until(() => second.text.includes('/a?between99'));
     expect(second.text.match(/between/g)).toHaveLength(100);
     const log = readFileSync(join(folder, 'error.log'), 'utf8');
     expect(log.match(/log-output-failed/g)).toHaveLength(1);

@@ -6,7 +6,8 @@ import { afterAll, beforeAll, expect } from 'vitest';
 import { FrameType, frame, Http2Wire, Setting } from '../guard/http2-wire.ts';
 import { every, Peer } from '../guard/peer.ts';
 import { Served } from '../guard/served.ts';
-import { States, within } from '../guard/states.ts';
+import { States } from '../guard/states.ts';
+import { until } from '../services/until.ts';
 
 // What takes longer than `npm test` has: limits of heads with the times that Node keeps, and the rate of 500 bytes a
 // second, which counts after 20 s.
@@ -60,10 +61,10 @@ states.add(
   async ({ wire, begin, more }) => {
     using peer = new Peer(await quick.dial(wire));
     peer.socket.write('GET /go HTTP/1.1\r\nHost: localhost\r\n\r\n');
-    await within(15_000, () => peer.text.startsWith('HTTP/1.1 308 '));
+    await until(() => peer.text.startsWith('HTTP/1.1 308 '), 15_000);
     peer.socket.write(begin);
     void peer.trickle(more);
-    await within(60_000, () => peer.isClosed);
+    await until(() => peer.isClosed, 60_000);
   },
 );
 
@@ -72,12 +73,12 @@ states.add('a TLS handshake that trickles in ends', [{}], async () => {
   // The beginning of a ClientHello of 16 KiB.
   peer.socket.write(Buffer.from('16030140000100', 'hex'));
   void peer.trickle('x');
-  await within(60_000, () => peer.isClosed);
+  await until(() => peer.isClosed, 60_000);
 });
 
 states.add('a connection of HTTP/2 that brings no request ends', [{}], async () => {
   using wire = await Http2Wire.dial(quick.port('http/2'));
-  await within(60_000, () => wire.isClosed);
+  await until(() => wire.isClosed, 60_000);
 });
 
 states.add(
@@ -89,12 +90,12 @@ states.add(
   async ({ path }) => {
     using wire = await Http2Wire.dial(quick.port('http/2'));
     const other = wire.request('GET', path);
-    await within(15_000, () => wire.statusOf(other) === 200);
+    await until(() => wire.statusOf(other) === 200, 15_000);
     // In the middle of a head no client can answer anything.
     wire.answersPings = false;
     wire.socket.write(frame(FrameType.headers, 0, other + 2, Buffer.alloc(16_000)).subarray(0, 20));
     using _ = every(500, () => wire.socket.write('x'));
-    await within(60_000, () => wire.isClosed);
+    await until(() => wire.isClosed, 60_000);
   },
 );
 
@@ -107,7 +108,7 @@ states.add(
     void peer.trickle('x'.repeat(10), 200);
     await wait(15_000);
     expect(peer.isClosed).toBe(false);
-    await within(60_000, () => peer.isClosed);
+    await until(() => peer.isClosed, 60_000);
     expect(peer.text).toMatch(/^HTTP\/1\.1 408 /);
   },
 );
@@ -120,7 +121,7 @@ states.add('a body over HTTP/2 with 50 bytes a second is answered with 408, one 
     if (!wire.isOver(slow)) wire.data(slow, 'x'.repeat(10));
     wire.data(enough, 'x'.repeat(200));
   });
-  await within(60_000, () => wire.statusOf(slow) === 408);
+  await until(() => wire.statusOf(slow) === 408, 60_000);
   await wait(10_000);
   expect(wire.isOver(enough)).toBe(false);
 });
@@ -132,7 +133,7 @@ states.add('a body with 1,000 bytes a second comes through', [{}], async () => {
     peer.socket.write('x'.repeat(250));
     await wait(250);
   }
-  await within(15_000, () => /^HTTP\/1\.1 200 [\s\S]*35000$/.test(peer.text));
+  await until(() => /^HTTP\/1\.1 200 [\s\S]*35000$/.test(peer.text), 15_000);
 });
 
 states.add(
@@ -150,7 +151,7 @@ states.add(
         wire.widen(stream, bytes);
       }
     });
-    await within(60_000, () => slow.isOver(held));
+    await until(() => slow.isOver(held), 60_000);
     expect(performance.now() - from).toBeGreaterThan(18_000);
     await wait(10_000);
     expect(fast.isOver(taken)).toBe(false);

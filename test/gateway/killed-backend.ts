@@ -5,6 +5,7 @@ import { createServer } from 'holdfast';
 import { expect } from 'vitest';
 import { WebSocket } from 'ws';
 import { silentLogger } from '../../src/base/logger.ts';
+import { until } from '../services/until.ts';
 
 /** Opened at the same time. */
 const BATCH = 50;
@@ -41,11 +42,6 @@ async function echo(client: WebSocket, message: string): Promise<[pid: number, m
   client.send(message);
   const [pid, text] = String((await once(client, 'message'))[0]).split(' ');
   return [Number(pid), text!];
-}
-
-async function until(condition: () => boolean): Promise<void> {
-  for (let i = 0; i < 1000 && !condition(); i++) await new Promise(resolve => setTimeout(resolve, 10));
-  expect(condition()).toBe(true);
 }
 
 /** Two backends under so many WebSockets, of which one is killed with signal 9: what happens to everybody. */

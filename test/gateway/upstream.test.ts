@@ -14,6 +14,7 @@ import type { UpstreamOptions } from '../../src/gateway/upstream/upstream.ts';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
 import { createAuthority, createCertificate } from '../self-signed-certificate.ts';
 import { closing } from '../services/closing.ts';
+import { until } from '../services/until.ts';
 import { type GatewayOptions, listenDeaf, listenTcp, TestGateway, unusedServer } from './gateway-server.ts';
 
 const open = closing();
@@ -128,12 +129,6 @@ async function refusedHandshake(to: TestGateway): Promise<number> {
 
 function stateOf(to: TestGateway): string[] {
   return to.upstream.status.servers.map(({ state }) => state);
-}
-
-/** Lets sockets do what needs no time of the clock. */
-async function until(condition: () => boolean): Promise<void> {
-  for (let i = 0; i < 2000 && !condition(); i++) await new Promise(resolve => setTimeout(resolve, 2));
-  expect(condition()).toBe(true);
 }
 
 describe('servers', () => {

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { until } from '../services/until.ts';
 import { productUrl, Served } from './served.ts';
 
 // A client that has ended its side owes nothing more, and waits for its answer (RFC 9112 §9.6). One that has gone looks the same until it is sent something.
@@ -97,15 +98,6 @@ async function leave(wire: PlainWire, bytes: string, waitsFor: RegExp | undefine
   await new Promise(resolve => setTimeout(resolve, 50));
   if (how === 'end') socket.end();
   else socket.destroy();
-}
-
-/** Tests that run side by side cannot poll by `expect`. */
-async function until(check: () => boolean | Promise<boolean>, timeoutMs: number): Promise<void> {
-  const end = performance.now() + timeoutMs;
-  while (!(await check())) {
-    if (performance.now() > end) throw new Error(`not within ${timeoutMs} ms`);
-    await new Promise(resolve => setTimeout(resolve, 50));
-  }
 }
 
 const isGone = async (path: string) => (await goneSoFar()).includes(path);

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Holdfast } from '../cli/run-holdfast.ts';
+import { until } from '../services/until.ts';
 import { Served } from './served.ts';
 
 const ROUTES = `
@@ -64,14 +65,6 @@ async function answers(socket: Socket, count: number): Promise<number[]> {
   return statuses;
 }
 
-async function until<T>(what: string, look: () => T | undefined | false): Promise<T> {
-  for (const end = performance.now() + 15_000; performance.now() < end; await wait(20)) {
-    const found = look();
-    if (found) return found;
-  }
-  throw new Error(`waited 15 s for ${what}`);
-}
-
 describe('an output that nobody reads', () => {
   let server: Served;
   beforeAll(async () => {
@@ -98,10 +91,10 @@ describe('an output that nobody reads', () => {
     stdout!.resume();
     stderr!.resume();
     const lines = () => server.logged();
-    const dropped = await until('the note', () => lines().find(({ event }) => event === 'log-lines-dropped'));
+    const dropped = await until(() => lines().find(({ event }) => event === 'log-lines-dropped'));
     expect(dropped).toMatchObject({ output: 'stdout', code: 'EAGAIN', securityLines: 0, lines: expect.any(Number) });
     const received = () => lines().filter(({ event, target }) => event === 'request' && String(target).startsWith('/'));
-    await until('the rest', () => received().length + (dropped.lines as number) === 4_900);
+    await until(() => received().length + (dropped.lines as number) === 4_900);
     expect(received().length).toBeGreaterThan(1_000);
     expect(lines().filter(({ event }) => event === 'log-lines-dropped')).toHaveLength(1);
     // Every refusal has its line: they came from 900 addresses.
@@ -113,7 +106,7 @@ describe('an output that nobody reads', () => {
     const { statuses } = await send(server.port('http/1'), Array(300).fill(get('/a')));
     expect(statuses).toEqual(Array(300).fill(308));
     const failed = () => server.logged().filter(({ event }) => event === 'log-output-failed');
-    await until('the line about it', () => failed().length > 0);
+    await until(() => failed().length > 0);
     expect(failed()).toEqual([expect.objectContaining({ level: 'error', output: 'stdout', code: 'EPIPE' })]);
   });
 
@@ -210,7 +203,7 @@ describe('what a client or an outage can make of the log', () => {
     const seen = (address: string) => lines().filter(line => line.event === 'refused' && line.address === address);
     await send(port, Array(500).fill(from('198.51.100.1')));
     await send(port, Array(5).fill(from('198.51.100.2')));
-    await until('the last of them', () => seen('198.51.100.2').length === 5);
+    await until(() => seen('198.51.100.2').length === 5);
     expect(seen('198.51.100.1')).toHaveLength(20);
     // An IPv6 client has a /64 of addresses.
     await send(
@@ -218,7 +211,7 @@ describe('what a client or an outage can make of the log', () => {
       Array.from({ length: 500 }, (_, i) => from(`2001:db8:0:7::${i.toString(16)}`)),
     );
     await send(port, [from('2001:db8:0:8::1')]);
-    await until('the last of them', () => seen('2001:db8:0:8::1').length === 1);
+    await until(() => seen('2001:db8:0:8::1').length === 1);
     expect(lines().filter(line => String(line.address).startsWith('2001:db8:0:7:'))).toHaveLength(20);
   });
 

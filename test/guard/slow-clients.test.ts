@@ -2,10 +2,11 @@ import { once } from 'node:events';
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, expect } from 'vitest';
+import { until } from '../services/until.ts';
 import { FrameType, Http2Wire, Setting } from './http2-wire.ts';
 import { every, Peer } from './peer.ts';
 import { Served } from './served.ts';
-import { States, within } from './states.ts';
+import { States } from './states.ts';
 
 // What a client can hold open, for each target and each wire: all of it has an end, with a `clientTimeout` of two
 // seconds.
@@ -89,8 +90,8 @@ async function neglect(wire: 'http/1' | 'tls', request: string): Promise<void> {
   const socket = await server.dial(wire);
   const { localPort, remotePort } = socket;
   socket.on('readable', ignore).write(request);
-  await within(LIMIT_MS, () => socket.readableLength > 0 || socket.destroyed);
-  await within(LIMIT_MS, () => !server.holds({ localPort, remotePort }));
+  await until(() => socket.readableLength > 0 || socket.destroyed, LIMIT_MS);
+  await until(() => !server.holds({ localPort, remotePort }), LIMIT_MS);
   socket.destroy();
 }
 
@@ -101,7 +102,7 @@ states.add(
     const peer = await dial(wire);
     const more = wire === 'internal' ? JSON_OF_OUR_OWN : '';
     peer.socket.write(`PUT ${path} HTTP/1.1\r\nHost: localhost\r\n${more}Content-Length: 100\r\n\r\nx`);
-    await within(LIMIT_MS, () => peer.isClosed);
+    await until(() => peer.isClosed, LIMIT_MS);
     expect(peer.text).toMatch(/^HTTP\/1\.1 408 /);
   },
 );
@@ -115,7 +116,7 @@ states.add(
     const length = path === '/read' || path === '/app/x' ? 2 ** 31 : 1000;
     peer.socket.write(`POST ${path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: ${length}\r\n\r\nx`);
     void peer.trickle('x');
-    await within(LIMIT_MS, () => peer.isClosed);
+    await until(() => peer.isClosed, LIMIT_MS);
     expect(peer.text).toMatch(/^HTTP\/1\.1 (?:200|308|401|404|405|413) /);
   },
 );
@@ -150,7 +151,7 @@ states.add(
     // More than is read ahead of the handler.
     const body = 'x'.repeat(300_000);
     later.socket.write(`POST /later HTTP/1.1\r\nHost: localhost\r\nContent-Length: ${body.length}\r\n\r\n${body}`);
-    await within(LIMIT_MS, () => /^HTTP\/1\.1 200 [\s\S]*300000$/.test(later.text));
+    await until(() => /^HTTP\/1\.1 200 [\s\S]*300000$/.test(later.text), LIMIT_MS);
     expect(silent.isClosed).toBe(false);
     expect(silent.text).toMatch(/^HTTP\/1\.1 200 /);
     for (const { socket } of [silent, later]) socket.destroy();
@@ -163,11 +164,11 @@ states.add('answers over HTTP/2 without a window are reset, and hold no file mea
   using wire = await http2({ [Setting.initialWindowSize]: 0 });
   const paths = ['/files/large', '/endless', '/megabyte', '/app/large', '/nothing'];
   const streams = Array.from({ length: 100 }, (_, index) => wire.request('GET', paths[index % paths.length]!));
-  await within(LIMIT_MS, () => streams.every(stream => wire.of(stream, FrameType.headers).length > 0));
+  await until(() => streams.every(stream => wire.of(stream, FrameType.headers).length > 0), LIMIT_MS);
   // Those of other tests are over soon, too.
-  await within(LIMIT_MS, () => !server.descriptors().some(path => path.endsWith('/public/large')));
+  await until(() => !server.descriptors().some(path => path.endsWith('/public/large')), LIMIT_MS);
   // Before the rate counts, which is after 20 s: the server's own pings are no progress.
-  await within(15_000, () => streams.every(stream => wire.isOver(stream)));
+  await until(() => streams.every(stream => wire.isOver(stream)), 15_000);
   expect(wire.isClosed).toBe(false);
 });
 
@@ -179,7 +180,7 @@ states.add('an answer over HTTP/2 is reset whose window is shut, beside one that
     wire.widen(0, 20_000);
     wire.widen(read, 20_000);
   });
-  await within(LIMIT_MS, () => wire.isOver(held));
+  await until(() => wire.isOver(held), LIMIT_MS);
   expect(wire.resetOf(read)).toBeUndefined();
 });
 
@@ -190,7 +191,7 @@ states.add(
     using wire = await http2();
     const stream = wire.request('POST', path, { isWhole: false });
     wire.data(stream, 'x');
-    await within(LIMIT_MS, () => wire.statusOf(stream) === 408);
+    await until(() => wire.statusOf(stream) === 408, LIMIT_MS);
     expect(wire.isClosed).toBe(false);
   },
 );
@@ -203,7 +204,7 @@ states.add(
     const more = path === '/read' || path === '/app/x' ? ([['content-length', String(2 ** 31)]] as const) : [];
     const stream = wire.request('POST', path, { isWhole: false, more });
     using _ = every(100, () => wire.data(stream, 'x'));
-    await within(LIMIT_MS, () => wire.resetOf(stream) !== undefined);
+    await until(() => wire.resetOf(stream) !== undefined, LIMIT_MS);
     expect([200, 308, 404, 405, 413]).toContain(wire.statusOf(stream));
   },
 );
@@ -213,7 +214,7 @@ states.add('silence over HTTP/2, of a stream or a handler, is not the fault of t
   const silent = wire.request('GET', '/silent');
   const later = wire.request('POST', '/later', { isWhole: false });
   wire.data(later, 'x'.repeat(10_000), true);
-  await within(LIMIT_MS, () => wire.isOver(later));
+  await until(() => wire.isOver(later), LIMIT_MS);
   expect([wire.statusOf(later), wire.statusOf(silent), wire.isOver(silent)]).toEqual([200, 200, false]);
 });
 
@@ -221,8 +222,8 @@ states.add('a connection of HTTP/2 takes 100 streams at a time, and refuses one 
   using wire = await http2();
   const streams = Array.from({ length: 101 }, () => wire.request('GET', '/silent'));
   const refused = streams.at(-1)!;
-  await within(LIMIT_MS, () => wire.resetOf(refused) === 7);
-  await within(LIMIT_MS, () => streams.filter(stream => wire.of(stream, FrameType.headers).length > 0).length === 100);
+  await until(() => wire.resetOf(refused) === 7, LIMIT_MS);
+  await until(() => streams.filter(stream => wire.of(stream, FrameType.headers).length > 0).length === 100, LIMIT_MS);
 });
 
 states.add(
@@ -236,11 +237,11 @@ states.add(
     const other = wire.request('POST', '/read', { isWhole: false });
     const stream = wire.request('POST', '/read', { isWhole: false, more: [['content-length', '3']] });
     wire.data(stream, data, isLast);
-    await within(LIMIT_MS, () => wire.resetOf(stream) === 1);
+    await until(() => wire.resetOf(stream) === 1, LIMIT_MS);
     wire.data(other, 'hello', true);
-    await within(LIMIT_MS, () => wire.statusOf(other) === 200);
+    await until(() => wire.statusOf(other) === 200, LIMIT_MS);
     const next = wire.request('GET', '/go');
-    await within(LIMIT_MS, () => wire.statusOf(next) === 308);
+    await until(() => wire.statusOf(next) === 308, LIMIT_MS);
     expect(wire.isClosed).toBe(false);
   },
 );
@@ -249,7 +250,7 @@ states.add('a violation of the connection ends a connection of HTTP/2 with GOAWA
   using wire = await http2();
   wire.request('GET', '/silent');
   wire.data(0, 'x');
-  await within(LIMIT_MS, () => wire.isClosed);
+  await until(() => wire.isClosed, LIMIT_MS);
   expect(wire.frames.find(({ type }) => type === FrameType.goAway)?.payload.readUInt32BE(4)).toBe(1);
 });
 

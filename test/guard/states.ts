@@ -32,12 +32,3 @@ export class States {
     });
   }
 }
-
-/** Waits until it holds; `expect.poll` is for one test at a time. */
-export async function within(ms: number, condition: () => boolean): Promise<void> {
-  const end = performance.now() + ms;
-  while (!condition()) {
-    if (performance.now() >= end) throw new Error(`not within ${ms} ms: ${condition}`);
-    await new Promise(resolve => setTimeout(resolve, 200));
-  }
-}

@@ -179,14 +179,17 @@ describe('requests of HTTP/2', () => {
 
   test('whose client leaves abort their handler', async () => {
     const { promise: aborted, resolve } = Promise.withResolvers<void>();
+    const { promise: begun, resolve: begin } = Promise.withResolvers<void>();
     const handler = (request: Request) => {
       request.signal.addEventListener('abort', () => resolve());
+      begin();
       return new Promise<Response>(() => {});
     };
     await using served = await serve({ routes: [{ path: '/never', fetch: handler }] });
     using client = new Http2Client(served.url);
     const stream = client.open({ ':path': '/never' });
-    setTimeout(() => stream.close(http2.constants.NGHTTP2_CANCEL), 20);
+    await begun;
+    stream.close(http2.constants.NGHTTP2_CANCEL);
     await aborted;
     expect((await client.get('/facts')).status).toBe(200);
   });

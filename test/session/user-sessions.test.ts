@@ -122,7 +122,7 @@ describe('a limit of sessions per user', () => {
       return sidsOf.call(store, name);
     };
     void signIn(one).catch(() => {});
-    await new Promise(resolve => setTimeout(resolve, 10));
+    await expect.poll(() => isFirst).toBe(false);
     const login = signIn(two);
     await cluster.clock.advance(5_000);
     expect((await login).sid).toBeTruthy();
