@@ -14,7 +14,6 @@ import type { ConnectionHost } from '../websocket/endpoint-connection.ts';
 import type { ObservedExchange } from './backend-session/observed/observer.ts';
 import { HeldSession } from './held-session.ts';
 import { lostUpgrade } from './lost-upgrade.ts';
-import type { OwnNames } from './own-names.ts';
 import type { Route, SessionMode } from './route.ts';
 import type { RouteReadings } from './route-readings.ts';
 import { refuseLoop } from './routing/loop.ts';
@@ -28,7 +27,8 @@ export interface Gateway {
   readonly trustedProxies: AddressList;
   /** The hosts that the listener answers to. Default: all. */
   readonly hosts?: HostNames | undefined;
-  readonly own: OwnNames;
+  /** By which a request that comes back is known (`routing/loop.ts`). Default: it is not known. */
+  readonly instance?: string | undefined;
   /** Largest request body that a fetch handler gets. */
   readonly maxBodyBytes: number;
   /** What the connections of endpoints share. */
@@ -82,7 +82,7 @@ export async function admit(
 ): Promise<Admitted | Refusal> {
   const head = readRequestHead(request, gateway);
   if (isRefusal(head)) return head;
-  const loop = gateway.own.instance === undefined ? undefined : refuseLoop(head, gateway.own.instance);
+  const loop = gateway.instance === undefined ? undefined : refuseLoop(head, gateway.instance);
   if (loop) return loop;
   const routed = findRoute(head, gateway.router);
   if (isRefusal(routed)) return routed;

@@ -1,4 +1,3 @@
-import type { Logger } from '../base/logger.ts';
 import type { Admitted } from './admit.ts';
 import type { BackendSession } from './backend-session/backend-session.ts';
 import { ManagedSession, type ManagedSessionOptions } from './backend-session/managed.ts';
@@ -14,9 +13,8 @@ import type { Upstream } from './upstream/upstream.ts';
 export function exchangeSession(
   { held, observed }: Admitted,
   upstream: Upstream,
-  logger: Logger,
   onChanged?: ManagedSessionOptions['onChanged'],
 ): BackendSession {
-  const managed = new ManagedSession({ held, upstream, logger, ...(onChanged && { onChanged }) });
+  const managed = new ManagedSession({ held, upstream, ...(onChanged && { onChanged }) });
   return observed ? bothSessions(managed, observed) : managed;
 }

@@ -1,11 +1,18 @@
-/** What is ours in a request or a response: it can hold secrets, and stays with us. */
-export interface OwnNames {
+/**
+ * What is ours in requests and responses: it can hold secrets, and stays with us. Sessions and upstreams add their names
+ * while the server is put together; the first request finds all of them.
+ */
+export class OwnNames {
   /** Names of our cookies, those of every application of the server. */
-  readonly cookies: ReadonlySet<string>;
+  readonly cookies: Set<string> = new Set();
   /** Of cookie names that belong to one upstream each: no other gets or sets such a cookie. */
-  readonly cookiePrefixes?: readonly string[];
+  readonly cookiePrefixes: string[] = [];
   /** Lower-case names of headers that carry session tickets. */
-  readonly headers: ReadonlySet<string>;
+  readonly headers: Set<string> = new Set();
   /** By which a request that comes back is known (`routing/loop.ts`). Default: it is not known. */
-  readonly instance?: string;
+  readonly instance: string | undefined;
+
+  constructor(instance?: string) {
+    this.instance = instance;
+  }
 }

@@ -46,7 +46,6 @@ export async function serve(
     case 'fetch':
       return runHandler(target.handler, admitted, request, response, gateway);
     case 'upstream': {
-      const { own, clock, logger } = gateway;
       const forwarded = await forwardRequest({
         head,
         request,
@@ -55,10 +54,7 @@ export async function serve(
         rewrite: target.rewrite,
         sid: observed ? undefined : held?.session?.id,
         affinityKey: observed?.key ?? held?.session?.id,
-        session: exchangeSession(admitted, target.upstream, logger),
-        own,
-        clock,
-        logger,
+        session: exchangeSession(admitted, target.upstream),
       });
       return isRefusal(forwarded) ? forwarded : undefined;
     }

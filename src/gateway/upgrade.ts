@@ -69,7 +69,7 @@ function relayTo(
   handshake: UpgradeRequest,
   session: RelaySession | undefined,
   to: Pick<RelayOptions, 'upstream' | 'rewrite' | 'limits' | 'socket' | 'early'>,
-  { own, host, clock, logger }: Gateway,
+  { host }: Gateway,
 ): Promise<Relay | Forwarded | Refusal> {
   const { head, observed } = admitted;
   return relayWebSocket({
@@ -82,12 +82,9 @@ function relayTo(
       return observed ? undefined : session?.sid;
     },
     affinityKey: observed?.key ?? session?.sid,
-    session: exchangeSession(admitted, to.upstream, logger, session && (() => session.hold())),
-    own,
+    session: exchangeSession(admitted, to.upstream, session && (() => session.hold())),
     wheel: host.wheel,
     ...touching(session, observed),
-    clock,
-    logger,
   });
 }
 

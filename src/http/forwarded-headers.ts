@@ -4,7 +4,7 @@ import { defaultPort, parseAuthority } from './authority.ts';
 import { readForwardedChain } from './forwarded.ts';
 import type { RequestHead } from './request-head.ts';
 
-/** Names of the headers below. */
+/** Names of the headers that `forwardedHeaders` makes. */
 export const FORWARDED_HEADERS = [
   'X-Forwarded-For',
   'X-Forwarded-Proto',
@@ -12,6 +12,9 @@ export const FORWARDED_HEADERS = [
   'X-Forwarded-Port',
   'Forwarded',
 ] as const;
+
+/** Names the servers like this one that a request has come through (`gateway/routing/loop.ts`). */
+export const THROUGH_HEADER = 'X-Forwarded-Through';
 
 /**
  * The headers that describe the client to a backend: always the same five headers, as name, value, name, value ...

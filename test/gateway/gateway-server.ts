@@ -8,6 +8,7 @@ import { type Logger, silentLogger } from '../../src/base/logger.ts';
 import type { BackendSession } from '../../src/gateway/backend-session/backend-session.ts';
 import type { Forwarded } from '../../src/gateway/exchange/exchange.ts';
 import { forwardRequest } from '../../src/gateway/forward/forward.ts';
+import { OwnNames } from '../../src/gateway/own-names.ts';
 import type { RelayLimits } from '../../src/gateway/relay/limits.ts';
 import { Relay, relayWebSocket } from '../../src/gateway/relay/relay.ts';
 import { Upstream, type UpstreamOptions } from '../../src/gateway/upstream/upstream.ts';
@@ -48,19 +49,14 @@ export class TestGateway {
   constructor(servers: UpstreamOptions['servers'], options: GatewayOptions = {}) {
     const clock = options.clock ?? systemClock;
     const logger = options.logger ?? silentLogger;
-    const environment = { logger, ...(options.keys && { keys: options.keys }) };
+    const own = new OwnNames();
+    if (options.sessionCookieName !== undefined) own.cookies.add(options.sessionCookieName);
+    const environment = { own, logger, ...(options.keys && { keys: options.keys }) };
     const { session, ...upstreamOptions } = options;
     this.upstream = new Upstream('app', { servers, ...upstreamOptions }, clock, environment);
     const sidOf = (head: RequestHead) => (typeof options.sid === 'function' ? options.sid(head) : options.sid);
-    const ownCookies = [options.sessionCookieName, this.upstream.ownCookie].filter(name => name !== undefined);
     const wheel = new TimerWheel(clock);
-    const shared = {
-      upstream: this.upstream,
-      session,
-      own: { cookies: new Set(ownCookies), headers: new Set<string>() },
-      clock,
-      logger,
-    };
+    const shared = { upstream: this.upstream, session };
     // As the listener does, without a minimum rate.
     const pace = { silenceMs: 60_000, bytesPerSecond: 0 };
     const clients = new Http1Clients({ pace, idleMs: 60_000, clock, logger });

@@ -7,7 +7,6 @@ import { text } from 'node:stream/consumers';
 import { deflateRawSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
-import { silentLogger } from '../../src/base/logger.ts';
 import { RelayDirection } from '../../src/gateway/relay/direction.ts';
 import { relayWebSocket } from '../../src/gateway/relay/relay.ts';
 import { Upstream } from '../../src/gateway/upstream/upstream.ts';
@@ -1147,11 +1146,8 @@ test('a client that reads nothing of a refusal is cut when the answer time is ov
     socket,
     early: Buffer.alloc(0),
     upstream,
-    own: { cookies: new Set(), headers: new Set() },
     limits: { maxMessageBytes: 1000, idleTimeoutMs: 1000 },
     wheel: new TimerWheel(clock),
-    clock,
-    logger: silentLogger,
   });
   await begun.promise;
   await expect.poll(() => socket.writableEnded).toBe(true);

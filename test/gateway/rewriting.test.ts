@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { Rewriting } from '../../src/gateway/exchange/rewriting.ts';
+import { OwnNames } from '../../src/gateway/own-names.ts';
 import { PathRewrite } from '../../src/gateway/routing/path-rewrite.ts';
 import { UpstreamCookies, type UpstreamCookiesConfig } from '../../src/gateway/upstream/cookies.ts';
 import type { RequestHead } from '../../src/http/request-head.ts';
@@ -21,15 +22,17 @@ function rewriting(situation: Situation = {}): Rewriting {
   const { path = '/app/a/b', query = '', host = 'example.com', isSecure = true, servers = [] } = situation;
   const urls = servers.length > 0 ? servers : ['http://localhost:3000', 'ws://127.0.0.1:3001'];
   const rewrite = 'to' in situation && situation.to === undefined ? undefined : (situation.to ?? '/other');
+  const own = new OwnNames();
+  for (const name of ['holdfast', 'app1_own']) own.cookies.add(name);
+  own.cookiePrefixes.push('app1_', 'app2_');
   return new Rewriting({
     head: { path, query, host, isSecure } as RequestHead,
     upstream: {
       servers: urls.map(url => ({ url, isTls: /^(?:https|wss):/.test(url) })),
-      cookies: new UpstreamCookies(situation.cookies),
+      cookies: new UpstreamCookies(situation.cookies, own),
     },
     rewrite:
       rewrite === undefined ? undefined : new PathRewrite(parseRoutePattern(situation.route ?? '/app/*'), rewrite),
-    own: { cookies: new Set(['holdfast', 'app1_own']), cookiePrefixes: ['app1_', 'app2_'], headers: new Set() },
   });
 }
 

@@ -15,13 +15,13 @@ export interface ControllingUpstream {
   readonly identity: UpstreamIdentity;
   /** Left out: it gets no assertions. */
   readonly assertions?: AssertionIssuer | undefined;
+  readonly logger: Logger;
 }
 
 export interface ManagedSessionOptions {
   /** Left out when the route has no sessions. */
   readonly held: HeldSession | undefined;
   readonly upstream: ControllingUpstream;
-  readonly logger: Logger;
   /** Called when the backend has changed the session, where nobody else commits it before the answer leaves. */
   readonly onChanged?: () => Promise<Refusal | undefined>;
 }
@@ -65,7 +65,8 @@ export class ManagedSession implements BackendSession {
   }
 
   async #obey(values: readonly string[], held: HeldSession): Promise<Refusal | undefined> {
-    const { upstream, logger, onChanged } = this.#options;
+    const { upstream, onChanged } = this.#options;
+    const { logger } = upstream;
     const control = values.length === 1 ? parseSessionControl(values[0]!) : 'is there twice';
     if (typeof control === 'string') {
       const reason = `upstream "${upstream.name}" answered with a ${CONTROL_HEADER} header that ${control}; the answer is withheld`;
@@ -92,19 +93,19 @@ export class ManagedSession implements BackendSession {
     const { owner } = control;
     if (owner === undefined) await (await binding.open()).renew();
     else await binding.signIn(owner);
-    const { logger, upstream } = this.#options;
+    const { upstream } = this.#options;
     const sid = sidPrefix(binding.current!.id);
-    logger.info(
+    upstream.logger.info(
       { event: 'session-renewed', upstream: upstream.name, sid, ...(owner && { user: owner.name }) },
       owner ? 'a backend has signed a user in' : 'a backend has renewed a session',
     );
   }
 
   #warnOnce(): void {
-    const { upstream, logger } = this.#options;
+    const { upstream } = this.#options;
     if (warned.has(upstream)) return;
     warned.add(upstream);
-    logger.warn(
+    upstream.logger.warn(
       { upstream: upstream.name },
       `a backend answers with ${CONTROL_HEADER} and is not heard; set "controlsSession: true" if it may sign in and out`,
     );

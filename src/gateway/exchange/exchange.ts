@@ -1,8 +1,5 @@
-import type { Clock } from '../../base/clock.ts';
-import type { Logger } from '../../base/logger.ts';
 import type { RequestHead } from '../../http/request-head.ts';
 import type { BackendSession } from '../backend-session/backend-session.ts';
-import type { OwnNames } from '../own-names.ts';
 import type { PathRewrite } from '../routing/path-rewrite.ts';
 import type { UpstreamServer } from '../upstream/server.ts';
 import type { Upstream } from '../upstream/upstream.ts';
@@ -21,10 +18,6 @@ export interface BackendExchange {
   readonly session?: BackendSession | undefined;
   /** The route's paths as the backend knows them; left out when they are the same. */
   readonly rewrite?: PathRewrite | undefined;
-  /** Taken out of what the backend gets, and of what it sets. */
-  readonly own: OwnNames;
-  readonly clock: Clock;
-  readonly logger: Logger;
 }
 
 /** An exchange that is over, for the access log. */

@@ -1,6 +1,5 @@
 import { parseAuthority } from '../../http/authority.ts';
 import type { RequestHead } from '../../http/request-head.ts';
-import type { OwnNames } from '../own-names.ts';
 import type { PathRewrite } from '../routing/path-rewrite.ts';
 import type { CookiePlace, UpstreamCookies } from '../upstream/cookies.ts';
 
@@ -12,7 +11,6 @@ export interface RewritingOptions {
   };
   /** Of the route; undefined when its paths are the backend's. */
   readonly rewrite?: PathRewrite | undefined;
-  readonly own: OwnNames;
 }
 
 /**
@@ -43,7 +41,7 @@ export class Rewriting implements CookiePlace {
 
   /** A `Cookie` header for the backend; undefined when nothing is left of it. */
   cookiesToBackend(header: string): string | undefined {
-    return this.#options.upstream.cookies.toBackend(header, this.#options.own);
+    return this.#options.upstream.cookies.toBackend(header);
   }
 
   /**
@@ -54,7 +52,7 @@ export class Rewriting implements CookiePlace {
   toClient(name: string, value: string): string | undefined {
     switch (name) {
       case 'set-cookie':
-        return this.#options.upstream.cookies.toClient(value, this.#options.own, this);
+        return this.#options.upstream.cookies.toClient(value, this);
       case 'location':
       case 'content-location':
       // As in RFC 2068 §19.6.2.5; Apache rewrites it, too.

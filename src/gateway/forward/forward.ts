@@ -62,7 +62,8 @@ const BODILESS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE'
  * @returns a refusal when nothing was sent to the client: the caller answers it. Otherwise how the exchange ended.
  */
 export async function forwardRequest(options: ForwardOptions): Promise<Forwarded | Refusal> {
-  const { head, request, response, upstream, logger } = options;
+  const { head, request, response, upstream } = options;
+  const { logger } = upstream;
   // An error of the client's connection is followed by `close` of the response, which is what we act on.
   request.on('error', ignore);
   response.on('error', ignore);
@@ -73,13 +74,7 @@ export async function forwardRequest(options: ForwardOptions): Promise<Forwarded
   const body = BodySender.of(request, upstream.maxBodyBytes);
   const added = options.session && (await options.session.requestHeaders());
   const rewriting = new Rewriting(options);
-  const headers = backendRequestHeaders(head, {
-    ...upstream.identity,
-    sid: options.sid,
-    added,
-    own: options.own,
-    rewriting,
-  });
+  const headers = backendRequestHeaders(options, rewriting, added);
   // Streams of HTTP/2 share a connection, and no backend could tell whose they are.
   const client = request.httpVersionMajor === 1 ? request.socket : undefined;
   // Cheap for the many requests without credentials.
@@ -249,7 +244,7 @@ class Exchange implements AnswerSink, BodySenderEvents, ClientTerms {
   }
 
   onInformation({ status, rawHeaders }: ResponseHead): void {
-    const { request, response, own } = this.#options;
+    const { request, response, upstream } = this.#options;
     if (isConnectionSignIn(rawHeaders)) this.#bind();
     if (++this.#interim > MAX_INTERIM) return this.#fail('invalid', `more than ${MAX_INTERIM} interim answers`);
     if (request.httpVersion === '1.0') return;
@@ -260,7 +255,7 @@ class Exchange implements AnswerSink, BodySenderEvents, ClientTerms {
       return;
     }
     try {
-      response.writeInformation?.(status, withoutLength(clientResponseHeaders(rawHeaders, own, this.#rewriting)));
+      response.writeInformation?.(status, withoutLength(clientResponseHeaders(rawHeaders, upstream, this.#rewriting)));
     } catch {
       // Interim responses are optional; one that cannot be written is left out.
     }
@@ -294,8 +289,8 @@ class Exchange implements AnswerSink, BodySenderEvents, ClientTerms {
     // The client may have gone while the session was asked, or the backend.
     if (this.#resolve === undefined) return;
     if (isRefusal(heard)) return this.#refuse(heard);
-    const { response, own } = this.#options;
-    const passed = clientResponseHeaders(head.rawHeaders, own, this.#rewriting);
+    const { response, upstream } = this.#options;
+    const passed = clientResponseHeaders(head.rawHeaders, upstream, this.#rewriting);
     const headers = head.status === 204 ? withoutLength(passed) : passed;
     const tieingCookie = this.#selection.accepted(this.#server);
     try {
@@ -438,12 +433,12 @@ class Exchange implements AnswerSink, BodySenderEvents, ClientTerms {
 
   #setTimer(ms: number, callback: () => void): void {
     this.#clearTimer();
-    if (ms !== Number.POSITIVE_INFINITY) this.#timer = this.#options.clock.setTimeout(callback, ms);
+    if (ms !== Number.POSITIVE_INFINITY) this.#timer = this.#options.upstream.clock.setTimeout(callback, ms);
   }
 
   #clearTimer(): void {
     if (this.#timer === undefined) return;
-    this.#options.clock.clearTimeout(this.#timer);
+    this.#options.upstream.clock.clearTimeout(this.#timer);
     this.#timer = undefined;
   }
 }

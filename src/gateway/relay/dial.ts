@@ -82,7 +82,7 @@ const HANDSHAKE_HEADERS = [
  * answer. Rejects only when the session cannot say what the backend is to be told.
  */
 export async function dialWebSocket(options: DialOptions): Promise<Dialed | Declined | Refusal | 'client-gone'> {
-  const { head, upstream, logger, signal } = options;
+  const { head, upstream, signal } = options;
   const offer = options.allowCompression ? relayableExtensions(options.handshake.extensions) : '';
   const added = options.session && (await options.session.requestHeaders());
   const headers = upgradeHeaders(options, offer, added);
@@ -94,7 +94,7 @@ export async function dialWebSocket(options: DialOptions): Promise<Dialed | Decl
     if (signal.aborted) return 'client-gone';
     const result = await dialServer(options, selection, server, bound, headers, offer);
     if (typeof result === 'string' || !('isConnected' in result)) return result;
-    logger.warn(
+    upstream.logger.warn(
       { upstream: upstream.name, server: server.url, reason: result.reason, err: result.error },
       'upstream failed',
     );
@@ -120,7 +120,8 @@ function dialServer(
   headers: readonly string[],
   offer: string,
 ): Promise<Dialed | Declined | Refusal | Failed | 'client-gone'> {
-  const { handshake, head, upstream, clock, signal, own } = options;
+  const { handshake, head, upstream, signal } = options;
+  const { clock } = upstream;
   const rewriting = new Rewriting(options);
   return new Promise((resolve: (result: Dialed | Declined | Refusal | Failed | 'client-gone') => void) => {
     let isConnected = false;
@@ -180,7 +181,7 @@ function dialServer(
           checkAgreedExtensions(agreed.extensions);
           const cookie = selection.accepted(server);
           const headers = withSessionHeaders(
-            switchingHeaders(clientResponseHeaders(rawHeaders, own, rewriting)),
+            switchingHeaders(clientResponseHeaders(rawHeaders, upstream, rewriting)),
             cookie === undefined ? [] : [{ name: 'Set-Cookie', value: cookie }],
           );
           settle({ socket, early, server, ...agreed, extensions: agreed.extensions || undefined, headers, rawHeaders });
@@ -205,15 +206,8 @@ function endWhenClosed(server: UpstreamServer, carrier: Socket | DeclinedAnswer)
 }
 
 function upgradeHeaders(options: DialOptions, offer: string, added: readonly HeaderLine[] | undefined): string[] {
-  const { head, handshake, upstream } = options;
-  const identity = {
-    ...upstream.identity,
-    sid: options.sid,
-    added,
-    own: options.own,
-    rewriting: new Rewriting(options),
-  };
-  const headers = withoutOwned(backendRequestHeaders(head, identity), HANDSHAKE_HEADERS);
+  const { handshake } = options;
+  const headers = withoutOwned(backendRequestHeaders(options, new Rewriting(options), added), HANDSHAKE_HEADERS);
   headers.push('Connection', 'Upgrade', 'Upgrade', 'websocket', 'Sec-WebSocket-Version', '13');
   headers.push('Sec-WebSocket-Key', handshake.key);
   if (handshake.subprotocols.length > 0) headers.push('Sec-WebSocket-Protocol', handshake.subprotocols.join(', '));

@@ -76,7 +76,7 @@ const MAX_EARLY_BYTES = 64 * 1024;
  * refusal, which the caller writes to the socket.
  */
 export async function relayWebSocket(options: RelayOptions): Promise<Relay | Forwarded | Refusal> {
-  const { socket, upstream, logger } = options;
+  const { socket, upstream } = options;
   const waiting = new WaitingClient(socket, options.early);
   const dialed = await dialWebSocket({
     ...options,
@@ -88,7 +88,7 @@ export async function relayWebSocket(options: RelayOptions): Promise<Relay | For
   if (isRefusal(dialed)) return dialed;
   if (dialed === 'client-gone' || waiting.signal.aborted) {
     if (dialed !== 'client-gone') ('answer' in dialed ? dialed.answer : dialed.socket).destroy();
-    logger.info({ upstream: upstream.name, status: 499 }, 'client gone before the answer');
+    upstream.logger.info({ upstream: upstream.name, status: 499 }, 'client gone before the answer');
     return { status: 499, complete: false, server: upstream.servers[0]! };
   }
   const carrier = 'answer' in dialed ? dialed.answer : dialed.socket;
@@ -175,8 +175,8 @@ function passAnswer(
   { answer, rawHeaders, server }: Declined,
   lines: readonly HeaderLine[],
 ): Promise<Forwarded> {
-  const { socket, upstream, clock, own } = options;
-  const headers = clientResponseHeaders(rawHeaders, own, new Rewriting(options));
+  const { socket, upstream } = options;
+  const headers = clientResponseHeaders(rawHeaders, upstream, new Rewriting(options));
   const isChunked = answer.headers['transfer-encoding'] !== undefined;
   const carriesOurs = lines.length > 0;
   const becomesPrivate = carriesOurs && !forbidsStoring(answer.headers['cache-control']);
@@ -201,7 +201,7 @@ function passAnswer(
     const timer =
       timeoutMs === Number.POSITIVE_INFINITY
         ? undefined
-        : clock.setTimeout(() => {
+        : upstream.clock.setTimeout(() => {
             answer.destroy();
             // All of it may have come, and the client reads nothing.
             socket.destroy();
@@ -211,13 +211,13 @@ function passAnswer(
       if (!answer.complete) socket.destroy();
     });
     socket.on('close', () => {
-      clock.clearTimeout(timer);
+      upstream.clock.clearTimeout(timer);
       answer.destroy();
       resolve({ status: answer.statusCode!, complete: answer.complete, server });
     });
     if (socket.destroyed) {
       answer.destroy();
-      clock.clearTimeout(timer);
+      upstream.clock.clearTimeout(timer);
       resolve({ status: answer.statusCode!, complete: false, server });
       return;
     }
@@ -270,11 +270,11 @@ export class Relay extends WheelEntry implements DirectionOwner {
     const { socket, limits, wheel, upstream, affinityKey: sid = options.sid } = options;
     this.server = dialed.server;
     this.#limits = limits;
-    this.#clock = options.clock;
+    this.#clock = upstream.clock;
     this.#wheel = wheel;
     this.#touchOnTraffic = options.touchOnTraffic ?? 'message';
     this.#onTraffic = options.onTraffic;
-    this.#logger = options.logger;
+    this.#logger = upstream.logger;
     this.#logFields = {
       upstream: upstream.name,
       server: dialed.server.url,

@@ -1,14 +1,12 @@
 import { randomId } from '../../base/ids.ts';
+import { THROUGH_HEADER } from '../../http/forwarded-headers.ts';
 import { type Refusal, refuse } from '../../http/refusal.ts';
 import type { RequestHead } from '../../http/request-head.ts';
 
 /**
- * Names the servers like this one that a request has come through, the last one last. What a client writes there is of
- * use to nobody: it can only have its own request refused, and that only with a name that it must have seen at a
- * backend.
+ * The last server on the way is the last one in the list. A client that writes into it can only have its own request
+ * refused, and that only with a name that it must have seen at a backend.
  */
-export const THROUGH_HEADER = 'X-Forwarded-Through';
-
 const LOWER = THROUGH_HEADER.toLowerCase();
 const NONE: readonly string[] = [];
 const INSTANCE = /^holdfast-[\w-]{16}$/;

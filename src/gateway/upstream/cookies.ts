@@ -1,4 +1,4 @@
-import type { OwnNames } from '../own-names.ts';
+import { OwnNames } from '../own-names.ts';
 
 export interface UpstreamCookiesConfig {
   /**
@@ -37,9 +37,12 @@ export class UpstreamCookies {
   readonly prefix: string;
   readonly #domain: string | false | undefined;
   readonly #path: string | undefined;
+  readonly #own: OwnNames;
 
-  constructor({ prefix = '', domain, path }: UpstreamCookiesConfig = {}) {
+  constructor({ prefix = '', domain, path }: UpstreamCookiesConfig = {}, own: OwnNames = new OwnNames()) {
     this.prefix = prefix;
+    this.#own = own;
+    if (prefix !== '') own.cookiePrefixes.push(prefix);
     this.#domain = domain;
     this.#path = path;
   }
@@ -58,18 +61,19 @@ export class UpstreamCookies {
    *
    * @returns undefined when nothing remains.
    */
-  toBackend(header: string, own: OwnNames): string | undefined {
+  toBackend(header: string): string | undefined {
+    const { cookies } = this.#own;
     const pairs = header.split(';');
     const kept: string[] = [];
     for (const pair of pairs) {
       const name = nameOf(pair);
-      if (own.cookies.has(name)) continue;
+      if (cookies.has(name)) continue;
       if (this.prefix === '') {
-        if (!isOfAnother(name, own)) kept.push(pair);
+        if (!this.#isOfAnother(name)) kept.push(pair);
         continue;
       }
       const backendName = this.#backendName(name);
-      if (backendName === undefined || own.cookies.has(backendName)) continue;
+      if (backendName === undefined || cookies.has(backendName)) continue;
       kept.push(pair.slice(0, pair.indexOf(name)) + backendName + pair.slice(pair.indexOf(name) + name.length));
     }
     if (kept.length === pairs.length && this.prefix === '') return header;
@@ -78,15 +82,16 @@ export class UpstreamCookies {
   }
 
   /** A `Set-Cookie` value as the browser gets it; undefined when the backend may not set it. */
-  toClient(header: string, own: OwnNames, place: CookiePlace): string | undefined {
+  toClient(header: string, place: CookiePlace): string | undefined {
+    const { cookies } = this.#own;
     const [pair = '', ...attributes] = header.split(';');
     const name = nameOf(pair);
     // A cookie without a name comes back as its value, which can look like a name and a value.
     const seenAs = name === '' ? nameOf(pair.replace(/^\s*=/, '')) : name;
-    if (name === '' && (this.prefix !== '' || own.cookies.has(seenAs))) return undefined;
+    if (name === '' && (this.prefix !== '' || cookies.has(seenAs))) return undefined;
     const publicName = this.publicName(name);
-    if (own.cookies.has(name) || own.cookies.has(publicName)) return undefined;
-    if (this.prefix === '' && isOfAnother(seenAs, own)) return undefined;
+    if (cookies.has(name) || cookies.has(publicName)) return undefined;
+    if (this.prefix === '' && this.#isOfAnother(seenAs)) return undefined;
     const parts = [name === publicName ? pair : publicName + pair.slice(pair.indexOf('='))];
     // What such a name promises is lost with another path, and then the browser takes none.
     const isHostOnly = /^__host-/i.test(name);
@@ -111,6 +116,12 @@ export class UpstreamCookies {
     return name !== '' && this.publicName(name) === publicName ? name : undefined;
   }
 
+  /** Only without a prefix of our own. */
+  #isOfAnother(name: string): boolean {
+    const mark = MARK.exec(name)?.[0] ?? '';
+    return this.#own.cookiePrefixes.some(prefix => name.startsWith(prefix, mark.length));
+  }
+
   #domainOf(attribute: string, value: string, { hostname }: CookiePlace): string[] {
     if (this.#domain === false) return [];
     if (this.#domain !== undefined) return [` Domain=${this.#domain}`];
@@ -123,11 +134,6 @@ export class UpstreamCookies {
     const path = this.#path ?? (value.startsWith('/') ? place.publicPath(value) : value);
     return path === value ? attribute : ` Path=${path}`;
   }
-}
-
-function isOfAnother(name: string, { cookiePrefixes = [] }: OwnNames): boolean {
-  const mark = MARK.exec(name)?.[0] ?? '';
-  return cookiePrefixes.some(prefix => name.startsWith(prefix, mark.length));
 }
 
 /** RFC 6265 §5.2: the name ends at the first `=`, and white space around it does not count. */

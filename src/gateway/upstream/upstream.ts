@@ -2,6 +2,8 @@ import type { Clock } from '../../base/clock.ts';
 import { type Duration, parseDuration } from '../../base/duration.ts';
 import { type Logger, silentLogger } from '../../base/logger.ts';
 import { parseSize, type Size } from '../../base/size.ts';
+import { FORWARDED_HEADERS, THROUGH_HEADER } from '../../http/forwarded-headers.ts';
+import { foldNames } from '../../http/hop-by-hop.ts';
 import type { Refusal } from '../../http/refusal.ts';
 import type { RequestHead } from '../../http/request-head.ts';
 import type { AssertionIssuer } from '../backend-session/assertion.ts';
@@ -9,6 +11,7 @@ import { type UpstreamIdentity, type UpstreamIdentityOptions, upstreamIdentity }
 import { SessionObserver } from '../backend-session/observed/observer.ts';
 import type { UpstreamSessionConfig } from '../backend-session/observed/options.ts';
 import type { PoolOptions, UpstreamTls } from '../connection/dialer.ts';
+import { OwnNames } from '../own-names.ts';
 import { Affinity, type AffinityKind, type AffinityOptions, BACKEND_SESSION_COOKIE } from './affinity.ts';
 import type { Balance } from './balancing.ts';
 import { BoundConnections } from './bound-connections.ts';
@@ -103,6 +106,8 @@ export interface UpstreamOptions extends UpstreamIdentityOptions {
 }
 
 export interface UpstreamEnvironment {
+  /** Taken out of what backends get, and of what they set. */
+  readonly own?: OwnNames;
   readonly logger?: Logger;
   /** Sign the cookie of affinity by `cookie`: the first one signs, every one verifies. */
   readonly keys?: readonly (string | Uint8Array)[];
@@ -175,6 +180,9 @@ export class Upstream implements UpstreamControl {
   /** Watches the backend's own sessions; undefined when they are ours. */
   readonly observer: SessionObserver | undefined;
   readonly assertions: AssertionIssuer | undefined;
+  readonly own: OwnNames;
+  readonly clock: Clock;
+  readonly logger: Logger;
   /** Default 5 s. */
   readonly connectTimeoutMs: number;
   /** From the request sent to the response head. Default 60 s. */
@@ -196,6 +204,7 @@ export class Upstream implements UpstreamControl {
   readonly #leaving = new Set<UpstreamServer>();
   readonly #serverOptions: UpstreamServerOptions;
   readonly #source: SelectionSource;
+  #ownedHeaders: ReadonlySet<string> | undefined;
   #isStarted = false;
 
   /** @throws {TypeError} when a server, a duration, or another option is none. */
@@ -205,30 +214,35 @@ export class Upstream implements UpstreamControl {
     this.name = name;
     this.identity = upstreamIdentity(options);
     this.assertions = environment.assertions;
+    this.own = environment.own ?? new OwnNames();
+    this.clock = clock;
+    this.logger = environment.logger ?? silentLogger;
     this.connectTimeoutMs = parseDuration(options.connectTimeout ?? '5s');
     this.answerTimeoutMs = parseDuration(options.answerTimeout ?? '60s');
     this.handshakeTimeoutMs = parseDuration(options.handshakeTimeout ?? '10s');
     this.maxBodyBytes = parseSize(options.maxBodySize ?? '1GiB');
     this.clientTimeoutMs = options.clientTimeout === undefined ? undefined : parseDuration(options.clientTimeout);
-    this.cookies = new UpstreamCookies(options.cookies);
+    this.cookies = new UpstreamCookies(options.cookies, this.own);
     this.bound = new BoundConnections(clock);
     this.#serverOptions = {
       pool: poolOptions(name, options, this.connectTimeoutMs),
       ejection: options.ejection === false ? undefined : ejectionOptions(options.ejection ?? {}),
       health: options.health && healthOptions(options.health),
       clock,
-      logger: environment.logger ?? silentLogger,
+      logger: this.logger,
     };
     for (const server of options.servers) this.add(server);
+    const affinityOf = new Affinity(name, affinityOptions(affinity, this.cookies), environment.keys ?? []);
+    if (affinityOf.ownCookie !== undefined) this.own.cookies.add(affinityOf.ownCookie);
     this.#source = {
       servers: this.#servers,
       balance,
-      affinity: new Affinity(name, affinityOptions(affinity, this.cookies), environment.keys ?? []),
+      affinity: affinityOf,
       maxRetries: retries,
       budget: new RetryBudget(clock),
       counters: { moves: 0, retries: 0 },
     };
-    this.observer = this.#newObserver(options, clock, environment);
+    this.observer = this.#newObserver(options);
   }
 
   /** Those that are not removed, in the order in which they were added. */
@@ -236,9 +250,14 @@ export class Upstream implements UpstreamControl {
     return this.#servers;
   }
 
-  /** The cookie that is ours, when affinity needs one: no backend gets or sets it. */
-  get ownCookie(): string | undefined {
-    return this.#source.affinity.ownCookie;
+  /** In the form of `foldNames`: what no client may set. Asked for when all sessions are open, and the same then. */
+  get ownedHeaders(): ReadonlySet<string> {
+    this.#ownedHeaders ??= foldNames([
+      ...['Host', THROUGH_HEADER, ...FORWARDED_HEADERS],
+      ...this.identity.owned,
+      ...this.own.headers,
+    ]);
+    return this.#ownedHeaders;
   }
 
   get status(): UpstreamStatus {
@@ -319,16 +338,12 @@ export class Upstream implements UpstreamControl {
     await this.observer?.close();
   }
 
-  #newObserver(
-    { session }: UpstreamOptions,
-    clock: Clock,
-    { logger = silentLogger }: UpstreamEnvironment,
-  ): SessionObserver | undefined {
+  #newObserver({ session }: UpstreamOptions): SessionObserver | undefined {
     if (session?.mode !== 'observed') return undefined;
     return new SessionObserver(this.name, session, {
       publicCookie: session.cookie && this.cookies.publicName(session.cookie),
       ...this.identity,
-      ...{ clock, logger },
+      ...{ clock: this.clock, logger: this.logger },
       onPlace: (key, url) => this.adoptMove({ upstream: this.name, key, url }),
     });
   }

@@ -6,7 +6,7 @@ import { parseSize } from '../../base/size.ts';
 import type { Config } from '../../config/config.ts';
 import type { Gateway } from '../../gateway/admit.ts';
 import type { SessionContext } from '../../gateway/held-session.ts';
-import type { OwnNames } from '../../gateway/own-names.ts';
+import { OwnNames } from '../../gateway/own-names.ts';
 import type { Relay } from '../../gateway/relay/relay.ts';
 import type { Route } from '../../gateway/route.ts';
 import { RouteReadings } from '../../gateway/route-readings.ts';
@@ -15,6 +15,7 @@ import { createRouter, type RouteEntry } from '../../gateway/routing/router.ts';
 import type { Upstream } from '../../gateway/upstream/upstream.ts';
 import { createAddressList } from '../../http/address-list.ts';
 import { MemoryLedger } from '../../session/ledgers/memory.ts';
+import type { SessionManager } from '../../session/manager.ts';
 import type { DiskOptions } from '../../session/room/disk.ts';
 import { Dispatcher } from '../../websocket/dispatcher.ts';
 import type { ServedEndpoint } from '../../websocket/endpoint.ts';
@@ -60,6 +61,7 @@ export async function build(
   const logger = CalmLogger.over(environment.logger ?? createLogger(config.log), clock);
   reportLostLines(logger);
   const dataFolder = dataFolderOf(config, environment.freeBytes);
+  const own = new OwnNames(newInstanceName());
   const opened: SessionContext[] = [];
   const mountedSessions = new Map<string, SessionContext>();
   const started: ServedEndpoint<unknown>[] = [];
@@ -74,14 +76,14 @@ export async function build(
           config.listen?.every(({ tls, redirect }) => tls !== undefined || redirect !== undefined) ?? false,
       });
       opened.push(context);
+      addNames(own, context.manager);
       if (mount !== '') mountedSessions.set(mount, context);
       return context;
     };
     const sessions = config.session === false ? undefined : await openSessions(config.session ?? {}, '');
     const assertionKeys = await openAssertionKeys(config, dataFolder);
     upstreams = await makeUpstreams(config.upstreams ?? {}, {
-      clock,
-      logger,
+      ...{ own, clock, logger },
       keys: () => signingKeys(config.session || {}, dataFolder),
       assertionKeys,
       issuer: config.assertions?.issuer ?? 'holdfast',
@@ -125,7 +127,7 @@ export async function build(
       sessions,
       mountedSessions,
       sessionContexts: opened,
-      own: ownNames(opened, upstreams),
+      instance: own.instance,
       urlParameters: urlParameters(opened),
       maxBodyBytes: parseSize(config.maxBodySize ?? '1MiB'),
       exposeReason: config.exposeReason ?? false,
@@ -140,21 +142,10 @@ export async function build(
   }
 }
 
-function ownNames(contexts: readonly SessionContext[], upstreams: ReadonlyMap<string, Upstream>): OwnNames {
-  const cookies = contexts.flatMap(({ manager }) => manager.tracking.ownCookies);
-  for (const { ownCookie } of upstreams.values()) if (ownCookie !== undefined) cookies.push(ownCookie);
-  const headers = contexts.flatMap(({ manager }) =>
-    manager.tracking.kind === 'header' ? [manager.tracking.headerName] : [],
-  );
-  const cookiePrefixes = [...upstreams.values()]
-    .map(upstream => upstream.cookies.prefix)
-    .filter(prefix => prefix !== '');
-  return {
-    cookies: new Set(cookies),
-    cookiePrefixes,
-    headers: new Set(headers.map(name => name.toLowerCase())),
-    instance: newInstanceName(),
-  };
+/** What clients show a session by. */
+function addNames(own: OwnNames, { tracking }: SessionManager): void {
+  for (const name of tracking.ownCookies) own.cookies.add(name);
+  if (tracking.kind === 'header') own.headers.add(tracking.headerName.toLowerCase());
 }
 
 function urlParameters(contexts: readonly SessionContext[]): Set<string> {

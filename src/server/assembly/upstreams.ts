@@ -7,12 +7,15 @@ import type { UpstreamConfig, UpstreamTlsConfig } from '../../config/config.ts';
 import { AssertionIssuer, type AssertionKeys } from '../../gateway/backend-session/assertion.ts';
 import type { UpstreamTls } from '../../gateway/connection/dialer.ts';
 import type { SessionContext } from '../../gateway/held-session.ts';
+import type { OwnNames } from '../../gateway/own-names.ts';
 import type { Route } from '../../gateway/route.ts';
 import type { RouteEntry } from '../../gateway/routing/router.ts';
 import { type Move, Upstream } from '../../gateway/upstream/upstream.ts';
 import type { Ledger } from '../../session/ledger.ts';
 
 export interface UpstreamParts {
+  /** The upstreams add their names. */
+  readonly own: OwnNames;
   readonly clock: Clock;
   readonly logger: Logger;
   /** Sign the cookies of affinity. Asked for only when an upstream needs them. */
@@ -30,7 +33,7 @@ export interface UpstreamParts {
  */
 export async function makeUpstreams(
   configs: Readonly<Record<string, UpstreamConfig>>,
-  { clock, logger, keys, assertionKeys, issuer }: UpstreamParts,
+  { own, clock, logger, keys, assertionKeys, issuer }: UpstreamParts,
 ): Promise<ReadonlyMap<string, Upstream>> {
   const upstreams = new Map<string, Upstream>();
   for (const [name, { tls, ...config }] of Object.entries(configs)) {
@@ -41,7 +44,7 @@ export async function makeUpstreams(
       assertionKeys && config.assertion
         ? new AssertionIssuer(assertionKeys, { issuer, audience, lifetimeMs: parseDuration(lifetime) }, clock)
         : undefined;
-    const environment = { logger, assertions, ...(kind === 'cookie' && { keys: await keys() }) };
+    const environment = { own, logger, assertions, ...(kind === 'cookie' && { keys: await keys() }) };
     try {
       upstreams.set(name, new Upstream(name, options, clock, environment));
     } catch (error) {
