@@ -61,6 +61,14 @@ interface Held extends Unambiguous {
   readonly held: HeldSession | undefined;
 }
 
+/** A request that may not, with what was known of it by then. */
+export interface Refused {
+  readonly refusal: Refusal;
+  /** Undefined when it could not be understood. */
+  readonly head?: RequestHead;
+  readonly route?: Route;
+}
+
 /** A request that may go to its target. */
 export interface Admitted extends Held {
   /** The session of the backend's own, where we only watch. */
@@ -79,20 +87,22 @@ export async function admit(
   request: IncomingMessage,
   gateway: Gateway,
   urlTicket?: UrlTicket,
-): Promise<Admitted | Refusal> {
+): Promise<Admitted | Refused> {
   const head = readRequestHead(request, gateway);
-  if (isRefusal(head)) return head;
+  if (isRefusal(head)) return { refusal: head };
   const loop = gateway.instance === undefined ? undefined : refuseLoop(head, gateway.instance);
-  if (loop) return loop;
+  if (loop) return { refusal: loop, head };
   const routed = findRoute(head, gateway.router);
-  if (isRefusal(routed)) return routed;
+  if (isRefusal(routed)) return { refusal: routed, head };
+  const { route } = routed;
   const permitted = askPolicies(routed);
-  if (isRefusal(permitted)) return permitted;
+  if (isRefusal(permitted)) return { refusal: permitted, head, route };
   const unambiguous = judgeReadings(permitted, gateway.readings);
-  if (isRefusal(unambiguous)) return unambiguous;
+  if (isRefusal(unambiguous)) return { refusal: unambiguous, head, route };
   const held = await holdSession(unambiguous, urlTicket);
-  if (isRefusal(held)) return held;
-  return observeSession(held);
+  if (isRefusal(held)) return { refusal: held, head, route };
+  const observed = await observeSession(held);
+  return isRefusal(observed) ? { refusal: observed, head, route } : observed;
 }
 
 /** What is not declared does not exist. */
@@ -103,13 +113,14 @@ function findRoute(head: RequestHead, router: Router<Route>): Routed | Refusal {
     return refuse(405, 'ERR_ROUTE_NOT_FOUND', `the route does not take ${head.method}`, {
       headers: { Allow: match.allowedMethods.join(', ') },
     });
-  const lost = lostUpgrade(head, match.value.target);
-  return lost ?? { head, route: match.value, params: match.params, rest: match.rest };
+  return { head, route: match.value, params: match.params, rest: match.rest };
 }
 
 /** Cheap and without side effects, hence before the session store is asked. */
 function askPolicies(routed: Routed): Permitted | Refusal {
   const { head, route } = routed;
+  const lost = lostUpgrade(head, route.target);
+  if (lost) return lost;
   const policies = head.isUpgrade ? [...route.policies, ...route.upgradePolicies] : route.policies;
   for (const policy of policies) {
     const refusal = policy(head);

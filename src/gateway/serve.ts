@@ -8,16 +8,24 @@ import { exchangeSession } from './exchange-session.ts';
 import { forwardRequest } from './forward/forward.ts';
 import { type FetchHandler, runFetchHandler } from './targets/fetch.ts';
 
+/** The server that has answered, or had the request when its client left. */
+export interface Served {
+  readonly upstream: string;
+  readonly server?: string | undefined;
+}
+
 /**
- * Takes an admitted HTTP request to its target. Rejects only for what nobody foresaw. @returns a refusal that is still
- * to be answered.
+ * Takes an admitted HTTP request to its target. Rejects only for what nobody foresaw.
+ *
+ * @returns a refusal that is still to be answered; or who has answered, where that was not us. Status and bytes are the
+ * response's to say, when it closes.
  */
 export async function serve(
   admitted: Admitted,
   request: IncomingMessage,
   response: ServerResponse,
   gateway: Gateway,
-): Promise<Refusal | undefined> {
+): Promise<Served | Refusal | undefined> {
   const { head, route, held, observed } = admitted;
   if (response.closed) {
     // The client has gone while its session was read, and will never go again.
@@ -56,7 +64,7 @@ export async function serve(
         affinityKey: observed?.key ?? held?.session?.id,
         session: exchangeSession(admitted, target.upstream),
       });
-      return isRefusal(forwarded) ? forwarded : undefined;
+      return isRefusal(forwarded) ? forwarded : { upstream: target.upstream.name, server: forwarded.server.url };
     }
   }
 }

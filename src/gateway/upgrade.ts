@@ -4,14 +4,24 @@ import type { ConnectionFacts, EndpointConnection } from '../websocket/endpoint-
 import { parseUpgrade, type UpgradeRequest } from '../websocket/protocol/handshake.ts';
 import type { Admitted, Gateway } from './admit.ts';
 import type { ObservedExchange } from './backend-session/observed/observer.ts';
-import type { Forwarded } from './exchange/exchange.ts';
 import { exchangeSession } from './exchange-session.ts';
-import { Relay, type RelayOptions, relayWebSocket } from './relay/relay.ts';
+import { Relay, type RelayedAnswer, type RelayOptions, relayWebSocket } from './relay/relay.ts';
 import { RelaySession } from './relay/session.ts';
+import type { Served } from './serve.ts';
 import { openEndpoint } from './targets/endpoint.ts';
 
 /** A WebSocket that lives, at an endpoint or between a client and a backend. */
-export type Opened = { readonly connection: EndpointConnection<unknown> } | { readonly relay: Relay };
+export type Opened = { readonly connection: EndpointConnection<unknown> } | ({ readonly relay: Relay } & Served);
+
+/** A handshake that is over, and has made no WebSocket: its backend has declined it, or its client has gone (499). */
+export interface Ended extends Partial<Served> {
+  readonly status: number;
+  /** Of the answer's body, sent to the client. */
+  readonly bytes: number;
+  readonly complete: boolean;
+}
+
+const CLIENT_GONE: Ended = { status: 499, bytes: 0, complete: false };
 
 /**
  * Takes an admitted upgrade to its target. Its session is let go of when this has settled; the WebSocket holds it by
@@ -19,7 +29,7 @@ export type Opened = { readonly connection: EndpointConnection<unknown> } | { re
  *
  * @param early What the client sent behind its handshake.
  * @param onGone Called when a connection of an endpoint has ended: an idle one keeps as little as possible.
- * @returns a refusal that is still to be answered. Undefined: the handshake is over, and there is no WebSocket.
+ * @returns a refusal is still to be answered.
  */
 export async function openUpgrade(
   admitted: Admitted,
@@ -27,25 +37,28 @@ export async function openUpgrade(
   early: Buffer,
   gateway: Gateway,
   onGone: ConnectionFacts['onGone'],
-): Promise<Opened | Refusal | undefined> {
+): Promise<Opened | Ended | Refusal> {
   using _ = admitted.held;
   const { target } = admitted.route;
   if (target.kind === 'endpoint') {
     const connection = await openEndpoint(admitted, target.endpoint, socket, early, gateway.host, onGone);
-    return connection === undefined || isRefusal(connection) ? connection : { connection };
+    if (connection === undefined) return CLIENT_GONE;
+    return isRefusal(connection) ? connection : { connection };
   }
   if (target.kind !== 'upstream' || !target.relay)
     return refuse(400, 'ERR_WS_BAD_HANDSHAKE', 'this route takes no WebSockets');
   const { upstream, rewrite, relay: limits } = target;
   const relay = await openRelay(admitted, { upstream, rewrite, limits, socket, early }, gateway);
-  return relay instanceof Relay ? { relay } : relay;
+  if (isRefusal(relay)) return relay;
+  if (relay instanceof Relay) return { relay, upstream: upstream.name, server: relay.server.url };
+  return { ...relay, upstream: upstream.name, server: relay.server?.url };
 }
 
 async function openRelay(
   admitted: Admitted,
   to: Pick<RelayOptions, 'upstream' | 'rewrite' | 'limits' | 'socket' | 'early'>,
   gateway: Gateway,
-): Promise<Relay | Refusal | undefined> {
+): Promise<Relay | RelayedAnswer | Refusal> {
   const { head, held, observed } = admitted;
   const handshake = parseUpgrade(head);
   if (isRefusal(handshake)) return handshake;
@@ -53,7 +66,7 @@ async function openRelay(
   let relay: Relay | undefined;
   try {
     const opened = (await session?.hold()) ?? (await relayTo(admitted, handshake, session, to, gateway));
-    if (!(opened instanceof Relay)) return isRefusal(opened) ? opened : undefined;
+    if (!(opened instanceof Relay)) return opened;
     relay = opened;
   } finally {
     session?.endHandshake();
@@ -70,7 +83,7 @@ function relayTo(
   session: RelaySession | undefined,
   to: Pick<RelayOptions, 'upstream' | 'rewrite' | 'limits' | 'socket' | 'early'>,
   { host }: Gateway,
-): Promise<Relay | Forwarded | Refusal> {
+): Promise<Relay | RelayedAnswer | Refusal> {
   const { head, observed } = admitted;
   return relayWebSocket({
     ...to,

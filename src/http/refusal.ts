@@ -14,6 +14,9 @@ export interface Refusal {
   readonly reason: string;
   /** One word for why a backend gave no answer. */
   readonly failure?: string | undefined;
+  /** The upstream that gave none, or whose answer is withheld, and the URL of its server where one was chosen. */
+  readonly upstream?: string | undefined;
+  readonly server?: string | undefined;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: string;
   /** The request cannot be carried over HTTP/2 (`http1-required.ts`). */

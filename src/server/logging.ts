@@ -87,6 +87,9 @@ export interface AccessFacts {
   readonly httpVersion: string;
   /** The route's name. */
   readonly route?: string;
+  /** The upstream that the request was taken to, and the URL of its server, as far as one was chosen. */
+  readonly upstream?: string;
+  readonly server?: string;
   readonly user?: string;
   /** The whole `sid`: its first 8 characters are written. */
   readonly sid?: string;
@@ -96,8 +99,10 @@ export interface AccessFacts {
 
 export interface RequestEntry extends AccessFacts {
   readonly status: number;
-  /** Bytes of the response body. */
+  /** Bytes of the response body that were written to the client. One that leaves may not have taken all of them. */
   readonly bytesSent: number;
+  /** False for what broke off, whichever side has gone. */
+  readonly complete: boolean;
   readonly durationMs: number;
 }
 
@@ -183,7 +188,7 @@ function combinedLog(sink: LineSink, clock: Clock): AccessLog {
   const write = (facts: AccessFacts, line: string, status: number, bytes: number | undefined) => {
     const { clientAddress, user, referer, userAgent, sid } = facts;
     sink.write(
-      `${clientAddress} - ${user ? escapeField(user) : '-'} [${apacheTime(clock.now())}] "${escapeQuoted(line)}" ${status} ` +
+      `${clientAddress || '-'} - ${user ? escapeField(user) : '-'} [${apacheTime(clock.now())}] "${escapeQuoted(line)}" ${status} ` +
         `${bytes || '-'} "${referer ? escapeQuoted(withoutSecrets(referer)) : '-'}" "${userAgent ? escapeQuoted(userAgent) : '-'}" ` +
         `${sid ? escapeField(sidPrefix(sid)) : '-'}\n`,
     );

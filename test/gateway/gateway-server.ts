@@ -10,7 +10,7 @@ import type { Forwarded } from '../../src/gateway/exchange/exchange.ts';
 import { forwardRequest } from '../../src/gateway/forward/forward.ts';
 import { OwnNames } from '../../src/gateway/own-names.ts';
 import type { RelayLimits } from '../../src/gateway/relay/limits.ts';
-import { Relay, relayWebSocket } from '../../src/gateway/relay/relay.ts';
+import { Relay, type RelayedAnswer, relayWebSocket } from '../../src/gateway/relay/relay.ts';
 import { Upstream, type UpstreamOptions } from '../../src/gateway/upstream/upstream.ts';
 import { emptyAddressList } from '../../src/http/address-list.ts';
 import { isRefusal, type Refusal } from '../../src/http/refusal.ts';
@@ -36,7 +36,7 @@ export interface GatewayOptions extends Omit<Partial<UpstreamOptions>, 'session'
   before?(response: http.ServerResponse): void;
 }
 
-export type Outcome = Forwarded | Refusal;
+export type Outcome = Forwarded | RelayedAnswer | Refusal;
 
 /** A server whose every request and upgrade goes to one upstream. */
 export class TestGateway {

@@ -23,7 +23,7 @@ const facts = {
   referer: 'https://example.com/',
   userAgent: 'Mozilla/5.0',
 };
-const request = { ...facts, status: 200, bytesSent: 512, durationMs: 3.5 };
+const request = { ...facts, status: 200, bytesSent: 512, complete: true, durationMs: 3.5 };
 
 describe('the combined access log', () => {
   test("writes Apache's line and the first 8 characters of the sid", () => {
@@ -34,7 +34,16 @@ describe('the combined access log', () => {
 
   test('writes a dash for what is not known, and for an empty body', () => {
     const { clientAddress, method, target, httpVersion } = facts;
-    const bare = { clientAddress, method, target, httpVersion, status: 204, bytesSent: 0, durationMs: 1 };
+    const bare = {
+      clientAddress,
+      method,
+      target,
+      httpVersion,
+      status: 204,
+      bytesSent: 0,
+      complete: true,
+      durationMs: 1,
+    };
     expect(written({ access: 'combined' }, log => log.request(bare))).toEqual([
       '192.0.2.7 - - [02/Nov/2026:03:04:05 +0000] "GET /shop?page=2 HTTP/1.1" 204 - "-" "-" -\n',
     ]);

@@ -412,7 +412,7 @@ class Exchange implements AnswerSink, BodySenderEvents, ClientTerms {
 
   /** The answer is withheld. */
   #refuse(refusal: Refusal): void {
-    this.#settle(refusal);
+    this.#settle({ ...refusal, upstream: this.#options.upstream.name, server: this.#server.url });
     this.#leave();
   }
 

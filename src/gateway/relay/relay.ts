@@ -21,6 +21,13 @@ import { type Declined, type Dialed, dialWebSocket } from './dial.ts';
 import { type DirectionOwner, RelayDirection, type RelayTraffic } from './direction.ts';
 import type { RelayLimits } from './limits.ts';
 
+/** A handshake that is over without a relay: a backend's answer that is not 101 was passed on, or the client was gone. */
+export interface RelayedAnswer extends Omit<Forwarded, 'server'> {
+  /** Of the answer's body, sent to the client. */
+  readonly bytes: number;
+  readonly server?: UpstreamServer | undefined;
+}
+
 export interface RelayOptions extends BackendExchange {
   /** The client's handshake, found good. */
   readonly handshake: UpgradeRequest;
@@ -75,7 +82,7 @@ const MAX_EARLY_BYTES = 64 * 1024;
  * @returns the live relay; or how the exchange ended that took its place (499: the client was gone first); or a
  * refusal, which the caller writes to the socket.
  */
-export async function relayWebSocket(options: RelayOptions): Promise<Relay | Forwarded | Refusal> {
+export async function relayWebSocket(options: RelayOptions): Promise<Relay | RelayedAnswer | Refusal> {
   const { socket, upstream } = options;
   const waiting = new WaitingClient(socket, options.early);
   const dialed = await dialWebSocket({
@@ -89,12 +96,12 @@ export async function relayWebSocket(options: RelayOptions): Promise<Relay | For
   if (dialed === 'client-gone' || waiting.signal.aborted) {
     if (dialed !== 'client-gone') ('answer' in dialed ? dialed.answer : dialed.socket).destroy();
     upstream.logger.info({ upstream: upstream.name, status: 499 }, 'client gone before the answer');
-    return { status: 499, complete: false, server: upstream.servers[0]! };
+    return { status: 499, bytes: 0, complete: false, ...(dialed !== 'client-gone' && { server: dialed.server }) };
   }
   const carrier = 'answer' in dialed ? dialed.answer : dialed.socket;
   if (isRefusal(heard)) {
     carrier.destroy();
-    return heard;
+    return { ...heard, upstream: upstream.name, server: dialed.server.url };
   }
   // While the session was asked. Whoever listens from here on learns of the rest.
   if (carrier.destroyed) return upstreamRefusal(upstream, dialed.server, 'reset');
@@ -174,7 +181,7 @@ function passAnswer(
   options: RelayOptions,
   { answer, rawHeaders, server }: Declined,
   lines: readonly HeaderLine[],
-): Promise<Forwarded> {
+): Promise<RelayedAnswer> {
   const { socket, upstream } = options;
   const headers = clientResponseHeaders(rawHeaders, upstream, new Rewriting(options));
   const isChunked = answer.headers['transfer-encoding'] !== undefined;
@@ -195,7 +202,9 @@ function passAnswer(
     answer.headers.upgrade === undefined
       ? 'Connection: close\r\n\r\n'
       : `Connection: close, Upgrade\r\nUpgrade: ${answer.headers.upgrade}\r\n\r\n`;
-  return new Promise((resolve: (forwarded: Forwarded) => void) => {
+  return new Promise((resolve: (answer: RelayedAnswer) => void) => {
+    let bytes = 0;
+    const settle = (complete: boolean) => resolve({ status: answer.statusCode!, bytes, complete, server });
     const { answerTimeoutMs, clientTimeoutMs = DECLINED_TIMEOUT_MS } = upstream;
     const timeoutMs = answerTimeoutMs === Number.POSITIVE_INFINITY ? clientTimeoutMs : answerTimeoutMs;
     const timer =
@@ -213,18 +222,21 @@ function passAnswer(
     socket.on('close', () => {
       upstream.clock.clearTimeout(timer);
       answer.destroy();
-      resolve({ status: answer.statusCode!, complete: answer.complete, server });
+      settle(answer.complete && socket.writableFinished);
     });
     if (socket.destroyed) {
       answer.destroy();
       upstream.clock.clearTimeout(timer);
-      resolve({ status: answer.statusCode!, complete: false, server });
+      settle(false);
       return;
     }
     // Nothing more is expected from the client, but that it leaves must be noticed.
     startReads(socket, () => {});
     socket.on('end', () => socket.destroy());
     socket.write(head, 'latin1');
+    answer.on('data', chunk => {
+      bytes += chunk.length;
+    });
     answer.pipe(socket);
     socket.on('finish', () => socket.destroy());
   });

@@ -45,6 +45,10 @@ export function upstreamRefusal(
   reason: FailureReason,
 ): Refusal {
   const what = `upstream "${upstream.name}" failed at ${server.url}: ${reason}`;
+  return { ...refusalFor(reason, what), upstream: upstream.name, server: server.url };
+}
+
+function refusalFor(reason: FailureReason, what: string): Refusal {
   switch (reason) {
     case 'refused':
     case 'busy':
@@ -63,7 +67,8 @@ export function noServer(
   why: string,
   retryAfterMs?: number,
 ): Refusal {
-  return unavailable(`upstream "${upstream.name}" has no usable server: ${why}`, reason, retryAfterMs);
+  const refusal = unavailable(`upstream "${upstream.name}" has no usable server: ${why}`, reason, retryAfterMs);
+  return { ...refusal, upstream: upstream.name };
 }
 
 function unavailable(what: string, failure: string, retryAfterMs = RETRY_AFTER_SECONDS * 1000): Refusal {

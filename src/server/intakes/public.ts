@@ -1,17 +1,17 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { randomId } from '../../base/ids.ts';
-import { type Admitted, admit, type Gateway } from '../../gateway/admit.ts';
+import { type Admitted, admit, type Gateway, type Refused } from '../../gateway/admit.ts';
 import type { Relay } from '../../gateway/relay/relay.ts';
-import { serve } from '../../gateway/serve.ts';
+import { type Served, serve } from '../../gateway/serve.ts';
 import { sessionFailure } from '../../gateway/session-failure.ts';
-import { openUpgrade } from '../../gateway/upgrade.ts';
+import { type Ended, openUpgrade } from '../../gateway/upgrade.ts';
 import type { HostNames } from '../../http/host-names.ts';
 import { askForHttp1 } from '../../http/http1-required.ts';
 import { isRefusal, type Refusal, refuse } from '../../http/refusal.ts';
 import { asksForWebSocket, clientAddressOf } from '../../http/request-head.ts';
 import { takeUrlTicket } from '../../http/url-ticket.ts';
-import { writeRefusal } from '../../http/write-refusal.ts';
+import { refusalBody, writeRefusal } from '../../http/write-refusal.ts';
 import type { ConnectionFacts } from '../../websocket/endpoint-connection.ts';
 import { refusalResponse } from '../../websocket/protocol/handshake.ts';
 import { CloseCode } from '../../wire/close-codes.ts';
@@ -24,6 +24,14 @@ import type { AccessFacts } from '../logging.ts';
 const REFUSAL_TIMEOUT_MS = 2_000;
 
 const ignore = () => {};
+
+/** What is known of a request so far. */
+interface Known {
+  /** By the clock, where there is an access log. */
+  startedAt: number;
+  flow: Admitted | Refused | undefined;
+  served: Partial<Served> | undefined;
+}
 
 /** Where requests and upgrades come in from every listener: each goes through `admit` and on to its target. */
 export class PublicIntake implements Intake {
@@ -46,15 +54,8 @@ export class PublicIntake implements Intake {
 
   #take(request: IncomingMessage, response: ServerResponse, gateway: Gateway): void {
     response.on('error', ignore);
-    const startedAt = this.#parts.clock.monotonic();
-    this.#serve(request, response, startedAt, gateway)
-      .catch(error => {
-        const refusal = this.#unforeseen(error);
-        this.#logRefusal(request, refusal);
-        writeRefusal(response, refusal);
-      })
-      // Not even that can be written.
-      .catch(() => response.destroy());
+    // Where not even a refusal can be written.
+    this.#serve(request, response, gateway).catch(() => response.destroy());
   }
 
   readonly onUpgrade = (request: IncomingMessage, socket: Duplex, early: Buffer): void =>
@@ -63,9 +64,7 @@ export class PublicIntake implements Intake {
   #takeUpgrade(request: IncomingMessage, socket: Duplex, early: Buffer, gateway: Gateway): void {
     // Until its target takes it over, nobody else listens.
     socket.on('error', ignore);
-    this.#upgrade(request, socket, early, gateway, false).catch(error =>
-      this.#refuse(request, socket, this.#unforeseen(error)),
-    );
+    this.#upgrade(request, socket, early, gateway, false).catch(() => socket.destroy());
   }
 
   /** The same for a listener that answers to some hosts only. */
@@ -83,31 +82,26 @@ export class PublicIntake implements Intake {
    * caller listens for errors of the socket. @returns false when it was left to others.
    */
   onAttachedUpgrade(request: IncomingMessage, socket: Duplex, early: Buffer, isAlone: boolean): Promise<boolean> {
-    return this.#upgrade(request, socket, early, this.#parts, !isAlone).catch(error => {
-      this.#refuse(request, socket, this.#unforeseen(error));
-      return true;
-    });
+    return this.#upgrade(request, socket, early, this.#parts, !isAlone);
   }
 
-  async #serve(request: IncomingMessage, response: ServerResponse, startedAt: number, gateway: Gateway): Promise<void> {
-    const { accessLog, clock, urlParameters } = this.#parts;
-    const urlTicket = takeUrlTicket(request, urlParameters);
-    let admitted: Admitted | Refusal = draining();
+  async #serve(request: IncomingMessage, response: ServerResponse, gateway: Gateway): Promise<void> {
+    const known: Known = { startedAt: 0, flow: undefined, served: undefined };
     // Before anything is waited for: a client that leaves meanwhile has its line, too.
-    if (accessLog.isOn)
-      response.once('close', () =>
-        accessLog.request({
-          ...this.#facts(request, admitted),
-          status: response.headersSent ? response.statusCode : 499,
-          bytesSent: Number(response.getHeader('content-length') ?? 0),
-          durationMs: Math.round(clock.monotonic() - startedAt),
-        }),
-      );
-    if (!this.#isDraining) admitted = await admit(request, gateway, urlTicket);
-    const refusal = isRefusal(admitted) ? admitted : await serve(admitted, request, response, this.#parts);
-    if (!refusal) return;
-    this.#logRefusal(request, refusal);
-    writeRefusal(response, this.#explained(refusal));
+    if (this.#parts.accessLog.isOn) this.#logWhenClosed(request, response, known);
+    try {
+      const flow = await this.#admit(request, gateway);
+      known.flow = flow;
+      known.served = 'refusal' in flow ? flow.refusal : await serve(flow, request, response, this.#parts);
+      if (isRefusal(known.served)) this.#refuse(request, response, known, known.served);
+    } catch (error) {
+      this.#refuse(request, response, known, this.#unforeseen(error));
+    }
+  }
+
+  #admit(request: IncomingMessage, gateway: Gateway): Promise<Admitted | Refused> | Refused {
+    const urlTicket = takeUrlTicket(request, this.#parts.urlParameters);
+    return this.#isDraining ? { refusal: draining() } : admit(request, gateway, urlTicket);
   }
 
   async #upgrade(
@@ -117,26 +111,32 @@ export class PublicIntake implements Intake {
     gateway: Gateway,
     leaveUnknown: boolean,
   ): Promise<boolean> {
-    const { handshakes, urlParameters } = this.#parts;
+    const { handshakes } = this.#parts;
+    const known: Known = { startedAt: this.#parts.clock.monotonic(), flow: undefined, served: undefined };
     handshakes.add(socket);
-    const urlTicket = takeUrlTicket(request, urlParameters);
     try {
-      const admitted = this.#isDraining ? draining() : await admit(request, gateway, urlTicket);
-      if (leaveUnknown && isRefusal(admitted) && admitted.code === 'ERR_ROUTE_NOT_FOUND') return false;
-      const refusal = isRefusal(admitted) ? admitted : await this.#openSocket(admitted, request, socket, early);
-      if (refusal) this.#refuse(request, socket, refusal);
-      return true;
+      const flow = await this.#admit(request, gateway);
+      known.flow = flow;
+      const refusal = 'refusal' in flow ? flow.refusal : undefined;
+      if (leaveUnknown && refusal?.code === 'ERR_ROUTE_NOT_FOUND') return false;
+      const ended = refusal ?? (await this.#openSocket(flow as Admitted, known, request, socket, early));
+      if (isRefusal(ended)) this.#refuseUpgrade(request, socket, known, ended);
+      else if (ended) this.#log(request, known, ended);
+    } catch (error) {
+      this.#refuseUpgrade(request, socket, known, this.#unforeseen(error));
     } finally {
       handshakes.delete(socket);
     }
+    return true;
   }
 
   async #openSocket(
     admitted: Admitted,
+    known: Known,
     request: IncomingMessage,
     socket: Duplex,
     early: Buffer,
-  ): Promise<Refusal | undefined> {
+  ): Promise<Ended | Refusal | undefined> {
     const { accessLog, handshakes } = this.#parts;
     // It may have begun while the session was read.
     if (this.#isDraining) {
@@ -144,20 +144,37 @@ export class PublicIntake implements Intake {
       return draining();
     }
     // An idle connection keeps what its last line will say only if there will be one.
-    const onGone = accessLog.isOn ? this.#logWhenGone(this.#facts(request, admitted)) : undefined;
+    const onGone = accessLog.isOn ? this.#logWhenGone(this.#facts(request, known)) : undefined;
     const opened = await openUpgrade(admitted, socket, early, this.#parts, onGone);
-    if (opened === undefined || isRefusal(opened)) return opened;
+    if (isRefusal(opened)) return opened;
+    if (!('connection' in opened)) known.served = opened;
+    if ('status' in opened) return opened;
     if ('relay' in opened) {
       handshakes.delete(socket);
-      this.#follow(opened.relay, { ...this.#facts(request, admitted), connectionId: `r${randomId(6)}` });
+      this.#follow(opened.relay, { ...this.#facts(request, known), connectionId: `r${randomId(6)}` });
       return undefined;
     }
     const { connection } = opened;
     // The connection listens itself: a second listener would cost each of them memory.
     socket.off('error', ignore);
     if (this.#isDraining) connection.close(CloseCode.goingAway, STOPPING);
-    if (accessLog.isOn) accessLog.socketOpened({ ...this.#facts(request, admitted), connectionId: connection.id });
+    if (accessLog.isOn) accessLog.socketOpened({ ...this.#facts(request, known), connectionId: connection.id });
     return undefined;
+  }
+
+  #logWhenClosed(request: IncomingMessage, response: ServerResponse, known: Known): void {
+    known.startedAt = this.#parts.clock.monotonic();
+    response.once('close', () => {
+      const { statusCode, headersSent, writableFinished } = response;
+      const hasBody = headersSent && request.method !== 'HEAD' && statusCode !== 204 && statusCode !== 304;
+      const ended = {
+        status: headersSent ? statusCode : 499,
+        bytes: hasBody ? (response as ServerResponse & { bytesWritten: number }).bytesWritten : 0,
+        complete: writableFinished,
+      };
+      // What the target makes of its end is known when all that listens has run.
+      setImmediate(() => this.#log(request, known, ended));
+    });
   }
 
   #logWhenGone(facts: AccessFacts): ConnectionFacts['onGone'] {
@@ -199,18 +216,31 @@ export class PublicIntake implements Intake {
       .catch(ignore);
   }
 
+  #refuse(request: IncomingMessage, response: ServerResponse, known: Known, refusal: Refusal): void {
+    known.served = refusal;
+    this.#logRefusal(request, known, refusal);
+    writeRefusal(response, this.#explained(refusal));
+  }
+
   /** Answers an upgrade with a refusal and ends the connection, whether the client reads it or not. */
-  #refuse(request: IncomingMessage, socket: Duplex, refusal: Refusal): void {
-    this.#logRefusal(request, refusal);
+  #refuseUpgrade(request: IncomingMessage, socket: Duplex, known: Known, refusal: Refusal): void {
+    known.served = refusal;
+    this.#logRefusal(request, known, refusal);
+    const { status } = refusal;
     if (!socket.writable) {
       socket.destroy();
-      return;
+      return this.#log(request, known, { status: 499, bytes: 0, complete: false });
     }
-    if (askForHttp1(refusal, socket)) return;
+    if (askForHttp1(refusal, socket)) return this.#log(request, known, { status, bytes: 0, complete: false });
+    const answer = refusalResponse(this.#explained(refusal));
     const { clock } = this.#parts;
     const timer = clock.setTimeout(() => socket.destroy(), REFUSAL_TIMEOUT_MS);
-    socket.once('close', () => clock.clearTimeout(timer));
-    socket.end(refusalResponse(this.#explained(refusal)), () => socket.destroy());
+    const bytes = refusalBody(refusal).length;
+    socket.once('close', () => {
+      clock.clearTimeout(timer);
+      this.#log(request, known, { status, bytes, complete: socket.writableFinished });
+    });
+    socket.end(answer, () => socket.destroy());
   }
 
   /** With the reason for the client, where it may know. */
@@ -219,20 +249,35 @@ export class PublicIntake implements Intake {
     return { ...refusal, headers: { ...refusal.headers, 'Holdfast-Reason': refusal.failure } };
   }
 
-  #logRefusal(request: IncomingMessage, { status, code, reason, failure }: Refusal): void {
-    const address = clientAddressOf(request, this.#parts);
+  #logRefusal(request: IncomingMessage, known: Known, { status, code, reason, failure }: Refusal): void {
+    const address = this.#clientAddress(request, known);
     this.#parts.logger.info({ event: 'refused', status, code, failure, method: request.method, address }, reason);
   }
 
-  #facts(request: IncomingMessage, admitted: Admitted | Refusal): AccessFacts {
-    const sid = isRefusal(admitted) ? undefined : (admitted.held?.session?.id ?? admitted.observed?.liveKey);
+  #clientAddress(request: IncomingMessage, { flow }: Known): string {
+    return flow?.head?.clientAddress ?? clientAddressOf(request, this.#parts);
+  }
+
+  #log(request: IncomingMessage, known: Known, { status, bytes, complete }: Ended): void {
+    const { accessLog, clock } = this.#parts;
+    if (!accessLog.isOn) return;
+    const durationMs = Math.round(clock.monotonic() - known.startedAt);
+    accessLog.request({ ...this.#facts(request, known), status, bytesSent: bytes, complete, durationMs });
+  }
+
+  #facts(request: IncomingMessage, known: Known): AccessFacts {
+    const { flow, served } = known;
+    const { held, observed } = (flow ?? {}) as Partial<Admitted>;
+    const sid = held?.session?.id ?? observed?.liveKey;
     const { referer, 'user-agent': userAgent } = request.headers;
     return {
-      clientAddress: isRefusal(admitted) ? clientAddressOf(request, this.#parts) : admitted.head.clientAddress,
+      clientAddress: this.#clientAddress(request, known),
       method: request.method ?? '',
       target: request.url ?? '',
       httpVersion: request.httpVersion,
-      ...(!isRefusal(admitted) && { route: admitted.route.name }),
+      ...(flow?.route && { route: flow.route.name }),
+      ...(served?.upstream !== undefined && { upstream: served.upstream }),
+      ...(served?.server !== undefined && { server: served.server }),
       ...(sid !== undefined && { sid }),
       ...(referer !== undefined && { referer }),
       ...(userAgent !== undefined && { userAgent }),

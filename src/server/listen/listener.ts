@@ -65,7 +65,8 @@ export class Listener implements ConnectionHolder {
     this.#tls = listen.tls && new TlsListener(listen, this.#limits.timeoutMs, parts, this.#onSecure);
     const served = this.#tls?.hsts === undefined ? intake : withHsts(intake, this.#tls.hsts);
     const held = { head: this.#limits, pace: paceLimits(config), clock, logger };
-    this.#http1 = new Http1Server(served, held);
+    const countsBytes = (config.log?.access ?? 'off') !== 'off';
+    this.#http1 = new Http1Server(served, { ...held, countsBytes });
     this.#http2 =
       this.#tls && listen.http2 !== false
         ? new Http2Server(served, { ...held, allowWebSocket: allowsWebSocket(listen) })

@@ -12,6 +12,7 @@ import type { Intake } from '../intake.ts';
 import type { HeadLimits } from '../listener-parts.ts';
 import { Http1Clients } from './clients.ts';
 import { Http1Connection } from './connection.ts';
+import { CountedResponse } from './counted-response.ts';
 
 // How often Node looks for clients that are late with their request head.
 const CHECK_INTERVAL_MS = 1_000;
@@ -19,6 +20,8 @@ const CHECK_INTERVAL_MS = 1_000;
 export interface Http1ServerOptions {
   readonly head: HeadLimits;
   readonly pace: PaceLimits;
+  /** Do responses count their bytes? */
+  readonly countsBytes: boolean;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -32,10 +35,11 @@ export class Http1Server {
   /** Those that have had a request and are not WebSockets. */
   readonly #connections = new WeakMap<Duplex, Http1Connection>();
 
-  constructor(intake: Intake, { head, pace, clock, logger }: Http1ServerOptions) {
+  constructor(intake: Intake, { head, pace, countsBytes, clock, logger }: Http1ServerOptions) {
     this.#clock = clock;
     this.#logger = logger;
     this.#server = http.createServer({
+      ...(countsBytes && { ServerResponse: CountedResponse }),
       maxHeaderSize: head.maxBytes,
       headersTimeout: head.timeoutMs,
       // Bodies may take as long as their target lets them; a head may not.
