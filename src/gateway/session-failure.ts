@@ -1,5 +1,5 @@
 import { isHoldfastError } from '../base/errors.ts';
-import { type Refusal, refuse } from '../http/refusal.ts';
+import { RETRY_AFTER_S, type Refusal, refuse } from '../http/refusal.ts';
 import { CloseCode } from '../wire/close-codes.ts';
 
 /**
@@ -14,6 +14,6 @@ export function sessionFailure(error: unknown): Refusal | undefined {
   if (status !== 503) return refuse(status!, error.code, error.message);
   return refuse(503, error.code, error.message, {
     closeCode: CloseCode.tryAgainLater,
-    headers: { 'Retry-After': '5' },
+    headers: { 'Retry-After': RETRY_AFTER_S },
   });
 }

@@ -1,4 +1,9 @@
 import type { ErrorCode } from '../base/errors.ts';
+import { randomId } from '../base/ids.ts';
+import type { Logger } from '../base/logger.ts';
+
+/** How long a client should wait before it comes again, where nothing says more: the value of `Retry-After`. */
+export const RETRY_AFTER_S = '5';
 
 /**
  * A "no" as a value: every step that can refuse returns one instead of throwing.
@@ -39,6 +44,16 @@ export function refuse(
     headers: extra.headers,
     body: extra.body,
   };
+}
+
+/** For an error that was not foreseen: the client gets an id, and the log has the error under the same id. */
+export function refuseUnforeseen(error: unknown, logger: Logger, message: string, fields?: object): Refusal {
+  const id = randomId(9);
+  logger.error({ ...fields, err: error, id }, message);
+  return refuse(500, 'ERR_SERVER_FAILED', `a request failed (${id})`, {
+    closeCode: 1011,
+    body: `Internal Server Error (${id})\n`,
+  });
 }
 
 export function isRefusal(value: unknown): value is Refusal {

@@ -1,6 +1,6 @@
 import type { Duplex } from 'node:stream';
 import { HoldfastError } from '../base/errors.ts';
-import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
+import { isRefusal, RETRY_AFTER_S, type Refusal, refuse } from '../http/refusal.ts';
 import { CloseCode } from '../wire/close-codes.ts';
 import { type BroadcastResult, broadcast } from './broadcast.ts';
 import { type CallbackKind, isThenable } from './callback-queue.ts';
@@ -16,6 +16,7 @@ import { endpointLimits } from './endpoint-limits.ts';
 import type { Acceptance, AcceptRefusal, CloseEvent, EndpointLimits, EndpointOptions } from './endpoint-options.ts';
 import type { Handshake } from './handshake.ts';
 import { PendingHandshake } from './pending-handshake.ts';
+import { headerLine } from './protocol/handshake.ts';
 import { describe } from './protocol/outgoing.ts';
 import {
   checkDeflateOptions,
@@ -24,8 +25,6 @@ import {
   PerMessageDeflate,
 } from './protocol/permessage-deflate.ts';
 import type { TimerWheel } from './timer-wheel.ts';
-
-const RETRY_AFTER_SECONDS = '5';
 
 // Recognised across two loaded copies of the package, as `instanceof` is not. Its value is the endpoint itself, so that
 // a copy of an endpoint, or an object that inherits from one, has the mark of another object.
@@ -207,7 +206,7 @@ export class ServedEndpoint<Data = undefined> implements Endpoint<Data> {
         `${this.patterns[0]} has its ${this.limits.maxConnections} connections`,
         {
           closeCode: CloseCode.tryAgainLater,
-          headers: { 'Retry-After': RETRY_AFTER_SECONDS },
+          headers: { 'Retry-After': RETRY_AFTER_S },
         },
       );
     this.#taken++;
@@ -277,6 +276,7 @@ export class ServedEndpoint<Data = undefined> implements Endpoint<Data> {
         );
       if (body !== undefined && typeof body !== 'string')
         throw new TypeError(`accept: the body of a refusal is a string, not ${describe(body)}; write it as text`);
+      for (const [name, value] of Object.entries(verdict.headers ?? {})) headerLine(name, value);
       return refuse(status, 'ERR_WS_ACCEPT_REFUSED', 'accept refused the handshake', {
         ...(verdict.headers && { headers: verdict.headers }),
         ...(body !== undefined && { body }),

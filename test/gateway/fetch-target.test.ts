@@ -8,6 +8,7 @@ import { type FetchContext, type FetchHandler, runFetchHandler } from '../../src
 import { createAddressList } from '../../src/http/address-list.ts';
 import { isRefusal } from '../../src/http/refusal.ts';
 import { readRequestHead } from '../../src/http/request-head.ts';
+import { writeRefusal } from '../../src/http/write-refusal.ts';
 import { closing } from '../services/closing.ts';
 
 const context: FetchContext = {
@@ -46,7 +47,9 @@ async function serve(
       logger,
       maxBodyBytes: 1024 * 1024,
       ...(onRequest && { onRequest }),
-    }).then(resolve, reject);
+    })
+      .then(refusal => refusal && writeRefusal(outgoing, refusal))
+      .then(resolve, reject);
   };
   const server = createServer(answer).on('checkContinue', answer);
   server.listen(0, '127.0.0.1');
@@ -356,7 +359,7 @@ describe('a handler that fails', () => {
     expect(answer).not.toMatch(/x-a/i);
     expect(errors).toHaveLength(1);
     const { id, err, path } = errors[0]!.fields;
-    expect(answer.endsWith(`\r\n\r\ninternal error ${id}\n`)).toBe(true);
+    expect(answer.endsWith(`\r\n\r\nInternal Server Error (${id})\n`)).toBe(true);
     expect(err).toBeInstanceOf(Error);
     expect(path).toBe('/path');
   });

@@ -178,7 +178,7 @@ export function testCallbackValues(everySoMany: Readonly<Record<Wire, number>>):
     { how: 'the status is' },
   ])('whatever `$how` is answered with 500', ({ how }) =>
     forEverything(how, async (wire, query) => {
-      expect(await get(wire, `/fetch${query}`)).toMatch(/^500 internal error/);
+      expect(await get(wire, `/fetch${query}`)).toMatch(/^500 Internal Server Error/);
     }),
   );
 
@@ -191,7 +191,7 @@ export function testCallbackValues(everySoMany: Readonly<Record<Wire, number>>):
       const { sent } = hostileValues[name] ?? {};
       const answer = await get(wire, `/fetch${query}`);
       const first = how.endsWith('later') ? 'first' : '';
-      if (sent === undefined) expect(answer).toMatch(/^500 internal error|^cut off|^200 (?:first)?$/);
+      if (sent === undefined) expect(answer).toMatch(/^500 Internal Server Error|^cut off|^200 (?:first)?$/);
       else expect(answer).toBe(`200 ${first}${Buffer.from(sent as string).toString()}${rest}`);
     }),
   );

@@ -1,11 +1,10 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { plainBytes, typedArrayName } from '../../base/bytes.ts';
 import { HoldfastError } from '../../base/errors.ts';
-import { randomId } from '../../base/ids.ts';
 import type { Logger } from '../../base/logger.ts';
 import { type ClientTerms, setClientTerms } from '../../http/client-terms.ts';
 import { drained } from '../../http/drained.ts';
-import { type Refusal, refuse } from '../../http/refusal.ts';
+import { type Refusal, refuse, refuseUnforeseen } from '../../http/refusal.ts';
 import type { RequestHead } from '../../http/request-head.ts';
 import type { Session } from '../../session/session.ts';
 import type { User } from '../../websocket/handshake.ts';
@@ -64,10 +63,10 @@ export async function runFetchHandler(
   options: RunFetchHandlerOptions,
 ): Promise<Refusal | undefined> {
   // Fetch §2.2.1 forbids these in a Request.
-  if (/^(?:connect|trace|track)$/i.test(head.method)) {
-    answer(outgoing, 501, 'this method is not supported\n');
-    return undefined;
-  }
+  if (/^(?:connect|trace|track)$/i.test(head.method))
+    return refuse(501, 'ERR_HTTP_BAD_REQUEST', `a fetch handler cannot be given the method ${head.method}`, {
+      body: 'this method is not supported\n',
+    });
 
   if (Number(incoming.headers['content-length'] ?? 0) > options.maxBodyBytes) return tooLarge(options.maxBodyBytes);
 
@@ -99,16 +98,15 @@ export async function runFetchHandler(
   } catch (error) {
     if (clientGone.signal.aborted) return undefined;
     if (body?.refusal && !outgoing.headersSent) return body.refusal;
-    const id = randomId(9);
-    options.logger.error({ id, err: error, method: head.method, path: head.path }, 'a fetch handler failed');
+    const { method, path } = head;
+    const failed = refuseUnforeseen(error, options.logger, 'a fetch handler failed', { method, path });
     if (outgoing.headersSent) {
       outgoing.destroy();
       return undefined;
     }
+    outgoing.statusMessage = '';
     if (isResponse(response)) for (const name of response.headers.keys()) outgoing.removeHeader(name);
-    const failure = sessionFailure(error);
-    if (failure) return failure;
-    answer(outgoing, 500, `internal error ${id}\n`);
+    return sessionFailure(error) ?? failed;
   } finally {
     body?.discardRest();
   }
@@ -125,14 +123,6 @@ function tooLarge(maxBodyBytes: number): Refusal {
       headers: { Connection: 'close' },
     },
   );
-}
-
-function answer(outgoing: ServerResponse, status: number, text: string): void {
-  outgoing.statusCode = status;
-  outgoing.statusMessage = '';
-  outgoing.setHeader('Content-Type', 'text/plain; charset=utf-8');
-  outgoing.setHeader('Content-Length', Buffer.byteLength(text));
-  outgoing.end(text);
 }
 
 /**

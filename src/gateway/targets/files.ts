@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import send from 'send';
-import { type Refusal, refuse } from '../../http/refusal.ts';
+import { RETRY_AFTER_S, type Refusal, refuse } from '../../http/refusal.ts';
 import { writeFile } from './file-body.ts';
 
 /** Answers with a file, or says why not. Rejects when the file system fails. */
@@ -88,7 +88,7 @@ function isMissing({ code }: NodeJS.ErrnoException): boolean {
 
 function noDescriptor(): Refusal {
   const reason = 'no file can be opened, because no descriptor is free; raise the limit of open files (ulimit -n)';
-  return refuse(503, 'ERR_SERVER_NO_DESCRIPTORS', reason, { headers: { 'Retry-After': '5' } });
+  return refuse(503, 'ERR_SERVER_NO_DESCRIPTORS', reason, { headers: { 'Retry-After': RETRY_AFTER_S } });
 }
 
 function notFound(reason: string): Refusal {

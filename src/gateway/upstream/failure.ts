@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
 import { isHoldfastError } from '../../base/errors.ts';
-import { type Refusal, refuse } from '../../http/refusal.ts';
+import { RETRY_AFTER_S, type Refusal, refuse } from '../../http/refusal.ts';
 import { CloseCode } from '../../wire/close-codes.ts';
 import { stageOf } from '../connection/stage.ts';
 
@@ -16,9 +16,6 @@ export type FailureReason = 'refused' | 'busy' | 'dns' | 'tls' | 'reset' | 'inva
 
 /** Why no server was asked. `draining`: every one is. `nomember`: none may be. */
 export type NoServerReason = 'draining' | 'nomember';
-
-/** How long a client should wait before it asks a backend again that was not there. */
-const RETRY_AFTER_SECONDS = 5;
 
 /** Tells what a socket or HTTP client error means, by how far the connection had come. */
 export function failureReason(error: Error, socket: Socket | null | undefined): FailureReason {
@@ -71,11 +68,13 @@ export function noServer(
   return { ...refusal, upstream: upstream.name };
 }
 
-function unavailable(what: string, failure: string, retryAfterMs = RETRY_AFTER_SECONDS * 1000): Refusal {
+function unavailable(what: string, failure: string, retryAfterMs?: number): Refusal {
   return refuse(503, 'ERR_UPSTREAM_UNAVAILABLE', what, {
     closeCode: CloseCode.tryAgainLater,
     failure,
-    headers: { 'Retry-After': String(Math.max(1, Math.ceil(retryAfterMs / 1000))) },
+    headers: {
+      'Retry-After': retryAfterMs === undefined ? RETRY_AFTER_S : String(Math.max(1, Math.ceil(retryAfterMs / 1000))),
+    },
   });
 }
 

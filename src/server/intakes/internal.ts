@@ -1,12 +1,11 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { HoldfastError, isHoldfastError } from '../../base/errors.ts';
-import { randomId } from '../../base/ids.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { ApiAnswer, SessionApi } from '../../gateway/backend-session/api.ts';
 import { setClientTerms } from '../../http/client-terms.ts';
 import type { HostNames } from '../../http/host-names.ts';
-import type { Refusal } from '../../http/refusal.ts';
+import { RETRY_AFTER_S, type Refusal, refuseUnforeseen } from '../../http/refusal.ts';
 import type { Intake } from '../listen/intake.ts';
 import type { ApiTokens } from './api-tokens.ts';
 
@@ -99,16 +98,19 @@ export class InternalIntake implements Intake {
       return {
         status,
         headers: {
-          ...(isAway && { 'Retry-After': '5' }),
+          ...(isAway && { 'Retry-After': RETRY_AFTER_S }),
           ...(status === 401 && { 'WWW-Authenticate': 'Bearer' }),
           ...(status === 408 && { Connection: 'close' }),
         },
         json: JSON.stringify({ code, message }),
       };
     }
-    const id = randomId(9);
-    this.#parts.logger.error({ err: error, id }, 'a request to the API for backends failed');
-    return { status: 500, json: JSON.stringify({ code: 'ERR_SERVER_FAILED', message: `a request failed (${id})` }) };
+    const { status, code, reason } = refuseUnforeseen(
+      error,
+      this.#parts.logger,
+      'a request to the API for backends failed',
+    );
+    return { status, json: JSON.stringify({ code, message: reason }) };
   }
 }
 

@@ -8,12 +8,11 @@ import { sessionFailure } from '../../gateway/session-failure.ts';
 import { type Ended, openUpgrade } from '../../gateway/upgrade.ts';
 import type { HostNames } from '../../http/host-names.ts';
 import { askForHttp1 } from '../../http/http1-required.ts';
-import { isRefusal, type Refusal, refuse } from '../../http/refusal.ts';
+import { isRefusal, RETRY_AFTER_S, type Refusal, refuse, refuseUnforeseen } from '../../http/refusal.ts';
 import { asksForWebSocket, clientAddressOf } from '../../http/request-head.ts';
 import { takeUrlTicket } from '../../http/url-ticket.ts';
-import { refusalBody, writeRefusal } from '../../http/write-refusal.ts';
+import { refusalBody, refusalResponse, writeRefusal } from '../../http/write-refusal.ts';
 import type { ConnectionFacts } from '../../websocket/endpoint-connection.ts';
-import { refusalResponse } from '../../websocket/protocol/handshake.ts';
 import { CloseCode } from '../../wire/close-codes.ts';
 import type { Parts } from '../assembly/build.ts';
 import { STOPPING } from '../drain.ts';
@@ -235,7 +234,7 @@ export class PublicIntake implements Intake {
     const answer = refusalResponse(this.#explained(refusal));
     const { clock } = this.#parts;
     const timer = clock.setTimeout(() => socket.destroy(), REFUSAL_TIMEOUT_MS);
-    const bytes = refusalBody(refusal).length;
+    const bytes = Buffer.byteLength(refusalBody(refusal));
     socket.once('close', () => {
       clock.clearTimeout(timer);
       this.#log(request, known, { status, bytes, complete: socket.writableFinished });
@@ -284,16 +283,8 @@ export class PublicIntake implements Intake {
     };
   }
 
-  /** The client gets an id; the log has the rest under the same id. */
   #unforeseen(error: unknown): Refusal {
-    const failure = sessionFailure(error);
-    if (failure) return failure;
-    const id = randomId(9);
-    this.#parts.logger.error({ err: error, id }, 'a request failed');
-    return refuse(500, 'ERR_SERVER_FAILED', 'a request failed', {
-      closeCode: 1011,
-      body: `Internal Server Error (${id})\n`,
-    });
+    return sessionFailure(error) ?? refuseUnforeseen(error, this.#parts.logger, 'a request failed');
   }
 }
 
@@ -301,6 +292,6 @@ function draining(): Refusal {
   return refuse(503, 'ERR_SERVER_STATE', STOPPING, {
     closeCode: CloseCode.goingAway,
     failure: 'draining',
-    headers: { 'Retry-After': '5', Connection: 'close' },
+    headers: { 'Retry-After': RETRY_AFTER_S, Connection: 'close' },
   });
 }

@@ -1,11 +1,11 @@
 import type { OutgoingHttpHeader, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { systemClock } from '../../base/clock.ts';
 import { isHoldfastError } from '../../base/errors.ts';
+import { RETRY_AFTER_S } from '../../http/refusal.ts';
 import { keepFromSharedCaches } from '../../http/shared-caches.ts';
 import { isSessionEnded } from '../record/state.ts';
 import type { SessionBinding } from './binding.ts';
 
-const RETRY_AFTER_S = 5;
 /** Milliseconds that a handler whose response was refused has to end it by itself. */
 const REFUSED_END_GRACE_MS = 250;
 

@@ -1,5 +1,4 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { STATUS_CODES } from 'node:http';
 import { HoldfastError } from '../../base/errors.ts';
 import { type Refusal, refuse } from '../../http/refusal.ts';
 import type { RequestHead } from '../../http/request-head.ts';
@@ -98,30 +97,6 @@ export function upgradeResponse(response: {
   if (response.subprotocol !== undefined) head += headerLine('Sec-WebSocket-Protocol', response.subprotocol);
   if (response.extensions) head += headerLine('Sec-WebSocket-Extensions', response.extensions);
   return `${head}${applicationHeaders(response.headers)}\r\n`;
-}
-
-/**
- * A complete error response, for a socket that no HTTP server answers on any more. The socket must be ended after it.
- *
- * @throws {TypeError} when a header of the refusal cannot be sent.
- */
-export function refusalResponse(refusal: Refusal): string {
-  const phrase = STATUS_CODES[refusal.status] ?? 'Unknown';
-  const body = refusal.body ?? `${phrase}\n`;
-  let head = `HTTP/1.1 ${refusal.status} ${phrase}\r\n`;
-  let hasType = false;
-  let connection = 'close';
-  for (const [name, value] of Object.entries(refusal.headers ?? {})) {
-    const lower = name.toLowerCase();
-    // The framing and the end of the connection are decided here.
-    if (lower === 'connection' || lower === 'content-length' || lower === 'transfer-encoding') continue;
-    if (lower === 'content-type') hasType = true;
-    // RFC 9110 §7.8: Upgrade is hop-by-hop, so Connection must name it.
-    if (lower === 'upgrade') connection = 'close, Upgrade';
-    head += headerLine(name, value);
-  }
-  if (!hasType) head += 'Content-Type: text/plain; charset=utf-8\r\n';
-  return `${head}Connection: ${connection}\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`;
 }
 
 export interface UpgradeRequestOptions {
@@ -230,7 +205,8 @@ function applicationHeaders(headers: OutgoingHeaders = {}): string {
   return lines;
 }
 
-function headerLine(name: string, value: string): string {
+/** @throws {TypeError} when it cannot be sent. */
+export function headerLine(name: string, value: string): string {
   if (!isToken(name)) throw new TypeError(`not a header name: ${JSON.stringify(name)}`);
   // In JavaScript a status or a number of seconds may come as a number.
   if (typeof value !== 'string' && typeof value !== 'number')

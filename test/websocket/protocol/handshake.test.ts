@@ -1,17 +1,17 @@
 import { once } from 'node:events';
-import { createServer, type IncomingMessage, request } from 'node:http';
+import { createServer, type IncomingMessage } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
 import { describe, expect, test } from 'vitest';
 import { WebSocketServer, WebSocket as WsClient } from 'ws';
 import { emptyAddressList } from '../../../src/http/address-list.ts';
-import { isRefusal, type Refusal, refuse } from '../../../src/http/refusal.ts';
+import { isRefusal } from '../../../src/http/refusal.ts';
 import { type RequestHead, readRequestHead } from '../../../src/http/request-head.ts';
+import { refusalResponse } from '../../../src/http/write-refusal.ts';
 import {
   acceptKey,
   checkUpgradeResponse,
   createUpgradeRequest,
   parseUpgrade,
-  refusalResponse,
   upgradeResponse,
 } from '../../../src/websocket/protocol/handshake.ts';
 import { receiveGoodHead } from '../../http/receive-head.ts';
@@ -197,70 +197,6 @@ describe('upgradeResponse', () => {
     expect(browserLike.protocol).toBe('two');
     browserLike.close();
   });
-});
-
-describe('refusalResponse', () => {
-  async function receive(refusal: Refusal): Promise<{ response: IncomingMessage; body: string }> {
-    const port = await serveUpgrades(() => refusalResponse(refusal));
-    const outgoing = request({ port, host: '127.0.0.1', headers: { Connection: 'Upgrade', Upgrade: 'websocket' } });
-    outgoing.end();
-    const [response] = (await once(outgoing, 'response')) as [IncomingMessage];
-    let body = '';
-    for await (const chunk of response.setEncoding('utf8')) body += chunk;
-    return { response, body };
-  }
-
-  test('is a response that an HTTP client reads to its end', async () => {
-    const { response, body } = await receive(
-      refuse(403, 'ERR_POLICY_ORIGIN', 'only for the log', { headers: { 'X-A': 'b' }, body: 'nein, döner ✋' }),
-    );
-    expect(response.statusCode).toBe(403);
-    expect(response.headers).toMatchObject({
-      'x-a': 'b',
-      connection: 'close',
-      'content-type': 'text/plain; charset=utf-8',
-      'content-length': String(Buffer.byteLength('nein, döner ✋')),
-    });
-    expect(body).toBe('nein, döner ✋');
-  });
-
-  test('says what the status means when the refusal has no body, and never the reason', async () => {
-    const { body } = await receive(refuse(503, 'ERR_WS_CONNECTION_LIMIT', 'secret reason'));
-    expect(body).toBe('Service Unavailable\n');
-  });
-
-  test('names Upgrade in Connection when it sends that header', async () => {
-    const { response } = await receive(await badVersion());
-    expect(response.statusCode).toBe(426);
-    expect(response.headers).toMatchObject({
-      upgrade: 'websocket',
-      connection: 'close, Upgrade',
-      'sec-websocket-version': '13',
-    });
-  });
-
-  test('keeps the content type of the refusal and its own framing', async () => {
-    const { response, body } = await receive(
-      refuse(401, 'ERR_WS_ACCEPT_REFUSED', 'no', {
-        headers: { 'content-type': 'application/json', 'Content-Length': '9999', connection: 'keep-alive' },
-        body: '{}',
-      }),
-    );
-    expect(response.headers['content-type']).toBe('application/json');
-    expect(response.headers.connection).toBe('close');
-    expect(body).toBe('{}');
-  });
-
-  test('throws a TypeError for a line break in a header', () => {
-    const refusal = refuse(302, 'ERR_WS_ACCEPT_REFUSED', 'no', { headers: { Location: '/a\r\nX: y' } });
-    expect(() => refusalResponse(refusal)).toThrow(TypeError);
-  });
-
-  async function badVersion(): Promise<Refusal> {
-    const answer = await judge({ 'Sec-WebSocket-Version': '7' });
-    if (!isRefusal(answer)) throw new Error('not refused');
-    return answer;
-  }
 });
 
 describe('createUpgradeRequest', () => {

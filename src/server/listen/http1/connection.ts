@@ -2,7 +2,7 @@ import { type IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Clock } from '../../../base/clock.ts';
 import type { Refusal } from '../../../http/refusal.ts';
-import { refusalResponse } from '../../../websocket/protocol/handshake.ts';
+import { refusalResponse } from '../../../http/write-refusal.ts';
 
 /** Pipelined requests at which a connection is not read any more until they are answered. */
 const MAX_WAITING = 32;
