@@ -185,6 +185,16 @@ test('every import of the sources follows the table of parts', () => {
   expect(files.flatMap(file => violations(file, readFileSync(new URL(`src/${file}`, root), 'utf8')))).toEqual([]);
 });
 
+test('the gateway has one HTTP client, and of those of Node types only', () => {
+  const clients = files
+    .filter(file => file.startsWith('gateway/'))
+    .filter(file => {
+      const source = readFileSync(new URL(`src/${file}`, root), 'utf8');
+      return [...specifiers(stripTypeScriptTypes(source))].some(name => /^(?:node:)?(?:https?|http2)$/.test(name));
+    });
+  expect(clients).toEqual([]);
+});
+
 test('files import each other in no circle, types included', () => {
   const imports = new Map(
     files.map(file => {

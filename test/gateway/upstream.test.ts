@@ -539,6 +539,112 @@ describe('active checks', () => {
     expect(new Set(closes.map(String))).toEqual(new Set(['1000,']));
   });
 
+  /** A server of one connection at a time that answers each request with the next of these bytes. */
+  async function answering(...answers: string[]): Promise<{ url: string; isAnswered(count: number): boolean }> {
+    let begun = 0;
+    let closed = 0;
+    const server = await listenTcp(socket => {
+      socket.on('close', () => closed++);
+      socket.once('data', () => socket.write(answers[Math.min(begun++, answers.length - 1)]!, 'latin1'));
+    });
+    open.push(server);
+    return { url: server.url, isAnswered: count => begun === count && closed === count };
+  }
+
+  test.each([
+    ['chunked', 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n'],
+    ['that ends with the connection', 'HTTP/1.1 200 OK\r\n\r\nok'],
+    ['of HTTP/1.0', 'HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok'],
+    [
+      'behind interim ones',
+      'HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 102 Wait\r\n\r\nHTTP/1.1 200 OK\r\n\r\n',
+    ],
+    ['without a body', 'HTTP/1.1 204 No Content\r\n\r\n'],
+    ['of which most is still to come', `HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n${'x'.repeat(100_000)}`],
+  ])('take an answer %s for a good one, and close the connection', async (_what, answer) => {
+    const clock = new FakeClock();
+    const server = await answering('HTTP/1.1 500 Not yet\r\n\r\n', answer);
+    const to = await gateway([server.url], { clock, health: { ...health, unhealthyAfter: 1, healthyAfter: 1 } });
+    to.upstream.start();
+    await until(() => server.isAnswered(1));
+    expect(stateOf(to)).toEqual(['unhealthy']);
+    await clock.advance(10_000);
+    await until(() => server.isAnswered(2));
+    expect(stateOf(to)).toEqual(['in-service']);
+    // For the next check.
+    expect(clock.pending).toBe(1);
+  });
+
+  test.each([
+    ['a folded header line', 'HTTP/1.1 200 OK\r\nX-A: b\r\n c\r\nContent-Length: 2\r\n\r\nok'],
+    ['two codings', 'HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n'],
+    ['another protocol', 'SSH-2.0-OpenSSH_9.9\r\n'],
+    [
+      'a protocol that was not asked for',
+      'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n',
+    ],
+  ])(
+    'take a server that answers with %s out of service, as no request could get its answers',
+    async (_what, answer) => {
+      const clock = new FakeClock();
+      const server = await answering(answer);
+      const to = await gateway([server.url], { clock, health: { ...health, unhealthyAfter: 1 } });
+      expect((await ask(to)).status).toBe(502);
+      to.upstream.start();
+      await until(() => stateOf(to)[0] === 'unhealthy');
+      await until(() => server.isAnswered(2));
+      expect(clock.pending).toBe(1);
+    },
+  );
+
+  test('send what is configured in the place of their own headers', async () => {
+    const heads: string[] = [];
+    const server = await listenTcp(socket => {
+      socket.once('data', bytes => {
+        heads.push(String(bytes));
+        socket.write('HTTP/1.1 200 OK\r\n\r\n');
+      });
+    });
+    open.push(server);
+    const headers = { host: 'app.example', 'X-Probe': '1' };
+    const to = await gateway([server.url], { health: { ...health, headers } });
+    to.upstream.start();
+    await until(() => heads.length === 1);
+    const [line, ...lines] = heads[0]!.trimEnd().split('\r\n');
+    expect(line).toBe('GET /healthz HTTP/1.1');
+    expect(lines.sort()).toEqual([
+      'Connection: close',
+      'User-Agent: Holdfast-Health-Check',
+      'X-Probe: 1',
+      'host: app.example',
+    ]);
+  });
+
+  test('cannot have headers that no request can have', async () => {
+    const headers = { 'X-Probe': 'a\r\nb' };
+    expect(() => new TestGateway(['http://a'], { health: { headers } })).toThrow(/health.*headers/);
+  });
+
+  test.each([false, true])('reach a server over TLS and over a Unix socket (websocket: %s)', async websocket => {
+    const authority = createAuthority('backend authority');
+    const { certificate, key } = createCertificate({ name: 'localhost', authority });
+    const folder = mkdtempSync(join(tmpdir(), 'holdfast-'));
+    open.push({ close: async () => rmSync(folder, { recursive: true }) });
+    const servers = [
+      await backend({ tls: { cert: certificate, key } }),
+      await backend({ path: join(folder, 'socket') }),
+      await backend({ tls: createCertificate({ name: 'localhost', authority: createAuthority('somebody') }) }),
+    ];
+    const to = await gateway(
+      servers.map(({ url }) => url),
+      { clock: new FakeClock(), tls: { ca: authority.certificate }, health: { websocket, unhealthyAfter: 1 } },
+    );
+    to.upstream.start();
+    await until(() => servers.every(server => server.connections === 1 && server.open === 0));
+    expect(stateOf(to)).toEqual(['in-service', 'in-service', 'unhealthy']);
+    expect(servers.map(({ count }) => count)).toEqual([1, 1, 0]);
+  });
+
   test('that time out have failed; when none is healthy the answer is 503', async () => {
     const clock = new FakeClock();
     let asked = 0;

@@ -3,7 +3,7 @@ import http from 'node:http';
 import net, { type AddressInfo } from 'node:net';
 import { buffer } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { ResponseHead } from '../../src/http/response-head.ts';
+import { joinHeaders, type ResponseHead } from '../../src/http/response-head.ts';
 import { ResponseReader, type ResponseSink } from '../../src/http/response-reader.ts';
 import { seededRandom } from '../websocket/protocol/seeded-random.ts';
 
@@ -253,4 +253,10 @@ describe("Node's parser", () => {
     }
     expect(compared).toBeGreaterThan(100);
   });
+});
+
+test('repeated headers are joined, whatever their case, and none is taken for what every object has', () => {
+  const headers = joinHeaders(['X-A', '1', 'constructor', 'y', 'x-a', '2']);
+  expect({ ...headers }).toEqual({ 'x-a': '1, 2', constructor: 'y' });
+  expect(headers.valueOf).toBeUndefined();
 });

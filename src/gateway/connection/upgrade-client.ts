@@ -45,8 +45,8 @@ export class DeclinedAnswer extends Readable {
 }
 
 /**
- * Asks for an upgrade on a connection that nobody else uses: one request, and then the socket is another protocol's, or
- * closed.
+ * One GET on a connection that nothing else uses, as a rule for an upgrade: then the socket belongs to another protocol,
+ * or is closed.
  */
 export class UpgradeClient implements AnswerSink {
   readonly #connection: BackendConnection;

@@ -8,13 +8,12 @@ import { withoutOwned } from '../../http/hop-by-hop.ts';
 import { signInNeedsHttp1 } from '../../http/http1-required.ts';
 import { type Refusal, refuse } from '../../http/refusal.ts';
 import type { RequestHead } from '../../http/request-head.ts';
-import { joinHeaders } from '../../http/response-head.ts';
 import { parseExtensions } from '../../websocket/protocol/extensions.ts';
 import { checkUpgradeResponse, type OutgoingHeaders, type UpgradeRequest } from '../../websocket/protocol/handshake.ts';
 import { BackendConnection } from '../connection/connection.ts';
+import { requestHeadText } from '../connection/request-head-text.ts';
 import { type DeclinedAnswer, UpgradeClient } from '../connection/upgrade-client.ts';
 import type { BackendExchange } from '../exchange/exchange.ts';
-import { requestHeadText } from '../exchange/head-text.ts';
 import { withSessionHeaders } from '../exchange/header-lines.ts';
 import { backendRequestHeaders, clientResponseHeaders } from '../exchange/headers.ts';
 import { Rewriting } from '../exchange/rewriting.ts';
@@ -171,13 +170,12 @@ function dialServer(
           answer.destroy();
         } else settle({ answer, rawHeaders, server });
       },
-      onSwitched({ rawHeaders, status }, socket, early) {
+      onSwitched(answer, socket, early) {
+        const { rawHeaders } = answer;
         socket.on('error', ignore);
         try {
-          const agreed = checkUpgradeResponse(
-            { status, headers: joinHeaders(rawHeaders) },
-            { key: handshake.key, subprotocols: handshake.subprotocols, extensions: offer },
-          );
+          const { key, subprotocols } = handshake;
+          const agreed = checkUpgradeResponse(answer, { key, subprotocols, extensions: offer });
           checkAgreedExtensions(agreed.extensions);
           const cookie = selection.accepted(server);
           const headers = withSessionHeaders(

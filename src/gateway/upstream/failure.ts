@@ -17,7 +17,7 @@ export type FailureReason = 'refused' | 'busy' | 'dns' | 'tls' | 'reset' | 'inva
 /** Why no server was asked. `draining`: every one is. `nomember`: none may be. */
 export type NoServerReason = 'draining' | 'nomember';
 
-/** Tells what a socket or HTTP client error means, by how far the connection had come. */
+/** Tells what an error of a connection means, by how far the connection had come. */
 export function failureReason(error: Error, socket: Socket | null | undefined): FailureReason {
   if (isHoldfastError(error) && error.code === 'ERR_UPSTREAM_TIMEOUT') return 'timeout';
   const code = (error as NodeJS.ErrnoException).code ?? '';
@@ -29,7 +29,7 @@ export function failureReason(error: Error, socket: Socket | null | undefined): 
   // With TLS 1.3 a server refuses our certificate only after our side of the handshake is done.
   if (stage === 'tls' || /^(?:ERR_SSL_|ERR_TLS_|EPROTO$)/.test(code)) return 'tls';
   if (stage === 'connecting') return 'refused';
-  return code === 'ERR_HTTP_BAD_RESPONSE' || code.startsWith('HPE_') ? 'invalid' : 'reset';
+  return code === 'ERR_HTTP_BAD_RESPONSE' ? 'invalid' : 'reset';
 }
 
 /**

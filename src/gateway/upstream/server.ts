@@ -5,10 +5,11 @@ import type { ServerAddress } from '../../http/server-address.ts';
 import { CloseCode } from '../../wire/close-codes.ts';
 import { Pool, type PoolOptions, parseServerUrl } from '../connection/dialer.ts';
 import type { ConnectionPool } from '../connection/pool.ts';
-import { whenOpen } from '../connection/stage.ts';
 import { type Balanced, hash32 } from './balancing.ts';
+import { Ejection, type EjectionOptions } from './ejection.ts';
 import type { FailureReason } from './failure.ts';
-import { Ejection, type EjectionOptions, HealthCheck, type HealthOptions, tryConnection } from './health.ts';
+import { HealthCheck, type HealthOptions } from './health.ts';
+import { type CheckOptions, probeOf } from './probe.ts';
 
 /** What clients of a server that goes away are told. */
 const LEAVING = 'backend server is leaving';
@@ -50,7 +51,7 @@ export interface ServerStatus {
 export interface UpstreamServerOptions {
   readonly pool: PoolOptions;
   readonly ejection: EjectionOptions | undefined;
-  readonly health: HealthOptions | undefined;
+  readonly health: (HealthOptions & CheckOptions) | undefined;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -101,10 +102,10 @@ export class UpstreamServer implements ServerAddress, Balanced {
     this.hashSeed = hash32(address.url);
     this.#clock = clock;
     this.#pool = new Pool(address, pool, clock);
-    const open = () => this.#pool.open();
+    const probe = probeOf(() => this.#pool.open(), health, clock);
     const log = { upstream: pool.upstream, server: this.url };
     if (health) {
-      this.#health = new HealthCheck(open, health, clock, (isHealthy, why) => {
+      this.#health = new HealthCheck(health, clock, probe, (isHealthy, why) => {
         if (isHealthy) {
           logger.info(log, 'upstream server is healthy again');
           return;
@@ -114,7 +115,6 @@ export class UpstreamServer implements ServerAddress, Balanced {
       });
     }
     if (ejection) {
-      const probe = () => this.#health?.check() ?? tryConnection(open, whenOpen);
       this.#ejection = new Ejection(ejection, clock, probe, (isEjected, why) => {
         if (!isEjected) {
           logger.info(log, 'upstream server is back in service');

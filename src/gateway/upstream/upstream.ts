@@ -16,8 +16,8 @@ import { Affinity, type AffinityKind, type AffinityOptions, BACKEND_SESSION_COOK
 import type { Balance } from './balancing.ts';
 import { BoundConnections } from './bound-connections.ts';
 import { UpstreamCookies, type UpstreamCookiesConfig } from './cookies.ts';
+import type { EjectionOptions } from './ejection.ts';
 import { noServer } from './failure.ts';
-import type { EjectionOptions, HealthOptions } from './health.ts';
 import { RetryBudget } from './retry-budget.ts';
 import { Selection, type SelectionSource } from './selection.ts';
 import { type Drain, type ServerStatus, UpstreamServer, type UpstreamServerOptions } from './server.ts';
@@ -385,7 +385,7 @@ function ejectionOptions({ failures = 5, time = '1s', maxTime = '30s' }: Upstrea
   return { failures, timeMs: parseDuration(time), maxTimeMs: parseDuration(maxTime) };
 }
 
-function healthOptions(config: UpstreamHealthConfig): HealthOptions {
+function healthOptions(config: UpstreamHealthConfig): UpstreamServerOptions['health'] {
   return {
     path: config.path ?? '/',
     isWebSocket: config.websocket ?? false,

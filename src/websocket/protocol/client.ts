@@ -4,6 +4,8 @@ import { byteLengthOf, plainBytes } from '../../base/bytes.ts';
 import { type Clock, systemClock, type Timer } from '../../base/clock.ts';
 import { HoldfastError } from '../../base/errors.ts';
 import { parseSize, type Size } from '../../base/size.ts';
+import { malformed, type ResponseHead } from '../../http/response-head.ts';
+import { ResponseReader } from '../../http/response-reader.ts';
 import { CloseCode } from '../../wire/close-codes.ts';
 import { FrameWriter, firstByte } from './frame-writer.ts';
 import { checkUpgradeResponse, createUpgradeRequest, type OutgoingHeaders } from './handshake.ts';
@@ -17,7 +19,6 @@ import {
   offerDeflate,
   PerMessageDeflate,
 } from './permessage-deflate.ts';
-import { parseResponseHead } from './response-head.ts';
 
 export interface ConnectOptions {
   /** Offered in this order. Default none. */
@@ -335,23 +336,29 @@ function readHead(
   socket: Socket,
   host: string,
   signal: AbortSignal | undefined,
-): Promise<{ head: NonNullable<ReturnType<typeof parseResponseHead>>; rest: Buffer }> {
+): Promise<{ head: ResponseHead; rest: Buffer }> {
   const { promise, resolve, reject } = Promise.withResolvers<Awaited<ReturnType<typeof readHead>>>();
-  let received: Buffer = EMPTY;
+  let head: ResponseHead | undefined;
+  const reader = new ResponseReader({
+    onInformation() {},
+    onHead(received) {
+      if (received.isHttp10) throw malformed('it is HTTP/1.0');
+      head = received;
+      reader.isPaused = true;
+    },
+    onBody() {},
+    onEnd() {},
+  });
+  reader.expect('GET');
   const onData = (chunk: Buffer) => {
-    received = received.length === 0 ? chunk : Buffer.concat([received, chunk]);
     try {
-      let head = parseResponseHead(received);
-      // RFC 9110 §15.2: interim responses may come before the final one.
-      while (head !== undefined && head.status < 200 && head.status !== 101) {
-        received = received.subarray(head.length);
-        head = parseResponseHead(received);
-      }
+      const end = reader.push(chunk, 0, chunk.length);
       if (head === undefined) return;
       socket.pause();
-      resolve({ head, rest: received.subarray(head.length) });
-    } catch (error) {
-      reject(error);
+      resolve({ head, rest: chunk.subarray(end) });
+    } catch (cause) {
+      const message = `${(cause as Error).message}; is it an HTTP server?`;
+      reject(new HoldfastError('ERR_WS_BAD_HANDSHAKE', message, { cause }));
     }
   };
   const onError = (cause: Error) =>

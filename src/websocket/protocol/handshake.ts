@@ -2,6 +2,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { HoldfastError } from '../../base/errors.ts';
 import { type Refusal, refuse } from '../../http/refusal.ts';
 import type { RequestHead } from '../../http/request-head.ts';
+import { joinHeaders, type ResponseHead } from '../../http/response-head.ts';
 import { hasToken, isToken } from '../../http/token.ts';
 import { describe } from './outgoing.ts';
 
@@ -135,13 +136,6 @@ export function createUpgradeRequest(options: UpgradeRequestOptions): { key: str
   return { key, bytes: Buffer.from(`${head}${applicationHeaders(options.headers)}\r\n`, 'latin1') };
 }
 
-/** The head of a server's answer. */
-export interface UpgradeResponseHead {
-  readonly status: number;
-  /** Lower-case names; repeated headers joined with `, `. */
-  readonly headers: Readonly<Record<string, string | undefined>>;
-}
-
 /**
  * Judges the server's answer to `createUpgradeRequest` (RFC 6455 §4.1). The extensions it agreed to are returned
  * unread; they are undefined when it agreed to none.
@@ -150,14 +144,14 @@ export interface UpgradeResponseHead {
  * then.
  */
 export function checkUpgradeResponse(
-  response: UpgradeResponseHead,
+  { status, rawHeaders }: Pick<ResponseHead, 'status' | 'rawHeaders'>,
   request: { key: string; subprotocols?: readonly string[] | undefined; extensions?: string | undefined },
 ): { subprotocol: string | undefined; extensions: string | undefined } {
-  const { status, headers } = response;
   if (status !== 101)
     throw new HoldfastError('ERR_WS_BAD_HANDSHAKE', `the server answered the handshake with ${status} instead of 101`, {
       status,
     });
+  const headers: Readonly<Record<string, string | undefined>> = joinHeaders(rawHeaders);
   const fail = (what: string) => new HoldfastError('ERR_WS_BAD_HANDSHAKE', `the server answered 101, but ${what}`);
   if (headers.upgrade?.toLowerCase() !== 'websocket') throw fail('its Upgrade header is not "websocket"');
   if (!hasToken(headers.connection, 'upgrade')) throw fail('its Connection header does not name Upgrade');

@@ -180,6 +180,25 @@ describe('connectWebSocket', () => {
     expect(await (await testClient(url)).receive()).toBe('a');
   });
 
+  test.each([
+    ['another protocol', 'SSH-2.0-OpenSSH\r\n\r\n'],
+    ['HTTP/1.0', 'HTTP/1.0 101 Switching Protocols\r\n\r\n'],
+    ['a status of two digits', 'HTTP/1.1 20 OK\r\n\r\n'],
+    ['a status out of range', 'HTTP/1.1 600 No\r\n\r\n'],
+    ['a line without a colon', 'HTTP/1.1 101 OK\r\nUpgrade\r\n\r\n'],
+    ['a space before the colon', 'HTTP/1.1 101 OK\r\nUpgrade : websocket\r\n\r\n'],
+    ['a folded line', 'HTTP/1.1 101 OK\r\nUpgrade: web\r\n socket\r\n\r\n'],
+    ['an empty name', 'HTTP/1.1 101 OK\r\n: x\r\n\r\n'],
+    ['a bare line feed', 'HTTP/1.1 101 OK\r\nA: b\nC: d\r\n\r\n'],
+    ['a bare carriage return', 'HTTP/1.1 101 OK\r\nA: b\rC: d\r\n\r\n'],
+    ['NUL', 'HTTP/1.1 101 OK\r\nA: b\0\r\n\r\n'],
+    ['a head without end', `HTTP/1.1 101 OK\r\nA: ${'b'.repeat(17_000)}`],
+    ['a head that is too long', `HTTP/1.1 101 OK\r\nA: ${'b'.repeat(17_000)}\r\n\r\n`],
+  ])('refuses an answer with %s', async (_what, text) => {
+    const url = await serveRaw(socket => socket.write(text, 'latin1'));
+    await expect(connectWebSocket(url)).rejects.toMatchObject({ code: 'ERR_WS_BAD_HANDSHAKE' });
+  });
+
   test('reports 1006 when the server breaks off', async () => {
     const client = await testClient(await serveRaw((socket, head) => socket.end(good(head))));
     expect(await client.closed).toEqual({ code: 1006, reason: '', clean: false });
