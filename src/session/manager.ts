@@ -20,6 +20,21 @@ type Carrier = { [key: symbol]: SessionBinding | undefined };
  * work.
  *
  * A failure of the store rejects with ERR_SESSION_STORE_UNAVAILABLE (503) everywhere; it never looks like "no session".
+ *
+ * @example
+ * import { createServer } from 'node:http';
+ * import { attachSession, MemoryStore, SessionManager } from 'holdfast/session';
+ *
+ * const sessions = new SessionManager({ store: new MemoryStore(), keys: [crypto.getRandomValues(new Uint8Array(32))] });
+ * await sessions.start();
+ * const server = createServer(async (request, response) => {
+ *   attachSession(sessions, request, response);
+ *   const session = await sessions.open(request);
+ *   const visits = await session.update('visits', visits => Number(visits ?? 0) + 1);
+ *   response.end(`visit ${visits}`);
+ * });
+ * server.close();
+ * await sessions.close();
  */
 export class SessionManager {
   readonly #services: BindingServices;
@@ -56,13 +71,21 @@ export class SessionManager {
    * learned by asking the store.
    *
    * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE.
+   *
+   * @example
+   * await sessions.start(); // once, before the first request
    */
   start(): Promise<void> {
     this.#sweeper.start();
     return this.#services.registry.listen();
   }
 
-  /** Writes what is left (changes of sockets, last accesses), then closes store and ledger. */
+  /**
+   * Writes what is left (changes of sockets, last accesses), then closes store and ledger.
+   *
+   * @example
+   * await sessions.close(); // once, after the last request
+   */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -77,7 +100,17 @@ export class SessionManager {
     await this.close();
   }
 
-  /** The session of one request. Reads nothing yet. */
+  /**
+   * The session of one request. Reads nothing yet.
+   *
+   * @example
+   * const binding = sessions.bind({ cookieHeader: undefined, isSecure: true, isDocumentNavigation: false });
+   * const session = await binding.open();
+   * session.set('theme', 'dark');
+   * await binding.commit();
+   * console.log(binding.responseHeaders().map(({ name }) => name)); // [ 'Set-Cookie' ]
+   * binding.release();
+   */
   bind(request: SessionRequest): SessionBinding {
     return new SessionBinding(this.#services, request);
   }
@@ -85,6 +118,11 @@ export class SessionManager {
   /**
    * Makes `get(carrier)` and `open(carrier)` mean this binding, for as long as the carrier (a request, a handshake)
    * lives.
+   *
+   * @example
+   * const carrier = {};
+   * sessions.bindTo(carrier, sessions.bind({ cookieHeader: undefined, isSecure: true, isDocumentNavigation: false }));
+   * console.log(await sessions.get(carrier)); // undefined
    */
   bindTo(carrier: object, binding: SessionBinding): void {
     (carrier as Carrier)[this.#carrierKey] = binding;
@@ -92,22 +130,43 @@ export class SessionManager {
 
   /**
    * The session of a request, or undefined when its client has none. @throws {HoldfastError} as `SessionBinding.get`.
+   *
+   * @example
+   * const session = await sessions.get(request);
+   * console.log(session?.owner?.name); // alice
    */
   get(carrier: object): Promise<Session | undefined> {
     return this.#boundTo(carrier)?.get() ?? Promise.reject(outsideRequest());
   }
 
-  /** The session of a request, made when its client has none. @throws {HoldfastError} as `SessionBinding.open`. */
+  /**
+   * The session of a request, made when its client has none. @throws {HoldfastError} as `SessionBinding.open`.
+   *
+   * @example
+   * const session = await sessions.open(request);
+   * session.set('theme', 'dark');
+   */
   open(carrier: object): Promise<Session> {
     return this.#boundTo(carrier)?.open() ?? Promise.reject(outsideRequest());
   }
 
-  /** Makes the request's session this user's, with a new secret. @throws {HoldfastError} as `SessionBinding.signIn`. */
+  /**
+   * Makes the request's session this user's, with a new secret. @throws {HoldfastError} as `SessionBinding.signIn`.
+   *
+   * @example
+   * const session = await sessions.signIn(request, { name: 'alice', roles: [] });
+   * console.log(session.owner?.name); // alice
+   */
   async signIn(carrier: object, owner: SessionOwner): Promise<Session> {
     return this.#bindingOf(carrier).signIn(owner);
   }
 
-  /** A URL with the session in it, under `tracking: 'url'`; otherwise as it is. The servlets' `encodeURL`. */
+  /**
+   * A URL with the session in it, under `tracking: 'url'`; otherwise as it is. The servlets' `encodeURL`.
+   *
+   * @example
+   * console.log(sessions.encodeUrl(request, '/cart')); // /cart
+   */
   encodeUrl(carrier: object, url: string): string {
     return this.#bindingOf(carrier).encodeUrl(url);
   }
@@ -118,6 +177,9 @@ export class SessionManager {
    * keeps a session alive.
    *
    * @throws {HoldfastError} ERR_SESSION_ENDED when there is no such session (any more); ERR_SESSION_STORE_UNAVAILABLE.
+   *
+   * @example
+   * await sessions.access(sid, session => session.set('mail', 'you have 1 new message'));
    */
   access<T>(sid: string, work: (session: Session) => T | Promise<T>): Promise<T> {
     return this.#services.registry.access(sid, work);
@@ -126,6 +188,11 @@ export class SessionManager {
   /**
    * Holds a session for a socket whose client is known by other means than a handshake. Undefined when there is no such
    * session (any more). @throws ERR_SESSION_STORE_UNAVAILABLE.
+   *
+   * @example
+   * const held = await sessions.attach(sid);
+   * console.log(held?.session.owner?.name); // alice
+   * await held?.release();
    */
   attach(sid: string): Promise<SocketSession | undefined> {
     return this.#services.registry.attach(sid);
@@ -135,12 +202,20 @@ export class SessionManager {
    * Ends a session. True when this call has ended it, false when it was not there (any more).
    *
    * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE: the session may still live.
+   *
+   * @example
+   * console.log(await sessions.end(sid, 'admin'), await sessions.end(sid, 'admin')); // true false
    */
   async end(sid: string, reason: SessionEndReason): Promise<boolean> {
     return this.#services.registry.end(sid, reason);
   }
 
-  /** The sessions that a user owns, in all processes that share the store. */
+  /**
+   * The sessions that a user owns, in all processes that share the store.
+   *
+   * @example
+   * console.log((await sessions.ofUser('alice')).length); // 1
+   */
   async ofUser(name: string): Promise<SessionInfo[]> {
     const infos = await Promise.all((await this.#services.users.sids(name)).map(sid => this.info(sid)));
     return infos.filter(info => info !== undefined);
@@ -151,6 +226,9 @@ export class SessionManager {
    *
    * @param options.except A sid that stays: the one from which it is asked.
    * @returns how many this call has ended.
+   *
+   * @example
+   * console.log(await sessions.endAllOf('alice', { reason: 'security' })); // 1
    */
   async endAllOf(
     name: string,
@@ -159,7 +237,12 @@ export class SessionManager {
     return this.#services.users.endAll(name, options.reason ?? 'admin', options.except);
   }
 
-  /** Every session that lives, one after the other: never all of them in memory. */
+  /**
+   * Every session that lives, one after the other: never all of them in memory.
+   *
+   * @example
+   * for await (const { owner, attributes } of sessions.list()) console.log(owner?.name, attributes.length); // alice 0
+   */
   async *list(): AsyncIterable<SessionInfo> {
     for await (const sid of this.#services.store.sids()) {
       const info = await this.info(sid);
@@ -167,7 +250,12 @@ export class SessionManager {
     }
   }
 
-  /** What administrators may know of a session; undefined when there is none. */
+  /**
+   * What administrators may know of a session; undefined when there is none.
+   *
+   * @example
+   * console.log((await sessions.info(sid))?.owner); // { name: 'alice', roles: [] }
+   */
   async info(sid: string): Promise<SessionInfo | undefined> {
     const record = typeof sid === 'string' ? await this.#services.registry.living(sid) : undefined;
     if (!record) return undefined;
@@ -185,11 +273,20 @@ export class SessionManager {
     };
   }
 
-  /** How many sessions the store holds, those whose time is over and that were not swept yet included. */
+  /**
+   * How many sessions the store holds, those whose time is over and that were not swept yet included.
+   *
+   * @example
+   * console.log(await sessions.count()); // 1
+   */
   count(): Promise<number> {
     return this.#services.store.count();
   }
 
+  /**
+   * @example
+   * console.log(sessions.statistics().created); // 1
+   */
   statistics(): SessionStatistics {
     return this.#services.meters.read(this.#services.cache);
   }
@@ -197,6 +294,12 @@ export class SessionManager {
   /**
    * The session tracker: a handler for `Request`s, mounted wherever the application likes. For administrators only, see
    * the options.
+   *
+   * @example
+   * const isAdmin = (request: Request) => request.headers.get('authorization') === 'Bearer of-admins';
+   * const inspect = sessions.inspector({ allow: isAdmin });
+   * const response = await inspect(new Request('http://localhost/sessions'));
+   * console.log(response.status); // 403
    */
   inspector(options?: InspectorOptions): (request: Request) => Promise<Response> {
     return createInspector(this, options);
@@ -205,6 +308,11 @@ export class SessionManager {
   /**
    * Calls back for what happens to sessions in this process. Returns a function that stops it. A listener that throws
    * is logged.
+   *
+   * @example
+   * const stop = sessions.on('ended', ({ reason }) => console.log(reason)); // logout
+   * await sessions.end(sid, 'logout');
+   * stop();
    */
   on<K extends keyof SessionEvents>(kind: K, listener: (event: SessionEvents[K]) => void): () => void {
     return this.#services.listeners.on(kind, listener);
@@ -214,6 +322,13 @@ export class SessionManager {
    * Calls back when the sockets that hold a session here must go: it is over, or a login has replaced its secret. At
    * once when it happened in this process; through the ledger, or within 5 s without one, when in another. Returns a
    * function that stops it.
+   *
+   * @example
+   * const held = await sessions.attach(sid); // for a socket
+   * const stop = sessions.onSocketEnd((_sid, why) => console.log(why)); // ended
+   * await sessions.end(sid, 'admin');
+   * await held?.release();
+   * stop();
    */
   onSocketEnd(listener: (sid: string, why: SocketEndReason) => void): () => void {
     return this.#services.registry.onSocketEnd(listener);
