@@ -7,7 +7,6 @@ import { isDocumentNavigation } from '../http/navigation.ts';
 import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
 import { type RequestHead, readRequestHead } from '../http/request-head.ts';
 import { requestSite } from '../http/request-site.ts';
-import type { UrlTicket } from '../http/url-ticket.ts';
 import type { SessionBinding } from '../session/request/binding.ts';
 import type { Session } from '../session/session.ts';
 import type { ConnectionHost } from '../websocket/endpoint-connection.ts';
@@ -27,6 +26,8 @@ export interface Gateway {
   readonly trustedProxies: AddressList;
   /** The hosts that the listener answers to. Default: all. */
   readonly hosts?: HostNames | undefined;
+  /** Path parameters that can hold a session's ticket. */
+  readonly urlParameters: ReadonlySet<string>;
   /** By which a request that comes back is known (`routing/loop.ts`). Default: it is not known. */
   readonly instance?: string | undefined;
   /** Largest request body that a fetch handler gets. */
@@ -80,14 +81,8 @@ export interface Admitted extends Held {
  *
  * Each step takes what the one before it made, so that none can be left out or moved. A refusal is a value and ends the
  * flow.
- *
- * @param urlTicket What `takeUrlTicket` has taken out of the request's URL.
  */
-export async function admit(
-  request: IncomingMessage,
-  gateway: Gateway,
-  urlTicket?: UrlTicket,
-): Promise<Admitted | Refused> {
+export async function admit(request: IncomingMessage, gateway: Gateway): Promise<Admitted | Refused> {
   const head = readRequestHead(request, gateway);
   if (isRefusal(head)) return { refusal: head };
   const loop = gateway.instance === undefined ? undefined : refuseLoop(head, gateway.instance);
@@ -99,7 +94,7 @@ export async function admit(
   if (isRefusal(permitted)) return { refusal: permitted, head, route };
   const unambiguous = judgeReadings(permitted, gateway.readings);
   if (isRefusal(unambiguous)) return { refusal: unambiguous, head, route };
-  const held = await holdSession(unambiguous, urlTicket);
+  const held = await holdSession(unambiguous);
   if (isRefusal(held)) return { refusal: held, head, route };
   const observed = await observeSession(held);
   return isRefusal(observed) ? { refusal: observed, head, route } : observed;
@@ -135,14 +130,14 @@ function judgeReadings(permitted: Permitted, readings: RouteReadings): Unambiguo
 }
 
 /** A store that cannot be asked is a 503, never a visitor who seems to be logged out. */
-async function holdSession(unambiguous: Unambiguous, urlTicket: UrlTicket | undefined): Promise<Held | Refusal> {
+async function holdSession(unambiguous: Unambiguous): Promise<Held | Refusal> {
   const { head, route } = unambiguous;
   const context = route.sessions;
   if (context === undefined || route.sessionMode === 'none') return { ...unambiguous, held: undefined };
   const binding = context.manager.bind({
     cookieHeader: head.headers.cookie,
     readHeader: name => headerOf(head, name),
-    urlTicket: urlTicket?.name === context.manager.tracking.urlParameter ? urlTicket.value : undefined,
+    urlTicket: head.urlTicket?.name === context.manager.tracking.urlParameter ? head.urlTicket.value : undefined,
     isSecure: head.isSecure,
     isDocumentNavigation: isDocumentNavigation(head),
     clientAddress: head.clientAddress,

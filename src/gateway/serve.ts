@@ -1,8 +1,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
+import { parseUpgrade } from '../http/upgrade-request.ts';
 import { commitBeforeHeaders } from '../session/request/commit-before-headers.ts';
 import { userFrom } from '../websocket/handshake.ts';
-import { parseUpgrade } from '../websocket/protocol/handshake.ts';
 import type { Admitted, Gateway } from './admit.ts';
 import { exchangeSession } from './exchange-session.ts';
 import { forwardRequest } from './forward/forward.ts';
@@ -40,7 +40,7 @@ export async function serve(
   switch (target.kind) {
     case 'endpoint': {
       // Not an upgrade, or it would not be here: the checks of the handshake say what is missing.
-      const upgrade = parseUpgrade(head);
+      const upgrade = head.upgrade ?? parseUpgrade(head);
       return isRefusal(upgrade) ? upgrade : refuse(426, 'ERR_WS_UPGRADE_REQUIRED', 'the request is not an upgrade');
     }
     case 'redirect':

@@ -1,7 +1,7 @@
 import type { Duplex } from 'node:stream';
 import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
+import { parseUpgrade } from '../http/upgrade-request.ts';
 import type { ConnectionFacts, EndpointConnection } from '../websocket/endpoint-connection.ts';
-import { parseUpgrade, type UpgradeRequest } from '../websocket/protocol/handshake.ts';
 import type { Admitted, Gateway } from './admit.ts';
 import type { ObservedExchange } from './backend-session/observed/observer.ts';
 import { exchangeSession } from './exchange-session.ts';
@@ -39,33 +39,32 @@ export async function openUpgrade(
   onGone: ConnectionFacts['onGone'],
 ): Promise<Opened | Ended | Refusal> {
   using _ = admitted.held;
-  const { target } = admitted.route;
+  const { head, route } = admitted;
+  const { target } = route;
+  const handshake = head.upgrade ?? parseUpgrade(head);
   if (target.kind === 'endpoint') {
-    const connection = await openEndpoint(admitted, target.endpoint, socket, early, gateway.host, onGone);
+    if (isRefusal(handshake)) return handshake;
+    const connection = await openEndpoint(admitted, handshake, target.endpoint, socket, early, gateway.host, onGone);
     if (connection === undefined) return CLIENT_GONE;
     return isRefusal(connection) ? connection : { connection };
   }
   if (target.kind !== 'upstream' || !target.relay)
     return refuse(400, 'ERR_WS_BAD_HANDSHAKE', 'this route takes no WebSockets');
+  if (isRefusal(handshake)) return handshake;
   const { upstream, rewrite, relay: limits } = target;
-  const relay = await openRelay(admitted, { upstream, rewrite, limits, socket, early }, gateway);
+  const { wheel } = gateway.host;
+  const relay = await openRelay(admitted, { head, handshake, upstream, rewrite, limits, socket, early, wheel });
   if (isRefusal(relay)) return relay;
   if (relay instanceof Relay) return { relay, upstream: upstream.name, server: relay.server.url };
   return { ...relay, upstream: upstream.name, server: relay.server?.url };
 }
 
-async function openRelay(
-  admitted: Admitted,
-  to: Pick<RelayOptions, 'upstream' | 'rewrite' | 'limits' | 'socket' | 'early'>,
-  gateway: Gateway,
-): Promise<Relay | RelayedAnswer | Refusal> {
-  const { head, held, observed } = admitted;
-  const handshake = parseUpgrade(head);
-  if (isRefusal(handshake)) return handshake;
+async function openRelay(admitted: Admitted, options: RelayOptions): Promise<Relay | RelayedAnswer | Refusal> {
+  const { held, observed } = admitted;
   const session = held && new RelaySession(held);
   let relay: Relay | undefined;
   try {
-    const opened = (await session?.hold()) ?? (await relayTo(admitted, handshake, session, to, gateway));
+    const opened = (await session?.hold()) ?? (await relayTo(admitted, options, session));
     if (!(opened instanceof Relay)) return opened;
     relay = opened;
   } finally {
@@ -79,24 +78,19 @@ async function openRelay(
 
 function relayTo(
   admitted: Admitted,
-  handshake: UpgradeRequest,
+  options: RelayOptions,
   session: RelaySession | undefined,
-  to: Pick<RelayOptions, 'upstream' | 'rewrite' | 'limits' | 'socket' | 'early'>,
-  { host }: Gateway,
 ): Promise<Relay | RelayedAnswer | Refusal> {
-  const { head, observed } = admitted;
+  const { observed } = admitted;
   return relayWebSocket({
-    ...to,
-    head,
-    handshake,
+    ...options,
     news: session,
     // The backend's answer can change it.
     get sid() {
       return observed ? undefined : session?.sid;
     },
     affinityKey: observed?.key ?? session?.sid,
-    session: exchangeSession(admitted, to.upstream, session && (() => session.hold())),
-    wheel: host.wheel,
+    session: exchangeSession(admitted, options.upstream, session && (() => session.hold())),
     ...touching(session, observed),
   });
 }

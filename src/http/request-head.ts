@@ -7,7 +7,8 @@ import type { HostNames } from './host-names.ts';
 import { normalizePath } from './path.ts';
 import { isSecureSocket } from './peer.ts';
 import { type Refusal, refuse } from './refusal.ts';
-import { hasToken } from './token.ts';
+import { asksForWebSocket, parseUpgrade, type UpgradeRequest } from './upgrade-request.ts';
+import { takeUrlTicket, type UrlTicket } from './url-ticket.ts';
 
 /**
  * The facts of one request, taken from the wire once and judged by every later step.
@@ -52,11 +53,12 @@ export interface RequestHead {
    * TLS in front of us.
    */
   readonly isSchemeKnown: boolean;
-  /**
-   * True when the request asks for a WebSocket, in HTTP/1.1 or HTTP/2; whether the handshake is a good one is the
-   * endpoint's to say.
-   */
+  /** True when the request asks for a WebSocket, in HTTP/1.1 or HTTP/2. */
   readonly isUpgrade: boolean;
+  /** What it asks for then, or what is wrong with its handshake. */
+  readonly upgrade: UpgradeRequest | Refusal | undefined;
+  /** A session's ticket that stood in its URL, which does not have it any more. */
+  readonly urlTicket: UrlTicket | undefined;
   /** The certificate the client showed to us and that is good; undefined otherwise. */
   readonly clientCertificate: ClientCertificate | undefined;
 }
@@ -66,10 +68,12 @@ export interface ReadRequestHeadOptions {
   readonly trustedProxies: AddressList;
   /** The hosts that are answered, in `Host` and in what trusted proxies forward. Default: all. */
   readonly hosts?: HostNames | undefined;
+  /** Path parameters that can hold a session's ticket. Default: none. */
+  readonly urlParameters?: ReadonlySet<string> | undefined;
 }
 
 /**
- * Reads the facts of a request.
+ * Reads the facts of a request. A session's ticket is taken out of its URL, so that no route, log or backend sees it.
  *
  * @returns a refusal with 400 (ERR_HTTP_BAD_REQUEST) when the target, the `Host` or a trusted proxy's header cannot be
  * understood, and for everything that asks for a forward proxy: `CONNECT`, or an absolute target for another authority
@@ -77,6 +81,7 @@ export interface ReadRequestHeadOptions {
  * `hosts`.
  */
 export function readRequestHead(request: IncomingMessage, options: ReadRequestHeadOptions): RequestHead | Refusal {
+  const urlTicket = options.urlParameters && takeUrlTicket(request, options.urlParameters);
   const { headers, rawHeaders, socket, httpVersion } = request;
   const method = request.method ?? '';
   const target = request.url ?? '';
@@ -106,6 +111,7 @@ export function readRequestHead(request: IncomingMessage, options: ReadRequestHe
 
   const peerAddress = unmapIpv4(socket.remoteAddress ?? '');
   const isEncrypted = isSecureSocket(socket);
+  const isUpgrade = asksForWebSocket(request);
   const facts = {
     method,
     target,
@@ -116,7 +122,9 @@ export function readRequestHead(request: IncomingMessage, options: ReadRequestHe
     rawHeaders,
     peerAddress,
     peerPort: socket.remotePort ?? 0,
-    isUpgrade: asksForWebSocket(request),
+    isUpgrade,
+    upgrade: isUpgrade ? parseUpgrade({ method, host: ownHost, httpVersion, headers, isUpgrade }) : undefined,
+    urlTicket,
     clientCertificate: clientCertificateOf(socket),
   };
   if (!options.trustedProxies.contains(peerAddress)) {
@@ -218,22 +226,6 @@ function splitTarget(method: string, target: string, sentHost: string): Location
   const mark = target.indexOf('?', start);
   const path = target.slice(start, mark === -1 ? undefined : mark);
   return { host, path: path === '' ? '/' : path, query: mark === -1 ? '' : target.slice(mark + 1) };
-}
-
-/** An extended CONNECT of HTTP/2 (RFC 8441), which the listener has put into the words of a handshake in HTTP/1.1. */
-export interface ExtendedConnect {
-  readonly isExtendedConnect: true;
-}
-
-/** RFC 6455 §4.2.1, items 1 to 4. RFC 9110 §7.8: an Upgrade in HTTP/1.0 is ignored. */
-export function asksForWebSocket(request: IncomingMessage): boolean {
-  const { connection, upgrade } = request.headers;
-  return (
-    request.method === 'GET' &&
-    (request.httpVersion === '1.1' || (request as Partial<ExtendedConnect>).isExtendedConnect === true) &&
-    hasToken(upgrade, 'websocket') &&
-    hasToken(connection, 'upgrade')
-  );
 }
 
 function countHeader(rawHeaders: readonly string[], name: string): number {

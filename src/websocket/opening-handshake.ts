@@ -3,9 +3,9 @@ import type { Duplex } from 'node:stream';
 import type { PeerCertificate, TLSSocket } from 'node:tls';
 import { type Cookie, parseCookies } from '../http/cookies.ts';
 import type { RequestHead } from '../http/request-head.ts';
+import type { UpgradeRequest } from '../http/upgrade-request.ts';
 import type { Session } from '../session/session.ts';
 import { type Handshake, handshakeUrl, type User, userFrom } from './handshake.ts';
-import type { UpgradeRequest } from './protocol/handshake.ts';
 
 /**
  * The handshake over the facts of its request. What costs something is made when it is asked for: few endpoints ask for

@@ -15,9 +15,9 @@ import { Upstream, type UpstreamOptions } from '../../src/gateway/upstream/upstr
 import { emptyAddressList } from '../../src/http/address-list.ts';
 import { isRefusal, type Refusal } from '../../src/http/refusal.ts';
 import { type RequestHead, readRequestHead } from '../../src/http/request-head.ts';
+import { parseUpgrade } from '../../src/http/upgrade-request.ts';
 import { refusalResponse } from '../../src/http/write-refusal.ts';
 import { Http1Clients } from '../../src/server/listen/http1/clients.ts';
-import { parseUpgrade } from '../../src/websocket/protocol/handshake.ts';
 import { TimerWheel } from '../../src/websocket/timer-wheel.ts';
 
 export interface GatewayOptions extends Omit<Partial<UpstreamOptions>, 'session'> {

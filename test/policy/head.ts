@@ -19,6 +19,8 @@ export function headWith(changes: Partial<RequestHead> & { headers?: IncomingHtt
     isSecure: false,
     isSchemeKnown: false,
     isUpgrade: true,
+    upgrade: undefined,
+    urlTicket: undefined,
     clientCertificate: undefined,
     ...changes,
   };

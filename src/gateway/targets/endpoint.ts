@@ -1,5 +1,6 @@
 import type { Duplex } from 'node:stream';
 import { isRefusal, type Refusal } from '../../http/refusal.ts';
+import type { UpgradeRequest } from '../../http/upgrade-request.ts';
 import type { ServedEndpoint } from '../../websocket/endpoint.ts';
 import type {
   AttachedSession,
@@ -8,27 +9,26 @@ import type {
   EndpointConnection,
 } from '../../websocket/endpoint-connection.ts';
 import { OpeningHandshake } from '../../websocket/opening-handshake.ts';
-import { parseUpgrade, upgradeResponse } from '../../websocket/protocol/handshake.ts';
+import { upgradeResponse } from '../../websocket/protocol/handshake.ts';
 import type { Admitted } from '../admit.ts';
 import { withSessionHeaders } from '../exchange/header-lines.ts';
 import { attachSession, type SessionContext } from '../held-session.ts';
 
 /**
- * Takes an admitted upgrade to its endpoint: RFC checks, the application's `accept`, the session's commit, the 101, and
+ * Takes an admitted upgrade to its endpoint: the application's `accept`, the session's commit, the 101, and
  * the connection lives.
  *
  * @returns the connection; or a refusal, and nothing was written. Undefined: the client went away meanwhile.
  */
 export async function openEndpoint(
   admitted: Admitted,
+  upgrade: UpgradeRequest,
   endpoint: ServedEndpoint<unknown>,
   socket: Duplex,
   early: Buffer,
   host: ConnectionHost,
   onGone: ConnectionFacts['onGone'],
 ): Promise<EndpointConnection<unknown> | Refusal | undefined> {
-  const upgrade = parseUpgrade(admitted.head);
-  if (isRefusal(upgrade)) return upgrade;
   const { held } = admitted;
   const handshake = new OpeningHandshake(admitted.head, upgrade, socket, {
     params: admitted.params,

@@ -43,8 +43,6 @@ export interface Parts extends Gateway {
   /** Those of mounted applications, by the whole prefix. */
   readonly mountedSessions: ReadonlyMap<string, SessionContext>;
   readonly sessionContexts: readonly SessionContext[];
-  /** Path parameters that can hold a session's ticket. */
-  readonly urlParameters: ReadonlySet<string>;
   /** May clients be told why a backend gave no answer? */
   readonly exposeReason: boolean;
   /** Sockets that asked for an upgrade and have no answer yet. */

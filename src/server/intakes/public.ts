@@ -9,8 +9,8 @@ import { type Ended, openUpgrade } from '../../gateway/upgrade.ts';
 import type { HostNames } from '../../http/host-names.ts';
 import { askForHttp1 } from '../../http/http1-required.ts';
 import { isRefusal, RETRY_AFTER_S, type Refusal, refuse, refuseUnforeseen } from '../../http/refusal.ts';
-import { asksForWebSocket, clientAddressOf } from '../../http/request-head.ts';
-import { takeUrlTicket } from '../../http/url-ticket.ts';
+import { clientAddressOf } from '../../http/request-head.ts';
+import { asksForWebSocket } from '../../http/upgrade-request.ts';
 import { refusalBody, refusalResponse, writeRefusal } from '../../http/write-refusal.ts';
 import type { ConnectionFacts } from '../../websocket/endpoint-connection.ts';
 import { CloseCode } from '../../wire/close-codes.ts';
@@ -99,8 +99,7 @@ export class PublicIntake implements Intake {
   }
 
   #admit(request: IncomingMessage, gateway: Gateway): Promise<Admitted | Refused> | Refused {
-    const urlTicket = takeUrlTicket(request, this.#parts.urlParameters);
-    return this.#isDraining ? { refusal: draining() } : admit(request, gateway, urlTicket);
+    return this.#isDraining ? { refusal: draining() } : admit(request, gateway);
   }
 
   async #upgrade(

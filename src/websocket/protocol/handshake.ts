@@ -1,19 +1,8 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { HoldfastError } from '../../base/errors.ts';
-import { type Refusal, refuse } from '../../http/refusal.ts';
-import type { RequestHead } from '../../http/request-head.ts';
 import { joinHeaders, type ResponseHead } from '../../http/response-head.ts';
 import { hasToken, isToken } from '../../http/token.ts';
 import { describe } from './outgoing.ts';
-
-/** What a good opening handshake asks for. */
-export interface UpgradeRequest {
-  readonly key: string;
-  /** Subprotocols the client offers, in its order; each once. */
-  readonly subprotocols: string[];
-  /** The `Sec-WebSocket-Extensions` header as sent; `''` when there is none. */
-  readonly extensions: string;
-}
 
 /** Headers to send; a list becomes one line each. */
 export type OutgoingHeaders = Readonly<Record<string, string | readonly string[]>>;
@@ -21,57 +10,8 @@ export type OutgoingHeaders = Readonly<Record<string, string | readonly string[]
 /** RFC 6455 §1.3. */
 const ACCEPT_GUID = '258EAFA5-E914-47DA-95CA-C5AB0DC85B11';
 
-/** The base64 of exactly 16 bytes: two bits of the last letter carry data, the other four are zero. */
-const KEY = /^[A-Za-z0-9+/]{21}[AQgw]==$/;
-
 /** RFC 9110 §5.5: no control characters but the tab; CR and LF would begin a header of their own. */
 const FIELD_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
-
-/**
- * Judges an opening handshake by RFC 6455 §4.2.1.
- *
- * @returns 405 for another method than GET; 426 when the request does not ask for a WebSocket, or for another version
- * than 13; 400 for everything else that is wrong.
- */
-export function parseUpgrade(head: RequestHead): UpgradeRequest | Refusal {
-  const { headers } = head;
-  if (head.method !== 'GET')
-    return badHandshake(405, `the method is ${head.method}; a WebSocket handshake is a GET request`, { Allow: 'GET' });
-  if (head.host === '') return badHandshake(400, 'the handshake has no Host header');
-  if (!hasToken(headers.upgrade, 'websocket'))
-    return refuse(426, 'ERR_WS_UPGRADE_REQUIRED', 'the request does not ask for an upgrade to websocket', {
-      headers: { Upgrade: 'websocket' },
-    });
-  // Node's parser also lets HTTP/2.0 through, which RFC 6455 knows no handshake for. That of RFC 8441 is an upgrade by
-  // now.
-  if (head.httpVersion !== '1.1' && !head.isUpgrade)
-    return badHandshake(400, `the request is HTTP/${head.httpVersion}; a WebSocket handshake needs HTTP/1.1`);
-  if (!hasToken(headers.connection, 'upgrade'))
-    return badHandshake(400, 'the Connection header does not name Upgrade; a proxy in between may have taken it off');
-
-  // A client of another version may follow other rules for all that comes below, so the version is judged first.
-  const version = headers['sec-websocket-version'];
-  if (version?.includes(','))
-    return badHandshake(400, 'the handshake has more than one Sec-WebSocket-Version; it must name one');
-  if (version !== '13')
-    return refuse(426, 'ERR_WS_BAD_VERSION', `the WebSocket version is ${version ?? 'missing'}; 13 is spoken here`, {
-      headers: { Upgrade: 'websocket', 'Sec-WebSocket-Version': '13' },
-    });
-
-  // Node joins repeated headers with commas, which the base64 alphabet does not have: two keys are never one good key.
-  const key = headers['sec-websocket-key'];
-  if (key === undefined || !KEY.test(key))
-    return badHandshake(400, 'the Sec-WebSocket-Key is not the base64 of 16 bytes, or there is not exactly one');
-
-  // Where the frames begin behind a body is not said anywhere, and HTTP implementations differ.
-  if (headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) !== 0)
-    return badHandshake(400, 'the handshake announces a body; frames follow its empty line');
-
-  const subprotocols = parseSubprotocols(headers['sec-websocket-protocol']);
-  if (subprotocols === undefined)
-    return badHandshake(400, 'the Sec-WebSocket-Protocol header is not a list of different names');
-  return { key, subprotocols, extensions: headers['sec-websocket-extensions'] ?? '' };
-}
 
 /** The `Sec-WebSocket-Accept` that answers a key (RFC 6455 §4.2.2). */
 export function acceptKey(key: string): string {
@@ -163,17 +103,6 @@ export function checkUpgradeResponse(
   const extensions = headers['sec-websocket-extensions'];
   if (extensions !== undefined && !request.extensions) throw fail('it uses extensions, and none was offered');
   return { subprotocol, extensions };
-}
-
-function badHandshake(status: number, reason: string, headers?: Record<string, string>): Refusal {
-  return refuse(status, 'ERR_WS_BAD_HANDSHAKE', reason, headers && { headers });
-}
-
-/** RFC 6455 §4.1: the elements are tokens, and all different. */
-function parseSubprotocols(header: string | undefined): string[] | undefined {
-  if (header === undefined) return [];
-  const names = header.split(',').map(name => name.trim());
-  return names.every(isToken) && new Set(names).size === names.length ? names : undefined;
 }
 
 /** Headers that the handshake sets itself, and framing that it cannot have. */

@@ -4,7 +4,7 @@ import http2, { type OutgoingHttpHeaders, type ServerHttp2Stream } from 'node:ht
 import type { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
 import type { Http2Carrier } from '../../../http/http1-required.ts';
-import type { ExtendedConnect } from '../../../http/request-head.ts';
+import type { ExtendedConnect } from '../../../http/upgrade-request.ts';
 import { resetStream } from './stream.ts';
 
 interface TranslatedHead {
