@@ -1,10 +1,11 @@
 // Keeps the documents in step with the code: writes the tables between
 //   <!-- generated: src/config/config.ts ListenConfig --> and <!-- /generated -->
-// from the doc comments of that interface, and code blocks whose first line names a file of examples/ from that file.
+// from the doc comments of that interface (`ListenConfig and inherited`: also of those that it extends), and code blocks whose first line names a file of examples/ from that file.
 import { globSync, readFileSync, writeFileSync } from 'node:fs';
+import { posix } from 'node:path';
 
 const root = new URL('..', import.meta.url);
-const TABLE = /(<!-- generated: (\S+) (\w+) -->\n)[\s\S]*?(<!-- \/generated -->)/g;
+const TABLE = /(<!-- generated: (\S+) (\w+)( and inherited)? -->\n)[\s\S]*?(<!-- \/generated -->)/g;
 const EXAMPLE = /^```(\w+)\n((?:\/\/|#) (examples\/\S+)\n)[\s\S]*?^```$/gm;
 const MEMBER =
   /^ {2}(?:\/\*\*((?:(?!\*\/)[\s\S])*)\*\/\n {2})?(?:readonly )?(\w+)(\??)(?:<.*>)?(:|\()((?:.|\n {3,}|\n {2}[)}])*?);$/gm;
@@ -13,9 +14,21 @@ function oneLine(text: string): string {
   return text.replace(/\s+/g, ' ').trim();
 }
 
+function read(file: string): string {
+  return readFileSync(new URL(file, root), 'utf8');
+}
+
 /** The Markdown table of one interface of a source file that Biome has formatted. */
-function tableOf(source: string, name: string): string {
-  const body = new RegExp(`^export interface ${name}\\b[^{]*\\{\\n([\\s\\S]*?)^\\}`, 'm').exec(source)?.[1];
+function tableOf(file: string, name: string, withInherited: boolean): string {
+  const rows = rowsOf(file, name, withInherited);
+  return ['| key | value | meaning |', '|---|---|---|', ...rows, ''].join('\n');
+}
+
+/** What is inherited comes from an interface that the file imports; then what is required stands first. */
+function rowsOf(file: string, name: string, withInherited: boolean): string[] {
+  const source = read(file);
+  const [, base, body] =
+    new RegExp(`^export interface ${name}\\b(?: extends (\\w+))?[^{]*\\{\\n([\\s\\S]*?)^\\}`, 'm').exec(source) ?? [];
   if (body === undefined) throw new Error(`no interface ${name} to describe`);
   const missed = body
     .replace(MEMBER, '')
@@ -24,7 +37,7 @@ function tableOf(source: string, name: string): string {
   if (missed) throw new Error(`cannot read this in interface ${name}: ${missed}`);
   // What is only read has no required members; what is written has them beside optional ones.
   const hasOptional = /^ {2}\w+\?/m.test(body);
-  const rows = [...body.matchAll(MEMBER)].map(([, comment = '', key, optional, kind, rest]) => {
+  const own = [...body.matchAll(MEMBER)].map(([, comment = '', key, optional, kind, rest]) => {
     const type = oneLine(`${kind === '(' ? '(' : ''}${rest!.replace(/\/\*\*.*?\*\//g, '')}`).replaceAll('|', '\\|');
     // Examples are for editors: a cell has no room for them.
     const [prose = ''] = comment.split(/^\s*\* @example$/m);
@@ -35,16 +48,22 @@ function tableOf(source: string, name: string): string {
       .replaceAll('|', '\\|');
     return `| \`${key}\`${optional || !hasOptional ? '' : ' (required)'} | \`${type}\` | ${text} |`;
   });
-  return ['| key | value | meaning |', '|---|---|---|', ...rows, ''].join('\n');
+  const from = withInherited && base && new RegExp(`\\b${base}\\b[^;]*? from '(\\.[^']*)'`).exec(source)?.[1];
+  if (!from) return own;
+  const rows = [...own, ...rowsOf(posix.join(posix.dirname(file), from), base, true)];
+  const isRequired = (row: string) => row.includes('` (required) |');
+  return [...rows.filter(isRequired), ...rows.filter(row => !isRequired(row))];
 }
 
 /** The page with its tables and examples as the code has them now. */
 export function inStep(page: string): string {
-  const read = (file: string) => readFileSync(new URL(file, root), 'utf8');
   return page
-    .replace(TABLE, (_block, open: string, file: string, name: string, close: string) => {
-      return `${open}\n${tableOf(read(file), name)}\n${close}`;
-    })
+    .replace(
+      TABLE,
+      (_block, open: string, file: string, name: string, inherited: string | undefined, close: string) => {
+        return `${open}\n${tableOf(file, name, inherited !== undefined)}\n${close}`;
+      },
+    )
     .replace(EXAMPLE, (_block, language: string, title: string, file: string) => {
       return `\`\`\`${language}\n${title}${read(file).trimEnd()}\n\`\`\``;
     });

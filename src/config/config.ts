@@ -1,15 +1,8 @@
 import type { Duration } from '../base/duration.ts';
 import type { Size } from '../base/size.ts';
-import type { UpstreamSessionConfig } from '../gateway/backend-session/observed/options.ts';
+import type { WebSocketRouteConfig } from '../gateway/relay/limits.ts';
 import type { FetchHandler } from '../gateway/targets/fetch.ts';
-import type { AffinityKind, AffinityOptions } from '../gateway/upstream/affinity.ts';
-import type { Balance } from '../gateway/upstream/balancing.ts';
-import type { UpstreamCookiesConfig } from '../gateway/upstream/cookies.ts';
-import type {
-  UpstreamEjectionConfig,
-  UpstreamHealthConfig,
-  UpstreamServerConfig,
-} from '../gateway/upstream/upstream.ts';
+import type { UpstreamOptions } from '../gateway/upstream/options.ts';
 import type { TrackingKind } from '../session/identity/tracking.ts';
 import type { Ledger } from '../session/ledger.ts';
 import type { LifetimeProfile, WriteProfile } from '../session/life/profiles.ts';
@@ -327,122 +320,9 @@ export interface SessionCookieConfig {
   persistent?: boolean;
 }
 
-export interface UpstreamConfig {
-  /**
-   * `http://host:port`, `https:`, `ws:` and `wss:` (the same as `http:` and `https:`), `unix:/path/of/socket`; or one
-   * of them with options.
-   */
-  servers: readonly (string | UpstreamServerConfig)[];
-  /**
-   * Who takes a request that is tied to no server: `round-robin` (default), `least-connections` (both by weight),
-   * `in-order`: the first in service.
-   */
-  balance?: Balance;
-  /** What ties a client to a server: `session` (default), `route`, `cookie`, `none`; or one of them with options. */
-  affinity?: AffinityKind | AffinityOptions;
-  /** Active checks. Default: none. */
-  health?: UpstreamHealthConfig;
-  /** Servers that fail are out of service for a while. `false`: they never are. */
-  ejection?: UpstreamEjectionConfig | false;
-  /**
-   * Other servers that a request may be given when one cannot be reached. Default 3; 0 none. All together at most a
-   * fifth of the requests.
-   */
-  retries?: number;
-  /**
-   * Connections to one server for HTTP requests at the same time, those that are signed in (NTLM, Negotiate) included;
-   * more requests wait up to the connect timeout. Default 1024.
-   */
-  maxConnections?: number;
-  /** Idle connections kept per server. Default 128. */
-  maxIdleConnections?: number;
-  /**
-   * Age of an idle connection at which it is closed. Default `60s`; sooner when the server has said so (`Keep-Alive:
-   * timeout=`).
-   */
-  idleConnectionTimeout?: Duration;
+export interface UpstreamConfig extends UpstreamOptions {
   /** For `https:` and `wss:` servers, whose certificates are always verified unless it says otherwise. */
   tls?: UpstreamTlsConfig;
-  /** Until a connection is open, TLS included. Default `5s`. */
-  connectTimeout?: Duration;
-  /** From the request sent to the response head. Default `60s`. */
-  answerTimeout?: Duration;
-  /** From the upgrade sent to its answer. Default `10s`. */
-  handshakeTimeout?: Duration;
-  /** Largest request body. Default `1GiB`; larger: 413; -1 no limit. It is never kept: it streams. */
-  maxBodySize?: Size;
-  /**
-   * As the one of the server, for requests to this upstream. Default: the server's; -1: neither it nor `clientRate`
-   * counts.
-   */
-  clientTimeout?: Duration;
-  /**
-   * Name of the header that tells the backend of its session: our `sid`, or the id of its own. Default `X-Session-ID`.
-   */
-  sessionHeader?: string;
-  /**
-   * Whose sessions they are: ours (`mode: managed`, default), or the backend's own, which we watch (`mode: observed`).
-   */
-  session?: UpstreamSessionConfig;
-  /**
-   * How browsers know the upstream's cookies. Default: as it sets them, but for a `Domain` that is not the public
-   * host's.
-   */
-  cookies?: UpstreamCookiesConfig;
-  /**
-   * Name of the header with the user who owns the session. Default `X-Forwarded-User`. `false`: not sent, and that of a
-   * trusted proxy in front passes.
-   */
-  userHeader?: string | false;
-  /**
-   * Name of the header with the user's roles, separated by commas. Default `X-Forwarded-Groups`. `false`: not sent, and
-   * that of a trusted proxy in front passes.
-   */
-  rolesHeader?: string | false;
-  /**
-   * Headers of clients that the backends do not get, in any spelling; `X-Internal-*` stands for all that begin so.
-   * Default: none besides the [private headers](private-headers.md) of other servers, which never pass.
-   */
-  removeHeaders?: readonly string[];
-  /**
-   * Private headers of other servers (`X-Real-IP`, `X-SSL-*`) that pass when one of `trustedProxies` sends them. List
-   * what it sets itself, whatever its client sent. Default: none.
-   */
-  passHeaders?: readonly string[];
-  /**
-   * The backend may sign in, renew and end by answering with `Holdfast-Session`. Default false: the header is taken
-   * out, and nothing else.
-   */
-  controlsSession?: boolean;
-  /** The backend may ask for sessions, and keep attributes in them, at the `internal` listener. Default false. */
-  sessionApi?: boolean | SessionApiConfig;
-  /** A signed statement about session and user (a JWT) is sent with each request that has a session. Default false. */
-  assertion?: boolean | AssertionConfig;
-}
-
-/**
- * How a backend asks for sessions. Its token: from a file, or a variable, or one made in the data folder
- * (`keys/session-api-NAME.token`).
- */
-export interface SessionApiConfig {
-  /**
-   * The backend sees the attributes of this scope (`session.scope`). Upstreams with the same one share them. Default:
-   * the name of the upstream.
-   */
-  scope?: string;
-  /** File with the token, of at least 32 random bytes in base64 or the like. */
-  tokenFile?: string;
-  /** Environment variable with the token. */
-  tokenVariable?: string;
-}
-
-export interface AssertionConfig {
-  /** Default `Holdfast-Assertion`. */
-  header?: string;
-  /** The claim `aud`. Default: the name of the upstream. */
-  audience?: string;
-  /** For how long it is good; a backend gets it with at least half of that left. Default `60s`. */
-  lifetime?: Duration;
 }
 
 export interface UpstreamTlsConfig {
@@ -517,26 +397,6 @@ export interface ApplicationConfig {
   fetch?: FetchHandler;
   /** Its own session context: own cookie, own store. Default: the server's sessions. */
   session?: SessionConfig | false;
-}
-
-/** How a WebSocket is relayed to an upstream. Times are up to 200 ms late, never early. */
-export interface WebSocketRouteConfig {
-  /**
-   * Time without a frame in either direction, pings of our own not counted; then 1001 to both sides. Default `10m`; -1
-   * never.
-   */
-  idleTimeout?: Duration;
-  /** Silence of a side after which we ping it; without an answer within 10 s it is lost. Default `25s`; -1 never. */
-  heartbeat?: Duration;
-  /** Age at which both sides are closed with 1001, whatever they do. Default -1: never. */
-  maxLifetime?: Duration;
-  /** Largest message in bytes on the wire, compressed or not; larger: 1009. Default `64KiB`; -1 no limit. */
-  maxMessageSize?: Size;
-  /**
-   * `end-to-end` (default): client and backend agree on permessage-deflate. `refuse`: messages pass uncompressed, and
-   * their size is what counts.
-   */
-  compression?: 'end-to-end' | 'refuse';
 }
 
 export interface PolicyConfig {

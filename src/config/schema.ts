@@ -2,7 +2,9 @@ import * as z from 'zod';
 import { parseDate } from '../base/date.ts';
 import { type Duration, parseDuration } from '../base/duration.ts';
 import { parseSize, type Size } from '../base/size.ts';
+import type { AssertionConfig, SessionApiConfig } from '../gateway/backend-session/identity.ts';
 import type { UpstreamSessionConfig } from '../gateway/backend-session/observed/options.ts';
+import type { WebSocketRouteConfig } from '../gateway/relay/limits.ts';
 import type { FetchHandler } from '../gateway/targets/fetch.ts';
 import type { AffinityOptions } from '../gateway/upstream/affinity.ts';
 import type { UpstreamCookiesConfig } from '../gateway/upstream/cookies.ts';
@@ -10,7 +12,7 @@ import type {
   UpstreamEjectionConfig,
   UpstreamHealthConfig,
   UpstreamServerConfig,
-} from '../gateway/upstream/upstream.ts';
+} from '../gateway/upstream/options.ts';
 import { isAddressOrBlock } from '../http/address-list.ts';
 import { isCookieDomain, isCookiePath } from '../http/cookies.ts';
 import { isHostPattern } from '../http/host-names.ts';
@@ -25,7 +27,6 @@ import type { SessionStore } from '../session/store.ts';
 import type { DispatchOptions } from '../websocket/endpoint-options.ts';
 import type {
   ApplicationConfig,
-  AssertionConfig,
   AssertionsConfig,
   CertificateConfig,
   ClientCertificateConfig,
@@ -37,7 +38,6 @@ import type {
   LogConfig,
   PolicyConfig,
   RouteConfig,
-  SessionApiConfig,
   SessionCacheConfig,
   SessionConfig,
   SessionCookieConfig,
@@ -46,7 +46,6 @@ import type {
   TlsConfig,
   UpstreamConfig,
   UpstreamTlsConfig,
-  WebSocketRouteConfig,
 } from './config.ts';
 import { nearestName } from './nearest-name.ts';
 

@@ -3,12 +3,15 @@ import { foldPattern, namePatterns } from './private-headers.ts';
 
 export interface ClientHeadersOptions {
   /**
-   * Headers of clients that the backends do not get, in any spelling. `X-Internal-*` stands for all that begin so.
-   * Default: none.
+   * Headers of clients that the backends do not get, in any spelling; `X-Internal-*` stands for all that begin so.
+   * Default: none besides the [private headers](private-headers.md) of other servers, which never pass.
    */
-  readonly removeHeaders?: readonly string[];
-  /** Private headers that pass from a trusted proxy, written in the same way. Default: none. */
-  readonly passHeaders?: readonly string[];
+  removeHeaders?: readonly string[];
+  /**
+   * Private headers of other servers (`X-Real-IP`, `X-SSL-*`) that pass when one of `trustedProxies` sends them. List
+   * what it sets itself, whatever its client sent. Default: none.
+   */
+  passHeaders?: readonly string[];
 }
 
 /** Which headers of a client the backends of one upstream get, beside those that only we may set. */

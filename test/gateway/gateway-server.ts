@@ -6,12 +6,14 @@ import { Worker } from 'node:worker_threads';
 import { type Clock, systemClock } from '../../src/base/clock.ts';
 import { type Logger, silentLogger } from '../../src/base/logger.ts';
 import type { BackendSession } from '../../src/gateway/backend-session/backend-session.ts';
+import type { UpstreamTls } from '../../src/gateway/connection/dialer.ts';
 import type { Forwarded } from '../../src/gateway/exchange/exchange.ts';
 import { forwardRequest } from '../../src/gateway/forward/forward.ts';
 import { OwnNames } from '../../src/gateway/own-names.ts';
-import type { RelayLimits } from '../../src/gateway/relay/limits.ts';
+import { type RelayLimits, relayLimits } from '../../src/gateway/relay/limits.ts';
 import { Relay, type RelayedAnswer, relayWebSocket } from '../../src/gateway/relay/relay.ts';
-import { Upstream, type UpstreamOptions } from '../../src/gateway/upstream/upstream.ts';
+import type { UpstreamOptions } from '../../src/gateway/upstream/options.ts';
+import { Upstream } from '../../src/gateway/upstream/upstream.ts';
 import { emptyAddressList } from '../../src/http/address-list.ts';
 import { isRefusal, type Refusal } from '../../src/http/refusal.ts';
 import { type RequestHead, readRequestHead } from '../../src/http/request-head.ts';
@@ -21,6 +23,7 @@ import { Http1Clients } from '../../src/server/listen/http1/clients.ts';
 import { TimerWheel } from '../../src/websocket/timer-wheel.ts';
 
 export interface GatewayOptions extends Omit<Partial<UpstreamOptions>, 'session'> {
+  tls?: UpstreamTls;
   /** The same for every request, or told by it. */
   sid?: string | ((head: RequestHead) => string | undefined);
   /** The same for every request. */
@@ -52,7 +55,12 @@ export class TestGateway {
     const logger = options.logger ?? silentLogger;
     const own = new OwnNames();
     if (options.sessionCookieName !== undefined) own.cookies.add(options.sessionCookieName);
-    const environment = { own, logger, ...(options.keys && { keys: options.keys }) };
+    const environment = {
+      own,
+      logger,
+      ...(options.tls && { tls: options.tls }),
+      ...(options.keys && { keys: options.keys }),
+    };
     const { session, ...upstreamOptions } = options;
     this.upstream = new Upstream('app', { servers, ...upstreamOptions }, clock, environment);
     const sidOf = (head: RequestHead) => (typeof options.sid === 'function' ? options.sid(head) : options.sid);
@@ -80,7 +88,7 @@ export class TestGateway {
       const head = readHead(request);
       const handshake = parseUpgrade(head);
       if (isRefusal(handshake)) throw new Error(handshake.reason);
-      const limits = { maxMessageBytes: 64 * 1024, idleTimeoutMs: 600_000, ...options.limits };
+      const limits = { ...relayLimits(), ...options.limits };
       const result = await relayWebSocket({
         head,
         sid: sidOf(head),

@@ -8,6 +8,7 @@ import { deflateRawSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
 import { RelayDirection } from '../../src/gateway/relay/direction.ts';
+import { relayLimits } from '../../src/gateway/relay/limits.ts';
 import { relayWebSocket } from '../../src/gateway/relay/relay.ts';
 import { Upstream } from '../../src/gateway/upstream/upstream.ts';
 import { isRefusal } from '../../src/http/refusal.ts';
@@ -1147,7 +1148,7 @@ test('a client that reads nothing of a refusal is cut when the answer time is ov
     socket,
     early: Buffer.alloc(0),
     upstream,
-    limits: { maxMessageBytes: 1000, idleTimeoutMs: 1000 },
+    limits: relayLimits({ maxMessageSize: 1000, idleTimeout: '1s' }),
     wheel: new TimerWheel(clock),
   });
   await begun.promise;

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { relayLimits } from '../../src/gateway/relay/limits.ts';
 import type { Route, Target } from '../../src/gateway/route.ts';
 import type { RouteDemands } from '../../src/gateway/route-demands.ts';
 import { RouteReadings } from '../../src/gateway/route-readings.ts';
@@ -35,7 +36,7 @@ const CONFIDENTIAL = { isConfidential: true };
 function gateway(...routes: Declared[]) {
   const entries = routes.map(
     ({ path, to, rewrite, demands, sessionMode = 'none', methods, host }): RouteEntry<Route> => {
-      const relay = { maxMessageBytes: 65_536, idleTimeoutMs: 1 };
+      const relay = relayLimits();
       const rewriting = rewrite === undefined ? undefined : new PathRewrite(parseRoutePattern(path), rewrite);
       const target: Target =
         to === 'own'

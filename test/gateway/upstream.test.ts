@@ -10,7 +10,7 @@ import { text } from 'node:stream/consumers';
 import type tls from 'node:tls';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
-import type { UpstreamOptions } from '../../src/gateway/upstream/upstream.ts';
+import type { UpstreamOptions } from '../../src/gateway/upstream/options.ts';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
 import { createAuthority, createCertificate } from '../self-signed-certificate.ts';
 import { closing } from '../services/closing.ts';

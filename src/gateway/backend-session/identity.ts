@@ -1,25 +1,56 @@
+import type { Duration } from '../../base/duration.ts';
 import { ClientHeaders, type ClientHeadersOptions } from '../../http/client-headers.ts';
 import { CONTROL_HEADER } from './control-header.ts';
 
 export interface UpstreamIdentityOptions extends ClientHeadersOptions {
-  /** Name of the header that carries the session's `sid` to the backend. Default `X-Session-ID`. */
-  readonly sessionHeader?: string;
+  /**
+   * Name of the header that tells the backend of its session: our `sid`, or the id of its own. Default `X-Session-ID`.
+   */
+  sessionHeader?: string;
   /**
    * Name of the header with the user who owns the session. Default `X-Forwarded-User`. `false`: not sent, and that of a
    * trusted proxy in front passes.
    */
-  readonly userHeader?: string | false;
+  userHeader?: string | false;
   /**
    * Name of the header with the user's roles, separated by commas. Default `X-Forwarded-Groups`. `false`: not sent, and
    * that of a trusted proxy in front passes.
    */
-  readonly rolesHeader?: string | false;
-  /** The backend may sign in, renew and end by `Holdfast-Session`. Default false. */
-  readonly controlsSession?: boolean;
-  /** The backend asks for sessions by their `sid`, so each is in the store before it hears of it. Default: not. */
-  readonly sessionApi?: unknown;
-  /** A signed statement about the session is sent. Default: not. `header`: default `Holdfast-Assertion`. */
-  readonly assertion?: boolean | { readonly header?: string };
+  rolesHeader?: string | false;
+  /**
+   * The backend may sign in, renew and end by answering with `Holdfast-Session`. Default false: the header is taken
+   * out, and nothing else.
+   */
+  controlsSession?: boolean;
+  /** The backend may ask for sessions, and keep attributes in them, at the `internal` listener. Default false. */
+  sessionApi?: boolean | SessionApiConfig;
+  /** A signed statement about session and user (a JWT) is sent with each request that has a session. Default false. */
+  assertion?: boolean | AssertionConfig;
+}
+
+/**
+ * How a backend asks for sessions. Its token: from a file, or a variable, or one made in the data folder
+ * (`keys/session-api-NAME.token`).
+ */
+export interface SessionApiConfig {
+  /**
+   * The backend sees the attributes of this scope (`session.scope`). Upstreams with the same one share them. Default:
+   * the name of the upstream.
+   */
+  scope?: string;
+  /** File with the token, of at least 32 random bytes in base64 or the like. */
+  tokenFile?: string;
+  /** Environment variable with the token. */
+  tokenVariable?: string;
+}
+
+export interface AssertionConfig {
+  /** Default `Holdfast-Assertion`. */
+  header?: string;
+  /** The claim `aud`. Default: the name of the upstream. */
+  audience?: string;
+  /** For how long it is good; a backend gets it with at least half of that left. Default `60s`. */
+  lifetime?: Duration;
 }
 
 /** What the backends of an upstream learn about sessions, and may do with them. */

@@ -58,7 +58,6 @@ export interface RelayEnd {
   readonly by: Side | 'gateway';
 }
 
-const HEARTBEAT_MS = 25_000;
 /** How long a side that was pinged may stay silent. */
 const PONG_TIMEOUT_MS = 10_000;
 /** The same for a side that was being sent something, which our ping may have to wait for on a slow line. */
@@ -391,12 +390,8 @@ export class Relay extends WheelEntry implements DirectionOwner {
     this.#schedule();
   }
 
-  get #heartbeatMs(): number {
-    return this.#limits.heartbeatMs ?? HEARTBEAT_MS;
-  }
-
   get #lifetimeEndsAt(): number {
-    return this.#openedAt + (this.#limits.maxLifetimeMs ?? Number.POSITIVE_INFINITY);
+    return this.#openedAt + this.#limits.maxLifetimeMs;
   }
 
   #listen(peer: Peer, early: Buffer): void {
@@ -495,7 +490,7 @@ export class Relay extends WheelEntry implements DirectionOwner {
   }
 
   #checkDueAt({ answerDueAt, incoming }: Peer): number {
-    return answerDueAt === Number.POSITIVE_INFINITY ? incoming.heardAt + this.#heartbeatMs : answerDueAt;
+    return answerDueAt === Number.POSITIVE_INFINITY ? incoming.heardAt + this.#limits.heartbeatMs : answerDueAt;
   }
 
   /** Pings a side that has been silent. @returns false when it has not answered in time. */
@@ -506,14 +501,14 @@ export class Relay extends WheelEntry implements DirectionOwner {
     const isAnswerDue = peer.answerDueAt !== Number.POSITIVE_INFINITY;
     if (isAnswerDue && incoming.heardAt < peer.askedAt) return now < peer.answerDueAt;
     peer.answerDueAt = Number.POSITIVE_INFINITY;
-    if (now < incoming.heardAt + this.#heartbeatMs) return true;
+    if (now < incoming.heardAt + this.#limits.heartbeatMs) return true;
     if (!outgoing.ping()) {
       // It has yet to take what it was sent before.
       incoming.heardAt = now;
       return true;
     }
     const other = peer === this.#client ? this.#backend : this.#client;
-    const wasSentTo = other.incoming.heardAt > now - this.#heartbeatMs;
+    const wasSentTo = other.incoming.heardAt > now - this.#limits.heartbeatMs;
     peer.askedAt = now;
     peer.answerDueAt = now + (wasSentTo ? BUSY_PONG_TIMEOUT_MS : PONG_TIMEOUT_MS);
     return true;

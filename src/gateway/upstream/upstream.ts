@@ -1,113 +1,37 @@
 import type { Clock } from '../../base/clock.ts';
 import { type Duration, parseDuration } from '../../base/duration.ts';
 import { type Logger, silentLogger } from '../../base/logger.ts';
-import { parseSize, type Size } from '../../base/size.ts';
+import { parseSize } from '../../base/size.ts';
 import { FORWARDED_HEADERS, THROUGH_HEADER } from '../../http/forwarded-headers.ts';
 import { foldNames } from '../../http/hop-by-hop.ts';
 import type { Refusal } from '../../http/refusal.ts';
 import type { RequestHead } from '../../http/request-head.ts';
 import type { AssertionIssuer } from '../backend-session/assertion.ts';
-import { type UpstreamIdentity, type UpstreamIdentityOptions, upstreamIdentity } from '../backend-session/identity.ts';
+import { type UpstreamIdentity, upstreamIdentity } from '../backend-session/identity.ts';
 import { SessionObserver } from '../backend-session/observed/observer.ts';
-import type { UpstreamSessionConfig } from '../backend-session/observed/options.ts';
-import type { PoolOptions, UpstreamTls } from '../connection/dialer.ts';
+import type { UpstreamTls } from '../connection/dialer.ts';
 import { OwnNames } from '../own-names.ts';
-import { Affinity, type AffinityKind, type AffinityOptions, BACKEND_SESSION_COOKIE } from './affinity.ts';
-import type { Balance } from './balancing.ts';
+import { Affinity } from './affinity.ts';
 import { BoundConnections } from './bound-connections.ts';
-import { UpstreamCookies, type UpstreamCookiesConfig } from './cookies.ts';
-import type { EjectionOptions } from './ejection.ts';
+import { UpstreamCookies } from './cookies.ts';
 import { noServer } from './failure.ts';
+import {
+  affinityOptions,
+  ejectionOptions,
+  healthOptions,
+  poolOptions,
+  type UpstreamOptions,
+  type UpstreamServerConfig,
+} from './options.ts';
 import { RetryBudget } from './retry-budget.ts';
 import { Selection, type SelectionSource } from './selection.ts';
 import { type Drain, type ServerStatus, UpstreamServer, type UpstreamServerOptions } from './server.ts';
 
-export interface UpstreamServerConfig {
-  /** `http://host:port`, `https:`, `ws:`, `wss:` (the same as `http:` and `https:`), or `unix:/path/of/socket`. */
-  url: string;
-  /** Its share of the work relative to the other servers. Default 1. */
-  weight?: number;
-  /** With affinity by `route`: the suffix of session ids that belong to it. */
-  route?: string;
-}
-
-export interface UpstreamHealthConfig {
-  /** Asked for with GET. Default `/`. */
-  path?: string;
-  /** The check is a WebSocket handshake, which must be answered with a good 101. Default false. */
-  websocket?: boolean;
-  /** The lowest and the highest status that is well. Default `[200, 399]`. */
-  status?: readonly [lowest: number, highest: number];
-  /** Sent with each check. `Host` is `localhost` unless it is named here. */
-  headers?: Readonly<Record<string, string>>;
-  /** Between two checks. Default `10s`. */
-  interval?: Duration;
-  /** A check that takes longer has failed. Default `5s`. */
-  timeout?: Duration;
-  /** Checks in a row that must fail before the server is out of service. Default 2. */
-  unhealthyAfter?: number;
-  /** Checks in a row that must succeed before it is back. Default 2. */
-  healthyAfter?: number;
-}
-
-export interface UpstreamEjectionConfig {
-  /**
-   * Requests in a row that a server may fail: broken off, answered wrongly, or too slow. Default 5. One without a
-   * connection is out at once.
-   */
-  failures?: number;
-  /** How long it is left alone the first time; doubled each time that it still fails. Default `1s`. */
-  time?: Duration;
-  /** Default `30s`. */
-  maxTime?: Duration;
-}
-
-export interface UpstreamOptions extends UpstreamIdentityOptions {
-  /** At least one. Each once. */
-  readonly servers: readonly (string | UpstreamServerConfig)[];
-  /** Default `round-robin`. */
-  readonly balance?: Balance;
-  /** Default `session`. */
-  readonly affinity?: AffinityKind | AffinityOptions;
-  /** Active checks. Default: none. */
-  readonly health?: UpstreamHealthConfig;
-  /** Passive checks: servers that fail are out of service for a while. `false`: never. */
-  readonly ejection?: UpstreamEjectionConfig | false;
-  /** Other servers that a request may be given when one cannot be reached. Default 3. */
-  readonly retries?: number;
-  /**
-   * Connections to one server for HTTP requests at the same time; further requests wait up to the connect timeout.
-   * Default 1024.
-   */
-  readonly maxConnections?: number;
-  /** Idle connections kept per server. Default 128. */
-  readonly maxIdleConnections?: number;
-  /** Default `60s`; sooner when the server has said so (`Keep-Alive: timeout=`). */
-  readonly idleConnectionTimeout?: Duration;
-  /** For `https:` and `wss:` servers. */
-  readonly tls?: UpstreamTls;
-  /** Default `5s`, TLS included. */
-  readonly connectTimeout?: Duration;
-  /** From the request sent to the response head. Default `60s`. */
-  readonly answerTimeout?: Duration;
-  /** From the upgrade sent to its answer. Default `10s`. */
-  readonly handshakeTimeout?: Duration;
-  /** Largest request body. Default `1GiB`. */
-  readonly maxBodySize?: Size;
-  /**
-   * Silence of a client that is to send the rest of a body, or to take the rest of an answer; -1: any. Default: that of
-   * the server.
-   */
-  readonly clientTimeout?: Duration;
-  /** How browsers know the upstream's cookies. */
-  readonly cookies?: UpstreamCookiesConfig;
-  /** Whose sessions they are. Default `managed`: ours. */
-  readonly session?: UpstreamSessionConfig;
-}
-
 export interface UpstreamEnvironment {
   /** Taken out of what backends get, and of what they set. */
   readonly own?: OwnNames;
+  /** For `https:` and `wss:` servers. Default: what Node verifies. */
+  readonly tls?: UpstreamTls;
   readonly logger?: Logger;
   /** Sign the cookie of affinity by `cookie`: the first one signs, every one verifies. */
   readonly keys?: readonly (string | Uint8Array)[];
@@ -183,18 +107,12 @@ export class Upstream implements UpstreamControl {
   readonly own: OwnNames;
   readonly clock: Clock;
   readonly logger: Logger;
-  /** Default 5 s. */
   readonly connectTimeoutMs: number;
-  /** From the request sent to the response head. Default 60 s. */
   readonly answerTimeoutMs: number;
-  /** From the upgrade sent to its answer. Default 10 s. */
   readonly handshakeTimeoutMs: number;
-  /** Of a request. Default 1 GiB, as Apache. */
+  /** Of a request. Its default is that of Apache. */
   readonly maxBodyBytes: number;
-  /**
-   * Silence of a client that is to send the rest of a body, or to take the rest of an answer. Undefined: that of the
-   * server.
-   */
+  /** Undefined: that of the server. */
   readonly clientTimeoutMs: number | undefined;
   readonly cookies: UpstreamCookies;
   /** Connections that are signed in as one client's. */
@@ -210,14 +128,15 @@ export class Upstream implements UpstreamControl {
   /** @throws {TypeError} when a server, a duration, or another option is none. */
   constructor(name: string, options: UpstreamOptions, clock: Clock, environment: UpstreamEnvironment = {}) {
     if (options.servers.length === 0) throw new TypeError(`upstream "${name}" has no servers; add one under "servers"`);
-    const { balance = 'round-robin', affinity = 'session', retries = 3 } = options;
+    const { balance = 'round-robin', retries = 3 } = options;
+    const pool = poolOptions(name, options, environment.tls);
     this.name = name;
     this.identity = upstreamIdentity(options);
     this.assertions = environment.assertions;
     this.own = environment.own ?? new OwnNames();
     this.clock = clock;
     this.logger = environment.logger ?? silentLogger;
-    this.connectTimeoutMs = parseDuration(options.connectTimeout ?? '5s');
+    this.connectTimeoutMs = pool.connectTimeoutMs;
     this.answerTimeoutMs = parseDuration(options.answerTimeout ?? '60s');
     this.handshakeTimeoutMs = parseDuration(options.handshakeTimeout ?? '10s');
     this.maxBodyBytes = parseSize(options.maxBodySize ?? '1GiB');
@@ -225,19 +144,19 @@ export class Upstream implements UpstreamControl {
     this.cookies = new UpstreamCookies(options.cookies, this.own);
     this.bound = new BoundConnections(clock);
     this.#serverOptions = {
-      pool: poolOptions(name, options, this.connectTimeoutMs),
+      pool,
       ejection: options.ejection === false ? undefined : ejectionOptions(options.ejection ?? {}),
       health: options.health && healthOptions(options.health),
       clock,
       logger: this.logger,
     };
     for (const server of options.servers) this.add(server);
-    const affinityOf = new Affinity(name, affinityOptions(affinity, this.cookies), environment.keys ?? []);
-    if (affinityOf.ownCookie !== undefined) this.own.cookies.add(affinityOf.ownCookie);
+    const affinity = new Affinity(name, affinityOptions(options, this.cookies), environment.keys ?? []);
+    if (affinity.ownCookie !== undefined) this.own.cookies.add(affinity.ownCookie);
     this.#source = {
       servers: this.#servers,
       balance,
-      affinity: affinityOf,
+      affinity,
       maxRetries: retries,
       budget: new RetryBudget(clock),
       counters: { moves: 0, retries: 0 },
@@ -360,40 +279,4 @@ function spreadMs(over: Duration = '30s'): number {
   const ms = parseDuration(over);
   if (Number.isFinite(ms)) return ms;
   throw new TypeError('closing WebSockets needs an end; give "over" a time, or take sockets: "stay"');
-}
-
-function poolOptions(upstream: string, options: UpstreamOptions, connectTimeoutMs: number): PoolOptions {
-  return {
-    upstream,
-    connectTimeoutMs,
-    maxConnections: options.maxConnections ?? 1024,
-    maxIdleConnections: options.maxIdleConnections ?? 128,
-    idleTimeoutMs: parseDuration(options.idleConnectionTimeout ?? '60s'),
-    tls: options.tls,
-  };
-}
-
-/** A cookie of the backend comes under its public name, a parameter of its URLs as it is. */
-function affinityOptions(affinity: AffinityKind | AffinityOptions, cookies: UpstreamCookies): AffinityOptions {
-  const options = typeof affinity === 'string' ? { by: affinity } : affinity;
-  if (options.by !== 'route') return options;
-  const { cookie = BACKEND_SESSION_COOKIE, urlParameter = cookie.toLowerCase() } = options;
-  return { ...options, cookie: cookies.publicName(cookie), urlParameter };
-}
-
-function ejectionOptions({ failures = 5, time = '1s', maxTime = '30s' }: UpstreamEjectionConfig): EjectionOptions {
-  return { failures, timeMs: parseDuration(time), maxTimeMs: parseDuration(maxTime) };
-}
-
-function healthOptions(config: UpstreamHealthConfig): UpstreamServerOptions['health'] {
-  return {
-    path: config.path ?? '/',
-    isWebSocket: config.websocket ?? false,
-    status: config.status ?? [200, 399],
-    headers: config.headers ?? {},
-    intervalMs: parseDuration(config.interval ?? '10s'),
-    timeoutMs: parseDuration(config.timeout ?? '5s'),
-    unhealthyAfter: config.unhealthyAfter ?? 2,
-    healthyAfter: config.healthyAfter ?? 2,
-  };
 }

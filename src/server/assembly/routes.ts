@@ -1,11 +1,9 @@
-import { parseDuration } from '../../base/duration.ts';
 import { HoldfastError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
-import { parseSize } from '../../base/size.ts';
 import type { ApplicationConfig, PolicyConfig, RouteConfig, SessionConfig } from '../../config/config.ts';
 import { title } from '../../config/fields.ts';
 import type { SessionContext } from '../../gateway/held-session.ts';
-import type { RelayLimits } from '../../gateway/relay/limits.ts';
+import { relayLimits } from '../../gateway/relay/limits.ts';
 import type { Route, SessionMode, Target } from '../../gateway/route.ts';
 import { PathRewrite } from '../../gateway/routing/path-rewrite.ts';
 import type { RouteEntry } from '../../gateway/routing/router.ts';
@@ -19,7 +17,7 @@ import { confidential } from '../../policy/transport.ts';
 import type { Dispatcher } from '../../websocket/dispatcher.ts';
 import { type ServedEndpoint, servedEndpoint } from '../../websocket/endpoint.ts';
 import { declaredEndpoints } from './declared-endpoints.ts';
-import { DEFAULT_RELAY, demandsOf, sharesServer, stricterRoutes } from './stricter-routes.ts';
+import { demandsOf, sharesServer, stricterRoutes } from './stricter-routes.ts';
 
 /** What routes are made from. */
 export interface RouteParts {
@@ -137,19 +135,9 @@ function makeTarget(config: RouteConfig, parts: RouteParts, name: string, patter
     );
   const rewrite =
     config.rewrite === undefined ? undefined : new PathRewrite(parseRoutePattern(pattern), config.rewrite);
-  return { kind: 'upstream', upstream, relay: relayLimits(config.websocket ?? true), rewrite };
-}
-
-function relayLimits(config: NonNullable<RouteConfig['websocket']>): RelayLimits | undefined {
-  if (config === false) return undefined;
-  const relay = { ...DEFAULT_RELAY, ...(config === true ? {} : config) };
-  return {
-    idleTimeoutMs: parseDuration(relay.idleTimeout),
-    heartbeatMs: parseDuration(relay.heartbeat),
-    maxLifetimeMs: parseDuration(relay.maxLifetime),
-    maxMessageBytes: parseSize(relay.maxMessageSize),
-    compression: relay.compression,
-  };
+  const { websocket = true } = config;
+  const relay = websocket === false ? undefined : relayLimits(websocket === true ? {} : websocket);
+  return { kind: 'upstream', upstream, relay, rewrite };
 }
 
 /** Refuses upgrades by a route that would lead round the policy of another. */

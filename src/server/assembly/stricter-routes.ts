@@ -1,23 +1,13 @@
 import { resolve } from 'node:path';
-import { parseDuration } from '../../base/duration.ts';
-import { parseSize } from '../../base/size.ts';
-import type { ApplicationConfig, Config, RouteConfig, WebSocketRouteConfig } from '../../config/config.ts';
+import type { ApplicationConfig, Config, RouteConfig } from '../../config/config.ts';
 import { type BrokenRule, title } from '../../config/fields.ts';
 import { parseServerUrl } from '../../gateway/connection/dialer.ts';
-import { isStricter, type RelayDemands, type RouteDemands } from '../../gateway/route-demands.ts';
+import { relayLimits } from '../../gateway/relay/limits.ts';
+import { isStricter, type RouteDemands } from '../../gateway/route-demands.ts';
 import { PathRewrite } from '../../gateway/routing/path-rewrite.ts';
 import type { Upstream } from '../../gateway/upstream/upstream.ts';
 import { machineOf, normalizeHostPattern } from '../../http/host-names.ts';
 import { type PatternSegment, parseRoutePattern, type RoutePattern } from '../../http/route-pattern.ts';
-
-/** What a relay is limited to where the route does not say otherwise. */
-export const DEFAULT_RELAY = {
-  idleTimeout: '10m',
-  heartbeat: '25s',
-  maxLifetime: -1,
-  maxMessageSize: '64KiB',
-  compression: 'end-to-end',
-} as const satisfies Required<WebSocketRouteConfig>;
 
 /** A route to an upstream, with its paths from the root. */
 interface UpstreamRoute {
@@ -201,14 +191,7 @@ export function demandsOf({ policy = {}, websocket = true, endpoint, upstream }:
     origins: isSocket ? (origins ?? endpoint?.options.origins ?? ['self']) : 'any',
     isConfidential: transport === 'confidential',
     others: { ...others },
-    webSocket: upstream === undefined ? 'own' : websocket === false ? 'none' : relayDemands(websocket),
-  };
-}
-
-function relayDemands(websocket: true | WebSocketRouteConfig): RelayDemands {
-  const limits = { ...DEFAULT_RELAY, ...(websocket === true ? {} : websocket) };
-  return {
-    maxMessageBytes: parseSize(limits.maxMessageSize),
-    maxLifetimeMs: parseDuration(limits.maxLifetime),
+    webSocket:
+      upstream === undefined ? 'own' : websocket === false ? 'none' : relayLimits(websocket === true ? {} : websocket),
   };
 }

@@ -38,15 +38,20 @@ export async function makeUpstreams(
   const upstreams = new Map<string, Upstream>();
   for (const [name, { tls, ...config }] of Object.entries(configs)) {
     const kind = typeof config.affinity === 'object' ? config.affinity.by : config.affinity;
-    const options = { ...config, ...(tls && { tls: await readTls(name, tls) }) };
     const { audience = name, lifetime = '60s' } = typeof config.assertion === 'object' ? config.assertion : {};
     const assertions =
       assertionKeys && config.assertion
         ? new AssertionIssuer(assertionKeys, { issuer, audience, lifetimeMs: parseDuration(lifetime) }, clock)
         : undefined;
-    const environment = { own, logger, assertions, ...(kind === 'cookie' && { keys: await keys() }) };
+    const environment = {
+      own,
+      logger,
+      assertions,
+      ...(tls && { tls: await readTls(name, tls) }),
+      ...(kind === 'cookie' && { keys: await keys() }),
+    };
     try {
-      upstreams.set(name, new Upstream(name, options, clock, environment));
+      upstreams.set(name, new Upstream(name, config, clock, environment));
     } catch (error) {
       // Options are checked by now: it is a certificate that OpenSSL does not take, a cookie name that a browser would
       // refuse, or a header of checks that cannot be written.
