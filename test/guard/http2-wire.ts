@@ -1,10 +1,10 @@
 import { once } from 'node:events';
 import { connect, type TLSSocket } from 'node:tls';
-import { http2Frame as frame } from './raw-http2.ts';
 
 export const FrameType = {
   data: 0,
   headers: 1,
+  priority: 2,
   reset: 3,
   settings: 4,
   ping: 6,
@@ -23,10 +23,39 @@ export interface Http2Frame {
   readonly payload: Buffer;
 }
 
-export { frame };
+/** One frame (RFC 9113 §4.1). */
+export function frame(type: number, flags: number, stream: number, payload: Uint8Array = Buffer.alloc(0)): Buffer {
+  const head = Buffer.alloc(9);
+  head.writeUIntBE(payload.length, 0, 3);
+  head[3] = type;
+  head[4] = flags;
+  head.writeUInt32BE(stream, 5);
+  return Buffer.concat([head, payload]);
+}
+
+/** RFC 9113 §6.5.1. */
+export function settingsFrame(settings: Readonly<Record<number, number>>): Buffer {
+  const payload = Object.entries(settings).map(([id, value]) => {
+    const entry = Buffer.alloc(6);
+    entry.writeUInt16BE(Number(id));
+    entry.writeUInt32BE(value, 2);
+    return entry;
+  });
+  return frame(FrameType.settings, 0, 0, Buffer.concat(payload));
+}
+
+/** As error codes and windows are written. */
+export function uint32(value: number): Buffer {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32BE(value);
+  return bytes;
+}
+
+/** In their order; each once, or as often as it stands there. */
+export type Fields = readonly (readonly [name: string, value: string])[];
 
 /** RFC 7541 §6.2.2, without Huffman codes. Every text is shorter than 127 bytes. */
-export function headerBlock(fields: readonly (readonly [string, string])[]): Buffer {
+function headerBlock(fields: Fields): Buffer {
   const text = (value: string) => Buffer.concat([Buffer.from([value.length]), Buffer.from(value, 'latin1')]);
   return Buffer.concat(fields.map(([name, value]) => Buffer.concat([Buffer.from([0]), text(name), text(value)])));
 }
@@ -44,22 +73,18 @@ export class Http2Wire implements Disposable {
   isClosed = false;
   #bytes: Buffer = Buffer.alloc(0);
   #nextStream = 1;
+  #wake = Promise.withResolvers<void>();
 
   constructor(port: number, settings: Readonly<Record<number, number>> = {}) {
     this.socket = connect({ port, host: '127.0.0.1', rejectUnauthorized: false, ALPNProtocols: ['h2'] });
     this.socket.on('error', () => {});
     this.socket.on('close', () => {
       this.isClosed = true;
+      this.#onNews();
     });
     this.socket.on('data', (chunk: Buffer) => this.#onData(chunk));
     this.socket.write('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
-    const payload = Object.entries(settings).map(([id, value]) => {
-      const entry = Buffer.alloc(6);
-      entry.writeUInt16BE(Number(id));
-      entry.writeUInt32BE(value, 2);
-      return entry;
-    });
-    this.socket.write(frame(FrameType.settings, 0, 0, Buffer.concat(payload)));
+    this.socket.write(settingsFrame(settings));
   }
 
   static async dial(port: number, settings?: Readonly<Record<number, number>>): Promise<Http2Wire> {
@@ -69,38 +94,51 @@ export class Http2Wire implements Disposable {
   }
 
   /** Begins a request. @returns its stream. */
-  request(
-    method: string,
-    path: string,
-    { isWhole = true, more = [] as readonly (readonly [string, string])[] } = {},
-  ): number {
-    const stream = this.#nextStream;
-    this.#nextStream += 2;
-    const fields = [
-      [':method', method],
-      [':scheme', 'https'],
-      [':path', path],
-      [':authority', 'localhost'],
-      ...more,
-    ] as const;
-    this.socket.write(
-      frame(FrameType.headers, Flag.endHeaders | (isWhole ? Flag.endStream : 0), stream, headerBlock(fields)),
-    );
-    return stream;
+  request(method: string, path: string, { isWhole = true, more = [] as Fields } = {}): number {
+    return this.begin([...usual(method, path), ...more], Flag.endHeaders | (isWhole ? Flag.endStream : 0));
   }
 
   /** Begins a head that has no end yet. */
   beginHead(path: string): number {
+    return this.begin(usual('GET', path), Flag.endStream);
+  }
+
+  /** Begins a request with these fields, whatever they are. @returns its stream. */
+  begin(fields: Fields, flags: number): number {
     const stream = this.#nextStream;
     this.#nextStream += 2;
-    const fields = [
-      [':method', 'GET'],
-      [':scheme', 'https'],
-      [':path', path],
-      [':authority', 'localhost'],
-    ] as const;
-    this.socket.write(frame(FrameType.headers, Flag.endStream, stream, headerBlock(fields)));
+    this.send(frame(FrameType.headers, flags, stream, headerBlock(fields)));
     return stream;
+  }
+
+  /** Opens a WebSocket (RFC 8441) and waits for the answer. @returns its stream. */
+  async webSocket(path: string): Promise<number> {
+    const more = [
+      [':protocol', 'websocket'],
+      ['sec-websocket-version', '13'],
+    ] as const;
+    const stream = this.request('CONNECT', path, { isWhole: false, more });
+    await this.seen(() => this.of(stream, FrameType.headers)[0]);
+    return stream;
+  }
+
+  /** @returns false when one should wait for `drained`. */
+  send(...frames: Uint8Array[]): boolean {
+    return this.socket.write(Buffer.concat(frames));
+  }
+
+  async drained(): Promise<void> {
+    if (this.socket.writableNeedDrain) await once(this.socket, 'drain');
+  }
+
+  /** Waits until what has come, or the end of the connection, gives something, and returns it. */
+  async seen<T>(look: () => T | undefined): Promise<T> {
+    for (;;) {
+      const found = look();
+      if (found !== undefined) return found;
+      if (this.isClosed) throw new Error('the server has ended the connection');
+      await this.#wake.promise;
+    }
   }
 
   data(stream: number, bytes: string | Buffer, isLast = false): void {
@@ -108,9 +146,7 @@ export class Http2Wire implements Disposable {
   }
 
   widen(stream: number, bytes: number): void {
-    const payload = Buffer.alloc(4);
-    payload.writeUInt32BE(bytes);
-    this.socket.write(frame(FrameType.windowUpdate, 0, stream, payload));
+    this.send(frame(FrameType.windowUpdate, 0, stream, uint32(bytes)));
   }
 
   of(stream: number, type: number): Http2Frame[] {
@@ -154,7 +190,7 @@ export class Http2Wire implements Disposable {
     this.#bytes = Buffer.concat([this.#bytes, chunk]);
     while (this.#bytes.length >= 9) {
       const length = this.#bytes.readUIntBE(0, 3);
-      if (this.#bytes.length < 9 + length) return;
+      if (this.#bytes.length < 9 + length) break;
       const [type, flags] = [this.#bytes[3]!, this.#bytes[4]!];
       const stream = this.#bytes.readUInt32BE(5);
       const payload = Buffer.from(this.#bytes.subarray(9, 9 + length));
@@ -164,5 +200,20 @@ export class Http2Wire implements Disposable {
       if (type === FrameType.settings) this.socket.write(frame(FrameType.settings, Flag.ack, 0));
       if (type === FrameType.ping && this.answersPings) this.socket.write(frame(FrameType.ping, Flag.ack, 0, payload));
     }
+    this.#onNews();
   }
+
+  #onNews(): void {
+    this.#wake.resolve();
+    this.#wake = Promise.withResolvers();
+  }
+}
+
+function usual(method: string, path: string): Fields {
+  return [
+    [':method', method],
+    [':scheme', 'https'],
+    [':path', path],
+    [':authority', 'localhost'],
+  ];
 }

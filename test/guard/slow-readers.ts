@@ -2,9 +2,12 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { acceptKey } from '../../src/websocket/protocol/handshake.ts';
 import { frame, RawClient } from '../websocket/raw-client.ts';
+import { FrameType, Http2Wire, frame as http2Frame, Setting } from './http2-wire.ts';
 import { LoopbackBackend } from './loopback-backend.ts';
-import { DATA, http2Frame, RawHttp2 } from './raw-http2.ts';
 import type { Served, Wire } from './served.ts';
+
+const LARGEST_WINDOW = 0x7fff_ffff;
+const INITIAL_WINDOW = 65_535;
 
 const KIB = 1024;
 export const MIB: number = 1024 * KIB;
@@ -20,10 +23,10 @@ export class SlowClients implements Disposable {
   readonly count: number;
   readonly tcpConnections: number;
   readonly #senders: readonly ((bytes: Buffer) => boolean)[];
-  readonly #connections: readonly (RawClient | RawHttp2)[];
+  readonly #connections: readonly (RawClient | Http2Wire)[];
 
   private constructor(
-    connections: readonly (RawClient | RawHttp2)[],
+    connections: readonly (RawClient | Http2Wire)[],
     senders: readonly ((bytes: Buffer) => boolean)[],
   ) {
     this.count = senders.length;
@@ -38,7 +41,7 @@ export class SlowClients implements Disposable {
     wire: SlowWire,
     path: string,
     count: number,
-    { window = 0x7fff_ffff } = {},
+    { window = LARGEST_WINDOW } = {},
   ): Promise<SlowClients> {
     if (wire === 'http/1' || wire === 'tls') {
       const clients: RawClient[] = [];
@@ -50,15 +53,15 @@ export class SlowClients implements Disposable {
       );
       return new SlowClients(clients, senders);
     }
-    const connections: RawHttp2[] = [];
+    const connections: Http2Wire[] = [];
     const senders: ((bytes: Buffer) => boolean)[] = [];
     const most = wire === 'http/2' ? 1 : SHARED_STREAMS;
     while (senders.length < count) {
-      const connection = await RawHttp2.connect(server.port('http/2'), { window });
+      const connection = await openHttp2(server, window);
       connections.push(connection);
       for (let i = 0; i < most && senders.length < count; i++) {
         const stream = await connection.webSocket(path);
-        senders.push(bytes => connection.send(http2Frame(DATA, 0, stream, bytes)));
+        senders.push(bytes => connection.send(http2Frame(FrameType.data, 0, stream, bytes)));
       }
       connection.socket.pause();
     }
@@ -73,6 +76,16 @@ export class SlowClients implements Disposable {
   [Symbol.dispose](): void {
     for (const { socket } of this.#connections) socket.destroy();
   }
+}
+
+/** Nothing but the TCP connection, and the windows of streams, keeps the server from sending. */
+export async function openHttp2(server: Served, window = LARGEST_WINDOW): Promise<Http2Wire> {
+  const wire = await Http2Wire.dial(server.port('http/2'), { [Setting.initialWindowSize]: window });
+  wire.answersPings = false;
+  wire.widen(0, LARGEST_WINDOW - INITIAL_WINDOW);
+  // Acknowledges the settings of the server while the socket is still read.
+  await wire.seen(() => wire.frames.find(({ type }) => type === FrameType.settings));
+  return wire;
 }
 
 async function openSocket(server: Served, wire: 'http/1' | 'tls', path: string): Promise<RawClient> {

@@ -1,13 +1,12 @@
-import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { connect } from 'node:tls';
 import { createServer, type Server } from 'holdfast';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { silentLogger } from '../../src/base/logger.ts';
 import { listenTcp } from '../gateway/gateway-server.ts';
+import { type Fields, Flag, FrameType, Http2Wire } from '../guard/http2-wire.ts';
 import { writeSelfSignedCertificate } from '../self-signed-certificate.ts';
 
 // What HTTP/2 can carry and HTTP/1.1 cannot must not become a part of a request of HTTP/1.1. Frames are made by hand: no client sends these.
@@ -46,65 +45,17 @@ beforeEach(() => {
   seen = '';
 });
 
-const HEADERS = 1;
-const RST_STREAM = 3;
-const SETTINGS = 4;
-const GOAWAY = 7;
-const DATA = 0;
-const END_STREAM = 1;
-const ACK = 1;
-const END_HEADERS = 4;
-
-function frame(type: number, flags: number, stream: number, payload: Buffer): Buffer {
-  const head = Buffer.alloc(9);
-  head.writeUIntBE(payload.length, 0, 3);
-  head[3] = type;
-  head[4] = flags;
-  head.writeUInt32BE(stream, 5);
-  return Buffer.concat([head, payload]);
-}
-
-/** RFC 7541 §6.2.2, without Huffman codes. Every text is shorter than 127 bytes. */
-function literal([name, value]: readonly [string, string]): Buffer {
-  const text = (bytes: string) => Buffer.concat([Buffer.from([bytes.length]), Buffer.from(bytes, 'latin1')]);
-  return Buffer.concat([Buffer.from([0]), text(name), text(value)]);
-}
-
-type Fields = readonly (readonly [string, string])[];
-
-/** @returns the type of the frame that ends the stream: an answer, a reset, or the end of the connection. */
+/** @returns the frame that ends the stream: an answer, a reset, or the end of the connection. */
 async function send(fields: Fields, body?: string): Promise<{ type: number; payload: Buffer }> {
-  const socket = connect({
-    port: Number(new URL(server.urls[0]!).port),
-    host: '127.0.0.1',
-    rejectUnauthorized: false,
-    ALPNProtocols: ['h2'],
-  });
-  socket.on('error', () => {});
-  await once(socket, 'secureConnect');
-  socket.write('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
-  socket.write(frame(SETTINGS, 0, 0, Buffer.alloc(0)));
-  const block = Buffer.concat(fields.map(literal));
-  socket.write(frame(HEADERS, END_HEADERS | (body === undefined ? END_STREAM : 0), 1, block));
-  if (body !== undefined) socket.write(frame(DATA, END_STREAM, 1, Buffer.from(body, 'latin1')));
-  let bytes = Buffer.alloc(0);
-  try {
-    for await (const chunk of socket) {
-      bytes = Buffer.concat([bytes, chunk as Buffer]);
-      while (bytes.length >= 9) {
-        const length = bytes.readUIntBE(0, 3);
-        if (bytes.length < 9 + length) break;
-        const type = bytes[3]!;
-        const payload = bytes.subarray(9, 9 + length);
-        if (type === SETTINGS && (bytes[4]! & ACK) === 0) socket.write(frame(SETTINGS, ACK, 0, Buffer.alloc(0)));
-        if (type === HEADERS || type === RST_STREAM || type === GOAWAY) return { type, payload };
-        bytes = bytes.subarray(9 + length);
-      }
-    }
-    return { type: GOAWAY, payload: Buffer.alloc(0) };
-  } finally {
-    socket.destroy();
-  }
+  using wire = await Http2Wire.dial(Number(new URL(server.urls[0]!).port));
+  const stream = wire.begin(fields, Flag.endHeaders | (body === undefined ? Flag.endStream : 0));
+  if (body !== undefined) wire.data(stream, body, true);
+  const ending = [FrameType.headers, FrameType.reset, FrameType.goAway];
+  return await wire.seen(
+    () =>
+      wire.frames.find(({ type }) => ending.includes(type)) ??
+      (wire.isClosed ? { type: FrameType.goAway, payload: Buffer.alloc(0) } : undefined),
+  );
 }
 
 const PSEUDO: Fields = [
@@ -123,7 +74,7 @@ function withField(name: string, value: string): Fields {
 
 /** Of an answer: the first byte is `:status`, of the static table (RFC 7541, appendix A) or as a literal. */
 function isRefusal({ type, payload }: { type: number; payload: Buffer }): boolean {
-  if (type !== HEADERS) return true;
+  if (type !== FrameType.headers) return true;
   const BAD_REQUEST = 0x80 | 12;
   return payload[0] === BAD_REQUEST;
 }
@@ -178,7 +129,7 @@ test.each([
   ['', 'a'],
 ])('%j: %j is left out of the request', async (name, value) => {
   const plain = await send(PSEUDO);
-  expect(plain.type).toBe(HEADERS);
+  expect(plain.type).toBe(FrameType.headers);
   const usual = seen;
   seen = '';
   expect((await send(withField(name, value))).payload[0]).toBe(plain.payload[0]);

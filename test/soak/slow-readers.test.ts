@@ -1,12 +1,13 @@
 import { setTimeout as wait } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { http2Frame, http2Settings, PING, PRIORITY, RawHttp2, RST_STREAM, WINDOW_UPDATE } from '../guard/raw-http2.ts';
+import { FrameType, type Http2Wire, frame as http2Frame, Setting, settingsFrame, uint32 } from '../guard/http2-wire.ts';
 import { Served } from '../guard/served.ts';
 import { fill, flood, policies, serveSlowReaders, type Way, warmUp } from '../guard/slow-reader-server.ts';
 import {
   allowedGrowth,
   beginPeak,
   MIB,
+  openHttp2,
   peakBytes,
   SilentBackend,
   SlowClients,
@@ -144,7 +145,7 @@ test('what a client sends in a byte at a time and nobody takes costs no more tha
     const endpoint = defineEndpoint({ path: '/', idleTimeout: -1, handlerTimeout: -1, onMessage: () => new Promise(() => {}) });
     export default defineConfig({ listen, session: false, routes: [{ endpoint }] });
   `);
-  using client = await RawHttp2.connect(blocked.port('http/2'));
+  using client = await openHttp2(blocked);
   const streams: number[] = [];
   for (let i = 0; i < 50; i++) streams.push(await client.webSocket('/'));
   const start = blocked.residentBytes();
@@ -160,32 +161,21 @@ test('what a client sends in a byte at a time and nobody takes costs no more tha
 });
 
 describe('a client of HTTP/2 that reads nothing makes no memory grow by', () => {
-  const request = (path: string) => ({
-    ':method': 'GET',
-    ':scheme': 'https',
-    ':path': path,
-    ':authority': 'localhost',
-  });
-  const number = (value: number) => {
-    const bytes = Buffer.alloc(4);
-    bytes.writeUInt32BE(value);
-    return bytes;
-  };
-  const floods: readonly [string, (client: RawHttp2, index: number) => Buffer | undefined][] = [
-    ['pings', () => http2Frame(PING, 0, 0, Buffer.alloc(8))],
-    ['settings', () => http2Settings([4, 65_535])],
-    ['updates of windows that are errors', () => http2Frame(WINDOW_UPDATE, 0, 1, number(0))],
-    ['priorities', (_, index) => http2Frame(PRIORITY, 0, 1 + 2 * index, Buffer.alloc(5))],
+  const floods: readonly [string, (client: Http2Wire, index: number) => Buffer | undefined][] = [
+    ['pings', () => http2Frame(FrameType.ping, 0, 0, Buffer.alloc(8))],
+    ['settings', () => settingsFrame({ [Setting.initialWindowSize]: 65_535 })],
+    ['updates of windows that are errors', () => http2Frame(FrameType.windowUpdate, 0, 1, uint32(0))],
+    ['priorities', (_, index) => http2Frame(FrameType.priority, 0, 1 + 2 * index, Buffer.alloc(5))],
     ['frames that nobody knows', () => http2Frame(0x42, 0, 0, Buffer.alloc(100))],
-    ['requests', client => void client.request(request('/none'))],
-    ['requests that it resets', client => http2Frame(RST_STREAM, 0, client.request(request('/none')), number(8))],
-    ['requests that are no requests', client => void client.request({ ...request('/none'), 'Upper-Case': 'x' })],
+    ['requests', client => void client.request('GET', '/none')],
+    ['requests that it resets', client => http2Frame(FrameType.reset, 0, client.request('GET', '/none'), uint32(8))],
+    ['requests that are no requests', client => void client.request('GET', '/none', { more: [['Upper-Case', 'x']] })],
   ];
 
   test.each(floods)('%s', async (_, next) => {
     beginPeak(server);
     const start = server.residentBytes();
-    const clients = await Promise.all(Array.from({ length: 4 }, () => RawHttp2.connect(server.port('http/2'))));
+    const clients = await Promise.all(Array.from({ length: 4 }, () => openHttp2(server)));
     for (const { socket } of clients) socket.pause();
     for (let sent = 0; sent < 40_000 && clients.some(({ socket }) => !socket.destroyed); ) {
       for (const client of clients) {
