@@ -1,7 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
 import { parseUpgrade } from '../http/upgrade-request.ts';
-import { commitBeforeHeaders } from '../session/request/commit-before-headers.ts';
 import { userFrom } from '../websocket/handshake.ts';
 import type { Admitted, Gateway } from './admit.ts';
 import { exchangeSession } from './exchange-session.ts';
@@ -20,22 +19,37 @@ export interface Served {
  * @returns a refusal that is still to be answered; or who has answered, where that was not us. Status and bytes are the
  * response's to say, when it closes.
  */
-export async function serve(
+export function serve(
+  admitted: Admitted,
+  request: IncomingMessage,
+  response: ServerResponse,
+  gateway: Gateway,
+): Promise<Served | Refusal | undefined> {
+  const { held } = admitted;
+  if (response.closed) {
+    // The client has gone while its session was read, and will never go again.
+    held?.[Symbol.dispose]();
+    return Promise.resolve(undefined);
+  }
+  if (!held) return answer(admitted, request, response, gateway);
+  held.answerWith(response);
+  return answer(admitted, request, response, gateway).then(
+    async served => (isRefusal(served) ? ((await held.beforeEnd()) ?? served) : served),
+    async error => {
+      await held.beforeEnd();
+      throw error;
+    },
+  );
+}
+
+/** Each target commits the session before its answer begins; where there is a refusal that is left to do. */
+async function answer(
   admitted: Admitted,
   request: IncomingMessage,
   response: ServerResponse,
   gateway: Gateway,
 ): Promise<Served | Refusal | undefined> {
   const { head, route, held, observed } = admitted;
-  if (response.closed) {
-    // The client has gone while its session was read, and will never go again.
-    held?.[Symbol.dispose]();
-    return undefined;
-  }
-  if (held) {
-    commitBeforeHeaders(held.binding, response);
-    response.once('close', () => held[Symbol.dispose]());
-  }
   const { target } = route;
   switch (target.kind) {
     case 'endpoint': {
@@ -43,11 +57,13 @@ export async function serve(
       const upgrade = head.upgrade ?? parseUpgrade(head);
       return isRefusal(upgrade) ? upgrade : refuse(426, 'ERR_WS_UPGRADE_REQUIRED', 'the request is not an upgrade');
     }
-    case 'redirect':
-      response.writeHead(308, { Location: target.location, 'Content-Length': 0 }).end();
-      return undefined;
+    case 'redirect': {
+      const refusal = await held?.beforeEnd();
+      if (!refusal) response.writeHead(308, { Location: target.location, 'Content-Length': 0 }).end();
+      return refusal;
+    }
     case 'files': {
-      const refusal = await target.serve(request, response, admitted.rest);
+      const refusal = await target.serve(request, response, admitted.rest, held);
       if (refusal?.status !== 404 || !target.otherwise) return refusal;
       return runHandler(target.otherwise, admitted, request, response, gateway);
     }
@@ -88,5 +104,6 @@ function runHandler(
     logger: gateway.logger,
     maxBodyBytes: gateway.maxBodyBytes,
     onRequest: carrier => held?.context.manager.bindTo(carrier, held.binding),
+    held,
   });
 }

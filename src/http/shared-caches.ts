@@ -1,3 +1,5 @@
+import type { HeaderLine } from './header-line.ts';
+
 /** What of a response object is needed here: `node:http` and `node:http2` have it. */
 export interface CacheableResponse {
   getHeader(name: string): unknown;
@@ -14,6 +16,15 @@ export interface CacheableResponse {
 export function keepFromSharedCaches(response: CacheableResponse): void {
   if (!forbidsStoring(String(response.getHeader('Cache-Control')))) response.setHeader('Cache-Control', PRIVATE);
   for (const name of response.getHeaderNames()) if (isForSharedCaches(name)) response.removeHeader(name);
+}
+
+/** Adds headers that are for one client, and makes the answer private where there are any. */
+export function appendPrivate(
+  response: CacheableResponse & { appendHeader(name: string, value: string): unknown },
+  lines: readonly HeaderLine[],
+): void {
+  for (const { name, value } of lines) response.appendHeader(name, value);
+  if (lines.length > 0) keepFromSharedCaches(response);
 }
 
 export const PRIVATE = 'private, no-cache';

@@ -5,7 +5,7 @@ import type { Session, SessionOwner } from '../../session/session.ts';
 import type { HeldSession } from '../held-session.ts';
 import { sessionFailure } from '../session-failure.ts';
 import type { AssertionIssuer } from './assertion.ts';
-import type { BackendSession } from './backend-session.ts';
+import type { BackendSession, Heard } from './backend-session.ts';
 import { CONTROL_HEADER, parseSessionControl, type SessionControl } from './control-header.ts';
 import type { UpstreamIdentity } from './identity.ts';
 
@@ -22,7 +22,7 @@ export interface ManagedSessionOptions {
   /** Left out when the route has no sessions. */
   readonly held: HeldSession | undefined;
   readonly upstream: ControllingUpstream;
-  /** Called when the backend has changed the session, where nobody else commits it before the answer leaves. */
+  /** Of a handshake: called when the backend has changed the session. Commits it and says itself what has changed. */
   readonly onChanged?: () => Promise<Refusal | undefined>;
 }
 
@@ -55,16 +55,22 @@ export class ManagedSession implements BackendSession {
     return lines;
   }
 
-  answered(rawHeaders: readonly string[]): Promise<Refusal | undefined> | undefined {
+  answered(rawHeaders: readonly string[]): Promise<Heard | undefined> | undefined {
     const values = valuesOf(rawHeaders, CONTROL_HEADER);
-    if (values.length === 0) return undefined;
-    const { held, upstream } = this.#options;
-    if (upstream.identity.controlsSession && held) return this.#obey(values, held);
-    this.#warnOnce();
-    return undefined;
+    const { held, upstream, onChanged } = this.#options;
+    if (values.length > 0) {
+      if (upstream.identity.controlsSession && held) return this.#obey(values, held);
+      this.#warnOnce();
+    }
+    return held && !onChanged ? this.#news(held) : undefined;
   }
 
-  async #obey(values: readonly string[], held: HeldSession): Promise<Refusal | undefined> {
+  /** What the client has to learn, once it is committed. */
+  #news(held: HeldSession): Promise<Heard> | undefined {
+    return held.commit()?.then(refusal => refusal ?? held.binding.responseHeaders());
+  }
+
+  async #obey(values: readonly string[], held: HeldSession): Promise<Heard | undefined> {
     const { upstream, onChanged } = this.#options;
     const { logger } = upstream;
     const control = values.length === 1 ? parseSessionControl(values[0]!) : 'is there twice';
@@ -75,7 +81,7 @@ export class ManagedSession implements BackendSession {
     }
     try {
       await this.#carryOut(control, held);
-      return await onChanged?.();
+      return await (onChanged ? onChanged() : this.#news(held));
     } catch (error) {
       logger.warn(
         { upstream: upstream.name, action: control.action, err: error },

@@ -1,7 +1,7 @@
 import type { HeaderLine } from '../../http/header-line.ts';
 import { isRefusal, type Refusal } from '../../http/refusal.ts';
 import type { SocketSession } from '../../session/process/socket-session.ts';
-import { attachSession, type HeldSession, type SessionContext } from '../held-session.ts';
+import type { HeldSession, SessionContext } from '../held-session.ts';
 import type { Relay } from './relay.ts';
 
 /**
@@ -38,7 +38,7 @@ export class RelaySession {
   async hold(): Promise<Refusal | undefined> {
     const before = this.#attached;
     await this.#held!.binding.commit();
-    const attached = await attachSession(this.#held!);
+    const attached = await this.#held!.attachSocket();
     if (isRefusal(attached)) return attached;
     this.#attached = attached;
     await before?.release();

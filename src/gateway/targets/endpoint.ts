@@ -12,7 +12,7 @@ import { OpeningHandshake } from '../../websocket/opening-handshake.ts';
 import { upgradeResponse } from '../../websocket/protocol/handshake.ts';
 import type { Admitted } from '../admit.ts';
 import { withSessionHeaders } from '../exchange/header-lines.ts';
-import { attachSession, type SessionContext } from '../held-session.ts';
+import type { SessionContext } from '../held-session.ts';
 
 /**
  * Takes an admitted upgrade to its endpoint: the application's `accept`, the session's commit, the 101, and
@@ -48,7 +48,7 @@ export async function openEndpoint(
       extensions: accepted.extensions,
       headers: withSessionHeaders(accepted.headers, held?.binding.responseHeaders() ?? []),
     });
-    const attached = held && (await attachSession(held));
+    const attached = held && (await held.attachSocket());
     if (isRefusal(attached)) return attached;
     if (socket.destroyed || socket.readableEnded || !socket.writable) {
       socket.destroy();

@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { type Awaitable, whenThere } from '../../base/awaitable.ts';
 import { plainBytes, typedArrayName } from '../../base/bytes.ts';
 import { HoldfastError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
@@ -8,6 +9,7 @@ import { type Refusal, refuse, refuseUnforeseen } from '../../http/refusal.ts';
 import type { RequestHead } from '../../http/request-head.ts';
 import type { Session } from '../../session/session.ts';
 import type { User } from '../../websocket/handshake.ts';
+import type { HeldSession } from '../held-session.ts';
 import { sessionFailure } from '../session-failure.ts';
 
 /** What a fetch handler gets beside the web-standard request. */
@@ -34,6 +36,7 @@ export interface RunFetchHandlerOptions {
   readonly maxBodyBytes: number;
   /** Sees the request before the handler does. */
   readonly onRequest?: (request: Request) => void;
+  readonly held?: HeldSession | undefined;
 }
 
 /**
@@ -90,11 +93,14 @@ export async function runFetchHandler(
     options.onRequest?.(request);
     response = await handler(request, context);
     if (!isResponse(response)) throw new TypeError('the fetch handler returned something that is not a Response');
-    await writeResponse(response, outgoing, {
+    const refusal = await writeResponse(response, outgoing, {
       isHead: head.method === 'HEAD',
       maxWriteBytes,
       clientGone: clientGone.signal,
+      held: options.held,
     });
+    if (refusal) withdraw(response, outgoing);
+    return refusal;
   } catch (error) {
     if (clientGone.signal.aborted) return undefined;
     if (body?.refusal && !outgoing.headersSent) return body.refusal;
@@ -104,13 +110,11 @@ export async function runFetchHandler(
       outgoing.destroy();
       return undefined;
     }
-    outgoing.statusMessage = '';
-    if (isResponse(response)) for (const name of response.headers.keys()) outgoing.removeHeader(name);
+    if (isResponse(response)) withdraw(response, outgoing);
     return sessionFailure(error) ?? failed;
   } finally {
     body?.discardRest();
   }
-  return undefined;
 }
 
 function tooLarge(maxBodyBytes: number): Refusal {
@@ -123,6 +127,24 @@ function tooLarge(maxBodyBytes: number): Refusal {
       headers: { Connection: 'close' },
     },
   );
+}
+
+/** Another answer takes the place of this one. */
+function withdraw({ headers }: Response, outgoing: ServerResponse): void {
+  outgoing.statusMessage = '';
+  for (const name of headers.keys()) outgoing.removeHeader(name);
+}
+
+/** Ends the answer when what was changed in its session is committed. */
+function end(
+  outgoing: ServerResponse,
+  held: HeldSession | undefined,
+  last?: string | Uint8Array,
+): Awaitable<Refusal | undefined> {
+  return whenThere(held?.beforeEnd(), refusal => {
+    if (!refusal && !outgoing.destroyed) outgoing.end(last);
+    return refusal;
+  });
 }
 
 /**
@@ -213,13 +235,14 @@ interface WriteOptions {
   readonly isHead: boolean;
   readonly maxWriteBytes: number;
   readonly clientGone: AbortSignal;
+  readonly held: HeldSession | undefined;
 }
 
 async function writeResponse(
   response: Response,
   outgoing: ServerResponse,
-  { isHead, maxWriteBytes, clientGone }: WriteOptions,
-): Promise<void> {
+  { isHead, maxWriteBytes, clientGone, held }: WriteOptions,
+): Promise<Refusal | undefined> {
   const hasNoBody = isHead || response.status === 204 || response.status === 304;
   const reader = response.body?.getReader();
   outgoing.statusCode = response.status;
@@ -233,17 +256,19 @@ async function writeResponse(
     else outgoing.setHeader(name, value);
   }
   if (!reader || hasNoBody) {
-    outgoing.end();
+    const refusal = await end(outgoing, held);
     await reader?.cancel();
-    return;
+    return refusal;
   }
   // Asynchronous: what the body's source throws at once must not be thrown into the event.
   const cancel = async () => reader.cancel(clientGone.reason);
   const giveUp = () => void cancel().catch(() => {});
-  if (clientGone.aborted) return giveUp();
+  if (clientGone.aborted) return void giveUp();
   clientGone.addEventListener('abort', giveUp);
   try {
-    await writeBody(reader, outgoing, maxWriteBytes);
+    const refusal = await writeBody(reader, outgoing, maxWriteBytes, held);
+    if (refusal) giveUp();
+    return refusal;
   } catch (error) {
     giveUp();
     throw error;
@@ -260,24 +285,30 @@ async function writeBody(
   reader: ReadableStreamDefaultReader<Uint8Array>,
   outgoing: ServerResponse,
   maxWriteBytes: number,
-): Promise<void> {
-  const flush = setImmediate(() => outgoing.flushHeaders());
+  held: HeldSession | undefined,
+): Promise<Refusal | undefined> {
+  let refusal: Refusal | undefined;
+  const flush = setImmediate(
+    () =>
+      void whenThere(held?.beforeHead(), refused => {
+        refusal = refused;
+        // The source may never yield anything.
+        if (refused) void reader.cancel().catch(() => {});
+        else outgoing.flushHeaders();
+      }),
+  );
   const first = await reader.read().finally(() => clearImmediate(flush));
-  if (first.done) {
-    outgoing.end();
-    return;
-  }
+  if (first.done) return refusal ?? end(outgoing, held);
   const second = reader.read();
   const isWhole = await Promise.race([second.then(chunk => chunk.done), nextTurn()]);
   const whole = isWhole ? dataIn(first.value) : undefined;
-  if (whole !== undefined && whole.length <= maxWriteBytes) {
-    outgoing.end(whole);
-    return;
-  }
+  if (whole !== undefined && whole.length <= maxWriteBytes) return end(outgoing, held, whole);
+  refusal = await held?.beforeHead();
+  if (refusal) return refusal;
   await write(outgoing, first.value, maxWriteBytes);
   for (let chunk = await second; !chunk.done; chunk = await reader.read())
     await write(outgoing, chunk.value, maxWriteBytes);
-  outgoing.end();
+  return end(outgoing, held);
 }
 
 /**

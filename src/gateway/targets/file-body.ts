@@ -66,14 +66,24 @@ const openFiles = new OpenFiles();
  * place when it is opened again, that is not sent: the stream is destroyed, as for one that became shorter.
  *
  * @param length In bytes, from `start`.
+ * @param onBegin Called before anything is written.
  * @throws what the file system says, before anything was written.
  */
-export async function writeFile(path: string, start: number, length: number, stream: Writable): Promise<void> {
+export async function writeFile(
+  path: string,
+  start: number,
+  length: number,
+  stream: Writable,
+  onBegin?: () => void,
+): Promise<void> {
   const end = start + length;
   let at = start;
   let seen: BigIntStats | undefined;
   let taken: Promise<void> | undefined;
-  if (length === 0) stream.end();
+  if (length === 0) {
+    onBegin?.();
+    stream.end();
+  }
   while (at < end && !stream.destroyed) {
     await openFiles.take();
     let file: FileHandle | undefined;
@@ -86,6 +96,7 @@ export async function writeFile(path: string, start: number, length: number, str
         const buffer = Buffer.allocUnsafe(Math.min(end - at, at === start ? FIRST_BYTES : NEXT_BYTES));
         const { bytesRead } = await file.read(buffer, 0, buffer.length, at);
         if (bytesRead === 0) return void stream.destroy();
+        if (at === start) onBegin?.();
         at += bytesRead;
         const chunk = buffer.subarray(0, bytesRead);
         if (at === end) return void stream.end(chunk);

@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import send from 'send';
 import { RETRY_AFTER_S, type Refusal, refuse } from '../../http/refusal.ts';
+import type { HeldSession } from '../held-session.ts';
 import { writeFile } from './file-body.ts';
 
 /** Answers with a file, or says why not. Rejects when the file system fails. */
@@ -9,6 +10,7 @@ export type FileServer = (
   response: ServerResponse,
   /** The normalised path without the route's prefix: `''`, or beginning with `/`. */
   pathBelowPrefix: string,
+  held?: HeldSession,
 ) => Promise<Refusal | undefined>;
 
 const CONTENT_HEADERS = [
@@ -31,18 +33,19 @@ const CONTENT_HEADERS = [
  * ERR_ROUTE_NOT_FOUND), a precondition or range that does not hold with 412 or 416 (ERR_HTTP_BAD_REQUEST).
  */
 export function createFileServer(folder: string): FileServer {
-  return async (request, response, pathBelowPrefix) => {
+  return async (request, response, pathBelowPrefix, held) => {
     if (request.method !== 'GET' && request.method !== 'HEAD') {
       return refuse(405, 'ERR_ROUTE_NOT_FOUND', `files take GET and HEAD, not ${request.method}`, {
         headers: { Allow: 'GET, HEAD' },
       });
     }
     if (pathBelowPrefix === '') {
-      redirectToFolder(request, response);
-      return undefined;
+      const refusal = await held?.beforeEnd();
+      if (!refusal) redirectToFolder(request, response);
+      return refusal;
     }
     if (/%2f/i.test(pathBelowPrefix)) return notFound('the path has an escaped slash');
-    return transfer(folder, request, response, pathBelowPrefix);
+    return transfer(folder, request, response, pathBelowPrefix, held);
   };
 }
 
@@ -51,6 +54,7 @@ function transfer(
   request: IncomingMessage,
   response: ServerResponse,
   path: string,
+  held: HeldSession | undefined,
 ): Promise<Refusal | undefined> {
   return new Promise((resolve, reject) => {
     const isWellKnown = path.startsWith('/.well-known/') && !path.includes('/.', 1);
@@ -68,14 +72,42 @@ function transfer(
       else if (error.code === 'EMFILE' || error.code === 'ENFILE') resolve(noDescriptor());
       else reject(error);
     };
-    const file = send(request, path, { root: folder, index: 'index.html', dotfiles: isWellKnown ? 'allow' : 'deny' });
+    /** When the session is committed. */
+    const begin = (write: () => void) => {
+      const committing = held?.commit();
+      if (!committing) return write();
+      void committing.then(refusal => {
+        if (!refusal) return write();
+        for (const name of CONTENT_HEADERS) response.removeHeader(name);
+        resolve(refusal);
+      });
+    };
+    const end = () => {
+      held?.tell();
+      response.end();
+    };
+    // It would end a HEAD itself, at once.
+    const asked = { headers: request.headers, method: 'GET' } as IncomingMessage;
+    const file = send(asked, path, { root: folder, index: 'index.html', dotfiles: isWellKnown ? 'allow' : 'deny' });
     // Its own would keep the file open for as long as the client takes.
     file.stream = (found, { start = 0 }: { start?: number } = {}) => {
+      if (request.method === 'HEAD') return begin(end);
       const length = Number(response.getHeader('Content-Length'));
-      writeFile(found, start, length, response).catch((error: NodeJS.ErrnoException) => onError(error, 500));
+      const onFailure = (error: NodeJS.ErrnoException) => onError(error, 500);
+      begin(() => void writeFile(found, start, length, response, () => held?.tell()).catch(onFailure));
+    };
+    file.notModified = () => {
+      file.removeContentHeaderFields();
+      response.statusCode = 304;
+      begin(end);
     };
     file
-      .on('directory', () => redirectToFolder(request, response))
+      .on('directory', () =>
+        begin(() => {
+          held?.tell();
+          redirectToFolder(request, response);
+        }),
+      )
       .on('error', (error: NodeJS.ErrnoException & { status: number }) => onError(error, error.status))
       .pipe(response);
   });

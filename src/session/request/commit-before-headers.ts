@@ -2,10 +2,12 @@ import type { OutgoingHttpHeader, OutgoingHttpHeaders, ServerResponse } from 'no
 import { systemClock } from '../../base/clock.ts';
 import { isHoldfastError } from '../../base/errors.ts';
 import { RETRY_AFTER_S } from '../../http/refusal.ts';
-import { keepFromSharedCaches } from '../../http/shared-caches.ts';
+import { appendPrivate } from '../../http/shared-caches.ts';
 import { isSessionEnded } from '../record/state.ts';
 import type { SessionBinding } from './binding.ts';
 
+/** What a client reads of a commit that has failed. */
+export const NOT_SAVED = 'The session could not be saved. Please try again.\n';
 /** Milliseconds that a handler whose response was refused has to end it by itself. */
 const REFUSED_END_GRACE_MS = 250;
 
@@ -219,9 +221,7 @@ class HeldResponse {
 
   #send(): void {
     const res = this.#res;
-    const news = this.#binding.responseHeaders();
-    for (const { name, value } of news) res.appendHeader(name, value);
-    if (news.length > 0) keepFromSharedCaches(res);
+    appendPrivate(res, this.#binding.responseHeaders());
     this.#markSent();
     // While it leaves, whoever has put a `writeHead` over ours is not asked again.
     const { writeHead } = res;
@@ -264,16 +264,15 @@ class HeldResponse {
     const status = isConflict ? 409 : 503;
     this.#binding.logger.error({ err: error }, `session could not be committed; answering ${status}`);
     for (const name of res.getHeaderNames()) res.removeHeader(name);
-    const body = 'The session could not be saved. Please try again.\n';
     res.setHeader('Content-Type', 'text/plain; charset=utf-8');
-    res.setHeader('Content-Length', Buffer.byteLength(body));
+    res.setHeader('Content-Length', Buffer.byteLength(NOT_SAVED));
     res.setHeader('Cache-Control', 'no-store');
     if (!isConflict) res.setHeader('Retry-After', RETRY_AFTER_S);
     res.statusCode = status;
     if (res.req.httpVersionMajor < 2) res.statusMessage = ''; // HTTP/2 has none
     this.#pass('writeHead', [status]);
     this.#pass('flushHeaders', []);
-    this.#pass('write', [body]);
+    this.#pass('write', [NOT_SAVED]);
     // The client has the whole answer. The handler ends the response: ended now, it would leave a source half piped in.
     // But a source that goes on for ever, as server-sent events do, must not keep the next request of this connection
     // waiting.
