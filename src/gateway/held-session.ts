@@ -1,13 +1,12 @@
 import type { ServerResponse } from 'node:http';
-import { isHoldfastError } from '../base/errors.ts';
-import { RETRY_AFTER_S, type Refusal, refuse } from '../http/refusal.ts';
+import { type Refusal, refuse } from '../http/refusal.ts';
 import { appendPrivate } from '../http/shared-caches.ts';
 import type { Ledger } from '../session/ledger.ts';
 import type { SessionManager } from '../session/manager.ts';
 import type { SocketSession } from '../session/process/socket-session.ts';
 import { isSessionEnded } from '../session/record/state.ts';
 import type { SessionBinding } from '../session/request/binding.ts';
-import { NOT_SAVED } from '../session/request/commit-before-headers.ts';
+import { refuseUncommitted } from '../session/request/refuse-uncommitted.ts';
 import type { Session } from '../session/session.ts';
 import type { SessionSockets } from '../websocket/session-sockets.ts';
 
@@ -114,21 +113,17 @@ export class HeldSession implements Disposable {
     try {
       if (!this.#refusal) await this.binding.commit();
     } catch (error) {
-      if (!isSessionEnded(error)) this.#refusal = this.#notSaved(error);
+      if (!isSessionEnded(error)) this.#refusal = this.#refuse(error);
     }
     this.#committing = undefined;
     return this.#refusal;
   }
 
-  #notSaved(error: unknown): Refusal {
-    const code = isHoldfastError(error) ? error.code : 'ERR_SESSION_STORE_UNAVAILABLE';
-    const status = code === 'ERR_SESSION_CONFLICT' ? 409 : 503;
-    const so = this.#isTold ? ' after the response had begun; cutting it off' : `; answering ${status}`;
+  #refuse(error: unknown): Refusal {
+    const refusal = refuseUncommitted(error);
+    const so = this.#isTold ? ' after the response had begun; cutting it off' : `; answering ${refusal.status}`;
     this.binding.logger.error({ err: error }, `session could not be committed${so}`);
-    return refuse(status, code, 'the session could not be committed', {
-      headers: { 'Cache-Control': 'no-store', ...(status === 503 && { 'Retry-After': RETRY_AFTER_S }) },
-      body: NOT_SAVED,
-    });
+    return refusal;
   }
 
   /** The client has gone, or has everything. */

@@ -64,7 +64,7 @@ async function openRelay(admitted: Admitted, options: RelayOptions): Promise<Rel
   const session = held && new RelaySession(held);
   let relay: Relay | undefined;
   try {
-    const opened = (await session?.hold()) ?? (await relayTo(admitted, options, session));
+    const opened = (await session?.attach()) ?? (await relayTo(admitted, options, session));
     if (!(opened instanceof Relay)) return opened;
     relay = opened;
   } finally {
@@ -90,7 +90,7 @@ function relayTo(
       return observed ? undefined : session?.sid;
     },
     affinityKey: observed?.key ?? session?.sid,
-    session: exchangeSession(admitted, options.upstream, session && (() => session.hold())),
+    session: exchangeSession(admitted, options.upstream, session && (() => session.attach())),
     ...touching(session, observed),
   });
 }

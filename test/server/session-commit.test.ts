@@ -332,6 +332,22 @@ describe.each(['HTTP/1', 'HTTP/2'])('over %s', protocol => {
     expect(await next.body).toBe(BODIES[path]);
   });
 
+  test.each(HANDLED)('%s that was refused is not stored when the response has closed', async path => {
+    const cookie = await cookieOf();
+    let isFirst = true;
+    store.before = call => {
+      if (call !== 'commit' || !isFirst) return;
+      isFirst = false;
+      throw new Error('connection refused');
+    };
+    change = session => session!.set('visits', 1);
+    const answer = await send(path, { cookie }).answer;
+    expect([answer.status, await answer.body]).toEqual([503, REFUSED]);
+    await expect.poll(() => server.sessions.statistics().activeNow).toBe(0);
+    await new Promise(resolve => setTimeout(resolve, 20));
+    expect([await stored('visits'), writes()]).toEqual([undefined, ['commit']]);
+  });
+
   test('events that nothing has come of yet are refused as well', async () => {
     const cookie = await cookieOf();
     store.failing.add('commit');

@@ -120,7 +120,7 @@ describe('a response after a change of the session', () => {
     ['write and end', (res: http.ServerResponse) => writeThenEnd(res, 'bo', 'dy')],
     ['writeHead and end', (res: http.ServerResponse) => res.writeHead(200, { 'X-A': '1' }).end('body')],
     ['flushHeaders and end', (res: http.ServerResponse) => flushThenEnd(res, 'body')],
-  ])('by %s is held back until the commit is done', async (_what, respond) => {
+  ])('by %s is deferred until the commit is done', async (_what, respond) => {
     const release = holdCommits();
     let answered = false;
     handler = async (req, res) => {
@@ -195,7 +195,7 @@ describe('a response after a change of the session', () => {
     expect(answer.headers['set-cookie']).toEqual(['a=1', 'b=2', expect.stringMatching(/^sid=/)]);
   });
 
-  test('has status and headers that stay editable while it is held back', async () => {
+  test('has status and headers that stay editable while it is deferred', async () => {
     const release = holdCommits();
     handler = async (req, res) => {
       await change(req);
@@ -262,7 +262,7 @@ describe('a response after a change of the session', () => {
     await expect.poll(() => order).toEqual(['write', 'end']);
   });
 
-  test('answers false to write while it is held back, and drain follows', async () => {
+  test('answers false to write while it is deferred, and drain follows', async () => {
     const release = holdCommits();
     const results: boolean[] = [];
     handler = async (req, res) => {
@@ -341,7 +341,7 @@ describe('a response after a change of the session', () => {
   });
 });
 
-describe('a held response', () => {
+describe('a deferred response', () => {
   test('looks as far along as it would be without us', async () => {
     const seen: unknown[] = [];
     const look = (res: http.ServerResponse) => seen.push([res.headersSent, res.writableEnded]);
@@ -607,6 +607,24 @@ describe('a commit that fails', () => {
     for (const name of ['x-mine', 'set-cookie', 'location', 'etag']) expect(answer.headers).not.toHaveProperty(name);
     expect(answer.body).not.toContain('secret');
     expect(errors).toEqual([]);
+  });
+
+  test('is not made up for when the response has closed, because its client may ask again', async () => {
+    let isFirst = true;
+    store.before = call => {
+      if (call !== 'create' || !isFirst) return;
+      isFirst = false;
+      throw new Error('connection refused');
+    };
+    const isClosed = Promise.withResolvers<void>();
+    handler = async (req, res) => {
+      res.on('close', () => setTimeout(isClosed.resolve, 20));
+      await change(req);
+      res.end();
+    };
+    expect((await send()).status).toBe(503);
+    await isClosed.promise;
+    expect(await store.count()).toBe(0);
   });
 
   test('lets the handler and its callbacks run to their end', async () => {

@@ -35,7 +35,7 @@ export class RelaySession {
    * @returns a refusal when it has ended meanwhile.
    * @throws {HoldfastError} as `SessionBinding.commit` and `attach`.
    */
-  async hold(): Promise<Refusal | undefined> {
+  async attach(): Promise<Refusal | undefined> {
     const before = this.#attached;
     await this.#held!.binding.commit();
     const attached = await this.#held!.attachSocket();

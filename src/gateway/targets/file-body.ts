@@ -9,7 +9,7 @@ const MAX_OPEN = 32;
 const FIRST_BYTES = 16 * 1024;
 const NEXT_BYTES = 64 * 1024;
 /** A client that takes nothing for so long does not have its file kept open. */
-const HOLD_MS = 500;
+const KEPT_MS = 500;
 /** Where there are no descriptors left, a file is tried again so often, at this distance. */
 const ATTEMPTS = 20;
 const ATTEMPT_MS = 100;
@@ -39,11 +39,11 @@ class OpenFiles {
   }
 
   /** @returns whether the client has taken what it was sent; else the file is to be closed first. */
-  async hold(taken: Promise<void>): Promise<boolean> {
+  async keepWhileTaken(taken: Promise<void>): Promise<boolean> {
     if (this.#waiting.length > 0) return false;
     const { promise, resolve } = Promise.withResolvers<boolean>();
     const giveUp = () => resolve(false);
-    const timer = setTimeout(giveUp, HOLD_MS);
+    const timer = setTimeout(giveUp, KEPT_MS);
     this.#stalled.add(giveUp);
     void taken.then(() => resolve(true));
     try {
@@ -101,7 +101,7 @@ export async function writeFile(
         const chunk = buffer.subarray(0, bytesRead);
         if (at === end) return void stream.end(chunk);
         taken = write(stream, chunk);
-      } while ((await openFiles.hold(taken)) && !stream.destroyed);
+      } while ((await openFiles.keepWhileTaken(taken)) && !stream.destroyed);
     } finally {
       await file?.close();
       openFiles.leave();

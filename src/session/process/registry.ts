@@ -14,8 +14,8 @@ import { SessionCapacity } from './capacity.ts';
 import { KeyedQueue } from './keyed-queue.ts';
 import type { EndOptions, LoadedSession } from './loaded-session.ts';
 import type { SessionServices } from './services.ts';
-import { SharedSessions } from './shared-sessions.ts';
-import type { Admission, SharedHold, SocketSession } from './socket-session.ts';
+import { type SharedSession, SharedSessions } from './shared-sessions.ts';
+import type { Admission, SocketSession } from './socket-session.ts';
 
 /**
  * Why sockets must go: their session is over, or a login has replaced the secret that they came with and they may come
@@ -166,7 +166,7 @@ export class SessionRegistry {
    * What all requests of this process have in common of a session, where changes are written behind them; otherwise
    * undefined.
    */
-  share(sid: string, loaded: LoadedSession): SharedHold | undefined {
+  share(sid: string, loaded: LoadedSession): SharedSession | undefined {
     return this.#services.settings.write === 'end-of-request' ? undefined : this.#shared.share(sid, loaded);
   }
 

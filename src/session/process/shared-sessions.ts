@@ -10,7 +10,7 @@ import { isSessionEnded, type SessionState, type SessionStateFacts } from '../re
 import type { SessionEndReason } from '../session.ts';
 import type { EndOptions, LoadedSession } from './loaded-session.ts';
 import type { SessionServices } from './services.ts';
-import type { Admission, SharedHold, SocketSession } from './socket-session.ts';
+import type { Admission, SocketSession } from './socket-session.ts';
 
 /** A commit behind a socket is tried again after these, then reported. */
 const RETRY_DELAYS_MS = [100, 200, 400, 800, 1600];
@@ -20,8 +20,8 @@ const REFRESH_INTERVAL_MS = 5_000;
 const NOT_ENDED_PAUSE_MS = 1_000;
 /** So many are refreshed at once. */
 const REFRESH_TOGETHER = 50;
-/** Sessions with changes that are to be written later, and nobody who holds them. */
-const MAX_UNHELD = 10_000;
+/** Sessions with changes that are to be written later, and no request or socket that uses them. */
+const MAX_UNRETAINED = 10_000;
 
 /** The registry, as far as sharing needs it. */
 export interface LoadableSessions {
@@ -43,8 +43,8 @@ export class SharedSessions {
   readonly #sessions: LoadableSessions;
   readonly #shared = new Map<string, SharedSession>();
   readonly #loading = new Map<string, Promise<LoadedSession | undefined>>();
-  /** With changes that are to be written later, the longest unheld first. */
-  readonly #unheld = new Set<SharedSession>();
+  /** With changes that are to be written later, the longest unretained first. */
+  readonly #unretained = new Set<SharedSession>();
   /** Those that sockets hold. */
   readonly #watch: ExpiryWatch<SharedSession>;
   #timer: Timer | undefined;
@@ -143,7 +143,7 @@ export class SharedSessions {
   onEnded(state: SessionState): void {
     const shared = this.#shared.get(state.sid);
     if (shared?.state === state) {
-      this.#forgetIfUnheld(shared);
+      this.#forgetIfUnretained(shared);
       this.#sessions.tellSocketEnd(state.sid, 'ended');
     } else shared?.state.markEnded();
   }
@@ -229,8 +229,8 @@ export class SharedSessions {
   #add(sid: string, { snapshot, lastAccessedAt }: LoadedSession): SharedSession {
     const state = this.#sessions.createState({ sid, snapshot, lastAccessedAt, isStored: true });
     const shared = new SharedSession(this.#services, this.#sessions, state, {
-      onUnheld: () => this.#onUnheld(shared),
-      onHeld: () => this.#unheld.delete(shared),
+      onUnretained: () => this.#onUnretained(shared),
+      onRetained: () => this.#unretained.delete(shared),
       onSockets: () => this.#watch.schedule(shared, shared.expiresAt),
       onNoSockets: () => this.#watch.cancel(shared),
       onSecretReplaced: () => this.#sessions.tellSocketEnd(sid, 'renewed'),
@@ -240,13 +240,13 @@ export class SharedSessions {
     return shared;
   }
 
-  /** Nobody holds it. What is to be written later keeps it here. */
-  #onUnheld(shared: SharedSession): void {
-    if (this.#forgetIfUnheld(shared)) return;
-    this.#unheld.add(shared);
-    if (this.#unheld.size <= MAX_UNHELD) return;
-    const [oldest] = this.#unheld;
-    this.#unheld.delete(oldest!);
+  /** No request or socket uses it. What is to be written later keeps it here. */
+  #onUnretained(shared: SharedSession): void {
+    if (this.#forgetIfUnretained(shared)) return;
+    this.#unretained.add(shared);
+    if (this.#unretained.size <= MAX_UNRETAINED) return;
+    const [oldest] = this.#unretained;
+    this.#unretained.delete(oldest!);
     if (this.#services.settings.write === 'manual') {
       this.#services.logger.warn(
         { sid: sidPrefix(oldest!.state.sid) },
@@ -256,10 +256,10 @@ export class SharedSessions {
     } else void oldest!.commit();
   }
 
-  #forgetIfUnheld(shared: SharedSession): boolean {
+  #forgetIfUnretained(shared: SharedSession): boolean {
     const isToBeWritten = shared.state.isDirty && this.#services.settings.write !== 'end-of-request';
-    if (shared.isHeld || (isToBeWritten && !this.#isClosed)) return false;
-    this.#unheld.delete(shared);
+    if (shared.isRetained || (isToBeWritten && !this.#isClosed)) return false;
+    this.#unretained.delete(shared);
     shared.stop();
     if (this.#shared.get(shared.state.sid) === shared) this.#shared.delete(shared.state.sid);
     return true;
@@ -267,8 +267,8 @@ export class SharedSessions {
 }
 
 interface SharedSessionOwner {
-  onUnheld(): void;
-  onHeld(): void;
+  onUnretained(): void;
+  onRetained(): void;
   /** It has sockets now, or may be over sooner than was known. */
   onSockets(): void;
   onNoSockets(): void;
@@ -276,7 +276,7 @@ interface SharedSessionOwner {
 }
 
 /** One session as all in this process have it who share it. */
-class SharedSession implements Watched, SharedHold {
+export class SharedSession implements Watched {
   readonly state: SessionState;
   livesUntil = UNWATCHED.livesUntil;
   dueAt = UNWATCHED.dueAt;
@@ -285,7 +285,7 @@ class SharedSession implements Watched, SharedHold {
   readonly #sessions: LoadableSessions;
   readonly #owner: SharedSessionOwner;
   readonly #errorListeners = new Set<(error: Error) => void>();
-  #holders = 0;
+  #references = 0;
   #sockets = 0;
   #storedAccessAt: number;
   /** The last one that is known here. */
@@ -308,8 +308,8 @@ class SharedSession implements Watched, SharedHold {
     this.#owner = owner;
   }
 
-  get isHeld(): boolean {
-    return this.#holders > 0;
+  get isRetained(): boolean {
+    return this.#references > 0;
   }
 
   /** When it ends by itself, as far as this process knows. */
@@ -324,8 +324,8 @@ class SharedSession implements Watched, SharedHold {
 
   /** Kept until it is released as often as it was retained. */
   retain(): void {
-    this.#holders++;
-    this.#owner.onHeld();
+    this.#references++;
+    this.#owner.onRetained();
   }
 
   /** Commits what is left, unless it is to be written later, and lets go. */
@@ -335,8 +335,8 @@ class SharedSession implements Watched, SharedHold {
     } catch (error) {
       if (!isSessionEnded(error)) throw error;
     } finally {
-      this.#holders--;
-      if (this.#holders === 0) this.#owner.onUnheld();
+      this.#references--;
+      if (this.#references === 0) this.#owner.onUnretained();
     }
   }
 
@@ -438,7 +438,7 @@ class SharedSession implements Watched, SharedHold {
     try {
       await this.state.commit();
       this.#retries = 0;
-      if (!this.isHeld) this.#owner.onUnheld();
+      if (!this.isRetained) this.#owner.onUnretained();
     } catch (error) {
       if (!isSessionEnded(error)) this.#onFailure(error as Error);
     }

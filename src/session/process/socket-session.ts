@@ -1,4 +1,3 @@
-import type { SessionState } from '../record/state.ts';
 import type { Session } from '../session.ts';
 
 /**
@@ -37,15 +36,4 @@ export interface Admission {
   readonly secretHash: string;
   /** The session has an owner, and the handshake did not ask who it is from: the socket sees no more than that. */
   readonly isVeiled: boolean;
-}
-
-/** What all requests and sockets of this process have in common of a session, as one of them holds it. */
-export interface SharedHold {
-  readonly state: SessionState;
-  /** Kept until it is released as often as it was retained. */
-  retain(): void;
-  /** Something was changed: it is committed when the write frequency says. */
-  schedule(): void;
-  /** Commits what is left, unless it is to be written later, and lets go. */
-  release(): Promise<void>;
 }

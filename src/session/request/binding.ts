@@ -11,7 +11,8 @@ import type { UserSessions } from '../life/user-sessions.ts';
 import type { LoadedSession } from '../process/loaded-session.ts';
 import type { SessionRegistry } from '../process/registry.ts';
 import type { SessionServices } from '../process/services.ts';
-import type { SharedHold, SocketSession } from '../process/socket-session.ts';
+import type { SharedSession } from '../process/shared-sessions.ts';
+import type { SocketSession } from '../process/socket-session.ts';
 import { headersSent, outsideRequest, SessionHandle } from '../record/handle.ts';
 import { Snapshot } from '../record/snapshot.ts';
 import { type SessionState, superseded } from '../record/state.ts';
@@ -44,12 +45,12 @@ interface Live {
   readonly state: SessionState;
   readonly handle: SessionHandle;
   /** Where changes are written behind the requests: what all requests of this process have in common. */
-  readonly shared: SharedHold | undefined;
+  readonly shared: SharedSession | undefined;
   /** What the client has, or will be told. */
   secret: string;
   /** The hash of the session's secret when the request was let in. A new secret replaces this one and no other. */
   secretHash: string;
-  isHeld: boolean;
+  isRetained: boolean;
 }
 
 interface Found {
@@ -268,7 +269,7 @@ export class SessionBinding {
    */
   markClientGone(): void {
     this.#isClientGone = true;
-    if (this.#live) this.#letGo(this.#live);
+    if (this.#live) this.#releaseLive(this.#live);
   }
 
   /** The request has ended: every later use of the binding or its session throws ERR_SESSION_OUTSIDE_REQUEST. */
@@ -278,12 +279,12 @@ export class SessionBinding {
     const live = this.#live;
     if (!live) return;
     live.handle.release();
-    this.#letGo(live);
+    this.#releaseLive(live);
   }
 
-  #letGo(live: Live): void {
-    if (!live.isHeld) return;
-    live.isHeld = false;
+  #releaseLive(live: Live): void {
+    if (!live.isRetained) return;
+    live.isRetained = false;
     live.shared?.release().catch(error => this.logger.error({ err: error }, 'session not saved'));
     this.#services.meters.active--;
   }
@@ -404,7 +405,7 @@ export class SessionBinding {
     accessTimes.note(sid, header, loaded.lastAccessedAt);
     const { tracking } = this.#services;
     if (tracking.lacksMarker(this.#request)) this.#asides = tracking.mark(this.#request);
-    const live = this.#hold(
+    const live = this.#retainLive(
       state,
       shared,
       { secret, secretHash: header.secretHash },
@@ -419,7 +420,7 @@ export class SessionBinding {
       if (this.#areHeadersSent) throw headersSent('given to its user');
       await this.#replaceSecret(live, { ...user, isShownByRequest: true });
     } catch (error) {
-      this.#letGo(live);
+      this.#releaseLive(live);
       this.#live = undefined;
       if (!isHoldfastError(error) || error.code !== 'ERR_SESSION_SUPERSEDED') throw error;
       // Another request has claimed it at the same moment: look again at what it has become.
@@ -501,12 +502,12 @@ export class SessionBinding {
     });
     if (owner && users.isLimited) await users.admit(owner.name, sid, () => state.commit());
     this.#news = 'ticket';
-    return this.#hold(state, undefined, { secret, secretHash }, { isNew: true, isVeiled: false }).handle.session;
+    return this.#retainLive(state, undefined, { secret, secretHash }, { isNew: true, isVeiled: false }).handle.session;
   }
 
-  #hold(
+  #retainLive(
     state: SessionState,
-    shared: SharedHold | undefined,
+    shared: SharedSession | undefined,
     secret: Pick<Live, 'secret' | 'secretHash'>,
     view: { readonly isNew: boolean; readonly isVeiled: boolean },
   ): Live {
@@ -514,7 +515,7 @@ export class SessionBinding {
       state,
       shared,
       ...secret,
-      isHeld: true,
+      isRetained: true,
       handle: new SessionHandle(
         state,
         {
@@ -525,12 +526,12 @@ export class SessionBinding {
         view,
       ),
     };
-    if (this.#live) this.#letGo(this.#live);
+    if (this.#live) this.#releaseLive(this.#live);
     shared?.retain();
     this.#services.meters.active++;
     this.#live = live;
     if (this.#isReleased) live.handle.release();
-    if (this.#isReleased || this.#isClientGone) this.#letGo(live);
+    if (this.#isReleased || this.#isClientGone) this.#releaseLive(live);
     return live;
   }
 

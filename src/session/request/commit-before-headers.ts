@@ -1,331 +1,36 @@
-import type { OutgoingHttpHeader, OutgoingHttpHeaders, ServerResponse } from 'node:http';
-import { systemClock } from '../../base/clock.ts';
-import { isHoldfastError } from '../../base/errors.ts';
-import { RETRY_AFTER_S } from '../../http/refusal.ts';
-import { appendPrivate } from '../../http/shared-caches.ts';
-import { isSessionEnded } from '../record/state.ts';
+import type { ServerResponse } from 'node:http';
 import type { SessionBinding } from './binding.ts';
-
-/** What a client reads of a commit that has failed. */
-export const NOT_SAVED = 'The session could not be saved. Please try again.\n';
-/** Milliseconds that a handler whose response was refused has to end it by itself. */
-const REFUSED_END_GRACE_MS = 250;
-
-type Method = 'writeHead' | 'write' | 'end' | 'flushHeaders';
+import { DeferredResponse, type Method, type Methods } from './deferred-response.ts';
 
 /**
- * Holds a response back until what the handler changed in its session is committed: a client that follows a redirect
- * finds its data, and a commit that fails can still be answered with 503 (409 when it lost against another request,
- * under the policy `reject`).
+ * Defers a response until what the handler changed in its session is committed: a client that follows a redirect finds
+ * its data, and a commit that fails can still be answered with 503 (409 when it lost against another request, under the
+ * policy `reject`).
  *
  * The first of `writeHead`, `write`, `end` and `flushHeaders` starts the commit; they are queued until it is done, and
  * status and headers can be changed so long. `write` returns false meanwhile and `drain` follows. Informational
- * responses (1xx) pass. Without a change nothing is held back. What is set after the headers is committed before the
+ * responses (1xx) pass. Without a change nothing is deferred. What is set after the headers is committed before the
  * response ends; when that fails the connection is cut, because it is too late for a status. When the client has gone
  * before the end, as it does with server-sent events, it is committed then.
  *
- * To whoever asks, a held response is as far along as it would be without us: `headersSent` is true, and after its end
- * `writableEnded`, so that frameworks treat a handler that fails after it as they always do. Who does not ask and
- * answers again, by `writeHead` or `end(body)` after the end, replaces the held response as a whole, instead of mixing
- * two.
+ * A deferred response looks as far along as it would be without us: `headersSent` is true, and after its end
+ * `writableEnded`, so that frameworks treat a handler that fails after it as they always do. Code that does not look
+ * and answers again, by `writeHead` or `end(body)` after the end, replaces the deferred response as a whole, instead of
+ * mixing two.
  */
 export function commitBeforeHeaders(binding: SessionBinding, res: ServerResponse): void {
-  new HeldResponse(binding, res).install();
+  const overlaid: OverlaidResponse = res;
+  const deferred = new DeferredResponse(binding, res);
+  const isFirst = overlaid[DEFERRED] === undefined;
+  if (isFirst) overlaid[DEFERRED] = deferred;
+  // The same functions for all responses, so that they keep one shape; a second one needs its own.
+  overlay(res, isFirst ? OVERLAY : overlayOf(() => deferred));
+  deferred.begin(res.writeHead);
 }
 
-/**
- * `open`: nothing is sent yet. `holding`: calls are queued until the commit is done. `sent`: the headers are out.
- * `failed`: answered with 503 or 409, what the handler still writes goes nowhere.
- */
-type Phase = 'open' | 'holding' | 'sent' | 'failed';
-
-interface Call {
-  readonly method: Method;
-  readonly args: readonly unknown[];
-}
-
-type Methods = Pick<ServerResponse, Method | 'on'>;
-
-/** Where a response has what holds it. */
-const HOLDER = Symbol('holdfast held response');
-type OverlaidResponse = ServerResponse & { [HOLDER]?: HeldResponse };
-
-const NOTHING: readonly Call[] = [];
-
-class HeldResponse {
-  readonly #binding: SessionBinding;
-  readonly #res: ServerResponse;
-  /** The methods as they were, which may be somebody else's wrappers. */
-  #original!: Methods;
-  #queue: Call[] | undefined;
-  #phase: Phase = 'open';
-  #hasHead = false;
-  /**
-   * Who has put a `writeHead` over ours is asked for the head when the response begins, as `node:http` does, and not
-   * again when it leaves.
-   */
-  #isTellingHead = false;
-  #writeHead!: ServerResponse['writeHead'];
-  /** `end` was called, and not taken back by a response in its place. */
-  #isEnded = false;
-  #owesDrain = false;
-  /**
-   * Who waits for drain. Middleware that compresses takes such listeners to its own stream, where an event of the
-   * response does not reach them.
-   */
-  #drainListeners: (() => void)[] | undefined;
-  /** Headers that describe the response that is held: they go with it when another one takes its place. */
-  #describing: Map<string, unknown> | undefined;
-
-  constructor(binding: SessionBinding, res: ServerResponse) {
-    this.#binding = binding;
-    this.#res = res;
-  }
-
-  /** True from the first call of the handler until the commit is done. */
-  get isHolding(): boolean {
-    return this.#phase === 'holding' && !this.#res.destroyed;
-  }
-
-  get hasEnded(): boolean {
-    return this.#isEnded;
-  }
-
-  install(): void {
-    const res = this.#res as OverlaidResponse;
-    if (res.headersSent) this.#markSent();
-    res.on('close', () => this.#commitAtClose());
-    const { writeHead, write, end, flushHeaders, on } = res;
-    this.#original = { writeHead, write, end, flushHeaders, on };
-    const isFirst = res[HOLDER] === undefined;
-    if (isFirst) res[HOLDER] = this;
-    // The same functions for all responses, so that they keep one shape; a second holder needs its own.
-    overlay(res, isFirst ? OVERLAY : overlayOf(() => this));
-    this.#writeHead = res.writeHead;
-  }
-
-  /** Somebody listens to the response. */
-  listen(event: string, listener: () => void): ServerResponse {
-    if (event === 'drain' && this.#phase === 'holding') (this.#drainListeners ??= []).push(listener);
-    return Reflect.apply(this.#original.on, this.#res, [event, listener]);
-  }
-
-  /** Somebody calls a method of the response. */
-  call(method: Method, args: unknown[]): unknown {
-    if (method === 'end') this.#binding.release(); // what is changed after the end could not be committed before it
-    switch (this.#phase) {
-      case 'open':
-        if (!this.#binding.hasNews) {
-          this.#markSent();
-          return this.#pass(method, args);
-        }
-        this.#phase = 'holding';
-        if (method !== 'writeHead') this.#tellHead();
-        this.#hold(method, args);
-        void this.#commitThenSend();
-        return this.#answer(method);
-      case 'holding':
-        this.#hold(method, args);
-        return this.#answer(method);
-      case 'sent':
-        if (method !== 'end' || !this.#binding.isDirty) return this.#pass(method, args);
-        void this.#commitThenEnd(args);
-        return this.#res;
-      case 'failed':
-        return this.#discard(method, args);
-    }
-  }
-
-  #pass(method: Method, args: readonly unknown[]): unknown {
-    return Reflect.apply(this.#original[method], this.#res, args);
-  }
-
-  /** The head that no `writeHead` has given: middleware that listens for it decides now what it does with the body. */
-  #tellHead(): void {
-    const res = this.#res;
-    if (res.writeHead === this.#writeHead) return;
-    this.#isTellingHead = true;
-    try {
-      res.writeHead(res.statusCode);
-    } finally {
-      this.#isTellingHead = false;
-    }
-  }
-
-  #hold(method: Method, args: unknown[]): void {
-    if (method === 'writeHead') return this.#holdHead(args);
-    if (method === 'end') {
-      if (this.#isEnded && !hasBody(args)) return tell(args); // to end twice does no harm without us either
-      if (this.#isEnded) this.#startOver();
-      this.#isEnded = true;
-      if (this.#res.hasHeader('content-length')) (this.#describing ??= new Map()).set('content-length', undefined);
-      for (const name of this.#describing?.keys() ?? []) this.#describing!.set(name, this.#res.getHeader(name));
-    }
-    this.#owesDrain ||= method === 'write';
-    (this.#queue ??= []).push({ method, args });
-  }
-
-  #holdHead(args: unknown[]): void {
-    // Wrappers that compress say this again before each write, because the header is not there yet.
-    const isImplicit = this.#hasHead && args.length === 1 && args[0] === this.#res.statusCode;
-    if (isImplicit) return;
-    if (this.#isEnded) this.#startOver();
-    else if (this.#queue?.some(({ method }) => method === 'write')) throw headersSentAlready();
-    this.#describing ??= new Map();
-    for (const name of applyHead(this.#res, args)) this.#describing.set(name.toLowerCase(), undefined);
-    // Without a head of the handler's own, `end(body)` still announces the length.
-    this.#hasHead ||= !this.#isTellingHead;
-  }
-
-  /**
-   * Drops the response that is held, for another one to take its place. What was changed since its end belongs to the
-   * other one.
-   */
-  #startOver(): void {
-    const res = this.#res;
-    const dropped = this.#takeQueue();
-    this.#isEnded = false;
-    this.#hasHead = false;
-    for (const [name, value] of this.#describing ?? []) if (res.getHeader(name) === value) res.removeHeader(name);
-    this.#describing = undefined;
-    for (const { args } of dropped) tell(args);
-  }
-
-  #answer(method: Method): unknown {
-    return method === 'write' ? false : this.#res;
-  }
-
-  async #commitThenSend(): Promise<void> {
-    try {
-      await this.#binding.commit();
-    } catch (error) {
-      if (!isLeftToHandler(error)) return this.#refuse(error as Error);
-    }
-    try {
-      this.#send();
-    } catch (error) {
-      // What the handler asked for cannot be sent (a status out of range, a header that is not one), and it is past the
-      // point of hearing so.
-      this.#binding.logger.error({ err: error }, 'response could not be sent after its session was committed');
-      this.#res.destroy(error as Error);
-    }
-  }
-
-  async #commit(): Promise<void> {
-    try {
-      await this.#binding.commit();
-    } catch (error) {
-      if (!isLeftToHandler(error)) throw error;
-    }
-  }
-
-  #send(): void {
-    const res = this.#res;
-    appendPrivate(res, this.#binding.responseHeaders());
-    this.#markSent();
-    // While it leaves, whoever has put a `writeHead` over ours is not asked again.
-    const { writeHead } = res;
-    if (writeHead !== this.#writeHead) res.writeHead = this.#writeHead;
-    if (this.#hasHead) this.#pass('writeHead', [res.statusCode]);
-    let isWritable = true;
-    for (const { method, args } of this.#takeQueue()) {
-      const result = this.#pass(method, args);
-      if (method === 'write') isWritable = result === true;
-    }
-    if (writeHead !== this.#writeHead) res.writeHead = writeHead;
-    // When the last write was false the response emits drain by itself.
-    if (this.#owesDrain && isWritable && !res.writableEnded) this.#emitDrain();
-  }
-
-  #emitDrain(): void {
-    const res = this.#res;
-    const reached = res.rawListeners('drain');
-    for (const listener of this.#drainListeners ?? [])
-      if (!reached.includes(listener)) Reflect.apply(listener, res, []);
-    res.emit('drain');
-  }
-
-  #markSent(): void {
-    this.#phase = 'sent';
-    this.#binding.markHeadersSent();
-  }
-
-  #takeQueue(): readonly Call[] {
-    const queue = this.#queue ?? NOTHING;
-    this.#queue = undefined;
-    return queue;
-  }
-
-  #refuse(error: Error): void {
-    const res = this.#res;
-    this.#phase = 'failed';
-    this.#binding.markHeadersSent();
-    const isConflict = isHoldfastError(error) && error.code === 'ERR_SESSION_CONFLICT';
-    const status = isConflict ? 409 : 503;
-    this.#binding.logger.error({ err: error }, `session could not be committed; answering ${status}`);
-    for (const name of res.getHeaderNames()) res.removeHeader(name);
-    res.setHeader('Content-Type', 'text/plain; charset=utf-8');
-    res.setHeader('Content-Length', Buffer.byteLength(NOT_SAVED));
-    res.setHeader('Cache-Control', 'no-store');
-    if (!isConflict) res.setHeader('Retry-After', RETRY_AFTER_S);
-    res.statusCode = status;
-    if (res.req.httpVersionMajor < 2) res.statusMessage = ''; // HTTP/2 has none
-    this.#pass('writeHead', [status]);
-    this.#pass('flushHeaders', []);
-    this.#pass('write', [NOT_SAVED]);
-    // The client has the whole answer. The handler ends the response: ended now, it would leave a source half piped in.
-    // But a source that goes on for ever, as server-sent events do, must not keep the next request of this connection
-    // waiting.
-    for (const { method, args } of this.#takeQueue()) this.#discard(method, args);
-    if (res.writableEnded) return;
-    if (this.#owesDrain) this.#emitDrain();
-    systemClock.setTimeout(() => this.#discard('end', []), REFUSED_END_GRACE_MS);
-  }
-
-  #discard(method: Method, args: readonly unknown[]): unknown {
-    if (method === 'end' && !this.#res.writableEnded) {
-      const last = args.at(-1);
-      return this.#pass('end', typeof last === 'function' ? [last] : []);
-    }
-    tell(args);
-    return method === 'write' ? true : this.#res;
-  }
-
-  async #commitThenEnd(args: unknown[]): Promise<void> {
-    this.#phase = 'holding';
-    this.#isEnded = true;
-    try {
-      await this.#commit();
-      this.#phase = 'sent';
-      this.#pass('end', args);
-      for (const { method, args } of this.#takeQueue()) this.#pass(method, args);
-    } catch (error) {
-      this.#binding.logger.error(
-        { err: error },
-        'session could not be committed after the response had begun; cutting it off',
-      );
-      this.#phase = 'failed';
-      this.#res.destroy(error as Error);
-    }
-  }
-
-  /** The client has gone, or has everything: then nothing is left to write. */
-  #commitAtClose(): void {
-    this.#binding.markClientGone();
-    const { isDirty, current } = this.#binding;
-    // A new session whose cookie never left is nobody's. The handler may still be at work; its `end` commits as usual.
-    if (!isDirty || this.#phase === 'holding' || (this.#phase === 'open' && current?.isNew)) return;
-    this.#commit().catch(error => {
-      this.#binding.logger.error({ err: error }, 'session could not be committed after its client had gone');
-    });
-  }
-}
-
-/**
- * Ended by somebody else meanwhile (a logout in another tab): there is nothing left to write, and the response is still
- * the handler's.
- */
-const isLeftToHandler = isSessionEnded;
+/** Where a response has what defers it. */
+const DEFERRED = Symbol('holdfast deferred response');
+type OverlaidResponse = ServerResponse & { [DEFERRED]?: DeferredResponse };
 
 /** What is put over a response. */
 interface Overlay extends Methods {
@@ -333,13 +38,13 @@ interface Overlay extends Methods {
   readonly writableEnded: PropertyDescriptor;
 }
 
-/** For a response that has its holder in `HOLDER`. */
-const OVERLAY = overlayOf(res => res[HOLDER]!);
+/** For a response that has what defers it in `DEFERRED`. */
+const OVERLAY = overlayOf(res => res[DEFERRED]!);
 
-function overlayOf(holderOf: (res: OverlaidResponse) => HeldResponse): Overlay {
+function overlayOf(deferredOf: (res: OverlaidResponse) => DeferredResponse): Overlay {
   const method = (name: Method) =>
     function (this: OverlaidResponse, ...args: unknown[]): unknown {
-      return holderOf(this).call(name, args);
+      return deferredOf(this).call(name, args);
     };
   const inherited = (res: OverlaidResponse, name: string) =>
     Reflect.get(Object.getPrototypeOf(res) as object, name, res) as boolean;
@@ -349,19 +54,19 @@ function overlayOf(holderOf: (res: OverlaidResponse) => HeldResponse): Overlay {
     end: method('end') as ServerResponse['end'],
     flushHeaders: method('flushHeaders') as ServerResponse['flushHeaders'],
     on: function (this: OverlaidResponse, event: string, listener: () => void) {
-      return holderOf(this).listen(event, listener);
+      return deferredOf(this).listen(event, listener);
     } as ServerResponse['on'],
     headersSent: {
       configurable: true,
       get(this: OverlaidResponse) {
-        return holderOf(this).isHolding || inherited(this, 'headersSent');
+        return deferredOf(this).isCommitting || inherited(this, 'headersSent');
       },
     },
     writableEnded: {
       configurable: true,
       get(this: OverlaidResponse) {
-        const holder = holderOf(this);
-        return (holder.isHolding && holder.hasEnded) || inherited(this, 'writableEnded');
+        const deferred = deferredOf(this);
+        return (deferred.isCommitting && deferred.hasEnded) || inherited(this, 'writableEnded');
       },
     },
   };
@@ -375,52 +80,4 @@ function overlay(res: ServerResponse, over: Overlay): void {
   res.on = over.on;
   Object.defineProperty(res, 'headersSent', over.headersSent);
   Object.defineProperty(res, 'writableEnded', over.writableEnded);
-}
-
-function hasBody(args: readonly unknown[]): boolean {
-  return args[0] !== undefined && args[0] !== null && typeof args[0] !== 'function';
-}
-
-/** Calls back for a write or end that will not happen. */
-function tell(args: readonly unknown[]): void {
-  const last = args.at(-1);
-  if (typeof last === 'function') process.nextTick(last as () => void);
-}
-
-/** What `node:http` throws in the same place: frameworks know it by its code. */
-function headersSentAlready(): Error {
-  const error = new Error(
-    'writeHead was called after the body had begun; set status and headers before the first write',
-  );
-  return Object.assign(error, { code: 'ERR_HTTP_HEADERS_SENT' });
-}
-
-/**
- * Puts status and headers of a `writeHead` call on the response, where they stay editable. Returns the names of the
- * headers.
- *
- * Headers given as an array, flat or in pairs, may name one several times.
- */
-function applyHead(res: ServerResponse, args: readonly unknown[]): string[] {
-  const [status, second, third] = args as [number, unknown, unknown];
-  if (!(status >= 100 && status <= 999)) throw new RangeError(`invalid status code: ${status}`);
-  const headers = (typeof second === 'string' ? third : (second ?? third)) ?? {};
-  res.statusCode = status;
-  if (typeof second === 'string') res.statusMessage = second;
-  if (Array.isArray(headers)) return applyPairs(res, headers);
-  const given = Object.entries(headers as OutgoingHttpHeaders);
-  for (const [name, value] of given) if (value !== undefined) res.setHeader(name, value);
-  return given.map(([name]) => name);
-}
-
-function applyPairs(res: ServerResponse, headers: readonly unknown[]): string[] {
-  const flat = (Array.isArray(headers[0]) ? headers.flat(1) : headers) as (string | OutgoingHttpHeader)[];
-  const names: string[] = [];
-  for (let index = 0; index < flat.length; index += 2) names.push(String(flat[index]));
-  for (const name of names) res.removeHeader(name);
-  for (let index = 0; index + 1 < flat.length; index += 2) {
-    const value = flat[index + 1]!;
-    res.appendHeader(String(flat[index]), typeof value === 'number' ? String(value) : value);
-  }
-  return names;
 }
