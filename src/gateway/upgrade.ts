@@ -3,10 +3,11 @@ import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
 import { parseUpgrade } from '../http/upgrade-request.ts';
 import type { ConnectionFacts, EndpointConnection } from '../websocket/endpoint-connection.ts';
 import type { Admitted, Gateway } from './admit.ts';
-import type { ObservedExchange } from './backend-session/observed/observer.ts';
 import { exchangeSession } from './exchange-session.ts';
-import { Relay, type RelayedAnswer, type RelayOptions, relayWebSocket } from './relay/relay.ts';
-import { RelaySession } from './relay/session.ts';
+import type { RelayedAnswer } from './relay/declined-answer.ts';
+import { type OpeningOptions, openRelay } from './relay/opening.ts';
+import { Relay } from './relay/relay.ts';
+import { RelaySessions } from './relay/session.ts';
 import type { Served } from './serve.ts';
 import { openEndpoint } from './targets/endpoint.ts';
 
@@ -53,62 +54,32 @@ export async function openUpgrade(
   if (isRefusal(handshake)) return handshake;
   const { upstream, rewrite, relay: limits } = target;
   const { wheel } = gateway.host;
-  const relay = await openRelay(admitted, { head, handshake, upstream, rewrite, limits, socket, early, wheel });
+  const relay = await relayTo(admitted, { head, handshake, upstream, rewrite, limits, socket, early, wheel });
   if (isRefusal(relay)) return relay;
   if (relay instanceof Relay) return { relay, upstream: upstream.name, server: relay.server.url };
   return { ...relay, upstream: upstream.name, server: relay.server?.url };
 }
 
-async function openRelay(admitted: Admitted, options: RelayOptions): Promise<Relay | RelayedAnswer | Refusal> {
-  const { held, observed } = admitted;
-  const session = held && new RelaySession(held);
-  let relay: Relay | undefined;
-  try {
-    const opened = (await session?.attach()) ?? (await relayTo(admitted, options, session));
-    if (!(opened instanceof Relay)) return opened;
-    relay = opened;
-  } finally {
-    session?.endHandshake();
-    if (!relay) await session?.release();
-  }
-  session?.tie(relay);
-  observed?.tie(relay);
-  return relay;
-}
-
-function relayTo(
+async function relayTo(
   admitted: Admitted,
-  options: RelayOptions,
-  session: RelaySession | undefined,
+  options: Omit<OpeningOptions, 'session' | 'attached'>,
 ): Promise<Relay | RelayedAnswer | Refusal> {
-  const { observed } = admitted;
-  return relayWebSocket({
-    ...options,
-    news: session,
-    // The backend's answer can change it.
-    get sid() {
-      return observed ? undefined : session?.sid;
-    },
-    affinityKey: observed?.key ?? session?.sid,
-    session: exchangeSession(admitted, options.upstream, session && (() => session.attach())),
-    ...touching(session, observed),
-  });
-}
-
-/**
- * Made here, so that what an idle relay keeps is its sessions and nothing of its request. Where there are two, ours
- * says what counts as use.
- */
-function touching(
-  session: RelaySession | undefined,
-  observed: ObservedExchange | undefined,
-): Pick<RelayOptions, 'touchOnTraffic' | 'onTraffic'> {
-  if (!session && !observed) return {};
-  return {
-    touchOnTraffic: (session ?? observed)!.touchOnTraffic,
-    onTraffic: () => {
-      session?.touch();
-      observed?.touch();
-    },
-  };
+  const { held, observed } = admitted;
+  const attached = held || observed ? new RelaySessions(held, observed) : undefined;
+  let opened: Relay | RelayedAnswer | Refusal | undefined;
+  try {
+    opened = await attached?.attach();
+    opened ??= await openRelay({
+      ...options,
+      attached,
+      sid: observed ? undefined : attached?.sid,
+      affinityKey: observed?.key ?? attached?.sid,
+      session: exchangeSession(admitted, options.upstream, held && (() => attached!.attach())),
+    });
+    if (opened instanceof Relay) attached?.add(opened);
+    return opened;
+  } finally {
+    attached?.endHandshake();
+    if (!(opened instanceof Relay)) await attached?.release();
+  }
 }

@@ -50,9 +50,10 @@ export function foldNames(names: readonly string[]): ReadonlySet<string> {
  * CGI-like backends see `X-Session-ID`, `x_session_id` and `X.Session.Id` as the same variable.
  *
  * Call it after `endToEndHeaders` and before setting ours; in the other order `Connection: X-Session-ID` removes ours.
+ *
+ * @param owned Made by `foldNames`.
  */
-export function withoutOwned(rawHeaders: readonly string[], ownedNames: readonly string[]): string[] {
-  const owned = foldNames(ownedNames);
+export function withoutOwned(rawHeaders: readonly string[], owned: ReadonlySet<string>): string[] {
   const kept: string[] = [];
   for (let i = 0; i < rawHeaders.length; i += 2)
     if (!owned.has(headerName(rawHeaders[i]!).folded)) kept.push(rawHeaders[i]!, rawHeaders[i + 1]!);

@@ -10,8 +10,10 @@ import type { UpstreamTls } from '../../src/gateway/connection/dialer.ts';
 import type { Forwarded } from '../../src/gateway/exchange/exchange.ts';
 import { forwardRequest } from '../../src/gateway/forward/forward.ts';
 import { OwnNames } from '../../src/gateway/own-names.ts';
+import type { RelayedAnswer } from '../../src/gateway/relay/declined-answer.ts';
 import { type RelayLimits, relayLimits } from '../../src/gateway/relay/limits.ts';
-import { Relay, type RelayedAnswer, relayWebSocket } from '../../src/gateway/relay/relay.ts';
+import { openRelay } from '../../src/gateway/relay/opening.ts';
+import { Relay } from '../../src/gateway/relay/relay.ts';
 import type { UpstreamOptions } from '../../src/gateway/upstream/options.ts';
 import { Upstream } from '../../src/gateway/upstream/upstream.ts';
 import { emptyAddressList } from '../../src/http/address-list.ts';
@@ -89,7 +91,7 @@ export class TestGateway {
       const handshake = parseUpgrade(head);
       if (isRefusal(handshake)) throw new Error(handshake.reason);
       const limits = { ...relayLimits(), ...options.limits };
-      const result = await relayWebSocket({
+      const result = await openRelay({
         head,
         sid: sidOf(head),
         handshake,
@@ -97,8 +99,12 @@ export class TestGateway {
         early,
         limits,
         wheel,
-        ...(options.touchOnTraffic && { touchOnTraffic: options.touchOnTraffic }),
-        onTraffic: options.onTraffic,
+        attached: options.onTraffic && {
+          sid: undefined,
+          touchOnTraffic: options.touchOnTraffic ?? 'message',
+          touch: options.onTraffic,
+          responseHeaders: () => [],
+        },
         ...shared,
       });
       if (result instanceof Relay) {

@@ -9,7 +9,7 @@ import { describe, expect, test } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
 import { RelayDirection } from '../../src/gateway/relay/direction.ts';
 import { relayLimits } from '../../src/gateway/relay/limits.ts';
-import { relayWebSocket } from '../../src/gateway/relay/relay.ts';
+import { openRelay } from '../../src/gateway/relay/opening.ts';
 import { Upstream } from '../../src/gateway/upstream/upstream.ts';
 import { isRefusal } from '../../src/http/refusal.ts';
 import { parseUpgrade } from '../../src/http/upgrade-request.ts';
@@ -1142,7 +1142,7 @@ test('a client that reads nothing of a refusal is cut when the answer time is ov
   const begun = Promise.withResolvers<void>();
   // Takes the first bytes and is never done with them.
   const socket = new Duplex({ read() {}, write: () => begun.resolve() });
-  const outcome = relayWebSocket({
+  const outcome = openRelay({
     head,
     handshake,
     socket,

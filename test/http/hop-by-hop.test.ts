@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { endToEndHeaders, withoutOwned } from '../../src/http/hop-by-hop.ts';
+import { endToEndHeaders, foldNames, withoutOwned } from '../../src/http/hop-by-hop.ts';
 
 describe('end-to-end headers', () => {
   test('are what is left without the headers of one connection, in order, with their case and repetitions', () => {
@@ -43,7 +43,7 @@ describe('a header we own', () => {
   test.each(['X-Session-ID', 'x-session-id', 'X_Session_ID', 'X-Session_Id', 'X.Session.ID'])(
     'is removed as %s',
     name => {
-      expect(withoutOwned(['A', '1', name, 'stolen', 'B', '2', name, 'again'], ['X-Session-ID'])).toEqual([
+      expect(withoutOwned(['A', '1', name, 'stolen', 'B', '2', name, 'again'], foldNames(['X-Session-ID']))).toEqual([
         'A',
         '1',
         'B',
@@ -53,7 +53,7 @@ describe('a header we own', () => {
   );
 
   test.each(['X-Session-IDs', 'XSessionID', 'Session-ID', 'My-X-Session-ID'])('is not %s', name => {
-    expect(withoutOwned([name, '1'], ['X-Session-ID'])).toEqual([name, '1']);
+    expect(withoutOwned([name, '1'], foldNames(['X-Session-ID']))).toEqual([name, '1']);
   });
 });
 
@@ -68,6 +68,6 @@ test('a client cannot have the header that is set afterwards removed by naming i
     'Cookie',
     'a=b',
   ];
-  const passed = withoutOwned(endToEndHeaders(raw), ['X-Session-ID']);
+  const passed = withoutOwned(endToEndHeaders(raw), foldNames(['X-Session-ID']));
   expect([...passed, 'X-Session-ID', 'ours']).toEqual(['Cookie', 'a=b', 'X-Session-ID', 'ours']);
 });

@@ -32,7 +32,7 @@ export interface AnsweredBy {
 export type Heard = readonly HeaderLine[] | Refusal;
 
 /** A WebSocket that ends with a session of the backend's own: what is needed of its relay. */
-export interface TiedSocket {
+export interface RelayedSocket {
   readonly server: { readonly url: string };
   /** Never rejects. */
   readonly closed: Promise<unknown>;

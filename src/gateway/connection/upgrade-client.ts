@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
 import { Readable } from 'node:stream';
-import { joinHeaders, type ResponseHead } from '../../http/response-head.ts';
+import type { ResponseHead } from '../../http/response-head.ts';
 import type { AnswerSink, BackendConnection } from './connection.ts';
 
 /** Who asked for an upgrade. After `onSwitched`, `onDeclined` or `onFailed` nothing follows. */
@@ -16,21 +16,14 @@ export interface UpgradeHandler {
 
 /** The answer of a backend that does not switch protocols, with its body. Destroying it closes the connection. */
 export class DeclinedAnswer extends Readable {
-  readonly statusCode: number;
-  readonly statusMessage: string;
-  readonly rawHeaders: readonly string[];
-  /** Lower-case names; repeated headers joined with `, `. */
-  readonly headers: Readonly<Record<string, string | undefined>>;
+  readonly head: ResponseHead;
   /** False until the body has come as a whole. */
   complete = false;
   readonly #connection: BackendConnection;
 
-  constructor({ rawHeaders, status, statusMessage }: ResponseHead, connection: BackendConnection) {
+  constructor(head: ResponseHead, connection: BackendConnection) {
     super();
-    this.statusCode = status;
-    this.statusMessage = statusMessage;
-    this.rawHeaders = rawHeaders;
-    this.headers = joinHeaders(rawHeaders);
+    this.head = head;
     this.#connection = connection;
   }
 

@@ -5,7 +5,7 @@ import { HoldfastError } from '../../base/errors.ts';
 import { type ClientTerms, setClientTerms } from '../../http/client-terms.ts';
 import { isConnectionSignIn, withoutConnectionSignIn } from '../../http/connection-sign-in.ts';
 import type { HeaderLine } from '../../http/header-line.ts';
-import { endToEndHeaders, withoutOwned } from '../../http/hop-by-hop.ts';
+import { endToEndHeaders, foldNames, withoutOwned } from '../../http/hop-by-hop.ts';
 import { signInNeedsHttp1 } from '../../http/http1-required.ts';
 import { isRefusal, type Refusal, refuse } from '../../http/refusal.ts';
 import type { ResponseHead } from '../../http/response-head.ts';
@@ -445,9 +445,11 @@ class Exchange implements AnswerSink, BodySenderEvents, ClientTerms {
 
 function ignore(): void {}
 
+const LENGTH = foldNames(['Content-Length']);
+
 /** RFC 9110 §8.6: not in what never has a body. A client of HTTP/2 takes it for a violation. */
 function withoutLength(headers: readonly string[]): string[] {
-  return withoutOwned(headers, ['Content-Length']);
+  return withoutOwned(headers, LENGTH);
 }
 
 function writeHead(

@@ -4,38 +4,38 @@ import type { Timer } from '../../base/clock.ts';
 import { HoldfastError } from '../../base/errors.ts';
 import { isConnectionSignIn, withoutConnectionSignIn } from '../../http/connection-sign-in.ts';
 import type { HeaderLine } from '../../http/header-line.ts';
-import { withoutOwned } from '../../http/hop-by-hop.ts';
+import { foldNames, withoutOwned } from '../../http/hop-by-hop.ts';
 import { signInNeedsHttp1 } from '../../http/http1-required.ts';
 import { type Refusal, refuse } from '../../http/refusal.ts';
 import type { RequestHead } from '../../http/request-head.ts';
+import type { ResponseHead } from '../../http/response-head.ts';
 import type { UpgradeRequest } from '../../http/upgrade-request.ts';
 import { parseExtensions } from '../../websocket/protocol/extensions.ts';
-import { checkUpgradeResponse, type OutgoingHeaders } from '../../websocket/protocol/handshake.ts';
+import { checkUpgradeResponse } from '../../websocket/protocol/handshake.ts';
 import { BackendConnection } from '../connection/connection.ts';
 import { requestHeadText } from '../connection/request-head-text.ts';
-import { type DeclinedAnswer, UpgradeClient } from '../connection/upgrade-client.ts';
+import { type DeclinedAnswer, UpgradeClient, type UpgradeHandler } from '../connection/upgrade-client.ts';
 import type { BackendExchange } from '../exchange/exchange.ts';
-import { withSessionHeaders } from '../exchange/header-lines.ts';
 import { backendRequestHeaders, clientResponseHeaders } from '../exchange/headers.ts';
 import { Rewriting } from '../exchange/rewriting.ts';
 import type { BoundConnection } from '../upstream/bound-connections.ts';
 import { errorName, type FailureReason, failureReason, upstreamRefusal } from '../upstream/failure.ts';
 import type { Selection } from '../upstream/selection.ts';
 import type { UpstreamServer } from '../upstream/server.ts';
+import type { RelayLimits } from './limits.ts';
+import type { WaitingClient } from './waiting-client.ts';
 
 export interface DialOptions extends BackendExchange {
   /** The client's handshake, found good. */
   readonly handshake: UpgradeRequest;
   /** The client's connection. */
   readonly socket: Duplex;
-  /** May the backend be offered the client's permessage-deflate? */
-  readonly allowCompression: boolean;
-  /** Aborted when the client is gone. */
-  readonly signal: AbortSignal;
+  readonly limits: Pick<RelayLimits, 'compression'>;
 }
 
 /** The backend took the WebSocket. */
 export interface Dialed {
+  readonly status: 101;
   readonly socket: Socket;
   /** What the backend sent behind its 101. */
   readonly early: Buffer;
@@ -43,14 +43,15 @@ export interface Dialed {
   readonly subprotocol: string | undefined;
   /** Agreed between backend and client, end to end: permessage-deflate, or undefined. */
   readonly extensions: string | undefined;
-  /** The other headers of the backend's 101 that are for the client. */
-  readonly headers: OutgoingHeaders;
+  /** The other headers of the 101 that are for the client. */
+  readonly lines: readonly HeaderLine[];
   /** All of them, as they came. */
   readonly rawHeaders: readonly string[];
 }
 
 /** The backend answered with another status than 101. */
 export interface Declined {
+  readonly status: number;
   readonly answer: DeclinedAnswer;
   /** Those of the answer that this client can be told. */
   readonly rawHeaders: readonly string[];
@@ -61,7 +62,7 @@ export interface Declined {
  * The handshake between us and one peer only, and framing that a handshake cannot have: never taken over from the
  * client.
  */
-const HANDSHAKE_HEADERS = [
+const HANDSHAKE_HEADERS = foldNames([
   'Sec-WebSocket-Key',
   'Sec-WebSocket-Version',
   'Sec-WebSocket-Protocol',
@@ -69,7 +70,7 @@ const HANDSHAKE_HEADERS = [
   'Sec-WebSocket-Accept',
   'Content-Length',
   'Expect',
-];
+]);
 
 /**
  * Opens the backend's half of a WebSocket: a handshake of the client's own key, subprotocols and extensions.
@@ -78,22 +79,30 @@ const HANDSHAKE_HEADERS = [
  * upstream's bounds for retries. A client's connection that is signed in (`bound-connections.ts`) has its handshake on
  * the backend's that belongs to it, and nowhere else.
  *
- * @returns `'client-gone'` when `signal` was aborted first. A refusal (503, 502, 504) when no server gave a proper
- * answer. Rejects only when the session cannot say what the backend is to be told.
+ * @returns undefined when the client has gone first. A refusal (503, 502, 504) when no server gave a proper answer.
+ * Rejects only when the session cannot say what the backend is to be told.
  */
-export async function dialWebSocket(options: DialOptions): Promise<Dialed | Declined | Refusal | 'client-gone'> {
-  const { head, upstream, signal } = options;
-  const offer = options.allowCompression ? relayableExtensions(options.handshake.extensions) : '';
-  const added = options.session && (await options.session.requestHeaders());
-  const headers = upgradeHeaders(options, offer, added);
+export async function dialWebSocket(
+  options: DialOptions,
+  client: WaitingClient,
+): Promise<Dialed | Declined | Refusal | undefined> {
+  const { head, handshake, limits, session, upstream } = options;
+  const offer = limits.compression === 'refuse' ? '' : relayableExtensions(handshake.extensions);
+  const rewriting = new Rewriting(options);
+  let added = session?.requestHeaders();
+  if (added instanceof Promise) added = await added;
+  const headers = upgradeHeaders(options, rewriting, offer, added);
   if (isOverHttp2(head) && isConnectionSignIn(headers)) return signInNeedsHttp1();
+  const text = requestHeadText('GET', rewriting.target, headers);
+  if (text === undefined) return refuse(400, 'ERR_HTTP_BAD_REQUEST', 'the request cannot be written to a backend');
   let refusal: Refusal | undefined;
   const selection = upstream.select(head, options.affinityKey ?? options.sid);
   const bound = upstream.bound.of(options.socket);
+  const call: Call = { options, client, selection, bound, rewriting, text, offer };
   for (let server = bound?.server ?? selection.next(); server; server = selection.next()) {
-    if (signal.aborted) return 'client-gone';
-    const result = await dialServer(options, selection, server, bound, headers, offer);
-    if (typeof result === 'string' || !('isConnected' in result)) return result;
+    if (client.isGone) return undefined;
+    const result = await new ServerHandshake(call, server).run();
+    if (result === undefined || !('isConnected' in result)) return result;
     upstream.logger.warn(
       { upstream: upstream.name, server: server.url, reason: result.reason, err: result.error },
       'upstream failed',
@@ -112,85 +121,121 @@ interface Failed {
   readonly isConnected: boolean;
 }
 
-function dialServer(
-  options: DialOptions,
-  selection: Selection,
-  server: UpstreamServer,
-  bound: BoundConnection | undefined,
-  headers: readonly string[],
-  offer: string,
-): Promise<Dialed | Declined | Refusal | Failed | 'client-gone'> {
-  const { handshake, head, upstream, signal } = options;
-  const { clock } = upstream;
-  const rewriting = new Rewriting(options);
-  return new Promise((resolve: (result: Dialed | Declined | Refusal | Failed | 'client-gone') => void) => {
-    let isConnected = false;
-    let timer: Timer | undefined;
-    let isSettled = false;
-    const settle = (result: Dialed | Declined | Refusal | Failed | 'client-gone') => {
-      if (isSettled) return;
-      isSettled = true;
-      if (typeof result === 'string' || 'reason' in result) server.end();
-      else endWhenClosed(server, 'socket' in result ? result.socket : result.answer);
-      clock.clearTimeout(timer);
-      signal.removeEventListener('abort', onAbort);
-      resolve(result);
-    };
-    const fail = (reason: FailureReason, error: string) => settle({ reason, error, isConnected });
-    const onAbort = () => {
-      settle('client-gone');
-      client.destroy();
-    };
-    const onTimeout = () => {
-      fail('timeout', `no answer within ${upstream.handshakeTimeoutMs} ms`);
-      client.destroy();
-    };
-    const text = requestHeadText('GET', rewriting.target, headers);
-    if (text === undefined) {
-      resolve(refuse(400, 'ERR_HTTP_BAD_REQUEST', 'the request cannot be written to a backend'));
-      return;
-    }
+/** What the handshakes with the servers that are tried have in common. */
+interface Call {
+  readonly options: DialOptions;
+  readonly client: WaitingClient;
+  readonly selection: Selection;
+  readonly bound: BoundConnection | undefined;
+  readonly rewriting: Rewriting;
+  readonly text: string;
+  readonly offer: string;
+}
+
+type Result = Dialed | Declined | Refusal | Failed | undefined;
+
+/** The handshake with one server. */
+class ServerHandshake implements UpgradeHandler {
+  readonly #call: Call;
+  readonly #server: UpstreamServer;
+  readonly #connection: BackendConnection;
+  #resolve: ((result: Result) => void) | undefined;
+  #isConnected = false;
+  #timer: Timer | undefined;
+
+  constructor(call: Call, server: UpstreamServer) {
+    this.#call = call;
+    this.#server = server;
     server.begin();
-    signal.addEventListener('abort', onAbort);
-    const connection = bound?.connection ?? new BackendConnection(server.openSocket());
-    const { socket } = connection;
-    const client = new UpgradeClient(connection, text, {
-      onSent() {
-        isConnected = true;
-        if (upstream.handshakeTimeoutMs !== Number.POSITIVE_INFINITY)
-          timer = clock.setTimeout(onTimeout, upstream.handshakeTimeoutMs);
-      },
-      onFailed: error => fail(failureReason(error, socket), errorName(error)),
-      onDeclined(answer) {
-        answer.on('error', ignore);
-        selection.accepted(server);
-        const asksForMore = answer.statusCode === 401 && isOverHttp2(head) && isConnectionSignIn(answer.rawHeaders);
-        const rawHeaders = asksForMore ? withoutConnectionSignIn(answer.rawHeaders) : answer.rawHeaders;
-        if (rawHeaders === undefined) {
-          settle(signInNeedsHttp1());
-          answer.destroy();
-        } else settle({ answer, rawHeaders, server });
-      },
-      onSwitched(answer, socket, early) {
-        const { rawHeaders } = answer;
-        socket.on('error', ignore);
-        try {
-          const { key, subprotocols } = handshake;
-          const agreed = checkUpgradeResponse(answer, { key, subprotocols, extensions: offer });
-          checkAgreedExtensions(agreed.extensions);
-          const cookie = selection.accepted(server);
-          const headers = withSessionHeaders(
-            switchingHeaders(clientResponseHeaders(rawHeaders, upstream, rewriting)),
-            cookie === undefined ? [] : [{ name: 'Set-Cookie', value: cookie }],
-          );
-          settle({ socket, early, server, ...agreed, extensions: agreed.extensions || undefined, headers, rawHeaders });
-        } catch (error) {
-          socket.destroy();
-          fail('invalid', error instanceof Error ? error.message : String(error));
-        }
-      },
+    this.#connection = call.bound?.connection ?? new BackendConnection(server.openSocket());
+  }
+
+  run(): Promise<Result> {
+    return new Promise(resolve => {
+      this.#resolve = resolve;
+      this.#call.client.onGone = this.#onClientGone;
+      new UpgradeClient(this.#connection, this.#call.text, this);
     });
-  });
+  }
+
+  onSent(): void {
+    const { clock, handshakeTimeoutMs } = this.#call.options.upstream;
+    this.#isConnected = true;
+    if (handshakeTimeoutMs !== Number.POSITIVE_INFINITY)
+      this.#timer = clock.setTimeout(this.#onTimeout, handshakeTimeoutMs);
+  }
+
+  onFailed(error: Error): void {
+    this.#fail(failureReason(error, this.#connection.socket), errorName(error));
+  }
+
+  onDeclined(answer: DeclinedAnswer): void {
+    const { options, selection } = this.#call;
+    const { status, rawHeaders } = answer.head;
+    answer.on('error', ignore);
+    selection.accepted(this.#server);
+    const asksForMore = status === 401 && isOverHttp2(options.head) && isConnectionSignIn(rawHeaders);
+    const passed = asksForMore ? withoutConnectionSignIn(rawHeaders) : rawHeaders;
+    if (passed === undefined) {
+      this.#settle(signInNeedsHttp1());
+      answer.destroy();
+    } else this.#settle({ status, answer, rawHeaders: passed, server: this.#server });
+  }
+
+  onSwitched(answer: ResponseHead, socket: Socket, early: Buffer): void {
+    const { offer, options, rewriting, selection } = this.#call;
+    const server = this.#server;
+    socket.on('error', ignore);
+    try {
+      const { key, subprotocols } = options.handshake;
+      const agreed = checkUpgradeResponse(answer, { key, subprotocols, extensions: offer });
+      checkAgreedExtensions(agreed.extensions);
+      const cookie = selection.accepted(server);
+      const { rawHeaders } = answer;
+      const lines = switchingLines(clientResponseHeaders(rawHeaders, options.upstream, rewriting));
+      if (cookie !== undefined) lines.push({ name: 'Set-Cookie', value: cookie });
+      const extensions = agreed.extensions || undefined;
+      this.#settle({
+        status: 101,
+        socket,
+        early,
+        server,
+        subprotocol: agreed.subprotocol,
+        extensions,
+        lines,
+        rawHeaders,
+      });
+    } catch (error) {
+      socket.destroy();
+      this.#fail('invalid', error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  readonly #onTimeout = (): void => {
+    this.#fail('timeout', `no answer within ${this.#call.options.upstream.handshakeTimeoutMs} ms`);
+    this.#connection.destroy();
+  };
+
+  readonly #onClientGone = (): void => {
+    this.#settle(undefined);
+    this.#connection.destroy();
+  };
+
+  #fail(reason: FailureReason, error: string): void {
+    this.#settle({ reason, error, isConnected: this.#isConnected });
+  }
+
+  #settle(result: Result): void {
+    const resolve = this.#resolve;
+    if (resolve === undefined) return;
+    this.#resolve = undefined;
+    const { client, options } = this.#call;
+    if (result === undefined || 'reason' in result) this.#server.end();
+    else endWhenClosed(this.#server, 'socket' in result ? result.socket : result.answer);
+    options.upstream.clock.clearTimeout(this.#timer);
+    client.onGone = undefined;
+    resolve(result);
+  }
 }
 
 function ignore(): void {}
@@ -204,9 +249,14 @@ function endWhenClosed(server: UpstreamServer, carrier: Socket | DeclinedAnswer)
   carrier.on('close', () => server.end(carrier instanceof Socket ? carrier : undefined));
 }
 
-function upgradeHeaders(options: DialOptions, offer: string, added: readonly HeaderLine[] | undefined): string[] {
+function upgradeHeaders(
+  options: DialOptions,
+  rewriting: Rewriting,
+  offer: string,
+  added: readonly HeaderLine[] | undefined,
+): string[] {
   const { handshake } = options;
-  const headers = withoutOwned(backendRequestHeaders(options, new Rewriting(options), added), HANDSHAKE_HEADERS);
+  const headers = withoutOwned(backendRequestHeaders(options, rewriting, added), HANDSHAKE_HEADERS);
   headers.push('Connection', 'Upgrade', 'Upgrade', 'websocket', 'Sec-WebSocket-Version', '13');
   headers.push('Sec-WebSocket-Key', handshake.key);
   if (handshake.subprotocols.length > 0) headers.push('Sec-WebSocket-Protocol', handshake.subprotocols.join(', '));
@@ -240,13 +290,12 @@ function checkAgreedExtensions(header: string | undefined): void {
   );
 }
 
-/** What of a 101's headers the handshake does not set itself, repeated ones together. */
-function switchingHeaders(headers: readonly string[]): OutgoingHeaders {
-  const grouped: Record<string, string[]> = Object.create(null);
+/** What of a 101's headers the handshake does not set itself. */
+function switchingLines(headers: readonly string[]): HeaderLine[] {
+  const lines: HeaderLine[] = [];
   for (let i = 0; i < headers.length; i += 2) {
     const name = headers[i]!;
-    if (/^(?:sec-websocket-.*|content-length|host)$/i.test(name)) continue;
-    (grouped[name] ??= []).push(headers[i + 1]!);
+    if (!/^(?:sec-websocket-.*|content-length|host)$/i.test(name)) lines.push({ name, value: headers[i + 1]! });
   }
-  return grouped;
+  return lines;
 }

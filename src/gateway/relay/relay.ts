@@ -2,50 +2,37 @@ import type { Duplex } from 'node:stream';
 import type { Clock } from '../../base/clock.ts';
 import { type Logger, sidPrefix } from '../../base/logger.ts';
 import type { HeaderLine } from '../../http/header-line.ts';
-import { isRefusal, type Refusal } from '../../http/refusal.ts';
-import { forbidsStoring, isForSharedCaches, PRIVATE } from '../../http/shared-caches.ts';
-import type { UpgradeRequest } from '../../http/upgrade-request.ts';
-import { ByteQueue } from '../../websocket/byte-queue.ts';
-import { upgradeResponse } from '../../websocket/protocol/handshake.ts';
 import { checkClose } from '../../websocket/protocol/outgoing.ts';
 import { type TimerWheel, WheelEntry } from '../../websocket/timer-wheel.ts';
-import { pauseReads, startReads } from '../../websocket/transport-reads.ts';
 import { CloseCode } from '../../wire/close-codes.ts';
-import type { BackendSession, Heard } from '../backend-session/backend-session.ts';
-import type { BackendExchange, Forwarded } from '../exchange/exchange.ts';
-import { withSessionHeaders } from '../exchange/header-lines.ts';
-import { clientResponseHeaders } from '../exchange/headers.ts';
-import { Rewriting } from '../exchange/rewriting.ts';
-import { upstreamRefusal } from '../upstream/failure.ts';
 import type { UpstreamServer } from '../upstream/server.ts';
-import { type Declined, type Dialed, dialWebSocket } from './dial.ts';
+import type { Upstream } from '../upstream/upstream.ts';
+import type { Dialed } from './dial.ts';
 import { type DirectionOwner, RelayDirection, type RelayTraffic } from './direction.ts';
 import type { RelayLimits } from './limits.ts';
 
-/** A handshake that is over without a relay: a backend's answer that is not 101 was passed on, or the client was gone. */
-export interface RelayedAnswer extends Omit<Forwarded, 'server'> {
-  /** Of the answer's body, sent to the client. */
-  readonly bytes: number;
-  readonly server?: UpstreamServer | undefined;
-}
-
-export interface RelayOptions extends BackendExchange {
-  /** The client's handshake, found good. */
-  readonly handshake: UpgradeRequest;
-  /** What the client is to be told of its session, with the 101 or another answer. */
-  readonly news?: { responseHeaders(): readonly HeaderLine[] } | undefined;
+export interface RelayOptions {
+  readonly upstream: Upstream;
+  /** The client's connection. */
   readonly socket: Duplex;
-  /** What the client sent behind its handshake. */
-  readonly early: Buffer;
   readonly limits: RelayLimits;
   readonly wheel: TimerWheel;
-  /**
-   * What calls `onTraffic`: `message` (default): messages of the client; `any`: each of its frames, pongs to our pings
-   * excepted.
-   */
-  readonly touchOnTraffic?: 'message' | 'any' | 'never' | undefined;
+  /** Left out: it belongs to no session. */
+  readonly attached?: AttachedSessions | undefined;
+  /** For the log: as in `BackendExchange`. Default: the `sid` of its session. */
+  readonly affinityKey?: string | undefined;
+}
+
+/** The sessions that a relayed WebSocket belongs to, as long as it lives. */
+export interface AttachedSessions {
+  /** Of the session that is ours; undefined when there is none. */
+  readonly sid: string | undefined;
+  /** What calls `touch`. `message`: messages of the client; `any`: each of its frames, pongs to our pings excepted. */
+  readonly touchOnTraffic: 'message' | 'any' | 'never';
   /** Called at most once for what arrived together. */
-  readonly onTraffic?: (() => void) | undefined;
+  touch(): void;
+  /** What the client is to be told of its session, with the 101 or another answer. */
+  responseHeaders(): readonly HeaderLine[];
 }
 
 type Side = 'client' | 'backend';
@@ -66,181 +53,6 @@ const BUSY_PONG_TIMEOUT_MS = 60_000;
 const CLOSE_TIMEOUT_MS = 2_000;
 /** How long one side may take to answer the close frame of the other, which may have much to send before it. */
 const RELAYED_CLOSE_TIMEOUT_MS = 30_000;
-/** For an answer that declines a WebSocket, where the upstream's answers have no limit. */
-const DECLINED_TIMEOUT_MS = 60_000;
-/** What a client may send before the backend has taken the WebSocket; then it is not read any more. */
-const MAX_EARLY_BYTES = 64 * 1024;
-
-/**
- * Connects a client that asked for a WebSocket with a backend.
- *
- * The client gets its 101 only after the backend gave a good one. Any other answer of the backend is passed on with its
- * body, and the client's connection ends.
- *
- * Takes over the socket's events at once. Rejects only when the session cannot say what the backend is to be told.
- *
- * @returns the live relay; or how the exchange ended that took its place (499: the client was gone first); or a
- * refusal, which the caller writes to the socket.
- */
-export async function relayWebSocket(options: RelayOptions): Promise<Relay | RelayedAnswer | Refusal> {
-  const { socket, upstream } = options;
-  const waiting = new WaitingClient(socket, options.early);
-  const dialed = await dialWebSocket({
-    ...options,
-    allowCompression: options.limits.compression !== 'refuse',
-    signal: waiting.signal,
-  });
-  const heard = options.session && (await hearAnswer(options.session, dialed));
-  const early = waiting.release();
-  if (isRefusal(dialed)) return dialed;
-  if (dialed === 'client-gone' || waiting.signal.aborted) {
-    if (dialed !== 'client-gone') ('answer' in dialed ? dialed.answer : dialed.socket).destroy();
-    upstream.logger.info({ upstream: upstream.name, status: 499 }, 'client gone before the answer');
-    return { status: 499, bytes: 0, complete: false, ...(dialed !== 'client-gone' && { server: dialed.server }) };
-  }
-  const carrier = 'answer' in dialed ? dialed.answer : dialed.socket;
-  if (isRefusal(heard)) {
-    carrier.destroy();
-    return { ...heard, upstream: upstream.name, server: dialed.server.url };
-  }
-  // While the session was asked. Whoever listens from here on learns of the rest.
-  if (carrier.destroyed) return upstreamRefusal(upstream, dialed.server, 'reset');
-  const lines = [...(options.news?.responseHeaders() ?? []), ...(heard ?? [])];
-  if ('answer' in dialed) return passAnswer(options, dialed, lines);
-  let response: string;
-  try {
-    response = upgradeResponse({
-      ...dialed,
-      key: options.handshake.key,
-      headers: withSessionHeaders(dialed.headers, lines),
-    });
-  } catch {
-    // A header that cannot be written: the backend's mistake.
-    dialed.socket.destroy();
-    return upstreamRefusal(upstream, dialed.server, 'invalid');
-  }
-  socket.write(response, 'latin1');
-  const relay = new Relay(options, dialed, early);
-  dialed.server.track(dialed.socket, relay);
-  return relay;
-}
-
-async function hearAnswer(
-  session: BackendSession,
-  dialed: Declined | Dialed | Refusal | 'client-gone',
-): Promise<Heard | undefined> {
-  if (dialed === 'client-gone' || isRefusal(dialed)) return undefined;
-  const { server } = dialed;
-  if ('answer' in dialed) return session.answered(dialed.rawHeaders, { status: dialed.answer.statusCode!, server });
-  return session.answered(dialed.rawHeaders, { status: 101, server });
-}
-
-/** A client while the backend is asked: what it sends is kept, and that it leaves is noticed. */
-class WaitingClient {
-  readonly #socket: Duplex;
-  readonly #early: ByteQueue = new ByteQueue();
-  readonly #gone = new AbortController();
-
-  constructor(socket: Duplex, early: Buffer) {
-    this.#socket = socket;
-    this.#early.append(early, true);
-    // For the rest of the socket's life: errors are followed by `close`.
-    socket.on('error', () => {});
-    startReads(socket, this.#onRead);
-    socket.on('end', this.#onGone);
-    socket.on('close', this.#onGone);
-    if (socket.destroyed) this.#onGone();
-  }
-
-  get signal(): AbortSignal {
-    return this.#gone.signal;
-  }
-
-  /** Stops listening, with the socket paused. */
-  release(): Buffer {
-    const socket = this.#socket;
-    pauseReads(socket);
-    socket.off('end', this.#onGone);
-    socket.off('close', this.#onGone);
-    return this.#early.shiftAll();
-  }
-
-  readonly #onRead = (length: number, buffer: Buffer): void => {
-    this.#early.append(buffer.subarray(0, length), false);
-    if (this.#early.bytes > MAX_EARLY_BYTES) pauseReads(this.#socket);
-  };
-
-  readonly #onGone = (): void => {
-    this.#socket.destroy();
-    this.#gone.abort();
-  };
-}
-
-/** Writes a backend's answer that is not 101 to the client, and ends the connection. */
-function passAnswer(
-  options: RelayOptions,
-  { answer, rawHeaders, server }: Declined,
-  lines: readonly HeaderLine[],
-): Promise<RelayedAnswer> {
-  const { socket, upstream } = options;
-  const headers = clientResponseHeaders(rawHeaders, upstream, new Rewriting(options));
-  const isChunked = answer.headers['transfer-encoding'] !== undefined;
-  const carriesOurs = lines.length > 0;
-  const becomesPrivate = carriesOurs && !forbidsStoring(answer.headers['cache-control']);
-  let head = `HTTP/1.1 ${answer.statusCode} ${answer.statusMessage}\r\n`;
-  for (let i = 0; i < headers.length; i += 2) {
-    const name = headers[i]!.toLowerCase();
-    // The body is passed without its chunks: it ends with the connection.
-    if ((isChunked && name === 'content-length') || (becomesPrivate && name === 'cache-control')) continue;
-    if (carriesOurs && isForSharedCaches(name)) continue;
-    head += `${headers[i]}: ${headers[i + 1]}\r\n`;
-  }
-  if (becomesPrivate) head += `Cache-Control: ${PRIVATE}\r\n`;
-  for (const { name, value } of lines) head += `${name}: ${value}\r\n`;
-  // RFC 9110 §15.5.22: a 426 must name in Upgrade what it wants.
-  head +=
-    answer.headers.upgrade === undefined
-      ? 'Connection: close\r\n\r\n'
-      : `Connection: close, Upgrade\r\nUpgrade: ${answer.headers.upgrade}\r\n\r\n`;
-  return new Promise((resolve: (answer: RelayedAnswer) => void) => {
-    let bytes = 0;
-    const settle = (complete: boolean) => resolve({ status: answer.statusCode!, bytes, complete, server });
-    const { answerTimeoutMs, clientTimeoutMs = DECLINED_TIMEOUT_MS } = upstream;
-    const timeoutMs = answerTimeoutMs === Number.POSITIVE_INFINITY ? clientTimeoutMs : answerTimeoutMs;
-    const timer =
-      timeoutMs === Number.POSITIVE_INFINITY
-        ? undefined
-        : upstream.clock.setTimeout(() => {
-            answer.destroy();
-            // All of it may have come, and the client reads nothing.
-            socket.destroy();
-          }, timeoutMs);
-    answer.on('close', () => {
-      // What broke off must not look complete.
-      if (!answer.complete) socket.destroy();
-    });
-    socket.on('close', () => {
-      upstream.clock.clearTimeout(timer);
-      answer.destroy();
-      settle(answer.complete && socket.writableFinished);
-    });
-    if (socket.destroyed) {
-      answer.destroy();
-      upstream.clock.clearTimeout(timer);
-      settle(false);
-      return;
-    }
-    // Nothing more is expected from the client, but that it leaves must be noticed.
-    startReads(socket, () => {});
-    socket.on('end', () => socket.destroy());
-    socket.write(head, 'latin1');
-    answer.on('data', chunk => {
-      bytes += chunk.length;
-    });
-    answer.pipe(socket);
-    socket.on('finish', () => socket.destroy());
-  });
-}
 
 /**
  * A live WebSocket between a client and a backend.
@@ -266,8 +78,7 @@ export class Relay extends WheelEntry implements DirectionOwner {
   readonly #limits: RelayLimits;
   readonly #clock: Clock;
   readonly #wheel: TimerWheel;
-  readonly #touchOnTraffic: 'message' | 'any' | 'never';
-  readonly #onTraffic: (() => void) | undefined;
+  readonly #attached: AttachedSessions | undefined;
   #touchedMessages = 0;
   readonly #logger: Logger;
   readonly #logFields: object;
@@ -279,13 +90,12 @@ export class Relay extends WheelEntry implements DirectionOwner {
 
   constructor(options: RelayOptions, dialed: Dialed, early: Buffer) {
     super();
-    const { socket, limits, wheel, upstream, affinityKey: sid = options.sid } = options;
+    const { socket, limits, wheel, upstream, attached, affinityKey: sid = attached?.sid } = options;
     this.server = dialed.server;
     this.#limits = limits;
     this.#clock = upstream.clock;
     this.#wheel = wheel;
-    this.#touchOnTraffic = options.touchOnTraffic ?? 'message';
-    this.#onTraffic = options.onTraffic;
+    this.#attached = attached;
     this.#logger = upstream.logger;
     this.#logFields = {
       upstream: upstream.name,
@@ -334,11 +144,12 @@ export class Relay extends WheelEntry implements DirectionOwner {
 
   onPassed(direction: RelayDirection): void {
     this.#activeAt = this.#wheel.now;
-    if (direction.from !== 'client' || this.#onTraffic === undefined || this.#touchOnTraffic === 'never') return;
+    const attached = this.#attached;
+    if (direction.from !== 'client' || attached === undefined || attached.touchOnTraffic === 'never') return;
     const { messages } = direction.traffic;
-    if (this.#touchOnTraffic === 'message' && messages === this.#touchedMessages) return;
+    if (attached.touchOnTraffic === 'message' && messages === this.#touchedMessages) return;
     this.#touchedMessages = messages;
-    this.#onTraffic();
+    attached.touch();
   }
 
   onPingSent(direction: RelayDirection, sequence: number): void {

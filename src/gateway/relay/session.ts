@@ -1,58 +1,58 @@
 import type { HeaderLine } from '../../http/header-line.ts';
 import { isRefusal, type Refusal } from '../../http/refusal.ts';
 import type { SocketSession } from '../../session/process/socket-session.ts';
+import type { ObservedExchange } from '../backend-session/observed/observer.ts';
 import type { HeldSession, SessionContext } from '../held-session.ts';
-import type { Relay } from './relay.ts';
+import type { AttachedSessions, Relay } from './relay.ts';
 
 /**
- * The session that a relayed WebSocket belongs to: the one its handshake came with, or what the backend's answer has
- * made of it.
+ * The sessions that a relayed WebSocket belongs to: ours, which its handshake came with or the backend's answer has
+ * made, and the backend's own. Where there are two, ours says what counts as use.
  *
- * It outlives the handshake, of which it keeps nothing.
+ * They outlive the handshake, of which nothing is kept.
  */
-export class RelaySession {
-  readonly #context: SessionContext;
+export class RelaySessions implements AttachedSessions {
+  readonly touchOnTraffic: AttachedSessions['touchOnTraffic'];
+  readonly #context: SessionContext | undefined;
+  readonly #observed: ObservedExchange | undefined;
   #held: HeldSession | undefined;
   #attached: SocketSession | undefined;
 
-  constructor(held: HeldSession) {
-    this.#context = held.context;
+  constructor(held: HeldSession | undefined, observed: ObservedExchange | undefined) {
+    this.touchOnTraffic = (held?.context ?? observed)?.touchOnTraffic ?? 'never';
+    this.#context = held?.context;
+    this.#observed = observed;
     this.#held = held;
   }
 
-  /** The `sid` of what is held; undefined when there is no session. */
   get sid(): string | undefined {
     return this.#attached?.session.id;
   }
 
-  get touchOnTraffic(): SessionContext['touchOnTraffic'] {
-    return this.#context.touchOnTraffic;
-  }
-
   /**
-   * Commits, and holds for the socket what is current now.
+   * Commits, and attaches our session as it is now.
    *
    * @returns a refusal when it has ended meanwhile.
    * @throws {HoldfastError} as `SessionBinding.commit` and `attach`.
    */
   async attach(): Promise<Refusal | undefined> {
+    if (this.#held === undefined) return undefined;
     const before = this.#attached;
-    await this.#held!.binding.commit();
-    const attached = await this.#held!.attachSocket();
+    await this.#held.binding.commit();
+    const attached = await this.#held.attachSocket();
     if (isRefusal(attached)) return attached;
     this.#attached = attached;
     await before?.release();
     return undefined;
   }
 
-  /** What the client has to be told of its session, as things are now. */
   responseHeaders(): readonly HeaderLine[] {
     return this.#held?.binding.responseHeaders() ?? [];
   }
 
-  /** The session was used. */
   touch(): void {
     this.#attached?.touch();
+    this.#observed?.touch();
   }
 
   /** The handshake is over, and nothing of it is kept. */
@@ -60,11 +60,12 @@ export class RelaySession {
     this.#held = undefined;
   }
 
-  /** The relay ends with its session, and lets go of it when it ends. */
-  tie(relay: Relay): void {
+  /** The relay ends with its sessions, and lets go of them when it ends. */
+  add(relay: Relay): void {
+    this.#observed?.add(relay);
     const { sid } = this;
     if (sid === undefined) return;
-    const { sockets } = this.#context;
+    const { sockets } = this.#context!;
     sockets.add(sid, relay);
     // It may have ended while the backend was dialled.
     if (this.#attached!.isEnded) sockets.closeAll(sid);

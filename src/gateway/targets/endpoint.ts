@@ -11,7 +11,6 @@ import type {
 import { OpeningHandshake } from '../../websocket/opening-handshake.ts';
 import { upgradeResponse } from '../../websocket/protocol/handshake.ts';
 import type { Admitted } from '../admit.ts';
-import { withSessionHeaders } from '../exchange/header-lines.ts';
 import type { SessionContext } from '../held-session.ts';
 
 /**
@@ -46,7 +45,8 @@ export async function openEndpoint(
       key: upgrade.key,
       subprotocol: accepted.subprotocol === '' ? undefined : accepted.subprotocol,
       extensions: accepted.extensions,
-      headers: withSessionHeaders(accepted.headers, held?.binding.responseHeaders() ?? []),
+      headers: accepted.headers,
+      lines: held?.binding.responseHeaders(),
     });
     const attached = held && (await held.attachSocket());
     if (isRefusal(attached)) return attached;

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { Socket } from 'node:net';
 import type { Clock } from '../../base/clock.ts';
-import { withoutOwned } from '../../http/hop-by-hop.ts';
+import { foldNames, withoutOwned } from '../../http/hop-by-hop.ts';
 import type { ResponseHead } from '../../http/response-head.ts';
 import { checkUpgradeResponse } from '../../websocket/protocol/handshake.ts';
 import { startReads } from '../../websocket/transport-reads.ts';
@@ -68,7 +68,7 @@ function checkServer(open: () => Socket, head: string, options: CheckOptions, cl
       onSent() {},
       onFailed: error => resolve(failed(error, socket)),
       onDeclined(answer) {
-        resolve(judgeStatus(answer.statusCode, options));
+        resolve(judgeStatus(answer.head.status, options));
         answer.destroy();
       },
       onSwitched(answer) {
@@ -87,9 +87,9 @@ function checkServer(open: () => Socket, head: string, options: CheckOptions, cl
 
 /** Request line and headers of each check. */
 function checkHead({ path, isWebSocket, headers }: CheckOptions): string {
-  const owned = ['Connection', 'Upgrade', 'Sec-WebSocket-Key', 'Sec-WebSocket-Version'];
+  const owned = foldNames(['Connection', 'Upgrade', 'Sec-WebSocket-Key', 'Sec-WebSocket-Version']);
   const lines = [
-    ...withoutOwned(['Host', 'localhost', 'User-Agent', 'Holdfast-Health-Check'], Object.keys(headers)),
+    ...withoutOwned(['Host', 'localhost', 'User-Agent', 'Holdfast-Health-Check'], foldNames(Object.keys(headers))),
     ...withoutOwned(Object.entries(headers).flat(), owned),
     ...(isWebSocket
       ? ['Connection', 'Upgrade', 'Upgrade', 'websocket', 'Sec-WebSocket-Version', '13']

@@ -1,5 +1,6 @@
-import { createHash, randomBytes } from 'node:crypto';
+import { hash, randomBytes } from 'node:crypto';
 import { HoldfastError } from '../../base/errors.ts';
+import type { HeaderLine } from '../../http/header-line.ts';
 import { joinHeaders, type ResponseHead } from '../../http/response-head.ts';
 import { hasToken, isToken } from '../../http/token.ts';
 import { describe } from './outgoing.ts';
@@ -15,9 +16,7 @@ const FIELD_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
 
 /** The `Sec-WebSocket-Accept` that answers a key (RFC 6455 §4.2.2). */
 export function acceptKey(key: string): string {
-  return createHash('sha1')
-    .update(key + ACCEPT_GUID)
-    .digest('base64');
+  return hash('sha1', key + ACCEPT_GUID, 'base64');
 }
 
 /**
@@ -31,13 +30,17 @@ export function upgradeResponse(response: {
   subprotocol?: string | undefined;
   extensions?: string | undefined;
   headers?: OutgoingHeaders | undefined;
+  /** Beside them: what tells the client of its session, or what of a backend's headers passes. */
+  lines?: readonly HeaderLine[] | undefined;
 }): string {
   let head =
     'HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n' +
     `Sec-WebSocket-Accept: ${acceptKey(response.key)}\r\n`;
   if (response.subprotocol !== undefined) head += headerLine('Sec-WebSocket-Protocol', response.subprotocol);
   if (response.extensions) head += headerLine('Sec-WebSocket-Extensions', response.extensions);
-  return `${head}${applicationHeaders(response.headers)}\r\n`;
+  head += applicationHeaders(response.headers);
+  for (const { name, value } of response.lines ?? []) head += headerLine(name, value);
+  return `${head}\r\n`;
 }
 
 export interface UpgradeRequestOptions {

@@ -6,7 +6,7 @@ import type { ClientHeaders } from '../../../http/client-headers.ts';
 import type { HeaderLine } from '../../../http/header-line.ts';
 import type { RequestHead } from '../../../http/request-head.ts';
 import type { Ledger } from '../../../session/ledger.ts';
-import type { AnsweredBy, BackendSession, TiedSocket } from '../backend-session.ts';
+import type { AnsweredBy, BackendSession, RelayedSocket } from '../backend-session.ts';
 import type { UpstreamSessionConfig } from './options.ts';
 import { type ObservedHold, ObservedSessions, type ObservedSessionsOptions } from './sessions.ts';
 import { ObservedSource, type SessionClaim } from './source.ts';
@@ -171,7 +171,7 @@ export class ObservedExchange implements BackendSession {
   }
 
   /** The WebSocket ends with the session, if there is one. */
-  tie(relay: TiedSocket): void {
+  add(relay: RelayedSocket): void {
     if (!this.#isLive) return;
     const hold = this.#observer.sessions.attach(this.#key!, relay.server.url, relay);
     this.#hold = hold;

@@ -1,0 +1,83 @@
+import type { Duplex } from 'node:stream';
+import type { HeaderLine } from '../../http/header-line.ts';
+import { joinHeaders } from '../../http/response-head.ts';
+import { forbidsStoring, isForSharedCaches, PRIVATE } from '../../http/shared-caches.ts';
+import { startReads } from '../../websocket/transport-reads.ts';
+import type { BackendExchange, Forwarded } from '../exchange/exchange.ts';
+import { clientResponseHeaders } from '../exchange/headers.ts';
+import { Rewriting } from '../exchange/rewriting.ts';
+import type { UpstreamServer } from '../upstream/server.ts';
+import type { Declined } from './dial.ts';
+
+/** A handshake that is over without a relay: a backend's answer that is not 101 was passed on, or the client was gone. */
+export interface RelayedAnswer extends Omit<Forwarded, 'server'> {
+  /** Of the answer's body, sent to the client. */
+  readonly bytes: number;
+  readonly server?: UpstreamServer | undefined;
+}
+
+/** For an answer that declines a WebSocket, where the upstream's answers have no limit. */
+const DECLINED_TIMEOUT_MS = 60_000;
+/** Writes a backend's answer that is not 101 to the client, and ends the connection. */
+export function passDeclined(
+  options: BackendExchange & { readonly socket: Duplex },
+  { answer, rawHeaders, server }: Declined,
+  lines: readonly HeaderLine[],
+): Promise<RelayedAnswer> {
+  const { socket, upstream } = options;
+  const headers = clientResponseHeaders(rawHeaders, upstream, new Rewriting(options));
+  const { status, statusMessage } = answer.head;
+  const received = joinHeaders(answer.head.rawHeaders);
+  const isChunked = received['transfer-encoding'] !== undefined;
+  const carriesOurs = lines.length > 0;
+  const becomesPrivate = carriesOurs && !forbidsStoring(received['cache-control']);
+  let head = `HTTP/1.1 ${status} ${statusMessage}\r\n`;
+  for (let i = 0; i < headers.length; i += 2) {
+    const name = headers[i]!.toLowerCase();
+    // The body is passed without its chunks: it ends with the connection.
+    if ((isChunked && name === 'content-length') || (becomesPrivate && name === 'cache-control')) continue;
+    if (carriesOurs && isForSharedCaches(name)) continue;
+    head += `${headers[i]}: ${headers[i + 1]}\r\n`;
+  }
+  if (becomesPrivate) head += `Cache-Control: ${PRIVATE}\r\n`;
+  for (const { name, value } of lines) head += `${name}: ${value}\r\n`;
+  // RFC 9110 §15.5.22: a 426 must name in Upgrade what it wants.
+  head +=
+    received.upgrade === undefined
+      ? 'Connection: close\r\n\r\n'
+      : `Connection: close, Upgrade\r\nUpgrade: ${received.upgrade}\r\n\r\n`;
+  return new Promise((resolve: (answer: RelayedAnswer) => void) => {
+    let bytes = 0;
+    const settle = (complete: boolean) => resolve({ status, bytes, complete, server });
+    const { answerTimeoutMs, clientTimeoutMs = DECLINED_TIMEOUT_MS } = upstream;
+    const timeoutMs = answerTimeoutMs === Number.POSITIVE_INFINITY ? clientTimeoutMs : answerTimeoutMs;
+    const timer =
+      timeoutMs === Number.POSITIVE_INFINITY
+        ? undefined
+        : upstream.clock.setTimeout(() => {
+            answer.destroy();
+            // All of it may have come, and the client reads nothing.
+            socket.destroy();
+          }, timeoutMs);
+    answer.on('close', () => {
+      // What broke off must not look complete.
+      if (!answer.complete) socket.destroy();
+    });
+    socket.on('close', () => {
+      upstream.clock.clearTimeout(timer);
+      answer.destroy();
+      settle(answer.complete && socket.writableFinished);
+    });
+    // Nothing more is expected from the client, but that it leaves must be noticed.
+    startReads(socket, ignore);
+    socket.on('end', () => socket.destroy());
+    socket.write(head, 'latin1');
+    answer.on('data', chunk => {
+      bytes += chunk.length;
+    });
+    answer.pipe(socket);
+    socket.on('finish', () => socket.destroy());
+  });
+}
+
+function ignore(): void {}
