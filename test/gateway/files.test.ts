@@ -9,6 +9,7 @@ import { createFileServer } from '../../src/gateway/targets/files.ts';
 import { emptyAddressList } from '../../src/http/address-list.ts';
 import { isRefusal, type Refusal } from '../../src/http/refusal.ts';
 import { readRequestHead } from '../../src/http/request-head.ts';
+import { writeRefusal } from '../../src/http/write-refusal.ts';
 
 const outside = mkdtempSync(join(tmpdir(), 'files-'));
 const folder = join(outside, 'public');
@@ -39,7 +40,7 @@ beforeAll(async () => {
     const refusal = isRefusal(head) ? head : await serve(request, response, head.path.replace(/^\/static/, ''));
     if (!refusal) return;
     refusals.push(refusal);
-    response.writeHead(refusal.status, { ...refusal.headers, 'Content-Length': 0 }).end();
+    writeRefusal(response, refusal);
   });
   await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve));
   port = (server.address() as AddressInfo).port;
@@ -109,7 +110,8 @@ describe('a file', () => {
     const answer = await get('/static/hello.txt', ['Range: bytes=99-']);
     expect(answer).toMatchObject({ status: 416, headers: { 'content-range': 'bytes */11' } });
     expect(answer.headers).not.toHaveProperty('etag');
-    expect(answer.headers).not.toHaveProperty('content-type');
+    expect(answer.headers).not.toHaveProperty('last-modified');
+    expect(answer.body).toBe('Range Not Satisfiable\n');
   });
 
   test('that is not the expected one is refused with 412', async () => {
@@ -174,7 +176,7 @@ describe('not found is', () => {
     `/static/${'a'.repeat(300)}`,
   ])('%s', async path => {
     refusals.length = 0;
-    expect(await get(path)).toMatchObject({ status: 404, body: '' });
+    expect(await get(path)).toMatchObject({ status: 404, body: 'Not Found\n' });
     expect(refusals).toMatchObject([{ code: 'ERR_ROUTE_NOT_FOUND' }]);
   });
 

@@ -80,7 +80,8 @@ describe('a request body', () => {
     const backend = new Backend();
     const to = await serve(backend, { maxBodySize: 10 });
     const answer = await text(connect(to, 'POST / HTTP/1.1\r\nContent-Length: 11'));
-    expect(answer).toMatch(/^HTTP\/1\.1 413 [\s\S]*Connection: close\r\n[\s\S]*ERR_HTTP_BODY_TOO_LARGE/);
+    expect(answer).toMatch(/^HTTP\/1\.1 413 [\s\S]*Connection: close\r\n[\s\S]*Payload Too Large\n$/);
+    expect(await to.outcome()).toMatchObject({ status: 413, code: 'ERR_HTTP_BODY_TOO_LARGE' });
     expect(backend.requests).toEqual([]);
   });
 
@@ -97,7 +98,8 @@ describe('a request body', () => {
     socket.write(chunk('1234567890'));
     await backend.until(() => backend.bytes === 10);
     socket.write(`${chunk('1')}0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n`);
-    expect(await text(socket)).toMatch(/^HTTP\/1\.1 413 [\s\S]*ERR_HTTP_BODY_TOO_LARGE\r\n0\r\n\r\n$/);
+    expect(await text(socket)).toMatch(/^HTTP\/1\.1 413 [\s\S]*\r\n\r\nPayload Too Large\n$/);
+    expect(await to.outcome()).toMatchObject({ status: 413, code: 'ERR_HTTP_BODY_TOO_LARGE' });
     await backend.until(() => backend.aborted === 1);
     expect(backend.requests.length).toBe(1);
     // It was the client's doing.
@@ -131,9 +133,8 @@ describe('a client that stops sending its body', () => {
     expect(to.outcomes).toEqual([]);
     // Clients are looked at once a second.
     await clock.advance(2_000);
-    expect(await text(socket)).toMatch(
-      /^HTTP\/1\.1 408 [\s\S]*Connection: close\r\n[\s\S]*ERR_HTTP_BODY_TIMEOUT\r\n0\r\n\r\n$/,
-    );
+    expect(await text(socket)).toMatch(/^HTTP\/1\.1 408 [\s\S]*Connection: close\r\n[\s\S]*\r\n\r\nRequest Timeout\n$/);
+    expect(await to.outcome()).toMatchObject({ status: 408, code: 'ERR_HTTP_BODY_TIMEOUT' });
     await backend.until(() => backend.aborted === 1);
     expect(to.upstream.status.servers[0]).toMatchObject({ failures: 0, active: 0 });
     expect(clock.pending).toBe(0);

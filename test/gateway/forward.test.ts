@@ -3,6 +3,7 @@ import http from 'node:http';
 import net, { type AddressInfo } from 'node:net';
 import { Readable } from 'node:stream';
 import { buffer, text } from 'node:stream/consumers';
+import { setImmediate } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
 import { Upstream } from '../../src/gateway/upstream/upstream.ts';
@@ -98,7 +99,7 @@ describe('a request that is forwarded', () => {
     expect(answer.status).toBe(200);
     expect(seen).toMatchObject({ method: 'PUT', url: '/a/b?c=%2F', body: 'hello' });
     expect(seen.values('host')).toEqual(['example.com']);
-    expect(await to.outcome()).toEqual({ status: 200, complete: true, server: to.upstream.servers[0] });
+    expect(await to.outcome()).toMatchObject({ status: 200, complete: true, upstream: 'app', server: url });
     expect(to.upstream.servers[0]).toMatchObject({ url, hostname: '127.0.0.1', port: Number(new URL(url).port) });
   });
 
@@ -461,8 +462,9 @@ describe('backpressure', () => {
 
 describe('a backend that fails', () => {
   test('because nobody listens: 503 with Retry-After', async () => {
-    const answer = await ask(await gateway(await unusedServer()));
-    expect(answer).toMatchObject({ status: 503, body: 'ERR_UPSTREAM_UNAVAILABLE', headers: { 'retry-after': '5' } });
+    const to = await gateway(await unusedServer());
+    expect(await ask(to)).toMatchObject({ status: 503, headers: { 'retry-after': '5' } });
+    expect(await to.outcome()).toMatchObject({ status: 503, code: 'ERR_UPSTREAM_UNAVAILABLE' });
   });
 
   test('because nobody listens is passed over for the next server, also with a body', async () => {
@@ -485,7 +487,8 @@ describe('a backend that fails', () => {
     await clock.advance(59_999);
     expect(to.outcomes).toEqual([]);
     await clock.advance(1);
-    expect(await answer).toMatchObject({ status: 504, body: 'ERR_UPSTREAM_TIMEOUT' });
+    expect((await answer).status).toBe(504);
+    expect(await to.outcome()).toMatchObject({ status: 504, code: 'ERR_UPSTREAM_TIMEOUT' });
     await closed;
   });
 
@@ -536,10 +539,8 @@ describe('a backend that fails', () => {
         socket.once('data', () => act(socket));
       }),
     );
-    expect(await ask(to, { method: 'POST', body: 'abc' })).toMatchObject({
-      status: 502,
-      body: 'ERR_UPSTREAM_BAD_ANSWER',
-    });
+    expect((await ask(to, { method: 'POST', body: 'abc' })).status).toBe(502);
+    expect(await to.outcome()).toMatchObject({ status: 502, code: 'ERR_UPSTREAM_BAD_ANSWER' });
   });
 
   test('in the middle of its answer: the client sees that it is not complete', async () => {
@@ -617,10 +618,12 @@ describe('a backend that fails', () => {
     const arrived = once(to.server, 'request');
     const answer = ask(to);
     await arrived;
+    await setImmediate();
     await clock.advance(4_999);
     expect(to.outcomes).toEqual([]);
     await clock.advance(1);
-    expect(await answer).toMatchObject({ status: 504, body: 'ERR_UPSTREAM_TIMEOUT' });
+    expect((await answer).status).toBe(504);
+    expect(await to.outcome()).toMatchObject({ status: 504, code: 'ERR_UPSTREAM_TIMEOUT' });
   });
 });
 

@@ -3,33 +3,39 @@ import http from 'node:http';
 import net, { type AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { Worker } from 'node:worker_threads';
+import { CalmLogger } from '../../src/base/calm-logger.ts';
 import { type Clock, systemClock } from '../../src/base/clock.ts';
 import { type Logger, silentLogger } from '../../src/base/logger.ts';
-import type { BackendSession } from '../../src/gateway/backend-session/backend-session.ts';
 import type { UpstreamTls } from '../../src/gateway/connection/dialer.ts';
-import type { Forwarded } from '../../src/gateway/exchange/exchange.ts';
-import { forwardRequest } from '../../src/gateway/forward/forward.ts';
+import type { SessionContext } from '../../src/gateway/held-session.ts';
 import { OwnNames } from '../../src/gateway/own-names.ts';
-import type { RelayedAnswer } from '../../src/gateway/relay/declined-answer.ts';
 import { type RelayLimits, relayLimits } from '../../src/gateway/relay/limits.ts';
-import { openRelay } from '../../src/gateway/relay/opening.ts';
-import { Relay } from '../../src/gateway/relay/relay.ts';
+import type { Relay } from '../../src/gateway/relay/relay.ts';
+import type { Route } from '../../src/gateway/route.ts';
+import { RouteReadings } from '../../src/gateway/route-readings.ts';
+import { createRouter } from '../../src/gateway/routing/router.ts';
 import type { UpstreamOptions } from '../../src/gateway/upstream/options.ts';
 import { Upstream } from '../../src/gateway/upstream/upstream.ts';
 import { emptyAddressList } from '../../src/http/address-list.ts';
-import { isRefusal, type Refusal } from '../../src/http/refusal.ts';
-import { type RequestHead, readRequestHead } from '../../src/http/request-head.ts';
-import { parseUpgrade } from '../../src/http/upgrade-request.ts';
-import { refusalResponse } from '../../src/http/write-refusal.ts';
+import type { HeaderLine } from '../../src/http/header-line.ts';
+import { PublicIntake } from '../../src/server/intakes/public.ts';
 import { Http1Clients } from '../../src/server/listen/http1/clients.ts';
+import { CountedResponse } from '../../src/server/listen/http1/counted-response.ts';
+import type { RequestEntry } from '../../src/server/logging.ts';
+import type { SessionManager } from '../../src/session/manager.ts';
+import type { SessionOwner } from '../../src/session/session.ts';
+import { SessionSockets } from '../../src/websocket/session-sockets.ts';
 import { TimerWheel } from '../../src/websocket/timer-wheel.ts';
+import { Topics } from '../../src/websocket/topics.ts';
 
 export interface GatewayOptions extends Omit<Partial<UpstreamOptions>, 'session'> {
   tls?: UpstreamTls;
-  /** The same for every request, or told by it. */
-  sid?: string | ((head: RequestHead) => string | undefined);
-  /** The same for every request. */
-  session?: BackendSession;
+  /** Of the session that every request has. Default: none has one. */
+  sid?: string;
+  /** What else that session is. */
+  session?: { readonly owner?: SessionOwner; invalidate?(): Promise<unknown> };
+  /** What the client is told of it. */
+  news?: readonly HeaderLine[];
   /** Sign the cookie of affinity. */
   keys?: readonly string[];
   sessionCookieName?: string;
@@ -37,24 +43,25 @@ export interface GatewayOptions extends Omit<Partial<UpstreamOptions>, 'session'
   logger?: Logger;
   limits?: Partial<RelayLimits>;
   touchOnTraffic?: 'message' | 'any' | 'never';
+  /** The session was touched. */
   onTraffic?(): void;
   /** Runs before the request is forwarded. */
   before?(response: http.ServerResponse): void;
 }
 
-export type Outcome = Forwarded | RelayedAnswer | Refusal;
+/** The line of the access log, and of a refusal what the server's log says. */
+export type Outcome = RequestEntry & { readonly code?: string; readonly reason?: string };
 
-/** A server whose every request and upgrade goes to one upstream. */
+/** A server whose every request and upgrade goes to one upstream, by the intake and the flow of a real one. */
 export class TestGateway {
-  readonly server = http.createServer();
+  readonly server = http.createServer({ ServerResponse: CountedResponse });
   readonly upstream: Upstream;
   readonly outcomes: Outcome[] = [];
   readonly relays: Relay[] = [];
   #waiting: (() => void)[] = [];
 
   constructor(servers: UpstreamOptions['servers'], options: GatewayOptions = {}) {
-    const clock = options.clock ?? systemClock;
-    const logger = options.logger ?? silentLogger;
+    const { clock = systemClock, logger = silentLogger } = options;
     const own = new OwnNames();
     if (options.sessionCookieName !== undefined) own.cookies.add(options.sessionCookieName);
     const environment = {
@@ -63,57 +70,69 @@ export class TestGateway {
       ...(options.tls && { tls: options.tls }),
       ...(options.keys && { keys: options.keys }),
     };
-    const { session, ...upstreamOptions } = options;
+    const { session: _, ...upstreamOptions } = options;
     this.upstream = new Upstream('app', { servers, ...upstreamOptions }, clock, environment);
-    const sidOf = (head: RequestHead) => (typeof options.sid === 'function' ? options.sid(head) : options.sid);
-    const wheel = new TimerWheel(clock);
-    const shared = { upstream: this.upstream, session };
+    const sessions = options.sid === undefined ? undefined : sessionsOf(options.sid, options);
+    const value: Route = {
+      name: 'all',
+      target: {
+        kind: 'upstream',
+        upstream: this.upstream,
+        relay: { ...relayLimits(), ...options.limits },
+        rewrite: undefined,
+      },
+      policies: [],
+      upgradePolicies: [],
+      demands: { origins: 'any', isConfidential: false, others: {}, webSocket: 'none' },
+      sessions,
+      sessionMode: sessions ? 'existing' : 'none',
+    };
+    const entries = [{ pattern: '/*', name: 'all', value }];
+    const router = createRouter(entries);
+    const refusals: { readonly code: string; readonly reason: string }[] = [];
+    const relays = new Set<Relay>();
+    const intake = new PublicIntake({
+      router,
+      readings: new RouteReadings(entries, router),
+      trustedProxies: emptyAddressList,
+      maxBodyBytes: Number.POSITIVE_INFINITY,
+      urlParameters: new Set(),
+      host: { wheel: new TimerWheel(clock), topics: new Topics(), logger },
+      clock,
+      logger: new Refusals(logger, clock, refusals),
+      accessLog: {
+        isOn: true,
+        request: entry => this.#report({ ...entry, ...(entry.status >= 400 && refusals.shift()) }),
+        socketOpened: () => {
+          this.relays.push([...relays].at(-1)!);
+          this.#wake();
+        },
+        socketClosed: () => {},
+      },
+      endpoints: [],
+      upstreams: new Map(),
+      internal: undefined,
+      sessions: undefined,
+      mountedSessions: new Map(),
+      sessionContexts: [],
+      exposeReason: false,
+      handshakes: new Set(),
+      relays,
+    });
     // As the listener does, without a minimum rate.
     const pace = { silenceMs: 60_000, bytesPerSecond: 0 };
     const clients = new Http1Clients({ pace, idleMs: 60_000, clock, logger });
     this.server.on('connection', socket => clients.add(socket));
-    const onRequest = async (request: http.IncomingMessage, response: http.ServerResponse) => {
+    const onRequest = (request: http.IncomingMessage, response: http.ServerResponse) => {
       clients.begin(request, response);
       options.before?.(response);
-      const head = readHead(request);
-      const result = await forwardRequest({ head, sid: sidOf(head), request, response, ...shared });
-      if (isRefusal(result)) {
-        response.writeHead(result.status, result.headers);
-        response.end(result.code);
-      }
-      this.#report(result);
+      intake.onRequest(request, response);
     };
     this.server.on('request', onRequest);
     this.server.on('checkContinue', onRequest);
-    this.server.on('upgrade', async (request: http.IncomingMessage, socket: Duplex, early: Buffer) => {
+    this.server.on('upgrade', (request: http.IncomingMessage, socket: Duplex, early: Buffer) => {
       clients.leave(socket);
-      const head = readHead(request);
-      const handshake = parseUpgrade(head);
-      if (isRefusal(handshake)) throw new Error(handshake.reason);
-      const limits = { ...relayLimits(), ...options.limits };
-      const result = await openRelay({
-        head,
-        sid: sidOf(head),
-        handshake,
-        socket,
-        early,
-        limits,
-        wheel,
-        attached: options.onTraffic && {
-          sid: undefined,
-          touchOnTraffic: options.touchOnTraffic ?? 'message',
-          touch: options.onTraffic,
-          responseHeaders: () => [],
-        },
-        ...shared,
-      });
-      if (result instanceof Relay) {
-        this.relays.push(result);
-        this.#wake();
-        return;
-      }
-      if (isRefusal(result)) socket.end(refusalResponse(result), () => socket.destroy());
-      this.#report(result);
+      intake.onUpgrade(request, socket, early);
     });
   }
 
@@ -155,10 +174,40 @@ export class TestGateway {
   }
 }
 
-function readHead(request: http.IncomingMessage): RequestHead {
-  const head = readRequestHead(request, { trustedProxies: emptyAddressList });
-  if (isRefusal(head)) throw new Error(head.reason);
-  return head;
+/** Keeps what is said of refusals, of which the log itself counts those of a kind. */
+class Refusals extends CalmLogger {
+  readonly #kept: { readonly code: string; readonly reason: string }[];
+
+  constructor(logger: Logger, clock: Clock, kept: { readonly code: string; readonly reason: string }[]) {
+    super(logger, clock);
+    this.#kept = kept;
+  }
+
+  override info(fields: { event?: string; code?: string }, reason: string): void {
+    if (fields.event === 'refused') this.#kept.push({ code: fields.code!, reason });
+    super.info(fields, reason);
+  }
+}
+
+/** One session that every client has, that nobody changes and no store keeps. */
+function sessionsOf(id: string, options: GatewayOptions): SessionContext {
+  const { touchOnTraffic = 'message', onTraffic = () => {}, news = [] } = options;
+  const session = { id, ...options.session };
+  const nothing = () => {};
+  const binding = {
+    ...{ current: session, hasNews: news.length > 0, isDirty: false },
+    existing: async () => session,
+    commit: async () => {},
+    attach: async () => ({ session, isEnded: false, touch: onTraffic, release: async () => {} }),
+    responseHeaders: () => news,
+    ...{ release: nothing, markHeadersSent: nothing, markClientGone: nothing },
+  };
+  const manager = {
+    tracking: { urlParameter: 'sid' },
+    bind: () => binding,
+    bindTo: nothing,
+  } as unknown as SessionManager;
+  return { manager, sockets: new SessionSockets(), touchOnTraffic };
 }
 
 /** A raw TCP server; `port` is free after `close`. */

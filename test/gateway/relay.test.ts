@@ -753,7 +753,7 @@ describe('traffic', () => {
     'of the client is reported by the policy %s, that of the backend never',
     async (touchOnTraffic, expected) => {
       let calls = 0;
-      const { client, backend } = await rawPair({ touchOnTraffic, onTraffic: () => calls++ });
+      const { client, backend } = await rawPair({ sid: 'the-sid', touchOnTraffic, onTraffic: () => calls++ });
       backend.send(Opcode.text, 'news');
       await client.frame(0);
       client.send(Opcode.ping, '');
