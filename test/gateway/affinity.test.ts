@@ -176,7 +176,7 @@ describe('affinity by session', () => {
     serverAt(one, home).failed('refused', false);
     const selection = one.select(head(), 's');
     expect(selection.next()?.url).toBe(home);
-    selection.failed(serverAt(one, home), 'refused', false);
+    serverAt(one, home).failed('refused', false);
     expect(selection.next()).toBeUndefined();
   });
 

@@ -18,7 +18,7 @@ export interface AnswerSink extends ResponseSink {
 }
 
 /** Where a connection goes when it is free, and is missed when it is gone. */
-export interface ConnectionOwner {
+export interface ConnectionKeeper {
   onFree(connection: BackendConnection): void;
   onGone(connection: BackendConnection): void;
 }
@@ -33,7 +33,7 @@ const NOTHING = Buffer.alloc(0);
  */
 export class BackendConnection implements ResponseSink {
   readonly socket: Socket;
-  #owner: ConnectionOwner | undefined;
+  #owner: ConnectionKeeper | undefined;
   readonly #reader = new ResponseReader(this);
   #sink: AnswerSink | undefined;
   #error: Error | undefined;
@@ -47,7 +47,7 @@ export class BackendConnection implements ResponseSink {
   #onDetached: ((early: Buffer) => void) | undefined;
 
   /** @param owner Takes it back after each answer; without one it is closed. */
-  constructor(socket: Socket, owner?: ConnectionOwner) {
+  constructor(socket: Socket, owner?: ConnectionKeeper) {
     this.socket = socket;
     this.#owner = owner;
     socket.on('error', this.#onError);
@@ -78,7 +78,7 @@ export class BackendConnection implements ResponseSink {
   }
 
   /** Somebody else takes it back from now on, and is the one who misses it. */
-  handTo(owner: ConnectionOwner): void {
+  handTo(owner: ConnectionKeeper): void {
     this.#owner = owner;
   }
 

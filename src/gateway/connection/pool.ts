@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
 import type { Clock, Timer } from '../../base/clock.ts';
-import { BackendConnection, type ConnectionOwner } from './connection.ts';
+import { BackendConnection, type ConnectionKeeper } from './connection.ts';
 
 /**
  * A connection is not used any more so long before the server closes it by what it has said: a request under way might
@@ -25,7 +25,7 @@ interface Idle {
 }
 
 /** A bounded number of kept connections to one server. */
-export class ConnectionPool implements ConnectionOwner {
+export class ConnectionPool implements ConnectionKeeper {
   readonly #open: () => Socket;
   readonly #options: ConnectionPoolOptions;
   readonly #clock: Clock;

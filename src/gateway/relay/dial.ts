@@ -19,7 +19,7 @@ import type { BackendExchange } from '../exchange/exchange.ts';
 import { backendRequestHeaders, clientResponseHeaders } from '../exchange/headers.ts';
 import { Rewriting } from '../exchange/rewriting.ts';
 import type { BoundConnection } from '../upstream/bound-connections.ts';
-import { errorName, type FailureReason, failureReason, upstreamRefusal } from '../upstream/failure.ts';
+import { errorName, type Failed, type FailureReason, failureReason, reportFailure } from '../upstream/failure.ts';
 import type { Selection } from '../upstream/selection.ts';
 import type { UpstreamServer } from '../upstream/server.ts';
 import type { RelayLimits } from './limits.ts';
@@ -103,22 +103,12 @@ export async function dialWebSocket(
     if (client.isGone) return undefined;
     const result = await new ServerHandshake(call, server).run();
     if (result === undefined || !('isConnected' in result)) return result;
-    upstream.logger.warn(
-      { upstream: upstream.name, server: server.url, reason: result.reason, err: result.error },
-      'upstream failed',
-    );
-    selection.failed(server, result.reason, result.isConnected);
-    refusal = upstreamRefusal(upstream, server, result.reason);
+    refusal = reportFailure(upstream, server, result);
+    server.failed(result.reason, result.isConnected);
     // A handshake has no effect before it is answered.
     if (bound || (result.isConnected && result.reason !== 'reset')) break;
   }
   return refusal ?? upstream.refusal(selection);
-}
-
-interface Failed {
-  readonly reason: FailureReason;
-  readonly error: string;
-  readonly isConnected: boolean;
 }
 
 /** What the handshakes with the servers that are tried have in common. */

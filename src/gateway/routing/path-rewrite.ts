@@ -71,7 +71,7 @@ function remedyOf(broken: RewriteFault): string {
 }
 
 /** A path taken apart by a pattern, everything as it was written. */
-interface Parts {
+interface PathMatch {
   readonly params: Readonly<Record<string, string>>;
   /** Path parameters (`;…`) of the last segment that is text in the pattern. */
   readonly parameters: string;
@@ -79,7 +79,7 @@ interface Parts {
   readonly rest: string;
 }
 
-function read({ kind, segments: pattern }: RoutePattern, path: string): Parts | undefined {
+function read({ kind, segments: pattern }: RoutePattern, path: string): PathMatch | undefined {
   const segments = writtenSegments(path);
   if (kind === 'prefix' ? segments.length < pattern.length : segments.length !== pattern.length) return undefined;
   const params: Record<string, string> = Object.create(null);
@@ -101,7 +101,7 @@ function read({ kind, segments: pattern }: RoutePattern, path: string): Parts | 
   };
 }
 
-function write({ segments }: RoutePattern, { params, parameters, rest }: Parts): string {
+function write({ segments }: RoutePattern, { params, parameters, rest }: PathMatch): string {
   const written = segments.map(segment => `/${'text' in segment ? segment.text : params[segment.param]}`).join('');
   const path = written + (segments.length === 0 && rest !== '' ? '' : parameters) + rest;
   return path.startsWith('/') ? path : `/${path}`;

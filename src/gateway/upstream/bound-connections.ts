@@ -1,6 +1,6 @@
 import type { Duplex } from 'node:stream';
 import type { Clock } from '../../base/clock.ts';
-import type { BackendConnection, ConnectionOwner } from '../connection/connection.ts';
+import type { BackendConnection, ConnectionKeeper } from '../connection/connection.ts';
 import type { UpstreamServer } from './server.ts';
 
 /**
@@ -48,7 +48,7 @@ export class BoundConnections {
 }
 
 /** A connection to a backend that belongs to one connection of a client. */
-export class BoundConnection implements ConnectionOwner {
+export class BoundConnection implements ConnectionKeeper {
   readonly server: UpstreamServer;
   readonly connection: BackendConnection;
   readonly #client: Duplex;

@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 import { isHoldfastError } from '../../base/errors.ts';
+import type { Logger } from '../../base/logger.ts';
 import { RETRY_AFTER_S, type Refusal, refuse } from '../../http/refusal.ts';
 import { CloseCode } from '../../wire/close-codes.ts';
 import { stageOf } from '../connection/stage.ts';
@@ -30,6 +31,25 @@ export function failureReason(error: Error, socket: Socket | null | undefined): 
   if (stage === 'tls' || /^(?:ERR_SSL_|ERR_TLS_|EPROTO$)/.test(code)) return 'tls';
   if (stage === 'connecting') return 'refused';
   return code === 'ERR_HTTP_BAD_RESPONSE' ? 'invalid' : 'reset';
+}
+
+/** No usable answer came from a server. */
+export interface Failed {
+  readonly reason: FailureReason;
+  /** For the log. */
+  readonly error: string;
+  /** False: no byte of the request can have reached the server. */
+  readonly isConnected: boolean;
+}
+
+/** Logs it. @returns what the client is told, if no other server answers. */
+export function reportFailure(
+  upstream: { readonly name: string; readonly logger: Logger },
+  server: { readonly url: string },
+  { reason, error }: Failed,
+): Refusal {
+  upstream.logger.warn({ upstream: upstream.name, server: server.url, reason, err: error }, 'upstream failed');
+  return upstreamRefusal(upstream, server, reason);
 }
 
 /**

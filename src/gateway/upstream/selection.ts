@@ -2,7 +2,6 @@ import type { RequestHead } from '../../http/request-head.ts';
 import { hidesLaxCookies, requestSite } from '../../http/request-site.ts';
 import type { Affinity, Tie, TiedRequest } from './affinity.ts';
 import { type Balance, choose, rendezvous } from './balancing.ts';
-import type { FailureReason } from './failure.ts';
 import type { RetryBudget } from './retry-budget.ts';
 import type { UpstreamServer } from './server.ts';
 
@@ -57,11 +56,6 @@ export class Selection {
     if (isRetry) counters.retries++;
     this.#tried.push(server);
     return server;
-  }
-
-  /** The server could not be asked, or broke off before it answered. */
-  failed(server: UpstreamServer, reason: FailureReason, isConnected: boolean): void {
-    server.failed(reason, isConnected);
   }
 
   /**

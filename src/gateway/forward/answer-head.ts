@@ -1,0 +1,62 @@
+import type { ServerResponse } from 'node:http';
+import type { HeaderLine } from '../../http/header-line.ts';
+import { endToEndHeaders, foldNames, withoutOwned } from '../../http/hop-by-hop.ts';
+import type { ResponseHead } from '../../http/response-head.ts';
+import { keepFromSharedCaches } from '../../http/shared-caches.ts';
+
+const LENGTH = foldNames(['Content-Length']);
+
+/** RFC 9110 §8.6: not in what never has a body. A client of HTTP/2 takes it for a violation. */
+export function withoutLength(headers: readonly string[]): string[] {
+  return withoutOwned(headers, LENGTH);
+}
+
+/**
+ * Writes the head of a backend's answer.
+ *
+ * @param headers Those of the answer that the client gets.
+ * @param tieingCookie What ties the client to the server that has answered.
+ * @throws what Node says of a header that it cannot write.
+ */
+export function writeHead(
+  response: ServerResponse,
+  { status, statusMessage }: ResponseHead,
+  headers: readonly string[],
+  tieingCookie: string | undefined,
+  sessionLines: readonly HeaderLine[] | undefined,
+): void {
+  const becomesPrivate = tieingCookie !== undefined || (sessionLines !== undefined && sessionLines.length > 0);
+  if (!becomesPrivate && response.getHeaderNames().length === 0) {
+    response.writeHead(status, statusMessage, headers as string[]);
+    return;
+  }
+  // One header at a time, because others have set some already: a `Set-Cookie` of ours must stay.
+  const seen = new Set(['set-cookie']);
+  for (let i = 0; i < headers.length; i += 2) {
+    const name = headers[i]!;
+    const lower = name.toLowerCase();
+    if (seen.has(lower)) response.appendHeader(name, headers[i + 1]!);
+    else response.setHeader(name, headers[i + 1]!);
+    seen.add(lower);
+  }
+  for (const { name, value } of sessionLines ?? []) response.appendHeader(name, value);
+  if (tieingCookie !== undefined) response.appendHeader('Set-Cookie', tieingCookie);
+  if (becomesPrivate) keepFromSharedCaches(response);
+  response.writeHead(status, statusMessage);
+}
+
+/** The trailers of an answer that the client gets. */
+export function trailerPairs(rawTrailers: readonly string[]): [string, string][] {
+  const trailers = endToEndHeaders(rawTrailers);
+  const pairs: [string, string][] = [];
+  for (let i = 0; i < trailers.length; i += 2) {
+    // RFC 9110 §6.5.1: what frames or authenticates a message has no meaning after it; and the last one is for us.
+    if (
+      !/^(?:content-length|set-cookie|host|authorization|(?:www|proxy)-authenticate|persistent-auth|holdfast-session)$/i.test(
+        trailers[i]!,
+      )
+    )
+      pairs.push([trailers[i]!, trailers[i + 1]!]);
+  }
+  return pairs;
+}
