@@ -55,8 +55,8 @@ const RULES: Readonly<Record<string, Rule>> = {
 const CONTRACTS = ['session.ts', 'session-info.ts', 'store.ts', 'ledger.ts'];
 
 /**
- * Within a part: which other folders and files of it the files of a folder may import, types included. The files beside the folders hold what they
- * have in common, and may import all of them.
+ * Within a part: which other folders and files of it the files of a folder may import, types included. The files beside
+ * the folders hold what they have in common, and may import all of them.
  */
 const ROOMS: Readonly<Record<string, Readonly<Record<string, readonly string[]>>>> = {
   gateway: {

@@ -6,8 +6,9 @@ import { checkConfig } from '../../src/config/check.ts';
 import { ConfigError, formatProblem } from '../../src/config/config-error.ts';
 import { readConfig } from '../../src/config/load.ts';
 
-// Each file: a configuration, a line of dashes, and the normalised JSON or the problems; after JSON another line of dashes and the
-// warnings, if any. `name.yaml.txt` is read as YAML. UPDATE_GOLDEN=1 writes what came out: read the difference before you commit it.
+// Each file: a configuration, a line of dashes, and the normalised JSON or the problems; after JSON another line of
+// dashes and the warnings, if any. `name.yaml.txt` is read as YAML. UPDATE_GOLDEN=1 writes what came out: read the
+// difference before you commit it.
 const golden = new URL('golden/', import.meta.url);
 const dashes = '----------';
 

@@ -11,7 +11,10 @@ import { newcomerEnvironment } from './newcomer-environment.ts';
 const run = promisify(execFile);
 const repository = fileURLToPath(new URL('../..', import.meta.url));
 
-/** A Debian 12 with what `debootstrap --variant=minbase` installs, an official Node 20, npm 11, and a copy of the sources. */
+/**
+ * A Debian 12 with what `debootstrap --variant=minbase` installs, an official Node 20, npm 11, and a copy of the
+ * sources.
+ */
 let root: string;
 
 const isRoot = process.getuid?.() === 0;

@@ -29,8 +29,8 @@ if (!arePresent)
 /**
  * What a server makes of a group of cases.
  *
- * The client has a second for the close frame of the server, and may itself be busy for longer with another case of megabytes on a small machine. What came
- * too late is therefore tried again, alone.
+ * The client has a second for the close frame of the server, and may itself be busy for longer with another case of
+ * megabytes on a small machine. What came too late is therefore tried again, alone.
  *
  * @param url Of the echo, `http:`.
  */

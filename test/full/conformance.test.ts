@@ -2,7 +2,10 @@ import { createServer, defineEndpoint } from 'holdfast';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { arePresent, GROUPS, replay } from './conformance-cases.ts';
 
-/** The cases whose outcome RFC 6455 leaves open: 7.1.6 (a large message racing a close) and 7.13.* (undefined close codes). */
+/**
+ * The cases whose outcome RFC 6455 leaves open: 7.1.6 (a large message racing a close) and 7.13.* (undefined close
+ * codes).
+ */
 const INFORMATIONAL = ['7.1.6', '7.13.1', '7.13.2'];
 
 const echo = defineEndpoint({

@@ -119,7 +119,8 @@ test('a strict TypeScript project compiles against the built declarations', asyn
   `);
 });
 
-// Not those marked as fragments, nor those that begin with a file name: they are files of a program that another test runs.
+// Not those marked as fragments, nor those that begin with a file name: they are files of a program that another test
+// runs.
 const programs = documents().flatMap(({ path, text }) =>
   [...text.matchAll(/^```ts\n(?!\/\/ [^/\s]+\.ts\n)([\s\S]*?)^```$/gm)].map(
     ([, source], index) => [path, index + 1, source!] as const,

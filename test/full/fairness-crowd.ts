@@ -1,6 +1,7 @@
 import { connect } from 'node:net';
 
-// The clients of `broadcast-fairness.test.ts`, in a process of their own: they count bytes and note when a message was complete.
+// The clients of `broadcast-fairness.test.ts`, in a process of their own: they count bytes and note when a message was
+// complete.
 const [, , url, readers, stalled, publications] = process.argv as [string, string, string, string, string, string];
 const { hostname, port } = new URL(url);
 const FRAME_BYTES = 2 + 64;

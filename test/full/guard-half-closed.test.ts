@@ -2,7 +2,8 @@ import { once } from 'node:events';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { Served } from '../guard/served.ts';
 
-// Beside test/guard/half-closed.test.ts: answers for which a client that has ended its side is asked whether it is still there.
+// Beside test/guard/half-closed.test.ts: answers for which a client that has ended its side is asked whether it is
+// still there.
 
 const CONFIG = `
 import { createServer as createBackend } from 'node:http';

@@ -5,7 +5,8 @@ import { wires } from '../guard/served.ts';
 const SECONDS = 4;
 const [usual, ...others] = attacks;
 
-// Every attack from 1, 20 and 200: test/soak/inflating.test.ts. On a machine that has other work the scheduler alone may take longer, now and then.
+// Every attack from 1, 20 and 200: test/soak/inflating.test.ts. On a machine that has other work the scheduler alone
+// may take longer, now and then.
 describe('others wait for less than 50 ms', () => {
   test.each(wires.flatMap(wire => [1, 20, 200].map(count => [wire, count] as const)))(
     'over %s while small frames of %i attackers inflate to the limit',

@@ -64,8 +64,8 @@ async function measure(count: number, atOnce: number, call: (index: number) => P
 }
 
 /**
- * How long `work` took, and the longest time that it kept the event loop from anything else: as a clock saw it, and without what the machine spent
- * on others meanwhile. Milliseconds.
+ * How long `work` took, and the longest time that it kept the event loop from anything else: as a clock saw it, and
+ * without what the machine spent on others meanwhile. Milliseconds.
  */
 async function watched<T>(work: () => Promise<T>): Promise<{ result: T; ms: number; stall: number; busy: number }> {
   const cpuMs = () => {

@@ -1,6 +1,6 @@
 /**
- * Commits in a loop and prints each commit once it is acknowledged, until it is killed; when a call fails it tries again. Run by the
- * crash tests of the postgres store.
+ * Commits in a loop and prints each commit once it is acknowledged, until it is killed; when a call fails it tries
+ * again. Run by the crash tests of the postgres store.
  */
 import { setTimeout as wait } from 'node:timers/promises';
 import { type PostgresOptions, PostgresStore } from '../../src/session/stores/postgres.ts';

@@ -1,4 +1,7 @@
-/** Commits to a hundred sessions, 32 at a time, and prints each commit once it is acknowledged. Run by the crash tests of the redis store. */
+/**
+ * Commits to a hundred sessions, 32 at a time, and prints each commit once it is acknowledged. Run by the crash tests
+ * of the redis store.
+ */
 import { RedisStore } from '../../src/session/stores/redis.ts';
 
 const SESSIONS = 100;

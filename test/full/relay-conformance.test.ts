@@ -5,7 +5,10 @@ import { WebSocketServer } from 'ws';
 import { createServer, defineEndpoint, type Server } from '../../src/index.ts';
 import { arePresent, GROUPS, type Result, replay } from './conformance-cases.ts';
 
-/** The cases whose outcome RFC 6455 leaves open, and in which the relay judges before the backend does: 7.1.6, 7.13.1 and 7.13.2. */
+/**
+ * The cases whose outcome RFC 6455 leaves open, and in which the relay judges before the backend does: 7.1.6, 7.13.1
+ * and 7.13.2.
+ */
 const UNDECIDED = /^(?:7\.1\.6|7\.13\.\d)$/;
 
 const LIMIT = 64 * 1024 * 1024;

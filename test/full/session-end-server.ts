@@ -1,4 +1,7 @@
-/** One of two servers that share sessions: `/in` signs in, `/out` signs out, `/end` ends all sessions of a user. Prints its URL, then every end. */
+/**
+ * One of two servers that share sessions: `/in` signs in, `/out` signs out, `/end` ends all sessions of a user. Prints
+ * its URL, then every end.
+ */
 import { createServer, defineEndpoint, type Server } from 'holdfast';
 
 const [store, keyFile] = process.argv.slice(2) as [string, string];

@@ -35,7 +35,10 @@ describe.skipIf(isMissing)('a Vite dev server behind us, in a browser', () => {
   const sockets: string[] = [];
   const write = (name: string, text: string) => writeFile(join(folder, name), text);
 
-  /** Changes a file until the page shows it: Vite's watcher overlooks a change that follows soon upon another one of the same file. */
+  /**
+   * Changes a file until the page shows it: Vite's watcher overlooks a change that follows soon upon another one of the
+   * same file.
+   */
   async function changesTo(name: string, content: string, selector: string, text: string): Promise<void> {
     for (let attempt = 1; ; attempt++) {
       await write(name, content);

@@ -16,7 +16,8 @@ const TOMCATS = [
 ];
 
 describe('the suffix of a session id', () => {
-  // Sources: Apache mod_proxy_balancer (the first separator), WebLogic (`id!first!second!time`), WebSphere (`0001id:clone:clone`).
+  // Sources: Apache mod_proxy_balancer (the first separator), WebLogic (`id!first!second!time`), WebSphere
+  // (`0001id:clone:clone`).
   test.each<[id: string, routes: string[], separator?: RouteSeparator]>([
     ['ABC', []],
     ['ABC.', []],

@@ -1,4 +1,5 @@
-// A backend in a process of its own, so that it can be killed: echoes WebSocket messages behind its process id, and answers requests with it.
+// A backend in a process of its own, so that it can be killed: echoes WebSocket messages behind its process id, and
+// answers requests with it.
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { WebSocketServer } from 'ws';

@@ -17,7 +17,10 @@ interface Situation {
   cookies?: UpstreamCookiesConfig;
 }
 
-/** By default a client that asks https://example.com/app/a/b, of which the backend knows http://localhost:3000/other/a/b. */
+/**
+ * By default a client that asks https://example.com/app/a/b, of which the backend knows
+ * http://localhost:3000/other/a/b.
+ */
 function rewriting(situation: Situation = {}): Rewriting {
   const { path = '/app/a/b', query = '', host = 'example.com', isSecure = true, servers = [] } = situation;
   const urls = servers.length > 0 ? servers : ['http://localhost:3000', 'ws://127.0.0.1:3001'];

@@ -228,7 +228,8 @@ test.each(['example.com:8080', 'a*.example.com', '*', '', 'a/b', 'a b', 'https:/
   },
 );
 
-// What Apache's ProxyPass /socket does with the same requests, apart from `/socket;x=1` (with `mapping=servlet` it does the same) and `%2f`, which is data to us.
+// What Apache's ProxyPass /socket does with the same requests, apart from `/socket;x=1` (with `mapping=servlet` it does
+// the same) and `%2f`, which is data to us.
 test.each([
   ['/socket', 'socket'],
   ['/socket/foo?x=1', 'socket'],

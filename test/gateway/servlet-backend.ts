@@ -4,8 +4,8 @@ import type { AddressInfo } from 'node:net';
 import { WebSocketServer } from 'ws';
 
 /**
- * A backend that keeps its sessions as a servlet container does: a page that needs one makes one for who has none, a login changes its id,
- * a logout deletes it.
+ * A backend that keeps its sessions as a servlet container does: a page that needs one makes one for who has none, a
+ * login changes its id, a logout deletes it.
  */
 export class ServletBackend {
   /** Live sessions, with who is signed in. */

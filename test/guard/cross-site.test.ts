@@ -72,7 +72,10 @@ const LINK = [...NAVIGATION, 'Sec-Fetch-Site', 'cross-site'];
 const PLAIN_FORM = ['Accept', 'text/html', 'Origin', 'http://evil.test'];
 const PLAIN_LINK = ['Accept', 'text/html,*/*;q=0.8'];
 const SANDBOXED_FORM = ['Accept', 'text/html', 'Origin', 'null'];
-/** What browsers send over plain http with the form of a page that hides where it is (`Referrer-Policy: no-referrer`), ours or not. */
+/**
+ * What browsers send over plain http with the form of a page that hides where it is (`Referrer-Policy: no-referrer`),
+ * ours or not.
+ */
 const HIDDEN_FORM = ['Accept', 'text/html', 'Origin', 'null'];
 const OWN_FORM = [...NAVIGATION, 'Sec-Fetch-Site', 'same-origin'];
 const TYPED = [...NAVIGATION, 'Sec-Fetch-Site', 'none'];

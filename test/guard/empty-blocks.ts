@@ -1,9 +1,13 @@
-/** The order in which a deflate block gives the lengths of its code-length codes (RFC 1951 §3.2.7), as far as it is needed. */
+/**
+ * The order in which a deflate block gives the lengths of its code-length codes (RFC 1951 §3.2.7), as far as it is
+ * needed.
+ */
 const ORDER = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1];
 
 /**
- * A compressed message of about so many bytes that inflates to nothing: blocks of 12 bytes with codes of their own and no data. Building the tables for
- * each is the slowest that one can do to zlib: about 80 µs for a kibibyte, 40 times what a kibibyte that comes out costs.
+ * A compressed message of about so many bytes that inflates to nothing: blocks of 12 bytes with codes of their own and
+ * no data. Building the tables for each is the slowest that one can do to zlib: about 80 µs for a kibibyte, 40 times
+ * what a kibibyte that comes out costs.
  */
 export function emptyBlocks(length: number): Buffer {
   const bytes = Buffer.alloc(length);

@@ -5,7 +5,9 @@ import { Served, type Wire, wires } from './served.ts';
 const lmdb = new URL('../../src/session/stores/lmdb.ts', import.meta.url).href;
 const MIB = 1024 * 1024;
 
-/** A server whose sessions are on a disk with as much free space as a client says: a full one is no place for a test. */
+/**
+ * A server whose sessions are on a disk with as much free space as a client says: a full one is no place for a test.
+ */
 const PRETENDING = `
 const { LmdbStore, LmdbLedger } = await import('${lmdb}');
 let free = 1_000 * ${MIB};

@@ -3,7 +3,8 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { until } from '../services/until.ts';
 import { productUrl, Served } from './served.ts';
 
-// A client that has ended its side owes nothing more, and waits for its answer (RFC 9112 §9.6). One that has gone looks the same until it is sent something.
+// A client that has ended its side owes nothing more, and waits for its answer (RFC 9112 §9.6). One that has gone looks
+// the same until it is sent something.
 
 const wires = ['http/1', 'tls'] as const;
 type PlainWire = (typeof wires)[number];

@@ -4,7 +4,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Http2Client } from '../server/http2-client.ts';
 import { Served } from './served.ts';
 
-// Which host is asked for: what is not one name or address with one port is 400, on every way in, and never reaches a route or a backend.
+// Which host is asked for: what is not one name or address with one port is 400, on every way in, and never reaches a
+// route or a backend.
 
 const CONFIG = `
 import { createServer as createBackend } from 'node:http';

@@ -11,12 +11,16 @@ import { Served, type Wire } from './served.ts';
 const LONGEST_MS = 5_000;
 const crowd = fileURLToPath(new URL('./inflating-crowd.ts', import.meta.url));
 
-/** An echo for others, without compression and with it, and endpoints to attack; `/busy` says how long its event loop was busy at a time. */
+/**
+ * An echo for others, without compression and with it, and endpoints to attack; `/busy` says how long its event loop
+ * was busy at a time.
+ */
 const module = `
 const discard = { compression: true, onMessage() {} };
 const echo = (connection, data) => void connection.send(data);
 const beginning = (connection, data) => void connection.send(data.length + ' ' + data.slice(0, 4));
-// The CPU time that passes from one tick of a timer to the next: what blocks the event loop shows in it on a busy machine, too.
+// The CPU time that passes from one tick of a timer to the next: what blocks the event loop shows in it on a busy
+// machine, too.
 let ticks = [];
 const cpu = () => { const { user, system } = process.threadCpuUsage(); return (user + system) / 1000; };
 let last = cpu();
@@ -131,7 +135,10 @@ async function watch(server: Served, memory: { most: number }, until: number): P
   }
 }
 
-/** The next message when the answer is there and a pause has passed. No answer counts as one that took as long as anybody waits for it. */
+/**
+ * The next message when the answer is there and a pause has passed. No answer counts as one that took as long as
+ * anybody waits for it.
+ */
 async function measure(client: WebSocketClient, until: number, pauseMs: number): Promise<Latencies> {
   const times: number[] = [];
   while (performance.now() < until) {

@@ -4,7 +4,10 @@ import type { Wire } from './served.ts';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
-/** What others may wait for an answer, 99 times in 100. Without a budget one attacker made it 0.3 s, and 20 made it more than 5 s. */
+/**
+ * What others may wait for an answer, 99 times in 100. Without a budget one attacker made it 0.3 s, and 20 made it more
+ * than 5 s.
+ */
 const MOST_MS = 50;
 
 /** What small frames inflate to, and what the endpoint does with it. The first is that of the default limit. */

@@ -8,7 +8,8 @@ import { emptyBlocks } from './empty-blocks.ts';
 
 /*
  * Clients that send nothing but small frames which inflate to the limit, as fast as they are read:
- * `inflating-crowd.ts URL WIRE PATH COUNT BYTES`. No bytes: large frames which inflate to nothing, slowly. Prints `ready` when all are connected. Ends with its standard input.
+ * `inflating-crowd.ts URL WIRE PATH COUNT BYTES`. No bytes: large frames which inflate to nothing, slowly. Prints
+ * `ready` when all are connected. Ends with its standard input.
  */
 
 const [url, wire, path, count, bytes] = process.argv.slice(2) as [string, string, string, string, string];

@@ -15,7 +15,8 @@ test('small frames that inflate to the limit keep others waiting for less than 5
   });
   // Without a budget it is 60 to 95 ms. It is about 6.
   expect(busy.p99).toBeLessThan(25);
-  // A machine that runs other tests as well lets everybody wait. Without a budget half of the answers take more than 140 ms.
+  // A machine that runs other tests as well lets everybody wait. Without a budget half of the answers take more than
+  // 140 ms.
   expect(plain.p50).toBeLessThan(50);
   expect(compressed.p50).toBeLessThan(50);
 });

@@ -6,7 +6,9 @@ import { WebSocketServer } from 'ws';
 import { ask } from './ask.ts';
 import { Served, wires } from './served.ts';
 
-/** A backend that answers everything with 200 or 101, gives an id at `/login`, and sends at `/echo` every cookie back. */
+/**
+ * A backend that answers everything with 200 or 101, gives an id at `/login`, and sends at `/echo` every cookie back.
+ */
 async function startBackend() {
   /** What each request had in `X-Session-ID`. */
   const told: (string | undefined)[] = [];

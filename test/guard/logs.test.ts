@@ -21,7 +21,10 @@ routes:
 
 const get = (path: string, headers = '') => `GET ${path} HTTP/1.1\r\nHost: localhost\r\n${headers}\r\n`;
 
-/** Sends them all on one connection, a hundred at a time. @returns the status of each answer, and the longest wait for a hundred. */
+/**
+ * Sends them all on one connection, a hundred at a time. @returns the status of each answer, and the longest wait for a
+ * hundred.
+ */
 async function send(port: number, requests: readonly string[]) {
   const socket = connect(port, '127.0.0.1');
   await once(socket, 'connect');

@@ -7,7 +7,8 @@ import { Http2Client } from '../server/http2-client.ts';
 import { freePort } from '../services/free-port.ts';
 import { Served } from './served.ts';
 
-// A route that leads to ourselves, directly or through others, is 508 after one hop. Without that, one handshake takes every descriptor there is.
+// A route that leads to ourselves, directly or through others, is 508 after one hop. Without that, one handshake takes
+// every descriptor there is.
 
 const CHAIN = 'X-Forwarded-Through';
 

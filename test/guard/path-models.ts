@@ -1,4 +1,7 @@
-/** How one kind of server reads a path, from what it gets to what it routes by. Written from their documentation and sources, not from ours. */
+/**
+ * How one kind of server reads a path, from what it gets to what it routes by. Written from their documentation and
+ * sources, not from ours.
+ */
 export type PathModel = (path: string) => string;
 
 const decode = (text: string) =>
@@ -82,7 +85,10 @@ export const models: Readonly<Record<string, PathModel>> = {
   'a server that takes UTF-8 of any length': path => clean(utf8OfAnyLength(decode(path))),
 };
 
-/** Servers that are lax with names, or that make mistakes. No stricter policy may be walked round by them; they may miss a path that is declared. */
+/**
+ * Servers that are lax with names, or that make mistakes. No stricter policy may be walked round by them; they may miss
+ * a path that is declared.
+ */
 export const laxModels: Readonly<Record<string, PathModel>> = {
   // Express: what is in the URL, without case and without a slash at the end.
   node: path => path.toLowerCase().replace(/(.)\/$/, '$1'),
@@ -129,7 +135,8 @@ export const laxModels: Readonly<Record<string, PathModel>> = {
   'a server that cuts what it has decoded': path => clean(decode(path).split(';')[0]!),
   'a server that parses what it has decoded': path => clean(decode(parsed(decode(path)))),
   'a server that takes a query off what it has decoded': path => clean(decode(path).split(/[?#]/)[0]!),
-  // `proxy_pass http://backend$uri` of nginx: the line of the next request is what was decoded. With blanks and no line feed it is a bad one.
+  // `proxy_pass http://backend$uri` of nginx: the line of the next request is what was decoded. With blanks and no line
+  // feed it is a bad one.
   'nginx that forwards what it has decoded': path => {
     const [line, ...more] = decode(path).split(/\r?\n/);
     return clean(decode(more.length > 0 ? line!.split(' ')[0]! : line!));

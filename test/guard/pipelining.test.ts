@@ -2,7 +2,8 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Served } from './served.ts';
 
-// What follows on a connection (RFC 9112 §9.3.2, §9.6): what came whole is answered in order, then comes 400 or the end, and behind `close` nothing.
+// What follows on a connection (RFC 9112 §9.3.2, §9.6): what came whole is answered in order, then comes 400 or the
+// end, and behind `close` nothing.
 
 const wires = ['http/1', 'tls'] as const;
 type PlainWire = (typeof wires)[number];

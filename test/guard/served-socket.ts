@@ -2,7 +2,10 @@ import { type ClientCloseEvent, connectWebSocket, type WebSocketClient } from '.
 import { Http2Client } from '../server/http2-client.ts';
 import type { Served, Wire } from './served.ts';
 
-/** A WebSocket to a served configuration over any wire, which notes what comes and when it ends. Times are those of `performance.now()`. */
+/**
+ * A WebSocket to a served configuration over any wire, which notes what comes and when it ends. Times are those of
+ * `performance.now()`.
+ */
 export class ServedSocket implements Disposable {
   readonly openedAt = performance.now();
   readonly messages: string[] = [];

@@ -26,7 +26,8 @@ export interface ServedOptions {
 }
 
 /**
- * `holdfast serve` in a process of its own, with a plain listener and one with TLS (HTTP/1 and HTTP/2), in a folder of its own.
+ * `holdfast serve` in a process of its own, with a plain listener and one with TLS (HTTP/1 and HTTP/2), in a folder of
+ * its own.
  *
  * @example
  * await using server = await Served.yaml('routes: [{ path: /a, redirect: /b }]\n');
@@ -58,7 +59,8 @@ export class Served {
   }
 
   /**
-   * @param text Statements of a module that has `createServer`, `defineConfig`, `defineEndpoint` and the two listeners as `listen`, and that ends with
+   * @param text Statements of a module that has `createServer`, `defineConfig`, `defineEndpoint` and the two listeners
+   * as `listen`, and that ends with
    *   `export default defineConfig({ listen, … })`.
    */
   static module(text: string, options: ServedOptions = {}): Promise<Served> {

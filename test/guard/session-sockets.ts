@@ -4,7 +4,9 @@ import { WebSocketServer } from 'ws';
 import type { Served, Wire } from './served.ts';
 import { ServedSocket } from './served-socket.ts';
 
-/** A backend that says something every 100 ms on each WebSocket, and gives a session of its own to a client without one. */
+/**
+ * A backend that says something every 100 ms on each WebSocket, and gives a session of its own to a client without one.
+ */
 export async function startTalkingBackend(): Promise<AsyncDisposable & { readonly url: string }> {
   const server = http.createServer((request, response) => {
     if (!request.headers.cookie?.includes('OWN='))
@@ -31,7 +33,10 @@ export async function startTalkingBackend(): Promise<AsyncDisposable & { readonl
   };
 }
 
-/** Statements for `Served.module`: an endpoint that goes on saying what the session holds, and a handler that begins a session. */
+/**
+ * Statements for `Served.module`: an endpoint that goes on saying what the session holds, and a handler that begins a
+ * session.
+ */
 export const TALKER = `
   const talker = path => defineEndpoint({
     path,

@@ -18,13 +18,14 @@ const CHALLENGES: Readonly<Record<string, string | string[]>> = {
 };
 
 /**
- * A backend that signs in connections and not requests, as IIS does with NTLM and Negotiate: what comes on a connection later is the user's,
- * without a word about it.
+ * A backend that signs in connections and not requests, as IIS does with NTLM and Negotiate: what comes on a connection
+ * later is the user's, without a word about it.
  *
  * - `NTLM hello`, then `NTLM proof:NAME` on the same connection, signs in NAME in three legs.
  * - `Negotiate ticket:NAME` signs in at once; the answer to `/silent` says nothing of it.
  * - `Kerberos` and `CredSSP` are like `Negotiate`.
- * - `Other ticket:NAME` signs in at once by a scheme that nobody knows, and the answer says `Persistent-Auth: true`: of `/interim` an answer before
+ * - `Other ticket:NAME` signs in at once by a scheme that nobody knows, and the answer says `Persistent-Auth: true`: of
+ * `/interim` an answer before
  *   the last one does, and of `/trailer` a trailer.
  */
 export class SigningBackend {

@@ -7,8 +7,8 @@ export const policies = ['wait', 'drop', 'conflate', 'close'] as const;
 export type Way = 'send' | 'broadcast' | 'stream' | 'behind a stream' | 'ping';
 
 /**
- * A server with an endpoint for each slow-reader policy, whose connections `/flood` sends to whatever `send` answers, and relays of any
- * WebSocket below `/relay`.
+ * A server with an endpoint for each slow-reader policy, whose connections `/flood` sends to whatever `send` answers,
+ * and relays of any WebSocket below `/relay`.
  */
 export function serveSlowReaders(limit: number, backend: SilentBackend): Promise<Served> {
   return Served.module(`

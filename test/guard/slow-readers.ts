@@ -101,8 +101,8 @@ async function openSocket(server: Served, wire: 'http/1' | 'tls', path: string):
 }
 
 /**
- * By how much resident memory may grow while so many clients read nothing, for which `limit` bytes may wait. Over HTTP/2 the sum of a TCP
- * connection is bounded too, by 4 MiB or the limit of one WebSocket.
+ * By how much resident memory may grow while so many clients read nothing, for which `limit` bytes may wait. Over
+ * HTTP/2 the sum of a TCP connection is bounded too, by 4 MiB or the limit of one WebSocket.
  */
 export function allowedGrowth(limit: number, { count, tcpConnections }: SlowClients): number {
   const waiting = count === tcpConnections ? count * limit : tcpConnections * Math.max(limit, 4 * MIB);

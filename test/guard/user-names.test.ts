@@ -1,7 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Served } from './served.ts';
 
-// A user name has 256 characters at most, wherever one comes in: it is in every record, header, assertion and log line of its user.
+// A user name has 256 characters at most, wherever one comes in: it is in every record, header, assertion and log line
+// of its user.
 
 const CONFIG = `
 import { createServer as createBackend } from 'node:http';

@@ -45,7 +45,10 @@ class Collector implements ResponseSink {
   }
 }
 
-/** Reads a response that arrives in pieces, each at the begin of a buffer with other bytes behind it. @param sizes Of the pieces, again and again. */
+/**
+ * Reads a response that arrives in pieces, each at the begin of a buffer with other bytes behind it. @param sizes Of
+ * the pieces, again and again.
+ */
 function read(text: string, { method = 'GET', sizes = [text.length], ends = false } = {}): Read {
   const sink = new Collector();
   sink.reader.expect(method);

@@ -104,7 +104,8 @@ describe('an upstream whose server', () => {
       expect(answer).toMatch(new RegExp(`^HTTP/1\\.1 ${status} [\\s\\S]*\\r\\nHoldfast-Reason: ${reason}\\r\\n`));
       expect(/\r\nRetry-After: \d+\r\n/.test(answer)).toBe(status === 503);
     }
-    // The second is of the kind of the first: it is counted, and the count is written at the latest when the server stops.
+    // The second is of the kind of the first: it is counted, and the count is written at the latest when the server
+    // stops.
     await server.stop({ drain: 0 });
     const counts = server.logged.filter(({ failure }) => failure === reason).map(({ repeated }) => repeated);
     expect(counts).toEqual([undefined, 1]);

@@ -9,7 +9,8 @@ import { listenTcp } from '../gateway/gateway-server.ts';
 import { type Fields, Flag, FrameType, Http2Wire } from '../guard/http2-wire.ts';
 import { writeSelfSignedCertificate } from '../self-signed-certificate.ts';
 
-// What HTTP/2 can carry and HTTP/1.1 cannot must not become a part of a request of HTTP/1.1. Frames are made by hand: no client sends these.
+// What HTTP/2 can carry and HTTP/1.1 cannot must not become a part of a request of HTTP/1.1. Frames are made by hand:
+// no client sends these.
 
 const folder = mkdtempSync(join(tmpdir(), 'http2-smuggling-'));
 let server: Server;

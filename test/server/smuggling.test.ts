@@ -153,7 +153,9 @@ describe('a request that is refused, and everything behind it', () => {
     await expectRefused(bytes, status);
   });
 
-  /** Nothing of it may come from what stands behind: it is refused also when nothing does, and when that comes later. */
+  /**
+   * Nothing of it may come from what stands behind: it is refused also when nothing does, and when that comes later.
+   */
   async function expectRefused(bytes: string, status: number): Promise<void> {
     const [together, alone, apart] = await Promise.all([
       exchange(server, bytes + NEXT),

@@ -17,7 +17,10 @@ const binaries = [
   ...globSync('/usr/lib/postgresql/*/bin').sort((a, b) => b.localeCompare(a, 'en', { numeric: true })),
 ].find(folder => isProgram(join(folder, 'postgres')) && isProgram(join(folder, 'initdb')));
 
-/** Why tests that need PostgreSQL are skipped here; undefined where they run. With HOLDFAST_REQUIRE_SERVICES=1 they run, and fail. */
+/**
+ * Why tests that need PostgreSQL are skipped here; undefined where they run. With HOLDFAST_REQUIRE_SERVICES=1 they run,
+ * and fail.
+ */
 export const postgresMissing =
   binaries || process.env.HOLDFAST_REQUIRE_SERVICES === '1'
     ? undefined
@@ -40,7 +43,10 @@ export interface PostgresServer {
   stop(): Promise<void>;
 }
 
-/** @param settings Of the server; by default nothing is synced to disk, because most tests need speed and no crash of the machine. */
+/**
+ * @param settings Of the server; by default nothing is synced to disk, because most tests need speed and no crash of
+ * the machine.
+ */
 export async function startPostgres(
   settings: Readonly<Record<string, string>> = { fsync: 'off', full_page_writes: 'off' },
 ): Promise<PostgresServer> {

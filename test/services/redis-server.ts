@@ -40,7 +40,9 @@ export interface RedisServer extends AsyncDisposable {
 /** A replica that asks is not kept waiting for others to ask as well. */
 const AT_ONCE = { 'repl-diskless-sync-delay': '0' };
 
-/** Starts a server on a free port with its files in a folder of its own. Without `settings` it keeps nothing on disk. */
+/**
+ * Starts a server on a free port with its files in a folder of its own. Without `settings` it keeps nothing on disk.
+ */
 export async function startRedis(settings: Readonly<Record<string, string>> = {}): Promise<RedisServer> {
   const folder = await mkdtemp(join(tmpdir(), 'holdfast-redis-'));
   const port = await freePort();

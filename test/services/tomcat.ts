@@ -61,8 +61,9 @@ const SESSION = `<%@ page session="false" contentType="text/plain" %><%
 const QUIET = '<JarScanner scanClassPath="false" scanBootstrapClassPath="false"/>';
 
 /**
- * Starts a Tomcat of its own, with its files in a folder of its own: an application with `counter.jsp` and `session.jsp` at `/` and again
- * at `/ROUTE`, whose cookie is `JSESSIONID` at `/` both times, and Debian's examples at `/examples`.
+ * Starts a Tomcat of its own, with its files in a folder of its own: an application with `counter.jsp` and
+ * `session.jsp` at `/` and again at `/ROUTE`, whose cookie is `JSESSIONID` at `/` both times, and Debian's examples at
+ * `/examples`.
  *
  * @param route Its `jvmRoute`, the suffix of its session ids.
  */

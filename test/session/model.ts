@@ -35,8 +35,9 @@ interface Pending {
 const NAMES = ['a', 'b', 'c', 'd'];
 
 /**
- * Runs requests of four clients, several of them on their way at once, on managers that share a store in strict coherence and write at the end
- * of each request, and checks every answer against a model. Throws at the first difference, with the seed and the steps that led to it.
+ * Runs requests of four clients, several of them on their way at once, on managers that share a store in strict
+ * coherence and write at the end of each request, and checks every answer against a model. Throws at the first
+ * difference, with the seed and the steps that led to it.
  *
  * @param openManagers Makes the managers, with the cookie's name `sid`; they are closed by the caller.
  * @returns how often each kind of step was taken, so that a test can see that all were.
@@ -266,7 +267,8 @@ class Model {
       if (!isGone) this.#apply(pending);
     }
     const cookie = cookieOf(binding);
-    // An answer that comes late tells the client what was true for its request: the model's clients keep the latest good one.
+    // An answer that comes late tells the client what was true for its request: the model's clients keep the latest
+    // good one.
     if (cookie === 'sid=') client.cookie = isGood(this.#sessions, client.cookie) ? client.cookie : undefined;
     binding.release();
   }

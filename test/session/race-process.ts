@@ -1,4 +1,7 @@
-/** The server of the race tests as a process of its own: takes the address of the store, prints its URL, ends when standard input does. */
+/**
+ * The server of the race tests as a process of its own: takes the address of the store, prints its URL, ends when
+ * standard input does.
+ */
 import { SessionManager } from '../../src/session/manager.ts';
 import { KEY } from './fixture.ts';
 import { startRaceServer } from './race-server.ts';

@@ -15,7 +15,10 @@ class Gate {
   readonly opened = Promise.withResolvers<void>();
 }
 
-/** What the race tests run, alone or in several processes. What a request does is its path; `gate` says which gate it means. */
+/**
+ * What the race tests run, alone or in several processes. What a request does is its path; `gate` says which gate it
+ * means.
+ */
 export async function startRaceServer(manager: SessionManager): Promise<RaceServer> {
   const gates = new Map<string, Gate>();
   const gateOf = (url: URL): Gate => {

@@ -1,4 +1,7 @@
-/** One release of an application, on a folder of sessions that it shares with another. Run by type-deployment.test.ts, told what to do by messages. */
+/**
+ * One release of an application, on a folder of sessions that it shares with another. Run by type-deployment.test.ts,
+ * told what to do by messages.
+ */
 import { isHoldfastError } from '../../src/base/errors.ts';
 import { SessionManager } from '../../src/session/manager.ts';
 import { defineType, SessionTypeUnknownError } from '../../src/session/record/type-registry.ts';

@@ -28,7 +28,9 @@ const HANDSHAKE = [
   `Sec-WebSocket-Key: ${CLIENT_KEY}`,
 ];
 
-/** A handshake as bytes. A line takes the place of the usual one of its name; one that ends with a colon takes it away. */
+/**
+ * A handshake as bytes. A line takes the place of the usual one of its name; one that ends with a colon takes it away.
+ */
 export function handshakeBytes(target: string, lines: readonly string[] = []): string {
   const nameOf = (line: string) => line.slice(0, line.indexOf(':')).toLowerCase();
   const usual = HANDSHAKE.filter(line => !lines.some(other => nameOf(other) === nameOf(line)));

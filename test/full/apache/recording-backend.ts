@@ -18,8 +18,8 @@ export interface Recorded {
 /**
  * An application that writes down what it gets.
  *
- * It answers 200 with its name, or what the query says: `?status=401`, `?header=Name:%20value`. It takes every handshake unless the query
- * has a status, and sends messages back.
+ * It answers 200 with its name, or what the query says: `?status=401`, `?header=Name:%20value`. It takes every
+ * handshake unless the query has a status, and sends messages back.
  */
 export class RecordingBackend implements AsyncDisposable {
   readonly name: string;

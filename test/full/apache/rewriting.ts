@@ -10,7 +10,9 @@ const path =
   side =>
     tell(side, backend, bytes(target), { target: true });
 
-/** What a client gets of a header that the backend sends; `HERE` stands for its own address, `PUBLIC` for the client's. */
+/**
+ * What a client gets of a header that the backend sends; `HERE` stands for its own address, `PUBLIC` for the client's.
+ */
 const answered =
   (name: string, value: string): Case['observe'] =>
   async side => {

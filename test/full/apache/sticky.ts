@@ -8,7 +8,10 @@ const backends = ['t1', 't2', 'b.a'].map(route => new RecordingBackend(route));
 /** Where so many equal requests go. */
 const REQUESTS = 6;
 
-/** Apache makes up for what members have got by stickiness: until that is done, requests that are tied to nobody go to the others. */
+/**
+ * Apache makes up for what members have got by stickiness: until that is done, requests that are tied to nobody go to
+ * the others.
+ */
 async function evenOut(side: Side): Promise<void> {
   const last: string[] = [];
   while (new Set(last.slice(-backends.length)).size < backends.length) {

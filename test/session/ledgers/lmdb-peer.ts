@@ -1,4 +1,7 @@
-/** Another process with a ledger on the same folder: does what it is told by messages. Forked by the tests of the lmdb ledger. */
+/**
+ * Another process with a ledger on the same folder: does what it is told by messages. Forked by the tests of the lmdb
+ * ledger.
+ */
 import { LmdbLedger } from '../../../src/session/ledgers/lmdb.ts';
 
 export type PeerCommand =

@@ -1,4 +1,7 @@
-/** Commits in a loop and prints each commit once it is acknowledged, until it is killed. Run by the tests of the lmdb store. */
+/**
+ * Commits in a loop and prints each commit once it is acknowledged, until it is killed. Run by the tests of the lmdb
+ * store.
+ */
 import { LmdbStore } from '../../../src/session/stores/lmdb.ts';
 
 const [path, worker] = process.argv.slice(2) as [string, string];

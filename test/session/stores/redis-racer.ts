@@ -1,5 +1,6 @@
 /**
- * Races against another process on the same sessions, as told by its parent, and reports what it won. Run by the tests of the redis store.
+ * Races against another process on the same sessions, as told by its parent, and reports what it won. Run by the tests
+ * of the redis store.
  */
 import { RedisStore } from '../../../src/session/stores/redis.ts';
 

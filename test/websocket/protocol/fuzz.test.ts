@@ -257,7 +257,10 @@ test('ends illegal traffic with the right close code, alike for every cut, withi
   expect(peak - before).toBeLessThan(256 * 1024 * 1024);
 });
 
-/** Reads what a server wrote: every frame unmasked and legal, nothing behind a close frame. Returns the close code, if any. */
+/**
+ * Reads what a server wrote: every frame unmasked and legal, nothing behind a close frame. Returns the close code, if
+ * any.
+ */
 function checkServerFrames(bytes: Buffer): number | undefined {
   let at = 0;
   while (at < bytes.length) {

@@ -4,8 +4,8 @@ export type Found = readonly [kind: string, ...values: unknown[]];
 const SENDABLE_CODES = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014];
 
 /**
- * What a reader must find in these bytes, without extensions: RFC 6455 read a second time, by a slow and simple program that
- * always starts from the whole input. To compare with, not to learn from.
+ * What a reader must find in these bytes, without extensions: RFC 6455 read a second time, by a slow and simple program
+ * that always starts from the whole input. To compare with, not to learn from.
  */
 export function readSlowly(
   bytes: Buffer,

@@ -1,4 +1,7 @@
-/** A small generator with a seed, so that a failure can be repeated: each call gives a whole number from 0 to `below` - 1. */
+/**
+ * A small generator with a seed, so that a failure can be repeated: each call gives a whole number from 0 to `below` -
+ * 1.
+ */
 export function seededRandom(seed: number): (below: number) => number {
   let state = seed >>> 0;
   return below => {

@@ -13,7 +13,9 @@ function isText(bytes: Uint8Array): boolean {
   }
 }
 
-/** Whether some continuation of at most three bytes makes the bytes valid: the definition of "can still become UTF-8". */
+/**
+ * Whether some continuation of at most three bytes makes the bytes valid: the definition of "can still become UTF-8".
+ */
 function canBecomeText(bytes: Uint8Array): boolean {
   if (isText(bytes)) return true;
   for (let open = 1; open <= 3 && open <= bytes.length; open++) {
