@@ -22,7 +22,7 @@ export interface Ended extends Partial<Served> {
   readonly complete: boolean;
 }
 
-const CLIENT_GONE: Ended = { status: 499, bytes: 0, complete: false };
+export const CLIENT_GONE: Ended = { status: 499, bytes: 0, complete: false };
 
 /**
  * Takes an admitted upgrade to its target. Its session is let go of when this has settled; the WebSocket holds it by

@@ -110,11 +110,11 @@ export class Server {
   readonly #environment: ServerEnvironment;
   #state: ServerState = 'new';
   #parts: Parts | undefined;
-  #intake: PublicIntake | undefined;
+  readonly #intakes: PublicIntake[] = [];
   #listeners: Listener[] = [];
   #internal: Listener | undefined;
   #detach: (() => void)[] = [];
-  #starting: Promise<void> | undefined;
+  #starting: Promise<unknown> | undefined;
   #stopping: Promise<void> | undefined;
 
   constructor(config: Config, environment: ServerEnvironment) {
@@ -212,20 +212,17 @@ export class Server {
    */
   async attach(server: HttpServer): Promise<void> {
     this.#begin();
-    const building = this.#build().then(() => this.#openInternal());
+    const building = this.#build()
+      .then(() => this.#openInternal())
+      .then(() => this.#newIntake());
     this.#starting = building;
     const ignore = () => {};
     const onUpgrade = async (request: IncomingMessage, socket: Duplex, early: Buffer) => {
       // Node has taken its own listener off, and an error without one ends the process.
       socket.on('error', ignore);
-      try {
-        await building;
-      } catch {
-        socket.destroy();
-        return;
-      }
+      const intake = await building.catch(() => void socket.destroy());
       const isAlone = server.listenerCount('upgrade') === 1;
-      if (!(await this.#intake!.onAttachedUpgrade(request, socket, early, isAlone))) socket.off('error', ignore);
+      if ((await intake?.takeUpgrade(request, socket, early, !isAlone)) === false) socket.off('error', ignore);
     };
     server.on('upgrade', onUpgrade);
     this.#detach.push(() => server.off('upgrade', onUpgrade));
@@ -284,7 +281,6 @@ export class Server {
       for (const detach of this.#detach) detach();
       throw error;
     }
-    this.#intake = new PublicIntake(this.#parts);
   }
 
   /** For backends, which may ask for a session with the first request. */
@@ -327,9 +323,15 @@ export class Server {
     }
   }
 
+  #newIntake(hosts?: HostNames): PublicIntake {
+    const intake = new PublicIntake({ ...this.#running(), hosts });
+    this.#intakes.push(intake);
+    return intake;
+  }
+
   #intakeOf({ redirect, acmeChallenge, hosts: names }: ListenConfig): Intake {
     const hosts = names && new HostNames(names);
-    if (!redirect) return hosts ? this.#intake!.answeringTo(hosts) : this.#intake!;
+    if (!redirect) return this.#newIntake(hosts);
     return new HttpsRedirect({
       trustedProxies: this.#running().trustedProxies,
       hosts,
@@ -354,7 +356,7 @@ export class Server {
     // The clock's timers keep no process alive; without this it could end before the stores are closed.
     const alive = setInterval(() => {}, 60_000);
     for (const detach of this.#detach) detach();
-    this.#intake!.beginDraining();
+    for (const intake of this.#intakes) intake.beginDraining();
     await drain(parts, this.#listeners, drainMs);
     // Until then backends may need it to answer.
     const internal = this.#internal?.close();

@@ -1,15 +1,13 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { randomId } from '../../base/ids.ts';
-import { type Admitted, admit, type Gateway, type Refused } from '../../gateway/admit.ts';
+import { type Admitted, admit, type Refused } from '../../gateway/admit.ts';
 import type { Relay } from '../../gateway/relay/relay.ts';
-import { type Served, serve } from '../../gateway/serve.ts';
+import { serve } from '../../gateway/serve.ts';
 import { sessionFailure } from '../../gateway/session-failure.ts';
-import { type Ended, openUpgrade } from '../../gateway/upgrade.ts';
-import type { HostNames } from '../../http/host-names.ts';
+import { CLIENT_GONE, type Ended, openUpgrade } from '../../gateway/upgrade.ts';
 import { askForHttp1 } from '../../http/http1-required.ts';
 import { isRefusal, RETRY_AFTER_S, type Refusal, refuse, refuseUnforeseen } from '../../http/refusal.ts';
-import { clientAddressOf } from '../../http/request-head.ts';
 import { asksForWebSocket } from '../../http/upgrade-request.ts';
 import { refusalBody, refusalResponse, writeRefusal } from '../../http/write-refusal.ts';
 import type { ConnectionFacts } from '../../websocket/endpoint-connection.ts';
@@ -18,22 +16,16 @@ import type { Parts } from '../assembly/build.ts';
 import { STOPPING } from '../drain.ts';
 import type { Intake } from '../listen/intake.ts';
 import type { AccessFacts } from '../logging.ts';
+import { RequestRecord } from './request-record.ts';
 
 /** How long a client may take to read why it was refused. */
 const REFUSAL_TIMEOUT_MS = 2_000;
 
 const ignore = () => {};
 
-/** What is known of a request so far. */
-interface Known {
-  /** By the clock, where there is an access log. */
-  startedAt: number;
-  flow: Admitted | Refused | undefined;
-  served: Partial<Served> | undefined;
-}
-
-/** Where requests and upgrades come in from every listener: each goes through `admit` and on to its target. */
+/** Where requests and upgrades come in from a listener: each goes through `admit` and on to its target. */
 export class PublicIntake implements Intake {
+  readonly isUpgrade = asksForWebSocket;
   readonly #parts: Parts;
   #isDraining = false;
 
@@ -46,82 +38,60 @@ export class PublicIntake implements Intake {
     this.#isDraining = true;
   }
 
-  readonly isUpgrade = asksForWebSocket;
-
-  readonly onRequest = (request: IncomingMessage, response: ServerResponse): void =>
-    this.#take(request, response, this.#parts);
-
-  #take(request: IncomingMessage, response: ServerResponse, gateway: Gateway): void {
+  readonly onRequest = (request: IncomingMessage, response: ServerResponse): void => {
     response.on('error', ignore);
     // Where not even a refusal can be written.
-    this.#serve(request, response, gateway).catch(() => response.destroy());
-  }
+    this.#serve(request, response).catch(() => response.destroy());
+  };
 
-  readonly onUpgrade = (request: IncomingMessage, socket: Duplex, early: Buffer): void =>
-    this.#takeUpgrade(request, socket, early, this.#parts);
-
-  #takeUpgrade(request: IncomingMessage, socket: Duplex, early: Buffer, gateway: Gateway): void {
+  readonly onUpgrade = (request: IncomingMessage, socket: Duplex, early: Buffer): void => {
     // Until its target takes it over, nobody else listens.
     socket.on('error', ignore);
-    this.#upgrade(request, socket, early, gateway, false).catch(() => socket.destroy());
-  }
+    this.takeUpgrade(request, socket, early).catch(() => socket.destroy());
+  };
 
-  /** The same for a listener that answers to some hosts only. */
-  answeringTo(hosts: HostNames): Intake {
-    const gateway: Gateway = { ...this.#parts, hosts };
-    return {
-      isUpgrade: this.isUpgrade,
-      onRequest: (request, response) => this.#take(request, response, gateway),
-      onUpgrade: (request, socket, early) => this.#takeUpgrade(request, socket, early, gateway),
-    };
-  }
-
-  /**
-   * An upgrade of a server that is not ours: what has no route here belongs to others, unless there are none. The
-   * caller listens for errors of the socket. @returns false when it was left to others.
-   */
-  onAttachedUpgrade(request: IncomingMessage, socket: Duplex, early: Buffer, isAlone: boolean): Promise<boolean> {
-    return this.#upgrade(request, socket, early, this.#parts, !isAlone);
-  }
-
-  async #serve(request: IncomingMessage, response: ServerResponse, gateway: Gateway): Promise<void> {
-    const known: Known = { startedAt: 0, flow: undefined, served: undefined };
+  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const record = new RequestRecord(request, this.#parts);
     // Before anything is waited for: a client that leaves meanwhile has its line, too.
-    if (this.#parts.accessLog.isOn) this.#logWhenClosed(request, response, known);
+    record.endWith(response);
     try {
-      const flow = await this.#admit(request, gateway);
-      known.flow = flow;
-      known.served = 'refusal' in flow ? flow.refusal : await serve(flow, request, response, this.#parts);
-      if (isRefusal(known.served)) this.#refuse(request, response, known, known.served);
+      const flow = await this.#admit(request);
+      record.flow = flow;
+      record.served = 'refusal' in flow ? flow.refusal : await serve(flow, request, response, this.#parts);
+      if (isRefusal(record.served)) this.#refuse(response, record, record.served);
     } catch (error) {
-      this.#refuse(request, response, known, this.#unforeseen(error));
+      this.#refuse(response, record, this.#unforeseen(error));
     }
   }
 
-  #admit(request: IncomingMessage, gateway: Gateway): Promise<Admitted | Refused> | Refused {
-    return this.#isDraining ? { refusal: draining() } : admit(request, gateway);
+  #admit(request: IncomingMessage): Promise<Admitted | Refused> | Refused {
+    return this.#isDraining ? { refusal: draining() } : admit(request, this.#parts);
   }
 
-  async #upgrade(
+  /**
+   * As `onUpgrade`, where the caller listens for errors of the socket.
+   *
+   * @param leavesUnknown What has no route belongs to others. @returns false when it was left to them.
+   */
+  async takeUpgrade(
     request: IncomingMessage,
     socket: Duplex,
     early: Buffer,
-    gateway: Gateway,
-    leaveUnknown: boolean,
+    leavesUnknown: boolean = false,
   ): Promise<boolean> {
     const { handshakes } = this.#parts;
-    const known: Known = { startedAt: this.#parts.clock.monotonic(), flow: undefined, served: undefined };
+    const record = new RequestRecord(request, this.#parts);
     handshakes.add(socket);
     try {
-      const flow = await this.#admit(request, gateway);
-      known.flow = flow;
-      const refusal = 'refusal' in flow ? flow.refusal : undefined;
-      if (leaveUnknown && refusal?.code === 'ERR_ROUTE_NOT_FOUND') return false;
-      const ended = refusal ?? (await this.#openSocket(flow as Admitted, known, request, socket, early));
-      if (isRefusal(ended)) this.#refuseUpgrade(request, socket, known, ended);
-      else if (ended) this.#log(request, known, ended);
+      const flow = await this.#admit(request);
+      record.flow = flow;
+      const isRefused = 'refusal' in flow;
+      if (leavesUnknown && isRefused && flow.refusal.code === 'ERR_ROUTE_NOT_FOUND') return false;
+      const ended = isRefused ? flow.refusal : await this.#openSocket(flow, record, socket, early);
+      if (isRefusal(ended)) this.#refuseUpgrade(socket, record, ended);
+      else if (ended) record.end(ended);
     } catch (error) {
-      this.#refuseUpgrade(request, socket, known, this.#unforeseen(error));
+      this.#refuseUpgrade(socket, record, this.#unforeseen(error));
     } finally {
       handshakes.delete(socket);
     }
@@ -130,8 +100,7 @@ export class PublicIntake implements Intake {
 
   async #openSocket(
     admitted: Admitted,
-    known: Known,
-    request: IncomingMessage,
+    record: RequestRecord,
     socket: Duplex,
     early: Buffer,
   ): Promise<Ended | Refusal | undefined> {
@@ -142,37 +111,22 @@ export class PublicIntake implements Intake {
       return draining();
     }
     // An idle connection keeps what its last line will say only if there will be one.
-    const onGone = accessLog.isOn ? this.#logWhenGone(this.#facts(request, known)) : undefined;
+    const onGone = accessLog.isOn ? this.#logWhenGone(record.facts()) : undefined;
     const opened = await openUpgrade(admitted, socket, early, this.#parts, onGone);
     if (isRefusal(opened)) return opened;
-    if (!('connection' in opened)) known.served = opened;
-    if ('status' in opened) return opened;
-    if ('relay' in opened) {
-      handshakes.delete(socket);
-      this.#follow(opened.relay, { ...this.#facts(request, known), connectionId: `r${randomId(6)}` });
+    if ('connection' in opened) {
+      const { connection } = opened;
+      // The connection listens itself: a second listener would cost each of them memory.
+      socket.off('error', ignore);
+      if (this.#isDraining) connection.close(CloseCode.goingAway, STOPPING);
+      if (accessLog.isOn) accessLog.socketOpened({ ...record.facts(), connectionId: connection.id });
       return undefined;
     }
-    const { connection } = opened;
-    // The connection listens itself: a second listener would cost each of them memory.
-    socket.off('error', ignore);
-    if (this.#isDraining) connection.close(CloseCode.goingAway, STOPPING);
-    if (accessLog.isOn) accessLog.socketOpened({ ...this.#facts(request, known), connectionId: connection.id });
+    record.served = opened;
+    if ('status' in opened) return opened;
+    handshakes.delete(socket);
+    this.#follow(opened.relay, { ...record.facts(), connectionId: `r${randomId(6)}` });
     return undefined;
-  }
-
-  #logWhenClosed(request: IncomingMessage, response: ServerResponse, known: Known): void {
-    known.startedAt = this.#parts.clock.monotonic();
-    response.once('close', () => {
-      const { statusCode, headersSent, writableFinished } = response;
-      const hasBody = headersSent && request.method !== 'HEAD' && statusCode !== 204 && statusCode !== 304;
-      const ended = {
-        status: headersSent ? statusCode : 499,
-        bytes: hasBody ? (response as ServerResponse & { bytesWritten: number }).bytesWritten : 0,
-        complete: writableFinished,
-      };
-      // What the target makes of its end is known when all that listens has run.
-      setImmediate(() => this.#log(request, known, ended));
-    });
   }
 
   #logWhenGone(facts: AccessFacts): ConnectionFacts['onGone'] {
@@ -214,29 +168,27 @@ export class PublicIntake implements Intake {
       .catch(ignore);
   }
 
-  #refuse(request: IncomingMessage, response: ServerResponse, known: Known, refusal: Refusal): void {
-    known.served = refusal;
-    this.#logRefusal(request, known, refusal);
+  #refuse(response: ServerResponse, record: RequestRecord, refusal: Refusal): void {
+    record.refuse(refusal);
     writeRefusal(response, this.#explained(refusal));
   }
 
   /** Answers an upgrade with a refusal and ends the connection, whether the client reads it or not. */
-  #refuseUpgrade(request: IncomingMessage, socket: Duplex, known: Known, refusal: Refusal): void {
-    known.served = refusal;
-    this.#logRefusal(request, known, refusal);
+  #refuseUpgrade(socket: Duplex, record: RequestRecord, refusal: Refusal): void {
+    record.refuse(refusal);
     const { status } = refusal;
     if (!socket.writable) {
       socket.destroy();
-      return this.#log(request, known, { status: 499, bytes: 0, complete: false });
+      return record.end(CLIENT_GONE);
     }
-    if (askForHttp1(refusal, socket)) return this.#log(request, known, { status, bytes: 0, complete: false });
+    if (askForHttp1(refusal, socket)) return record.end({ status, bytes: 0, complete: false });
     const answer = refusalResponse(this.#explained(refusal));
     const { clock } = this.#parts;
     const timer = clock.setTimeout(() => socket.destroy(), REFUSAL_TIMEOUT_MS);
     const bytes = Buffer.byteLength(refusalBody(refusal));
     socket.once('close', () => {
       clock.clearTimeout(timer);
-      this.#log(request, known, { status, bytes, complete: socket.writableFinished });
+      record.end({ status, bytes, complete: socket.writableFinished });
     });
     socket.end(answer, () => socket.destroy());
   }
@@ -245,41 +197,6 @@ export class PublicIntake implements Intake {
   #explained(refusal: Refusal): Refusal {
     if (!this.#parts.exposeReason || refusal.failure === undefined) return refusal;
     return { ...refusal, headers: { ...refusal.headers, 'Holdfast-Reason': refusal.failure } };
-  }
-
-  #logRefusal(request: IncomingMessage, known: Known, { status, code, reason, failure }: Refusal): void {
-    const address = this.#clientAddress(request, known);
-    this.#parts.logger.info({ event: 'refused', status, code, failure, method: request.method, address }, reason);
-  }
-
-  #clientAddress(request: IncomingMessage, { flow }: Known): string {
-    return flow?.head?.clientAddress ?? clientAddressOf(request, this.#parts);
-  }
-
-  #log(request: IncomingMessage, known: Known, { status, bytes, complete }: Ended): void {
-    const { accessLog, clock } = this.#parts;
-    if (!accessLog.isOn) return;
-    const durationMs = Math.round(clock.monotonic() - known.startedAt);
-    accessLog.request({ ...this.#facts(request, known), status, bytesSent: bytes, complete, durationMs });
-  }
-
-  #facts(request: IncomingMessage, known: Known): AccessFacts {
-    const { flow, served } = known;
-    const { held, observed } = (flow ?? {}) as Partial<Admitted>;
-    const sid = held?.session?.id ?? observed?.liveKey;
-    const { referer, 'user-agent': userAgent } = request.headers;
-    return {
-      clientAddress: this.#clientAddress(request, known),
-      method: request.method ?? '',
-      target: request.url ?? '',
-      httpVersion: request.httpVersion,
-      ...(flow?.route && { route: flow.route.name }),
-      ...(served?.upstream !== undefined && { upstream: served.upstream }),
-      ...(served?.server !== undefined && { server: served.server }),
-      ...(sid !== undefined && { sid }),
-      ...(referer !== undefined && { referer }),
-      ...(userAgent !== undefined && { userAgent }),
-    };
   }
 
   #unforeseen(error: unknown): Refusal {

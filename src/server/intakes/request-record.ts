@@ -1,0 +1,78 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Admitted, Refused } from '../../gateway/admit.ts';
+import type { Served } from '../../gateway/serve.ts';
+import type { Ended } from '../../gateway/upgrade.ts';
+import type { Refusal } from '../../http/refusal.ts';
+import { clientAddressOf } from '../../http/request-head.ts';
+import type { Parts } from '../assembly/build.ts';
+import type { AccessFacts } from '../logging.ts';
+
+/** What is known of a request so far, and the lines that the logs have of it. */
+export class RequestRecord {
+  flow: Admitted | Refused | undefined;
+  served: Partial<Served & Refusal> | undefined;
+  readonly #request: IncomingMessage;
+  readonly #parts: Parts;
+  readonly #startedAt: number;
+
+  constructor(request: IncomingMessage, parts: Parts) {
+    this.flow = undefined;
+    this.served = undefined;
+    this.#request = request;
+    this.#parts = parts;
+    this.#startedAt = parts.accessLog.isOn ? parts.clock.monotonic() : 0;
+  }
+
+  /** The request has its line when this response closes. */
+  endWith(response: ServerResponse): void {
+    if (!this.#parts.accessLog.isOn) return;
+    response.once('close', () => {
+      const { statusCode, headersSent, writableFinished: complete } = response;
+      const hasBody = headersSent && this.#request.method !== 'HEAD' && statusCode !== 204 && statusCode !== 304;
+      const bytes = hasBody ? (response as ServerResponse & { bytesWritten: number }).bytesWritten : 0;
+      // What the target makes of its end is known when all that listens has run.
+      setImmediate(() => {
+        const unsent = this.served?.requiresHttp1 ? this.served.status! : 499;
+        this.end({ status: headersSent ? statusCode : unsent, bytes, complete });
+      });
+    });
+  }
+
+  end({ status, bytes, complete }: Ended): void {
+    const { accessLog, clock } = this.#parts;
+    if (!accessLog.isOn) return;
+    const durationMs = Math.round(clock.monotonic() - this.#startedAt);
+    accessLog.request({ ...this.facts(), status, bytesSent: bytes, complete, durationMs });
+  }
+
+  refuse(refusal: Refusal): void {
+    this.served = refusal;
+    const { status, code, reason, failure } = refusal;
+    const { method } = this.#request;
+    this.#parts.logger.info({ event: 'refused', status, code, failure, method, address: this.#address }, reason);
+  }
+
+  get #address(): string {
+    return this.flow?.head?.clientAddress ?? clientAddressOf(this.#request, this.#parts);
+  }
+
+  facts(): AccessFacts {
+    const { method = '', url = '', httpVersion, headers } = this.#request;
+    const { route, held, observed } = (this.flow ?? {}) as Partial<Admitted>;
+    const { upstream, server } = this.served ?? {};
+    const { referer, 'user-agent': userAgent } = headers;
+    const sid = held?.session?.id ?? observed?.liveKey;
+    return {
+      clientAddress: this.#address,
+      method,
+      target: url,
+      httpVersion,
+      ...(route && { route: route.name }),
+      ...(upstream !== undefined && { upstream }),
+      ...(server !== undefined && { server }),
+      ...(sid !== undefined && { sid }),
+      ...(referer !== undefined && { referer }),
+      ...(userAgent !== undefined && { userAgent }),
+    };
+  }
+}
