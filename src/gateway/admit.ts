@@ -9,7 +9,7 @@ import { type RequestHead, readRequestHead } from '../http/request-head.ts';
 import { requestSite } from '../http/request-site.ts';
 import type { SessionBinding } from '../session/request/binding.ts';
 import type { Session } from '../session/session.ts';
-import type { ConnectionHost } from '../websocket/endpoint-connection.ts';
+import type { ConnectionServices } from '../websocket/endpoint-connection.ts';
 import type { ObservedExchange } from './backend-session/observed/observer.ts';
 import { HeldSession } from './held-session.ts';
 import { lostUpgrade } from './lost-upgrade.ts';
@@ -33,7 +33,7 @@ export interface Gateway {
   /** Largest request body that a fetch handler gets. */
   readonly maxBodyBytes: number;
   /** What the connections of endpoints share. */
-  readonly host: ConnectionHost;
+  readonly services: ConnectionServices;
   readonly clock: Clock;
   readonly logger: Logger;
 }

@@ -45,7 +45,15 @@ export async function openUpgrade(
   const handshake = head.upgrade ?? parseUpgrade(head);
   if (target.kind === 'endpoint') {
     if (isRefusal(handshake)) return handshake;
-    const connection = await openEndpoint(admitted, handshake, target.endpoint, socket, early, gateway.host, onGone);
+    const connection = await openEndpoint(
+      admitted,
+      handshake,
+      target.endpoint,
+      socket,
+      early,
+      gateway.services,
+      onGone,
+    );
     if (connection === undefined) return CLIENT_GONE;
     return isRefusal(connection) ? connection : { connection };
   }
@@ -53,7 +61,7 @@ export async function openUpgrade(
     return refuse(400, 'ERR_WS_BAD_HANDSHAKE', 'this route takes no WebSockets');
   if (isRefusal(handshake)) return handshake;
   const { upstream, rewrite, relay: limits } = target;
-  const { wheel } = gateway.host;
+  const { wheel } = gateway.services;
   const relay = await relayTo(admitted, { head, handshake, upstream, rewrite, limits, socket, early, wheel });
   if (isRefusal(relay)) return relay;
   if (relay instanceof Relay) return { relay, upstream: upstream.name, server: relay.server.url };

@@ -245,7 +245,7 @@ export class Server {
     data: string | Uint8Array,
     options: { readonly except?: Iterable<object> | object } = {},
   ): BroadcastResult {
-    return this.#running().host.topics.publish(topic, data, options.except);
+    return this.#running().services.topics.publish(topic, data, options.except);
   }
 
   /**

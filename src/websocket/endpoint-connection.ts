@@ -21,7 +21,7 @@ import type { Topics } from './topics.ts';
 import { pauseReads, resumeReads, startReads } from './transport-reads.ts';
 
 /** What every connection of a server shares. */
-export interface ConnectionHost {
+export interface ConnectionServices {
   readonly wheel: TimerWheel;
   readonly topics: Topics;
   readonly logger: Logger;
@@ -103,7 +103,7 @@ export class EndpointConnection<Data = undefined>
   readonly #number = ++lastId;
   readonly #transport: Duplex;
   readonly #owner: ConnectionOwner;
-  readonly #host: ConnectionHost;
+  readonly #services: ConnectionServices;
   readonly #facts: ConnectionFacts;
   /** None between messages, unless it inflates: of many connections few are in the middle of one. */
   #assembler: MessageAssembler | undefined;
@@ -127,17 +127,23 @@ export class EndpointConnection<Data = undefined>
   messagesReceived = 0;
   messagesSent = 0;
 
-  constructor(transport: Duplex, owner: ConnectionOwner, host: ConnectionHost, facts: ConnectionFacts, data: Data) {
+  constructor(
+    transport: Duplex,
+    owner: ConnectionOwner,
+    services: ConnectionServices,
+    facts: ConnectionFacts,
+    data: Data,
+  ) {
     super();
     this.data = data;
     this.#transport = transport;
     this.#owner = owner;
     this.dispatcher = owner.dispatcher;
-    this.#host = host;
+    this.#services = services;
     this.#facts = facts;
     this.#callbacks = new CallbackQueue(this);
     this.outbox = new Outbox(transport, { limits: owner.limits, owner: this, deflate: facts.deflate });
-    this.#lastRead = this.#lastWrite = host.wheel.now;
+    this.#lastRead = this.#lastWrite = services.wheel.now;
     this.#scheduleTimer();
   }
 
@@ -222,14 +228,14 @@ export class EndpointConnection<Data = undefined>
     }
     // It refuses what is neither text nor bytes: nothing else of the connection has changed then.
     const isWithinLimit = this.outbox.message(data);
-    this.#lastWrite = this.#host.wheel.now;
+    this.#lastWrite = this.#services.wheel.now;
     this.messagesSent++;
     return isWithinLimit;
   }
 
   sendShared(message: SharedMessage): boolean {
     const dropped = this.outbox.droppedMessages;
-    this.#lastWrite = this.#host.wheel.now;
+    this.#lastWrite = this.#services.wheel.now;
     this.messagesSent++;
     this.outbox.shared(message);
     if (this.#owner.limits.slowReader === 'drop' && this.outbox.droppedMessages > dropped) return false;
@@ -243,7 +249,7 @@ export class EndpointConnection<Data = undefined>
   stream(chunk: string | Uint8Array, last: boolean): boolean {
     checkData('stream', chunk);
     if (this.#state !== 'open') return false;
-    this.#lastWrite = this.#host.wheel.now;
+    this.#lastWrite = this.#services.wheel.now;
     if (last) this.messagesSent++;
     return this.outbox.fragment(chunk, last);
   }
@@ -270,19 +276,19 @@ export class EndpointConnection<Data = undefined>
     if (this.#state !== 'open') return;
     this.#topics ??= new Set();
     this.#topics.add(topic);
-    this.#host.topics.subscribe(topic, this);
+    this.#services.topics.subscribe(topic, this);
   }
 
   unsubscribe(topic: string): void {
     checkTopic('unsubscribe', topic);
-    if (this.#topics?.delete(topic)) this.#host.topics.unsubscribe(topic, this);
+    if (this.#topics?.delete(topic)) this.#services.topics.unsubscribe(topic, this);
   }
 
   // ---- what the transport tells
 
   /** The bytes are valid until it returns. */
   receive(chunk: Buffer, length: number): void {
-    this.#lastRead = this.#host.wheel.now;
+    this.#lastRead = this.#services.wheel.now;
     if (this.#facts.touchOnTraffic === 'any') this.#facts.session?.touch();
     this.outbox.cork();
     this.#takeAssembler().reader.push(chunk, length);
@@ -399,7 +405,7 @@ export class EndpointConnection<Data = undefined>
 
   onCallbackPending(): void {
     const { handlerTimeoutMs } = this.#owner.limits;
-    const deadline = this.#host.wheel.now + handlerTimeoutMs;
+    const deadline = this.#services.wheel.now + handlerTimeoutMs;
     this.#callbackDeadline = deadline;
     if (this.wheelSlot < 0 || this.wheelDue > deadline) this.#scheduleTimer();
   }
@@ -415,7 +421,7 @@ export class EndpointConnection<Data = undefined>
 
   onCallbackFailed(kind: CallbackKind, cause: unknown): void {
     const failure = toError(cause);
-    this.#host.logger.error({ connection: this.id, callback: kind, err: failure }, 'a WebSocket callback failed');
+    this.#services.logger.error({ connection: this.id, callback: kind, err: failure }, 'a WebSocket callback failed');
     // An error about an error, or after the end, has nobody left to tell.
     if (kind === 'error' || kind === 'close') return;
     this.#giveUp(
@@ -447,7 +453,7 @@ export class EndpointConnection<Data = undefined>
   resumeReading(): void {
     if (this.#state === 'gone') return;
     this.#isReadingPaused = false;
-    this.#lastRead = this.#host.wheel.now;
+    this.#lastRead = this.#services.wheel.now;
     if (this.#inflating?.isWaiting) return;
     this.outbox.cork();
     this.#assembler?.reader.resume();
@@ -504,7 +510,7 @@ export class EndpointConnection<Data = undefined>
   // ---- time
 
   onTimer(): void {
-    const { now } = this.#host.wheel;
+    const { now } = this.#services.wheel;
     if (now >= (this.#callbackDeadline ?? NEVER)) this.#onCallbackTimeout();
     if (now >= (this.#closeDeadline ?? NEVER)) return this.terminate();
     if (this.#state === 'open' && !this.#isTimingOut) this.#checkSilence(now);
@@ -532,7 +538,7 @@ export class EndpointConnection<Data = undefined>
   }
 
   #scheduleTimer(): void {
-    const { wheel } = this.#host;
+    const { wheel } = this.#services;
     const { heartbeatMs, idleTimeoutMs } = this.#owner.limits;
     const { now } = wheel;
     let due = Math.min(this.#closeDeadline ?? NEVER, this.#callbackDeadline ?? NEVER);
@@ -556,7 +562,7 @@ export class EndpointConnection<Data = undefined>
     );
     // As with one that fails, nobody is left to tell of these.
     if (running === 'error' || running === 'close')
-      this.#host.logger.error(
+      this.#services.logger.error(
         { connection: this.id, callback: running, err: error },
         'a WebSocket callback was given up',
       );
@@ -585,7 +591,7 @@ export class EndpointConnection<Data = undefined>
   }
 
   #report(error: HoldfastError): void {
-    this.#host.logger.info({ connection: this.id, code: error.code }, error.message);
+    this.#services.logger.info({ connection: this.id, code: error.code }, error.message);
     // Not at once: it may have been found out inside a send, or inside a broadcast to others.
     if (this.#owner.hasCallback('error')) this.#callbacks.pushLater('error', error);
   }
@@ -608,7 +614,7 @@ export class EndpointConnection<Data = undefined>
   #limitClosing(): void {
     this.#closeDeadline = Math.min(
       this.#closeDeadline ?? NEVER,
-      this.#host.wheel.now + this.#owner.limits.closeTimeoutMs,
+      this.#services.wheel.now + this.#owner.limits.closeTimeoutMs,
     );
     this.#scheduleTimer();
   }
@@ -617,7 +623,7 @@ export class EndpointConnection<Data = undefined>
     if (this.#state !== 'open') return;
     this.#state = 'closing';
     this.#ending = ending;
-    if (this.#topics) for (const topic of this.#topics) this.#host.topics.unsubscribe(topic, this);
+    if (this.#topics) for (const topic of this.#topics) this.#services.topics.unsubscribe(topic, this);
     this.#topics = undefined;
     this.#owner.onClosing(this);
     this.#abort?.abort();
@@ -631,12 +637,12 @@ export class EndpointConnection<Data = undefined>
   #releaseSession(): void {
     this.#facts.session
       ?.release()
-      .catch(error => this.#host.logger.error({ connection: this.id, err: error }, 'session not saved'));
+      .catch(error => this.#services.logger.error({ connection: this.id, err: error }, 'session not saved'));
   }
 
   #sendControl(opcode: number, payload: Uint8Array): boolean {
     if (this.#state !== 'open') return false;
-    this.#lastWrite = this.#host.wheel.now;
+    this.#lastWrite = this.#services.wheel.now;
     this.outbox.control(opcode, payload);
     return true;
   }

@@ -8,8 +8,8 @@ import type { Connection, Endpoint } from './connection.ts';
 import { Dispatcher } from './dispatcher.ts';
 import {
   type ConnectionFacts,
-  type ConnectionHost,
   type ConnectionOwner,
+  type ConnectionServices,
   EndpointConnection,
 } from './endpoint-connection.ts';
 import { endpointLimits } from './endpoint-limits.ts';
@@ -197,7 +197,7 @@ export class ServedEndpoint<Data = undefined> implements Endpoint<Data> {
   async judge(
     handshake: Handshake,
     transport: Duplex,
-    { wheel }: ConnectionHost,
+    { wheel }: ConnectionServices,
   ): Promise<AcceptedHandshake<Data> | Refusal> {
     if (this.#taken >= this.limits.maxConnections)
       return refuse(
@@ -233,11 +233,11 @@ export class ServedEndpoint<Data = undefined> implements Endpoint<Data> {
   open(
     transport: Duplex,
     early: Buffer,
-    host: ConnectionHost,
+    services: ConnectionServices,
     facts: ConnectionFacts,
     data: Data,
   ): EndpointConnection<Data> {
-    const connection = new EndpointConnection(transport, this.#owner, host, facts, data);
+    const connection = new EndpointConnection(transport, this.#owner, services, facts, data);
     this.#open.add(connection);
     this.#unfinished++;
     connection.start(early);

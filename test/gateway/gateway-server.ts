@@ -97,7 +97,7 @@ export class TestGateway {
       trustedProxies: emptyAddressList,
       maxBodyBytes: Number.POSITIVE_INFINITY,
       urlParameters: new Set(),
-      host: { wheel: new TimerWheel(clock), topics: new Topics(), logger },
+      services: { wheel: new TimerWheel(clock), topics: new Topics(), logger },
       clock,
       logger: new Refusals(logger, clock, refusals),
       accessLog: {

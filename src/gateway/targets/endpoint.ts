@@ -5,7 +5,7 @@ import type { ServedEndpoint } from '../../websocket/endpoint.ts';
 import type {
   AttachedSession,
   ConnectionFacts,
-  ConnectionHost,
+  ConnectionServices,
   EndpointConnection,
 } from '../../websocket/endpoint-connection.ts';
 import { OpeningHandshake } from '../../websocket/opening-handshake.ts';
@@ -25,7 +25,7 @@ export async function openEndpoint(
   endpoint: ServedEndpoint<unknown>,
   socket: Duplex,
   early: Buffer,
-  host: ConnectionHost,
+  services: ConnectionServices,
   onGone: ConnectionFacts['onGone'],
 ): Promise<EndpointConnection<unknown> | Refusal | undefined> {
   const { held } = admitted;
@@ -35,7 +35,7 @@ export async function openEndpoint(
   });
   held?.context.manager.bindTo(handshake, held.binding);
 
-  const accepted = await endpoint.judge(handshake, socket, host);
+  const accepted = await endpoint.judge(handshake, socket, services);
   if (isRefusal(accepted)) return accepted;
   let isOpen = false;
   try {
@@ -61,7 +61,7 @@ export async function openEndpoint(
     const connection = endpoint.open(
       socket,
       early,
-      host,
+      services,
       {
         host: admitted.head.host,
         path: admitted.head.path,

@@ -118,7 +118,7 @@ export async function build(
       clock,
       logger,
       accessLog: createAccessLog(config.log, environment.accessLog, clock),
-      host: { wheel: new TimerWheel(clock), topics: new Topics(), logger },
+      services: { wheel: new TimerWheel(clock), topics: new Topics(), logger },
       endpoints: started,
       upstreams,
       internal,

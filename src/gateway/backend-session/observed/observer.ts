@@ -8,7 +8,7 @@ import type { RequestHead } from '../../../http/request-head.ts';
 import type { Ledger } from '../../../session/ledger.ts';
 import type { AnsweredBy, BackendSession, RelayedSocket } from '../backend-session.ts';
 import type { UpstreamSessionConfig } from './options.ts';
-import { type ObservedHold, ObservedSessions, type ObservedSessionsOptions } from './sessions.ts';
+import { type AttachedSocket, ObservedSessions, type ObservedSessionsOptions } from './sessions.ts';
 import { ObservedSource, type SessionClaim } from './source.ts';
 
 export interface SessionObserverEnvironment {
@@ -115,7 +115,7 @@ export class ObservedExchange implements BackendSession {
   readonly #wasLive: boolean;
   #isLive: boolean;
   #key: string | undefined;
-  #hold: ObservedHold | undefined;
+  #attached: AttachedSocket | undefined;
 
   constructor(observer: SessionObserver, claim: SessionClaim | undefined, isLive: boolean) {
     this.#observer = observer;
@@ -173,14 +173,14 @@ export class ObservedExchange implements BackendSession {
   /** The WebSocket ends with the session, if there is one. */
   add(relay: RelayedSocket): void {
     if (!this.#isLive) return;
-    const hold = this.#observer.sessions.attach(this.#key!, relay.server.url, relay);
-    this.#hold = hold;
-    relay.closed.then(() => hold.release()).catch(() => {});
+    const attached = this.#observer.sessions.attach(this.#key!, relay.server.url, relay);
+    this.#attached = attached;
+    relay.closed.then(() => attached.release()).catch(() => {});
   }
 
   /** The session was used. */
   touch(): void {
-    this.#hold?.touch();
+    this.#attached?.touch();
   }
 
   async #end(): Promise<undefined> {

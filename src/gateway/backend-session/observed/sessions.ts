@@ -20,8 +20,8 @@ export interface ObservedSessionsOptions {
   readonly onPlace?: ((key: string, server: string) => void) | undefined;
 }
 
-/** A socket's hold on the session that it came in with, or that has taken its place. */
-export interface ObservedHold {
+/** What a socket does with the session that it came in with, or that has taken its place. */
+export interface AttachedSocket {
   /** The session was used. */
   touch(): void;
   release(): void;
@@ -76,7 +76,7 @@ export class ObservedSessions {
   /** The least recently used first. */
   readonly #entries = new RecentMap<string, Entry>(MAX_ENTRIES);
   readonly #reading = new Map<string, Promise<boolean>>();
-  readonly #sockets = new SessionSockets<Hold>();
+  readonly #sockets = new SessionSockets<ObservedSocket>();
   /** One for each session that has sockets. */
   readonly #places = new Map<string, Place>();
   readonly #expiry: ExpiryWatch<Place>;
@@ -194,19 +194,19 @@ export class ObservedSessions {
   }
 
   /**
-   * Ties a socket to the session that it came in with.
+   * Attaches a socket to the session that it came in with.
    *
    * @param server The URL of the one that it leads to.
    */
-  attach(key: string, server: string, socket: SessionSocket): ObservedHold {
+  attach(key: string, server: string, socket: SessionSocket): AttachedSocket {
     let place = key;
     for (let i = 0; i < MAX_SUCCESSORS && this.#entries.get(place)?.isLive === false; i++) {
       const { successor } = this.#entries.get(place)!;
       if (successor === undefined || this.#options.onReplace === 'close') break;
       place = successor;
     }
-    const hold = new Hold(place, socket);
-    this.#add(hold);
+    const attached = new ObservedSocket(place, socket);
+    this.#add(attached);
     // It may have ended while the backend was dialled.
     const entry = this.#entries.get(place);
     if (entry?.isLive === false) this.#sockets.closeAll(place, entry.successor === undefined ? 'ended' : 'renewed');
@@ -216,25 +216,26 @@ export class ObservedSessions {
         // What still comes on a socket that is closing says nothing, nor what comes after the end while that is being
         // found out.
         const isOver =
-          this.#now >= (this.#places.get(hold.key)?.livesUntil ?? NEVER) && this.#now >= this.#expiryOf(hold.key);
-        if (!hold.isClosing && !isOver) this.used(hold.key, server);
+          this.#now >= (this.#places.get(attached.key)?.livesUntil ?? NEVER) &&
+          this.#now >= this.#expiryOf(attached.key);
+        if (!attached.isClosing && !isOver) this.used(attached.key, server);
       },
-      release: () => this.#delete(hold),
+      release: () => this.#delete(attached),
     };
   }
 
-  #add(hold: Hold): void {
-    const { key } = hold;
-    this.#sockets.add(key, hold);
+  #add(attached: ObservedSocket): void {
+    const { key } = attached;
+    this.#sockets.add(key, attached);
     if (this.#places.has(key)) return;
     const place = { key, ...UNWATCHED };
     this.#places.set(key, place);
     this.#expiry.schedule(place, Math.max(this.#now, this.#nextLookAt(key)));
   }
 
-  #delete(hold: Hold): void {
-    const { key } = hold;
-    this.#sockets.delete(key, hold);
+  #delete(attached: ObservedSocket): void {
+    const { key } = attached;
+    this.#sockets.delete(key, attached);
     if (this.#sockets.get(key).size > 0 || !this.#places.has(key)) return;
     this.#expiry.cancel(this.#places.get(key)!);
     this.#places.delete(key);
@@ -382,10 +383,10 @@ export class ObservedSessions {
   }
 
   #rebind(from: string, to: string): void {
-    for (const hold of [...this.#sockets.get(from)]) {
-      this.#delete(hold);
-      hold.key = to;
-      this.#add(hold);
+    for (const attached of [...this.#sockets.get(from)]) {
+      this.#delete(attached);
+      attached.key = to;
+      this.#add(attached);
     }
   }
 
@@ -460,7 +461,7 @@ interface Place extends Watched {
 }
 
 /** A socket, and the session that it belongs to now. */
-class Hold implements SessionSocket {
+class ObservedSocket implements SessionSocket {
   key: string;
   isClosing = false;
   readonly #socket: SessionSocket;
