@@ -286,36 +286,25 @@ export class Server {
   /** For backends, which may ask for a session with the first request. */
   async #openInternal(): Promise<void> {
     const { internal } = this.#config;
-    const { clock, logger, trustedProxies, internal: parts } = this.#running();
+    const { internal: parts } = this.#running();
     if (!internal || !parts) return;
     const { hosts: _, ...listen } = { host: '127.0.0.1', ...internal };
-    try {
-      const listener = new Listener(listen, new InternalIntake(parts), {
-        config: this.#config,
-        clock,
-        logger,
-        trustedProxies,
-      });
-      await listener.open();
-      this.#internal = listener;
-    } catch (error) {
-      this.#state = 'stopped';
-      await this.#close(0);
-      throw error;
-    }
+    this.#internal = await this.#open(listen, () => new InternalIntake(parts));
   }
 
   async #listen(): Promise<void> {
     await this.#build();
     await this.#openInternal();
+    for (const listen of this.#config.listen ?? [{ port: 8080 }])
+      this.#listeners.push(await this.#open(listen, () => this.#intakeOf(listen)));
+  }
+
+  async #open(listen: ListenConfig, intakeOf: () => Intake): Promise<Listener> {
     const { clock, logger, trustedProxies } = this.#running();
     try {
-      for (const listen of this.#config.listen ?? [{ port: 8080 }]) {
-        const intake = this.#intakeOf(listen);
-        const listener = new Listener(listen, intake, { config: this.#config, clock, logger, trustedProxies });
-        await listener.open();
-        this.#listeners.push(listener);
-      }
+      const listener = new Listener(listen, intakeOf(), { config: this.#config, clock, logger, trustedProxies });
+      await listener.open();
+      return listener;
     } catch (error) {
       this.#state = 'stopped';
       await this.#close(0);

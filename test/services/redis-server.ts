@@ -81,7 +81,8 @@ export async function startRedis(settings: Readonly<Record<string, string>> = {}
     restart: run,
     async stop() {
       await end('SIGKILL');
-      await rm(folder, { recursive: true, force: true });
+      // A process that it has forked may still write for a moment.
+      await rm(folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 50 });
     },
     [Symbol.asyncDispose]: () => server.stop(),
   };

@@ -40,49 +40,25 @@ export interface RedisNodes {
 }
 
 /** A server of our own connection. */
-export class OwnNode implements RedisNode {
+export class OwnNode extends RedisLink implements RedisNode {
   readonly address: string;
   readonly create: () => RedisClientLike;
-  readonly #link: RedisLink;
   #losses = 0;
 
   constructor(address: RedisAddress, createClient: CreateRedisClient, timeoutMs: number, onLost = () => {}) {
+    const create = () => createClient(address);
+    const noteLoss = () => {
+      this.#losses++;
+      onLost();
+    };
+    super({ create, timeoutMs, onLost: noteLoss });
     this.address = nameOf(address);
-    this.create = () => createClient(address);
-    this.#link = new RedisLink({
-      create: this.create,
-      timeoutMs,
-      onLost: () => {
-        this.#losses++;
-        onLost();
-      },
-    });
+    this.create = create;
   }
 
   /** How often the connection was lost. */
   get losses(): number {
     return this.#losses;
-  }
-
-  get client(): RedisClientLike | undefined {
-    return this.#link.client;
-  }
-
-  get failure(): unknown {
-    return this.#link.failure;
-  }
-
-  /** What came of the first attempt to connect. */
-  get first(): Promise<RedisClientLike> {
-    return this.#link.first;
-  }
-
-  giveUp(client: RedisClientLike, reason: unknown): void {
-    this.#link.giveUp(client, reason);
-  }
-
-  close(): void {
-    this.#link.close();
   }
 }
 
