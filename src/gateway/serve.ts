@@ -5,6 +5,7 @@ import { userFrom } from '../websocket/handshake.ts';
 import type { Admitted, Gateway } from './admit.ts';
 import { exchangeSession } from './exchange-session.ts';
 import { forwardRequest } from './forward/forward.ts';
+import type { HeldSession } from './held-session.ts';
 import { type FetchHandler, runFetchHandler } from './targets/fetch.ts';
 
 /** The server that has answered, or had the request when its client left. */
@@ -34,12 +35,17 @@ export function serve(
   if (!held) return answer(admitted, request, response, gateway);
   held.answerWith(response);
   return answer(admitted, request, response, gateway).then(
-    async served => (isRefusal(served) ? ((await held.beforeEnd()) ?? served) : served),
+    async served => (isRefusal(served) ? ((await commitRest(held, response)) ?? served) : served),
     async error => {
-      await held.beforeEnd();
+      await commitRest(held, response);
       throw error;
     },
   );
+}
+
+/** Before a refusal is written. */
+function commitRest(held: HeldSession, response: ServerResponse): Promise<Refusal | undefined> | undefined {
+  return response.headersSent ? undefined : held.responseCommit?.beforeEnd();
 }
 
 /** Each target commits the session before its answer begins; where there is a refusal that is left to do. */
@@ -58,12 +64,12 @@ async function answer(
       return isRefusal(upgrade) ? upgrade : refuse(426, 'ERR_WS_UPGRADE_REQUIRED', 'the request is not an upgrade');
     }
     case 'redirect': {
-      const refusal = await held?.beforeEnd();
+      const refusal = await held?.responseCommit?.beforeEnd();
       if (!refusal) response.writeHead(308, { Location: target.location, 'Content-Length': 0 }).end();
       return refusal;
     }
     case 'files': {
-      const refusal = await target.serve(request, response, admitted.rest, held);
+      const refusal = await target.serve(request, response, admitted.rest, held?.responseCommit);
       if (refusal?.status !== 404 || !target.otherwise) return refusal;
       return runHandler(target.otherwise, admitted, request, response, gateway);
     }
@@ -104,6 +110,6 @@ function runHandler(
     logger: gateway.logger,
     maxBodyBytes: gateway.maxBodyBytes,
     onRequest: carrier => held?.context.manager.bindTo(carrier, held.binding),
-    held,
+    commit: held?.responseCommit,
   });
 }

@@ -567,6 +567,34 @@ test('the wrapper of these tests compresses', async () => {
   expect(gunzipSync(Buffer.concat(chunks)).toString()).toBe('body');
 });
 
+test('a head that cannot be sent throws at once, and another one can take its place', async () => {
+  handler = async (req, res) => {
+    await change(req);
+    expect(() => res.writeHead(9999)).toThrow(RangeError);
+    res.writeHead(500).end('failed');
+  };
+  const answer = await send();
+  expect([answer.status, answer.body, answer.headers['set-cookie']?.length]).toEqual([500, 'failed', 1]);
+  expect(errors).toEqual([]);
+});
+
+test('what middleware sets when it sees the head is in the same commit', async () => {
+  handler = async (req, res) => {
+    const session = await open(req);
+    const { writeHead } = res;
+    res.writeHead = ((...args: unknown[]) => {
+      session.set('seen', 'yes');
+      return Reflect.apply(writeHead, res, args);
+    }) as typeof writeHead;
+    writeThenEnd(res, 'o', 'k');
+  };
+  expect((await send()).body).toBe('ok');
+  expect([await stored('seen'), store.calls.filter(call => call === 'create' || call === 'commit')]).toEqual([
+    'yes',
+    ['create'],
+  ]);
+});
+
 describe('a response without a change', () => {
   test('is passed on as it is', async () => {
     handler = async (req, res) => {

@@ -57,17 +57,17 @@ export class ManagedSession implements BackendSession {
 
   answered(rawHeaders: readonly string[]): Promise<Heard | undefined> | undefined {
     const values = valuesOf(rawHeaders, CONTROL_HEADER);
-    const { held, upstream, onChanged } = this.#options;
+    const { held, upstream } = this.#options;
     if (values.length > 0) {
       if (upstream.identity.controlsSession && held) return this.#obey(values, held);
       this.#warnOnce();
     }
-    return held && !onChanged ? this.#news(held) : undefined;
+    return held && this.#news(held);
   }
 
   /** What the client has to learn, once it is committed. */
   #news(held: HeldSession): Promise<Heard> | undefined {
-    return held.commit()?.then(refusal => refusal ?? held.binding.responseHeaders());
+    return held.responseCommit?.commit()?.then(refusal => refusal ?? held.binding.responseHeaders());
   }
 
   async #obey(values: readonly string[], held: HeldSession): Promise<Heard | undefined> {

@@ -7,9 +7,9 @@ import { type ClientTerms, setClientTerms } from '../../http/client-terms.ts';
 import { drained } from '../../http/drained.ts';
 import { type Refusal, refuse, refuseUnforeseen } from '../../http/refusal.ts';
 import type { RequestHead } from '../../http/request-head.ts';
+import type { ResponseCommit } from '../../session/request/response-commit.ts';
 import type { Session } from '../../session/session.ts';
 import type { User } from '../../websocket/handshake.ts';
-import type { HeldSession } from '../held-session.ts';
 import { sessionFailure } from '../session-failure.ts';
 
 /** What a fetch handler gets beside the web-standard request. */
@@ -36,7 +36,7 @@ export interface RunFetchHandlerOptions {
   readonly maxBodyBytes: number;
   /** Sees the request before the handler does. */
   readonly onRequest?: (request: Request) => void;
-  readonly held?: HeldSession | undefined;
+  readonly commit?: ResponseCommit | undefined;
 }
 
 /**
@@ -97,7 +97,7 @@ export async function runFetchHandler(
       isHead: head.method === 'HEAD',
       maxWriteBytes,
       clientGone: clientGone.signal,
-      held: options.held,
+      commit: options.commit,
     });
     if (refusal) withdraw(response, outgoing);
     return refusal;
@@ -138,10 +138,10 @@ function withdraw({ headers }: Response, outgoing: ServerResponse): void {
 /** Ends the answer when what was changed in its session is committed. */
 function end(
   outgoing: ServerResponse,
-  held: HeldSession | undefined,
+  commit: ResponseCommit | undefined,
   last?: string | Uint8Array,
 ): Awaitable<Refusal | undefined> {
-  return whenThere(held?.beforeEnd(), refusal => {
+  return whenThere(commit?.beforeEnd(), refusal => {
     if (!refusal && !outgoing.destroyed) outgoing.end(last);
     return refusal;
   });
@@ -235,13 +235,13 @@ interface WriteOptions {
   readonly isHead: boolean;
   readonly maxWriteBytes: number;
   readonly clientGone: AbortSignal;
-  readonly held: HeldSession | undefined;
+  readonly commit: ResponseCommit | undefined;
 }
 
 async function writeResponse(
   response: Response,
   outgoing: ServerResponse,
-  { isHead, maxWriteBytes, clientGone, held }: WriteOptions,
+  { isHead, maxWriteBytes, clientGone, commit }: WriteOptions,
 ): Promise<Refusal | undefined> {
   const hasNoBody = isHead || response.status === 204 || response.status === 304;
   const reader = response.body?.getReader();
@@ -256,7 +256,7 @@ async function writeResponse(
     else outgoing.setHeader(name, value);
   }
   if (!reader || hasNoBody) {
-    const refusal = await end(outgoing, held);
+    const refusal = await end(outgoing, commit);
     await reader?.cancel();
     return refusal;
   }
@@ -266,7 +266,7 @@ async function writeResponse(
   if (clientGone.aborted) return void giveUp();
   clientGone.addEventListener('abort', giveUp);
   try {
-    const refusal = await writeBody(reader, outgoing, maxWriteBytes, held);
+    const refusal = await writeBody(reader, outgoing, maxWriteBytes, commit);
     if (refusal) giveUp();
     return refusal;
   } catch (error) {
@@ -285,12 +285,12 @@ async function writeBody(
   reader: ReadableStreamDefaultReader<Uint8Array>,
   outgoing: ServerResponse,
   maxWriteBytes: number,
-  held: HeldSession | undefined,
+  commit: ResponseCommit | undefined,
 ): Promise<Refusal | undefined> {
   let refusal: Refusal | undefined;
   const flush = setImmediate(
     () =>
-      void whenThere(held?.beforeHead(), refused => {
+      void whenThere(commit?.beforeHead(), refused => {
         refusal = refused;
         // The source may never yield anything.
         if (refused) void reader.cancel().catch(() => {});
@@ -298,17 +298,17 @@ async function writeBody(
       }),
   );
   const first = await reader.read().finally(() => clearImmediate(flush));
-  if (first.done) return refusal ?? end(outgoing, held);
+  if (first.done) return refusal ?? end(outgoing, commit);
   const second = reader.read();
   const isWhole = await Promise.race([second.then(chunk => chunk.done), nextTurn()]);
   const whole = isWhole ? dataIn(first.value) : undefined;
-  if (whole !== undefined && whole.length <= maxWriteBytes) return end(outgoing, held, whole);
-  refusal = await held?.beforeHead();
+  if (whole !== undefined && whole.length <= maxWriteBytes) return end(outgoing, commit, whole);
+  refusal = await commit?.beforeHead();
   if (refusal) return refusal;
   await write(outgoing, first.value, maxWriteBytes);
   for (let chunk = await second; !chunk.done; chunk = await reader.read())
     await write(outgoing, chunk.value, maxWriteBytes);
-  return end(outgoing, held);
+  return end(outgoing, commit);
 }
 
 /**

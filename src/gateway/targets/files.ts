@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import send from 'send';
 import { RETRY_AFTER_S, type Refusal, refuse } from '../../http/refusal.ts';
-import type { HeldSession } from '../held-session.ts';
+import type { ResponseCommit } from '../../session/request/response-commit.ts';
 import { writeFile } from './file-body.ts';
 
 /** Answers with a file, or says why not. Rejects when the file system fails. */
@@ -10,7 +10,7 @@ export type FileServer = (
   response: ServerResponse,
   /** The normalised path without the route's prefix: `''`, or beginning with `/`. */
   pathBelowPrefix: string,
-  held?: HeldSession,
+  commit?: ResponseCommit,
 ) => Promise<Refusal | undefined>;
 
 const CONTENT_HEADERS = [
@@ -33,19 +33,19 @@ const CONTENT_HEADERS = [
  * ERR_ROUTE_NOT_FOUND), a precondition or range that does not hold with 412 or 416 (ERR_HTTP_BAD_REQUEST).
  */
 export function createFileServer(folder: string): FileServer {
-  return async (request, response, pathBelowPrefix, held) => {
+  return async (request, response, pathBelowPrefix, commit) => {
     if (request.method !== 'GET' && request.method !== 'HEAD') {
       return refuse(405, 'ERR_ROUTE_NOT_FOUND', `files take GET and HEAD, not ${request.method}`, {
         headers: { Allow: 'GET, HEAD' },
       });
     }
     if (pathBelowPrefix === '') {
-      const refusal = await held?.beforeEnd();
+      const refusal = await commit?.beforeEnd();
       if (!refusal) redirectToFolder(request, response);
       return refusal;
     }
     if (/%2f/i.test(pathBelowPrefix)) return notFound('the path has an escaped slash');
-    return transfer(folder, request, response, pathBelowPrefix, held);
+    return transfer(folder, request, response, pathBelowPrefix, commit);
   };
 }
 
@@ -54,7 +54,7 @@ function transfer(
   request: IncomingMessage,
   response: ServerResponse,
   path: string,
-  held: HeldSession | undefined,
+  commit: ResponseCommit | undefined,
 ): Promise<Refusal | undefined> {
   return new Promise((resolve, reject) => {
     const isWellKnown = path.startsWith('/.well-known/') && !path.includes('/.', 1);
@@ -74,7 +74,7 @@ function transfer(
     };
     /** When the session is committed. */
     const begin = (write: () => void) => {
-      const committing = held?.commit();
+      const committing = commit?.commit();
       if (!committing) return write();
       void committing.then(refusal => {
         if (!refusal) return write();
@@ -83,7 +83,7 @@ function transfer(
       });
     };
     const end = () => {
-      held?.tell();
+      commit?.tell();
       response.end();
     };
     // It would end a HEAD itself, at once.
@@ -94,7 +94,7 @@ function transfer(
       if (request.method === 'HEAD') return begin(end);
       const length = Number(response.getHeader('Content-Length'));
       const onFailure = (error: NodeJS.ErrnoException) => onError(error, 500);
-      begin(() => void writeFile(found, start, length, response, () => held?.tell()).catch(onFailure));
+      begin(() => void writeFile(found, start, length, response, () => commit?.tell()).catch(onFailure));
     };
     file.notModified = () => {
       file.removeContentHeaderFields();
@@ -104,7 +104,7 @@ function transfer(
     file
       .on('directory', () =>
         begin(() => {
-          held?.tell();
+          commit?.tell();
           redirectToFolder(request, response);
         }),
       )

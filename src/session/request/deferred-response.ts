@@ -1,9 +1,8 @@
 import type { OutgoingHttpHeader, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { systemClock } from '../../base/clock.ts';
-import { appendPrivate } from '../../http/shared-caches.ts';
-import { isSessionEnded } from '../record/state.ts';
+import type { Refusal } from '../../http/refusal.ts';
 import type { SessionBinding } from './binding.ts';
-import { refuseUncommitted } from './refuse-uncommitted.ts';
+import { ResponseCommit } from './response-commit.ts';
 
 /** Milliseconds that a handler whose response was refused has to end it by itself. */
 const REFUSED_END_GRACE_MS = 250;
@@ -28,6 +27,7 @@ const NOTHING: readonly Call[] = [];
 /** A response whose calls are queued from the first one until its session is committed. */
 export class DeferredResponse {
   readonly #binding: SessionBinding;
+  readonly #commit: ResponseCommit;
   readonly #res: ServerResponse;
   /** The methods as they were, which may be somebody else's wrappers. */
   readonly #original: Methods;
@@ -54,8 +54,8 @@ export class DeferredResponse {
   constructor(binding: SessionBinding, res: ServerResponse) {
     this.#binding = binding;
     this.#res = res;
+    this.#commit = new ResponseCommit(binding, res);
     if (res.headersSent) this.#markSent();
-    res.on('close', () => this.#commitAtClose());
     const { writeHead, write, end, flushHeaders, on } = res;
     this.#original = { writeHead, write, end, flushHeaders, on };
   }
@@ -85,22 +85,29 @@ export class DeferredResponse {
     if (method === 'end') this.#binding.release(); // what is changed after the end could not be committed before it
     switch (this.#phase) {
       case 'open':
-        if (!this.#binding.hasNews) {
+        if (!this.#commit.isDue) {
           this.#markSent();
           return this.#pass(method, args);
         }
         this.#phase = 'committing';
-        if (method !== 'writeHead') this.#tellHead();
-        this.#defer(method, args);
+        try {
+          if (method !== 'writeHead') this.#tellHead();
+          this.#defer(method, args);
+        } catch (error) {
+          this.#phase = 'open'; // nothing of it is deferred
+          throw error;
+        }
         void this.#commitThenSend();
         return this.#answer(method);
       case 'committing':
         this.#defer(method, args);
         return this.#answer(method);
-      case 'sent':
-        if (method !== 'end' || !this.#binding.isDirty) return this.#pass(method, args);
-        void this.#commitThenEnd(args);
+      case 'sent': {
+        const committing = method === 'end' ? this.#commit.beforeEnd() : undefined;
+        if (!committing) return this.#pass(method, args);
+        void this.#endAfter(committing, args);
         return this.#res;
+      }
       case 'failed':
         return this.#discard(method, args);
     }
@@ -166,11 +173,8 @@ export class DeferredResponse {
   }
 
   async #commitThenSend(): Promise<void> {
-    try {
-      await this.#binding.commit();
-    } catch (error) {
-      if (!isLeftToHandler(error)) return this.#refuse(error as Error);
-    }
+    const refusal = await this.#commit.commit();
+    if (refusal) return this.#refuse(refusal);
     try {
       this.#send();
     } catch (error) {
@@ -181,17 +185,8 @@ export class DeferredResponse {
     }
   }
 
-  async #commit(): Promise<void> {
-    try {
-      await this.#binding.commit();
-    } catch (error) {
-      if (!isLeftToHandler(error)) throw error;
-    }
-  }
-
   #send(): void {
     const res = this.#res;
-    appendPrivate(res, this.#binding.responseHeaders());
     this.#markSent();
     // While it leaves, whoever has put a `writeHead` over ours is not asked again.
     const { writeHead } = res;
@@ -217,7 +212,7 @@ export class DeferredResponse {
 
   #markSent(): void {
     this.#phase = 'sent';
-    this.#binding.markHeadersSent();
+    this.#commit.tell();
   }
 
   #takeQueue(): readonly Call[] {
@@ -226,12 +221,9 @@ export class DeferredResponse {
     return queue;
   }
 
-  #refuse(error: Error): void {
+  #refuse({ status, headers, body = '' }: Refusal): void {
     const res = this.#res;
     this.#phase = 'failed';
-    this.#binding.markHeadersSent();
-    const { status, headers, body = '' } = refuseUncommitted(error);
-    this.#binding.logger.error({ err: error }, `session could not be committed; answering ${status}`);
     for (const name of res.getHeaderNames()) res.removeHeader(name);
     res.setHeader('Content-Type', 'text/plain; charset=utf-8');
     res.setHeader('Content-Length', Buffer.byteLength(body));
@@ -259,43 +251,16 @@ export class DeferredResponse {
     return method === 'write' ? true : this.#res;
   }
 
-  async #commitThenEnd(args: unknown[]): Promise<void> {
+  async #endAfter(committing: Promise<unknown>, args: unknown[]): Promise<void> {
     this.#phase = 'committing';
     this.#isEnded = true;
-    try {
-      await this.#commit();
-      this.#phase = 'sent';
-      this.#pass('end', args);
-      for (const { method, args } of this.#takeQueue()) this.#pass(method, args);
-    } catch (error) {
-      this.#binding.logger.error(
-        { err: error },
-        'session could not be committed after the response had begun; cutting it off',
-      );
-      this.#phase = 'failed';
-      this.#res.destroy(error as Error);
-    }
-  }
-
-  /** The client has gone, or has everything: then nothing is left to write. */
-  #commitAtClose(): void {
-    this.#binding.markClientGone();
-    const { isDirty, current } = this.#binding;
-    // The commit is under way, or was answered with 503: then the client may ask again.
-    if (!isDirty || this.#phase === 'committing' || this.#phase === 'failed') return;
-    // A new session whose cookie never left is nobody's. The handler may still be at work; its `end` commits as usual.
-    if (this.#phase === 'open' && current?.isNew) return;
-    this.#commit().catch(error => {
-      this.#binding.logger.error({ err: error }, 'session could not be committed after its client had gone');
-    });
+    await committing;
+    this.#phase = this.#res.destroyed ? 'failed' : 'sent';
+    if (this.#phase === 'failed') return;
+    this.#pass('end', args);
+    for (const { method, args } of this.#takeQueue()) this.#pass(method, args);
   }
 }
-
-/**
- * Ended by somebody else meanwhile (a logout in another tab): there is nothing left to write, and the response is still
- * the handler's.
- */
-const isLeftToHandler = isSessionEnded;
 
 function hasBody(args: readonly unknown[]): boolean {
   return args[0] !== undefined && args[0] !== null && typeof args[0] !== 'function';

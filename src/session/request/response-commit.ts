@@ -1,0 +1,115 @@
+import type { ServerResponse } from 'node:http';
+import { isHoldfastError } from '../../base/errors.ts';
+import { RETRY_AFTER_S, type Refusal, refuse } from '../../http/refusal.ts';
+import { appendPrivate } from '../../http/shared-caches.ts';
+import { isSessionEnded } from '../record/state.ts';
+import type { SessionBinding } from './binding.ts';
+
+/**
+ * Commits the session of a request around its response: what was changed before the head leaves, what is changed after
+ * that before the response ends, and what is left when the client goes before either.
+ */
+export class ResponseCommit {
+  readonly #binding: SessionBinding;
+  readonly #response: ServerResponse;
+  #committing: Promise<Refusal | undefined> | undefined;
+  /** The head of the response leaves, with what its client has to learn. */
+  #isTold = false;
+  #isClientGone = false;
+  /** It is new to a client that had gone before it was told. */
+  #isNobodys = false;
+  /** It could not be committed. That is not tried again: the client may ask again. */
+  #refusal: Refusal | undefined;
+
+  constructor(binding: SessionBinding, response: ServerResponse) {
+    this.#binding = binding;
+    this.#response = response;
+    response.on('close', () => this.#onClose());
+  }
+
+  /**
+   * Commits what was changed. Undefined: there is nothing to wait for. Never rejects.
+   *
+   * @returns a refusal to answer with when it cannot be committed; undefined also when the session has ended meanwhile:
+   * then there is nothing left to write, and the response is what it is.
+   */
+  commit(): Promise<Refusal | undefined> | undefined {
+    // What is on its way to the store is no news any more.
+    if (this.#committing) return this.#committing.then(refusal => refusal ?? this.commit());
+    if (this.#refusal) return Promise.resolve(this.#refusal);
+    return this.isDue ? this.#commit() : undefined;
+  }
+
+  /** There is something to commit, or to tell the client. */
+  get isDue(): boolean {
+    return this.#isClientGone ? this.#binding.isDirty && !this.#isNobodys : this.#binding.hasNews;
+  }
+
+  /** Puts on the response what its client has to learn. To be called when its head leaves, after `commit`. */
+  tell(): void {
+    if (!this.#isTold) appendPrivate(this.#response, this.#binding.responseHeaders());
+    this.#isTold = true;
+    this.#binding.markHeadersSent();
+  }
+
+  /** `commit` and `tell`. */
+  beforeHead(): Promise<Refusal | undefined> | undefined {
+    if (this.#isTold) return undefined;
+    const committing = this.commit();
+    if (!committing) return void this.tell();
+    return committing.then(refusal => {
+      if (!refusal) this.tell();
+      return refusal;
+    });
+  }
+
+  /**
+   * `beforeHead` where the head has not left, else commits what was changed since. When that fails the answer is cut
+   * off, because it is too late for a status. The session cannot be used any more.
+   */
+  beforeEnd(): Promise<Refusal | undefined> | undefined {
+    this.#binding.release();
+    if (!this.#isTold) return this.beforeHead();
+    if (!this.#binding.isDirty || this.#isNobodys) return undefined;
+    return this.#commit().then(refusal => void (refusal && this.#response.destroy()));
+  }
+
+  #commit(): Promise<Refusal | undefined> {
+    const settle = (refusal: Refusal | undefined) => {
+      if (refusal) this.#binding.markHeadersSent();
+      this.#committing = undefined;
+      this.#refusal = refusal;
+      return refusal;
+    };
+    this.#committing = this.#binding.commit().then(
+      () => settle(undefined),
+      error => settle(isSessionEnded(error) ? undefined : this.#refuse(error)),
+    );
+    return this.#committing;
+  }
+
+  #refuse(error: unknown): Refusal {
+    const code = isHoldfastError(error) ? error.code : 'ERR_SESSION_STORE_UNAVAILABLE';
+    const status = code === 'ERR_SESSION_CONFLICT' ? 409 : 503;
+    const so = this.#isTold ? ' after the response had begun; cutting it off' : `; answering ${status}`;
+    this.#binding.logger.error({ err: error }, `session could not be committed${so}`);
+    return refuse(status, code, 'the session could not be committed', {
+      headers: { 'Cache-Control': 'no-store', ...(status === 503 && { 'Retry-After': RETRY_AFTER_S }) },
+      body: 'The session could not be saved. Please try again.\n',
+    });
+  }
+
+  /** The client has gone, or has everything. */
+  #onClose(): void {
+    const binding = this.#binding;
+    this.#isClientGone = true;
+    binding.markClientGone();
+    if (!binding.isDirty || this.#committing || this.#refusal) return;
+    this.#isNobodys = !this.#isTold && binding.current?.isNew === true;
+    if (this.#isNobodys) return;
+    binding.commit().catch(error => {
+      if (!isSessionEnded(error))
+        binding.logger.error({ err: error }, 'session could not be committed after its client had gone');
+    });
+  }
+}
