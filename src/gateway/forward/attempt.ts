@@ -6,6 +6,7 @@ import { type ClientTerms, setClientTerms } from '../../http/client-terms.ts';
 import { isConnectionSignIn, withoutConnectionSignIn } from '../../http/connection-sign-in.ts';
 import { signInNeedsHttp1 } from '../../http/http1-required.ts';
 import { isRefusal, type Refusal } from '../../http/refusal.ts';
+import { bodyTooLarge } from '../../http/request-body.ts';
 import type { ResponseHead } from '../../http/response-head.ts';
 import type { Heard } from '../backend-session/backend-session.ts';
 import { type AnswerSink, BackendConnection } from '../connection/connection.ts';
@@ -18,7 +19,6 @@ import type { Selection } from '../upstream/selection.ts';
 import type { UpstreamServer } from '../upstream/server.ts';
 import { trailerPairs, withoutLength, writeHead } from './answer-head.ts';
 import type { BodySender, BodySenderEvents } from './body-sender.ts';
-import { bodyTooLarge } from './body-watch.ts';
 
 export interface ForwardOptions extends BackendExchange {
   readonly request: IncomingMessage;

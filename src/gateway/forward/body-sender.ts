@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http';
+import { bodyKind } from '../../http/request-body.ts';
 import type { BackendConnection } from '../connection/connection.ts';
-import { bodyKind } from './body-watch.ts';
 
 export interface BodySenderEvents {
   /** All of it was given to the connection. */

@@ -3,6 +3,7 @@ import { setClientTerms } from '../../http/client-terms.ts';
 import { isConnectionSignIn } from '../../http/connection-sign-in.ts';
 import { signInNeedsHttp1 } from '../../http/http1-required.ts';
 import { isRefusal, type Refusal, refuse } from '../../http/refusal.ts';
+import { refuseAnnouncedBody } from '../../http/request-body.ts';
 import { requestHeadText } from '../connection/request-head-text.ts';
 import type { Forwarded } from '../exchange/exchange.ts';
 import { backendRequestHeaders } from '../exchange/headers.ts';
@@ -10,7 +11,6 @@ import { Rewriting } from '../exchange/rewriting.ts';
 import { reportFailure } from '../upstream/failure.ts';
 import { Attempt, CLIENT_GONE, type ForwardOptions } from './attempt.ts';
 import { BodySender } from './body-sender.ts';
-import { refuseAnnouncedBody } from './body-watch.ts';
 
 /** Without side effects, or with the same effect when sent twice. RFC 9110 §9.2.2. */
 const IDEMPOTENT: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PUT', 'DELETE']);

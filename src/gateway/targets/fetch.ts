@@ -1,11 +1,10 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { type Awaitable, whenThere } from '../../base/awaitable.ts';
 import { plainBytes, typedArrayName } from '../../base/bytes.ts';
-import { HoldfastError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
-import { type ClientTerms, setClientTerms } from '../../http/client-terms.ts';
 import { drained } from '../../http/drained.ts';
 import { type Refusal, refuse, refuseUnforeseen } from '../../http/refusal.ts';
+import { bodyKind, IncomingBody, refuseAnnouncedBody } from '../../http/request-body.ts';
 import type { RequestHead } from '../../http/request-head.ts';
 import type { ResponseCommit } from '../../session/request/response-commit.ts';
 import type { Session } from '../../session/session.ts';
@@ -71,12 +70,9 @@ export async function runFetchHandler(
       body: 'this method is not supported\n',
     });
 
-  if (Number(incoming.headers['content-length'] ?? 0) > options.maxBodyBytes) return tooLarge(options.maxBodyBytes);
-
-  // Only now is it known that the client's body is wanted (RFC 9110 §10.1.1).
-  const askForBody = () => {
-    if (incoming.headers.expect !== undefined && !outgoing.headersSent) outgoing.writeContinue();
-  };
+  const { maxBodyBytes } = options;
+  const announced = refuseAnnouncedBody(incoming, maxBodyBytes);
+  if (announced) return announced;
   const clientGone = new AbortController();
   let request: Request | undefined;
   outgoing.once('close', () => {
@@ -85,7 +81,9 @@ export async function runFetchHandler(
     // held by nobody.
     request = undefined;
   });
-  const body = hasBody(incoming) ? new IncomingBody(incoming, options.maxBodyBytes, askForBody) : undefined;
+  // A body on GET or HEAD has no meaning, and a Request cannot hold one.
+  const isBodiless = head.method === 'GET' || head.method === 'HEAD' || bodyKind(incoming) === 'none';
+  const body = isBodiless ? undefined : new IncomingBody(incoming, outgoing, maxBodyBytes);
   const maxWriteBytes = incoming.httpVersionMajor >= 2 ? MAX_HTTP2_WRITE_BYTES : Number.POSITIVE_INFINITY;
   let response: Response | undefined;
   try {
@@ -117,18 +115,6 @@ export async function runFetchHandler(
   }
 }
 
-function tooLarge(maxBodyBytes: number): Refusal {
-  return refuse(
-    413,
-    'ERR_HTTP_BODY_TOO_LARGE',
-    `the body has more than ${maxBodyBytes} bytes; raise maxBodySize or send less`,
-    {
-      // The rest is not wanted, and nothing else can come behind it.
-      headers: { Connection: 'close' },
-    },
-  );
-}
-
 /** Another answer takes the place of this one. */
 function withdraw({ headers }: Response, outgoing: ServerResponse): void {
   outgoing.statusMessage = '';
@@ -156,13 +142,6 @@ function isResponse(value: unknown): value is Response {
   return Number.isInteger(status) && status! >= 200 && status! <= 599 && typeof headers?.keys === 'function';
 }
 
-/** RFC 9112 §6.3. A body on GET or HEAD has no meaning, and a Request cannot hold one. */
-function hasBody(incoming: IncomingMessage): boolean {
-  if (incoming.method === 'GET' || incoming.method === 'HEAD') return false;
-  const { 'transfer-encoding': encoding, 'content-length': length } = incoming.headers;
-  return encoding !== undefined || Number(length ?? 0) > 0;
-}
-
 function toRequest(head: RequestHead, body: IncomingBody | undefined, signal: AbortSignal): Request {
   const headers = new Headers();
   for (const [name, value] of Object.entries(head.headers)) {
@@ -176,59 +155,6 @@ function toRequest(head: RequestHead, body: IncomingBody | undefined, signal: Ab
     signal,
     ...(body && { body: body.stream, duplex: 'half' }),
   });
-}
-
-/** A request body as a web stream: read on demand, never ahead; cancelling it spares the connection. */
-class IncomingBody implements ClientTerms {
-  readonly stream: ReadableStream<Uint8Array>;
-  /** Why there is no more of it. */
-  refusal: Refusal | undefined;
-  /** From the first time that the handler reads it. */
-  isBodyAwaited = false;
-  readonly #incoming: IncomingMessage;
-  readonly #chunks: AsyncIterator<Uint8Array>;
-  #controller: ReadableStreamDefaultController<Uint8Array> | undefined;
-
-  constructor(incoming: IncomingMessage, maxBytes: number, onFirstRead: () => void) {
-    this.#incoming = incoming;
-    this.#chunks = incoming.iterator({ destroyOnReturn: false });
-    setClientTerms(incoming, this);
-    let bytes = 0;
-    this.stream = new ReadableStream<Uint8Array>(
-      {
-        start: controller => {
-          this.#controller = controller;
-        },
-        pull: async controller => {
-          if (!this.isBodyAwaited) onFirstRead();
-          this.isBodyAwaited = true;
-          const { done, value } = await this.#chunks.next();
-          if (this.refusal) return;
-          bytes += value?.length ?? 0;
-          if (bytes > maxBytes) this.#fail(tooLarge(maxBytes), 'the body is too large');
-          else if (done) controller.close();
-          else controller.enqueue(value);
-        },
-        cancel: () => this.discardRest(),
-      },
-      { highWaterMark: 0 },
-    );
-  }
-
-  onSlowBody(refusal: Refusal): void {
-    this.#fail(refusal, refusal.reason);
-  }
-
-  /** Reads on to the end of the request, so that the connection can carry the next one. */
-  discardRest(): void {
-    this.isBodyAwaited = false;
-    void this.#chunks.return?.().then(() => this.#incoming.resume());
-  }
-
-  #fail(refusal: Refusal, reason: string): void {
-    this.refusal ??= refusal;
-    this.#controller!.error(new HoldfastError(refusal.code, reason, { status: refusal.status }));
-  }
 }
 
 interface WriteOptions {

@@ -3,9 +3,9 @@ import type { Duplex } from 'node:stream';
 import { HoldfastError, isHoldfastError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { ApiAnswer, SessionApi } from '../../gateway/backend-session/api.ts';
-import { setClientTerms } from '../../http/client-terms.ts';
 import type { HostNames } from '../../http/host-names.ts';
-import { RETRY_AFTER_S, type Refusal, refuseUnforeseen } from '../../http/refusal.ts';
+import { RETRY_AFTER_S, refuseUnforeseen } from '../../http/refusal.ts';
+import { IncomingBody } from '../../http/request-body.ts';
 import type { Intake } from '../listen/intake.ts';
 import type { ApiTokens } from './api-tokens.ts';
 
@@ -133,35 +133,14 @@ function segmentsOf(target: string): string[] {
 
 /** @throws {HoldfastError} ERR_HTTP_BODY_TOO_LARGE, ERR_HTTP_BODY_TIMEOUT, ERR_API_BAD_REQUEST. */
 async function readBody(request: IncomingMessage, response: ServerResponse, maxBytes: number): Promise<string> {
-  if (request.headers.expect !== undefined) response.writeContinue();
-  const chunks: Buffer[] = [];
-  const slow = Promise.withResolvers<never>();
-  const terms = {
-    isBodyAwaited: true,
-    onSlowBody: ({ code, reason, status }: Refusal) => slow.reject(new HoldfastError(code, reason, { status })),
-  };
-  setClientTerms(request, terms);
-  // Otherwise leaving early would cut the connection before the answer.
-  const incoming = request.iterator({ destroyOnReturn: false });
+  const body = new IncomingBody(request, response, maxBytes);
   try {
-    let bytes = 0;
-    for (;;) {
-      const { done, value } = await Promise.race([incoming.next(), slow.promise]);
-      if (done) break;
-      bytes += (value as Buffer).length;
-      if (bytes > maxBytes)
-        throw new HoldfastError('ERR_HTTP_BODY_TOO_LARGE', `the body has more than ${maxBytes} bytes`, { status: 413 });
-      chunks.push(value as Buffer);
-    }
-  } finally {
-    terms.isBodyAwaited = false;
-    // The rest, so that the connection can carry another request.
-    void incoming.return?.().then(() => request.resume());
-  }
-  try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(Buffer.concat(chunks));
-  } catch {
+    return new TextDecoder('utf-8', { fatal: true }).decode(await new Response(body.stream).bytes());
+  } catch (error) {
+    if (isHoldfastError(error)) throw error;
     throw new HoldfastError('ERR_API_BAD_REQUEST', 'the body is not UTF-8', { status: 400 });
+  } finally {
+    body.discardRest();
   }
 }
 
