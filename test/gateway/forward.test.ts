@@ -100,7 +100,10 @@ describe('a request that is forwarded', () => {
     expect(seen).toMatchObject({ method: 'PUT', url: '/a/b?c=%2F', body: 'hello' });
     expect(seen.values('host')).toEqual(['example.com']);
     expect(await to.outcome()).toMatchObject({ status: 200, complete: true, upstream: 'app', server: url });
-    expect(to.upstream.servers[0]).toMatchObject({ url, hostname: '127.0.0.1', port: Number(new URL(url).port) });
+    expect(to.upstream.servers[0]).toMatchObject({
+      url,
+      address: { hostname: '127.0.0.1', port: Number(new URL(url).port) },
+    });
   });
 
   test('goes to the path that was decided on', async () => {
@@ -692,7 +695,7 @@ describe('an upstream', () => {
       { servers: ['http://a', 'http://1.2.3.4:81', 'http://[::1]:82/'] },
       systemClock,
     );
-    expect(servers.map(({ hostname, port }) => [hostname, port])).toEqual([
+    expect(servers.map(({ address: { hostname, port } }) => [hostname, port])).toEqual([
       ['a', 80],
       ['1.2.3.4', 81],
       ['::1', 82],

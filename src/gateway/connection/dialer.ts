@@ -3,7 +3,6 @@ import tls from 'node:tls';
 import type { Clock } from '../../base/clock.ts';
 import { HoldfastError } from '../../base/errors.ts';
 import { parseServerAddress, type ServerAddress } from '../../http/server-address.ts';
-import { ConnectionPool, type ConnectionPoolOptions } from './pool.ts';
 import { trackStage, whenOpen } from './stage.ts';
 
 /** After this silence TCP itself asks whether the other end still exists. */
@@ -33,34 +32,29 @@ export function parseServerUrl(upstream: string, text: string): ServerAddress {
   throw new TypeError(`upstream "${upstream}": not a server: "${text}"; write http://host:port or unix:/path`);
 }
 
-export interface PoolOptions extends ConnectionPoolOptions {
+export interface DialerOptions {
   readonly upstream: string;
   readonly connectTimeoutMs: number;
   readonly tls: UpstreamTls | undefined;
 }
 
-/** The connections to one server: a bounded pool for requests, and new ones for whoever needs one of his own. */
-export class Pool {
-  /** For HTTP requests. */
-  readonly connections: ConnectionPool;
+/** Opens connections to one server. */
+export class Dialer {
   readonly #address: ServerAddress;
-  readonly #options: PoolOptions;
+  readonly #options: DialerOptions;
   readonly #clock: Clock;
   readonly #tls: tls.ConnectionOptions | undefined;
   /** A handshake that resumes is cheaper for both. */
   #tlsSession: Buffer | undefined;
 
-  constructor(address: ServerAddress, options: PoolOptions, clock: Clock) {
+  constructor(address: ServerAddress, options: DialerOptions, clock: Clock) {
     this.#address = address;
     this.#options = options;
     this.#clock = clock;
     if (address.isTls) this.#tls = tlsOptions(address, options.tls ?? {});
-    this.connections = new ConnectionPool(() => this.open(), options, clock);
   }
 
   /**
-   * Opens a connection outside the pool.
-   *
    * The socket is returned while it still connects. When it cannot be used within the connect timeout, TLS included, it
    * is destroyed with `ERR_UPSTREAM_TIMEOUT`. The caller must listen for `error`.
    */

@@ -2,7 +2,8 @@ import { type Duration, parseDuration } from '../../base/duration.ts';
 import type { Size } from '../../base/size.ts';
 import type { UpstreamIdentityOptions } from '../backend-session/identity.ts';
 import type { UpstreamSessionConfig } from '../backend-session/observed/options.ts';
-import type { PoolOptions, UpstreamTls } from '../connection/dialer.ts';
+import type { DialerOptions, UpstreamTls } from '../connection/dialer.ts';
+import type { ConnectionPoolOptions } from '../connection/pool.ts';
 import { type AffinityKind, type AffinityOptions, BACKEND_SESSION_COOKIE } from './affinity.ts';
 import type { Balance } from './balancing.ts';
 import type { UpstreamCookies, UpstreamCookiesConfig } from './cookies.ts';
@@ -107,7 +108,11 @@ export interface UpstreamOptions extends UpstreamIdentityOptions {
   cookies?: UpstreamCookiesConfig;
 }
 
-export function poolOptions(upstream: string, options: UpstreamOptions, tls: UpstreamTls | undefined): PoolOptions {
+export function connectionOptions(
+  upstream: string,
+  options: UpstreamOptions,
+  tls: UpstreamTls | undefined,
+): DialerOptions & ConnectionPoolOptions {
   return {
     upstream,
     connectTimeoutMs: parseDuration(options.connectTimeout ?? '5s'),

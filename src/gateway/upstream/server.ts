@@ -3,8 +3,8 @@ import type { Clock, Timer } from '../../base/clock.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { ServerAddress } from '../../http/server-address.ts';
 import { CloseCode } from '../../wire/close-codes.ts';
-import { Pool, type PoolOptions, parseServerUrl } from '../connection/dialer.ts';
-import type { ConnectionPool } from '../connection/pool.ts';
+import { Dialer, type DialerOptions, parseServerUrl } from '../connection/dialer.ts';
+import { ConnectionPool, type ConnectionPoolOptions } from '../connection/pool.ts';
 import { type Balanced, hash32 } from './balancing.ts';
 import { Ejection, type EjectionOptions } from './ejection.ts';
 import type { FailureReason } from './failure.ts';
@@ -49,7 +49,7 @@ export interface ServerStatus {
 }
 
 export interface UpstreamServerOptions {
-  readonly pool: PoolOptions;
+  readonly connections: DialerOptions & ConnectionPoolOptions;
   readonly ejection: EjectionOptions | undefined;
   readonly health: (HealthOptions & CheckOptions) | undefined;
   readonly clock: Clock;
@@ -59,18 +59,18 @@ export interface UpstreamServerOptions {
 export type Drain = 'close' | 'stay';
 
 /** One backend server: its connections, whether it is in service, and what it has to do. */
-export class UpstreamServer implements ServerAddress, Balanced {
+export class UpstreamServer implements Balanced {
+  readonly address: ServerAddress;
   readonly url: string;
-  readonly hostname: string;
-  readonly port: number;
-  readonly socketPath: string | undefined;
   readonly isTls: boolean;
   readonly weight: number;
   /** The suffix of session ids that belong to it. */
   readonly route: string | undefined;
   readonly hashSeed: number;
   turn = 0;
-  readonly #pool: Pool;
+  /** For HTTP requests. */
+  readonly connections: ConnectionPool;
+  readonly #dialer: Dialer;
   readonly #ejection: Ejection | undefined;
   readonly #health: HealthCheck | undefined;
   readonly #clock: Clock;
@@ -89,21 +89,22 @@ export class UpstreamServer implements ServerAddress, Balanced {
     server: { readonly url: string; readonly weight?: number; readonly route?: string },
     options: UpstreamServerOptions,
   ) {
-    const { clock, ejection, health, logger, pool } = options;
-    const address = parseServerUrl(pool.upstream, server.url);
+    const { clock, connections, ejection, health, logger } = options;
+    const { upstream } = connections;
+    const address = parseServerUrl(upstream, server.url);
+    this.address = address;
     this.url = address.url;
-    this.hostname = address.hostname;
-    this.port = address.port;
-    this.socketPath = address.socketPath;
     this.isTls = address.isTls;
     this.weight = server.weight ?? 1;
-    if (!(this.weight >= 1)) throw new TypeError(`upstream "${pool.upstream}": the weight of ${this.url} is below 1`);
+    if (!(this.weight >= 1)) throw new TypeError(`upstream "${upstream}": the weight of ${this.url} is below 1`);
     this.route = server.route;
     this.hashSeed = hash32(address.url);
     this.#clock = clock;
-    this.#pool = new Pool(address, pool, clock);
-    const probe = probeOf(() => this.#pool.open(), health, clock);
-    const log = { upstream: pool.upstream, server: this.url };
+    this.#dialer = new Dialer(address, connections, clock);
+    const open = () => this.#dialer.open();
+    this.connections = new ConnectionPool(open, connections, clock);
+    const probe = probeOf(open, health, clock);
+    const log = { upstream, server: this.url };
     if (health) {
       this.#health = new HealthCheck(health, clock, probe, (isHealthy, why) => {
         if (isHealthy) {
@@ -124,11 +125,6 @@ export class UpstreamServer implements ServerAddress, Balanced {
         logger.warn({ ...log, reason: why }, 'upstream server failed and is out of service');
       });
     }
-  }
-
-  /** For HTTP requests. */
-  get connections(): ConnectionPool {
-    return this.#pool.connections;
   }
 
   get active(): number {
@@ -175,9 +171,9 @@ export class UpstreamServer implements ServerAddress, Balanced {
     this.#health?.start();
   }
 
-  /** Opens a connection outside the pool. See `Pool.open`. */
+  /** Opens a connection outside the pool. See `Dialer.open`. */
   openSocket(): Socket {
-    return this.#pool.open();
+    return this.#dialer.open();
   }
 
   /** A request or handshake goes there; `end` must follow, once. */
@@ -238,7 +234,7 @@ export class UpstreamServer implements ServerAddress, Balanced {
   retire(): void {
     this.#health?.close();
     this.#ejection?.close();
-    this.#pool.connections.retire();
+    this.connections.retire();
   }
 
   /** Closes everything but the WebSockets. Requests under way fail. */
@@ -246,7 +242,7 @@ export class UpstreamServer implements ServerAddress, Balanced {
     this.#clock.clearTimeout(this.#drainTimer);
     this.#health?.close();
     this.#ejection?.close();
-    this.#pool.connections.close();
+    this.connections.close();
   }
 
   /**

@@ -17,9 +17,9 @@ import { UpstreamCookies } from './cookies.ts';
 import { noServer } from './failure.ts';
 import {
   affinityOptions,
+  connectionOptions,
   ejectionOptions,
   healthOptions,
-  poolOptions,
   type UpstreamOptions,
   type UpstreamServerConfig,
 } from './options.ts';
@@ -129,14 +129,14 @@ export class Upstream implements UpstreamControl {
   constructor(name: string, options: UpstreamOptions, clock: Clock, environment: UpstreamEnvironment = {}) {
     if (options.servers.length === 0) throw new TypeError(`upstream "${name}" has no servers; add one under "servers"`);
     const { balance = 'round-robin', retries = 3 } = options;
-    const pool = poolOptions(name, options, environment.tls);
+    const connections = connectionOptions(name, options, environment.tls);
     this.name = name;
     this.identity = upstreamIdentity(options);
     this.assertions = environment.assertions;
     this.own = environment.own ?? new OwnNames();
     this.clock = clock;
     this.logger = environment.logger ?? silentLogger;
-    this.connectTimeoutMs = pool.connectTimeoutMs;
+    this.connectTimeoutMs = connections.connectTimeoutMs;
     this.answerTimeoutMs = parseDuration(options.answerTimeout ?? '60s');
     this.handshakeTimeoutMs = parseDuration(options.handshakeTimeout ?? '10s');
     this.maxBodyBytes = parseSize(options.maxBodySize ?? '1GiB');
@@ -144,7 +144,7 @@ export class Upstream implements UpstreamControl {
     this.cookies = new UpstreamCookies(options.cookies, this.own);
     this.bound = new BoundConnections(clock);
     this.#serverOptions = {
-      pool,
+      connections,
       ejection: options.ejection === false ? undefined : ejectionOptions(options.ejection ?? {}),
       health: options.health && healthOptions(options.health),
       clock,
