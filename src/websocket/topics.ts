@@ -20,9 +20,4 @@ export class Topics {
     checkTopic('publish', topic);
     return broadcast('publish', this.#subscribers.get(topic) ?? NOBODY, data, except);
   }
-
-  /** How many connections listen to the topic. */
-  count(topic: string): number {
-    return this.#subscribers.get(topic)?.size ?? 0;
-  }
 }

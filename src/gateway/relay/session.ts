@@ -71,7 +71,7 @@ export class RelaySessions implements AttachedSessions {
     if (this.#attached!.isEnded) sockets.closeAll(sid);
     relay.closed
       .then(() => {
-        sockets.delete(sid, relay);
+        sockets.remove(sid, relay);
         return this.release();
       })
       .catch(() => {});

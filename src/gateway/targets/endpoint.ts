@@ -100,7 +100,7 @@ function endingOf(
   const { id } = attached.session;
   const { sockets } = context;
   return (connection, event) => {
-    sockets.delete(id, connection);
+    sockets.remove(id, connection);
     onGone?.(connection, event);
   };
 }

@@ -93,11 +93,6 @@ export class FrameReader {
     return this.isAtFrameBoundary && !this.#messageOpen && !this.#stopped && !this.#paused && this.#rest === undefined;
   }
 
-  /** True while a fragmented message is open. */
-  get isInsideMessage(): boolean {
-    return this.#messageOpen;
-  }
-
   /** Reports nothing more; bytes pushed from now on are ignored. */
   stop(): void {
     this.#stopped = true;

@@ -235,8 +235,8 @@ export class ObservedSessions {
 
   #delete(attached: ObservedSocket): void {
     const { key } = attached;
-    this.#sockets.delete(key, attached);
-    if (this.#sockets.get(key).size > 0 || !this.#places.has(key)) return;
+    this.#sockets.remove(key, attached);
+    if (this.#sockets.has(key) || !this.#places.has(key)) return;
     this.#expiry.cancel(this.#places.get(key)!);
     this.#places.delete(key);
   }
@@ -383,7 +383,7 @@ export class ObservedSessions {
   }
 
   #rebind(from: string, to: string): void {
-    for (const attached of [...this.#sockets.get(from)]) {
+    for (const attached of [...(this.#sockets.get(from) ?? [])]) {
       this.#delete(attached);
       attached.key = to;
       this.#add(attached);
@@ -425,7 +425,7 @@ export class ObservedSessions {
       if (!(await this.#try('end', key, () => this.#tellOver(key, successor)))) return; // an outage
       this.#unwritten.delete(key);
     }
-    const keys = [...this.#sockets.sids];
+    const keys = [...this.#sockets.keys()];
     for (let start = 0; start < keys.length && !this.#isClosed; start += LOOK_TOGETHER) {
       const batch = keys.slice(start, start + LOOK_TOGETHER);
       const looks = await Promise.all(
