@@ -152,9 +152,7 @@ async function holdSession(unambiguous: Unambiguous): Promise<Held | Refusal> {
     return { ...unambiguous, held: new HeldSession(context, binding, session) };
   } catch (error) {
     binding.release();
-    const failure = sessionFailure(error);
-    if (failure) return failure;
-    throw error;
+    return refuseForSession(error);
   }
 }
 
@@ -167,10 +165,14 @@ async function observeSession(held: Held): Promise<Admitted | Refusal> {
     return { ...held, observed: await observer.begin(held.head) };
   } catch (error) {
     held.held?.[Symbol.dispose]();
-    const failure = sessionFailure(error);
-    if (failure) return failure;
-    throw error;
+    return refuseForSession(error);
   }
+}
+
+function refuseForSession(error: unknown): Refusal {
+  const failure = sessionFailure(error);
+  if (failure) return failure;
+  throw error;
 }
 
 function sessionFor(mode: Exclude<SessionMode, 'none'>, binding: SessionBinding): Promise<Session | undefined> {

@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
+import { unmapIpv4 } from './address-list.ts';
 import type { ProxyHeader } from './proxy-protocol.ts';
 
 const secureByProxy = new WeakSet<object>();
@@ -14,6 +15,11 @@ export function setPeer(socket: Socket, { source, isSecure }: ProxyHeader): void
     Object.defineProperty(socket, 'remotePort', { value: source.port, configurable: true });
   }
   if (isSecure) secureByProxy.add(socket);
+}
+
+/** The other end of a connection, or whom its PROXY header names: IPv4 never as IPv6; `''` on a Unix socket. */
+export function peerAddressOf({ remoteAddress }: Pick<Socket, 'remoteAddress'>): string {
+  return unmapIpv4(remoteAddress ?? '');
 }
 
 /** True when the client speaks TLS: to us, or to the proxy that said so in its PROXY header. */

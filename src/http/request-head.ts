@@ -1,11 +1,11 @@
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
-import { type AddressList, unmapIpv4 } from './address-list.ts';
+import type { AddressList } from './address-list.ts';
 import { parseAuthority } from './authority.ts';
 import { type ClientCertificate, clientCertificateOf } from './client-certificate.ts';
 import { findClient, readForwardedChain } from './forwarded.ts';
 import type { HostNames } from './host-names.ts';
 import { normalizePath } from './path.ts';
-import { isSecureSocket } from './peer.ts';
+import { isSecureSocket, peerAddressOf } from './peer.ts';
 import { type Refusal, refuse } from './refusal.ts';
 import { asksForWebSocket, parseUpgrade, type UpgradeRequest } from './upgrade-request.ts';
 import { takeUrlTicket, type UrlTicket } from './url-ticket.ts';
@@ -109,7 +109,7 @@ export function readRequestHead(request: IncomingMessage, options: ReadRequestHe
   const path = location.path === '*' ? '*' : normalizePath(location.path);
   if (path === undefined) return badRequest('the path has an invalid escape or a character that is not allowed');
 
-  const peerAddress = unmapIpv4(socket.remoteAddress ?? '');
+  const peerAddress = peerAddressOf(socket);
   const isEncrypted = isSecureSocket(socket);
   const isUpgrade = asksForWebSocket(request);
   const facts = {
@@ -161,7 +161,7 @@ export function clientAddressOf(
   { socket, headers }: Pick<IncomingMessage, 'socket' | 'headers'>,
   { trustedProxies }: ReadRequestHeadOptions,
 ): string {
-  const peerAddress = unmapIpv4(socket.remoteAddress ?? '');
+  const peerAddress = peerAddressOf(socket);
   const chain = trustedProxies.contains(peerAddress) ? readForwardedChain(headers) : undefined;
   return chain ? findClient(chain, peerAddress, trustedProxies).address : peerAddress;
 }

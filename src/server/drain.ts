@@ -1,5 +1,5 @@
 import { CloseCode } from '../wire/close-codes.ts';
-import type { Parts } from './assembly/build.ts';
+import type { Assembly } from './assembly/build.ts';
 import type { Listener } from './listen/listener.ts';
 
 /** What clients and the log are told. */
@@ -20,37 +20,37 @@ interface Closable {
  *
  * Resolves when every listener is closed. New handshakes, and those that come through meanwhile, are the intake's part.
  */
-export async function drain(parts: Parts, listeners: readonly Listener[], limitMs: number): Promise<void> {
-  const { clock } = parts;
+export async function drain(assembly: Assembly, listeners: readonly Listener[], limitMs: number): Promise<void> {
+  const { clock } = assembly;
   const closed = Promise.all(listeners.map(listener => listener.close()));
   for (const listener of listeners) listener.closeIdle();
   const sockets = (): Closable[] => [
-    ...parts.endpoints.flatMap(endpoint => [...endpoint.connections]),
-    ...parts.relays,
+    ...assembly.endpoints.flatMap(endpoint => [...endpoint.connections]),
+    ...assembly.relays,
   ];
   const end = clock.monotonic() + limitMs;
   const isOver = () =>
-    sockets().length === 0 && parts.handshakes.size === 0 && parts.endpoints.every(endpoint => endpoint.isEmpty);
+    sockets().length === 0 && assembly.handshakes.size === 0 && assembly.endpoints.every(endpoint => endpoint.isEmpty);
 
   const all = sockets();
   const batch = Math.ceil(all.length / STEPS);
   for (let i = 0; limitMs > 0 && i < all.length; i += batch) {
     for (const socket of all.slice(i, i + batch)) socket.close(CloseCode.goingAway, STOPPING);
-    if (i + batch < all.length) await wait(parts, Math.min(limitMs / 2 / STEPS, 100));
+    if (i + batch < all.length) await wait(assembly, Math.min(limitMs / 2 / STEPS, 100));
   }
-  while (!isOver() && clock.monotonic() < end) await wait(parts, Math.min(CHECK_INTERVAL_MS, limitMs));
-  for (const endpoint of parts.endpoints) endpoint.terminateAll();
-  for (const relay of parts.relays) relay.terminate();
+  while (!isOver() && clock.monotonic() < end) await wait(assembly, Math.min(CHECK_INTERVAL_MS, limitMs));
+  for (const endpoint of assembly.endpoints) endpoint.terminateAll();
+  for (const relay of assembly.relays) relay.terminate();
   // Those that were waiting for `accept` have an answer now; the others wait for a store or a backend.
   await new Promise(resolve => setImmediate(resolve));
-  for (const socket of parts.handshakes) socket.destroy();
+  for (const socket of assembly.handshakes) socket.destroy();
 
   let areClosed = false;
   const closing = closed.then(() => {
     areClosed = true;
   });
   while (!areClosed && clock.monotonic() < end) {
-    await Promise.race([closing, wait(parts, Math.min(CHECK_INTERVAL_MS, end - clock.monotonic()))]);
+    await Promise.race([closing, wait(assembly, Math.min(CHECK_INTERVAL_MS, end - clock.monotonic()))]);
     // A connection whose answer was under way is idle then, and nobody else would end it.
     for (const listener of listeners) listener.closeIdle();
   }
@@ -58,7 +58,7 @@ export async function drain(parts: Parts, listeners: readonly Listener[], limitM
   await closing;
 }
 
-function wait({ clock }: Parts, ms: number): Promise<void> {
+function wait({ clock }: Assembly, ms: number): Promise<void> {
   return new Promise(resolve => {
     clock.setTimeout(resolve, ms);
   });

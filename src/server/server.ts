@@ -14,7 +14,7 @@ import type { SessionStatistics } from '../session/reports/statistics.ts';
 import type { Session, SessionEndReason, SessionOwner } from '../session/session.ts';
 import type { SessionInfo } from '../session/session-info.ts';
 import type { BroadcastResult } from '../websocket/broadcast.ts';
-import { build, type Parts } from './assembly/build.ts';
+import { type Assembly, build } from './assembly/build.ts';
 import { drain } from './drain.ts';
 import { InternalIntake } from './intakes/internal.ts';
 import { PublicIntake } from './intakes/public.ts';
@@ -109,7 +109,7 @@ export class Server {
   readonly #config: Config;
   readonly #environment: ServerEnvironment;
   #state: ServerState = 'new';
-  #parts: Parts | undefined;
+  #assembly: Assembly | undefined;
   readonly #intakes: PublicIntake[] = [];
   #listeners: Listener[] = [];
   #internal: Listener | undefined;
@@ -275,7 +275,7 @@ export class Server {
   async #build(): Promise<void> {
     const { clock = systemClock } = this.#environment;
     try {
-      this.#parts = await build(this.#config, { ...this.#environment, clock });
+      this.#assembly = await build(this.#config, { ...this.#environment, clock });
     } catch (error) {
       this.#state = 'stopped';
       for (const detach of this.#detach) detach();
@@ -286,10 +286,10 @@ export class Server {
   /** For backends, which may ask for a session with the first request. */
   async #openInternal(): Promise<void> {
     const { internal } = this.#config;
-    const { internal: parts } = this.#running();
-    if (!internal || !parts) return;
+    const { internal: api } = this.#running();
+    if (!internal || !api) return;
     const { hosts: _, ...listen } = { host: '127.0.0.1', ...internal };
-    this.#internal = await this.#open(listen, () => new InternalIntake(parts));
+    this.#internal = await this.#open(listen, () => new InternalIntake(api));
   }
 
   async #listen(): Promise<void> {
@@ -341,28 +341,28 @@ export class Server {
   }
 
   async #close(drainMs: number): Promise<void> {
-    const parts = this.#running();
+    const assembly = this.#running();
     // The clock's timers keep no process alive; without this it could end before the stores are closed.
     const alive = setInterval(() => {}, 60_000);
     for (const detach of this.#detach) detach();
     for (const intake of this.#intakes) intake.beginDraining();
-    await drain(parts, this.#listeners, drainMs);
+    await drain(assembly, this.#listeners, drainMs);
     // Until then backends may need it to answer.
     const internal = this.#internal?.close();
     this.#internal?.closeAll();
     await internal;
     // One that fails keeps no other from closing: the stores above all have something left to write.
-    const endpoints = await Promise.allSettled(parts.endpoints.map(endpoint => endpoint.stop()));
-    await Promise.all([...parts.upstreams.values()].map(upstream => upstream.close()));
-    const sessions = await Promise.allSettled(parts.sessionContexts.map(({ manager }) => manager.close()));
+    const endpoints = await Promise.allSettled(assembly.endpoints.map(endpoint => endpoint.stop()));
+    await Promise.all([...assembly.upstreams.values()].map(upstream => upstream.close()));
+    const sessions = await Promise.allSettled(assembly.sessionContexts.map(({ manager }) => manager.close()));
     clearInterval(alive);
-    parts.logger.flush();
+    assembly.logger.flush();
     const failed = [...endpoints, ...sessions].find(result => result.status === 'rejected');
     if (failed) throw failed.reason;
   }
 
-  #running(): Parts {
-    if (this.#parts) return this.#parts;
+  #running(): Assembly {
+    if (this.#assembly) return this.#assembly;
     throw new HoldfastError('ERR_SERVER_STATE', 'the server is not running; await start() or attach() first');
   }
 }

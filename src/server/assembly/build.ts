@@ -22,22 +22,22 @@ import type { ServedEndpoint } from '../../websocket/endpoint.ts';
 import { TimerWheel } from '../../websocket/timer-wheel.ts';
 import { Topics } from '../../websocket/topics.ts';
 import { dataFolderOf } from '../data-folder.ts';
-import type { InternalParts } from '../intakes/internal.ts';
+import type { InternalApi } from '../intakes/internal.ts';
 import type { LineSink } from '../line-output.ts';
 import { type AccessLog, createAccessLog, createLogger, reportLostLines } from '../logging.ts';
-import { internalParts, openAssertionKeys } from './internal.ts';
+import { internalApi, openAssertionKeys } from './internal.ts';
 import { buildRoutes } from './routes.ts';
 import { openSessionContext, signingKeys } from './session-contexts.ts';
 import { ledgerOf, makeUpstreams, shareMoves } from './upstreams.ts';
 
 /** Everything that runs, wired together. */
-export interface Parts extends Gateway {
+export interface Assembly extends Gateway {
   readonly logger: CalmLogger;
   readonly accessLog: AccessLog;
   readonly endpoints: readonly ServedEndpoint<unknown>[];
   readonly upstreams: ReadonlyMap<string, Upstream>;
   /** What the internal listener serves; undefined when there is none. */
-  readonly internal: InternalParts | undefined;
+  readonly internal: InternalApi | undefined;
   /** The server's own sessions; mounted applications may have others. */
   readonly sessions: SessionContext | undefined;
   /** Those of mounted applications, by the whole prefix. */
@@ -50,11 +50,11 @@ export interface Parts extends Gateway {
   readonly relays: Set<Relay>;
 }
 
-/** Configuration in, running parts out. When it rejects, nothing stays open. */
+/** Configuration in, all that runs out. When it rejects, nothing stays open. */
 export async function build(
   config: Config,
   environment: { clock: Clock; logger?: Logger; accessLog?: LineSink; freeBytes?: DiskOptions['freeBytes'] },
-): Promise<Parts> {
+): Promise<Assembly> {
   const { clock } = environment;
   const logger = CalmLogger.over(environment.logger ?? createLogger(config.log), clock);
   reportLostLines(logger);
@@ -100,7 +100,7 @@ export async function build(
       },
     );
     const router = createRouter(entries);
-    const internal = await internalParts(config, entries, { clock, logger, dataFolder, assertionKeys });
+    const internal = await internalApi(config, entries, { clock, logger, dataFolder, assertionKeys });
     for (const endpoint of endpointsOf(entries)) {
       await endpoint.start();
       started.push(endpoint);

@@ -17,7 +17,7 @@ import { HostNames, isHostPattern } from '../../http/host-names.ts';
 import { loadOrCreateSecret } from '../../session/identity/secret-file.ts';
 import { type DataFolder, keysFolder } from '../data-folder.ts';
 import { ApiTokens } from '../intakes/api-tokens.ts';
-import type { InternalParts } from '../intakes/internal.ts';
+import type { InternalApi } from '../intakes/internal.ts';
 
 const MIN_TOKEN_BYTES = 32;
 
@@ -47,11 +47,11 @@ export async function openAssertionKeys(config: Config, dataFolder: DataFolder):
  *
  * @throws {HoldfastError} ERR_CONFIG_INVALID when a token cannot be read, is too short, or is that of another upstream.
  */
-export async function internalParts(
+export async function internalApi(
   config: Config,
   entries: readonly RouteEntry<Route>[],
   environment: { clock: Clock; logger: Logger; dataFolder: DataFolder; assertionKeys: AssertionKeys | undefined },
-): Promise<InternalParts | undefined> {
+): Promise<InternalApi | undefined> {
   const { internal } = config;
   if (!internal) return undefined;
   const { logger, dataFolder, assertionKeys } = environment;

@@ -20,7 +20,7 @@ import { declaredEndpoints } from './declared-endpoints.ts';
 import { demandsOf, sharesServer, stricterRoutes } from './stricter-routes.ts';
 
 /** What routes are made from. */
-export interface RouteParts {
+export interface RouteSources {
   readonly logger: Logger;
   readonly folder: string;
   readonly upstreams: ReadonlyMap<string, Upstream>;
@@ -47,14 +47,14 @@ const DEFAULT_SESSION_MODE: Readonly<Record<Target['kind'], SessionMode>> = {
  */
 export function buildRoutes(
   application: ApplicationConfig,
-  parts: Omit<RouteParts, 'stricter'>,
+  sources: Omit<RouteSources, 'stricter'>,
 ): Promise<RouteEntry<Route>[]> {
-  return entriesOf(application, { ...parts, stricter: stricterRoutes(application) }, '');
+  return entriesOf(application, { ...sources, stricter: stricterRoutes(application) }, '');
 }
 
 async function entriesOf(
   application: ApplicationConfig,
-  parts: RouteParts,
+  sources: RouteSources,
   mount: string,
 ): Promise<RouteEntry<Route>[]> {
   const entries: RouteEntry<Route>[] = [];
@@ -64,35 +64,41 @@ async function entriesOf(
       const own = config.application ?? {};
       const sessions =
         own.session === undefined
-          ? parts.sessions
+          ? sources.sessions
           : own.session === false
             ? undefined
-            : await parts.openSessions(own.session, prefix);
-      entries.push(...(await entriesOf(own, { ...parts, sessions }, prefix)));
+            : await sources.openSessions(own.session, prefix);
+      entries.push(...(await entriesOf(own, { ...sources, sessions }, prefix)));
     } else {
-      entries.push(...routeEntries(config, parts, mount));
+      entries.push(...routeEntries(config, sources, mount));
     }
   }
-  for (const { endpoint, source } of await declaredEndpoints(application.endpoints ?? [], parts.folder))
-    entries.push(...routeEntries({ endpoint, name: source }, parts, mount));
-  entries.push(...restOfApplication(application, parts, mount));
+  for (const { endpoint, source } of await declaredEndpoints(application.endpoints ?? [], sources.folder))
+    entries.push(...routeEntries({ endpoint, name: source }, sources, mount));
+  entries.push(...restOfApplication(application, sources, mount));
   return entries;
 }
 
 /** The application's own files and handler take what no route does. */
-function restOfApplication({ files, fetch }: ApplicationConfig, parts: RouteParts, mount: string): RouteEntry<Route>[] {
-  if (files !== undefined) return routeEntries({ path: '/*', files, ...(fetch && { fetch }) }, parts, mount);
-  if (fetch !== undefined) return routeEntries({ path: '/*', fetch }, parts, mount);
+function restOfApplication(
+  { files, fetch }: ApplicationConfig,
+  sources: RouteSources,
+  mount: string,
+): RouteEntry<Route>[] {
+  if (files !== undefined) return routeEntries({ path: '/*', files, ...(fetch && { fetch }) }, sources, mount);
+  if (fetch !== undefined) return routeEntries({ path: '/*', fetch }, sources, mount);
   return [];
 }
 
-function routeEntries(config: RouteConfig, parts: RouteParts, mount: string): RouteEntry<Route>[] {
+function routeEntries(config: RouteConfig, sources: RouteSources, mount: string): RouteEntry<Route>[] {
   const endpoint = config.endpoint && servedEndpoint(config.endpoint, title(config));
   const paths = config.path ?? endpoint?.patterns ?? [];
   const patterns = (typeof paths === 'string' ? [paths] : paths).map(path => mount + path);
   return patterns.map(pattern => {
     const name = config.name ?? (config.host ?? '') + pattern;
-    const target = endpoint ? endpointTarget(endpoint, parts.dispatchers) : makeTarget(config, parts, name, pattern);
+    const target = endpoint
+      ? endpointTarget(endpoint, sources.dispatchers)
+      : makeTarget(config, sources, name, pattern);
     return {
       pattern,
       name,
@@ -102,9 +108,9 @@ function routeEntries(config: RouteConfig, parts: RouteParts, mount: string): Ro
         name,
         target,
         policies: config.policy?.transport === 'confidential' ? [confidential] : [],
-        upgradePolicies: [...shield(config, parts), ...originPolicies(config.policy, endpoint, parts.logger)],
+        upgradePolicies: [...shield(config, sources), ...originPolicies(config.policy, endpoint, sources.logger)],
         demands: demandsOf(config),
-        sessions: parts.sessions,
+        sessions: sources.sessions,
         sessionMode: config.session ?? defaultSessionMode(target),
         isCrossSiteSignIn: config.crossSiteSignIn,
       },
@@ -122,12 +128,12 @@ function endpointTarget(endpoint: ServedEndpoint<unknown>, dispatchers: Readonly
   return { kind: 'endpoint', endpoint };
 }
 
-function makeTarget(config: RouteConfig, parts: RouteParts, name: string, pattern: string): Target {
+function makeTarget(config: RouteConfig, sources: RouteSources, name: string, pattern: string): Target {
   if (config.files !== undefined)
     return { kind: 'files', serve: createFileServer(config.files), ...(config.fetch && { otherwise: config.fetch }) };
   if (config.fetch) return { kind: 'fetch', handler: config.fetch };
   if (config.redirect !== undefined) return { kind: 'redirect', location: config.redirect };
-  const upstream = parts.upstreams.get(config.upstream ?? '');
+  const upstream = sources.upstreams.get(config.upstream ?? '');
   if (upstream === undefined)
     throw new HoldfastError(
       'ERR_CONFIG_INVALID',
@@ -141,7 +147,7 @@ function makeTarget(config: RouteConfig, parts: RouteParts, name: string, patter
 }
 
 /** Refuses upgrades by a route that would lead round the policy of another. */
-function shield(config: RouteConfig, { stricter, upstreams }: RouteParts): Policy[] {
+function shield(config: RouteConfig, { stricter, upstreams }: RouteSources): Policy[] {
   const others = stricter.get(config);
   if (others === undefined) return [];
   const upstream = upstreams.get(config.upstream!);

@@ -13,7 +13,7 @@ import { SessionSockets } from '../../websocket/session-sockets.ts';
 import { type DataFolder, keysFolder } from '../data-folder.ts';
 import { openBackend } from './session-stores.ts';
 
-export interface SessionParts {
+export interface SessionContextOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   /** Where a generated cookie key is kept. */
@@ -29,11 +29,11 @@ export interface SessionParts {
 export async function openSessionContext(
   config: SessionConfig,
   mount: string,
-  parts: SessionParts,
+  options: SessionContextOptions,
 ): Promise<SessionContext> {
   // Before the store is opened: when it fails there is nothing to close.
-  const keys = await signingKeys(config, parts.dataFolder);
-  const backend = await openBackend(config, { ...parts, disk: parts.dataFolder.disk });
+  const keys = await signingKeys(config, options.dataFolder);
+  const backend = await openBackend(config, { ...options, disk: options.dataFolder.disk });
   const manager = await createManager({
     ...toOptions(config),
     ...backend,
@@ -44,13 +44,13 @@ export async function openSessionContext(
       ...config.cookie,
       // A mounted application has sessions of its own, so its cookie must not meet that of its neighbours.
       ...(mount !== '' && config.cookie?.path === undefined && { path: mount }),
-      everyListenerIsSecure: parts.isEveryListenerTls,
+      everyListenerIsSecure: options.isEveryListenerTls,
     },
-    clock: parts.clock,
-    logger: parts.logger,
+    clock: options.clock,
+    logger: options.logger,
   });
   if (manager.tracking.kind === 'url')
-    parts.logger.warn(
+    options.logger.warn(
       {},
       'sessions in URLs are seen in logs, histories and Referer headers; use cookies, or "header" for programs',
     );

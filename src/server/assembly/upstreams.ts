@@ -13,7 +13,7 @@ import type { RouteEntry } from '../../gateway/routing/router.ts';
 import { type Move, Upstream } from '../../gateway/upstream/upstream.ts';
 import type { Ledger } from '../../session/ledger.ts';
 
-export interface UpstreamParts {
+export interface UpstreamsOptions {
   /** The upstreams add their names. */
   readonly own: OwnNames;
   readonly clock: Clock;
@@ -33,7 +33,7 @@ export interface UpstreamParts {
  */
 export async function makeUpstreams(
   configs: Readonly<Record<string, UpstreamConfig>>,
-  { own, clock, logger, keys, assertionKeys, issuer }: UpstreamParts,
+  { own, clock, logger, keys, assertionKeys, issuer }: UpstreamsOptions,
 ): Promise<ReadonlyMap<string, Upstream>> {
   const upstreams = new Map<string, Upstream>();
   for (const [name, { tls, ...config }] of Object.entries(configs)) {

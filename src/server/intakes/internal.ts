@@ -4,12 +4,13 @@ import { HoldfastError, isHoldfastError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { ApiAnswer, SessionApi } from '../../gateway/backend-session/api.ts';
 import type { HostNames } from '../../http/host-names.ts';
+import { peerAddressOf } from '../../http/peer.ts';
 import { RETRY_AFTER_S, refuseUnforeseen } from '../../http/refusal.ts';
 import { IncomingBody } from '../../http/request-body.ts';
 import type { Intake } from '../listen/intake.ts';
 import type { ApiTokens } from './api-tokens.ts';
 
-export interface InternalParts {
+export interface InternalApi {
   readonly tokens: ApiTokens;
   /** By upstream. */
   readonly apis: ReadonlyMap<string, SessionApi>;
@@ -41,10 +42,10 @@ const STATUS: Readonly<Record<string, number>> = {
  * host name that is not ours.
  */
 export class InternalIntake implements Intake {
-  readonly #parts: InternalParts;
+  readonly #api: InternalApi;
 
-  constructor(parts: InternalParts) {
-    this.#parts = parts;
+  constructor(api: InternalApi) {
+    this.#api = api;
   }
 
   isUpgrade(): boolean {
@@ -68,24 +69,24 @@ export class InternalIntake implements Intake {
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<ApiAnswer> {
     const { method = '', headers } = request;
-    if (!this.#parts.hosts.include(headers.host ?? ''))
+    if (!this.#api.hosts.include(headers.host ?? ''))
       throw forbidden('this host is not served here; add it to "internal.hosts"');
     if (headers.origin !== undefined || headers['sec-fetch-site'] !== undefined)
       throw forbidden('this is not for browsers');
     const path = segmentsOf(request.url ?? '');
-    if (path.join('/') === '.well-known/jwks.json' && this.#parts.jwks) return keys(method, this.#parts.jwks);
+    if (path.join('/') === '.well-known/jwks.json' && this.#api.jwks) return keys(method, this.#api.jwks);
     if (path[0] !== 'sessions')
       throw new HoldfastError('ERR_API_NOT_FOUND', 'there is nothing at this path', { status: 404 });
-    const upstream = this.#parts.tokens.upstreamOf(headers.authorization, request.socket.remoteAddress ?? '');
+    const upstream = this.#api.tokens.upstreamOf(headers.authorization, peerAddressOf(request.socket));
     if (upstream === undefined)
       throw new HoldfastError('ERR_API_UNAUTHORIZED', 'send "Authorization: Bearer" and the token of the upstream', {
         status: 401,
       });
-    return this.#parts.apis.get(upstream)!.answer({
+    return this.#api.apis.get(upstream)!.answer({
       method,
       path: path.slice(1),
       headers,
-      readBody: () => readBody(request, response, this.#parts.maxBodyBytes),
+      readBody: () => readBody(request, response, this.#api.maxBodyBytes),
     });
   }
 
@@ -93,7 +94,7 @@ export class InternalIntake implements Intake {
     if (isHoldfastError(error)) {
       const { code, message } = error;
       const status = error.status ?? STATUS[code] ?? 500;
-      if (status >= 500) this.#parts.logger.error({ err: error }, 'a request to the API for backends failed');
+      if (status >= 500) this.#api.logger.error({ err: error }, 'a request to the API for backends failed');
       const isAway = status === 503;
       return {
         status,
@@ -107,7 +108,7 @@ export class InternalIntake implements Intake {
     }
     const { status, code, reason } = refuseUnforeseen(
       error,
-      this.#parts.logger,
+      this.#api.logger,
       'a request to the API for backends failed',
     );
     return { status, json: JSON.stringify({ code, message: reason }) };

@@ -12,7 +12,7 @@ import { asksForWebSocket } from '../../http/upgrade-request.ts';
 import { refusalBody, refusalResponse, writeRefusal } from '../../http/write-refusal.ts';
 import type { ConnectionFacts } from '../../websocket/endpoint-connection.ts';
 import { CloseCode } from '../../wire/close-codes.ts';
-import type { Parts } from '../assembly/build.ts';
+import type { Assembly } from '../assembly/build.ts';
 import { STOPPING } from '../drain.ts';
 import type { Intake } from '../listen/intake.ts';
 import type { AccessFacts } from '../logging.ts';
@@ -26,11 +26,11 @@ const ignore = () => {};
 /** Where requests and upgrades come in from a listener: each goes through `admit` and on to its target. */
 export class PublicIntake implements Intake {
   readonly isUpgrade = asksForWebSocket;
-  readonly #parts: Parts;
+  readonly #assembly: Assembly;
   #isDraining = false;
 
-  constructor(parts: Parts) {
-    this.#parts = parts;
+  constructor(assembly: Assembly) {
+    this.#assembly = assembly;
   }
 
   /** From now on everything new is answered with 503. */
@@ -51,13 +51,13 @@ export class PublicIntake implements Intake {
   };
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const record = new RequestRecord(request, this.#parts);
+    const record = new RequestRecord(request, this.#assembly);
     // Before anything is waited for: a client that leaves meanwhile has its line, too.
     record.endWith(response);
     try {
       const flow = await this.#admit(request);
       record.flow = flow;
-      record.served = 'refusal' in flow ? flow.refusal : await serve(flow, request, response, this.#parts);
+      record.served = 'refusal' in flow ? flow.refusal : await serve(flow, request, response, this.#assembly);
       if (isRefusal(record.served)) this.#refuse(response, record, record.served);
     } catch (error) {
       this.#refuse(response, record, this.#unforeseen(error));
@@ -65,7 +65,7 @@ export class PublicIntake implements Intake {
   }
 
   #admit(request: IncomingMessage): Promise<Admitted | Refused> | Refused {
-    return this.#isDraining ? { refusal: draining() } : admit(request, this.#parts);
+    return this.#isDraining ? { refusal: draining() } : admit(request, this.#assembly);
   }
 
   /**
@@ -79,8 +79,8 @@ export class PublicIntake implements Intake {
     early: Buffer,
     leavesUnknown: boolean = false,
   ): Promise<boolean> {
-    const { handshakes } = this.#parts;
-    const record = new RequestRecord(request, this.#parts);
+    const { handshakes } = this.#assembly;
+    const record = new RequestRecord(request, this.#assembly);
     handshakes.add(socket);
     try {
       const flow = await this.#admit(request);
@@ -104,7 +104,7 @@ export class PublicIntake implements Intake {
     socket: Duplex,
     early: Buffer,
   ): Promise<Ended | Refusal | undefined> {
-    const { accessLog, handshakes } = this.#parts;
+    const { accessLog, handshakes } = this.#assembly;
     // It may have begun while the session was read.
     if (this.#isDraining) {
       admitted.held?.[Symbol.dispose]();
@@ -112,7 +112,7 @@ export class PublicIntake implements Intake {
     }
     // An idle connection keeps what its last line will say only if there will be one.
     const onGone = accessLog.isOn ? this.#logWhenGone(record.facts()) : undefined;
-    const opened = await openUpgrade(admitted, socket, early, this.#parts, onGone);
+    const opened = await openUpgrade(admitted, socket, early, this.#assembly, onGone);
     if (isRefusal(opened)) return opened;
     if ('connection' in opened) {
       const { connection } = opened;
@@ -130,7 +130,7 @@ export class PublicIntake implements Intake {
   }
 
   #logWhenGone(facts: AccessFacts): ConnectionFacts['onGone'] {
-    const { accessLog, clock } = this.#parts;
+    const { accessLog, clock } = this.#assembly;
     const openedAt = clock.monotonic();
     return ({ id, messagesReceived, messagesSent }, { code, reason }) =>
       accessLog.socketClosed({
@@ -146,7 +146,7 @@ export class PublicIntake implements Intake {
 
   /** Knows the relay until it has ended, and nothing of its request. */
   #follow(relay: Relay, facts: AccessFacts & { connectionId: string }): void {
-    const { accessLog, clock, relays } = this.#parts;
+    const { accessLog, clock, relays } = this.#assembly;
     const openedAt = clock.monotonic();
     relays.add(relay);
     if (this.#isDraining) relay.close(CloseCode.goingAway, STOPPING);
@@ -183,7 +183,7 @@ export class PublicIntake implements Intake {
     }
     if (askForHttp1(refusal, socket)) return record.end({ status, bytes: 0, complete: false });
     const answer = refusalResponse(this.#explained(refusal));
-    const { clock } = this.#parts;
+    const { clock } = this.#assembly;
     const timer = clock.setTimeout(() => socket.destroy(), REFUSAL_TIMEOUT_MS);
     const bytes = Buffer.byteLength(refusalBody(refusal));
     socket.once('close', () => {
@@ -195,12 +195,12 @@ export class PublicIntake implements Intake {
 
   /** With the reason for the client, where it may know. */
   #explained(refusal: Refusal): Refusal {
-    if (!this.#parts.exposeReason || refusal.failure === undefined) return refusal;
+    if (!this.#assembly.exposeReason || refusal.failure === undefined) return refusal;
     return { ...refusal, headers: { ...refusal.headers, 'Holdfast-Reason': refusal.failure } };
   }
 
   #unforeseen(error: unknown): Refusal {
-    return sessionFailure(error) ?? refuseUnforeseen(error, this.#parts.logger, 'a request failed');
+    return sessionFailure(error) ?? refuseUnforeseen(error, this.#assembly.logger, 'a request failed');
   }
 }
 

@@ -4,7 +4,7 @@ import type { Served } from '../../gateway/serve.ts';
 import type { Ended } from '../../gateway/upgrade.ts';
 import type { Refusal } from '../../http/refusal.ts';
 import { clientAddressOf } from '../../http/request-head.ts';
-import type { Parts } from '../assembly/build.ts';
+import type { Assembly } from '../assembly/build.ts';
 import type { AccessFacts } from '../logging.ts';
 
 /** What is known of a request so far, and the lines that the logs have of it. */
@@ -12,20 +12,20 @@ export class RequestRecord {
   flow: Admitted | Refused | undefined;
   served: Partial<Served & Refusal> | undefined;
   readonly #request: IncomingMessage;
-  readonly #parts: Parts;
+  readonly #assembly: Assembly;
   readonly #startedAt: number;
 
-  constructor(request: IncomingMessage, parts: Parts) {
+  constructor(request: IncomingMessage, assembly: Assembly) {
     this.flow = undefined;
     this.served = undefined;
     this.#request = request;
-    this.#parts = parts;
-    this.#startedAt = parts.accessLog.isOn ? parts.clock.monotonic() : 0;
+    this.#assembly = assembly;
+    this.#startedAt = assembly.accessLog.isOn ? assembly.clock.monotonic() : 0;
   }
 
   /** The request has its line when this response closes. */
   endWith(response: ServerResponse): void {
-    if (!this.#parts.accessLog.isOn) return;
+    if (!this.#assembly.accessLog.isOn) return;
     response.once('close', () => {
       const { statusCode, headersSent, writableFinished: complete } = response;
       const hasBody = headersSent && this.#request.method !== 'HEAD' && statusCode !== 204 && statusCode !== 304;
@@ -39,7 +39,7 @@ export class RequestRecord {
   }
 
   end({ status, bytes, complete }: Ended): void {
-    const { accessLog, clock } = this.#parts;
+    const { accessLog, clock } = this.#assembly;
     if (!accessLog.isOn) return;
     const durationMs = Math.round(clock.monotonic() - this.#startedAt);
     accessLog.request({ ...this.facts(), status, bytesSent: bytes, complete, durationMs });
@@ -49,11 +49,11 @@ export class RequestRecord {
     this.served = refusal;
     const { status, code, reason, failure } = refusal;
     const { method } = this.#request;
-    this.#parts.logger.info({ event: 'refused', status, code, failure, method, address: this.#address }, reason);
+    this.#assembly.logger.info({ event: 'refused', status, code, failure, method, address: this.#address }, reason);
   }
 
   get #address(): string {
-    return this.flow?.head?.clientAddress ?? clientAddressOf(this.#request, this.#parts);
+    return this.flow?.head?.clientAddress ?? clientAddressOf(this.#request, this.#assembly);
   }
 
   facts(): AccessFacts {

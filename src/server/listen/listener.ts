@@ -10,7 +10,7 @@ import { type ConnectionHolder, descriptors } from './descriptors.ts';
 import { Http1Server } from './http1/server.ts';
 import { Http2Server } from './http2/server.ts';
 import type { Intake } from './intake.ts';
-import type { HeadLimits, ListenerParts } from './listener-parts.ts';
+import type { HeadLimits, ListenerOptions } from './listener-options.ts';
 import { readProxyHeader } from './proxy-header.ts';
 import { TlsListener } from './tls.ts';
 import { wireOf } from './wire-bytes.ts';
@@ -36,7 +36,7 @@ export class Listener implements ConnectionHolder {
   /** The one that was free, when the configuration says 0. */
   port = 0;
   readonly #net: NetServer;
-  readonly #parts: ListenerParts;
+  readonly #options: ListenerOptions;
   readonly #limits: HeadLimits;
   readonly #http1: Http1Server;
   readonly #tls: TlsListener | undefined;
@@ -53,16 +53,16 @@ export class Listener implements ConnectionHolder {
   readonly #opening = new Map<object, { readonly socket: Socket; readonly openedAt: number }>();
 
   /** @throws {HoldfastError} ERR_CONFIG_INVALID when a certificate cannot be used. */
-  constructor(listen: ListenConfig, intake: Intake, parts: ListenerParts) {
-    const { config, clock, logger } = parts;
+  constructor(listen: ListenConfig, intake: Intake, options: ListenerOptions) {
+    const { config, clock, logger } = options;
     this.config = listen;
-    this.#parts = parts;
+    this.#options = options;
     this.logger = logger;
     this.#limits = {
       timeoutMs: parseDuration(config.headerTimeout ?? '10s'),
       maxBytes: parseSize(config.maxHeaderSize ?? '16KiB'),
     };
-    this.#tls = listen.tls && new TlsListener(listen, this.#limits.timeoutMs, parts, this.#onSecure);
+    this.#tls = listen.tls && new TlsListener(listen, this.#limits.timeoutMs, options, this.#onSecure);
     const served = this.#tls?.hsts === undefined ? intake : withHsts(intake, this.#tls.hsts);
     const held = { head: this.#limits, pace: paceLimits(config), clock, logger };
     const countsBytes = (config.log?.access ?? 'off') !== 'off';
@@ -84,7 +84,7 @@ export class Listener implements ConnectionHolder {
     this.url = `${this.#tls ? 'https' : 'http'}://${host}:${port}`;
     this.port = port;
     descriptors.add(this);
-    this.#net.on('error', error => this.#parts.logger.error({ err: error }, 'listener failed'));
+    this.#net.on('error', error => this.#options.logger.error({ err: error }, 'listener failed'));
   }
 
   /** Takes no more connections. Resolves when the last one is gone. */
@@ -114,7 +114,7 @@ export class Listener implements ConnectionHolder {
   }
 
   endUnused(limit: number): number {
-    const openedBefore = this.#parts.clock.monotonic() - MIN_AGE_MS;
+    const openedBefore = this.#options.clock.monotonic() - MIN_AGE_MS;
     const opening = [...this.#opening.values()].filter(({ openedAt }) => openedAt <= openedBefore).slice(0, limit);
     for (const { socket } of opening) socket.destroy();
     let ended = opening.length;
@@ -135,10 +135,10 @@ export class Listener implements ConnectionHolder {
       this.#opening.delete(wire);
     };
     this.#raw.add(socket);
-    this.#opening.set(wire, { socket, openedAt: this.#parts.clock.monotonic() });
+    this.#opening.set(wire, { socket, openedAt: this.#options.clock.monotonic() });
     socket.on('error', ignore).on('close', forget);
     if (proxyProtocol === undefined) return this.#tls!.take(socket);
-    const { clock, logger, trustedProxies } = this.#parts;
+    const { clock, logger, trustedProxies } = this.#options;
     readProxyHeader(socket, {
       isRequired: proxyProtocol === 'required',
       trustedProxies,

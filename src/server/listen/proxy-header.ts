@@ -1,7 +1,8 @@
 import type { Socket } from 'node:net';
 import type { Clock } from '../../base/clock.ts';
 import type { Logger } from '../../base/logger.ts';
-import { type AddressList, unmapIpv4 } from '../../http/address-list.ts';
+import type { AddressList } from '../../http/address-list.ts';
+import { peerAddressOf } from '../../http/peer.ts';
 import { type ProxyHeader, parseProxyHeader } from '../../http/proxy-protocol.ts';
 
 export interface ReadProxyHeaderOptions {
@@ -25,7 +26,7 @@ export interface ReadProxyHeaderOptions {
  */
 export function readProxyHeader(socket: Socket, options: ReadProxyHeaderOptions): void {
   const { isRequired, trustedProxies, timeoutMs, clock, logger, onDone } = options;
-  const peer = unmapIpv4(socket.remoteAddress ?? '');
+  const peer = peerAddressOf(socket);
   const cut = (reason: string) => {
     logger.warn({ event: 'proxy-header', address: peer }, `connection cut: ${reason}`);
     socket.destroy();

@@ -7,7 +7,7 @@ import type { ProxyHeader } from '../../http/proxy-protocol.ts';
 import { dataFolderOf } from '../data-folder.ts';
 import { CertificateFiles } from './certificate-files.ts';
 import { developmentCertificate } from './development-certificate.ts';
-import type { ListenerParts } from './listener-parts.ts';
+import type { ListenerOptions } from './listener-options.ts';
 
 /** TLS for sockets that a listener has accepted. */
 export class TlsListener {
@@ -25,7 +25,7 @@ export class TlsListener {
   constructor(
     { tls, http2 }: ListenConfig,
     handshakeTimeoutMs: number,
-    { config, clock, logger }: ListenerParts,
+    { config, clock, logger }: ListenerOptions,
     onSecure: (socket: TLSSocket) => void,
   ) {
     const folder = dataFolderOf(config);

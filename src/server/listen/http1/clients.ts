@@ -4,6 +4,7 @@ import type { Duplex } from 'node:stream';
 import type { Clock, Timer } from '../../../base/clock.ts';
 import type { Logger } from '../../../base/logger.ts';
 import { clientTermsOf } from '../../../http/client-terms.ts';
+import { peerAddressOf } from '../../../http/peer.ts';
 import { ClientPace, checkInterval, type PaceLimits, slowBody } from '../client-pace.ts';
 import { WireBytes } from '../wire-bytes.ts';
 
@@ -163,7 +164,7 @@ export class Http1Clients {
   }
 
   #end({ socket }: Known, why: string): void {
-    this.#options.logger.debug({ event: 'slow-client', address: socket.remoteAddress }, `connection ended: ${why}`);
+    this.#options.logger.debug({ event: 'slow-client', address: peerAddressOf(socket) }, `connection ended: ${why}`);
     socket.destroy();
   }
 }

@@ -9,7 +9,7 @@ import { type Refusal, refuse } from '../../../http/refusal.ts';
 import { writeRefusal } from '../../../http/write-refusal.ts';
 import type { PaceLimits } from '../client-pace.ts';
 import type { Intake } from '../intake.ts';
-import type { HeadLimits } from '../listener-parts.ts';
+import type { HeadLimits } from '../listener-options.ts';
 import { Http1Clients } from './clients.ts';
 import { Http1Connection } from './connection.ts';
 import { CountedResponse } from './counted-response.ts';

@@ -4,6 +4,7 @@ import type { TLSSocket } from 'node:tls';
 import type { Clock } from '../../../base/clock.ts';
 import type { Logger } from '../../../base/logger.ts';
 import { clientTermsOf } from '../../../http/client-terms.ts';
+import { peerAddressOf } from '../../../http/peer.ts';
 import { ClientPace, type PaceLimits, slowBody } from '../client-pace.ts';
 import { WireBytes } from '../wire-bytes.ts';
 import type { Http2Request, Http2Response } from './exchange.ts';
@@ -178,7 +179,7 @@ export class Http2Connection {
   }
 
   #endStream({ stream }: Exchange, why: string): void {
-    const { remoteAddress: address } = this.socket;
+    const address = peerAddressOf(this.socket);
     this.#options.logger.debug({ event: 'slow-client', address }, `stream ended: ${why}`);
     // RFC 9113 §8.1: what is answered needs no more of its request.
     if (stream.writableFinished) stream.close(http2.constants.NGHTTP2_NO_ERROR);
@@ -186,7 +187,7 @@ export class Http2Connection {
   }
 
   #end(why: string): void {
-    const { remoteAddress: address } = this.socket;
+    const address = peerAddressOf(this.socket);
     this.#options.logger.debug({ event: 'slow-client', address }, `connection ended: ${why}`);
     this.session.destroy();
   }

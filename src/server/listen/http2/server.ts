@@ -5,7 +5,7 @@ import type { Clock, Timer } from '../../../base/clock.ts';
 import type { Logger } from '../../../base/logger.ts';
 import { checkInterval, type PaceLimits } from '../client-pace.ts';
 import type { Intake } from '../intake.ts';
-import type { HeadLimits } from '../listener-parts.ts';
+import type { HeadLimits } from '../listener-options.ts';
 import { Http2Connection } from './connection.ts';
 import { Http2Request, Http2Response, Http2Upgrade } from './exchange.ts';
 import { endStream } from './stream.ts';

@@ -4,7 +4,7 @@ import type { Config } from '../../config/config.ts';
 import type { AddressList } from '../../http/address-list.ts';
 
 /** What every listener of a server needs. */
-export interface ListenerParts {
+export interface ListenerOptions {
   readonly config: Config;
   readonly clock: Clock;
   readonly logger: Logger;
