@@ -197,6 +197,7 @@ describe('what a client or an outage can make of the log', () => {
       );
       expect(statuses).toEqual(Array(3_000).fill(status));
     }
+    // No more is written, either.
     await wait(50);
     expect(statSync(file()).size - before).toBeLessThan(8_000);
   });

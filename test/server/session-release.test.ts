@@ -97,6 +97,7 @@ describe('a session is held by nobody any more', () => {
     socket.write(`GET ${path} HTTP/1.1\r\nHost: a\r\nCookie: ${cookie}\r\n\r\n`);
     await asked.promise;
     socket.destroy();
+    // The server cannot be seen to notice it.
     await new Promise(resolve => setTimeout(resolve, 50));
     gate.resolve();
     await expect.poll(() => server.sessions.statistics().cacheHits).toBe(cacheHits + 1);

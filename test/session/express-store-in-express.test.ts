@@ -98,6 +98,7 @@ test('requests that only read write nothing but the expiry', async () => {
   const key = (await Array.fromAsync(backend.sids()))[0]!;
   const before = (await backend.read(key))!;
   backend.calls.length = 0;
+  // The clock is the real one, and the expiry is to be a later one.
   await new Promise(resolve => setTimeout(resolve, 5));
   await client.get('/read', cookie);
   const after = (await backend.read(key))!;

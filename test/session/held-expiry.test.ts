@@ -255,7 +255,9 @@ test('another process that shortens the idle time tells those that hold the sess
   await there.manager.access(here.sid, session => {
     session.idleTimeoutMs = 1_000;
   });
-  await new Promise(resolve => setTimeout(resolve, 20));
+  // The one that holds it has heard of the commit, and reads it.
+  const callsSince = () => store.calls.slice(store.calls.lastIndexOf('commit'));
+  await expect.poll(callsSince, { interval: 10 }).toContain('read');
   await here.site.clock.advance(1_000);
   expect(here.told).toEqual([['ended', 1 / 60]]);
 });

@@ -94,6 +94,7 @@ describe.skipIf(redisIsMissing)('a redis whose memory is limited', () => {
     await server.cli('CONFIG', 'SET', 'maxmemory', String(Math.round(used / 0.85)));
     const sweep = async () => {
       await clock.advance(60_000);
+      // A sweep asks Redis, in real time. How far it has come does not matter before the end.
       await wait(20);
     };
     await sweep();

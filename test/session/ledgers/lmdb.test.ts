@@ -137,6 +137,7 @@ describe('lmdb ledger', () => {
     await wait(20);
     for (const message of ['1', '2', '3']) {
       await publishing.publish('c', message);
+      // Nothing arrives meanwhile.
       await wait(20);
       expect(heard).not.toContain(message);
       await clock.advance(1_000);
