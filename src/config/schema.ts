@@ -19,7 +19,7 @@ import { isHostPattern } from '../http/host-names.ts';
 import { parseOriginRule } from '../http/origin.ts';
 import { type PatternFault, readRoutePattern } from '../http/route-pattern.ts';
 import { parseServerAddress } from '../http/server-address.ts';
-import { isToken } from '../http/token.ts';
+import { isFieldValue, isToken } from '../http/token.ts';
 import type { Ledger } from '../session/ledger.ts';
 import type { UserLimit } from '../session/life/user-sessions.ts';
 import type { ConflictPolicy } from '../session/record/write-policy.ts';
@@ -280,6 +280,11 @@ const ledger = z.custom<Ledger>(
   { error: 'expected a ledger object; a store by URL brings its own' },
 );
 
+/** It may be a secret: it is not repeated. */
+const fieldValue = z
+  .string()
+  .refine(isFieldValue, { error: 'has a character that headers cannot have; write one line' });
+
 const headerName = textLike(value => /^[A-Za-z][\w-]*$/.test(value), 'not a name; take letters, digits, - and _');
 
 const session = section<SessionConfig>('session', {
@@ -355,7 +360,7 @@ const health = section<UpstreamHealthConfig>('health', {
   status: z
     .tuple([status, status], { error: 'expected the lowest and the highest status, for example [200, 299]' })
     .optional(),
-  headers: z.record(headerName, z.string()).optional(),
+  headers: z.record(headerName, fieldValue).optional(),
   interval: measured(DURATION, 'a server would be checked once only').optional(),
   timeout: measured(DURATION, 'a check could wait for ever').optional(),
   unhealthyAfter: whole(1).optional(),

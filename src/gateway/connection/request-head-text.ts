@@ -1,11 +1,11 @@
-/** RFC 9110 §5.5. Names come from Node's parser, or are ours. */
-const FIELD_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
+import { isFieldValue } from '../../http/token.ts';
+
 const TARGET = /^[\x21-\x7e\x80-\xff]+$/;
 
 /**
  * The request line and headers for a backend as they go over the wire, without the empty line.
  *
- * @param headers Name, value, name, value ...
+ * @param headers Name, value, name, value ... The names come from Node's parser, or are ours.
  * @returns undefined when it has a character that cannot be written: Node's parser lets more through than HTTP has.
  */
 export function requestHeadText(method: string, target: string, headers: readonly string[]): string | undefined {
@@ -13,7 +13,7 @@ export function requestHeadText(method: string, target: string, headers: readonl
   let text = `${method} ${target} HTTP/1.1\r\n`;
   for (let i = 0; i < headers.length; i += 2) {
     const value = headers[i + 1]!;
-    if (!FIELD_VALUE.test(value)) return undefined;
+    if (!isFieldValue(value)) return undefined;
     text += `${headers[i]}: ${value}\r\n`;
   }
   return text;

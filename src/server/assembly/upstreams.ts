@@ -53,9 +53,9 @@ export async function makeUpstreams(
     try {
       upstreams.set(name, new Upstream(name, config, clock, environment));
     } catch (error) {
-      // Options are checked by now: it is a certificate that OpenSSL does not take, a cookie name that a browser would
-      // refuse, or a header of checks that cannot be written.
-      const message = `upstream ${JSON.stringify(name)}: ${(error as Error).message}; look at its tls files, affinity and health`;
+      // Options are checked by now: it is a certificate that OpenSSL does not take, or a cookie name that a browser
+      // would refuse.
+      const message = `upstream ${JSON.stringify(name)}: ${(error as Error).message}; look at its tls files and affinity`;
       throw new HoldfastError('ERR_CONFIG_INVALID', message, { cause: error });
     }
   }

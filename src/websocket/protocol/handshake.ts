@@ -2,7 +2,7 @@ import { hash, randomBytes } from 'node:crypto';
 import { HoldfastError } from '../../base/errors.ts';
 import type { HeaderLine } from '../../http/header-line.ts';
 import { joinHeaders, type ResponseHead } from '../../http/response-head.ts';
-import { hasToken, isToken } from '../../http/token.ts';
+import { hasToken, isFieldValue, isToken } from '../../http/token.ts';
 import { describe } from './outgoing.ts';
 
 /** Headers to send; a list becomes one line each. */
@@ -10,9 +10,6 @@ export type OutgoingHeaders = Readonly<Record<string, string | readonly string[]
 
 /** RFC 6455 §1.3. */
 const ACCEPT_GUID = '258EAFA5-E914-47DA-95CA-C5AB0DC85B11';
-
-/** RFC 9110 §5.5: no control characters but the tab; CR and LF would begin a header of their own. */
-const FIELD_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
 
 /** The `Sec-WebSocket-Accept` that answers a key (RFC 6455 §4.2.2). */
 export function acceptKey(key: string): string {
@@ -138,7 +135,7 @@ export function headerLine(name: string, value: string): string {
   if (typeof value !== 'string' && typeof value !== 'number')
     throw new TypeError(`the value of the header ${name} is a string, not ${describe(value)}; write it as text`);
   // The value may be a cookie: it is not repeated in the message.
-  if (!FIELD_VALUE.test(String(value)))
+  if (!isFieldValue(String(value)))
     throw new TypeError(`the value of the header ${name} has a line break or a character that headers cannot have`);
   return `${name}: ${value}\r\n`;
 }
