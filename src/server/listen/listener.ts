@@ -109,7 +109,7 @@ export class Listener implements ConnectionHolder {
   }
 
   endIdle(limit: number): number {
-    const ended = this.#http1.endIdle(limit);
+    const ended = this.#http1.clients.endIdle(limit);
     return ended + (this.#http2?.endIdle(limit - ended) ?? 0);
   }
 
@@ -118,7 +118,7 @@ export class Listener implements ConnectionHolder {
     const opening = [...this.#opening.values()].filter(({ openedAt }) => openedAt <= openedBefore).slice(0, limit);
     for (const { socket } of opening) socket.destroy();
     let ended = opening.length;
-    ended += this.#http1.endUnused(limit - ended, openedBefore);
+    ended += this.#http1.clients.endUnused(limit - ended, openedBefore);
     return ended + (this.#http2?.endUnused(limit - ended, openedBefore) ?? 0);
   }
 

@@ -31,7 +31,7 @@ export class Http1Server {
   readonly #server: http.Server;
   readonly #clock: Clock;
   readonly #logger: Logger;
-  readonly #clients: Http1Clients;
+  readonly clients: Http1Clients;
   /** Those that have had a request and are not WebSockets. */
   readonly #connections = new WeakMap<Duplex, Http1Connection>();
 
@@ -66,7 +66,7 @@ export class Http1Server {
     );
     this.#server.on('upgrade', (request, socket, early) => {
       // From here on it has limits of its own: those of a handshake, then those of a WebSocket.
-      this.#clients.leave(socket);
+      this.clients.leave(socket);
       intake.onUpgrade(request, socket, early);
     });
     // Without a listener Node cuts the connection and answers nothing.
@@ -78,13 +78,13 @@ export class Http1Server {
     // Node begins the time of a kept connection anew with every byte, and that of a head with the first byte that is
     // not an empty line.
     const idleMs = keepAliveTimeout + keepAliveTimeoutBuffer + head.timeoutMs + 2 * CHECK_INTERVAL_MS;
-    this.#clients = new Http1Clients({ pace, idleMs, clock, logger });
+    this.clients = new Http1Clients({ pace, idleMs, clock, logger });
   }
 
   /** @param header Who the client is, when that is not the other end of the socket. */
   take(socket: Socket, header?: ProxyHeader): void {
     if (header) setPeer(socket, header);
-    this.#clients.add(socket);
+    this.clients.add(socket);
     this.#server.emit('connection', socket);
   }
 
@@ -100,21 +100,9 @@ export class Http1Server {
     this.#server.closeAllConnections();
   }
 
-  /** Ends connections that wait for a request, those that have waited longest first. @returns how many. */
-  endIdle(limit: number): number {
-    return this.#clients.endIdle(limit);
-  }
-
-  /**
-   * Ends connections opened before this time that have not brought a request yet, the oldest first. @returns how many.
-   */
-  endUnused(limit: number, openedBefore: number): number {
-    return this.#clients.endUnused(limit, openedBefore);
-  }
-
   #take(request: IncomingMessage, response: ServerResponse, answer: () => void): void {
     this.#connection(request.socket).take(request, response, () => {
-      this.#clients.begin(request, response);
+      this.clients.begin(request, response);
       answer();
     });
   }
