@@ -29,6 +29,7 @@ const ANSWERS: Readonly<Record<string, string>> = {
   '/app/empty': 'HTTP/1.1 204 No Content\r\n\r\n',
   '/app/unchanged': 'HTTP/1.1 304 Not Modified\r\nETag: "1"\r\nContent-Length: 5\r\n\r\n',
   '/app/dies': 'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello',
+  '/app/signs-in': 'HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: NTLM\r\nContent-Length: 0\r\n\r\n',
   '/app/declines': 'HTTP/1.1 403 Forbidden\r\nContent-Length: 6\r\n\r\nsorry\n',
 };
 
@@ -283,7 +284,7 @@ class Scene {
           {
             endpoint: defineEndpoint({
               path: '/echo',
-              accept: ({ headers }) => headers['x-refuse'] === undefined,
+              accept: ({ headers }) => (headers['x-wait'] ? new Promise(() => {}) : headers['x-refuse'] === undefined),
               onMessage: (connection, data) => void connection.send(data),
             }),
             ...mode,
@@ -429,6 +430,47 @@ describe.each([
       complete: true,
       durationMs: expect.any(Number),
       ...expected,
+    });
+  });
+
+  test('the access log has the line of a handshake whose client leaves before it is answered', async () => {
+    const headers = { 'sec-websocket-version': '13', 'x-wait': '1' };
+    if (wire === 'HTTP/2') {
+      const client = await Http2Client.connect(url(json));
+      client.open({
+        ':method': 'CONNECT',
+        ':protocol': 'websocket',
+        ':path': '/echo',
+        ':authority': 'localhost',
+        ...headers,
+      });
+      setTimeout(() => client.session.destroy(), 100);
+    } else {
+      const upgrade = { host: 'localhost', connection: 'upgrade', upgrade: 'websocket', 'sec-websocket-key': KEY };
+      const request = http.get(new URL('/echo', url(json)), { agent: false, headers: { ...upgrade, ...headers } });
+      request.on('error', () => {});
+      setTimeout(() => request.socket!.resetAndDestroy(), 100);
+    }
+    expect(JSON.parse(await json.line())).toEqual({
+      ...common('/echo', !isSessionless),
+      ...{
+        event: 'request',
+        route: '/echo',
+        status: 499,
+        bytesSent: 0,
+        complete: false,
+        durationMs: expect.any(Number),
+      },
+    });
+  });
+
+  test.runIf(wire === 'HTTP/2')('the access log says 505 where a backend signs in connections', async () => {
+    using client = await Http2Client.connect(url(json));
+    const stream = client.open({ ':path': '/app/signs-in', ':authority': 'localhost' });
+    await new Promise(resolve => stream.on('close', resolve));
+    expect(JSON.parse(await json.line())).toEqual({
+      ...common('/app/signs-in', !isSessionless),
+      ...{ ...byApp, event: 'request', status: 505, bytesSent: 0, complete: false, durationMs: expect.any(Number) },
     });
   });
 
