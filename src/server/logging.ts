@@ -111,14 +111,19 @@ export interface SocketOpenedEntry extends AccessFacts {
   readonly connectionId: string;
 }
 
-export interface SocketClosedEntry extends SocketOpenedEntry {
-  readonly closeCode: number;
-  readonly closeReason?: string;
-  readonly durationMs: number;
+/** What went through a socket. */
+export interface SocketTraffic {
+  readonly connectionId: string;
   readonly messagesReceived?: number;
   readonly messagesSent?: number;
   readonly bytesReceived?: number;
   readonly bytesSent?: number;
+}
+
+export interface SocketClosedEntry extends AccessFacts, SocketTraffic {
+  readonly closeCode: number;
+  readonly closeReason?: string;
+  readonly durationMs: number;
 }
 
 /** One line for each finished request, one when a socket opens and one when it closes. */

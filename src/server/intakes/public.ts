@@ -15,7 +15,7 @@ import { CloseCode } from '../../wire/close-codes.ts';
 import type { Assembly } from '../assembly/build.ts';
 import { STOPPING } from '../drain.ts';
 import type { Intake } from '../listen/intake.ts';
-import type { AccessFacts } from '../logging.ts';
+import type { AccessFacts, SocketTraffic } from '../logging.ts';
 import { RequestRecord } from './request-record.ts';
 
 /** How long a client may take to read why it was refused. */
@@ -130,18 +130,9 @@ export class PublicIntake implements Intake {
   }
 
   #logWhenGone(facts: AccessFacts): ConnectionFacts['onGone'] {
-    const { accessLog, clock } = this.#assembly;
-    const openedAt = clock.monotonic();
-    return ({ id, messagesReceived, messagesSent }, { code, reason }) =>
-      accessLog.socketClosed({
-        ...facts,
-        connectionId: id,
-        closeCode: code,
-        closeReason: reason,
-        durationMs: Math.round(clock.monotonic() - openedAt),
-        messagesReceived,
-        messagesSent,
-      });
+    const openedAt = this.#assembly.clock.monotonic();
+    return ({ id, messagesReceived, messagesSent }, end) =>
+      this.#logClosed(facts, openedAt, end, { connectionId: id, messagesReceived, messagesSent });
   }
 
   /** Knows the relay until it has ended, and nothing of its request. */
@@ -152,13 +143,10 @@ export class PublicIntake implements Intake {
     if (this.#isDraining) relay.close(CloseCode.goingAway, STOPPING);
     accessLog.socketOpened(facts);
     relay.closed
-      .then(({ code, reason }) => {
+      .then(end => {
         relays.delete(relay);
-        accessLog.socketClosed({
-          ...facts,
-          closeCode: code,
-          closeReason: reason,
-          durationMs: Math.round(clock.monotonic() - openedAt),
+        this.#logClosed(facts, openedAt, end, {
+          connectionId: facts.connectionId,
           messagesReceived: relay.sent.messages,
           messagesSent: relay.received.messages,
           bytesReceived: relay.sent.bytes,
@@ -166,6 +154,17 @@ export class PublicIntake implements Intake {
         });
       })
       .catch(ignore);
+  }
+
+  #logClosed(
+    facts: AccessFacts,
+    openedAt: number,
+    { code, reason }: { code: number; reason: string },
+    socket: SocketTraffic,
+  ): void {
+    const { accessLog, clock } = this.#assembly;
+    const durationMs = Math.round(clock.monotonic() - openedAt);
+    accessLog.socketClosed({ ...facts, ...socket, closeCode: code, closeReason: reason, durationMs });
   }
 
   #refuse(response: ServerResponse, record: RequestRecord, refusal: Refusal): void {
