@@ -1,4 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
+import type { RelayLimits } from './relay/limits.ts';
 
 /** What a route asks of a request, as it was configured: two routes are compared by it. */
 export interface RouteDemands {
@@ -12,12 +13,7 @@ export interface RouteDemands {
    * What its WebSockets are limited to. `none`: it takes none, though others would. `own`: it is no relay, and has
    * limits of its own.
    */
-  readonly webSocket: RelayDemands | 'none' | 'own';
-}
-
-export interface RelayDemands {
-  readonly maxMessageBytes: number;
-  readonly maxLifetimeMs: number;
+  readonly webSocket: Pick<RelayLimits, 'maxMessageBytes' | 'maxLifetimeMs'> | 'none' | 'own';
 }
 
 /** Does `a` ask for something that `b` does not? */

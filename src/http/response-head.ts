@@ -54,7 +54,7 @@ export function parseFields(text: string, start: number): string[] {
   while (at < last) {
     FIELD_LINE.lastIndex = at;
     const field = FIELD_LINE.exec(text);
-    if (field === null) throw malformed('it has a line that is no header field');
+    if (field === null) throw malformed('it has a line that is not a header field');
     if (fields.length === MAX_FIELDS * 2) throw malformed(`it has more than ${MAX_FIELDS} header fields`);
     fields.push(field[1]!, withoutEndingSpace(field[2]!));
     at = FIELD_LINE.lastIndex;

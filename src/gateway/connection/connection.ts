@@ -4,14 +4,14 @@ import { ResponseReader, type ResponseSink } from '../../http/response-reader.ts
 import { shareReads } from '../../websocket/shared-reads.ts';
 import { whenOpen } from './stage.ts';
 
-/** Who sends a request on a connection, and is told of its answer. */
+/** Sends a request on a connection, and receives its answer. */
 export interface AnswerSink extends ResponseSink {
   /** The connection is open: the request can be sent. */
   onOpen(): void;
   /** The connection takes bytes again, after `write` was false. */
   onDrain(): void;
   /**
-   * The connection is lost, or what came is no answer, or the answer is complete and the server does not want the rest
+   * The connection is lost, or what came is not an answer, or the answer is complete and the server does not want the rest
    * of the request. Nothing follows.
    */
   onLost(error: Error): void;
@@ -77,7 +77,7 @@ export class BackendConnection implements ResponseSink {
     return this.#reader.keepAliveSeconds;
   }
 
-  /** Somebody else takes it back from now on, and is the one who misses it. */
+  /** Another keeper takes it back from now on, and is the one that misses it. */
   handTo(owner: ConnectionKeeper): void {
     this.#owner = owner;
   }
@@ -87,7 +87,7 @@ export class BackendConnection implements ResponseSink {
     this.#isLastAnswer = true;
   }
 
-  /** Its next request comes from this sink, which hears `onOpen` when it is open: at once, or later. */
+  /** Its next request comes from this sink, whose `onOpen` is called when it is open: at once, or later. */
   take(sink: AnswerSink): void {
     this.#sink = sink;
     this.#requests++;
@@ -134,14 +134,14 @@ export class BackendConnection implements ResponseSink {
   }
 
   /**
-   * The sink hears nothing more. Cuts the connection, unless its answer is complete: another request may be on it by
+   * The sink is not called any more. Cuts the connection, unless its answer is complete: another request may be on it by
    * now.
    */
   leave(sink: AnswerSink): void {
     if (this.#sink === sink) this.destroy();
   }
 
-  /** Cuts the connection. The sink hears nothing more. */
+  /** Cuts the connection. The sink is not called any more. */
   destroy(): void {
     this.#sink = undefined;
     this.socket.destroy();
@@ -164,7 +164,7 @@ export class BackendConnection implements ResponseSink {
   }
 
   #read(chunk: Buffer, length: number): void {
-    // A server speaks when it is asked.
+    // A server sends nothing without a request.
     if (this.#sink === undefined) return void this.socket.destroy();
     let at: number;
     this.#isReading = true;

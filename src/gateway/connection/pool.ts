@@ -9,7 +9,7 @@ import { BackendConnection, type ConnectionKeeper } from './connection.ts';
 const CLOSING_MARGIN_MS = 1000;
 
 export interface ConnectionPoolOptions {
-  /** Connections at the same time; who wants more waits. */
+  /** Connections at the same time; more requests wait. */
   readonly maxConnections: number;
   readonly maxIdleConnections: number;
   /** After this time an idle connection is closed; sooner when the server has said so (`Keep-Alive: timeout=`). */
@@ -34,7 +34,7 @@ export class ConnectionPool implements ConnectionKeeper {
   readonly #idle: Idle[] = [];
   /** Bound to a client (`bound-connections.ts`), without a request, the longest idle first. */
   readonly #spare = new Set<BackendConnection>();
-  /** First come, first served. True for one who needs a new connection. */
+  /** First come, first served. True for one that needs a new connection. */
   readonly #waiting = new Map<OnConnection, boolean>();
   #isRetired = false;
   #sweepTimer: Timer | undefined;
@@ -83,7 +83,7 @@ export class ConnectionPool implements ConnectionKeeper {
     this.#stopSweeping();
   }
 
-  /** Closes every connection. Requests under way fail; who waits for a connection gets none any more. */
+  /** Closes every connection. Requests under way fail; requests that wait for a connection get none any more. */
   close(): void {
     this.retire();
     this.#waiting.clear();
@@ -136,7 +136,7 @@ export class ConnectionPool implements ConnectionKeeper {
     next(this.#add());
   }
 
-  /** Its client can sign in again; whoever waits has no other way. Its place is free when it is gone. */
+  /** Its client can sign in again; a request that waits has no other way. Its place is free when it is gone. */
   #makeRoom(): void {
     const [connection] = this.#spare;
     if (!connection) return;

@@ -3,7 +3,7 @@ import { Readable } from 'node:stream';
 import type { ResponseHead } from '../../http/response-head.ts';
 import type { AnswerSink, BackendConnection } from './connection.ts';
 
-/** Who asked for an upgrade. After `onSwitched`, `onDeclined` or `onFailed` nothing follows. */
+/** What becomes of the request. After `onSwitched`, `onDeclined` or `onFailed` nothing follows. */
 export interface UpgradeHandler {
   /** The connection is open, and the request is on its way. */
   onSent(): void;
@@ -55,7 +55,7 @@ export class UpgradeClient implements AnswerSink {
     connection.take(this);
   }
 
-  /** Gives up. The handler hears nothing more. */
+  /** Gives up. The handler is not called any more. */
   destroy(): void {
     this.#connection.destroy();
   }

@@ -30,7 +30,7 @@ export interface DialOptions extends BackendExchange {
   readonly handshake: UpgradeRequest;
   /** The client's connection. */
   readonly socket: Duplex;
-  readonly limits: Pick<RelayLimits, 'compression'>;
+  readonly limits: RelayLimits;
 }
 
 /** The backend took the WebSocket. */

@@ -18,7 +18,7 @@ export interface RelayTraffic {
   bytes: number;
 }
 
-/** Who is told what happens in a direction. Called after everything that came before was written to the target. */
+/** Receives what happens in a direction. Called after everything that came before was written to the target. */
 export interface DirectionOwner {
   /** Frames were passed on. */
   onPassed(direction: RelayDirection): void;

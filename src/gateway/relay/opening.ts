@@ -1,18 +1,14 @@
 import type { HeaderLine } from '../../http/header-line.ts';
 import { isRefusal, type Refusal } from '../../http/refusal.ts';
-import type { UpgradeRequest } from '../../http/upgrade-request.ts';
 import { upgradeResponse } from '../../websocket/protocol/handshake.ts';
-import type { BackendExchange } from '../exchange/exchange.ts';
 import { upstreamRefusal } from '../upstream/failure.ts';
 import { passDeclined, type RelayedAnswer } from './declined-answer.ts';
-import { dialWebSocket } from './dial.ts';
+import { type DialOptions, dialWebSocket } from './dial.ts';
 import { Relay, type RelayOptions } from './relay.ts';
 import { WaitingClient } from './waiting-client.ts';
 
-export interface OpeningOptions extends BackendExchange, RelayOptions {
-  /** The client's handshake, found good. */
-  readonly handshake: UpgradeRequest;
-  /** What the client sent behind it. */
+export interface OpeningOptions extends DialOptions, RelayOptions {
+  /** What the client sent behind its handshake. */
   readonly early: Buffer;
 }
 
@@ -47,7 +43,7 @@ export async function openRelay(options: OpeningOptions): Promise<Relay | Relaye
     carrier?.destroy();
     return { ...heard, upstream: upstream.name, server: server.url };
   }
-  // While the session was asked. Whoever listens from here on learns of the rest.
+  // It may have closed while the session was waited for. What happens later reaches those that listen from here on.
   if (carrier?.destroyed) return upstreamRefusal(upstream, server, 'reset');
   const sessionLines: readonly HeaderLine[] = [...(options.attached?.responseHeaders() ?? []), ...(heard ?? [])];
   if ('answer' in dialed) return passDeclined(options, dialed, sessionLines);

@@ -174,7 +174,7 @@ export class Relay extends WheelEntry implements DirectionOwner {
       this.#logger.warn({ ...this.#logFields, by: source.side, closeCode: code, code: error!.code }, error!.message);
       const end: RelayEnd = { code, reason: error!.message, by: source.side };
       if (target.side === 'backend') this.#closeAfterAnswers(end);
-      // A message of the backend that is too big would come again on the next connection: the client is told.
+      // A message of the backend that is too big would come again on the next connection: the client gets the code.
       else this.#closeBoth(end, code === CloseCode.messageTooBig ? code : CloseCode.badGateway, code);
     }
     this.#finishHandshake(source);
@@ -229,7 +229,7 @@ export class Relay extends WheelEntry implements DirectionOwner {
     this.#lose(peer, 'ended without a close frame');
   }
 
-  /** What one side is told when the other is not there any more, or has nothing more to say. */
+  /** Closes one side when the other is not there any more, or has nothing more to say. */
   #lose(peer: Peer, reason: string): void {
     const other = peer === this.#client ? this.#backend : this.#client;
     if (peer.side === 'backend' && this.#end === undefined)
@@ -238,7 +238,7 @@ export class Relay extends WheelEntry implements DirectionOwner {
     if (!peer.isHalfClosed) peer.socket.destroy();
     const own = other.incoming.closeFrame;
     if (other.outgoing.isInsideFrame) other.socket.destroy();
-    // A side that has said goodbye already hears its own words, as from a peer that answered.
+    // A side that has sent its close frame gets the same back, as from a peer that answered.
     else if (own) other.outgoing.close(own.code, own.reason);
     else if (other.outgoing.closeInstead) other.outgoing.close(other.outgoing.closeInstead.code, '');
     else other.outgoing.close(other.side === 'client' ? CloseCode.badGateway : CloseCode.goingAway, '');

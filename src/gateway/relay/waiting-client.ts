@@ -5,7 +5,7 @@ import { pauseReads, startReads } from '../../websocket/transport-reads.ts';
 /** What a client may send before the backend has taken the WebSocket; then it is not read any more. */
 const MAX_EARLY_BYTES = 64 * 1024;
 
-/** A client while the backend is asked: what it sends is kept, and that it leaves is noticed. */
+/** A client during the handshake with the backend: what it sends is kept, and that it leaves is noticed. */
 export class WaitingClient {
   /** Called when it leaves. */
   onGone: (() => void) | undefined;

@@ -130,7 +130,7 @@ export class Affinity {
     this.#moves.set(key, server);
   }
 
-  /** The server was removed: who moved there belongs where he would have belonged without it. */
+  /** The server was removed: clients that moved there belong where they would have belonged without it. */
   forget(server: UpstreamServer): void {
     for (const [key, to] of this.#moves) if (to === server) this.#moves.delete(key);
   }

@@ -8,7 +8,7 @@ import type { UpstreamServer } from './server.ts';
  * connection that alone may use it.
  *
  * A bound connection ends with the client's. When it ends first, the client is one without a sign-in again. It counts
- * in the pool's limit, and without a request under way it gives its place to whoever waits for one.
+ * in the pool's limit, and without a request under way it gives its place to a request that waits for one.
  */
 export class BoundConnections {
   readonly #byClient = new Map<Duplex, BoundConnection>();

@@ -14,7 +14,7 @@ export interface EjectionOptions {
 }
 
 /**
- * Takes a server out of service that fails what it is asked (passive check), so that an unreachable one costs the
+ * Takes a server out of service whose requests fail (passive check), so that an unreachable one costs the
  * connect timeout once and not for every request.
  *
  * Before it comes back it is tried by us, not by a request; while that fails it stays out, for twice as long each time.

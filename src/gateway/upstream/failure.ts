@@ -15,9 +15,6 @@ import { stageOf } from '../connection/stage.ts';
  */
 export type FailureReason = 'refused' | 'busy' | 'dns' | 'tls' | 'reset' | 'invalid' | 'timeout';
 
-/** Why no server was asked. `draining`: every one is. `nomember`: none may be. */
-export type NoServerReason = 'draining' | 'nomember';
-
 /** Tells what an error of a connection means, by how far the connection had come. */
 export function failureReason(error: Error, socket: Socket | null | undefined): FailureReason {
   if (isHoldfastError(error) && error.code === 'ERR_UPSTREAM_TIMEOUT') return 'timeout';
@@ -42,7 +39,7 @@ export interface Failed {
   readonly isConnected: boolean;
 }
 
-/** Logs it. @returns what the client is told, if no other server answers. */
+/** Logs it. @returns the answer for the client, if no other server gives one. */
 export function reportFailure(
   upstream: { readonly name: string; readonly logger: Logger },
   server: { readonly url: string },
@@ -53,7 +50,7 @@ export function reportFailure(
 }
 
 /**
- * What a client is told: 503 when there is no usable server, 504 when it was too slow, 502 when it answered wrongly or
+ * The answer for a client: 503 when there is no usable server, 504 when it was too slow, 502 when it answered wrongly or
  * broke off.
  */
 export function upstreamRefusal(
@@ -77,10 +74,14 @@ function refusalFor(reason: FailureReason, what: string): Refusal {
   }
 }
 
-/** No server of an upstream may be asked. */
+/**
+ * No server of an upstream may be asked.
+ *
+ * @param reason `draining`: every one is. `nomember`: none may be.
+ */
 export function noServer(
   upstream: { readonly name: string },
-  reason: NoServerReason,
+  reason: 'draining' | 'nomember',
   why: string,
   retryAfterMs?: number,
 ): Refusal {

@@ -2,6 +2,7 @@ import type { Socket } from 'node:net';
 import type { Clock, Timer } from '../../base/clock.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { ServerAddress } from '../../http/server-address.ts';
+import type { SessionSocket } from '../../websocket/session-sockets.ts';
 import { CloseCode } from '../../wire/close-codes.ts';
 import { Dialer, type DialerOptions, parseServerUrl } from '../connection/dialer.ts';
 import { ConnectionPool, type ConnectionPoolOptions } from '../connection/pool.ts';
@@ -11,15 +12,10 @@ import type { FailureReason } from './failure.ts';
 import { HealthCheck, type HealthOptions } from './health.ts';
 import { type CheckOptions, probeOf } from './probe.ts';
 
-/** What clients of a server that goes away are told. */
+/** The reason of the close frames when a server goes away. */
 const LEAVING = 'backend server is leaving';
 /** Between two rounds of closing: often enough for an even spread, seldom enough to cost nothing. */
 const MIN_STEP_MS = 20;
-
-/** A WebSocket that is relayed to a server. */
-export interface ClosableSocket {
-  close(code: number, reason: string): void;
-}
 
 /**
  * Whether a server takes requests. `in-service`: yes. `ejected`: it failed, and is tried again in a while. `unhealthy`:
@@ -75,7 +71,7 @@ export class UpstreamServer implements Balanced {
   readonly #health: HealthCheck | undefined;
   readonly #clock: Clock;
   /** By their connections to the server. */
-  readonly #sockets = new Map<Socket, ClosableSocket>();
+  readonly #sockets = new Map<Socket, SessionSocket>();
   #active = 0;
   #requests = 0;
   #failures = 0;
@@ -202,7 +198,7 @@ export class UpstreamServer implements Balanced {
    * Knows a WebSocket until `end` is called with its connection. One that opens while the server drains is closed at
    * once.
    */
-  track(connection: Socket, socket: ClosableSocket): void {
+  track(connection: Socket, socket: SessionSocket): void {
     this.#sockets.set(connection, socket);
     if (this.#drain === 'close') socket.close(CloseCode.serviceRestart, LEAVING);
   }

@@ -35,7 +35,7 @@ export interface UpstreamEnvironment {
   readonly logger?: Logger;
   /** Sign the cookie of affinity by `cookie`: the first one signs, every one verifies. */
   readonly keys?: readonly (string | Uint8Array)[];
-  /** Signs what its backends are told of the session. Left out: nothing is signed. */
+  /** Signs statements about the session for its backends. Left out: nothing is signed. */
   readonly assertions?: AssertionIssuer | undefined;
 }
 
@@ -84,7 +84,7 @@ export interface UpstreamControl {
   resume(url: string): void;
 }
 
-/** A client that belongs to another server from now on. The key stands for it, and is no secret. */
+/** A client that belongs to another server from now on. The key stands for it, and is not a secret. */
 export interface Move {
   readonly upstream: string;
   readonly key: string;
@@ -196,19 +196,20 @@ export class Upstream implements UpstreamControl {
   }
 
   /**
-   * From now on every move of a client is told to `announce`, which tells other processes: there `adoptMove` takes it.
+   * From now on `announce` is called with every move of a client. It reaches other processes, where `adoptMove` takes
+   * it.
    */
   announceMoves(announce: (move: Move) => void): void {
     this.#source.announce = (key, { url }) => announce({ upstream: this.name, key, url });
   }
 
-  /** A client has moved in another process. A server that is not known here is none to move to. */
+  /** A client has moved in another process. Nothing happens when the server is not known here. */
   adoptMove({ key, url }: Move): void {
     const server = this.#servers.find(one => one.url === url);
     if (server) this.#source.affinity.adopt(key, server);
   }
 
-  /** What a client is told when a selection has no server at all. */
+  /** The answer for a client when a selection has no server at all. */
   refusal(selection: Selection): Refusal {
     const { onlyServer } = selection;
     const servers = onlyServer ? [onlyServer] : this.#servers;
