@@ -1,6 +1,6 @@
 import { type Logger, sidPrefix } from '../../base/logger.ts';
 import type { HeaderLine } from '../../http/header-line.ts';
-import { type Refusal, refuse } from '../../http/refusal.ts';
+import { type Refusal, refuse, refuseUnforeseen } from '../../http/refusal.ts';
 import type { Session, SessionOwner } from '../../session/session.ts';
 import type { HeldSession } from '../held-session.ts';
 import { sessionFailure } from '../session-failure.ts';
@@ -83,11 +83,12 @@ export class ManagedSession implements BackendSession {
       await this.#carryOut(control, held);
       return await (onChanged ? onChanged() : this.#news(held));
     } catch (error) {
-      logger.warn(
-        { upstream: upstream.name, action: control.action, err: error },
-        'a backend could not change a session',
-      );
-      return sessionFailure(error) ?? refuse(500, 'ERR_SERVER_FAILED', 'a backend could not change a session');
+      const what = 'a backend could not change a session';
+      const fields = { upstream: upstream.name, action: control.action };
+      const failure = sessionFailure(error);
+      if (!failure) return refuseUnforeseen(error, logger, what, fields);
+      logger.warn({ ...fields, err: error }, what);
+      return failure;
     }
   }
 
