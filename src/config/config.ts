@@ -412,6 +412,9 @@ export interface LogConfig {
    * Default `info`.
    */
   level?: 'debug' | 'info' | 'warn' | 'error' | 'silent';
-  /** One line per finished request and per socket opened and closed, to stdout. Default `off`. */
+  /**
+   * One line per finished request, per handshake that makes no socket, and per socket opened and closed, to stdout.
+   * Default `off`.
+   */
   access?: 'json' | 'combined' | 'off';
 }
