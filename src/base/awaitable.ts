@@ -1,6 +1,5 @@
 /**
- * An answer, or the promise of one: for what is asked so often that an answer that is there at once should cost no
- * promise.
+ * An answer, or the promise of one: for calls so frequent that an answer that is there at once should cost no promise.
  */
 export type Awaitable<T> = T | Promise<T>;
 

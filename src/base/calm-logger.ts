@@ -216,7 +216,7 @@ function errorKind(error: unknown): string {
   return `${name}${start === -1 ? '' : stack.slice(start).split('\n', 5).join()}`;
 }
 
-/** What an address is counted under: whoever has one IPv6 address has 2^64 of them. */
+/** What an address is counted under: a client with one IPv6 address has 2^64 of them. */
 function network(address: string): string {
   if (!address.includes(':')) return address;
   const [head = '', tail] = address.split('::');

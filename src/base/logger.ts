@@ -39,7 +39,7 @@ const SECURITY_EVENTS: ReadonlySet<unknown> = new Set([
 ]);
 
 /**
- * True for lines about an attempt that may be an attack, and about what became of somebody's session: each is worth a
+ * True for lines about an attempt that may be an attack, and about what became of a user's session: each is worth a
  * line of its own, and they are the last that are dropped. A refusal is one when it was the client that was refused
  * (401, 403), and not what was asked for; or when it asked in a way that leads round a route.
  */

@@ -1,6 +1,6 @@
 import { HoldfastError } from '../base/errors.ts';
 
-/** What is asked of a client's `query`: a subset of what `pg` takes. */
+/** What is needed of a client's `query`: a subset of what `pg` takes. */
 export interface PgQuery {
   /** Prepared under this name, once per connection; absent: not kept. */
   readonly name?: string;
@@ -55,8 +55,8 @@ export interface PgConnectionOptions {
 const IDLE_TIMEOUT_MS = 30_000;
 
 /**
- * Opens a pool with the package `pg`, which is loaded now and only here: who brings a pool of their own, or uses
- * another store, need not have it. Connects when it is asked to, not before.
+ * Opens a pool with the package `pg`, which is loaded now and only here: an application that brings a pool, or
+ * uses another store, need not have it. Connects with the first query, not before.
  *
  * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when `pg` is not installed.
  */

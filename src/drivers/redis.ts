@@ -6,7 +6,7 @@ export type RedisArgument = string | Buffer;
 export type RedisReply = any;
 
 /**
- * What is asked of a Redis client. A client of node-redis (the package `redis`, 5 and later) is one.
+ * What is needed of a Redis client. A client of node-redis (the package `redis`, 5 and later) is one.
  *
  * Text and bytes are sent as they are. With `REDIS_BYTES` as options a reply's bulk strings are `Buffer`s and its maps
  * are flat arrays. An error reply rejects with an `Error` whose message is the reply.
@@ -31,7 +31,7 @@ export interface RedisMasterLike {
   readonly client?: RedisClientLike | Promise<RedisClientLike> | undefined;
 }
 
-/** What is asked of a client for Redis Cluster. A cluster of node-redis is one. */
+/** What is needed of a client for Redis Cluster. A cluster of node-redis is one. */
 export interface RedisClusterLike {
   readonly masters: readonly RedisMasterLike[];
   readonly slots: readonly ({ readonly master: RedisMasterLike } | undefined)[];
@@ -109,7 +109,8 @@ export interface RedisTls {
 export type CreateRedisClient = (address: RedisAddress) => RedisClientLike;
 
 /**
- * Loads the package `redis`, now and only here: who brings a client, or uses another store, need not have it.
+ * Loads the package `redis`, now and only here: an application that brings a client, or uses another store,
+ * need not have it.
  *
  * Its clients keep no queue while they are offline, and do not connect again by themselves: `RedisLink` does that.
  *

@@ -13,7 +13,7 @@ export interface BroadcastResult {
 
 /** The part of an outbox that a broadcast writes with. */
 export interface SharedWrites {
-  /** True when something is gathered that nobody has claimed: the caller flushes it then. */
+  /** True when something is gathered that no other caller has claimed: this one flushes it then. */
   claimFlush(): boolean;
   flush(): void;
 }

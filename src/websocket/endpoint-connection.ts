@@ -422,7 +422,7 @@ export class EndpointConnection<Data = undefined>
   onCallbackFailed(kind: CallbackKind, cause: unknown): void {
     const failure = toError(cause);
     this.#services.logger.error({ connection: this.id, callback: kind, err: failure }, 'a WebSocket callback failed');
-    // An error about an error, or after the end, has nobody left to tell.
+    // For an error about an error, or after the end, there is no callback left.
     if (kind === 'error' || kind === 'close') return;
     this.#giveUp(
       new HoldfastError('ERR_WS_HANDLER_FAILED', `the ${kind} callback failed: ${failure.message}`, {
@@ -560,7 +560,7 @@ export class EndpointConnection<Data = undefined>
       `the ${running} callback has not settled after ${handlerTimeoutMs} ms; raise handlerTimeout`,
       { closeCode: CloseCode.internalError },
     );
-    // As with one that fails, nobody is left to tell of these.
+    // As with one that fails, there is no callback left for these.
     if (running === 'error' || running === 'close')
       this.#services.logger.error(
         { connection: this.id, callback: running, err: error },

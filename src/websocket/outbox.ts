@@ -37,7 +37,7 @@ function flushWaiting(): void {
   waitingForFlush.length = 0;
 }
 
-/** Who is told that the peer reads too slowly to go on. */
+/** Learns that the peer reads too slowly to go on. */
 export interface OutboxOwner {
   onSlowReader(bufferedBytes: number): void;
 }
@@ -218,7 +218,7 @@ export class Outbox {
     this.#afterStream = undefined;
   }
 
-  /** Must somebody call `flush` for what was gathered? True once, until that was done. */
+  /** Must the caller call `flush` for what was gathered? True once, until that was done. */
   claimFlush(): boolean {
     if (this.#isFlushClaimed || this.#gatheredBytes === 0) return false;
     this.#isFlushClaimed = true;
@@ -257,7 +257,7 @@ export class Outbox {
 
   /**
    * @param mayKeep The bytes are not part of a larger piece of memory.
-   * @returns true when nobody needs the memory any more.
+   * @returns true when the memory is not needed any more.
    */
   #pass(frames: Buffer, mayKeep: boolean): boolean {
     const transport = this.#transport;
@@ -337,7 +337,7 @@ export class Outbox {
 
   #isOverLimit(): boolean {
     if (this.#fullness(0) <= 1) return false;
-    // What is gathered here and was never written is no fault of the peer's.
+    // What is gathered here and was never written is not the peer's fault.
     if (!this.#isEnded) this.#write();
     return this.#fullness(0) > 1;
   }

@@ -20,7 +20,7 @@ const shared = Buffer.allocUnsafeSlow(READ_BYTES);
 /**
  * Lets a TCP socket read into one buffer that all connections share, in place of a new one for each read, handed to
  * `onRead` in place of the stream's `data` event. Saves about a quarter of what a small message costs. `pause`,
- * `resume` and `end` work as ever.
+ * `resume` and `end` work as before.
  *
  * @returns false when this socket, or this version of Node, does not have it: then nothing was changed, and `data`
  * works.

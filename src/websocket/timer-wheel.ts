@@ -21,7 +21,7 @@ export abstract class WheelEntry {
  * Entries fire up to two ticks (200 ms) late and never early. The wheel turns only while it holds entries.
  *
  * Its time is that in which the process could run: of a longer standstill (a blocked event loop, a suspended machine)
- * one second counts, so that peers are not blamed for what they have sent and nobody has read.
+ * one second counts, so that peers are not blamed for what they have sent and this process has not read.
  */
 export class TimerWheel {
   readonly #clock: Clock;

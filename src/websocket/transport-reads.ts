@@ -20,7 +20,7 @@ interface Reads {
 
 /**
  * Hands to `onRead` what arrives, from now on, in the place of the stream's `data` event and of an earlier `onRead`.
- * `end` and `close` come as ever.
+ * `end` and `close` come as before.
  *
  * A stream of Node's that is paused keeps what still arrives as it came, which is some hundred bytes for each: of what
  * is encrypted or comes in streams of HTTP/2, that may be one byte in each of 65,535 pieces, for each of a hundred

@@ -13,7 +13,7 @@ export class NotConnected extends Error {
   }
 }
 
-/** The first word of an error reply; undefined when the error is no reply. */
+/** The first word of an error reply; undefined when the error is not a reply. */
 export function codeOf(error: unknown): string | undefined {
   return error instanceof Error ? /^[A-Z]{2,}(?= )/.exec(error.message)?.[0] : undefined;
 }

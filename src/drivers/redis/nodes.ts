@@ -26,13 +26,13 @@ export interface RedisNode {
 
 /** The servers that keep the keys. */
 export interface RedisNodes {
-  /** Undefined: at the moment nobody is known to keep it. */
+  /** Undefined: at the moment no server is known to keep it. */
   nodeOf(key: string): RedisNode | undefined;
   /** Every server that takes writes. */
   masters(): readonly RedisNode[];
   /** The server that a redirection names. */
   at(address: string): RedisNode | undefined;
-  /** Learns anew who keeps what. Never rejects. @param key One that was not where it should be. */
+  /** Learns anew which server keeps which keys. Never rejects. @param key One that was not where it should be. */
   refresh(key: string): Promise<void>;
   /** How often a connection was lost, or keys went to another server. */
   readonly interruptions: number;
@@ -62,7 +62,7 @@ export class OwnNode extends RedisLink implements RedisNode {
   }
 }
 
-/** A client that somebody else connects, connects again and closes. */
+/** A client that the application connects, connects again and closes. */
 class BroughtNode implements RedisNode {
   readonly address: string;
   readonly #find: () => RedisClientLike | undefined;
@@ -140,7 +140,7 @@ export class SingleNode implements RedisNodes {
   }
 }
 
-/** Redis Cluster through a cluster client of somebody else: it knows who keeps what. */
+/** Redis Cluster through a cluster client of the application: it knows which server keeps which slot. */
 export class BroughtCluster implements RedisNodes {
   readonly #cluster: RedisClusterLike;
   readonly #nodes = new Map<string, BroughtNode>();
@@ -208,7 +208,7 @@ interface SlotRange {
 /**
  * Redis Cluster through connections of our own, one for each master.
  *
- * Who keeps what is asked anew when a server redirects, and when one cannot be reached: then the others are asked, so
+ * The map of slots is read anew when a server redirects, and when one cannot be reached: then from the others, so
  * that the replica that takes its place is found also when the lost one says nothing any more.
  */
 export class OwnCluster implements RedisNodes {
@@ -229,13 +229,13 @@ export class OwnCluster implements RedisNodes {
   }
 
   /**
-   * Learns who keeps what, and tries to connect to every master. @throws when nobody tells, or none can be connected
-   * to.
+   * Reads the map of slots, and tries to connect to every master. @throws when no server gives it, or none can be
+   * connected to.
    */
   async connect(): Promise<void> {
     await this.refresh();
     if (this.#ranges.length === 0) throw new Error('no node of the cluster tells who keeps which slot');
-    // One that is away is no reason not to serve what the others keep.
+    // Where one is away, what the others keep is served.
     const connected = this.masters().map(node => (node as OwnNode).first);
     await Promise.allSettled(connected);
     await Promise.any(connected).catch(error => {

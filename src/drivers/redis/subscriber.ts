@@ -22,7 +22,7 @@ const SILENCE_MS = 700;
 /**
  * Hears what is published, over a connection of its own that is made anew and subscribed again by itself.
  *
- * A lost connection is not the only way to miss something: TCP may stay open to a peer that is no more, and the nodes
+ * A lost connection is not the only way to miss something: TCP may stay open to a peer that has gone, and the nodes
  * of a cluster may lose each other. So each master is made to publish a beat every 200 ms; when one is not heard here
  * for 700 ms, something may have been missed.
  */

@@ -32,7 +32,7 @@ interface Identity {
 const SETTLE_MS = 200;
 /** Until what did not fit together is looked at again. */
 const RETRY_MS = 1_000;
-/** Not everything is told: that a folder above was replaced by another, a file on another machine. */
+/** Watching misses some changes: a folder above that was replaced by another, a file on another machine. */
 const POLL_MS = 30_000;
 
 /**

@@ -24,7 +24,7 @@ export class ClientPace {
   #silentMs = 0;
   #creditMs = GRACE_MS;
 
-  /** It has owed something for this time, and so many bytes have moved. @returns why it is too slow. */
+  /** It has owed something for this time, in which these bytes have moved. @returns why it is too slow. */
   owed(ms: number, bytes: number, { silenceMs, bytesPerSecond }: PaceLimits): string | undefined {
     if (silenceMs === Number.POSITIVE_INFINITY) return undefined;
     this.#silentMs = bytes > 0 ? 0 : this.#silentMs + ms;

@@ -1,7 +1,7 @@
 import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs';
 import type { Logger } from '../../base/logger.ts';
 
-/** Who has connections that can be ended when descriptors run short. */
+/** Has connections that can be ended when descriptors run short. */
 export interface ConnectionHolder {
   /** Ends connections that wait for a request, those that have waited longest first. @returns how many. */
   endIdle(limit: number): number;
@@ -20,7 +20,7 @@ export interface ConnectionHolder {
 const RESERVED_SHARE = 8;
 const MIN_RESERVED = 16;
 const MAX_RESERVED = 256;
-/** Descriptors that are held so that there are some, whoever takes the rest. */
+/** Descriptors that are held so that there are some, whatever takes the rest. */
 const HELD = 8;
 /** How often it is looked whether there is any descriptor left. */
 const LOOK_MS = 1_000;

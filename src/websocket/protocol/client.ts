@@ -373,7 +373,7 @@ function readHead(
   return promise.finally(() => {
     socket.off('data', onData).off('error', onError).off('end', onEnd).off('close', onEnd);
     signal?.removeEventListener('abort', onAbort);
-    // Errors of a socket that is given up have nobody left to tell.
+    // Errors of a socket that is given up concern no caller any more.
     socket.on('error', () => {});
   });
 }

@@ -11,7 +11,7 @@ export interface FrameLimits {
 }
 
 /**
- * Who is told what the reader finds. For each frame: `onFrameStart`, `onFramePayload` zero or more times, `onFrameEnd`.
+ * Takes what the reader finds. For each frame: `onFrameStart`, `onFramePayload` zero or more times, `onFrameEnd`.
  *
  * A sink may call `reader.stop()` at any point; nothing more is reported then.
  */

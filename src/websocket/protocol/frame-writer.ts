@@ -34,7 +34,7 @@ function reserve(bytes: number): number {
  * Payload is copied exactly once, at once: the caller may change its buffer afterwards. With `masked` (the client half)
  * every frame gets a fresh random mask key (RFC 6455 §5.3).
  *
- * What is no payload throws a TypeError before anything has changed. What the slab holds depends on lengths that are
+ * What is not a payload throws a TypeError before anything has changed. What the slab holds depends on lengths that are
  * true: the frames of other connections stand beside this one.
  */
 export class FrameWriter {
@@ -213,7 +213,7 @@ export class FrameWriter {
 /**
  * One whole unmasked frame in memory of its own, for sharing among connections.
  *
- * @param replaced An earlier one that nobody needs any more: its memory is used, where the new one fits in it.
+ * @param replaced An earlier one that is not needed any more: its memory is used, where the new one fits in it.
  */
 export function encodeFrame(first: number, payload: string | Uint8Array, replaced?: Buffer): Buffer {
   const isText = typeof payload === 'string';

@@ -35,7 +35,7 @@ export interface InflateSchedule {
   readonly mostBytes: number;
   /**
    * `later`: the assembler keeps the message until `inflateWaiting`; the reader must be paused until then. `never`:
-   * nobody wants it any more, nor any after it.
+   * it is not wanted any more, nor any after it.
    */
   decide(payloadBytes: number): 'now' | 'later' | 'never';
   /** A message was inflated, or could not be, in the event loop. Called before it is handed on. */

@@ -4,7 +4,7 @@ import { isSendableCloseCode } from '../../wire/close-codes.ts';
 
 /*
  * What an application passes to be sent is checked here, before anything that connections share is touched: a value
- * that is neither text nor bytes costs its own call a TypeError, and nobody else anything.
+ * that is neither text nor bytes costs its own call a TypeError, and other connections nothing.
  */
 
 /** RFC 6455 §5.5. */

@@ -11,7 +11,7 @@ import { WireBytes } from '../wire-bytes.ts';
 export interface Http1ClientsOptions {
   /** Where the terms of a request say nothing else. */
   readonly pace: PaceLimits;
-  /** A connection without a request for so long is ended, whatever comes in that is none: empty lines, for example. */
+  /** A connection without a request for this time is ended, whatever else comes in: empty lines, for example. */
   readonly idleMs: number;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -143,7 +143,7 @@ export class Http1Clients {
     const terms = request && clientTermsOf(request);
     if (isAnswered) known.answeredAt ??= now;
     const isAwaited = terms?.isBodyAwaited === true;
-    // What nobody reads may not come for ever, at whatever rate.
+    // A body that is not read may not come for ever, at whatever rate.
     if (isAnswered && !isAwaited && now - known.answeredAt! >= this.#options.pace.silenceMs)
       return this.#end(known, 'the rest of a body that nobody reads took too long');
     const isBodyOwed = request !== undefined && !request.complete && !socket.isPaused() && (isAnswered || isAwaited);

@@ -9,15 +9,16 @@ const MAX_WAITING = 32;
 /** How long a connection whose last answer has left is read on, so that the client can take that answer. */
 const LINGER_MS = 2_000;
 /**
- * How often it is looked whether a client that has ended its side, or sent what is no request, still takes its answer.
+ * How often a client that has ended its side, or sent something that is not a request, is checked for taking its
+ * answer.
  */
 const STEP_MS = 500;
-/** An answer that has begun is given up when nothing of it has left for so many steps. */
+/** An answer that has begun is given up when nothing of it has left for this number of steps. */
 const GIVE_UP_AFTER = 2;
 /**
- * A client that has ended its side, and waits for an answer that has not begun, is asked after so many steps whether it
- * is there, and then in steps of the second number. Not sooner, as most answers come before; and not later, or stores
- * and backends would work for nobody.
+ * A client that has ended its side, and waits for an answer that has not begun, is sent something after this
+ * number of steps, to see whether it is there, and then in steps of the second number. Not sooner, as most answers come
+ * before; and not later, or stores and backends would work in vain.
  */
 const ASK_AFTER = 7;
 const ASK_EVERY = 60;

@@ -17,7 +17,7 @@ export interface Http2ConnectionOptions {
   readonly logger: Logger;
 }
 
-/** A connection without a stream for so long is ended. */
+/** A connection without a stream for this time is ended. */
 const IDLE_MS = 60_000;
 /** A client with streams is pinged so often, and has as long to answer as it may be silent, within these bounds. */
 const PING_MS = 20_000;
@@ -61,7 +61,7 @@ export class Http2Connection {
   /** When the last ping was sent or answered. */
   #pingedAt: number;
   #isPinged = false;
-  /** Pings since the last look: what they move is no answer. */
+  /** Pings since the last look: what they move is not an answer. */
   #pingBytes = 0;
   /** Streams that were reset for a violation. */
   #violated = 0;

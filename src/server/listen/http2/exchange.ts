@@ -13,8 +13,8 @@ interface TranslatedHead {
 }
 
 /**
- * Headers of one connection: HTTP/2 has none (RFC 9113 §8.2.2), and whoever sends one may mean to reach a backend with
- * it.
+ * Headers of one connection: HTTP/2 has none (RFC 9113 §8.2.2), and a client that sends one may mean to reach a backend
+ * with it.
  */
 const HOP_BY_HOP = new Set([
   'connection',
