@@ -75,15 +75,16 @@ export class ResponseCommit {
   }
 
   #commit(): Promise<Refusal | undefined> {
-    const settle = (refusal: Refusal | undefined) => {
-      if (refusal) this.#binding.markHeadersSent();
-      this.#committing = undefined;
-      this.#refusal = refusal;
-      return refusal;
-    };
     this.#committing = this.#binding.commit().then(
-      () => settle(undefined),
-      error => settle(isSessionEnded(error) ? undefined : this.#refuse(error)),
+      () => {
+        this.#committing = undefined;
+        return undefined;
+      },
+      error => {
+        this.#committing = undefined;
+        if (!isSessionEnded(error)) this.#refusal = this.#refuse(error);
+        return this.#refusal;
+      },
     );
     return this.#committing;
   }
@@ -91,6 +92,7 @@ export class ResponseCommit {
   #refuse(error: unknown): Refusal {
     const code = isHoldfastError(error) ? error.code : 'ERR_SESSION_STORE_UNAVAILABLE';
     const status = code === 'ERR_SESSION_CONFLICT' ? 409 : 503;
+    this.#binding.markHeadersSent();
     const so = this.#isTold ? ' after the response had begun; cutting it off' : `; answering ${status}`;
     this.#binding.logger.error({ err: error }, `session could not be committed${so}`);
     return refuse(status, code, 'the session could not be committed', {
