@@ -27,18 +27,15 @@ const RELAXED_MS = 1_000;
  * Reads sessions, from memory where that is as good as the store: in `strict` coherence when the store says so, in
  * `relaxed` while it has not said otherwise.
  */
-export class CoherentCache {
+export class CoherentCache extends NearCache {
   readonly #options: CoherentCacheOptions;
-  readonly #cache: NearCache;
   #feed: SessionFeed | undefined;
   #feedGaps = 0;
   #interruptions: number;
 
   constructor(options: CoherentCacheOptions) {
     const { store, clock, meters, listeners, settings } = options;
-    this.#options = options;
-    this.#interruptions = store.interruptions ?? 0;
-    this.#cache = new NearCache({
+    super({
       maxSessions: settings.cacheSessions,
       maxBytes: settings.cacheBytes,
       clock,
@@ -48,23 +45,13 @@ export class CoherentCache {
         listeners.tell('passivated', { sid });
       },
     });
-  }
-
-  get size(): number {
-    return this.#cache.size;
-  }
-
-  get bytes(): number {
-    return this.#cache.bytes;
-  }
-
-  has(sid: string): boolean {
-    return this.#cache.has(sid);
+    this.#options = options;
+    this.#interruptions = store.interruptions ?? 0;
   }
 
   /** What is known of it without asking. */
   peek(sid: string): Snapshot | undefined {
-    return this.#cache.get(sid)?.snapshot;
+    return this.get(sid)?.snapshot;
   }
 
   /**
@@ -74,12 +61,12 @@ export class CoherentCache {
   async watch(onChange: (sid: string) => void): Promise<void> {
     if (this.#options.settings.coherence === 'strict' || this.#feed) return;
     this.#feed = await this.#options.store.watch?.(sid => {
-      this.#cache.distrust(sid);
+      this.distrust(sid);
       onChange(sid);
     });
     if (!this.#feed) return;
     this.#feedGaps = this.#feed.gaps;
-    this.#cache.distrustAll(); // what has changed until now was not told
+    this.distrustAll(); // what has changed until now was not told
   }
 
   async close(): Promise<void> {
@@ -90,11 +77,11 @@ export class CoherentCache {
   remembered(sid: string): LoadedSession | undefined {
     const { settings, clock, meters } = this.#options;
     this.#forgetAfterInterruption();
-    const cached = settings.coherence === 'relaxed' ? this.#cache.get(sid) : undefined;
+    const cached = settings.coherence === 'relaxed' ? this.get(sid) : undefined;
     if (!cached) return undefined;
     if (this.#feed && this.#feed.gaps !== this.#feedGaps) {
       this.#feedGaps = this.#feed.gaps;
-      this.#cache.distrustAll();
+      this.distrustAll();
       return undefined;
     }
     const age = clock.monotonic() - cached.validatedAt;
@@ -107,9 +94,9 @@ export class CoherentCache {
   /** What is in memory if the store says that it is still right, otherwise what the store has. */
   validated(sid: string): Awaitable<LoadedSession | undefined> {
     this.#forgetAfterInterruption();
-    const known = this.#cache.get(sid)?.snapshot.version;
+    const known = this.get(sid)?.snapshot.version;
     if (known === undefined) return this.#read(sid);
-    const glance = this.#cache.validate(sid, () => this.#options.store.glance(sid));
+    const glance = this.validate(sid, () => this.#options.store.glance(sid));
     return whenThere(glance, seen => seen && this.#compare(sid, known, seen));
   }
 
@@ -118,12 +105,12 @@ export class CoherentCache {
     const { interruptions = 0 } = this.#options.store;
     if (interruptions === this.#interruptions) return;
     this.#interruptions = interruptions;
-    this.#cache.clear();
+    this.clear();
   }
 
   #compare(sid: string, known: number, glance: SessionGlance): Awaitable<LoadedSession | undefined> {
     const { meters } = this.#options;
-    const cached = this.#cache.get(sid);
+    const cached = this.get(sid);
     if (cached) {
       const { snapshot } = cached;
       // A later one is what this process has committed meanwhile.
@@ -134,7 +121,7 @@ export class CoherentCache {
       }
       meters.affinityBreaks++;
       // Perhaps the store was set back, by a failover without its latest writes: what it has is what there is.
-      if (snapshot.version > glance.version) this.#cache.delete(sid);
+      if (snapshot.version > glance.version) this.delete(sid);
     }
     return this.#read(sid);
   }
@@ -142,17 +129,12 @@ export class CoherentCache {
   async #read(sid: string): Promise<LoadedSession | undefined> {
     const { store, meters } = this.#options;
     meters.cacheMisses++;
-    const loaded = await this.#cache.load(sid, async () => {
+    const loaded = await this.load(sid, async () => {
       const record = await store.read(sid);
       return record && { snapshot: new Snapshot(record), lastAccessedAt: record.lastAccessedAt };
     });
     if (loaded) meters.size.add(loaded.snapshot.bytes);
     return loaded;
-  }
-
-  /** This process has created it. */
-  add(sid: string, snapshot: Snapshot, lastAccessedAt: number): void {
-    this.#cache.add(sid, snapshot, lastAccessedAt);
   }
 
   /**
@@ -162,25 +144,11 @@ export class CoherentCache {
    * @param after What its holder has now.
    */
   onCommitted(sid: string, committed: Committed, before: Snapshot, after: Snapshot): void {
-    const known = this.#cache.get(sid)?.snapshot;
+    const known = this.get(sid)?.snapshot;
     if (!known || known.version === committed.version || isLater(known.version, committed.version)) return;
     // With a commit of somebody else in between there is no telling what the record is now.
-    if (committed.previous !== known.version) this.#cache.distrust(sid);
-    else if (known === before && after.version === committed.version) this.#cache.update(sid, after);
-    else this.#cache.update(sid, known.after(committed));
-  }
-
-  /** The store knows this last access. */
-  noteAccess(sid: string, lastAccessedAt: number): void {
-    this.#cache.noteAccess(sid, lastAccessedAt);
-  }
-
-  /** Somebody may have changed it. */
-  distrust(sid: string): void {
-    this.#cache.distrust(sid);
-  }
-
-  delete(sid: string): void {
-    this.#cache.delete(sid);
+    if (committed.previous !== known.version) this.distrust(sid);
+    else if (known === before && after.version === committed.version) this.update(sid, after);
+    else this.update(sid, known.after(committed));
   }
 }
