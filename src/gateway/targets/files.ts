@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import send from 'send';
+import { type Awaitable, whenThere } from '../../base/awaitable.ts';
 import { RETRY_AFTER_S, type Refusal, refuse } from '../../http/refusal.ts';
 import type { ResponseCommit } from '../../session/request/response-commit.ts';
 import { writeFile } from './file-body.ts';
@@ -72,42 +73,33 @@ function transfer(
       else if (error.code === 'EMFILE' || error.code === 'ENFILE') resolve(noDescriptor());
       else reject(error);
     };
-    /** When the session is committed. */
-    const begin = (write: () => void) => {
-      const committing = commit?.commit();
-      if (!committing) return write();
-      void committing.then(refusal => {
+    const begin = (committed: Awaitable<Refusal | undefined>, write: () => void) =>
+      void whenThere(committed, refusal => {
         if (!refusal) return write();
         for (const name of CONTENT_HEADERS) response.removeHeader(name);
         resolve(refusal);
       });
-    };
-    const end = () => {
-      commit?.tell();
-      response.end();
-    };
     // It would end a HEAD itself, at once.
     const asked = { headers: request.headers, method: 'GET' } as IncomingMessage;
     const file = send(asked, path, { root: folder, index: 'index.html', dotfiles: isWellKnown ? 'allow' : 'deny' });
     // Its own would keep the file open for as long as the client takes.
     file.stream = (found, { start = 0 }: { start?: number } = {}) => {
-      if (request.method === 'HEAD') return begin(end);
+      if (request.method === 'HEAD') return begin(commit?.beforeHead(), () => response.end());
       const length = Number(response.getHeader('Content-Length'));
       const onFailure = (error: NodeJS.ErrnoException) => onError(error, 500);
-      begin(() => void writeFile(found, start, length, response, () => commit?.tell()).catch(onFailure));
+      // What the client has to learn goes on the head, which leaves when the file could be opened.
+      begin(
+        commit?.commit(),
+        () => void writeFile(found, start, length, response, () => commit?.tell()).catch(onFailure),
+      );
     };
     file.notModified = () => {
       file.removeContentHeaderFields();
       response.statusCode = 304;
-      begin(end);
+      begin(commit?.beforeHead(), () => response.end());
     };
     file
-      .on('directory', () =>
-        begin(() => {
-          commit?.tell();
-          redirectToFolder(request, response);
-        }),
-      )
+      .on('directory', () => begin(commit?.beforeHead(), () => redirectToFolder(request, response)))
       .on('error', (error: NodeJS.ErrnoException & { status: number }) => onError(error, error.status))
       .pipe(response);
   });

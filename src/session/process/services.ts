@@ -27,13 +27,14 @@ export function createServices(options: SessionManagerOptions) {
   const meters = new SessionMeters();
   const listeners = new SessionListeners(logger);
   const store = new GuardedStore(options.store, { clock: ownClock, meters, timeoutMs: settings.storeTimeoutMs });
+  const ledger: Ledger = options.ledger ?? new MemoryLedger({ clock: ownClock });
   const isCounted = maxSessions !== Number.POSITIVE_INFINITY || store.fullness !== undefined;
   const clock = new StoreClock(ownClock, store, logger);
   const cache = new CoherentCache({ store, clock: ownClock, meters, listeners, settings });
   return {
     settings,
     store,
-    ledger: options.ledger ?? (new MemoryLedger({ clock: ownClock }) as Ledger),
+    ledger,
     /** Times of sessions are the store's. */
     clock,
     logger,
