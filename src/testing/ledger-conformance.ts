@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { setTimeout as wait } from 'node:timers/promises';
 import type { Ledger } from '../session/ledger.ts';
 import { HOSTILE } from './hostile-texts.ts';
+import { PARALLEL, parallel, within } from './parallel.ts';
 import type { TestRunner } from './store-conformance.ts';
 
 /** What the suite works on. */
@@ -55,7 +56,6 @@ export function ledgerConformance(
   });
 }
 
-const PARALLEL = 20;
 const MINUTE = 60_000;
 const MAX_TTL_MS = 400 * 86_400_000;
 /** Long enough for a handful of calls to a server on a loaded machine, short enough to be waited for. */
@@ -226,7 +226,7 @@ const CASES: Readonly<Record<string, (opened: OpenedLedger) => Promise<void>>> =
       for (let index = 0; index < 50; index++) await publisher.publish('c', `${name} ${index}`);
     };
     await Promise.all([publish(ledger, 'a'), publish(second, 'b')]);
-    await within(() => heard.length >= 100, 'not every message was heard');
+    await within(5_000, () => heard.length >= 100, 'not every message was heard');
     for (const name of ['a', 'b']) {
       assert.deepEqual(
         heard.filter(message => message.startsWith(name)),
@@ -271,7 +271,7 @@ const CASES: Readonly<Record<string, (opened: OpenedLedger) => Promise<void>>> =
     await parallel(index => either(index, ledger, second).publish('c', 'meanwhile'));
     await subscribed;
     await ledger.publish('c', 'late enough');
-    await within(() => heard.includes('late enough'), 'what was published after subscribing was not heard');
+    await within(5_000, () => heard.includes('late enough'), 'what was published after subscribing was not heard');
     assert.deepEqual(early, []);
     assert.equal(heard.includes('too early'), false);
   },
@@ -322,10 +322,6 @@ const CASES: Readonly<Record<string, (opened: OpenedLedger) => Promise<void>>> =
   },
 };
 
-function parallel<T>(call: (index: number) => Promise<T>): Promise<T[]> {
-  return Promise.all(Array.from({ length: PARALLEL }, (_, index) => call(index)));
-}
-
 function either(index: number, ledger: Ledger, second: Ledger): Ledger {
   return index % 2 ? second : ledger;
 }
@@ -338,17 +334,13 @@ function ear() {
     listener: (message: string): void => void heard.push(message),
     /** It has heard, or hears within 5 s, these messages; and no more right after. */
     async hears(expected: readonly string[]): Promise<void> {
-      await within(() => heard.length >= expected.length, `heard ${heard.length} of ${expected.length} messages`);
+      await within(
+        5_000,
+        () => heard.length >= expected.length,
+        `heard ${heard.length} of ${expected.length} messages`,
+      );
       await wait(10);
       assert.deepEqual(heard, expected);
     },
   };
-}
-
-async function within(isTrue: () => boolean, otherwise: string): Promise<void> {
-  const end = performance.now() + 5_000;
-  while (!isTrue()) {
-    assert.ok(performance.now() < end, `${otherwise} within 5 s`);
-    await wait(2);
-  }
 }

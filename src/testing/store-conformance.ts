@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
-import { setTimeout as wait } from 'node:timers/promises';
 import { firstVersion } from '../session/record/version.ts';
 import type { CommitResult, SessionGlance, SessionHeader, SessionRecord, SessionStore } from '../session/store.ts';
 import { HOSTILE } from './hostile-texts.ts';
+import { PARALLEL, parallel, within } from './parallel.ts';
 
 /** The two functions of a test runner that the suite needs: those of `node:test`, vitest, jest and others fit. */
 export interface TestRunner {
@@ -67,7 +67,6 @@ export function storeConformance(
 }
 
 const NOW = Date.UTC(2026, 0, 1);
-const PARALLEL = 20;
 /** A version with all the digits that one can have. */
 const LARGE = Number.MAX_SAFE_INTEGER - 254;
 
@@ -775,14 +774,6 @@ const CASES_OF_TWO: Readonly<Record<string, (store: SessionStore, second: Sessio
   },
 };
 
-async function within(ms: number, isTrue: () => boolean, otherwise: string): Promise<void> {
-  const end = performance.now() + ms;
-  while (!isTrue()) {
-    assert.ok(performance.now() < end, `${otherwise} within ${ms} ms`);
-    await wait(5);
-  }
-}
-
 async function expectGlance(store: SessionStore, sid: string, expected: SessionGlance): Promise<void> {
   const glance = await store.glance(sid);
   assert.ok(glance);
@@ -797,10 +788,6 @@ async function expectSids(store: SessionStore, owner: string, expected: readonly
 function assertHeader(actual: SessionRecord | undefined, expected: SessionHeader): void {
   assert.ok(actual);
   assert.deepEqual(JSON.parse(JSON.stringify(actual.header)), JSON.parse(JSON.stringify(expected)));
-}
-
-function parallel<T>(call: (index: number) => Promise<T>): Promise<T[]> {
-  return Promise.all(Array.from({ length: PARALLEL }, (_, index) => call(index)));
 }
 
 function record(
