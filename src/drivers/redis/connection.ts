@@ -14,7 +14,7 @@ import {
 import { AcknowledgedWriter, type RedisAcknowledgement } from './acknowledged-writer.ts';
 import { withDeadline } from './deadline.ts';
 import { codeOf, NoAnswer, NotConnected, noRoom, onFailure, unavailable } from './failures.ts';
-import { BroughtCluster, openNodes, type RedisNode, type RedisNodes, SingleNode } from './nodes.ts';
+import { BroughtCluster, BroughtNode, openNodes, type RedisNode, type RedisNodes, SingleNode } from './nodes.ts';
 
 export interface RedisConnectionOptions {
   /** Milliseconds after which a command without an answer fails. */
@@ -57,7 +57,10 @@ export class RedisConnection {
       return new RedisConnection(await openNodes(addresses, createClient, options.commandTimeoutMs), options);
     }
     const client = target as RedisLike;
-    if (!isCluster(client)) return new RedisConnection(SingleNode.brought(client), options);
+    if (!isCluster(client)) {
+      const node = new BroughtNode('the client of the application', () => client);
+      return new RedisConnection(new SingleNode(node), options);
+    }
     const cluster = new BroughtCluster(client);
     await cluster.connect().catch(error => {
       throw unavailable('the cluster client of the application is not connected', error);

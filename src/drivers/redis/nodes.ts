@@ -43,31 +43,28 @@ export interface RedisNodes {
 export class OwnNode extends RedisLink implements RedisNode {
   readonly address: string;
   readonly create: () => RedisClientLike;
-  #losses = 0;
+  /** How often the connection was lost. */
+  losses = 0;
 
   constructor(address: RedisAddress, createClient: CreateRedisClient, timeoutMs: number, onLost = () => {}) {
     const create = () => createClient(address);
     const noteLoss = () => {
-      this.#losses++;
+      this.losses++;
       onLost();
     };
     super({ create, timeoutMs, onLost: noteLoss });
     this.address = nameOf(address);
     this.create = create;
   }
-
-  /** How often the connection was lost. */
-  get losses(): number {
-    return this.#losses;
-  }
 }
 
 /** A client that the application connects, connects again and closes. */
-class BroughtNode implements RedisNode {
+export class BroughtNode implements RedisNode {
   readonly address: string;
   readonly #find: () => RedisClientLike | undefined;
   readonly #watched = new WeakSet<RedisClientLike>();
-  #losses = 0;
+  /** How often the connection was lost, as far as the client says so. */
+  losses = 0;
 
   constructor(address: string, find: () => RedisClientLike | undefined) {
     this.address = address;
@@ -81,11 +78,6 @@ class BroughtNode implements RedisNode {
     return client?.isReady ? client : undefined;
   }
 
-  /** How often the connection was lost, as far as the client says so. */
-  get losses(): number {
-    return this.#losses;
-  }
-
   create(): RedisClientLike {
     const client = this.#find();
     if (!client) throw new Error('the client that was brought is not connected');
@@ -94,29 +86,21 @@ class BroughtNode implements RedisNode {
 
   giveUp(): void {}
 
+  close(): void {}
+
   #watch(client: RedisClientLike | undefined): void {
     if (!client || this.#watched.has(client)) return;
     this.#watched.add(client);
-    client.on('error', () => this.#losses++);
+    client.on('error', () => this.losses++);
   }
 }
 
 /** Everything is on one server. */
 export class SingleNode implements RedisNodes {
   readonly #node: OwnNode | BroughtNode;
-  readonly #close: () => void;
 
-  static own(node: OwnNode): SingleNode {
-    return new SingleNode(node, () => node.close());
-  }
-
-  static brought(client: RedisClientLike): SingleNode {
-    return new SingleNode(new BroughtNode('the client of the application', () => client), () => {});
-  }
-
-  private constructor(node: OwnNode | BroughtNode, close: () => void) {
+  constructor(node: OwnNode | BroughtNode) {
     this.#node = node;
-    this.#close = close;
   }
 
   get interruptions(): number {
@@ -136,7 +120,7 @@ export class SingleNode implements RedisNodes {
   async refresh(): Promise<void> {}
 
   close(): void {
-    this.#close();
+    this.#node.close();
   }
 }
 
@@ -371,7 +355,7 @@ export async function openNodes(
       const slots = client.sendCommand(['CLUSTER', 'SLOTS'], REDIS_BYTES).catch(error => {
         if (codeOf(error) === undefined) throw error;
       });
-      if (!(await withDeadline(slots, timeoutMs, () => new NoAnswer()))) return SingleNode.own(node);
+      if (!(await withDeadline(slots, timeoutMs, () => new NoAnswer()))) return new SingleNode(node);
       node.close();
       const cluster = new OwnCluster(addresses, createClient, timeoutMs);
       await cluster.connect().catch(error => {
