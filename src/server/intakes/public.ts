@@ -125,7 +125,7 @@ export class PublicIntake implements Intake {
     record.served = opened;
     if ('status' in opened) return opened;
     handshakes.delete(socket);
-    this.#follow(opened.relay, { ...record.facts(), connectionId: `r${randomId(6)}` });
+    this.#follow(opened.relay, accessLog.isOn ? { ...record.facts(), connectionId: `r${randomId(6)}` } : undefined);
     return undefined;
   }
 
@@ -135,16 +135,17 @@ export class PublicIntake implements Intake {
       this.#logClosed(facts, openedAt, end, { connectionId: id, messagesReceived, messagesSent });
   }
 
-  /** Knows the relay until it has ended, and nothing of its request. */
-  #follow(relay: Relay, facts: AccessFacts & { connectionId: string }): void {
+  /** Knows the relay until it has ended, and of its request what its last line says. */
+  #follow(relay: Relay, facts: (AccessFacts & { connectionId: string }) | undefined): void {
     const { accessLog, clock, relays } = this.#assembly;
     const openedAt = clock.monotonic();
     relays.add(relay);
     if (this.#isDraining) relay.close(CloseCode.goingAway, STOPPING);
-    accessLog.socketOpened(facts);
+    if (facts) accessLog.socketOpened(facts);
     relay.closed
       .then(end => {
         relays.delete(relay);
+        if (!facts) return;
         this.#logClosed(facts, openedAt, end, {
           connectionId: facts.connectionId,
           messagesReceived: relay.sent.messages,
