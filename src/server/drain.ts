@@ -56,6 +56,8 @@ export async function drain(assembly: Assembly, listeners: readonly Listener[], 
   }
   for (const listener of listeners) listener.closeAll();
   await closing;
+  // Cut sockets say so one turn later, and then their requests have their lines in the access log.
+  for (let turn = 0; turn < 2; turn++) await new Promise(resolve => setImmediate(resolve));
 }
 
 function wait({ clock }: Assembly, ms: number): Promise<void> {
