@@ -4,10 +4,9 @@ import type { Logger } from '../../base/logger.ts';
 import { MAX_SWEEP_MS } from '../../base/session-times.ts';
 import { createSecret } from '../identity/ids.ts';
 import type { Ledger } from '../ledger.ts';
-import { expiryReason } from '../record/expiry.ts';
+import { expiryReason, type SessionEnder } from '../record/expiry.ts';
 import { isNoRoom } from '../room/cap.ts';
 import type { SessionRoom } from '../room/session-room.ts';
-import type { SessionEndReason } from '../session.ts';
 import type { SessionStore } from '../store.ts';
 
 /** `{ everyMs }`, or once in each of these hours of the local day (0 to 23), for stores that are busy by day. */
@@ -28,14 +27,6 @@ interface SweepServices {
   readonly room: Pick<SessionRoom, 'count'> | undefined;
 }
 
-interface EndingSessions {
-  end(
-    sid: string,
-    reason: SessionEndReason,
-    options: { readonly expiredBy: number; readonly createdAt: number },
-  ): Promise<boolean>;
-}
-
 interface SweepClock extends Clock {
   /** False when the time of the store cannot be known now. */
   check(): Promise<boolean>;
@@ -54,7 +45,7 @@ const LOOK_MS = 60_000;
  */
 export class Sweeper {
   readonly #services: SweepServices;
-  readonly #sessions: EndingSessions;
+  readonly #sessions: SessionEnder;
   readonly #name = createSecret();
   #timer: Timer | undefined;
   #running: Promise<void> | undefined;
@@ -62,7 +53,7 @@ export class Sweeper {
   #lastHour: string | undefined;
 
   /** @throws {TypeError} when the schedule is none. */
-  constructor(services: SweepServices, sessions: EndingSessions) {
+  constructor(services: SweepServices, sessions: SessionEnder) {
     checkSchedule(services.settings.sweep);
     this.#services = services;
     this.#sessions = sessions;

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { HoldfastError } from '../../base/errors.ts';
 import { createSecret, hashSecret } from '../identity/ids.ts';
 import type { Ledger } from '../ledger.ts';
+import type { SessionEnder } from '../record/expiry.ts';
 import type { SessionEndReason } from '../session.ts';
 import type { SessionRecord, SessionStore } from '../store.ts';
 
@@ -20,8 +21,7 @@ interface UserSessionsServices {
 }
 
 /** Ends sessions, and knows which live. */
-interface LivingSessions {
-  end(sid: string, reason: SessionEndReason): Promise<boolean>;
+interface LivingSessions extends SessionEnder {
   /** The record of a session whose time is not over. */
   living(sid: string): Promise<SessionRecord | undefined>;
 }

@@ -1,6 +1,6 @@
+import type { SessionEnder } from '../record/expiry.ts';
 import { isNoRoom } from '../room/cap.ts';
 import type { NoDiskRoomError } from '../room/disk.ts';
-import type { SessionEndReason } from '../session.ts';
 import type { SessionRecord } from '../store.ts';
 import { KeyedQueue } from './keyed-queue.ts';
 import type { SessionServices } from './services.ts';
@@ -13,10 +13,10 @@ const EVICTABLE = 100;
 /** Room for new sessions: who is let in, and what is evicted for them where that is configured. */
 export class SessionCapacity {
   readonly #services: SessionServices;
-  readonly #sessions: { end(sid: string, reason: SessionEndReason): Promise<boolean> };
+  readonly #sessions: SessionEnder;
   readonly #evictions = new KeyedQueue();
 
-  constructor(services: SessionServices, sessions: { end(sid: string, reason: SessionEndReason): Promise<boolean> }) {
+  constructor(services: SessionServices, sessions: SessionEnder) {
     this.#services = services;
     this.#sessions = sessions;
   }

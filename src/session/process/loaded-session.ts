@@ -10,10 +10,3 @@ export interface LoadedSession {
   /** Where sockets of this process hold it: their `SessionState.commits` before the store was asked. */
   readonly seen?: number;
 }
-
-export interface EndOptions {
-  /** As of `SessionStore.delete`. */
-  readonly expiredBy?: number;
-  /** When it was created, where that is known. */
-  readonly createdAt?: number;
-}

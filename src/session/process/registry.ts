@@ -3,7 +3,7 @@ import { callListener } from '../../base/call-listener.ts';
 import { sidPrefix } from '../../base/logger.ts';
 import { RecentMap } from '../../base/recent-map.ts';
 import { isSid } from '../identity/ids.ts';
-import { expiryReason } from '../record/expiry.ts';
+import { type EndOptions, expiryReason } from '../record/expiry.ts';
 import { holderWithoutResponse, SessionHandle } from '../record/handle.ts';
 import type { Committed, Snapshot } from '../record/snapshot.ts';
 import { SessionState, type SessionStateFacts, type SessionStateRules, sessionEnded } from '../record/state.ts';
@@ -12,7 +12,7 @@ import { checkEndReason, type Session, type SessionEndReason } from '../session.
 import type { SessionRecord } from '../store.ts';
 import { SessionCapacity } from './capacity.ts';
 import { KeyedQueue } from './keyed-queue.ts';
-import type { EndOptions, LoadedSession } from './loaded-session.ts';
+import type { LoadedSession } from './loaded-session.ts';
 import type { SessionServices } from './services.ts';
 import { type SharedSession, SharedSessions } from './shared-sessions.ts';
 import type { Admission, SocketSession } from './socket-session.ts';

@@ -3,12 +3,11 @@ import type { Awaitable } from '../../base/awaitable.ts';
 import type { Timer } from '../../base/clock.ts';
 import { sidPrefix } from '../../base/logger.ts';
 import { ExpiryWatch, UNWATCHED, type Watched } from '../life/expiry-watch.ts';
-import { expiryOf, expiryReason } from '../record/expiry.ts';
+import { expiryOf, expiryReason, type SessionEnder } from '../record/expiry.ts';
 import { holderWithoutResponse, SessionHandle } from '../record/handle.ts';
 import type { Committed } from '../record/snapshot.ts';
 import { isSessionEnded, type SessionState, type SessionStateFacts } from '../record/state.ts';
-import type { SessionEndReason } from '../session.ts';
-import type { EndOptions, LoadedSession } from './loaded-session.ts';
+import type { LoadedSession } from './loaded-session.ts';
 import type { SessionServices } from './services.ts';
 import type { Admission, SocketSession } from './socket-session.ts';
 
@@ -24,12 +23,11 @@ const REFRESH_TOGETHER = 50;
 const MAX_UNRETAINED = 10_000;
 
 /** The registry, as far as sharing needs it. */
-export interface LoadableSessions {
+export interface LoadableSessions extends SessionEnder {
   load(sid: string): Promise<LoadedSession | undefined>;
   validate(sid: string): Awaitable<LoadedSession | undefined>;
   hasEnded(sid: string): boolean;
   createState(facts: SessionStateFacts): SessionState;
-  end(sid: string, reason: SessionEndReason, options?: EndOptions): Promise<boolean>;
   /** The sockets of a session must go, whichever process has ended it or renewed its secret. Once for each end. */
   tellSocketEnd(sid: string, why: 'ended' | 'renewed'): void;
 }

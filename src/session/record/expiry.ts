@@ -12,3 +12,16 @@ export function expiryReason(header: SessionHeader, lastAccessedAt: number, now:
   if (now < expiryOf(header, lastAccessedAt)) return undefined;
   return header.absoluteExpiresAt !== undefined && header.absoluteExpiresAt <= now ? 'absolute' : 'expired';
 }
+
+export interface EndOptions {
+  /** As of `SessionStore.delete`. */
+  readonly expiredBy?: number;
+  /** When it was created, where that is known. */
+  readonly createdAt?: number;
+}
+
+/** Ends sessions for all processes. */
+export interface SessionEnder {
+  /** True when this call has ended it. @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE. */
+  end(sid: string, reason: SessionEndReason, options?: EndOptions): Promise<boolean>;
+}

@@ -1,6 +1,7 @@
 import { HoldfastError } from '../../base/errors.ts';
 import { UnauthorizedSessionRequestError } from '../identity/owner.ts';
 import type { Session, SessionEndReason, SessionOwner } from '../session.ts';
+import type { SessionEnder } from './expiry.ts';
 import { type SessionState, sessionEnded } from './state.ts';
 
 /** How much of the session its holder gets to see. */
@@ -210,7 +211,7 @@ class ScopedSession {
  */
 export function holderWithoutResponse(
   state: SessionState,
-  sessions: { end(sid: string, reason: SessionEndReason): Promise<unknown> },
+  sessions: SessionEnder,
   onChanged: () => void,
 ): SessionHolder {
   return {
