@@ -9,7 +9,9 @@ import { Rewriting } from '../exchange/rewriting.ts';
 import type { UpstreamServer } from '../upstream/server.ts';
 import type { Declined } from './dial.ts';
 
-/** A handshake that is over without a relay: a backend's answer that is not 101 was passed on, or the client was gone. */
+/**
+ * A handshake that is over without a relay: a backend's answer that is not 101 was passed on, or the client was gone.
+ */
 export interface RelayedAnswer extends Omit<Forwarded, 'server'> {
   /** Of the answer's body, sent to the client. */
   readonly bytes: number;
@@ -18,6 +20,7 @@ export interface RelayedAnswer extends Omit<Forwarded, 'server'> {
 
 /** For an answer that declines a WebSocket, where the upstream's answers have no limit. */
 const DECLINED_TIMEOUT_MS = 60_000;
+
 /** Writes a backend's answer that is not 101 to the client, and ends the connection. */
 export function passDeclined(
   options: BackendExchange & { readonly socket: Duplex },
