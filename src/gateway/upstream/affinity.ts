@@ -3,6 +3,7 @@ import { RecentMap } from '../../base/recent-map.ts';
 import { cookieValues, serializeSetCookie } from '../../http/cookies.ts';
 import type { RequestHead } from '../../http/request-head.ts';
 import type { RouteSeparator } from '../backend-session/observed/options.ts';
+import type { UpstreamCookies } from './cookies.ts';
 import type { UpstreamServer } from './server.ts';
 
 /**
@@ -47,7 +48,7 @@ export interface TiedRequest {
 }
 
 /** The name that servlet containers give it. */
-export const BACKEND_SESSION_COOKIE = 'JSESSIONID';
+const BACKEND_SESSION_COOKIE = 'JSESSIONID';
 
 /** Moves that are remembered at most; then the one that was used least recently is forgotten. */
 const MAX_MOVES = 100_000;
@@ -67,16 +68,24 @@ export class Affinity {
   readonly #tokens = new WeakMap<UpstreamServer, string[]>();
 
   /** @throws {TypeError} when a cookie is to be signed and there is no key, or it cannot have that name. */
-  constructor(upstream: string, options: AffinityOptions, keys: readonly (string | Uint8Array)[]) {
-    this.isStrict = options.strict ?? false;
-    this.#by = options.by;
+  constructor(
+    upstream: string,
+    affinity: AffinityKind | AffinityOptions,
+    cookies: UpstreamCookies,
+    keys: readonly (string | Uint8Array)[],
+  ) {
+    const options = typeof affinity === 'string' ? { by: affinity } : affinity;
+    const { by, strict = false, cookie = by === 'cookie' ? defaultCookie(upstream) : BACKEND_SESSION_COOKIE } = options;
+    const { urlParameter = cookie.toLowerCase() } = options;
+    this.isStrict = strict;
+    this.#by = by;
     this.#upstream = upstream;
     this.#keys = keys;
     this.#separator = options.separator;
-    this.#cookie = options.cookie ?? (options.by === 'cookie' ? defaultCookie(upstream) : BACKEND_SESSION_COOKIE);
-    const parameter = options.urlParameter ?? this.#cookie.toLowerCase();
-    this.#urlParameter = new RegExp(`[;?&]${parameter.replace(/[^\w-]/g, '\\$&')}=([^;?&/]+)`);
-    if (options.by !== 'cookie') return;
+    // A cookie of the backend comes under its public name, a parameter of its URLs as it is.
+    this.#cookie = by === 'route' ? cookies.publicName(cookie) : cookie;
+    this.#urlParameter = new RegExp(`[;?&]${urlParameter.replace(/[^\w-]/g, '\\$&')}=([^;?&/]+)`);
+    if (by !== 'cookie') return;
     if (keys.length === 0)
       throw new TypeError(`upstream "${upstream}": affinity by cookie needs a key to sign it with`);
     this.ownCookie = this.#cookie;

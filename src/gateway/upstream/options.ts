@@ -4,9 +4,9 @@ import type { UpstreamIdentityOptions } from '../backend-session/identity.ts';
 import type { UpstreamSessionConfig } from '../backend-session/observed/options.ts';
 import type { DialerOptions, UpstreamTls } from '../connection/dialer.ts';
 import type { ConnectionPoolOptions } from '../connection/pool.ts';
-import { type AffinityKind, type AffinityOptions, BACKEND_SESSION_COOKIE } from './affinity.ts';
+import type { AffinityKind, AffinityOptions } from './affinity.ts';
 import type { Balance } from './balancing.ts';
-import type { UpstreamCookies, UpstreamCookiesConfig } from './cookies.ts';
+import type { UpstreamCookiesConfig } from './cookies.ts';
 import type { EjectionOptions } from './ejection.ts';
 import type { UpstreamServerOptions } from './server.ts';
 
@@ -121,14 +121,6 @@ export function connectionOptions(
     idleTimeoutMs: parseDuration(options.idleConnectionTimeout ?? '60s'),
     tls,
   };
-}
-
-/** A cookie of the backend comes under its public name, a parameter of its URLs as it is. */
-export function affinityOptions({ affinity = 'session' }: UpstreamOptions, cookies: UpstreamCookies): AffinityOptions {
-  const options = typeof affinity === 'string' ? { by: affinity } : affinity;
-  if (options.by !== 'route') return options;
-  const { cookie = BACKEND_SESSION_COOKIE, urlParameter = cookie.toLowerCase() } = options;
-  return { ...options, cookie: cookies.publicName(cookie), urlParameter };
 }
 
 export function ejectionOptions({

@@ -16,7 +16,6 @@ import { BoundConnections } from './bound-connections.ts';
 import { UpstreamCookies } from './cookies.ts';
 import { noServer } from './failure.ts';
 import {
-  affinityOptions,
   connectionOptions,
   ejectionOptions,
   healthOptions,
@@ -128,7 +127,7 @@ export class Upstream implements UpstreamControl {
   /** @throws {TypeError} when a server, a duration, or another option is none. */
   constructor(name: string, options: UpstreamOptions, clock: Clock, environment: UpstreamEnvironment = {}) {
     if (options.servers.length === 0) throw new TypeError(`upstream "${name}" has no servers; add one under "servers"`);
-    const { balance = 'round-robin', retries = 3 } = options;
+    const { affinity: ties = 'session', balance = 'round-robin', retries = 3 } = options;
     const connections = connectionOptions(name, options, environment.tls);
     this.name = name;
     this.identity = upstreamIdentity(options);
@@ -151,7 +150,7 @@ export class Upstream implements UpstreamControl {
       logger: this.logger,
     };
     for (const server of options.servers) this.add(server);
-    const affinity = new Affinity(name, affinityOptions(options, this.cookies), environment.keys ?? []);
+    const affinity = new Affinity(name, ties, this.cookies, environment.keys ?? []);
     if (affinity.ownCookie !== undefined) this.own.cookies.add(affinity.ownCookie);
     this.#source = {
       servers: this.#servers,
