@@ -3,9 +3,9 @@ import { parseDuration } from '../base/duration.ts';
 import { isLoopback, machineOf } from '../http/host-names.ts';
 import { checkBackendSessions } from './backend-sessions.ts';
 import { checkClientHeaders } from './client-headers.ts';
-import type { ApplicationConfig, Config, RouteConfig, SessionConfig, UpstreamConfig } from './config.ts';
-import { type ConfigProblem, formatPath } from './config-error.ts';
-import { title } from './fields.ts';
+import type { Config, RouteConfig, SessionConfig, UpstreamConfig } from './config.ts';
+import { byLine, type ConfigProblem, formatPath } from './config-error.ts';
+import { type BrokenRule, title } from './fields.ts';
 import type { Locate } from './parse.ts';
 
 /** hstspreload.org, "Submission requirements". */
@@ -25,20 +25,15 @@ export function checkConfig(config: Config, locate: Locate = () => ({})): Config
     ...checkClientHeaders(config),
     ...checkEmpty(config),
   ];
-  return toProblems(warnings, locate).sort((a, b) => (a.line ?? 0) - (b.line ?? 0));
-}
-
-interface Warning {
-  readonly path: readonly PropertyKey[];
-  readonly message: string;
+  return toProblems(warnings, locate).sort(byLine);
 }
 
 /** With the places in the file. */
-export function toProblems(warnings: Iterable<Warning>, locate: Locate): ConfigProblem[] {
+export function toProblems(warnings: Iterable<BrokenRule>, locate: Locate): ConfigProblem[] {
   return [...warnings].map(({ path, message }) => ({ path: formatPath(path), message, ...locate(path) }));
 }
 
-function* checkListeners(config: Config): Generator<Warning> {
+function* checkListeners(config: Config): Generator<BrokenRule> {
   for (const [index, { tls, host, hosts, redirect }] of (config.listen ?? []).entries()) {
     if (host !== undefined && isLoopback(host) && !hosts && !redirect)
       yield {
@@ -62,7 +57,7 @@ function* checkSession(
   session: SessionConfig | false | undefined,
   at: readonly PropertyKey[],
   config: Config,
-): Generator<Warning> {
+): Generator<BrokenRule> {
   if (!session) return;
   const { idleTimeout = '30m', absoluteTimeout = '12h', cookie = {} } = session;
   const idleMs = parseDuration(idleTimeout);
@@ -76,20 +71,18 @@ function* checkSession(
   const hasProxy = (config.trustedProxies?.length ?? 0) > 0; // which may speak TLS for us
   const isPlain =
     !hasProxy && (config.listen ?? [{ port: 8080 }]).some(({ tls, redirect }) => tls === undefined && !redirect);
-  if (isPlain && cookie.sameSite === 'none') {
+  if (isPlain && cookie.sameSite === 'none')
     yield {
       path: [...at, 'cookie', 'sameSite'],
       message:
         'browsers drop a "none" cookie that is not Secure, and a listener without tls cannot send Secure; use "lax"',
     };
-  }
   const prefix = /^__(Host|Secure)-/i.exec(cookie.name ?? '')?.[0];
-  if (isPlain && prefix) {
+  if (isPlain && prefix)
     yield {
       path: [...at, 'cookie', 'name'],
       message: `browsers drop a "${prefix}" cookie that is not Secure, and a listener without tls cannot send Secure; use another name`,
     };
-  }
   const url =
     typeof session.store === 'object' && 'url' in session.store ? [session.store.url].flat()[0] : session.store;
   const isCapped = session.maxSessions !== undefined || typeof url !== 'string' || !/^postgres(ql)?:/.test(url);
@@ -104,49 +97,42 @@ function* checkSession(
   }
 }
 
-function* checkRoutes(routes: readonly RouteConfig[], at: readonly PropertyKey[], config: Config): Generator<Warning> {
+function* checkRoutes(
+  routes: readonly RouteConfig[],
+  at: readonly PropertyKey[],
+  config: Config,
+): Generator<BrokenRule> {
   for (const [index, route] of routes.entries()) {
     yield* checkPolicy(route, [...at, index], config);
-    if (route.application) yield* checkApplication(route.application, [...at, index, 'application'], config);
+    const { session, routes: inner = [] } = route.application ?? {};
+    yield* checkSession(session, [...at, index, 'application', 'session'], config);
+    yield* checkRoutes(inner, [...at, index, 'application', 'routes'], config);
   }
 }
 
-function* checkApplication(
-  application: ApplicationConfig,
-  at: readonly PropertyKey[],
-  config: Config,
-): Generator<Warning> {
-  yield* checkSession(application.session, [...at, 'session'], config);
-  yield* checkRoutes(application.routes ?? [], [...at, 'routes'], config);
-}
-
-function* checkPolicy(route: RouteConfig, at: readonly PropertyKey[], config: Config): Generator<Warning> {
+function* checkPolicy(route: RouteConfig, at: readonly PropertyKey[], config: Config): Generator<BrokenRule> {
   const hasTls = config.listen?.some(listener => listener.tls) ?? false;
   const hasProxy = (config.trustedProxies?.length ?? 0) > 0;
-  if (route.policy?.transport === 'confidential' && !hasTls && !hasProxy) {
+  if (route.policy?.transport === 'confidential' && !hasTls && !hasProxy)
     yield {
       path: [...at, 'policy', 'transport'],
       message: `${title(route)} refuses every request: no listener has tls, and no trusted proxy could speak it for us`,
     };
-  }
-  if (route.policy?.origins === 'any' && route.session !== 'none' && config.session !== false) {
+  if (route.policy?.origins === 'any' && route.session !== 'none' && config.session !== false)
     yield {
       path: [...at, 'policy', 'origins'],
       message: `${title(route)}: every web page may open a WebSocket with the visitor's session; list the origins, or set session: none`,
     };
-  }
-  if (route.crossSiteSignIn && [route.path ?? []].flat().some(path => path.endsWith('*'))) {
+  if (route.crossSiteSignIn && [route.path ?? []].flat().some(path => path.endsWith('*')))
     yield {
       path: [...at, 'crossSiteSignIn'],
       message: `${title(route)}: a form of another site may sign its visitor in at every path under it; name the path of the login's callback`,
     };
-  }
-  if (Array.isArray(route.policy?.origins) && route.policy.origins.length === 0) {
+  if (Array.isArray(route.policy?.origins) && route.policy.origins.length === 0)
     yield { path: [...at, 'policy', 'origins'], message: `${title(route)}: the empty list refuses every browser` };
-  }
 }
 
-function* checkUpstreams(config: Config): Generator<Warning> {
+function* checkUpstreams(config: Config): Generator<BrokenRule> {
   const used = new Set([...everyRoute(config.routes ?? [])].map(route => route.upstream));
   for (const [name, upstream] of Object.entries(config.upstreams ?? {})) {
     if (!used.has(name)) yield { path: ['upstreams', name], message: 'no route uses it' };
@@ -155,12 +141,11 @@ function* checkUpstreams(config: Config): Generator<Warning> {
     for (const [index, server] of urls.entries()) {
       const { hostname, port, protocol } = new URL(server);
       const isTls = /^(?:https|wss):$/.test(protocol);
-      if (machineOf(hostname) === 'localhost' && own.has(Number(port || (isTls ? 443 : 80)))) {
+      if (machineOf(hostname) === 'localhost' && own.has(Number(port || (isTls ? 443 : 80))))
         yield {
           path: ['upstreams', name, 'servers', index],
           message: `${server} is this server itself: a request would go round for ever`,
         };
-      }
     }
     const isTls = urls.some(url => /^(https|wss):/i.test(url));
     if (upstream.tls && !isTls)
@@ -180,7 +165,7 @@ function* checkUpstreams(config: Config): Generator<Warning> {
   }
 }
 
-function* checkTrust(session: UpstreamConfig['session'], at: readonly PropertyKey[]): Generator<Warning> {
+function* checkTrust(session: UpstreamConfig['session'], at: readonly PropertyKey[]): Generator<BrokenRule> {
   if (session?.mode !== 'observed') return;
   const { trust, trustUntil } = session;
   if (trustUntil !== undefined && Date.now() >= parseDate(trustUntil)!)
@@ -193,10 +178,9 @@ function* checkTrust(session: UpstreamConfig['session'], at: readonly PropertyKe
     };
 }
 
-function* checkEmpty(config: Config): Generator<Warning> {
-  if (!config.routes?.length && !config.endpoints?.length) {
+function* checkEmpty(config: Config): Generator<BrokenRule> {
+  if (!config.routes?.length && !config.endpoints?.length)
     yield { path: [], message: 'nothing is served: there are no routes and no endpoints' };
-  }
 }
 
 function* everyRoute(routes: readonly RouteConfig[]): Generator<RouteConfig> {

@@ -40,6 +40,11 @@ export function formatProblem(problem: ConfigProblem): string {
   return [...place, ...path, problem.message].join(': ');
 }
 
+/** Orders problems as their places stand in the file. */
+export function byLine(a: ConfigProblem, b: ConfigProblem): number {
+  return (a.line ?? 0) - (b.line ?? 0);
+}
+
 /** `['routes', 1, 'my app']` becomes `routes[1]["my app"]`. */
 export function formatPath(path: readonly PropertyKey[]): string {
   let out = '';

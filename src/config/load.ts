@@ -2,16 +2,9 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { dirname, extname, relative, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import type {
-  ApplicationConfig,
-  CertificateConfig,
-  Config,
-  ListenConfig,
-  RouteConfig,
-  SessionConfig,
-  UpstreamConfig,
-} from './config.ts';
+import type { Config } from './config.ts';
 import { ConfigError } from './config-error.ts';
+import { mapPaths } from './named-paths.ts';
 import { type Locate, parseConfig } from './parse.ts';
 import { readSource } from './source.ts';
 
@@ -92,80 +85,9 @@ async function importDefault(path: string, shown: string): Promise<unknown> {
 }
 
 /** The same configuration with every path in it resolved against `folder`. */
-export function withAbsolutePaths(config: Config, folder: string): Config {
-  const at = (path: string) => resolve(folder, path);
-  const url = (value: string) => (value.startsWith('lmdb:') ? `lmdb:${at(value.slice('lmdb:'.length))}` : value);
-  const store = (value: NonNullable<SessionConfig['store']>): NonNullable<SessionConfig['store']> => {
-    if (typeof value === 'string') return url(value);
-    return 'url' in value && typeof value.url === 'string' ? { ...value, url: url(value.url) } : value;
-  };
-  const session = (value: SessionConfig): SessionConfig => ({
-    ...value,
-    ...(value.store !== undefined && { store: store(value.store) }),
-    ...(value.keyFiles && { keyFiles: value.keyFiles.map(at) }),
+function withAbsolutePaths(config: Config, folder: string): Config {
+  return mapPaths({ ...config, dataFolder: config.dataFolder ?? '.holdfast' }, (text, kind) => {
+    const prefix = kind === 'lmdb:' || kind === 'unix:' ? kind : '';
+    return text.startsWith(prefix) ? prefix + resolve(folder, text.slice(prefix.length)) : text;
   });
-  const route = (value: RouteConfig): RouteConfig => ({
-    ...value,
-    ...(value.files !== undefined && { files: at(value.files) }),
-    ...(value.application && { application: application(value.application) }),
-  });
-  const application = (value: ApplicationConfig): ApplicationConfig => ({
-    ...value,
-    ...(value.routes && { routes: value.routes.map(route) }),
-    ...(value.endpoints && { endpoints: value.endpoints.map(at) }),
-    ...(value.files !== undefined && { files: at(value.files) }),
-    ...(value.session && { session: session(value.session) }),
-  });
-  const pair = <T extends CertificateConfig>(value: T): T => ({
-    ...value,
-    certificate: at(value.certificate),
-    key: at(value.key),
-  });
-  const tls = (value: NonNullable<ListenConfig['tls']>): NonNullable<ListenConfig['tls']> => {
-    if (value === 'self-signed') return value;
-    const { certificates, clientCertificates } = value;
-    return {
-      ...pair(value),
-      ...(certificates && { certificates: certificates.map(pair) }),
-      ...(clientCertificates && { clientCertificates: { ...clientCertificates, ca: at(clientCertificates.ca) } }),
-    };
-  };
-  const server = (value: string) => (value.startsWith('unix:') ? `unix:${at(value.slice('unix:'.length))}` : value);
-  const upstream = (value: UpstreamConfig): UpstreamConfig => ({
-    ...value,
-    servers: value.servers.map(one => (typeof one === 'string' ? server(one) : { ...one, url: server(one.url) })),
-    ...(typeof value.sessionApi === 'object' &&
-      value.sessionApi.tokenFile !== undefined && {
-        sessionApi: { ...value.sessionApi, tokenFile: at(value.sessionApi.tokenFile) },
-      }),
-    ...(value.tls && {
-      tls: {
-        ...value.tls,
-        ...(value.tls.ca !== undefined && { ca: at(value.tls.ca) }),
-        ...(value.tls.certificate !== undefined && { certificate: at(value.tls.certificate) }),
-        ...(value.tls.key !== undefined && { key: at(value.tls.key) }),
-      },
-    }),
-  });
-  return {
-    ...config,
-    ...(config.upstreams && {
-      upstreams: Object.fromEntries(Object.entries(config.upstreams).map(([name, value]) => [name, upstream(value)])),
-    }),
-    ...(config.listen && {
-      listen: config.listen.map(listener => ({
-        ...listener,
-        ...(listener.tls && { tls: tls(listener.tls) }),
-        ...(listener.acmeChallenge !== undefined && { acmeChallenge: at(listener.acmeChallenge) }),
-      })),
-    }),
-    ...(config.internal?.tls && { internal: { ...config.internal, tls: tls(config.internal.tls) } }),
-    ...(config.assertions?.keyFiles && {
-      assertions: { ...config.assertions, keyFiles: config.assertions.keyFiles.map(at) },
-    }),
-    ...(config.session && { session: session(config.session) }),
-    ...(config.routes && { routes: config.routes.map(route) }),
-    ...(config.endpoints && { endpoints: config.endpoints.map(at) }),
-    dataFolder: at(config.dataFolder ?? '.holdfast'),
-  };
 }

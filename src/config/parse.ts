@@ -1,6 +1,6 @@
 import type * as z from 'zod';
 import type { Config } from './config.ts';
-import { ConfigError, type ConfigProblem, formatPath } from './config-error.ts';
+import { byLine, ConfigError, type ConfigProblem, formatPath } from './config-error.ts';
 import { nearestName } from './nearest-name.ts';
 import { brokenReferences } from './references.ts';
 import { configSchema } from './schema.ts';
@@ -29,7 +29,7 @@ export function parseConfig(document: unknown, locate: Locate = () => ({})): Con
     problems.push({ path: formatPath(path), message, ...locate(path, key) });
   for (const issue of result.error?.issues ?? []) report(issue, [], document, add);
   for (const rule of brokenReferences(document)) add(rule.path, rule.message);
-  if (problems.length > 0) throw new ConfigError(problems.sort((a, b) => (a.line ?? 0) - (b.line ?? 0)));
+  if (problems.length > 0) throw new ConfigError(problems.sort(byLine));
   return result.data!;
 }
 

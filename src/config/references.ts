@@ -26,14 +26,12 @@ const TARGETS = ['endpoint', 'fetch', 'upstream', 'files', 'redirect', 'mount'] 
 export function brokenReferences(document: unknown): BrokenRule[] {
   const config = fields(document);
   return [
-    ...(Array.isArray(config.routes) ? brokenRoutes(config.routes, ['routes'], config) : []),
+    ...brokenRoutes(config.routes, ['routes'], config),
     ...brokenListeners(config),
     ...brokenUpstreams(config),
     ...brokenBackendSessions(config),
     ...brokenClientHeaders(config),
-    ...brokenCookie(config.session, ['session']),
-    ...brokenStore(config.session, ['session']),
-    ...brokenTimes(config.session, ['session']),
+    ...brokenSession(config.session, ['session']),
   ];
 }
 
@@ -96,21 +94,16 @@ function* brokenUpstreams(config: Fields): Generator<BrokenRule> {
           message: `the prefix "${longer}" of upstream "${otherName}" begins with it, so its cookies would be taken for these; choose another`,
         };
     }
-    for (const [one, other] of [
-      ['certificate', 'key'],
-      ['key', 'certificate'],
-    ] as const) {
-      if (fields(tls)[one] !== undefined && fields(tls)[other] === undefined)
-        yield { path: [...at, 'tls', one], message: `needs "${other}" beside it` };
-    }
+    const { certificate, key } = fields(tls);
+    if (certificate !== undefined && key === undefined)
+      yield { path: [...at, 'tls', 'certificate'], message: 'needs "key" beside it' };
+    if (key !== undefined && certificate === undefined)
+      yield { path: [...at, 'tls', 'key'], message: 'needs "certificate" beside it' };
   }
 }
 
-function* brokenRoutes(
-  routes: readonly unknown[],
-  path: readonly PropertyKey[],
-  config: Fields,
-): Generator<BrokenRule> {
+function* brokenRoutes(routes: unknown, path: readonly PropertyKey[], config: Fields): Generator<BrokenRule> {
+  if (!Array.isArray(routes)) return;
   const seen = new Map<string, Fields>();
   for (const [index, value] of routes.entries()) {
     const route = fields(value);
@@ -131,12 +124,8 @@ function* brokenRoutes(
     const { dispatch } = fields(fields(route.endpoint).options);
     yield* brokenName('dispatch policy', dispatch, 'dispatch', config, route, [...at, 'endpoint']);
     const application = fields(route.application);
-    yield* brokenCookie(application.session, [...at, 'application', 'session']);
-    yield* brokenStore(application.session, [...at, 'application', 'session']);
-    yield* brokenTimes(application.session, [...at, 'application', 'session']);
-    if (Array.isArray(application.routes)) {
-      yield* brokenRoutes(application.routes, [...at, 'application', 'routes'], config);
-    }
+    yield* brokenSession(application.session, [...at, 'application', 'session']);
+    yield* brokenRoutes(application.routes, [...at, 'application', 'routes'], config);
   }
 }
 
@@ -160,30 +149,24 @@ function* brokenName(
 
 function* brokenTarget(route: Fields, at: readonly PropertyKey[]): Generator<BrokenRule> {
   const targets = TARGETS.filter(target => route[target] !== undefined);
-  if (targets.length === 0) {
+  if (targets.length === 0)
     yield { path: at, message: `${title(route)} has no target; give it one of ${TARGETS.join(', ')}` };
-  } else if (targets.length > 1) {
+  else if (targets.length > 1)
     yield { path: at, message: `${title(route)} has ${targets.join(' and ')}; keep exactly one target` };
-  }
   const isMount = route.mount !== undefined;
-  if (route.path === undefined && targets.length > 0 && !isMount && route.endpoint === undefined) {
+  if (route.path === undefined && targets.length > 0 && !isMount && route.endpoint === undefined)
     yield { path: at, message: 'a route needs a path; write for example path: /*' };
-  }
-  if (isMount && route.application === undefined) {
+  if (isMount && route.application === undefined)
     yield { path: at, message: `${title(route)} mounts nothing; add "application"` };
-  }
-  if (isMount && route.path !== undefined) {
+  if (isMount && route.path !== undefined)
     yield { path: [...at, 'path'], message: `${title(route)}: "mount" is the path; remove "path"` };
-  }
-  if (!isMount && route.application !== undefined) {
+  if (!isMount && route.application !== undefined)
     yield { path: [...at, 'application'], message: `${title(route)}: "application" goes with "mount"; add "mount"` };
-  }
-  if (route.websocket !== undefined && route.websocket !== false && targets.length === 1 && !route.upstream) {
+  if (route.websocket !== undefined && route.websocket !== false && targets.length === 1 && !route.upstream)
     yield {
       path: [...at, 'websocket'],
       message: `${title(route)}: only an upstream is relayed; remove "websocket", an endpoint has its own settings`,
     };
-  }
 }
 
 function* brokenRewrite(route: Fields, at: readonly PropertyKey[]): Generator<BrokenRule> {
@@ -210,10 +193,15 @@ function* requestsOf(route: Fields): Generator<string> {
   const methods: readonly unknown[] = Array.isArray(route.methods) ? route.methods : ['any method'];
   for (const pattern of new Set([path].flat())) {
     if (typeof pattern !== 'string') continue;
-    for (const method of new Set(methods)) {
+    for (const method of new Set(methods))
       yield `${method} ${route.host ?? ''} ${pattern.replaceAll(/\/:[^/]+/g, '/:')}`;
-    }
   }
+}
+
+function* brokenSession(session: unknown, at: readonly PropertyKey[]): Generator<BrokenRule> {
+  yield* brokenCookie(session, at);
+  yield* brokenStore(session, at);
+  yield* brokenTimes(session, at);
 }
 
 function* brokenCookie(session: unknown, at: readonly PropertyKey[]): Generator<BrokenRule> {
@@ -283,12 +271,11 @@ function* brokenTimes(session: unknown, at: readonly PropertyKey[]): Generator<B
     yield { path: [...at, 'sweep', 'every'], message: 'is more than "1d": expired sessions would stay' };
   const everyMs = write === undefined ? WRITES[String(profile)] : writeMs;
   const idleMs = milliseconds(idleTimeout) ?? LIFETIMES[String(lifetime)]?.idleTimeoutMs ?? DEFAULT_IDLE_MS;
-  if (everyMs !== undefined && everyMs <= MAX_WRITE_MS && endsBeforeWrite(idleMs, everyMs)) {
+  if (everyMs !== undefined && everyMs <= MAX_WRITE_MS && endsBeforeWrite(idleMs, everyMs))
     yield {
       path: write === undefined ? [...at, 'profile'] : [...at, 'write', 'every'],
       message: `sessions that end after ${idleMs / 1_000} s of silence need a write every ${idleMs / 2_000} s or more often, not every ${everyMs / 1_000} s; raise idleTimeout, or write more often`,
     };
-  }
 }
 
 /** Undefined for what is none: the schema says so. */

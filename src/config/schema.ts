@@ -117,22 +117,18 @@ const text = z.string().min(1, { error: 'is empty' });
 
 /** Text that `test` accepts; `remedy` says what it should look like. */
 function textLike(test: (value: string) => boolean, remedy: string): z.ZodType<string> {
-  return z.string().superRefine((value, context) => {
-    if (!test(value)) context.addIssue({ code: 'custom', message: `${JSON.stringify(value)} is ${remedy}` });
-  });
+  return z.string().refine(test, { error: ({ input }) => `${JSON.stringify(input)} is ${remedy}` });
 }
 
 function whole(min: number, max = Number.MAX_SAFE_INTEGER): z.ZodType<number> {
   const range = max === Number.MAX_SAFE_INTEGER ? `of at least ${min}` : `from ${min} to ${max}`;
-  return z.number().superRefine((value, context) => {
-    if (Number.isInteger(value) && value >= min && value <= max) return;
-    context.addIssue({ code: 'custom', message: `expected a whole number ${range}, got ${value}` });
+  return z.number().refine(value => Number.isInteger(value) && value >= min && value <= max, {
+    error: ({ input }) => `expected a whole number ${range}, got ${input}`,
   });
 }
 
-const share = z.number().superRefine((value, context) => {
-  if (value >= 0 && value <= 1) return;
-  context.addIssue({ code: 'custom', message: `expected a number from 0 to 1, got ${value}` });
+const share = z.number().refine(value => value >= 0 && value <= 1, {
+  error: ({ input }) => `expected a number from 0 to 1, got ${input}`,
 });
 
 const pathPattern = z.string().superRefine((value, context) => {

@@ -1,7 +1,7 @@
 import { relative } from 'node:path';
 import { checkConfig, toProblems } from '../../config/check.ts';
 import { checkFiles } from '../../config/check-files.ts';
-import { ConfigError, formatProblem } from '../../config/config-error.ts';
+import { byLine, ConfigError, formatProblem } from '../../config/config-error.ts';
 import { readConfig } from '../../config/load.ts';
 import { checkStricterRoutes } from '../../server/assembly/stricter-routes.ts';
 import type { Command } from '../command.ts';
@@ -18,13 +18,10 @@ export const check: Command = {
     try {
       const { config, locate } = await readConfig(file);
       const errors = await checkFiles(config, locate);
-      const warnings = [...checkConfig(config, locate), ...toProblems(checkStricterRoutes(config), locate)].sort(
-        (a, b) => (a.line ?? 0) - (b.line ?? 0),
-      );
+      const warnings = [...checkConfig(config, locate), ...toProblems(checkStricterRoutes(config), locate)];
       for (const problem of errors) console.log(formatProblem(problem));
-      for (const problem of warnings) {
+      for (const problem of warnings.sort(byLine))
         console.log(formatProblem({ ...problem, message: `warning: ${problem.message}` }));
-      }
       console.log(summary(file, errors.length, warnings.length));
       return errors.length > 0 || (strict && warnings.length > 0) ? 1 : 0;
     } catch (error) {
