@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto';
 import type { Timer } from '../../base/clock.ts';
 import type { Ledger } from '../ledger.ts';
-import { type PgDatabase, type Statement, sqlStateOf } from '../stores/postgres/database.ts';
+import { named, type PgDatabase, sqlStateOf } from '../stores/postgres/database.ts';
 import { textKey, toAsciiJson } from '../stores/postgres/encoding.ts';
 import { toPayloads } from '../stores/postgres/events.ts';
 import { openDatabase, type PostgresOptions } from '../stores/postgres/open.ts';
@@ -61,7 +61,7 @@ export class PostgresLedger implements Ledger {
   async putIfAbsent(key: string, value: string, ttlMs: number): Promise<boolean> {
     checkTimeToLive(ttlMs);
     const values = [textKey(key).key, toAsciiJson(value), ttlMs];
-    return (await this.#database.query(this.#statements.putIfAbsent, values)).length > 0;
+    return (await this.#database.query(this.#statements['put-if-absent'], values)).length > 0;
   }
 
   async put(key: string, value: string, ttlMs: number): Promise<void> {
@@ -172,9 +172,8 @@ function fromFact(value: string | null | undefined): string | undefined {
 
 function statementsOf(schema: string) {
   const facts = `${schema}.facts`;
-  return {
-    putIfAbsent: {
-      name: 'put-if-absent',
+  return named({
+    'put-if-absent': {
       what: 'put a fact',
       text: `INSERT INTO ${facts} AS f (key, value, expires_at)
         VALUES ($1, $2, clock_timestamp() + $3::double precision * interval '1 millisecond')
@@ -182,26 +181,22 @@ function statementsOf(schema: string) {
         WHERE f.expires_at <= clock_timestamp() RETURNING 1`,
     },
     put: {
-      name: 'put',
       what: 'put a fact',
       text: `INSERT INTO ${facts} (key, value, expires_at)
         VALUES ($1, $2, clock_timestamp() + $3::double precision * interval '1 millisecond')
         ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at`,
     },
     get: {
-      name: 'get',
       what: 'get a fact',
       isRepeatable: true,
       text: `SELECT value FROM ${facts} WHERE key = $1 AND expires_at > clock_timestamp()`,
     },
     take: {
-      name: 'take',
       what: 'take a fact',
       text: `DELETE FROM ${facts} WHERE key = $1 RETURNING CASE WHEN expires_at > clock_timestamp() THEN value END`,
     },
     // The sum is a JSON number, or a text of digits that was put: both are taken.
     increment: {
-      name: 'increment',
       what: 'increment a counter',
       text: `INSERT INTO ${facts} AS f (key, value, expires_at)
         VALUES ($1, $2::bigint::text, clock_timestamp() + $3::double precision * interval '1 millisecond')
@@ -212,14 +207,12 @@ function statementsOf(schema: string) {
         ) RETURNING value`,
     },
     publish: {
-      name: 'publish',
       what: 'publish an event',
       text: `SELECT count(pg_notify(channel, payload)) FROM (
           SELECT channel, payload FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS e (channel, payload, place) ORDER BY place
         ) AS ordered`,
     },
     sweep: {
-      name: 'sweep',
       what: 'remove old facts',
       text: `WITH removed AS (
           DELETE FROM ${facts} WHERE key IN (
@@ -227,5 +220,5 @@ function statementsOf(schema: string) {
           ) RETURNING 1
         ) SELECT count(*) FROM removed`,
     },
-  } as const satisfies Record<string, Statement>;
+  });
 }

@@ -11,7 +11,7 @@ import type {
   StoredAttribute,
 } from '../store.ts';
 import { openFeed } from './feed.ts';
-import type { PgDatabase, Row, Statement } from './postgres/database.ts';
+import { named, type PgDatabase, type Row } from './postgres/database.ts';
 import {
   fromByteaText,
   fromFieldsJson,
@@ -223,7 +223,7 @@ export class PostgresStore implements SessionStore {
   }
 
   async sidsOf(owner: string): Promise<string[]> {
-    return toSids(await this.#database.query(this.#statements.sidsOf, [textKey(owner).key]));
+    return toSids(await this.#database.query(this.#statements['sids-of'], [textKey(owner).key]));
   }
 
   async count(): Promise<number> {
@@ -233,7 +233,7 @@ export class PostgresStore implements SessionStore {
 
   /** Looks at each session, as `count` does. */
   async countAnonymous(): Promise<number> {
-    const [[count] = []] = await this.#database.query(this.#statements.countAnonymous, []);
+    const [[count] = []] = await this.#database.query(this.#statements['count-anonymous'], []);
     return Number(count);
   }
 
@@ -262,18 +262,13 @@ const NO_VALUES = [null, null, null, null, null, null];
 function statementsOf(schema: string) {
   const call = (name: string, parameters: number) =>
     `SELECT ${schema}.${name}(${Array.from({ length: parameters }, (_, index) => `$${index + 1}`).join(', ')})`;
-  return {
-    create: { name: 'create', what: 'create a session', text: call('create_session', 14) },
-    commit: {
-      name: 'commit',
-      what: 'commit a session',
-      text: call('commit_session', 17).replace('SELECT', 'SELECT * FROM'),
-    },
-    delete: { name: 'delete', what: 'delete a session', text: call('delete_session', 3) },
-    settle: { name: 'settle', what: 'look for expired sessions', isRepeatable: true, text: call('settle_due', 2) },
+  return named({
+    create: { what: 'create a session', text: call('create_session', 14) },
+    commit: { what: 'commit a session', text: call('commit_session', 17).replace('SELECT', 'SELECT * FROM') },
+    delete: { what: 'delete a session', text: call('delete_session', 3) },
+    settle: { what: 'look for expired sessions', isRepeatable: true, text: call('settle_due', 2) },
     // Two branches of one statement: they see the same moment.
     read: {
-      name: 'read',
       what: 'read a session',
       isRepeatable: true,
       text: `SELECT s.version, a.last_access, s.header::text, NULL::text, NULL::text, NULL::bytea
@@ -281,13 +276,11 @@ function statementsOf(schema: string) {
         UNION ALL SELECT version, NULL, NULL, name, name_json, value FROM ${schema}.attributes WHERE sid = $1`,
     },
     glance: {
-      name: 'glance',
       what: "read a session's version",
       isRepeatable: true,
       text: `SELECT s.version, a.last_access FROM ${schema}.sessions s JOIN ${schema}.accesses a ON a.sid = s.sid WHERE s.sid = $1`,
     },
     touch: {
-      name: 'touch',
       what: 'write last access',
       isRepeatable: true,
       text: `WITH later AS MATERIALIZED (
@@ -298,43 +291,29 @@ function statementsOf(schema: string) {
         UPDATE ${schema}.accesses a SET last_access = later.at FROM later WHERE a.sid = later.sid AND a.last_access < later.at`,
     },
     expired: {
-      name: 'expired',
       what: 'look for expired sessions',
       isRepeatable: true,
       text: `SELECT s.sid, s.sid_json FROM ${schema}.accesses a JOIN ${schema}.sessions s ON s.sid = a.sid
         WHERE a.due_at <= $1 AND least(a.last_access + a.idle_ms, a.absolute_at) <= $1 ORDER BY a.due_at LIMIT $2`,
     },
-    time: {
-      name: 'time',
-      what: 'ask for the time',
-      isRepeatable: true,
-      text: 'SELECT extract(epoch FROM clock_timestamp()) * 1000',
-    },
+    time: { what: 'ask for the time', isRepeatable: true, text: 'SELECT extract(epoch FROM clock_timestamp()) * 1000' },
     sids: {
-      name: 'sids',
       what: 'list sessions',
       isRepeatable: true,
       text: `SELECT sid, sid_json FROM ${schema}.sessions WHERE sid > $1 ORDER BY sid LIMIT $2`,
     },
-    sidsOf: {
-      name: 'sids-of',
+    'sids-of': {
       what: 'list the sessions of a user',
       isRepeatable: true,
       text: `SELECT sid, sid_json FROM ${schema}.sessions WHERE owner = $1`,
     },
-    count: {
-      name: 'count',
-      what: 'count sessions',
-      isRepeatable: true,
-      text: `SELECT count(*) FROM ${schema}.sessions`,
-    },
-    countAnonymous: {
-      name: 'count-anonymous',
+    count: { what: 'count sessions', isRepeatable: true, text: `SELECT count(*) FROM ${schema}.sessions` },
+    'count-anonymous': {
       what: 'count sessions',
       isRepeatable: true,
       text: `SELECT count(*) FROM ${schema}.sessions WHERE owner IS NULL`,
     },
-  } as const satisfies Record<string, Statement>;
+  });
 }
 
 function ownerKey({ owner }: Partial<SessionHeader>): string | null {

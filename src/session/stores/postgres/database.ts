@@ -14,6 +14,14 @@ export interface Statement {
   readonly what: string;
 }
 
+/** Statements by the names under which they are prepared. */
+export function named<Name extends string>(
+  statements: Readonly<Record<Name, Omit<Statement, 'name'>>>,
+): Readonly<Record<Name, Statement>> {
+  const entries = Object.entries<Omit<Statement, 'name'>>(statements);
+  return Object.fromEntries(entries.map(([name, statement]) => [name, { name, ...statement }])) as never;
+}
+
 /** A row as the server writes it: text, or null. */
 export type Row = readonly (string | null)[];
 
