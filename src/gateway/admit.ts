@@ -7,13 +7,11 @@ import { isDocumentNavigation } from '../http/navigation.ts';
 import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
 import { type RequestHead, readRequestHead } from '../http/request-head.ts';
 import { requestSite } from '../http/request-site.ts';
-import type { SessionBinding } from '../session/request/binding.ts';
-import type { Session } from '../session/session.ts';
 import type { ConnectionServices } from '../websocket/endpoint-connection.ts';
 import type { ObservedExchange } from './backend-session/observed/observer.ts';
 import { HeldSession } from './held-session.ts';
 import { lostUpgrade } from './lost-upgrade.ts';
-import type { Route, SessionMode } from './route.ts';
+import type { Route } from './route.ts';
 import type { RouteReadings } from './route-readings.ts';
 import { refuseLoop } from './routing/loop.ts';
 import type { Router } from './routing/router.ts';
@@ -129,6 +127,8 @@ function judgeReadings(permitted: Permitted, readings: RouteReadings): Unambiguo
   return readings.judge(permitted.head, permitted.route) ?? { ...permitted, unambiguous: true };
 }
 
+const OPENED_BY = { existing: 'existing', auto: 'auto', create: 'open' } as const;
+
 /** A store that cannot be asked is a 503, never a visitor who seems to be logged out. */
 async function holdSession(unambiguous: Unambiguous): Promise<Held | Refusal> {
   const { head, route } = unambiguous;
@@ -148,7 +148,7 @@ async function holdSession(unambiguous: Unambiguous): Promise<Held | Refusal> {
     isCrossSiteSignIn: route.isCrossSiteSignIn,
   });
   try {
-    const session = await sessionFor(route.sessionMode, binding);
+    const session = await binding[OPENED_BY[route.sessionMode]]();
     return { ...unambiguous, held: new HeldSession(context, binding, session) };
   } catch (error) {
     binding.release();
@@ -173,17 +173,6 @@ function refuseForSession(error: unknown): Refusal {
   const failure = sessionFailure(error);
   if (failure) return failure;
   throw error;
-}
-
-function sessionFor(mode: Exclude<SessionMode, 'none'>, binding: SessionBinding): Promise<Session | undefined> {
-  switch (mode) {
-    case 'existing':
-      return binding.existing();
-    case 'auto':
-      return binding.auto();
-    case 'create':
-      return binding.open();
-  }
 }
 
 /** Several lines of one name are one value, as ever in HTTP (RFC 9110 §5.2): then it is no ticket. */

@@ -66,7 +66,7 @@ export interface ConnectionOwner {
   /** Left by a connection that is between two messages, for the next one that reads. */
   idleAssembler: MessageAssembler | undefined;
   invoke(connection: EndpointConnection<unknown>, kind: CallbackKind, value: unknown, extra: unknown): unknown;
-  hasCallback(kind: CallbackKind): boolean;
+  hasCallback(kind: 'ping' | 'pong' | 'error'): boolean;
   /** It has begun to close: it takes no more messages. */
   onClosing(connection: EndpointConnection<unknown>): void;
   /** The TCP connection is gone. */

@@ -3,7 +3,7 @@ import { HoldfastError } from '../base/errors.ts';
 import { isRefusal, RETRY_AFTER_S, type Refusal, refuse } from '../http/refusal.ts';
 import { CloseCode } from '../wire/close-codes.ts';
 import { type BroadcastResult, broadcast } from './broadcast.ts';
-import { type CallbackKind, isThenable } from './callback-queue.ts';
+import { isThenable } from './callback-queue.ts';
 import type { Connection, Endpoint } from './connection.ts';
 import { Dispatcher } from './dispatcher.ts';
 import {
@@ -310,7 +310,7 @@ export class ServedEndpoint<Data = undefined> implements Endpoint<Data> {
       get dispatcher() {
         return endpoint.#dispatcher;
       },
-      hasCallback: kind => callbackOf(options, kind) !== undefined,
+      hasCallback: kind => options[OPTION_OF[kind]] !== undefined,
       invoke(connection, kind, value, extra) {
         const own = connection as EndpointConnection<Data>;
         switch (kind) {
@@ -348,15 +348,4 @@ export class ServedEndpoint<Data = undefined> implements Endpoint<Data> {
   }
 }
 
-function callbackOf<Data>(options: EndpointOptions<Data>, kind: CallbackKind): unknown {
-  switch (kind) {
-    case 'ping':
-      return options.onPing;
-    case 'pong':
-      return options.onPong;
-    case 'error':
-      return options.onError;
-    default:
-      return undefined;
-  }
-}
+const OPTION_OF = { ping: 'onPing', pong: 'onPong', error: 'onError' } as const;

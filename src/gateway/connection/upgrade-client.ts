@@ -55,11 +55,6 @@ export class UpgradeClient implements AnswerSink {
     connection.take(this);
   }
 
-  /** Gives up. The handler is not called any more. */
-  destroy(): void {
-    this.#connection.destroy();
-  }
-
   onOpen(): void {
     this.#connection.start('GET', `${this.#text}\r\n`, false);
     this.#handler.onSent();

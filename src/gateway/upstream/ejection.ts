@@ -1,6 +1,6 @@
-import type { Clock, Timer } from '../../base/clock.ts';
+import type { Timer } from '../../base/clock.ts';
 import type { FailureReason } from './failure.ts';
-import type { Finding } from './probe.ts';
+import type { WatchOptions } from './probe.ts';
 
 export interface EjectionOptions {
   /**
@@ -21,10 +21,7 @@ export interface EjectionOptions {
  * The next failure after its return takes it out again at once.
  */
 export class Ejection {
-  readonly #options: EjectionOptions;
-  readonly #clock: Clock;
-  readonly #probe: () => Promise<Finding>;
-  readonly #onChange: (isEjected: boolean, why?: string) => void;
+  readonly #options: EjectionOptions & WatchOptions;
   #failures = 0;
   /** Times in a row that it was tried or taken out without a success. */
   #level = 0;
@@ -34,16 +31,8 @@ export class Ejection {
   #timer: Timer | undefined;
   #isClosed = false;
 
-  constructor(
-    options: EjectionOptions,
-    clock: Clock,
-    probe: () => Promise<Finding>,
-    onChange: (isEjected: boolean, why?: string) => void,
-  ) {
+  constructor(options: EjectionOptions & WatchOptions) {
     this.#options = options;
-    this.#clock = clock;
-    this.#probe = probe;
-    this.#onChange = onChange;
   }
 
   get isEjected(): boolean {
@@ -57,7 +46,7 @@ export class Ejection {
 
   /** Time until it is tried again. 0 when it is in service. */
   get returnsInMs(): number {
-    return this.#isEjected ? Math.max(0, this.#returnsAt - this.#clock.monotonic()) : 0;
+    return this.#isEjected ? Math.max(0, this.#returnsAt - this.#options.clock.monotonic()) : 0;
   }
 
   /** @param isConnected False: it took no connection. */
@@ -69,7 +58,7 @@ export class Ejection {
     if (this.#isEjected || (isConnected && this.#failures < this.#options.failures)) return;
     this.#isEjected = true;
     this.#wait();
-    this.#onChange(true, reason);
+    this.#options.onChange(false, reason);
   }
 
   /** It gave an answer, whatever the answer was. */
@@ -81,18 +70,18 @@ export class Ejection {
 
   close(): void {
     this.#isClosed = true;
-    this.#clock.clearTimeout(this.#timer);
+    this.#options.clock.clearTimeout(this.#timer);
   }
 
   #wait(): void {
-    const { timeMs, maxTimeMs } = this.#options;
+    const { clock, timeMs, maxTimeMs } = this.#options;
     const ms = Math.min(timeMs * 2 ** this.#level++, maxTimeMs);
-    this.#returnsAt = this.#clock.monotonic() + ms;
-    this.#timer = this.#clock.setTimeout(() => void this.#tryOut(), ms);
+    this.#returnsAt = clock.monotonic() + ms;
+    this.#timer = clock.setTimeout(() => void this.#tryOut(), ms);
   }
 
   async #tryOut(): Promise<void> {
-    const finding = await this.#probe();
+    const finding = await this.#options.probe();
     if (this.#isClosed || !this.#isEjected) return;
     if (finding) {
       this.#isUnreachable = finding.reason === 'timeout';
@@ -105,9 +94,9 @@ export class Ejection {
   }
 
   #return(): void {
-    this.#clock.clearTimeout(this.#timer);
+    this.#options.clock.clearTimeout(this.#timer);
     this.#isEjected = false;
     this.#isUnreachable = false;
-    this.#onChange(false);
+    this.#options.onChange(true);
   }
 }

@@ -1,5 +1,5 @@
-import type { Clock, Timer } from '../../base/clock.ts';
-import type { Finding } from './probe.ts';
+import type { Timer } from '../../base/clock.ts';
+import type { Finding, WatchOptions } from './probe.ts';
 
 export interface HealthOptions {
   readonly intervalMs: number;
@@ -11,26 +11,15 @@ export interface HealthOptions {
 
 /** Asks a server again and again how it is (active check). Until the first answer it counts as healthy. */
 export class HealthCheck {
-  readonly #options: HealthOptions;
-  readonly #clock: Clock;
-  readonly #probe: () => Promise<Finding>;
-  readonly #onChange: (isHealthy: boolean, why?: string) => void;
+  readonly #options: HealthOptions & WatchOptions;
   #isHealthy = true;
   /** Checks in a row that said otherwise. */
   #against = 0;
   #timer: Timer | undefined;
   #isClosed = false;
 
-  constructor(
-    options: HealthOptions,
-    clock: Clock,
-    probe: () => Promise<Finding>,
-    onChange: (isHealthy: boolean, why?: string) => void,
-  ) {
+  constructor(options: HealthOptions & WatchOptions) {
     this.#options = options;
-    this.#clock = clock;
-    this.#probe = probe;
-    this.#onChange = onChange;
   }
 
   get isHealthy(): boolean {
@@ -44,24 +33,25 @@ export class HealthCheck {
 
   close(): void {
     this.#isClosed = true;
-    this.#clock.clearTimeout(this.#timer);
+    this.#options.clock.clearTimeout(this.#timer);
   }
 
   async #tick(): Promise<void> {
-    const finding = await this.#probe();
+    const { clock, intervalMs, probe } = this.#options;
+    const finding = await probe();
     if (this.#isClosed) return;
     // One that we could not make says nothing of the server.
     if (finding?.reason !== 'busy') this.#judge(finding);
-    this.#timer = this.#clock.setTimeout(() => void this.#tick(), this.#options.intervalMs);
+    this.#timer = clock.setTimeout(() => void this.#tick(), intervalMs);
   }
 
   #judge(finding: Finding): void {
-    const { healthyAfter, unhealthyAfter } = this.#options;
+    const { healthyAfter, unhealthyAfter, onChange } = this.#options;
     const isWell = finding === undefined;
     this.#against = isWell === this.#isHealthy ? 0 : this.#against + 1;
     if (this.#against < (isWell ? healthyAfter : unhealthyAfter) || this.#against === 0) return;
     this.#against = 0;
     this.#isHealthy = isWell;
-    this.#onChange(isWell, finding && `${finding.reason}: ${finding.error}`);
+    onChange(isWell, finding && `${finding.reason}: ${finding.error}`);
   }
 }

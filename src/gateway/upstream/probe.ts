@@ -14,6 +14,14 @@ import { errorName, type FailureReason, failureReason } from './failure.ts';
 /** What a try of a server found: undefined when all is well. */
 export type Finding = { readonly reason: FailureReason | 'status'; readonly error: string } | undefined;
 
+/** How a server is watched, whatever it is watched for. */
+export interface WatchOptions {
+  readonly clock: Clock;
+  readonly probe: () => Promise<Finding>;
+  /** It takes requests from now on, or it is out of service. */
+  readonly onChange: (isInService: boolean, why?: string) => void;
+}
+
 export interface CheckOptions {
   /** Asked for with GET. */
   readonly path: string;

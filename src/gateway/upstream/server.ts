@@ -10,7 +10,7 @@ import { type Balanced, hash32 } from './balancing.ts';
 import { Ejection, type EjectionOptions } from './ejection.ts';
 import type { FailureReason } from './failure.ts';
 import { HealthCheck, type HealthOptions } from './health.ts';
-import { type CheckOptions, probeOf } from './probe.ts';
+import { type CheckOptions, probeOf, type WatchOptions } from './probe.ts';
 
 /** The reason of the close frames when a server goes away. */
 const LEAVING = 'backend server is leaving';
@@ -101,26 +101,25 @@ export class UpstreamServer implements Balanced {
     this.connections = new ConnectionPool(open, connections, clock);
     const probe = probeOf(open, health, clock);
     const log = { upstream, server: this.url };
-    if (health) {
-      this.#health = new HealthCheck(health, clock, probe, (isHealthy, why) => {
-        if (isHealthy) {
-          logger.info(log, 'upstream server is healthy again');
-          return;
-        }
+    const watch = (isBack: string, isOut: string): WatchOptions => ({
+      clock,
+      probe,
+      onChange: (isInService, why) => {
+        if (isInService) return logger.info(log, isBack);
         this.#ejections++;
-        logger.warn({ ...log, reason: why }, 'upstream server is unhealthy and out of service');
+        logger.warn({ ...log, reason: why }, isOut);
+      },
+    });
+    if (health)
+      this.#health = new HealthCheck({
+        ...health,
+        ...watch('upstream server is healthy again', 'upstream server is unhealthy and out of service'),
       });
-    }
-    if (ejection) {
-      this.#ejection = new Ejection(ejection, clock, probe, (isEjected, why) => {
-        if (!isEjected) {
-          logger.info(log, 'upstream server is back in service');
-          return;
-        }
-        this.#ejections++;
-        logger.warn({ ...log, reason: why }, 'upstream server failed and is out of service');
+    if (ejection)
+      this.#ejection = new Ejection({
+        ...ejection,
+        ...watch('upstream server is back in service', 'upstream server failed and is out of service'),
       });
-    }
   }
 
   get active(): number {
