@@ -1,4 +1,5 @@
 import { inspect } from 'node:util';
+import { getOrInsert } from '../base/get-or-insert.ts';
 import { laxPath } from '../http/path-names.ts';
 import { matchingPath, pathReadings } from '../http/path-readings.ts';
 import { type Refusal, refuse } from '../http/refusal.ts';
@@ -143,26 +144,22 @@ function backendRouters(entries: readonly RouteEntry<Route>[]): Map<Upstream, La
   for (const entry of entries) {
     const { target } = entry.value;
     if (target.kind !== 'upstream') continue;
-    const found = byUpstream.get(target.upstream) ?? [];
-    byUpstream.set(target.upstream, found);
+    const found = getOrInsert(byUpstream, target.upstream, () => []);
     found.push({ ...entry, pattern: target.rewrite?.backendPattern ?? entry.pattern });
   }
   return new Map([...byUpstream].map(([upstream, found]) => [upstream, createRouter(laxEntries(found))]));
 }
 
 function laxEntries(entries: readonly RouteEntry<Route>[]): RouteEntry<readonly Route[]>[] {
-  const groups = new Map<string, { host: string | undefined; pattern: RoutePattern; routes: Route[] }>();
-  for (const { host, pattern, value } of entries) {
-    const lax = laxPattern(typeof pattern === 'string' ? parseRoutePattern(pattern) : pattern);
-    const key = `${host?.toLowerCase()} ${lax.shape}`;
-    const group = groups.get(key);
-    if (group) group.routes.push(value);
-    else groups.set(key, { host, pattern: lax, routes: [value] });
-  }
-  return [...groups.values()].map(({ host, pattern, routes }) => ({
-    ...(host !== undefined && { host }),
-    ...{ pattern, name: pattern.source, value: routes },
-  }));
+  const lax = entries.map(({ host, pattern, value }) => {
+    return { host, pattern: laxPattern(typeof pattern === 'string' ? parseRoutePattern(pattern) : pattern), value };
+  });
+  const groups = Map.groupBy(lax, ({ host, pattern }) => `${host?.toLowerCase()} ${pattern.shape}`);
+  return Array.from(groups.values(), group => {
+    const { host, pattern } = group[0]!;
+    const value = group.map(route => route.value);
+    return { ...(host !== undefined && { host }), pattern, name: pattern.source, value };
+  });
 }
 
 /** Such that it matches a `laxPath` where it matched the path before. */

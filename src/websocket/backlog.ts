@@ -2,6 +2,7 @@ import type { Http2Session } from 'node:http2';
 import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { TLSSocket } from 'node:tls';
+import { getOrInsert } from '../base/get-or-insert.ts';
 import { ByteQueue, type Sum } from './byte-queue.ts';
 
 /** What is written at once. */
@@ -148,11 +149,5 @@ export class Backlog {
 /** A queue of bytes for the transport, which count together with others for the same TCP connection. */
 export function waitingFor(transport: Duplex): ByteQueue {
   const { session } = transport as { session?: Http2Session };
-  if (session === undefined) return new ByteQueue();
-  let sum = sums.get(session);
-  if (sum === undefined) {
-    sum = { bytes: 0 };
-    sums.set(session, sum);
-  }
-  return new ByteQueue(sum);
+  return new ByteQueue(session && getOrInsert(sums, session, () => ({ bytes: 0 })));
 }

@@ -1,3 +1,4 @@
+import { getOrInsert } from '../../base/get-or-insert.ts';
 import {
   type CreateRedisClient,
   REDIS_BYTES,
@@ -305,17 +306,14 @@ export class OwnCluster implements RedisNodes {
   }
 
   #node(address: string): OwnNode {
-    let node = this.#nodes.get(address);
-    if (!node) {
+    return getOrInsert(this.#nodes, address, () => {
       const seed = this.#seeds[0]!;
       const target = { ...seed, host: hostOf(address), port: Number(address.slice(address.lastIndexOf(':') + 1)) };
-      node = new OwnNode(target, this.#createClient, this.#timeoutMs, () => {
+      return new OwnNode(target, this.#createClient, this.#timeoutMs, () => {
         this.#interruptions++;
         void this.refresh();
       });
-      this.#nodes.set(address, node);
-    }
-    return node;
+    });
   }
 }
 

@@ -1,4 +1,5 @@
 import { HoldfastError } from '../../base/errors.ts';
+import { getOrInsert } from '../../base/get-or-insert.ts';
 import { hostPatternsFor, normalizeHostPattern } from '../../http/host-names.ts';
 import { matchingPath, writtenSegments } from '../../http/path-readings.ts';
 import type { RequestHead } from '../../http/request-head.ts';
@@ -64,12 +65,8 @@ export function createRouter<T>(entries: readonly RouteEntry<T>[]): Router<T> {
   const hosts = new Map<string, HostRoutes<T>>();
   for (const entry of entries) {
     const host = entry.host === undefined ? '' : normalizeHostPattern(entry.host);
-    let routes = hosts.get(host);
-    if (!routes) {
-      routes = new HostRoutes();
-      hosts.set(host, routes);
-    }
     const { pattern } = entry;
+    const routes = getOrInsert(hosts, host, () => new HostRoutes<T>());
     routes.add(typeof pattern === 'string' ? parseRoutePattern(pattern) : pattern, entry);
   }
   const anyHost = hosts.get('');
@@ -169,12 +166,11 @@ class HostRoutes<T> {
   readonly #templatePrefixes = new Map<number, PatternRoutes<T>[]>();
 
   add(pattern: RoutePattern, entry: RouteEntry<T>): void {
+    const isPrefix = pattern.kind === 'prefix';
     const isTemplate = pattern.segments.some(segment => 'param' in segment);
     if (isTemplate) {
-      const table = pattern.kind === 'prefix' ? this.#templatePrefixes : this.#templates;
-      const length = pattern.segments.length;
-      const list = table.get(length) ?? [];
-      table.set(length, list);
+      const table = isPrefix ? this.#templatePrefixes : this.#templates;
+      const list = getOrInsert(table, pattern.segments.length, () => []);
       let routes = list.find(candidate => candidate.shape === pattern.shape);
       if (!routes) {
         routes = new PatternRoutes(pattern);
@@ -184,16 +180,10 @@ class HostRoutes<T> {
       routes.add(pattern, entry);
       return;
     }
-    const isPrefix = pattern.kind === 'prefix';
     const table = isPrefix ? this.#textPrefixes : this.#exact;
     const key = isPrefix ? pattern.shape.slice(0, -2) : pattern.shape;
     if (isPrefix) this.#longestTextPrefix = Math.max(this.#longestTextPrefix, key.length);
-    let routes = table.get(key);
-    if (!routes) {
-      routes = new PatternRoutes(pattern);
-      table.set(key, routes);
-    }
-    routes.add(pattern, entry);
+    getOrInsert(table, key, () => new PatternRoutes<T>(pattern)).add(pattern, entry);
   }
 
   /** @param written The segments whose values are parameters, when they are not those of the path. */

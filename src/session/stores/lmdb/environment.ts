@@ -2,6 +2,7 @@ import { existsSync, mkdirSync, realpathSync, type Stats, statSync } from 'node:
 import { join } from 'node:path';
 import { type Database, open, type RootDatabase } from 'lmdb';
 import { HoldfastError, isHoldfastError } from '../../../base/errors.ts';
+import { getOrInsert } from '../../../base/get-or-insert.ts';
 import { prepareLayout } from './layout.ts';
 import { LmdbRoom, type RoomOptions } from './room.ts';
 
@@ -83,12 +84,9 @@ export class LmdbEnvironment {
   }
 
   database(name: string, useVersions: boolean): Database<Buffer, Buffer> {
-    let database = this.#databases.get(name);
-    if (!database) {
-      database = this.root.openDB<Buffer, Buffer>({ name, useVersions, encoding: 'binary', keyEncoding: 'binary' });
-      this.#databases.set(name, database);
-    }
-    return database;
+    return getOrInsert(this.#databases, name, () =>
+      this.root.openDB<Buffer, Buffer>({ name, useVersions, encoding: 'binary', keyEncoding: 'binary' }),
+    );
   }
 
   /**
