@@ -22,10 +22,8 @@ export function standardError(): LineOutput {
 /** One of each: what several servers of a process write must not stand inside each other's lines. */
 function opened() {
   if (outputs) return outputs;
-  const { out, error } = {
-    out: new LineOutput('stdout', openDescriptor(1), systemClock, true),
-    error: new LineOutput('stderr', openDescriptor(2)),
-  };
+  const out = new LineOutput('stdout', openDescriptor(1), systemClock, true);
+  const error = new LineOutput('stderr', openDescriptor(2));
   outputs = { out, error };
   process.on('exit', () => {
     // In this order: what the first has lost is said by the second.

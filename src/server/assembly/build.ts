@@ -86,19 +86,12 @@ export async function build(
       assertionKeys,
       issuer: config.assertions?.issuer ?? 'holdfast',
     });
-    const entries = await buildRoutes(
-      { ...(config.routes && { routes: config.routes }), ...(config.endpoints && { endpoints: config.endpoints }) },
-      {
-        logger,
-        folder: process.cwd(),
-        upstreams,
-        dispatchers: new Map(
-          Object.entries(config.dispatch ?? {}).map(([name, options]) => [name, new Dispatcher(options)]),
-        ),
-        sessions,
-        openSessions,
-      },
-    );
+    const entries = await buildRoutes(config, {
+      ...{ logger, upstreams, sessions, openSessions, folder: process.cwd() },
+      dispatchers: new Map(
+        Object.entries(config.dispatch ?? {}).map(([name, options]) => [name, new Dispatcher(options)]),
+      ),
+    });
     const router = createRouter(entries);
     const internal = await internalApi(config, entries, { clock, logger, dataFolder, assertionKeys });
     for (const endpoint of endpointsOf(entries)) {
@@ -152,7 +145,5 @@ function urlParameters(contexts: readonly SessionContext[]): Set<string> {
 }
 
 function endpointsOf(entries: readonly RouteEntry<Route>[]): Set<ServedEndpoint<unknown>> {
-  const endpoints = new Set<ServedEndpoint<unknown>>();
-  for (const { value } of entries) if (value.target.kind === 'endpoint') endpoints.add(value.target.endpoint);
-  return endpoints;
+  return new Set(entries.flatMap(({ value: { target } }) => (target.kind === 'endpoint' ? [target.endpoint] : [])));
 }

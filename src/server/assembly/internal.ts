@@ -1,12 +1,11 @@
 import { randomBytes } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../../base/clock.ts';
 import { HoldfastError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import { SetMap } from '../../base/set-map.ts';
 import { parseSize } from '../../base/size.ts';
-import type { Config, UpstreamConfig } from '../../config/config.ts';
+import type { Config } from '../../config/config.ts';
 import { SessionApi } from '../../gateway/backend-session/api.ts';
 import { AssertionKeys } from '../../gateway/backend-session/assertion.ts';
 import type { SessionApiConfig } from '../../gateway/backend-session/identity.ts';
@@ -18,6 +17,7 @@ import { loadOrCreateSecret } from '../../session/identity/secret-file.ts';
 import { type DataFolder, keysFolder } from '../data-folder.ts';
 import { ApiTokens } from '../intakes/api-tokens.ts';
 import type { InternalApi } from '../intakes/internal.ts';
+import { readNamedFile } from './named-file.ts';
 
 const MIN_TOKEN_BYTES = 32;
 
@@ -62,7 +62,9 @@ export async function internalApi(
     if (!upstream.sessionApi) continue;
     const options = upstream.sessionApi === true ? {} : upstream.sessionApi;
     tokens.set(name, await tokenOf(name, options, dataFolder));
-    apis.set(name, createApi(name, upstream, options, [...(contexts.get(name) ?? [])]));
+    const { scope = name } = options;
+    const mayEnd = upstream.controlsSession ?? false;
+    apis.set(name, new SessionApi({ scope, mayEnd, contexts: [...(contexts.get(name) ?? [])] }));
   }
   return {
     tokens: makeTokens(tokens, environment),
@@ -72,15 +74,6 @@ export async function internalApi(
     maxBodyBytes: parseSize(config.maxBodySize ?? '1MiB'),
     logger,
   };
-}
-
-function createApi(
-  name: string,
-  { controlsSession = false }: UpstreamConfig,
-  { scope = name }: SessionApiConfig,
-  contexts: readonly SessionContext[],
-): SessionApi {
-  return new SessionApi({ scope, mayEnd: controlsSession, contexts });
 }
 
 /** The sessions that an upstream has to do with: those of the routes that lead to it. */
@@ -120,11 +113,5 @@ function makeTokens(tokens: ReadonlyMap<string, string>, environment: { clock: C
 }
 
 async function readSecret(path: string, where: string): Promise<string> {
-  try {
-    return (await readFile(path, 'utf8')).trim();
-  } catch (cause) {
-    throw new HoldfastError('ERR_CONFIG_INVALID', `${where}: cannot read ${path}; create it or fix the path`, {
-      cause,
-    });
-  }
+  return (await readNamedFile(path, where)).toString().trim();
 }

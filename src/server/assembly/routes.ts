@@ -124,7 +124,16 @@ function defaultSessionMode(target: Target): SessionMode {
 }
 
 function endpointTarget(endpoint: ServedEndpoint<unknown>, dispatchers: ReadonlyMap<string, Dispatcher>): Target {
-  useNamedDispatcher(endpoint, dispatchers);
+  const name = endpoint.options.dispatch;
+  if (typeof name === 'string') {
+    const dispatcher = dispatchers.get(name);
+    if (dispatcher === undefined)
+      throw new HoldfastError(
+        'ERR_CONFIG_INVALID',
+        `endpoint ${endpoint.patterns[0]}: dispatch policy ${JSON.stringify(name)} is not defined; add it under "dispatch" or fix the name`,
+      );
+    endpoint.useDispatcher(dispatcher);
+  }
   return { kind: 'endpoint', endpoint };
 }
 
@@ -175,16 +184,4 @@ function originPolicies(
 ): Policy[] {
   const origins = policy?.origins ?? endpoint?.options.origins ?? ['self'];
   return origins === 'accept' ? [] : [createOriginPolicy(origins, { logger })];
-}
-
-function useNamedDispatcher(endpoint: ServedEndpoint<unknown>, dispatchers: ReadonlyMap<string, Dispatcher>): void {
-  const name = endpoint.options.dispatch;
-  if (typeof name !== 'string') return;
-  const dispatcher = dispatchers.get(name);
-  if (dispatcher === undefined)
-    throw new HoldfastError(
-      'ERR_CONFIG_INVALID',
-      `endpoint ${endpoint.patterns[0]}: dispatch policy ${JSON.stringify(name)} is not defined; add it under "dispatch" or fix the name`,
-    );
-  endpoint.useDispatcher(dispatcher);
 }

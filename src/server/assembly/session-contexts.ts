@@ -1,9 +1,7 @@
-import { readFile } from 'node:fs/promises';
 import type { Clock } from '../../base/clock.ts';
-import { type Duration, parseDuration } from '../../base/duration.ts';
-import { HoldfastError } from '../../base/errors.ts';
+import { parseDuration } from '../../base/duration.ts';
 import type { Logger } from '../../base/logger.ts';
-import { parseSize, type Size } from '../../base/size.ts';
+import { parseSize } from '../../base/size.ts';
 import type { SessionConfig } from '../../config/config.ts';
 import type { SessionContext } from '../../gateway/held-session.ts';
 import { loadOrCreateKey } from '../../session/identity/key-ring.ts';
@@ -11,7 +9,8 @@ import { SessionManager } from '../../session/manager.ts';
 import type { SessionManagerOptions } from '../../session/options.ts';
 import { SessionSockets } from '../../websocket/session-sockets.ts';
 import { type DataFolder, keysFolder } from '../data-folder.ts';
-import { openBackend } from './session-stores.ts';
+import { readNamedFile } from './named-file.ts';
+import { bytes, milliseconds, openBackend } from './session-stores.ts';
 
 export interface SessionContextOptions {
   readonly clock: Clock;
@@ -126,18 +125,6 @@ function toOptions(config: SessionConfig): Options {
 
 /** A file whose bytes, without white space around them, are a key. */
 async function readKeyFile(path: string): Promise<string> {
-  try {
-    return (await readFile(path, 'utf8')).trim();
-  } catch (error) {
-    const message = `session.keyFiles: cannot read ${path}; write at least 32 random bytes into it, for example with: openssl rand -base64 32`;
-    throw new HoldfastError('ERR_CONFIG_INVALID', message, { cause: error });
-  }
-}
-
-function milliseconds(value: Duration | undefined): number | undefined {
-  return value === undefined ? undefined : parseDuration(value);
-}
-
-function bytes(value: Size | undefined): number | undefined {
-  return value === undefined ? undefined : parseSize(value);
+  const remedy = 'write at least 32 random bytes into it, for example with: openssl rand -base64 32';
+  return (await readNamedFile(path, 'session.keyFiles', remedy)).toString().trim();
 }

@@ -1,7 +1,7 @@
 import type { Clock } from '../../base/clock.ts';
 import { type Duration, parseDuration } from '../../base/duration.ts';
 import type { Logger } from '../../base/logger.ts';
-import { parseSize } from '../../base/size.ts';
+import { parseSize, type Size } from '../../base/size.ts';
 import type { SessionConfig, StoreConfig } from '../../config/config.ts';
 import type { Ledger } from '../../session/ledger.ts';
 import { MemoryLedger } from '../../session/ledgers/memory.ts';
@@ -33,17 +33,14 @@ export async function openBackend(
   switch (scheme) {
     case 'memory':
       return {
-        store: new MemoryStore({
-          ...(maxSessions !== undefined && { maxSessions }),
-          ...(anonymousShare !== undefined && { anonymousShare }),
-        }),
+        store: new MemoryStore({ maxSessions, anonymousShare }),
         ledger: new MemoryLedger(parts),
       };
     case 'lmdb': {
       // Native code: loaded only where it is used.
       const { LmdbStore, LmdbLedger } = await import('../../session/stores/lmdb.ts');
       const path = first!.slice('lmdb:'.length);
-      const room = { ...parts.disk, maxBytes: options.maxSize === undefined ? undefined : parseSize(options.maxSize) };
+      const room = { ...parts.disk, maxBytes: bytes(options.maxSize) };
       const opened = new LmdbStore({ path, ...room, maxSessions, anonymousShare });
       return { store: opened, ledger: new LmdbLedger({ path, ...room, clock: parts.clock }) };
     }
@@ -67,10 +64,11 @@ async function openRedisBackend(
   const { openRedis } = await import('../../session/stores/redis.ts');
   return openRedis(url, {
     logger,
+    commandTimeoutMs: milliseconds(commandTimeout),
+    // The address may have these, and an option goes before it.
     ...(prefix !== undefined && { prefix }),
-    ...milliseconds('commandTimeoutMs', commandTimeout),
     ...(acknowledge && {
-      acknowledge: { replicas: acknowledge.replicas, ...milliseconds('timeoutMs', acknowledge.timeout) },
+      acknowledge: { replicas: acknowledge.replicas, timeoutMs: milliseconds(acknowledge.timeout) },
     }),
   });
 }
@@ -98,7 +96,7 @@ async function openPostgresBackend(
     notify,
     clock,
     logger,
-    ...milliseconds('queryTimeoutMs', commandTimeout),
+    queryTimeoutMs: milliseconds(commandTimeout),
   });
 }
 
@@ -106,6 +104,12 @@ function isStore(store: string | StoreConfig | SessionStore): store is SessionSt
   return typeof store === 'object' && 'commit' in store;
 }
 
-function milliseconds<K extends string>(name: K, value: Duration | undefined): { [P in K]?: number } {
-  return value === undefined ? {} : ({ [name]: parseDuration(value) } as { [P in K]: number });
+/** Undefined stays: the option has its default. */
+export function milliseconds(value: Duration | undefined): number | undefined {
+  return value === undefined ? undefined : parseDuration(value);
+}
+
+/** Undefined stays: the option has its default. */
+export function bytes(value: Size | undefined): number | undefined {
+  return value === undefined ? undefined : parseSize(value);
 }

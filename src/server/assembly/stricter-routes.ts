@@ -72,8 +72,7 @@ export function* checkStricterRoutes(config: Config): Generator<BrokenRule> {
         path: route.at,
         message: `${title(route.config)} leads to what the server has for ${title(published.config)}, which has a stricter policy; give this one the same, or other paths`,
       };
-    if (!takesWebSockets(route)) continue;
-    if (isRefused(route)) continue;
+    if (!takesWebSockets(route) || isRefused(route)) continue;
     const socket = others.find(other => takesWebSockets(other) && !isRefused(other) && asksForMore(other, route, true));
     if (socket)
       yield {

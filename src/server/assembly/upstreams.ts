@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises';
 import type { Clock } from '../../base/clock.ts';
 import { parseDuration } from '../../base/duration.ts';
 import { HoldfastError } from '../../base/errors.ts';
@@ -12,6 +11,7 @@ import type { Route } from '../../gateway/route.ts';
 import type { RouteEntry } from '../../gateway/routing/router.ts';
 import { type Move, Upstream } from '../../gateway/upstream/upstream.ts';
 import type { Ledger } from '../../session/ledger.ts';
+import { readNamedFile } from './named-file.ts';
 
 export interface UpstreamsOptions {
   /** The upstreams add their names. */
@@ -92,19 +92,9 @@ export async function shareMoves(upstream: Upstream, ledger: Ledger, logger: Log
 }
 
 async function readTls(upstream: string, config: UpstreamTlsConfig): Promise<UpstreamTls> {
-  const { ca, certificate, key, ...rest } = config;
-  const read = async (what: string, path: string) => {
-    try {
-      return await readFile(path);
-    } catch (error) {
-      const message = `upstreams.${upstream}.tls.${what}: cannot read ${path}; create it or fix the path`;
-      throw new HoldfastError('ERR_CONFIG_INVALID', message, { cause: error });
-    }
+  const read = async (what: 'ca' | 'certificate' | 'key') => {
+    const path = config[what];
+    return path === undefined ? undefined : await readNamedFile(path, `upstreams.${upstream}.tls.${what}`);
   };
-  return {
-    ...rest,
-    ...(ca !== undefined && { ca: await read('ca', ca) }),
-    ...(certificate !== undefined && { certificate: await read('certificate', certificate) }),
-    ...(key !== undefined && { key: await read('key', key) }),
-  };
+  return { ...config, ca: await read('ca'), certificate: await read('certificate'), key: await read('key') };
 }

@@ -24,8 +24,14 @@ export class ClientPace {
   #silentMs = 0;
   #creditMs = GRACE_MS;
 
-  /** It has owed something for this time, in which these bytes have moved. @returns why it is too slow. */
-  owed(ms: number, bytes: number, { silenceMs, bytesPerSecond }: PaceLimits): string | undefined {
+  /**
+   * It has owed something for this time, in which these bytes have moved.
+   *
+   * @param silenceMs In the place of that of the limits.
+   * @returns why it is too slow.
+   */
+  owed(ms: number, bytes: number, limits: PaceLimits, silenceMs = limits.silenceMs): string | undefined {
+    const { bytesPerSecond } = limits;
     if (silenceMs === Number.POSITIVE_INFINITY) return undefined;
     this.#silentMs = bytes > 0 ? 0 : this.#silentMs + ms;
     if (this.#silentMs >= silenceMs) return `nothing moved within ${silenceMs} ms`;

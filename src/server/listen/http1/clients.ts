@@ -149,18 +149,13 @@ export class Http1Clients {
     const isBodyOwed = request !== undefined && !request.complete && !socket.isPaused() && (isAnswered || isAwaited);
     if (!isWaiting && !isBodyOwed) return known.pace.caughtUp();
     const moved = taken + (isBodyOwed ? received : 0);
-    const why = known.pace.owed(ms, moved, this.#limits(terms?.clientTimeoutMs));
+    const why = known.pace.owed(ms, moved, this.#options.pace, terms?.clientTimeoutMs);
     if (why === undefined) return;
     if (isWaiting || isAnswered || response!.headersSent || !terms?.onSlowBody || known.isRefused)
       return this.#end(known, why);
     known.isRefused = true;
     known.pace.caughtUp();
     terms.onSlowBody(slowBody(why));
-  }
-
-  #limits(silenceMs: number | undefined): PaceLimits {
-    const { pace } = this.#options;
-    return silenceMs === undefined ? pace : { ...pace, silenceMs };
   }
 
   #end({ socket }: Known, why: string): void {

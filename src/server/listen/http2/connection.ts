@@ -167,9 +167,7 @@ export class Http2Connection {
     if (isAnswered && !isAwaited && now - exchange.answeredAt! >= this.#options.pace.silenceMs)
       return this.#endStream(exchange, 'the rest of a body that nobody reads took too long');
     if (!isWaiting && !isBodyOwed) return pace.caughtUp();
-    const silenceMs = terms?.clientTimeoutMs;
-    const limits = silenceMs === undefined ? this.#options.pace : { ...this.#options.pace, silenceMs };
-    const why = pace.owed(ms, moved, limits);
+    const why = pace.owed(ms, moved, this.#options.pace, terms?.clientTimeoutMs);
     if (why === undefined) return;
     if (isWaiting || response.headersSent || !terms?.onSlowBody || exchange.isRefused)
       return this.#endStream(exchange, why);

@@ -66,9 +66,10 @@ const ResponseBase = http2.Http2ServerResponse as unknown as new (stream: Server
 export class Http2Request extends RequestBase {
   /** Of the body, so far. */
   bytesReceived = 0;
-  readonly #socket: Socket;
-  #method: string;
-  #url: string;
+  method: string;
+  url: string;
+  /** Of the connection, which other requests share: for its facts only. */
+  readonly socket: Socket;
 
   constructor(
     stream: ServerHttp2Stream,
@@ -81,30 +82,9 @@ export class Http2Request extends RequestBase {
     if (!stream.readableEnded && !stream.endAfterHeaders && head.headers['content-length'] === undefined)
       head.headers['transfer-encoding'] = 'chunked';
     super(stream, head.headers as http2.IncomingHttpHeaders, {}, head.rawHeaders);
-    this.#socket = socket;
-    this.#method = headers[':method'] ?? '';
-    this.#url = headers[':path'] ?? '';
-  }
-
-  get method(): string {
-    return this.#method;
-  }
-
-  set method(method: string) {
-    this.#method = method;
-  }
-
-  get url(): string {
-    return this.#url;
-  }
-
-  set url(url: string) {
-    this.#url = url;
-  }
-
-  /** Of the connection, which other requests share: for its facts only. */
-  get socket(): Socket {
-    return this.#socket;
+    this.socket = socket;
+    this.method = headers[':method'] ?? '';
+    this.url = headers[':path'] ?? '';
   }
 
   override push(chunk: Buffer | null, encoding?: BufferEncoding): boolean {
