@@ -361,11 +361,8 @@ export class ExpressStore extends EventEmitter {
       if (known?.key === key && now < known.end) return; // it was there, its time is not over, and it is gone: somebody destroyed it
       if (await this.#store.create(key, newRecord(life, value, now))) return this.#know(key, session, life);
     }
-    throw new HoldfastError(
-      'ERR_SESSION_CONFLICT',
-      `a session was written and destroyed by others during ${MAX_TRIES} tries to write it; try again`,
-      { status: 409 },
-    );
+    const message = `a session was written and destroyed by others during ${MAX_TRIES} tries to write it; try again`;
+    throw new HoldfastError('ERR_SESSION_CONFLICT', message, { status: 409 });
   }
 
   async #bury(key: string): Promise<void> {

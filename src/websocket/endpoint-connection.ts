@@ -306,12 +306,8 @@ export class EndpointConnection<Data = undefined>
     this.outbox.stop();
     if (this.#state !== 'open') return;
     this.#beginEnd(undefined);
-    this.#report(
-      new HoldfastError('ERR_WS_CONNECTION_LOST', `the connection broke: ${cause.message}`, {
-        cause,
-        closeCode: CloseCode.abnormal,
-      }),
-    );
+    const message = `the connection broke: ${cause.message}`;
+    this.#report(new HoldfastError('ERR_WS_CONNECTION_LOST', message, { cause, closeCode: CloseCode.abnormal }));
   }
 
   gone(): void {
@@ -424,24 +420,14 @@ export class EndpointConnection<Data = undefined>
     this.#services.logger.error({ connection: this.id, callback: kind, err: failure }, 'a WebSocket callback failed');
     // For an error about an error, or after the end, there is no callback left.
     if (kind === 'error' || kind === 'close') return;
-    this.#giveUp(
-      new HoldfastError('ERR_WS_HANDLER_FAILED', `the ${kind} callback failed: ${failure.message}`, {
-        cause: failure,
-        closeCode: CloseCode.internalError,
-      }),
-    );
+    const message = `the ${kind} callback failed: ${failure.message}`;
+    const options = { cause: failure, closeCode: CloseCode.internalError };
+    this.#giveUp(new HoldfastError('ERR_WS_HANDLER_FAILED', message, options));
   }
 
   onDispatchFull(): void {
-    this.#giveUp(
-      new HoldfastError(
-        'ERR_WS_DISPATCH_FULL',
-        'the dispatch queue is full; raise its queue or concurrency, or wait instead',
-        {
-          closeCode: CloseCode.tryAgainLater,
-        },
-      ),
-    );
+    const message = 'the dispatch queue is full; raise its queue or concurrency, or wait instead';
+    this.#giveUp(new HoldfastError('ERR_WS_DISPATCH_FULL', message, { closeCode: CloseCode.tryAgainLater }));
   }
 
   pauseReading(): void {
@@ -490,21 +476,15 @@ export class EndpointConnection<Data = undefined>
 
   onSlowReader(bufferedBytes: number): void {
     if (this.#state !== 'open') return;
-    this.#fail(
-      new HoldfastError('ERR_WS_SLOW_READER', `the peer has not read ${bufferedBytes} bytes`, {
-        closeCode: CloseCode.tryAgainLater,
-      }),
-    );
+    const message = `the peer has not read ${bufferedBytes} bytes`;
+    this.#fail(new HoldfastError('ERR_WS_SLOW_READER', message, { closeCode: CloseCode.tryAgainLater }));
   }
 
   /** The peer was told what the store does not hold: it must not go on as if nothing had happened. */
   #onSessionNotSaved(cause: Error): void {
-    this.#fail(
-      new HoldfastError('ERR_SESSION_STORE_UNAVAILABLE', `changes to the session cannot be saved: ${cause.message}`, {
-        cause,
-        closeCode: CloseCode.tryAgainLater,
-      }),
-    );
+    const message = `changes to the session cannot be saved: ${cause.message}`;
+    const options = { cause, closeCode: CloseCode.tryAgainLater };
+    this.#fail(new HoldfastError('ERR_SESSION_STORE_UNAVAILABLE', message, options));
   }
 
   // ---- time
@@ -555,11 +535,8 @@ export class EndpointConnection<Data = undefined>
     const { handlerTimeoutMs } = this.#owner.limits;
     const { running } = this.#callbacks;
     this.#callbackDeadline = undefined;
-    const error = new HoldfastError(
-      'ERR_WS_HANDLER_TIMEOUT',
-      `the ${running} callback has not settled after ${handlerTimeoutMs} ms; raise handlerTimeout`,
-      { closeCode: CloseCode.internalError },
-    );
+    const message = `the ${running} callback has not settled after ${handlerTimeoutMs} ms; raise handlerTimeout`;
+    const error = new HoldfastError('ERR_WS_HANDLER_TIMEOUT', message, { closeCode: CloseCode.internalError });
     // As with one that fails, there is no callback left for these.
     if (running === 'error' || running === 'close')
       this.#services.logger.error(

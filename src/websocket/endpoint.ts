@@ -199,16 +199,12 @@ export class ServedEndpoint<Data = undefined> implements Endpoint<Data> {
     transport: Duplex,
     { wheel }: ConnectionServices,
   ): Promise<AcceptedHandshake<Data> | Refusal> {
-    if (this.#taken >= this.limits.maxConnections)
-      return refuse(
-        503,
-        'ERR_WS_CONNECTION_LIMIT',
-        `${this.patterns[0]} has its ${this.limits.maxConnections} connections`,
-        {
-          closeCode: CloseCode.tryAgainLater,
-          headers: { 'Retry-After': RETRY_AFTER_S },
-        },
-      );
+    const { maxConnections } = this.limits;
+    if (this.#taken >= maxConnections)
+      return refuse(503, 'ERR_WS_CONNECTION_LIMIT', `${this.patterns[0]} has its ${maxConnections} connections`, {
+        closeCode: CloseCode.tryAgainLater,
+        headers: { 'Retry-After': RETRY_AFTER_S },
+      });
     this.#taken++;
     let taken = false;
     try {

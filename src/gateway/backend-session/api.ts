@@ -77,11 +77,8 @@ export class SessionApi {
       }
       case 'DELETE': {
         if (!mayEnd) {
-          throw new HoldfastError(
-            'ERR_API_FORBIDDEN',
-            'this upstream may not end sessions; set "controlsSession: true" if it may',
-            { status: 403 },
-          );
+          const message = 'this upstream may not end sessions; set "controlsSession: true" if it may';
+          throw new HoldfastError('ERR_API_FORBIDDEN', message, { status: 403 });
         }
         for (const { manager } of contexts) if (await manager.end(sid, 'logout')) return { status: 204 };
         throw noSession();

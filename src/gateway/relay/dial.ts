@@ -274,10 +274,8 @@ function checkAgreedExtensions(header: string | undefined): void {
   if (!header) return;
   const extensions = parseExtensions(header);
   if (extensions.length === 1 && extensions[0]?.name === 'permessage-deflate') return;
-  throw new HoldfastError(
-    'ERR_WS_BAD_HANDSHAKE',
-    `the server answered 101 with the extensions ${JSON.stringify(header)}, and was offered permessage-deflate only`,
-  );
+  const message = `the server answered 101 with the extensions ${JSON.stringify(header)}, and was offered permessage-deflate only`;
+  throw new HoldfastError('ERR_WS_BAD_HANDSHAKE', message);
 }
 
 /** What of a 101's headers the handshake does not set itself. */

@@ -251,10 +251,8 @@ function decode(segment: string): string {
 function duplicate(first: RouteEntry<unknown>, second: RouteEntry<unknown>): HoldfastError {
   const describe = (entry: RouteEntry<unknown>) =>
     `"${entry.name}" (${[entry.methods?.join(','), (entry.host ?? '') + sourceOf(entry)].filter(Boolean).join(' ')})`;
-  return new HoldfastError(
-    'ERR_ROUTE_DUPLICATE',
-    `the routes ${describe(first)} and ${describe(second)} match the same requests; remove one, or give them different hosts, paths or methods`,
-  );
+  const message = `the routes ${describe(first)} and ${describe(second)} match the same requests; remove one, or give them different hosts, paths or methods`;
+  return new HoldfastError('ERR_ROUTE_DUPLICATE', message);
 }
 
 function sourceOf({ pattern }: RouteEntry<unknown>): string {

@@ -71,8 +71,7 @@ export class SessionCookie {
 
   /** A `Set-Cookie` value. `Secure` when the request was, or when the cookie cannot do without. */
   write(ticket: SessionTicket, isSecure: boolean): string {
-    const value = this.#tickets.write(ticket);
-    return this.#serialize({ value, ...(this.#maxAgeS !== undefined && { maxAge: this.#maxAgeS }) }, isSecure);
+    return this.#serialize({ value: this.#tickets.write(ticket), maxAge: this.#maxAgeS }, isSecure);
   }
 
   /** A `Set-Cookie` value that makes the client forget the cookie. */
@@ -87,13 +86,7 @@ export class SessionCookie {
 
   /** A `Set-Cookie` value that keeps a nonce for so many seconds. */
   writeNonce(nonce: string, maxAgeS: number, isSecure: boolean): string {
-    return serializeSetCookie({
-      ...this.#attributes,
-      name: this.nonceName,
-      value: nonce,
-      maxAge: maxAgeS,
-      secure: isSecure || this.#isAlwaysSecure,
-    });
+    return this.#serialize({ name: this.nonceName, value: nonce, maxAge: maxAgeS }, isSecure);
   }
 
   /** The name of the cookie that carries a nonce. */
@@ -119,22 +112,11 @@ export class SessionCookie {
    */
   writeMarker(isThere: boolean, isSecure: boolean): string {
     const maxAge = isThere ? this.#maxAgeS : 0;
-    return serializeSetCookie({
-      ...this.#attributes,
-      name: this.markerName,
-      value: isThere ? '1' : '',
-      ...(maxAge !== undefined && { maxAge }),
-      sameSite: 'lax',
-      secure: isSecure || this.#isAlwaysSecure,
-    });
+    return this.#serialize({ name: this.markerName, value: isThere ? '1' : '', maxAge, sameSite: 'lax' }, isSecure);
   }
 
-  #serialize(cookie: Pick<SetCookie, 'value' | 'maxAge'>, isSecure: boolean): string {
-    return serializeSetCookie({
-      name: this.name,
-      ...cookie,
-      ...this.#attributes,
-      secure: isSecure || this.#isAlwaysSecure,
-    });
+  #serialize(cookie: Partial<SetCookie> & Pick<SetCookie, 'value'>, isSecure: boolean): string {
+    const secure = isSecure || this.#isAlwaysSecure;
+    return serializeSetCookie({ name: this.name, ...this.#attributes, ...cookie, secure });
   }
 }

@@ -224,11 +224,8 @@ class Decoder {
   }
 
   #fail(why: string, cause?: unknown): never {
-    throw new HoldfastError(
-      'ERR_SESSION_UNREADABLE',
-      `session attribute ${JSON.stringify(this.#attribute)} ${why}; it stays as it is until it is set or deleted`,
-      { cause },
-    );
+    const message = `session attribute ${JSON.stringify(this.#attribute)} ${why}; it stays as it is until it is set or deleted`;
+    throw new HoldfastError('ERR_SESSION_UNREADABLE', message, { cause });
   }
 
   #byte(): number {

@@ -322,10 +322,8 @@ class Encoder {
 
   #checkSize(length = this.#length): void {
     if (length <= this.#maxBytes) return;
-    throw new HoldfastError(
-      'ERR_SESSION_TOO_LARGE',
-      `session attribute ${JSON.stringify(this.#path[0])} takes more than ${this.#maxBytes} bytes; keep less in it, or raise maxAttributeSize`,
-    );
+    const message = `session attribute ${JSON.stringify(this.#path[0])} takes more than ${this.#maxBytes} bytes; keep less in it, or raise maxAttributeSize`;
+    throw new HoldfastError('ERR_SESSION_TOO_LARGE', message);
   }
 
   #refuseProperties(kind: string, value: object): void {

@@ -227,15 +227,12 @@ export function holderWithoutResponse(
 }
 
 export function outsideRequest(): HoldfastError {
-  return new HoldfastError(
-    'ERR_SESSION_OUTSIDE_REQUEST',
-    'a session was used after its request or socket had ended, or where there is none; use sessions.access(sid, fn) there',
-  );
+  const message =
+    'a session was used after its request or socket had ended, or where there is none; use sessions.access(sid, fn) there';
+  return new HoldfastError('ERR_SESSION_OUTSIDE_REQUEST', message);
 }
 
 export function headersSent(what: string): HoldfastError {
-  return new HoldfastError(
-    'ERR_SESSION_HEADERS_SENT',
-    `a session cannot be ${what} here: no response headers are left to carry its cookie; do it before the first byte of a response`,
-  );
+  const message = `a session cannot be ${what} here: no response headers are left to carry its cookie; do it before the first byte of a response`;
+  return new HoldfastError('ERR_SESSION_HEADERS_SENT', message);
 }

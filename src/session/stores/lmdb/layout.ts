@@ -33,11 +33,8 @@ export function prepareLayout(environment: OpenFolder, path: string): void {
   const check = () => {
     const layout = meta.getEntry(KEY)?.version ?? 0;
     if (layout <= LAYOUT) return layout;
-    throw new HoldfastError(
-      'ERR_SESSION_STORE_UNAVAILABLE',
-      `the sessions in ${path} were written by a newer version (layout ${layout}; this one knows ${LAYOUT}); run that version, or use another folder`,
-      { status: 503 },
-    );
+    const message = `the sessions in ${path} were written by a newer version (layout ${layout}; this one knows ${LAYOUT}); run that version, or use another folder`;
+    throw new HoldfastError('ERR_SESSION_STORE_UNAVAILABLE', message, { status: 503 });
   };
   if (check() === LAYOUT) return;
   environment.room.take(0, 'owned');
