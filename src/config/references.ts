@@ -45,10 +45,7 @@ function* brokenListeners(config: Fields): Generator<BrokenRule> {
     if (redirect !== undefined && !listeners.some(other => other.tls !== undefined))
       yield { path: at('redirect'), message: 'no listener has tls to redirect to; add one' };
     if (acmeChallenge !== undefined && redirect === undefined)
-      yield {
-        path: at('acmeChallenge'),
-        message: 'goes with "redirect: https"; elsewhere add a route with "files"',
-      };
+      yield { path: at('acmeChallenge'), message: 'goes with "redirect: https"; elsewhere add a route with "files"' };
     if (http2 !== undefined && http2 !== false && tls === undefined)
       yield { path: at('http2'), message: 'HTTP/2 is spoken over TLS only; add "tls"' };
     if (publicPort !== undefined && tls === undefined)

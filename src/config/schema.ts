@@ -204,11 +204,7 @@ const tls = section<TlsConfig>('tls', {
   hsts: z
     .union([
       hstsAge,
-      section<HstsConfig>('hsts', {
-        maxAge: hstsAge,
-        includeSubDomains: flag.optional(),
-        preload: flag.optional(),
-      }),
+      section<HstsConfig>('hsts', { maxAge: hstsAge, includeSubDomains: flag.optional(), preload: flag.optional() }),
     ])
     .optional(),
 });

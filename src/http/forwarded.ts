@@ -72,12 +72,9 @@ export function readForwardedChain(headers: IncomingHttpHeaders): ForwardedChain
 }
 
 // Some proxies name the WebSocket schemes.
-const IS_SECURE: ReadonlyMap<string, boolean> = new Map([
-  ['http', false],
-  ['https', true],
-  ['ws', false],
-  ['wss', true],
-]);
+const IS_SECURE: ReadonlyMap<string, boolean> = new Map(
+  Object.entries({ http: false, https: true, ws: false, wss: true }),
+);
 
 /** The client as a chain of trusted hops reports it. */
 export interface ForwardedClient {

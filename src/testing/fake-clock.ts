@@ -2,7 +2,6 @@ import type { Clock, Timer } from '../base/clock.ts';
 
 interface FakeTimer {
   readonly due: number;
-  readonly order: number;
   readonly callback: () => void;
 }
 
@@ -19,7 +18,7 @@ interface FakeTimer {
 export class FakeClock implements Clock {
   #now: number;
   #elapsed = 0;
-  #order = 0;
+  /** In the order of their making. */
   readonly #timers = new Set<FakeTimer>();
 
   constructor(now = Date.UTC(2026, 0, 1)) {
@@ -35,7 +34,7 @@ export class FakeClock implements Clock {
   }
 
   setTimeout(callback: () => void, ms: number): Timer {
-    const timer: FakeTimer = { due: this.#elapsed + Math.max(0, ms), order: this.#order++, callback };
+    const timer: FakeTimer = { due: this.#elapsed + Math.max(0, ms), callback };
     this.#timers.add(timer);
     return timer;
   }
@@ -54,10 +53,7 @@ export class FakeClock implements Clock {
     const end = this.#elapsed + ms;
     for (;;) {
       let next: FakeTimer | undefined;
-      for (const timer of this.#timers) {
-        if (timer.due <= end && (!next || timer.due < next.due || (timer.due === next.due && timer.order < next.order)))
-          next = timer;
-      }
+      for (const timer of this.#timers) if (timer.due <= end && (!next || timer.due < next.due)) next = timer;
       if (!next) break;
       this.#timers.delete(next);
       this.#move(next.due - this.#elapsed);

@@ -334,11 +334,8 @@ function ear() {
     listener: (message: string): void => void heard.push(message),
     /** It has heard, or hears within 5 s, these messages; and no more right after. */
     async hears(expected: readonly string[]): Promise<void> {
-      await within(
-        5_000,
-        () => heard.length >= expected.length,
-        `heard ${heard.length} of ${expected.length} messages`,
-      );
+      const isThere = () => heard.length >= expected.length;
+      await within(5_000, isThere, `not all of ${expected.length} messages were heard`);
       await wait(10);
       assert.deepEqual(heard, expected);
     },

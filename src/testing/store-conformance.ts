@@ -38,32 +38,23 @@ export function storeConformance(
 ): void {
   const { openSecond } = options;
   runner.describe(`session store contract: ${name}`, () => {
-    for (const [title, check] of Object.entries(CASES)) {
+    for (const [title, check] of Object.entries(CASES))
       runner.test(title, async () => {
-        const store = await open();
-        try {
-          await check(store);
-        } finally {
-          await store.close();
-        }
+        await using opened = new AsyncDisposableStack();
+        await check(opened.adopt(await open(), close));
       });
-    }
-    for (const [title, check] of openSecond ? Object.entries(CASES_OF_TWO) : []) {
+    if (!openSecond) return;
+    for (const [title, check] of Object.entries(CASES_OF_TWO))
       runner.test(title, async () => {
-        const store = await open();
-        try {
-          const second = await openSecond!(store);
-          try {
-            await check(store, second);
-          } finally {
-            await second.close();
-          }
-        } finally {
-          await store.close();
-        }
+        await using opened = new AsyncDisposableStack();
+        const store = opened.adopt(await open(), close);
+        await check(store, opened.adopt(await openSecond(store), close));
       });
-    }
   });
+}
+
+function close(store: SessionStore): Promise<void> {
+  return store.close();
 }
 
 const NOW = Date.UTC(2026, 0, 1);
@@ -96,13 +87,7 @@ const CASES: Readonly<Record<string, (store: SessionStore) => Promise<void>>> = 
     const all = Uint8Array.from({ length: 256 }, (_, index) => index);
     const large = new Uint8Array(1024 * 1024).fill(7);
     await store.create('s1', record());
-    await store.commit('s1', {
-      set: new Map([
-        ['all', all],
-        ['none', new Uint8Array(0)],
-        ['large', large],
-      ]),
-    });
+    await store.commit('s1', { set: new Map(Object.entries({ all, none: new Uint8Array(0), large })) });
     const { attributes } = (await store.read('s1'))!;
     assert.deepEqual(Uint8Array.from(attributes.get('all')!.value), all);
     assert.equal(attributes.get('none')!.value.length, 0);
@@ -226,10 +211,7 @@ const CASES: Readonly<Record<string, (store: SessionStore) => Promise<void>>> = 
     assert.equal((await store.commit('s1', { set: bytes({ a: '1' }) })).status, 'gone');
     await store.create('s1', record({ attributes: { a: '1' } }));
     await store.delete('s1');
-    const late = await store.commit('s1', {
-      set: bytes({ a: '2' }),
-      header: { secretHash: 'x' },
-    });
+    const late = await store.commit('s1', { set: bytes({ a: '2' }), header: { secretHash: 'x' } });
     assert.equal(late.status, 'gone');
     await store.touch(new Map([['s1', NOW + 2]]));
     assert.equal(await store.read('s1'), undefined);
@@ -260,11 +242,7 @@ const CASES: Readonly<Record<string, (store: SessionStore) => Promise<void>>> = 
   async 'writes nothing at all when an expected version does not match'(store) {
     const created = record({ attributes: { a: '1', b: '1' }, version: 1 });
     await store.create('s1', created);
-    const changes = {
-      set: bytes({ b: '2', c: '2' }),
-      deleted: new Set(['a']),
-      header: { secretHash: 'x' },
-    };
+    const changes = { set: bytes({ b: '2', c: '2' }), deleted: new Set(['a']), header: { secretHash: 'x' } };
     for (const expected of [new Map([['a', 99]]), new Map([['a', 0]]), new Map([['absent', 1]])]) {
       assert.deepEqual(await store.commit('s1', { ...changes, expected }), { status: 'conflict' });
     }
@@ -313,13 +291,7 @@ const CASES: Readonly<Record<string, (store: SessionStore) => Promise<void>>> = 
   async 'moves last access forward only, and no version with it'(store) {
     await store.create('s1', record({ lastAccessedAt: NOW }));
     await store.create('s2', record({ lastAccessedAt: NOW }));
-    await store.touch(
-      new Map([
-        ['s1', NOW + 5_000],
-        ['s2', NOW - 5_000],
-        ['unknown', NOW],
-      ]),
-    );
+    await store.touch(new Map(Object.entries({ s1: NOW + 5_000, s2: NOW - 5_000, unknown: NOW })));
     assert.equal((await store.read('s1'))!.lastAccessedAt, NOW + 5_000);
     assert.equal((await store.read('s2'))!.lastAccessedAt, NOW);
     assert.equal((await store.glance('s1'))?.version, 1);
@@ -346,12 +318,7 @@ const CASES: Readonly<Record<string, (store: SessionStore) => Promise<void>>> = 
   async 'judges expiry by the last access and the limits as they are now'(store) {
     for (const sid of ['touched', 'shorter', 'longer', 'endless', 'hardly touched'])
       await store.create(sid, record({ header: idle(2_000) }));
-    await store.touch(
-      new Map([
-        ['touched', NOW + 1_500],
-        ['hardly touched', NOW + 500],
-      ]),
-    );
+    await store.touch(new Map(Object.entries({ touched: NOW + 1_500, 'hardly touched': NOW + 500 })));
     await store.commit('shorter', { header: { idleTimeoutMs: 1_000 } });
     await store.commit('longer', { header: { idleTimeoutMs: 4_000 } });
     await store.commit('endless', { header: { idleTimeoutMs: undefined } });
@@ -390,10 +357,8 @@ const CASES: Readonly<Record<string, (store: SessionStore) => Promise<void>>> = 
     await store.create('s1', record());
     await store.create('s', record());
     for (const [index, name] of HOSTILE.entries()) {
-      assert.equal(
-        (await store.commit('s1', { set: new Map([[name, Buffer.from(String(index))]]) })).status,
-        'committed',
-      );
+      const { status } = await store.commit('s1', { set: new Map([[name, Buffer.from(String(index))]]) });
+      assert.equal(status, 'committed');
     }
     const read = (await store.read('s1'))!;
     for (const [index, name] of HOSTILE.entries()) assert.equal(text(read, name), String(index));
@@ -608,22 +573,11 @@ const CASES: Readonly<Record<string, (store: SessionStore) => Promise<void>>> = 
     const sids = Array.from({ length: 300 }, (_, index) => `session-${index}`);
     const headerOf = (index: number) => ({ ...idle(60_000), owner: { name: index % 3 ? 'ann' : 'bob', roles: [] } });
     await Promise.all(sids.map((sid, index) => store.create(sid, record({ header: headerOf(index) }))));
-    await expectSids(
-      store,
-      'ann',
-      sids.filter((_, index) => index % 3),
-    );
-    await Promise.all(sids.filter((_, index) => index % 3 === 1).map(sid => store.delete(sid)));
-    await expectSids(
-      store,
-      'ann',
-      sids.filter((_, index) => index % 3 === 2),
-    );
-    await expectSids(
-      store,
-      'bob',
-      sids.filter((_, index) => index % 3 === 0),
-    );
+    const third = (rest: number) => sids.filter((_, index) => index % 3 === rest);
+    await expectSids(store, 'ann', [...third(1), ...third(2)]);
+    await Promise.all(third(1).map(sid => store.delete(sid)));
+    await expectSids(store, 'ann', third(2));
+    await expectSids(store, 'bob', third(0));
   },
 
   async 'keeps hostile owner names apart'(store) {
@@ -676,10 +630,7 @@ const CASES: Readonly<Record<string, (store: SessionStore) => Promise<void>>> = 
   async 'gives a snapshot that later changes do not touch'(store) {
     await store.create('s1', record({ attributes: { a: '1' } }));
     const before = (await store.read('s1'))!;
-    await store.commit('s1', {
-      set: bytes({ a: '2', b: '2' }),
-      header: { secretHash: 'new' },
-    });
+    await store.commit('s1', { set: bytes({ a: '2', b: '2' }), header: { secretHash: 'new' } });
     await store.touch(new Map([['s1', NOW + 1]]));
     assertSame(before, record({ attributes: { a: '1' } }));
   },

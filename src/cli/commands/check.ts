@@ -9,10 +9,7 @@ import { configFile, configOption } from '../config-option.ts';
 
 export const check: Command = {
   summary: 'Test a configuration file without running it: errors, and warnings for what is legal but wrong.',
-  options: {
-    config: configOption,
-    strict: { type: 'boolean', help: 'exit with 1 for warnings too' },
-  },
+  options: { config: configOption, strict: { type: 'boolean', help: 'exit with 1 for warnings too' } },
   async run({ config: named, strict }) {
     const file = configFile(named);
     try {

@@ -6,9 +6,7 @@ import { outliveHangup, stopOnSignal } from '../stop-on-signal.ts';
 
 export const serve: Command = {
   summary: 'Run the server of a configuration file. SIGTERM or Ctrl+C drains it.',
-  options: {
-    config: configOption,
-  },
+  options: { config: configOption },
   async run({ config }) {
     outliveHangup();
     // Loaded here, so that the other commands do without it.

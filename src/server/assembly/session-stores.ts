@@ -32,10 +32,7 @@ export async function openBackend(
   const scheme = first!.slice(0, first!.indexOf(':'));
   switch (scheme) {
     case 'memory':
-      return {
-        store: new MemoryStore({ maxSessions, anonymousShare }),
-        ledger: new MemoryLedger(parts),
-      };
+      return { store: new MemoryStore({ maxSessions, anonymousShare }), ledger: new MemoryLedger(parts) };
     case 'lmdb': {
       // Native code: loaded only where it is used.
       const { LmdbStore, LmdbLedger } = await import('../../session/stores/lmdb.ts');

@@ -46,10 +46,7 @@ export class TlsListener {
       handshakeTimeout: handshakeTimeoutMs,
       ALPNProtocols: http2 === false ? ['http/1.1'] : ['h2', 'http/1.1'],
       SNICallback: (name, answer) => answer(null, this.#files.contextFor(name)),
-      ...(clientCertificates && {
-        requestCert: true,
-        rejectUnauthorized: clientCertificates.mode !== 'request',
-      }),
+      ...(clientCertificates && { requestCert: true, rejectUnauthorized: clientCertificates.mode !== 'request' }),
     };
     this.#server = createServer(options, socket => {
       if (this.#headers.size > 0) {
