@@ -89,12 +89,7 @@ export function attachSession(manager: SessionManager, carrier: object, ...rest:
  * twice. A property, because a weak map of objects that live as long as a request keeps the garbage collector busy.
  */
 const BINDINGS = Symbol('holdfast session bindings');
-type BoundResponse = ServerResponse & { [BINDINGS]?: Bound[] };
-
-interface Bound {
-  readonly manager: SessionManager;
-  readonly binding: SessionBinding;
-}
+type BoundResponse = ServerResponse & { [BINDINGS]?: { manager: SessionManager; binding: SessionBinding }[] };
 
 function bindTo(
   manager: SessionManager,

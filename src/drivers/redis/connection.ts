@@ -35,7 +35,7 @@ const RETRY_PAUSE_MS = 25;
  */
 export class RedisConnection {
   readonly #nodes: RedisNodes;
-  readonly #options: RedisConnectionOptions;
+  readonly options: RedisConnectionOptions;
   readonly #writers = new Map<RedisNode, AcknowledgedWriter>();
   #isClosed = false;
 
@@ -70,11 +70,7 @@ export class RedisConnection {
 
   private constructor(nodes: RedisNodes, options: RedisConnectionOptions) {
     this.#nodes = nodes;
-    this.#options = options;
-  }
-
-  get options(): RedisConnectionOptions {
-    return this.#options;
+    this.options = options;
   }
 
   /**
@@ -111,7 +107,7 @@ export class RedisConnection {
    * resolves when the replicas have what it wrote.
    */
   write(script: RedisScript, keys: readonly string[], args: readonly RedisArgument[]): Promise<RedisReply> {
-    const { acknowledge } = this.#options;
+    const { acknowledge } = this.options;
     if (!acknowledge) return this.run(script, keys, args);
     return this.#run(script, keys, args, (node, command, isAsking) =>
       this.#writer(node, acknowledge).write(command, isAsking),
@@ -171,7 +167,7 @@ export class RedisConnection {
   async #exchange(node: RedisNode, args: readonly RedisArgument[], isAsking: boolean): Promise<RedisReply> {
     const { client } = node;
     if (!client) throw new NotConnected(node.failure);
-    const { commandTimeoutMs } = this.#options;
+    const { commandTimeoutMs } = this.options;
     // Behind each other on one connection: nothing comes between them.
     if (isAsking) client.sendCommand(['ASKING']).catch(() => {});
     try {
@@ -191,7 +187,7 @@ export class RedisConnection {
         old.close();
         this.#writers.delete(other);
       }
-      writer = new AcknowledgedWriter(node, acknowledge, this.#options.commandTimeoutMs);
+      writer = new AcknowledgedWriter(node, acknowledge, this.options.commandTimeoutMs);
       this.#writers.set(node, writer);
     }
     return writer;
@@ -199,7 +195,7 @@ export class RedisConnection {
 
   #toOutage({ address }: RedisNode, error: unknown): Error {
     if (error instanceof HoldfastError) return error;
-    const { commandTimeoutMs } = this.#options;
+    const { commandTimeoutMs } = this.options;
     if (error instanceof NoAnswer) {
       return unavailable(`redis at ${address} has not answered within ${commandTimeoutMs} ms`, error);
     }

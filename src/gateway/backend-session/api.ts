@@ -67,10 +67,8 @@ export class SessionApi {
           if (!info) continue;
           const { owner, createdAt, lastAccessedAt, idleTimeoutMs, absoluteExpiresAt } = info;
           const start = `${scope}:`;
-          const names = info.attributes
-            .map(attribute => attribute.name)
-            .filter(attribute => attribute.startsWith(start));
-          const attributes = names.map(attribute => attribute.slice(start.length));
+          const names = info.attributes.map(({ name }) => name).filter(name => name.startsWith(start));
+          const attributes = names.map(name => name.slice(start.length));
           return ok({ sid, owner, createdAt, lastAccessedAt, idleTimeoutMs, absoluteExpiresAt, attributes });
         }
         throw noSession();

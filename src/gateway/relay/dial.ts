@@ -179,22 +179,14 @@ class ServerHandshake implements UpgradeHandler {
     try {
       const { key, subprotocols } = options.handshake;
       const agreed = checkUpgradeResponse(answer, { key, subprotocols, extensions: offer });
-      checkAgreedExtensions(agreed.extensions);
+      const { subprotocol } = agreed;
+      const extensions = agreed.extensions || undefined;
+      checkAgreedExtensions(extensions);
       const cookie = selection.accepted(server);
       const { rawHeaders } = answer;
       const lines = switchingLines(clientResponseHeaders(rawHeaders, options.upstream, rewriting));
       if (cookie !== undefined) lines.push({ name: 'Set-Cookie', value: cookie });
-      const extensions = agreed.extensions || undefined;
-      this.#settle({
-        status: 101,
-        socket,
-        early,
-        server,
-        subprotocol: agreed.subprotocol,
-        extensions,
-        lines,
-        rawHeaders,
-      });
+      this.#settle({ status: 101, socket, early, server, subprotocol, extensions, lines, rawHeaders });
     } catch (error) {
       socket.destroy();
       this.#fail('invalid', error instanceof Error ? error.message : String(error));

@@ -58,27 +58,22 @@ export async function openEndpoint(
     held?.binding.markHeadersSent();
     socket.write(response, 'latin1');
     isOpen = true;
-    const connection = endpoint.open(
-      socket,
-      early,
-      services,
-      {
-        host: admitted.head.host,
-        path: admitted.head.path,
-        query: admitted.head.query,
-        params: admitted.params,
-        subprotocol: accepted.subprotocol,
-        isSecure: admitted.head.isSecure,
-        remoteAddress: admitted.head.clientAddress,
-        remotePort: admitted.head.peerPort,
-        user: handshake.user,
-        session: attached,
-        touchOnTraffic: held?.context.touchOnTraffic ?? 'never',
-        deflate: accepted.deflate,
-        onGone: endingOf(attached, held?.context, onGone),
-      },
-      accepted.data,
-    );
+    const facts: ConnectionFacts = {
+      host: admitted.head.host,
+      path: admitted.head.path,
+      query: admitted.head.query,
+      params: admitted.params,
+      subprotocol: accepted.subprotocol,
+      isSecure: admitted.head.isSecure,
+      remoteAddress: admitted.head.clientAddress,
+      remotePort: admitted.head.peerPort,
+      user: handshake.user,
+      session: attached,
+      touchOnTraffic: held?.context.touchOnTraffic ?? 'never',
+      deflate: accepted.deflate,
+      onGone: endingOf(attached, held?.context, onGone),
+    };
+    const connection = endpoint.open(socket, early, services, facts, accepted.data);
     if (attached && connection.isOpen) {
       held?.context.sockets.add(attached.session.id, connection);
       // It may have ended while the handshake was under way, when it had no socket to close yet.

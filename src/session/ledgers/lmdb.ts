@@ -229,9 +229,7 @@ export class LmdbLedger implements Ledger {
       void this.#facts.put(key, encodeFact(value, expiresAt), randomVersion());
       void this.#expiries.put(timeKey(expiresAt, key), NOTHING);
     };
-    return this.#environment.settle(
-      found ? this.#facts.ifVersion(key, found.version, write) : this.#facts.ifNoExists(key, write),
-    );
+    return this.#environment.writeIf(this.#facts, key, found?.version, write);
   }
 
   /** Adds what waits for this key, and what comes to wait meanwhile. */
@@ -300,9 +298,7 @@ export class LmdbLedger implements Ledger {
         void this.#events.put(numberKey(last + 1 + index), encodeEvent(publication, now));
       for (const key of old) void this.#events.remove(key);
     };
-    return this.#environment.settle(
-      last === 0 ? this.#meta.ifNoExists(SEQUENCE, write) : this.#meta.ifVersion(SEQUENCE, last, write),
-    );
+    return this.#environment.writeIf(this.#meta, SEQUENCE, last || undefined, write);
   }
 
   #oldEvents(last: number, now: number, limit: number): Buffer[] {
@@ -385,9 +381,7 @@ export class LmdbLedger implements Ledger {
           void this.#expiries.remove(entry);
         };
         // A fact that is put again meanwhile has another version, and has taken its old entry away itself.
-        return this.#environment.settle(
-          version === undefined ? this.#facts.ifNoExists(key, remove) : this.#facts.ifVersion(key, version, remove),
-        );
+        return this.#environment.writeIf(this.#facts, key, version, remove);
       });
       await Promise.all(writes);
       if (page.length < PAGE) return;

@@ -16,7 +16,8 @@ interface SweepServices {
   readonly settings: { readonly sweep: SweepSchedule };
   readonly ledger: Ledger;
   readonly store: Pick<SessionStore, 'expired' | 'read'>;
-  readonly clock: SweepClock;
+  /** `check`: false when the time of the store cannot be known now. */
+  readonly clock: Clock & { check(): Promise<boolean> };
   readonly logger: Logger;
   readonly accessTimes: {
     /** The last access as far as this process and the store know. */
@@ -25,11 +26,6 @@ interface SweepServices {
     flush(now: number): Promise<void>;
   };
   readonly room: Pick<SessionRoom, 'count'> | undefined;
-}
-
-interface SweepClock extends Clock {
-  /** False when the time of the store cannot be known now. */
-  check(): Promise<boolean>;
 }
 
 const BATCH = 500;

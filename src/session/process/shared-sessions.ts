@@ -246,11 +246,10 @@ export class SharedSessions {
     const [oldest] = this.#unretained;
     this.#unretained.delete(oldest!);
     if (this.#services.settings.write === 'manual') {
-      this.#services.logger.warn(
-        { sid: sidPrefix(oldest!.state.sid) },
-        'changes that were never synced are dropped to make room; call session.sync()',
-      );
-      this.#shared.delete(oldest!.state.sid);
+      const { sid } = oldest!.state;
+      const message = 'changes that were never synced are dropped to make room; call session.sync()';
+      this.#services.logger.warn({ sid: sidPrefix(sid) }, message);
+      this.#shared.delete(sid);
     } else void oldest!.commit();
   }
 

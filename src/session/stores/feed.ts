@@ -1,19 +1,13 @@
 import type { SessionFeed } from '../store.ts';
 
-/** A connection on which a store hears of changes. */
-export interface ChangeSource {
-  /** As of `SessionFeed`. */
-  readonly isCurrent: boolean;
-  readonly gaps: number;
-}
-
 /**
  * The `watch` of a store that hears of changes on a connection it shares with others.
  *
+ * @param source The connection.
  * @param subscribe Listens for sids, and resolves with what stops it.
  */
 export async function openFeed(
-  source: ChangeSource,
+  source: Pick<SessionFeed, 'isCurrent' | 'gaps'>,
   onChange: (sid: string) => void,
   subscribe: (tell: (sid: string) => void) => Promise<() => unknown>,
 ): Promise<SessionFeed> {

@@ -362,9 +362,8 @@ export class LmdbStore implements SessionStore {
         creation = this.#heads.ifNoExists(key, write);
       };
       const expected = index > 0 ? first + index - 1 : turn;
-      const taken =
-        expected === undefined ? this.#meta.ifNoExists(TURN, take) : this.#meta.ifVersion(TURN, expected, take);
-      return Promise.all([this.#environment.settle(creation), this.#environment.settle(taken)]);
+      const taken = this.#environment.writeIf(this.#meta, TURN, expected, take);
+      return Promise.all([this.#environment.settle(creation), taken]);
     });
     const written = await Promise.all(writes);
     return admitted.filter((creation, index) => {
@@ -447,9 +446,7 @@ export class LmdbStore implements SessionStore {
       if (at !== undefined) this.#putExpiry(key, at);
       void this.#expiries.remove(entry);
     };
-    return this.#environment.settle(
-      version === undefined ? this.#heads.ifNoExists(key, move) : this.#heads.ifVersion(key, version, move),
-    );
+    return this.#environment.writeIf(this.#heads, key, version, move);
   }
 }
 

@@ -32,8 +32,6 @@ export class SessionObserver {
   readonly sessionHeader: string;
   readonly clock: Clock;
   readonly source: ObservedSource;
-  readonly #upstream: string;
-  readonly #logger: Logger;
   readonly #options: Omit<ObservedSessionsOptions, 'ledger'>;
   /** Until when an answer that accepts an id makes it live, in milliseconds since the epoch. */
   readonly #trustsUntil: number;
@@ -52,8 +50,6 @@ export class SessionObserver {
       idleTimeoutMs: parseDuration(options.idleTimeout ?? '30m'),
       onReplace: options.onReplace ?? 'close',
     };
-    this.#upstream = upstream;
-    this.#logger = logger;
   }
 
   /** Which of them are live. From `start` on. */
@@ -70,8 +66,8 @@ export class SessionObserver {
     this.#sessions = new ObservedSessions({ ...this.#options, ledger });
     await this.#sessions.start();
     if ((await this.#sessions.beginKnowing()) || this.trustsAnswers) return;
-    this.#logger.warn(
-      { event: 'observed-sessions-unknown', upstream: this.#upstream, ledger: ledger.name },
+    this.#options.logger.warn(
+      { event: 'observed-sessions-unknown', upstream: this.#options.upstream, ledger: ledger.name },
       'nothing is known of the sessions that this upstream has given so far: for who has one, there is none here until the backend gives another. ' +
         'Keep what is known in a session.store that outlives the process (lmdb, redis, postgres); for a changeover set session.trustUntil of the upstream',
     );
@@ -95,8 +91,8 @@ export class SessionObserver {
   async begin(head: RequestHead): Promise<ObservedExchange> {
     const claim = this.source.claimOf(head);
     if (claim === 'ambiguous') {
-      this.#logger.info(
-        { event: 'session-ambiguous', upstream: this.#upstream, address: head.clientAddress },
+      this.#options.logger.info(
+        { event: 'session-ambiguous', upstream: this.#options.upstream, address: head.clientAddress },
         'a request shows several sessions, and none of them is taken',
       );
       return new ObservedExchange(this, undefined, false);

@@ -149,6 +149,18 @@ export class LmdbEnvironment {
     return write.catch(this.#fail);
   }
 
+  /** Writes if the entry has this version; undefined: if there is none. As `settle`. */
+  writeIf(
+    database: Database<Buffer, Buffer>,
+    key: Buffer,
+    version: number | undefined,
+    write: () => void,
+  ): Promise<boolean> {
+    return this.settle(
+      version === undefined ? database.ifNoExists(key, write) : database.ifVersion(key, version, write),
+    );
+  }
+
   /** One for all writes: there are many at once. */
   readonly #fail = async (error: unknown): Promise<never> => {
     // The library reports the cause in a second promise; unhandled, it would end the process.

@@ -10,15 +10,9 @@ const PLAIN = /^[ -}]{1,200}$/;
 
 /**
  * A text to look up: itself where that can be stored as it is (so that a person finds it, too), else `~` and its
- * SHA-256.
+ * SHA-256, and the text as JSON.
  */
-export interface TextKey {
-  readonly key: string;
-  /** The text as JSON, when the key is not the text. */
-  readonly json: string | null;
-}
-
-export function textKey(text: string): TextKey {
+export function textKey(text: string): { readonly key: string; readonly json: string | null } {
   if (PLAIN.test(text)) return { key: text, json: null };
   // UTF-16, because UTF-8 makes one of all unpaired surrogates.
   return { key: `~${hash('sha256', Buffer.from(text, 'utf16le'), 'base64url')}`, json: toAsciiJson(text) };
@@ -63,15 +57,10 @@ export function fromByteaText(text: string): Buffer {
 /**
  * Several values as one parameter, which goes over the wire as it is; in an array each would be written as hexadecimal
  * digits.
+ *
+ * @returns the bytes, the size of each value, and where it begins; the first byte is 1, as in SQL.
  */
-export interface PackedValues {
-  readonly bytes: Buffer;
-  /** Where each value begins; the first byte is 1, as in SQL. */
-  readonly starts: readonly number[];
-  readonly sizes: readonly number[];
-}
-
-export function packValues(values: readonly Uint8Array[]): PackedValues {
+export function packValues(values: readonly Uint8Array[]) {
   const starts: number[] = [];
   const sizes: number[] = [];
   let next = 1;
