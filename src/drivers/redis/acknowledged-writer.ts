@@ -1,3 +1,4 @@
+import { Rounds, type Waiting } from '../../base/rounds.ts';
 import { REDIS_BYTES, type RedisArgument, type RedisClientLike, type RedisReply } from '../redis.ts';
 import { withDeadline } from './deadline.ts';
 import { NoAnswer, NotConnected, onFailure, unavailable } from './failures.ts';
@@ -15,8 +16,6 @@ export interface RedisAcknowledgement {
 interface Write {
   readonly command: readonly RedisArgument[];
   readonly isAsking: boolean;
-  readonly resolve: (reply: RedisReply) => void;
-  readonly reject: (error: unknown) => void;
 }
 
 /**
@@ -30,8 +29,7 @@ export class AcknowledgedWriter {
   readonly #acknowledge: RedisAcknowledgement;
   readonly #commandTimeoutMs: number;
   readonly #link: RedisLink;
-  #gathered: Write[] = [];
-  #isWriting = false;
+  readonly #writes = new Rounds<Write, RedisReply>(round => this.#writeTogether(round));
   #hasConnected = false;
 
   constructor(node: RedisNode, acknowledge: RedisAcknowledgement, commandTimeoutMs: number) {
@@ -43,34 +41,17 @@ export class AcknowledgedWriter {
 
   /** @param command Whose reply begins with 1 when it has written. */
   write(command: readonly RedisArgument[], isAsking: boolean): Promise<RedisReply> {
-    return new Promise((resolve, reject) => {
-      this.#gathered.push({ command, isAsking, resolve, reject });
-      if (!this.#isWriting) void this.#writeAll();
-    });
+    return this.#writes.add({ command, isAsking });
   }
 
   close(): void {
     this.#link.close();
   }
 
-  async #writeAll(): Promise<void> {
-    this.#isWriting = true;
-    while (this.#gathered.length > 0) {
-      const writes = this.#gathered;
-      this.#gathered = [];
-      try {
-        await this.#writeTogether(writes);
-      } catch (error) {
-        for (const { reject } of writes) reject(error);
-      }
-    }
-    this.#isWriting = false;
-  }
-
-  async #writeTogether(writes: readonly Write[]): Promise<void> {
+  async #writeTogether(writes: readonly Waiting<Write, RedisReply>[]): Promise<void> {
     const { replicas, timeoutMs } = this.#acknowledge;
     const client = this.#link.client ?? (await this.#connected());
-    const replies = writes.map(({ command, isAsking }) => {
+    const replies = writes.map(({ item: { command, isAsking } }) => {
       if (isAsking) client.sendCommand(['ASKING']).catch(() => {});
       return client.sendCommand(command, REDIS_BYTES) as Promise<RedisReply>;
     });

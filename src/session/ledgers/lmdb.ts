@@ -1,6 +1,7 @@
 import { setImmediate } from 'node:timers/promises';
 import type { Database } from 'lmdb';
 import { type Clock, systemClock, type Timer } from '../../base/clock.ts';
+import { Rounds, type Waiting } from '../../base/rounds.ts';
 import type { Ledger } from '../ledger.ts';
 import { LmdbEnvironment } from '../stores/lmdb/environment.ts';
 import {
@@ -43,8 +44,6 @@ interface Increment {
 interface Publication {
   readonly channel: string;
   readonly message: string;
-  resolve(): void;
-  reject(error: unknown): void;
 }
 
 /** How long an event can be heard at least by a process that is busy with something else. */
@@ -91,8 +90,7 @@ export class LmdbLedger implements Ledger {
   readonly #doorbell: Doorbell;
   readonly #listeners = new Listeners();
   readonly #increments = new Map<string, Increment[]>();
-  readonly #publications: Publication[] = [];
-  #isPublishing = false;
+  readonly #publications = new Rounds<Publication, void>(round => this.#publishAll(round), PAGE);
   /** Events up to this one were told. */
   #told = 0;
   #unheard = 0;
@@ -161,12 +159,7 @@ export class LmdbLedger implements Ledger {
   }
 
   publish(channel: string, message: string): Promise<void> {
-    return new Promise((resolve, reject) => {
-      this.#publications.push({ channel, message, resolve, reject });
-      if (this.#isPublishing) return;
-      this.#isPublishing = true;
-      queueMicrotask(() => void this.#publishAll());
-    });
+    return this.#publications.add({ channel, message });
   }
 
   async subscribe(channel: string, listener: (message: string) => void): Promise<() => Promise<void>> {
@@ -267,18 +260,14 @@ export class LmdbLedger implements Ledger {
     }
   }
 
-  async #publishAll(): Promise<void> {
-    while (this.#publications.length > 0) {
-      const publications = this.#publications.splice(0, PAGE);
-      try {
-        while (!(await this.#append(publications)));
-        for (const { resolve } of publications) resolve();
-      } catch (error) {
-        for (const { reject } of publications) reject(error);
-      }
+  async #publishAll(round: readonly Waiting<Publication, void>[]): Promise<void> {
+    const publications = round.map(({ item }) => item);
+    try {
+      while (!(await this.#append(publications)));
+      for (const { resolve } of round) resolve();
+    } finally {
       this.#doorbell.ring();
     }
-    this.#isPublishing = false;
   }
 
   /** False when another process has appended events since. */

@@ -1,5 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
 import { type Database, getLastVersion } from 'lmdb';
+import { Rounds, type Waiting } from '../../base/rounds.ts';
 import { expiryOf } from '../record/expiry.ts';
 import { nextVersion } from '../record/version.ts';
 import { DEFAULT_ANONYMOUS_SHARE } from '../room/cap.ts';
@@ -52,8 +53,6 @@ interface Creation {
   readonly key: Buffer;
   readonly isAnonymous: boolean;
   readonly write: () => void;
-  resolve(isCreated: boolean): void;
-  reject(error: unknown): void;
 }
 
 /** Entries looked at in one turn of the event loop, which costs it some milliseconds. */
@@ -105,8 +104,11 @@ export class LmdbStore implements SessionStore {
   readonly #expiries: Database<Buffer, Buffer>;
   readonly #meta: Database<Buffer, Buffer>;
   readonly #cap: SessionCap;
-  readonly #creations: Creation[] = [];
-  #isCreating = false;
+  /**
+   * Near the cap: those of one process together, and one process after the other, so that the count is still true when
+   * they are written.
+   */
+  readonly #creations = new Rounds<Creation, boolean>(round => this.#createAll(round), PAGE);
   #closing: Promise<void> | undefined;
 
   /**
@@ -143,7 +145,7 @@ export class LmdbStore implements SessionStore {
     };
     if (this.#cap.isFar(isAnonymous))
       return this.#cap.watch(this.#environment.settle(this.#heads.ifNoExists(key, write)));
-    return this.#createInTurn({ key, isAnonymous, write });
+    return this.#creations.add({ key, isAnonymous, write });
   }
 
   async read(sid: string): Promise<SessionRecord | undefined> {
@@ -318,44 +320,24 @@ export class LmdbStore implements SessionStore {
     return { sessions, anonymous: sessions - entriesOf(this.#owners) };
   }
 
-  /**
-   * Near the cap: those of one process together, and one process after the other, so that the count is still true when
-   * they are written.
-   */
-  #createInTurn(creation: Pick<Creation, 'key' | 'isAnonymous' | 'write'>): Promise<boolean> {
-    return new Promise((resolve, reject) => {
-      this.#creations.push({ ...creation, resolve, reject });
-      if (this.#isCreating) return;
-      this.#isCreating = true;
-      queueMicrotask(() => void this.#createAll()); // so that what one turn creates is written together
-    });
-  }
-
-  async #createAll(): Promise<void> {
-    while (this.#creations.length > 0) {
-      const creations = this.#creations.splice(0, PAGE);
-      try {
-        this.#creations.unshift(...(await this.#tryToCreate(creations)));
-      } catch (error) {
-        for (const { reject } of creations) reject(error);
-      }
-    }
-    this.#isCreating = false;
+  async #createAll(creations: readonly Waiting<Creation, boolean>[]): Promise<void> {
+    for (let left = creations; left.length > 0; ) left = await this.#tryToCreate(left);
   }
 
   /** Returns those whose turn another process has taken. */
-  async #tryToCreate(creations: readonly Creation[]): Promise<Creation[]> {
+  async #tryToCreate(creations: readonly Waiting<Creation, boolean>[]): Promise<Waiting<Creation, boolean>[]> {
     const { turn, counts } = this.#environment.read(() => ({
       turn: versionIn(this.#meta, TURN),
       counts: this.#counts(),
     }));
-    const refusals = this.#cap.refusals(counts, creations);
+    const items = creations.map(({ item }) => item);
+    const refusals = this.#cap.refusals(counts, items);
     for (const [index, { reject }] of creations.entries()) if (refusals[index]) reject(refusals[index]);
     const admitted = creations.filter((_, index) => refusals[index] === undefined);
     // A chain that begins where the count was made, and that nobody else can be in. One for each, because where an
     // outer condition is not met, what stands behind an inner one is written all the same.
     const first = 1 + Math.floor(Math.random() * 2 ** 52);
-    const writes = admitted.map(({ key, write }, index) => {
+    const writes = admitted.map(({ item: { key, write } }, index) => {
       let creation!: Promise<boolean>;
       const take = () => {
         void this.#meta.put(TURN, NOTHING, first + index);
