@@ -25,9 +25,8 @@ export function readSource(text: string, format: 'yaml' | 'json', file: string):
     format === 'json'
       ? jsonProblem(text, file)
       : parsed.errors.map(error => ({ path: '', message: lowerFirst(error.message), ...position(error.pos[0]) }));
-  if (problems.length === 0 && parsed.errors[0]) {
+  if (problems.length === 0 && parsed.errors[0])
     problems.push({ path: '', message: lowerFirst(parsed.errors[0].message), ...position(parsed.errors[0].pos[0]) });
-  }
   if (problems.length > 0) throw new ConfigError(problems);
   try {
     return {

@@ -21,11 +21,10 @@ export function createAddressList(entries: readonly string[]): AddressList {
   const blocks = new BlockList();
   for (const entry of entries) {
     const block = parseBlock(entry);
-    if (!block) {
+    if (!block)
       throw new TypeError(
         `not an address or CIDR block: ${JSON.stringify(entry)}; write for example "10.0.0.7", "192.168.0.0/24", "::1" or "fc00::/7"`,
       );
-    }
     blocks.addSubnet(block.network, block.bits, block.family);
   }
   return {

@@ -58,9 +58,8 @@ export function parseForwarded(text: string): ForwardedElement[] | undefined {
 export function readForwardedChain(headers: IncomingHttpHeaders): ForwardedChain | undefined {
   const hops = list(headers['x-forwarded-for']);
   const text = headers.forwarded;
-  if (hops.length > 0 || text === undefined) {
+  if (hops.length > 0 || text === undefined)
     return { hops, protos: list(headers['x-forwarded-proto']), hosts: list(headers['x-forwarded-host']) };
-  }
   const elements = parseForwarded(text);
   return (
     elements && {

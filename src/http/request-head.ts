@@ -127,7 +127,7 @@ export function readRequestHead(request: IncomingMessage, options: ReadRequestHe
     urlTicket,
     clientCertificate: clientCertificateOf(socket),
   };
-  if (!options.trustedProxies.contains(peerAddress)) {
+  if (!options.trustedProxies.contains(peerAddress))
     return {
       ...facts,
       host: ownHost,
@@ -136,15 +136,13 @@ export function readRequestHead(request: IncomingMessage, options: ReadRequestHe
       isSecure: isEncrypted,
       isSchemeKnown: isEncrypted,
     };
-  }
 
   const chain = readForwardedChain(headers);
   if (chain === undefined) return badRequest(`the trusted proxy ${peerAddress} sent a malformed Forwarded header`);
   const client = findClient(chain, peerAddress, options.trustedProxies);
   const host = client.host === undefined ? ownHost : normalizeHost(client.host);
-  if (host === undefined || !chain.hosts.every(isHost)) {
+  if (host === undefined || !chain.hosts.every(isHost))
     return badRequest(`the trusted proxy ${peerAddress} forwarded a host that is not a host name or address`);
-  }
   if (!isAnswered(host, options)) return misdirected(host);
   return {
     ...facts,
@@ -202,14 +200,12 @@ function isHost(text: string): boolean {
   return text === '' || parseAuthority(text) !== undefined;
 }
 
-interface Location {
-  readonly host: string;
-  readonly path: string;
-  readonly query: string;
-}
-
 /** Host, path and query of the request target, or what is wrong with it (RFC 9112 §3.2). */
-function splitTarget(method: string, target: string, sentHost: string): Location | string {
+function splitTarget(
+  method: string,
+  target: string,
+  sentHost: string,
+): Pick<RequestHead, 'host' | 'path' | 'query'> | string {
   if (method === 'CONNECT') return 'CONNECT asks for a forward proxy, which this is not';
   if (target === '*' && method === 'OPTIONS') return { host: sentHost, path: '*', query: '' };
   let host: string | undefined = sentHost;
@@ -218,9 +214,8 @@ function splitTarget(method: string, target: string, sentHost: string): Location
     const absolute = /^https?:\/\/([^/?#]*)/i.exec(target);
     if (!absolute) return 'the request target is neither a path nor an http URL';
     host = normalizeHost(absolute[1]!);
-    if (host === undefined || (sentHost !== '' && host !== sentHost)) {
+    if (host === undefined || (sentHost !== '' && host !== sentHost))
       return 'the request target names another host than the Host header; this is not a forward proxy';
-    }
     start = absolute[0].length;
   }
   const mark = target.indexOf('?', start);

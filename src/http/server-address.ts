@@ -17,9 +17,8 @@ export interface ServerAddress {
  * @returns undefined when it is none of them: also with a user, a path, a query or a fragment.
  */
 export function parseServerAddress(text: string): ServerAddress | undefined {
-  if (/^unix:./.test(text)) {
+  if (/^unix:./.test(text))
     return { url: text, hostname: '', port: 0, socketPath: text.slice('unix:'.length), isTls: false };
-  }
   const url = URL.parse(text);
   if (!url || !/^(?:http|ws)s?:$/.test(url.protocol) || url.pathname !== '/' || /[?#@]/.test(text)) return undefined;
   const isTls = url.protocol === 'https:' || url.protocol === 'wss:';

@@ -8,11 +8,6 @@ export const STOPPING = 'server is stopping';
 const STEPS = 50;
 const CHECK_INTERVAL_MS = 20;
 
-interface Closable {
-  close(code: number, reason: string): void;
-  terminate(): void;
-}
-
 /**
  * Empties the server: no new connections, then every socket is told to go (1001), spread evenly over half of the time,
  * so that the clients do not all come back at the same moment. What is still open at the end of the time is cut,
@@ -24,10 +19,7 @@ export async function drain(assembly: Assembly, listeners: readonly Listener[], 
   const { clock } = assembly;
   const closed = Promise.all(listeners.map(listener => listener.close()));
   for (const listener of listeners) listener.closeIdle();
-  const sockets = (): Closable[] => [
-    ...assembly.endpoints.flatMap(endpoint => [...endpoint.connections]),
-    ...assembly.relays,
-  ];
+  const sockets = () => [...assembly.endpoints.flatMap(({ connections }) => [...connections]), ...assembly.relays];
   const end = clock.monotonic() + limitMs;
   const isOver = () =>
     sockets().length === 0 && assembly.handshakes.size === 0 && assembly.endpoints.every(endpoint => endpoint.isEmpty);

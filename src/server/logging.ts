@@ -106,13 +106,9 @@ export interface RequestEntry extends AccessFacts {
   readonly durationMs: number;
 }
 
-export interface SocketOpenedEntry extends AccessFacts {
-  /** Finds the line of the closing. */
-  readonly connectionId: string;
-}
-
 /** What went through a socket. */
 export interface SocketTraffic {
+  /** The same in the line of the opening and that of the closing. */
   readonly connectionId: string;
   readonly messagesReceived?: number;
   readonly messagesSent?: number;
@@ -131,7 +127,7 @@ export interface AccessLog {
   /** False when nothing is written anywhere: then entries need not be made. */
   readonly isOn: boolean;
   request(entry: RequestEntry): void;
-  socketOpened(entry: SocketOpenedEntry): void;
+  socketOpened(entry: AccessFacts & Pick<SocketTraffic, 'connectionId'>): void;
   socketClosed(entry: SocketClosedEntry): void;
 }
 

@@ -42,7 +42,7 @@ export function ledgerConformance(
   runner: TestRunner,
 ): void {
   runner.describe(`ledger contract: ${name}`, () => {
-    for (const [title, check] of Object.entries(CASES)) {
+    for (const [title, check] of Object.entries(CASES))
       runner.test(title, async () => {
         const opened = await open();
         try {
@@ -52,7 +52,6 @@ export function ledgerConformance(
           await opened.ledger.close();
         }
       });
-    }
   });
 }
 
@@ -227,12 +226,11 @@ const CASES: Readonly<Record<string, (opened: OpenedLedger) => Promise<void>>> =
     };
     await Promise.all([publish(ledger, 'a'), publish(second, 'b')]);
     await within(5_000, () => heard.length >= 100, 'not every message was heard');
-    for (const name of ['a', 'b']) {
+    for (const name of ['a', 'b'])
       assert.deepEqual(
         heard.filter(message => message.startsWith(name)),
         Array.from({ length: 50 }, (_, index) => `${name} ${index}`),
       );
-    }
   },
 
   async 'does not mix channels, whatever their names are'({ ledger, second = ledger }) {

@@ -243,9 +243,8 @@ const CASES: Readonly<Record<string, (store: SessionStore) => Promise<void>>> = 
     const created = record({ attributes: { a: '1', b: '1' }, version: 1 });
     await store.create('s1', created);
     const changes = { set: bytes({ b: '2', c: '2' }), deleted: new Set(['a']), header: { secretHash: 'x' } };
-    for (const expected of [new Map([['a', 99]]), new Map([['a', 0]]), new Map([['absent', 1]])]) {
+    for (const expected of [new Map([['a', 99]]), new Map([['a', 0]]), new Map([['absent', 1]])])
       assert.deepEqual(await store.commit('s1', { ...changes, expected }), { status: 'conflict' });
-    }
     assertSame(await store.read('s1'), created);
   },
 
@@ -342,9 +341,8 @@ const CASES: Readonly<Record<string, (store: SessionStore) => Promise<void>>> = 
 
   async 'keeps hostile sids apart'(store) {
     for (const sid of HOSTILE) assert.equal(await store.read(sid), undefined);
-    for (const [index, sid] of HOSTILE.entries()) {
+    for (const [index, sid] of HOSTILE.entries())
       assert.equal(await store.create(sid, record({ attributes: { index: String(index) } })), true);
-    }
     for (const [index, sid] of HOSTILE.entries()) assert.equal(text((await store.read(sid))!, 'index'), String(index));
     const listed: string[] = [];
     for await (const sid of store.sids()) listed.push(sid);

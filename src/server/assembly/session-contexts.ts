@@ -30,6 +30,7 @@ export async function openSessionContext(
   mount: string,
   options: SessionContextOptions,
 ): Promise<SessionContext> {
+  const { maxSessions, anonymousShare } = config;
   // Before the store is opened: when it fails there is nothing to close.
   const keys = await signingKeys(config, options.dataFolder);
   const backend = await openBackend(config, { ...options, disk: options.dataFolder.disk });
@@ -37,7 +38,7 @@ export async function openSessionContext(
     ...toOptions(config),
     ...backend,
     // Those that keep a cap of their own have it.
-    ...(backend.store.hasRoom === undefined && capOf(config)),
+    ...(backend.store.hasRoom === undefined && { maxSessions, anonymousShare }),
     keys,
     cookie: {
       ...config.cookie,
@@ -72,10 +73,6 @@ export async function signingKeys(
   return keyFiles
     ? await Promise.all(keyFiles.map(readKeyFile))
     : [await loadOrCreateKey(keysFolder(dataFolder), dataFolder.disk)];
-}
-
-function capOf({ maxSessions, anonymousShare }: SessionConfig): Options {
-  return { maxSessions, anonymousShare };
 }
 
 type Options = { -readonly [K in keyof SessionManagerOptions]?: SessionManagerOptions[K] | undefined };

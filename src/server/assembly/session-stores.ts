@@ -78,23 +78,12 @@ function acknowledgedUnder(profile: SessionConfig['profile'], url: StoreConfig['
 
 async function openPostgresBackend(
   url: string,
-  { schema, poolSize, migrate, transactionPooler, listenUrl, commandTimeout }: Omit<StoreConfig, 'url'>,
+  { commandTimeout, ...options }: Omit<StoreConfig, 'url'>,
   notify: boolean,
   { clock, logger }: { clock: Clock; logger: Logger },
 ): Promise<Backend> {
   const { openPostgres } = await import('../../session/stores/postgres.ts');
-  return openPostgres({
-    url,
-    schema,
-    poolSize,
-    migrate,
-    transactionPooler,
-    listenUrl,
-    notify,
-    clock,
-    logger,
-    queryTimeoutMs: milliseconds(commandTimeout),
-  });
+  return openPostgres({ ...options, url, notify, clock, logger, queryTimeoutMs: milliseconds(commandTimeout) });
 }
 
 function isStore(store: string | StoreConfig | SessionStore): store is SessionStore {

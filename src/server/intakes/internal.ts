@@ -91,26 +91,22 @@ export class InternalIntake implements Intake {
   }
 
   #failure(error: unknown): ApiAnswer {
+    const what = 'a request to the API for backends failed';
     if (isHoldfastError(error)) {
       const { code, message } = error;
       const status = error.status ?? STATUS[code] ?? 500;
-      if (status >= 500) this.#api.logger.error({ err: error }, 'a request to the API for backends failed');
-      const isAway = status === 503;
+      if (status >= 500) this.#api.logger.error({ err: error }, what);
       return {
         status,
         headers: {
-          ...(isAway && { 'Retry-After': RETRY_AFTER_S }),
+          ...(status === 503 && { 'Retry-After': RETRY_AFTER_S }),
           ...(status === 401 && { 'WWW-Authenticate': 'Bearer' }),
           ...(status === 408 && { Connection: 'close' }),
         },
         json: JSON.stringify({ code, message }),
       };
     }
-    const { status, code, reason } = refuseUnforeseen(
-      error,
-      this.#api.logger,
-      'a request to the API for backends failed',
-    );
+    const { status, code, reason } = refuseUnforeseen(error, this.#api.logger, what);
     return { status, json: JSON.stringify({ code, message: reason }) };
   }
 }

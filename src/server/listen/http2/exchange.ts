@@ -7,11 +7,6 @@ import type { Http2Carrier } from '../../../http/http1-required.ts';
 import type { ExtendedConnect } from '../../../http/upgrade-request.ts';
 import { resetStream } from './stream.ts';
 
-interface TranslatedHead {
-  readonly headers: IncomingHttpHeaders;
-  readonly rawHeaders: string[];
-}
-
 /**
  * Headers of one connection: HTTP/2 has none (RFC 9113 §8.2.2), and a client that sends one may mean to reach a backend
  * with it.
@@ -26,7 +21,7 @@ const HOP_BY_HOP = new Set([
 ]);
 
 /** The head of a request in the words of HTTP/1.1: without pseudo-headers, with one `Host` and one `Cookie`. */
-function translate(headers: http2.IncomingHttpHeaders, rawHeaders: readonly string[]): TranslatedHead {
+function translate(headers: http2.IncomingHttpHeaders, rawHeaders: readonly string[]) {
   const authority = headers[':authority'];
   const raw: string[] = authority === undefined ? [] : ['Host', authority];
   const cookies: string[] = [];
