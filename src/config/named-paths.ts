@@ -42,7 +42,7 @@ const CONFIG: Places<Config> = {
 /** Called with each path of a configuration, its kind, and where it stands. @returns what takes its place. */
 export type ChangePath = (text: string, kind: PathKind, at: readonly PropertyKey[]) => string;
 
-/** The same configuration with every path in it replaced. What holds no path stays the same object. */
+/** The same configuration with every path in it replaced. What holds no path that changes stays the same object. */
 export function mapPaths(config: Config, change: ChangePath): Config {
   return mapped(config, CONFIG as Tree, change, []) as Config;
 }
@@ -50,15 +50,18 @@ export function mapPaths(config: Config, change: ChangePath): Config {
 type Tree = PathKind | { readonly [key: string]: Tree };
 
 function mapped(value: unknown, places: Tree, change: ChangePath, at: readonly PropertyKey[]): unknown {
-  if (Array.isArray(value)) return value.map((entry, index) => mapped(entry, places, change, [...at, index]));
+  if (Array.isArray(value)) {
+    const entries = value.map((entry, index) => mapped(entry, places, change, [...at, index]));
+    return entries.some((entry, index) => entry !== value[index]) ? entries : value;
+  }
   if (typeof value === 'string') return typeof places === 'string' ? change(value, places, at) : value;
   if (typeof value !== 'object' || value === null) return value;
   const fields = value as Record<string, unknown>;
   // A store or a server is its URL, or has it among its settings.
   const { '*': each, ...named } = typeof places === 'string' ? { url: places } : places;
   const inner = Object.entries(each ? Object.fromEntries(Object.keys(fields).map(key => [key, each])) : named);
-  const found = inner.filter(([key]) => fields[key] !== undefined);
-  if (found.length === 0) return value;
-  const changes = found.map(([key, place]) => [key, mapped(fields[key], place, change, [...at, key])]);
-  return { ...fields, ...Object.fromEntries(changes) };
+  const all = inner.map(([key, place]) => [key, mapped(fields[key], place, change, [...at, key])] as const);
+  const changes = all.filter(([key, now]) => now !== fields[key]);
+  // A live object that only looks like settings must not become a copy without its methods.
+  return changes.length === 0 ? value : { ...fields, ...Object.fromEntries(changes) };
 }

@@ -40,6 +40,14 @@ describe('loadConfig', () => {
     expect(await response.text()).toBe('here');
   });
 
+  test('passes a live store on with its methods, also one that has a url', async () => {
+    const store = "class Store { url = new URL('redis://localhost'); commit() {} }";
+    const { session } = await loadConfig(
+      write('a.mjs', `${store} export default { session: { store: new Store() } };`),
+    );
+    expect(session).toMatchObject({ store: { commit: expect.any(Function) } });
+  });
+
   test('says so when a module has no default export', async () => {
     const error = await failure(write('a.ts', 'export const config = {};'));
     expect(error.code).toBe('ERR_CONFIG_INVALID');
