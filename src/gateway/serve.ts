@@ -35,7 +35,11 @@ export function serve(
   if (!held) return answer(admitted, request, response, gateway);
   held.answerWith(response);
   return answer(admitted, request, response, gateway).then(
-    async served => (isRefusal(served) ? ((await commitRest(held, response)) ?? served) : served),
+    async served => {
+      const uncommitted = isRefusal(served) ? await commitRest(held, response) : undefined;
+      // A backend may have had the request before.
+      return uncommitted ? { ...uncommitted, upstream: served!.upstream!, server: served!.server } : served;
+    },
     async error => {
       await commitRest(held, response);
       throw error;

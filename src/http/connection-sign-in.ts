@@ -21,8 +21,8 @@ const NAMES: Readonly<Record<number, string>> = {
  * Is a request or an answer part of a sign-in of its connection, and not of itself?
  *
  * Programs that speak NTLM, Negotiate, Kerberos or the like take everything that comes on the connection later for the
- * user's, with credentials or without. So no other client's request may be sent on it. `Persistent-Auth` ([MS-N2HT] 3.2.5)
- * says so for any scheme, whatever its value.
+ * user's, with credentials or without. So no other client's request may be sent on it. `Persistent-Auth` ([MS-N2HT]
+ * 3.2.5) says so for any scheme, whatever its value.
  *
  * @param rawHeaders name, value, name, value ...
  * @see RFC 9110 §16.4.2, RFC 4559 §6

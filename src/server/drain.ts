@@ -1,3 +1,4 @@
+import { CLIENT_GONE } from '../gateway/upgrade.ts';
 import { CloseCode } from '../wire/close-codes.ts';
 import type { Assembly } from './assembly/build.ts';
 import type { Listener } from './listen/listener.ts';
@@ -35,7 +36,11 @@ export async function drain(assembly: Assembly, listeners: readonly Listener[], 
   for (const relay of assembly.relays) relay.terminate();
   // Those that were waiting for `accept` have an answer now; the others wait for a store or a backend.
   await new Promise(resolve => setImmediate(resolve));
-  for (const socket of assembly.handshakes) socket.destroy();
+  for (const [socket, record] of assembly.handshakes) {
+    socket.destroy();
+    // Not when it is found out by what it waits for, which may answer after the process has ended.
+    record.end(CLIENT_GONE);
+  }
 
   let areClosed = false;
   const closing = closed.then(() => {

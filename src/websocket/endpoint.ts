@@ -272,9 +272,11 @@ export class ServedEndpoint<Data = undefined> implements Endpoint<Data> {
         );
       if (body !== undefined && typeof body !== 'string')
         throw new TypeError(`accept: the body of a refusal is a string, not ${describe(body)}; write it as text`);
-      for (const [name, value] of Object.entries(verdict.headers ?? {})) headerLine(name, value);
+      // Read once: what is written later must be what was checked.
+      const headers = Object.entries(verdict.headers ?? {});
+      for (const [name, value] of headers) headerLine(name, value);
       return refuse(status, 'ERR_WS_ACCEPT_REFUSED', 'accept refused the handshake', {
-        ...(verdict.headers && { headers: verdict.headers }),
+        headers: Object.fromEntries(headers),
         ...(body !== undefined && { body }),
       });
     }

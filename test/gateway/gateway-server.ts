@@ -116,7 +116,7 @@ export class TestGateway {
       mountedSessions: new Map(),
       sessionContexts: [],
       exposeReason: false,
-      handshakes: new Set(),
+      handshakes: new Map(),
       relays,
     });
     // As the listener does, without a minimum rate.

@@ -110,3 +110,64 @@ test.concurrent('the requests that a stopping server cuts have their lines when 
   expect(lines.map(line => JSON.parse(line))).toMatchObject([{ target: '/cut', status: 499, complete: false }]);
   client.destroy();
 });
+
+test.concurrent('the handshakes that a stopping server cuts have their lines when it has stopped', async ({
+  expect,
+}) => {
+  const asked = gate();
+  const store = new MemoryStore();
+  store.create = () => {
+    asked.resolve();
+    return new Promise(() => {});
+  };
+  const lines: string[] = [];
+  const server = createServer(
+    {
+      listen: [{ port: 0, host: '127.0.0.1' }],
+      session: { store, storeTimeout: '2s' },
+      log: { access: 'json' },
+      upstreams: { app: { servers: ['http://127.0.0.1:9'] } },
+      routes: [{ path: '/*', upstream: 'app', websocket: true, session: 'create' }],
+    },
+    { logger: silentLogger, accessLog: { write: line => lines.push(line) } },
+  );
+  await server.start();
+  const client = net.connect(Number(new URL(server.urls[0]!).port), '127.0.0.1');
+  const upgrade = 'Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n';
+  const key = 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n';
+  client.on('error', () => {}).write(`GET /cut HTTP/1.1\r\nHost: a\r\n${upgrade}${key}\r\n`);
+  await asked.promise;
+  await server.stop({ drain: 0 });
+  expect(lines.map(line => JSON.parse(line))).toMatchObject([{ target: '/cut', status: 499, complete: false }]);
+  client.destroy();
+});
+
+test.concurrent('a backend whose answer was withheld, because the session could not be stored, is in the access log', async ({
+  expect,
+}) => {
+  const store = new MemoryStore();
+  store.create = () => Promise.reject(new Error('away'));
+  const backend = await listenTcp(socket =>
+    socket.once('data', () => socket.write('HTTP/1.1 299 X\r\nContent-Length: x\r\n\r\n')),
+  );
+  const lines: string[] = [];
+  const server = createServer(
+    {
+      listen: [{ port: 0, host: '127.0.0.1' }],
+      session: { store },
+      log: { access: 'json' },
+      upstreams: { app: { servers: [backend.url] } },
+      routes: [{ path: '/*', upstream: 'app', session: 'create' }],
+    },
+    { logger: silentLogger, accessLog: { write: line => lines.push(line) } },
+  );
+  await server.start();
+  try {
+    expect((await fetch(`${server.urls[0]}/lost`)).status).toBe(503);
+    await expect.poll(() => lines.length).toBe(1);
+    expect(JSON.parse(lines[0]!)).toMatchObject({ target: '/lost', status: 503, upstream: 'app', server: backend.url });
+  } finally {
+    await server.stop({ drain: 0 });
+    await backend.close();
+  }
+});

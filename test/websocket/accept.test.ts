@@ -62,6 +62,18 @@ describe('accept', () => {
     expect(client.body).toBe('slow down');
   });
 
+  test('writes the headers of a refusal as they were when they were checked', async () => {
+    const headers = (reads = 0) => ({
+      get 'X-A'() {
+        return reads++ === 0 ? 'a' : 'a\r\nX-B: b';
+      },
+    });
+    await using served = await serve(guarded(() => ({ status: 403, headers: headers() })));
+    using client = await RawClient.connect(served.url);
+    await client.ended();
+    expect([client.status, client.header('X-A'), client.header('X-B')]).toEqual([403, ['a'], []]);
+  });
+
   test('may redirect', async () => {
     await using served = await serve(guarded(() => ({ status: 302, headers: { Location: '/login' } })));
     using client = await RawClient.connect(served.url);

@@ -81,7 +81,8 @@ export class RedisSubscriber {
       await this.#link.ready(commandTimeoutMs);
       await this.#inTime(channel.subscribed);
     } catch (error) {
-      await unsubscribe();
+      // Not waited for: the server may be silent.
+      void unsubscribe();
       throw unavailable('redis: not connected to hear what is published', error);
     }
     isOn = true;

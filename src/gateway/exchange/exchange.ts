@@ -20,11 +20,9 @@ export interface BackendExchange {
   readonly rewrite?: PathRewrite | undefined;
 }
 
-/** An exchange that is over, for the access log. */
+/** A request that is over. How it was answered, the response says. */
 export interface Forwarded {
-  /** What the client was sent; 499 when it was gone before there was an answer. */
-  readonly status: number;
-  /** False when the answer broke off; the client's connection was cut, so that it can tell. */
-  readonly complete: boolean;
   readonly server: UpstreamServer;
+  /** False: the client was gone before there was an answer. */
+  readonly isAnswered: boolean;
 }

@@ -26,7 +26,6 @@ export interface ForwardOptions extends BackendExchange {
 }
 
 /** The client was gone before there was an answer. */
-export const CLIENT_GONE = 499;
 /** More than a server has reason to send; each is written to the client whether it reads or not. */
 const MAX_INTERIM = 64;
 
@@ -84,7 +83,7 @@ export class Attempt implements AnswerSink, BodySenderEvents, ClientTerms {
   run(onNewConnection: boolean, bound: BoundConnection | undefined): Promise<Forwarded | FailedAttempt | Refusal> {
     const { response, upstream } = this.#options;
     const server = this.#server;
-    if (response.closed) return Promise.resolve({ status: CLIENT_GONE, complete: false, server });
+    if (response.closed) return Promise.resolve({ isAnswered: false, server });
     return new Promise(resolve => {
       this.#resolve = resolve;
       server.begin();
@@ -300,9 +299,8 @@ export class Attempt implements AnswerSink, BodySenderEvents, ClientTerms {
 
   readonly #onClientClose = (): void => {
     const { response } = this.#options;
-    const complete = response.writableFinished;
-    if (!complete) this.#leave();
-    this.#settle({ status: this.#isAnswered ? response.statusCode : CLIENT_GONE, complete, server: this.#server });
+    if (!response.writableFinished) this.#leave();
+    this.#settle({ isAnswered: this.#isAnswered, server: this.#server });
   };
 
   #fail(reason: FailureReason, error: string): void {

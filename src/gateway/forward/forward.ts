@@ -9,7 +9,7 @@ import type { Forwarded } from '../exchange/exchange.ts';
 import { backendRequestHeaders } from '../exchange/headers.ts';
 import { Rewriting } from '../exchange/rewriting.ts';
 import { reportFailure } from '../upstream/failure.ts';
-import { Attempt, CLIENT_GONE, type ForwardOptions } from './attempt.ts';
+import { Attempt, type ForwardOptions } from './attempt.ts';
 import { BodySender } from './body-sender.ts';
 
 /** Without side effects, or with the same effect when sent twice. RFC 9110 §9.2.2. */
@@ -75,12 +75,9 @@ export async function forwardRequest(options: ForwardOptions): Promise<Forwarded
     for (let repeated = false; ; repeated = true) {
       const result = await new Attempt(forwarded, server).run(repeated, bound);
       if (isRefusal(result)) return giveUpBody(request, result);
-      if ('status' in result) {
-        if (result.status === CLIENT_GONE)
-          upstream.logger.info(
-            { upstream: upstream.name, server: server.url, status: CLIENT_GONE },
-            'client gone before the answer',
-          );
+      if ('isAnswered' in result) {
+        const fields = { upstream: upstream.name, server: server.url, status: 499 };
+        if (!result.isAnswered) upstream.logger.info(fields, 'client gone before the answer');
         return result;
       }
       refusal = reportFailure(upstream, server, result);

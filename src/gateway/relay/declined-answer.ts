@@ -3,7 +3,7 @@ import type { HeaderLine } from '../../http/header-line.ts';
 import { joinHeaders } from '../../http/response-head.ts';
 import { forbidsStoring, isForSharedCaches, PRIVATE } from '../../http/shared-caches.ts';
 import { startReads } from '../../websocket/transport-reads.ts';
-import type { BackendExchange, Forwarded } from '../exchange/exchange.ts';
+import type { BackendExchange } from '../exchange/exchange.ts';
 import { clientResponseHeaders } from '../exchange/headers.ts';
 import { Rewriting } from '../exchange/rewriting.ts';
 import type { UpstreamServer } from '../upstream/server.ts';
@@ -12,9 +12,13 @@ import type { Declined } from './dial.ts';
 /**
  * A handshake that is over without a relay: a backend's answer that is not 101 was passed on, or the client was gone.
  */
-export interface RelayedAnswer extends Omit<Forwarded, 'server'> {
+export interface RelayedAnswer {
+  /** What the client was sent; 499 when it was gone before there was an answer. */
+  readonly status: number;
   /** Of the answer's body, sent to the client. */
   readonly bytes: number;
+  /** False when the answer broke off; the client's connection was cut, so that it can tell. */
+  readonly complete: boolean;
   readonly server?: UpstreamServer | undefined;
 }
 

@@ -161,13 +161,14 @@ class ServerHandshake implements UpgradeHandler {
 
   onDeclined(answer: DeclinedAnswer): void {
     const { options, selection } = this.#call;
+    const { upstream } = options;
     const { status, rawHeaders } = answer.head;
     answer.on('error', ignore);
     selection.accepted(this.#server);
     const asksForMore = status === 401 && isOverHttp2(options.head) && isConnectionSignIn(rawHeaders);
     const passed = asksForMore ? withoutConnectionSignIn(rawHeaders) : rawHeaders;
     if (passed === undefined) {
-      this.#settle(signInNeedsHttp1());
+      this.#settle({ ...signInNeedsHttp1(), upstream: upstream.name, server: this.#server.url });
       answer.destroy();
     } else this.#settle({ status, answer, rawHeaders: passed, server: this.#server });
   }

@@ -10,8 +10,7 @@ import { stageOf } from '../connection/stage.ts';
  *
  * `refused`: no connection could be made. `busy`: every connection of the pool is taken, or we have no descriptor for
  * another one. `dns`: its name does not resolve. `tls`: TLS failed, or its certificate is not good. `reset`: it broke
- * off. `invalid`: it answered something that is not HTTP, or a wrong
- * 101. `timeout`: it was too slow.
+ * off. `invalid`: it answered something that is not HTTP, or a wrong 101. `timeout`: it was too slow.
  */
 export type FailureReason = 'refused' | 'busy' | 'dns' | 'tls' | 'reset' | 'invalid' | 'timeout';
 
@@ -45,7 +44,7 @@ export function reportFailure(
   server: { readonly url: string },
   { reason, error }: Failed,
 ): Refusal {
-  upstream.logger.warn({ upstream: upstream.name, server: server.url, reason, err: error }, 'upstream failed');
+  upstream.logger.warn({ upstream: upstream.name, server: server.url, reason, detail: error }, 'upstream failed');
   return upstreamRefusal(upstream, server, reason);
 }
 

@@ -12,6 +12,7 @@ import type { Route } from '../../gateway/route.ts';
 import { RouteReadings } from '../../gateway/route-readings.ts';
 import { newInstanceName } from '../../gateway/routing/loop.ts';
 import { createRouter, type RouteEntry } from '../../gateway/routing/router.ts';
+import type { Ended } from '../../gateway/upgrade.ts';
 import type { Upstream } from '../../gateway/upstream/upstream.ts';
 import { createAddressList } from '../../http/address-list.ts';
 import { MemoryLedger } from '../../session/ledgers/memory.ts';
@@ -45,8 +46,8 @@ export interface Assembly extends Gateway {
   readonly sessionContexts: readonly SessionContext[];
   /** May clients be told why a backend gave no answer? */
   readonly exposeReason: boolean;
-  /** Sockets that asked for an upgrade and have no answer yet. */
-  readonly handshakes: Set<Duplex>;
+  /** Sockets that asked for an upgrade and have no answer yet, with what writes their line in the access log. */
+  readonly handshakes: Map<Duplex, { end(ended: Ended): void }>;
   readonly relays: Set<Relay>;
 }
 
@@ -122,7 +123,7 @@ export async function build(
       urlParameters: urlParameters(opened),
       maxBodyBytes: parseSize(config.maxBodySize ?? '1MiB'),
       exposeReason: config.exposeReason ?? false,
-      handshakes: new Set(),
+      handshakes: new Map(),
       relays: new Set(),
     };
   } catch (error) {

@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { HoldfastError, isHoldfastError } from '../../base/errors.ts';
@@ -132,10 +133,9 @@ function segmentsOf(target: string): string[] {
 async function readBody(request: IncomingMessage, response: ServerResponse, maxBytes: number): Promise<string> {
   const body = new IncomingBody(request, response, maxBytes);
   try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(await new Response(body.stream).bytes());
-  } catch (error) {
-    if (isHoldfastError(error)) throw error;
-    throw new HoldfastError('ERR_API_BAD_REQUEST', 'the body is not UTF-8', { status: 400 });
+    const bytes = await new Response(body.stream).bytes();
+    if (!isUtf8(bytes)) throw new HoldfastError('ERR_API_BAD_REQUEST', 'the body is not UTF-8', { status: 400 });
+    return new TextDecoder().decode(bytes);
   } finally {
     body.discardRest();
   }

@@ -57,8 +57,8 @@ export class PublicIntake implements Intake {
     try {
       const flow = await this.#admit(request);
       record.flow = flow;
-      record.served = 'refusal' in flow ? flow.refusal : await serve(flow, request, response, this.#assembly);
-      if (isRefusal(record.served)) this.#refuse(response, record, record.served);
+      record.outcome = 'refusal' in flow ? flow.refusal : await serve(flow, request, response, this.#assembly);
+      if (isRefusal(record.outcome)) this.#refuse(response, record, record.outcome);
     } catch (error) {
       this.#refuse(response, record, this.#unforeseen(error));
     }
@@ -81,7 +81,7 @@ export class PublicIntake implements Intake {
   ): Promise<boolean> {
     const { handshakes } = this.#assembly;
     const record = new RequestRecord(request, this.#assembly);
-    handshakes.add(socket);
+    handshakes.set(socket, record);
     try {
       const flow = await this.#admit(request);
       record.flow = flow;
@@ -122,7 +122,7 @@ export class PublicIntake implements Intake {
       if (accessLog.isOn) accessLog.socketOpened({ ...record.facts(), connectionId: connection.id });
       return undefined;
     }
-    record.served = opened;
+    record.outcome = opened;
     if ('status' in opened) return opened;
     handshakes.delete(socket);
     this.#follow(opened.relay, accessLog.isOn ? { ...record.facts(), connectionId: `r${randomId(6)}` } : undefined);

@@ -10,14 +10,16 @@ import type { AccessFacts } from '../logging.ts';
 /** What is known of a request so far, and the lines that the logs have of it. */
 export class RequestRecord {
   flow: Admitted | Refused | undefined;
-  served: Partial<Served & Refusal> | undefined;
+  /** Who has answered, or why nobody did. */
+  outcome: Partial<Served & Refusal> | undefined;
   readonly #request: IncomingMessage;
   readonly #assembly: Assembly;
   readonly #startedAt: number;
+  #hasLine = false;
 
   constructor(request: IncomingMessage, assembly: Assembly) {
     this.flow = undefined;
-    this.served = undefined;
+    this.outcome = undefined;
     this.#request = request;
     this.#assembly = assembly;
     this.#startedAt = assembly.accessLog.isOn ? assembly.clock.monotonic() : 0;
@@ -32,21 +34,23 @@ export class RequestRecord {
       const bytes = hasBody ? (response as ServerResponse & { bytesWritten: number }).bytesWritten : 0;
       // What the target makes of its end is known when all that listens has run.
       setImmediate(() => {
-        const unsent = this.served?.requiresHttp1 ? this.served.status! : 499;
+        const unsent = this.outcome?.requiresHttp1 ? this.outcome.status! : 499;
         this.end({ status: headersSent ? statusCode : unsent, bytes, complete });
       });
     });
   }
 
+  /** Writes its line in the access log, once. */
   end({ status, bytes, complete }: Ended): void {
     const { accessLog, clock } = this.#assembly;
-    if (!accessLog.isOn) return;
+    if (!accessLog.isOn || this.#hasLine) return;
+    this.#hasLine = true;
     const durationMs = Math.round(clock.monotonic() - this.#startedAt);
     accessLog.request({ ...this.facts(), status, bytesSent: bytes, complete, durationMs });
   }
 
   refuse(refusal: Refusal): void {
-    this.served = refusal;
+    this.outcome = refusal;
     const { status, code, reason, failure } = refusal;
     const { method } = this.#request;
     this.#assembly.logger.info({ event: 'refused', status, code, failure, method, address: this.#address }, reason);
@@ -59,7 +63,7 @@ export class RequestRecord {
   facts(): AccessFacts {
     const { method = '', url = '', httpVersion, headers } = this.#request;
     const { route, held, observed } = (this.flow ?? {}) as Partial<Admitted>;
-    const { upstream, server } = this.served ?? {};
+    const { upstream, server } = this.outcome ?? {};
     const { referer, 'user-agent': userAgent } = headers;
     const sid = held?.session?.id ?? observed?.liveKey;
     return {

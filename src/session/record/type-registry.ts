@@ -92,8 +92,8 @@ export class SessionTypeUnknownError extends HoldfastError {
 const MAX_NAME_LENGTH = 256;
 
 /*
- * One registry per process, like the classes themselves: attributes are decoded by whichever request, socket or sweep meets them first, and
- * a manager with types of its own could store what another one on the same store refuses.
+ * One registry per process, like the classes themselves: attributes are decoded by the first request, socket or sweep
+ * that meets them, and a manager with types of its own could store what another one on the same store refuses.
  */
 const byName = new Map<string, DefinedType>();
 const byPrototype = new Map<object, DefinedType>();

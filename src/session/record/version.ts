@@ -37,7 +37,8 @@ export function firstVersion(): number {
  * import { firstVersion, nextVersion } from 'holdfast/session';
  *
  * const version = firstVersion();
- * console.log(nextVersion(version, version) === version + 1, nextVersion(version, undefined) > version + 1); // true true
+ * console.log(nextVersion(version, version) === version + 1); // true
+ * console.log(nextVersion(version, undefined) > version + 1); // true
  */
 export function nextVersion(version: number, follows: number | undefined): number {
   const next = version + 1;
