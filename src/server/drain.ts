@@ -8,6 +8,8 @@ export const STOPPING = 'server is stopping';
 
 const STEPS = 50;
 const CHECK_INTERVAL_MS = 20;
+/** Many more than it takes: what never says that it is closed must not keep the server. */
+const MAX_TURNS = 100;
 
 /**
  * Empties the server: no new connections, then every socket is told to go (1001), spread evenly over half of the time,
@@ -47,14 +49,15 @@ export async function drain(assembly: Assembly, listeners: readonly Listener[], 
     areClosed = true;
   });
   while (!areClosed && clock.monotonic() < end) {
-    await Promise.race([closing, wait(assembly, Math.min(CHECK_INTERVAL_MS, end - clock.monotonic()))]);
+    await Promise.race([closing, wait(assembly, Math.min(CHECK_INTERVAL_MS, Math.max(0, end - clock.monotonic())))]);
     // A connection whose answer was under way is idle then, and nobody else would end it.
     for (const listener of listeners) listener.closeIdle();
   }
   for (const listener of listeners) listener.closeAll();
   await closing;
-  // Cut sockets say so one turn later, and then their requests have their lines in the access log.
-  for (let turn = 0; turn < 2; turn++) await new Promise(resolve => setImmediate(resolve));
+  // Cut sockets say so in a later turn, and then their requests have their lines in the access log.
+  for (let turn = 0; assembly.unlogged.size > 0 && turn < MAX_TURNS; turn++)
+    await new Promise(resolve => setImmediate(resolve));
 }
 
 function wait({ clock }: Assembly, ms: number): Promise<void> {

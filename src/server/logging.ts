@@ -230,24 +230,33 @@ function escapeField(value: string): string {
 
 const SECRET_NAME = /token|ticket|secret|passw|pwd|key|code|session|sid|auth|sig/i;
 
+/** Also where letters of it are escaped: the application undoes that. */
+function isSecretName(name: string): boolean {
+  return SECRET_NAME.test(
+    name.replaceAll(/%([0-7][\da-f])/gi, (_, hex) => String.fromCharCode(Number.parseInt(hex, 16))),
+  );
+}
+
 /**
  * Takes the values of path and query parameters that are likely to open something (`;jsessionid=`), and tickets
  * wherever they are: links end up in queries, too.
  */
 function withoutSecrets(target: string): string {
-  const text = withoutTickets(target).replaceAll(/;([^=;/?#&]*)=[^;/?#&]*/g, (parameter, name) =>
-    SECRET_NAME.test(name) ? `;${name}=***` : parameter,
+  // RFC 3986 §3.2.1: in a target with a scheme it stands before the host.
+  const text = withoutTickets(target.replace(/^([a-z][a-z\d+.-]*:\/\/)[^/?#]*@/i, '$1***@')).replaceAll(
+    /;([^=;/?#&]*)=[^;/?#&]*/g,
+    (parameter, name) => (isSecretName(name) ? `;${name}=***` : parameter),
   );
-  return text.includes('?') ? text.replaceAll(/(&?)([^&#]+)/g, withoutSecret) : text;
+  return /[?#]/.test(text) ? text.replaceAll(/([&#]?)([^&#]+)/g, withoutSecret) : text;
 }
 
 /** One look at each character: the longest URL that there can be must cost nothing, whatever it repeats. */
-function withoutSecret(whole: string, ampersand: string, part: string): string {
-  let start = ampersand === '' ? part.indexOf('?') : 0;
+function withoutSecret(whole: string, separator: string, part: string): string {
+  let start = separator === '' ? part.indexOf('?') : 0;
   while (start !== -1) {
     const equals = part.indexOf('=', start);
     if (equals === -1) return whole;
-    if (SECRET_NAME.test(part.slice(start, equals))) return `${ampersand}${part.slice(0, equals + 1)}***`;
+    if (isSecretName(part.slice(start, equals))) return `${separator}${part.slice(0, equals + 1)}***`;
     start = part.indexOf('?', equals); // a URL as a value may have parameters of its own
   }
   return whole;

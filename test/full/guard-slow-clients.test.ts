@@ -81,6 +81,15 @@ states.add('a connection of HTTP/2 that brings no request ends', [{}], async () 
   await until(() => wire.isClosed, 60_000);
 });
 
+states.add('a connection of HTTP/2 that never acknowledges our settings ends, also with a stream', [{}], async () => {
+  using wire = new Http2Wire(quick.port('http/2'));
+  wire.acknowledgesSettings = false;
+  const stream = wire.request('GET', '/ticking');
+  await until(() => wire.statusOf(stream) === 200, 15_000);
+  using _ = every(200, () => wire.isClosed || wire.request('GET', '/go'));
+  await until(() => wire.isClosed, 20_000);
+});
+
 states.add(
   'a head over HTTP/2 that never ends, beside a stream that $what, ends the connection',
   [

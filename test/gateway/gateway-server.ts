@@ -117,6 +117,7 @@ export class TestGateway {
       sessionContexts: [],
       exposeReason: false,
       handshakes: new Map(),
+      unlogged: new Set(),
       relays,
     });
     // As the listener does, without a minimum rate.

@@ -63,13 +63,14 @@ function headerBlock(fields: Fields): Buffer {
 const INDEXED_STATUS = new Map([200, 204, 206, 304, 400, 404, 500].map((status, index) => [0x88 + index, status]));
 
 /**
- * A connection of HTTP/2 whose frames the caller makes himself. It acknowledges settings, and pings while
- * `answersPings`.
+ * A connection of HTTP/2 whose frames the caller makes. It acknowledges settings while `acknowledgesSettings`, and
+ * pings while `answersPings`.
  */
 export class Http2Wire implements Disposable {
   readonly socket: TLSSocket;
   readonly frames: Http2Frame[] = [];
   answersPings = true;
+  acknowledgesSettings = true;
   isClosed = false;
   #bytes: Buffer = Buffer.alloc(0);
   #nextStream = 1;
@@ -197,7 +198,8 @@ export class Http2Wire implements Disposable {
       this.#bytes = this.#bytes.subarray(9 + length);
       this.frames.push({ type, flags, stream, payload });
       if ((flags & Flag.ack) !== 0) continue;
-      if (type === FrameType.settings) this.socket.write(frame(FrameType.settings, Flag.ack, 0));
+      if (type === FrameType.settings && this.acknowledgesSettings)
+        this.socket.write(frame(FrameType.settings, Flag.ack, 0));
       if (type === FrameType.ping && this.answersPings) this.socket.write(frame(FrameType.ping, Flag.ack, 0, payload));
     }
     this.#onNews();

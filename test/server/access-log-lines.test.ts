@@ -433,36 +433,39 @@ describe.each([
     });
   });
 
-  test('the access log has the line of a handshake whose client leaves before it is answered', async () => {
-    const headers = { 'sec-websocket-version': '13', 'x-wait': '1' };
-    if (wire === 'HTTP/2') {
-      const client = await Http2Client.connect(url(json));
-      client.open({
-        ':method': 'CONNECT',
-        ':protocol': 'websocket',
-        ':path': '/echo',
-        ':authority': 'localhost',
-        ...headers,
+  test.each(['resets its connection', 'ends its connection'])(
+    'the access log has the line of a handshake whose client %s before it is answered',
+    async how => {
+      const headers = { 'sec-websocket-version': '13', 'x-wait': '1' };
+      if (wire === 'HTTP/2') {
+        const client = await Http2Client.connect(url(json));
+        client.open({
+          ':method': 'CONNECT',
+          ':protocol': 'websocket',
+          ':path': '/echo',
+          ':authority': 'localhost',
+          ...headers,
+        });
+        setTimeout(() => (how.startsWith('resets') ? client.session.destroy() : client.session.socket.destroy()), 100);
+      } else {
+        const upgrade = { host: 'localhost', connection: 'upgrade', upgrade: 'websocket', 'sec-websocket-key': KEY };
+        const request = http.get(new URL('/echo', url(json)), { agent: false, headers: { ...upgrade, ...headers } });
+        request.on('error', () => {});
+        setTimeout(() => (how.startsWith('resets') ? request.socket!.resetAndDestroy() : request.destroy()), 100);
+      }
+      expect(JSON.parse(await json.line())).toEqual({
+        ...common('/echo', !isSessionless),
+        ...{
+          event: 'request',
+          route: '/echo',
+          status: 499,
+          bytesSent: 0,
+          complete: false,
+          durationMs: expect.any(Number),
+        },
       });
-      setTimeout(() => client.session.destroy(), 100);
-    } else {
-      const upgrade = { host: 'localhost', connection: 'upgrade', upgrade: 'websocket', 'sec-websocket-key': KEY };
-      const request = http.get(new URL('/echo', url(json)), { agent: false, headers: { ...upgrade, ...headers } });
-      request.on('error', () => {});
-      setTimeout(() => request.socket!.resetAndDestroy(), 100);
-    }
-    expect(JSON.parse(await json.line())).toEqual({
-      ...common('/echo', !isSessionless),
-      ...{
-        event: 'request',
-        route: '/echo',
-        status: 499,
-        bytesSent: 0,
-        complete: false,
-        durationMs: expect.any(Number),
-      },
-    });
-  });
+    },
+  );
 
   test.runIf(wire === 'HTTP/2')('the access log says 505 where a backend signs in connections', async () => {
     using client = await Http2Client.connect(url(json));

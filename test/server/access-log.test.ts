@@ -82,34 +82,37 @@ test.concurrent('a client that leaves before its backend has answered has its li
   }
 });
 
-test.concurrent('the requests that a stopping server cuts have their lines when it has stopped', async ({ expect }) => {
-  const asked = gate();
-  const lines: string[] = [];
-  const server = createServer(
-    {
-      listen: [{ port: 0, host: '127.0.0.1' }],
-      session: false,
-      log: { access: 'json' },
-      routes: [
-        {
-          path: '/*',
-          fetch: () => {
-            asked.resolve();
-            return new Promise<Response>(() => {});
+test.concurrent.for([0, 50])(
+  'the requests that a server cuts, stopping with a drain of %d ms, have their lines when it has stopped',
+  async (drain, { expect }) => {
+    const asked = gate();
+    const lines: string[] = [];
+    const server = createServer(
+      {
+        listen: [{ port: 0, host: '127.0.0.1' }],
+        session: false,
+        log: { access: 'json' },
+        routes: [
+          {
+            path: '/*',
+            fetch: () => {
+              asked.resolve();
+              return new Promise<Response>(() => {});
+            },
           },
-        },
-      ],
-    },
-    { logger: silentLogger, accessLog: { write: line => lines.push(line) } },
-  );
-  await server.start();
-  const client = net.connect(Number(new URL(server.urls[0]!).port), '127.0.0.1');
-  client.on('error', () => {}).write('GET /cut HTTP/1.1\r\nHost: a\r\n\r\n');
-  await asked.promise;
-  await server.stop({ drain: 0 });
-  expect(lines.map(line => JSON.parse(line))).toMatchObject([{ target: '/cut', status: 499, complete: false }]);
-  client.destroy();
-});
+        ],
+      },
+      { logger: silentLogger, accessLog: { write: line => lines.push(line) } },
+    );
+    await server.start();
+    const client = net.connect(Number(new URL(server.urls[0]!).port), '127.0.0.1');
+    client.on('error', () => {}).write('GET /cut HTTP/1.1\r\nHost: a\r\n\r\n');
+    await asked.promise;
+    await server.stop({ drain });
+    expect(lines.map(line => JSON.parse(line))).toMatchObject([{ target: '/cut', status: 499, complete: false }]);
+    client.destroy();
+  },
+);
 
 test.concurrent('the handshakes that a stopping server cuts have their lines when it has stopped', async ({
   expect,

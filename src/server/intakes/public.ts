@@ -176,8 +176,8 @@ export class PublicIntake implements Intake {
   /** Answers an upgrade with a refusal and ends the connection, whether the client reads it or not. */
   #refuseUpgrade(socket: Duplex, record: RequestRecord, refusal: Refusal): void {
     record.refuse(refusal);
-    const { status } = refusal;
-    if (!socket.writable) {
+    const { status, code } = refusal;
+    if (!socket.writable || code === 'ERR_WS_CONNECTION_LOST') {
       socket.destroy();
       return record.end(CLIENT_GONE);
     }
@@ -185,11 +185,8 @@ export class PublicIntake implements Intake {
     const answer = refusalResponse(this.#explained(refusal));
     const { clock } = this.#assembly;
     const timer = clock.setTimeout(() => socket.destroy(), REFUSAL_TIMEOUT_MS);
-    const bytes = Buffer.byteLength(refusalBody(refusal));
-    socket.once('close', () => {
-      clock.clearTimeout(timer);
-      record.end({ status, bytes, complete: socket.writableFinished });
-    });
+    socket.once('close', () => clock.clearTimeout(timer));
+    record.endWithSocket(socket, status, Buffer.byteLength(refusalBody(refusal)));
     socket.end(answer, () => socket.destroy());
   }
 

@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Duplex } from 'node:stream';
 import type { Admitted, Refused } from '../../gateway/admit.ts';
 import type { Served } from '../../gateway/serve.ts';
 import type { Ended } from '../../gateway/upgrade.ts';
@@ -28,6 +29,7 @@ export class RequestRecord {
   /** The request has its line when this response closes. */
   endWith(response: ServerResponse): void {
     if (!this.#assembly.accessLog.isOn) return;
+    this.#assembly.unlogged.add(this);
     response.once('close', () => {
       const { statusCode, headersSent, writableFinished: complete } = response;
       const hasBody = headersSent && this.#request.method !== 'HEAD' && statusCode !== 204 && statusCode !== 304;
@@ -42,11 +44,18 @@ export class RequestRecord {
 
   /** Writes its line in the access log, once. */
   end({ status, bytes, complete }: Ended): void {
-    const { accessLog, clock } = this.#assembly;
+    const { accessLog, clock, unlogged } = this.#assembly;
     if (!accessLog.isOn || this.#hasLine) return;
     this.#hasLine = true;
+    unlogged.delete(this);
     const durationMs = Math.round(clock.monotonic() - this.#startedAt);
     accessLog.request({ ...this.facts(), status, bytesSent: bytes, complete, durationMs });
+  }
+
+  /** The handshake has its line when the socket closes, as which it is refused. */
+  endWithSocket(socket: Duplex, status: number, bytes: number): void {
+    if (this.#assembly.accessLog.isOn) this.#assembly.unlogged.add(this);
+    socket.once('close', () => this.end({ status, bytes, complete: socket.writableFinished }));
   }
 
   refuse(refusal: Refusal): void {

@@ -6,14 +6,16 @@ export class CountedResponse extends ServerResponse {
   bytesWritten = 0;
 
   override write(...args: unknown[]): boolean {
+    const isTaken = Reflect.apply(super.write, this, args);
     this.#count(args);
-    return Reflect.apply(super.write, this, args);
+    return isTaken;
   }
 
   /** Node does not call `write` for what it is given. */
   override end(...args: unknown[]): this {
+    Reflect.apply(super.end, this, args);
     this.#count(args);
-    return Reflect.apply(super.end, this, args);
+    return this;
   }
 
   #count([chunk, encoding]: readonly unknown[]): void {

@@ -12,7 +12,7 @@ import { resetStream } from './stream.ts';
 
 export interface Http2ConnectionOptions {
   readonly pace: PaceLimits;
-  /** Time until the first request, and none without one. */
+  /** Time until the first request, and none without one; and until our settings are acknowledged. */
   readonly headTimeoutMs: number;
   readonly logger: Logger;
 }
@@ -120,6 +120,9 @@ export class Http2Connection {
     this.#taken += taken;
     const takenOfAnswers = Math.max(0, taken - this.#pingBytes);
     this.#pingBytes = 0;
+    // RFC 9113 §6.5.3: until then our limits do not bind it.
+    if (this.session.pendingSettingsAck && now - this.#openedAt >= this.#options.headTimeoutMs)
+      return this.#end('our settings were not acknowledged');
     const why = this.#wire.waiting > 0 ? this.#pace.owed(ms, taken, this.#options.pace) : this.#lookAtQuiet(now);
     if (why !== undefined) this.#end(why);
     else for (const exchange of this.#exchanges) this.#lookAt(exchange, takenOfAnswers, now, ms);
