@@ -197,9 +197,7 @@ export class Attempt implements AnswerSink, BodySenderEvents, ClientTerms {
     try {
       writeHead(response, head, headers, tieingCookie, heard);
     } catch (error) {
-      for (let i = 0; i < headers.length; i += 2) response.removeHeader(headers[i]!);
-      this.#fail('invalid', errorName(error));
-      return;
+      return this.#fail('invalid', errorName(error));
     }
     this.#isAnswered = true;
     // The head of a stream of events must not wait for the first event; that of an ordinary answer leaves with its

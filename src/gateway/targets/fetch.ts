@@ -3,6 +3,7 @@ import { type Awaitable, whenThere } from '../../base/awaitable.ts';
 import { plainBytes, typedArrayName } from '../../base/bytes.ts';
 import type { Logger } from '../../base/logger.ts';
 import { drained } from '../../http/drained.ts';
+import { HeadersBefore } from '../../http/headers-before.ts';
 import { type Refusal, refuse, refuseUnforeseen } from '../../http/refusal.ts';
 import { bodyKind, IncomingBody, refuseAnnouncedBody } from '../../http/request-body.ts';
 import type { RequestHead } from '../../http/request-head.ts';
@@ -52,9 +53,8 @@ export interface RunFetchHandlerOptions {
  * Never rejects. Resolves when the answer is written or the client is gone.
  *
  * @returns a refusal that is still to be answered: 413 for a larger body, announced or not, and 408 for one that does
- * not come, unless the handler
- * made something of the error that reading it gave; 503 when the handler threw because the session store cannot be
- * asked.
+ * not come, unless the handler made something of the error that reading it gave; 503 when the handler threw because the
+ * session store cannot be asked.
  */
 export async function runFetchHandler(
   handler: FetchHandler,
@@ -85,11 +85,11 @@ export async function runFetchHandler(
   const isBodiless = head.method === 'GET' || head.method === 'HEAD' || bodyKind(incoming) === 'none';
   const body = isBodiless ? undefined : new IncomingBody(incoming, outgoing, maxBodyBytes);
   const maxWriteBytes = incoming.httpVersionMajor >= 2 ? MAX_HTTP2_WRITE_BYTES : Number.POSITIVE_INFINITY;
-  let response: Response | undefined;
+  const before = new HeadersBefore(outgoing);
   try {
     request = toRequest(head, body, clientGone.signal);
     options.onRequest?.(request);
-    response = await handler(request, context);
+    const response = await handler(request, context);
     if (!isResponse(response)) throw new TypeError('the fetch handler returned something that is not a Response');
     const refusal = await writeResponse(response, outgoing, {
       isHead: head.method === 'HEAD',
@@ -97,28 +97,25 @@ export async function runFetchHandler(
       clientGone: clientGone.signal,
       commit: options.commit,
     });
-    if (refusal) withdraw(response, outgoing);
+    if (refusal) before.restore();
     return refusal;
   } catch (error) {
     if (clientGone.signal.aborted) return undefined;
-    if (body?.refusal && !outgoing.headersSent) return body.refusal;
+    if (!outgoing.headersSent) {
+      before.restore();
+      options.commit?.tellAgain();
+      if (body?.refusal) return body.refusal;
+    }
     const { method, path } = head;
     const failed = refuseUnforeseen(error, options.logger, 'a fetch handler failed', { method, path });
     if (outgoing.headersSent) {
       outgoing.destroy();
       return undefined;
     }
-    if (isResponse(response)) withdraw(response, outgoing);
     return sessionFailure(error) ?? failed;
   } finally {
     body?.discardRest();
   }
-}
-
-/** Another answer takes the place of this one. */
-function withdraw({ headers }: Response, outgoing: ServerResponse): void {
-  outgoing.statusMessage = '';
-  for (const name of headers.keys()) outgoing.removeHeader(name);
 }
 
 /** Ends the answer when what was changed in its session is committed. */
@@ -214,27 +211,35 @@ async function writeBody(
   commit: ResponseCommit | undefined,
 ): Promise<Refusal | undefined> {
   let refusal: Refusal | undefined;
-  const flush = setImmediate(
-    () =>
-      void whenThere(commit?.beforeHead(), refused => {
-        refusal = refused;
-        // The source may never yield anything.
-        if (refused) void reader.cancel().catch(() => {});
-        else outgoing.flushHeaders();
-      }),
-  );
-  const first = await reader.read().finally(() => clearImmediate(flush));
-  if (first.done) return refusal ?? end(outgoing, commit);
-  const second = reader.read();
-  const isWhole = await Promise.race([second.then(chunk => chunk.done), nextTurn()]);
-  const whole = isWhole ? dataIn(first.value) : undefined;
-  if (whole !== undefined && whole.length <= maxWriteBytes) return end(outgoing, commit, whole);
-  refusal = await commit?.beforeHead();
-  if (refusal) return refusal;
-  await write(outgoing, first.value, maxWriteBytes);
-  for (let chunk = await second; !chunk.done; chunk = await reader.read())
-    await write(outgoing, chunk.value, maxWriteBytes);
-  return end(outgoing, commit);
+  let isOver = false;
+  const flush = setImmediate(async () => {
+    try {
+      refusal = await commit?.beforeHead();
+      // What has failed meanwhile has another head.
+      if (isOver) return;
+      if (!refusal) return outgoing.flushHeaders();
+    } catch {
+      // A head that cannot be written fails again at the end.
+    }
+    // The source may never yield anything.
+    await reader.cancel().catch(() => {});
+  });
+  try {
+    const first = await reader.read().finally(() => clearImmediate(flush));
+    if (first.done) return refusal ?? (await end(outgoing, commit));
+    const begin = dataIn(first.value);
+    const second = reader.read();
+    const isWhole = await Promise.race([second.then(chunk => chunk.done), nextTurn()]);
+    if (isWhole && begin.length <= maxWriteBytes) return await end(outgoing, commit, begin);
+    refusal = await commit?.beforeHead();
+    if (refusal) return refusal;
+    await write(outgoing, begin, maxWriteBytes);
+    for (let chunk = await second; !chunk.done; chunk = await reader.read())
+      await write(outgoing, dataIn(chunk.value), maxWriteBytes);
+    return await end(outgoing, commit);
+  } finally {
+    isOver = true;
+  }
 }
 
 /**
@@ -256,8 +261,8 @@ function nextTurn(): Promise<false> {
 }
 
 /** Resolves when more may be written, or nobody is there to read it. */
-async function write(outgoing: ServerResponse, chunk: Uint8Array, maxWriteBytes: number): Promise<void> {
-  let rest = dataIn(chunk);
+async function write(outgoing: ServerResponse, data: string | Uint8Array, maxWriteBytes: number): Promise<void> {
+  let rest = data;
   if (typeof rest === 'string' && rest.length > maxWriteBytes) rest = Buffer.from(rest);
   while (typeof rest !== 'string' && rest.length > maxWriteBytes) {
     if (!outgoing.write(rest.subarray(0, maxWriteBytes))) await drained(outgoing);

@@ -1,5 +1,6 @@
 import type { ServerResponse } from 'node:http';
 import { isHoldfastError } from '../../base/errors.ts';
+import type { HeaderLine } from '../../http/header-line.ts';
 import { RETRY_AFTER_S, type Refusal, refuse } from '../../http/refusal.ts';
 import { appendPrivate } from '../../http/shared-caches.ts';
 import { isSessionEnded } from '../record/state.ts';
@@ -13,8 +14,8 @@ export class ResponseCommit {
   readonly #binding: SessionBinding;
   readonly #response: ServerResponse;
   #committing: Promise<Refusal | undefined> | undefined;
-  /** The head of the response leaves, with what its client has to learn. */
-  #isTold = false;
+  /** What its client learns from the head of the response, which leaves. */
+  #told: readonly HeaderLine[] | undefined;
   #isClientGone = false;
   /** It is new to a client that had gone before it was told. */
   #isNobodys = false;
@@ -47,14 +48,21 @@ export class ResponseCommit {
 
   /** Puts on the response what its client has to learn. To be called when its head leaves, after `commit`. */
   tell(): void {
-    if (!this.#isTold) appendPrivate(this.#response, this.#binding.responseHeaders());
-    this.#isTold = true;
+    if (!this.#told) {
+      this.#told = this.#binding.responseHeaders();
+      appendPrivate(this.#response, this.#told);
+    }
     this.#binding.markHeadersSent();
+  }
+
+  /** What was put on the response has been removed with an answer that another takes the place of. */
+  tellAgain(): void {
+    appendPrivate(this.#response, this.#told ?? []);
   }
 
   /** `commit` and `tell`. */
   beforeHead(): Promise<Refusal | undefined> | undefined {
-    if (this.#isTold) return undefined;
+    if (this.#told) return undefined;
     const committing = this.commit();
     if (!committing) return void this.tell();
     return committing.then(refusal => {
@@ -69,7 +77,7 @@ export class ResponseCommit {
    */
   beforeEnd(): Promise<Refusal | undefined> | undefined {
     this.#binding.release();
-    if (!this.#isTold) return this.beforeHead();
+    if (!this.#told) return this.beforeHead();
     if (!this.#binding.isDirty || this.#isNobodys) return undefined;
     return this.#commit().then(refusal => void (refusal && this.#response.destroy()));
   }
@@ -93,7 +101,7 @@ export class ResponseCommit {
     const code = isHoldfastError(error) ? error.code : 'ERR_SESSION_STORE_UNAVAILABLE';
     const status = code === 'ERR_SESSION_CONFLICT' ? 409 : 503;
     this.#binding.markHeadersSent();
-    const so = this.#isTold ? ' after the response had begun; cutting it off' : `; answering ${status}`;
+    const so = this.#told ? ' after the response had begun; cutting it off' : `; answering ${status}`;
     this.#binding.logger.error({ err: error }, `session could not be committed${so}`);
     return refuse(status, code, 'the session could not be committed', {
       headers: { 'Cache-Control': 'no-store', ...(status === 503 && { 'Retry-After': RETRY_AFTER_S }) },
@@ -107,7 +115,7 @@ export class ResponseCommit {
     this.#isClientGone = true;
     binding.markClientGone();
     if (!binding.isDirty || this.#committing || this.#refusal) return;
-    this.#isNobodys = !this.#isTold && binding.current?.isNew === true;
+    this.#isNobodys = !this.#told && binding.current?.isNew === true;
     if (this.#isNobodys) return;
     binding.commit().catch(error => {
       if (!isSessionEnded(error))
