@@ -62,8 +62,8 @@ const openFiles = new OpenFiles();
  * Writes a part of a file to a stream and ends it, at the pace of its reader.
  *
  * The file is open only while the reader takes what is read of it, so that clients that take nothing hold no
- * descriptors. Where another file is in its
- * place when it is opened again, that is not sent: the stream is destroyed, as for one that became shorter.
+ * descriptors. Where another file is in its place when it is opened again, that is not sent: the stream is destroyed, as
+ * for one that became shorter.
  *
  * @param length In bytes, from `start`.
  * @param onBegin Called before anything is written.

@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import send from 'send';
-import { type Awaitable, whenThere } from '../../base/awaitable.ts';
+import type { Awaitable } from '../../base/awaitable.ts';
+import { HeadersBefore } from '../../http/headers-before.ts';
 import { RETRY_AFTER_S, type Refusal, refuse } from '../../http/refusal.ts';
 import type { ResponseCommit } from '../../session/request/response-commit.ts';
 import { writeFile } from './file-body.ts';
@@ -13,16 +14,6 @@ export type FileServer = (
   pathBelowPrefix: string,
   commit?: ResponseCommit,
 ) => Promise<Refusal | undefined>;
-
-const CONTENT_HEADERS = [
-  'Accept-Ranges',
-  'Cache-Control',
-  'Content-Length',
-  'Content-Range',
-  'Content-Type',
-  'ETag',
-  'Last-Modified',
-];
 
 /**
  * Serves the files of a folder: GET and HEAD, with `ETag`, conditional requests and byte ranges; `index.html` for a
@@ -60,11 +51,16 @@ function transfer(
   return new Promise((resolve, reject) => {
     const isWellKnown = path.startsWith('/.well-known/') && !path.includes('/.', 1);
     response.on('close', () => resolve(undefined));
+    const before = new HeadersBefore(response);
+    const withdraw = () => {
+      before.restore();
+      commit?.tellAgain();
+    };
     const onError = (error: NodeJS.ErrnoException, status: number) => {
       // The length that was announced cannot be met any more.
       if (response.headersSent) return response.destroy();
       const contentRange = response.getHeader('Content-Range');
-      for (const name of CONTENT_HEADERS) response.removeHeader(name);
+      withdraw();
       if (status === 412) resolve(refuse(412, 'ERR_HTTP_BAD_REQUEST', 'the file is not the one the client expects'));
       else if (status === 416) {
         const headers = { 'Content-Range': String(contentRange) };
@@ -73,22 +69,26 @@ function transfer(
       else if (error.code === 'EMFILE' || error.code === 'ENFILE') resolve(noDescriptor());
       else reject(error);
     };
-    const begin = (committed: Awaitable<Refusal | undefined>, write: () => void) =>
-      void whenThere(committed, refusal => {
+    const begin = async (committed: Awaitable<Refusal | undefined>, write: () => void) => {
+      try {
+        const refusal = await committed;
         if (!refusal) return write();
-        for (const name of CONTENT_HEADERS) response.removeHeader(name);
+        withdraw();
         resolve(refusal);
-      });
+      } catch (error) {
+        onError(error as Error, 500);
+      }
+    };
     // It would end a HEAD itself, at once.
     const asked = { headers: request.headers, method: 'GET' } as IncomingMessage;
     const file = send(asked, path, { root: folder, index: 'index.html', dotfiles: isWellKnown ? 'allow' : 'deny' });
     // Its own would keep the file open for as long as the client takes.
     file.stream = (found, { start = 0 }: { start?: number } = {}) => {
-      if (request.method === 'HEAD') return begin(commit?.beforeHead(), () => response.end());
+      if (request.method === 'HEAD') return void begin(commit?.beforeHead(), () => response.end());
       const length = Number(response.getHeader('Content-Length'));
       const onFailure = (error: NodeJS.ErrnoException) => onError(error, 500);
       // What the client has to learn goes on the head, which leaves when the file could be opened.
-      begin(
+      void begin(
         commit?.commit(),
         () => void writeFile(found, start, length, response, () => commit?.tell()).catch(onFailure),
       );
@@ -96,10 +96,10 @@ function transfer(
     file.notModified = () => {
       file.removeContentHeaderFields();
       response.statusCode = 304;
-      begin(commit?.beforeHead(), () => response.end());
+      void begin(commit?.beforeHead(), () => response.end());
     };
     file
-      .on('directory', () => begin(commit?.beforeHead(), () => redirectToFolder(request, response)))
+      .on('directory', () => void begin(commit?.beforeHead(), () => redirectToFolder(request, response)))
       .on('error', (error: NodeJS.ErrnoException & { status: number }) => onError(error, error.status))
       .pipe(response);
   });
