@@ -349,6 +349,16 @@ describe('a handler that fails', () => {
           headers: { 'Content-Length': '5', 'X-A': '1' },
         }),
     ],
+    [
+      'has a reason that cannot be written, and a body that says nothing',
+      () =>
+        ({
+          status: 200,
+          statusText: 'two\nlines',
+          headers: new Headers({ 'X-A': '1' }),
+          body: new ReadableStream(),
+        }) as Response,
+    ],
   ];
 
   test.each(cases)('because it %s is answered with 500 and an id that is in the log', async (_case, handler) => {
