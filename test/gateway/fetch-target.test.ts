@@ -359,6 +359,10 @@ describe('a handler that fails', () => {
           body: new ReadableStream(),
         }) as Response,
     ],
+    [
+      'announces trailers beside a length, and has a body that says nothing',
+      () => new Response(new ReadableStream(), { headers: { 'Content-Length': '5', Trailer: 'X-After' } }),
+    ],
   ];
 
   test.each(cases)('because it %s is answered with 500 and an id that is in the log', async (_case, handler) => {
@@ -372,6 +376,13 @@ describe('a handler that fails', () => {
     expect(answer.endsWith(`\r\n\r\nInternal Server Error (${id})\n`)).toBe(true);
     expect(err).toBeInstanceOf(Error);
     expect(path).toBe('/path');
+  });
+
+  test('because it announces trailers to a client of HTTP/1.0, and its body says nothing, is answered with 500', async () => {
+    const { port } = await serve(() => new Response(new ReadableStream(), { headers: { Trailer: 'X-After' } }));
+    const socket = connect(port, '127.0.0.1');
+    socket.write('GET /path HTTP/1.0\r\n\r\n');
+    expect(await text(socket)).toMatch(/^HTTP\/1.1 500 Internal Server Error\r\n/);
   });
 
   test('after the head has left cuts the answer off', async () => {
