@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
@@ -7,8 +8,8 @@ export default defineConfig({
     include: ['test/**/*.test.ts'],
     // Slow suites that need programs beyond npm (peers, browser, faults at scale) run from .ci/run only.
     exclude: ['test/full/**', 'test/soak/**', '**/node_modules/**'],
-    // Most tests wait for sockets and processes: a core for the runner itself would be idle.
-    maxWorkers: '100%',
+    // Most tests wait for sockets, processes and the clock: with a worker for each core, a quarter of the time is idle.
+    maxWorkers: availableParallelism() + 1,
     testTimeout: 60_000,
     hookTimeout: 60_000,
     // How long something may take that is waited for, not how fast it is: a busy machine must not fail a test.
