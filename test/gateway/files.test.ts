@@ -27,6 +27,7 @@ beforeAll(async () => {
   writeFileSync(join(outside, 'secret.txt'), 'secret');
   writeFileSync(join(folder, 'hello.txt'), 'hello world');
   writeFileSync(join(folder, 'nothing.bin'), '');
+  writeFileSync(join(folder, 'large.bin'), Buffer.alloc(100_000));
   writeFileSync(join(folder, 'straße 1.html'), 'street');
   writeFileSync(join(folder, 'index.html'), '<h1>root</h1>');
   writeFileSync(join(folder, 'docs', 'index.html'), '<h1>docs</h1>');
@@ -219,34 +220,38 @@ test('serving settles when the client goes away in the middle', async () => {
 
 describe.each(['a commit', 'an asynchronous commit'])('a head that cannot be written after %s', kind => {
   const isAsynchronous = kind.includes('asynchronous');
-  test.each(['HEAD /hello.txt', 'GET /hello.txt', 'GET /docs', 'GET /nothing.bin', 'conditional GET /hello.txt'])(
-    '%s rejects, and leaves nothing of the file',
-    async asked => {
-      const serve = createFileServer(folder);
-      const [path, method] = asked.split(' ').toReversed();
-      const told = () => void failing.response!.setHeader('Cache-Control', 'private, no-cache');
-      const commit = {
-        commit: () => (isAsynchronous ? Promise.resolve(undefined) : undefined),
-        beforeHead: () => (isAsynchronous ? Promise.resolve().then(told) : told()),
-        tell: told,
-        tellAgain: told,
-      } as unknown as ResponseCommit;
-      const failing: { response?: ServerResponse } = {};
-      const failed = Promise.withResolvers<unknown>();
-      const refusing = createServer((request, response) => {
-        failing.response = response;
-        // Node refuses it beside a length.
-        response.setHeader('Trailer', 'X-After');
-        serve(request, response, path!, commit).then(failed.resolve, failed.resolve);
-      });
-      await new Promise<void>(resolve => refusing.listen(0, '127.0.0.1', resolve));
-      const socket = connect((refusing.address() as AddressInfo).port, '127.0.0.1');
-      const condition = asked.startsWith('conditional') ? 'If-None-Match: *\r\n' : '';
-      socket.write(`${method} / HTTP/1.1\r\nHost: a\r\n${condition}\r\n`);
-      expect(await failed.promise).toMatchObject({ code: 'ERR_HTTP_TRAILER_INVALID' });
-      expect(failing.response!.getHeaders()).toEqual({ trailer: 'X-After', 'cache-control': 'private, no-cache' });
-      socket.destroy();
-      refusing.close();
-    },
-  );
+  test.each([
+    'HEAD /hello.txt',
+    'GET /hello.txt',
+    'GET /docs',
+    'GET /nothing.bin',
+    'GET /large.bin',
+    'conditional GET /hello.txt',
+  ])('%s rejects, and leaves nothing of the file', async asked => {
+    const serve = createFileServer(folder);
+    const [path, method] = asked.split(' ').toReversed();
+    const told = () => void failing.response!.setHeader('Cache-Control', 'private, no-cache');
+    const commit = {
+      commit: () => (isAsynchronous ? Promise.resolve(undefined) : undefined),
+      beforeHead: () => (isAsynchronous ? Promise.resolve().then(told) : told()),
+      tell: told,
+      tellAgain: told,
+    } as unknown as ResponseCommit;
+    const failing: { response?: ServerResponse } = {};
+    const failed = Promise.withResolvers<unknown>();
+    const refusing = createServer((request, response) => {
+      failing.response = response;
+      // Node refuses it beside a length.
+      response.setHeader('Trailer', 'X-After');
+      serve(request, response, path!, commit).then(failed.resolve, failed.resolve);
+    });
+    await new Promise<void>(resolve => refusing.listen(0, '127.0.0.1', resolve));
+    const socket = connect((refusing.address() as AddressInfo).port, '127.0.0.1');
+    const condition = asked.startsWith('conditional') ? 'If-None-Match: *\r\n' : '';
+    socket.write(`${method} / HTTP/1.1\r\nHost: a\r\n${condition}\r\n`);
+    expect(await failed.promise).toMatchObject({ code: 'ERR_HTTP_TRAILER_INVALID' });
+    expect(failing.response!.getHeaders()).toEqual({ trailer: 'X-After', 'cache-control': 'private, no-cache' });
+    socket.destroy();
+    refusing.close();
+  });
 });

@@ -45,7 +45,7 @@ class OpenFiles {
     const giveUp = () => resolve(false);
     const timer = setTimeout(giveUp, KEPT_MS);
     this.#stalled.add(giveUp);
-    void taken.then(() => resolve(true));
+    taken.then(() => resolve(true), giveUp);
     try {
       return await promise;
     } finally {
@@ -101,6 +101,7 @@ export async function writeFile(
         const chunk = buffer.subarray(0, bytesRead);
         if (at === end) return void stream.end(chunk);
         taken = write(stream, chunk);
+        taken.catch(ignore); // thrown below, when the file is closed
       } while ((await openFiles.keepWhileTaken(taken)) && !stream.destroyed);
     } finally {
       await file?.close();
@@ -110,7 +111,9 @@ export async function writeFile(
   }
 }
 
-/** Resolves when all of it has left, or never will. */
+function ignore(): void {}
+
+/** Resolves when all of it has left, or never will. Rejects when the stream cannot be written to. */
 function write(stream: Writable, chunk: Buffer): Promise<void> {
   return new Promise((resolve: () => void) => {
     const settle = () => {
