@@ -1,15 +1,17 @@
-import { expect, test } from 'vitest';
+import { afterAll, expect, test } from 'vitest';
 import * as main from '../src/index.ts';
 import * as session from '../src/session/index.ts';
 import * as lmdb from '../src/session/stores/lmdb.ts';
 import * as postgres from '../src/session/stores/postgres.ts';
 import * as redis from '../src/session/stores/redis.ts';
 import * as testing from '../src/testing/index.ts';
-import { allExamples, examplesIn, functionsOf, runExample } from './doc-examples.ts';
+import { allExamples, examplesIn, functionsOf, runExample, stopServices } from './doc-examples.ts';
 import { postgresMissing } from './services/postgres-server.ts';
 import { redisIsMissing } from './services/redis-server.ts';
 
 const examples = allExamples();
+
+afterAll(stopServices);
 
 /** What cannot run here, and why. */
 function missing(name: string): string | undefined {

@@ -146,14 +146,22 @@ async function aFolder(): Promise<Surroundings> {
   return { values: { folder }, [Symbol.asyncDispose]: () => rm(folder, { recursive: true }) };
 }
 
+/** One server for all examples that need it, started for the first. */
+const services: { redis?: ReturnType<typeof startRedis>; postgres?: ReturnType<typeof startPostgres> } = {};
+
 async function aRedis(): Promise<Surroundings> {
-  const server = await startRedis();
-  return { values: { redis: server.url }, [Symbol.asyncDispose]: () => server[Symbol.asyncDispose]() };
+  const { url } = await (services.redis ??= startRedis());
+  return { values: { redis: url }, async [Symbol.asyncDispose]() {} };
 }
 
 async function aPostgres(): Promise<Surroundings> {
-  const server = await startPostgres();
-  return { values: { postgres: server.url }, [Symbol.asyncDispose]: () => server.stop() };
+  const { url } = await (services.postgres ??= startPostgres());
+  return { values: { postgres: url }, async [Symbol.asyncDispose]() {} };
+}
+
+export async function stopServices(): Promise<void> {
+  await (await services.redis)?.stop();
+  await (await services.postgres)?.stop();
 }
 
 /** By the names of the examples that need something around them. */

@@ -20,7 +20,7 @@ export interface Served {
  * @returns a refusal that is still to be answered; or who has answered, where that was not us. Status and bytes are the
  * response's to say, when it closes.
  */
-export function serve(
+export async function serve(
   admitted: Admitted,
   request: IncomingMessage,
   response: ServerResponse,
@@ -30,21 +30,21 @@ export function serve(
   if (response.closed) {
     // The client has gone while its session was read, and will never go again.
     held?.[Symbol.dispose]();
-    return Promise.resolve(undefined);
+    return undefined;
   }
   if (!held) return answer(admitted, request, response, gateway);
   held.answerWith(response);
-  return answer(admitted, request, response, gateway).then(
-    async served => {
-      const uncommitted = isRefusal(served) ? await commitRest(held, response) : undefined;
-      // A backend may have had the request before.
-      return uncommitted ? { ...uncommitted, upstream: served!.upstream!, server: served!.server } : served;
-    },
-    async error => {
-      await commitRest(held, response);
-      throw error;
-    },
-  );
+  let served: Served | Refusal | undefined;
+  try {
+    served = await answer(admitted, request, response, gateway);
+  } catch (error) {
+    await commitRest(held, response);
+    throw error;
+  }
+  if (!isRefusal(served)) return served;
+  const uncommitted = await commitRest(held, response);
+  // A backend may have had the request before.
+  return uncommitted ? { ...uncommitted, upstream: served.upstream, server: served.server } : served;
 }
 
 /** Before a refusal is written. */

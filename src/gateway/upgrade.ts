@@ -4,7 +4,7 @@ import { parseUpgrade } from '../http/upgrade-request.ts';
 import type { ConnectionFacts, EndpointConnection } from '../websocket/endpoint-connection.ts';
 import type { Admitted, Gateway } from './admit.ts';
 import { exchangeSession } from './exchange-session.ts';
-import type { RelayedAnswer } from './relay/declined-answer.ts';
+import { CLIENT_GONE, type HandshakeEnd, type RelayedAnswer } from './relay/declined-answer.ts';
 import { type OpeningOptions, openRelay } from './relay/opening.ts';
 import { Relay } from './relay/relay.ts';
 import { RelaySessions } from './relay/session.ts';
@@ -15,14 +15,7 @@ import { openEndpoint } from './targets/endpoint.ts';
 export type Opened = { readonly connection: EndpointConnection<unknown> } | ({ readonly relay: Relay } & Served);
 
 /** A handshake that is over, and has made no WebSocket: its backend has declined it, or its client has gone (499). */
-export interface Ended extends Partial<Served> {
-  readonly status: number;
-  /** Of the answer's body, sent to the client. */
-  readonly bytes: number;
-  readonly complete: boolean;
-}
-
-export const CLIENT_GONE: Ended = { status: 499, bytes: 0, complete: false };
+export interface Ended extends HandshakeEnd, Partial<Served> {}
 
 /**
  * Takes an admitted upgrade to its target. Its session is let go of when this has settled; the WebSocket holds it by

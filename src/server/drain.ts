@@ -1,4 +1,4 @@
-import { CLIENT_GONE } from '../gateway/upgrade.ts';
+import { CLIENT_GONE } from '../gateway/relay/declined-answer.ts';
 import { CloseCode } from '../wire/close-codes.ts';
 import type { Assembly } from './assembly/build.ts';
 import type { Listener } from './listen/listener.ts';

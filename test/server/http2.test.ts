@@ -13,6 +13,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { WebSocketServer } from 'ws';
 import { silentLogger } from '../../src/base/logger.ts';
 import { testClient } from '../../src/testing/index.ts';
+import { FrameType, frame, settingsFrame } from '../guard/http2-wire.ts';
 import { createAuthority, createCertificate, writeSelfSignedCertificate } from '../self-signed-certificate.ts';
 import { Http2Client } from './http2-client.ts';
 
@@ -658,19 +659,13 @@ describe('a client of HTTP/2 that asks for too much', () => {
     socket.on('error', () => {});
     await once(socket, 'secureConnect');
     socket.resume();
-    const frame = (type: number, flags: number, stream: number, payload: Buffer) => {
-      const head = Buffer.alloc(9);
-      head.writeUIntBE(payload.length, 0, 3);
-      head[3] = type;
-      head[4] = flags;
-      head.writeUInt32BE(stream, 5);
-      return Buffer.concat([head, payload]);
-    };
     socket.write('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
-    socket.write(frame(4, 0, 0, Buffer.alloc(0)));
-    socket.write(frame(1, 0, 1, Buffer.from([0x82, 0x87, 0x84])));
+    socket.write(settingsFrame({}));
+    socket.write(frame(FrameType.headers, 0, 1, Buffer.from([0x82, 0x87, 0x84])));
     const more = Buffer.concat(
-      Array.from({ length: 100 }, () => frame(9, 0, 1, Buffer.from('\x00\x01x\x01y'.repeat(20), 'latin1'))),
+      Array.from({ length: 100 }, () =>
+        frame(FrameType.continuation, 0, 1, Buffer.from('\x00\x01x\x01y'.repeat(20), 'latin1')),
+      ),
     );
     const closed = once(socket, 'close');
     socket.write(more);

@@ -276,30 +276,32 @@ describe.each(['HTTP/1', 'HTTP/2'])('over %s', protocol => {
     expect(await store.sidsOf('ann')).toHaveLength(1);
   });
 
-  test.each(STREAMED)('%s with a change while it is streamed ends when that is stored', async path => {
-    const cookie = await cookieOf();
+  /** The handler of what is streamed changes the session when the client has the head, which the function says. */
+  function changesBehindHead(): () => void {
     const hasHead = Promise.withResolvers<void>();
     whileStreaming = async session => {
       await hasHead.promise;
       session!.set('visits', 2);
     };
+    return hasHead.resolve;
+  }
+
+  test.each(STREAMED)('%s with a change while it is streamed ends when that is stored', async path => {
+    const cookie = await cookieOf();
+    const sayHasHead = changesBehindHead();
     const answer = await send(path, { cookie }).answer;
     expect(writes()).toEqual([]);
-    hasHead.resolve();
+    sayHasHead();
     expect(await answer.body).toBe(BODIES[path]);
     expect([await stored('visits'), writes()]).toEqual([2, ['commit']]);
   });
 
   test.each(STREAMED)('%s whose change while it is streamed cannot be stored is cut off', async path => {
     const cookie = await cookieOf();
-    const hasHead = Promise.withResolvers<void>();
-    whileStreaming = async session => {
-      await hasHead.promise;
-      session!.set('visits', 2);
-    };
+    const sayHasHead = changesBehindHead();
     const answer = await send(path, { cookie }).answer;
     store.failing.add('commit');
-    hasHead.resolve();
+    sayHasHead();
     expect([answer.status, await answer.body]).toEqual([200, undefined]);
     store.failing.clear();
     expect(await stored('visits')).toBeUndefined();

@@ -20,6 +20,9 @@ export interface BackendExchange {
   readonly rewrite?: PathRewrite | undefined;
 }
 
+/** The status in logs of what was not answered, because its client was gone. As nginx. */
+export const CLIENT_GONE_STATUS = 499;
+
 /** A request that is over. How it was answered, the response says. */
 export interface Forwarded {
   readonly server: UpstreamServer;

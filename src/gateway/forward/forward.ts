@@ -5,7 +5,7 @@ import { signInNeedsHttp1 } from '../../http/http1-required.ts';
 import { isRefusal, type Refusal, refuse } from '../../http/refusal.ts';
 import { refuseAnnouncedBody } from '../../http/request-body.ts';
 import { requestHeadText } from '../connection/request-head-text.ts';
-import type { Forwarded } from '../exchange/exchange.ts';
+import { CLIENT_GONE_STATUS, type Forwarded } from '../exchange/exchange.ts';
 import { backendRequestHeaders } from '../exchange/headers.ts';
 import { Rewriting } from '../exchange/rewriting.ts';
 import { reportFailure } from '../upstream/failure.ts';
@@ -76,7 +76,7 @@ export async function forwardRequest(options: ForwardOptions): Promise<Forwarded
       const result = await new Attempt(forwarded, server).run(repeated, bound);
       if (isRefusal(result)) return giveUpBody(request, result);
       if ('isAnswered' in result) {
-        const fields = { upstream: upstream.name, server: server.url, status: 499 };
+        const fields = { upstream: upstream.name, server: server.url, status: CLIENT_GONE_STATUS };
         if (!result.isAnswered) upstream.logger.info(fields, 'client gone before the answer');
         return result;
       }

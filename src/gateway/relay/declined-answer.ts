@@ -3,7 +3,7 @@ import type { HeaderLine } from '../../http/header-line.ts';
 import { joinHeaders } from '../../http/response-head.ts';
 import { forbidsStoring, isForSharedCaches, PRIVATE } from '../../http/shared-caches.ts';
 import { startReads } from '../../websocket/transport-reads.ts';
-import type { BackendExchange } from '../exchange/exchange.ts';
+import { type BackendExchange, CLIENT_GONE_STATUS } from '../exchange/exchange.ts';
 import { clientResponseHeaders } from '../exchange/headers.ts';
 import { Rewriting } from '../exchange/rewriting.ts';
 import type { UpstreamServer } from '../upstream/server.ts';
@@ -12,15 +12,21 @@ import type { Declined } from './dial.ts';
 /**
  * A handshake that is over without a relay: a backend's answer that is not 101 was passed on, or the client was gone.
  */
-export interface RelayedAnswer {
+export interface RelayedAnswer extends HandshakeEnd {
+  readonly server?: UpstreamServer | undefined;
+}
+
+/** How a handshake was answered that has made no WebSocket. */
+export interface HandshakeEnd {
   /** What the client was sent; 499 when it was gone before there was an answer. */
   readonly status: number;
   /** Of the answer's body, sent to the client. */
   readonly bytes: number;
   /** False when the answer broke off; the client's connection was cut, so that it can tell. */
   readonly complete: boolean;
-  readonly server?: UpstreamServer | undefined;
 }
+
+export const CLIENT_GONE: HandshakeEnd = { status: CLIENT_GONE_STATUS, bytes: 0, complete: false };
 
 /** For an answer that declines a WebSocket, where the upstream's answers have no limit. */
 const DECLINED_TIMEOUT_MS = 60_000;

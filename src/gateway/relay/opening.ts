@@ -2,7 +2,7 @@ import type { HeaderLine } from '../../http/header-line.ts';
 import { isRefusal, type Refusal } from '../../http/refusal.ts';
 import { upgradeResponse } from '../../websocket/protocol/handshake.ts';
 import { upstreamRefusal } from '../upstream/failure.ts';
-import { passDeclined, type RelayedAnswer } from './declined-answer.ts';
+import { CLIENT_GONE, passDeclined, type RelayedAnswer } from './declined-answer.ts';
 import { type DialOptions, dialWebSocket } from './dial.ts';
 import { Relay, type RelayOptions } from './relay.ts';
 import { WaitingClient } from './waiting-client.ts';
@@ -35,8 +35,8 @@ export async function openRelay(options: OpeningOptions): Promise<Relay | Relaye
   const carrier = dialed && ('answer' in dialed ? dialed.answer : dialed.socket);
   if (dialed === undefined || client.isGone) {
     carrier?.destroy();
-    upstream.logger.info({ upstream: upstream.name, status: 499 }, 'client gone before the answer');
-    return { status: 499, bytes: 0, complete: false, ...(dialed && { server: dialed.server }) };
+    upstream.logger.info({ upstream: upstream.name, status: CLIENT_GONE.status }, 'client gone before the answer');
+    return { ...CLIENT_GONE, ...(dialed && { server: dialed.server }) };
   }
   const { server } = dialed;
   if (isRefusal(heard)) {

@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { Admitted, Refused } from '../../gateway/admit.ts';
+import { CLIENT_GONE_STATUS } from '../../gateway/exchange/exchange.ts';
 import type { Served } from '../../gateway/serve.ts';
 import type { Ended } from '../../gateway/upgrade.ts';
 import type { Refusal } from '../../http/refusal.ts';
@@ -36,7 +37,7 @@ export class RequestRecord {
       const bytes = hasBody ? (response as ServerResponse & { bytesWritten: number }).bytesWritten : 0;
       // What the target makes of its end is known when all that listens has run.
       setImmediate(() => {
-        const unsent = this.outcome?.requiresHttp1 ? this.outcome.status! : 499;
+        const unsent = this.outcome?.requiresHttp1 ? this.outcome.status! : CLIENT_GONE_STATUS;
         this.end({ status: headersSent ? statusCode : unsent, bytes, complete });
       });
     });

@@ -1,4 +1,5 @@
 import { ServerResponse } from 'node:http';
+import { chunkBytes } from '../chunk-bytes.ts';
 
 /** Counts its body for the access log, as one of HTTP/2 does anyway. */
 export class CountedResponse extends ServerResponse {
@@ -7,23 +8,14 @@ export class CountedResponse extends ServerResponse {
 
   override write(...args: unknown[]): boolean {
     const isTaken = Reflect.apply(super.write, this, args);
-    this.#count(args);
+    this.bytesWritten += chunkBytes(args);
     return isTaken;
   }
 
   /** Node does not call `write` for what it is given. */
   override end(...args: unknown[]): this {
     Reflect.apply(super.end, this, args);
-    this.#count(args);
+    this.bytesWritten += chunkBytes(args);
     return this;
-  }
-
-  #count([chunk, encoding]: readonly unknown[]): void {
-    if (chunk instanceof Uint8Array) this.bytesWritten += chunk.length;
-    else if (typeof chunk === 'string')
-      this.bytesWritten += Buffer.byteLength(
-        chunk,
-        typeof encoding === 'string' ? (encoding as BufferEncoding) : 'utf8',
-      );
   }
 }

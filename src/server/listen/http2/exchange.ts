@@ -5,6 +5,7 @@ import type { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
 import type { Http2Carrier } from '../../../http/http1-required.ts';
 import type { ExtendedConnect } from '../../../http/upgrade-request.ts';
+import { chunkBytes } from '../chunk-bytes.ts';
 import { resetStream } from './stream.ts';
 
 /**
@@ -144,13 +145,9 @@ export class Http2Response extends ResponseBase implements Http2Carrier {
   }
 
   /** Also for what `end` is given. */
-  override write(chunk: string | Uint8Array, ...rest: unknown[]): boolean {
-    const [encoding] = rest;
-    this.bytesWritten +=
-      typeof chunk === 'string'
-        ? Buffer.byteLength(chunk, typeof encoding === 'string' ? (encoding as BufferEncoding) : 'utf8')
-        : chunk.length;
-    return super.write(chunk, ...rest);
+  override write(...args: [chunk: string | Uint8Array, ...rest: unknown[]]): boolean {
+    this.bytesWritten += chunkBytes(args);
+    return super.write(...args);
   }
 
   override destroy(error?: Error): void {
