@@ -96,9 +96,12 @@ describe('a Location', () => {
     expect(link('[::1]:8080', false)).toBe('http://[::1]:8080/app/x');
   });
 
-  test('of a client without TLS that leads to https stays: that is what it is for', () => {
-    const link = rewriting({ isSecure: false }).toClient('location', 'https://example.com/other/x');
-    expect(link).toBe('https://example.com/other/x');
+  test('of a client without TLS that leads to https keeps its scheme, with the path of the route', () => {
+    for (const servers of [['http://localhost:3000'], ['https://localhost:3000'], ['https://example.com']])
+      for (const name of ['location', 'content-location', 'uri'])
+        expect(rewriting({ isSecure: false, servers }).toClient(name, 'https://example.com/other/x')).toBe(
+          'https://example.com/app/x',
+        );
   });
 
   test('that the backend made with its public paths stays, and one to its server does not', () => {

@@ -54,16 +54,17 @@ export class Rewriting implements CookiePlace {
       case 'set-cookie':
         return this.#options.upstream.cookies.toClient(value, this);
       case 'location':
+        return this.#link(value, true);
       case 'content-location':
       // As in RFC 2068 §19.6.2.5; Apache rewrites it, too.
       case 'uri':
-        return this.#link(value);
+        return this.#link(value, false);
       case 'refresh':
         // Every way to match it ends at the end, or white space would be read again and again.
         return value
           .trim()
           .replace(/^([\d.\s]+[;,]\s*url\s*=\s*)(["']?)(.+)\2$/i, (_, start, quote, url) =>
-            [start, quote, this.#link(url), quote].join(''),
+            [start, quote, this.#link(url, true), quote].join(''),
           );
       default:
         return value;
@@ -78,7 +79,8 @@ export class Rewriting implements CookiePlace {
     return path === '/' && found !== undefined && found.length > 1 ? found.replace(/\/$/, '') : (found ?? path);
   }
 
-  #link(text: string): string {
+  /** @param isFollowed The client goes there at once. */
+  #link(text: string, isFollowed: boolean): string {
     const { head, rewrite, upstream } = this.#options;
     // As in the request that the backend got.
     const host = `//${head.host || 'localhost'}`;
@@ -89,36 +91,53 @@ export class Rewriting implements CookiePlace {
     const backendScheme = upstream.servers[0]?.isTls ? 'https:' : 'http:';
     const url = URL.parse(link, backendScheme + host + this.target);
     if (url?.username !== '' || url.password !== '') return text;
-    const isServer = this.#isServer(url);
-    if (!isServer && !this.#isPublicHost(url)) return text;
-    const isRelative = !/^(?:[a-z][a-z\d+.-]*:|[/\\])/i.test(link);
-    const path = rewrite ? rewrite.toPublic(url.pathname, head.path, !isServer && !isRelative) : url.pathname;
+    // A server may have the public name as its own; then the public place is what is meant.
+    const isPublic = this.#isPublicHost(url);
+    if (!isPublic && !this.#isServer(url)) return text;
+    const hasScheme = /^[a-z][a-z\d+.-]*:/i.test(link);
+    const isRelative = !hasScheme && !/^[/\\]/.test(link);
+    const path = rewrite ? rewrite.toPublic(url.pathname, head.path, isPublic && !isRelative) : url.pathname;
     if (path === undefined) return text;
     const rest = path + url.search + url.hash;
-    const wanted = (url.protocol.startsWith('ws') ? scheme.replace('http', 'ws') : scheme) + host + rest;
     const publicUrl = `${scheme}${host}${head.path}${head.query && `?${head.query}`}`;
+    const here = (url.protocol.startsWith('ws') ? scheme.replace('http', 'ws') : scheme) + host + rest;
+    const wanted =
+      isPublic && hasScheme && this.#meansItsScheme(url, here, isFollowed) ? url.protocol + host + rest : here;
     if (URL.parse(link, publicUrl)?.href === URL.parse(wanted)?.href) return text;
     // A client that has named no host knows by which it came.
     if (head.host === '' && !rest.startsWith('//')) return rest;
     if (/^[/\\]{2}/.test(link)) return host + rest;
     // A path that begins with two slashes would be read as a host.
-    return /^[a-z][a-z\d+.-]*:/i.test(link) || rest.startsWith('//') ? wanted : rest;
+    return hasScheme || rest.startsWith('//') ? wanted : rest;
+  }
+
+  /**
+   * The scheme of a link to the public host is what the backend says. With one exception: a server that is spoken to
+   * without TLS may not know that TLS ends before it, and says `http` for want of anything better. Not when the link
+   * leads to where its client is already: then the scheme is all that it is about.
+   *
+   * @param here The link with the client's own scheme.
+   */
+  #meansItsScheme({ protocol }: URL, here: string, isFollowed: boolean): boolean {
+    const { head, upstream } = this.#options;
+    if (isTls(protocol) || !head.isSecure || upstream.servers.every(server => server.isTls)) return true;
+    const isRepeated = head.method === 'GET' || head.method === 'HEAD';
+    const own = `https://${head.host}${head.path}${head.query && `?${head.query}`}`;
+    return isFollowed && isRepeated && URL.parse(here.replace(/#.*/s, ''))?.href === URL.parse(own)?.href;
   }
 
   #isServer({ origin }: URL): boolean {
     return this.#options.upstream.servers.some(({ url }) => asHttp(url) === asHttp(origin));
   }
 
-  /**
-   * In the scheme of the client, or in the one that the backend is spoken to: it may not know that TLS ends before it.
-   */
   #isPublicHost({ host, protocol }: URL): boolean {
-    const { head, upstream } = this.#options;
-    const isTls = /^(?:https|wss):$/.test(protocol);
-    if (!isTls && !/^(?:http|ws):$/.test(protocol)) return false;
-    if (isTls !== head.isSecure && !upstream.servers.some(server => server.isTls === isTls)) return false;
-    return URL.parse(`${protocol}//${head.host || 'localhost'}`)?.host === host;
+    if (!/^(?:https?|wss?):$/.test(protocol)) return false;
+    return URL.parse(`${protocol}//${this.#options.head.host || 'localhost'}`)?.host === host;
   }
+}
+
+function isTls(protocol: string): boolean {
+  return protocol === 'https:' || protocol === 'wss:';
 }
 
 /** `ws:` is a way to say `http:` here. */

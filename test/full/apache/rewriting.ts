@@ -67,6 +67,11 @@ export const rewriting: Section = {
       observe: asLink('http://PUBLIC/inner/login'),
       why: publicName,
     },
+    {
+      title: '`Location: https://example.com/inner/login`, of a client without TLS',
+      observe: asLink('https://PUBLIC/inner/login'),
+      why: 'as above; a change of the scheme is meant, on both sides',
+    },
     { title: '`Location: /other/login`', observe: asLink('/other/login') },
     { title: '`Location: http://127.0.0.1:3000/other`', observe: asLink('http://HERE/other') },
     { title: '`Location: http://127.0.0.1:3000/innermost`', observe: asLink('http://HERE/innermost'), why: segments },
