@@ -341,7 +341,7 @@ const affinity = section<AffinityOptions>('affinity', {
   strict: flag.optional(),
   cookie: cookieName.optional(),
   urlParameter: textLike(value => /^[\w.-]+$/.test(value), 'not a name; take letters, digits and . _ -').optional(),
-  separator: z.enum(['.', '!', ':']).optional(),
+  separator: z.enum(['.', '!', ':', '+']).optional(),
 });
 
 const status = whole(200, 599);
@@ -380,7 +380,7 @@ const upstreamSession = section<UpstreamSessionConfig>('session', {
   cookie: cookieName.optional(),
   header: httpHeader.optional(),
   duplicates: z.enum(['reject', 'first', 'last']).optional(),
-  suffix: z.enum(['.', '!', ':']).optional(),
+  suffix: z.enum(['.', '!', ':', '+']).optional(),
   idleTimeout: measured(DURATION, 'what visitors make up would be kept for ever').optional(),
   trust: z.enum(['issued', 'accepted']).optional(),
   trustUntil: textLike(

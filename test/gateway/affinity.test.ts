@@ -36,6 +36,8 @@ describe('the suffix of a session id', () => {
     ['0001ABC:tomcat1', ['tomcat1']],
     ['0001ABC:tomcat1:tomcat2', ['tomcat1', 'tomcat2']],
     ['0001ABC:tomcat1:tomcat1', ['tomcat1']],
+    ['0001ABC+tomcat1+tomcat2', ['tomcat1', 'tomcat2'], '+'],
+    ['0001A+C+tomcat1', []],
     ['A.B!tomcat1', [], '.'],
     ['A.B!tomcat1', ['tomcat1'], '!'],
     ['A!B.tomcat1', ['tomcat1'], '.'],
@@ -248,11 +250,31 @@ describe('affinity by route', () => {
     expect(ask(one, head({ cookie: 'JSESSIONID=ABC.unknown' }), SESSIONLESS).url).toBe('http://a');
   });
 
+  test('strict: each server that the id names may take a session, and 503 comes when none of them can', async () => {
+    const one = upstream({ affinity: { by: 'route', strict: true } });
+    const request = head({ cookie: 'JSESSIONID=0001ABC:tomcat2:cell.3' });
+    breakDown(serverAt(one, 'http://b'));
+    expect(ask(one, request, SESSIONLESS).url).toBe('http://c');
+    breakDown(serverAt(one, 'http://c'));
+    const selection = one.select(request, undefined);
+    expect(selection.next()).toBeUndefined();
+    expect(one.refusal(selection).reason).toContain('2 that are ejected');
+    serverAt(one, 'http://b').succeeded();
+    expect(ask(one, request, SESSIONLESS).url).toBe('http://b');
+    void one.drain('http://b', { over: 0 });
+    expect(ask(one, request, SESSIONLESS).url).toBeUndefined();
+    void one.drain('http://c', { over: 0 });
+    expect(ask(one, request, SESSIONLESS).url).toBe('http://a');
+  });
+
   test('still goes to a server that drains and keeps its sockets', () => {
     const one = upstream(options);
     void one.drain('http://b', { sockets: 'stay' });
     expect(ask(one, head({ cookie: 'JSESSIONID=ABC.tomcat2' }), SESSIONLESS).url).toBe('http://b');
     expect(urlsOf(4, () => ask(one, head(), SESSIONLESS).url)).not.toContain('http://b');
+    // Also as the second one that an id names.
+    breakDown(serverAt(one, 'http://c'));
+    expect(ask(one, head({ cookie: 'JSESSIONID=0001ABC:cell.3:tomcat2' }), SESSIONLESS).url).toBe('http://b');
   });
 });
 

@@ -37,12 +37,28 @@ test.each<[suffix: ObservedSourceOptions['suffix'], one: string, other: string, 
   ['.', 'abc.t1', 'abc', true],
   ['!', 'abc!1!2!99', 'abc!2!1!99', true],
   [':', '0001abc:c1', '0001abc:c1:c2', true],
+  [':', '0001abc:c1', '0002abc:c2:c1', true],
+  [':', '0000abc:-1', '0000abc', true],
+  [':', '0001abc:c1', '0001abd:c1', false],
+  [':', 'abc:c1', 'abd:c1', false],
+  ['+', '0001abc+c1', '0002abc+c1+c2', true],
+  ['.', '0001abc.t1', '0002abc.t1', false],
+  [undefined, '0001abc:c1', '0002abc:c1', false],
   ['.', 'abc.t1', 'abd.t1', false],
   ['.', 'abc!1', 'abc!2', false],
   [undefined, 'abc.t1', 'abc.t2', false],
 ])('with the suffix %s, %s and %s are the same session: %s', (suffix, one, other, isSame) => {
   const options = { ...COOKIE, ...(suffix && { suffix }) };
   expect(keyOf(options, one) === keyOf(options, other)).toBe(isSame);
+});
+
+test('two cookies of one name that name one session are not ambiguous, and those of two sessions are', () => {
+  const webSphere = { ...COOKIE, suffix: ':' } as const;
+  const cookie = 'SID=0001abc:c1; SID=0002abc:c1:c2';
+  expect(claim(webSphere, { cookie })).toMatchObject({ value: '0001abc:c1', key: keyOf(webSphere, '0009abc') });
+  expect(claim({ ...webSphere, duplicates: 'last' }, { cookie })).toMatchObject({ value: '0002abc:c1:c2' });
+  expect(claim(webSphere, { cookie: 'SID=0001abc:c1; SID=0001abd:c1' })).toBe('ambiguous');
+  expect(claim(webSphere, { cookie: 'SID=:c1; SID=:c2' })).toBe('ambiguous');
 });
 
 test('an id of nothing but a route is none', () => {

@@ -18,7 +18,7 @@ export interface AffinityOptions {
    * session ids. `cookie`: a signed one of ours, until there is a session. `none`.
    */
   by: AffinityKind;
-  /** 503 while the server that a client is tied to is down, instead of moving it to another one. Default false. */
+  /** 503 while every server that a client is tied to is down, instead of moving it to another one. Default false. */
   strict?: boolean;
   /**
    * `route`: the backend's session cookie, default `JSESSIONID`. `cookie`: ours, default `holdfast-` and the name of
@@ -27,7 +27,7 @@ export interface AffinityOptions {
   cookie?: string;
   /** `route`: the path or query parameter with the same meaning. Default: the name of the cookie in lower case. */
   urlParameter?: string;
-  /** `route`: what begins the suffix. Default: the first of the three in the value. */
+  /** `route`: what begins the suffix. Default: the first `.`, `!` or `:` in the value. */
   separator?: RouteSeparator;
 }
 
@@ -181,7 +181,7 @@ export class Affinity {
  *
  * What follows the first separator is the route, whole: `id.a.b` has the route `a.b` (as in Apache's
  * `mod_proxy_balancer`). WebLogic names a second server (`id!first!second!time`), WebSphere each one that the session
- * has been on (`0001id:first:second`).
+ * has been on (`0001id:first:second`), and any of them may serve it.
  */
 export function serversOfRoute<S extends { readonly route: string | undefined }>(
   id: string,

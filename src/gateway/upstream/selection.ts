@@ -41,9 +41,16 @@ export class Selection {
     source.budget.onRequest();
   }
 
-  /** The server that the client is tied to and may not leave. */
-  get onlyServer(): UpstreamServer | undefined {
-    return this.#source.affinity.isStrict && this.#home?.state !== 'draining' ? this.#home : undefined;
+  /**
+   * The servers that the client is tied to and may not leave: each one that its session names, or its own. Undefined
+   * where it may leave them, and when all of them are being drained.
+   */
+  get onlyServers(): readonly UpstreamServer[] | undefined {
+    const home = this.#home;
+    if (!this.#source.affinity.isStrict || !home) return undefined;
+    const named = this.#tie?.named?.includes(home) ? this.#tie.named : [home];
+    const staying = named.filter(server => server.state !== 'draining');
+    return staying.length > 0 ? staying : undefined;
   }
 
   /** The server to try next; undefined when there is none, or there were enough tries. */
@@ -75,14 +82,10 @@ export class Selection {
   }
 
   #pick(): UpstreamServer | undefined {
-    const home = this.#home;
-    if (home && !this.#tried.includes(home)) {
-      if (home.state === 'in-service' || (this.#tie!.named && home.isStaying)) return home;
-      if (this.onlyServer) return home.isWorthATry ? home : undefined;
-    } else if (this.onlyServer) {
-      return undefined;
-    }
-    const { servers } = this.#source;
+    const { named } = this.#tie ?? {};
+    for (const own of [this.#home, ...(named ?? [])])
+      if (own && !this.#tried.includes(own) && (own.state === 'in-service' || (named && own.isStaying))) return own;
+    const servers = this.onlyServers ?? this.#source.servers;
     const free = servers.filter(server => server.state === 'in-service' && !this.#tried.includes(server));
     if (free.length > 0) return this.#among(free);
     // Nobody is in service: one that refused may be back already.

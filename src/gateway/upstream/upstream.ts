@@ -210,12 +210,13 @@ export class Upstream implements UpstreamControl {
 
   /** The answer for a client when a selection has no server at all. */
   refusal(selection: Selection): Refusal {
-    const { onlyServer } = selection;
-    const servers = onlyServer ? [onlyServer] : this.#servers;
+    const { onlyServers } = selection;
+    const servers = onlyServers ?? this.#servers;
     const returns = servers.map(server => server.returnsInMs).filter(ms => ms > 0);
     const states = [...new Set(servers.map(server => server.state))].join(' or ');
     const all = states === '' ? 'every one was removed' : `every one is ${states}`;
-    const why = onlyServer ? `affinity is strict, and the client is tied to one that is ${states}` : all;
+    const tied = servers.length > 1 ? `${servers.length} that are` : 'one that is';
+    const why = onlyServers ? `affinity is strict, and the client is tied to ${tied} ${states}` : all;
     const reason = servers.length > 0 && servers.every(({ state }) => state === 'draining') ? 'draining' : 'nomember';
     return noServer(this, reason, why, returns.length > 0 ? Math.min(...returns) : undefined);
   }

@@ -1,7 +1,7 @@
 import type { Duration } from '../../../base/duration.ts';
 
-/** `.` as Tomcat and Jetty write it, `!` as WebLogic, `:` as WebSphere. */
-export type RouteSeparator = '.' | '!' | ':';
+/** `.` as Tomcat and Jetty write it, `!` as WebLogic, `:` as WebSphere, or `+` where its `CloneSeparatorChange` is set. */
+export type RouteSeparator = '.' | '!' | ':' | '+';
 
 /**
  * Whose the sessions of an upstream are. All but `mode` goes with `mode: observed`, which needs a cookie or a header.
@@ -22,8 +22,8 @@ export interface UpstreamSessionConfig {
    */
   duplicates?: 'reject' | 'first' | 'last';
   /**
-   * What begins the route or clone at the end of an id: it may change while the session stays the same. Default:
-   * nothing does.
+   * What begins the route or clone at the end of an id: it may change while the session stays the same. With `:` and
+   * `+` (WebSphere) the first four characters, a cache id, may change, too. Default: nothing does.
    */
   suffix?: RouteSeparator;
   /**

@@ -6,7 +6,7 @@ import { foldName } from '../../../http/private-headers.ts';
 import type { RequestHead } from '../../../http/request-head.ts';
 import { parseSetCookie } from '../../../http/set-cookie.ts';
 import { hasToken } from '../../../http/token.ts';
-import type { UpstreamSessionConfig } from './options.ts';
+import type { RouteSeparator, UpstreamSessionConfig } from './options.ts';
 
 /** Where the id of a backend's own session stands in its requests and answers. */
 export type ObservedSourceOptions = Pick<UpstreamSessionConfig, 'cookie' | 'header' | 'duplicates' | 'suffix'>;
@@ -69,8 +69,10 @@ export class ObservedSource {
     if (this.#publicCookie !== undefined) values.push(...cookieValues(headers.cookie, this.#publicCookie));
     const value = duplicates === 'last' ? values.at(-1) : values[0];
     if (value === undefined) return undefined;
-    if (duplicates === 'reject' && values.some(other => other !== value)) return 'ambiguous';
     const key = this.#keyOf(value);
+    // Two values of one session differ in what its containers have added.
+    const isSame = (other: string) => other === value || (key !== undefined && this.#keyOf(other) === key);
+    if (duplicates === 'reject' && !values.every(isSame)) return 'ambiguous';
     if (key === undefined) return undefined;
     const isFromHeader = value === fromHeader;
     const name = isFromHeader ? this.#header! : 'cookie';
@@ -121,9 +123,22 @@ export class ObservedSource {
   /** Undefined for what is no id. */
   #keyOf(value: string): string | undefined {
     if (value.length > MAX_VALUE_LENGTH || !COOKIE_OCTETS.test(value)) return undefined;
-    const { suffix } = this.#options;
-    const end = suffix === undefined ? -1 : value.indexOf(suffix);
-    const id = end < 0 ? value : value.slice(0, end);
+    const id = idIn(value, this.#options.suffix);
     return id === '' ? undefined : hash('sha256', `${this.#upstream}\0${id}`, 'base64url');
   }
+}
+
+/** The length of what WebSphere writes in front of an id: it counts the times that another server has taken it over. */
+const CACHE_ID_LENGTH = 4;
+
+/**
+ * What of a value names the session, without what its containers add and change: a route or clones behind it, and
+ * WebSphere's cache id in front.
+ */
+function idIn(value: string, suffix: RouteSeparator | undefined): string {
+  if (suffix === undefined) return value;
+  const end = value.indexOf(suffix);
+  const id = end < 0 ? value : value.slice(0, end);
+  const isWebSphere = suffix === ':' || suffix === '+';
+  return isWebSphere && id.length > CACHE_ID_LENGTH ? id.slice(CACHE_ID_LENGTH) : id;
 }
