@@ -12,6 +12,7 @@ export type ErrorCode =
   | 'ERR_HTTP_BAD_RESPONSE'
   | 'ERR_HTTP_BODY_TOO_LARGE'
   | 'ERR_HTTP_BODY_TIMEOUT'
+  | 'ERR_HTTP_METHOD_UNKNOWN'
   // routing and policies
   | 'ERR_ROUTE_AMBIGUOUS'
   | 'ERR_ROUTE_NOT_FOUND'

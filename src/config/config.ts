@@ -352,7 +352,10 @@ export interface RouteConfig {
    * difference. Not needed with `endpoint` or `mount`.
    */
   path?: string | readonly string[];
-  /** Default: every method. Another method: 405 with `Allow`. */
+  /**
+   * Default: every method. Another method: 405 with `Allow`. One that HTTP/1 cannot bring (`ERR_HTTP_METHOD_UNKNOWN`) is an
+   * error here.
+   */
   methods?: readonly string[];
   /**
    * Default `auto`: read when the client has one, created on document navigation only. An endpoint: `existing`;

@@ -16,6 +16,7 @@ import type {
 import { isAddressOrBlock } from '../http/address-list.ts';
 import { isCookieDomain, isCookiePath } from '../http/cookies.ts';
 import { isHostPattern } from '../http/host-names.ts';
+import { isKnownMethod } from '../http/methods.ts';
 import { parseOriginRule } from '../http/origin.ts';
 import { type PatternFault, readRoutePattern } from '../http/route-pattern.ts';
 import { parseServerAddress } from '../http/server-address.ts';
@@ -517,7 +518,12 @@ const route: z.ZodType<RouteConfig> = section<RouteConfig>('a route', {
   host: hostPattern.optional(),
   path: z.union([pathPattern, z.array(pathPattern).min(1, { error: 'is empty' })]).optional(),
   methods: z
-    .array(textLike(value => /^[A-Z]+$/.test(value), 'not a method; write for example "GET"'))
+    .array(
+      textLike(
+        value => isKnownMethod(value) && value !== 'CONNECT',
+        'not a method that a request can have here; write for example "GET"',
+      ),
+    )
     .min(1, { error: 'is empty; leave it out for every method' })
     .optional(),
   session: z.enum(['none', 'existing', 'create', 'auto']).optional(),

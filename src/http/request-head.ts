@@ -4,6 +4,7 @@ import { parseAuthority } from './authority.ts';
 import { type ClientCertificate, clientCertificateOf } from './client-certificate.ts';
 import { findClient, readForwardedChain } from './forwarded.ts';
 import type { HostNames } from './host-names.ts';
+import { isKnownMethod, unknownMethod } from './methods.ts';
 import { normalizePath } from './path.ts';
 import { isSecureSocket, peerAddressOf } from './peer.ts';
 import { type Refusal, refuse } from './refusal.ts';
@@ -77,14 +78,16 @@ export interface ReadRequestHeadOptions {
  *
  * @returns a refusal with 400 (ERR_HTTP_BAD_REQUEST) when the target, the `Host` or a trusted proxy's header cannot be
  * understood, and for everything that asks for a forward proxy: `CONNECT`, or an absolute target for another authority
- * than `Host`; 501 for a transfer coding other than `chunked`; 421 (ERR_POLICY_HOST) for a host that is not one of
- * `hosts`.
+ * than `Host`; 501 for a transfer coding other than `chunked`, and for a method that HTTP/1 could not bring
+ * (ERR_HTTP_METHOD_UNKNOWN); 421 (ERR_POLICY_HOST) for a host that is not one of `hosts`.
  */
 export function readRequestHead(request: IncomingMessage, options: ReadRequestHeadOptions): RequestHead | Refusal {
   const urlTicket = options.urlParameters && takeUrlTicket(request, options.urlParameters);
   const { headers, rawHeaders, socket, httpVersion } = request;
   const method = request.method ?? '';
   const target = request.url ?? '';
+  // HTTP/2 brings every method, and Node's parser takes those of RTSP for ones of HTTP.
+  if (!isKnownMethod(method)) return unknownMethod(method);
 
   // RFC 9112 §3.2: exactly one Host, or 400. HTTP/1.0 does not know it, and the plain checks of load balancers leave it
   // out.

@@ -5,6 +5,7 @@ import { HoldfastError, isHoldfastError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { ApiAnswer, SessionApi } from '../../gateway/backend-session/api.ts';
 import type { HostNames } from '../../http/host-names.ts';
+import { isKnownMethod, unknownMethod } from '../../http/methods.ts';
 import { peerAddressOf } from '../../http/peer.ts';
 import { RETRY_AFTER_S, refuseUnforeseen } from '../../http/refusal.ts';
 import { IncomingBody } from '../../http/request-body.ts';
@@ -70,6 +71,10 @@ export class InternalIntake implements Intake {
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<ApiAnswer> {
     const { method = '', headers } = request;
+    if (!isKnownMethod(method)) {
+      const { status, code, reason: message } = unknownMethod(method);
+      return { status, json: JSON.stringify({ code, message }) };
+    }
     if (!this.#api.hosts.include(headers.host ?? ''))
       throw forbidden('this host is not served here; add it to "internal.hosts"');
     if (headers.origin !== undefined || headers['sec-fetch-site'] !== undefined)

@@ -72,10 +72,12 @@ const body =
 
 const notOurHop = 'RFC 9110 §7.6.1: it is for the next hop only';
 const noHandshake = 'a handshake that is none is not passed on for the backend to find out';
+const noSuchMethod =
+  'Node’s parser reads a fixed [list of methods](errors.md#err_http_method_unknown); 501 says that it is the method, over HTTP/1 and HTTP/2';
 const chunks = 'a body comes as it came: what is streamed is not collected first';
 
 export const hopByHop: Section = {
-  title: 'Hop by hop, and the upgrade',
+  title: 'Hop by hop, methods, and the upgrade',
   intro: 'Apache: `ProxyPass / http://127.0.0.1:3000/ upgrade=websocket`.',
   async start() {
     const url = `http://127.0.0.1:${(await backend.listen()).port}`;
@@ -135,6 +137,13 @@ export const hopByHop: Section = {
       observe: asked(handshakeBytes('/a?status=401'), { answer: ['Connection'] }),
       why: 'a refused upgrade ends the connection: what follows on it may be frames',
     },
+    {
+      title: '`RDG_OUT_DATA`, a method that few servers know',
+      observe: asked(requestBytes('RDG_OUT_DATA', '/a'), { target: true }),
+      why: noSuchMethod,
+    },
+    { title: '`LIST`', observe: asked(requestBytes('LIST', '/a'), { target: true }), why: noSuchMethod },
+    { title: '`PROPFIND`', observe: asked(requestBytes('PROPFIND', '/a'), { target: true }) },
     {
       title: '`Connection: close, X-Drop` and `X-Drop: 1`',
       observe: asked(get('/a', ['Connection: close, X-Drop', 'X-Drop: 1']), { request: ['X-Drop'] }),

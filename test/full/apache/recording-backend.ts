@@ -38,6 +38,12 @@ export class RecordingBackend implements AsyncDisposable {
     this.name = name;
     this.#server = tls ? https.createServer(tls) : http.createServer();
     this.#server.on('request', (request, response) => this.#onRequest(request, response));
+    // A method that Node's parser does not know.
+    this.#server.on('clientError', (error: Error & { rawPacket?: Buffer }, socket) => {
+      const [method = '', target = ''] = (error.rawPacket?.toString('latin1') ?? '').split(' ');
+      this.requests.push({ method, target, rawHeaders: [], body: '', rawTrailers: [] });
+      socket.end('HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n');
+    });
     this.#server.on('upgrade', (request: IncomingMessage, socket: Duplex, early: Buffer) => {
       this.#record(request);
       const { status } = wish(request);

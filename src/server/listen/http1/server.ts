@@ -3,6 +3,7 @@ import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { Clock } from '../../../base/clock.ts';
 import type { Logger } from '../../../base/logger.ts';
+import { unknownMethod } from '../../../http/methods.ts';
 import { setPeer } from '../../../http/peer.ts';
 import type { ProxyHeader } from '../../../http/proxy-protocol.ts';
 import { type Refusal, refuse } from '../../../http/refusal.ts';
@@ -131,16 +132,42 @@ export class Http1Server {
   };
 
   /** What Node could not parse, or did not get in time. */
-  readonly #onClientError = (error: NodeJS.ErrnoException & { reason?: string }, socket: Duplex): void => {
+  readonly #onClientError = (error: ReadError, socket: Duplex): void => {
     this.#logger.debug({ code: error.code }, 'request could not be read');
+    if (isOfUnknownMethod(error)) return this.#connection(socket as Socket).fail(unknownMethod());
     const status = statusOf(error);
     if (status === undefined) socket.destroy();
     else this.#connection(socket as Socket).fail(unreadable(status));
   };
 }
 
+interface ReadError extends NodeJS.ErrnoException {
+  readonly reason?: string;
+  /** What was read last, and where in it the error is. */
+  readonly rawPacket?: Buffer;
+  readonly bytesParsed?: number;
+}
+
+/** A request line with a method that is a token. */
+const REQUEST_LINE = /^[!#$%&'*+.^_`|~\w-]+ \S+ HTTP\/1\.\d\r?\n/;
+/** The same, as far as it has come. */
+const BEGIN_OF_REQUEST_LINE = /^[!#$%&'*+.^_`|~\w-]+(?: \S*(?: \S*)?)?\r?$/;
+const LONGEST_LINE_BYTES = 16 * 1024;
+
+/**
+ * Is it a request, and only its method is none that Node knows? Its first letters may have come before, and its last
+ * ones are perhaps still to come; Node gives up at the first letter that no method has there.
+ */
+function isOfUnknownMethod({ code, reason, rawPacket, bytesParsed = 0 }: ReadError): boolean {
+  if (reason === 'Invalid method for HTTP/x.x request') return true;
+  if (code !== 'HPE_INVALID_METHOD' || rawPacket === undefined) return false;
+  const start = bytesParsed === 0 ? 0 : rawPacket.lastIndexOf(0x0a, bytesParsed - 1) + 1;
+  const text = rawPacket.toString('latin1', start, start + LONGEST_LINE_BYTES);
+  return REQUEST_LINE.test(text) || BEGIN_OF_REQUEST_LINE.test(text);
+}
+
 /** Undefined when it is the connection that has failed. */
-function statusOf({ code, reason }: NodeJS.ErrnoException & { reason?: string }): number | undefined {
+function statusOf({ code, reason }: ReadError): number | undefined {
   switch (code) {
     case 'ERR_HTTP_REQUEST_TIMEOUT':
       return 408;
