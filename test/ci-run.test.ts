@@ -35,7 +35,18 @@ function program(name: string, script: string): void {
 
 /** As on a machine that has everything: every suite with a report of 5 passed tests. */
 function everyProgram(): void {
-  const commands = ['git', 'cc', 'chromium', 'apache2', 'haproxy', 'nginx', 'redis-server', 'redis-cli', 'initdb'];
+  const commands = [
+    'git',
+    'cc',
+    'chromium',
+    'apache2',
+    'haproxy',
+    'nginx',
+    'pgbouncer',
+    'redis-server',
+    'redis-cli',
+    'initdb',
+  ];
   for (const name of [...commands, 'dpkg']) program(name, '');
   symlinkSync(process.execPath, join(folder, 'bin/node'));
   program('npm', reporting(5, 0));
@@ -102,7 +113,7 @@ test('.ci/run installs from Debian what is missing, Node and npm included', () =
   const { status, last } = run();
   expect(readFileSync(join(folder, 'apt'), 'utf8').trim().split('\n')).toEqual([
     expect.stringMatching(/update/),
-    'noninteractive install -qq -y --no-install-recommends git nodejs npm gcc libc6-dev chromium apache2 haproxy nginx redis-server postgresql debootstrap tomcat10-examples python3-websockets',
+    'noninteractive install -qq -y --no-install-recommends git nodejs npm gcc libc6-dev chromium apache2 haproxy nginx pgbouncer redis-server postgresql debootstrap tomcat10-examples python3-websockets',
   ]);
   // This apt-get has installed nothing: what needs Node fails, and is counted.
   expect({ status, last }).toEqual({ status: 1, last: '1 passed, 5 failed' });

@@ -275,7 +275,10 @@ export interface StoreConfig {
   poolSize?: number;
   /** postgres: make and update the schema. Default true. */
   migrate?: boolean;
-  /** postgres: the URL leads to a pooler in transaction mode, and `listenUrl` to the server. */
+  /**
+   * postgres: the URL leads to a pooler in transaction mode, and `listenUrl` to the server. Default false: each
+   * connection is a session of the server, which is checked when the store opens.
+   */
   transactionPooler?: boolean;
   /** postgres: where to listen for events, when that is not `url`. */
   listenUrl?: string;

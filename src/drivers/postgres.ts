@@ -7,8 +7,8 @@ export interface PgQuery {
   readonly text: string;
   readonly values?: readonly unknown[];
   readonly rowMode: 'array';
-  /** Which parser turns a column's text into a value. */
-  readonly types: { getTypeParser(oid: number, format?: string): (value: string) => unknown };
+  /** Which parser turns a column into a value: its text, or the bytes of it where the client asks for those. */
+  readonly types: { getTypeParser(oid: number, format?: string): (value: string | Uint8Array) => unknown };
 }
 
 export interface PgResultLike {
@@ -37,19 +37,27 @@ export interface PgPoolLike {
 
 /** Connections of our own. */
 export interface PgConnections extends PgPoolLike {
-  /** A connection apart from the pool. Its `release` closes it. */
-  connectAlone(): Promise<PgClientLike>;
+  /**
+   * A connection apart from the pool, on which nothing is set. Its `release` closes it.
+   *
+   * @param url Where it goes. Default: where those of the pool go.
+   */
+  connectApart(url?: string): Promise<PgClientLike>;
   end(): Promise<void>;
 }
 
 export interface PgConnectionOptions {
   readonly url: string;
-  /** Where `connectAlone` goes. Default `url`. */
-  readonly aloneUrl?: string | undefined;
   readonly poolSize: number;
   readonly connectTimeoutMs: number;
-  /** Settings of each pooled connection, by the server's name for them. */
-  readonly settings: Readonly<Record<string, string>>;
+  /** Run once on each connection of the pool, before its first use. Undefined: nothing. */
+  readonly setup: string | undefined;
+}
+
+/** What a `Pool` of `pg` makes its connections with. */
+interface PgPoolParts {
+  readonly Client: new (options: object) => object;
+  readonly options: { readonly onConnect?: (client: object) => unknown };
 }
 
 const IDLE_TIMEOUT_MS = 30_000;
@@ -68,29 +76,54 @@ export async function openPgConnections(options: PgConnectionOptions): Promise<P
     keepAlive: true,
     keepAliveInitialDelayMillis: 10_000,
   };
-  const settings = Object.entries(options.settings).map(
-    ([name, value]) => `-c ${name}=${value.replaceAll(' ', '\\ ')}`,
-  );
   const pool = new Pool({
     ...common,
     connectionString: options.url,
     max: options.poolSize,
     idleTimeoutMillis: IDLE_TIMEOUT_MS,
-    ...(settings.length > 0 && { options: settings.join(' ') }),
+    // A statement and not a parameter of the connection: poolers refuse parameters that they do not know.
+    ...(options.setup !== undefined && { onConnect: async client => void (await client.query(options.setup!)) }),
   });
   return {
     connect: () => pool.connect() as Promise<PgClientLike>,
     on: (event, listener) => pool.on(event, listener),
     off: (event, listener) => pool.off(event, listener),
     end: () => pool.end(),
-    async connectAlone() {
-      const client = new Client({ ...common, connectionString: options.aloneUrl ?? options.url });
-      // An error event without a listener would end the process.
-      client.on('error', () => {});
-      await client.connect();
-      return Object.assign(client, { release: () => void client.end().catch(() => {}) }) as unknown as PgClientLike;
-    },
+    connectApart: (url = options.url) => connectAlone(new Client({ ...common, connectionString: url })),
   };
+}
+
+/**
+ * A connection like those of a pool that a user brings, and none of them: it can be had when all of those are in use.
+ * Undefined for a pool that does not say how its connections are made. Its `release` closes it.
+ */
+export function connectionsLike(pool: PgPoolLike): (() => Promise<PgClientLike>) | undefined {
+  const { Client, options } = pool as unknown as Partial<PgPoolParts>;
+  if (typeof Client !== 'function' || typeof options !== 'object') return undefined;
+  return async () => {
+    const client = new Client(options);
+    const connected = await connectAlone(client as AloneClient);
+    try {
+      await options.onConnect?.(client);
+      return connected;
+    } catch (error) {
+      connected.release(true);
+      throw error;
+    }
+  };
+}
+
+interface AloneClient {
+  on(event: 'error', listener: (error: Error) => void): unknown;
+  connect(): Promise<unknown>;
+  end(): Promise<unknown>;
+}
+
+async function connectAlone(client: AloneClient): Promise<PgClientLike> {
+  // An error event without a listener would end the process.
+  client.on('error', () => {});
+  await client.connect();
+  return Object.assign(client, { release: () => void client.end().catch(() => {}) }) as unknown as PgClientLike;
 }
 
 async function loadPg() {

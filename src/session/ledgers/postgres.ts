@@ -178,7 +178,7 @@ function statementsOf(schema: string) {
       text: `INSERT INTO ${facts} AS f (key, value, expires_at)
         VALUES ($1, $2, clock_timestamp() + $3::double precision * interval '1 millisecond')
         ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at
-        WHERE f.expires_at <= clock_timestamp() RETURNING 1`,
+        WHERE f.expires_at <= clock_timestamp() RETURNING key`,
     },
     put: {
       what: 'put a fact',
@@ -218,7 +218,7 @@ function statementsOf(schema: string) {
           DELETE FROM ${facts} WHERE key IN (
             SELECT key FROM ${facts} WHERE expires_at <= clock_timestamp() ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED
           ) RETURNING 1
-        ) SELECT count(*) FROM removed`,
+        ) SELECT count(*)::text FROM removed`,
     },
   });
 }

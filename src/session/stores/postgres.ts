@@ -13,9 +13,14 @@ import type {
 import { openFeed } from './feed.ts';
 import { named, type PgDatabase, type Row } from './postgres/database.ts';
 import {
+  arrayOfJson,
+  byteaText,
+  doubleText,
   fromByteaText,
+  fromDoubleText,
   fromFieldsJson,
   fromTextKey,
+  jsonsOf,
   packValues,
   textKey,
   toAsciiJson,
@@ -128,11 +133,9 @@ export class PostgresStore implements SessionStore {
       lastAccessedAt,
       header.idleTimeoutMs,
       header.absoluteExpiresAt,
-      ...(hasAttributes
-        ? [names.map(name => name.key), names.map(name => name.json), versions, starts, sizes, bytes]
-        : NO_VALUES),
+      ...(hasAttributes ? [names.map(name => name.key), jsonsOf(names), versions, starts, sizes, bytes] : NO_VALUES),
     ]);
-    return isCreated === 't';
+    return isCreated === 'true';
   }
 
   async read(sid: string): Promise<SessionRecord | undefined> {
@@ -144,7 +147,7 @@ export class PostgresStore implements SessionStore {
         record = {
           header: fromFieldsJson(header!) as SessionHeader,
           version: Number(version),
-          lastAccessedAt: Number(lastAccessedAt),
+          lastAccessedAt: fromDoubleText(lastAccessedAt!),
           attributes,
         };
       } else {
@@ -156,7 +159,7 @@ export class PostgresStore implements SessionStore {
 
   async glance(sid: string): Promise<SessionGlance | undefined> {
     const [row] = await this.#database.query(this.#statements.glance, [textKey(sid).key]);
-    return row && { version: Number(row[0]), lastAccessedAt: Number(row[1]) };
+    return row && { version: Number(row[0]), lastAccessedAt: fromDoubleText(row[1]!) };
   }
 
   async commit(sid: string, changes: SessionChanges): Promise<CommitResult> {
@@ -170,9 +173,7 @@ export class PostgresStore implements SessionStore {
       ownerKey(header),
       header.idleTimeoutMs,
       header.absoluteExpiresAt,
-      ...(names.length > 0
-        ? [names.map(name => name.key), names.map(name => name.json), starts, sizes, bytes]
-        : NO_VALUES.slice(1)),
+      ...(names.length > 0 ? [names.map(name => name.key), jsonsOf(names), starts, sizes, bytes] : NO_VALUES.slice(1)),
       deleted.length > 0 ? deleted.map(name => textKey(name).key) : null,
       expected?.size ? Array.from(expected.keys(), name => textKey(name).key) : null,
       expected?.size ? [...expected.values()] : null,
@@ -200,14 +201,14 @@ export class PostgresStore implements SessionStore {
     const condition = expiredBy === Number.POSITIVE_INFINITY ? null : expiredBy;
     const values = [textKey(sid).key, condition, this.#eventsOf(sid)];
     const [[isDeleted] = []] = await this.#database.query(this.#statements.delete, values);
-    return isDeleted === 't';
+    return isDeleted === 'true';
   }
 
   async expired(now: number, limit: number): Promise<string[]> {
     // Each in a transaction of its own, so that what is done stays done however much there is to do.
     for (;;) {
       const [[isSettled] = []] = await this.#database.query(this.#statements.settle, [now, Math.max(limit, PAGE)]);
-      if (isSettled === 't') break;
+      if (isSettled === 'true') break;
     }
     return toSids(await this.#database.query(this.#statements.expired, [now, limit]));
   }
@@ -259,26 +260,36 @@ export class PostgresStore implements SessionStore {
 
 const NO_VALUES = [null, null, null, null, null, null];
 
+/**
+ * Every column is text of ASCII, which no setting of the server or the client writes differently: see `byteaText`.
+ */
 function statementsOf(schema: string) {
-  const call = (name: string, parameters: number) =>
-    `SELECT ${schema}.${name}(${Array.from({ length: parameters }, (_, index) => `$${index + 1}`).join(', ')})`;
+  const call = (name: string, parameters: number, jsons?: number) =>
+    `${schema}.${name}(${Array.from({ length: parameters }, (_, index) =>
+      index + 1 === jsons ? arrayOfJson(`$${jsons}`) : `$${index + 1}`,
+    ).join(', ')})`;
   return named({
-    create: { what: 'create a session', text: call('create_session', 14) },
-    commit: { what: 'commit a session', text: call('commit_session', 17).replace('SELECT', 'SELECT * FROM') },
-    delete: { what: 'delete a session', text: call('delete_session', 3) },
-    settle: { what: 'look for expired sessions', isRepeatable: true, text: call('settle_due', 2) },
+    create: { what: 'create a session', text: `SELECT ${call('create_session', 14, 10)}::text` },
+    commit: {
+      what: 'commit a session',
+      text: `SELECT new_version::text, old_version::text FROM ${call('commit_session', 17, 7)}`,
+    },
+    delete: { what: 'delete a session', text: `SELECT ${call('delete_session', 3)}::text` },
+    settle: { what: 'look for expired sessions', isRepeatable: true, text: `SELECT ${call('settle_due', 2)}::text` },
     // Two branches of one statement: they see the same moment.
     read: {
       what: 'read a session',
       isRepeatable: true,
-      text: `SELECT s.version, a.last_access, s.header::text, NULL::text, NULL::text, NULL::bytea
+      text: `SELECT s.version::text, ${doubleText('a.last_access')}, s.header::text, NULL::text, NULL::text, NULL::text
         FROM ${schema}.sessions s JOIN ${schema}.accesses a ON a.sid = s.sid WHERE s.sid = $1
-        UNION ALL SELECT version, NULL, NULL, name, name_json, value FROM ${schema}.attributes WHERE sid = $1`,
+        UNION ALL SELECT version::text, NULL, NULL, name, name_json, ${byteaText('value')}
+        FROM ${schema}.attributes WHERE sid = $1`,
     },
     glance: {
       what: "read a session's version",
       isRepeatable: true,
-      text: `SELECT s.version, a.last_access FROM ${schema}.sessions s JOIN ${schema}.accesses a ON a.sid = s.sid WHERE s.sid = $1`,
+      text: `SELECT s.version::text, ${doubleText('a.last_access')}
+        FROM ${schema}.sessions s JOIN ${schema}.accesses a ON a.sid = s.sid WHERE s.sid = $1`,
     },
     touch: {
       what: 'write last access',
@@ -296,7 +307,11 @@ function statementsOf(schema: string) {
       text: `SELECT s.sid, s.sid_json FROM ${schema}.accesses a JOIN ${schema}.sessions s ON s.sid = a.sid
         WHERE a.due_at <= $1 AND least(a.last_access + a.idle_ms, a.absolute_at) <= $1 ORDER BY a.due_at LIMIT $2`,
     },
-    time: { what: 'ask for the time', isRepeatable: true, text: 'SELECT extract(epoch FROM clock_timestamp()) * 1000' },
+    time: {
+      what: 'ask for the time',
+      isRepeatable: true,
+      text: 'SELECT (extract(epoch FROM clock_timestamp()) * 1000)::numeric::text',
+    },
     sids: {
       what: 'list sessions',
       isRepeatable: true,
@@ -307,11 +322,11 @@ function statementsOf(schema: string) {
       isRepeatable: true,
       text: `SELECT sid, sid_json FROM ${schema}.sessions WHERE owner = $1`,
     },
-    count: { what: 'count sessions', isRepeatable: true, text: `SELECT count(*) FROM ${schema}.sessions` },
+    count: { what: 'count sessions', isRepeatable: true, text: `SELECT count(*)::text FROM ${schema}.sessions` },
     'count-anonymous': {
       what: 'count sessions',
       isRepeatable: true,
-      text: `SELECT count(*) FROM ${schema}.sessions WHERE owner IS NULL`,
+      text: `SELECT count(*)::text FROM ${schema}.sessions WHERE owner IS NULL`,
     },
   });
 }

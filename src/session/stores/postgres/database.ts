@@ -31,7 +31,7 @@ export interface PgDatabaseOptions {
   readonly isBrought: boolean;
   /** Ends what is ours. */
   readonly end: (() => Promise<void>) | undefined;
-  /** A connection that stays out of the pool's use, for `LISTEN`. */
+  /** A connection that stays out of the pool's use, for `LISTEN`. Nothing is set on it. */
   readonly connectAlone: () => Promise<PgClientLike>;
   readonly schema: string;
   /** Host and database, for messages. */
@@ -53,8 +53,16 @@ const CONNECTION_LOST = /^(?:08|57P|25006)/;
 const DISK_FULL = '53100';
 /** Codes of Node, such as EPIPE, are not among these. */
 const SQLSTATE = /^[0-9FHPX][0-9A-Z]{4}$/;
-/** Every column as text: what parsers the user has set for their own queries does not matter here. */
-const RAW: PgQuery['types'] = { getTypeParser: () => value => value };
+/**
+ * Every column is ASCII text, and stays what it is: what parsers the user has set for their own queries does not matter
+ * here. `String`, because a client may ask for bytes.
+ */
+const RAW: PgQuery['types'] = { getTypeParser: () => String };
+
+/** A statement without a name, whose rows are texts. */
+export function textQuery(text: string, values?: readonly unknown[]): PgQuery {
+  return { text, ...(values && { values }), rowMode: 'array', types: RAW };
+}
 
 /** Sends statements, each with a deadline, and turns every failure into ERR_SESSION_STORE_UNAVAILABLE. */
 export class PgDatabase implements PgEventSource {
@@ -135,8 +143,7 @@ export class PgDatabase implements PgEventSource {
       client = await this.#connect();
       const connected = client;
       const result = await work(async (text, values) => {
-        const query = { text, ...(values && { values }), rowMode: 'array', types: RAW } as const;
-        return (await this.deadline(connected.query(query), timeoutMs, 'answer')).rows;
+        return (await this.deadline(connected.query(textQuery(text, values)), timeoutMs, 'answer')).rows;
       });
       isBroken = false;
       return result;
@@ -147,9 +154,14 @@ export class PgDatabase implements PgEventSource {
     }
   }
 
+  /** One of the pool's. Who asks for it releases it. */
+  connectShared(): Promise<PgClientLike> {
+    return this.inTime(this.#options.pool.connect());
+  }
+
   /** A connection for nothing else. Who asks for it releases it. */
   connectAlone(): Promise<PgClientLike> {
-    return this.#inTime(this.#options.connectAlone());
+    return this.inTime(this.#options.connectAlone());
   }
 
   /** Waits no longer. @param what What is waited for: `answer`. */
@@ -173,12 +185,13 @@ export class PgDatabase implements PgEventSource {
 
   async #connect(): Promise<PgClientLike> {
     if (this.#isClosed) throw new Error('it is closed');
-    const client = await this.#inTime(this.#options.pool.connect());
+    const client = await this.connectShared();
     client.on('error', ignore);
     return client;
   }
 
-  async #inTime(connecting: Promise<PgClientLike>): Promise<PgClientLike> {
+  /** Waits no longer than `connectTimeoutMs`; what comes later is released. */
+  async inTime(connecting: Promise<PgClientLike>): Promise<PgClientLike> {
     try {
       return await this.deadline(connecting, this.#options.connectTimeoutMs, 'connection');
     } catch (error) {
@@ -186,7 +199,10 @@ export class PgDatabase implements PgEventSource {
         late => late.release(),
         () => {},
       );
-      throw error;
+      if (!(error instanceof TimedOut)) throw error;
+      throw new TimedOut(
+        `${error.message}: the server does not answer, or every connection of the pool is in use, or the pooler has none left`,
+      );
     }
   }
 
@@ -195,13 +211,7 @@ export class PgDatabase implements PgEventSource {
     const client = await this.#connect();
     let isBroken = false;
     try {
-      const query = {
-        ...(prepare && { name: `${schema}.${name}` }),
-        text,
-        values,
-        rowMode: 'array',
-        types: RAW,
-      } as const;
+      const query = { ...textQuery(text, values), ...(prepare && { name: `${schema}.${name}` }) };
       return (await this.deadline(client.query(query), queryTimeoutMs, 'answer')).rows;
     } catch (error) {
       const code = sqlStateOf(error);
@@ -220,9 +230,9 @@ export class PgDatabase implements PgEventSource {
 }
 
 /** A connection that breaks says so to the query and in an event, which would end the process if nobody heard it. */
-function ignore(): void {}
+export function ignore(): void {}
 
-function giveBack(client: PgClientLike, isBroken: boolean): void {
+export function giveBack(client: PgClientLike, isBroken: boolean): void {
   client.off('error', ignore);
   client.release(isBroken);
 }

@@ -18,6 +18,19 @@ export function textKey(text: string): { readonly key: string; readonly json: st
   return { key: `~${hash('sha256', Buffer.from(text, 'utf16le'), 'base64url')}`, json: toAsciiJson(text) };
 }
 
+/**
+ * The JSON texts of keys as one array parameter, with an empty text for null: where `array_nulls` is off, the server
+ * takes a null in an array for the text `NULL`. Read by `arrayOfJson`.
+ */
+export function jsonsOf(keys: readonly { readonly json: string | null }[]): string[] {
+  return keys.map(({ json }) => json ?? '');
+}
+
+/** What the statement makes of the parameter of `jsonsOf`. */
+export function arrayOfJson(parameter: string): string {
+  return `array_replace(${parameter}::text[], ''::text, NULL::text)`;
+}
+
 export function fromTextKey(key: string, json: string | null): string {
   return json === null ? key : (JSON.parse(json) as string);
 }
@@ -49,9 +62,19 @@ export function fromFieldsJson(json: string): object {
   );
 }
 
-/** Bytes as the server writes them in text. */
+/**
+ * SQL for a column of bytes, and of numbers in double precision, as text that no setting of the server changes
+ * (`bytea_output`, `extra_float_digits`).
+ */
+export const byteaText = (column: string) => `encode(${column}, 'hex')`;
+export const doubleText = (column: string) => `encode(float8send(${column}), 'hex')`;
+
 export function fromByteaText(text: string): Buffer {
-  return Buffer.from(text.slice(2), 'hex');
+  return Buffer.from(text, 'hex');
+}
+
+export function fromDoubleText(text: string): number {
+  return Buffer.from(text, 'hex').readDoubleBE();
 }
 
 /**

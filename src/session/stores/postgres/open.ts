@@ -1,8 +1,8 @@
 import { type Clock, systemClock } from '../../../base/clock.ts';
-import { HoldfastError } from '../../../base/errors.ts';
 import { type Logger, silentLogger } from '../../../base/logger.ts';
-import { openPgConnections, type PgPoolLike, placeOf } from '../../../drivers/postgres.ts';
-import { PgDatabase, type Row } from './database.ts';
+import { connectionsLike, openPgConnections, type PgPoolLike, placeOf } from '../../../drivers/postgres.ts';
+import { checkConnections, checkServer, type Query, refuse } from './checks.ts';
+import { PgDatabase } from './database.ts';
 import { checkSchemaName, migrationSql, SCHEMA_VERSION } from './schema.ts';
 
 export interface PostgresOptions {
@@ -12,8 +12,9 @@ export interface PostgresOptions {
    */
   readonly url?: string | undefined;
   /**
-   * A pool of your own: a `Pool` of `pg` 8 or what works like one. It is not ended with the store. One of its
-   * connections is kept for events.
+   * A pool of your own: a `Pool` of `pg` 8 or what works like one. It is not ended with the store. Events come by a
+   * connection of the store's own, made as the pool makes its connections; of a pool that does not say how it does that
+   * (it has no `Client` and `options`, as those of `pg` have), one connection is kept for events.
    */
   readonly pool?: PgPoolLike | undefined;
   /** Where to listen for events, when that is another address: around a pooler. Default `url` or `pool`. */
@@ -53,7 +54,6 @@ export interface PostgresOptions {
 const DEFAULT_TIMEOUT_MS = 2_000;
 /** For each statement of a migration; it may have to wait until another process has done it. */
 const MIGRATION_TIMEOUT_MS = 60_000;
-const OLDEST_SERVER = 130_000;
 
 /**
  * Connects, checks the server, and makes the schema when it has to.
@@ -73,28 +73,17 @@ export async function openDatabase(options: PostgresOptions): Promise<PgDatabase
   const queryTimeoutMs = positive('queryTimeoutMs', options.queryTimeoutMs ?? DEFAULT_TIMEOUT_MS);
   const poolSize = positive('poolSize', options.poolSize ?? 10);
 
-  const settings = {
-    default_transaction_isolation: 'read committed',
-    // The server ends what we no longer wait for.
-    statement_timeout: String(Math.ceil(queryTimeoutMs)),
-  };
+  const setup = transactionPooler ? undefined : setupOf(queryTimeoutMs);
   const ownUrl = url ?? listenUrl;
   const own =
-    ownUrl === undefined
-      ? undefined
-      : await openPgConnections({
-          url: ownUrl,
-          aloneUrl: listenUrl,
-          poolSize,
-          connectTimeoutMs,
-          settings: transactionPooler ? {} : settings,
-        });
-  const pool = options.pool ?? own!;
+    ownUrl === undefined ? undefined : await openPgConnections({ url: ownUrl, poolSize, connectTimeoutMs, setup });
+  const pool = options.pool === undefined ? own! : checkPool(options.pool);
+  const like = options.pool === undefined ? () => own!.connectApart() : connectionsLike(options.pool);
   const database = new PgDatabase({
     pool,
     isBrought: options.pool !== undefined,
     end: own && (() => own.end()),
-    connectAlone: own ? () => own.connectAlone() : () => pool.connect(),
+    connectAlone: listenUrl === undefined ? (like ?? (() => pool.connect())) : () => own!.connectApart(listenUrl),
     schema,
     place: url === undefined ? 'the given pool' : placeOf(url),
     connectTimeoutMs,
@@ -103,7 +92,13 @@ export async function openDatabase(options: PostgresOptions): Promise<PgDatabase
     clock: options.clock ?? systemClock,
   });
   try {
-    await prepare(database, migrate, logger);
+    // Before anything is set on a connection: behind a pooler that shares them it would be set for others.
+    await checkConnections(database, {
+      timeoutMs: connectTimeoutMs,
+      listenPlace: listenUrl === undefined ? undefined : placeOf(listenUrl),
+      connectLike: transactionPooler ? undefined : like,
+    });
+    await prepare(database, migrate, logger, url !== undefined && !transactionPooler);
     return database;
   } catch (error) {
     await database.close();
@@ -111,10 +106,34 @@ export async function openDatabase(options: PostgresOptions): Promise<PgDatabase
   }
 }
 
-async function prepare(database: PgDatabase, migrate: boolean, logger: Logger): Promise<void> {
+/** What is set on each connection of our own pool, whatever database, role and address say. */
+function setupOf(queryTimeoutMs: number): string {
+  const settings = {
+    default_transaction_isolation: "'read committed'",
+    // The server ends what we no longer wait for, and nothing earlier.
+    statement_timeout: String(Math.ceil(queryTimeoutMs)),
+    lock_timeout: '0',
+    search_path: 'pg_catalog',
+  };
+  return Object.entries(settings)
+    .map(([name, value]) => `SET ${name} = ${value}`)
+    .join('; ');
+}
+
+function checkPool(pool: PgPoolLike): PgPoolLike {
+  const { connect, on, off, escapeIdentifier } = (pool ?? {}) as unknown as Record<string, unknown>;
+  const isClient = typeof escapeIdentifier === 'function';
+  if (!isClient && [connect, on, off].every(member => typeof member === 'function')) return pool;
+  throw new TypeError(
+    'postgres: pool must be a Pool of pg, or what works like one; a Client is one connection: new pg.Pool({ … })',
+  );
+}
+
+/** @param isSetUp On each connection is set what we need. */
+async function prepare(database: PgDatabase, migrate: boolean, logger: Logger, isSetUp: boolean): Promise<void> {
   const { schema } = database;
   await database.withClient('open the session store', MIGRATION_TIMEOUT_MS, async query => {
-    checkServer(database, (await query(SETTINGS))[0]!, logger);
+    await checkServer(database, query, logger, isSetUp);
     const version = await versionOf(query, schema);
     checkVersion(database, version);
     if (version === SCHEMA_VERSION) return;
@@ -123,8 +142,9 @@ async function prepare(database: PgDatabase, migrate: boolean, logger: Logger): 
         database,
         `${found(version)}; run the DDL of version ${SCHEMA_VERSION}: postgresDdl('${schema}', ${version})`,
       );
-    await query('BEGIN');
-    await query('SET LOCAL statement_timeout = 0');
+    // Read committed: after the lock it must see what others have made before.
+    await query('BEGIN ISOLATION LEVEL READ COMMITTED');
+    await query('SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0');
     await query('SELECT pg_advisory_xact_lock(hashtextextended($1, 0))', [`holdfast:${schema}`]);
     const locked = await versionOf(query, schema); // somebody else may have been quicker
     checkVersion(database, locked);
@@ -137,33 +157,6 @@ async function prepare(database: PgDatabase, migrate: boolean, logger: Logger): 
   });
 }
 
-type Query = (text: string, values?: readonly unknown[]) => Promise<readonly Row[]>;
-
-const SETTINGS = `SELECT current_setting('server_version_num'), pg_is_in_recovery(), current_setting('synchronous_commit'),
-  current_setting('fsync'), current_setting('full_page_writes'), current_setting('default_transaction_isolation')`;
-
-function checkServer(database: PgDatabase, row: Row, logger: Logger): void {
-  const [version, isStandby, synchronousCommit, fsync, fullPageWrites, isolation] = row;
-  if (Number(version) < OLDEST_SERVER) throw refuse(database, `the server is older than PostgreSQL 13: ${version}`);
-  if (isStandby === 't')
-    throw refuse(database, 'the server is a standby, on which nothing can be written; give the address of the primary');
-  const unsafe = Object.entries({ synchronous_commit: synchronousCommit, fsync, full_page_writes: fullPageWrites });
-  for (const [setting, value] of unsafe) {
-    if (value !== 'off') continue;
-    const fields = { event: 'session-store-unsafe', setting, place: database.place };
-    logger.warn(
-      fields,
-      `postgres: ${setting} is off: sessions that were acknowledged may be lost or torn when the server crashes`,
-    );
-  }
-  if (isolation === 'read committed') return;
-  const fields = { event: 'session-store-isolation', isolation, place: database.place };
-  logger.warn(
-    fields,
-    'postgres: default_transaction_isolation is not "read committed": parallel commits of one session are tried again and may fail',
-  );
-}
-
 const HAS_VERSION = `SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   WHERE n.nspname = $1 AND c.relname = 'schema_version'`;
 
@@ -171,7 +164,7 @@ const HAS_VERSION = `SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namesp
 async function versionOf(query: Query, schema: string): Promise<number> {
   // to_regclass would answer from a cache that does not see what another process has made while we waited for the lock.
   if ((await query(HAS_VERSION, [schema])).length === 0) return 0;
-  const [[version] = []] = await query(`SELECT max(version) FROM ${schema}.schema_version`);
+  const [[version] = []] = await query(`SELECT max(version)::text FROM ${schema}.schema_version`);
   return Number(version ?? 0);
 }
 
@@ -185,11 +178,6 @@ function checkVersion(database: PgDatabase, version: number): void {
 
 function found(version: number): string {
   return version === 0 ? 'the schema is not there' : `the schema has version ${version}`;
-}
-
-function refuse({ place, schema }: PgDatabase, why: string): HoldfastError {
-  const message = `postgres at ${place}, schema ${schema}: ${why}`;
-  return new HoldfastError('ERR_SESSION_STORE_UNAVAILABLE', message, { status: 503, closeCode: 1013 });
 }
 
 function positive(name: string, value: number): number {
