@@ -34,8 +34,8 @@ export interface Config {
   /** Named dispatch policies that endpoints share (work managers). */
   dispatch?: Readonly<Record<string, DispatchOptions>>;
   /**
-   * Addresses or CIDR blocks of proxies whose `Forwarded`, `X-Forwarded-*` and PROXY headers are believed. Default
-   * none.
+   * Addresses or CIDR blocks of proxies whose `Forwarded`, `X-Forwarded-*` and PROXY headers are believed.
+   * `X-Forwarded-Port` counts where the host has no port itself. Default none.
    */
   trustedProxies?: readonly string[];
   /** Time a client may take to send its request head. Default `10s`; -1 is refused. */

@@ -22,8 +22,8 @@ export const THROUGH_HEADER = 'X-Forwarded-Through';
  * Remove a client's own copies of them first (`withoutOwned` in `http/hop-by-hop.ts`).
  *
  * From an untrusted peer nothing that it said remains. From a trusted one the lists (`X-Forwarded-For`, `Forwarded`)
- * are continued with the peer's address. Scheme, host and port are always one value, the client's own: backends compare
- * them as a whole. Both forms tell the same chain, the one that `clientAddress` was found in, so that a backend may
+ * are continued with the peer's address. Scheme, host and port are always one value, the client's own, with the port
+ * that the host has: backends compare them as a whole. Both forms tell the same chain, the one that `clientAddress` was found in, so that a backend may
  * read either. The scheme of a WebSocket is http or https. Where the client has named no host (HTTP/1.0), nothing is
  * said about host and port.
  *

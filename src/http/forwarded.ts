@@ -13,6 +13,8 @@ export interface ForwardedChain {
   readonly hops: readonly string[];
   readonly protos: readonly string[];
   readonly hosts: readonly string[];
+  /** Of the hosts that have none themselves. */
+  readonly ports: readonly string[];
 }
 
 /** One element of a `Forwarded` header; names lower-case, values unquoted. */
@@ -59,13 +61,19 @@ export function readForwardedChain(headers: IncomingHttpHeaders): ForwardedChain
   const hops = list(headers['x-forwarded-for']);
   const text = headers.forwarded;
   if (hops.length > 0 || text === undefined)
-    return { hops, protos: list(headers['x-forwarded-proto']), hosts: list(headers['x-forwarded-host']) };
+    return {
+      hops,
+      protos: list(headers['x-forwarded-proto']),
+      hosts: list(headers['x-forwarded-host']),
+      ports: list(headers['x-forwarded-port']),
+    };
   const elements = parseForwarded(text);
   return (
     elements && {
       hops: elements.map(element => element.for ?? 'unknown'),
       protos: elements.map(element => element.proto ?? ''),
       hosts: elements.map(element => element.host ?? ''),
+      ports: [],
     }
   );
 }
@@ -81,17 +89,19 @@ export interface ForwardedClient {
   /** Undefined when no hop says it, or none that is a scheme. */
   readonly isSecure: boolean | undefined;
   readonly host: string | undefined;
+  /** Undefined when no hop says it, or none that is a port. */
+  readonly port: number | undefined;
 }
 
 /**
  * Walks the chain from our side to the client's: each hop is believed as long as the one that reported it is trusted.
  *
  * The first address that is not a trusted proxy is the client. Where a trusted proxy hides its peer (`unknown`), that
- * proxy is the last address known, and counts as the client. Scheme and host are taken from the same hop; from the
- * first one named when the lists are shorter.
+ * proxy is the last address known, and counts as the client. Scheme, host and port are taken from the same hop; from
+ * the first one named when the lists are shorter.
  */
 export function findClient(chain: ForwardedChain, peerAddress: string, trustedProxies: AddressList): ForwardedClient {
-  const { hops, protos, hosts } = chain;
+  const { hops, protos, hosts, ports } = chain;
   let address = peerAddress;
   let hopsWalked = 0;
   while (hopsWalked < hops.length && trustedProxies.contains(address)) {
@@ -103,7 +113,18 @@ export function findClient(chain: ForwardedChain, peerAddress: string, trustedPr
   const fromRight = (values: readonly string[]) =>
     values[Math.max(0, values.length - Math.max(1, hopsWalked))] || undefined;
   const proto = fromRight(protos)?.toLowerCase();
-  return { address, isSecure: proto === undefined ? undefined : IS_SECURE.get(proto), host: fromRight(hosts) };
+  return {
+    address,
+    isSecure: proto === undefined ? undefined : IS_SECURE.get(proto),
+    host: fromRight(hosts),
+    port: parsePort(fromRight(ports)),
+  };
+}
+
+function parsePort(text: string | undefined): number | undefined {
+  if (text === undefined || !/^\d{1,5}$/.test(text)) return undefined;
+  const port = Number(text);
+  return port >= 1 && port <= 65_535 ? port : undefined;
 }
 
 /** The address of a node without its port (RFC 7239 §6); undefined where it is not an address: `unknown`, `_hidden`. */

@@ -34,7 +34,7 @@ export interface RequestHead {
   readonly rawHeaders: readonly string[];
   /**
    * The host the client asked for (the `Host` header, or what a trusted proxy reports), lower-case, with its port when
-   * it has one. `''` when a request of HTTP/1.0 names none.
+   * it has one, or when a trusted proxy reports one (`X-Forwarded-Port`). `''` when a request of HTTP/1.0 names none.
    */
   readonly host: string;
   /**
@@ -147,12 +147,13 @@ export function readRequestHead(request: IncomingMessage, options: ReadRequestHe
   if (host === undefined || !chain.hosts.every(isHost))
     return badRequest(`the trusted proxy ${peerAddress} forwarded a host that is not a host name or address`);
   if (!isAnswered(host, options)) return misdirected(host);
+  const isSecure = client.isSecure ?? isEncrypted;
   return {
     ...facts,
-    host,
+    host: client.port === undefined ? host : withPort(host, client.port),
     isPeerTrusted: true,
     clientAddress: client.address,
-    isSecure: client.isSecure ?? isEncrypted,
+    isSecure,
     isSchemeKnown: client.isSecure !== undefined || isEncrypted,
   };
 }
@@ -196,6 +197,15 @@ function normalizeHost(text: string): string | undefined {
   const authority = parseAuthority(text);
   if (!authority) return undefined;
   return authority.port === undefined ? authority.hostname : `${authority.hostname}:${authority.port}`;
+}
+
+/**
+ * A host with the port that a trusted proxy forwards, where it has none itself and the port is not the default one. The
+ * default port of the other scheme is that of a hop behind the one that ends TLS, and says nothing of the client's.
+ */
+function withPort(host: string, port: number): string {
+  const isDefault = port === 443 || port === 80;
+  return host === '' || isDefault || parseAuthority(host)?.port !== undefined ? host : `${host}:${port}`;
 }
 
 /** Each entry of the list is checked, because the whole list is passed on to the next proxy. */

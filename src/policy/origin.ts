@@ -1,4 +1,5 @@
 import type { Logger } from '../base/logger.ts';
+import { defaultPort, parseAuthority } from '../http/authority.ts';
 import { isOriginOf, type Origin, originText, parseOrigin, parseOriginRule } from '../http/origin.ts';
 import { refuse } from '../http/refusal.ts';
 import type { RequestHead } from '../http/request-head.ts';
@@ -65,8 +66,18 @@ export function createOriginPolicy(
     const text = originText(origin);
     if (exact.has(text) || patterns.some(pattern => pattern.test(text))) return undefined;
     if (takesSameOrigin && isSameOrigin(head, origin)) return undefined;
-    return refusal(`the origin ${JSON.stringify(text.slice(0, 200))} is not allowed on ${head.host}`);
+    const remedy = takesSameOrigin && isPortLost(origin, head) ? PORT_IS_LOST : '';
+    return refusal(`the origin ${JSON.stringify(text.slice(0, 200))} is not allowed on ${head.host}${remedy}`);
   };
+}
+
+const PORT_IS_LOST =
+  ': only the port differs, which a proxy in front has perhaps dropped; let it pass on Host with its port (nginx: proxy_set_header Host $http_host), or send X-Forwarded-Port from one of trustedProxies';
+
+/** Is the page from the host that the request came to, and from a port that the request does not have? */
+function isPortLost(origin: Origin, head: RequestHead): boolean {
+  const own = parseAuthority(head.host);
+  return own?.port === undefined && isOriginOf({ ...origin, port: defaultPort(origin.scheme) }, head);
 }
 
 function refusal(reason: string): Decision {

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import net, { type AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
-import { createServer, defineEndpoint, type Server } from '../../src/index.ts';
+import { type Config, createServer, defineEndpoint, type Server } from '../../src/index.ts';
 import { missing, type ProxyName, type RunningProxy, startProxy } from '../services/proxies.ts';
 
 const guide = readFileSync(new URL('../../docs/guides/behind-a-proxy.md', import.meta.url), 'utf8');
@@ -26,6 +26,26 @@ const UPGRADE_LINES: Readonly<Partial<Record<ProxyName, RegExp>>> = {
   apache: / upgrade=websocket/,
   nginx: /^ +proxy_(?:http_version|set_header (?:Upgrade|Connection)) .*\n/gm,
 };
+
+/** For each program: how it loses the port of `Host`, and how it forwards it then. */
+const PORTLESS: Readonly<Record<ProxyName, readonly [lost: [RegExp, string], forwarded: [RegExp, string]]>> = {
+  apache: [
+    [/ProxyAddHeaders On/, 'ProxyAddHeaders Off\n  RequestHeader edit Host ":\\\\d+$" ""'],
+    [/RequestHeader unset X-Forwarded-Port early/, 'RequestHeader set X-Forwarded-Port expr=%{SERVER_PORT}'],
+  ],
+  nginx: [
+    [/\$http_host/g, '$$host'],
+    [/X-Forwarded-Port ''/, 'X-Forwarded-Port $$server_port'],
+  ],
+  haproxy: [
+    [/(X-Forwarded-Host) %\[req.hdr\(Host\)\]/, '$1 %[req.hdr(Host),field(1,:)]'],
+    [/del-header X-Forwarded-Port/, 'set-header X-Forwarded-Port %[dst_port]'],
+  ],
+};
+
+const lines: string[] = [];
+const note = (_: object, message: string) => void lines.push(message);
+const logger = { debug: note, info: note, warn: note, error: note };
 
 const backend = new WebSocketServer({
   port: 0,
@@ -55,7 +75,7 @@ let server: Server;
 let ours: number;
 
 beforeAll(async () => {
-  server = createServer({
+  const config: Config = {
     listen: [{ port: 0, host: '127.0.0.1' }],
     trustedProxies: ['127.0.0.1'],
     session: false,
@@ -65,8 +85,8 @@ beforeAll(async () => {
       { path: '/page', fetch: () => new Response('hello') },
       { path: '/*', upstream: 'app' },
     ],
-    log: { level: 'silent' },
-  });
+  };
+  server = createServer(config, { logger });
   await server.start();
   ours = Number(new URL(server.urls[0]!).port);
 });
@@ -141,6 +161,7 @@ describe.each(Object.entries({ apache: 'Apache', nginx: 'nginx', haproxy: 'HAPro
         'X-Forwarded-For': '6.6.6.6',
         'X-Forwarded-Proto': 'https',
         'X-Forwarded-Host': 'evil.test',
+        'X-Forwarded-Port': '6666',
         Forwarded: 'for=6.6.6.6;proto=https;host=evil.test',
       };
       const socket = await open(proxy.port, '/facts', { headers, localAddress: '127.0.0.2' });
@@ -151,7 +172,24 @@ describe.each(Object.entries({ apache: 'Apache', nginx: 'nginx', haproxy: 'HAPro
       const seen = JSON.parse(String(await answerTo(relayed, 'headers')));
       expect(seen['x-forwarded-for'].split(', ')).toContain('127.0.0.2');
       expect(seen['x-forwarded-host']).toBe(`127.0.0.1:${proxy.port}`);
+      expect(seen['x-forwarded-port']).toBe(String(proxy.port));
       expect(seen['x-forwarded-proto']).toBe('http');
+      relayed.terminate();
+    });
+
+    const [portless, withPort] = PORTLESS[name];
+    skip(`${reason ?? title}: a port that Host has lost on the way is refused, unless it is forwarded`, async () => {
+      const text = (port: number) => snippet(name, port, ours).replace(...portless);
+      await using lost = await startProxy(name, text);
+      const page = (port: number) => open(port, '/socket', { origin: `http://127.0.0.1:${port}` });
+      await expect(page(lost.port)).rejects.toThrow('403');
+      expect(lines.at(-1)).toContain('only the port differs');
+      await using forwarded = await startProxy(name, port => text(port).replace(...withPort));
+      (await page(forwarded.port)).terminate();
+      await expect(open(forwarded.port, '/socket', { origin: 'http://127.0.0.1' })).rejects.toThrow('403');
+      const relayed = await open(forwarded.port, '/socket');
+      const seen = JSON.parse(String(await answerTo(relayed, 'headers')));
+      expect([seen.host, seen['x-forwarded-port']]).toEqual([`127.0.0.1:${forwarded.port}`, String(forwarded.port)]);
       relayed.terminate();
     });
 
@@ -164,11 +202,11 @@ describe.each(Object.entries({ apache: 'Apache', nginx: 'nginx', haproxy: 'HAPro
       await expect.poll(() => backend.clients.size, { timeout: 10_000 }).toBe(before - 20);
     });
 
-    const lines = UPGRADE_LINES[name];
-    if (lines === undefined) return; // it passes upgrades on without being told
+    const upgradeLines = UPGRADE_LINES[name];
+    if (upgradeLines === undefined) return; // it passes upgrades on without being told
     skip(`${reason ?? title}: without the lines for upgrades: 426 that says so`, async () => {
       await using own = await startProxy(name, port =>
-        snippet(name, port, ours).replaceAll(new RegExp(lines, 'gm'), ''),
+        snippet(name, port, ours).replaceAll(new RegExp(upgradeLines, 'gm'), ''),
       );
       const socket = net.connect(own.port, '127.0.0.1');
       socket.write(

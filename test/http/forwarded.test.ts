@@ -48,6 +48,7 @@ describe('the chain of hops', () => {
       hops: ['203.0.113.1', '10.0.0.1'],
       protos: ['https', ''],
       hosts: ['example.com', ''],
+      ports: [],
     });
   });
 

@@ -209,3 +209,65 @@ async function askHttp2(server: WiredServer, asked: Asked): Promise<Answered> {
   const joined = Object.fromEntries(Object.entries(answer).map(([name, value]) => [name, [value].flat().join(', ')]));
   return { status: Number(answer[':status']), headers: joined, body: text, trailers: received };
 }
+
+const HANDSHAKE = {
+  Connection: 'Upgrade',
+  Upgrade: 'websocket',
+  'Sec-WebSocket-Version': '13',
+  'Sec-WebSocket-Key': 'dGhlIHNhbXBsZSBub25jZQ==',
+};
+
+/** The answer to a handshake, as it came over HTTP/1 and with its body; a WebSocket that opens is cut at once. */
+export async function knock(server: WiredServer, wire: Wire, asked: Asked = {}): Promise<Answered> {
+  const { path = '/', host = 'public.example', headers = {} } = asked;
+  if (wire === 'http/2') {
+    using client = await Http2Client.connect(server.url(wire));
+    const { stream, status, headers: answer } = await client.knock(path, { ':authority': host, ...headers });
+    const joined = Object.fromEntries(Object.entries(answer).map(([name, value]) => [name, String(value)]));
+    let body = '';
+    if (status !== 200) for await (const chunk of stream) body += chunk.toString('latin1');
+    return { status: status === 200 ? 101 : status, headers: joined, body, trailers: {} };
+  }
+  const options = { host: '127.0.0.1', port: server.port(wire) };
+  const socket = wire === 'tls' ? tls.connect({ ...options, rejectUnauthorized: false }) : net.connect(options);
+  socket.on('error', () => {});
+  const lines = Object.entries({ Host: host, ...HANDSHAKE, ...headers }).flatMap(([name, values]) =>
+    [values].flat().map(value => `${name}: ${value}\r\n`),
+  );
+  socket.write(`GET ${path} HTTP/1.1\r\n${lines.join('')}\r\n`, 'latin1');
+  let text = '';
+  for await (const chunk of socket) {
+    text += chunk.toString('latin1');
+    if (/^HTTP\/1\.1 101 [\s\S]*\r\n\r\n/.test(text)) break;
+  }
+  socket.destroy();
+  const [head = '', ...bodies] = text.split('\r\n\r\n');
+  const [statusLine = '', ...fields] = head.split('\r\n');
+  const received: Record<string, string> = {};
+  for (const field of fields) {
+    const [name = '', ...value] = field.split(':');
+    const lower = name.toLowerCase();
+    const one = value.join(':').trim();
+    received[lower] = lower in received ? `${received[lower]}, ${one}` : one;
+  }
+  return { status: Number(statusLine.split(' ')[1]), headers: received, body: bodies.join('\r\n\r\n'), trailers: {} };
+}
+
+/** What was logged, a line each. */
+export class Lines implements Logger {
+  readonly all: { readonly level: string; readonly message: string; readonly fields: Record<string, unknown> }[] = [];
+  debug = this.#add('debug');
+  info = this.#add('info');
+  warn = this.#add('warn');
+  error = this.#add('error');
+
+  of(level: string): string[] {
+    return this.all.filter(line => line.level === level).map(({ message }) => message);
+  }
+
+  #add(level: string) {
+    return (fields: object, message: string): void => {
+      this.all.push({ level, message, fields: { ...fields } });
+    };
+  }
+}
