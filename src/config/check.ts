@@ -1,5 +1,6 @@
 import { parseDate } from '../base/date.ts';
 import { parseDuration } from '../base/duration.ts';
+import type { AffinityKind } from '../gateway/upstream/affinity.ts';
 import { isLoopback, machineOf } from '../http/host-names.ts';
 import { checkBackendSessions } from './backend-sessions.ts';
 import { checkClientHeaders } from './client-headers.ts';
@@ -156,6 +157,8 @@ function* checkUpstreams(config: Config): Generator<BrokenRule> {
         message: 'anyone in between can read and change everything; name the authority under "ca" instead',
       };
     yield* checkTrust(upstream.session, ['upstreams', name, 'session']);
+    yield* checkPlaceholder(upstream.session, ['upstreams', name, 'session']);
+    yield* checkAffinity(upstream.affinity, ['upstreams', name, 'affinity'], config);
     const kind = typeof upstream.affinity === 'object' ? upstream.affinity.by : upstream.affinity;
     if (kind !== 'route' && upstream.servers.some(server => typeof server === 'object' && server.route !== undefined))
       yield {
@@ -163,6 +166,42 @@ function* checkUpstreams(config: Config): Generator<BrokenRule> {
         message: 'the routes of the servers have no effect without "affinity: route"',
       };
   }
+}
+
+/** Which options of affinity take part in which kind. */
+const AFFINITY_OPTIONS: Readonly<Record<'cookie' | 'urlParameter' | 'separator', readonly AffinityKind[]>> = {
+  cookie: ['route', 'cookie'],
+  urlParameter: ['route'],
+  separator: ['route'],
+};
+
+function* checkAffinity(
+  affinity: UpstreamConfig['affinity'],
+  at: readonly PropertyKey[],
+  config: Config,
+): Generator<BrokenRule> {
+  const { by, ...options } = typeof affinity === 'object' ? affinity : { by: affinity };
+  if (by === undefined) return;
+  for (const [option, kinds] of Object.entries(AFFINITY_OPTIONS))
+    if (option in options && !kinds.includes(by))
+      yield { path: [...at, option], message: `has no effect with "by: ${by}"; it goes with ${kinds.join(' and ')}` };
+  const isHidden = (config.listen ?? []).length > 0 && config.listen!.every(({ host = '' }) => isLoopback(host));
+  if (by === 'address' && isHidden && !config.trustedProxies?.length)
+    yield {
+      path: at,
+      message:
+        'only this machine reaches the listeners, so every client would have the address of the proxy in front and go to one server; name the proxy under "trustedProxies"',
+    };
+}
+
+/** SockJS sets it for balancers, whatever the application has for sessions. */
+function* checkPlaceholder(session: UpstreamConfig['session'], at: readonly PropertyKey[]): Generator<BrokenRule> {
+  if (session?.mode !== 'observed' || session.cookie !== 'JSESSIONID' || session.suffix !== undefined) return;
+  yield {
+    path: [...at, 'cookie'],
+    message:
+      'SockJS gives every visitor the JSESSIONID "dummy", which is no session: behind it observe another cookie; where a servlet container makes the ids, say with "suffix" what follows them, for example "." for Tomcat',
+  };
 }
 
 function* checkTrust(session: UpstreamConfig['session'], at: readonly PropertyKey[]): Generator<BrokenRule> {

@@ -335,7 +335,7 @@ const session = section<SessionConfig>('session', {
 
 const sessionOrNone = z.union([z.literal(false), session]);
 
-const affinityKind = z.enum(['session', 'route', 'cookie', 'none']);
+const affinityKind = z.enum(['session', 'route', 'cookie', 'address', 'none']);
 
 const affinity = section<AffinityOptions>('affinity', {
   by: affinityKind,

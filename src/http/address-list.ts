@@ -1,4 +1,4 @@
-import { BlockList, isIP } from 'node:net';
+import { BlockList, isIP, SocketAddress } from 'node:net';
 
 /** A set of addresses and CIDR blocks, IPv4 and IPv6. */
 export interface AddressList {
@@ -49,7 +49,16 @@ function parseBlock(text: string): { network: string; bits: number; family: 'ipv
   return { network, bits: bits === undefined ? maxBits : Number(bits), family: version === 6 ? 'ipv6' : 'ipv4' };
 }
 
-/** `::ffff:192.0.2.1` (how a dual-stack socket reports an IPv4 peer) becomes `192.0.2.1`; other addresses stay. */
+/**
+ * `::ffff:192.0.2.1` (how a dual-stack socket reports an IPv4 peer) becomes `192.0.2.1`, in whatever spelling; other
+ * addresses stay.
+ */
 export function unmapIpv4(address: string): string {
-  return address.startsWith('::ffff:') && isIP(address.slice(7)) === 4 ? address.slice(7) : address;
+  if (!MAYBE_MAPPED.test(address) || isIP(address) !== 6) return address;
+  // Node writes a mapped address in the one form that RFC 5952 §5 has for it.
+  const spelled = new SocketAddress({ address, family: 'ipv6' }).address;
+  return spelled.startsWith('::ffff:') && isIP(spelled.slice(7)) === 4 ? spelled.slice(7) : address;
 }
+
+/** Cheap, for the many addresses that are not; with a zone it cannot be one. */
+const MAYBE_MAPPED = /^[0:]*:ffff:[\da-f.:]+$/i;

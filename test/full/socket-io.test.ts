@@ -8,6 +8,7 @@ import { Server as SocketServer } from 'socket.io';
 import { io, type ManagerOptions, type Socket, type SocketOptions } from 'socket.io-client';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Config, createServer, type Server } from '../../src/index.ts';
+import { Http2Client } from '../server/http2-client.ts';
 
 /** An application with Socket.IO as its documentation writes it, of which several run. */
 async function startApplication(name: string) {
@@ -38,9 +39,13 @@ describe('two instances of a Socket.IO application, behind us', () => {
     rmSync(dataFolder, { recursive: true });
   });
 
-  async function startGateway(affinity: 'session' | 'cookie' | 'none'): Promise<Server> {
+  async function startGateway(affinity: 'session' | 'cookie' | 'address' | 'none'): Promise<Server> {
     const config: Config = {
-      listen: [{ port: 0, host: '127.0.0.1' }],
+      listen: [
+        { port: 0, host: '127.0.0.1' },
+        { port: 0, host: '127.0.0.1', tls: 'self-signed' },
+      ],
+      trustedProxies: ['127.0.0.1'],
       upstreams: { app: { servers: applications.map(({ url }) => url), affinity } },
       routes: [
         { path: '/sign-in', session: 'create', fetch: () => new Response() },
@@ -122,6 +127,47 @@ describe('two instances of a Socket.IO application, behind us', () => {
       socket.close();
     }
     expect([...instances].sort()).toEqual(['one', 'two']);
+  });
+
+  test.each([
+    ['http/1', 0],
+    ['tls', 1],
+  ])('affinity by address over %s: clients that keep no cookies work, whatever address they have', async (_, index) => {
+    await using server = await startGateway('address');
+    const url = server.urls[index]!;
+    const instances = new Set<string>();
+    for (let visitor = 0; visitor < 40 && (visitor < 6 || instances.size < 2); visitor++) {
+      const address = visitor % 2 === 0 ? `203.0.113.${visitor}` : `2001:db8:0:${visitor}::1`;
+      const extraHeaders = { Origin: new URL(url).origin, 'X-Forwarded-For': address };
+      const options = { reconnection: false, forceNew: true, rejectUnauthorized: false, extraHeaders };
+      const socket = io(url, options);
+      const { name, transport } = await works(socket);
+      expect(transport).toBe('websocket');
+      instances.add(name);
+      socket.close();
+    }
+    expect([...instances].sort()).toEqual(['one', 'two']);
+  });
+
+  test('affinity by address over HTTP/2: polling without cookies stays with one instance, on new connections too', async () => {
+    await using server = await startGateway('address');
+    const names = new Set<string>();
+    for (let visitor = 0; visitor < 40 && (visitor < 6 || names.size < 2); visitor++) {
+      const poll = async (query: string, body?: string) => {
+        using client = new Http2Client(server.urls[1]!);
+        const path = `/socket.io/?EIO=4&transport=polling${query}`;
+        const headers = { ':path': path, 'x-forwarded-for': `198.51.100.${visitor}` };
+        const answer = await client.request({ ...headers, ':method': body === undefined ? 'GET' : 'POST' }, body);
+        expect(answer).toMatchObject({ status: 200 });
+        return answer.body;
+      };
+      const { sid } = JSON.parse((await poll('')).slice(1)) as { sid: string };
+      expect(await poll(`&sid=${sid}`, '40')).toBe('ok'); // connect
+      expect(await poll(`&sid=${sid}`)).toMatch(/^40/);
+      expect(await poll(`&sid=${sid}`, '420["who"]')).toBe('ok');
+      names.add(/^430\["(\w+)"/.exec(await poll(`&sid=${sid}`))![1]!);
+    }
+    expect([...names].sort()).toEqual(['one', 'two']);
   });
 
   test('a client that asks for a WebSocket at once needs no affinity', async () => {

@@ -61,6 +61,17 @@ test('two cookies of one name that name one session are not ambiguous, and those
   expect(claim(webSphere, { cookie: 'SID=:c1; SID=:c2' })).toBe('ambiguous');
 });
 
+test.each(['dummy', '(null)', 'null', 'undefined', 'deleted', 'Dummy'])(
+  'the value %s, which everybody has, is no session, whoever sends it',
+  value => {
+    expect(claim(COOKIE, { cookie: `SID=${value}` })).toBeUndefined();
+    expect(claim(COOKIE, { cookie: `SID=${value}; SID=abc` })).toMatchObject({ value: 'abc' });
+    expect(claim({ header: 'Session-ID' }, { 'session-id': value })).toBeUndefined();
+    expect(source(COOKIE).wordIn(['Set-Cookie', `SID=${value}; Path=/`], 0)).toBe('over');
+    expect(source(COOKIE).wordIn(['Set-Cookie', `SID=${value}1; Path=/`], 0)).toHaveProperty('key');
+  },
+);
+
 test('an id of nothing but a route is none', () => {
   expect(claim({ ...COOKIE, suffix: '.' }, { cookie: 'SID=.t1' })).toBeUndefined();
 });

@@ -316,6 +316,20 @@ describe('a relayed WebSocket', () => {
   });
 });
 
+test('the id that SockJS gives to everybody ties nobody: what one visitor deletes does not close the sockets of others', async () => {
+  const backend = await servlet({ cookie: 'none' });
+  const server = await gateway(backend.url, { cookie: 'JSESSIONID' });
+  backend.answerWith = { 'Set-Cookie': 'JSESSIONID=dummy; path=/' };
+  await get(server, '/public');
+  const sockets = await Promise.all([1, 2].map(() => socketOf(server, 'JSESSIONID=dummy')));
+  backend.answerWith = { 'Set-Cookie': 'JSESSIONID=; Path=/; Max-Age=0' };
+  await get(server, '/public', 'Cookie: JSESSIONID=dummy');
+  backend.answerWith = { 'Set-Cookie': 'JSESSIONID=fresh; Path=/' };
+  await get(server, '/public', 'Cookie: JSESSIONID=dummy');
+  expect(await Promise.all(sockets.map(({ echo }) => echo()))).toEqual(['answered', 'answered']);
+  expect(new Set(backend.told)).toEqual(new Set([undefined]));
+});
+
 test('two gateways on one ledger: what one has seen the other knows, and a logout through one closes the sockets of both', async () => {
   const backend = await servlet();
   const shared = { session: { store: `lmdb:${folder}/sessions` } };

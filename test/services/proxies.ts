@@ -8,7 +8,13 @@ import { text } from 'node:stream/consumers';
 import { accepts, freePort } from './free-port.ts';
 import { until } from './until.ts';
 
-const PROGRAMS = { apache: '/usr/sbin/apache2', nginx: '/usr/sbin/nginx', haproxy: '/usr/sbin/haproxy' } as const;
+const PROGRAMS = {
+  apache: '/usr/sbin/apache2',
+  nginx: '/usr/sbin/nginx',
+  haproxy: '/usr/sbin/haproxy',
+  lighttpd: '/usr/sbin/lighttpd',
+  varnish: '/usr/sbin/varnishd',
+} as const;
 export type ProxyName = keyof typeof PROGRAMS;
 
 /** Why tests that need this program are skipped here; undefined when they are not. */
@@ -46,7 +52,7 @@ export async function startProxy(
   const port = await freePort();
   const file = join(folder, 'proxy.conf');
   await writeFile(file, WHOLE[name](configure(port), port, folder, modules));
-  const child = spawn(PROGRAMS[name], ARGUMENTS[name](file, folder), {
+  const child = spawn(PROGRAMS[name], ARGUMENTS[name](file, folder, port), {
     stdio: ['ignore', 'pipe', 'pipe'],
     // A process group of its own: the workers of Apache and nginx end with it.
     detached: true,
@@ -119,10 +125,32 @@ defaults
   timeout server 1m
 ${part}
 `,
+  lighttpd: (part, port, folder) => `
+server.bind = "127.0.0.1"
+server.port = ${port}
+server.document-root = "${folder}"
+${part}
+`,
+  varnish: part => part,
 };
 
-const ARGUMENTS: Readonly<Record<ProxyName, (file: string, folder: string) => string[]>> = {
+const ARGUMENTS: Readonly<Record<ProxyName, (file: string, folder: string, port: number) => string[]>> = {
   apache: file => ['-DFOREGROUND', '-f', file],
   nginx: (file, folder) => ['-p', folder, '-e', 'stderr', '-c', file],
   haproxy: file => ['-db', '-f', file],
+  lighttpd: file => ['-D', '-f', file],
+  // Its worker runs as one user with its folder, and needs no more memory than this.
+  varnish: (file, folder, port) => [
+    '-F',
+    '-j',
+    'none',
+    '-a',
+    `127.0.0.1:${port}`,
+    '-f',
+    file,
+    '-n',
+    folder,
+    '-s',
+    'malloc,16m',
+  ],
 };

@@ -1,5 +1,6 @@
 import { createHmac, hash } from 'node:crypto';
 import { RecentMap } from '../../base/recent-map.ts';
+import { clientNetwork } from '../../http/client-network.ts';
 import { cookieValues, serializeSetCookie } from '../../http/cookies.ts';
 import type { RequestHead } from '../../http/request-head.ts';
 import type { RouteSeparator } from '../backend-session/observed/options.ts';
@@ -8,14 +9,16 @@ import type { UpstreamServer } from './server.ts';
 
 /**
  * What ties a client to a server. `session`: the `sid` of its session. `route`: the suffix that the backend gives the
- * ids of its own sessions. `cookie`: a signed cookie of ours, for clients that have no session yet. `none`: nothing.
+ * ids of its own sessions. `cookie`: a signed cookie of ours, for clients that have no session yet. `address`: its
+ * address, for clients without cookies. `none`: nothing.
  */
-export type AffinityKind = 'session' | 'route' | 'cookie' | 'none';
+export type AffinityKind = 'session' | 'route' | 'cookie' | 'address' | 'none';
 
 export interface AffinityOptions {
   /**
    * `session`: the `sid`, or a hash of the id that the backend has given. `route`: the suffix of the backend's own
-   * session ids. `cookie`: a signed one of ours, until there is a session. `none`.
+   * session ids. `cookie`: a signed one of ours, until there is a session. `address`: the client's address, with or
+   * without a session: IPv4 whole, IPv6 by its /64, as trusted proxies report it. `none`.
    */
   by: AffinityKind;
   /** 503 while every server that a client is tied to is down, instead of moving it to another one. Default false. */
@@ -94,11 +97,15 @@ export class Affinity {
 
   /** What ties the request to a server of the list, or undefined when nothing does. */
   tieOf(
-    { headers, path, query }: RequestHead,
+    { headers, path, query, clientAddress }: RequestHead,
     sid: string | undefined,
     servers: readonly UpstreamServer[],
   ): Tie | undefined {
     if (this.#by === 'none') return undefined;
+    if (this.#by === 'address') {
+      const network = clientNetwork(clientAddress);
+      if (network !== undefined) return { key: network, named: undefined, isFromCookie: false };
+    }
     if (this.#by === 'route') {
       const value =
         this.#urlParameter.exec(`${path}?${query}`)?.[1] ?? cookieValues(headers.cookie, this.#cookie, 1)[0];
@@ -115,7 +122,7 @@ export class Affinity {
   /** Where the client has moved to, when it has and that server is still there. */
   movedTo(tie: Tie, servers: readonly UpstreamServer[]): UpstreamServer | undefined {
     if (this.#moves.size === 0 || tie.isFromCookie) return undefined;
-    const key = memoryKey(tie);
+    const key = this.#memoryKey(tie);
     const server = this.#moves.get(key);
     if (!server) return undefined;
     if (servers.includes(server)) {
@@ -129,7 +136,7 @@ export class Affinity {
   /** @returns what it is remembered under; undefined when the client keeps it itself. */
   remember(tie: Tie, server: UpstreamServer): string | undefined {
     if (tie.isFromCookie) return undefined;
-    const key = memoryKey(tie);
+    const key = this.#memoryKey(tie);
     this.adopt(key, server);
     return key;
   }
@@ -158,6 +165,11 @@ export class Affinity {
     if (this.ownCookie === undefined || (isCookieHidden && !tie?.isFromCookie)) return undefined;
     if (tie && (!tie.isFromCookie || tie.named![0] === server)) return undefined;
     return this.#setCookie(this.#tokensOf(server)[0]!, isSecure);
+  }
+
+  /** Ids of a backend's sessions are not ours to keep, and may be long; addresses are nobody else's business. */
+  #memoryKey({ key, named }: Tie): string {
+    return named === undefined && this.#by !== 'address' ? key : hash('sha256', key, 'base64url');
   }
 
   #setCookie(value: string, secure: boolean): string {
@@ -194,11 +206,6 @@ export function serversOfRoute<S extends { readonly route: string | undefined }>
   const routes = id[at] === '.' ? [suffix] : [suffix, ...suffix.split(id[at]!)];
   const named = routes.flatMap(route => servers.filter(server => server.route === route && route !== ''));
   return [...new Set(named)];
-}
-
-/** Ids of sessions are not ours to keep, and may be long. */
-function memoryKey({ key, named }: Tie): string {
-  return named === undefined ? key : hash('sha256', key, 'base64url');
 }
 
 /** A cookie name is a token (RFC 6265 §4.1.1), the name of an upstream any text. */

@@ -61,7 +61,10 @@ export interface UpstreamOptions extends UpstreamIdentityOptions {
    * `in-order`: the first in service.
    */
   balance?: Balance;
-  /** What ties a client to a server: `session` (default), `route`, `cookie`, `none`; or one of them with options. */
+  /**
+   * What ties a client to a server: `session` (default), `route`, `cookie`, `address`, `none`; or one of them with
+   * options.
+   */
   affinity?: AffinityKind | AffinityOptions;
   /** Active checks. Default: none. */
   health?: UpstreamHealthConfig;

@@ -65,8 +65,9 @@ export class ObservedSource {
   claimOf({ headers, isPeerTrusted }: RequestHead): SessionClaim | 'ambiguous' | undefined {
     const { duplicates = 'reject' } = this.#options;
     const fromHeader = this.#header === undefined ? undefined : headers[this.#header];
-    const values = typeof fromHeader === 'string' && fromHeader !== '' ? [fromHeader] : [];
-    if (this.#publicCookie !== undefined) values.push(...cookieValues(headers.cookie, this.#publicCookie));
+    const shown = typeof fromHeader === 'string' && fromHeader !== '' ? [fromHeader] : [];
+    if (this.#publicCookie !== undefined) shown.push(...cookieValues(headers.cookie, this.#publicCookie));
+    const values = shown.filter(value => !isPlaceholder(value));
     const value = duplicates === 'last' ? values.at(-1) : values[0];
     if (value === undefined) return undefined;
     const key = this.#keyOf(value);
@@ -124,8 +125,19 @@ export class ObservedSource {
   #keyOf(value: string): string | undefined {
     if (value.length > MAX_VALUE_LENGTH || !COOKIE_OCTETS.test(value)) return undefined;
     const id = idIn(value, this.#options.suffix);
-    return id === '' ? undefined : hash('sha256', `${this.#upstream}\0${id}`, 'base64url');
+    return id === '' || isPlaceholder(value) || isPlaceholder(id)
+      ? undefined
+      : hash('sha256', `${this.#upstream}\0${id}`, 'base64url');
   }
+}
+
+/**
+ * Is it what programs write where there is no id? As an id it would be one session of everybody: what one visitor ends
+ * would end for all. SockJS sets `JSESSIONID=dummy` for balancers, Apache writes `(null)` for a variable that is not
+ * set, old PHP `deleted` into a cookie that it takes away.
+ */
+function isPlaceholder(value: string): boolean {
+  return /^(?:dummy|\(null\)|null|undefined|deleted)$/i.test(value);
 }
 
 /** The length of what WebSphere writes in front of an id: it counts the times that another server has taken it over. */
