@@ -19,14 +19,13 @@ app.get('/', async (req, res) => {
   const session = await sessions.open(req);
   const visits = Number(session.get('visits') ?? 0) + 1;
   session.set('visits', visits);
-  res.type('text').send(`visit ${visits} of ${session.get('name') ?? 'a stranger'}\n`);
+  res.type('text').send(`visit ${visits} of ${session.owner?.name ?? 'a stranger'}\n`);
 });
 
 app.post('/sign-in', express.urlencoded(), async (req, res) => {
-  const session = await sessions.open(req);
-  session.set('name', String(req.body?.name || 'nobody'));
-  await session.renew(); // the cookie from before the login is dead from here on
-  res.redirect(303, '/'); // leaves when the name is in the store
+  const name = String(req.body?.name || 'nobody');
+  await sessions.signIn(req, { name, roles: [] }); // the cookie from before the login is dead from here on
+  res.redirect(303, '/'); // leaves when the login is in the store
 });
 
 app.post('/sign-out', async (req, res) => {

@@ -27,14 +27,13 @@ app.get('/', async request => {
   const session = await sessions.open(request);
   const visits = Number(session.get('visits') ?? 0) + 1;
   session.set('visits', visits);
-  return `visit ${visits} of ${session.get('name') ?? 'a stranger'}\n`;
+  return `visit ${visits} of ${session.owner?.name ?? 'a stranger'}\n`;
 });
 
 app.post<{ Body: { name?: string } | undefined }>('/sign-in', async (request, reply) => {
-  const session = await sessions.open(request);
-  session.set('name', request.body?.name || 'nobody');
-  await session.renew(); // the cookie from before the login is dead from here on
-  return reply.redirect('/', 303); // leaves when the name is in the store
+  const name = request.body?.name || 'nobody';
+  await sessions.signIn(request, { name, roles: [] }); // the cookie from before the login is dead from here on
+  return reply.redirect('/', 303); // leaves when the login is in the store
 });
 
 app.post('/sign-out', async (request, reply) => {

@@ -20,14 +20,13 @@ app.get('/', async c => {
   const session = await sessions.open(c);
   const visits = Number(session.get('visits') ?? 0) + 1;
   session.set('visits', visits);
-  return c.text(`visit ${visits} of ${session.get('name') ?? 'a stranger'}\n`);
+  return c.text(`visit ${visits} of ${session.owner?.name ?? 'a stranger'}\n`);
 });
 
 app.post('/sign-in', async c => {
-  const session = await sessions.open(c);
-  session.set('name', String((await c.req.parseBody()).name || 'nobody'));
-  await session.renew(); // the cookie from before the login is dead from here on
-  return c.redirect('/', 303); // leaves when the name is in the store
+  const name = String((await c.req.parseBody()).name || 'nobody');
+  await sessions.signIn(c, { name, roles: [] }); // the cookie from before the login is dead from here on
+  return c.redirect('/', 303); // leaves when the login is in the store
 });
 
 app.post('/sign-out', async c => {

@@ -14,14 +14,13 @@ async function page(req: IncomingMessage, res: ServerResponse): Promise<void> {
   const visits = Number(session.get('visits') ?? 0) + 1;
   session.set('visits', visits);
   res.setHeader('content-type', 'text/plain; charset=utf-8');
-  res.end(`visit ${visits} of ${session.get('name') ?? 'a stranger'}\n`);
+  res.end(`visit ${visits} of ${session.owner?.name ?? 'a stranger'}\n`);
 }
 
 async function signIn(req: IncomingMessage, res: ServerResponse): Promise<void> {
-  const session = await sessions.open(req);
-  session.set('name', new URLSearchParams(await text(req)).get('name') || 'nobody');
-  await session.renew(); // the cookie from before the login is dead from here on
-  res.writeHead(303, { location: '/' }).end(); // leaves when the name is in the store
+  const name = new URLSearchParams(await text(req)).get('name') || 'nobody';
+  await sessions.signIn(req, { name, roles: [] }); // the cookie from before the login is dead from here on
+  res.writeHead(303, { location: '/' }).end(); // leaves when the login is in the store
 }
 
 async function signOut(req: IncomingMessage, res: ServerResponse): Promise<void> {

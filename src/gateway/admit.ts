@@ -7,6 +7,8 @@ import { isDocumentNavigation } from '../http/navigation.ts';
 import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
 import { type RequestHead, readRequestHead } from '../http/request-head.ts';
 import { requestSite } from '../http/request-site.ts';
+import { SUPERSEDED_SESSION } from '../session/record/handle.ts';
+import { isSuperseded } from '../session/record/state.ts';
 import type { ConnectionServices } from '../websocket/endpoint-connection.ts';
 import type { ObservedExchange } from './backend-session/observed/observer.ts';
 import { HeldSession } from './held-session.ts';
@@ -151,9 +153,17 @@ async function holdSession(unambiguous: Unambiguous): Promise<Held | Refusal> {
     const session = await binding[OPENED_BY[route.sessionMode]]();
     return { ...unambiguous, held: new HeldSession(context, binding, session) };
   } catch (error) {
+    // It may be about to sign in, which gives it another session.
+    if (isSuperseded(error) && maySignIn(route.target))
+      return { ...unambiguous, held: new HeldSession(context, binding, undefined, SUPERSEDED_SESSION) };
     binding.release();
     return refuseForSession(error);
   }
+}
+
+function maySignIn(target: Route['target']): boolean {
+  if (target.kind === 'upstream') return target.upstream.identity.controlsSession;
+  return target.kind === 'fetch' || target.kind === 'endpoint';
 }
 
 /** The backend's own session, as far as it is known. The same holds for what cannot be asked. */

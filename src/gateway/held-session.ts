@@ -29,13 +29,26 @@ export class HeldSession implements Disposable {
   readonly binding: SessionBinding;
   /** As it was when the request was admitted. */
   readonly session: Session | undefined;
+  /** What the target gets to see: `session`, or what stands for one until the request has signed in. */
+  readonly shown: Session | undefined;
   /** Where a response answers the request, and not the head of a WebSocket. */
   responseCommit: ResponseCommit | undefined;
 
-  constructor(context: SessionContext, binding: SessionBinding, session: Session | undefined) {
+  constructor(
+    context: SessionContext,
+    binding: SessionBinding,
+    session: Session | undefined,
+    shown: Session | undefined = session,
+  ) {
     this.context = context;
     this.binding = binding;
     this.session = session;
+    this.shown = shown;
+  }
+
+  /** True where the request had to sign in, and has not. */
+  get lacksSignIn(): boolean {
+    return this.shown !== this.session && this.binding.current === undefined;
   }
 
   /** This response answers the request. */

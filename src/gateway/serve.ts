@@ -102,10 +102,10 @@ function runHandler(
   response: ServerResponse,
   gateway: Gateway,
 ): Promise<Refusal | undefined> {
-  const { session } = held ?? {};
+  const owner = held?.session?.owner;
   const context = {
-    session,
-    user: session?.owner && userFrom(session.owner),
+    session: held?.shown,
+    user: owner && userFrom(owner),
     clientAddress: head.clientAddress,
     params,
     isSecure: head.isSecure,

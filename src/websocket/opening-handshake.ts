@@ -13,24 +13,29 @@ import { type Handshake, handshakeUrl, type User, userFrom } from './handshake.t
  */
 export class OpeningHandshake implements Handshake {
   readonly params: Readonly<Record<string, string>>;
-  readonly session: Session | undefined;
+  readonly #found: { readonly session: Session | undefined };
   readonly #head: RequestHead;
   readonly #upgrade: UpgradeRequest;
   readonly #socket: Duplex;
   #url: URL | undefined;
   #cookies: Readonly<Record<string, string>> | undefined;
 
+  /** @param found `session` is asked each time: `accept` may open one, and sign in. */
   constructor(
     head: RequestHead,
     upgrade: UpgradeRequest,
     socket: Duplex,
-    found: { params: Readonly<Record<string, string>>; session: Session | undefined },
+    found: { readonly params: Readonly<Record<string, string>>; readonly session: Session | undefined },
   ) {
     this.#head = head;
     this.#upgrade = upgrade;
     this.#socket = socket;
     this.params = found.params;
-    this.session = found.session;
+    this.#found = found;
+  }
+
+  get session(): Session | undefined {
+    return this.#found.session;
   }
 
   get origin(): string | undefined {

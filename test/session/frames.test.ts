@@ -110,6 +110,33 @@ describe('the parts of a page', () => {
     expect(result).toEqual(['ann', 1]);
   });
 
+  test.each([undefined, { max: 3, whenReached: 'refuse' }] as const)(
+    'sign in twice when somebody clicks twice, with the limit %j',
+    async maxSessionsPerUser => {
+      const limited = cluster.process({ ...(maxSessionsPerUser && { maxSessionsPerUser }) });
+      const nonce = await page();
+      const logins = [limited, limited].map(process => process.request(nonce));
+      // Both before anything of them is stored, then one after the other is there.
+      const sessions = await Promise.all(logins.map(binding => binding.signIn(user('ann'))));
+      sessions.forEach((session, index) => {
+        (session as Data).set('login', index);
+      });
+      await Promise.all(logins.map(binding => binding.commit()));
+      logins.push(limited.request(nonce));
+      ((await logins[2]!.signIn(user('ann'))) as Data).set('login', 2);
+      await logins[2]!.commit();
+      const seen = await Promise.all(
+        logins.map(async (binding, index) => {
+          const found = (await two.request(cookiesOf(binding)[0]).get()) as Data;
+          expect(found.id).toBe(binding.current!.id);
+          return [found.get('login'), found.owner?.name, index === found.get('login')];
+        }),
+      );
+      expect(seen).toEqual([0, 1, 2].map(index => [index, 'ann', true]));
+      expect(await store.count()).toBe(3);
+    },
+  );
+
   test('that come too late for a login neither end the session nor close its sockets', async () => {
     const nonce = await page();
     const late = one.request(nonce);

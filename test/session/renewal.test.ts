@@ -37,6 +37,42 @@ describe('after a login', () => {
     expect(one.manager.statistics().deadSecrets + two.manager.statistics().deadSecrets).toBe(0);
   });
 
+  test('who shows a user of their own with the old secret begins a session', async () => {
+    const { cookie: fresh } = await login();
+    for (const isDocumentNavigation of [false, true]) {
+      const late = two.request(cookie, { user: user('bob'), isDocumentNavigation });
+      const session = await (isDocumentNavigation ? late.auto() : late.open());
+      expect([session?.owner?.name, session?.id === sid, (session as Data).get('cart')]).toEqual([
+        'bob',
+        false,
+        undefined,
+      ]);
+      await late.commit();
+      expect(late.responseHeaders()).toHaveLength(1);
+    }
+    expect((await one.request(fresh).get())?.owner?.name).toBe('ann');
+  });
+
+  test.each([['end-of-request'], ['manual'], [{ everyMs: 10_000 }]] as const)(
+    'a login that was let in before it ends nothing, and keeps what it had changed where it was, writing %j',
+    async write => {
+      const process = cluster.process({ write });
+      for (const name of ['ann', 'bob']) {
+        const begun = await visit(process, undefined, () => {});
+        const slow = process.request(begun.cookie);
+        ((await slow.open()) as Data).set('seen', name);
+        const first = await visit(process, begun.cookie, (_, binding) => binding.signIn(ann));
+        const session = (await slow.signIn(user(name))) as Data;
+        expect([session.id === begun.sid, session.owner?.name, session.get('seen')]).toEqual([false, name, undefined]);
+        await slow.commit();
+        slow.release();
+        await settle();
+        const found = (await process.request(first.cookie).get()) as Data;
+        expect([found.owner?.name, found.get('seen')]).toEqual(['ann', name]);
+      }
+    },
+  );
+
   test('whoever sends the old secret later is anonymous, logged and counted', async () => {
     await login();
     await cluster.clock.advance(MINUTE);

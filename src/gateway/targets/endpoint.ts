@@ -1,6 +1,7 @@
 import type { Duplex } from 'node:stream';
 import { isRefusal, type Refusal } from '../../http/refusal.ts';
 import type { UpgradeRequest } from '../../http/upgrade-request.ts';
+import { superseded } from '../../session/record/state.ts';
 import type { ServedEndpoint } from '../../websocket/endpoint.ts';
 import type {
   AttachedSession,
@@ -31,7 +32,9 @@ export async function openEndpoint(
   const { held } = admitted;
   const handshake = new OpeningHandshake(admitted.head, upgrade, socket, {
     params: admitted.params,
-    session: held?.session,
+    get session() {
+      return held?.binding.current ?? held?.shown;
+    },
   });
   held?.context.manager.bindTo(handshake, held.binding);
 
@@ -39,6 +42,7 @@ export async function openEndpoint(
   if (isRefusal(accepted)) return accepted;
   let isOpen = false;
   try {
+    if (held?.lacksSignIn) throw superseded();
     await held?.binding.commit();
     // Before the session is held: it throws when `accept` gave a header that cannot be sent.
     const response = upgradeResponse({

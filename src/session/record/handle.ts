@@ -2,7 +2,7 @@ import { HoldfastError } from '../../base/errors.ts';
 import { UnauthorizedSessionRequestError } from '../identity/owner.ts';
 import type { Session, SessionEndReason, SessionOwner } from '../session.ts';
 import type { SessionEnder } from './expiry.ts';
-import { type SessionState, sessionEnded } from './state.ts';
+import { type SessionState, sessionEnded, superseded } from './state.ts';
 
 /** How much of the session its holder gets to see. */
 export interface SessionView {
@@ -28,14 +28,12 @@ const OPEN: SessionView = { isNew: false, isVeiled: false };
  * The `Session` given to one request, socket or `access` call: usable until its holder releases it or the session ends.
  */
 export class SessionHandle {
-  readonly id: string;
   readonly #state: SessionState;
   readonly #holder: SessionHolder;
   #view: SessionView;
   #isReleased = false;
 
   constructor(state: SessionState, holder: SessionHolder, view: SessionView = OPEN) {
-    this.id = state.sid;
     this.#state = state;
     this.#holder = holder;
     this.#view = view;
@@ -47,6 +45,10 @@ export class SessionHandle {
    */
   get session(): Session {
     return this as unknown as Session;
+  }
+
+  get id(): string {
+    return this.#state.sid;
   }
 
   get isNew(): boolean {
@@ -203,6 +205,21 @@ class ScopedSession {
     return new ScopedSession(this.#handle, this.#start + prefix);
   }
 }
+
+/**
+ * In the place of a session that a request cannot have because a login has replaced the secret that it shows: every use
+ * of it throws ERR_SESSION_SUPERSEDED.
+ */
+export const SUPERSEDED_SESSION = new Proxy({} as Session, {
+  get: (_, name) => {
+    // What only looks at it, as `await` and `console.log` do, does not use it.
+    if (typeof name === 'symbol' || name === 'then') return undefined;
+    throw superseded();
+  },
+  set: () => {
+    throw superseded();
+  },
+});
 
 /**
  * Holds a session where there is no response: on a socket, in background work.

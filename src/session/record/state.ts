@@ -95,14 +95,14 @@ const NOTHING: ReadonlyMap<string, never> = new Map<string, never>();
  * Commits of one state run one at a time and in order; changes made meanwhile go with the next one.
  */
 export class SessionState {
-  readonly sid: string;
   lastAccessedAt: number;
+  #sid: string;
   readonly #rules: SessionStateRules;
   #base: Snapshot;
   /** The version that the base has, or had before a commit that it does not know was made in between. */
   #latest: number;
   #commits = 0;
-  readonly #isFirstLife: (() => Promise<boolean>) | undefined;
+  #isFirstLife: (() => Promise<boolean>) | undefined;
   #isStored: boolean;
   #isEnded = false;
 
@@ -134,12 +134,16 @@ export class SessionState {
 
   constructor(rules: SessionStateRules, { sid, snapshot, lastAccessedAt, isStored, isFirstLife }: SessionStateFacts) {
     this.#rules = rules;
-    this.sid = sid;
+    this.#sid = sid;
     this.lastAccessedAt = lastAccessedAt;
     this.#base = snapshot;
     this.#latest = snapshot.version;
     this.#isStored = isStored;
     this.#isFirstLife = isFirstLife;
+  }
+
+  get sid(): string {
+    return this.#sid;
   }
 
   /** With what is changed and not committed yet. */
@@ -180,6 +184,12 @@ export class SessionState {
   get isDirty(): boolean {
     if (this.#isEnded) return false;
     return !this.#isStored || this.#changed.size > 0 || this.#changedHeader !== undefined || this.#given.size > 0;
+  }
+
+  /** Not with the others that derive the same session, of which one has signed in, but under a name of its own. */
+  beginApart(sid: string): void {
+    this.#sid = sid;
+    this.#isFirstLife = undefined;
   }
 
   /** From now on nothing is written. */
@@ -623,6 +633,10 @@ export function superseded(): HoldfastError {
   const message =
     'the session was given a new secret by another request, at a login; send the request again with the new cookie';
   return new HoldfastError('ERR_SESSION_SUPERSEDED', message, { status: 409, closeCode: 1008 });
+}
+
+export function isSuperseded(error: unknown): boolean {
+  return isHoldfastError(error) && error.code === 'ERR_SESSION_SUPERSEDED';
 }
 
 /** True for an error that says that the session ended meanwhile: not a failure of the store. */

@@ -1,5 +1,5 @@
 import type { Awaitable } from '../../base/awaitable.ts';
-import { HoldfastError, isHoldfastError } from '../../base/errors.ts';
+import { HoldfastError } from '../../base/errors.ts';
 import { type Logger, sidPrefix } from '../../base/logger.ts';
 import type { HeaderLine } from '../../http/header-line.ts';
 import { createSecret, createSid, hashSecret } from '../identity/ids.ts';
@@ -15,7 +15,7 @@ import type { SharedSession } from '../process/shared-sessions.ts';
 import type { SocketSession } from '../process/socket-session.ts';
 import { headersSent, outsideRequest, SessionHandle } from '../record/handle.ts';
 import { Snapshot } from '../record/snapshot.ts';
-import { type SessionState, superseded } from '../record/state.ts';
+import { isSessionEnded, isSuperseded, type SessionState, superseded } from '../record/state.ts';
 import { isNoRoom } from '../room/cap.ts';
 import type { Session, SessionEndReason, SessionOwner } from '../session.ts';
 import type { SessionHeader } from '../store.ts';
@@ -51,6 +51,14 @@ interface Live {
   /** The hash of the session's secret when the request was let in. A new secret replaces this one and no other. */
   secretHash: string;
   isRetained: boolean;
+  /** This request signs a user in. */
+  isLogin: boolean;
+}
+
+/** A session, and the hash that its secret had when the client's ticket opened it. */
+interface Opened {
+  readonly sid: string;
+  readonly secretHash: string;
 }
 
 interface Found {
@@ -83,7 +91,7 @@ export class SessionBinding {
   /** The client's secret has just been replaced by a login: it must not be told anything that undoes that. */
   #isSuperseded = false;
   /** The session of another user, which this one may only replace. */
-  #foreignSid: string | undefined;
+  #foreign: Opened | undefined;
   #areHeadersSent = false;
   #isClientGone = false;
   #isReleased = false;
@@ -136,14 +144,14 @@ export class SessionBinding {
    *
    * @throws {HoldfastError} as `get`; ERR_SESSION_HEADERS_SENT when one would have to be made and its cookie cannot be
    * sent any more; ERR_SESSION_SUPERSEDED, status 409: the client has another one, by a login that was answered while
-   * this request was on its way; ERR_SESSION_CROSS_SITE, status 403: a page of another site has made the browser send
+   * this request was on its way, and the request has no user of its own; ERR_SESSION_CROSS_SITE, status 403: a page of another site has made the browser send
    * it without the cookie that it may have.
    */
   async open(): Promise<Session> {
     await this.#load();
     const { current } = this;
     if (current) return current;
-    if (this.#isSuperseded) throw superseded();
+    if (this.#isToldNothing) throw superseded();
     if (this.#mayBeHidden) throw fromOtherSite();
     if (this.#areHeadersSent) throw headersSent('opened');
     this.#creating ??= this.#create(this.#request.user && { ...this.#request.user, isShownByRequest: true }).finally(
@@ -161,7 +169,7 @@ export class SessionBinding {
    */
   async auto(): Promise<Session | undefined> {
     await this.#load();
-    const isNewHere = this.#request.isDocumentNavigation && !this.#isSuperseded && !this.#mayBeHidden;
+    const isNewHere = this.#request.isDocumentNavigation && !this.#isToldNothing && !this.#mayBeHidden;
     if (!isNewHere || this.current) return this.current;
     return this.#request.user || (await this.#services.registry.capacity.mayBeginUnasked()) ? this.open() : undefined;
   }
@@ -174,7 +182,7 @@ export class SessionBinding {
    */
   async existing(): Promise<Session | undefined> {
     const session = await this.get();
-    const isNewHere = this.#request.isDocumentNavigation && !this.#isSuperseded && !this.#mayBeHidden;
+    const isNewHere = this.#request.isDocumentNavigation && !this.#isToldNothing && !this.#mayBeHidden;
     const { tracking, clock } = this.#services;
     if (!session && isNewHere && this.#asides.length === 0)
       this.#asides = tracking.tellNonce(createSid(), clock.now(), this.#request);
@@ -183,27 +191,73 @@ export class SessionBinding {
 
   /**
    * The session of this user from now on, with a new secret: the client's own when it is nobody's or theirs; otherwise
-   * the other user's ends and a new one begins.
+   * the other user's ends and a new one begins. A new one begins also where another login has replaced the secret that
+   * the client has shown: its answer was lost, or somebody has clicked twice. Of that other session nothing is given
+   * away, and it lives on.
    *
-   * @throws {HoldfastError} as `open` and `Session.renew`.
+   * @throws {HoldfastError} as `get`, but never for the session of another user; ERR_SESSION_USER_LIMIT;
+   * ERR_SESSION_HEADERS_SENT; ERR_SESSION_CROSS_SITE.
    */
   async signIn(owner: SessionOwner): Promise<Session> {
     checkOwner(owner);
     await this.#load().catch(error => {
-      if (this.#foreignSid === undefined) throw error;
+      if (this.#foreign === undefined) throw error;
     });
-    if (this.#isSuperseded && !this.current) throw superseded();
     if (this.#mayBeHidden && !this.#request.isCrossSiteSignIn) throw fromOtherSite();
     if (this.#areHeadersSent) throw headersSent('opened');
-    const before = this.#live?.state.header.owner;
-    if (this.#foreignSid !== undefined) {
-      await this.#services.registry.end(this.#foreignSid, 'logout');
-      this.#foreignSid = undefined;
+    await this.#leaveOtherUser(owner);
+    const session = this.current;
+    if (session) {
+      try {
+        await session.renew({ owner });
+        return session;
+      } catch (error) {
+        if (!isSuperseded(error) && !isSessionEnded(error)) throw error;
+        await this.#leave(this.#live!);
+      }
+    }
+    // What the parts of a page make together may have been signed in by another of them.
+    const fresh = await this.#create(undefined).catch(error => {
+      if (!isSuperseded(error)) throw error;
+      return this.#begin({ sid: createSid(), secret: createSecret() }, undefined);
+    });
+    await fresh.renew({ owner });
+    return fresh;
+  }
+
+  /** The session of somebody else than who signs in ends, if what the client has shown still opens it. */
+  async #leaveOtherUser({ name }: SessionOwner): Promise<void> {
+    const { registry } = this.#services;
+    const live = this.current && this.#live;
+    const before = live?.state.header.owner;
+    if (this.#foreign !== undefined) {
+      if (await this.#isStillOpen(this.#foreign)) await registry.end(this.#foreign.sid, 'logout');
+      this.#foreign = undefined;
       this.#loading = Promise.resolve();
-    } else if (this.current && before && before.name !== owner.name) await this.current.invalidate('logout');
-    const session = this.current ?? (await this.#create(undefined));
-    await session.renew({ owner });
-    return session;
+    } else if (live && before && before.name !== name) {
+      if (await this.#isStillOpen({ sid: live.state.sid, secretHash: live.secretHash }))
+        await live.handle.session.invalidate('logout');
+      else await this.#leave(live);
+    }
+  }
+
+  /** By what the store says now: a login may have replaced the secret since the request was let in. */
+  async #isStillOpen({ sid, secretHash }: Opened): Promise<boolean> {
+    const loaded = await this.#services.registry.validate(sid);
+    const header = loaded?.snapshot.header;
+    const { former } = header ?? {};
+    return header?.secretHash === secretHash || (former?.kind === 'rotated' && former.secretHash === secretHash);
+  }
+
+  /** The session is another's from now on. What this request has changed in it before is kept. */
+  async #leave(live: Live): Promise<void> {
+    if (!live.shared)
+      await live.state.commit().catch(error => {
+        if (!isSessionEnded(error)) throw error;
+      });
+    live.handle.release();
+    this.#releaseLive(live);
+    this.#live = undefined;
   }
 
   /**
@@ -217,7 +271,19 @@ export class SessionBinding {
     const live = this.#live;
     if (!live) return Promise.resolve();
     if (this.#willRotate) return this.#rotate(live).then(() => this.commit());
-    return live.shared ? Promise.resolve() : live.state.commit();
+    if (live.shared) return Promise.resolve();
+    return live.isLogin && !live.state.isStored ? this.#commitLogin(live) : live.state.commit();
+  }
+
+  /** Of the parts of a page that make one session together, another may have signed in first. */
+  async #commitLogin({ state }: Live): Promise<void> {
+    try {
+      await state.commit();
+    } catch (error) {
+      if (!isSuperseded(error)) throw error;
+      state.beginApart(createSid());
+      await state.commit();
+    }
   }
 
   /** Headers for the response, after a commit. Empty when the client has nothing to learn. */
@@ -289,9 +355,14 @@ export class SessionBinding {
     this.#services.meters.active--;
   }
 
+  /** Whatever it is told could undo the login that it does not know of. Who shows a user is signed in by that. */
+  get #isToldNothing(): boolean {
+    return this.#isSuperseded && this.#request.user === undefined;
+  }
+
   /** The client has shown no session, and may have one all the same. */
   get #mayBeHidden(): boolean {
-    const hasShown = this.#live !== undefined || this.#foreignSid !== undefined;
+    const hasShown = this.#live !== undefined || this.#foreign !== undefined;
     return !hasShown && this.#services.tracking.mayBeHidden(this.#request);
   }
 
@@ -314,7 +385,7 @@ export class SessionBinding {
       }
       await this.#choose(live);
     } catch (error) {
-      if (this.#foreignSid === undefined) this.#loading = undefined; // an outage may be over at the next call
+      if (this.#foreign === undefined) this.#loading = undefined; // an outage may be over at the next call
       throw error;
     }
   }
@@ -383,7 +454,7 @@ export class SessionBinding {
     const view = judgeOwner(header, user);
     if (view === 'nothing') {
       meters.unauthorized++;
-      this.#foreignSid = sid;
+      this.#foreign = { sid, secretHash: header.secretHash };
       this.logger.warn(
         {
           event: 'unauthorized-session-request',
@@ -422,7 +493,7 @@ export class SessionBinding {
     } catch (error) {
       this.#releaseLive(live);
       this.#live = undefined;
-      if (!isHoldfastError(error) || error.code !== 'ERR_SESSION_SUPERSEDED') throw error;
+      if (!isSuperseded(error)) throw error;
       // Another request has claimed it at the same moment: look again at what it has become.
       const { sid } = live.state;
       const loaded = await this.#services.registry.validate(sid);
@@ -516,6 +587,7 @@ export class SessionBinding {
       shared,
       ...secret,
       isRetained: true,
+      isLogin: false,
       handle: new SessionHandle(
         state,
         {
@@ -566,13 +638,16 @@ export class SessionBinding {
         expected,
       );
       // One more is counted when it is in the store.
-      if (owner && users.isLimited) await state.commit();
+      if (owner && users.isLimited) await (state.isStored ? state.commit() : this.#commitLogin(live));
     };
     if (owner && state.header.owner?.name !== owner.name) await users.admit(owner.name, state.sid, replace);
     else await replace();
     live.secret = secret;
     live.secretHash = secretHash;
-    if (owner) live.handle.unveil();
+    if (owner) {
+      live.isLogin = true;
+      live.handle.unveil();
+    }
     this.#news = 'ticket';
     this.#isRotationDue = false;
     if (wasStored) this.#services.registry.onRenewed(state.sid, 'renewed');
@@ -590,7 +665,7 @@ export class SessionBinding {
         live.secretHash,
       );
     } catch (error) {
-      if (isHoldfastError(error) && error.code === 'ERR_SESSION_SUPERSEDED') return; // another request does it
+      if (isSuperseded(error)) return; // another request does it
       // A request that only reads does not fail because of it: a later one rotates.
       if (isNoRoom(error)) return;
       throw error;

@@ -99,7 +99,7 @@ export class ResponseCommit {
 
   #refuse(error: unknown): Refusal {
     const code = isHoldfastError(error) ? error.code : 'ERR_SESSION_STORE_UNAVAILABLE';
-    const status = code === 'ERR_SESSION_CONFLICT' ? 409 : 503;
+    const status = (isHoldfastError(error) && error.status) || 503;
     this.#binding.markHeadersSent();
     const so = this.#told ? ' after the response had begun; cutting it off' : `; answering ${status}`;
     this.#binding.logger.error({ err: error }, `session could not be committed${so}`);
