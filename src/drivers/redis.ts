@@ -116,7 +116,7 @@ export type CreateRedisClient = (address: RedisAddress) => RedisClientLike;
  *
  * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when the package is not installed.
  */
-export async function loadRedis(connectTimeoutMs: number, tls: RedisTls = {}): Promise<CreateRedisClient> {
+export async function loadRedis(tls: RedisTls = {}): Promise<CreateRedisClient> {
   const { createClient } = await import('redis').catch(error => {
     const message = 'the package "redis" could not be loaded; add it to your project with: npm install redis@6';
     throw new HoldfastError('ERR_SESSION_STORE_UNAVAILABLE', message, { status: 503, cause: error });
@@ -124,7 +124,8 @@ export async function loadRedis(connectTimeoutMs: number, tls: RedisTls = {}): P
   return ({ host, port, isTls, username, password, database }) =>
     createClient({
       socket: {
-        ...{ host, port, connectTimeout: connectTimeoutMs, reconnectStrategy: false },
+        // Deadlines are ours: its own would fire before it has read what arrived while the process was busy.
+        ...{ host, port, connectTimeout: 0, reconnectStrategy: false },
         ...(isTls && { ...tls, tls: true as const }),
       },
       ...(username !== undefined && { username }),

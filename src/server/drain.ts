@@ -1,3 +1,4 @@
+import { afterReading } from '../base/deadlines.ts';
 import { CLIENT_GONE } from '../gateway/relay/declined-answer.ts';
 import { CloseCode } from '../wire/close-codes.ts';
 import type { Assembly } from './assembly/build.ts';
@@ -34,6 +35,8 @@ export async function drain(assembly: Assembly, listeners: readonly Listener[], 
     if (i + batch < all.length) await wait(assembly, Math.min(limitMs / 2 / STEPS, 100));
   }
   while (!isOver() && clock.monotonic() < end) await wait(assembly, Math.min(CHECK_INTERVAL_MS, limitMs));
+  // Those whose goodbye has arrived are not cut.
+  await new Promise<void>(afterReading);
   for (const endpoint of assembly.endpoints) endpoint.terminateAll();
   for (const relay of assembly.relays) relay.terminate();
   // Those that were waiting for `accept` have an answer now; the others wait for a store or a backend.

@@ -1,8 +1,10 @@
 import type { Clock, Timer } from '../base/clock.ts';
+import { afterReading } from '../base/deadlines.ts';
 
 const TICK_MS = 100;
 const SLOTS = 512;
-const LONGEST_TURN_MS = 1_000;
+/** What counts of a standstill. */
+const LONGEST_TURN_MS = 2 * TICK_MS;
 
 /** Something that a wheel calls when its time has come. It belongs to one wheel, and is in it once or not at all. */
 export abstract class WheelEntry {
@@ -20,8 +22,9 @@ export abstract class WheelEntry {
  *
  * Entries fire up to two ticks (200 ms) late and never early. The wheel turns only while it holds entries.
  *
- * Its time is that in which the process could run: of a longer standstill (a blocked event loop, a suspended machine)
- * one second counts, so that peers are not blamed for what they have sent and this process has not read.
+ * Its time is that in which the process could run: of a standstill (a blocked event loop, a suspended machine) two
+ * ticks count, and what has arrived is read before anything fires. So peers are not blamed for what they have sent and
+ * this process has not read.
  */
 export class TimerWheel {
   readonly #clock: Clock;
@@ -109,6 +112,10 @@ export class TimerWheel {
     const readAt = this.#clock.monotonic();
     this.#now += Math.min(readAt - this.#readAt, LONGEST_TURN_MS);
     this.#readAt = readAt;
+    afterReading(() => this.#fireDue());
+  }
+
+  #fireDue(): void {
     while (this.#tickAt + TICK_MS <= this.#now) {
       this.#tickAt += TICK_MS;
       this.#fire(++this.#tick % SLOTS);

@@ -53,7 +53,7 @@ export class RedisConnection {
       const addresses = [target].flat().map(parseRedisUrl);
       if (addresses.length === 0)
         throw new TypeError('redis: no address given; write for example redis://localhost:6379/0');
-      const createClient = await loadRedis(options.commandTimeoutMs, options.tls);
+      const createClient = await loadRedis(options.tls);
       return new RedisConnection(await openNodes(addresses, createClient, options.commandTimeoutMs), options);
     }
     const client = target as RedisLike;

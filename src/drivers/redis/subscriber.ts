@@ -1,4 +1,6 @@
 import { callListener } from '../../base/call-listener.ts';
+import { systemClock } from '../../base/clock.ts';
+import { afterReading, RunningTime } from '../../base/deadlines.ts';
 import { randomId } from '../../base/ids.ts';
 import type { RedisClientLike } from '../redis.ts';
 import type { RedisConnection } from './connection.ts';
@@ -33,6 +35,10 @@ export class RedisSubscriber {
   /** When each master was last heard, by its address. */
   #heardAt = new Map<string, number>();
   #connectedAt = 0;
+  /** A process that was busy has published nothing that it could hear. */
+  readonly #time = new RunningTime(systemClock, 2 * BEAT_MS);
+  /** When anything was last heard, in the running time. */
+  #lastHeardAt = 0;
   #isCurrent = false;
   #gaps = 0;
   #link: RedisLink | undefined;
@@ -146,12 +152,14 @@ export class RedisSubscriber {
     }
     this.#heardAt = new Map();
     this.#connectedAt = performance.now();
+    this.#lastHeardAt = this.#time.read();
     this.#isCurrent = true;
   }
 
   #hear(address: string): void {
     this.#judge();
     this.#heardAt.set(address, performance.now());
+    this.#lastHeardAt = this.#time.read();
     this.#isCurrent ||= this.#silentSince() === undefined;
   }
 
@@ -160,17 +168,12 @@ export class RedisSubscriber {
       // One that cannot be reached is not heard, and that says it.
       this.#connection.sendTo(node, ['PUBLISH', this.#beatChannel, node.address]).catch(() => {});
     }
-    // After what has arrived meanwhile was read: the process itself may have been busy.
-    setImmediate(() => {
+    afterReading(() => {
       this.#judge();
-      const since = Math.max(this.#connectedAt, ...this.#heardAt.values());
+      const silentMs = this.#time.read() - this.#lastHeardAt;
       const client = this.#client;
       // Nothing at all is heard although something is published: the connection is dead.
-      if (
-        client &&
-        performance.now() - since > 2 * SILENCE_MS &&
-        this.#connection.masters().some(node => node.client)
-      ) {
+      if (client && silentMs > 2 * SILENCE_MS && this.#connection.masters().some(node => node.client)) {
         this.#link?.giveUp(client, new Error('the subscription has become silent'));
       }
     });

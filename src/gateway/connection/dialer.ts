@@ -1,6 +1,7 @@
 import net from 'node:net';
 import tls from 'node:tls';
 import type { Clock } from '../../base/clock.ts';
+import { setDeadline } from '../../base/deadlines.ts';
 import { HoldfastError } from '../../base/errors.ts';
 import { parseServerAddress, type ServerAddress } from '../../http/server-address.ts';
 import { trackStage, whenOpen } from './stage.ts';
@@ -65,8 +66,7 @@ export class Dialer {
     const socket = this.#tls ? this.#openTls(place) : net.connect(place);
     trackStage(socket);
     const { connectTimeoutMs } = this.#options;
-    if (connectTimeoutMs === Number.POSITIVE_INFINITY) return socket;
-    const timer = this.#clock.setTimeout(() => {
+    const deadline = setDeadline(this.#clock, connectTimeoutMs, () => {
       const { upstream } = this.#options;
       socket.destroy(
         new HoldfastError(
@@ -75,9 +75,10 @@ export class Dialer {
           { status: 504 },
         ),
       );
-    }, connectTimeoutMs);
+    });
+    if (!deadline) return socket;
     const settle = () => {
-      this.#clock.clearTimeout(timer);
+      deadline.clear();
       // A socket may live for long, and each listener takes memory.
       socket.off('close', settle);
     };

@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
-import type { Timer } from '../../base/clock.ts';
+import { type Deadline, setDeadline } from '../../base/deadlines.ts';
 import { HoldfastError } from '../../base/errors.ts';
 import { type ClientTerms, setClientTerms } from '../../http/client-terms.ts';
 import { isConnectionSignIn, withoutConnectionSignIn } from '../../http/connection-sign-in.ts';
@@ -60,7 +60,7 @@ export class Attempt implements AnswerSink, BodySenderEvents, ClientTerms {
   #connection: BackendConnection | undefined;
   #isOnlyRequest = false;
   #resolve: ((result: Forwarded | FailedAttempt | Refusal) => void) | undefined;
-  #timer: Timer | undefined;
+  #deadline: Deadline | undefined;
   #isConnected = false;
   #isContinued = false;
   #interim = 0;
@@ -95,12 +95,12 @@ export class Attempt implements AnswerSink, BodySenderEvents, ClientTerms {
       else server.connections.take(this.#onConnection, this.#shared.isSignIn);
       // A connection under way has its own timeout; this is a request that still waits for one.
       if (this.#connection === undefined)
-        this.#setTimer(upstream.connectTimeoutMs, () => this.#fail('busy', 'no free connection'));
+        this.#setDeadline(upstream.connectTimeoutMs, () => this.#fail('busy', 'no free connection'));
     });
   }
 
   readonly #onConnection = (connection: BackendConnection): void => {
-    this.#clearTimer();
+    this.#clearDeadline();
     this.#connection = connection;
     if (this.#shared.isSignIn) this.#bind();
     connection.take(this);
@@ -118,7 +118,7 @@ export class Attempt implements AnswerSink, BodySenderEvents, ClientTerms {
     const connection = this.#connection!;
     const body = this.#shared.body;
     this.#isConnected = true;
-    this.#setTimer(upstream.answerTimeoutMs, this.#onAnswerTimeout);
+    this.#setDeadline(upstream.answerTimeoutMs, this.#onAnswerTimeout);
     const end = this.#isOnlyRequest ? 'Connection: close\r\n\r\n' : 'Connection: keep-alive\r\n\r\n';
     connection.start(head.method, this.#shared.text + end, body !== undefined);
     // Not before there is a connection: a body that was begun cannot be sent to another server.
@@ -130,7 +130,7 @@ export class Attempt implements AnswerSink, BodySenderEvents, ClientTerms {
 
   onSent(): void {
     if (!this.#hasHead && this.#resolve !== undefined)
-      this.#setTimer(this.#options.upstream.answerTimeoutMs, this.#onAnswerTimeout);
+      this.#setDeadline(this.#options.upstream.answerTimeoutMs, this.#onAnswerTimeout);
   }
 
   onTooLarge(): void {
@@ -167,7 +167,7 @@ export class Attempt implements AnswerSink, BodySenderEvents, ClientTerms {
     // Upgrades do not come this way: a backend that switches protocols here answers what nobody asked.
     if (head.status === 101) return this.#fail('invalid', 'unexpected 101');
     this.#hasHead = true;
-    this.#clearTimer();
+    this.#clearDeadline();
     if (isConnectionSignIn(head.rawHeaders)) {
       if (head.status === 401 && !this.#shared.client) {
         const rawHeaders = withoutConnectionSignIn(head.rawHeaders);
@@ -288,7 +288,7 @@ export class Attempt implements AnswerSink, BodySenderEvents, ClientTerms {
     const { bytesWritten } = socket;
     const isTaken = !request.complete && bytesWritten !== this.#bytesWritten;
     this.#bytesWritten = bytesWritten;
-    if (waitsForClient || isTaken) this.#setTimer(upstream.answerTimeoutMs, this.#onAnswerTimeout);
+    if (waitsForClient || isTaken) this.#setDeadline(upstream.answerTimeoutMs, this.#onAnswerTimeout);
     else
       this.onLost(
         new HoldfastError('ERR_UPSTREAM_TIMEOUT', `no answer within ${upstream.answerTimeoutMs} ms`, { status: 504 }),
@@ -321,7 +321,7 @@ export class Attempt implements AnswerSink, BodySenderEvents, ClientTerms {
   }
 
   #settle(result: Forwarded | FailedAttempt | Refusal): void {
-    this.#clearTimer();
+    this.#clearDeadline();
     this.#options.response.off('close', this.#onClientClose);
     if (this.#resolve === undefined) return;
     this.#resolve(result);
@@ -329,14 +329,13 @@ export class Attempt implements AnswerSink, BodySenderEvents, ClientTerms {
     this.#server.end();
   }
 
-  #setTimer(ms: number, callback: () => void): void {
-    this.#clearTimer();
-    if (ms !== Number.POSITIVE_INFINITY) this.#timer = this.#options.upstream.clock.setTimeout(callback, ms);
+  #setDeadline(ms: number, callback: () => void): void {
+    this.#clearDeadline();
+    this.#deadline = setDeadline(this.#options.upstream.clock, ms, callback);
   }
 
-  #clearTimer(): void {
-    if (this.#timer === undefined) return;
-    this.#options.upstream.clock.clearTimeout(this.#timer);
-    this.#timer = undefined;
+  #clearDeadline(): void {
+    this.#deadline?.clear();
+    this.#deadline = undefined;
   }
 }

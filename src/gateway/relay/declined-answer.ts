@@ -1,4 +1,5 @@
 import type { Duplex } from 'node:stream';
+import { setDeadline } from '../../base/deadlines.ts';
 import type { HeaderLine } from '../../http/header-line.ts';
 import { joinHeaders } from '../../http/response-head.ts';
 import { forbidsStoring, isForSharedCaches, PRIVATE } from '../../http/shared-caches.ts';
@@ -64,20 +65,17 @@ export function passDeclined(
     const settle = (complete: boolean) => resolve({ status, bytes, complete, server });
     const { answerTimeoutMs, clientTimeoutMs = DECLINED_TIMEOUT_MS } = upstream;
     const timeoutMs = answerTimeoutMs === Number.POSITIVE_INFINITY ? clientTimeoutMs : answerTimeoutMs;
-    const timer =
-      timeoutMs === Number.POSITIVE_INFINITY
-        ? undefined
-        : upstream.clock.setTimeout(() => {
-            answer.destroy();
-            // All of it may have come, and the client reads nothing.
-            socket.destroy();
-          }, timeoutMs);
+    const deadline = setDeadline(upstream.clock, timeoutMs, () => {
+      answer.destroy();
+      // All of it may have come, and the client reads nothing.
+      socket.destroy();
+    });
     answer.on('close', () => {
       // What broke off must not look complete.
       if (!answer.complete) socket.destroy();
     });
     socket.on('close', () => {
-      upstream.clock.clearTimeout(timer);
+      deadline?.clear();
       answer.destroy();
       settle(answer.complete && socket.writableFinished);
     });

@@ -1,6 +1,6 @@
 import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import type { Timer } from '../../base/clock.ts';
+import { type Deadline, setDeadline } from '../../base/deadlines.ts';
 import { HoldfastError } from '../../base/errors.ts';
 import { isConnectionSignIn, withoutConnectionSignIn } from '../../http/connection-sign-in.ts';
 import type { HeaderLine } from '../../http/header-line.ts';
@@ -131,7 +131,7 @@ class ServerHandshake implements UpgradeHandler {
   readonly #connection: BackendConnection;
   #resolve: ((result: Result) => void) | undefined;
   #isConnected = false;
-  #timer: Timer | undefined;
+  #deadline: Deadline | undefined;
 
   constructor(call: Call, server: UpstreamServer) {
     this.#call = call;
@@ -151,8 +151,7 @@ class ServerHandshake implements UpgradeHandler {
   onSent(): void {
     const { clock, handshakeTimeoutMs } = this.#call.options.upstream;
     this.#isConnected = true;
-    if (handshakeTimeoutMs !== Number.POSITIVE_INFINITY)
-      this.#timer = clock.setTimeout(this.#onTimeout, handshakeTimeoutMs);
+    this.#deadline = setDeadline(clock, handshakeTimeoutMs, this.#onTimeout);
   }
 
   onFailed(error: Error): void {
@@ -212,10 +211,10 @@ class ServerHandshake implements UpgradeHandler {
     const resolve = this.#resolve;
     if (resolve === undefined) return;
     this.#resolve = undefined;
-    const { client, options } = this.#call;
+    const { client } = this.#call;
     if (result === undefined || 'reason' in result) this.#server.end();
     else endWhenClosed(this.#server, 'socket' in result ? result.socket : result.answer);
-    options.upstream.clock.clearTimeout(this.#timer);
+    this.#deadline?.clear();
     client.onGone = undefined;
     resolve(result);
   }

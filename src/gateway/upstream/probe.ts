@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { Socket } from 'node:net';
 import type { Clock } from '../../base/clock.ts';
+import { setDeadline } from '../../base/deadlines.ts';
 import { foldNames, withoutOwned } from '../../http/hop-by-hop.ts';
 import type { ResponseHead } from '../../http/response-head.ts';
 import { checkUpgradeResponse } from '../../websocket/protocol/handshake.ts';
@@ -67,11 +68,11 @@ function checkServer(open: () => Socket, head: string, options: CheckOptions, cl
   return new Promise((resolve: (finding: Finding) => void) => {
     const connection = new BackendConnection(open());
     const { socket } = connection;
-    const timer = clock.setTimeout(() => {
+    const deadline = setDeadline(clock, timeoutMs, () => {
       resolve({ reason: 'timeout', error: `no answer within ${timeoutMs} ms` });
       connection.destroy();
-    }, timeoutMs);
-    socket.on('close', () => clock.clearTimeout(timer));
+    });
+    socket.on('close', () => deadline?.clear());
     new UpgradeClient(connection, isWebSocket ? `${head}Sec-WebSocket-Key: ${key}\r\n` : head, {
       onSent() {},
       onFailed: error => resolve(failed(error, socket)),

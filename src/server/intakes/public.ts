@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
+import { setDeadline } from '../../base/deadlines.ts';
 import { randomId } from '../../base/ids.ts';
 import { type Admitted, admit, type Refused } from '../../gateway/admit.ts';
 import { CLIENT_GONE } from '../../gateway/relay/declined-answer.ts';
@@ -184,9 +185,8 @@ export class PublicIntake implements Intake {
     }
     if (askForHttp1(refusal, socket)) return record.end({ status, bytes: 0, complete: false });
     const answer = refusalResponse(this.#explained(refusal));
-    const { clock } = this.#assembly;
-    const timer = clock.setTimeout(() => socket.destroy(), REFUSAL_TIMEOUT_MS);
-    socket.once('close', () => clock.clearTimeout(timer));
+    const deadline = setDeadline(this.#assembly.clock, REFUSAL_TIMEOUT_MS, () => socket.destroy());
+    socket.once('close', () => deadline?.clear());
     record.endWithSocket(socket, status, Buffer.byteLength(refusalBody(refusal)));
     socket.end(answer, () => socket.destroy());
   }

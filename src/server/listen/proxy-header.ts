@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 import type { Clock } from '../../base/clock.ts';
+import { setDeadline } from '../../base/deadlines.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { AddressList } from '../../http/address-list.ts';
 import { peerAddressOf } from '../../http/peer.ts';
@@ -38,12 +39,12 @@ export function readProxyHeader(socket: Socket, options: ReadProxyHeaderOptions)
   }
 
   let bytes: Buffer = Buffer.alloc(0);
-  const timer = clock.setTimeout(() => {
+  const deadline = setDeadline(clock, timeoutMs, () => {
     stop();
     cut(`no whole PROXY header within ${timeoutMs} ms`);
-  }, timeoutMs);
+  });
   const stop = () => {
-    clock.clearTimeout(timer);
+    deadline?.clear();
     socket.off('readable', onReadable);
     socket.off('end', onGone);
     socket.off('close', onGone);

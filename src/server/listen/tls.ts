@@ -1,5 +1,7 @@
 import type { Socket } from 'node:net';
 import { createServer, type TLSSocket, type TlsOptions, type Server as TlsServer } from 'node:tls';
+import type { Clock } from '../../base/clock.ts';
+import { type Deadline, setDeadline } from '../../base/deadlines.ts';
 import { type Duration, parseDuration } from '../../base/duration.ts';
 import type { ListenConfig, TlsConfig } from '../../config/config.ts';
 import { setPeer } from '../../http/peer.ts';
@@ -8,6 +10,10 @@ import { dataFolderOf } from '../data-folder.ts';
 import { CertificateFiles } from './certificate-files.ts';
 import { developmentCertificate } from './development-certificate.ts';
 import type { ListenerOptions } from './listener-options.ts';
+import { wireOf } from './wire-bytes.ts';
+
+/** Longer than any: the deadline of a handshake is ours. */
+const NEVER_MS = 2 ** 31 - 1;
 
 /** TLS for sockets that a listener has accepted. */
 export class TlsListener {
@@ -15,6 +21,10 @@ export class TlsListener {
   readonly hsts: string | undefined;
   readonly #server: TlsServer;
   readonly #files: CertificateFiles;
+  readonly #clock: Clock;
+  readonly #handshakeTimeoutMs: number;
+  /** Of handshakes that are under way, by their TCP connections. */
+  readonly #deadlines = new Map<object, Deadline>();
   /** What proxies said of connections whose handshake is under way, by the addresses of both ends. */
   readonly #headers = new Map<string, ProxyHeader>();
 
@@ -28,6 +38,8 @@ export class TlsListener {
     { config, clock, logger }: ListenerOptions,
     onSecure: (socket: TLSSocket) => void,
   ) {
+    this.#clock = clock;
+    this.#handshakeTimeoutMs = handshakeTimeoutMs;
     const folder = dataFolderOf(config);
     const own: TlsConfig =
       tls === 'self-signed' ? developmentCertificate(folder.path, clock.now(), logger, folder.disk) : tls!;
@@ -43,12 +55,13 @@ export class TlsListener {
     });
     const options: TlsOptions = {
       ...this.#files.defaultOptions,
-      handshakeTimeout: handshakeTimeoutMs,
+      handshakeTimeout: NEVER_MS,
       ALPNProtocols: http2 === false ? ['http/1.1'] : ['h2', 'http/1.1'],
       SNICallback: (name, answer) => answer(null, this.#files.contextFor(name)),
       ...(clientCertificates && { requestCert: true, rejectUnauthorized: clientCertificates.mode !== 'request' }),
     };
     this.#server = createServer(options, socket => {
+      this.#deadlines.get(wireOf(socket)!)?.clear();
       if (this.#headers.size > 0) {
         const header = this.#headers.get(endsOf(socket));
         if (header) setPeer(socket, header);
@@ -70,6 +83,13 @@ export class TlsListener {
       this.#headers.set(ends, header);
       socket.once('close', () => this.#headers.delete(ends));
     }
+    const wire = wireOf(socket)!;
+    const deadline = setDeadline(this.#clock, this.#handshakeTimeoutMs, () => socket.destroy());
+    if (deadline) this.#deadlines.set(wire, deadline);
+    socket.once('close', () => {
+      deadline?.clear();
+      this.#deadlines.delete(wire);
+    });
     this.#server.emit('connection', socket);
   }
 

@@ -1,5 +1,6 @@
 import type { Awaitable } from '../../base/awaitable.ts';
 import type { Clock } from '../../base/clock.ts';
+import { setDeadline } from '../../base/deadlines.ts';
 import { HoldfastError, isHoldfastError } from '../../base/errors.ts';
 import type { SessionMeters } from '../reports/statistics.ts';
 import type {
@@ -10,7 +11,6 @@ import type {
   SessionRecord,
   SessionStore,
 } from '../store.ts';
-import { Deadlines } from './deadlines.ts';
 
 export interface GuardedStoreOptions {
   readonly clock: Clock;
@@ -18,9 +18,6 @@ export interface GuardedStoreOptions {
   /** A call that takes longer counts as failed; `Infinity`: none does. */
   readonly timeoutMs: number;
 }
-
-/** A timer of more would fire at once. */
-const MAX_TIMER_MS = 2 ** 31 - 1;
 
 /** One method of a store, as far as its calls are guarded. */
 interface Operation<T> {
@@ -71,13 +68,11 @@ export class GuardedStore implements SessionStore {
   readonly hasRoom?: (isAnonymous: boolean) => boolean;
   readonly #store: SessionStore;
   readonly #options: GuardedStoreOptions;
-  readonly #deadlines: Deadlines | undefined;
   #isClosed = false;
 
   constructor(store: SessionStore, options: GuardedStoreOptions) {
     this.#store = store;
     this.#options = options;
-    if (options.timeoutMs <= MAX_TIMER_MS) this.#deadlines = new Deadlines(options.clock, options.timeoutMs);
     if (store.countAnonymous) this.countAnonymous = () => this.#promise(COUNT, () => store.countAnonymous!());
     if (store.fullness) this.fullness = () => this.#promise(FULLNESS, () => store.fullness!());
     if (store.hasRoom) this.hasRoom = isAnonymous => this.#isClosed || store.hasRoom!(isAnonymous);
@@ -167,18 +162,19 @@ export class GuardedStore implements SessionStore {
       : this.#wait(operation, startedAt, answer as PromiseLike<T>, written);
   }
 
-  /** One promise and no timer of its own for each call: there are several for each request. */
+  /** One promise for each call: there are several for each request. */
   #wait<T>(operation: Operation<T>, startedAt: number, answer: PromiseLike<T>, written: number): Promise<T> {
     return new Promise((resolve, reject) => {
       let isTooLate = false;
-      const deadline = this.#deadlines?.add(startedAt, () => {
+      const { clock, timeoutMs } = this.#options;
+      const deadline = setDeadline(clock, timeoutMs, () => {
         isTooLate = true;
-        const silence = new Error(`no answer within ${this.#options.timeoutMs} ms (storeTimeout)`);
+        const silence = new Error(`no answer within ${timeoutMs} ms (storeTimeout)`);
         reject(this.#failed(operation, startedAt, silence));
       });
       const take = (settled: T) => {
         if (isTooLate) return;
-        if (deadline) this.#deadlines!.remove(deadline);
+        deadline?.clear();
         try {
           resolve(this.#answered(operation, startedAt, settled, written));
         } catch (error) {
@@ -187,7 +183,7 @@ export class GuardedStore implements SessionStore {
       };
       const fail = (error: unknown) => {
         if (isTooLate) return;
-        if (deadline) this.#deadlines!.remove(deadline);
+        deadline?.clear();
         reject(this.#failed(operation, startedAt, error));
       };
       answer.then(take, fail);

@@ -1,7 +1,8 @@
 import { connect as connectTcp, type Socket } from 'node:net';
 import { type ConnectionOptions, connect as connectTls } from 'node:tls';
 import { byteLengthOf, plainBytes } from '../../base/bytes.ts';
-import { type Clock, systemClock, type Timer } from '../../base/clock.ts';
+import { type Clock, systemClock } from '../../base/clock.ts';
+import { type Deadline, setDeadline } from '../../base/deadlines.ts';
 import { HoldfastError } from '../../base/errors.ts';
 import { parseSize, type Size } from '../../base/size.ts';
 import { malformed, type ResponseHead } from '../../http/response-head.ts';
@@ -116,7 +117,7 @@ export class WebSocketClient implements AsyncIterable<string | Buffer>, AsyncDis
   #closeSent = false;
   #ending: ClientCloseEvent | undefined;
   #isGone = false;
-  #closeTimer: Timer | undefined;
+  #closeDeadline: Deadline | undefined;
   readonly #waiting: (string | Buffer)[] = [];
   #waitingBytes = 0;
   readonly #receivers: ((message: string | Buffer | undefined) => void)[] = [];
@@ -283,7 +284,7 @@ export class WebSocketClient implements AsyncIterable<string | Buffer>, AsyncDis
     this.#writer.close(code, reason);
     this.#flush();
     // RFC 6455 §7.1.1: the server is the one to end the TCP connection; the client waits for it, but not for ever.
-    this.#closeTimer = this.#clock.setTimeout(() => this.#socket.destroy(), CLOSE_TIMEOUT_MS);
+    this.#closeDeadline = setDeadline(this.#clock, CLOSE_TIMEOUT_MS, () => this.#socket.destroy());
   }
 
   #scheduleFlush(): void {
@@ -303,7 +304,7 @@ export class WebSocketClient implements AsyncIterable<string | Buffer>, AsyncDis
 
   #onGone(resolve: (event: ClientCloseEvent) => void): void {
     this.#isGone = true;
-    this.#clock.clearTimeout(this.#closeTimer);
+    this.#closeDeadline?.clear();
     for (const ping of this.#pings.splice(0)) ping.settle(false);
     for (const receiver of this.#receivers.splice(0)) receiver(undefined);
     resolve(this.#ending ?? { code: CloseCode.abnormal, reason: '', clean: false });

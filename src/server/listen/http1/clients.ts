@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { Clock, Timer } from '../../../base/clock.ts';
+import { afterReading, RunningTime } from '../../../base/deadlines.ts';
 import type { Logger } from '../../../base/logger.ts';
 import { clientTermsOf } from '../../../http/client-terms.ts';
 import { peerAddressOf } from '../../../http/peer.ts';
@@ -26,10 +27,10 @@ interface Known {
   /** The exchange under way. */
   request: IncomingMessage | undefined;
   response: ServerResponse | undefined;
-  /** When the last look found that there was none. */
+  /** When the last look found that there was none, in the running time. */
   idleSince: number;
   hasServed: boolean;
-  /** When the last look found the request answered, but its body not at its end. */
+  /** When the last look found the request answered, but its body not at its end, in the running time. */
   answeredAt: number | undefined;
   isRefused: boolean;
   taken: number;
@@ -40,7 +41,8 @@ interface Known {
  * The connections of an HTTP/1 server, with what their clients owe: the rest of a request body, or to take what waits
  * for them.
  *
- * Looked at once a second, so that a request costs nothing for it. The time of a request head is Node's part.
+ * Looked at once a second, so that a request costs nothing for it; time in which this process could not look is not the
+ * clients'. The time of a request head is Node's part.
  */
 export class Http1Clients {
   readonly #options: Http1ClientsOptions;
@@ -49,12 +51,14 @@ export class Http1Clients {
   readonly #onClose: (this: Socket) => void;
   /** The oldest first. */
   readonly #all = new Map<Duplex, Known>();
+  readonly #time: RunningTime;
   #timer: Timer | undefined;
   #lookedAt = 0;
 
   constructor(options: Http1ClientsOptions) {
     this.#options = options;
     this.#intervalMs = checkInterval(options.pace);
+    this.#time = new RunningTime(options.clock, 2 * this.#intervalMs);
     const leave = (socket: Socket) => this.leave(socket);
     this.#onClose = function () {
       leave(this);
@@ -63,9 +67,10 @@ export class Http1Clients {
 
   /** Watches a connection until it is closed. */
   add(socket: Socket): void {
-    const now = this.#options.clock.monotonic();
+    const now = this.#time.read();
+    const openedAt = this.#options.clock.monotonic();
     this.#all.set(socket, {
-      ...{ socket, wire: new WireBytes(socket), pace: new ClientPace(), openedAt: now, idleSince: now },
+      ...{ socket, wire: new WireBytes(socket), pace: new ClientPace(), openedAt, idleSince: now },
       ...{ request: undefined, response: undefined, answeredAt: undefined },
       ...{ hasServed: false, isRefused: false, taken: 0, received: 0 },
     });
@@ -111,13 +116,13 @@ export class Http1Clients {
   }
 
   #schedule(): void {
-    this.#timer = this.#options.clock.setTimeout(this.#look, this.#intervalMs);
+    this.#options.clock.clearTimeout(this.#timer);
+    this.#timer = this.#options.clock.setTimeout(() => afterReading(this.#look), this.#intervalMs);
   }
 
   readonly #look = (): void => {
-    const now = this.#options.clock.monotonic();
-    // Time in which this process could not look is not the clients'.
-    const ms = Math.min(now - this.#lookedAt, 2 * this.#intervalMs);
+    const now = this.#time.read();
+    const ms = now - this.#lookedAt;
     this.#lookedAt = now;
     for (const known of this.#all.values()) this.#lookAt(known, now, ms);
     if (this.#all.size > 0) this.#schedule();

@@ -1,6 +1,7 @@
 import { type IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Clock } from '../../../base/clock.ts';
+import { setDeadline } from '../../../base/deadlines.ts';
 import type { Refusal } from '../../../http/refusal.ts';
 import { refusalResponse } from '../../../http/write-refusal.ts';
 
@@ -188,8 +189,8 @@ export class Http1Connection {
   #endGently(bytes?: string): void {
     const socket = this.#socket;
     this.#isOver = true;
-    const timer = this.#clock.setTimeout(() => socket.destroy(), LINGER_MS);
-    socket.once('close', () => this.#clock.clearTimeout(timer));
+    const deadline = setDeadline(this.#clock, LINGER_MS, () => socket.destroy());
+    socket.once('close', () => deadline?.clear());
     if (bytes === undefined) socket.end();
     else socket.end(bytes);
     this.#discard();

@@ -1,7 +1,8 @@
 import http, { type IncomingMessage, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import type { Clock } from '../../../base/clock.ts';
+import { type Clock, systemClock } from '../../../base/clock.ts';
+import { afterReading, type Deadline, setDeadline } from '../../../base/deadlines.ts';
 import type { Logger } from '../../../base/logger.ts';
 import { unknownMethod } from '../../../http/methods.ts';
 import { setPeer } from '../../../http/peer.ts';
@@ -11,12 +12,15 @@ import { writeRefusal } from '../../../http/write-refusal.ts';
 import type { PaceLimits } from '../client-pace.ts';
 import type { Intake } from '../intake.ts';
 import type { HeadLimits } from '../listener-options.ts';
+import { WireBytes } from '../wire-bytes.ts';
 import { Http1Clients } from './clients.ts';
 import { Http1Connection } from './connection.ts';
 import { CountedResponse } from './counted-response.ts';
 
 // How often Node looks for clients that are late with their request head.
 const CHECK_INTERVAL_MS = 1_000;
+/** What a head that is late is given, at most: it may have arrived while this process was busy. */
+const READING_MS = 250;
 
 export interface Http1ServerOptions {
   readonly head: HeadLimits;
@@ -35,10 +39,14 @@ export class Http1Server {
   readonly clients: Http1Clients;
   /** Those that have had a request and are not WebSockets. */
   readonly #connections = new WeakMap<Duplex, Http1Connection>();
+  /** Connections whose head is late by Node's timer. */
+  readonly #late = new Map<Duplex, Deadline>();
+  readonly #readingMs: number;
 
   constructor(intake: Intake, { head, pace, countsBytes, clock, logger }: Http1ServerOptions) {
     this.#clock = clock;
     this.#logger = logger;
+    this.#readingMs = Math.min(READING_MS, head.timeoutMs / 4);
     this.#server = http.createServer({
       ...(countsBytes && { ServerResponse: CountedResponse }),
       maxHeaderSize: head.maxBytes,
@@ -66,6 +74,7 @@ export class Http1Server {
       this.#take(request, response, () => writeRefusal(response, unreadable(417))),
     );
     this.#server.on('upgrade', (request, socket, early) => {
+      this.#hasHead(socket);
       // From here on it has limits of its own: those of a handshake, then those of a WebSocket.
       this.clients.leave(socket);
       intake.onUpgrade(request, socket, early);
@@ -73,6 +82,7 @@ export class Http1Server {
     // Without a listener Node cuts the connection and answers nothing.
     this.#server.on('connect', this.#onConnect);
     this.#server.on('clientError', this.#onClientError);
+    this.#server.on('timeout', this.#onIdle);
     // Only then does Node look for late heads.
     this.#server.emit('listening');
     const { keepAliveTimeout, keepAliveTimeoutBuffer = 0 } = this.#server;
@@ -102,6 +112,7 @@ export class Http1Server {
   }
 
   #take(request: IncomingMessage, response: ServerResponse, answer: () => void): void {
+    this.#hasHead(request.socket);
     this.#connection(request.socket).take(request, response, () => {
       this.clients.begin(request, response);
       answer();
@@ -126,19 +137,48 @@ export class Http1Server {
 
   /** Node has let go of the connection, and hands it over before the answers of earlier requests have left. */
   readonly #onConnect = (_request: IncomingMessage, socket: Duplex): void => {
+    this.#hasHead(socket);
     const connection = this.#connection(socket as Socket);
     socket.on('error', () => {}).on('drain', connection.onDrain);
     connection.fail(refuse(400, 'ERR_HTTP_BAD_REQUEST', 'CONNECT asks for a forward proxy, which this is not'));
   };
 
+  /** A kept connection on which Node has seen no request in time, though one may have arrived. */
+  readonly #onIdle = (socket: Socket): void => {
+    const wire = new WireBytes(socket);
+    const { received } = wire;
+    afterReading(() => {
+      if (wire.received === received) socket.destroy();
+    });
+  };
+
   /** What Node could not parse, or did not get in time. */
   readonly #onClientError = (error: ReadError, socket: Duplex): void => {
+    this.#hasHead(socket);
+    if (error.code !== 'ERR_HTTP_REQUEST_TIMEOUT') return this.#refuse(error, socket);
+    // Node's timers run before it reads what has arrived.
+    const deadline = setDeadline(systemClock, this.#readingMs, () => {
+      this.#late.delete(socket);
+      this.#refuse(error, socket);
+    });
+    this.#late.set(socket, deadline!);
+    socket.once('close', () => this.#hasHead(socket));
+  };
+
+  /** Or is gone, or has sent something else. */
+  #hasHead(socket: Duplex): void {
+    if (this.#late.size === 0) return;
+    this.#late.get(socket)?.clear();
+    this.#late.delete(socket);
+  }
+
+  #refuse(error: ReadError, socket: Duplex): void {
     this.#logger.debug({ code: error.code }, 'request could not be read');
     if (isOfUnknownMethod(error)) return this.#connection(socket as Socket).fail(unknownMethod());
     const status = statusOf(error);
     if (status === undefined) socket.destroy();
     else this.#connection(socket as Socket).fail(unreadable(status));
-  };
+  }
 }
 
 interface ReadError extends NodeJS.ErrnoException {

@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import http2, { type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
 import type { TLSSocket } from 'node:tls';
-import type { Clock } from '../../../base/clock.ts';
+import type { RunningTime } from '../../../base/deadlines.ts';
 import type { Logger } from '../../../base/logger.ts';
 import { clientTermsOf } from '../../../http/client-terms.ts';
 import { peerAddressOf } from '../../../http/peer.ts';
@@ -15,6 +15,10 @@ export interface Http2ConnectionOptions {
   /** Time until the first request, and none without one; and until our settings are acknowledged. */
   readonly headTimeoutMs: number;
   readonly logger: Logger;
+  /** By which all of it is judged. */
+  readonly time: RunningTime;
+  /** On the monotonic clock. */
+  readonly openedAt: number;
 }
 
 /** A connection without a stream for this time is ended. */
@@ -52,7 +56,7 @@ export class Http2Connection {
   readonly #wire: WireBytes;
   readonly #pace = new ClientPace();
   readonly #exchanges = new Set<Exchange>();
-  readonly #openedAt: number;
+  readonly #begunAt: number;
   /** Sockets, too. */
   #streams = 0;
   #hasServed = false;
@@ -67,12 +71,12 @@ export class Http2Connection {
   #violated = 0;
   #violation: { readonly error: Error; readonly violated: number } | undefined;
 
-  constructor(session: ServerHttp2Session, socket: TLSSocket, options: Http2ConnectionOptions, now: number) {
+  constructor(session: ServerHttp2Session, socket: TLSSocket, options: Http2ConnectionOptions) {
     this.session = session;
     this.socket = socket;
     this.#options = options;
     this.#wire = new WireBytes(socket);
-    this.#openedAt = this.#idleSince = this.#pingedAt = now;
+    this.#begunAt = this.#idleSince = this.#pingedAt = options.time.read();
     const { destroy } = session;
     // Node ends the connection for every violation. By then nghttp2 has done what RFC 9113 §5.4 asks for: the stream is
     // reset, or GOAWAY is said.
@@ -89,17 +93,17 @@ export class Http2Connection {
     return this.#hasServed && this.#streams === 0 ? this.#idleSince : undefined;
   }
 
-  /** When it was opened; undefined once it has brought a request. */
+  /** When it was opened, on the monotonic clock; undefined once it has brought a request. */
   get unusedSince(): number | undefined {
-    return this.#hasServed ? undefined : this.#openedAt;
+    return this.#hasServed ? undefined : this.#options.openedAt;
   }
 
-  beginStream(stream: ServerHttp2Stream, clock: Clock): void {
+  beginStream(stream: ServerHttp2Stream): void {
     this.#streams++;
     this.#hasServed = true;
     stream.once('close', () => {
       this.#streams--;
-      this.#idleSince = clock.monotonic();
+      this.#idleSince = this.#options.time.read();
       if (stream.rstCode === http2.constants.NGHTTP2_PROTOCOL_ERROR) this.#violated++;
     });
   }
@@ -114,14 +118,14 @@ export class Http2Connection {
     stream.once('close', () => this.#exchanges.delete(exchange));
   }
 
-  /** @param ms Since the last look. */
+  /** @param now In the running time. @param ms Since the last look. */
   look(now: number, ms: number): void {
     const taken = this.#wire.taken - this.#taken;
     this.#taken += taken;
     const takenOfAnswers = Math.max(0, taken - this.#pingBytes);
     this.#pingBytes = 0;
     // RFC 9113 §6.5.3: until then our limits do not bind it.
-    if (this.session.pendingSettingsAck && now - this.#openedAt >= this.#options.headTimeoutMs)
+    if (this.session.pendingSettingsAck && now - this.#begunAt >= this.#options.headTimeoutMs)
       return this.#end('our settings were not acknowledged');
     const why = this.#wire.waiting > 0 ? this.#pace.owed(ms, taken, this.#options.pace) : this.#lookAtQuiet(now);
     if (why !== undefined) this.#end(why);

@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import http2, { type Http2Session, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
 import type { TLSSocket } from 'node:tls';
 import type { Clock, Timer } from '../../../base/clock.ts';
+import { afterReading, RunningTime } from '../../../base/deadlines.ts';
 import type { Logger } from '../../../base/logger.ts';
 import { checkInterval, type PaceLimits } from '../client-pace.ts';
 import type { Intake } from '../intake.ts';
@@ -44,6 +45,7 @@ export class Http2Server {
   readonly #intervalMs: number;
   /** The one that `emit` is handing over. */
   #taken: TLSSocket | undefined;
+  readonly #time: RunningTime;
   #timer: Timer | undefined;
   #lookedAt = 0;
   #isClosing = false;
@@ -52,6 +54,7 @@ export class Http2Server {
     this.#intake = intake;
     this.#options = options;
     this.#intervalMs = Math.min(checkInterval(options.pace), options.head.timeoutMs);
+    this.#time = new RunningTime(options.clock, 2 * this.#intervalMs);
     this.#server = http2.createServer({
       maxHeaderListPairs: MAX_HEADERS,
       // What a backend says twice is passed on as it is, as over HTTP/1. Else Node throws, wherever it comes to send
@@ -103,9 +106,9 @@ export class Http2Server {
 
   readonly #onSession = (session: ServerHttp2Session): void => {
     const { clock, head, pace, logger } = this.#options;
-    const now = clock.monotonic();
-    const options = { pace, headTimeoutMs: head.timeoutMs, logger };
-    this.#connections.set(session, new Http2Connection(session, this.#taken!, options, now));
+    const now = this.#time.read();
+    const options = { pace, headTimeoutMs: head.timeoutMs, logger, time: this.#time, openedAt: clock.monotonic() };
+    this.#connections.set(session, new Http2Connection(session, this.#taken!, options));
     session.on('error', ignore);
     session.on('close', () => this.#connections.delete(session));
     if (this.#isClosing) session.close();
@@ -115,13 +118,14 @@ export class Http2Server {
   };
 
   #schedule(): void {
-    this.#timer = this.#options.clock.setTimeout(this.#look, this.#intervalMs);
+    this.#options.clock.clearTimeout(this.#timer);
+    this.#timer = this.#options.clock.setTimeout(() => afterReading(this.#look), this.#intervalMs);
   }
 
   readonly #look = (): void => {
-    const now = this.#options.clock.monotonic();
+    const now = this.#time.read();
     // Time in which this process could not look is not the clients'.
-    const ms = Math.min(now - this.#lookedAt, 2 * this.#intervalMs);
+    const ms = now - this.#lookedAt;
     this.#lookedAt = now;
     this.#timer = undefined;
     for (const connection of this.#connections.values()) connection.look(now, ms);
@@ -141,7 +145,7 @@ export class Http2Server {
       stream.destroy();
       return;
     }
-    connection.beginStream(stream, this.#options.clock);
+    connection.beginStream(stream);
     if (headers[':method'] !== 'CONNECT') {
       const request = new Http2Request(stream, headers, rawHeaders, connection.socket);
       const response = new Http2Response(stream);

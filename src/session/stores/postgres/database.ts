@@ -1,4 +1,5 @@
 import { type Clock, systemClock } from '../../../base/clock.ts';
+import { setDeadline } from '../../../base/deadlines.ts';
 import { HoldfastError } from '../../../base/errors.ts';
 import type { PgClientLike, PgPoolLike, PgQuery } from '../../../drivers/postgres.ts';
 import { type PgEventSource, PgEvents } from './events.ts';
@@ -167,8 +168,8 @@ export class PgDatabase implements PgEventSource {
   /** Waits no longer. @param what What is waited for: `answer`. */
   deadline<T>(promise: Promise<T>, ms: number, what: string): Promise<T> {
     return new Promise((resolve, reject) => {
-      const timer = systemClock.setTimeout(() => reject(new TimedOut(`no ${what} within ${ms} ms`)), ms);
-      promise.then(resolve, reject).finally(() => systemClock.clearTimeout(timer));
+      const deadline = setDeadline(systemClock, ms, () => reject(new TimedOut(`no ${what} within ${ms} ms`)));
+      promise.then(resolve, reject).finally(() => deadline?.clear());
     });
   }
 

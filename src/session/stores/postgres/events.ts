@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { callListener } from '../../../base/call-listener.ts';
 import { systemClock as clock, type Timer } from '../../../base/clock.ts';
+import { setDeadline } from '../../../base/deadlines.ts';
 import type { PgClientLike } from '../../../drivers/postgres.ts';
 import { toAsciiJson } from './encoding.ts';
 
@@ -8,8 +9,6 @@ import { toAsciiJson } from './encoding.ts';
 const PIECE = 7_900;
 const PING_EVERY_MS = 400;
 const PING_TIMEOUT_MS = 400;
-/** After the timeout, for an answer that has arrived but waited behind work of this process. */
-const GRACE_MS = 50;
 /** From when a connection that has not answered counts as silent. */
 const SILENT_AFTER_MS = 1_000;
 const FIRST_PAUSE_MS = 25;
@@ -215,20 +214,19 @@ export class PgEvents {
   #ping(line: Line): void {
     const sentAt = clock.monotonic();
     const isStill = () => this.#line === line && !this.#isClosed;
-    let isAnswered = false;
+    const deadline = setDeadline(clock, PING_TIMEOUT_MS, () => isStill() && this.#lose());
     line.query('SELECT 1').then(
       () => {
-        isAnswered = true;
+        deadline?.clear();
         if (!isStill()) return;
         this.#aliveAt = sentAt;
-        clock.clearTimeout(this.#timer);
         this.#timer = clock.setTimeout(() => isStill() && this.#ping(line), PING_EVERY_MS);
       },
-      () => isStill() && this.#lose(),
+      () => {
+        deadline?.clear();
+        if (isStill()) this.#lose();
+      },
     );
-    this.#timer = clock.setTimeout(() => {
-      this.#timer = clock.setTimeout(() => isStill() && !isAnswered && this.#lose(), GRACE_MS);
-    }, PING_TIMEOUT_MS);
   }
 
   #lose(): void {
