@@ -3,6 +3,7 @@ import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
 import { parseUpgrade } from '../http/upgrade-request.ts';
 import { userFrom } from '../websocket/handshake.ts';
 import type { Admitted, Gateway } from './admit.ts';
+import { answerAsLast, judgeForwards } from './exchange/max-forwards.ts';
 import { exchangeSession } from './exchange-session.ts';
 import { forwardRequest } from './forward/forward.ts';
 import type { HeldSession } from './held-session.ts';
@@ -80,6 +81,13 @@ async function answer(
     case 'fetch':
       return runHandler(target.handler, admitted, request, response, gateway);
     case 'upstream': {
+      const forwards = judgeForwards(head);
+      if (isRefusal(forwards)) return forwards;
+      if (forwards === 'last') {
+        const refusal = await held?.responseCommit?.beforeEnd();
+        if (!refusal) answerAsLast(request, response, head);
+        return refusal;
+      }
       const forwarded = await forwardRequest({
         head,
         request,

@@ -1,4 +1,5 @@
 import { type ServerResponse, STATUS_CODES } from 'node:http';
+import { dateNow } from './date-now.ts';
 import { askForHttp1 } from './http1-required.ts';
 import type { Refusal } from './refusal.ts';
 
@@ -15,6 +16,10 @@ export function writeRefusal(response: ServerResponse, refusal: Refusal): void {
   response.writeHead(refusal.status, {
     'Content-Type': CONTENT_TYPE,
     'Content-Length': Buffer.byteLength(body),
+    ...(refusal.headers?.Upgrade !== undefined && {
+      // RFC 9110 §7.8: Upgrade is hop-by-hop, so Connection must name it.
+      Connection: response.shouldKeepAlive ? 'Upgrade' : 'close, Upgrade',
+    }),
     ...refusal.headers,
   });
   response.end(body);
@@ -36,6 +41,7 @@ export function refusalResponse(refusal: Refusal): string {
     head += `${name}: ${value}\r\n`;
   }
   if (!hasType) head += `Content-Type: ${CONTENT_TYPE}\r\n`;
+  head += `Date: ${dateNow()}\r\n`;
   return `${head}Connection: ${connection}\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`;
 }
 

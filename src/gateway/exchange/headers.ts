@@ -1,10 +1,12 @@
 import { forwardedHeaders, THROUGH_HEADER } from '../../http/forwarded-headers.ts';
 import type { HeaderLine } from '../../http/header-line.ts';
 import { headerName } from '../../http/header-name.ts';
-import { endToEndHeaders, foldNames, passedHeaders } from '../../http/hop-by-hop.ts';
+import { endToEndHeaders, foldNames, passedHeaders, withoutOwned } from '../../http/hop-by-hop.ts';
+import { joinHeaders, type ResponseHead } from '../../http/response-head.ts';
 import { throughHeader } from '../routing/loop.ts';
 import type { Upstream } from '../upstream/upstream.ts';
 import type { BackendExchange } from './exchange.ts';
+import { countedDown, countsForwards } from './max-forwards.ts';
 import type { Rewriting } from './rewriting.ts';
 
 /**
@@ -25,6 +27,7 @@ export function backendRequestHeaders(
   let owned = upstream.ownedHeaders;
   if (added.length > 0) owned = new Set([...owned, ...foldNames(added.map(({ name }) => name))]);
   const passed = passedHeaders(head.rawHeaders, owned);
+  const isCountedDown = countsForwards(head.method);
   // The client's Host is kept: backends compare it with Origin and build links from it. HTTP/1.1 needs one, as our own
   // checks have it.
   const headers = ['Host', head.host || 'localhost'];
@@ -34,7 +37,9 @@ export function backendRequestHeaders(
     const value =
       name.length === 6 && name.toLowerCase() === 'cookie'
         ? rewriting.cookiesToBackend(passed[i + 1]!)
-        : passed[i + 1]!;
+        : isCountedDown && name.toLowerCase() === 'max-forwards'
+          ? countedDown(passed[i + 1]!)
+          : passed[i + 1]!;
     if (value !== undefined) headers.push(name, value);
   }
   headers.push(...forwardedHeaders(head));
@@ -45,17 +50,21 @@ export function backendRequestHeaders(
 }
 
 /**
- * The headers of a backend's response as the client gets them: name, value, name, value ...
+ * The headers of a backend's response as the client gets them, of a request as well as of a handshake: name, value, name,
+ * value ...
  *
  * A backend sets every cookie and header but ours; `Holdfast-Session` is a message to us only, `Holdfast-Reason` one of
- * ours. Links and cookies are those of the public side.
+ * ours. Links and cookies are those of the public side. `Upgrade` is there in a 426 alone, and then `Connection` must
+ * name it.
  */
 export function clientResponseHeaders(
-  rawHeaders: readonly string[],
+  { status, rawHeaders }: Pick<ResponseHead, 'status' | 'rawHeaders'>,
   { own }: Upstream,
   rewriting: Rewriting,
 ): string[] {
-  const passed = endToEndHeaders(rawHeaders);
+  const endToEnd = endToEndHeaders(rawHeaders);
+  // RFC 9110 §8.6: not in what never has a body. A client of HTTP/2 takes it for a violation.
+  const passed = status < 200 || status === 204 ? withoutOwned(endToEnd, LENGTH) : endToEnd;
   const headers: string[] = [];
   for (let i = 0; i < passed.length; i += 2) {
     const name = passed[i]!;
@@ -64,5 +73,10 @@ export function clientResponseHeaders(
     const value = rewriting.toClient(lower, passed[i + 1]!);
     if (value !== undefined) headers.push(name, value);
   }
+  // RFC 9110 §15.5.22: it must say what is wanted.
+  const wanted = status === 426 ? joinHeaders(rawHeaders).upgrade : undefined;
+  if (wanted !== undefined) headers.push('Upgrade', wanted);
   return headers;
 }
+
+const LENGTH = foldNames(['Content-Length']);

@@ -1,16 +1,8 @@
 import type { ServerResponse } from 'node:http';
 import type { HeaderLine } from '../../http/header-line.ts';
 import { HeadersBefore } from '../../http/headers-before.ts';
-import { endToEndHeaders, foldNames, withoutOwned } from '../../http/hop-by-hop.ts';
 import type { ResponseHead } from '../../http/response-head.ts';
 import { keepFromSharedCaches } from '../../http/shared-caches.ts';
-
-const LENGTH = foldNames(['Content-Length']);
-
-/** RFC 9110 §8.6: not in what never has a body. A client of HTTP/2 takes it for a violation. */
-export function withoutLength(headers: readonly string[]): string[] {
-  return withoutOwned(headers, LENGTH);
-}
 
 /**
  * Writes the head of a backend's answer.
@@ -50,20 +42,4 @@ export function writeHead(
     before.restore();
     throw error;
   }
-}
-
-/** The trailers of an answer that the client gets. */
-export function trailerPairs(rawTrailers: readonly string[]): [string, string][] {
-  const trailers = endToEndHeaders(rawTrailers);
-  const pairs: [string, string][] = [];
-  for (let i = 0; i < trailers.length; i += 2) {
-    // RFC 9110 §6.5.1: what frames or authenticates a message has no meaning after it; and the last one is for us.
-    if (
-      !/^(?:content-length|set-cookie|host|authorization|(?:www|proxy)-authenticate|persistent-auth|holdfast-session)$/i.test(
-        trailers[i]!,
-      )
-    )
-      pairs.push([trailers[i]!, trailers[i + 1]!]);
-  }
-  return pairs;
 }

@@ -7,17 +7,18 @@ import { isConnectionSignIn, withoutConnectionSignIn } from '../../http/connecti
 import { signInNeedsHttp1 } from '../../http/http1-required.ts';
 import { isRefusal, type Refusal } from '../../http/refusal.ts';
 import { bodyTooLarge } from '../../http/request-body.ts';
-import type { ResponseHead } from '../../http/response-head.ts';
+import { joinHeaders, type ResponseHead } from '../../http/response-head.ts';
 import type { Heard } from '../backend-session/backend-session.ts';
 import { type AnswerSink, BackendConnection } from '../connection/connection.ts';
 import type { BackendExchange, Forwarded } from '../exchange/exchange.ts';
 import { clientResponseHeaders } from '../exchange/headers.ts';
 import type { Rewriting } from '../exchange/rewriting.ts';
+import { announcedToClient, clientTrailers } from '../exchange/trailers.ts';
 import type { BoundConnection } from '../upstream/bound-connections.ts';
 import { errorName, type Failed, type FailureReason, failureReason } from '../upstream/failure.ts';
 import type { Selection } from '../upstream/selection.ts';
 import type { UpstreamServer } from '../upstream/server.ts';
-import { trailerPairs, withoutLength, writeHead } from './answer-head.ts';
+import { writeHead } from './answer-head.ts';
 import type { BodySender, BodySenderEvents } from './body-sender.ts';
 
 export interface ForwardOptions extends BackendExchange {
@@ -37,6 +38,8 @@ export interface ForwardedRequest {
   /** Request line and headers. */
   readonly text: string;
   readonly body: BodySender | undefined;
+  /** The client takes trailers, so the backend is told. */
+  readonly takesTrailers: boolean;
   /** The connection that the client alone uses; undefined with HTTP/2. */
   readonly client: Duplex | undefined;
   /** The request has credentials that sign in the connection it is sent on. */
@@ -119,8 +122,9 @@ export class Attempt implements AnswerSink, BodySenderEvents, ClientTerms {
     const body = this.#shared.body;
     this.#isConnected = true;
     this.#setDeadline(upstream.answerTimeoutMs, this.#onAnswerTimeout);
-    const end = this.#isOnlyRequest ? 'Connection: close\r\n\r\n' : 'Connection: keep-alive\r\n\r\n';
-    connection.start(head.method, this.#shared.text + end, body !== undefined);
+    const end = this.#isOnlyRequest ? 'close' : 'keep-alive';
+    const asked = this.#shared.takesTrailers ? ', TE\r\nTE: trailers' : '';
+    connection.start(head.method, `${this.#shared.text}Connection: ${end}${asked}\r\n\r\n`, body !== undefined);
     // Not before there is a connection: a body that was begun cannot be sent to another server.
     if (body === undefined) return;
     this.isBodyAwaited = head.headers.expect === undefined;
@@ -155,7 +159,7 @@ export class Attempt implements AnswerSink, BodySenderEvents, ClientTerms {
     try {
       response.writeInformation?.(
         status,
-        withoutLength(clientResponseHeaders(rawHeaders, upstream, this.#shared.rewriting)),
+        clientResponseHeaders({ status, rawHeaders }, upstream, this.#shared.rewriting),
       );
     } catch {
       // Interim responses are optional; one that cannot be written is left out.
@@ -191,8 +195,8 @@ export class Attempt implements AnswerSink, BodySenderEvents, ClientTerms {
     if (this.#resolve === undefined) return;
     if (isRefusal(heard)) return this.#refuse(heard);
     const { response, upstream } = this.#options;
-    const passed = clientResponseHeaders(head.rawHeaders, upstream, this.#shared.rewriting);
-    const headers = head.status === 204 ? withoutLength(passed) : passed;
+    const headers = clientResponseHeaders(head, upstream, this.#shared.rewriting);
+    this.#addHopByHop(head, headers);
     const tieingCookie = this.#shared.selection.accepted(this.#server);
     try {
       writeHead(response, head, headers, tieingCookie, heard);
@@ -203,6 +207,18 @@ export class Attempt implements AnswerSink, BodySenderEvents, ClientTerms {
     // The head of a stream of events must not wait for the first event; that of an ordinary answer leaves with its
     // body.
     setImmediate(this.#flushHead);
+  }
+
+  /** What of the answer concerns the client's connection too. */
+  #addHopByHop({ status, rawHeaders }: ResponseHead, headers: string[]): void {
+    const { head, request, response } = this.#options;
+    if (status === 426 && request.httpVersion === '1.1' && headers.includes('Upgrade'))
+      headers.push('Connection', response.shouldKeepAlive ? 'Upgrade' : 'close, Upgrade');
+    const mayHaveTrailers = request.httpVersion !== '1.0' && head.method !== 'HEAD' && status !== 204 && status !== 304;
+    const trailer = mayHaveTrailers ? announcedToClient(rawHeaders) : undefined;
+    // Without a length it is chunked for the client as well.
+    if (trailer !== undefined && joinHeaders(rawHeaders)['transfer-encoding'] !== undefined)
+      headers.push('Trailer', trailer);
   }
 
   readonly #flushHead = (): void => {
@@ -240,7 +256,7 @@ export class Attempt implements AnswerSink, BodySenderEvents, ClientTerms {
     if (!this.#isComplete) {
       this.#isComplete = true;
       this.#hasBegun = true;
-      if (rawTrailers.length > 0) response.addTrailers(trailerPairs(rawTrailers));
+      if (rawTrailers.length > 0) response.addTrailers(clientTrailers(rawTrailers));
       response.end();
     }
     // A client that waits to be told to go on will not send its body now.

@@ -14,21 +14,32 @@ export class BodySender {
   readonly isChunked: boolean;
   readonly #request: IncomingMessage;
   readonly #maxBytes: number;
+  readonly #trailers: (rawTrailers: readonly string[]) => readonly string[];
   #bytes = 0;
   #connection: BackendConnection | undefined;
   #events: BodySenderEvents | undefined;
   #isSent = false;
 
-  private constructor(request: IncomingMessage, isChunked: boolean, maxBytes: number) {
+  private constructor(
+    request: IncomingMessage,
+    isChunked: boolean,
+    maxBytes: number,
+    trailers: (rawTrailers: readonly string[]) => readonly string[],
+  ) {
     this.#request = request;
     this.isChunked = isChunked;
     this.#maxBytes = maxBytes;
+    this.#trailers = trailers;
   }
 
-  /** @returns undefined when the request has none. */
-  static of(request: IncomingMessage, maxBytes: number): BodySender | undefined {
+  /** @param trailers Those of the request that are sent. @returns undefined when the request has no body. */
+  static of(
+    request: IncomingMessage,
+    maxBytes: number,
+    trailers: (rawTrailers: readonly string[]) => readonly string[],
+  ): BodySender | undefined {
     const kind = bodyKind(request);
-    return kind === 'none' ? undefined : new BodySender(request, kind === 'chunked', maxBytes);
+    return kind === 'none' ? undefined : new BodySender(request, kind === 'chunked', maxBytes, trailers);
   }
 
   /** All of it was given to the connection. */
@@ -77,10 +88,17 @@ export class BodySender {
     const connection = this.#connection!;
     this.#stop();
     this.#isSent = true;
-    if (this.isChunked) connection.socket.write('0\r\n\r\n', 'latin1');
+    if (this.isChunked) connection.socket.write(`0\r\n${this.#trailerLines()}\r\n`, 'latin1');
     connection.finish();
     this.#events!.onSent();
   };
+
+  #trailerLines(): string {
+    const trailers = this.#trailers(this.#request.rawTrailers);
+    let lines = '';
+    for (let i = 0; i < trailers.length; i += 2) lines += `${trailers[i]}: ${trailers[i + 1]}\r\n`;
+    return lines;
+  }
 
   /** The client has gone before the end: so the backend must see no end either. */
   readonly #onClose = (): void => {

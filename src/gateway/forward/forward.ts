@@ -8,6 +8,7 @@ import { requestHeadText } from '../connection/request-head-text.ts';
 import { CLIENT_GONE_STATUS, type Forwarded } from '../exchange/exchange.ts';
 import { backendRequestHeaders } from '../exchange/headers.ts';
 import { Rewriting } from '../exchange/rewriting.ts';
+import { announcedToBackend, backendTrailers, takesTrailers } from '../exchange/trailers.ts';
 import { reportFailure } from '../upstream/failure.ts';
 import { Attempt, type ForwardOptions } from './attempt.ts';
 import { BodySender } from './body-sender.ts';
@@ -50,7 +51,7 @@ export async function forwardRequest(options: ForwardOptions): Promise<Forwarded
   const tooLarge = refuseAnnouncedBody(request, upstream.maxBodyBytes);
   if (tooLarge) return tooLarge;
   setClientTerms(request, upstream);
-  const body = BodySender.of(request, upstream.maxBodyBytes);
+  const body = BodySender.of(request, upstream.maxBodyBytes, raw => backendTrailers(raw, options));
   let added = session?.requestHeaders();
   if (added instanceof Promise) added = await added;
   const rewriting = new Rewriting(options);
@@ -61,8 +62,11 @@ export async function forwardRequest(options: ForwardOptions): Promise<Forwarded
   const isSignIn = head.headers.authorization !== undefined && isConnectionSignIn(headers);
   if (isSignIn && !client) return giveUpBody(request, signInNeedsHttp1());
   // Transfer-Encoding concerns one connection only and is gone by now: where the body ends must be said anew.
-  if (body?.isChunked) headers.push('Transfer-Encoding', 'chunked');
-  else if (head.headers['content-length'] === undefined && !BODILESS.has(head.method))
+  if (body?.isChunked) {
+    headers.push('Transfer-Encoding', 'chunked');
+    const trailer = announcedToBackend(options);
+    if (trailer !== undefined) headers.push('Trailer', trailer);
+  } else if (head.headers['content-length'] === undefined && !BODILESS.has(head.method))
     headers.push('Content-Length', '0');
   const text = requestHeadText(head.method, rewriting.target, headers);
   if (text === undefined) return refuse(400, 'ERR_HTTP_BAD_REQUEST', 'the request cannot be written to a backend');
@@ -70,7 +74,16 @@ export async function forwardRequest(options: ForwardOptions): Promise<Forwarded
   let refusal: Refusal | undefined;
   const selection = upstream.select(head, options.affinityKey ?? options.sid);
   const bound = client && upstream.bound.of(client);
-  const forwarded = { options, selection, rewriting, text, body, client, isSignIn };
+  const forwarded = {
+    options,
+    selection,
+    rewriting,
+    text,
+    body,
+    takesTrailers: takesTrailers(request),
+    client,
+    isSignIn,
+  };
   for (let server = bound?.server ?? selection.next(); server; server = selection.next()) {
     for (let repeated = false; ; repeated = true) {
       const result = await new Attempt(forwarded, server).run(repeated, bound);

@@ -1,5 +1,6 @@
 import type { Duplex } from 'node:stream';
 import { setDeadline } from '../../base/deadlines.ts';
+import { dateNow } from '../../http/date-now.ts';
 import type { HeaderLine } from '../../http/header-line.ts';
 import { joinHeaders } from '../../http/response-head.ts';
 import { forbidsStoring, isForSharedCaches, PRIVATE } from '../../http/shared-caches.ts';
@@ -39,27 +40,26 @@ export function passDeclined(
   lines: readonly HeaderLine[],
 ): Promise<RelayedAnswer> {
   const { socket, upstream } = options;
-  const headers = clientResponseHeaders(rawHeaders, upstream, new Rewriting(options));
   const { status, statusMessage } = answer.head;
+  const headers = clientResponseHeaders({ status, rawHeaders }, upstream, new Rewriting(options));
   const received = joinHeaders(answer.head.rawHeaders);
   const isChunked = received['transfer-encoding'] !== undefined;
   const carriesOurs = lines.length > 0;
   const becomesPrivate = carriesOurs && !forbidsStoring(received['cache-control']);
   let head = `HTTP/1.1 ${status} ${statusMessage}\r\n`;
+  let connection = 'close';
   for (let i = 0; i < headers.length; i += 2) {
     const name = headers[i]!.toLowerCase();
     // The body is passed without its chunks: it ends with the connection.
     if ((isChunked && name === 'content-length') || (becomesPrivate && name === 'cache-control')) continue;
     if (carriesOurs && isForSharedCaches(name)) continue;
+    if (name === 'upgrade') connection = 'close, Upgrade';
     head += `${headers[i]}: ${headers[i + 1]}\r\n`;
   }
   if (becomesPrivate) head += `Cache-Control: ${PRIVATE}\r\n`;
   for (const { name, value } of lines) head += `${name}: ${value}\r\n`;
-  // RFC 9110 §15.5.22: a 426 must name in Upgrade what it wants.
-  head +=
-    received.upgrade === undefined
-      ? 'Connection: close\r\n\r\n'
-      : `Connection: close, Upgrade\r\nUpgrade: ${received.upgrade}\r\n\r\n`;
+  if (received.date === undefined) head += `Date: ${dateNow()}\r\n`;
+  head += `Connection: ${connection}\r\n\r\n`;
   return new Promise((resolve: (answer: RelayedAnswer) => void) => {
     let bytes = 0;
     const settle = (complete: boolean) => resolve({ status, bytes, complete, server });

@@ -184,7 +184,7 @@ class ServerHandshake implements UpgradeHandler {
       checkAgreedExtensions(extensions);
       const cookie = selection.accepted(server);
       const { rawHeaders } = answer;
-      const lines = switchingLines(clientResponseHeaders(rawHeaders, options.upstream, rewriting));
+      const lines = switchingLines(clientResponseHeaders(answer, options.upstream, rewriting));
       if (cookie !== undefined) lines.push({ name: 'Set-Cookie', value: cookie });
       this.#settle({ status: 101, socket, early, server, subprotocol, extensions, lines, rawHeaders });
     } catch (error) {

@@ -155,6 +155,24 @@ export const hopByHop: Section = {
     {
       title: '`TE: trailers, gzip`',
       observe: asked(get('/a', ['TE: trailers, gzip', 'Connection: TE']), { request: ['TE'] }),
+      why: 'servers that send trailers only to clients that take them (gRPC) are told of it; other codings are of one hop',
+    },
+    {
+      title: '`OPTIONS` with `Max-Forwards: 2`',
+      observe: asked(requestBytes('OPTIONS', '/a', ['Max-Forwards: 2']), { request: ['Max-Forwards'] }),
+    },
+    {
+      title: '`OPTIONS` with `Max-Forwards: 0`',
+      observe: asked(requestBytes('OPTIONS', '/a', ['Max-Forwards: 0']), { target: true }),
+    },
+    {
+      title: '`TRACE` with `Max-Forwards: 0` and a cookie',
+      observe: asked(requestBytes('TRACE', '/a', ['Max-Forwards: 0', 'Cookie: a=1']), { target: true }),
+    },
+    {
+      title: '`GET` with `Max-Forwards: 0`',
+      observe: asked(get('/a', ['Max-Forwards: 0']), { request: ['Max-Forwards'] }),
+      why: 'RFC 9110 §7.6.2: it is for `OPTIONS` and `TRACE`',
     },
     {
       title: '`Proxy-Authorization: Basic eDp5`',

@@ -20,8 +20,9 @@ export function toUpgradeSocket(stream: ServerHttp2Stream): Duplex & Http2Carrie
     const bytes = typeof chunk === 'string' ? Buffer.from(chunk, encoding) : (chunk as Buffer);
     const end = bytes.indexOf('\r\n\r\n');
     const { status, headers } = parseHead(bytes.toString('latin1', 0, end));
-    // RFC 9110 §15: a number that is not a status is an error of the server; HTTP/2 could not say it.
-    const said = status === 101 ? 200 : status > 599 ? 502 : status;
+    // RFC 9110 §15: a number that is not a status is an error of the server; HTTP/2 could not say it. RFC 8441 §5: every
+    // 2xx says that the WebSocket is open, and a page that was answered in its place is none.
+    const said = status === 101 ? 200 : status > 599 || status < 300 ? 502 : status;
     if (!stream.closed && !stream.destroyed) stream.respond({ ':status': said, ...headers });
     return bytes.subarray(end + 4);
   };
