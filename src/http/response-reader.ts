@@ -98,9 +98,11 @@ export class ResponseReader {
     return this.#at;
   }
 
-  /** The server has ended the connection. @returns false when that breaks off a response. */
-  end(): boolean {
-    if (this.#state === 'until-close') this.#finish(NO_TRAILERS);
+  /**
+   * The connection has ended, by the server or because it broke. @returns false when that breaks off a response.
+   */
+  end(isProperEnd = true): boolean {
+    if (this.#state === 'until-close' && isProperEnd) this.#finish(NO_TRAILERS);
     return this.isDone;
   }
 

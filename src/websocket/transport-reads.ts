@@ -76,6 +76,11 @@ export function areReadsPaused(transport: Duplex): boolean {
   return (transport as Direct)[readsOf]?.isPaused ?? transport.isPaused();
 }
 
+/** Has something arrived in this process that nobody was handed yet? */
+export function hasUnread(transport: Duplex): boolean {
+  return transport.readableLength > 0 || (transport as Direct)[readsOf]?.held !== undefined;
+}
+
 /**
  * Sockets and streams of HTTP/2 stop reading when `push` answers false, and go on with `_read`; of others less is
  * known.

@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net';
 import type { ResponseHead } from '../../http/response-head.ts';
 import { ResponseReader, type ResponseSink } from '../../http/response-reader.ts';
+import { breakOf, hearLastWords, isEndedBefore } from '../../websocket/last-words.ts';
 import { shareReads } from '../../websocket/shared-reads.ts';
 import { whenOpen } from './stage.ts';
 
@@ -29,7 +30,8 @@ const NOTHING = Buffer.alloc(0);
  * A connection to a backend that carries HTTP/1.1, one request after the other.
  *
  * A connection whose answer leaves a doubt (bytes behind it, a server that means to close, a request that was not sent
- * as a whole) is closed and not used again.
+ * as a whole) is closed and not used again. When it breaks, what the server had sent is read first: the answer to an
+ * upload that it did not want to the end.
  */
 export class BackendConnection implements ResponseSink {
   readonly socket: Socket;
@@ -50,6 +52,7 @@ export class BackendConnection implements ResponseSink {
   constructor(socket: Socket, owner?: ConnectionKeeper) {
     this.socket = socket;
     this.#owner = owner;
+    hearLastWords(socket);
     socket.on('error', this.#onError);
     socket.on('end', this.#onSocketEnd);
     socket.on('close', this.#onClose);
@@ -65,6 +68,11 @@ export class BackendConnection implements ResponseSink {
   /** Does it go back to somebody after its answer? */
   get isKept(): boolean {
     return this.#owner !== undefined && !this.#isLastAnswer;
+  }
+
+  /** By the head of its answer the server takes no other request on it, and nothing more of this one than it has. */
+  get isClosedByServer(): boolean {
+    return !this.#reader.isKeptAlive;
   }
 
   /** Can it take another request? */
@@ -198,7 +206,7 @@ export class BackendConnection implements ResponseSink {
 
   #freeIfDone(): void {
     if (this.#isReading || this.#sink === undefined || !this.#reader.isDone || this.#reader.isPaused) return;
-    const isKept = this.#reader.isKeptAlive && !this.#hasEnded;
+    const isKept = this.#reader.isKeptAlive && !this.#hasEnded && breakOf(this.socket) === undefined;
     if (!this.#isRequestSent) {
       if (!isKept) this.#lose(new Error('answered without taking the whole request'));
       return;
@@ -210,8 +218,11 @@ export class BackendConnection implements ResponseSink {
 
   /** All that the server has sent is read. */
   #end(): void {
-    if (this.#sink !== undefined && this.#reader.end()) this.#freeIfDone();
-    else this.#lose(brokenOff());
+    const broke = breakOf(this.socket);
+    // What nothing but the end of the connection delimits is complete only when the server has ended it.
+    const isProperEnd = broke === undefined || isEndedBefore(broke);
+    if (this.#sink !== undefined && this.#reader.end(isProperEnd)) this.#freeIfDone();
+    else this.#lose(broke ?? brokenOff());
   }
 
   #lose(error: Error): void {

@@ -198,6 +198,10 @@ export class Attempt implements AnswerSink, BodySenderEvents, ClientTerms {
     const headers = clientResponseHeaders(head, upstream, this.#shared.rewriting);
     this.#addHopByHop(head, headers);
     const tieingCookie = this.#shared.selection.accepted(this.#server);
+    // RFC 9112 §9.6: a server that wants no more of the request says so, and a client may stop sending it.
+    const isTurnedAway =
+      head.status >= 300 && this.#shared.body?.isSent === false && this.#connection!.isClosedByServer;
+    if (isTurnedAway) response.shouldKeepAlive = false;
     try {
       writeHead(response, head, headers, tieingCookie, heard);
     } catch (error) {

@@ -7,8 +7,12 @@ import { refusalResponse } from '../../../http/write-refusal.ts';
 
 /** Pipelined requests at which a connection is not read any more until they are answered. */
 const MAX_WAITING = 32;
-/** How long a connection whose last answer has left is read on, so that the client can take that answer. */
+/**
+ * How long a connection whose last answer has left is read on, so that the client can take that answer: until nothing
+ * has come for the first time, and at most for the second. Some clients read nothing before they have sent all.
+ */
 const LINGER_MS = 2_000;
+const LONGEST_LINGER_MS = 30_000;
 /**
  * How often a client that has ended its side, or sent something that is not a request, is checked for taking its
  * answer.
@@ -189,7 +193,15 @@ export class Http1Connection {
   #endGently(bytes?: string): void {
     const socket = this.#socket;
     this.#isOver = true;
-    const deadline = setDeadline(this.#clock, LINGER_MS, () => socket.destroy());
+    const endsAt = this.#clock.monotonic() + LONGEST_LINGER_MS;
+    let read = -1;
+    const check = () => {
+      if (socket.bytesRead === read || this.#clock.monotonic() >= endsAt) return void socket.destroy();
+      read = socket.bytesRead;
+      deadline = setDeadline(this.#clock, LINGER_MS, check);
+    };
+    let deadline: ReturnType<typeof setDeadline>;
+    check();
     socket.once('close', () => deadline?.clear());
     if (bytes === undefined) socket.end();
     else socket.end(bytes);

@@ -27,6 +27,8 @@ const IDLE_MS = 60_000;
 const PING_MS = 20_000;
 const MIN_PONG_MS = 10_000;
 const MAX_PONG_MS = 60_000;
+/** How long the rest of a body may still come that nobody reads; a client that is answered need not send it. */
+const UNWANTED_MS = 1_000;
 /** On the wire, at most: 17 bytes (RFC 9113 §6.7) in a record of TLS. */
 const PING_BYTES = 100;
 /** NGHTTP2_ERR_PROTO: what Node says of any violation, whether a stream or the connection has to end for it. */
@@ -171,8 +173,8 @@ export class Http2Connection {
     const received = request.bytesReceived - exchange.received;
     exchange.received += received;
     const moved = takenOf(exchange, takenByAll) + (isBodyOwed ? received : 0);
-    if (isAnswered && !isAwaited && now - exchange.answeredAt! >= this.#options.pace.silenceMs)
-      return this.#endStream(exchange, 'the rest of a body that nobody reads took too long');
+    if (isAnswered && !isAwaited && now - exchange.answeredAt! >= UNWANTED_MS)
+      return this.#endStream(exchange, 'nobody reads the rest of the body');
     if (!isWaiting && !isBodyOwed) return pace.caughtUp();
     const why = pace.owed(ms, moved, this.#options.pace, terms?.clientTimeoutMs);
     if (why === undefined) return;

@@ -1,0 +1,72 @@
+import { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { hasUnread } from './transport-reads.ts';
+
+type Callback = (error?: Error | null) => void;
+type Pieces = { chunk: Buffer; encoding: BufferEncoding }[];
+
+const breakKey = Symbol('break');
+
+type Heard = Socket & { [breakKey]?: NodeJS.ErrnoException };
+
+/**
+ * Lets what a peer sent before the connection broke be read to its end, whatever failed first. It is for TCP and TLS;
+ * any other transport stays as it is.
+ *
+ * A peer that says why it does not want the rest, and closes without having read it, makes the kernel reset the
+ * connection: the answer to an upload, the close frame to a message that is too big. Node destroys a socket at its first
+ * failed write, with all that has arrived; and at a failed read, with what it had read and nobody has taken yet. From now
+ * on a failed write ends the writing only, and what follows is dropped; a failed read comes after what was read before, as
+ * an end. `breakOf` tells that end from a proper one.
+ *
+ * Nothing keeps such a socket for long: the connection is dead, and its reading ends with what the kernel holds.
+ * Whoever pauses it has a time of its own for that.
+ */
+export function hearLastWords(transport: Duplex): void {
+  if (!(transport instanceof Socket) || transport._write === write) return;
+  transport._write = write;
+  transport._writev = writev;
+  transport.destroy = destroy;
+}
+
+/** Why the connection broke, if what came before it was or is still to be read. */
+export function breakOf(transport: Duplex): NodeJS.ErrnoException | undefined {
+  return (transport as Heard)[breakKey];
+}
+
+/**
+ * Had the peer ended its side before the connection broke? Linux says so by the error of the first write after it. Of
+ * other systems it is not known.
+ */
+export function isEndedBefore({ code }: NodeJS.ErrnoException): boolean {
+  return code === 'EPIPE' && process.platform === 'linux';
+}
+
+function write(this: Heard, chunk: unknown, encoding: BufferEncoding, callback: Callback): void {
+  if (this[breakKey]) process.nextTick(callback);
+  else Socket.prototype._write.call(this, chunk, encoding, error => settle(this, error, callback));
+}
+
+function writev(this: Heard, pieces: Pieces, callback: Callback): void {
+  if (this[breakKey]) process.nextTick(callback);
+  else Socket.prototype._writev!.call(this, pieces, error => settle(this, error, callback));
+}
+
+function settle(socket: Heard, error: NodeJS.ErrnoException | null | undefined, callback: Callback): void {
+  if (!error || !isReset(error) || socket.destroyed || socket.readableEnded) return callback(error);
+  socket[breakKey] = error;
+  callback();
+}
+
+function destroy(this: Heard, error?: NodeJS.ErrnoException): Heard {
+  // Node has read it, and nobody has taken it yet.
+  const isUnread = error?.syscall === 'read' && isReset(error) && !this.destroyed && hasUnread(this);
+  if (!isUnread) return Socket.prototype.destroy.call(this, error) as Heard;
+  this[breakKey] ??= error;
+  this.push(null);
+  return this;
+}
+
+function isReset({ code }: NodeJS.ErrnoException): boolean {
+  return code === 'ECONNRESET' || code === 'EPIPE';
+}
