@@ -162,6 +162,15 @@ describe('a nonce opens nothing', () => {
     expect((await store.read(sid))?.header.owner?.name).toBe('ann');
   });
 
+  test('that is older than another one of a former domain', async () => {
+    const stale = await page();
+    await cluster.clock.advance(60_000);
+    const nonce = await page();
+    const parts = [one, two].map(process => process.request(`${stale}; ${nonce}`));
+    const sids = await Promise.all(parts.map(async binding => (await binding.open()).id));
+    expect(sids[0]).toBe(sids[1]);
+  });
+
   test('of the session after a logout, in this process, another, and one that has heard nothing', async () => {
     const nonce = await page();
     const { cookie, sid } = await visit(one, nonce, () => {});

@@ -90,6 +90,56 @@ describe('get and open', () => {
   });
 });
 
+describe('a request that proves its user itself', () => {
+  test('sees the session of that user among several, and opening one ends those of others', async () => {
+    const ann = { name: 'ann', roles: [] };
+    const begun = async (owner?: typeof ann) => {
+      const binding = site.manager.bind({
+        cookieHeader: undefined,
+        isSecure: false,
+        isDocumentNavigation: false,
+        ...(owner && { user: owner }),
+      });
+      const { id } = await binding.open();
+      await binding.commit();
+      return { sid: id, cookie: cookieOf(binding) };
+    };
+    const [own, other] = [await begun(ann), await login(site)];
+    const request = (cookieHeader: string, name: string) =>
+      site.manager.bind({ cookieHeader, isSecure: false, isDocumentNavigation: false, user: { name, roles: [] } });
+    const both = `${other.cookie}; ${own.cookie}`;
+    expect((await request(both, 'ann').get())?.id).toBe(own.sid);
+    expect(await request(both, 'bob').get()).toBeUndefined();
+    expect(site.ends).toEqual([]);
+    const bobs = await request(both, 'bob').open();
+    expect([bobs.owner?.name, site.ends.map(({ sid }) => sid)]).toEqual(['bob', [other.sid, own.sid]]);
+  });
+
+  test('is one session when a rotation has left two tickets, in relaxed coherence too', async () => {
+    for (const coherence of ['strict', 'relaxed'] as const) {
+      const store = new FaultyStore();
+      const { manager, request, clock } = createSite(store, {
+        coherence,
+        idleTimeoutMs: 86_400_000,
+        absoluteTimeoutMs: 864_000_000,
+      });
+      const begun = await login({ manager, request, clock, ends: [] });
+      await clock.advance(4 * 3_600_000);
+      const rotating = request(begun.cookie);
+      await rotating.get();
+      await rotating.commit();
+      const rotated = cookieOf(rotating);
+      expect(rotated).not.toBe(begun.cookie);
+      for (const both of [`${begun.cookie}; ${rotated}`, `${rotated}; ${begun.cookie}`])
+        expect((await request(both).get())?.id).toBe(begun.sid);
+      await clock.advance(60_000);
+      expect((await request(`${begun.cookie}; ${rotated}`).get())?.id).toBe(begun.sid);
+      expect(manager.statistics().deadSecrets).toBe(0);
+      await manager.close();
+    }
+  });
+});
+
 describe('attributes', () => {
   async function session(): Promise<Session> {
     return site.request((await login(site, { cart: [{ n: 1 }], theme: 'dark' })).cookie).open();

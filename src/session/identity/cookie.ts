@@ -7,9 +7,14 @@ export interface SessionCookieOptions {
    * else `holdfast`.
    */
   readonly name?: string;
-  /** Default: the host that sets it, and no other. */
+  /**
+   * Default: the host that sets it, and no other. When it changes between releases, visitors go on with what their
+   * browsers have.
+   */
   readonly domain?: string;
-  /** Default `/`. A cookie of another path means nothing here, whatever its name is. */
+  /**
+   * Default `/`. A cookie of another path means nothing here, whatever its name is: a change signs visitors out.
+   */
   readonly path?: string;
   /** Default `lax`. */
   readonly sameSite?: 'strict' | 'lax' | 'none';
@@ -79,9 +84,27 @@ export class SessionCookie {
     return this.#serialize({ value: '', maxAge: 0 }, isSecure);
   }
 
-  /** The nonce in the header, if there is one. */
-  readNonce(header: string | undefined): string | undefined {
-    return cookieValues(header, this.nonceName, 1)[0];
+  /**
+   * A `Set-Cookie` value that makes the client forget what was set before `domain` was configured; undefined when it is
+   * not. To be sent before any other: some browsers take the two for one cookie.
+   *
+   * Only where every cookie of this name is a ticket of these sessions, and there are several: what is somebody else's
+   * stays.
+   */
+  clearHostOnly(header: string | undefined, isOurs: (sid: string) => boolean, isSecure: boolean): string | undefined {
+    if (this.#attributes.domain === undefined) return undefined;
+    const values = cookieValues(header, this.name, MAX_TRIED + 1);
+    if (values.length < 2 || values.length > MAX_TRIED) return undefined;
+    const areOurs = values.every(value => {
+      const ticket = this.#tickets.parse(value);
+      return ticket !== undefined && isOurs(ticket.sid);
+    });
+    return areOurs ? this.#serialize({ value: '', maxAge: 0, domain: undefined }, isSecure) : undefined;
+  }
+
+  /** The nonces in the header: one for each domain that they were ever set for. */
+  readNonces(header: string | undefined): string[] {
+    return cookieValues(header, this.nonceName, MAX_TRIED);
   }
 
   /** A `Set-Cookie` value that keeps a nonce for so many seconds. */
@@ -115,7 +138,10 @@ export class SessionCookie {
     return this.#serialize({ name: this.markerName, value: isThere ? '1' : '', maxAge, sameSite: 'lax' }, isSecure);
   }
 
-  #serialize(cookie: Partial<SetCookie> & Pick<SetCookie, 'value'>, isSecure: boolean): string {
+  #serialize(
+    cookie: { [K in keyof SetCookie]?: SetCookie[K] | undefined } & { value: string },
+    isSecure: boolean,
+  ): string {
     const secure = isSecure || this.#isAlwaysSecure;
     return serializeSetCookie({ name: this.name, ...this.#attributes, ...cookie, secure });
   }

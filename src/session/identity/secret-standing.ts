@@ -17,6 +17,13 @@ export const ROTATED_MS = 30_000;
  */
 export type SecretStanding = 'current' | 'rotated' | 'superseded' | 'dead' | 'wrong';
 
+const BEST_FIRST: readonly SecretStanding[] = ['current', 'rotated', 'superseded', 'dead', 'wrong'];
+
+/** Of two secrets that are shown for one session, the better one counts. */
+export function isBetter(one: SecretStanding, other: SecretStanding): boolean {
+  return BEST_FIRST.indexOf(one) < BEST_FIRST.indexOf(other);
+}
+
 export function judgeSecret({ secretHash, former }: SessionHeader, shownHash: string, now: number): SecretStanding {
   if (equalInConstantTime(shownHash, secretHash)) return 'current';
   if (!former || !equalInConstantTime(shownHash, former.secretHash)) return 'wrong';

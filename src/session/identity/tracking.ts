@@ -118,10 +118,21 @@ export class Tracking {
     return this.kind === 'cookie' ? this.cookie.isIn(request.cookieHeader) : this.#text(request) !== undefined;
   }
 
-  /** Tells the client its ticket. Under `url` only links can. */
-  tell(ticket: SessionTicket, request: TrackedRequest): HeaderLine[] {
-    if (this.kind === 'cookie')
-      return [{ name: 'Set-Cookie', value: this.cookie.write(ticket, request.isSecure) }, ...this.mark(request)];
+  /**
+   * Tells the client its ticket. Under `url` only links can.
+   *
+   * @param over Sids of the other sessions that the request has shown, and that are over.
+   */
+  tell(ticket: SessionTicket, request: TrackedRequest, over: ReadonlySet<string>): HeaderLine[] {
+    if (this.kind === 'cookie') {
+      const { cookieHeader, isSecure } = request;
+      const former = this.cookie.clearHostOnly(cookieHeader, sid => sid === ticket.sid || over.has(sid), isSecure);
+      return [
+        ...(former === undefined ? [] : [{ name: 'Set-Cookie', value: former }]),
+        { name: 'Set-Cookie', value: this.cookie.write(ticket, isSecure) },
+        ...this.mark(request),
+      ];
+    }
     return this.kind === 'header' ? [{ name: this.headerName, value: this.#tickets.write(ticket) }] : [];
   }
 
@@ -134,8 +145,12 @@ export class Tracking {
 
   /** The ticket of the session that the request's nonce makes. */
   ticketOfNonce({ cookieHeader }: TrackedRequest, now: number): SessionTicket | undefined {
-    const nonce = this.kind === 'cookie' ? this.cookie.readNonce(cookieHeader) : undefined;
-    return nonce === undefined ? undefined : this.#tickets.ticketOf(nonce, now);
+    if (this.kind !== 'cookie') return undefined;
+    for (const nonce of this.cookie.readNonces(cookieHeader)) {
+      const ticket = this.#tickets.ticketOf(nonce, now);
+      if (ticket) return ticket;
+    }
+    return undefined;
   }
 
   /**
@@ -166,8 +181,7 @@ export class Tracking {
    */
   #comesWithOurs(cookieHeader: string | undefined): boolean {
     if (this.cookie.read(cookieHeader).length > 0) return true;
-    const nonce = this.cookie.readNonce(cookieHeader);
-    return nonce !== undefined && this.#tickets.isNonce(nonce);
+    return this.cookie.readNonces(cookieHeader).some(nonce => this.#tickets.isNonce(nonce));
   }
 
   get #hasMarker(): boolean {

@@ -4,7 +4,7 @@ import { type Logger, sidPrefix } from '../../base/logger.ts';
 import type { HeaderLine } from '../../http/header-line.ts';
 import { createSecret, createSid, hashSecret } from '../identity/ids.ts';
 import { checkOwner, judgeOwner, UnauthorizedSessionRequestError } from '../identity/owner.ts';
-import { judgeSecret, ROTATED_MS, type SecretStanding, SUPERSEDED_MS } from '../identity/secret-standing.ts';
+import { isBetter, judgeSecret, ROTATED_MS, type SecretStanding, SUPERSEDED_MS } from '../identity/secret-standing.ts';
 import type { SessionTicket } from '../identity/ticket.ts';
 import type { TrackedRequest } from '../identity/tracking.ts';
 import type { UserSessions } from '../life/user-sessions.ts';
@@ -67,6 +67,9 @@ interface Found {
   readonly standing: SecretStanding;
 }
 
+/** Those of one session. */
+type Tickets = readonly [SessionTicket, ...SessionTicket[]];
+
 /**
  * The session of one request, whatever carries it: nothing is read before the first `get`, `open` or `auto`.
  *
@@ -92,6 +95,10 @@ export class SessionBinding {
   #isSuperseded = false;
   /** The session of another user, which this one may only replace. */
   #foreign: Opened | undefined;
+  /** Live sessions that the request has shown at once: nobody can say which one of them was planted. */
+  #rivals: readonly Found[] = [];
+  /** Sids that the request has shown, of sessions that are over by its login. */
+  #left: ReadonlySet<string> = new Set();
   #areHeadersSent = false;
   #isClientGone = false;
   #isReleased = false;
@@ -154,6 +161,7 @@ export class SessionBinding {
     if (this.#isToldNothing) throw superseded();
     if (this.#mayBeHidden) throw fromOtherSite();
     if (this.#areHeadersSent) throw headersSent('opened');
+    if (this.#request.user) await this.#leaveRivals(this.#request.user);
     this.#creating ??= this.#create(this.#request.user && { ...this.#request.user, isShownByRequest: true }).finally(
       () => {
         this.#creating = undefined;
@@ -193,7 +201,8 @@ export class SessionBinding {
    * The session of this user from now on, with a new secret: the client's own when it is nobody's or theirs; otherwise
    * the other user's ends and a new one begins. A new one begins also where another login has replaced the secret that
    * the client has shown: its answer was lost, or somebody has clicked twice. Of that other session nothing is given
-   * away, and it lives on.
+   * away, and it lives on. Where the client has shown several live sessions, which count as none until then, the latest
+   * one that is this user's already stays, and the others end.
    *
    * @throws {HoldfastError} as `get`, but never for the session of another user; ERR_SESSION_USER_LIMIT;
    * ERR_SESSION_HEADERS_SENT; ERR_SESSION_CROSS_SITE.
@@ -205,6 +214,7 @@ export class SessionBinding {
     });
     if (this.#mayBeHidden && !this.#request.isCrossSiteSignIn) throw fromOtherSite();
     if (this.#areHeadersSent) throw headersSent('opened');
+    await this.#leaveRivals(owner);
     await this.#leaveOtherUser(owner);
     const session = this.current;
     if (session) {
@@ -223,6 +233,22 @@ export class SessionBinding {
     });
     await fresh.renew({ owner });
     return fresh;
+  }
+
+  /** Ends the live sessions that the request has shown at once, but for one that is this user's already. */
+  async #leaveRivals({ name }: SessionOwner): Promise<void> {
+    const rivals = this.#rivals;
+    if (rivals.length === 0) return;
+    this.#rivals = [];
+    const own = latestOf(rivals, name);
+    const others = rivals.filter(rival => rival !== own);
+    for (const { ticket, loaded } of others) {
+      const { sid } = ticket;
+      if (await this.#isStillOpen({ sid, secretHash: loaded.snapshot.header.secretHash }))
+        await this.#services.registry.end(sid, 'logout');
+    }
+    this.#left = new Set(others.map(({ ticket }) => ticket.sid));
+    if (own) await this.#take(own, false);
   }
 
   /** The session of somebody else than who signs in ends, if what the client has shown still opens it. */
@@ -295,7 +321,7 @@ export class SessionBinding {
     switch (this.#news) {
       case 'ticket':
         if (!live?.state.isStored || live.state.isEnded) return [];
-        return tracking.tell({ sid: live.state.sid, secret: live.secret }, request);
+        return tracking.tell({ sid: live.state.sid, secret: live.secret }, request, this.#left);
       case 'no ticket':
         return tracking.isIn(request) ? tracking.forget(request) : [];
       case 'none':
@@ -362,7 +388,7 @@ export class SessionBinding {
 
   /** The client has shown no session, and may have one all the same. */
   get #mayBeHidden(): boolean {
-    const hasShown = this.#live !== undefined || this.#foreign !== undefined;
+    const hasShown = this.#live !== undefined || this.#foreign !== undefined || this.#rivals.length > 0;
     return !hasShown && this.#services.tracking.mayBeHidden(this.#request);
   }
 
@@ -377,10 +403,10 @@ export class SessionBinding {
     if (settling) await settling;
     try {
       const live: Found[] = [];
-      for (const ticket of tickets) {
-        const loaded = await this.#services.registry.load(ticket.sid);
+      for (const ofOne of bySession(tickets)) {
+        const loaded = await this.#services.registry.load(ofOne[0].sid);
         if (!loaded) this.#services.meters.gone++;
-        const found = loaded && (await this.#judge(ticket, loaded));
+        const found = loaded && (await this.#judge(ofOne, loaded));
         if (found) live.push(found);
       }
       await this.#choose(live);
@@ -395,6 +421,10 @@ export class SessionBinding {
     const [first, second] = live;
     if (!first) return;
     if (second) {
+      const { user } = this.#request;
+      const own = user && latestOf(live, user.name);
+      if (own) return this.#take(own, false);
+      this.#rivals = live;
       // One of them was planted: there is no telling which (RFC 6265 §8.6), so neither counts.
       const sids = live.map(({ ticket }) => sidPrefix(ticket.sid));
       this.logger.warn(
@@ -406,19 +436,23 @@ export class SessionBinding {
     return this.#take(first, false);
   }
 
-  /** What a ticket has found, if it still opens it. */
-  #judge(ticket: SessionTicket, loaded: LoadedSession): Awaitable<Found | undefined> {
-    const { clock } = this.#services;
+  /** What the tickets of one session have found, if one of them still opens it: then the others are of no interest. */
+  #judge(tickets: Tickets, loaded: LoadedSession): Awaitable<Found | undefined> {
+    const now = this.#services.clock.now();
     const { header } = loaded.snapshot;
-    const standing = judgeSecret(header, ticket.secretHash ?? hashSecret(ticket.secret), clock.now());
-    if (standing === 'current') return { ticket, loaded, standing };
+    let best: Found | undefined;
+    for (const ticket of tickets) {
+      const standing = judgeSecret(header, ticket.secretHash ?? hashSecret(ticket.secret), now);
+      if (!best || isBetter(standing, best.standing)) best = { ticket, loaded, standing };
+    }
+    if (best!.standing === 'current') return best;
     // Another process may have given it this secret a moment ago.
-    return loaded.isRemembered ? this.#judgeAnew(ticket) : this.#judgeFormer({ ticket, loaded, standing });
+    return loaded.isRemembered ? this.#judgeAnew(tickets) : this.#judgeFormer(best!);
   }
 
-  async #judgeAnew(ticket: SessionTicket): Promise<Found | undefined> {
-    const asked = await this.#services.registry.validate(ticket.sid);
-    return asked && this.#judge(ticket, asked);
+  async #judgeAnew(tickets: Tickets): Promise<Found | undefined> {
+    const asked = await this.#services.registry.validate(tickets[0].sid);
+    return asked && this.#judge(tickets, asked);
   }
 
   /** A ticket whose secret is not the session's. */
@@ -497,7 +531,7 @@ export class SessionBinding {
       // Another request has claimed it at the same moment: look again at what it has become.
       const { sid } = live.state;
       const loaded = await this.#services.registry.validate(sid);
-      const found = loaded && (await this.#judge({ sid, secret: live.secret }, loaded));
+      const found = loaded && (await this.#judge([{ sid, secret: live.secret }], loaded));
       if (found) await this.#take(found, false);
     }
   }
@@ -537,7 +571,7 @@ export class SessionBinding {
     const loaded = await registry.load(sid);
     if (!loaded) return undefined;
     // Another part of the page has made it already.
-    const found = await this.#judge(derived, loaded);
+    const found = await this.#judge([derived], loaded);
     if (!found) throw superseded();
     await this.#take(found, true);
     const live = this.#live;
@@ -681,6 +715,18 @@ export class SessionBinding {
     live.state.markEnded();
     this.#news = 'no ticket';
   }
+}
+
+/** Once for each session that is shown. Browsers send a cookie for each domain and path that it was ever set for. */
+function bySession(tickets: readonly SessionTicket[]): readonly Tickets[] {
+  if (tickets.length === 1) return [tickets as Tickets];
+  return [...Map.groupBy(tickets, ({ sid }) => sid).values()] as unknown as Tickets[];
+}
+
+/** Of the sessions that this user owns, the one that was used last. */
+function latestOf(found: readonly Found[], name: string): Found | undefined {
+  const own = found.filter(({ loaded }) => loaded.snapshot.header.owner?.name === name);
+  return own.sort((a, b) => b.loaded.lastAccessedAt - a.loaded.lastAccessedAt)[0];
 }
 
 /** Nothing of ours is set over a cookie that the client may have: another site could sign its visitors out. */
