@@ -7,13 +7,27 @@ import { decodeText, encodeText, RedisKeys } from '../stores/redis/keys.ts';
 import { connectionOptions, type RedisOptions, type RedisTarget, withUrlOptions } from '../stores/redis/options.ts';
 import { checkIncrement, checkTimeToLive } from './arguments.ts';
 
+// What is there already is written in place, also when the memory of the server is full: a script is not refused when it
+// begins with a write that needs no memory.
+
 /** Returns the sum as text: node-redis reads integers near 2⁵³ inexactly. */
 const INCREMENT_SOURCE = `
+local left = redis.call('PTTL', KEYS[1])
+if left > 0 then redis.call('PEXPIRE', KEYS[1], left) end
 local sum = redis.call('INCRBY', KEYS[1], ARGV[1])
 if redis.call('PTTL', KEYS[1]) < 0 then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
 return string.format('%.0f', sum)
 `;
 const INCREMENT: RedisScript = { source: INCREMENT_SOURCE, sha1: hash('sha1', INCREMENT_SOURCE) };
+
+/** Of a value that takes the place of another one: it is as large, or nearly. */
+const NEARLY = 64;
+const PUT_SOURCE = `
+local before = redis.call('STRLEN', KEYS[1])
+if before > 0 and #ARGV[1] <= before + ${NEARLY} then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+`;
+const PUT: RedisScript = { source: PUT_SOURCE, sha1: hash('sha1', PUT_SOURCE) };
 
 /**
  * Keeps facts and tells events in Redis (7.0 or later), Valkey or Redis Cluster.
@@ -57,8 +71,7 @@ export class RedisLedger implements Ledger {
 
   async put(key: string, value: string, ttlMs: number): Promise<void> {
     checkTimeToLive(ttlMs);
-    const place = this.#keys.fact(key);
-    await this.#connection.send(place, ['SET', place, encodeText('t', value), 'PX', String(Math.ceil(ttlMs))]);
+    await this.#connection.run(PUT, [this.#keys.fact(key)], [encodeText('t', value), String(Math.ceil(ttlMs))]);
   }
 
   async get(key: string): Promise<string | undefined> {

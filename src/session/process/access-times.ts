@@ -7,6 +7,8 @@ const SHARE_OF_IDLE = 0.1;
 /** ... or by this much, whichever is less. */
 const MAX_STEP_MS = 60_000;
 const FLUSH_INTERVAL_MS = 1_000;
+/** So many are written in one call, which has a time limit. */
+const BATCH = 1_000;
 
 interface Access {
   at: number;
@@ -83,10 +85,13 @@ export class AccessTimes {
    * for the next time.
    */
   async flush(now = Number.POSITIVE_INFINITY): Promise<void> {
-    const batch = new Map<string, number>();
-    for (const [sid, { at, dueAt }] of this.#accesses) if (dueAt <= now) batch.set(sid, at);
-    if (batch.size === 0) return;
-    await this.#store.touch(batch);
+    const due: [sid: string, at: number][] = [];
+    for (const [sid, { at, dueAt }] of this.#accesses) if (dueAt <= now) due.push([sid, at]);
+    for (let start = 0; start < due.length; start += BATCH) await this.#write(due.slice(start, start + BATCH));
+  }
+
+  async #write(batch: readonly (readonly [sid: string, at: number])[]): Promise<void> {
+    await this.#store.touch(new Map(batch));
     for (const [sid, at] of batch) {
       this.#written.noteAccess(sid, at);
       const access = this.#accesses.get(sid);

@@ -1,7 +1,7 @@
 import { silentLogger } from '../../base/logger.ts';
 import { RedisConnection } from '../../drivers/redis/connection.ts';
 import { RedisSubscriber } from '../../drivers/redis/subscriber.ts';
-import type { RedisArgument } from '../../drivers/redis.ts';
+import type { RedisArgument, RedisScript } from '../../drivers/redis.ts';
 import { RedisLedger } from '../ledgers/redis.ts';
 import { randomLeap } from '../record/version.ts';
 import { isNoRoom } from '../room/cap.ts';
@@ -21,14 +21,15 @@ import { connectionOptions, type RedisOptions, type RedisTarget, withUrlOptions 
 import {
   ANONYMOUS,
   COMMIT,
+  COMMIT_WHEN_FULL,
   CREATE,
   DELETE,
   DISOWN,
   EXPIRED,
   OWN,
+  OWN_WHEN_FULL,
   OWNED,
   TOUCH,
-  TOUCH_WHEN_FULL,
 } from './redis/scripts.ts';
 import { memoryShare, warnOfSettings } from './redis/settings.ts';
 
@@ -98,7 +99,7 @@ export class RedisStore implements SessionStore {
       const field = encodeText('a', name);
       args.push(field, toBuffer(attribute.value), `v${field}`, String(attribute.version));
     }
-    if (header.owner) args.push('owned', await this.#own(header.owner.name, member));
+    if (header.owner) args.push('owned', await this.#own(header.owner.name, member, OWN));
     const [isCreated] = await this.#connection.write(CREATE, keys, args);
     return isCreated === 1;
   }
@@ -115,21 +116,43 @@ export class RedisStore implements SessionStore {
     return version ? { version: Number(version), lastAccessedAt: Number(accessedAt) } : undefined;
   }
 
+  /** In a server whose memory is full it commits what makes the session no larger. */
   async commit(sid: string, changes: SessionChanges): Promise<CommitResult> {
+    try {
+      return (await this.#commit(sid, changes, COMMIT, OWN)) as CommitResult;
+    } catch (error) {
+      if (!isNoRoom(error)) throw error;
+      const result = await this.#commit(sid, changes, COMMIT_WHEN_FULL, OWN_WHEN_FULL);
+      if (result === 'full') throw error;
+      return result;
+    }
+  }
+
+  async #commit(
+    sid: string,
+    { header, expected, deleted, set, expectedSecretHash, follows }: SessionChanges,
+    script: RedisScript,
+    own: RedisScript,
+  ): Promise<CommitResult | 'full'> {
     const { member, keys } = this.#place(sid);
-    const { header, expected, deleted, set, expectedSecretHash, follows = '' } = changes;
     const secret = expectedSecretHash === undefined ? '' : JSON.stringify(expectedSecretHash);
     let stamp = NOT_CHANGED;
-    if (header && 'owner' in header) stamp = header.owner ? await this.#own(header.owner.name, member) : '';
+    if (header && 'owner' in header) stamp = header.owner ? await this.#own(header.owner.name, member, own) : '';
     const attributes = (names: Iterable<string> = []) => Array.from(names, name => encodeText('a', name));
-    const [isCommitted, version, previous, owner, owned] = await this.#connection.write(COMMIT, keys, [
-      ...[member, this.#keys.changes, secret, stamp, String(follows), String(randomLeap())],
+    const [isCommitted, version, previous, owner, owned] = await this.#connection.write(script, keys, [
+      ...[member, this.#keys.changes, secret, stamp, String(follows ?? ''), String(randomLeap())],
       ...list(Array.from(expected ?? [], ([name, known]) => [encodeText('a', name), String(known)])),
       ...list(headerFields(header ?? {})),
       ...list(attributes(deleted).map(field => [field])),
       ...list(Array.from(set ?? [], ([name, value]) => [encodeText('a', name), toBuffer(value)])),
     ]);
-    if (isCommitted !== 1) return { status: String(version) as 'gone' | 'conflict' };
+    if (isCommitted !== 1) {
+      const status = String(version) as 'gone' | 'conflict' | 'full';
+      if (status !== 'full') return { status };
+      // Refused logins must not fill it further.
+      if (header?.owner) await this.#disown(JSON.stringify(header.owner), stamp, member);
+      return status;
+    }
     await this.#disown(String(owner), String(owned), member, header?.owner?.name);
     return { status: 'committed', version: Number(version), previous: Number(previous) };
   }
@@ -137,11 +160,7 @@ export class RedisStore implements SessionStore {
   async touch(accesses: ReadonlyMap<string, number>): Promise<void> {
     const touched = Array.from(accesses, ([sid, at]) => {
       const { member, keys } = this.#place(sid);
-      const args = [member, String(at)];
-      return this.#connection.run(TOUCH, keys, args).catch(error => {
-        if (!isNoRoom(error)) throw error;
-        return this.#connection.run(TOUCH_WHEN_FULL, keys, args);
-      });
+      return this.#connection.run(TOUCH, keys, [member, String(at)]);
     });
     await Promise.all(touched);
   }
@@ -263,9 +282,9 @@ export class RedisStore implements SessionStore {
    * Returns the entry's stamp, which is like no other and says when: only the entry with the stamp that one knows is
    * ever removed.
    */
-  async #own(owner: string, member: string): Promise<string> {
+  async #own(owner: string, member: string, script: RedisScript): Promise<string> {
     const args = [String(Math.floor(Math.random() * 4096) / 4096), member];
-    const [stamp, ...entries] = await this.#connection.run(OWN, [this.#keys.owner(owner)], args);
+    const [stamp, ...entries] = await this.#connection.run(script, [this.#keys.owner(owner)], args);
     const old = entriesOf(entries);
     // Where nobody sweeps or asks, entries of sessions that Redis has dropped would pile up.
     if (old.length > 0) this.#check(owner, old, Number.POSITIVE_INFINITY).catch(() => {});

@@ -11,6 +11,14 @@ function script(source: string): RedisScript {
  */
 export const GRACE_MS = 3_600_000;
 
+// A server whose memory is full refuses commands that may need more of it, and a script that begins with one. A script
+// that has written something already is not interrupted, and commands that need no memory may always write. So what has
+// to go on when the memory is full begins with such a command (Redis 7 has a flag for it, `allow-oom`, which others who
+// speak its language do not know).
+
+/** Nothing has an empty member: it removes nothing, and is a write. */
+const NEEDS_NO_MEMORY = (key: string) => `redis.call('ZREM', ${key}, '')`;
+
 // Fields of a record: `version`, `accessedAt`, `owned` (the stamp of its entry in the index of its owner), `h:<name>`
 // each header field as JSON text, `a:<name>` each attribute's bytes and `va:<name>` its version. Numbers are read from
 // JSON text with tonumber and written with %.17g, which keeps all digits.
@@ -78,7 +86,8 @@ return {1}
  * Returns {0, 'gone'}, {0, 'conflict'} or {1, version, version before, JSON of the owner before or '', stamp of his
  * entry or ''}; versions as text, because clients read large integers inexactly.
  */
-export const COMMIT = script(`
+const commit = (whenFull: string) =>
+  script(`
 ${SCHEDULE}
 local key, index, member, channel, secret, stamp = KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 if redis.call('EXISTS', key) == 0 then return {0, 'gone'} end
@@ -93,6 +102,7 @@ local first, last = list(2)
 for i = first, last, 2 do
   if tonumber(redis.call('HGET', key, 'v' .. ARGV[i]) or 0) ~= tonumber(ARGV[i + 1]) then return {0, 'conflict'} end
 end
+${whenFull}
 local owner, owned = '', ''
 if stamp ~= '-' then
   local former = redis.call('HMGET', key, 'h:owner', 'owned')
@@ -122,22 +132,42 @@ end
 redis.call('PUBLISH', channel, member)
 return {1, version, previous, owner, owned}
 `);
+export const COMMIT = commit('');
+/**
+ * The same for a server whose memory is full: what makes the attributes larger is refused with {0, 'full'}. The fields
+ * of the header are small, and of a few kinds.
+ */
+export const COMMIT_WHEN_FULL = commit(`
+local begin, growth = cursor, 0
+list(2)
+first, last = list(1)
+for i = first, last do
+  local bytes = redis.call('HSTRLEN', key, ARGV[i])
+  if bytes > 0 then growth = growth - bytes - 2 * #ARGV[i] end
+end
+first, last = list(2)
+for i = first, last, 2 do
+  growth = growth + #ARGV[i + 1] - redis.call('HSTRLEN', key, ARGV[i])
+  if redis.call('HEXISTS', key, ARGV[i]) == 0 then growth = growth + 2 * #ARGV[i] end
+end
+if growth > 0 then return {0, 'full'} end
+cursor = begin
+${NEEDS_NO_MEMORY('index')}
+`);
 
-/** KEYS record, index. ARGV member, last access. */
-const TOUCH_SOURCE = `
+/**
+ * KEYS record, index. ARGV member, last access. Also when the memory is full: it writes in place, and without last
+ * accesses sessions in use would look idle.
+ */
+export const TOUCH = script(`
 ${SCHEDULE}
 local accessed = redis.call('HGET', KEYS[1], 'accessedAt')
 if not accessed or tonumber(accessed) >= tonumber(ARGV[2]) then return {0} end
+${NEEDS_NO_MEMORY('KEYS[2]')}
 redis.call('HSET', KEYS[1], 'accessedAt', ARGV[2])
 schedule(KEYS[1], KEYS[2], ARGV[1])
 return {1}
-`;
-export const TOUCH = script(TOUCH_SOURCE);
-/**
- * The same for a server whose memory is full: it writes in place. Without last accesses sessions in use would look
- * idle, nothing could be swept, and the memory would stay full.
- */
-export const TOUCH_WHEN_FULL = script(`#!lua flags=allow-oom\n${TOUCH_SOURCE}`);
+`);
 
 /**
  * KEYS record, index. ARGV member, channel, time by which it must have expired or ''. Returns {0}, or {1, JSON of its
@@ -198,14 +228,19 @@ return {anonymous, #page}
  * KEYS index of an owner. ARGV a fraction, member. Enters it under the time of this server, whatever the clocks of its
  * clients say. Returns the stamp, and up to two entries too old to be of a commit on its way, with their stamps.
  */
-export const OWN = script(`
+const own = (whenFull: string) =>
+  script(`
 ${NOW}
+${whenFull}
 local at = now()
 local stamp = string.format('%.17g', at + ARGV[1])
 redis.call('ZADD', KEYS[1], stamp, ARGV[2])
 local old = redis.call('ZRANGE', KEYS[1], '-inf', at - ${GRACE_MS}, 'BYSCORE', 'LIMIT', 0, 2, 'WITHSCORES')
 return {stamp, unpack(old)}
 `);
+export const OWN = own('');
+/** For the owner of a session that exists already. */
+export const OWN_WHEN_FULL = own(NEEDS_NO_MEMORY('KEYS[1]'));
 
 /**
  * KEYS index of an owner. The time before which entries are too old to be of a commit on its way, and all entries with
