@@ -465,6 +465,7 @@ const webSocketRoute = section<WebSocketRouteConfig>('websocket', {
   heartbeat: duration.optional(),
   maxLifetime: duration.optional(),
   maxMessageSize: size.optional(),
+  maxBackendMessageSize: size.optional(),
   compression: z.enum(['end-to-end', 'refuse']).optional(),
 });
 

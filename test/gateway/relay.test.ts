@@ -114,7 +114,9 @@ describe('a relayed WebSocket', () => {
   });
 
   test('carries a message of 16 MiB', async () => {
-    const to = await gateway(await wsBackend(echo), { limits: { maxMessageBytes: 16 * 1024 * 1024 } });
+    const to = await gateway(await wsBackend(echo), {
+      limits: relayLimits({ maxMessageSize: '16MiB' }),
+    });
     const client = wsClient(to);
     await once(client, 'open');
     const message = Buffer.alloc(16 * 1024 * 1024);
@@ -820,7 +822,7 @@ describe('limits', () => {
   });
 
   test('a message of the backend over the limit: 1009 to both', async () => {
-    const { client, backend } = await rawPair({ limits: { maxMessageBytes: 1000 } });
+    const { client, backend } = await rawPair({ limits: { maxBackendMessageBytes: 1000 } });
     backend.send(Opcode.binary, Buffer.alloc(1001));
     expect(closeOf(await backend.frame(0))[0]).toBe(1009);
     expect(closeOf(await client.frame(0))[0]).toBe(1009);
@@ -1067,7 +1069,7 @@ describe('a side that does not read', () => {
 
   test('is cut two seconds after a close from outside', async () => {
     const clock = new FakeClock();
-    const { client, backend, relay } = await rawPair({ clock, limits: { maxMessageBytes: 1e9 } });
+    const { client, backend, relay } = await rawPair({ clock, limits: { maxBackendMessageBytes: 1e9 } });
     client.socket.pause();
     backend.send(Opcode.binary, Buffer.alloc(30_000_000));
     await settled(() => relay.received.bytes);

@@ -1,5 +1,6 @@
 import type { Duplex } from 'node:stream';
 import type { Clock } from '../../base/clock.ts';
+import type { HoldfastError } from '../../base/errors.ts';
 import { type Logger, sidPrefix } from '../../base/logger.ts';
 import type { HeaderLine } from '../../http/header-line.ts';
 import { checkClose } from '../../websocket/protocol/outgoing.ts';
@@ -36,6 +37,9 @@ export interface AttachedSessions {
 }
 
 type Side = 'client' | 'backend';
+
+/** What a message of that side that is too big has exceeded. */
+const LIMIT_NAMES = { client: 'maxMessageSize', backend: 'maxBackendMessageSize' } as const;
 
 /** How a relay ended. */
 export interface RelayEnd {
@@ -82,6 +86,7 @@ export class Relay extends WheelEntry implements DirectionOwner {
   #touchedMessages = 0;
   readonly #logger: Logger;
   readonly #logFields: object;
+  readonly #upstream: Upstream;
   #resolveClosed!: (end: RelayEnd) => void;
   #end: RelayEnd | undefined;
   // In the wheel's time.
@@ -97,6 +102,7 @@ export class Relay extends WheelEntry implements DirectionOwner {
     this.#wheel = wheel;
     this.#attached = attached;
     this.#logger = upstream.logger;
+    this.#upstream = upstream;
     this.#logFields = {
       upstream: upstream.name,
       server: dialed.server.url,
@@ -105,9 +111,12 @@ export class Relay extends WheelEntry implements DirectionOwner {
     this.closed = new Promise(resolve => {
       this.#resolveClosed = resolve;
     });
-    const shared = { maxMessageBytes: limits.maxMessageBytes, allowRsv1: dialed.extensions !== undefined, wheel };
-    const up = new RelayDirection(this, { from: 'client', source: socket, target: dialed.socket, ...shared });
-    const down = new RelayDirection(this, { from: 'backend', source: dialed.socket, target: socket, ...shared });
+    const shared = { allowRsv1: dialed.extensions !== undefined, wheel };
+    const { maxMessageBytes, maxBackendMessageBytes } = limits;
+    const [source, target] = [socket, dialed.socket];
+    const up = new RelayDirection(this, { from: 'client', source, target, maxMessageBytes, ...shared });
+    const back = { source: target, target: source, maxMessageBytes: maxBackendMessageBytes };
+    const down = new RelayDirection(this, { from: 'backend', ...back, ...shared });
     this.sent = up.traffic;
     this.received = down.traffic;
     this.#client = newPeer('client', socket, up, down);
@@ -171,11 +180,14 @@ export class Relay extends WheelEntry implements DirectionOwner {
       this.#endWith({ ...closeFrame, by: source.side }, RELAYED_CLOSE_TIMEOUT_MS);
     } else {
       const code = error!.closeCode!;
-      this.#logger.warn({ ...this.#logFields, by: source.side, closeCode: code, code: error!.code }, error!.message);
-      const end: RelayEnd = { code, reason: error!.message, by: source.side };
-      if (target.side === 'backend') this.#closeAfterAnswers(end);
+      const isTooBig = code === CloseCode.messageTooBig;
+      const message = isTooBig ? error!.message.replace('maxMessageSize', LIMIT_NAMES[source.side]) : error!.message;
+      this.#logViolation(source.side, message, error!);
+      const end: RelayEnd = { code, reason: message, by: source.side };
+      const told = isTooBig ? this.#limitText(source.side) : '';
+      if (target.side === 'backend') this.#closeAfterAnswers(end, told);
       // A message of the backend that is too big would come again on the next connection: the client gets the code.
-      else this.#closeBoth(end, code === CloseCode.messageTooBig ? code : CloseCode.badGateway, code);
+      else this.#closeBoth(end, isTooBig ? code : CloseCode.badGateway, code, told);
     }
     this.#finishHandshake(source);
   }
@@ -240,15 +252,32 @@ export class Relay extends WheelEntry implements DirectionOwner {
     if (other.outgoing.isInsideFrame) other.socket.destroy();
     // A side that has sent its close frame gets the same back, as from a peer that answered.
     else if (own) other.outgoing.close(own.code, own.reason);
-    else if (other.outgoing.closeInstead) other.outgoing.close(other.outgoing.closeInstead.code, '');
-    else other.outgoing.close(other.side === 'client' ? CloseCode.badGateway : CloseCode.goingAway, '');
+    else if (other.outgoing.closeInstead) {
+      const { code, reason: told } = other.outgoing.closeInstead;
+      other.outgoing.close(code, told);
+    } else other.outgoing.close(other.side === 'client' ? CloseCode.badGateway : CloseCode.goingAway, '');
     this.#endWith({ code: CloseCode.abnormal, reason, by: peer.side }, CLOSE_TIMEOUT_MS);
     this.#finishHandshake(peer);
   }
 
-  #closeBoth(end: RelayEnd, clientCode: number, backendCode: number): void {
-    this.#client.outgoing.close(clientCode, end.by === 'gateway' ? end.reason : '');
-    this.#backend.outgoing.close(backendCode, end.by === 'gateway' ? end.reason : '');
+  /** Every client can break the rules as often as it likes, and that is no fault of the operator's. */
+  #logViolation(by: Side, message: string, { closeCode, code }: HoldfastError): void {
+    const fields = { ...this.#logFields, by, closeCode, code };
+    if (by === 'backend') return this.#logger.warn(fields, message);
+    this.#upstream.clientViolated();
+    this.#logger.info({ ...fields, event: 'client-violation' }, message);
+  }
+
+  /** The reason of a 1009: short enough for a close frame. */
+  #limitText(by: Side): string {
+    const { maxMessageBytes, maxBackendMessageBytes } = this.#limits;
+    return `message over ${by === 'client' ? maxMessageBytes : maxBackendMessageBytes} bytes (${LIMIT_NAMES[by]})`;
+  }
+
+  /** @param told The reason that both sides get. */
+  #closeBoth(end: RelayEnd, clientCode: number, backendCode: number, told = end.reason): void {
+    this.#client.outgoing.close(clientCode, told);
+    this.#backend.outgoing.close(backendCode, told);
     this.#endWith(end, CLOSE_TIMEOUT_MS);
   }
 
@@ -256,12 +285,12 @@ export class Relay extends WheelEntry implements DirectionOwner {
    * Ends a relay whose client broke the rules: what the backend answers to all that came before still reaches it, and
    * then the code. So it sees what it would see without us in between.
    */
-  #closeAfterAnswers(end: RelayEnd): void {
-    this.#client.outgoing.closeInstead = { code: end.code, reason: '' };
+  #closeAfterAnswers(end: RelayEnd, told: string): void {
+    this.#client.outgoing.closeInstead = { code: end.code, reason: told };
     this.#backend.outgoing.close(CloseCode.goingAway, '');
     this.#endWith(end, CLOSE_TIMEOUT_MS);
     // It may have said goodbye already.
-    if (this.#backend.incoming.isSourceDone) this.#client.outgoing.close(end.code, '');
+    if (this.#backend.incoming.isSourceDone) this.#client.outgoing.close(end.code, told);
   }
 
   /**

@@ -12,7 +12,7 @@ export interface SelectionSource {
   readonly affinity: Affinity;
   readonly maxRetries: number;
   readonly budget: RetryBudget;
-  readonly counters: { moves: number; retries: number };
+  readonly counters: { moves: number; retries: number; clientViolations: number };
   /** Tells other processes of a move. */
   announce?: ((key: string, server: UpstreamServer) => void) | undefined;
 }

@@ -54,6 +54,8 @@ export interface UpstreamStatus {
   readonly moves: number;
   /** Times that a request was given to another server than the first one chosen. */
   readonly retries: number;
+  /** WebSockets that ended because their client broke the protocol, or sent a message over `maxMessageSize`. */
+  readonly clientViolations: number;
 }
 
 /** What can be changed while the server runs. Nothing of it is kept: a restart begins with the configuration. */
@@ -158,7 +160,7 @@ export class Upstream implements UpstreamControl {
       affinity,
       maxRetries: retries,
       budget: new RetryBudget(clock),
-      counters: { moves: 0, retries: 0 },
+      counters: { moves: 0, retries: 0, clientViolations: 0 },
     };
     this.observer = this.#newObserver(options);
   }
@@ -181,6 +183,11 @@ export class Upstream implements UpstreamControl {
   get status(): UpstreamStatus {
     const servers = [...this.#servers, ...this.#leaving].map(server => server.status);
     return { name: this.name, servers, ...this.#source.counters };
+  }
+
+  /** A WebSocket ends because its client broke the protocol. */
+  clientViolated(): void {
+    this.#source.counters.clientViolations++;
   }
 
   /** Begins the active checks. */
