@@ -1,6 +1,7 @@
 import { parseDate } from '../base/date.ts';
 import { parseDuration } from '../base/duration.ts';
 import type { AffinityKind } from '../gateway/upstream/affinity.ts';
+import { doubtfulEntries } from '../http/address-list.ts';
 import { isLoopback, machineOf } from '../http/host-names.ts';
 import { checkBackendSessions } from './backend-sessions.ts';
 import { checkClientHeaders } from './client-headers.ts';
@@ -19,6 +20,10 @@ const PRELOAD_AGE_MS = 31_536_000_000;
 export function checkConfig(config: Config, locate: Locate = () => ({})): ConfigProblem[] {
   const warnings = [
     ...checkListeners(config),
+    ...doubtfulEntries(config.trustedProxies ?? []).map(({ index, message }) => ({
+      path: ['trustedProxies', index],
+      message,
+    })),
     ...checkSession(config.session, ['session'], config),
     ...checkRoutes(config.routes ?? [], ['routes'], config),
     ...checkUpstreams(config),

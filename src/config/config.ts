@@ -35,7 +35,8 @@ export interface Config {
   dispatch?: Readonly<Record<string, DispatchOptions>>;
   /**
    * Addresses or CIDR blocks of proxies whose `Forwarded`, `X-Forwarded-*` and PROXY headers are believed.
-   * `X-Forwarded-Port` counts where the host has no port itself. Default none.
+   * `X-Forwarded-Port` counts where the host has no port itself. A block holds addresses of its own family: `::/0` no
+   * IPv4. Default none.
    */
   trustedProxies?: readonly string[];
   /** Time a client may take to send its request head. Default `10s`; -1 is refused. */

@@ -3,7 +3,7 @@ import type { Config } from './config.ts';
 import { byLine, ConfigError, type ConfigProblem, formatPath } from './config-error.ts';
 import { nearestName } from './nearest-name.ts';
 import { brokenReferences } from './references.ts';
-import { configSchema } from './schema.ts';
+import { configSchema, kindOf } from './schema.ts';
 
 /** Where a value or key of the document stands in its file. Only documents read from text know it. */
 export interface Location {
@@ -19,18 +19,56 @@ export type Locate = (path: readonly PropertyKey[], key?: boolean) => Location;
  * Checks a configuration and returns it normalised: durations in milliseconds, sizes in bytes, -1 as it is.
  *
  * Live objects (endpoints, fetch handlers, stores) are passed through as the same objects. The document is not changed.
+ * Keys at the top that begin with `x-` are left out: a place for anchors.
  *
  * @throws {ConfigError} ERR_CONFIG_INVALID with every problem found, in the order of the document.
  */
-export function parseConfig(document: unknown, locate: Locate = () => ({})): Config {
-  const result = configSchema.safeParse(document);
+export function parseConfig(source: unknown, locate: Locate = () => ({})): Config {
+  const document = withoutExtensions(source);
   const problems: ConfigProblem[] = [];
   const add = (path: readonly PropertyKey[], message: string, key?: boolean) =>
     problems.push({ path: formatPath(path), message, ...locate(path, key) });
+  const circle = circleIn(document);
+  if (circle) {
+    add(circle, 'holds itself; write a part of it out');
+    throw new ConfigError(problems);
+  }
+  const result = configSchema.safeParse(document);
   for (const issue of result.error?.issues ?? []) report(issue, [], document, add);
   for (const rule of brokenReferences(document)) add(rule.path, rule.message);
   if (problems.length > 0) throw new ConfigError(problems.sort(byLine));
   return result.data!;
+}
+
+function withoutExtensions(document: unknown): unknown {
+  if (!isPlain(document) || !Object.keys(document).some(isExtension)) return document;
+  return Object.fromEntries(Object.entries(document).filter(([key]) => !isExtension(key)));
+}
+
+function isExtension(key: string): boolean {
+  return key.startsWith('x-');
+}
+
+/** The path of a list or of keys and values that stand inside themselves; undefined when there are none. */
+function circleIn(
+  value: unknown,
+  path: readonly PropertyKey[] = [],
+  around: readonly unknown[] = [],
+): typeof path | undefined {
+  if (!Array.isArray(value) && !isPlain(value)) return undefined;
+  if (around.includes(value)) return path;
+  for (const [key, inner] of Object.entries(value)) {
+    const circle = circleIn(inner, [...path, Array.isArray(value) ? Number(key) : key], [...around, value]);
+    if (circle) return circle;
+  }
+  return undefined;
+}
+
+/** What keys and values are written as: no object of a class, which may have parts that are nobody's business. */
+function isPlain(value: unknown): value is object {
+  if (typeof value !== 'object' || value === null) return false;
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return prototype === null || prototype === Object.prototype;
 }
 
 type Issue = z.core.$ZodIssue;
@@ -50,11 +88,11 @@ function report(
     // The branch that was meant is the one whose complaint is about something inside the value, not about its type.
     const meant = issue.errors.find(branch => !branch.some(isAboutWholeValue));
     if (meant) for (const inner of meant) report(inner, path, document, add);
-    else add(path, `expected ${unionExpectation(issue)}, got ${show(value)}`);
+    else add(path, `expected ${unionExpectation(issue)}, got ${show(value)}${quotes(issue, value)}`);
   } else if (issue.code === 'invalid_type' && value === undefined) {
     add(path, `is missing; expected ${expectation(issue)}`);
   } else if (issue.code === 'invalid_type' || issue.code === 'invalid_value') {
-    add(path, `expected ${expectation(issue)}, got ${show(value)}${suggestion(issue, value)}`);
+    add(path, `expected ${expectation(issue)}, got ${show(value)}${suggestion(issue, value)}${quotes(issue, value)}`);
   } else {
     add(path, issue.message);
   }
@@ -98,10 +136,22 @@ function suggestion(issue: Issue, value: unknown): string {
   return near ? `; did you mean "${near}"?` : '';
 }
 
+/** In YAML, text that begins with `[` or `{` is a list, or keys and values. */
+function quotes(issue: Issue, value: unknown): string {
+  if (typeof value !== 'object' || value === null || !expectsText(issue)) return '';
+  return `; text that begins with "${Array.isArray(value) ? '[' : '{'}" needs quotes`;
+}
+
+function expectsText(issue: Issue): boolean {
+  if (issue.code === 'invalid_union')
+    return !issue.message.startsWith('expected ') && issue.errors.some(branch => branch.some(expectsText));
+  return issue.path.length === 0 && issue.code === 'invalid_type' && issue.expected === 'string';
+}
+
 function show(value: unknown): string {
   if (Array.isArray(value)) return 'a list';
   if (value === null) return 'nothing';
-  if (typeof value === 'object') return 'keys and values';
+  if (typeof value === 'object') return kindOf(value);
   if (typeof value === 'function') return 'a function';
   const shown = typeof value === 'string' ? JSON.stringify(value) : String(value);
   return shown.length > 60 ? `${shown.slice(0, 60)}...` : shown;

@@ -26,6 +26,7 @@ const TARGETS = ['endpoint', 'fetch', 'upstream', 'files', 'redirect', 'mount'] 
 export function brokenReferences(document: unknown): BrokenRule[] {
   const config = fields(document);
   return [
+    ...brokenNames(config),
     ...brokenRoutes(config.routes, ['routes'], config),
     ...brokenListeners(config),
     ...brokenUpstreams(config),
@@ -33,6 +34,13 @@ export function brokenReferences(document: unknown): BrokenRule[] {
     ...brokenClientHeaders(config),
     ...brokenSession(config.session, ['session']),
   ];
+}
+
+/** The schema leaves this name out without a word. */
+function* brokenNames(config: Fields): Generator<BrokenRule> {
+  for (const section of ['upstreams', 'dispatch'])
+    if (Object.hasOwn(fields(config[section]), '__proto__'))
+      yield { path: [section, '__proto__'], message: '"__proto__" cannot be a name; take another' };
 }
 
 function* brokenListeners(config: Fields): Generator<BrokenRule> {

@@ -56,12 +56,25 @@ type Shape<T> = { [K in keyof Required<T>]: z.ZodType<T[K]> };
 /** An object that refuses keys it does not know; `what` says where in the message. */
 function section<T extends object>(what: string, shape: Shape<T>): z.ZodType<T> {
   const known = Object.keys(shape);
-  return z.strictObject(shape, {
+  const keys = z.strictObject(shape, {
     // One line for each key: `parse.ts` gives each its own place in the file.
     error: issue =>
       issue.code === 'unrecognized_keys' ? issue.keys.map(key => unknownKey(key, what, known)).join('\n') : undefined,
-  }) as unknown as z.ZodType<T>;
+  });
+  return hasKeys.pipe(keys) as unknown as z.ZodType<T>;
 }
+
+/** What a value is that is an object: keys and values, or for example `a Map`. */
+export function kindOf(value: object): string {
+  const tag = Object.prototype.toString.call(value).slice('[object '.length, -1);
+  return tag === 'Object' ? 'keys and values' : `a ${tag}`;
+}
+
+/** A `Map`, a `Date` or a promise has no keys, and would be taken for a section without any. */
+const hasKeys = z.custom<unknown>(
+  value => typeof value !== 'object' || value === null || Array.isArray(value) || kindOf(value) === 'keys and values',
+  { error: ({ input }) => `expected keys and values, got ${kindOf(input as object)}` },
+);
 
 function unknownKey(key: string, what: string, known: readonly string[]): string {
   const near = nearestName(key, known);

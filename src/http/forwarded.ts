@@ -1,6 +1,7 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { isIP } from 'node:net';
-import { type AddressList, unmapIpv4 } from './address-list.ts';
+import type { AddressList } from './address-list.ts';
+import { unmapIpv4 } from './ip-address.ts';
 
 /**
  * What the proxies in front of us say about the client. The caller MUST have checked that the peer is a trusted proxy.

@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
-import { unmapIpv4 } from './address-list.ts';
+import { unmapIpv4 } from './ip-address.ts';
 import type { ProxyHeader } from './proxy-protocol.ts';
 
 const secureByProxy = new WeakSet<object>();

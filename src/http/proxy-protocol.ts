@@ -1,5 +1,5 @@
 import { isIP, SocketAddress } from 'node:net';
-import { unmapIpv4 } from './address-list.ts';
+import { unmapIpv4 } from './ip-address.ts';
 
 /** What a proxy says about the connection it passes on, before the first byte of that connection. */
 export interface ProxyHeader {

@@ -39,6 +39,32 @@ describe('holdfast check', () => {
     expect(await runHoldfast(['check', '--strict'], { cwd })).toEqual({ code: 1, stdout, stderr: '' });
   });
 
+  test('names line and remedy of what YAML reads as something else', async () => {
+    write(
+      'holdfast.yaml',
+      'session:\n  cookie: { name: !env SID }\nupstreams:\n  1: { servers: [http://localhost:1] }\n  "1": { servers: [http://localhost:2] }\nroutes:\n  - { path: */foo, upstream: app }\n',
+    );
+    const { code, stdout } = await runHoldfast(['check'], { cwd });
+    expect(code).toBe(1);
+    expect(stdout.trimEnd().split('\n')).toEqual([
+      expect.stringMatching(/^holdfast\.yaml:2: the tag "!env" is not understood/),
+      expect.stringMatching(/^holdfast\.yaml:5: map keys must be unique: "1" is the same key as 1$/),
+      expect.stringMatching(/^holdfast\.yaml:7: "\*\/foo" is read as an alias.* put quotes around/),
+      'holdfast.yaml: 3 errors',
+    ]);
+  });
+
+  test('leaves out the keys at the top that are for anchors, and no others', async () => {
+    const start = 'x-policy: &policy { origins: [self] }\nroutes:\n';
+    write('holdfast.yaml', `${start}  - { path: /, redirect: /a, policy: *policy }\n`);
+    expect(await runHoldfast(['check'], { cwd })).toMatchObject({ code: 0, stdout: 'holdfast.yaml: ok\n' });
+    write('holdfast.yaml', `${start}  - { path: /, redirect: /a, x-policy: *policy }\n`);
+    expect(await runHoldfast(['check'], { cwd })).toMatchObject({
+      code: 1,
+      stdout: expect.stringContaining('holdfast.yaml:3: routes[0].x-policy: unknown key "x-policy"'),
+    });
+  });
+
   test('tells of routes that lead round a stricter one', async () => {
     write(
       'holdfast.yaml',

@@ -44,6 +44,23 @@ describe('holdfast serve', () => {
     expect(await server.ended).toBe(0);
   });
 
+  test('does not start with what it does not understand, and says where that stands', async () => {
+    const server = serve({
+      'holdfast.yaml': 'session:\n  cookie: { name: !env SID }\nroutes: [{ path: /a, redirect: /b }]\n',
+    });
+    expect(await server.ended).toBe(1);
+    expect(server.stderr).toMatch(/holdfast\.yaml:2: the tag "!env" is not understood/);
+  });
+
+  test('warns at its start of a proxy block that is wider than its address', async () => {
+    const server = serve({
+      'holdfast.yaml':
+        'listen: [{ port: 0, host: 127.0.0.1 }]\ntrustedProxies: [192.168.1.0/2]\nroutes: [{ path: /a, redirect: /b }]\n',
+    });
+    await server.printed(/listening on/);
+    expect(server.stdout + server.stderr).toMatch(/trusted-proxies-doubtful.*192\.0\.0\.0\/2/);
+  });
+
   test('prints where backends ask for sessions and keys', async () => {
     const server = serve({
       'holdfast.yaml':

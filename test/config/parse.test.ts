@@ -134,3 +134,83 @@ test.each<[session: SessionConfig, refusal: string | undefined]>([
     else expect(parse).toThrow(refusal);
   }
 });
+
+describe('what is not a document of keys and values', () => {
+  const itself: { routes: unknown[] } = { routes: [] };
+  itself.routes.push({ mount: '/a', application: itself });
+
+  test.each<[what: string, document: unknown, problem: string]>([
+    ['a Map', new Map([['listen', []]]), 'expected keys and values, got a Map'],
+    ['a Date', new Date(), 'expected keys and values, got a Date'],
+    ['a promise', Promise.resolve({}), 'expected keys and values, got a Promise'],
+    ['a URL', new URL('http://a'), 'expected keys and values, got a URL'],
+    ['a Map inside', { listen: [new Map()] }, 'listen[0]: expected keys and values, got a Map'],
+    ['a Map of names', { upstreams: new Map() }, 'upstreams: expected keys and values, got a Map'],
+    ['a Set of routes', { routes: new Set() }, 'routes: expected a list, got a Set'],
+    ['a Map for tls', { listen: [{ port: 0, tls: new Map() }] }, 'listen[0].tls: expected'],
+    ['nothing', null, 'expected keys and values, got nothing'],
+    ['no argument', undefined, 'expected keys and values'],
+    ['a list', [], 'expected keys and values, got a list'],
+    ['a circle', itself, 'routes[0].application: holds itself'],
+    [
+      'a name of every object',
+      { upstreams: JSON.parse('{"__proto__": {"servers": ["http://a"]}}') },
+      'upstreams.__proto__: "__proto__" cannot be a name',
+    ],
+    [
+      'an unknown key without a value',
+      { lisen: undefined },
+      'lisen: unknown key "lisen" in the configuration; did you mean "listen"?',
+    ],
+    [
+      'a key for anchors that is not at the top',
+      { listen: [{ port: 0, 'x-a': 1 }] },
+      'listen[0].x-a: unknown key "x-a"',
+    ],
+  ])('%s is an error that says so', (_, document, problem) => {
+    expect(() => parseConfig(document)).toThrow(problem);
+  });
+
+  test.each<[what: string, document: unknown, config: unknown]>([
+    [
+      'an object of a class',
+      {
+        listen: [
+          new (class Listener {
+            port = 0;
+          })(),
+        ],
+      },
+      { listen: [{ port: 0 }] },
+    ],
+    [
+      'an object without a prototype',
+      Object.assign(Object.create(null), { listen: [{ port: 0 }] }),
+      { listen: [{ port: 0 }] },
+    ],
+    [
+      'a getter',
+      {
+        get listen() {
+          return [{ port: 0 }];
+        },
+      },
+      { listen: [{ port: 0 }] },
+    ],
+    ['a value that is undefined', { listen: undefined, routes: [] }, { routes: [] }],
+    [
+      'one object in two places',
+      (() => {
+        const policy = { origins: ['self'] };
+        return {
+          routes: [
+            { path: '/a', redirect: '/', policy },
+            { path: '/b', redirect: '/', policy },
+          ],
+        };
+      })(),
+      expect.anything(),
+    ],
+    ['keys at the top for anchors', { 'x-defaults': { any: new Map() }, routes: [] }, { routes: [] }],
+  ])('%s is taken', (_, document, config) => expect(parseConfig(document)).toEqual(config));
+});

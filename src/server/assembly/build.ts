@@ -14,7 +14,7 @@ import { newInstanceName } from '../../gateway/routing/loop.ts';
 import { createRouter, type RouteEntry } from '../../gateway/routing/router.ts';
 import type { Ended } from '../../gateway/upgrade.ts';
 import type { Upstream } from '../../gateway/upstream/upstream.ts';
-import { createAddressList } from '../../http/address-list.ts';
+import { createAddressList, doubtfulEntries } from '../../http/address-list.ts';
 import { MemoryLedger } from '../../session/ledgers/memory.ts';
 import type { SessionManager } from '../../session/manager.ts';
 import type { DiskOptions } from '../../session/room/disk.ts';
@@ -61,6 +61,9 @@ export async function build(
   const { clock } = environment;
   const logger = CalmLogger.over(environment.logger ?? createLogger(config.log), clock);
   reportLostLines(logger);
+  // In one line: of a warning that repeats, the log keeps the first.
+  const doubts = doubtfulEntries(config.trustedProxies ?? []).map(({ message }) => message);
+  if (doubts.length > 0) logger.warn({ event: 'trusted-proxies-doubtful' }, `trustedProxies: ${doubts.join('; ')}`);
   const dataFolder = dataFolderOf(config, environment.freeBytes);
   const own = new OwnNames(newInstanceName());
   const opened: SessionContext[] = [];

@@ -1,0 +1,174 @@
+import {
+  type Alias,
+  type Document,
+  isAlias,
+  isCollection,
+  isMap,
+  isPair,
+  isScalar,
+  isSeq,
+  type Node,
+  Scalar,
+  visit,
+  type YAMLError,
+  type YAMLMap,
+} from 'yaml';
+
+/** What is wrong in a YAML file, and the offset of the character where it stands. */
+export interface YamlFault {
+  readonly offset: number;
+  readonly message: string;
+}
+
+const CORE = 'tag:yaml.org,2002:';
+/** What the core schema (YAML 1.2 §10.3) knows, and what a value with such a tag is. */
+const CORE_TAGS: Readonly<Record<string, (value: unknown) => boolean>> = {
+  [`${CORE}str`]: value => typeof value === 'string',
+  [`${CORE}int`]: value => typeof value === 'number',
+  [`${CORE}float`]: value => typeof value === 'number',
+  [`${CORE}bool`]: value => typeof value === 'boolean',
+  [`${CORE}null`]: value => value === null,
+  [`${CORE}map`]: () => true,
+  [`${CORE}seq`]: () => true,
+};
+
+const QUOTE_TEXT = 'put quotes around the text';
+
+/** What to do about errors of the grammar, by their code. */
+const REMEDIES: Readonly<Record<string, string>> = {
+  BAD_SCALAR_START: QUOTE_TEXT,
+  BAD_ALIAS: QUOTE_TEXT,
+  BLOCK_AS_IMPLICIT_KEY: 'put quotes around text that contains ": "',
+  TAB_AS_INDENT: 'use spaces',
+};
+
+/** An error of the grammar in words of ours, with what to do. */
+export function grammarFault({ code, message, pos }: YAMLError, text: string): YamlFault {
+  const offset = pos[0];
+  if (code === 'MULTIPLE_DOCS') return { offset, message: 'the file holds several documents; keep one' };
+  const plain = message.charAt(0).toLowerCase() + message.slice(1);
+  const isPercent = code === 'MISSING_CHAR' && /^%/m.test(text);
+  const remedy = isPercent ? 'put quotes around text that begins with "%"' : REMEDIES[code];
+  return { offset, message: remedy === undefined ? plain : `${plain}; ${remedy}` };
+}
+
+/**
+ * What a document without errors of the grammar says that would silently become another value than the one that was
+ * meant: tags that are not understood, text that YAML reads as an alias, an anchor or a map, and keys that are one key
+ * of an object, or none.
+ */
+export function yamlFaults(document: Document.Parsed, text: string): YamlFault[] {
+  const faults: YamlFault[] = [];
+  const add = (node: Node | undefined, message: string) => faults.push({ offset: node?.range?.[0] ?? 0, message });
+  for (const { code, message, pos } of document.warnings)
+    if (code === 'BAD_DIRECTIVE' && document.errors.length === 0)
+      faults.push({ offset: pos[0], message: `${message}; remove the line` });
+  if (document.directives.yaml.explicit && document.directives.yaml.version !== '1.2')
+    add(undefined, 'only YAML 1.2 is understood; remove the line "%YAML"');
+  visit(document, {
+    Alias: (_, alias, path) => checkAlias(alias, path, document, add),
+    Value(_, node) {
+      const message = tagFault(node);
+      if (message !== undefined) faults.push({ offset: tagOffset(text, node.range?.[0] ?? 0), message });
+      if (isMap(node)) checkMap(node, document, add);
+      else if (isScalar(node) && node.anchor !== undefined && node.value === null && node.source === '')
+        add(
+          node,
+          `"&${node.anchor}" is read as the name of an anchor, and nothing follows; put quotes around text that begins with "&"`,
+        );
+    },
+  });
+  return faults;
+}
+
+type Add = (node: Node | undefined, message: string) => void;
+
+/** Where the tag of a node stands, which begins at the offset: before it, perhaps with an anchor between. */
+function tagOffset(text: string, start: number): number {
+  return /!\S*\s*(?:&\S+\s*)?$/.exec(text.slice(0, start))?.index ?? start;
+}
+
+function tagFault(node: Node): string | undefined {
+  const { tag } = node as { tag?: string };
+  // `!` alone says that it is text.
+  if (tag === undefined || tag === '!') return undefined;
+  const short = tag.startsWith(CORE) ? `!!${tag.slice(CORE.length)}` : tag;
+  const holds = CORE_TAGS[tag];
+  if (holds) {
+    const value = isScalar(node) ? node.value : undefined;
+    return holds(value) || !isScalar(node)
+      ? undefined
+      : `${JSON.stringify(String(node.source ?? value))} is not what the tag "${short}" says; correct one of the two`;
+  }
+  const environment = /env/i.test(tag) ? ', and a configuration in TypeScript can read the environment' : '';
+  return `the tag "${short}" is not understood; write the value itself${environment}; put quotes around text that begins with "!"`;
+}
+
+function checkAlias(alias: Alias, path: readonly unknown[], document: Document.Parsed, add: Add): void {
+  const target = alias.resolve(document);
+  if (alias.source === '') return; // no name: the grammar says so
+  if (target === undefined)
+    add(
+      alias,
+      `"*${alias.source}" is read as an alias, and no anchor "&${alias.source}" stands before it; put quotes around text that begins with "*"`,
+    );
+  else if (path.includes(target)) add(alias, `"*${alias.source}" stands inside what it names`);
+}
+
+function checkMap(map: YAMLMap, document: Document.Parsed, add: Add): void {
+  const seen = new Map<string, { name: unknown; isAlias: boolean }>();
+  let isTextLike = false;
+  for (const pair of map.items) {
+    const key = pair.key as Node | null;
+    const value = pair.value as Node | null;
+    if (isMergeKey(key)) {
+      if (!isMergeable(value, document))
+        add(value ?? key ?? undefined, '"<<" takes keys and values, or a list of them');
+      continue;
+    }
+    const plain = isAlias(key) ? key.resolve(document) : key;
+    if (isAlias(key) && plain === undefined) continue; // it is reported as an alias
+    const message = keyFault(plain);
+    if (message !== undefined) {
+      add((key as Node | null) ?? map, message);
+      continue;
+    }
+    const { value: name } = plain as Scalar;
+    const earlier = seen.get(String(name));
+    // The reader itself finds keys that are equal as they stand there.
+    if (earlier && (earlier.name !== name || earlier.isAlias || isAlias(key))) {
+      const [now, before] = [name, earlier.name].map(one => JSON.stringify(one));
+      add(key ?? undefined, `map keys must be unique: ${now} is the same key as ${before}`);
+    }
+    seen.set(String(name), { name, isAlias: isAlias(key) });
+    isTextLike ||= map.flow === true && map.tag === undefined && value === null;
+  }
+  if (isTextLike)
+    add(map, 'this is read as keys and values, and a key has no value; put quotes around text that begins with "{"');
+}
+
+function keyFault(key: Node | null | undefined): string | undefined {
+  if (isCollection(key)) return `a key is text, not ${isMap(key) ? 'keys and values' : 'a list'}`;
+  if (!isScalar(key) || (key.value === null && !key.source)) return 'a key is missing before ":"';
+  if (key.value === '__proto__') return '"__proto__" cannot be a key';
+  if (typeof key.value === 'string' || String(key.value) === key.source) {
+    return key.value === null ? `the key ${key.source} is read as nothing; put quotes around it` : undefined;
+  }
+  return `the key ${key.source} is read as ${key.value === null ? 'nothing' : String(key.value)}; put quotes around it`;
+}
+
+/** The reader gives it a symbol for a value, so that it is not the text "<<". */
+function isMergeKey(key: Node | null): boolean {
+  return isScalar(key) && (typeof key.value === 'symbol' || (key.value === '<<' && key.type === Scalar.PLAIN));
+}
+
+function isMergeable(value: unknown, document: Document.Parsed): boolean {
+  if (isAlias(value)) {
+    const target = value.resolve(document);
+    return target === undefined || isMap(target); // what is not there is reported as an alias
+  }
+  return (
+    isMap(value) ||
+    (isSeq(value) && value.items.every(item => !isPair(item) && !isSeq(item) && isMergeable(item, document)))
+  );
+}

@@ -1,0 +1,163 @@
+import { describe, expect, test } from 'vitest';
+import { ConfigError } from '../../src/config/config-error.ts';
+import { readSource } from '../../src/config/source.ts';
+
+/** `line:column message` of each problem, or the document. */
+function outcome(text: string, format: 'yaml' | 'json' = 'yaml'): unknown {
+  try {
+    return readSource(text, format, 'holdfast.yaml').document;
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    return error.problems.map(({ line, column, message }) => `${line}:${column} ${message}`);
+  }
+}
+
+const QUOTES = /put quotes around/;
+
+describe('what YAML reads as something else than text is an error with its place, not another value', () => {
+  test.each<[text: string, place: string, message: RegExp]>([
+    // Tags: a value would be taken as it stands, or as an object that no setting is.
+    ['name: !env SID', '1:7', /the tag "!env" is not understood.*environment/],
+    ['a: 1\nb:\n  name: !secret x', '3:9', /the tag "!secret" is not understood/],
+    ['a: !local { b: 1 }', '1:4', /the tag "!local"/],
+    ['a: !local [1]', '1:4', /the tag "!local"/],
+    ['a: !<tag:example.com,2000:x> y', '1:4', /the tag "tag:example.com,2000:x"/],
+    ['!env x: 1', '1:1', /the tag "!env"/],
+    ['path: !foo/bar', '1:7', QUOTES],
+    ['a: !!binary aGk=', '1:4', /the tag "!!binary"/],
+    ['a: !!timestamp 2020-01-01', '1:4', /the tag "!!timestamp"/],
+    ['a: !!set { x, y }', '1:4', /the tag "!!set"/],
+    ['a: !!omap [b: 1]', '1:4', /the tag "!!omap"/],
+    ['a: !!pairs [b: 1]', '1:4', /the tag "!!pairs"/],
+    ['a: !!python/object x', '1:4', /the tag "!!python\/object"/],
+    ['a: !!float 5', '1:4', /"5" is not what the tag "!!float" says/],
+    ['a: !!int five', '1:4', /"five" is not what the tag "!!int" says/],
+    ['a: !!bool yes', '1:4', /"yes" is not what the tag "!!bool" says/],
+    // Aliases and anchors.
+    ['path: */foo', '1:7', /"\*\/foo" is read as an alias.*put quotes around/],
+    ['a: 1\npath: [/a, *b]', '2:12', /"\*b" is read as an alias/],
+    ['path: *', '1:7', QUOTES],
+    ['*x : 1', '1:1', /"\*x" is read as an alias/],
+    ['a: *x\nb: &x 1', '1:4', /"\*x" is read as an alias/],
+    ['a: &x { b: *x }', '1:12', /"\*x" stands inside what it names/],
+    ['path: &x', '1:9', /"&x" is read as the name of an anchor.*put quotes around/],
+    ['b: { <<: 5 }', '1:10', /"<<" takes keys and values/],
+    ['a: &x 5\nb: { <<: *x }', '2:10', /"<<" takes keys and values/],
+    ['b: { <<: [{ k: 1 }, 5] }', '1:10', /"<<" takes keys and values/],
+    ['b: { <<: *x }', '1:10', /"\*x" is read as an alias/],
+    // Characters that begin something in YAML.
+    ['path: @x', '1:7', QUOTES],
+    ['path: `x', '1:7', QUOTES],
+    ['path: %x', '1:7', QUOTES],
+    ['%x: 1', '1:6', QUOTES],
+    ['path: ,x', '1:7', QUOTES],
+    ['path: {id}', '1:7', /a key has no value; put quotes around/],
+    ['path: {/a/b, /c}', '1:7', QUOTES],
+    ['path: /a: b', '1:7', QUOTES],
+    ['a:\n\tb: 1', '2:1', /tabs.*use spaces/],
+    ['\ta: 1', '1:1', /tabs.*use spaces/],
+    // Keys that are one key of an object.
+    ['1: a\n"1": b', '2:1', /map keys must be unique: "1" is the same key as 1/],
+    ['"true": a\ntrue: b', '2:1', /map keys must be unique/],
+    ['&k a: 1\nb: { *k : 2, a: 3 }', '2:14', /map keys must be unique/],
+    ['a: 1\na: 2', '2:1', /map keys must be unique/],
+    ['1: a\n1: b', '2:1', /map keys must be unique/],
+    // Keys that are no text.
+    ['1.0: a', '1:1', /the key 1\.0 is read as 1; put quotes around it/],
+    ['0x10: a', '1:1', /the key 0x10 is read as 16/],
+    ['007: a', '1:1', /the key 007 is read as 7/],
+    ['True: a', '1:1', /the key True is read as true/],
+    ['.nan: a', '1:1', /the key \.nan is read as NaN/],
+    ['~: a', '1:1', /the key ~ is read as nothing; put quotes around it/],
+    ['null: a', '1:1', /the key null is read as nothing/],
+    ['? \n: a', '1:3', /a key is missing/],
+    [': a', '1:1', /a key is missing/],
+    ['[a, b]: 1', '1:1', /a key is text, not a list/],
+    ['? { a: 1 }\n: 2', '1:3', /a key is text, not keys and values/],
+    ['__proto__: { a: 1 }', '1:1', /"__proto__" cannot be a key/],
+    ['a: { __proto__: { b: 1 } }', '1:6', /"__proto__" cannot be a key/],
+    // The document.
+    ['a: 1\n---\nb: 2', '2:1', /the file holds several documents; keep one/],
+    ['---\na: 1\n---\n', '3:1', /the file holds several documents/],
+    ['a: 1\n...\nb: 2', '3:1', /the file holds several documents/],
+    ['%YAML 1.1\n---\na: yes', '1:1', /YAML 1\.2.*remove the line/],
+    ['%FOO\n---\na: 1', '1:1', /directive/],
+  ])('%j: %s %s', (text, place, message) => {
+    const problems = outcome(text) as string[];
+    expect(problems).toHaveLength(1);
+    expect(problems[0]).toMatch(new RegExp(`^${place} `));
+    expect(problems[0]).toMatch(message);
+  });
+
+  test('all of them are reported together', () => {
+    expect(outcome('a: !env X\nb: */c\n1: d\n"1": e\n')).toHaveLength(3);
+  });
+});
+
+test.each<[text: string, document: unknown]>([
+  [
+    'a: !!str 5\nb: !!int "5"\nc: ! x\nd: !!map { e: 1 }\nf: !!seq [1]\ng: !!null ""',
+    expect.objectContaining({ a: '5', b: 5, c: 'x', g: null }),
+  ],
+  ['a: &x { k: 1 }\nb: { <<: *x, j: 2 }\nc: { k: 3, <<: *x }', { a: { k: 1 }, b: { k: 1, j: 2 }, c: { k: 3 } }],
+  ['b: { <<: [{ k: 1 }, { k: 2, l: 3 }] }', { b: { k: 1, l: 3 } }],
+  ['a: &x 1\nb: *x\nc: &x 2\nd: *x', { a: 1, b: 1, c: 2, d: 2 }],
+  [
+    'path: /a/{id}\nb: x%y\nc: "*/foo"\nd: a@b\ne: {}\nf: { g: }',
+    expect.objectContaining({ path: '/a/{id}', c: '*/foo' }),
+  ],
+  ['1: a\n2: b\ntrue: c\nyes: d', { 1: 'a', 2: 'b', true: 'c', yes: 'd' }],
+  ['---\na: 1\n...\n', { a: 1 }],
+  ['%YAML 1.2\n---\na: yes', { a: 'yes' }],
+  ['\ufeffa: 1\r\nb: 2\r\n', { a: 1, b: 2 }],
+  ['', {}],
+  ['# nothing', {}],
+  // Numbers by the core schema of YAML 1.2, with which 0700 is no octal number.
+  [
+    'a: 0700\nb: 0o700\nc: 1_000\nd: 1e3\ne: .5\nf: NaN\ng: 12:30\nh: 0x1F\ni: 08\nj: 0b11',
+    { a: 700, b: 448, c: '1_000', d: 1000, e: 0.5, f: 'NaN', g: '12:30', h: 31, i: 8, j: '0b11' },
+  ],
+  [
+    'a: yes\nb: on\nc: No\nd: True\ne: ~\nf: null\ng:',
+    { a: 'yes', b: 'on', c: 'No', d: true, e: null, f: null, g: null },
+  ],
+  ['a: 2027-01-31', { a: '2027-01-31' }],
+])('%j is understood', (text, document) => expect(outcome(text)).toEqual(document));
+
+test('an anchor may be used as often as a configuration needs it', () => {
+  const text = `a: &x { k: 1 }\nb:\n${'  - *x\n'.repeat(500)}`;
+  expect((outcome(text) as { b: unknown[] }).b).toHaveLength(500);
+});
+
+test('aliases that would make an enormous document are an error with a place', () => {
+  const levels = Array.from({ length: 9 }, (_, i) => `l${i + 1}: &l${i + 1} [${`*l${i}, `.repeat(9)}]`).join('\n');
+  expect(outcome(`l0: &l0 [x]\n${levels}`)).toEqual([
+    expect.stringMatching(/^\d+:\d+ aliases make the document too large/),
+  ]);
+});
+
+describe('JSON', () => {
+  test.each<[text: string, place: string, message: RegExp]>([
+    ['{"a": 1, "a": 2}', '1:10', /map keys must be unique/],
+    ['{"a": 1, "\\u0061": 2}', '1:10', /map keys must be unique/],
+    ['{"b": [{"a": {"c": 1, "c": 2}}]}', '1:23', /map keys must be unique/],
+    ['{"__proto__": {"a": 1}}', '1:2', /"__proto__" cannot be a key/],
+    ['{"a": NaN}', '1:7', /not JSON/],
+    ['{"a": 1,}', '1:9', /not JSON/],
+    ["{'a': 1}", '1:2', /not JSON/],
+    ['{"a": tru}', '1:7', /not JSON/],
+    ['{"a": 1} {"b": 2}', '1:10', /not JSON/],
+    ['{\n  "a": 1\n', '3:1', /not JSON/],
+    ['', '1:1', /not JSON/],
+  ])('%j: %s %s', (text, place, message) => {
+    expect(outcome(text, 'json')).toEqual([expect.stringMatching(new RegExp(`^${place} .*${message.source}`))]);
+  });
+
+  test.each<[text: string, document: unknown]>([
+    ['{"a": "!env x", "b": "*/foo", "<<": {"c": 1}}', { a: '!env x', b: '*/foo', '<<': { c: 1 } }],
+    ['{\n\t"a": 1,\n\t"b": ["\\/", "\\u00e9"]\n}', { a: 1, b: ['/', 'é'] }],
+    ['\ufeff{"a": 1}', { a: 1 }],
+    ['{"1": "a", "01": "b", "null": 1, "": 2}', { 1: 'a', '01': 'b', null: 1, '': 2 }],
+    [`{"${'k'.repeat(2000)}": 1}`, { ['k'.repeat(2000)]: 1 }],
+  ])('%j is understood', (text, document) => expect(outcome(text, 'json')).toEqual(document));
+});
