@@ -1,4 +1,5 @@
 import { EventEmitter } from 'node:events';
+import { Backoff } from '../base/backoff.ts';
 import { CalmLogger } from '../base/calm-logger.ts';
 import { type Clock, systemClock, type Timer } from '../base/clock.ts';
 import { HoldfastError } from '../base/errors.ts';
@@ -68,7 +69,8 @@ const DATA = 'session';
 const TOMBSTONE = 'destroyed';
 const BATCH = 64;
 const MAX_SWEEP = 65_536;
-const MAX_TRIES = 5;
+/** For how long a write that meets others is tried. */
+const WRITE_TIMEOUT_MS = 5_000;
 const DAY_MS = 86_400_000;
 
 /**
@@ -347,7 +349,8 @@ export class ExpressStore extends EventEmitter {
   async #write(key: string, session: ExpressSessionData, life: Life, value: Uint8Array): Promise<void> {
     const set = new Map([[DATA, value]]);
     const expected = new Map([[TOMBSTONE, 0]]);
-    for (let tries = 0; tries < MAX_TRIES; tries++) {
+    const backoff = new Backoff(this.#clock, WRITE_TIMEOUT_MS);
+    do {
       const { status } = await this.#store.commit(key, { header: life, set, expected });
       const now = this.#clock.now();
       if (status === 'committed') return this.#know(key, session, life);
@@ -360,8 +363,8 @@ export class ExpressStore extends EventEmitter {
       const known = this.#known.get(session);
       if (known?.key === key && now < known.end) return; // it was there, its time is not over, and it is gone: somebody destroyed it
       if (await this.#store.create(key, newRecord(life, value, now))) return this.#know(key, session, life);
-    }
-    const message = `a session was written and destroyed by others during ${MAX_TRIES} tries to write it; try again`;
+    } while (await backoff.next());
+    const message = `a session was written and destroyed by others at each of ${backoff.tries} tries to write it in ${WRITE_TIMEOUT_MS} ms; try again`;
     throw new HoldfastError('ERR_SESSION_CONFLICT', message, { status: 409 });
   }
 

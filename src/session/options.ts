@@ -76,7 +76,10 @@ export interface SessionManagerOptions extends TrackingOptions {
   readonly warnSize?: { readonly attributeBytes?: number; readonly sessionBytes?: number };
   /** When expired sessions are looked for. Default every 60,000 ms. Those that sockets hold end on time in any case. */
   readonly sweep?: SweepSchedule;
-  /** A call to the store that takes longer has failed, in milliseconds; `Infinity`: none has. Default 5,000. */
+  /**
+   * A call to the store that takes longer has failed, in milliseconds; `Infinity`: none has. For as long an update that
+   * meets others tries again. Default 5,000.
+   */
   readonly storeTimeoutMs?: number;
   readonly clock?: Clock;
   readonly logger?: Logger;

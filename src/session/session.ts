@@ -128,10 +128,12 @@ export interface Session<D = SessionData> {
    */
   set<K extends Key<D>>(key: K, value: DeepReadonly<Value<D, K>>): void;
   /**
-   * Compare-and-swap: `change` gets the stored value and may run up to 5 times when others write the same key.
-   * Resolves with the value written, once it is committed.
+   * Compare-and-swap: `change` gets the stored value, and runs again when others have written the same key meanwhile,
+   * after a random pause that grows with each try. Resolves with the value written, once it is committed. Updates of
+   * one session in one process run in the order of the calls. What `change` throws ends it, and nothing is written.
    *
-   * @throws {HoldfastError} ERR_SESSION_CONFLICT after 5 tries.
+   * @throws {HoldfastError} ERR_SESSION_CONFLICT when others were faster at every try for as long as a call to the store
+   * may take (`storeTimeout`, 5 s); ERR_SESSION_ENDED when the session has ended, before or meanwhile.
    *
    * @example
    * await session.update('visits', visits => Number(visits ?? 0) + 1);

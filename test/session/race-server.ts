@@ -74,6 +74,23 @@ export async function startRaceServer(manager: SessionManager): Promise<RaceServ
       case '/go':
         gateOf(url).opened.resolve();
         return res.end();
+      case '/update':
+        return res.end(String(await (await binding.open()).update('n', n => Number(n ?? 0) + 1)));
+      case '/loop': {
+        // Updates without a pause until the gate opens; says how many.
+        const session = await binding.open();
+        const gate = gateOf(url);
+        let isOpen = false;
+        void gate.opened.promise.then(() => {
+          isOpen = true;
+        });
+        let updates = 0;
+        for (; !isOpen; updates++) {
+          await session.update('n', n => Number(n ?? 0) + 1);
+          gate.reached.resolve();
+        }
+        return res.end(String(updates));
+      }
       case '/count':
         return res.end(String(await manager.count()));
       default: {

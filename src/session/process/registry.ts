@@ -52,13 +52,14 @@ export class SessionRegistry {
   #listening: Promise<void> | undefined;
 
   constructor(services: SessionServices) {
-    const { settings, store, meters, logger } = services;
+    const { settings, store, meters, logger, clock } = services;
     this.#services = services;
     this.#ended = new RecentMap(Math.max(MIN_ENDED, settings.cacheSessions * ENDED_SHARE));
     this.capacity = new SessionCapacity(services, this);
     this.#rules = {
       ...settings,
       store,
+      clock,
       creations: this.capacity,
       updates: new KeyedQueue(),
       meters,

@@ -1,3 +1,5 @@
+import { Backoff } from '../../base/backoff.ts';
+import type { Clock } from '../../base/clock.ts';
 import { HoldfastError, isHoldfastError } from '../../base/errors.ts';
 import { isNoRoom } from '../room/cap.ts';
 import type {
@@ -14,7 +16,6 @@ import { type Committed, NO_VERSION, type ReadValue, Snapshot } from './snapshot
 import { firstVersion, isLater } from './version.ts';
 import type { ConflictPolicy, WriteContents } from './write-policy.ts';
 
-const MAX_TRIES = 5;
 const MAX_NAME_LENGTH = 256;
 
 /** What the states of one manager share. */
@@ -23,6 +24,10 @@ export interface SessionStateRules {
   readonly creations: Pick<SessionStore, 'create'>;
   /** Runs updates of one session one after the other in this process: only other processes are left to conflict with. */
   readonly updates: { run<T>(sid: string, task: () => Promise<T>): Promise<T> };
+  /** By which changes that have met others wait for another try. */
+  readonly clock: Clock;
+  /** For how long they try. */
+  readonly storeTimeoutMs: number;
   readonly maxAttributeBytes: number;
   readonly maxSessionBytes: number;
   readonly contents: WriteContents;
@@ -280,7 +285,9 @@ export class SessionState {
     checkName(name);
     return this.#rules.updates.run(this.sid, async () => {
       if (!this.#isStored || this.#changed.has(name) || this.#inFlight.has(name)) await this.commit();
-      for (let tries = 0; tries < MAX_TRIES; tries++) {
+      const backoff = this.#backoff();
+      do {
+        if (this.#isEnded) throw sessionEnded();
         const record = await this.#rules.store.read(this.sid);
         if (!record) throw this.#gone();
         const before = record.attributes.get(name);
@@ -299,8 +306,8 @@ export class SessionState {
           return bytes && decodeValue(bytes, name).value;
         }
         this.#rules.meters.conflicts++;
-      }
-      throw conflict(name, `was changed by others during ${MAX_TRIES} tries to update it`);
+      } while (await backoff.next());
+      throw conflict(name, this.#inVain(backoff));
     });
   }
 
@@ -529,7 +536,9 @@ export class SessionState {
   async #tryAgain(attempt: Attempt): Promise<CommitResult> {
     const { conflicts, store, meters } = this.#rules;
     const { attributes, basis, expectedSecretHash } = attempt;
-    for (let tries = 1; ; tries++) {
+    const backoff = this.#backoff();
+    let what = 'was changed by somebody else meanwhile';
+    for (;;) {
       const seen = this.#commits;
       const record = await store.read(this.sid);
       if (!record) return { status: 'gone' };
@@ -550,11 +559,22 @@ export class SessionState {
         withEntry(attributes, name, merged === undefined ? undefined : this.#encode(name, merged));
         withEntry(basis, name, theirs);
       }
-      if (tries === MAX_TRIES) break;
       const result = await this.#try(attempt);
       if (result.status !== 'conflict') return result;
+      if (await backoff.next()) continue;
+      what = this.#inVain(backoff);
+      break;
     }
-    throw conflict([...attributes.keys()].join(', '), 'was changed by somebody else meanwhile');
+    throw conflict([...attributes.keys()].join(', '), what);
+  }
+
+  #backoff(): Backoff {
+    const { clock, storeTimeoutMs } = this.#rules;
+    return new Backoff(clock, storeTimeoutMs);
+  }
+
+  #inVain({ tries }: Backoff): string {
+    return `was changed by others at each of ${tries} tries in ${this.#rules.storeTimeoutMs} ms (storeTimeout)`;
   }
 
   async #create(attempt: Attempt): Promise<CommitResult> {

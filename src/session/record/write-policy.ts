@@ -31,6 +31,6 @@ export interface AttributeConflict {
 /**
  * What happens when an attribute that a commit changes was changed by somebody else since it was first changed here.
  * `last-wins`: it is overwritten. `reject`: nothing is written, ERR_SESSION_CONFLICT (409). A function returns the
- * merged value, which is tried up to 5 times. Different attributes never conflict.
+ * merged value, which is tried as `update` does. Different attributes never conflict.
  */
 export type ConflictPolicy = 'last-wins' | 'reject' | ((conflict: AttributeConflict) => unknown);

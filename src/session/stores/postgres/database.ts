@@ -1,3 +1,4 @@
+import { Backoff } from '../../../base/backoff.ts';
 import { type Clock, systemClock } from '../../../base/clock.ts';
 import { setDeadline } from '../../../base/deadlines.ts';
 import { HoldfastError } from '../../../base/errors.ts';
@@ -43,7 +44,6 @@ export interface PgDatabaseOptions {
   readonly clock: Clock;
 }
 
-const MAX_TRIES = 8;
 /** SQLSTATEs with which a transaction was rolled back only because of others: serialization failure and deadlock. */
 const ROLLED_BACK = new Set(['40001', '40P01']);
 /**
@@ -114,11 +114,12 @@ export class PgDatabase implements PgEventSource {
   }
 
   /**
-   * One statement, in a transaction of its own. Sent again, some times, when it was rolled back because of others; one
-   * that is repeatable also when the connection turns out to be lost.
+   * One statement, in a transaction of its own. Sent again, for `queryTimeoutMs`, when it was rolled back because of
+   * others; one that is repeatable also when the connection turns out to be lost.
    */
   async query(statement: Statement, values: readonly unknown[]): Promise<readonly Row[]> {
-    for (let tries = 1; ; tries++) {
+    const backoff = new Backoff(systemClock, this.#options.queryTimeoutMs);
+    for (;;) {
       try {
         return await this.#send(statement, values);
       } catch (error) {
@@ -126,8 +127,7 @@ export class PgDatabase implements PgEventSource {
         const isRolledBack = code !== undefined && ROLLED_BACK.has(code);
         // Others in the pool may be dead as well; that none can be made is another error, and final.
         const isLost = statement.isRepeatable && error instanceof LostConnection;
-        if (tries >= MAX_TRIES || !(isRolledBack || isLost)) throw this.unavailable(statement.what, error);
-        await this.#pause(tries);
+        if (!(isRolledBack || isLost) || !(await backoff.next())) throw this.unavailable(statement.what, error);
       }
     }
   }
@@ -222,11 +222,6 @@ export class PgDatabase implements PgEventSource {
     } finally {
       giveBack(client, isBroken);
     }
-  }
-
-  #pause(tries: number): Promise<void> {
-    // Keeps the process alive: there may be no connection now that does.
-    return new Promise(resolve => void setTimeout(resolve, Math.random() * 4 * 2 ** tries));
   }
 }
 
