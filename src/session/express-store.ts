@@ -357,7 +357,6 @@ export class ExpressStore extends EventEmitter {
       if (status === 'conflict') {
         // Destroyed; unless that is long ago, and only has not been swept. Somebody else may be doing that right now.
         if (!(await this.#store.delete(key, now)) && (await this.#store.read(key))) return;
-        continue;
       }
       // What came from here under another sid is a copy.
       const known = this.#known.get(session);
