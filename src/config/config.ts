@@ -201,7 +201,7 @@ export interface SessionConfig {
   cookie?: SessionCookieConfig;
   /** Idle and absolute time by NIST assurance level: `aal1` 30 days; `aal2` 30 min and 12 h; `aal3` 15 min and 12 h. */
   lifetime?: LifetimeProfile;
-  /** Silence after which a session ends. Default `30m`; -1 never. */
+  /** Silence after which a session ends; a request that runs is none. Default `30m`; -1 never. */
   idleTimeout?: Duration;
   /** Age at which a session ends whatever happens. Default `12h`; -1 never. */
   absoluteTimeout?: Duration;

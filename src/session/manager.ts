@@ -101,7 +101,8 @@ export class SessionManager {
   }
 
   /**
-   * The session of one request. Reads nothing yet.
+   * The session of one request. Reads nothing yet. `release` it when the request has ended: until then its session is
+   * in use and does not end by silence.
    *
    * @example
    * const binding = sessions.bind({ cookieHeader: undefined, isSecure: true, isDocumentNavigation: false });

@@ -23,7 +23,10 @@ export interface SessionManagerOptions extends TrackingOptions {
   readonly keys: readonly (string | Uint8Array)[];
   /** Idle and absolute time by assurance level; either can be set beside it. */
   readonly lifetime?: LifetimeProfile;
-  /** Milliseconds of silence after which a session ends; `Infinity` never. Default 30 minutes. */
+  /**
+   * Milliseconds of silence after which a session ends; `Infinity` never. Default 30 minutes. A request that runs is no
+   * silence, however long it takes.
+   */
   readonly idleTimeoutMs?: number;
   /** Milliseconds after which a session ends whatever happens; `Infinity` never. Default 12 hours. */
   readonly absoluteTimeoutMs?: number;

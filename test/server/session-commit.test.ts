@@ -494,13 +494,42 @@ describe.each(['HTTP/1', 'HTTP/2'])('over %s', protocol => {
     expect(ours(answer)[0]).toMatch(/Max-Age=0|Expires=Thu, 01 Jan 1970/i);
   });
 
-  test.each(HANDLED)('%s is the answer also where another request has ended the session', async path => {
+  test.each(HANDLED)('%s says that nothing was saved where another request has ended the session', async path => {
     const cookie = await cookieOf();
     change = async session => {
       session!.set('visits', 1);
       for await (const sid of store.sids()) await server.sessions.end(sid, 'logout');
     };
     const answer = await send(path, { cookie }).answer;
+    expect([answer.status, await answer.body, ours(answer), await store.count()]).toEqual([
+      401,
+      'The session has ended, and nothing was saved. Please sign in again.\n',
+      [],
+      0,
+    ]);
+  });
+
+  test.each(HANDLED)('%s is the answer where nothing was changed in a session that has ended', async path => {
+    const cookie = await cookieOf();
+    change = async session => {
+      session!.get('visits');
+      for await (const sid of store.sids()) await server.sessions.end(sid, 'logout');
+    };
+    const answer = await send(path, { cookie }).answer;
     expect([await answer.body, await store.count()]).toEqual([BODIES[path], 0]);
   });
+
+  test.each(STREAMED)(
+    '%s is cut off when its session has ended before what was set after its head is stored',
+    async path => {
+      const cookie = await cookieOf();
+      whileStreaming = async session => {
+        await new Promise(resolve => setTimeout(resolve, 20));
+        session!.set('visits', 1);
+        for await (const sid of store.sids()) await server.sessions.end(sid, 'logout');
+      };
+      const answer = await send(path, { cookie }).answer;
+      expect([answer.status, await answer.body, await store.count()]).toEqual([200, undefined, 0]);
+    },
+  );
 });

@@ -287,7 +287,7 @@ describe('a response after a change of the session', () => {
     expect(errors).toEqual([]);
   });
 
-  test('is sent although its session was ended by somebody else meanwhile', async () => {
+  test('says that nothing was saved when its session was ended by somebody else meanwhile', async () => {
     let sid = '';
     handler = async (req, res) => {
       sid = (await site.manager.open(req)).id;
@@ -299,7 +299,10 @@ describe('a response after a change of the session', () => {
       await site.manager.end(sid, 'admin');
       res.end('done');
     };
-    expect(await send({ headers: { cookie } })).toMatchObject({ status: 200, body: 'done' });
+    expect(await send({ headers: { cookie } })).toMatchObject({
+      status: 401,
+      body: 'The session has ended, and nothing was saved. Please sign in again.\n',
+    });
     expect(await store.count()).toBe(0);
   });
 

@@ -61,6 +61,14 @@ export function cookieOf(binding: SessionBinding): string {
     .join('; ');
 }
 
+/** A whole request, which only asks for its session. */
+export async function ask(site: Pick<Site, 'request'>, cookie: string): Promise<Session | undefined> {
+  const binding = site.request(cookie);
+  const session = await binding.get();
+  binding.release();
+  return session;
+}
+
 /** A session that is in the store, with the client's `Cookie` header. */
 export async function login(
   site: Site,

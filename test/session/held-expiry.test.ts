@@ -3,7 +3,7 @@ import type { SessionManagerOptions } from '../../src/session/options.ts';
 import type { SocketEndReason } from '../../src/session/process/registry.ts';
 import type { SocketSession } from '../../src/session/process/socket-session.ts';
 import type { Session } from '../../src/session/session.ts';
-import { createSite, FaultyStore, login, type Site } from './fixture.ts';
+import { ask, createSite, FaultyStore, login, type Site } from './fixture.ts';
 
 const MINUTE = 60_000;
 const ABSOLUTE = { idleTimeoutMs: Number.POSITIVE_INFINITY, absoluteTimeoutMs: 30 * MINUTE };
@@ -73,7 +73,7 @@ describe('a session that sockets hold', () => {
     const { site, cookie, told, socket } = here;
     const there = elsewhere(here);
     await site.clock.advance(usedMs);
-    expect(await there.request(cookie).get()).toBeDefined();
+    expect(await ask(there, cookie)).toBeDefined();
     await site.clock.advance(30 * MINUTE - 1);
     expect([socket.isEnded, told]).toEqual([false, []]);
     await site.clock.advance(1);

@@ -6,7 +6,7 @@ import { SessionManager } from '../../src/session/manager.ts';
 import type { Session } from '../../src/session/session.ts';
 import { LmdbStore } from '../../src/session/stores/lmdb.ts';
 import { MemoryStore } from '../../src/session/stores/memory.ts';
-import { cookieOf, createSite, FaultyStore, KEY, login, type Site } from './fixture.ts';
+import { ask, cookieOf, createSite, FaultyStore, KEY, login, type Site } from './fixture.ts';
 
 const MINUTE = 60_000;
 const OUTAGE = { code: 'ERR_SESSION_STORE_UNAVAILABLE', status: 503 };
@@ -484,21 +484,21 @@ describe('time', () => {
   test('ends a session that was silent for the idle time, not a millisecond before', async () => {
     const { cookie, sid } = await login(site);
     await site.clock.advance(30 * MINUTE - 1);
-    expect(await site.request(cookie).get()).toBeDefined();
+    expect(await ask(site, cookie)).toBeDefined();
     await site.clock.advance(30 * MINUTE - 1);
-    expect(await site.request(cookie).get()).toBeDefined();
+    expect(await ask(site, cookie)).toBeDefined();
     await site.clock.advance(30 * MINUTE);
-    expect(await site.request(cookie).get()).toBeUndefined();
+    expect(await ask(site, cookie)).toBeUndefined();
     expect(site.ends).toEqual([{ sid, reason: 'expired' }]);
   });
 
   test('ends a session at its absolute limit however busy it is', async () => {
     const { cookie, sid } = await login(site);
     for (let passed = 0; passed < 12 * 60; passed += 20) {
-      expect(await site.request(cookie).get()).toBeDefined();
+      expect(await ask(site, cookie)).toBeDefined();
       await site.clock.advance(20 * MINUTE);
     }
-    expect(await site.request(cookie).get()).toBeUndefined();
+    expect(await ask(site, cookie)).toBeUndefined();
     expect(site.ends).toEqual([{ sid, reason: 'absolute' }]);
   });
 
@@ -519,15 +519,16 @@ describe('time', () => {
       session.idleTimeoutMs = 0;
     }).toThrow(TypeError);
     await binding.commit();
+    binding.release();
     await site.clock.advance(5 * MINUTE);
-    expect(await site.request(cookie).get()).toBeUndefined();
+    expect(await ask(site, cookie)).toBeUndefined();
   });
 
   test('is written for a busy session once a minute, not with each request', async () => {
     const { cookie } = await login(site);
     store.calls.length = 0;
     for (let second = 0; second < 300; second++) {
-      await site.request(cookie).get();
+      await ask(site, cookie);
       await site.clock.advance(1_000);
     }
     expect(store.calls.filter(call => call === 'glance')).toHaveLength(300);
@@ -542,9 +543,9 @@ describe('time', () => {
     await site.clock.advance(60_000);
     store.calls.length = 0;
     store.before = async call => {
-      if (call === 'touch') await site.clock.advance(1).then(() => site.request(cookie).get());
+      if (call === 'touch') await site.clock.advance(1).then(() => ask(site, cookie));
     };
-    await site.request(cookie).get();
+    await ask(site, cookie);
     for (let second = 0; second < 30; second++) await site.clock.advance(1_000);
     expect(store.calls.filter(call => call === 'touch')).toEqual(['touch']);
   });
@@ -553,7 +554,7 @@ describe('time', () => {
     const logins = await Promise.all(Array.from({ length: 50 }, () => login(site)));
     await site.clock.advance(2 * MINUTE);
     store.calls.length = 0;
-    for (const { cookie } of logins) await site.request(cookie).get();
+    for (const { cookie } of logins) await ask(site, cookie);
     await site.clock.advance(2_000);
     expect(store.calls.filter(call => call === 'touch')).toHaveLength(1);
   });
@@ -561,7 +562,7 @@ describe('time', () => {
   test('that could not be written is written later', async () => {
     const { cookie, sid } = await login(site);
     await site.clock.advance(2 * MINUTE);
-    await site.request(cookie).get();
+    await ask(site, cookie);
     const usedAt = site.clock.now();
     store.failing.add('touch');
     await site.clock.advance(5_000);
@@ -576,12 +577,12 @@ describe('time', () => {
     const busy = await login(site);
     for (let minute = 0; minute < 32; minute++) {
       await site.clock.advance(MINUTE);
-      await site.request(busy.cookie).get();
+      await ask(site, busy.cookie);
     }
     await expect.poll(() => site.ends.length).toBe(1_200);
     expect(new Set(site.ends.map(({ sid }) => sid))).toEqual(new Set(idle.map(({ sid }) => sid)));
     expect(site.ends.every(({ reason }) => reason === 'expired')).toBe(true);
-    expect(await site.request(busy.cookie).get()).toBeDefined();
+    expect(await ask(site, busy.cookie)).toBeDefined();
     await site.manager.close();
     expect(site.clock.pending).toBe(0);
   });

@@ -250,18 +250,17 @@ class Model {
     if (isOver(session)) return;
     await session.invalidate();
     this.#forget(sid);
+    pending.changes.clear(); // it has ended by its own wish
     pending.isNew = false;
     assert.ok(isOver(session));
   }
 
   async #commit(pending: Pending): Promise<void> {
-    const { binding, client, session, sid } = pending;
+    const { binding, client, sid } = pending;
     this.#note('commit', sid);
     this.#pending.splice(this.#pending.indexOf(pending), 1);
-    const wasOver = isOver(session);
     const isGone = !pending.isNew && !this.#sessions.has(sid);
-    if (isGone && !wasOver && pending.changes.size > 0)
-      await assert.rejects(binding.commit(), { code: 'ERR_SESSION_ENDED' });
+    if (isGone && pending.changes.size > 0) await assert.rejects(binding.commit(), { code: 'ERR_SESSION_ENDED' });
     else {
       await binding.commit();
       if (!isGone) this.#apply(pending);

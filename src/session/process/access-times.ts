@@ -9,6 +9,9 @@ const MAX_STEP_MS = 60_000;
 const FLUSH_INTERVAL_MS = 1_000;
 /** So many are written in one call, which has a time limit. */
 const BATCH = 1_000;
+/** How often it is looked which requests still run; more often where a session's idle time is short. */
+const LOOK_MS = 1_000;
+const LEAST_LOOK_MS = 20;
 
 interface Access {
   at: number;
@@ -16,9 +19,32 @@ interface Access {
   dueAt: number;
   /** Half-way to the time at which other processes, which do not know of it, end the session: by then it is written. */
   hasToBeAt: number;
-  readonly stepMs: number;
-  readonly idleMs: number;
+  stepMs: number;
+  idleMs: number;
   readonly onWritten: ((at: number) => void) | undefined;
+}
+
+/** A request that runs, and with it its session. */
+export interface Use {
+  readonly sid: string;
+  readonly session: { readonly header: SessionHeader };
+  /** Another one of the same session. */
+  next: Use | undefined;
+}
+
+/** A session with requests that run. */
+interface Running {
+  uses: Use | undefined;
+  /** The last access that the store knows. */
+  storedAt: number;
+  /** One of them has run since it was looked before. */
+  isLong: boolean;
+}
+
+/** A request that nobody has asked for its session yet. */
+export interface Unread {
+  /** It takes long. Called once. */
+  onLong(): void;
 }
 
 /** Keeps the last accesses that the store knows. */
@@ -32,6 +58,8 @@ interface WrittenAccesses {
  *
  * Every access reaches the store within one step of the one written before it, and at most a second more; and sooner
  * where the session would otherwise look idle to another process before that, which ends it if it holds sockets of it.
+ *
+ * A request that runs is use, from its beginning to its end.
  */
 export class AccessTimes {
   readonly #store: SessionStore;
@@ -39,8 +67,12 @@ export class AccessTimes {
   readonly #logger: Logger;
   readonly #written: WrittenAccesses;
   readonly #accesses = new Map<string, Access>();
+  readonly #running = new Map<string, Running>();
+  readonly #unread = new Set<Unread>();
   #timer: Timer | undefined;
   #timerAt = Number.POSITIVE_INFINITY;
+  #lookTimer: Timer | undefined;
+  #lookAt = Number.POSITIVE_INFINITY;
   #isClosed = false;
 
   constructor(store: SessionStore, clock: Clock, logger: Logger, written: WrittenAccesses) {
@@ -56,28 +88,69 @@ export class AccessTimes {
    * @param storedAt The last access that the store knows.
    * @param onWritten Told when the store knows a later one.
    */
-  note(sid: string, header: SessionHeader, storedAt: number, onWritten?: (at: number) => void): void {
+  note(
+    sid: string,
+    { idleTimeoutMs: idleMs = Number.POSITIVE_INFINITY }: Pick<SessionHeader, 'idleTimeoutMs'>,
+    storedAt: number,
+    onWritten?: (at: number) => void,
+  ): void {
     const now = this.#clock.now();
     const known = this.#accesses.get(sid);
     if (known) {
       known.at = Math.max(known.at, now); // somebody may have set the clock back
-      return;
+      if (idleMs >= known.idleMs) return;
     }
-    const { idleTimeoutMs: idleMs = Number.POSITIVE_INFINITY } = header;
     const stepMs = Math.min(idleMs * SHARE_OF_IDLE, MAX_STEP_MS);
     const dueAt = Math.max(now, storedAt + stepMs);
     const hasToBeAt = Math.max(dueAt, now + (storedAt + idleMs - now) / 2);
-    this.#accesses.set(sid, { at: now, dueAt, hasToBeAt, stepMs, idleMs, onWritten });
+    if (known) Object.assign(known, { dueAt, hasToBeAt, stepMs, idleMs });
+    else this.#accesses.set(sid, { at: now, dueAt, hasToBeAt, stepMs, idleMs, onWritten });
     this.#schedule(Math.min(FLUSH_INTERVAL_MS, hasToBeAt - now));
+  }
+
+  /**
+   * A request of the session runs until `end`.
+   *
+   * @param storedAt The last access that the store knows.
+   */
+  begin(sid: string, session: Use['session'], storedAt: number): Use {
+    const running = this.#running.get(sid);
+    const use: Use = { sid, session, next: running?.uses };
+    if (running) running.uses = use;
+    else this.#running.set(sid, { uses: use, storedAt, isLong: false });
+    this.#lookIn(lookPause(session.header.idleTimeoutMs));
+    return use;
+  }
+
+  end(use: Use): void {
+    const { sid } = use;
+    const running = this.#running.get(sid);
+    if (!running) return; // it is over
+    // Its silence begins now.
+    if (running.isLong) this.#noteRunning(sid, running);
+    running.uses = without(running.uses, use);
+    if (!running.uses) this.#running.delete(sid);
+  }
+
+  /** A request whose session may be asked for later: then it has been in use since now. Until `stopWaiting`. */
+  wait(unread: Unread, idleMs: number): void {
+    this.#unread.add(unread);
+    this.#lookIn(lookPause(idleMs));
+  }
+
+  stopWaiting(unread: Unread): void {
+    this.#unread.delete(unread);
   }
 
   /** The last access as far as this process and the store know. */
   latest(sid: string, storedAt: number): number {
+    if (this.#running.has(sid)) return Math.max(storedAt, this.#clock.now());
     return Math.max(storedAt, this.#accesses.get(sid)?.at ?? 0);
   }
 
   forget(sid: string): void {
     this.#accesses.delete(sid);
+    this.#running.delete(sid);
   }
 
   /**
@@ -109,8 +182,43 @@ export class AccessTimes {
   async close(): Promise<void> {
     this.#isClosed = true;
     this.#clock.clearTimeout(this.#timer);
+    this.#clock.clearTimeout(this.#lookTimer);
     this.#timer = undefined;
     await this.flush();
+  }
+
+  #lookIn(ms: number): void {
+    const at = this.#clock.monotonic() + ms;
+    if (this.#isClosed || (this.#lookTimer && this.#lookAt <= at)) return;
+    this.#clock.clearTimeout(this.#lookTimer);
+    this.#lookAt = at;
+    this.#lookTimer = this.#clock.setTimeout(() => this.#look(), ms);
+  }
+
+  /** Requests that are short are over before it is looked. */
+  #look(): void {
+    this.#lookTimer = undefined;
+    let pauseMs = LOOK_MS;
+    for (const [sid, running] of this.#running) {
+      running.isLong = true;
+      pauseMs = Math.min(pauseMs, lookPause(this.#noteRunning(sid, running)));
+    }
+    for (const unread of this.#unread) {
+      this.#unread.delete(unread);
+      unread.onLong();
+    }
+    if (this.#running.size > 0) this.#lookIn(pauseMs);
+  }
+
+  /** @returns the shortest idle time that one of its requests knows. */
+  #noteRunning(sid: string, running: Running): number {
+    let idleTimeoutMs = Number.POSITIVE_INFINITY;
+    for (let use = running.uses; use; use = use.next)
+      idleTimeoutMs = Math.min(idleTimeoutMs, use.session.header.idleTimeoutMs ?? Number.POSITIVE_INFINITY);
+    this.note(sid, { idleTimeoutMs }, running.storedAt, at => {
+      running.storedAt = at;
+    });
+    return idleTimeoutMs;
   }
 
   #schedule(ms: number): void {
@@ -133,4 +241,15 @@ export class AccessTimes {
     this.#timer = undefined;
     if (this.#accesses.size > 0) this.#schedule(pauseMs);
   }
+}
+
+function lookPause(idleMs = Number.POSITIVE_INFINITY): number {
+  return Math.max(LEAST_LOOK_MS, Math.min(LOOK_MS, idleMs * SHARE_OF_IDLE));
+}
+
+/** The list without this one. */
+function without(uses: Use | undefined, gone: Use): Use | undefined {
+  if (uses === gone) return gone.next;
+  for (let use = uses; use; use = use.next) if (use.next === gone) use.next = gone.next;
+  return uses;
 }

@@ -61,6 +61,7 @@ export class SessionRegistry {
       store,
       clock,
       creations: this.capacity,
+      accesses: services.accessTimes,
       updates: new KeyedQueue(),
       meters,
       sizes: new SizeWarnings(logger, settings.warnSize),

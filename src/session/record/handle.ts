@@ -18,6 +18,10 @@ export interface SessionView {
 /** What a holder adds to the state: where changes go and how a session is renewed or ended from there. */
 export interface SessionHolder {
   onChanged(): void;
+  /** Under some write contents what was read is written. */
+  onRead(): void;
+  /** What was changed is in the store. */
+  onSynced(): void;
   renew(owner: SessionOwner | undefined): Promise<void>;
   invalidate(reason: SessionEndReason): Promise<void>;
 }
@@ -87,7 +91,7 @@ export class SessionHandle {
     const state = this.#check();
     if (this.#view.isVeiled) return undefined;
     const value = state.get(key);
-    if (state.isDirty) this.#holder.onChanged(); // under some write contents what was read is written
+    if (state.isDirty) this.#holder.onRead();
     return value;
   }
 
@@ -101,7 +105,9 @@ export class SessionHandle {
   }
 
   delete(key: string): void {
-    this.#checkChange().delete(key);
+    const state = this.#checkChange();
+    if (!state.has(key)) return;
+    state.delete(key);
     this.#holder.onChanged();
   }
 
@@ -121,6 +127,7 @@ export class SessionHandle {
 
   async sync(): Promise<void> {
     await this.#check().commit();
+    this.#holder.onSynced();
   }
 
   async renew(options: { readonly owner?: SessionOwner } = {}): Promise<void> {
@@ -233,6 +240,8 @@ export function holderWithoutResponse(
 ): SessionHolder {
   return {
     onChanged,
+    onRead: onChanged,
+    onSynced: () => {},
     renew: async () => {
       throw headersSent('renewed');
     },

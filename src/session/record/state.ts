@@ -22,6 +22,7 @@ const MAX_NAME_LENGTH = 256;
 export interface SessionStateRules {
   readonly store: Pick<SessionStore, 'read' | 'commit' | 'delete'>;
   readonly creations: Pick<SessionStore, 'create'>;
+  readonly accesses: { latest(sid: string, storedAt: number): number };
   /** Runs updates of one session one after the other in this process: only other processes are left to conflict with. */
   readonly updates: { run<T>(sid: string, task: () => Promise<T>): Promise<T> };
   /** By which changes that have met others wait for another try. */
@@ -110,6 +111,7 @@ export class SessionState {
   #isFirstLife: (() => Promise<boolean>) | undefined;
   #isStored: boolean;
   #isEnded = false;
+  #hasLost = false;
 
   #changed: Values = NOTHING;
   #changedHeader: Partial<SessionHeader> | undefined;
@@ -185,6 +187,11 @@ export class SessionState {
     return this.#isEnded;
   }
 
+  /** It has ended with changes that are not in the store. */
+  get hasLost(): boolean {
+    return this.#hasLost;
+  }
+
   /** True when a commit would write something. */
   get isDirty(): boolean {
     if (this.#isEnded) return false;
@@ -201,6 +208,7 @@ export class SessionState {
   markEnded(): void {
     if (this.#isEnded) return;
     this.#isEnded = true;
+    this.#hasLost = this.#changed.size > 0 || this.#changedHeader !== undefined;
     this.#forgetChanges();
     this.#rules.observer.onEnded(this);
   }
@@ -442,10 +450,16 @@ export class SessionState {
       const attempt = this.#begin(secret);
       if (!attempt) return;
       const { attributes, header, before } = attempt;
+      const wasStored = this.#isStored;
       try {
-        let result = this.#isStored ? await this.#try(attempt) : await this.#create(attempt);
+        let result = wasStored ? await this.#try(attempt) : await this.#create(attempt);
         if (result.status === 'conflict') result = await this.#tryAgain(attempt);
-        if (result.status !== 'committed') throw this.#gone();
+        if (result.status !== 'committed') {
+          const error = this.#gone();
+          if (wasStored && this.#isOnlyRead(attempt, secret)) return; // nothing is lost
+          this.#hasLost ||= attempt.changed.size > 0 || attempt.changedHeader !== undefined;
+          throw error;
+        }
         for (const [name, value] of attributes) this.#rebase(name, value, result.version);
         this.#take({ attributes, header, ...result }, before);
       } catch (error) {
@@ -580,6 +594,8 @@ export class SessionState {
   async #create(attempt: Attempt): Promise<CommitResult> {
     const { attributes, header } = attempt;
     const version = firstVersion();
+    // The request that makes it may have run for long.
+    this.lastAccessedAt = this.#rules.accesses.latest(this.sid, this.lastAccessedAt);
     const stored = new Map<string, StoredAttribute>();
     for (const [name, value] of attributes) if (value) stored.set(name, { value, version });
     const record = {

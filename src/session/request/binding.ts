@@ -8,6 +8,7 @@ import { isBetter, judgeSecret, ROTATED_MS, type SecretStanding, SUPERSEDED_MS }
 import type { SessionTicket } from '../identity/ticket.ts';
 import type { TrackedRequest } from '../identity/tracking.ts';
 import type { UserSessions } from '../life/user-sessions.ts';
+import type { Use } from '../process/access-times.ts';
 import type { LoadedSession } from '../process/loaded-session.ts';
 import type { SessionRegistry } from '../process/registry.ts';
 import type { SessionServices } from '../process/services.ts';
@@ -15,7 +16,7 @@ import type { SharedSession } from '../process/shared-sessions.ts';
 import type { SocketSession } from '../process/socket-session.ts';
 import { headersSent, outsideRequest, SessionHandle } from '../record/handle.ts';
 import { Snapshot } from '../record/snapshot.ts';
-import { isSessionEnded, isSuperseded, type SessionState, superseded } from '../record/state.ts';
+import { isSessionEnded, isSuperseded, type SessionState, sessionEnded, superseded } from '../record/state.ts';
 import { isNoRoom } from '../room/cap.ts';
 import type { Session, SessionEndReason, SessionOwner } from '../session.ts';
 import type { SessionHeader } from '../store.ts';
@@ -51,6 +52,10 @@ interface Live {
   /** The hash of the session's secret when the request was let in. A new secret replaces this one and no other. */
   secretHash: string;
   isRetained: boolean;
+  /** What counts the request as use of the session. */
+  use: Use;
+  /** Where changes are written behind the request: it has made some, and they are not known to be stored. */
+  hasChanged: boolean;
   /** This request signs a user in. */
   isLogin: boolean;
 }
@@ -99,6 +104,9 @@ export class SessionBinding {
   #rivals: readonly Found[] = [];
   /** Sids that the request has shown, of sessions that are over by its login. */
   #left: ReadonlySet<string> = new Set();
+  /** Of a request that runs for long before anybody asks for its session. */
+  #earlyUses: Use[] = [];
+  #hasResponse = false;
   #areHeadersSent = false;
   #isClientGone = false;
   #isReleased = false;
@@ -124,10 +132,15 @@ export class SessionBinding {
     return this.isDirty || this.#willRotate || this.responseHeaders().length > 0;
   }
 
-  /** True when a commit would write something. */
+  /** True when a commit would write something, or fail. */
   get isDirty(): boolean {
     const live = this.#live;
-    return live !== undefined && live.shared === undefined && live.state.isDirty;
+    return live !== undefined && (this.#hasLost(live) || (live.shared === undefined && live.state.isDirty));
+  }
+
+  /** The session has ended, by somebody else or by its time, and with it what this request has changed. */
+  #hasLost({ state, shared, hasChanged }: Live): boolean {
+    return state.isEnded && this.#news !== 'no ticket' && (shared ? hasChanged : state.hasLost);
   }
 
   get #willRotate(): boolean {
@@ -282,7 +295,7 @@ export class SessionBinding {
         if (!isSessionEnded(error)) throw error;
       });
     live.handle.release();
-    this.#releaseLive(live);
+    this.#dropLive(live);
     this.#live = undefined;
   }
 
@@ -296,18 +309,22 @@ export class SessionBinding {
   commit(): Promise<void> {
     const live = this.#live;
     if (!live) return Promise.resolve();
+    if (this.#hasLost(live)) return Promise.reject(sessionEnded());
     if (this.#willRotate) return this.#rotate(live).then(() => this.commit());
     if (live.shared) return Promise.resolve();
     return live.isLogin && !live.state.isStored ? this.#commitLogin(live) : live.state.commit();
   }
 
   /** Of the parts of a page that make one session together, another may have signed in first. */
-  async #commitLogin({ state }: Live): Promise<void> {
+  async #commitLogin(live: Live): Promise<void> {
+    const { state } = live;
     try {
       await state.commit();
     } catch (error) {
       if (!isSuperseded(error)) throw error;
+      this.#services.accessTimes.end(live.use);
       state.beginApart(createSid());
+      live.use = this.#beginUse(state);
       await state.commit();
     }
   }
@@ -355,13 +372,45 @@ export class SessionBinding {
     this.#areHeadersSent = true;
   }
 
+  /** A response answers the request: it has not ended before that has closed, which `markClientGone` says. */
+  followResponse(): void {
+    this.#hasResponse = true;
+    const { accessTimes, settings, tracking } = this.#services;
+    if (!this.#loading && tracking.isIn(this.#request)) accessTimes.wait(this, settings.idleTimeoutMs);
+  }
+
+  /** It runs for long, and nobody has asked for its session: that is in use all the same. */
+  onLong(): void {
+    this.#beginEarlyUses().catch(error => this.logger.warn({ err: error }, 'a running request does not count as use'));
+  }
+
+  async #beginEarlyUses(): Promise<void> {
+    const { accessTimes, clock, registry, tracking } = this.#services;
+    for (const tickets of bySession(tracking.read(this.#request))) {
+      if (this.#loading || this.#isClientGone) return;
+      const { sid } = tickets[0];
+      const loaded = await registry.load(sid);
+      if (!loaded || this.#isClientGone) continue;
+      const { header } = loaded.snapshot;
+      const standing = bestOf(tickets, header, clock.now()).standing;
+      if (standing !== 'current' && standing !== 'rotated') continue;
+      accessTimes.note(sid, header, loaded.lastAccessedAt);
+      this.#earlyUses.push(accessTimes.begin(sid, { header }, loaded.lastAccessedAt));
+    }
+  }
+
   /**
    * The client has gone. Whoever works for it may go on, but it counts no longer, and nothing is kept for it if its end
    * is never told.
    */
   markClientGone(): void {
     this.#isClientGone = true;
-    if (this.#live) this.#releaseLive(this.#live);
+    const { accessTimes } = this.#services;
+    accessTimes.stopWaiting(this);
+    for (const use of this.#earlyUses) accessTimes.end(use);
+    if (!this.#live) return;
+    accessTimes.end(this.#live.use);
+    this.#releaseLive(this.#live);
   }
 
   /** The request has ended: every later use of the binding or its session throws ERR_SESSION_OUTSIDE_REQUEST. */
@@ -371,6 +420,17 @@ export class SessionBinding {
     const live = this.#live;
     if (!live) return;
     live.handle.release();
+    // What is sent still, to a client that may be slow, is its request.
+    if (!this.#hasResponse) this.#services.accessTimes.end(live.use);
+    this.#releaseLive(live);
+  }
+
+  #beginUse(state: SessionState): Use {
+    return this.#services.accessTimes.begin(state.sid, state, state.lastAccessedAt);
+  }
+
+  #dropLive(live: Live): void {
+    this.#services.accessTimes.end(live.use);
     this.#releaseLive(live);
   }
 
@@ -438,16 +498,10 @@ export class SessionBinding {
 
   /** What the tickets of one session have found, if one of them still opens it: then the others are of no interest. */
   #judge(tickets: Tickets, loaded: LoadedSession): Awaitable<Found | undefined> {
-    const now = this.#services.clock.now();
-    const { header } = loaded.snapshot;
-    let best: Found | undefined;
-    for (const ticket of tickets) {
-      const standing = judgeSecret(header, ticket.secretHash ?? hashSecret(ticket.secret), now);
-      if (!best || isBetter(standing, best.standing)) best = { ticket, loaded, standing };
-    }
-    if (best!.standing === 'current') return best;
+    const best = { loaded, ...bestOf(tickets, loaded.snapshot.header, this.#services.clock.now()) };
+    if (best.standing === 'current') return best;
     // Another process may have given it this secret a moment ago.
-    return loaded.isRemembered ? this.#judgeAnew(tickets) : this.#judgeFormer(best!);
+    return loaded.isRemembered ? this.#judgeAnew(tickets) : this.#judgeFormer(best);
   }
 
   async #judgeAnew(tickets: Tickets): Promise<Found | undefined> {
@@ -525,7 +579,7 @@ export class SessionBinding {
       if (this.#areHeadersSent) throw headersSent('given to its user');
       await this.#replaceSecret(live, { ...user, isShownByRequest: true });
     } catch (error) {
-      this.#releaseLive(live);
+      this.#dropLive(live);
       this.#live = undefined;
       if (!isSuperseded(error)) throw error;
       // Another request has claimed it at the same moment: look again at what it has become.
@@ -621,23 +675,32 @@ export class SessionBinding {
       shared,
       ...secret,
       isRetained: true,
+      use: this.#beginUse(state),
+      hasChanged: false,
       isLogin: false,
       handle: new SessionHandle(
         state,
         {
-          onChanged: () => shared?.schedule(),
+          onChanged: () => {
+            live.hasChanged = true;
+            shared?.schedule();
+          },
+          onRead: () => shared?.schedule(),
+          onSynced: () => {
+            live.hasChanged = false;
+          },
           renew: owner => this.#renew(live, owner),
           invalidate: reason => this.#invalidate(live, reason),
         },
         view,
       ),
     };
-    if (this.#live) this.#releaseLive(this.#live);
+    if (this.#live) this.#dropLive(this.#live);
     shared?.retain();
     this.#services.meters.active++;
     this.#live = live;
     if (this.#isReleased) live.handle.release();
-    if (this.#isReleased || this.#isClientGone) this.#releaseLive(live);
+    if (this.#isReleased || this.#isClientGone) this.#dropLive(live);
     return live;
   }
 
@@ -678,6 +741,7 @@ export class SessionBinding {
     else await replace();
     live.secret = secret;
     live.secretHash = secretHash;
+    live.hasChanged = false; // written with it
     if (owner) {
       live.isLogin = true;
       live.handle.unveil();
@@ -721,6 +785,15 @@ export class SessionBinding {
 function bySession(tickets: readonly SessionTicket[]): readonly Tickets[] {
   if (tickets.length === 1) return [tickets as Tickets];
   return [...Map.groupBy(tickets, ({ sid }) => sid).values()] as unknown as Tickets[];
+}
+
+function bestOf(tickets: Tickets, header: SessionHeader, now: number): Pick<Found, 'ticket' | 'standing'> {
+  let best: Pick<Found, 'ticket' | 'standing'> | undefined;
+  for (const ticket of tickets) {
+    const standing = judgeSecret(header, ticket.secretHash ?? hashSecret(ticket.secret), now);
+    if (!best || isBetter(standing, best.standing)) best = { ticket, standing };
+  }
+  return best!;
 }
 
 /** Of the sessions that this user owns, the one that was used last. */

@@ -25,14 +25,14 @@ export class ResponseCommit {
   constructor(binding: SessionBinding, response: ServerResponse) {
     this.#binding = binding;
     this.#response = response;
+    binding.followResponse();
     response.on('close', () => this.#onClose());
   }
 
   /**
    * Commits what was changed. Undefined: there is nothing to wait for. Never rejects.
    *
-   * @returns a refusal to answer with when it cannot be committed; undefined also when the session has ended meanwhile:
-   * then there is nothing left to write, and the response is what it is.
+   * @returns a refusal to answer with when it cannot be committed, also because the session has ended meanwhile.
    */
   commit(): Promise<Refusal | undefined> | undefined {
     // What is on its way to the store is no news any more.
@@ -90,7 +90,7 @@ export class ResponseCommit {
       },
       error => {
         this.#committing = undefined;
-        if (!isSessionEnded(error)) this.#refusal = this.#refuse(error);
+        this.#refusal = this.#refuse(error);
         return this.#refusal;
       },
     );
@@ -102,10 +102,14 @@ export class ResponseCommit {
     const status = (isHoldfastError(error) && error.status) || 503;
     this.#binding.markHeadersSent();
     const so = this.#told ? ' after the response had begun; cutting it off' : `; answering ${status}`;
-    this.#binding.logger.error({ err: error }, `session could not be committed${so}`);
+    const hasEnded = isSessionEnded(error);
+    // Somebody has signed out in another window.
+    this.#binding.logger[hasEnded ? 'info' : 'error']({ err: error }, `session could not be committed${so}`);
     return refuse(status, code, 'the session could not be committed', {
       headers: { 'Cache-Control': 'no-store', ...(status === 503 && { 'Retry-After': RETRY_AFTER_S }) },
-      body: 'The session could not be saved. Please try again.\n',
+      body: hasEnded
+        ? 'The session has ended, and nothing was saved. Please sign in again.\n'
+        : 'The session could not be saved. Please try again.\n',
     });
   }
 
