@@ -10,6 +10,7 @@ import type { Dispatcher } from './dispatcher.ts';
 import type { CloseEvent, EndpointLimits } from './endpoint-options.ts';
 import { handshakeUrl, type User } from './handshake.ts';
 import { type InflateOwner, InflatePlace } from './inflate-turns.ts';
+import { breakOf, hearLastWords } from './last-words.ts';
 import { Outbox, type OutboxOwner } from './outbox.ts';
 import { MessageAssembler, type MessageHandler } from './protocol/message-assembler.ts';
 import { Opcode } from './protocol/opcodes.ts';
@@ -151,6 +152,7 @@ export class EndpointConnection<Data = undefined>
   start(early: Buffer): void {
     const transport = this.#transport as BoundTransport;
     transport[connectionOf] = this;
+    hearLastWords(transport);
     startReads(transport, onRead);
     transport.on('end', onEnd).on('error', onError).on('close', onClose);
     this.#facts.session?.onError(error => this.#onSessionNotSaved(error));
@@ -298,6 +300,8 @@ export class EndpointConnection<Data = undefined>
 
   /** The peer sends no more. Without its close frame that is an abnormal end. */
   peerEnded(): void {
+    const broke = breakOf(this.#transport);
+    if (broke) this.failed(broke);
     this.#beginEnd(undefined);
     this.#endTransport();
   }

@@ -1,10 +1,110 @@
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import http from 'node:http';
 import http2 from 'node:http2';
+import https from 'node:https';
 import type { AddressInfo } from 'node:net';
-import { expect, test } from 'vitest';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, describe, expect, test } from 'vitest';
+import { WebSocket, WebSocketServer } from 'ws';
 import { Served } from '../guard/served.ts';
+import { writeSelfSignedCertificate } from '../self-signed-certificate.ts';
 import { Http2Client } from '../server/http2-client.ts';
+
+const PYTHON = '/usr/bin/python3';
+const SCRIPT = fileURLToPath(new URL('message_limits.py', import.meta.url));
+const TIMES = 20;
+const LIMIT = 1024 * 1024;
+
+const folder = mkdtempSync(join(tmpdir(), 'last-words-'));
+const files = writeSelfSignedCertificate(folder);
+afterAll(() => rmSync(folder, { recursive: true }));
+
+type Kind = 'ws' | 'aiohttp' | 'tornado' | 'websockets';
+
+function absent(kind: Kind): string | undefined {
+  if (kind === 'ws') return undefined;
+  try {
+    execFileSync(PYTHON, ['-c', `import ${kind}`], { stdio: 'ignore' });
+    return undefined;
+  } catch (error) {
+    const reason = `${PYTHON} has no module "${kind}"`;
+    if (process.env.HOLDFAST_REQUIRE_SERVICES) throw new Error(reason, { cause: error });
+    return reason;
+  }
+}
+
+/** A server that takes messages of up to 1 MiB. */
+async function startLimited(kind: Kind, isTls: boolean) {
+  const scheme = isTls ? 'https' : 'http';
+  if (kind === 'ws') {
+    const server = isTls
+      ? https.createServer({ key: readFileSync(files.key), cert: readFileSync(files.certificate) })
+      : http.createServer();
+    const sockets = new WebSocketServer({ server, maxPayload: LIMIT });
+    sockets.on('connection', socket => socket.on('error', () => {}));
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const url = `${scheme}://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    return { url, [Symbol.asyncDispose]: async () => void server.close().closeAllConnections() };
+  }
+  const tls = isTls ? [files.certificate, files.key] : [];
+  const child = spawn(PYTHON, [SCRIPT, kind, ...tls], { stdio: ['pipe', 'pipe', 'ignore'] });
+  const [port] = await once(child.stdout, 'data');
+  return {
+    url: `${scheme}://127.0.0.1:${Number(port)}`,
+    async [Symbol.asyncDispose]() {
+      const exited = once(child, 'exit');
+      child.stdin.end();
+      child.kill();
+      await exited;
+    },
+  };
+}
+
+for (const kind of ['ws', 'aiohttp', 'tornado', 'websockets'] as const) {
+  const reason = absent(kind);
+  describe.skipIf(reason)(reason ?? `a message of 2 MiB to ${kind}, which takes 1 MiB`, () => {
+    test.each([
+      ['http', 'http/1'],
+      ['https', 'http/1'],
+      ['http', 'tls'],
+      ['https', 'http/2'],
+    ] as const)(`over %s: its 1009 reaches a client of %s, ${TIMES} times of ${TIMES}`, async (scheme, wire) => {
+      await using backend = await startLimited(kind, scheme === 'https');
+      await using server = await Served.module(`export default defineConfig({
+        listen,
+        session: false,
+        upstreams: { app: { servers: ['${backend.url}'], ...(${scheme === 'https'} && { tls: { verify: false } }) } },
+        routes: [{ path: '/*', upstream: 'app', policy: { origins: 'any' }, websocket: { maxMessageSize: '4MiB' } }],
+      });`);
+      const codes: number[] = [];
+      const message = Buffer.alloc(2 * LIMIT);
+      for (let i = 0; i < TIMES; i++) {
+        if (wire === 'http/2') {
+          using client = await Http2Client.connect(server.url(wire));
+          const socket = await client.webSocket('/socket');
+          void socket.send(message);
+          codes.push((await socket.closed).code);
+        } else {
+          const socket = new WebSocket(`${server.url(wire).replace('http', 'ws')}/socket`, {
+            rejectUnauthorized: false,
+            perMessageDeflate: false,
+          });
+          socket.on('error', () => {});
+          await once(socket, 'open');
+          socket.send(message);
+          codes.push((await once(socket, 'close'))[0]);
+        }
+      }
+      expect(codes).toEqual(Array(TIMES).fill(1009));
+      expect(server.logged().filter(({ level }) => Number(level) >= 40)).toEqual([]);
+    });
+  });
+}
 
 /** Answers before it has read the body, and reads no more. */
 async function startRefusing() {

@@ -7,9 +7,12 @@ import tls from 'node:tls';
 import { createServer, type Server } from 'holdfast';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { silentLogger } from '../../src/base/logger.ts';
+import { acceptKey } from '../../src/websocket/protocol/handshake.ts';
+import { Opcode } from '../../src/websocket/protocol/opcodes.ts';
 import { type Wire, wires } from '../guard/served.ts';
 import { writeSelfSignedCertificate } from '../self-signed-certificate.ts';
 import { Http2Client } from '../server/http2-client.ts';
+import { CLIENT_KEY, closeOf, RawPeer } from './raw-peer.ts';
 
 // A server that does not want the rest says why, and closes without having read it: the kernel resets the connection.
 // What it has said is there by then, but the first thing that is noticed may be that nothing can be written any more.
@@ -25,12 +28,16 @@ afterAll(() => rmSync(folder, { recursive: true }));
 /** Lets the client go on just before the backend is gone, so that this is there to be passed on first. */
 let sendMore = () => {};
 /** What the backend does when the begin of a request has come. */
-let act: (backend: Socket, raw: Socket) => void = () => {};
+let act: (backend: Socket, raw: Socket, head: string) => void = () => {};
 
 type Upstream = 'http' | 'https';
 const upstreams: readonly Upstream[] = ['http', 'https'];
 let server: Server;
+/** Messages of its log from `warn` on. */
+const complaints: string[] = [];
 let backends: net.Server[];
+
+const complain = (_: object, message: string) => void complaints.push(message);
 
 async function startBackend(kind: Upstream): Promise<string> {
   const raws = new Map<number | undefined, Socket>();
@@ -40,7 +47,7 @@ async function startBackend(kind: Upstream): Promise<string> {
     socket.on('data', chunk => {
       if (seen.includes('\r\n\r\n')) return;
       seen += chunk.toString('latin1');
-      if (seen.includes('\r\n\r\n')) act(socket, raws.get(socket.remotePort) ?? socket);
+      if (seen.includes('\r\n\r\n')) act(socket, raws.get(socket.remotePort) ?? socket, seen);
     });
   };
   const backend = kind === 'https' ? tls.createServer(pem, onSocket) : net.createServer(onSocket);
@@ -75,7 +82,7 @@ beforeAll(async () => {
       })),
       log: { access: 'off' },
     },
-    { logger: silentLogger },
+    { logger: { ...silentLogger, warn: complain, error: complain } },
   );
   await server.start();
 });
@@ -201,4 +208,152 @@ test('a client of HTTP/1 is told to stop when the server wants no more', async (
   for await (const chunk of socket) text += chunk;
   expect(text).toMatch(/^HTTP\/1\.1 401 [\s\S]*\r\nConnection: close\r\n[\s\S]*too large$/);
   socket.destroy();
+});
+
+/** An open WebSocket, byte by byte, over any wire. */
+async function openSocket(wire: Wire, path: string): Promise<RawPeer & Disposable> {
+  if (wire === 'http/2') {
+    const client = await Http2Client.connect(server.urls[1]!);
+    const { stream } = await client.knock(path);
+    const peer = new RawPeer(stream as unknown as Socket, true);
+    peer.head = 'HTTP/1.1 101';
+    return Object.assign(peer, { [Symbol.dispose]: () => client[Symbol.dispose]() });
+  }
+  const socket = dial(wire);
+  await once(socket, wire === 'tls' ? 'secureConnect' : 'connect');
+  const peer = new RawPeer(socket, true);
+  socket.write(
+    `GET ${path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${CLIENT_KEY}\r\n\r\n`,
+  );
+  await peer.until(() => peer.head !== '');
+  return Object.assign(peer, { [Symbol.dispose]: () => void socket.destroy() });
+}
+
+/** Takes the handshake, and acts when something of the client has come. */
+const takenThen =
+  (next: (socket: Socket, raw: Socket) => void): typeof act =>
+  (socket, raw, head) => {
+    const [, key] = /^sec-websocket-key: (.*)$/im.exec(head)!;
+    socket.write(
+      `HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ${acceptKey(key!)}\r\n\r\n`,
+    );
+    socket.once('data', () => next(socket, raw));
+  };
+
+const closeFrame = (code: number, reason = '') =>
+  Buffer.concat([Buffer.from([0x88, 2 + reason.length, code >> 8, code & 0xff]), Buffer.from(reason)]);
+
+/** A message of 1 MiB, of which a part was sent. */
+function beginMessage(client: RawPeer) {
+  const frame = client.encode(Opcode.binary, Buffer.alloc(MIB));
+  let sent = 0;
+  const send = (bytes: number) => {
+    client.socket.write(frame.subarray(sent, sent + bytes));
+    sent += bytes;
+  };
+  send(16 * 1024);
+  return { more: () => send(16 * 1024), rest: () => send(frame.length) };
+}
+
+describe.each(upstreams)('a server of %s that closes in the middle of a message', kind => {
+  const path = `/${kind}/socket`;
+
+  test.each(wires)('and resets: its code and reason reach a client of %s, who need not be cut', async wire => {
+    complaints.length = 0;
+    for (let i = 0; i < TIMES; i++) {
+      act = takenThen(sayAndReset(closeFrame(1009, 'too big')));
+      using client = await openSocket(wire, path);
+      const message = beginMessage(client);
+      sendMore = message.more;
+      expect(closeOf(await client.frame(0))).toEqual([1009, 'too big']);
+      message.rest();
+      client.sendClose(1009);
+      await client.until(() => client.isEnded || client.isClosed);
+      expect(client.frames.length).toBe(1);
+    }
+    expect(complaints).toEqual([]);
+  });
+
+  test.each(wires.flatMap(wire => [[wire, 'ends'] as const, [wire, 'resets'] as const]))(
+    'a client of %s is not kept waiting for the end of the connection when the server %s it',
+    async (wire, how) => {
+      act = takenThen((socket, raw) => {
+        socket.write(closeFrame(1001), () => {
+          if (how === 'ends') socket.end();
+          else setTimeout(() => raw.resetAndDestroy(), 20);
+        });
+      });
+      using client = await openSocket(wire, path);
+      beginMessage(client);
+      expect(closeOf(await client.frame(0))).toEqual([1001, '']);
+      const start = performance.now();
+      await client.until(() => client.isEnded || client.isClosed);
+      expect(performance.now() - start).toBeLessThan(1_500);
+    },
+  );
+});
+
+test.each(['http/1', 'tls'] as const)(
+  'a client of %s that closes and resets: its code reaches the server that is sending',
+  async wire => {
+    const heard = Promise.withResolvers<Buffer>();
+    let peer: RawPeer | undefined;
+    act = takenThen(socket => {
+      socket.on('data', heard.resolve);
+      socket.write(Buffer.concat([Buffer.from([0x82, 126, 0x40, 0]), Buffer.alloc(0x4000)]));
+      peer!.sendClose(4001, 'enough');
+      if (wire === 'http/1') peer!.socket.resetAndDestroy();
+      else (peer!.socket as Socket & { _parent: Socket })._parent?.resetAndDestroy();
+    });
+    using client = await openSocket(wire, '/http/socket');
+    peer = client;
+    client.send(Opcode.text, 'begin');
+    const frame = await heard.promise;
+    const mask = frame.subarray(2, 6);
+    expect((frame[6]! ^ mask[0]!) * 256 + (frame[7]! ^ mask[1]!)).toBe(4001);
+  },
+);
+
+const GARBAGE: readonly (readonly [what: string, bytes: Buffer])[] = [
+  ['garbage', Buffer.alloc(99, 0xff)],
+  ['a code that cannot be sent', closeFrame(1006)],
+  ['a reason that is no text', Buffer.concat([closeFrame(1000, '\0'), Buffer.alloc(0)]).fill(0xff, 4)],
+  ['a message that is too big', Buffer.from([0x82, 127, 0, 0, 0, 1, 0, 0, 0, 0])],
+  ['a masked frame', Buffer.from([0x88, 0x80, 0, 0, 0, 0])],
+];
+
+describe.each(wires)('who says goodbye over %s hears the own code', wire => {
+  test.each([
+    ...GARBAGE.map(
+      ([what, bytes]) => [`is answered with ${what}`, (socket: Socket) => void socket.write(bytes)] as const,
+    ),
+    ['is answered with the end of the connection', (socket: Socket) => void socket.end()] as const,
+    ['is answered with a reset', (_: Socket, raw: Socket) => void raw.resetAndDestroy()] as const,
+  ])('when it %s', async (_, answer) => {
+    complaints.length = 0;
+    act = takenThen(answer);
+    using client = await openSocket(wire, '/http/socket');
+    client.sendClose(4001, 'bye');
+    expect(closeOf(await client.frame(0))).toEqual([4001, 'bye']);
+    await client.until(() => client.isEnded || client.isClosed);
+    expect(complaints).toEqual([]);
+  });
+});
+
+test.each(upstreams)('a server of %s that says goodbye hears its own code, whatever its client answers', async kind => {
+  // Of a client, what the last of them has is right.
+  for (const [, bytes] of GARBAGE.slice(0, -1)) {
+    const heard = Promise.withResolvers<Buffer>();
+    act = takenThen(socket => {
+      socket.write(closeFrame(4001, 'bye'));
+      socket.once('data', heard.resolve);
+    });
+    using client = await openSocket('http/1', `/${kind}/socket`);
+    client.send(Opcode.text, 'begin');
+    await client.frame(0);
+    client.socket.write(bytes);
+    const frame = await heard.promise;
+    const mask = frame.subarray(2, 6);
+    expect((frame[6]! ^ mask[0]!) * 256 + (frame[7]! ^ mask[1]!)).toBe(4001);
+  }
 });

@@ -28,7 +28,8 @@ export class RawPeer {
   constructor(socket: net.Socket, isClient: boolean) {
     this.socket = socket;
     this.#isClient = isClient;
-    socket.setNoDelay(true);
+    // A stream of HTTP/2 has no such thing.
+    socket.setNoDelay?.(true);
     socket.on('error', () => {});
     socket.on('data', (chunk: Buffer) => {
       this.#onData(chunk);

@@ -594,8 +594,9 @@ describe('closing', () => {
     client.sendClose(1000);
     await backend.frame(0);
     await clock.advance(29_999);
-    expect(client.isClosed).toBe(false);
+    expect(client.frames).toEqual([]);
     await clock.advance(LATE);
+    expect(closeOf(await client.frame(0))).toEqual([1000, '']);
     await client.closed();
     await backend.closed();
     expect(await relay.closed).toMatchObject({ code: 1000, by: 'client' });
@@ -717,6 +718,47 @@ test('a backend that closes without waiting for the answer: the client is not ke
   backend.socket.end();
   expect(closeOf(await client.frame(0))[0]).toBe(1007);
   await client.until(() => client.isEnded);
+});
+
+test('a backend that says goodbye and takes nothing any more: the rest of its client is thrown away after two seconds', async () => {
+  const clock = new FakeClock();
+  const { client, backend, relay } = await rawPair({ clock, limits: { maxMessageBytes: 1e9 } });
+  backend.socket.pause();
+  client.send(Opcode.binary, Buffer.alloc(30_000_000));
+  await settled(() => relay.sent.bytes);
+  backend.sendClose(1009, 'too big');
+  expect(closeOf(await client.frame(0))).toEqual([1009, 'too big']);
+  client.sendClose(1009);
+  await clock.advance(2_000 + LATE);
+  await clock.advance(2_000 + LATE);
+  await client.closed();
+  await clock.advance(10_000 + LATE);
+  expect(await relay.closed).toMatchObject({ code: 1009, by: 'backend' });
+});
+
+test('a client that goes on and on after its backend has said goodbye is cut', async () => {
+  const { client, backend } = await rawPair();
+  client.socket.write(client.encode(Opcode.text, 'half of it').subarray(0, 9));
+  await backend.until(() => backend.rest.length > 0);
+  backend.sendClose(1000);
+  backend.socket.resetAndDestroy();
+  await client.frame(0);
+  const part = Buffer.concat(Array.from({ length: 16 }, () => client.encode(Opcode.binary, Buffer.alloc(60_000))));
+  client.socket.write(client.encode(Opcode.text, 'half of it').subarray(9));
+  let sent = 0;
+  while (!client.isClosed && sent < 100_000_000) {
+    sent += part.length;
+    if (!client.socket.write(part)) await Promise.race([once(client.socket, 'drain'), client.closed()]);
+  }
+  expect(sent).toBeLessThan(50_000_000);
+});
+
+test('an empty close frame whose answer never comes is answered by an empty one', async () => {
+  const { client, backend } = await rawPair();
+  client.sendClose();
+  await backend.frame(0);
+  backend.socket.resetAndDestroy();
+  expect((await client.frame(0)).payload.length).toBe(0);
 });
 
 describe('a side that ends only its half of the TCP connection', () => {

@@ -4,9 +4,13 @@ import net, { type AddressInfo, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import tls from 'node:tls';
+import { createServer, defineEndpoint } from 'holdfast';
 import { afterAll, expect, test } from 'vitest';
+import { silentLogger } from '../../src/base/logger.ts';
 import { breakOf, hearLastWords, isEndedBefore } from '../../src/websocket/last-words.ts';
+import { Opcode } from '../../src/websocket/protocol/opcodes.ts';
 import { pauseReads, resumeReads, startReads } from '../../src/websocket/transport-reads.ts';
+import { CLIENT_KEY, RawPeer } from '../gateway/raw-peer.ts';
 import { writeSelfSignedCertificate } from '../self-signed-certificate.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'last-words-'));
@@ -86,3 +90,50 @@ test.each([
   await new Promise(resolve => near.on('close', resolve));
   expect(heard).toBe('last words');
 });
+
+test.each(kinds)(
+  'an endpoint that is sending hears the code of a client that closes and resets, over %s',
+  async kind => {
+    const closes: unknown[] = [];
+    const errors: Error[] = [];
+    const client = Promise.withResolvers<{ peer: RawPeer; raw: Socket }>();
+    const closed = Promise.withResolvers<void>();
+    const endpoint = defineEndpoint({
+      path: '/socket',
+      origins: 'any',
+      async onMessage(connection) {
+        const { peer, raw } = await client.promise;
+        peer.sendClose(4001, 'enough');
+        raw.resetAndDestroy();
+        connection.send(Buffer.alloc(100_000));
+      },
+      onClose(_, { code, reason }) {
+        closes.push([code, reason]);
+        closed.resolve();
+      },
+      onError: (_, error) => void errors.push(error),
+    });
+    await using server = createServer(
+      {
+        listen: [{ port: 0, host: '127.0.0.1', ...(kind === 'tls' && { tls: files }) }],
+        session: false,
+        routes: [{ endpoint }],
+        log: { access: 'off' },
+      },
+      { logger: silentLogger },
+    );
+    await server.start();
+    const raw = net.connect(Number(new URL(server.urls[0]!).port), '127.0.0.1');
+    await once(raw, 'connect');
+    const socket = kind === 'tls' ? tls.connect({ socket: raw, rejectUnauthorized: false }) : raw;
+    const peer = new RawPeer(socket, true);
+    client.resolve({ peer, raw });
+    socket.write(
+      `GET /socket HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${CLIENT_KEY}\r\n\r\n`,
+    );
+    await peer.until(() => peer.head !== '');
+    peer.send(Opcode.text, 'begin');
+    await closed.promise;
+    expect([closes, errors]).toEqual([[[4001, 'enough']], []]);
+  },
+);

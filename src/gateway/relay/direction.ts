@@ -9,6 +9,7 @@ import { applyMask } from '../../websocket/protocol/mask.ts';
 import { Opcode } from '../../websocket/protocol/opcodes.ts';
 import type { TimerWheel } from '../../websocket/timer-wheel.ts';
 import { areReadsPaused, pauseReads, resumeReads, startReads } from '../../websocket/transport-reads.ts';
+import { CloseCode } from '../../wire/close-codes.ts';
 import { writeFromSlab } from './slab.ts';
 
 /** What went in one direction. */
@@ -46,6 +47,8 @@ const PING_TAG = randomBytes(8);
 const NOTHING = Buffer.alloc(0);
 /** While so much waits for the target, the source is not read. */
 const MOST_WAITING_BYTES = 16 * 1024;
+/** Of a source whose target wants no more: what may still come, beside one message, before its close frame. */
+const MOST_UNWANTED_BYTES = 16 * 1024 * 1024;
 
 /**
  * One direction of a relay: reads the frames of `source` and passes them on to `target` as they are, still masked.
@@ -73,6 +76,10 @@ export class RelayDirection implements FrameSink {
   /** The source's bytes stand in memory that the next read of any connection overwrites. */
   #isSourceShared = false;
   readonly #writesAtOnce: boolean;
+  readonly #mostUnwantedBytes: number;
+  #unwantedBytes = 0;
+  /** The target is not waited for: what it does not take at once is thrown away, with all that follows. */
+  #isImpatient = false;
   /** What waits while the target has yet to take what was written before. */
   #backlog: Backlog | undefined;
   #pings = 0;
@@ -99,6 +106,7 @@ export class RelayDirection implements FrameSink {
     this.#target = options.target;
     this.#wheel = options.wheel;
     this.heardAt = options.wheel.now;
+    this.#mostUnwantedBytes = options.maxMessageBytes + MOST_UNWANTED_BYTES;
     this.#reader = new FrameReader(this, {
       role: options.from === 'client' ? 'server' : 'client',
       // Fragments are not kept here, so their number costs nothing.
@@ -157,6 +165,10 @@ export class RelayDirection implements FrameSink {
   push(chunk: Buffer, length = chunk.length): void {
     this.heardAt = this.#wheel.now;
     if (this.isSourceDone) return;
+    if (this.#isTargetDone) {
+      this.#unwantedBytes += length;
+      if (this.#unwantedBytes > this.#mostUnwantedBytes) return void this.#source.destroy();
+    }
     const wasTargetDone = this.#isTargetDone;
     this.#chunk = chunk;
     this.#start = this.#end = 0;
@@ -184,12 +196,29 @@ export class RelayDirection implements FrameSink {
    */
   close(code: number, reason: string): void {
     if (this.#isTargetDone || this.#waitingClose) return;
-    const frame = this.#encode(writer => writer.close(code, reason));
+    const frame = this.#encode(writer => writer.close(code === CloseCode.noStatus ? undefined : code, reason));
     if (this.#isInsideFrame) {
       this.#waitingClose = frame;
       return;
     }
     if (this.#target.writable) this.#writeOwn(frame);
+    this.#noteEnd();
+    this.#owner.onTargetDone(this);
+  }
+
+  /**
+   * The target has said its last, and may read no more: from now on what it does not take is thrown away. The source is
+   * read on until its close frame.
+   */
+  waitNoMore(): void {
+    this.#isImpatient = true;
+    this.#dropIfHeldUp();
+  }
+
+  #dropIfHeldUp(): void {
+    if (!this.#isImpatient || !this.#isWaitingForTarget) return;
+    this.#backlog?.drop();
+    this.#backlog = undefined;
     this.#noteEnd();
     this.#owner.onTargetDone(this);
   }
@@ -335,6 +364,7 @@ export class RelayDirection implements FrameSink {
       this.#backlog ??= new Backlog(target, this.#onTaken);
     }
     this.#owner.onPassed(this);
+    this.#dropIfHeldUp();
   }
 
   /** What follows the close frame is dropped, so it need not wait. */

@@ -3,6 +3,7 @@ import type { Clock } from '../../base/clock.ts';
 import type { HoldfastError } from '../../base/errors.ts';
 import { type Logger, sidPrefix } from '../../base/logger.ts';
 import type { HeaderLine } from '../../http/header-line.ts';
+import { breakOf, hearLastWords } from '../../websocket/last-words.ts';
 import { checkClose } from '../../websocket/protocol/outgoing.ts';
 import { type TimerWheel, WheelEntry } from '../../websocket/timer-wheel.ts';
 import { CloseCode } from '../../wire/close-codes.ts';
@@ -57,6 +58,8 @@ const BUSY_PONG_TIMEOUT_MS = 60_000;
 const CLOSE_TIMEOUT_MS = 2_000;
 /** How long one side may take to answer the close frame of the other, which may have much to send before it. */
 const RELAYED_CLOSE_TIMEOUT_MS = 30_000;
+/** For how long what a client still sends is thrown away when its backend takes nothing any more. */
+const UNWANTED_TIMEOUT_MS = 10_000;
 
 /**
  * A live WebSocket between a client and a backend.
@@ -64,7 +67,9 @@ const RELAYED_CLOSE_TIMEOUT_MS = 30_000;
  * Frames pass in both directions as they are, in order, with backpressure: a side that does not read stops the reading
  * of the other, so that a relay holds a bounded amount of bytes. Close codes and reasons are carried across. When one
  * side is lost, the other is closed with 1014 (the client) or 1001 (the backend); when that happens in the middle of a
- * frame it cannot be told anything, and its connection is cut. A side that has ended its half of the TCP connection
+ * frame it cannot be told anything, and its connection is cut. What a side has said before its connection broke counts:
+ * its close frame is passed on. Who has sent a close frame is answered with its own code, however the other side answers
+ * it. What a client still sends to a backend that takes nothing any more is thrown away until its close frame. A side that has ended its half of the TCP connection
  * without a close frame is still sent what the other says until that one has answered.
  *
  * It has one entry in the shared timer wheel, and no timer of its own: times are up to 200 ms late, never early.
@@ -92,6 +97,10 @@ export class Relay extends WheelEntry implements DirectionOwner {
   // In the wheel's time.
   readonly #openedAt: number;
   #activeAt: number;
+  /** Once it has begun to end. */
+  #endsAt = Number.POSITIVE_INFINITY;
+  /** To the backend, when it was last looked at. */
+  #passedBytes = 0;
 
   constructor(options: RelayOptions, dialed: Dialed, early: Buffer) {
     super();
@@ -176,8 +185,15 @@ export class Relay extends WheelEntry implements DirectionOwner {
   onSourceDone(direction: RelayDirection): void {
     const [source, target] = this.#sides(direction);
     const { error, closeFrame } = direction;
+    const own = target.incoming.closeFrame;
     if (closeFrame) {
       this.#endWith({ ...closeFrame, by: source.side }, RELAYED_CLOSE_TIMEOUT_MS);
+      if (source.side === 'backend') this.#watchLast();
+    } else if (own) {
+      // A broken answer to a close frame changes nothing for who has sent that.
+      this.#logger.info({ ...this.#logFields, by: source.side, code: error!.code }, error!.message);
+      target.outgoing.close(own.code, own.reason);
+      this.#limit(CLOSE_TIMEOUT_MS);
     } else {
       const code = error!.closeCode!;
       const isTooBig = code === CloseCode.messageTooBig;
@@ -193,11 +209,21 @@ export class Relay extends WheelEntry implements DirectionOwner {
   }
 
   onTargetDone(direction: RelayDirection): void {
-    this.#finishHandshake(this.#sides(direction)[1]);
+    const [source, target] = this.#sides(direction);
+    this.#finishHandshake(target);
+    // Its own close frame is still to come, behind what nobody wants.
+    if (source.side === 'client' && !direction.isSourceDone && target.incoming.closeFrame)
+      this.#limit(UNWANTED_TIMEOUT_MS);
   }
 
   override onTimer(): void {
     if (this.#end !== undefined) {
+      if (this.#wheel.now < this.#endsAt) return this.#watchLast();
+      // Who has said goodbye, and got no answer, hears the own code.
+      const silent = [this.#client, this.#backend].filter(({ incoming }) => !incoming.isSourceDone);
+      const [last] = silent;
+      const isWaiting = silent.length === 1 && !last!.incoming.isTargetDone && !last!.socket.destroyed;
+      if (isWaiting && this.#end.by !== 'gateway') return void last!.socket.destroy();
       const { outgoing } = this.#client;
       if (outgoing.closeInstead === undefined || outgoing.isTargetDone || outgoing.isInsideFrame)
         return this.terminate();
@@ -221,9 +247,11 @@ export class Relay extends WheelEntry implements DirectionOwner {
     const { socket, incoming } = peer;
     // Else Node would end the other half as soon as the peer has ended its own.
     socket.allowHalfOpen = true;
+    hearLastWords(socket);
     socket.on('end', () => this.#onEnd(peer));
     socket.on('close', () => {
       if (!incoming.isSourceDone && !peer.isHalfClosed) this.#lose(peer, 'connection lost');
+      else if (incoming.isSourceDone) this.#endAfter(peer);
       this.#settleIfGone();
     });
     incoming.start(early);
@@ -234,11 +262,31 @@ export class Relay extends WheelEntry implements DirectionOwner {
     const { incoming, outgoing } = peer;
     if (incoming.isSourceDone) {
       if (incoming.isTargetDone && outgoing.isTargetDone) outgoing.endTarget();
-      // It waits for no answer to its close frame, as after an error of the client's: neither do we.
-      if (peer.side === 'backend' && incoming.isTargetDone) incoming.endTarget();
+      this.#endAfter(peer);
       return;
     }
-    this.#lose(peer, 'ended without a close frame');
+    this.#lose(peer, breakOf(peer.socket) ? 'connection lost' : 'ended without a close frame');
+  }
+
+  /**
+   * A backend that has said goodbye and ended waits for no answer to it, as after an error of the client's: neither do
+   * we. What its client is still sending is thrown away.
+   */
+  #endAfter({ side, incoming, outgoing }: Peer): void {
+    if (side !== 'backend' || !incoming.isTargetDone) return;
+    incoming.endTarget();
+    outgoing.waitNoMore();
+  }
+
+  /** A backend that has said goodbye, and takes nothing any more, holds its client up for no longer than that. */
+  #watchLast(): void {
+    const { incoming, outgoing } = this.#backend;
+    const { bytes } = outgoing.traffic;
+    const isStuck = incoming.closeFrame !== undefined && !outgoing.isTargetDone && this.#client.incoming.isPaused;
+    if (isStuck && bytes === this.#passedBytes) outgoing.waitNoMore();
+    this.#passedBytes = bytes;
+    if (this.#wheel.now < this.#endsAt)
+      this.#wheel.schedule(this, Math.min(CLOSE_TIMEOUT_MS, this.#endsAt - this.#wheel.now));
   }
 
   /** Closes one side when the other is not there any more, or has nothing more to say. */
@@ -246,7 +294,7 @@ export class Relay extends WheelEntry implements DirectionOwner {
     const other = peer === this.#client ? this.#backend : this.#client;
     if (peer.side === 'backend' && this.#end === undefined)
       this.#logger.warn(this.#logFields, `backend lost: ${reason}`);
-    peer.isHalfClosed = peer.socket.readableEnded && peer.socket.writable;
+    peer.isHalfClosed = peer.socket.readableEnded && peer.socket.writable && breakOf(peer.socket) === undefined;
     if (!peer.isHalfClosed) peer.socket.destroy();
     const own = other.incoming.closeFrame;
     if (other.outgoing.isInsideFrame) other.socket.destroy();
@@ -310,6 +358,7 @@ export class Relay extends WheelEntry implements DirectionOwner {
   }
 
   #limit(ms: number): void {
+    this.#endsAt = this.#wheel.now + ms;
     this.#wheel.schedule(this, ms);
   }
 
