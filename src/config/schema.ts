@@ -452,6 +452,7 @@ const upstream = section<UpstreamConfig>('an upstream', {
   connectTimeout: duration.optional(),
   answerTimeout: duration.optional(),
   handshakeTimeout: duration.optional(),
+  maxHeaderSize: measured({ ...SIZE, example: '"64KiB"' }, 'a server could fill the memory').optional(),
   maxBodySize: size.optional(),
   clientTimeout: duration.optional(),
   sessionHeader: httpHeader.optional(),

@@ -10,8 +10,8 @@ export interface ResponseHead {
   readonly rawHeaders: readonly string[];
 }
 
-/** As much as Node's own parser takes, for a head and for trailers. */
-export const MAX_HEAD_BYTES = 16 * 1024;
+/** For a head and for trailers, where nothing else is said. */
+export const MAX_HEAD_BYTES = 64 * 1024;
 /** More than any server sends; each costs memory beside its bytes. */
 const MAX_FIELDS = 1000;
 

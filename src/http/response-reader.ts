@@ -1,3 +1,4 @@
+import type { HoldfastError } from '../base/errors.ts';
 import { MAX_HEAD_BYTES, malformed, parseFields, parseResponseHead, type ResponseHead } from './response-head.ts';
 import { hasToken } from './token.ts';
 
@@ -57,8 +58,12 @@ export class ResponseReader {
   #held = '';
   #at = 0;
 
-  constructor(sink: ResponseSink) {
+  readonly #maxHeadBytes: number;
+
+  /** @param maxHeadBytes Of a head, and of trailers. */
+  constructor(sink: ResponseSink, maxHeadBytes: number = MAX_HEAD_BYTES) {
     this.#sink = sink;
+    this.#maxHeadBytes = maxHeadBytes;
   }
 
   /** True before the first response, and when the last one is complete. */
@@ -109,7 +114,7 @@ export class ResponseReader {
   #step(chunk: Buffer, end: number): void {
     switch (this.#state) {
       case 'head': {
-        const text = this.#take(chunk, end, '\r\n\r\n', MAX_HEAD_BYTES);
+        const text = this.#take(chunk, end, '\r\n\r\n', this.#maxHeadBytes);
         if (text !== undefined) this.#onHead(parseResponseHead(text));
         // Data that is not HTTP may never contain a blank line.
         else if (!BEGIN.startsWith(this.#held.slice(0, BEGIN.length))) throw malformed('it does not begin with HTTP/1');
@@ -186,13 +191,19 @@ export class ResponseReader {
   #onTrailerLine(chunk: Buffer, end: number): void {
     const isEmpty = this.#held === '' && chunk[this.#at] === 0x0d;
     // Without trailers the empty line stands alone, and otherwise at the end of another.
-    const text = this.#take(chunk, end, isEmpty || this.#held === '\r' ? '\r\n' : '\r\n\r\n', MAX_HEAD_BYTES);
+    const text = this.#take(chunk, end, isEmpty || this.#held === '\r' ? '\r\n' : '\r\n\r\n', this.#maxHeadBytes);
     if (text !== undefined) this.#finish(parseFields(text, 0));
   }
 
   #finish(rawTrailers: readonly string[]): void {
     this.#state = 'done';
     this.#sink.onEnd(rawTrailers);
+  }
+
+  #tooLong(maxBytes: number): HoldfastError {
+    if (this.#state === 'chunk-size') return malformed(`a chunk begins with a line of more than ${maxBytes} bytes`);
+    const what = this.#state === 'head' ? 'its head is' : 'its trailers are';
+    return malformed(`${what} longer than ${maxBytes} bytes (maxHeaderSize)`);
   }
 
   /** Everything up to the end of `terminator`, one character a byte; undefined while it has not all come. */
@@ -202,7 +213,7 @@ export class ResponseReader {
       // Behind `end` may stand what is left of other reads.
       const found = chunk.indexOf(terminator, start, 'latin1') + terminator.length;
       if (found >= terminator.length && found <= end) {
-        if (found - start > maxBytes) throw malformed(`a part of it is longer than ${maxBytes} bytes`);
+        if (found - start > maxBytes) throw this.#tooLong(maxBytes);
         this.#at = found;
         return chunk.toString('latin1', start, found);
       }
@@ -215,7 +226,7 @@ export class ResponseReader {
       this.#at = start + found - before;
       return text.slice(0, found);
     }
-    if (text.length >= maxBytes) throw malformed(`a part of it is longer than ${maxBytes} bytes`);
+    if (text.length >= maxBytes) throw this.#tooLong(maxBytes);
     this.#held = text;
     this.#at = end;
     return undefined;

@@ -19,7 +19,7 @@ interface Read {
 }
 
 class Collector implements ResponseSink {
-  readonly reader = new ResponseReader(this);
+  readonly reader = new ResponseReader(this, 16 * 1024);
   head: ResponseHead | undefined;
   body = '';
   trailers: readonly string[] | undefined;

@@ -36,7 +36,7 @@ const NOTHING = Buffer.alloc(0);
 export class BackendConnection implements ResponseSink {
   readonly socket: Socket;
   #owner: ConnectionKeeper | undefined;
-  readonly #reader = new ResponseReader(this);
+  readonly #reader: ResponseReader;
   #sink: AnswerSink | undefined;
   #error: Error | undefined;
   #hasEnded = false;
@@ -48,9 +48,13 @@ export class BackendConnection implements ResponseSink {
   #rest: Buffer = NOTHING;
   #onDetached: ((early: Buffer) => void) | undefined;
 
-  /** @param owner Takes it back after each answer; without one it is closed. */
-  constructor(socket: Socket, owner?: ConnectionKeeper) {
+  /**
+   * @param maxHeadBytes Of an answer: larger ones cannot be read.
+   * @param owner Takes it back after each answer; without one it is closed.
+   */
+  constructor(socket: Socket, maxHeadBytes: number, owner?: ConnectionKeeper) {
     this.socket = socket;
+    this.#reader = new ResponseReader(this, maxHeadBytes);
     this.#owner = owner;
     hearLastWords(socket);
     socket.on('error', this.#onError);

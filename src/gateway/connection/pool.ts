@@ -12,6 +12,8 @@ export interface ConnectionPoolOptions {
   /** Connections at the same time; more requests wait. */
   readonly maxConnections: number;
   readonly maxIdleConnections: number;
+  /** Of an answer, its trailers apart. */
+  readonly maxHeadBytes: number;
   /** After this time an idle connection is closed; sooner when the server has said so (`Keep-Alive: timeout=`). */
   readonly idleTimeoutMs: number;
 }
@@ -145,7 +147,7 @@ export class ConnectionPool implements ConnectionKeeper {
   }
 
   #add(): BackendConnection {
-    const connection = new BackendConnection(this.#open(), this);
+    const connection = new BackendConnection(this.#open(), this.#options.maxHeadBytes, this);
     this.#all.add(connection);
     return connection;
   }

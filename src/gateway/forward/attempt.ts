@@ -9,7 +9,7 @@ import { isRefusal, type Refusal } from '../../http/refusal.ts';
 import { bodyTooLarge } from '../../http/request-body.ts';
 import { joinHeaders, type ResponseHead } from '../../http/response-head.ts';
 import type { Heard } from '../backend-session/backend-session.ts';
-import { type AnswerSink, BackendConnection } from '../connection/connection.ts';
+import type { AnswerSink, BackendConnection } from '../connection/connection.ts';
 import type { BackendExchange, Forwarded } from '../exchange/exchange.ts';
 import { clientResponseHeaders } from '../exchange/headers.ts';
 import type { Rewriting } from '../exchange/rewriting.ts';
@@ -93,7 +93,7 @@ export class Attempt implements AnswerSink, BodySenderEvents, ClientTerms {
       response.on('close', this.#onClientClose);
       this.#isOnlyRequest = onNewConnection;
       if (bound) this.#onConnection(bound.connection);
-      else if (onNewConnection) this.#onConnection(new BackendConnection(server.openSocket()));
+      else if (onNewConnection) this.#onConnection(server.openConnection());
       // A kept one may be closed by now, and credentials for a connection are not sent twice.
       else server.connections.take(this.#onConnection, this.#shared.isSignIn);
       // A connection under way has its own timeout; this is a request that still waits for one.

@@ -12,7 +12,7 @@ import type { ResponseHead } from '../../http/response-head.ts';
 import type { UpgradeRequest } from '../../http/upgrade-request.ts';
 import { parseExtensions } from '../../websocket/protocol/extensions.ts';
 import { checkUpgradeResponse } from '../../websocket/protocol/handshake.ts';
-import { BackendConnection } from '../connection/connection.ts';
+import type { BackendConnection } from '../connection/connection.ts';
 import { requestHeadText } from '../connection/request-head-text.ts';
 import { type DeclinedAnswer, UpgradeClient, type UpgradeHandler } from '../connection/upgrade-client.ts';
 import type { BackendExchange } from '../exchange/exchange.ts';
@@ -137,7 +137,7 @@ class ServerHandshake implements UpgradeHandler {
     this.#call = call;
     this.#server = server;
     server.begin();
-    this.#connection = call.bound?.connection ?? new BackendConnection(server.openSocket());
+    this.#connection = call.bound?.connection ?? server.openConnection();
   }
 
   run(): Promise<Result> {

@@ -98,7 +98,8 @@ function unavailable(what: string, failure: string, retryAfterMs?: number): Refu
   });
 }
 
-/** The short name of an error for a log line: its code where it has one. */
+/** The short name of an error for a log line: its code where it has one, and of an error of ours what it says. */
 export function errorName(error: unknown): string {
+  if (isHoldfastError(error)) return `${error.code}: ${error.message}`;
   return error instanceof Error ? ((error as NodeJS.ErrnoException).code ?? error.message) : String(error);
 }

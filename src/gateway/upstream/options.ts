@@ -1,5 +1,6 @@
 import { type Duration, parseDuration } from '../../base/duration.ts';
-import type { Size } from '../../base/size.ts';
+import { parseSize, type Size } from '../../base/size.ts';
+import { MAX_HEAD_BYTES } from '../../http/response-head.ts';
 import type { UpstreamIdentityOptions } from '../backend-session/identity.ts';
 import type { UpstreamSessionConfig } from '../backend-session/observed/options.ts';
 import type { DialerOptions, UpstreamTls } from '../connection/dialer.ts';
@@ -93,6 +94,11 @@ export interface UpstreamOptions extends UpstreamIdentityOptions {
   answerTimeout?: Duration;
   /** From the upgrade sent to its answer. Default `10s`. */
   handshakeTimeout?: Duration;
+  /**
+   * Largest head of an answer, and the same for its trailers; larger: 502. Default `64KiB`; -1 is refused. Clients have limits
+   * of their own.
+   */
+  maxHeaderSize?: Size;
   /** Largest request body. Default `1GiB`; larger: 413; -1 no limit. It is never kept: it streams. */
   maxBodySize?: Size;
   /**
@@ -121,6 +127,7 @@ export function connectionOptions(
     connectTimeoutMs: parseDuration(options.connectTimeout ?? '5s'),
     maxConnections: options.maxConnections ?? 1024,
     maxIdleConnections: options.maxIdleConnections ?? 128,
+    maxHeadBytes: parseSize(options.maxHeaderSize ?? MAX_HEAD_BYTES),
     idleTimeoutMs: parseDuration(options.idleConnectionTimeout ?? '60s'),
     tls,
   };

@@ -39,10 +39,15 @@ export interface CheckOptions {
  *
  * @throws {TypeError} when the check cannot be written.
  */
-export function probeOf(open: () => Socket, check: CheckOptions | undefined, clock: Clock): () => Promise<Finding> {
+export function probeOf(
+  open: () => Socket,
+  check: CheckOptions | undefined,
+  clock: Clock,
+  maxHeadBytes: number,
+): () => Promise<Finding> {
   if (!check) return () => tryConnection(open);
   const head = checkHead(check);
-  return () => checkServer(open, head, check, clock);
+  return () => checkServer(new BackendConnection(open(), maxHeadBytes), head, check, clock);
 }
 
 /** Opens a connection and closes it again. */
@@ -62,11 +67,15 @@ function tryConnection(open: () => Socket): Promise<Finding> {
  * Asks a server as a request or a relay would: one whose answers no client could be given is not well. The connection
  * is closed as soon as that is known.
  */
-function checkServer(open: () => Socket, head: string, options: CheckOptions, clock: Clock): Promise<Finding> {
+function checkServer(
+  connection: BackendConnection,
+  head: string,
+  options: CheckOptions,
+  clock: Clock,
+): Promise<Finding> {
   const { isWebSocket, timeoutMs } = options;
   const key = randomBytes(16).toString('base64');
   return new Promise((resolve: (finding: Finding) => void) => {
-    const connection = new BackendConnection(open());
     const { socket } = connection;
     const deadline = setDeadline(clock, timeoutMs, () => {
       resolve({ reason: 'timeout', error: `no answer within ${timeoutMs} ms` });

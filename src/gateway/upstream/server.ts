@@ -4,6 +4,7 @@ import type { Logger } from '../../base/logger.ts';
 import type { ServerAddress } from '../../http/server-address.ts';
 import type { SessionSocket } from '../../websocket/session-sockets.ts';
 import { CloseCode } from '../../wire/close-codes.ts';
+import { BackendConnection } from '../connection/connection.ts';
 import { Dialer, type DialerOptions, parseServerUrl } from '../connection/dialer.ts';
 import { ConnectionPool, type ConnectionPoolOptions } from '../connection/pool.ts';
 import { type Balanced, hash32 } from './balancing.ts';
@@ -67,6 +68,7 @@ export class UpstreamServer implements Balanced {
   /** For HTTP requests. */
   readonly connections: ConnectionPool;
   readonly #dialer: Dialer;
+  readonly #maxHeadBytes: number;
   readonly #ejection: Ejection | undefined;
   readonly #health: HealthCheck | undefined;
   readonly #clock: Clock;
@@ -99,7 +101,8 @@ export class UpstreamServer implements Balanced {
     this.#dialer = new Dialer(address, connections, clock);
     const open = () => this.#dialer.open();
     this.connections = new ConnectionPool(open, connections, clock);
-    const probe = probeOf(open, health, clock);
+    this.#maxHeadBytes = connections.maxHeadBytes;
+    const probe = probeOf(open, health, clock, this.#maxHeadBytes);
     const log = { upstream, server: this.url };
     const watch = (isBack: string, isOut: string): WatchOptions => ({
       clock,
@@ -167,8 +170,8 @@ export class UpstreamServer implements Balanced {
   }
 
   /** Opens a connection outside the pool. See `Dialer.open`. */
-  openSocket(): Socket {
-    return this.#dialer.open();
+  openConnection(): BackendConnection {
+    return new BackendConnection(this.#dialer.open(), this.#maxHeadBytes);
   }
 
   /** A request or handshake goes there; `end` must follow, once. */

@@ -23,6 +23,8 @@ export interface Http2ServerOptions {
 
 /** Requests and sockets that one connection may have at a time: what RFC 9113 §6.5.2 recommends. */
 const MAX_STREAMS = 100;
+/** Of an answer, before it is compressed. Node sends 64 KiB otherwise, and resets the stream of what is larger. */
+const MAX_SENT_HEAD_BYTES = 16 * 1024 * 1024;
 /** Headers of one request; browsers send every cookie as one. Their size has a limit of its own. */
 const MAX_HEADERS = 512;
 
@@ -57,6 +59,8 @@ export class Http2Server {
     this.#time = new RunningTime(options.clock, 2 * this.#intervalMs);
     this.#server = http2.createServer({
       maxHeaderListPairs: MAX_HEADERS,
+      // What a backend may say is bounded by its upstream.
+      maxSendHeaderBlockLength: MAX_SENT_HEAD_BYTES,
       // What a backend says twice is passed on as it is, as over HTTP/1. Else Node throws, wherever it comes to send
       // it.
       strictSingleValueFields: false,
