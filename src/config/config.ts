@@ -185,8 +185,9 @@ export interface SessionConfig {
    */
   ledger?: Ledger;
   /**
-   * Files with keys for tickets, of at least 32 bytes each: the first signs, every one verifies. Needed with redis and
-   * postgres. Default: one made in the data folder.
+   * Files with keys for tickets, of at least 32 bytes each, in base64, base64url or hexadecimal digits or as they are:
+   * the first signs, every one verifies. A file has to be readable, no more. Needed with redis and postgres. Default: one
+   * made in the data folder (`keys/session.key`), which may also be named here.
    */
   keyFiles?: readonly string[];
   /**

@@ -19,7 +19,10 @@ export interface SessionManagerOptions extends TrackingOptions {
    * the store.
    */
   readonly ledger?: Ledger;
-  /** Keys of at least 32 random bytes; the first signs, every one verifies. `loadOrCreateKey` keeps one in a folder. */
+  /**
+   * Keys of at least 32 random bytes; the first signs, every one verifies. Bytes, and a text that says them in base64,
+   * base64url or hexadecimal digits, are one key. `loadOrCreateKey` keeps one in a folder.
+   */
   readonly keys: readonly (string | Uint8Array)[];
   /** Idle and absolute time by assurance level; either can be set beside it. */
   readonly lifetime?: LifetimeProfile;

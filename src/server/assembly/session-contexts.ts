@@ -1,9 +1,11 @@
 import type { Clock } from '../../base/clock.ts';
 import { parseDuration } from '../../base/duration.ts';
+import { HoldfastError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import { parseSize } from '../../base/size.ts';
 import type { SessionConfig } from '../../config/config.ts';
 import type { SessionContext } from '../../gateway/held-session.ts';
+import { formsOf, keysInNamedFile, MIN_KEY_BYTES } from '../../session/identity/key-file.ts';
 import { loadOrCreateKey } from '../../session/identity/key-ring.ts';
 import { SessionManager } from '../../session/manager.ts';
 import type { SessionManagerOptions } from '../../session/options.ts';
@@ -69,10 +71,11 @@ export async function openSessionContext(
 export async function signingKeys(
   { keyFiles }: Pick<SessionConfig, 'keyFiles'>,
   dataFolder: DataFolder,
-): Promise<(string | Uint8Array)[]> {
-  return keyFiles
-    ? await Promise.all(keyFiles.map(readKeyFile))
-    : [await loadOrCreateKey(keysFolder(dataFolder), dataFolder.disk)];
+): Promise<Uint8Array[]> {
+  const files = keyFiles && (await Promise.all(keyFiles.map(readKeyFile)));
+  const keys = files?.flat() ?? [await loadOrCreateKey(keysFolder(dataFolder), dataFolder.disk)];
+  // What else is signed with them is verified in each form, too.
+  return keys.flatMap(formsOf);
 }
 
 type Options = { -readonly [K in keyof SessionManagerOptions]?: SessionManagerOptions[K] | undefined };
@@ -120,8 +123,10 @@ function toOptions(config: SessionConfig): Options {
   };
 }
 
-/** A file whose bytes, without white space around them, are a key. */
-async function readKeyFile(path: string): Promise<string> {
+async function readKeyFile(path: string): Promise<Uint8Array[]> {
   const remedy = 'write at least 32 random bytes into it, for example with: openssl rand -base64 32';
-  return (await readNamedFile(path, 'session.keyFiles', remedy)).toString().trim();
+  const where = 'session.keyFiles';
+  const keys = keysInNamedFile(await readNamedFile(path, where, remedy));
+  if (keys.every(({ length }) => length >= MIN_KEY_BYTES)) return keys;
+  throw new HoldfastError('ERR_CONFIG_INVALID', `${where}: ${path} does not hold a key; ${remedy}`);
 }

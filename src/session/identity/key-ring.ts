@@ -2,14 +2,14 @@ import { createHmac, hash, randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import type { DiskOptions } from '../room/disk.ts';
 import { equalInConstantTime } from './ids.ts';
-import { loadOrCreateSecret } from './secret-file.ts';
+import { formsOf, keyInFile, MIN_KEY_BYTES } from './key-file.ts';
+import { loadOrCreateSecretBytes } from './secret-file.ts';
 
 /** Characters of a key id, as in the cookie. */
 export const KEY_ID_LENGTH = 8;
 /** Characters of a MAC: 256 bits as base64url. */
 export const MAC_LENGTH = 43;
 
-const MIN_KEY_BYTES = 32;
 const KEY_FILE = 'session.key';
 
 interface Key {
@@ -21,7 +21,8 @@ interface Key {
  * The keys that sign session cookies: the first one signs, every one verifies.
  *
  * To rotate, put a new key in front and drop the old one when its cookies have ended. A key's id is computed from the
- * key, so the order of the others does not matter.
+ * key, so the order of the others does not matter. A key given as bytes and one given as the text that it is written
+ * with, in base64, base64url or hexadecimal digits, verify each other.
  */
 export class KeyRing {
   readonly #keys: ReadonlyMap<string, Key>;
@@ -29,7 +30,7 @@ export class KeyRing {
 
   /** @throws {TypeError} when there is no key, or one has fewer than 32 bytes. */
   constructor(keys: readonly (string | Uint8Array)[]) {
-    const list = keys.map(toKey);
+    const list = keys.flatMap(key => formsOf(checkKey(key)).map(toKey));
     if (!list[0]) throw new TypeError('session keys: at least one is needed');
     this.#signing = list[0];
     this.#keys = new Map(list.map(key => [key.id, key]));
@@ -56,13 +57,14 @@ export class KeyRing {
   }
 }
 
-function toKey(key: string | Uint8Array): Key {
-  const bytes = Buffer.from(key as Uint8Array);
-  if (bytes.length < MIN_KEY_BYTES) {
-    throw new TypeError(
-      `session keys: one has ${bytes.length} bytes; at least ${MIN_KEY_BYTES} random bytes are needed`,
-    );
-  }
+function checkKey(given: string | Uint8Array): Uint8Array {
+  const key = typeof given === 'string' ? Buffer.from(given) : given;
+  if (key.length >= MIN_KEY_BYTES) return key;
+  throw new TypeError(`session keys: one has ${key.length} bytes; at least ${MIN_KEY_BYTES} random bytes are needed`);
+}
+
+function toKey(key: Uint8Array): Key {
+  const bytes = Buffer.from(key);
   return {
     id: hash('sha256', Buffer.concat([Buffer.from('holdfast key id\0'), bytes]), 'base64url').slice(0, KEY_ID_LENGTH),
     bytes,
@@ -74,9 +76,11 @@ function mac(key: Key, text: string): string {
 }
 
 /**
- * The key kept in the file `session.key` of a folder (mode 0600), made there when it does not exist.
+ * The key kept in the file `session.key` of a folder, made there (mode 0600) when it does not exist.
  *
- * Processes that start at the same moment get the same key.
+ * Processes that start at the same moment get the same key. A file that is there has to be readable, no more: it may be
+ * another user's, mounted read-only, or a link, and may hold at least 32 bytes as they are, in base64, base64url or
+ * hexadecimal digits. `keyFiles` of a configuration may name the same file.
  *
  * @param disk How full the disk may be. @throws {HoldfastError} ERR_SESSION_NO_ROOM when the key would have to be made
  * and it is fuller.
@@ -88,12 +92,10 @@ function mac(key: Key, text: string): string {
  */
 export async function loadOrCreateKey(folder: string, disk: DiskOptions = {}): Promise<Uint8Array> {
   const path = join(folder, KEY_FILE);
-  const text = await loadOrCreateSecret(path, () => randomBytes(MIN_KEY_BYTES).toString('base64url'), disk);
-  const key = Buffer.from(text, 'base64url');
-  if (key.length !== MIN_KEY_BYTES) {
-    throw new TypeError(
-      `${path}: does not hold a session key; restore it, or delete it and every session cookie becomes invalid`,
-    );
-  }
-  return key;
+  const create = () => randomBytes(MIN_KEY_BYTES).toString('base64url');
+  const key = keyInFile(await loadOrCreateSecretBytes(path, create, disk));
+  if (key) return key;
+  throw new TypeError(
+    `${path}: does not hold a session key; restore it, or delete it and every session cookie becomes invalid`,
+  );
 }

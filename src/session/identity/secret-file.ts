@@ -1,19 +1,28 @@
 import { randomBytes } from 'node:crypto';
-import { chmod, link, mkdir, open, readFile, unlink } from 'node:fs/promises';
+import { link, mkdir, open, readFile, unlink } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { checkDisk, type DiskOptions } from '../room/disk.ts';
 
 /**
- * What is kept secret in a file (mode 0600), without white space around it; the file is made when it does not exist,
+ * What is kept secret in a file, without white space around it; the file is made (mode 0600) when it does not exist,
  * and its folder (0700).
  *
  * Processes that start at the same moment get the same secret: the file appears complete and under its name in one
- * step, for one of them.
+ * step, for one of them. A file that is there is read, and never changed: it may be another user's.
  *
  * @throws {HoldfastError} ERR_SESSION_NO_ROOM when it would have to be made and the disk is too full; a file that
  * exists is read all the same.
  */
 export async function loadOrCreateSecret(path: string, create: () => string, disk: DiskOptions = {}): Promise<string> {
+  return (await loadOrCreateSecretBytes(path, create, disk)).toString().trim();
+}
+
+/** As `loadOrCreateSecret`: what the file holds, byte by byte. */
+export async function loadOrCreateSecretBytes(
+  path: string,
+  create: () => string,
+  disk: DiskOptions = {},
+): Promise<Buffer> {
   const known = await readSecret(path);
   if (known !== undefined) return known;
   checkDisk(path, disk);
@@ -41,14 +50,11 @@ async function writeSecret(path: string, secret: string): Promise<void> {
   }
 }
 
-async function readSecret(path: string): Promise<string | undefined> {
-  let text: string;
+async function readSecret(path: string): Promise<Buffer | undefined> {
   try {
-    text = await readFile(path, 'utf8');
+    return await readFile(path);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw error;
   }
-  await chmod(path, 0o600);
-  return text.trim();
 }
