@@ -344,6 +344,20 @@ export interface UpstreamTlsConfig {
 }
 
 /**
+ * What is read in the same way by the application of a route as by us. A path that could be read as one of a stricter
+ * route is refused all the same.
+ */
+export interface PathsConfig {
+  /**
+   * `false`: slashes that follow each other pass as they are behind the path of a prefix route: with `/img/*`,
+   * `/img/https://example.com/a.png`. Routes are matched on the path with single ones. Default true: one passes.
+   */
+  mergeSlashes?: boolean;
+  /** `pass`: an escaped backslash (`%5C`, as in `DOMAIN%5Cuser`) passes. Default `refuse`: 400. */
+  backslash?: 'refuse' | 'pass';
+}
+
+/**
  * A route names what it matches and exactly one target: `endpoint`, `fetch`, `upstream`, `files`, `redirect`, or
  * `mount`.
  */
@@ -381,6 +395,8 @@ export interface RouteConfig {
    * `/a/x` is `/b/x`. Its links and cookies are rewritten back.
    */
   rewrite?: string;
+  /** What the paths may have besides, where the application needs it. With `upstream` or `fetch`. */
+  paths?: PathsConfig;
   /** Folder of static files. */
   files?: string;
   /** Absolute URL or path. Answers 308. */

@@ -116,6 +116,11 @@ function* brokenRoutes(routes: unknown, path: readonly PropertyKey[], config: Fi
     const at = [...path, index];
     yield* brokenTarget(route, at);
     yield* brokenRewrite(route, [...at, 'rewrite']);
+    if (route.paths !== undefined && (route.files !== undefined || (route.upstream ?? route.fetch) === undefined))
+      yield {
+        path: [...at, 'paths'],
+        message: `${title(route)}: only an upstream or a fetch handler can have other paths; remove "paths"`,
+      };
     for (const request of requestsOf(route)) {
       const earlier = seen.get(request);
       if (earlier) {

@@ -37,6 +37,7 @@ import type {
   InternalConfig,
   ListenConfig,
   LogConfig,
+  PathsConfig,
   PolicyConfig,
   RouteConfig,
   SessionCacheConfig,
@@ -547,6 +548,10 @@ const route: z.ZodType<RouteConfig> = section<RouteConfig>('a route', {
   fetch: fetchHandler.optional(),
   upstream: text.optional(),
   rewrite: pathPattern.optional(),
+  paths: section<PathsConfig>('paths', {
+    mergeSlashes: flag.optional(),
+    backslash: z.enum(['refuse', 'pass']).optional(),
+  }).optional(),
   files: text.optional(),
   redirect: redirect.optional(),
   mount: textLike(

@@ -4,6 +4,7 @@ import type { Logger } from '../base/logger.ts';
 import type { AddressList } from '../http/address-list.ts';
 import type { HostNames } from '../http/host-names.ts';
 import { isDocumentNavigation } from '../http/navigation.ts';
+import type { PathTolerance } from '../http/path.ts';
 import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
 import { type RequestHead, readRequestHead } from '../http/request-head.ts';
 import { requestSite } from '../http/request-site.ts';
@@ -16,6 +17,7 @@ import { lostUpgrade } from './lost-upgrade.ts';
 import type { Route } from './route.ts';
 import type { RouteReadings } from './route-readings.ts';
 import { refuseLoop } from './routing/loop.ts';
+import { routePath } from './routing/route-path.ts';
 import type { Router } from './routing/router.ts';
 import { sessionFailure } from './session-failure.ts';
 
@@ -90,7 +92,9 @@ export async function admit(request: IncomingMessage, gateway: Gateway): Promise
   const routed = findRoute(head, gateway.router);
   if (isRefusal(routed)) return { refusal: routed, head };
   const { route } = routed;
-  const permitted = askPolicies(routed);
+  const located = routePath(routed, route.paths ?? NO_TOLERANCE);
+  if (isRefusal(located)) return { refusal: located, head, route };
+  const permitted = askPolicies(located);
   if (isRefusal(permitted)) return { refusal: permitted, head, route };
   const unambiguous = judgeReadings(permitted, gateway.readings);
   if (isRefusal(unambiguous)) return { refusal: unambiguous, head, route };
@@ -99,6 +103,8 @@ export async function admit(request: IncomingMessage, gateway: Gateway): Promise
   const observed = await observeSession(held);
   return isRefusal(observed) ? { refusal: observed, head, route } : observed;
 }
+
+const NO_TOLERANCE: PathTolerance = {};
 
 /** What is not declared does not exist. */
 function findRoute(head: RequestHead, router: Router<Route>): Routed | Refusal {

@@ -11,12 +11,12 @@ import { createRouter, type RouteEntry, type Router } from './routing/router.ts'
 import type { Upstream } from './upstream/upstream.ts';
 
 /** A path without any of this is read in one way by every server. */
-const SUSPECT = /[;%A-Z+$]|[^/][./]$|\.\//;
+const SUSPECT = /[;%A-Z+$]|[^/][./]$|\.\/|\/\//;
 /**
  * One without any of this in one way by every server that is not lax with names. Other escapes are of characters that
  * mean nothing anywhere.
  */
-const READ_DIFFERENTLY = /;|%(?:[0189A-F][\dA-F]|2[035F]|3[BF]|5C)/;
+const READ_DIFFERENTLY = /;|\/\/|%(?:[0189A-F][\dA-F]|2[035F]|3[BF]|5C)/;
 
 /** A request, as far as its readings are concerned. */
 type Asked = Pick<RequestHead, 'host' | 'path' | 'method' | 'isUpgrade'>;

@@ -1,3 +1,4 @@
+import type { PathTolerance } from '../http/path.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { ServedEndpoint } from '../websocket/endpoint.ts';
 import type { SessionContext } from './held-session.ts';
@@ -43,6 +44,8 @@ export interface Route {
   readonly demands: RouteDemands;
   readonly sessions: SessionContext | undefined;
   readonly sessionMode: SessionMode;
+  /** What its paths may have besides. Default: nothing. */
+  readonly paths?: PathTolerance | undefined;
   /** A login may be sent here by a page of another site. */
   readonly isCrossSiteSignIn?: boolean | undefined;
 }

@@ -1,3 +1,11 @@
+/** What is taken besides, for a route whose application needs it. */
+export interface PathTolerance {
+  /** Slashes that follow each other stay as they are. */
+  readonly keepsSlashes?: boolean;
+  /** `%5C` is taken. A backslash as it is never is. */
+  readonly takesBackslash?: boolean;
+}
+
 const UNRESERVED = /[A-Za-z0-9._~-]/;
 // What normalisation leaves as it is: no escape, no empty segment, no segment that begins with a dot, printable ASCII
 // only.
@@ -16,9 +24,10 @@ const ALREADY_NORMAL = /^(?:\/(?![./])[\x21\x22\x24\x26-\x2e\x30-\x5b\x5d-\x7e]*
  * (some backends read it as `/`), a `#`, or a dot segment with a parameter (`/..;x/`, a dot segment to servlet
  * containers only).
  */
-export function normalizePath(path: string): string | undefined {
+export function normalizePath(path: string, tolerance: PathTolerance = {}): string | undefined {
   if (ALREADY_NORMAL.test(path)) return path;
-  const decoded = decodeUnreserved(path);
+  const { keepsSlashes = false, takesBackslash = false } = tolerance;
+  const decoded = decodeUnreserved(path, takesBackslash);
   if (decoded === undefined) return undefined;
   const segments: string[] = [];
   const parts = decoded.split('/');
@@ -27,14 +36,14 @@ export function normalizePath(path: string): string | undefined {
     const isLast = i === parts.length - 1;
     if (/^\.\.?;/.test(part)) return undefined;
     if (part === '..') segments.pop();
-    else if (part !== '.' && part !== '') segments.push(part);
+    else if (part !== '.' && (part !== '' || (keepsSlashes && !isLast))) segments.push(part);
     // `/a/`, `/a/.` and `/a/b/..` name the folder, with its slash.
     if (isLast && (part === '' || part === '.' || part === '..')) segments.push('');
   }
   return `/${segments.join('/')}`;
 }
 
-function decodeUnreserved(path: string): string | undefined {
+function decodeUnreserved(path: string, takesBackslash: boolean): string | undefined {
   let out = '';
   for (let i = 0; i < path.length; i++) {
     const code = path.charCodeAt(i);
@@ -42,7 +51,7 @@ function decodeUnreserved(path: string): string | undefined {
       const hex = path.slice(i + 1, i + 3);
       if (!/^[0-9A-Fa-f]{2}$/.test(hex)) return undefined;
       const value = Number.parseInt(hex, 16);
-      if (value === 0 || value === 0x5c) return undefined;
+      if (value === 0 || (value === 0x5c && !takesBackslash)) return undefined;
       const character = String.fromCharCode(value);
       out += UNRESERVED.test(character) ? character : `%${hex.toUpperCase()}`;
       i += 2;

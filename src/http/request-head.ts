@@ -22,9 +22,11 @@ export interface RequestHead {
   readonly target: string;
   /**
    * The path after percent-decoding of unreserved characters, merging of `//` and removal of dot segments. Decisions
-   * use this. `*` for `OPTIONS *`.
+   * use this. `*` for `OPTIONS *`. It may have `%5C`, which is for the route to take.
    */
   readonly path: string;
+  /** The same with slashes that follow each other as they came; left out when there are none. */
+  readonly pathWithSlashes?: string | undefined;
   /** The query without its `?`; `''` when there is none. */
   readonly query: string;
   readonly httpVersion: string;
@@ -109,7 +111,7 @@ export function readRequestHead(request: IncomingMessage, options: ReadRequestHe
   if (typeof location === 'string') return badRequest(location);
   const ownHost = location.host;
   if (!isAnswered(ownHost, options)) return misdirected(ownHost);
-  const path = location.path === '*' ? '*' : normalizePath(location.path);
+  const path = location.path === '*' ? '*' : normalizePath(location.path, { takesBackslash: true });
   if (path === undefined) return badRequest('the path has an invalid escape or a character that is not allowed');
 
   const peerAddress = peerAddressOf(socket);
@@ -119,6 +121,9 @@ export function readRequestHead(request: IncomingMessage, options: ReadRequestHe
     method,
     target,
     path,
+    ...(location.path.includes('//') && {
+      pathWithSlashes: normalizePath(location.path, { keepsSlashes: true, takesBackslash: true }),
+    }),
     query: location.query,
     httpVersion,
     headers,

@@ -1,4 +1,4 @@
-import { normalizePath } from '../../http/path.ts';
+import { normalizePath, type PathTolerance } from '../../http/path.ts';
 import { matchingPath, parametersOf, writtenSegments } from '../../http/path-readings.ts';
 import { parseRoutePattern, type RoutePattern } from '../../http/route-pattern.ts';
 import { type RewriteFault, rewriteFaults } from '../../http/route-rewrite.ts';
@@ -14,13 +14,15 @@ export class PathRewrite {
   /** What the route's paths are for the backend. */
   readonly backendPattern: RoutePattern;
   readonly #publicPattern: RoutePattern;
+  readonly #tolerance: PathTolerance;
 
   /**
    * @param to Takes the place of the pattern: with `/app/*` and `/other`, `/app/a` is `/other/a`; with `/chat/:room`
    * and `/rooms/:room`, `/chat/1` is `/rooms/1`. `/` with a prefix leaves the rest alone.
+   * @param tolerance What the paths of links may have besides.
    * @throws {TypeError} when it is no path, or has a parameter that the pattern does not.
    */
-  constructor(pattern: RoutePattern, to: string) {
+  constructor(pattern: RoutePattern, to: string, tolerance: PathTolerance = {}) {
     const target = parseRoutePattern(to);
     const [broken] = rewriteFaults([pattern.source], to);
     if (broken)
@@ -29,6 +31,7 @@ export class PathRewrite {
       );
     const isRoot = pattern.kind === 'prefix' && to === '/';
     this.#publicPattern = pattern;
+    this.#tolerance = tolerance;
     this.backendPattern = { ...target, kind: pattern.kind, segments: isRoot ? [] : target.segments };
   }
 
@@ -45,7 +48,7 @@ export class PathRewrite {
    * route is the deeper one.
    */
   toPublic(path: string, requestPath: string, mayBePublic: boolean): string | undefined {
-    const normal = normalizePath(path);
+    const normal = normalizePath(path, this.#tolerance);
     if (normal === undefined) return undefined;
     const isDeeper = this.#publicPattern.segments.length > this.backendPattern.segments.length;
     if (mayBePublic && isDeeper && read(this.#publicPattern, normal)) return undefined;
@@ -104,5 +107,6 @@ function read({ kind, segments: pattern }: RoutePattern, path: string): PathMatc
 function write({ segments }: RoutePattern, { params, parameters, rest }: PathMatch): string {
   const written = segments.map(segment => `/${'text' in segment ? segment.text : params[segment.param]}`).join('');
   const path = written + (segments.length === 0 && rest !== '' ? '' : parameters) + rest;
-  return path.startsWith('/') ? path : `/${path}`;
+  // Two slashes would be read as a host.
+  return path.startsWith('/') ? path.replace(/^\/{2,}/, '/') : `/${path}`;
 }

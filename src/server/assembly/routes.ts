@@ -9,6 +9,7 @@ import { PathRewrite } from '../../gateway/routing/path-rewrite.ts';
 import type { RouteEntry } from '../../gateway/routing/router.ts';
 import { createFileServer } from '../../gateway/targets/files.ts';
 import type { Upstream } from '../../gateway/upstream/upstream.ts';
+import type { PathTolerance } from '../../http/path.ts';
 import { type Refusal, refuse } from '../../http/refusal.ts';
 import { parseRoutePattern } from '../../http/route-pattern.ts';
 import { createOriginPolicy } from '../../policy/origin.ts';
@@ -112,10 +113,15 @@ function routeEntries(config: RouteConfig, sources: RouteSources, mount: string)
         demands: demandsOf(config),
         sessions: sources.sessions,
         sessionMode: config.session ?? defaultSessionMode(target),
+        paths: pathTolerance(config),
         isCrossSiteSignIn: config.crossSiteSignIn,
       },
     };
   });
+}
+
+function pathTolerance({ paths }: RouteConfig): PathTolerance | undefined {
+  return paths && { keepsSlashes: paths.mergeSlashes === false, takesBackslash: paths.backslash === 'pass' };
 }
 
 /** Where the backend keeps the sessions, visitors are given none of ours unasked. */
@@ -149,7 +155,9 @@ function makeTarget(config: RouteConfig, sources: RouteSources, name: string, pa
       `route ${JSON.stringify(name)}: upstream ${JSON.stringify(config.upstream)} is not defined; add it under "upstreams" or fix the name`,
     );
   const rewrite =
-    config.rewrite === undefined ? undefined : new PathRewrite(parseRoutePattern(pattern), config.rewrite);
+    config.rewrite === undefined
+      ? undefined
+      : new PathRewrite(parseRoutePattern(pattern), config.rewrite, pathTolerance(config));
   const { websocket = true } = config;
   const relay = websocket === false ? undefined : relayLimits(websocket === true ? {} : websocket);
   return { kind: 'upstream', upstream, relay, rewrite };
