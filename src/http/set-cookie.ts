@@ -11,6 +11,8 @@ export interface ReceivedCookie {
   readonly isExpired: boolean;
 }
 
+/** RFC 6265 §5.1.1. */
+const DATE_DELIMITERS = /[\t\x20-\x2f\x3b-\x40\x5b-\x60\x7b-\x7e]+/;
 const MONTHS = ['jan', 'feb', 'mar', 'apr', 'may', 'jun', 'jul', 'aug', 'sep', 'oct', 'nov', 'dec'];
 
 /**
@@ -63,18 +65,20 @@ function parseCookieDate(text: string): number | undefined {
   let day: number | undefined;
   let month: number | undefined;
   let year: number | undefined;
-  for (const token of text.split(/[^\w:]+/)) {
+  for (const token of text.split(DATE_DELIMITERS)) {
     const digits = /^(\d{1,4})(?!\d)/.exec(token)?.[1];
     const clock = /^(\d{1,2}):(\d{1,2}):(\d{1,2})(?!\d)/.exec(token);
     const monthIndex = MONTHS.indexOf(token.slice(0, 3).toLowerCase());
     if (clock) time ??= clock;
     else if (digits && digits.length <= 2 && day === undefined) day = Number(digits);
     else if (monthIndex >= 0) month ??= monthIndex;
-    else if (digits && digits.length !== 3) year ??= Number(digits);
+    else if (digits && digits.length >= 2) year ??= Number(digits);
   }
   if (!time || day === undefined || month === undefined || year === undefined) return undefined;
   if (year < 100) year += year < 70 ? 2000 : 1900;
   const [hour, minute, second] = time.slice(1).map(Number) as [number, number, number];
   if (day < 1 || day > 31 || year < 1601 || hour > 23 || minute > 59 || second > 59) return undefined;
-  return Date.UTC(year, month, day, hour, minute, second);
+  const date = new Date(Date.UTC(year, month, day, hour, minute, second));
+  // The 30th of February would be one of March.
+  return date.getUTCDate() === day ? date.getTime() : undefined;
 }
