@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { Served } from '../guard/served.ts';
+import { until } from '../services/until.ts';
 
 // Beside test/guard/half-closed.test.ts: answers for which a client that has ended its side is asked whether it is
 // still there.
@@ -8,6 +9,7 @@ import { Served } from '../guard/served.ts';
 const CONFIG = `
 import { createServer as createBackend } from 'node:http';
 
+const gone = [];
 const later = (ms, value) => new Promise(resolve => setTimeout(resolve, ms, value));
 const backend = createBackend(async (request, response) => {
   await later(6_500);
@@ -23,6 +25,13 @@ export default defineConfig({
   routes: [
     { path: '/fetch', session: 'create', fetch: () => later(6_500, new Response('late')) },
     { path: '/upstream', session: 'none', upstream: 'app' },
+    { path: '/gone', session: 'none', fetch: () => Response.json(gone) },
+    {
+      path: '/events/*', session: 'none', fetch: request => {
+        request.signal.addEventListener('abort', () => gone.push(new URL(request.url).pathname));
+        return new Response(new ReadableStream({ start: controller => controller.enqueue(new TextEncoder().encode('first')) }));
+      },
+    },
   ],
 });
 `;
@@ -56,4 +65,22 @@ test.concurrent.each(cases)(
     ]);
   },
   20_000,
+);
+
+test.concurrent.each(wires)(
+  'an answer that has begun, and goes on no more, is given up after 30 s, over %s',
+  async wire => {
+    const socket = await server.dial(wire);
+    let text = '';
+    socket.on('data', chunk => {
+      text += chunk.toString('latin1');
+    });
+    const start = performance.now();
+    socket.end(`GET /events/${wire} HTTP/1.1\r\nHost: localhost\r\n\r\n`);
+    await once(socket, 'close');
+    expect(text).toMatch(/first/);
+    expect(performance.now() - start).toBeGreaterThan(25_000);
+    await until(async () => (await (await fetch(`${server.url('http/1')}/gone`)).text()).includes(`/events/${wire}`));
+  },
+  60_000,
 );

@@ -18,8 +18,12 @@ const LONGEST_LINGER_MS = 30_000;
  * answer.
  */
 const STEP_MS = 500;
-/** An answer that has begun is given up when nothing of it has left for this number of steps. */
-const GIVE_UP_AFTER = 2;
+/**
+ * An answer that has begun is given up when nothing of it has left for this number of steps: for a client that has only
+ * ended its side, and for one that has also sent what is no request.
+ */
+const GIVE_UP_AFTER = 60;
+const GIVE_UP_SOON_AFTER = 2;
 /**
  * A client that has ended its side, and waits for an answer that has not begun, is sent something after this
  * number of steps, to see whether it is there, and then in steps of the second number. Not sooner, as most answers come
@@ -244,7 +248,8 @@ export class Http1Connection {
 
   /** Steps in which nothing leaves, after which an answer that has begun is given up. */
   get #patience(): number {
-    if (this.#isOver || this.#socket.readableEnded) return GIVE_UP_AFTER;
+    if (this.#isOver && (this.#refusal || !this.#socket.readableEnded)) return GIVE_UP_SOON_AFTER;
+    if (this.#socket.readableEnded) return GIVE_UP_AFTER;
     return this.#isStopped ? LONGEST_STOPPED : Number.POSITIVE_INFINITY;
   }
 

@@ -27,6 +27,8 @@ const IDLE_MS = 60_000;
 const PING_MS = 20_000;
 const MIN_PONG_MS = 10_000;
 const MAX_PONG_MS = 60_000;
+/** A client that has ended its side is given up when nothing of its answers has left for so long. */
+const HALF_CLOSED_MS = 60_000;
 /** How long the rest of a body may still come that nobody reads; a client that is answered need not send it. */
 const UNWANTED_MS = 1_000;
 /** On the wire, at most: 17 bytes (RFC 9113 §6.7) in a record of TLS. */
@@ -60,13 +62,17 @@ export class Http2Connection {
   readonly #exchanges = new Set<Exchange>();
   readonly #begunAt: number;
   /** Sockets, too. */
-  #streams = 0;
+  readonly #streams = new Set<ServerHttp2Stream>();
   #hasServed = false;
   #idleSince: number;
   #taken = 0;
   /** When the last ping was sent or answered. */
   #pingedAt: number;
   #isPinged = false;
+  #isHalfClosed = false;
+  /** When something of the answers has left last, as looks have found. */
+  #movedAt = 0;
+  #hasSaidGoodbye = false;
   /** Pings since the last look: what they move is not an answer. */
   #pingBytes = 0;
   /** Streams that were reset for a violation. */
@@ -79,6 +85,12 @@ export class Http2Connection {
     this.#options = options;
     this.#wire = new WireBytes(socket);
     this.#begunAt = this.#idleSince = this.#pingedAt = options.time.read();
+    // Answers may still be under way when the client ends its side; Node would end the other one, too.
+    socket.allowHalfOpen = true;
+    socket.on('end', this.#onHalfClosed);
+    session.on('goaway', () => {
+      this.#hasSaidGoodbye = true;
+    });
     const { destroy } = session;
     // Node ends the connection for every violation. By then nghttp2 has done what RFC 9113 §5.4 asks for: the stream is
     // reset, or GOAWAY is said.
@@ -92,7 +104,7 @@ export class Http2Connection {
 
   /** When it began to wait for a request; undefined while there is a stream, and before there was one. */
   get idleSince(): number | undefined {
-    return this.#hasServed && this.#streams === 0 ? this.#idleSince : undefined;
+    return this.#hasServed && this.#streams.size === 0 ? this.#idleSince : undefined;
   }
 
   /** When it was opened, on the monotonic clock; undefined once it has brought a request. */
@@ -101,14 +113,25 @@ export class Http2Connection {
   }
 
   beginStream(stream: ServerHttp2Stream): void {
-    this.#streams++;
+    this.#streams.add(stream);
     this.#hasServed = true;
     stream.once('close', () => {
-      this.#streams--;
+      this.#streams.delete(stream);
       this.#idleSince = this.#options.time.read();
       if (stream.rstCode === http2.constants.NGHTTP2_PROTOCOL_ERROR) this.#violated++;
     });
   }
+
+  /**
+   * The client sends nothing more. One that has said so is answered what it has asked for as a whole, and nothing else
+   * (RFC 9113 §6.8); one that has not is gone.
+   */
+  readonly #onHalfClosed = (): void => {
+    if (!this.#hasSaidGoodbye) return this.session.destroy();
+    this.#isHalfClosed = true;
+    for (const stream of this.#streams) if (stream.state.remoteClose !== 1) stream.destroy();
+    if (this.#streams.size === 0) this.session.close();
+  };
 
   /** What the client owes of this exchange is looked at until its stream is closed. */
   watch(stream: ServerHttp2Stream, request: Http2Request, response: Http2Response): void {
@@ -126,6 +149,7 @@ export class Http2Connection {
     this.#taken += taken;
     const takenOfAnswers = Math.max(0, taken - this.#pingBytes);
     this.#pingBytes = 0;
+    if (takenOfAnswers > 0 || !this.#isHalfClosed) this.#movedAt = now;
     // RFC 9113 §6.5.3: until then our limits do not bind it.
     if (this.session.pendingSettingsAck && now - this.#begunAt >= this.#options.headTimeoutMs)
       return this.#end('our settings were not acknowledged');
@@ -141,11 +165,14 @@ export class Http2Connection {
     const violation = this.#violation;
     this.#violation = undefined;
     if (violation?.violated === this.#violated) return violation.error.message;
-    if (this.#streams === 0) {
+    if (this.#streams.size === 0) {
       this.#pingedAt = now;
       // A head that comes in too slowly is not a stream yet.
       return now - this.#idleSince < (this.#hasServed ? IDLE_MS : headTimeoutMs) ? undefined : 'no request came';
     }
+    // Whether it is still there, no ping can tell.
+    if (this.#isHalfClosed)
+      return now - this.#movedAt < HALF_CLOSED_MS ? undefined : 'its side is ended, and nothing of its answers leaves';
     // A client that has begun a head can send nothing else before its end (RFC 9113 §6.10): no answer to a ping either.
     const sinceMs = now - this.#pingedAt;
     const pongMs = Math.min(MAX_PONG_MS, Math.max(MIN_PONG_MS, pace.silenceMs));
