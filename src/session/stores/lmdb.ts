@@ -33,7 +33,7 @@ export { LmdbLedger, type LmdbLedgerOptions } from '../ledgers/lmdb.ts';
 export interface LmdbStoreOptions extends RoomOptions {
   /**
    * A folder, made when it does not exist; its files are readable by their owner only. Any number of processes of one
-   * machine may share it; not a network disk.
+   * machine and one pid namespace may share it: not two containers, and not a network disk, which are refused.
    */
   readonly path: string;
   /**
@@ -112,8 +112,9 @@ export class LmdbStore implements SessionStore {
   #closing: Promise<void> | undefined;
 
   /**
-   * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when the folder cannot be opened, or a newer version has
-   * written it; ERR_SESSION_NO_ROOM when its disk is too full. @throws {TypeError} when an option cannot work.
+   * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when the folder cannot be opened, a newer version has written
+   * it, a process in another pid namespace (another container) has it open, or it is on a network disk;
+   * ERR_SESSION_NO_ROOM when its disk is too full. @throws {TypeError} when an option cannot work.
    */
   constructor({ path, maxSessions = DEFAULT_MAX_SESSIONS, ...room }: LmdbStoreOptions) {
     const { anonymousShare = DEFAULT_ANONYMOUS_SHARE } = room;

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { type Database, open, type RootDatabase } from 'lmdb';
 import { HoldfastError, isHoldfastError } from '../../../base/errors.ts';
 import { getOrInsert } from '../../../base/get-or-insert.ts';
+import { FolderClaim } from './claim.ts';
 import { prepareLayout } from './layout.ts';
 import { LmdbRoom, type RoomOptions } from './room.ts';
 
@@ -32,6 +33,7 @@ export class LmdbEnvironment {
   readonly room: LmdbRoom;
   readonly #databases = new Map<string, Database<Buffer, Buffer>>();
   readonly #file: Stats;
+  readonly #claim: FolderClaim | undefined;
   #users = 1;
   #checkedAt = performance.now();
   #isLost = false;
@@ -70,7 +72,8 @@ export class LmdbEnvironment {
     this.room.limit(limits);
     // To open writes, too: much in a new folder, hardly anything in one that was there.
     this.room.take(0, existsSync(this.#dataFile) ? 'upkeep' : 'owned');
-    this.root = open<Buffer, Buffer>({ ...OPTIONS, path });
+    this.#claim = FolderClaim.take(path);
+    this.root = this.#openRoot();
     try {
       // The library makes one more promise for what is written in one turn and gives it to nobody: unhandled, its
       // failure would end the process.
@@ -79,6 +82,16 @@ export class LmdbEnvironment {
       prepareLayout(this, path);
     } catch (error) {
       void this.root.close();
+      this.#claim?.release();
+      throw error;
+    }
+  }
+
+  #openRoot(): RootDatabase<Buffer, Buffer> {
+    try {
+      return open<Buffer, Buffer>({ ...OPTIONS, path: this.path });
+    } catch (error) {
+      this.#claim?.release();
       throw error;
     }
   }
@@ -176,6 +189,7 @@ export class LmdbEnvironment {
     if (LmdbEnvironment.#open.get(this.path) === this) LmdbEnvironment.#open.delete(this.path);
     this.#isClosed = true;
     await this.root.close();
+    this.#claim?.release();
   }
 
   /** What is in use of the file: pages that are free in it can be written again. */
