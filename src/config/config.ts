@@ -176,7 +176,7 @@ export interface HstsConfig {
 
 export interface SessionConfig {
   /**
-   * `memory:`, `lmdb:PATH`, `redis://…`, `postgres://…`, the same with options, or a store object. Default `memory:`.
+   * `memory:`, `lmdb:PATH`, `redis://…`, `redis+sentinel://…`, `postgres://…`, the same with options, or a store object. Default `memory:`.
    */
   store?: string | StoreConfig | SessionStore;
   /**
@@ -260,7 +260,10 @@ export interface SessionConfig {
 
 /** A store with options. Which ones it takes depends on the URL. */
 export interface StoreConfig {
-  /** As the short form: `redis://localhost:6379/0`. A list names several nodes of one Redis Cluster. */
+  /**
+   * As the short form: `redis://localhost:6379/0`. A list names several nodes of one Redis Cluster, or Sentinels:
+   * `redis+sentinel://a:26379,b:26379/name` is the master that they call `name`.
+   */
   url: string | readonly string[];
   /** lmdb: what all of it may take; what has ended makes room for others. Default: what the disk has. */
   maxSize?: Size;

@@ -1,4 +1,5 @@
 import { type Duration, parseDuration } from '../base/duration.ts';
+import { parseRedisAddresses } from '../base/redis-address.ts';
 import {
   DEFAULT_IDLE_MS,
   endsBeforeWrite,
@@ -259,11 +260,18 @@ function* brokenStore(session: unknown, at: readonly PropertyKey[]): Generator<B
     }
   }
   if (kinds.size > 1) yield { path: [...at, 'store', 'url'], message: 'the URLs are of different kinds of stores' };
+  else if (kinds.has('redis') && urls.length > 1) {
+    try {
+      parseRedisAddresses(urls);
+    } catch (error) {
+      yield { path: [...at, 'store', 'url'], message: (error as Error).message.replace(/^redis: /, '') };
+    }
+  }
 }
 
 function storeKind(url: string): string {
   const scheme = url.slice(0, url.indexOf(':'));
-  if (scheme === 'rediss') return 'redis';
+  if (/^rediss?(\+sentinel)?$/.test(scheme)) return 'redis';
   return scheme === 'postgresql' ? 'postgres' : scheme;
 }
 

@@ -1,6 +1,7 @@
 import * as z from 'zod';
 import { parseDate } from '../base/date.ts';
 import { type Duration, parseDuration } from '../base/duration.ts';
+import { parseRedisAddresses } from '../base/redis-address.ts';
 import { parseSize, type Size } from '../base/size.ts';
 import type { AssertionConfig, SessionApiConfig } from '../gateway/backend-session/identity.ts';
 import type { UpstreamSessionConfig } from '../gateway/backend-session/observed/options.ts';
@@ -193,7 +194,14 @@ const redirect = textLike(
 // A store's URL can hold a password: messages name its scheme only.
 const storeUrl = z.string().superRefine((value, context) => {
   if (value === 'memory:' || /^lmdb:./.test(value)) return;
-  if (/^(rediss?|postgres(ql)?):\/\/./.test(value) && URL.canParse(value)) return;
+  if (/^rediss?(\+sentinel)?:\/\//.test(value)) {
+    try {
+      return void parseRedisAddresses([value]);
+    } catch (error) {
+      return context.addIssue({ code: 'custom', message: (error as Error).message.replace(/^redis: /, '') });
+    }
+  }
+  if (/^postgres(ql)?:\/\/./.test(value) && URL.canParse(value)) return;
   const scheme = /^[a-z][\w+.-]*:/i.exec(value)?.[0] ?? 'that';
   context.addIssue({
     code: 'custom',

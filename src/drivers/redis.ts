@@ -1,4 +1,5 @@
 import { HoldfastError } from '../base/errors.ts';
+import type { RedisAddress } from '../base/redis-address.ts';
 
 export type RedisArgument = string | Buffer;
 
@@ -45,56 +46,52 @@ export interface RedisClusterLike {
   ): Promise<unknown>;
 }
 
-/** A client that a user brings, connected. It is never closed by us. */
-export type RedisLike = RedisClientLike | RedisClusterLike;
+/** What is needed of a client for Sentinels. One of node-redis (`createSentinel`) is one. */
+export interface RedisSentinelLike {
+  readonly isReady: boolean;
+  /** Another one for the same Sentinels, with these settings in the place of its own; not connected yet. */
+  duplicate(settings?: object): RedisSentinelLike;
+  connect(): Promise<unknown>;
+  destroy(): unknown;
+  acquire(): Promise<unknown>;
+  getMasterNode(): unknown;
+  on(event: 'error', listener: (error: Error) => void): unknown;
+  sendCommand(isReadonly: boolean | undefined, args: RedisArgument[], options?: object): Promise<unknown>;
+  subscribe(channel: string, listener: (message: string) => void): Promise<unknown>;
+  // biome-ignore lint/suspicious/noExplicitAny: its listeners take text or bytes
+  unsubscribe(channel: string, listener: (message: any) => void): Promise<unknown>;
+}
 
+/** A client that a user brings. It is never closed by us. */
+export type RedisLike = RedisClientLike | RedisClusterLike | RedisSentinelLike;
+
+const CLIENT_METHODS = ['sendCommand', 'duplicate', 'connect', 'destroy', 'on', 'subscribe', 'unsubscribe'];
+
+/** @throws {TypeError} when it is none of them. */
+export function kindOf(client: RedisLike): 'client' | 'cluster' | 'sentinel' {
+  const has = (name: string) => typeof (client as unknown as Record<string, unknown> | null)?.[name] === 'function';
+  const missing = CLIENT_METHODS.filter(name => !has(name));
+  if (has('nodeClient') && has('sendCommand') && 'masters' in client) return 'cluster';
+  if (missing.length === 0 && has('acquire') && has('getMasterNode')) return 'sentinel';
+  if (missing.length === 0 && 'isReady' in client) return 'client';
+  const what = has('execute') ? 'a pool ' : has('callBuffer') ? 'a client of ioredis ' : '';
+  const lacks = missing.length > 0 ? missing.join(', ') : 'isReady';
+  throw new TypeError(
+    `redis: cannot use the client that was given, ${what}without ${lacks}; give one that createClient, createCluster or createSentinel of the package "redis" (5 or later) has made, or adapt yours as docs/guides/redis.md shows`,
+  );
+}
+
+/** As `RedisLike`, told apart by `kindOf`. */
 export function isCluster(client: RedisLike): client is RedisClusterLike {
-  return 'masters' in client;
+  return kindOf(client) === 'cluster';
+}
+
+export function isSentinel(client: RedisLike): client is RedisSentinelLike {
+  return kindOf(client) === 'sentinel';
 }
 
 /** RESP type bytes of node-redis: `$` bulk string, `%` map. */
 export const REDIS_BYTES: object = { typeMapping: { 36: Buffer, 37: Array } };
-
-/** Where a server is and who we are to it. */
-export interface RedisAddress {
-  readonly host: string;
-  readonly port: number;
-  readonly isTls: boolean;
-  readonly username?: string;
-  readonly password?: string;
-  readonly database: number;
-}
-
-/**
- * Reads `redis://user:password@host:port/database` or `rediss://…` (TLS). What comes after `?` is not looked at.
- *
- * @throws {TypeError} which does not repeat the address: it may hold a password.
- */
-export function parseRedisUrl(text: string): RedisAddress {
-  const url = URL.parse(text);
-  const database = Number(url?.pathname.slice(1));
-  if (!url || !/^rediss?:$/.test(url.protocol) || url.hostname === '' || !Number.isInteger(database)) {
-    throw new TypeError(
-      'redis: the address is not a URL such as redis://user:password@host:6379/0, or rediss://… for TLS; percent-encode special characters of the password',
-    );
-  }
-  return {
-    host: url.hostname.replace(/^\[(.*)\]$/, '$1'),
-    port: Number(url.port || 6379),
-    isTls: url.protocol === 'rediss:',
-    ...(url.username && { username: decodePercent(url.username) }),
-    ...(url.password && { password: decodePercent(url.password) }),
-    database,
-  };
-}
-
-function decodePercent(text: string): string {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    return text; // a password with a percent sign that begins no code
-  }
-}
 
 /** For `rediss://`: whom to trust besides the usual authorities, and who we are. PEM. */
 export interface RedisTls {

@@ -1,6 +1,6 @@
 import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -94,6 +94,71 @@ export async function startReplica(master: RedisServer): Promise<RedisServer> {
   const replica = await startRedis({ replicaof: `127.0.0.1 ${master.port}` });
   await until(async () => /master_link_status:up/.test(await replica.cli('INFO', 'replication')));
   return replica;
+}
+
+export interface RedisSentinels extends AsyncDisposable {
+  readonly ports: readonly number[];
+  /** Their addresses as one, for the master called `shop`. */
+  readonly url: string;
+  /** One command by `redis-cli` to the Sentinel of that number. */
+  cli(sentinel: number, ...args: string[]): Promise<string>;
+  /** Sends a signal to the Sentinel of that number. */
+  signal(sentinel: number, signal: NodeJS.Signals): void;
+  /** Where they say that the master is. */
+  master(): Promise<number>;
+  stop(): Promise<void>;
+}
+
+/** Starts Sentinels that watch this master, and know its replicas. They need half a second to miss it. */
+export async function startSentinels(
+  master: Pick<RedisServer, 'port'>,
+  { count = 3, replicas = 1, lines = [] as readonly string[], password = '' } = {},
+): Promise<RedisSentinels> {
+  const folder = await mkdtemp(join(tmpdir(), 'holdfast-sentinel-'));
+  const children: ChildProcess[] = [];
+  const ports: number[] = [];
+  const auth = password === '' ? [] : ['-a', password, '--no-auth-warning'];
+  const sentinels: RedisSentinels = {
+    ports,
+    get url() {
+      return `redis+sentinel://${ports.map(port => `127.0.0.1:${port}`).join(',')}/shop`;
+    },
+    cli: (sentinel, ...args) => redisCli('-p', String(ports[sentinel]), ...auth, ...args),
+    signal: (sentinel, signal) => void children[sentinel]!.kill(signal),
+    master: async () => Number((await sentinels.cli(0, 'SENTINEL', 'GET-MASTER-ADDR-BY-NAME', 'shop')).split('\n')[1]),
+    async stop() {
+      for (const child of children) child.kill('SIGKILL');
+      await rm(folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 50 });
+    },
+    [Symbol.asyncDispose]: () => sentinels.stop(),
+  };
+  const own = [
+    `sentinel monitor shop 127.0.0.1 ${master.port} ${Math.floor(count / 2) + 1}`,
+    'sentinel down-after-milliseconds shop 500',
+    'sentinel failover-timeout shop 3000',
+  ];
+  for (let index = 0; index < count; index++) {
+    const port = await freePort();
+    const file = join(folder, `${index}.conf`);
+    await writeFile(file, [`port ${port}`, 'bind 127.0.0.1', `dir ${folder}`, ...own, ...lines, ''].join('\n'));
+    const child = spawn(program!, [file, '--sentinel'], { stdio: 'ignore' });
+    running.add(child);
+    child.once('exit', () => running.delete(child));
+    children.push(child);
+    ports.push(port);
+  }
+  try {
+    for (let index = 0; index < count; index++)
+      await until(async () => {
+        const known = await sentinels.cli(index, 'SENTINEL', 'MASTER', 'shop').catch(() => '');
+        const of = (name: string) => Number(new RegExp(`^${name}\\n(\\d+)`, 'm').exec(known)?.[1]);
+        return of('num-other-sentinels') === count - 1 && of('num-slaves') >= replicas;
+      });
+    return sentinels;
+  } catch (error) {
+    await sentinels.stop();
+    throw error;
+  }
 }
 
 export interface RedisCluster extends AsyncDisposable {

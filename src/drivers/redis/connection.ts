@@ -1,9 +1,10 @@
 import { setTimeout as wait } from 'node:timers/promises';
 import { HoldfastError } from '../../base/errors.ts';
+import { parseRedisAddresses } from '../../base/redis-address.ts';
 import {
   isCluster,
+  isSentinel,
   loadRedis,
-  parseRedisUrl,
   REDIS_BYTES,
   type RedisArgument,
   type RedisLike,
@@ -14,7 +15,17 @@ import {
 import { AcknowledgedWriter, type RedisAcknowledgement } from './acknowledged-writer.ts';
 import { withDeadline } from './deadline.ts';
 import { codeOf, NoAnswer, NotConnected, noRoom, onFailure, unavailable } from './failures.ts';
-import { BroughtCluster, BroughtNode, openNodes, type RedisNode, type RedisNodes, SingleNode } from './nodes.ts';
+import {
+  BroughtCluster,
+  BroughtNode,
+  openMaster,
+  openNodes,
+  type RedisNode,
+  type RedisNodes,
+  refuseUnfit,
+  SingleNode,
+} from './nodes.ts';
+import { SentinelClient, Sentinels } from './sentinel.ts';
 
 export interface RedisConnectionOptions {
   /** Milliseconds after which a command without an answer fails. */
@@ -23,6 +34,8 @@ export interface RedisConnectionOptions {
   readonly tls?: RedisTls | undefined;
 }
 
+const BROUGHT = 'the client of the application';
+const BROUGHT_SENTINEL = 'behind the sentinel client of the application';
 const MAX_TRIES = 8;
 const RETRY_PAUSE_MS = 25;
 
@@ -50,15 +63,23 @@ export class RedisConnection {
     options: RedisConnectionOptions,
   ): Promise<RedisConnection> {
     if (typeof target === 'string' || Array.isArray(target)) {
-      const addresses = [target].flat().map(parseRedisUrl);
-      if (addresses.length === 0)
-        throw new TypeError('redis: no address given; write for example redis://localhost:6379/0');
+      const { servers, sentinel } = parseRedisAddresses([target].flat());
       const createClient = await loadRedis(options.tls);
-      return new RedisConnection(await openNodes(addresses, createClient, options.commandTimeoutMs), options);
+      const { commandTimeoutMs } = options;
+      if (!sentinel) return new RedisConnection(await openNodes(servers, createClient, commandTimeoutMs), options);
+      const sentinels = new Sentinels(sentinel, createClient, commandTimeoutMs);
+      const create = () => sentinels.createClient();
+      return new RedisConnection(await openMaster(sentinels.place, create, commandTimeoutMs), options);
     }
     const client = target as RedisLike;
+    if (isSentinel(client)) {
+      const create = () => SentinelClient.like(client);
+      return new RedisConnection(await openMaster(BROUGHT_SENTINEL, create, options.commandTimeoutMs), options);
+    }
     if (!isCluster(client)) {
-      const node = new BroughtNode('the client of the application', () => client);
+      const node = new BroughtNode(BROUGHT, () => client);
+      // One that is not connected yet says nothing.
+      if (node.client) await refuseUnfit(BROUGHT, node.client);
       return new RedisConnection(new SingleNode(node), options);
     }
     const cluster = new BroughtCluster(client);

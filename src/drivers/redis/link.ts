@@ -1,4 +1,5 @@
 import { setTimeout as wait } from 'node:timers/promises';
+import type { Awaitable } from '../../base/awaitable.ts';
 import type { RedisClientLike } from '../redis.ts';
 import { withDeadline } from './deadline.ts';
 
@@ -7,12 +8,19 @@ const MAX_PAUSE_MS = 1_000;
 
 export interface RedisLinkOptions {
   /** A client that is not connected yet, for each attempt another one. */
-  readonly create: () => RedisClientLike;
+  readonly create: () => Awaitable<RedisClientLike>;
   /** Milliseconds that an attempt may take. */
   readonly timeoutMs: number;
   /** Runs before the link counts as connected. */
   readonly prepare?: (client: RedisClientLike) => Promise<void>;
   readonly onLost?: () => void;
+}
+
+/** To connect. */
+interface Attempt {
+  client: RedisClientLike | undefined;
+  /** It has taken too long. */
+  isOver: boolean;
 }
 
 /**
@@ -88,11 +96,14 @@ export class RedisLink {
     // What is given up as soon as it is there, as a replica where a master should be, is not tried without a pause.
     if (performance.now() - this.#connectedAt < MAX_PAUSE_MS) await this.#pause(FIRST_PAUSE_MS);
     for (let pauseMs = FIRST_PAUSE_MS; !signal.aborted; pauseMs = Math.min(pauseMs * 2, MAX_PAUSE_MS)) {
-      let client: RedisClientLike | undefined;
+      const attempt: Attempt = { client: undefined, isOver: false };
       try {
-        client = this.#connecting = this.#create();
-        const connected = this.#prepared(client);
-        await withDeadline(connected, timeoutMs, () => new Error(`not connected within ${timeoutMs} ms`));
+        const connected = this.#prepared(attempt);
+        const client = await withDeadline(
+          connected,
+          timeoutMs,
+          () => new Error(`not connected within ${timeoutMs} ms`),
+        );
         if (signal.aborted) client.destroy();
         if (signal.aborted || !client.isReady) throw new Error('the connection was closed');
         this.#connecting = undefined;
@@ -103,23 +114,23 @@ export class RedisLink {
         return;
       } catch (error) {
         this.#failure = error;
-        client?.destroy();
+        attempt.isOver = true;
+        attempt.client?.destroy();
         this.#first.reject(error);
       }
       await this.#pause(pauseMs);
     }
   }
 
-  #create(): RedisClientLike {
-    const client = this.#options.create();
+  async #prepared(attempt: Attempt): Promise<RedisClientLike> {
+    const client = await this.#options.create();
+    if (attempt.isOver || this.#closing.signal.aborted) throw new Error('closed');
+    attempt.client = this.#connecting = client;
     // Without a listener an 'error' event would end the process.
     client.on('error', error => this.giveUp(client, error));
-    return client;
-  }
-
-  async #prepared(client: RedisClientLike): Promise<void> {
     await client.connect();
     await this.#options.prepare?.(client);
+    return client;
   }
 
   /** Some time, at most the milliseconds; shorter when it is closed. */

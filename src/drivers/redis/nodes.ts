@@ -1,11 +1,8 @@
+import type { Awaitable } from '../../base/awaitable.ts';
+import { HoldfastError } from '../../base/errors.ts';
 import { getOrInsert } from '../../base/get-or-insert.ts';
-import {
-  type CreateRedisClient,
-  REDIS_BYTES,
-  type RedisAddress,
-  type RedisClientLike,
-  type RedisClusterLike,
-} from '../redis.ts';
+import type { RedisAddress } from '../../base/redis-address.ts';
+import { type CreateRedisClient, REDIS_BYTES, type RedisClientLike, type RedisClusterLike } from '../redis.ts';
 import { withDeadline } from './deadline.ts';
 import { codeOf, NoAnswer, unavailable } from './failures.ts';
 import { keySlot } from './key-slot.ts';
@@ -20,7 +17,7 @@ export interface RedisNode {
   /** Why there is no client, if that is known. */
   readonly failure?: unknown;
   /** Another client for this server, not connected yet. */
-  create(): RedisClientLike;
+  create(): Awaitable<RedisClientLike>;
   /** It answers no more, or says that it takes no writes. */
   giveUp(client: RedisClientLike, reason: unknown): void;
 }
@@ -40,21 +37,21 @@ export interface RedisNodes {
   close(): void;
 }
 
-/** A server of our own connection. */
+/** A server of our own connection. One that is a replica, or no server of data at all, counts as away. */
 export class OwnNode extends RedisLink implements RedisNode {
   readonly address: string;
-  readonly create: () => RedisClientLike;
+  readonly create: () => Awaitable<RedisClientLike>;
   /** How often the connection was lost. */
   losses = 0;
 
-  constructor(address: RedisAddress, createClient: CreateRedisClient, timeoutMs: number, onLost = () => {}) {
-    const create = () => createClient(address);
+  /** @param address For messages. @param create Looks up where it is, each time. */
+  constructor(address: string, create: () => Awaitable<RedisClientLike>, timeoutMs: number, onLost = () => {}) {
     const noteLoss = () => {
       this.losses++;
       onLost();
     };
-    super({ create, timeoutMs, onLost: noteLoss });
-    this.address = nameOf(address);
+    super({ create, timeoutMs, prepare: client => refuseUnfit(address, client), onLost: noteLoss });
+    this.address = address;
     this.create = create;
   }
 }
@@ -309,10 +306,15 @@ export class OwnCluster implements RedisNodes {
     return getOrInsert(this.#nodes, address, () => {
       const seed = this.#seeds[0]!;
       const target = { ...seed, host: hostOf(address), port: Number(address.slice(address.lastIndexOf(':') + 1)) };
-      return new OwnNode(target, this.#createClient, this.#timeoutMs, () => {
-        this.#interruptions++;
-        void this.refresh();
-      });
+      return new OwnNode(
+        address,
+        () => this.#createClient(target),
+        this.#timeoutMs,
+        () => {
+          this.#interruptions++;
+          void this.refresh();
+        },
+      );
     });
   }
 }
@@ -346,14 +348,19 @@ export async function openNodes(
 ): Promise<RedisNodes> {
   let failure: unknown;
   for (const address of addresses) {
-    const node = new OwnNode(address, createClient, timeoutMs);
+    const node = new OwnNode(nameOf(address), () => createClient(address), timeoutMs);
     try {
       const client = await node.first;
       // Refused where there is no cluster, or to a user who may not know.
       const slots = client.sendCommand(['CLUSTER', 'SLOTS'], REDIS_BYTES).catch(error => {
         if (codeOf(error) === undefined) throw error;
       });
-      if (!(await withDeadline(slots, timeoutMs, () => new NoAnswer()))) return new SingleNode(node);
+      if (!(await withDeadline(slots, timeoutMs, () => new NoAnswer()))) {
+        if (addresses.length === 1) return new SingleNode(node);
+        throw unavailable(
+          `redis at ${node.address} is not a node of a cluster, and several addresses were given; give one address, those of a cluster, or those of Sentinels as redis+sentinel://…`,
+        );
+      }
       node.close();
       const cluster = new OwnCluster(addresses, createClient, timeoutMs);
       await cluster.connect().catch(error => {
@@ -362,10 +369,67 @@ export async function openNodes(
       });
       return cluster;
     } catch (error) {
-      failure = error;
       node.close();
+      // It answers, and cannot be used.
+      if (error instanceof HoldfastError) throw error;
+      failure = error;
     }
   }
   const message = `redis at ${addresses.map(nameOf).join(', ')} could not be reached; check that it runs, its address, and the password`;
   throw unavailable(message, failure);
+}
+
+/**
+ * Connects to the master of a name.
+ *
+ * @param place For messages.
+ * @param create A client for the master as it is now.
+ * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when there is none in time.
+ */
+export async function openMaster(
+  place: string,
+  create: () => Awaitable<RedisClientLike>,
+  timeoutMs: number,
+): Promise<RedisNodes> {
+  const node = new OwnNode(place, create, timeoutMs);
+  try {
+    await node.first;
+    return new SingleNode(node);
+  } catch (error) {
+    node.close();
+    if (error instanceof HoldfastError) throw error;
+    throw unavailable(`redis ${place} could not be reached; check the sentinels, the name, and the passwords`, error);
+  }
+}
+
+/**
+ * What a server says of itself; it may have nothing to say.
+ *
+ * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when it takes no writes by what it is.
+ */
+export async function refuseUnfit(address: string, client: RedisClientLike): Promise<void> {
+  const facts = await factsOf(client);
+  const mode = facts.get('mode');
+  if (mode === 'sentinel') {
+    throw unavailable(
+      `redis at ${address} is a Sentinel, which keeps no data; write redis+sentinel://${address}/ and the name of its master`,
+    );
+  }
+  // A cluster says by itself which of its servers take writes.
+  if (mode === 'standalone' && facts.get('role') === 'replica') {
+    throw unavailable(
+      `redis at ${address} is a replica; give the address of its master, or those of the Sentinels as redis+sentinel://…`,
+    );
+  }
+}
+
+async function factsOf(client: RedisClientLike): Promise<ReadonlyMap<string, string>> {
+  const facts = new Map<string, string>();
+  // Refused by servers that do not know it.
+  const reply = await client.sendCommand(['HELLO'], REDIS_BYTES).catch(error => {
+    if (codeOf(error) === undefined) throw error;
+  });
+  const items = reply instanceof Map ? [...reply].flat() : Array.isArray(reply) ? reply : [];
+  for (let i = 0; i < items.length; i += 2) facts.set(String(items[i]), String(items[i + 1]));
+  return facts;
 }

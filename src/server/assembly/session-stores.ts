@@ -1,6 +1,7 @@
 import type { Clock } from '../../base/clock.ts';
 import { type Duration, parseDuration } from '../../base/duration.ts';
 import type { Logger } from '../../base/logger.ts';
+import { parseRedisAddresses } from '../../base/redis-address.ts';
 import { parseSize, type Size } from '../../base/size.ts';
 import type { SessionConfig, StoreConfig } from '../../config/config.ts';
 import type { Ledger } from '../../session/ledger.ts';
@@ -43,6 +44,8 @@ export async function openBackend(
     }
     case 'redis':
     case 'rediss':
+    case 'redis+sentinel':
+    case 'rediss+sentinel':
       return openRedisBackend(url, config.profile, options, parts.logger);
     case 'postgres':
     case 'postgresql':
@@ -72,7 +75,7 @@ async function openRedisBackend(
 
 /** What `failover` is chosen for is that nothing is lost with a server. */
 function acknowledgedUnder(profile: SessionConfig['profile'], url: StoreConfig['url']): StoreConfig['acknowledge'] {
-  const isInAddress = [url].flat().some(address => URL.parse(address)?.searchParams.has('replicas'));
+  const isInAddress = parseRedisAddresses([url].flat()).options.replicas !== undefined;
   return profile === 'failover' && !isInAddress ? { replicas: 1 } : undefined;
 }
 

@@ -33,7 +33,14 @@ import {
 } from './redis/scripts.ts';
 import { memoryShare, warnOfSettings } from './redis/settings.ts';
 
-export type { RedisClientLike, RedisClusterLike, RedisLike, RedisMasterLike, RedisTls } from '../../drivers/redis.ts';
+export type {
+  RedisClientLike,
+  RedisClusterLike,
+  RedisLike,
+  RedisMasterLike,
+  RedisSentinelLike,
+  RedisTls,
+} from '../../drivers/redis.ts';
 export { RedisLedger } from '../ledgers/redis.ts';
 export type { RedisOptions, RedisTarget } from './redis/options.ts';
 

@@ -496,10 +496,21 @@ describe.skipIf(redisIsMissing)(`opening redis${skipped}`, () => {
   });
 
   test('is done by the next address when one is away', async () => {
-    await using server = await startRedis();
+    await using server = await startRedis({ 'cluster-enabled': 'yes' });
+    await server.cli('CLUSTER', 'ADDSLOTSRANGE', '0', '16383');
+    await until(async () => /cluster_state:ok/.test(await server.cli('CLUSTER', 'INFO')));
     const store = await RedisStore.open(['redis://127.0.0.1:1', server.url]);
     expect(await store.count()).toBe(0);
     await store.close();
+  });
+
+  test('refuses several addresses of which one is no node of a cluster, whichever are away', async () => {
+    await using server = await startRedis();
+    for (const urls of [
+      ['redis://127.0.0.1:1', server.url],
+      [server.url, 'redis://127.0.0.1:1'],
+    ])
+      await expect(RedisStore.open(urls)).rejects.toThrow(/not a node of a cluster/);
   });
 
   test('trusts the server of rediss:// by its certificate', async () => {

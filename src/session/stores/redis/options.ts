@@ -1,4 +1,5 @@
 import type { Logger } from '../../../base/logger.ts';
+import { parseRedisAddresses } from '../../../base/redis-address.ts';
 import type { RedisConnectionOptions } from '../../../drivers/redis/connection.ts';
 import type { RedisLike, RedisTls } from '../../../drivers/redis.ts';
 
@@ -24,8 +25,9 @@ export interface RedisOptions {
 }
 
 /**
- * Where Redis is: a URL, several of one cluster, or a connected client of node-redis (5 or later), single or cluster,
- * or what looks like one.
+ * Where Redis is: a URL, several of one cluster, one of Sentinels (`redis+sentinel://host:26379,host:26379/name`), or a
+ * client of node-redis (5 or later): a connected one of `createClient` or `createCluster`, one of `createSentinel`, or
+ * what looks like one.
  */
 export type RedisTarget = string | readonly string[] | RedisLike;
 
@@ -36,18 +38,7 @@ export type RedisTarget = string | readonly string[] | RedisLike;
  */
 export function withUrlOptions(target: RedisTarget, options: RedisOptions): RedisOptions {
   const urls = [target].flat().filter(address => typeof address === 'string');
-  const found: Record<string, string> = {};
-  for (const url of urls) {
-    for (const [name, value] of URL.parse(url)?.searchParams ?? []) {
-      if (name !== 'prefix' && name !== 'replicas') {
-        throw new TypeError(
-          `redis: the address has an option ${JSON.stringify(name)}; it may have prefix and replicas`,
-        );
-      }
-      found[name] = value;
-    }
-  }
-  const { prefix, replicas } = found;
+  const { prefix, replicas } = urls.length > 0 ? parseRedisAddresses(urls).options : {};
   return {
     ...(prefix !== undefined && { prefix }),
     ...(replicas !== undefined && { acknowledge: { replicas: Number(replicas) } }),
