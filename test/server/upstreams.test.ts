@@ -173,6 +173,7 @@ describe('server.upstreams', () => {
       name: 'app',
       moves: 0,
       retries: 0,
+      clientViolations: 0,
       servers: [
         {
           url: a.url,

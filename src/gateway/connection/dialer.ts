@@ -5,6 +5,7 @@ import { setDeadline } from '../../base/deadlines.ts';
 import { HoldfastError } from '../../base/errors.ts';
 import { parseServerAddress, type ServerAddress } from '../../http/server-address.ts';
 import { trackStage, whenOpen } from './stage.ts';
+import { TlsSessions } from './tls-sessions.ts';
 
 /** After this silence TCP itself asks whether the other end still exists. */
 const TCP_KEEPALIVE_MS = 30_000;
@@ -45,8 +46,7 @@ export class Dialer {
   readonly #options: DialerOptions;
   readonly #clock: Clock;
   readonly #tls: tls.ConnectionOptions | undefined;
-  /** A handshake that resumes is cheaper for both. */
-  #tlsSession: Buffer | undefined;
+  readonly #tlsSessions = new TlsSessions();
 
   constructor(address: ServerAddress, options: DialerOptions, clock: Clock) {
     this.#address = address;
@@ -88,14 +88,22 @@ export class Dialer {
   }
 
   #openTls(place: net.NetConnectOpts): tls.TLSSocket {
-    const socket = tls.connect({ ...place, ...this.#tls!, ...(this.#tlsSession && { session: this.#tlsSession }) });
-    socket.on('session', session => {
-      this.#tlsSession = session;
+    const sessions = this.#tlsSessions;
+    const session = sessions.take();
+    const socket = tls.connect({ ...place, ...this.#tls!, ...(session && { session }) });
+    // Node does not look at the name of a server again when a session is resumed: so one counts only when it was found
+    // good.
+    let isGood = false;
+    const given: Buffer[] = [];
+    socket.on('session', one => (isGood ? sessions.add(one) : given.push(one)));
+    socket.once('secureConnect', () => {
+      isGood = true;
+      for (const one of given.splice(0)) sessions.add(one);
     });
-    // A session that the server does not take any more must not be shown again.
-    socket.once('error', () => {
-      this.#tlsSession = undefined;
-    });
+    if (session === undefined) return socket;
+    // What becomes of a connection that is open says nothing of the session: many servers end theirs with a reset.
+    const onClose = () => sessions.clear();
+    socket.once('close', onClose).once('secureConnect', () => socket.off('close', onClose));
     return socket;
   }
 }
