@@ -201,7 +201,7 @@ function sessionsOf(id: string, options: GatewayOptions): SessionContext {
     commit: async () => {},
     attach: async () => ({ session, isEnded: false, touch: onTraffic, release: async () => {} }),
     responseHeaders: () => news,
-    ...{ release: nothing, markHeadersSent: nothing, markClientGone: nothing },
+    ...{ release: nothing, markHeadersSent: nothing, markClientGone: nothing, followResponse: nothing },
   };
   const manager = {
     tracking: { urlParameter: 'sid' },
