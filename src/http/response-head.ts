@@ -22,6 +22,12 @@ const STATUS_LINE = /HTTP\/1\.([01]) ([1-9]\d\d)(?: ([\t\x20-\x7e\x80-\xff]*))?\
  */
 const FIELD_LINE = /([!#$%&'*+.^`|~\w-]+):[\t ]*([\t\x20-\x7e\x80-\xff]*)\r\n/y;
 
+/** @param text Of which the first line is there as a whole. */
+export function beginsWithStatusLine(text: string): boolean {
+  STATUS_LINE.lastIndex = 0;
+  return STATUS_LINE.test(text);
+}
+
 /**
  * Reads the head of an HTTP/1 response (RFC 9112 §4, §5), strictly: what other recipients might read in another way is
  * malformed. That is a bare line feed or carriage return, a folded line, white space before a colon, NUL and other

@@ -1,5 +1,12 @@
 import type { HoldfastError } from '../base/errors.ts';
-import { MAX_HEAD_BYTES, malformed, parseFields, parseResponseHead, type ResponseHead } from './response-head.ts';
+import {
+  beginsWithStatusLine,
+  MAX_HEAD_BYTES,
+  malformed,
+  parseFields,
+  parseResponseHead,
+  type ResponseHead,
+} from './response-head.ts';
 import { hasToken } from './token.ts';
 
 /** Receives the parts of a response, in order. */
@@ -30,6 +37,8 @@ type State =
 
 /** Of every head. */
 const BEGIN = 'HTTP/1.';
+/** What a line with the size of a chunk begins with, as far as it has come. */
+const BEGIN_OF_CHUNK = /^[\da-f]{1,12}[\t ]*(?:;[\t\x20-\x7e\x80-\xff]*)?\r?$/i;
 const NO_TRAILERS: readonly string[] = [];
 /** Size and extensions of one chunk. */
 const MAX_CHUNK_LINE_BYTES = 1024;
@@ -117,7 +126,7 @@ export class ResponseReader {
         const text = this.#take(chunk, end, '\r\n\r\n', this.#maxHeadBytes);
         if (text !== undefined) this.#onHead(parseResponseHead(text));
         // Data that is not HTTP may never contain a blank line.
-        else if (!BEGIN.startsWith(this.#held.slice(0, BEGIN.length))) throw malformed('it does not begin with HTTP/1');
+        else if (!mayBeHead(this.#held)) throw malformed('it does not begin with the status line of HTTP/1');
         return;
       }
       case 'no-body':
@@ -128,7 +137,10 @@ export class ResponseReader {
         return this.#passBody(chunk, end, false);
       case 'chunk-size': {
         const line = this.#take(chunk, end, '\r\n', MAX_CHUNK_LINE_BYTES);
-        if (line === undefined) return;
+        if (line === undefined) {
+          if (!BEGIN_OF_CHUNK.test(this.#held)) throw malformed('a chunk does not begin with its size');
+          return;
+        }
         const digits = CHUNK_SIZE.exec(line)?.[1];
         if (digits === undefined) throw malformed('a chunk does not begin with its size');
         this.#remaining = Number.parseInt(digits, 16);
@@ -141,6 +153,7 @@ export class ResponseReader {
         return;
       case 'chunk-end':
         if (this.#take(chunk, end, '\r\n', 2) !== undefined) this.#state = 'chunk-size';
+        else if (this.#held !== '\r') throw malformed('a chunk is longer than its size');
         return;
       case 'trailers':
         return this.#onTrailerLine(chunk, end);
@@ -227,10 +240,26 @@ export class ResponseReader {
       return text.slice(0, found);
     }
     if (text.length >= maxBytes) throw this.#tooLong(maxBytes);
+    // Else what would end it may never come: who ends lines in another way is done, and waits.
+    if (hasBareEnd(text, Math.max(0, before - 1))) throw malformed('a line of it ends without CRLF');
     this.#held = text;
     this.#at = end;
     return undefined;
   }
+}
+
+/** What has come of a head, without its end. */
+function mayBeHead(text: string): boolean {
+  return text.includes('\r\n') ? beginsWithStatusLine(text) : BEGIN.startsWith(text.slice(0, BEGIN.length));
+}
+
+/** A line feed without a carriage return before it, or that without a line feed behind it: RFC 9112 §2.2. */
+function hasBareEnd(text: string, start: number): boolean {
+  for (let at = text.indexOf('\n', start); at >= 0; at = text.indexOf('\n', at + 1))
+    if (text.charCodeAt(at - 1) !== 0x0d) return true;
+  for (let at = text.indexOf('\r', start); at >= 0 && at + 1 < text.length; at = text.indexOf('\r', at + 1))
+    if (text.charCodeAt(at + 1) !== 0x0a) return true;
+  return false;
 }
 
 interface Framing {
