@@ -20,8 +20,11 @@ interface HandshakeFacts {
   readonly isUpgrade: boolean;
 }
 
-/** The base64 of exactly 16 bytes: two bits of the last letter carry data, the other four are zero. */
-const KEY = /^[A-Za-z0-9+/]{21}[AQgw]==$/;
+/**
+ * The base64 of exactly 16 bytes. Of the last letter two bits carry data. The other four should be zero, which some
+ * clients do not know; as nothing is made of the key but its hash, they may be anything.
+ */
+const KEY = /^[A-Za-z0-9+/]{22}==$/;
 
 /** An extended CONNECT of HTTP/2 (RFC 8441), which the listener has put into the words of a handshake in HTTP/1.1. */
 export interface ExtendedConnect {
@@ -80,8 +83,7 @@ export function parseUpgrade(head: HandshakeFacts): UpgradeRequest | Refusal {
     return badHandshake(400, 'the handshake announces a body; frames follow its empty line');
 
   const subprotocols = parseSubprotocols(headers['sec-websocket-protocol']);
-  if (subprotocols === undefined)
-    return badHandshake(400, 'the Sec-WebSocket-Protocol header is not a list of different names');
+  if (subprotocols === undefined) return badHandshake(400, 'the Sec-WebSocket-Protocol header is not a list of names');
   return { key, subprotocols, extensions: headers['sec-websocket-extensions'] ?? '' };
 }
 
@@ -89,9 +91,12 @@ function badHandshake(status: number, reason: string, headers?: Record<string, s
   return refuse(status, 'ERR_WS_BAD_HANDSHAKE', reason, headers && { headers });
 }
 
-/** RFC 6455 §4.1: the elements are tokens, and all different. */
+/** Tokens, each once. RFC 9110 §5.6.1.2: an empty place in a list is none. */
 function parseSubprotocols(header: string | undefined): string[] | undefined {
   if (header === undefined) return [];
-  const names = header.split(',').map(name => name.trim());
-  return names.every(isToken) && new Set(names).size === names.length ? names : undefined;
+  const names = header
+    .split(',')
+    .map(name => name.trim())
+    .filter(name => name !== '');
+  return names.every(isToken) ? [...new Set(names)] : undefined;
 }

@@ -40,6 +40,21 @@ describe('parseUpgrade', () => {
     expect(await judge(changes)).toMatchObject({ key: KEY });
   });
 
+  test.each([...'AQRZagw9+'])('takes a key whose last character is %s, with whatever stray bits', async last => {
+    const key = `dGhlIHNhbXBsZSBub25jZ${last}==`;
+    expect(await judge({ 'Sec-WebSocket-Key': key })).toMatchObject({ key });
+  });
+
+  test.each<[string, string | string[], string[]]>([
+    ['a name twice', 'a, b, a', ['a', 'b']],
+    ['a name twice on two lines', ['a', 'a'], ['a']],
+    ['empty places in the list', ',a,, b ,', ['a', 'b']],
+    ['nothing', '', []],
+    ['nothing but commas', ' , ,', []],
+  ])('reads subprotocols with %s', async (_what, header, subprotocols) => {
+    expect(await judge({ 'Sec-WebSocket-Protocol': header })).toMatchObject({ subprotocols });
+  });
+
   test.each<[string, number, string, Record<string, string | string[] | undefined>, string?]>([
     ['another method', 405, 'ERR_WS_BAD_HANDSHAKE', {}, 'POST /chat HTTP/1.1'],
     ['HTTP/1.0', 400, 'ERR_WS_BAD_HANDSHAKE', {}, 'GET /chat HTTP/1.0'],
@@ -59,16 +74,11 @@ describe('parseUpgrade', () => {
     ['a key twice', 400, 'ERR_WS_BAD_HANDSHAKE', { 'Sec-WebSocket-Key': [KEY, KEY] }],
     ['a key of 15 bytes', 400, 'ERR_WS_BAD_HANDSHAKE', { 'Sec-WebSocket-Key': 'dGhlIHNhbXBsZSBub25j' }],
     ['a key of 17 bytes', 400, 'ERR_WS_BAD_HANDSHAKE', { 'Sec-WebSocket-Key': 'dGhlIHNhbXBsZSBub25jZWQ=' }],
-    ['a key with stray bits', 400, 'ERR_WS_BAD_HANDSHAKE', { 'Sec-WebSocket-Key': 'dGhlIHNhbXBsZSBub25jZR==' }],
     ['a key without padding', 400, 'ERR_WS_BAD_HANDSHAKE', { 'Sec-WebSocket-Key': 'dGhlIHNhbXBsZSBub25jZQ' }],
     ['a key in base64url', 400, 'ERR_WS_BAD_HANDSHAKE', { 'Sec-WebSocket-Key': '-GhlIHNhbXBsZSBub25jZQ==' }],
-    ['a subprotocol twice', 400, 'ERR_WS_BAD_HANDSHAKE', { 'Sec-WebSocket-Protocol': 'a, b, a' }],
-    ['a subprotocol twice on two lines', 400, 'ERR_WS_BAD_HANDSHAKE', { 'Sec-WebSocket-Protocol': ['a', 'a'] }],
     ['a subprotocol that is no token', 400, 'ERR_WS_BAD_HANDSHAKE', { 'Sec-WebSocket-Protocol': 'a/b' }],
-    ['an empty subprotocol', 400, 'ERR_WS_BAD_HANDSHAKE', { 'Sec-WebSocket-Protocol': 'a,,b' }],
     ['a body', 400, 'ERR_WS_BAD_HANDSHAKE', { 'Content-Length': '5' }],
     ['a body in chunks', 400, 'ERR_WS_BAD_HANDSHAKE', { 'Transfer-Encoding': 'chunked' }],
-    ['no subprotocol in the header', 400, 'ERR_WS_BAD_HANDSHAKE', { 'Sec-WebSocket-Protocol': '' }],
   ])('refuses %s with %i', async (_what, status, code, changes, requestLine) => {
     expect(await judge(changes, requestLine)).toMatchObject({ allow: false, status, code });
   });

@@ -97,10 +97,11 @@ export function checkUpgradeResponse(
   if (!hasToken(headers.connection, 'upgrade')) throw fail('its Connection header does not name Upgrade');
   if (headers['sec-websocket-accept'] !== acceptKey(request.key))
     throw fail('its Sec-WebSocket-Accept does not answer the key of this request; is a cache in between?');
-  const subprotocol = headers['sec-websocket-protocol'];
+  // Some servers answer with an empty header where they have nothing to say.
+  const subprotocol = headers['sec-websocket-protocol'] || undefined;
   if (subprotocol !== undefined && !request.subprotocols?.includes(subprotocol))
     throw fail(`it chose the subprotocol ${JSON.stringify(subprotocol)}, which was not offered`);
-  const extensions = headers['sec-websocket-extensions'];
+  const extensions = headers['sec-websocket-extensions'] || undefined;
   if (extensions !== undefined && !request.extensions) throw fail('it uses extensions, and none was offered');
   return { subprotocol, extensions };
 }
