@@ -52,6 +52,7 @@ export class SessionManager {
     const registry = new SessionRegistry(services);
     this.#services = { ...services, registry, users: new UserSessions(services, registry) };
     this.#sweeper = new Sweeper(services, registry);
+    services.store.makeRoom = () => this.#sweeper.makeRoom();
   }
 
   /** The name of the session cookie. */

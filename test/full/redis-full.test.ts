@@ -14,13 +14,13 @@ import { until } from '../services/until.ts';
 const IDLE_MS = 4_000;
 
 /** Two processes on one Redis. `/set?<length>` writes a text of that length, `/in` and `/out` sign in and out. */
-function start(url: string): Promise<Served> {
+function start(url: string, sweep = '500ms'): Promise<Served> {
   return Served.module(
     `const text = request => 'x'.repeat(Number(new URL(request.url).search.slice(1)));
     const own = {};
     export default defineConfig({
       listen,
-      session: { store: '${url}', keyFiles: ['key'], idleTimeout: '${IDLE_MS}ms', sweep: { every: '500ms' }, anonymousShare: 1 },
+      session: { store: '${url}', keyFiles: ['key'], idleTimeout: '${IDLE_MS}ms', sweep: { every: '${sweep}' }, anonymousShare: 1 },
       routes: [
         { path: '/new', session: 'create', fetch: (request, { session }) => { session.set('text', text(request)); return new Response('made'); } },
         { path: '/get', session: 'existing', fetch: (_, { session }) => new Response(session ? 'here' : 'none') },
@@ -104,6 +104,19 @@ describe.skipIf(redisIsMissing)('while the memory of Redis is full', () => {
     });
     expect((await visit(other, 'http/1', '/set?20000', kept)).status).toBe(200);
     await limit(0);
+  });
+
+  test('what has expired goes when a session finds no room, whenever the next sweep is', async () => {
+    await using own = await startRedis();
+    await using served = await start(own.url, '1h');
+    const base = Number(/used_memory:(\d+)/.exec(await own.cli('INFO', 'memory'))![1]);
+    await own.cli('CONFIG', 'SET', 'maxmemory', String(base + 1_000_000));
+    const kept = await visit(served, 'http/1', '/new?10');
+    while ((await visit(served, 'http/1', '/new?20000')).status === 200);
+    for (const end = performance.now() + IDLE_MS + 500; performance.now() < end; await wait(300))
+      expect((await visit(served, 'http/1', '/get', kept.cookie)).body).toBe('here');
+    for (const wire of wires) expect((await visit(served, wire, '/new?20000')).status).toBe(200);
+    expect((await visit(served, 'http/1', '/set?20000', kept.cookie)).status).toBe(200);
   });
 
   test('so many last accesses that they take longer than a command may are written', async () => {

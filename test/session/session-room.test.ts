@@ -69,6 +69,32 @@ for (const { name, missing, open } of PLACES)
     });
   });
 
+test.each(['memory', 'lmdb'] as const)(
+  'at the cap of %s what has expired goes before a session is refused, whenever the next sweep is',
+  async name => {
+    const place = PLACES.find(one => one.name === name)!;
+    const { address, close } = await place.open();
+    const clock = new FakeClock(Date.now());
+    await using manager = new SessionManager({
+      ...{ ...(await openCapped(name, address)), clock, keys: [KEY], cookie: { name: 'sid' } },
+      ...{ idleTimeoutMs: 60_000, sweep: { everyMs: 3_600_000 } },
+    });
+    await manager.start();
+    const open = async () => {
+      const binding = manager.bind({ cookieHeader: undefined, isSecure: false, isDocumentNavigation: false });
+      await binding.open();
+      await binding.commit().finally(() => binding.release());
+    };
+    for (let i = 0; i < 8; i++) await open();
+    await expect(open()).rejects.toEqual(noRoom);
+    await clock.advance(61_000);
+    await open();
+    expect(await manager.count()).toBe(1);
+    await manager.close();
+    await close();
+  },
+);
+
 async function openCapped(name: string, address: string): Promise<Backend> {
   if (name === 'memory') return { ...(await connect(address)), store: new MemoryStore({ maxSessions: 10 }) };
   if (name !== 'lmdb') return connect(address);

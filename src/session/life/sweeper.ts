@@ -33,6 +33,8 @@ const BATCH = 500;
 const TOGETHER = 50;
 const LEASE = 'sweep';
 const HOUR_MS = 3_600_000;
+/** Between two sweeps for want of room: whoever is refused would order one. */
+const MAKE_ROOM_EVERY_MS = 1_000;
 const LOOK_MS = 60_000;
 
 /**
@@ -45,6 +47,8 @@ export class Sweeper {
   readonly #name = createSecret();
   #timer: Timer | undefined;
   #running: Promise<void> | undefined;
+  #makingRoom: Promise<boolean> | undefined;
+  #madeRoomAt = Number.NEGATIVE_INFINITY;
   #isStopped = true;
   #lastHour: string | undefined;
 
@@ -66,6 +70,37 @@ export class Sweeper {
     this.#isStopped = true;
     this.#services.clock.clearTimeout(this.#timer);
     await this.#running;
+    await this.#makingRoom;
+  }
+
+  /**
+   * A write has found no room: what has expired goes now, and not at the next time, which may be hours away.
+   *
+   * @returns whether anything went. Never rejects.
+   */
+  makeRoom(): Promise<boolean> {
+    const { clock } = this.#services;
+    if (this.#makingRoom) return this.#makingRoom;
+    if (this.#isStopped || clock.monotonic() - this.#madeRoomAt < MAKE_ROOM_EVERY_MS) return Promise.resolve(false);
+    this.#makingRoom = this.#makeRoom().finally(() => {
+      this.#makingRoom = undefined;
+      this.#madeRoomAt = clock.monotonic();
+    });
+    return this.#makingRoom;
+  }
+
+  async #makeRoom(): Promise<boolean> {
+    const { accessTimes, clock, logger, room } = this.#services;
+    try {
+      if (!(await clock.check())) return false;
+      await accessTimes.flush(clock.now());
+      const { ended } = await this.#sweepBatch(clock.now());
+      if (ended > 0) await room?.count();
+      return ended > 0;
+    } catch (error) {
+      logger.warn({ err: error }, 'expired sessions not swept to make room; trying again');
+      return false;
+    }
   }
 
   #wait(): void {
@@ -119,19 +154,23 @@ export class Sweeper {
   }
 
   async #sweep(): Promise<void> {
-    const { store, clock } = this.#services;
-    const now = clock.now();
+    const now = this.#services.clock.now();
     for (;;) {
-      const sids = await store.expired(now, BATCH);
-      let ended = 0;
-      for (let start = 0; start < sids.length; start += TOGETHER) {
-        const ends = sids.slice(start, start + TOGETHER).map(sid => this.#endIfExpired(sid, now));
-        ended += (await Promise.all(ends)).filter(Boolean).length;
-        await setImmediate();
-      }
+      const { found, ended } = await this.#sweepBatch(now);
       // A batch of which nothing could be ended would only come back.
-      if (sids.length < BATCH || ended === 0 || this.#isStopped) return;
+      if (found < BATCH || ended === 0 || this.#isStopped) return;
     }
+  }
+
+  async #sweepBatch(now: number): Promise<{ found: number; ended: number }> {
+    const sids = await this.#services.store.expired(now, BATCH);
+    let ended = 0;
+    for (let start = 0; start < sids.length; start += TOGETHER) {
+      const ends = sids.slice(start, start + TOGETHER).map(sid => this.#endIfExpired(sid, now));
+      ended += (await Promise.all(ends)).filter(Boolean).length;
+      await setImmediate();
+    }
+    return { found: sids.length, ended };
   }
 
   async #endIfExpired(sid: string, now: number): Promise<boolean> {

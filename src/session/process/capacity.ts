@@ -31,6 +31,8 @@ export class SessionCapacity {
         return await store.create(sid, record);
       } catch (error) {
         if (!isNoRoom(error)) throw error;
+        // What has expired goes before anything else.
+        if (tries === 1 && (await store.makeRoom?.())) continue;
         const canEvict = settings.overflow === 'evict' && (error as Partial<NoDiskRoomError>).canEvict !== false;
         if (canEvict && tries < MAX_TRIES && (await this.#evictOne(isAnonymous))) continue;
         meters.noRoom++;

@@ -3,6 +3,7 @@ import type { Clock } from '../../base/clock.ts';
 import { setDeadline } from '../../base/deadlines.ts';
 import { HoldfastError, isHoldfastError } from '../../base/errors.ts';
 import type { SessionMeters } from '../reports/statistics.ts';
+import { isNoRoom } from '../room/cap.ts';
 import type {
   CommitResult,
   SessionChanges,
@@ -66,6 +67,8 @@ export class GuardedStore implements SessionStore {
   readonly countAnonymous?: () => Promise<number>;
   readonly fullness?: () => Promise<number | undefined>;
   readonly hasRoom?: (isAnonymous: boolean) => boolean;
+  /** Set by whoever can: called when a write has found no room. Resolves with whether there is some now. */
+  makeRoom: (() => Promise<boolean>) | undefined;
   readonly #store: SessionStore;
   readonly #options: GuardedStoreOptions;
   #isClosed = false;
@@ -200,6 +203,7 @@ export class GuardedStore implements SessionStore {
 
   #failed(operation: Operation<never>, startedAt: number, error: unknown): Error {
     this.#count(operation, startedAt, 0, true);
+    if (isNoRoom(error)) void this.makeRoom?.();
     return this.#toOutage(operation.what, error);
   }
 
