@@ -92,15 +92,16 @@ export interface HoldfastErrorOptions {
  */
 export class HoldfastError extends Error {
   readonly code: ErrorCode;
-  readonly status: number | undefined;
-  readonly closeCode: number | undefined;
+  // Not there at all where they say nothing: what prints the error would print them.
+  declare readonly status: number | undefined;
+  declare readonly closeCode: number | undefined;
 
   constructor(code: ErrorCode, message: string, options: HoldfastErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.name = 'HoldfastError';
     this.code = code;
-    this.status = options.status;
-    this.closeCode = options.closeCode;
+    if (options.status !== undefined) this.status = options.status;
+    if (options.closeCode !== undefined) this.closeCode = options.closeCode;
   }
 }
 

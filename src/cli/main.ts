@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { inspect, parseArgs } from 'node:util';
 import { isHoldfastError } from '../base/errors.ts';
-import { nearestName } from '../config/nearest-name.ts';
+import { nearestName } from '../base/nearest-name.ts';
 import { standardError } from '../server/standard-output.ts';
 import { type Command, type CommandOption, type ExitCode, UsageError } from './command.ts';
 import { check } from './commands/check.ts';

@@ -1,7 +1,7 @@
 import type * as z from 'zod';
+import { nearestName } from '../base/nearest-name.ts';
 import type { Config } from './config.ts';
 import { byLine, ConfigError, type ConfigProblem, formatPath } from './config-error.ts';
-import { nearestName } from './nearest-name.ts';
 import { brokenReferences } from './references.ts';
 import { configSchema, kindOf } from './schema.ts';
 

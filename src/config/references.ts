@@ -1,4 +1,5 @@
 import { type Duration, parseDuration } from '../base/duration.ts';
+import { nearestName } from '../base/nearest-name.ts';
 import { parseRedisAddresses } from '../base/redis-address.ts';
 import {
   DEFAULT_IDLE_MS,
@@ -14,7 +15,6 @@ import { type RewriteFault, rewriteFaults } from '../http/route-rewrite.ts';
 import { brokenBackendSessions } from './backend-sessions.ts';
 import { brokenClientHeaders } from './client-headers.ts';
 import { type BrokenRule, type Fields, fields, NOTHING, title } from './fields.ts';
-import { nearestName } from './nearest-name.ts';
 
 const TARGETS = ['endpoint', 'fetch', 'upstream', 'files', 'redirect', 'mount'] as const;
 

@@ -1,6 +1,7 @@
 import * as z from 'zod';
 import { parseDate } from '../base/date.ts';
 import { type Duration, parseDuration } from '../base/duration.ts';
+import { nearestName } from '../base/nearest-name.ts';
 import { parseRedisAddresses } from '../base/redis-address.ts';
 import { parseSize, type Size } from '../base/size.ts';
 import type { AssertionConfig, SessionApiConfig } from '../gateway/backend-session/identity.ts';
@@ -50,7 +51,6 @@ import type {
   UpstreamConfig,
   UpstreamTlsConfig,
 } from './config.ts';
-import { nearestName } from './nearest-name.ts';
 
 /** A schema for every key of `T`: a key added to the type and forgotten here does not compile. */
 type Shape<T> = { [K in keyof Required<T>]: z.ZodType<T[K]> };

@@ -4,6 +4,7 @@ import { type Clock, systemClock } from '../base/clock.ts';
 import { type Duration, parseDuration } from '../base/duration.ts';
 import { HoldfastError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
+import { checkOptions, kindOf, type OptionNames } from '../base/options.ts';
 import type { Config, ListenConfig } from '../config/config.ts';
 import { parseConfig } from '../config/parse.ts';
 import type { UpstreamControl } from '../gateway/upstream/upstream.ts';
@@ -13,7 +14,7 @@ import type { InspectorOptions } from '../session/reports/inspector.ts';
 import type { SessionStatistics } from '../session/reports/statistics.ts';
 import type { Session, SessionEndReason, SessionOwner } from '../session/session.ts';
 import type { SessionInfo } from '../session/session-info.ts';
-import type { BroadcastResult } from '../websocket/broadcast.ts';
+import { BROADCAST_OPTIONS, type BroadcastResult } from '../websocket/broadcast.ts';
 import { type Assembly, build } from './assembly/build.ts';
 import { drain } from './drain.ts';
 import { InternalIntake } from './intakes/internal.ts';
@@ -38,6 +39,9 @@ export interface ServerEnvironment {
   /** Bytes that are free where a path lies. Default: what the operating system says. */
   readonly freeBytes?: (path: string) => number;
 }
+
+const STOP_OPTIONS: OptionNames<StopOptions> = { drain: true };
+const ENVIRONMENT: OptionNames<ServerEnvironment> = { clock: true, logger: true, accessLog: true, freeBytes: true };
 
 /** The server's sessions, for handlers and for whoever administers them. */
 export interface ServerSessions {
@@ -118,6 +122,7 @@ export class Server {
   #stopping: Promise<void> | undefined;
 
   constructor(config: Config, environment: ServerEnvironment) {
+    checkOptions('createServer', environment, ENVIRONMENT);
     this.#config = parseConfig(config);
     this.#environment = environment;
   }
@@ -211,6 +216,8 @@ export class Server {
    * await server.stop();
    */
   async attach(server: HttpServer): Promise<void> {
+    if (typeof (server as Partial<HttpServer> | undefined)?.on !== 'function')
+      throw new TypeError(`attach: give it a node:http or https server, not ${kindOf(server)}`);
     this.#begin();
     const building = this.#build()
       .then(() => this.#openInternal())
@@ -245,6 +252,7 @@ export class Server {
     data: string | Uint8Array,
     options: { readonly except?: Iterable<object> | object } = {},
   ): BroadcastResult {
+    checkOptions('publish', options, BROADCAST_OPTIONS);
     return this.#running().services.topics.publish(topic, data, options.except);
   }
 
@@ -258,6 +266,7 @@ export class Server {
    * await server.stop({ drain: '30s' }); // open WebSockets close with 1001, spread over this time
    */
   async stop(options: StopOptions = {}): Promise<void> {
+    checkOptions('stop', options, STOP_OPTIONS);
     this.#stopping ??= this.#stopStarted(parseDuration(options.drain ?? '10s'));
     await this.#stopping;
   }

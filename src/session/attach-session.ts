@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { TLSSocket } from 'node:tls';
+import { checkOptions, kindOf, type OptionNames } from '../base/options.ts';
 import { isDocumentNavigation } from '../http/navigation.ts';
 import { type RequestSite, requestSite } from '../http/request-site.ts';
 import { takeUrlTicket } from '../http/url-ticket.ts';
@@ -36,6 +37,8 @@ export interface AttachOptions {
    */
   readonly isCrossSiteSignIn?: boolean;
 }
+
+const ATTACH_OPTIONS: OptionNames<AttachOptions> = { isSecure: true, user: true, isCrossSiteSignIn: true };
 
 /**
  * Gives a request its session: `manager.get(request)` and `manager.open(request)` work from here on, and what a handler
@@ -76,7 +79,10 @@ export function attachSession(
   options?: AttachOptions,
 ): SessionBinding;
 export function attachSession(manager: SessionManager, carrier: object, ...rest: unknown[]): SessionBinding {
+  if (typeof (manager as Partial<SessionManager> | undefined)?.bindTo !== 'function')
+    throw new TypeError(`attachSession: give it the SessionManager first, not ${kindOf(manager)}`);
   const { req, res, options } = unwrap(carrier, rest);
+  checkOptions('attachSession', options, ATTACH_OPTIONS);
   const before = (res as BoundResponse)[BINDINGS]?.find(bound => bound.manager === manager);
   const binding = before?.binding ?? bindTo(manager, req, res, options);
   manager.bindTo(carrier, binding);
@@ -153,7 +159,7 @@ function unwrap(
   const [first, second] = rest;
   // An application may have put an `env` on its requests, too.
   const isPair = typeof rawOf<ServerResponse>(first)?.writeHead === 'function';
-  const { env } = carrier as { env?: { incoming?: unknown; outgoing?: unknown } };
+  const { env } = (carrier ?? {}) as { env?: { incoming?: unknown; outgoing?: unknown } };
   const req = rawOf<IncomingMessage>(isPair ? carrier : env?.incoming);
   const res = rawOf<ServerResponse>(isPair ? first : env?.outgoing);
   if (typeof req?.headers !== 'object' || typeof res?.writeHead !== 'function') {

@@ -4,6 +4,8 @@ import { CalmLogger } from '../base/calm-logger.ts';
 import { type Clock, systemClock, type Timer } from '../base/clock.ts';
 import { HoldfastError } from '../base/errors.ts';
 import { type Logger, silentLogger } from '../base/logger.ts';
+import { checkOptions, type OptionNames } from '../base/options.ts';
+import { checkStore } from './options.ts';
 import { GuardedStore } from './process/guarded-store.ts';
 import { KeyedQueue } from './process/keyed-queue.ts';
 import { StoreClock } from './process/store-clock.ts';
@@ -34,6 +36,16 @@ export interface ExpressStoreOptions {
   /** Told what nobody waits for: sweeps, and failures of calls without a callback. Default: nobody is. */
   readonly logger?: Logger;
 }
+
+const EXPRESS_OPTIONS: OptionNames<ExpressStoreOptions> = {
+  prefix: true,
+  ttlMs: true,
+  tombstoneMs: true,
+  sweepIntervalMs: true,
+  storeTimeoutMs: true,
+  clock: true,
+  logger: true,
+};
 
 /** A session of express-session as data: what `JSON.stringify` makes of it. */
 export interface ExpressSessionData {
@@ -139,6 +151,8 @@ export class ExpressStore extends EventEmitter {
   /** Use `toExpressStore`. */
   constructor(store: SessionStore, options: ExpressStoreOptions) {
     super();
+    checkStore('toExpressStore', store);
+    checkOptions('toExpressStore', options, EXPRESS_OPTIONS);
     const { prefix = 'express:', clock = systemClock } = options;
     if (!/^[^:]+:$/.test(prefix))
       throw new TypeError(`express store: prefix must end with the only ":" in it, not ${JSON.stringify(prefix)}`);

@@ -1,3 +1,5 @@
+import { HoldfastError } from '../base/errors.ts';
+import { checkOptions, kindOf, type OptionNames } from '../base/options.ts';
 import type { Tracking } from './identity/tracking.ts';
 import { Sweeper } from './life/sweeper.ts';
 import { UserSessions } from './life/user-sessions.ts';
@@ -5,13 +7,20 @@ import type { SessionManagerOptions } from './options.ts';
 import { SessionRegistry, type SocketEndReason } from './process/registry.ts';
 import { createServices } from './process/services.ts';
 import type { SocketSession } from './process/socket-session.ts';
-import { outsideRequest } from './record/handle.ts';
 import type { SessionEvents } from './reports/events.ts';
 import { createInspector, type InspectorOptions } from './reports/inspector.ts';
 import type { SessionStatistics } from './reports/statistics.ts';
 import { type BindingServices, SessionBinding, type SessionRequest } from './request/binding.ts';
 import type { Session, SessionEndReason, SessionOwner } from './session.ts';
 import type { SessionInfo } from './session-info.ts';
+
+/** What `endAllOf` takes besides the name. */
+export interface EndAllOptions {
+  readonly reason?: SessionEndReason;
+  readonly except?: string;
+}
+
+const END_ALL_OPTIONS: OptionNames<EndAllOptions> = { reason: true, except: true };
 
 type Carrier = { [key: symbol]: SessionBinding | undefined };
 
@@ -138,7 +147,7 @@ export class SessionManager {
    * console.log(session?.owner?.name); // alice
    */
   get(carrier: object): Promise<Session | undefined> {
-    return this.#boundTo(carrier)?.get() ?? Promise.reject(outsideRequest());
+    return this.#boundTo(carrier)?.get() ?? Promise.reject(notBound('get', carrier));
   }
 
   /**
@@ -149,7 +158,7 @@ export class SessionManager {
    * session.set('theme', 'dark');
    */
   open(carrier: object): Promise<Session> {
-    return this.#boundTo(carrier)?.open() ?? Promise.reject(outsideRequest());
+    return this.#boundTo(carrier)?.open() ?? Promise.reject(notBound('open', carrier));
   }
 
   /**
@@ -160,7 +169,7 @@ export class SessionManager {
    * console.log(session.owner?.name); // alice
    */
   async signIn(carrier: object, owner: SessionOwner): Promise<Session> {
-    return this.#bindingOf(carrier).signIn(owner);
+    return this.#bindingOf('signIn', carrier).signIn(owner);
   }
 
   /**
@@ -170,7 +179,7 @@ export class SessionManager {
    * console.log(sessions.encodeUrl(request, '/cart')); // /cart
    */
   encodeUrl(carrier: object, url: string): string {
-    return this.#bindingOf(carrier).encodeUrl(url);
+    return this.#bindingOf('encodeUrl', carrier).encodeUrl(url);
   }
 
   /**
@@ -232,10 +241,8 @@ export class SessionManager {
    * @example
    * console.log(await sessions.endAllOf('alice', { reason: 'security' })); // 1
    */
-  async endAllOf(
-    name: string,
-    options: { readonly reason?: SessionEndReason; readonly except?: string } = {},
-  ): Promise<number> {
+  async endAllOf(name: string, options: EndAllOptions = {}): Promise<number> {
+    checkOptions('endAllOf', options, END_ALL_OPTIONS);
     return this.#services.users.endAll(name, options.reason ?? 'admin', options.except);
   }
 
@@ -337,12 +344,19 @@ export class SessionManager {
   }
 
   #boundTo(carrier: object): SessionBinding | undefined {
-    return (carrier as Carrier)[this.#carrierKey];
+    return (carrier as Carrier | null | undefined)?.[this.#carrierKey];
   }
 
-  #bindingOf(carrier: object): SessionBinding {
+  #bindingOf(call: string, carrier: object): SessionBinding {
     const binding = this.#boundTo(carrier);
-    if (!binding) throw outsideRequest();
+    if (!binding) throw notBound(call, carrier);
     return binding;
   }
+}
+
+function notBound(call: string, carrier: unknown): Error {
+  if (typeof carrier !== 'object' || carrier === null)
+    return new TypeError(`${call}: give it the request or the handshake, not ${kindOf(carrier)}`);
+  const message = `${call}: this request has no session manager; call attachSession(sessions, req, res) before its handler, or give its route sessions. Outside requests use sessions.access(sid, work)`;
+  return new HoldfastError('ERR_SESSION_OUTSIDE_REQUEST', message);
 }

@@ -1,6 +1,8 @@
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
+import { checkNeeded, checkOptions, kindOf, type OptionNames } from '../base/options.ts';
 import { DEFAULT_IDLE_MS, endsBeforeWrite, isWriteTime, MAX_WRITE_MS, MIN_WRITE_MS } from '../base/session-times.ts';
+import { COOKIE_OPTIONS } from './identity/cookie.ts';
 import type { TrackingOptions } from './identity/tracking.ts';
 import type { Ledger } from './ledger.ts';
 import { LIFETIME_PROFILES, type LifetimeProfile, WRITE_PROFILES, type WriteProfile } from './life/profiles.ts';
@@ -89,6 +91,66 @@ export interface SessionManagerOptions extends TrackingOptions {
   readonly storeTimeoutMs?: number;
   readonly clock?: Clock;
   readonly logger?: Logger;
+}
+
+/** What `openPostgres` and `openRedis` return may be spread into them: a store, a ledger and `close`. */
+const SESSION_OPTIONS: OptionNames<SessionManagerOptions & { close: unknown }> = {
+  close: true,
+  store: true,
+  ledger: true,
+  keys: true,
+  tracking: true,
+  cookie: COOKIE_OPTIONS,
+  header: true,
+  urlParameter: true,
+  lifetime: true,
+  idleTimeoutMs: true,
+  absoluteTimeoutMs: true,
+  renewalTimeoutMs: true,
+  profile: true,
+  write: { everyMs: true },
+  contents: true,
+  conflicts: true,
+  coherence: true,
+  cacheSessions: true,
+  cacheBytes: true,
+  maxSessions: true,
+  anonymousShare: true,
+  overflow: true,
+  maxSessionsPerUser: { max: true, whenReached: true } satisfies OptionNames<UserLimit>,
+  maxAttributeBytes: true,
+  maxSessionBytes: true,
+  warnSize: { attributeBytes: true, sessionBytes: true },
+  sweep: { everyMs: true, atHours: true },
+  storeTimeoutMs: true,
+  clock: true,
+  logger: true,
+};
+
+const EXAMPLE = 'new SessionManager({ store: new MemoryStore(), keys: [await loadOrCreateKey("./data")] })';
+
+/** @throws {TypeError} when an option is missing, unknown, or not what it has to be. */
+export function checkManagerOptions(options: SessionManagerOptions): void {
+  const needs = (what: object) => checkNeeded('SessionManager', what, ['store', 'keys'], EXAMPLE);
+  if (typeof options !== 'object' || options === null) needs({});
+  checkOptions('SessionManager', options, SESSION_OPTIONS);
+  needs(options);
+  checkStore('SessionManager', options.store);
+  if (!Array.isArray(options.keys))
+    throw new TypeError(
+      `SessionManager: "keys" is a list of keys, not ${kindOf(options.keys)}; write for example [key]`,
+    );
+}
+
+/** @throws {TypeError} when it is not a session store. */
+export function checkStore(call: string, store: SessionStore): void {
+  const given = store as Partial<SessionStore & PromiseLike<unknown>> | null | undefined;
+  if (typeof given === 'object' && typeof given?.commit === 'function') return;
+  const remedy =
+    typeof given === 'object' && typeof given?.then === 'function'
+      ? 'a promise; await it first'
+      : `${kindOf(given)}; give it for example new MemoryStore()`;
+  throw new TypeError(`${call}: "store" is a session store, not ${remedy}`);
 }
 
 type Resolved = 'store' | 'ledger' | 'keys' | 'lifetime' | 'profile' | 'maxSessionsPerUser' | 'clock' | 'logger';

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { checkOptions, type OptionNames } from '../base/options.ts';
 import { firstVersion } from '../session/record/version.ts';
 import type { CommitResult, SessionGlance, SessionHeader, SessionRecord, SessionStore } from '../session/store.ts';
 import { HOSTILE } from './hostile-texts.ts';
@@ -18,6 +19,8 @@ export interface StoreConformanceOptions {
   readonly openSecond?: (first: SessionStore) => SessionStore | Promise<SessionStore>;
 }
 
+const OPTIONS: OptionNames<StoreConformanceOptions> = { openSecond: true };
+
 /**
  * The contract of `SessionStore` as tests. Every store of the project passes them; so must yours.
  *
@@ -36,6 +39,7 @@ export function storeConformance(
   runner: TestRunner,
   options: StoreConformanceOptions = {},
 ): void {
+  checkOptions('storeConformance', options, OPTIONS);
   const { openSecond } = options;
   runner.describe(`session store contract: ${name}`, () => {
     for (const [title, check] of Object.entries(CASES))

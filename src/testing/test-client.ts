@@ -1,4 +1,10 @@
-import { type ConnectOptions, connectWebSocket, type WebSocketClient } from '../websocket/protocol/client.ts';
+import { checkOptions } from '../base/options.ts';
+import {
+  CONNECT_OPTIONS,
+  type ConnectOptions,
+  connectWebSocket,
+  type WebSocketClient,
+} from '../websocket/protocol/client.ts';
 
 export type { ClientCloseEvent, ConnectOptions, WebSocketClient } from '../websocket/protocol/client.ts';
 
@@ -17,6 +23,7 @@ const DEFAULT_TIMEOUT_MS = 5_000;
  * client.send('hello');
  * console.log(await client.receive()); // hello
  */
-export function testClient(url: string | URL, options: ConnectOptions = {}): Promise<WebSocketClient> {
+export async function testClient(url: string | URL, options: ConnectOptions = {}): Promise<WebSocketClient> {
+  checkOptions('testClient', options, CONNECT_OPTIONS);
   return connectWebSocket(url, { signal: AbortSignal.timeout(DEFAULT_TIMEOUT_MS), ...options });
 }

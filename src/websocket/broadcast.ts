@@ -1,3 +1,4 @@
+import type { OptionNames } from '../base/options.ts';
 import { checkData, describe } from './protocol/outgoing.ts';
 import { SharedMessage } from './shared-message.ts';
 
@@ -10,6 +11,9 @@ export interface BroadcastResult {
   /** Closed by it, because they read too slowly. */
   readonly failed: number;
 }
+
+/** The options of `broadcast` and `publish`. */
+export const BROADCAST_OPTIONS: OptionNames<{ except?: unknown }> = { except: true };
 
 /** The part of an outbox that a broadcast writes with. */
 export interface SharedWrites {

@@ -1,10 +1,11 @@
 import type { Awaitable } from '../base/awaitable.ts';
 import type { Duration } from '../base/duration.ts';
+import type { OptionNames } from '../base/options.ts';
 import type { Size } from '../base/size.ts';
 import type { Connection } from './connection.ts';
 import type { Handshake } from './handshake.ts';
 import type { MessageLimits } from './protocol/message-assembler.ts';
-import type { DeflateOptions } from './protocol/permessage-deflate.ts';
+import { DEFLATE_OPTIONS, type DeflateOptions } from './protocol/permessage-deflate.ts';
 
 /** What `accept` answers when it takes the connection and has more to say than `true`. */
 export interface Acceptance<Data> {
@@ -140,6 +141,44 @@ export interface EndpointOptions<Data = undefined> {
   onError?(connection: Connection<Data>, error: Error): Awaitable<void>;
   onClose?(connection: Connection<Data>, event: CloseEvent): Awaitable<void>;
 }
+
+export const DISPATCH_OPTIONS: OptionNames<DispatchOptions> = { concurrency: true, queue: true, whenFull: true };
+
+export const ACCEPTANCE: OptionNames<Acceptance<unknown>> = { subprotocol: true, headers: true, data: true };
+export const ACCEPT_REFUSAL: OptionNames<AcceptRefusal> = { status: true, headers: true, body: true };
+
+export const ENDPOINT_CALLBACKS = {
+  accept: true,
+  init: true,
+  destroy: true,
+  onOpen: true,
+  onMessage: true,
+  onFragment: true,
+  onPing: true,
+  onPong: true,
+  onTimeout: true,
+  onError: true,
+  onClose: true,
+} as const;
+
+export const ENDPOINT_OPTIONS: OptionNames<EndpointOptions<unknown>> = {
+  path: true,
+  idleTimeout: true,
+  heartbeat: true,
+  maxMessageSize: true,
+  maxInflatedSize: true,
+  maxFragments: true,
+  maxConnections: true,
+  closeTimeout: true,
+  subprotocols: true,
+  compression: DEFLATE_OPTIONS,
+  dispatch: DISPATCH_OPTIONS,
+  handlerTimeout: true,
+  maxBufferedAmount: true,
+  slowReader: true,
+  origins: true,
+  ...ENDPOINT_CALLBACKS,
+};
 
 /**
  * The limits of an endpoint, in milliseconds, bytes and counts; `Infinity` means none.

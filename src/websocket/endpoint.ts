@@ -1,8 +1,9 @@
 import type { Duplex } from 'node:stream';
 import { HoldfastError } from '../base/errors.ts';
+import { checkNeeded, checkOptions, kindOf } from '../base/options.ts';
 import { isRefusal, RETRY_AFTER_S, type Refusal, refuse } from '../http/refusal.ts';
 import { CloseCode } from '../wire/close-codes.ts';
-import { type BroadcastResult, broadcast } from './broadcast.ts';
+import { BROADCAST_OPTIONS, type BroadcastResult, broadcast } from './broadcast.ts';
 import { isThenable } from './callback-queue.ts';
 import type { Connection, Endpoint } from './connection.ts';
 import { Dispatcher } from './dispatcher.ts';
@@ -13,7 +14,17 @@ import {
   EndpointConnection,
 } from './endpoint-connection.ts';
 import { endpointLimits } from './endpoint-limits.ts';
-import type { Acceptance, AcceptRefusal, CloseEvent, EndpointLimits, EndpointOptions } from './endpoint-options.ts';
+import {
+  ACCEPT_REFUSAL,
+  ACCEPTANCE,
+  type Acceptance,
+  type AcceptRefusal,
+  type CloseEvent,
+  ENDPOINT_CALLBACKS,
+  ENDPOINT_OPTIONS,
+  type EndpointLimits,
+  type EndpointOptions,
+} from './endpoint-options.ts';
 import type { Handshake } from './handshake.ts';
 import { PendingHandshake } from './pending-handshake.ts';
 import { headerLine } from './protocol/handshake.ts';
@@ -62,6 +73,11 @@ export interface AcceptedHandshake<Data> {
  * await server.stop();
  */
 export function defineEndpoint<Data = undefined>(options: EndpointOptions<Data>): Endpoint<Data> {
+  checkOptions('defineEndpoint', options, ENDPOINT_OPTIONS);
+  checkNeeded('defineEndpoint', options, ['path'], "{ path: '/chat', onMessage(connection, data) {} }");
+  for (const name of Object.keys(ENDPOINT_CALLBACKS) as (keyof typeof ENDPOINT_CALLBACKS)[])
+    if (options[name] !== undefined && typeof options[name] !== 'function')
+      throw new TypeError(`defineEndpoint: "${name}" is a function, not ${kindOf(options[name])}`);
   return new ServedEndpoint(options);
 }
 
@@ -118,6 +134,9 @@ export class ServedEndpoint<Data = undefined> implements Endpoint<Data> {
 
   constructor(options: EndpointOptions<Data>) {
     this.options = options;
+    const paths: unknown = [options.path].flat();
+    if (!(paths as unknown[]).every(path => typeof path === 'string'))
+      throw new TypeError(`defineEndpoint: "path" is a text or a list of texts, not ${kindOf(options.path)}`);
     this.patterns = typeof options.path === 'string' ? [options.path] : [...options.path];
     if (this.patterns.length === 0) throw new TypeError('path: an endpoint needs at least one pattern');
     for (const pattern of this.patterns)
@@ -139,6 +158,7 @@ export class ServedEndpoint<Data = undefined> implements Endpoint<Data> {
     data: string | Uint8Array,
     options: { except?: Connection<Data> | Iterable<Connection<Data>> } = {},
   ): BroadcastResult {
+    checkOptions('broadcast', options, BROADCAST_OPTIONS);
     return broadcast('broadcast', this.#open, data, options.except);
   }
 
@@ -260,11 +280,16 @@ export class ServedEndpoint<Data = undefined> implements Endpoint<Data> {
   }
 
   #answer(handshake: Handshake, verdict: Verdict<Data>): AcceptedHandshake<Data> | Refusal {
-    // Nobody is let in because a `return` was forgotten.
+    // Nobody is let in because a `return` was forgotten, or a name misspelled.
+    if (verdict === undefined)
+      throw new TypeError(
+        'accept returned nothing; a "return" may be missing: answer true, false, an acceptance or a refusal',
+      );
     if (typeof verdict !== 'boolean' && (typeof verdict !== 'object' || verdict === null))
       throw new TypeError(`accept: answer true, false, an acceptance or a refusal, not ${String(verdict)}`);
     if (verdict === false) return refuse(403, 'ERR_WS_ACCEPT_REFUSED', 'accept refused the handshake');
     if (verdict !== true && 'status' in verdict) {
+      checkOptions('accept', verdict, ACCEPT_REFUSAL);
       const { status, body } = verdict;
       if (!(Number.isInteger(status) && status >= 300 && status <= 599))
         throw new TypeError(
@@ -279,6 +304,10 @@ export class ServedEndpoint<Data = undefined> implements Endpoint<Data> {
         headers: Object.fromEntries(headers),
         ...(body !== undefined && { body }),
       });
+    }
+    if (verdict !== true) {
+      checkOptions('accept', verdict, { ...ACCEPTANCE, ...ACCEPT_REFUSAL });
+      if ('body' in verdict) throw new TypeError('accept: a refusal has a "status" of 300 to 599; this one has none');
     }
     const acceptance: Acceptance<Data> = verdict === true ? {} : verdict;
     const subprotocol =

@@ -1,6 +1,7 @@
 import type { Clock } from '../../base/clock.ts';
 import { type Duration, parseDuration } from '../../base/duration.ts';
 import { type Logger, silentLogger } from '../../base/logger.ts';
+import { checkOptions, type OptionNames } from '../../base/options.ts';
 import { parseSize } from '../../base/size.ts';
 import { FORWARDED_HEADERS, THROUGH_HEADER } from '../../http/forwarded-headers.ts';
 import { foldNames } from '../../http/hop-by-hop.ts';
@@ -44,6 +45,10 @@ export interface DrainOptions {
   /** With `close`: the time over which they are spread. Default `30s`; 0 closes them at once. */
   readonly over?: Duration;
 }
+
+const DRAIN_OPTIONS: OptionNames<DrainOptions> = { sockets: true, over: true };
+const REMOVE_OPTIONS: OptionNames<Pick<DrainOptions, 'over'>> = { over: true };
+const SERVER_OPTIONS: OptionNames<UpstreamServerConfig> = { url: true, weight: true, route: true };
 
 /** An upstream as it is now. */
 export interface UpstreamStatus {
@@ -229,6 +234,7 @@ export class Upstream implements UpstreamControl {
   }
 
   add(server: string | UpstreamServerConfig): void {
+    if (typeof server !== 'string') checkOptions('add', server, SERVER_OPTIONS);
     const added = new UpstreamServer(typeof server === 'string' ? { url: server } : server, this.#serverOptions);
     if (this.#servers.some(({ url }) => url === added.url))
       throw new TypeError(`upstream "${this.name}": ${added.url} is there already; raise its weight instead`);
@@ -237,6 +243,7 @@ export class Upstream implements UpstreamControl {
   }
 
   async remove(url: string, options: Pick<DrainOptions, 'over'> = {}): Promise<void> {
+    checkOptions('remove', options, REMOVE_OPTIONS);
     const server = this.#find(url);
     const overMs = spreadMs(options.over);
     this.#servers.splice(this.#servers.indexOf(server), 1);
@@ -249,6 +256,7 @@ export class Upstream implements UpstreamControl {
   }
 
   async drain(url: string, options: DrainOptions = {}): Promise<void> {
+    checkOptions('drain', options, DRAIN_OPTIONS);
     await this.#find(url).drain(options.sockets ?? 'close', spreadMs(options.over));
   }
 

@@ -33,7 +33,10 @@ export async function openBackend(
   const scheme = first!.slice(0, first!.indexOf(':'));
   switch (scheme) {
     case 'memory':
-      return { store: new MemoryStore({ maxSessions, anonymousShare }), ledger: new MemoryLedger(parts) };
+      return {
+        store: new MemoryStore({ maxSessions, anonymousShare }),
+        ledger: new MemoryLedger({ clock: parts.clock }),
+      };
     case 'lmdb': {
       // Native code: loaded only where it is used.
       const { LmdbStore, LmdbLedger } = await import('../../session/stores/lmdb.ts');

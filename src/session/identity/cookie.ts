@@ -1,3 +1,4 @@
+import type { OptionNames } from '../../base/options.ts';
 import { cookieValues, prefixOf, type SetCookie, serializeSetCookie } from '../../http/cookies.ts';
 import type { SessionTicket, Tickets } from './ticket.ts';
 
@@ -26,6 +27,15 @@ export interface SessionCookieOptions {
   /** True when clients can reach the sessions through TLS only. Default false. */
   readonly everyListenerIsSecure?: boolean;
 }
+
+export const COOKIE_OPTIONS: OptionNames<SessionCookieOptions> = {
+  name: true,
+  domain: true,
+  path: true,
+  sameSite: true,
+  persistent: true,
+  everyListenerIsSecure: true,
+};
 
 /** A browser sends one cookie of a name per domain and path that match. More than these are not looked at. */
 const MAX_TRIED = 4;

@@ -1,6 +1,7 @@
 import { createHmac, hash, randomBytes } from 'node:crypto';
 import { join } from 'node:path';
-import type { DiskOptions } from '../room/disk.ts';
+import { checkOptions } from '../../base/options.ts';
+import { DISK_OPTIONS, type DiskOptions } from '../room/disk.ts';
 import { equalInConstantTime } from './ids.ts';
 import { formsOf, keyInFile, MIN_KEY_BYTES } from './key-file.ts';
 import { loadOrCreateSecretBytes } from './secret-file.ts';
@@ -91,6 +92,7 @@ function mac(key: Key, text: string): string {
  * console.log((await loadOrCreateKey(folder)).length); // 32
  */
 export async function loadOrCreateKey(folder: string, disk: DiskOptions = {}): Promise<Uint8Array> {
+  checkOptions('loadOrCreateKey', disk, DISK_OPTIONS);
   const path = join(folder, KEY_FILE);
   const create = () => randomBytes(MIN_KEY_BYTES).toString('base64url');
   const key = keyInFile(await loadOrCreateSecretBytes(path, create, disk));

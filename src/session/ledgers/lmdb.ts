@@ -1,6 +1,7 @@
 import { setImmediate } from 'node:timers/promises';
 import type { Database } from 'lmdb';
 import { type Clock, systemClock, type Timer } from '../../base/clock.ts';
+import { checkNeeded, checkOptions, type OptionNames } from '../../base/options.ts';
 import { Rounds, type Waiting } from '../../base/rounds.ts';
 import type { Ledger } from '../ledger.ts';
 import { LmdbEnvironment } from '../stores/lmdb/environment.ts';
@@ -15,7 +16,7 @@ import {
   splitTimeKey,
   timeKey,
 } from '../stores/lmdb/keys.ts';
-import type { RoomOptions } from '../stores/lmdb/room.ts';
+import { ROOM_OPTIONS, type RoomOptions } from '../stores/lmdb/room.ts';
 import { checkIncrement, checkTimeToLive } from './arguments.ts';
 import { Doorbell } from './doorbell.ts';
 import { Listeners } from './listeners.ts';
@@ -26,6 +27,9 @@ export interface LmdbLedgerOptions extends Omit<RoomOptions, 'anonymousShare'> {
   /** Times to live follow `now()`, which all processes of a machine share. */
   readonly clock?: Clock;
 }
+
+const { anonymousShare: _, ...LIMITS } = ROOM_OPTIONS;
+const OPTIONS: OptionNames<LmdbLedgerOptions> = { path: true, clock: true, ...LIMITS };
 
 interface Fact {
   /** Of the LMDB entry: random, so that no version returns when a key is put again. */
@@ -103,7 +107,10 @@ export class LmdbLedger implements Ledger {
    * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when the folder cannot be opened, or a newer version has
    * written it; ERR_SESSION_NO_ROOM when its disk is too full.
    */
-  constructor({ path, clock = systemClock, ...limits }: LmdbLedgerOptions) {
+  constructor(options: LmdbLedgerOptions) {
+    checkOptions('LmdbLedger', options, OPTIONS);
+    checkNeeded('LmdbLedger', options, ['path'], "{ path: './data/sessions' }");
+    const { path, clock = systemClock, ...limits } = options;
     this.#environment = LmdbEnvironment.acquire(path, limits);
     this.#clock = clock;
     this.#facts = this.#environment.database('facts', true);

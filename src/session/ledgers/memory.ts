@@ -1,4 +1,5 @@
 import { type Clock, systemClock } from '../../base/clock.ts';
+import { checkOptions, type OptionNames } from '../../base/options.ts';
 import type { Ledger } from '../ledger.ts';
 import { checkIncrement, checkTimeToLive } from './arguments.ts';
 import { Listeners } from './listeners.ts';
@@ -6,6 +7,8 @@ import { Listeners } from './listeners.ts';
 export interface MemoryLedgerOptions {
   readonly clock?: Clock;
 }
+
+const OPTIONS: OptionNames<MemoryLedgerOptions> = { clock: true };
 
 interface Fact {
   value: string;
@@ -32,8 +35,9 @@ export class MemoryLedger implements Ledger {
   readonly #listeners = new Listeners();
   #cursor: Iterator<[string, Fact]> = this.#facts.entries();
 
-  constructor({ clock = systemClock }: MemoryLedgerOptions = {}) {
-    this.#clock = clock;
+  constructor(options: MemoryLedgerOptions = {}) {
+    checkOptions('MemoryLedger', options, OPTIONS);
+    this.#clock = options.clock ?? systemClock;
   }
 
   async putIfAbsent(key: string, value: string, ttlMs: number): Promise<boolean> {

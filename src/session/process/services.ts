@@ -6,7 +6,7 @@ import { Tickets } from '../identity/ticket.ts';
 import { Tracking } from '../identity/tracking.ts';
 import type { Ledger } from '../ledger.ts';
 import { MemoryLedger } from '../ledgers/memory.ts';
-import { readSettings, type SessionManagerOptions } from '../options.ts';
+import { checkManagerOptions, readSettings, type SessionManagerOptions } from '../options.ts';
 import { SessionListeners } from '../reports/events.ts';
 import { SessionMeters } from '../reports/statistics.ts';
 import { SessionRoom } from '../room/session-room.ts';
@@ -20,6 +20,7 @@ export type SessionServices = ReturnType<typeof createServices>;
 
 /** @throws {TypeError} when an option cannot work. */
 export function createServices(options: SessionManagerOptions) {
+  checkManagerOptions(options);
   const settings = readSettings(options);
   const { clock: ownClock = systemClock } = options;
   const { maxSessions, anonymousShare } = settings;

@@ -1,4 +1,5 @@
 import { HoldfastError } from '../../base/errors.ts';
+import { checkOptions, type OptionNames } from '../../base/options.ts';
 import { UnauthorizedSessionRequestError } from '../identity/owner.ts';
 import type { Session, SessionEndReason, SessionOwner } from '../session.ts';
 import type { SessionEnder } from './expiry.ts';
@@ -26,6 +27,7 @@ export interface SessionHolder {
   invalidate(reason: SessionEndReason): Promise<void>;
 }
 
+const RENEW_OPTIONS: OptionNames<{ owner?: SessionOwner }> = { owner: true };
 const OPEN: SessionView = { isNew: false, isVeiled: false };
 
 /**
@@ -132,6 +134,7 @@ export class SessionHandle {
 
   async renew(options: { readonly owner?: SessionOwner } = {}): Promise<void> {
     this.#check();
+    checkOptions('renew', options, RENEW_OPTIONS);
     await this.#holder.renew(options.owner);
   }
 
@@ -211,6 +214,22 @@ class ScopedSession {
   scope(prefix: string): object {
     return new ScopedSession(this.#handle, this.#start + prefix);
   }
+}
+
+keepsOnlyWhatIsSet(SessionHandle);
+keepsOnlyWhatIsSet(ScopedSession);
+
+/**
+ * `session.cart = …` would be lost with the request, so it is an error. Behind the prototype stands one whose properties
+ * cannot be assigned to: what the class has itself is found before.
+ */
+function keepsOnlyWhatIsSet({ prototype }: { readonly prototype: object }): void {
+  const refuse = (_: object, name: string | symbol): never => {
+    const shown = JSON.stringify(String(name));
+    throw new TypeError(`a session keeps what is set and nothing else; write session.set(${shown}, value)`);
+  };
+  Object.setPrototypeOf(prototype, new Proxy(Object.create(Object.prototype) as object, { set: refuse }));
+  Object.freeze(prototype);
 }
 
 /**

@@ -1,3 +1,4 @@
+import { checkOptions, type OptionNames } from '../../base/options.ts';
 import { preferredMediaType } from '../../http/media.ts';
 import type { Session, SessionEndReason } from '../session.ts';
 import type { SessionInfo } from '../session-info.ts';
@@ -9,6 +10,8 @@ export interface InspectorOptions {
   /** Sessions on one page. Default 100. */
   readonly pageSize?: number;
 }
+
+const INSPECTOR_OPTIONS: OptionNames<InspectorOptions> = { allow: true, pageSize: true };
 
 /** What the inspector answers a program that asks for JSON. */
 export interface Inspection {
@@ -49,8 +52,10 @@ interface Sessions {
  */
 export function createInspector(
   sessions: Sessions,
-  { allow = request => isAdmin(sessions, request), pageSize = 100 }: InspectorOptions = {},
+  options: InspectorOptions = {},
 ): (request: Request) => Promise<Response> {
+  checkOptions('inspector', options, INSPECTOR_OPTIONS);
+  const { allow = request => isAdmin(sessions, request), pageSize = 100 } = options;
   return async request => {
     if (!(await allow(request))) return plain(403, 'Not for you.');
     if (request.method === 'POST') return end(sessions, request);

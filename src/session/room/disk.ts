@@ -1,6 +1,7 @@
 import { statfsSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { HoldfastError } from '../../base/errors.ts';
+import type { OptionNames } from '../../base/options.ts';
 
 /** Free space that is left alone: what runs on the same disk, and what ends sessions, needs some. */
 export const DEFAULT_RESERVE_BYTES: number = 64 * 1024 * 1024;
@@ -12,6 +13,8 @@ export interface DiskOptions {
   /** Bytes that are free where a path lies. Default: what the operating system says (`statfs`). For tests. */
   readonly freeBytes?: ((path: string) => number) | undefined;
 }
+
+export const DISK_OPTIONS: OptionNames<DiskOptions> = { reserveBytes: true, freeBytes: true };
 
 /** ERR_SESSION_NO_ROOM because of a disk: it gets no emptier when a session ends. */
 export class NoDiskRoomError extends HoldfastError {

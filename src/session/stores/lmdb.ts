@@ -1,5 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
 import { type Database, getLastVersion } from 'lmdb';
+import { checkNeeded, checkOptions, type OptionNames } from '../../base/options.ts';
 import { Rounds, type Waiting } from '../../base/rounds.ts';
 import { expiryOf } from '../record/expiry.ts';
 import { nextVersion } from '../record/version.ts';
@@ -26,7 +27,7 @@ import {
   splitTimeKey,
   timeKey,
 } from './lmdb/keys.ts';
-import type { RoomOptions } from './lmdb/room.ts';
+import { ROOM_OPTIONS, type RoomOptions } from './lmdb/room.ts';
 
 export { LmdbLedger, type LmdbLedgerOptions } from '../ledgers/lmdb.ts';
 
@@ -42,6 +43,8 @@ export interface LmdbStoreOptions extends RoomOptions {
    */
   readonly maxSessions?: number | undefined;
 }
+
+const OPTIONS: OptionNames<LmdbStoreOptions> = { path: true, maxSessions: true, ...ROOM_OPTIONS };
 
 interface Found {
   readonly head: Head;
@@ -116,7 +119,10 @@ export class LmdbStore implements SessionStore {
    * it, a process in another pid namespace (another container) has it open, or it is on a network disk;
    * ERR_SESSION_NO_ROOM when its disk is too full. @throws {TypeError} when an option cannot work.
    */
-  constructor({ path, maxSessions = DEFAULT_MAX_SESSIONS, ...room }: LmdbStoreOptions) {
+  constructor(options: LmdbStoreOptions) {
+    checkOptions('LmdbStore', options, OPTIONS);
+    checkNeeded('LmdbStore', options, ['path'], "{ path: './data/sessions' }");
+    const { path, maxSessions = DEFAULT_MAX_SESSIONS, ...room } = options;
     const { anonymousShare = DEFAULT_ANONYMOUS_SHARE } = room;
     this.#cap = new SessionCap(maxSessions, anonymousShare, () => this.#environment.read(() => this.#counts()));
     this.#environment = LmdbEnvironment.acquire(path, room);

@@ -1,3 +1,4 @@
+import { checkOptions, type OptionNames } from '../../base/options.ts';
 import { SetMap } from '../../base/set-map.ts';
 import { expiryOf } from '../record/expiry.ts';
 import { nextVersion } from '../record/version.ts';
@@ -20,6 +21,8 @@ export interface MemoryStoreOptions {
   /** Share of these, from 0 to 1, that may be anonymous, so that they leave room for logins. Default 0.8. */
   readonly anonymousShare?: number;
 }
+
+const OPTIONS: OptionNames<MemoryStoreOptions> = { maxSessions: true, anonymousShare: true };
 
 interface Entry {
   /** Replaced by each change and never changed in place, so that what was read stays a snapshot. */
@@ -53,6 +56,7 @@ export class MemoryStore implements SessionStore {
   #anonymous = 0;
 
   constructor(options: MemoryStoreOptions = {}) {
+    checkOptions('MemoryStore', options, OPTIONS);
     const { maxSessions = 100_000, anonymousShare = DEFAULT_ANONYMOUS_SHARE } = options;
     this.#maxSessions = checkCap('memory store', maxSessions);
     this.#anonymousShare = checkShare('memory store', anonymousShare);

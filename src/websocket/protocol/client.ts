@@ -4,6 +4,7 @@ import { byteLengthOf, plainBytes } from '../../base/bytes.ts';
 import { type Clock, systemClock } from '../../base/clock.ts';
 import { type Deadline, setDeadline } from '../../base/deadlines.ts';
 import { HoldfastError } from '../../base/errors.ts';
+import type { OptionNames } from '../../base/options.ts';
 import { parseSize, type Size } from '../../base/size.ts';
 import { malformed, type ResponseHead } from '../../http/response-head.ts';
 import { ResponseReader } from '../../http/response-reader.ts';
@@ -16,6 +17,7 @@ import { checkClose, checkData, controlPayload } from './outgoing.ts';
 import {
   acceptDeflate,
   checkDeflateOptions,
+  DEFLATE_OPTIONS,
   type DeflateOptions,
   offerDeflate,
   PerMessageDeflate,
@@ -38,6 +40,17 @@ export interface ConnectOptions {
   tls?: ConnectionOptions;
   clock?: Clock;
 }
+
+export const CONNECT_OPTIONS: OptionNames<ConnectOptions> = {
+  subprotocols: true,
+  headers: true,
+  origin: true,
+  compression: DEFLATE_OPTIONS,
+  signal: true,
+  maxMessageSize: true,
+  tls: true,
+  clock: true,
+};
 
 /** How a connection ended. */
 export interface ClientCloseEvent {

@@ -1,6 +1,7 @@
 import { constants as bufferConstants } from 'node:buffer';
 import { constants, deflateRawSync, inflateRaw, inflateRawSync, type ZlibOptions } from 'node:zlib';
 import { HoldfastError } from '../../base/errors.ts';
+import type { OptionNames } from '../../base/options.ts';
 import { parseSize, type Size } from '../../base/size.ts';
 import { CloseCode } from '../../wire/close-codes.ts';
 import { parseExtensions } from './extensions.ts';
@@ -23,6 +24,14 @@ export interface DeflateOptions {
   /** zlib level 0 to 9. Default 6. */
   level?: number;
 }
+
+export const DEFLATE_OPTIONS: OptionNames<DeflateOptions> = {
+  contextTakeover: true,
+  serverMaxWindowBits: true,
+  clientMaxWindowBits: true,
+  threshold: true,
+  level: true,
+};
 
 /** What both sides agreed on (RFC 7692 §7.1). */
 export interface DeflateParams {

@@ -1,6 +1,14 @@
 import { HoldfastError } from '../../../base/errors.ts';
+import type { OptionNames } from '../../../base/options.ts';
 import { DEFAULT_ANONYMOUS_SHARE } from '../../room/cap.ts';
-import { DEFAULT_RESERVE_BYTES, type DiskOptions, freeBytesOf, mebibytes, NoDiskRoomError } from '../../room/disk.ts';
+import {
+  DEFAULT_RESERVE_BYTES,
+  DISK_OPTIONS,
+  type DiskOptions,
+  freeBytesOf,
+  mebibytes,
+  NoDiskRoomError,
+} from '../../room/disk.ts';
 
 /** How much a folder may hold. What is not given stays as it is. */
 export interface RoomOptions extends DiskOptions {
@@ -12,6 +20,8 @@ export interface RoomOptions extends DiskOptions {
   /** Share of the room, from 0 to 1, that what belongs to anonymous sessions may fill. Default 0.8. */
   readonly anonymousShare?: number | undefined;
 }
+
+export const ROOM_OPTIONS: OptionNames<RoomOptions> = { maxBytes: true, anonymousShare: true, ...DISK_OPTIONS };
 
 /**
  * What a write is for. `upkeep` ends something, or writes in place what is there already, and goes on below the

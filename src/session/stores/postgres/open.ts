@@ -1,5 +1,6 @@
 import { type Clock, systemClock } from '../../../base/clock.ts';
 import { type Logger, silentLogger } from '../../../base/logger.ts';
+import { checkOptions, type OptionNames } from '../../../base/options.ts';
 import { connectionsLike, openPgConnections, type PgPoolLike, placeOf } from '../../../drivers/postgres.ts';
 import { checkConnections, checkServer, type Query, refuse } from './checks.ts';
 import { PgDatabase } from './database.ts';
@@ -51,6 +52,21 @@ export interface PostgresOptions {
   readonly clock?: Clock | undefined;
 }
 
+const POSTGRES_OPTIONS: OptionNames<PostgresOptions> = {
+  url: true,
+  pool: true,
+  listenUrl: true,
+  transactionPooler: true,
+  schema: true,
+  migrate: true,
+  notify: true,
+  poolSize: true,
+  connectTimeoutMs: true,
+  queryTimeoutMs: true,
+  logger: true,
+  clock: true,
+};
+
 const DEFAULT_TIMEOUT_MS = 2_000;
 /** For each statement of a migration; it may have to wait until another process has done it. */
 const MIGRATION_TIMEOUT_MS = 60_000;
@@ -63,6 +79,7 @@ const MIGRATION_TIMEOUT_MS = 60_000;
  * schema cannot be made or is newer.
  */
 export async function openDatabase(options: PostgresOptions): Promise<PgDatabase> {
+  checkOptions('postgres', options, POSTGRES_OPTIONS);
   const { url, listenUrl, transactionPooler = false, migrate = true, logger = silentLogger } = options;
   const schema = checkSchemaName(options.schema ?? 'holdfast');
   if ((url === undefined) === (options.pool === undefined)) throw new TypeError('postgres: give either url or pool');

@@ -1,4 +1,5 @@
 import type { Logger } from '../../../base/logger.ts';
+import { checkOptions, type OptionNames } from '../../../base/options.ts';
 import { parseRedisAddresses } from '../../../base/redis-address.ts';
 import type { RedisConnectionOptions } from '../../../drivers/redis/connection.ts';
 import type { RedisLike, RedisTls } from '../../../drivers/redis.ts';
@@ -24,6 +25,14 @@ export interface RedisOptions {
   readonly logger?: Logger;
 }
 
+const REDIS_OPTIONS: OptionNames<RedisOptions> = {
+  prefix: true,
+  commandTimeoutMs: true,
+  acknowledge: { replicas: true, timeoutMs: true },
+  tls: true,
+  logger: true,
+};
+
 /**
  * Where Redis is: a URL, several of one cluster, one of Sentinels (`redis+sentinel://host:26379,host:26379/name`), or a
  * client of node-redis (5 or later): a connected one of `createClient` or `createCluster`, one of `createSentinel`, or
@@ -37,6 +46,7 @@ export type RedisTarget = string | readonly string[] | RedisLike;
  * @throws {TypeError} when it carries others.
  */
 export function withUrlOptions(target: RedisTarget, options: RedisOptions): RedisOptions {
+  checkOptions('redis', options, REDIS_OPTIONS);
   const urls = [target].flat().filter(address => typeof address === 'string');
   const { prefix, replicas } = urls.length > 0 ? parseRedisAddresses(urls).options : {};
   return {

@@ -13,7 +13,16 @@ export function nearestName(name: string, known: Iterable<string>): string | und
       bestDistance = distance;
     }
   }
-  return best;
+  return best ?? longerName(name, known);
+}
+
+/** `ttl` for `ttlMs`: a beginning that has a few letters less, and only one name with it. */
+function longerName(name: string, known: Iterable<string>): string | undefined {
+  if (name.length < 3) return undefined;
+  const longer = [...known].filter(
+    one => one.length - name.length <= 5 && one.toLowerCase().startsWith(name.toLowerCase()),
+  );
+  return longer.length === 1 ? longer[0] : undefined;
 }
 
 /** Insertions, deletions, replacements and swaps of neighbours (optimal string alignment). */
