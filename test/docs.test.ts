@@ -23,6 +23,26 @@ test('every program in README.md is a file under examples/', () => {
   expect(blocks.filter(firstLine => !/^(\/\/|#) examples\//.test(firstLine))).toEqual([]);
 });
 
+/** Addresses that are there, and names that are reserved for examples. */
+const REAL =
+  /^(?:[\w.-]+\.)?(?:rfc-editor\.org|ietf\.org|w3\.org|whatwg\.org|semver\.org|keepachangelog\.com|nodejs\.org)$/;
+const RESERVED =
+  /^(?:localhost|host|[\d.]+|[^.]+|.*\.(?:example|test|internal|invalid|localhost|local)|(?:.*\.)?example\.(?:com|net|org))$/;
+
+test('no page and no field of package.json names an address that is not ours', () => {
+  const { repository, homepage, bugs, author, funding } = JSON.parse(
+    readFileSync(new URL('package.json', root), 'utf8'),
+  );
+  expect({ repository, homepage, bugs, author, funding }).toEqual({});
+  const invented = documents().flatMap(({ path, text }) =>
+    [...text.matchAll(/\b(?:https?|wss?|git|ssh):\/\/(?:[^\s/@"'`)<>|,]*@)?([a-z0-9.*-]*[a-z0-9])/gi)]
+      .map(([, host]) => host!.replace(/^\*\./, ''))
+      .filter(host => !REAL.test(host) && !RESERVED.test(host))
+      .map(host => `${path}: ${host}`),
+  );
+  expect(invented).toEqual([]);
+});
+
 const configurations = documents().flatMap(({ path, text }) =>
   [...text.matchAll(/^```yaml\n([\s\S]*?)^```$/gm)].map(match => ({ path, yaml: match[1]! })),
 );

@@ -1,7 +1,8 @@
-import { type ExecFileOptions, execFile } from 'node:child_process';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { type ExecFileOptions, execFile, type SpawnOptions, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { delimiter, dirname, join, posix } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -19,13 +20,18 @@ async function run(program: string, args: string[], options: ExecFileOptions): P
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 let project: string;
+/** The package, and what is in it. */
+let tarball: string;
+let files: ReadonlySet<string>;
 
 // The package as a user gets it: built, packed, and installed into an empty project.
 beforeAll(async () => {
   project = await mkdtemp(join(tmpdir(), 'holdfast-dist-'));
   await run('npm', ['run', 'build'], { cwd: root });
   const packed = await run('npm', ['pack', '--json', '--ignore-scripts', '--pack-destination', project], { cwd: root });
-  const [{ filename }]: [{ filename: string }] = JSON.parse(packed);
+  const [{ filename, files: entries }]: [{ filename: string; files: { path: string }[] }] = JSON.parse(packed);
+  tarball = join(project, filename);
+  files = new Set(entries.map(({ path }) => path));
   const { devDependencies } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'));
   await writeFile(join(project, 'package.json'), JSON.stringify({ private: true, type: 'module' }));
   // `jose` is what the guides verify assertions with.
@@ -58,6 +64,102 @@ test('an echo server runs on the built package', async () => {
   );
   const stdout = await run(process.execPath, ['main.js'], { cwd: project, timeout: 20_000 });
   expect(stdout).toContain('echoed hello');
+});
+
+/** What README.md has between this heading and the next. */
+async function section(heading: string): Promise<string> {
+  const readme = await readFile(join(root, 'README.md'), 'utf8');
+  return new RegExp(`^## ${heading}\n([\\s\\S]*?)^## `, 'm').exec(readme)![1]!;
+}
+
+/** Starts a program that listens; resolves with the page at the address that it prints. */
+async function pageOf(program: string, args: string[], options: SpawnOptions): Promise<string> {
+  // A group of its own: what npx has started ends with it.
+  const child = spawn(program, args, { ...options, stdio: ['ignore', 'pipe', 'pipe'], detached: true });
+  const exited = once(child, 'exit');
+  try {
+    const port = await new Promise<string>((resolve, reject) => {
+      let output = '';
+      for (const stream of [child.stdout!, child.stderr!])
+        stream.on('data', chunk => {
+          output += chunk;
+          const match = /http:\/\/localhost:(\d+)/.exec(output);
+          if (match) resolve(match[1]!);
+        });
+      child.on('exit', code => reject(new Error(`${program} ended with ${code}:\n${output}`)));
+    });
+    return await (await fetch(`http://127.0.0.1:${port}`)).text();
+  } finally {
+    process.kill(-child.pid!, 'SIGKILL');
+    await exited;
+  }
+}
+
+test('what README.md says of installing works in an empty folder, letter by letter, and without install scripts', async () => {
+  const folder = join(project, 'newcomer');
+  await mkdir(folder);
+  const PATH = `${dirname(process.execPath)}${delimiter}${process.env.PATH}`;
+  const env = { ...process.env, PATH, PORT: '0', npm_config_prefer_offline: 'true', npm_config_ignore_scripts: 'true' };
+  const readme = await readFile(join(root, 'README.md'), 'utf8');
+  const [, program] = /^```ts\n([\s\S]*?)^```/m.exec(readme)!;
+  const [, configuration] = /^```yaml\n([\s\S]*?)^```/m.exec(readme)!;
+  await writeFile(join(folder, 'main.ts'), program!);
+  await writeFile(join(folder, 'holdfast.yaml'), configuration!.replace('8080', '0'));
+  const blocks = [...(await section('Install')).matchAll(/^```\n([\s\S]*?)^```/gm)].map(([, lines]) => lines!);
+  expect(blocks.length).toBeGreaterThanOrEqual(2);
+  for (const lines of blocks)
+    await run('sh', ['-ec', lines.replace('npm install holdfast', `npm install '${tarball}'`)], { cwd: folder, env });
+  expect(await pageOf('node', ['main.ts'], { cwd: folder, env })).toContain('<title>Holdfast</title>');
+  // Nobody listens on the port of its backend.
+  expect(await pageOf('npx', ['holdfast', 'serve'], { cwd: folder, env })).toMatch(/Bad Gateway|Service Unavailable/);
+}, 300_000);
+
+test('the package runs nothing when it is installed, and of what it brings only lmdb and a package of lmdb would', async () => {
+  const { scripts } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'));
+  const hooks = ['preinstall', 'install', 'postinstall', 'prepublish', 'preprepare', 'prepare', 'postprepare'];
+  expect(Object.keys(scripts).filter(name => hooks.includes(name))).toEqual([]);
+  const { packages } = JSON.parse(await readFile(join(project, 'package-lock.json'), 'utf8'));
+  const withScripts = Object.entries<{ hasInstallScript?: boolean }>(packages).filter(
+    ([, one]) => one.hasInstallScript,
+  );
+  expect(withScripts.map(([path]) => path.replace(/.*node_modules\//, '')).sort()).toEqual([
+    'lmdb',
+    'msgpackr-extract',
+  ]);
+});
+
+test('every link of README.md and of the other pages in the package leads to a file in it', async () => {
+  const folders = new Set(
+    [...files].flatMap(path => path.split('/').map((_, depth, names) => names.slice(0, depth).join('/'))),
+  );
+  const dead: string[] = [];
+  for (const page of files) {
+    if (!page.endsWith('.md')) continue;
+    const text = await readFile(join(root, page), 'utf8');
+    for (const [, target] of text.matchAll(/\]\((?!https?:|#|mailto:)([^)#\s]+)/g)) {
+      const path = posix.join(posix.dirname(page), target!).replace(/\/$/, '');
+      if (!files.has(path) && !folders.has(path)) dead.push(`${page}: ${target}`);
+    }
+  }
+  expect(dead).toEqual([]);
+});
+
+test('a stack trace of the built package leads to the line of the source, which is in the package', async () => {
+  const program = `
+    import { openPostgres } from 'holdfast/session/postgres';
+    await openPostgres({}).catch(error => console.log(error.stack));
+  `;
+  await writeFile(join(project, 'trace.js'), program);
+  const stack = await run(process.execPath, ['--enable-source-maps', 'trace.js'], { cwd: project });
+  const [, path, line] = /(src\/session\/stores\/postgres\/open\.ts):(\d+):\d+/.exec(stack)!;
+  const source = await readFile(join(root, path!), 'utf8');
+  expect(source.split('\n')[Number(line) - 1]).toContain('give either url or pool');
+  for (const map of [...files].filter(file => file.endsWith('.js.map'))) {
+    const { sources, sourcesContent } = JSON.parse(await readFile(join(project, 'node_modules/holdfast', map), 'utf8'));
+    expect(sources, map).toHaveLength(1);
+    const original = posix.join(posix.dirname(map), sources[0]);
+    expect(sourcesContent?.[0] === (await readFile(join(root, original), 'utf8')), map).toBe(true);
+  }
 });
 
 test('every subpath of the built package can be imported, and the program runs', async () => {
