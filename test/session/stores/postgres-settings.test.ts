@@ -224,7 +224,8 @@ describe.skipIf(postgresMissing)(`postgres${postgresMissing ? ` (skipped: ${post
     test('an address for events that leads elsewhere', async () => {
       await server.query('CREATE DATABASE elsewhere');
       const listenUrl = server.url.replace(/postgres$/, 'elsewhere');
-      await expect(openPostgres({ url: server.url, listenUrl, schema: schema() })).rejects.toMatchObject({
+      const own = { url: server.url, listenUrl, schema: schema(), connectTimeoutMs: 500 };
+      await expect(openPostgres(own)).rejects.toMatchObject({
         code: 'ERR_SESSION_STORE_UNAVAILABLE',
         message: expect.stringMatching(/events do not arrive.*127\.0\.0\.1:\d+\/elsewhere.*same database/),
       });
