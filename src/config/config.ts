@@ -54,6 +54,13 @@ export interface Config {
    */
   clientTimeout?: Duration;
   /**
+   * How long a client's connection is kept between two requests, on every listener, over HTTP/1 and HTTP/2; a part of a
+   * second counts as a whole one over HTTP/1, where the answers say it (`Keep-Alive: timeout=`). Default `75s`, more than
+   * the 60 s of most load balancers: a proxy in front must let go of a connection first, or requests that are on their
+   * way are lost. -1 is refused.
+   */
+  keepAliveTimeout?: Duration;
+  /**
    * Bytes a second, on average, that a client must send of a body or take of an answer, once it has owed them for 20 s.
    * Default `500B`; -1 any.
    */

@@ -604,6 +604,7 @@ export const configSchema: z.ZodType<Config> = section<Config>('the configuratio
   maxHeaderSize: measured({ ...SIZE, example: '"16KiB"' }, 'a client could fill the memory').optional(),
   maxBodySize: size.optional(),
   clientTimeout: measured({ ...DURATION, example: '"60s"' }, 'a client could hold a connection for ever').optional(),
+  keepAliveTimeout: measured({ ...DURATION, example: '"75s"' }, 'a client could hold a connection for ever').optional(),
   clientRate: size.optional(),
   dataFolder: text.optional(),
   diskReserve: measured({ ...SIZE, endless: 'for none' }).optional(),

@@ -64,7 +64,8 @@ export class Listener implements ConnectionHolder {
     };
     this.#tls = listen.tls && new TlsListener(listen, this.#limits.timeoutMs, options, this.#onSecure);
     const served = this.#tls?.hsts === undefined ? intake : withHsts(intake, this.#tls.hsts);
-    const held = { head: this.#limits, pace: paceLimits(config), clock, logger };
+    const keepAliveMs = parseDuration(config.keepAliveTimeout ?? '75s');
+    const held = { head: this.#limits, pace: paceLimits(config), keepAliveMs, clock, logger };
     const countsBytes = (config.log?.access ?? 'off') !== 'off';
     this.#http1 = new Http1Server(served, { ...held, countsBytes });
     this.#http2 =

@@ -101,6 +101,11 @@ export class Http1Clients {
     known.pace.caughtUp();
   }
 
+  /** No connection is kept behind an answer that has not begun. */
+  endAfterAnswers(): void {
+    for (const { response } of this.#all.values()) if (response) response.shouldKeepAlive = false;
+  }
+
   /** Ends connections that wait for a request, those that have waited longest first. @returns how many. */
   endIdle(limit: number): number {
     const idle = [...this.#all.values()].filter(known => known.hasServed && isIdle(known));

@@ -25,6 +25,8 @@ const READING_MS = 250;
 export interface Http1ServerOptions {
   readonly head: HeadLimits;
   readonly pace: PaceLimits;
+  /** How long a connection is kept between two requests. */
+  readonly keepAliveMs: number;
   /** Do responses count their bytes? */
   readonly countsBytes: boolean;
   readonly clock: Clock;
@@ -37,19 +39,22 @@ export class Http1Server {
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly clients: Http1Clients;
+  #isClosing = false;
   /** Those that have had a request and are not WebSockets. */
   readonly #connections = new WeakMap<Duplex, Http1Connection>();
   /** Connections whose head is late by Node's timer. */
   readonly #late = new Map<Duplex, Deadline>();
   readonly #readingMs: number;
 
-  constructor(intake: Intake, { head, pace, countsBytes, clock, logger }: Http1ServerOptions) {
+  constructor(intake: Intake, { head, pace, keepAliveMs, countsBytes, clock, logger }: Http1ServerOptions) {
     this.#clock = clock;
     this.#logger = logger;
     this.#readingMs = Math.min(READING_MS, head.timeoutMs / 4);
     this.#server = http.createServer({
       ...(countsBytes && { ServerResponse: CountedResponse }),
       maxHeaderSize: head.maxBytes,
+      // Answers say it in whole seconds, and it must be true.
+      keepAliveTimeout: Math.ceil(keepAliveMs / 1_000) * 1_000,
       headersTimeout: head.timeoutMs,
       // Bodies may take as long as their target lets them; a head may not.
       requestTimeout: 0,
@@ -99,7 +104,10 @@ export class Http1Server {
     this.#server.emit('connection', socket);
   }
 
+  /** Takes no more connections. Every answer that begins from now on is the last of its connection, and says so. */
   close(): void {
+    this.#isClosing = true;
+    this.clients.endAfterAnswers();
     this.#server.close();
   }
 
@@ -112,6 +120,7 @@ export class Http1Server {
   }
 
   #take(request: IncomingMessage, response: ServerResponse, answer: () => void): void {
+    if (this.#isClosing) response.shouldKeepAlive = false;
     this.#hasHead(request.socket);
     this.#connection(request.socket).take(request, response, () => {
       this.clients.begin(request, response);

@@ -12,6 +12,8 @@ import { resetStream } from './stream.ts';
 
 export interface Http2ConnectionOptions {
   readonly pace: PaceLimits;
+  /** A connection without a stream for this time is ended. */
+  readonly keepAliveMs: number;
   /** Time until the first request, and none without one; and until our settings are acknowledged. */
   readonly headTimeoutMs: number;
   readonly logger: Logger;
@@ -21,8 +23,6 @@ export interface Http2ConnectionOptions {
   readonly openedAt: number;
 }
 
-/** A connection without a stream for this time is ended. */
-const IDLE_MS = 60_000;
 /** A client with streams is pinged so often, and has as long to answer as it may be silent, within these bounds. */
 const PING_MS = 20_000;
 const MIN_PONG_MS = 10_000;
@@ -161,14 +161,14 @@ export class Http2Connection {
   /** The client has taken all that the connection was given. */
   #lookAtQuiet(now: number): string | undefined {
     this.#pace.caughtUp();
-    const { headTimeoutMs, pace } = this.#options;
+    const { headTimeoutMs, keepAliveMs, pace } = this.#options;
     const violation = this.#violation;
     this.#violation = undefined;
     if (violation?.violated === this.#violated) return violation.error.message;
     if (this.#streams.size === 0) {
       this.#pingedAt = now;
       // A head that comes in too slowly is not a stream yet.
-      return now - this.#idleSince < (this.#hasServed ? IDLE_MS : headTimeoutMs) ? undefined : 'no request came';
+      return now - this.#idleSince < (this.#hasServed ? keepAliveMs : headTimeoutMs) ? undefined : 'no request came';
     }
     // Whether it is still there, no ping can tell.
     if (this.#isHalfClosed)

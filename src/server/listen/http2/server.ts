@@ -15,6 +15,8 @@ import { toUpgradeSocket } from './upgrade-socket.ts';
 export interface Http2ServerOptions {
   readonly head: HeadLimits;
   readonly pace: PaceLimits;
+  /** How long a connection is kept without a stream. */
+  readonly keepAliveMs: number;
   /** RFC 8441. */
   readonly allowWebSocket: boolean;
   readonly clock: Clock;
@@ -109,9 +111,16 @@ export class Http2Server {
   }
 
   readonly #onSession = (session: ServerHttp2Session): void => {
-    const { clock, head, pace, logger } = this.#options;
+    const { clock, head, pace, keepAliveMs, logger } = this.#options;
     const now = this.#time.read();
-    const options = { pace, headTimeoutMs: head.timeoutMs, logger, time: this.#time, openedAt: clock.monotonic() };
+    const options = {
+      pace,
+      keepAliveMs,
+      headTimeoutMs: head.timeoutMs,
+      logger,
+      time: this.#time,
+      openedAt: clock.monotonic(),
+    };
     this.#connections.set(session, new Http2Connection(session, this.#taken!, options));
     session.on('error', ignore);
     session.on('close', () => this.#connections.delete(session));
