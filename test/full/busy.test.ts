@@ -139,6 +139,50 @@ describe.each([
   });
 });
 
+test.skipIf(postgresMissing)('a new connection to postgres that was made is used', async () => {
+  const server = await startPostgres();
+  const { promise, resolve } = Promise.withResolvers<void>();
+  let waitFor: Promise<void> = Promise.resolve();
+  const sockets = new Set<Socket>();
+  const proxy = net.createServer(async near => {
+    sockets.add(near.on('error', () => {}));
+    await waitFor;
+    const far = net.connect(server.port, '127.0.0.1').on('error', () => {});
+    near.pipe(far).pipe(near);
+    sockets.add(far);
+  });
+  await once(proxy.listen(0, '127.0.0.1'), 'listening');
+  const { port } = proxy.address() as AddressInfo;
+  const served = await Served.module(
+    `${BLOCK}
+    export default defineConfig({
+      listen,
+      session: { store: '${server.url.replace(String(server.port), String(port))}', keyFiles: ['key'] },
+      routes: [
+        blockRoute,
+        { path: '/set', session: 'create', fetch: (_, { session }) => { session.set('n', 1); return new Response('stored'); } },
+      ],
+    });`,
+    { files: { key: 'k'.repeat(43) } },
+  );
+  try {
+    await until(async () => (await ask(served, 'http/1', { path: '/set' })).status === 200);
+    waitFor = promise;
+    for (const socket of sockets) socket.destroy();
+    await wait(200);
+    const answer = ask(served, 'http/1', { path: '/set' });
+    await wait(200);
+    await block(served, 3_000);
+    resolve();
+    expect((await answer).status).toBe(200);
+  } finally {
+    await served[Symbol.asyncDispose]();
+    for (const socket of sockets) socket.destroy();
+    proxy.close();
+    await server.stop();
+  }
+});
+
 describe('towards backends', () => {
   let backend: http.Server;
   let secure: tls.Server;

@@ -113,7 +113,7 @@ export async function checkConnections(database: PgDatabase, checks: ConnectionC
     if (!Array.isArray(row) || row[0] !== 'x')
       throw refuse(database, "the pool's client does not give rows as arrays of text (rowMode: 'array')");
     const alone = await (listenPlace === undefined ? second(database.connectAlone()) : keep(database.connectAlone()));
-    const other = listenPlace === undefined ? alone : connectLike && (await second(database.inTime(connectLike())));
+    const other = listenPlace === undefined ? alone : connectLike && (await second(database.inTime(connectLike)));
     if (other && (await isShared(queryOf(one), queryOf(other)))) {
       throw refuse(
         database,

@@ -157,12 +157,12 @@ export class PgDatabase implements PgEventSource {
 
   /** One of the pool's. Who asks for it releases it. */
   connectShared(): Promise<PgClientLike> {
-    return this.inTime(this.#options.pool.connect());
+    return this.inTime(() => this.#options.pool.connect());
   }
 
   /** A connection for nothing else. Who asks for it releases it. */
   connectAlone(): Promise<PgClientLike> {
-    return this.inTime(this.#options.connectAlone());
+    return this.inTime(() => this.#options.connectAlone());
   }
 
   /** Waits no longer. @param what What is waited for: `answer`. */
@@ -192,10 +192,13 @@ export class PgDatabase implements PgEventSource {
   }
 
   /** Waits no longer than `connectTimeoutMs`; what comes later is released. */
-  async inTime(connecting: Promise<PgClientLike>): Promise<PgClientLike> {
+  async inTime(connect: () => Promise<PgClientLike>): Promise<PgClientLike> {
+    const attempts = { areOver: false };
+    const connecting = connectAgain(connect, attempts);
     try {
       return await this.deadline(connecting, this.#options.connectTimeoutMs, 'connection');
     } catch (error) {
+      attempts.areOver = true;
       connecting.then(
         late => late.release(),
         () => {},
@@ -221,6 +224,24 @@ export class PgDatabase implements PgEventSource {
       throw isBroken && !(error instanceof TimedOut) ? new LostConnection(error) : error;
     } finally {
       giveBack(client, isBroken);
+    }
+  }
+}
+
+/**
+ * `pg` has timers of its own, which do not wait until what has arrived is read: in a process that was busy they end an
+ * attempt that has succeeded. So another one is made, while our deadline is not over.
+ */
+async function connectAgain(
+  connect: () => Promise<PgClientLike>,
+  attempts: { readonly areOver: boolean },
+): Promise<PgClientLike> {
+  for (;;) {
+    try {
+      return await connect();
+    } catch (error) {
+      if (attempts.areOver || !(error instanceof Error) || !/timeout/i.test(error.message) || sqlStateOf(error))
+        throw error;
     }
   }
 }
