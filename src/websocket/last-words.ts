@@ -58,10 +58,10 @@ function settle(socket: Heard, error: NodeJS.ErrnoException | null | undefined, 
   callback();
 }
 
-function destroy(this: Heard, error?: NodeJS.ErrnoException): Heard {
+function destroy(this: Heard, error?: NodeJS.ErrnoException, ...rest: unknown[]): Heard {
   // Node has read it, and nobody has taken it yet.
   const isUnread = error?.syscall === 'read' && isReset(error) && !this.destroyed && hasUnread(this);
-  if (!isUnread) return Socket.prototype.destroy.call(this, error) as Heard;
+  if (!isUnread) return Reflect.apply(Socket.prototype.destroy, this, [error, ...rest]) as Heard;
   this[breakKey] ??= error;
   this.push(null);
   return this;

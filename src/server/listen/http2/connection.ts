@@ -200,8 +200,10 @@ export class Http2Connection {
     const received = request.bytesReceived - exchange.received;
     exchange.received += received;
     const moved = takenOf(exchange, takenByAll) + (isBodyOwed ? received : 0);
-    if (isAnswered && !isAwaited && now - exchange.answeredAt! >= UNWANTED_MS)
-      return this.#endStream(exchange, 'nobody reads the rest of the body');
+    const isRead = request.listenerCount('data') + request.listenerCount('readable') > 0;
+    const unreadMs = isRead ? this.#options.pace.silenceMs : UNWANTED_MS;
+    if (isAnswered && !isAwaited && now - exchange.answeredAt! >= unreadMs)
+      return this.#endStream(exchange, 'the rest of a body that nobody waits for took too long');
     if (!isWaiting && !isBodyOwed) return pace.caughtUp();
     const why = pace.owed(ms, moved, this.#options.pace, terms?.clientTimeoutMs);
     if (why === undefined) return;
