@@ -192,8 +192,8 @@ describe('connectWebSocket', () => {
     ['a bare line feed', 'HTTP/1.1 101 OK\r\nA: b\nC: d\r\n\r\n'],
     ['a bare carriage return', 'HTTP/1.1 101 OK\r\nA: b\rC: d\r\n\r\n'],
     ['NUL', 'HTTP/1.1 101 OK\r\nA: b\0\r\n\r\n'],
-    ['a head without end', `HTTP/1.1 101 OK\r\nA: ${'b'.repeat(17_000)}`],
-    ['a head that is too long', `HTTP/1.1 101 OK\r\nA: ${'b'.repeat(17_000)}\r\n\r\n`],
+    ['a head without end', `HTTP/1.1 101 OK\r\nA: ${'b'.repeat(70_000)}`],
+    ['a head that is too long', `HTTP/1.1 101 OK\r\nA: ${'b'.repeat(70_000)}\r\n\r\n`],
   ])('refuses an answer with %s', async (_what, text) => {
     const url = await serveRaw(socket => socket.write(text, 'latin1'));
     await expect(connectWebSocket(url)).rejects.toMatchObject({ code: 'ERR_WS_BAD_HANDSHAKE' });
