@@ -388,7 +388,7 @@ export interface RouteConfig {
   methods?: readonly string[];
   /**
    * Default `auto`: read when the client has one, created on document navigation only. An endpoint: `existing`;
-   * `files`, `redirect`, an observed upstream: `none`.
+   * `files`, `redirect`, an observed upstream: `none`. A preflight and a refused request make none, also under `create`.
    */
   session?: 'none' | 'existing' | 'create' | 'auto';
   /**

@@ -3,7 +3,7 @@ import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import type { AddressList } from '../http/address-list.ts';
 import type { HostNames } from '../http/host-names.ts';
-import { isDocumentNavigation } from '../http/navigation.ts';
+import { isDocumentNavigation, isPreflight } from '../http/navigation.ts';
 import type { PathTolerance } from '../http/path.ts';
 import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
 import { type RequestHead, readRequestHead } from '../http/request-head.ts';
@@ -148,6 +148,7 @@ async function holdSession(unambiguous: Unambiguous): Promise<Held | Refusal> {
     urlTicket: head.urlTicket?.name === context.manager.tracking.urlParameter ? head.urlTicket.value : undefined,
     isSecure: head.isSecure,
     isDocumentNavigation: isDocumentNavigation(head),
+    isPreflight: isPreflight(head),
     clientAddress: head.clientAddress,
     method: head.method,
     get site() {
@@ -156,7 +157,9 @@ async function holdSession(unambiguous: Unambiguous): Promise<Held | Refusal> {
     isCrossSiteSignIn: route.isCrossSiteSignIn,
   });
   try {
-    const session = await binding[OPENED_BY[route.sessionMode]]();
+    // The question whether a request may be sent is nobody's. Handlers may count on a session.
+    const isUnknown = isPreflight(head) && route.target.kind !== 'fetch';
+    const session = await binding[isUnknown ? 'get' : OPENED_BY[route.sessionMode]]();
     return { ...unambiguous, held: new HeldSession(context, binding, session) };
   } catch (error) {
     // It may be about to sign in, which gives it another session.

@@ -66,6 +66,8 @@ export class HeldSession implements Disposable {
 
   /** Does nothing when it was let go of before. */
   [Symbol.dispose](): void {
+    // What it has not been told by now it never will be.
+    this.binding.markClientGone();
     this.binding.release();
   }
 }

@@ -43,6 +43,8 @@ export async function serve(
     throw error;
   }
   if (!isRefusal(served)) return served;
+  // Whoever is refused gets no session.
+  held.binding.withdraw();
   const uncommitted = await commitRest(held, response);
   // A backend may have had the request before.
   return uncommitted ? { ...uncommitted, upstream: served.upstream, server: served.server } : served;

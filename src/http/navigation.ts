@@ -24,3 +24,22 @@ export function isDocumentNavigation(request: {
   if (destination !== undefined) return destination === 'document';
   return method === 'GET' && preferredMediaType(headers.accept) === 'text/html';
 }
+
+/**
+ * True when a browser asks whether a page of another site may send a request (CORS). It comes without cookies, and
+ * nothing that its answer sets is kept.
+ *
+ * @see Fetch §4.8
+ *
+ * @example
+ * import { isPreflight } from 'holdfast/session';
+ *
+ * const headers = { 'access-control-request-method': 'PUT' };
+ * console.log(isPreflight({ method: 'OPTIONS', headers })); // true
+ */
+export function isPreflight(request: {
+  readonly method?: string | undefined;
+  readonly headers: Readonly<IncomingHttpHeaders>;
+}): boolean {
+  return request.method === 'OPTIONS' && request.headers['access-control-request-method'] !== undefined;
+}

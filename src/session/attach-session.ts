@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { TLSSocket } from 'node:tls';
 import { checkOptions, kindOf, type OptionNames } from '../base/options.ts';
-import { isDocumentNavigation } from '../http/navigation.ts';
+import { isDocumentNavigation, isPreflight } from '../http/navigation.ts';
 import { type RequestSite, requestSite } from '../http/request-site.ts';
 import { takeUrlTicket } from '../http/url-ticket.ts';
 import type { SessionManager } from './manager.ts';
@@ -144,6 +144,10 @@ class NodeRequest implements SessionRequest {
 
   get isDocumentNavigation(): boolean {
     return isDocumentNavigation(this.#req);
+  }
+
+  get isPreflight(): boolean {
+    return isPreflight(this.#req);
   }
 
   readHeader(name: string): string | undefined {

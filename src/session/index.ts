@@ -1,5 +1,5 @@
 export type { HeaderLine } from '../http/header-line.ts';
-export { isDocumentNavigation } from '../http/navigation.ts';
+export { isDocumentNavigation, isPreflight } from '../http/navigation.ts';
 export { type RequestSite, requestSite } from '../http/request-site.ts';
 export { type AttachOptions, attachSession, type NodeContext, type Wrapped } from './attach-session.ts';
 export {

@@ -201,7 +201,8 @@ function sessionsOf(id: string, options: GatewayOptions): SessionContext {
     commit: async () => {},
     attach: async () => ({ session, isEnded: false, touch: onTraffic, release: async () => {} }),
     responseHeaders: () => news,
-    ...{ release: nothing, markHeadersSent: nothing, markClientGone: nothing, followResponse: nothing },
+    ...{ release: nothing, markHeadersSent: nothing, markClientGone: nothing },
+    ...{ followResponse: nothing, withdraw: nothing, takeBack: nothing },
   };
   const manager = {
     tracking: { urlParameter: 'sid' },

@@ -46,7 +46,10 @@ export async function openRelay(options: OpeningOptions): Promise<Relay | Relaye
   // It may have closed while the session was waited for. What happens later reaches those that listen from here on.
   if (carrier?.destroyed) return upstreamRefusal(upstream, server, 'reset');
   const sessionLines: readonly HeaderLine[] = [...(options.attached?.responseHeaders() ?? []), ...(heard ?? [])];
-  if ('answer' in dialed) return passDeclined(options, dialed, sessionLines);
+  if ('answer' in dialed) {
+    options.attached?.markTold();
+    return passDeclined(options, dialed, sessionLines);
+  }
   let response: string;
   try {
     response = upgradeResponse({ ...dialed, key: handshake.key, lines: [...dialed.lines, ...sessionLines] });
@@ -56,6 +59,7 @@ export async function openRelay(options: OpeningOptions): Promise<Relay | Relaye
     return upstreamRefusal(upstream, server, 'invalid');
   }
   socket.write(response, 'latin1');
+  options.attached?.markTold();
   const relay = new Relay(options, dialed, early);
   server.track(dialed.socket, relay);
   return relay;

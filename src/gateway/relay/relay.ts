@@ -35,6 +35,8 @@ export interface AttachedSessions {
   touch(): void;
   /** What the client is to be told of its session, with the 101 or another answer. */
   responseHeaders(): readonly HeaderLine[];
+  /** It has been told. */
+  markTold(): void;
 }
 
 type Side = 'client' | 'backend';

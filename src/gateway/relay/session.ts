@@ -50,6 +50,11 @@ export class RelaySessions implements AttachedSessions {
     return this.#held?.binding.responseHeaders() ?? [];
   }
 
+  /** The client has the head of its answer, and with it `responseHeaders`. */
+  markTold(): void {
+    this.#held?.binding.markHeadersSent();
+  }
+
   touch(): void {
     this.#attached?.touch();
     this.#observed?.touch();

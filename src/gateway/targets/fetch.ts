@@ -112,7 +112,10 @@ export async function runFetchHandler(
       outgoing.destroy();
       return undefined;
     }
-    return sessionFailure(error) ?? failed;
+    const refused = sessionFailure(error);
+    if (refused) return refused;
+    // A handler that fails has not refused anything: what it has set is kept.
+    return (await options.commit?.beforeEnd()) ?? failed;
   } finally {
     body?.discardRest();
   }

@@ -63,6 +63,8 @@ export interface SessionStateFacts {
    * is over, so that it must not come back.
    */
   readonly isFirstLife?: (() => Promise<boolean>) | undefined;
+  /** For a session that is not kept, whatever is done with it. Default false. */
+  readonly isDetached?: boolean;
 }
 
 type NewSecret = Partial<SessionHeader> & { readonly secretHash: string };
@@ -110,6 +112,7 @@ export class SessionState {
   #commits = 0;
   #isFirstLife: (() => Promise<boolean>) | undefined;
   #isStored: boolean;
+  #isDetached: boolean;
   #isEnded = false;
   #hasLost = false;
 
@@ -139,8 +142,10 @@ export class SessionState {
   /** One that has not begun yet, and will write all that is changed until then. */
   #next: Promise<void> | undefined;
 
-  constructor(rules: SessionStateRules, { sid, snapshot, lastAccessedAt, isStored, isFirstLife }: SessionStateFacts) {
+  constructor(rules: SessionStateRules, facts: SessionStateFacts) {
+    const { sid, snapshot, lastAccessedAt, isStored, isFirstLife, isDetached = false } = facts;
     this.#rules = rules;
+    this.#isDetached = isDetached;
     this.#sid = sid;
     this.lastAccessedAt = lastAccessedAt;
     this.#base = snapshot;
@@ -187,6 +192,16 @@ export class SessionState {
     return this.#isEnded;
   }
 
+  /** True when nothing of it is ever stored. */
+  get isDetached(): boolean {
+    return this.#isDetached;
+  }
+
+  /** True when other requests may make the same session. */
+  get isDerived(): boolean {
+    return this.#isFirstLife !== undefined;
+  }
+
   /** It has ended with changes that are not in the store. */
   get hasLost(): boolean {
     return this.#hasLost;
@@ -194,7 +209,7 @@ export class SessionState {
 
   /** True when a commit would write something. */
   get isDirty(): boolean {
-    if (this.#isEnded) return false;
+    if (this.#isEnded || this.#isDetached) return false;
     return !this.#isStored || this.#changed.size > 0 || this.#changedHeader !== undefined || this.#given.size > 0;
   }
 
@@ -202,6 +217,11 @@ export class SessionState {
   beginApart(sid: string): void {
     this.#sid = sid;
     this.#isFirstLife = undefined;
+  }
+
+  /** A new session is not kept after all; what is on its way to the store is taken back. It can still be used. */
+  detach(): void {
+    this.#isDetached = true;
   }
 
   /** From now on nothing is written. */
@@ -291,6 +311,10 @@ export class SessionState {
   /** Compare-and-swap on what the store holds. Resolves with the value written, decoded. */
   async update(name: string, change: (current: unknown) => unknown): Promise<unknown> {
     checkName(name);
+    if (this.#isDetached) {
+      this.set(name, change(this.get(name)));
+      return this.get(name);
+    }
     return this.#rules.updates.run(this.sid, async () => {
       if (!this.#isStored || this.#changed.has(name) || this.#inFlight.has(name)) await this.commit();
       const backoff = this.#backoff();
@@ -606,8 +630,8 @@ export class SessionState {
     };
     if (!(await this.#rules.creations.create(this.sid, record))) return this.#join(record.header, attempt);
     this.#isStored = true;
-    // It was ended meanwhile, or before: nobody would ever ask for it.
-    if (this.#isEnded || (this.#isFirstLife && !(await this.#isFirstLife()))) {
+    // It was ended meanwhile, or before, or given up: nobody would ever ask for it.
+    if (this.#isEnded || (this.#isDetached && !this.isDerived) || (this.#isFirstLife && !(await this.#isFirstLife()))) {
       await this.#rules.store.delete(this.sid);
       return { status: 'gone' };
     }

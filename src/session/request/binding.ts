@@ -25,6 +25,11 @@ import type { SessionHeader } from '../store.ts';
 export interface SessionRequest extends TrackedRequest {
   /** True when the request loads a page into a window: only such a request makes a session unasked. */
   readonly isDocumentNavigation: boolean;
+  /**
+   * True when a browser asks whether a page of another site may send a request: it comes without cookies, and keeps
+   * none. Default false.
+   */
+  readonly isPreflight?: boolean | undefined;
   /** The user whom the route has authenticated for this request. Absent: the route asks for nobody. */
   readonly user?: SessionOwner | undefined;
   /** For the log. Absent: not known, as behind a proxy that only the application knows. */
@@ -56,6 +61,8 @@ interface Live {
   use: Use;
   /** Where changes are written behind the request: it has made some, and they are not known to be stored. */
   hasChanged: boolean;
+  /** This request makes it: nobody knows of it who has not had its answer. */
+  readonly isMade: boolean;
   /** This request signs a user in. */
   isLogin: boolean;
 }
@@ -160,7 +167,8 @@ export class SessionBinding {
 
   /**
    * The client's session, made when it has none (servlets: `getSession(true)`). The store and the client learn of a new
-   * one at the commit.
+   * one at the commit. What a preflight opens can be used, and is not kept; nor is what is opened for a client that has
+   * gone before its answer.
    *
    * @throws {HoldfastError} as `get`; ERR_SESSION_HEADERS_SENT when one would have to be made and its cookie cannot be
    * sent any more; ERR_SESSION_SUPERSEDED, status 409: the client has another one, by a login that was answered while
@@ -190,8 +198,7 @@ export class SessionBinding {
    */
   async auto(): Promise<Session | undefined> {
     await this.#load();
-    const isNewHere = this.#request.isDocumentNavigation && !this.#isToldNothing && !this.#mayBeHidden;
-    if (!isNewHere || this.current) return this.current;
+    if (!this.#isNewHere || this.current) return this.current;
     return this.#request.user || (await this.#services.registry.capacity.mayBeginUnasked()) ? this.open() : undefined;
   }
 
@@ -203,9 +210,8 @@ export class SessionBinding {
    */
   async existing(): Promise<Session | undefined> {
     const session = await this.get();
-    const isNewHere = this.#request.isDocumentNavigation && !this.#isToldNothing && !this.#mayBeHidden;
     const { tracking, clock } = this.#services;
-    if (!session && isNewHere && this.#asides.length === 0)
+    if (!session && this.#isNewHere && this.#asides.length === 0)
       this.#asides = tracking.tellNonce(createSid(), clock.now(), this.#request);
     return session;
   }
@@ -409,8 +415,32 @@ export class SessionBinding {
     accessTimes.stopWaiting(this);
     for (const use of this.#earlyUses) accessTimes.end(use);
     if (!this.#live) return;
+    this.withdraw();
     accessTimes.end(this.#live.use);
     this.#releaseLive(this.#live);
+  }
+
+  /** The response headers did not leave after all. */
+  takeBack(): void {
+    this.#areHeadersSent = false;
+    this.withdraw();
+    this.#areHeadersSent = true;
+  }
+
+  /** The client is not told of a new session: it is not kept. Does nothing once the headers are sent. */
+  withdraw(): void {
+    if (this.#areHeadersSent) return;
+    const live = this.#live;
+    if (!live) this.#asides = [];
+    if (!live?.isMade) return;
+    this.#news = 'none';
+    const { state } = live;
+    if (!state.isStored) return state.detach();
+    // Other parts of the page may have it.
+    if (state.isDerived || state.isEnded) return;
+    this.#services.registry.end(state.sid, 'expired').catch(error => {
+      this.logger.warn({ err: error, sid: sidPrefix(state.sid) }, 'a session that nobody was told of ends by silence');
+    });
   }
 
   /** The request has ended: every later use of the binding or its session throws ERR_SESSION_OUTSIDE_REQUEST. */
@@ -439,6 +469,12 @@ export class SessionBinding {
     live.isRetained = false;
     live.shared?.release().catch(error => this.logger.error({ err: error }, 'session not saved'));
     this.#services.meters.active--;
+  }
+
+  /** A page that a person opens, without a session as far as can be known. */
+  get #isNewHere(): boolean {
+    const { isDocumentNavigation, isPreflight } = this.#request;
+    return isDocumentNavigation && isPreflight !== true && !this.#isToldNothing && !this.#mayBeHidden;
   }
 
   /** Whatever it is told could undo the login that it does not know of. Who shows a user is signed in by that. */
@@ -658,10 +694,12 @@ export class SessionBinding {
       lastAccessedAt: now,
       isStored: false,
       isFirstLife,
+      isDetached: this.#request.isPreflight === true || (this.#isClientGone && !this.#areHeadersSent),
     });
-    if (owner && users.isLimited) await users.admit(owner.name, sid, () => state.commit());
+    if (owner && users.isLimited && !state.isDetached) await users.admit(owner.name, sid, () => state.commit());
     this.#news = 'ticket';
-    return this.#retainLive(state, undefined, { secret, secretHash }, { isNew: true, isVeiled: false }).handle.session;
+    return this.#retainLive(state, undefined, { secret, secretHash }, { isNew: true, isVeiled: false }, true).handle
+      .session;
   }
 
   #retainLive(
@@ -669,6 +707,7 @@ export class SessionBinding {
     shared: SharedSession | undefined,
     secret: Pick<Live, 'secret' | 'secretHash'>,
     view: { readonly isNew: boolean; readonly isVeiled: boolean },
+    isMade = false,
   ): Live {
     const live: Live = {
       state,
@@ -677,6 +716,7 @@ export class SessionBinding {
       isRetained: true,
       use: this.#beginUse(state),
       hasChanged: false,
+      isMade,
       isLogin: false,
       handle: new SessionHandle(
         state,
@@ -735,9 +775,11 @@ export class SessionBinding {
         expected,
       );
       // One more is counted when it is in the store.
-      if (owner && users.isLimited) await (state.isStored ? state.commit() : this.#commitLogin(live));
+      if (owner && users.isLimited && !state.isDetached)
+        await (state.isStored ? state.commit() : this.#commitLogin(live));
     };
-    if (owner && state.header.owner?.name !== owner.name) await users.admit(owner.name, state.sid, replace);
+    if (owner && !state.isDetached && state.header.owner?.name !== owner.name)
+      await users.admit(owner.name, state.sid, replace);
     else await replace();
     live.secret = secret;
     live.secretHash = secretHash;

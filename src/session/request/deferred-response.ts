@@ -181,6 +181,7 @@ export class DeferredResponse {
       // What the handler asked for cannot be sent (a status out of range, a header that is not one), and it is past the
       // point of hearing so.
       this.#binding.logger.error({ err: error }, 'response could not be sent after its session was committed');
+      this.#commit.withdraw();
       this.#res.destroy(error as Error);
     }
   }

@@ -17,8 +17,6 @@ export class ResponseCommit {
   /** What its client learns from the head of the response, which leaves. */
   #told: readonly HeaderLine[] | undefined;
   #isClientGone = false;
-  /** It is new to a client that had gone before it was told. */
-  #isNobodys = false;
   /** It could not be committed. That is not tried again: the client may ask again. */
   #refusal: Refusal | undefined;
 
@@ -43,12 +41,13 @@ export class ResponseCommit {
 
   /** There is something to commit, or to tell the client. */
   get isDue(): boolean {
-    return this.#isClientGone ? this.#binding.isDirty && !this.#isNobodys : this.#binding.hasNews;
+    return this.#isClientGone ? this.#binding.isDirty : this.#binding.hasNews;
   }
 
   /** Puts on the response what its client has to learn. To be called when its head leaves, after `commit`. */
   tell(): void {
     if (!this.#told) {
+      if (isGone(this.#response)) return this.#noteGone();
       this.#told = this.#binding.responseHeaders();
       appendPrivate(this.#response, this.#told);
     }
@@ -78,7 +77,7 @@ export class ResponseCommit {
   beforeEnd(): Promise<Refusal | undefined> | undefined {
     this.#binding.release();
     if (!this.#told) return this.beforeHead();
-    if (!this.#binding.isDirty || this.#isNobodys) return undefined;
+    if (!this.#binding.isDirty) return undefined;
     return this.#commit().then(refusal => void (refusal && this.#response.destroy()));
   }
 
@@ -100,6 +99,7 @@ export class ResponseCommit {
   #refuse(error: unknown): Refusal {
     const code = isHoldfastError(error) ? error.code : 'ERR_SESSION_STORE_UNAVAILABLE';
     const status = (isHoldfastError(error) && error.status) || 503;
+    this.#binding.withdraw();
     this.#binding.markHeadersSent();
     const so = this.#told ? ' after the response had begun; cutting it off' : `; answering ${status}`;
     const hasEnded = isSessionEnded(error);
@@ -116,14 +116,34 @@ export class ResponseCommit {
   /** The client has gone, or has everything. */
   #onClose(): void {
     const binding = this.#binding;
-    this.#isClientGone = true;
-    binding.markClientGone();
+    // Also by who has put on it what `responseHeaders` says.
+    if (isHeadWritten(this.#response)) binding.markHeadersSent();
+    this.#noteGone();
     if (!binding.isDirty || this.#committing || this.#refusal) return;
-    this.#isNobodys = !this.#told && binding.current?.isNew === true;
-    if (this.#isNobodys) return;
     binding.commit().catch(error => {
       if (!isSessionEnded(error))
         binding.logger.error({ err: error }, 'session could not be committed after its client had gone');
     });
   }
+
+  #noteGone(): void {
+    this.#isClientGone = true;
+    this.#binding.markClientGone();
+  }
+
+  /** The answer could not be written: what its client should have learned from it, it has not. */
+  withdraw(): void {
+    if (!isHeadWritten(this.#response)) this.#binding.takeBack();
+  }
+}
+
+/** Of a response itself `headersSent` is true as well while its head is held, until a session is stored. */
+function isHeadWritten(response: ServerResponse): boolean {
+  return Reflect.get(Object.getPrototypeOf(response) as object, 'headersSent', response) as boolean;
+}
+
+/** Known before its `close` is told. */
+function isGone(response: ServerResponse): boolean {
+  const { stream } = response as { stream?: { readonly destroyed: boolean } }; // of HTTP/2
+  return response.destroyed || stream?.destroyed === true || response.socket?.destroyed === true;
 }
