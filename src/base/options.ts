@@ -31,6 +31,15 @@ export function checkNeeded(call: string, options: object, needed: readonly stri
   throw new TypeError(`${call}: needs ${names}, for example ${example}`);
 }
 
+/** Refuses a value that is none of a few texts; `undefined` is the default. @throws {TypeError} with the nearest one. */
+export function checkChoice(call: string, name: string, value: unknown, choices: readonly string[]): void {
+  if (value === undefined || choices.includes(value as string)) return;
+  const near = typeof value === 'string' ? nearestName(value, choices) : undefined;
+  const given = typeof value === 'string' ? JSON.stringify(value.slice(0, 60)) : kindOf(value);
+  const remedy = near === undefined ? '' : `; did you mean "${near}"?`;
+  throw new TypeError(`${call}: "${name}" is one of ${choices.join(', ')}, not ${given}${remedy}`);
+}
+
 /** What a value is, with an article: `a string`, `a list`, `undefined`. Says nothing of what is in it. */
 export function kindOf(value: unknown): string {
   if (value === null || value === undefined) return String(value);

@@ -1,6 +1,6 @@
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
-import { checkNeeded, checkOptions, kindOf, type OptionNames } from '../base/options.ts';
+import { checkChoice, checkNeeded, checkOptions, kindOf, type OptionNames } from '../base/options.ts';
 import { DEFAULT_IDLE_MS, endsBeforeWrite, isWriteTime, MAX_WRITE_MS, MIN_WRITE_MS } from '../base/session-times.ts';
 import { COOKIE_OPTIONS } from './identity/cookie.ts';
 import type { TrackingOptions } from './identity/tracking.ts';
@@ -127,6 +127,17 @@ const SESSION_OPTIONS: OptionNames<SessionManagerOptions & { close: unknown }> =
   logger: true,
 };
 
+type Choice = 'tracking' | 'lifetime' | 'profile' | 'contents' | 'coherence' | 'overflow';
+
+const CHOICES: { readonly [K in Choice]: readonly NonNullable<SessionManagerOptions[K]>[] } = {
+  tracking: ['cookie', 'header', 'url'],
+  lifetime: Object.keys(LIFETIME_PROFILES) as LifetimeProfile[],
+  profile: Object.keys(WRITE_PROFILES) as WriteProfile[],
+  contents: ['set', 'get-and-set', 'all'],
+  coherence: ['strict', 'relaxed'],
+  overflow: ['refuse', 'evict'],
+};
+
 const EXAMPLE = 'new SessionManager({ store: new MemoryStore(), keys: [await loadOrCreateKey("./data")] })';
 
 /** @throws {TypeError} when an option is missing, unknown, or not what it has to be. */
@@ -136,6 +147,16 @@ export function checkManagerOptions(options: SessionManagerOptions): void {
   checkOptions('SessionManager', options, SESSION_OPTIONS);
   needs(options);
   checkStore('SessionManager', options.store);
+  for (const [name, choices] of Object.entries(CHOICES))
+    checkChoice('SessionManager', name, options[name as keyof typeof CHOICES], choices);
+  if (typeof options.conflicts !== 'function')
+    checkChoice('SessionManager', 'conflicts', options.conflicts, ['last-wins', 'reject']);
+  for (const name of ['cookie', 'maxSessionsPerUser', 'warnSize', 'sweep', 'ledger'] as const)
+    if (options[name] !== undefined && (typeof options[name] !== 'object' || options[name] === null))
+      throw new TypeError(`SessionManager: "${name}" is an object, not ${kindOf(options[name])}`);
+  checkChoice('SessionManager', 'cookie.sameSite', options.cookie?.sameSite, ['strict', 'lax', 'none']);
+  const { whenReached } = options.maxSessionsPerUser ?? {};
+  checkChoice('SessionManager', 'maxSessionsPerUser.whenReached', whenReached, ['refuse', 'end-oldest']);
   if (!Array.isArray(options.keys))
     throw new TypeError(
       `SessionManager: "keys" is a list of keys, not ${kindOf(options.keys)}; write for example [key]`,

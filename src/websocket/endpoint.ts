@@ -78,7 +78,26 @@ export function defineEndpoint<Data = undefined>(options: EndpointOptions<Data>)
   for (const name of Object.keys(ENDPOINT_CALLBACKS) as (keyof typeof ENDPOINT_CALLBACKS)[])
     if (options[name] !== undefined && typeof options[name] !== 'function')
       throw new TypeError(`defineEndpoint: "${name}" is a function, not ${kindOf(options[name])}`);
+  checkLists(options);
   return new ServedEndpoint(options);
+}
+
+/** In JavaScript one text in the place of a list would be taken letter by letter, or fail when a client comes. */
+function checkLists({
+  subprotocols,
+  origins,
+  compression,
+}: Pick<EndpointOptions, 'subprotocols' | 'origins' | 'compression'>): void {
+  const isList = (value: unknown, test: (one: unknown) => boolean) => Array.isArray(value) && value.every(test);
+  if (subprotocols !== undefined && !isList(subprotocols, one => typeof one === 'string'))
+    throw new TypeError(`defineEndpoint: "subprotocols" is a list of texts, not ${kindOf(subprotocols)}`);
+  const isRule = (one: unknown) => typeof one === 'string' || one instanceof RegExp;
+  if (origins !== undefined && origins !== 'accept' && origins !== 'any' && !isList(origins, isRule))
+    throw new TypeError(
+      `defineEndpoint: "origins" is "accept", "any" or a list of origins, not ${kindOf(origins)}; write for example ['self', 'https://example.com']`,
+    );
+  if (compression !== undefined && typeof compression !== 'boolean' && kindOf(compression) !== 'an object')
+    throw new TypeError(`defineEndpoint: "compression" is true, false or an object, not ${kindOf(compression)}`);
 }
 
 /**

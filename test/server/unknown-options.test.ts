@@ -8,6 +8,7 @@ import { inspect } from 'node:util';
 import { type ConfigError, createServer, defineEndpoint, HoldfastError } from 'holdfast';
 import {
   attachSession,
+  defineType,
   loadOrCreateKey,
   MemoryLedger,
   MemoryStore,
@@ -126,6 +127,7 @@ describe('an option that does not exist is a TypeError that names the nearest on
     ['testClient', () => testClient('ws://127.0.0.1:1', { header: {} } as Any), 'did you mean "headers"?'],
     ['createServer', () => createServer({}, { loger: undefined } as Any), 'did you mean "logger"?'],
     ['stop', () => createServer({}).stop({ drains: 0 } as Any), 'did you mean "drain"?'],
+    ['defineType', () => defineType('options.a', class A {}, { kep: [] } as Any), 'did you mean "keep"?'],
     [
       'storeConformance',
       () => storeConformance('x', () => store, {} as Any, { slack: 1 } as Any),
@@ -245,6 +247,40 @@ describe('what is no object of options, or lacks what is needed, is a TypeError 
     );
     expect(error).toBeInstanceOf(TypeError);
     expect(error.message).toMatch(message);
+  });
+
+  test.each<[what: string, use: () => unknown, message: string]>([
+    [
+      'coherence',
+      () => manager({ coherence: 'strct' }),
+      '"coherence" is one of strict, relaxed, not "strct"; did you mean "strict"?',
+    ],
+    ['tracking', () => manager({ tracking: 'cookies' }), 'did you mean "cookie"?'],
+    ['overflow', () => manager({ overflow: 'evit' }), 'did you mean "evict"?'],
+    ['profile', () => manager({ profile: 'hihg' }), 'did you mean "high"?'],
+    ['lifetime', () => manager({ lifetime: 'aal9' }), '"lifetime" is one of aal1, aal2, aal3'],
+    ['contents', () => manager({ contents: 'al' }), '"contents" is one of'],
+    ['conflicts', () => manager({ conflicts: 'lastwins' }), 'did you mean "last-wins"?'],
+    ['sameSite', () => manager({ cookie: { sameSite: 'laxx' } }), '"cookie.sameSite" is one of strict, lax, none'],
+    [
+      'whenReached',
+      () => manager({ maxSessionsPerUser: { max: 1, whenReached: 'refused' } }),
+      'did you mean "refuse"?',
+    ],
+    ['a cookie that is a name', () => manager({ cookie: 'sid' }), '"cookie" is an object, not a string'],
+    ['a sweep that is a time', () => manager({ sweep: '5m' }), '"sweep" is an object, not a string'],
+    ['a ledger by URL', () => manager({ ledger: 'memory:' }), '"ledger" is an object, not a string'],
+    [
+      'one origin',
+      () => endpoint({ origins: 'https://a.example' }),
+      '"origins" is "accept", "any" or a list of origins, not a string',
+    ],
+    ['origins that are no texts', () => endpoint({ origins: [5] }), '"origins" is'],
+    ['one subprotocol', () => endpoint({ subprotocols: 'chat' }), '"subprotocols" is a list of texts, not a string'],
+    ['compression by a text', () => endpoint({ compression: 'yes' }), '"compression" is true, false or an object'],
+  ])('a value that does not exist: %s', (_, use, message) => {
+    expect(use).toThrow(TypeError);
+    expect(use).toThrow(message);
   });
 
   test.each(['get', 'open', 'signIn', 'encodeUrl'] as const)(

@@ -1,4 +1,5 @@
 import { HoldfastError } from '../../base/errors.ts';
+import { checkOptions, type OptionNames } from '../../base/options.ts';
 import type { DeepReadonly } from '../session.ts';
 
 /** A class, also one that is abstract or whose constructor is private. */
@@ -46,6 +47,15 @@ export interface KeptForm<T, F> {
    */
   readonly version?: number;
 }
+
+const TYPE_OPTIONS: OptionNames<KeptProperties<object> & KeptForm<object, unknown>> = {
+  keep: true,
+  transient: true,
+  create: true,
+  version: true,
+  write: true,
+  read: true,
+};
 
 /** A class as `defineType` has checked it. */
 export interface DefinedType {
@@ -147,6 +157,7 @@ export function defineType(
   if (earlier) fail(`class ${type.name} is declared already, as ${JSON.stringify(earlier.name)}`);
   if (byName.has(name)) fail('the name is taken by another class; names are stored, so each must mean one class');
 
+  checkOptions('defineType', options, TYPE_OPTIONS);
   const { version = 1, keep, transient = [], create, write, read } = options;
   if (!Number.isSafeInteger(version) || version < 1) fail(`version must be an integer from 1, not ${String(version)}`);
   const own = builtInName(prototype);
