@@ -304,7 +304,7 @@ describe('towards clients', () => {
       `${BLOCK}
       listen.push({ port: 0, host: '127.0.0.1', proxyProtocol: 'required' });
       export default defineConfig({
-        listen, session: false, headerTimeout: '800ms', clientTimeout: '800ms', trustedProxies: ['127.0.0.1'],
+        listen, session: false, headerTimeout: '800ms', clientTimeout: '800ms', keepAliveTimeout: '5s', trustedProxies: ['127.0.0.1'],
         routes: [
           blockRoute,
           { endpoint: defineEndpoint({ path: '/beat', idleTimeout: '800ms', heartbeat: '300ms' }) },

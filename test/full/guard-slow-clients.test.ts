@@ -39,7 +39,7 @@ beforeAll(async () => {
   await once(backend, 'listening');
   const { port } = backend.address() as AddressInfo;
   const upstreams = `upstreams: { app: { servers: ['http://127.0.0.1:${port}'] } },`;
-  quick = await Served.module(module(`headerTimeout: '2s', clientTimeout: '3s', ${upstreams}`));
+  quick = await Served.module(module(`headerTimeout: '2s', clientTimeout: '3s', keepAliveTimeout: '5s', ${upstreams}`));
   byDefault = await Served.module(module(upstreams));
   states.begin();
 });
