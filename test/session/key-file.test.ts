@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createServer, type Server } from '../../src/index.ts';
+import { signingKeys } from '../../src/server/assembly/session-contexts.ts';
 import { KeyRing, loadOrCreateKey } from '../../src/session/identity/key-ring.ts';
 import { Tickets } from '../../src/session/identity/ticket.ts';
 import { SessionManager } from '../../src/session/manager.ts';
@@ -106,6 +107,63 @@ describe('a key file', () => {
       expect((await visit(url, cookie)).sid).toBe(session.id);
       await manager.close();
     });
+  });
+
+  /** Ways of writing one key, and of handing it to a program. */
+  const lines = (text: string, width: number) => text.replaceAll(new RegExp(`.{${width}}(?=.)`, 'g'), '$&\n');
+  const writings = (key: Buffer): readonly (readonly [name: string, content: string | Uint8Array])[] => [
+    ['as bytes', key],
+    ['in base64', key.toString('base64')],
+    ['in base64 with a line end', `${key.toString('base64')}\n`],
+    ['in base64 with the line end of Windows', `${key.toString('base64')}\r\n`],
+    ['in base64 without padding', key.toString('base64').replaceAll('=', '')],
+    ['in base64url', `${key.toString('base64url')}\n`],
+    ['in base64url with padding', key.toString('base64').replaceAll('+', '-').replaceAll('/', '_')],
+    ['in hexadecimal capitals with a line end', `${key.toString('hex').toUpperCase()}\n`],
+    ['in lines of xxd -p', `${lines(key.toString('hex'), 60)}\n`],
+    ['in lines of openssl', `${lines(key.toString('base64'), 64)}\n`],
+    ['in lines of base64', `${lines(key.toString('base64'), 76)}\n`],
+  ];
+  const LONG_KEY = Buffer.concat([KEY, Buffer.from(KEY).reverse(), Buffer.of(0xfb, 0xef)]);
+
+  test.each([
+    ['32 bytes', KEY],
+    ['66 bytes', LONG_KEY],
+    ['bytes that begin as UTF-16 does', Buffer.concat([Buffer.of(0xff, 0xfe), KEY.subarray(2)])],
+  ])('is one key for whoever names it, and for who has what is in it: %s', async (_name, key) => {
+    const holders: [string, string, KeyRing][] = [];
+    for (const [name, content] of writings(key)) {
+      const path = await file(content);
+      holders.push([name, 'named', new KeyRing(await signingKeys({ keyFiles: [path] }, undefined as never))]);
+      holders.push([name, 'of a data folder', new KeyRing([await loadOrCreateKey(folderOf(path))])]);
+      holders.push([name, 'given', new KeyRing([await readFile(path)])]);
+    }
+    const strangers: string[] = [];
+    for (const [name, how, one] of holders)
+      for (const [otherName, otherHow, other] of holders) {
+        const isKnown = other.verify(one.signingKeyId, 'x', one.sign('x'));
+        if (!isKnown) strangers.push(`${name}, ${how}: not known to ${otherName}, ${otherHow}`);
+      }
+    expect(strangers).toEqual([]);
+  });
+
+  test('that a server names, and a program reads as it is, is one key in the cookies of both', async () => {
+    for (const content of [`${KEY.toString('base64')}\n`, BINARY, randomBytes(32)]) {
+      const path = await file(content);
+      const store = sharedStore();
+      await withServer({ store, keyFiles: [path] }, async url => {
+        const visitor = await visit(url);
+        expect(await sidIn(store, [await readFile(path)], visitor.cookie)).toBe(visitor.sid);
+        expect((await visit(url, cookieWith(visitor.cookie, await readFile(path)))).sid).toBe(visitor.sid);
+      });
+    }
+  });
+
+  test('of blanks only is no key that anybody can guess', () => {
+    const keys = new KeyRing([' '.repeat(32)]);
+    const guess = createHmac('sha256', '').update('x').digest('base64url');
+    const idOf = (key: string) => hash('sha256', `holdfast key id\0${key}`, 'base64url').slice(0, 8);
+    expect(keys.verify(idOf(''), 'x', guess)).toBe(false);
   });
 
   test('of a data folder, named under keyFiles of the next configuration, signs nobody out', async () => {

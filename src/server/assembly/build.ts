@@ -15,6 +15,7 @@ import { createRouter, type RouteEntry } from '../../gateway/routing/router.ts';
 import type { Ended } from '../../gateway/upgrade.ts';
 import type { Upstream } from '../../gateway/upstream/upstream.ts';
 import { createAddressList, doubtfulEntries } from '../../http/address-list.ts';
+import { formsOf } from '../../session/identity/key-file.ts';
 import { MemoryLedger } from '../../session/ledgers/memory.ts';
 import type { SessionManager } from '../../session/manager.ts';
 import type { DiskOptions } from '../../session/room/disk.ts';
@@ -88,7 +89,8 @@ export async function build(
     const assertionKeys = await openAssertionKeys(config, dataFolder);
     upstreams = await makeUpstreams(config.upstreams ?? {}, {
       ...{ own, clock, logger },
-      keys: () => signingKeys(config.session || {}, dataFolder),
+      // What else is signed with them is verified in each form, as tickets are.
+      keys: async () => (await signingKeys(config.session || {}, dataFolder)).flatMap(formsOf),
       assertionKeys,
       issuer: config.assertions?.issuer ?? 'holdfast',
     });

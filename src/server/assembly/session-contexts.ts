@@ -5,7 +5,7 @@ import type { Logger } from '../../base/logger.ts';
 import { parseSize } from '../../base/size.ts';
 import type { SessionConfig } from '../../config/config.ts';
 import type { SessionContext } from '../../gateway/held-session.ts';
-import { formsOf, keysInNamedFile, MIN_KEY_BYTES } from '../../session/identity/key-file.ts';
+import { keysInNamedFile, MIN_KEY_BYTES } from '../../session/identity/key-file.ts';
 import { loadOrCreateKey } from '../../session/identity/key-ring.ts';
 import { SessionManager } from '../../session/manager.ts';
 import type { SessionManagerOptions } from '../../session/options.ts';
@@ -73,9 +73,7 @@ export async function signingKeys(
   dataFolder: DataFolder,
 ): Promise<Uint8Array[]> {
   const files = keyFiles && (await Promise.all(keyFiles.map(readKeyFile)));
-  const keys = files?.flat() ?? [await loadOrCreateKey(keysFolder(dataFolder), dataFolder.disk)];
-  // What else is signed with them is verified in each form, too.
-  return keys.flatMap(formsOf);
+  return files?.flat() ?? [await loadOrCreateKey(keysFolder(dataFolder), dataFolder.disk)];
 }
 
 type Options = { -readonly [K in keyof SessionManagerOptions]?: SessionManagerOptions[K] | undefined };

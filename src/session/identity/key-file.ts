@@ -4,8 +4,8 @@ export const MIN_KEY_BYTES = 32;
 const HEX = /^(?:[0-9a-f]{2})+$/i;
 const BASE64 = /^[A-Za-z0-9+/_-]+={0,2}$/;
 
-/** What keys from files were read as by releases that took the text of a file for the key, however it was written. */
-const textReadings = new WeakMap<Uint8Array, Uint8Array>();
+/** Whoever hands over the content of a file as it is has its line end too. */
+const LINE_ENDS = ['', '\n', '\r\n'];
 
 /**
  * The key that a file holds: bytes in base64, base64url or hexadecimal digits, with white space, line ends and a byte
@@ -15,10 +15,7 @@ const textReadings = new WeakMap<Uint8Array, Uint8Array>();
 export function keyInFile(content: Buffer): Uint8Array | undefined {
   const text = textOf(content);
   const key = text === undefined ? Buffer.from(content) : decode(text);
-  if (key === undefined || key.length < MIN_KEY_BYTES) return undefined;
-  const reading = Buffer.from(content.toString().trim());
-  if (text === undefined && reading.length >= MIN_KEY_BYTES) textReadings.set(key, reading);
-  return key;
+  return key !== undefined && key.length >= MIN_KEY_BYTES ? key : undefined;
 }
 
 /**
@@ -28,33 +25,59 @@ export function keyInFile(content: Buffer): Uint8Array | undefined {
  * and would sign out whoever comes with a ticket that is signed by another.
  */
 export function keysInNamedFile(content: Buffer): Uint8Array[] {
-  const text = Buffer.from(content.toString().trim());
+  const text = Buffer.from(namedText(content));
   const key = keyInFile(content);
   return [...(text.length >= MIN_KEY_BYTES || !key ? [text] : []), ...(key ? [key] : [])];
 }
 
 /**
- * The same key in each way of writing it, as it was given first: a program that has the bytes and one that has the text
- * of a file verify each other's tickets.
+ * The same key in each way of writing it and handing it over, as it was given first: a program that has the bytes, one
+ * that has the content of a file, and one that names the file verify each other's tickets.
  */
 export function formsOf(given: Uint8Array): Uint8Array[] {
-  const text = textOf(Buffer.from(given.buffer, given.byteOffset, given.byteLength));
+  const content = Buffer.from(given.buffer, given.byteOffset, given.byteLength);
+  const text = textOf(content);
   const decoded = text === undefined ? undefined : decode(text);
-  const key = Buffer.from(decoded && decoded.length >= MIN_KEY_BYTES ? decoded : given);
+  const key = decoded && decoded.length >= MIN_KEY_BYTES ? decoded : content;
+  const texts = [namedText(content), namedText(key), ...(text === undefined ? [] : [text]), ...writingsOf(key)];
+  const written = texts.flatMap(one => LINE_ENDS.map(end => Buffer.from(one + end)));
+  const forms = new Map([content, key, ...written].map(form => [form.toString('latin1'), form]));
+  // Blanks are no part of a text: without them it may be too short to be a key.
+  return [...forms.values()].filter(({ length }) => length >= MIN_KEY_BYTES);
+}
+
+/** How a file that is named was always read, raw bytes too. */
+function namedText(content: Buffer): string {
+  return content.toString().trim();
+}
+
+/** What the usual programs write: with and without padding, in one line, and in theirs. */
+function writingsOf(key: Buffer): string[] {
+  const base64 = key.toString('base64');
+  const padded = [base64, base64.replaceAll('+', '-').replaceAll('/', '_')];
   const hex = key.toString('hex');
-  const written = [key.toString('base64url'), key.toString('base64'), hex, hex.toUpperCase()].map(form =>
-    Buffer.from(form),
+  const oneLine = [...padded, ...padded.map(text => text.replaceAll('=', '')), hex, hex.toUpperCase()];
+  // openssl; base64; xxd
+  const inLines = [...linesOf(base64, 64), ...linesOf(base64, 76), ...linesOf(hex, 60)];
+  return [...oneLine, ...inLines];
+}
+
+function linesOf(text: string, width: number): string[] {
+  if (text.length <= width) return [];
+  const lines = Array.from({ length: Math.ceil(text.length / width) }, (_, line) =>
+    text.slice(line * width, (line + 1) * width),
   );
-  const reading = textReadings.get(given);
-  return [given, ...(text === undefined ? [] : [Buffer.from(text)]), key, ...written, ...(reading ? [reading] : [])];
+  return [lines.join('\n'), lines.join('\r\n')];
 }
 
 /** Without what surrounds it; undefined for bytes that are no text. */
 function textOf(content: Buffer): string | undefined {
-  const encoding = content[0] === 0xff && content[1] === 0xfe ? 'utf-16le' : 'utf-8';
+  const isUtf16 = content[0] === 0xff && content[1] === 0xfe;
   try {
-    // `trim` removes a byte order mark as well.
-    return new TextDecoder(encoding, { fatal: true, ignoreBOM: true }).decode(content).trim();
+    const decoder = new TextDecoder(isUtf16 ? 'utf-16le' : 'utf-8', { fatal: true, ignoreBOM: true });
+    const text = decoder.decode(content).trim(); // a byte order mark goes as well
+    // Raw bytes may begin so, and most pairs of bytes are a character.
+    return isUtf16 && !decode(text) ? undefined : text;
   } catch {
     return undefined;
   }
