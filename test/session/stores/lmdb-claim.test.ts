@@ -21,7 +21,9 @@ const holders = () => readdirSync(folder).filter(name => name.startsWith('holder
 
 /** As a process of another pid namespace would be there. */
 async function foreigner(path = folder): Promise<Server> {
-  const server = createServer(socket => socket.destroy()).listen(join(path, 'holder-0123456789ab-4026-7-abcdef.sock'));
+  const server = createServer(socket => socket.destroy()).listen(
+    join(path, 'holder-0123456789ab-4026-7-99-abcdef.sock'),
+  );
   await new Promise(resolve => server.once('listening', resolve));
   servers.push(server);
   return server;
@@ -38,16 +40,16 @@ describe.skipIf(process.platform !== 'linux')('a folder of lmdb', () => {
         }),
       );
     }
-    expect(readdirSync(folder)).toEqual(['holder-0123456789ab-4026-7-abcdef.sock']);
+    expect(readdirSync(folder)).toEqual(['holder-0123456789ab-4026-7-99-abcdef.sock']);
   });
 
   test('that a process of another container had open until it was killed opens at once', async () => {
     const server = await foreigner();
     // What is left of one that was killed: the name, and nobody behind it.
-    await writeFile(join(folder, 'holder-0123456789ab-4027-9-abcdee.sock'), '');
+    await writeFile(join(folder, 'holder-0123456789ab-4027-9-99-abcdee.sock'), '');
     servers.pop();
     await new Promise(resolve => server.close(resolve));
-    await writeFile(join(folder, 'holder-0123456789ab-4026-7-abcdef.sock'), '');
+    await writeFile(join(folder, 'holder-0123456789ab-4026-7-99-abcdef.sock'), '');
     const store = new LmdbStore({ path: folder });
     expect(holders()).toHaveLength(1);
     await store.close();
@@ -70,6 +72,18 @@ describe.skipIf(process.platform !== 'linux')('a folder of lmdb', () => {
     await writeFile(join(folder, name!.replace(`-${process.pid}-`, '-4194304-')), '');
     const again = new LmdbStore({ path: folder });
     expect(holders()).toEqual([expect.stringContaining(`-${process.pid}-`)]);
+    await again.close();
+  });
+
+  test('forgets who had its pid before: numbers of namespaces and processes are used again', async () => {
+    const store = new LmdbStore({ path: folder });
+    const [name] = holders();
+    // A container whose process 1 was killed, again and again, in the same namespace by number.
+    for (let time = 1; time <= 3; time++)
+      await writeFile(join(folder, name!.replace(/-\d+(-[0-9a-f]+\.sock)$/, `-${time}$1`)), '');
+    await store.close();
+    const again = new LmdbStore({ path: folder });
+    expect(holders()).toHaveLength(1);
     await again.close();
   });
 

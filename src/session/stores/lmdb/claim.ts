@@ -15,8 +15,8 @@ import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { HoldfastError } from '../../../base/errors.ts';
 
-/** `holder-<namespace>-<pid>-<random>.sock` */
-const NAME = /^holder-([\w-]+)-(\d+)-[0-9a-f]+\.sock$/;
+/** `holder-<namespace>-<pid>-<start>-<random>.sock` */
+const NAME = /^holder-([\w-]+)-(\d+)-(\d+)-[0-9a-f]+\.sock$/;
 /** Two that begin at the same moment see each other, and both step back. */
 const TRIES = 4;
 const LONGEST_PAUSE_MS = 200;
@@ -78,7 +78,8 @@ export class FolderClaim {
   }
 
   static #put(folder: string, namespace: string): FolderClaim | undefined {
-    const name = `holder-${namespace}-${process.pid}-${randomBytes(6).toString('hex')}.sock`;
+    const start = startOf('self') ?? 0;
+    const name = `holder-${namespace}-${process.pid}-${start}-${randomBytes(6).toString('hex')}.sock`;
     const server = createServer(socket => socket.on('error', ignore).destroy());
     server.on('error', ignore);
     // The socket is there when `listen` returns. In a worker of a cluster it must be this process' own.
@@ -146,20 +147,32 @@ function namespaceId(): string | undefined {
 function isForeignerThere(folder: string, namespace: string): boolean {
   const foreign: string[] = [];
   for (const name of readdirSync(folder)) {
-    const [, theirs, pid] = NAME.exec(name) ?? [];
+    const [, theirs, pid, start] = NAME.exec(name) ?? [];
     if (theirs === undefined) continue;
     if (theirs !== namespace) foreign.push(name);
-    else if (isGone(Number(pid))) rmSync(join(folder, name), { force: true });
+    else if (isGone(Number(pid), start!)) rmSync(join(folder, name), { force: true });
   }
   return foreign.length > 0 && ask(folder, foreign);
 }
 
-function isGone(pid: number): boolean {
+/** Another may have its pid by now: in a container that is started again, process 1 of a namespace of the same number. */
+function isGone(pid: number, start: string): boolean {
   try {
     process.kill(pid, 0);
-    return false;
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'ESRCH';
+  }
+  const known = startOf(pid);
+  return known !== undefined && known !== start;
+}
+
+/** When it was started, in ticks since the machine was; undefined where that is not to be seen. */
+function startOf(pid: number | 'self'): string | undefined {
+  try {
+    // The name in front may have blanks and brackets in it.
+    return readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ').at(-1)!.split(' ')[19];
+  } catch {
+    return undefined;
   }
 }
 
