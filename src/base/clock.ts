@@ -11,9 +11,13 @@ export interface Clock {
   now(): number;
   /** Milliseconds from an arbitrary start. Never jumps and never goes back: for measuring how long something took. */
   monotonic(): number;
+  /** More than `LONGEST_TIMER_MS` is that. */
   setTimeout(callback: () => void, ms: number): Timer;
   clearTimeout(timer: Timer | undefined): void;
 }
+
+/** What a timer can count: 24.8 days. Node takes more for a millisecond. */
+export const LONGEST_TIMER_MS: number = 2 ** 31 - 1;
 
 declare const performance: { now(): number };
 
@@ -21,7 +25,7 @@ export const systemClock: Clock = {
   now: () => Date.now(),
   monotonic: () => performance.now(),
   setTimeout(callback, ms) {
-    const timer = setTimeout(callback, ms) as Timer & { unref?: () => void };
+    const timer = setTimeout(callback, Math.min(ms, LONGEST_TIMER_MS)) as Timer & { unref?: () => void };
     timer.unref?.();
     return timer;
   },

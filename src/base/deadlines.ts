@@ -1,10 +1,8 @@
-import type { Clock, Timer } from './clock.ts';
+import { type Clock, LONGEST_TIMER_MS, type Timer } from './clock.ts';
 
 /** How often a deadline looks whether the process could run meanwhile. */
 const STEPS = 8;
 const LONGEST_STEP_MS = 500;
-/** What is more than this is never over: 25 days, more than a timer can count. */
-const LONGEST_MS = 2 ** 31 - 1;
 
 declare const setImmediate: (callback: () => void) => unknown;
 
@@ -143,7 +141,7 @@ const lists = new WeakMap<Clock, Map<number, Deadlines>>();
  * @param ms One of a few values, as configured. `Infinity`, or more than 25 days: never, and it returns undefined.
  */
 export function setDeadline(clock: Clock, ms: number, onMissed: () => void): Deadline | undefined {
-  if (ms > LONGEST_MS) return undefined;
+  if (ms > LONGEST_TIMER_MS) return undefined;
   let ofClock = lists.get(clock);
   if (!ofClock) lists.set(clock, (ofClock = new Map()));
   let list = ofClock.get(ms);

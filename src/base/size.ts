@@ -21,13 +21,18 @@ const UNIT_BYTES: Readonly<Record<string, number>> = {
  */
 export function parseSize(value: Size): number {
   if (value === -1 || value === '-1') return Number.POSITIVE_INFINITY;
-  if (typeof value === 'number') {
-    if (value >= 0 && Number.isInteger(value)) return value;
-  } else {
-    const match = /^(\d+(?:\.\d+)?)\s*(B|[KMG]i?B)$/.exec(value);
-    if (match) return Math.round(Number(match[1]) * UNIT_BYTES[match[2]!]!);
-  }
+  const bytes = bytesOf(value);
+  if (bytes > Number.MAX_SAFE_INTEGER)
+    throw new TypeError(`${JSON.stringify(value)} is too large a size; write -1 for no limit`);
+  if (bytes >= 0 && Number.isInteger(bytes)) return bytes;
   throw new TypeError(
     `not a size: ${JSON.stringify(value)}; write for example "512B", "64KiB", "1MiB", or -1 for no limit`,
   );
+}
+
+/** `NaN` when it is none. */
+function bytesOf(value: unknown): number {
+  if (typeof value === 'number') return value;
+  const match = typeof value === 'string' ? /^(\d+(?:\.\d+)?)\s*(B|[KMG]i?B)$/.exec(value) : null;
+  return match ? Math.round(Number(match[1]) * UNIT_BYTES[match[2]!]!) : Number.NaN;
 }

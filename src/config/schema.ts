@@ -137,9 +137,11 @@ function textLike(test: (value: string) => boolean, remedy: string): z.ZodType<s
 }
 
 function whole(min: number, max = Number.MAX_SAFE_INTEGER): z.ZodType<number> {
-  const range = max === Number.MAX_SAFE_INTEGER ? `of at least ${min}` : `from ${min} to ${max}`;
   return z.number().refine(value => Number.isInteger(value) && value >= min && value <= max, {
-    error: ({ input }) => `expected a whole number ${range}, got ${input}`,
+    error: ({ input }) => {
+      const isBounded = max < Number.MAX_SAFE_INTEGER || (input as number) > max;
+      return `expected a whole number ${isBounded ? `from ${min} to ${max}` : `of at least ${min}`}, got ${input}`;
+    },
   });
 }
 

@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
 import { createServer, type TLSSocket, type TlsOptions, type Server as TlsServer } from 'node:tls';
-import type { Clock } from '../../base/clock.ts';
+import { type Clock, LONGEST_TIMER_MS } from '../../base/clock.ts';
 import { type Deadline, setDeadline } from '../../base/deadlines.ts';
 import { type Duration, parseDuration } from '../../base/duration.ts';
 import type { ListenConfig, TlsConfig } from '../../config/config.ts';
@@ -11,9 +11,6 @@ import { CertificateFiles } from './certificate-files.ts';
 import { developmentCertificate } from './development-certificate.ts';
 import type { ListenerOptions } from './listener-options.ts';
 import { wireOf } from './wire-bytes.ts';
-
-/** Longer than any: the deadline of a handshake is ours. */
-const NEVER_MS = 2 ** 31 - 1;
 
 /** TLS for sockets that a listener has accepted. */
 export class TlsListener {
@@ -55,7 +52,7 @@ export class TlsListener {
     });
     const options: TlsOptions = {
       ...this.#files.defaultOptions,
-      handshakeTimeout: NEVER_MS,
+      handshakeTimeout: LONGEST_TIMER_MS, // the deadline of a handshake is ours
       ALPNProtocols: http2 === false ? ['http/1.1'] : ['h2', 'http/1.1'],
       SNICallback: (name, answer) => answer(null, this.#files.contextFor(name)),
       ...(clientCertificates && { requestCert: true, rejectUnauthorized: clientCertificates.mode !== 'request' }),

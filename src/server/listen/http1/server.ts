@@ -1,7 +1,7 @@
 import http, { type IncomingMessage, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { type Clock, systemClock } from '../../../base/clock.ts';
+import { type Clock, LONGEST_TIMER_MS, systemClock } from '../../../base/clock.ts';
 import { afterReading, type Deadline, setDeadline } from '../../../base/deadlines.ts';
 import type { Logger } from '../../../base/logger.ts';
 import { unknownMethod } from '../../../http/methods.ts';
@@ -18,6 +18,8 @@ import { Http1Connection } from './connection.ts';
 import { CountedResponse } from './counted-response.ts';
 
 // How often Node looks for clients that are late with their request head.
+/** Whole seconds, and one that Node adds. */
+const LONGEST_KEEP_ALIVE_MS = Math.floor(LONGEST_TIMER_MS / 1_000 - 1) * 1_000;
 const CHECK_INTERVAL_MS = 1_000;
 /** What a head that is late is given, at most: it may have arrived while this process was busy. */
 const READING_MS = 250;
@@ -54,7 +56,7 @@ export class Http1Server {
       ...(countsBytes && { ServerResponse: CountedResponse }),
       maxHeaderSize: head.maxBytes,
       // Answers say it in whole seconds, and it must be true.
-      keepAliveTimeout: Math.ceil(keepAliveMs / 1_000) * 1_000,
+      keepAliveTimeout: Math.min(Math.ceil(keepAliveMs / 1_000) * 1_000, LONGEST_KEEP_ALIVE_MS),
       headersTimeout: head.timeoutMs,
       // Bodies may take as long as their target lets them; a head may not.
       requestTimeout: 0,

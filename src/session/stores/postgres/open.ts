@@ -1,4 +1,4 @@
-import { type Clock, systemClock } from '../../../base/clock.ts';
+import { type Clock, LONGEST_TIMER_MS, systemClock } from '../../../base/clock.ts';
 import { type Logger, silentLogger } from '../../../base/logger.ts';
 import { checkOptions, type OptionNames } from '../../../base/options.ts';
 import { connectionsLike, openPgConnections, type PgPoolLike, placeOf } from '../../../drivers/postgres.ts';
@@ -86,8 +86,8 @@ export async function openDatabase(options: PostgresOptions): Promise<PgDatabase
   if (transactionPooler && listenUrl === undefined) {
     throw new TypeError('postgres: transactionPooler needs listenUrl, because events do not pass such a pooler');
   }
-  const connectTimeoutMs = positive('connectTimeoutMs', options.connectTimeoutMs ?? DEFAULT_TIMEOUT_MS);
-  const queryTimeoutMs = positive('queryTimeoutMs', options.queryTimeoutMs ?? DEFAULT_TIMEOUT_MS);
+  const connectTimeoutMs = time('connectTimeoutMs', options.connectTimeoutMs);
+  const queryTimeoutMs = time('queryTimeoutMs', options.queryTimeoutMs);
   const poolSize = positive('poolSize', options.poolSize ?? 10);
 
   const setup = transactionPooler ? undefined : setupOf(queryTimeoutMs);
@@ -195,6 +195,11 @@ function checkVersion(database: PgDatabase, version: number): void {
 
 function found(version: number): string {
   return version === 0 ? 'the schema is not there' : `the schema has version ${version}`;
+}
+
+/** `pg` and PostgreSQL count as a timer does. */
+function time(name: string, ms: number = DEFAULT_TIMEOUT_MS): number {
+  return Math.min(positive(name, ms), LONGEST_TIMER_MS);
 }
 
 function positive(name: string, value: number): number {
