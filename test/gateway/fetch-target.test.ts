@@ -370,7 +370,8 @@ describe('a handler that fails', () => {
     const answer = await exchange(port, 'GET /path?token=x');
     expect(answer).toMatch(/^HTTP\/1.1 500 Internal Server Error\r\n/);
     expect(answer).not.toContain('hunter2');
-    expect(answer).not.toMatch(/x-a/i);
+    // The name of a header: the id may have these letters, too.
+    expect(answer).not.toMatch(/^x-a:/im);
     expect(errors).toHaveLength(1);
     const { id, err, path } = errors[0]!.fields;
     expect(answer.endsWith(`\r\n\r\nInternal Server Error (${id})\n`)).toBe(true);
