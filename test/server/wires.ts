@@ -145,7 +145,7 @@ export interface Asked {
   readonly host?: string;
   readonly headers?: Readonly<Record<string, string | string[]>>;
   readonly body?: string;
-  readonly trailers?: Readonly<Record<string, string>>;
+  readonly trailers?: Readonly<Record<string, string | string[]>>;
 }
 
 export interface Answered {

@@ -3,6 +3,7 @@ import type { IncomingHttpHeaders } from 'node:http';
 import http2, { type OutgoingHttpHeaders, type ServerHttp2Stream } from 'node:http2';
 import type { Socket } from 'node:net';
 import type { Readable } from 'node:stream';
+import { getOrInsert } from '../../../base/get-or-insert.ts';
 import type { Http2Carrier } from '../../../http/http1-required.ts';
 import type { ExtendedConnect } from '../../../http/upgrade-request.ts';
 import { chunkBytes } from '../chunk-bytes.ts';
@@ -53,7 +54,7 @@ interface ResponseMethods {
   writeHead(status: number, headers?: OutgoingHttpHeaders): this;
   setHeader(name: string, value: number | string | readonly string[]): void;
   appendHeader(name: string, value: string | string[]): void;
-  setTrailer(name: string, value: string): void;
+  setTrailer(name: string, value: string | readonly string[]): void;
   destroy(error?: Error): void;
 }
 const ResponseBase = http2.Http2ServerResponse as unknown as new (stream: ServerHttp2Stream) => ResponseMethods;
@@ -179,7 +180,10 @@ export class Http2Response extends ResponseBase implements Http2Carrier {
   /** Trailers as names and values, or in pairs. */
   addTrailers(trailers: OutgoingHttpHeaders | readonly (readonly [string, string])[]): void {
     const pairs = Array.isArray(trailers) ? trailers : Object.entries(trailers);
-    for (const [name, value] of pairs) this.setTrailer(name, value);
+    // Node keeps the last value of a name.
+    const values = new Map<string, string[]>();
+    for (const [name, value] of pairs) getOrInsert(values, name.toLowerCase(), () => []).push(...[value].flat());
+    for (const [name, all] of values) this.setTrailer(name, all);
   }
 }
 
