@@ -93,6 +93,17 @@ export async function openPgConnections(options: PgConnectionOptions): Promise<P
   };
 }
 
+/** Can `pg` read it at all? Other faults of an address show when it connects. */
+export async function isPgAddress(url: string): Promise<boolean> {
+  const { Client } = await loadPg();
+  try {
+    new Client({ connectionString: url });
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== 'ERR_INVALID_URL';
+  }
+  return true;
+}
+
 /**
  * A connection like those of a pool that a user brings, and none of them: it can be had when all of those are in use.
  * Undefined for a pool that does not say how its connections are made. Its `release` closes it.

@@ -1,7 +1,7 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { accessSync, constants, globSync } from 'node:fs';
-import { chmod, chown, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { chmod, chown, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
@@ -46,9 +46,11 @@ export interface PostgresServer {
 /**
  * @param settings Of the server; by default nothing is synced to disk, because most tests need speed and no crash of
  * the machine.
+ * @param tls With this certificate, both PEM: the role `secure` is let in by it only.
  */
 export async function startPostgres(
   settings: Readonly<Record<string, string>> = { fsync: 'off', full_page_writes: 'off' },
+  tls?: { readonly certificate: string; readonly key: string },
 ): Promise<PostgresServer> {
   if (!binaries) throw new Error('PostgreSQL is not installed: no postgres and initdb in PATH or /usr/lib/postgresql');
   const owner = await findOwner();
@@ -58,10 +60,25 @@ export async function startPostgres(
   const data = join(folder, 'data');
   const initdb = ['-D', data, '--no-sync', '-A', 'trust', '-U', 'holdfast', '-E', 'UTF8', '--locale=C'];
   await run(join(binaries, 'initdb'), initdb, { ...owner, cwd: folder });
+  if (tls) {
+    for (const [name, content] of Object.entries({ 'server.crt': tls.certificate, 'server.key': tls.key })) {
+      await writeFile(join(data, name), content, { mode: 0o600 });
+      if (owner) await chown(join(data, name), owner.uid, owner.gid);
+    }
+    const rules = join(data, 'pg_hba.conf');
+    const own = 'hostssl all secure all scram-sha-256\nhost all secure all reject\n';
+    await writeFile(rules, `${own}${await readFile(rules, 'utf8')}`);
+  }
   const port = await freePort();
   const url = `postgres://holdfast@127.0.0.1:${port}/postgres`;
   const socketUrl = `postgres://holdfast@/postgres?host=${encodeURIComponent(folder)}&port=${port}`;
-  const all = { listen_addresses: '127.0.0.1', unix_socket_directories: folder, max_connections: '200', ...settings };
+  const all = {
+    listen_addresses: '127.0.0.1',
+    unix_socket_directories: folder,
+    max_connections: '200',
+    ...(tls && { ssl: 'on' }),
+    ...settings,
+  };
   const options = Object.entries(all).flatMap(([name, value]) => ['-c', `${name}=${value}`]);
   let child: ChildProcess;
 

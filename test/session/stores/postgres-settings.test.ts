@@ -1,3 +1,4 @@
+import { inspect } from 'node:util';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Logger } from '../../../src/base/logger.ts';
@@ -219,6 +220,14 @@ describe.skipIf(postgresMissing)(`postgres${postgresMissing ? ` (skipped: ${post
       await expect.poll(() => pool.waitingCount).toBe(0);
       await expectAllIsRight({ ...own, listenUrl: server.url });
       await pool.end();
+    });
+
+    test.each(['url', 'listenUrl'])('a %s that is no address, without telling its password', async option => {
+      const bad = { [option]: 'postgres://shop:topsecret@localhost:99999/sessions' };
+      const failed: Error = await openPostgres({ url: server.url, ...bad, schema: schema() }).catch(error => error);
+      expect(failed).toBeInstanceOf(TypeError);
+      expect(failed.message).toMatch(new RegExp(`postgres: ${option}.*localhost:99999/sessions.*write postgres://`));
+      expect(inspect(failed, { depth: 9 })).not.toContain('topsecret');
     });
 
     test('an address for events that leads elsewhere', async () => {

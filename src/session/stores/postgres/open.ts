@@ -1,7 +1,13 @@
 import { type Clock, LONGEST_TIMER_MS, systemClock } from '../../../base/clock.ts';
 import { type Logger, silentLogger } from '../../../base/logger.ts';
 import { checkOptions, type OptionNames } from '../../../base/options.ts';
-import { connectionsLike, openPgConnections, type PgPoolLike, placeOf } from '../../../drivers/postgres.ts';
+import {
+  connectionsLike,
+  isPgAddress,
+  openPgConnections,
+  type PgPoolLike,
+  placeOf,
+} from '../../../drivers/postgres.ts';
 import { checkConnections, checkServer, type Query, refuse } from './checks.ts';
 import { PgDatabase } from './database.ts';
 import { checkSchemaName, migrationSql, SCHEMA_VERSION } from './schema.ts';
@@ -86,6 +92,7 @@ export async function openDatabase(options: PostgresOptions): Promise<PgDatabase
   if (transactionPooler && listenUrl === undefined) {
     throw new TypeError('postgres: transactionPooler needs listenUrl, because events do not pass such a pooler');
   }
+  for (const [option, address] of Object.entries({ url, listenUrl })) await checkAddress(option, address);
   const connectTimeoutMs = time('connectTimeoutMs', options.connectTimeoutMs);
   const queryTimeoutMs = time('queryTimeoutMs', options.queryTimeoutMs);
   const poolSize = positive('poolSize', options.poolSize ?? 10);
@@ -135,6 +142,14 @@ function setupOf(queryTimeoutMs: number): string {
   return Object.entries(settings)
     .map(([name, value]) => `SET ${name} = ${value}`)
     .join('; ');
+}
+
+/** The error of `pg` would have the whole address in it. */
+async function checkAddress(option: string, address: string | undefined): Promise<void> {
+  if (address === undefined || (await isPgAddress(address))) return;
+  throw new TypeError(
+    `postgres: ${option} cannot be read as an address (${placeOf(address)}); write postgres://user@host:5432/database`,
+  );
 }
 
 function checkPool(pool: PgPoolLike): PgPoolLike {
