@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
 import http2 from 'node:http2';
 import https from 'node:https';
-import { type AddressInfo, connect } from 'node:net';
+import { type AddressInfo, connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { connect as connectTls } from 'node:tls';
@@ -375,6 +375,42 @@ describe.each(['HTTP/1', 'TLS', 'HTTP/2'])('over %s', protocol => {
     await new Promise(resolve => setTimeout(resolve, 60));
     expect([cookies.length, await store.count()]).toEqual([1, 1]);
   });
+});
+
+test('over TLS, a client that resets its first request at the moment at which that is taken leaves none', async () => {
+  const store = new FaultyStore();
+  const isAborted = Promise.withResolvers<void>();
+  let raw: Socket | undefined;
+  const server = createServer(
+    {
+      listen: [{ port: 0, host: '127.0.0.1', tls: certificate }],
+      dataFolder: folder,
+      session: { store },
+      routes: [
+        {
+          path: '/',
+          session: 'create',
+          fetch: async (request, { session }) => {
+            request.signal.addEventListener('abort', () => isAborted.resolve());
+            // TLS has tickets of its own to write now, and takes the error from what is read.
+            raw!.resetAndDestroy();
+            await session!.sync();
+            await isAborted.promise;
+            return new Response();
+          },
+        },
+      ],
+    },
+    { logger: silentLogger },
+  );
+  await server.start();
+  raw = connect({ port: Number(new URL(server.urls[0]!).port), host: '127.0.0.1' }).on('error', () => {});
+  connectTls({ socket: raw, rejectUnauthorized: false })
+    .on('error', () => {})
+    .write('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n');
+  const late = new Promise((_, reject) => setTimeout(() => reject(new Error('no abort')), 2_000));
+  await Promise.race([isAborted.promise, late]).finally(() => server.stop({ drain: 0 }));
+  await expect.poll(() => store.count()).toBe(0);
 });
 
 describe('a client that ends its side behind a whole request', () => {

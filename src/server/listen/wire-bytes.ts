@@ -1,10 +1,13 @@
 import type { Socket } from 'node:net';
+import { constants } from 'node:os';
 
 /** Node's own timeouts go by these counters; only `Socket` does not hand them on. */
 interface Handle {
   readonly bytesRead?: number;
   readonly bytesWritten?: number;
   readonly writeQueueSize?: number;
+  /** @returns a negative error number, or 0. */
+  getpeername?(out: object): number;
   /** Of TLS: the connection below. */
   readonly _parent?: Handle;
 }
@@ -14,6 +17,15 @@ export function wireOf(socket: Socket): Handle | undefined {
   let handle = (socket as Socket & { _handle?: Handle | null })._handle ?? undefined;
   while (handle?._parent) handle = handle._parent;
   return handle;
+}
+
+/**
+ * True when the connection is known to be broken. A reset that comes while TLS itself writes is told to nobody: the
+ * write takes the error, what is read after it looks like an end, and what is written after it never leaves. The kernel
+ * knows: such a connection has no other end.
+ */
+export function isBroken(socket: Socket): boolean {
+  return wireOf(socket)?.getpeername?.({}) === -constants.errno.ENOTCONN;
 }
 
 /** What has passed through a TCP connection, whatever speaks on it: bytes of TLS and HTTP/2 framing count. */

@@ -4,6 +4,7 @@ import type { Clock } from '../../../base/clock.ts';
 import { setDeadline } from '../../../base/deadlines.ts';
 import type { Refusal } from '../../../http/refusal.ts';
 import { refusalResponse } from '../../../http/write-refusal.ts';
+import { isBroken } from '../wire-bytes.ts';
 
 /** Pipelined requests at which a connection is not read any more until they are answered. */
 const MAX_WAITING = 32;
@@ -215,7 +216,10 @@ export class Http1Connection {
   /**
    * The client sends nothing more. Whether it waits for its answers or has gone only shows when it is sent something.
    */
-  readonly #onHalfClosed = (): void => this.#watch();
+  readonly #onHalfClosed = (): void => {
+    if (isBroken(this.#socket)) this.#socket.destroy();
+    else this.#watch();
+  };
 
   /**
    * No answer keeps the connection for ever: not when its client has gone, nor one that has begun and has no end in
