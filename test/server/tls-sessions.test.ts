@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TLSSocket, Server as TlsServer } from 'node:tls';
 import { afterAll, describe, expect, test } from 'vitest';
+import { FakeClock } from '../../src/testing/fake-clock.ts';
 import { createAuthority } from '../self-signed-certificate.ts';
 import { closing } from '../services/closing.ts';
 import { ask, backendCa, knock, RawBackend, WiredServer, wires } from './wires.ts';
@@ -88,6 +89,19 @@ describe.each(['TLSv1.2', 'TLSv1.3'] as const)('%s: a session with a backend is 
     (backend.server as TlsServer).setTicketKeys(Buffer.alloc(48, 7));
     for (let i = 0; i < 3; i++) expect((await ask(server, 'http/1')).status).toBe(200);
     expect([resumed[0], resumed.at(-1)]).toEqual([false, true]);
+  });
+
+  test('for an hour: then the server has to show its certificate again', async () => {
+    const { backend, resumed } = await resuming(version);
+    const clock = new FakeClock();
+    const upstreams = { app: { servers: [backend.url], tls: { ca } } };
+    const server = await WiredServer.start({ upstreams, routes: [{ path: '/*', upstream: 'app' }] }, undefined, clock);
+    open.push(server);
+    for (let i = 0; i < 5; i++) {
+      expect((await ask(server, 'http/1')).status).toBe(200);
+      await clock.advance(25 * 60_000);
+    }
+    expect(resumed).toEqual([false, true, true, false, true]);
   });
 
   test('and never one of a handshake in which the server had another name, or nobody vouched for it', async () => {

@@ -6,6 +6,7 @@ import net, { type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import tls from 'node:tls';
+import type { Clock } from '../../src/base/clock.ts';
 import type { Logger } from '../../src/base/logger.ts';
 import type { RouteConfig, UpstreamConfig } from '../../src/config/config.ts';
 import { type Config, createServer, type Server } from '../../src/index.ts';
@@ -91,7 +92,7 @@ export class WiredServer {
     this.#folder = folder;
   }
 
-  static async start(config: Config, logger?: Logger): Promise<WiredServer> {
+  static async start(config: Config, logger?: Logger, clock?: Clock): Promise<WiredServer> {
     const folder = mkdtempSync(join(tmpdir(), 'holdfast-wires-'));
     const certificate = writeSelfSignedCertificate(folder);
     const server = createServer(
@@ -104,7 +105,7 @@ export class WiredServer {
         ...(!logger && { log: { level: 'silent' } }),
         ...config,
       },
-      logger && { logger },
+      { ...(logger && { logger }), ...(clock && { clock }) },
     );
     await server.start();
     return new WiredServer(server, folder);

@@ -46,12 +46,13 @@ export class Dialer {
   readonly #options: DialerOptions;
   readonly #clock: Clock;
   readonly #tls: tls.ConnectionOptions | undefined;
-  readonly #tlsSessions = new TlsSessions();
+  readonly #tlsSessions: TlsSessions;
 
   constructor(address: ServerAddress, options: DialerOptions, clock: Clock) {
     this.#address = address;
     this.#options = options;
     this.#clock = clock;
+    this.#tlsSessions = new TlsSessions(clock);
     if (address.isTls) this.#tls = tlsOptions(address, options.tls ?? {});
   }
 
@@ -90,15 +91,18 @@ export class Dialer {
   #openTls(place: net.NetConnectOpts): tls.TLSSocket {
     const sessions = this.#tlsSessions;
     const session = sessions.take();
-    const socket = tls.connect({ ...place, ...this.#tls!, ...(session && { session }) });
+    const socket = tls.connect({ ...place, ...this.#tls!, ...(session && { session: session.data }) });
     // Node does not look at the name of a server again when a session is resumed: so one counts only when it was found
     // good.
-    let isGood = false;
+    let provenAt: number | undefined;
     const given: Buffer[] = [];
-    socket.on('session', one => (isGood ? sessions.add(one) : given.push(one)));
+    socket.on('session', data => {
+      if (provenAt === undefined) given.push(data);
+      else sessions.add({ data, provenAt });
+    });
     socket.once('secureConnect', () => {
-      isGood = true;
-      for (const one of given.splice(0)) sessions.add(one);
+      provenAt = session && socket.isSessionReused() ? session.provenAt : this.#clock.monotonic();
+      for (const data of given.splice(0)) sessions.add({ data, provenAt });
     });
     if (session === undefined) return socket;
     // What becomes of a connection that is open says nothing of the session: many servers end theirs with a reset.
