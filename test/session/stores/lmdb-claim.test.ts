@@ -1,5 +1,6 @@
+import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, statSync } from 'node:fs';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -86,6 +87,32 @@ describe.skipIf(process.platform !== 'linux')('a folder of lmdb', () => {
     expect(holders()).toHaveLength(1);
     await again.close();
   });
+
+  test.skipIf(process.getuid?.() !== 0)(
+    'is not refused for what another user has left and this one may not remove',
+    async () => {
+      await chmod(folder, 0o1777);
+      const store = new LmdbStore({ path: folder });
+      const [own] = holders();
+      await store.close();
+      const left = [own!.replace(`-${process.pid}-`, '-4194304-'), 'holder-0123456789ab-4026-7-99-abcdef.sock'];
+      const leaving = `
+      const net = require('node:net');
+      for (const name of ${JSON.stringify(left)}) net.createServer().listen(${JSON.stringify(folder)} + '/' + name);
+      process.kill(process.pid, 'SIGKILL');
+    `;
+      spawnSync(process.execPath, ['--eval', leaving]);
+      for (const file of readdirSync(folder)) await chmod(join(folder, file), 0o666);
+      const opening = `
+      const { LmdbStore } = await import(${JSON.stringify(import.meta.resolve('../../../src/session/stores/lmdb.ts'))});
+      await new LmdbStore({ path: ${JSON.stringify(folder)} }).close();
+    `;
+      const args = ['-C', 'holdfast-source', '--input-type=module', '--eval', opening];
+      const opened = spawnSync(process.execPath, args, { uid: 65_534, gid: 65_534, encoding: 'utf8' });
+      expect(opened.stderr).toBe('');
+      expect(holders().sort()).toEqual(left.sort());
+    },
+  );
 
   test('may lie deeper than the path of a socket may be long', async () => {
     const deep = join(folder, 'x'.repeat(100), 'y'.repeat(100));

@@ -102,7 +102,7 @@ export class FolderClaim {
   }
 
   release(): void {
-    rmSync(this.#path, { force: true });
+    remove(this.#path);
     this.#server.close();
   }
 
@@ -150,9 +150,18 @@ function isForeignerThere(folder: string, namespace: string): boolean {
     const [, theirs, pid, start] = NAME.exec(name) ?? [];
     if (theirs === undefined) continue;
     if (theirs !== namespace) foreign.push(name);
-    else if (isGone(Number(pid), start!)) rmSync(join(folder, name), { force: true });
+    else if (isGone(Number(pid), start!)) remove(join(folder, name));
   }
   return foreign.length > 0 && ask(folder, foreign);
+}
+
+/** A name of somebody who is gone does no harm: it may be another user's. */
+function remove(path: string): void {
+  try {
+    rmSync(path, { force: true });
+  } catch {
+    // stays
+  }
 }
 
 /** Another may have its pid by now: in a container that is started again, process 1 of a namespace of the same number. */
@@ -197,8 +206,11 @@ const ASKING = `
       done();
     });
     socket.on('error', ({ code }) => {
-      if (code === 'ECONNREFUSED') rmSync(path, { force: true });
       if (!gone.has(code)) isThere = true;
+      else
+        try {
+          rmSync(path, { force: true });
+        } catch {} // another user's: it does no harm
       done();
     });
   }
