@@ -66,18 +66,21 @@ export function createOriginPolicy(
     const text = originText(origin);
     if (exact.has(text) || patterns.some(pattern => pattern.test(text))) return undefined;
     if (takesSameOrigin && isSameOrigin(head, origin)) return undefined;
-    const remedy = takesSameOrigin && isPortLost(origin, head) ? PORT_IS_LOST : '';
+    const remedy = takesSameOrigin ? remedyForPort(origin, head) : '';
     return refusal(`the origin ${JSON.stringify(text.slice(0, 200))} is not allowed on ${head.host}${remedy}`);
   };
 }
 
-const PORT_IS_LOST =
-  ': only the port differs, which a proxy in front has perhaps dropped; let it pass on Host with its port (nginx: proxy_set_header Host $http_host), or send X-Forwarded-Port from one of trustedProxies';
-
-/** Is the page from the host that the request came to, and from a port that the request does not have? */
-function isPortLost(origin: Origin, head: RequestHead): boolean {
-  const own = parseAuthority(head.host);
-  return own?.port === undefined && isOriginOf({ ...origin, port: defaultPort(origin.scheme) }, head);
+/** Is it a page of the host that the request came to, and the proxy in front says another port? What to do then. */
+function remedyForPort(origin: Origin, head: RequestHead): string {
+  const port = parseAuthority(head.host)?.port;
+  if (!isOriginOf({ ...origin, port: port ?? defaultPort(origin.scheme) }, head)) return '';
+  if (port === undefined)
+    return ': only the port differs, which a proxy in front has perhaps dropped; let it pass on Host with its port (nginx: proxy_set_header Host $http_host), or send X-Forwarded-Port from one of trustedProxies';
+  const isForwarded = head.isPeerTrusted && !head.headers.host?.endsWith(`:${port}`);
+  return isForwarded
+    ? `: only the port differs: the proxy in front says ${port} in X-Forwarded-Port or with the host; let it say the port that browsers use`
+    : '';
 }
 
 function refusal(reason: string): Decision {

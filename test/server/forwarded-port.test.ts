@@ -123,3 +123,19 @@ test('a page that was refused for its port alone is one whose proxy drops the po
   expect(await refusal('public.example', 'http://evil.example:8080')).not.toMatch(hint);
   expect(await refusal('public.example:8080', 'http://public.example:9090')).not.toMatch(hint);
 });
+
+test('a page that was refused for a port that its proxy forwards, and browsers do not use: the log names the header', async () => {
+  const log = new Lines();
+  const { server } = await serve(PROXY, log);
+  const refusal = async (headers: Record<string, string>) => {
+    expect((await knock(server, 'http/1', { headers: { 'X-Forwarded-Proto': 'https', ...headers } })).status).toBe(403);
+    return log.all.filter(({ fields }) => fields.code === 'ERR_POLICY_ORIGIN').at(-1)?.message ?? '';
+  };
+  // A proxy in a container: it listens on 8443, which the world reaches as 443.
+  const inner = { 'X-Forwarded-Port': '8443' };
+  const hint = /only the port differs: the proxy in front says 8443 in X-Forwarded-Port/;
+  expect(await refusal({ Origin: 'https://public.example', ...inner })).toMatch(hint);
+  expect(await refusal({ Origin: 'https://public.example:9443', ...inner })).toMatch(hint);
+  expect(await refusal({ Origin: 'https://evil.example', ...inner })).not.toMatch(hint);
+  expect(await refusal({ Origin: 'https://public.example', 'X-Forwarded-Host': 'public.example:8443' })).toMatch(hint);
+});
