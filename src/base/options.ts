@@ -1,21 +1,40 @@
 import { nearestName } from './nearest-name.ts';
 
-/** The names of options, with those of the options inside an option in its place. */
+/** What values an option takes, and how messages say it. What is more than a kind is checked where it is read. */
+const KINDS = {
+  flag: { says: 'true or false', holds: (value: unknown) => typeof value === 'boolean' },
+  number: { says: 'a number', holds: (value: unknown) => typeof value === 'number' && !Number.isNaN(value) },
+  text: { says: 'a string', holds: (value: unknown) => typeof value === 'string' },
+  function: { says: 'a function', holds: (value: unknown) => typeof value === 'function' },
+  object: { says: 'an object', holds: (value: unknown) => kindOf(value) === 'an object' },
+  list: { says: 'a list', holds: Array.isArray },
+  measure: { says: 'a number or a string', holds: isMeasure },
+  clock: { says: 'a clock', holds: (value: unknown) => hasMethods(value, ['now', 'monotonic', 'setTimeout']) },
+  logger: { says: 'a logger', holds: (value: unknown) => hasMethods(value, ['debug', 'info', 'warn', 'error']) },
+  output: { says: 'an object with a function "write"', holds: (value: unknown) => hasMethods(value, ['write']) },
+} satisfies Readonly<Record<string, { says: string; holds: (value: unknown) => boolean }>>;
+
+type Kind = keyof typeof KINDS;
+
+/** The names of options: with a kind, with the names of the options inside, or `true` where another place checks it. */
 export interface Names {
-  readonly [name: string]: true | Names;
+  readonly [name: string]: true | Kind | Names;
 }
 
+type KindOfOption<V> = [V] extends [boolean] ? 'flag' : [V] extends [number] ? 'number' : true | Kind | Names;
+
 /** The names of all options of `T`: one that is missing, and one that `T` does not have, does not compile. */
-export type OptionNames<T> = { readonly [K in keyof Required<T>]: true | Names };
+export type OptionNames<T> = { readonly [K in keyof Required<T>]: KindOfOption<Exclude<T[K], undefined>> };
 
 /**
- * Refuses what is no object of options, and options that do not exist: a misspelled one would be without effect, and
- * nobody would know. One with the value `undefined` is no better.
+ * Refuses what is no object of options, values of another kind, and options that do not exist: a misspelled one would be
+ * without effect, and nobody would know. One with the value `undefined` is no better; one that exists has its default
+ * then. `null` is a value.
  *
  * Of an object of a class, which may have fields of its own, only names like those of callbacks are looked at.
  *
  * @param call What the application has called, for the message.
- * @throws {TypeError} that names the nearest option there is.
+ * @throws {TypeError} that names the nearest option there is, or what the value has to be.
  */
 export function checkOptions(call: string, options: unknown, names: Names): void {
   if (typeof options !== 'object' || options === null || Array.isArray(options))
@@ -48,13 +67,36 @@ export function kindOf(value: unknown): string {
 }
 
 function checkNames(call: string, options: object, names: Names, path: string): void {
-  for (const name of isPlain(options) ? Object.keys(options) : callbacksOf(options)) {
+  for (const name of isPlain(options) ? Object.keys(options) : callbacksOf(options))
     if (!Object.hasOwn(names, name)) throw unknownOption(call, path, name, Object.keys(names));
-    const inner = names[name]!;
-    const value = (options as Readonly<Record<string, unknown>>)[name];
-    if (inner !== true && typeof value === 'object' && value !== null)
-      checkNames(call, value, inner, `${path}${name}.`);
+  for (const [name, kind] of Object.entries(names))
+    if (kind !== true) checkValue(call, path + name, read(options, name), kind);
+}
+
+function checkValue(call: string, path: string, value: unknown, kind: Kind | Names): void {
+  if (typeof kind === 'object') {
+    // What is a text, or true or false, may stand for options: where it is read it is known.
+    if (value === undefined || typeof value === 'string' || typeof value === 'boolean') return;
+    if (kindOf(value) !== 'an object') throw new TypeError(`${call}: "${path}" is an object, not ${kindOf(value)}`);
+    checkNames(call, value as object, kind, `${path}.`);
+  } else if (value !== undefined && !KINDS[kind].holds(value)) {
+    throw new TypeError(
+      `${call}: "${path}" is ${KINDS[kind].says}, not ${Number.isNaN(value) ? 'NaN' : kindOf(value)}`,
+    );
   }
+}
+
+function isMeasure(value: unknown): boolean {
+  return KINDS.number.holds(value) || KINDS.text.holds(value);
+}
+
+/** True for an object, of whatever class, that has all of these methods. */
+export function hasMethods(value: unknown, names: readonly string[]): value is object {
+  return typeof value === 'object' && value !== null && names.every(name => typeof read(value, name) === 'function');
+}
+
+function read(value: object, name: string): unknown {
+  return (value as Readonly<Record<string, unknown>>)[name];
 }
 
 function unknownOption(call: string, path: string, name: string, known: readonly string[]): TypeError {
@@ -63,8 +105,8 @@ function unknownOption(call: string, path: string, name: string, known: readonly
   return new TypeError(`${call}: unknown option ${JSON.stringify(path + name)}; ${remedy}`);
 }
 
-/** Also an object of another realm. */
-function isPlain(value: object): boolean {
+/** Of no class. Also an object of another realm. */
+export function isPlain(value: object): boolean {
   const prototype: unknown = Object.getPrototypeOf(value);
   return prototype === null || Object.getPrototypeOf(prototype) === null;
 }

@@ -40,8 +40,13 @@ export interface ServerEnvironment {
   readonly freeBytes?: (path: string) => number;
 }
 
-const STOP_OPTIONS: OptionNames<StopOptions> = { drain: true };
-const ENVIRONMENT: OptionNames<ServerEnvironment> = { clock: true, logger: true, accessLog: true, freeBytes: true };
+const STOP_OPTIONS: OptionNames<StopOptions> = { drain: 'measure' };
+const ENVIRONMENT: OptionNames<ServerEnvironment> = {
+  clock: 'clock',
+  logger: 'logger',
+  accessLog: 'output',
+  freeBytes: 'function',
+};
 
 /** The server's sessions, for handlers and for whoever administers them. */
 export interface ServerSessions {

@@ -38,7 +38,7 @@ export interface AttachOptions {
   readonly isCrossSiteSignIn?: boolean;
 }
 
-const ATTACH_OPTIONS: OptionNames<AttachOptions> = { isSecure: true, user: true, isCrossSiteSignIn: true };
+const ATTACH_OPTIONS: OptionNames<AttachOptions> = { isSecure: 'flag', user: true, isCrossSiteSignIn: 'flag' };
 
 /**
  * Gives a request its session: `manager.get(request)` and `manager.open(request)` work from here on, and what a handler

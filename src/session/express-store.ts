@@ -38,13 +38,13 @@ export interface ExpressStoreOptions {
 }
 
 const EXPRESS_OPTIONS: OptionNames<ExpressStoreOptions> = {
-  prefix: true,
-  ttlMs: true,
-  tombstoneMs: true,
-  sweepIntervalMs: true,
-  storeTimeoutMs: true,
-  clock: true,
-  logger: true,
+  prefix: 'text',
+  ttlMs: 'number',
+  tombstoneMs: 'number',
+  sweepIntervalMs: 'number',
+  storeTimeoutMs: 'number',
+  clock: 'clock',
+  logger: 'logger',
 };
 
 /** A session of express-session as data: what `JSON.stringify` makes of it. */

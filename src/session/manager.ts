@@ -1,5 +1,5 @@
 import { HoldfastError } from '../base/errors.ts';
-import { checkOptions, kindOf, type OptionNames } from '../base/options.ts';
+import { checkChoice, checkOptions, isPlain, kindOf, type OptionNames } from '../base/options.ts';
 import type { Tracking } from './identity/tracking.ts';
 import { Sweeper } from './life/sweeper.ts';
 import { UserSessions } from './life/user-sessions.ts';
@@ -7,7 +7,7 @@ import type { SessionManagerOptions } from './options.ts';
 import { SessionRegistry, type SocketEndReason } from './process/registry.ts';
 import { createServices } from './process/services.ts';
 import type { SocketSession } from './process/socket-session.ts';
-import type { SessionEvents } from './reports/events.ts';
+import { SESSION_EVENTS, type SessionEvents } from './reports/events.ts';
 import { createInspector, type InspectorOptions } from './reports/inspector.ts';
 import type { SessionStatistics } from './reports/statistics.ts';
 import { type BindingServices, SessionBinding, type SessionRequest } from './request/binding.ts';
@@ -20,7 +20,21 @@ export interface EndAllOptions {
   readonly except?: string;
 }
 
-const END_ALL_OPTIONS: OptionNames<EndAllOptions> = { reason: true, except: true };
+const REQUEST: OptionNames<SessionRequest> = {
+  cookieHeader: 'text',
+  readHeader: 'function',
+  urlTicket: 'text',
+  isSecure: 'flag',
+  isDocumentNavigation: 'flag',
+  isPreflight: 'flag',
+  clientAddress: 'text',
+  method: 'text',
+  site: true, // some work it out when it is asked for
+  user: true,
+  isCrossSiteSignIn: 'flag',
+};
+
+const END_ALL_OPTIONS: OptionNames<EndAllOptions> = { reason: 'text', except: 'text' };
 
 type Carrier = { [key: symbol]: SessionBinding | undefined };
 
@@ -114,6 +128,8 @@ export class SessionManager {
    * The session of one request. Reads nothing yet. `release` it when the request has ended: until then its session is
    * in use and does not end by silence.
    *
+   * @throws {TypeError} when the request is none, or has something that no request has.
+   *
    * @example
    * const binding = sessions.bind({ cookieHeader: undefined, isSecure: true, isDocumentNavigation: false });
    * const session = await binding.open();
@@ -123,6 +139,8 @@ export class SessionManager {
    * binding.release();
    */
   bind(request: SessionRequest): SessionBinding {
+    // Not of a class: attachSession has one, and each request would pay for it.
+    if (kindOf(request) !== 'an object' || isPlain(request)) checkOptions('bind', request, REQUEST);
     return new SessionBinding(this.#services, request);
   }
 
@@ -324,6 +342,8 @@ export class SessionManager {
    * stop();
    */
   on<K extends keyof SessionEvents>(kind: K, listener: (event: SessionEvents[K]) => void): () => void {
+    checkChoice('on', 'kind', kind ?? '', SESSION_EVENTS);
+    checkListener('on', listener);
     return this.#services.listeners.on(kind, listener);
   }
 
@@ -340,6 +360,7 @@ export class SessionManager {
    * stop();
    */
   onSocketEnd(listener: (sid: string, why: SocketEndReason) => void): () => void {
+    checkListener('onSocketEnd', listener);
     return this.#services.registry.onSocketEnd(listener);
   }
 
@@ -352,6 +373,11 @@ export class SessionManager {
     if (!binding) throw notBound(call, carrier);
     return binding;
   }
+}
+
+function checkListener(call: string, listener: unknown): void {
+  if (typeof listener !== 'function')
+    throw new TypeError(`${call}: the listener is a function, not ${kindOf(listener)}`);
 }
 
 function notBound(call: string, carrier: unknown): Error {

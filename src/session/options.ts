@@ -1,6 +1,6 @@
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
-import { checkChoice, checkNeeded, checkOptions, kindOf, type OptionNames } from '../base/options.ts';
+import { checkChoice, checkNeeded, checkOptions, hasMethods, kindOf, type OptionNames } from '../base/options.ts';
 import { DEFAULT_IDLE_MS, endsBeforeWrite, isWriteTime, MAX_WRITE_MS, MIN_WRITE_MS } from '../base/session-times.ts';
 import { COOKIE_OPTIONS } from './identity/cookie.ts';
 import type { TrackingOptions } from './identity/tracking.ts';
@@ -9,7 +9,7 @@ import { LIFETIME_PROFILES, type LifetimeProfile, WRITE_PROFILES, type WriteProf
 import type { SweepSchedule } from './life/sweeper.ts';
 import type { UserLimit } from './life/user-sessions.ts';
 import type { ConflictPolicy, WriteContents, WriteFrequency } from './record/write-policy.ts';
-import { DEFAULT_ANONYMOUS_SHARE } from './room/cap.ts';
+import { checkShare, DEFAULT_ANONYMOUS_SHARE } from './room/cap.ts';
 import type { SessionStore } from './store.ts';
 
 export interface SessionManagerOptions extends TrackingOptions {
@@ -101,30 +101,30 @@ const SESSION_OPTIONS: OptionNames<SessionManagerOptions & { close: unknown }> =
   keys: true,
   tracking: true,
   cookie: COOKIE_OPTIONS,
-  header: true,
-  urlParameter: true,
+  header: 'text',
+  urlParameter: 'text',
   lifetime: true,
-  idleTimeoutMs: true,
-  absoluteTimeoutMs: true,
-  renewalTimeoutMs: true,
+  idleTimeoutMs: 'number',
+  absoluteTimeoutMs: 'number',
+  renewalTimeoutMs: 'number',
   profile: true,
-  write: { everyMs: true },
+  write: { everyMs: 'number' },
   contents: true,
   conflicts: true,
   coherence: true,
-  cacheSessions: true,
-  cacheBytes: true,
-  maxSessions: true,
-  anonymousShare: true,
+  cacheSessions: 'number',
+  cacheBytes: 'number',
+  maxSessions: 'number',
+  anonymousShare: 'number',
   overflow: true,
-  maxSessionsPerUser: { max: true, whenReached: true } satisfies OptionNames<UserLimit>,
-  maxAttributeBytes: true,
-  maxSessionBytes: true,
-  warnSize: { attributeBytes: true, sessionBytes: true },
-  sweep: { everyMs: true, atHours: true },
-  storeTimeoutMs: true,
-  clock: true,
-  logger: true,
+  maxSessionsPerUser: { max: 'number', whenReached: true } satisfies OptionNames<UserLimit>,
+  maxAttributeBytes: 'number',
+  maxSessionBytes: 'number',
+  warnSize: { attributeBytes: 'number', sessionBytes: 'number' },
+  sweep: { everyMs: 'number', atHours: 'list' },
+  storeTimeoutMs: 'number',
+  clock: 'clock',
+  logger: 'logger',
 };
 
 type Choice = 'tracking' | 'lifetime' | 'profile' | 'contents' | 'coherence' | 'overflow';
@@ -152,8 +152,13 @@ export function checkManagerOptions(options: SessionManagerOptions): void {
   if (typeof options.conflicts !== 'function')
     checkChoice('SessionManager', 'conflicts', options.conflicts, ['last-wins', 'reject']);
   for (const name of ['cookie', 'maxSessionsPerUser', 'warnSize', 'sweep', 'ledger'] as const)
-    if (options[name] !== undefined && (typeof options[name] !== 'object' || options[name] === null))
+    if (options[name] !== undefined && kindOf(options[name]) !== 'an object')
       throw new TypeError(`SessionManager: "${name}" is an object, not ${kindOf(options[name])}`);
+  if (options.ledger !== undefined && !hasMethods(options.ledger, ['get', 'put', 'take', 'subscribe']))
+    throw new TypeError(
+      'SessionManager: "ledger" is a ledger; give it for example new MemoryLedger(), and await what opens one',
+    );
+  checkSweep(options.sweep);
   checkChoice('SessionManager', 'cookie.sameSite', options.cookie?.sameSite, ['strict', 'lax', 'none']);
   const { whenReached } = options.maxSessionsPerUser ?? {};
   checkChoice('SessionManager', 'maxSessionsPerUser.whenReached', whenReached, ['refuse', 'end-oldest']);
@@ -161,6 +166,11 @@ export function checkManagerOptions(options: SessionManagerOptions): void {
     throw new TypeError(
       `SessionManager: "keys" is a list of keys, not ${kindOf(options.keys)}; write for example [key]`,
     );
+}
+
+function checkSweep(sweep: SessionManagerOptions['sweep']): void {
+  if (sweep === undefined || 'everyMs' in sweep !== 'atHours' in sweep) return;
+  throw new TypeError('SessionManager: "sweep" is either { everyMs } or { atHours }, for example { everyMs: 60_000 }');
 }
 
 /** @throws {TypeError} when it is not a session store. */
@@ -212,7 +222,10 @@ export function readSettings(options: SessionManagerOptions): SessionSettings {
     maxSessionsPerUser: options.maxSessionsPerUser,
     maxAttributeBytes: options.maxAttributeBytes ?? 1024 * 1024,
     maxSessionBytes: options.maxSessionBytes ?? 4 * 1024 * 1024,
-    warnSize: { attributeBytes: 16 * 1024, sessionBytes: 64 * 1024, ...options.warnSize },
+    warnSize: {
+      attributeBytes: options.warnSize?.attributeBytes ?? 16 * 1024,
+      sessionBytes: options.warnSize?.sessionBytes ?? 64 * 1024,
+    },
     sweep: options.sweep ?? profile.sweep ?? { everyMs: 60_000 },
     storeTimeoutMs: options.storeTimeoutMs ?? 5_000,
   };
@@ -222,6 +235,9 @@ export function readSettings(options: SessionManagerOptions): SessionSettings {
   }
   for (const name of NOT_NEGATIVE)
     if (!(settings[name] >= 0)) throw new TypeError(`sessions: ${name} must be 0 or more, not ${settings[name]}`);
+  for (const [name, bytes] of Object.entries(settings.warnSize))
+    if (!(bytes > 0)) throw new TypeError(`sessions: warnSize.${name} must be more than 0, not ${bytes}`);
+  checkShare('sessions', settings.anonymousShare);
   checkFrequency(settings.write, settings.idleTimeoutMs);
   return settings;
 }

@@ -3,7 +3,7 @@ import { setTimeout as wait } from 'node:timers/promises';
 import type { Ledger } from '../session/ledger.ts';
 import { HOSTILE } from './hostile-texts.ts';
 import { PARALLEL, parallel, within } from './parallel.ts';
-import type { TestRunner } from './store-conformance.ts';
+import { checkSuite, type TestRunner } from './store-conformance.ts';
 
 /** What the suite works on. */
 export interface OpenedLedger {
@@ -41,6 +41,7 @@ export function ledgerConformance(
   open: () => OpenedLedger | Promise<OpenedLedger>,
   runner: TestRunner,
 ): void {
+  checkSuite('ledgerConformance', open, runner);
   runner.describe(`ledger contract: ${name}`, () => {
     for (const [title, check] of Object.entries(CASES))
       runner.test(title, async () => {

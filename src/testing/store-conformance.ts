@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { checkOptions, type OptionNames } from '../base/options.ts';
+import { checkOptions, kindOf, type OptionNames } from '../base/options.ts';
 import { firstVersion } from '../session/record/version.ts';
 import type { CommitResult, SessionGlance, SessionHeader, SessionRecord, SessionStore } from '../session/store.ts';
 import { HOSTILE } from './hostile-texts.ts';
@@ -19,7 +19,15 @@ export interface StoreConformanceOptions {
   readonly openSecond?: (first: SessionStore) => SessionStore | Promise<SessionStore>;
 }
 
-const OPTIONS: OptionNames<StoreConformanceOptions> = { openSecond: true };
+/** @throws {TypeError} when these are not what a suite of ours needs. */
+export function checkSuite(call: string, open: unknown, runner: TestRunner): void {
+  if (typeof open !== 'function')
+    throw new TypeError(`${call}: "open" is a function that makes an empty one, not ${kindOf(open)}`);
+  if (typeof runner?.describe !== 'function' || typeof runner.test !== 'function')
+    throw new TypeError(`${call}: "runner" has two functions, for example { describe, test } of node:test`);
+}
+
+const OPTIONS: OptionNames<StoreConformanceOptions> = { openSecond: 'function' };
 
 /**
  * The contract of `SessionStore` as tests. Every store of the project passes them; so must yours.
@@ -40,6 +48,7 @@ export function storeConformance(
   options: StoreConformanceOptions = {},
 ): void {
   checkOptions('storeConformance', options, OPTIONS);
+  checkSuite('storeConformance', open, runner);
   const { openSecond } = options;
   runner.describe(`session store contract: ${name}`, () => {
     for (const [title, check] of Object.entries(CASES))

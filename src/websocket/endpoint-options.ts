@@ -142,40 +142,44 @@ export interface EndpointOptions<Data = undefined> {
   onClose?(connection: Connection<Data>, event: CloseEvent): Awaitable<void>;
 }
 
-export const DISPATCH_OPTIONS: OptionNames<DispatchOptions> = { concurrency: true, queue: true, whenFull: true };
+export const DISPATCH_OPTIONS: OptionNames<DispatchOptions> = {
+  concurrency: 'number',
+  queue: 'number',
+  whenFull: true,
+};
 
 export const ACCEPTANCE: OptionNames<Acceptance<unknown>> = { subprotocol: true, headers: true, data: true };
-export const ACCEPT_REFUSAL: OptionNames<AcceptRefusal> = { status: true, headers: true, body: true };
+export const ACCEPT_REFUSAL: OptionNames<AcceptRefusal> = { status: 'number', headers: true, body: 'text' };
 
 export const ENDPOINT_CALLBACKS = {
-  accept: true,
-  init: true,
-  destroy: true,
-  onOpen: true,
-  onMessage: true,
-  onFragment: true,
-  onPing: true,
-  onPong: true,
-  onTimeout: true,
-  onError: true,
-  onClose: true,
+  accept: 'function',
+  init: 'function',
+  destroy: 'function',
+  onOpen: 'function',
+  onMessage: 'function',
+  onFragment: 'function',
+  onPing: 'function',
+  onPong: 'function',
+  onTimeout: 'function',
+  onError: 'function',
+  onClose: 'function',
 } as const;
 
 export const ENDPOINT_OPTIONS: OptionNames<EndpointOptions<unknown>> = {
   path: true,
-  idleTimeout: true,
+  idleTimeout: 'measure',
   heartbeat: true,
-  maxMessageSize: true,
-  maxInflatedSize: true,
-  maxFragments: true,
-  maxConnections: true,
-  closeTimeout: true,
+  maxMessageSize: 'measure',
+  maxInflatedSize: 'measure',
+  maxFragments: 'number',
+  maxConnections: 'number',
+  closeTimeout: 'measure',
   subprotocols: true,
   compression: DEFLATE_OPTIONS,
   dispatch: DISPATCH_OPTIONS,
-  handlerTimeout: true,
-  maxBufferedAmount: true,
-  slowReader: true,
+  handlerTimeout: 'measure',
+  maxBufferedAmount: 'measure',
+  slowReader: 'text',
   origins: true,
   ...ENDPOINT_CALLBACKS,
 };

@@ -20,7 +20,6 @@ import {
   type Acceptance,
   type AcceptRefusal,
   type CloseEvent,
-  ENDPOINT_CALLBACKS,
   ENDPOINT_OPTIONS,
   type EndpointLimits,
   type EndpointOptions,
@@ -75,9 +74,6 @@ export interface AcceptedHandshake<Data> {
 export function defineEndpoint<Data = undefined>(options: EndpointOptions<Data>): Endpoint<Data> {
   checkOptions('defineEndpoint', options, ENDPOINT_OPTIONS);
   checkNeeded('defineEndpoint', options, ['path'], "{ path: '/chat', onMessage(connection, data) {} }");
-  for (const name of Object.keys(ENDPOINT_CALLBACKS) as (keyof typeof ENDPOINT_CALLBACKS)[])
-    if (options[name] !== undefined && typeof options[name] !== 'function')
-      throw new TypeError(`defineEndpoint: "${name}" is a function, not ${kindOf(options[name])}`);
   checkLists(options);
   return new ServedEndpoint(options);
 }

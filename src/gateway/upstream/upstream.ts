@@ -48,7 +48,7 @@ export interface DrainOptions {
 
 const DRAIN_OPTIONS: OptionNames<DrainOptions> = { sockets: true, over: true };
 const REMOVE_OPTIONS: OptionNames<Pick<DrainOptions, 'over'>> = { over: true };
-const SERVER_OPTIONS: OptionNames<UpstreamServerConfig> = { url: true, weight: true, route: true };
+const SERVER_OPTIONS: OptionNames<UpstreamServerConfig> = { url: 'text', weight: 'number', route: 'text' };
 
 /** An upstream as it is now. */
 export interface UpstreamStatus {

@@ -29,12 +29,12 @@ export interface SessionCookieOptions {
 }
 
 export const COOKIE_OPTIONS: OptionNames<SessionCookieOptions> = {
-  name: true,
-  domain: true,
-  path: true,
+  name: 'text',
+  domain: 'text',
+  path: 'text',
   sameSite: true,
-  persistent: true,
-  everyListenerIsSecure: true,
+  persistent: 'flag',
+  everyListenerIsSecure: 'flag',
 };
 
 /** A browser sends one cookie of a name per domain and path that match. More than these are not looked at. */

@@ -1,6 +1,6 @@
 import { createHmac, hash, randomBytes } from 'node:crypto';
 import { join } from 'node:path';
-import { checkOptions } from '../../base/options.ts';
+import { checkOptions, kindOf } from '../../base/options.ts';
 import { DISK_OPTIONS, type DiskOptions } from '../room/disk.ts';
 import { equalInConstantTime } from './ids.ts';
 import { formsOf, keyInFile, MIN_KEY_BYTES } from './key-file.ts';
@@ -59,6 +59,8 @@ export class KeyRing {
 }
 
 function checkKey(given: string | Uint8Array): Uint8Array {
+  if (typeof given !== 'string' && !ArrayBuffer.isView(given))
+    throw new TypeError(`session keys: a key is bytes or a string, not ${kindOf(given)}`);
   const key = typeof given === 'string' ? Buffer.from(given) : given;
   if (key.length >= MIN_KEY_BYTES) return key;
   throw new TypeError(`session keys: one has ${key.length} bytes; at least ${MIN_KEY_BYTES} random bytes are needed`);
@@ -93,6 +95,7 @@ function mac(key: Key, text: string): string {
  */
 export async function loadOrCreateKey(folder: string, disk: DiskOptions = {}): Promise<Uint8Array> {
   checkOptions('loadOrCreateKey', disk, DISK_OPTIONS);
+  if (typeof folder !== 'string') throw new TypeError(`loadOrCreateKey: a folder is a string, not ${kindOf(folder)}`);
   const path = join(folder, KEY_FILE);
   const create = () => randomBytes(MIN_KEY_BYTES).toString('base64url');
   const key = keyInFile(await loadOrCreateSecretBytes(path, create, disk));

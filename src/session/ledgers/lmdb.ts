@@ -29,7 +29,7 @@ export interface LmdbLedgerOptions extends Omit<RoomOptions, 'anonymousShare'> {
 }
 
 const { anonymousShare: _, ...LIMITS } = ROOM_OPTIONS;
-const OPTIONS: OptionNames<LmdbLedgerOptions> = { path: true, clock: true, ...LIMITS };
+const OPTIONS: OptionNames<LmdbLedgerOptions> = { path: 'text', clock: 'clock', ...LIMITS };
 
 interface Fact {
   /** Of the LMDB entry: random, so that no version returns when a key is put again. */

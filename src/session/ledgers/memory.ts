@@ -8,7 +8,7 @@ export interface MemoryLedgerOptions {
   readonly clock?: Clock;
 }
 
-const OPTIONS: OptionNames<MemoryLedgerOptions> = { clock: true };
+const OPTIONS: OptionNames<MemoryLedgerOptions> = { clock: 'clock' };
 
 interface Fact {
   value: string;

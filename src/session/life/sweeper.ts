@@ -191,6 +191,6 @@ function checkSchedule(schedule: SweepSchedule): void {
   const { atHours } = schedule;
   if (atHours.length > 0 && atHours.every(hour => Number.isInteger(hour) && hour >= 0 && hour < 24)) return;
   throw new TypeError(
-    `sessions: sweep.atHours must be at least one hour of the day, 0 to 23, not [${atHours.join(', ')}]`,
+    `sessions: sweep.atHours must be at least one hour of the day, 0 to 23, not [${atHours.map(String).join(', ')}]`,
   );
 }

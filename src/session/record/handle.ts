@@ -1,5 +1,5 @@
 import { HoldfastError } from '../../base/errors.ts';
-import { checkOptions, type OptionNames } from '../../base/options.ts';
+import { checkOptions, kindOf, type OptionNames } from '../../base/options.ts';
 import { UnauthorizedSessionRequestError } from '../identity/owner.ts';
 import type { Session, SessionEndReason, SessionOwner } from '../session.ts';
 import type { SessionEnder } from './expiry.ts';
@@ -103,6 +103,8 @@ export class SessionHandle {
   }
 
   async update(key: string, change: (current: unknown) => unknown): Promise<unknown> {
+    if (typeof change !== 'function')
+      throw new TypeError(`update: it takes a function from the old value to the new one, not ${kindOf(change)}`);
     return this.#checkChange().update(key, change);
   }
 

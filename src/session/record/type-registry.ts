@@ -52,7 +52,7 @@ const TYPE_OPTIONS: OptionNames<KeptProperties<object> & KeptForm<object, unknow
   keep: true,
   transient: true,
   create: true,
-  version: true,
+  version: 'number',
   write: true,
   read: true,
 };

@@ -32,6 +32,17 @@ export interface SessionEvents {
   readonly activated: { readonly sid: string };
 }
 
+const KINDS: { readonly [K in keyof SessionEvents]: true } = {
+  created: true,
+  ended: true,
+  changed: true,
+  renewed: true,
+  passivated: true,
+  activated: true,
+};
+
+export const SESSION_EVENTS: readonly string[] = Object.keys(KINDS);
+
 type Listener<E> = (event: E) => void;
 
 /** Who listens to what. A listener that throws is logged and disturbs nobody. */

@@ -11,7 +11,7 @@ export interface InspectorOptions {
   readonly pageSize?: number;
 }
 
-const INSPECTOR_OPTIONS: OptionNames<InspectorOptions> = { allow: true, pageSize: true };
+const INSPECTOR_OPTIONS: OptionNames<InspectorOptions> = { allow: 'function', pageSize: 'number' };
 
 /** What the inspector answers a program that asks for JSON. */
 export interface Inspection {

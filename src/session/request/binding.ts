@@ -121,7 +121,7 @@ export class SessionBinding {
   constructor(services: BindingServices, request: SessionRequest) {
     this.#services = services;
     this.#request = request;
-    if (request.user) checkOwner(request.user);
+    if (request.user !== undefined && request.user !== null) checkOwner(request.user);
   }
 
   /** Where carriers report what they cannot tell anybody else. */

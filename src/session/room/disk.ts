@@ -14,7 +14,7 @@ export interface DiskOptions {
   readonly freeBytes?: ((path: string) => number) | undefined;
 }
 
-export const DISK_OPTIONS: OptionNames<DiskOptions> = { reserveBytes: true, freeBytes: true };
+export const DISK_OPTIONS: OptionNames<DiskOptions> = { reserveBytes: 'number', freeBytes: 'function' };
 
 /** ERR_SESSION_NO_ROOM because of a disk: it gets no emptier when a session ends. */
 export class NoDiskRoomError extends HoldfastError {

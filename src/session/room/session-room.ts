@@ -2,7 +2,7 @@ import type { Awaitable } from '../../base/awaitable.ts';
 import type { Clock } from '../../base/clock.ts';
 import { HoldfastError } from '../../base/errors.ts';
 import type { SessionStore } from '../store.ts';
-import { capReached, checkCap, checkShare } from './cap.ts';
+import { capReached, checkCap } from './cap.ts';
 
 export interface SessionRoomOptions {
   readonly store: Pick<SessionStore, 'count' | 'countAnonymous' | 'fullness'>;
@@ -42,7 +42,6 @@ export class SessionRoom {
   /** @throws {TypeError} when an option cannot work. */
   constructor(options: SessionRoomOptions) {
     checkCap('sessions', options.maxSessions);
-    checkShare('sessions', options.anonymousShare);
     this.#options = options;
   }
 

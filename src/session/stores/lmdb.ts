@@ -44,7 +44,7 @@ export interface LmdbStoreOptions extends RoomOptions {
   readonly maxSessions?: number | undefined;
 }
 
-const OPTIONS: OptionNames<LmdbStoreOptions> = { path: true, maxSessions: true, ...ROOM_OPTIONS };
+const OPTIONS: OptionNames<LmdbStoreOptions> = { path: 'text', maxSessions: 'number', ...ROOM_OPTIONS };
 
 interface Found {
   readonly head: Head;

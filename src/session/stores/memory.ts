@@ -22,7 +22,7 @@ export interface MemoryStoreOptions {
   readonly anonymousShare?: number;
 }
 
-const OPTIONS: OptionNames<MemoryStoreOptions> = { maxSessions: true, anonymousShare: true };
+const OPTIONS: OptionNames<MemoryStoreOptions> = { maxSessions: 'number', anonymousShare: 'number' };
 
 interface Entry {
   /** Replaced by each change and never changed in place, so that what was read stays a snapshot. */

@@ -42,14 +42,14 @@ export interface ConnectOptions {
 }
 
 export const CONNECT_OPTIONS: OptionNames<ConnectOptions> = {
-  subprotocols: true,
-  headers: true,
-  origin: true,
+  subprotocols: 'list',
+  headers: 'object',
+  origin: 'text',
   compression: DEFLATE_OPTIONS,
   signal: true,
-  maxMessageSize: true,
-  tls: true,
-  clock: true,
+  maxMessageSize: 'measure',
+  tls: 'object',
+  clock: 'clock',
 };
 
 /** How a connection ended. */

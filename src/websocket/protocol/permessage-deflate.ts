@@ -26,11 +26,11 @@ export interface DeflateOptions {
 }
 
 export const DEFLATE_OPTIONS: OptionNames<DeflateOptions> = {
-  contextTakeover: true,
-  serverMaxWindowBits: true,
-  clientMaxWindowBits: true,
-  threshold: true,
-  level: true,
+  contextTakeover: 'flag',
+  serverMaxWindowBits: 'number',
+  clientMaxWindowBits: 'number',
+  threshold: 'measure',
+  level: 'number',
 };
 
 /** What both sides agreed on (RFC 7692 §7.1). */

@@ -21,7 +21,7 @@ export interface RoomOptions extends DiskOptions {
   readonly anonymousShare?: number | undefined;
 }
 
-export const ROOM_OPTIONS: OptionNames<RoomOptions> = { maxBytes: true, anonymousShare: true, ...DISK_OPTIONS };
+export const ROOM_OPTIONS: OptionNames<RoomOptions> = { maxBytes: 'number', anonymousShare: 'number', ...DISK_OPTIONS };
 
 /**
  * What a write is for. `upkeep` ends something, or writes in place what is there already, and goes on below the

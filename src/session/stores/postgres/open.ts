@@ -59,18 +59,18 @@ export interface PostgresOptions {
 }
 
 const POSTGRES_OPTIONS: OptionNames<PostgresOptions> = {
-  url: true,
+  url: 'text',
   pool: true,
-  listenUrl: true,
-  transactionPooler: true,
-  schema: true,
-  migrate: true,
-  notify: true,
-  poolSize: true,
-  connectTimeoutMs: true,
-  queryTimeoutMs: true,
-  logger: true,
-  clock: true,
+  listenUrl: 'text',
+  transactionPooler: 'flag',
+  schema: 'text',
+  migrate: 'flag',
+  notify: 'flag',
+  poolSize: 'number',
+  connectTimeoutMs: 'number',
+  queryTimeoutMs: 'number',
+  logger: 'logger',
+  clock: 'clock',
 };
 
 const DEFAULT_TIMEOUT_MS = 2_000;

@@ -26,11 +26,11 @@ export interface RedisOptions {
 }
 
 const REDIS_OPTIONS: OptionNames<RedisOptions> = {
-  prefix: true,
-  commandTimeoutMs: true,
-  acknowledge: { replicas: true, timeoutMs: true },
-  tls: true,
-  logger: true,
+  prefix: 'text',
+  commandTimeoutMs: 'number',
+  acknowledge: { replicas: 'number', timeoutMs: 'number' },
+  tls: 'object',
+  logger: 'logger',
 };
 
 /**
