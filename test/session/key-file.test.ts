@@ -269,6 +269,37 @@ describe('a key file', () => {
     expect((await stat(join(mounted, 'key'))).mode & 0o777).toBe(0o444);
   });
 
+  test.skipIf(process.getuid?.() !== 0)(
+    'that may not be read or made is said to be so, and not to be written anew',
+    async () => {
+      const path = await file(`${KEY.toString('base64url')}\n`);
+      await chmod(path, 0o400);
+      await chmod(folder, 0o755);
+      const module = (name: string) => JSON.stringify(import.meta.resolve(`../../src/${name}`));
+      const program = `
+      const { createServer } = await import(${module('index.ts')});
+      const { loadOrCreateKey } = await import(${module('session/index.ts')});
+      const say = error => console.log(error.code, error.message);
+      const config = { listen: [{ port: 0 }], routes: [] };
+      await createServer({ ...config, session: { store: 'memory:', keyFiles: [${JSON.stringify(path)}] } }).start().catch(say);
+      await loadOrCreateKey(${JSON.stringify(folderOf(path))}).catch(say);
+      await loadOrCreateKey(${JSON.stringify(join(folderOf(path), 'new'))}).catch(say);
+    `;
+      const child = spawn(process.execPath, ['-C', 'holdfast-source', '--input-type=module', '--eval', program], {
+        uid: 65_534,
+        gid: 65_534,
+        stdio: ['ignore', 'pipe', 'inherit'],
+      });
+      const lines = (await text(child.stdout)).trim().split('\n');
+      expect(lines).toEqual([
+        expect.stringMatching(/^ERR_CONFIG_INVALID session\.keyFiles: cannot read .*permission denied/),
+        expect.stringMatching(/^ERR_CONFIG_INVALID cannot read .*permission denied.*let this user read it/),
+        expect.stringMatching(/^ERR_CONFIG_INVALID cannot make .*permission denied.*let this user write to its folder/),
+      ]);
+      expect(lines.join()).not.toContain('openssl');
+    },
+  );
+
   test('that a group shares stays as it is', async () => {
     const path = await file(`${KEY.toString('base64url')}\n`);
     await chmod(path, 0o640);

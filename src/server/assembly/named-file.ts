@@ -5,6 +5,7 @@ import { HoldfastError } from '../../base/errors.ts';
  * Reads a file that the configuration names.
  *
  * @param where The option that names it, for the message.
+ * @param remedy What to do when it is not there. One that is there and cannot be read is not to be written anew.
  * @throws {HoldfastError} ERR_CONFIG_INVALID when it cannot be read.
  */
 export async function readNamedFile(
@@ -15,6 +16,8 @@ export async function readNamedFile(
   try {
     return await readFile(path);
   } catch (cause) {
-    throw new HoldfastError('ERR_CONFIG_INVALID', `${where}: cannot read ${path}; ${remedy}`, { cause });
+    const { code, message } = cause as NodeJS.ErrnoException;
+    const why = code === 'ENOENT' || code === 'ENOTDIR' ? `it is not there; ${remedy}` : message;
+    throw new HoldfastError('ERR_CONFIG_INVALID', `${where}: cannot read ${path}: ${why}`, { cause });
   }
 }

@@ -86,7 +86,7 @@ function mac(key: Key, text: string): string {
  * hexadecimal digits. `keyFiles` of a configuration may name the same file.
  *
  * @param disk How full the disk may be. @throws {HoldfastError} ERR_SESSION_NO_ROOM when the key would have to be made
- * and it is fuller.
+ * and it is fuller; ERR_CONFIG_INVALID when this user may not read or make it.
  *
  * @example
  * import { loadOrCreateKey } from 'holdfast/session';

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { link, mkdir, open, readFile, unlink } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { HoldfastError } from '../../base/errors.ts';
 import { checkDisk, type DiskOptions } from '../room/disk.ts';
 
 /**
@@ -11,7 +12,7 @@ import { checkDisk, type DiskOptions } from '../room/disk.ts';
  * step, for one of them. A file that is there is read, and never changed: it may be another user's.
  *
  * @throws {HoldfastError} ERR_SESSION_NO_ROOM when it would have to be made and the disk is too full; a file that
- * exists is read all the same.
+ * exists is read all the same. ERR_CONFIG_INVALID when this user may not read or make it.
  */
 export async function loadOrCreateSecret(path: string, create: () => string, disk: DiskOptions = {}): Promise<string> {
   return (await loadOrCreateSecretBytes(path, create, disk)).toString().trim();
@@ -26,10 +27,19 @@ export async function loadOrCreateSecretBytes(
   const known = await readSecret(path);
   if (known !== undefined) return known;
   checkDisk(path, disk);
+  try {
+    await makeSecret(path, create());
+  } catch (error) {
+    throw unusable(`cannot make ${path}`, error, 'let this user write to its folder, or put the file there');
+  }
+  return (await readSecret(path))!;
+}
+
+async function makeSecret(path: string, secret: string): Promise<void> {
   await mkdir(dirname(path), { recursive: true, mode: 0o700 });
   const draft = `${path}.${randomBytes(8).toString('hex')}`;
   try {
-    await writeSecret(draft, create());
+    await writeSecret(draft, secret);
     // A link fails when the name is taken, where a rename would replace the secret another process already uses.
     await link(draft, path).catch(error => {
       if (error.code !== 'EEXIST') throw error;
@@ -37,7 +47,6 @@ export async function loadOrCreateSecretBytes(
   } finally {
     await unlink(draft).catch(() => {}); // it may never have been there
   }
-  return (await readSecret(path))!;
 }
 
 async function writeSecret(path: string, secret: string): Promise<void> {
@@ -55,6 +64,11 @@ async function readSecret(path: string): Promise<Buffer | undefined> {
     return await readFile(path);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw error;
+    throw unusable(`cannot read ${path}`, error, 'let this user read it; do not replace it');
   }
+}
+
+function unusable(what: string, cause: unknown, remedy: string): HoldfastError {
+  const message = `${what}: ${(cause as Error).message}; ${remedy}`;
+  return new HoldfastError('ERR_CONFIG_INVALID', message, { cause });
 }
