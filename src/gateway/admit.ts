@@ -8,7 +8,7 @@ import type { PathTolerance } from '../http/path.ts';
 import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
 import { type RequestHead, readRequestHead } from '../http/request-head.ts';
 import { requestSite } from '../http/request-site.ts';
-import { SUPERSEDED_SESSION } from '../session/record/handle.ts';
+import { sessionUntilSignIn } from '../session/record/handle.ts';
 import { isSuperseded } from '../session/record/state.ts';
 import type { ConnectionServices } from '../websocket/endpoint-connection.ts';
 import type { ObservedExchange } from './backend-session/observed/observer.ts';
@@ -163,8 +163,10 @@ async function holdSession(unambiguous: Unambiguous): Promise<Held | Refusal> {
     return { ...unambiguous, held: new HeldSession(context, binding, session) };
   } catch (error) {
     // It may be about to sign in, which gives it another session.
-    if (isSuperseded(error) && maySignIn(route.target))
-      return { ...unambiguous, held: new HeldSession(context, binding, undefined, SUPERSEDED_SESSION) };
+    if (isSuperseded(error) && maySignIn(route.target)) {
+      const shown = sessionUntilSignIn(() => binding.current);
+      return { ...unambiguous, held: new HeldSession(context, binding, undefined, shown) };
+    }
     binding.release();
     return refuseForSession(error);
   }

@@ -83,11 +83,48 @@ describe.each(['HTTP/1', 'TLS', 'HTTP/2'])('over %s', protocol => {
         routes: [
           { path: '/sign-in', fetch: signIn },
           { path: '/sign-in-made', session: 'create', fetch: signIn },
+          {
+            path: '/sign-in-and-fill',
+            session: 'create',
+            fetch: async (request, { session }) => {
+              await signIn(request);
+              session!.set('cart' as never, 5 as never);
+              return new Response(`${session!.owner?.name} ${session!.get('cart' as never)}`);
+            },
+          },
           { path: '/show', fetch: show },
           {
             path: '/page',
             session: 'create',
-            fetch: (_request, { session }) => new Response(String(session!.get('cart' as never))),
+            fetch: (_request, { session, user }) =>
+              Response.json({
+                user: user?.name ?? 'nobody',
+                owner: session!.owner ?? 'nobody',
+                cart: session!.scope('shop').get('cart' as never) ?? session!.get('cart' as never) ?? 'empty',
+                keys: [...session!.keys(), session!.has('cart' as never)],
+                session,
+              }),
+          },
+          {
+            path: '/page/:action',
+            session: 'create',
+            fetch: async (_request, { session, params }) => {
+              const act: Record<string, () => unknown> = {
+                id: () => session!.id,
+                set: () => session!.set('cart' as never, 4 as never),
+                delete: () => session!.delete('cart' as never),
+                idle: () => {
+                  session!.idleTimeoutMs = 5;
+                },
+                update: () => session!.update('cart' as never, () => 4 as never),
+                sync: () => session!.sync(),
+                renew: () => session!.renew(),
+                end: () => session!.invalidate(),
+              };
+              const { action } = params;
+              await act[action!]!();
+              return new Response();
+            },
           },
           {
             path: '/fill',
@@ -175,13 +212,31 @@ describe.each(['HTTP/1', 'TLS', 'HTTP/2'])('over %s', protocol => {
     await ask('/sign-in', old);
     for (const [path, headers] of [
       ['/fill', {}],
-      ['/page', {}],
+      ...['id', 'set', 'delete', 'idle', 'update', 'sync', 'renew', 'end'].map(name => [`/page/${name}`, {}] as const),
       ['/backend', { 'x-control': 'renew' }],
     ] as const) {
       const { status, cookie } = await ask(path, old, headers);
       expect([path, status, cookie]).toEqual([path, 409, undefined]);
     }
     expect(await store.count()).toBe(1);
+  });
+
+  test('a page that reads its session, as one with the login form may, finds nothing in it with the dead cookie', async () => {
+    const old = await visitor();
+    expect(JSON.parse((await ask('/page', old)).body)).toMatchObject({ owner: 'nobody', cart: 3 });
+    await ask('/sign-in', old);
+    const { status, cookie, body } = await ask('/page', old);
+    expect([status, cookie]).toEqual([200, undefined]);
+    expect(JSON.parse(body)).toEqual({ user: 'nobody', owner: 'nobody', cart: 'empty', keys: [false], session: {} });
+    expect(await store.count()).toBe(1);
+  });
+
+  test('a handler that signs in with the dead cookie goes on with the session that it was given', async () => {
+    const old = await visitor();
+    await ask('/sign-in', old);
+    const { status, cookie, body } = await ask('/sign-in-and-fill', old);
+    expect([status, body]).toEqual([200, 'ann 5']);
+    expect((await shown(cookie)).slice(1)).toEqual(['ann', 5]);
   });
 
   test('a login of a visitor whose session has just ended begins another', async () => {

@@ -176,12 +176,16 @@ export class SessionHandle {
   }
 }
 
+/** Without the types that an application gives its attributes. */
+type Anything = Record<string, unknown>;
+type Attributes = Pick<SessionHandle, 'get' | 'set' | 'update' | 'delete' | 'has' | 'keys'>;
+
 /** The attributes of a session whose names begin with `<prefix>:`, named without it. */
 class ScopedSession {
-  readonly #handle: SessionHandle;
+  readonly #handle: Attributes;
   readonly #start: string;
 
-  constructor(handle: SessionHandle, prefix: string) {
+  constructor(handle: Attributes, prefix: string) {
     if (typeof prefix !== 'string' || prefix === '')
       throw new TypeError('a session scope must be a text of at least one character');
     this.#handle = handle;
@@ -218,8 +222,92 @@ class ScopedSession {
   }
 }
 
+/** @see {@link sessionUntilSignIn} */
+class SupersededSession {
+  readonly #find: () => Session<Anything> | undefined;
+
+  constructor(find: () => Session<Anything> | undefined) {
+    this.#find = find;
+  }
+
+  get #needed(): Session<Anything> {
+    const session = this.#find();
+    if (!session) throw superseded();
+    return session;
+  }
+
+  get id(): string {
+    return this.#needed.id;
+  }
+
+  get isNew(): boolean {
+    return this.#find()?.isNew ?? true;
+  }
+
+  get createdAt(): number {
+    return this.#needed.createdAt;
+  }
+
+  get lastAccessedAt(): number {
+    return this.#needed.lastAccessedAt;
+  }
+
+  get owner(): SessionOwner | undefined {
+    return this.#find()?.owner;
+  }
+
+  get idleTimeoutMs(): number {
+    return this.#needed.idleTimeoutMs;
+  }
+
+  set idleTimeoutMs(value: number) {
+    this.#needed.idleTimeoutMs = value;
+  }
+
+  get(key: string): unknown {
+    return this.#find()?.get(key);
+  }
+
+  set(key: string, value: unknown): void {
+    this.#needed.set(key, value);
+  }
+
+  async update(key: string, change: (current: unknown) => unknown): Promise<unknown> {
+    return this.#needed.update(key, change);
+  }
+
+  delete(key: string): void {
+    this.#needed.delete(key);
+  }
+
+  has(key: string): boolean {
+    return this.#find()?.has(key) ?? false;
+  }
+
+  keys(): string[] {
+    return this.#find()?.keys() ?? [];
+  }
+
+  scope(prefix: string): object {
+    return new ScopedSession(this, prefix);
+  }
+
+  async sync(): Promise<void> {
+    await this.#needed.sync();
+  }
+
+  async renew(options?: { readonly owner?: SessionOwner }): Promise<void> {
+    await this.#needed.renew(options);
+  }
+
+  async invalidate(reason?: SessionEndReason): Promise<void> {
+    await this.#needed.invalidate(reason);
+  }
+}
+
 keepsOnlyWhatIsSet(SessionHandle);
 keepsOnlyWhatIsSet(ScopedSession);
+keepsOnlyWhatIsSet(SupersededSession);
 
 /**
  * `session.cart = …` would be lost with the request, so it is an error. Behind the prototype stands one whose properties
@@ -235,19 +323,15 @@ function keepsOnlyWhatIsSet({ prototype }: { readonly prototype: object }): void
 }
 
 /**
- * In the place of a session that a request cannot have because a login has replaced the secret that it shows: every use
- * of it throws ERR_SESSION_SUPERSEDED.
+ * Stands in the place of a session that a request cannot have, because a login has replaced the secret that it shows.
+ * Whoever only reads finds nothing, as in a new one; what needs a session throws ERR_SESSION_SUPERSEDED. Once the
+ * request has signed in it is the session of that.
+ *
+ * @param find That session.
  */
-export const SUPERSEDED_SESSION = new Proxy({} as Session, {
-  get: (_, name) => {
-    // What only looks at it, as `await` and `console.log` do, does not use it.
-    if (typeof name === 'symbol' || name === 'then') return undefined;
-    throw superseded();
-  },
-  set: () => {
-    throw superseded();
-  },
-});
+export function sessionUntilSignIn(find: () => Session | undefined): Session {
+  return new SupersededSession(find as () => Session<Anything> | undefined) as object as Session;
+}
 
 /**
  * Holds a session where there is no response: on a socket, in background work.
