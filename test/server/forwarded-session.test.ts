@@ -115,6 +115,6 @@ test('server-sent events pass one by one, the head before the first of them', as
     backend.write(event);
     expect(String((await once(response, 'data'))[0])).toBe(event);
   }
-  response.destroy();
+  response.socket.resetAndDestroy();
   await once(backend, 'close');
 });

@@ -21,9 +21,9 @@ const LONGEST_LINGER_MS = 30_000;
 const STEP_MS = 500;
 /**
  * An answer that has begun is given up when nothing of it has left for this number of steps: for a client that has only
- * ended its side, and for one that has also sent what is no request.
+ * ended its side, as most do that leave, and for one that has also sent what is no request.
  */
-const GIVE_UP_AFTER = 60;
+const GIVE_UP_AFTER = 10;
 const GIVE_UP_SOON_AFTER = 2;
 /**
  * A client that has ended its side, and waits for an answer that has not begun, is sent something after this

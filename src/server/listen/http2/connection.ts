@@ -1,7 +1,8 @@
 import type { IncomingMessage } from 'node:http';
 import http2, { type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
 import type { TLSSocket } from 'node:tls';
-import type { RunningTime } from '../../../base/deadlines.ts';
+import type { Clock } from '../../../base/clock.ts';
+import { type RunningTime, setDeadline } from '../../../base/deadlines.ts';
 import type { Logger } from '../../../base/logger.ts';
 import { clientTermsOf } from '../../../http/client-terms.ts';
 import { peerAddressOf } from '../../../http/peer.ts';
@@ -11,6 +12,7 @@ import type { Http2Request, Http2Response } from './exchange.ts';
 import { resetStream } from './stream.ts';
 
 export interface Http2ConnectionOptions {
+  readonly clock: Clock;
   readonly pace: PaceLimits;
   /** A connection without a stream for this time is ended. */
   readonly keepAliveMs: number;
@@ -27,8 +29,12 @@ export interface Http2ConnectionOptions {
 const PING_MS = 20_000;
 const MIN_PONG_MS = 10_000;
 const MAX_PONG_MS = 60_000;
-/** A client that has ended its side is given up when nothing of its answers has left for so long. */
-const HALF_CLOSED_MS = 60_000;
+/** A client that has ended its side is looked at so often, */
+const HALF_CLOSED_STEP_MS = 1_000;
+/** given up when nothing has left for so many looks, */
+const GIVE_UP_AFTER = 5;
+/** and after so many in any case: it may be one that throws away what it gets, and waits for us to end. */
+const LAST_LOOK = 30;
 /** How long the rest of a body may still come that nobody reads; a client that is answered need not send it. */
 const UNWANTED_MS = 1_000;
 /** On the wire, at most: 17 bytes (RFC 9113 §6.7) in a record of TLS. */
@@ -70,9 +76,6 @@ export class Http2Connection {
   #pingedAt: number;
   #isPinged = false;
   #isHalfClosed = false;
-  /** When something of the answers has left last, as looks have found. */
-  #movedAt = 0;
-  #hasSaidGoodbye = false;
   /** Pings since the last look: what they move is not an answer. */
   #pingBytes = 0;
   /** Streams that were reset for a violation. */
@@ -88,9 +91,6 @@ export class Http2Connection {
     // Answers may still be under way when the client ends its side; Node would end the other one, too.
     socket.allowHalfOpen = true;
     socket.on('end', this.#onHalfClosed);
-    session.on('goaway', () => {
-      this.#hasSaidGoodbye = true;
-    });
     const { destroy } = session;
     // Node ends the connection for every violation. By then nghttp2 has done what RFC 9113 §5.4 asks for: the stream is
     // reset, or GOAWAY is said.
@@ -118,19 +118,31 @@ export class Http2Connection {
     stream.once('close', () => {
       this.#streams.delete(stream);
       this.#idleSince = this.#options.time.read();
+      if (this.#isHalfClosed && this.#streams.size === 0) this.session.close();
       if (stream.rstCode === http2.constants.NGHTTP2_PROTOCOL_ERROR) this.#violated++;
     });
   }
 
   /**
-   * The client sends nothing more. One that has said so is answered what it has asked for as a whole, and nothing else
-   * (RFC 9113 §6.8); one that has not is gone.
+   * The client sends nothing more, and not even what makes room for a long answer. What it has asked for as a whole is
+   * answered, if that is soon: there is no way to find out whether it waits or has gone.
    */
   readonly #onHalfClosed = (): void => {
-    if (!this.#hasSaidGoodbye) return this.session.destroy();
     this.#isHalfClosed = true;
     for (const stream of this.#streams) if (stream.state.remoteClose !== 1) stream.destroy();
-    if (this.#streams.size === 0) this.session.close();
+    if (this.#streams.size === 0) return this.session.close();
+    let { taken } = this.#wire;
+    let idle = 0;
+    let looks = 0;
+    const look = () => {
+      idle = this.#wire.taken === taken ? idle + 1 : 0;
+      if (idle === GIVE_UP_AFTER || ++looks === LAST_LOOK)
+        return this.#end('its side is ended, and nothing of its answers leaves');
+      taken = this.#wire.taken;
+      deadline = setDeadline(this.#options.clock, HALF_CLOSED_STEP_MS, look);
+    };
+    let deadline = setDeadline(this.#options.clock, HALF_CLOSED_STEP_MS, look);
+    this.session.once('close', () => deadline?.clear());
   };
 
   /** What the client owes of this exchange is looked at until its stream is closed. */
@@ -149,7 +161,6 @@ export class Http2Connection {
     this.#taken += taken;
     const takenOfAnswers = Math.max(0, taken - this.#pingBytes);
     this.#pingBytes = 0;
-    if (takenOfAnswers > 0 || !this.#isHalfClosed) this.#movedAt = now;
     // RFC 9113 §6.5.3: until then our limits do not bind it.
     if (this.session.pendingSettingsAck && now - this.#begunAt >= this.#options.headTimeoutMs)
       return this.#end('our settings were not acknowledged');
@@ -170,9 +181,8 @@ export class Http2Connection {
       // A head that comes in too slowly is not a stream yet.
       return now - this.#idleSince < (this.#hasServed ? keepAliveMs : headTimeoutMs) ? undefined : 'no request came';
     }
-    // Whether it is still there, no ping can tell.
-    if (this.#isHalfClosed)
-      return now - this.#movedAt < HALF_CLOSED_MS ? undefined : 'its side is ended, and nothing of its answers leaves';
+    // It could not answer a ping.
+    if (this.#isHalfClosed) return undefined;
     // A client that has begun a head can send nothing else before its end (RFC 9113 §6.10): no answer to a ping either.
     const sinceMs = now - this.#pingedAt;
     const pongMs = Math.min(MAX_PONG_MS, Math.max(MIN_PONG_MS, pace.silenceMs));

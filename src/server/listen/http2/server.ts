@@ -114,6 +114,7 @@ export class Http2Server {
     const { clock, head, pace, keepAliveMs, logger } = this.#options;
     const now = this.#time.read();
     const options = {
+      clock,
       pace,
       keepAliveMs,
       headTimeoutMs: head.timeoutMs,
