@@ -172,6 +172,20 @@ states.add('answers over HTTP/2 without a window are reset, and hold no file mea
   expect(wire.isClosed).toBe(false);
 });
 
+// Heads need no window.
+states.add('heads over HTTP/2 that are not read end their connection', [{}], async () => {
+  using wire = await http2();
+  const { socket } = wire;
+  const { localPort, remotePort } = socket;
+  socket.pause();
+  // More than the kernel holds for both sides.
+  for (let i = 0; i < 10 && server.holds({ localPort, remotePort }); i++) {
+    for (let j = 0; j < 100; j++) wire.request('GET', '/far');
+    await new Promise(resolve => setTimeout(resolve, 100));
+  }
+  await until(() => !server.holds({ localPort, remotePort }), LIMIT_MS);
+});
+
 states.add('an answer over HTTP/2 is reset whose window is shut, beside one that is read', [{}], async () => {
   using wire = await http2({ [Setting.initialWindowSize]: 1 });
   const read = wire.request('GET', '/endless');

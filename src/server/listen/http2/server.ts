@@ -91,7 +91,7 @@ export class Http2Server {
   }
 
   closeAll(): void {
-    for (const session of this.#connections.keys()) session.destroy();
+    for (const connection of this.#connections.values()) connection.cut();
   }
 
   /** Ends connections that wait for a request, those that have waited longest first. @returns how many. */
@@ -177,6 +177,6 @@ export class Http2Server {
 }
 
 function end(connections: readonly Http2Connection[]): number {
-  for (const { session } of connections) session.destroy();
+  for (const connection of connections) connection.cut();
   return connections.length;
 }
