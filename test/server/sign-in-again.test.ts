@@ -9,6 +9,7 @@ import { attachSession, SessionManager } from 'holdfast/session';
 import { afterAll, afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { WebSocket } from 'ws';
 import { silentLogger } from '../../src/base/logger.ts';
+import { acceptKey } from '../../src/websocket/protocol/handshake.ts';
 import { writeSelfSignedCertificate } from '../self-signed-certificate.ts';
 import { FaultyStore, KEY } from '../session/fixture.ts';
 import { Http2Client } from './http2-client.ts';
@@ -300,6 +301,67 @@ describe('a handshake', () => {
     expect(await connect()).toBe(session === 'create' ? 409 : 'undefined undefined');
     await server.stop({ drain: 0 });
   });
+});
+
+test('a relayed handshake with a dead cookie signs in, and is refused where it does not and its route makes sessions', async () => {
+  const backend = http.createServer();
+  backend.on('upgrade', (request, socket) => {
+    const control = request.headers['x-control'];
+    const accepted = acceptKey(request.headers['sec-websocket-key']!);
+    const lines = ['Upgrade: websocket', 'Connection: Upgrade', `Sec-WebSocket-Accept: ${accepted}`];
+    if (control) lines.push(`Holdfast-Session: ${String(control)}`);
+    socket.write(`HTTP/1.1 101 Switching Protocols\r\n${lines.join('\r\n')}\r\n\r\n`);
+    socket.on('error', () => {}).resume();
+  });
+  await once(backend.listen(0, '127.0.0.1'), 'listening');
+  const { port } = backend.address() as AddressInfo;
+  const app = { servers: [`http://127.0.0.1:${port}`], controlsSession: true };
+  const server = createServer(
+    {
+      listen: [{ port: 0, host: '127.0.0.1' }],
+      dataFolder: folder,
+      session: { store: new FaultyStore(), cookie: { name: 'sid' } },
+      upstreams: { app },
+      routes: [
+        { path: '/made', session: 'create', upstream: 'app' },
+        { path: '/found', session: 'existing', upstream: 'app' },
+        {
+          path: '/sign-in',
+          session: 'create',
+          fetch: async request => {
+            await server.sessions.signIn(request, { name: 'ann', roles: [] });
+            return new Response();
+          },
+        },
+        { path: '/open', session: 'create', fetch: () => new Response() },
+      ],
+    },
+    { logger: silentLogger },
+  );
+  await server.start();
+  const url = server.urls[0]!;
+  const old = (await overHttp1(url)('/open')).cookie!;
+  await overHttp1(url)('/sign-in', old);
+  const connect = async (path: string, control?: string) => {
+    const headers = { cookie: old, ...(control && { 'x-control': control }) };
+    const socket = new WebSocket(url.replace('http', 'ws') + path, { origin: url, headers }).on('error', () => {});
+    const refused = once(socket, 'unexpected-response').then(([, response]) => response.statusCode as number);
+    refused.catch(() => {});
+    const opened = once(socket, 'open').then(() => 101);
+    opened.catch(() => {});
+    const outcome = await Promise.race([refused, opened]);
+    socket.terminate();
+    return outcome;
+  };
+  expect([
+    await connect('/made'),
+    await connect('/made', 'end'),
+    await connect('/made', 'renew; user=ann'),
+    await connect('/found'),
+  ]).toEqual([409, 409, 101, 101]);
+  await server.stop({ drain: 0 });
+  backend.closeAllConnections();
+  backend.close();
 });
 
 describe('in a server of the application, by attachSession', () => {

@@ -1,11 +1,12 @@
 import { type Logger, sidPrefix } from '../../base/logger.ts';
 import type { HeaderLine } from '../../http/header-line.ts';
-import { type Refusal, refuse, refuseUnforeseen } from '../../http/refusal.ts';
+import { isRefusal, type Refusal, refuse, refuseUnforeseen } from '../../http/refusal.ts';
+import { superseded } from '../../session/record/state.ts';
 import type { Session, SessionOwner } from '../../session/session.ts';
 import type { HeldSession } from '../held-session.ts';
 import { sessionFailure } from '../session-failure.ts';
 import type { AssertionIssuer } from './assertion.ts';
-import type { BackendSession, Heard } from './backend-session.ts';
+import type { AnsweredBy, BackendSession, Heard } from './backend-session.ts';
 import { CONTROL_HEADER, parseSessionControl, type SessionControl } from './control-header.ts';
 import type { UpstreamIdentity } from './identity.ts';
 
@@ -55,14 +56,21 @@ export class ManagedSession implements BackendSession {
     return lines;
   }
 
-  answered(rawHeaders: readonly string[]): Promise<Heard | undefined> | undefined {
+  answered(
+    rawHeaders: readonly string[],
+    { status }: Pick<AnsweredBy, 'status'>,
+  ): Promise<Heard | undefined> | undefined {
     const values = valuesOf(rawHeaders, CONTROL_HEADER);
     const { held, upstream } = this.#options;
-    if (values.length > 0) {
-      if (upstream.identity.controlsSession && held) return this.#obey(values, held);
-      this.#warnOnce();
-    }
-    return held && this.#news(held);
+    const isObeyed = values.length > 0 && upstream.identity.controlsSession && held !== undefined;
+    if (values.length > 0 && !isObeyed) this.#warnOnce();
+    if (!held) return undefined;
+    const heard = isObeyed ? this.#obey(values, held) : this.#news(held);
+    // As at an endpoint: a WebSocket would go on without the session that its route promises.
+    if (status !== 101 || !held.lacksSignIn) return heard;
+    return Promise.resolve(heard).then(told =>
+      held.lacksSignIn && !isRefusal(told) ? sessionFailure(superseded()) : told,
+    );
   }
 
   /** What the client has to learn, once it is committed. */
