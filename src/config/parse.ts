@@ -86,7 +86,8 @@ function report(
     for (const [index, key] of issue.keys.entries()) add([...path, key], messages[index]!, true);
   } else if (issue.code === 'invalid_union' && issue.errors.length > 0) {
     // The branch that was meant is the one whose complaint is about something inside the value, not about its type.
-    const meant = issue.errors.find(branch => !branch.some(isAboutWholeValue));
+    const inside = issue.errors.filter(branch => !branch.some(isAboutWholeValue));
+    const meant = inside.find(branch => !branch.some(isUnknownKey)) ?? inside[0];
     if (meant) for (const inner of meant) report(inner, path, document, add);
     else add(path, `expected ${unionExpectation(issue)}, got ${show(value)}${quotes(issue, value)}`);
   } else if (issue.code === 'invalid_type' && value === undefined) {
@@ -96,6 +97,10 @@ function report(
   } else {
     add(path, issue.message);
   }
+}
+
+function isUnknownKey(issue: Issue): boolean {
+  return issue.code === 'unrecognized_keys' && issue.path.length === 0;
 }
 
 function isAboutWholeValue(issue: Issue): boolean {
@@ -127,7 +132,7 @@ function expectation(issue: Issue): string {
 
 function unionExpectation(issue: Extract<Issue, { code: 'invalid_union' }>): string {
   if (issue.message.startsWith('expected ')) return issue.message.slice('expected '.length);
-  return issue.errors.map(branch => expectation(branch[0]!)).join(' or ');
+  return issue.errors.map(branch => expectation(branch[0]!).replace(/, got .*/, '')).join(' or ');
 }
 
 function suggestion(issue: Issue, value: unknown): string {
@@ -138,7 +143,7 @@ function suggestion(issue: Issue, value: unknown): string {
 
 /** In YAML, text that begins with `[` or `{` is a list, or keys and values. */
 function quotes(issue: Issue, value: unknown): string {
-  if (typeof value !== 'object' || value === null || !expectsText(issue)) return '';
+  if (!(Array.isArray(value) || isPlain(value)) || !expectsText(issue)) return '';
   return `; text that begins with "${Array.isArray(value) ? '[' : '{'}" needs quotes`;
 }
 

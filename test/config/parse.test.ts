@@ -135,6 +135,31 @@ test.each<[session: SessionConfig, refusal: string | undefined]>([
   }
 });
 
+test.each<[what: string, document: unknown, problem: string]>([
+  [
+    'an object that no file can hold',
+    { upstreams: { app: { servers: [new URL('http://a')] } } },
+    'upstreams.app.servers[0]: expected text or keys and values, got a URL',
+  ],
+  [
+    'an expression',
+    { routes: [{ path: /a/, redirect: '/b' }] },
+    'routes[0].path: expected text or a list, got a RegExp',
+  ],
+  [
+    'one of two kinds of keys',
+    { session: { sweep: { atHours: ['12:30'] } } },
+    'session.sweep.atHours[0]: expected a number, got "12:30"',
+  ],
+  [
+    'keys of two kinds',
+    { session: { sweep: { atHours: [5], every: '5m' } } },
+    'session.sweep.atHours: unknown key "atHours" in sweep; known keys: every',
+  ],
+])('%s is one problem, said once', (_, document, problem) => {
+  expect(() => parseConfig(document)).toThrow(new RegExp(`^${RegExp.escape(problem)}$`));
+});
+
 describe('what is not a document of keys and values', () => {
   const itself: { routes: unknown[] } = { routes: [] };
   itself.routes.push({ mount: '/a', application: itself });
