@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { inspect, parseArgs } from 'node:util';
 import { isHoldfastError } from '../base/errors.ts';
+import { messageOf } from '../base/message-of.ts';
 import { nearestName } from '../base/nearest-name.ts';
 import { standardError } from '../server/standard-output.ts';
 import { type Command, type CommandOption, type ExitCode, UsageError } from './command.ts';
@@ -38,9 +39,19 @@ async function main(args: readonly string[]): Promise<ExitCode> {
       return 2;
     }
     // What the operator can act on is the message; the stack of anything else is what a bug report needs.
-    standardError().write(`${isHoldfastError(error) ? `holdfast: ${error.message}` : inspect(error)}\n`);
+    standardError().write(`${isHoldfastError(error) ? `holdfast: ${withCauses(error)}` : inspect(error)}\n`);
     return 1;
   }
+}
+
+/** What lies behind a failure is what the operator can mend: a refused connection, a wrong password. */
+function withCauses(error: Error): string {
+  let text = error.message;
+  for (let { cause } = error; cause instanceof Error; { cause } = cause) {
+    const what = messageOf(cause);
+    if (what !== '' && !text.includes(what)) text += `\n  cause: ${what}`;
+  }
+  return text;
 }
 
 function unknownCommand(name: string): never {

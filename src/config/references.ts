@@ -253,6 +253,7 @@ function* brokenStore(session: unknown, at: readonly PropertyKey[]): Generator<B
       if (urls.length > 1 && kind === 'postgres')
         yield { path: [...at, 'store', 'url'], message: 'only a Redis Cluster takes several URLs' };
     }
+    if (kind === 'postgres') yield* brokenPooler(fields(store), [...at, 'store']);
     for (const option of Object.keys(fields(store))) {
       const isKnown = Object.values(STORE_OPTIONS).some(options => options.includes(option));
       if (!isKnown || STORE_OPTIONS[kind]?.includes(option)) continue;
@@ -267,6 +268,16 @@ function* brokenStore(session: unknown, at: readonly PropertyKey[]): Generator<B
       yield { path: [...at, 'store', 'url'], message: (error as Error).message.replace(/^redis: /, '') };
     }
   }
+}
+
+function* brokenPooler(store: Fields, at: readonly PropertyKey[]): Generator<BrokenRule> {
+  const { transactionPooler, listenUrl } = store;
+  if (transactionPooler === true && listenUrl === undefined) {
+    const message = 'needs "listenUrl", the address of the server itself: events do not pass such a pooler';
+    yield { path: [...at, 'transactionPooler'], message };
+  }
+  if (typeof listenUrl === 'string' && storeKind(listenUrl) !== 'postgres')
+    yield { path: [...at, 'listenUrl'], message: 'is not the address of a postgres' };
 }
 
 function storeKind(url: string): string {

@@ -204,6 +204,10 @@ const storeUrl = z.string().superRefine((value, context) => {
     }
   }
   if (/^postgres(ql)?:\/\/./.test(value) && URL.canParse(value)) return;
+  if (/^postgres(ql)?:/.test(value)) {
+    const message = 'cannot be read as an address; write postgres://user@host:5432/database';
+    return context.addIssue({ code: 'custom', message });
+  }
   const scheme = /^[a-z][\w+.-]*:/i.exec(value)?.[0] ?? 'that';
   context.addIssue({
     code: 'custom',
@@ -284,7 +288,10 @@ const storeConfig = section<StoreConfig>('store', {
     replicas: whole(1),
     timeout: measured(DURATION, 'a commit could wait for ever').optional(),
   }).optional(),
-  schema: textLike(value => /^[a-z_][a-z0-9_]{0,62}$/.test(value), 'not a schema name; take a-z, 0-9 and _').optional(),
+  schema: textLike(
+    value => /^(?!pg_)[a-z_][a-z0-9_]{0,39}$/.test(value),
+    'not a schema name; take a-z, 0-9 and _, at most 40, with a letter or _ in front and not pg_',
+  ).optional(),
   poolSize: whole(1).optional(),
   migrate: flag.optional(),
   transactionPooler: flag.optional(),

@@ -5,6 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { WebSocket } from 'ws';
+import { messageOf } from '../../src/base/message-of.ts';
+import { freePort } from '../services/free-port.ts';
 import { Holdfast } from './run-holdfast.ts';
 
 let cwd: string;
@@ -112,6 +114,23 @@ describe('holdfast serve', () => {
       new RegExp(`^holdfast: cannot listen on .*port ${port}: another program listens there`),
     );
     other.close();
+  });
+
+  test('ends with 1 and says why a store cannot be opened, also behind several addresses', async () => {
+    const port = await freePort();
+    writeFileSync(join(cwd, 'session.key'), 'k'.repeat(43));
+    const server = serve({
+      'holdfast.json': JSON.stringify({
+        listen: [{ port: 0, host: '127.0.0.1' }],
+        session: { store: `postgres://shop:topsecret@127.0.0.1:${port}/sessions`, keyFiles: ['session.key'] },
+        routes: [{ path: '/', redirect: '/a' }],
+      }),
+    });
+    expect(await server.ended).toBe(1);
+    expect(server.stderr).toMatch(/^holdfast: postgres at .*; see the cause\n {2}cause: connect ECONNREFUSED .*\n$/);
+    expect(server.stderr).not.toContain('topsecret');
+    const errors = [new Error('connect ECONNREFUSED ::1:1'), new Error('connect ECONNREFUSED 127.0.0.1:1')];
+    expect(messageOf(new AggregateError(errors))).toBe('connect ECONNREFUSED ::1:1; connect ECONNREFUSED 127.0.0.1:1');
   });
 
   test('ends with 1 and prints every problem of a wrong configuration', async () => {

@@ -2,6 +2,7 @@ import { Backoff } from '../../../base/backoff.ts';
 import { type Clock, systemClock } from '../../../base/clock.ts';
 import { setDeadline } from '../../../base/deadlines.ts';
 import { HoldfastError } from '../../../base/errors.ts';
+import { messageOf } from '../../../base/message-of.ts';
 import type { PgClientLike, PgPoolLike, PgQuery } from '../../../drivers/postgres.ts';
 import { type PgEventSource, PgEvents } from './events.ts';
 
@@ -275,7 +276,6 @@ export function sqlStateOf(error: unknown): string | undefined {
 /** Message and code, and none of the other fields of a server's error, which may quote values. */
 function causeOf(error: unknown): Error {
   const original = error instanceof LostConnection ? error.cause : error;
-  if (!(original instanceof Error)) return new Error(String(original));
-  const { code } = original as { code?: unknown };
-  return Object.assign(new Error(original.message), code !== undefined && { code });
+  const { code } = (original ?? {}) as { code?: unknown };
+  return Object.assign(new Error(messageOf(original)), code !== undefined && { code });
 }
