@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -166,3 +166,28 @@ test('a server that stops ends a connection as soon as its request is answered',
   expect(await text(socket)).toMatch(/slow$/);
   await stopped;
 });
+
+test.runIf(process.platform === 'linux').each(['plain', 'TLS', 'PROXY header'])(
+  'a client that vanishes without a word is found out by TCP, which asks for it: %s',
+  async kind => {
+    const tls = kind === 'TLS' && writeSelfSignedCertificate(folder);
+    await using served = await serve({
+      trustedProxies: ['127.0.0.1'],
+      listen: [
+        {
+          port: 0,
+          host: '127.0.0.1',
+          ...(tls && { tls }),
+          ...(kind === 'PROXY header' && { proxyProtocol: 'required' }),
+        },
+      ],
+    });
+    const client = await served.dial();
+    // Local and remote port, state, ..., which timer runs (2: keep-alive), when, in hundredths of a second.
+    const hex = (port: number) => port.toString(16).toUpperCase().padStart(4, '0');
+    const line = new RegExp(`:${hex(client.remotePort!)} \\w+:${hex(client.localPort!)} 01 \\S+ (\\w\\w):(\\w+) `);
+    const timer = () => line.exec(readFileSync('/proc/net/tcp', 'latin1'))?.slice(1);
+    await expect.poll(timer).toEqual(['02', expect.stringMatching(/^0000(16|17)[0-9A-F]{2}$/)]); // 60 s
+    client.destroy();
+  },
+);

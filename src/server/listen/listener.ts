@@ -20,6 +20,12 @@ const BACKLOG = 4096;
 /** A connection that was just opened may have its request on the way. */
 const MIN_AGE_MS = 1_000;
 
+/**
+ * A connection on which nothing comes for so long is asked by TCP whether its other end is there, and ends ten seconds
+ * later if it is not: a stream of events that has nothing to say would never find out.
+ */
+const TCP_KEEPALIVE_MS = 60_000;
+
 const ignore = () => {};
 
 /**
@@ -74,7 +80,15 @@ export class Listener implements ConnectionHolder {
         : undefined;
     // As in node:http, which ends the connection of a client that sends nothing more by itself; a WebSocket has its
     // closing handshake first.
-    this.#net = createServer({ allowHalfOpen: listen.tls === undefined, noDelay: true }, this.#onConnection);
+    this.#net = createServer(
+      {
+        allowHalfOpen: listen.tls === undefined,
+        noDelay: true,
+        keepAlive: true,
+        keepAliveInitialDelay: TCP_KEEPALIVE_MS,
+      },
+      this.#onConnection,
+    );
   }
 
   /** @throws {HoldfastError} ERR_SERVER_LISTEN when the port cannot be had. */
