@@ -109,6 +109,11 @@ function* checkRoutes(
   config: Config,
 ): Generator<BrokenRule> {
   for (const [index, route] of routes.entries()) {
+    if (route.paths?.mergeSlashes === false && ![route.path ?? []].flat().some(path => path.endsWith('/*')))
+      yield {
+        path: [...at, index, 'paths', 'mergeSlashes'],
+        message: `${title(route)}: it has no effect, since only what "/*" stands for keeps its slashes`,
+      };
     yield* checkPolicy(route, [...at, index], config);
     const { session, routes: inner = [] } = route.application ?? {};
     yield* checkSession(session, [...at, index, 'application', 'session'], config);

@@ -79,7 +79,7 @@ describe.each(wires)('over %s', wire => {
 
   test('trailers that only we may say, or that frame a message, are neither announced nor passed on', async () => {
     const { server } = await serve(
-      'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: Holdfast-Session, Content-Length, X-A, Set-Cookie, Connection\r\n\r\n' +
+      'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: Holdfast-Session, a b, Content-Length, X-A, Set-Cookie, Connection\r\n\r\n' +
         '0\r\nHoldfast-Session: end\r\nContent-Length: 7\r\nX-A: 1\r\nSet-Cookie: a=1\r\nConnection: close\r\n\r\n',
     );
     const { headers, trailers } = await ask(server, wire);

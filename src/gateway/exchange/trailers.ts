@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import { headerName } from '../../http/header-name.ts';
 import { endToEndHeaders, passedHeaders } from '../../http/hop-by-hop.ts';
-import { hasToken, isFieldValue } from '../../http/token.ts';
+import { hasToken, isFieldValue, isToken } from '../../http/token.ts';
 import type { BackendExchange } from './exchange.ts';
 
 /**
@@ -60,7 +60,7 @@ function announced(rawHeaders: readonly string[], isTaken: (name: string) => boo
   for (let i = 0; i < rawHeaders.length; i += 2)
     if (rawHeaders[i]!.length === 7 && rawHeaders[i]!.toLowerCase() === 'trailer')
       (names ??= []).push(...rawHeaders[i + 1]!.split(',').map(name => name.trim()));
-  const taken = names?.filter(name => name !== '' && isFieldValue(name) && isTaken(name));
+  const taken = names?.filter(name => isToken(name) && isTaken(name));
   return taken === undefined || taken.length === 0 ? undefined : taken.join(', ');
 }
 
