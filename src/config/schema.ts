@@ -208,10 +208,10 @@ const storeUrl = z.string().superRefine((value, context) => {
     const message = 'cannot be read as an address; write postgres://user@host:5432/database';
     return context.addIssue({ code: 'custom', message });
   }
-  const scheme = /^[a-z][\w+.-]*:/i.exec(value)?.[0] ?? 'that';
+  const scheme = /^[a-z][\w+.-]*:/i.exec(value)?.[0];
   context.addIssue({
     code: 'custom',
-    message: `${scheme === 'lmdb:' ? '"lmdb:" without a folder' : `"${scheme}"`} is not a store; write "memory:", "lmdb:" and a folder, for example "lmdb:./data", or a URL such as "redis://localhost:6379" or "postgres://localhost/app"`,
+    message: `${scheme === 'lmdb:' ? '"lmdb:" without a folder' : scheme === undefined ? 'a text without a scheme' : `"${scheme}"`} is not a store; write "memory:", "lmdb:" and a folder, for example "lmdb:./data", or a URL such as "redis://localhost:6379" or "postgres://localhost/app"`,
   });
 });
 

@@ -154,6 +154,10 @@ export class SessionManager {
    * console.log(await sessions.get(carrier)); // undefined
    */
   bindTo(carrier: object, binding: SessionBinding): void {
+    if (typeof carrier !== 'object' || carrier === null)
+      throw new TypeError(`bindTo: a carrier is an object, not ${kindOf(carrier)}`);
+    if (!(binding instanceof SessionBinding))
+      throw new TypeError(`bindTo: "binding" is what bind has returned, not ${kindOf(binding)}`);
     (carrier as Carrier)[this.#carrierKey] = binding;
   }
 
@@ -211,6 +215,8 @@ export class SessionManager {
    * await sessions.access(sid, session => session.set('mail', 'you have 1 new message'));
    */
   access<T>(sid: string, work: (session: Session) => T | Promise<T>): Promise<T> {
+    checkText('access', 'a sid', sid);
+    if (typeof work !== 'function') throw new TypeError(`access: "work" is a function, not ${kindOf(work)}`);
     return this.#services.registry.access(sid, work);
   }
 
@@ -224,6 +230,7 @@ export class SessionManager {
    * await held?.release();
    */
   attach(sid: string): Promise<SocketSession | undefined> {
+    checkText('attach', 'a sid', sid);
     return this.#services.registry.attach(sid);
   }
 
@@ -236,6 +243,7 @@ export class SessionManager {
    * console.log(await sessions.end(sid, 'admin'), await sessions.end(sid, 'admin')); // true false
    */
   async end(sid: string, reason: SessionEndReason): Promise<boolean> {
+    checkText('end', 'a sid', sid);
     return this.#services.registry.end(sid, reason);
   }
 
@@ -246,6 +254,7 @@ export class SessionManager {
    * console.log((await sessions.ofUser('alice')).length); // 1
    */
   async ofUser(name: string): Promise<SessionInfo[]> {
+    checkText('ofUser', 'the name of a user', name);
     const infos = await Promise.all((await this.#services.users.sids(name)).map(sid => this.info(sid)));
     return infos.filter(info => info !== undefined);
   }
@@ -260,6 +269,7 @@ export class SessionManager {
    * console.log(await sessions.endAllOf('alice', { reason: 'security' })); // 1
    */
   async endAllOf(name: string, options: EndAllOptions = {}): Promise<number> {
+    checkText('endAllOf', 'the name of a user', name);
     checkOptions('endAllOf', options, END_ALL_OPTIONS);
     return this.#services.users.endAll(name, options.reason ?? 'admin', options.except);
   }
@@ -284,7 +294,8 @@ export class SessionManager {
    * console.log((await sessions.info(sid))?.owner); // { name: 'alice', roles: [] }
    */
   async info(sid: string): Promise<SessionInfo | undefined> {
-    const record = typeof sid === 'string' ? await this.#services.registry.living(sid) : undefined;
+    checkText('info', 'a sid', sid);
+    const record = await this.#services.registry.living(sid);
     if (!record) return undefined;
     const { owner, createdAt, idleTimeoutMs, absoluteExpiresAt } = record.header;
     return {
@@ -373,6 +384,12 @@ export class SessionManager {
     if (!binding) throw notBound(call, carrier);
     return binding;
   }
+}
+
+/** What stands for nobody would end, or find, nothing, and say so without an error. */
+function checkText(call: string, what: string, value: unknown): void {
+  if (typeof value !== 'string' || value === '')
+    throw new TypeError(`${call}: ${what} is a string, not ${value === '' ? 'an empty one' : kindOf(value)}`);
 }
 
 function checkListener(call: string, listener: unknown): void {

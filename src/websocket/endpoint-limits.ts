@@ -13,7 +13,8 @@ const LONGEST_DEFAULT_HEARTBEAT_MS = 20_000;
 export function endpointLimits(options: Omit<EndpointOptions<unknown>, 'path'>): EndpointLimits {
   const maxMessageBytes = read('maxMessageSize', () => parseSize(options.maxMessageSize ?? '64KiB'));
   const idleTimeoutMs = duration('idleTimeout', options.idleTimeout, DEFAULT_IDLE_TIMEOUT_MS);
-  return {
+  // May be changed, but not extended: what is misspelled would be without effect.
+  return Object.seal({
     maxMessageBytes,
     maxInflatedBytes: read('maxInflatedSize', () =>
       options.maxInflatedSize === undefined ? maxMessageBytes : parseSize(options.maxInflatedSize),
@@ -29,7 +30,7 @@ export function endpointLimits(options: Omit<EndpointOptions<unknown>, 'path'>):
     handlerTimeoutMs: duration('handlerTimeout', options.handlerTimeout, 60_000),
     maxBufferedBytes: read('maxBufferedAmount', () => parseSize(options.maxBufferedAmount ?? '1MiB')),
     slowReader: slowReader(options.slowReader ?? 'wait'),
-  };
+  });
 }
 
 function slowReader(policy: SlowReaderPolicy): SlowReaderPolicy {

@@ -15,8 +15,8 @@ import {
   toExpressStore,
 } from 'holdfast/session';
 import { LmdbLedger, LmdbStore } from 'holdfast/session/lmdb';
-import { openPostgres } from 'holdfast/session/postgres';
-import { RedisStore } from 'holdfast/session/redis';
+import { openPostgres, PostgresLedger, PostgresStore } from 'holdfast/session/postgres';
+import { RedisLedger, RedisStore } from 'holdfast/session/redis';
 import { ledgerConformance, storeConformance, testClient } from 'holdfast/testing';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 
@@ -128,6 +128,21 @@ describe('a value of another type is a TypeError that names the option', () => {
     ['kind', value => sessions.on(value as Any, () => {}), [null, undefined, 'create', 5, 'toString']],
     ['listener', value => sessions.on('created', value as Any), [...FUNCTIONS, undefined]],
     ['listener', value => sessions.onSocketEnd(value as Any), [...FUNCTIONS, undefined]],
+    ['owner', value => bind({}).signIn(value as Any), [undefined, null, 'alice', 5, [], {}]],
+    ['owner', async value => (await bind({}).open()).renew({ owner: value } as Any), [null, 0, '', 'alice', [], {}]],
+    ['name of a user', value => sessions.endAllOf(value as Any), [...TEXTS, undefined, '']],
+    ['name of a user', value => sessions.ofUser(value as Any), [...TEXTS, undefined, '']],
+    ['sid', value => sessions.access(value as Any, () => {}), [...TEXTS, undefined, '']],
+    ['sid', value => sessions.attach(value as Any), [...TEXTS, undefined, '']],
+    ['sid', value => sessions.end(value as Any, 'admin'), [...TEXTS, undefined, '']],
+    ['sid', value => sessions.info(value as Any), [...TEXTS, undefined, '']],
+    ['work', value => sessions.access('sid', value as Any), [...FUNCTIONS, undefined]],
+    ['carrier', value => sessions.bindTo(value as Any, bind({})), [undefined, null, 5, 'x']],
+    ['binding', value => sessions.bindTo({}, value as Any), [undefined, null, 5, {}]],
+    ['opened', value => new (RedisStore as Any)(value), ['redis://127.0.0.1:1', {}, undefined]],
+    ['opened', value => new (RedisLedger as Any)(value), ['redis://127.0.0.1:1', {}, undefined]],
+    ['opened', value => new PostgresStore(value as Any), ['postgres://127.0.0.1:1/a', {}, undefined]],
+    ['opened', value => new PostgresLedger(value as Any), ['postgres://127.0.0.1:1/a', {}, undefined]],
     ['maxFragments', call(endpoint, 'maxFragments'), NUMBERS],
     ['maxConnections', call(endpoint, 'maxConnections'), NUMBERS],
     ['maxMessageSize', call(endpoint, 'maxMessageSize'), [null, [], Number.NaN, true, 5n]],
@@ -158,6 +173,14 @@ describe('a value of another type is a TypeError that names the option', () => {
       expect(error.message).toContain(name);
       expect(error.message).not.toMatch(/is not a function$|Cannot |must be of type|\[object/);
     }
+  });
+
+  test('a limit of an endpoint that does not exist', () => {
+    const { limits } = endpoint({}) as Any;
+    limits.maxFragments = 5;
+    expect(() => {
+      limits.maxFragment = 5;
+    }).toThrow(/maxFragment, object is not extensible/);
   });
 
   test('an option of `bind` that does not exist', () => {

@@ -1,4 +1,5 @@
 import { HoldfastError } from '../../base/errors.ts';
+import { kindOf } from '../../base/options.ts';
 import type { SessionOwner } from '../session.ts';
 import type { SessionHeader } from '../store.ts';
 
@@ -43,7 +44,12 @@ export function isTooLongUserName(name: string): boolean {
  *
  * @throws {TypeError} when it is no owner.
  */
-export function checkOwner({ name, roles }: SessionOwner): void {
+export function checkOwner(owner: SessionOwner): void {
+  if (kindOf(owner) !== 'an object')
+    throw new TypeError(
+      `a session's owner is an object, for example { name: 'alice', roles: [] }, not ${kindOf(owner)}`,
+    );
+  const { name, roles } = owner;
   if (typeof name !== 'string' || name === '') {
     const what = name === '' ? 'an empty one' : typeof name;
     throw new TypeError(`a session's owner must have a name, a text of at least one character, not ${what}`);

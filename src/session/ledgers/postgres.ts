@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto';
 import type { Timer } from '../../base/clock.ts';
 import type { Ledger } from '../ledger.ts';
-import { named, type PgDatabase, sqlStateOf } from '../stores/postgres/database.ts';
+import { named, PgDatabase, sqlStateOf } from '../stores/postgres/database.ts';
 import { textKey, toAsciiJson } from '../stores/postgres/encoding.ts';
 import { toPayloads } from '../stores/postgres/events.ts';
 import { openDatabase, type PostgresOptions } from '../stores/postgres/open.ts';
@@ -47,6 +47,8 @@ export class PostgresLedger implements Ledger {
 
   /** Not for users: `openPostgres` or `PostgresLedger.open`. */
   constructor(database: PgDatabase) {
+    if (!(database instanceof PgDatabase))
+      throw new TypeError('PostgresLedger: it is opened, not made: await PostgresLedger.open({ url })');
     this.#database = database;
     this.#statements = statementsOf(database.schema);
     this.#release = database.use();

@@ -57,6 +57,8 @@ export class RedisLedger implements Ledger {
   }
 
   private constructor(connection: RedisConnection, keys: RedisKeys, subscriber: RedisSubscriber) {
+    if (!(connection instanceof RedisConnection))
+      throw new TypeError('RedisLedger: it is opened, not made: await RedisLedger.open(url)');
     this.#connection = connection;
     this.#keys = keys;
     this.#subscriber = subscriber;

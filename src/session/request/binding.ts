@@ -746,7 +746,7 @@ export class SessionBinding {
 
   async #renew(live: Live, owner: SessionOwner | undefined): Promise<void> {
     if (this.#areHeadersSent) throw headersSent('renewed');
-    if (owner) checkOwner(owner);
+    if (owner !== undefined) checkOwner(owner);
     const before = live.state.header.owner;
     if (owner && before && before.name !== owner.name) {
       throw new UnauthorizedSessionRequestError(

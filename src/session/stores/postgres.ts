@@ -11,7 +11,7 @@ import type {
   StoredAttribute,
 } from '../store.ts';
 import { openFeed } from './feed.ts';
-import { named, type PgDatabase, type Row } from './postgres/database.ts';
+import { named, PgDatabase, type Row } from './postgres/database.ts';
 import {
   arrayOfJson,
   byteaText,
@@ -102,6 +102,8 @@ export class PostgresStore implements SessionStore {
 
   /** Not for users: `openPostgres` or `PostgresStore.open`. */
   constructor(database: PgDatabase, { notify = false }: Pick<PostgresOptions, 'notify'> = {}) {
+    if (!(database instanceof PgDatabase))
+      throw new TypeError('PostgresStore: it is opened, not made: await PostgresStore.open({ url })');
     this.#database = database;
     this.#statements = statementsOf(database.schema);
     this.#release = database.use();

@@ -88,6 +88,8 @@ export class RedisStore implements SessionStore {
   }
 
   private constructor(connection: RedisConnection, keys: RedisKeys, subscriber: RedisSubscriber) {
+    if (!(connection instanceof RedisConnection))
+      throw new TypeError('RedisStore: it is opened, not made: await RedisStore.open(url)');
     this.#connection = connection;
     this.#keys = keys;
     this.#subscriber = subscriber;
