@@ -26,7 +26,6 @@ export interface ForwardOptions extends BackendExchange {
   readonly response: ServerResponse;
 }
 
-/** The client was gone before there was an answer. */
 /** More than a server has reason to send; each is written to the client whether it reads or not. */
 const MAX_INTERIM = 64;
 
