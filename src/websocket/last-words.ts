@@ -1,13 +1,18 @@
 import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { systemClock } from '../base/clock.ts';
+import { setDeadline } from '../base/deadlines.ts';
 import { hasUnread } from './transport-reads.ts';
 
 type Callback = (error?: Error | null) => void;
 type Pieces = { chunk: Buffer; encoding: BufferEncoding }[];
 
 const breakKey = Symbol('break');
+const waitsKey = Symbol('waits');
+/** After a failed write, a connection of which nothing is read for so long is cut. */
+const LONGEST_PAUSE_MS = 30_000;
 
-type Heard = Socket & { [breakKey]?: NodeJS.ErrnoException };
+type Heard = Socket & { [breakKey]?: NodeJS.ErrnoException; [waitsKey]?: true };
 
 /**
  * Lets what a peer sent before the connection broke be read to its end, whatever failed first. It is for TCP and TLS;
@@ -19,11 +24,14 @@ type Heard = Socket & { [breakKey]?: NodeJS.ErrnoException };
  * on a failed write ends the writing only, and what follows is dropped; a failed read comes after what was read before, as
  * an end. `breakOf` tells that end from a proper one.
  *
- * Nothing keeps such a socket for long: the connection is dead, and its reading ends with what the kernel holds.
- * Whoever pauses it has a time of its own for that.
+ * Nothing keeps such a socket for long: the connection is dead, and its reading ends with what the kernel holds. One
+ * that is paused is cut when nothing of it has been read for 30 s.
+ *
+ * @param isWaitedFor Whoever pauses it has a time of its own for that.
  */
-export function hearLastWords(transport: Duplex): void {
+export function hearLastWords(transport: Duplex, isWaitedFor = false): void {
   if (!(transport instanceof Socket) || transport._write === write) return;
+  if (isWaitedFor) (transport as Heard)[waitsKey] = true;
   transport._write = write;
   transport._writev = writev;
   transport.destroy = destroy;
@@ -55,7 +63,20 @@ function writev(this: Heard, pieces: Pieces, callback: Callback): void {
 function settle(socket: Heard, error: NodeJS.ErrnoException | null | undefined, callback: Callback): void {
   if (!error || !isReset(error) || socket.destroyed || socket.readableEnded) return callback(error);
   socket[breakKey] = error;
+  if (!socket[waitsKey]) cutWhenUnread(socket, error);
   callback();
+}
+
+/** A paused socket does not see its end, and what is written to it seems to arrive. */
+function cutWhenUnread(socket: Socket, error: Error): void {
+  let read = socket.bytesRead;
+  const check = () => {
+    if (socket.bytesRead === read) return void socket.destroy(error);
+    read = socket.bytesRead;
+    deadline = setDeadline(systemClock, LONGEST_PAUSE_MS, check);
+  };
+  let deadline = setDeadline(systemClock, LONGEST_PAUSE_MS, check);
+  socket.once('close', () => deadline?.clear());
 }
 
 function destroy(this: Heard, error?: NodeJS.ErrnoException, ...rest: unknown[]): Heard {

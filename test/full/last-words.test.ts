@@ -4,15 +4,17 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import http from 'node:http';
 import http2 from 'node:http2';
 import https from 'node:https';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, test } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
 import { Served } from '../guard/served.ts';
 import { writeSelfSignedCertificate } from '../self-signed-certificate.ts';
 import { Http2Client } from '../server/http2-client.ts';
+import { until } from '../services/until.ts';
 
 const PYTHON = '/usr/bin/python3';
 const SCRIPT = fileURLToPath(new URL('message_limits.py', import.meta.url));
@@ -141,4 +143,57 @@ test.each(['/upstream', '/files', '/fetch', '/moved'])(
     expect(stream.rstCode).toBe(http2.constants.NGHTTP2_NO_ERROR);
   },
   15_000,
+);
+
+test.concurrent.each(['http/1', 'tls'] as const)(
+  'a client of %s that has gone is noticed although nobody reads it, by a relay and by an endpoint',
+  async wire => {
+    // It sends, and reads nothing.
+    const backend = new WebSocketServer({ port: 0, host: '127.0.0.1' });
+    const gone = Promise.withResolvers<void>();
+    backend.on('connection', socket => {
+      socket.pause();
+      const timer = setInterval(() => socket.send('news'), 50);
+      socket.on('error', () => {}).on('close', gone.resolve);
+      (socket as unknown as { _socket: Socket })._socket.on('close', () => {
+        clearInterval(timer);
+        gone.resolve();
+      });
+    });
+    await once(backend, 'listening');
+    await using server = await Served.module(`
+      const endpoint = defineEndpoint({
+        path: '/endpoint', maxMessageSize: '64MiB', handlerTimeout: '5m', origins: 'any',
+        onOpen: connection => void setInterval(() => connection.isOpen && connection.send('news'), 50),
+        onMessage: () => new Promise(() => {}),
+      });
+      const websocket = { maxMessageSize: '64MiB' };
+      export default defineConfig({
+        listen,
+        session: false,
+        upstreams: { app: { servers: ['http://127.0.0.1:${(backend.address() as AddressInfo).port}'] } },
+        routes: [
+          { path: '/relay', upstream: 'app', policy: { origins: 'any' }, websocket },
+          { path: '/open', fetch: () => new Response(String([...endpoint.connections].filter(one => one.isOpen).length)) },
+          { path: '/endpoint', endpoint },
+        ],
+      });`);
+    for (const path of ['/relay', '/endpoint']) {
+      const socket = new WebSocket(`${server.url(wire).replace('http', 'ws')}${path}`, { rejectUnauthorized: false });
+      socket.on('error', () => {});
+      await once(socket, 'open');
+      for (let i = 0; i < 32; i++) socket.send(Buffer.alloc(LIMIT));
+      for (let waiting = 0; waiting !== socket.bufferedAmount; await wait(500)) waiting = socket.bufferedAmount;
+      expect(socket.bufferedAmount).toBeGreaterThan(LIMIT);
+      socket.terminate();
+    }
+    const start = performance.now();
+    const countOpen = async () => (await fetch(`${server.url('http/1')}/open`)).text();
+    expect(await countOpen()).toBe('1');
+    await gone.promise;
+    await until(async () => (await countOpen()) === '0', 20_000);
+    expect(performance.now() - start).toBeGreaterThan(20_000);
+    backend.close();
+  },
+  70_000,
 );

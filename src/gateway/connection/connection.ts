@@ -56,7 +56,8 @@ export class BackendConnection implements ResponseSink {
     this.socket = socket;
     this.#reader = new ResponseReader(this, maxHeadBytes);
     this.#owner = owner;
-    hearLastWords(socket);
+    // A client that does not take its answer has its time for that.
+    hearLastWords(socket, true);
     socket.on('error', this.#onError);
     socket.on('end', this.#onSocketEnd);
     socket.on('close', this.#onClose);
