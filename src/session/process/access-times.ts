@@ -72,7 +72,9 @@ export class AccessTimes {
   #timer: Timer | undefined;
   #timerAt = Number.POSITIVE_INFINITY;
   #lookTimer: Timer | undefined;
-  #lookAt = Number.POSITIVE_INFINITY;
+  /** How long the timer that runs was set for, and until when. */
+  #lookPauseMs = 0;
+  #lookAt = 0;
   #isClosed = false;
 
   constructor(store: SessionStore, clock: Clock, logger: Logger, written: WrittenAccesses) {
@@ -188,9 +190,12 @@ export class AccessTimes {
   }
 
   #lookIn(ms: number): void {
+    // Each request comes here, and most know by the pause alone, without a clock.
+    if (this.#isClosed || (this.#lookTimer && this.#lookPauseMs <= ms)) return;
     const at = this.#clock.monotonic() + ms;
-    if (this.#isClosed || (this.#lookTimer && this.#lookAt <= at)) return;
+    if (this.#lookTimer && this.#lookAt <= at) return;
     this.#clock.clearTimeout(this.#lookTimer);
+    this.#lookPauseMs = ms;
     this.#lookAt = at;
     this.#lookTimer = this.#clock.setTimeout(() => this.#look(), ms);
   }
