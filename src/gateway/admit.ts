@@ -3,11 +3,10 @@ import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import type { AddressList } from '../http/address-list.ts';
 import type { HostNames } from '../http/host-names.ts';
-import { isDocumentNavigation, isPreflight } from '../http/navigation.ts';
+import { isPreflight } from '../http/navigation.ts';
 import type { PathTolerance } from '../http/path.ts';
 import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
 import { type RequestHead, readRequestHead } from '../http/request-head.ts';
-import { requestSite } from '../http/request-site.ts';
 import { sessionUntilSignIn } from '../session/record/handle.ts';
 import { isSuperseded } from '../session/record/state.ts';
 import type { ConnectionServices } from '../websocket/endpoint-connection.ts';
@@ -20,6 +19,7 @@ import { refuseLoop } from './routing/loop.ts';
 import { routePath } from './routing/route-path.ts';
 import type { Router } from './routing/router.ts';
 import { sessionFailure } from './session-failure.ts';
+import { SessionQuery } from './session-query.ts';
 
 /** What every request is judged by. */
 export interface Gateway {
@@ -142,20 +142,7 @@ async function holdSession(unambiguous: Unambiguous): Promise<Held | Refusal> {
   const { head, route } = unambiguous;
   const context = route.sessions;
   if (context === undefined || route.sessionMode === 'none') return { ...unambiguous, held: undefined };
-  const binding = context.manager.bind({
-    cookieHeader: head.headers.cookie,
-    readHeader: name => headerOf(head, name),
-    urlTicket: head.urlTicket?.name === context.manager.tracking.urlParameter ? head.urlTicket.value : undefined,
-    isSecure: head.isSecure,
-    isDocumentNavigation: isDocumentNavigation(head),
-    isPreflight: isPreflight(head),
-    clientAddress: head.clientAddress,
-    method: head.method,
-    get site() {
-      return requestSite(head.headers, head);
-    },
-    isCrossSiteSignIn: route.isCrossSiteSignIn,
-  });
+  const binding = context.manager.bind(new SessionQuery(head, route, context.manager.tracking.urlParameter));
   try {
     // The question whether a request may be sent is nobody's. Handlers may count on a session.
     const isUnknown = isPreflight(head) && route.target.kind !== 'fetch';
@@ -194,10 +181,4 @@ function refuseForSession(error: unknown): Refusal {
   const failure = sessionFailure(error);
   if (failure) return failure;
   throw error;
-}
-
-/** Several lines of one name are one value, as ever in HTTP (RFC 9110 §5.2): then it is no ticket. */
-function headerOf({ headers }: RequestHead, name: string): string | undefined {
-  const value = headers[name.toLowerCase()];
-  return Array.isArray(value) ? value.join(', ') : value;
 }
