@@ -7,6 +7,11 @@ const KINDS = {
   text: { says: 'a string', holds: (value: unknown) => typeof value === 'string' },
   function: { says: 'a function', holds: (value: unknown) => typeof value === 'function' },
   object: { says: 'an object', holds: (value: unknown) => kindOf(value) === 'an object' },
+  // Of a `Headers` or a `Map` nothing would be read.
+  fields: {
+    says: 'an object of names and values',
+    holds: (value: unknown) => kindOf(value) === 'an object' && isPlain(value as object),
+  },
   list: { says: 'a list', holds: Array.isArray },
   measure: { says: 'a number or a string', holds: isMeasure },
   clock: { says: 'a clock', holds: (value: unknown) => hasMethods(value, ['now', 'monotonic', 'setTimeout']) },
@@ -80,10 +85,13 @@ function checkValue(call: string, path: string, value: unknown, kind: Kind | Nam
     if (kindOf(value) !== 'an object') throw new TypeError(`${call}: "${path}" is an object, not ${kindOf(value)}`);
     checkNames(call, value as object, kind, `${path}.`);
   } else if (value !== undefined && !KINDS[kind].holds(value)) {
-    throw new TypeError(
-      `${call}: "${path}" is ${KINDS[kind].says}, not ${Number.isNaN(value) ? 'NaN' : kindOf(value)}`,
-    );
+    throw new TypeError(`${call}: "${path}" is ${KINDS[kind].says}, not ${described(value)}`);
   }
+}
+
+function described(value: unknown): string {
+  if (Number.isNaN(value)) return 'NaN';
+  return kindOf(value) === 'an object' && !isPlain(value as object) ? 'an object of a class' : kindOf(value);
 }
 
 function isMeasure(value: unknown): boolean {

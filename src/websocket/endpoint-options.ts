@@ -148,8 +148,8 @@ export const DISPATCH_OPTIONS: OptionNames<DispatchOptions> = {
   whenFull: true,
 };
 
-export const ACCEPTANCE: OptionNames<Acceptance<unknown>> = { subprotocol: true, headers: true, data: true };
-export const ACCEPT_REFUSAL: OptionNames<AcceptRefusal> = { status: 'number', headers: true, body: 'text' };
+export const ACCEPTANCE: OptionNames<Acceptance<unknown>> = { subprotocol: 'text', headers: 'fields', data: true };
+export const ACCEPT_REFUSAL: OptionNames<AcceptRefusal> = { status: 'number', headers: 'fields', body: 'text' };
 
 export const ENDPOINT_CALLBACKS = {
   accept: 'function',

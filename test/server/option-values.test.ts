@@ -153,7 +153,11 @@ describe('a value of another type is a TypeError that names the option', () => {
     ['compression.level', inside(endpoint, 'compression', 'level'), NUMBERS],
     ['dispatch.queue', inside(endpoint, 'dispatch', 'queue', { concurrency: 1 }), NUMBERS],
     ['dispatch', call(endpoint, 'dispatch'), OBJECTS],
-    ['headers', value => testClient('ws://127.0.0.1:1', { headers: value } as Any), [null, 'x', 5]],
+    [
+      'headers',
+      value => testClient('ws://127.0.0.1:1', { headers: value } as Any),
+      [null, 'x', 5, new Headers(), new Map(), [['a', 'b']]],
+    ],
     ['subprotocols', value => testClient('ws://127.0.0.1:1', { subprotocols: value } as Any), [null, 'x', 5]],
     ['logger', value => createServer({}, { logger: value } as Any), [...OBJECTS, {}]],
     ['accessLog', value => createServer({}, { accessLog: value } as Any), [...OBJECTS, {}, () => {}]],

@@ -356,6 +356,16 @@ describe.each(['http/1', 'tls', 'http/2'] as const)('over %s', wire => {
     ['returns a text', () => 'yes', /accept: answer true, false, an acceptance or a refusal, not/],
     ['misspells a refusal', () => ({ staus: 401 }), /unknown option "staus"; did you mean "status"\?/],
     ['misspells an acceptance', () => ({ subProtocol: 'x' }), /did you mean "subprotocol"\?/],
+    [
+      'has headers that cannot be read',
+      () => ({ headers: new Headers({ a: 'b' }) }),
+      /"headers" is an object of names/,
+    ],
+    [
+      'refuses with a list of headers',
+      () => ({ status: 401, headers: [['a', 'b']] }),
+      /"headers" is an object of names/,
+    ],
     ['mixes the two', () => ({ status: 401, data: 5 }), /unknown option "data"/],
   ])('an accept that %s lets nobody in, and the log says why', async (_, accept, logged) => {
     const lines: string[] = [];

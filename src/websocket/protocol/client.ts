@@ -43,7 +43,7 @@ export interface ConnectOptions {
 
 export const CONNECT_OPTIONS: OptionNames<ConnectOptions> = {
   subprotocols: 'list',
-  headers: 'object',
+  headers: 'fields',
   origin: 'text',
   compression: DEFLATE_OPTIONS,
   signal: true,
