@@ -148,12 +148,21 @@ export async function startSentinels(
     ports.push(port);
   }
   try {
-    for (let index = 0; index < count; index++)
+    for (let index = 0; index < count; index++) {
+      // Where it can be said: how often it asks the servers what they are (10 s otherwise), and tells the others (2 s).
+      const often = ['SENTINEL', 'DEBUG', 'info-period', '500', 'publish-period', '500'];
+      await until(() =>
+        sentinels.cli(index, ...often).then(
+          () => true,
+          () => false,
+        ),
+      );
       await until(async () => {
         const known = await sentinels.cli(index, 'SENTINEL', 'MASTER', 'shop').catch(() => '');
         const of = (name: string) => Number(new RegExp(`^${name}\\n(\\d+)`, 'm').exec(known)?.[1]);
         return of('num-other-sentinels') === count - 1 && of('num-slaves') >= replicas;
       });
+    }
     return sentinels;
   } catch (error) {
     await sentinels.stop();
