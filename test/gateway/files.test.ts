@@ -175,6 +175,8 @@ describe('not found is', () => {
     '/static/docs/..%2f..%2f..%2fsecret.txt',
     '/static/%252e%252e/secret.txt',
     '/static/%FF',
+    // Refused before, where files are a route.
+    '/static/..%5csecret.txt',
     `/static/${'a'.repeat(300)}`,
   ])('%s', async path => {
     refusals.length = 0;
@@ -182,9 +184,8 @@ describe('not found is', () => {
     expect(refusals).toMatchObject([{ code: 'ERR_ROUTE_NOT_FOUND' }]);
   });
 
-  test.each(['/static/..\\secret.txt', '/static/..%5csecret.txt', '/static/hello.txt%00'])(
-    '%s, which never gets here',
-    async path => expect((await get(path)).status).toBe(400),
+  test.each(['/static/..\\secret.txt', '/static/hello.txt%00'])('%s, which never gets here', async path =>
+    expect((await get(path)).status).toBe(400),
   );
 });
 
