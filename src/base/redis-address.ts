@@ -65,9 +65,9 @@ export function parseRedisAddresses(urls: readonly string[]): RedisAddresses {
 
 function parseServer(text: string): RedisAddress {
   const url = URL.parse(text);
-  const database = Number(url?.pathname.slice(1));
+  const database = url?.pathname.slice(1) ?? '';
   const isHost = url && url.hostname !== '' && !url.hostname.includes(',');
-  if (!isHost || !/^rediss?:$/.test(url.protocol) || !Number.isInteger(database)) {
+  if (!isHost || !/^rediss?:$/.test(url.protocol) || !/^\d*$/.test(database)) {
     throw new TypeError(
       'redis: the address is not a URL such as redis://user:password@host:6379/0, or rediss://… for TLS; percent-encode special characters of the password',
     );
@@ -78,7 +78,7 @@ function parseServer(text: string): RedisAddress {
     isTls: url.protocol === 'rediss:',
     ...(url.username && { username: decodePercent(url.username) }),
     ...(url.password && { password: decodePercent(url.password) }),
-    database,
+    database: Number(database),
   };
 }
 

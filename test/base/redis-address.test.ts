@@ -53,6 +53,8 @@ test.each([
   [['redis+sentinel://a/shop', 'redis+sentinel://b/ship?prefix=hunter2'], /differ in more than host and port/],
   [['redis+sentinel://a/shop', 'redis://user:hunter2@b'], /some of the addresses are of Sentinels/],
   [['redis://user:hunter2@a/first'], /not a URL such as redis:/],
+  [['redis://user:hunter2@a/-1'], /not a URL such as redis:/],
+  [['redis://user:hunter2@a/1e3'], /not a URL such as redis:/],
   [['redis://user:hunter2@a,b'], /not a URL such as redis:/],
   [['redis://a?sentinelPassword=hunter2'], /may have prefix and replicas/],
   [[], /no address given/],
