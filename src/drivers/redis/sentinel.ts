@@ -1,4 +1,5 @@
-import { setTimeout as wait } from 'node:timers/promises';
+import { systemClock } from '../../base/clock.ts';
+import { setDeadline } from '../../base/deadlines.ts';
 import type { RedisAddress, SentinelAddress } from '../../base/redis-address.ts';
 import {
   type CreateRedisClient,
@@ -56,7 +57,10 @@ export class Sentinels {
       if (unknown === undefined) throw errors[0];
       throw unavailable(`no sentinel knows a master called ${JSON.stringify(name)}; check the name`, unknown);
     }
-    await Promise.race([Promise.allSettled(asked), wait(GATHER_MS, undefined, { ref: false })]);
+    const { promise: late, resolve } = Promise.withResolvers<void>();
+    const deadline = setDeadline(systemClock, GATHER_MS, resolve);
+    await Promise.race([Promise.allSettled(asked), late]);
+    deadline?.clear();
     const { host, port } = answers.reduce((best, answer) => (answer.epoch > best.epoch ? answer : best));
     return this.#createClient({ ...master, host, port });
   }
