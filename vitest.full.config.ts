@@ -2,10 +2,43 @@ import { defineConfig, mergeConfig } from 'vitest/config';
 import quick from './vitest.config.ts';
 
 const config = mergeConfig(quick, defineConfig({ test: { testTimeout: 300_000, hookTimeout: 300_000 } }));
-// Lists are joined by merging, and these two replace those of `npm test`. One file at a time: these suites measure,
-// start programs and load the machine.
-config.test.include = ['test/full/**/*.test.ts'];
-config.test.exclude = ['**/node_modules/**'];
-config.test.fileParallelism = false;
+const { include, exclude, ...test } = config.test;
+const ALL = ['test/full/**/*.test.ts'];
+/** Which wait for the clock or for programs of their own most of the time, and measure nothing. */
+const WAITING = [
+  'demo',
+  'guard-full-disk',
+  'guard-half-closed',
+  'guard-inflate-turns',
+  'guard-slow-readers',
+  'keep-alive',
+  'last-words',
+  'lmdb-namespaces',
+  'pgbouncer',
+  'postgres-tls',
+  'redis-full',
+  'redis-sentinel',
+  'running-requests',
+  'session-races',
+].map(name => `test/full/${name}.test.ts`);
+const EXCLUDED = ['**/node_modules/**'];
+
+// One file at a time, as these suites measure, start programs and load the machine; then what waits, side by side.
+config.test = {
+  ...test,
+  projects: [
+    {
+      extends: true,
+      test: {
+        name: 'one by one',
+        include: ALL,
+        exclude: [...EXCLUDED, ...WAITING],
+        fileParallelism: false,
+        sequence: { groupOrder: 0 },
+      },
+    },
+    { extends: true, test: { name: 'side by side', include: WAITING, exclude: EXCLUDED, sequence: { groupOrder: 1 } } },
+  ],
+};
 
 export default config;

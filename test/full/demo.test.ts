@@ -6,8 +6,8 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { Holdfast } from '../cli/run-holdfast.ts';
 import { RawClient } from '../websocket/raw-client.ts';
-import { Holdfast } from './run-holdfast.ts';
 
 let folder: string;
 let program: Holdfast | undefined;

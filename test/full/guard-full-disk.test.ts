@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Served, type Wire, wires } from '../guard/served.ts';
 import { Http2Client } from '../server/http2-client.ts';
-import { Served, type Wire, wires } from './served.ts';
 
 const lmdb = new URL('../../src/session/stores/lmdb.ts', import.meta.url).href;
 const MIB = 1024 * 1024;

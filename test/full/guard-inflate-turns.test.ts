@@ -5,10 +5,19 @@ import { type Connection, defineEndpoint, type EndpointOptions, type HoldfastErr
 import { describe, expect, test } from 'vitest';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
 import { emptyBlocks } from '../guard/empty-blocks.ts';
-import { Journal } from './journal.ts';
-import { seededRandom } from './protocol/seeded-random.ts';
-import { BINARY, closeFrame, frame, PING, PONG, RawClient, type RawClientOptions, TEXT } from './raw-client.ts';
-import { type Served, serve } from './serve.ts';
+import { Journal } from '../websocket/journal.ts';
+import { seededRandom } from '../websocket/protocol/seeded-random.ts';
+import {
+  BINARY,
+  closeFrame,
+  frame,
+  PING,
+  PONG,
+  RawClient,
+  type RawClientOptions,
+  TEXT,
+} from '../websocket/raw-client.ts';
+import { type Served, serve } from '../websocket/serve.ts';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;

@@ -1,7 +1,7 @@
 import { setTimeout as wait } from 'node:timers/promises';
 import { expect, test } from 'vitest';
-import { fill, flood, serveSlowReaders, warmUp } from './slow-reader-server.ts';
-import { allowedGrowth, beginPeak, MIB, peakBytes, SilentBackend, SlowClients } from './slow-readers.ts';
+import { fill, flood, serveSlowReaders, warmUp } from '../guard/slow-reader-server.ts';
+import { allowedGrowth, beginPeak, MIB, peakBytes, SilentBackend, SlowClients } from '../guard/slow-readers.ts';
 
 const LIMIT = MIB;
 

@@ -2,10 +2,10 @@ import { once } from 'node:events';
 import { connect as connectSocket } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { SessionManager } from '../../src/session/manager.ts';
-import { FaultyStore, KEY } from './fixture.ts';
-import { startRaceProcess } from './race-program.ts';
-import { type RaceServer, startRaceServer } from './race-server.ts';
-import { connect, PLACES, SHARED_PLACES, skipNote } from './race-stores.ts';
+import { FaultyStore, KEY } from '../session/fixture.ts';
+import { startRaceProcess } from '../session/race-program.ts';
+import { type RaceServer, startRaceServer } from '../session/race-server.ts';
+import { connect, PLACES, SHARED_PLACES, skipNote } from '../session/race-stores.ts';
 
 const ROUNDS = 20;
 
