@@ -1,7 +1,7 @@
 import { isDocumentNavigation, isPreflight } from '../http/navigation.ts';
 import type { RequestHead } from '../http/request-head.ts';
 import { type RequestSite, requestSite } from '../http/request-site.ts';
-import type { SessionRequest } from '../session/request/binding.ts';
+import type { SessionRequest } from '../session/request/session-request.ts';
 import type { Route } from './route.ts';
 
 /** What sessions look at in a request of ours; what few ask for is worked out then. */

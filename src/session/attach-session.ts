@@ -5,8 +5,9 @@ import { isDocumentNavigation, isPreflight } from '../http/navigation.ts';
 import { type RequestSite, requestSite } from '../http/request-site.ts';
 import { takeUrlTicket } from '../http/url-ticket.ts';
 import type { SessionManager } from './manager.ts';
-import type { SessionBinding, SessionRequest } from './request/binding.ts';
+import type { SessionBinding } from './request/binding.ts';
 import { commitBeforeHeaders } from './request/commit-before-headers.ts';
+import type { SessionRequest } from './request/session-request.ts';
 import type { SessionOwner } from './session.ts';
 
 /** Fastify's `request` and `reply`, without a dependency on Fastify. */

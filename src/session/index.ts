@@ -34,8 +34,9 @@ export type { AttributeConflict, ConflictPolicy, WriteContents, WriteFrequency }
 export type { AttributeChange, SessionEnd, SessionEvents } from './reports/events.ts';
 export type { Inspection, InspectorOptions } from './reports/inspector.ts';
 export type { Distribution, SessionStatistics, SlowCall, StoreCalls } from './reports/statistics.ts';
-export { SessionBinding, type SessionRequest } from './request/binding.ts';
+export { SessionBinding } from './request/binding.ts';
 export { commitBeforeHeaders } from './request/commit-before-headers.ts';
+export type { SessionRequest } from './request/session-request.ts';
 export type { DeepReadonly, Session, SessionData, SessionEndReason, SessionOwner, SessionScope } from './session.ts';
 export type { SessionInfo } from './session-info.ts';
 export type {

@@ -10,7 +10,8 @@ import type { SocketSession } from './process/socket-session.ts';
 import { SESSION_EVENTS, type SessionEvents } from './reports/events.ts';
 import { createInspector, type InspectorOptions } from './reports/inspector.ts';
 import type { SessionStatistics } from './reports/statistics.ts';
-import { type BindingServices, SessionBinding, type SessionRequest } from './request/binding.ts';
+import { type BindingServices, SessionBinding } from './request/binding.ts';
+import type { SessionRequest } from './request/session-request.ts';
 import type { Session, SessionEndReason, SessionOwner } from './session.ts';
 import type { SessionInfo } from './session-info.ts';
 

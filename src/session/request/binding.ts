@@ -4,12 +4,10 @@ import { type Logger, sidPrefix } from '../../base/logger.ts';
 import type { HeaderLine } from '../../http/header-line.ts';
 import { createSecret, createSid, hashSecret } from '../identity/ids.ts';
 import { checkOwner, judgeOwner, UnauthorizedSessionRequestError } from '../identity/owner.ts';
-import { isBetter, judgeSecret, ROTATED_MS, type SecretStanding, SUPERSEDED_MS } from '../identity/secret-standing.ts';
+import { ROTATED_MS, type SecretStanding, SUPERSEDED_MS } from '../identity/secret-standing.ts';
 import type { SessionTicket } from '../identity/ticket.ts';
-import type { TrackedRequest } from '../identity/tracking.ts';
 import type { UserSessions } from '../life/user-sessions.ts';
 import type { Use } from '../process/access-times.ts';
-import type { LoadedSession } from '../process/loaded-session.ts';
 import type { SessionRegistry } from '../process/registry.ts';
 import type { SessionServices } from '../process/services.ts';
 import type { SharedSession } from '../process/shared-sessions.ts';
@@ -20,26 +18,8 @@ import { isSessionEnded, isSuperseded, type SessionState, sessionEnded, supersed
 import { isNoRoom } from '../room/cap.ts';
 import type { Session, SessionEndReason, SessionOwner } from '../session.ts';
 import type { SessionHeader } from '../store.ts';
-
-/** What a binding needs to know of a request. */
-export interface SessionRequest extends TrackedRequest {
-  /** True when the request loads a page into a window: only such a request makes a session unasked. */
-  readonly isDocumentNavigation: boolean;
-  /**
-   * True when a browser asks whether a page of another site may send a request: it comes without cookies, and keeps
-   * none. Default false.
-   */
-  readonly isPreflight?: boolean | undefined;
-  /** The user whom the route has authenticated for this request. Absent: the route asks for nobody. */
-  readonly user?: SessionOwner | undefined;
-  /** For the log. Absent: not known, as behind a proxy that only the application knows. */
-  readonly clientAddress?: string | undefined;
-  /**
-   * The request is expected to come from another site and to sign its visitor in: the callback of a login by
-   * `form_post`. `signIn` then sets the cookie over one that the request could not bring. Default false.
-   */
-  readonly isCrossSiteSignIn?: boolean | undefined;
-}
+import type { SessionRequest } from './session-request.ts';
+import { type Found, latestOf, ShownSessions } from './shown-sessions.ts';
 
 /** What the bindings of one manager share. */
 export interface BindingServices extends SessionServices {
@@ -73,15 +53,6 @@ interface Opened {
   readonly secretHash: string;
 }
 
-interface Found {
-  readonly ticket: SessionTicket;
-  readonly loaded: LoadedSession;
-  readonly standing: SecretStanding;
-}
-
-/** Those of one session. */
-type Tickets = readonly [SessionTicket, ...SessionTicket[]];
-
 /**
  * The session of one request, whatever carries it: nothing is read before the first `get`, `open` or `auto`.
  *
@@ -91,6 +62,7 @@ type Tickets = readonly [SessionTicket, ...SessionTicket[]];
 export class SessionBinding {
   readonly #services: BindingServices;
   readonly #request: SessionRequest;
+  readonly #shown: ShownSessions;
   #loading: Promise<void> | undefined;
   #creating: Promise<Session> | undefined;
   #live: Live | undefined;
@@ -103,16 +75,12 @@ export class SessionBinding {
   #asides: HeaderLine[] = [];
   /** The secret is old enough to be replaced, if the response can say so. */
   #isRotationDue = false;
-  /** The client's secret has just been replaced by a login: it must not be told anything that undoes that. */
-  #isSuperseded = false;
   /** The session of another user, which this one may only replace. */
   #foreign: Opened | undefined;
   /** Live sessions that the request has shown at once: nobody can say which one of them was planted. */
   #rivals: readonly Found[] = [];
   /** Sids that the request has shown, of sessions that are over by its login. */
   #left: ReadonlySet<string> = new Set();
-  /** Of a request that runs for long before anybody asks for its session. */
-  #earlyUses: Use[] = [];
   #hasResponse = false;
   #areHeadersSent = false;
   #isClientGone = false;
@@ -121,6 +89,7 @@ export class SessionBinding {
   constructor(services: BindingServices, request: SessionRequest) {
     this.#services = services;
     this.#request = request;
+    this.#shown = new ShownSessions(services, services.registry, request);
     if (request.user !== undefined && request.user !== null) checkOwner(request.user);
   }
 
@@ -387,22 +356,7 @@ export class SessionBinding {
 
   /** It runs for long, and nobody has asked for its session: that is in use all the same. */
   onLong(): void {
-    this.#beginEarlyUses().catch(error => this.logger.warn({ err: error }, 'a running request does not count as use'));
-  }
-
-  async #beginEarlyUses(): Promise<void> {
-    const { accessTimes, clock, registry, tracking } = this.#services;
-    for (const tickets of bySession(tracking.read(this.#request))) {
-      if (this.#loading || this.#isClientGone) return;
-      const { sid } = tickets[0];
-      const loaded = await registry.load(sid);
-      if (!loaded || this.#isClientGone) continue;
-      const { header } = loaded.snapshot;
-      const standing = bestOf(tickets, header, clock.now()).standing;
-      if (standing !== 'current' && standing !== 'rotated') continue;
-      accessTimes.note(sid, header, loaded.lastAccessedAt);
-      this.#earlyUses.push(accessTimes.begin(sid, { header }, loaded.lastAccessedAt));
-    }
+    this.#shown.beginUse().catch(error => this.logger.warn({ err: error }, 'a running request does not count as use'));
   }
 
   /**
@@ -413,7 +367,7 @@ export class SessionBinding {
     this.#isClientGone = true;
     const { accessTimes } = this.#services;
     accessTimes.stopWaiting(this);
-    for (const use of this.#earlyUses) accessTimes.end(use);
+    this.#shown.endUse();
     if (!this.#live) return;
     this.withdraw();
     accessTimes.end(this.#live.use);
@@ -479,7 +433,7 @@ export class SessionBinding {
 
   /** Whatever it is told could undo the login that it does not know of. Who shows a user is signed in by that. */
   get #isToldNothing(): boolean {
-    return this.#isSuperseded && this.#request.user === undefined;
+    return this.#shown.isSuperseded && this.#request.user === undefined;
   }
 
   /** The client has shown no session, and may have one all the same. */
@@ -490,22 +444,15 @@ export class SessionBinding {
 
   #load(): Promise<void> {
     if (this.#isReleased) return Promise.reject(outsideRequest());
-    this.#loading ??= this.#read(this.#services.tracking.read(this.#request));
+    this.#loading ??= this.#read();
     return this.#loading;
   }
 
-  async #read(tickets: readonly SessionTicket[]): Promise<void> {
+  async #read(): Promise<void> {
     const settling = this.#services.clock.settle();
     if (settling) await settling;
     try {
-      const live: Found[] = [];
-      for (const ofOne of bySession(tickets)) {
-        const loaded = await this.#services.registry.load(ofOne[0].sid);
-        if (!loaded) this.#services.meters.gone++;
-        const found = loaded && (await this.#judge(ofOne, loaded));
-        if (found) live.push(found);
-      }
-      await this.#choose(live);
+      await this.#choose(await this.#shown.open());
     } catch (error) {
       if (this.#foreign === undefined) this.#loading = undefined; // an outage may be over at the next call
       throw error;
@@ -530,44 +477,6 @@ export class SessionBinding {
       return;
     }
     return this.#take(first, false);
-  }
-
-  /** What the tickets of one session have found, if one of them still opens it: then the others are of no interest. */
-  #judge(tickets: Tickets, loaded: LoadedSession): Awaitable<Found | undefined> {
-    const best = { loaded, ...bestOf(tickets, loaded.snapshot.header, this.#services.clock.now()) };
-    if (best.standing === 'current') return best;
-    // Another process may have given it this secret a moment ago.
-    return loaded.isRemembered ? this.#judgeAnew(tickets) : this.#judgeFormer(best);
-  }
-
-  async #judgeAnew(tickets: Tickets): Promise<Found | undefined> {
-    const asked = await this.#services.registry.validate(tickets[0].sid);
-    return asked && this.#judge(tickets, asked);
-  }
-
-  /** A ticket whose secret is not the session's. */
-  #judgeFormer({ ticket, loaded, standing }: Found): Found | undefined {
-    const { meters } = this.#services;
-    const { header } = loaded.snapshot;
-    switch (standing) {
-      case 'rotated':
-        return { ticket, loaded, standing };
-      case 'superseded':
-        // Who shows the owner's credentials with each request is the owner, whatever the secret.
-        if (header.owner?.isShownByRequest && this.#request.user?.name === header.owner.name)
-          return { ticket, loaded, standing };
-        this.#isSuperseded = true;
-        return undefined;
-      case 'dead':
-        meters.deadSecrets++;
-        this.logger.warn(
-          { event: 'dead-secret', sid: sidPrefix(ticket.sid), address: this.#request.clientAddress },
-          'request with a session secret that was replaced long ago treated as anonymous',
-        );
-        return undefined;
-      default:
-        return undefined;
-    }
   }
 
   #take({ ticket, loaded, standing }: Found, isNew: boolean): Awaitable<void> {
@@ -621,7 +530,7 @@ export class SessionBinding {
       // Another request has claimed it at the same moment: look again at what it has become.
       const { sid } = live.state;
       const loaded = await this.#services.registry.validate(sid);
-      const found = loaded && (await this.#judge([{ sid, secret: live.secret }], loaded));
+      const found = loaded && (await this.#shown.judge([{ sid, secret: live.secret }], loaded));
       if (found) await this.#take(found, false);
     }
   }
@@ -661,7 +570,7 @@ export class SessionBinding {
     const loaded = await registry.load(sid);
     if (!loaded) return undefined;
     // Another part of the page has made it already.
-    const found = await this.#judge([derived], loaded);
+    const found = await this.#shown.judge([derived], loaded);
     if (!found) throw superseded();
     await this.#take(found, true);
     const live = this.#live;
@@ -821,27 +730,6 @@ export class SessionBinding {
     live.state.markEnded();
     this.#news = 'no ticket';
   }
-}
-
-/** Once for each session that is shown. Browsers send a cookie for each domain and path that it was ever set for. */
-function bySession(tickets: readonly SessionTicket[]): readonly Tickets[] {
-  if (tickets.length === 1) return [tickets as Tickets];
-  return [...Map.groupBy(tickets, ({ sid }) => sid).values()] as unknown as Tickets[];
-}
-
-function bestOf(tickets: Tickets, header: SessionHeader, now: number): Pick<Found, 'ticket' | 'standing'> {
-  let best: Pick<Found, 'ticket' | 'standing'> | undefined;
-  for (const ticket of tickets) {
-    const standing = judgeSecret(header, ticket.secretHash ?? hashSecret(ticket.secret), now);
-    if (!best || isBetter(standing, best.standing)) best = { ticket, standing };
-  }
-  return best!;
-}
-
-/** Of the sessions that this user owns, the one that was used last. */
-function latestOf(found: readonly Found[], name: string): Found | undefined {
-  const own = found.filter(({ loaded }) => loaded.snapshot.header.owner?.name === name);
-  return own.sort((a, b) => b.loaded.lastAccessedAt - a.loaded.lastAccessedAt)[0];
 }
 
 /** Nothing of ours is set over a cookie that the client may have: another site could sign its visitors out. */

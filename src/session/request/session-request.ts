@@ -1,0 +1,22 @@
+import type { TrackedRequest } from '../identity/tracking.ts';
+import type { SessionOwner } from '../session.ts';
+
+/** What a binding needs to know of a request. */
+export interface SessionRequest extends TrackedRequest {
+  /** True when the request loads a page into a window: only such a request makes a session unasked. */
+  readonly isDocumentNavigation: boolean;
+  /**
+   * True when a browser asks whether a page of another site may send a request: it comes without cookies, and keeps
+   * none. Default false.
+   */
+  readonly isPreflight?: boolean | undefined;
+  /** The user whom the route has authenticated for this request. Absent: the route asks for nobody. */
+  readonly user?: SessionOwner | undefined;
+  /** For the log. Absent: not known, as behind a proxy that only the application knows. */
+  readonly clientAddress?: string | undefined;
+  /**
+   * The request is expected to come from another site and to sign its visitor in: the callback of a login by
+   * `form_post`. `signIn` then sets the cookie over one that the request could not bring. Default false.
+   */
+  readonly isCrossSiteSignIn?: boolean | undefined;
+}
