@@ -6,7 +6,12 @@ const { include, exclude, ...test } = config.test;
 const ALL = ['test/full/**/*.test.ts'];
 /** Which wait for the clock or for programs of their own most of the time, and measure nothing. */
 const WAITING = [
+  'bad-input',
   'demo',
+  'example-notifications',
+  'example-sensors',
+  'example-shop-cart',
+  'example-stock-ticker',
   'guard-full-disk',
   'guard-half-closed',
   'guard-inflate-turns',

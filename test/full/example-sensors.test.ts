@@ -6,9 +6,9 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { expect, onTestFinished, test } from 'vitest';
-import { connect, refusedWith, start } from './example-client.ts';
-import type { ExampleProcess } from './example-process.ts';
-import { Network, Visitor } from './visitor.ts';
+import { connect, refusedWith, start } from '../examples/example-client.ts';
+import type { ExampleProcess } from '../examples/example-process.ts';
+import { Network, Visitor } from '../examples/visitor.ts';
 
 const PROGRAM = fileURLToPath(new URL('../../examples/sensors/sensor.ts', import.meta.url));
 

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import type { WebSocket } from 'ws';
-import { connect, start } from './example-client.ts';
-import { type Tab, Visitor } from './visitor.ts';
+import { connect, start } from '../examples/example-client.ts';
+import { type Tab, Visitor } from '../examples/visitor.ts';
 
 interface Board {
   number: number;

@@ -1,8 +1,8 @@
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { expect, test } from 'vitest';
-import { start } from './example-client.ts';
-import { Visitor } from './visitor.ts';
+import { start } from '../examples/example-client.ts';
+import { Visitor } from '../examples/visitor.ts';
 
 interface State {
   user: string | null;

@@ -2,8 +2,8 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { constants, deflateRawSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { BINARY, CONTINUATION, frame, PING, RawClient, TEXT } from './raw-client.ts';
-import { MIB, startVictim, type Victim } from './start-victim.ts';
+import { BINARY, CONTINUATION, frame, PING, RawClient, TEXT } from '../websocket/raw-client.ts';
+import { MIB, startVictim, type Victim } from '../websocket/start-victim.ts';
 
 /** What the memory of the server may grow by at most, at any moment of an attack. */
 const ALLOWED_GROWTH = 64 * MIB;
