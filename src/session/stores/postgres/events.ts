@@ -186,6 +186,8 @@ export class PgEvents {
     client.on('end', onLost);
     client.on('notification', ({ channel, payload = '' }) => this.#tell(channel, payload));
     try {
+      // What is said here has a time of its own, whatever the server's limit is.
+      await this.#source.deadline(line.query('SET statement_timeout = 0'), SILENT_AFTER_MS, 'answer');
       for (const [name, channel] of this.#channels) {
         channel.reader = new PayloadReader(); // the rest of what was begun is lost
         await this.#listenOn(line, name);
