@@ -1,6 +1,6 @@
 import { execFile, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { chmod, copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -24,6 +24,8 @@ const isMissing = !existsSync('/usr/sbin/debootstrap') && process.env.HOLDFAST_R
 describe.skipIf(!isRoot || isMissing)('on a bare machine', () => {
   beforeAll(async () => {
     root = await mkdtemp(join(tmpdir(), 'holdfast-bare-'));
+    // As `/` is: every user may enter it.
+    await chmod(root, 0o755);
     await run('debootstrap', ['--variant=minbase', 'bookworm', root], { maxBuffer: 2 ** 26 });
     await installNode();
     await mkdir(join(root, 'holdfast'));

@@ -11,6 +11,7 @@ import { KeyRing, loadOrCreateKey } from '../../src/session/identity/key-ring.ts
 import { Tickets } from '../../src/session/identity/ticket.ts';
 import { SessionManager } from '../../src/session/manager.ts';
 import { MemoryStore } from '../../src/session/stores/memory.ts';
+import { anotherUser } from '../services/another-user.ts';
 
 let folder: string;
 beforeAll(async () => {
@@ -245,8 +246,7 @@ describe('a key file', () => {
     await expect(loadOrCreateKey(folderOf(path))).rejects.toThrow(/does not hold a session key/);
   });
 
-  test('is read where the process may neither own nor change it', async () => {
-    if (process.getuid!() !== 0) return;
+  test.skipIf(!anotherUser)('is read where the process may neither own nor change it', async () => {
     // As a container's platform mounts a secret: a link to a file of root, readable by all.
     const path = await file(`${KEY.toString('base64url')}\n`);
     const mounted = join(folderOf(path), '..data');
@@ -261,22 +261,19 @@ describe('a key file', () => {
       console.log(Buffer.from(await loadOrCreateKey(${JSON.stringify(folderOf(path))})).toString('hex'));
     `;
     const child = spawn(process.execPath, ['-C', 'holdfast-source', '--input-type=module', '--eval', program], {
-      uid: 65_534,
-      gid: 65_534,
+      ...anotherUser,
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     expect(await Promise.all([text(child.stdout), text(child.stderr)])).toEqual([`${KEY.toString('hex')}\n`, '']);
     expect((await stat(join(mounted, 'key'))).mode & 0o777).toBe(0o444);
   });
 
-  test.skipIf(process.getuid?.() !== 0)(
-    'that may not be read or made is said to be so, and not to be written anew',
-    async () => {
-      const path = await file(`${KEY.toString('base64url')}\n`);
-      await chmod(path, 0o400);
-      await chmod(folder, 0o755);
-      const module = (name: string) => JSON.stringify(import.meta.resolve(`../../src/${name}`));
-      const program = `
+  test.skipIf(!anotherUser)('that may not be read or made is said to be so, and not to be written anew', async () => {
+    const path = await file(`${KEY.toString('base64url')}\n`);
+    await chmod(path, 0o400);
+    await chmod(folder, 0o755);
+    const module = (name: string) => JSON.stringify(import.meta.resolve(`../../src/${name}`));
+    const program = `
       const { createServer } = await import(${module('index.ts')});
       const { loadOrCreateKey } = await import(${module('session/index.ts')});
       const say = error => console.log(error.code, error.message);
@@ -285,20 +282,18 @@ describe('a key file', () => {
       await loadOrCreateKey(${JSON.stringify(folderOf(path))}).catch(say);
       await loadOrCreateKey(${JSON.stringify(join(folderOf(path), 'new'))}).catch(say);
     `;
-      const child = spawn(process.execPath, ['-C', 'holdfast-source', '--input-type=module', '--eval', program], {
-        uid: 65_534,
-        gid: 65_534,
-        stdio: ['ignore', 'pipe', 'inherit'],
-      });
-      const lines = (await text(child.stdout)).trim().split('\n');
-      expect(lines).toEqual([
-        expect.stringMatching(/^ERR_CONFIG_INVALID session\.keyFiles: cannot read .*permission denied/),
-        expect.stringMatching(/^ERR_CONFIG_INVALID cannot read .*permission denied.*let this user read it/),
-        expect.stringMatching(/^ERR_CONFIG_INVALID cannot make .*permission denied.*let this user write to its folder/),
-      ]);
-      expect(lines.join()).not.toContain('openssl');
-    },
-  );
+    const child = spawn(process.execPath, ['-C', 'holdfast-source', '--input-type=module', '--eval', program], {
+      ...anotherUser,
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    const lines = (await text(child.stdout)).trim().split('\n');
+    expect(lines).toEqual([
+      expect.stringMatching(/^ERR_CONFIG_INVALID session\.keyFiles: cannot read .*permission denied/),
+      expect.stringMatching(/^ERR_CONFIG_INVALID cannot read .*permission denied.*let this user read it/),
+      expect.stringMatching(/^ERR_CONFIG_INVALID cannot make .*permission denied.*let this user write to its folder/),
+    ]);
+    expect(lines.join()).not.toContain('openssl');
+  });
 
   test('that a group shares stays as it is', async () => {
     const path = await file(`${KEY.toString('base64url')}\n`);

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { refuseNetworkDisk } from '../../../src/session/stores/lmdb/claim.ts';
 import { LmdbLedger, LmdbStore } from '../../../src/session/stores/lmdb.ts';
+import { anotherUser } from '../../services/another-user.ts';
 
 let folder: string;
 const servers: Server[] = [];
@@ -88,31 +89,28 @@ describe.skipIf(process.platform !== 'linux')('a folder of lmdb', () => {
     await again.close();
   });
 
-  test.skipIf(process.getuid?.() !== 0)(
-    'is not refused for what another user has left and this one may not remove',
-    async () => {
-      await chmod(folder, 0o1777);
-      const store = new LmdbStore({ path: folder });
-      const [own] = holders();
-      await store.close();
-      const left = [own!.replace(`-${process.pid}-`, '-4194304-'), 'holder-0123456789ab-4026-7-99-abcdef.sock'];
-      const leaving = `
+  test.skipIf(!anotherUser)('is not refused for what another user has left and this one may not remove', async () => {
+    await chmod(folder, 0o1777);
+    const store = new LmdbStore({ path: folder });
+    const [own] = holders();
+    await store.close();
+    const left = [own!.replace(`-${process.pid}-`, '-4194304-'), 'holder-0123456789ab-4026-7-99-abcdef.sock'];
+    const leaving = `
       const net = require('node:net');
       for (const name of ${JSON.stringify(left)}) net.createServer().listen(${JSON.stringify(folder)} + '/' + name);
       process.kill(process.pid, 'SIGKILL');
     `;
-      spawnSync(process.execPath, ['--eval', leaving]);
-      for (const file of readdirSync(folder)) await chmod(join(folder, file), 0o666);
-      const opening = `
+    spawnSync(process.execPath, ['--eval', leaving]);
+    for (const file of readdirSync(folder)) await chmod(join(folder, file), 0o666);
+    const opening = `
       const { LmdbStore } = await import(${JSON.stringify(import.meta.resolve('../../../src/session/stores/lmdb.ts'))});
       await new LmdbStore({ path: ${JSON.stringify(folder)} }).close();
     `;
-      const args = ['-C', 'holdfast-source', '--input-type=module', '--eval', opening];
-      const opened = spawnSync(process.execPath, args, { uid: 65_534, gid: 65_534, encoding: 'utf8' });
-      expect(opened.stderr).toBe('');
-      expect(holders().sort()).toEqual(left.sort());
-    },
-  );
+    const args = ['-C', 'holdfast-source', '--input-type=module', '--eval', opening];
+    const opened = spawnSync(process.execPath, args, { ...anotherUser, encoding: 'utf8' });
+    expect(opened.stderr).toBe('');
+    expect(holders().sort()).toEqual(left.sort());
+  });
 
   test('may lie deeper than the path of a socket may be long', async () => {
     const deep = join(folder, 'x'.repeat(100), 'y'.repeat(100));
