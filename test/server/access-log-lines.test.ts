@@ -8,7 +8,7 @@ import { buffer } from 'node:stream/consumers';
 import { connect as tlsConnect } from 'node:tls';
 import { type Config, createServer, defineEndpoint, type Server } from 'holdfast';
 import { MemoryStore } from 'holdfast/session';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { silentLogger } from '../../src/base/logger.ts';
 import { acceptKey } from '../../src/websocket/protocol/handshake.ts';
 import { listenTcp, unusedServer } from '../gateway/gateway-server.ts';
@@ -294,7 +294,7 @@ class Scene {
           },
         ],
       },
-      { logger: silentLogger, accessLog: { write: line => this.lines.push(line) } },
+      { logger: silentLogger, accessLog: { write: line => line.includes(this.target) && this.lines.push(line) } },
     );
     await this.server.start();
   }
@@ -308,6 +308,9 @@ class Scene {
   named(text: string): string {
     return text.replace(this.backend.url, 'BACKEND').replace(this.down, 'DOWN');
   }
+
+  /** Lines of other targets are of strangers: suites that run beside this one may know a port that was theirs. */
+  target = '';
 
   /** The next line, and no other one. */
   async line(): Promise<string> {
@@ -373,6 +376,9 @@ describe.each([
     Promise.all([json.open({ access: 'json' }, session), combined.open({ access: 'combined' }, session)]),
   );
   afterAll(() => Promise.all([json.close(), combined.close()]));
+  beforeEach(() => {
+    json.target = combined.target = '';
+  });
 
   test.each(ROWS)('the access log has the line of %s', async (_what, given, { complete = true, ...expected }) => {
     const { host, ...headers } = given.headers ?? {};
@@ -384,6 +390,8 @@ describe.each([
     const target = (expected.target as string | undefined) ?? path;
     const { route } = expected;
     const hasSession = !isSessionless && route !== undefined;
+
+    json.target = combined.target = target;
 
     const seen = await WIRES[wire](url(json), question);
     const line = JSON.parse(await json.line());
