@@ -104,6 +104,8 @@ export class Deadlines {
     else this.#first = next;
     if (next) next.previous = previous;
     else this.#last = previous;
+    // What has left the list holds nothing of it: an old one would keep all that came after it, and what they call.
+    deadline.previous = deadline.next = undefined;
     if (this.#first) return;
     this.#clock.clearTimeout(this.#timer);
     this.#timer = undefined;

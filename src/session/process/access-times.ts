@@ -32,7 +32,10 @@ export interface Use {
   next: Use | undefined;
 }
 
-/** A session with requests that run. */
+/**
+ * A session with requests that run. Without any it stays until it is looked again: a `Map` whose entries come and go
+ * with each request is expensive to collect.
+ */
 interface Running {
   uses: Use | undefined;
   /** The last access that the store knows. */
@@ -45,6 +48,14 @@ interface Running {
 export interface Unread {
   /** It takes long. Called once. */
   onLong(): void;
+}
+
+/**
+ * Its place among those that wait. A `Set` that much goes through keeps what has left it until a full garbage
+ * collection: that may be this, and not a whole request.
+ */
+export interface Waiting {
+  unread: Unread | undefined;
 }
 
 /** Keeps the last accesses that the store knows. */
@@ -68,7 +79,7 @@ export class AccessTimes {
   readonly #written: WrittenAccesses;
   readonly #accesses = new Map<string, Access>();
   readonly #running = new Map<string, Running>();
-  readonly #unread = new Set<Unread>();
+  readonly #waiting = new Set<Waiting>();
   #timer: Timer | undefined;
   #timerAt = Number.POSITIVE_INFINITY;
   #lookTimer: Timer | undefined;
@@ -118,7 +129,8 @@ export class AccessTimes {
   begin(sid: string, session: Use['session'], storedAt: number): Use {
     const running = this.#running.get(sid);
     const use: Use = { sid, session, next: running?.uses };
-    if (running) running.uses = use;
+    if (running?.uses) running.uses = use;
+    else if (running) Object.assign(running, { uses: use, storedAt, isLong: false });
     else this.#running.set(sid, { uses: use, storedAt, isLong: false });
     this.#lookIn(lookPause(session.header.idleTimeoutMs));
     return use;
@@ -127,26 +139,29 @@ export class AccessTimes {
   end(use: Use): void {
     const { sid } = use;
     const running = this.#running.get(sid);
-    if (!running) return; // it is over
+    if (!running?.uses) return; // it is over
     // Its silence begins now.
     if (running.isLong) this.#noteRunning(sid, running);
     running.uses = without(running.uses, use);
-    if (!running.uses) this.#running.delete(sid);
+    use.next = undefined;
   }
 
   /** A request whose session may be asked for later: then it has been in use since now. Until `stopWaiting`. */
-  wait(unread: Unread, idleMs: number): void {
-    this.#unread.add(unread);
+  wait(unread: Unread, idleMs: number): Waiting {
+    const waiting: Waiting = { unread };
+    this.#waiting.add(waiting);
     this.#lookIn(lookPause(idleMs));
+    return waiting;
   }
 
-  stopWaiting(unread: Unread): void {
-    this.#unread.delete(unread);
+  stopWaiting(waiting: Waiting): void {
+    this.#waiting.delete(waiting);
+    waiting.unread = undefined;
   }
 
   /** The last access as far as this process and the store know. */
   latest(sid: string, storedAt: number): number {
-    if (this.#running.has(sid)) return Math.max(storedAt, this.#clock.now());
+    if (this.#running.get(sid)?.uses) return Math.max(storedAt, this.#clock.now());
     return Math.max(storedAt, this.#accesses.get(sid)?.at ?? 0);
   }
 
@@ -205,12 +220,17 @@ export class AccessTimes {
     this.#lookTimer = undefined;
     let pauseMs = LOOK_MS;
     for (const [sid, running] of this.#running) {
+      if (!running.uses) {
+        this.#running.delete(sid);
+        continue;
+      }
       running.isLong = true;
       pauseMs = Math.min(pauseMs, lookPause(this.#noteRunning(sid, running)));
     }
-    for (const unread of this.#unread) {
-      this.#unread.delete(unread);
-      unread.onLong();
+    for (const waiting of this.#waiting) {
+      const { unread } = waiting;
+      this.stopWaiting(waiting);
+      unread?.onLong();
     }
     if (this.#running.size > 0) this.#lookIn(pauseMs);
   }

@@ -7,7 +7,7 @@ import { checkOwner, judgeOwner, UnauthorizedSessionRequestError } from '../iden
 import { ROTATED_MS, type SecretStanding, SUPERSEDED_MS } from '../identity/secret-standing.ts';
 import type { SessionTicket } from '../identity/ticket.ts';
 import type { UserSessions } from '../life/user-sessions.ts';
-import type { Use } from '../process/access-times.ts';
+import type { Use, Waiting } from '../process/access-times.ts';
 import type { SessionRegistry } from '../process/registry.ts';
 import type { SessionServices } from '../process/services.ts';
 import type { SharedSession } from '../process/shared-sessions.ts';
@@ -81,6 +81,8 @@ export class SessionBinding {
   #rivals: readonly Found[] = [];
   /** Sids that the request has shown, of sessions that are over by its login. */
   #left: ReadonlySet<string> = new Set();
+  /** While nobody has asked for the session. */
+  #waiting: Waiting | undefined;
   #hasResponse = false;
   #areHeadersSent = false;
   #isClientGone = false;
@@ -351,7 +353,7 @@ export class SessionBinding {
   followResponse(): void {
     this.#hasResponse = true;
     const { accessTimes, settings, tracking } = this.#services;
-    if (!this.#loading && tracking.isIn(this.#request)) accessTimes.wait(this, settings.idleTimeoutMs);
+    if (!this.#loading && tracking.isIn(this.#request)) this.#waiting = accessTimes.wait(this, settings.idleTimeoutMs);
   }
 
   /** It runs for long, and nobody has asked for its session: that is in use all the same. */
@@ -366,7 +368,7 @@ export class SessionBinding {
   markClientGone(): void {
     this.#isClientGone = true;
     const { accessTimes } = this.#services;
-    accessTimes.stopWaiting(this);
+    if (this.#waiting) accessTimes.stopWaiting(this.#waiting);
     this.#shown.endUse();
     if (!this.#live) return;
     this.withdraw();
