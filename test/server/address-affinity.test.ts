@@ -1,19 +1,15 @@
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
 import http from 'node:http';
 import https from 'node:https';
 import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
-import { type Config, createServer, type Server } from 'holdfast';
-import { afterAll, describe, expect, test } from 'vitest';
+import type { Config } from 'holdfast';
+import { describe, expect, test } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
 import { closing } from '../services/closing.ts';
 import { Http2Client } from './http2-client.ts';
+import { type Wire, WiredServer } from './wires.ts';
 
-const dataFolder = mkdtempSync(join(tmpdir(), 'holdfast-address-'));
-afterAll(() => rmSync(dataFolder, { recursive: true }));
 const open = closing();
 
 /** Answers requests and WebSockets with its name. */
@@ -37,30 +33,20 @@ async function backend(name: string): Promise<{ url: string; close(): Promise<vo
   return one;
 }
 
-async function gateway(servers: object[], more: Config = {}, upstream: object = {}): Promise<Server> {
-  const server = createServer({
-    listen: [
-      { port: 0, host: '127.0.0.1' },
-      { port: 0, host: '127.0.0.1', tls: 'self-signed' },
-    ],
-    dataFolder,
-    session: false,
+async function gateway(servers: object[], more: Config = {}, upstream: object = {}): Promise<WiredServer> {
+  const server = await WiredServer.start({
     trustedProxies: ['127.0.0.1'],
     upstreams: { app: { servers: servers as never, affinity: 'address', ...upstream } },
     routes: [{ path: '/*', upstream: 'app', policy: { origins: 'any' } }],
-    log: { level: 'silent' },
     ...more,
   });
-  await server.start();
-  open.push({ close: () => server.stop({ drain: 0 }) });
+  open.push(server);
   return server;
 }
 
-type Wire = 'http/1' | 'tls' | 'http/2';
-
 /** The name of the backend that answers a client of this address. */
-function asker(server: Server, wire: Wire) {
-  const url = server.urls[wire === 'http/1' ? 0 : 1]!;
+function asker(server: WiredServer, wire: Wire) {
+  const url = server.url(wire);
   const tls = { rejectUnauthorized: false };
   const h2 = wire === 'http/2' ? new Http2Client(url) : undefined;
   if (h2) open.push({ close: () => h2.session.destroy() });
@@ -136,7 +122,7 @@ test('a server gets its share by weight, and a drained one gives its clients awa
   const share = homes.filter(name => name === 'two').length;
   expect(share).toBeGreaterThan(66);
   expect(share).toBeLessThan(94);
-  void server.upstreams.get('app')!.drain(one!.url, { over: 0 });
+  void server.server.upstreams.get('app')!.drain(one!.url, { over: 0 });
   expect(new Set(await ask(request, all))).toEqual(new Set(['two']));
 });
 

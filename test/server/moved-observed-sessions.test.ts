@@ -1,35 +1,24 @@
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { createServer, type Server } from 'holdfast';
-import { afterAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { WebSocket } from 'ws';
 import type { UpstreamSessionConfig } from '../../src/gateway/backend-session/observed/options.ts';
 import { ServletBackend } from '../gateway/servlet-backend.ts';
 import { closing } from '../services/closing.ts';
 import { Http2Client } from './http2-client.ts';
+import { type Wire, WiredServer } from './wires.ts';
 
-const dataFolder = mkdtempSync(join(tmpdir(), 'holdfast-moved-'));
-afterAll(() => rmSync(dataFolder, { recursive: true }));
 const open = closing();
 
-type Wire = 'http/1' | 'tls' | 'http/2';
-
-async function gateway(servers: object[], upstream: object, session: Partial<UpstreamSessionConfig>): Promise<Server> {
-  const server = createServer({
-    listen: [
-      { port: 0, host: '127.0.0.1' },
-      { port: 0, host: '127.0.0.1', tls: 'self-signed' },
-    ],
-    dataFolder,
-    session: false,
+async function gateway(
+  servers: object[],
+  upstream: object,
+  session: Partial<UpstreamSessionConfig>,
+): Promise<WiredServer> {
+  const server = await WiredServer.start({
     upstreams: { app: { servers: servers as never, ...upstream, session: { mode: 'observed', ...session } } },
     routes: [{ path: '/*', upstream: 'app', policy: { origins: 'any' } }],
-    log: { level: 'silent' },
   });
-  await server.start();
-  open.push({ close: () => server.stop({ drain: 0 }) });
+  open.push(server);
   return server;
 }
 
@@ -39,8 +28,8 @@ interface Visitor {
   socket(cookie: string): Promise<{ closed: Promise<string>; echo(text: string): Promise<string> }>;
 }
 
-function visitor(server: Server, wire: Wire): Visitor {
-  const url = server.urls[wire === 'http/1' ? 0 : 1]!;
+function visitor(server: WiredServer, wire: Wire): Visitor {
+  const url = server.url(wire);
   if (wire === 'http/2') {
     const client = new Http2Client(url);
     open.push({ close: () => client.session.destroy() });

@@ -136,6 +136,35 @@ class Meeting {
   readonly done = Promise.withResolvers<void>();
 }
 
+async function resetBeforeAnswer({ reset }: ReturnType<Send>, meeting: Meeting): Promise<void> {
+  await meeting.reached.promise;
+  reset();
+  await new Promise(resolve => setTimeout(resolve, 60));
+  meeting.gone.resolve();
+  await meeting.done.promise;
+  await new Promise(resolve => setTimeout(resolve, 10));
+}
+
+async function resetWhileStoring(ask: () => ReturnType<Send>, store: FaultyStore, meeting: Meeting): Promise<void> {
+  const isAsked = Promise.withResolvers<void>();
+  const gate = Promise.withResolvers<void>();
+  store.before = call => {
+    if (call !== 'create') return;
+    isAsked.resolve();
+    return gate.promise;
+  };
+  const { reset } = ask();
+  await isAsked.promise;
+  reset();
+  await meeting.gone.promise;
+  gate.resolve();
+  await new Promise(resolve => setTimeout(resolve, 10));
+}
+
+async function noneIsLeft(store: FaultyStore): Promise<void> {
+  await expect.poll(() => store.count(), { timeout: 4_000 }).toBe(0);
+}
+
 describe.each(['HTTP/1', 'TLS', 'HTTP/2'])('over %s', protocol => {
   let store: FaultyStore;
   let server: Server;
@@ -259,8 +288,6 @@ describe.each(['HTTP/1', 'TLS', 'HTTP/2'])('over %s', protocol => {
     backend.close();
   });
 
-  const gone = () => expect.poll(() => store.count(), { timeout: 4_000 }).toBe(0);
-
   test.each(['/made', '/opened', '/files/page.html', '/backend/x', '/dead', '/socket'])(
     'a preflight of %s makes no session',
     async path => {
@@ -297,7 +324,7 @@ describe.each(['HTTP/1', 'TLS', 'HTTP/2'])('over %s', protocol => {
       const [path, status, asked] = row;
       const seen = await send(path, { ...asked, headers: { ...NAVIGATION, ...asked.headers } }).answer;
       expect(seen).toEqual({ status, cookies: [] });
-      await gone();
+      await noneIsLeft(store);
     },
   );
 
@@ -305,7 +332,7 @@ describe.each(['HTTP/1', 'TLS', 'HTTP/2'])('over %s', protocol => {
     const headers: Record<string, string> = protocol === 'HTTP/2' ? {} : { 'transfer-encoding': 'chunked' };
     const seen = await send('/made', { method: 'POST', headers, body: 'x'.repeat(2_000) }).answer;
     expect(seen).toEqual({ status: 413, cookies: [] });
-    await gone();
+    await noneIsLeft(store);
   });
 
   test('a handler that fails keeps what it has set', async () => {
@@ -317,35 +344,15 @@ describe.each(['HTTP/1', 'TLS', 'HTTP/2'])('over %s', protocol => {
     'a request that is reset before its answer, whose handler %s, leaves none',
     async what => {
       work = ABORTED[what]!;
-      const { reset } = send('/work');
-      await meeting.reached.promise;
-      reset();
-      await new Promise(resolve => setTimeout(resolve, 60));
-      meeting.gone.resolve();
-      await meeting.done.promise;
-      await new Promise(resolve => setTimeout(resolve, 10));
-      await gone();
+      await resetBeforeAnswer(send('/work'), meeting);
+      await noneIsLeft(store);
     },
   );
 
   test('a request that is reset while its session is being stored leaves none', async () => {
-    const isAsked = Promise.withResolvers<void>();
-    const gate = Promise.withResolvers<void>();
-    let isCreated = false;
-    store.before = call => {
-      if (call !== 'create') return;
-      isCreated = true;
-      isAsked.resolve();
-      return gate.promise;
-    };
-    const { reset } = send('/made');
-    await isAsked.promise;
-    reset();
-    await meeting.gone.promise;
-    gate.resolve();
-    await new Promise(resolve => setTimeout(resolve, 10));
-    expect(isCreated).toBe(true);
-    await gone();
+    await resetWhileStoring(() => send('/made'), store, meeting);
+    expect(store.calls).toContain('create');
+    await noneIsLeft(store);
   });
 
   test('a request to a backend that is reset before its answer leaves none', async () => {
@@ -354,7 +361,7 @@ describe.each(['HTTP/1', 'TLS', 'HTTP/2'])('over %s', protocol => {
     reset();
     await meeting.gone.promise;
     await new Promise(resolve => setTimeout(resolve, 20));
-    await gone();
+    await noneIsLeft(store);
   });
 
   test('what was there before stays when a request is reset', async () => {
@@ -500,7 +507,7 @@ describe('a handshake', () => {
     socket.resetAndDestroy();
     await new Promise(resolve => setTimeout(resolve, 150));
     meeting.gone.resolve();
-    await expect.poll(() => store.count(), { timeout: 4_000 }).toBe(0);
+    await noneIsLeft(store);
     // One that is not given up has its session.
     const stays = knock();
     const [head] = await once(stays, 'data');
@@ -580,33 +587,15 @@ describe.each(['node:http', 'node:https', 'node:http2'])('in a server of the app
     'a request that is reset before its answer, whose handler %s, leaves none',
     async what => {
       work = ABORTED[what]!;
-      const { reset } = send('/');
-      await meeting.reached.promise;
-      reset();
-      await new Promise(resolve => setTimeout(resolve, 60));
-      meeting.gone.resolve();
-      await meeting.done.promise;
-      await new Promise(resolve => setTimeout(resolve, 10));
-      await expect.poll(() => store.count(), { timeout: 4_000 }).toBe(0);
+      await resetBeforeAnswer(send('/'), meeting);
+      await noneIsLeft(store);
     },
   );
 
   test('a request that is reset while its session is being stored leaves none', async () => {
-    const isAsked = Promise.withResolvers<void>();
-    const gate = Promise.withResolvers<void>();
-    store.before = call => {
-      if (call !== 'create') return;
-      isAsked.resolve();
-      return gate.promise;
-    };
     work = async open => (await open()).set('n', 1);
-    const { reset } = send('/');
-    await isAsked.promise;
-    reset();
-    await meeting.gone.promise;
-    gate.resolve();
-    await new Promise(resolve => setTimeout(resolve, 10));
-    await expect.poll(() => store.count(), { timeout: 4_000 }).toBe(0);
+    await resetWhileStoring(() => send('/'), store, meeting);
+    await noneIsLeft(store);
   });
 
   test.runIf(kind === 'node:http')('a client that ends its side has a session if it gets its answer', async () => {
@@ -631,6 +620,6 @@ describe.each(['node:http', 'node:https', 'node:http2'])('in a server of the app
     work = async open => (await open()).set('n', 1);
     isBroken = true;
     await expect(send('/').answer).rejects.toThrow();
-    await expect.poll(() => store.count(), { timeout: 4_000 }).toBe(0);
+    await noneIsLeft(store);
   });
 });
