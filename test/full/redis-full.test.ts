@@ -1,5 +1,5 @@
 import { setTimeout as wait } from 'node:timers/promises';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import { AccessTimes } from '../../src/session/process/access-times.ts';
@@ -48,6 +48,7 @@ describe.skipIf(redisIsMissing)('while the memory of Redis is full', () => {
     await other?.[Symbol.asyncDispose]();
     await redis?.stop();
   });
+  afterEach(() => limit(0));
 
   const used = async () => Number(/used_memory:(\d+)/.exec(await redis.cli('INFO', 'memory'))![1]);
   const limit = (bytes: number) => redis.cli('CONFIG', 'SET', 'maxmemory', String(bytes));
@@ -88,7 +89,6 @@ describe.skipIf(redisIsMissing)('while the memory of Redis is full', () => {
     for (const end = performance.now() + 2.5 * IDLE_MS; performance.now() < end; await wait(300))
       expect(await visit(one, 'http/1', '/get', cookie)).toMatchObject({ status: 200, body: 'here' });
     expect(await visit(other, 'http/1', '/get', cookie)).toMatchObject({ status: 200, body: 'here' });
-    await limit(0);
   });
 
   test('expired sessions go, and then there is room again', async () => {
@@ -97,13 +97,13 @@ describe.skipIf(redisIsMissing)('while the memory of Redis is full', () => {
     const answers: number[] = [];
     while (answers.at(-1) !== 503) answers.push((await visit(one, 'http/1', '/new?20000')).status);
     expect(answers.length).toBeGreaterThan(10);
-    expect((await visit(other, 'http/1', '/set?20000', kept)).status).toBe(503);
+    // More than Redis gets back from the buffers of idle connections, which count as memory too.
+    expect((await visit(other, 'http/1', '/set?200000', kept)).status).toBe(503);
     await until(async () => {
       expect(await visit(one, 'http/1', '/get', kept)).toMatchObject({ status: 200, body: 'here' });
       return (await visit(other, 'http/1', '/new?20000')).status === 200;
     });
-    expect((await visit(other, 'http/1', '/set?20000', kept)).status).toBe(200);
-    await limit(0);
+    await until(async () => (await visit(other, 'http/1', '/set?200000', kept)).status === 200);
   });
 
   test('what has expired goes when a session finds no room, whenever the next sweep is', async () => {
@@ -134,7 +134,6 @@ describe.skipIf(redisIsMissing)('while the memory of Redis is full', () => {
     for (const sid of sids) accessTimes.note(sid, header, now - 600_000);
     await accessTimes.flush();
     for (const sid of [sids[0]!, sids.at(-1)!]) expect((await store.glance(sid))!.lastAccessedAt).toBeGreaterThan(now);
-    await limit(0);
     await accessTimes.close();
     await store.close();
     await ledger.close();
@@ -156,7 +155,6 @@ describe.skipIf(redisIsMissing)('while the memory of Redis is full', () => {
       () => ledger.put('tries', 'x'.repeat(1_000), 60_000),
     ])
       await expect(made()).rejects.toMatchObject({ code: 'ERR_SESSION_NO_ROOM' });
-    await limit(0);
     await store.close();
     await ledger.close();
   });
