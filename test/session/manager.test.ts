@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { SessionManager } from '../../src/session/manager.ts';
+import { readSettings } from '../../src/session/options.ts';
 import type { Session } from '../../src/session/session.ts';
 import { LmdbStore } from '../../src/session/stores/lmdb.ts';
 import { MemoryStore } from '../../src/session/stores/memory.ts';
@@ -193,6 +194,39 @@ describe('attributes', () => {
     site = createSite(store, { maxAttributeBytes: 100 });
     const one = await session();
     expect(() => one.set('a', 'x'.repeat(100))).toThrow(expect.objectContaining({ code: 'ERR_SESSION_TOO_LARGE' }));
+  });
+
+  test('of two scopes keep apart what has one name', async () => {
+    const { cookie } = await login(site);
+    const binding = site.request(cookie);
+    const one = (await binding.open()) as Session<Record<string, unknown>>;
+    one.set('cart', 'of nobody');
+    one.scope('shop').set('cart', 'of the shop');
+    one.scope('bar').set('cart', 'of the bar');
+    await binding.commit();
+    const again = (await site.request(cookie).open()) as Session<Record<string, unknown>>;
+    expect([again.get('cart'), again.scope('shop').get('cart'), again.scope('bar').get('cart')]).toEqual([
+      'of nobody',
+      'of the shop',
+      'of the bar',
+    ]);
+    again.scope('shop').delete('cart');
+    expect([again.has('cart'), again.scope('bar').keys(), again.scope('shop').keys()]).toEqual([true, ['cart'], []]);
+  });
+
+  test('and sessions above warnSize are named in the log, once each, and kept', async () => {
+    const warnings: object[] = [];
+    const logger = { debug() {}, info() {}, error() {}, warn: (fields: object) => void warnings.push(fields) };
+    site = createSite(store, { logger, warnSize: { attributeBytes: 1_000, sessionBytes: 3_000 } });
+    const text = 'x'.repeat(2_000);
+    const { sid } = await login(site, { small: 'x', report: text });
+    expect(warnings).toEqual([{ sid: sid.slice(0, 8), attribute: 'report', bytes: expect.any(Number) }]);
+    const other = await login(site, { report: text, chart: text });
+    expect(warnings.slice(1)).toEqual([
+      { sid: other.sid.slice(0, 8), attribute: 'chart', bytes: expect.any(Number) },
+      { sid: other.sid.slice(0, 8), bytes: expect.any(Number) },
+    ]);
+    expect((await site.request(other.cookie).open()).keys()).toEqual(['report', 'chart']);
   });
 
   test('named like properties of objects are attributes like others', async () => {
@@ -538,6 +572,19 @@ describe('time', () => {
     expect(touches).toBeLessThanOrEqual(5);
   });
 
+  test('is written for a session of a short idle time when a tenth of that has passed', async () => {
+    site = createSite(store, { idleTimeoutMs: 100_000 });
+    const { cookie } = await login(site);
+    store.calls.length = 0;
+    for (let second = 0; second < 100; second++) {
+      await ask(site, cookie);
+      await site.clock.advance(1_000);
+    }
+    const touches = store.calls.filter(call => call === 'touch').length;
+    expect(touches).toBeGreaterThanOrEqual(9);
+    expect(touches).toBeLessThanOrEqual(11);
+  });
+
   test('is written once a minute also when the session is used while it is being written', async () => {
     const { cookie } = await login(site);
     await site.clock.advance(60_000);
@@ -689,6 +736,25 @@ describe('a manager that is closed', () => {
     } finally {
       await rm(path, { recursive: true });
     }
+  });
+});
+
+test('a manager of which only store and keys are said has the documented limits', () => {
+  expect(readSettings({ store, keys: [KEY] })).toMatchObject({
+    idleTimeoutMs: 30 * MINUTE,
+    absoluteTimeoutMs: 12 * 60 * MINUTE,
+    renewalTimeoutMs: 4 * 60 * MINUTE,
+    write: 'end-of-request',
+    contents: 'set',
+    conflicts: 'last-wins',
+    coherence: 'strict',
+    cacheSessions: 10_000,
+    cacheBytes: 64 * 1024 * 1024,
+    maxAttributeBytes: 1024 * 1024,
+    maxSessionBytes: 4 * 1024 * 1024,
+    warnSize: { attributeBytes: 16 * 1024, sessionBytes: 64 * 1024 },
+    overflow: 'refuse',
+    sweep: { everyMs: MINUTE },
   });
 });
 
