@@ -3,6 +3,8 @@ import { expect, test } from 'vitest';
 import { documents, inStep } from '../scripts/docs.ts';
 import { parseConfig } from '../src/config/parse.ts';
 import { readSource } from '../src/config/source.ts';
+import { unprovenRows } from './proven-rows.ts';
+import { testTitles } from './test-titles.ts';
 
 const root = new URL('..', import.meta.url);
 
@@ -101,4 +103,69 @@ test('a walk that leads nowhere is noticed', () => {
   expect(isThere({ file: 'gateway/admit.ts', name: 'admit' })).toBe(true);
   expect(isThere({ file: 'gateway/admit.ts', name: 'admitted' })).toBe(false);
   expect(isThere({ file: 'gateway/nowhere.ts', name: 'admit' })).toBe(false);
+});
+
+test.each(['docs/guides/coming-from-websphere.md', 'docs/guides/coming-from-weblogic.md'])(
+  'each row of each table of %s names the tests that prove it',
+  path => {
+    expect(unprovenRows(readFileSync(new URL(path, root), 'utf8'))).toEqual([]);
+  },
+);
+
+test.each([
+  ['names no test', '| b | c | |', 'b: names no test; write'],
+  ['has no cell for one', '| b | c |', 'b: has 2 cells under 3 heads'],
+  ['says it in other words', '| b | c | the tests of cookies |', 'b: cannot read the tests of cookies; write'],
+  ['names a file that is not there', '| b | c | `a/b` "one" |', 'b: there is no test/a/b.test.ts'],
+  ['names a title that is not there', '| b | c | `a` "On" |', 'b: test/a.test.ts has no test "On" that runs'],
+  ['names a test that never runs', '| b | c | `a` "later" |', 'b: test/a.test.ts has no test "later" that runs'],
+  ['names a describe', '| b | c | `a` "all" |', 'b: test/a.test.ts has no test "all" that runs'],
+  ['names one of two', '| b | c | `a` "two" |', 'b: test/a.test.ts has 2 tests "two"; write the describe too'],
+  [
+    'names a good one and a wrong one',
+    '| b | c | `a` "one"<br>`a` "x" |',
+    'b: test/a.test.ts has no test "x" that runs',
+  ],
+])('a row of a guide that %s is noticed', (_, row, problem) => {
+  const titles = testTitles(`
+    test('one', () => {});
+    test.skip('later', () => {});
+    describe('all', () => test.each([1])('two', () => {}));
+    describe('others', () => test('two', () => {}));
+  `);
+  const guide = (line: string) => `| a | b | test |\n|---|---|---|\n${line}\n`;
+  const unproven = (line: string) => unprovenRows(guide(line), file => (file === 'a' ? titles : undefined));
+  expect(unproven(row)).toEqual([expect.stringContaining(problem)]);
+  expect(unproven('| b | c | `a` "all > two"<br>`a` "one" |')).toEqual([]);
+});
+
+test('a table of a guide without a column of tests is noticed', () => {
+  expect(unprovenRows('text\n\n| a | b |\n|---|---|\n| c | d |\n')).toEqual(['a | b: the last column is not "test"']);
+});
+
+test('the titles of tests are read as they stand in a source', () => {
+  const source = `
+    test("it's one", async () => {});
+    test.concurrent.each([[1]])('two %s', () => {});
+    test.skipIf(missing)(\`three \${name}\`, () => {});
+    describe.skipIf(missing).each([1])('four', value => {
+      for (const wire of wires) test(\`over \${wire}\`, { timeout: 5 }, () => check('test', "test('no')"));
+      describe('five', () => void test('six', () => {}));
+    });
+    describe.skip('seven', () => void test('eight', () => {}));
+    const skip = test.skipIf(reason);
+    skip(reason ?? 'nine', () => {});
+    // test('ten', () => {});
+    /x/.test('eleven');
+  `;
+  expect(testTitles(source).map(titles => titles.join(' > '))).toEqual([
+    "it's one",
+    'two %s',
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: as it stands in the source.
+    'three ${name}',
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: as it stands in the source.
+    'four > over ${wire}',
+    'four > five > six',
+    'nine',
+  ]);
 });

@@ -774,6 +774,27 @@ test('attachSession refuses the session of another user than the one it is told'
   expect((await send({ headers: { cookie } })).status).toBe(403);
 });
 
+test('attachSession without a user, as on a page that does not ask, answers with an owned session as one without owner and attributes', async () => {
+  const ann = { name: 'ann', roles: [] };
+  let user: typeof ann | undefined = ann;
+  server.removeAllListeners('request');
+  server.on('request', async (req: http.IncomingMessage, res: http.ServerResponse) => {
+    const binding = attachSession(site.manager, req, res, user && { user });
+    await handler(req, res, binding);
+  });
+  handler = async (req, res) => {
+    const session = (await open(req)) as Session<Record<string, unknown>>;
+    if (req.url === '/set') session.set('cart', 1);
+    res.end(JSON.stringify([session.owner?.name ?? null, session.keys()]));
+  };
+  const cookie = (await send({ path: '/set' })).headers['set-cookie']![0]!.split(';')[0]!;
+  user = undefined;
+  const unasked = await send({ headers: { cookie } });
+  expect([unasked.status, unasked.body, unasked.headers['set-cookie']]).toEqual([200, '[null,[]]', undefined]);
+  user = ann;
+  expect((await send({ headers: { cookie } })).body).toBe('["ann",["cart"]]');
+});
+
 describe('a response that the client does not wait for', () => {
   const startAndLeave = async () => {
     const request = http.request({ port: (server.address() as AddressInfo).port, host: '127.0.0.1', agent: false });

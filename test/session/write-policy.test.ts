@@ -227,6 +227,47 @@ describe('profiles', () => {
   });
 
   test.each([
+    ['very-high', ['first', 'second']],
+    ['high', ['first', 'second', 'untouched']],
+  ] as const)(
+    '%s: what was set is in the store 300 s later, and is lost with a process that is killed before',
+    async (profile, names) => {
+      const { store, cluster, one, two } = begin({ profile });
+      const { cookie, sid } = await visit(one, undefined, session => session.set('untouched', 0));
+      const { version: first } = (await store.read(sid))!;
+      /** What is there when the process is killed now, and of that what was written since the session began. */
+      const kept = async () => (await visit(two, cookie, session => session.keys().sort())).result;
+      const written = async () =>
+        Array.from((await store.read(sid))!.attributes).flatMap(([name, { version }]) =>
+          version === first ? [] : [name],
+        );
+      await visit(one, cookie, session => session.set('first', 1));
+      await cluster.clock.advance(200_000);
+      await visit(one, cookie, session => session.set('second', 2));
+      await cluster.clock.advance(99_999);
+      expect((await visit(one, cookie, session => session.keys().length)).result).toBe(3);
+      expect([await kept(), await written()]).toEqual([['untouched'], []]);
+      await cluster.clock.advance(1);
+      await settle();
+      expect([await kept(), (await written()).sort()]).toEqual([['first', 'second', 'untouched'], names]);
+      // A login and a logout do not wait.
+      const renewed = await visit(one, cookie, session => session.renew());
+      expect((await two.request(renewed.cookie).get())?.id).toBe(sid);
+      await visit(one, renewed.cookie, session => session.invalidate());
+      expect(await store.count()).toBe(0);
+    },
+  );
+
+  test('very-high: a request finds a session over on time, although the sweep comes at night only', async () => {
+    const { store, cluster, one, two } = begin({ profile: 'very-high' });
+    const { cookie } = await visit(one, undefined, () => {});
+    await cluster.clock.advance(30 * 60_000);
+    expect(await store.count()).toBe(1);
+    expect(await two.request(cookie).get()).toBeUndefined();
+    expect([two.ends.map(({ reason }) => reason), await store.count()]).toEqual([['expired'], 0]);
+  });
+
+  test.each([
     ['aal1', Number.POSITIVE_INFINITY, 30 * 24],
     ['aal2', 30, 12],
     ['aal3', 15, 12],

@@ -1,4 +1,4 @@
-import { type CloseEvent, type Connection, defineEndpoint, type EndpointOptions } from 'holdfast';
+import { CloseCode, type CloseEvent, type Connection, defineEndpoint, type EndpointOptions } from 'holdfast';
 import { describe, expect, test } from 'vitest';
 import { WebSocket } from 'ws';
 import { testClient } from '../../src/testing/test-client.ts';
@@ -96,6 +96,41 @@ describe('we close', () => {
     await client.ended();
     client.socket.end();
     expect(await ended).toEqual({ code: 4001, reason: 'enough', clean: true });
+  });
+
+  test.each([
+    ['normal', 1000],
+    ['goingAway', 1001],
+    ['protocolError', 1002],
+    ['unsupportedData', 1003],
+    ['invalidData', 1007],
+    ['policyViolation', 1008],
+    ['messageTooBig', 1009],
+    ['internalError', 1011],
+  ] as const)('with CloseCode.%s, and the peer gets %i', async (name, code) => {
+    const { endpoint } = closing({ onOpen: connection => connection.close(CloseCode[name], name) });
+    await using served = await serve(endpoint);
+    await using client = await testClient(served.url);
+    expect(await client.closed).toEqual({ code, reason: name, clean: true });
+  });
+
+  test('never with CloseCode.noStatus, which says to onClose that the peer gave no code', async () => {
+    const refused = Promise.withResolvers<unknown>();
+    const { endpoint, ended } = closing({
+      onOpen(connection) {
+        try {
+          connection.close(CloseCode.noStatus);
+        } catch (error) {
+          refused.resolve(error);
+        }
+      },
+    });
+    await using served = await serve(endpoint);
+    using client = await RawClient.connect(served.url);
+    expect(await refused.promise).toBeInstanceOf(RangeError);
+    client.send(closeFrame());
+    client.socket.end();
+    expect((await ended).code).toBe(CloseCode.noStatus);
   });
 
   test('with 1000 when no code is given', async () => {

@@ -68,6 +68,19 @@ describe('declared is deployed', () => {
     expect(await heardAt(`${served.url}/chat`)).toBe('chat');
   });
 
+  test('the endpoints of a module share what it declares', async () => {
+    await write({
+      'a/counters.js': `
+        import { defineEndpoint } from 'holdfast';
+        const context = { opened: 0 };
+        const count = connection => void connection.send(String(++context.opened));
+        export const first = defineEndpoint({ path: '/first', onOpen: count });
+        export const second = defineEndpoint({ path: '/second', onOpen: count });`,
+    });
+    await using served = await serve([], { endpoints: [glob('a/*.js')] });
+    expect([await heardAt(`${served.url}/first`), await heardAt(`${served.url}/second`)]).toEqual(['1', '2']);
+  });
+
   test('runs init and destroy of what it found', async () => {
     await write({
       'a/chat.js': `

@@ -42,6 +42,18 @@ async function say(client: RawClient, text: string): Promise<void> {
 }
 
 describe('dispatch', () => {
+  test('is no limit by default: the handler of each connection runs at once', async () => {
+    const { endpoint, journal, open } = working('/', undefined);
+    await using served = await serve(endpoint);
+    const clients = await Promise.all(Array.from({ length: 20 }, () => RawClient.connect(served.url)));
+    for (const [i, client] of clients.entries()) await say(client, `${i}`);
+    expect(journal.entries).toEqual(clients.map((_, i) => `begin ${i}`));
+    for (const [i, client] of clients.entries()) {
+      open(`${i}`);
+      client[Symbol.dispose]();
+    }
+  });
+
   test('lets as many asynchronous handlers run at once as its concurrency says, and serves who waits in order', async () => {
     const { endpoint, journal, open } = working('/', { concurrency: 2 });
     await using served = await serve(endpoint);

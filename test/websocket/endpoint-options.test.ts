@@ -1,6 +1,7 @@
 import { defineEndpoint, type EndpointOptions } from 'holdfast';
 import { describe, expect, test } from 'vitest';
 import { testClient } from '../../src/testing/test-client.ts';
+import { RawClient } from './raw-client.ts';
 import { serve } from './serve.ts';
 
 /** An endpoint that says its name and its parameters. */
@@ -103,6 +104,23 @@ describe('options', () => {
   test('lets an inflated message be as large as one on the wire, unless told otherwise', () => {
     expect(defineEndpoint({ path: '/', maxMessageSize: '1MiB' }).limits.maxInflatedBytes).toBe(1024 * 1024);
   });
+});
+
+test('an endpoint says where it is served and which versions of the protocol it speaks', async () => {
+  const endpoint = named('a', ['/one', '/two/:id']);
+  expect([endpoint.patterns, endpoint.supportedVersions]).toEqual([['/one', '/two/:id'], [13]]);
+  await using served = await serve(endpoint);
+  using other = await RawClient.dial(served.url);
+  const lines = [
+    'GET /one HTTP/1.1',
+    'Host: a',
+    'Connection: Upgrade',
+    'Upgrade: websocket',
+    'Sec-WebSocket-Version: 8',
+  ];
+  other.socket.write(`${lines.join('\r\n')}\r\nSec-WebSocket-Key: ${'A'.repeat(22)}==\r\n\r\n`);
+  await other.answered();
+  expect([other.status, other.header('Sec-WebSocket-Version')]).toEqual([426, ['13']]);
 });
 
 describe('init and destroy', () => {

@@ -117,6 +117,34 @@ describe('mount', () => {
     expect(await heardAt(`${served.url}/app/declared`)).toBe('declared');
   });
 
+  test('without sessions of its own has those of the server: a visitor keeps one in all such applications', async () => {
+    const counting = (mount: string): RouteConfig => ({
+      mount,
+      application: {
+        routes: [
+          {
+            path: '/count',
+            session: 'create',
+            fetch: async (_, { session }) => new Response(`${await session!.update('n', n => Number(n ?? 0) + 1)}`),
+          },
+        ],
+      },
+    });
+    await using served = await serve([], {
+      dataFolder: join(folder, 'shared-sessions'),
+      session: {},
+      routes: [counting('/shop'), counting('/blog')],
+    });
+    const http = served.url.replace('ws', 'http');
+    const first = await fetch(`${http}/shop/count`);
+    const [setCookie] = first.headers.getSetCookie();
+    expect(setCookie).toMatch(/; Path=\/(;|$)/);
+    const headers = { Cookie: setCookie!.split(';')[0]! };
+    const second = await fetch(`${http}/blog/count`, { headers });
+    expect([await first.text(), await second.text(), second.headers.getSetCookie()]).toEqual(['1', '2', []]);
+    expect(await (await fetch(`${http}/shop/count`, { headers })).text()).toBe('3');
+  });
+
   test('may have sessions of its own: its cookie goes to its prefix only, and means nothing to its neighbours', async () => {
     const counting = (mount: string, session: object): RouteConfig => ({
       mount,

@@ -199,6 +199,19 @@ describe('stream', () => {
     ]);
   });
 
+  test('sends a part of a buffer by its subarray', async () => {
+    const bytes = Uint8Array.of(0, 1, 2, 3, 4, 5);
+    const part = (offset: number, length: number) => bytes.subarray(offset, offset + length);
+    const endpoint = acting(connection => {
+      connection.stream(part(1, 2), false);
+      connection.stream(part(4, 1), true);
+    });
+    await using served = await serve(endpoint);
+    await using client = await testClient(served.url);
+    client.send('go');
+    expect(await client.receive()).toEqual(Buffer.from([1, 2, 4]));
+  });
+
   test('holds back publications too', async () => {
     const endpoint = defineEndpoint({
       path: '/',

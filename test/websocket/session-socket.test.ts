@@ -123,6 +123,10 @@ const cookieOf = (setCookies: string[]) => setCookies.find(line => line.startsWi
 describe('connection.session', () => {
   test('is the session of the handshake’s cookie, and a handshake makes none by itself', async () => {
     await using parts = await withSessions((_, journal) => ({
+      accept({ session }) {
+        journal.add(`accept ${session?.get('name')}`);
+        return true;
+      },
       onOpen: ({ session }) => journal.add(session ? `open with ${session.get('name')}` : 'open without'),
     }));
     const cookie = await parts.signIn();
@@ -133,7 +137,7 @@ describe('connection.session', () => {
     using withCookie = await parts.open(cookie);
     expect(withCookie.status).toBe(101);
     await parts.journal.until('open with alice');
-    expect(parts.journal.entries).toEqual(['open without', 'open with alice']);
+    expect(parts.journal.entries).toEqual(['accept undefined', 'open without', 'accept alice', 'open with alice']);
     expect(await parts.store.count()).toBe(1);
   });
 

@@ -64,6 +64,15 @@ describe.skipIf(postgresMissing)(`postgres${postgresMissing ? ` (skipped: ${post
       await Promise.all(stores.map(store => store.close()));
     });
 
+    test('keeps its sessions from those of another one in the same database', async () => {
+      const [one, other] = [await PostgresStore.open(options()), await PostgresStore.open(options())];
+      expect([await one.create('s', record()), await other.create('s', record())]).toEqual([true, true]);
+      expect(await one.delete('s')).toBe(true);
+      expect([await one.count(), await other.count()]).toEqual([0, 1]);
+      await one.close();
+      await other.close();
+    });
+
     test('of a newer version is refused, and left as it is', async () => {
       const own = options();
       await (await PostgresStore.open(own)).close();
