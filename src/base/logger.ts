@@ -33,6 +33,8 @@ const SECURITY_EVENTS: ReadonlySet<unknown> = new Set([
   'session-end',
   'session-renewed',
   'session-ambiguous',
+  'session-replaced',
+  'session-taken-over',
   'two-live-sessions',
   'unauthorized-session-request',
   'wrong-api-token',

@@ -96,6 +96,11 @@ function* checkSession(
     if (session[option] === undefined || isCapped) continue;
     yield { path: [...at, option], message: 'has no effect: a postgres has no cap of its own; set "maxSessions"' };
   }
+  if (session.ownerRule === false) {
+    const message =
+      'a session is given to every user who shows its cookie, and who signs in gets what another user has left in it; leave it out where users are not to see the data of others';
+    yield { path: [...at, 'ownerRule'], message };
+  }
   if (session.tracking === 'url') {
     const message =
       'sessions in URLs are seen in logs, histories and Referer headers, and are sent to whom a link is sent; use cookies, or "header" for programs';

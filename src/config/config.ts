@@ -246,6 +246,11 @@ export interface SessionConfig {
   anonymousShare?: number;
   /** Sessions of one user at most, and what happens at one more: `refuse` it or `end-oldest`. Default: any number. */
   maxSessionsPerUser?: UserLimit;
+  /**
+   * A session is given to its owner only, the first user who is authenticated in it. Default true. `false`: to everybody
+   * who shows its cookie; who signs in takes it over, with what is in it.
+   */
+  ownerRule?: boolean;
   /** Largest encoded attribute. Default `1MiB`. */
   maxAttributeSize?: Size;
   /** Largest session. Default `4MiB`. */

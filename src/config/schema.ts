@@ -349,6 +349,7 @@ const session = section<SessionConfig>('session', {
     max: whole(1),
     whenReached: z.enum(['refuse', 'end-oldest']),
   }).optional(),
+  ownerRule: flag.optional(),
   maxAttributeSize: size.optional(),
   maxSessionSize: size.optional(),
   warnSize: section<SessionWarnConfig>('warnSize', { attribute: size.optional(), session: size.optional() }).optional(),

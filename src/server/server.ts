@@ -54,7 +54,10 @@ export interface ServerSessions {
   get(carrier: object): Promise<Session | undefined>;
   /** The same, made when the client has none. Its cookie goes out with the answer, the 101 included. */
   open(carrier: object): Promise<Session>;
-  /** Makes the request's session this user's, with a new secret. Another user's ends, and a new one begins. */
+  /**
+   * Makes the request's session this user's, with a new secret. Another user's ends, and a new one begins (with
+   * `ownerRule: false` it is taken over).
+   */
   signIn(carrier: object, owner: SessionOwner): Promise<Session>;
   /** A URL with the session in it, under `tracking: url`; otherwise as it is. */
   encodeUrl(carrier: object, url: string): string;

@@ -73,6 +73,12 @@ export interface SessionManagerOptions extends TrackingOptions {
    */
   readonly overflow?: 'refuse' | 'evict';
   readonly maxSessionsPerUser?: UserLimit;
+  /**
+   * A session is given to its owner only (default): the first user who is authenticated in it, by a login or by the
+   * `user` of a request. `false`: to everybody who shows its cookie, whichever user the request is from. Then the `user`
+   * of a request owns nothing, and who signs in takes the session over, with what is in it.
+   */
+  readonly ownerRule?: boolean;
   /** Largest encoded attribute in bytes. Default 1 MiB. */
   readonly maxAttributeBytes?: number;
   /** Largest session in bytes. Default 4 MiB. */
@@ -118,6 +124,7 @@ const SESSION_OPTIONS: OptionNames<SessionManagerOptions & { close: unknown }> =
   anonymousShare: 'number',
   overflow: true,
   maxSessionsPerUser: { max: 'number', whenReached: true } satisfies OptionNames<UserLimit>,
+  ownerRule: 'flag',
   maxAttributeBytes: 'number',
   maxSessionBytes: 'number',
   warnSize: { attributeBytes: 'number', sessionBytes: 'number' },
@@ -220,6 +227,7 @@ export function readSettings(options: SessionManagerOptions): SessionSettings {
     anonymousShare: options.anonymousShare ?? DEFAULT_ANONYMOUS_SHARE,
     overflow: options.overflow ?? 'refuse',
     maxSessionsPerUser: options.maxSessionsPerUser,
+    ownerRule: options.ownerRule ?? true,
     maxAttributeBytes: options.maxAttributeBytes ?? 1024 * 1024,
     maxSessionBytes: options.maxSessionBytes ?? 4 * 1024 * 1024,
     warnSize: {

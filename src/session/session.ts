@@ -188,7 +188,7 @@ export interface Session<D = SessionData> {
    * included.
    *
    * @throws {HoldfastError} ERR_SESSION_UNAUTHORIZED when it belongs to another user (`sessions.signIn` begins a new
-   * session for them); ERR_SESSION_USER_LIMIT when the user has as many sessions as allowed; ERR_SESSION_SUPERSEDED
+   * session for them), unless the owner rule is off; ERR_SESSION_USER_LIMIT when the user has as many sessions as allowed; ERR_SESSION_SUPERSEDED
    * when another request has renewed it at the same moment; ERR_SESSION_HEADERS_SENT when no response can carry the new
    * cookie any more: after the headers, on a socket, in `access`.
    *

@@ -110,6 +110,7 @@ function toOptions(config: SessionConfig): Options {
     cacheBytes: bytes(cache?.memory),
     overflow: config.overflow,
     maxSessionsPerUser: config.maxSessionsPerUser,
+    ownerRule: config.ownerRule,
     maxAttributeBytes: bytes(config.maxAttributeSize),
     maxSessionBytes: bytes(config.maxSessionSize),
     warnSize: {

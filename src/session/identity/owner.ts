@@ -67,12 +67,22 @@ export function checkOwner(owner: SessionOwner): void {
  *
  * `all`: it is its owner's, or nobody's, or its owner is kept in the session itself. `claim`: it is nobody's yet, and
  * the request has an authenticated user: the first one owns it. `little`: its owner shows credentials with each
- * request, and this route did not ask for them. `nothing`: it belongs to somebody else.
+ * request, and this route did not ask for them. `nothing`: it belongs to somebody else. `nameless`: all but its owner,
+ * whom the request has not shown to be.
  */
-export type OwnerView = 'all' | 'claim' | 'little' | 'nothing';
+export type OwnerView = 'all' | 'claim' | 'little' | 'nothing' | 'nameless';
 
-export function judgeOwner({ owner }: SessionHeader, user: SessionOwner | undefined): OwnerView {
+/**
+ * @param user Whom the request has shown.
+ * @param ownerRule Without it everybody who shows the session may use it. Nobody is taken for its owner by that.
+ */
+export function judgeOwner({ owner }: SessionHeader, user: SessionOwner | undefined, ownerRule: boolean): OwnerView {
+  if (!ownerRule) return isTakenForOwner(owner, user) ? 'all' : 'nameless';
   if (!owner) return user ? 'claim' : 'all';
   if (user) return user.name === owner.name ? 'all' : 'nothing';
   return owner.isShownByRequest ? 'little' : 'all';
+}
+
+function isTakenForOwner(owner: SessionHeader['owner'], user: SessionOwner | undefined): boolean {
+  return !owner || (user ? user.name === owner.name : !owner.isShownByRequest);
 }

@@ -338,7 +338,7 @@ export class SharedSession implements Watched {
   }
 
   /** Undefined when a login has replaced the secret since the handshake was let in. */
-  attach({ secretHash, isVeiled }: Partial<Admission> = {}): SocketSession | undefined {
+  attach({ secretHash, isVeiled = false, isNameless = false }: Partial<Admission> = {}): SocketSession | undefined {
     const { state } = this;
     const { header } = state;
     const isOfNow = secretHash === undefined || secretHash === header.secretHash;
@@ -350,7 +350,7 @@ export class SharedSession implements Watched {
     const listeners = new Set<(error: Error) => void>();
     let released: Promise<void> | undefined;
     const holder = holderWithoutResponse(state, this.#sessions, () => this.schedule());
-    const handle = new SessionHandle(state, holder, { isNew: false, isVeiled: isVeiled === true });
+    const handle = new SessionHandle(state, holder, { isNew: false, isVeiled, isNameless });
     return {
       session: handle.session,
       get isEnded() {

@@ -36,4 +36,6 @@ export interface Admission {
   readonly secretHash: string;
   /** The session has an owner, and the handshake did not ask who it is from: the socket sees no more than that. */
   readonly isVeiled: boolean;
+  /** The socket sees all but the owner, as its handshake. */
+  readonly isNameless: boolean;
 }

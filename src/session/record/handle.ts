@@ -14,6 +14,8 @@ export interface SessionView {
    * attributes are seen.
    */
   readonly isVeiled: boolean;
+  /** It is seen without its owner: without the owner rule, by a request that has not shown to be from them. */
+  readonly isNameless: boolean;
 }
 
 /** What a holder adds to the state: where changes go and how a session is renewed or ended from there. */
@@ -28,7 +30,7 @@ export interface SessionHolder {
 }
 
 const RENEW_OPTIONS: OptionNames<{ owner?: SessionOwner }> = { owner: true };
-const OPEN: SessionView = { isNew: false, isVeiled: false };
+const OPEN: SessionView = { isNew: false, isVeiled: false, isNameless: false };
 
 /**
  * The `Session` given to one request, socket or `access` call: usable until its holder releases it or the session ends.
@@ -72,7 +74,8 @@ export class SessionHandle {
 
   get owner(): SessionOwner | undefined {
     const { owner } = this.#check().header;
-    return owner && !this.#view.isVeiled ? { name: owner.name, roles: owner.roles } : undefined;
+    const { isVeiled, isNameless } = this.#view;
+    return owner && !isVeiled && !isNameless ? { name: owner.name, roles: owner.roles } : undefined;
   }
 
   get idleTimeoutMs(): number {
@@ -149,9 +152,13 @@ export class SessionHandle {
     return this.#view.isVeiled;
   }
 
+  get isNameless(): boolean {
+    return this.#view.isNameless;
+  }
+
   /** Its owner has shown who they are. */
   unveil(): void {
-    this.#view = { ...this.#view, isVeiled: false };
+    this.#view = { isNew: this.#view.isNew, isVeiled: false, isNameless: false };
   }
 
   /** Every later use throws ERR_SESSION_OUTSIDE_REQUEST. */

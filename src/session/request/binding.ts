@@ -12,7 +12,7 @@ import type { SessionRegistry } from '../process/registry.ts';
 import type { SessionServices } from '../process/services.ts';
 import type { SharedSession } from '../process/shared-sessions.ts';
 import type { SocketSession } from '../process/socket-session.ts';
-import { headersSent, outsideRequest, SessionHandle } from '../record/handle.ts';
+import { headersSent, outsideRequest, SessionHandle, type SessionView } from '../record/handle.ts';
 import { Snapshot } from '../record/snapshot.ts';
 import { isSessionEnded, isSuperseded, type SessionState, sessionEnded, superseded } from '../record/state.ts';
 import { isNoRoom } from '../room/cap.ts';
@@ -53,6 +53,10 @@ interface Opened {
   readonly secretHash: string;
 }
 
+interface OwnedByOther extends Opened {
+  readonly owner: string;
+}
+
 /**
  * The session of one request, whatever carries it: nothing is read before the first `get`, `open` or `auto`.
  *
@@ -62,6 +66,8 @@ interface Opened {
 export class SessionBinding {
   readonly #services: BindingServices;
   readonly #request: SessionRequest;
+  /** Who comes to own the session of the request without a login. */
+  readonly #claimant: SessionOwner | undefined;
   readonly #shown: ShownSessions;
   #loading: Promise<void> | undefined;
   #creating: Promise<Session> | undefined;
@@ -76,7 +82,7 @@ export class SessionBinding {
   /** The secret is old enough to be replaced, if the response can say so. */
   #isRotationDue = false;
   /** The session of another user, which this one may only replace. */
-  #foreign: Opened | undefined;
+  #foreign: OwnedByOther | undefined;
   /** Live sessions that the request has shown at once: nobody can say which one of them was planted. */
   #rivals: readonly Found[] = [];
   /** Sids that the request has shown, of sessions that are over by its login. */
@@ -93,6 +99,7 @@ export class SessionBinding {
     this.#request = request;
     this.#shown = new ShownSessions(services, services.registry, request);
     if (request.user !== undefined && request.user !== null) checkOwner(request.user);
+    this.#claimant = services.settings.ownerRule ? request.user : undefined;
   }
 
   /** Where carriers report what they cannot tell anybody else. */
@@ -153,12 +160,11 @@ export class SessionBinding {
     if (this.#isToldNothing) throw superseded();
     if (this.#mayBeHidden) throw fromOtherSite();
     if (this.#areHeadersSent) throw headersSent('opened');
-    if (this.#request.user) await this.#leaveRivals(this.#request.user);
-    this.#creating ??= this.#create(this.#request.user && { ...this.#request.user, isShownByRequest: true }).finally(
-      () => {
-        this.#creating = undefined;
-      },
-    );
+    const user = this.#claimant;
+    if (user) await this.#leaveRivals(user);
+    this.#creating ??= this.#create(user && { ...user, isShownByRequest: true }).finally(() => {
+      this.#creating = undefined;
+    });
     return this.#creating;
   }
 
@@ -170,7 +176,7 @@ export class SessionBinding {
   async auto(): Promise<Session | undefined> {
     await this.#load();
     if (!this.#isNewHere || this.current) return this.current;
-    return this.#request.user || (await this.#services.registry.capacity.mayBeginUnasked()) ? this.open() : undefined;
+    return this.#claimant || (await this.#services.registry.capacity.mayBeginUnasked()) ? this.open() : undefined;
   }
 
   /**
@@ -189,7 +195,7 @@ export class SessionBinding {
 
   /**
    * The session of this user from now on, with a new secret: the client's own when it is nobody's or theirs; otherwise
-   * the other user's ends and a new one begins. A new one begins also where another login has replaced the secret that
+   * the other user's ends and a new one begins (without the owner rule it is taken over, with what is in it). A new one begins also where another login has replaced the secret that
    * the client has shown: its answer was lost, or somebody has clicked twice. Of that other session nothing is given
    * away, and it lives on. Where the client has shown several live sessions, which count as none until then, the latest
    * one that is this user's already stays, and the others end.
@@ -234,8 +240,8 @@ export class SessionBinding {
     const others = rivals.filter(rival => rival !== own);
     for (const { ticket, loaded } of others) {
       const { sid } = ticket;
-      if (await this.#isStillOpen({ sid, secretHash: loaded.snapshot.header.secretHash }))
-        await this.#services.registry.end(sid, 'logout');
+      const { secretHash, owner } = loaded.snapshot.header;
+      if (await this.#isStillOpen({ sid, secretHash })) await this.#endBySignIn(sid, owner?.name, name);
     }
     this.#left = new Set(others.map(({ ticket }) => ticket.sid));
     if (own) await this.#take(own, false);
@@ -243,18 +249,31 @@ export class SessionBinding {
 
   /** The session of somebody else than who signs in ends, if what the client has shown still opens it. */
   async #leaveOtherUser({ name }: SessionOwner): Promise<void> {
-    const { registry } = this.#services;
     const live = this.current && this.#live;
     const before = live?.state.header.owner;
-    if (this.#foreign !== undefined) {
-      if (await this.#isStillOpen(this.#foreign)) await registry.end(this.#foreign.sid, 'logout');
+    const foreign = this.#foreign;
+    if (foreign !== undefined) {
+      if (await this.#isStillOpen(foreign)) await this.#endBySignIn(foreign.sid, foreign.owner, name);
       this.#foreign = undefined;
       this.#loading = Promise.resolve();
-    } else if (live && before && before.name !== name) {
-      if (await this.#isStillOpen({ sid: live.state.sid, secretHash: live.secretHash }))
-        await live.handle.session.invalidate('logout');
-      else await this.#leave(live);
+    } else if (live && before && before.name !== name && this.#services.settings.ownerRule) {
+      const { sid } = live.state;
+      if (await this.#isStillOpen({ sid, secretHash: live.secretHash })) {
+        await this.#endBySignIn(sid, before.name, name);
+        live.state.markEnded();
+        this.#news = 'no ticket';
+      } else await this.#leave(live);
     }
+  }
+
+  async #endBySignIn(sid: string, owner: string | undefined, user: string): Promise<void> {
+    const isEndedHere = await this.#services.registry.end(sid, 'logout');
+    if (!isEndedHere || owner === undefined || owner === user) return;
+    this.#logOwners('session-replaced', sid, owner, user, 'a sign-in by another user has ended a session');
+  }
+
+  #logOwners(event: string, sid: string, owner: string, user: string, message: string): void {
+    this.logger.info({ event, sid: sidPrefix(sid), owner, user, address: this.#request.clientAddress }, message);
   }
 
   /** By what the store says now: a login may have replaced the secret since the request was let in. */
@@ -341,7 +360,8 @@ export class SessionBinding {
     const live = this.#live;
     if (!live || live.state.isEnded) return undefined;
     const { secretHash, handle, state } = live;
-    return this.#services.registry.attach(state.sid, { secretHash, isVeiled: handle.isVeiled });
+    const { isVeiled, isNameless } = handle;
+    return this.#services.registry.attach(state.sid, { secretHash, isVeiled, isNameless });
   }
 
   /** The response headers are out: from now on no cookie can be sent. */
@@ -435,7 +455,7 @@ export class SessionBinding {
 
   /** Whatever it is told could undo the login that it does not know of. Who shows a user is signed in by that. */
   get #isToldNothing(): boolean {
-    return this.#shown.isSuperseded && this.#request.user === undefined;
+    return this.#shown.isSuperseded && this.#claimant === undefined;
   }
 
   /** The client has shown no session, and may have one all the same. */
@@ -466,8 +486,7 @@ export class SessionBinding {
     const [first, second] = live;
     if (!first) return;
     if (second) {
-      const { user } = this.#request;
-      const own = user && latestOf(live, user.name);
+      const own = this.#claimant && latestOf(live, this.#claimant.name);
       if (own) return this.#take(own, false);
       this.#rivals = live;
       // One of them was planted: there is no telling which (RFC 6265 §8.6), so neither counts.
@@ -482,14 +501,14 @@ export class SessionBinding {
   }
 
   #take({ ticket, loaded, standing }: Found, isNew: boolean): Awaitable<void> {
-    const { accessTimes, meters, clock } = this.#services;
+    const { accessTimes, meters, clock, settings } = this.#services;
     const { sid, secret } = ticket;
     const { header } = loaded.snapshot;
     const { user } = this.#request;
-    const view = judgeOwner(header, user);
+    const view = judgeOwner(header, user, settings.ownerRule);
     if (view === 'nothing') {
       meters.unauthorized++;
-      this.#foreign = { sid, secretHash: header.secretHash };
+      this.#foreign = { sid, secretHash: header.secretHash, owner: header.owner!.name };
       this.logger.warn(
         {
           event: 'unauthorized-session-request',
@@ -515,7 +534,7 @@ export class SessionBinding {
       state,
       shared,
       { secret, secretHash: header.secretHash },
-      { isNew, isVeiled: view === 'little' },
+      { isNew, isVeiled: view === 'little', isNameless: view === 'nameless' },
     );
     return view === 'claim' ? this.#claim(live, user!) : this.#considerRotation(live, header, standing);
   }
@@ -609,15 +628,15 @@ export class SessionBinding {
     });
     if (owner && users.isLimited && !state.isDetached) await users.admit(owner.name, sid, () => state.commit());
     this.#news = 'ticket';
-    return this.#retainLive(state, undefined, { secret, secretHash }, { isNew: true, isVeiled: false }, true).handle
-      .session;
+    const view = { isNew: true, isVeiled: false, isNameless: false };
+    return this.#retainLive(state, undefined, { secret, secretHash }, view, true).handle.session;
   }
 
   #retainLive(
     state: SessionState,
     shared: SharedSession | undefined,
     secret: Pick<Live, 'secret' | 'secretHash'>,
-    view: { readonly isNew: boolean; readonly isVeiled: boolean },
+    view: SessionView,
     isMade = false,
   ): Live {
     const live: Live = {
@@ -659,12 +678,15 @@ export class SessionBinding {
     if (this.#areHeadersSent) throw headersSent('renewed');
     if (owner !== undefined) checkOwner(owner);
     const before = live.state.header.owner;
-    if (owner && before && before.name !== owner.name) {
+    const isOther = owner !== undefined && before !== undefined && before.name !== owner.name;
+    if (isOther && this.#services.settings.ownerRule) {
       throw new UnauthorizedSessionRequestError(
         'the session belongs to another user; use sessions.signIn(request, owner), which ends it and begins a new one',
       );
     }
     await this.#replaceSecret(live, owner);
+    if (isOther)
+      this.#logOwners('session-taken-over', live.state.sid, before.name, owner.name, 'a session has another owner now');
   }
 
   /** A login: the old secret is dead at once, and so are the sockets that were opened with it. */
