@@ -20,6 +20,7 @@ const WAITING = [
   'last-words',
   'lmdb-namespaces',
   'pgbouncer',
+  'polling',
   'postgres-tls',
   'redis-full',
   'redis-sentinel',

@@ -139,6 +139,8 @@ function* checkPolicy(route: RouteConfig, at: readonly PropertyKey[], config: Co
       path: [...at, 'policy', 'origins'],
       message: `${title(route)}: every web page may open a WebSocket with the visitor's session; list the origins, or set session: none`,
     };
+  if (route.touch !== undefined && hasNoSession(route, config))
+    yield { path: [...at, 'touch'], message: `${title(route)}: it has no effect on a route without sessions of ours` };
   if (route.crossSiteSignIn && [route.path ?? []].flat().some(path => path.endsWith('*')))
     yield {
       path: [...at, 'crossSiteSignIn'],
@@ -146,6 +148,13 @@ function* checkPolicy(route: RouteConfig, at: readonly PropertyKey[], config: Co
     };
   if (Array.isArray(route.policy?.origins) && route.policy.origins.length === 0)
     yield { path: [...at, 'policy', 'origins'], message: `${title(route)}: the empty list refuses every browser` };
+}
+
+/** By its own word, or because nothing is said and its target has none by default. */
+function hasNoSession({ session, upstream, files, redirect }: RouteConfig, config: Config): boolean {
+  if (session !== undefined) return session === 'none';
+  const isObserved = config.upstreams?.[upstream ?? '']?.session?.mode === 'observed';
+  return isObserved || files !== undefined || redirect !== undefined;
 }
 
 function* checkUpstreams(config: Config): Generator<BrokenRule> {

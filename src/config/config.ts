@@ -401,6 +401,11 @@ export interface RouteConfig {
    * or backend, MUST check that the login was begun here (`state`). Default false: such a request begins no session.
    */
   crossSiteSignIn?: boolean;
+  /**
+   * `false`: what comes by this route, requests and the traffic of WebSockets, does not keep its session alive, as what a
+   * page sends by itself again and again. It sees and changes the session like any other. Default true.
+   */
+  touch?: boolean;
   endpoint?: Endpoint<unknown>;
   fetch?: FetchHandler;
   /** Name of an upstream. */

@@ -562,6 +562,7 @@ const route: z.ZodType<RouteConfig> = section<RouteConfig>('a route', {
     .optional(),
   session: z.enum(['none', 'existing', 'create', 'auto']).optional(),
   crossSiteSignIn: flag.optional(),
+  touch: flag.optional(),
   endpoint: endpoint.optional(),
   fetch: fetchHandler.optional(),
   upstream: text.optional(),

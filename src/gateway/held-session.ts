@@ -46,6 +46,11 @@ export class HeldSession implements Disposable {
     this.shown = shown;
   }
 
+  /** What of a WebSocket's traffic counts as use of the session. */
+  get touchOnTraffic(): SessionContext['touchOnTraffic'] {
+    return this.binding.touches ? this.context.touchOnTraffic : 'never';
+  }
+
   /** True where the request had to sign in, and has not. */
   get lacksSignIn(): boolean {
     return this.shown !== this.session && this.binding.current === undefined;

@@ -48,4 +48,6 @@ export interface Route {
   readonly paths?: PathTolerance | undefined;
   /** A login may be sent here by a page of another site. */
   readonly isCrossSiteSignIn?: boolean | undefined;
+  /** False: nothing that comes by it keeps a session alive. */
+  readonly touch?: boolean | undefined;
 }

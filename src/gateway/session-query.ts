@@ -12,10 +12,11 @@ export class SessionQuery implements SessionRequest {
   readonly clientAddress: string;
   readonly method: string;
   readonly isCrossSiteSignIn: boolean | undefined;
+  readonly touch: boolean | undefined;
   readonly #head: RequestHead;
 
   /** @param urlParameter Under which name a ticket stands in URLs. */
-  constructor(head: RequestHead, route: Pick<Route, 'isCrossSiteSignIn'>, urlParameter: string) {
+  constructor(head: RequestHead, route: Pick<Route, 'isCrossSiteSignIn' | 'touch'>, urlParameter: string) {
     this.#head = head;
     this.cookieHeader = head.headers.cookie;
     this.urlTicket = head.urlTicket?.name === urlParameter ? head.urlTicket.value : undefined;
@@ -23,6 +24,7 @@ export class SessionQuery implements SessionRequest {
     this.clientAddress = head.clientAddress;
     this.method = head.method;
     this.isCrossSiteSignIn = route.isCrossSiteSignIn;
+    this.touch = route.touch;
   }
 
   get isDocumentNavigation(): boolean {

@@ -9,6 +9,7 @@ import type { Config, ListenConfig } from '../config/config.ts';
 import { parseConfig } from '../config/parse.ts';
 import type { UpstreamControl } from '../gateway/upstream/upstream.ts';
 import { HostNames } from '../http/host-names.ts';
+import type { SessionPeek } from '../session/peek.ts';
 import type { SessionEvents } from '../session/reports/events.ts';
 import type { InspectorOptions } from '../session/reports/inspector.ts';
 import type { SessionStatistics } from '../session/reports/statistics.ts';
@@ -65,6 +66,8 @@ export interface ServerSessions {
    * Works on a session outside a request, and commits what `work` changed. @throws {HoldfastError} ERR_SESSION_ENDED.
    */
   access<T>(sid: string, work: (session: Session) => T | Promise<T>): Promise<T>;
+  /** A look into a session outside a request: read-only, and no access. Undefined when there is none. */
+  peek(sid: string): Promise<SessionPeek | undefined>;
   /** Ends a session everywhere. False when it was not there (any more). */
   end(sid: string, reason: SessionEndReason): Promise<boolean>;
   /** The sessions that a user owns. */

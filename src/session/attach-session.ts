@@ -37,9 +37,19 @@ export interface AttachOptions {
    * has sent it. The handler MUST check that the login was begun here (`state`). Default false.
    */
   readonly isCrossSiteSignIn?: boolean;
+  /**
+   * `false`: the request does not keep its session alive, as one that a page sends by itself again and again. It sees and
+   * changes the session like any other. The first call for a response decides. Default true.
+   */
+  readonly touch?: boolean;
 }
 
-const ATTACH_OPTIONS: OptionNames<AttachOptions> = { isSecure: 'flag', user: true, isCrossSiteSignIn: 'flag' };
+const ATTACH_OPTIONS: OptionNames<AttachOptions> = {
+  isSecure: 'flag',
+  user: true,
+  isCrossSiteSignIn: 'flag',
+  touch: 'flag',
+};
 
 /**
  * Gives a request its session: `manager.get(request)` and `manager.open(request)` work from here on, and what a handler
@@ -120,6 +130,7 @@ class NodeRequest implements SessionRequest {
   readonly user: SessionOwner | undefined;
   readonly isSecure: boolean;
   readonly isCrossSiteSignIn: boolean | undefined;
+  readonly touch: boolean | undefined;
   readonly #isSchemeKnown: boolean;
   readonly #req: IncomingMessage;
 
@@ -131,6 +142,7 @@ class NodeRequest implements SessionRequest {
     this.isSecure = options.isSecure ?? (req.socket as Partial<TLSSocket>).encrypted === true;
     this.#isSchemeKnown = this.isSecure || options.isSecure !== undefined;
     this.isCrossSiteSignIn = options.isCrossSiteSignIn;
+    this.touch = options.touch;
   }
 
   get method(): string | undefined {

@@ -4,9 +4,11 @@ import type { Tracking } from './identity/tracking.ts';
 import { Sweeper } from './life/sweeper.ts';
 import { UserSessions } from './life/user-sessions.ts';
 import type { SessionManagerOptions } from './options.ts';
+import { peekAt, type SessionPeek } from './peek.ts';
 import { SessionRegistry, type SocketEndReason } from './process/registry.ts';
 import { createServices } from './process/services.ts';
 import type { SocketSession } from './process/socket-session.ts';
+import { Snapshot } from './record/snapshot.ts';
 import { SESSION_EVENTS, type SessionEvents } from './reports/events.ts';
 import { createInspector, type InspectorOptions } from './reports/inspector.ts';
 import type { SessionStatistics } from './reports/statistics.ts';
@@ -33,6 +35,7 @@ const REQUEST: OptionNames<SessionRequest> = {
   site: true, // some work it out when it is asked for
   user: true,
   isCrossSiteSignIn: 'flag',
+  touch: 'flag',
 };
 
 const END_ALL_OPTIONS: OptionNames<EndAllOptions> = { reason: 'text', except: 'text' };
@@ -219,6 +222,25 @@ export class SessionManager {
     checkText('access', 'a sid', sid);
     if (typeof work !== 'function') throw new TypeError(`access: "work" is a function, not ${kindOf(work)}`);
     return this.#services.registry.access(sid, work);
+  }
+
+  /**
+   * A look into a session, outside a request: what the store has of it, read-only. Counts as no access, keeps nothing
+   * in memory or alive, and writes nothing: for administrators and background work. Undefined when there is no such
+   * session (any more).
+   *
+   * In a request whose session is not to be kept alive by it use `touch: false` of its route or of `attachSession`.
+   *
+   * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE.
+   *
+   * @example
+   * const seen = await sessions.peek(sid);
+   * console.log(seen?.owner?.name, seen?.keys()); // alice []
+   */
+  async peek(sid: string): Promise<SessionPeek | undefined> {
+    checkText('peek', 'a sid', sid);
+    const record = await this.#services.registry.living(sid);
+    return record && peekAt(sid, record, new Snapshot(record));
   }
 
   /**

@@ -19,7 +19,7 @@ export class RelaySessions implements AttachedSessions {
   #attached: SocketSession | undefined;
 
   constructor(held: HeldSession | undefined, observed: ObservedExchange | undefined) {
-    this.touchOnTraffic = (held?.context ?? observed)?.touchOnTraffic ?? 'never';
+    this.touchOnTraffic = (held ?? observed)?.touchOnTraffic ?? 'never';
     this.#context = held?.context;
     this.#observed = observed;
     this.#held = held;

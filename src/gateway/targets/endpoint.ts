@@ -73,7 +73,7 @@ export async function openEndpoint(
       remotePort: admitted.head.peerPort,
       user: handshake.user,
       session: attached,
-      touchOnTraffic: held?.context.touchOnTraffic ?? 'never',
+      touchOnTraffic: held?.touchOnTraffic ?? 'never',
       deflate: accepted.deflate,
       onGone: endingOf(attached, held?.context, onGone),
     };

@@ -115,6 +115,7 @@ function routeEntries(config: RouteConfig, sources: RouteSources, mount: string)
         sessionMode: config.session ?? defaultSessionMode(target),
         paths: pathTolerance(config),
         isCrossSiteSignIn: config.crossSiteSignIn,
+        touch: config.touch,
       },
     };
   });

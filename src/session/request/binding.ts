@@ -37,8 +37,8 @@ interface Live {
   /** The hash of the session's secret when the request was let in. A new secret replaces this one and no other. */
   secretHash: string;
   isRetained: boolean;
-  /** What counts the request as use of the session. */
-  use: Use;
+  /** What counts the request as use of the session, if it is. */
+  use: Use | undefined;
   /** Where changes are written behind the request: it has made some, and they are not known to be stored. */
   hasChanged: boolean;
   /** This request makes it: nobody knows of it who has not had its answer. */
@@ -105,6 +105,11 @@ export class SessionBinding {
   /** Where carriers report what they cannot tell anybody else. */
   get logger(): Logger {
     return this.#services.logger;
+  }
+
+  /** The request is use of its session, and with it what goes on with that session after it. */
+  get touches(): boolean {
+    return this.#request.touch !== false;
   }
 
   /** The session that `get` or `open` has found, without asking the store. */
@@ -318,7 +323,7 @@ export class SessionBinding {
       await state.commit();
     } catch (error) {
       if (!isSuperseded(error)) throw error;
-      this.#services.accessTimes.end(live.use);
+      this.#endUse(live);
       state.beginApart(createSid());
       live.use = this.#beginUse(state);
       await state.commit();
@@ -373,7 +378,8 @@ export class SessionBinding {
   followResponse(): void {
     this.#hasResponse = true;
     const { accessTimes, settings, tracking } = this.#services;
-    if (!this.#loading && tracking.isIn(this.#request)) this.#waiting = accessTimes.wait(this, settings.idleTimeoutMs);
+    if (this.touches && !this.#loading && tracking.isIn(this.#request))
+      this.#waiting = accessTimes.wait(this, settings.idleTimeoutMs);
   }
 
   /** It runs for long, and nobody has asked for its session: that is in use all the same. */
@@ -387,12 +393,11 @@ export class SessionBinding {
    */
   markClientGone(): void {
     this.#isClientGone = true;
-    const { accessTimes } = this.#services;
-    if (this.#waiting) accessTimes.stopWaiting(this.#waiting);
+    if (this.#waiting) this.#services.accessTimes.stopWaiting(this.#waiting);
     this.#shown.endUse();
     if (!this.#live) return;
     this.withdraw();
-    accessTimes.end(this.#live.use);
+    this.#endUse(this.#live);
     this.#releaseLive(this.#live);
   }
 
@@ -427,16 +432,20 @@ export class SessionBinding {
     if (!live) return;
     live.handle.release();
     // What is sent still, to a client that may be slow, is its request.
-    if (!this.#hasResponse) this.#services.accessTimes.end(live.use);
+    if (!this.#hasResponse) this.#endUse(live);
     this.#releaseLive(live);
   }
 
-  #beginUse(state: SessionState): Use {
-    return this.#services.accessTimes.begin(state.sid, state, state.lastAccessedAt);
+  #beginUse(state: SessionState): Use | undefined {
+    return this.touches ? this.#services.accessTimes.begin(state.sid, state, state.lastAccessedAt) : undefined;
+  }
+
+  #endUse({ use }: Live): void {
+    if (use) this.#services.accessTimes.end(use);
   }
 
   #dropLive(live: Live): void {
-    this.#services.accessTimes.end(live.use);
+    this.#endUse(live);
     this.#releaseLive(live);
   }
 
@@ -526,8 +535,10 @@ export class SessionBinding {
     const state = shared?.state ?? this.#services.registry.createState({ sid, ...loaded, isStored: true });
     const lastAccessedAt = accessTimes.latest(sid, loaded.lastAccessedAt);
     state.lastAccessedAt = lastAccessedAt;
-    meters.sinceLastAccessMs.add(Math.max(0, clock.now() - lastAccessedAt));
-    accessTimes.note(sid, header, loaded.lastAccessedAt);
+    if (this.touches) {
+      meters.sinceLastAccessMs.add(Math.max(0, clock.now() - lastAccessedAt));
+      accessTimes.note(sid, header, loaded.lastAccessedAt);
+    }
     const { tracking } = this.#services;
     if (tracking.lacksMarker(this.#request)) this.#asides = tracking.mark(this.#request);
     const live = this.#retainLive(
@@ -561,7 +572,7 @@ export class SessionBinding {
     const now = clock.now();
     const { createdAt, secretAt = createdAt, former } = header;
     if (standing === 'current') {
-      this.#isRotationDue = tracking.kind !== 'url' && now - secretAt >= settings.renewalTimeoutMs; // links cannot be told
+      this.#isRotationDue = this.touches && tracking.kind !== 'url' && now - secretAt >= settings.renewalTimeoutMs; // links cannot be told
       // The client has got the new secret: the one before may end.
       if (former?.kind !== 'rotated' || former.until !== undefined) return;
       return live.state.limitFormer({ ...former, until: now + ROTATED_MS }, header.secretHash).catch(error => {
@@ -569,7 +580,7 @@ export class SessionBinding {
       });
     } else if (standing === 'rotated') {
       // The new secret has not been used: the response that carried it was lost, or is still on its way.
-      this.#isRotationDue = former!.until === undefined && now - secretAt >= ROTATED_MS;
+      this.#isRotationDue = this.touches && former!.until === undefined && now - secretAt >= ROTATED_MS;
     }
   }
 
@@ -691,7 +702,7 @@ export class SessionBinding {
 
   /** A login: the old secret is dead at once, and so are the sockets that were opened with it. */
   async #replaceSecret(live: Live, owner: SessionHeader['owner']): Promise<void> {
-    const { clock, users } = this.#services;
+    const { accessTimes, clock, users } = this.#services;
     const { state, secretHash: expected } = live;
     const wasStored = state.isStored;
     const secret = createSecret();
@@ -720,6 +731,7 @@ export class SessionBinding {
     if (owner) {
       live.isLogin = true;
       live.handle.unveil();
+      if (!this.touches && wasStored) accessTimes.note(state.sid, state.header, state.lastAccessedAt);
     }
     this.#news = 'ticket';
     this.#isRotationDue = false;

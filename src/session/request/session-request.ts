@@ -19,4 +19,9 @@ export interface SessionRequest extends TrackedRequest {
    * `form_post`. `signIn` then sets the cookie over one that the request could not bring. Default false.
    */
   readonly isCrossSiteSignIn?: boolean | undefined;
+  /**
+   * Does it count as use of its session? `false`: it sees and changes the session, and the session ends as if there had
+   * been no such request. A login counts in any case. Default true.
+   */
+  readonly touch?: boolean | undefined;
 }

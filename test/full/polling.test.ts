@@ -1,0 +1,126 @@
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import http from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { WebSocketServer } from 'ws';
+import { connectWebSocket, type WebSocketClient } from '../../src/websocket/protocol/client.ts';
+import { ask } from '../guard/ask.ts';
+import { Served, type Wire, wires } from '../guard/served.ts';
+import { Http2Client } from '../server/http2-client.ts';
+import { PLACES, skipNote } from '../session/race-stores.ts';
+
+// In real time: what a page sends again and again by routes with "touch: false" keeps no session alive.
+
+const IDLE_S = 3;
+/** Until the session is open, and its end is seen on the wire, on a machine that does other things too. */
+const SLACK_S = 1.5;
+const application = `
+const show = (_request, { session }) => new Response(session ? 'here' : 'gone');
+const echo = (path) => defineEndpoint({ path, origins: 'accept', accept: () => true, onMessage: (connection, data) => void connection.send(data) });
+export default defineConfig({
+  listen,
+  session: { store: process.env.STORE, keyFiles: ['key'], idleTimeout: '${IDLE_S}s', cookie: { name: 'sid' } },
+  upstreams: { app: { servers: [process.env.BACKEND] } },
+  routes: [
+    { path: '/open', session: 'create', fetch: () => new Response('opened') },
+    { path: '/poll', touch: false, fetch: (_request, context) => {
+      context.session?.set('polls', (context.session.get('polls') ?? 0) + 1);
+      return show(_request, context);
+    } },
+    { path: '/relayed', touch: false, upstream: 'app', policy: { origins: 'any' } },
+    { path: '/read', fetch: show },
+    { endpoint: echo('/socket'), touch: false },
+    { endpoint: echo('/socket-in-use') },
+  ],
+  log: { access: 'off' },
+});`;
+
+let backend: http.Server;
+beforeAll(async () => {
+  backend = http.createServer((request, response) =>
+    response.end(request.headers['x-session-id'] === undefined ? 'gone' : 'here'),
+  );
+  new WebSocketServer({ server: backend }).on('connection', socket =>
+    socket.on('message', data => socket.send(String(data))),
+  );
+  await once(backend.listen(0, '127.0.0.1'), 'listening');
+});
+afterAll(() => {
+  backend.closeAllConnections();
+  backend.close();
+});
+
+async function open(served: Served, wire: Wire): Promise<string> {
+  const { setCookies } = await ask(served, wire, { path: '/open' });
+  return setCookies.find(line => line.startsWith('sid='))!.split(';')[0]!;
+}
+
+/** How long the session lives that is asked for at this path each half second, in seconds, at most twice its idle time. */
+async function polled(served: Served, wire: Wire, path: string): Promise<number> {
+  const since = performance.now();
+  const cookie = await open(served, wire);
+  const seconds = () => (performance.now() - since) / 1_000;
+  while (seconds() < 2 * IDLE_S) {
+    await sleep(500);
+    const { body } = await ask(served, wire, { path, headers: ['Cookie', cookie] });
+    if (body === 'gone') break;
+  }
+  return seconds();
+}
+
+/** How long a WebSocket lives that sends a message each half second, and its close code. */
+async function chatted(
+  served: Served,
+  wire: Wire,
+  path: string,
+): Promise<{ seconds: number; code: number | undefined }> {
+  const since = performance.now();
+  const cookie = await open(served, wire);
+  using client = wire === 'http/2' ? await Http2Client.connect(served.url(wire)) : undefined;
+  const socket: WebSocketClient = client
+    ? await client.webSocket(path, { cookie })
+    : await connectWebSocket(served.url(wire) + path, { headers: { cookie }, tls: { rejectUnauthorized: false } });
+  const seconds = () => (performance.now() - since) / 1_000;
+  let code: number | undefined;
+  void socket.closed.then(event => {
+    code = event.code;
+  });
+  while (seconds() < 2 * IDLE_S && code === undefined) {
+    socket.send('tick');
+    await Promise.race([sleep(500), socket.closed]);
+  }
+  const lived = seconds();
+  socket.terminate();
+  return { seconds: lived, code };
+}
+
+describe.each(PLACES.map(place => ({ place, title: `${place.name}${skipNote(place)}` })))('on $title', ({ place }) => {
+  test.skipIf(place.missing)(`polling ends with its session after ${IDLE_S} s without use`, async () => {
+    const { address, close } = await place.open();
+    const { port } = backend.address() as AddressInfo;
+    const served = await Served.module(application, {
+      files: { key: randomBytes(32).toString('base64') },
+      env: { STORE: address, BACKEND: `http://127.0.0.1:${port}` },
+    });
+    try {
+      const [polls, sockets, used, usedSocket] = await Promise.all([
+        Promise.all(wires.flatMap(wire => ['/poll', '/relayed'].map(path => polled(served, wire, path)))),
+        Promise.all(wires.flatMap(wire => ['/socket', '/relayed'].map(path => chatted(served, wire, path)))),
+        polled(served, 'http/1', '/read'),
+        chatted(served, 'http/1', '/socket-in-use'),
+      ]);
+      for (const seconds of [...polls, ...sockets.map(socket => socket.seconds)]) {
+        expect(seconds).toBeGreaterThan(IDLE_S - 0.05);
+        expect(seconds).toBeLessThan(IDLE_S + SLACK_S);
+      }
+      expect(sockets.map(({ code }) => code)).toEqual(sockets.map(() => 1008));
+      expect(used).toBeGreaterThanOrEqual(2 * IDLE_S);
+      expect(usedSocket.code).toBeUndefined();
+    } finally {
+      await served[Symbol.asyncDispose]();
+      await close();
+    }
+  });
+});
