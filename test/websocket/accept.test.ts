@@ -231,6 +231,24 @@ describe('accept', () => {
   });
 });
 
+test.each([
+  ['without a key', 'Sec-WebSocket-Version: 13', 400],
+  ['with a key that is none', 'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: short', 400],
+  ['of another version', `Sec-WebSocket-Version: 8\r\nSec-WebSocket-Key: ${'A'.repeat(22)}==`, 426],
+])('accept never sees a handshake %s', async (_, lines, status) => {
+  const journal = new Journal();
+  await using served = await serve(
+    guarded(() => {
+      journal.add('accept');
+      return true;
+    }),
+  );
+  using client = await RawClient.dial(served.url);
+  client.socket.write(`GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n${lines}\r\n\r\n`);
+  await client.answered();
+  expect([client.status, journal.entries]).toEqual([status, []]);
+});
+
 describe('an accept that does not answer', () => {
   /** Answers nothing until told to, and says when it was asked. */
   function stubborn(more: Partial<EndpointOptions<string>> = {}) {
