@@ -74,5 +74,32 @@ describe.each(SHARED_PLACES.map(place => ({ place, title: `${place.name}${skipNo
         await close();
       },
     );
+
+    test.skipIf(place.missing).each(['very-high', 'high'] as const)(
+      'under %s a kill -9 loses what was set since the last writing and no session, and a stop loses nothing',
+      async profile => {
+        const { address, close } = await openDurable(place);
+        let server = await startRaceProcess(address, profile);
+        const visit = async (path: string, cookie: string) => {
+          const answer = await fetch(server.url + path, { headers: { cookie } });
+          const text = await answer.text();
+          return { text, cookie: answer.headers.getSetCookie()[0]?.split(';', 1)[0] ?? cookie };
+        };
+        const { text: id, cookie } = await visit('/in', '');
+        const [, ended] = [await visit('/set?value=lost', cookie), await visit('/in', '')];
+        expect(JSON.parse((await visit('/', cookie)).text)).toEqual({ id, data: { lost: 'here' } });
+        await visit('/logout', ended.cookie);
+        await server.kill();
+        server = await startRaceProcess(address, profile);
+        expect(JSON.parse((await visit('/', cookie)).text)).toEqual({ id, data: {} });
+        expect(JSON.parse((await visit('/', ended.cookie)).text)).toEqual({});
+        await visit('/set?value=kept', cookie);
+        await server.close();
+        server = await startRaceProcess(address, profile);
+        expect(JSON.parse((await visit('/', cookie)).text)).toEqual({ id, data: { kept: 'here' } });
+        await server.close();
+        await close();
+      },
+    );
   },
 );
