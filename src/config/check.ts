@@ -101,7 +101,7 @@ function* checkSession(
       'a session is given to every user who shows its cookie, and who signs in gets what another user has left in it; leave it out where users are not to see the data of others';
     yield { path: [...at, 'ownerRule'], message };
   }
-  if (session.tracking === 'url') {
+  if ([session.tracking].flat().includes('url')) {
     const message =
       'sessions in URLs are seen in logs, histories and Referer headers, and are sent to whom a link is sent; use cookies, or "header" for programs';
     yield { path: [...at, 'tracking'], message };

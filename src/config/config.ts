@@ -199,12 +199,13 @@ export interface SessionConfig {
   keyFiles?: readonly string[];
   /**
    * How clients show their session. Default `cookie`; `header` is for clients without cookies, `url` (encoded links)
-   * for nothing else being possible.
+   * for nothing else being possible. Of a list, such as `[cookie, url]`, the first counts that a client shows; `url`
+   * stands last.
    */
-  tracking?: TrackingKind;
-  /** With `tracking: header`. Default `Holdfast-Session-Ticket`. */
+  tracking?: TrackingKind | readonly TrackingKind[];
+  /** With tracking by `header`. Default `Holdfast-Session-Ticket`. */
   header?: string;
-  /** With `tracking: url`: name of the path parameter. Default `holdfast`. */
+  /** With tracking by `url`: name of the path parameter. Default `holdfast`. */
   urlParameter?: string;
   cookie?: SessionCookieConfig;
   /** Idle and absolute time by NIST assurance level: `aal1` 30 days; `aal2` 30 min and 12 h; `aal3` 15 min and 12 h. */

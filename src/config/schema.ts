@@ -22,7 +22,9 @@ import { isKnownMethod } from '../http/methods.ts';
 import { parseOriginRule } from '../http/origin.ts';
 import { type PatternFault, readRoutePattern } from '../http/route-pattern.ts';
 import { parseServerAddress } from '../http/server-address.ts';
+
 import { isFieldValue, isToken } from '../http/token.ts';
+import { trackingProblem } from '../http/tracking-list.ts';
 import type { Ledger } from '../session/ledger.ts';
 import type { UserLimit } from '../session/life/user-sessions.ts';
 import type { ConflictPolicy } from '../session/record/write-policy.ts';
@@ -311,6 +313,8 @@ const fieldValue = z
 
 const headerName = textLike(value => /^[A-Za-z][\w-]*$/.test(value), 'not a name; take letters, digits, - and _');
 
+const trackingKind = z.enum(['cookie', 'header', 'url']);
+
 const session = section<SessionConfig>('session', {
   store: z
     .union([storeUrl, sessionStore, storeConfig], {
@@ -319,7 +323,18 @@ const session = section<SessionConfig>('session', {
     .optional(),
   ledger: ledger.optional(),
   keyFiles: z.array(text).min(1, { error: 'is empty; name at least one file' }).optional(),
-  tracking: z.enum(['cookie', 'header', 'url']).optional(),
+  tracking: z
+    .union(
+      [
+        trackingKind,
+        z.array(trackingKind).superRefine((kinds, context) => {
+          const message = trackingProblem(kinds);
+          if (message) context.addIssue({ code: 'custom', message });
+        }),
+      ],
+      { error: 'expected "cookie", "header" or "url", or a list of them' },
+    )
+    .optional(),
   header: headerName.optional(),
   urlParameter: headerName.optional(),
   cookie: cookie.optional(),

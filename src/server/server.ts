@@ -60,7 +60,7 @@ export interface ServerSessions {
    * `ownerRule: false` it is taken over).
    */
   signIn(carrier: object, owner: SessionOwner): Promise<Session>;
-  /** A URL with the session in it, under `tracking: url`; otherwise as it is. */
+  /** A URL with the session in it, for a client that shows it in links; otherwise as it is. */
   encodeUrl(carrier: object, url: string): string;
   /**
    * Works on a session outside a request, and commits what `work` changed. @throws {HoldfastError} ERR_SESSION_ENDED.

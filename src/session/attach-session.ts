@@ -60,7 +60,7 @@ const ATTACH_OPTIONS: OptionNames<AttachOptions> = {
  * - Fastify: `attachSession(manager, request, reply)`, in an `onRequest` hook
  * - Hono on `@hono/node-server`: `attachSession(manager, c)`
  *
- * With `tracking: 'url'` the ticket is taken out of `req.url` and `Referer`. Fastify and Hono have read the URL by
+ * With tracking by `url` the ticket is taken out of `req.url` and `Referer`. Fastify and Hono have read the URL by
  * then: it is for node:http and Express.
  *
  * What was given (`req`, `request`, `c`) is what `get` and `open` take afterwards; for Fastify and Hono the
@@ -114,8 +114,8 @@ function bindTo(
   res: ServerResponse,
   options: AttachOptions,
 ): SessionBinding {
-  const { kind, urlParameter } = manager.tracking;
-  const urlTicket = kind === 'url' ? takeUrlTicket(req, new Set([urlParameter]))?.value : undefined;
+  const { kinds, urlParameter } = manager.tracking;
+  const urlTicket = kinds.includes('url') ? takeUrlTicket(req, new Set([urlParameter]))?.value : undefined;
   const binding = manager.bind(new NodeRequest(req, options, urlTicket));
   const bound: BoundResponse = res;
   (bound[BINDINGS] ??= []).push({ manager, binding });

@@ -88,7 +88,7 @@ export class SessionManager {
   }
 
   /** How clients show their session: what carriers have to look for. */
-  get tracking(): Pick<Tracking, 'kind' | 'headerName' | 'urlParameter' | 'ownCookies'> {
+  get tracking(): Pick<Tracking, 'kinds' | 'headerName' | 'urlParameter' | 'ownCookies'> {
     return this.#services.tracking;
   }
 
@@ -199,7 +199,7 @@ export class SessionManager {
   }
 
   /**
-   * A URL with the session in it, under `tracking: 'url'`; otherwise as it is. The servlets' `encodeURL`.
+   * A URL with the session in it, for a client that shows it in links; otherwise as it is. The servlets' `encodeURL`.
    *
    * @example
    * console.log(sessions.encodeUrl(request, '/cart')); // /cart

@@ -134,10 +134,9 @@ const SESSION_OPTIONS: OptionNames<SessionManagerOptions & { close: unknown }> =
   logger: 'logger',
 };
 
-type Choice = 'tracking' | 'lifetime' | 'profile' | 'contents' | 'coherence' | 'overflow';
+type Choice = 'lifetime' | 'profile' | 'contents' | 'coherence' | 'overflow';
 
 const CHOICES: { readonly [K in Choice]: readonly NonNullable<SessionManagerOptions[K]>[] } = {
-  tracking: ['cookie', 'header', 'url'],
   lifetime: Object.keys(LIFETIME_PROFILES) as LifetimeProfile[],
   profile: Object.keys(WRITE_PROFILES) as WriteProfile[],
   contents: ['set', 'get-and-set', 'all'],

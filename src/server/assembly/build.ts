@@ -145,11 +145,11 @@ export async function build(
 /** What clients show a session by. */
 function addNames(own: OwnNames, { tracking }: SessionManager): void {
   for (const name of tracking.ownCookies) own.cookies.add(name);
-  if (tracking.kind === 'header') own.headers.add(tracking.headerName.toLowerCase());
+  if (tracking.kinds.includes('header')) own.headers.add(tracking.headerName.toLowerCase());
 }
 
 function urlParameters(contexts: readonly SessionContext[]): Set<string> {
-  const tracked = contexts.filter(({ manager }) => manager.tracking.kind === 'url');
+  const tracked = contexts.filter(({ manager }) => manager.tracking.kinds.includes('url'));
   return new Set(tracked.map(({ manager }) => manager.tracking.urlParameter));
 }
 

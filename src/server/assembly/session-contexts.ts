@@ -51,7 +51,7 @@ export async function openSessionContext(
     clock: options.clock,
     logger: options.logger,
   });
-  if (manager.tracking.kind === 'url')
+  if (manager.tracking.kinds.includes('url'))
     options.logger.warn(
       {},
       'sessions in URLs are seen in logs, histories and Referer headers; use cookies, or "header" for programs',

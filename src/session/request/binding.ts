@@ -339,7 +339,7 @@ export class SessionBinding {
     switch (this.#news) {
       case 'ticket':
         if (!live?.state.isStored || live.state.isEnded) return [];
-        return tracking.tell({ sid: live.state.sid, secret: live.secret }, request, this.#left);
+        return tracking.tell({ sid: live.state.sid, secret: live.secret }, request, this.#left, live.isMade);
       case 'no ticket':
         return tracking.isIn(request) ? tracking.forget(request) : [];
       case 'none':
@@ -347,11 +347,32 @@ export class SessionBinding {
     }
   }
 
-  /** The URL with the client's ticket in it, under `tracking: 'url'`; otherwise as it is. */
+  /** The URL with the client's ticket in it, where links tell this client; otherwise as it is. */
   encodeUrl(url: string): string {
+    const ticket = this.#ticketOfLinks;
+    return ticket ? this.#services.tracking.encodeUrl(url, ticket) : url;
+  }
+
+  /**
+   * What links of this client have at the end of their path, `;holdfast=v1…`; undefined without a session, and where
+   * the client is told it by other means.
+   */
+  get urlParameter(): string | undefined {
+    const ticket = this.#ticketOfLinks;
+    return ticket && this.#services.tracking.parameterOf(ticket);
+  }
+
+  /** True when links tell this client its ticket, or would tell it that of a session that begins now. */
+  get isToldByLinks(): boolean {
+    const { tracking } = this.#services;
+    if (!tracking.kinds.includes('url')) return false;
+    return tracking.toldBy(this.#request, this.#live === undefined || this.#live.isMade).includes('url');
+  }
+
+  get #ticketOfLinks(): SessionTicket | undefined {
     const live = this.#live;
-    if (!live || live.state.isEnded) return url;
-    return this.#services.tracking.encodeUrl(url, { sid: live.state.sid, secret: live.secret });
+    if (!live || live.state.isEnded || !this.isToldByLinks) return undefined;
+    return { sid: live.state.sid, secret: live.secret };
   }
 
   /**
@@ -572,7 +593,9 @@ export class SessionBinding {
     const now = clock.now();
     const { createdAt, secretAt = createdAt, former } = header;
     if (standing === 'current') {
-      this.#isRotationDue = this.touches && tracking.kind !== 'url' && now - secretAt >= settings.renewalTimeoutMs; // links cannot be told
+      // Links cannot be told.
+      const isDue = this.touches && now - secretAt >= settings.renewalTimeoutMs;
+      this.#isRotationDue = isDue && tracking.shownBy(this.#request) !== 'url';
       // The client has got the new secret: the one before may end.
       if (former?.kind !== 'rotated' || former.until !== undefined) return;
       return live.state.limitFormer({ ...former, until: now + ROTATED_MS }, header.secretHash).catch(error => {

@@ -15,11 +15,6 @@ export interface SessionRequest extends TrackedRequest {
   /** For the log. Absent: not known, as behind a proxy that only the application knows. */
   readonly clientAddress?: string | undefined;
   /**
-   * The request is expected to come from another site and to sign its visitor in: the callback of a login by
-   * `form_post`. `signIn` then sets the cookie over one that the request could not bring. Default false.
-   */
-  readonly isCrossSiteSignIn?: boolean | undefined;
-  /**
    * Does it count as use of its session? `false`: it sees and changes the session, and the session ends as if there had
    * been no such request. A login counts in any case. Default true.
    */
