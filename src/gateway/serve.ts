@@ -4,6 +4,7 @@ import { parseUpgrade } from '../http/upgrade-request.ts';
 import { userFrom } from '../websocket/handshake.ts';
 import type { Admitted, Gateway } from './admit.ts';
 import { answerAsLast, judgeForwards } from './exchange/max-forwards.ts';
+import { UrlClient } from './exchange/url-client.ts';
 import { exchangeSession } from './exchange-session.ts';
 import { forwardRequest } from './forward/forward.ts';
 import type { HeldSession } from './held-session.ts';
@@ -64,6 +65,7 @@ async function answer(
 ): Promise<Served | Refusal | undefined> {
   const { head, route, held, observed } = admitted;
   const { target } = route;
+  const urlClient = UrlClient.of(admitted);
   switch (target.kind) {
     case 'endpoint': {
       // Not an upgrade, or it would not be here: the checks of the handshake say what is missing.
@@ -71,17 +73,20 @@ async function answer(
       return isRefusal(upgrade) ? upgrade : refuse(426, 'ERR_WS_UPGRADE_REQUIRED', 'the request is not an upgrade');
     }
     case 'redirect': {
+      const location = urlClient?.toClient('location', target.location) ?? target.location;
+      urlClient?.protectResponse(response);
       const refusal = await held?.responseCommit?.beforeEnd();
-      if (!refusal) response.writeHead(308, { Location: target.location, 'Content-Length': 0 }).end();
+      if (!refusal) response.writeHead(308, { Location: location, 'Content-Length': 0 }).end();
       return refusal;
     }
     case 'files': {
+      urlClient?.protectResponse(response);
       const refusal = await target.serve(request, response, admitted.rest, held?.responseCommit);
       if (refusal?.status !== 404 || !target.otherwise) return refusal;
-      return runHandler(target.otherwise, admitted, request, response, gateway);
+      return runHandler(target.otherwise, admitted, request, response, gateway, urlClient);
     }
     case 'fetch':
-      return runHandler(target.handler, admitted, request, response, gateway);
+      return runHandler(target.handler, admitted, request, response, gateway, urlClient);
     case 'upstream': {
       const forwards = judgeForwards(head);
       if (isRefusal(forwards)) return forwards;
@@ -99,6 +104,7 @@ async function answer(
         sid: observed ? undefined : held?.session?.id,
         affinityKey: observed?.key ?? held?.session?.id,
         session: exchangeSession(admitted, target.upstream),
+        urlClient,
       });
       return isRefusal(forwarded) ? forwarded : { upstream: target.upstream.name, server: forwarded.server.url };
     }
@@ -111,6 +117,7 @@ function runHandler(
   request: IncomingMessage,
   response: ServerResponse,
   gateway: Gateway,
+  urlClient: UrlClient | undefined,
 ): Promise<Refusal | undefined> {
   const owner = held?.session?.owner;
   const context = {
@@ -125,5 +132,6 @@ function runHandler(
     maxBodyBytes: gateway.maxBodyBytes,
     onRequest: carrier => held?.context.manager.bindTo(carrier, held.binding),
     commit: held?.responseCommit,
+    urlClient,
   });
 }

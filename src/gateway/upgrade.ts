@@ -3,6 +3,7 @@ import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
 import { parseUpgrade } from '../http/upgrade-request.ts';
 import type { ConnectionFacts, EndpointConnection } from '../websocket/endpoint-connection.ts';
 import type { Admitted, Gateway } from './admit.ts';
+import { UrlClient } from './exchange/url-client.ts';
 import { exchangeSession } from './exchange-session.ts';
 import { CLIENT_GONE, type HandshakeEnd, type RelayedAnswer } from './relay/declined-answer.ts';
 import { type OpeningOptions, openRelay } from './relay/opening.ts';
@@ -76,6 +77,7 @@ async function relayTo(
       sid: observed ? undefined : attached?.sid,
       affinityKey: observed?.key ?? attached?.sid,
       session: exchangeSession(admitted, options.upstream, held && (() => attached!.attach())),
+      urlClient: UrlClient.of(admitted),
     });
     if (opened instanceof Relay) attached?.add(opened);
     return opened;

@@ -18,10 +18,10 @@ export function takeUrlTicket(request: IncomingMessage, names: ReadonlySet<strin
   const { rawHeaders, headers } = request;
   for (let index = 0; index < rawHeaders.length; index += 2) {
     if (rawHeaders[index]!.toLowerCase() !== 'referer') continue;
-    rawHeaders[index + 1] = split(rawHeaders[index + 1]!, names).rest;
+    rawHeaders[index + 1] = takeTicket(rawHeaders[index + 1]!, names).rest;
   }
-  if (headers.referer !== undefined) headers.referer = split(headers.referer, names).rest;
-  const { rest, ticket } = split(request.url ?? '', names);
+  if (headers.referer !== undefined) headers.referer = takeTicket(headers.referer, names).rest;
+  const { rest, ticket } = takeTicket(request.url ?? '', names);
   if (ticket) request.url = rest;
   return ticket;
 }
@@ -32,8 +32,8 @@ export function takeUrlTicket(request: IncomingMessage, names: ReadonlySet<strin
  */
 const PARAMETER = /(?:;|%3b)((?:[\w-]|%[4-6][0-9a-f]|%7[0-9a]|%3\d|%2d)+)(?:=|%3d)((?:(?!%3b|%2f)[^;/])*)/gi;
 
-/** The first one counts; each goes. */
-function split(url: string, names: ReadonlySet<string>): { rest: string; ticket: UrlTicket | undefined } {
+/** A URL without the tickets in its path. The first one counts; each goes. */
+export function takeTicket(url: string, names: ReadonlySet<string>): { rest: string; ticket: UrlTicket | undefined } {
   let ticket: UrlTicket | undefined;
   const end = url.search(/[?#]/);
   const path = end === -1 ? url : url.slice(0, end);

@@ -60,7 +60,8 @@ const ATTACH_OPTIONS: OptionNames<AttachOptions> = {
  * - Fastify: `attachSession(manager, request, reply)`, in an `onRequest` hook
  * - Hono on `@hono/node-server`: `attachSession(manager, c)`
  *
- * With tracking by `url` the ticket is taken out of `req.url` and `Referer`. Fastify and Hono have read the URL by
+ * With tracking by `url` the ticket is taken out of `req.url` and `Referer`, and the answer says `Referrer-Policy:
+ * same-origin` unless the handler says otherwise. Links and redirects are `encodeUrl` of the binding. Fastify and Hono have read the URL by
  * then: it is for node:http and Express.
  *
  * What was given (`req`, `request`, `c`) is what `get` and `open` take afterwards; for Fastify and Hono the
@@ -116,6 +117,8 @@ function bindTo(
 ): SessionBinding {
   const { kinds, urlParameter } = manager.tracking;
   const urlTicket = kinds.includes('url') ? takeUrlTicket(req, new Set([urlParameter]))?.value : undefined;
+  // No other site may learn the URL.
+  if (urlTicket !== undefined && !res.headersSent) res.setHeader('Referrer-Policy', 'same-origin');
   const binding = manager.bind(new NodeRequest(req, options, urlTicket));
   const bound: BoundResponse = res;
   (bound[BINDINGS] ??= []).push({ manager, binding });

@@ -88,7 +88,7 @@ export class SessionManager {
   }
 
   /** How clients show their session: what carriers have to look for. */
-  get tracking(): Pick<Tracking, 'kinds' | 'headerName' | 'urlParameter' | 'ownCookies'> {
+  get tracking(): Pick<Tracking, 'kinds' | 'headerName' | 'urlParameter' | 'path' | 'ownCookies'> {
     return this.#services.tracking;
   }
 

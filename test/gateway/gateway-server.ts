@@ -196,7 +196,7 @@ function sessionsOf(id: string, options: GatewayOptions): SessionContext {
   const session = { id, ...options.session };
   const nothing = () => {};
   const binding = {
-    ...{ current: session, hasNews: news.length > 0, isDirty: false },
+    ...{ current: session, hasNews: news.length > 0, isDirty: false, touches: true },
     existing: async () => session,
     commit: async () => {},
     attach: async () => ({ session, isEnded: false, touch: onTraffic, release: async () => {} }),

@@ -747,6 +747,7 @@ test('attachSession follows clients without cookies by the URL, which no handler
   };
   const answer = await send({ path: link, headers: { referer: `http://a${link}` } });
   expect(JSON.parse(answer.body)).toEqual(['/next?a=1', 'http://a/next?a=1', 1]);
+  expect(answer.headers['referrer-policy']).toBe('same-origin');
 });
 
 test('attachSession refuses the session of another user than the one it is told', async () => {

@@ -75,6 +75,12 @@ const USER_HEADER = 'X-Forwarded-User';
 const ROLES_HEADER = 'X-Forwarded-Groups';
 const ASSERTION_HEADER = 'Holdfast-Assertion';
 
+/**
+ * By which a backend gets the ticket of a client that shows it in links: `;holdfast=v1…`, for the end of the path of
+ * each link of its own.
+ */
+export const URL_TICKET_HEADER = 'Holdfast-Url-Ticket';
+
 export function upstreamIdentity(options: UpstreamIdentityOptions): UpstreamIdentity {
   const {
     sessionHeader = 'X-Session-ID',
@@ -87,9 +93,10 @@ export function upstreamIdentity(options: UpstreamIdentityOptions): UpstreamIden
     passHeaders = [],
   } = options;
   const assertionHeader = (typeof assertion === 'object' && assertion.header) || ASSERTION_HEADER;
-  const owned = [sessionHeader, userHeader, rolesHeader, assertionHeader, CONTROL_HEADER].filter(
-    name => name !== false,
-  );
+  const owned = [
+    ...[sessionHeader, userHeader, rolesHeader, assertionHeader].filter(name => name !== false),
+    ...[CONTROL_HEADER, URL_TICKET_HEADER],
+  ];
   // A header of the user that is not ours is that of a proxy in front.
   const ofProxy = [...(userHeader === false ? [USER_HEADER] : []), ...(rolesHeader === false ? [ROLES_HEADER] : [])];
   return {

@@ -8,7 +8,7 @@ import { sessionFailure } from '../session-failure.ts';
 import type { AssertionIssuer } from './assertion.ts';
 import type { AnsweredBy, BackendSession, Heard } from './backend-session.ts';
 import { CONTROL_HEADER, parseSessionControl, type SessionControl } from './control-header.ts';
-import type { UpstreamIdentity } from './identity.ts';
+import { type UpstreamIdentity, URL_TICKET_HEADER } from './identity.ts';
 
 /** The upstream, as far as it concerns our sessions. */
 export interface ControllingUpstream {
@@ -43,16 +43,17 @@ export class ManagedSession implements BackendSession {
     const { held, upstream } = this.#options;
     if (!held?.binding.current) return [];
     // Before anything is waited for: the client may leave meanwhile, and with it what the session can be asked.
-    const lines = this.#headersOf(held.binding.current);
+    const lines = this.#headersOf(held.binding.current, held.binding.urlParameter);
     // The backend may ask for it before it answers.
     return upstream.identity.asksForSessions && held.binding.isDirty ? held.binding.commit().then(() => lines) : lines;
   }
 
-  #headersOf(session: Session): readonly HeaderLine[] {
+  #headersOf(session: Session, urlParameter: string | undefined): readonly HeaderLine[] {
     const { identity, assertions } = this.#options.upstream;
     const { owner } = session;
     const lines = owner ? userHeaders(owner, identity) : [];
     if (assertions) lines.push({ name: identity.assertionHeader, value: assertions.issue(session.id, owner) });
+    if (urlParameter !== undefined) lines.push({ name: URL_TICKET_HEADER, value: urlParameter });
     return lines;
   }
 

@@ -3,6 +3,7 @@ import type { BackendSession } from '../backend-session/backend-session.ts';
 import type { PathRewrite } from '../routing/path-rewrite.ts';
 import type { UpstreamServer } from '../upstream/server.ts';
 import type { Upstream } from '../upstream/upstream.ts';
+import type { UrlClient } from './url-client.ts';
 
 /** What taking a request to a backend needs, be it forwarded or relayed. */
 export interface BackendExchange {
@@ -18,6 +19,8 @@ export interface BackendExchange {
   readonly session?: BackendSession | undefined;
   /** The route's paths as the backend knows them; left out when they are the same. */
   readonly rewrite?: PathRewrite | undefined;
+  /** Left out for a client that shows its session by other means than links. */
+  readonly urlClient?: UrlClient | undefined;
 }
 
 /** The status in logs of what was not answered, because its client was gone. As nginx. */

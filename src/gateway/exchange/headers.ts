@@ -53,8 +53,8 @@ export function backendRequestHeaders(
  * The headers of a backend's response as the client gets them, of a request as well as of a handshake: name, value, name,
  * value ...
  *
- * A backend sets every cookie and header but ours; `Holdfast-Session` is a message to us only, `Holdfast-Reason` one of
- * ours. Links and cookies are those of the public side. `Upgrade` is there in a 426 alone, and then `Connection` must
+ * A backend sets every cookie and header but ours; `Holdfast-Session` is a message to us only, `Holdfast-Reason` and
+ * `Holdfast-Url-Ticket` are ours. Links and cookies are those of the public side. `Upgrade` is there in a 426 alone, and then `Connection` must
  * name it.
  */
 export function clientResponseHeaders(
@@ -69,7 +69,8 @@ export function clientResponseHeaders(
   for (let i = 0; i < passed.length; i += 2) {
     const name = passed[i]!;
     const { lower } = headerName(name);
-    if (lower === 'holdfast-session' || lower === 'holdfast-reason' || own.headers.has(lower)) continue;
+    if (lower.startsWith('holdfast-') && OURS.has(lower)) continue;
+    if (own.headers.has(lower)) continue;
     const value = rewriting.toClient(lower, passed[i + 1]!);
     if (value !== undefined) headers.push(name, value);
   }
@@ -80,3 +81,6 @@ export function clientResponseHeaders(
 }
 
 const LENGTH = foldNames(['Content-Length']);
+
+/** Messages to us, or of ours. */
+const OURS: ReadonlySet<string> = new Set(['holdfast-session', 'holdfast-reason', 'holdfast-url-ticket']);

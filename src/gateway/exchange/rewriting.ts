@@ -2,6 +2,7 @@ import { parseAuthority } from '../../http/authority.ts';
 import type { RequestHead } from '../../http/request-head.ts';
 import type { PathRewrite } from '../routing/path-rewrite.ts';
 import type { CookiePlace, UpstreamCookies } from '../upstream/cookies.ts';
+import type { UrlClient } from './url-client.ts';
 
 export interface RewritingOptions {
   readonly head: RequestHead;
@@ -11,6 +12,8 @@ export interface RewritingOptions {
   };
   /** Of the route; undefined when its paths are the backend's. */
   readonly rewrite?: PathRewrite | undefined;
+  /** Its links carry its ticket. */
+  readonly urlClient?: UrlClient | undefined;
 }
 
 /**
@@ -50,6 +53,12 @@ export class Rewriting implements CookiePlace {
    * @param name in lower case.
    */
   toClient(name: string, value: string): string | undefined {
+    const text = this.#toPublic(name, value);
+    const { urlClient } = this.#options;
+    return urlClient === undefined || text === undefined ? text : urlClient.toClient(name, text);
+  }
+
+  #toPublic(name: string, value: string): string | undefined {
     switch (name) {
       case 'set-cookie':
         return this.#options.upstream.cookies.toClient(value, this);

@@ -195,6 +195,7 @@ export class Attempt implements AnswerSink, BodySenderEvents, ClientTerms {
     if (isRefusal(heard)) return this.#refuse(heard);
     const { response, upstream } = this.#options;
     const headers = clientResponseHeaders(head, upstream, this.#shared.rewriting);
+    this.#options.urlClient?.protect(headers);
     this.#addHopByHop(head, headers);
     const tieingCookie = this.#shared.selection.accepted(this.#server);
     // RFC 9112 §9.6: a server that wants no more of the request says so, and a client may stop sending it.

@@ -42,6 +42,7 @@ export function passDeclined(
   const { socket, upstream } = options;
   const { status, statusMessage } = answer.head;
   const headers = clientResponseHeaders({ status, rawHeaders }, upstream, new Rewriting(options));
+  options.urlClient?.protect(headers);
   const received = joinHeaders(answer.head.rawHeaders);
   const isChunked = received['transfer-encoding'] !== undefined;
   const carriesOurs = lines.length > 0;

@@ -10,6 +10,7 @@ import type { RequestHead } from '../../http/request-head.ts';
 import type { ResponseCommit } from '../../session/request/response-commit.ts';
 import type { Session } from '../../session/session.ts';
 import type { User } from '../../websocket/handshake.ts';
+import type { UrlClient } from '../exchange/url-client.ts';
 import { sessionFailure } from '../session-failure.ts';
 
 /** What a fetch handler gets beside the web-standard request. */
@@ -37,6 +38,8 @@ export interface RunFetchHandlerOptions {
   /** Sees the request before the handler does. */
   readonly onRequest?: (request: Request) => void;
   readonly commit?: ResponseCommit | undefined;
+  /** Left out for a client that shows its session by other means than links. */
+  readonly urlClient?: UrlClient | undefined;
 }
 
 /**
@@ -96,6 +99,7 @@ export async function runFetchHandler(
       maxWriteBytes,
       clientGone: clientGone.signal,
       commit: options.commit,
+      urlClient: options.urlClient,
     });
     if (refusal) before.restore();
     return refusal;
@@ -162,12 +166,13 @@ interface WriteOptions {
   readonly maxWriteBytes: number;
   readonly clientGone: AbortSignal;
   readonly commit: ResponseCommit | undefined;
+  readonly urlClient: UrlClient | undefined;
 }
 
 async function writeResponse(
   response: Response,
   outgoing: ServerResponse,
-  { isHead, maxWriteBytes, clientGone, commit }: WriteOptions,
+  { isHead, maxWriteBytes, clientGone, commit, urlClient }: WriteOptions,
 ): Promise<Refusal | undefined> {
   const hasNoBody = isHead || response.status === 204 || response.status === 304;
   const reader = response.body?.getReader();
@@ -179,8 +184,9 @@ async function writeResponse(
       throw new TypeError(`the value of the header ${name} is a string, not a value of the type ${typeof value}`);
     // Added to what the session may have set.
     if (name === 'set-cookie') outgoing.appendHeader(name, value);
-    else outgoing.setHeader(name, value);
+    else outgoing.setHeader(name, urlClient?.toClient(name, value) ?? value);
   }
+  urlClient?.protectResponse(outgoing);
   if (!reader || hasNoBody) {
     const refusal = await end(outgoing, commit);
     await reader?.cancel();

@@ -112,7 +112,7 @@ function routeEntries(config: RouteConfig, sources: RouteSources, mount: string)
         upgradePolicies: [...shield(config, sources), ...originPolicies(config.policy, endpoint, sources.logger)],
         demands: demandsOf(config),
         sessions: sources.sessions,
-        sessionMode: config.session ?? defaultSessionMode(target),
+        sessionMode: config.session ?? defaultSessionMode(target, sources.sessions),
         paths: pathTolerance(config),
         isCrossSiteSignIn: config.crossSiteSignIn,
         touch: config.touch,
@@ -126,7 +126,9 @@ function pathTolerance({ paths }: RouteConfig): PathTolerance | undefined {
 }
 
 /** Where the backend keeps the sessions, visitors are given none of ours unasked. */
-function defaultSessionMode(target: Target): SessionMode {
+function defaultSessionMode(target: Target, sessions: SessionContext | undefined): SessionMode {
+  // A client with its session in the URL would lose it on the way.
+  if (target.kind === 'redirect' && sessions?.manager.tracking.kinds.includes('url')) return 'existing';
   return target.kind === 'upstream' && target.upstream.observer ? 'none' : DEFAULT_SESSION_MODE[target.kind];
 }
 

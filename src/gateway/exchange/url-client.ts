@@ -1,0 +1,142 @@
+import { PageLinks } from '../../http/page-links.ts';
+import type { RequestHead } from '../../http/request-head.ts';
+import {
+  type CacheableResponse,
+  forbidsStoring,
+  isForSharedCaches,
+  keepFromSharedCaches,
+  PRIVATE,
+} from '../../http/shared-caches.ts';
+import type { SessionManager } from '../../session/manager.ts';
+import type { SessionBinding } from '../../session/request/binding.ts';
+
+export interface UrlClientOptions {
+  readonly head: RequestHead;
+  /** Left out when the route has no sessions. */
+  readonly held?:
+    | { readonly binding: SessionBinding; readonly context: { readonly manager: SessionManager } }
+    | undefined;
+}
+
+/** Beside `same-origin` the only policy by which no other site learns the path of a page. */
+const STRICTEST = new Set(['no-referrer', 'same-origin']);
+const POLICIES = new Set([
+  ...STRICTEST,
+  ...['no-referrer-when-downgrade', 'origin', 'strict-origin', 'origin-when-cross-origin'],
+  ...['strict-origin-when-cross-origin', 'unsafe-url'],
+]);
+
+/** Of these no link leads on. */
+const WITHOUT_LINKS = /^\s*(?:(?:image|audio|video|font)\/|text\/css\b)/i;
+
+/**
+ * A client that has a ticket in its URL, or is told its session by links: what answers to it need. Its ticket is what it
+ * is when the answer is written, so that a login in it counts.
+ */
+export class UrlClient {
+  readonly #head: RequestHead;
+  readonly #held: UrlClientOptions['held'];
+  #links: PageLinks | undefined;
+  #text: string | undefined;
+
+  /** Undefined for every other client. */
+  static of(options: UrlClientOptions): UrlClient | undefined {
+    const { head, held } = options;
+    return head.urlTicket !== undefined || held?.binding.isToldByLinks ? new UrlClient(options) : undefined;
+  }
+
+  private constructor({ head, held }: UrlClientOptions) {
+    this.#head = head;
+    this.#held = held;
+  }
+
+  /** Writes the ticket into links; undefined when there is none to tell. */
+  get links(): PageLinks | undefined {
+    const text = this.#held?.binding.urlParameter;
+    if (text === this.#text) return this.#links;
+    this.#text = text;
+    this.#links = text === undefined ? undefined : this.#linksWith(text);
+    return this.#links;
+  }
+
+  #linksWith(text: string): PageLinks {
+    const { host, isSecure, path, query, urlTicket } = this.#head;
+    const { path: scope, urlParameter: name } = this.#held!.context.manager.tracking;
+    return new PageLinks({
+      url: `${isSecure ? 'https' : 'http'}://${host || 'localhost'}${path}${query && `?${query}`}`,
+      parameter: { name, text },
+      scope,
+      hasParameter: urlTicket !== undefined && text === `;${urlTicket.name}=${urlTicket.value}`,
+    });
+  }
+
+  /**
+   * A header of the answer as the client gets it.
+   *
+   * @param name in lower case.
+   */
+  toClient(name: string, value: string): string {
+    switch (name) {
+      case 'location':
+      case 'content-location':
+        return this.links?.add(value) ?? value;
+      case 'refresh':
+        return this.links?.refresh(value) ?? value;
+      default:
+        return value;
+    }
+  }
+
+  /** What else the headers of an answer, name, value, name, value ..., say to this client. Changes the list. */
+  protect(headers: string[]): void {
+    const mayTell = this.#mayTell(fieldOf(headers, 'content-type'));
+    const isStored = !forbidsStoring(fieldOf(headers, 'cache-control'));
+    const policy = referrerPolicy(fieldOf(headers, 'referrer-policy'));
+    removeAll(headers, name => {
+      if (name === 'referrer-policy') return true;
+      return mayTell && ((isStored && name === 'cache-control') || isForSharedCaches(name));
+    });
+    headers.push('Referrer-Policy', policy);
+    if (mayTell && isStored) headers.push('Cache-Control', PRIVATE);
+  }
+
+  /** The same on a response of our own. */
+  protectResponse(response: CacheableResponse): void {
+    response.setHeader('Referrer-Policy', referrerPolicy(textOf(response.getHeader('Referrer-Policy'))));
+    if (this.#mayTell(textOf(response.getHeader('Content-Type')))) keepFromSharedCaches(response);
+  }
+
+  #mayTell(contentType = ''): boolean {
+    return this.links !== undefined && !WITHOUT_LINKS.test(contentType);
+  }
+}
+
+/** No other site learns of a URL with a ticket. A stricter policy stays. */
+function referrerPolicy(value = ''): string {
+  // Of several that a browser knows, the last one counts (Referrer Policy §8.1).
+  const known = value.split(',').map(token => token.trim().toLowerCase());
+  const last = known.findLast(token => POLICIES.has(token));
+  return last !== undefined && STRICTEST.has(last) ? last : 'same-origin';
+}
+
+function textOf(value: unknown): string | undefined {
+  return value === undefined ? undefined : String(value);
+}
+
+/** @param name in lower case. */
+function fieldOf(headers: readonly string[], name: string): string | undefined {
+  const values: string[] = [];
+  for (let i = 0; i < headers.length; i += 2)
+    if (headers[i]!.length === name.length && headers[i]!.toLowerCase() === name) values.push(headers[i + 1]!);
+  return values.length === 0 ? undefined : values.join(', ');
+}
+
+function removeAll(headers: string[], isRemoved: (name: string) => boolean): void {
+  let end = 0;
+  for (let i = 0; i < headers.length; i += 2) {
+    if (isRemoved(headers[i]!.toLowerCase())) continue;
+    headers[end++] = headers[i]!;
+    headers[end++] = headers[i + 1]!;
+  }
+  headers.length = end;
+}

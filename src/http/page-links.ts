@@ -1,0 +1,102 @@
+import { takeTicket } from './url-ticket.ts';
+
+/** The page whose links are written, as its client has it. */
+export interface Page {
+  /** Without a path parameter of ours. */
+  readonly url: string;
+  /** What its links get at the end of their path: the name of the parameter, and all of it, `;name=value`. */
+  readonly parameter: { readonly name: string; readonly text: string };
+  /** The path under which it is good for something: `/`, or without a slash at its end. */
+  readonly scope: string;
+  /** The client has the page under a URL with this parameter, so that links which keep its path keep that too. */
+  readonly hasParameter: boolean;
+}
+
+/** What a browser leaves out around a URL (URL standard §4.4). */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for.
+const EDGE = /[\x00-\x20]/;
+
+/**
+ * Writes a path parameter into links of a page: those that lead to the page's own origin, and to no other place
+ * whatever a browser makes of their spelling. All other links stay letter for letter.
+ */
+export class PageLinks {
+  readonly #page: Page;
+  readonly #url: URL | null;
+  readonly #names: ReadonlySet<string>;
+
+  constructor(page: Page) {
+    this.#page = page;
+    this.#url = URL.parse(page.url);
+    this.#names = new Set([page.parameter.name]);
+  }
+
+  /** @param base From where relative links of the document lead. Default: the page. */
+  add(link: string, base: URL | undefined = undefined): string {
+    const from = base ?? this.#url;
+    const url = from && URL.parse(link, from.href);
+    if (!url || !this.#isOwn(url)) return link;
+    const [start, end] = inner(link);
+    const text = link.slice(start, end);
+    if (text === '' || text.startsWith('?') || text.startsWith('#')) return this.#onThisPath(link, text, url, base);
+    const { rest } = takeTicket(text, this.#names);
+    const mark = rest.search(/[?#]/);
+    const path = mark === -1 ? rest : rest.slice(0, mark);
+    const isHostOnly = /^(?:[a-z]+:)?[/\\]{2,}[^/\\]*$/i.test(path);
+    const encoded = path + (isHostOnly ? '/' : '') + this.#page.parameter.text + rest.slice(path.length);
+    // Of odd spellings, what stands at the end may be part of the host.
+    const result = URL.parse(encoded, from.href);
+    const isRight = result !== null && this.isOwnOrigin(result) && result.pathname.endsWith(this.#page.parameter.text);
+    return isRight ? link.slice(0, start) + encoded + link.slice(end) : link;
+  }
+
+  /** The value of a `Refresh` header, or of the `content` of its `meta` (HTML standard §4.2.5.3). */
+  refresh(value: string): string {
+    const begin = /^\s*[\d.]+/.exec(value)?.[0];
+    if (begin === undefined) return value;
+    const rest = value.slice(begin.length);
+    const [lead = ''] = /^\s*[;,]?\s*/.exec(rest)!;
+    if (lead === '' && rest !== '') return value;
+    const [key = ''] = /^(?:url\s*=\s*)?/i.exec(rest.slice(lead.length))!;
+    const target = rest.slice(lead.length + key.length);
+    if (target === '') {
+      const again = this.add('');
+      return again === '' ? value : `${begin}; url=${again}`;
+    }
+    const quote = /^["']/.exec(target)?.[0] ?? '';
+    const close = quote === '' ? -1 : target.indexOf(quote, 1);
+    const link = target.slice(quote.length, close === -1 ? undefined : close);
+    return begin + lead + key + quote + this.add(link) + (close === -1 ? '' : target.slice(close));
+  }
+
+  /** True when a URL leads to the page's own origin. */
+  isOwnOrigin({ protocol, host }: URL): boolean {
+    return protocol === this.#url?.protocol && host === this.#url.host;
+  }
+
+  /** A link that names no path: it leads to that of the page, or of its base. */
+  #onThisPath(link: string, text: string, url: URL, base: URL | undefined): string {
+    // To another place of the page it is no request.
+    if (base === undefined && (this.#page.hasParameter || text.startsWith('#'))) return link;
+    // What begins so would be read as a host.
+    if (url.pathname.startsWith('//')) return link;
+    return takeTicket(url.pathname, this.#names).rest + this.#page.parameter.text + url.search + url.hash;
+  }
+
+  #isOwn(url: URL): boolean {
+    if (!this.isOwnOrigin(url) || url.username !== '' || url.password !== '') return false;
+    const { scope } = this.#page;
+    if (scope === '/') return true;
+    const path = takeTicket(url.pathname, this.#names).rest;
+    return path === scope || path.startsWith(`${scope}/`);
+  }
+}
+
+/** Where a link begins and ends without what a browser leaves out around it. */
+function inner(link: string): [start: number, end: number] {
+  let start = 0;
+  let end = link.length;
+  while (start < end && EDGE.test(link[start]!)) start++;
+  while (end > start && EDGE.test(link[end - 1]!)) end--;
+  return [start, end];
+}

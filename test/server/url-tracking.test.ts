@@ -1,0 +1,288 @@
+import { once } from 'node:events';
+import http, { type IncomingMessage, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { describe, expect, test } from 'vitest';
+import type { Config, RouteConfig } from '../../src/config/config.ts';
+import { closing } from '../services/closing.ts';
+import { type Answered, type Asked, ask, knock, type Lines, type Wire, WiredServer, wires } from './wires.ts';
+
+const open = closing();
+const PAGE = {
+  Accept: 'text/html',
+  'Sec-Fetch-Dest': 'document',
+  'Sec-Fetch-Mode': 'navigate',
+  'Sec-Fetch-Site': 'none',
+};
+const TICKET = /;holdfast=v1\.[\w.-]+/;
+
+type Handler = (request: IncomingMessage, response: ServerResponse) => void;
+
+/** A backend in front of which a server stands, with what it has been asked. */
+async function backend(
+  handler: Handler,
+  {
+    session = { tracking: 'url' },
+    route = {},
+    logger,
+    upstream = {},
+  }: {
+    session?: Config['session'];
+    route?: Partial<RouteConfig>;
+    logger?: Lines;
+    upstream?: object;
+  } = {},
+): Promise<{ server: WiredServer; seen: IncomingMessage[] }> {
+  const seen: IncomingMessage[] = [];
+  const behind = http.createServer((request, response) => {
+    seen.push(request);
+    handler(request, response);
+  });
+  behind.listen(0, '127.0.0.1');
+  await once(behind, 'listening');
+  open.push({
+    close: () => {
+      behind.closeAllConnections();
+      return new Promise(resolve => behind.close(resolve));
+    },
+  });
+  const { port } = behind.address() as AddressInfo;
+  const server = await WiredServer.start(
+    {
+      session,
+      upstreams: { app: { servers: [`http://127.0.0.1:${port}`], ...upstream } },
+      routes: [{ path: '/*', upstream: 'app', ...route }],
+    },
+    logger,
+  );
+  open.push(server);
+  return { server, seen };
+}
+
+const page = (server: WiredServer, wire: Wire, asked: Asked = {}): Promise<Answered> =>
+  ask(server, wire, { ...asked, headers: { ...PAGE, ...asked.headers } });
+const sidOf = ({ headers }: IncomingMessage) => headers['x-session-id'];
+const ticketIn = (text: string | undefined) => TICKET.exec(text ?? '')?.[0];
+
+describe.each(wires)('an upstream whose clients have no cookies, over %s', wire => {
+  const origin = `${wire === 'http/1' ? 'http' : 'https'}://public.example`;
+
+  test('five redirects are one session, from the first answer on', async () => {
+    const { server, seen } = await backend((request, response) => {
+      const next = Number(request.url!.slice(1)) + 1;
+      response.writeHead(302, { Location: next % 2 ? `/${next}` : `${origin}/${next}` }).end();
+    });
+    let path = '/0';
+    for (let i = 0; i < 5; i++) {
+      const { headers } = await page(server, wire, { path });
+      expect(headers.location).toMatch(new RegExp(`^(?:${origin})?/${i + 1};holdfast=v1\\.[\\w.-]+$`));
+      path = headers.location!.replace(origin, '');
+    }
+    expect(seen.map(({ url }) => url)).toEqual(['/0', '/1', '/2', '/3', '/4']);
+    expect(new Set(seen.map(sidOf)).size).toBe(1);
+    expect(sidOf(seen[0]!)).toMatch(/^[\w-]{22}$/);
+  });
+
+  test('Location, Content-Location and Refresh carry the ticket to the own origin, and nowhere else', async () => {
+    let answer: Record<string, string> = {};
+    const { server } = await backend((_request, response) => void response.writeHead(200, answer).end());
+    answer = { Location: '/a?x#y', 'Content-Location': '/b', Refresh: '5; url=/c', Link: '</d>; rel=next' };
+    const { headers } = await page(server, wire);
+    const ticket = ticketIn(headers.location);
+    expect(headers).toMatchObject({
+      location: `/a${ticket}?x#y`,
+      'content-location': `/b${ticket}`,
+      refresh: `5; url=/c${ticket}`,
+      link: '</d>; rel=next',
+    });
+    for (const away of ['https://elsewhere.example/', '//elsewhere.example/', `${origin}:8443/`, 'mailto:a@b.c']) {
+      answer = { Location: away, 'Content-Location': away, Refresh: `5; url=${away}` };
+      const { headers: theirs } = await page(server, wire);
+      expect([theirs.location, theirs['content-location'], theirs.refresh]).toEqual([away, away, `5; url=${away}`]);
+    }
+  });
+
+  test('the ticket follows the rules of rewriting', async () => {
+    const { server, seen } = await backend(
+      (_request, response) => void response.writeHead(302, { Location: '/store/next' }).end(),
+      { route: { path: '/shop/*', rewrite: '/store' } },
+    );
+    const { headers } = await page(server, wire, { path: '/shop/a' });
+    expect(headers.location).toMatch(/^\/shop\/next;holdfast=v1\.[\w.-]+$/);
+    await page(server, wire, { path: headers.location! });
+    expect(seen.map(({ url }) => url)).toEqual(['/store/a', '/store/next']);
+    expect(sidOf(seen[0]!)).toBe(sidOf(seen[1]!));
+  });
+
+  test('the backend gets the ticket for its own links, and no client can send it', async () => {
+    const { server, seen } = await backend((_request, response) => void response.end());
+    const forged = { 'Holdfast-Url-Ticket': ';holdfast=forged', Holdfast_Url_Ticket: ';holdfast=forged' };
+    await page(server, wire, { headers: forged });
+    const text = seen[0]!.headers['holdfast-url-ticket'] as string;
+    expect(text).toMatch(/^;holdfast=v1\.[\w-]{22}\.[\w-]{43}\.[\w-]{8}\.[\w-]{43}$/);
+    expect(JSON.stringify(seen[0]!.rawHeaders)).not.toContain('forged');
+    await page(server, wire, { path: `/a${text}/b?x` });
+    expect([seen[1]!.url, sidOf(seen[1]!)]).toEqual(['/a/b?x', sidOf(seen[0]!)]);
+    // No session, no ticket.
+    await ask(server, wire, { path: '/c', headers: forged });
+    expect([sidOf(seen[2]!), seen[2]!.headers['holdfast-url-ticket']]).toEqual([undefined, undefined]);
+    expect(JSON.stringify(seen[2]!.rawHeaders)).not.toContain('forged');
+  });
+
+  test('a handshake is let in by its ticket, and its backend gets the ticket, too', async () => {
+    const { server, seen } = await backend(
+      (_request, response) => void response.writeHead(302, { Location: '/x' }).end(),
+    );
+    const first = await page(server, wire);
+    const ticket = ticketIn(first.headers.location)!;
+    const declined = await knock(server, wire, { path: `/socket${ticket}`, headers: { Origin: origin } });
+    expect(sidOf(seen[1]!)).toBe(sidOf(seen[0]!));
+    expect(seen[1]!.headers['holdfast-url-ticket']).toBe(ticket);
+    expect(declined.headers.location).toBe(`/x${ticket}`);
+  });
+
+  test('a login by the backend is told by the redirect that follows it, also where that has the old ticket', async () => {
+    const { server, seen } = await backend(
+      (request, response) => {
+        const old = request.headers['holdfast-url-ticket'] ?? '';
+        if (request.url === '/login')
+          response.setHeader('Holdfast-Session', 'renew; user=ann').writeHead(303, { Location: `/home${old}` });
+        if (request.url === '/logout')
+          response.setHeader('Holdfast-Session', 'end').writeHead(303, { Location: '/bye' });
+        response.end();
+      },
+      { upstream: { controlsSession: true } },
+    );
+    await page(server, wire);
+    const before = seen[0]!.headers['holdfast-url-ticket'] as string;
+    const login = await page(server, wire, { path: `/login${before}`, headers: { 'Sec-Fetch-Site': 'same-origin' } });
+    const after = ticketIn(login.headers.location)!;
+    expect(login.headers.location).toBe(`/home${after}`);
+    expect(after).not.toBe(before);
+    await page(server, wire, { path: `/home${after}` });
+    expect([sidOf(seen[2]!), seen[2]!.headers['x-forwarded-user']]).toEqual([sidOf(seen[0]!), 'ann']);
+    const logout = await page(server, wire, { path: `/logout${after}` });
+    expect(logout.headers.location).toBe('/bye');
+  });
+
+  test('what may hold a ticket is for no shared cache, and its URL for no other site', async () => {
+    let answer: Record<string, string> = {};
+    const { server } = await backend((_request, response) => void response.writeHead(200, answer).end('x'));
+    answer = {
+      'Content-Type': 'text/html',
+      'Cache-Control': 'public, max-age=60',
+      'CDN-Cache-Control': 'max-age=60',
+      Location: '/x',
+    };
+    const { headers } = await page(server, wire);
+    expect(headers['cache-control']).toBe('private, no-cache');
+    expect(headers['cdn-cache-control']).toBeUndefined();
+    expect(headers['referrer-policy']).toBe('same-origin');
+    const path = `/${ticketIn(headers.location)}`;
+    answer = { 'Content-Type': 'text/html', 'Cache-Control': 'no-store' };
+    expect((await page(server, wire, { path })).headers['cache-control']).toBe('no-store');
+    answer = { 'Content-Type': 'image/png', 'Cache-Control': 'public, max-age=60' };
+    expect((await ask(server, wire, { path })).headers['cache-control']).toBe('public, max-age=60');
+    for (const [theirs, ours] of [
+      ['no-referrer', 'no-referrer'],
+      ['unsafe-url, no-referrer', 'no-referrer'],
+      ['same-origin', 'same-origin'],
+      ['unsafe-url', 'same-origin'],
+      ['no-referrer, unsafe-url', 'same-origin'],
+      ['strict-origin-when-cross-origin', 'same-origin'],
+      ['no-referrer, made-up', 'no-referrer'],
+    ]) {
+      answer = { 'Referrer-Policy': theirs! };
+      expect((await page(server, wire, { path })).headers['referrer-policy']).toBe(ours);
+    }
+  });
+
+  test('under [cookie, url] a client has tickets in its links until it shows the cookie', async () => {
+    const { server, seen } = await backend(
+      (_request, response) => void response.writeHead(302, { Location: '/next', 'Cache-Control': 'public' }).end(),
+      { session: { tracking: ['cookie', 'url'] } },
+    );
+    const first = await page(server, wire);
+    const cookie = first.headers['set-cookie']!.split(';')[0]!;
+    expect(cookie).toMatch(/^holdfast=v1\./);
+    expect(first.headers.location).toBe(`/next;${cookie}`);
+    // It keeps none.
+    const second = await page(server, wire, { path: first.headers.location! });
+    expect([second.headers.location, second.headers['set-cookie']]).toEqual([`/next;${cookie}`, undefined]);
+    // It keeps the cookie.
+    const third = await page(server, wire, { path: first.headers.location!, headers: { Cookie: cookie } });
+    expect([third.headers.location, third.headers['set-cookie']]).toEqual(['/next', undefined]);
+    expect(third.headers['cache-control']).toBe('public');
+    expect(seen.map(({ headers }) => headers['holdfast-url-ticket'] !== undefined)).toEqual([true, true, false]);
+    expect(new Set(seen.map(sidOf)).size).toBe(1);
+    expect(seen.map(({ url }) => url)).toEqual(['/', '/next', '/next']);
+  });
+
+  test('a client with cookies that follows a link with a ticket says nothing of it to other sites', async () => {
+    const { server, seen } = await backend((_request, response) => void response.end(), {
+      session: { tracking: ['cookie', 'url'] },
+    });
+    const own = await page(server, wire);
+    const other = await page(server, wire);
+    const cookie = own.headers['set-cookie']!.split(';')[0]!;
+    const planted = other.headers['set-cookie']!.split(';')[0]!;
+    const answer = await page(server, wire, { path: `/;${planted}`, headers: { Cookie: cookie } });
+    expect(sidOf(seen[2]!)).toBe(sidOf(seen[0]!));
+    expect(answer.headers['referrer-policy']).toBe('same-origin');
+    expect(answer.headers['set-cookie']).toBeUndefined();
+  });
+});
+
+describe.each(wires)('our own targets, over %s', wire => {
+  const origin = `${wire === 'http/1' ? 'http' : 'https'}://public.example`;
+  async function start(session: Config['session']): Promise<WiredServer> {
+    const server = await WiredServer.start({
+      session,
+      routes: [
+        { path: '/old', redirect: '/new' },
+        { path: '/away', redirect: 'https://elsewhere.example/' },
+        { path: '/go', fetch: () => Response.redirect(`${origin}/next?x`, 303) },
+        {
+          path: '/gone',
+          fetch: () => new Response('', { headers: { Location: 'https://elsewhere.example/', Refresh: '1; url=/a' } }),
+        },
+        { path: '/id', fetch: (_request, { session: found }) => new Response(found?.id ?? 'none') },
+        {
+          path: '/login',
+          fetch: async request => {
+            await server.server.sessions.signIn(request, { name: 'ann', roles: [] });
+            return new Response(null, { status: 303, headers: { Location: 'home' } });
+          },
+        },
+      ],
+    });
+    open.push(server);
+    return server;
+  }
+
+  test('redirects of handlers and routes carry the ticket to the own origin', async () => {
+    const server = await start({ tracking: 'url' });
+    const { headers } = await page(server, wire, { path: '/go' });
+    const ticket = ticketIn(headers.location)!;
+    expect(headers.location).toBe(`${origin}/next${ticket}?x`);
+    expect(headers['cache-control']).toBe('private, no-cache');
+    const { body: sid } = await page(server, wire, { path: `/id${ticket}` });
+    expect(sid).not.toBe('none');
+    const gone = await page(server, wire, { path: `/gone${ticket}` });
+    expect([gone.headers.location, gone.headers.refresh]).toEqual(['https://elsewhere.example/', `1; url=/a${ticket}`]);
+    expect(gone.headers['referrer-policy']).toBe('same-origin');
+    expect((await page(server, wire, { path: `/old${ticket}` })).headers.location).toBe(`/new${ticket}`);
+    expect((await page(server, wire, { path: `/away${ticket}` })).headers.location).toBe('https://elsewhere.example/');
+    expect((await page(server, wire, { path: '/old' })).headers.location).toBe('/new');
+    const login = await page(server, wire, { path: `/login${ticket}` });
+    const after = ticketIn(login.headers.location)!;
+    expect([login.headers.location, after === ticket]).toEqual([`home${after}`, false]);
+    expect((await page(server, wire, { path: `/id${after}` })).body).toBe(sid);
+  });
+
+  test('by cookies they are as they are', async () => {
+    const server = await start({});
+    const { headers } = await page(server, wire, { path: '/go' });
+    expect([headers.location, headers['referrer-policy']]).toEqual([`${origin}/next?x`, undefined]);
+    expect((await page(server, wire, { path: '/old' })).headers).toMatchObject({ location: '/new' });
+  });
+});
