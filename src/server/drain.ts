@@ -57,6 +57,7 @@ export async function drain(assembly: Assembly, listeners: readonly Listener[], 
     for (const listener of listeners) listener.closeIdle();
   }
   for (const listener of listeners) listener.closeAll();
+  for (const socket of assembly.lingering) socket.destroy();
   await closing;
   // Cut sockets say so in a later turn, and then their requests have their lines in the access log.
   for (let turn = 0; assembly.unlogged.size > 0 && turn < MAX_TURNS; turn++)

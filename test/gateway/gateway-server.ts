@@ -117,6 +117,7 @@ export class TestGateway {
       sessionContexts: [],
       exposeReason: false,
       handshakes: new Map(),
+      lingering: new Set(),
       unlogged: new Set(),
       relays,
     });

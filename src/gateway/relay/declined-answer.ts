@@ -33,7 +33,9 @@ export const CLIENT_GONE: HandshakeEnd = { status: CLIENT_GONE_STATUS, bytes: 0,
 /** For an answer that declines a WebSocket, where the upstream's answers have no limit. */
 const DECLINED_TIMEOUT_MS = 60_000;
 
-/** Writes a backend's answer that is not 101 to the client, and ends the connection. */
+/**
+ * Writes a backend's answer that is not 101 to the client, and ends our side of the connection. The caller cuts it.
+ */
 export function passDeclined(
   options: BackendExchange & { readonly socket: Duplex },
   { answer, rawHeaders, server }: Declined,
@@ -75,11 +77,12 @@ export function passDeclined(
       // What broke off must not look complete.
       if (!answer.complete) socket.destroy();
     });
-    socket.on('close', () => {
+    const onEnd = () => {
       deadline?.clear();
       answer.destroy();
       settle(answer.complete && socket.writableFinished);
-    });
+    };
+    socket.on('finish', onEnd).on('close', onEnd);
     // Nothing more is expected from the client, but that it leaves must be noticed.
     startReads(socket, ignore);
     socket.on('end', () => socket.destroy());
@@ -88,7 +91,6 @@ export function passDeclined(
       bytes += chunk.length;
     });
     answer.pipe(socket);
-    socket.on('finish', () => socket.destroy());
   });
 }
 

@@ -49,6 +49,8 @@ export interface Assembly extends Gateway {
   readonly exposeReason: boolean;
   /** Sockets that asked for an upgrade and have no answer yet, with what writes their line in the access log. */
   readonly handshakes: Map<Duplex, { end(ended: Ended): void }>;
+  /** Whose handshakes were answered without a WebSocket: they are read until their clients have that answer. */
+  readonly lingering: Set<Duplex>;
   /** Requests that have their line in the access log when their connection says that it is closed. */
   readonly unlogged: Set<object>;
   readonly relays: Set<Relay>;
@@ -131,6 +133,7 @@ export async function build(
       maxBodyBytes: parseSize(config.maxBodySize ?? '1MiB'),
       exposeReason: config.exposeReason ?? false,
       handshakes: new Map(),
+      lingering: new Set(),
       unlogged: new Set(),
       relays: new Set(),
     };

@@ -1,6 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
-import { setDeadline } from '../../base/deadlines.ts';
 import { randomId } from '../../base/ids.ts';
 import { type Admitted, admit, type Refused } from '../../gateway/admit.ts';
 import { CLIENT_GONE } from '../../gateway/relay/declined-answer.ts';
@@ -9,19 +8,18 @@ import { serve } from '../../gateway/serve.ts';
 import { sessionFailure } from '../../gateway/session-failure.ts';
 import { type Ended, openUpgrade } from '../../gateway/upgrade.ts';
 import { askForHttp1 } from '../../http/http1-required.ts';
+import { linger } from '../../http/linger.ts';
 import { isRefusal, RETRY_AFTER_S, type Refusal, refuse, refuseUnforeseen } from '../../http/refusal.ts';
 import { asksForWebSocket } from '../../http/upgrade-request.ts';
 import { refusalBody, refusalResponse, writeRefusal } from '../../http/write-refusal.ts';
 import type { ConnectionFacts } from '../../websocket/endpoint-connection.ts';
+import { startReads } from '../../websocket/transport-reads.ts';
 import { CloseCode } from '../../wire/close-codes.ts';
 import type { Assembly } from '../assembly/build.ts';
 import { STOPPING } from '../drain.ts';
 import type { Intake } from '../listen/intake.ts';
 import type { AccessFacts, SocketTraffic } from '../logging.ts';
 import { RequestRecord } from './request-record.ts';
-
-/** How long a client may take to read why it was refused. */
-const REFUSAL_TIMEOUT_MS = 2_000;
 
 const ignore = () => {};
 
@@ -91,7 +89,10 @@ export class PublicIntake implements Intake {
       if (leavesUnknown && isRefused && flow.refusal.code === 'ERR_ROUTE_NOT_FOUND') return false;
       const ended = isRefused ? flow.refusal : await this.#openSocket(flow, record, socket, early);
       if (isRefusal(ended)) this.#refuseUpgrade(socket, record, ended);
-      else if (ended) record.end(ended);
+      else if (ended) {
+        record.end(ended);
+        if (!socket.destroyed) this.#linger(socket);
+      }
     } catch (error) {
       this.#refuseUpgrade(socket, record, this.#unforeseen(error));
     } finally {
@@ -175,7 +176,7 @@ export class PublicIntake implements Intake {
     writeRefusal(response, this.#explained(refusal));
   }
 
-  /** Answers an upgrade with a refusal and ends the connection, whether the client reads it or not. */
+  /** Answers an upgrade with a refusal and ends the connection. */
   #refuseUpgrade(socket: Duplex, record: RequestRecord, refusal: Refusal): void {
     record.refuse(refusal);
     const { status, code } = refusal;
@@ -184,11 +185,18 @@ export class PublicIntake implements Intake {
       return record.end(CLIENT_GONE);
     }
     if (askForHttp1(refusal, socket)) return record.end({ status, bytes: 0, complete: false });
-    const answer = refusalResponse(this.#explained(refusal));
-    const deadline = setDeadline(this.#assembly.clock, REFUSAL_TIMEOUT_MS, () => socket.destroy());
-    socket.once('close', () => deadline?.clear());
     record.endWithSocket(socket, status, Buffer.byteLength(refusalBody(refusal)));
-    socket.end(answer, () => socket.destroy());
+    socket.end(refusalResponse(this.#explained(refusal)));
+    this.#linger(socket);
+  }
+
+  /** Reads on behind the answer, so that a client that goes on sending can take it. */
+  #linger(socket: Duplex): void {
+    const { lingering, clock } = this.#assembly;
+    startReads(socket, ignore);
+    lingering.add(socket);
+    socket.once('close', () => lingering.delete(socket));
+    linger(socket, clock);
   }
 
   /** With the reason for the client, where it may know. */

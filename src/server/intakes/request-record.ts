@@ -53,10 +53,11 @@ export class RequestRecord {
     accessLog.request({ ...this.facts(), status, bytesSent: bytes, complete, durationMs });
   }
 
-  /** The handshake has its line when the socket closes, as which it is refused. */
+  /** The handshake has its line when the answer has left by which it is refused, or the socket has closed before. */
   endWithSocket(socket: Duplex, status: number, bytes: number): void {
     if (this.#assembly.accessLog.isOn) this.#assembly.unlogged.add(this);
-    socket.once('close', () => this.end({ status, bytes, complete: socket.writableFinished }));
+    const end = () => this.end({ status, bytes, complete: socket.writableFinished });
+    socket.once('finish', end).once('close', end);
   }
 
   refuse(refusal: Refusal): void {

@@ -1,19 +1,13 @@
 import { type IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Clock } from '../../../base/clock.ts';
-import { setDeadline } from '../../../base/deadlines.ts';
+import { linger } from '../../../http/linger.ts';
 import type { Refusal } from '../../../http/refusal.ts';
 import { refusalResponse } from '../../../http/write-refusal.ts';
 import { isBroken } from '../wire-bytes.ts';
 
 /** Pipelined requests at which a connection is not read any more until they are answered. */
 const MAX_WAITING = 32;
-/**
- * How long a connection whose last answer has left is read on, so that the client can take that answer: until nothing
- * has come for the first time, and at most for the second. Some clients read nothing before they have sent all.
- */
-const LINGER_MS = 2_000;
-const LONGEST_LINGER_MS = 30_000;
 /**
  * How often a client that has ended its side, or sent something that is not a request, is checked for taking its
  * answer.
@@ -191,23 +185,11 @@ export class Http1Connection {
     if (this.#socket.writable) this.#endGently();
   };
 
-  /**
-   * Ends our side, then reads on for a while without looking. What arrives after a connection is closed makes the
-   * kernel reset it, and a reset takes from the client what it has not read yet (RFC 9112 §9.6).
-   */
+  /** Ends our side, then reads on for a while without looking. */
   #endGently(bytes?: string): void {
     const socket = this.#socket;
     this.#isOver = true;
-    const endsAt = this.#clock.monotonic() + LONGEST_LINGER_MS;
-    let read = -1;
-    const check = () => {
-      if (socket.bytesRead === read || this.#clock.monotonic() >= endsAt) return void socket.destroy();
-      read = socket.bytesRead;
-      deadline = setDeadline(this.#clock, LINGER_MS, check);
-    };
-    let deadline: ReturnType<typeof setDeadline>;
-    check();
-    socket.once('close', () => deadline?.clear());
+    linger(socket, this.#clock);
     if (bytes === undefined) socket.end();
     else socket.end(bytes);
     this.#discard();
