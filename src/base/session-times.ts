@@ -18,6 +18,9 @@ export const LIFETIME_TIMES = {
  */
 export const PROFILE_WRITE_MS = { 'very-high': 5 * MINUTE, high: 5 * MINUTE } as const;
 
+/** What browsers keep a cookie at most: rfc6265bis §5.5. */
+export const LONGEST_COOKIE_MS = 400 * DAY;
+
 export const MIN_WRITE_MS = 100;
 export const MAX_WRITE_MS = DAY;
 export const MAX_SWEEP_MS = DAY;

@@ -248,6 +248,11 @@ export interface SessionConfig {
   /** Sessions of one user at most, and what happens at one more: `refuse` it or `end-oldest`. Default: any number. */
   maxSessionsPerUser?: UserLimit;
   /**
+   * The longest times that a login may ask for, and those of a login that asks to be remembered and names none. Default:
+   * `idleTimeout` and `absoluteTimeout`, the latter up to 400 days.
+   */
+  rememberMe?: RememberMeConfig;
+  /**
    * A session is given to its owner only, the first user who is authenticated in it. Default true. `false`: to everybody
    * who shows its cookie; who signs in takes it over, with what is in it.
    */
@@ -302,6 +307,14 @@ export interface StoreConfig {
   listenUrl?: string;
   /** redis, postgres: a command without an answer has failed. Default `2s`. */
   commandTimeout?: Duration;
+}
+
+/** Of sessions whose login has asked for it (`persistent`). */
+export interface RememberMeConfig {
+  /** Silence after which such a session ends. For example `14d`. */
+  idleTimeout: Duration;
+  /** Time from the login to its end, whatever happens. For example `90d`; at most `400d`: browsers keep no cookie for longer. */
+  absoluteTimeout: Duration;
 }
 
 export interface SessionCacheConfig {

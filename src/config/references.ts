@@ -6,6 +6,7 @@ import {
   endsBeforeWrite,
   isWriteTime,
   LIFETIME_TIMES,
+  LONGEST_COOKIE_MS,
   MAX_SWEEP_MS,
   MAX_WRITE_MS,
   PROFILE_WRITE_MS,
@@ -291,13 +292,19 @@ const LIFETIMES: Readonly<Record<string, { readonly idleTimeoutMs: number }>> = 
 
 /** The sessions' own rules for times, so that they are reported with file and line. */
 function* brokenTimes(session: unknown, at: readonly PropertyKey[]): Generator<BrokenRule> {
-  const { write, sweep, profile, lifetime, idleTimeout } = fields(session);
+  const { write, sweep, profile, lifetime, idleTimeout, rememberMe } = fields(session);
   const writeMs = milliseconds(fields(write).every);
   if (writeMs !== undefined && !isWriteTime(writeMs))
     yield { path: [...at, 'write', 'every'], message: 'is not between "100ms" and "1d"' };
   const sweepMs = milliseconds(fields(sweep).every);
   if (sweepMs !== undefined && sweepMs > MAX_SWEEP_MS)
     yield { path: [...at, 'sweep', 'every'], message: 'is more than "1d": expired sessions would stay' };
+  const rememberedMs = milliseconds(fields(rememberMe).absoluteTimeout);
+  if (rememberedMs !== undefined && rememberedMs !== Number.POSITIVE_INFINITY && rememberedMs > LONGEST_COOKIE_MS)
+    yield {
+      path: [...at, 'rememberMe', 'absoluteTimeout'],
+      message: 'is more than "400d": browsers keep no cookie for longer',
+    };
   const everyMs = write === undefined ? WRITES[String(profile)] : writeMs;
   const idleMs = milliseconds(idleTimeout) ?? LIFETIMES[String(lifetime)]?.idleTimeoutMs ?? DEFAULT_IDLE_MS;
   if (everyMs !== undefined && everyMs <= MAX_WRITE_MS && endsBeforeWrite(idleMs, everyMs))

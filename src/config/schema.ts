@@ -43,6 +43,7 @@ import type {
   LogConfig,
   PathsConfig,
   PolicyConfig,
+  RememberMeConfig,
   RouteConfig,
   SessionCacheConfig,
   SessionConfig,
@@ -363,6 +364,10 @@ const session = section<SessionConfig>('session', {
   maxSessionsPerUser: section<UserLimit>('maxSessionsPerUser', {
     max: whole(1),
     whenReached: z.enum(['refuse', 'end-oldest']),
+  }).optional(),
+  rememberMe: section<RememberMeConfig>('rememberMe', {
+    idleTimeout: measured(DURATION, 'a cookie that is found years later would still be good'),
+    absoluteTimeout: measured(DURATION, 'browsers keep no cookie for longer than 400 days'),
   }).optional(),
   ownerRule: flag.optional(),
   maxAttributeSize: size.optional(),

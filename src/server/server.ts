@@ -13,7 +13,7 @@ import type { SessionPeek } from '../session/peek.ts';
 import type { SessionEvents } from '../session/reports/events.ts';
 import type { InspectorOptions } from '../session/reports/inspector.ts';
 import type { SessionStatistics } from '../session/reports/statistics.ts';
-import type { Session, SessionEndReason, SessionOwner } from '../session/session.ts';
+import type { Session, SessionEndReason, SessionOwner, SignInOptions } from '../session/session.ts';
 import type { SessionInfo } from '../session/session-info.ts';
 import { BROADCAST_OPTIONS, type BroadcastResult } from '../websocket/broadcast.ts';
 import { type Assembly, build } from './assembly/build.ts';
@@ -59,7 +59,7 @@ export interface ServerSessions {
    * Makes the request's session this user's, with a new secret. Another user's ends, and a new one begins (with
    * `ownerRule: false` it is taken over).
    */
-  signIn(carrier: object, owner: SessionOwner): Promise<Session>;
+  signIn(carrier: object, owner: SessionOwner, options?: SignInOptions): Promise<Session>;
   /** A URL with the session in it, for a client that shows it in links; otherwise as it is. */
   encodeUrl(carrier: object, url: string): string;
   /**

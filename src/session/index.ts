@@ -15,6 +15,7 @@ export { UnauthorizedSessionRequestError } from './identity/owner.ts';
 export type { TrackedRequest, TrackingKind, TrackingOptions } from './identity/tracking.ts';
 export type { Ledger } from './ledger.ts';
 export { MemoryLedger, type MemoryLedgerOptions } from './ledgers/memory.ts';
+export type { RememberMe } from './life/login-times.ts';
 export type { LifetimeProfile, WriteProfile } from './life/profiles.ts';
 export type { SweepSchedule } from './life/sweeper.ts';
 export type { UserLimit } from './life/user-sessions.ts';
@@ -38,7 +39,16 @@ export type { Distribution, SessionStatistics, SlowCall, StoreCalls } from './re
 export { SessionBinding } from './request/binding.ts';
 export { commitBeforeHeaders } from './request/commit-before-headers.ts';
 export type { SessionRequest } from './request/session-request.ts';
-export type { DeepReadonly, Session, SessionData, SessionEndReason, SessionOwner, SessionScope } from './session.ts';
+export type {
+  DeepReadonly,
+  RenewOptions,
+  Session,
+  SessionData,
+  SessionEndReason,
+  SessionOwner,
+  SessionScope,
+  SignInOptions,
+} from './session.ts';
 export type { SessionInfo } from './session-info.ts';
 export type {
   CommitResult,

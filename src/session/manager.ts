@@ -14,7 +14,7 @@ import { createInspector, type InspectorOptions } from './reports/inspector.ts';
 import type { SessionStatistics } from './reports/statistics.ts';
 import { type BindingServices, SessionBinding } from './request/binding.ts';
 import type { SessionRequest } from './request/session-request.ts';
-import type { Session, SessionEndReason, SessionOwner } from './session.ts';
+import type { Session, SessionEndReason, SessionOwner, SignInOptions } from './session.ts';
 import type { SessionInfo } from './session-info.ts';
 
 /** What `endAllOf` takes besides the name. */
@@ -190,12 +190,14 @@ export class SessionManager {
   /**
    * Makes the request's session this user's, with a new secret. @throws {HoldfastError} as `SessionBinding.signIn`.
    *
+   * @param options "Remember me": a cookie that the browser keeps, and times of this session alone.
+   *
    * @example
-   * const session = await sessions.signIn(request, { name: 'alice', roles: [] });
+   * const session = await sessions.signIn(request, { name: 'alice', roles: [] }, { persistent: true });
    * console.log(session.owner?.name); // alice
    */
-  async signIn(carrier: object, owner: SessionOwner): Promise<Session> {
-    return this.#bindingOf('signIn', carrier).signIn(owner);
+  async signIn(carrier: object, owner: SessionOwner, options?: SignInOptions): Promise<Session> {
+    return this.#bindingOf('signIn', carrier).signIn(owner, options);
   }
 
   /**
@@ -320,7 +322,7 @@ export class SessionManager {
     checkText('info', 'a sid', sid);
     const record = await this.#services.registry.living(sid);
     if (!record) return undefined;
-    const { owner, createdAt, idleTimeoutMs, absoluteExpiresAt } = record.header;
+    const { owner, createdAt, idleTimeoutMs, absoluteExpiresAt, login } = record.header;
     return {
       sid,
       owner: owner && { name: owner.name, roles: owner.roles },
@@ -328,6 +330,7 @@ export class SessionManager {
       lastAccessedAt: record.lastAccessedAt,
       idleTimeoutMs,
       absoluteExpiresAt,
+      isPersistent: login?.isPersistent ?? this.#services.tracking.cookie.life !== 'browser',
       version: record.version,
       attributes: Array.from(record.attributes, ([name, { value }]) => ({ name, bytes: value.length })),
       isLive: this.#services.cache.has(sid),

@@ -5,6 +5,7 @@ import { DEFAULT_IDLE_MS, endsBeforeWrite, isWriteTime, MAX_WRITE_MS, MIN_WRITE_
 import { COOKIE_OPTIONS } from './identity/cookie.ts';
 import type { TrackingOptions } from './identity/tracking.ts';
 import type { Ledger } from './ledger.ts';
+import { checkRememberMe, REMEMBER_ME, type RememberMe } from './life/login-times.ts';
 import { LIFETIME_PROFILES, type LifetimeProfile, WRITE_PROFILES, type WriteProfile } from './life/profiles.ts';
 import type { SweepSchedule } from './life/sweeper.ts';
 import type { UserLimit } from './life/user-sessions.ts';
@@ -74,6 +75,11 @@ export interface SessionManagerOptions extends TrackingOptions {
   readonly overflow?: 'refuse' | 'evict';
   readonly maxSessionsPerUser?: UserLimit;
   /**
+   * The longest times that a login may ask for (`signIn`, `renew`, `Holdfast-Session` of a backend), and those of a login with
+   * `persistent: true` that names none. Default: `idleTimeoutMs` and `absoluteTimeoutMs`, the latter up to 400 days.
+   */
+  readonly rememberMe?: RememberMe;
+  /**
    * A session is given to its owner only (default): the first user who is authenticated in it, by a login or by the
    * `user` of a request. `false`: to everybody who shows its cookie, whichever user the request is from. Then the `user`
    * of a request owns nothing, and who signs in takes the session over, with what is in it.
@@ -124,6 +130,7 @@ const SESSION_OPTIONS: OptionNames<SessionManagerOptions & { close: unknown }> =
   anonymousShare: 'number',
   overflow: true,
   maxSessionsPerUser: { max: 'number', whenReached: true } satisfies OptionNames<UserLimit>,
+  rememberMe: REMEMBER_ME,
   ownerRule: 'flag',
   maxAttributeBytes: 'number',
   maxSessionBytes: 'number',
@@ -157,7 +164,7 @@ export function checkManagerOptions(options: SessionManagerOptions): void {
     checkChoice('SessionManager', name, options[name as keyof typeof CHOICES], choices);
   if (typeof options.conflicts !== 'function')
     checkChoice('SessionManager', 'conflicts', options.conflicts, ['last-wins', 'reject']);
-  for (const name of ['cookie', 'maxSessionsPerUser', 'warnSize', 'sweep', 'ledger'] as const)
+  for (const name of ['cookie', 'maxSessionsPerUser', 'rememberMe', 'warnSize', 'sweep', 'ledger'] as const)
     if (options[name] !== undefined && kindOf(options[name]) !== 'an object')
       throw new TypeError(`SessionManager: "${name}" is an object, not ${kindOf(options[name])}`);
   if (options.ledger !== undefined && !hasMethods(options.ledger, ['get', 'put', 'take', 'subscribe']))
@@ -190,11 +197,21 @@ export function checkStore(call: string, store: SessionStore): void {
   throw new TypeError(`${call}: "store" is a session store, not ${remedy}`);
 }
 
-type Resolved = 'store' | 'ledger' | 'keys' | 'lifetime' | 'profile' | 'maxSessionsPerUser' | 'clock' | 'logger';
+type Resolved =
+  | 'store'
+  | 'ledger'
+  | 'keys'
+  | 'lifetime'
+  | 'profile'
+  | 'maxSessionsPerUser'
+  | 'rememberMe'
+  | 'clock'
+  | 'logger';
 
 /** The options that are plain values, with profiles and defaults filled in. */
 export interface SessionSettings extends Required<Omit<SessionManagerOptions, keyof TrackingOptions | Resolved>> {
   readonly maxSessionsPerUser: UserLimit | undefined;
+  readonly rememberMe: RememberMe | undefined;
   readonly warnSize: { readonly attributeBytes: number; readonly sessionBytes: number };
 }
 
@@ -226,6 +243,7 @@ export function readSettings(options: SessionManagerOptions): SessionSettings {
     anonymousShare: options.anonymousShare ?? DEFAULT_ANONYMOUS_SHARE,
     overflow: options.overflow ?? 'refuse',
     maxSessionsPerUser: options.maxSessionsPerUser,
+    rememberMe: options.rememberMe,
     ownerRule: options.ownerRule ?? true,
     maxAttributeBytes: options.maxAttributeBytes ?? 1024 * 1024,
     maxSessionBytes: options.maxSessionBytes ?? 4 * 1024 * 1024,
@@ -244,6 +262,7 @@ export function readSettings(options: SessionManagerOptions): SessionSettings {
     if (!(settings[name] >= 0)) throw new TypeError(`sessions: ${name} must be 0 or more, not ${settings[name]}`);
   for (const [name, bytes] of Object.entries(settings.warnSize))
     if (!(bytes > 0)) throw new TypeError(`sessions: warnSize.${name} must be more than 0, not ${bytes}`);
+  if (settings.rememberMe) checkRememberMe(settings.rememberMe);
   checkShare('sessions', settings.anonymousShare);
   checkFrequency(settings.write, settings.idleTimeoutMs);
   return settings;

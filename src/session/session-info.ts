@@ -10,6 +10,8 @@ export interface SessionInfo {
   /** Milliseconds of silence after which it ends; absent: never. */
   readonly idleTimeoutMs: number | undefined;
   readonly absoluteExpiresAt: number | undefined;
+  /** The browser keeps its cookie when it is closed ("remember me"). */
+  readonly isPersistent: boolean;
   /** Another one after each commit. */
   readonly version: number;
   readonly attributes: readonly { readonly name: string; readonly bytes: number }[];

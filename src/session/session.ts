@@ -1,3 +1,5 @@
+import type { OptionNames } from '../base/options.ts';
+
 /**
  * What sessions hold. Applications augment it: `declare module 'holdfast' { interface SessionData { cart: CartItem[] }
  * }`.
@@ -80,6 +82,35 @@ export interface SessionOwner {
   readonly name: string;
   readonly roles: readonly string[];
 }
+
+/** What a login may ask for besides: "remember me". */
+export interface SignInOptions {
+  /**
+   * The browser keeps the cookie when it is closed, until the session ends by age: each new one too, until the next login.
+   * `false`: it does not. Default: as `cookie.persistent` of the manager.
+   */
+  readonly persistent?: boolean;
+  /**
+   * Milliseconds of silence after which the session ends. At most that of `rememberMe`, or without it the manager's, which are
+   * also the defaults: with `persistent` the former, else the latter.
+   */
+  readonly idleTimeoutMs?: number;
+  /** Milliseconds from now to its end, whatever happens. As `idleTimeoutMs`; with `persistent` at most 400 days. */
+  readonly absoluteTimeoutMs?: number;
+}
+
+export interface RenewOptions extends SignInOptions {
+  /** Whose the session is from now on. Default: as it was. */
+  readonly owner?: SessionOwner;
+}
+
+export const SIGN_IN_OPTIONS: OptionNames<SignInOptions> = {
+  persistent: 'flag',
+  idleTimeoutMs: 'number',
+  absoluteTimeoutMs: 'number',
+};
+
+export const RENEW_OPTIONS: OptionNames<RenewOptions> = { owner: true, ...SIGN_IN_OPTIONS };
 
 /**
  * One visitor's state. The object belongs to the request (or socket, or `access` call) that it was given to.
@@ -185,18 +216,20 @@ export interface Session<D = SessionData> {
    * Gives the same session a new secret and the client a new cookie: done at every login and whenever rights change.
    * The old secret is dead at once, and sockets that were opened with it close with 1012: whoever knew the secret
    * before the login must not be in the session after it. What was changed so far is committed with it, `owner`
-   * included.
+   * included. With an `owner` it is a login: a session cookie and the usual times again, where an earlier one has asked for
+   * others and this one does not.
    *
-   * @throws {HoldfastError} ERR_SESSION_UNAUTHORIZED when it belongs to another user (`sessions.signIn` begins a new
+   * @throws {HoldfastError} ERR_SESSION_LIFETIME when it asks for longer times than `rememberMe` allows;
+   * ERR_SESSION_UNAUTHORIZED when it belongs to another user (`sessions.signIn` begins a new
    * session for them), unless the owner rule is off; ERR_SESSION_USER_LIMIT when the user has as many sessions as allowed; ERR_SESSION_SUPERSEDED
    * when another request has renewed it at the same moment; ERR_SESSION_HEADERS_SENT when no response can carry the new
    * cookie any more: after the headers, on a socket, in `access`.
    *
    * @example
-   * await session.renew({ owner: { name: 'alice', roles: ['admin'] } });
+   * await session.renew({ owner: { name: 'alice', roles: ['admin'] }, persistent: true });
    * console.log(session.owner?.name); // alice
    */
-  renew(options?: { readonly owner?: SessionOwner }): Promise<void>;
+  renew(options?: RenewOptions): Promise<void>;
   /**
    * Ends the session everywhere: its record is gone, its sockets close with 1008.
    *

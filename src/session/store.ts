@@ -25,6 +25,8 @@ export interface SessionHeader {
   readonly idleTimeoutMs?: number;
   /** When it ends whatever happens; absent: never. */
   readonly absoluteExpiresAt?: number;
+  /** The login has asked for the two times before this, or for a cookie that is or is not kept when the browser is closed. */
+  readonly login?: { readonly isPersistent?: boolean };
 }
 
 /** A secret that was replaced, so that whoever still sends it can be told from a thief. */

@@ -16,6 +16,13 @@ test.each([
     { action: 'renew', owner: { name: 'a "b" \\ c; roles=admin', roles: [] } },
   ],
   ['renew; user=%"J%c3%BCrgen %22x%22"', { action: 'renew', owner: { name: 'Jürgen "x"', roles: [] } }],
+  ['renew; persistent', { action: 'renew', persistent: true }],
+  ['renew;persistent=?1;user=alice', { ...alice(), persistent: true }],
+  ['renew; user=alice; persistent=?0; roles=user', { ...alice('user'), persistent: false }],
+  [
+    'renew; user=alice; persistent; idle-timeout=1209600; absolute-timeout=7776000',
+    { ...alice(), persistent: true, idleTimeoutMs: 1_209_600_000, absoluteTimeoutMs: 7_776_000_000 },
+  ],
   // What is not a display string is taken letter for letter.
   ['renew; user="%61dmin"', { action: 'renew', owner: { name: '%61dmin', roles: [] } }],
   ['renew; user=%61dmin', { action: 'renew', owner: { name: '%61dmin', roles: [] } }],
@@ -44,6 +51,9 @@ test.each([
     'renew; user=%"%ff"',
     'renew; user=%"%c"',
   ],
+  ...['renew; persistent=true', 'renew; persistent=1', 'renew; persistent=', 'renew; persistent; persistent=?0'],
+  ...['renew; user=alice; idle-timeout', 'renew; user=alice; idle-timeout=0', 'renew; user=alice; idle-timeout=-1'],
+  ...['renew; idle-timeout=1.5', 'renew; absolute-timeout="60"', 'renew; absolute-timeout=14d', 'end; persistent'],
   // A name with a quote in it, by somebody who would like to be more than they are.
   'renew; user="x"; roles="admin"; roles="user"',
   'renew; user="x"; user="admin"; roles="user"',

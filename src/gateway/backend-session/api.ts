@@ -65,11 +65,15 @@ export class SessionApi {
         for (const { manager } of contexts) {
           const info = await manager.info(sid);
           if (!info) continue;
-          const { owner, createdAt, lastAccessedAt, idleTimeoutMs, absoluteExpiresAt } = info;
+          const { owner, createdAt, lastAccessedAt, idleTimeoutMs, absoluteExpiresAt, isPersistent } = info;
           const start = `${scope}:`;
           const names = info.attributes.map(({ name }) => name).filter(name => name.startsWith(start));
           const attributes = names.map(name => name.slice(start.length));
-          return ok({ sid, owner, createdAt, lastAccessedAt, idleTimeoutMs, absoluteExpiresAt, attributes });
+          return ok({
+            ...{ sid, owner, createdAt, lastAccessedAt, idleTimeoutMs, absoluteExpiresAt },
+            ...(isPersistent && { persistent: true }),
+            attributes,
+          });
         }
         throw noSession();
       }

@@ -1,3 +1,4 @@
+import { isHoldfastError } from '../../base/errors.ts';
 import { type Logger, sidPrefix } from '../../base/logger.ts';
 import type { HeaderLine } from '../../http/header-line.ts';
 import { isRefusal, type Refusal, refuse, refuseUnforeseen } from '../../http/refusal.ts';
@@ -83,15 +84,13 @@ export class ManagedSession implements BackendSession {
     const { upstream, onChanged } = this.#options;
     const { logger } = upstream;
     const control = values.length === 1 ? parseSessionControl(values[0]!) : 'is there twice';
-    if (typeof control === 'string') {
-      const reason = `upstream "${upstream.name}" answered with a ${CONTROL_HEADER} header that ${control}; the answer is withheld`;
-      logger.error({ upstream: upstream.name }, reason);
-      return refuse(502, 'ERR_UPSTREAM_BAD_ANSWER', reason);
-    }
+    if (typeof control === 'string') return this.#withhold(control);
     try {
       await this.#carryOut(control, held);
       return await (onChanged ? onChanged() : this.#news(held));
     } catch (error) {
+      if (isHoldfastError(error) && error.code === 'ERR_SESSION_LIFETIME')
+        return this.#withhold(`asks for too much (${error.message})`);
       const what = 'a backend could not change a session';
       const fields = { upstream: upstream.name, action: control.action };
       const failure = sessionFailure(error);
@@ -101,14 +100,21 @@ export class ManagedSession implements BackendSession {
     }
   }
 
+  #withhold(why: string): Refusal {
+    const { name, logger } = this.#options.upstream;
+    const reason = `upstream "${name}" answered with a ${CONTROL_HEADER} header that ${why}; the answer is withheld`;
+    logger.error({ upstream: name }, reason);
+    return refuse(502, 'ERR_UPSTREAM_BAD_ANSWER', reason);
+  }
+
   async #carryOut(control: SessionControl, { binding }: HeldSession): Promise<void> {
     if (control.action === 'end') {
       await binding.current?.invalidate('logout');
       return;
     }
-    const { owner } = control;
-    if (owner === undefined) await (await binding.open()).renew();
-    else await binding.signIn(owner);
+    const { action: _action, owner, ...wishes } = control;
+    if (owner === undefined) await (await binding.open()).renew(wishes);
+    else await binding.signIn(owner, wishes);
     const { upstream } = this.#options;
     const sid = sidPrefix(binding.current!.id);
     upstream.logger.info(

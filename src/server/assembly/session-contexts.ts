@@ -92,7 +92,7 @@ async function createManager(
 }
 
 function toOptions(config: SessionConfig): Options {
-  const { write, sweep, cache, warnSize } = config;
+  const { write, sweep, cache, warnSize, rememberMe } = config;
   return {
     tracking: config.tracking,
     header: config.header,
@@ -110,6 +110,10 @@ function toOptions(config: SessionConfig): Options {
     cacheBytes: bytes(cache?.memory),
     overflow: config.overflow,
     maxSessionsPerUser: config.maxSessionsPerUser,
+    rememberMe: rememberMe && {
+      idleTimeoutMs: parseDuration(rememberMe.idleTimeout),
+      absoluteTimeoutMs: parseDuration(rememberMe.absoluteTimeout),
+    },
     ownerRule: config.ownerRule,
     maxAttributeBytes: bytes(config.maxAttributeSize),
     maxSessionBytes: bytes(config.maxSessionSize),

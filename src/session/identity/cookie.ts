@@ -1,4 +1,5 @@
 import type { OptionNames } from '../../base/options.ts';
+import { LONGEST_COOKIE_MS } from '../../base/session-times.ts';
 import { cookieValues, prefixOf, type SetCookie, serializeSetCookie } from '../../http/cookies.ts';
 import type { SessionTicket, Tickets } from './ticket.ts';
 
@@ -40,8 +41,8 @@ export const COOKIE_OPTIONS: OptionNames<SessionCookieOptions> = {
 /** A browser sends one cookie of a name per domain and path that match. More than these are not looked at. */
 const MAX_TRIED = 4;
 
-/** What browsers keep at most: rfc6265bis §5.5. */
-const MAX_AGE_S = 400 * 86_400;
+/** For how long a browser keeps a cookie, in milliseconds; `browser`: until it is closed. */
+export type CookieLife = number | 'browser';
 
 /** The cookie that carries a session's ticket. */
 export class SessionCookie {
@@ -50,7 +51,8 @@ export class SessionCookie {
   readonly #tickets: Tickets;
   readonly #attributes: Pick<SetCookie, 'domain' | 'path' | 'sameSite' | 'httpOnly'>;
   readonly #isAlwaysSecure: boolean;
-  readonly #maxAgeS: number | undefined;
+  /** Where a login has not asked for another. */
+  readonly life: CookieLife;
 
   /**
    * @param lifetimeMs How long a session may live; `Infinity`: for ever.
@@ -64,7 +66,7 @@ export class SessionCookie {
     this.#tickets = tickets;
     this.#attributes = { domain, path: path ?? '/', sameSite, httpOnly: true };
     this.#isAlwaysSecure = everyListenerIsSecure || prefixOf(this.name) !== undefined || sameSite === 'none';
-    this.#maxAgeS = options.persistent ? Math.min(Math.ceil(lifetimeMs / 1_000), MAX_AGE_S) : undefined;
+    this.life = options.persistent ? lifetimeMs : 'browser';
     this.clear(false); // a name, domain or path that cannot be sent is found here, not at the first login
   }
 
@@ -85,8 +87,8 @@ export class SessionCookie {
   }
 
   /** A `Set-Cookie` value. `Secure` when the request was, or when the cookie cannot do without. */
-  write(ticket: SessionTicket, isSecure: boolean): string {
-    return this.#serialize({ value: this.#tickets.write(ticket), maxAge: this.#maxAgeS }, isSecure);
+  write(ticket: SessionTicket, isSecure: boolean, life: CookieLife = this.life): string {
+    return this.#serialize({ value: this.#tickets.write(ticket), maxAge: maxAgeOf(life) }, isSecure);
   }
 
   /** A `Set-Cookie` value that makes the client forget the cookie. */
@@ -140,12 +142,11 @@ export class SessionCookie {
   }
 
   /**
-   * A `Set-Cookie` value for it, which lives as long as the session cookie; without `isThere` one that makes the client
-   * forget it.
+   * A `Set-Cookie` value for it. @param life That of the session cookie; `gone`: makes the client forget it.
    */
-  writeMarker(isThere: boolean, isSecure: boolean): string {
-    const maxAge = isThere ? this.#maxAgeS : 0;
-    return this.#serialize({ name: this.markerName, value: isThere ? '1' : '', maxAge, sameSite: 'lax' }, isSecure);
+  writeMarker(life: CookieLife | 'gone', isSecure: boolean): string {
+    const [value, maxAge] = life === 'gone' ? ['', 0] : ['1', maxAgeOf(life)];
+    return this.#serialize({ name: this.markerName, value, maxAge, sameSite: 'lax' }, isSecure);
   }
 
   #serialize(
@@ -155,4 +156,9 @@ export class SessionCookie {
     const secure = isSecure || this.#isAlwaysSecure;
     return serializeSetCookie({ name: this.name, ...this.#attributes, ...cookie, secure });
   }
+}
+
+/** Seconds, as on the wire. */
+function maxAgeOf(life: CookieLife): number | undefined {
+  return life === 'browser' ? undefined : Math.ceil(Math.min(Math.max(life, 1), LONGEST_COOKIE_MS) / 1_000);
 }

@@ -2,7 +2,7 @@ import { checkChoice, kindOf } from '../../base/options.ts';
 import type { HeaderLine } from '../../http/header-line.ts';
 import { hidesLaxCookies, type RequestSite } from '../../http/request-site.ts';
 import { trackingProblem } from '../../http/tracking-list.ts';
-import { SessionCookie, type SessionCookieOptions } from './cookie.ts';
+import { type CookieLife, SessionCookie, type SessionCookieOptions } from './cookie.ts';
 import type { SessionTicket, Tickets } from './ticket.ts';
 
 /** How a client shows which session is its own. */
@@ -118,8 +118,8 @@ export class Tracking {
    * Tells the client that it has a session, or no longer has one, where the cookie itself does not come with every
    * request that it is good for.
    */
-  mark({ isSecure }: TrackedRequest, isThere = true): HeaderLine[] {
-    return this.#hasMarker ? [{ name: 'Set-Cookie', value: this.cookie.writeMarker(isThere, isSecure) }] : [];
+  mark({ isSecure }: TrackedRequest, life: CookieLife | 'gone'): HeaderLine[] {
+    return this.#hasMarker ? [{ name: 'Set-Cookie', value: this.cookie.writeMarker(life, isSecure) }] : [];
   }
 
   /**
@@ -177,21 +177,33 @@ export class Tracking {
    *
    * @param over Sids of the other sessions that the request has shown, and that are over.
    * @param isNew This request makes the session.
+   * @param life For how long a browser is to keep it.
    */
-  tell(ticket: SessionTicket, request: TrackedRequest, over: ReadonlySet<string>, isNew: boolean): HeaderLine[] {
+  tell(
+    ticket: SessionTicket,
+    request: TrackedRequest,
+    over: ReadonlySet<string>,
+    isNew: boolean,
+    life: CookieLife,
+  ): HeaderLine[] {
     return this.toldBy(request, isNew).flatMap(kind => {
-      if (kind === 'cookie') return this.#tellByCookie(ticket, request, over);
+      if (kind === 'cookie') return this.#tellByCookie(ticket, request, over, life);
       return kind === 'header' ? [{ name: this.headerName, value: this.#tickets.write(ticket) }] : [];
     });
   }
 
-  #tellByCookie(ticket: SessionTicket, request: TrackedRequest, over: ReadonlySet<string>): HeaderLine[] {
+  #tellByCookie(
+    ticket: SessionTicket,
+    request: TrackedRequest,
+    over: ReadonlySet<string>,
+    life: CookieLife,
+  ): HeaderLine[] {
     const { cookieHeader, isSecure } = request;
     const former = this.cookie.clearHostOnly(cookieHeader, sid => sid === ticket.sid || over.has(sid), isSecure);
     return [
       ...(former === undefined ? [] : [{ name: 'Set-Cookie', value: former }]),
-      { name: 'Set-Cookie', value: this.cookie.write(ticket, isSecure) },
-      ...this.mark(request),
+      { name: 'Set-Cookie', value: this.cookie.write(ticket, isSecure, life) },
+      ...this.mark(request, life),
     ];
   }
 
@@ -200,7 +212,7 @@ export class Tracking {
     return this.kinds.flatMap(kind => {
       if (!this.#isInKind(kind, request)) return [];
       if (kind === 'cookie')
-        return [{ name: 'Set-Cookie', value: this.cookie.clear(request.isSecure) }, ...this.mark(request, false)];
+        return [{ name: 'Set-Cookie', value: this.cookie.clear(request.isSecure) }, ...this.mark(request, 'gone')];
       return kind === 'header' ? [{ name: this.headerName, value: '' }] : [];
     });
   }

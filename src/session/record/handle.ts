@@ -1,7 +1,13 @@
 import { HoldfastError } from '../../base/errors.ts';
-import { checkOptions, kindOf, type OptionNames } from '../../base/options.ts';
+import { checkOptions, kindOf } from '../../base/options.ts';
 import { UnauthorizedSessionRequestError } from '../identity/owner.ts';
-import type { Session, SessionEndReason, SessionOwner } from '../session.ts';
+import {
+  RENEW_OPTIONS,
+  type RenewOptions,
+  type Session,
+  type SessionEndReason,
+  type SessionOwner,
+} from '../session.ts';
 import type { SessionEnder } from './expiry.ts';
 import { type SessionState, sessionEnded, superseded } from './state.ts';
 
@@ -25,11 +31,10 @@ export interface SessionHolder {
   onRead(): void;
   /** What was changed is in the store. */
   onSynced(): void;
-  renew(owner: SessionOwner | undefined): Promise<void>;
+  renew(options: RenewOptions): Promise<void>;
   invalidate(reason: SessionEndReason): Promise<void>;
 }
 
-const RENEW_OPTIONS: OptionNames<{ owner?: SessionOwner }> = { owner: true };
 const OPEN: SessionView = { isNew: false, isVeiled: false, isNameless: false };
 
 /**
@@ -137,10 +142,10 @@ export class SessionHandle {
     this.#holder.onSynced();
   }
 
-  async renew(options: { readonly owner?: SessionOwner } = {}): Promise<void> {
+  async renew(options: RenewOptions = {}): Promise<void> {
     this.#check();
     checkOptions('renew', options, RENEW_OPTIONS);
-    await this.#holder.renew(options.owner);
+    await this.#holder.renew(options);
   }
 
   async invalidate(reason: SessionEndReason = 'logout'): Promise<void> {
@@ -303,7 +308,7 @@ class SupersededSession {
     await this.#needed.sync();
   }
 
-  async renew(options?: { readonly owner?: SessionOwner }): Promise<void> {
+  async renew(options?: RenewOptions): Promise<void> {
     await this.#needed.renew(options);
   }
 

@@ -144,7 +144,7 @@ function toRow(info: SessionInfo): string {
     toText(info.owner ? `${info.owner.name} (${info.owner.roles.join(', ') || 'no roles'})` : ''),
     time(info.createdAt),
     time(info.lastAccessedAt),
-    info.absoluteExpiresAt === undefined ? 'never' : time(info.absoluteExpiresAt),
+    `${info.absoluteExpiresAt === undefined ? 'never' : time(info.absoluteExpiresAt)}${info.isPersistent ? ' (persistent cookie)' : ''}`,
     info.attributes.map(({ name, bytes }) => `${toText(name)}: ${bytes} bytes`).join('<br>'),
     `<form method="post"><input type="hidden" name="sid" value="${toText(info.sid)}"><button>End</button></form>`,
   ];

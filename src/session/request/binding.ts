@@ -2,10 +2,12 @@ import type { Awaitable } from '../../base/awaitable.ts';
 import { HoldfastError } from '../../base/errors.ts';
 import { type Logger, sidPrefix } from '../../base/logger.ts';
 import type { HeaderLine } from '../../http/header-line.ts';
+import type { CookieLife } from '../identity/cookie.ts';
 import { createSecret, createSid, hashSecret } from '../identity/ids.ts';
 import { checkOwner, judgeOwner, UnauthorizedSessionRequestError } from '../identity/owner.ts';
 import { ROTATED_MS, type SecretStanding, SUPERSEDED_MS } from '../identity/secret-standing.ts';
 import type { SessionTicket } from '../identity/ticket.ts';
+import { checkLogin, headerOfLogin } from '../life/login-times.ts';
 import type { UserSessions } from '../life/user-sessions.ts';
 import type { Use, Waiting } from '../process/access-times.ts';
 import type { SessionRegistry } from '../process/registry.ts';
@@ -16,7 +18,7 @@ import { headersSent, outsideRequest, SessionHandle, type SessionView } from '..
 import { Snapshot } from '../record/snapshot.ts';
 import { isSessionEnded, isSuperseded, type SessionState, sessionEnded, superseded } from '../record/state.ts';
 import { isNoRoom } from '../room/cap.ts';
-import type { Session, SessionEndReason, SessionOwner } from '../session.ts';
+import type { RenewOptions, Session, SessionEndReason, SessionOwner, SignInOptions } from '../session.ts';
 import type { SessionHeader } from '../store.ts';
 import type { SessionRequest } from './session-request.ts';
 import { type Found, latestOf, ShownSessions } from './shown-sessions.ts';
@@ -205,11 +207,12 @@ export class SessionBinding {
    * away, and it lives on. Where the client has shown several live sessions, which count as none until then, the latest
    * one that is this user's already stays, and the others end.
    *
-   * @throws {HoldfastError} as `get`, but never for the session of another user; ERR_SESSION_USER_LIMIT;
+   * @throws {HoldfastError} as `get`, but never for the session of another user; ERR_SESSION_LIFETIME; ERR_SESSION_USER_LIMIT;
    * ERR_SESSION_HEADERS_SENT; ERR_SESSION_CROSS_SITE.
    */
-  async signIn(owner: SessionOwner): Promise<Session> {
+  async signIn(owner: SessionOwner, options: SignInOptions = {}): Promise<Session> {
     checkOwner(owner);
+    checkLogin('signIn', options, this.#services.settings);
     await this.#load().catch(error => {
       if (this.#foreign === undefined) throw error;
     });
@@ -220,7 +223,7 @@ export class SessionBinding {
     const session = this.current;
     if (session) {
       try {
-        await session.renew({ owner });
+        await session.renew({ ...options, owner });
         return session;
       } catch (error) {
         if (!isSuperseded(error) && !isSessionEnded(error)) throw error;
@@ -232,7 +235,7 @@ export class SessionBinding {
       if (!isSuperseded(error)) throw error;
       return this.#begin({ sid: createSid(), secret: createSecret() }, undefined);
     });
-    await fresh.renew({ owner });
+    await fresh.renew({ ...options, owner });
     return fresh;
   }
 
@@ -339,12 +342,26 @@ export class SessionBinding {
     switch (this.#news) {
       case 'ticket':
         if (!live?.state.isStored || live.state.isEnded) return [];
-        return tracking.tell({ sid: live.state.sid, secret: live.secret }, request, this.#left, live.isMade);
+        return tracking.tell(
+          { sid: live.state.sid, secret: live.secret },
+          request,
+          this.#left,
+          live.isMade,
+          this.#cookieLife(live.state.header),
+        );
       case 'no ticket':
         return tracking.isIn(request) ? tracking.forget(request) : [];
       case 'none':
         return this.#asides;
     }
+  }
+
+  /** For how long browsers are to keep the cookie of such a session. */
+  #cookieLife({ login, absoluteExpiresAt = Number.POSITIVE_INFINITY }: SessionHeader): CookieLife {
+    const { clock, tracking } = this.#services;
+    const { life } = tracking.cookie;
+    if (!login) return life;
+    return (login.isPersistent ?? life !== 'browser') ? absoluteExpiresAt - clock.now() : 'browser';
   }
 
   /** The URL with the client's ticket in it, where links tell this client; otherwise as it is. */
@@ -561,7 +578,7 @@ export class SessionBinding {
       accessTimes.note(sid, header, loaded.lastAccessedAt);
     }
     const { tracking } = this.#services;
-    if (tracking.lacksMarker(this.#request)) this.#asides = tracking.mark(this.#request);
+    if (tracking.lacksMarker(this.#request)) this.#asides = tracking.mark(this.#request, this.#cookieLife(header));
     const live = this.#retainLive(
       state,
       shared,
@@ -693,7 +710,7 @@ export class SessionBinding {
           onSynced: () => {
             live.hasChanged = false;
           },
-          renew: owner => this.#renew(live, owner),
+          renew: options => this.#renew(live, options),
           invalidate: reason => this.#invalidate(live, reason),
         },
         view,
@@ -708,9 +725,10 @@ export class SessionBinding {
     return live;
   }
 
-  async #renew(live: Live, owner: SessionOwner | undefined): Promise<void> {
+  async #renew(live: Live, { owner, ...options }: RenewOptions): Promise<void> {
     if (this.#areHeadersSent) throw headersSent('renewed');
     if (owner !== undefined) checkOwner(owner);
+    checkLogin('renew', options, this.#services.settings);
     const before = live.state.header.owner;
     const isOther = owner !== undefined && before !== undefined && before.name !== owner.name;
     if (isOther && this.#services.settings.ownerRule) {
@@ -718,22 +736,26 @@ export class SessionBinding {
         'the session belongs to another user; use sessions.signIn(request, owner), which ends it and begins a new one',
       );
     }
-    await this.#replaceSecret(live, owner);
+    await this.#replaceSecret(live, owner, options);
     if (isOther)
       this.#logOwners('session-taken-over', live.state.sid, before.name, owner.name, 'a session has another owner now');
   }
 
   /** A login: the old secret is dead at once, and so are the sockets that were opened with it. */
-  async #replaceSecret(live: Live, owner: SessionHeader['owner']): Promise<void> {
-    const { accessTimes, clock, users } = this.#services;
+  async #replaceSecret(live: Live, owner: SessionHeader['owner'], options?: SignInOptions): Promise<void> {
+    const { clock, settings, store, users } = this.#services;
     const { state, secretHash: expected } = live;
     const wasStored = state.isStored;
     const secret = createSecret();
     const secretHash = hashSecret(secret);
     const replace = async () => {
       const now = clock.now();
+      const wishes = options && headerOfLogin(options, owner !== undefined, state.header, settings, now);
+      // Others judge by the last access that the store knows: that may be too long ago for a shorter time.
+      if (state.isStored && wishes && 'idleTimeoutMs' in wishes) await store.touch(new Map([[state.sid, now]]));
       await state.replaceSecret(
         {
+          ...wishes,
           secretHash,
           secretAt: now,
           former: { secretHash: expected, kind: 'renewed', until: now + SUPERSEDED_MS },
@@ -754,11 +776,16 @@ export class SessionBinding {
     if (owner) {
       live.isLogin = true;
       live.handle.unveil();
-      if (!this.touches && wasStored) accessTimes.note(state.sid, state.header, state.lastAccessedAt);
+      if (wasStored) this.#noteLogin(state);
     }
     this.#news = 'ticket';
     this.#isRotationDue = false;
     if (wasStored) this.#services.registry.onRenewed(state.sid, 'renewed');
+  }
+
+  /** Whatever its request is, and by the times that the session has since. */
+  #noteLogin({ sid, header, lastAccessedAt }: SessionState): void {
+    this.#services.accessTimes.note(sid, header, lastAccessedAt);
   }
 
   /** By time: the same user with a new secret, and the old one works until the client has got it. */
