@@ -7,6 +7,7 @@ import { takeUrlTicket } from '../http/url-ticket.ts';
 import type { SessionManager } from './manager.ts';
 import type { SessionBinding } from './request/binding.ts';
 import { commitBeforeHeaders } from './request/commit-before-headers.ts';
+import { ResponseCommit } from './request/response-commit.ts';
 import type { SessionRequest } from './request/session-request.ts';
 import type { SessionOwner } from './session.ts';
 
@@ -91,8 +92,7 @@ export function attachSession(
   options?: AttachOptions,
 ): SessionBinding;
 export function attachSession(manager: SessionManager, carrier: object, ...rest: unknown[]): SessionBinding {
-  if (typeof (manager as Partial<SessionManager> | undefined)?.bindTo !== 'function')
-    throw new TypeError(`attachSession: give it the SessionManager first, not ${kindOf(manager)}`);
+  checkManager('attachSession', manager);
   const { req, res, options } = unwrap(carrier, rest);
   checkOptions('attachSession', options, ATTACH_OPTIONS);
   const before = (res as BoundResponse)[BINDINGS]?.find(bound => bound.manager === manager);
@@ -122,12 +122,30 @@ function bindTo(
   const binding = manager.bind(new NodeRequest(req, options, urlTicket));
   const bound: BoundResponse = res;
   (bound[BINDINGS] ??= []).push({ manager, binding });
-  commitBeforeHeaders(binding, res);
+  // What Engine.IO hands out for a handshake takes no cookie.
+  if (typeof (res as Partial<ServerResponse>).appendHeader === 'function') commitBeforeHeaders(binding, res);
+  else followHandshake(binding, res);
   return binding;
 }
 
+/**
+ * A handshake that another library answers: nothing can be told to its client, and what is changed is committed when its
+ * socket closes.
+ */
+function followHandshake(binding: SessionBinding, res: ServerResponse): void {
+  binding.markHeadersSent();
+  new ResponseCommit(binding, res);
+  res.on('close', () => binding.release());
+}
+
+/** @throws {TypeError} when it is none. */
+export function checkManager(call: string, manager: SessionManager): void {
+  if (typeof (manager as Partial<SessionManager> | undefined)?.bindTo !== 'function')
+    throw new TypeError(`${call}: give it the SessionManager first, not ${kindOf(manager)}`);
+}
+
 /** What sessions look at in a request; what few ask for is worked out then. */
-class NodeRequest implements SessionRequest {
+export class NodeRequest implements SessionRequest {
   readonly cookieHeader: string | undefined;
   readonly urlTicket: string | undefined;
   readonly user: SessionOwner | undefined;
@@ -190,6 +208,7 @@ function unwrap(
   return { req, res, options: ((isPair ? second : first) as AttachOptions | undefined) ?? {} };
 }
 
-function rawOf<T>(wrapped: unknown): T | undefined {
+/** What Fastify has wrapped, or what is not wrapped. */
+export function rawOf<T>(wrapped: unknown): T | undefined {
   return ((wrapped as Partial<Wrapped<T>> | undefined)?.raw ?? wrapped) as T | undefined;
 }

@@ -2,6 +2,7 @@ export type { HeaderLine } from '../http/header-line.ts';
 export { isDocumentNavigation, isPreflight } from '../http/navigation.ts';
 export { type RequestSite, requestSite } from '../http/request-site.ts';
 export { type AttachOptions, attachSession, type NodeContext, type Wrapped } from './attach-session.ts';
+export { type AttachSocketOptions, attachSocket } from './attach-socket.ts';
 export {
   type ExpressCookieData,
   type ExpressSessionData,

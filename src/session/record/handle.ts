@@ -371,7 +371,7 @@ export function holderWithoutResponse(
 
 export function outsideRequest(): HoldfastError {
   const message =
-    'a session was used after its request or socket had ended, or where there is none; use sessions.access(sid, fn) there';
+    'a session was used after its request or socket had ended, or where there is none; use sessions.access(sid, fn) there, and attachSocket(sessions, request) for a socket of another library';
   return new HoldfastError('ERR_SESSION_OUTSIDE_REQUEST', message);
 }
 
