@@ -19,6 +19,7 @@ const WAITING = [
   'keep-alive',
   'last-words',
   'lmdb-namespaces',
+  'one-login',
   'pgbouncer',
   'polling',
   'postgres-tls',

@@ -1,5 +1,6 @@
 import { type Duration, parseDuration } from '../base/duration.ts';
 import { isLoopback } from '../http/host-names.ts';
+import { cookieNameOf } from './brought-manager.ts';
 import type { Config } from './config.ts';
 import { type BrokenRule, type Fields, fields, title } from './fields.ts';
 
@@ -17,7 +18,7 @@ const MAX_IDLE_MS = 365 * 86_400_000;
 export function* brokenBackendSessions(config: Fields): Generator<BrokenRule> {
   for (const [name, upstream] of Object.entries(fields(config.upstreams))) {
     yield* brokenHeaders(fields(upstream), ['upstreams', name]);
-    yield* brokenObservation(fields(upstream), ['upstreams', name], fields(config.session));
+    yield* brokenObservation(fields(upstream), ['upstreams', name], config.session);
     yield* brokenApi(fields(upstream).sessionApi, name, config);
   }
   const routes = [...routesToUpstreams(config.routes, ['routes'], config.session !== false)];
@@ -96,7 +97,7 @@ export function* checkBackendSessions(config: Config): Generator<BrokenRule> {
 }
 
 /** Who watches sessions must know where their ids stand. */
-function* brokenObservation(upstream: Fields, at: readonly PropertyKey[], own: Fields): Generator<BrokenRule> {
+function* brokenObservation(upstream: Fields, at: readonly PropertyKey[], own: unknown): Generator<BrokenRule> {
   const { mode, cookie, header, idleTimeout, ...rest } = fields(upstream.session);
   const path = [...at, 'session'];
   if (mode === 'managed') {
@@ -119,7 +120,7 @@ function* brokenObservation(upstream: Fields, at: readonly PropertyKey[], own: F
       message: 'is about sessions of ours, and these are the backend\'s own; remove it, or "mode: observed"',
     };
   }
-  if (cookie !== undefined && cookie === fields(own.cookie).name)
+  if (cookie !== undefined && cookie === cookieNameOf(own))
     yield {
       path: [...path, 'cookie'],
       message: `"${cookie}" is the name of our own session cookie, which no backend gets; give ours another name`,

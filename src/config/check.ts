@@ -4,6 +4,7 @@ import type { AffinityKind } from '../gateway/upstream/affinity.ts';
 import { doubtfulEntries } from '../http/address-list.ts';
 import { isLoopback, machineOf } from '../http/host-names.ts';
 import { checkBackendSessions } from './backend-sessions.ts';
+import { broughtManager } from './brought-manager.ts';
 import { checkClientHeaders } from './client-headers.ts';
 import type { Config, RouteConfig, SessionConfig, UpstreamConfig } from './config.ts';
 import { byLine, type ConfigProblem, formatPath } from './config-error.ts';
@@ -59,12 +60,34 @@ function* checkListeners(config: Config): Generator<BrokenRule> {
   }
 }
 
-function* checkSession(
-  session: SessionConfig | false | undefined,
-  at: readonly PropertyKey[],
-  config: Config,
-): Generator<BrokenRule> {
+function* checkSession(session: Config['session'], at: readonly PropertyKey[], config: Config): Generator<BrokenRule> {
   if (!session) return;
+  const hasProxy = (config.trustedProxies?.length ?? 0) > 0; // which may speak TLS for us
+  const isPlain =
+    !hasProxy && (config.listen ?? [{ port: 8080 }]).some(({ tls, redirect }) => tls === undefined && !redirect);
+  const manager = broughtManager(session);
+  if (!manager) return yield* checkSessionOptions(session as SessionConfig, at, isPlain);
+  if (isPlain) yield* checkCookiePrefix(manager.cookieName, at);
+  if (manager.tracking.kinds.includes('url')) yield { path: at, message: SESSIONS_IN_URLS };
+}
+
+const SESSIONS_IN_URLS =
+  'sessions in URLs are seen in logs, histories and Referer headers, and are sent to whom a link is sent; use cookies, or "header" for programs';
+
+function* checkCookiePrefix(name: string | undefined, at: readonly PropertyKey[]): Generator<BrokenRule> {
+  const prefix = /^__(Host|Secure)-/i.exec(name ?? '')?.[0];
+  if (!prefix) return;
+  yield {
+    path: at,
+    message: `browsers drop a "${prefix}" cookie that is not Secure, and a listener without tls cannot send Secure; use another name`,
+  };
+}
+
+function* checkSessionOptions(
+  session: SessionConfig,
+  at: readonly PropertyKey[],
+  isPlain: boolean,
+): Generator<BrokenRule> {
   const { idleTimeout = '30m', absoluteTimeout = '12h', cookie = {} } = session;
   const idleMs = parseDuration(idleTimeout);
   if (idleMs !== Number.POSITIVE_INFINITY && idleMs > parseDuration(absoluteTimeout)) {
@@ -74,21 +97,13 @@ function* checkSession(
       message: `longer than ${limit}, which ends the session first; raise absoluteTimeout or lower this`,
     };
   }
-  const hasProxy = (config.trustedProxies?.length ?? 0) > 0; // which may speak TLS for us
-  const isPlain =
-    !hasProxy && (config.listen ?? [{ port: 8080 }]).some(({ tls, redirect }) => tls === undefined && !redirect);
   if (isPlain && cookie.sameSite === 'none')
     yield {
       path: [...at, 'cookie', 'sameSite'],
       message:
         'browsers drop a "none" cookie that is not Secure, and a listener without tls cannot send Secure; use "lax"',
     };
-  const prefix = /^__(Host|Secure)-/i.exec(cookie.name ?? '')?.[0];
-  if (isPlain && prefix)
-    yield {
-      path: [...at, 'cookie', 'name'],
-      message: `browsers drop a "${prefix}" cookie that is not Secure, and a listener without tls cannot send Secure; use another name`,
-    };
+  if (isPlain) yield* checkCookiePrefix(cookie.name, [...at, 'cookie', 'name']);
   const url =
     typeof session.store === 'object' && 'url' in session.store ? [session.store.url].flat()[0] : session.store;
   const isCapped = session.maxSessions !== undefined || typeof url !== 'string' || !/^postgres(ql)?:/.test(url);
@@ -101,11 +116,7 @@ function* checkSession(
       'a session is given to every user who shows its cookie, and who signs in gets what another user has left in it; leave it out where users are not to see the data of others';
     yield { path: [...at, 'ownerRule'], message };
   }
-  if ([session.tracking].flat().includes('url')) {
-    const message =
-      'sessions in URLs are seen in logs, histories and Referer headers, and are sent to whom a link is sent; use cookies, or "header" for programs';
-    yield { path: [...at, 'tracking'], message };
-  }
+  if ([session.tracking].flat().includes('url')) yield { path: [...at, 'tracking'], message: SESSIONS_IN_URLS };
 }
 
 function* checkRoutes(

@@ -7,6 +7,7 @@ import type { TrackingKind } from '../session/identity/tracking.ts';
 import type { Ledger } from '../session/ledger.ts';
 import type { LifetimeProfile, WriteProfile } from '../session/life/profiles.ts';
 import type { UserLimit } from '../session/life/user-sessions.ts';
+import type { SessionManager } from '../session/manager.ts';
 import type { ConflictPolicy, WriteContents } from '../session/record/write-policy.ts';
 import type { SessionStore } from '../session/store.ts';
 import type { Endpoint } from '../websocket/connection.ts';
@@ -19,8 +20,11 @@ import type { DispatchOptions } from '../websocket/endpoint-options.ts';
 export interface Config {
   /** Where to listen. Default: one listener on port 8080. */
   listen?: readonly ListenConfig[];
-  /** `false`: no sessions at all. Default: sessions in memory. */
-  session?: SessionConfig | false;
+  /**
+   * `false`: no sessions at all. A `SessionManager`: the sessions that it keeps; the program that made it closes it.
+   * Default: sessions in memory.
+   */
+  session?: SessionConfig | SessionManager | false;
   upstreams?: Readonly<Record<string, UpstreamConfig>>;
   /** A listener for backends, beside the public ones: the session API, and the keys of assertions. Default: none. */
   internal?: InternalConfig;
@@ -182,6 +186,11 @@ export interface HstsConfig {
 }
 
 export interface SessionConfig {
+  /**
+   * A manager that the program has made, for example for an Express application beside: `session: manager` is short for
+   * it. It has its store, cookie and times from `new SessionManager`, so that beside it only `touchOnTraffic` may stand.
+   */
+  manager?: SessionManager;
   /**
    * `memory:`, `lmdb:PATH`, `redis://…`, `redis+sentinel://…`, `postgres://…`, the same with options, or a store object. Default `memory:`.
    */
@@ -407,7 +416,7 @@ export interface RouteConfig {
   methods?: readonly string[];
   /**
    * Default `auto`: read when the client has one, created on document navigation only. An endpoint: `existing`;
-   * `files`, `redirect`, an observed upstream: `none`. A preflight and a refused request make none, also under `create`.
+   * `files` without a `fetch` beside it, `redirect`, an observed upstream: `none`. A preflight and a refused request make none, also under `create`.
    */
   session?: 'none' | 'existing' | 'create' | 'auto';
   /**
@@ -453,8 +462,8 @@ export interface ApplicationConfig {
   endpoints?: readonly string[];
   files?: string;
   fetch?: FetchHandler;
-  /** Its own session context: own cookie, own store. Default: the server's sessions. */
-  session?: SessionConfig | false;
+  /** Its own session context: own cookie, own store; or a manager. Default: the server's sessions. */
+  session?: SessionConfig | SessionManager | false;
 }
 
 export interface PolicyConfig {

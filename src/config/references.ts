@@ -14,6 +14,7 @@ import {
 import { hostPrefixConflict } from '../http/cookies.ts';
 import { type RewriteFault, rewriteFaults } from '../http/route-rewrite.ts';
 import { brokenBackendSessions } from './backend-sessions.ts';
+import { broughtManager, isSessionManager, optionsOfManager } from './brought-manager.ts';
 import { brokenClientHeaders } from './client-headers.ts';
 import { type BrokenRule, type Fields, fields, NOTHING, title } from './fields.ts';
 
@@ -109,7 +110,12 @@ function* brokenUpstreams(config: Fields): Generator<BrokenRule> {
   }
 }
 
-function* brokenRoutes(routes: unknown, path: readonly PropertyKey[], config: Fields): Generator<BrokenRule> {
+function* brokenRoutes(
+  routes: unknown,
+  path: readonly PropertyKey[],
+  config: Fields,
+  prefix = '',
+): Generator<BrokenRule> {
   if (!Array.isArray(routes)) return;
   const seen = new Map<string, Fields>();
   for (const [index, value] of routes.entries()) {
@@ -136,8 +142,10 @@ function* brokenRoutes(routes: unknown, path: readonly PropertyKey[], config: Fi
     const { dispatch } = fields(fields(route.endpoint).options);
     yield* brokenName('dispatch policy', dispatch, 'dispatch', config, route, [...at, 'endpoint']);
     const application = fields(route.application);
+    const mount = prefix + String(route.mount ?? '').replace(/\/$/, '');
     yield* brokenSession(application.session, [...at, 'application', 'session']);
-    yield* brokenRoutes(application.routes, [...at, 'application', 'routes'], config);
+    yield* brokenScope(application.session, mount, [...at, 'application', 'session']);
+    yield* brokenRoutes(application.routes, [...at, 'application', 'routes'], config, mount);
   }
 }
 
@@ -211,9 +219,28 @@ function* requestsOf(route: Fields): Generator<string> {
 }
 
 function* brokenSession(session: unknown, at: readonly PropertyKey[]): Generator<BrokenRule> {
+  if (isSessionManager(session)) return;
+  for (const option of optionsOfManager(fields(session)))
+    yield {
+      path: [...at, option],
+      message: 'is for the manager to say; give it to "new SessionManager", or remove "manager"',
+    };
   yield* brokenCookie(session, at);
   yield* brokenStore(session, at);
   yield* brokenTimes(session, at);
+}
+
+/** A cookie that no browser sends to where its sessions are: each page would make another one. */
+function* brokenScope(session: unknown, mount: string, at: readonly PropertyKey[]): Generator<BrokenRule> {
+  const manager = broughtManager(session);
+  if (!manager?.tracking.kinds.includes('cookie') || isBelow(`${mount}/`, manager.cookiePath)) return;
+  const message = `the session cookie of this manager has the path "${manager.cookiePath}", and no browser sends it to "${mount}"; give the manager "cookie: { path: '${mount}' }", or mount the application below that path`;
+  yield { path: at, message };
+}
+
+/** RFC 6265 §5.1.4. */
+function isBelow(path: string, cookiePath: string): boolean {
+  return path.startsWith(cookiePath.endsWith('/') ? cookiePath : `${cookiePath}/`);
 }
 
 function* brokenCookie(session: unknown, at: readonly PropertyKey[]): Generator<BrokenRule> {

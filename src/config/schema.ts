@@ -27,9 +27,11 @@ import { isFieldValue, isToken } from '../http/token.ts';
 import { trackingProblem } from '../http/tracking-list.ts';
 import type { Ledger } from '../session/ledger.ts';
 import type { UserLimit } from '../session/life/user-sessions.ts';
+import type { SessionManager } from '../session/manager.ts';
 import type { ConflictPolicy } from '../session/record/write-policy.ts';
 import type { SessionStore } from '../session/store.ts';
 import type { DispatchOptions } from '../websocket/endpoint-options.ts';
+import { isSessionManager } from './brought-manager.ts';
 import type {
   ApplicationConfig,
   AssertionsConfig,
@@ -316,7 +318,10 @@ const headerName = textLike(value => /^[A-Za-z][\w-]*$/.test(value), 'not a name
 
 const trackingKind = z.enum(['cookie', 'header', 'url']);
 
+const sessionManager = z.custom<SessionManager>(isSessionManager, { error: 'expected a session manager' });
+
 const session = section<SessionConfig>('session', {
+  manager: sessionManager.optional(),
   store: z
     .union([storeUrl, sessionStore, storeConfig], {
       error: 'expected "memory:", "lmdb:PATH", the URL of a redis or postgres, or a session store',
@@ -385,7 +390,9 @@ const session = section<SessionConfig>('session', {
   touchOnTraffic: z.enum(['message', 'any', 'never']).optional(),
 });
 
-const sessionOrNone = z.union([z.literal(false), session]);
+const sessionOrNone = z.union([z.literal(false), sessionManager, session], {
+  error: 'expected false or keys and values, or (in TypeScript or JavaScript) a SessionManager',
+});
 
 const affinityKind = z.enum(['session', 'route', 'cookie', 'address', 'none']);
 

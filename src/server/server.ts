@@ -1,5 +1,4 @@
-import type { Server as HttpServer, IncomingMessage } from 'node:http';
-import type { Duplex } from 'node:stream';
+import type { Server as HttpServer } from 'node:http';
 import { type Clock, systemClock } from '../base/clock.ts';
 import { type Duration, parseDuration } from '../base/duration.ts';
 import { HoldfastError } from '../base/errors.ts';
@@ -9,6 +8,7 @@ import type { Config, ListenConfig } from '../config/config.ts';
 import { parseConfig } from '../config/parse.ts';
 import type { UpstreamControl } from '../gateway/upstream/upstream.ts';
 import { HostNames } from '../http/host-names.ts';
+import type { SessionManager } from '../session/manager.ts';
 import type { SessionPeek } from '../session/peek.ts';
 import type { SessionEvents } from '../session/reports/events.ts';
 import type { InspectorOptions } from '../session/reports/inspector.ts';
@@ -17,10 +17,12 @@ import type { Session, SessionEndReason, SessionOwner, SignInOptions } from '../
 import type { SessionInfo } from '../session/session-info.ts';
 import { BROADCAST_OPTIONS, type BroadcastResult } from '../websocket/broadcast.ts';
 import { type Assembly, build } from './assembly/build.ts';
+import { attachTo } from './attachment.ts';
 import { drain } from './drain.ts';
 import { InternalIntake } from './intakes/internal.ts';
 import { PublicIntake } from './intakes/public.ts';
 import { HttpsRedirect } from './intakes/redirect.ts';
+import { LateSessions, sessionsByMount } from './late-sessions.ts';
 import type { Intake } from './listen/intake.ts';
 import { Listener } from './listen/listener.ts';
 
@@ -125,6 +127,10 @@ export class Server {
   readonly #environment: ServerEnvironment;
   #state: ServerState = 'new';
   #assembly: Assembly | undefined;
+  /** Its sessions and those of mounted applications, by the prefix: `''` for its own. */
+  readonly #sessions: ReadonlyMap<string, ServerSessions>;
+  /** Those of them that are opened by `start`. */
+  readonly #late: ReadonlyMap<string, LateSessions>;
   readonly #intakes: PublicIntake[] = [];
   #listeners: Listener[] = [];
   #internal: Listener | undefined;
@@ -136,6 +142,9 @@ export class Server {
     checkOptions('createServer', environment, ENVIRONMENT);
     this.#config = parseConfig(config);
     this.#environment = environment;
+    const contexts = [...sessionsByMount(this.#config)];
+    this.#late = new Map(contexts.filter(([, { manager }]) => !manager).map(([mount]) => [mount, new LateSessions()]));
+    this.#sessions = new Map(contexts.map(([mount, { manager }]) => [mount, manager ?? this.#late.get(mount)!]));
   }
 
   /** Where it listens, in the order of the configuration. Empty before `start`. */
@@ -148,20 +157,25 @@ export class Server {
     return this.#internal?.url;
   }
 
-  /** @throws {HoldfastError} ERR_SERVER_STATE before `start`, or when the server keeps no sessions. */
+  /**
+   * Its sessions, from `createServer` on: listeners and inspectors can be made at once. What asks the store waits while
+   * the server starts, and rejects with ERR_SERVER_STATE before that. Where the configuration has a `SessionManager`, it
+   * is that one.
+   *
+   * @throws {HoldfastError} ERR_SERVER_STATE when the server keeps no sessions.
+   */
   get sessions(): ServerSessions {
-    const { sessions } = this.#running();
+    const sessions = this.#sessions.get('');
     if (!sessions)
       throw new HoldfastError('ERR_SERVER_STATE', 'this server keeps no sessions; remove "session: false"');
-    return sessions.manager;
+    return sessions;
   }
 
   /**
-   * The sessions of a mounted application that has sessions of its own.
+   * The sessions of a mounted application that has sessions of its own; from `createServer` on, as `sessions`.
    *
    * @param mount Its prefix, with those of the applications that it is mounted in.
-   * @throws {HoldfastError} ERR_SERVER_STATE before `start`, or when there are none: what has no `session` of its own
-   * has the server's.
+   * @throws {HoldfastError} ERR_SERVER_STATE when there are none: what has no `session` of its own has the server's.
    *
    * @example
    * import { createServer } from 'holdfast';
@@ -173,12 +187,12 @@ export class Server {
    * await server.stop();
    */
   sessionsOf(mount: string): ServerSessions {
-    const sessions = this.#running().mountedSessions.get(mount);
+    const sessions = mount === '' ? undefined : this.#sessions.get(mount);
     if (!sessions) {
       const message = `nothing mounted at ${JSON.stringify(mount)} has sessions of its own; use server.sessions, or give the application a "session"`;
       throw new HoldfastError('ERR_SERVER_STATE', message);
     }
-    return sessions.manager;
+    return sessions;
   }
 
   /**
@@ -212,7 +226,8 @@ export class Server {
 
   /**
    * Serves the upgrades of an existing HTTP or HTTPS server that match a route, and leaves everything else to it: its
-   * requests, and upgrades of other paths. When nobody else takes upgrades, other paths are answered with 404.
+   * requests, and upgrades of other paths. Those are for whoever else listens for upgrades, in whatever order. They are
+   * answered with 404 when nobody does, and when nobody has touched their socket for 30 s.
    *
    * Resolves when the endpoints are ready; handshakes that come earlier wait. `stop` lets go of the server and does not
    * close it.
@@ -234,16 +249,8 @@ export class Server {
       .then(() => this.#openInternal())
       .then(() => this.#newIntake());
     this.#starting = building;
-    const ignore = () => {};
-    const onUpgrade = async (request: IncomingMessage, socket: Duplex, early: Buffer) => {
-      // Node has taken its own listener off, and an error without one ends the process.
-      socket.on('error', ignore);
-      const intake = await building.catch(() => void socket.destroy());
-      const isAlone = server.listenerCount('upgrade') === 1;
-      if ((await intake?.takeUpgrade(request, socket, early, !isAlone)) === false) socket.off('error', ignore);
-    };
-    server.on('upgrade', onUpgrade);
-    this.#detach.push(() => server.off('upgrade', onUpgrade));
+    const { clock = systemClock } = this.#environment;
+    this.#detach.push(attachTo(server, building, clock));
     await building;
   }
 
@@ -290,14 +297,17 @@ export class Server {
     if (this.#state !== 'new')
       throw new HoldfastError('ERR_SERVER_STATE', `the server is ${this.#state}; create another one to start again`);
     this.#state = 'running';
+    for (const sessions of this.#late.values()) sessions.begin();
   }
 
   async #build(): Promise<void> {
     const { clock = systemClock } = this.#environment;
     try {
-      this.#assembly = await build(this.#config, { ...this.#environment, clock });
+      const onSessions = (mount: string, manager: SessionManager) => this.#late.get(mount)?.opened(manager);
+      this.#assembly = await build(this.#config, { ...this.#environment, clock, onSessions });
     } catch (error) {
       this.#state = 'stopped';
+      for (const sessions of this.#late.values()) sessions.giveUp();
       for (const detach of this.#detach) detach();
       throw error;
     }
@@ -374,7 +384,8 @@ export class Server {
     // One that fails keeps no other from closing: the stores above all have something left to write.
     const endpoints = await Promise.allSettled(assembly.endpoints.map(endpoint => endpoint.stop()));
     await Promise.all([...assembly.upstreams.values()].map(upstream => upstream.close()));
-    const sessions = await Promise.allSettled(assembly.sessionContexts.map(({ manager }) => manager.close()));
+    await Promise.allSettled(assembly.subscriptions.map(unsubscribe => unsubscribe()));
+    const sessions = await Promise.allSettled(assembly.openSessions.map(opened => opened.close()));
     clearInterval(alive);
     assembly.logger.flush();
     const failed = [...endpoints, ...sessions].find(result => result.status === 'rejected');

@@ -64,8 +64,8 @@ export async function attachSocket(
   const request = rawOf<IncomingMessage>(req);
   if (typeof request?.headers !== 'object')
     throw new TypeError(`attachSocket: give it the request of the handshake, not ${kindOf(req)}`);
-  const { kind, urlParameter } = manager.tracking;
-  const urlTicket = kind === 'url' ? takeUrlTicket(request, new Set([urlParameter]))?.value : undefined;
+  const { kinds, urlParameter } = manager.tracking;
+  const urlTicket = kinds.includes('url') ? takeUrlTicket(request, new Set([urlParameter]))?.value : undefined;
   const { user, onEnd } = options;
   const binding = manager.bind(new NodeRequest(request, user === undefined ? {} : { user }, urlTicket));
   // Nothing can be told to the client.

@@ -1,6 +1,7 @@
 import { HoldfastError } from '../base/errors.ts';
-import { checkChoice, checkOptions, isPlain, kindOf, type OptionNames } from '../base/options.ts';
+import { checkOptions, isPlain, kindOf, type OptionNames } from '../base/options.ts';
 import type { Tracking } from './identity/tracking.ts';
+import type { Ledger } from './ledger.ts';
 import { Sweeper } from './life/sweeper.ts';
 import { UserSessions } from './life/user-sessions.ts';
 import type { SessionManagerOptions } from './options.ts';
@@ -9,7 +10,7 @@ import { SessionRegistry, type SocketEndReason } from './process/registry.ts';
 import { createServices } from './process/services.ts';
 import type { SocketSession } from './process/socket-session.ts';
 import { Snapshot } from './record/snapshot.ts';
-import { SESSION_EVENTS, type SessionEvents } from './reports/events.ts';
+import { checkListening, type SessionEvents } from './reports/events.ts';
 import { createInspector, type InspectorOptions } from './reports/inspector.ts';
 import type { SessionStatistics } from './reports/statistics.ts';
 import { type BindingServices, SessionBinding } from './request/binding.ts';
@@ -39,6 +40,15 @@ const REQUEST: OptionNames<SessionRequest> = {
 };
 
 const END_ALL_OPTIONS: OptionNames<EndAllOptions> = { reason: 'text', except: 'text' };
+
+/** What a server that is given a manager needs of it. It is no business of applications. */
+export const SERVER_PARTS: unique symbol = Symbol.for('holdfast session parts');
+
+export interface ServerParts {
+  readonly ledger: Ledger;
+  /** The keys that sign its tickets, and what else clients keep of the server. */
+  readonly keys: readonly Uint8Array[];
+}
 
 type Carrier = { [key: symbol]: SessionBinding | undefined };
 
@@ -71,6 +81,7 @@ export class SessionManager {
    * collector busy.
    */
   readonly #carrierKey = Symbol('holdfast session');
+  readonly [SERVER_PARTS]: ServerParts;
   #closing: Promise<void> | undefined;
 
   /** @throws {TypeError} when an option cannot work. */
@@ -80,11 +91,17 @@ export class SessionManager {
     this.#services = { ...services, registry, users: new UserSessions(services, registry) };
     this.#sweeper = new Sweeper(services, registry);
     services.store.makeRoom = () => this.#sweeper.makeRoom();
+    this[SERVER_PARTS] = { ledger: services.ledger, keys: options.keys.map(keyBytes) };
   }
 
   /** The name of the session cookie. */
   get cookieName(): string {
     return this.#services.tracking.cookie.name;
+  }
+
+  /** The path of the session cookie: below it browsers send it. */
+  get cookiePath(): string {
+    return this.#services.tracking.cookie.path;
   }
 
   /** How clients show their session: what carriers have to look for. */
@@ -96,14 +113,19 @@ export class SessionManager {
    * Begins to end sessions whose time is over, also when nobody asks for them, and to listen to the other processes.
    *
    * Resolves when it listens. Everything works before that, and when it rejects: ends in other processes are then
-   * learned by asking the store.
+   * learned by asking the store. A second call does nothing, and after a failure it tries again: a server that is given
+   * this manager calls it too.
    *
-   * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE.
+   * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE; ERR_SERVER_STATE after `close`.
    *
    * @example
    * await sessions.start(); // once, before the first request
    */
   start(): Promise<void> {
+    if (this.#closing) {
+      const message = 'start: this session manager is closed; make another one, and close it after the last server';
+      return Promise.reject(new HoldfastError('ERR_SERVER_STATE', message));
+    }
     this.#sweeper.start();
     return this.#services.registry.listen();
   }
@@ -379,8 +401,7 @@ export class SessionManager {
    * stop();
    */
   on<K extends keyof SessionEvents>(kind: K, listener: (event: SessionEvents[K]) => void): () => void {
-    checkChoice('on', 'kind', kind ?? '', SESSION_EVENTS);
-    checkListener('on', listener);
+    checkListening(kind, listener);
     return this.#services.listeners.on(kind, listener);
   }
 
@@ -410,6 +431,10 @@ export class SessionManager {
     if (!binding) throw notBound(call, carrier);
     return binding;
   }
+}
+
+function keyBytes(key: string | Uint8Array): Uint8Array {
+  return typeof key === 'string' ? Buffer.from(key) : key;
 }
 
 /** What stands for nobody would end, or find, nothing, and say so without an error. */

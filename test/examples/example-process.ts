@@ -58,6 +58,12 @@ export class ExampleProcess {
     }
   }
 
+  /** As an operating system that stops services; resolves with the status that it ends with. */
+  async terminate(): Promise<number> {
+    this.#process!.kill('SIGTERM');
+    return (await once(this.#process!, 'exit'))[0];
+  }
+
   async dispose(): Promise<void> {
     await this.kill();
     if (this.#folder) await rm(this.#folder, { recursive: true, force: true });

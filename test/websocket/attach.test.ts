@@ -1,13 +1,18 @@
+import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import http, { type Server as HttpServer } from 'node:http';
 import https from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { createServer, defineEndpoint } from 'holdfast';
+import { Server as SocketServer } from 'socket.io';
+import { io as connectSocketIo } from 'socket.io-client';
 import { describe, expect, test } from 'vitest';
 import { WebSocketServer } from 'ws';
 import { silentLogger } from '../../src/base/logger.ts';
+import { FakeClock } from '../../src/testing/fake-clock.ts';
 import { testClient } from '../../src/testing/test-client.ts';
 import { writeSelfSignedCertificate } from '../self-signed-certificate.ts';
 import { gate, Journal } from './journal.ts';
@@ -186,4 +191,131 @@ describe('attach', () => {
       await shut(own);
     },
   );
+
+  describe('a handshake for a path that none of our servers has', () => {
+    /** Two of our servers on an HTTP server, with a clock that stands still. */
+    async function attachTwo(own: HttpServer, clock = new FakeClock()) {
+      const servers = ['/one', '/two'].map(path =>
+        createServer(
+          { session: false, log: { access: 'off' }, routes: [{ endpoint: defineEndpoint({ path }) }] },
+          { logger: silentLogger, clock },
+        ),
+      );
+      for (const server of servers) await server.attach(own);
+      return {
+        clock,
+        [Symbol.asyncDispose]: async () => void (await Promise.all(servers.map(one => one.stop({ drain: 0 })))),
+      };
+    }
+
+    test('is answered with 404 when several of them are attached and nobody else listens', async () => {
+      const own = http.createServer();
+      await using two = await attachTwo(own);
+      const url = await listen(own);
+      using client = await RawClient.connect(`${url}/three`);
+      expect(client.status).toBe(404);
+      await two.clock.advance(10_000);
+      await client.ended();
+      await shut(own);
+    });
+
+    test('is answered with 404 after 30 s when others listen and none of them does anything', async () => {
+      const own = http.createServer();
+      own.on('upgrade', () => {});
+      await using two = await attachTwo(own);
+      const url = await listen(own);
+      const seen = once(own, 'upgrade');
+      const answer = RawClient.connect(`${url}/three`);
+      await seen;
+      await sleep(20); // until both have looked at it
+      await two.clock.advance(29_900);
+      expect(await Promise.race([answer, sleep(50, 'waiting')])).toBe('waiting');
+      await two.clock.advance(100);
+      using client = await answer;
+      expect(client.status).toBe(404);
+      await two.clock.advance(10_000);
+      await client.ended();
+      await shut(own);
+    });
+
+    test('is theirs for as long as they like, before and after they have answered', async () => {
+      const own = http.createServer();
+      const slow = gate();
+      const others = new WebSocketServer({ noServer: true });
+      own.on('upgrade', async (request, socket, head) => {
+        socket.on('data', () => {}); // as a proxy, which pipes it on
+        await slow.promise;
+        socket.removeAllListeners('data');
+        others.handleUpgrade(request, socket, head, theirs => theirs.send('theirs'));
+      });
+      await using two = await attachTwo(own);
+      const url = await listen(own);
+      const seen = once(own, 'upgrade');
+      const opening = testClient(`${url}/three`);
+      await seen;
+      await sleep(20);
+      await two.clock.advance(60_000);
+      slow.resolve();
+      const client = await opening;
+      expect(await client.receive()).toBe('theirs');
+      await two.clock.advance(60_000);
+      expect(await client.ping('still there?')).toBe(true);
+      client.terminate();
+      await shut(own);
+    });
+
+    test('ends no process when its client breaks off while nobody looks at it', async () => {
+      const own = http.createServer();
+      own.on('upgrade', () => {});
+      await using _ = await attachTwo(own);
+      const url = await listen(own);
+      const seen = once(own, 'upgrade');
+      using client = await RawClient.knock(`${url}/three`);
+      const [, socket] = await seen;
+      await sleep(20);
+      client.reset();
+      // An error that nobody listens to would end this process.
+      await expect.poll(() => socket.destroyed).toBe(true);
+      await shut(own);
+    });
+  });
+
+  describe.each(['before', 'after'])('a Socket.IO server that was attached %s ours', when => {
+    test('has its path, and ours have theirs, also when they take longer than Socket.IO waits', async () => {
+      const own = http.createServer();
+      const thinking = gate();
+      const slow = defineEndpoint({
+        path: '/slow',
+        accept: async () => {
+          await thinking.promise;
+          return true;
+        },
+        onOpen: connection => void connection.send('open'),
+      });
+      // By default it cuts what is not its own and has no answer after a second.
+      const options = { destroyUpgrade: false };
+      let io = when === 'before' ? new SocketServer(own, options) : undefined;
+      await using server = create(slow);
+      await server.attach(own);
+      io ??= new SocketServer(own, options);
+      io.on('connection', socket => socket.on('echo', (data, answer) => answer(data)));
+      const url = await listen(own);
+      const opening = testClient(`${url}/slow`);
+      for (const transport of ['websocket', 'polling']) {
+        const client = connectSocketIo(url.replace('ws', 'http'), {
+          transports: [transport],
+          reconnection: false,
+          forceNew: true,
+        });
+        expect(await client.emitWithAck('echo', 'hello')).toBe('hello');
+        client.close();
+      }
+      await sleep(1_100);
+      thinking.resolve();
+      const client = await opening;
+      expect(await client.receive()).toBe('open');
+      client.terminate();
+      await io.close();
+    });
+  });
 });

@@ -3,7 +3,8 @@ import { CalmLogger } from '../../base/calm-logger.ts';
 import type { Clock } from '../../base/clock.ts';
 import type { Logger } from '../../base/logger.ts';
 import { parseSize } from '../../base/size.ts';
-import type { Config } from '../../config/config.ts';
+import { broughtManager } from '../../config/brought-manager.ts';
+import type { Config, SessionConfig } from '../../config/config.ts';
 import type { Gateway } from '../../gateway/admit.ts';
 import type { SessionContext } from '../../gateway/held-session.ts';
 import { OwnNames } from '../../gateway/own-names.ts';
@@ -17,7 +18,7 @@ import type { Upstream } from '../../gateway/upstream/upstream.ts';
 import { createAddressList, doubtfulEntries } from '../../http/address-list.ts';
 import { formsOf } from '../../session/identity/key-file.ts';
 import { MemoryLedger } from '../../session/ledgers/memory.ts';
-import type { SessionManager } from '../../session/manager.ts';
+import { SERVER_PARTS, type SessionManager } from '../../session/manager.ts';
 import type { DiskOptions } from '../../session/room/disk.ts';
 import { Dispatcher } from '../../websocket/dispatcher.ts';
 import type { ServedEndpoint } from '../../websocket/endpoint.ts';
@@ -29,7 +30,7 @@ import type { LineSink } from '../line-output.ts';
 import { type AccessLog, createAccessLog, createLogger, reportLostLines } from '../logging.ts';
 import { internalApi, openAssertionKeys } from './internal.ts';
 import { buildRoutes } from './routes.ts';
-import { openSessionContext, signingKeys } from './session-contexts.ts';
+import { type OpenSessions, SessionContexts, signingKeys } from './session-contexts.ts';
 import { ledgerOf, makeUpstreams, shareMoves } from './upstreams.ts';
 
 /** Everything that runs, wired together. */
@@ -42,9 +43,10 @@ export interface Assembly extends Gateway {
   readonly internal: InternalApi | undefined;
   /** The server's own sessions; mounted applications may have others. */
   readonly sessions: SessionContext | undefined;
-  /** Those of mounted applications, by the whole prefix. */
-  readonly mountedSessions: ReadonlyMap<string, SessionContext>;
-  readonly sessionContexts: readonly SessionContext[];
+  /** These, and those of mounted applications. */
+  readonly openSessions: readonly OpenSessions[];
+  /** End what it hears of ledgers. To be called before these are closed. */
+  readonly subscriptions: readonly (() => Promise<void>)[];
   /** May clients be told why a backend gave no answer? */
   readonly exposeReason: boolean;
   /** Sockets that asked for an upgrade and have no answer yet, with what writes their line in the access log. */
@@ -59,7 +61,14 @@ export interface Assembly extends Gateway {
 /** Configuration in, all that runs out. When it rejects, nothing stays open. */
 export async function build(
   config: Config,
-  environment: { clock: Clock; logger?: Logger; accessLog?: LineSink; freeBytes?: DiskOptions['freeBytes'] },
+  environment: {
+    readonly clock: Clock;
+    readonly logger?: Logger;
+    readonly accessLog?: LineSink;
+    readonly freeBytes?: DiskOptions['freeBytes'];
+    /** Called with each manager when its store is open, before anything uses it; `mount` is `''` for the server's own. */
+    readonly onSessions?: (mount: string, manager: SessionManager) => void;
+  },
 ): Promise<Assembly> {
   const { clock } = environment;
   const logger = CalmLogger.over(environment.logger ?? createLogger(config.log), clock);
@@ -69,35 +78,35 @@ export async function build(
   if (doubts.length > 0) logger.warn({ event: 'trusted-proxies-doubtful' }, `trustedProxies: ${doubts.join('; ')}`);
   const dataFolder = dataFolderOf(config, environment.freeBytes);
   const own = new OwnNames(newInstanceName());
-  const opened: SessionContext[] = [];
-  const mountedSessions = new Map<string, SessionContext>();
+  const contexts = new SessionContexts();
   const started: ServedEndpoint<unknown>[] = [];
+  const subscriptions: (() => Promise<void>)[] = [];
   let upstreams: ReadonlyMap<string, Upstream> | undefined;
   try {
-    const openSessions = async (session: NonNullable<Exclude<Config['session'], false>>, mount: string) => {
-      const context = await openSessionContext(session, mount, {
-        clock,
-        logger,
-        dataFolder,
-        isEveryListenerTls:
-          config.listen?.every(({ tls, redirect }) => tls !== undefined || redirect !== undefined) ?? false,
-      });
-      opened.push(context);
+    const isEveryListenerTls =
+      config.listen?.every(({ tls, redirect }) => tls !== undefined || redirect !== undefined) ?? false;
+    const contextOptions = { clock, logger, dataFolder, isEveryListenerTls };
+    const openContext = async (session: SessionConfig | SessionManager, mount: string) => {
+      const context = await contexts.open(session, mount, contextOptions);
       addNames(own, context.manager);
-      if (mount !== '') mountedSessions.set(mount, context);
+      if (mount !== '') environment.onSessions?.(mount, context.manager);
       return context;
     };
-    const sessions = config.session === false ? undefined : await openSessions(config.session ?? {}, '');
+    const sessions = config.session === false ? undefined : await openContext(config.session ?? {}, '');
+    if (sessions) environment.onSessions?.('', sessions.manager);
     const assertionKeys = await openAssertionKeys(config, dataFolder);
     upstreams = await makeUpstreams(config.upstreams ?? {}, {
       ...{ own, clock, logger },
       // What else is signed with them is verified in each form, as tickets are.
-      keys: async () => (await signingKeys(config.session || {}, dataFolder)).flatMap(formsOf),
+      keys: async () => {
+        const keys = broughtManager(config.session)?.[SERVER_PARTS].keys;
+        return (keys ?? (await signingKeys((config.session || {}) as SessionConfig, dataFolder))).flatMap(formsOf);
+      },
       assertionKeys,
       issuer: config.assertions?.issuer ?? 'holdfast',
     });
     const entries = await buildRoutes(config, {
-      ...{ logger, upstreams, sessions, openSessions, folder: process.cwd() },
+      ...{ logger, upstreams, sessions, openSessions: openContext, folder: process.cwd() },
       dispatchers: new Map(
         Object.entries(config.dispatch ?? {}).map(([name, options]) => [name, new Dispatcher(options)]),
       ),
@@ -110,7 +119,7 @@ export async function build(
     }
     for (const upstream of upstreams.values()) {
       const ledger = ledgerOf(upstream, entries, sessions);
-      if (ledger) await shareMoves(upstream, ledger, logger);
+      if (ledger) subscriptions.push(await shareMoves(upstream, ledger, logger));
       await upstream.observer?.start(ledger ?? new MemoryLedger({ clock }));
       upstream.start();
     }
@@ -126,10 +135,10 @@ export async function build(
       upstreams,
       internal,
       sessions,
-      mountedSessions,
-      sessionContexts: opened,
+      openSessions: contexts.opened,
+      subscriptions,
       instance: own.instance,
-      urlParameters: urlParameters(opened),
+      urlParameters: urlParameters(contexts.opened),
       maxBodyBytes: parseSize(config.maxBodySize ?? '1MiB'),
       exposeReason: config.exposeReason ?? false,
       handshakes: new Map(),
@@ -140,7 +149,8 @@ export async function build(
   } catch (error) {
     await Promise.all([...(upstreams?.values() ?? [])].map(upstream => upstream.close()));
     await Promise.allSettled(started.map(endpoint => endpoint.stop()));
-    await Promise.allSettled(opened.map(({ manager }) => manager.close()));
+    await Promise.allSettled(subscriptions.map(unsubscribe => unsubscribe()));
+    await Promise.allSettled(contexts.opened.map(sessions => sessions.close()));
     throw error;
   }
 }

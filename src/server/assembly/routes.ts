@@ -15,6 +15,7 @@ import { parseRoutePattern } from '../../http/route-pattern.ts';
 import { createOriginPolicy } from '../../policy/origin.ts';
 import type { Policy } from '../../policy/policy.ts';
 import { confidential } from '../../policy/transport.ts';
+import type { SessionManager } from '../../session/manager.ts';
 import type { Dispatcher } from '../../websocket/dispatcher.ts';
 import { type ServedEndpoint, servedEndpoint } from '../../websocket/endpoint.ts';
 import { declaredEndpoints } from './declared-endpoints.ts';
@@ -29,7 +30,7 @@ export interface RouteSources {
   readonly sessions: SessionContext | undefined;
   /** Routes that take no WebSockets where they lead to a server of one of the others. */
   readonly stricter: ReadonlyMap<RouteConfig, readonly RouteConfig[]>;
-  openSessions(config: SessionConfig, mount: string): Promise<SessionContext>;
+  openSessions(session: SessionConfig | SessionManager, mount: string): Promise<SessionContext>;
 }
 
 /** A document navigation is worth a session where an application answers; a file or a redirect needs none. */
@@ -125,8 +126,12 @@ function pathTolerance({ paths }: RouteConfig): PathTolerance | undefined {
   return paths && { keepsSlashes: paths.mergeSlashes === false, takesBackslash: paths.backslash === 'pass' };
 }
 
-/** Where the backend keeps the sessions, visitors are given none of ours unasked. */
+/**
+ * Where the backend keeps the sessions, visitors are given none of ours unasked. A handler behind files has sessions as
+ * one without files, and so have the pages among them.
+ */
 function defaultSessionMode(target: Target, sessions: SessionContext | undefined): SessionMode {
+  if (target.kind === 'files' && target.otherwise) return DEFAULT_SESSION_MODE.fetch;
   // A client with its session in the URL would lose it on the way.
   if (target.kind === 'redirect' && sessions?.manager.tracking.kinds.includes('url')) return 'existing';
   return target.kind === 'upstream' && target.upstream.observer ? 'none' : DEFAULT_SESSION_MODE[target.kind];

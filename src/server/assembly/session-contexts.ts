@@ -3,11 +3,12 @@ import { parseDuration } from '../../base/duration.ts';
 import { HoldfastError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import { parseSize } from '../../base/size.ts';
+import { broughtManager } from '../../config/brought-manager.ts';
 import type { SessionConfig } from '../../config/config.ts';
 import type { SessionContext } from '../../gateway/held-session.ts';
 import { keysInNamedFile, MIN_KEY_BYTES } from '../../session/identity/key-file.ts';
 import { loadOrCreateKey } from '../../session/identity/key-ring.ts';
-import { SessionManager } from '../../session/manager.ts';
+import { SERVER_PARTS, SessionManager } from '../../session/manager.ts';
 import type { SessionManagerOptions } from '../../session/options.ts';
 import { SessionSockets } from '../../websocket/session-sockets.ts';
 import { type DataFolder, keysFolder } from '../data-folder.ts';
@@ -23,15 +24,60 @@ export interface SessionContextOptions {
   readonly isEveryListenerTls: boolean;
 }
 
-/**
- * Opens the sessions of a server or of a mounted application. The caller closes the manager, which closes store and
- * ledger.
- */
-export async function openSessionContext(
+/** The sessions of a server or of a mounted application, open. */
+export interface OpenSessions extends SessionContext {
+  /** Lets go of them. The manager is closed, and with it store and ledger, if it was made here. */
+  close(): Promise<void>;
+}
+
+/** The sessions of a server and of the applications that are mounted in it. */
+export class SessionContexts {
+  /** Each manager once. */
+  readonly opened: OpenSessions[] = [];
+  readonly #joined = new Map<SessionManager, OpenSessions>();
+
+  /** Opens the sessions that a configuration describes, or joins those of the manager that it has. */
+  async open(
+    session: SessionConfig | SessionManager,
+    mount: string,
+    options: SessionContextOptions,
+  ): Promise<SessionContext> {
+    const manager = broughtManager(session);
+    if (!manager) return this.#keep(await openSessions(session as SessionConfig, mount, options));
+    // Applications that bring the same one share its sockets, too.
+    const joined = this.#joined.get(manager) ?? this.#keep(await joinSessions(manager, options.logger));
+    this.#joined.set(manager, joined);
+    const { touchOnTraffic = 'message' } = session === manager ? {} : (session as SessionConfig);
+    return { ...joined, touchOnTraffic };
+  }
+
+  #keep(opened: OpenSessions): OpenSessions {
+    this.opened.push(opened);
+    return opened;
+  }
+}
+
+/** Serves the sessions of a manager that the program has made: it is started, if it is not, and never closed. */
+async function joinSessions(manager: SessionManager, logger: Logger): Promise<OpenSessions> {
+  warnOfUrls(manager, logger);
+  const sockets = new SessionSockets();
+  const stop = manager.onSocketEnd((sid, why) => sockets.closeAll(sid, why));
+  try {
+    await manager.start();
+  } catch (error) {
+    stop();
+    throw error;
+  }
+  const { ledger } = manager[SERVER_PARTS];
+  return { manager, sockets, touchOnTraffic: 'message', ledger, close: async () => stop() };
+}
+
+/** Makes and opens the sessions that a configuration describes. */
+async function openSessions(
   config: SessionConfig,
   mount: string,
   options: SessionContextOptions,
-): Promise<SessionContext> {
+): Promise<OpenSessions> {
   const { maxSessions, anonymousShare } = config;
   // Before the store is opened: when it fails there is nothing to close.
   const keys = await signingKeys(config, options.dataFolder);
@@ -51,11 +97,7 @@ export async function openSessionContext(
     clock: options.clock,
     logger: options.logger,
   });
-  if (manager.tracking.kinds.includes('url'))
-    options.logger.warn(
-      {},
-      'sessions in URLs are seen in logs, histories and Referer headers; use cookies, or "header" for programs',
-    );
+  warnOfUrls(manager, options.logger);
   const sockets = new SessionSockets();
   manager.onSocketEnd((sid, why) => sockets.closeAll(sid, why));
   try {
@@ -64,7 +106,16 @@ export async function openSessionContext(
     await manager.close().catch(() => {}); // the store that cannot be reached says so once
     throw error;
   }
-  return { manager, sockets, touchOnTraffic: config.touchOnTraffic ?? 'message', ledger: backend.ledger };
+  const { touchOnTraffic = 'message' } = config;
+  return { manager, sockets, touchOnTraffic, ledger: backend.ledger, close: () => manager.close() };
+}
+
+function warnOfUrls(manager: SessionManager, logger: Logger): void {
+  if (!manager.tracking.kinds.includes('url')) return;
+  logger.warn(
+    {},
+    'sessions in URLs are seen in logs, histories and Referer headers; use cookies, or "header" for programs',
+  );
 }
 
 /** The keys that sign what clients keep for us: those of the configuration, or one in the data folder. */

@@ -80,15 +80,18 @@ export function ledgerOf(
 /**
  * Lets the processes that share a ledger agree on where clients have moved, so that each finds the state of its session
  * wherever it comes in. A move that is lost on the way is made again: every process chooses the same server.
+ *
+ * @returns stops it. The ledger may live longer than the server.
  */
-export async function shareMoves(upstream: Upstream, ledger: Ledger, logger: Logger): Promise<void> {
+export async function shareMoves(upstream: Upstream, ledger: Ledger, logger: Logger): Promise<() => Promise<void>> {
   const channel = `upstream ${upstream.name}`;
-  await ledger.subscribe(channel, message => upstream.adoptMove(JSON.parse(message) as Move));
+  const unsubscribe = await ledger.subscribe(channel, message => upstream.adoptMove(JSON.parse(message) as Move));
   upstream.announceMoves(move => {
     ledger.publish(channel, JSON.stringify(move)).catch((error: unknown) => {
       logger.warn({ err: error, upstream: upstream.name }, 'a move could not be told to other processes');
     });
   });
+  return unsubscribe;
 }
 
 async function readTls(upstream: string, config: UpstreamTlsConfig): Promise<UpstreamTls> {

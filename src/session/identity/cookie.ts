@@ -47,6 +47,7 @@ export type CookieLife = number | 'browser';
 /** The cookie that carries a session's ticket. */
 export class SessionCookie {
   readonly name: string;
+  readonly path: string;
   readonly sameSite: 'strict' | 'lax' | 'none';
   readonly #tickets: Tickets;
   readonly #attributes: Pick<SetCookie, 'domain' | 'path' | 'sameSite' | 'httpOnly'>;
@@ -62,9 +63,10 @@ export class SessionCookie {
     const { domain, path, sameSite = 'lax', everyListenerIsSecure = false } = options;
     const isHostOnly = domain === undefined && (path === undefined || path === '/');
     this.name = options.name ?? (everyListenerIsSecure && isHostOnly ? '__Host-holdfast' : 'holdfast');
+    this.path = path ?? '/';
     this.sameSite = sameSite;
     this.#tickets = tickets;
-    this.#attributes = { domain, path: path ?? '/', sameSite, httpOnly: true };
+    this.#attributes = { domain, path: this.path, sameSite, httpOnly: true };
     this.#isAlwaysSecure = everyListenerIsSecure || prefixOf(this.name) !== undefined || sameSite === 'none';
     this.life = options.persistent ? lifetimeMs : 'browser';
     this.clear(false); // a name, domain or path that cannot be sent is found here, not at the first login

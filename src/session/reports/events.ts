@@ -1,5 +1,6 @@
 import { callListener } from '../../base/call-listener.ts';
 import type { Logger } from '../../base/logger.ts';
+import { checkChoice, kindOf } from '../../base/options.ts';
 import { SetMap } from '../../base/set-map.ts';
 import type { SessionEndReason } from '../session.ts';
 
@@ -41,7 +42,13 @@ const KINDS: { readonly [K in keyof SessionEvents]: true } = {
   activated: true,
 };
 
-export const SESSION_EVENTS: readonly string[] = Object.keys(KINDS);
+const SESSION_EVENTS: readonly string[] = Object.keys(KINDS);
+
+/** @throws {TypeError} when there is no such event, or nobody to call back. */
+export function checkListening(kind: unknown, listener: unknown): void {
+  checkChoice('on', 'kind', kind ?? '', SESSION_EVENTS);
+  if (typeof listener !== 'function') throw new TypeError(`on: the listener is a function, not ${kindOf(listener)}`);
+}
 
 type Listener<E> = (event: E) => void;
 

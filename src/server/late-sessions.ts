@@ -1,0 +1,151 @@
+import { HoldfastError } from '../base/errors.ts';
+import { broughtManager } from '../config/brought-manager.ts';
+import type { ApplicationConfig } from '../config/config.ts';
+import type { EndAllOptions, SessionManager } from '../session/manager.ts';
+import type { SessionPeek } from '../session/peek.ts';
+import { checkListening, type SessionEvents } from '../session/reports/events.ts';
+import { createInspector, type InspectorOptions } from '../session/reports/inspector.ts';
+import type { SessionStatistics } from '../session/reports/statistics.ts';
+import type { Session, SessionEndReason, SessionOwner } from '../session/session.ts';
+import type { SessionInfo } from '../session/session-info.ts';
+
+/**
+ * The sessions that a configuration and the applications mounted in it have, by the prefix: `''` for its own. Without a
+ * manager they are made by `start`.
+ */
+export function* sessionsByMount(
+  application: Pick<ApplicationConfig, 'session' | 'routes'>,
+): Generator<readonly [mount: string, { readonly manager: SessionManager | undefined }]> {
+  if (application.session !== false) yield ['', { manager: broughtManager(application.session) }];
+  yield* mountedSessions(application, '');
+}
+
+function* mountedSessions({ routes = [] }: ApplicationConfig, prefix: string): ReturnType<typeof sessionsByMount> {
+  for (const route of routes) {
+    if (route.mount === undefined) continue;
+    const mount = prefix + route.mount.replace(/\/$/, '');
+    const { session } = route.application ?? {};
+    if (session && mount !== '') yield [mount, { manager: broughtManager(session) }];
+    yield* mountedSessions(route.application ?? {}, mount);
+  }
+}
+
+type EventKind = keyof SessionEvents;
+
+interface Listening {
+  readonly kind: EventKind;
+  readonly listener: (event: never) => void;
+  stop(): void;
+}
+
+/**
+ * The sessions of a server from the moment on at which it is created. Their manager is there when the store is open:
+ * then everything is asked of it.
+ */
+export class LateSessions {
+  #manager: SessionManager | undefined;
+  /** While the server starts. */
+  #opening: PromiseWithResolvers<SessionManager> | undefined;
+  /** Who listens already. */
+  readonly #listening = new Set<Listening>();
+
+  /** The server starts: what is asked waits. */
+  begin(): void {
+    this.#opening = Promise.withResolvers();
+    this.#opening.promise.catch(() => {}); // start() says why it failed
+  }
+
+  opened(manager: SessionManager): void {
+    this.#manager = manager;
+    for (const listening of this.#listening)
+      listening.stop = manager.on(listening.kind, listening.listener as (event: SessionEvents[EventKind]) => void);
+    this.#listening.clear();
+    this.#opening?.resolve(manager);
+  }
+
+  /** The server could not be started. */
+  giveUp(): void {
+    this.#opening?.reject(notRunning());
+    this.#opening = undefined;
+  }
+
+  get(carrier: object): Promise<Session | undefined> {
+    return this.#manager?.get(carrier) ?? this.#ready().then(manager => manager.get(carrier));
+  }
+
+  open(carrier: object): Promise<Session> {
+    return this.#manager?.open(carrier) ?? this.#ready().then(manager => manager.open(carrier));
+  }
+
+  async signIn(carrier: object, owner: SessionOwner): Promise<Session> {
+    return (await this.#ready()).signIn(carrier, owner);
+  }
+
+  encodeUrl(carrier: object, url: string): string {
+    return this.#now().encodeUrl(carrier, url);
+  }
+
+  async access<T>(sid: string, work: (session: Session) => T | Promise<T>): Promise<T> {
+    return (await this.#ready()).access(sid, work);
+  }
+
+  async peek(sid: string): Promise<SessionPeek | undefined> {
+    return (await this.#ready()).peek(sid);
+  }
+
+  async end(sid: string, reason: SessionEndReason): Promise<boolean> {
+    return (await this.#ready()).end(sid, reason);
+  }
+
+  async ofUser(name: string): Promise<SessionInfo[]> {
+    return (await this.#ready()).ofUser(name);
+  }
+
+  async endAllOf(name: string, options?: EndAllOptions): Promise<number> {
+    return (await this.#ready()).endAllOf(name, options);
+  }
+
+  async *list(): AsyncIterable<SessionInfo> {
+    yield* (await this.#ready()).list();
+  }
+
+  async info(sid: string): Promise<SessionInfo | undefined> {
+    return (await this.#ready()).info(sid);
+  }
+
+  async count(): Promise<number> {
+    return (await this.#ready()).count();
+  }
+
+  statistics(): SessionStatistics {
+    return this.#now().statistics();
+  }
+
+  inspector(options?: InspectorOptions): (request: Request) => Promise<Response> {
+    return createInspector(this, options);
+  }
+
+  on<K extends EventKind>(kind: K, listener: (event: SessionEvents[K]) => void): () => void {
+    if (this.#manager) return this.#manager.on(kind, listener);
+    checkListening(kind, listener);
+    const listening: Listening = { kind, listener, stop: () => this.#listening.delete(listening) };
+    this.#listening.add(listening);
+    return () => listening.stop();
+  }
+
+  async #ready(): Promise<SessionManager> {
+    if (this.#manager) return this.#manager;
+    if (this.#opening) return this.#opening.promise;
+    throw notRunning();
+  }
+
+  #now(): SessionManager {
+    if (this.#manager) return this.#manager;
+    throw notRunning();
+  }
+}
+
+function notRunning(): HoldfastError {
+  const message = 'the server has not opened its sessions; await start() or attach() first';
+  return new HoldfastError('ERR_SERVER_STATE', message);
+}
