@@ -361,6 +361,11 @@ export interface SessionCookieConfig {
    * it is closed.
    */
   persistent?: boolean;
+  /**
+   * For pages within pages of other sites: the browser keeps one cookie for each of these sites (CHIPS), also where it
+   * blocks the cookies of third parties. Needs `sameSite: none`, hence TLS. Default false.
+   */
+  partitioned?: boolean;
 }
 
 export interface UpstreamConfig extends UpstreamOptions {

@@ -245,6 +245,12 @@ function isBelow(path: string, cookiePath: string): boolean {
 
 function* brokenCookie(session: unknown, at: readonly PropertyKey[]): Generator<BrokenRule> {
   const cookie = fields(fields(session).cookie);
+  if (cookie.partitioned === true && cookie.sameSite !== 'none')
+    yield {
+      path: [...at, 'cookie', 'partitioned'],
+      message:
+        'needs "sameSite: none": other cookies do not come with pages within pages of other sites; add it, or remove this',
+    };
   if (typeof cookie.name !== 'string') return;
   const extra = hostPrefixConflict({ name: cookie.name, domain: cookie.domain, path: cookie.path });
   if (extra === undefined) return;

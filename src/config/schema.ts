@@ -280,6 +280,7 @@ const cookie = section<SessionCookieConfig>('cookie', {
   path: cookiePath.optional(),
   sameSite: z.enum(['strict', 'lax', 'none']).optional(),
   persistent: flag.optional(),
+  partitioned: flag.optional(),
 });
 
 const storeConfig = section<StoreConfig>('store', {

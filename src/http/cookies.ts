@@ -19,6 +19,8 @@ export interface SetCookie {
   readonly secure?: boolean;
   readonly httpOnly?: boolean;
   readonly sameSite?: 'strict' | 'lax' | 'none';
+  /** One for each site whose pages it is used within (CHIPS: draft-cutler-httpbis-partitioned-cookies §2.1). */
+  readonly partitioned?: boolean;
 }
 
 const COOKIE_OCTETS = /^[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*$/; // RFC 6265 §4.1.1
@@ -68,7 +70,7 @@ export function cookieValues(header: string | undefined, name: string, limit = N
  * A `Set-Cookie` header value.
  *
  * @throws {TypeError} when a browser would refuse or misread the cookie: a name or value outside RFC 6265 §4.1.1, more
- * than 4096 bytes, `SameSite=None` without `Secure`, or a `__Host-` / `__Secure-` name without what it promises
+ * than 4096 bytes, `SameSite=None` or `Partitioned` without `Secure`, or a `__Host-` / `__Secure-` name without what it promises
  * (rfc6265bis §4.1.3).
  */
 export function serializeSetCookie(cookie: SetCookie): string {
@@ -80,6 +82,7 @@ export function serializeSetCookie(cookie: SetCookie): string {
   if (cookie.secure) header += '; Secure';
   if (cookie.httpOnly) header += '; HttpOnly';
   if (cookie.sameSite) header += `; SameSite=${SAME_SITE[cookie.sameSite]}`;
+  if (cookie.partitioned) header += '; Partitioned';
   return header;
 }
 
@@ -95,6 +98,7 @@ function checkSetCookie(cookie: SetCookie): void {
   if (domain !== undefined && !isCookieDomain(domain)) fail(`not a domain: ${JSON.stringify(domain)}`);
   if (maxAge !== undefined && !Number.isSafeInteger(maxAge)) fail(`max age must be whole seconds, not ${maxAge}`);
   if (cookie.sameSite === 'none' && !cookie.secure) fail('SameSite=None needs Secure');
+  if (cookie.partitioned && !cookie.secure) fail('Partitioned needs Secure');
   const needs = prefixOf(name);
   if (needs && !cookie.secure) fail(`the prefix ${needs} needs Secure, hence https`);
   if (path === undefined ? needs === '__Host-' : hostPrefixConflict(cookie))

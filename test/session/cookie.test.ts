@@ -105,3 +105,40 @@ describe('session cookie', () => {
     expect(write(Number.POSITIVE_INFINITY, true)).toContain(`; Max-Age=${400 * 86_400};`);
   });
 });
+
+describe('a partitioned session cookie', () => {
+  const partitioned = new SessionCookie(new Tickets(keys), { name: 'sid', sameSite: 'none', partitioned: true });
+  const PLACE = 'Path=/; Secure; HttpOnly; SameSite=None; Partitioned';
+
+  test('says so whenever it is set, and when it is deleted, with its nonce', () => {
+    expect(partitioned.write(ticket(), false)).toMatch(new RegExp(`^sid=v1\\S+; ${PLACE}$`));
+    expect(partitioned.clear(false)).toBe(`sid=; Max-Age=0; ${PLACE}`);
+    expect(partitioned.writeNonce('n1', 5, false)).toBe(`sid-new=n1; Max-Age=5; ${PLACE}`);
+  });
+
+  test.each([{}, { sameSite: 'lax' as const }, { sameSite: 'strict' as const }])(
+    'is refused with %j, since it would come with no page of another site',
+    options => {
+      expect(() => new SessionCookie(new Tickets(keys), { ...options, partitioned: true })).toThrow(/sameSite "none"/);
+    },
+  );
+
+  test('takes back what was set before it, where several have come and all are of its sessions', () => {
+    const [mine, other] = [ticket(), ticket()];
+    const header = (...tickets: ReturnType<typeof ticket>[]) =>
+      tickets.map(one => pair(partitioned.write(one, true))).join('; ');
+    const isOurs = (sid: string) => sid === mine.sid;
+    const former = 'sid=; Max-Age=0; Path=/; Secure; HttpOnly; SameSite=None';
+    expect(partitioned.clearFormer(header(mine, { ...mine, secret: other.secret }), isOurs, true)).toEqual([former]);
+    expect(partitioned.clearFormer(header(mine), isOurs, true)).toEqual([]);
+    expect(partitioned.clearFormer(header(mine, other), isOurs, true)).toEqual([]);
+    const ofDomain = new SessionCookie(new Tickets(keys), {
+      ...{ name: 'sid', sameSite: 'none', partitioned: true, domain: 'shop.test' },
+    });
+    expect(ofDomain.clearFormer(header(mine, mine), isOurs, true)).toEqual([
+      `${former}; Partitioned`,
+      'sid=; Max-Age=0; Domain=shop.test; Path=/; Secure; HttpOnly; SameSite=None',
+      former,
+    ]);
+  });
+});

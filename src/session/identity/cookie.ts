@@ -25,6 +25,11 @@ export interface SessionCookieOptions {
    * it is closed.
    */
   readonly persistent?: boolean;
+  /**
+   * For pages within pages of other sites: the browser keeps one cookie for each of these sites (CHIPS), also where it
+   * blocks the cookies of third parties. With `sameSite: none`, hence over TLS only. Default false.
+   */
+  readonly partitioned?: boolean;
   /** True when clients can reach the sessions through TLS only. Default false. */
   readonly everyListenerIsSecure?: boolean;
 }
@@ -35,6 +40,7 @@ export const COOKIE_OPTIONS: OptionNames<SessionCookieOptions> = {
   path: 'text',
   sameSite: true,
   persistent: 'flag',
+  partitioned: 'flag',
   everyListenerIsSecure: 'flag',
 };
 
@@ -50,7 +56,7 @@ export class SessionCookie {
   readonly path: string;
   readonly sameSite: 'strict' | 'lax' | 'none';
   readonly #tickets: Tickets;
-  readonly #attributes: Pick<SetCookie, 'domain' | 'path' | 'sameSite' | 'httpOnly'>;
+  readonly #attributes: Pick<SetCookie, 'domain' | 'path' | 'sameSite' | 'httpOnly' | 'partitioned'>;
   readonly #isAlwaysSecure: boolean;
   /** Where a login has not asked for another. */
   readonly life: CookieLife;
@@ -60,13 +66,17 @@ export class SessionCookie {
    * @throws {TypeError} when a browser would refuse the cookie.
    */
   constructor(tickets: Tickets, options: SessionCookieOptions = {}, lifetimeMs = Number.POSITIVE_INFINITY) {
-    const { domain, path, sameSite = 'lax', everyListenerIsSecure = false } = options;
+    const { domain, path, sameSite = 'lax', partitioned = false, everyListenerIsSecure = false } = options;
+    if (partitioned && sameSite !== 'none')
+      throw new TypeError(
+        `sessions: a cookie that is partitioned needs sameSite "none", not ${JSON.stringify(sameSite)}: others do not come with pages within pages of other sites`,
+      );
     const isHostOnly = domain === undefined && (path === undefined || path === '/');
     this.name = options.name ?? (everyListenerIsSecure && isHostOnly ? '__Host-holdfast' : 'holdfast');
     this.path = path ?? '/';
     this.sameSite = sameSite;
     this.#tickets = tickets;
-    this.#attributes = { domain, path: this.path, sameSite, httpOnly: true };
+    this.#attributes = { domain, path: this.path, sameSite, httpOnly: true, partitioned };
     this.#isAlwaysSecure = everyListenerIsSecure || prefixOf(this.name) !== undefined || sameSite === 'none';
     this.life = options.persistent ? lifetimeMs : 'browser';
     this.clear(false); // a name, domain or path that cannot be sent is found here, not at the first login
@@ -99,21 +109,30 @@ export class SessionCookie {
   }
 
   /**
-   * A `Set-Cookie` value that makes the client forget what was set before `domain` was configured; undefined when it is
-   * not. To be sent before any other: some browsers take the two for one cookie.
+   * `Set-Cookie` values that make the client forget what was set before `domain` or `partitioned` was configured. To be sent
+   * before any other: some browsers take the two for one cookie.
    *
    * Only where every cookie of this name is a ticket of these sessions, and there are several: what is somebody else's
    * stays.
    */
-  clearHostOnly(header: string | undefined, isOurs: (sid: string) => boolean, isSecure: boolean): string | undefined {
-    if (this.#attributes.domain === undefined) return undefined;
+  clearFormer(header: string | undefined, isOurs: (sid: string) => boolean, isSecure: boolean): string[] {
+    const former = this.#formerAttributes();
+    if (former.length === 0) return [];
     const values = cookieValues(header, this.name, MAX_TRIED + 1);
-    if (values.length < 2 || values.length > MAX_TRIED) return undefined;
+    if (values.length < 2 || values.length > MAX_TRIED) return [];
     const areOurs = values.every(value => {
       const ticket = this.#tickets.parse(value);
       return ticket !== undefined && isOurs(ticket.sid);
     });
-    return areOurs ? this.#serialize({ value: '', maxAge: 0, domain: undefined }, isSecure) : undefined;
+    return areOurs ? former.map(other => this.#serialize({ value: '', maxAge: 0, ...other }, isSecure)) : [];
+  }
+
+  /** Where a cookie may be that was set under other options, as far as these say. */
+  #formerAttributes(): { domain?: undefined; partitioned?: false }[] {
+    const { domain, partitioned } = this.#attributes;
+    const hostOnly = domain === undefined ? [] : [{ domain: undefined }];
+    if (!partitioned) return hostOnly;
+    return [...hostOnly, { partitioned: false }, ...hostOnly.map(one => ({ ...one, partitioned: false as const }))];
   }
 
   /** The nonces in the header: one for each domain that they were ever set for. */

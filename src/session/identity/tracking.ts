@@ -199,9 +199,9 @@ export class Tracking {
     life: CookieLife,
   ): HeaderLine[] {
     const { cookieHeader, isSecure } = request;
-    const former = this.cookie.clearHostOnly(cookieHeader, sid => sid === ticket.sid || over.has(sid), isSecure);
+    const former = this.cookie.clearFormer(cookieHeader, sid => sid === ticket.sid || over.has(sid), isSecure);
     return [
-      ...(former === undefined ? [] : [{ name: 'Set-Cookie', value: former }]),
+      ...former.map(value => ({ name: 'Set-Cookie', value })),
       { name: 'Set-Cookie', value: this.cookie.write(ticket, isSecure, life) },
       ...this.mark(request, life),
     ];
