@@ -272,6 +272,11 @@ export interface SessionConfig {
   maxSessionSize?: Size;
   warnSize?: SessionWarnConfig;
   /**
+   * Attributes that are not read with the session, by their whole names: `{ report: apart }`. For what is large and few
+   * requests need: `await session.load('report')`, or `attributes` of a route, fetches it. Default: none.
+   */
+  attributes?: Readonly<Record<string, 'apart'>>;
+  /**
    * When expired sessions are looked for: `{ every: 60s }` (default) or `{ atHours: [0, 2] }`. Those with open sockets
    * end on time in any case.
    */
@@ -434,6 +439,11 @@ export interface RouteConfig {
    * page sends by itself again and again. It sees and changes the session like any other. Default true.
    */
   touch?: boolean;
+  /**
+   * Attributes that lie apart (`session.attributes`) and that this route needs: they are loaded with the session, so that
+   * `get` works at once. With `endpoint`, `fetch`, or `mount` for all routes of the application. Default: none.
+   */
+  attributes?: readonly string[];
   endpoint?: Endpoint<unknown>;
   fetch?: FetchHandler;
   /** Name of an upstream. */

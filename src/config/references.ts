@@ -1,3 +1,4 @@
+import { isAttributeName, MAX_ATTRIBUTE_NAME } from '../base/attribute-name.ts';
 import { type Duration, parseDuration } from '../base/duration.ts';
 import { nearestName } from '../base/nearest-name.ts';
 import { parseRedisAddresses } from '../base/redis-address.ts';
@@ -129,6 +130,7 @@ function* brokenRoutes(
         path: [...at, 'paths'],
         message: `${title(route)}: only an upstream or a fetch handler can have other paths; remove "paths"`,
       };
+    yield* brokenAttributes(route, [...at, 'attributes']);
     for (const request of requestsOf(route)) {
       const earlier = seen.get(request);
       if (earlier) {
@@ -189,6 +191,17 @@ function* brokenTarget(route: Fields, at: readonly PropertyKey[]): Generator<Bro
     };
 }
 
+/** Only handlers of ours read attributes. */
+function* brokenAttributes(route: Fields, at: readonly PropertyKey[]): Generator<BrokenRule> {
+  if (route.attributes === undefined) return;
+  const broken = (what: string) => ({ path: at, message: `${title(route)}: ${what}` });
+  if (route.upstream !== undefined)
+    yield broken('a backend asks for an attribute by its name, with "sessionApi: true"; remove "attributes"');
+  else if (route.redirect !== undefined || (route.files !== undefined && route.fetch === undefined))
+    yield broken('nothing here reads an attribute; remove "attributes"');
+  else if (route.session === 'none') yield broken('with "session: none" there is none to load; remove one of the two');
+}
+
 function* brokenRewrite(route: Fields, at: readonly PropertyKey[]): Generator<BrokenRule> {
   const { rewrite } = route;
   if (typeof rewrite !== 'string') return;
@@ -228,6 +241,13 @@ function* brokenSession(session: unknown, at: readonly PropertyKey[]): Generator
   yield* brokenCookie(session, at);
   yield* brokenStore(session, at);
   yield* brokenTimes(session, at);
+  for (const name of Object.keys(fields(fields(session).attributes))) {
+    const path = [...at, 'attributes', name];
+    if (!isAttributeName(name))
+      yield { path, message: `the name of an attribute has 1 to ${MAX_ATTRIBUTE_NAME} characters` };
+    // The schema leaves this name out without a word.
+    if (name === '__proto__') yield { path, message: '"__proto__" cannot lie apart; take another name' };
+  }
 }
 
 /** A cookie that no browser sends to where its sessions are: each page would make another one. */

@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { isAttributeName, MAX_ATTRIBUTE_NAME } from '../base/attribute-name.ts';
 import { parseDate } from '../base/date.ts';
 import { type Duration, parseDuration } from '../base/duration.ts';
 import { nearestName } from '../base/nearest-name.ts';
@@ -321,6 +322,11 @@ const trackingKind = z.enum(['cookie', 'header', 'url']);
 
 const sessionManager = z.custom<SessionManager>(isSessionManager, { error: 'expected a session manager' });
 
+const attributeName = textLike(
+  isAttributeName,
+  `not the name of an attribute; that has 1 to ${MAX_ATTRIBUTE_NAME} characters`,
+);
+
 const session = section<SessionConfig>('session', {
   manager: sessionManager.optional(),
   store: z
@@ -379,6 +385,7 @@ const session = section<SessionConfig>('session', {
   maxAttributeSize: size.optional(),
   maxSessionSize: size.optional(),
   warnSize: section<SessionWarnConfig>('warnSize', { attribute: size.optional(), session: size.optional() }).optional(),
+  attributes: z.record(z.string(), z.literal('apart')).optional(),
   sweep: z
     .union([
       section<{ every: Duration }>('sweep', { every: measured(DURATION, 'expired sessions would stay') }),
@@ -591,6 +598,7 @@ const route: z.ZodType<RouteConfig> = section<RouteConfig>('a route', {
   session: z.enum(['none', 'existing', 'create', 'auto']).optional(),
   crossSiteSignIn: flag.optional(),
   touch: flag.optional(),
+  attributes: z.array(attributeName).min(1, { error: 'is empty; leave it out for none' }).optional(),
   endpoint: endpoint.optional(),
   fetch: fetchHandler.optional(),
   upstream: text.optional(),

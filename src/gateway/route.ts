@@ -50,4 +50,6 @@ export interface Route {
   readonly isCrossSiteSignIn?: boolean | undefined;
   /** False: nothing that comes by it keeps a session alive. */
   readonly touch?: boolean | undefined;
+  /** What lies apart in the session and is loaded with it. Default: nothing. */
+  readonly attributes?: readonly string[] | undefined;
 }

@@ -13,10 +13,15 @@ export class SessionQuery implements SessionRequest {
   readonly method: string;
   readonly isCrossSiteSignIn: boolean | undefined;
   readonly touch: boolean | undefined;
+  readonly attributes: readonly string[] | undefined;
   readonly #head: RequestHead;
 
   /** @param urlParameter Under which name a ticket stands in URLs. */
-  constructor(head: RequestHead, route: Pick<Route, 'isCrossSiteSignIn' | 'touch'>, urlParameter: string) {
+  constructor(
+    head: RequestHead,
+    route: Pick<Route, 'isCrossSiteSignIn' | 'touch' | 'attributes'>,
+    urlParameter: string,
+  ) {
     this.#head = head;
     this.cookieHeader = head.headers.cookie;
     this.urlTicket = head.urlTicket?.name === urlParameter ? head.urlTicket.value : undefined;
@@ -25,6 +30,7 @@ export class SessionQuery implements SessionRequest {
     this.method = head.method;
     this.isCrossSiteSignIn = route.isCrossSiteSignIn;
     this.touch = route.touch;
+    this.attributes = route.attributes;
   }
 
   get isDocumentNavigation(): boolean {

@@ -43,6 +43,11 @@ export interface AttachOptions {
    * changes the session like any other. The first call for a response decides. Default true.
    */
   readonly touch?: boolean;
+  /**
+   * Attributes that lie apart (`attributes` of the manager) and that this request needs: they are loaded with the
+   * session, so that `get` works without `load`. Default: none.
+   */
+  readonly attributes?: readonly string[];
 }
 
 const ATTACH_OPTIONS: OptionNames<AttachOptions> = {
@@ -50,6 +55,7 @@ const ATTACH_OPTIONS: OptionNames<AttachOptions> = {
   user: true,
   isCrossSiteSignIn: 'flag',
   touch: 'flag',
+  attributes: 'list',
 };
 
 /**
@@ -152,6 +158,7 @@ export class NodeRequest implements SessionRequest {
   readonly isSecure: boolean;
   readonly isCrossSiteSignIn: boolean | undefined;
   readonly touch: boolean | undefined;
+  readonly attributes: readonly string[] | undefined;
   readonly #isSchemeKnown: boolean;
   readonly #req: IncomingMessage;
 
@@ -164,6 +171,7 @@ export class NodeRequest implements SessionRequest {
     this.#isSchemeKnown = this.isSecure || options.isSecure !== undefined;
     this.isCrossSiteSignIn = options.isCrossSiteSignIn;
     this.touch = options.touch;
+    this.attributes = options.attributes;
   }
 
   get method(): string | undefined {

@@ -22,7 +22,7 @@ export type { SweepSchedule } from './life/sweeper.ts';
 export type { UserLimit } from './life/user-sessions.ts';
 export { SessionManager } from './manager.ts';
 export type { SessionManagerOptions } from './options.ts';
-export type { SessionPeek } from './peek.ts';
+export type { PeekOptions, SessionPeek } from './peek.ts';
 export type { SocketEndReason } from './process/registry.ts';
 export type { SocketSession } from './process/socket-session.ts';
 export {

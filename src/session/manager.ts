@@ -5,11 +5,10 @@ import type { Ledger } from './ledger.ts';
 import { Sweeper } from './life/sweeper.ts';
 import { UserSessions } from './life/user-sessions.ts';
 import type { SessionManagerOptions } from './options.ts';
-import { peekAt, type SessionPeek } from './peek.ts';
+import { type PeekOptions, peekAt, type SessionPeek } from './peek.ts';
 import { SessionRegistry, type SocketEndReason } from './process/registry.ts';
 import { createServices } from './process/services.ts';
 import type { SocketSession } from './process/socket-session.ts';
-import { Snapshot } from './record/snapshot.ts';
 import { checkListening, type SessionEvents } from './reports/events.ts';
 import { createInspector, type InspectorOptions } from './reports/inspector.ts';
 import type { SessionStatistics } from './reports/statistics.ts';
@@ -37,8 +36,10 @@ const REQUEST: OptionNames<SessionRequest> = {
   user: true,
   isCrossSiteSignIn: 'flag',
   touch: 'flag',
+  attributes: 'list',
 };
 
+const PEEK_OPTIONS: OptionNames<PeekOptions> = { attributes: 'list' };
 const END_ALL_OPTIONS: OptionNames<EndAllOptions> = { reason: 'text', except: 'text' };
 
 /** What a server that is given a manager needs of it. It is no business of applications. */
@@ -255,16 +256,22 @@ export class SessionManager {
    *
    * In a request whose session is not to be kept alive by it use `touch: false` of its route or of `attachSession`.
    *
+   * `get` of an attribute that lies apart throws ERR_SESSION_NOT_LOADED unless it is in `options.attributes`.
+   *
    * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE.
    *
    * @example
    * const seen = await sessions.peek(sid);
    * console.log(seen?.owner?.name, seen?.keys()); // alice []
    */
-  async peek(sid: string): Promise<SessionPeek | undefined> {
+  async peek(sid: string, options: PeekOptions = {}): Promise<SessionPeek | undefined> {
     checkText('peek', 'a sid', sid);
-    const record = await this.#services.registry.living(sid);
-    return record && peekAt(sid, record, new Snapshot(record));
+    checkOptions('peek', options, PEEK_OPTIONS);
+    const needed = new Set(options.attributes);
+    const { apart } = this.#services.settings;
+    const without = apart && new Set(Array.from(apart).filter(name => !needed.has(name)));
+    const record = await this.#services.registry.living(sid, without);
+    return record && peekAt(sid, record, without);
   }
 
   /**
@@ -354,7 +361,10 @@ export class SessionManager {
       absoluteExpiresAt,
       isPersistent: login?.isPersistent ?? this.#services.tracking.cookie.life !== 'browser',
       version: record.version,
-      attributes: Array.from(record.attributes, ([name, { value }]) => ({ name, bytes: value.length })),
+      attributes: [
+        ...Array.from(record.attributes, ([name, { value }]) => ({ name, bytes: value.length })),
+        ...Array.from(record.apart ?? [], ([name, { bytes }]) => ({ name, bytes })),
+      ],
       isLive: this.#services.cache.has(sid),
     };
   }

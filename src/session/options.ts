@@ -1,3 +1,4 @@
+import { checkAttributeName } from '../base/attribute-name.ts';
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import { checkChoice, checkNeeded, checkOptions, hasMethods, kindOf, type OptionNames } from '../base/options.ts';
@@ -9,6 +10,7 @@ import { checkRememberMe, REMEMBER_ME, type RememberMe } from './life/login-time
 import { LIFETIME_PROFILES, type LifetimeProfile, WRITE_PROFILES, type WriteProfile } from './life/profiles.ts';
 import type { SweepSchedule } from './life/sweeper.ts';
 import type { UserLimit } from './life/user-sessions.ts';
+
 import type { ConflictPolicy, WriteContents, WriteFrequency } from './record/write-policy.ts';
 import { checkShare, DEFAULT_ANONYMOUS_SHARE } from './room/cap.ts';
 import type { SessionStore } from './store.ts';
@@ -94,6 +96,12 @@ export interface SessionManagerOptions extends TrackingOptions {
    * KiB.
    */
   readonly warnSize?: { readonly attributeBytes?: number; readonly sessionBytes?: number };
+  /**
+   * Attributes that are not read with the session, by their whole names: `{ report: 'apart', 'shop:photo': 'apart' }`.
+   * For what is large and few requests need. `await session.load('report')` fetches one, and `get` works from then on;
+   * all others cost nothing. Nothing changes in the store: processes with other lists share its sessions. Default: none.
+   */
+  readonly attributes?: Readonly<Record<string, 'apart'>>;
   /** When expired sessions are looked for. Default every 60,000 ms. Those that sockets hold end on time in any case. */
   readonly sweep?: SweepSchedule;
   /**
@@ -135,6 +143,7 @@ const SESSION_OPTIONS: OptionNames<SessionManagerOptions & { close: unknown }> =
   maxAttributeBytes: 'number',
   maxSessionBytes: 'number',
   warnSize: { attributeBytes: 'number', sessionBytes: 'number' },
+  attributes: 'fields',
   sweep: { everyMs: 'number', atHours: 'list' },
   storeTimeoutMs: 'number',
   clock: 'clock',
@@ -171,6 +180,7 @@ export function checkManagerOptions(options: SessionManagerOptions): void {
     throw new TypeError(
       'SessionManager: "ledger" is a ledger; give it for example new MemoryLedger(), and await what opens one',
     );
+  checkAttributes(options.attributes);
   checkSweep(options.sweep);
   checkChoice('SessionManager', 'cookie.sameSite', options.cookie?.sameSite, ['strict', 'lax', 'none']);
   const { whenReached } = options.maxSessionsPerUser ?? {};
@@ -179,6 +189,14 @@ export function checkManagerOptions(options: SessionManagerOptions): void {
     throw new TypeError(
       `SessionManager: "keys" is a list of keys, not ${kindOf(options.keys)}; write for example [key]`,
     );
+}
+
+function checkAttributes(attributes: SessionManagerOptions['attributes'] = {}): void {
+  for (const [name, where] of Object.entries(attributes)) {
+    checkAttributeName(name);
+    checkChoice('SessionManager', `attributes.${name}`, where, ['apart']);
+    if (where === undefined) throw new TypeError(`SessionManager: "attributes.${name}" is "apart", or left out`);
+  }
 }
 
 function checkSweep(sweep: SessionManagerOptions['sweep']): void {
@@ -198,6 +216,7 @@ export function checkStore(call: string, store: SessionStore): void {
 }
 
 type Resolved =
+  | 'attributes'
   | 'store'
   | 'ledger'
   | 'keys'
@@ -213,6 +232,8 @@ export interface SessionSettings extends Required<Omit<SessionManagerOptions, ke
   readonly maxSessionsPerUser: UserLimit | undefined;
   readonly rememberMe: RememberMe | undefined;
   readonly warnSize: { readonly attributeBytes: number; readonly sessionBytes: number };
+  /** Attributes that are not read with the session. Undefined: there are none. */
+  readonly apart: ReadonlySet<string> | undefined;
 }
 
 const POSITIVE = [
@@ -251,6 +272,7 @@ export function readSettings(options: SessionManagerOptions): SessionSettings {
       attributeBytes: options.warnSize?.attributeBytes ?? 16 * 1024,
       sessionBytes: options.warnSize?.sessionBytes ?? 64 * 1024,
     },
+    apart: apartNames(options.attributes),
     sweep: options.sweep ?? profile.sweep ?? { everyMs: 60_000 },
     storeTimeoutMs: options.storeTimeoutMs ?? 5_000,
   };
@@ -266,6 +288,11 @@ export function readSettings(options: SessionManagerOptions): SessionSettings {
   checkShare('sessions', settings.anonymousShare);
   checkFrequency(settings.write, settings.idleTimeoutMs);
   return settings;
+}
+
+function apartNames(attributes: SessionManagerOptions['attributes']): ReadonlySet<string> | undefined {
+  const names = new Set(Object.keys(attributes ?? {}));
+  return names.size > 0 ? names : undefined;
 }
 
 function checkFrequency(frequency: WriteFrequency, idleTimeoutMs: number): void {

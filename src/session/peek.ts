@@ -1,4 +1,5 @@
-import type { Snapshot } from './record/snapshot.ts';
+import { notLoaded } from './record/loaded-attribute.ts';
+import { Snapshot } from './record/snapshot.ts';
 import type { DeepReadonly, Session, SessionData, SessionOwner } from './session.ts';
 import type { SessionRecord } from './store.ts';
 
@@ -17,8 +18,16 @@ export interface SessionPeek<D = SessionData> extends Pick<Session<D>, 'get' | '
   readonly absoluteExpiresAt: number | undefined;
 }
 
-/** @param snapshot Of this record. */
-export function peekAt(sid: string, { header, lastAccessedAt }: SessionRecord, snapshot: Snapshot): SessionPeek {
+/** What `peek` takes besides the sid. */
+export interface PeekOptions {
+  /** Attributes that lie apart and that are read with the others, so that `get` has them. Default: none. */
+  readonly attributes?: readonly string[];
+}
+
+/** @param without Names of attributes whose values were not read. */
+export function peekAt(sid: string, record: SessionRecord, without: ReadonlySet<string> | undefined): SessionPeek {
+  const { header, lastAccessedAt } = record;
+  const snapshot = new Snapshot(record, without);
   const { owner, createdAt, idleTimeoutMs, absoluteExpiresAt } = header;
   const peek: SessionPeek<Record<string, unknown>> = {
     id: sid,
@@ -27,8 +36,11 @@ export function peekAt(sid: string, { header, lastAccessedAt }: SessionRecord, s
     lastAccessedAt,
     idleTimeoutMs,
     absoluteExpiresAt,
-    get: name => snapshot.read(name)?.value as never,
-    has: name => snapshot.attribute(name) !== undefined,
+    get: name => {
+      if (without?.has(name)) throw notLoaded(name);
+      return snapshot.read(name)?.value as never;
+    },
+    has: name => snapshot.has(name),
     keys: () => [...snapshot.names()],
   };
   return Object.freeze(peek) as unknown as SessionPeek;

@@ -59,7 +59,7 @@ type Scoped<D, P extends string> = string extends keyof D
 /** Some attributes of a session, by shorter names. As long as its session can be used, so can this. */
 export type SessionScope<D = SessionData> = Pick<
   Session<D>,
-  'get' | 'set' | 'update' | 'delete' | 'has' | 'keys' | 'scope'
+  'get' | 'load' | 'set' | 'update' | 'delete' | 'has' | 'keys' | 'scope'
 >;
 
 /** Why a session ended. Each session ends exactly once. */
@@ -138,13 +138,34 @@ export interface Session<D = SessionData> {
    *
    * @throws {HoldfastError} ERR_SESSION_TYPE_UNKNOWN when it holds an instance of a class that this process has not
    * declared by `defineType`; ERR_SESSION_UNREADABLE when it is damaged, or its class cannot make an instance of it.
-   * Everything else of the session still works.
+   * Everything else of the session still works. ERR_SESSION_NOT_LOADED when it lies apart (`attributes` of the
+   * manager), and nothing was loaded, set or deleted under this name here, whether or not there is a value.
    *
    * @example
    * session.set('cart', ['pen']);
    * console.log(session.get('cart'), session.get('theme')); // [ 'pen' ] undefined
    */
   get<K extends Key<D>>(key: K): DeepReadonly<Value<D, K>> | undefined;
+  /**
+   * The value, also of an attribute that lies apart (`attributes` of the manager): that is fetched now, and from here
+   * on `get` works in this request, on this socket, in this `access`. Of a list the values come in its order, fetched
+   * together. What is read with the session, loaded already, or known to be absent costs no call to the store.
+   *
+   * What is fetched is of the same moment as the rest of the session: if others have changed it since the session was
+   * read, all of it is read again. On a socket it follows what others commit, as everything there: at once within the
+   * process, after the next refresh from other processes.
+   *
+   * @throws {HoldfastError} as `get`; ERR_SESSION_STORE_UNAVAILABLE, status 503; ERR_SESSION_CONFLICT, status 409, when
+   * others have changed it at every try for as long as a call to the store may take (`storeTimeout`, 5 s).
+   *
+   * @example
+   * session.set('cart', ['pen']);
+   * console.log(await session.load('cart'), await session.load(['cart', 'theme'])); // [ 'pen' ] [ [ 'pen' ], undefined ]
+   */
+  load<K extends Key<D>>(key: K): Promise<DeepReadonly<Value<D, K>> | undefined>;
+  load<const Ks extends readonly Key<D>[]>(
+    keys: Ks,
+  ): Promise<{ -readonly [I in keyof Ks]: DeepReadonly<Value<D, Ks[I]>> | undefined }>;
   /**
    * Takes a snapshot of the value at once; changing the object afterwards changes nothing.
    *

@@ -51,6 +51,14 @@ export interface StoredAttribute {
   readonly version: number;
 }
 
+/** An attribute that a read has left out: what is known of it without its value. */
+export interface ApartAttribute {
+  /** As of `StoredAttribute`. */
+  readonly version: number;
+  /** How long its value is. */
+  readonly bytes: number;
+}
+
 export interface SessionRecord {
   readonly header: SessionHeader;
   /**
@@ -60,6 +68,8 @@ export interface SessionRecord {
   readonly version: number;
   readonly lastAccessedAt: number;
   readonly attributes: ReadonlyMap<string, StoredAttribute>;
+  /** Those that `read` was asked to leave out, and has left out: they are not in `attributes`. Absent: none. */
+  readonly apart?: ReadonlyMap<string, ApartAttribute>;
 }
 
 /** What a record's validity can be judged by without reading it. */
@@ -128,11 +138,25 @@ export interface SessionStore {
   /**
    * The whole record, or undefined. MUST return it also when it is past its expiry: expiry is the manager's judgement.
    *
+   * @param without Names of attributes whose values are not needed. One that the store leaves out is in `apart` of the
+   * record, with its version and size; a store may as well return all values, and then costs what they cost. Names that
+   * the session does not have make no difference.
+   *
    * @example
    * await store.create(sid, record);
    * console.log((await store.read(sid))?.version === record.version); // true
    */
-  read(sid: string): Promise<SessionRecord | undefined>;
+  read(sid: string, without?: ReadonlySet<string>): Promise<SessionRecord | undefined>;
+  /**
+   * The attributes of these names, as they are at one moment; those that the session does not have are missing.
+   * Undefined when the session is gone. Optional: without it the whole record is read.
+   *
+   * @example
+   * await store.create(sid, record);
+   * await store.commit(sid, { set: new Map([['theme', new Uint8Array([1])]]) });
+   * console.log((await store.readAttributes?.(sid, new Set(['theme', 'cart'])))?.size); // 1
+   */
+  readAttributes?(sid: string, names: ReadonlySet<string>): Promise<ReadonlyMap<string, StoredAttribute> | undefined>;
   /**
    * Version and last access only, as cheaply as the store can: this is asked on every request. A store that knows them
    * at once returns them without a promise. Undefined when the session is gone.

@@ -638,6 +638,89 @@ const CASES: Readonly<Record<string, (store: SessionStore) => Promise<void>>> = 
     }
   },
 
+  async 'leaves out of a read only what it was asked to, and says of that its version and size'(store) {
+    await store.create('s1', record({ attributes: { cart: 'tea', report: 'x'.repeat(900_000), none: '' } }));
+    const { version } = committed(await store.commit('s1', { set: bytes({ photo: 'y'.repeat(300), theme: 'dark' }) }));
+    const without = new Set(['report', 'photo', 'none', 'unknown', ...HOSTILE]);
+    const read = (await store.read('s1', without))!;
+    assert.equal(read.version, version);
+    assert.equal(read.header.secretHash, 'hash');
+    assert.equal(read.lastAccessedAt, NOW);
+    assert.deepEqual([text(read, 'cart'), text(read, 'theme')], ['tea', 'dark']);
+    const sizes = { cart: 3, report: 900_000, none: 0, photo: 300, theme: 4 };
+    assert.deepEqual(sizesOf(read), { ...sizes });
+    for (const name of read.apart?.keys() ?? []) assert.ok(without.has(name), `${name} was left out unasked`);
+    assert.equal(versionIn(read, 'report'), 1);
+    assert.equal(versionIn(read, 'photo'), version);
+    assert.equal(await store.read('s2', without), undefined);
+    // What is left out can be expected, changed and deleted all the same.
+    const expected = new Map([['report', versionIn(read, 'report')!]]);
+    const after = committed(await store.commit('s1', { set: bytes({ report: 'short' }), expected }));
+    assert.equal((await store.commit('s1', { set: bytes({ report: 'late' }), expected })).status, 'conflict');
+    await store.commit('s1', { deleted: new Set(['photo']) });
+    const again = (await store.read('s1', without))!;
+    assert.deepEqual(sizesOf(again), { cart: 3, report: 5, none: 0, theme: 4 });
+    assert.equal(versionIn(again, 'report'), after.version);
+    assert.equal(text((await store.read('s1'))!, 'report'), 'short');
+  },
+
+  async 'leaves out attributes whatever their names are'(store) {
+    await store.create('s1', record());
+    for (const [index, name] of HOSTILE.entries())
+      await store.commit('s1', { set: new Map([[name, new Uint8Array(index)]]) });
+    for (const [index, name] of HOSTILE.entries()) {
+      const read = (await store.read('s1', new Set([name])))!;
+      assert.equal(sizeIn(read, name), index);
+      for (const other of read.apart?.keys() ?? []) assert.equal(other, name);
+    }
+    const read = (await store.read('s1', new Set(HOSTILE)))!;
+    for (const [index, name] of HOSTILE.entries()) assert.equal(sizeIn(read, name), index);
+  },
+
+  async 'reads attributes by name, with the versions that they have'(store) {
+    if (!store.readAttributes) return; // optional
+    const namesOf = async (...names: string[]) => {
+      const read = await store.readAttributes!('s1', new Set(names));
+      return read && Object.fromEntries(Array.from(read, ([name, { value }]) => [name, Buffer.from(value).toString()]));
+    };
+    assert.equal(await namesOf('cart'), undefined);
+    await store.create('s1', record({ attributes: { cart: 'tea', report: 'x'.repeat(900_000), none: '' } }));
+    assert.deepEqual(await namesOf('cart'), { cart: 'tea' });
+    assert.deepEqual(await namesOf('cart', 'none', 'unknown'), { cart: 'tea', none: '' });
+    assert.deepEqual(await namesOf('unknown'), {});
+    assert.deepEqual(await namesOf(), {});
+    assert.equal((await namesOf('report'))!.report!.length, 900_000);
+    const { version } = committed(await store.commit('s1', { set: bytes({ cart: 'milk' }) }));
+    const read = (await store.readAttributes('s1', new Set(['cart', 'none'])))!;
+    assert.deepEqual([read.get('cart')!.version, read.get('none')!.version], [version, 1]);
+    await store.commit('s1', { deleted: new Set(['cart']) });
+    assert.deepEqual(await namesOf('cart', 'none'), { none: '' });
+    for (const [index, name] of HOSTILE.entries())
+      await store.commit('s1', { set: new Map([[name, Buffer.from(String(index))]]) });
+    for (const [index, name] of HOSTILE.entries()) assert.deepEqual(await namesOf(name), { [name]: String(index) });
+    assert.equal((await store.readAttributes('s1', new Set(HOSTILE)))!.size, HOSTILE.length);
+    await store.delete('s1');
+    assert.equal(await namesOf('none'), undefined);
+  },
+
+  async 'reads what is left out and what is named as of one moment, while others commit'(store) {
+    await store.create('s1', record({ attributes: { a: '0', b: '0' } }));
+    let isOver = false;
+    const writing = (async () => {
+      for (let round = 0; round < 50; round++)
+        await store.commit('s1', { set: bytes({ a: `${round}`, b: `${round}`.repeat(400) }) });
+      isOver = true;
+    })();
+    while (!isOver) {
+      const read = (await store.read('s1', new Set(['b'])))!;
+      assert.equal(versionIn(read, 'b'), read.attributes.get('a')!.version);
+      const named = await store.readAttributes?.('s1', new Set(['a', 'b']));
+      assert.equal(named?.get('b')?.version, named?.get('a')?.version);
+      await new Promise(resolve => setImmediate(resolve));
+    }
+    await writing;
+  },
+
   async 'gives a snapshot that later changes do not touch'(store) {
     await store.create('s1', record({ attributes: { a: '1' } }));
     const before = (await store.read('s1'))!;
@@ -782,6 +865,21 @@ function bytes(attributes: Readonly<Record<string, string>>): Map<string, Uint8A
 function text({ attributes }: SessionRecord, name: string): string | undefined {
   const attribute = attributes.get(name);
   return attribute && Buffer.from(attribute.value).toString();
+}
+
+/** Of an attribute that was read, with its value or without. */
+function sizeIn({ attributes, apart }: SessionRecord, name: string): number | undefined {
+  assert.ok(!attributes.has(name) || !apart?.has(name), `${JSON.stringify(name)} is there and left out`);
+  return apart?.get(name)?.bytes ?? attributes.get(name)?.value.length;
+}
+
+function versionIn({ attributes, apart }: SessionRecord, name: string): number | undefined {
+  return (apart?.get(name) ?? attributes.get(name))?.version;
+}
+
+function sizesOf(read: SessionRecord): Record<string, number | undefined> {
+  const names = [...read.attributes.keys(), ...(read.apart?.keys() ?? [])];
+  return Object.fromEntries(names.map(name => [name, sizeIn(read, name)]));
 }
 
 function committed(result: CommitResult): CommitResult & { status: 'committed' } {

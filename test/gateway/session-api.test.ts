@@ -27,7 +27,7 @@ beforeAll(async () => {
   const upstream = { controlsSession: true, sessionApi: true };
   backend = await ManagedBackend.start(upstream, url => ({
     dataFolder: folder,
-    session: { store },
+    session: { store, attributes: { 'app:report': 'apart' } },
     internal: { port: 0, hosts: ['Gateway.internal'] },
     maxBodySize: '2KiB',
     upstreams: {
@@ -106,6 +106,23 @@ describe('a backend with its token', () => {
     expect((await api('DELETE', `${sid}/attributes/cart`)).status).toBe(204);
     for (const method of ['GET', 'DELETE'])
       expect((await api(method, `${sid}/attributes/cart`)).json).toMatchObject({ code: 'ERR_API_NOT_FOUND' });
+  });
+
+  test('reads and changes one that lies apart by its name, and others without it', async () => {
+    const name = `${sid}/attributes/report`;
+    expect((await api('GET', name)).status).toBe(404);
+    const put = await api('PUT', name, { body: '["large"]' });
+    expect(put.status).toBe(201);
+    const got = await api('GET', name);
+    expect([got.status, got.json, got.etag]).toEqual([200, ['large'], put.etag]);
+    expect((await api('GET', sid)).json.attributes).toContain('report');
+    expect((await api('PUT', name, { body: '["larger"]', headers: { 'if-match': put.etag! } })).status).toBe(204);
+    await backend.server.sessions.access(sid, async session => {
+      expect(() => session.get('app:report' as never)).toThrow('not loaded');
+      expect(await session.load('app:report' as never)).toEqual(['larger']);
+    });
+    expect((await api('DELETE', name)).status).toBe(204);
+    expect((await api('GET', name)).status).toBe(404);
   });
 
   test('changes only what is as it has seen it', async () => {

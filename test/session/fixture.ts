@@ -9,6 +9,8 @@ import { FakeClock } from '../../src/testing/fake-clock.ts';
 
 export const KEY = 'test key of at least 32 bytes, not secret';
 
+const CALLS = ['create', 'read', 'readAttributes', 'glance', 'commit', 'touch', 'delete', 'expired'] as const;
+
 /** A store whose calls can be counted, made to fail, or held up. */
 export class FaultyStore extends MemoryStore {
   readonly calls: string[] = [];
@@ -19,7 +21,7 @@ export class FaultyStore extends MemoryStore {
 
   constructor(maxSessions = 100_000) {
     super({ maxSessions, anonymousShare: 1 });
-    for (const call of ['create', 'read', 'glance', 'commit', 'touch', 'delete', 'expired'] as const) {
+    for (const call of CALLS) {
       const original = this[call].bind(this) as (...args: unknown[]) => Promise<never>;
       this[call] = async (...args: unknown[]): Promise<never> => {
         this.calls.push(call);

@@ -143,3 +143,15 @@ defineType('Money', Money, { read: () => new Money(1, '') });
 defineType('URL', URL, { write: url => url.href, read: (kept: number) => new URL(String(kept)) });
 // @ts-expect-error: a class
 defineType('Money', { amount: 1 }, { keep: ['amount'] });
+
+// `load` gives what `get` does: one value, or those of a list in its order.
+declare const loading: Session<{ report: { rows: number[] }; count: number; 'shop:photo': Uint8Array }>;
+expectTypeOf(loading.load('report')).resolves.toEqualTypeOf<{ readonly rows: readonly number[] } | undefined>();
+expectTypeOf(loading.load(['count', 'report'])).resolves.toEqualTypeOf<
+  [number | undefined, { readonly rows: readonly number[] } | undefined]
+>();
+expectTypeOf(loading.scope('shop').load('photo')).resolves.toEqualTypeOf<Uint8Array | undefined>();
+// @ts-expect-error: not declared
+void loading.load('reprot');
+// @ts-expect-error: not declared
+void loading.load(['report', 'reprot']);

@@ -93,8 +93,8 @@ export class SessionApi {
   async #attribute(request: ApiRequest, sid: string, name: string): Promise<ApiAnswer> {
     switch (request.method) {
       case 'GET':
-        return this.#access(sid, scope => {
-          const text = jsonOf(existing(scope, name));
+        return this.#access(sid, async scope => {
+          const text = jsonOf(await existing(scope, name));
           if (text === undefined) throw badRequest(406, 'the attribute holds a value that JSON has no form for');
           const etag = etagOf(text);
           if (lists(headerOf(request, 'if-none-match'), etag)) return { status: 304, headers: { ETag: etag } };
@@ -200,8 +200,8 @@ function isJson(value: unknown, depth: number): boolean {
   }
 }
 
-function existing(scope: SessionScope, name: string): unknown {
-  const value: unknown = scope.get(name);
+async function existing(scope: SessionScope, name: string): Promise<unknown> {
+  const value: unknown = await scope.load(name as never);
   if (value === undefined) throw noAttribute();
   return value;
 }

@@ -28,6 +28,8 @@ export interface RouteSources {
   readonly upstreams: ReadonlyMap<string, Upstream>;
   readonly dispatchers: ReadonlyMap<string, Dispatcher>;
   readonly sessions: SessionContext | undefined;
+  /** Attributes that the routes of a mounted application load, by what its mount says. */
+  readonly attributes?: readonly string[] | undefined;
   /** Routes that take no WebSockets where they lead to a server of one of the others. */
   readonly stricter: ReadonlyMap<RouteConfig, readonly RouteConfig[]>;
   openSessions(session: SessionConfig | SessionManager, mount: string): Promise<SessionContext>;
@@ -70,7 +72,8 @@ async function entriesOf(
           : own.session === false
             ? undefined
             : await sources.openSessions(own.session, prefix);
-      entries.push(...(await entriesOf(own, { ...sources, sessions }, prefix)));
+      const attributes = joined(sources.attributes, config.attributes);
+      entries.push(...(await entriesOf(own, { ...sources, sessions, attributes }, prefix)));
     } else {
       entries.push(...routeEntries(config, sources, mount));
     }
@@ -117,9 +120,19 @@ function routeEntries(config: RouteConfig, sources: RouteSources, mount: string)
         paths: pathTolerance(config),
         isCrossSiteSignIn: config.crossSiteSignIn,
         touch: config.touch,
+        // Nobody reads them there.
+        attributes: readsAttributes(target) ? joined(sources.attributes, config.attributes) : undefined,
       },
     };
   });
+}
+
+function joined(one: readonly string[] | undefined, other: readonly string[] | undefined) {
+  return one && other ? [...new Set([...one, ...other])] : (one ?? other);
+}
+
+function readsAttributes(target: Target): boolean {
+  return target.kind === 'endpoint' || target.kind === 'fetch' || (target.kind === 'files' && !!target.otherwise);
 }
 
 function pathTolerance({ paths }: RouteConfig): PathTolerance | undefined {

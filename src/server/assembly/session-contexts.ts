@@ -172,6 +172,7 @@ function toOptions(config: SessionConfig): Options {
       ...(warnSize?.attribute !== undefined && { attributeBytes: parseSize(warnSize.attribute) }),
       ...(warnSize?.session !== undefined && { sessionBytes: parseSize(warnSize.session) }),
     },
+    attributes: config.attributes,
     sweep: sweep && ('every' in sweep ? { everyMs: parseDuration(sweep.every) } : sweep),
     storeTimeoutMs: milliseconds(config.storeTimeout),
   };

@@ -13,7 +13,7 @@ import type { SessionStore } from '../store.ts';
 export type SweepSchedule = { readonly everyMs: number } | { readonly atHours: readonly number[] };
 
 interface SweepServices {
-  readonly settings: { readonly sweep: SweepSchedule };
+  readonly settings: { readonly sweep: SweepSchedule; readonly apart: ReadonlySet<string> | undefined };
   readonly ledger: Ledger;
   readonly store: Pick<SessionStore, 'expired' | 'read'>;
   /** `check`: false when the time of the store cannot be known now. */
@@ -174,8 +174,8 @@ export class Sweeper {
   }
 
   async #endIfExpired(sid: string, now: number): Promise<boolean> {
-    const { store, accessTimes } = this.#services;
-    const record = await store.read(sid);
+    const { store, accessTimes, settings } = this.#services;
+    const record = await store.read(sid, settings.apart);
     const reason = record && expiryReason(record.header, accessTimes.latest(sid, record.lastAccessedAt), now);
     return (
       reason !== undefined && this.#sessions.end(sid, reason, { expiredBy: now, createdAt: record!.header.createdAt })

@@ -53,11 +53,11 @@ export class SessionCapacity {
 
   /** Ends the session next to expire, another one for each call. False when there is none. */
   #evictOne(isForAnonymous: boolean): Promise<boolean> {
-    const { store, room } = this.#services;
+    const { store, room, settings } = this.#services;
     return this.#evictions.run('evict', async () => {
       let owned: string | undefined;
       for (const sid of await store.expired(Number.MAX_SAFE_INTEGER, EVICTABLE)) {
-        const record = await store.read(sid);
+        const record = await store.read(sid, settings.apart);
         if (!record) continue;
         if (record.header.owner) {
           owned ??= sid;

@@ -17,6 +17,7 @@ export interface CoherentCacheOptions {
     readonly coherence: 'strict' | 'relaxed';
     readonly cacheSessions: number;
     readonly cacheBytes: number;
+    readonly apart: ReadonlySet<string> | undefined;
   };
 }
 
@@ -127,11 +128,11 @@ export class CoherentCache extends NearCache {
   }
 
   async #read(sid: string): Promise<LoadedSession | undefined> {
-    const { store, meters } = this.#options;
+    const { store, meters, settings } = this.#options;
     meters.cacheMisses++;
     const loaded = await this.load(sid, async () => {
-      const record = await store.read(sid);
-      return record && { snapshot: new Snapshot(record), lastAccessedAt: record.lastAccessedAt };
+      const record = await store.read(sid, settings.apart);
+      return record && { snapshot: new Snapshot(record, settings.apart), lastAccessedAt: record.lastAccessedAt };
     });
     if (loaded) meters.size.add(loaded.snapshot.bytes);
     return loaded;

@@ -11,6 +11,7 @@ import type {
   SessionGlance,
   SessionRecord,
   SessionStore,
+  StoredAttribute,
 } from '../store.ts';
 
 export interface GuardedStoreOptions {
@@ -39,6 +40,12 @@ const READ: Operation<SessionRecord | undefined> = {
   what: 'read a session',
   isAnswer: record => record === undefined || isRecord(record),
   bytesIn: record => (record ? bytesOf(record) : 0),
+};
+const READ_ATTRIBUTES: Operation<ReadonlyMap<string, StoredAttribute> | undefined> = {
+  kind: 'read',
+  what: 'read attributes of a session',
+  isAnswer: attributes => attributes === undefined || attributes instanceof Map,
+  bytesIn: attributes => (attributes ? bytesOf({ attributes }) : 0),
 };
 const GLANCE: Operation<SessionGlance | undefined> = {
   kind: 'glance',
@@ -95,8 +102,18 @@ export class GuardedStore implements SessionStore {
     return this.#promise(CREATE, () => this.#store.create(sid, record), bytesOf(record));
   }
 
-  read(sid: string): Promise<SessionRecord | undefined> {
-    return this.#promise(READ, () => this.#store.read(sid));
+  read(sid: string, without?: ReadonlySet<string>): Promise<SessionRecord | undefined> {
+    return this.#promise(READ, () => this.#store.read(sid, without));
+  }
+
+  async readAttributes(
+    sid: string,
+    names: ReadonlySet<string>,
+  ): Promise<ReadonlyMap<string, StoredAttribute> | undefined> {
+    if (this.#store.readAttributes)
+      return this.#promise(READ_ATTRIBUTES, () => this.#store.readAttributes!(sid, names));
+    const record = await this.read(sid);
+    return record && new Map(Array.from(record.attributes).filter(([name]) => names.has(name)));
   }
 
   glance(sid: string): Awaitable<SessionGlance | undefined> {
@@ -240,17 +257,18 @@ function isCommitResult(result: CommitResult | undefined): boolean {
 }
 
 function isRecord(record: Partial<SessionRecord> | null): boolean {
-  const { header, version, lastAccessedAt, attributes } = record ?? {};
+  const { header, version, lastAccessedAt, attributes, apart } = record ?? {};
   return (
     typeof header?.secretHash === 'string' &&
     typeof header.createdAt === 'number' &&
     typeof version === 'number' &&
     typeof lastAccessedAt === 'number' &&
-    attributes instanceof Map
+    attributes instanceof Map &&
+    (apart === undefined || apart instanceof Map)
   );
 }
 
-function bytesOf({ attributes }: SessionRecord): number {
+function bytesOf({ attributes }: Pick<SessionRecord, 'attributes'>): number {
   let bytes = 0;
   for (const { value } of attributes.values()) bytes += value.length;
   return bytes;

@@ -243,5 +243,5 @@ export class NearCache {
 
 function weightOf(snapshot: Snapshot): number {
   // The bytes, and what is decoded of them.
-  return ENTRY_BYTES + snapshot.size * ATTRIBUTE_BYTES + snapshot.bytes * 2;
+  return ENTRY_BYTES + snapshot.size * ATTRIBUTE_BYTES + snapshot.heldBytes * 2;
 }

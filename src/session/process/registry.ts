@@ -145,10 +145,10 @@ export class SessionRegistry {
     return seen === undefined ? validated : whenThere(validated, loaded => loaded && { ...loaded, seen });
   }
 
-  /** The record of a session whose time is not over, with the last access that is known. */
-  async living(sid: string): Promise<SessionRecord | undefined> {
+  /** The record of a session whose time is not over, with the last access that is known; without what lies apart. */
+  async living(sid: string, without = this.#services.settings.apart): Promise<SessionRecord | undefined> {
     const { store, accessTimes, clock } = this.#services;
-    const record = await store.read(sid);
+    const record = await store.read(sid, without);
     if (!record) return undefined;
     const lastAccessedAt = accessTimes.latest(sid, record.lastAccessedAt);
     const isOver = expiryReason(record.header, lastAccessedAt, clock.now()) !== undefined;
@@ -258,7 +258,7 @@ export class SessionRegistry {
 
   #tellChanges(sid: string, { attributes }: Committed, before: Snapshot): void {
     for (const [attribute, value] of attributes) {
-      const kind = !value ? 'removed' : before.attribute(attribute) ? 'replaced' : 'added';
+      const kind = !value ? 'removed' : before.has(attribute) ? 'replaced' : 'added';
       this.#services.listeners.tell('changed', { sid, attribute, kind });
     }
   }

@@ -66,10 +66,18 @@ export class SharedSessions {
 
   async attach(sid: string, admission?: Admission): Promise<SocketSession | undefined> {
     const known = this.#shared.get(sid);
-    if (known && !known.isOver) return known.state.isEnded ? undefined : known.attach(admission);
+    if (known && !known.isOver) return known.state.isEnded ? undefined : this.#admit(known, admission);
     const loaded = await this.#load(sid);
     // What the store answered may be older than the end.
-    return loaded && !this.#sessions.hasEnded(sid) ? this.share(sid, loaded).attach(admission) : undefined;
+    return loaded && !this.#sessions.hasEnded(sid) ? this.#admit(this.share(sid, loaded), admission) : undefined;
+  }
+
+  #admit(shared: SharedSession, admission: Admission | undefined): Awaitable<SocketSession | undefined> {
+    const socket = shared.attach(admission);
+    const { attributes, state } = admission ?? {};
+    if (!socket || !attributes) return socket;
+    if (state) shared.state.adopt(state);
+    return loadAtOnce(socket, attributes);
   }
 
   /** The shared session, brought up to date with what was just loaded. The caller retains it at once. */
@@ -151,7 +159,7 @@ export class SharedSessions {
   }
 
   #reload(shared: SharedSession, loaded: LoadedSession): void {
-    if (!shared.reload(loaded)) this.#refreshLater(shared);
+    if (!shared.reload(loaded) || shared.state.isStale) this.#refreshLater(shared);
   }
 
   #refreshLater(shared: SharedSession): void {
@@ -260,6 +268,18 @@ export class SharedSessions {
     shared.stop();
     if (this.#shared.get(shared.state.sid) === shared) this.#shared.delete(shared.state.sid);
     return true;
+  }
+}
+
+/** Undefined when the session is over meanwhile. */
+async function loadAtOnce(socket: SocketSession, attributes: readonly string[]): Promise<SocketSession | undefined> {
+  try {
+    await socket.session.load(attributes as never);
+    return socket;
+  } catch (error) {
+    await socket.release().catch(() => {}); // of a socket that has changed nothing
+    if (isSessionEnded(error)) return undefined;
+    throw error;
   }
 }
 
@@ -394,13 +414,21 @@ export class SharedSession implements Watched {
     const { interruptions = 0 } = store;
     if (interruptions === this.#interruptions) {
       const glance = await store.glance(state.sid);
-      if (glance?.version === state.version) return;
+      if (glance?.version === state.version) return this.#reloadStale();
       if (!glance) return state.markEnded();
     }
     const loaded = await this.#sessions.validate(state.sid);
     if (!loaded) return state.markEnded();
     // Otherwise something was committed here meanwhile: the next refresh will tell.
     if (this.reload(loaded)) this.#interruptions = interruptions;
+    return this.#reloadStale();
+  }
+
+  async #reloadStale(): Promise<void> {
+    if (!this.state.isStale) return;
+    await this.state.reloadStale().catch(error => {
+      if (!isSessionEnded(error)) throw error;
+    });
   }
 
   /** Something was committed to it, or changed here. */

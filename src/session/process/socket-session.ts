@@ -1,3 +1,4 @@
+import type { SessionState } from '../record/state.ts';
 import type { Session } from '../session.ts';
 
 /**
@@ -38,4 +39,8 @@ export interface Admission {
   readonly isVeiled: boolean;
   /** The socket sees all but the owner, as its handshake. */
   readonly isNameless: boolean;
+  /** Attributes that lie apart and are loaded before the socket gets the session. Default: none. */
+  readonly attributes?: readonly string[] | undefined;
+  /** The session as the handshake has it: what that has loaded is not fetched again. */
+  readonly state?: SessionState | undefined;
 }

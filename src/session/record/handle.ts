@@ -9,6 +9,7 @@ import {
   type SessionOwner,
 } from '../session.ts';
 import type { SessionEnder } from './expiry.ts';
+import { notLoaded } from './loaded-attribute.ts';
 import { type SessionState, sessionEnded, superseded } from './state.ts';
 
 /** How much of the session its holder gets to see. */
@@ -45,6 +46,8 @@ export class SessionHandle {
   readonly #holder: SessionHolder;
   #view: SessionView;
   #isReleased = false;
+  /** What it has loaded or written of what lies apart: that can be read. */
+  #loaded: Set<string> | undefined;
 
   constructor(state: SessionState, holder: SessionHolder, view: SessionView = OPEN) {
     this.#state = state;
@@ -100,27 +103,44 @@ export class SessionHandle {
   get(key: string): unknown {
     const state = this.#check();
     if (this.#view.isVeiled) return undefined;
+    if (state.isApart(key) && !this.#loaded?.has(key)) throw notLoaded(key);
     const value = state.get(key);
     if (state.isDirty) this.#holder.onRead();
     return value;
   }
 
+  async load(keys: string | readonly string[]): Promise<unknown> {
+    const names = typeof keys === 'string' ? [keys] : checkNames(keys);
+    const state = this.#check();
+    if (this.#view.isVeiled) return typeof keys === 'string' ? undefined : names.map(() => undefined);
+    await state.load(names);
+    for (const name of names) this.#noteLoaded(state, name);
+    const values = names.map(name => this.get(name));
+    return typeof keys === 'string' ? values[0] : values;
+  }
+
   set(key: string, value: unknown): void {
-    this.#checkChange().set(key, value);
+    const state = this.#checkChange();
+    state.set(key, value);
+    this.#noteLoaded(state, key);
     this.#holder.onChanged();
   }
 
   async update(key: string, change: (current: unknown) => unknown): Promise<unknown> {
     if (typeof change !== 'function')
       throw new TypeError(`update: it takes a function from the old value to the new one, not ${kindOf(change)}`);
-    return this.#checkChange().update(key, change);
+    const state = this.#checkChange();
+    const value = await state.update(key, change);
+    this.#noteLoaded(state, key);
+    return value;
   }
 
   delete(key: string): void {
     const state = this.#checkChange();
-    if (!state.has(key)) return;
+    const isThere = state.has(key);
     state.delete(key);
-    this.#holder.onChanged();
+    this.#noteLoaded(state, key);
+    if (isThere) this.#holder.onChanged();
   }
 
   has(key: string): boolean {
@@ -171,6 +191,10 @@ export class SessionHandle {
     this.#isReleased = true;
   }
 
+  #noteLoaded(state: SessionState, key: string): void {
+    if (state.isApart(key)) (this.#loaded ??= new Set()).add(key);
+  }
+
   #checkChange(): SessionState {
     const state = this.#check();
     if (this.#view.isVeiled) {
@@ -190,7 +214,7 @@ export class SessionHandle {
 
 /** Without the types that an application gives its attributes. */
 type Anything = Record<string, unknown>;
-type Attributes = Pick<SessionHandle, 'get' | 'set' | 'update' | 'delete' | 'has' | 'keys'>;
+type Attributes = Pick<SessionHandle, 'get' | 'load' | 'set' | 'update' | 'delete' | 'has' | 'keys'>;
 
 /** The attributes of a session whose names begin with `<prefix>:`, named without it. */
 class ScopedSession {
@@ -206,6 +230,11 @@ class ScopedSession {
 
   get(key: string): unknown {
     return this.#handle.get(this.#start + key);
+  }
+
+  async load(keys: string | readonly string[]): Promise<unknown> {
+    const whole = typeof keys === 'string' ? this.#start + keys : checkNames(keys).map(key => this.#start + key);
+    return this.#handle.load(whole);
   }
 
   set(key: string, value: unknown): void {
@@ -232,6 +261,13 @@ class ScopedSession {
   scope(prefix: string): object {
     return new ScopedSession(this.#handle, this.#start + prefix);
   }
+}
+
+/** @throws {TypeError} when it is not a list of names. */
+function checkNames(keys: readonly string[]): readonly string[] {
+  if (Array.isArray(keys) && keys.every(key => typeof key === 'string')) return keys;
+  const given = Array.isArray(keys) ? `a list with ${kindOf(keys.find(key => typeof key !== 'string'))}` : kindOf(keys);
+  throw new TypeError(`load: it takes the name of an attribute, or a list of names, not ${given}`);
 }
 
 /** @see {@link sessionUntilSignIn} */
@@ -278,6 +314,13 @@ class SupersededSession {
 
   get(key: string): unknown {
     return this.#find()?.get(key);
+  }
+
+  async load(keys: string | readonly string[]): Promise<unknown> {
+    const names = typeof keys === 'string' ? keys : checkNames(keys);
+    const session = this.#find();
+    if (session) return typeof names === 'string' ? session.load(names) : session.load(names);
+    return typeof names === 'string' ? undefined : names.map(() => undefined);
   }
 
   set(key: string, value: unknown): void {

@@ -1,4 +1,4 @@
-import type { SessionHeader, SessionRecord, StoredAttribute } from '../store.ts';
+import type { ApartAttribute, SessionHeader, SessionRecord, StoredAttribute } from '../store.ts';
 import { decodeValue } from './decoder.ts';
 
 /** What one commit wrote: attributes that are `undefined` were deleted. */
@@ -23,23 +23,39 @@ export const NO_VERSION = 0;
 /**
  * One session as the store held it at one version. It never changes; what has been decoded of it is kept with it, so
  * that all who share it decode once.
+ *
+ * Of attributes that lie apart it knows version and size, and never a value.
  */
 export class Snapshot {
   readonly header: SessionHeader;
   readonly version: number;
-  /** Bytes of all names and values. */
+  /** Bytes of all names and values, wherever they are. */
   readonly bytes: number;
+  /** Bytes of the names and values that are here. */
+  readonly heldBytes: number;
   readonly #attributes: ReadonlyMap<string, StoredAttribute>;
+  readonly #apart: ReadonlyMap<string, ApartAttribute> | undefined;
+  readonly #apartNames: ReadonlySet<string> | undefined;
   #decoded: Map<string, unknown> | undefined;
   #isToFollow = false;
 
-  constructor(record: Pick<SessionRecord, 'header' | 'version' | 'attributes'>, decoded?: Map<string, unknown>) {
+  /** @param apartNames Attributes that lie apart, whether or not the record brings their values. */
+  constructor(
+    record: Omit<SessionRecord, 'lastAccessedAt'>,
+    apartNames?: ReadonlySet<string>,
+    decoded?: Map<string, unknown>,
+  ) {
+    const { attributes, apart } = apartNames ? setApart(record, apartNames) : record;
     this.header = record.header;
     this.version = record.version;
-    this.#attributes = record.attributes;
+    this.#attributes = attributes;
+    this.#apart = apart;
+    this.#apartNames = apartNames;
     this.#decoded = decoded;
     let bytes = 0;
-    for (const [name, { value }] of record.attributes) bytes += name.length + value.length;
+    for (const [name, { value }] of attributes) bytes += name.length + value.length;
+    this.heldBytes = bytes;
+    if (apart) for (const [name, attribute] of apart) bytes += name.length + attribute.bytes;
     this.bytes = bytes;
   }
 
@@ -61,13 +77,28 @@ export class Snapshot {
 
   /** How many attributes there are. */
   get size(): number {
-    return this.#attributes.size;
+    return this.#attributes.size + (this.#apart?.size ?? 0);
   }
 
   names(): Iterable<string> {
-    return this.#attributes.keys();
+    return this.#apart ? [...this.#attributes.keys(), ...this.#apart.keys()] : this.#attributes.keys();
   }
 
+  has(name: string): boolean {
+    return this.#attributes.has(name) || this.#apart?.has(name) === true;
+  }
+
+  /** 0 for one that is absent. */
+  versionOf(name: string): number {
+    return (this.#attributes.get(name) ?? this.#apart?.get(name))?.version ?? 0;
+  }
+
+  /** How long its value is; undefined for one that is absent. */
+  bytesOf(name: string): number | undefined {
+    return this.#attributes.get(name)?.value.length ?? this.#apart?.get(name)?.bytes;
+  }
+
+  /** Undefined for one that is absent, or lies apart. */
   attribute(name: string): StoredAttribute | undefined {
     return this.#attributes.get(name);
   }
@@ -89,7 +120,9 @@ export class Snapshot {
    */
   after({ attributes: changed, header, version, previous }: Committed): Snapshot {
     const attributes = new Map(this.#attributes);
+    const apart = this.#apart && new Map(this.#apart);
     for (const [name, value] of changed) {
+      apart?.delete(name);
       if (value) attributes.set(name, { value, version });
       else attributes.delete(name);
     }
@@ -101,8 +134,28 @@ export class Snapshot {
         header: header ? { ...this.header, ...header } : this.header,
         version: previous === this.version ? version : NO_VERSION,
         attributes,
+        ...(apart && { apart }),
       },
+      this.#apartNames,
       decoded,
     );
   }
+}
+
+/** Some stores return all values, and what this process has just written comes with them. */
+function setApart(
+  { attributes, apart }: Pick<SessionRecord, 'attributes' | 'apart'>,
+  names: ReadonlySet<string>,
+): Pick<SessionRecord, 'attributes' | 'apart'> {
+  let values: Map<string, StoredAttribute> | undefined;
+  let sizes: Map<string, ApartAttribute> | undefined;
+  for (const name of names) {
+    const attribute = attributes.get(name);
+    if (!attribute) continue;
+    values ??= new Map(attributes);
+    values.delete(name);
+    sizes ??= new Map(apart);
+    sizes.set(name, { version: attribute.version, bytes: attribute.value.length });
+  }
+  return values && sizes ? { attributes: values, apart: sizes } : { attributes, ...(apart && { apart }) };
 }

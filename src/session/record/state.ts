@@ -1,3 +1,4 @@
+import { checkAttributeName } from '../../base/attribute-name.ts';
 import { Backoff } from '../../base/backoff.ts';
 import type { Clock } from '../../base/clock.ts';
 import { HoldfastError, isHoldfastError } from '../../base/errors.ts';
@@ -7,20 +8,23 @@ import type {
   FormerSecret,
   SessionChanges,
   SessionHeader,
+  SessionRecord,
   SessionStore,
   StoredAttribute,
 } from '../store.ts';
+
 import { decodeValue } from './decoder.ts';
 import { encodeValue } from './encoder.ts';
+import { LoadedAttribute, notLoaded } from './loaded-attribute.ts';
 import { type Committed, NO_VERSION, type ReadValue, Snapshot } from './snapshot.ts';
 import { firstVersion, isLater } from './version.ts';
 import type { ConflictPolicy, WriteContents } from './write-policy.ts';
 
-const MAX_NAME_LENGTH = 256;
-
 /** What the states of one manager share. */
 export interface SessionStateRules {
-  readonly store: Pick<SessionStore, 'read' | 'commit' | 'delete'>;
+  readonly store: Required<Pick<SessionStore, 'read' | 'readAttributes' | 'commit' | 'delete'>>;
+  /** Attributes that are not read with the session. Undefined: there are none. */
+  readonly apart: ReadonlySet<string> | undefined;
   readonly creations: Pick<SessionStore, 'create'>;
   readonly accesses: { latest(sid: string, storedAt: number): number };
   /** Runs updates of one session one after the other in this process: only other processes are left to conflict with. */
@@ -76,7 +80,13 @@ interface SecretChange {
 }
 
 type Values = ReadonlyMap<string, Uint8Array | undefined>;
-type Basis = ReadonlyMap<string, StoredAttribute | undefined>;
+type Basis = ReadonlyMap<string, KnownAttribute | undefined>;
+
+interface KnownAttribute {
+  readonly version: number;
+  /** Undefined: it lies apart, and was not loaded. */
+  readonly value: Uint8Array | undefined;
+}
 
 /** What one commit tries to write. */
 interface Attempt {
@@ -128,6 +138,11 @@ export class SessionState {
   #basis: Basis = NOTHING;
   /** What these changes add to the bytes of this base. */
   #growth: { readonly base: Snapshot; readonly changed: Values; readonly bytes: number } | undefined;
+  /**
+   * What holders have loaded, set or deleted of what lies apart; undefined: there was none. It may be of before a commit
+   * that the base knows: what was loaded stays until it is loaded again.
+   */
+  #loaded: Map<string, LoadedAttribute | undefined> | undefined;
   /** Values decoded from what is changed here. */
   #decoded: ReadonlyMap<string, unknown> = NOTHING;
   /**
@@ -230,7 +245,108 @@ export class SessionState {
     this.#isEnded = true;
     this.#hasLost = this.#changed.size > 0 || this.#changedHeader !== undefined;
     this.#forgetChanges();
+    this.#loaded = undefined;
     this.#rules.observer.onEnded(this);
+  }
+
+  /** True for an attribute that is not read with the session. */
+  isApart(name: string): boolean {
+    return this.#rules.apart?.has(name) === true;
+  }
+
+  /** True when others have changed what was loaded here: `reloadStale`. */
+  get isStale(): boolean {
+    return this.#loaded !== undefined && this.#staleNames().length > 0;
+  }
+
+  /**
+   * Fetches those of these attributes that lie apart and are not here. Afterwards they are of the same moment as all
+   * others: where somebody has changed one since, the whole session is read again.
+   *
+   * @throws {HoldfastError} ERR_SESSION_ENDED; ERR_SESSION_STORE_UNAVAILABLE; ERR_SESSION_CONFLICT when others have
+   * changed one at every try.
+   */
+  async load(names: Iterable<string>): Promise<void> {
+    let missing = this.#missing(names);
+    for (const name of names) if (this.isApart(name) && !this.#base.has(name)) this.#keep(name, undefined);
+    if (missing.size === 0) return;
+    const { store } = this.#rules;
+    const backoff = this.#backoff();
+    do {
+      const found = await store.readAttributes(this.sid, missing);
+      if (this.#isEnded) throw sessionEnded();
+      if (!found) throw this.#gone();
+      this.#keepCurrent(missing, found);
+      missing = this.#missing(missing);
+      if (missing.size === 0) return;
+      const seen = this.#commits;
+      const record = await store.read(this.sid, this.#apartBut(missing));
+      if (this.#isEnded) throw sessionEnded();
+      if (!record) throw this.#gone();
+      if (this.reload(this.#snapshotOf(record), seen)) this.#keepCurrent(missing, record.attributes);
+      missing = this.#missing(missing);
+      if (missing.size === 0) return;
+    } while (await backoff.next());
+    throw conflict([...missing].join(', '), this.#inVain(backoff));
+  }
+
+  /** Fetches again what was loaded and has been changed by others. @throws {HoldfastError} as `load`. */
+  async reloadStale(): Promise<void> {
+    if (this.#loaded) await this.load(this.#staleNames());
+  }
+
+  /** Takes what another holder of the session has loaded, as far as it is of the state that is here. */
+  adopt(other: SessionState): void {
+    if (other.#loaded) this.#keepCurrent(other.#loaded.keys(), other.#loaded);
+  }
+
+  #missing(names: Iterable<string>): Set<string> {
+    const missing = new Set<string>();
+    for (const name of names) {
+      if (!this.isApart(name) || this.#changed.has(name) || this.#inFlight.has(name)) continue;
+      const version = this.#base.versionOf(name);
+      if (version !== 0 && this.#loaded?.get(name)?.version !== version) missing.add(name);
+    }
+    return missing;
+  }
+
+  #staleNames(): string[] {
+    const loaded = Array.from(this.#loaded ?? []);
+    const stale = loaded.filter(([name, attribute]) => (attribute?.version ?? 0) !== this.#base.versionOf(name));
+    return stale.map(([name]) => name);
+  }
+
+  /** What is of the state that is here. */
+  #keepCurrent(names: Iterable<string>, attributes: ReadonlyMap<string, StoredAttribute | undefined>): void {
+    for (const name of names) {
+      const attribute = attributes.get(name);
+      if ((attribute?.version ?? 0) === this.#base.versionOf(name)) this.#keep(name, attribute);
+    }
+  }
+
+  #keep(name: string, attribute: StoredAttribute | undefined): void {
+    const isNew = attribute && !(attribute instanceof LoadedAttribute);
+    (this.#loaded ??= new Map()).set(name, isNew ? new LoadedAttribute(attribute) : attribute);
+  }
+
+  /** What a commit has written of what lies apart. @param isOwn Its holders may read it without loading it. */
+  #keepCommitted({ attributes, version }: Committed, isOwn: boolean): void {
+    if (!this.#rules.apart || this.#isEnded) return;
+    for (const [name, value] of attributes) {
+      if (!this.isApart(name)) continue;
+      const isCurrent = this.#base.versionOf(name) === (value ? version : 0);
+      if (this.#loaded?.has(name) ? isCurrent : isOwn) this.#keep(name, value && { value, version });
+    }
+  }
+
+  /** What a read need not bring, when it needs these. */
+  #apartBut(names: { has(name: string): boolean }): ReadonlySet<string> | undefined {
+    const others = Array.from(this.#rules.apart ?? []).filter(name => !names.has(name));
+    return others.length > 0 ? new Set(others) : undefined;
+  }
+
+  #snapshotOf(record: Omit<SessionRecord, 'lastAccessedAt'>): Snapshot {
+    return new Snapshot(record, this.#rules.apart);
   }
 
   /** @throws {HoldfastError} as `decodeValue`. */
@@ -243,7 +359,7 @@ export class SessionState {
   }
 
   set(name: string, value: unknown): void {
-    checkName(name);
+    checkAttributeName(name);
     if (value === undefined) return this.delete(name);
     const bytes = this.#encode(name, value);
     this.#checkSize(name, bytes);
@@ -252,10 +368,13 @@ export class SessionState {
 
   delete(name: string): void {
     if (this.has(name)) this.#change(name, undefined);
+    else if (this.isApart(name)) this.#keep(name, undefined);
   }
 
   has(name: string): boolean {
-    return this.#bytes(name) !== undefined;
+    if (this.#changed.has(name)) return this.#changed.get(name) !== undefined;
+    if (this.#inFlight.has(name)) return this.#inFlight.get(name) !== undefined;
+    return this.#base.has(name);
   }
 
   keys(): string[] {
@@ -310,7 +429,7 @@ export class SessionState {
 
   /** Compare-and-swap on what the store holds. Resolves with the value written, decoded. */
   async update(name: string, change: (current: unknown) => unknown): Promise<unknown> {
-    checkName(name);
+    checkAttributeName(name);
     if (this.#isDetached) {
       this.set(name, change(this.get(name)));
       return this.get(name);
@@ -320,9 +439,9 @@ export class SessionState {
       const backoff = this.#backoff();
       do {
         if (this.#isEnded) throw sessionEnded();
-        const record = await this.#rules.store.read(this.sid);
-        if (!record) throw this.#gone();
-        const before = record.attributes.get(name);
+        const found = await this.#rules.store.readAttributes(this.sid, new Set([name]));
+        if (!found) throw this.#gone();
+        const before = found.get(name);
         const next = change(before && decodeValue(before.value, name).value);
         const bytes = next === undefined ? undefined : this.#encode(name, next);
         if (bytes) this.#checkSize(name, bytes);
@@ -351,6 +470,7 @@ export class SessionState {
     if (this.includes(committed)) return true;
     if (committed.previous !== this.version) return false;
     this.#moveTo(this.#base.after(committed), committed.version);
+    this.#keepCommitted(committed, false);
     this.#commits++;
     return true;
   }
@@ -374,6 +494,7 @@ export class SessionState {
   #moveTo(base: Snapshot, latest: number): void {
     this.#base = base;
     this.#latest = latest;
+    if (this.#loaded) for (const name of this.#loaded.keys()) if (!base.has(name)) this.#loaded.set(name, undefined);
   }
 
   /** True when it is known that this commit is in what is here. */
@@ -392,7 +513,7 @@ export class SessionState {
 
   #read(name: string): ReadValue | undefined {
     const layer = this.#changed.has(name) ? this.#changed : this.#inFlight.has(name) ? this.#inFlight : undefined;
-    if (layer === undefined) return this.#base.read(name);
+    if (layer === undefined) return this.isApart(name) ? this.#readLoaded(name) : this.#base.read(name);
     if (this.#decoded.has(name)) return { value: this.#decoded.get(name), isOwn: false };
     const bytes = layer.get(name);
     if (!bytes) return undefined;
@@ -401,10 +522,17 @@ export class SessionState {
     return { value, isOwn: hasBytes };
   }
 
+  #readLoaded(name: string): ReadValue | undefined {
+    const loaded = this.#loaded?.get(name);
+    if (!loaded && this.#base.has(name) && !this.#loaded?.has(name)) throw notLoaded(name);
+    return loaded?.read(name);
+  }
+
+  /** Undefined for what is absent, or lies apart and was not loaded. */
   #bytes(name: string): Uint8Array | undefined {
     if (this.#changed.has(name)) return this.#changed.get(name);
     if (this.#inFlight.has(name)) return this.#inFlight.get(name);
-    return this.#base.attribute(name)?.value;
+    return (this.#base.attribute(name) ?? this.#loaded?.get(name))?.value;
   }
 
   #encode(name: string, value: unknown): Uint8Array {
@@ -412,7 +540,7 @@ export class SessionState {
   }
 
   #checkSize(name: string, bytes: Uint8Array): void {
-    const total = this.#base.bytes + this.#countGrowth() + this.#growthBy(name, bytes);
+    const total = this.#base.bytes + this.#countGrowth() + this.#growthBy(name, bytes.length);
     const { maxSessionBytes } = this.#rules;
     if (total > maxSessionBytes) {
       throw new HoldfastError(
@@ -420,7 +548,16 @@ export class SessionState {
         `with ${JSON.stringify(name)} (${bytes.length} bytes) the session would have ${total} bytes; at most ${maxSessionBytes} are allowed (maxSessionSize)`,
       );
     }
-    this.#rules.sizes.note(this.sid, name, bytes.length, total);
+    if (!this.isApart(name)) this.#rules.sizes.note(this.sid, name, bytes.length, total - this.#countApart());
+  }
+
+  /** Bytes of what lies apart. */
+  #countApart(): number {
+    let bytes = 0;
+    if (!this.#rules.apart) return bytes;
+    for (const name of this.#rules.apart)
+      bytes += sizeOf(name, this.#changed.has(name) ? this.#changed.get(name)?.length : this.#base.bytesOf(name));
+    return bytes;
   }
 
   /** Counted on with each change, because requests may set thousands of attributes. */
@@ -429,26 +566,33 @@ export class SessionState {
     const changed = this.#changed;
     if (this.#growth?.base !== base || this.#growth.changed !== changed) {
       let bytes = 0;
-      for (const [name, value] of changed) bytes += sizeOf(name, value) - sizeOf(name, base.attribute(name)?.value);
+      for (const [name, value] of changed) bytes += sizeOf(name, value?.length) - sizeOf(name, base.bytesOf(name));
       this.#growth = { base, changed, bytes };
     }
     return this.#growth.bytes;
   }
 
   /** What one more change would add. */
-  #growthBy(name: string, bytes: Uint8Array | undefined): number {
-    const before = this.#changed.has(name) ? this.#changed.get(name) : this.#base.attribute(name)?.value;
+  #growthBy(name: string, bytes: number | undefined): number {
+    const before = this.#changed.has(name) ? this.#changed.get(name)?.length : this.#base.bytesOf(name);
     return sizeOf(name, bytes) - sizeOf(name, before);
   }
 
   #change(name: string, bytes: Uint8Array | undefined): void {
-    const growth = this.#countGrowth() + this.#growthBy(name, bytes);
+    const growth = this.#countGrowth() + this.#growthBy(name, bytes?.length);
     const isJudged = this.#rules.conflicts !== 'last-wins';
-    if (isJudged && !this.#changed.has(name)) this.#basis = withEntry(this.#basis, name, this.#base.attribute(name));
+    if (isJudged && !this.#changed.has(name)) this.#basis = withEntry(this.#basis, name, this.#known(name));
     this.#changed = withEntry(this.#changed, name, bytes);
     this.#growth = { base: this.#base, changed: this.#changed, bytes: growth };
     this.#decoded = withoutEntry(this.#decoded, name);
     this.#given = withoutEntry(this.#given, name);
+  }
+
+  /** What a holder who changes it may have seen. */
+  #known(name: string): KnownAttribute | undefined {
+    const known = this.#base.attribute(name) ?? this.#loaded?.get(name);
+    const version = this.#base.versionOf(name);
+    return known ?? (version === 0 ? undefined : { version, value: undefined });
   }
 
   #forgetChanges(): void {
@@ -578,9 +722,10 @@ export class SessionState {
     let what = 'was changed by somebody else meanwhile';
     for (;;) {
       const seen = this.#commits;
-      const record = await store.read(this.sid);
+      const isMerged = typeof conflicts === 'function';
+      const record = await store.read(this.sid, isMerged ? this.#apartBut(basis) : this.#rules.apart);
       if (!record) return { status: 'gone' };
-      this.reload(new Snapshot(record), seen);
+      this.reload(this.#snapshotOf(record), seen);
       if (expectedSecretHash !== undefined && record.header.secretHash !== expectedSecretHash) throw superseded();
       meters.conflicts++;
       if (typeof conflicts !== 'function') break;
@@ -635,7 +780,7 @@ export class SessionState {
       await this.#rules.store.delete(this.sid);
       return { status: 'gone' };
     }
-    this.#moveTo(new Snapshot(record).markOwn(), version);
+    this.#moveTo(this.#snapshotOf(record).markOwn(), version);
     this.#rules.observer.onCreated(this, this.#base);
     return { status: 'committed', version, previous: NO_VERSION };
   }
@@ -646,14 +791,14 @@ export class SessionState {
    */
   async #join(ours: SessionHeader, attempt: Attempt): Promise<CommitResult> {
     const { attributes, header } = attempt;
-    const existing = await this.#rules.store.read(this.sid);
+    const existing = await this.#rules.store.read(this.sid, this.#rules.apart);
     if (!existing) return { status: 'gone' };
     const { secretHash } = existing.header;
     const derived = this.#base.header.secretHash;
     if (secretHash !== ours.secretHash && secretHash !== derived) throw superseded();
     if (existing.header.owner && existing.header.owner.name !== ours.owner?.name) throw superseded();
     this.#isStored = true;
-    this.#moveTo(new Snapshot(existing), existing.version);
+    this.#moveTo(this.#snapshotOf(existing), existing.version);
     // A login that has not been written yet replaces the secret that all of them derive.
     const expected = secretHash === ours.secretHash ? undefined : derived;
     const left = secretHash === ours.secretHash ? withoutSecret(header) : header;
@@ -671,6 +816,7 @@ export class SessionState {
       if (base.version === committed.version) this.#moveTo(base.markOwn(), committed.version);
       else if (this.#base === before || committed.version > this.#latest) this.#moveTo(base, committed.version);
     }
+    this.#keepCommitted(committed, true);
     this.#commits++;
     this.#rules.observer.onCommitted(this, committed, before);
   }
@@ -729,13 +875,8 @@ function versionsOf(attributes: Basis): Map<string, number> {
   return new Map(Array.from(attributes, ([name, attribute]) => [name, attribute?.version ?? 0]));
 }
 
-function sizeOf(name: string, value: Uint8Array | undefined): number {
-  return value ? name.length + value.length : 0;
-}
-
-function checkName(name: string): void {
-  if (typeof name === 'string' && name !== '' && name.length <= MAX_NAME_LENGTH) return;
-  throw new TypeError(`session attribute name must be a text of 1 to ${MAX_NAME_LENGTH} characters`);
+function sizeOf(name: string, bytes: number | undefined): number {
+  return bytes === undefined ? 0 : name.length + bytes;
 }
 
 /** The same map with one entry more, or a new one in the place of `NOTHING`. */

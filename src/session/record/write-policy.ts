@@ -10,7 +10,7 @@ export type WriteFrequency = 'end-of-request' | 'manual' | { readonly everyMs: n
 
 /**
  * What a commit writes. `set`: what was changed. `get-and-set`: also what was read, for bytes that were changed in
- * place. `all`: every attribute; reading one is enough to write them all.
+ * place. `all`: every attribute; reading one is enough to write them all. Of those that lie apart what was loaded.
  *
  * What was read is written over what others have written meanwhile, as in WebSphere. Under a conflict policy other than
  * `last-wins` only changes are written, those in place included.
@@ -20,7 +20,7 @@ export type WriteContents = 'set' | 'get-and-set' | 'all';
 /** What is merged when two requests change the same attribute. */
 export interface AttributeConflict {
   readonly name: string;
-  /** What both began with; undefined: there was none. */
+  /** What both began with; undefined: there was none, or it lies apart and was not loaded. */
   readonly base: unknown;
   /** What this commit would write; undefined: delete it. */
   readonly mine: unknown;

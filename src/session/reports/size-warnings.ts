@@ -16,8 +16,9 @@ export class SizeWarnings {
   /** An attribute was set. */
   note(sid: string, attribute: string, attributeBytes: number, sessionBytes: number): void {
     if (attributeBytes > this.#limits.attributeBytes) {
+      const named = /^[A-Za-z_$][\w$]*$/.test(attribute) ? attribute : JSON.stringify(attribute);
       // With its name, because of lines that say the same the log has only one in ten seconds.
-      const message = `the session attribute ${JSON.stringify(attribute)} is large: every commit of it is written, and read again; keep a key to it instead`;
+      const message = `the session attribute ${JSON.stringify(attribute)} is large, and read with the session by every process; where few requests need it write attributes: { ${named}: 'apart' }, or keep a key to it instead`;
       this.#warnOnce(`attribute ${attribute}`, { sid: sidPrefix(sid), attribute, bytes: attributeBytes }, message);
     }
     if (sessionBytes > this.#limits.sessionBytes)

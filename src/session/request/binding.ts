@@ -1,4 +1,4 @@
-import type { Awaitable } from '../../base/awaitable.ts';
+import { type Awaitable, whenThere } from '../../base/awaitable.ts';
 import { HoldfastError } from '../../base/errors.ts';
 import { type Logger, sidPrefix } from '../../base/logger.ts';
 import type { HeaderLine } from '../../http/header-line.ts';
@@ -404,7 +404,8 @@ export class SessionBinding {
     if (!live || live.state.isEnded) return undefined;
     const { secretHash, handle, state } = live;
     const { isVeiled, isNameless } = handle;
-    return this.#services.registry.attach(state.sid, { secretHash, isVeiled, isNameless });
+    const { attributes } = this.#request;
+    return this.#services.registry.attach(state.sid, { secretHash, isVeiled, isNameless, attributes, state });
   }
 
   /** The response headers are out: from now on no cookie can be sent. */
@@ -585,7 +586,16 @@ export class SessionBinding {
       { secret, secretHash: header.secretHash },
       { isNew, isVeiled: view === 'little', isNameless: view === 'nameless' },
     );
-    return view === 'claim' ? this.#claim(live, user!) : this.#considerRotation(live, header, standing);
+    const owned = view === 'claim' ? this.#claim(live, user!) : this.#considerRotation(live, header, standing);
+    const { attributes } = this.#request;
+    return attributes ? whenThere(owned, () => this.#loadAttributes(attributes)) : owned;
+  }
+
+  /** The session may be over by now, and then there is none. */
+  async #loadAttributes(attributes: readonly string[]): Promise<void> {
+    await this.current?.load(attributes as never).catch(error => {
+      if (!isSessionEnded(error)) throw error;
+    });
   }
 
   /** The first authenticated user owns the session. */
@@ -668,7 +678,7 @@ export class SessionBinding {
       ...(idleTimeoutMs < Number.POSITIVE_INFINITY && { idleTimeoutMs }),
       ...(absoluteTimeoutMs < Number.POSITIVE_INFINITY && { absoluteExpiresAt: now + absoluteTimeoutMs }),
     };
-    const snapshot = new Snapshot({ header, version: 0, attributes: new Map() });
+    const snapshot = new Snapshot({ header, version: 0, attributes: new Map() }, settings.apart);
     const state = this.#services.registry.createState({
       sid,
       snapshot,
@@ -680,7 +690,10 @@ export class SessionBinding {
     if (owner && users.isLimited && !state.isDetached) await users.admit(owner.name, sid, () => state.commit());
     this.#news = 'ticket';
     const view = { isNew: true, isVeiled: false, isNameless: false };
-    return this.#retainLive(state, undefined, { secret, secretHash }, view, true).handle.session;
+    const { session } = this.#retainLive(state, undefined, { secret, secretHash }, view, true).handle;
+    const { attributes } = this.#request;
+    if (attributes) await this.#loadAttributes(attributes);
+    return session;
   }
 
   #retainLive(

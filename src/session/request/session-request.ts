@@ -19,4 +19,9 @@ export interface SessionRequest extends TrackedRequest {
    * been no such request. A login counts in any case. Default true.
    */
   readonly touch?: boolean | undefined;
+  /**
+   * Attributes that lie apart and that are loaded with the session, whenever it comes to the request, so that `get`
+   * works at once. Default: none.
+   */
+  readonly attributes?: readonly string[] | undefined;
 }

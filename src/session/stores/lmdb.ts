@@ -6,6 +6,7 @@ import { expiryOf } from '../record/expiry.ts';
 import { nextVersion } from '../record/version.ts';
 import { DEFAULT_ANONYMOUS_SHARE } from '../room/cap.ts';
 import type {
+  ApartAttribute,
   CommitResult,
   SessionChanges,
   SessionGlance,
@@ -15,7 +16,7 @@ import type {
 } from '../store.ts';
 import { SessionCap, type SessionCounts } from './lmdb/cap.ts';
 import { LmdbEnvironment } from './lmdb/environment.ts';
-import { Head, HeadChange } from './lmdb/head.ts';
+import { Head, type HeadAttribute, HeadChange } from './lmdb/head.ts';
 import {
   afterTime,
   decodeText,
@@ -155,18 +156,37 @@ export class LmdbStore implements SessionStore {
     return this.#creations.add({ key, isAnonymous, write });
   }
 
-  async read(sid: string): Promise<SessionRecord | undefined> {
+  async read(sid: string, without?: ReadonlySet<string>): Promise<SessionRecord | undefined> {
     const key = keyOf(sid);
     return this.#environment.read(() => {
       const found = this.#find(key);
       if (!found) return undefined;
       const { head, version } = found;
       const attributes = new Map<string, StoredAttribute>();
-      for (const [name, { version: attributeVersion, value }] of head.attributes) {
-        const bytes = value ?? this.#values.getBinary(valueKey(key, name))!;
-        attributes.set(name, { value: bytes, version: attributeVersion });
+      let apart: Map<string, ApartAttribute> | undefined;
+      for (const [name, attribute] of head.attributes) {
+        if (without?.has(name)) (apart ??= new Map()).set(name, this.#sizeOf(key, name, attribute));
+        else attributes.set(name, this.#valueOf(key, name, attribute));
       }
-      return { header: head.header, version, lastAccessedAt: this.#lastAccess(key), attributes };
+      const lastAccessedAt = this.#lastAccess(key);
+      return { header: head.header, version, lastAccessedAt, attributes, ...(apart && { apart }) };
+    });
+  }
+
+  async readAttributes(
+    sid: string,
+    names: ReadonlySet<string>,
+  ): Promise<ReadonlyMap<string, StoredAttribute> | undefined> {
+    const key = keyOf(sid);
+    return this.#environment.read(() => {
+      const found = this.#find(key);
+      if (!found) return undefined;
+      const attributes = new Map<string, StoredAttribute>();
+      for (const name of names) {
+        const attribute = found.head.attributes.get(name);
+        if (attribute) attributes.set(name, this.#valueOf(key, name, attribute));
+      }
+      return attributes;
     });
   }
 
@@ -367,6 +387,15 @@ export class LmdbStore implements SessionStore {
     const bytes = this.#heads.getBinaryFast(key);
     if (!bytes) return undefined;
     return { version: getLastVersion(), head: Head.decode(bytes) };
+  }
+
+  #valueOf(key: Buffer, name: string, { version, value }: HeadAttribute): StoredAttribute {
+    return { value: value ?? this.#values.getBinary(valueKey(key, name))!, version };
+  }
+
+  /** Without touching its value, unless an older version has not said how long that is. */
+  #sizeOf(key: Buffer, name: string, { version, value, bytes }: HeadAttribute): ApartAttribute {
+    return { version, bytes: value?.length ?? bytes ?? this.#values.getBinaryFast(valueKey(key, name))!.length };
   }
 
   #lastAccess(key: Buffer): number {

@@ -4,6 +4,7 @@ import { expiryOf } from '../record/expiry.ts';
 import { nextVersion } from '../record/version.ts';
 import { capReached, checkCap, checkShare, DEFAULT_ANONYMOUS_SHARE } from '../room/cap.ts';
 import type {
+  ApartAttribute,
   CommitResult,
   SessionChanges,
   SessionGlance,
@@ -77,8 +78,17 @@ export class MemoryStore implements SessionStore {
     return true;
   }
 
-  async read(sid: string): Promise<SessionRecord | undefined> {
-    return this.#entries.get(sid)?.record;
+  async read(sid: string, without?: ReadonlySet<string>): Promise<SessionRecord | undefined> {
+    const record = this.#entries.get(sid)?.record;
+    return record && without ? leaveOut(record, without) : record;
+  }
+
+  async readAttributes(
+    sid: string,
+    names: ReadonlySet<string>,
+  ): Promise<ReadonlyMap<string, StoredAttribute> | undefined> {
+    const record = this.#entries.get(sid)?.record;
+    return record && new Map(Array.from(record.attributes).filter(([name]) => names.has(name)));
   }
 
   async glance(sid: string): Promise<SessionGlance | undefined> {
@@ -200,6 +210,16 @@ export class MemoryStore implements SessionStore {
     if (bucket < Number.POSITIVE_INFINITY) this.#buckets.add(bucket, sid);
     entry.bucket = bucket;
   }
+}
+
+function leaveOut(record: SessionRecord, without: ReadonlySet<string>): SessionRecord {
+  const attributes = new Map<string, StoredAttribute>();
+  const apart = new Map<string, ApartAttribute>();
+  for (const [name, attribute] of record.attributes) {
+    if (without.has(name)) apart.set(name, { version: attribute.version, bytes: attribute.value.length });
+    else attributes.set(name, attribute);
+  }
+  return apart.size > 0 ? { ...record, attributes, apart } : record;
 }
 
 function expiryAt({ header, lastAccessedAt }: SessionRecord): number {

@@ -1,6 +1,7 @@
 import { PostgresLedger } from '../ledgers/postgres.ts';
 import { randomLeap } from '../record/version.ts';
 import type {
+  ApartAttribute,
   CommitResult,
   SessionChanges,
   SessionFeed,
@@ -140,11 +141,15 @@ export class PostgresStore implements SessionStore {
     return isCreated === 'true';
   }
 
-  async read(sid: string): Promise<SessionRecord | undefined> {
-    const rows = await this.#database.query(this.#statements.read, [textKey(sid).key]);
+  async read(sid: string, without?: ReadonlySet<string>): Promise<SessionRecord | undefined> {
+    const { key } = textKey(sid);
+    const rows = without
+      ? await this.#database.query(this.#statements['read-without'], [key, keysOf(without)])
+      : await this.#database.query(this.#statements.read, [key]);
     const attributes = new Map<string, StoredAttribute>();
+    const apart = new Map<string, ApartAttribute>();
     let record: SessionRecord | undefined;
-    for (const [version, lastAccessedAt, header, name, nameJson, value] of rows) {
+    for (const [version, lastAccessedAt, header, name, nameJson, value, bytes] of rows) {
       if (name === null) {
         record = {
           header: fromFieldsJson(header!) as SessionHeader,
@@ -153,10 +158,27 @@ export class PostgresStore implements SessionStore {
           attributes,
         };
       } else {
-        attributes.set(fromTextKey(name!, nameJson!), { value: fromByteaText(value!), version: Number(version) });
+        const text = fromTextKey(name!, nameJson!);
+        if (value === null) apart.set(text, { version: Number(version), bytes: Number(bytes) });
+        else attributes.set(text, { value: fromByteaText(value!), version: Number(version) });
       }
     }
-    return record;
+    return record && apart.size > 0 ? { ...record, apart } : record;
+  }
+
+  async readAttributes(
+    sid: string,
+    names: ReadonlySet<string>,
+  ): Promise<ReadonlyMap<string, StoredAttribute> | undefined> {
+    const values = [textKey(sid).key, keysOf(names)];
+    const rows = await this.#database.query(this.#statements['read-attributes'], values);
+    if (rows.length === 0) return undefined;
+    const attributes = new Map<string, StoredAttribute>();
+    for (const [version, name, nameJson, value] of rows) {
+      if (name === null) continue;
+      attributes.set(fromTextKey(name!, nameJson!), { value: fromByteaText(value!), version: Number(version) });
+    }
+    return attributes;
   }
 
   async glance(sid: string): Promise<SessionGlance | undefined> {
@@ -287,6 +309,24 @@ function statementsOf(schema: string) {
         UNION ALL SELECT version::text, NULL, NULL, name, name_json, ${byteaText('value')}
         FROM ${schema}.attributes WHERE sid = $1`,
     },
+    // The length of a value that is not in the row is known without it.
+    'read-without': {
+      what: 'read a session',
+      isRepeatable: true,
+      text: `SELECT s.version::text, ${doubleText('a.last_access')}, s.header::text, NULL::text, NULL::text, NULL::text, NULL::text
+        FROM ${schema}.sessions s JOIN ${schema}.accesses a ON a.sid = s.sid WHERE s.sid = $1
+        UNION ALL SELECT version::text, NULL, NULL, name, name_json,
+          CASE WHEN name = ANY ($2::text[]) THEN NULL ELSE ${byteaText('value')} END,
+          CASE WHEN name = ANY ($2::text[]) THEN octet_length(value)::text END
+        FROM ${schema}.attributes WHERE sid = $1`,
+    },
+    'read-attributes': {
+      what: 'read attributes of a session',
+      isRepeatable: true,
+      text: `SELECT version::text, NULL::text, NULL::text, NULL::text FROM ${schema}.sessions WHERE sid = $1
+        UNION ALL SELECT version::text, name, name_json, ${byteaText('value')}
+        FROM ${schema}.attributes WHERE sid = $1 AND name = ANY ($2::text[])`,
+    },
     glance: {
       what: "read a session's version",
       isRepeatable: true,
@@ -331,6 +371,10 @@ function statementsOf(schema: string) {
       text: `SELECT count(*)::text FROM ${schema}.sessions WHERE owner IS NULL`,
     },
   });
+}
+
+function keysOf(names: ReadonlySet<string>): string[] {
+  return Array.from(names, name => textKey(name).key);
 }
 
 function ownerKey({ owner }: Partial<SessionHeader>): string | null {

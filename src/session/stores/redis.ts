@@ -6,6 +6,7 @@ import { RedisLedger } from '../ledgers/redis.ts';
 import { randomLeap } from '../record/version.ts';
 import { isNoRoom } from '../room/cap.ts';
 import type {
+  ApartAttribute,
   CommitResult,
   SessionChanges,
   SessionFeed,
@@ -29,6 +30,7 @@ import {
   OWN,
   OWN_WHEN_FULL,
   OWNED,
+  READ_WITHOUT,
   TOUCH,
 } from './redis/scripts.ts';
 import { memoryShare, warnOfSettings } from './redis/settings.ts';
@@ -113,10 +115,32 @@ export class RedisStore implements SessionStore {
     return isCreated === 1;
   }
 
-  async read(sid: string): Promise<SessionRecord | undefined> {
+  async read(sid: string, without?: ReadonlySet<string>): Promise<SessionRecord | undefined> {
     const { keys } = this.#place(sid);
+    if (without) {
+      const [fields, sizes] = await this.#connection.run(READ_WITHOUT, [keys[0]], attributeFields(without));
+      return decodeRecord(fields, sizes);
+    }
     const reply: Iterable<Buffer> | Map<Buffer, Buffer> = await this.#connection.send(keys[0], ['HGETALL', keys[0]]);
     return decodeRecord([...(reply instanceof Map ? [...reply].flat() : reply)]);
+  }
+
+  async readAttributes(
+    sid: string,
+    names: ReadonlySet<string>,
+  ): Promise<ReadonlyMap<string, StoredAttribute> | undefined> {
+    const { keys } = this.#place(sid);
+    const fields = attributeFields(names);
+    const command = ['HMGET', keys[0], 'version', ...fields, ...fields.map(field => `v${field}`)];
+    const [version, ...answers] = await this.#connection.send(keys[0], command);
+    if (!version) return undefined;
+    const attributes = new Map<string, StoredAttribute>();
+    for (const [index, name] of [...names].entries()) {
+      const bytes: Buffer | null = answers[index];
+      // A copy: see `decodeRecord`.
+      if (bytes) attributes.set(name, { value: Buffer.from(bytes), version: Number(answers[fields.length + index]) });
+    }
+    return attributes;
   }
 
   async glance(sid: string): Promise<SessionGlance | undefined> {
@@ -147,12 +171,11 @@ export class RedisStore implements SessionStore {
     const secret = expectedSecretHash === undefined ? '' : JSON.stringify(expectedSecretHash);
     let stamp = NOT_CHANGED;
     if (header && 'owner' in header) stamp = header.owner ? await this.#own(header.owner.name, member, own) : '';
-    const attributes = (names: Iterable<string> = []) => Array.from(names, name => encodeText('a', name));
     const [isCommitted, version, previous, owner, owned] = await this.#connection.write(script, keys, [
       ...[member, this.#keys.changes, secret, stamp, String(follows ?? ''), String(randomLeap())],
       ...list(Array.from(expected ?? [], ([name, known]) => [encodeText('a', name), String(known)])),
       ...list(headerFields(header ?? {})),
-      ...list(attributes(deleted).map(field => [field])),
+      ...list(attributeFields(deleted).map(field => [field])),
       ...list(Array.from(set ?? [], ([name, value]) => [encodeText('a', name), toBuffer(value)])),
     ]);
     if (isCommitted !== 1) {
@@ -382,7 +405,12 @@ function list(items: readonly (readonly RedisArgument[])[]): RedisArgument[] {
   return [String(items.length), ...items.flat()];
 }
 
-function decodeRecord(fields: readonly Buffer[]): SessionRecord | undefined {
+function attributeFields(names: Iterable<string> = []): string[] {
+  return Array.from(names, name => encodeText('a', name));
+}
+
+/** @param sizes Of the attributes that were left out. */
+function decodeRecord(fields: readonly Buffer[], sizes: readonly Buffer[] = []): SessionRecord | undefined {
   if (fields.length === 0) return undefined;
   const header: Record<string, unknown> = {};
   const values = new Map<string, Buffer>();
@@ -402,7 +430,13 @@ function decodeRecord(fields: readonly Buffer[]): SessionRecord | undefined {
     // A copy: what the client gives is a part of all that has arrived with it, and would keep that in memory.
     attributes.set(decodeText(field), { value: Buffer.from(bytes), version: versions.get(field)! });
   }
-  return { header: header as unknown as SessionHeader, version, lastAccessedAt, attributes };
+  const apart = new Map<string, ApartAttribute>();
+  for (let index = 0; index < sizes.length; index += 2) {
+    const field = String(sizes[index]);
+    apart.set(decodeText(field), { version: versions.get(field)!, bytes: Number(sizes[index + 1]) });
+  }
+  const record = { header: header as unknown as SessionHeader, version, lastAccessedAt, attributes };
+  return apart.size > 0 ? { ...record, apart } : record;
 }
 
 function toBuffer(bytes: Uint8Array): Buffer {

@@ -92,6 +92,37 @@ const BROKEN: Readonly<Record<string, () => SessionStore>> = {
     ({ version }) => version + 1,
   ),
   'gives what is written no version that was lost when the store was set back': counting(({ version }) => version + 1),
+  'leaves out of a read only what it was asked to, and says of that its version and size': () =>
+    new (class extends MemoryStore {
+      override async read(sid: string, without?: ReadonlySet<string>) {
+        const record = await super.read(sid, without);
+        if (!record?.apart) return record;
+        const { version } = record;
+        const apart = new Map(Array.from(record.apart, ([name, { bytes }]) => [name, { version, bytes }]));
+        return { ...record, apart };
+      }
+    })(),
+  'leaves out attributes whatever their names are': () =>
+    new (class extends MemoryStore {
+      override read(sid: string, without?: ReadonlySet<string>) {
+        return super.read(sid, without && new Set(Array.from(without, name => Buffer.from(name).toString())));
+      }
+    })(),
+  'reads attributes by name, with the versions that they have': () =>
+    new (class extends MemoryStore {
+      override async readAttributes(sid: string, names: ReadonlySet<string>) {
+        return (await super.readAttributes(sid, names)) ?? new Map();
+      }
+    })(),
+  'reads what is left out and what is named as of one moment, while others commit': () =>
+    new (class extends MemoryStore {
+      override async read(sid: string, without?: ReadonlySet<string>) {
+        const first = await super.read(sid, without);
+        await new Promise(resolve => setImmediate(resolve));
+        const second = first && (await super.read(sid, without));
+        return second?.apart ? { ...first!, apart: second.apart } : second;
+      }
+    })(),
   'commits nothing to a session that is gone and does not bring it back': () =>
     new (class extends MemoryStore {
       override async commit(sid: string, changes: SessionChanges) {

@@ -213,6 +213,41 @@ describe('lmdb store and its folder', () => {
     expect(await countValues(path)).toBe(0);
   });
 
+  test('a record of a version that has not said how long its larger values are is read without them all the same', async () => {
+    const path = await createFolder();
+    const before = new LmdbStore({ path });
+    await before.create('s1', record());
+    const set = new Map([
+      ['report', Buffer.alloc(900_000, 'r')],
+      ['photo', Buffer.alloc(300, 'p')],
+    ]);
+    await before.commit('s1', { set });
+    await before.close();
+    // As older versions write it: three lines.
+    await alter(path, root => {
+      const heads = root.openDB<Buffer, Buffer>({ name: 'heads', ...OPTIONS, useVersions: true });
+      for (const { key, value, version } of heads.getRange({ versions: true })) {
+        const bytes = Buffer.from(value);
+        const end = 5 + bytes.readUInt32LE(1);
+        const lines = bytes.toString('utf8', 5, end).split('\n');
+        expect(lines).toHaveLength(4);
+        const text = Buffer.from(lines.slice(0, 3).join('\n'));
+        const head = Buffer.concat([bytes.subarray(0, 5), text, bytes.subarray(end)]);
+        head.writeUInt32LE(text.length, 1);
+        heads.putSync(Buffer.from(key), head, version!);
+      }
+    });
+    const store = new LmdbStore({ path });
+    const without = new Set(['report', 'photo', 'a']);
+    const sizes = async () =>
+      Object.fromEntries(Array.from((await store.read('s1', without))!.apart!, ([name, { bytes }]) => [name, bytes]));
+    expect(await sizes()).toEqual({ a: 1, report: 900_000, photo: 300 });
+    expect((await store.read('s1'))!.attributes.get('report')!.value).toHaveLength(900_000);
+    await store.commit('s1', { set: new Map([['photo', Buffer.alloc(400, 'p')]]) });
+    expect(await sizes()).toEqual({ a: 1, report: 900_000, photo: 400 });
+    await store.close();
+  });
+
   test('a folder of a newer layout is refused, and says what to do', async () => {
     const path = await createFolder();
     await new LmdbStore({ path }).close();

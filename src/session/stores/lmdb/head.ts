@@ -5,6 +5,8 @@ export interface HeadAttribute {
   readonly version: number;
   /** A small value is in the head, so that changing it is one write. Undefined: it is an entry of its own. */
   readonly value: Uint8Array | undefined;
+  /** How long a value of its own is; undefined: an older version has written the head, and has not said so. */
+  readonly bytes?: number;
 }
 
 export type HeadAttributes = ReadonlyMap<string, HeadAttribute>;
@@ -15,6 +17,7 @@ const JSON_ARRAY = 0x5b;
 /** Format, and the length of the text. */
 const PREFIX_BYTES = 5;
 const APART = -1;
+const UNKNOWN = -1;
 /** Larger values are entries of their own ... */
 const MAX_VALUE_BYTES = 256;
 /** ... and small ones that would make the head larger than this: every commit writes it. */
@@ -24,8 +27,8 @@ const MAX_VALUES_BYTES = 1_024;
  * A record without the larger ones of its values. Its LMDB entry carries the record's version: the condition of every
  * change.
  *
- * Stored as a text of three lines (sid, header, and of the attributes their names, versions and bytes), then the small
- * values. The header stays as it is stored until somebody asks for it: most commits do not.
+ * Stored as a text of lines (sid, header, of the attributes their names, versions and bytes, and, where larger values
+ * are apart, how long those are), then the small values. Older versions read and write three lines. The header stays as it is stored until somebody asks for it: most commits do not.
  */
 export class Head {
   readonly attributes: HeadAttributes;
@@ -48,14 +51,22 @@ export class Head {
     const { length } = bytes;
     if (bytes[0] === JSON_ARRAY) return decodeLayout2(bytes.toString('utf8', 0, length));
     let start = PREFIX_BYTES + bytes.readUInt32LE(1);
-    const [sid, header, list] = bytes.toString('utf8', PREFIX_BYTES, start).split('\n') as [string, string, string];
+    const lines = bytes.toString('utf8', PREFIX_BYTES, start).split('\n') as [string, string, string, string?];
+    const [sid, header, list, sizes] = lines;
     const attributes = new Map<string, HeadAttribute>();
     const values = JSON.parse(list) as (string & number)[];
+    const apart: number[] | undefined = sizes && JSON.parse(sizes);
+    let seen = 0;
     for (let index = 0; index < values.length; index += 3) {
       const size: number = values[index + 2]!;
-      const value = size === APART ? undefined : Uint8Array.prototype.slice.call(bytes, start, start + size);
-      attributes.set(values[index]!, { version: values[index + 1]!, value });
-      if (value) start += size;
+      const version: number = values[index + 1]!;
+      if (size === APART) {
+        const known = apart?.[seen++] ?? UNKNOWN;
+        attributes.set(values[index]!, { version, value: undefined, ...(known !== UNKNOWN && { bytes: known }) });
+        continue;
+      }
+      attributes.set(values[index]!, { version, value: Uint8Array.prototype.slice.call(bytes, start, start + size) });
+      start += size;
     }
     return new Head(sid, header, attributes);
   }
@@ -77,11 +88,14 @@ export class Head {
   encode(): Buffer {
     const list: (string | number)[] = [];
     let valuesBytes = 0;
-    for (const [name, { version, value }] of this.attributes) {
+    let apart: number[] | undefined;
+    for (const [name, { version, value, bytes = UNKNOWN }] of this.attributes) {
       list.push(name, version, value ? value.length : APART);
       if (value) valuesBytes += value.length;
+      else (apart ??= []).push(bytes);
     }
-    const text = `${this.#sid}\n${this.#headerText}\n${JSON.stringify(list)}`;
+    const sizes = apart ? `\n${JSON.stringify(apart)}` : '';
+    const text = `${this.#sid}\n${this.#headerText}\n${JSON.stringify(list)}${sizes}`;
     const textBytes = Buffer.byteLength(text);
     let at = PREFIX_BYTES + textBytes;
     const bytes = Buffer.allocUnsafe(at + valuesBytes);
@@ -127,7 +141,7 @@ export class HeadChange {
     const before = this.attributes.get(name);
     this.#valuesBytes -= before?.value?.length ?? 0;
     const isSmall = value.length <= MAX_VALUE_BYTES && this.#valuesBytes + value.length <= MAX_VALUES_BYTES;
-    this.attributes.set(name, { version, value: isSmall ? value : undefined });
+    this.attributes.set(name, isSmall ? { version, value } : { version, value: undefined, bytes: value.length });
     if (!isSmall) this.put.push([name, value]);
     else {
       this.#valuesBytes += value.length;

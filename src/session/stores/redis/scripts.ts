@@ -156,6 +156,32 @@ ${NEEDS_NO_MEMORY('index')}
 `);
 
 /**
+ * KEYS record. ARGV fields whose values are to be left out. Returns two lists of field and value in turns: those of the
+ * record, and of those that are left out how long they are. Both empty: there is no record.
+ */
+export const READ_WITHOUT = script(`
+local left_out = {}
+for _, field in ipairs(ARGV) do left_out[field] = true end
+local fields, record, sizes = {}, {}, {}
+for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
+  if left_out[field] then
+    sizes[#sizes + 1] = field
+    sizes[#sizes + 1] = tostring(redis.call('HSTRLEN', KEYS[1], field))
+  else
+    fields[#fields + 1] = field
+  end
+end
+for first = 1, #fields, 1000 do
+  local values = redis.call('HMGET', KEYS[1], unpack(fields, first, math.min(first + 999, #fields)))
+  for i, value in ipairs(values) do
+    record[#record + 1] = fields[first + i - 1]
+    record[#record + 1] = value
+  end
+end
+return {record, sizes}
+`);
+
+/**
  * KEYS record, index. ARGV member, last access. Also when the memory is full: it writes in place, and without last
  * accesses sessions in use would look idle.
  */
