@@ -11,6 +11,7 @@ import { WebSocket, WebSocketServer } from 'ws';
 import { silentLogger } from '../../src/base/logger.ts';
 import { createAuthority, writeCertificate } from '../self-signed-certificate.ts';
 import { closing } from '../services/closing.ts';
+import { ask, WiredServer, wires } from './wires.ts';
 
 let dataFolder: string;
 
@@ -133,6 +134,35 @@ test('a client without session stays by a cookie that neither backends nor resta
   for (let i = 0; i < 4; i++) expect((await visit(again, first.cookie)).body).toBe(first.body);
   expect(backends.flatMap(({ seen }) => seen.map(({ headers }) => headers.cookie))).toEqual(Array(6).fill(undefined));
 });
+
+test.each(wires)(
+  'over %s, the clone ids of WebSphere lead to their server, in a cookie and in the URL, and reach it as they are',
+  async wire => {
+    const backends = [await backend('first'), await backend('second')];
+    const wired = await WiredServer.start({
+      dataFolder,
+      upstreams: {
+        app: {
+          servers: backends.map(({ url }, index) => ({ url, route: ['1a2b3c', '4d5e6f'][index]! })),
+          affinity: { by: 'route', cookie: 'JSESSIONID' },
+        },
+      },
+      routes: [{ path: '/*', upstream: 'app' }],
+    });
+    open.push(wired);
+    const cookie = 'JSESSIONID=0001abcdefghij:4d5e6f:1a2b3c';
+    const path = '/shop;jsessionid=0001klmnopqrst:1a2b3c?x=1';
+    for (let i = 0; i < 3; i++) {
+      expect((await ask(wired, wire, { headers: { cookie } })).body).toBe('second');
+      expect((await ask(wired, wire, { path })).body).toBe('first');
+    }
+    expect(new Set(backends[0]!.seen.map(({ url }) => url))).toEqual(new Set([path]));
+    expect(new Set(backends[1]!.seen.map(({ headers }) => headers.cookie))).toEqual(new Set([cookie]));
+    // Its first server is gone: the second that the id names takes it.
+    await backends[1]!.close();
+    expect((await ask(wired, wire, { headers: { cookie } })).body).toBe('first');
+  },
+);
 
 test('TLS to a backend is by the files of the configuration', async () => {
   const authority = createAuthority('backend authority');
