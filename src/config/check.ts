@@ -26,7 +26,7 @@ export function checkConfig(config: Config, locate: Locate = () => ({})): Config
       message,
     })),
     ...checkSession(config.session, ['session'], config),
-    ...checkRoutes(config.routes ?? [], ['routes'], config),
+    ...checkRoutes(config.routes ?? [], ['routes'], config, config.session ?? {}),
     ...checkUpstreams(config),
     ...checkBackendSessions(config),
     ...checkClientHeaders(config),
@@ -119,12 +119,25 @@ function* checkSessionOptions(
   if ([session.tracking].flat().includes('url')) yield { path: [...at, 'tracking'], message: SESSIONS_IN_URLS };
 }
 
+/** Do clients show these sessions in links? */
+function areInUrls(session: NonNullable<Config['session']>): boolean {
+  const manager = broughtManager(session);
+  if (manager) return manager.tracking.kinds.includes('url');
+  return session !== false && [(session as SessionConfig).tracking].flat().includes('url');
+}
+
 function* checkRoutes(
   routes: readonly RouteConfig[],
   at: readonly PropertyKey[],
   config: Config,
+  sessions: NonNullable<Config['session']>,
 ): Generator<BrokenRule> {
   for (const [index, route] of routes.entries()) {
+    if (route.rewriteLinks && (route.session === 'none' || !areInUrls(sessions)))
+      yield {
+        path: [...at, index, 'rewriteLinks'],
+        message: `${title(route)}: it has no effect, since no client shows its session in links here; it needs "url" in "tracking" of its sessions`,
+      };
     if (route.paths?.mergeSlashes === false && ![route.path ?? []].flat().some(path => path.endsWith('/*')))
       yield {
         path: [...at, index, 'paths', 'mergeSlashes'],
@@ -133,7 +146,7 @@ function* checkRoutes(
     yield* checkPolicy(route, [...at, index], config);
     const { session, routes: inner = [] } = route.application ?? {};
     yield* checkSession(session, [...at, index, 'application', 'session'], config);
-    yield* checkRoutes(inner, [...at, index, 'application', 'routes'], config);
+    yield* checkRoutes(inner, [...at, index, 'application', 'routes'], config, session ?? sessions);
   }
 }
 

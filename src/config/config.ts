@@ -453,6 +453,11 @@ export interface RouteConfig {
    * `/a/x` is `/b/x`. Its links and cookies are rewritten back.
    */
   rewrite?: string;
+  /**
+   * With `upstream`, for clients that show their session in links (`tracking: url`): links and forms of its HTML pages
+   * carry the ticket, as far as they lead to the own origin. Default false.
+   */
+  rewriteLinks?: boolean;
   /** What the paths may have besides, where the application needs it. With `upstream` or `fetch`. */
   paths?: PathsConfig;
   /** Folder of static files. */

@@ -203,7 +203,12 @@ function* brokenAttributes(route: Fields, at: readonly PropertyKey[]): Generator
 }
 
 function* brokenRewrite(route: Fields, at: readonly PropertyKey[]): Generator<BrokenRule> {
-  const { rewrite } = route;
+  const { rewrite, rewriteLinks } = route;
+  if (rewriteLinks === true && route.upstream === undefined)
+    yield {
+      path: [...at.slice(0, -1), 'rewriteLinks'],
+      message: `${title(route)}: only pages of an upstream are rewritten; a handler writes its links with sessions.encodeUrl; remove "rewriteLinks"`,
+    };
   if (typeof rewrite !== 'string') return;
   const broken = (what: string) => ({ path: at, message: `${title(route)}: ${what}` });
   if (route.upstream === undefined) yield broken('only an upstream can have other paths; remove "rewrite"');

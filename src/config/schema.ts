@@ -603,6 +603,7 @@ const route: z.ZodType<RouteConfig> = section<RouteConfig>('a route', {
   fetch: fetchHandler.optional(),
   upstream: text.optional(),
   rewrite: pathPattern.optional(),
+  rewriteLinks: flag.optional(),
   paths: section<PathsConfig>('paths', {
     mergeSlashes: flag.optional(),
     backslash: z.enum(['refuse', 'pass']).optional(),

@@ -1,6 +1,7 @@
 import type { PathTolerance } from '../http/path.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { ServedEndpoint } from '../websocket/endpoint.ts';
+import type { PageRewriter } from './exchange/url-client.ts';
 import type { SessionContext } from './held-session.ts';
 import type { RelayLimits } from './relay/limits.ts';
 import type { RouteDemands } from './route-demands.ts';
@@ -25,6 +26,8 @@ export interface UpstreamTarget {
   readonly relay: RelayLimits | undefined;
   /** Undefined: the backend knows the same paths. */
   readonly rewrite: PathRewrite | undefined;
+  /** Puts tickets into the links of pages. Left out: they pass as they are. */
+  readonly rewriter?: PageRewriter | undefined;
 }
 
 /**

@@ -65,7 +65,7 @@ async function answer(
 ): Promise<Served | Refusal | undefined> {
   const { head, route, held, observed } = admitted;
   const { target } = route;
-  const urlClient = UrlClient.of(admitted);
+  const urlClient = UrlClient.of(admitted, target.kind === 'upstream' ? target.rewriter : undefined);
   switch (target.kind) {
     case 'endpoint': {
       // Not an upgrade, or it would not be here: the checks of the handshake say what is missing.

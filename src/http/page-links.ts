@@ -50,8 +50,12 @@ export class PageLinks {
     return isRight ? link.slice(0, start) + encoded + link.slice(end) : link;
   }
 
-  /** The value of a `Refresh` header, or of the `content` of its `meta` (HTML standard §4.2.5.3). */
-  refresh(value: string): string {
+  /**
+   * The value of a `Refresh` header, or of the `content` of its `meta` (HTML standard §4.2.5.3).
+   *
+   * @param base As in `add`.
+   */
+  refresh(value: string, base: URL | undefined = undefined): string {
     const begin = /^\s*[\d.]+/.exec(value)?.[0];
     if (begin === undefined) return value;
     const rest = value.slice(begin.length);
@@ -66,7 +70,12 @@ export class PageLinks {
     const quote = /^["']/.exec(target)?.[0] ?? '';
     const close = quote === '' ? -1 : target.indexOf(quote, 1);
     const link = target.slice(quote.length, close === -1 ? undefined : close);
-    return begin + lead + key + quote + this.add(link) + (close === -1 ? '' : target.slice(close));
+    return begin + lead + key + quote + this.add(link, base) + (close === -1 ? '' : target.slice(close));
+  }
+
+  /** Where a link of the page leads; null when nowhere. */
+  resolve(link: string): URL | null {
+    return this.#url && URL.parse(link, this.#url.href);
   }
 
   /** True when a URL leads to the page's own origin. */

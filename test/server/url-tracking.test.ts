@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { describe, expect, test } from 'vitest';
 import type { Config, RouteConfig } from '../../src/config/config.ts';
 import { closing } from '../services/closing.ts';
-import { type Answered, type Asked, ask, knock, type Lines, type Wire, WiredServer, wires } from './wires.ts';
+import { type Answered, type Asked, ask, knock, Lines, type Wire, WiredServer, wires } from './wires.ts';
 
 const open = closing();
 const PAGE = {
@@ -284,5 +284,169 @@ describe.each(wires)('our own targets, over %s', wire => {
     const { headers } = await page(server, wire, { path: '/go' });
     expect([headers.location, headers['referrer-policy']]).toEqual([`${origin}/next?x`, undefined]);
     expect((await page(server, wire, { path: '/old' })).headers).toMatchObject({ location: '/new' });
+  });
+});
+
+const HTML = '<!DOCTYPE html><a href="/next">next</a><a href="https://elsewhere.example/">away</a><form></form>';
+const start = (handler: Handler, options: Parameters<typeof backend>[1] = {}) =>
+  backend(handler, { ...options, route: { rewriteLinks: true, ...options.route } });
+const html = (headers: http.OutgoingHttpHeaders = {}, body: string | Buffer = HTML): Handler => {
+  return (_request, response) =>
+    void response.writeHead(200, { 'Content-Type': 'text/html; charset=utf-8', ...headers }).end(body);
+};
+
+describe.each(wires)('pages of an upstream with rewriteLinks, over %s', wire => {
+  test('five links and forms are one session, from the first page on', async () => {
+    const { server, seen } = await start(html());
+    let path = '/start?x=1';
+    for (let i = 0; i < 5; i++) {
+      const answer = await page(server, wire, { path });
+      const ticket = ticketIn(answer.body)!;
+      const here = i === 0 ? ` action="/start${ticket}?x=1"` : '';
+      expect(answer.body).toBe(HTML.replace('/next', `/next${ticket}`).replace('<form', `<form${here}`));
+      path = /href="([^"]+)"/.exec(answer.body)![1]!;
+    }
+    expect(seen.map(({ url }) => url)).toEqual(['/start?x=1', '/next', '/next', '/next', '/next']);
+    expect(new Set(seen.map(sidOf)).size).toBe(1);
+  });
+
+  test('are asked for plain and whole, and have no mark by which they could be mixed up', async () => {
+    const body = Buffer.from(`${HTML}ä`);
+    const { server, seen } = await start(
+      html(
+        {
+          'Content-Length': body.length,
+          ETag: '"x"',
+          'Last-Modified': 'Sat, 28 Nov 2026 10:00:00 GMT',
+          'Content-MD5': 'eA==',
+          'Accept-Ranges': 'bytes',
+          'Repr-Digest': 'sha-256=:eA==:',
+          'Cache-Control': 'public',
+        },
+        body,
+      ),
+    );
+    const asked = {
+      'Accept-Encoding': 'gzip, br',
+      Range: 'bytes=0-3',
+      'If-Range': '"x"',
+      'If-None-Match': '"x"',
+      'If-Modified-Since': 'Sat, 28 Nov 2026 10:00:00 GMT',
+      'If-Match': '"y"',
+    };
+    const answer = await page(server, wire, { headers: asked });
+    expect(seen[0]!.headers).toMatchObject({ 'accept-encoding': 'identity', 'if-match': '"y"' });
+    for (const name of ['range', 'if-range', 'if-none-match', 'if-modified-since'])
+      expect(seen[0]!.headers[name]).toBeUndefined();
+    for (const name of ['content-length', 'etag', 'last-modified', 'content-md5', 'accept-ranges', 'repr-digest'])
+      expect(answer.headers[name]).toBeUndefined();
+    expect(answer.headers).toMatchObject({ 'cache-control': 'private, no-cache', 'referrer-policy': 'same-origin' });
+    expect(answer.body).toMatch(/next;holdfast=v1\.[^"]+">.*\u00c3\u00a4$/);
+    const head = await page(server, wire, { method: 'HEAD', headers: asked });
+    expect([head.body, head.headers['content-length'], head.headers.etag]).toEqual(['', undefined, undefined]);
+  });
+
+  test('of a client that shows a cookie, and on other routes, pass as they are', async () => {
+    const { server, seen } = await start(html({ ETag: '"x"' }), { session: { tracking: ['cookie', 'url'] } });
+    const first = await page(server, wire);
+    expect(ticketIn(first.body)).toBeDefined();
+    const cookie = first.headers['set-cookie']!.split(';')[0]!;
+    const second = await page(server, wire, {
+      headers: { Cookie: cookie, 'Accept-Encoding': 'gzip', 'If-None-Match': '"x"' },
+    });
+    expect([second.body, second.headers.etag, second.headers['referrer-policy']]).toEqual([HTML, '"x"', undefined]);
+    expect(seen[1]!.headers).toMatchObject({ 'accept-encoding': 'gzip', 'if-none-match': '"x"' });
+    const other = await backend(html());
+    expect((await page(other.server, wire)).body).toBe(HTML);
+  });
+
+  test('of a login have the new ticket, also where the backend has written the old one', async () => {
+    const { server, seen } = await start(
+      (request, response) => {
+        response.setHeader('Content-Type', 'text/html').setHeader('Holdfast-Session', 'renew; user=ann');
+        response.end(`<a href="/x${request.headers['holdfast-url-ticket']}?y">`);
+      },
+      { upstream: { controlsSession: true } },
+    );
+    const { body } = await page(server, wire);
+    const ticket = ticketIn(body)!;
+    expect(body).toBe(`<a href="/x${ticket}?y">`);
+    expect(ticket).not.toBe(seen[0]!.headers['holdfast-url-ticket']);
+  });
+
+  test('a large page goes through as fast as its reader, byte for byte but for its links', async () => {
+    const part = `<p title="${'x'.repeat(2_000)}">${'y'.repeat(2_000)}</p><a href="/z">z</a><script>${'<a href="/no">'.repeat(50)}</script>`;
+    const { server } = await start(html({}, part.repeat(200)));
+    const { body } = await page(server, wire);
+    expect(body.split(TICKET)).toHaveLength(201);
+    expect(body.split(TICKET).join('')).toBe(part.repeat(200));
+  });
+});
+
+describe('pages of an upstream with rewriteLinks', () => {
+  const wire = 'http/1';
+
+  test.each([
+    ['an encoded page', { 'Content-Encoding': 'gzip' }, 'encoded'],
+    ['no page', { 'Content-Type': 'text/plain' }, undefined],
+    ['XHTML', { 'Content-Type': 'application/xhtml+xml' }, undefined],
+    ['a page in UTF-16', { 'Content-Type': 'text/html; charset="UTF-16LE"' }, 'charset'],
+    ['a page in ISO-2022-JP', { 'Content-Type': 'text/html;charset=iso-2022-jp' }, 'charset'],
+    ['a page that must not be changed', { 'Cache-Control': 'no-transform, no-store' }, undefined],
+  ])('%s passes as it is', async (_what, headers, reason) => {
+    const logger = new Lines();
+    const { server } = await start(html({ ...headers, ETag: '"x"', 'Content-Length': Buffer.byteLength(HTML) }), {
+      logger,
+    });
+    for (let i = 0; i < 2; i++) {
+      const answer = await page(server, wire);
+      expect([answer.body, answer.headers.etag, answer.headers['content-length']]).toEqual([
+        HTML,
+        '"x"',
+        String(HTML.length),
+      ]);
+    }
+    const lines = logger.all.filter(({ fields }) => fields.event === 'links-not-rewritten');
+    expect(lines.map(({ fields }) => fields.reason)).toEqual(reason === undefined ? [] : [reason]);
+  });
+
+  test.each(['shift_jis', 'EUC-JP', 'windows-1252', 'ISO-8859-1', 'gbk', 'US-ASCII'])(
+    'in %s is a page',
+    async charset => {
+      const { server } = await start(
+        html(
+          { 'Content-Type': `text/html; charset=${charset}` },
+          Buffer.from('\x83\x5c<a href="/\x83\x5c">', 'latin1'),
+        ),
+      );
+      expect((await page(server, wire)).body).toMatch(/^\x83\x5c<a href="\/\x83\x5c;holdfast=v1\.[\w.-]+">$/);
+    },
+  );
+
+  test.each([204, 206, 304])('with %i passes as it is', async status => {
+    const { server } = await start((_request, response) => {
+      response.writeHead(status, { 'Content-Type': 'text/html', ETag: '"x"' }).end(status === 206 ? HTML : undefined);
+    });
+    const answer = await page(server, wire);
+    expect([answer.status, answer.headers.etag, answer.body]).toEqual([status, '"x"', status === 206 ? HTML : '']);
+  });
+
+  test('stream: each part leaves as it comes, and what breaks off does not look complete', async () => {
+    let go: (part: string) => void = () => {};
+    const { server } = await start((_request, response) => {
+      response.writeHead(200, { 'Content-Type': 'text/html' });
+      response.write('<p>one</p><a hr');
+      go = part => (part === '' ? response.destroy() : response.write(part));
+    });
+    const client = http.get({ host: '127.0.0.1', port: server.port('http/1'), headers: PAGE, agent: false });
+    const [answer] = (await once(client, 'response')) as [IncomingMessage];
+    answer.setEncoding('latin1');
+    const [one] = await once(answer, 'data');
+    expect(one).toBe('<p>one</p><a hr');
+    go('ef="/x">y');
+    const [two] = await once(answer, 'data');
+    expect(two).toMatch(/^ef="\/x;holdfast=v1\.[\w.-]+">y$/);
+    go('');
+    await expect(once(answer, 'end')).rejects.toThrow(/aborted/);
   });
 });

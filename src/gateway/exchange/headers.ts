@@ -19,7 +19,7 @@ import type { Rewriting } from './rewriting.ts';
  * @param added What the session adds.
  */
 export function backendRequestHeaders(
-  { head, sid, upstream }: BackendExchange,
+  { head, sid, upstream, urlClient }: BackendExchange,
   rewriting: Rewriting,
   added: readonly HeaderLine[] = [],
 ): string[] {
@@ -28,12 +28,14 @@ export function backendRequestHeaders(
   if (added.length > 0) owned = new Set([...owned, ...foldNames(added.map(({ name }) => name))]);
   const passed = passedHeaders(head.rawHeaders, owned);
   const isCountedDown = countsForwards(head.method);
+  const isForPage = urlClient?.rewriter !== undefined;
   // The client's Host is kept: backends compare it with Origin and build links from it. HTTP/1.1 needs one, as our own
   // checks have it.
   const headers = ['Host', head.host || 'localhost'];
   for (let i = 0; i < passed.length; i += 2) {
     const name = passed[i]!;
     if (!identity.clientHeaders.passes(name, head.isPeerTrusted)) continue;
+    if (isForPage && NOT_FOR_PAGES.has(headerName(name).lower)) continue;
     const value =
       name.length === 6 && name.toLowerCase() === 'cookie'
         ? rewriting.cookiesToBackend(passed[i + 1]!)
@@ -42,6 +44,7 @@ export function backendRequestHeaders(
           : passed[i + 1]!;
     if (value !== undefined) headers.push(name, value);
   }
+  if (isForPage) headers.push('Accept-Encoding', 'identity');
   headers.push(...forwardedHeaders(head));
   if (own.instance !== undefined) headers.push(THROUGH_HEADER, throughHeader(head, own.instance));
   if (sid !== undefined) headers.push(identity.sessionHeader, sid);
@@ -81,6 +84,11 @@ export function clientResponseHeaders(
 }
 
 const LENGTH = foldNames(['Content-Length']);
+
+/** A page whose links are rewritten is needed plain, and whole: what a client has kept has another ticket in it. */
+const NOT_FOR_PAGES: ReadonlySet<string> = new Set([
+  ...['accept-encoding', 'range', 'if-range', 'if-none-match', 'if-modified-since'],
+]);
 
 /** Messages to us, or of ours. */
 const OURS: ReadonlySet<string> = new Set(['holdfast-session', 'holdfast-reason', 'holdfast-url-ticket']);

@@ -9,6 +9,7 @@ import {
 } from '../../http/shared-caches.ts';
 import type { SessionManager } from '../../session/manager.ts';
 import type { SessionBinding } from '../../session/request/binding.ts';
+import type { HtmlLinks, HtmlLinksOptions } from './html-links.ts';
 
 export interface UrlClientOptions {
   readonly head: RequestHead;
@@ -17,6 +18,9 @@ export interface UrlClientOptions {
     | { readonly binding: SessionBinding; readonly context: { readonly manager: SessionManager } }
     | undefined;
 }
+
+/** Makes what puts the ticket into the links of a page: `HtmlLinks`, which is loaded where a route asks for it. */
+export type PageRewriter = new (options: HtmlLinksOptions) => HtmlLinks;
 
 /** Beside `same-origin` the only policy by which no other site learns the path of a page. */
 const STRICTEST = new Set(['no-referrer', 'same-origin']);
@@ -38,16 +42,20 @@ export class UrlClient {
   readonly #held: UrlClientOptions['held'];
   #links: PageLinks | undefined;
   #text: string | undefined;
+  /** Undefined where pages pass as they are. */
+  readonly rewriter: PageRewriter | undefined;
 
   /** Undefined for every other client. */
-  static of(options: UrlClientOptions): UrlClient | undefined {
-    const { head, held } = options;
-    return head.urlTicket !== undefined || held?.binding.isToldByLinks ? new UrlClient(options) : undefined;
+  static of(options: UrlClientOptions, rewriter?: PageRewriter): UrlClient | undefined {
+    const isTold = options.held?.binding.isToldByLinks === true;
+    if (!isTold && options.head.urlTicket === undefined) return undefined;
+    return new UrlClient(options, isTold ? rewriter : undefined);
   }
 
-  private constructor({ head, held }: UrlClientOptions) {
+  private constructor({ head, held }: UrlClientOptions, rewriter: PageRewriter | undefined) {
     this.#head = head;
     this.#held = held;
+    this.rewriter = rewriter;
   }
 
   /** Writes the ticket into links; undefined when there is none to tell. */

@@ -12,6 +12,7 @@ import type { Heard } from '../backend-session/backend-session.ts';
 import type { AnswerSink, BackendConnection } from '../connection/connection.ts';
 import type { BackendExchange, Forwarded } from '../exchange/exchange.ts';
 import { clientResponseHeaders } from '../exchange/headers.ts';
+import type { HtmlLinks } from '../exchange/html-links.ts';
 import type { Rewriting } from '../exchange/rewriting.ts';
 import { announcedToClient, clientTrailers } from '../exchange/trailers.ts';
 import type { BoundConnection } from '../upstream/bound-connections.ts';
@@ -20,6 +21,7 @@ import type { Selection } from '../upstream/selection.ts';
 import type { UpstreamServer } from '../upstream/server.ts';
 import { writeHead } from './answer-head.ts';
 import type { BodySender, BodySenderEvents } from './body-sender.ts';
+import { beginPage } from './page.ts';
 
 export interface ForwardOptions extends BackendExchange {
   readonly request: IncomingMessage;
@@ -74,6 +76,8 @@ export class Attempt implements AnswerSink, BodySenderEvents, ClientTerms {
   #isComplete = false;
   #isWaitingForDrain = false;
   #bytesWritten = 0;
+  /** The answer is a page whose links get a ticket. */
+  #page: HtmlLinks | undefined;
 
   constructor(shared: ForwardedRequest, server: UpstreamServer) {
     this.#shared = shared;
@@ -195,7 +199,11 @@ export class Attempt implements AnswerSink, BodySenderEvents, ClientTerms {
     if (isRefusal(heard)) return this.#refuse(heard);
     const { response, upstream } = this.#options;
     const headers = clientResponseHeaders(head, upstream, this.#shared.rewriting);
-    this.#options.urlClient?.protect(headers);
+    const { urlClient } = this.#options;
+    if (urlClient) {
+      urlClient.protect(headers);
+      this.#page = beginPage(urlClient, head.status, headers, upstream);
+    }
     this.#addHopByHop(head, headers);
     const tieingCookie = this.#shared.selection.accepted(this.#server);
     // RFC 9112 §9.6: a server that wants no more of the request says so, and a client may stop sending it.
@@ -233,6 +241,7 @@ export class Attempt implements AnswerSink, BodySenderEvents, ClientTerms {
   onBody(chunk: Buffer, start: number, end: number, isLast: boolean): void {
     const { response } = this.#options;
     this.#hasBegun = true;
+    if (this.#page) return this.#onPageBody(this.#page, chunk.toString('latin1', start, end), isLast);
     if (isLast) {
       this.#isComplete = true;
       // A string of bytes leaves in one piece with the head, and is cheaper than a buffer beside it.
@@ -241,11 +250,23 @@ export class Attempt implements AnswerSink, BodySenderEvents, ClientTerms {
     }
     const part = Buffer.allocUnsafe(end - start);
     chunk.copy(part, 0, start, end);
-    if (!response.write(part) && !this.#isWaitingForDrain) {
-      this.#isWaitingForDrain = true;
-      this.#connection!.pause();
-      response.once('drain', this.#onClientDrain);
-    }
+    this.#write(part);
+  }
+
+  #onPageBody(page: HtmlLinks, chunk: string, isLast: boolean): void {
+    const part = page.write(chunk);
+    if (isLast) {
+      this.#isComplete = true;
+      this.#options.response.end(part + page.end(), 'latin1');
+    } else if (part !== '') this.#write(Buffer.from(part, 'latin1'));
+  }
+
+  #write(part: Buffer): void {
+    const { response } = this.#options;
+    if (response.write(part) || this.#isWaitingForDrain) return;
+    this.#isWaitingForDrain = true;
+    this.#connection!.pause();
+    response.once('drain', this.#onClientDrain);
   }
 
   readonly #onClientDrain = (): void => {
@@ -261,7 +282,8 @@ export class Attempt implements AnswerSink, BodySenderEvents, ClientTerms {
       this.#isComplete = true;
       this.#hasBegun = true;
       if (rawTrailers.length > 0) response.addTrailers(clientTrailers(rawTrailers));
-      response.end();
+      if (this.#page) response.end(this.#page.end(), 'latin1');
+      else response.end();
     }
     // A client that waits to be told to go on will not send its body now.
     if (this.#shared.body?.isSent === false && head.headers.expect !== undefined && !this.#isContinued) {

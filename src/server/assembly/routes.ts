@@ -2,6 +2,7 @@ import { HoldfastError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { ApplicationConfig, PolicyConfig, RouteConfig, SessionConfig } from '../../config/config.ts';
 import { title } from '../../config/fields.ts';
+import type { PageRewriter } from '../../gateway/exchange/url-client.ts';
 import type { SessionContext } from '../../gateway/held-session.ts';
 import { relayLimits } from '../../gateway/relay/limits.ts';
 import type { Route, SessionMode, Target } from '../../gateway/route.ts';
@@ -32,6 +33,8 @@ export interface RouteSources {
   readonly attributes?: readonly string[] | undefined;
   /** Routes that take no WebSockets where they lead to a server of one of the others. */
   readonly stricter: ReadonlyMap<RouteConfig, readonly RouteConfig[]>;
+  /** For routes with `rewriteLinks`; undefined where none has it. */
+  readonly rewriter: PageRewriter | undefined;
   openSessions(session: SessionConfig | SessionManager, mount: string): Promise<SessionContext>;
 }
 
@@ -49,11 +52,19 @@ const DEFAULT_SESSION_MODE: Readonly<Record<Target['kind'], SessionMode>> = {
  *
  * @throws {HoldfastError} ERR_CONFIG_INVALID when a name is not defined.
  */
-export function buildRoutes(
+export async function buildRoutes(
   application: ApplicationConfig,
-  sources: Omit<RouteSources, 'stricter'>,
+  sources: Omit<RouteSources, 'stricter' | 'rewriter'>,
 ): Promise<RouteEntry<Route>[]> {
-  return entriesOf(application, { ...sources, stricter: stricterRoutes(application) }, '');
+  // It brings a parser for HTML, which others need not load.
+  const rewriter = rewritesLinks(application)
+    ? (await import('../../gateway/exchange/html-links.ts')).HtmlLinks
+    : undefined;
+  return entriesOf(application, { ...sources, rewriter, stricter: stricterRoutes(application) }, '');
+}
+
+function rewritesLinks({ routes = [] }: ApplicationConfig): boolean {
+  return routes.some(route => route.rewriteLinks || (route.application && rewritesLinks(route.application)));
 }
 
 async function entriesOf(
@@ -181,7 +192,7 @@ function makeTarget(config: RouteConfig, sources: RouteSources, name: string, pa
       : new PathRewrite(parseRoutePattern(pattern), config.rewrite, pathTolerance(config));
   const { websocket = true } = config;
   const relay = websocket === false ? undefined : relayLimits(websocket === true ? {} : websocket);
-  return { kind: 'upstream', upstream, relay, rewrite };
+  return { kind: 'upstream', upstream, relay, rewrite, rewriter: config.rewriteLinks ? sources.rewriter : undefined };
 }
 
 /** Refuses upgrades by a route that would lead round the policy of another. */

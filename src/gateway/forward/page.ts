@@ -1,0 +1,75 @@
+import type { HtmlLinks, LeftBecause } from '../exchange/html-links.ts';
+import type { UrlClient } from '../exchange/url-client.ts';
+import type { Upstream } from '../upstream/upstream.ts';
+
+/** Of them the bytes of ASCII that HTML is made of stand for nothing else. */
+const CONTAIN_ASCII =
+  /^(?:utf-?8|(?:us-)?ascii|iso-?8859-?\d+|latin-?\d|(?:windows|cp)-?(?:874|125\d|31j)|(?:x-mac-.+|macintosh)|koi8-[ru]|euc-(?:jp|kr)|(?:x-)?s(?:hift)?[_-]?jis|ms932|gb(?:2312|k|18030)|big5(?:-hkscs)?|tis-620|ibm866)$/i;
+
+/** What holds for the bytes of the backend's page, and no longer for those that its client gets. */
+const OF_OTHER_BYTES: ReadonlySet<string> = new Set([
+  ...[
+    'content-length',
+    'content-md5',
+    'content-digest',
+    'repr-digest',
+    'digest',
+    'etag',
+    'last-modified',
+    'accept-ranges',
+  ],
+]);
+
+const REASONS: Readonly<Record<LeftBecause | 'encoded', string>> = {
+  encoded: 'the backend sends it encoded, although it was asked not to',
+  charset: 'its encoding is not one that contains ASCII',
+  'too-long': 'a link is longer than 64 KiB',
+  'late-base': 'a base that leads elsewhere comes behind links with tickets; it was made empty',
+  script: 'where a script ends is not certain',
+};
+
+/**
+ * What puts the ticket into the links of an answer, where it is a page; undefined where it passes as it is.
+ *
+ * @param headers Of the answer as the client gets it, name, value, name, value ...: what a rewritten page cannot keep is
+ * removed, of an answer to HEAD as well.
+ */
+export function beginPage(
+  { links, rewriter }: UrlClient,
+  status: number,
+  headers: string[],
+  upstream: Upstream,
+): HtmlLinks | undefined {
+  if (!links || !rewriter || status < 200 || status === 204 || status === 206 || status === 304) return undefined;
+  const fields = new Map<string, string>();
+  for (let i = 0; i < headers.length; i += 2) {
+    const name = headers[i]!.toLowerCase();
+    const before = fields.get(name);
+    fields.set(name, before === undefined ? headers[i + 1]! : `${before}, ${headers[i + 1]}`);
+  }
+  const type = fields.get('content-type') ?? '';
+  if (!/^\s*text\/html\s*(?:;|$)/i.test(type)) return undefined;
+  // RFC 9110 §7.7.
+  if (/\bno-transform\b/i.test(fields.get('cache-control') ?? '')) return undefined;
+  const encoding = fields.get('content-encoding')?.trim().toLowerCase() ?? 'identity';
+  if (encoding !== 'identity') return left(upstream, 'encoded');
+  const charset = /;\s*charset\s*=\s*["']?([^"';\s]+)/i.exec(type)?.[1];
+  if (charset !== undefined && !CONTAIN_ASCII.test(charset)) return left(upstream, 'charset');
+  for (let i = headers.length - 2; i >= 0; i -= 2)
+    if (OF_OTHER_BYTES.has(headers[i]!.toLowerCase())) headers.splice(i, 2);
+  return new rewriter({ links, isCharsetKnown: charset !== undefined, onLeft: why => left(upstream, why) });
+}
+
+const said = new WeakMap<Upstream, Set<string>>();
+
+/** Once for each reason: each page of an application may be such a one. */
+function left(upstream: Upstream, reason: keyof typeof REASONS): undefined {
+  const reasons = said.get(upstream) ?? new Set();
+  said.set(upstream, reasons);
+  if (reasons.has(reason)) return;
+  reasons.add(reason);
+  upstream.logger.warn(
+    { event: 'links-not-rewritten', upstream: upstream.name, reason },
+    `links of a page carry no ticket: ${REASONS[reason]}; later ones are not named`,
+  );
+}
