@@ -6,7 +6,9 @@ const { include, exclude, ...test } = config.test;
 const ALL = ['test/full/**/*.test.ts'];
 /** Which wait for the clock or for programs of their own most of the time, and measure nothing. */
 const WAITING = [
+  'affinity-on-stores',
   'bad-input',
+  'database-tools',
   'demo',
   'example-notifications',
   'example-sensors',
@@ -27,6 +29,7 @@ const WAITING = [
   'redis-sentinel',
   'running-requests',
   'session-races',
+  'statistics-of-processes',
 ].map(name => `test/full/${name}.test.ts`);
 const EXCLUDED = ['**/node_modules/**'];
 

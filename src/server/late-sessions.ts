@@ -4,8 +4,11 @@ import type { ApplicationConfig } from '../config/config.ts';
 import type { EndAllOptions, SessionManager } from '../session/manager.ts';
 import type { SessionPeek } from '../session/peek.ts';
 import { checkListening, type SessionEvents } from '../session/reports/events.ts';
+import type { SessionMinute } from '../session/reports/history.ts';
 import { createInspector, type InspectorOptions } from '../session/reports/inspector.ts';
+import type { Inspector } from '../session/reports/inspector-carriers.ts';
 import type { SessionStatistics } from '../session/reports/statistics.ts';
+import type { StatisticsOfAll } from '../session/reports/statistics-of-all.ts';
 import type { Session, SessionEndReason, SessionOwner } from '../session/session.ts';
 import type { SessionInfo } from '../session/session-info.ts';
 
@@ -121,7 +124,15 @@ export class LateSessions {
     return this.#now().statistics();
   }
 
-  inspector(options?: InspectorOptions): (request: Request) => Promise<Response> {
+  history(): SessionMinute[] {
+    return this.#now().history();
+  }
+
+  async statisticsOfAll(): Promise<StatisticsOfAll> {
+    return (await this.#ready()).statisticsOfAll();
+  }
+
+  inspector(options?: InspectorOptions): Inspector {
     return createInspector(this, options);
   }
 

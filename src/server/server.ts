@@ -11,8 +11,12 @@ import { HostNames } from '../http/host-names.ts';
 import type { SessionManager } from '../session/manager.ts';
 import type { SessionPeek } from '../session/peek.ts';
 import type { SessionEvents } from '../session/reports/events.ts';
+import type { SessionMinute } from '../session/reports/history.ts';
 import type { InspectorOptions } from '../session/reports/inspector.ts';
+import type { Inspector } from '../session/reports/inspector-carriers.ts';
 import type { SessionStatistics } from '../session/reports/statistics.ts';
+import type { StatisticsOfAll } from '../session/reports/statistics-of-all.ts';
+import { sumHistories, sumStatistics } from '../session/reports/sums.ts';
 import type { Session, SessionEndReason, SessionOwner, SignInOptions } from '../session/session.ts';
 import type { SessionInfo } from '../session/session-info.ts';
 import { BROADCAST_OPTIONS, type BroadcastResult } from '../websocket/broadcast.ts';
@@ -84,10 +88,30 @@ export interface ServerSessions {
   count(): Promise<number>;
   /** Counters of this process, as plain numbers. */
   statistics(): SessionStatistics;
-  /** The session tracker: a fetch handler for administrators. */
-  inspector(options?: InspectorOptions): (request: Request) => Promise<Response>;
+  /** The same by the minute, at most the last 60, the oldest first; the last one is the minute that runs. */
+  history(): SessionMinute[];
+  /** The counters of all processes that share the ledger, of each machine, and their sum. Never rejects. */
+  statisticsOfAll(): Promise<StatisticsOfAll>;
+  /** The session tracker, for administrators: as a fetch handler, and in other servers. */
+  inspector(options?: InspectorOptions): Inspector;
   /** Calls back for what happens to sessions in this process. Returns a function that stops it. */
   on<K extends keyof SessionEvents>(kind: K, listener: (event: SessionEvents[K]) => void): () => void;
+}
+
+/** The counters of some sessions: those of the server, or of a mounted application. */
+export interface ContextStatistics {
+  readonly statistics: SessionStatistics;
+  /** By the minute, at most the last 60, the oldest first; the last one is the minute that runs. */
+  readonly history: readonly SessionMinute[];
+}
+
+/** The counters of a server, as plain numbers. */
+export interface ServerStatistics extends ContextStatistics {
+  /**
+   * Of its own sessions, under `/`, and of each mounted application that has sessions of its own, under its prefix. What
+   * is beside this is their sum.
+   */
+  readonly contexts: Readonly<Record<string, ContextStatistics>>;
 }
 
 /**
@@ -193,6 +217,30 @@ export class Server {
       throw new HoldfastError('ERR_SERVER_STATE', message);
     }
     return sessions;
+  }
+
+  /**
+   * The counters of this process: of all its sessions together, of the server's own and of those of each mounted
+   * application. For several processes see `statisticsOfAll` of `sessions` and `sessionsOf`.
+   *
+   * @throws {HoldfastError} ERR_SERVER_STATE before `start`.
+   *
+   * @example
+   * const { statistics, history, contexts } = server.statistics();
+   * console.log(statistics.created, history.length, Object.keys(contexts)); // 1 1 [ '/' ]
+   */
+  statistics(): ServerStatistics {
+    this.#running();
+    const contexts = Array.from(this.#sessions, ([mount, sessions]) => {
+      return [mount || '/', { statistics: sessions.statistics(), history: sessions.history() }] as const;
+    });
+    // Several may have one manager.
+    const each = [...new Set(this.#sessions.values())];
+    return {
+      statistics: sumStatistics(each.map(sessions => sessions.statistics())),
+      history: sumHistories(each.map(sessions => sessions.history())),
+      contexts: Object.fromEntries(contexts),
+    };
   }
 
   /**

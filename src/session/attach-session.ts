@@ -105,6 +105,9 @@ export function attachSession(manager: SessionManager, carrier: object, ...rest:
   const binding = before?.binding ?? bindTo(manager, req, res, options);
   manager.bindTo(carrier, binding);
   if (req !== carrier) manager.bindTo(req, binding);
+  // Hono's request as the web has it: what else takes one is given that.
+  const { raw } = (carrier as { req?: { raw?: unknown } }).req ?? {};
+  if (typeof raw === 'object' && raw !== null) manager.bindTo(raw, binding);
   return binding;
 }
 

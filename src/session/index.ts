@@ -35,8 +35,13 @@ export {
 export { firstVersion, nextVersion } from './record/version.ts';
 export type { AttributeConflict, ConflictPolicy, WriteContents, WriteFrequency } from './record/write-policy.ts';
 export type { AttributeChange, SessionEnd, SessionEvents } from './reports/events.ts';
-export type { Inspection, InspectorOptions } from './reports/inspector.ts';
+export type { Level, SessionMinute } from './reports/history.ts';
+export type { Inspection } from './reports/inspection-page.ts';
+export type { InspectorOptions } from './reports/inspector.ts';
+export type { FastifyReply, FastifyRequest, HonoContext, Inspector } from './reports/inspector-carriers.ts';
 export type { Distribution, SessionStatistics, SlowCall, StoreCalls } from './reports/statistics.ts';
+export type { MachineStatistics, ProcessStatistics, StatisticsOfAll } from './reports/statistics-of-all.ts';
+export { sumStatistics } from './reports/sums.ts';
 export { SessionBinding } from './request/binding.ts';
 export { commitBeforeHeaders } from './request/commit-before-headers.ts';
 export type { SessionRequest } from './request/session-request.ts';

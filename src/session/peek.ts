@@ -1,3 +1,4 @@
+import { timeOfAccess } from './process/access-mark.ts';
 import { notLoaded } from './record/loaded-attribute.ts';
 import { Snapshot } from './record/snapshot.ts';
 import type { DeepReadonly, Session, SessionData, SessionOwner } from './session.ts';
@@ -33,7 +34,7 @@ export function peekAt(sid: string, record: SessionRecord, without: ReadonlySet<
     id: sid,
     owner: owner && Object.freeze({ name: owner.name, roles: Object.freeze([...owner.roles]) }),
     createdAt,
-    lastAccessedAt,
+    lastAccessedAt: timeOfAccess(lastAccessedAt),
     idleTimeoutMs,
     absoluteExpiresAt,
     get: name => {

@@ -66,6 +66,7 @@ export interface SessionRecord {
    * `firstVersion` and `nextVersion`.
    */
   readonly version: number;
+  /** Keep its fraction: it says which process has used the session last. What is rounded says nothing. */
   readonly lastAccessedAt: number;
   readonly attributes: ReadonlyMap<string, StoredAttribute>;
   /** Those that `read` was asked to leave out, and has left out: they are not in `attributes`. Absent: none. */

@@ -312,6 +312,16 @@ const CASES: Readonly<Record<string, (store: SessionStore) => Promise<void>>> = 
     assert.equal((await store.read('s1'))!.lastAccessedAt, NOW + 5_000);
   },
 
+  async 'keeps the fraction of a last access, which says whose it is'(store) {
+    await store.create('s1', record({ lastAccessedAt: NOW - 3 / 2048 }));
+    assert.equal((await store.read('s1'))!.lastAccessedAt, NOW - 3 / 2048);
+    assert.equal((await store.glance('s1'))!.lastAccessedAt, NOW - 3 / 2048);
+    await store.touch(new Map([['s1', NOW - 1 / 2048]]));
+    assert.equal((await store.glance('s1'))!.lastAccessedAt, NOW - 1 / 2048);
+    await store.touch(new Map([['s1', NOW - 2 / 2048]]));
+    assert.equal((await store.read('s1'))!.lastAccessedAt, NOW - 1 / 2048);
+  },
+
   async 'finds what has expired, the earliest first, up to the limit, and deletes none'(store) {
     await store.create('idle-3', record({ header: idle(3_000) }));
     await store.create('idle-1', record({ header: idle(1_000) }));

@@ -129,7 +129,7 @@ describe.skipIf(redisIsMissing)('while the memory of Redis is full', () => {
       await Promise.all(sids.slice(start, start + 1_000).map(sid => store.create(sid, record)));
     }
     await limit(1);
-    const accessTimes = new AccessTimes(store, systemClock, silentLogger, { noteAccess() {} });
+    const accessTimes = new AccessTimes(store, systemClock, silentLogger, { noteAccess() {} }, { affinityBreaks: 0 });
     await wait(100);
     for (const sid of sids) accessTimes.note(sid, header, now - 600_000);
     await accessTimes.flush();

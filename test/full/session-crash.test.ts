@@ -79,7 +79,7 @@ describe.each(SHARED_PLACES.map(place => ({ place, title: `${place.name}${skipNo
       'under %s a kill -9 loses what was set since the last writing and no session, and a stop loses nothing',
       async profile => {
         const { address, close } = await openDurable(place);
-        let server = await startRaceProcess(address, profile);
+        let server = await startRaceProcess(address, { profile });
         const visit = async (path: string, cookie: string) => {
           const answer = await fetch(server.url + path, { headers: { cookie } });
           const text = await answer.text();
@@ -90,12 +90,12 @@ describe.each(SHARED_PLACES.map(place => ({ place, title: `${place.name}${skipNo
         expect(JSON.parse((await visit('/', cookie)).text)).toEqual({ id, data: { lost: 'here' } });
         await visit('/logout', ended.cookie);
         await server.kill();
-        server = await startRaceProcess(address, profile);
+        server = await startRaceProcess(address, { profile });
         expect(JSON.parse((await visit('/', cookie)).text)).toEqual({ id, data: {} });
         expect(JSON.parse((await visit('/', ended.cookie)).text)).toEqual({});
         await visit('/set?value=kept', cookie);
         await server.close();
-        server = await startRaceProcess(address, profile);
+        server = await startRaceProcess(address, { profile });
         expect(JSON.parse((await visit('/', cookie)).text)).toEqual({ id, data: { kept: 'here' } });
         await server.close();
         await close();

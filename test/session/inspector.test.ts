@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, test } from 'vitest';
-import type { Inspection } from '../../src/session/reports/inspector.ts';
+import type { Inspection } from '../../src/session/reports/inspection-page.ts';
 import { MemoryStore } from '../../src/session/stores/memory.ts';
 import { createSite, login, type Site } from './fixture.ts';
 

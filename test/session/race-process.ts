@@ -1,18 +1,16 @@
 /**
- * The server of the race tests as a process of its own: takes the address of the store and, if it is to have one, a write
- * profile; prints its URL, ends when standard input does.
+ * The server of the race tests as a process of its own: takes the address of the store, and options of the manager as
+ * JSON; prints its URL, ends when standard input does.
  */
-import type { WriteProfile } from '../../src/session/life/profiles.ts';
 import { SessionManager } from '../../src/session/manager.ts';
 import { KEY } from './fixture.ts';
 import { startRaceServer } from './race-server.ts';
 import { connect } from './race-stores.ts';
 
-const [, , address, profile] = process.argv;
 const manager = new SessionManager({
-  ...(await connect(address!)),
+  ...(await connect(process.argv[2]!)),
   keys: [KEY],
-  ...(profile !== undefined && { profile: profile as WriteProfile }),
+  ...JSON.parse(process.argv[3] ?? '{}'),
 });
 await manager.start();
 const server = await startRaceServer(manager);

@@ -2,7 +2,6 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import type { WriteProfile } from '../../src/session/life/profiles.ts';
 import type { RaceServer } from './race-server.ts';
 
 export interface RaceProcess extends RaceServer {
@@ -10,10 +9,10 @@ export interface RaceProcess extends RaceServer {
   kill(): Promise<void>;
 }
 
-/** Starts `race-process.ts` on the store at this address. Default profile: that of the manager. */
-export async function startRaceProcess(address: string, profile?: WriteProfile): Promise<RaceProcess> {
+/** Starts `race-process.ts` on the store at this address, with these options of its manager. */
+export async function startRaceProcess(address: string, options: object = {}): Promise<RaceProcess> {
   const script = fileURLToPath(new URL('race-process.ts', import.meta.url));
-  const child = spawn(process.execPath, ['-C', 'holdfast-source', script, address, ...(profile ? [profile] : [])], {
+  const child = spawn(process.execPath, ['-C', 'holdfast-source', script, address, JSON.stringify(options)], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
   const exited = once(child, 'exit');

@@ -91,6 +91,10 @@ export async function startRaceServer(manager: SessionManager): Promise<RaceServ
         }
         return res.end(String(updates));
       }
+      case '/statistics':
+        return res.end(JSON.stringify(manager.statistics()));
+      case '/statistics-of-all':
+        return res.end(JSON.stringify(await manager.statisticsOfAll()));
       case '/count':
         return res.end(String(await manager.count()));
       default: {

@@ -1,5 +1,7 @@
 import { beforeEach, describe, expect, test } from 'vitest';
+import { HoldfastError } from '../../src/base/errors.ts';
 import type { SessionBinding } from '../../src/session/request/binding.ts';
+import { MemoryStore } from '../../src/session/stores/memory.ts';
 import { Cluster, type Data, type Process, settle, user, visit } from './cluster.ts';
 import { FaultyStore } from './fixture.ts';
 
@@ -12,6 +14,9 @@ beforeEach(() => {
   cluster = new Cluster(store);
   [one, two] = [cluster.process(), cluster.process()];
 });
+/** What it says why not; fails itself where it does not. */
+const fails = (work: Promise<unknown>) =>
+  expect(work).rejects.toMatchObject({ code: 'ERR_SESSION_NO_ROOM', status: 503 });
 const statistics = (process = one) => process.manager.statistics();
 
 describe('statistics count', () => {
@@ -53,6 +58,7 @@ describe('statistics count', () => {
   test('the size of sessions whenever they are read or written', async () => {
     const { cookie } = await visit(one, undefined, session => session.set('a', 'x'.repeat(100)));
     const created = statistics().size;
+    expect(created.count).toBe(1);
     await visit(one, cookie, session => session.set('a', 'x'.repeat(3_000)));
     expect(statistics().size.count).toBe(created.count + 1);
     expect(statistics().size.max).toBeGreaterThan(3_000);
@@ -65,7 +71,7 @@ describe('statistics count', () => {
     await visit(two, cookie, session => session.set('a', 2));
     await visit(two, cookie, () => {});
     await visit(one, cookie, () => {});
-    expect(statistics(two)).toMatchObject({ cacheMisses: 1, cacheHits: 1, affinityBreaks: 0 });
+    expect(statistics(two)).toMatchObject({ cacheMisses: 1, cacheHits: 1, affinityBreaks: 1 });
     expect(statistics(one)).toMatchObject({ cacheMisses: 1, cacheHits: 0, affinityBreaks: 1 });
   });
 
@@ -94,16 +100,91 @@ describe('statistics count', () => {
     expect(reads.bytes).toBeGreaterThanOrEqual(100);
     expect(reads.bytes).toBeLessThan(200);
     expect(glances).toMatchObject({ count: 2, failures: 1, totalMs: 4 });
-    expect(writes).toMatchObject({ count: 1, failures: 0, totalMs: 40 });
+    expect(writes).toMatchObject({ count: 2, failures: 0, totalMs: 40 }); // the other says that it has come to this one
     expect(writes.bytes).toBeGreaterThanOrEqual(50);
     expect(writes.bytes).toBeLessThan(100);
-    expect(slowest.map(({ ms }) => ms)).toEqual([40, 30, 2, 2]);
+    expect(slowest.map(({ ms }) => ms)).toEqual([40, 30, 2, 2, 0]);
     expect(slowest[0]).toMatchObject({ operation: 'commit a session', at: expect.any(Number) });
   });
 
   test('at most ten of the slowest calls', async () => {
     for (let n = 0; n < 20; n++) await visit(one, undefined, () => {});
     expect(statistics().slowest).toHaveLength(10);
+  });
+
+  test('a new session without room once, however often its request tries', async () => {
+    const full = new Cluster(new FaultyStore(1));
+    const process = full.process();
+    await visit(process, undefined, () => {});
+    const tries: Record<string, (binding: SessionBinding) => Promise<unknown>> = {
+      'commit, commit': async binding => [await binding.open(), await fails(binding.commit())],
+      'sync, sync': async binding => {
+        const session = await binding.open();
+        return [await fails(session.sync()), await fails(session.sync())];
+      },
+      update: async binding => fails(((await binding.open()) as Data).update('a', () => 1)),
+      'sign in': binding => binding.signIn(user('ann')),
+      'sign in twice': async binding => [await binding.signIn(user('ann')), await binding.signIn(user('ann'))],
+    };
+    for (const [name, act] of Object.entries(tries)) {
+      const before = statistics(process).noRoom;
+      const binding = process.request(undefined);
+      await act(binding);
+      await fails(binding.commit());
+      binding.release();
+      expect([name, statistics(process).noRoom - before]).toEqual([name, 1]);
+    }
+    expect(statistics(process)).toMatchObject({ created: 1, noRoomForChanges: 0 });
+  });
+
+  test('a change that finds no room apart from new sessions, and once, until there is room', async () => {
+    const { cookie } = await visit(one, undefined, () => {});
+    const { commit } = store;
+    let isFull = true;
+    store.commit = async (...args: Parameters<typeof commit>) => {
+      if (isFull) throw new HoldfastError('ERR_SESSION_NO_ROOM', 'no room', { status: 503 });
+      return commit(...args);
+    };
+    const binding = one.request(cookie);
+    const session = (await binding.open()) as Data;
+    session.set('a', 1);
+    await fails(binding.commit());
+    await fails(session.sync());
+    expect(statistics()).toMatchObject({ noRoom: 0, noRoomForChanges: 1 });
+    isFull = false;
+    await binding.commit();
+    isFull = true;
+    await fails(session.update('a', () => 3));
+    await fails(session.update('a', () => 4));
+    expect(statistics()).toMatchObject({ noRoom: 0, noRoomForChanges: 2 });
+    isFull = false;
+    await session.update('a', () => 5);
+    isFull = true;
+    session.set('a', 2);
+    await fails(binding.commit());
+    binding.release();
+    expect(statistics()).toMatchObject({ noRoom: 0, noRoomForChanges: 3, created: 1 });
+  });
+
+  test('nothing where room is lacking for what nobody has asked for: a new secret by time, and contents that were only read', async () => {
+    const process = cluster.process({ contents: 'all', renewalTimeoutMs: 60_000 });
+    const { cookie } = await visit(process, undefined, session => session.set('a', 1));
+    store.commit = async () => {
+      throw new HoldfastError('ERR_SESSION_NO_ROOM', 'no room', { status: 503 });
+    };
+    await cluster.clock.advance(61_000);
+    await visit(process, cookie, session => session.get('a'));
+    expect(statistics(process)).toMatchObject({ noRoom: 0, noRoomForChanges: 0 });
+  });
+
+  test('pages that were served without a session, for the rest of the room is for logins', async () => {
+    const full = new Cluster(new MemoryStore({ maxSessions: 2, anonymousShare: 0.5 }) as never);
+    const process = full.process();
+    await visit(process, undefined, () => {});
+    const page = process.request(undefined, { isDocumentNavigation: true });
+    expect(await page.auto()).toBeUndefined();
+    page.release();
+    expect(statistics(process)).toMatchObject({ noRoom: 0, noRoomForPages: 1 });
   });
 
   test('refusals of a store that is full, and not the sessions that made room', async () => {

@@ -1,6 +1,7 @@
 import type { Clock, Timer } from '../../base/clock.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { SessionHeader, SessionStore } from '../store.ts';
+import { AccessMark } from './access-mark.ts';
 
 /** Last access is written when it moved by this much of the idle time ... */
 const SHARE_OF_IDLE = 0.1;
@@ -12,6 +13,8 @@ const BATCH = 1_000;
 /** How often it is looked which requests still run; more often where a session's idle time is short. */
 const LOOK_MS = 1_000;
 const LEAST_LOOK_MS = 20;
+/** So often in a second it is said at once that a session has come here from another process. */
+const TAKEOVERS_PER_SECOND = 200;
 
 interface Access {
   at: number;
@@ -22,6 +25,8 @@ interface Access {
   stepMs: number;
   idleMs: number;
   readonly onWritten: ((at: number) => void) | undefined;
+  /** The access of another process after which it has come here, if it has. */
+  takenOverAt: number;
 }
 
 /** A request that runs, and with it its session. */
@@ -77,6 +82,10 @@ export class AccessTimes {
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #written: WrittenAccesses;
+  readonly #meters: { affinityBreaks: number };
+  readonly #mark = new AccessMark();
+  #takeovers = 0;
+  #takeoversSince = Number.NEGATIVE_INFINITY;
   readonly #accesses = new Map<string, Access>();
   readonly #running = new Map<string, Running>();
   readonly #waiting = new Set<Waiting>();
@@ -88,11 +97,23 @@ export class AccessTimes {
   #lookAt = 0;
   #isClosed = false;
 
-  constructor(store: SessionStore, clock: Clock, logger: Logger, written: WrittenAccesses) {
+  constructor(
+    store: SessionStore,
+    clock: Clock,
+    logger: Logger,
+    written: WrittenAccesses,
+    meters: { affinityBreaks: number },
+  ) {
     this.#store = store;
     this.#clock = clock;
     this.#logger = logger;
     this.#written = written;
+    this.#meters = meters;
+  }
+
+  /** The time as a last access of this process. */
+  marked(time: number): number {
+    return this.#mark.at(time);
   }
 
   /**
@@ -107,7 +128,7 @@ export class AccessTimes {
     storedAt: number,
     onWritten?: (at: number) => void,
   ): void {
-    const now = this.#clock.now();
+    const now = this.#mark.at(this.#clock.now());
     const known = this.#accesses.get(sid);
     if (known) {
       known.at = Math.max(known.at, now); // somebody may have set the clock back
@@ -117,8 +138,36 @@ export class AccessTimes {
     const dueAt = Math.max(now, storedAt + stepMs);
     const hasToBeAt = Math.max(dueAt, now + (storedAt + idleMs - now) / 2);
     if (known) Object.assign(known, { dueAt, hasToBeAt, stepMs, idleMs });
-    else this.#accesses.set(sid, { at: now, dueAt, hasToBeAt, stepMs, idleMs, onWritten });
+    else this.#accesses.set(sid, { at: now, dueAt, hasToBeAt, stepMs, idleMs, onWritten, takenOverAt: 0 });
     this.#schedule(Math.min(FLUSH_INTERVAL_MS, hasToBeAt - now));
+  }
+
+  /**
+   * After `note` for a request: where another process has used the session last, counts that, and says in the store that
+   * it is here now, so that the other one sees it when it has the session again.
+   *
+   * That is one small write for each break of affinity, at most 200 in a second. What is above that is written with the
+   * others.
+   *
+   * @param storedAt The last access that the store knows.
+   * @returns what to wait for before the request goes on. It never rejects.
+   */
+  takeOver(sid: string, storedAt: number): Promise<void> | undefined {
+    if (!this.#mark.isOther(storedAt)) return undefined;
+    const access = this.#accesses.get(sid);
+    if (!access || access.takenOverAt >= storedAt) return undefined;
+    access.takenOverAt = storedAt;
+    // Somebody may have had it in the same millisecond.
+    access.at = Math.max(access.at, this.#mark.after(storedAt));
+    this.#meters.affinityBreaks++;
+    const now = this.#clock.monotonic();
+    if (now - this.#takeoversSince >= 1_000) {
+      this.#takeoversSince = now;
+      this.#takeovers = 0;
+    }
+    if (++this.#takeovers > TAKEOVERS_PER_SECOND) return undefined;
+    // What fails is written with the others.
+    return this.#write([[sid, access.at]]).catch(() => {});
   }
 
   /**
@@ -161,7 +210,7 @@ export class AccessTimes {
 
   /** The last access as far as this process and the store know. */
   latest(sid: string, storedAt: number): number {
-    if (this.#running.get(sid)?.uses) return Math.max(storedAt, this.#clock.now());
+    if (this.#running.get(sid)?.uses) return Math.max(storedAt, this.#mark.at(this.#clock.now()));
     return Math.max(storedAt, this.#accesses.get(sid)?.at ?? 0);
   }
 

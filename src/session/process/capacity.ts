@@ -23,7 +23,7 @@ export class SessionCapacity {
 
   /** As `SessionStore.create`. @throws {HoldfastError} ERR_SESSION_NO_ROOM. */
   async create(sid: string, record: SessionRecord): Promise<boolean> {
-    const { store, room, settings, meters } = this.#services;
+    const { store, room, settings } = this.#services;
     const isAnonymous = record.header.owner === undefined;
     for (let tries = 1; ; tries++) {
       try {
@@ -35,7 +35,6 @@ export class SessionCapacity {
         if (tries === 1 && (await store.makeRoom?.())) continue;
         const canEvict = settings.overflow === 'evict' && (error as Partial<NoDiskRoomError>).canEvict !== false;
         if (canEvict && tries < MAX_TRIES && (await this.#evictOne(isAnonymous))) continue;
-        meters.noRoom++;
         throw error;
       }
     }
@@ -43,7 +42,10 @@ export class SessionCapacity {
 
   /** False when a session that nobody has asked for would take the last room, which is for logins. */
   async mayBeginUnasked(): Promise<boolean> {
-    return this.#services.settings.overflow === 'evict' || (await this.#hasRoom(true)) || !(await this.#hasRoom(false));
+    const { settings, meters } = this.#services;
+    if (settings.overflow === 'evict' || (await this.#hasRoom(true)) || !(await this.#hasRoom(false))) return true;
+    meters.noRoomForPages++;
+    return false;
   }
 
   async #hasRoom(isAnonymous: boolean): Promise<boolean> {

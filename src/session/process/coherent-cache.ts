@@ -5,6 +5,7 @@ import { isLater } from '../record/version.ts';
 import type { SessionListeners } from '../reports/events.ts';
 import type { SessionMeters } from '../reports/statistics.ts';
 import type { SessionFeed, SessionGlance, SessionStore } from '../store.ts';
+import { isMarked } from './access-mark.ts';
 import type { LoadedSession } from './loaded-session.ts';
 import { NearCache } from './near-cache.ts';
 
@@ -120,7 +121,8 @@ export class CoherentCache extends NearCache {
         meters.cacheHits++;
         return { snapshot, lastAccessedAt: glance.lastAccessedAt };
       }
-      meters.affinityBreaks++;
+      // Where it does not say who has used it last.
+      if (!isMarked(glance.lastAccessedAt)) meters.affinityBreaks++;
       // Perhaps the store was set back, by a failover without its latest writes: what it has is what there is.
       if (snapshot.version > glance.version) this.delete(sid);
     }

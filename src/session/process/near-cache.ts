@@ -63,6 +63,9 @@ export class NearCache {
   #newest: Entry | undefined;
   readonly #reading = new Map<string, Reading>();
   #bytes = 0;
+  /** The most of them since `forgetPeaks`. */
+  peakSessions = 0;
+  peakBytes = 0;
 
   constructor(options: NearCacheOptions) {
     this.#options = options;
@@ -74,6 +77,11 @@ export class NearCache {
 
   get bytes(): number {
     return this.#bytes;
+  }
+
+  forgetPeaks(): void {
+    this.peakSessions = this.#entries.size;
+    this.peakBytes = this.#bytes;
   }
 
   has(sid: string): boolean {
@@ -202,6 +210,8 @@ export class NearCache {
       this.#remove(oldest);
       onDiscarded(oldest.sid);
     }
+    if (this.#entries.size > this.peakSessions) this.peakSessions = this.#entries.size;
+    if (this.#bytes > this.peakBytes) this.peakBytes = this.#bytes;
   }
 
   #begin(sid: string, snapshot: Snapshot): Entry {

@@ -5,7 +5,7 @@ import { RecentMap } from '../../base/recent-map.ts';
 import { isSid } from '../identity/ids.ts';
 import { type EndOptions, expiryReason } from '../record/expiry.ts';
 import { holderWithoutResponse, SessionHandle } from '../record/handle.ts';
-import type { Committed, Snapshot } from '../record/snapshot.ts';
+import { type Committed, NO_VERSION, type Snapshot } from '../record/snapshot.ts';
 import { SessionState, type SessionStateFacts, type SessionStateRules, sessionEnded } from '../record/state.ts';
 import { SizeWarnings } from '../reports/size-warnings.ts';
 import { checkEndReason, type Session, type SessionEndReason } from '../session.ts';
@@ -33,8 +33,8 @@ const MIN_ENDED = 1_000;
 /** How long it is known that a nonce has made its session: longer than any request that shows it takes. */
 const NONCE_MEMORY_MS = 600_000;
 
-/** `timed`: it may be silent for another time than before. */
-type ControlEvent = { readonly type: 'ended' | 'renewed' | 'timed'; readonly sid: string };
+/** `timed`: it may be silent for another time than before. `used`: by another process than before. */
+type ControlEvent = { readonly type: 'ended' | 'renewed' | 'timed' | 'used'; readonly sid: string };
 
 /**
  * The sessions that this process has loaded: it loads and validates them, ends them, and keeps up with the other
@@ -234,6 +234,11 @@ export class SessionRegistry {
     this.#announce({ type: 'renewed', sid });
   }
 
+  /** A request here has a session that another process has had. Who asks the store for each request sees it there. */
+  onTakenOver(sid: string): void {
+    if (this.#services.settings.coherence === 'relaxed') this.#announce({ type: 'used', sid });
+  }
+
   onCreated(state: SessionState, snapshot: Snapshot): void {
     const { meters, cache, listeners } = this.#services;
     meters.created++;
@@ -245,7 +250,7 @@ export class SessionRegistry {
   onCommitted(state: SessionState, committed: Committed, before: Snapshot): void {
     const { meters, cache, listeners } = this.#services;
     const { sid } = state;
-    meters.size.add(state.bytes);
+    if (committed.previous !== NO_VERSION) meters.size.add(state.bytes); // otherwise onCreated has counted it
     cache.onCommitted(sid, committed, before, state.snapshot);
     this.#shared.onCommitted(state, committed);
     if (committed.header && 'idleTimeoutMs' in committed.header) this.#announce({ type: 'timed', sid });
@@ -285,6 +290,7 @@ export class SessionRegistry {
     // Of a version that speaks otherwise, or of somebody who fills our memory: what has ended is remembered.
     if (!isSid(event?.sid)) return;
     if (event.type === 'ended') this.#forget(event.sid);
+    if (event.type === 'used') this.#services.cache.distrust(event.sid);
     if (event.type === 'renewed' || event.type === 'timed') {
       this.#services.cache.distrust(event.sid);
       this.#shared.onChangedElsewhere(event.sid);

@@ -42,7 +42,7 @@ export function createServices(options: SessionManagerOptions) {
     meters,
     listeners,
     cache,
-    accessTimes: new AccessTimes(store, clock, logger, cache),
+    accessTimes: new AccessTimes(store, clock, logger, cache, meters),
     tracking: new Tracking(
       new Tickets(new KeyRing(options.keys), options.cookie?.path),
       options,

@@ -366,7 +366,7 @@ export class SharedSession implements Watched {
     this.retain();
     this.#sockets++;
     if (this.#sockets === 1) this.#owner.onSockets();
-    this.#services.meters.active++;
+    this.#services.meters.hold();
     const listeners = new Set<(error: Error) => void>();
     let released: Promise<void> | undefined;
     const holder = holderWithoutResponse(state, this.#sessions, () => this.schedule());
@@ -387,7 +387,7 @@ export class SharedSession implements Watched {
           handle.release();
           this.#sockets--;
           if (this.#sockets === 0) this.#owner.onNoSockets();
-          this.#services.meters.active--;
+          this.#services.meters.letGo();
           for (const listener of listeners) this.#errorListeners.delete(listener);
           released = this.release();
         }

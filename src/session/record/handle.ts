@@ -77,7 +77,7 @@ export class SessionHandle {
   }
 
   get lastAccessedAt(): number {
-    return this.#check().lastAccessedAt;
+    return Math.ceil(this.#check().lastAccessedAt); // without the mark of the process
   }
 
   get owner(): SessionOwner | undefined {

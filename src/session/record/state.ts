@@ -38,10 +38,10 @@ export interface SessionStateRules {
   readonly contents: WriteContents;
   readonly conflicts: ConflictPolicy;
   /**
-   * Counts commits and updates that met somebody else's change of the same attribute, and reads of values whose type
-   * this process does not know.
+   * Counts commits and updates that met somebody else's change of the same attribute, reads of values whose type this
+   * process does not know, and sessions and changes that found no room.
    */
-  readonly meters: { conflicts: number; unknownTypes: number };
+  readonly meters: { conflicts: number; unknownTypes: number; noRoom: number; noRoomForChanges: number };
   readonly sizes: { note(sid: string, name: string, attributeBytes: number, sessionBytes: number): void };
   readonly observer: SessionStateObserver;
 }
@@ -125,6 +125,8 @@ export class SessionState {
   #isDetached: boolean;
   #isEnded = false;
   #hasLost = false;
+  /** It has been counted that there is no room for it; until there is. */
+  #lacksRoom = false;
 
   #changed: Values = NOTHING;
   #changedHeader: Partial<SessionHeader> | undefined;
@@ -449,9 +451,16 @@ export class SessionState {
         const base = this.#base;
         const expected = new Map([[name, before?.version ?? 0]]);
         const changes = { ...toChanges(attributes), expected, follows: base.follow() };
-        const result = await this.#rules.store.commit(this.sid, changes);
+        let result: CommitResult;
+        try {
+          result = await this.#rules.store.commit(this.sid, changes);
+        } catch (error) {
+          if (isNoRoom(error)) this.#countNoRoom();
+          throw error;
+        }
         if (result.status === 'gone') throw this.#gone();
         if (result.status === 'committed') {
+          this.#lacksRoom = false;
           this.#rebase(name, bytes, result.version);
           this.#take({ attributes, header: undefined, ...result }, base);
           return bytes && decodeValue(bytes, name).value;
@@ -628,12 +637,16 @@ export class SessionState {
           this.#hasLost ||= attempt.changed.size > 0 || attempt.changedHeader !== undefined;
           throw error;
         }
+        this.#lacksRoom = false;
         for (const [name, value] of attributes) this.#rebase(name, value, result.version);
         this.#take({ attributes, header, ...result }, before);
       } catch (error) {
         const isForAnotherTry = !isHoldfastError(error) || error.code !== 'ERR_SESSION_CONFLICT';
         if (!this.#isEnded && isForAnotherTry) this.#takeBack(attempt);
-        if (!this.#isOnlyRead(attempt, secret) || !isNoRoom(error)) throw error;
+        if (!isNoRoom(error)) throw error;
+        if (this.#isOnlyRead(attempt, secret)) return;
+        if (!isOnlyRotated(attempt, secret)) this.#countNoRoom();
+        throw error;
       } finally {
         this.#inFlight = NOTHING;
         this.#inFlightHeader = undefined;
@@ -668,6 +681,14 @@ export class SessionState {
   /** It writes only because of the contents that are configured. */
   #isOnlyRead({ changed, header }: Attempt, secret: SecretChange | undefined): boolean {
     return this.#isStored && changed.size === 0 && !header && !secret;
+  }
+
+  /** Once, however often it is tried. */
+  #countNoRoom(): void {
+    if (this.#lacksRoom) return;
+    this.#lacksRoom = true;
+    if (this.#isStored) this.#rules.meters.noRoomForChanges++;
+    else this.#rules.meters.noRoom++;
   }
 
   /**
@@ -825,6 +846,11 @@ export class SessionState {
     this.markEnded();
     return sessionEnded();
   }
+}
+
+/** It writes a new secret that was due by time, and nothing that anybody has changed. */
+function isOnlyRotated({ changed, changedHeader }: Attempt, secret: SecretChange | undefined): boolean {
+  return secret?.header.former?.kind === 'rotated' && changed.size === 0 && changedHeader === undefined;
 }
 
 export function sessionEnded(): HoldfastError {

@@ -2,31 +2,33 @@ import { checkOptions, type OptionNames } from '../../base/options.ts';
 import { preferredMediaType } from '../../http/media.ts';
 import type { Session, SessionEndReason } from '../session.ts';
 import type { SessionInfo } from '../session-info.ts';
+import type { SessionMinute } from './history.ts';
+import { type Inspection, inspectionPage } from './inspection-page.ts';
+import { type Asked, type Inspector, type InspectorAnswer, inspectorOf } from './inspector-carriers.ts';
 import type { SessionStatistics } from './statistics.ts';
+import type { StatisticsOfAll } from './statistics-of-all.ts';
+
+// biome-ignore lint/suspicious/noExplicitAny: what it is follows from the framework
+type Carrier = any;
 
 export interface InspectorOptions {
-  /** Who may look and end sessions. Default: who is signed in with the role `admin`. */
-  readonly allow?: (request: Request) => boolean | Promise<boolean>;
+  /**
+   * Who may look and end sessions: by the request in the web's form, and by what the framework has given (`req` of
+   * node:http and Express, `request` of Fastify, `c` of Hono). Default: who is signed in with the role `admin`.
+   */
+  readonly allow?: (request: Request, carrier: Carrier) => boolean | Promise<boolean>;
   /** Sessions on one page. Default 100. */
   readonly pageSize?: number;
 }
 
 const INSPECTOR_OPTIONS: OptionNames<InspectorOptions> = { allow: 'function', pageSize: 'number' };
 
-/** What the inspector answers a program that asks for JSON. */
-export interface Inspection {
-  readonly statistics: SessionStatistics;
-  readonly count: number;
-  readonly sessions: readonly SessionInfo[];
-  /** There are more than are shown. */
-  readonly isPartial: boolean;
-}
-
 const HEADERS = {
   'Cache-Control': 'no-store',
   'Content-Security-Policy':
     "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-  'Referrer-Policy': 'no-referrer',
+  // By `no-referrer` browsers would send its own forms with an `Origin: null`.
+  'Referrer-Policy': 'same-origin',
   'X-Content-Type-Options': 'nosniff',
 };
 
@@ -34,6 +36,8 @@ const HEADERS = {
 interface Sessions {
   get(carrier: object): Promise<Session | undefined>;
   statistics(): SessionStatistics;
+  history(): SessionMinute[];
+  statisticsOfAll(): Promise<StatisticsOfAll>;
   list(): AsyncIterable<SessionInfo>;
   ofUser(name: string): Promise<SessionInfo[]>;
   info(sid: string): Promise<SessionInfo | undefined>;
@@ -42,130 +46,68 @@ interface Sessions {
 }
 
 /**
- * The session tracker as a web-standard handler: counters, who has sessions, what they hold by name and size, and a way
- * to end one.
+ * The session tracker as a handler: counters, who has sessions, what they hold by name and size, and a way to end one.
  *
  * `GET` answers HTML or JSON by `Accept`; `?user=NAME` shows one user's sessions, `?sid=SID` one session. `POST` with
  * `sid` in a form ends it, from pages of the same origin only. No value, cookie or secret is ever shown.
  *
  * @see IBM WebSphere, IBMTrackerDebug
  */
-export function createInspector(
-  sessions: Sessions,
-  options: InspectorOptions = {},
-): (request: Request) => Promise<Response> {
+export function createInspector(sessions: Sessions, options: InspectorOptions = {}): Inspector {
   checkOptions('inspector', options, INSPECTOR_OPTIONS);
-  const { allow = request => isAdmin(sessions, request), pageSize = 100 } = options;
-  return async request => {
-    if (!(await allow(request))) return plain(403, 'Not for you.');
-    if (request.method === 'POST') return end(sessions, request);
-    if (request.method !== 'GET' && request.method !== 'HEAD')
-      return plain(405, 'GET and POST only.', { Allow: 'GET, POST' });
-    const inspection = await inspect(sessions, new URL(request.url).searchParams, pageSize);
-    if (preferredMediaType(request.headers.get('accept') ?? undefined) === 'text/html')
-      return new Response(toHtml(inspection), { headers: { ...HEADERS, 'Content-Type': 'text/html; charset=utf-8' } });
-    return Response.json(inspection, { headers: HEADERS });
-  };
+  const { allow = (_request, carrier) => isAdmin(sessions, carrier), pageSize = 100 } = options;
+  return inspectorOf(async asked => {
+    const { method } = asked;
+    if (!['GET', 'HEAD', 'POST'].includes(method)) return plain(405, 'GET and POST only.', { Allow: 'GET, POST' });
+    if (!(await allow(asked.request, asked.carrier))) return plain(403, 'Not for you.');
+    if (method === 'POST') return end(sessions, asked);
+    const inspection = await inspect(sessions, asked.query, pageSize);
+    const isHtml = preferredMediaType(asked.accept) === 'text/html';
+    return isHtml
+      ? answer(200, 'text/html; charset=utf-8', inspectionPage(inspection))
+      : answer(200, 'application/json', JSON.stringify(inspection));
+  });
 }
 
-async function isAdmin(sessions: Sessions, request: Request): Promise<boolean> {
-  const session = await sessions.get(request);
+async function isAdmin(sessions: Sessions, carrier: object): Promise<boolean> {
+  const session = await sessions.get(carrier);
   return session?.owner?.roles.includes('admin') ?? false;
 }
 
 async function inspect(sessions: Sessions, query: URLSearchParams, pageSize: number): Promise<Inspection> {
-  const facts = { statistics: sessions.statistics(), count: await sessions.count() };
+  const [all, count] = await Promise.all([sessions.statisticsOfAll(), sessions.count()]);
+  const facts = { statistics: sessions.statistics(), history: sessions.history(), all, count };
   const [sid, user] = [query.get('sid'), query.get('user')];
   if (sid) {
     const info = await sessions.info(sid);
     return { ...facts, sessions: info ? [info] : [], isPartial: false };
   }
-  const all = user ? await sessions.ofUser(user) : sessions.list();
+  const found = user ? await sessions.ofUser(user) : sessions.list();
   const shown: SessionInfo[] = [];
-  for await (const info of all) {
+  for await (const info of found) {
     if (shown.length === pageSize) return { ...facts, sessions: shown, isPartial: true };
     shown.push(info);
   }
   return { ...facts, sessions: shown, isPartial: false };
 }
 
-async function end(sessions: Sessions, request: Request): Promise<Response> {
+async function end(sessions: Sessions, asked: Asked): Promise<InspectorAnswer> {
   // A page of another site could send this form with the administrator's cookie.
-  if (request.headers.get('origin') !== new URL(request.url).origin) return plain(403, 'Not from this site.');
-  let sid: unknown;
-  try {
-    sid = (await request.formData()).get('sid');
-  } catch {
-    return plain(400, 'A form is expected.');
-  }
-  if (typeof sid !== 'string') return plain(400, 'The form has no sid.');
+  if (!asked.isOfOwnPage) return plain(403, 'Not from this site.');
+  const form = await asked.form();
+  if (form === 'too large') return plain(413, 'The form is too large.');
+  if (form === 'none') return plain(400, 'A form is expected.');
+  const sid = form.get('sid');
+  if (typeof sid !== 'string' || sid === '') return plain(400, 'The form has no sid.');
   await sessions.end(sid, 'admin');
-  return new Response(null, { status: 303, headers: { ...HEADERS, Location: new URL(request.url).pathname } });
+  return { status: 303, headers: { ...HEADERS, Location: asked.path }, body: '' };
 }
 
-function plain(status: number, text: string, headers: Record<string, string> = {}): Response {
-  return new Response(`${text}\n`, {
-    status,
-    headers: { ...HEADERS, 'Content-Type': 'text/plain; charset=utf-8', ...headers },
-  });
+function answer(status: number, contentType: string, body: string): InspectorAnswer {
+  return { status, headers: { ...HEADERS, 'Content-Type': contentType }, body };
 }
 
-function toHtml({ statistics, count, sessions, isPartial }: Inspection): string {
-  return `<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<title>Sessions</title>
-<style>
-  body { font: 14px/1.5 system-ui, sans-serif; margin: 2rem; }
-  table { border-collapse: collapse; margin-block: 1rem; }
-  th, td { text-align: left; vertical-align: top; padding: .25rem .75rem; border-bottom: 1px solid #8884; }
-  td.number { text-align: right; font-variant-numeric: tabular-nums; }
-</style>
-<h1>Sessions</h1>
-<form><label>User <input name="user"></label> <button>Show</button> <a href="?">All</a></form>
-<p>${count} in the store${isPartial ? `, the first ${sessions.length} of them here` : ''}.</p>
-<table>
-<tr><th>Session<th>Owner<th>Created<th>Last access<th>Ends at the latest<th>Attributes<th>
-${sessions.map(toRow).join('\n')}
-</table>
-<h2>This process</h2>
-<table>
-${counters(statistics)
-  .map(([name, value]) => `<tr><th>${toText(name)}<td class="number">${toText(value)}`)
-  .join('\n')}
-</table>
-</html>
-`;
-}
-
-function toRow(info: SessionInfo): string {
-  const cells = [
-    `${toText(info.sid.slice(0, 8))}…${info.isLive ? ' (live)' : ''}`,
-    toText(info.owner ? `${info.owner.name} (${info.owner.roles.join(', ') || 'no roles'})` : ''),
-    time(info.createdAt),
-    time(info.lastAccessedAt),
-    `${info.absoluteExpiresAt === undefined ? 'never' : time(info.absoluteExpiresAt)}${info.isPersistent ? ' (persistent cookie)' : ''}`,
-    info.attributes.map(({ name, bytes }) => `${toText(name)}: ${bytes} bytes`).join('<br>'),
-    `<form method="post"><input type="hidden" name="sid" value="${toText(info.sid)}"><button>End</button></form>`,
-  ];
-  return `<tr><td>${cells.join('<td>')}`;
-}
-
-/** `reads.count` and so on, one line for each number. */
-function counters(value: object, prefix = ''): [string, string][] {
-  return Object.entries(value).flatMap(([name, entry]): [string, string][] => {
-    const path = prefix === '' ? name : `${prefix}.${name}`;
-    if (typeof entry === 'object' && entry !== null) return counters(entry, path);
-    const isFraction = typeof entry === 'number' && !Number.isInteger(entry);
-    return [[path, isFraction ? entry.toFixed(2) : String(entry)]];
-  });
-}
-
-function time(ms: number): string {
-  if (Number.isNaN(new Date(ms).getTime())) return 'never'; // no calendar goes so far
-  return new Date(ms).toISOString().replace('T', ' ').slice(0, 19);
-}
-
-function toText(text: string): string {
-  return text.replace(/[&<>"']/g, character => `&#${character.charCodeAt(0)};`);
+function plain(status: number, text: string, headers: Record<string, string> = {}): InspectorAnswer {
+  const { headers: own, body } = answer(status, 'text/plain; charset=utf-8', `${text}\n`);
+  return { status, headers: { ...own, ...headers }, body };
 }

@@ -38,14 +38,24 @@ export interface SessionStatistics {
   /** In the memory of this process now. */
   readonly liveNow: number;
   readonly liveBytesNow: number;
-  /** Refused, because the store holds as many as it may. */
+  /**
+   * New sessions that were refused, because the store holds as many as it may, or has no room for them: each once,
+   * however often its request tried.
+   */
   readonly noRoom: number;
+  /** Changes of sessions that exist, for which the store had no room: each session once until it finds some. */
+  readonly noRoomForChanges: number;
+  /** Pages that were served without a session, because anonymous ones fill all the room that they may. */
+  readonly noRoomForPages: number;
   /** Left the memory to make room. */
   readonly cacheDiscards: number;
   /** Requests that were answered from memory, without or after asking the store whether that is still right. */
   readonly cacheHits: number;
   readonly cacheMisses: number;
-  /** Another process had changed a session that this one holds in memory: its requests go to more than one process. */
+  /**
+   * Requests for a session that another process has used last: its requests go to more than one process. Of more than
+   * 200 in a second the others may count less.
+   */
   readonly affinityBreaks: number;
   /** Requests with a genuine ticket for a session that no longer exists. */
   readonly gone: number;
@@ -69,9 +79,11 @@ export interface SessionStatistics {
   readonly slowest: readonly SlowCall[];
 }
 
-const MAX_SLOWEST = 10;
+export const MAX_SLOWEST = 10;
 
 export class DistributionMeter {
+  /** The highest within the minute. */
+  peak = 0;
   #count = 0;
   #sum = 0;
   #max = 0;
@@ -79,6 +91,8 @@ export class DistributionMeter {
   add(value: number): void {
     this.#count++;
     this.#sum += value;
+    if (value <= this.peak) return;
+    this.peak = value;
     if (value > this.#max) this.#max = value;
   }
 
@@ -88,27 +102,48 @@ export class DistributionMeter {
 }
 
 export class StoreCallMeter {
-  readonly #ms = new DistributionMeter();
+  readonly ms: DistributionMeter = new DistributionMeter();
   #failures = 0;
   #bytes = 0;
 
   add(ms: number, bytes: number, isFailure: boolean): void {
-    this.#ms.add(ms);
+    this.ms.add(ms);
     this.#bytes += bytes;
     if (isFailure) this.#failures++;
   }
 
   read(): StoreCalls {
-    const { count, sum, max } = this.#ms.read();
+    const { count, sum, max } = this.ms.read();
     return { count, failures: this.#failures, totalMs: sum, maxMs: max, bytes: this.#bytes };
   }
+}
+
+/** The highest values within a minute. */
+export interface Peaks {
+  readonly active: number;
+  readonly live: number;
+  readonly liveBytes: number;
+  readonly lifetimeMs: number;
+  readonly sinceLastAccessMs: number;
+  readonly size: number;
+  readonly reads: number;
+  readonly glances: number;
+  readonly writes: number;
+}
+
+/** What is in memory, as far as it is counted by the minute. */
+interface MemoryPeaks {
+  readonly peakSessions: number;
+  readonly peakBytes: number;
+  forgetPeaks(): void;
 }
 
 /** Counts for `SessionStatistics`. */
 export class SessionMeters {
   created = 0;
   noRoom = 0;
-  active = 0;
+  noRoomForChanges = 0;
+  noRoomForPages = 0;
   cacheDiscards = 0;
   cacheHits = 0;
   cacheMisses = 0;
@@ -131,6 +166,17 @@ export class SessionMeters {
     security: 0,
   };
   readonly #slowest: SlowCall[] = [];
+  #active = 0;
+  #activePeak = 0;
+
+  /** A request or a socket holds a session, until `letGo`. */
+  hold(): void {
+    if (++this.#active > this.#activePeak) this.#activePeak = this.#active;
+  }
+
+  letGo(): void {
+    this.#active--;
+  }
 
   countEnd(reason: SessionEndReason): void {
     this.#endedBy[reason]++;
@@ -154,10 +200,12 @@ export class SessionMeters {
       ended: Object.values(this.#endedBy).reduce((sum, count) => sum + count, 0),
       endedBy: { ...this.#endedBy },
       lifetimeMs: this.lifetimeMs.read(),
-      activeNow: this.active,
+      activeNow: this.#active,
       liveNow: memory.size,
       liveBytesNow: memory.bytes,
       noRoom: this.noRoom,
+      noRoomForChanges: this.noRoomForChanges,
+      noRoomForPages: this.noRoomForPages,
       cacheDiscards: this.cacheDiscards,
       cacheHits: this.cacheHits,
       cacheMisses: this.cacheMisses,
@@ -174,5 +222,30 @@ export class SessionMeters {
       unauthorized: this.unauthorized,
       slowest: [...this.#slowest],
     };
+  }
+
+  /** The highest values within the minute. */
+  peaks(memory: MemoryPeaks): Peaks {
+    const { read, glance, write } = this.calls;
+    return {
+      active: this.#activePeak,
+      live: memory.peakSessions,
+      liveBytes: memory.peakBytes,
+      lifetimeMs: this.lifetimeMs.peak,
+      sinceLastAccessMs: this.sinceLastAccessMs.peak,
+      size: this.size.peak,
+      reads: read.ms.peak,
+      glances: glance.ms.peak,
+      writes: write.ms.peak,
+    };
+  }
+
+  /** A new minute begins. */
+  forgetPeaks(memory: MemoryPeaks): void {
+    const { read, glance, write } = this.calls;
+    this.#activePeak = this.#active;
+    memory.forgetPeaks();
+    for (const meter of [this.lifetimeMs, this.sinceLastAccessMs, this.size, read.ms, glance.ms, write.ms])
+      meter.peak = 0;
   }
 }

@@ -9,6 +9,7 @@ import { ROTATED_MS, type SecretStanding, SUPERSEDED_MS } from '../identity/secr
 import type { SessionTicket } from '../identity/ticket.ts';
 import { checkLogin, headerOfLogin } from '../life/login-times.ts';
 import type { UserSessions } from '../life/user-sessions.ts';
+import { timeOfAccess } from '../process/access-mark.ts';
 import type { Use, Waiting } from '../process/access-times.ts';
 import type { SessionRegistry } from '../process/registry.ts';
 import type { SessionServices } from '../process/services.ts';
@@ -492,7 +493,7 @@ export class SessionBinding {
     if (!live.isRetained) return;
     live.isRetained = false;
     live.shared?.release().catch(error => this.logger.error({ err: error }, 'session not saved'));
-    this.#services.meters.active--;
+    this.#services.meters.letGo();
   }
 
   /** A page that a person opens, without a session as far as can be known. */
@@ -574,9 +575,11 @@ export class SessionBinding {
     const state = shared?.state ?? this.#services.registry.createState({ sid, ...loaded, isStored: true });
     const lastAccessedAt = accessTimes.latest(sid, loaded.lastAccessedAt);
     state.lastAccessedAt = lastAccessedAt;
+    let takingOver: Promise<void> | undefined;
     if (this.touches) {
-      meters.sinceLastAccessMs.add(Math.max(0, clock.now() - lastAccessedAt));
+      meters.sinceLastAccessMs.add(Math.max(0, clock.now() - timeOfAccess(lastAccessedAt)));
       accessTimes.note(sid, header, loaded.lastAccessedAt);
+      takingOver = accessTimes.takeOver(sid, loaded.lastAccessedAt);
     }
     const { tracking } = this.#services;
     if (tracking.lacksMarker(this.#request)) this.#asides = tracking.mark(this.#request, this.#cookieLife(header));
@@ -586,7 +589,12 @@ export class SessionBinding {
       { secret, secretHash: header.secretHash },
       { isNew, isVeiled: view === 'little', isNameless: view === 'nameless' },
     );
-    const owned = view === 'claim' ? this.#claim(live, user!) : this.#considerRotation(live, header, standing);
+    const isClaim = view === 'claim';
+    const owned = takingOver
+      ? this.#takeOver(live, takingOver, isClaim, standing)
+      : isClaim
+        ? this.#claim(live, user!)
+        : this.#considerRotation(live, header, standing);
     const { attributes } = this.#request;
     return attributes ? whenThere(owned, () => this.#loadAttributes(attributes)) : owned;
   }
@@ -596,6 +604,15 @@ export class SessionBinding {
     await this.current?.load(attributes as never).catch(error => {
       if (!isSessionEnded(error)) throw error;
     });
+  }
+
+  /** Another process has had it. */
+  async #takeOver(live: Live, takingOver: Promise<void>, isClaim: boolean, standing: SecretStanding): Promise<void> {
+    const { sid, header } = live.state;
+    await takingOver;
+    this.#services.registry.onTakenOver(sid);
+    if (isClaim) await this.#claim(live, this.#request.user!);
+    else await this.#considerRotation(live, header, standing);
   }
 
   /** The first authenticated user owns the session. */
@@ -667,7 +684,7 @@ export class SessionBinding {
     owner: SessionHeader['owner'],
     isFirstLife?: () => Promise<boolean>,
   ): Promise<Session> {
-    const { clock, settings, users } = this.#services;
+    const { accessTimes, clock, settings, users } = this.#services;
     const { idleTimeoutMs, absoluteTimeoutMs } = settings;
     const now = clock.now();
     const secretHash = hashSecret(secret);
@@ -682,7 +699,7 @@ export class SessionBinding {
     const state = this.#services.registry.createState({
       sid,
       snapshot,
-      lastAccessedAt: now,
+      lastAccessedAt: accessTimes.marked(now),
       isStored: false,
       isFirstLife,
       isDetached: this.#request.isPreflight === true || (this.#isClientGone && !this.#areHeadersSent),
@@ -731,7 +748,7 @@ export class SessionBinding {
     };
     if (this.#live) this.#dropLive(this.#live);
     shared?.retain();
-    this.#services.meters.active++;
+    this.#services.meters.hold();
     this.#live = live;
     if (this.#isReleased) live.handle.release();
     if (this.#isReleased || this.#isClientGone) this.#dropLive(live);

@@ -20,6 +20,12 @@ const BROKEN: Readonly<Record<string, () => SessionStore>> = {
         return record && { version: record.version, lastAccessedAt: record.header.createdAt };
       }
     })(),
+  'keeps the fraction of a last access, which says whose it is': () =>
+    new (class extends MemoryStore {
+      override touch(accesses: ReadonlyMap<string, number>) {
+        return super.touch(new Map(Array.from(accesses, ([sid, at]) => [sid, Math.round(at)])));
+      }
+    })(),
   'keeps header fields that it does not know': () =>
     changingHeaders(({ secretHash, createdAt, owner, idleTimeoutMs, absoluteExpiresAt }) => ({
       ...{ secretHash, createdAt, owner, idleTimeoutMs, absoluteExpiresAt },
