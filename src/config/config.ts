@@ -321,6 +321,11 @@ export interface StoreConfig {
   listenUrl?: string;
   /** redis, postgres: a command without an answer has failed. Default `2s`. */
   commandTimeout?: Duration;
+  /**
+   * redis, postgres: what its connections are called in the database's tools, before the process id and what they are
+   * for: `shop:4711:store`. Default `holdfast`.
+   */
+  clientName?: string;
 }
 
 /** Of sessions whose login has asked for it (`persistent`). */

@@ -289,8 +289,8 @@ function* brokenCookie(session: unknown, at: readonly PropertyKey[]): Generator<
 const STORE_OPTIONS: Readonly<Record<string, readonly string[]>> = {
   memory: [],
   lmdb: ['maxSize'],
-  redis: ['prefix', 'acknowledge', 'commandTimeout'],
-  postgres: ['schema', 'poolSize', 'migrate', 'transactionPooler', 'listenUrl', 'commandTimeout'],
+  redis: ['prefix', 'acknowledge', 'commandTimeout', 'clientName'],
+  postgres: ['schema', 'poolSize', 'migrate', 'transactionPooler', 'listenUrl', 'commandTimeout', 'clientName'],
 };
 
 function* brokenStore(session: unknown, at: readonly PropertyKey[]): Generator<BrokenRule> {

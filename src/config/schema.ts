@@ -304,6 +304,10 @@ const storeConfig = section<StoreConfig>('store', {
   transactionPooler: flag.optional(),
   listenUrl: storeUrl.optional(),
   commandTimeout: measured(DURATION, 'a request could wait for ever').optional(),
+  clientName: textLike(
+    value => /^[!-9;-~]{1,40}$/.test(value),
+    'not a name for connections; take up to 40 letters, digits and signs of ASCII, without spaces and ":"',
+  ).optional(),
 });
 
 const ledger = z.custom<Ledger>(

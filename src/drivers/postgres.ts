@@ -52,6 +52,8 @@ export interface PgConnectionOptions {
   readonly connectTimeoutMs: number;
   /** Run once on each connection of the pool, before its first use. Undefined: nothing. */
   readonly setup: string | undefined;
+  /** What the server calls those of the pool, and those that listen, where address and environment do not say it. */
+  readonly names: { readonly pool: string; readonly events: string };
 }
 
 /** What a `Pool` of `pg` makes its connections with. */
@@ -71,13 +73,14 @@ const IDLE_TIMEOUT_MS = 30_000;
 export async function openPgConnections(options: PgConnectionOptions): Promise<PgConnections> {
   const { Client, Pool } = await loadPg();
   const common = {
-    application_name: 'holdfast',
     connectionTimeoutMillis: options.connectTimeoutMs,
     keepAlive: true,
     keepAliveInitialDelayMillis: 10_000,
   };
   const pool = new Pool({
     ...common,
+    // Not `application_name`, which goes before that of the environment.
+    fallback_application_name: options.names.pool,
     connectionString: options.url,
     max: options.poolSize,
     idleTimeoutMillis: IDLE_TIMEOUT_MS,
@@ -89,7 +92,8 @@ export async function openPgConnections(options: PgConnectionOptions): Promise<P
     on: (event, listener) => pool.on(event, listener),
     off: (event, listener) => pool.off(event, listener),
     end: () => pool.end(),
-    connectApart: (url = options.url) => connectAlone(new Client({ ...common, connectionString: url })),
+    connectApart: (url = options.url) =>
+      connectAlone(new Client({ ...common, fallback_application_name: options.names.events, connectionString: url })),
   };
 }
 

@@ -111,15 +111,16 @@ export type CreateRedisClient = (address: RedisAddress) => RedisClientLike;
  *
  * Its clients keep no queue while they are offline, and do not connect again by themselves: `RedisLink` does that.
  *
+ * @param name What the server calls their connections.
  * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when the package is not installed.
  */
-export async function loadRedis(tls: RedisTls = {}): Promise<CreateRedisClient> {
+export async function loadRedis(tls: RedisTls = {}, name?: string): Promise<CreateRedisClient> {
   const { createClient } = await import('redis').catch(error => {
     const message = 'the package "redis" could not be loaded; add it to your project with: npm install redis@6';
     throw new HoldfastError('ERR_SESSION_STORE_UNAVAILABLE', message, { status: 503, cause: error });
   });
-  return ({ host, port, isTls, username, password, database }) =>
-    createClient({
+  return ({ host, port, isTls, username, password, database }) => {
+    const client = createClient({
       socket: {
         // Deadlines are ours: its own would fire before it has read what arrived while the process was busy.
         ...{ host, port, connectTimeout: 0, reconnectStrategy: false },
@@ -134,6 +135,24 @@ export async function loadRedis(tls: RedisTls = {}): Promise<CreateRedisClient> 
       // command.
       commandOptions: { timeout: 0 },
     });
+    return name === undefined ? client : withName(client, name);
+  };
+}
+
+/** Says its name when it has connected. Its own option for that would not connect where the server refuses it. */
+function withName<C extends RedisClientLike>(client: C, name: string): C {
+  const { connect } = client;
+  client.connect = async () => {
+    const connected = await connect.call(client);
+    nameConnection(client, name);
+    return connected;
+  };
+  return client;
+}
+
+/** Sent ahead of whatever comes. A user who may not do this has connections without names. */
+export function nameConnection(client: RedisClientLike, name: string): void {
+  client.sendCommand(['CLIENT', 'SETNAME', name]).catch(() => {});
 }
 
 /** A Lua script. Sent by its hash, and once as text to a server that does not know it. */

@@ -227,7 +227,7 @@ export class Server {
    *
    * @example
    * const { statistics, history, contexts } = server.statistics();
-   * console.log(statistics.created, history.length, Object.keys(contexts)); // 1 1 [ '/' ]
+   * console.log(statistics.created, history.length, Object.keys(contexts)); // 0 1 [ '/' ]
    */
   statistics(): ServerStatistics {
     this.#running();

@@ -54,7 +54,9 @@ test('applications that have one manager are counted once', async () => {
   const server = await start({ routes, session });
   for (const path of ['/page', '/shop/page']) await visit(server, path);
   const { statistics, contexts } = server.statistics();
-  expect([statistics.created, contexts['/']!.statistics.created, contexts['/shop']!.statistics.created]).toEqual([2, 2, 2]);
+  expect([statistics.created, contexts['/']!.statistics.created, contexts['/shop']!.statistics.created]).toEqual([
+    2, 2, 2,
+  ]);
   await server.stop({ drain: 0 });
   await session.close();
 });

@@ -32,11 +32,17 @@ export class AcknowledgedWriter {
   readonly #writes = new Rounds<Write, RedisReply>(round => this.#writeTogether(round));
   #hasConnected = false;
 
-  constructor(node: RedisNode, acknowledge: RedisAcknowledgement, commandTimeoutMs: number) {
+  /** @param prepare Before its connection is used. */
+  constructor(
+    node: RedisNode,
+    acknowledge: RedisAcknowledgement,
+    commandTimeoutMs: number,
+    prepare: (client: RedisClientLike) => Promise<void>,
+  ) {
     this.#address = node.address;
     this.#acknowledge = acknowledge;
     this.#commandTimeoutMs = commandTimeoutMs;
-    this.#link = new RedisLink({ create: () => node.create(), timeoutMs: commandTimeoutMs });
+    this.#link = new RedisLink({ create: () => node.create(), timeoutMs: commandTimeoutMs, prepare });
   }
 
   /** @param command Whose reply begins with 1 when it has written. */

@@ -1,12 +1,15 @@
 import { setTimeout as wait } from 'node:timers/promises';
 import { HoldfastError } from '../../base/errors.ts';
 import { parseRedisAddresses } from '../../base/redis-address.ts';
+import { connectionName } from '../connection-name.ts';
 import {
   isCluster,
   isSentinel,
   loadRedis,
+  nameConnection,
   REDIS_BYTES,
   type RedisArgument,
+  type RedisClientLike,
   type RedisLike,
   type RedisReply,
   type RedisScript,
@@ -32,6 +35,8 @@ export interface RedisConnectionOptions {
   readonly commandTimeoutMs: number;
   readonly acknowledge?: RedisAcknowledgement | undefined;
   readonly tls?: RedisTls | undefined;
+  /** What our own connections are called on the server, and what for they are. One that is brought has its own name. */
+  readonly client: { readonly name: string; readonly purpose: 'store' | 'ledger' };
 }
 
 const BROUGHT = 'the client of the application';
@@ -50,6 +55,8 @@ export class RedisConnection {
   readonly #nodes: RedisNodes;
   readonly options: RedisConnectionOptions;
   readonly #writers = new Map<RedisNode, AcknowledgedWriter>();
+  /** Made by us, from an address. */
+  readonly #isOwn: boolean;
   #isClosed = false;
 
   /**
@@ -64,12 +71,13 @@ export class RedisConnection {
   ): Promise<RedisConnection> {
     if (typeof target === 'string' || Array.isArray(target)) {
       const { servers, sentinel } = parseRedisAddresses([target].flat());
-      const createClient = await loadRedis(options.tls);
-      const { commandTimeoutMs } = options;
-      if (!sentinel) return new RedisConnection(await openNodes(servers, createClient, commandTimeoutMs), options);
+      const { commandTimeoutMs, client } = options;
+      const createClient = await loadRedis(options.tls, connectionName(client.name, client.purpose));
+      if (!sentinel)
+        return new RedisConnection(await openNodes(servers, createClient, commandTimeoutMs), options, true);
       const sentinels = new Sentinels(sentinel, createClient, commandTimeoutMs);
       const create = () => sentinels.createClient();
-      return new RedisConnection(await openMaster(sentinels.place, create, commandTimeoutMs), options);
+      return new RedisConnection(await openMaster(sentinels.place, create, commandTimeoutMs), options, true);
     }
     const client = target as RedisLike;
     if (isSentinel(client)) {
@@ -89,9 +97,16 @@ export class RedisConnection {
     return new RedisConnection(cluster, options);
   }
 
-  private constructor(nodes: RedisNodes, options: RedisConnectionOptions) {
+  private constructor(nodes: RedisNodes, options: RedisConnectionOptions, isOwn = false) {
     this.#nodes = nodes;
     this.options = options;
+    this.#isOwn = isOwn;
+  }
+
+  /** Another connection of ours to a server of this one is called by what it is for. */
+  nameFor(client: RedisClientLike, what: 'events' | 'writes'): void {
+    const { name, purpose } = this.options.client;
+    if (this.#isOwn) nameConnection(client, connectionName(name, `${purpose}-${what}`));
   }
 
   /**
@@ -208,7 +223,9 @@ export class RedisConnection {
         old.close();
         this.#writers.delete(other);
       }
-      writer = new AcknowledgedWriter(node, acknowledge, this.options.commandTimeoutMs);
+      writer = new AcknowledgedWriter(node, acknowledge, this.options.commandTimeoutMs, async client =>
+        this.nameFor(client, 'writes'),
+      );
       this.#writers.set(node, writer);
     }
     return writer;

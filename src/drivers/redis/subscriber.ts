@@ -139,6 +139,7 @@ export class RedisSubscriber {
   }
 
   async #prepare(client: RedisClientLike): Promise<void> {
+    this.#connection.nameFor(client, 'events');
     const subscribed = [client.subscribe(this.#beatChannel, address => this.#hear(address))];
     for (const [name, channel] of this.#channels)
       subscribed.push((channel.subscribed = client.subscribe(name, channel.receive)));

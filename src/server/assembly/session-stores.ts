@@ -61,7 +61,7 @@ export async function openBackend(
 async function openRedisBackend(
   url: StoreConfig['url'],
   profile: SessionConfig['profile'],
-  { prefix, acknowledge = acknowledgedUnder(profile, url), commandTimeout }: Omit<StoreConfig, 'url'>,
+  { prefix, acknowledge = acknowledgedUnder(profile, url), commandTimeout, clientName }: Omit<StoreConfig, 'url'>,
   logger: Logger,
 ): Promise<Backend> {
   const { openRedis } = await import('../../session/stores/redis.ts');
@@ -70,6 +70,7 @@ async function openRedisBackend(
     commandTimeoutMs: milliseconds(commandTimeout),
     // The address may have these, and an option goes before it.
     ...(prefix !== undefined && { prefix }),
+    ...(clientName !== undefined && { clientName }),
     ...(acknowledge && {
       acknowledge: { replicas: acknowledge.replicas, timeoutMs: milliseconds(acknowledge.timeout) },
     }),

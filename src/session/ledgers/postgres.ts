@@ -57,7 +57,7 @@ export class PostgresLedger implements Ledger {
 
   /** A ledger without a store. @throws as `openPostgres`. */
   static async open(options: PostgresOptions): Promise<PostgresLedger> {
-    return new PostgresLedger(await openDatabase(options));
+    return new PostgresLedger(await openDatabase(options, 'ledger'));
   }
 
   async putIfAbsent(key: string, value: string, ttlMs: number): Promise<boolean> {

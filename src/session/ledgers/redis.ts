@@ -52,7 +52,7 @@ export class RedisLedger implements Ledger {
     const resolved = withUrlOptions(target, options);
     const { prefix = 'holdfast' } = resolved;
     const keys = new RedisKeys(prefix);
-    const connection = await RedisConnection.open(target, connectionOptions(resolved));
+    const connection = await RedisConnection.open(target, connectionOptions(resolved, 'ledger'));
     return new RedisLedger(connection, keys, new RedisSubscriber(connection, prefix));
   }
 

@@ -9,10 +9,11 @@ const HIGHEST: ReadonlySet<string> = new Set(['max', 'maxMs']);
  * counts, and of the slowest calls the ten slowest.
  *
  * @example
- * import { sumStatistics } from 'holdfast/session';
+ * import { MemoryStore, SessionManager, sumStatistics } from 'holdfast/session';
  *
- * const both = sumStatistics([sessions.statistics(), sessions.statistics()]);
- * console.log(both.created === 2 * sessions.statistics().created); // true
+ * const keys = [crypto.getRandomValues(new Uint8Array(32))];
+ * const contexts = [1, 2].map(() => new SessionManager({ store: new MemoryStore(), keys }));
+ * console.log(sumStatistics(contexts.map(sessions => sessions.statistics())).created); // 0
  */
 export function sumStatistics(all: Iterable<SessionStatistics>): SessionStatistics {
   let sum = NOTHING;

@@ -84,7 +84,7 @@ export class RedisStore implements SessionStore {
     const resolved = withUrlOptions(target, options);
     const { prefix = 'holdfast', logger = silentLogger } = resolved;
     const keys = new RedisKeys(prefix);
-    const connection = await RedisConnection.open(target, connectionOptions(resolved));
+    const connection = await RedisConnection.open(target, connectionOptions(resolved, 'store'));
     await warnOfSettings(connection, logger);
     return new RedisStore(connection, keys, new RedisSubscriber(connection, prefix));
   }

@@ -1,6 +1,7 @@
 import { type Clock, LONGEST_TIMER_MS, systemClock } from '../../../base/clock.ts';
 import { type Logger, silentLogger } from '../../../base/logger.ts';
 import { checkOptions, type OptionNames } from '../../../base/options.ts';
+import { checkClientName, connectionName, DEFAULT_CLIENT_NAME } from '../../../drivers/connection-name.ts';
 import {
   connectionsLike,
   isPgAddress,
@@ -52,6 +53,12 @@ export interface PostgresOptions {
   readonly connectTimeoutMs?: number | undefined;
   /** Milliseconds to wait for an answer. Default 2,000. */
   readonly queryTimeoutMs?: number | undefined;
+  /**
+   * What connections of our own are called in `pg_stat_activity`, before the process id and what they are for
+   * (`shop:4711:store`). Default `holdfast`. An `application_name` of the address or of the environment (`PGAPPNAME`)
+   * stays, and a pool that is brought has its own.
+   */
+  readonly clientName?: string | undefined;
   /** Told of server settings with which commits may be lost. */
   readonly logger?: Logger | undefined;
   /** Says when old facts are removed. Deadlines and signs of life are of the real time. */
@@ -69,6 +76,7 @@ const POSTGRES_OPTIONS: OptionNames<PostgresOptions> = {
   poolSize: 'number',
   connectTimeoutMs: 'number',
   queryTimeoutMs: 'number',
+  clientName: 'text',
   logger: 'logger',
   clock: 'clock',
 };
@@ -80,11 +88,15 @@ const MIGRATION_TIMEOUT_MS = 60_000;
 /**
  * Connects, checks the server, and makes the schema when it has to.
  *
+ * @param purpose Of what its connections are for. A store and a ledger that share them: `store`.
  * @throws {TypeError} when an option cannot work.
  * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when the server cannot be reached, or does not suit, or the
  * schema cannot be made or is newer.
  */
-export async function openDatabase(options: PostgresOptions): Promise<PgDatabase> {
+export async function openDatabase(
+  options: PostgresOptions,
+  purpose: 'store' | 'ledger' = 'store',
+): Promise<PgDatabase> {
   checkOptions('postgres', options, POSTGRES_OPTIONS);
   const { url, listenUrl, transactionPooler = false, migrate = true, logger = silentLogger } = options;
   const schema = checkSchemaName(options.schema ?? 'holdfast');
@@ -97,10 +109,14 @@ export async function openDatabase(options: PostgresOptions): Promise<PgDatabase
   const queryTimeoutMs = time('queryTimeoutMs', options.queryTimeoutMs);
   const poolSize = positive('poolSize', options.poolSize ?? 10);
 
+  const client = checkClientName('postgres', options.clientName ?? DEFAULT_CLIENT_NAME);
+  const names = { pool: connectionName(client, purpose), events: connectionName(client, `${purpose}-events`) };
   const setup = transactionPooler ? undefined : setupOf(queryTimeoutMs);
   const ownUrl = url ?? listenUrl;
   const own =
-    ownUrl === undefined ? undefined : await openPgConnections({ url: ownUrl, poolSize, connectTimeoutMs, setup });
+    ownUrl === undefined
+      ? undefined
+      : await openPgConnections({ url: ownUrl, poolSize, connectTimeoutMs, setup, names });
   const pool = options.pool === undefined ? own! : checkPool(options.pool);
   const like = options.pool === undefined ? () => own!.connectApart() : connectionsLike(options.pool);
   const database = new PgDatabase({

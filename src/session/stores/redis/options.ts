@@ -1,6 +1,7 @@
 import type { Logger } from '../../../base/logger.ts';
 import { checkOptions, type OptionNames } from '../../../base/options.ts';
 import { parseRedisAddresses } from '../../../base/redis-address.ts';
+import { checkClientName, DEFAULT_CLIENT_NAME } from '../../../drivers/connection-name.ts';
 import type { RedisConnectionOptions } from '../../../drivers/redis/connection.ts';
 import type { RedisLike, RedisTls } from '../../../drivers/redis.ts';
 
@@ -21,6 +22,11 @@ export interface RedisOptions {
   readonly acknowledge?: { readonly replicas: number; readonly timeoutMs?: number };
   /** For `rediss://`. Default: the authorities that Node trusts, no certificate of our own. */
   readonly tls?: RedisTls;
+  /**
+   * What connections of our own are called in `CLIENT LIST`, before the process id and what they are for
+   * (`shop:4711:store`). Default `holdfast`. A client that is brought has a name of its own (`name` of `createClient`).
+   */
+  readonly clientName?: string;
   /** Told when the server's settings endanger sessions. */
   readonly logger?: Logger;
 }
@@ -30,6 +36,7 @@ const REDIS_OPTIONS: OptionNames<RedisOptions> = {
   commandTimeoutMs: 'number',
   acknowledge: { replicas: 'number', timeoutMs: 'number' },
   tls: 'object',
+  clientName: 'text',
   logger: 'logger',
 };
 
@@ -57,14 +64,14 @@ export function withUrlOptions(target: RedisTarget, options: RedisOptions): Redi
 }
 
 /** @throws {TypeError} when an option cannot work. */
-export function connectionOptions({
-  commandTimeoutMs = 2_000,
-  acknowledge,
-  tls,
-}: RedisOptions): RedisConnectionOptions {
+export function connectionOptions(
+  { commandTimeoutMs = 2_000, acknowledge, tls, clientName = DEFAULT_CLIENT_NAME }: RedisOptions,
+  purpose: 'store' | 'ledger',
+): RedisConnectionOptions {
+  const client = { name: checkClientName('redis', clientName), purpose };
   if (!(commandTimeoutMs > 0))
     throw new TypeError(`redis: commandTimeoutMs must be more than 0, not ${commandTimeoutMs}`);
-  if (!acknowledge) return { commandTimeoutMs, tls };
+  if (!acknowledge) return { commandTimeoutMs, tls, client };
   const { replicas, timeoutMs = 500 } = acknowledge;
   if (!Number.isInteger(replicas) || replicas < 1) {
     throw new TypeError(`redis: acknowledge.replicas must be an integer of at least 1, not ${replicas}`);
@@ -73,5 +80,5 @@ export function connectionOptions({
   if (!Number.isInteger(timeoutMs) || timeoutMs < 1) {
     throw new TypeError(`redis: acknowledge.timeoutMs must be an integer of at least 1, not ${timeoutMs}`);
   }
-  return { commandTimeoutMs, tls, acknowledge: { replicas, timeoutMs } };
+  return { commandTimeoutMs, tls, client, acknowledge: { replicas, timeoutMs } };
 }
