@@ -1,3 +1,4 @@
+import type { Awaitable } from '../../base/awaitable.ts';
 import { HoldfastError } from '../../base/errors.ts';
 import { checkOptions, kindOf } from '../../base/options.ts';
 import { UnauthorizedSessionRequestError } from '../identity/owner.ts';
@@ -111,10 +112,7 @@ export class SessionHandle {
 
   async load(keys: string | readonly string[]): Promise<unknown> {
     const names = typeof keys === 'string' ? [keys] : checkNames(keys);
-    const state = this.#check();
-    if (this.#view.isVeiled) return typeof keys === 'string' ? undefined : names.map(() => undefined);
-    await state.load(names);
-    for (const name of names) this.#noteLoaded(state, name);
+    await this.fetch(names);
     const values = names.map(name => this.get(name));
     return typeof keys === 'string' ? values[0] : values;
   }
@@ -134,6 +132,49 @@ export class SessionHandle {
     this.#noteLoaded(state, key);
     return value;
   }
+
+  // ---- for handlers in other threads, which decode and encode there (EncodedSession)
+
+  get maxAttributeBytes(): number {
+    return this.#state.maxAttributeBytes;
+  }
+
+  /** As `load`, without the values. */
+  async fetch(keys: readonly string[]): Promise<void> {
+    const state = this.#check();
+    if (this.#view.isVeiled) return;
+    await state.load(keys);
+    for (const key of keys) this.#noteLoaded(state, key);
+  }
+
+  /** @throws {HoldfastError} ERR_SESSION_NOT_LOADED as `get`. */
+  getEncoded(key: string): Uint8Array | undefined {
+    const state = this.#check();
+    if (this.#view.isVeiled) return undefined;
+    if (state.isApart(key) && !this.#loaded?.has(key)) throw notLoaded(key);
+    const bytes = state.getEncoded(key);
+    if (state.isDirty) this.#holder.onRead();
+    return bytes;
+  }
+
+  setEncoded(key: string, bytes: Uint8Array): void {
+    const state = this.#checkChange();
+    state.setEncoded(key, bytes);
+    this.#noteLoaded(state, key);
+    this.#holder.onChanged();
+  }
+
+  async updateEncoded(
+    key: string,
+    change: (current: Uint8Array | undefined) => Awaitable<Uint8Array | undefined>,
+  ): Promise<Uint8Array | undefined> {
+    const state = this.#checkChange();
+    const written = await state.updateEncoded(key, change);
+    this.#noteLoaded(state, key);
+    return written;
+  }
+
+  // ----
 
   delete(key: string): void {
     const state = this.#checkChange();
@@ -264,10 +305,15 @@ class ScopedSession {
 }
 
 /** @throws {TypeError} when it is not a list of names. */
-function checkNames(keys: readonly string[]): readonly string[] {
+export function checkNames(keys: readonly string[]): readonly string[] {
   if (Array.isArray(keys) && keys.every(key => typeof key === 'string')) return keys;
   const given = Array.isArray(keys) ? `a list with ${kindOf(keys.find(key => typeof key !== 'string'))}` : kindOf(keys);
   throw new TypeError(`load: it takes the name of an attribute, or a list of names, not ${given}`);
+}
+
+/** The attributes of a session whose names begin with `<prefix>:`. */
+export function scopeOf(session: Attributes, prefix: string): object {
+  return new ScopedSession(session, prefix);
 }
 
 /** @see {@link sessionUntilSignIn} */
@@ -368,7 +414,7 @@ keepsOnlyWhatIsSet(SupersededSession);
  * `session.cart = …` would be lost with the request, so it is an error. Behind the prototype stands one whose properties
  * cannot be assigned to: what the class has itself is found before.
  */
-function keepsOnlyWhatIsSet({ prototype }: { readonly prototype: object }): void {
+export function keepsOnlyWhatIsSet({ prototype }: { readonly prototype: object }): void {
   const refuse = (_: object, name: string | symbol): never => {
     const shown = JSON.stringify(String(name));
     throw new TypeError(`a session keeps what is set and nothing else; write session.set(${shown}, value)`);

@@ -1,4 +1,5 @@
 import { checkAttributeName } from '../../base/attribute-name.ts';
+import type { Awaitable } from '../../base/awaitable.ts';
 import { Backoff } from '../../base/backoff.ts';
 import type { Clock } from '../../base/clock.ts';
 import { HoldfastError, isHoldfastError } from '../../base/errors.ts';
@@ -201,6 +202,11 @@ export class SessionState {
     return this.#base.bytes;
   }
 
+  /** Of one attribute. */
+  get maxAttributeBytes(): number {
+    return this.#rules.maxAttributeBytes;
+  }
+
   get isStored(): boolean {
     return this.#isStored;
   }
@@ -351,6 +357,15 @@ export class SessionState {
     return new Snapshot(record, this.#rules.apart);
   }
 
+  /** The value as it is stored, to be decoded elsewhere. It must not be changed. */
+  getEncoded(name: string): Uint8Array | undefined {
+    const bytes = this.#bytes(name);
+    if (bytes === undefined && this.isApart(name)) this.#readLoaded(name);
+    if (bytes && this.#rules.contents !== 'set' && !this.#given.has(name))
+      this.#given = withEntry(this.#given, name, { value: undefined, isOwn: false });
+    return bytes;
+  }
+
   /** @throws {HoldfastError} as `decodeValue`. */
   get(name: string): unknown {
     const given = this.#given.get(name);
@@ -363,7 +378,12 @@ export class SessionState {
   set(name: string, value: unknown): void {
     checkAttributeName(name);
     if (value === undefined) return this.delete(name);
-    const bytes = this.#encode(name, value);
+    this.setEncoded(name, this.#encode(name, value));
+  }
+
+  /** @param bytes What `encodeValue` has made, of at most `maxAttributeBytes`. They must not change afterwards. */
+  setEncoded(name: string, bytes: Uint8Array): void {
+    checkAttributeName(name);
     this.#checkSize(name, bytes);
     this.#change(name, bytes);
   }
@@ -431,10 +451,24 @@ export class SessionState {
 
   /** Compare-and-swap on what the store holds. Resolves with the value written, decoded. */
   async update(name: string, change: (current: unknown) => unknown): Promise<unknown> {
+    const written = await this.updateEncoded(name, before => {
+      const next = change(before && decodeValue(before, name).value);
+      return next === undefined ? undefined : this.#encode(name, next);
+    });
+    return written && decodeValue(written, name).value;
+  }
+
+  /** The same with values as they are stored. */
+  async updateEncoded(
+    name: string,
+    change: (current: Uint8Array | undefined) => Awaitable<Uint8Array | undefined>,
+  ): Promise<Uint8Array | undefined> {
     checkAttributeName(name);
     if (this.#isDetached) {
-      this.set(name, change(this.get(name)));
-      return this.get(name);
+      const bytes = await change(this.#bytes(name));
+      if (bytes) this.setEncoded(name, bytes);
+      else this.delete(name);
+      return bytes;
     }
     return this.#rules.updates.run(this.sid, async () => {
       if (!this.#isStored || this.#changed.has(name) || this.#inFlight.has(name)) await this.commit();
@@ -444,8 +478,7 @@ export class SessionState {
         const found = await this.#rules.store.readAttributes(this.sid, new Set([name]));
         if (!found) throw this.#gone();
         const before = found.get(name);
-        const next = change(before && decodeValue(before.value, name).value);
-        const bytes = next === undefined ? undefined : this.#encode(name, next);
+        const bytes = await change(before?.value);
         if (bytes) this.#checkSize(name, bytes);
         const attributes = new Map([[name, bytes]]);
         const base = this.#base;
@@ -463,7 +496,7 @@ export class SessionState {
           this.#lacksRoom = false;
           this.#rebase(name, bytes, result.version);
           this.#take({ attributes, header: undefined, ...result }, base);
-          return bytes && decodeValue(bytes, name).value;
+          return bytes;
         }
         this.#rules.meters.conflicts++;
       } while (await backoff.next());
