@@ -624,7 +624,9 @@ const route: z.ZodType<RouteConfig> = section<RouteConfig>('a route', {
 });
 
 const dispatch = section<DispatchOptions>('dispatch', {
-  concurrency: whole(1),
+  concurrency: whole(1).optional(),
+  threads: whole(1).optional(),
+  threadMemory: size.optional(),
   queue: whole(0).optional(),
   whenFull: z.enum(['wait', 'close']).optional(),
 });

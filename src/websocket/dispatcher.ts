@@ -1,4 +1,12 @@
+import { parseSize } from '../base/size.ts';
 import type { DispatchOptions } from './endpoint-options.ts';
+import { ThreadPool } from './threads/thread-pool.ts';
+
+/** More are no mistake of a person's any more: each has a heap of its own. */
+export const MAX_THREADS = 128;
+const MIB = 1024 * 1024;
+/** With less a thread does not get as far as its module. */
+const LEAST_THREAD_MIB = 16;
 
 /** Someone who waits for a slot. */
 export interface DispatchWaiter {
@@ -14,6 +22,8 @@ export interface DispatchWaiter {
  */
 export class Dispatcher {
   readonly whenFull: 'wait' | 'close';
+  /** Where callbacks that a module exports run. */
+  readonly threads: ThreadPool | undefined;
   readonly #concurrency: number;
   readonly #queue: number;
   #running = 0;
@@ -21,7 +31,13 @@ export class Dispatcher {
 
   /** @throws {TypeError} when a number is not a whole positive one. */
   constructor(options: DispatchOptions) {
-    const { concurrency, queue = 1024, whenFull = 'wait' } = options;
+    const { threads, queue = 1024, whenFull = 'wait' } = options;
+    if ((options.concurrency === undefined) === (threads === undefined))
+      throw new TypeError(
+        'dispatch: needs "concurrency" or "threads", and takes one of them: each thread runs one callback at a time',
+      );
+    this.threads = threadsOf(options);
+    const concurrency = (options.concurrency ?? threads)!;
     if (!(concurrency >= 1) || (!Number.isInteger(concurrency) && concurrency !== Number.POSITIVE_INFINITY))
       throw new TypeError(`dispatch.concurrency: not a positive whole number: ${concurrency}`);
     if (!(queue >= 0)) throw new TypeError(`dispatch.queue: not a count: ${queue}`);
@@ -61,5 +77,27 @@ export class Dispatcher {
     const isFull = this.#waiting.length >= this.#queue;
     if (!isFull || this.whenFull === 'wait') this.#waiting.push(waiter);
     return !isFull;
+  }
+}
+
+function threadsOf({ threads, threadMemory }: DispatchOptions): ThreadPool | undefined {
+  if (threads === undefined) {
+    if (threadMemory === undefined) return undefined;
+    throw new TypeError('dispatch.threadMemory: goes with "threads"; add them or remove it');
+  }
+  if (!Number.isInteger(threads) || threads < 1 || threads > MAX_THREADS)
+    throw new TypeError(`dispatch.threads: not a whole number from 1 to ${MAX_THREADS}: ${threads}`);
+  if (threadMemory === undefined) return new ThreadPool(threads, undefined);
+  const mib = memoryOf(threadMemory);
+  if (!(mib >= LEAST_THREAD_MIB))
+    throw new TypeError(`dispatch.threadMemory: a thread needs ${LEAST_THREAD_MIB}MiB or more, not ${threadMemory}`);
+  return new ThreadPool(threads, Number.isFinite(mib) ? mib : undefined);
+}
+
+function memoryOf(size: NonNullable<DispatchOptions['threadMemory']>): number {
+  try {
+    return Math.floor(parseSize(size) / MIB);
+  } catch (cause) {
+    throw new TypeError(`dispatch.threadMemory: ${(cause as Error).message}`, { cause });
   }
 }

@@ -3,7 +3,7 @@ import { HoldfastError, toError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { Session } from '../session/session.ts';
 import { CloseCode } from '../wire/close-codes.ts';
-import type { Recipient } from './broadcast.ts';
+import type { BroadcastResult, Recipient } from './broadcast.ts';
 import { type CallbackKind, CallbackQueue, type CallbackTarget } from './callback-queue.ts';
 import type { Connection, Endpoint } from './connection.ts';
 import type { Dispatcher } from './dispatcher.ts';
@@ -63,7 +63,7 @@ export interface ConnectionOwner {
   readonly endpoint: Endpoint<unknown>;
   readonly limits: EndpointLimits;
   readonly dispatcher: Dispatcher | undefined;
-  readonly wantsFragments: boolean;
+  wantsFragments: boolean;
   /** Left by a connection that is between two messages, for the next one that reads. */
   idleAssembler: MessageAssembler | undefined;
   invoke(connection: EndpointConnection<unknown>, kind: CallbackKind, value: unknown, extra: unknown): unknown;
@@ -72,6 +72,8 @@ export interface ConnectionOwner {
   onClosing(connection: EndpointConnection<unknown>): void;
   /** The TCP connection is gone. */
   onGone(connection: EndpointConnection<unknown>, event: CloseEvent): void;
+  /** Its callback has not settled in time: nobody waits for it any more. */
+  onGivenUp(connection: EndpointConnection<unknown>): void;
   /** Its last callback has settled. */
   onFinished(connection: EndpointConnection<unknown>): void;
 }
@@ -284,6 +286,12 @@ export class EndpointConnection<Data = undefined>
   unsubscribe(topic: string): void {
     checkTopic('unsubscribe', topic);
     if (this.#topics?.delete(topic)) this.#services.topics.unsubscribe(topic, this);
+  }
+
+  // ---- what handlers in threads have beside that
+
+  publish(topic: string, data: string | Uint8Array, except?: object): BroadcastResult {
+    return this.#services.topics.publish(topic, data, except);
   }
 
   // ---- what the transport tells
@@ -548,6 +556,7 @@ export class EndpointConnection<Data = undefined>
         'a WebSocket callback was given up',
       );
     else this.#giveUp(error);
+    this.#owner.onGivenUp(this);
     this.#callbacks.abandon();
   }
 

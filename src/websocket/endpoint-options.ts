@@ -37,11 +37,26 @@ export interface CloseEvent {
 
 /**
  * A limit on callbacks that are running at the same time, shared by every connection of the endpoints that name it (a
- * work manager).
+ * work manager). One of `concurrency` and `threads` is needed.
+ *
+ * With `concurrency` alone all of them run in the main thread, as Node runs everything: a handler that computes for
+ * 500 ms holds up every other connection, endpoint and request of the process for 500 ms. `concurrency` limits those
+ * that wait, for a database for example. Handlers that compute need `threads`.
  */
 export interface DispatchOptions {
   /** How many asynchronous callbacks may be unsettled at once. A synchronous callback takes no slot. */
-  concurrency: number;
+  concurrency?: number;
+  /**
+   * Threads for the callbacks that the module `handlers` of an endpoint exports: 1 to 128. Each runs one callback at a
+   * time, whichever connection's is next, and all others go on meanwhile. They are started with the server; one that
+   * ends is replaced.
+   */
+  threads?: number;
+  /**
+   * Heap that one thread may have; a callback that needs more costs its connection and its thread. At least `16MiB`.
+   * Default: as much as Node gives a process.
+   */
+  threadMemory?: Size;
   /** How many connections may wait for a slot. Default 1024. */
   queue?: number;
   /** A connection that finds the queue full: `wait` (default; it is not read until there is room) or `close` (1013). */
@@ -84,12 +99,20 @@ export interface EndpointOptions<Data = undefined> {
   compression?: boolean | DeflateOptions;
   /**
    * Limits of its own, or the name of limits shared under the server's `dispatch`. Default: no limit beyond one
-   * callback per connection.
+   * callback per connection. Without `threads` a handler that computes holds up the whole process.
    */
   dispatch?: DispatchOptions | string;
   /**
-   * A callback that has not settled after this fails the connection with 1011, an `accept` the handshake with 503.
-   * Default `60s`; -1 never.
+   * A module whose exports `onOpen`, `onMessage` … run in the `threads` of `dispatch`, each with a `ThreadConnection`:
+   * `new URL('./handlers.ts', import.meta.url)`, or an absolute path. A callback is either there or here, where it runs
+   * in the main thread; `accept`, `init` and `destroy` are always here. The module is loaded once in each thread, so
+   * what it keeps in variables is kept by thread. Default none.
+   */
+  handlers?: string | URL;
+  /**
+   * A callback that has not settled after this fails the connection with 1011, an `accept` the handshake with 503. In a
+   * thread its `signal` is aborted; when it has not settled a second later, its thread is ended and replaced. Default
+   * `60s`; -1 never.
    */
   handlerTimeout?: Duration;
   /**
@@ -144,6 +167,8 @@ export interface EndpointOptions<Data = undefined> {
 
 export const DISPATCH_OPTIONS: OptionNames<DispatchOptions> = {
   concurrency: 'number',
+  threads: 'number',
+  threadMemory: 'measure',
   queue: 'number',
   whenFull: true,
 };
@@ -177,6 +202,7 @@ export const ENDPOINT_OPTIONS: OptionNames<EndpointOptions<unknown>> = {
   subprotocols: true,
   compression: DEFLATE_OPTIONS,
   dispatch: DISPATCH_OPTIONS,
+  handlers: true,
   handlerTimeout: 'measure',
   maxBufferedAmount: 'measure',
   slowReader: 'text',

@@ -34,6 +34,8 @@ import {
   negotiateDeflate,
   PerMessageDeflate,
 } from './protocol/permessage-deflate.ts';
+import type { ThreadServices } from './threads/thread-pool.ts';
+import { moduleUrl, ThreadedCallbacks } from './threads/threaded-callbacks.ts';
 import type { TimerWheel } from './timer-wheel.ts';
 
 // Recognised across two loaded copies of the package, as `instanceof` is not. Its value is the endpoint itself, so that
@@ -139,6 +141,8 @@ export class ServedEndpoint<Data = undefined> implements Endpoint<Data> {
   readonly #closing = new Set<EndpointConnection<unknown>>();
   readonly #owner: ConnectionOwner;
   #dispatcher: Dispatcher | undefined;
+  /** The callbacks that run in threads, while it is served. */
+  #threaded: ThreadedCallbacks | undefined;
   #isRunning = false;
   /** Handshakes being judged and connections that are not yet gone. */
   #taken = 0;
@@ -162,6 +166,9 @@ export class ServedEndpoint<Data = undefined> implements Endpoint<Data> {
     if (this.#deflate) checkDeflateOptions(this.#deflate);
     if (options.dispatch !== undefined && typeof options.dispatch !== 'string')
       this.#dispatcher = new Dispatcher(options.dispatch);
+    if (options.handlers !== undefined) moduleUrl(options.handlers);
+    const fault = typeof options.dispatch === 'string' ? undefined : threadFault(options, this.#dispatcher);
+    if (fault) throw new TypeError(`defineEndpoint: ${fault}`);
     this.#owner = this.#makeOwner();
   }
 
@@ -190,16 +197,23 @@ export class ServedEndpoint<Data = undefined> implements Endpoint<Data> {
     for (const connection of [...this.#open, ...this.#closing]) connection.terminate();
   }
 
-  /** The server's named dispatch policy, for an endpoint that asks for one by name. */
+  /**
+   * The server's named dispatch policy, for an endpoint that asks for one by name.
+   * @throws {HoldfastError} ERR_CONFIG_INVALID when one of them has threads or handlers for threads, and the other not.
+   */
   useDispatcher(dispatcher: Dispatcher): void {
+    const fault = threadFault(this.options, dispatcher);
+    if (fault) throw new HoldfastError('ERR_CONFIG_INVALID', `endpoint ${this.patterns[0]}: ${fault}`);
     this.#dispatcher = dispatcher;
   }
 
   /**
-   * Runs `init`. @throws {HoldfastError} ERR_SERVER_STATE when it is running already: an endpoint belongs to one server
-   * at a time.
+   * Loads the handlers into their threads and runs `init`.
+   *
+   * @throws {HoldfastError} ERR_SERVER_STATE when it is running already: an endpoint belongs to one server at a time;
+   * ERR_CONFIG_INVALID when the module of its handlers cannot be used.
    */
-  async start(): Promise<void> {
+  async start(services: ThreadServices): Promise<void> {
     if (this.#isRunning)
       throw new HoldfastError(
         'ERR_SERVER_STATE',
@@ -207,8 +221,10 @@ export class ServedEndpoint<Data = undefined> implements Endpoint<Data> {
       );
     this.#isRunning = true;
     try {
+      await this.#openThreads(services);
       await this.options.init?.();
     } catch (error) {
+      await this.#closeThreads();
       this.#isRunning = false;
       throw error;
     }
@@ -222,7 +238,11 @@ export class ServedEndpoint<Data = undefined> implements Endpoint<Data> {
         this.#onEmpty = resolve;
       });
     this.#isRunning = false;
-    await this.options.destroy?.();
+    try {
+      await this.options.destroy?.();
+    } finally {
+      await this.#closeThreads();
+    }
   }
 
   /**
@@ -273,6 +293,20 @@ export class ServedEndpoint<Data = undefined> implements Endpoint<Data> {
     this.#unfinished++;
     connection.start(early);
     return connection;
+  }
+
+  async #openThreads(services: ThreadServices): Promise<void> {
+    const { handlers } = this.options;
+    const pool = this.#dispatcher?.threads;
+    if (handlers === undefined || pool === undefined) return;
+    const module = moduleUrl(handlers);
+    this.#threaded = await ThreadedCallbacks.open(this.patterns[0]!, module, this.options, pool, services);
+    this.#owner.wantsFragments ||= this.#threaded.has('fragment');
+  }
+
+  async #closeThreads(): Promise<void> {
+    await this.#threaded?.close();
+    this.#threaded = undefined;
   }
 
   async #answerLater(
@@ -352,8 +386,10 @@ export class ServedEndpoint<Data = undefined> implements Endpoint<Data> {
       get dispatcher() {
         return endpoint.#dispatcher;
       },
-      hasCallback: kind => options[OPTION_OF[kind]] !== undefined,
+      hasCallback: kind => options[OPTION_OF[kind]] !== undefined || endpoint.#threaded?.has(kind) === true,
       invoke(connection, kind, value, extra) {
+        const threaded = endpoint.#threaded;
+        if (threaded?.has(kind)) return threaded.run(connection, kind, value, extra);
         const own = connection as EndpointConnection<Data>;
         switch (kind) {
           case 'message':
@@ -377,7 +413,9 @@ export class ServedEndpoint<Data = undefined> implements Endpoint<Data> {
       onClosing: connection => {
         this.#open.delete(connection);
         this.#closing.add(connection);
+        this.#threaded?.onClosing(connection);
       },
+      onGivenUp: connection => this.#threaded?.onGivenUp(connection),
       onGone: connection => {
         this.#closing.delete(connection);
         this.giveUp();
@@ -388,6 +426,19 @@ export class ServedEndpoint<Data = undefined> implements Endpoint<Data> {
       },
     };
   }
+}
+
+/** Says what is wrong when handlers and threads do not come together; undefined when nothing is. */
+function threadFault(
+  { handlers, dispatch }: Pick<EndpointOptions, 'handlers' | 'dispatch'>,
+  dispatcher: Dispatcher | undefined,
+): string | undefined {
+  const policy = typeof dispatch === 'string' ? `dispatch policy ${JSON.stringify(dispatch)}` : '"dispatch"';
+  if (handlers === undefined && dispatcher?.threads)
+    return `${policy} has threads, which run what a module exports; add "handlers", the URL of a module`;
+  if (handlers !== undefined && !dispatcher?.threads)
+    return `"handlers" run in threads, and ${policy} has none; write for example dispatch: { threads: 4 }`;
+  return undefined;
 }
 
 const OPTION_OF = { ping: 'onPing', pong: 'onPong', error: 'onError' } as const;

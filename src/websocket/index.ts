@@ -13,3 +13,4 @@ export type {
 } from './endpoint-options.ts';
 export type { Handshake, User } from './handshake.ts';
 export type { DeflateOptions } from './protocol/permessage-deflate.ts';
+export type { ThreadConnection, ThreadEndpoint, ThreadHandlers } from './threads/thread-connection.ts';

@@ -114,7 +114,7 @@ export async function build(
     const router = createRouter(entries);
     const internal = await internalApi(config, entries, { clock, logger, dataFolder, assertionKeys });
     for (const endpoint of endpointsOf(entries)) {
-      await endpoint.start();
+      await endpoint.start({ clock, logger });
       started.push(endpoint);
     }
     for (const upstream of upstreams.values()) {

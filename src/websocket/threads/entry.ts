@@ -1,0 +1,51 @@
+/** What a thread of handlers runs: it loads modules, and runs one callback at a time. */
+import { workerData } from 'node:worker_threads';
+import { MainThread } from './main-thread.ts';
+import type { Task, ThreadStart } from './messages.ts';
+import { type PackedError, packError, unpackError } from './packed-error.ts';
+import { RemoteConnection } from './remote-connection.ts';
+import { RunningCallback } from './running-callback.ts';
+
+type Handler = (connection: object, value: unknown, extra: unknown) => unknown;
+
+const modules = new Map<string, Readonly<Record<string, Handler>>>();
+let running: { readonly id: number; readonly callback: RunningCallback } | undefined;
+
+async function load(module: string): Promise<void> {
+  try {
+    const exported: Readonly<Record<string, unknown>> = await import(module);
+    modules.set(module, exported as Readonly<Record<string, Handler>>);
+    const exports = Object.entries(exported).map(([name, value]) => [name, typeof value === 'function'] as const);
+    main.tell({ kind: 'loaded', module, exports });
+  } catch (error) {
+    main.tell({ kind: 'not-loaded', module, error: packError(error) });
+  }
+}
+
+async function run(id: number, task: Task): Promise<void> {
+  const callback = new RunningCallback(main, id, task.isAborted);
+  running = { id, callback };
+  let error: PackedError | undefined;
+  try {
+    const handler = modules.get(task.module)![task.callback]!;
+    await handler(new RemoteConnection(callback, task.connection), argumentOf(task), task.extra);
+  } catch (thrown) {
+    error = packError(thrown);
+  }
+  await callback.end();
+  running = undefined;
+  main.tell({ kind: 'done', id, ...(error && { error }) });
+}
+
+function argumentOf({ callback, value }: Task): unknown {
+  if (callback === 'onError') return unpackError(value as PackedError);
+  return value instanceof Uint8Array ? Buffer.from(value.buffer as ArrayBuffer) : value;
+}
+
+const main: MainThread = new MainThread(workerData as ThreadStart, {
+  load: module => void load(module),
+  run: (id, task) => void run(id, task),
+  abort(id) {
+    if (running?.id === id) running.callback.abort();
+  },
+});

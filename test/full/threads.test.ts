@@ -1,0 +1,320 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { defineEndpoint, type EndpointOptions } from 'holdfast';
+import { describe, expect, test } from 'vitest';
+import { FakeClock } from '../../src/testing/fake-clock.ts';
+import { testClient } from '../../src/testing/test-client.ts';
+import { productUrl, Served, type Wire, wires } from '../guard/served.ts';
+import { Http2Client } from '../server/http2-client.ts';
+import { Lines } from '../server/wires.ts';
+import { PLACES, skipNote } from '../session/race-stores.ts';
+import { serve } from '../websocket/serve.ts';
+import type { Seat } from '../websocket/thread-handlers.ts';
+
+const modules = new URL('../websocket/', import.meta.url);
+const handlers = new URL('thread-handlers.ts', modules);
+
+function computing(options: Partial<EndpointOptions<Seat>> = {}) {
+  return defineEndpoint<Seat>({
+    path: '/',
+    dispatch: { threads: 1 },
+    handlers,
+    accept: () => ({ data: { room: 'lobby', visits: new Map([['lobby', 1]]) } }),
+    ...options,
+  });
+}
+
+const open = (at: string) => testClient(at);
+
+/** A client that hears what handlers say of connections that they cannot send to any more. */
+async function watch(at: string) {
+  const client = await open(at);
+  const watcher = {
+    client,
+    async hears(what: string | RegExp): Promise<void> {
+      for (;;) {
+        const text = String(await client.receive());
+        if (typeof what === 'string' ? text === what : what.test(text)) return;
+      }
+    },
+    [Symbol.asyncDispose]: () => client[Symbol.asyncDispose](),
+  };
+  client.send('subscribe watch');
+  client.send('echo ready');
+  await watcher.hears('ready');
+  return watcher;
+}
+
+describe('a handler in a thread that fails', () => {
+  test('closes its connection with 1011, and its error has its name, code and stack in onError and the log', async () => {
+    const logger = new Lines();
+    await using alone = await serve(computing(), {}, { logger });
+    await using watcher = await watch(alone.url);
+    await using client = await open(alone.url);
+    client.send('throw');
+    expect(await client.closed).toMatchObject({ code: 1011 });
+    await watcher.hears('error ERR_WS_HANDLER_FAILED RangeError ERR_OF_MINE');
+    const { err, callback } = logger.all.find(({ level }) => level === 'error')!.fields as Record<string, Error>;
+    expect(callback).toBe('message');
+    expect(err).toBeInstanceOf(RangeError);
+    expect(err).toMatchObject({ code: 'ERR_OF_MINE', message: 'the handler is broken' });
+    expect(err!.stack).toContain('thread-handlers.ts');
+    watcher.client.send('echo on');
+    await watcher.hears('on');
+  });
+
+  test('may throw what is not an error', async () => {
+    await using alone = await serve(computing());
+    await using client = await open(alone.url);
+    client.send('reject');
+    expect(await client.closed).toMatchObject({ code: 1011 });
+  });
+
+  test.each([
+    ['ends its thread', 'exit', /ended.*3/],
+    ['lets its thread run out of memory', 'eat', /memory/],
+  ])(
+    'because it %s closes its connection alone, and another thread takes the next message',
+    async (_, command, why) => {
+      const logger = new Lines();
+      await using alone = await serve(computing({ dispatch: { threads: 1, threadMemory: '24MiB' } }), {}, { logger });
+      await using watcher = await watch(alone.url);
+      await using client = await open(alone.url);
+      client.send(command);
+      expect(await client.closed).toMatchObject({ code: 1011 });
+      await watcher.hears('error ERR_WS_HANDLER_FAILED HoldfastError ERR_WS_THREAD_LOST');
+      watcher.client.send('where');
+      await watcher.hears(/^thread/);
+      const line = logger.all.find(({ fields }) => fields.event === 'thread-ended')!;
+      expect(String((line.fields.err as Error).message)).toMatch(why);
+    },
+  );
+
+  test('after its callback has ended costs the thread, and no connection', async () => {
+    const logger = new Lines();
+    await using alone = await serve(computing(), {}, { logger });
+    await using client = await open(alone.url);
+    client.send('stray');
+    expect(await client.receive()).toBe('later');
+    await expect.poll(() => logger.all.map(({ fields }) => fields.event)).toContain('thread-ended');
+    client.send('where');
+    expect(await client.receive()).toMatch(/^thread/);
+  });
+});
+
+describe('handlerTimeout of handlers in threads', () => {
+  async function timed() {
+    const clock = new FakeClock();
+    const logger = new Lines();
+    const served = await serve(computing({ handlerTimeout: '5s', idleTimeout: -1 }), {}, { clock, logger });
+    const watcher = await watch(served.url);
+    const client = await open(served.url);
+    return {
+      ...{ clock, watcher, client },
+      logged: () => logger.all.map(({ fields }) => fields.event),
+      async [Symbol.asyncDispose]() {
+        await served[Symbol.asyncDispose]();
+      },
+    };
+  }
+
+  test.each(['forever', 'never'])(
+    'ends a handler that goes on %s: 1011, and after a second its thread',
+    async command => {
+      await using parts = await timed();
+      const { clock, client, watcher, logged } = parts;
+      client.send('echo here');
+      expect(await client.receive()).toBe('here');
+      client.send(command);
+      expect(await client.ping()).toBe(true);
+      await clock.advance(5_200);
+      expect(await client.closed).toMatchObject({ code: 1011 });
+      watcher.client.send('where');
+      await clock.advance(500);
+      expect(logged()).not.toContain('thread-terminated');
+      await clock.advance(600);
+      await watcher.hears(/^thread/);
+      expect(logged()).toContain('thread-terminated');
+      expect(logged()).not.toContain('thread-ended');
+    },
+  );
+
+  test('leaves its thread to a handler that stops when its signal says so', async () => {
+    await using parts = await timed();
+    const { clock, client, watcher, logged } = parts;
+    client.send('untilAborted');
+    expect(await client.receive()).toBe('computing');
+    await clock.advance(5_200);
+    expect(await client.closed).toMatchObject({ code: 1011 });
+    await watcher.hears('stopped false false');
+    await clock.advance(2_000);
+    expect(logged()).not.toContain('thread-terminated');
+  });
+});
+
+describe('a module of handlers', () => {
+  test.each([
+    ['is not there', 'missing.ts', /missing\.ts/],
+    ['throws when it is loaded', 'broken.ts', /broken\.ts.*no table of prices/],
+    ['exports no callback', 'empty.ts', /exports none/],
+    ['exports a misspelled callback', 'misspelled.ts', /onMesage.*onMessage/],
+    ['exports accept', 'accepting.ts', /accept.*definition/],
+    ['exports a callback that is not a function', 'value.ts', /onMessage.*function/],
+    ['has a callback that the definition has too', 'twice.ts', /onOpen/],
+  ])('whose module %s does not start, and says why', async (_, file, message) => {
+    const module = new URL(`thread-modules/${file}`, modules);
+    const wrong = defineEndpoint({ path: '/', dispatch: { threads: 2 }, handlers: module, onOpen() {} });
+    await expect(serve(wrong)).rejects.toMatchObject({
+      code: 'ERR_CONFIG_INVALID',
+      message: expect.stringMatching(message),
+    });
+  });
+});
+
+describe('the session of a handler in a thread', () => {
+  test.each(PLACES.map(place => [`${place.name}${skipNote(place)}`, place] as const))(
+    'is kept in %s as one of the main thread',
+    async (_, { missing, open: openPlace }) => {
+      if (missing) return;
+      const place = await openPlace();
+      const dataFolder = await mkdtemp(join(tmpdir(), 'holdfast-threads-'));
+      await writeFile(join(dataFolder, 'key'), 'k'.repeat(64));
+      const own = await serve(computing(), {
+        session: { store: place.address, keyFiles: [join(dataFolder, 'key')] },
+        dataFolder,
+        routes: [{ path: '/in', session: 'create', fetch: () => new Response('in') }],
+      });
+      const origin = own.url.replace('ws', 'http');
+      const answer = await fetch(`${origin}/in`);
+      const cookie = answer.headers.getSetCookie()[0]!.split(';')[0]!;
+      const sockets = await Promise.all(
+        [1, 2, 3].map(() => testClient(own.url, { origin, headers: { Cookie: cookie } })),
+      );
+      // Three updates of each socket, all at once; other processes and requests change it too.
+      for (const socket of sockets) socket.send('add');
+      const sid = cookie.split('.')[1]!;
+      await own.server.sessions.access(sid, session =>
+        session.update('n' as never, (n: unknown) => (Number(n ?? 0) + 1) as never),
+      );
+      for (const socket of sockets) expect(await socket.receive()).toMatch(/^n is \d+$/);
+      expect(await own.server.sessions.access(sid, session => session.get('n' as never))).toBe(10);
+      sockets[0]!.send('session');
+      expect(JSON.parse((await sockets[0]!.receive()) as string)).toMatchObject({ cart: ['pen'], price: 250 });
+      sockets[1]!.send('price');
+      expect(await sockets[1]!.receive()).toBe('250');
+      for (const socket of sockets) await socket[Symbol.asyncDispose]();
+      await own.server.stop({ drain: 0 });
+      await place.close();
+      await rm(dataFolder, { recursive: true });
+    },
+  );
+});
+
+/** Four handlers that compute for half a second each, and an endpoint beside them. */
+const COMPUTING = `
+export function compute() {
+  const end = performance.now() + 500;
+  while (performance.now() < end);
+}
+export function onMessage(connection) {
+  compute();
+  connection.send('computed');
+}
+`;
+const CONFIG = `
+import { compute } from './computing.mjs';
+const beside = defineEndpoint({ path: '/beside', onMessage: (connection, data) => void connection.send(data) });
+const inThreads = defineEndpoint({
+  path: '/threads', dispatch: { threads: 4 }, handlers: new URL('./computing.mjs', import.meta.url),
+});
+const inMain = defineEndpoint({
+  path: '/main', dispatch: { concurrency: 4 }, onMessage: connection => { compute(); connection.send('computed'); },
+});
+export default defineConfig({ listen, session: false, routes: [beside, inThreads, inMain].map(endpoint => ({ endpoint })) });
+`;
+
+describe('an endpoint beside handlers that compute', () => {
+  async function clientOf(server: Served, wire: Wire, path: string) {
+    if (wire !== 'http/2')
+      return testClient(server.url(wire).replace('http', 'ws') + path, { tls: { rejectUnauthorized: false } });
+    const client = await Http2Client.connect(server.url(wire));
+    return client.webSocket(path);
+  }
+
+  /** The longest of the answers of the endpoint beside, in milliseconds, until all four have computed. */
+  async function longestBeside(server: Served, wire: Wire, path: string): Promise<number> {
+    const clients = await Promise.all([1, 2, 3, 4].map(() => clientOf(server, wire, path)));
+    const beside = await clientOf(server, wire, '/beside');
+    const ask = async () => {
+      const start = performance.now();
+      beside.send('are you there');
+      await beside.receive();
+      return performance.now() - start;
+    };
+    for (let i = 0; i < 20; i++) await ask();
+    let computing = clients.length;
+    for (const client of clients) {
+      client.send('compute');
+      void client.receive().then(() => computing--);
+    }
+    let longest = 0;
+    let answers = 0;
+    while (computing > 0) {
+      longest = Math.max(longest, await ask());
+      answers++;
+      await new Promise(resolve => setTimeout(resolve, 2));
+    }
+    if (path === '/threads') expect(answers).toBeGreaterThan(20);
+    for (const client of [...clients, beside]) client.terminate();
+    return longest;
+  }
+
+  const files = { 'computing.mjs': COMPUTING };
+
+  // On a machine that has other work the scheduler alone may take longer, now and then.
+  test.each(wires)('answers within 20 ms over %s while 4 handlers compute in threads', { retry: 3 }, async wire => {
+    await using server = await Served.module(CONFIG, { files });
+    expect(await longestBeside(server, wire, '/threads')).toBeLessThan(20);
+  });
+
+  test('is held up for as long as handlers compute in the main thread', async () => {
+    await using server = await Served.module(CONFIG, { files });
+    expect(await longestBeside(server, 'http/1', '/main')).toBeGreaterThan(400);
+  });
+});
+
+describe('a process with handlers in threads', () => {
+  test('stops on SIGTERM in the middle of a computation, when that has ended', async () => {
+    await using server = await Served.module(CONFIG, { files: { 'computing.mjs': COMPUTING } });
+    const client = await testClient(`${server.url('http/1').replace('http', 'ws')}/threads`);
+    client.send('compute');
+    expect(await client.ping()).toBe(true);
+    server.program.kill('SIGTERM');
+    await client.closed;
+    expect(await server.program.ended).toBe(0);
+  });
+
+  test.each([
+    ['fails', 'throw new Error("no prices")', /no prices/],
+    ['is missing', undefined, /computing\.mjs/],
+  ])('does not start with a module that %s, and says so', async (_, text, message) => {
+    const config = CONFIG.replace("import { compute } from './computing.mjs';", 'const compute = () => {};');
+    const started = Served.module(config, { files: text === undefined ? {} : { 'computing.mjs': text } });
+    await expect(started).rejects.toThrow(message);
+  });
+
+  test('takes handlers in TypeScript, with imports of the product', async () => {
+    const text = `import { CloseCode, type ThreadConnection } from '${productUrl}';
+export function onMessage(connection: ThreadConnection, data: string | Uint8Array): void {
+  connection.close(CloseCode.normal, String(data));
+}`;
+    const config = CONFIG.replaceAll("new URL('./computing.mjs'", "new URL('./computing.ts'");
+    await using server = await Served.module(config, {
+      files: { 'computing.mjs': COMPUTING, 'computing.ts': text },
+    });
+    const client = await testClient(`${server.url('http/1').replace('http', 'ws')}/threads`);
+    client.send('good bye');
+    expect(await client.closed).toMatchObject({ code: 1000, reason: 'good bye' });
+  });
+});

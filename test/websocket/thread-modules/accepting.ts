@@ -1,0 +1,4 @@
+export function onMessage(): void {}
+export function accept(): boolean {
+  return true;
+}

@@ -1,0 +1,2 @@
+export function onMessage(): void {}
+throw new Error('there is no table of prices');

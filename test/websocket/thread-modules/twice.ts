@@ -1,0 +1,2 @@
+export function onMessage(): void {}
+export function onOpen(): void {}
