@@ -151,8 +151,6 @@ const COMMANDS: Readonly<Record<string, (connection: Here, argument: string) => 
       try {
         kept!.send('late');
       } catch (error) {
-        turns = 1;
-        connection = kept!;
         lateError = error as Error & { code?: string };
       }
     }, 1);
@@ -229,6 +227,17 @@ const COMMANDS: Readonly<Record<string, (connection: Here, argument: string) => 
   idle(connection, ms) {
     connection.session!.idleTimeoutMs = Number(ms);
     connection.send(`${connection.session!.idleTimeoutMs}`);
+  },
+  async report(connection) {
+    const session = connection.session!;
+    let refused: unknown;
+    try {
+      session.get('report');
+    } catch (error) {
+      refused = (error as { code?: string }).code;
+    }
+    const loaded = await session.load('report');
+    connection.send(`${refused} ${loaded} ${session.get('report')} ${await session.load(['report', 'none'])}`);
   },
   async logout(connection) {
     await connection.session!.invalidate();

@@ -183,7 +183,9 @@ describe('handlers in threads', () => {
   });
 
   test('cannot use the connection when the callback has ended', async () => {
-    await using client = await open();
+    // With one thread: what it keeps is kept by thread.
+    await using alone = await serve(computing());
+    await using client = await open(alone.url);
     client.send('late');
     expect(await client.receive()).toBe('kept');
     await expect
@@ -258,7 +260,7 @@ describe('the session of a handler in a thread', () => {
   let cookie: string;
   beforeAll(async () => {
     own = await serve(computing(), {
-      session: { store: 'memory:', maxAttributeSize: '1MiB' },
+      session: { store: 'memory:', maxAttributeSize: '1MiB', attributes: { report: 'apart' } },
       routes: [{ path: '/in', session: 'create', fetch: () => new Response('in') }],
     });
     const answer = await fetch(`${own.url.replace('ws', 'http')}/in`);
@@ -304,6 +306,13 @@ describe('the session of a handler in a thread', () => {
     expect(await asked('wrongs')).toBe(
       'ERR_SESSION_NOT_SERIALIZABLEf.on TypeError ERR_SESSION_TOO_LARGE TypeError RangeErrormine ERR_SESSION_HEADERS_SENT TypeError TypeError',
     );
+  });
+
+  test('loads an attribute that lies apart, and gets it only then', async () => {
+    const sid = cookie.split('.')[1]!;
+    await own.server.sessions.access(sid, session => session.set('report' as never, 'long' as never));
+    expect(await asked('report')).toBe('ERR_SESSION_NOT_LOADED long long long,');
+    await own.server.sessions.access(sid, session => session.delete('report' as never));
   });
 
   test('has an idle time that can be set', async () => {

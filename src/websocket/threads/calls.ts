@@ -49,6 +49,7 @@ export const CALLS = {
   broadcast: ({ connection }: Caller, data: string | Uint8Array, isForOthers: boolean) =>
     connection.endpoint.broadcast(data, isForOthers ? { except: connection } : {}),
 
+  fetch: (caller: Caller, names: readonly string[]): Promise<void> => sessionOf(caller).fetch(names),
   get(caller: Caller, name: string): Attribute {
     const bytes = sessionOf(caller).getEncoded(name);
     if (bytes === undefined) return undefined;

@@ -1,7 +1,7 @@
 import { kindOf } from '../../base/options.ts';
 import { decodeValue } from '../../session/record/decoder.ts';
 import { encodeValue } from '../../session/record/encoder.ts';
-import { keepsOnlyWhatIsSet, scopeOf } from '../../session/record/handle.ts';
+import { checkNames, keepsOnlyWhatIsSet, scopeOf } from '../../session/record/handle.ts';
 import type { Session, SessionEndReason, SessionOwner } from '../../session/session.ts';
 import type { ConnectionInThread } from './messages.ts';
 import type { RunningCallback } from './running-callback.ts';
@@ -72,6 +72,13 @@ export class RemoteSession {
     const { value, hasBytes } = decodeValue(bytes, key);
     if (!hasBytes) this.#decoded.set(key, { bytes, value, isOwn: false });
     return value;
+  }
+
+  async load(keys: string | readonly string[]): Promise<unknown> {
+    const names = typeof keys === 'string' ? [keys] : checkNames(keys);
+    await this.#callback.later('fetch', [names]);
+    const values = names.map(name => this.get(name));
+    return typeof keys === 'string' ? values[0] : values;
   }
 
   set(key: string, value: unknown): void {
