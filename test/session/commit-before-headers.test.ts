@@ -427,6 +427,33 @@ describe('a deferred response', () => {
     expect(told).toEqual(['second']);
   });
 
+  test.each([
+    ['flushHeaders', (res: http.ServerResponse) => void res.flushHeaders()],
+    ['write', (res: http.ServerResponse) => void res.write('')],
+    ['end', () => {}],
+  ])(
+    'takes what middleware adds to the head when %s asks for it, also where none is set after headersSent',
+    async (_, begin) => {
+      handler = async (_req, res, binding) => {
+        const { setHeader, writeHead } = res;
+        // As Next.js, around the `on-headers` of middleware that compresses.
+        res.setHeader = (name, value) => (res.headersSent ? res : setHeader.call(res, name, value));
+        let isAsked = false;
+        res.writeHead = ((...args: [number]) => {
+          if (!isAsked) res.setHeader('X-Added', '1');
+          isAsked = true;
+          return writeHead.apply(res, args);
+        }) as http.ServerResponse['writeHead'];
+        (await binding.open()).set('a' as never, 1 as never);
+        begin(res);
+        res.end('body');
+      };
+      const { headers, body } = await send();
+      expect(errors).toEqual([]);
+      expect([headers['x-added'], headers['set-cookie']?.length, body]).toEqual(['1', 1, 'body']);
+    },
+  );
+
   test('has the status of the last writeHead, and the headers of all', async () => {
     handler = async (req, res) => {
       await change(req);

@@ -60,9 +60,12 @@ export class DeferredResponse {
     this.#original = { writeHead, write, end, flushHeaders, on };
   }
 
-  /** True from the first call of the handler until the commit is done. */
+  /**
+   * True from the first call of the handler until the commit is done; not while middleware is asked for the head, to
+   * which it may add: Next.js sets no header where `headersSent` is true.
+   */
   get isCommitting(): boolean {
-    return this.#phase === 'committing' && !this.#res.destroyed;
+    return this.#phase === 'committing' && !this.#isTellingHead && !this.#res.destroyed;
   }
 
   get hasEnded(): boolean {
