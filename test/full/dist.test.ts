@@ -6,6 +6,7 @@ import { delimiter, dirname, join, posix } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { WebSocket } from 'ws';
 import { documents } from '../../scripts/docs.ts';
 
 /** Runs a program to its end. Its whole output is in the error when it fails. */
@@ -34,8 +35,9 @@ beforeAll(async () => {
   files = new Set(entries.map(({ path }) => path));
   const { devDependencies } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'));
   await writeFile(join(project, 'package.json'), JSON.stringify({ private: true, type: 'module' }));
-  // `jose` is what the guides verify assertions with.
-  const others = ['@types/node', 'jose'].map(name => `${name}@${devDependencies[name]}`);
+  // What the programs of the guides use beside it; `jose` verifies assertions.
+  const frameworks = ['express', '@types/express', 'fastify', 'hono', '@hono/node-server', 'socket.io'];
+  const others = ['@types/node', 'jose', ...frameworks].map(name => `${name}@${devDependencies[name]}`);
   await run('npm', ['install', '--prefer-offline', '--no-audit', '--no-fund', `./${filename}`, ...others], {
     cwd: project,
   });
@@ -113,6 +115,46 @@ test('what README.md says of installing works in an empty folder, letter by lett
   // Nobody listens on the port of its backend.
   expect(await pageOf('npx', ['holdfast', 'serve'], { cwd: folder, env })).toMatch(/Bad Gateway|Service Unavailable/);
 }, 300_000);
+
+test('the guide "Express with sessions and sockets" does what it says in an empty project: one login, and a logout closes the socket', async () => {
+  const folder = join(project, 'express');
+  await mkdir(folder);
+  const guide = await readFile(join(root, 'docs/guides/express-with-sessions-and-sockets.md'), 'utf8');
+  const [, program] = /^```ts\n([\s\S]*?)^```/m.exec(guide)!;
+  await writeFile(join(folder, 'main.ts'), program!);
+  await writeFile(join(folder, 'package.json'), JSON.stringify({ private: true, type: 'module' }));
+  const child = spawn(process.execPath, ['main.ts'], {
+    cwd: folder,
+    env: { ...process.env, PORT: '0' },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  try {
+    const [line] = await once(child.stdout!, 'data');
+    const origin = /http:\/\/localhost:\d+/.exec(String(line))![0];
+    const post = async (path: string, cookie: string, body?: URLSearchParams) => {
+      const headers = { cookie, origin };
+      const response = await fetch(origin + path, {
+        method: 'POST',
+        redirect: 'manual',
+        headers,
+        ...(body && { body }),
+      });
+      expect(response.status).toBe(303);
+      return response.headers.getSetCookie()[0]?.split(';')[0] ?? cookie;
+    };
+    const cookie = await post('/sign-in', '', new URLSearchParams({ name: 'ann' }));
+    const socket = new WebSocket(`${origin.replace('http', 'ws')}/live`, { headers: { cookie }, origin });
+    const [hello] = await once(socket, 'message');
+    expect(String(hello)).toBe('hello ann');
+    const closed = once(socket, 'close');
+    await post('/sign-out', cookie);
+    expect((await closed)[0]).toBe(1008);
+  } finally {
+    const exited = once(child, 'exit');
+    child.kill('SIGTERM');
+    expect((await exited)[0]).toBe(0);
+  }
+});
 
 test('the package runs nothing when it is installed, and of what it brings only lmdb and a package of lmdb would', async () => {
   const { scripts } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'));
