@@ -1,5 +1,6 @@
 import { parseDate } from '../base/date.ts';
 import { parseDuration } from '../base/duration.ts';
+import { LIFETIME_TIMES } from '../base/session-times.ts';
 import type { AffinityKind } from '../gateway/upstream/affinity.ts';
 import { doubtfulEntries } from '../http/address-list.ts';
 import { isLoopback, machineOf } from '../http/host-names.ts';
@@ -111,6 +112,12 @@ function* checkSessionOptions(
     if (session[option] === undefined || isCapped) continue;
     yield { path: [...at, option], message: 'has no effect: a postgres has no cap of its own; set "maxSessions"' };
   }
+  const { lifetime, rememberMe } = session;
+  if (lifetime && rememberMe && parseDuration(rememberMe.absoluteTimeout) > LIFETIME_TIMES[lifetime].absoluteTimeoutMs)
+    yield {
+      path: [...at, 'rememberMe', 'absoluteTimeout'],
+      message: `longer than "lifetime: ${lifetime}" allows: who is remembered signs in more rarely than that level asks for`,
+    };
   if (session.ownerRule === false) {
     const message =
       'a session is given to every user who shows its cookie, and who signs in gets what another user has left in it; leave it out where users are not to see the data of others';
@@ -163,8 +170,13 @@ function* checkPolicy(route: RouteConfig, at: readonly PropertyKey[], config: Co
       path: [...at, 'policy', 'origins'],
       message: `${title(route)}: every web page may open a WebSocket with the visitor's session; list the origins, or set session: none`,
     };
-  if (route.touch !== undefined && hasNoSession(route, config))
-    yield { path: [...at, 'touch'], message: `${title(route)}: it has no effect on a route without sessions of ours` };
+  if (route.touch !== undefined && (route.mount !== undefined || hasNoSession(route, config))) {
+    const where =
+      route.mount === undefined
+        ? 'on a route without sessions of ours'
+        : 'here; give it to the routes of the application';
+    yield { path: [...at, 'touch'], message: `${title(route)}: it has no effect ${where}` };
+  }
   if (route.crossSiteSignIn && [route.path ?? []].flat().some(path => path.endsWith('*')))
     yield {
       path: [...at, 'crossSiteSignIn'],

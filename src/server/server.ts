@@ -9,7 +9,7 @@ import { parseConfig } from '../config/parse.ts';
 import type { UpstreamControl } from '../gateway/upstream/upstream.ts';
 import { HostNames } from '../http/host-names.ts';
 import type { SessionManager } from '../session/manager.ts';
-import type { SessionPeek } from '../session/peek.ts';
+import type { PeekOptions, SessionPeek } from '../session/peek.ts';
 import type { SessionEvents } from '../session/reports/events.ts';
 import type { SessionMinute } from '../session/reports/history.ts';
 import type { InspectorOptions } from '../session/reports/inspector.ts';
@@ -73,7 +73,7 @@ export interface ServerSessions {
    */
   access<T>(sid: string, work: (session: Session) => T | Promise<T>): Promise<T>;
   /** A look into a session outside a request: read-only, and no access. Undefined when there is none. */
-  peek(sid: string): Promise<SessionPeek | undefined>;
+  peek(sid: string, options?: PeekOptions): Promise<SessionPeek | undefined>;
   /** Ends a session everywhere. False when it was not there (any more). */
   end(sid: string, reason: SessionEndReason): Promise<boolean>;
   /** The sessions that a user owns. */

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { attachSocket } from '../../src/session/attach-socket.ts';
 import { SessionManager } from '../../src/session/manager.ts';
 import { Cluster, type Data, type Process, settle, user, visit } from './cluster.ts';
 import { FaultyStore, KEY } from './fixture.ts';
@@ -95,6 +96,25 @@ describe('without the owner rule', () => {
       ['ann', 3],
       [undefined, 3],
     ]);
+  });
+
+  test('a socket of another library sees as much, whatever user comes with its request', async () => {
+    const { cookie } = await signedIn();
+    const nobodys = await visit(one, undefined, session => session.set('cart', 5));
+    const seenBy = async (shown: string, who?: typeof bob) => {
+      const request = { headers: { cookie: shown }, socket: {}, url: '/', method: 'GET' } as never;
+      const held = (await attachSocket(two.manager, request, { ...(who && { user: who }) }))!;
+      const { owner } = held.session;
+      const cart = (held.session as unknown as Data).get('cart');
+      await held.release();
+      return [owner?.name, cart];
+    };
+    expect([await seenBy(cookie), await seenBy(cookie, ann), await seenBy(cookie, bob)]).toEqual([
+      ['ann', 3],
+      ['ann', 3],
+      [undefined, 3],
+    ]);
+    expect(await seenBy(nobodys.cookie, bob)).toEqual([undefined, 5]);
   });
 
   test.each([
