@@ -1,10 +1,15 @@
 /** What a thread of handlers runs: it loads modules, and runs one callback at a time. */
+import { getPriority, setPriority } from 'node:os';
 import { workerData } from 'node:worker_threads';
 import { MainThread } from './main-thread.ts';
 import type { Task, ThreadStart } from './messages.ts';
 import { type PackedError, packError, unpackError } from './packed-error.ts';
 import { RemoteConnection } from './remote-connection.ts';
 import { RunningCallback } from './running-callback.ts';
+
+/** As `nice -n`: where a core is wanted by both, the main thread, which answers everybody, is next. */
+const NICER = 10;
+const LEAST_PRIORITY = 19;
 
 type Handler = (connection: object, value: unknown, extra: unknown) => unknown;
 
@@ -42,6 +47,17 @@ function argumentOf({ callback, value }: Task): unknown {
   return value instanceof Uint8Array ? Buffer.from(value.buffer as ArrayBuffer) : value;
 }
 
+/** Linux alone has a priority for each thread; elsewhere it would be that of the whole process. */
+function standBack(): void {
+  if (process.platform !== 'linux') return;
+  try {
+    setPriority(0, Math.min(getPriority(0) + NICER, LEAST_PRIORITY));
+  } catch {
+    // Where it is forbidden, all are equal.
+  }
+}
+
+standBack();
 const main: MainThread = new MainThread(workerData as ThreadStart, {
   load: module => void load(module),
   run: (id, task) => void run(id, task),

@@ -47,6 +47,7 @@ export class WorkerThread {
   readonly #exited = Promise.withResolvers<void>();
   #running: Running | undefined;
   #error: Error | undefined;
+  #isEnding = false;
   #hasEnded = false;
 
   /**
@@ -87,7 +88,7 @@ export class WorkerThread {
       return await loaded.promise;
     } finally {
       this.#loading.delete(module);
-      if (this.#loading.size === 0) {
+      if (this.#loading.size === 0 && !this.#isEnding) {
         this.#worker.unref();
         this.#port.unref();
         if (this.isFree) this.#owner.onFree(this);
@@ -125,6 +126,7 @@ export class WorkerThread {
   /** Ends the thread, whatever it does. Resolves when it is gone. */
   async end(error: Error): Promise<void> {
     this.#error ??= error;
+    this.#isEnding = true;
     // Somebody waits for its end: the process must not end before.
     this.#worker.ref();
     void this.#worker.terminate();
