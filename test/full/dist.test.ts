@@ -225,7 +225,8 @@ async function compile(source: string): Promise<void> {
   const compilerOptions = {
     module: 'nodenext',
     target: 'esnext',
-    lib: ['esnext'],
+    // Hono's declarations name types of browsers.
+    lib: ['esnext', ...(source.includes(" from 'hono'") ? ['dom'] : [])],
     types: ['node'],
     strict: true,
     noUncheckedIndexedAccess: true,
