@@ -1,5 +1,6 @@
 import { type Awaitable, whenThere } from '../../base/awaitable.ts';
 import { callListener } from '../../base/call-listener.ts';
+import { randomId } from '../../base/ids.ts';
 import { sidPrefix } from '../../base/logger.ts';
 import { RecentMap } from '../../base/recent-map.ts';
 import { isSid } from '../identity/ids.ts';
@@ -34,7 +35,9 @@ const MIN_ENDED = 1_000;
 const NONCE_MEMORY_MS = 600_000;
 
 /** `timed`: it may be silent for another time than before. `used`: by another process than before. */
-type ControlEvent = { readonly type: 'ended' | 'renewed' | 'timed' | 'used'; readonly sid: string };
+type ControlEvent =
+  | { readonly type: 'ended' | 'renewed' | 'timed'; readonly sid: string }
+  | { readonly type: 'used'; readonly sid: string; readonly by: string };
 
 /**
  * The sessions that this process has loaded: it loads and validates them, ends them, and keeps up with the other
@@ -43,6 +46,8 @@ type ControlEvent = { readonly type: 'ended' | 'renewed' | 'timed' | 'used'; rea
 export class SessionRegistry {
   readonly capacity: SessionCapacity;
   readonly #services: SessionServices;
+  /** Which process it is that has told something. */
+  readonly #id: string = randomId(9);
   /** Sids that are known to have ended, the latest ones: the store is not asked for them. A sid never comes back. */
   readonly #ended: RecentMap<string, true>;
   readonly #shared: SharedSessions;
@@ -236,7 +241,7 @@ export class SessionRegistry {
 
   /** A request here has a session that another process has had. Who asks the store for each request sees it there. */
   onTakenOver(sid: string): void {
-    if (this.#services.settings.coherence === 'relaxed') this.#announce({ type: 'used', sid });
+    if (this.#services.settings.coherence === 'relaxed') this.#announce({ type: 'used', sid, by: this.#id });
   }
 
   onCreated(state: SessionState, snapshot: Snapshot): void {
@@ -290,7 +295,7 @@ export class SessionRegistry {
     // Of a version that speaks otherwise, or of somebody who fills our memory: what has ended is remembered.
     if (!isSid(event?.sid)) return;
     if (event.type === 'ended') this.#forget(event.sid);
-    if (event.type === 'used') this.#services.cache.distrust(event.sid);
+    if (event.type === 'used' && event.by !== this.#id) this.#services.cache.distrust(event.sid);
     if (event.type === 'renewed' || event.type === 'timed') {
       this.#services.cache.distrust(event.sid);
       this.#shared.onChangedElsewhere(event.sid);
