@@ -1,7 +1,7 @@
 import full from './vitest.full.config.ts';
 
-// What takes minutes because it waits out real limits, or has to run for long before it could fail.
-full.test.include = ['test/soak/**/*.test.ts'];
-full.test.testTimeout = 1_800_000;
+// What takes minutes because it waits out real limits, builds something large, or has to run for long before it could fail.
+const { projects, ...test } = full.test;
+full.test = { ...test, include: ['test/soak/**/*.test.ts'], fileParallelism: false, testTimeout: 1_800_000 };
 
 export default full;
