@@ -2,14 +2,14 @@ import { HoldfastError } from '../base/errors.ts';
 import { broughtManager } from '../config/brought-manager.ts';
 import type { ApplicationConfig } from '../config/config.ts';
 import type { EndAllOptions, SessionManager } from '../session/manager.ts';
-import type { SessionPeek } from '../session/peek.ts';
+import type { PeekOptions, SessionPeek } from '../session/peek.ts';
 import { checkListening, type SessionEvents } from '../session/reports/events.ts';
 import type { SessionMinute } from '../session/reports/history.ts';
 import { createInspector, type InspectorOptions } from '../session/reports/inspector.ts';
 import type { Inspector } from '../session/reports/inspector-carriers.ts';
 import type { SessionStatistics } from '../session/reports/statistics.ts';
 import type { StatisticsOfAll } from '../session/reports/statistics-of-all.ts';
-import type { Session, SessionEndReason, SessionOwner } from '../session/session.ts';
+import type { Session, SessionEndReason, SessionOwner, SignInOptions } from '../session/session.ts';
 import type { SessionInfo } from '../session/session-info.ts';
 
 /**
@@ -80,8 +80,8 @@ export class LateSessions {
     return this.#manager?.open(carrier) ?? this.#ready().then(manager => manager.open(carrier));
   }
 
-  async signIn(carrier: object, owner: SessionOwner): Promise<Session> {
-    return (await this.#ready()).signIn(carrier, owner);
+  async signIn(carrier: object, owner: SessionOwner, options?: SignInOptions): Promise<Session> {
+    return (await this.#ready()).signIn(carrier, owner, options);
   }
 
   encodeUrl(carrier: object, url: string): string {
@@ -92,8 +92,8 @@ export class LateSessions {
     return (await this.#ready()).access(sid, work);
   }
 
-  async peek(sid: string): Promise<SessionPeek | undefined> {
-    return (await this.#ready()).peek(sid);
+  async peek(sid: string, options?: PeekOptions): Promise<SessionPeek | undefined> {
+    return (await this.#ready()).peek(sid, options);
   }
 
   async end(sid: string, reason: SessionEndReason): Promise<boolean> {

@@ -54,6 +54,29 @@ describe('server.sessions before the server has started', () => {
     expect(await sessions.end(sid, 'admin')).toBe(true);
   });
 
+  test('passes on what a login and a look ask for besides', async () => {
+    const server: Server = create({
+      session: { store: new MemoryStore(), attributes: { report: 'apart' }, rememberMe: { idleTimeout: '10d', absoluteTimeout: '30d' } },
+      routes: [
+        {
+          path: '/in',
+          fetch: async request => {
+            const session = await server.sessions.signIn(request, { name: 'ann', roles: [] }, { persistent: true });
+            session.set('report' as never, 'large' as never);
+            return new Response(session.id);
+          },
+        },
+      ],
+    });
+    await server.start();
+    const signedIn = await fetch(url(server, '/in'));
+    const sid = await signedIn.text();
+    expect(signedIn.headers.getSetCookie()[0]).toMatch(/; Max-Age=2592000;/);
+    expect((await server.sessions.info(sid))?.isPersistent).toBe(true);
+    const seen = await server.sessions.peek(sid, { attributes: ['report'] });
+    expect(seen?.get('report' as never)).toBe('large');
+  });
+
   test('takes listeners, which are told what happens from the start on, and stop when they are told to', async () => {
     const server: Server = create({
       routes: [{ path: '/*', session: 'create', fetch: () => new Response() }],
