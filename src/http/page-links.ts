@@ -31,8 +31,12 @@ export class PageLinks {
     this.#names = new Set([page.parameter.name]);
   }
 
-  /** @param base From where relative links of the document lead. Default: the page. */
-  add(link: string, base: URL | undefined = undefined): string {
+  /**
+   * @param base From where relative links of the document lead. Default: the page.
+   * @param isOfPage An empty link means the page all the same.
+   */
+  add(link: string, base: URL | undefined = undefined, isOfPage = false): string {
+    if (isOfPage && link === '') return this.#toPage(base);
     const from = base ?? this.#url;
     const url = from && URL.parse(link, from.href);
     if (!url || !this.#isOwn(url)) return link;
@@ -64,7 +68,7 @@ export class PageLinks {
     const [key = ''] = /^(?:url\s*=\s*)?/i.exec(rest.slice(lead.length))!;
     const target = rest.slice(lead.length + key.length);
     if (target === '') {
-      const again = this.add('');
+      const again = this.#toPage(base);
       return again === '' ? value : `${begin}; url=${again}`;
     }
     const quote = /^["']/.exec(target)?.[0] ?? '';
@@ -81,6 +85,13 @@ export class PageLinks {
   /** True when a URL leads to the page's own origin. */
   isOwnOrigin({ protocol, host }: URL): boolean {
     return protocol === this.#url?.protocol && host === this.#url.host;
+  }
+
+  /** The page itself; empty where its client has that with the parameter. */
+  #toPage(base: URL | undefined): string {
+    const link = this.add('');
+    // The document reads even a path from its base.
+    return link === '' || !base || this.isOwnOrigin(base) ? link : this.#url!.origin + link;
   }
 
   /** A link that names no path: it leads to that of the page, or of its base. */

@@ -152,6 +152,31 @@ describe('in a page', () => {
     expect(rewrite(`<base href="data:,x"><a href="b">`)).toBe(`<base href="data:,x"><a href="b${P}">`);
   });
 
+  test('a base that leads elsewhere takes no ticket there from a first page', () => {
+    const own = `https://shop.example/app/list${P}?page=1`;
+    for (const away of ['https://elsewhere.example/', '//elsewhere.example', 'http://shop.example/', 'blob:x']) {
+      const base = `<base href="${away}">`;
+      for (const [html, wanted] of [
+        ['<form method=post>', `<form method=post action="${own}">`],
+        ['<form action="">', `<form action="${own}">`],
+        ["<form action=' '>", "<form action=' '>"],
+        ['<button formaction="">', `<button formaction="${own}">`],
+        ['<input formaction>', `<input formaction="${own}">`],
+        ['<meta http-equiv=refresh content=5>', `<meta http-equiv=refresh content=5;&#32;url=${own}>`],
+        ['<a href="">', '<a href="">'],
+        ['<a href="?x">', '<a href="?x">'],
+        ['<a href="/b">', '<a href="/b">'],
+        ['<form action="/b">', '<form action="/b">'],
+        ['<a href="https://shop.example/b">', `<a href="https://shop.example/b${P}">`],
+      ] as const)
+        for (const every of [1, Number.POSITIVE_INFINITY])
+          expect(rewrite(base + html, { links: page() }, every)).toBe(base + wanted);
+    }
+    // Nor one that is too long to be read.
+    const long = `<base href="https://elsewhere.example/${'x'.repeat(70_000)}">`;
+    expect(rewrite(`${long}<form>`, { links: page() })).toBe(`${long}<form action="${own}">`);
+  });
+
   test('a base that comes too late takes no ticket elsewhere', () => {
     const left: string[] = [];
     const onLeft = (why: string) => void left.push(why);

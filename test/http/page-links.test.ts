@@ -95,6 +95,18 @@ describe('a link', () => {
     expect(links().add('https://shop.example/cart', elsewhere)).toBe(`https://shop.example/cart${P}`);
   });
 
+  test('that means the page says its origin where the base of the document is of another', () => {
+    const own = `https://shop.example/app/list${P}?page=1`;
+    for (const away of ['https://elsewhere.example/', 'http://shop.example/', 'about:blank']) {
+      const base = URL.parse(away)!;
+      expect(links().add('', base, true)).toBe(own);
+      expect(links().refresh('5', base)).toBe(`5; url=${own}`);
+      expect(links({ hasParameter: true }).add('', base, true)).toBe('');
+      expect(links({ hasParameter: true }).refresh('5', base)).toBe('5');
+    }
+    expect(links().add('', URL.parse('https://shop.example/other/')!, true)).toBe(`/app/list${P}?page=1`);
+  });
+
   test('out of the scope of the sessions is as it is', () => {
     const own = links({ scope: '/app' });
     expect(['/app', '/app/x', 'x', '/application', '/', '../x', '/other'].map(link => own.add(link))).toEqual([

@@ -216,8 +216,7 @@ export class HtmlLinks {
   }
 
   #encoded({ name, text }: Value): string {
-    const { links } = this.#options;
-    return links.add(text, text === '' && OF_FORMS.has(name) ? undefined : this.#base);
+    return this.#options.links.add(text, this.#base, OF_FORMS.has(name));
   }
 
   /** @param value Undefined when it is too long to be one. */
@@ -259,7 +258,7 @@ export class HtmlLinks {
 
   /** A form without a place leads to its page. */
   #addAction(end: number): void {
-    const action = this.#options.links.add('');
+    const action = this.#options.links.add('', this.#base, true);
     if (action === '') return;
     this.#emitTo(end);
     this.#out += ` action="${escaped(action, QuoteType.Double)}"`;
