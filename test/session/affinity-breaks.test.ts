@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, test } from 'vitest';
-import { AccessMark } from '../../src/session/process/access-mark.ts';
+import { AccessMark, markNumber } from '../../src/session/process/access-mark.ts';
 import { firstVersion } from '../../src/session/record/version.ts';
 import { Cluster, type Process, settle, user, visit, WatchedStore } from './cluster.ts';
 import { FaultyStore } from './fixture.ts';
@@ -36,6 +36,22 @@ test('a mark is exact, the same for the same process, and changes no millisecond
     expect(one.after(at)).toBe(at + 1);
   }
   expect(one.isOther(1_800_000_000_000)).toBe(false); // nobody's
+});
+
+test('processes of numbered machines have marks of their own, and so have those of one machine', () => {
+  const at = 1_800_000_000_000;
+  const isTold = (one: number, two: number) => new AccessMark(one).isOther(new AccessMark(two).at(at));
+  for (const name of ['shop-', 'web', 'shop-7d9f8-', 'host.example.'])
+    for (let machine = 0; machine < 6; machine++)
+      for (let pid = 1; pid < 30; pid++)
+        expect([
+          name,
+          machine,
+          pid,
+          isTold(markNumber(`${name}${machine}`, pid), markNumber(`${name}${machine + 1}`, pid - 1)),
+        ]).toEqual([name, machine, pid, true]);
+  const ofOne = Array.from({ length: 2_047 }, (_, pid) => new AccessMark(markNumber('shop-0', pid)).at(at));
+  expect(new Set(ofOne).size).toBe(2_047);
 });
 
 describe.each(KINDS)('in $coherence coherence', ({ coherence, make }) => {
@@ -89,6 +105,25 @@ test('a change outside a request is not an access', async () => {
   await two.manager.access(sid, session => session.set('n', 1));
   await visit(one, cookie, () => {});
   expect(breaks(one, two)).toEqual([0, 0]);
+});
+
+test('a process that stays alone breaks nothing by a login with times of its own, where the time of the store has fractions', async () => {
+  const store = new FaultyStore();
+  const cluster = new Cluster(store, { rememberMe: { idleTimeoutMs: 3_600_000, absoluteTimeoutMs: 24 * 3_600_000 } });
+  const begin = cluster.clock.now();
+  Object.assign(store, { time: async () => begin + cluster.clock.monotonic() + 0.37 });
+  const one = await start(cluster);
+  const { cookie } = await visit(one, undefined, session => session.set('n', 0));
+  const login = await visit(one, cookie, (_session, binding) => binding.signIn(user('ann'), { persistent: true }));
+  await visit(one, login.cookie, () => {});
+  const socket = (await one.manager.attach(login.sid))!;
+  await cluster.clock.advance(5_000);
+  socket.touch();
+  await visit(one, login.cookie, session => session.set('n', 1));
+  await cluster.clock.advance(61_000);
+  await visit(one, login.cookie, session => session.renew({ persistent: true, idleTimeoutMs: 60_000 }));
+  await socket.release();
+  expect(breaks(one)).toEqual([0]);
 });
 
 test('a process that takes the place of another counts each session once', async () => {

@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto';
 import { hostname } from 'node:os';
 
 /**
@@ -13,14 +14,14 @@ let count = 0;
  * Says in the fraction of a last access which process it is of. So all who read the last access learn that as well, and
  * no store has to keep more.
  *
- * Marks are of the machine's name and the process id: processes of one machine have different ones, unless their ids lie
- * a multiple of 2,047 apart. Two of different machines have the same one by a chance of 1 in 2,047; then their turns are
- * not told apart.
+ * Marks are of a hash of the machine's name, and of the process id: processes of one machine have different ones, unless
+ * their ids lie a multiple of 2,047 apart. Two of different machines, whatever their names and ids, have the same one by a
+ * chance of 1 in 2,047; then their turns are not told apart.
  */
 export class AccessMark {
   readonly #fraction: number;
 
-  constructor(number: number = hashOf(hostname()) + process.pid + count++) {
+  constructor(number: number = markNumber(hostname(), process.pid) + count++) {
     this.#fraction = ((number % (MARKS - 1)) + 1) / MARKS;
   }
 
@@ -52,8 +53,7 @@ export function timeOfAccess(lastAccessedAt: number): number {
   return Math.ceil(lastAccessedAt);
 }
 
-function hashOf(text: string): number {
-  let hash = 0;
-  for (let index = 0; index < text.length; index++) hash = (hash * 31 + text.charCodeAt(index)) % MARKS;
-  return hash;
+/** Of the machine a hash, so that those with numbers in their names lie apart; those of one machine differ as their ids. */
+export function markNumber(host: string, pid: number): number {
+  return hash('sha256', host, 'buffer').readUInt32BE(0) + pid;
 }
