@@ -478,11 +478,12 @@ export class SharedSession implements Watched {
 
   #touch(): void {
     const { state } = this;
-    const now = this.#services.clock.now();
+    const { accessTimes, clock } = this.#services;
+    const now = clock.now();
     // What comes after the end, while that is being found out, does not bring it back.
     if (state.isEnded || (now >= this.livesUntil && now >= this.expiresAt)) return;
-    state.lastAccessedAt = now;
-    this.#services.accessTimes.note(state.sid, state.header, this.#storedAccessAt, at => {
+    state.lastAccessedAt = accessTimes.marked(now);
+    accessTimes.note(state.sid, state.header, this.#storedAccessAt, at => {
       this.#storedAccessAt = at;
     });
   }

@@ -773,7 +773,7 @@ export class SessionBinding {
 
   /** A login: the old secret is dead at once, and so are the sockets that were opened with it. */
   async #replaceSecret(live: Live, owner: SessionHeader['owner'], options?: SignInOptions): Promise<void> {
-    const { clock, settings, store, users } = this.#services;
+    const { accessTimes, clock, settings, store, users } = this.#services;
     const { state, secretHash: expected } = live;
     const wasStored = state.isStored;
     const secret = createSecret();
@@ -782,7 +782,8 @@ export class SessionBinding {
       const now = clock.now();
       const wishes = options && headerOfLogin(options, owner !== undefined, state.header, settings, now);
       // Others judge by the last access that the store knows: that may be too long ago for a shorter time.
-      if (state.isStored && wishes && 'idleTimeoutMs' in wishes) await store.touch(new Map([[state.sid, now]]));
+      if (state.isStored && wishes && 'idleTimeoutMs' in wishes)
+        await store.touch(new Map([[state.sid, accessTimes.marked(now)]]));
       await state.replaceSecret(
         {
           ...wishes,
