@@ -2,7 +2,9 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
 import { SessionManager } from '../../src/session/manager.ts';
 import type { SessionManagerOptions } from '../../src/session/options.ts';
+import { encodeValue } from '../../src/session/record/encoder.ts';
 import { sessionUntilSignIn } from '../../src/session/record/handle.ts';
+import { defineType } from '../../src/session/record/type-registry.ts';
 import type { Session } from '../../src/session/session.ts';
 import type { SessionRecord, SessionStore, StoredAttribute } from '../../src/session/store.ts';
 import { MemoryStore } from '../../src/session/stores/memory.ts';
@@ -15,6 +17,18 @@ const APART = { report: 'apart', 'shop:photo': 'apart' } as const;
 const LARGE = 'x'.repeat(900_000);
 const NOT_LOADED = expect.objectContaining({ code: 'ERR_SESSION_NOT_LOADED' });
 const plusOne = (n: unknown) => Number(n ?? 0) + 1;
+
+class Stone {
+  weight = 5;
+}
+defineType('Stone', Stone, { keep: ['weight'] });
+
+/** The stored value of a type that only another process has declared. */
+function unknownType(name: string): Uint8Array {
+  const bytes = Buffer.from(encodeValue(name, new Stone(), 1_000));
+  bytes.write('Brick', bytes.indexOf('Stone'));
+  return bytes;
+}
 
 /** How many bytes of values a store has given. */
 class Weighed {
@@ -586,6 +600,29 @@ describe('attributes that lie apart', () => {
     },
   );
 
+  test.each([
+    ['get-and-set', [['counter'], ['report']]],
+    ['all', [['counter', 'report']]],
+  ] as const)(
+    'under the contents %s a declared attribute counts as read where it is read',
+    async (contents, expected) => {
+      const made = cluster({ contents });
+      const process = made.process();
+      const { cookie } = await withReport(process, 'kept');
+      const written: string[][] = [];
+      const original = made.store.commit;
+      made.store.commit = (sid, changes) => {
+        written.push([...(changes.set?.keys() ?? [])].sort());
+        return original(sid, changes);
+      };
+      const facts = { attributes: ['report'] };
+      await visit(process, cookie, () => {}, facts);
+      await visit(process, cookie, session => session.get('counter'), facts);
+      if (contents === 'get-and-set') await visit(process, cookie, session => session.get('report'), facts);
+      expect(written).toEqual(expected);
+    },
+  );
+
   test.each(['get-and-set', 'all'] as const)(
     'under the contents %s bytes that were changed in place are written',
     async contents => {
@@ -799,6 +836,29 @@ describe('attributes that lie apart', () => {
     expect(((await binding.get()) as Data).get('report')).toBe(LARGE);
     binding.release();
   });
+
+  test.each(['inline', 'on a socket'])(
+    'a declared attribute of a type that this process does not know fails at get, and takes no session away (%s)',
+    async kind => {
+      const made = cluster();
+      const process = made.process();
+      const { cookie, sid } = await withReport(process, 'first');
+      const set = new Map([['report', unknownType('report')]]);
+      await made.store.commit(sid, { set });
+      const facts = { attributes: ['report'] };
+      const binding = process.request(cookie, facts);
+      const socket = kind === 'inline' ? undefined : (await binding.get()) && (await binding.attach());
+      const session = (socket?.session ?? (await binding.get())) as Data;
+      expect(session.get('counter')).toBe(1);
+      expect(() => session.get('report')).toThrow(expect.objectContaining({ code: 'ERR_SESSION_TYPE_UNKNOWN' }));
+      await binding.signIn({ name: 'alice', roles: [] });
+      await (await binding.get())!.invalidate();
+      expect(await process.manager.attach(sid)).toBeUndefined();
+      await socket?.release();
+      binding.release();
+      expect((await made.store.read(sid))?.attributes.get('report')).toBeUndefined();
+    },
+  );
 
   test('a session that ends while what is declared is loaded counts as none', async () => {
     const made = cluster();

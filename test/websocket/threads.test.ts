@@ -315,6 +315,27 @@ describe('the session of a handler in a thread', () => {
     await own.server.sessions.access(sid, session => session.delete('report' as never));
   });
 
+  test('has what the route of its endpoint declares, also of a class that only the thread knows', async () => {
+    await using declared = await serve([], {
+      session: { store: 'memory:', attributes: { 'shop:price': 'apart' } },
+      routes: [
+        { path: '/in', session: 'create', fetch: () => new Response('in') },
+        { endpoint: computing(), attributes: ['shop:price'] },
+      ],
+    });
+    const origin = declared.url.replace('ws', 'http');
+    const answer = await fetch(`${origin}/in`);
+    const headers = { Cookie: answer.headers.getSetCookie()[0]!.split(';')[0]! };
+    for (const [command, said] of [
+      ['session', expect.stringContaining('"price":250')],
+      ['price', '250'],
+    ] as const) {
+      await using client = await open(declared.url, { headers, origin });
+      client.send(command);
+      expect(await client.receive()).toEqual(said);
+    }
+  });
+
   test('has an idle time that can be set', async () => {
     expect(await asked('idle 60000')).toBe('60000');
   });

@@ -3,6 +3,7 @@ import type { Awaitable } from '../../base/awaitable.ts';
 import type { Timer } from '../../base/clock.ts';
 import { sidPrefix } from '../../base/logger.ts';
 import { ExpiryWatch, UNWATCHED, type Watched } from '../life/expiry-watch.ts';
+import { encodedSession } from '../record/encoded-session.ts';
 import { expiryOf, expiryReason, type SessionEnder } from '../record/expiry.ts';
 import { holderWithoutResponse, SessionHandle } from '../record/handle.ts';
 import type { Committed } from '../record/snapshot.ts';
@@ -274,7 +275,7 @@ export class SharedSessions {
 /** Undefined when the session is over meanwhile. */
 async function loadAtOnce(socket: SocketSession, attributes: readonly string[]): Promise<SocketSession | undefined> {
   try {
-    await socket.session.load(attributes as never);
+    await encodedSession(socket.session).fetch(attributes);
     return socket;
   } catch (error) {
     await socket.release().catch(() => {}); // of a socket that has changed nothing

@@ -599,9 +599,14 @@ export class SessionBinding {
     return attributes ? whenThere(owned, () => this.#loadAttributes(attributes)) : owned;
   }
 
-  /** The session may be over by now, and then there is none. */
+  /**
+   * The session may be over by now, and then there is none. What cannot be decoded, or only in another thread, fails
+   * where it is read.
+   */
   async #loadAttributes(attributes: readonly string[]): Promise<void> {
-    await this.current?.load(attributes as never).catch(error => {
+    const live = this.#live;
+    if (!live || live.state.isEnded) return;
+    await live.handle.fetch(attributes).catch(error => {
       if (!isSessionEnded(error)) throw error;
     });
   }
