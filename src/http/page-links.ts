@@ -16,9 +16,17 @@ export interface Page {
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for.
 const EDGE = /[\x00-\x20]/;
 
+/** Bytes that are other characters in another encoding than Latin-1: of those, some vanish from a host or become ASCII. */
+const NOT_ASCII = /[\x80-\xff]/g;
+/** No host has it. */
+const STRANGER = '\ufffd';
+const STRANGER_IN_URL = '%EF%BF%BD';
+
 /**
  * Writes a path parameter into links of a page: those that lead to the page's own origin, and to no other place
  * whatever a browser makes of their spelling. All other links stay letter for letter.
+ *
+ * Of links, one character is one byte in an encoding that contains ASCII.
  */
 export class PageLinks {
   readonly #page: Page;
@@ -38,7 +46,7 @@ export class PageLinks {
   add(link: string, base: URL | undefined = undefined, isOfPage = false): string {
     if (isOfPage && link === '') return this.#toPage(base);
     const from = base ?? this.#url;
-    const url = from && URL.parse(link, from.href);
+    const url = from && read(link, from);
     if (!url || !this.#isOwn(url)) return link;
     const [start, end] = inner(link);
     const text = link.slice(start, end);
@@ -49,7 +57,7 @@ export class PageLinks {
     const isHostOnly = /^(?:[a-z]+:)?[/\\]{2,}[^/\\]*$/i.test(path);
     const encoded = path + (isHostOnly ? '/' : '') + this.#page.parameter.text + rest.slice(path.length);
     // Of odd spellings, what stands at the end may be part of the host.
-    const result = URL.parse(encoded, from.href);
+    const result = read(encoded, from);
     const isRight = result !== null && this.isOwnOrigin(result) && result.pathname.endsWith(this.#page.parameter.text);
     return isRight ? link.slice(0, start) + encoded + link.slice(end) : link;
   }
@@ -77,9 +85,9 @@ export class PageLinks {
     return begin + lead + key + quote + this.add(link, base) + (close === -1 ? '' : target.slice(close));
   }
 
-  /** Where a link of the page leads; null when nowhere. */
+  /** Where a link of the page leads; null when nowhere, or where only those know who know its encoding. */
   resolve(link: string): URL | null {
-    return this.#url && URL.parse(link, this.#url.href);
+    return this.#url && read(link, this.#url);
   }
 
   /** True when a URL leads to the page's own origin. */
@@ -100,7 +108,9 @@ export class PageLinks {
     if (base === undefined && (this.#page.hasParameter || text.startsWith('#'))) return link;
     // What begins so would be read as a host.
     if (url.pathname.startsWith('//')) return link;
-    return takeTicket(url.pathname, this.#names).rest + this.#page.parameter.text + url.search + url.hash;
+    const before = text.startsWith('?') ? '' : url.search;
+    if ((url.pathname + before).includes(STRANGER_IN_URL)) return link;
+    return takeTicket(url.pathname, this.#names).rest + this.#page.parameter.text + before + text;
   }
 
   #isOwn(url: URL): boolean {
@@ -110,6 +120,10 @@ export class PageLinks {
     const path = takeTicket(url.pathname, this.#names).rest;
     return path === scope || path.startsWith(`${scope}/`);
   }
+}
+
+function read(link: string, from: URL): URL | null {
+  return URL.parse(link.replace(NOT_ASCII, STRANGER), from.href);
 }
 
 /** Where a link begins and ends without what a browser leaves out around it. */

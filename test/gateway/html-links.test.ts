@@ -122,7 +122,7 @@ describe('in a page', () => {
       ['<form/>', `<form/ action="${here}?page=1">`],
       ['<form action="">', `<form action="${here}?page=1">`],
       ["<form action=''>", `<form action='${here}?page=1'>`],
-      ['<a href="?page=2&amp;x=&quot;">', `<a href="${here}?page=2&amp;x=%22">`],
+      ['<a href="?page=2&amp;x=&quot;">', `<a href="${here}?page=2&amp;x=&quot;">`],
       ['<a href="">', `<a href="${here}?page=1">`],
       ['<meta http-equiv=refresh content=5>', `<meta http-equiv=refresh content=5;&#32;url=${here}?page=1>`],
     ] as const) {
@@ -175,6 +175,23 @@ describe('in a page', () => {
     // Nor one that is too long to be read.
     const long = `<base href="https://elsewhere.example/${'x'.repeat(70_000)}">`;
     expect(rewrite(`${long}<form>`, { links: page() })).toBe(`${long}<form action="${own}">`);
+  });
+
+  test('a base of which only its browser knows where it leads takes no ticket there', () => {
+    for (const host of [
+      'shop.ex\xadample',
+      'sh\xbap.example',
+      '\xb0\xa1.example',
+      '&uuml;ber.example',
+      'shop.ex&shy;ample',
+    ]) {
+      const base = `<base href="https://${host}/">`;
+      const html = `${base}<a href="b"><a href="?x"><form action="/b">`;
+      expect(rewrite(html)).toBe(html);
+      expect(rewrite(`${base}<form>`, { links: page() })).toContain('action="https://shop.example/app/list;');
+      expect(rewrite(`<a href="b">${base}`)).toBe(`<a href="b${P}"><base href="">`);
+      expect(rewrite(`<a href="https://${host}/b">`)).toBe(`<a href="https://${host}/b">`);
+    }
   });
 
   test('a base that comes too late takes no ticket elsewhere', () => {

@@ -107,6 +107,19 @@ describe('a link', () => {
     expect(links().add('', URL.parse('https://shop.example/other/')!, true)).toBe(`/app/list${P}?page=1`);
   });
 
+  test('whose bytes may be other characters leads only where each reading of them does', () => {
+    for (const host of ['shop.ex\xadample', 'sh\xbap.example', 'shop.ex\xaample', 'shop.example\xad'])
+      for (const link of [`https://${host}/cart`, `//${host}/cart`, `//${host}`, `/\\${host}/x`])
+        expect(links().add(link)).toBe(link);
+    expect(links().resolve('https://shop.ex\xadample/')).toBeNull();
+    expect(links().add('/\x83\x5c\xad?x=\xfc')).toBe(`/\x83\x5c\xad${P}?x=\xfc`);
+    expect(links().add('?x=\xfc&y="#\xad')).toBe(`/app/list${P}?x=\xfc&y="#\xad`);
+    // What a path in such bytes is called is not known.
+    const base = links().resolve('/\xfc/')!;
+    expect(links().add('?x', base)).toBe('?x');
+    expect(links().add('y', base)).toBe(`y${P}`);
+  });
+
   test('out of the scope of the sessions is as it is', () => {
     const own = links({ scope: '/app' });
     expect(['/app', '/app/x', 'x', '/application', '/', '../x', '/other'].map(link => own.add(link))).toEqual([

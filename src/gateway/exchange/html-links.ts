@@ -224,7 +224,7 @@ export class HtmlLinks {
     if (this.#hasBase) return;
     this.#hasBase = true;
     const { links, onLeft } = this.#options;
-    const url = value ? links.resolve(value.text) : URL.parse('about:blank');
+    const url = (value && links.resolve(value.text)) ?? (isPlain(value) ? undefined : ELSEWHERE);
     // Browsers take no other for a base (HTML standard §4.2.3).
     if (!url || /^(?:data|javascript):$/.test(url.protocol)) return;
     if (value && this.#hasGiven && !links.isOwnOrigin(url)) {
@@ -355,6 +355,14 @@ export class HtmlLinks {
 
 /** In the place of a character that is none of ASCII. */
 const STRANGER = '\ufffd';
+/** In the place of a base that cannot be read here. */
+const ELSEWHERE = URL.parse('about:blank')!;
+
+/** What it means is the same in each encoding. */
+function isPlain(value: Value | undefined): boolean {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: all of ASCII.
+  return value !== undefined && /^[\x00-\x7f]*$/.test(value.text);
+}
 
 /** Where in the page a place in the text of a value is. */
 function placeOf({ start, end, text, pieces }: Value, inText: number): number {
