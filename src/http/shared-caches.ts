@@ -14,7 +14,8 @@ export interface CacheableResponse {
  * `no-store` stays. What speaks to shared caches past `Cache-Control` is removed (RFC 9213 and its forerunners).
  */
 export function keepFromSharedCaches(response: CacheableResponse): void {
-  if (!forbidsStoring(String(response.getHeader('Cache-Control')))) response.setHeader('Cache-Control', PRIVATE);
+  const asked = String(response.getHeader('Cache-Control'));
+  if (!forbidsStoring(asked)) response.setHeader('Cache-Control', privateOf(asked));
   for (const name of response.getHeaderNames()) if (isForSharedCaches(name)) response.removeHeader(name);
 }
 
@@ -27,7 +28,15 @@ export function appendPrivate(
   if (lines.length > 0) keepFromSharedCaches(response);
 }
 
-export const PRIVATE = 'private, no-cache';
+/** The `Cache-Control` of an answer for one client, instead of the one it had. What must not be changed stays so. */
+export function privateOf(cacheControl: string | undefined): string {
+  return forbidsTransforming(cacheControl) ? 'private, no-cache, no-transform' : 'private, no-cache';
+}
+
+/** RFC 9110 §7.7. */
+export function forbidsTransforming(cacheControl: string | undefined): boolean {
+  return cacheControl !== undefined && /\bno-transform\b/i.test(cacheControl);
+}
 
 export function forbidsStoring(cacheControl: string | undefined): boolean {
   return cacheControl !== undefined && /\bno-store\b/i.test(cacheControl);

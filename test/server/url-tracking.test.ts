@@ -392,7 +392,9 @@ describe('pages of an upstream with rewriteLinks', () => {
     ['XHTML', { 'Content-Type': 'application/xhtml+xml' }, undefined],
     ['a page in UTF-16', { 'Content-Type': 'text/html; charset="UTF-16LE"' }, 'charset'],
     ['a page in ISO-2022-JP', { 'Content-Type': 'text/html;charset=iso-2022-jp' }, 'charset'],
-    ['a page that must not be changed', { 'Cache-Control': 'no-transform, no-store' }, undefined],
+    ['a page that must not be changed', { 'Cache-Control': 'no-transform' }, undefined],
+    ['a page that must be neither changed nor stored', { 'Cache-Control': 'no-transform, no-store' }, undefined],
+    ['a public page that must not be changed', { 'Cache-Control': 'public, No-Transform, max-age=60' }, undefined],
   ])('%s passes as it is', async (_what, headers, reason) => {
     const logger = new Lines();
     const { server } = await start(html({ ...headers, ETag: '"x"', 'Content-Length': Buffer.byteLength(HTML) }), {
@@ -408,6 +410,12 @@ describe('pages of an upstream with rewriteLinks', () => {
     }
     const lines = logger.all.filter(({ fields }) => fields.event === 'links-not-rewritten');
     expect(lines.map(({ fields }) => fields.reason)).toEqual(reason === undefined ? [] : [reason]);
+  });
+
+  test.each([['url'], ['cookie', 'url']] as const)('of a client with %s keep no-transform', async (...tracking) => {
+    const { server } = await start(html({ 'Cache-Control': 'public, no-transform' }), { session: { tracking } });
+    const { headers } = await page(server, wire);
+    expect(headers['cache-control']).toBe('private, no-cache, no-transform');
   });
 
   test.each(['shift_jis', 'EUC-JP', 'windows-1252', 'ISO-8859-1', 'gbk', 'US-ASCII'])(

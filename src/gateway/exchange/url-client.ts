@@ -5,7 +5,7 @@ import {
   forbidsStoring,
   isForSharedCaches,
   keepFromSharedCaches,
-  PRIVATE,
+  privateOf,
 } from '../../http/shared-caches.ts';
 import type { SessionManager } from '../../session/manager.ts';
 import type { SessionBinding } from '../../session/request/binding.ts';
@@ -98,14 +98,15 @@ export class UrlClient {
   /** What else the headers of an answer, name, value, name, value ..., say to this client. Changes the list. */
   protect(headers: string[]): void {
     const mayTell = this.#mayTell(fieldOf(headers, 'content-type'));
-    const isStored = !forbidsStoring(fieldOf(headers, 'cache-control'));
+    const asked = fieldOf(headers, 'cache-control');
+    const isStored = !forbidsStoring(asked);
     const policy = referrerPolicy(fieldOf(headers, 'referrer-policy'));
     removeAll(headers, name => {
       if (name === 'referrer-policy') return true;
       return mayTell && ((isStored && name === 'cache-control') || isForSharedCaches(name));
     });
     headers.push('Referrer-Policy', policy);
-    if (mayTell && isStored) headers.push('Cache-Control', PRIVATE);
+    if (mayTell && isStored) headers.push('Cache-Control', privateOf(asked));
   }
 
   /** The same on a response of our own. */

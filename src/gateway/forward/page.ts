@@ -1,3 +1,4 @@
+import { forbidsTransforming } from '../../http/shared-caches.ts';
 import type { HtmlLinks, LeftBecause } from '../exchange/html-links.ts';
 import type { UrlClient } from '../exchange/url-client.ts';
 import type { Upstream } from '../upstream/upstream.ts';
@@ -49,8 +50,7 @@ export function beginPage(
   }
   const type = fields.get('content-type') ?? '';
   if (!/^\s*text\/html\s*(?:;|$)/i.test(type)) return undefined;
-  // RFC 9110 §7.7.
-  if (/\bno-transform\b/i.test(fields.get('cache-control') ?? '')) return undefined;
+  if (forbidsTransforming(fields.get('cache-control'))) return undefined;
   const encoding = fields.get('content-encoding')?.trim().toLowerCase() ?? 'identity';
   if (encoding !== 'identity') return left(upstream, 'encoded');
   const charset = /;\s*charset\s*=\s*["']?([^"';\s]+)/i.exec(type)?.[1];

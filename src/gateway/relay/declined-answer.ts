@@ -3,7 +3,7 @@ import { setDeadline } from '../../base/deadlines.ts';
 import { dateNow } from '../../http/date-now.ts';
 import type { HeaderLine } from '../../http/header-line.ts';
 import { joinHeaders } from '../../http/response-head.ts';
-import { forbidsStoring, isForSharedCaches, PRIVATE } from '../../http/shared-caches.ts';
+import { forbidsStoring, isForSharedCaches, privateOf } from '../../http/shared-caches.ts';
 import { startReads } from '../../websocket/transport-reads.ts';
 import { type BackendExchange, CLIENT_GONE_STATUS } from '../exchange/exchange.ts';
 import { clientResponseHeaders } from '../exchange/headers.ts';
@@ -59,7 +59,7 @@ export function passDeclined(
     if (name === 'upgrade') connection = 'close, Upgrade';
     head += `${headers[i]}: ${headers[i + 1]}\r\n`;
   }
-  if (becomesPrivate) head += `Cache-Control: ${PRIVATE}\r\n`;
+  if (becomesPrivate) head += `Cache-Control: ${privateOf(received['cache-control'])}\r\n`;
   for (const { name, value } of lines) head += `${name}: ${value}\r\n`;
   if (received.date === undefined) head += `Date: ${dateNow()}\r\n`;
   head += `Connection: ${connection}\r\n\r\n`;
