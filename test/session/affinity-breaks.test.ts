@@ -160,6 +160,59 @@ test('a store that cannot write last accesses fails no request, and the break is
   expect(breaks(one)).toEqual([1]);
 });
 
+test('a store that is slow to write last accesses holds a request up for a tenth of a second, and is asked for one write at a time', async () => {
+  const cluster = new Cluster(new FaultyStore(), { storeTimeoutMs: 60_000 });
+  const [one, two] = [cluster.process(), cluster.process()];
+  const visits = [];
+  for (let n = 0; n < 30; n++) visits.push(await visit(one, undefined, () => {}));
+  cluster.store.calls.length = 0;
+  const stuck = Promise.withResolvers<void>();
+  cluster.store.before = call => (call === 'touch' ? stuck.promise : undefined);
+  let over = 0;
+  const all = Promise.all(visits.map(({ cookie }) => visit(two, cookie, () => {}).then(() => over++)));
+  await settle();
+  expect(over).toBe(0);
+  for (let ms = 0; ms < 130; ms += 5) {
+    await cluster.clock.advance(5);
+    await settle();
+  }
+  expect(over).toBe(30);
+  await all;
+  await visit(two, visits[0]!.cookie, () => {}); // which waits for nothing any more
+  const touches = () => cluster.store.calls.filter(call => call === 'touch').length;
+  expect([touches(), breaks(two)]).toEqual([1, [30]]);
+  stuck.resolve();
+  await settle();
+  expect(touches()).toBeLessThanOrEqual(2);
+  for (const { cookie } of visits) await visit(one, cookie, () => {});
+  expect(breaks(one)).toEqual([30]);
+});
+
+test('what has waited for a slow write is not written behind what was written meanwhile', async () => {
+  const cluster = new Cluster(new FaultyStore(), { storeTimeoutMs: 60_000 });
+  const [one, two] = [cluster.process(), cluster.process()];
+  const [first, second] = [await visit(one, undefined, () => {}), await visit(one, undefined, () => {})];
+  const stuck = Promise.withResolvers<void>();
+  cluster.store.before = call => (call === 'touch' ? stuck.promise : undefined);
+  const waiting = visit(two, first.cookie, () => {});
+  await settle();
+  const behind = visit(two, second.cookie, () => {});
+  for (let ms = 0; ms < 130; ms += 5) {
+    await cluster.clock.advance(5);
+    await settle();
+  }
+  await Promise.all([waiting, behind]);
+  cluster.store.before = () => {};
+  await cluster.clock.advance(61_000); // the batch writes it
+  await visit(two, second.cookie, () => {});
+  const { lastAccessedAt } = (await cluster.store.read(second.sid))!;
+  stuck.resolve();
+  await settle();
+  expect((await cluster.store.read(second.sid))!.lastAccessedAt).toBeGreaterThanOrEqual(lastAccessedAt);
+  await visit(two, second.cookie, () => {});
+  expect(breaks(two)).toEqual([2]);
+});
+
 test('more breaks than 200 in a second are counted where they happen, and not all are told to the others', async () => {
   const cluster = new Cluster(new FaultyStore());
   const [one, two] = [cluster.process(), cluster.process()];

@@ -1,5 +1,7 @@
 import type { Clock, Timer } from '../../base/clock.ts';
+import { setDeadline } from '../../base/deadlines.ts';
 import type { Logger } from '../../base/logger.ts';
+import { Rounds } from '../../base/rounds.ts';
 import type { SessionHeader, SessionStore } from '../store.ts';
 import { AccessMark } from './access-mark.ts';
 
@@ -15,6 +17,8 @@ const LOOK_MS = 1_000;
 const LEAST_LOOK_MS = 20;
 /** So often in a second it is said at once that a session has come here from another process. */
 const TAKEOVERS_PER_SECOND = 200;
+/** So long a request waits for that at most: a store that is slow to write is no reason to read slowly. */
+const TAKEOVER_WAIT_MS = 100;
 
 interface Access {
   at: number;
@@ -84,6 +88,11 @@ export class AccessTimes {
   readonly #written: WrittenAccesses;
   readonly #meters: { affinityBreaks: number };
   readonly #mark = new AccessMark();
+  /** One write at a time: they would take the connections of the store from those who read. */
+  readonly #takeoverWrites = new Rounds<string, void>(async round => {
+    await this.#writeTakeovers(round.map(({ item }) => item));
+    for (const { resolve } of round) resolve();
+  }, BATCH);
   #takeovers = 0;
   #takeoversSince = Number.NEGATIVE_INFINITY;
   readonly #accesses = new Map<string, Access>();
@@ -146,8 +155,8 @@ export class AccessTimes {
    * After `note` for a request: where another process has used the session last, counts that, and says in the store that
    * it is here now, so that the other one sees it when it has the session again.
    *
-   * That is one small write for each break of affinity, at most 200 in a second. What is above that is written with the
-   * others.
+   * That is one small write for each break of affinity, at most 200 in a second; those that come while one is under way
+   * are one together. What is above that, or takes longer than 100 ms, is written with the others.
    *
    * @param storedAt The last access that the store knows.
    * @returns what to wait for before the request goes on. It never rejects.
@@ -166,8 +175,15 @@ export class AccessTimes {
       this.#takeovers = 0;
     }
     if (++this.#takeovers > TAKEOVERS_PER_SECOND) return undefined;
-    // What fails is written with the others.
-    return this.#write([[sid, access.at]]).catch(() => {});
+    return new Promise(resolve => {
+      const deadline = setDeadline(this.#clock, TAKEOVER_WAIT_MS, resolve);
+      const onOver = () => {
+        deadline?.clear();
+        resolve();
+      };
+      // What fails is written with the others.
+      this.#takeoverWrites.add(sid).then(onOver, onOver);
+    });
   }
 
   /**
@@ -227,6 +243,16 @@ export class AccessTimes {
     const due: [sid: string, at: number][] = [];
     for (const [sid, { at, dueAt }] of this.#accesses) if (dueAt <= now) due.push([sid, at]);
     for (let start = 0; start < due.length; start += BATCH) await this.#write(due.slice(start, start + BATCH));
+  }
+
+  /** As far as nobody has written them meanwhile. */
+  async #writeTakeovers(sids: readonly string[]): Promise<void> {
+    const batch = new Map<string, number>();
+    for (const sid of sids) {
+      const access = this.#accesses.get(sid);
+      if (access) batch.set(sid, access.at);
+    }
+    if (batch.size > 0) await this.#write([...batch]);
   }
 
   async #write(batch: readonly (readonly [sid: string, at: number])[]): Promise<void> {
