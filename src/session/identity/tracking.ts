@@ -55,8 +55,9 @@ const NONCE_MAX_AGE_S = 86_400;
 
 const DEFAULT_HEADER = 'Holdfast-Session-Ticket';
 const DEFAULT_URL_PARAMETER = 'holdfast';
-/** URLs with a scheme or a host (as browsers see them), and those without a path. */
-const ELSEWHERE = /^\s*([a-z][a-z\d+.-]*:|[/\\]{2}|[?#]|$)/i;
+/** URLs with a scheme or a host (as browsers see them: URL standard §4.4), and those without a path. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: browsers leave them out.
+const ELSEWHERE = /^[\x00-\x20]*([a-z][a-z\d+.-]*:|[/\\]{2}|[?#]|$)/i;
 
 /** Finds tickets in requests and puts them on responses. */
 export class Tracking {
