@@ -152,6 +152,13 @@ describe('in a page', () => {
     expect(rewrite(`<base href="data:,x"><a href="b">`)).toBe(`<base href="data:,x"><a href="b${P}">`);
   });
 
+  test('a frame that shows nothing does not show its page', () => {
+    for (const html of ['<iframe src="">', '<iframe src=" ">', '<frame src>', "<iframe src=''>"]) {
+      expect(rewrite(html, { links: page() })).toBe(html);
+      expect(rewrite(`<base href="/other/">${html}`)).toBe(`<base href="/other/">${html}`);
+    }
+  });
+
   test('a base that leads elsewhere takes no ticket there from a first page', () => {
     const own = `https://shop.example/app/list${P}?page=1`;
     for (const away of ['https://elsewhere.example/', '//elsewhere.example', 'http://shop.example/', 'blob:x']) {
@@ -253,6 +260,22 @@ describe('as a stream', () => {
       expect(rewrite(html, { onLeft }, every)).toBe(wanted);
       expect(left).toEqual(['too-long', 'too-long']);
     }
+  });
+
+  test('what has left already is not written again', () => {
+    const long = 'x'.repeat(80_000);
+    for (const html of [
+      `<meta content="0;url=/x" data-pad="${long}" http-equiv=refresh>`,
+      `<meta http-equiv=refresh content="0;url=/x" data-pad="${long}">`,
+      `<meta data-pad="${long}" content="0;url=/x" data-more="${long}" http-equiv=refresh class=y>`,
+    ])
+      for (const every of [1_000, 16_384, 65_536]) {
+        const out = rewrite(`${html}<a href="/b">`, {}, every);
+        expect(out.replaceAll(P, '')).toBe(`${html}<a href="/b">`);
+        expect(out.endsWith(`<a href="/b${P}">`)).toBe(true);
+      }
+    const whole = `<meta content="0;url=/x" data-pad="${long}" http-equiv=refresh>`;
+    expect(rewrite(whole)).toBe(whole.replace('/x"', `/x${P}"`));
   });
 
   test('holds no more than a link, whatever comes', () => {

@@ -216,6 +216,8 @@ export class HtmlLinks {
   }
 
   #encoded({ name, text }: Value): string {
+    // A frame without a place is empty, and never shows its own page.
+    if (name === 'src' && text.trim() === '') return text;
     return this.#options.links.add(text, this.#base, OF_FORMS.has(name));
   }
 
@@ -251,7 +253,8 @@ export class HtmlLinks {
     const kind = this.#values.get('http-equiv');
     const held = this.#held;
     this.#held = undefined;
-    if (!content || held === undefined || kind?.text.toLowerCase() !== 'refresh') return;
+    // Of what was too long, the client has the beginning already.
+    if (!content || held === undefined || content.from < this.#emitted || kind?.text.toLowerCase() !== 'refresh') return;
     if (content.end - content.from > MAX_HELD) return this.#options.onLeft('too-long');
     this.#replace(content, this.#options.links.refresh(content.text, this.#base));
   }
