@@ -346,6 +346,22 @@ describe.each(wires)('pages of an upstream with rewriteLinks, over %s', wire => 
     expect([head.body, head.headers['content-length'], head.headers.etag]).toEqual(['', undefined, undefined]);
   });
 
+  test('have no trailers that are of their former bytes, nor one of ours', async () => {
+    const names = 'Content-MD5, ETag, Digest, Repr-Digest, X-Sum, Holdfast-Url-Ticket';
+    const { server } = await start((_request, response) => {
+      response.writeHead(200, { 'Content-Type': 'text/html; charset=utf-8', Trailer: names });
+      response.write(HTML);
+      const trailers = Object.fromEntries(names.split(', ').map(name => [name, 'x']));
+      response.addTrailers(trailers);
+      response.end();
+    });
+    const first = await page(server, wire, { headers: { TE: 'trailers' } });
+    expect(ticketIn(first.body)).toBeDefined();
+    expect([first.headers.trailer, Object.entries(first.trailers)]).toEqual(['X-Sum', [['x-sum', 'x']]]);
+    const other = await ask(server, wire, { headers: { TE: 'trailers', Accept: '*/*' } });
+    expect(Object.keys(other.trailers)).not.toContain('holdfast-url-ticket');
+  });
+
   test('of a client that shows a cookie, and on other routes, pass as they are', async () => {
     const { server, seen } = await start(html({ ETag: '"x"' }), { session: { tracking: ['cookie', 'url'] } });
     const first = await page(server, wire);

@@ -254,7 +254,8 @@ export class HtmlLinks {
     const held = this.#held;
     this.#held = undefined;
     // Of what was too long, the client has the beginning already.
-    if (!content || held === undefined || content.from < this.#emitted || kind?.text.toLowerCase() !== 'refresh') return;
+    if (!content || held === undefined || content.from < this.#emitted || kind?.text.toLowerCase() !== 'refresh')
+      return;
     if (content.end - content.from > MAX_HELD) return this.#options.onLeft('too-long');
     this.#replace(content, this.#options.links.refresh(content.text, this.#base));
   }

@@ -13,7 +13,7 @@ const NEVER_A_TRAILER = new Set([
   ...['authorization', 'www-authenticate', 'proxy-authenticate', 'authentication-info', 'persistent-auth'],
   ...['cookie', 'set-cookie', 'cache-control', 'location', 'age', 'date', 'expires', 'vary', 'pragma', 'retry-after'],
   ...['if-match', 'if-none-match', 'if-modified-since', 'if-unmodified-since', 'if-range'],
-  ...['holdfast-session', 'holdfast-reason'],
+  ...['holdfast-session', 'holdfast-reason', 'holdfast-url-ticket'],
 ]);
 
 /** Does the client take trailers? HTTP/1.0 has none. */
@@ -21,12 +21,18 @@ export function takesTrailers({ httpVersion, headers }: Pick<IncomingMessage, 'h
   return httpVersion !== '1.0' && hasToken(headers.te as string | undefined, 'trailers');
 }
 
-/** The trailers of an answer that the client gets. */
-export function clientTrailers(rawTrailers: readonly string[]): [string, string][] {
+const NONE: ReadonlySet<string> = new Set();
+
+/**
+ * The trailers of an answer that the client gets.
+ *
+ * @param without Names in lower case that are left out.
+ */
+export function clientTrailers(rawTrailers: readonly string[], without = NONE): [string, string][] {
   const trailers = endToEndHeaders(rawTrailers);
   const pairs: [string, string][] = [];
   for (let i = 0; i < trailers.length; i += 2)
-    if (mayBeTrailer(trailers[i]!)) pairs.push([trailers[i]!, trailers[i + 1]!]);
+    if (mayBeTrailer(trailers[i]!, without)) pairs.push([trailers[i]!, trailers[i + 1]!]);
   return pairs;
 }
 
@@ -41,9 +47,13 @@ export function backendTrailers(rawTrailers: readonly string[], exchange: Backen
   return kept;
 }
 
-/** Of the names in a `Trailer` header those that a client may get; undefined when there is none. */
-export function announcedToClient(rawHeaders: readonly string[]): string | undefined {
-  return announced(rawHeaders, name => !headerName(name).isHopByHop && mayBeTrailer(name));
+/**
+ * Of the names in a `Trailer` header those that a client may get; undefined when there is none.
+ *
+ * @param without As in `clientTrailers`.
+ */
+export function announcedToClient(rawHeaders: readonly string[], without = NONE): string | undefined {
+  return announced(rawHeaders, name => !headerName(name).isHopByHop && mayBeTrailer(name, without));
 }
 
 /** Of the names in a `Trailer` header those that a backend may get; undefined when there is none. */
@@ -64,8 +74,9 @@ function announced(rawHeaders: readonly string[], isTaken: (name: string) => boo
   return taken === undefined || taken.length === 0 ? undefined : taken.join(', ');
 }
 
-function mayBeTrailer(name: string): boolean {
-  return !NEVER_A_TRAILER.has(headerName(name).lower);
+function mayBeTrailer(name: string, without = NONE): boolean {
+  const { lower } = headerName(name);
+  return !NEVER_A_TRAILER.has(lower) && !without.has(lower);
 }
 
 function passesClient(name: string, { head, upstream }: BackendExchange): boolean {

@@ -21,7 +21,7 @@ import type { Selection } from '../upstream/selection.ts';
 import type { UpstreamServer } from '../upstream/server.ts';
 import { writeHead } from './answer-head.ts';
 import type { BodySender, BodySenderEvents } from './body-sender.ts';
-import { beginPage } from './page.ts';
+import { beginPage, OF_OTHER_BYTES } from './page.ts';
 
 export interface ForwardOptions extends BackendExchange {
   readonly request: IncomingMessage;
@@ -227,7 +227,7 @@ export class Attempt implements AnswerSink, BodySenderEvents, ClientTerms {
     if (status === 426 && request.httpVersion === '1.1' && headers.includes('Upgrade'))
       headers.push('Connection', response.shouldKeepAlive ? 'Upgrade' : 'close, Upgrade');
     const mayHaveTrailers = request.httpVersion !== '1.0' && head.method !== 'HEAD' && status !== 204 && status !== 304;
-    const trailer = mayHaveTrailers ? announcedToClient(rawHeaders) : undefined;
+    const trailer = mayHaveTrailers ? announcedToClient(rawHeaders, this.#page && OF_OTHER_BYTES) : undefined;
     // Without a length it is chunked for the client as well.
     if (trailer !== undefined && joinHeaders(rawHeaders)['transfer-encoding'] !== undefined)
       headers.push('Trailer', trailer);
@@ -281,7 +281,7 @@ export class Attempt implements AnswerSink, BodySenderEvents, ClientTerms {
     if (!this.#isComplete) {
       this.#isComplete = true;
       this.#hasBegun = true;
-      if (rawTrailers.length > 0) response.addTrailers(clientTrailers(rawTrailers));
+      if (rawTrailers.length > 0) response.addTrailers(clientTrailers(rawTrailers, this.#page && OF_OTHER_BYTES));
       if (this.#page) response.end(this.#page.end(), 'latin1');
       else response.end();
     }

@@ -8,7 +8,7 @@ const CONTAIN_ASCII =
   /^(?:utf-?8|(?:us-)?ascii|iso-?8859-?\d+|latin-?\d|(?:windows|cp)-?(?:874|125\d|31j)|(?:x-mac-.+|macintosh)|koi8-[ru]|euc-(?:jp|kr)|(?:x-)?s(?:hift)?[_-]?jis|ms932|gb(?:2312|k|18030)|big5(?:-hkscs)?|tis-620|ibm866)$/i;
 
 /** What holds for the bytes of the backend's page, and no longer for those that its client gets. */
-const OF_OTHER_BYTES: ReadonlySet<string> = new Set([
+export const OF_OTHER_BYTES: ReadonlySet<string> = new Set([
   ...[
     'content-length',
     'content-md5',
