@@ -24,6 +24,30 @@ const signedIn = () =>
     await session.renew({ owner: ann });
   });
 
+const codeOf = (work: () => unknown) => {
+  try {
+    return work();
+  } catch (error) {
+    return (error as { code?: string }).code;
+  }
+};
+
+/** Whoever holds it finds nothing of its new owner, and changes nothing. */
+async function expectClosed(session: Data) {
+  const uses: (() => unknown)[] = [
+    () => session.owner,
+    () => session.get('iban'),
+    () => session.has('iban'),
+    () => session.keys(),
+    () => session.set('cart', 9),
+    () => session.delete('cart'),
+    () => session.scope('a').get('b'),
+  ];
+  expect(uses.map(codeOf)).toEqual(uses.map(() => 'ERR_SESSION_SUPERSEDED'));
+  for (const use of [session.load('iban'), session.update('iban', () => 'x'), session.sync(), session.invalidate()])
+    await expect(use).rejects.toMatchObject({ code: 'ERR_SESSION_SUPERSEDED' });
+}
+
 test.each(['yes', 1, null])('the owner rule is true or false, and not %j', ownerRule => {
   expect(() => cluster.process({ ownerRule: ownerRule as never })).toThrow(/ownerRule/);
 });
@@ -151,20 +175,59 @@ describe('without the owner rule', () => {
     binding.release();
   });
 
-  test('sockets that were opened before a sign-in by another user must go and may come again', async () => {
+  test('sockets that were opened before a sign-in by another user must go, and see nothing of that user until then', async () => {
     const { cookie } = await signedIn();
     const why: string[] = [];
     await two.manager.start();
-    two.manager.onSocketEnd((_sid, reason) => why.push(reason));
     const binding = two.request(cookie);
     await binding.get();
     const socket = (await binding.attach())!;
     binding.release();
-    await visit(one, cookie, session => session.renew({ owner: bob }));
+    expect(socket.session.owner).toEqual(ann);
+    const seen: unknown[] = [];
+    two.manager.onSocketEnd((_sid, reason) => {
+      why.push(reason);
+      seen.push(codeOf(() => socket.session.owner));
+    });
+    const taken = await visit(one, cookie, async session => {
+      await session.renew({ owner: bob });
+      session.set('iban', 'DE1');
+    });
     await settle();
     expect(why).toEqual(['renewed']);
+    expect(seen).toEqual(['ERR_SESSION_SUPERSEDED']);
+    await expectClosed(socket.session as unknown as Data);
     await socket.release();
+    const later = await visit(two, taken.cookie, session => [session.owner, session.keys()]);
+    expect(later.result).toEqual([bob, ['cart', 'iban']]);
   });
+
+  test.each([{ everyMs: 1000 }, 'manual', 'end-of-request'] as const)(
+    'a request that runs on does not become that of a user who signs in meanwhile, with changes written %j',
+    async write => {
+      const process = cluster.process({ write });
+      const { cookie, sid } = await signedIn();
+      for (const [before, facts] of [
+        ['ann', {}],
+        ['nobody', { user: user('carl') }],
+      ] as const) {
+        const start = before === 'ann' ? { cookie, sid } : await signedIn();
+        const running = process.request(start.cookie, facts);
+        const session = (await running.get()) as Data;
+        const other = process.request(start.cookie);
+        await other.signIn(bob);
+        const own = other.current as Data;
+        own.set('iban', 'DE1');
+        await own.sync();
+        expect([own.owner, own.get('iban')]).toEqual([bob, 'DE1']);
+        if (write === 'end-of-request') expect([session.owner?.name, session.keys()]).not.toContain('iban');
+        else await expectClosed(session);
+        running.release();
+        other.release();
+        expect((await process.manager.peek(start.sid))?.owner).toEqual(bob);
+      }
+    },
+  );
 
   test('a request with a dead secret is told nothing, whatever user it shows', async () => {
     const { cookie } = await visit(one, undefined, session => session.set('cart', 3));
@@ -196,6 +259,21 @@ describe('without the owner rule', () => {
     expect(await binding.auto()).toBeUndefined();
     binding.release();
   });
+});
+
+test('with the owner rule, too, a request without a login does not become that of who signs in meanwhile', async () => {
+  const process = new Cluster(store, { write: { everyMs: 1000 } }).process();
+  const { cookie } = await visit(process, undefined, session => session.sync());
+  const running = process.request(cookie);
+  const session = (await running.get()) as Data;
+  const other = process.request(cookie);
+  await other.signIn(ann);
+  (other.current as Data).set('iban', 'DE1');
+  await expectClosed(session);
+  const again = await running.signIn(ann);
+  expect([again.owner, (again as Data).get('iban')]).toEqual([ann, undefined]);
+  running.release();
+  other.release();
 });
 
 describe('with the owner rule, a sign-in by another user says in the log whose session has ended', () => {

@@ -371,7 +371,10 @@ export class SharedSession implements Watched {
     const listeners = new Set<(error: Error) => void>();
     let released: Promise<void> | undefined;
     const holder = holderWithoutResponse(state, this.#sessions, () => this.schedule());
-    const handle = new SessionHandle(state, holder, { isNew: false, isVeiled, isNameless });
+    // Who attaches by the sid alone has shown no secret that a login could have replaced.
+    const view =
+      secretHash === undefined ? undefined : { isNew: false, isVeiled, isNameless, ownerName: state.ownerName };
+    const handle = new SessionHandle(state, holder, view);
     return {
       session: handle.session,
       get isEnded() {

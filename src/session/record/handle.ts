@@ -24,6 +24,8 @@ export interface SessionView {
   readonly isVeiled: boolean;
   /** It is seen without its owner: without the owner rule, by a request that has not shown to be from them. */
   readonly isNameless: boolean;
+  /** The name of its owner when the holder was let in. For another one, whom a login has made it since, it is closed. */
+  readonly ownerName: string | undefined;
 }
 
 /** What a holder adds to the state: where changes go and how a session is renewed or ended from there. */
@@ -37,7 +39,7 @@ export interface SessionHolder {
   invalidate(reason: SessionEndReason): Promise<void>;
 }
 
-const OPEN: SessionView = { isNew: false, isVeiled: false, isNameless: false };
+const OPEN = { isNew: false, isVeiled: false, isNameless: false };
 
 /**
  * The `Session` given to one request, socket or `access` call: usable until its holder releases it or the session ends.
@@ -45,15 +47,21 @@ const OPEN: SessionView = { isNew: false, isVeiled: false, isNameless: false };
 export class SessionHandle {
   readonly #state: SessionState;
   readonly #holder: SessionHolder;
-  #view: SessionView;
+  #view: Omit<SessionView, 'ownerName'>;
+  /** Whose session it may be. Null: anybody's. */
+  #ownerName: string | undefined | null;
+  /** Whom a login by this holder is making the owner. */
+  #nextOwnerName: string | undefined;
   #isReleased = false;
   /** What it has loaded or written of what lies apart: that can be read. */
   #loaded: Set<string> | undefined;
 
-  constructor(state: SessionState, holder: SessionHolder, view: SessionView = OPEN) {
+  /** @param view Default: all, whoever owns it. */
+  constructor(state: SessionState, holder: SessionHolder, view?: SessionView) {
     this.#state = state;
     this.#holder = holder;
-    this.#view = view;
+    this.#view = view ?? OPEN;
+    this.#ownerName = view ? view.ownerName : null;
   }
 
   /**
@@ -206,7 +214,12 @@ export class SessionHandle {
   async renew(options: RenewOptions = {}): Promise<void> {
     this.#check();
     checkOptions('renew', options, RENEW_OPTIONS);
-    await this.#holder.renew(options);
+    this.#nextOwnerName = options.owner?.name;
+    try {
+      await this.#holder.renew(options);
+    } finally {
+      this.#nextOwnerName = undefined;
+    }
   }
 
   async invalidate(reason: SessionEndReason = 'logout'): Promise<void> {
@@ -222,9 +235,10 @@ export class SessionHandle {
     return this.#view.isNameless;
   }
 
-  /** Its owner has shown who they are. */
+  /** The owner that it has now has shown who they are. */
   unveil(): void {
     this.#view = { isNew: this.#view.isNew, isVeiled: false, isNameless: false };
+    if (this.#ownerName !== null) this.#ownerName = this.#state.ownerName;
   }
 
   /** Every later use throws ERR_SESSION_OUTSIDE_REQUEST. */
@@ -248,8 +262,15 @@ export class SessionHandle {
 
   #check(): SessionState {
     if (this.#isReleased) throw outsideRequest();
-    if (this.#state.isEnded) throw sessionEnded();
-    return this.#state;
+    const state = this.#state;
+    if (state.isEnded) throw sessionEnded();
+    // Those of this process who share the state see a login of another of them at once.
+    if (this.#ownerName !== null && state.ownerName !== this.#ownerName && !this.#isSigningIn) throw superseded();
+    return state;
+  }
+
+  get #isSigningIn(): boolean {
+    return this.#nextOwnerName !== undefined && this.#state.ownerName === this.#nextOwnerName;
   }
 }
 

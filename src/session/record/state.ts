@@ -182,6 +182,11 @@ export class SessionState {
     return { ...this.#base.header, ...this.#inFlightHeader, ...this.#changedHeader };
   }
 
+  /** As `header.owner?.name`, without an object made for it. */
+  get ownerName(): string | undefined {
+    return (this.#changedHeader?.owner ?? this.#inFlightHeader?.owner ?? this.#base.header.owner)?.name;
+  }
+
   /** What is committed, as far as it is known here. */
   get snapshot(): Snapshot {
     return this.#base;

@@ -587,7 +587,7 @@ export class SessionBinding {
       state,
       shared,
       { secret, secretHash: header.secretHash },
-      { isNew, isVeiled: view === 'little', isNameless: view === 'nameless' },
+      { isNew, isVeiled: view === 'little', isNameless: view === 'nameless', ownerName: header.owner?.name },
     );
     const isClaim = view === 'claim';
     const owned = takingOver
@@ -711,7 +711,7 @@ export class SessionBinding {
     });
     if (owner && users.isLimited && !state.isDetached) await users.admit(owner.name, sid, () => state.commit());
     this.#news = 'ticket';
-    const view = { isNew: true, isVeiled: false, isNameless: false };
+    const view = { isNew: true, isVeiled: false, isNameless: false, ownerName: owner?.name };
     const { session } = this.#retainLive(state, undefined, { secret, secretHash }, view, true).handle;
     const { attributes } = this.#request;
     if (attributes) await this.#loadAttributes(attributes);
