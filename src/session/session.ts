@@ -156,7 +156,8 @@ export interface Session<D = SessionData> {
    * process, after the next refresh from other processes.
    *
    * @throws {HoldfastError} as `get`; ERR_SESSION_STORE_UNAVAILABLE, status 503; ERR_SESSION_CONFLICT, status 409, when
-   * others have changed it at every try for as long as a call to the store may take (`storeTimeout`, 5 s).
+   * others have changed it at every try for as long as a call to the store may take (`storeTimeout`, 5 s);
+   * ERR_SESSION_SUPERSEDED, status 409, when others have changed it and signed somebody in: nothing of that is seen.
    *
    * @example
    * session.set('cart', ['pen']);

@@ -891,6 +891,142 @@ describe('attributes that lie apart', () => {
     await visit(process, cookie, session => expect(session.get('report')).toBe('secret'), { ...facts, user: alice });
   });
 
+  describe('after a login in another process of which nothing was said here yet', () => {
+    const SUPERSEDED = { code: 'ERR_SESSION_SUPERSEDED', status: 409 };
+    const alice = { name: 'alice', roles: [] };
+
+    async function prepare(options: Partial<SessionManagerOptions> = {}) {
+      const made = cluster(options);
+      made.store.isSilent = true;
+      const [one, two] = [made.process(), made.process()];
+      const { cookie, sid } = await withReport(one, 'first');
+      made.ledger.publish = async () => {};
+      const logIn = () =>
+        visit(one, cookie, async (session, binding) => {
+          await binding.signIn(alice);
+          session.set('report', "alice's");
+          session.set('cart', "alice's");
+        });
+      return { made, one, two, cookie, sid, logIn };
+    }
+
+    const duringLoad = (made: Awaited<ReturnType<typeof prepare>>['made'], work: () => Promise<unknown>) => {
+      made.store.before = async call => {
+        if (call !== 'readAttributes') return;
+        made.store.before = () => {};
+        await work();
+      };
+    };
+
+    test.each(['end-of-request', 'manual'] as const)(
+      'a socket from before gets nothing by load, and ends (write: %s)',
+      async write => {
+        const { two, sid, made, cookie } = await prepare({ write });
+        const socket = (await two.manager.attach(sid))!;
+        await visit(made.process({ write: 'end-of-request' }), cookie, async (session, binding) => {
+          await binding.signIn(alice);
+          session.set('report', "alice's");
+        });
+        await expect((socket.session as Data).load('report')).rejects.toMatchObject(SUPERSEDED);
+        expect(two.socketEnds).toEqual([sid]);
+        await socket.refresh();
+        expect(two.socketEnds).toEqual([sid]);
+        await socket.release();
+      },
+    );
+
+    test('a socket from before ends also when its refresh meets the login', async () => {
+      const { two, sid, made, cookie, logIn, one } = await prepare();
+      const socket = (await two.manager.attach(sid))!;
+      await (socket.session as Data).load('report');
+      await visit(one, cookie, session => session.set('report', 'second'));
+      duringLoad(made, logIn);
+      await socket.refresh();
+      expect(two.socketEnds).toEqual([sid]);
+      await socket.release();
+    });
+
+    test('a request that declares it has no session any more, and can sign in', async () => {
+      const { two, cookie, made, logIn } = await prepare();
+      duringLoad(made, logIn);
+      const binding = two.request(cookie, { attributes: ['report'] });
+      expect(await binding.get()).toBeUndefined();
+      await expect(binding.open()).rejects.toMatchObject(SUPERSEDED);
+      const session = (await binding.signIn({ name: 'bob', roles: [] })) as Data;
+      expect([session.owner?.name, session.get('cart'), session.get('report')]).toEqual(['bob', undefined, undefined]);
+      binding.release();
+    });
+
+    test('a handshake that declares it gets no socket', async () => {
+      const { one, two, cookie, made, logIn } = await prepare();
+      const binding = two.request(cookie, { attributes: ['report'] });
+      await binding.get();
+      await visit(one, cookie, session => session.set('report', 'second'));
+      duringLoad(made, logIn);
+      expect(await binding.attach()).toBeUndefined();
+      binding.release();
+    });
+
+    test('a request from before sees nothing of it, whatever it loads', async () => {
+      const { two, cookie, logIn } = await prepare();
+      const binding = two.request(cookie);
+      const session = (await binding.get()) as Data;
+      await logIn();
+      for (let round = 0; round < 2; round++) await expect(session.load('report')).rejects.toMatchObject(SUPERSEDED);
+      expect([session.owner, session.get('cart'), session.get('counter')]).toEqual([undefined, undefined, 1]);
+      expect(() => session.get('report')).toThrow(NOT_LOADED);
+      binding.release();
+    });
+
+    test('work that no client has let in goes on', async () => {
+      const { two, sid, logIn } = await prepare();
+      await two.manager.access(sid, async session => {
+        await logIn();
+        expect(await (session as Data).load('report')).toBe("alice's");
+        expect(session.owner?.name).toBe('alice');
+      });
+    });
+
+    test('a request that signs in beside its load has both', async () => {
+      const { two, cookie, made, one } = await prepare();
+      const binding = two.request(cookie);
+      const session = (await binding.get()) as Data;
+      await visit(one, cookie, other => other.set('report', 'second'));
+      let isHeld = false;
+      made.store.before = async call => {
+        if (call === 'commit') for (let turn = 0; turn < 5; turn++) await settle();
+        if (call === 'read') isHeld = true;
+      };
+      const [, report] = await Promise.all([binding.signIn(alice), session.load('report')]);
+      expect([report, session.owner?.name, isHeld]).toEqual(['second', 'alice', true]);
+      binding.release();
+    });
+
+    test('a secret that was replaced by time is no login', async () => {
+      const { made, one, two, cookie } = await prepare({ renewalTimeoutMs: 1_000 });
+      const binding = two.request(cookie);
+      const session = (await binding.get()) as Data;
+      await made.clock.advance(2_000);
+      const rotated = await visit(one, cookie, other => other.set('report', 'second'));
+      expect(rotated.setCookies).not.toEqual([]);
+      expect(await session.load('report')).toBe('second');
+      binding.release();
+    });
+
+    test('an idle time that was shortened meanwhile ends the sockets of a process that has learned of it by load', async () => {
+      const { made, one, two, cookie, sid } = await prepare();
+      const socket = (await two.manager.attach(sid))!;
+      await visit(one, cookie, other => {
+        other.idleTimeoutMs = 2_000;
+        other.set('report', 'second');
+      });
+      expect(await (socket.session as Data).load('report')).toBe('second');
+      await made.clock.advance(3_000);
+      await expect.poll(() => two.socketEnds).toEqual([sid]);
+      await socket.release();
+    });
+  });
+
   test('what stands for a superseded session has nothing to load, and after the login what that has', async () => {
     const process = cluster().process();
     let current: Session | undefined;

@@ -7,7 +7,13 @@ import { isSid } from '../identity/ids.ts';
 import { type EndOptions, expiryReason } from '../record/expiry.ts';
 import { holderWithoutResponse, SessionHandle } from '../record/handle.ts';
 import { type Committed, NO_VERSION, type Snapshot } from '../record/snapshot.ts';
-import { SessionState, type SessionStateFacts, type SessionStateRules, sessionEnded } from '../record/state.ts';
+import {
+  type FoundSession,
+  SessionState,
+  type SessionStateFacts,
+  type SessionStateRules,
+  sessionEnded,
+} from '../record/state.ts';
 import { SizeWarnings } from '../reports/size-warnings.ts';
 import { checkEndReason, type Session, type SessionEndReason } from '../session.ts';
 import type { SessionRecord } from '../store.ts';
@@ -187,7 +193,7 @@ export class SessionRegistry {
     const loaded = typeof sid === 'string' ? await this.load(sid) : undefined;
     if (!loaded) throw sessionEnded();
     const shared = this.share(sid, loaded);
-    const state = shared?.state ?? this.createState({ sid, ...loaded, isStored: true });
+    const state = shared?.state ?? this.createState({ sid, ...loaded, isStored: true, isForAnySecret: true });
     shared?.retain();
     const handle = new SessionHandle(
       state,
@@ -260,6 +266,14 @@ export class SessionRegistry {
     this.#shared.onCommitted(state, committed);
     if (committed.header && 'idleTimeoutMs' in committed.header) this.#announce({ type: 'timed', sid });
     if (listeners.hasAny('changed')) this.#tellChanges(sid, committed, before);
+  }
+
+  onReloaded(state: SessionState): void {
+    this.#shared.onReloaded(state);
+  }
+
+  onSuperseded(state: SessionState, found: FoundSession): void {
+    this.#shared.onSuperseded(state, found);
   }
 
   onEnded(state: SessionState): void {

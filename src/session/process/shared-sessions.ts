@@ -7,7 +7,13 @@ import { encodedSession } from '../record/encoded-session.ts';
 import { expiryOf, expiryReason, type SessionEnder } from '../record/expiry.ts';
 import { holderWithoutResponse, SessionHandle } from '../record/handle.ts';
 import type { Committed } from '../record/snapshot.ts';
-import { isSessionEnded, type SessionState, type SessionStateFacts } from '../record/state.ts';
+import {
+  type FoundSession,
+  isSessionEnded,
+  isSuperseded,
+  type SessionState,
+  type SessionStateFacts,
+} from '../record/state.ts';
 import type { LoadedSession } from './loaded-session.ts';
 import type { SessionServices } from './services.ts';
 import type { Admission, SocketSession } from './socket-session.ts';
@@ -138,6 +144,17 @@ export class SharedSessions {
     if (!shared) return;
     if (shared.state === state ? state.includes(committed) : shared.state.absorb(committed)) shared.notice();
     else this.#refreshLater(shared);
+  }
+
+  onReloaded(state: SessionState): void {
+    const shared = this.#shared.get(state.sid);
+    if (shared?.state === state) shared.notice();
+  }
+
+  /** Those who share it go on with what it has become; the sockets from before must go. */
+  onSuperseded(state: SessionState, found: FoundSession): void {
+    const shared = this.#shared.get(state.sid);
+    if (shared?.state === state) shared.reload(found);
   }
 
   /** Another process has changed it. */
@@ -272,14 +289,14 @@ export class SharedSessions {
   }
 }
 
-/** Undefined when the session is over meanwhile. */
+/** Undefined when the session is over meanwhile, or a login has replaced the secret of the handshake. */
 async function loadAtOnce(socket: SocketSession, attributes: readonly string[]): Promise<SocketSession | undefined> {
   try {
     await encodedSession(socket.session).fetch(attributes);
     return socket;
   } catch (error) {
     await socket.release().catch(() => {}); // of a socket that has changed nothing
-    if (isSessionEnded(error)) return undefined;
+    if (isSessionEnded(error) || isSuperseded(error)) return undefined;
     throw error;
   }
 }
@@ -431,7 +448,8 @@ export class SharedSession implements Watched {
   async #reloadStale(): Promise<void> {
     if (!this.state.isStale) return;
     await this.state.reloadStale().catch(error => {
-      if (!isSessionEnded(error)) throw error;
+      // By a login its sockets go, and the next refresh fetches for others.
+      if (!isSessionEnded(error) && !isSuperseded(error)) throw error;
     });
   }
 

@@ -17,7 +17,10 @@ export interface SocketSession {
   /** The session was used: counts as an access, written in batches. */
   touch(): void;
   /**
-   * Takes over what other processes have committed. Cheap when they have not. @throws ERR_SESSION_STORE_UNAVAILABLE.
+   * Takes over what other processes have committed. Cheap when they have not.
+   *
+   * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE; ERR_SESSION_CONFLICT when others have changed an attribute that
+   * lies apart at every try: the former value stays until the next refresh.
    */
   refresh(): Promise<void>;
   /**

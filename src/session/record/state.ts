@@ -53,8 +53,20 @@ export interface SessionStateObserver {
   onCreated(state: SessionState, snapshot: Snapshot): void;
   /** After each commit of a state; `before` is what it changed. */
   onCommitted(state: SessionState, committed: Committed, before: Snapshot): void;
+  /** It has read the whole session again by itself, and taken that over. */
+  onReloaded(state: SessionState): void;
+  /** It has read that a login has replaced the secret, and taken nothing of what that session has become. */
+  onSuperseded(state: SessionState, found: FoundSession): void;
   /** Once, when it is known that the session is over. */
   onEnded(state: SessionState): void;
+}
+
+/** What the store was found to have. */
+export interface FoundSession {
+  readonly snapshot: Snapshot;
+  readonly lastAccessedAt: number;
+  /** As for `reload`. */
+  readonly seen: number;
 }
 
 export interface SessionStateFacts {
@@ -70,6 +82,8 @@ export interface SessionStateFacts {
   readonly isFirstLife?: (() => Promise<boolean>) | undefined;
   /** For a session that is not kept, whatever is done with it. Default false. */
   readonly isDetached?: boolean;
+  /** Its holder was not let in by a secret: a login meanwhile hides nothing from it. Default false. */
+  readonly isForAnySecret?: boolean;
 }
 
 type NewSecret = Partial<SessionHeader> & { readonly secretHash: string };
@@ -124,6 +138,7 @@ export class SessionState {
   #isFirstLife: (() => Promise<boolean>) | undefined;
   #isStored: boolean;
   #isDetached: boolean;
+  readonly #isForAnySecret: boolean;
   #isEnded = false;
   #hasLost = false;
   /** It has been counted that there is no room for it; until there is. */
@@ -161,9 +176,10 @@ export class SessionState {
   #next: Promise<void> | undefined;
 
   constructor(rules: SessionStateRules, facts: SessionStateFacts) {
-    const { sid, snapshot, lastAccessedAt, isStored, isFirstLife, isDetached = false } = facts;
+    const { sid, snapshot, lastAccessedAt, isStored, isFirstLife } = facts;
     this.#rules = rules;
-    this.#isDetached = isDetached;
+    this.#isDetached = facts.isDetached ?? false;
+    this.#isForAnySecret = facts.isForAnySecret ?? false;
     this.#sid = sid;
     this.lastAccessedAt = lastAccessedAt;
     this.#base = snapshot;
@@ -277,7 +293,7 @@ export class SessionState {
    * others: where somebody has changed one since, the whole session is read again.
    *
    * @throws {HoldfastError} ERR_SESSION_ENDED; ERR_SESSION_STORE_UNAVAILABLE; ERR_SESSION_CONFLICT when others have
-   * changed one at every try.
+   * changed one at every try; ERR_SESSION_SUPERSEDED when a login has replaced the secret, and nothing is taken.
    */
   async load(names: Iterable<string>): Promise<void> {
     let missing = this.#missing(names);
@@ -293,10 +309,16 @@ export class SessionState {
       missing = this.#missing(missing);
       if (missing.size === 0) return;
       const seen = this.#commits;
+      const { header } = this.#base;
       const record = await store.read(this.sid, this.#apartBut(missing));
       if (this.#isEnded) throw sessionEnded();
       if (!record) throw this.#gone();
-      if (this.reload(this.#snapshotOf(record), seen)) this.#keepCurrent(missing, record.attributes);
+      if (!this.#isForAnySecret && isReplaced(header, record.header)) {
+        await this.#last?.catch(() => {}); // which may have replaced it
+        if (this.#isEnded) throw sessionEnded();
+        if (isReplaced(this.#base.header, record.header)) throw this.#superseded(record, seen);
+      }
+      if (this.#reloadFrom(record, seen)) this.#keepCurrent(missing, record.attributes);
       missing = this.#missing(missing);
       if (missing.size === 0) return;
     } while (await backoff.next());
@@ -536,6 +558,18 @@ export class SessionState {
     }
     this.#moveTo(snapshot, snapshot.version);
     return true;
+  }
+
+  #reloadFrom(record: SessionRecord, seen: number): boolean {
+    const isTaken = this.reload(this.#snapshotOf(record), seen);
+    this.#rules.observer.onReloaded(this);
+    return isTaken;
+  }
+
+  #superseded(record: SessionRecord, seen: number): HoldfastError {
+    const { lastAccessedAt } = record;
+    this.#rules.observer.onSuperseded(this, { snapshot: this.#snapshotOf(record), lastAccessedAt, seen });
+    return superseded();
   }
 
   #moveTo(base: Snapshot, latest: number): void {
@@ -784,8 +818,9 @@ export class SessionState {
       const isMerged = typeof conflicts === 'function';
       const record = await store.read(this.sid, isMerged ? this.#apartBut(basis) : this.#rules.apart);
       if (!record) return { status: 'gone' };
-      this.reload(this.#snapshotOf(record), seen);
-      if (expectedSecretHash !== undefined && record.header.secretHash !== expectedSecretHash) throw superseded();
+      if (expectedSecretHash !== undefined && record.header.secretHash !== expectedSecretHash)
+        throw this.#superseded(record, seen);
+      this.#reloadFrom(record, seen);
       meters.conflicts++;
       if (typeof conflicts !== 'function') break;
       for (const [name, ours] of basis) {
@@ -903,6 +938,11 @@ export function superseded(): HoldfastError {
   const message =
     'the session was given a new secret by another request, at a login; send the request again with the new cookie';
   return new HoldfastError('ERR_SESSION_SUPERSEDED', message, { status: 409, closeCode: 1008 });
+}
+
+/** True when a session that had the one header has the other by a login, which the holders of the secret before must not see. */
+function isReplaced({ secretHash }: SessionHeader, { secretHash: found, former }: SessionHeader): boolean {
+  return found !== secretHash && !(former?.kind === 'rotated' && former.secretHash === secretHash);
 }
 
 export function isSuperseded(error: unknown): boolean {

@@ -607,8 +607,21 @@ export class SessionBinding {
     const live = this.#live;
     if (!live || live.state.isEnded) return;
     await live.handle.fetch(attributes).catch(error => {
+      if (isSuperseded(error)) return this.#lookAgain(live);
       if (!isSessionEnded(error)) throw error;
     });
+  }
+
+  /** Another request has given the session a new secret meanwhile. What it has become may be for this one, too. */
+  async #lookAgain(live: Live): Promise<void> {
+    this.#dropLive(live);
+    this.#live = undefined;
+    this.#news = 'none';
+    this.#isRotationDue = false;
+    const { sid } = live.state;
+    const loaded = await this.#services.registry.validate(sid);
+    const found = loaded && (await this.#shown.judge([{ sid, secret: live.secret }], loaded));
+    if (found) await this.#take(found, false);
   }
 
   /** Another process has had it. */
@@ -626,14 +639,10 @@ export class SessionBinding {
       if (this.#areHeadersSent) throw headersSent('given to its user');
       await this.#replaceSecret(live, { ...user, isShownByRequest: true });
     } catch (error) {
+      if (isSuperseded(error)) return this.#lookAgain(live); // another request has claimed it at the same moment
       this.#dropLive(live);
       this.#live = undefined;
-      if (!isSuperseded(error)) throw error;
-      // Another request has claimed it at the same moment: look again at what it has become.
-      const { sid } = live.state;
-      const loaded = await this.#services.registry.validate(sid);
-      const found = loaded && (await this.#shown.judge([{ sid, secret: live.secret }], loaded));
-      if (found) await this.#take(found, false);
+      throw error;
     }
   }
 
