@@ -145,7 +145,8 @@ export class SessionManager {
       throw new HoldfastError('ERR_SERVER_STATE', message);
     }
     this.#sweeper.start();
-    this.#history.start();
+    await this.#services.clock.settle(); // or the first minute would be one of this machine's clock
+    if (!this.#closing) this.#history.start();
     await this.#services.registry.listen();
     await this.#exchange.listen();
   }

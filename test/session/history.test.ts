@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { MemoryLedger } from '../../src/session/ledgers/memory.ts';
 import type { SessionMinute } from '../../src/session/reports/history.ts';
 import { sumHistories } from '../../src/session/reports/sums.ts';
-import { Cluster, type Process, visit } from './cluster.ts';
+import { Cluster, type Process, settle, visit } from './cluster.ts';
 import { FaultyStore } from './fixture.ts';
 
 const MINUTE = 60_000;
@@ -120,6 +121,47 @@ test('histories are added minute by minute', async () => {
     [1, longer[0]!.at],
     [0, longer[1]!.at],
   ]);
+});
+
+test('the first minute is one of the clock of the store', async () => {
+  const begin = cluster.clock.now() - 31 * MINUTE;
+  const time = Promise.withResolvers<void>();
+  Object.assign(cluster.store, {
+    time: async () => {
+      await time.promise;
+      return begin + cluster.clock.monotonic();
+    },
+  });
+  const two = cluster.process({ ledger: new MemoryLedger({ clock: cluster.clock }) });
+  const starting = two.manager.start();
+  await settle();
+  expect(two.manager.history()).toEqual([]);
+  time.resolve();
+  await starting;
+  expect(two.manager.history().map(({ at }) => at)).toEqual([minuteOf(begin)]);
+});
+
+test('there is a history where the ledger cannot be reached', async () => {
+  const ledger = new MemoryLedger({ clock: cluster.clock });
+  ledger.subscribe = async () => {
+    throw new Error('connection refused');
+  };
+  const two = cluster.process({ ledger });
+  await expect(two.manager.start()).rejects.toThrow();
+  expect(two.manager.history()).toHaveLength(1);
+  await two.manager.close();
+});
+
+test('a manager that is closed while it starts begins no history', async () => {
+  const time = Promise.withResolvers<number>();
+  Object.assign(cluster.store, { time: () => time.promise });
+  const two = cluster.process({ ledger: new MemoryLedger({ clock: cluster.clock }) });
+  const starting = two.manager.start().catch(() => {});
+  await settle();
+  const closing = two.manager.close();
+  time.resolve(cluster.clock.now());
+  await Promise.all([starting, closing]);
+  expect([two.manager.history(), cluster.clock.pending]).toEqual([[], 0]);
 });
 
 test('the timer ends with the manager', async () => {
