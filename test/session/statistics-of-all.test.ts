@@ -2,7 +2,7 @@ import { hostname } from 'node:os';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { MemoryLedger } from '../../src/session/ledgers/memory.ts';
 import { sumStatistics } from '../../src/session/reports/sums.ts';
-import { Cluster, type Process, visit } from './cluster.ts';
+import { Cluster, type Process, settle, visit } from './cluster.ts';
 import { FaultyStore } from './fixture.ts';
 
 let cluster: Cluster;
@@ -127,6 +127,42 @@ test('what others say that is not statistics counts as nothing', async () => {
     [hostname(), 1],
     ['h', 3],
   ]);
+});
+
+test('a manager that is started several times at once listens once, and not at all once it is closed', async () => {
+  const listening = new Map<string, number>();
+  const { subscribe } = cluster.ledger;
+  cluster.ledger.subscribe = async (channel, listener) => {
+    const unsubscribe = await subscribe.call(cluster.ledger, channel, listener);
+    await settle();
+    listening.set(channel, (listening.get(channel) ?? 0) + 1);
+    return async () => {
+      listening.set(channel, listening.get(channel)! - 1);
+      await unsubscribe();
+    };
+  };
+  const one = cluster.process();
+  await Promise.all([one.manager.start(), one.manager.start(), one.manager.start()]);
+  expect(listening.get('session-statistics')).toBe(1);
+  await one.manager.close();
+  expect([...listening.values()].filter(count => count !== 0)).toEqual([]);
+});
+
+test('where listening has failed a second start tries again', async () => {
+  const two = await start();
+  await visit(two, undefined, () => {});
+  const { subscribe } = cluster.ledger;
+  let isAway = true;
+  cluster.ledger.subscribe = async (channel, listener) => {
+    if (isAway && channel === 'session-statistics') throw new Error('connection refused');
+    return subscribe.call(cluster.ledger, channel, listener);
+  };
+  const one = cluster.process();
+  running.push(one);
+  await expect(one.manager.start()).rejects.toThrow();
+  isAway = false;
+  await one.manager.start();
+  expect((await two.manager.statisticsOfAll()).processes).toHaveLength(2);
 });
 
 test('several who ask at once are asked for together', async () => {

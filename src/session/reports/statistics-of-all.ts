@@ -74,20 +74,28 @@ export class StatisticsExchange {
   #known: ReadonlySet<string> = new Set();
   #asking: Promise<StatisticsOfAll> | undefined;
   #heard: (id: string) => void = () => {};
-  #unsubscribe: (() => Promise<void>) | undefined;
+  /** With what ends it. */
+  #listening: Promise<() => Promise<void>> | undefined;
 
   constructor(options: StatisticsExchangeOptions) {
     this.#options = options;
     this.#since = options.now();
   }
 
-  /** Answers from now on. @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE. */
+  /** Answers from now on. @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE; then it may be tried again. */
   async listen(): Promise<void> {
-    this.#unsubscribe ??= await this.#options.ledger.subscribe(QUESTIONS, message => this.#onQuestion(message));
+    this.#listening ??= this.#options.ledger
+      .subscribe(QUESTIONS, message => this.#onQuestion(message))
+      .catch(error => {
+        this.#listening = undefined;
+        throw error;
+      });
+    await this.#listening;
   }
 
   async close(): Promise<void> {
-    await this.#unsubscribe?.();
+    const unsubscribe = await this.#listening?.catch(() => {});
+    await unsubscribe?.();
   }
 
   /** Never rejects: a ledger that cannot be reached leaves this process alone. */
