@@ -19,6 +19,11 @@ export function keepFromSharedCaches(response: CacheableResponse): void {
   for (const name of response.getHeaderNames()) if (isForSharedCaches(name)) response.removeHeader(name);
 }
 
+/** False for what has no links that lead on. */
+export function mayHaveLinks(contentType: string): boolean {
+  return !/^\s*(?:(?:image|audio|video|font)\/|text\/css\b)/i.test(contentType);
+}
+
 /** Adds headers that are for one client, and makes the answer private where there are any. */
 export function appendPrivate(
   response: CacheableResponse & { appendHeader(name: string, value: string): unknown },

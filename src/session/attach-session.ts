@@ -68,7 +68,7 @@ const ATTACH_OPTIONS: OptionNames<AttachOptions> = {
  * - Hono on `@hono/node-server`: `attachSession(manager, c)`
  *
  * With tracking by `url` the ticket is taken out of `req.url` and `Referer`, and the answer says `Referrer-Policy:
- * same-origin` unless the handler says otherwise. Links and redirects are `encodeUrl` of the binding. Fastify and Hono have read the URL by
+ * same-origin` unless the handler says otherwise. What may hold a ticket is kept from shared caches. Links and redirects are `encodeUrl` of the binding. Fastify and Hono have read the URL by
  * then: it is for node:http and Express.
  *
  * What was given (`req`, `request`, `c`) is what `get` and `open` take afterwards; for Fastify and Hono the

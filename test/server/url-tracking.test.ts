@@ -245,6 +245,18 @@ describe.each(wires)('our own targets, over %s', wire => {
           path: '/gone',
           fetch: () => new Response('', { headers: { Location: 'https://elsewhere.example/', Refresh: '1; url=/a' } }),
         },
+        {
+          path: '/stream',
+          fetch: request => {
+            const pull = async (body: ReadableStreamDefaultController) => {
+              await server.server.sessions.open(request);
+              body.enqueue(new TextEncoder().encode(server.server.sessions.encodeUrl(request, '/next')));
+              body.close();
+            };
+            const headers = { 'Content-Type': 'text/html', 'Cache-Control': 'public' };
+            return new Response(new ReadableStream({ pull }, { highWaterMark: 0 }), { headers });
+          },
+        },
         { path: '/id', fetch: (_request, { session: found }) => new Response(found?.id ?? 'none') },
         {
           path: '/login',
@@ -277,6 +289,12 @@ describe.each(wires)('our own targets, over %s', wire => {
     const after = ticketIn(login.headers.location)!;
     expect([login.headers.location, after === ticket]).toEqual([`home${after}`, false]);
     expect((await page(server, wire, { path: `/id${after}` })).body).toBe(sid);
+  });
+
+  test('a session that begins while its page streams keeps the page from shared caches', async () => {
+    const server = await start({ tracking: 'url' });
+    const { headers, body } = await ask(server, wire, { path: '/stream' });
+    expect([ticketIn(body) !== undefined, headers['cache-control']]).toEqual([true, 'private, no-cache']);
   });
 
   test('by cookies they are as they are', async () => {

@@ -777,6 +777,35 @@ test('attachSession follows clients without cookies by the URL, which no handler
   expect(answer.headers['referrer-policy']).toBe('same-origin');
 });
 
+test('attachSession keeps what may hold a ticket from shared caches', async () => {
+  site = createSite(store, { tracking: 'url' });
+  const type = {
+    'Content-Type': 'text/html',
+    'Cache-Control': 'public, max-age=60',
+    'CDN-Cache-Control': 'max-age=60',
+  };
+  handler = async (req, res, binding) => {
+    if (req.url !== '/late') await change(req);
+    res.writeHead(200, { ...type, ...(req.url === '/image' && { 'Content-Type': 'image/png' }) });
+    res.write('<a href="');
+    if (req.url === '/late') await site.manager.get(req);
+    res.end(binding.encodeUrl('/next'));
+  };
+  const kept = ({ headers }: Awaited<ReturnType<typeof send>>) => [
+    headers['cache-control'],
+    headers['cdn-cache-control'],
+  ];
+  const first = await send();
+  expect(kept(first)).toEqual(['private, no-cache', undefined]);
+  const ticket = /;holdfast=[^"]+/.exec(first.body)![0];
+  // Nothing has changed, and the session is read when the head has left.
+  const late = await send({ path: `/late${ticket}` });
+  expect(late.body).toContain(ticket);
+  expect(kept(late)).toEqual(['private, no-cache', undefined]);
+  expect(kept(await send({ path: `/image${ticket}` }))).toEqual(['public, max-age=60', 'max-age=60']);
+  expect(kept(await send({ path: '/late' }))).toEqual(['public, max-age=60', 'max-age=60']);
+});
+
 test('attachSession refuses the session of another user than the one it is told', async () => {
   const ann = { name: 'ann', roles: [] };
   let user = ann;

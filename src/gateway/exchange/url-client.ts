@@ -5,6 +5,7 @@ import {
   forbidsStoring,
   isForSharedCaches,
   keepFromSharedCaches,
+  mayHaveLinks,
   privateOf,
 } from '../../http/shared-caches.ts';
 import type { SessionManager } from '../../session/manager.ts';
@@ -29,9 +30,6 @@ const POLICIES = new Set([
   ...['no-referrer-when-downgrade', 'origin', 'strict-origin', 'origin-when-cross-origin'],
   ...['strict-origin-when-cross-origin', 'unsafe-url'],
 ]);
-
-/** Of these no link leads on. */
-const WITHOUT_LINKS = /^\s*(?:(?:image|audio|video|font)\/|text\/css\b)/i;
 
 /**
  * A client that has a ticket in its URL, or is told its session by links: what answers to it need. Its ticket is what it
@@ -116,7 +114,7 @@ export class UrlClient {
   }
 
   #mayTell(contentType = ''): boolean {
-    return this.links !== undefined && !WITHOUT_LINKS.test(contentType);
+    return this.links !== undefined && mayHaveLinks(contentType);
   }
 }
 

@@ -387,6 +387,12 @@ export class SessionBinding {
     return tracking.toldBy(this.#request, this.#live === undefined || this.#live.isMade).includes('url');
   }
 
+  /** True when the answer may hold a ticket in its links: that of its session, or of one that is read while it streams. */
+  get mayTellByLinks(): boolean {
+    if (!this.isToldByLinks) return false;
+    return this.#request.urlTicket !== undefined || this.#ticketOfLinks !== undefined;
+  }
+
   get #ticketOfLinks(): SessionTicket | undefined {
     const live = this.#live;
     if (!live || live.state.isEnded || !this.isToldByLinks) return undefined;

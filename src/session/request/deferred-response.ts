@@ -89,8 +89,11 @@ export class DeferredResponse {
     switch (this.#phase) {
       case 'open':
         if (!this.#commit.isDue) {
+          // What a head says would stand over what makes it private.
+          const isHead = method === 'writeHead' && this.#binding.mayTellByLinks;
+          if (isHead) applyHead(this.#res, args);
           this.#markSent();
-          return this.#pass(method, args);
+          return this.#pass(method, isHead ? [this.#res.statusCode] : args);
         }
         this.#phase = 'committing';
         try {

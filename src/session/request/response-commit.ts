@@ -2,7 +2,7 @@ import type { ServerResponse } from 'node:http';
 import { isHoldfastError } from '../../base/errors.ts';
 import type { HeaderLine } from '../../http/header-line.ts';
 import { RETRY_AFTER_S, type Refusal, refuse } from '../../http/refusal.ts';
-import { appendPrivate } from '../../http/shared-caches.ts';
+import { appendPrivate, keepFromSharedCaches, mayHaveLinks } from '../../http/shared-caches.ts';
 import { isSessionEnded } from '../record/state.ts';
 import type { SessionBinding } from './binding.ts';
 
@@ -50,8 +50,14 @@ export class ResponseCommit {
       if (isGone(this.#response)) return this.#noteGone();
       this.#told = this.#binding.responseHeaders();
       appendPrivate(this.#response, this.#told);
+      if (this.#mayHoldTicket) keepFromSharedCaches(this.#response);
     }
     this.#binding.markHeadersSent();
+  }
+
+  /** Links of the answer may tell its client the ticket. */
+  get #mayHoldTicket(): boolean {
+    return this.#binding.mayTellByLinks && mayHaveLinks(String(this.#response.getHeader('Content-Type')));
   }
 
   /** What was put on the response has been removed with an answer that another takes the place of. */
