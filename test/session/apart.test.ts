@@ -541,6 +541,32 @@ describe('attributes that lie apart', () => {
     await visit(two, cookie, async session => expect(await session.load('report')).toBe('mine, knowing theirs'));
   });
 
+  test.each([{}, { attributes: {} }])(
+    'under the conflict policy reject a change that is made again after a conflict is one to what was met (%j)',
+    async options => {
+      const made = cluster({ conflicts: 'reject', ...options });
+      const [one, two] = [made.process(), made.process()];
+      const { cookie } = await withReport(one, 'first');
+      for (const isLoaded of [true, false])
+        for (const theirs of ['theirs', undefined]) {
+          await visit(one, cookie, async session => {
+            if (isLoaded) await session.load('report');
+            session.set('report', 'mine');
+            await visit(two, cookie, other => other.set('report', theirs));
+            await expect(session.sync()).rejects.toMatchObject({ code: 'ERR_SESSION_CONFLICT' });
+            expect(session.get('report')).toBe(theirs);
+            for (let round = 0; round < 2; round++) {
+              session.set('report', `mine, knowing theirs ${round}`);
+              await session.sync();
+            }
+          });
+          await visit(two, cookie, async session =>
+            expect(await session.load('report')).toBe('mine, knowing theirs 1'),
+          );
+        }
+    },
+  );
+
   test('under the conflict policy reject what was loaded is what a change is made to', async () => {
     const made = cluster({ conflicts: 'reject' });
     const [one, two] = [made.process(), made.process()];
@@ -632,6 +658,29 @@ describe('attributes that lie apart', () => {
         ((await session.load('report')) as Uint8Array)[0] = 2;
       });
       await visit(process, cookie, async session => expect(await session.load('report')).toEqual(new Uint8Array([2])));
+    },
+  );
+
+  test.each(['get-and-set', 'all'] as const)(
+    'under the contents %s a former value is not written over a newer one',
+    async contents => {
+      const made = cluster({ contents });
+      const [one, two] = [made.process(), made.process()];
+      const { cookie, sid } = await withReport(one, 'first');
+      const socket = (await one.manager.attach(sid))!;
+      const session = socket.session as Data;
+      await session.load('report');
+      await visit(two, cookie, other => other.set('report', 'of two'));
+      made.store.failing.add('readAttributes');
+      await socket.refresh().catch(() => {});
+      expect(session.get('report')).toBe('first');
+      session.set('cart', ['pen']);
+      await session.sync();
+      made.store.failing.clear();
+      await visit(two, cookie, async other => {
+        expect([await other.load('report'), other.get('cart')]).toEqual(['of two', ['pen']]);
+      });
+      await socket.release();
     },
   );
 

@@ -345,10 +345,13 @@ export class SessionState {
     return missing;
   }
 
+  /** What was loaded of it is not what the base knows. */
+  #isFormer(name: string): boolean {
+    return (this.#loaded?.get(name)?.version ?? 0) !== this.#base.versionOf(name);
+  }
+
   #staleNames(): string[] {
-    const loaded = Array.from(this.#loaded ?? []);
-    const stale = loaded.filter(([name, attribute]) => (attribute?.version ?? 0) !== this.#base.versionOf(name));
-    return stale.map(([name]) => name);
+    return Array.from(this.#loaded?.keys() ?? []).filter(name => this.#isFormer(name));
   }
 
   /** What is of the state that is here. */
@@ -794,6 +797,7 @@ export class SessionState {
     if (contents === 'set' || conflicts !== 'last-wins') return this.#changed;
     const written = new Map(this.#changed);
     for (const name of contents === 'all' ? this.#base.names() : this.#given.keys()) {
+      if (this.isApart(name) && this.#isFormer(name)) continue;
       const bytes = this.#bytes(name);
       if (bytes && !written.has(name)) written.set(name, bytes);
     }
@@ -815,12 +819,13 @@ export class SessionState {
     let what = 'was changed by somebody else meanwhile';
     for (;;) {
       const seen = this.#commits;
-      const isMerged = typeof conflicts === 'function';
-      const record = await store.read(this.sid, isMerged ? this.#apartBut(basis) : this.#rules.apart);
+      const record = await store.read(this.sid, this.#apartBut(basis));
       if (!record) return { status: 'gone' };
       if (expectedSecretHash !== undefined && record.header.secretHash !== expectedSecretHash)
         throw this.#superseded(record, seen);
-      this.#reloadFrom(record, seen);
+      // What is changed again is a change of what was met.
+      const names = Array.from(basis.keys()).filter(name => this.isApart(name));
+      if (this.#reloadFrom(record, seen) && !this.#isEnded) this.#keepCurrent(names, record.attributes);
       meters.conflicts++;
       if (typeof conflicts !== 'function') break;
       for (const [name, ours] of basis) {
