@@ -780,6 +780,21 @@ describe('attributes that lie apart', () => {
       await socket.release();
     });
 
+    test('requests that come at once bring it with one fetch', async () => {
+      const made = cluster();
+      const [one, two] = [made.process(), made.process()];
+      const { cookie, sid } = await withReport(one, 'first');
+      const socket = (await one.manager.attach(sid))!;
+      await load(socket.session);
+      await visit(two, cookie, session => session.set('report', 'second'));
+      made.store.calls.length = 0;
+      await Promise.all(Array.from({ length: 20 }, () => visit(one, cookie, session => session.get('counter'))));
+      await expect.poll(() => report(socket.session)).toBe('second');
+      const count = (call: string) => made.store.calls.filter(name => name === call).length;
+      expect([count('readAttributes'), count('glance')]).toEqual([1, 20]);
+      await socket.release();
+    });
+
     test('it follows by itself within the refresh of 5 s', async () => {
       const made = cluster();
       const [one, two] = [made.process(), made.process()];

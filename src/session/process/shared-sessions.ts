@@ -177,13 +177,16 @@ export class SharedSessions {
   }
 
   #reload(shared: SharedSession, loaded: LoadedSession): void {
-    if (!shared.reload(loaded) || shared.state.isStale) this.#refreshLater(shared);
+    if (!shared.reload(loaded)) this.#refreshLater(shared);
+    else if (shared.state.isStale) this.#later(shared.reloadStale());
   }
 
   #refreshLater(shared: SharedSession): void {
-    shared
-      .refresh()
-      .catch(error => this.#services.logger.warn({ err: error }, 'shared session not refreshed; trying again'));
+    this.#later(shared.refresh());
+  }
+
+  #later(refresh: Promise<void>): void {
+    refresh.catch(error => this.#services.logger.warn({ err: error }, 'shared session not refreshed; trying again'));
   }
 
   /** Nobody can give it more time, so its sockets go also when the store cannot be reached. There the sweep ends it. */
@@ -327,6 +330,7 @@ export class SharedSession implements Watched {
   #secretHash: string;
   /** Of the store, when the session was read as a whole. */
   #interruptions: number;
+  #reloading: Promise<void> | undefined;
   #isScheduled = false;
   #isStopped = false;
   #writeTimer: Timer | undefined;
@@ -435,18 +439,26 @@ export class SharedSession implements Watched {
     const { interruptions = 0 } = store;
     if (interruptions === this.#interruptions) {
       const glance = await store.glance(state.sid);
-      if (glance?.version === state.version) return this.#reloadStale();
+      if (glance?.version === state.version) return this.reloadStale();
       if (!glance) return state.markEnded();
     }
     const loaded = await this.#sessions.validate(state.sid);
     if (!loaded) return state.markEnded();
     // Otherwise something was committed here meanwhile: the next refresh will tell.
     if (this.reload(loaded)) this.#interruptions = interruptions;
-    return this.#reloadStale();
+    return this.reloadStale();
   }
 
-  async #reloadStale(): Promise<void> {
+  /** Fetches again what sockets have loaded and others have changed; once for all who ask meanwhile. */
+  async reloadStale(): Promise<void> {
     if (!this.state.isStale) return;
+    this.#reloading ??= this.#loadStale().finally(() => {
+      this.#reloading = undefined;
+    });
+    await this.#reloading;
+  }
+
+  async #loadStale(): Promise<void> {
     await this.state.reloadStale().catch(error => {
       // By a login its sockets go, and the next refresh fetches for others.
       if (!isSessionEnded(error) && !isSuperseded(error)) throw error;
