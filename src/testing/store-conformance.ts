@@ -717,10 +717,14 @@ const CASES: Readonly<Record<string, (store: SessionStore) => Promise<void>>> = 
     await store.create('s1', record({ attributes: { a: '0', b: '0' } }));
     let isOver = false;
     const writing = (async () => {
-      for (let round = 0; round < 50; round++)
-        await store.commit('s1', { set: bytes({ a: `${round}`, b: `${round}`.repeat(400) }) });
-      isOver = true;
+      try {
+        for (let round = 0; round < 50; round++)
+          await store.commit('s1', { set: bytes({ a: `${round}`, b: `${round}`.repeat(400) }) });
+      } finally {
+        isOver = true;
+      }
     })();
+    writing.catch(() => {}); // awaited below, unless a read fails before
     while (!isOver) {
       const read = (await store.read('s1', new Set(['b'])))!;
       assert.equal(versionIn(read, 'b'), read.attributes.get('a')!.version);

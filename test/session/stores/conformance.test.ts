@@ -213,3 +213,14 @@ test.each(Object.entries(BROKEN_FOR_TWO))('the suite notices stores of which one
   const isOther = title.startsWith('sees');
   await expect(casesFor(open, first => (isOther ? open() : first)).get(title)!()).rejects.toThrow();
 });
+
+test('the suite comes to an end also with a store whose commits fail', async () => {
+  const open = () =>
+    new (class extends MemoryStore {
+      override async commit(): Promise<never> {
+        throw new Error('read-only');
+      }
+    })();
+  const title = 'reads what is left out and what is named as of one moment, while others commit';
+  await expect(casesFor(open, first => first).get(title)!()).rejects.toThrow('read-only');
+});
