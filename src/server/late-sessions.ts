@@ -1,7 +1,7 @@
 import { HoldfastError } from '../base/errors.ts';
 import { broughtManager } from '../config/brought-manager.ts';
 import type { ApplicationConfig } from '../config/config.ts';
-import type { EndAllOptions, SessionManager } from '../session/manager.ts';
+import { type EndAllOptions, SERVER_PARTS, type SessionManager } from '../session/manager.ts';
 import type { PeekOptions, SessionPeek } from '../session/peek.ts';
 import { checkListening, type SessionEvents } from '../session/reports/events.ts';
 import type { SessionMinute } from '../session/reports/history.ts';
@@ -133,7 +133,7 @@ export class LateSessions {
   }
 
   inspector(options?: InspectorOptions): Inspector {
-    return createInspector(this, options);
+    return createInspector(this, () => this.#manager?.[SERVER_PARTS].logger, options);
   }
 
   on<K extends EventKind>(kind: K, listener: (event: SessionEvents[K]) => void): () => void {

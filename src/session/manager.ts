@@ -1,4 +1,5 @@
 import { HoldfastError } from '../base/errors.ts';
+import type { Logger } from '../base/logger.ts';
 import { checkOptions, isPlain, kindOf, type OptionNames } from '../base/options.ts';
 import type { Tracking } from './identity/tracking.ts';
 import type { Ledger } from './ledger.ts';
@@ -53,6 +54,7 @@ export interface ServerParts {
   readonly ledger: Ledger;
   /** The keys that sign its tickets, and what else clients keep of the server. */
   readonly keys: readonly Uint8Array[];
+  readonly logger: Logger;
 }
 
 type Carrier = { [key: symbol]: SessionBinding | undefined };
@@ -98,7 +100,11 @@ export class SessionManager {
     this.#services = { ...services, registry, users: new UserSessions(services, registry) };
     this.#sweeper = new Sweeper(services, registry);
     services.store.makeRoom = () => this.#sweeper.makeRoom();
-    this[SERVER_PARTS] = { ledger: services.ledger, keys: options.keys.map(keyBytes) };
+    this[SERVER_PARTS] = {
+      ledger: services.ledger,
+      keys: options.keys.map(keyBytes),
+      logger: services.logger,
+    };
     const { cache, clock, ledger, logger, meters, tracking } = services;
     this.#history = new MinuteHistory(clock, {
       read: () => ({ totals: meters.read(cache), peaks: meters.peaks(cache) }),
@@ -459,7 +465,7 @@ export class SessionManager {
    * server.close();
    */
   inspector(options?: InspectorOptions): Inspector {
-    return createInspector(this, options);
+    return createInspector(this, () => this.#services.logger, options);
   }
 
   /**

@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { TLSSocket } from 'node:tls';
+import type { Logger } from '../../base/logger.ts';
 import { kindOf } from '../../base/options.ts';
 import { isOriginOf, parseOrigin } from '../../http/origin.ts';
 
@@ -29,7 +30,7 @@ export interface InspectorAnswer {
 
 /** The context of Hono, without a dependency on it. */
 export interface HonoContext {
-  readonly req: { readonly raw: Request; parseBody(): Promise<Record<string, unknown>> };
+  readonly req: { readonly raw: Request; parseBody(): Promise<Record<string, unknown>>; text(): Promise<string> };
 }
 
 /** Fastify's request and reply, without a dependency on it. */
@@ -74,7 +75,11 @@ interface ExpressParts {
   readonly body?: unknown;
 }
 
-export function inspectorOf(ask: (asked: Asked) => Promise<InspectorAnswer>): Inspector {
+/** @param logger For what fails where no framework learns of it. None: nothing is there yet. */
+export function inspectorOf(
+  ask: (asked: Asked) => Promise<InspectorAnswer>,
+  logger: () => Logger | undefined,
+): Inspector {
   const toResponse = async (asked: Asked) => {
     const { status, headers, body } = await ask(asked);
     return new Response(body === '' || asked.method === 'HEAD' ? null : body, { status, headers });
@@ -89,7 +94,8 @@ export function inspectorOf(ask: (asked: Asked) => Promise<InspectorAnswer>): In
       reply.headers({ ...headers });
       return reply.send(body);
     }
-    if (isNodePair(first, second)) return answerNode(ask, first as IncomingMessage, second as ServerResponse, next);
+    if (isNodePair(first, second))
+      return answerNode(ask, logger, first as IncomingMessage, second as ServerResponse, next);
     throw new TypeError(
       `inspector: give it (req, res) of node:http or Express, (request, reply) of Fastify, the context of Hono, or a Request; not ${kindOf(first)}`,
     );
@@ -99,6 +105,7 @@ export function inspectorOf(ask: (asked: Asked) => Promise<InspectorAnswer>): In
 
 async function answerNode(
   ask: (asked: Asked) => Promise<InspectorAnswer>,
+  logger: () => Logger | undefined,
   req: IncomingMessage & ExpressParts,
   res: ServerResponse,
   next: ((error?: unknown) => void) | undefined,
@@ -110,6 +117,7 @@ async function answerNode(
     answer = await ask(askedByNode(req, req, req.body));
   } catch (error) {
     if (next) return next(error);
+    logger()?.error({ err: error }, 'sessions could not be inspected');
     const { status = 500 } = error as { status?: number };
     const [code, message] = [(error as { code?: string }).code ?? '', (error as Error).message];
     // Who sees it may be a stranger.
@@ -146,9 +154,9 @@ function askedByNode(req: IncomingMessage & ExpressParts, carrier: object, parse
     query: new URLSearchParams(target.includes('?') ? target.slice(target.indexOf('?') + 1) : ''),
     accept: headers.accept,
     get request() {
-      const at = `${isSecure ? 'https' : 'http'}://${host}${target.startsWith('/') ? target : '/'}`;
+      const path = target.startsWith('/') ? target : '/';
       const lines = Object.entries(headers).filter(([name, value]) => !name.startsWith(':') && value !== undefined);
-      return new Request(URL.canParse(at) ? at : `http://localhost${pathOf(target)}`, {
+      return new Request(urlOf(isSecure ? 'https' : 'http', host, path), {
         method,
         headers: lines.flatMap(([name, value]) => [value!].flat().map((one): [string, string] => [name, one])),
       });
@@ -156,6 +164,14 @@ function askedByNode(req: IncomingMessage & ExpressParts, carrier: object, parse
     isOfOwnPage: isOfOwnPage(headers['sec-fetch-site'] as string | undefined, headers.origin, { host, isSecure }),
     form: () => formOfNode(req, parsed),
   };
+}
+
+/** Whatever the client has sent for the host. */
+function urlOf(scheme: string, host: string, path: string): string {
+  // A request has no credentials, and the path is that of the request.
+  const isHost = host !== '' && !/[@/?#\\]/.test(host);
+  const url = `${scheme}://${host}${path}`;
+  return isHost && URL.canParse(url) ? url : `${scheme}://localhost${path}`;
 }
 
 /**
@@ -182,10 +198,13 @@ function formOfNode(req: IncomingMessage, parsed: unknown): Promise<Form | 'too 
 }
 
 async function formOfHono({ req }: HonoContext): Promise<Form | 'too large' | 'none'> {
-  const type = req.raw.headers.get('content-type') ?? '';
-  // Its own reader knows what other middleware has read, and leaves alone what is no form.
-  if (req.raw.bodyUsed && !isPlain(type)) return formOfFields(await req.parseBody());
-  return formOfWeb(req.raw);
+  if (!req.raw.bodyUsed) return formOfWeb(req.raw);
+  // Its own readers know what other middleware has read, unless that has read past them.
+  if (!isPlain(req.raw.headers.get('content-type') ?? '')) return req.parseBody().then(formOfFields, () => 'none');
+  return req.text().then(
+    text => readForm([Buffer.from(text)], 'text/plain'),
+    () => 'none',
+  );
 }
 
 async function formOfWeb(request: Request): Promise<Form | 'too large' | 'none'> {

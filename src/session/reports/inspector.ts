@@ -1,3 +1,4 @@
+import type { Logger } from '../../base/logger.ts';
 import { checkOptions, type OptionNames } from '../../base/options.ts';
 import { preferredMediaType } from '../../http/media.ts';
 import type { Session, SessionEndReason } from '../session.ts';
@@ -53,7 +54,11 @@ interface Sessions {
  *
  * @see IBM WebSphere, IBMTrackerDebug
  */
-export function createInspector(sessions: Sessions, options: InspectorOptions = {}): Inspector {
+export function createInspector(
+  sessions: Sessions,
+  logger: () => Logger | undefined,
+  options: InspectorOptions = {},
+): Inspector {
   checkOptions('inspector', options, INSPECTOR_OPTIONS);
   const { allow = (_request, carrier) => isAdmin(sessions, carrier), pageSize = 100 } = options;
   return inspectorOf(async asked => {
@@ -66,7 +71,7 @@ export function createInspector(sessions: Sessions, options: InspectorOptions = 
     return isHtml
       ? answer(200, 'text/html; charset=utf-8', inspectionPage(inspection))
       : answer(200, 'application/json', JSON.stringify(inspection));
-  });
+  }, logger);
 }
 
 async function isAdmin(sessions: Sessions, carrier: object): Promise<boolean> {

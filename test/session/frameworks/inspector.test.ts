@@ -173,6 +173,17 @@ const WAYS: readonly Way[] = [
     }),
   },
   {
+    name: 'Hono behind middleware that reads what is sent as text',
+    path: '/sessions',
+    start: honoWith((app, sessions, options) => {
+      app.use(async (c, next) => {
+        if (c.req.method === 'POST') await c.req.text();
+        await next();
+      });
+      app.all('/sessions', sessions.inspector(options));
+    }),
+  },
+  {
     name: 'Hono by the request of the web',
     path: '/sessions',
     start: honoWith((app, sessions, options) => {
@@ -307,6 +318,51 @@ describe.each(WAYS)('the inspector in $name', ({ path, start }) => {
     await app.close();
     await site.manager.close();
   });
+});
+
+// Hono's server answers such a host itself.
+test.each(WAYS.filter(({ name }) => !name.startsWith('Hono')))(
+  'whatever the client says its host is, the inspector in $name answers, and "allow" sees the path that was asked for',
+  async ({ path, start }) => {
+    const site = createSite(new FaultyStore());
+    const seen: string[] = [];
+    const app = await start(site.manager, {
+      allow: ({ url }) => {
+        const { hostname, pathname, search } = new URL(url);
+        seen.push(`${hostname} ${pathname}${search}`);
+        return true;
+      },
+    });
+    const client = new Client(app.port);
+    const hosts = ['a@b', 'a:b@c', 'a/b?', 'a/b#', 'a\\b', '[', 'a b', 'a:99999', 'shop.example:8080'];
+    for (const host of hosts)
+      expect([host, (await client.ask({ path: `${path}?sid=1`, headers: { host } })).status]).toEqual([host, 200]);
+    expect(seen).toEqual(hosts.map(host => `${host.startsWith('shop') ? 'shop.example' : 'localhost'} ${path}?sid=1`));
+    client.close();
+    await app.close();
+    await site.manager.close();
+  },
+);
+
+test('what fails under node:http is logged, since nobody else learns of it', async () => {
+  const store = new FaultyStore();
+  const lines: unknown[] = [];
+  const nothing = () => {};
+  const error = (fields: object, message: string) => void lines.push([fields, message]);
+  const site = createSite(store, { logger: { debug: nothing, info: nothing, warn: nothing, error } });
+  const thrown = new Error('the directory of users is away');
+  const app = await WAYS[0]!.start(site.manager, {
+    allow: () => {
+      throw thrown;
+    },
+  });
+  const client = new Client(app.port);
+  const answer = await client.get('/sessions');
+  expect([answer.status, answer.body]).toEqual([500, 'Sessions cannot be inspected now.\n']);
+  expect(lines).toEqual([[{ err: thrown }, 'sessions could not be inspected']]);
+  client.close();
+  await app.close();
+  await site.manager.close();
 });
 
 test('forms of a browser and of programs are read as long as the framework lets them through', async () => {
