@@ -238,7 +238,8 @@ export interface SessionConfig {
   conflicts?: ConflictPolicy;
   /**
    * `strict` (default): a request sees every commit before it. `relaxed`: no question to the store for a session in
-   * memory, at most 1 s behind.
+   * memory, at most 1 s behind; one that several processes use in turns is asked for, and its last access written, with
+   * each request that comes from another process.
    */
   coherence?: 'strict' | 'relaxed';
   cache?: SessionCacheConfig;

@@ -53,7 +53,8 @@ export interface SessionManagerOptions extends TrackingOptions {
   readonly conflicts?: ConflictPolicy;
   /**
    * `strict` (default): each request sees what was committed before it began, in any process; it costs one small read.
-   * `relaxed`: no read for a session in memory, which may be up to 1 s behind.
+   * `relaxed`: no read for a session in memory, which may be up to 1 s behind; one that several processes use in turns
+   * is asked for, and its last access written, with each request that comes from another process.
    */
   readonly coherence?: 'strict' | 'relaxed';
   /** Sessions kept decoded in memory at most. Default 10,000; 0 keeps none. */

@@ -66,7 +66,10 @@ export interface SessionRecord {
    * `firstVersion` and `nextVersion`.
    */
   readonly version: number;
-  /** Keep its fraction: it says which process has used the session last. What is rounded says nothing. */
+  /**
+   * In milliseconds. Keep its fraction, to 1/2048 ms: it says which process has used the session last. What is rounded to
+   * whole milliseconds says nothing, and what is rounded otherwise (to microseconds) says that it was another process.
+   */
   readonly lastAccessedAt: number;
   readonly attributes: ReadonlyMap<string, StoredAttribute>;
   /** Those that `read` was asked to leave out, and has left out: they are not in `attributes`. Absent: none. */

@@ -43,7 +43,10 @@ export interface SessionStatistics {
    * however often its request tried.
    */
   readonly noRoom: number;
-  /** Changes of sessions that exist, for which the store had no room: each session once until it finds some. */
+  /**
+   * Changes of sessions that exist, for which the store had no room: each request once, however often it tried; of what
+   * sockets change, or is written behind requests, each session once until it finds some.
+   */
   readonly noRoomForChanges: number;
   /** Pages that were served without a session, because anonymous ones fill all the room that they may. */
   readonly noRoomForPages: number;
