@@ -164,6 +164,36 @@ describe('a login that asks for a persistent cookie', () => {
     expect(await info(first.sid)).toMatchObject({ owner: ann, isPersistent: true });
   });
 
+  test.each([
+    [{ idleTimeoutMs: 7 * DAY }, { idleTimeoutMs: 7 * DAY, endsIn: 80 * DAY }],
+    [{ absoluteTimeoutMs: 20 * DAY }, { idleTimeoutMs: 14 * DAY, endsIn: 20 * DAY }],
+    [
+      { idleTimeoutMs: DAY, absoluteTimeoutMs: 2 * DAY },
+      { idleTimeoutMs: DAY, endsIn: 2 * DAY },
+    ],
+  ])(
+    'stays persistent with a renewal without a user that names only %j',
+    async (options, { idleTimeoutMs, endsIn }) => {
+      const first = await login(undefined, { persistent: true });
+      await cluster.clock.advance(10 * DAY);
+      const renewed = await visit(two, first.cookie, session => session.renew(options));
+      expect(maxAge(renewed)).toBe(endsIn / SECOND);
+      const absoluteExpiresAt = cluster.clock.now() + endsIn;
+      expect(await info(first.sid)).toMatchObject({ isPersistent: true, idleTimeoutMs, absoluteExpiresAt });
+      expect(maxAge(await login(renewed.cookie))).toBeNaN();
+    },
+  );
+
+  test('is taken back from a session that comes to be owned by the user of a request', async () => {
+    const first = await visit(one, undefined, session => session.renew({ persistent: true }));
+    expect(maxAge(first)).toBe((90 * DAY) / SECOND);
+    await cluster.clock.advance(DAY);
+    const claimed = await visit(two, first.cookie, session => session.owner, { user: ann });
+    expect([claimed.result, maxAge(claimed)]).toEqual([ann, Number.NaN]);
+    const absoluteExpiresAt = cluster.clock.now() + 12 * HOUR;
+    expect(await info(first.sid)).toMatchObject({ isPersistent: false, idleTimeoutMs: 30 * MINUTE, absoluteExpiresAt });
+  });
+
   test('lasts as long as browsers keep cookies, where sessions never end by age', async () => {
     begin({ rememberMe: undefined as never, absoluteTimeoutMs: Number.POSITIVE_INFINITY });
     const seen = await login(undefined, { persistent: true });

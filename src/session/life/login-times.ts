@@ -57,7 +57,8 @@ export function checkLogin(call: string, options: SignInOptions, settings: Login
 /**
  * What a login, or another renewal, changes in the header of its session.
  *
- * @param isLogin It says whose the session is. One that has no wishes takes back what an earlier one has got.
+ * @param isLogin It says whose the session is. One that has no wishes takes back what an earlier one has got. Without
+ * it, what is not named stays.
  */
 export function headerOfLogin(
   options: SignInOptions,
@@ -67,6 +68,7 @@ export function headerOfLogin(
   now: number,
 ): Partial<SessionHeader> {
   const { persistent, idleTimeoutMs, absoluteTimeoutMs } = options;
+  if (!isLogin && persistent === undefined) return namedOnly(options, before, now);
   if (persistent || idleTimeoutMs !== undefined || absoluteTimeoutMs !== undefined) {
     const usual = persistent ? limitsOf(options, settings) : settings;
     return {
@@ -74,9 +76,22 @@ export function headerOfLogin(
       ...timesOf(idleTimeoutMs ?? usual.idleTimeoutMs, absoluteTimeoutMs ?? usual.absoluteTimeoutMs, now),
     };
   }
-  if (persistent === undefined && (!isLogin || !before.login)) return {};
+  if (persistent === undefined && !before.login) return {};
   const login = persistent === false ? { isPersistent: false } : undefined;
   return { login, ...(before.login && timesOf(settings.idleTimeoutMs, settings.absoluteTimeoutMs, now)) };
+}
+
+function namedOnly(
+  { idleTimeoutMs, absoluteTimeoutMs }: SignInOptions,
+  { login = {} }: SessionHeader,
+  now: number,
+): Partial<SessionHeader> {
+  if (idleTimeoutMs === undefined && absoluteTimeoutMs === undefined) return {};
+  return {
+    login,
+    ...(idleTimeoutMs !== undefined && { idleTimeoutMs: idleOf(idleTimeoutMs) }),
+    ...(absoluteTimeoutMs !== undefined && { absoluteExpiresAt: endOf(absoluteTimeoutMs, now) }),
+  };
 }
 
 function limitsOf(
@@ -90,8 +105,13 @@ function limitsOf(
 }
 
 function timesOf(idleMs: number, absoluteMs: number, now: number): Partial<SessionHeader> {
-  return {
-    idleTimeoutMs: idleMs === Number.POSITIVE_INFINITY ? undefined : idleMs,
-    absoluteExpiresAt: absoluteMs === Number.POSITIVE_INFINITY ? undefined : now + absoluteMs,
-  };
+  return { idleTimeoutMs: idleOf(idleMs), absoluteExpiresAt: endOf(absoluteMs, now) };
+}
+
+function idleOf(ms: number): number | undefined {
+  return ms === Number.POSITIVE_INFINITY ? undefined : ms;
+}
+
+function endOf(absoluteMs: number, now: number): number | undefined {
+  return absoluteMs === Number.POSITIVE_INFINITY ? undefined : now + absoluteMs;
 }

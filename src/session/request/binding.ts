@@ -643,7 +643,7 @@ export class SessionBinding {
   async #claim(live: Live, user: SessionOwner): Promise<void> {
     try {
       if (this.#areHeadersSent) throw headersSent('given to its user');
-      await this.#replaceSecret(live, { ...user, isShownByRequest: true });
+      await this.#replaceSecret(live, { ...user, isShownByRequest: true }, {});
     } catch (error) {
       if (isSuperseded(error)) return this.#lookAgain(live); // another request has claimed it at the same moment
       this.#dropLive(live);
