@@ -9,8 +9,8 @@ const UNTAKEN_MS = 30_000;
 
 /** Our servers that are attached to an HTTP server, each with its listener. */
 const ATTACHED = new WeakMap<HttpServer, Set<object>>();
-/** How many of them have left a socket to others. */
-const DECLINED = new WeakMap<Duplex, number>();
+/** Those of them that have left a socket to others. */
+const DECLINED = new WeakMap<Duplex, Set<object>>();
 
 /**
  * Listens for the upgrades of an HTTP server that is not ours. What has no route is left to others who listen too;
@@ -24,21 +24,23 @@ export function attachTo(server: HttpServer, starting: Promise<PublicIntake>, cl
     // Node has taken its own listener off, and an error without one ends the process. It stays where others have the
     // socket: they may never look at it.
     socket.on('error', ignore);
-    const intake = await starting.catch(() => void socket.destroy());
-    if (!intake) return;
-    if (server.listenerCount('upgrade') === 1) return void (await intake.takeUpgrade(request, socket, early));
-    if (await intake.takeUpgrade(request, socket, early, true)) return;
-    const declined = (DECLINED.get(socket) ?? 0) + 1;
-    DECLINED.set(socket, declined);
-    if (declined < ours.size) return;
-    const refuse = () => void intake.takeUpgrade(request, socket, early);
-    if (server.listenerCount('upgrade') <= ours.size) return refuse();
     const before = traffic(socket);
+    const intake = await starting.catch(() => undefined);
+    const answer = () => void (intake ? intake.takeUpgrade(request, socket, early) : socket.destroy());
+    const isAlone = others() === 0 && [...ours].every(one => one === onUpgrade);
+    if (isAlone) return answer();
+    if (await intake?.takeUpgrade(request, socket, early, true)) return;
+    const declined = (DECLINED.get(socket) ?? new Set()).add(onUpgrade);
+    DECLINED.set(socket, declined);
+    if (![...ours].every(one => declined.has(one))) return;
+    if (others() === 0) return answer();
     const deadline = setDeadline(clock, UNTAKEN_MS, () => {
-      if (!socket.destroyed && traffic(socket) === before && !isRead(socket)) refuse();
+      if (!socket.destroyed && traffic(socket) === before && !isRead(socket)) answer();
     });
     socket.once('close', () => deadline?.clear());
   };
+  // After a stop or a failed start we are not among ours.
+  const others = () => server.listenerCount('upgrade') - ours.size;
   const ours = ATTACHED.get(server) ?? new Set();
   ATTACHED.set(server, ours.add(onUpgrade));
   server.on('upgrade', onUpgrade);

@@ -280,6 +280,89 @@ describe('attach', () => {
     });
   });
 
+  describe('the sockets of others stay theirs', () => {
+    /** Others who answer each handshake at once, beside ours, and the time to do ours wrong. */
+    async function besideOthers(own: HttpServer) {
+      const others = new WebSocketServer({ noServer: true });
+      own.on('upgrade', (request, socket, head) => {
+        if (request.url === '/echo') return;
+        others.handleUpgrade(request, socket, head, theirs => {
+          theirs.on('message', data => theirs.send(data.toString()));
+          theirs.send('theirs');
+        });
+      });
+      return listen(own);
+    }
+    async function expectTheirs(client: Awaited<ReturnType<typeof testClient>>) {
+      expect(await client.receive()).toBe('theirs');
+      await sleep(20);
+      client.send('still');
+      expect(await client.receive()).toBe('still');
+      client.terminate();
+    }
+
+    test.each(['fails', 'is stopped'])('when our start %s', async how => {
+      const own = http.createServer();
+      const url = await besideOthers(own);
+      const ready = gate();
+      const seen = once(own, 'upgrade');
+      const server = create(
+        defineEndpoint({
+          path: '/echo',
+          init: async () => {
+            await ready.promise;
+            if (how === 'fails') throw new Error('no start');
+          },
+        }),
+      );
+      const attaching = server.attach(own).catch(error => error);
+      const opening = testClient(`${url}/theirs`);
+      await seen;
+      const stopping = how === 'is stopped' ? server.stop({ drain: 0 }) : undefined;
+      ready.resolve();
+      await attaching;
+      await expectTheirs(await opening);
+      await stopping;
+      await shut(own);
+    });
+
+    test('when another of our servers fails to start', async () => {
+      const own = http.createServer();
+      const ready = gate();
+      await using good = create(echo());
+      await good.attach(own);
+      const init = () => ready.promise.then(() => Promise.reject(new Error('no start')));
+      const failing = create(defineEndpoint({ path: '/other', init }))
+        .attach(own)
+        .catch(error => error);
+      const url = await listen(own);
+      const client = await testClient(`${url}/echo`);
+      expect(await client.receive()).toBe('secure false');
+      ready.resolve();
+      await failing;
+      await sleep(20);
+      client.send('still');
+      expect(await client.receive()).toBe('still');
+      client.terminate();
+      await shut(own);
+    });
+
+    test.each([
+      ['an invalid escape in the path', '/theirs/%zz', {}],
+      ['a Forwarded that nobody can read', '/theirs', { forwarded: 'for="' }],
+    ])('whatever we would refuse: %s', async (_what, path, headers) => {
+      const own = http.createServer();
+      await using server = createServer(
+        { session: false, log: { access: 'off' }, trustedProxies: ['127.0.0.1'], routes: [{ endpoint: echo() }] },
+        { logger: silentLogger },
+      );
+      await server.attach(own);
+      const url = await besideOthers(own);
+      await expectTheirs(await testClient(`${url}${path}`, { headers }));
+      await shut(own);
+    });
+  });
+
   describe.each(['before', 'after'])('a Socket.IO server that was attached %s ours', when => {
     test('has its path, and ours have theirs, also when they take longer than Socket.IO waits', async () => {
       const own = http.createServer();

@@ -71,7 +71,7 @@ export class PublicIntake implements Intake {
   /**
    * As `onUpgrade`, where the caller listens for errors of the socket.
    *
-   * @param leavesUnknown What has no route belongs to others. @returns false when it was left to them.
+   * @param leavesUnknown What has no route, or is refused before one is looked for, belongs to others. @returns false when it was left to them.
    */
   async takeUpgrade(
     request: IncomingMessage,
@@ -86,7 +86,7 @@ export class PublicIntake implements Intake {
       const flow = await this.#admit(request);
       record.flow = flow;
       const isRefused = 'refusal' in flow;
-      if (leavesUnknown && isRefused && flow.refusal.code === 'ERR_ROUTE_NOT_FOUND') return false;
+      if (leavesUnknown && isRefused && flow.route === undefined) return false;
       const ended = isRefused ? flow.refusal : await this.#openSocket(flow, record, socket, early);
       if (isRefusal(ended)) this.#refuseUpgrade(socket, record, ended);
       else if (ended) {
