@@ -44,6 +44,11 @@ io.use(async (socket, next) => {
     const release = () => void held.release().catch(console.error);
     if (socket.conn.readyState !== 'open') return release(); // it has gone meanwhile
     socket.conn.once('close', release);
+    // A client may leave the namespace and come again over the same connection, as often as it likes.
+    socket.once('disconnect', () => {
+      socket.conn.off('close', release);
+      release();
+    });
     socket.onAny(() => held.touch()); // messages are use of the session
     socket.data.session = held.session;
     next();
