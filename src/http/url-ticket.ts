@@ -7,9 +7,13 @@ export interface UrlTicket {
   readonly value: string;
 }
 
+/** What was taken out of its URL: what holds the session of a request later than another finds it here. */
+const TAKEN = Symbol('holdfast url tickets');
+type Taken = IncomingMessage & { [TAKEN]?: UrlTicket[] };
+
 /**
  * Takes a session's ticket out of a request's URL, and out of its `Referer`, so that no route, log or backend ever sees
- * it.
+ * it. Asked again, it has the ticket that was taken before.
  *
  * @param names The path parameters that can hold one.
  */
@@ -22,7 +26,10 @@ export function takeUrlTicket(request: IncomingMessage, names: ReadonlySet<strin
   }
   if (headers.referer !== undefined) headers.referer = takeTicket(headers.referer, names).rest;
   const { rest, ticket } = takeTicket(request.url ?? '', names);
-  if (ticket) request.url = rest;
+  const carrier: Taken = request;
+  if (!ticket) return carrier[TAKEN]?.find(({ name }) => names.has(name));
+  request.url = rest;
+  (carrier[TAKEN] ??= []).unshift(ticket);
   return ticket;
 }
 

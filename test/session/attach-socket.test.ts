@@ -58,6 +58,26 @@ async function post(url: string, cookie = ''): Promise<string> {
   return response.headers.getSetCookie()[0]?.split(';')[0] ?? cookie;
 }
 
+describe('attachSocket under tracking by url', () => {
+  test('finds the session of a request as often as it is asked, also when the URL has lost its ticket', async () => {
+    const sessions = aManager({ tracking: 'url' });
+    const first = sessions.bind({ cookieHeader: undefined, isSecure: false, isDocumentNavigation: false });
+    await first.signIn({ name: 'ann', roles: [] });
+    await first.commit();
+    const url = first.encodeUrl('/socket?x=1');
+    first.release();
+    expect(url).toContain(';holdfast=');
+    const request = { headers: {}, rawHeaders: [], socket: {}, url, method: 'GET' } as never as http.IncomingMessage;
+    for (let n = 0; n < 3; n++) {
+      const held = await attachSocket(sessions, request);
+      expect([held?.session.owner?.name, request.url]).toEqual(['ann', '/socket?x=1']);
+      await held!.release();
+    }
+    const other = aManager({ tracking: 'url', urlParameter: 'other' });
+    expect(await attachSocket(other, request)).toBeUndefined();
+  });
+});
+
 describe('attachSocket with ws', () => {
   /** Says who its client is, counts messages in the session, and closes with it: 4001, or 4002 after a login. */
   async function startWs(sessions: SessionManager) {
