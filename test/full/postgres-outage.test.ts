@@ -139,8 +139,8 @@ describe.skipIf(postgresMissing)(
         const { gaps } = feed;
         const { interruptions } = store;
         await server.query(
-          'SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND application_name = $1',
-          ['holdfast'],
+          'SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND application_name LIKE $1',
+          ['holdfast:%'],
         );
         const header = { secretHash: `x${round}` };
         expect((await store.read('s1'))!.version).toBe(version);
