@@ -380,6 +380,38 @@ describe.each(wires)('pages of an upstream with rewriteLinks, over %s', wire => 
     expect(Object.keys(other.trailers)).not.toContain('holdfast-url-ticket');
   });
 
+  test.each(['image', 'video', 'audio', 'font', 'style', 'script', 'track', 'worker', 'manifest'])(
+    'load a part for %s as it is asked for',
+    async destination => {
+      const { server, seen } = await start((_request, response) => {
+        response.writeHead(206, { 'Content-Type': 'x/y', NEL: '{}', 'Referrer-Policy': 'origin', ETag: '"x"' });
+        response.end('part');
+      });
+      const asked = {
+        'accept-encoding': 'gzip, br',
+        range: 'bytes=0-3',
+        'if-range': '"x"',
+        'if-none-match': '"y"',
+        'if-modified-since': 'Sat, 28 Nov 2026 10:00:00 GMT',
+      };
+      const headers = { ...asked, 'Sec-Fetch-Dest': destination, 'Sec-Fetch-Site': 'same-origin' };
+      const answer = await ask(server, wire, { headers });
+      expect(seen[0]!.headers).toMatchObject(asked);
+      expect(answer.headers).toMatchObject({ 'referrer-policy': 'origin', nel: '{}', etag: '"x"' });
+    },
+  );
+
+  test('name no place to which browsers would report their URLs', async () => {
+    const reports = { NEL: '{}', 'Report-To': '{}', 'Reporting-Endpoints': 'x="https://elsewhere.example/"' };
+    for (const begin of [start, backend]) {
+      const { server } = await begin(html({ ...reports, Refresh: '5; url=/x' }));
+      const first = await page(server, wire);
+      const second = await page(server, wire, { path: `/${ticketIn(first.headers.refresh)}` });
+      for (const { headers } of [first, second])
+        for (const name of Object.keys(reports)) expect(headers[name.toLowerCase()]).toBeUndefined();
+    }
+  });
+
   test('of a client that shows a cookie, and on other routes, pass as they are', async () => {
     const { server, seen } = await start(html({ ETag: '"x"' }), { session: { tracking: ['cookie', 'url'] } });
     const first = await page(server, wire);

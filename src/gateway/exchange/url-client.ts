@@ -31,6 +31,15 @@ const POLICIES = new Set([
   ...['strict-origin-when-cross-origin', 'unsafe-url'],
 ]);
 
+/** `Sec-Fetch-Dest` of what is asked for as a part of a page and is never a page itself. */
+const NO_PAGES: ReadonlySet<string> = new Set([
+  ...['audio', 'font', 'image', 'manifest', 'report', 'script', 'style', 'track', 'video', 'xslt'],
+  ...['audioworklet', 'paintworklet', 'serviceworker', 'sharedworker', 'worker'],
+]);
+
+/** They name places to which browsers report URLs, also later and of other pages. */
+const REPORTING = ['nel', 'report-to', 'reporting-endpoints'];
+
 /**
  * A client that has a ticket in its URL, or is told its session by links: what answers to it need. Its ticket is what it
  * is when the answer is written, so that a login in it counts.
@@ -47,7 +56,8 @@ export class UrlClient {
   static of(options: UrlClientOptions, rewriter?: PageRewriter): UrlClient | undefined {
     const isTold = options.held?.binding.isToldByLinks === true;
     if (!isTold && options.head.urlTicket === undefined) return undefined;
-    return new UrlClient(options, isTold ? rewriter : undefined);
+    const mayBePage = !NO_PAGES.has(String(options.head.headers['sec-fetch-dest'] ?? ''));
+    return new UrlClient(options, isTold && mayBePage ? rewriter : undefined);
   }
 
   private constructor({ head, held }: UrlClientOptions, rewriter: PageRewriter | undefined) {
@@ -98,9 +108,10 @@ export class UrlClient {
     const mayTell = this.#mayTell(fieldOf(headers, 'content-type'));
     const asked = fieldOf(headers, 'cache-control');
     const isStored = !forbidsStoring(asked);
+    if (!this.#hidesUrl(mayTell)) return;
     const policy = referrerPolicy(fieldOf(headers, 'referrer-policy'));
     removeAll(headers, name => {
-      if (name === 'referrer-policy') return true;
+      if (name === 'referrer-policy' || REPORTING.includes(name)) return true;
       return mayTell && ((isStored && name === 'cache-control') || isForSharedCaches(name));
     });
     headers.push('Referrer-Policy', policy);
@@ -109,8 +120,16 @@ export class UrlClient {
 
   /** The same on a response of our own. */
   protectResponse(response: CacheableResponse): void {
+    const mayTell = this.#mayTell(textOf(response.getHeader('Content-Type')));
+    if (!this.#hidesUrl(mayTell)) return;
     response.setHeader('Referrer-Policy', referrerPolicy(textOf(response.getHeader('Referrer-Policy'))));
-    if (this.#mayTell(textOf(response.getHeader('Content-Type')))) keepFromSharedCaches(response);
+    for (const name of REPORTING) response.removeHeader(name);
+    if (mayTell) keepFromSharedCaches(response);
+  }
+
+  /** The page has a ticket in its URL, or leads to one that has. */
+  #hidesUrl(mayTell: boolean): boolean {
+    return mayTell || this.#head.urlTicket !== undefined;
   }
 
   #mayTell(contentType = ''): boolean {
