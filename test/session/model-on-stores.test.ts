@@ -217,24 +217,12 @@ class Run {
     this.log.push(`${this.#name(request.client)} renews secret ${request.secret} of ${session.secret}`);
     const renewal = request.session.renew();
     if (!session.isAlive) return this.#expectEnded(request, renewal);
-    if (request.secret !== session.secret) {
-      await expectCode(renewal, 'ERR_SESSION_SUPERSEDED');
-      return this.#refresh(request);
-    }
+    // And it sees nothing of what the session has become.
+    if (request.secret !== session.secret) return expectCode(renewal, 'ERR_SESSION_SUPERSEDED');
     await renewal;
     this.#apply(request);
     request.tells = ++session.secret;
     request.secret = session.secret;
-  }
-
-  /** It has met what others have written, and sees it from now on. */
-  #refresh({ client, seen, changed }: OpenRequest): void {
-    const own = new Map(Array.from(changed, name => [name, seen.get(name)]));
-    seen.clear();
-    for (const [name, value] of [...client.session.attributes, ...own]) {
-      if (value === undefined) seen.delete(name);
-      else seen.set(name, value);
-    }
   }
 
   /** From inside by its client, or from outside, by the other process perhaps. */
