@@ -87,9 +87,13 @@ describe.skipIf(!isRoot || isMissing)('on a bare machine', () => {
     }
   });
 
-  test('npm test installs anew over an install that is older than the lock file, and passes there', async () => {
+  test('npm test installs anew over an install that is older than the lock file, and the engine passes there', async () => {
+    const tests = 'test/base test/http test/websocket test/session/manager.test.ts';
     const limits = { maxBuffer: 2 ** 28, timeout: 850_000, killSignal: 'SIGKILL' } as const;
-    const { stdout } = await run(...inRoot('touch package-lock.json && npm test 2>&1 || echo ended with $?'), limits);
+    const { stdout } = await run(
+      ...inRoot(`touch package-lock.json && npm test -- ${tests} 2>&1 || echo ended with $?`),
+      limits,
+    );
     expect(stdout.slice(-20_000)).toMatch(/Tests .*\d+ passed/);
     expect(stdout.slice(-20_000)).not.toMatch(/^ended with/m);
   }, 900_000);

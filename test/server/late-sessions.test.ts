@@ -56,7 +56,11 @@ describe('server.sessions before the server has started', () => {
 
   test('passes on what a login and a look ask for besides', async () => {
     const server: Server = create({
-      session: { store: new MemoryStore(), attributes: { report: 'apart' }, rememberMe: { idleTimeout: '10d', absoluteTimeout: '30d' } },
+      session: {
+        store: new MemoryStore(),
+        attributes: { report: 'apart' },
+        rememberMe: { idleTimeout: '10d', absoluteTimeout: '30d' },
+      },
       routes: [
         {
           path: '/in',
