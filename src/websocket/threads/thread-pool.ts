@@ -1,5 +1,6 @@
 import { setFlagsFromString } from 'node:v8';
 import type { Clock, Timer } from '../../base/clock.ts';
+import { setDeadline } from '../../base/deadlines.ts';
 import { toError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { ModuleExports } from './messages.ts';
@@ -112,7 +113,7 @@ export class ThreadPool {
     if (!thread) return;
     thread.abort();
     const { clock, logger } = this.#services!;
-    clock.setTimeout(() => {
+    setDeadline(clock, GRACE_MS, () => {
       if (!thread.isRunning(task)) return;
       logger.warn(
         { event: 'thread-terminated', connection: task.connection.id, callback: task.task.callback },
@@ -120,18 +121,18 @@ export class ThreadPool {
       );
       this.#terminated.add(thread);
       void this.#end(thread, new Error('its callback was given up and did not end'));
-    }, GRACE_MS);
+    });
   }
 
   /** @throws {Error} what loading it threw, or when it takes too long. */
   async #load(thread: WorkerThread, module: string): Promise<ModuleExports> {
     const { clock } = this.#services!;
     const late = new Error(`it has not been loaded after ${LOAD_TIMEOUT_MS / 1000} s`);
-    const timer = clock.setTimeout(() => void this.#end(thread, late), LOAD_TIMEOUT_MS);
+    const deadline = setDeadline(clock, LOAD_TIMEOUT_MS, () => void this.#end(thread, late));
     try {
       return await thread.load(module);
     } finally {
-      clock.clearTimeout(timer);
+      deadline?.clear();
     }
   }
 
@@ -139,15 +140,15 @@ export class ThreadPool {
   async #end(thread: WorkerThread, error: Error): Promise<void> {
     const { clock, logger } = this.#services!;
     const { promise: late, resolve } = Promise.withResolvers<void>();
-    const timer = clock.setTimeout(() => {
+    const deadline = setDeadline(clock, END_TIMEOUT_MS, () => {
       logger.error(
         { event: 'thread-stuck', err: error },
         `a thread of handlers does not end after ${END_TIMEOUT_MS} ms: it is in one long call of a built-in function`,
       );
       resolve();
-    }, END_TIMEOUT_MS);
+    });
     await Promise.race([thread.end(error), late]);
-    clock.clearTimeout(timer);
+    deadline?.clear();
   }
 
   #addThread(modules: Iterable<string>): void {
