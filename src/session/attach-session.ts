@@ -124,11 +124,10 @@ function bindTo(
   res: ServerResponse,
   options: AttachOptions,
 ): SessionBinding {
-  const { kinds, urlParameter } = manager.tracking;
-  const urlTicket = kinds.includes('url') ? takeUrlTicket(req, new Set([urlParameter]))?.value : undefined;
+  const request = new NodeRequest(req, options, manager.tracking);
   // No other site may learn the URL.
-  if (urlTicket !== undefined && !res.headersSent) res.setHeader('Referrer-Policy', 'same-origin');
-  const binding = manager.bind(new NodeRequest(req, options, urlTicket));
+  if (request.urlTicket !== undefined && !res.headersSent) res.setHeader('Referrer-Policy', 'same-origin');
+  const binding = manager.bind(request);
   const bound: BoundResponse = res;
   (bound[BINDINGS] ??= []).push({ manager, binding });
   // What Engine.IO hands out for a handshake takes no cookie.
@@ -165,10 +164,11 @@ export class NodeRequest implements SessionRequest {
   readonly #isSchemeKnown: boolean;
   readonly #req: IncomingMessage;
 
-  constructor(req: IncomingMessage, options: AttachOptions, urlTicket: string | undefined) {
+  /** Takes the ticket of its URL out of the request. */
+  constructor(req: IncomingMessage, options: AttachOptions, { kinds, urlParameter }: SessionManager['tracking']) {
     this.#req = req;
     this.cookieHeader = req.headers.cookie;
-    this.urlTicket = urlTicket;
+    this.urlTicket = kinds.includes('url') ? takeUrlTicket(req, new Set([urlParameter]))?.value : undefined;
     this.user = options.user;
     this.isSecure = options.isSecure ?? (req.socket as Partial<TLSSocket>).encrypted === true;
     this.#isSchemeKnown = this.isSecure || options.isSecure !== undefined;

@@ -2,7 +2,6 @@ import type { IncomingMessage } from 'node:http';
 import { callListener } from '../base/call-listener.ts';
 import { checkOptions, kindOf, type OptionNames } from '../base/options.ts';
 import { SetMap } from '../base/set-map.ts';
-import { takeUrlTicket } from '../http/url-ticket.ts';
 import { type AttachOptions, checkManager, NodeRequest, rawOf, type Wrapped } from './attach-session.ts';
 import type { SessionManager } from './manager.ts';
 import type { SocketEndReason } from './process/registry.ts';
@@ -64,10 +63,8 @@ export async function attachSocket(
   const request = rawOf<IncomingMessage>(req);
   if (typeof request?.headers !== 'object')
     throw new TypeError(`attachSocket: give it the request of the handshake, not ${kindOf(req)}`);
-  const { kinds, urlParameter } = manager.tracking;
-  const urlTicket = kinds.includes('url') ? takeUrlTicket(request, new Set([urlParameter]))?.value : undefined;
   const { user, onEnd } = options;
-  const binding = manager.bind(new NodeRequest(request, user === undefined ? {} : { user }, urlTicket));
+  const binding = manager.bind(new NodeRequest(request, user === undefined ? {} : { user }, manager.tracking));
   // Nothing can be told to the client.
   binding.markHeadersSent();
   try {

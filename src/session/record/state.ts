@@ -13,7 +13,6 @@ import type {
   SessionStore,
   StoredAttribute,
 } from '../store.ts';
-
 import { decodeValue } from './decoder.ts';
 import { encodeValue } from './encoder.ts';
 import { LoadedAttribute, notLoaded } from './loaded-attribute.ts';
