@@ -78,6 +78,17 @@ export function joinHeaders(rawHeaders: readonly string[]): Record<string, strin
   return headers;
 }
 
+/** Takes headers out of a list of name, value, name, value ... @param isRemoved Gets names in lower case. */
+export function removeHeaders(rawHeaders: string[], isRemoved: (name: string) => boolean): void {
+  let end = 0;
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    if (isRemoved(rawHeaders[i]!.toLowerCase())) continue;
+    rawHeaders[end++] = rawHeaders[i]!;
+    rawHeaders[end++] = rawHeaders[i + 1]!;
+  }
+  rawHeaders.length = end;
+}
+
 /** Of a response that is not one, or that ends where it cannot be known. */
 export function malformed(what: string): HoldfastError {
   return new HoldfastError('ERR_HTTP_BAD_RESPONSE', `the response cannot be read: ${what}`);

@@ -18,6 +18,8 @@ export interface ControllingUpstream {
   /** Left out: it gets no assertions. */
   readonly assertions?: AssertionIssuer | undefined;
   readonly logger: Logger;
+  /** Says something in the log once for each reason. */
+  warnOnce(reason: string, fields: object, message: string): void;
 }
 
 export interface ManagedSessionOptions {
@@ -124,17 +126,13 @@ export class ManagedSession implements BackendSession {
   }
 
   #warnOnce(): void {
-    const { upstream } = this.#options;
-    if (warned.has(upstream)) return;
-    warned.add(upstream);
-    upstream.logger.warn(
-      { upstream: upstream.name },
+    this.#options.upstream.warnOnce(
+      'session control',
+      {},
       `a backend answers with ${CONTROL_HEADER} and is not heard; set "controlsSession: true" if it may sign in and out`,
     );
   }
 }
-
-const warned = new WeakSet<ControllingUpstream>();
 
 function userHeaders({ name, roles }: SessionOwner, { userHeader, rolesHeader }: UpstreamIdentity): HeaderLine[] {
   const lines: HeaderLine[] = [];

@@ -1,5 +1,6 @@
 import { PageLinks } from '../../http/page-links.ts';
 import type { RequestHead } from '../../http/request-head.ts';
+import { joinHeaders, removeHeaders } from '../../http/response-head.ts';
 import {
   type CacheableResponse,
   forbidsStoring,
@@ -105,12 +106,13 @@ export class UrlClient {
 
   /** What else the headers of an answer, name, value, name, value ..., say to this client. Changes the list. */
   protect(headers: string[]): void {
-    const mayTell = this.#mayTell(fieldOf(headers, 'content-type'));
-    const asked = fieldOf(headers, 'cache-control');
-    const isStored = !forbidsStoring(asked);
+    const fields = joinHeaders(headers);
+    const mayTell = this.#mayTell(fields['content-type']);
     if (!this.#hidesUrl(mayTell)) return;
-    const policy = referrerPolicy(fieldOf(headers, 'referrer-policy'));
-    removeAll(headers, name => {
+    const asked = fields['cache-control'];
+    const isStored = !forbidsStoring(asked);
+    const policy = referrerPolicy(fields['referrer-policy']);
+    removeHeaders(headers, name => {
       if (name === 'referrer-policy' || REPORTING.includes(name)) return true;
       return mayTell && ((isStored && name === 'cache-control') || isForSharedCaches(name));
     });
@@ -147,22 +149,4 @@ function referrerPolicy(value = ''): string {
 
 function textOf(value: unknown): string | undefined {
   return value === undefined ? undefined : String(value);
-}
-
-/** @param name in lower case. */
-function fieldOf(headers: readonly string[], name: string): string | undefined {
-  const values: string[] = [];
-  for (let i = 0; i < headers.length; i += 2)
-    if (headers[i]!.length === name.length && headers[i]!.toLowerCase() === name) values.push(headers[i + 1]!);
-  return values.length === 0 ? undefined : values.join(', ');
-}
-
-function removeAll(headers: string[], isRemoved: (name: string) => boolean): void {
-  let end = 0;
-  for (let i = 0; i < headers.length; i += 2) {
-    if (isRemoved(headers[i]!.toLowerCase())) continue;
-    headers[end++] = headers[i]!;
-    headers[end++] = headers[i + 1]!;
-  }
-  headers.length = end;
 }

@@ -1,3 +1,4 @@
+import { joinHeaders, removeHeaders } from '../../http/response-head.ts';
 import { forbidsTransforming } from '../../http/shared-caches.ts';
 import type { HtmlLinks, LeftBecause } from '../exchange/html-links.ts';
 import type { UrlClient } from '../exchange/url-client.ts';
@@ -9,16 +10,14 @@ const CONTAIN_ASCII =
 
 /** What holds for the bytes of the backend's page, and no longer for those that its client gets. */
 export const OF_OTHER_BYTES: ReadonlySet<string> = new Set([
-  ...[
-    'content-length',
-    'content-md5',
-    'content-digest',
-    'repr-digest',
-    'digest',
-    'etag',
-    'last-modified',
-    'accept-ranges',
-  ],
+  'content-length',
+  'content-md5',
+  'content-digest',
+  'repr-digest',
+  'digest',
+  'etag',
+  'last-modified',
+  'accept-ranges',
 ]);
 
 const REASONS: Readonly<Record<LeftBecause | 'encoded', string>> = {
@@ -42,34 +41,24 @@ export function beginPage(
   upstream: Upstream,
 ): HtmlLinks | undefined {
   if (!links || !rewriter || status < 200 || status === 204 || status === 206 || status === 304) return undefined;
-  const fields = new Map<string, string>();
-  for (let i = 0; i < headers.length; i += 2) {
-    const name = headers[i]!.toLowerCase();
-    const before = fields.get(name);
-    fields.set(name, before === undefined ? headers[i + 1]! : `${before}, ${headers[i + 1]}`);
-  }
-  const type = fields.get('content-type') ?? '';
+  const fields = joinHeaders(headers);
+  const type = fields['content-type'] ?? '';
   if (!/^\s*text\/html\s*(?:;|$)/i.test(type)) return undefined;
-  if (forbidsTransforming(fields.get('cache-control'))) return undefined;
-  const encoding = fields.get('content-encoding')?.trim().toLowerCase() ?? 'identity';
+  if (forbidsTransforming(fields['cache-control'])) return undefined;
+  const encoding = fields['content-encoding']?.trim().toLowerCase() ?? 'identity';
   if (encoding !== 'identity') return left(upstream, 'encoded');
   const charset = /;\s*charset\s*=\s*["']?([^"';\s]+)/i.exec(type)?.[1];
   if (charset !== undefined && !CONTAIN_ASCII.test(charset)) return left(upstream, 'charset');
-  for (let i = headers.length - 2; i >= 0; i -= 2)
-    if (OF_OTHER_BYTES.has(headers[i]!.toLowerCase())) headers.splice(i, 2);
+  removeHeaders(headers, name => OF_OTHER_BYTES.has(name));
   return new rewriter({ links, isCharsetKnown: charset !== undefined, onLeft: why => left(upstream, why) });
 }
 
-const said = new WeakMap<Upstream, Set<string>>();
-
 /** Once for each reason: each page of an application may be such a one. */
 function left(upstream: Upstream, reason: keyof typeof REASONS): undefined {
-  const reasons = said.get(upstream) ?? new Set();
-  said.set(upstream, reasons);
-  if (reasons.has(reason)) return;
-  reasons.add(reason);
-  upstream.logger.warn(
-    { event: 'links-not-rewritten', upstream: upstream.name, reason },
+  const fields = { event: 'links-not-rewritten', reason };
+  upstream.warnOnce(
+    `links: ${reason}`,
+    fields,
     `links of a page carry no ticket: ${REASONS[reason]}; later ones are not named`,
   );
 }

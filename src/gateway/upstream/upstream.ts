@@ -124,6 +124,8 @@ export class Upstream implements UpstreamControl {
   /** Connections that are signed in as one client's. */
   readonly bound: BoundConnections;
   readonly #servers: UpstreamServer[] = [];
+  /** What was said of it once. */
+  readonly #said = new Set<string>();
   /** Removed, with something still under way. */
   readonly #leaving = new Set<UpstreamServer>();
   readonly #serverOptions: UpstreamServerOptions;
@@ -188,6 +190,17 @@ export class Upstream implements UpstreamControl {
   get status(): UpstreamStatus {
     const servers = [...this.#servers, ...this.#leaving].map(server => server.status);
     return { name: this.name, servers, ...this.#source.counters };
+  }
+
+  /**
+   * Says in the log what its application does wrong: once for each reason, because it does it with each answer.
+   *
+   * @param reason Which of several, for `fields` too.
+   */
+  warnOnce(reason: string, fields: object, message: string): void {
+    if (this.#said.has(reason)) return;
+    this.#said.add(reason);
+    this.logger.warn({ ...fields, upstream: this.name }, message);
   }
 
   /** A WebSocket ends because its client broke the protocol. */
