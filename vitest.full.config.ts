@@ -1,7 +1,8 @@
 import { defineConfig, mergeConfig } from 'vitest/config';
 import quick from './vitest.config.ts';
 
-const config = mergeConfig(quick, defineConfig({ test: { testTimeout: 300_000, hookTimeout: 300_000 } }));
+// A worker for each file: some measure the memory of their process.
+const config = mergeConfig(quick, defineConfig({ test: { isolate: true, testTimeout: 300_000, hookTimeout: 300_000 } }));
 const { include, exclude, ...test } = config.test;
 const ALL = ['test/full/**/*.test.ts'];
 /** Which wait for the clock or for programs of their own most of the time, and measure nothing. */

@@ -82,7 +82,8 @@ describe.each(PLACES.map(place => ({ ...place, title: `${place.name}${skipNote(p
       const nothing = await sent('nothing');
       // Its name, its version and its size.
       expect((await sent('apart')) - nothing).toBeLessThan(200);
-      expect(await sent('inline')).toBeGreaterThan(900_000);
+      // The first one may find the session as its own process has left it.
+      expect(await sent('inline')).toBeGreaterThanOrEqual((900_000 * (requests - 1)) / requests);
     });
   },
 );
