@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { Served } from '../guard/served.ts';
 import { until } from '../services/until.ts';
 
-// Beside test/guard/half-closed.test.ts: answers for which a client that has ended its side is asked whether it is
+// Beside test/full/guard-half-closed-clients.test.ts: answers for which a client that has ended its side is asked whether it is
 // still there.
 
 const CONFIG = `

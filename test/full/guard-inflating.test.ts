@@ -2,13 +2,13 @@ import { describe, test } from 'vitest';
 import { attacks, expectOthersUnharmed } from '../guard/inflating-attacks.ts';
 import { wires } from '../guard/served.ts';
 
-const SECONDS = 4;
+const SECONDS = 3;
 const [usual, ...others] = attacks;
 
 // Every attack from 1, 20 and 200: test/soak/inflating.test.ts. On a machine that has other work the scheduler alone
 // may take longer, now and then.
 describe('others wait for less than 50 ms', () => {
-  test.each(wires.flatMap(wire => [1, 20, 200].map(count => [wire, count] as const)))(
+  test.each([...wires.map(wire => [wire, 20] as const), ['http/1', 200] as const])(
     'over %s while small frames of %i attackers inflate to the limit',
     { retry: 2 },
     (wire, count) => expectOthersUnharmed(wire, usual!, count, SECONDS),

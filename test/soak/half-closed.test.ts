@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { Served } from '../guard/served.ts';
 
-// Beside test/guard/half-closed.test.ts: a client of whose requests so many wait that none is read.
+// Beside test/full/guard-half-closed-clients.test.ts: a client of whose requests so many wait that none is read.
 
 const CONFIG = `
 const gone = [];

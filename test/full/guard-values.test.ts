@@ -1,15 +1,15 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { testClient, type WebSocketClient } from '../../src/testing/test-client.ts';
+import { type HostileValue, hostileValues } from '../guard/hostile-values.ts';
+import { Served, type Wire, wires } from '../guard/served.ts';
+import type { Order, Outcome } from '../guard/values-server.ts';
 import { Http2Client } from '../server/http2-client.ts';
-import { type HostileValue, hostileValues } from './hostile-values.ts';
-import { Served, type Wire, wires } from './served.ts';
-import type { Order, Outcome } from './values-server.ts';
 
 const LONGEST_WAIT_MS = 5_000;
 const MAX_CONTROL_PAYLOAD = 125;
 
-const serverModule = new URL('./values-server.ts', import.meta.url).href;
+const serverModule = new URL('../guard/values-server.ts', import.meta.url).href;
 
 let server: Served;
 let control: WebSocketClient;

@@ -6,12 +6,12 @@ import express from 'express';
 import fastify from 'fastify';
 import { Hono } from 'hono';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { attachSession } from '../../../src/session/attach-session.ts';
-import type { SessionManager } from '../../../src/session/manager.ts';
-import type { Inspection } from '../../../src/session/reports/inspection-page.ts';
-import type { InspectorOptions } from '../../../src/session/reports/inspector.ts';
-import { createSite, FaultyStore, login, type Site } from '../fixture.ts';
-import { Client } from './rig.ts';
+import { attachSession } from '../../src/session/attach-session.ts';
+import type { SessionManager } from '../../src/session/manager.ts';
+import type { Inspection } from '../../src/session/reports/inspection-page.ts';
+import type { InspectorOptions } from '../../src/session/reports/inspector.ts';
+import { createSite, FaultyStore, login, type Site } from '../session/fixture.ts';
+import { Client } from '../session/frameworks/rig.ts';
 
 interface App {
   readonly port: number;

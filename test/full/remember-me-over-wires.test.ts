@@ -3,8 +3,8 @@ import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
+import { ask, Lines, WiredServer, wires } from '../server/wires.ts';
 import { FaultyStore } from '../session/fixture.ts';
-import { ask, Lines, WiredServer, wires } from './wires.ts';
 
 const DAY = 86_400_000;
 

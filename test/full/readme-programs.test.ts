@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { expect, test } from 'vitest';
-import { ask, closeCode, connect, nextMessage, open, refusedWith, start } from './example-client.ts';
-import type { ExampleProcess } from './example-process.ts';
+import { ask, closeCode, connect, nextMessage, open, refusedWith, start } from '../examples/example-client.ts';
+import type { ExampleProcess } from '../examples/example-process.ts';
 
 /** Opens a page as a browser does, and returns its cookie and text. */
 async function navigate(example: ExampleProcess, path: string, cookie = '') {

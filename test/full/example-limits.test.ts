@@ -4,7 +4,7 @@ import { expect, test } from 'vitest';
 import { WebSocket } from 'ws';
 import { demo } from '../../examples/limits/demo.ts';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
-import { ask, closeCode, connect, open, refusedWith, start } from './example-client.ts';
+import { ask, closeCode, connect, open, refusedWith, start } from '../examples/example-client.ts';
 
 test('limits: a message of more than 1024 bytes closes with 1009', async () => {
   const example = await start('limits');

@@ -6,8 +6,8 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { WebSocket } from 'ws';
 import { messageOf } from '../../src/base/message-of.ts';
+import { Holdfast } from '../cli/run-holdfast.ts';
 import { freePort } from '../services/free-port.ts';
-import { Holdfast } from './run-holdfast.ts';
 
 let cwd: string;
 let program: Holdfast | undefined;

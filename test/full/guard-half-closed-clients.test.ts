@@ -1,8 +1,8 @@
 import { once } from 'node:events';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { Flag, FrameType, frame, Http2Wire } from '../guard/http2-wire.ts';
+import { productUrl, Served } from '../guard/served.ts';
 import { until } from '../services/until.ts';
-import { Flag, FrameType, frame, Http2Wire } from './http2-wire.ts';
-import { productUrl, Served } from './served.ts';
 
 // A client that has ended its side owes nothing more, and waits for its answer (RFC 9112 §9.6). One that has gone looks
 // the same until it is sent something.

@@ -3,9 +3,9 @@ import http from 'node:http';
 import http2 from 'node:http2';
 import https from 'node:https';
 import { afterAll, beforeAll, beforeEach, expect, test, vi } from 'vitest';
+import { Served } from '../guard/served.ts';
+import { SigningBackend } from '../guard/signing-backend.ts';
 import { Http2Client } from '../server/http2-client.ts';
-import { Served } from './served.ts';
-import { SigningBackend } from './signing-backend.ts';
 
 interface Answered {
   readonly status: number;

@@ -6,9 +6,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { createSite, FaultyStore, type Site } from '../fixture.ts';
-import { type App, CHUNK, frameworks, type Stage } from './apps.ts';
-import { Client } from './rig.ts';
+import { createSite, FaultyStore, type Site } from '../session/fixture.ts';
+import { type App, CHUNK, frameworks, type Stage } from '../session/frameworks/apps.ts';
+import { Client } from '../session/frameworks/rig.ts';
 
 const FILE = 'text of the file\n'.repeat(20_000);
 

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { start } from './example-client.ts';
-import { Visitor } from './visitor.ts';
+import { start } from '../examples/example-client.ts';
+import { Visitor } from '../examples/visitor.ts';
 
 test.each(['node-http', 'express', 'fastify', 'hono'])(
   'sessions-%s counts, signs in and out, and goes on after kill -9',

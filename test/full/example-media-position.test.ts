@@ -1,8 +1,8 @@
 import { join } from 'node:path';
 import { open as openLmdb } from 'lmdb';
 import { expect, test } from 'vitest';
-import { connect, refusedWith, start } from './example-client.ts';
-import { type Tab, Visitor } from './visitor.ts';
+import { connect, refusedWith, start } from '../examples/example-client.ts';
+import { type Tab, Visitor } from '../examples/visitor.ts';
 
 const PATH = '/positions/tune.wav';
 const lastKept = (tab: Tab) => Number(tab.received.at(-1)!.position);

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { runHoldfast } from './run-holdfast.ts';
+import { runHoldfast } from '../cli/run-holdfast.ts';
 
 let cwd: string;
 beforeEach(() => {

@@ -6,8 +6,8 @@ import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Holdfast } from '../cli/run-holdfast.ts';
+import { Served } from '../guard/served.ts';
 import { until } from '../services/until.ts';
-import { Served } from './served.ts';
 
 const ROUTES = `
 trustedProxies: [127.0.0.1]

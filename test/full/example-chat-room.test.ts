@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
-import { start } from './example-client.ts';
-import type { ExampleProcess } from './example-process.ts';
-import { type Tab, Visitor } from './visitor.ts';
+import { start } from '../examples/example-client.ts';
+import type { ExampleProcess } from '../examples/example-process.ts';
+import { type Tab, Visitor } from '../examples/visitor.ts';
 
 interface Message {
   number: number;

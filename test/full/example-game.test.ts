@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { start } from './example-client.ts';
-import { Visitor } from './visitor.ts';
+import { start } from '../examples/example-client.ts';
+import { Visitor } from '../examples/visitor.ts';
 
 interface Game {
   level: number;

@@ -1,6 +1,6 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { Served } from './served.ts';
+import { Served } from '../guard/served.ts';
 
 // What follows on a connection (RFC 9112 §9.3.2, §9.6): what came whole is answered in order, then comes 400 or the
 // end, and behind `close` nothing.

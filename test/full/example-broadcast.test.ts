@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import type { WebSocket } from 'ws';
-import { open, start } from './example-client.ts';
-import type { ExampleProcess } from './example-process.ts';
+import { open, start } from '../examples/example-client.ts';
+import type { ExampleProcess } from '../examples/example-process.ts';
 
 const connections = (example: ExampleProcess, count: number): Promise<WebSocket[]> =>
   Promise.all(Array.from({ length: count }, () => open(example, '/demo')));
