@@ -176,6 +176,62 @@ describe('rotation by time', () => {
     await Promise.all(sockets.map(socket => socket.release()));
   });
 
+  test('a handshake from before a login gets no socket, also where the secret was replaced by time since', async () => {
+    const early = [one.request(cookie), two.request(cookie)];
+    for (const binding of early) await binding.get();
+    const login = await visit(one, cookie, session => session.renew({ owner: ann }));
+    await cluster.clock.advance(4 * HOUR);
+    const rotated = await visit(one, login.cookie, () => {});
+    expect(rotated.cookie).not.toBe(login.cookie);
+    for (const binding of early) expect(await binding.attach()).toBeUndefined();
+    const after = two.request(rotated.cookie);
+    await after.get();
+    const socket = (await after.attach())!;
+    expect(socket.session.owner?.name).toBe('ann');
+    await socket.release();
+    for (const binding of [...early, after]) binding.release();
+  });
+
+  test('a process that could not reach the store since before a login closes the sockets from before it', async () => {
+    let isCutOff = false;
+    const own: FaultyStore = Object.create(store);
+    own.glance = async id => {
+      if (isCutOff) throw new Error('connection refused');
+      return store.glance(id);
+    };
+    const process = cluster.process({ store: own, ledger: new Cluster(store).ledger });
+    const socket = (await process.manager.attach(sid))!;
+    isCutOff = true;
+    const login = await visit(one, cookie, session => session.renew({ owner: ann }));
+    await cluster.clock.advance(4 * HOUR);
+    const rotated = await visit(one, login.cookie, () => {});
+    expect([rotated.cookie !== login.cookie, process.socketEnds]).toEqual([true, []]);
+    isCutOff = false;
+    await cluster.clock.advance(5_000);
+    await settle();
+    expect(process.socketEnds).toEqual([sid]);
+    await socket.release();
+  });
+
+  test('a socket stays where the response with the new secret was lost, and another is made', async () => {
+    const socket = (await one.manager.attach(sid))!;
+    const handshake = one.request(cookie);
+    await rotate(); // lost
+    await settle();
+    await handshake.get();
+    await cluster.clock.advance(MINUTE);
+    const again = await rotate();
+    expect(again.setCookies).toHaveLength(1);
+    await settle();
+    const late = (await handshake.attach())!;
+    expect(late.session.id).toBe(sid);
+    await cluster.clock.advance(10_000);
+    await settle();
+    expect([one.socketEnds, two.socketEnds]).toEqual([[], []]);
+    await Promise.all([socket.release(), late.release()]);
+    handshake.release();
+  });
+
   test.each([['end-of-request'], ['manual'], [{ everyMs: 10_000 }]] as const)(
     'lets the old secret work until the new one was used, and 30 s longer, writing %j',
     async write => {

@@ -24,6 +24,23 @@ export function isBetter(one: SecretStanding, other: SecretStanding): boolean {
   return BEST_FIRST.indexOf(one) < BEST_FIRST.indexOf(other);
 }
 
+/** What of a header says which secrets open its session. */
+export type Secrets = Pick<SessionHeader, 'secretHash' | 'former'>;
+
+/**
+ * True when a session that had the one secret has another by a login, or because its store was set back: who came with
+ * the one must not see what it has become.
+ *
+ * That the last replacement was by time proves nothing: a login may have come before it. It has to be one of a secret
+ * that worked beside the one: this itself, or, when the response that carried it was lost, the one before.
+ */
+export function isReplaced(before: Secrets, { secretHash, former }: Secrets): boolean {
+  if (secretHash === before.secretHash) return false;
+  if (former?.kind !== 'rotated') return true;
+  const isOfBefore = before.former?.kind === 'rotated' && former.secretHash === before.former.secretHash;
+  return former.secretHash !== before.secretHash && !isOfBefore;
+}
+
 export function judgeSecret({ secretHash, former }: SessionHeader, shownHash: string, now: number): SecretStanding {
   if (equalInConstantTime(shownHash, secretHash)) return 'current';
   if (!former || !equalInConstantTime(shownHash, former.secretHash)) return 'wrong';

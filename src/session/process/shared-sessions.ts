@@ -2,6 +2,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import type { Awaitable } from '../../base/awaitable.ts';
 import type { Timer } from '../../base/clock.ts';
 import { sidPrefix } from '../../base/logger.ts';
+import { isReplaced, type Secrets } from '../identity/secret-standing.ts';
 import { ExpiryWatch, UNWATCHED, type Watched } from '../life/expiry-watch.ts';
 import { encodedSession } from '../record/encoded-session.ts';
 import { expiryOf, expiryReason, type SessionEnder } from '../record/expiry.ts';
@@ -326,8 +327,8 @@ export class SharedSession implements Watched {
   #references = 0;
   #sockets = 0;
   #storedAccessAt: number;
-  /** The last one that is known here. */
-  #secretHash: string;
+  /** The last ones that are known here. */
+  #secrets: Secrets;
   /** Of the store, when the session was read as a whole. */
   #interruptions: number;
   #reloading: Promise<void> | undefined;
@@ -342,7 +343,7 @@ export class SharedSession implements Watched {
     this.#sessions = sessions;
     this.state = state;
     this.#storedAccessAt = state.lastAccessedAt;
-    this.#secretHash = state.header.secretHash;
+    this.#secrets = state.header;
     this.#interruptions = services.store.interruptions ?? 0;
     this.#owner = owner;
   }
@@ -380,11 +381,9 @@ export class SharedSession implements Watched {
   }
 
   /** Undefined when a login has replaced the secret since the handshake was let in. */
-  attach({ secretHash, isVeiled = false, isNameless = false }: Partial<Admission> = {}): SocketSession | undefined {
+  attach({ secrets, isVeiled = false, isNameless = false }: Partial<Admission> = {}): SocketSession | undefined {
     const { state } = this;
-    const { header } = state;
-    const isOfNow = secretHash === undefined || secretHash === header.secretHash;
-    if (!isOfNow && header.former?.kind !== 'rotated') return undefined;
+    if (secrets && isReplaced(secrets, state.header)) return undefined;
     this.retain();
     this.#sockets++;
     if (this.#sockets === 1) this.#owner.onSockets();
@@ -393,8 +392,7 @@ export class SharedSession implements Watched {
     let released: Promise<void> | undefined;
     const holder = holderWithoutResponse(state, this.#sessions, () => this.schedule());
     // Who attaches by the sid alone has shown no secret that a login could have replaced.
-    const view =
-      secretHash === undefined ? undefined : { isNew: false, isVeiled, isNameless, ownerName: state.ownerName };
+    const view = secrets && { isNew: false, isVeiled, isNameless, ownerName: state.ownerName };
     const handle = new SessionHandle(state, holder, view);
     return {
       session: handle.session,
@@ -468,11 +466,10 @@ export class SharedSession implements Watched {
   /** Something was committed to it, or changed here. */
   notice(): void {
     if (this.#sockets > 0 && this.expiresAt < this.livesUntil) this.#owner.onSockets();
-    const { secretHash, former } = this.state.header;
-    if (secretHash === this.#secretHash) return;
-    this.#secretHash = secretHash;
-    // By a login, or because the store was set back to another one.
-    if (former?.kind !== 'rotated') this.#owner.onSecretReplaced();
+    const { header } = this.state;
+    const before = this.#secrets;
+    this.#secrets = header;
+    if (isReplaced(before, header)) this.#owner.onSecretReplaced();
   }
 
   /** Something was changed: it is committed when the write frequency says. */

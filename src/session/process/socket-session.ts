@@ -1,3 +1,4 @@
+import type { Secrets } from '../identity/secret-standing.ts';
 import type { SessionState } from '../record/state.ts';
 import type { Session } from '../session.ts';
 
@@ -36,8 +37,8 @@ export interface SocketSession {
 
 /** How the handshake of a socket was let in. */
 export interface Admission {
-  /** The hash of the session's secret at that time. */
-  readonly secretHash: string;
+  /** The session's secrets at that time. */
+  readonly secrets: Secrets;
   /** The session has an owner, and the handshake did not ask who it is from: the socket sees no more than that. */
   readonly isVeiled: boolean;
   /** The socket sees all but the owner, as its handshake. */

@@ -3,6 +3,7 @@ import type { Awaitable } from '../../base/awaitable.ts';
 import { Backoff } from '../../base/backoff.ts';
 import type { Clock } from '../../base/clock.ts';
 import { HoldfastError, isHoldfastError } from '../../base/errors.ts';
+import { isReplaced } from '../identity/secret-standing.ts';
 import { isNoRoom } from '../room/cap.ts';
 import type {
   CommitResult,
@@ -942,11 +943,6 @@ export function superseded(): HoldfastError {
   const message =
     'the session was given a new secret by another request, at a login; send the request again with the new cookie';
   return new HoldfastError('ERR_SESSION_SUPERSEDED', message, { status: 409, closeCode: 1008 });
-}
-
-/** True when a session that had the one header has the other by a login, which the holders of the secret before must not see. */
-function isReplaced({ secretHash }: SessionHeader, { secretHash: found, former }: SessionHeader): boolean {
-  return found !== secretHash && !(former?.kind === 'rotated' && former.secretHash === secretHash);
 }
 
 export function isSuperseded(error: unknown): boolean {

@@ -5,7 +5,13 @@ import type { HeaderLine } from '../../http/header-line.ts';
 import type { CookieLife } from '../identity/cookie.ts';
 import { createSecret, createSid, hashSecret } from '../identity/ids.ts';
 import { checkOwner, judgeOwner, UnauthorizedSessionRequestError } from '../identity/owner.ts';
-import { ROTATED_MS, type SecretStanding, SUPERSEDED_MS } from '../identity/secret-standing.ts';
+import {
+  isReplaced,
+  ROTATED_MS,
+  type SecretStanding,
+  type Secrets,
+  SUPERSEDED_MS,
+} from '../identity/secret-standing.ts';
 import type { SessionTicket } from '../identity/ticket.ts';
 import { checkLogin, headerOfLogin } from '../life/login-times.ts';
 import type { UserSessions } from '../life/user-sessions.ts';
@@ -37,8 +43,8 @@ interface Live {
   readonly shared: SharedSession | undefined;
   /** What the client has, or will be told. */
   secret: string;
-  /** The hash of the session's secret when the request was let in. A new secret replaces this one and no other. */
-  secretHash: string;
+  /** The session's secrets when the request was let in. A new one replaces this current one and no other. */
+  secrets: Secrets;
   isRetained: boolean;
   /** What counts the request as use of the session, if it is. */
   use: Use | undefined;
@@ -50,10 +56,10 @@ interface Live {
   isLogin: boolean;
 }
 
-/** A session, and the hash that its secret had when the client's ticket opened it. */
+/** A session, and the secrets that it had when the client's ticket opened it. */
 interface Opened {
   readonly sid: string;
-  readonly secretHash: string;
+  readonly secrets: Secrets;
 }
 
 interface OwnedByOther extends Opened {
@@ -249,8 +255,9 @@ export class SessionBinding {
     const others = rivals.filter(rival => rival !== own);
     for (const { ticket, loaded } of others) {
       const { sid } = ticket;
-      const { secretHash, owner } = loaded.snapshot.header;
-      if (await this.#isStillOpen({ sid, secretHash })) await this.#endBySignIn(sid, owner?.name, name);
+      const { header } = loaded.snapshot;
+      const { owner } = header;
+      if (await this.#isStillOpen({ sid, secrets: header })) await this.#endBySignIn(sid, owner?.name, name);
     }
     this.#left = new Set(others.map(({ ticket }) => ticket.sid));
     if (own) await this.#take(own, false);
@@ -267,7 +274,7 @@ export class SessionBinding {
       this.#loading = Promise.resolve();
     } else if (live && before && before.name !== name && this.#services.settings.ownerRule) {
       const { sid } = live.state;
-      if (await this.#isStillOpen({ sid, secretHash: live.secretHash })) {
+      if (await this.#isStillOpen({ sid, secrets: live.secrets })) {
         await this.#endBySignIn(sid, before.name, name);
         live.state.markEnded();
         this.#news = 'no ticket';
@@ -286,11 +293,9 @@ export class SessionBinding {
   }
 
   /** By what the store says now: a login may have replaced the secret since the request was let in. */
-  async #isStillOpen({ sid, secretHash }: Opened): Promise<boolean> {
+  async #isStillOpen({ sid, secrets }: Opened): Promise<boolean> {
     const loaded = await this.#services.registry.validate(sid);
-    const header = loaded?.snapshot.header;
-    const { former } = header ?? {};
-    return header?.secretHash === secretHash || (former?.kind === 'rotated' && former.secretHash === secretHash);
+    return loaded !== undefined && !isReplaced(secrets, loaded.snapshot.header);
   }
 
   /** The session is another's from now on. What this request has changed in it before is kept. */
@@ -409,10 +414,10 @@ export class SessionBinding {
   async attach(): Promise<SocketSession | undefined> {
     const live = this.#live;
     if (!live || live.state.isEnded) return undefined;
-    const { secretHash, handle, state } = live;
+    const { secrets, handle, state } = live;
     const { isVeiled, isNameless } = handle;
     const { attributes } = this.#request;
-    return this.#services.registry.attach(state.sid, { secretHash, isVeiled, isNameless, attributes, state });
+    return this.#services.registry.attach(state.sid, { secrets, isVeiled, isNameless, attributes, state });
   }
 
   /** The response headers are out: from now on no cookie can be sent. */
@@ -563,7 +568,7 @@ export class SessionBinding {
     const view = judgeOwner(header, user, settings.ownerRule);
     if (view === 'nothing') {
       meters.unauthorized++;
-      this.#foreign = { sid, secretHash: header.secretHash, owner: header.owner!.name };
+      this.#foreign = { sid, secrets: header, owner: header.owner!.name };
       this.logger.warn(
         {
           event: 'unauthorized-session-request',
@@ -592,7 +597,7 @@ export class SessionBinding {
     const live = this.#retainLive(
       state,
       shared,
-      { secret, secretHash: header.secretHash },
+      { secret, secrets: header },
       { isNew, isVeiled: view === 'little', isNameless: view === 'nameless', ownerName: header.owner?.name },
     );
     const isClaim = view === 'claim';
@@ -695,7 +700,7 @@ export class SessionBinding {
     const live = this.#live;
     if (!live || live.state.isEnded) throw superseded();
     // Unless a login has replaced the secret that the parts derive: then its response tells the client.
-    if (live.secretHash === hashSecret(live.secret)) this.#news = 'ticket';
+    if (live.secrets.secretHash === hashSecret(live.secret)) this.#news = 'ticket';
     return live.handle.session;
   }
 
@@ -727,7 +732,7 @@ export class SessionBinding {
     if (owner && users.isLimited && !state.isDetached) await users.admit(owner.name, sid, () => state.commit());
     this.#news = 'ticket';
     const view = { isNew: true, isVeiled: false, isNameless: false, ownerName: owner?.name };
-    const { session } = this.#retainLive(state, undefined, { secret, secretHash }, view, true).handle;
+    const { session } = this.#retainLive(state, undefined, { secret, secrets: { secretHash } }, view, true).handle;
     const { attributes } = this.#request;
     if (attributes) await this.#loadAttributes(attributes);
     return session;
@@ -736,7 +741,7 @@ export class SessionBinding {
   #retainLive(
     state: SessionState,
     shared: SharedSession | undefined,
-    secret: Pick<Live, 'secret' | 'secretHash'>,
+    secret: Pick<Live, 'secret' | 'secrets'>,
     view: SessionView,
     isMade = false,
   ): Live {
@@ -794,7 +799,8 @@ export class SessionBinding {
   /** A login: the old secret is dead at once, and so are the sockets that were opened with it. */
   async #replaceSecret(live: Live, owner: SessionHeader['owner'], options?: SignInOptions): Promise<void> {
     const { accessTimes, clock, settings, store, users } = this.#services;
-    const { state, secretHash: expected } = live;
+    const { state } = live;
+    const expected = live.secrets.secretHash;
     const wasStored = state.isStored;
     const secret = createSecret();
     const secretHash = hashSecret(secret);
@@ -822,7 +828,7 @@ export class SessionBinding {
       await users.admit(owner.name, state.sid, replace);
     else await replace();
     live.secret = secret;
-    live.secretHash = secretHash;
+    live.secrets = { secretHash };
     live.hasChanged = false; // written with it
     if (owner) {
       live.isLogin = true;
@@ -844,12 +850,10 @@ export class SessionBinding {
     const { clock } = this.#services;
     const secret = createSecret();
     const secretHash = hashSecret(secret);
+    const secrets: Secrets = { secretHash, former: { secretHash: hashSecret(live.secret), kind: 'rotated' } };
     this.#isRotationDue = false;
     try {
-      await live.state.replaceSecret(
-        { secretHash, secretAt: clock.now(), former: { secretHash: hashSecret(live.secret), kind: 'rotated' } },
-        live.secretHash,
-      );
+      await live.state.replaceSecret({ ...secrets, secretAt: clock.now() }, live.secrets.secretHash);
     } catch (error) {
       if (isSuperseded(error)) return; // another request does it
       // A request that only reads does not fail because of it: a later one rotates.
@@ -857,7 +861,7 @@ export class SessionBinding {
       throw error;
     }
     live.secret = secret;
-    live.secretHash = secretHash;
+    live.secrets = secrets;
     this.#news = 'ticket';
     this.#services.registry.onRenewed(live.state.sid, 'rotated');
   }
