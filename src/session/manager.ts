@@ -7,10 +7,10 @@ import { Sweeper } from './life/sweeper.ts';
 import { UserSessions } from './life/user-sessions.ts';
 import type { SessionManagerOptions } from './options.ts';
 import { type PeekOptions, peekAt, type SessionPeek } from './peek.ts';
-import { timeOfAccess } from './process/access-mark.ts';
 import { SessionRegistry, type SocketEndReason } from './process/registry.ts';
 import { createServices } from './process/services.ts';
 import type { SocketSession } from './process/socket-session.ts';
+import { timesOf } from './record/times.ts';
 import { checkListening, type SessionEvents } from './reports/events.ts';
 import { MinuteHistory, type SessionMinute } from './reports/history.ts';
 import { createInspector, type InspectorOptions } from './reports/inspector.ts';
@@ -382,14 +382,11 @@ export class SessionManager {
     checkText('info', 'a sid', sid);
     const record = await this.#services.registry.living(sid);
     if (!record) return undefined;
-    const { owner, createdAt, idleTimeoutMs, absoluteExpiresAt, login } = record.header;
+    const { owner, login } = record.header;
     return {
       sid,
       owner: owner && { name: owner.name, roles: owner.roles },
-      createdAt,
-      lastAccessedAt: timeOfAccess(record.lastAccessedAt),
-      idleTimeoutMs,
-      absoluteExpiresAt,
+      ...timesOf(record.header, record.lastAccessedAt),
       isPersistent: login?.isPersistent ?? this.#services.tracking.cookie.life !== 'browser',
       version: record.version,
       attributes: [

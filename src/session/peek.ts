@@ -1,6 +1,6 @@
-import { timeOfAccess } from './process/access-mark.ts';
 import { notLoaded } from './record/loaded-attribute.ts';
 import { Snapshot } from './record/snapshot.ts';
+import { timesOf } from './record/times.ts';
 import type { DeepReadonly, Session, SessionData, SessionOwner } from './session.ts';
 import type { SessionRecord } from './store.ts';
 
@@ -29,14 +29,11 @@ export interface PeekOptions {
 export function peekAt(sid: string, record: SessionRecord, without: ReadonlySet<string> | undefined): SessionPeek {
   const { header, lastAccessedAt } = record;
   const snapshot = new Snapshot(record, without);
-  const { owner, createdAt, idleTimeoutMs, absoluteExpiresAt } = header;
+  const { owner } = header;
   const peek: SessionPeek<Record<string, unknown>> = {
     id: sid,
     owner: owner && Object.freeze({ name: owner.name, roles: Object.freeze([...owner.roles]) }),
-    createdAt,
-    lastAccessedAt: timeOfAccess(lastAccessedAt),
-    idleTimeoutMs,
-    absoluteExpiresAt,
+    ...timesOf(header, lastAccessedAt),
     get: name => {
       if (without?.has(name)) throw notLoaded(name);
       return snapshot.read(name)?.value as never;

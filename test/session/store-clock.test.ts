@@ -106,3 +106,18 @@ test('a store without a clock has that of this machine', async () => {
   own.jump(own.now() + AHEAD);
   expect([clock.now(), clock.fromOwn(7)]).toEqual([own.now(), 7]);
 });
+
+test('what applications read as a time is in whole milliseconds, also where the clock of the store has fractions', async () => {
+  const begin = Date.now();
+  const store = new TimedStore(() => begin + cluster.clock.monotonic() + 0.37);
+  const cluster = new Cluster(store);
+  const one = cluster.process();
+  await one.manager.start();
+  const { sid } = await visit(one, undefined, ({ createdAt, lastAccessedAt }) => {
+    expect([createdAt, lastAccessedAt]).toEqual([begin + 1, begin + 1]);
+  });
+  const times = { createdAt: begin + 1, lastAccessedAt: begin + 1, absoluteExpiresAt: begin + 12 * HOUR + 1 };
+  expect(await one.manager.info(sid)).toMatchObject(times);
+  expect(await one.manager.peek(sid)).toMatchObject(times);
+  await one.manager.close();
+});

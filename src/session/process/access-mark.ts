@@ -48,11 +48,6 @@ export function isMarked(lastAccessedAt: number): boolean {
   return !Number.isInteger(lastAccessedAt);
 }
 
-/** The time of a last access, without its mark. */
-export function timeOfAccess(lastAccessedAt: number): number {
-  return Math.ceil(lastAccessedAt);
-}
-
 /** Of the machine a hash, so that those with numbers in their names lie apart; those of one machine differ as their ids. */
 export function markNumber(host: string, pid: number): number {
   return hash('sha256', host, 'buffer').readUInt32BE(0) + pid;

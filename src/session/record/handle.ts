@@ -12,6 +12,7 @@ import {
 import type { SessionEnder } from './expiry.ts';
 import { notLoaded } from './loaded-attribute.ts';
 import { type SessionState, sessionEnded, superseded } from './state.ts';
+import { wholeMs } from './times.ts';
 
 /** How much of the session its holder gets to see. */
 export interface SessionView {
@@ -82,11 +83,11 @@ export class SessionHandle {
   }
 
   get createdAt(): number {
-    return this.#check().header.createdAt;
+    return wholeMs(this.#check().header.createdAt);
   }
 
   get lastAccessedAt(): number {
-    return Math.ceil(this.#check().lastAccessedAt); // without the mark of the process
+    return wholeMs(this.#check().lastAccessedAt);
   }
 
   get owner(): SessionOwner | undefined {

@@ -15,7 +15,6 @@ import {
 import type { SessionTicket } from '../identity/ticket.ts';
 import { checkLogin, headerOfLogin } from '../life/login-times.ts';
 import type { UserSessions } from '../life/user-sessions.ts';
-import { timeOfAccess } from '../process/access-mark.ts';
 import type { Use, Waiting } from '../process/access-times.ts';
 import type { SessionRegistry } from '../process/registry.ts';
 import type { SessionServices } from '../process/services.ts';
@@ -24,6 +23,7 @@ import type { SocketSession } from '../process/socket-session.ts';
 import { headersSent, outsideRequest, SessionHandle, type SessionView } from '../record/handle.ts';
 import { Snapshot } from '../record/snapshot.ts';
 import { isSessionEnded, isSuperseded, type SessionState, sessionEnded, superseded } from '../record/state.ts';
+import { wholeMs } from '../record/times.ts';
 import { isNoRoom } from '../room/cap.ts';
 import type { RenewOptions, Session, SessionEndReason, SessionOwner, SignInOptions } from '../session.ts';
 import type { SessionHeader } from '../store.ts';
@@ -588,7 +588,7 @@ export class SessionBinding {
     state.lastAccessedAt = lastAccessedAt;
     let takingOver: Promise<void> | undefined;
     if (this.touches) {
-      meters.sinceLastAccessMs.add(Math.max(0, clock.now() - timeOfAccess(lastAccessedAt)));
+      meters.sinceLastAccessMs.add(Math.max(0, clock.now() - wholeMs(lastAccessedAt)));
       accessTimes.note(sid, header, loaded.lastAccessedAt);
       takingOver = accessTimes.takeOver(sid, loaded.lastAccessedAt);
     }
