@@ -24,7 +24,7 @@ const blocks = (text: string, language: string) =>
 /** Hostile names, as anybody may have who registers. */
 const NAMES = ['ann', 'zoë', '-', "it's; DROP TABLE", 'a\tb\nc', '\0', '\ud800', '😀', '~tilde', '"quoted"'];
 
-/** Two sessions of ann, one of nobody, and one of each other name; ages in minutes. */
+/** Two sessions of ann, one of nobody, one that has just begun, and one of each other name; ages in minutes. */
 async function fill(store: SessionStore): Promise<void> {
   now = Date.now();
   const create = (sid: string, age: number, idle: number, name?: string) =>
@@ -42,6 +42,7 @@ async function fill(store: SessionStore): Promise<void> {
   await create('young', 10, 1, 'ann');
   await create('old', 60, 5, 'ann');
   await create('nobodys', 20, 2);
+  await create('new', 0, 0);
   await create('forever', 20, 2, 'bob');
   for (const [index, name] of NAMES.entries()) if (index > 0) await create(`named${index}`, 30, 3, name);
 }
@@ -146,8 +147,9 @@ describe(`in Redis${redisIsMissing ? ` (skipped: ${redisIsMissing})` : ''}`, () 
         .trimEnd()
         .split('\n')
         .map(line => line.split('\t'));
-      expect(rows).toHaveLength(3 + NAMES.length);
+      expect(rows).toHaveLength(4 + NAMES.length);
       expect(rows.every(row => row.length === 4)).toBe(true);
+      expect(rows.flatMap(([age, idle]) => [age!, idle!]).filter(seconds => !/^\d+$/.test(seconds))).toEqual([]);
       const [anns] = [rows.filter(([, , , owner]) => owner === '{"name":"ann","roles":["user"]}')];
       expect(anns.map(([, , sid]) => sid)).toEqual(['old', 'young']);
       expect(Math.abs(Number(anns[0]![0]) - 3_600)).toBeLessThan(60);
@@ -251,7 +253,7 @@ describe(`in PostgreSQL${postgresMissing ? ` (skipped: ${postgresMissing})` : ''
       await server.query(view!);
       await server.query(view!); // again
       const rows = await server.query(list!);
-      expect(rows).toHaveLength(3 + NAMES.length);
+      expect(rows).toHaveLength(4 + NAMES.length);
       const anns = rows.filter(({ owner }) => owner === 'ann');
       expect(anns.map(({ sid }) => sid)).toEqual(['old', 'young']);
       expect(anns[0]!.age).toMatchObject({ hours: 1 });
@@ -273,7 +275,7 @@ describe(`in PostgreSQL${postgresMissing ? ` (skipped: ${postgresMissing})` : ''
       // Processes start on a schema with the view as before.
       await close();
       const again = await openPostgres({ url: server.url });
-      expect(await again.store.count()).toBe(3 + NAMES.length);
+      expect(await again.store.count()).toBe(4 + NAMES.length);
       await again.close();
     },
   );
