@@ -2,6 +2,7 @@ import { parse, type DefaultTreeAdapterTypes as Tree } from 'parse5';
 import { describe, expect, test } from 'vitest';
 import { HtmlLinks, type HtmlLinksOptions } from '../../src/gateway/exchange/html-links.ts';
 import { PageLinks } from '../../src/http/page-links.ts';
+import { cpuTime } from '../cpu-time.ts';
 
 const P = ';holdfast=T.1';
 const page = (hasParameter = false) =>
@@ -211,6 +212,53 @@ describe('in a page', () => {
     expect(rewrite(own)).toBe(own.replace('"b"', `"b${P}"`).replace('"c"', `"c${P}"`));
   });
 
+  test('a base in a template is none, nor one in SVG or MathML', () => {
+    for (const [before, after] of [
+      ['<template>', '</template>'],
+      ['<template><p><template></template>', '</template>'],
+      ['<template><svg><desc>', '</template>'],
+      ['<template/>', '</template>'],
+      ['<svg><desc><template></svg>', '</template></svg>'],
+      ['<svg>', '</svg>'],
+      ['<math>', '</math>'],
+    ] as const)
+      for (const href of before.includes('<template') ? ['https://elsewhere.example/', '/other/'] : ['/other/']) {
+        const inert = `${before}<base href="${href}">${after}`;
+        expect(rewrite(`${inert}<a href="?x"><a href="b">`, { links: page() })).toBe(
+          `${inert}<a href="/app/list${P}?x"><a href="b${P}">`,
+        );
+        // The first one comes behind it.
+        expect(rewrite(`${inert}<base href="https://elsewhere.example/"><a href="b">`)).toBe(
+          `${inert}<base href="https://elsewhere.example/"><a href="b">`,
+        );
+        expect(rewrite(`<a href="b">${inert}<a href="b">`)).toBe(`<a href="b${P}">${inert}<a href="b${P}">`);
+      }
+    // Where that is over only a parser of all HTML knows: this one counts, and is made empty.
+    const over = '<math><font color=x><base href="https://elsewhere.example/"></math>';
+    expect(rewrite(`${over}<a href="b">`)).toBe(`${over.replace(/https[^"]+/, '')}<a href="b${P}">`);
+    expect(rewrite('<svg><desc><base href="https://elsewhere.example/"></desc></svg><a href="b">')).not.toContain(P);
+    expect(rewrite('<template></template><base href="https://elsewhere.example/"><a href="b">')).not.toContain(P);
+  });
+
+  test('a further base takes no ticket elsewhere where it may come before the first', () => {
+    const own = '<base href="/other/">';
+    const away = '<base href="https://elsewhere.example/">';
+    for (const begin of ['<table><tr><td>', '<select>', '<noscript>', '<frameset>']) {
+      const left: string[] = [];
+      const onLeft = (why: string) => void left.push(why);
+      expect(rewrite(`${begin}${own}${away}<a href="b">`, { onLeft })).toBe(
+        `${begin}${own}<base href=""><a href="b${P}">`,
+      );
+      expect(left).toEqual(['late-base']);
+      expect(rewrite(`${own}${begin}${away}<a href="b">`)).toBe(`${own}${begin}<base href=""><a href="b${P}">`);
+      expect(rewrite(`${begin}${own}<base href="/third/"><a href="?x">`)).toBe(
+        `${begin}${own}<base href="/third/"><a href="/other/${P}?x">`,
+      );
+    }
+    const long = `<base href="https://elsewhere.example/${'x'.repeat(70_000)}">`;
+    expect(rewrite(`${own}<table>${long}<a href="b">`)).toBe(`${own}<table>${long}<a href="b">`);
+  });
+
   test('the rest passes as it is where the text may mean something else', () => {
     for (const html of [
       // ISO-2022-JP, of which nothing is said.
@@ -301,6 +349,18 @@ describe('as a stream', () => {
         expect(taken - given).toBeLessThanOrEqual(65_536 + 10_000);
       }
       expect(given + rewriter.end().length).toBe(taken);
+    }
+  });
+
+  test('a link that comes in the smallest pieces takes the time of many short ones', () => {
+    for (const link of [
+      (length: number) => `<a href="/${'x'.repeat(length)}">`,
+      (length: number) => `<meta content=5 ${'a '.repeat(length / 2)}>`,
+    ]) {
+      const short = link(500).repeat(1_200);
+      rewrite(short, {}, 1);
+      const expected = cpuTime(() => rewrite(short, {}, 1));
+      expect(cpuTime(() => rewrite(link(60_000).repeat(10), {}, 1))).toBeLessThan(5 * expected);
     }
   });
 
@@ -404,10 +464,62 @@ const PIECES = [
     '<div>',
     '</div>',
   ],
+  ...['<template>', '</template>', '<select>', '</select>', '<table>', '</table>'],
   ...['<p title="', '<p title=', '<img src="/x">', '<link href="/x">', '<noembed>', '</noembed>', '<plaintext>'],
 ];
 
+/** What decides which base counts, and links that it takes along. */
+const BASE_PIECES = [
+  ...['<base href="https://elsewhere.example/">', '<BASE HREF=//elsewhere.example/x>', '<base href="/o/">', '<base>'],
+  ...['<base href="">', '<base href="javascript:1">', '<a href="b">', '<a href="?x">', '<a href="">', '<form>'],
+  ...['<form action="">', '<button formaction="b">', '<a href="https://shop.example/z">', '</form>', 'text'],
+  ...['<svg>', '</svg>', '<svg/>', '<math>', '</math>', '<desc>', '</desc>', '<mi>', '</mi>', '<font color=x>'],
+  ...['<annotation-xml encoding="text/html">', '</annotation-xml>', '<template>', '</template>', '<template/>'],
+  ...['<table>', '</table>', '<tr>', '<td>', '</td>', '<caption>', '<select>', '</select>', '<option>'],
+  ...['<frameset>', '</frameset>', '<noscript>', '</noscript>', '<head>', '</head>', '<body>', '</body>'],
+  ...['<p>', '</p>', '<div>', '</div>', '<b>', '</b>', '<br>', '</br>', '<title>', '</title>', '<style>', '</style>'],
+];
+
+/** Where the links with a ticket lead in a browser. */
+function targets(html: string, address: string, scriptingEnabled: boolean): string[] {
+  const elements: Tree.Element[] = [];
+  let base: string | undefined;
+  const visit = (node: Tree.Node, isTemplate: boolean): void => {
+    if ('attrs' in node) {
+      elements.push(node);
+      if (!isTemplate && node.tagName === 'base' && node.namespaceURI.endsWith('xhtml'))
+        base ??= node.attrs.find(({ name }) => name === 'href')?.value;
+    }
+    if ('content' in node) visit(node.content as Tree.Node, true);
+    if ('childNodes' in node) for (const child of node.childNodes) visit(child, isTemplate);
+  };
+  visit(parse(html, { scriptingEnabled }), false);
+  const url = base === undefined ? null : URL.parse(base, address);
+  const from = url && url.protocol !== 'javascript:' ? url.href : address;
+  const values = elements.flatMap(({ attrs }) => attrs.map(({ value }) => value));
+  return values.filter(value => value.includes('holdfast=')).map(value => URL.parse(value, from)!.origin);
+}
+
 describe('of any nonsense', () => {
+  test('no base takes a ticket elsewhere, with scripts and without', () => {
+    let seed = 5;
+    const random = (below: number) => {
+      seed = (Math.imul(seed, 1_103_515_245) + 12_345) >>> 0;
+      return (seed >>> 8) % below;
+    };
+    let links = 0;
+    for (let round = 0; round < 3_000; round++) {
+      const html = Array.from({ length: 2 + random(10) }, () => BASE_PIECES[random(BASE_PIECES.length)]!).join('');
+      const out = rewrite(html, { links: page() });
+      for (const hasScripts of [true, false])
+        for (const origin of targets(out, 'https://shop.example/app/list?page=1', hasScripts)) {
+          links++;
+          expect(origin, html).toBe('https://shop.example');
+        }
+    }
+    expect(links).toBeGreaterThan(3_000);
+  });
+
   test('every byte but tickets passes, and links are those that a parser of browsers finds', () => {
     let seed = 52;
     const random = (below: number) => {

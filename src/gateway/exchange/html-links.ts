@@ -1,12 +1,14 @@
 import { QuoteType, Tokenizer, type TokenizerCallbacks } from 'htmlparser2';
 import type { PageLinks } from '../../http/page-links.ts';
-import { ForeignContent } from './foreign-content.ts';
+import { PagePlace } from './page-place.ts';
+import { PageWindow } from './page-window.ts';
+import { ScriptText } from './script-text.ts';
 
 /** Why something of a page was left as it is. */
 export type LeftBecause =
   /** A link is longer than what is kept of one. */
   | 'too-long'
-  /** A base that leads elsewhere comes behind links with tickets: it is made empty. */
+  /** A base that leads elsewhere comes where it would take along links with tickets: it is made empty. */
   | 'late-base'
   /** Where a script ends is not certain: the rest of the page passes as it is. */
   | 'script'
@@ -31,6 +33,12 @@ const LINKS: Readonly<Record<string, string>> = {
   frame: 'src',
   iframe: 'src',
 };
+
+/**
+ * Behind them it is not certain which base is the first: what is misplaced in a table comes before it, and of a base in
+ * the others some browsers know nothing.
+ */
+const DOUBTFUL: ReadonlySet<string> = new Set(['table', 'select', 'frameset', 'noscript']);
 
 /** Their empty value means the page, and not its base (HTML standard §4.10.21.3). */
 const OF_FORMS: ReadonlySet<string> = new Set(['action', 'formaction']);
@@ -65,12 +73,10 @@ interface Value {
 export class HtmlLinks {
   readonly #options: HtmlLinksOptions;
   readonly #tokenizer: Tokenizer;
-  readonly #foreign = new ForeignContent();
-  /** The page from `#begin` on, as far as it has come: `#emitted` is where the client has it from. */
-  #page = '';
-  #begin = 0;
+  readonly #place = new PagePlace();
+  readonly #page = new PageWindow();
+  /** The client has the page as far as here. */
   #emitted = 0;
-  #length = 0;
   #out = '';
   /** From here on nothing is passed on before it is known what it becomes. */
   #held: number | undefined;
@@ -80,6 +86,8 @@ export class HtmlLinks {
   #values = new Map<string, Value>();
   #base: URL | undefined;
   #hasBase = false;
+  /** A base further down may count, and not the first. */
+  #isBaseDoubtful = false;
   #hasGiven = false;
   readonly #script = new ScriptText();
   #scriptFrom: number | undefined;
@@ -99,7 +107,7 @@ export class HtmlLinks {
       onopentagend: end => this.#onTagEnd(end, false),
       onselfclosingtag: end => this.#onTagEnd(end, true),
       onclosetag: (start, end) => this.#onEndTag(start, end),
-      isInForeignContext: () => this.#foreign.isHere,
+      isInForeignContext: () => this.#place.isForeign,
       ...{ oncdata: nothing, oncomment: nothing, ondeclaration: nothing, onend: nothing },
       ...{ onprocessinginstruction: nothing, ontext: nothing, ontextentity: nothing },
     };
@@ -109,27 +117,23 @@ export class HtmlLinks {
   /** More of the page. @returns what of it can go on to the client. */
   write(chunk: string): string {
     if (this.#isOver) return chunk;
-    this.#page += chunk;
-    const begun = this.#length;
-    this.#length += chunk.length;
+    const page = this.#page;
+    const begun = page.length;
+    page.add(chunk);
     const known = this.#options.isCharsetKnown ? chunk.length : this.#untilCharset(chunk, begun);
     this.#feed(known === chunk.length ? chunk : chunk.slice(0, known));
     if (known < chunk.length) this.#stop('charset');
-    if (!this.#isOver) this.#readScript(this.#length);
-    if (this.#held !== undefined && this.#length - this.#held > MAX_HELD) this.#giveUp();
-    this.#emitTo(this.#held ?? this.#length);
-    const kept = this.#isOver ? this.#length : Math.min(this.#emitted, this.#length - KEPT);
-    if (kept > this.#begin) {
-      this.#page = this.#page.slice(kept - this.#begin);
-      this.#begin = kept;
-    }
+    if (!this.#isOver) this.#readScript(page.length);
+    if (this.#held !== undefined && page.length - this.#held > MAX_HELD) this.#giveUp();
+    this.#emitTo(this.#held ?? page.length);
+    page.forget(this.#isOver ? page.length : Math.min(this.#emitted, page.length - KEPT));
     return this.#take();
   }
 
   /** The page is over. @returns what was held of it. */
   end(): string {
     this.#isOver = true;
-    this.#emitTo(this.#length);
+    this.#emitTo(this.#page.length);
     return this.#take();
   }
 
@@ -146,7 +150,7 @@ export class HtmlLinks {
       const bracket = at + 2 - shift;
       if (bracket < from) continue;
       this.#tokenizer.write(chunk.slice(from, bracket));
-      this.#tokenizer.write(this.#foreign.isHere ? '[' : 'x');
+      this.#tokenizer.write(this.#place.isForeign ? '[' : 'x');
       from = bracket + 1;
     }
     if (!this.#isOver) this.#tokenizer.write(from === 0 ? chunk : chunk.slice(from));
@@ -185,7 +189,7 @@ export class HtmlLinks {
     const value = this.#value;
     if (!value) return;
     value.pieces.push([value.text.length, start]);
-    value.text += this.#slice(start, end);
+    value.text += this.#page.slice(start, end);
     value.isEntityLast = false;
   }
 
@@ -206,7 +210,8 @@ export class HtmlLinks {
     value.quote = quote;
     value.end = isQuoted ? end - 1 : end;
     if (quote !== QuoteType.NoValue)
-      value.start = value.from + /^[\t\n\f\r ]*=[\t\n\f\r ]*["']?/.exec(this.#slice(value.from, value.end))![0].length;
+      value.start =
+        value.from + /^[\t\n\f\r ]*=[\t\n\f\r ]*["']?/.exec(this.#page.slice(value.from, value.end))![0].length;
     if (this.#tag === 'meta') return;
     this.#held = undefined;
     const isTooLong = value.end - value.from > MAX_HELD;
@@ -223,18 +228,22 @@ export class HtmlLinks {
 
   /** @param value Undefined when it is too long to be one. */
   #onBase(value: Value | undefined): void {
-    if (this.#hasBase) return;
-    this.#hasBase = true;
+    const { isForeign, isTemplate } = this.#place;
+    // There it is no base. But SVG may be over, by what only a parser of all HTML would know.
+    const isFirst = !this.#hasBase && !isForeign && !isTemplate;
+    if (!isFirst && !isForeign && !this.#isBaseDoubtful) return;
+    this.#hasBase ||= isFirst;
     const { links, onLeft } = this.#options;
     const url = (value && links.resolve(value.text)) ?? (isPlain(value) ? undefined : ELSEWHERE);
     // Browsers take no other for a base (HTML standard §4.2.3).
     if (!url || /^(?:data|javascript):$/.test(url.protocol)) return;
-    if (value && this.#hasGiven && !links.isOwnOrigin(url)) {
-      // Links that have a ticket already would take it there. HTML does not allow a base behind them.
+    const isOwn = links.isOwnOrigin(url);
+    if (value && !isOwn && (this.#hasGiven || !isFirst)) {
+      // Links that have a ticket already, or will get one, would take it there. HTML does not allow such a base.
       onLeft('late-base');
       this.#emitTo(value.start);
       this.#emitted = value.end;
-    } else this.#base = url;
+    } else if (isFirst || !isOwn) this.#base = url;
   }
 
   #onTagEnd(end: number, isSelfClosing: boolean): void {
@@ -244,8 +253,9 @@ export class HtmlLinks {
       if (tag === 'form' && !this.#values.has('action')) this.#addAction(end);
     }
     this.#tag = '';
-    if (tag === 'script' && !this.#foreign.isHere) this.#scriptFrom = end + 1;
-    this.#foreign.open(tag, isSelfClosing);
+    this.#isBaseDoubtful ||= DOUBTFUL.has(tag);
+    if (tag === 'script' && !this.#place.isForeign) this.#scriptFrom = end + 1;
+    this.#place.open(tag, isSelfClosing);
   }
 
   #onMeta(): void {
@@ -278,12 +288,12 @@ export class HtmlLinks {
       if (this.#script.isDoublyEscaped) this.#stop('script');
       this.#script.reset();
     }
-    this.#foreign.close(name);
+    this.#place.close(name);
   }
 
   #readScript(until: number): void {
     if (this.#scriptFrom === undefined) return;
-    this.#script.read(this.#slice(this.#scriptFrom, until));
+    this.#script.read(this.#page.slice(this.#scriptFrom, until));
     this.#scriptFrom = until;
   }
 
@@ -309,7 +319,8 @@ export class HtmlLinks {
       const put = escaped(text.slice(before, text.length - behind), quote);
       this.#emitTo(from);
       // A semicolon would become part of what looks like an entity before it.
-      const isEntity = put.startsWith(';') && /&#?[\da-z]*$/i.test(this.#slice(Math.max(value.start, from - 40), from));
+      const isEntity =
+        put.startsWith(';') && /&#?[\da-z]*$/i.test(this.#page.slice(Math.max(value.start, from - 40), from));
       this.#out += isEntity ? `&#59;${put.slice(1)}` : put;
       this.#emitted = placeOf(value, old.length - behind);
     }
@@ -337,16 +348,12 @@ export class HtmlLinks {
 
   /** In lower case; empty for one that is longer than any that is looked for. */
   #name(start: number, end: number): string {
-    return start < this.#begin || end - start > KEPT ? '' : this.#slice(start, end).toLowerCase();
-  }
-
-  #slice(start: number, end: number): string {
-    return this.#page.slice(start - this.#begin, end - this.#begin);
+    return start < this.#page.begin || end - start > KEPT ? '' : this.#page.slice(start, end).toLowerCase();
   }
 
   #emitTo(end: number): void {
     if (end <= this.#emitted) return;
-    this.#out += this.#slice(this.#emitted, end);
+    this.#out += this.#page.slice(this.#emitted, end);
     this.#emitted = end;
   }
 
@@ -379,34 +386,4 @@ function escaped(text: string, quote: QuoteType): string {
   const plain = text.replace(/[&"'<>]/g, character => (character === '&' ? '&amp;' : `&#${character.charCodeAt(0)};`));
   if (quote !== QuoteType.Unquoted) return plain;
   return plain.replace(/[\t\n\f\r `]/g, character => `&#${character.charCodeAt(0)};`);
-}
-
-/** The text of a script, which may hold other scripts (HTML standard §13.2.5.18 to 31). */
-class ScriptText {
-  #state: 'plain' | 'escaped' | 'doubly escaped' = 'plain';
-  #rest = '';
-
-  /** The end tag that was found is one of the text. */
-  get isDoublyEscaped(): boolean {
-    return this.#state === 'doubly escaped';
-  }
-
-  read(text: string): void {
-    const all = this.#rest + text;
-    let done = 0;
-    for (const { 0: found, index } of all.matchAll(/<!--|-->|<script(?=[\t\n\f\r />])/gi)) {
-      done = index + found.length;
-      if (found === '-->') this.#state = 'plain';
-      else if (found === '<!--') this.#state = this.#state === 'plain' ? 'escaped' : this.#state;
-      else if (this.#state === 'escaped') this.#state = 'doubly escaped';
-      // `<!-->` is all of it.
-      if (found === '<!--') done -= 2;
-    }
-    this.#rest = all.slice(Math.max(done, all.length - 8));
-  }
-
-  reset(): void {
-    this.#state = 'plain';
-    this.#rest = '';
-  }
 }

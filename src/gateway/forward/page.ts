@@ -24,7 +24,7 @@ const REASONS: Readonly<Record<LeftBecause | 'encoded', string>> = {
   encoded: 'the backend sends it encoded, although it was asked not to',
   charset: 'its encoding is not one that contains ASCII',
   'too-long': 'a link is longer than 64 KiB',
-  'late-base': 'a base that leads elsewhere comes behind links with tickets; it was made empty',
+  'late-base': 'a base that leads elsewhere would take links with tickets along; it was made empty',
   script: 'where a script ends is not certain',
 };
 
