@@ -401,6 +401,31 @@ describe.each(wires)('pages of an upstream with rewriteLinks, over %s', wire => 
     },
   );
 
+  test.each([
+    [undefined, '*/*'],
+    [undefined, undefined],
+    [undefined, 'image/avif,image/webp,*/*;q=0.8'],
+    ['empty', '*/*'],
+  ])('give a part of a body as it is asked for, by %j, to a client that takes %j', async (destination, accept) => {
+    const { server, seen } = await start((_request, response) => {
+      response.writeHead(206, { 'Content-Type': 'video/mp4', 'Content-Range': 'bytes 0-3/9', ETag: '"x"' }).end('part');
+    });
+    const asked = { range: 'bytes=0-3', 'if-range': '"x"', 'accept-encoding': 'gzip' };
+    const answer = await ask(server, wire, {
+      headers: {
+        ...asked,
+        ...(accept !== undefined && { Accept: accept }),
+        ...(destination !== undefined && { 'Sec-Fetch-Dest': destination, 'Sec-Fetch-Site': 'same-origin' }),
+      },
+    });
+    expect(seen[0]!.headers).toMatchObject(asked);
+    expect([answer.status, answer.headers.etag]).toEqual([206, '"x"']);
+    // What asks for HTML gets all of the page, with its links.
+    await ask(server, wire, { headers: { ...asked, Accept: 'text/html,*/*;q=0.8' } });
+    expect(seen[1]!.headers).toMatchObject({ 'accept-encoding': 'identity' });
+    expect(seen[1]!.headers.range).toBeUndefined();
+  });
+
   test('name no place to which browsers would report their URLs', async () => {
     const reports = { NEL: '{}', 'Report-To': '{}', 'Reporting-Endpoints': 'x="https://elsewhere.example/"' };
     for (const begin of [start, backend]) {

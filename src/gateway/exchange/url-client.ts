@@ -57,8 +57,7 @@ export class UrlClient {
   static of(options: UrlClientOptions, rewriter?: PageRewriter): UrlClient | undefined {
     const isTold = options.held?.binding.isToldByLinks === true;
     if (!isTold && options.head.urlTicket === undefined) return undefined;
-    const mayBePage = !NO_PAGES.has(String(options.head.headers['sec-fetch-dest'] ?? ''));
-    return new UrlClient(options, isTold && mayBePage ? rewriter : undefined);
+    return new UrlClient(options, isTold && mayBePage(options.head.headers) ? rewriter : undefined);
   }
 
   private constructor({ head, held }: UrlClientOptions, rewriter: PageRewriter | undefined) {
@@ -137,6 +136,16 @@ export class UrlClient {
   #mayTell(contentType = ''): boolean {
     return this.links !== undefined && mayHaveLinks(contentType);
   }
+}
+
+/**
+ * False where the answer is needed as it was asked for: as a part of a page, by the client's word, or a part of a body by
+ * a client that does not name HTML among what it takes. Over plain http browsers do not say what they need an answer
+ * for, and scripts fetch parts of videos and documents as they fetch everything.
+ */
+function mayBePage({ 'sec-fetch-dest': destination = '', accept = '', range }: RequestHead['headers']): boolean {
+  if (NO_PAGES.has(String(destination))) return false;
+  return range === undefined || /\b(?:text\/html|application\/xhtml\+xml)\b/i.test(accept);
 }
 
 /** No other site learns of a URL with a ticket. A stricter policy stays. */
