@@ -3,6 +3,7 @@ import { expect, test } from 'vitest';
 import { documents, inStep } from '../scripts/docs.ts';
 import { parseConfig } from '../src/config/parse.ts';
 import { readSource } from '../src/config/source.ts';
+import { createServer } from '../src/index.ts';
 import { unprovenRows } from './proven-rows.ts';
 import { testTitles } from './test-titles.ts';
 
@@ -30,6 +31,14 @@ const REAL =
   /^(?:[\w.-]+\.)?(?:rfc-editor\.org|ietf\.org|w3\.org|whatwg\.org|semver\.org|keepachangelog\.com|nodejs\.org)$/;
 const RESERVED =
   /^(?:localhost|host|[\d.]+|[^.]+|.*\.(?:example|test|internal|invalid|localhost|local)|(?:.*\.)?example\.(?:com|net|org))$/;
+
+test('the reference of a server names everything that a server has', () => {
+  const { text } = documents().find(({ path }) => path === 'docs/reference/server.md')!;
+  const table = text.slice(text.indexOf('| member | does |'), text.indexOf('A server lives once'));
+  const named = Array.from(table.matchAll(/^\| `(\w+)/gm), ([, name]) => name!);
+  const members = Object.getOwnPropertyNames(Object.getPrototypeOf(createServer({})));
+  expect(members.filter(member => member !== 'constructor' && !named.includes(member))).toEqual([]);
+});
 
 test('no page and no field of package.json names an address that is not ours', () => {
   const { repository, homepage, bugs, author, funding } = JSON.parse(
