@@ -1,3 +1,4 @@
+import { parseRefresh } from './refresh.ts';
 import { takeTicket } from './url-ticket.ts';
 
 /** The page whose links are written, as its client has it. */
@@ -51,15 +52,12 @@ export class PageLinks {
     const [start, end] = inner(link);
     const text = link.slice(start, end);
     if (text === '' || text.startsWith('?') || text.startsWith('#')) return this.#onThisPath(link, text, url, base);
-    const { rest } = takeTicket(text, this.#names);
-    const mark = rest.search(/[?#]/);
-    const path = mark === -1 ? rest : rest.slice(0, mark);
-    const isHostOnly = /^(?:[a-z]+:)?[/\\]{2,}[^/\\]*$/i.test(path);
-    const encoded = path + (isHostOnly ? '/' : '') + this.#page.parameter.text + rest.slice(path.length);
+    const { text: parameter } = this.#page.parameter;
+    const encoded = addToPath(link, this.#names, parameter);
     // Of odd spellings, what stands at the end may be part of the host.
     const result = read(encoded, from);
-    const isRight = result !== null && this.isOwnOrigin(result) && result.pathname.endsWith(this.#page.parameter.text);
-    return isRight ? link.slice(0, start) + encoded + link.slice(end) : link;
+    const isRight = result !== null && this.isOwnOrigin(result) && result.pathname.endsWith(parameter);
+    return isRight ? encoded : link;
   }
 
   /**
@@ -68,21 +66,12 @@ export class PageLinks {
    * @param base As in `add`.
    */
   refresh(value: string, base: URL | undefined = undefined): string {
-    const begin = /^\s*[\d.]+/.exec(value)?.[0];
-    if (begin === undefined) return value;
-    const rest = value.slice(begin.length);
-    const [lead = ''] = /^\s*[;,]?\s*/.exec(rest)!;
-    if (lead === '' && rest !== '') return value;
-    const [key = ''] = /^(?:url\s*=\s*)?/i.exec(rest.slice(lead.length))!;
-    const target = rest.slice(lead.length + key.length);
-    if (target === '') {
-      const again = this.#toPage(base);
-      return again === '' ? value : `${begin}; url=${again}`;
-    }
-    const quote = /^["']/.exec(target)?.[0] ?? '';
-    const close = quote === '' ? -1 : target.indexOf(quote, 1);
-    const link = target.slice(quote.length, close === -1 ? undefined : close);
-    return begin + lead + key + quote + this.add(link, base) + (close === -1 ? '' : target.slice(close));
+    const refresh = parseRefresh(value);
+    if (!refresh) return value;
+    const { start, end, time } = refresh;
+    if (start < value.length) return value.slice(0, start) + this.add(value.slice(start, end), base) + value.slice(end);
+    const again = this.#toPage(base);
+    return again === '' ? value : `${time}; url=${again}`;
   }
 
   /** Where a link of the page leads; null when nowhere, or where only those know who know its encoding. */
@@ -120,6 +109,19 @@ export class PageLinks {
     const path = takeTicket(url.pathname, this.#names).rest;
     return path === scope || path.startsWith(`${scope}/`);
   }
+}
+
+/**
+ * Writes a path parameter to the end of a link's path, in the place of those that have its name, and says nothing of
+ * where that leads.
+ */
+export function addToPath(link: string, names: ReadonlySet<string>, parameter: string): string {
+  const [start, end] = inner(link);
+  const { rest } = takeTicket(link.slice(start, end), names);
+  const mark = rest.search(/[?#]/);
+  const path = mark === -1 ? rest : rest.slice(0, mark);
+  const isHostOnly = /^(?:[a-z]+:)?[/\\]{2,}[^/\\]*$/i.test(path);
+  return link.slice(0, start) + path + (isHostOnly ? '/' : '') + parameter + rest.slice(path.length) + link.slice(end);
 }
 
 function read(link: string, from: URL): URL | null {

@@ -142,6 +142,15 @@ test.each([
   ["1.5, url = '/other'", "1.5, url = '/app'"],
   ['5', '5'],
   ['5; url=https://elsewhere.example/other', '5; url=https://elsewhere.example/other'],
+  // All that browsers read.
+  ['5;/other/x', '5;/app/x'],
+  ['5 /other/x', '5 /app/x'],
+  ['.5; url=/other/x', '.5; url=/app/x'],
+  ['5; url="/other/x', '5; url="/app/x'],
+  ['5; url="/other/x" and more', '5; url="/app/x" and more'],
+  ['5; url=', '5; url='],
+  ['5x; url=/other/x', '5x; url=/other/x'],
+  ['url=/other/x', 'url=/other/x'],
 ])('a Refresh of %s is for the client %s', (value, expected) => {
   expect(rewriting().toClient('refresh', value)).toBe(expected);
 });

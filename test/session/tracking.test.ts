@@ -72,6 +72,10 @@ describe('tracking by URL', () => {
     expect(binding.encodeUrl('/')).toBe(`/;holdfast=${ticket}`);
     expect(binding.encodeUrl('/a;lang=de/b;v=2')).toBe(`/a;lang=de/b;v=2;holdfast=${ticket}`);
     expect(binding.encodeUrl(`/a;holdfast=old/b?x`)).toBe(`/a/b;holdfast=${ticket}?x`);
+    for (const old of [';holdfast=old', '%3Bholdfast%3Dold', ';h%6fldfast=old;holdfast=older'])
+      expect(binding.encodeUrl(`/a${old}/b?x`)).toBe(`/a/b;holdfast=${ticket}?x`);
+    // What browsers leave out around a URL is no part of its path.
+    expect(binding.encodeUrl(' /cart\n')).toBe(` /cart;holdfast=${ticket}\n`);
     expect(binding.encodeUrl(url)).toBe(url);
   });
 

@@ -1,4 +1,5 @@
 import { parseAuthority } from '../../http/authority.ts';
+import { parseRefresh } from '../../http/refresh.ts';
 import type { RequestHead } from '../../http/request-head.ts';
 import type { PathRewrite } from '../routing/path-rewrite.ts';
 import type { CookiePlace, UpstreamCookies } from '../upstream/cookies.ts';
@@ -68,13 +69,11 @@ export class Rewriting implements CookiePlace {
       // As in RFC 2068 §19.6.2.5; Apache rewrites it, too.
       case 'uri':
         return this.#link(value, false);
-      case 'refresh':
-        // Every way to match it ends at the end, or white space would be read again and again.
-        return value
-          .trim()
-          .replace(/^([\d.\s]+[;,]\s*url\s*=\s*)(["']?)(.+)\2$/i, (_, start, quote, url) =>
-            [start, quote, this.#link(url, true), quote].join(''),
-          );
+      case 'refresh': {
+        const { start, end } = parseRefresh(value) ?? { start: 0, end: 0 };
+        if (start === end) return value;
+        return value.slice(0, start) + this.#link(value.slice(start, end), true) + value.slice(end);
+      }
       default:
         return value;
     }

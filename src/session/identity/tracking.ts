@@ -1,5 +1,6 @@
 import { checkChoice, kindOf } from '../../base/options.ts';
 import type { HeaderLine } from '../../http/header-line.ts';
+import { addToPath } from '../../http/page-links.ts';
 import { hidesLaxCookies, type RequestSite } from '../../http/request-site.ts';
 import { trackingProblem } from '../../http/tracking-list.ts';
 import { type CookieLife, SessionCookie, type SessionCookieOptions } from './cookie.ts';
@@ -67,6 +68,7 @@ export class Tracking {
   readonly cookie: SessionCookie;
   readonly headerName: string;
   readonly urlParameter: string;
+  readonly #urlParameters: ReadonlySet<string>;
   /** Under which the tickets are good for something: the path of the cookie, `/` or without a slash at its end. */
   readonly path: string;
   readonly #tickets: Tickets;
@@ -80,6 +82,7 @@ export class Tracking {
     this.cookie = new SessionCookie(tickets, options.cookie, lifetimeMs);
     this.headerName = options.header ?? DEFAULT_HEADER;
     this.urlParameter = options.urlParameter ?? DEFAULT_URL_PARAMETER;
+    this.#urlParameters = new Set([this.urlParameter]);
     this.path = options.cookie?.path?.replace(/(.)\/$/, '$1') ?? '/';
     this.#tickets = tickets;
     for (const name of [this.headerName, this.urlParameter])
@@ -251,9 +254,7 @@ export class Tracking {
    */
   encodeUrl(url: string, ticket: SessionTicket): string {
     if (ELSEWHERE.test(url.replace(/[\t\n\r]/g, ''))) return url;
-    const [, path, rest] = /^([^?#]*)(.*)$/s.exec(url)!;
-    const bare = path!.replace(new RegExp(`;${this.urlParameter}=[^;/]*`, 'g'), '');
-    return bare + this.parameterOf(ticket) + rest;
+    return addToPath(url, this.#urlParameters, this.parameterOf(ticket));
   }
 
   /**
