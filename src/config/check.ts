@@ -3,11 +3,12 @@ import { parseDuration } from '../base/duration.ts';
 import { LIFETIME_TIMES } from '../base/session-times.ts';
 import type { AffinityKind } from '../gateway/upstream/affinity.ts';
 import { doubtfulEntries } from '../http/address-list.ts';
+import { doubtfulRules } from '../http/address-rules.ts';
 import { isLoopback, machineOf } from '../http/host-names.ts';
 import { checkBackendSessions } from './backend-sessions.ts';
 import { broughtManager } from './brought-manager.ts';
 import { checkClientHeaders } from './client-headers.ts';
-import type { Config, RouteConfig, SessionConfig, UpstreamConfig } from './config.ts';
+import type { Config, PolicyConfig, RouteConfig, SessionConfig, UpstreamConfig } from './config.ts';
 import { byLine, type ConfigProblem, formatPath } from './config-error.ts';
 import { type BrokenRule, title } from './fields.ts';
 import type { Locate } from './parse.ts';
@@ -27,6 +28,7 @@ export function checkConfig(config: Config, locate: Locate = () => ({})): Config
       message,
     })),
     ...checkSession(config.session, ['session'], config),
+    ...checkPolicy(config.policy, { at: ['policy'], of: 'the server', hasSessions: true }, config),
     ...checkRoutes(config.routes ?? [], ['routes'], config, config.session ?? {}),
     ...checkUpstreams(config),
     ...checkBackendSessions(config),
@@ -150,26 +152,42 @@ function* checkRoutes(
         path: [...at, index, 'paths', 'mergeSlashes'],
         message: `${title(route)}: it has no effect, since only what "/*" stands for keeps its slashes`,
       };
-    yield* checkPolicy(route, [...at, index], config);
+    const where = { at: [...at, index, 'policy'], of: title(route), hasSessions: route.session !== 'none' };
+    yield* checkPolicy(route.policy, where, config);
+    yield* checkUse(route, [...at, index], config);
     const { session, routes: inner = [] } = route.application ?? {};
     yield* checkSession(session, [...at, index, 'application', 'session'], config);
     yield* checkRoutes(inner, [...at, index, 'application', 'routes'], config, session ?? sessions);
   }
 }
 
-function* checkPolicy(route: RouteConfig, at: readonly PropertyKey[], config: Config): Generator<BrokenRule> {
+/** @param where What the policy is of, and whether visitors have their sessions there. */
+function* checkPolicy(
+  policy: PolicyConfig | undefined,
+  { at, of, hasSessions }: { at: readonly PropertyKey[]; of: string; hasSessions: boolean },
+  config: Config,
+): Generator<BrokenRule> {
+  if (!policy) return;
   const hasTls = config.listen?.some(listener => listener.tls) ?? false;
   const hasProxy = (config.trustedProxies?.length ?? 0) > 0;
-  if (route.policy?.transport === 'confidential' && !hasTls && !hasProxy)
+  if (policy.transport === 'confidential' && !hasTls && !hasProxy)
     yield {
-      path: [...at, 'policy', 'transport'],
-      message: `${title(route)} refuses every request: no listener has tls, and no trusted proxy could speak it for us`,
+      path: [...at, 'transport'],
+      message: `${of} refuses every request: no listener has tls, and no trusted proxy could speak it for us`,
     };
-  if (route.policy?.origins === 'any' && route.session !== 'none' && config.session !== false)
+  if (policy.origins === 'any' && hasSessions && config.session !== false)
     yield {
-      path: [...at, 'policy', 'origins'],
-      message: `${title(route)}: every web page may open a WebSocket with the visitor's session; list the origins, or set session: none`,
+      path: [...at, 'origins'],
+      message: `${of}: every web page may open a WebSocket with the visitor's session; list the origins, or set session: none`,
     };
+  if (Array.isArray(policy.origins) && policy.origins.length === 0)
+    yield { path: [...at, 'origins'], message: `${of}: the empty list refuses every browser` };
+  for (const { list, index, message } of doubtfulRules(policy.addresses ?? {}))
+    yield { path: [...at, 'addresses', list, ...(index === undefined ? [] : [index])], message: `${of}: ${message}` };
+}
+
+/** Settings of a route that have no effect on it, or more than was meant. */
+function* checkUse(route: RouteConfig, at: readonly PropertyKey[], config: Config): Generator<BrokenRule> {
   if (route.touch !== undefined && (route.mount !== undefined || hasNoSession(route, config))) {
     const where =
       route.mount === undefined
@@ -182,8 +200,6 @@ function* checkPolicy(route: RouteConfig, at: readonly PropertyKey[], config: Co
       path: [...at, 'crossSiteSignIn'],
       message: `${title(route)}: a form of another site may sign its visitor in at every path under it; name the path of the login's callback`,
     };
-  if (Array.isArray(route.policy?.origins) && route.policy.origins.length === 0)
-    yield { path: [...at, 'policy', 'origins'], message: `${title(route)}: the empty list refuses every browser` };
 }
 
 /** By its own word, or because nothing is said and its target has none by default. */

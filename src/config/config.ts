@@ -30,6 +30,8 @@ export interface Config {
   internal?: InternalConfig;
   assertions?: AssertionsConfig;
   routes?: readonly RouteConfig[];
+  /** What holds for every route that says nothing else. Its `addresses` are judged before a route is looked for. */
+  policy?: PolicyConfig;
   /**
    * Globs of modules whose exported endpoints are served without a route: declared is deployed. Relative to the file,
    * or to the working directory.
@@ -492,7 +494,26 @@ export interface ApplicationConfig {
   session?: SessionConfig | SessionManager | false;
 }
 
+/**
+ * Of the blocks that hold an address the one with the longest prefix decides, whatever their order; where one block is
+ * in both lists, `deny` does.
+ */
+export interface AddressesConfig {
+  /**
+   * Addresses and CIDR blocks that may come in: no others may. A block holds addresses of its own family: `0.0.0.0/0` no
+   * IPv6, `::/0` no IPv4. Default: every address.
+   */
+  allow?: readonly string[];
+  /** Addresses and CIDR blocks that may not come in. Default: none. */
+  deny?: readonly string[];
+}
+
 export interface PolicyConfig {
+  /**
+   * Clients that may come in, by the address that `trustedProxies` say; others get 403. The lists of the server, of an
+   * application and of a route all have to let a client in.
+   */
+  addresses?: AddressesConfig;
   /** Origins that may open a WebSocket. Default `['self']`; `'any'` takes every origin. */
   origins?: 'any' | readonly (string | RegExp)[];
   /** `confidential`: https and wss only, others 403. Default `any`. */

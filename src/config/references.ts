@@ -19,6 +19,9 @@ import { broughtManager, isSessionManager, optionsOfManager } from './brought-ma
 import { brokenClientHeaders } from './client-headers.ts';
 import { type BrokenRule, type Fields, fields, NOTHING, title } from './fields.ts';
 
+/** What a mount hands on to no route: an application on every host, for example, would be a surprise. */
+const OF_ROUTES_ALONE = ['host', 'methods', 'session', 'crossSiteSignIn'] as const;
+
 const TARGETS = ['endpoint', 'fetch', 'upstream', 'files', 'redirect', 'mount'] as const;
 
 /**
@@ -182,6 +185,13 @@ function* brokenTarget(route: Fields, at: readonly PropertyKey[]): Generator<Bro
     yield { path: at, message: `${title(route)} mounts nothing; add "application"` };
   if (isMount && route.path !== undefined)
     yield { path: [...at, 'path'], message: `${title(route)}: "mount" is the path; remove "path"` };
+  if (isMount)
+    for (const option of OF_ROUTES_ALONE)
+      if (route[option] !== undefined)
+        yield {
+          path: [...at, option],
+          message: `${title(route)}: "${option}" does nothing on a mount; give it to the routes of the application`,
+        };
   if (!isMount && route.application !== undefined)
     yield { path: [...at, 'application'], message: `${title(route)}: "application" goes with "mount"; add "mount"` };
   if (route.websocket !== undefined && route.websocket !== false && targets.length === 1 && !route.upstream)

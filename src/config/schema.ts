@@ -16,7 +16,7 @@ import type {
   UpstreamHealthConfig,
   UpstreamServerConfig,
 } from '../gateway/upstream/options.ts';
-import { isAddressOrBlock } from '../http/address-list.ts';
+import { isAddressOrBlock } from '../http/address-block.ts';
 import { isCookieDomain, isCookiePath } from '../http/cookies.ts';
 import { isHostPattern } from '../http/host-names.ts';
 import { isKnownMethod } from '../http/methods.ts';
@@ -34,6 +34,7 @@ import type { SessionStore } from '../session/store.ts';
 import type { DispatchOptions } from '../websocket/endpoint-options.ts';
 import { isSessionManager } from './brought-manager.ts';
 import type {
+  AddressesConfig,
   ApplicationConfig,
   AssertionsConfig,
   CertificateConfig,
@@ -557,7 +558,13 @@ function isOrigin(value: string): boolean {
   return !value.includes(',') && parseOriginRule(value) !== undefined;
 }
 
+const addressList = z.array(address).min(1, { error: 'is empty; leave it out, or name at least one address' });
+
 const policy = section<PolicyConfig>('policy', {
+  addresses: section<AddressesConfig>('addresses', {
+    allow: addressList.optional(),
+    deny: addressList.optional(),
+  }).optional(),
   origins: z.union([z.literal('any'), z.array(originRule)]).optional(),
   transport: z.enum(['any', 'confidential']).optional(),
 });
@@ -651,6 +658,7 @@ export const configSchema: z.ZodType<Config> = section<Config>('the configuratio
     keyFiles: z.array(text).min(1, { error: 'is empty; name at least one file' }).optional(),
   }).optional(),
   routes: z.array(route).optional(),
+  policy: policy.optional(),
   endpoints: z.array(text).optional(),
   dispatch: z.record(z.string(), dispatch).optional(),
   trustedProxies: z.array(address).optional(),

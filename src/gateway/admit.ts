@@ -7,6 +7,7 @@ import { isPreflight } from '../http/navigation.ts';
 import type { PathTolerance } from '../http/path.ts';
 import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
 import { type RequestHead, readRequestHead } from '../http/request-head.ts';
+import type { Policy } from '../policy/policy.ts';
 import { sessionUntilSignIn } from '../session/record/handle.ts';
 import { isSuperseded } from '../session/record/state.ts';
 import type { ConnectionServices } from '../websocket/endpoint-connection.ts';
@@ -26,6 +27,8 @@ export interface Gateway {
   readonly router: Router<Route>;
   readonly readings: RouteReadings;
   readonly trustedProxies: AddressList;
+  /** Which clients may come in at all. Default: all. */
+  readonly addresses?: Policy | undefined;
   /** The hosts that the listener answers to. Default: all. */
   readonly hosts?: HostNames | undefined;
   /** Path parameters that can hold a session's ticket. */
@@ -87,6 +90,8 @@ export interface Admitted extends Held {
 export async function admit(request: IncomingMessage, gateway: Gateway): Promise<Admitted | Refused> {
   const head = readRequestHead(request, gateway);
   if (isRefusal(head)) return { refusal: head };
+  const barred = gateway.addresses?.(head);
+  if (barred) return { refusal: barred, head };
   const loop = gateway.instance === undefined ? undefined : refuseLoop(head, gateway.instance);
   if (loop) return { refusal: loop, head };
   const routed = findRoute(head, gateway.router);

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { createAddressList, doubtfulEntries, isAddressOrBlock } from '../../src/http/address-list.ts';
+import { isAddressOrBlock } from '../../src/http/address-block.ts';
+import { createAddressList, doubtfulEntries } from '../../src/http/address-list.ts';
 import { unmapIpv4 } from '../../src/http/ip-address.ts';
 
 describe('an address list', () => {

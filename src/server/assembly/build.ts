@@ -16,6 +16,7 @@ import { createRouter, type RouteEntry } from '../../gateway/routing/router.ts';
 import type { Ended } from '../../gateway/upgrade.ts';
 import type { Upstream } from '../../gateway/upstream/upstream.ts';
 import { createAddressList, doubtfulEntries } from '../../http/address-list.ts';
+import { createAddressPolicy } from '../../policy/address.ts';
 import { formsOf } from '../../session/identity/key-file.ts';
 import { MemoryLedger } from '../../session/ledgers/memory.ts';
 import { SERVER_PARTS, type SessionManager } from '../../session/manager.ts';
@@ -127,6 +128,7 @@ export async function build(
       router,
       readings: new RouteReadings(entries, router),
       trustedProxies: createAddressList(config.trustedProxies ?? []),
+      addresses: config.policy?.addresses && createAddressPolicy(config.policy.addresses),
       clock,
       logger,
       accessLog: createAccessLog(config.log, environment.accessLog, clock),

@@ -1,7 +1,8 @@
 import { HoldfastError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
-import type { ApplicationConfig, PolicyConfig, RouteConfig, SessionConfig } from '../../config/config.ts';
+import type { ApplicationConfig, Config, RouteConfig, SessionConfig } from '../../config/config.ts';
 import { title } from '../../config/fields.ts';
+import { type InheritedPolicy, serverPolicy, within } from '../../config/inherited-policy.ts';
 import type { PageRewriter } from '../../gateway/exchange/url-client.ts';
 import type { SessionContext } from '../../gateway/held-session.ts';
 import { relayLimits } from '../../gateway/relay/limits.ts';
@@ -13,6 +14,7 @@ import type { Upstream } from '../../gateway/upstream/upstream.ts';
 import type { PathTolerance } from '../../http/path.ts';
 import { type Refusal, refuse } from '../../http/refusal.ts';
 import { parseRoutePattern } from '../../http/route-pattern.ts';
+import { createAddressPolicy } from '../../policy/address.ts';
 import { createOriginPolicy } from '../../policy/origin.ts';
 import type { Policy } from '../../policy/policy.ts';
 import { confidential } from '../../policy/transport.ts';
@@ -29,6 +31,8 @@ export interface RouteSources {
   readonly upstreams: ReadonlyMap<string, Upstream>;
   readonly dispatchers: ReadonlyMap<string, Dispatcher>;
   readonly sessions: SessionContext | undefined;
+  /** What holds for the routes of the server, or of a mounted application. */
+  readonly policy: InheritedPolicy;
   /** Attributes that the routes of a mounted application load, by what its mount says. */
   readonly attributes?: readonly string[] | undefined;
   /** Routes that take no WebSockets where they lead to a server of one of the others. */
@@ -53,14 +57,13 @@ const DEFAULT_SESSION_MODE: Readonly<Record<Target['kind'], SessionMode>> = {
  * @throws {HoldfastError} ERR_CONFIG_INVALID when a name is not defined.
  */
 export async function buildRoutes(
-  application: ApplicationConfig,
-  sources: Omit<RouteSources, 'stricter' | 'rewriter'>,
+  config: Config,
+  sources: Omit<RouteSources, 'policy' | 'stricter' | 'rewriter'>,
 ): Promise<RouteEntry<Route>[]> {
   // It brings a parser for HTML, which others need not load.
-  const rewriter = rewritesLinks(application)
-    ? (await import('../../gateway/exchange/html-links.ts')).HtmlLinks
-    : undefined;
-  return entriesOf(application, { ...sources, rewriter, stricter: stricterRoutes(application) }, '');
+  const rewriter = rewritesLinks(config) ? (await import('../../gateway/exchange/html-links.ts')).HtmlLinks : undefined;
+  const policy = serverPolicy(config);
+  return entriesOf(config, { ...sources, policy, rewriter, stricter: stricterRoutes(config) }, '');
 }
 
 function rewritesLinks({ routes = [] }: ApplicationConfig): boolean {
@@ -84,7 +87,8 @@ async function entriesOf(
             ? undefined
             : await sources.openSessions(own.session, prefix);
       const attributes = joined(sources.attributes, config.attributes);
-      entries.push(...(await entriesOf(own, { ...sources, sessions, attributes }, prefix)));
+      const policy = within(sources.policy, config.policy);
+      entries.push(...(await entriesOf(own, { ...sources, sessions, attributes, policy }, prefix)));
     } else {
       entries.push(...routeEntries(config, sources, mount));
     }
@@ -110,6 +114,7 @@ function routeEntries(config: RouteConfig, sources: RouteSources, mount: string)
   const endpoint = config.endpoint && servedEndpoint(config.endpoint, title(config));
   const paths = config.path ?? endpoint?.patterns ?? [];
   const patterns = (typeof paths === 'string' ? [paths] : paths).map(path => mount + path);
+  const policy = within(sources.policy, config.policy);
   return patterns.map(pattern => {
     const name = config.name ?? (config.host ?? '') + pattern;
     const target = endpoint
@@ -123,9 +128,9 @@ function routeEntries(config: RouteConfig, sources: RouteSources, mount: string)
       value: {
         name,
         target,
-        policies: config.policy?.transport === 'confidential' ? [confidential] : [],
-        upgradePolicies: [...shield(config, sources), ...originPolicies(config.policy, endpoint, sources.logger)],
-        demands: demandsOf(config),
+        policies: routePolicies(policy),
+        upgradePolicies: [...shield(config, sources), ...originPolicies(config, endpoint, sources)],
+        demands: demandsOf(config, sources.policy),
         sessions: sources.sessions,
         sessionMode: config.session ?? defaultSessionMode(target, sources.sessions),
         paths: pathTolerance(config),
@@ -216,12 +221,17 @@ function leadsRound(other: RouteConfig): Refusal {
   );
 }
 
-/** The route's word counts before the endpoint's; without either it is the same origin. */
+/** Whoever may not come in need not be told how to. */
+function routePolicies({ addresses, transport }: InheritedPolicy): Policy[] {
+  return [...addresses.map(createAddressPolicy), ...(transport === 'confidential' ? [confidential] : [])];
+}
+
+/** The word of the route counts before that of the endpoint, and both before that of what the route lies in. */
 function originPolicies(
-  policy: PolicyConfig | undefined,
+  { policy }: RouteConfig,
   endpoint: ServedEndpoint<unknown> | undefined,
-  logger: Logger,
+  { policy: outer, logger }: RouteSources,
 ): Policy[] {
-  const origins = policy?.origins ?? endpoint?.options.origins ?? ['self'];
+  const origins = policy?.origins ?? endpoint?.options.origins ?? outer.origins ?? ['self'];
   return origins === 'accept' ? [] : [createOriginPolicy(origins, { logger })];
 }

@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import type { ApplicationConfig, Config, RouteConfig } from '../../config/config.ts';
 import { type BrokenRule, title } from '../../config/fields.ts';
+import { type InheritedPolicy, serverPolicy, within } from '../../config/inherited-policy.ts';
 import { parseServerUrl } from '../../gateway/connection/dialer.ts';
 import { relayLimits } from '../../gateway/relay/limits.ts';
 import { isStricter, type RouteDemands } from '../../gateway/route-demands.ts';
@@ -12,6 +13,8 @@ import { type PatternSegment, parseRoutePattern, type RoutePattern } from '../..
 /** A route to an upstream, with its paths from the root. */
 interface UpstreamRoute {
   readonly config: RouteConfig;
+  /** What holds for what it lies in. */
+  readonly outer: InheritedPolicy;
   /** Where it stands in the configuration. */
   readonly at: readonly PropertyKey[];
   readonly patterns: readonly RoutePattern[];
@@ -29,8 +32,8 @@ interface UpstreamRoute {
  * @returns each such route with the routes under it that are stricter, whether or not they lead to the same server:
  * servers come and go.
  */
-export function stricterRoutes(application: ApplicationConfig): Map<RouteConfig, readonly RouteConfig[]> {
-  const routes = [...upstreamRoutes(application, '', ['routes'])].filter(takesWebSockets);
+export function stricterRoutes(config: Pick<Config, 'routes' | 'policy'>): Map<RouteConfig, readonly RouteConfig[]> {
+  const routes = [...upstreamRoutes(config, '', ['routes'], serverPolicy(config))].filter(takesWebSockets);
   const found = new Map<RouteConfig, readonly RouteConfig[]>();
   for (const route of routes) {
     if (route.config.websocket !== undefined) continue;
@@ -51,7 +54,7 @@ export function stricterRoutes(application: ApplicationConfig): Map<RouteConfig,
  * @returns a line for each route that leads round, with the first that it leads round.
  */
 export function* checkStricterRoutes(config: Config): Generator<BrokenRule> {
-  const routes = [...upstreamRoutes(config, '', ['routes'])];
+  const routes = [...upstreamRoutes(config, '', ['routes'], serverPolicy(config))];
   const refused = stricterRoutes(config);
   const serversOf = ({ config: { upstream } }: UpstreamRoute) =>
     (config.upstreams?.[upstream!]?.servers ?? []).map(server => (typeof server === 'string' ? server : server.url));
@@ -86,16 +89,18 @@ function* upstreamRoutes(
   { routes = [] }: ApplicationConfig,
   mount: string,
   at: readonly PropertyKey[],
+  outer: InheritedPolicy,
 ): Generator<UpstreamRoute> {
   for (const [index, config] of routes.entries()) {
     if (config.mount !== undefined) {
       const inner = [...at, index, 'application', 'routes'];
-      yield* upstreamRoutes(config.application ?? {}, mount + config.mount.replace(/\/$/, ''), inner);
+      const prefix = mount + config.mount.replace(/\/$/, '');
+      yield* upstreamRoutes(config.application ?? {}, prefix, inner, within(outer, config.policy));
     } else if (config.upstream !== undefined && config.path !== undefined) {
       const { path, rewrite } = config;
       const patterns = [path].flat().map(one => parseRoutePattern(mount + one));
       yield {
-        ...{ config, patterns, at: [...at, index] },
+        ...{ config, outer, patterns, at: [...at, index] },
         backendPatterns:
           rewrite === undefined ? patterns : patterns.map(one => new PathRewrite(one, rewrite).backendPattern),
       };
@@ -117,7 +122,7 @@ function isUnder(other: UpstreamRoute, route: UpstreamRoute): boolean {
 }
 
 function asksForMore(a: UpstreamRoute, b: UpstreamRoute, isUpgrade: boolean): boolean {
-  return isStricter(demandsOf(a.config), demandsOf(b.config), isUpgrade);
+  return isStricter(demandsOf(a.config, a.outer), demandsOf(b.config, b.outer), isUpgrade);
 }
 
 /** Does a route lead to backend paths of another by public paths that the other does not take? */
@@ -183,13 +188,16 @@ function takes(segment: PatternSegment, other: PatternSegment): boolean {
 }
 
 /** What a route asks for, be it said or a default. */
-export function demandsOf({ policy = {}, websocket = true, endpoint, upstream }: RouteConfig): RouteDemands {
-  const { origins, transport, ...others } = policy;
+export function demandsOf(
+  { policy, websocket = true, endpoint, upstream }: RouteConfig,
+  outer: InheritedPolicy,
+): RouteDemands {
+  const { origins: _, transport, addresses, ...others } = within(outer, policy);
   const isSocket = upstream !== undefined || endpoint !== undefined;
   return {
-    origins: isSocket ? (origins ?? endpoint?.options.origins ?? ['self']) : 'any',
+    origins: isSocket ? (policy?.origins ?? endpoint?.options.origins ?? outer.origins ?? ['self']) : 'any',
     isConfidential: transport === 'confidential',
-    others: { ...others },
+    others: { ...others, ...(addresses.length > 0 && { addresses }) },
     webSocket:
       upstream === undefined ? 'own' : websocket === false ? 'none' : relayLimits(websocket === true ? {} : websocket),
   };

@@ -1,0 +1,17 @@
+import type { AddressesConfig, Config, PolicyConfig } from './config.ts';
+
+/** What holds for a route, with what holds for the server and the application that it is in. */
+export interface InheritedPolicy extends Omit<PolicyConfig, 'addresses'> {
+  /** All of them have to let a client in: a route lifts no list of the server. */
+  readonly addresses: readonly AddressesConfig[];
+}
+
+/** What holds for every route of a server. Its own list of addresses is judged before there is a route. */
+export function serverPolicy({ policy }: Pick<Config, 'policy'>): InheritedPolicy {
+  return { ...policy, addresses: [] };
+}
+
+/** The policy of something that lies within `outer`: its own word counts, and it is added to the lists of addresses. */
+export function within(outer: InheritedPolicy, { addresses, ...own }: PolicyConfig = {}): InheritedPolicy {
+  return { ...outer, ...own, addresses: addresses ? [...outer.addresses, addresses] : outer.addresses };
+}
