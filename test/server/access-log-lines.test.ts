@@ -57,7 +57,7 @@ async function askHttp1(url: string, { path, method = 'GET', headers, body, leav
     headers: { host: 'localhost', ...headers },
   });
   request.on('error', () => {});
-  if (leaves === 'before the answer') setTimeout(() => request.socket!.resetAndDestroy(), 100);
+  if (leaves === 'before the answer') setTimeout(() => request.socket!.resetAndDestroy(), 300);
   request.end(body);
   const closed = new Promise(resolve => request.on('close', resolve));
   const response = await Promise.race([
@@ -90,7 +90,7 @@ async function askHttp2(url: string, { path, method = 'GET', headers, body, leav
     bytes += chunk.length;
     if (leaves) raw.resetAndDestroy();
   });
-  if (leaves === 'before the answer') setTimeout(() => raw.resetAndDestroy(), 100);
+  if (leaves === 'before the answer') setTimeout(() => raw.resetAndDestroy(), 300);
   if (body !== undefined) stream.end(body);
   await new Promise(resolve => stream.on('close', resolve));
   return { status, bytes, isWhole: stream.rstCode === 0 && !leaves };
@@ -287,7 +287,11 @@ class Scene {
           {
             endpoint: defineEndpoint({
               path: '/echo',
-              accept: ({ headers }) => (headers['x-wait'] ? new Promise(() => {}) : headers['x-refuse'] === undefined),
+              accept: ({ headers }) => {
+                if (headers['x-wait'] === undefined) return headers['x-refuse'] === undefined;
+                this.handshake.resolve();
+                return new Promise(() => {});
+              },
               onMessage: (connection, data) => void connection.send(data),
             }),
             ...mode,
@@ -308,6 +312,9 @@ class Scene {
   named(text: string): string {
     return text.replace(this.backend.url, 'BACKEND').replace(this.down, 'DOWN');
   }
+
+  /** One that is not answered has arrived. */
+  handshake = Promise.withResolvers<void>();
 
   /** Lines of other targets are of strangers: suites that run beside this one may know a port that was theirs. */
   target = '';
@@ -448,6 +455,7 @@ describe.each([
     'the access log has the line of a handshake whose client %s before it is answered',
     async how => {
       const headers = { 'sec-websocket-version': '13', 'x-wait': '1' };
+      json.handshake = Promise.withResolvers();
       if (wire === 'HTTP/2') {
         const client = await Http2Client.connect(url(json));
         client.open({
@@ -457,12 +465,16 @@ describe.each([
           ':authority': 'localhost',
           ...headers,
         });
-        setTimeout(() => (how.startsWith('resets') ? client.session.destroy() : client.session.socket.destroy()), 100);
+        await json.handshake.promise;
+        if (how.startsWith('resets')) client.session.destroy();
+        else client.session.socket.destroy();
       } else {
         const upgrade = { host: 'localhost', connection: 'upgrade', upgrade: 'websocket', 'sec-websocket-key': KEY };
         const request = http.get(new URL('/echo', url(json)), { agent: false, headers: { ...upgrade, ...headers } });
         request.on('error', () => {});
-        setTimeout(() => (how.startsWith('resets') ? request.socket!.resetAndDestroy() : request.destroy()), 100);
+        await json.handshake.promise;
+        if (how.startsWith('resets')) request.socket!.resetAndDestroy();
+        else request.destroy();
       }
       expect(JSON.parse(await json.line())).toEqual({
         ...common('/echo', !isSessionless),
