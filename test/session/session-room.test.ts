@@ -20,7 +20,7 @@ for (const { name, missing, open } of PLACES)
     });
     afterAll(() => place?.close());
 
-    test.skipIf(missing)('leaves room for logins, whatever pages are loaded without a cookie', async () => {
+    test.skipIf(missing)('leaves room for logins, whatever pages are loaded without a cookie, and counts what it refuses once', async () => {
       const clock = new FakeClock(Date.now());
       const backend = await openCapped(name, place.address);
       const limits = name === 'memory' || name === 'lmdb' ? {} : { maxSessions: 10 };
@@ -50,6 +50,7 @@ for (const { name, missing, open } of PLACES)
       const asking = bind();
       await asking.open();
       await expect(asking.commit()).rejects.toEqual(noRoom);
+      await expect(asking.commit()).rejects.toEqual(noRoom);
       asking.release();
       // A login of a new visitor, and one from an anonymous session.
       await signIn('ann');
@@ -66,6 +67,9 @@ for (const { name, missing, open } of PLACES)
       await clock.advance(60_000);
       await signIn('cay');
       expect(await manager.count()).toBe(10);
+      // The page that asked, the one more, and the login; each once.
+      const counted = { noRoom: 3, noRoomForPages: 4, noRoomForChanges: 0, created: 11 };
+      expect(manager.statistics()).toMatchObject(counted);
     });
   });
 
