@@ -395,7 +395,12 @@ export class LmdbStore implements SessionStore {
 
   /** Without touching its value, unless an older version has not said how long that is. */
   #sizeOf(key: Buffer, name: string, { version, value, bytes }: HeadAttribute): ApartAttribute {
-    return { version, bytes: value?.length ?? bytes ?? this.#values.getBinaryFast(valueKey(key, name))!.length };
+    return { version, bytes: value?.length ?? bytes ?? this.#lengthOf(key, name)! };
+  }
+
+  /** Of a value of its own; undefined when it is not there any more. */
+  #lengthOf(key: Buffer, name: string): number | undefined {
+    return this.#values.getBinaryFast(valueKey(key, name))?.length;
   }
 
   #lastAccess(key: Buffer): number {
@@ -407,6 +412,8 @@ export class LmdbStore implements SessionStore {
     const change = new HeadChange(head.attributes);
     for (const name of changes.deleted ?? []) change.delete(name);
     for (const [name, value] of changes.set ?? []) change.set(name, value, version);
+    // From here on it is known: what has changed since the head was found is not written.
+    this.#environment.read(() => change.learnSizes(name => this.#lengthOf(key, name)));
     const header = changes.header && { ...head.header, ...changes.header };
     const bytes = head.with(header, change.attributes).encode();
     const { room } = this.#environment;

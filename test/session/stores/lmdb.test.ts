@@ -11,6 +11,7 @@ import { open, type RootDatabase } from 'lmdb';
 import { afterAll, describe, expect, test } from 'vitest';
 import { LmdbLedger } from '../../../src/session/ledgers/lmdb.ts';
 import type { SessionRecord, SessionStore } from '../../../src/session/store.ts';
+import { Head } from '../../../src/session/stores/lmdb/head.ts';
 import { joinKeys, keyOf } from '../../../src/session/stores/lmdb/keys.ts';
 import { LmdbStore } from '../../../src/session/stores/lmdb.ts';
 import { storeConformance } from '../../../src/testing/store-conformance.ts';
@@ -243,6 +244,16 @@ describe('lmdb store and its folder', () => {
       Object.fromEntries(Array.from((await store.read('s1', without))!.apart!, ([name, { bytes }]) => [name, bytes]));
     expect(await sizes()).toEqual({ a: 1, report: 900_000, photo: 300 });
     expect((await store.read('s1'))!.attributes.get('report')!.value).toHaveLength(900_000);
+    await store.commit('s1', { set: new Map([['a', Buffer.from('2')]]) });
+    // Each other value is looked at once for its length.
+    const stored: (number | undefined)[] = [];
+    await alter(path, root => {
+      const heads = root.openDB<Buffer, Buffer>({ name: 'heads', ...OPTIONS, useVersions: true });
+      for (const { value } of heads.getRange({}))
+        for (const name of ['report', 'photo'])
+          stored.push(Head.decode(Buffer.from(value)).attributes.get(name)?.bytes);
+    });
+    expect(stored).toEqual([900_000, 300]);
     await store.commit('s1', { set: new Map([['photo', Buffer.alloc(400, 'p')]]) });
     expect(await sizes()).toEqual({ a: 1, report: 900_000, photo: 400 });
     await store.close();

@@ -149,6 +149,14 @@ export class HeadChange {
     }
   }
 
+  /** Of values of their own, where an older version has written the head. */
+  learnSizes(lengthOf: (name: string) => number | undefined): void {
+    for (const [name, { version, value, bytes }] of this.attributes) {
+      const length = value || bytes !== undefined ? undefined : lengthOf(name);
+      if (length !== undefined) this.attributes.set(name, { version, value, bytes: length });
+    }
+  }
+
   delete(name: string): void {
     const before = this.attributes.get(name);
     if (!before) return;
