@@ -10,7 +10,7 @@ import { type PeekOptions, peekAt, type SessionPeek } from './peek.ts';
 import { SessionRegistry, type SocketEndReason } from './process/registry.ts';
 import { createServices } from './process/services.ts';
 import type { SocketSession } from './process/socket-session.ts';
-import { timesOf } from './record/times.ts';
+import { wholeTimes } from './record/times.ts';
 import { checkListening, type SessionEvents } from './reports/events.ts';
 import { MinuteHistory, type SessionMinute } from './reports/history.ts';
 import { createInspector, type InspectorOptions } from './reports/inspector.ts';
@@ -386,7 +386,7 @@ export class SessionManager {
     return {
       sid,
       owner: owner && { name: owner.name, roles: owner.roles },
-      ...timesOf(record.header, record.lastAccessedAt),
+      ...wholeTimes(record.header, record.lastAccessedAt),
       isPersistent: login?.isPersistent ?? this.#services.tracking.cookie.life !== 'browser',
       version: record.version,
       attributes: [

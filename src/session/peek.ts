@@ -1,6 +1,6 @@
 import { notLoaded } from './record/loaded-attribute.ts';
 import { Snapshot } from './record/snapshot.ts';
-import { timesOf } from './record/times.ts';
+import { wholeTimes } from './record/times.ts';
 import type { DeepReadonly, Session, SessionData, SessionOwner } from './session.ts';
 import type { SessionRecord } from './store.ts';
 
@@ -33,7 +33,7 @@ export function peekAt(sid: string, record: SessionRecord, without: ReadonlySet<
   const peek: SessionPeek<Record<string, unknown>> = {
     id: sid,
     owner: owner && Object.freeze({ name: owner.name, roles: Object.freeze([...owner.roles]) }),
-    ...timesOf(header, lastAccessedAt),
+    ...wholeTimes(header, lastAccessedAt),
     get: name => {
       if (without?.has(name)) throw notLoaded(name);
       return snapshot.read(name)?.value as never;

@@ -227,6 +227,18 @@ describe('a login gets at most', () => {
     await expect(asked).rejects.toMatchObject({ code: 'ERR_SESSION_LIFETIME' });
   });
 
+  test('as long as browsers keep a cookie, and is told that no option allows more', async () => {
+    begin({ rememberMe: undefined as never, absoluteTimeoutMs: Number.POSITIVE_INFINITY });
+    const error = await login(undefined, { persistent: true, absoluteTimeoutMs: 400 * DAY + 1 }).catch(
+      caught => caught,
+    );
+    expect(error).toMatchObject({ code: 'ERR_SESSION_LIFETIME' });
+    expect(error.message).toMatch(/34560000001 .* 34560000000; ask for less: browsers keep no cookie for longer$/);
+    expect(maxAge(await login(undefined, { persistent: true, absoluteTimeoutMs: 400 * DAY }))).toBe(
+      (400 * DAY) / SECOND,
+    );
+  });
+
   test.each([
     [{ persistent: 'yes' }],
     [{ idleTimeoutMs: 0 }],

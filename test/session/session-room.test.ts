@@ -20,57 +20,66 @@ for (const { name, missing, open } of PLACES)
     });
     afterAll(() => place?.close());
 
-    test.skipIf(missing)('leaves room for logins, whatever pages are loaded without a cookie, and counts what it refuses once', async () => {
-      const clock = new FakeClock(Date.now());
-      const backend = await openCapped(name, place.address);
-      const limits = name === 'memory' || name === 'lmdb' ? {} : { maxSessions: 10 };
-      await using manager = new SessionManager({ ...backend, ...limits, clock, keys: [KEY], cookie: { name: 'sid' } });
-      await manager.start();
-      const bind = (cookieHeader?: string) =>
-        manager.bind({ cookieHeader, isSecure: false, isDocumentNavigation: true });
-      const loadPage = async () => {
-        const binding = bind();
-        await binding.auto();
-        await binding.commit();
-        const cookie = binding.responseHeaders()[0]?.value.split(';')[0];
-        binding.release();
-        return cookie;
-      };
-      const signIn = async (owner: string, cookie?: string) => {
-        const binding = bind(cookie);
-        const { id } = await binding.signIn(user(owner));
-        await binding.commit();
-        binding.release();
-        return id;
-      };
-      const pages: (string | undefined)[] = [];
-      for (let i = 0; i < 12; i++) pages.push(await loadPage());
-      expect(pages.map(cookie => cookie !== undefined)).toEqual([...Array(8).fill(true), ...Array(4).fill(false)]);
-      // A page that asks for a session itself learns that there is none.
-      const asking = bind();
-      await asking.open();
-      await expect(asking.commit()).rejects.toEqual(noRoom);
-      await expect(asking.commit()).rejects.toEqual(noRoom);
-      asking.release();
-      // A login of a new visitor, and one from an anonymous session.
-      await signIn('ann');
-      await signIn('bob', pages[0]);
-      expect([await manager.count(), await backend.store.countAnonymous!()]).toEqual([9, 7]);
-      // What is counted at each sweep only is known by then.
-      await clock.advance(60_000);
-      expect(await loadPage()).toBeDefined();
-      // Now there is none for anybody.
-      await expect(loadPage()).rejects.toEqual(noRoom);
-      await expect(signIn('cay')).rejects.toEqual(noRoom);
-      const [first] = await manager.ofUser('ann');
-      await manager.end(first!.sid, 'logout');
-      await clock.advance(60_000);
-      await signIn('cay');
-      expect(await manager.count()).toBe(10);
-      // The page that asked, the one more, and the login; each once.
-      const counted = { noRoom: 3, noRoomForPages: 4, noRoomForChanges: 0, created: 11 };
-      expect(manager.statistics()).toMatchObject(counted);
-    });
+    test.skipIf(missing)(
+      'leaves room for logins, whatever pages are loaded without a cookie, and counts what it refuses once',
+      async () => {
+        const clock = new FakeClock(Date.now());
+        const backend = await openCapped(name, place.address);
+        const limits = name === 'memory' || name === 'lmdb' ? {} : { maxSessions: 10 };
+        await using manager = new SessionManager({
+          ...backend,
+          ...limits,
+          clock,
+          keys: [KEY],
+          cookie: { name: 'sid' },
+        });
+        await manager.start();
+        const bind = (cookieHeader?: string) =>
+          manager.bind({ cookieHeader, isSecure: false, isDocumentNavigation: true });
+        const loadPage = async () => {
+          const binding = bind();
+          await binding.auto();
+          await binding.commit();
+          const cookie = binding.responseHeaders()[0]?.value.split(';')[0];
+          binding.release();
+          return cookie;
+        };
+        const signIn = async (owner: string, cookie?: string) => {
+          const binding = bind(cookie);
+          const { id } = await binding.signIn(user(owner));
+          await binding.commit();
+          binding.release();
+          return id;
+        };
+        const pages: (string | undefined)[] = [];
+        for (let i = 0; i < 12; i++) pages.push(await loadPage());
+        expect(pages.map(cookie => cookie !== undefined)).toEqual([...Array(8).fill(true), ...Array(4).fill(false)]);
+        // A page that asks for a session itself learns that there is none.
+        const asking = bind();
+        await asking.open();
+        await expect(asking.commit()).rejects.toEqual(noRoom);
+        await expect(asking.commit()).rejects.toEqual(noRoom);
+        asking.release();
+        // A login of a new visitor, and one from an anonymous session.
+        await signIn('ann');
+        await signIn('bob', pages[0]);
+        expect([await manager.count(), await backend.store.countAnonymous!()]).toEqual([9, 7]);
+        // What is counted at each sweep only is known by then.
+        await clock.advance(60_000);
+        expect(await loadPage()).toBeDefined();
+        // Now there is none for anybody.
+        await expect(loadPage()).rejects.toEqual(noRoom);
+        await expect(signIn('cay')).rejects.toEqual(noRoom);
+        const [first] = await manager.ofUser('ann');
+        await manager.end(first!.sid, 'logout');
+        await clock.advance(60_000);
+        await signIn('cay');
+        expect(await manager.count()).toBe(10);
+        // The page that asked, the one more, and the login; each once.
+        const counted = { noRoom: 3, noRoomForPages: 4, noRoomForChanges: 0, created: 11 };
+        expect(manager.statistics()).toMatchObject(counted);
+      },
+    );
   });
 
 test.each(['memory', 'lmdb'] as const)(

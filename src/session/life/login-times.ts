@@ -48,7 +48,9 @@ export function checkLogin(call: string, options: SignInOptions, settings: Login
     if (wish === undefined) continue;
     if (!(wish > 0)) throw new TypeError(`${call}: ${name} must be milliseconds, more than 0; not ${wish}`);
     if (wish > limits[name]) {
-      const message = `${call}: ${name} ${wish} is more than a login may ask for, ${limits[name]}; ask for less, or raise rememberMe of the sessions`;
+      const isCookies = options.persistent && name === 'absoluteTimeoutMs' && limits[name] === LONGEST_COOKIE_MS;
+      const remedy = isCookies ? ': browsers keep no cookie for longer' : ', or raise rememberMe of the sessions';
+      const message = `${call}: ${name} ${wish} is more than a login may ask for, ${limits[name]}; ask for less${remedy}`;
       throw new HoldfastError('ERR_SESSION_LIFETIME', message);
     }
   }

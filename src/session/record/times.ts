@@ -9,7 +9,7 @@ export function wholeMs(time: number): number {
 }
 
 /** The times of a session as applications see them; an absent one stays absent. */
-export function timesOf({ createdAt, idleTimeoutMs, absoluteExpiresAt }: SessionHeader, lastAccessedAt: number) {
+export function wholeTimes({ createdAt, idleTimeoutMs, absoluteExpiresAt }: SessionHeader, lastAccessedAt: number) {
   return {
     createdAt: wholeMs(createdAt),
     lastAccessedAt: wholeMs(lastAccessedAt),
