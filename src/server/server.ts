@@ -8,6 +8,7 @@ import type { Config, ListenConfig } from '../config/config.ts';
 import { parseConfig } from '../config/parse.ts';
 import type { UpstreamControl } from '../gateway/upstream/upstream.ts';
 import { HostNames } from '../http/host-names.ts';
+import { serveBeside } from '../session/cookie-clash.ts';
 import type { SessionManager } from '../session/manager.ts';
 import type { PeekOptions, SessionPeek } from '../session/peek.ts';
 import type { SessionEvents } from '../session/reports/events.ts';
@@ -300,6 +301,7 @@ export class Server {
     const { clock = systemClock } = this.#environment;
     this.#detach.push(attachTo(server, building, clock));
     await building;
+    if (this.#state === 'running') this.#detach.push(serveBeside(server, this.#running()));
   }
 
   /**

@@ -4,6 +4,7 @@ import { checkOptions, kindOf, type OptionNames } from '../base/options.ts';
 import { isDocumentNavigation, isPreflight } from '../http/navigation.ts';
 import { type RequestSite, requestSite } from '../http/request-site.ts';
 import { takeUrlTicket } from '../http/url-ticket.ts';
+import { warnOfClash, warnOfClashesBeside } from './cookie-clash.ts';
 import type { SessionManager } from './manager.ts';
 import type { SessionBinding } from './request/binding.ts';
 import { commitBeforeHeaders } from './request/commit-before-headers.ts';
@@ -129,7 +130,10 @@ function bindTo(
   if (request.urlTicket !== undefined && !res.headersSent) res.setHeader('Referrer-Policy', 'same-origin');
   const binding = manager.bind(request);
   const bound: BoundResponse = res;
-  (bound[BINDINGS] ??= []).push({ manager, binding });
+  const bindings = (bound[BINDINGS] ??= []);
+  for (const before of bindings) warnOfClash(manager, before.manager, binding.logger);
+  bindings.push({ manager, binding });
+  warnOfClashesBeside((req.socket as { server?: object } | undefined)?.server, manager);
   // What Engine.IO hands out for a handshake takes no cookie.
   if (typeof (res as Partial<ServerResponse>).appendHeader === 'function') commitBeforeHeaders(binding, res);
   else followHandshake(binding, res);

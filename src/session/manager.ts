@@ -21,6 +21,7 @@ import { type BindingServices, SessionBinding } from './request/binding.ts';
 import type { SessionRequest } from './request/session-request.ts';
 import type { Session, SessionEndReason, SessionOwner, SignInOptions } from './session.ts';
 import type { SessionInfo } from './session-info.ts';
+import type { SessionStore } from './store.ts';
 
 /** What `endAllOf` takes besides the name. */
 export interface EndAllOptions {
@@ -55,6 +56,9 @@ export interface ServerParts {
   /** The keys that sign its tickets, and what else clients keep of the server. */
   readonly keys: readonly Uint8Array[];
   readonly logger: Logger;
+  readonly store: SessionStore;
+  /** Two managers that have the same here set one cookie. Undefined: it sets none. */
+  readonly cookiePlace: string | undefined;
 }
 
 type Carrier = { [key: symbol]: SessionBinding | undefined };
@@ -104,6 +108,8 @@ export class SessionManager {
       ledger: services.ledger,
       keys: options.keys.map(keyBytes),
       logger: services.logger,
+      store: options.store,
+      cookiePlace: services.tracking.cookiePlace,
     };
     const { cache, clock, ledger, logger, meters, tracking } = services;
     this.#history = new MinuteHistory(clock, {

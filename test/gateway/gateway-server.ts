@@ -114,6 +114,7 @@ export class TestGateway {
       internal: undefined,
       sessions: undefined,
       openSessions: [],
+      managers: new Set(),
       subscriptions: [],
       exposeReason: false,
       handshakes: new Map(),

@@ -19,7 +19,7 @@ import { parseConfig } from '../../src/config/parse.ts';
 import { postgresMissing, startPostgres } from '../services/postgres-server.ts';
 import { redisIsMissing, startRedis } from '../services/redis-server.ts';
 import { FaultyStore } from '../session/fixture.ts';
-import { ask, knock, type Wire, WiredServer } from './wires.ts';
+import { ask, knock, Lines, type Wire, WiredServer } from './wires.ts';
 
 const KEY = 'k'.repeat(43);
 const folder = mkdtempSync(join(tmpdir(), 'holdfast-brought-'));
@@ -300,6 +300,106 @@ describe.each<Wire>(['http/1', 'tls', 'http/2'])('the routes of a server with a 
     closers.push(() => server.close());
     const { headers } = await ask(server, wire, { path: '/both' });
     expect(headers['set-cookie']).toMatch(/^theme=dark, sid=/);
+  });
+});
+
+describe('two managers that set one cookie for different sessions', () => {
+  const OTHER = 'o'.repeat(43);
+  const clashes = (lines: Lines) => lines.all.filter(({ fields }) => fields.event === 'session-cookies-clash');
+  const answer = () => new Response();
+  /** What a server says at its start of the sessions that it and an application mounted in it have. */
+  async function atStart(one: SessionManager, other: SessionManager, routes: RouteConfig[] = []): Promise<Lines> {
+    const lines = new Lines();
+    const application = { session: other, routes: [{ path: '/x', fetch: answer }] };
+    const server = createServer(
+      { session: one, routes: [{ path: '/x', fetch: answer }, { mount: '/a', application }, ...routes] },
+      { logger: lines },
+    );
+    const http1 = http.createServer();
+    await server.attach(http1);
+    await server.stop({ drain: 0 });
+    return lines;
+  }
+
+  test.each([
+    ['other keys', { keys: [OTHER] }],
+    ['another memory', {}],
+    ['a store of another kind', { store: new LmdbStore({ path: mkdtempSync(join(folder, 'clash-')) }) }],
+  ])('are named once where a server starts with both, here with %s', async (_what, options) => {
+    const [one, other] = [aManager(), aManager(options)];
+    const lines = clashes(await atStart(one, other, [{ path: '/y', fetch: answer }]));
+    expect(lines.map(({ level, fields }) => [level, fields])).toEqual([
+      ['warn', { event: 'session-cookies-clash', cookie: 'holdfast', path: '/' }],
+    ]);
+    expect(lines[0]!.message).toContain('cookie.name');
+    expect(JSON.stringify(lines)).not.toMatch(/kkk|ooo/);
+    expect(clashes(await atStart(other, one))).toEqual([]);
+  });
+
+  test('are not meant by others: another name, path or domain, no cookie, one store', async () => {
+    const store = new MemoryStore();
+    for (const [first, second] of [
+      [{}, { cookie: { name: 'other' } }],
+      [{}, { cookie: { path: '/a' } }],
+      [{}, { cookie: { domain: 'shop.example' } }],
+      [{}, { tracking: 'header' as const }],
+      [{ store }, { store }],
+    ])
+      expect(clashes(await atStart(aManager(first), aManager(second)))).toEqual([]);
+    const same = aManager();
+    expect(clashes(await atStart(same, same))).toEqual([]);
+    // Nor by those of two hosts.
+    const lines = new Lines();
+    const routes = [
+      { path: '/x', host: 'a.example', fetch: answer },
+      {
+        mount: '/b',
+        application: { session: aManager(), routes: [{ path: '/x', host: 'b.example', fetch: answer }] },
+      },
+    ];
+    const server = createServer({ session: aManager(), routes }, { logger: lines });
+    await server.attach(http.createServer());
+    await server.stop({ drain: 0 });
+    expect(clashes(lines)).toEqual([]);
+  });
+
+  test('are named by the first request where Express has one and a server beside it the other', async () => {
+    const [ours, theirs, lines] = [aManager(), aManager({ keys: [OTHER] }), new Lines()];
+    const own = http.createServer((req, res) => {
+      attachSession(theirs, req, res);
+      res.end();
+    });
+    const server = createServer({ session: ours, routes: [{ endpoint: who() }] }, { logger: lines });
+    await server.attach(own);
+    own.listen(0, '127.0.0.1');
+    await once(own, 'listening');
+    closers.push(async () => {
+      own.closeAllConnections();
+      own.close();
+    });
+    expect(clashes(lines)).toEqual([]);
+    const url = `http://127.0.0.1:${(own.address() as AddressInfo).port}`;
+    for (let i = 0; i < 3; i++) await fetch(url);
+    expect(clashes(lines)).toHaveLength(1);
+    await server.stop({ drain: 0 });
+  });
+
+  test('are named where one response gets both', async () => {
+    const lines = new Lines();
+    const [one, other] = [aManager(), aManager({ keys: [OTHER], logger: lines })];
+    const own = http.createServer((req, res) => {
+      attachSession(one, req, res);
+      attachSession(other, req, res);
+      res.end();
+    });
+    own.listen(0, '127.0.0.1');
+    await once(own, 'listening');
+    closers.push(async () => {
+      own.closeAllConnections();
+      own.close();
+    });
+    for (let i = 0; i < 2; i++) await fetch(`http://127.0.0.1:${(own.address() as AddressInfo).port}`);
+    expect(clashes(lines)).toHaveLength(1);
   });
 });
 

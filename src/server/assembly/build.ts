@@ -2,6 +2,7 @@ import type { Duplex } from 'node:stream';
 import { CalmLogger } from '../../base/calm-logger.ts';
 import type { Clock } from '../../base/clock.ts';
 import type { Logger } from '../../base/logger.ts';
+import { SetMap } from '../../base/set-map.ts';
 import { parseSize } from '../../base/size.ts';
 import { broughtManager } from '../../config/brought-manager.ts';
 import type { Config, SessionConfig } from '../../config/config.ts';
@@ -17,6 +18,7 @@ import type { Ended } from '../../gateway/upgrade.ts';
 import type { Upstream } from '../../gateway/upstream/upstream.ts';
 import { createAddressList, doubtfulEntries } from '../../http/address-list.ts';
 import { createAddressPolicy } from '../../policy/address.ts';
+import { warnOfClash } from '../../session/cookie-clash.ts';
 import { formsOf } from '../../session/identity/key-file.ts';
 import { MemoryLedger } from '../../session/ledgers/memory.ts';
 import { SERVER_PARTS, type SessionManager } from '../../session/manager.ts';
@@ -46,6 +48,8 @@ export interface Assembly extends Gateway {
   readonly sessions: SessionContext | undefined;
   /** These, and those of mounted applications. */
   readonly openSessions: readonly OpenSessions[];
+  /** Whose sessions the routes have, each once. */
+  readonly managers: ReadonlySet<SessionManager>;
   /** End what it hears of ledgers. To be called before these are closed. */
   readonly subscriptions: readonly (() => Promise<void>)[];
   /** May clients be told why a backend gave no answer? */
@@ -112,6 +116,8 @@ export async function build(
         Object.entries(config.dispatch ?? {}).map(([name, options]) => [name, new Dispatcher(options)]),
       ),
     });
+    const managers = managersByHost(entries);
+    warnOfClashes(managers, logger);
     const router = createRouter(entries);
     const internal = await internalApi(config, entries, { clock, logger, dataFolder, assertionKeys });
     for (const endpoint of endpointsOf(entries)) {
@@ -138,6 +144,7 @@ export async function build(
       internal,
       sessions,
       openSessions: contexts.opened,
+      managers: new Set([...managers.values()].flatMap(ofHost => [...ofHost])),
       subscriptions,
       instance: own.instance,
       urlParameters: urlParameters(contexts.opened),
@@ -166,6 +173,21 @@ function addNames(own: OwnNames, { tracking }: SessionManager): void {
 function urlParameters(contexts: readonly SessionContext[]): Set<string> {
   const tracked = contexts.filter(({ manager }) => manager.tracking.kinds.includes('url'));
   return new Set(tracked.map(({ manager }) => manager.tracking.urlParameter));
+}
+
+/** Whose sessions its routes have; under `''` those of every host. */
+function managersByHost(entries: readonly RouteEntry<Route>[]): SetMap<string, SessionManager> {
+  const managers = new SetMap<string, SessionManager>();
+  for (const { host = '', value } of entries)
+    if (value.sessions && value.sessionMode !== 'none') managers.add(host, value.sessions.manager);
+  return managers;
+}
+
+/** Of those whose sessions a client can have at one host. */
+function warnOfClashes(managers: SetMap<string, SessionManager>, logger: Logger): void {
+  const ofAll = managers.get('') ?? [];
+  for (const ofHost of managers.values())
+    for (const one of ofHost) for (const other of [...ofHost, ...ofAll]) warnOfClash(one, other, logger);
 }
 
 function endpointsOf(entries: readonly RouteEntry<Route>[]): Set<ServedEndpoint<unknown>> {

@@ -82,6 +82,12 @@ export class SessionCookie {
     this.clear(false); // a name, domain or path that cannot be sent is found here, not at the first login
   }
 
+  /** Two with the same are one cookie for a browser. */
+  get place(): string {
+    const { domain = '', path } = this.#attributes;
+    return `${this.name} ${path} ${domain.toLowerCase()}`;
+  }
+
   /** True when the header has a cookie of this name, whatever it is worth. */
   isIn(header: string | undefined): boolean {
     return cookieValues(header, this.name, 1).length > 0;

@@ -241,6 +241,11 @@ export class Tracking {
     return [{ name: 'Set-Cookie', value: this.cookie.writeNonce(nonce, NONCE_MAX_AGE_S, isSecure) }];
   }
 
+  /** Where the cookie is kept; undefined without one. */
+  get cookiePlace(): string | undefined {
+    return this.kinds.includes('cookie') ? this.cookie.place : undefined;
+  }
+
   /** The path parameter that shows this ticket, `;holdfast=v1…`, for the end of a URL's path. */
   parameterOf(ticket: SessionTicket): string {
     return `;${this.urlParameter}=${this.#tickets.write(ticket)}`;
