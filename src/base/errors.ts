@@ -143,5 +143,10 @@ export function toError(thrown: unknown): Error {
   } catch {
     // Whose getter, conversion or proxy fails is as good as one without a message.
   }
+  return unreadableError();
+}
+
+/** Stands for what was thrown and throws again when it is looked at. */
+export function unreadableError(): Error {
   return new Error('what was thrown cannot be read');
 }

@@ -72,6 +72,8 @@ export interface ConnectionOwner {
   onClosing(connection: EndpointConnection<unknown>): void;
   /** The TCP connection is gone. */
   onGone(connection: EndpointConnection<unknown>, event: CloseEvent): void;
+  /** Has its callback not begun, because every thread has another to run? */
+  isWaitingForThread(connection: EndpointConnection<unknown>): boolean;
   /** Its callback has not settled in time: nobody waits for it any more. */
   onGivenUp(connection: EndpointConnection<unknown>): void;
   /** Its last callback has settled. */
@@ -545,6 +547,8 @@ export class EndpointConnection<Data = undefined>
 
   #onCallbackTimeout(): void {
     const { handlerTimeoutMs } = this.#owner.limits;
+    // What waits for its turn takes no time of its own; those before it have limits.
+    if (this.#owner.isWaitingForThread(this)) return this.onCallbackPending();
     const { running } = this.#callbacks;
     this.#callbackDeadline = undefined;
     const message = `the ${running} callback has not settled after ${handlerTimeoutMs} ms; raise handlerTimeout`;

@@ -53,8 +53,9 @@ export interface DispatchOptions {
    */
   threads?: number;
   /**
-   * Heap that one thread may have; a callback that needs more costs its connection and its thread. At least `16MiB`.
-   * Default: as much as Node gives a process.
+   * Heap that one thread may have, without the bytes of buffers; a callback that needs more costs its connection and
+   * its thread. One allocation that is larger than what is left and 16 MiB ends the process. At least `16MiB`. Default:
+   * as much as Node gives a process.
    */
   threadMemory?: Size;
   /** How many connections may wait for a slot. Default 1024. */

@@ -415,6 +415,7 @@ export class ServedEndpoint<Data = undefined> implements Endpoint<Data> {
         this.#closing.add(connection);
         this.#threaded?.onClosing(connection);
       },
+      isWaitingForThread: connection => this.#threaded?.isWaiting(connection) === true,
       onGivenUp: connection => this.#threaded?.onGivenUp(connection),
       onGone: connection => {
         this.#closing.delete(connection);

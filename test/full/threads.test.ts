@@ -1,14 +1,19 @@
+import { execFile } from 'node:child_process';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { defineEndpoint, type EndpointOptions } from 'holdfast';
 import { describe, expect, test } from 'vitest';
+import { FakeClock } from '../../src/testing/fake-clock.ts';
 import { testClient } from '../../src/testing/test-client.ts';
 import { productUrl, Served, type Wire, wires } from '../guard/served.ts';
 import { Http2Client } from '../server/http2-client.ts';
 import { Lines } from '../server/wires.ts';
 import { PLACES, skipNote } from '../session/race-stores.ts';
+import { HOSTILE_ERRORS } from '../websocket/hostile-thread-handlers.ts';
 import { serve } from '../websocket/serve.ts';
 import type { Seat } from '../websocket/thread-handlers.ts';
 
@@ -103,6 +108,73 @@ describe('a handler in a thread that fails', () => {
   });
 });
 
+describe('a handler in a thread', () => {
+  const hostile = (options: Partial<EndpointOptions> = {}) =>
+    defineEndpoint({
+      path: '/',
+      dispatch: { threads: 1 },
+      handlers: new URL('hostile-thread-handlers.ts', modules),
+      onOpen: () => {},
+      ...options,
+    });
+
+  test('may throw whatever it likes: its connection closes with 1011, and thread and process go on', async () => {
+    const logger = new Lines();
+    await using own = await serve(hostile(), {}, { logger });
+    await using watcher = await testClient(own.url);
+    for (const error of HOSTILE_ERRORS) {
+      await using client = await testClient(own.url);
+      client.send(error);
+      expect(await client.closed, error).toMatchObject({ code: 1011 });
+      watcher.send(error.toUpperCase());
+      expect(await watcher.receive()).toBe(error.toUpperCase());
+    }
+    expect(logger.all.map(({ fields }) => fields.event)).not.toContain('thread-ended');
+  });
+
+  test('finds nothing of ours in its thread: no data of the worker, and nobody listens to its parent port', async () => {
+    await using own = await serve(hostile());
+    await using client = await testClient(own.url);
+    for (const command of ['port', 'echo']) client.send(command);
+    expect(await client.receive()).toBe('port undefined');
+    expect(await client.receive()).toBe('echo');
+  });
+
+  test('has the bytes of a message for itself', async () => {
+    await using own = await serve(hostile());
+    await using client = await testClient(own.url);
+    client.send(new Uint8Array([1, 2, 3]));
+    expect(await client.receive()).toBe('0 3 true');
+  });
+
+  // The next callback is given to the thread before it is known that it ends.
+  test('that ends its thread after its callback costs no connection, also when others wait', async () => {
+    await using own = await serve(hostile());
+    const clients = await Promise.all(Array.from({ length: 8 }, () => testClient(own.url)));
+    const says = (i: number) => (i === 0 ? 'stray' : i % 2 === 0 ? `text ${i}` : new Uint8Array(60_000));
+    const hears = (i: number) => (i % 2 === 0 ? says(i) : '0 60000 true');
+    for (let round = 0; round < 5; round++) {
+      for (const [i, client] of clients.entries()) client.send(says(i));
+      for (const [i, client] of clients.entries()) expect(await client.receive()).toBe(hears(i));
+    }
+    for (const client of clients) await client[Symbol.asyncDispose]();
+  });
+
+  test('has its whole handlerTimeout, however long it has waited for a thread', async () => {
+    const logger = new Lines();
+    const heard: string[] = [];
+    const endpoint = hostile({ handlerTimeout: '1s' });
+    const watching = defineEndpoint({ path: '/watch', onOpen: connection => connection.subscribe('watch') });
+    await using own = await serve([endpoint, watching], {}, { logger });
+    await using watcher = await testClient(`${own.url}/watch`);
+    const clients = await Promise.all(Array.from({ length: 8 }, (_, i) => testClient(`${own.url}/?slow=${i}`)));
+    for (const client of clients) client.terminate();
+    for (const _ of clients) heard.push(String(await watcher.receive()));
+    expect(heard.sort()).toEqual(clients.map((_, i) => `closed ?slow=${i} true`));
+    expect(logger.all.filter(({ level }) => level === 'error' || level === 'warn')).toEqual([]);
+  });
+});
+
 // In real time: what a thread does is not moved by a clock of the test.
 describe('handlerTimeout of handlers in threads', () => {
   async function timed() {
@@ -161,6 +233,27 @@ describe('a module of handlers', () => {
       code: 'ERR_CONFIG_INVALID',
       message: expect.stringMatching(message),
     });
+  });
+});
+
+describe('a module of handlers that never loads', () => {
+  test.each([
+    ['waits', 'await new Promise(() => setInterval(() => {}, 1000));'],
+    ['computes', 'for (;;);'],
+  ])('because it %s is given up after 60 s: the server does not start', async (_, text) => {
+    const folder = await mkdtemp(join(tmpdir(), 'holdfast-threads-'));
+    const module = join(folder, 'endless.mjs');
+    await writeFile(module, `${text} export function onMessage() {}`);
+    const clock = new FakeClock();
+    const started = serve(defineEndpoint({ path: '/', dispatch: { threads: 2 }, handlers: module }), {}, { clock });
+    const refused = expect(started).rejects.toMatchObject({
+      code: 'ERR_CONFIG_INVALID',
+      message: `endpoint /: the handlers of ${module} cannot be loaded: it has not been loaded after 60 s`,
+    });
+    await pause(500);
+    await clock.advance(61_000);
+    await refused;
+    await rm(folder, { recursive: true });
   });
 });
 
@@ -285,6 +378,20 @@ describe('a process with handlers in threads', () => {
     server.program.kill('SIGTERM');
     await client.closed;
     expect(await server.program.ended).toBe(0);
+  });
+
+  test('starts also as text on the command line', async () => {
+    const text = `
+      import { createServer, defineEndpoint } from '${productUrl}';
+      const endpoint = defineEndpoint({ path: '/', dispatch: { threads: 1 }, handlers: '${fileURLToPath(handlers)}' });
+      const server = createServer({ listen: [{ port: 0 }], session: false, routes: [{ endpoint }] });
+      await server.start();
+      await server.stop();
+      console.log('stopped');
+    `;
+    const args = ['-C', 'holdfast-source', '--input-type=module', '--eval', text];
+    const { stdout } = await promisify(execFile)(process.execPath, args, { cwd: fileURLToPath(modules) });
+    expect(stdout).toBe('stopped\n');
   });
 
   test.each([

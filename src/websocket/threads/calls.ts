@@ -6,6 +6,8 @@ import type { Connection } from '../connection.ts';
 /** A connection, with what handlers in threads can have done beside what is the connection's own. */
 export interface CalledConnection extends Connection<unknown> {
   publish(topic: string, data: string | Uint8Array, except?: object): BroadcastResult;
+  /** The time of its callback begins. */
+  onCallbackPending(): void;
 }
 
 /** The callback that a call comes from. */

@@ -1,6 +1,6 @@
 /** What a thread of handlers runs: it loads modules, and runs one callback at a time. */
 import { getPriority, setPriority } from 'node:os';
-import { workerData } from 'node:worker_threads';
+import { parentPort } from 'node:worker_threads';
 import { MainThread } from './main-thread.ts';
 import type { Task, ThreadStart } from './messages.ts';
 import { type PackedError, packError, unpackError } from './packed-error.ts';
@@ -28,6 +28,7 @@ async function load(module: string): Promise<void> {
 }
 
 async function run(id: number, task: Task): Promise<void> {
+  main.begin(id);
   const callback = new RunningCallback(main, id, task.isAborted);
   running = { id, callback };
   let error: PackedError | undefined;
@@ -44,7 +45,8 @@ async function run(id: number, task: Task): Promise<void> {
 
 function argumentOf({ callback, value }: Task): unknown {
   if (callback === 'onError') return unpackError(value as PackedError);
-  return value instanceof Uint8Array ? Buffer.from(value.buffer as ArrayBuffer) : value;
+  // Many functions take no shared memory, and the handler may transfer what it gets.
+  return value instanceof SharedArrayBuffer ? Buffer.from(new Uint8Array(new Uint8Array(value)).buffer) : value;
 }
 
 /** Linux alone has a priority for each thread; elsewhere it would be that of the whole process. */
@@ -58,10 +60,14 @@ function standBack(): void {
 }
 
 standBack();
-const main: MainThread = new MainThread(workerData as ThreadStart, {
-  load: module => void load(module),
-  run: (id, task) => void run(id, task),
-  abort(id) {
-    if (running?.id === id) running.callback.abort();
-  },
+let main: MainThread;
+// Not `workerData`, which modules of the application may look at: they find nothing there, as in a thread of their own.
+parentPort!.once('message', (start: ThreadStart) => {
+  main = new MainThread(start, {
+    load: module => void load(module),
+    run: (id, task) => void run(id, task),
+    abort(id) {
+      if (running?.id === id) running.callback.abort();
+    },
+  });
 });

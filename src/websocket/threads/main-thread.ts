@@ -34,6 +34,11 @@ export class MainThread {
     port.on('message', (message: ToThread) => this.#onMessage(message));
   }
 
+  /** From here on the task is this thread's: when it is lost, so is the task. */
+  begin(task: number): void {
+    Atomics.store(this.#shared, Place.begun, task);
+  }
+
   tell(message: FromThread, transfer: ArrayBuffer[] = []): void {
     this.#port.postMessage(message, transfer);
   }

@@ -18,7 +18,7 @@ export type ThreadCallback = (typeof THREAD_CALLBACKS)[number];
 /** The names that a module exports, each with whether it is a function. */
 export type ModuleExports = readonly (readonly [name: string, isFunction: boolean])[];
 
-/** What a thread starts with. */
+/** What a thread starts with: the first message to it, and the only one that does not come through the port. */
 export interface ThreadStart {
   readonly port: MessagePort;
   /** Shared with the main thread: see `Place`. */
@@ -31,8 +31,10 @@ export const Place = {
   messages: 0,
   /** The task whose connection has begun to close. Read in the middle of a computation. */
   aborted: 1,
+  /** The task that the thread has begun last: one that it was given and did not begin can be given to another. */
+  begun: 2,
 } as const;
-export const PLACES = 2;
+export const PLACES = 3;
 
 /** What a thread knows of a connection without asking. */
 export interface ConnectionInThread {
@@ -59,7 +61,7 @@ export interface Task {
   readonly connection: ConnectionInThread;
   /** The connection has begun to close before. */
   readonly isAborted: boolean;
-  /** The message and what else the callback gets, an error packed. */
+  /** The message and what else the callback gets: an error packed, bytes in a `SharedArrayBuffer`. */
   readonly value: unknown;
   readonly extra: unknown;
 }

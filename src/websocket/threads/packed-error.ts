@@ -1,4 +1,4 @@
-import { type ErrorCode, HoldfastError, isHoldfastError, toError } from '../../base/errors.ts';
+import { type ErrorCode, HoldfastError, isHoldfastError, toError, unreadableError } from '../../base/errors.ts';
 
 /**
  * An error on its way to another thread. Copying an error as it is would lose its code and every property of its own,
@@ -20,8 +20,21 @@ const BUILT_IN = { TypeError, RangeError, SyntaxError, ReferenceError, URIError,
 /** They have places of their own, or would be taken for the object's. */
 const NOT_FIELDS: ReadonlySet<string> = new Set(['name', 'message', 'stack', 'cause', '__proto__']);
 
-export function packError(thrown: unknown, depth = 0): PackedError {
-  const error = toError(thrown);
+/** Never throws, and what it returns can be copied, whatever was thrown. */
+export function packError(thrown: unknown): PackedError {
+  return packCause(thrown, 0);
+}
+
+function packCause(thrown: unknown, depth: number): PackedError {
+  try {
+    return packReadable(toError(thrown), depth);
+  } catch {
+    // A proxy that throws, or a getter that does not answer the same twice.
+    return packReadable(unreadableError(), depth);
+  }
+}
+
+function packReadable(error: Error, depth: number): PackedError {
   const fields: Record<string, string | number | boolean> = {};
   for (const key of Object.keys(error)) {
     if (NOT_FIELDS.has(key)) continue;
@@ -29,11 +42,13 @@ export function packError(thrown: unknown, depth = 0): PackedError {
     if (typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean') fields[key] = value;
   }
   const { name, message, stack } = error;
+  if (![name, message, stack ?? ''].every(text => typeof text === 'string'))
+    return packReadable(unreadableError(), depth);
   const cause = Object.getOwnPropertyDescriptor(error, 'cause')?.value;
   return {
     ...{ name, message, stack, fields },
     isHoldfast: isHoldfastError(error),
-    cause: cause === undefined || depth === MAX_DEPTH ? undefined : packError(cause, depth + 1),
+    cause: cause === undefined || depth === MAX_DEPTH ? undefined : packCause(cause, depth + 1),
   };
 }
 
@@ -41,7 +56,7 @@ export function unpackError(packed: PackedError): Error {
   const { name, message, stack, fields, isHoldfast } = packed;
   const cause = packed.cause && unpackError(packed.cause);
   const options = cause && { cause };
-  const Kind = name in BUILT_IN ? BUILT_IN[name as keyof typeof BUILT_IN] : Error;
+  const Kind = Object.hasOwn(BUILT_IN, name) ? BUILT_IN[name as keyof typeof BUILT_IN] : Error;
   const error = isHoldfast ? new HoldfastError(fields.code as ErrorCode, message, options) : new Kind(message, options);
   if (error.name !== name) Object.defineProperty(error, 'name', { value: name, configurable: true, writable: true });
   if (stack !== undefined) Object.defineProperty(error, 'stack', { value: stack, configurable: true, writable: true });

@@ -14,6 +14,8 @@ export interface ThreadServices {
 
 /** A callback that was given to a pool. */
 export interface GivenTask {
+  /** No thread has taken it, and there is one that runs another. */
+  readonly isWaiting: boolean;
   /** Its connection has begun to close. */
   abort(): void;
   /** Nobody waits for it any more: it is not begun, or has a second to end, and then its thread is ended. */
@@ -49,6 +51,7 @@ export class ThreadPool {
   #failures = 0;
   /** Ended by us, because of a callback that was given up. */
   readonly #terminated = new WeakSet<WorkerThread>();
+  readonly #givenUp = new WeakSet<ThreadTask>();
   readonly #replacements = new Set<Timer>();
 
   constructor(size: number, memoryMiB: number | undefined) {
@@ -67,7 +70,10 @@ export class ThreadPool {
     this.#modules.set(module, (this.#modules.get(module) ?? 0) + 1);
     try {
       letLoopsEnd();
-      while (this.#threads.size + this.#replacements.size < this.#size) this.#addThread([]);
+      // Also those that are to come after a pause: the module is to be loaded in every thread now.
+      this.#forgetReplacements();
+      const others = [...this.#modules.keys()].filter(other => other !== module);
+      while (this.#threads.size < this.#size) this.#addThread(others);
       const loaded = await Promise.all([...this.#threads].map(thread => this.#load(thread, module)));
       return loaded[0] ?? [];
     } catch (error) {
@@ -82,15 +88,23 @@ export class ThreadPool {
     if (count > 1) this.#modules.set(module, count - 1);
     else this.#modules.delete(module);
     if (this.#modules.size > 0) return;
+    this.#forgetReplacements();
+    await Promise.all([...this.#threads].map(thread => this.#end(thread, new Error('the server has stopped'))));
+  }
+
+  #forgetReplacements(): void {
     for (const timer of this.#replacements) this.#services?.clock.clearTimeout(timer);
     this.#replacements.clear();
-    await Promise.all([...this.#threads].map(thread => this.#end(thread, new Error('the server has stopped'))));
   }
 
   run(task: ThreadTask): GivenTask {
     this.#waiting.push(task);
     this.#distribute();
+    const pool = this;
     return {
+      get isWaiting() {
+        return pool.#waiting.includes(task) && [...pool.#threads].some(thread => thread.isAtWork);
+      },
       abort: () => this.#threadOf(task)?.abort(),
       giveUp: () => this.#giveUp(task),
     };
@@ -108,6 +122,7 @@ export class ThreadPool {
   }
 
   #giveUp(task: ThreadTask): void {
+    this.#givenUp.add(task);
     this.#waiting = this.#waiting.filter(one => one !== task);
     const thread = this.#threadOf(task);
     if (!thread) return;
@@ -152,11 +167,17 @@ export class ThreadPool {
   }
 
   #addThread(modules: Iterable<string>): void {
-    const owner = { onFree: () => this.#distribute(), onEnded: this.#onEnded };
+    const owner = { onFree: () => this.#distribute(), onNotBegun: this.#onNotBegun, onEnded: this.#onEnded };
     const thread = new WorkerThread(owner, this.#memoryMiB);
     this.#threads.add(thread);
     for (const module of modules) this.#load(thread, module).catch(error => void this.#end(thread, toError(error)));
   }
+
+  readonly #onNotBegun = (task: ThreadTask): void => {
+    if (this.#givenUp.has(task)) return;
+    this.#waiting.unshift(task);
+    this.#distribute();
+  };
 
   readonly #onEnded = (thread: WorkerThread, error: Error): void => {
     this.#threads.delete(thread);

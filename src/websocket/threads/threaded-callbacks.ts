@@ -98,11 +98,12 @@ export class ThreadedCallbacks {
         module: this.#module,
         callback: CALLBACK_OF[kind],
         connection: factsOf(connection),
-        isAborted: !connection.isOpen,
         // The bytes are valid until this returns.
-        value: value instanceof Uint8Array ? new Uint8Array(value) : kind === 'error' ? packError(value) : value,
+        value: value instanceof Uint8Array ? sharedCopy(value) : kind === 'error' ? packError(value) : value,
         extra,
       },
+      // Until now it has waited for those before it.
+      onTaken: () => connection.onCallbackPending(),
       onSettled: error => {
         hasSettled = true;
         if (given && this.#running.get(connection) === given) this.#running.delete(connection);
@@ -117,6 +118,11 @@ export class ThreadedCallbacks {
   /** The connection has begun to close. */
   onClosing(connection: object): void {
     this.#running.get(connection)?.abort();
+  }
+
+  /** Has the callback not begun, because every thread has another to run? */
+  isWaiting(connection: object): boolean {
+    return this.#running.get(connection)?.isWaiting === true;
   }
 
   /** The callback that runs is not waited for any more. */
@@ -146,6 +152,13 @@ function faultOf(exported: ModuleExports, options: object): string | undefined {
   }
   if (exported.some(([name]) => known.includes(name))) return undefined;
   return `it exports none of ${known.join(', ')}`;
+}
+
+/** Shared, so that it goes to another thread without another copy, and to a second one when the first is lost. */
+function sharedCopy(bytes: Uint8Array): SharedArrayBuffer {
+  const copy = new SharedArrayBuffer(bytes.length);
+  new Uint8Array(copy).set(bytes);
+  return copy;
 }
 
 function factsOf(connection: CalledConnection): ConnectionInThread {

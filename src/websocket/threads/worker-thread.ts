@@ -1,15 +1,27 @@
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads';
 import { HoldfastError, toError } from '../../base/errors.ts';
 import { CALLS, type Caller, type CallName } from './calls.ts';
-import { type FromThread, type ModuleExports, PLACES, Place, type Task, type ToThread } from './messages.ts';
+import {
+  type FromThread,
+  type ModuleExports,
+  PLACES,
+  Place,
+  type Task,
+  type ThreadStart,
+  type ToThread,
+} from './messages.ts';
 import { packError, unpackError } from './packed-error.ts';
 
 /** As the sources run, or as they were built. */
 const ENTRY = new URL(import.meta.url.endsWith('.ts') ? './entry.ts' : './entry.js', import.meta.url);
+/** As text: a process that was given its program as text, with `--input-type`, starts no thread from a file. */
+const PROGRAM = `import(${JSON.stringify(ENTRY.href)})`;
 
 /** One callback, and where its calls and its end go. */
 export interface ThreadTask extends Pick<Caller, 'connection'> {
-  readonly task: Task;
+  readonly task: Omit<Task, 'isAborted'>;
+  /** A thread has taken it. */
+  onTaken(): void;
   /** It has settled; with the error that it threw, or that took its thread away. */
   onSettled(error: Error | undefined): void;
 }
@@ -26,11 +38,16 @@ interface Running {
 export interface ThreadOwner {
   /** It has settled a callback and can take the next one. */
   onFree(thread: WorkerThread): void;
+  /** It has ended before it began this callback, which any other can run. */
+  onNotBegun(task: ThreadTask): void;
   /** It is gone, whoever ended it; `error` says why. The callback that it ran has been settled. */
   onEnded(thread: WorkerThread, error: Error): void;
 }
 
+/** As a number that fits into shared memory, also after years. */
+const MAX_ID = 0x7fff_ffff;
 let lastId = 0;
+const nextId = () => (lastId = (lastId % MAX_ID) + 1);
 
 /**
  * A thread that runs callbacks of connections, one at a time, and answers what they ask of their connection. Nothing
@@ -58,13 +75,14 @@ export class WorkerThread {
     this.#owner = owner;
     const { port1, port2 } = new MessageChannel();
     this.#shared = new Int32Array(new SharedArrayBuffer(PLACES * Int32Array.BYTES_PER_ELEMENT));
-    this.#worker = new Worker(ENTRY, {
+    this.#worker = new Worker(PROGRAM, {
+      eval: true,
       name: 'holdfast',
-      workerData: { port: port2, shared: this.#shared },
-      transferList: [port2],
       ...(memoryMiB !== undefined && { resourceLimits: { maxOldGenerationSizeMb: memoryMiB } }),
     });
     this.#port = port1;
+    const start: ThreadStart = { port: port2, shared: this.#shared };
+    this.#worker.postMessage(start, [port2]);
     port1.on('message', (message: FromThread) => this.#onMessage(message));
     this.#worker.on('error', (error: unknown) => {
       this.#error = toError(error);
@@ -73,11 +91,18 @@ export class WorkerThread {
   }
 
   get isFree(): boolean {
-    return this.#running === undefined && this.#loading.size === 0 && !this.#hasEnded;
+    return this.#running === undefined && this.#loading.size === 0 && !this.#isEnding;
+  }
+
+  /** It runs a callback, and is not being ended for it. */
+  get isAtWork(): boolean {
+    return this.#running !== undefined && !this.#isEnding;
   }
 
   /** Loads a module. @returns what it exports. @throws {Error} what loading it threw. */
   async load(module: string): Promise<ModuleExports> {
+    const underWay = this.#loading.get(module);
+    if (underWay) return underWay.promise;
     const loaded = Promise.withResolvers<ModuleExports>();
     this.#loading.set(module, loaded);
     // A server that starts waits for it: the process must not end meanwhile.
@@ -98,14 +123,11 @@ export class WorkerThread {
 
   /** Runs a callback; only when it is free. */
   run(task: ThreadTask): void {
-    const id = ++lastId;
+    const id = nextId();
     this.#running = { id, task, known: new Map(), asked: new Map() };
+    task.onTaken();
     try {
-      const { value } = task.task;
-      this.#tell(
-        { kind: 'run', id, task: task.task },
-        value instanceof Uint8Array ? [value.buffer as ArrayBuffer] : [],
-      );
+      this.#tell({ kind: 'run', id, task: { ...task.task, isAborted: !task.connection.isOpen } });
     } catch (error) {
       this.#settle(toError(error));
     }
@@ -176,7 +198,7 @@ export class WorkerThread {
 
   #ask(running: Running, call: number, value: Uint8Array | undefined): Promise<Uint8Array | undefined> {
     if (this.#running !== running) return Promise.reject(new TypeError('update: its callback has ended'));
-    const question = ++lastId;
+    const question = nextId();
     const asked = Promise.withResolvers<Uint8Array | undefined>();
     running.asked.set(question, asked);
     this.#tell({ kind: 'question', call, question, value });
@@ -196,8 +218,8 @@ export class WorkerThread {
     this.#tell({ kind: 'answer', call, error: packError(error) });
   }
 
-  #tell(message: ToThread, transfer: ArrayBuffer[] = []): void {
-    this.#port.postMessage(message, transfer);
+  #tell(message: ToThread): void {
+    this.#port.postMessage(message);
     Atomics.add(this.#shared, Place.messages, 1);
     Atomics.notify(this.#shared, Place.messages);
   }
@@ -213,6 +235,8 @@ export class WorkerThread {
   }
 
   #onExit(code: number): void {
+    // Also one that ends by itself takes no more.
+    this.#isEnding = true;
     // What it said before its end counts.
     for (let last = receiveMessageOnPort(this.#port); last; last = receiveMessageOnPort(this.#port))
       this.#onMessage(last.message);
@@ -220,7 +244,12 @@ export class WorkerThread {
     this.#port.close();
     const cause = this.#error ?? new Error(`a thread of handlers has ended with exit code ${code}`);
     const error = lost(cause);
-    for (const loaded of this.#loading.values()) loaded.reject(error);
+    for (const loaded of this.#loading.values()) loaded.reject(cause);
+    const running = this.#running;
+    if (running && Atomics.load(this.#shared, Place.begun) !== running.id) {
+      this.#running = undefined;
+      this.#owner.onNotBegun(running.task);
+    }
     this.#settle(error);
     this.#owner.onEnded(this, cause);
     this.#exited.resolve();
