@@ -1,9 +1,7 @@
 import type { Duration } from '../base/duration.ts';
 import { standardError } from '../server/standard-output.ts';
 import type { ExitCode } from './command.ts';
-
-/** How long what the program has printed by itself may keep the process after its server has stopped. */
-const END_GRACE_MS = 2_000;
+import { endSoon } from './end-soon.ts';
 
 /**
  * Waits for SIGTERM or SIGINT (Ctrl+C), then stops the server gracefully.
@@ -19,7 +17,7 @@ export async function stopOnSignal(
   void nextSignal().then(() => process.exit(1));
   standardError().write(`${signal}: draining for at most ${drain}; once more to end at once\n`);
   await server.stop({ drain });
-  setTimeout(() => process.exit(), END_GRACE_MS).unref();
+  endSoon();
   return 0;
 }
 

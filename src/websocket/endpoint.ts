@@ -34,7 +34,7 @@ import {
   negotiateDeflate,
   PerMessageDeflate,
 } from './protocol/permessage-deflate.ts';
-import type { ThreadServices } from './threads/thread-pool.ts';
+import type { ThreadPool, ThreadServices } from './threads/thread-pool.ts';
 import { moduleUrl, ThreadedCallbacks } from './threads/threaded-callbacks.ts';
 import type { TimerWheel } from './timer-wheel.ts';
 
@@ -230,6 +230,16 @@ export class ServedEndpoint<Data = undefined> implements Endpoint<Data> {
     }
   }
 
+  /**
+   * Loads the handlers into one thread and ends it. Nothing of the endpoint runs.
+   *
+   * @throws {HoldfastError} what `start` would: ERR_CONFIG_INVALID when the module of its handlers cannot be used.
+   */
+  async checkHandlers(services: ThreadServices): Promise<void> {
+    const threaded = await this.#loadHandlers(this.#dispatcher?.threads?.single(), services);
+    await threaded?.close();
+  }
+
   /** Waits for the last callback of the last connection and runs `destroy`. Closing them is the server's part. */
   async stop(): Promise<void> {
     if (!this.#isRunning) return;
@@ -296,12 +306,14 @@ export class ServedEndpoint<Data = undefined> implements Endpoint<Data> {
   }
 
   async #openThreads(services: ThreadServices): Promise<void> {
+    this.#threaded = await this.#loadHandlers(this.#dispatcher?.threads, services);
+    this.#owner.wantsFragments ||= this.#threaded?.has('fragment') === true;
+  }
+
+  async #loadHandlers(pool: ThreadPool | undefined, services: ThreadServices): Promise<ThreadedCallbacks | undefined> {
     const { handlers } = this.options;
-    const pool = this.#dispatcher?.threads;
-    if (handlers === undefined || pool === undefined) return;
-    const module = moduleUrl(handlers);
-    this.#threaded = await ThreadedCallbacks.open(this.patterns[0]!, module, this.options, pool, services);
-    this.#owner.wantsFragments ||= this.#threaded.has('fragment');
+    if (handlers === undefined || pool === undefined) return undefined;
+    return ThreadedCallbacks.open(this.patterns[0]!, moduleUrl(handlers), this.options, pool, services);
   }
 
   async #closeThreads(): Promise<void> {

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -98,6 +98,108 @@ describe('holdfast check', () => {
         'holdfast.yaml: 2 errors\n',
       ].join('\n'),
     );
+  });
+
+  describe('of handlers in threads', () => {
+    const product = new URL('../../src/index.ts', import.meta.url).href;
+    const endpoint = (path: string, file: string, more = '') =>
+      `defineEndpoint({ path: '${path}', dispatch: { threads: 8 }, handlers: new URL('./${file}', import.meta.url), ${more} })`;
+
+    /** What it prints, without the name of the folder. */
+    async function checked(file = 'holdfast.yaml') {
+      const { code, stdout, stderr } = await runHoldfast(['check', '--config', file], { cwd });
+      return { code, lines: stdout.replaceAll(realpathSync(cwd), '').trimEnd().split('\n'), stderr };
+    }
+
+    beforeEach(() => {
+      write('fine.ts', 'export function onMessage(): void {}\n');
+      write('throws.ts', 'const prices: number[] = [];\n\nif (prices.length === 0) throw new Error("no prices");\n');
+      write('imports.ts', "import './throws.ts';\nexport function onMessage(): void {}\n");
+      write('syntax.ts', 'export function onMessage( { let x = ; }\n');
+      write('none.ts', 'export const answer = 42;\n');
+      write('misspelled.ts', 'export function onMesage(): void {}\n');
+      write('ends.ts', 'process.exit(3);\n');
+    });
+
+    test('finds what makes a start fail, in its words, for each endpoint of a module', async () => {
+      const files = ['fine', 'missing', 'throws', 'imports', 'syntax', 'none', 'misspelled', 'ends'];
+      const endpoints = [
+        ...files.map(file => endpoint(`/${file}`, `${file}.ts`)),
+        endpoint('/twice', 'fine.ts', 'onMessage() {}'),
+      ];
+      write(
+        'holdfast.config.ts',
+        `import { defineConfig, defineEndpoint } from '${product}';
+        const endpoints = [${endpoints.join(',\n')}];
+        export default defineConfig({ session: false, routes: endpoints.map(endpoint => ({ endpoint })) });\n`,
+      );
+      const { code, lines, stderr } = await checked('holdfast.config.ts');
+      expect([code, stderr]).toEqual([1, '']);
+      const start = (index: number, name: string, file = name) =>
+        `holdfast.config.ts: routes[${index}].endpoint: endpoint /${name}: the handlers of /${file}.ts`;
+      const callbacks = 'onOpen, onMessage, onFragment, onPing, onPong, onTimeout, onError, onClose';
+      expect(lines).toEqual([
+        `${start(1, 'missing')} cannot be loaded: there is no such file`,
+        `${start(2, 'throws')} cannot be loaded: no prices (/throws.ts:3)`,
+        `${start(3, 'imports')} cannot be loaded: no prices (/throws.ts:3)`,
+        expect.stringMatching(/^holdfast\.config\.ts: routes\[4\].* cannot be loaded: .* \(\/syntax\.ts:1\)$/),
+        `${start(5, 'none')}: it exports none of ${callbacks}`,
+        `${start(6, 'misspelled')}: there is no callback "onMesage"; did you mean "onMessage"?`,
+        `${start(7, 'ends')} cannot be loaded: a thread of handlers has ended with exit code 3`,
+        `${start(8, 'twice', 'fine')}: "onMessage" is in the definition of the endpoint too; remove one of the two`,
+        'holdfast.config.ts: 8 errors',
+      ]);
+    });
+
+    test('finds it for endpoints that modules declare, and for those of mounted applications', async () => {
+      const shared = (path: string, file: string) =>
+        `defineEndpoint({ path: '${path}', dispatch: 'computing', handlers: new URL('./${file}', import.meta.url) })`;
+      write(
+        'charts.ts',
+        `import { defineEndpoint } from '${product}';
+        export const fine = ${shared('/fine', 'fine.ts')};
+        export const wrong = ${shared('/wrong', 'missing.ts')};\n`,
+      );
+      write(
+        'holdfast.yaml',
+        'dispatch: { computing: { threads: 2 } }\nroutes:\n  - mount: /app\n    application:\n      endpoints: [charts.ts]\n',
+      );
+      const { code, lines } = await checked();
+      expect(code).toBe(1);
+      expect(lines[0]).toBe(
+        'holdfast.yaml:5: routes[0].application.endpoints: endpoint /wrong: the handlers of /missing.ts cannot be loaded: there is no such file',
+      );
+      write(
+        'holdfast.yaml',
+        'dispatch: { computing: { concurrency: 2 } }\nendpoints: [nothing-here.ts, charts.ts]\nsession: false\n',
+      );
+      expect((await checked()).lines).toEqual([
+        expect.stringMatching(
+          /^holdfast\.yaml:2: endpoints: endpoint \/fine: "handlers" run in threads, and dispatch policy "computing" has none/,
+        ),
+        expect.stringMatching(/^holdfast\.yaml:2: endpoints: endpoint \/wrong: "handlers" run in threads/),
+        'holdfast.yaml: 2 errors',
+      ]);
+      write('holdfast.yaml', 'endpoints: [nothing-here.ts]\nsession: false\n');
+      expect((await checked()).lines[0]).toMatch(/^holdfast\.yaml:1: endpoints: endpoints: no file matches/);
+    });
+
+    test('loads them in a thread, and ends although the modules have begun something', async () => {
+      write(
+        'where.ts',
+        `import { isMainThread } from 'node:worker_threads';
+        if (isMainThread) throw new Error('in the main thread');
+        setInterval(() => {}, 1000);
+        export function onMessage(): void {}\n`,
+      );
+      write(
+        'holdfast.config.ts',
+        `import { defineConfig, defineEndpoint } from '${product}';
+        setInterval(() => {}, 1000);
+        export default defineConfig({ session: false, routes: [{ endpoint: ${endpoint('/', 'where.ts')} }] });\n`,
+      );
+      expect(await checked('holdfast.config.ts')).toEqual({ code: 0, lines: ['holdfast.config.ts: ok'], stderr: '' });
+    });
   });
 
   test('says which files it looks for when there is none', async () => {

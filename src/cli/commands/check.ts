@@ -3,9 +3,11 @@ import { checkConfig, toProblems } from '../../config/check.ts';
 import { checkFiles } from '../../config/check-files.ts';
 import { byLine, ConfigError, formatProblem } from '../../config/config-error.ts';
 import { readConfig } from '../../config/load.ts';
+import { checkHandlers } from '../../server/assembly/check-handlers.ts';
 import { checkStricterRoutes } from '../../server/assembly/stricter-routes.ts';
 import type { Command } from '../command.ts';
 import { configFile, configOption } from '../config-option.ts';
+import { endSoon } from '../end-soon.ts';
 
 export const check: Command = {
   summary: 'Test a configuration file without running it: errors, and warnings for what is legal but wrong.',
@@ -14,7 +16,8 @@ export const check: Command = {
     const file = configFile(named);
     try {
       const { config, locate } = await readConfig(file);
-      const errors = await checkFiles(config, locate);
+      const handlers = toProblems(await checkHandlers(config), locate);
+      const errors = [...(await checkFiles(config, locate)), ...handlers].sort(byLine);
       const warnings = [...checkConfig(config, locate), ...toProblems(checkStricterRoutes(config), locate)];
       for (const problem of errors) console.log(formatProblem(problem));
       for (const problem of warnings.sort(byLine))
@@ -26,6 +29,8 @@ export const check: Command = {
       console.log(error.message);
       console.log(summary(file, error.problems.length, 0));
       return 1;
+    } finally {
+      endSoon();
     }
   },
 };

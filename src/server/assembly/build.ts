@@ -23,7 +23,6 @@ import { formsOf } from '../../session/identity/key-file.ts';
 import { MemoryLedger } from '../../session/ledgers/memory.ts';
 import { SERVER_PARTS, type SessionManager } from '../../session/manager.ts';
 import type { DiskOptions } from '../../session/room/disk.ts';
-import { Dispatcher } from '../../websocket/dispatcher.ts';
 import type { ServedEndpoint } from '../../websocket/endpoint.ts';
 import { TimerWheel } from '../../websocket/timer-wheel.ts';
 import { Topics } from '../../websocket/topics.ts';
@@ -32,7 +31,7 @@ import type { InternalApi } from '../intakes/internal.ts';
 import type { LineSink } from '../line-output.ts';
 import { type AccessLog, createAccessLog, createLogger, reportLostLines } from '../logging.ts';
 import { internalApi, openAssertionKeys } from './internal.ts';
-import { buildRoutes } from './routes.ts';
+import { buildRoutes, dispatchersOf } from './routes.ts';
 import { type OpenSessions, SessionContexts, signingKeys } from './session-contexts.ts';
 import { ledgerOf, makeUpstreams, shareMoves } from './upstreams.ts';
 
@@ -112,9 +111,7 @@ export async function build(
     });
     const entries = await buildRoutes(config, {
       ...{ logger, upstreams, sessions, openSessions: openContext, folder: process.cwd() },
-      dispatchers: new Map(
-        Object.entries(config.dispatch ?? {}).map(([name, options]) => [name, new Dispatcher(options)]),
-      ),
+      dispatchers: dispatchersOf(config),
     });
     const managers = managersByHost(entries);
     warnOfClashes(managers, logger);

@@ -19,7 +19,7 @@ import { createOriginPolicy } from '../../policy/origin.ts';
 import type { Policy } from '../../policy/policy.ts';
 import { confidential } from '../../policy/transport.ts';
 import type { SessionManager } from '../../session/manager.ts';
-import type { Dispatcher } from '../../websocket/dispatcher.ts';
+import { Dispatcher } from '../../websocket/dispatcher.ts';
 import { type ServedEndpoint, servedEndpoint } from '../../websocket/endpoint.ts';
 import { declaredEndpoints } from './declared-endpoints.ts';
 import { demandsOf, sharesServer, stricterRoutes } from './stricter-routes.ts';
@@ -166,7 +166,16 @@ function defaultSessionMode(target: Target, sessions: SessionContext | undefined
   return target.kind === 'upstream' && target.upstream.observer ? 'none' : DEFAULT_SESSION_MODE[target.kind];
 }
 
-function endpointTarget(endpoint: ServedEndpoint<unknown>, dispatchers: ReadonlyMap<string, Dispatcher>): Target {
+/** The dispatch policies that endpoints name. */
+export function dispatchersOf({ dispatch = {} }: Config): ReadonlyMap<string, Dispatcher> {
+  return new Map(Object.entries(dispatch).map(([name, options]) => [name, new Dispatcher(options)]));
+}
+
+/** @throws {HoldfastError} ERR_CONFIG_INVALID when the policy that it names is not there, or does not fit to it. */
+export function endpointTarget(
+  endpoint: ServedEndpoint<unknown>,
+  dispatchers: ReadonlyMap<string, Dispatcher>,
+): Extract<Target, { kind: 'endpoint' }> {
   const name = endpoint.options.dispatch;
   if (typeof name === 'string') {
     const dispatcher = dispatchers.get(name);

@@ -59,6 +59,11 @@ export class ThreadPool {
     this.#memoryMiB = memoryMiB;
   }
 
+  /** One thread like those of this pool, with nothing loaded. */
+  single(): ThreadPool {
+    return new ThreadPool(1, this.#memoryMiB);
+  }
+
   /**
    * Loads the module in every thread; the first one starts them.
    *

@@ -21,6 +21,10 @@ const CALLBACK_OF: Readonly<Record<CallbackKind, ThreadCallback>> = {
   close: 'onClose',
 };
 
+/** A path and a line in a stack trace: of a frame, or above the source that could not be parsed. */
+const PLACE = /(?:^|\(|\bat |file:\/\/)(\/[^\n()]+?):(\d+)/gm;
+const OURS = fileURLToPath(new URL('../../', import.meta.url));
+
 /** What belongs into the definition: it runs once, or before there is a connection. */
 const OF_THE_DEFINITION = ['accept', 'init', 'destroy'];
 
@@ -75,7 +79,7 @@ export class ThreadedCallbacks {
       exported = await pool.open(module, services);
     } catch (error) {
       const cause = toError(error);
-      throw new HoldfastError('ERR_CONFIG_INVALID', `${what} cannot be loaded: ${cause.message}`, { cause });
+      throw new HoldfastError('ERR_CONFIG_INVALID', `${what} cannot be loaded: ${reasonOf(cause, module)}`, { cause });
     }
     const fault = faultOf(exported, options);
     if (fault === undefined) return new ThreadedCallbacks(module, pool, new Set(exported.map(([name]) => name)));
@@ -134,6 +138,14 @@ export class ThreadedCallbacks {
   close(): Promise<void> {
     return this.#pool.close(this.#module);
   }
+}
+
+/** Why a module cannot be loaded, and where that was found out. */
+function reasonOf(error: Error, module: string): string {
+  const { code, url } = error as NodeJS.ErrnoException & { readonly url?: string };
+  if (code === 'ERR_MODULE_NOT_FOUND' && url === module) return 'there is no such file';
+  const place = [...(error.stack ?? '').matchAll(PLACE)].find(([, path]) => !path!.startsWith(OURS));
+  return place ? `${error.message} (${place[1]}:${place[2]})` : error.message;
 }
 
 function faultOf(exported: ModuleExports, options: object): string | undefined {

@@ -1,0 +1,58 @@
+import { systemClock } from '../../base/clock.ts';
+import { toError } from '../../base/errors.ts';
+import { silentLogger } from '../../base/logger.ts';
+import type { ApplicationConfig, Config } from '../../config/config.ts';
+import { type BrokenRule, title } from '../../config/fields.ts';
+import type { Endpoint } from '../../websocket/connection.ts';
+import { servedEndpoint } from '../../websocket/endpoint.ts';
+import type { ThreadServices } from '../../websocket/threads/thread-pool.ts';
+import { declaredEndpoints } from './declared-endpoints.ts';
+import { dispatchersOf, endpointTarget } from './routes.ts';
+
+type Path = readonly PropertyKey[];
+
+/**
+ * What makes a start fail because of the handlers of an endpoint, in the words of the start: a module that is not there
+ * or cannot be loaded, a callback that is misspelled or missing, threads without handlers and the reverse.
+ *
+ * It loads what a start loads: the modules under `endpoints` here, as the configuration itself, and the modules of
+ * handlers in a thread, one after the other, each for as long as a start would wait.
+ */
+export async function checkHandlers(
+  config: Config,
+  services: ThreadServices = { clock: systemClock, logger: silentLogger },
+): Promise<BrokenRule[]> {
+  const faults: BrokenRule[] = [];
+  const dispatchers = dispatchersOf(config);
+  /** Several routes may have the same one. */
+  const checked = new Set<Endpoint<unknown>>();
+
+  const report = async (path: Path, check: () => Promise<void>) => {
+    try {
+      await check();
+    } catch (error) {
+      faults.push({ path, message: toError(error).message });
+    }
+  };
+  const checkEndpoint = async (endpoint: Endpoint<unknown>, name: string, path: Path) => {
+    if (checked.has(endpoint)) return;
+    checked.add(endpoint);
+    await report(path, () =>
+      endpointTarget(servedEndpoint(endpoint, name), dispatchers).endpoint.checkHandlers(services),
+    );
+  };
+  const checkApplication = async ({ routes = [], endpoints = [] }: ApplicationConfig, at: Path): Promise<void> => {
+    for (const [index, route] of routes.entries()) {
+      const path = [...at, 'routes', index];
+      if (route.endpoint) await checkEndpoint(route.endpoint, title(route), [...path, 'endpoint']);
+      if (route.application) await checkApplication(route.application, [...path, 'application']);
+    }
+    const path = [...at, 'endpoints'];
+    await report(path, async () => {
+      for (const { endpoint, source } of await declaredEndpoints(endpoints, process.cwd()))
+        await checkEndpoint(endpoint, source, path);
+    });
+  };
+  await checkApplication(config, []);
+  return faults;
+}
