@@ -70,7 +70,8 @@ export async function attachSocket(
   try {
     await binding.get();
     const held = await binding.attach();
-    if (held?.isEnded) return void (await held.release());
+    // Whoever closes them was told before there was anybody to hear it.
+    if (held?.isEnded || held?.isRenewed) return void (await held.release());
     if (held && onEnd)
       closeWith(manager, held, why =>
         callListener(

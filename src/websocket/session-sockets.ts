@@ -6,6 +6,18 @@ export interface SessionSocket {
   close(code: number, reason: string): void;
 }
 
+/** What a socket holds of its session. */
+interface Held {
+  readonly session: { readonly id: string };
+  readonly isEnded: boolean;
+  readonly isRenewed: boolean;
+}
+
+const END: Readonly<Record<'ended' | 'renewed', readonly [code: number, reason: string]>> = {
+  ended: [CloseCode.policyViolation, 'session ended'],
+  renewed: [CloseCode.serviceRestart, 'session renewed'],
+};
+
 /** Which sockets belong to which session, so that they end together. */
 export class SessionSockets<S extends SessionSocket = SessionSocket> extends SetMap<string, S> {
   /**
@@ -14,8 +26,14 @@ export class SessionSockets<S extends SessionSocket = SessionSocket> extends Set
    */
   closeAll(sid: string, why: 'ended' | 'renewed' = 'ended'): number {
     const closing = [...(this.get(sid) ?? [])];
-    const code = why === 'ended' ? CloseCode.policyViolation : CloseCode.serviceRestart;
-    for (const socket of closing) socket.close(code, `session ${why}`);
+    for (const socket of closing) socket.close(...END[why]);
     return closing.length;
+  }
+
+  /** Its handshake is over. What became of its session meanwhile was told when it was not here yet. */
+  join({ session, isEnded, isRenewed }: Held, socket: S): void {
+    this.add(session.id, socket);
+    if (isEnded) this.closeAll(session.id);
+    else if (isRenewed) socket.close(...END.renewed);
   }
 }

@@ -68,15 +68,14 @@ export class RelaySessions implements AttachedSessions {
   /** The relay ends with its sessions, and lets go of them when it ends. */
   add(relay: Relay): void {
     this.#observed?.add(relay);
-    const { sid } = this;
-    if (sid === undefined) return;
+    const attached = this.#attached;
+    if (attached === undefined) return;
     const { sockets } = this.#context!;
-    sockets.add(sid, relay);
-    // It may have ended while the backend was dialled.
-    if (this.#attached!.isEnded) sockets.closeAll(sid);
+    const { id } = attached.session;
+    sockets.join(attached, relay);
     relay.closed
       .then(() => {
-        sockets.remove(sid, relay);
+        sockets.remove(id, relay);
         return this.release();
       })
       .catch(() => {});

@@ -78,11 +78,7 @@ export async function openEndpoint(
       onGone: endingOf(attached, held?.context, onGone),
     };
     const connection = endpoint.open(socket, early, services, facts, accepted.data);
-    if (attached && connection.isOpen) {
-      held?.context.sockets.add(attached.session.id, connection);
-      // It may have ended while the handshake was under way, when it had no socket to close yet.
-      if (attached.isEnded) held?.context.sockets.closeAll(attached.session.id);
-    }
+    if (attached && connection.isOpen) held?.context.sockets.join(attached, connection);
     return connection;
   } finally {
     if (!isOpen) endpoint.giveUp();

@@ -329,6 +329,8 @@ export class SharedSession implements Watched {
   #storedAccessAt: number;
   /** The last ones that are known here. */
   #secrets: Secrets;
+  /** How often a login has replaced them. */
+  #renewals = 0;
   /** Of the store, when the session was read as a whole. */
   #interruptions: number;
   #reloading: Promise<void> | undefined;
@@ -394,10 +396,15 @@ export class SharedSession implements Watched {
     // Who attaches by the sid alone has shown no secret that a login could have replaced.
     const view = secrets && { isNew: false, isVeiled, isNameless, ownerName: state.ownerName };
     const handle = new SessionHandle(state, holder, view);
+    const renewals = this.#renewals;
+    const hasBeenRenewed = () => this.#renewals !== renewals;
     return {
       session: handle.session,
       get isEnded() {
         return state.isEnded;
+      },
+      get isRenewed() {
+        return hasBeenRenewed();
       },
       touch: () => this.#touch(),
       refresh: () => this.refresh(),
@@ -469,7 +476,9 @@ export class SharedSession implements Watched {
     const { header } = this.state;
     const before = this.#secrets;
     this.#secrets = header;
-    if (isReplaced(before, header)) this.#owner.onSecretReplaced();
+    if (!isReplaced(before, header)) return;
+    this.#renewals++;
+    this.#owner.onSecretReplaced();
   }
 
   /** Something was changed: it is committed when the write frequency says. */

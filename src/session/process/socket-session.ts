@@ -15,6 +15,8 @@ export interface SocketSession {
   readonly session: Session;
   /** True once the session is over, also when this process did not end it and has only learned of it. */
   readonly isEnded: boolean;
+  /** True once a login has replaced the secret that it came with: the socket must go, and may come again. */
+  readonly isRenewed: boolean;
   /** The session was used: counts as an access, written in batches. */
   touch(): void;
   /**
