@@ -188,13 +188,8 @@ function* checkPolicy(
 
 /** Settings of a route that have no effect on it, or more than was meant. */
 function* checkUse(route: RouteConfig, at: readonly PropertyKey[], config: Config): Generator<BrokenRule> {
-  if (route.touch !== undefined && (route.mount !== undefined || hasNoSession(route, config))) {
-    const where =
-      route.mount === undefined
-        ? 'on a route without sessions of ours'
-        : 'here; give it to the routes of the application';
-    yield { path: [...at, 'touch'], message: `${title(route)}: it has no effect ${where}` };
-  }
+  if (route.touch !== undefined && hasNoSession(route, config))
+    yield { path: [...at, 'touch'], message: `${title(route)}: it has no effect on a route without sessions of ours` };
   if (route.crossSiteSignIn && [route.path ?? []].flat().some(path => path.endsWith('*')))
     yield {
       path: [...at, 'crossSiteSignIn'],

@@ -444,7 +444,8 @@ export interface RouteConfig {
   crossSiteSignIn?: boolean;
   /**
    * `false`: what comes by this route, requests and the traffic of WebSockets, does not keep its session alive, as what a
-   * page sends by itself again and again. It sees and changes the session like any other. Default true.
+   * page sends by itself again and again. It sees and changes the session like any other. Default true, or as the `mount`
+   * says that the route is under.
    */
   touch?: boolean;
   /**

@@ -35,6 +35,8 @@ export interface RouteSources {
   readonly policy: InheritedPolicy;
   /** Attributes that the routes of a mounted application load, by what its mount says. */
   readonly attributes?: readonly string[] | undefined;
+  /** `touch` of the routes of a mounted application that do not say, by what its mount says. */
+  readonly touch?: boolean | undefined;
   /** Routes that take no WebSockets where they lead to a server of one of the others. */
   readonly stricter: ReadonlyMap<RouteConfig, readonly RouteConfig[]>;
   /** For routes with `rewriteLinks`; undefined where none has it. */
@@ -88,7 +90,8 @@ async function entriesOf(
             : await sources.openSessions(own.session, prefix);
       const attributes = joined(sources.attributes, config.attributes);
       const policy = within(sources.policy, config.policy);
-      entries.push(...(await entriesOf(own, { ...sources, sessions, attributes, policy }, prefix)));
+      const touch = config.touch ?? sources.touch;
+      entries.push(...(await entriesOf(own, { ...sources, sessions, attributes, policy, touch }, prefix)));
     } else {
       entries.push(...routeEntries(config, sources, mount));
     }
@@ -135,7 +138,7 @@ function routeEntries(config: RouteConfig, sources: RouteSources, mount: string)
         sessionMode: config.session ?? defaultSessionMode(target, sources.sessions),
         paths: pathTolerance(config),
         isCrossSiteSignIn: config.crossSiteSignIn,
-        touch: config.touch,
+        touch: config.touch ?? sources.touch,
         // Nobody reads them there.
         attributes: readsAttributes(target) ? joined(sources.attributes, config.attributes) : undefined,
       },
