@@ -473,7 +473,7 @@ export class SessionManager {
 
   /**
    * Calls back for what happens to sessions in this process. Returns a function that stops it. A listener that throws
-   * is logged.
+   * is logged. One function may be given several times: it is called for each, until each is stopped.
    *
    * @example
    * const stop = sessions.on('ended', ({ reason }) => console.log(reason)); // logout

@@ -103,6 +103,28 @@ describe('server.sessions before the server has started', () => {
     expect(heard).toEqual(['created', 'twice', 'late']);
   });
 
+  test('one function may listen for two, of which one stops: before the start and after it', async () => {
+    const server: Server = create({ routes: [{ path: '/*', session: 'create', fetch: () => new Response() }] });
+    const heard: string[] = [];
+    const both = () => heard.push('heard');
+    const stopEarly = [server.sessions.on('created', both), server.sessions.on('created', both)];
+    await server.start();
+    const stopLate = [server.sessions.on('created', both), server.sessions.on('created', both)];
+    for (const [stop, left] of [
+      [undefined, 4],
+      [stopEarly[0], 3],
+      [stopEarly[0], 3],
+      [stopLate[1], 2],
+      [stopEarly[1], 1],
+      [stopLate[0], 0],
+    ] as const) {
+      stop?.();
+      heard.length = 0;
+      await fetch(url(server, '/'));
+      expect(heard).toHaveLength(left);
+    }
+  });
+
   test('refuses a listener that could never be told anything, at once', () => {
     const { sessions } = create();
     expect(() => sessions.on('crated' as never, () => {})).toThrow(/did you mean "created"/);

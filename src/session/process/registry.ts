@@ -58,7 +58,7 @@ export class SessionRegistry {
   readonly #ended: RecentMap<string, true>;
   readonly #shared: SharedSessions;
   readonly #rules: SessionStateRules;
-  readonly #socketEndListeners = new Set<SocketEndListener>();
+  readonly #socketEndListeners = new Set<{ readonly listener: SocketEndListener }>();
   #unsubscribe: (() => Promise<void>) | undefined;
   #listening: Promise<void> | undefined;
 
@@ -289,13 +289,14 @@ export class SessionRegistry {
 
   /** Returns a function that stops it. */
   onSocketEnd(listener: SocketEndListener): () => void {
-    this.#socketEndListeners.add(listener);
-    return () => void this.#socketEndListeners.delete(listener);
+    const listening = { listener };
+    this.#socketEndListeners.add(listening);
+    return () => void this.#socketEndListeners.delete(listening);
   }
 
   tellSocketEnd(sid: string, why: SocketEndReason): void {
     const fail = (error: unknown) => this.#services.logger.error({ err: error }, 'a listener for ended sessions threw');
-    for (const listener of this.#socketEndListeners) callListener(() => listener(sid, why), fail);
+    for (const { listener } of this.#socketEndListeners) callListener(() => listener(sid, why), fail);
   }
 
   /** What another process, or this one, has told all. */

@@ -55,7 +55,7 @@ type Listener<E> = (event: E) => void;
 /** Who listens to what. A listener that throws is logged and disturbs nobody. */
 export class SessionListeners {
   readonly #logger: Logger;
-  readonly #listeners = new SetMap<keyof SessionEvents, Listener<never>>();
+  readonly #listeners = new SetMap<keyof SessionEvents, { readonly listener: Listener<never> }>();
 
   constructor(logger: Logger) {
     this.#logger = logger;
@@ -63,8 +63,10 @@ export class SessionListeners {
 
   /** @returns a function that stops it. */
   on<K extends keyof SessionEvents>(kind: K, listener: Listener<SessionEvents[K]>): () => void {
-    this.#listeners.add(kind, listener as Listener<never>);
-    return () => this.#listeners.remove(kind, listener as Listener<never>);
+    // One function may listen for several, each of which stops for itself.
+    const listening = { listener: listener as Listener<never> };
+    this.#listeners.add(kind, listening);
+    return () => this.#listeners.remove(kind, listening);
   }
 
   /** True when telling is worth the work of finding out what to tell. */
@@ -73,7 +75,7 @@ export class SessionListeners {
   }
 
   tell<K extends keyof SessionEvents>(kind: K, event: SessionEvents[K]): void {
-    for (const listener of this.#listeners.get(kind) ?? []) {
+    for (const { listener } of this.#listeners.get(kind) ?? []) {
       callListener(
         () => (listener as Listener<SessionEvents[K]>)(event),
         error => this.#logger.error({ err: error, event: kind }, 'a session listener threw'),
