@@ -483,6 +483,7 @@ describe('pages of an upstream with rewriteLinks', () => {
     ['XHTML', { 'Content-Type': 'application/xhtml+xml' }, undefined],
     ['a page in UTF-16', { 'Content-Type': 'text/html; charset="UTF-16LE"' }, 'charset'],
     ['a page in ISO-2022-JP', { 'Content-Type': 'text/html;charset=iso-2022-jp' }, 'charset'],
+    ['a file to be saved', { 'Content-Disposition': 'Attachment; filename="report.html"' }, undefined],
     ['a page that must not be changed', { 'Cache-Control': 'no-transform' }, undefined],
     ['a page that must be neither changed nor stored', { 'Cache-Control': 'no-transform, no-store' }, undefined],
     ['a public page that must not be changed', { 'Cache-Control': 'public, No-Transform, max-age=60' }, undefined],

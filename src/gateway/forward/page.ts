@@ -45,6 +45,8 @@ export function beginPage(
   const type = fields['content-type'] ?? '';
   if (!/^\s*text\/html\s*(?:;|$)/i.test(type)) return undefined;
   if (forbidsTransforming(fields['cache-control'])) return undefined;
+  // A file that is kept, and sent to others: it is no page of a session.
+  if (/^\s*attachment\s*(?:;|$)/i.test(fields['content-disposition'] ?? '')) return undefined;
   const encoding = fields['content-encoding']?.trim().toLowerCase() ?? 'identity';
   if (encoding !== 'identity') return left(upstream, 'encoded');
   const charset = /;\s*charset\s*=\s*["']?([^"';\s]+)/i.exec(type)?.[1];
