@@ -133,7 +133,8 @@ function bindTo(
   const bindings = (bound[BINDINGS] ??= []);
   for (const before of bindings) warnOfClash(manager, before.manager, binding.logger);
   bindings.push({ manager, binding });
-  warnOfClashesBeside((req.socket as { server?: object } | undefined)?.server, manager);
+  // Over HTTP/2 that is a stand-in, which throws when the connection is gone.
+  if (req.httpVersionMajor < 2) warnOfClashesBeside((req.socket as { server?: object } | undefined)?.server, manager);
   // What Engine.IO hands out for a handshake takes no cookie.
   if (typeof (res as Partial<ServerResponse>).appendHeader === 'function') commitBeforeHeaders(binding, res);
   else followHandshake(binding, res);

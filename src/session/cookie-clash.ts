@@ -41,7 +41,7 @@ export function warnOfClash(one: SessionManager, other: SessionManager, logger: 
   logger.warn(
     { event: 'session-cookies-clash', cookie, path },
     `two session managers have other sessions under one cookie, ${JSON.stringify(cookie)} with the path ${JSON.stringify(path)}: each does not know those of the other, and sets its own over them; ` +
-      'let both parts have one manager ("session: manager"), or give one another "cookie.name"',
+      'let both parts have one manager ("session: manager"), give one another "cookie.name", or say "session: false" where none is needed',
   );
 }
 
