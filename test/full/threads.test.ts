@@ -140,6 +140,36 @@ describe('a handler in a thread', () => {
     expect(await client.receive()).toBe('echo');
   });
 
+  test('is refused what cannot be copied to the main thread with a TypeError, and the session goes on', async () => {
+    await using own = await serve(hostile(), {
+      session: { store: 'memory:' },
+      routes: [{ path: '/in', session: 'create', fetch: () => new Response('in') }],
+    });
+    const origin = own.url.replace('ws', 'http');
+    const headers = { Cookie: (await fetch(`${origin}/in`)).headers.getSetCookie()[0]!.split(';')[0]! };
+    await using client = await testClient(own.url, { origin, headers });
+    for (const command of ['uncopied', 'echo']) client.send(command);
+    expect(await client.receive()).toBe(
+      'TypeError data,TypeError get,TypeError renew,TypeError invalidate,TypeError stream',
+    );
+    expect(await client.receive()).toBe('echo');
+  });
+
+  test('tells of every error that it stands for', async () => {
+    const logger = new Lines();
+    await using own = await serve(hostile(), {}, { logger });
+    await using client = await testClient(own.url);
+    client.send('stands for others');
+    await client.closed;
+    const { err } = logger.all.find(({ level }) => level === 'error')!.fields as { err: AggregateError };
+    expect(err).toBeInstanceOf(AggregateError);
+    expect(err.errors.map(one => `${one.name} ${one.message}`)).toEqual([
+      'RangeError the first',
+      'Error Symbol(second)',
+      'AggregateError inner',
+    ]);
+  });
+
   test('has the bytes of a message for itself', async () => {
     await using own = await serve(hostile());
     await using client = await testClient(own.url);

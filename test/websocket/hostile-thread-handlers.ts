@@ -28,6 +28,8 @@ const ERRORS: Readonly<Record<string, () => unknown>> = {
     error.cause = error;
     return error;
   },
+  'stands for others': () =>
+    new AggregateError([new RangeError('the first'), Symbol('second'), new AggregateError([], 'inner')]),
   'has no prototype': () => Object.create(null),
   'is a symbol': () => Symbol('x'),
 };
@@ -43,7 +45,24 @@ export async function onMessage(connection: ThreadConnection, data: string | Uin
   }
   const throws = ERRORS[data];
   if (throws) throw throws();
-  if (data === 'stray') {
+  if (data === 'uncopied') {
+    const none = (() => {}) as never;
+    const attempts = [
+      () => (connection.data = none),
+      () => connection.session!.get(Symbol('x') as never),
+      () => connection.session!.renew({ owner: none }),
+      () => connection.session!.invalidate(none),
+      () => connection.stream('x', none),
+    ];
+    const said: string[] = [];
+    for (const attempt of attempts)
+      try {
+        await attempt();
+      } catch (error) {
+        said.push(`${(error as Error).name} ${(error as Error).message.split(':')[0]}`);
+      }
+    connection.send(said.join());
+  } else if (data === 'stray') {
     connection.send('stray');
     setImmediate(() => {
       throw new Error('after the callback');

@@ -13,6 +13,13 @@ export interface ThreadWork {
 /** Runs here, on a value as it is stored. */
 export type Change = (value: Uint8Array | undefined) => Uint8Array | undefined;
 
+const TITLES: Partial<Record<CallName, string>> = { setData: 'data', setIdleTimeout: 'idleTimeoutMs', fetch: 'load' };
+
+/** What messages call it: as handlers do. */
+export function titleOf(name: CallName): string {
+  return TITLES[name] ?? name;
+}
+
 interface Waiting extends PromiseWithResolvers<unknown> {
   readonly change: Change | undefined;
 }
@@ -85,7 +92,13 @@ export class MainThread {
 
   #send(task: number, name: CallName, args: readonly unknown[], transfer?: ArrayBuffer[]): number {
     const call = ++this.#lastCall;
-    this.tell({ kind: 'call', call, task, name, args }, transfer);
+    try {
+      this.tell({ kind: 'call', call, task, name, args }, transfer);
+    } catch (cause) {
+      if (!(cause instanceof DOMException)) throw cause;
+      const message = `${titleOf(name)}: ${cause.message}; what goes to the main thread must be data that can be copied`;
+      throw new TypeError(message, { cause });
+    }
     return call;
   }
 

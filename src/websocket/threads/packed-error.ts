@@ -12,13 +12,17 @@ export interface PackedError {
   readonly fields: Readonly<Record<string, string | number | boolean>>;
   readonly isHoldfast: boolean;
   readonly cause: PackedError | undefined;
+  /** Those of an `AggregateError`, which often has no message of its own. */
+  readonly errors: readonly PackedError[] | undefined;
 }
 
 /** Of causes of causes. */
 const MAX_DEPTH = 8;
+/** Of an `AggregateError`. */
+const MAX_ERRORS = 8;
 const BUILT_IN = { TypeError, RangeError, SyntaxError, ReferenceError, URIError, EvalError } as const;
 /** They have places of their own, or would be taken for the object's. */
-const NOT_FIELDS: ReadonlySet<string> = new Set(['name', 'message', 'stack', 'cause', '__proto__']);
+const NOT_FIELDS: ReadonlySet<string> = new Set(['name', 'message', 'stack', 'cause', 'errors', '__proto__']);
 
 /** Never throws, and what it returns can be copied, whatever was thrown. */
 export function packError(thrown: unknown): PackedError {
@@ -49,7 +53,13 @@ function packReadable(error: Error, depth: number): PackedError {
     ...{ name, message, stack, fields },
     isHoldfast: isHoldfastError(error),
     cause: cause === undefined || depth === MAX_DEPTH ? undefined : packCause(cause, depth + 1),
+    errors: depth === MAX_DEPTH ? undefined : errorsOf(error)?.map(one => packCause(one, MAX_DEPTH)),
   };
+}
+
+function errorsOf(error: Error): readonly unknown[] | undefined {
+  if (!(error instanceof AggregateError) || !Array.isArray(error.errors)) return undefined;
+  return error.errors.slice(0, MAX_ERRORS);
 }
 
 export function unpackError(packed: PackedError): Error {
@@ -57,7 +67,11 @@ export function unpackError(packed: PackedError): Error {
   const cause = packed.cause && unpackError(packed.cause);
   const options = cause && { cause };
   const Kind = Object.hasOwn(BUILT_IN, name) ? BUILT_IN[name as keyof typeof BUILT_IN] : Error;
-  const error = isHoldfast ? new HoldfastError(fields.code as ErrorCode, message, options) : new Kind(message, options);
+  const error = isHoldfast
+    ? new HoldfastError(fields.code as ErrorCode, message, options)
+    : packed.errors
+      ? new AggregateError(packed.errors.map(unpackError), message, options)
+      : new Kind(message, options);
   if (error.name !== name) Object.defineProperty(error, 'name', { value: name, configurable: true, writable: true });
   if (stack !== undefined) Object.defineProperty(error, 'stack', { value: stack, configurable: true, writable: true });
   return Object.assign(error, fields);

@@ -55,12 +55,7 @@ export class RemoteConnection<Data> implements ThreadConnection<Data> {
   }
 
   set data(data: DeepReadonly<Data>) {
-    try {
-      this.#callback.now('setData', [data]);
-    } catch (cause) {
-      if (!(cause instanceof DOMException)) throw cause;
-      throw new TypeError(`data: ${cause.message}; what a thread sets must be data that can be copied`, { cause });
-    }
+    this.#callback.now('setData', [data]);
     this.#kept = this.#keep(structuredClone(data));
   }
 

@@ -1,6 +1,6 @@
 import { HoldfastError } from '../../base/errors.ts';
 import type { CallArgs, CallName, Calls } from './calls.ts';
-import type { Change, MainThread } from './main-thread.ts';
+import { type Change, type MainThread, titleOf } from './main-thread.ts';
 
 const isAborted = Object.getOwnPropertyDescriptor(AbortSignal.prototype, 'aborted')!.get!;
 
@@ -71,9 +71,9 @@ export class RunningCallback {
     this.#hasEnded = true;
   }
 
-  #check(name: string): void {
+  #check(name: CallName): void {
     if (!this.#hasEnded) return;
-    const message = `${name}: the callback of this connection has ended; in a thread a connection can be used until then, so return a promise that settles when all is done`;
+    const message = `${titleOf(name)}: the callback of this connection has ended; in a thread a connection can be used until then, so return a promise that settles when all is done`;
     throw new HoldfastError('ERR_WS_OUTSIDE_CALLBACK', message);
   }
 }
