@@ -68,6 +68,59 @@ test('an echo server runs on the built package', async () => {
   expect(stdout).toContain('echoed hello');
 });
 
+test('handlers run in threads of the built package, in JavaScript and in TypeScript, and check finds those that would not', async () => {
+  const folder = join(project, 'threads');
+  await mkdir(folder);
+  const write = (name: string, text: string) => writeFile(join(folder, name), text);
+  await write('package.json', JSON.stringify({ private: true, type: 'module' }));
+  await write(
+    'plain.js',
+    `import { CloseCode } from 'holdfast';
+    export const onMessage = (connection, data) => connection.close(CloseCode.normal, 'plain ' + data);`,
+  );
+  await write(
+    'typed.ts',
+    `import type { ThreadConnection } from 'holdfast';
+    export const onMessage = (connection: ThreadConnection, data: string | Uint8Array) => connection.close(1000, 'typed ' + data);`,
+  );
+  await write(
+    'holdfast.config.js',
+    `import { defineConfig, defineEndpoint } from 'holdfast';
+    const endpoint = file =>
+      defineEndpoint({ path: '/' + file, dispatch: { threads: 1 }, handlers: new URL(file, import.meta.url) });
+    export default defineConfig({
+      listen: [{ port: 0, host: '127.0.0.1' }],
+      session: false,
+      routes: ['plain.js', 'typed.ts', ...(process.env.MORE ? [process.env.MORE] : [])].map(file => ({ endpoint: endpoint(file) })),
+    });`,
+  );
+  await write(
+    'main.js',
+    `import { createServer } from 'holdfast';
+    import config from './holdfast.config.js';
+    const server = createServer(config);
+    await server.start();
+    for (const path of ['/plain.js', '/typed.ts']) {
+      const socket = new WebSocket(server.urls[0].replace('http', 'ws') + path);
+      socket.onopen = () => socket.send('hello');
+      console.log((await new Promise(resolve => (socket.onclose = resolve))).reason);
+    }
+    await server.stop();`,
+  );
+  expect(await run(process.execPath, ['main.js'], { cwd: folder, timeout: 20_000 })).toContain(
+    'plain hello\ntyped hello\n',
+  );
+  const program = join(project, 'node_modules/.bin/holdfast');
+  expect(await run(program, ['check', '--config', 'holdfast.config.js'], { cwd: folder })).toBe(
+    'holdfast.config.js: ok\n',
+  );
+  const wrong = run(program, ['check', '--config', 'holdfast.config.js'], {
+    cwd: folder,
+    env: { ...process.env, MORE: 'missing.js' },
+  });
+  await expect(wrong).rejects.toThrow(/routes\[2\]\.endpoint: .*missing\.js cannot be loaded: there is no such file\n/);
+});
+
 /** What README.md has between this heading and the next. */
 async function section(heading: string): Promise<string> {
   const readme = await readFile(join(root, 'README.md'), 'utf8');
