@@ -270,6 +270,10 @@ describe('in a page', () => {
       for (const every of [1, 2, 3, Number.POSITIVE_INFINITY])
         expect(rewrite(html, { isCharsetKnown: false }, every)).toBe(html);
     }
+    // The mark of UTF-16 counts also where the answer says otherwise.
+    for (const mark of ['\u00fe\u00ff', '\u00ff\u00fe'])
+      for (const every of [1, 2, 3, Number.POSITIVE_INFINITY])
+        expect(rewrite(`${mark}<a href="/b">`, {}, every)).toBe(`${mark}<a href="/b">`);
     expect(rewrite('\u001b<a href="/b">')).toBe(`\u001b<a href="/b${P}">`);
     // A script that is not over with its first end tag.
     const left: string[] = [];

@@ -120,7 +120,7 @@ export class HtmlLinks {
     const page = this.#page;
     const begun = page.length;
     page.add(chunk);
-    const known = this.#options.isCharsetKnown ? chunk.length : this.#untilCharset(chunk, begun);
+    const known = this.#untilCharset(chunk, begun);
     this.#feed(known === chunk.length ? chunk : chunk.slice(0, known));
     if (known < chunk.length) this.#stop('charset');
     if (!this.#isOver) this.#readScript(page.length);
@@ -159,9 +159,10 @@ export class HtmlLinks {
   /** How much of a chunk is in an encoding that contains ASCII, as far as can be seen. */
   #untilCharset(chunk: string, begun: number): number {
     if (begun < 2) this.#mark += chunk.slice(0, 2 - begun);
-    // The marks of UTF-16. A page in ISO-2022-JP has escapes, and no other page has.
+    // The marks of UTF-16, which count for more than what the answer says.
     if (this.#mark === '\xfe\xff' || this.#mark === '\xff\xfe') return 0;
-    const at = chunk.indexOf('\x1b');
+    // A page in ISO-2022-JP has escapes, and no other page has.
+    const at = this.#options.isCharsetKnown ? -1 : chunk.indexOf('\x1b');
     return at === -1 ? chunk.length : at;
   }
 
