@@ -89,7 +89,7 @@ test('handlers run in threads of the built package, in JavaScript and in TypeScr
     const endpoint = file =>
       defineEndpoint({ path: '/' + file, dispatch: { threads: 1 }, handlers: new URL(file, import.meta.url) });
     export default defineConfig({
-      listen: [{ port: 0, host: '127.0.0.1' }],
+      listen: [{ port: 0, host: '127.0.0.1', hosts: ['localhost'] }],
       session: false,
       routes: ['plain.js', 'typed.ts', ...(process.env.MORE ? [process.env.MORE] : [])].map(file => ({ endpoint: endpoint(file) })),
     });`,
