@@ -413,7 +413,7 @@ export class LmdbStore implements SessionStore {
     for (const name of changes.deleted ?? []) change.delete(name);
     for (const [name, value] of changes.set ?? []) change.set(name, value, version);
     // From here on it is known: what has changed since the head was found is not written.
-    this.#environment.read(() => change.learnSizes(name => this.#lengthOf(key, name)));
+    change.learnSizes(name => this.#environment.read(() => this.#lengthOf(key, name)));
     const header = changes.header && { ...head.header, ...changes.header };
     const bytes = head.with(header, change.attributes).encode();
     const { room } = this.#environment;
