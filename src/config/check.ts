@@ -10,6 +10,7 @@ import { broughtManager } from './brought-manager.ts';
 import { checkClientHeaders } from './client-headers.ts';
 import type { Config, PolicyConfig, RouteConfig, SessionConfig, UpstreamConfig } from './config.ts';
 import { byLine, type ConfigProblem, formatPath } from './config-error.ts';
+import { checkCookieClashes } from './cookie-clashes.ts';
 import { type BrokenRule, title } from './fields.ts';
 import type { Locate } from './parse.ts';
 
@@ -33,6 +34,7 @@ export function checkConfig(config: Config, locate: Locate = () => ({})): Config
     ...checkUpstreams(config),
     ...checkBackendSessions(config),
     ...checkClientHeaders(config),
+    ...checkCookieClashes(config),
     ...checkEmpty(config),
   ];
   return toProblems(warnings, locate).sort(byLine);
