@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { defineConfig, mergeConfig } from 'vitest/config';
 import quick from './vitest.config.ts';
 
@@ -7,6 +8,36 @@ const config = mergeConfig(
   defineConfig({ test: { isolate: true, testTimeout: 300_000, hookTimeout: 300_000 } }),
 );
 const { include, exclude, ...test } = config.test;
+/** Which wait for the clock or for programs of their own most of the time, and measure nothing. */
+const WAITING = [
+  'affinity-on-stores',
+  'database-tools',
+  'demo',
+  'example-notifications',
+  'example-sensors',
+  'example-shop-cart',
+  'example-stock-ticker',
+  'guard-full-disk',
+  'guard-half-closed',
+  'guard-half-closed-clients',
+  'guard-inflate-turns',
+  'guard-log-outputs',
+  'guard-logs',
+  'guard-slow-clients',
+  'guard-slow-readers',
+  'keep-alive',
+  'last-words',
+  'lmdb-namespaces',
+  'one-login',
+  'pgbouncer',
+  'polling',
+  'postgres-tls',
+  'redis-full',
+  'redis-sentinel',
+  'running-requests',
+  'session-races',
+  'statistics-of-processes',
+].map(file);
 /** Which measure times or memory, or keep the machine busy on purpose. */
 const MEASURING = [
   'bad-input-at-scale',
@@ -24,32 +55,26 @@ const MEASURING = [
   'relay-faults',
   'session-end-to-close',
   'threads',
-].map(name => `test/full/${name}.test.ts`);
-const EXCLUDED = ['**/node_modules/**'];
+].map(file);
 
-// What waits for the clock or for programs of its own, side by side; then what needs the machine for itself.
+function file(name: string): string {
+  return `test/full/${name}.test.ts`;
+}
+
+/** Files of one kind, which run when those of the kind before have ended. */
+function project(name: string, groupOrder: number, maxWorkers: number, include: string[], exclude: string[] = []) {
+  const own = { name, include, exclude: ['**/node_modules/**', ...exclude], maxWorkers };
+  return { extends: true as const, test: { ...own, sequence: { groupOrder } } };
+}
+
+const cores = availableParallelism();
+// What waits shares the cores, what computes has one each, and what measures has the machine for itself.
 config.test = {
   ...test,
   projects: [
-    {
-      extends: true,
-      test: {
-        name: 'side by side',
-        include: ['test/full/**/*.test.ts'],
-        exclude: [...EXCLUDED, ...MEASURING],
-        sequence: { groupOrder: 0 },
-      },
-    },
-    {
-      extends: true,
-      test: {
-        name: 'one by one',
-        include: MEASURING,
-        exclude: EXCLUDED,
-        fileParallelism: false,
-        sequence: { groupOrder: 1 },
-      },
-    },
+    project('waiting', 0, cores + 1, WAITING),
+    project('computing', 1, cores, ['test/full/**/*.test.ts'], [...WAITING, ...MEASURING]),
+    project('measuring', 2, 1, MEASURING),
   ],
 };
 

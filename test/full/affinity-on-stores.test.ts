@@ -38,17 +38,22 @@ describe.each(
     ['read', '/'],
     ['write', '/set?value=a'],
     ['update', '/update'],
-  ])('to %s break affinity with each request, and one that stays alone with none', async (_what, path) => {
-    const cookie = (await ask(0, '/in')).headers.getSetCookie()[0]!.split(';')[0]!;
-    for (let n = 0; n < TURNS; n++) await ask(0, path, { cookie });
-    const before = await breaks();
-    for (let turn = 1; turn <= TURNS; turn++) {
-      expect((await ask(turn, path, { cookie })).status).toBe(200);
-      // In relaxed coherence an event says that the session is elsewhere.
-      if (coherence === 'relaxed') await new Promise(resolve => setTimeout(resolve, 50));
-    }
-    expect((await breaks()).map((count, index) => count - before[index]!)).toEqual([TURNS / 2, TURNS / 2]);
-    for (let n = 0; n < TURNS; n++) await ask(0, path, { cookie });
-    expect((await breaks()).map((count, index) => count - before[index]!)).toEqual([TURNS / 2, TURNS / 2]);
-  });
+    // The event takes longer, now and then, on a machine that has other work.
+  ])(
+    'to %s break affinity with each request, and one that stays alone with none',
+    { retry: 2 },
+    async (_what, path) => {
+      const cookie = (await ask(0, '/in')).headers.getSetCookie()[0]!.split(';')[0]!;
+      for (let n = 0; n < TURNS; n++) await ask(0, path, { cookie });
+      const before = await breaks();
+      for (let turn = 1; turn <= TURNS; turn++) {
+        expect((await ask(turn, path, { cookie })).status).toBe(200);
+        // In relaxed coherence an event says that the session is elsewhere.
+        if (coherence === 'relaxed') await new Promise(resolve => setTimeout(resolve, 100));
+      }
+      expect((await breaks()).map((count, index) => count - before[index]!)).toEqual([TURNS / 2, TURNS / 2]);
+      for (let n = 0; n < TURNS; n++) await ask(0, path, { cookie });
+      expect((await breaks()).map((count, index) => count - before[index]!)).toEqual([TURNS / 2, TURNS / 2]);
+    },
+  );
 });

@@ -210,7 +210,8 @@ describe.each(Object.entries(TITLES) as [ProxyName, string][])('behind %s, as th
     for (const socket of sockets) socket.on('error', () => {});
     const before = backend.clients.size;
     await own[Symbol.asyncDispose]();
-    await expect.poll(() => backend.clients.size, { timeout: 10_000 }).toBe(before - 20);
+    // Others, of the test before, may end meanwhile.
+    await expect.poll(() => backend.clients.size, { timeout: 10_000 }).toBeLessThanOrEqual(before - 20);
   });
 
   const upgradeLines = UPGRADE_LINES[name];
