@@ -12,6 +12,7 @@ import type { Config, PolicyConfig, RouteConfig, SessionConfig, UpstreamConfig }
 import { byLine, type ConfigProblem, formatPath } from './config-error.ts';
 import { checkCookieClashes } from './cookie-clashes.ts';
 import { type BrokenRule, title } from './fields.ts';
+import { type InheritedPolicy, serverPolicy, within } from './inherited-policy.ts';
 import type { Locate } from './parse.ts';
 
 /** hstspreload.org, "Submission requirements". */
@@ -29,8 +30,12 @@ export function checkConfig(config: Config, locate: Locate = () => ({})): Config
       message,
     })),
     ...checkSession(config.session, ['session'], config),
-    ...checkPolicy(config.policy, { at: ['policy'], of: 'the server', hasSessions: true }, config),
-    ...checkRoutes(config.routes ?? [], ['routes'], config, config.session ?? {}),
+    ...checkPolicy(
+      config.policy,
+      { at: ['policy'], of: 'the server', hasSessions: true, hasRoutes: true, outer: {} },
+      config,
+    ),
+    ...checkRoutes(config.routes ?? [], ['routes'], config, config.session ?? {}, serverPolicy(config)),
     ...checkUpstreams(config),
     ...checkBackendSessions(config),
     ...checkClientHeaders(config),
@@ -142,6 +147,7 @@ function* checkRoutes(
   at: readonly PropertyKey[],
   config: Config,
   sessions: NonNullable<Config['session']>,
+  outer: InheritedPolicy,
 ): Generator<BrokenRule> {
   for (const [index, route] of routes.entries()) {
     if (route.rewriteLinks && (route.session === 'none' || !areInUrls(sessions)))
@@ -154,19 +160,34 @@ function* checkRoutes(
         path: [...at, index, 'paths', 'mergeSlashes'],
         message: `${title(route)}: it has no effect, since only what "/*" stands for keeps its slashes`,
       };
-    const where = { at: [...at, index, 'policy'], of: title(route), hasSessions: route.session !== 'none' };
+    const where = {
+      at: [...at, index, 'policy'],
+      of: title(route),
+      hasSessions: route.session !== 'none',
+      hasRoutes: route.mount !== undefined,
+      outer,
+    };
     yield* checkPolicy(route.policy, where, config);
     yield* checkUse(route, [...at, index], config);
     const { session, routes: inner = [] } = route.application ?? {};
     yield* checkSession(session, [...at, index, 'application', 'session'], config);
-    yield* checkRoutes(inner, [...at, index, 'application', 'routes'], config, session ?? sessions);
+    const innerAt = [...at, index, 'application', 'routes'];
+    yield* checkRoutes(inner, innerAt, config, session ?? sessions, within(outer, route.policy));
   }
 }
 
-/** @param where What the policy is of, and whether visitors have their sessions there. */
+interface PolicyPlace {
+  readonly at: readonly PropertyKey[];
+  readonly of: string;
+  readonly hasSessions: boolean;
+  readonly hasRoutes: boolean;
+  readonly outer: Pick<InheritedPolicy, 'origins'>;
+}
+
+/** @param where What the policy is of, what else is there, and what it lies in. */
 function* checkPolicy(
   policy: PolicyConfig | undefined,
-  { at, of, hasSessions }: { at: readonly PropertyKey[]; of: string; hasSessions: boolean },
+  { at, of, hasSessions, hasRoutes, outer }: PolicyPlace,
   config: Config,
 ): Generator<BrokenRule> {
   if (!policy) return;
@@ -184,6 +205,18 @@ function* checkPolicy(
     };
   if (Array.isArray(policy.origins) && policy.origins.length === 0)
     yield { path: [...at, 'origins'], message: `${of}: the empty list refuses every browser` };
+  const origins = policy.origins ?? outer.origins;
+  // What lies in the server or in an application may list them itself.
+  if (policy.cors && !hasRoutes && (origins === undefined || origins.length === 0))
+    yield {
+      path: [...at, 'cors'],
+      message: `${of}: no page of another origin may read anything, since none is listed; name them under "origins"`,
+    };
+  if (typeof policy.cors === 'object' && policy.cors.credentials && origins === 'any')
+    yield {
+      path: [...at, 'cors', 'credentials'],
+      message: `${of}: has no effect, since every page of the web would come with the visitor's cookies; list the origins`,
+    };
   for (const { list, index, message } of doubtfulRules(policy.addresses ?? {}))
     yield { path: [...at, 'addresses', list, ...(index === undefined ? [] : [index])], message: `${of}: ${message}` };
 }

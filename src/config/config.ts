@@ -3,6 +3,7 @@ import type { Size } from '../base/size.ts';
 import type { WebSocketRouteConfig } from '../gateway/relay/limits.ts';
 import type { FetchHandler } from '../gateway/targets/fetch.ts';
 import type { UpstreamOptions } from '../gateway/upstream/options.ts';
+import type { CorsOptions } from '../policy/cors.ts';
 import type { TrackingKind } from '../session/identity/tracking.ts';
 import type { Ledger } from '../session/ledger.ts';
 import type { LifetimeProfile, WriteProfile } from '../session/life/profiles.ts';
@@ -517,6 +518,11 @@ export interface PolicyConfig {
   addresses?: AddressesConfig;
   /** Origins that may open a WebSocket. Default `['self']`; `'any'` takes every origin. */
   origins?: 'any' | readonly (string | RegExp)[];
+  /**
+   * `true`: pages of the `origins` may read answers (CORS), and their browsers' preflights are answered. What a backend
+   * or handler says by `Access-Control-*` itself gives way. Default false: what they say passes.
+   */
+  cors?: boolean | CorsOptions;
   /** `confidential`: https and wss only, others 403. Default `any`. */
   transport?: 'any' | 'confidential';
 }

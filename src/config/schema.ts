@@ -26,6 +26,7 @@ import { parseServerAddress } from '../http/server-address.ts';
 
 import { isFieldValue, isToken } from '../http/token.ts';
 import { trackingProblem } from '../http/tracking-list.ts';
+import type { CorsOptions } from '../policy/cors.ts';
 import type { Ledger } from '../session/ledger.ts';
 import type { UserLimit } from '../session/life/user-sessions.ts';
 import type { SessionManager } from '../session/manager.ts';
@@ -566,6 +567,17 @@ const policy = section<PolicyConfig>('policy', {
     deny: addressList.optional(),
   }).optional(),
   origins: z.union([z.literal('any'), z.array(originRule)]).optional(),
+  cors: z
+    .union([
+      flag,
+      section<CorsOptions>('cors', {
+        credentials: flag.optional(),
+        headers: z.array(headerName).optional(),
+        expose: z.array(headerName).min(1, { error: 'is empty; leave it out for none' }).optional(),
+        maxAge: measured({ ...DURATION, example: '"10m"' }, 'browsers forget after some hours anyway').optional(),
+      }),
+    ])
+    .optional(),
   transport: z.enum(['any', 'confidential']).optional(),
 });
 

@@ -2,6 +2,7 @@ import type { IncomingMessage } from 'node:http';
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import type { AddressList } from '../http/address-list.ts';
+import type { HeaderLine } from '../http/header-line.ts';
 import type { HostNames } from '../http/host-names.ts';
 import { isPreflight } from '../http/navigation.ts';
 import type { PathTolerance } from '../http/path.ts';
@@ -18,7 +19,7 @@ import type { Route } from './route.ts';
 import type { RouteReadings } from './route-readings.ts';
 import { refuseLoop } from './routing/loop.ts';
 import { routePath } from './routing/route-path.ts';
-import type { Router } from './routing/router.ts';
+import type { RoutedBy, Router } from './routing/router.ts';
 import { sessionFailure } from './session-failure.ts';
 import { SessionQuery } from './session-query.ts';
 
@@ -75,6 +76,14 @@ export interface Refused {
   readonly route?: Route;
 }
 
+/** A question that was answered without its target. */
+export interface Answered {
+  readonly head: RequestHead;
+  readonly route: Route;
+  /** Of the answer, which is 204. */
+  readonly answer: readonly HeaderLine[];
+}
+
 /** A request that may go to its target. */
 export interface Admitted extends Held {
   /** The session of the backend's own, where we only watch. */
@@ -87,11 +96,11 @@ export interface Admitted extends Held {
  * Each step takes what the one before it made, so that none can be left out or moved. A refusal is a value and ends the
  * flow.
  */
-export async function admit(request: IncomingMessage, gateway: Gateway): Promise<Admitted | Refused> {
+export async function admit(request: IncomingMessage, gateway: Gateway): Promise<Admitted | Answered | Refused> {
   const head = readRequestHead(request, gateway);
   if (isRefusal(head)) return { refusal: head };
   const barred = gateway.addresses?.(head);
-  if (barred) return { refusal: barred, head };
+  if (barred) return { refusal: barred, head, ...routeFor(head, gateway.router) };
   const loop = gateway.instance === undefined ? undefined : refuseLoop(head, gateway.instance);
   if (loop) return { refusal: loop, head };
   const routed = findRoute(head, gateway.router);
@@ -103,6 +112,9 @@ export async function admit(request: IncomingMessage, gateway: Gateway): Promise
   if (isRefusal(permitted)) return { refusal: permitted, head, route };
   const unambiguous = judgeReadings(permitted, gateway.readings);
   if (isRefusal(unambiguous)) return { refusal: unambiguous, head, route };
+  const answer = answerPreflight(unambiguous);
+  if (isRefusal(answer)) return { refusal: answer, head, route };
+  if (answer) return { head, route, answer };
   const held = await holdSession(unambiguous);
   if (isRefusal(held)) return { refusal: held, head, route };
   const observed = await observeSession(held);
@@ -111,15 +123,38 @@ export async function admit(request: IncomingMessage, gateway: Gateway): Promise
 
 const NO_TOLERANCE: PathTolerance = {};
 
+/** Of somebody who may not come in: for the logs, and so that other listeners of an attached server leave it to us. */
+function routeFor(head: RequestHead, router: Router<Route>): Pick<Refused, 'route'> {
+  const match = router.match(head);
+  return match && 'value' in match ? { route: match.value } : {};
+}
+
 /** What is not declared does not exist. */
 function findRoute(head: RequestHead, router: Router<Route>): Routed | Refusal {
-  const match = router.match(head);
+  const match = router.match(isCorsPreflight(head) ? askedFor(head, router) : head);
   if (match === undefined) return refuse(404, 'ERR_ROUTE_NOT_FOUND', 'no route for this host and path');
   if ('allowedMethods' in match)
     return refuse(405, 'ERR_ROUTE_NOT_FOUND', `the route does not take ${head.method}`, {
       headers: { Allow: match.allowedMethods.join(', ') },
     });
   return { head, route: match.value, params: match.params, rest: match.rest };
+}
+
+/** A preflight is a question for the route of the request that it asks for, when that takes such questions. */
+function askedFor(head: RequestHead, router: Router<Route>): RoutedBy {
+  const { host, path } = head;
+  const asked = { host, path, method: head.headers['access-control-request-method']! };
+  const match = router.match(asked);
+  return match && 'value' in match && match.value.cors ? asked : head;
+}
+
+function isCorsPreflight(head: RequestHead): boolean {
+  return isPreflight(head) && head.headers.origin !== undefined && !head.isUpgrade;
+}
+
+/** Without a session: a preflight comes without cookies. */
+function answerPreflight({ head, route }: Unambiguous): readonly HeaderLine[] | Refusal | undefined {
+  return route.cors && isCorsPreflight(head) ? route.cors.preflight(head) : undefined;
 }
 
 /** Cheap and without side effects, hence before the session store is asked. */

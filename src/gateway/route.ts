@@ -1,4 +1,5 @@
 import type { PathTolerance } from '../http/path.ts';
+import type { Cors } from '../policy/cors.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { ServedEndpoint } from '../websocket/endpoint.ts';
 import type { PageRewriter } from './exchange/url-client.ts';
@@ -43,6 +44,8 @@ export interface Route {
   readonly policies: readonly Policy[];
   /** Judged in addition when the request asks for an upgrade. */
   readonly upgradePolicies: readonly Policy[];
+  /** Lets pages of other origins read its answers. Default: browsers let them read none. */
+  readonly cors?: Cors | undefined;
   /** What the policies above come to, to be compared with those of another route. */
   readonly demands: RouteDemands;
   readonly sessions: SessionContext | undefined;

@@ -8,7 +8,7 @@ import { UrlClient } from './exchange/url-client.ts';
 import { exchangeSession } from './exchange-session.ts';
 import { forwardRequest } from './forward/forward.ts';
 import type { HeldSession } from './held-session.ts';
-import { type FetchHandler, runFetchHandler } from './targets/fetch.ts';
+import { type FetchHandler, type RunFetchHandlerOptions, runFetchHandler } from './targets/fetch.ts';
 
 /** The server that has answered, or had the request when its client left. */
 export interface Served {
@@ -66,6 +66,7 @@ async function answer(
   const { head, route, held, observed } = admitted;
   const { target } = route;
   const urlClient = UrlClient.of(admitted, target.kind === 'upstream' ? target.rewriter : undefined);
+  const cors = route.cors?.grant(head);
   switch (target.kind) {
     case 'endpoint': {
       // Not an upgrade, or it would not be here: the checks of the handshake say what is missing.
@@ -75,18 +76,20 @@ async function answer(
     case 'redirect': {
       const location = urlClient?.toClient('location', target.location) ?? target.location;
       urlClient?.protectResponse(response);
+      cors?.putOn(response);
       const refusal = await held?.responseCommit?.beforeEnd();
       if (!refusal) response.writeHead(308, { Location: location, 'Content-Length': 0 }).end();
       return refusal;
     }
     case 'files': {
       urlClient?.protectResponse(response);
+      cors?.putOn(response);
       const refusal = await target.serve(request, response, admitted.rest, held?.responseCommit);
       if (refusal?.status !== 404 || !target.otherwise) return refusal;
-      return runHandler(target.otherwise, admitted, request, response, gateway, urlClient);
+      return runHandler(target.otherwise, admitted, request, response, gateway, { urlClient, cors });
     }
     case 'fetch':
-      return runHandler(target.handler, admitted, request, response, gateway, urlClient);
+      return runHandler(target.handler, admitted, request, response, gateway, { urlClient, cors });
     case 'upstream': {
       const forwards = judgeForwards(head);
       if (isRefusal(forwards)) return forwards;
@@ -105,6 +108,7 @@ async function answer(
         affinityKey: observed?.key ?? held?.session?.id,
         session: exchangeSession(admitted, target.upstream),
         urlClient,
+        cors,
       });
       return isRefusal(forwarded) ? forwarded : { upstream: target.upstream.name, server: forwarded.server.url };
     }
@@ -117,7 +121,7 @@ function runHandler(
   request: IncomingMessage,
   response: ServerResponse,
   gateway: Gateway,
-  urlClient: UrlClient | undefined,
+  answering: Pick<RunFetchHandlerOptions, 'urlClient' | 'cors'>,
 ): Promise<Refusal | undefined> {
   const owner = held?.session?.owner;
   const context = {
@@ -132,6 +136,6 @@ function runHandler(
     maxBodyBytes: gateway.maxBodyBytes,
     onRequest: carrier => held?.context.manager.bindTo(carrier, held.binding),
     commit: held?.responseCommit,
-    urlClient,
+    ...answering,
   });
 }

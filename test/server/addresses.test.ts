@@ -1,6 +1,7 @@
 import { once } from 'node:events';
-import { connect } from 'node:net';
-import { defineEndpoint } from 'holdfast';
+import { createServer as createHttpServer } from 'node:http';
+import { type AddressInfo, connect } from 'node:net';
+import { createServer, defineEndpoint } from 'holdfast';
 import { afterEach, describe, expect, test } from 'vitest';
 import { WebSocketServer } from 'ws';
 import type { Config, PolicyConfig } from '../../src/config/config.ts';
@@ -156,6 +157,33 @@ test('the PROXY protocol says the address, too', async () => {
   };
   expect(await statusFrom('192.0.2.7')).toBe('403');
   expect(await statusFrom('192.0.2.8')).toBe('200');
+});
+
+test('a handshake for a route of an attached server is refused, and others are left to who else listens', async () => {
+  const http = createHttpServer();
+  const attached = createServer({
+    policy: { addresses: { deny: ['127.0.0.0/8'] } },
+    session: false,
+    routes: [{ endpoint }],
+    log: { level: 'silent' },
+  });
+  await attached.attach(http);
+  closing.push(
+    () => http.close(),
+    () => attached.stop({ drain: 0 }),
+  );
+  http.on('upgrade', ({ url }, socket) => {
+    if (url === '/theirs') socket.end('HTTP/1.1 418 Theirs\r\nConnection: close\r\n\r\n');
+  });
+  await once(http.listen(0, '127.0.0.1'), 'listening');
+  const url = `ws://127.0.0.1:${(http.address() as AddressInfo).port}`;
+  const statusOf = (path: string) =>
+    testClient(url + path).then(
+      () => 101,
+      (error: { status?: number }) => error.status,
+    );
+  expect(await statusOf('/socket')).toBe(403);
+  expect(await statusOf('/theirs')).toBe(418);
 });
 
 describe('what the server or a mounted application asks for', () => {

@@ -15,6 +15,7 @@ import type { PathTolerance } from '../../http/path.ts';
 import { type Refusal, refuse } from '../../http/refusal.ts';
 import { parseRoutePattern } from '../../http/route-pattern.ts';
 import { createAddressPolicy } from '../../policy/address.ts';
+import { Cors } from '../../policy/cors.ts';
 import { createOriginPolicy } from '../../policy/origin.ts';
 import type { Policy } from '../../policy/policy.ts';
 import { confidential } from '../../policy/transport.ts';
@@ -132,6 +133,7 @@ function routeEntries(config: RouteConfig, sources: RouteSources, mount: string)
         name,
         target,
         policies: routePolicies(policy),
+        cors: corsOf(policy, sources.logger),
         upgradePolicies: [...shield(config, sources), ...originPolicies(config, endpoint, sources)],
         demands: demandsOf(config, sources.policy),
         sessions: sources.sessions,
@@ -236,6 +238,11 @@ function leadsRound(other: RouteConfig): Refusal {
 /** Whoever may not come in need not be told how to. */
 function routePolicies({ addresses, transport }: InheritedPolicy): Policy[] {
   return [...addresses.map(createAddressPolicy), ...(transport === 'confidential' ? [confidential] : [])];
+}
+
+function corsOf({ cors, origins = [] }: InheritedPolicy, logger: Logger): Cors | undefined {
+  if (cors === undefined || cors === false) return undefined;
+  return new Cors(origins === 'any' ? 'any' : createOriginPolicy(origins, { logger }), cors === true ? {} : cors);
 }
 
 /** The word of the route counts before that of the endpoint, and both before that of what the route lies in. */

@@ -192,7 +192,8 @@ export function demandsOf(
   { policy, websocket = true, endpoint, upstream }: RouteConfig,
   outer: InheritedPolicy,
 ): RouteDemands {
-  const { origins: _, transport, addresses, ...others } = within(outer, policy);
+  // CORS asks nothing of a request: it says who may read the answer.
+  const { origins: _, cors: __, transport, addresses, ...others } = within(outer, policy);
   const isSocket = upstream !== undefined || endpoint !== undefined;
   return {
     origins: isSocket ? (policy?.origins ?? endpoint?.options.origins ?? outer.origins ?? ['self']) : 'any',

@@ -1,12 +1,13 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { randomId } from '../../base/ids.ts';
-import { type Admitted, admit, type Refused } from '../../gateway/admit.ts';
+import { type Admitted, type Answered, admit, type Refused } from '../../gateway/admit.ts';
 import { CLIENT_GONE } from '../../gateway/relay/declined-answer.ts';
 import type { Relay } from '../../gateway/relay/relay.ts';
 import { serve } from '../../gateway/serve.ts';
 import { sessionFailure } from '../../gateway/session-failure.ts';
 import { type Ended, openUpgrade } from '../../gateway/upgrade.ts';
+import type { HeaderLine } from '../../http/header-line.ts';
 import { askForHttp1 } from '../../http/http1-required.ts';
 import { linger } from '../../http/linger.ts';
 import { isRefusal, RETRY_AFTER_S, type Refusal, refuse, refuseUnforeseen } from '../../http/refusal.ts';
@@ -57,6 +58,7 @@ export class PublicIntake implements Intake {
     try {
       const flow = await this.#admit(request);
       record.flow = flow;
+      if ('answer' in flow) return void answerPreflight(response, flow.answer);
       record.outcome = 'refusal' in flow ? flow.refusal : await serve(flow, request, response, this.#assembly);
       if (isRefusal(record.outcome)) this.#refuse(response, record, record.outcome);
     } catch (error) {
@@ -64,7 +66,7 @@ export class PublicIntake implements Intake {
     }
   }
 
-  #admit(request: IncomingMessage): Promise<Admitted | Refused> | Refused {
+  #admit(request: IncomingMessage): Promise<Admitted | Answered | Refused> | Refused {
     return this.#isDraining ? { refusal: draining() } : admit(request, this.#assembly);
   }
 
@@ -87,6 +89,7 @@ export class PublicIntake implements Intake {
       record.flow = flow;
       const isRefused = 'refusal' in flow;
       if (leavesUnknown && isRefused && flow.route === undefined) return false;
+      if ('answer' in flow) throw new TypeError('a handshake was taken for a preflight');
       const ended = isRefused ? flow.refusal : await this.#openSocket(flow, record, socket, early);
       if (isRefusal(ended)) this.#refuseUpgrade(socket, record, ended);
       else if (ended) {
@@ -173,6 +176,9 @@ export class PublicIntake implements Intake {
 
   #refuse(response: ServerResponse, record: RequestRecord, refusal: Refusal): void {
     record.refuse(refusal);
+    const { route, head } = record.flow ?? {};
+    // A page of another origin is to learn why, too.
+    if (head && !response.headersSent) route?.cors?.grant(head).putOn(response);
     writeRefusal(response, this.#explained(refusal));
   }
 
@@ -208,6 +214,11 @@ export class PublicIntake implements Intake {
   #unforeseen(error: unknown): Refusal {
     return sessionFailure(error) ?? refuseUnforeseen(error, this.#assembly.logger, 'a request failed');
   }
+}
+
+function answerPreflight(response: ServerResponse, lines: readonly HeaderLine[]): void {
+  for (const { name, value } of lines) response.setHeader(name, value);
+  response.writeHead(204).end();
 }
 
 function draining(): Refusal {

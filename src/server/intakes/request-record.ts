@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
-import type { Admitted, Refused } from '../../gateway/admit.ts';
+import type { Admitted, Answered, Refused } from '../../gateway/admit.ts';
 import { CLIENT_GONE_STATUS } from '../../gateway/exchange/exchange.ts';
 import type { Served } from '../../gateway/serve.ts';
 import type { Ended } from '../../gateway/upgrade.ts';
@@ -11,7 +11,7 @@ import type { AccessFacts } from '../logging.ts';
 
 /** What is known of a request so far, and the lines that the logs have of it. */
 export class RequestRecord {
-  flow: Admitted | Refused | undefined;
+  flow: Admitted | Answered | Refused | undefined;
   /** Who has answered, or why nobody did. */
   outcome: Partial<Served & Refusal> | undefined;
   readonly #request: IncomingMessage;
