@@ -32,7 +32,7 @@ export function checkConfig(config: Config, locate: Locate = () => ({})): Config
     ...checkSession(config.session, ['session'], config),
     ...checkPolicy(
       config.policy,
-      { at: ['policy'], of: 'the server', hasSessions: true, hasRoutes: true, outer: {} },
+      { at: ['policy'], of: 'the server', hasSessions: true, routes: config.routes ?? [], outer: {} },
       config,
     ),
     ...checkRoutes(config.routes ?? [], ['routes'], config, config.session ?? {}, serverPolicy(config)),
@@ -164,7 +164,7 @@ function* checkRoutes(
       at: [...at, index, 'policy'],
       of: title(route),
       hasSessions: route.session !== 'none',
-      hasRoutes: route.mount !== undefined,
+      routes: route.application?.routes ?? [],
       outer,
     };
     yield* checkPolicy(route.policy, where, config);
@@ -180,14 +180,15 @@ interface PolicyPlace {
   readonly at: readonly PropertyKey[];
   readonly of: string;
   readonly hasSessions: boolean;
-  readonly hasRoutes: boolean;
+  /** What lies in it. */
+  readonly routes: readonly RouteConfig[];
   readonly outer: Pick<InheritedPolicy, 'origins'>;
 }
 
 /** @param where What the policy is of, what else is there, and what it lies in. */
 function* checkPolicy(
   policy: PolicyConfig | undefined,
-  { at, of, hasSessions, hasRoutes, outer }: PolicyPlace,
+  { at, of, hasSessions, routes, outer }: PolicyPlace,
   config: Config,
 ): Generator<BrokenRule> {
   if (!policy) return;
@@ -206,8 +207,7 @@ function* checkPolicy(
   if (Array.isArray(policy.origins) && policy.origins.length === 0)
     yield { path: [...at, 'origins'], message: `${of}: the empty list refuses every browser` };
   const origins = policy.origins ?? outer.origins;
-  // What lies in the server or in an application may list them itself.
-  if (policy.cors && !hasRoutes && (origins === undefined || origins.length === 0))
+  if (policy.cors && !isListed(origins) && !everyRoute(routes).some(route => isListed(route.policy?.origins)))
     yield {
       path: [...at, 'cors'],
       message: `${of}: no page of another origin may read anything, since none is listed; name them under "origins"`,
@@ -326,6 +326,11 @@ function* checkTrust(session: UpstreamConfig['session'], at: readonly PropertyKe
 function* checkEmpty(config: Config): Generator<BrokenRule> {
   if (!config.routes?.length && !config.endpoints?.length)
     yield { path: [], message: 'nothing is served: there are no routes and no endpoints' };
+}
+
+/** Of another origin than our own. */
+function isListed(origins: PolicyConfig['origins']): boolean {
+  return origins !== undefined && (origins === 'any' || origins.some(origin => origin !== 'self'));
 }
 
 function* everyRoute(routes: readonly RouteConfig[]): Generator<RouteConfig> {

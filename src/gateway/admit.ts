@@ -74,6 +74,8 @@ export interface Refused {
   /** Undefined when it could not be understood. */
   readonly head?: RequestHead;
   readonly route?: Route;
+  /** By the server's list of addresses, before a route was looked for. */
+  readonly isBarred?: true;
 }
 
 /** A question that was answered without its target. */
@@ -100,7 +102,7 @@ export async function admit(request: IncomingMessage, gateway: Gateway): Promise
   const head = readRequestHead(request, gateway);
   if (isRefusal(head)) return { refusal: head };
   const barred = gateway.addresses?.(head);
-  if (barred) return { refusal: barred, head, ...routeFor(head, gateway.router) };
+  if (barred) return { refusal: barred, head, ...routeFor(head, gateway.router), isBarred: true };
   const loop = gateway.instance === undefined ? undefined : refuseLoop(head, gateway.instance);
   if (loop) return { refusal: loop, head };
   const routed = findRoute(head, gateway.router);
@@ -112,7 +114,7 @@ export async function admit(request: IncomingMessage, gateway: Gateway): Promise
   if (isRefusal(permitted)) return { refusal: permitted, head, route };
   const unambiguous = judgeReadings(permitted, gateway.readings);
   if (isRefusal(unambiguous)) return { refusal: unambiguous, head, route };
-  const answer = answerPreflight(unambiguous);
+  const answer = answerPreflight(unambiguous, gateway.router);
   if (isRefusal(answer)) return { refusal: answer, head, route };
   if (answer) return { head, route, answer };
   const held = await holdSession(unambiguous);
@@ -153,8 +155,16 @@ function isCorsPreflight(head: RequestHead): boolean {
 }
 
 /** Without a session: a preflight comes without cookies. */
-function answerPreflight({ head, route }: Unambiguous): readonly HeaderLine[] | Refusal | undefined {
-  return route.cors && isCorsPreflight(head) ? route.cors.preflight(head) : undefined;
+function answerPreflight(
+  { head, route }: Unambiguous,
+  router: Router<Route>,
+): readonly HeaderLine[] | Refusal | undefined {
+  if (!route.cors || !isCorsPreflight(head)) return undefined;
+  const asked = router.match({ ...head, method: head.headers['access-control-request-method']! });
+  // One route of a path does not speak for another.
+  if (asked && 'value' in asked && !asked.value.cors)
+    return refuse(403, 'ERR_POLICY_ORIGIN', 'the route for the method that the preflight asks for has no "cors"');
+  return route.cors.preflight(head);
 }
 
 /** Cheap and without side effects, hence before the session store is asked. */

@@ -7,6 +7,8 @@ export interface RouteDemands {
   readonly origins: 'any' | 'accept' | readonly (string | RegExp)[];
   /** https and wss only. */
   readonly isConfidential: boolean;
+  /** Lists of addresses, each of which has to let a client in. */
+  readonly addresses: readonly unknown[];
   /** The other policies, by name. */
   readonly others: Readonly<Record<string, unknown>>;
   /**
@@ -22,6 +24,8 @@ export function isStricter(a: RouteDemands, b: RouteDemands, isUpgrade: boolean)
   // Of every other policy it is not known which of two is the stricter: what is not the same does not count as enough.
   const asked = Object.entries(a.others).filter(([, value]) => value !== undefined);
   if (asked.some(([name, value]) => !isDeepStrictEqual(value, b.others[name]))) return true;
+  // Lists of addresses add up: more of them ask for more.
+  if (!a.addresses.every(list => b.addresses.some(other => isDeepStrictEqual(list, other)))) return true;
   if (!isUpgrade || b.webSocket === 'none') return false;
   if (a.webSocket === 'none' || !allowsOnly(b.origins, a.origins)) return true;
   if (a.webSocket === 'own' || b.webSocket === 'own') return false;

@@ -95,6 +95,7 @@ async function answer(
       if (isRefusal(forwards)) return forwards;
       if (forwards === 'last') {
         const refusal = await held?.responseCommit?.beforeEnd();
+        cors?.putOn(response);
         if (!refusal) answerAsLast(request, response, head);
         return refusal;
       }

@@ -51,8 +51,9 @@ export class Cors {
   /** What the answer to a request says. */
   grant(head: RequestHead): CorsGrant {
     const { origin } = head.headers;
-    const isGranted = origin !== undefined && !this.#judge(head);
-    return new CorsGrant(isGranted ? [...this.#allowed(origin), ...this.#exposed] : [], !this.#isForAll);
+    // With `any` every answer says the same, so that a cache may give it to every page.
+    const isGranted = this.#isForAll || (origin !== undefined && !this.#judge(head));
+    return new CorsGrant(isGranted ? [...this.#allowed(origin ?? ''), ...this.#exposed] : [], !this.#isForAll);
   }
 
   /** The headers of the answer to a preflight, or a 403 when the origin is not listed. */
@@ -62,14 +63,18 @@ export class Cors {
     if (refusal) return refusal;
     const method = fields['access-control-request-method']!;
     const asked = fields['access-control-request-headers'];
-    const names = asked?.split(',').map(name => name.trim()) ?? [];
+    // RFC 9110 §5.6.1.2: empty places of a list are nothing.
+    const names = (asked ?? '')
+      .split(',')
+      .map(withoutBlanks)
+      .filter(name => name !== '');
     if (!isToken(method) || !names.every(isToken))
       return refuse(400, 'ERR_HTTP_BAD_REQUEST', 'a preflight asks for a method or for headers that are none');
-    const headers = this.#headers ?? asked;
+    const headers = this.#headers ?? names.join(', ');
     return [
       ...this.#allowed(origin),
       { name: 'Access-Control-Allow-Methods', value: method },
-      ...(headers === undefined ? [] : [{ name: 'Access-Control-Allow-Headers', value: headers }]),
+      ...(headers === '' ? [] : [{ name: 'Access-Control-Allow-Headers', value: headers }]),
       { name: 'Access-Control-Max-Age', value: this.#maxAge },
       { name: 'Vary', value: 'Origin, Access-Control-Request-Method, Access-Control-Request-Headers' },
     ];
@@ -108,6 +113,11 @@ export class CorsGrant {
     const vary = response.getHeader('Vary');
     response.setHeader('Vary', withOrigin(Array.isArray(vary) ? vary.join(', ') : vary?.toString()));
   }
+}
+
+/** `trim` takes more for blank than HTTP does. */
+function withoutBlanks(text: string): string {
+  return text.replace(/^[ \t]+|[ \t]+$/g, '');
 }
 
 function isOfCors(name: string): boolean {

@@ -83,7 +83,7 @@ export class TestGateway {
       },
       policies: [],
       upgradePolicies: [],
-      demands: { origins: 'any', isConfidential: false, others: {}, webSocket: 'none' },
+      demands: { origins: 'any', isConfidential: false, addresses: [], others: {}, webSocket: 'none' },
       sessions,
       sessionMode: sessions ? 'existing' : 'none',
     };

@@ -27,6 +27,7 @@ const upstreams = { app: {} as Upstream, other: {} as Upstream };
 const OPEN: RouteDemands = {
   origins: ['self'],
   isConfidential: false,
+  addresses: [],
   others: {},
   webSocket: { maxMessageBytes: 65_536, maxLifetimeMs: Number.POSITIVE_INFINITY },
 };

@@ -173,7 +173,7 @@ describe.each(wires)('over %s', wire => {
       'access-control-allow-origin': PAGE,
       'access-control-allow-credentials': 'true',
       'access-control-allow-methods': 'PUT',
-      'access-control-allow-headers': 'content-type,x-csrf',
+      'access-control-allow-headers': 'content-type, x-csrf',
       'access-control-max-age': '600',
       vary: 'Origin, Access-Control-Request-Method, Access-Control-Request-Headers',
     });
@@ -204,20 +204,57 @@ test('what may be sent, read and remembered is said as it was configured', async
   });
 });
 
+test('a route does not answer the preflight of another one of its path that has no "cors"', async () => {
+  const fetch = () => new Response('in');
+  const server = await start({
+    policy: { origins: [PAGE] },
+    routes: [
+      { path: '/t', methods: ['GET', 'OPTIONS'], fetch, policy: { cors: true } },
+      { path: '/t', methods: ['DELETE'], fetch, policy: { cors: false } },
+    ],
+  });
+  const statusOf = async (method: string) => (await ask(server, 'http/1', { path: '/t', ...preflight(method) })).status;
+  expect(await statusOf('GET')).toBe(204);
+  expect(await statusOf('DELETE')).toBe(403);
+});
+
+test('who may not come in at all learns nothing of routes by what pages may read', async () => {
+  const server = await start({
+    policy: { addresses: { deny: ['127.0.0.1'] }, origins: [PAGE] },
+    routes: [{ path: '/t', fetch: () => new Response('in'), policy: { cors: true } }],
+  });
+  for (const path of ['/t', '/none']) {
+    const answer = await ask(server, 'http/1', { path, headers: { Origin: PAGE } });
+    expect([path, answer.status, toPage(answer)]).toEqual([path, 403, {}]);
+  }
+});
+
 test.each([true, { credentials: true }])('where every origin may read, none comes with credentials: %j', async cors => {
   const fetch = () => new Response('in');
   const server = await start({ routes: [{ path: '/t', fetch, policy: { origins: 'any', cors } }] });
-  for (const origin of [PAGE, STRANGER, 'null'])
-    expect(toPage(await ask(server, 'http/1', { path: '/t', headers: { Origin: origin } }))).toEqual({
-      'access-control-allow-origin': '*',
-    });
+  for (const origin of [PAGE, STRANGER, 'null', undefined])
+    expect(toPage(await ask(server, 'http/1', { path: '/t', ...(origin && { headers: { Origin: origin } }) }))).toEqual(
+      {
+        'access-control-allow-origin': '*',
+      },
+    );
+});
+
+test('empty places among the headers that a preflight asks for are nothing', async () => {
+  const server = await start({
+    routes: [{ path: '/t', fetch: () => new Response('in'), policy: { origins: [PAGE], cors: true } }],
+  });
+  const allowed = async (headers: string) =>
+    toPage(await ask(server, 'http/1', { path: '/t', ...preflight('PUT', headers) }))['access-control-allow-headers'];
+  expect(await allowed('a,, b,')).toBe('a, b');
+  expect(await allowed('')).toBeUndefined();
 });
 
 test('a preflight that asks for what is no method or header is refused', async () => {
   const server = await start({
     routes: [{ path: '/t', fetch: () => new Response('in'), policy: { origins: [PAGE], cors: true } }],
   });
-  for (const question of [preflight('P UT'), preflight('PUT', 'a b'), preflight('PUT', 'a,,b')])
+  for (const question of [preflight('P UT'), preflight('PUT', 'a b'), preflight('PUT', 'a,\xa0b')])
     expect((await ask(server, 'http/1', { path: '/t', ...question })).status).toBe(400);
 });
 

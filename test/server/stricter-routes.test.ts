@@ -108,6 +108,26 @@ test('where each of two lets in what the other does not, both are told of', () =
   ]);
 });
 
+test('a list of addresses more asks for more, and one that all have makes none stricter', () => {
+  const deny = (...addresses: string[]): RouteConfig['policy'] => ({ addresses: { deny: addresses } });
+  const mounted = (outer: string, inner: string) => [
+    {
+      mount: '/m',
+      policy: deny('10.0.0.0/8'),
+      application: {
+        routes: [
+          { path: '/socket', upstream: 'app', ...(outer && { policy: deny(outer) }) },
+          { path: '/other', upstream: 'app', ...(inner && { policy: deny(inner) }) },
+        ],
+      },
+    },
+  ];
+  const at = (index: number) => [`routes.0.application.routes.${index}`, SOCKETS];
+  expect(warnings(...mounted('', ''))).toEqual([]);
+  expect(warnings(...mounted('11.0.0.0/8', ''))).toEqual([at(1)]);
+  expect(warnings(...mounted('', '11.0.0.0/8'))).toEqual([at(0)]);
+});
+
 describe('a route that leads to the paths of a stricter one at the same server is told of', () => {
   const plain = { websocket: false } as const;
   test.each<[string, RouteConfig, RouteConfig]>([

@@ -1,6 +1,7 @@
 import { HoldfastError } from '../../base/errors.ts';
+import { getOrInsert } from '../../base/get-or-insert.ts';
 import type { Logger } from '../../base/logger.ts';
-import type { ApplicationConfig, Config, RouteConfig, SessionConfig } from '../../config/config.ts';
+import type { AddressesConfig, ApplicationConfig, Config, RouteConfig, SessionConfig } from '../../config/config.ts';
 import { title } from '../../config/fields.ts';
 import { type InheritedPolicy, serverPolicy, within } from '../../config/inherited-policy.ts';
 import type { PageRewriter } from '../../gateway/exchange/url-client.ts';
@@ -34,6 +35,8 @@ export interface RouteSources {
   readonly sessions: SessionContext | undefined;
   /** What holds for the routes of the server, or of a mounted application. */
   readonly policy: InheritedPolicy;
+  /** Of lists so far: that of an application is built once, and not for each of its routes. */
+  readonly addressPolicies: Map<AddressesConfig, Policy>;
   /** Attributes that the routes of a mounted application load, by what its mount says. */
   readonly attributes?: readonly string[] | undefined;
   /** `touch` of the routes of a mounted application that do not say, by what its mount says. */
@@ -61,12 +64,13 @@ const DEFAULT_SESSION_MODE: Readonly<Record<Target['kind'], SessionMode>> = {
  */
 export async function buildRoutes(
   config: Config,
-  sources: Omit<RouteSources, 'policy' | 'stricter' | 'rewriter'>,
+  sources: Omit<RouteSources, 'policy' | 'addressPolicies' | 'stricter' | 'rewriter'>,
 ): Promise<RouteEntry<Route>[]> {
   // It brings a parser for HTML, which others need not load.
   const rewriter = rewritesLinks(config) ? (await import('../../gateway/exchange/html-links.ts')).HtmlLinks : undefined;
   const policy = serverPolicy(config);
-  return entriesOf(config, { ...sources, policy, rewriter, stricter: stricterRoutes(config) }, '');
+  const own = { policy, addressPolicies: new Map(), stricter: stricterRoutes(config) };
+  return entriesOf(config, { ...sources, ...own, rewriter }, '');
 }
 
 function rewritesLinks({ routes = [] }: ApplicationConfig): boolean {
@@ -132,7 +136,7 @@ function routeEntries(config: RouteConfig, sources: RouteSources, mount: string)
       value: {
         name,
         target,
-        policies: routePolicies(policy),
+        policies: routePolicies(policy, sources),
         cors: corsOf(policy, sources.logger),
         upgradePolicies: [...shield(config, sources), ...originPolicies(config, endpoint, sources)],
         demands: demandsOf(config, sources.policy),
@@ -236,8 +240,9 @@ function leadsRound(other: RouteConfig): Refusal {
 }
 
 /** Whoever may not come in need not be told how to. */
-function routePolicies({ addresses, transport }: InheritedPolicy): Policy[] {
-  return [...addresses.map(createAddressPolicy), ...(transport === 'confidential' ? [confidential] : [])];
+function routePolicies({ addresses, transport }: InheritedPolicy, { addressPolicies }: RouteSources): Policy[] {
+  const lists = addresses.map(list => getOrInsert(addressPolicies, list, () => createAddressPolicy(list)));
+  return [...lists, ...(transport === 'confidential' ? [confidential] : [])];
 }
 
 function corsOf({ cors, origins = [] }: InheritedPolicy, logger: Logger): Cors | undefined {

@@ -198,7 +198,8 @@ export function demandsOf(
   return {
     origins: isSocket ? (policy?.origins ?? endpoint?.options.origins ?? outer.origins ?? ['self']) : 'any',
     isConfidential: transport === 'confidential',
-    others: { ...others, ...(addresses.length > 0 && { addresses }) },
+    addresses,
+    others,
     webSocket:
       upstream === undefined ? 'own' : websocket === false ? 'none' : relayLimits(websocket === true ? {} : websocket),
   };

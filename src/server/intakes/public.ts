@@ -177,8 +177,10 @@ export class PublicIntake implements Intake {
   #refuse(response: ServerResponse, record: RequestRecord, refusal: Refusal): void {
     record.refuse(refusal);
     const { route, head } = record.flow ?? {};
+    // Who may not come in is not told which paths there are.
+    const isBarred = record.flow !== undefined && 'isBarred' in record.flow;
     // A page of another origin is to learn why, too.
-    if (head && !response.headersSent) route?.cors?.grant(head).putOn(response);
+    if (head && !response.headersSent && !isBarred) route?.cors?.grant(head).putOn(response);
     writeRefusal(response, this.#explained(refusal));
   }
 
