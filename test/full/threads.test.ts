@@ -247,6 +247,16 @@ describe('handlerTimeout of handlers in threads', () => {
   });
 });
 
+test('callbacks that hang are given up side by side: the server stops in the time of one', async () => {
+  const hanging = new URL('thread-modules/hanging.ts', modules);
+  const endpoint = defineEndpoint({ path: '/', dispatch: { threads: 1 }, handlers: hanging, handlerTimeout: '500ms' });
+  const { server, url } = await serve(endpoint);
+  await Promise.all(Array.from({ length: 30 }, () => open(url)));
+  const stopsAt = performance.now();
+  await server.stop({ drain: '100ms' });
+  expect(performance.now() - stopsAt).toBeLessThan(5_000);
+});
+
 describe('a module of handlers', () => {
   test.each([
     ['is not there', 'missing.ts', /missing\.ts/],

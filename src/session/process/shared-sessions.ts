@@ -1,5 +1,6 @@
 import { setImmediate as turn } from 'node:timers/promises';
-import type { Awaitable } from '../../base/awaitable.ts';
+import { type Awaitable, whenThere } from '../../base/awaitable.ts';
+import { callListener } from '../../base/call-listener.ts';
 import type { Timer } from '../../base/clock.ts';
 import { sidPrefix } from '../../base/logger.ts';
 import { isReplaced, type Secrets } from '../identity/secret-standing.ts';
@@ -81,7 +82,16 @@ export class SharedSessions {
   }
 
   #admit(shared: SharedSession, admission: Admission | undefined): Awaitable<SocketSession | undefined> {
-    const socket = shared.attach(admission);
+    return whenThere(shared.attach(admission) ?? attachToNewest(shared, admission), socket =>
+      this.#withAttributes(shared, socket, admission),
+    );
+  }
+
+  #withAttributes(
+    shared: SharedSession,
+    socket: SocketSession | undefined,
+    admission: Admission | undefined,
+  ): Awaitable<SocketSession | undefined> {
     const { attributes, state } = admission ?? {};
     if (!socket || !attributes) return socket;
     if (state) shared.state.adopt(state);
@@ -293,6 +303,17 @@ export class SharedSessions {
   }
 }
 
+/** What is shared may be older than what the handshake has read or written itself. */
+async function attachToNewest(shared: SharedSession, admission?: Admission): Promise<SocketSession | undefined> {
+  shared.retain();
+  try {
+    await shared.refresh();
+    return shared.state.isEnded ? undefined : shared.attach(admission);
+  } finally {
+    await shared.release();
+  }
+}
+
 /** Undefined when the session is over meanwhile, or a login has replaced the secret of the handshake. */
 async function loadAtOnce(socket: SocketSession, attributes: readonly string[]): Promise<SocketSession | undefined> {
   try {
@@ -323,7 +344,8 @@ export class SharedSession implements Watched {
   readonly #services: SessionServices;
   readonly #sessions: LoadableSessions;
   readonly #owner: SharedSessionOwner;
-  readonly #errorListeners = new Set<(error: Error) => void>();
+  /** Each in an object of its own: sockets may have the same function. */
+  readonly #errorListeners = new Set<{ readonly listener: (error: Error) => void }>();
   #references = 0;
   #sockets = 0;
   #storedAccessAt: number;
@@ -390,7 +412,7 @@ export class SharedSession implements Watched {
     this.#sockets++;
     if (this.#sockets === 1) this.#owner.onSockets();
     this.#services.meters.hold();
-    const listeners = new Set<(error: Error) => void>();
+    const listeners = new Set<{ readonly listener: (error: Error) => void }>();
     let released: Promise<void> | undefined;
     const holder = holderWithoutResponse(state, this.#sessions, () => this.schedule());
     // Who attaches by the sid alone has shown no secret that a login could have replaced.
@@ -409,8 +431,9 @@ export class SharedSession implements Watched {
       touch: () => this.#touch(),
       refresh: () => this.refresh(),
       onError: listener => {
-        listeners.add(listener);
-        this.#errorListeners.add(listener);
+        const own = { listener };
+        listeners.add(own);
+        this.#errorListeners.add(own);
       },
       release: () => {
         if (!released) {
@@ -418,7 +441,7 @@ export class SharedSession implements Watched {
           this.#sockets--;
           if (this.#sockets === 0) this.#owner.onNoSockets();
           this.#services.meters.letGo();
-          for (const listener of listeners) this.#errorListeners.delete(listener);
+          for (const own of listeners) this.#errorListeners.delete(own);
           released = this.release();
         }
         return released;
@@ -546,6 +569,10 @@ export class SharedSession implements Watched {
       'changes of a session are not committed',
     );
     if (this.#services.settings.write !== 'end-of-request') this.schedule();
-    for (const listener of this.#errorListeners) listener(error);
+    for (const { listener } of [...this.#errorListeners])
+      callListener(
+        () => listener(error),
+        err => this.#services.logger.error({ err }, 'a listener for errors of a session failed'),
+      );
   }
 }

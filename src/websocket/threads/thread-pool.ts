@@ -49,6 +49,8 @@ export class ThreadPool {
   #waiting: ThreadTask[] = [];
   #services: ThreadServices | undefined;
   #failures = 0;
+  /** Callbacks that have settled by themselves. */
+  #settled = 0;
   /** Ended by us, because of a callback that was given up. */
   readonly #terminated = new WeakSet<WorkerThread>();
   readonly #givenUp = new WeakSet<ThreadTask>();
@@ -102,13 +104,24 @@ export class ThreadPool {
     this.#replacements.clear();
   }
 
-  run(task: ThreadTask): GivenTask {
+  run(given: ThreadTask): GivenTask {
+    const task: ThreadTask = {
+      ...given,
+      onSettled: error => {
+        if (!this.#givenUp.has(task)) this.#settled++;
+        given.onSettled(error);
+      },
+    };
+    let seen = this.#settled;
     this.#waiting.push(task);
     this.#distribute();
     const pool = this;
     return {
       get isWaiting() {
-        return pool.#waiting.includes(task) && [...pool.#threads].some(thread => thread.isAtWork);
+        // Where nothing but what was given up has ended since the last look, its turn may never come.
+        const hasMoved = pool.#settled !== seen;
+        seen = pool.#settled;
+        return hasMoved && pool.#waiting.includes(task) && [...pool.#threads].some(thread => thread.isAtWork);
       },
       abort: () => this.#threadOf(task)?.abort(),
       giveUp: () => this.#giveUp(task),
