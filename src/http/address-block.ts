@@ -27,6 +27,15 @@ export function parseAddressBlock(text: string): AddressBlock | undefined {
   return ownBits >= 0 && ownBits <= maxBits ? { ...read, bits: ownBits } : undefined;
 }
 
+/** The same for what has to be one. @throws {TypeError} when it is neither; the message names it. */
+export function readAddressBlock(entry: string): AddressBlock {
+  const block = parseAddressBlock(entry);
+  if (block) return block;
+  throw new TypeError(
+    `not an address or CIDR block: ${JSON.stringify(entry)}; write for example "10.0.0.7", "192.168.0.0/24", "::1" or "fc00::/7"`,
+  );
+}
+
 /** Is it an address or a CIDR block? */
 export function isAddressOrBlock(text: string): boolean {
   return parseAddressBlock(text) !== undefined;

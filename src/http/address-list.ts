@@ -1,5 +1,5 @@
 import { BlockList, isIP } from 'node:net';
-import { type AddressBlock, parseAddressBlock, widthDoubt } from './address-block.ts';
+import { type AddressBlock, parseAddressBlock, readAddressBlock, widthDoubt } from './address-block.ts';
 import { addressOf, unmapIpv4 } from './ip-address.ts';
 
 /** A set of addresses and CIDR blocks, IPv4 and IPv6. */
@@ -25,11 +25,7 @@ export function createAddressList(entries: readonly string[]): AddressList {
   // One for each family: in one list, Node takes an IPv4 address for an IPv6 one where a block of IPv6 is wide enough.
   const blocks = { ipv4: new BlockList(), ipv6: new BlockList() };
   for (const entry of entries) {
-    const block = parseAddressBlock(entry);
-    if (!block)
-      throw new TypeError(
-        `not an address or CIDR block: ${JSON.stringify(entry)}; write for example "10.0.0.7", "192.168.0.0/24", "::1" or "fc00::/7"`,
-      );
+    const block = readAddressBlock(entry);
     blocks[block.family].addSubnet(addressOf(block.groups), block.bits, block.family);
   }
   return {

@@ -1,4 +1,11 @@
-import { type AddressBlock, blockText, GROUP_BITS, parseAddressBlock, widthDoubt } from './address-block.ts';
+import {
+  type AddressBlock,
+  blockText,
+  GROUP_BITS,
+  parseAddressBlock,
+  readAddressBlock,
+  widthDoubt,
+} from './address-block.ts';
 import { groupsOf } from './ip-address.ts';
 
 /** Addresses and CIDR blocks that may come in, and that may not. */
@@ -96,11 +103,7 @@ function treeOf(rules: AddressLists): Tree {
   const tree: Tree = { ipv4: {}, ipv6: {} };
   for (const list of ['allow', 'deny'] as const)
     for (const entry of rules[list] ?? []) {
-      const block = parseAddressBlock(entry);
-      if (!block)
-        throw new TypeError(
-          `not an address or CIDR block: ${JSON.stringify(entry)}; write for example "10.0.0.7", "192.168.0.0/24", "::1" or "fc00::/7"`,
-        );
+      const block = readAddressBlock(entry);
       let node = tree[block.family];
       for (let bit = 0; bit < block.bits; bit++) node = node[sideOf(block, bit)] ??= {};
       node.verdict = list;
