@@ -11,6 +11,7 @@ import type { SessionManager } from '../../src/session/manager.ts';
 import type { Inspection } from '../../src/session/reports/inspection-page.ts';
 import type { InspectorOptions } from '../../src/session/reports/inspector.ts';
 import { createSite, FaultyStore, login, type Site } from '../session/fixture.ts';
+import { appOf, listen } from '../session/frameworks/apps.ts';
 import { Client } from '../session/frameworks/rig.ts';
 
 interface App {
@@ -26,23 +27,6 @@ interface Way {
 }
 
 const ADMIN = { name: 'root', roles: ['admin'] };
-
-async function listen(server: http.Server): Promise<App> {
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  return appOf(server);
-}
-
-function appOf(server: http.Server): App {
-  return {
-    port: (server.address() as AddressInfo).port,
-    async close() {
-      server.closeAllConnections();
-      server.close();
-      await once(server, 'close');
-    },
-  };
-}
 
 const nodeHttp = (work: (sessions: SessionManager, options?: InspectorOptions) => http.RequestListener) => {
   return (sessions: SessionManager, options?: InspectorOptions) => listen(http.createServer(work(sessions, options)));

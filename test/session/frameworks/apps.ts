@@ -70,9 +70,14 @@ function useLate(stage: Stage, session: AnySession): void {
   }, 20);
 }
 
-async function listen(server: http.Server): Promise<App> {
+export async function listen(server: http.Server): Promise<App> {
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
+  return appOf(server);
+}
+
+/** Of a server that listens. */
+export function appOf(server: http.Server): App {
   return {
     port: (server.address() as AddressInfo).port,
     async close() {
