@@ -1,0 +1,95 @@
+import type { Awaitable } from '../../base/awaitable.ts';
+import type { Refusal } from '../../http/refusal.ts';
+import type { RequestHead } from '../../http/request-head.ts';
+
+/** A user, as a scheme of authentication has found them. */
+export interface Principal {
+  /** At most 256 characters, at least one. */
+  readonly name: string;
+  readonly roles: readonly string[];
+  /** Which scheme of the configuration has found them. */
+  readonly scheme: string;
+  /** When their credentials end, in ms since the epoch: sockets are closed then, unless others are shown before. */
+  readonly expiresAt?: number | undefined;
+  /** What names the credentials (`jti`, a serial number): never their text. */
+  readonly credential?: string | undefined;
+  /** What else is known of them, for handlers: the claims of a token, for example. */
+  readonly claims?: Readonly<Record<string, unknown>> | undefined;
+}
+
+/** What a scheme says of the credentials that a request shows. */
+export type Verdict =
+  | { readonly kind: 'authenticated'; readonly principal: Principal }
+  /** The request shows nothing that is for this scheme. */
+  | { readonly kind: 'absent' }
+  /**
+   * It shows something that is not good: counted as a failed login. `reason` is for the log and has nothing secret; `user`
+   * is the name that was tried, where there is one.
+   */
+  | { readonly kind: 'rejected'; readonly reason: string; readonly user?: string | undefined }
+  /** It cannot be judged (503), or not as it is (400). */
+  | { readonly kind: 'refused'; readonly refusal: Refusal };
+
+/** What credentials a client could show. At least one of the two is there. */
+export interface Challenge {
+  /** For `WWW-Authenticate` (RFC 9110 §11.6.1). */
+  readonly header?: string | undefined;
+  /** Of a page to sign in on, for document navigations only: path and query, or the URL of a provider's. */
+  readonly location?: string | undefined;
+}
+
+/** Where in a request a scheme looks for credentials: what it has used does not reach the backend. */
+export type CredentialPlace =
+  | { readonly kind: 'header'; readonly name: string }
+  | { readonly kind: 'cookie'; readonly name: string }
+  /** An offered subprotocol that begins so. */
+  | { readonly kind: 'subprotocol'; readonly prefix: string }
+  | { readonly kind: 'query'; readonly name: string };
+
+/** What all schemes of authentication are to the flow, one file each. */
+interface SchemeBase {
+  /** Its name in the configuration. */
+  readonly name: string;
+  challenge(head: RequestHead): Challenge | undefined;
+  /**
+   * Is it still so? Asked of users with open sockets, after each `onChange`, and every `reviewEveryMs`.
+   *
+   * @returns the user with the roles of now; undefined for nobody: their sockets close with 1008. One that cannot be
+   * asked rejects, and nothing changes.
+   */
+  review?(principal: Principal): Awaitable<Principal | undefined>;
+  readonly reviewEveryMs?: number | undefined;
+  /** Calls `listener` when what `review` would say may have changed. @returns ends that. */
+  onChange?(listener: () => void): () => void;
+  /** Reads files and begins to watch them. @throws {HoldfastError} ERR_CONFIG_INVALID when it cannot work. */
+  start?(): Promise<void>;
+  close?(): Awaitable<void>;
+  /** Roles that it could ever give; undefined when that is not known. */
+  readonly possibleRoles?: ReadonlySet<string> | undefined;
+}
+
+/** A scheme by which users prove who they are with each request: basic, token, certificate. */
+export interface RequestScheme extends SchemeBase {
+  readonly isShownByRequest: true;
+  /** Never throws for what a client sends. */
+  authenticate(head: RequestHead): Awaitable<Verdict>;
+  readonly places: readonly CredentialPlace[];
+  /** The backend gets the credentials all the same. */
+  readonly passCredentials?: boolean | undefined;
+}
+
+/** The user that a session keeps, and which scheme has signed them in; undefined for an application's own login. */
+export interface SignedIn {
+  readonly name: string;
+  readonly roles: readonly string[];
+  readonly scheme: string | undefined;
+}
+
+/** A scheme by which users sign in once, and their session keeps it: form, OIDC. */
+export interface SessionScheme extends SchemeBase {
+  readonly isShownByRequest: false;
+  /** Is who the session keeps a user of this scheme? Undefined: no, or no longer. Never throws. */
+  recognize(owner: SignedIn): Awaitable<Principal | undefined>;
+}
+
+export type Scheme = RequestScheme | SessionScheme;
