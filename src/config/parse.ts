@@ -3,7 +3,8 @@ import { nearestName } from '../base/nearest-name.ts';
 import type { Config } from './config.ts';
 import { byLine, ConfigError, type ConfigProblem, formatPath } from './config-error.ts';
 import { brokenReferences } from './references.ts';
-import { configSchema, kindOf } from './schema.ts';
+import { configSchema } from './schema.ts';
+import { kindOf } from './schema-parts.ts';
 
 /** Where a value or key of the document stands in its file. Only documents read from text know it. */
 export interface Location {

@@ -1,10 +1,8 @@
 import * as z from 'zod';
 import { isAttributeName, MAX_ATTRIBUTE_NAME } from '../base/attribute-name.ts';
 import { parseDate } from '../base/date.ts';
-import { type Duration, parseDuration } from '../base/duration.ts';
-import { nearestName } from '../base/nearest-name.ts';
+import type { Duration } from '../base/duration.ts';
 import { parseRedisAddresses } from '../base/redis-address.ts';
-import { parseSize, type Size } from '../base/size.ts';
 import type { AssertionConfig, SessionApiConfig } from '../gateway/backend-session/identity.ts';
 import type { UpstreamSessionConfig } from '../gateway/backend-session/observed/options.ts';
 import type { WebSocketRouteConfig } from '../gateway/relay/limits.ts';
@@ -59,99 +57,20 @@ import type {
   UpstreamConfig,
   UpstreamTlsConfig,
 } from './config.ts';
-
-/** A schema for every key of `T`: a key added to the type and forgotten here does not compile. */
-type Shape<T> = { [K in keyof Required<T>]: z.ZodType<T[K]> };
-
-/** An object that refuses keys it does not know; `what` says where in the message. */
-function section<T extends object>(what: string, shape: Shape<T>): z.ZodType<T> {
-  const known = Object.keys(shape);
-  const keys = z.strictObject(shape, {
-    // One line for each key: `parse.ts` gives each its own place in the file.
-    error: issue =>
-      issue.code === 'unrecognized_keys' ? issue.keys.map(key => unknownKey(key, what, known)).join('\n') : undefined,
-  });
-  return hasKeys.pipe(keys) as unknown as z.ZodType<T>;
-}
-
-/** What a value is that is an object: keys and values, or for example `a Map`. */
-export function kindOf(value: object): string {
-  const tag = Object.prototype.toString.call(value).slice('[object '.length, -1);
-  return tag === 'Object' ? 'keys and values' : `a ${tag}`;
-}
-
-/** A `Map`, a `Date` or a promise has no keys, and would be taken for a section without any. */
-const hasKeys = z.custom<unknown>(
-  value => typeof value !== 'object' || value === null || Array.isArray(value) || kindOf(value) === 'keys and values',
-  { error: ({ input }) => `expected keys and values, got ${kindOf(input as object)}` },
-);
-
-function unknownKey(key: string, what: string, known: readonly string[]): string {
-  const near = nearestName(key, known);
-  return `unknown key ${JSON.stringify(key)} in ${what}; ${near ? `did you mean "${near}"?` : `known keys: ${known.join(', ')}`}`;
-}
-
-interface Measure<T> {
-  readonly what: string;
-  readonly parse: (value: T & (string | number)) => number;
-  readonly example: string;
-  /** What -1 means. */
-  readonly endless: string;
-}
-
-const DURATION: Measure<Duration> = {
-  what: 'a duration',
-  parse: parseDuration,
-  example: '"30s"',
-  endless: 'for never',
-};
-const SIZE: Measure<Size> = { what: 'a size', parse: parseSize, example: '"64KiB"', endless: 'for no limit' };
-
-/**
- * A value written as text or number that becomes a whole number above 0, of milliseconds or bytes. -1 stays -1, so that
- * the result is a valid document again.
- *
- * @param whyLimited Refuses -1, saying what would happen.
- */
-function measured<T>({ what, parse, example, endless }: Measure<T>, whyLimited?: string): z.ZodType<T> {
-  return z
-    .union([z.number(), z.string()], { error: `expected ${what} such as ${example}` })
-    .transform((value, context) => {
-      const refuse = (message: string) => {
-        context.addIssue({ code: 'custom', message });
-        return z.NEVER;
-      };
-      let amount: number;
-      try {
-        amount = Math.ceil(parse(value as T & (string | number)));
-      } catch (error) {
-        return refuse((error as Error).message);
-      }
-      if (amount === 0) return refuse(`is 0; write for example ${example}${whyLimited ? '' : `, or -1 ${endless}`}`);
-      if (amount < Number.POSITIVE_INFINITY) return amount;
-      return whyLimited ? refuse(`needs a limit: ${whyLimited}; write for example ${example}`) : -1;
-    }) as unknown as z.ZodType<T>;
-}
-
-const duration = measured(DURATION);
-const size = measured(SIZE);
-const hstsAge = measured({ ...DURATION, example: '"365d"' }, 'browsers take a number of seconds');
-const flag = z.boolean();
-const text = z.string().min(1, { error: 'is empty' });
-
-/** Text that `test` accepts; `remedy` says what it should look like. */
-function textLike(test: (value: string) => boolean, remedy: string): z.ZodType<string> {
-  return z.string().refine(test, { error: ({ input }) => `${JSON.stringify(input)} is ${remedy}` });
-}
-
-function whole(min: number, max = Number.MAX_SAFE_INTEGER): z.ZodType<number> {
-  return z.number().refine(value => Number.isInteger(value) && value >= min && value <= max, {
-    error: ({ input }) => {
-      const isBounded = max < Number.MAX_SAFE_INTEGER || (input as number) > max;
-      return `expected a whole number ${isBounded ? `from ${min} to ${max}` : `of at least ${min}`}, got ${input}`;
-    },
-  });
-}
+import {
+  DURATION,
+  duration,
+  flag,
+  headerName,
+  measured,
+  type Shape,
+  SIZE,
+  section,
+  size,
+  text,
+  textLike,
+  whole,
+} from './schema-parts.ts';
 
 const share = z.number().refine(value => value >= 0 && value <= 1, {
   error: ({ input }) => `expected a number from 0 to 1, got ${input}`,
@@ -227,6 +146,8 @@ const sessionStore = z.custom<SessionStore>(
   value => typeof value === 'object' && value !== null && 'commit' in value && typeof value.commit === 'function',
   { error: 'expected a session store' },
 );
+
+const hstsAge = measured({ ...DURATION, example: '"365d"' }, 'browsers take a number of seconds');
 
 const certificate: Shape<CertificateConfig> = { certificate: text, key: text };
 
@@ -321,8 +242,6 @@ const ledger = z.custom<Ledger>(
 const fieldValue = z
   .string()
   .refine(isFieldValue, { error: 'has a character that headers cannot have; write one line' });
-
-const headerName = textLike(value => /^[A-Za-z][\w-]*$/.test(value), 'not a name; take letters, digits, - and _');
 
 const trackingKind = z.enum(['cookie', 'header', 'url']);
 
