@@ -37,7 +37,7 @@ const RULES: Readonly<Record<string, Rule>> = {
   http: { may: ['base'] },
   drivers: { may: ['base'] },
   session: { may: ['base', 'http', 'drivers'] },
-  policy: { may: ['base', 'http', 'session'] },
+  policy: { may: ['base', 'http', 'drivers', 'session'] },
   websocket: { may: ['base', 'wire', 'http', 'drivers', 'session', 'policy'] },
   'websocket/protocol': { may: ['base', 'wire', 'http'] },
   gateway: { may: ['base', 'wire', 'http', 'session', 'policy', 'websocket'] },

@@ -1,12 +1,12 @@
 import { X509Certificate } from 'node:crypto';
-import { type FSWatcher, readFileSync, realpathSync, watch } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { dirname } from 'node:path';
 import { createSecureContext, type SecureContext, type SecureContextOptions } from 'node:tls';
-import type { Clock, Timer } from '../../base/clock.ts';
+import type { Clock } from '../../base/clock.ts';
 import { HoldfastError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { CertificateConfig } from '../../config/config.ts';
+import { FileWatch } from '../../drivers/file-watch.ts';
 import { descriptors, isShortage } from './descriptors.ts';
 
 export interface CertificateFilesOptions {
@@ -28,13 +28,6 @@ interface Identity {
   readonly certificate: X509Certificate;
 }
 
-/** Certificate and key are written one after the other. */
-const SETTLE_MS = 200;
-/** Until what did not fit together is looked at again. */
-const RETRY_MS = 1_000;
-/** Watching misses some changes: a folder above that was replaced by another, a file on another machine. */
-const POLL_MS = 30_000;
-
 /**
  * Certificates in files, as TLS contexts, read again when they change: written in place, replaced, or reached through
  * symbolic links that lead elsewhere now, as certbot and Kubernetes do it. Connections that are open keep what they
@@ -50,10 +43,7 @@ export class CertificateFiles {
   readonly #identities: Identity[] = [];
   /** What each pair could not be made from, and whether that has been logged. */
   readonly #refused = new Map<number, { text: string; isLogged: boolean }>();
-  #watchers: FSWatcher[] = [];
-  #timer: Timer | undefined;
-  #lookAtMs = 0;
-  #isClosed = false;
+  readonly #watch: FileWatch;
 
   /**
    * @throws {HoldfastError} ERR_CONFIG_INVALID when a file cannot be read, or certificate and key do not fit together.
@@ -69,8 +59,8 @@ export class CertificateFiles {
         throw new HoldfastError('ERR_CONFIG_INVALID', `tls: ${problem(pair, cause)}`, { cause });
       }
     }
-    this.#watch();
-    this.#schedule(POLL_MS);
+    const files = options.pairs.flatMap(pair => this.#filesOf(pair));
+    this.#watch = new FileWatch({ files, clock: options.clock, look: () => this.#look() });
   }
 
   /** What `tls.createServer` and `setSecureContext` take. */
@@ -85,7 +75,15 @@ export class CertificateFiles {
   }
 
   /** Reads the files and takes what is new and good. Never rejects. */
-  async look(): Promise<void> {
+  look(): Promise<void> {
+    return this.#watch.look();
+  }
+
+  close(): void {
+    this.#watch.close();
+  }
+
+  async #look(): Promise<'same' | 'changed' | 'doubtful'> {
     let hasChanged = false;
     let isInDoubt = false;
     for (const [index, pair] of this.#options.pairs.entries()) {
@@ -93,20 +91,8 @@ export class CertificateFiles {
       hasChanged ||= result === 'changed';
       isInDoubt ||= result === 'refused';
     }
-    if (this.#isClosed) return;
-    if (hasChanged) {
-      this.#options.onChange();
-      // The links may lead to other folders now.
-      this.#watch();
-    }
-    this.#schedule(isInDoubt ? RETRY_MS : POLL_MS);
-  }
-
-  close(): void {
-    this.#isClosed = true;
-    this.#options.clock.clearTimeout(this.#timer);
-    for (const watcher of this.#watchers) watcher.close();
-    this.#watchers = [];
+    if (hasChanged && !this.#watch.isClosed) this.#options.onChange();
+    return isInDoubt ? 'doubtful' : hasChanged ? 'changed' : 'same';
   }
 
   async #lookAt(index: number, pair: CertificateConfig): Promise<'same' | 'changed' | 'refused' | 'known'> {
@@ -155,42 +141,6 @@ export class CertificateFiles {
       throw new TypeError('the file of the authorities holds no certificate');
     // Throws when key and certificate are not of one pair.
     return { options, context: createSecureContext(options), certificate: new X509Certificate(cert!) };
-  }
-
-  #watch(): void {
-    for (const watcher of this.#watchers) watcher.close();
-    this.#watchers = [];
-    const folders = new Set<string>();
-    for (const file of this.#options.pairs.flatMap(pair => this.#filesOf(pair))) {
-      folders.add(dirname(file));
-      try {
-        folders.add(dirname(realpathSync(file)));
-      } catch {
-        // It is not there for the moment.
-      }
-    }
-    for (const folder of folders) {
-      try {
-        const watcher = watch(folder, { persistent: false }, () => this.#schedule(SETTLE_MS));
-        watcher.on('error', () => watcher.close());
-        this.#watchers.push(watcher);
-      } catch {
-        // Too many watchers on this machine, or the folder is gone: the poll sees it, later.
-      }
-    }
-  }
-
-  /** Sooner than what is planned, or not at all: a folder in which something changes all the time puts nothing off. */
-  #schedule(ms: number): void {
-    const { clock } = this.#options;
-    const atMs = clock.monotonic() + ms;
-    if (this.#isClosed || (this.#timer !== undefined && this.#lookAtMs <= atMs)) return;
-    clock.clearTimeout(this.#timer);
-    this.#lookAtMs = atMs;
-    this.#timer = clock.setTimeout(() => {
-      this.#timer = undefined;
-      void this.look();
-    }, ms);
   }
 }
 
