@@ -1,5 +1,7 @@
+import { callListener } from './call-listener.ts';
 import type { Clock, Timer } from './clock.ts';
-import { isSecurityEvent, LINES_DROPPED, type Logger, type LogLevel, silentLogger } from './logger.ts';
+import { LINES_DROPPED, type Logger, type LogLevel, silentLogger } from './logger.ts';
+import { isSecurityEvent } from './security-events.ts';
 
 /** How long lines of one kind are counted before the count is written. */
 const WINDOW_MS = 10_000;
@@ -10,10 +12,12 @@ const WINDOW_MS = 10_000;
 const MAX_KINDS = 200;
 /** Security events of one kind and client address in a window that have a line each. */
 const LINES_PER_ADDRESS = 20;
-/** The same of all addresses together: also the most addresses that are remembered. */
+/** The same of all addresses together: also the most addresses that are remembered for each kind of event. */
 const LINES_OF_ALL = 1_000;
 /** Of repeated failures, how many of the ids that clients were shown are kept. */
 const MAX_IDS = 20;
+
+type Fields = Readonly<Record<string, unknown>>;
 
 interface Kind {
   readonly level: LogLevel;
@@ -31,6 +35,9 @@ interface Kind {
   readonly isRest: boolean;
 }
 
+/** Hears the fields of each security event, `event` and `address` among them where it is known, and its message. */
+export type SecurityListener = (fields: Readonly<Record<string, unknown>>, message: string) => void;
+
 /**
  * A logger in front of another: a failure that repeats is one line and then a count every 10 seconds, and no line ever
  * throws.
@@ -38,8 +45,8 @@ interface Kind {
  * Ordinary lines are of one kind when they have the same level, event, code, upstream, server and reason, and for an
  * error without a code the same place in the program; not what a client can choose, as paths, addresses and texts.
  * Security events have a line each, up to 20 of one kind from one address (an IPv6 address counts by its /64), and
- * 1,000 of all addresses, in 10 seconds; then they are counted. Those without an address have 1,000 of each kind for
- * themselves.
+ * 1,000 of one kind from all addresses, in 10 seconds; then they are counted. Those without an address have 1,000 of
+ * each kind for themselves. Who listens hears all of them.
  *
  * A line that counts is the latest of its kind with `repeated`, the number of lines that were left out since the line
  * before, and up to 20 of their `ids`.
@@ -50,12 +57,17 @@ export class CalmLogger implements Logger {
   /** In the order of their `until`. */
   readonly #kinds = new Map<string, Kind>();
   readonly #sizes: Record<LogLevel, number> = { debug: 0, info: 0, warn: 0, error: 0 };
-  #security = { until: 0, left: 0 };
+  /** By the event. */
+  readonly #security = new Map<unknown, { until: number; left: number }>();
+  readonly #securityLogger: Logger;
+  readonly #listeners = new Set<SecurityListener>();
   #timer: Timer | undefined;
 
-  constructor(logger: Logger, clock: Clock) {
+  /** @param securityLogger Takes the security events. Default: the same. */
+  constructor(logger: Logger, clock: Clock, securityLogger: Logger = logger) {
     this.#logger = logger;
     this.#clock = clock;
+    this.#securityLogger = securityLogger;
   }
 
   debug(fields: object, message: string): void {
@@ -80,7 +92,14 @@ export class CalmLogger implements Logger {
   }
 
   isLevelEnabled(level: LogLevel): boolean {
-    return this.#logger !== silentLogger && (this.#logger.isLevelEnabled?.(level) ?? true);
+    return isEnabled(this.#logger, level);
+  }
+
+  /** Calls `listener` for each security event, whatever becomes of its line. @returns ends that. */
+  listen(listener: SecurityListener): () => void {
+    const own: SecurityListener = (fields, message) => listener(fields, message);
+    this.#listeners.add(own);
+    return () => void this.#listeners.delete(own);
   }
 
   /** Writes the counts that are not written yet. What comes later is logged as before. */
@@ -94,17 +113,18 @@ export class CalmLogger implements Logger {
 
   #take(level: LogLevel, fields: object, message: string): void {
     try {
-      if (!this.isLevelEnabled(level)) return;
+      const isSecurity = isSecurityEvent(fields);
+      if (isSecurity)
+        for (const listener of this.#listeners) callListener(() => listener(fields as Fields, message), nothing);
+      if (!isEnabled(isSecurity ? this.#securityLogger : this.#logger, level)) return;
       if ((fields as { event?: unknown }).event === LINES_DROPPED) {
         this.#write(level, fields, message);
         return;
       }
-      const kind = isSecurityEvent(fields)
-        ? this.#securityKind(level, fields, message)
-        : this.#ordinaryKind(level, fields, message);
+      const kind = isSecurity ? this.#securityKind(level, fields, message) : this.#ordinaryKind(level, fields, message);
       if (kind.left > 0) {
         kind.left--;
-        if (kind.isSecurity && hasAddress(fields)) this.#security.left--;
+        if (isSecurity && hasAddress(fields)) this.#security.get(eventOf(fields))!.left--;
         this.#write(level, fields, message);
         return;
       }
@@ -134,11 +154,15 @@ export class CalmLogger implements Logger {
   #securityKind(level: LogLevel, fields: object, message: string): Kind {
     const { event, address } = fields as { event?: unknown; address?: unknown };
     const now = this.#clock.monotonic();
-    if (now >= this.#security.until) this.#security = { until: now + WINDOW_MS, left: LINES_OF_ALL };
+    let ofAll = this.#security.get(event);
+    if (!ofAll || now >= ofAll.until) {
+      ofAll = { until: now + WINDOW_MS, left: LINES_OF_ALL };
+      this.#security.set(event, ofAll);
+    }
     const key = `${event}\0${typeof address === 'string' ? network(address) : ''}`;
     const known = this.#kinds.get(key);
     // What is said of sessions has no address, and must not use up what is left for those that have one.
-    const isRest = hasAddress(fields) && this.#security.left === 0;
+    const isRest = hasAddress(fields) && ofAll.left === 0;
     if (known && (known.left === 0 || !isRest)) return known;
     const place = isRest ? `${event}` : key;
     const left = isRest ? 0 : address === undefined ? LINES_OF_ALL : LINES_PER_ADDRESS;
@@ -185,10 +209,21 @@ export class CalmLogger implements Logger {
   }
 
   #write(level: LogLevel, fields: object, message: string): void {
-    const outcome = this.#logger[level](fields, message) as unknown;
+    const logger = isSecurityEvent(fields) ? this.#securityLogger : this.#logger;
+    const outcome = logger[level](fields, message) as unknown;
     // A method of the user's own may be asynchronous.
     if (outcome instanceof Promise) outcome.catch(() => {});
   }
+}
+
+const nothing = () => {};
+
+function isEnabled(logger: Logger, level: LogLevel): boolean {
+  return logger !== silentLogger && (logger.isLevelEnabled?.(level) ?? true);
+}
+
+function eventOf(fields: object): unknown {
+  return (fields as { event?: unknown }).event;
 }
 
 /** Has the client a part in it? */

@@ -27,29 +27,5 @@ export function sidPrefix(sid: string): string {
   return sid.slice(0, 8);
 }
 
-const SECURITY_EVENTS: ReadonlySet<unknown> = new Set([
-  'dead-secret',
-  'proxy-header',
-  'session-end',
-  'session-renewed',
-  'session-ambiguous',
-  'session-replaced',
-  'session-taken-over',
-  'two-live-sessions',
-  'unauthorized-session-request',
-  'wrong-api-token',
-]);
-
-/**
- * True for lines about an attempt that may be an attack, and about what became of a user's session: each is worth a
- * line of its own, and they are the last that are dropped. A refusal is one when it was the client that was refused
- * (401, 403), and not what was asked for; or when it asked in a way that leads round a route.
- */
-export function isSecurityEvent(fields: object): boolean {
-  const { event, status, code } = fields as { event?: unknown; status?: unknown; code?: unknown };
-  if (event !== 'refused') return SECURITY_EVENTS.has(event);
-  return status === 401 || status === 403 || code === 'ERR_ROUTE_AMBIGUOUS';
-}
-
 /** The event of the line that says how many others were dropped. It is never dropped or counted itself. */
 export const LINES_DROPPED = 'log-lines-dropped';

@@ -9,6 +9,7 @@ import type { PathTolerance } from '../http/path.ts';
 import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
 import { type RequestHead, readRequestHead } from '../http/request-head.ts';
 import type { Policy } from '../policy/policy.ts';
+import type { SecurityEvents } from '../policy/security-events.ts';
 import { sessionUntilSignIn } from '../session/record/handle.ts';
 import { isSuperseded } from '../session/record/state.ts';
 import type { ConnectionServices } from '../websocket/endpoint-connection.ts';
@@ -42,6 +43,8 @@ export interface Gateway {
   readonly services: ConnectionServices;
   readonly clock: Clock;
   readonly logger: Logger;
+  /** Where steps report what matters for security. */
+  readonly security: SecurityEvents;
 }
 
 /** A request whose path, host and method lead somewhere. */

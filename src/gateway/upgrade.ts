@@ -56,7 +56,9 @@ export async function openUpgrade(
   if (isRefusal(handshake)) return handshake;
   const { upstream, rewrite, relay: limits } = target;
   const { wheel } = gateway.services;
-  const relay = await relayTo(admitted, { head, handshake, upstream, rewrite, limits, socket, early, wheel });
+  const { clientAddress } = head;
+  const from = { head, clientAddress, handshake, socket, early };
+  const relay = await relayTo(admitted, { ...from, upstream, rewrite, limits, wheel });
   if (isRefusal(relay)) return relay;
   if (relay instanceof Relay) return { relay, upstream: upstream.name, server: relay.server.url };
   return { ...relay, upstream: upstream.name, server: relay.server?.url };

@@ -1,7 +1,8 @@
 import { pino } from 'pino';
 import { type Clock, systemClock } from '../base/clock.ts';
 import { toError } from '../base/errors.ts';
-import { isSecurityEvent, LINES_DROPPED, type Logger, sidPrefix } from '../base/logger.ts';
+import { LINES_DROPPED, type Logger, sidPrefix } from '../base/logger.ts';
+import { isSecurityEvent } from '../base/security-events.ts';
 import type { LogConfig } from '../config/config.ts';
 import { withoutTickets } from '../session/identity/ticket.ts';
 import type { LineRank, LineSink, OutputListener } from './line-output.ts';

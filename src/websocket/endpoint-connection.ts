@@ -80,6 +80,13 @@ export interface ConnectionOwner {
   onFinished(connection: EndpointConnection<unknown>): void;
 }
 
+/** What a client alone can be the cause of. */
+const VIOLATIONS: ReadonlySet<number> = new Set([
+  CloseCode.protocolError,
+  CloseCode.invalidData,
+  CloseCode.messageTooBig,
+]);
+
 type ConnectionState = 'open' | 'closing' | 'gone';
 
 // Marks our own pings, so that the application does not see pongs it never asked for.
@@ -585,7 +592,12 @@ export class EndpointConnection<Data = undefined>
   }
 
   #report(error: HoldfastError): void {
-    this.#services.logger.info({ connection: this.id, code: error.code }, error.message);
+    const { code, closeCode } = error;
+    const violation = closeCode !== undefined &&
+      VIOLATIONS.has(closeCode) && {
+        ...{ event: 'client-violation', address: this.#facts.remoteAddress, closeCode },
+      };
+    this.#services.logger.info({ ...violation, connection: this.id, code }, error.message);
     // Not at once: it may have been found out inside a send, or inside a broadcast to others.
     if (this.#owner.hasCallback('error')) this.#callbacks.pushLater('error', error);
   }

@@ -18,6 +18,7 @@ import type { UpstreamOptions } from '../../src/gateway/upstream/options.ts';
 import { Upstream } from '../../src/gateway/upstream/upstream.ts';
 import { emptyAddressList } from '../../src/http/address-list.ts';
 import type { HeaderLine } from '../../src/http/header-line.ts';
+import { SecurityEvents } from '../../src/policy/security-events.ts';
 import { PublicIntake } from '../../src/server/intakes/public.ts';
 import { Http1Clients } from '../../src/server/listen/http1/clients.ts';
 import { CountedResponse } from '../../src/server/listen/http1/counted-response.ts';
@@ -91,6 +92,7 @@ export class TestGateway {
     const router = createRouter(entries);
     const refusals: { readonly code: string; readonly reason: string }[] = [];
     const relays = new Set<Relay>();
+    const log = new Refusals(logger, clock, refusals);
     const intake = new PublicIntake({
       router,
       readings: new RouteReadings(entries, router),
@@ -99,7 +101,8 @@ export class TestGateway {
       urlParameters: new Set(),
       services: { wheel: new TimerWheel(clock), topics: new Topics(), logger },
       clock,
-      logger: new Refusals(logger, clock, refusals),
+      logger: log,
+      security: new SecurityEvents(log),
       accessLog: {
         isOn: true,
         request: entry => this.#report({ ...entry, ...(entry.status >= 400 && refusals.shift()) }),

@@ -21,6 +21,8 @@ export interface RelayOptions {
   readonly wheel: TimerWheel;
   /** Left out: it belongs to no session. */
   readonly attached?: AttachedSessions | undefined;
+  /** For the log: who the client is. */
+  readonly clientAddress?: string | undefined;
   /** For the log: as in `BackendExchange`. Default: the `sid` of its session. */
   readonly affinityKey?: string | undefined;
 }
@@ -93,6 +95,7 @@ export class Relay extends WheelEntry implements DirectionOwner {
   #touchedMessages = 0;
   readonly #logger: Logger;
   readonly #logFields: object;
+  readonly #clientAddress: string | undefined;
   readonly #upstream: Upstream;
   #resolveClosed!: (end: RelayEnd) => void;
   #end: RelayEnd | undefined;
@@ -114,6 +117,7 @@ export class Relay extends WheelEntry implements DirectionOwner {
     this.#attached = attached;
     this.#logger = upstream.logger;
     this.#upstream = upstream;
+    this.#clientAddress = options.clientAddress;
     this.#logFields = {
       upstream: upstream.name,
       server: dialed.server.url,
@@ -315,7 +319,7 @@ export class Relay extends WheelEntry implements DirectionOwner {
     const fields = { ...this.#logFields, by, closeCode, code };
     if (by === 'backend') return this.#logger.warn(fields, message);
     this.#upstream.clientViolated();
-    this.#logger.info({ ...fields, event: 'client-violation' }, message);
+    this.#logger.info({ event: 'client-violation', address: this.#clientAddress, ...fields }, message);
   }
 
   /** The reason of a 1009: short enough for a close frame. */

@@ -18,6 +18,7 @@ import type { Ended } from '../../gateway/upgrade.ts';
 import type { Upstream } from '../../gateway/upstream/upstream.ts';
 import { createAddressList, doubtfulEntries } from '../../http/address-list.ts';
 import { createAddressPolicy } from '../../policy/address.ts';
+import { SecurityEvents } from '../../policy/security-events.ts';
 import { warnOfClash } from '../../session/cookie-clash.ts';
 import { formsOf } from '../../session/identity/key-file.ts';
 import { MemoryLedger } from '../../session/ledgers/memory.ts';
@@ -134,6 +135,7 @@ export async function build(
       addresses: config.policy?.addresses && createAddressPolicy(config.policy.addresses),
       clock,
       logger,
+      security: new SecurityEvents(logger),
       accessLog: createAccessLog(config.log, environment.accessLog, clock),
       services: { wheel: new TimerWheel(clock), topics: new Topics(), logger },
       endpoints: started,

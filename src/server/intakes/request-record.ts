@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
+import type { SecurityEventName } from '../../base/security-events.ts';
 import type { Admitted, Answered, Refused } from '../../gateway/admit.ts';
 import { CLIENT_GONE_STATUS } from '../../gateway/exchange/exchange.ts';
 import type { Served } from '../../gateway/serve.ts';
@@ -8,6 +9,22 @@ import type { Refusal } from '../../http/refusal.ts';
 import { clientAddressOf } from '../../http/request-head.ts';
 import type { Assembly } from '../assembly/build.ts';
 import type { AccessFacts } from '../logging.ts';
+
+/** What a refusal says of its client, besides that it is one. */
+function attemptIn({ status, code }: Refusal): SecurityEventName | undefined {
+  switch (code) {
+    case 'ERR_ROUTE_NOT_FOUND':
+      return status === 404 ? 'not-found' : undefined;
+    case 'ERR_HTTP_BAD_REQUEST':
+    case 'ERR_HTTP_METHOD_UNKNOWN':
+      return 'bad-request';
+    case 'ERR_WS_BAD_HANDSHAKE':
+    case 'ERR_WS_BAD_VERSION':
+      return 'bad-handshake';
+    default:
+      return undefined;
+  }
+}
 
 /** What is known of a request so far, and the lines that the logs have of it. */
 export class RequestRecord {
@@ -64,7 +81,14 @@ export class RequestRecord {
     this.outcome = refusal;
     const { status, code, reason, failure } = refusal;
     const { method } = this.#request;
-    this.#assembly.logger.info({ event: 'refused', status, code, failure, method, address: this.#address }, reason);
+    const address = this.#address;
+    const event = attemptIn(refusal);
+    if (event) {
+      // Sessions of applications stand in path parameters.
+      const path = this.flow?.head?.path.replaceAll(/;[^/]*/g, '');
+      this.#assembly.security.report({ event, address, status, code, method, path, reason });
+    }
+    this.#assembly.logger.info({ event: 'refused', address, status, code, failure, method }, reason);
   }
 
   get #address(): string {

@@ -5,7 +5,7 @@ import { type Clock, LONGEST_TIMER_MS, systemClock } from '../../../base/clock.t
 import { afterReading, type Deadline, setDeadline } from '../../../base/deadlines.ts';
 import type { Logger } from '../../../base/logger.ts';
 import { unknownMethod } from '../../../http/methods.ts';
-import { setPeer } from '../../../http/peer.ts';
+import { peerAddressOf, setPeer } from '../../../http/peer.ts';
 import type { ProxyHeader } from '../../../http/proxy-protocol.ts';
 import { type Refusal, refuse } from '../../../http/refusal.ts';
 import { writeRefusal } from '../../../http/write-refusal.ts';
@@ -184,9 +184,13 @@ export class Http1Server {
   }
 
   #refuse(error: ReadError, socket: Duplex): void {
-    this.#logger.debug({ code: error.code }, 'request could not be read');
-    if (isOfUnknownMethod(error)) return this.#connection(socket as Socket).fail(unknownMethod());
-    const status = statusOf(error);
+    const address = peerAddressOf(socket as Socket);
+    const isUnknown = isOfUnknownMethod(error);
+    const status = isUnknown ? unknownMethod().status : statusOf(error);
+    // Browsers open connections that they do not need: one without a request is late, too.
+    const event = status === undefined ? undefined : status === 408 ? 'slow-client' : 'bad-request';
+    this.#logger.debug({ ...(event && { event, address, status }), code: error.code }, 'request could not be read');
+    if (isUnknown) return this.#connection(socket as Socket).fail(unknownMethod());
     if (status === undefined) socket.destroy();
     else this.#connection(socket as Socket).fail(unreadable(status));
   }
