@@ -516,7 +516,11 @@ export interface PolicyConfig {
    * application and of a route all have to let a client in.
    */
   addresses?: AddressesConfig;
-  /** Origins that may open a WebSocket. Default `['self']`; `'any'` takes every origin. */
+  /**
+   * Origins that may open a WebSocket: `self`, `https://example.com`, `https://*.example.com`, or an expression that must
+   * match the whole origin (`/https://[a-z]+\.example\.com/`, with `i` behind it for any case; one that may need more
+   * than linear time is an error). Default `['self']`; `'any'` takes every origin.
+   */
   origins?: 'any' | readonly (string | RegExp)[];
   /**
    * `true`: pages of the `origins` may read answers (CORS), and their browsers' preflights are answered. What a backend

@@ -16,6 +16,7 @@ import type {
 } from '../gateway/upstream/options.ts';
 import { isAddressOrBlock } from '../http/address-block.ts';
 import { isCookieDomain, isCookiePath } from '../http/cookies.ts';
+import { expressionProblem, isExpressionText } from '../http/expression.ts';
 import { isHostPattern } from '../http/host-names.ts';
 import { isKnownMethod } from '../http/methods.ts';
 import { parseOriginRule } from '../http/origin.ts';
@@ -462,16 +463,35 @@ const webSocketRoute = section<WebSocketRouteConfig>('websocket', {
   compression: z.enum(['end-to-end', 'refuse']).optional(),
 });
 
-const originRule = z.union(
-  [
-    textLike(
-      value => value === 'self' || isOrigin(value),
-      'not an origin that can be let in; write "self", "https://example.com" or "https://*.example.com", without a path',
-    ),
-    z.instanceof(RegExp),
-  ],
-  { error: 'expected an origin or a regular expression' },
+/** A RegExp, or the text of one. */
+function expression(use: 'whole' | 'search'): z.ZodType<string | RegExp> {
+  return z
+    .custom<string | RegExp>(
+      value => value instanceof RegExp || (typeof value === 'string' && isExpressionText(value)),
+      {
+        error: 'expected an expression between slashes, such as "/[a-z]+/"',
+      },
+    )
+    .superRefine((value, context) => {
+      const message = expressionProblem(value, use);
+      if (message) context.addIssue({ code: 'custom', message });
+    });
+}
+
+const wholeExpression = expression('whole');
+
+const originText = textLike(
+  value => value === 'self' || isOrigin(value),
+  'not an origin that can be let in; write "self", "https://example.com" or "https://*.example.com", without a path, or an expression between slashes',
 );
+
+const originRule = z
+  .union([z.string(), z.instanceof(RegExp)], { error: 'expected an origin or a regular expression' })
+  .superRefine((value, context) => {
+    const isExpression = typeof value !== 'string' || isExpressionText(value);
+    for (const { message } of (isExpression ? wholeExpression : originText).safeParse(value).error?.issues ?? [])
+      context.addIssue({ code: 'custom', message });
+  });
 
 /** A comma is legal in the host of a URL, and in no `Origin`: such an entry matches no page. */
 function isOrigin(value: string): boolean {

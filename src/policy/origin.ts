@@ -1,5 +1,6 @@
 import type { Logger } from '../base/logger.ts';
 import { defaultPort, parseAuthority } from '../http/authority.ts';
+import { compileExpression, isExpressionText } from '../http/expression.ts';
 import { isOriginOf, type Origin, originText, parseOrigin, parseOriginRule } from '../http/origin.ts';
 import { refuse } from '../http/refusal.ts';
 import type { RequestHead } from '../http/request-head.ts';
@@ -14,13 +15,14 @@ import type { Decision, Policy } from './policy.ts';
  *   as a warning.
  * - `'https://example.com'`, `'http://localhost:5173'`: exactly this origin; default ports may be left out.
  * - `'https://*.example.com'`: every subdomain at any depth, not `example.com` itself.
- * - a RegExp: must match the whole origin.
+ * - `'/https://[a-z]+\.example\.com/'`, or a RegExp: must match the whole origin, which is in lower case. One that may
+ *   need more than linear time is refused.
  * - `'any'` instead of a list: every page of the web.
  *
  * A request without `Origin` is not from a page: it passes when it carries no cookie. `Origin: null` (sandboxed frames,
  * files) is refused. Refusals are 403 (ERR_POLICY_ORIGIN).
  *
- * @throws {TypeError} when an entry is not an origin. The message says how to write it.
+ * @throws {TypeError} when an entry is not an origin, or an expression that is refused. The message says what to write.
  */
 export function createOriginPolicy(
   origins: 'any' | readonly (string | RegExp)[],
@@ -33,7 +35,7 @@ export function createOriginPolicy(
   let takesSameOrigin = false;
   for (const entry of origins) {
     if (entry === 'self') takesSameOrigin = true;
-    else if (typeof entry !== 'string') patterns.push(anchored(entry));
+    else if (typeof entry !== 'string' || isExpressionText(entry)) patterns.push(compileExpression(entry, 'whole'));
     else {
       const rule = parseOriginRule(entry);
       if (!rule) throw invalid(entry);
@@ -87,13 +89,9 @@ function refusal(reason: string): Decision {
   return refuse(403, 'ERR_POLICY_ORIGIN', reason, { body: 'This origin is not allowed.\n' });
 }
 
-function anchored(expression: RegExp): RegExp {
-  // Without g and y, which remember where the last match ended, and m, which lets ^ and $ match within.
-  return new RegExp(`^(?:${expression.source})$`, expression.flags.replace(/[gym]/g, ''));
-}
-
 function invalid(entry: string): TypeError {
-  let remedy = 'write "https://example.com", "https://*.example.com", "self", or a RegExp';
+  let remedy =
+    'write "https://example.com", "https://*.example.com", "self", or an expression such as "/https://[a-z]+\\.example\\.com/"';
   if (URL.canParse(entry) && new URL(entry).host !== '') {
     const url = new URL(entry);
     const scheme = url.protocol === 'wss:' ? 'https:' : url.protocol === 'ws:' ? 'http:' : url.protocol;

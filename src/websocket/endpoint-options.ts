@@ -129,8 +129,8 @@ export interface EndpointOptions<Data = undefined> {
    */
   slowReader?: SlowReaderPolicy;
   /**
-   * Origins that may connect. Default `['self']`. `'accept'` leaves the decision to `accept`. `'any'` takes every
-   * origin.
+   * Origins that may connect; an expression must match the whole of one. Default `['self']`. `'accept'` leaves the
+   * decision to `accept`. `'any'` takes every origin.
    */
   origins?: 'accept' | 'any' | readonly (string | RegExp)[];
   /**

@@ -1,6 +1,7 @@
 import type { Duplex } from 'node:stream';
 import { HoldfastError } from '../base/errors.ts';
 import { checkNeeded, checkOptions, kindOf } from '../base/options.ts';
+import { expressionProblem, isExpressionText } from '../http/expression.ts';
 import { isRefusal, RETRY_AFTER_S, type Refusal, refuse } from '../http/refusal.ts';
 import { CloseCode } from '../wire/close-codes.ts';
 import { BROADCAST_OPTIONS, type BroadcastResult, broadcast } from './broadcast.ts';
@@ -94,6 +95,10 @@ function checkLists({
     throw new TypeError(
       `defineEndpoint: "origins" is "accept", "any" or a list of origins, not ${kindOf(origins)}; write for example ['self', 'https://example.com']`,
     );
+  for (const rule of Array.isArray(origins) ? origins : []) {
+    const problem = typeof rule !== 'string' || isExpressionText(rule) ? expressionProblem(rule, 'whole') : undefined;
+    if (problem) throw new TypeError(`defineEndpoint: "origins": ${problem}`);
+  }
   if (compression !== undefined && typeof compression !== 'boolean' && kindOf(compression) !== 'an object')
     throw new TypeError(`defineEndpoint: "compression" is true, false or an object, not ${kindOf(compression)}`);
 }
