@@ -1,5 +1,6 @@
 import { constants } from 'node:fs';
 import { access, stat } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import type { Config } from './config.ts';
 import { type ConfigProblem, formatPath } from './config-error.ts';
 import { mapPaths } from './named-paths.ts';
@@ -12,11 +13,28 @@ export async function checkFiles(config: Config, locate: Locate = () => ({})): P
     const message = await problemOf(file, isFolder);
     return message ? [{ path: formatPath(path), message, ...locate(path) }] : [];
   };
+  const checkWritten = async (file: string, path: readonly PropertyKey[]): Promise<ConfigProblem[]> => {
+    const message = (await problemOf(dirname(file), true)) ?? (await problemOfWriting(file));
+    return message ? [{ path: formatPath(path), message, ...locate(path) }] : [];
+  };
   mapPaths(config, (file, kind, path) => {
+    if (kind === 'written') checks.push(checkWritten(file, path));
     if (kind === 'file' || kind === 'folder') checks.push(check(file, kind === 'folder', path));
     return file;
   });
   return (await Promise.all(checks)).flat();
+}
+
+/** That is in a folder which is there. */
+async function problemOfWriting(file: string): Promise<string | undefined> {
+  const there = await stat(file).catch(() => undefined);
+  if (there?.isDirectory()) return `${file} is not a file`;
+  try {
+    await access(there ? file : dirname(file), constants.W_OK);
+    return undefined;
+  } catch (error) {
+    return `cannot write ${file}: ${(error as Error).message}`;
+  }
 }
 
 async function problemOf(file: string, isFolder: boolean): Promise<string | undefined> {

@@ -542,4 +542,14 @@ export interface LogConfig {
    * Default `off`.
    */
   access?: 'json' | 'combined' | 'off';
+  /**
+   * Where security events go: `log` (default), among the lines of the server's own log, from its `level` upwards;
+   * `stdout` or a file, which have every event and no other line.
+   */
+  security?: 'log' | 'stdout' | SecurityLogConfig;
+}
+
+export interface SecurityLogConfig {
+  /** It is appended to, and begun anew within a second after it was moved away. Its folder must be there. */
+  file: string;
 }

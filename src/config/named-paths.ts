@@ -1,7 +1,10 @@
 import type { ApplicationConfig, CertificateConfig, Config, SessionConfig, TlsConfig } from './config.ts';
 
-/** What is named: a file or folder that must be there, something that need not be, or a path behind a prefix only. */
-export type PathKind = 'file' | 'folder' | 'optional' | 'lmdb:' | 'unix:';
+/**
+ * What is named: a file or folder that must be there, a file that is written in a folder that must be, something that need
+ * not be there, or a path behind a prefix only.
+ */
+export type PathKind = 'file' | 'folder' | 'written' | 'optional' | 'lmdb:' | 'unix:';
 
 /** Where paths stand in a `T`. Of a list it says where they stand in each entry; `*` is every key. */
 type Places<T> = T extends string
@@ -37,6 +40,7 @@ const CONFIG: Places<Config> = {
   routes: APPLICATION.routes,
   endpoints: 'optional',
   dataFolder: 'optional',
+  log: { security: { file: 'written' } },
 };
 
 /** Called with each path of a configuration, its kind, and where it stands. @returns what takes its place. */

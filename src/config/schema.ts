@@ -49,6 +49,7 @@ import type {
   PolicyConfig,
   RememberMeConfig,
   RouteConfig,
+  SecurityLogConfig,
   SessionCacheConfig,
   SessionConfig,
   SessionCookieConfig,
@@ -592,6 +593,11 @@ const dispatch = section<DispatchOptions>('dispatch', {
 const log = section<LogConfig>('log', {
   level: z.enum(['debug', 'info', 'warn', 'error', 'silent']).optional(),
   access: z.enum(['json', 'combined', 'off']).optional(),
+  security: z
+    .union([z.enum(['log', 'stdout']), section<SecurityLogConfig>('security', { file: text })], {
+      error: 'expected "log", "stdout", or { file: PATH }',
+    })
+    .optional(),
 });
 
 /**

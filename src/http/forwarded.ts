@@ -1,7 +1,7 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { isIP } from 'node:net';
 import type { AddressList } from './address-list.ts';
-import { unmapIpv4 } from './ip-address.ts';
+import { canonicalAddress } from './ip-address.ts';
 
 /**
  * What the proxies in front of us say about the client. The caller MUST have checked that the peer is a trusted proxy.
@@ -128,10 +128,13 @@ function parsePort(text: string | undefined): number | undefined {
   return port >= 1 && port <= 65_535 ? port : undefined;
 }
 
-/** The address of a node without its port (RFC 7239 §6); undefined where it is not an address: `unknown`, `_hidden`. */
+/**
+ * The address of a node without its port (RFC 7239 §6), in the one form that each has (RFC 5952); undefined where it is
+ * not an address: `unknown`, `_hidden`.
+ */
 export function nodeAddress(node: string): string | undefined {
   const withoutPort = /^\[([^\]]*)\](?::\d+)?$/.exec(node)?.[1] ?? /^([\d.]+):\d+$/.exec(node)?.[1] ?? node;
-  return isIP(withoutPort) === 0 ? undefined : unmapIpv4(withoutPort.toLowerCase());
+  return isIP(withoutPort) === 0 ? undefined : canonicalAddress(withoutPort);
 }
 
 function list(header: string | string[] | undefined): string[] {

@@ -14,6 +14,13 @@ export function unmapIpv4(address: string): string {
   return spelled.startsWith('::ffff:') && isIP(spelled.slice(7)) === 4 ? spelled.slice(7) : address;
 }
 
+/** An address in the one form that logs and lists have of it: IPv4 never as IPv6, IPv6 as RFC 5952 writes it. */
+export function canonicalAddress(address: string): string {
+  const plain = unmapIpv4(address.toLowerCase());
+  if (isIP(plain) !== 6 || plain.includes('%')) return plain;
+  return new SocketAddress({ address: plain, family: 'ipv6' }).address;
+}
+
 /** The groups of an address, without its zone: four of 8 bits, or eight of 16. Undefined for what is not an address. */
 export function groupsOf(address: string): { family: 'ipv4' | 'ipv6'; groups: number[] } | undefined {
   const plain = unmapIpv4(address.split('%', 1)[0]!);

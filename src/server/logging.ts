@@ -56,7 +56,14 @@ function rankOf(fields: object | undefined): LineRank {
 
 /** From now on this log says what became of lines that could not be written, its own and those of the access log. */
 export function reportLostLines(logger: Logger): void {
-  const listener: OutputListener = {
+  const listener = lostLines(logger);
+  standardOutput().listener = listener;
+  standardError().listener = listener;
+}
+
+/** Says in this log what becomes of lines of another output. */
+export function lostLines(logger: Logger): OutputListener {
+  return {
     onTrouble({ output, code }) {
       logger.error(
         { event: 'log-output-failed', output, code },
@@ -72,8 +79,6 @@ export function reportLostLines(logger: Logger): void {
       );
     },
   };
-  standardOutput().listener = listener;
-  standardError().listener = listener;
 }
 
 /**

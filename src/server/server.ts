@@ -438,6 +438,7 @@ export class Server {
     const sessions = await Promise.allSettled(assembly.openSessions.map(opened => opened.close()));
     clearInterval(alive);
     assembly.logger.flush();
+    assembly.securityLog?.close();
     const failed = [...endpoints, ...sessions].find(result => result.status === 'rejected');
     if (failed) throw failed.reason;
   }

@@ -87,7 +87,7 @@ describe('holdfast check', () => {
     write('cert.pem', '');
     write(
       'holdfast.yaml',
-      'listen:\n  - port: 8443\n    tls: { certificate: cert.pem, key: key.pem }\nroutes:\n  - path: /*\n    files: cert.pem\n',
+      'listen:\n  - port: 8443\n    tls: { certificate: cert.pem, key: key.pem }\nroutes:\n  - path: /*\n    files: cert.pem\nlog: { security: { file: logs/security.log } }\n',
     );
     const { code, stdout } = await runHoldfast(['check'], { cwd });
     expect(code).toBe(1);
@@ -95,7 +95,8 @@ describe('holdfast check', () => {
       [
         'holdfast.yaml:3: listen[0].tls.key: there is no file /key.pem; create it or fix the path',
         'holdfast.yaml:6: routes[0].files: /cert.pem is not a folder',
-        'holdfast.yaml: 2 errors\n',
+        'holdfast.yaml:7: log.security.file: there is no folder /logs; create it or fix the path',
+        'holdfast.yaml: 3 errors\n',
       ].join('\n'),
     );
   });

@@ -30,7 +30,8 @@ import { Topics } from '../../websocket/topics.ts';
 import { dataFolderOf } from '../data-folder.ts';
 import type { InternalApi } from '../intakes/internal.ts';
 import type { LineSink } from '../line-output.ts';
-import { type AccessLog, createAccessLog, createLogger, reportLostLines } from '../logging.ts';
+import { type AccessLog, createAccessLog, createLogger, lostLines, reportLostLines } from '../logging.ts';
+import { openSecurityLog, type SecurityLog } from '../security-log.ts';
 import { internalApi, openAssertionKeys } from './internal.ts';
 import { buildRoutes, dispatchersOf } from './routes.ts';
 import { type OpenSessions, SessionContexts, signingKeys } from './session-contexts.ts';
@@ -40,6 +41,8 @@ import { ledgerOf, makeUpstreams, shareMoves } from './upstreams.ts';
 export interface Assembly extends Gateway {
   readonly logger: CalmLogger;
   readonly accessLog: AccessLog;
+  /** Where security events go that are not among the lines of the logger. */
+  readonly securityLog?: SecurityLog | undefined;
   readonly endpoints: readonly ServedEndpoint<unknown>[];
   readonly upstreams: ReadonlyMap<string, Upstream>;
   /** What the internal listener serves; undefined when there is none. */
@@ -76,7 +79,9 @@ export async function build(
   },
 ): Promise<Assembly> {
   const { clock } = environment;
-  const logger = CalmLogger.over(environment.logger ?? createLogger(config.log), clock);
+  const serverLog = environment.logger ?? createLogger(config.log);
+  const securityLog = openSecurityLog(config.log ?? {}, clock, lostLines(serverLog));
+  const logger = securityLog ? new CalmLogger(serverLog, clock, securityLog.logger) : CalmLogger.over(serverLog, clock);
   reportLostLines(logger);
   // In one line: of a warning that repeats, the log keeps the first.
   const doubts = doubtfulEntries(config.trustedProxies ?? []).map(({ message }) => message);
@@ -136,6 +141,7 @@ export async function build(
       clock,
       logger,
       security: new SecurityEvents(logger),
+      securityLog,
       accessLog: createAccessLog(config.log, environment.accessLog, clock),
       services: { wheel: new TimerWheel(clock), topics: new Topics(), logger },
       endpoints: started,
@@ -159,6 +165,7 @@ export async function build(
     await Promise.allSettled(started.map(endpoint => endpoint.stop()));
     await Promise.allSettled(subscriptions.map(unsubscribe => unsubscribe()));
     await Promise.allSettled(contexts.opened.map(sessions => sessions.close()));
+    securityLog?.close();
     throw error;
   }
 }

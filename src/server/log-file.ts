@@ -1,0 +1,77 @@
+import { closeSync, fstatSync, open, openSync, stat, write, writeSync } from 'node:fs';
+import type { Clock } from '../base/clock.ts';
+import { HoldfastError } from '../base/errors.ts';
+import type { ByteSink } from './line-output.ts';
+
+/** Between two looks at whether the path still leads to the open file. */
+const LOOK_EVERY_MS = 1_000;
+/** Its group may read it: programs that watch logs run as users of their own. */
+const MODE = 0o640;
+
+/**
+ * A file that lines are appended to, in another thread. One that was moved away, as by `logrotate`, is let go of within a
+ * second and begun anew under its name; one that was cut to nothing is gone on with.
+ */
+export class LogFile implements ByteSink {
+  readonly #path: string;
+  readonly #clock: Clock;
+  #descriptor: number;
+  #lookedAt: number;
+  #isWriting = false;
+  #isClosed = false;
+
+  /** @throws {HoldfastError} ERR_CONFIG_INVALID when it cannot be written. */
+  constructor(path: string, where: string, clock: Clock) {
+    this.#path = path;
+    this.#clock = clock;
+    this.#lookedAt = clock.monotonic();
+    try {
+      this.#descriptor = openSync(path, 'a', MODE);
+    } catch (cause) {
+      const { message } = cause as Error;
+      throw new HoldfastError('ERR_CONFIG_INVALID', `${where}: cannot write ${path}: ${message}`, { cause });
+    }
+  }
+
+  write(bytes: Uint8Array, onDone: (error: NodeJS.ErrnoException | null, written: number) => void): void {
+    if (this.#isClosed) return onDone(Object.assign(new Error('the log is closed'), { code: 'EBADF' }), 0);
+    this.#isWriting = true;
+    this.#follow(() =>
+      write(this.#descriptor, bytes, (error, written) => {
+        this.#isWriting = false;
+        if (this.#isClosed) closeSync(this.#descriptor);
+        onDone(error, written);
+      }),
+    );
+  }
+
+  writeNow(bytes: Uint8Array): number {
+    return writeSync(this.#descriptor, bytes);
+  }
+
+  /** When what is being written is written. */
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    if (!this.#isWriting) closeSync(this.#descriptor);
+  }
+
+  #follow(go: () => void): void {
+    const now = this.#clock.monotonic();
+    if (now < this.#lookedAt + LOOK_EVERY_MS) return go();
+    this.#lookedAt = now;
+    stat(this.#path, (error, there) => {
+      const own = fstatSync(this.#descriptor);
+      const isMoved = error ? error.code === 'ENOENT' : there.ino !== own.ino || there.dev !== own.dev;
+      if (!isMoved) return go();
+      open(this.#path, 'a', MODE, (failed, descriptor) => {
+        // Where none can be begun, the one that was moved has the lines.
+        if (!failed) {
+          closeSync(this.#descriptor);
+          this.#descriptor = descriptor;
+        }
+        go();
+      });
+    });
+  }
+}
