@@ -1,0 +1,175 @@
+import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
+import type { Clock } from '../../../base/clock.ts';
+import type { Logger } from '../../../base/logger.ts';
+import { RecentMap } from '../../../base/recent-map.ts';
+import { WatchedFile } from '../watched-file.ts';
+import { type PasswordFile, readPasswordFile, textOf } from './password-file.ts';
+import { type PasswordHash, readPasswordHash, unmatchable } from './password-hash.ts';
+import type { PasswordVerifier, Verified } from './password-verifier.ts';
+
+export interface PasswordUsersOptions {
+  readonly file: string;
+  /** For messages: `auth.staff`. */
+  readonly title: string;
+  /** In milliseconds; 0: never. */
+  readonly rememberMs: number;
+  readonly verifier: PasswordVerifier;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** What is said of a user and a password. */
+export type Login = 'right' | 'wrong' | 'unknown' | 'too-long' | 'busy' | 'failed';
+
+/** Users whose last right password is remembered. */
+const MOST_REMEMBERED = 10_000;
+
+/** A password that was right: not itself, and nothing from which it could be guessed outside this process. */
+interface Remembered {
+  readonly digest: Buffer;
+  /** Which it was compared with. */
+  readonly hash: PasswordHash;
+  /** By the monotonic clock. */
+  readonly until: number;
+}
+
+interface Users extends PasswordFile {
+  /** Compared with where there is no such user: of the form and cost that most have. */
+  readonly stranger: PasswordHash;
+}
+
+/**
+ * The users of a password file. The file is read again when it changes; one that cannot be used changes nothing.
+ *
+ * A password that was right is remembered, as a digest with a key of this process, until the time is over, the line of
+ * its user changes, or a wrong one is shown for that user. Clients that show the same at the same time wait for one
+ * comparison. A user that does not exist takes as long as one that does.
+ */
+export class PasswordUsers {
+  readonly #options: PasswordUsersOptions;
+  readonly #file: WatchedFile<Users>;
+  readonly #key = randomBytes(32);
+  readonly #remembered = new RecentMap<string, Remembered>(MOST_REMEMBERED);
+  /** Comparisons that have not ended, by digest and hash. */
+  readonly #underWay = new Map<string, Promise<Verified>>();
+
+  constructor(options: PasswordUsersOptions) {
+    this.#options = options;
+    const { file, title, clock, logger } = options;
+    const what = `${title}: the password file`;
+    this.#file = new WatchedFile({ file, what, clock, logger, parse: text => this.#parse(text) });
+  }
+
+  /** @throws {HoldfastError} ERR_CONFIG_INVALID when the file cannot be read, or has a line that cannot be used. */
+  async start(): Promise<void> {
+    await this.#file.start();
+  }
+
+  close(): void {
+    this.#file.close();
+    this.#remembered.clear();
+  }
+
+  /** The file has changed. @returns ends that. */
+  onChange(listener: () => void): () => void {
+    return this.#file.onChange(listener);
+  }
+
+  /** Looks at the file now. Never rejects. */
+  async look(): Promise<void> {
+    await this.#file.look();
+  }
+
+  /**
+   * Names the password that a user has, without telling anything of it: it changes when the hash in the file does.
+   *
+   * @returns undefined when there is no such user.
+   */
+  passwordOf(user: string): string | undefined {
+    const hash = this.#file.value.users.get(user);
+    return hash && this.#digestOf('of-file', user, hash.text).toString('base64url').slice(0, 22);
+  }
+
+  /** True when this password was right a moment ago: asks no thread. */
+  remembers(user: string, password: string): boolean {
+    return this.#isRemembered(user, this.#digestOf('shown', user, password));
+  }
+
+  /**
+   * Is this the password of this user?
+   *
+   * @param address Of the client, which waits with others of its network.
+   */
+  async login(user: string, password: string, address: string): Promise<Login> {
+    const digest = this.#digestOf('shown', user, password);
+    for (;;) {
+      if (this.#isRemembered(user, digest)) return 'right';
+      const { users, stranger } = this.#file.value;
+      const hash = users.get(user);
+      const verified = await this.#verify(password, hash ?? stranger, digest, address);
+      // What was compared may be of yesterday now.
+      if (this.#file.value.users.get(user)?.text !== hash?.text) continue;
+      if (!hash) return verified === 'busy' || verified === 'failed' ? verified : 'unknown';
+      if (verified === 'right') this.#remember(user, digest, hash);
+      if (verified === 'wrong') this.#remembered.delete(user);
+      return verified;
+    }
+  }
+
+  #verify(password: string, hash: PasswordHash, digest: Buffer, address: string): Promise<Verified> {
+    const key = `${digest.toString('base64')} ${hash.text}`;
+    let underWay = this.#underWay.get(key);
+    if (!underWay) {
+      const { form, text } = hash;
+      underWay = this.#options.verifier.verify(password, { form, text }, address);
+      this.#underWay.set(key, underWay);
+      void underWay.finally(() => this.#underWay.delete(key));
+    }
+    return underWay;
+  }
+
+  #isRemembered(user: string, digest: Buffer): boolean {
+    const known = this.#remembered.get(user);
+    if (!known || !timingSafeEqual(known.digest, digest)) return false;
+    return known.until > this.#options.clock.monotonic() && this.#file.value.users.get(user)?.text === known.hash.text;
+  }
+
+  #remember(user: string, digest: Buffer, hash: PasswordHash): void {
+    const { rememberMs, clock } = this.#options;
+    // Clients that have waited for the same comparison come here one after the other, with the same.
+    if (rememberMs > 0) this.#remembered.set(user, { digest, hash, until: clock.monotonic() + rememberMs });
+  }
+
+  #digestOf(purpose: 'shown' | 'of-file', user: string, text: string): Buffer {
+    return createHmac('sha256', this.#key).update(`${purpose}\0${user}\0${text}`).digest();
+  }
+
+  #parse(text: string): Users {
+    const { file, title, logger } = this.#options;
+    const read = readPasswordFile(text, file);
+    if (read.faults.length > 0) throw new Error(textOf(read.faults));
+    for (const { line, message } of read.warnings)
+      logger.warn(
+        { event: 'password-file-doubtful', file, line, reason: message },
+        `${title}: ${file} line ${line}: ${message}`,
+      );
+    return { ...read, stranger: strangerOf(read.users.values()) };
+  }
+}
+
+/** Of which nobody knows the password, as most hashes are. */
+function strangerOf(hashes: Iterable<PasswordHash>): PasswordHash {
+  const counts = new Map<string, { hash: PasswordHash; count: number }>();
+  for (const hash of hashes) {
+    const kind = `${hash.form} ${hash.cost}`;
+    const known = counts.get(kind);
+    if (known) known.count++;
+    else counts.set(kind, { hash, count: 1 });
+  }
+  let most = { hash: ANY, count: 0 };
+  for (const kind of counts.values()) if (kind.count > most.count) most = kind;
+  return unmatchable(most.hash);
+}
+
+/** Where there is no user at all. */
+const ANY = readPasswordHash(`$2y$10$${'.'.repeat(53)}`) as PasswordHash;
