@@ -8,9 +8,10 @@ export interface FileWatchOptions {
   /**
    * Reads the files and takes what is new and good. MUST NOT reject.
    *
-   * @returns `changed`; `doubtful` when what is there may be half written, so that it is looked at again soon.
+   * @returns `changed`; `unsettled` when it is looked at again at once, as it may be half written; `doubtful` when it is
+   * looked at again in a second.
    */
-  look(): Promise<'same' | 'changed' | 'doubtful'>;
+  look(): Promise<'same' | 'changed' | 'unsettled' | 'doubtful'>;
 }
 
 /** Files that belong together are written one after the other. */
@@ -19,6 +20,7 @@ const SETTLE_MS = 200;
 const RETRY_MS = 1_000;
 /** Watching misses some changes: a folder above that was replaced by another, a file on another machine. */
 const POLL_MS = 30_000;
+const NEXT_LOOK_MS = { same: POLL_MS, changed: POLL_MS, unsettled: SETTLE_MS, doubtful: RETRY_MS };
 
 /**
  * Says when files are to be looked at again: written in place, replaced, or reached through symbolic links that lead
@@ -47,7 +49,7 @@ export class FileWatch {
     if (this.#isClosed) return;
     // The links may lead to other folders now.
     if (result !== 'same') this.#watch();
-    this.#schedule(result === 'doubtful' ? RETRY_MS : POLL_MS);
+    this.#schedule(NEXT_LOOK_MS[result]);
   }
 
   close(): void {

@@ -66,6 +66,19 @@ describe('a watched file', () => {
     expect(watched.value).toBe(1);
     writeFileSync(file, '3');
     await watched.look();
+    await watched.look();
     expect(watched.value).toBe(3);
+  });
+
+  test('that is read while it is written in place counts when it is whole', async () => {
+    const { file, logger, watched } = await open('1');
+    writeFileSync(file, '12');
+    await watched.look();
+    writeFileSync(file, '123');
+    await watched.look();
+    expect(watched.value).toBe(1);
+    await watched.look();
+    expect(watched.value).toBe(123);
+    expect(logger.all.map(({ fields }) => fields.event)).toEqual(['file-changed']);
   });
 });

@@ -18,6 +18,9 @@ export interface WatchedFileOptions<T> {
 /**
  * What a file says, read again within a second of a change. What cannot be read or understood changes nothing and is
  * logged once: what was good before stays in force.
+ *
+ * A change counts when it is read twice the same: `htpasswd`, editors and copies write in place, and half a list of
+ * users is a list of users.
  */
 export class WatchedFile<T> {
   readonly #options: WatchedFileOptions<T>;
@@ -25,7 +28,8 @@ export class WatchedFile<T> {
   #watch: FileWatch | undefined;
   #text: string | undefined;
   #value: T | undefined;
-  #refused: { text: string; isLogged: boolean } | undefined;
+  /** What was there at the last look and is not in force. */
+  #seen: { readonly text: string; isJudged: boolean } | undefined;
 
   constructor(options: WatchedFileOptions<T>) {
     this.#options = options;
@@ -66,30 +70,38 @@ export class WatchedFile<T> {
     this.#listeners.clear();
   }
 
-  async #look(): Promise<'same' | 'changed' | 'doubtful'> {
+  async #look(): Promise<'same' | 'changed' | 'unsettled' | 'doubtful'> {
     const { file, what, parse, logger } = this.#options;
-    let text = '';
+    let text: string;
+    let failure: unknown;
     try {
       text = await readFile(file, 'utf8');
-      if (text === this.#text) {
-        this.#refused = undefined;
-        return 'same';
-      }
+    } catch (error) {
+      failure = error;
+      text = `\0${messageOf(error)}`;
+    }
+    if (text === this.#text) {
+      this.#seen = undefined;
+      return 'same';
+    }
+    if (this.#seen?.text !== text) {
+      this.#seen = { text, isJudged: false };
+      return 'unsettled';
+    }
+    if (this.#seen.isJudged) return 'same';
+    this.#seen.isJudged = true;
+    try {
+      if (failure !== undefined) throw failure;
       this.#value = parse(text);
     } catch (error) {
-      // Twice the same, or it may have been read while it was being written.
-      const isSure = this.#refused?.text === text;
-      if (isSure && !this.#refused!.isLogged)
-        logger.error(
-          { event: 'file-refused', file },
-          `${what} ${file} cannot be used: ${messageOf(error)}; what it said before stays in force`,
-        );
-      const isKnown = isSure && this.#refused!.isLogged;
-      this.#refused = { text, isLogged: isSure };
-      return isKnown ? 'same' : 'doubtful';
+      logger.error(
+        { event: 'file-refused', file },
+        `${what} ${file} cannot be used: ${messageOf(error)}; what it said before stays in force`,
+      );
+      return 'doubtful';
     }
     this.#text = text;
-    this.#refused = undefined;
+    this.#seen = undefined;
     logger.info({ event: 'file-changed', file }, `${what} ${file} has changed and is in force`);
     for (const listener of this.#listeners) listener();
     return 'changed';
