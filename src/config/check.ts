@@ -12,7 +12,7 @@ import type { Config, PolicyConfig, RouteConfig, SessionConfig, UpstreamConfig }
 import { byLine, type ConfigProblem, formatPath } from './config-error.ts';
 import { checkCookieClashes } from './cookie-clashes.ts';
 import { type BrokenRule, title } from './fields.ts';
-import { type InheritedPolicy, serverPolicy, within } from './inherited-policy.ts';
+import { type InheritedPolicy, serverPolicy, transportOf, within } from './inherited-policy.ts';
 import type { Locate } from './parse.ts';
 
 /** hstspreload.org, "Submission requirements". */
@@ -194,10 +194,11 @@ function* checkPolicy(
   if (!policy) return;
   const hasTls = config.listen?.some(listener => listener.tls) ?? false;
   const hasProxy = (config.trustedProxies?.length ?? 0) > 0;
-  if (policy.transport === 'confidential' && !hasTls && !hasProxy)
+  const { confidential, upgradeInsecureRequests } = transportOf(policy);
+  if ((confidential || upgradeInsecureRequests) && !hasTls && !hasProxy)
     yield {
       path: [...at, 'transport'],
-      message: `${of} refuses every request: no listener has tls, and no trusted proxy could speak it for us`,
+      message: `${of} ${confidential === 'refuse' ? 'refuses every request' : 'sends browsers to https, where nobody answers'}: no listener has tls, and no trusted proxy could speak it for us`,
     };
   if (policy.origins === 'any' && hasSessions && config.session !== false)
     yield {

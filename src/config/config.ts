@@ -4,6 +4,7 @@ import type { WebSocketRouteConfig } from '../gateway/relay/limits.ts';
 import type { FetchHandler } from '../gateway/targets/fetch.ts';
 import type { UpstreamOptions } from '../gateway/upstream/options.ts';
 import type { CorsOptions } from '../policy/cors.ts';
+import type { TransportConfig } from '../policy/transport.ts';
 import type { TrackingKind } from '../session/identity/tracking.ts';
 import type { Ledger } from '../session/ledger.ts';
 import type { LifetimeProfile, WriteProfile } from '../session/life/profiles.ts';
@@ -527,8 +528,8 @@ export interface PolicyConfig {
    * or handler says by `Access-Control-*` itself gives way. Default false: what they say passes.
    */
   cors?: boolean | CorsOptions;
-  /** `confidential`: https and wss only, others 403. Default `any`. */
-  transport?: 'any' | 'confidential';
+  /** `confidential`: https and wss only, others 403; short for `{ confidential: refuse }`. Default `any`. */
+  transport?: 'any' | 'confidential' | TransportConfig;
 }
 
 export interface LogConfig {

@@ -1,3 +1,4 @@
+import type { TransportConfig } from '../policy/transport.ts';
 import type { AddressesConfig, Config, PolicyConfig } from './config.ts';
 
 /** What holds for a route, with what holds for the server and the application that it is in. */
@@ -14,4 +15,10 @@ export function serverPolicy({ policy }: Pick<Config, 'policy'>): InheritedPolic
 /** The policy of something that lies within `outer`: its own word counts, and it is added to the lists of addresses. */
 export function within(outer: InheritedPolicy, { addresses, ...own }: PolicyConfig = {}): InheritedPolicy {
   return { ...outer, ...own, addresses: addresses ? [...outer.addresses, addresses] : outer.addresses };
+}
+
+/** `transport` in its long form. */
+export function transportOf({ transport }: Pick<PolicyConfig, 'transport'>): TransportConfig {
+  if (typeof transport === 'object') return transport;
+  return transport === 'confidential' ? { confidential: 'refuse' } : {};
 }

@@ -26,6 +26,7 @@ import { parseServerAddress } from '../http/server-address.ts';
 import { isFieldValue, isToken } from '../http/token.ts';
 import { trackingProblem } from '../http/tracking-list.ts';
 import type { CorsOptions } from '../policy/cors.ts';
+import type { TransportConfig } from '../policy/transport.ts';
 import type { Ledger } from '../session/ledger.ts';
 import type { UserLimit } from '../session/life/user-sessions.ts';
 import type { SessionManager } from '../session/manager.ts';
@@ -518,7 +519,15 @@ const policy = section<PolicyConfig>('policy', {
       }),
     ])
     .optional(),
-  transport: z.enum(['any', 'confidential']).optional(),
+  transport: z
+    .union([
+      z.enum(['any', 'confidential']),
+      section<TransportConfig>('transport', {
+        confidential: z.enum(['refuse', 'redirect']).optional(),
+        upgradeInsecureRequests: flag.optional(),
+      }),
+    ])
+    .optional(),
 });
 
 const fetchHandler = z.custom<FetchHandler>(value => typeof value === 'function', {

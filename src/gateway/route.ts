@@ -46,6 +46,8 @@ export interface Route {
   readonly upgradePolicies: readonly Policy[];
   /** Lets pages of other origins read its answers. Default: browsers let them read none. */
   readonly cors?: Cors | undefined;
+  /** Its pages are for https, and those that are opened by http are sent there. Default false. */
+  readonly upgradesInsecureRequests?: boolean | undefined;
   /** What the policies above come to, to be compared with those of another route. */
   readonly demands: RouteDemands;
   readonly sessions: SessionContext | undefined;

@@ -3,6 +3,7 @@ import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
 import { parseUpgrade } from '../http/upgrade-request.ts';
 import { userFrom } from '../websocket/handshake.ts';
 import type { Admitted, Gateway } from './admit.ts';
+import { answerPolicyOf } from './answer-policy.ts';
 import { answerAsLast, judgeForwards } from './exchange/max-forwards.ts';
 import { UrlClient } from './exchange/url-client.ts';
 import { exchangeSession } from './exchange-session.ts';
@@ -66,7 +67,7 @@ async function answer(
   const { head, route, held, observed } = admitted;
   const { target } = route;
   const urlClient = UrlClient.of(admitted, target.kind === 'upstream' ? target.rewriter : undefined);
-  const cors = route.cors?.grant(head);
+  const policy = answerPolicyOf(route, head);
   switch (target.kind) {
     case 'endpoint': {
       // Not an upgrade, or it would not be here: the checks of the handshake say what is missing.
@@ -76,26 +77,26 @@ async function answer(
     case 'redirect': {
       const location = urlClient?.toClient('location', target.location) ?? target.location;
       urlClient?.protectResponse(response);
-      cors?.putOn(response);
+      policy?.putOn(response);
       const refusal = await held?.responseCommit?.beforeEnd();
       if (!refusal) response.writeHead(308, { Location: location, 'Content-Length': 0 }).end();
       return refusal;
     }
     case 'files': {
       urlClient?.protectResponse(response);
-      cors?.putOn(response);
+      policy?.putOn(response);
       const refusal = await target.serve(request, response, admitted.rest, held?.responseCommit);
       if (refusal?.status !== 404 || !target.otherwise) return refusal;
-      return runHandler(target.otherwise, admitted, request, response, gateway, { urlClient, cors });
+      return runHandler(target.otherwise, admitted, request, response, gateway, { urlClient, policy });
     }
     case 'fetch':
-      return runHandler(target.handler, admitted, request, response, gateway, { urlClient, cors });
+      return runHandler(target.handler, admitted, request, response, gateway, { urlClient, policy });
     case 'upstream': {
       const forwards = judgeForwards(head);
       if (isRefusal(forwards)) return forwards;
       if (forwards === 'last') {
         const refusal = await held?.responseCommit?.beforeEnd();
-        cors?.putOn(response);
+        policy?.putOn(response);
         if (!refusal) answerAsLast(request, response, head);
         return refusal;
       }
@@ -109,7 +110,7 @@ async function answer(
         affinityKey: observed?.key ?? held?.session?.id,
         session: exchangeSession(admitted, target.upstream),
         urlClient,
-        cors,
+        policy,
       });
       return isRefusal(forwarded) ? forwarded : { upstream: target.upstream.name, server: forwarded.server.url };
     }
@@ -122,7 +123,7 @@ function runHandler(
   request: IncomingMessage,
   response: ServerResponse,
   gateway: Gateway,
-  answering: Pick<RunFetchHandlerOptions, 'urlClient' | 'cors'>,
+  answering: Pick<RunFetchHandlerOptions, 'urlClient' | 'policy'>,
 ): Promise<Refusal | undefined> {
   const owner = held?.session?.owner;
   const context = {

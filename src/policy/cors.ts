@@ -5,6 +5,7 @@ import type { RequestHead } from '../http/request-head.ts';
 import { joinHeaders, removeHeaders } from '../http/response-head.ts';
 import type { CacheableResponse } from '../http/shared-caches.ts';
 import { isToken } from '../http/token.ts';
+import { type AnswerPolicy, varyingBy } from './answer-policy.ts';
 import type { Policy } from './policy.ts';
 
 export interface CorsOptions {
@@ -88,7 +89,7 @@ export class Cors {
 }
 
 /** What an answer tells the browser of a page of another origin. */
-export class CorsGrant {
+export class CorsGrant implements AnswerPolicy {
   readonly #lines: readonly HeaderLine[];
   readonly #variesByOrigin: boolean;
 
@@ -102,7 +103,7 @@ export class CorsGrant {
     const vary = joinHeaders(headers).vary;
     removeHeaders(headers, name => isOfCors(name) || (this.#variesByOrigin && name === 'vary'));
     for (const { name, value } of this.#lines) headers.push(name, value);
-    if (this.#variesByOrigin) headers.push('Vary', withOrigin(vary));
+    if (this.#variesByOrigin) headers.push('Vary', varyingBy('Origin', vary));
   }
 
   /** The same on a response of our own. */
@@ -110,8 +111,8 @@ export class CorsGrant {
     for (const name of response.getHeaderNames()) if (isOfCors(name.toLowerCase())) response.removeHeader(name);
     for (const { name, value } of this.#lines) response.setHeader(name, value);
     if (!this.#variesByOrigin) return;
-    const vary = response.getHeader('Vary');
-    response.setHeader('Vary', withOrigin(Array.isArray(vary) ? vary.join(', ') : vary?.toString()));
+    // A cache must not give one origin what was said to another.
+    response.setHeader('Vary', varyingBy('Origin', response.getHeader('Vary')));
   }
 }
 
@@ -122,14 +123,4 @@ function withoutBlanks(text: string): string {
 
 function isOfCors(name: string): boolean {
   return name.startsWith('access-control-');
-}
-
-/** A cache must not give one origin what was said to another. */
-function withOrigin(vary: string | undefined): string {
-  const names = (vary ?? '')
-    .split(',')
-    .map(name => name.trim())
-    .filter(name => name !== '');
-  if (names.some(name => name === '*' || name.toLowerCase() === 'origin')) return names.join(', ');
-  return [...names, 'Origin'].join(', ');
 }

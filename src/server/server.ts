@@ -354,7 +354,12 @@ export class Server {
     const { clock = systemClock } = this.#environment;
     try {
       const onSessions = (mount: string, manager: SessionManager) => this.#late.get(mount)?.opened(manager);
-      this.#assembly = await build(this.#config, { ...this.#environment, clock, onSessions });
+      this.#assembly = await build(this.#config, {
+        ...this.#environment,
+        clock,
+        onSessions,
+        httpsPort: this.#httpsPort,
+      });
     } catch (error) {
       this.#state = 'stopped';
       for (const sessions of this.#late.values()) sessions.giveUp();
@@ -405,12 +410,14 @@ export class Server {
       trustedProxies: this.#running().trustedProxies,
       hosts,
       acmeChallenge,
-      httpsPort: () => {
-        const listener = this.#listeners.find(({ config }) => config.tls !== undefined);
-        return listener?.config.publicPort ?? listener?.port ?? 443;
-      },
+      httpsPort: this.#httpsPort,
     });
   }
+
+  readonly #httpsPort = (): number => {
+    const listener = this.#listeners.find(({ config }) => config.tls !== undefined);
+    return listener?.config.publicPort ?? listener?.port ?? 443;
+  };
 
   async #stopStarted(drainMs: number): Promise<void> {
     // start() reports why it failed.

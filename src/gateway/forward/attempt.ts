@@ -8,7 +8,7 @@ import { signInNeedsHttp1 } from '../../http/http1-required.ts';
 import { isRefusal, type Refusal } from '../../http/refusal.ts';
 import { bodyTooLarge } from '../../http/request-body.ts';
 import { joinHeaders, type ResponseHead } from '../../http/response-head.ts';
-import type { CorsGrant } from '../../policy/cors.ts';
+import type { AnswerPolicy } from '../../policy/answer-policy.ts';
 import type { Heard } from '../backend-session/backend-session.ts';
 import type { AnswerSink, BackendConnection } from '../connection/connection.ts';
 import type { BackendExchange, Forwarded } from '../exchange/exchange.ts';
@@ -25,8 +25,8 @@ import type { BodySender, BodySenderEvents } from './body-sender.ts';
 import { beginPage, OF_OTHER_BYTES } from './page.ts';
 
 export interface ForwardOptions extends BackendExchange {
-  /** What pages of other origins may read. Left out: the backend says it. */
-  readonly cors?: CorsGrant | undefined;
+  /** What policies say in the answer. */
+  readonly policy?: AnswerPolicy | undefined;
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
 }
@@ -207,7 +207,7 @@ export class Attempt implements AnswerSink, BodySenderEvents, ClientTerms {
       urlClient.protect(headers);
       this.#page = beginPage(urlClient, head.status, headers, upstream);
     }
-    this.#options.cors?.putInto(headers);
+    this.#options.policy?.putInto(headers);
     this.#addHopByHop(head, headers);
     const tieingCookie = this.#shared.selection.accepted(this.#server);
     // RFC 9112 §9.6: a server that wants no more of the request says so, and a client may stop sending it.

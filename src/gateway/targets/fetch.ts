@@ -7,7 +7,7 @@ import { HeadersBefore } from '../../http/headers-before.ts';
 import { type Refusal, refuse, refuseUnforeseen } from '../../http/refusal.ts';
 import { bodyKind, IncomingBody, refuseAnnouncedBody } from '../../http/request-body.ts';
 import type { RequestHead } from '../../http/request-head.ts';
-import type { CorsGrant } from '../../policy/cors.ts';
+import type { AnswerPolicy } from '../../policy/answer-policy.ts';
 import type { ResponseCommit } from '../../session/request/response-commit.ts';
 import type { Session } from '../../session/session.ts';
 import type { User } from '../../websocket/handshake.ts';
@@ -41,8 +41,8 @@ export interface RunFetchHandlerOptions {
   readonly commit?: ResponseCommit | undefined;
   /** Left out for a client that shows its session by other means than links. */
   readonly urlClient?: UrlClient | undefined;
-  /** What pages of other origins may read. Left out: the handler says it. */
-  readonly cors?: CorsGrant | undefined;
+  /** What policies say in the answer. */
+  readonly policy?: AnswerPolicy | undefined;
 }
 
 /**
@@ -103,7 +103,7 @@ export async function runFetchHandler(
       clientGone: clientGone.signal,
       commit: options.commit,
       urlClient: options.urlClient,
-      cors: options.cors,
+      policy: options.policy,
     });
     if (refusal) before.restore();
     return refusal;
@@ -171,13 +171,13 @@ interface WriteOptions {
   readonly clientGone: AbortSignal;
   readonly commit: ResponseCommit | undefined;
   readonly urlClient: UrlClient | undefined;
-  readonly cors: CorsGrant | undefined;
+  readonly policy: AnswerPolicy | undefined;
 }
 
 async function writeResponse(
   response: Response,
   outgoing: ServerResponse,
-  { isHead, maxWriteBytes, clientGone, commit, urlClient, cors }: WriteOptions,
+  { isHead, maxWriteBytes, clientGone, commit, urlClient, policy }: WriteOptions,
 ): Promise<Refusal | undefined> {
   const hasNoBody = isHead || response.status === 204 || response.status === 304;
   const reader = response.body?.getReader();
@@ -192,7 +192,7 @@ async function writeResponse(
     else outgoing.setHeader(name, urlClient?.toClient(name, value) ?? value);
   }
   urlClient?.protectResponse(outgoing);
-  cors?.putOn(outgoing);
+  policy?.putOn(outgoing);
   if (!reader || hasNoBody) {
     const refusal = await end(outgoing, commit);
     await reader?.cancel();

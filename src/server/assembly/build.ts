@@ -75,6 +75,8 @@ export async function build(
     readonly accessLog?: LineSink;
     readonly freeBytes?: DiskOptions['freeBytes'];
     /** Called with each manager when its store is open, before anything uses it; `mount` is `''` for the server's own. */
+    /** Where clients reach TLS. */
+    readonly httpsPort: () => number;
     readonly onSessions?: (mount: string, manager: SessionManager) => void;
   },
 ): Promise<Assembly> {
@@ -117,6 +119,7 @@ export async function build(
     });
     const entries = await buildRoutes(config, {
       ...{ logger, upstreams, sessions, openSessions: openContext, folder: process.cwd() },
+      httpsPort: environment.httpsPort,
       dispatchers: dispatchersOf(config),
     });
     const managers = managersByHost(entries);

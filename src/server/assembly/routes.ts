@@ -3,7 +3,7 @@ import { getOrInsert } from '../../base/get-or-insert.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { AddressesConfig, ApplicationConfig, Config, RouteConfig, SessionConfig } from '../../config/config.ts';
 import { title } from '../../config/fields.ts';
-import { type InheritedPolicy, serverPolicy, within } from '../../config/inherited-policy.ts';
+import { type InheritedPolicy, serverPolicy, transportOf, within } from '../../config/inherited-policy.ts';
 import type { PageRewriter } from '../../gateway/exchange/url-client.ts';
 import type { SessionContext } from '../../gateway/held-session.ts';
 import { relayLimits } from '../../gateway/relay/limits.ts';
@@ -19,7 +19,7 @@ import { createAddressPolicy } from '../../policy/address.ts';
 import { Cors } from '../../policy/cors.ts';
 import { createOriginPolicy } from '../../policy/origin.ts';
 import type { Policy } from '../../policy/policy.ts';
-import { confidential } from '../../policy/transport.ts';
+import { createTransportPolicy } from '../../policy/transport.ts';
 import type { SessionManager } from '../../session/manager.ts';
 import { Dispatcher } from '../../websocket/dispatcher.ts';
 import { type ServedEndpoint, servedEndpoint } from '../../websocket/endpoint.ts';
@@ -32,6 +32,8 @@ export interface RouteSources {
   readonly folder: string;
   readonly upstreams: ReadonlyMap<string, Upstream>;
   readonly dispatchers: ReadonlyMap<string, Dispatcher>;
+  /** Where clients reach TLS. */
+  readonly httpsPort: () => number;
   readonly sessions: SessionContext | undefined;
   /** What holds for the routes of the server, or of a mounted application. */
   readonly policy: InheritedPolicy;
@@ -138,6 +140,7 @@ function routeEntries(config: RouteConfig, sources: RouteSources, mount: string)
         target,
         policies: routePolicies(policy, sources),
         cors: corsOf(policy, sources.logger),
+        upgradesInsecureRequests: transportOf(policy).upgradeInsecureRequests,
         upgradePolicies: [...shield(config, sources), ...originPolicies(config, endpoint, sources)],
         demands: demandsOf(config, sources.policy),
         sessions: sources.sessions,
@@ -240,9 +243,12 @@ function leadsRound(other: RouteConfig): Refusal {
 }
 
 /** Whoever may not come in need not be told how to. */
-function routePolicies({ addresses, transport }: InheritedPolicy, { addressPolicies }: RouteSources): Policy[] {
+function routePolicies(policy: InheritedPolicy, { addressPolicies, httpsPort }: RouteSources): Policy[] {
+  const { addresses } = policy;
+  const transport = transportOf(policy);
+  const isOpen = !transport.confidential && !transport.upgradeInsecureRequests;
   const lists = addresses.map(list => getOrInsert(addressPolicies, list, () => createAddressPolicy(list)));
-  return [...lists, ...(transport === 'confidential' ? [confidential] : [])];
+  return [...lists, ...(isOpen ? [] : [createTransportPolicy(transport, httpsPort)])];
 }
 
 function corsOf({ cors, origins = [] }: InheritedPolicy, logger: Logger): Cors | undefined {

@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
 import type { ApplicationConfig, Config, RouteConfig } from '../../config/config.ts';
 import { type BrokenRule, title } from '../../config/fields.ts';
-import { type InheritedPolicy, serverPolicy, within } from '../../config/inherited-policy.ts';
+import { type InheritedPolicy, serverPolicy, transportOf, within } from '../../config/inherited-policy.ts';
 import { parseServerUrl } from '../../gateway/connection/dialer.ts';
 import { relayLimits } from '../../gateway/relay/limits.ts';
 import { isStricter, type RouteDemands } from '../../gateway/route-demands.ts';
@@ -197,7 +197,7 @@ export function demandsOf(
   const isSocket = upstream !== undefined || endpoint !== undefined;
   return {
     origins: isSocket ? (policy?.origins ?? endpoint?.options.origins ?? outer.origins ?? ['self']) : 'any',
-    isConfidential: transport === 'confidential',
+    isConfidential: transportOf({ transport }).confidential !== undefined,
     addresses,
     others,
     webSocket:

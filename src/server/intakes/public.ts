@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { randomId } from '../../base/ids.ts';
 import { type Admitted, type Answered, admit, type Refused } from '../../gateway/admit.ts';
+import { answerPolicyOf } from '../../gateway/answer-policy.ts';
 import { CLIENT_GONE } from '../../gateway/relay/declined-answer.ts';
 import type { Relay } from '../../gateway/relay/relay.ts';
 import { serve } from '../../gateway/serve.ts';
@@ -180,7 +181,7 @@ export class PublicIntake implements Intake {
     // Who may not come in is not told which paths there are.
     const isBarred = record.flow !== undefined && 'isBarred' in record.flow;
     // A page of another origin is to learn why, too.
-    if (head && !response.headersSent && !isBarred) route?.cors?.grant(head).putOn(response);
+    if (head && route && !response.headersSent && !isBarred) answerPolicyOf(route, head)?.putOn(response);
     writeRefusal(response, this.#explained(refusal));
   }
 

@@ -1,8 +1,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createFileServer, type FileServer } from '../../gateway/targets/files.ts';
 import type { AddressList } from '../../http/address-list.ts';
-import { parseAuthority } from '../../http/authority.ts';
 import type { HostNames } from '../../http/host-names.ts';
+import { httpsLocation } from '../../http/https-location.ts';
 import { isRefusal, type Refusal, refuse } from '../../http/refusal.ts';
 import { readRequestHead } from '../../http/request-head.ts';
 import { writeRefusal } from '../../http/write-refusal.ts';
@@ -49,12 +49,9 @@ export class HttpsRedirect implements Intake {
     const head = readRequestHead(request, this.#options);
     if (isRefusal(head)) return head;
     if (this.#challenges && head.path.startsWith(ACME_CHALLENGE)) return this.#challenges(request, response, head.path);
-    const port = this.#options.httpsPort();
-    const hostname = parseAuthority(head.host)?.hostname;
-    if (hostname === undefined)
+    const location = httpsLocation(head, this.#options.httpsPort());
+    if (location === undefined)
       return refuse(400, 'ERR_HTTP_BAD_REQUEST', 'a request that names no host has no place to be redirected to');
-    const path = head.path === '*' ? '/' : head.path;
-    const location = `https://${hostname}${port === 443 ? '' : `:${port}`}${path}${head.query === '' ? '' : `?${head.query}`}`;
     // A body is of no use here, and need not be read to its end.
     const close =
       request.complete || request.method === 'GET' || request.method === 'HEAD' ? {} : { Connection: 'close' };
