@@ -14,6 +14,7 @@ import type { ConflictPolicy, WriteContents } from '../session/record/write-poli
 import type { SessionStore } from '../session/store.ts';
 import type { Endpoint } from '../websocket/connection.ts';
 import type { DispatchOptions } from '../websocket/endpoint-options.ts';
+import type { AuthConfig } from './auth-config.ts';
 
 /**
  * The one document that describes a server. The same shape in YAML, JSON, `holdfast.config.ts` and `createServer(...)`;
@@ -31,6 +32,8 @@ export interface Config {
   /** A listener for backends, beside the public ones: the session API, and the keys of assertions. Default: none. */
   internal?: InternalConfig;
   assertions?: AssertionsConfig;
+  /** How users show who they are, by name: `policy.auth` of routes says which of these they take. */
+  auth?: Readonly<Record<string, AuthConfig>>;
   routes?: readonly RouteConfig[];
   /** What holds for every route that says nothing else. Its `addresses` are judged before a route is looked for. */
   policy?: PolicyConfig;
@@ -530,6 +533,16 @@ export interface PolicyConfig {
   cors?: boolean | CorsOptions;
   /** `confidential`: https and wss only, others 403; short for `{ confidential: refuse }`. Default `any`. */
   transport?: 'any' | 'confidential' | TransportConfig;
+  /**
+   * Who may come in: the name of a scheme under `auth`, or several, tried in order. Others get 401, or are led to a page
+   * to sign in on. `false`: everybody, whatever holds for what the route lies in. Default: everybody.
+   */
+  auth?: string | readonly string[] | false;
+  /**
+   * With `auth`: roles of which a user needs one, else 403. `valid-user` is whoever has signed in; an empty list is
+   * nobody. Default: whoever has signed in.
+   */
+  roles?: readonly string[];
 }
 
 export interface LogConfig {

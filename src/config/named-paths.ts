@@ -1,3 +1,4 @@
+import type { AuthConfig } from './auth-config.ts';
 import type { ApplicationConfig, CertificateConfig, Config, SessionConfig, TlsConfig } from './config.ts';
 
 /**
@@ -29,11 +30,14 @@ const APPLICATION: Places<ApplicationConfig> = {
     },
   },
 };
+/** Of schemes of every type: names of paths mean the same in all of them. */
+const AUTH: Places<AuthConfig> = { groups: 'file' };
 const CONFIG: Places<Config> = {
   listen: { acmeChallenge: 'folder', tls: TLS },
   internal: { tls: TLS },
   session: SESSION,
   assertions: { keyFiles: 'file' },
+  auth: { '*': AUTH },
   upstreams: {
     '*': { servers: 'unix:', sessionApi: { tokenFile: 'file' }, tls: { ca: 'file', certificate: 'file', key: 'file' } },
   },

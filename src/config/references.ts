@@ -14,6 +14,7 @@ import {
 } from '../base/session-times.ts';
 import { hostPrefixConflict } from '../http/cookies.ts';
 import { type RewriteFault, rewriteFaults } from '../http/route-rewrite.ts';
+import { brokenAuth } from './auth-rules.ts';
 import { brokenBackendSessions } from './backend-sessions.ts';
 import { broughtManager, isSessionManager, optionsOfManager } from './brought-manager.ts';
 import { brokenClientHeaders } from './client-headers.ts';
@@ -40,12 +41,13 @@ export function brokenReferences(document: unknown): BrokenRule[] {
     ...brokenBackendSessions(config),
     ...brokenClientHeaders(config),
     ...brokenSession(config.session, ['session']),
+    ...brokenAuth(config),
   ];
 }
 
 /** The schema leaves this name out without a word. */
 function* brokenNames(config: Fields): Generator<BrokenRule> {
-  for (const section of ['upstreams', 'dispatch'])
+  for (const section of ['upstreams', 'dispatch', 'auth'])
     if (Object.hasOwn(fields(config[section]), '__proto__'))
       yield { path: [section, '__proto__'], message: '"__proto__" cannot be a name; take another' };
 }

@@ -33,6 +33,7 @@ import type { SessionManager } from '../session/manager.ts';
 import type { ConflictPolicy } from '../session/record/write-policy.ts';
 import type { SessionStore } from '../session/store.ts';
 import type { DispatchOptions } from '../websocket/endpoint-options.ts';
+import { authOfPolicy, authScheme } from './auth-schema.ts';
 import { isSessionManager } from './brought-manager.ts';
 import type {
   AddressesConfig,
@@ -528,6 +529,8 @@ const policy = section<PolicyConfig>('policy', {
       }),
     ])
     .optional(),
+  auth: authOfPolicy.optional(),
+  roles: z.array(text).optional(),
 });
 
 const fetchHandler = z.custom<FetchHandler>(value => typeof value === 'function', {
@@ -623,6 +626,7 @@ export const configSchema: z.ZodType<Config> = section<Config>('the configuratio
     issuer: text.optional(),
     keyFiles: z.array(text).min(1, { error: 'is empty; name at least one file' }).optional(),
   }).optional(),
+  auth: z.record(z.string(), authScheme).optional(),
   routes: z.array(route).optional(),
   policy: policy.optional(),
   endpoints: z.array(text).optional(),

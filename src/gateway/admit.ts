@@ -8,6 +8,8 @@ import { isPreflight } from '../http/navigation.ts';
 import type { PathTolerance } from '../http/path.ts';
 import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
 import { type RequestHead, readRequestHead } from '../http/request-head.ts';
+import { withoutCredentials } from '../http/without-credentials.ts';
+import type { Principal } from '../policy/auth/scheme.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { SecurityEvents } from '../policy/security-events.ts';
 import { sessionUntilSignIn } from '../session/record/handle.ts';
@@ -15,6 +17,7 @@ import { isSuperseded } from '../session/record/state.ts';
 import type { ConnectionServices } from '../websocket/endpoint-connection.ts';
 import type { ObservedExchange } from './backend-session/observed/observer.ts';
 import { HeldSession } from './held-session.ts';
+import type { LiveUsers } from './live-users.ts';
 import { lostUpgrade } from './lost-upgrade.ts';
 import type { Route } from './route.ts';
 import type { RouteReadings } from './route-readings.ts';
@@ -39,6 +42,8 @@ export interface Gateway {
   readonly instance?: string | undefined;
   /** Largest request body that a fetch handler gets. */
   readonly maxBodyBytes: number;
+  /** The users of open sockets. */
+  readonly users: LiveUsers;
   /** What the connections of endpoints share. */
   readonly services: ConnectionServices;
   readonly clock: Clock;
@@ -66,9 +71,20 @@ interface Unambiguous extends Permitted {
   readonly unambiguous: true;
 }
 
+/** A request of whom it has shown itself, where its route asks for a user. */
+interface Authenticated extends Unambiguous {
+  readonly shown: Principal | undefined;
+}
+
 /** A request with its session, when it has one of ours. */
-interface Held extends Unambiguous {
+interface Held extends Authenticated {
   readonly held: HeldSession | undefined;
+}
+
+/** A request of a user who may use its route, where that asks for one. */
+interface Identified extends Held {
+  /** Undefined where the route asks for nobody: then the session's owner counts. */
+  readonly principal: Principal | undefined;
 }
 
 /** A request that may not, with what was known of it by then. */
@@ -90,7 +106,7 @@ export interface Answered {
 }
 
 /** A request that may go to its target. */
-export interface Admitted extends Held {
+export interface Admitted extends Identified {
   /** The session of the backend's own, where we only watch. */
   readonly observed: ObservedExchange | undefined;
 }
@@ -120,9 +136,14 @@ export async function admit(request: IncomingMessage, gateway: Gateway): Promise
   const answer = answerPreflight(unambiguous, gateway.router);
   if (isRefusal(answer)) return { refusal: answer, head, route };
   if (answer) return { head, route, answer };
-  const held = await holdSession(unambiguous);
+  const authenticated = await authenticate(unambiguous);
+  if (isRefusal(authenticated)) return { refusal: authenticated, head, route };
+  const held = await holdSession(authenticated);
   if (isRefusal(held)) return { refusal: held, head, route };
-  const observed = await observeSession(held);
+  const identified = await identify(held);
+  if (isRefusal(identified)) return { refusal: identified, head, route };
+  renewUser(identified, gateway.users);
+  const observed = await observeSession(identified);
   return isRefusal(observed) ? { refusal: observed, head, route } : observed;
 }
 
@@ -188,24 +209,36 @@ function judgeReadings(permitted: Permitted, readings: RouteReadings): Unambiguo
   return readings.judge(permitted.head, permitted.route) ?? { ...permitted, unambiguous: true };
 }
 
+/** By what the request itself shows, before any store is asked. What was shown is not for the target. */
+async function authenticate(unambiguous: Unambiguous): Promise<Authenticated | Refusal> {
+  const { head, route } = unambiguous;
+  const { authentication } = route;
+  if (!authentication) return { ...unambiguous, shown: undefined };
+  const shown = await authentication.authenticate(head);
+  if (isRefusal(shown)) return shown;
+  return { ...unambiguous, head: withoutCredentials(head, authentication.takenPlaces), shown };
+}
+
 const OPENED_BY = { existing: 'existing', auto: 'auto', create: 'open' } as const;
 
 /** A store that cannot be asked is a 503, never a visitor who seems to be logged out. */
-async function holdSession(unambiguous: Unambiguous): Promise<Held | Refusal> {
-  const { head, route } = unambiguous;
+async function holdSession(authenticated: Authenticated): Promise<Held | Refusal> {
+  const { head, route, shown } = authenticated;
   const context = route.sessions;
-  if (context === undefined || route.sessionMode === 'none') return { ...unambiguous, held: undefined };
-  const binding = context.manager.bind(new SessionQuery(head, route, context.manager.tracking.urlParameter));
+  if (context === undefined || route.sessionMode === 'none') return { ...authenticated, held: undefined };
+  const user = shown && { name: shown.name, roles: shown.roles };
+  const binding = context.manager.bind(new SessionQuery(head, route, context.manager.tracking.urlParameter, user));
   try {
     // The question whether a request may be sent is nobody's. Handlers may count on a session.
-    const isUnknown = isPreflight(head) && route.target.kind !== 'fetch';
+    const isUnknown =
+      (isPreflight(head) && route.target.kind !== 'fetch') || (route.authentication && shown === undefined);
     const session = await binding[isUnknown ? 'get' : OPENED_BY[route.sessionMode]]();
-    return { ...unambiguous, held: new HeldSession(context, binding, session) };
+    return { ...authenticated, held: new HeldSession(context, binding, session) };
   } catch (error) {
     // It may be about to sign in, which gives it another session.
     if (isSuperseded(error) && maySignIn(route.target)) {
-      const shown = sessionUntilSignIn(() => binding.current);
-      return { ...unambiguous, held: new HeldSession(context, binding, undefined, shown) };
+      const standIn = sessionUntilSignIn(() => binding.current);
+      return { ...authenticated, held: new HeldSession(context, binding, undefined, standIn) };
     }
     binding.release();
     return refuseForSession(error);
@@ -217,8 +250,28 @@ function maySignIn(target: Route['target']): boolean {
   return target.kind === 'fetch' || target.kind === 'endpoint';
 }
 
+/** Where the request shows nobody, its session may: of a login that it keeps. */
+async function identify(held: Held): Promise<Identified | Refusal> {
+  const { authentication } = held.route;
+  if (!authentication || held.shown) return { ...held, principal: held.shown };
+  try {
+    const principal = await authentication.identify(held.head, held.held?.session?.owner);
+    if (!isRefusal(principal)) return { ...held, principal };
+    held.held?.[Symbol.dispose]();
+    return principal;
+  } catch (error) {
+    held.held?.[Symbol.dispose]();
+    return refuseForSession(error);
+  }
+}
+
+/** Who shows other credentials in a session has shown them for its open sockets, too. */
+function renewUser({ principal, held }: Identified, users: LiveUsers): void {
+  if (principal?.expiresAt !== undefined && held?.session) users.renew(held.session.id, principal);
+}
+
 /** The backend's own session, as far as it is known. The same holds for what cannot be asked. */
-async function observeSession(held: Held): Promise<Admitted | Refusal> {
+async function observeSession(held: Identified): Promise<Admitted | Refusal> {
   const { target } = held.route;
   const observer = target.kind === 'upstream' ? target.upstream.observer : undefined;
   if (!observer) return { ...held, observed: undefined };

@@ -11,10 +11,10 @@ import type { Upstream } from './upstream/upstream.ts';
  * @param onChanged As in `ManagedSessionOptions`.
  */
 export function exchangeSession(
-  { held, observed }: Admitted,
+  { held, observed, principal }: Admitted,
   upstream: Upstream,
   onChanged?: ManagedSessionOptions['onChanged'],
 ): BackendSession {
-  const managed = new ManagedSession({ held, upstream, ...(onChanged && { onChanged }) });
+  const managed = new ManagedSession({ held, user: principal, upstream, ...(onChanged && { onChanged }) });
   return observed ? bothSessions(managed, observed) : managed;
 }

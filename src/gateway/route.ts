@@ -1,4 +1,5 @@
 import type { PathTolerance } from '../http/path.ts';
+import type { Authentication } from '../policy/auth/authentication.ts';
 import type { Cors } from '../policy/cors.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { ServedEndpoint } from '../websocket/endpoint.ts';
@@ -44,6 +45,8 @@ export interface Route {
   readonly policies: readonly Policy[];
   /** Judged in addition when the request asks for an upgrade. */
   readonly upgradePolicies: readonly Policy[];
+  /** Who may use it. Default: everybody whom the policies let in. */
+  readonly authentication?: Authentication | undefined;
   /** Lets pages of other origins read its answers. Default: browsers let them read none. */
   readonly cors?: Cors | undefined;
   /** Its pages are for https, and those that are opened by http are sent there. Default false. */

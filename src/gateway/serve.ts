@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
 import { parseUpgrade } from '../http/upgrade-request.ts';
-import { userFrom } from '../websocket/handshake.ts';
+import { userOf } from '../websocket/handshake.ts';
 import type { Admitted, Gateway } from './admit.ts';
 import { answerPolicyOf } from './answer-policy.ts';
 import { answerAsLast, judgeForwards } from './exchange/max-forwards.ts';
@@ -119,16 +119,15 @@ async function answer(
 
 function runHandler(
   handler: FetchHandler,
-  { head, held, params }: Admitted,
+  { head, held, params, principal }: Admitted,
   request: IncomingMessage,
   response: ServerResponse,
   gateway: Gateway,
   answering: Pick<RunFetchHandlerOptions, 'urlClient' | 'policy'>,
 ): Promise<Refusal | undefined> {
-  const owner = held?.session?.owner;
   const context = {
     session: held?.shown,
-    user: owner && userFrom(owner),
+    user: userOf(principal, held?.session),
     clientAddress: head.clientAddress,
     params,
     isSecure: head.isSecure,

@@ -2,6 +2,7 @@ import { isDocumentNavigation, isPreflight } from '../http/navigation.ts';
 import type { RequestHead } from '../http/request-head.ts';
 import { type RequestSite, requestSite } from '../http/request-site.ts';
 import type { SessionRequest } from '../session/request/session-request.ts';
+import type { SessionOwner } from '../session/session.ts';
 import type { Route } from './route.ts';
 
 /** What sessions look at in a request of ours; what few ask for is worked out then. */
@@ -12,15 +13,20 @@ export class SessionQuery implements SessionRequest {
   readonly clientAddress: string;
   readonly method: string;
   readonly isCrossSiteSignIn: boolean | undefined;
+  readonly user: SessionOwner | undefined;
   readonly touch: boolean | undefined;
   readonly attributes: readonly string[] | undefined;
   readonly #head: RequestHead;
 
-  /** @param urlParameter Under which name a ticket stands in URLs. */
+  /**
+   * @param urlParameter Under which name a ticket stands in URLs.
+   * @param user Whom the request has shown.
+   */
   constructor(
     head: RequestHead,
     route: Pick<Route, 'isCrossSiteSignIn' | 'touch' | 'attributes'>,
     urlParameter: string,
+    user?: SessionOwner,
   ) {
     this.#head = head;
     this.cookieHeader = head.headers.cookie;
@@ -28,6 +34,7 @@ export class SessionQuery implements SessionRequest {
     this.isSecure = head.isSecure;
     this.clientAddress = head.clientAddress;
     this.method = head.method;
+    this.user = user;
     this.isCrossSiteSignIn = route.isCrossSiteSignIn;
     this.touch = route.touch;
     this.attributes = route.attributes;

@@ -5,6 +5,7 @@ import type { ConnectionFacts, EndpointConnection } from '../websocket/endpoint-
 import type { Admitted, Gateway } from './admit.ts';
 import { UrlClient } from './exchange/url-client.ts';
 import { exchangeSession } from './exchange-session.ts';
+import type { LiveUsers } from './live-users.ts';
 import { CLIENT_GONE, type HandshakeEnd, type RelayedAnswer } from './relay/declined-answer.ts';
 import { type OpeningOptions, openRelay } from './relay/opening.ts';
 import { Relay } from './relay/relay.ts';
@@ -46,6 +47,7 @@ export async function openUpgrade(
       socket,
       early,
       gateway.services,
+      gateway.users,
       onGone,
     );
     if (connection === undefined) return CLIENT_GONE;
@@ -60,8 +62,18 @@ export async function openUpgrade(
   const from = { head, clientAddress, handshake, socket, early };
   const relay = await relayTo(admitted, { ...from, upstream, rewrite, limits, wheel });
   if (isRefusal(relay)) return relay;
-  if (relay instanceof Relay) return { relay, upstream: upstream.name, server: relay.server.url };
+  if (relay instanceof Relay) {
+    followUser(admitted, relay, gateway.users);
+    return { relay, upstream: upstream.name, server: relay.server.url };
+  }
   return { ...relay, upstream: upstream.name, server: relay.server?.url };
+}
+
+function followUser({ principal, route, head, held }: Admitted, relay: Relay, users: LiveUsers): void {
+  if (!principal) return;
+  const { clientAddress: address } = head;
+  users.join(relay, principal, { authentication: route.authentication!, sid: held?.session?.id, address });
+  relay.closed.finally(() => users.leave(relay)).catch(() => {});
 }
 
 async function relayTo(

@@ -5,6 +5,8 @@ import type { Logger } from '../base/logger.ts';
 /** How long a client should wait before it comes again, where nothing says more: the value of `Retry-After`. */
 export const RETRY_AFTER_S = '5';
 
+export type RefusalHeaders = Readonly<Record<string, string | readonly string[]>>;
+
 /**
  * A "no" as a value: every step that can refuse returns one instead of throwing.
  *
@@ -22,7 +24,8 @@ export interface Refusal {
   /** The upstream that gave none, or whose answer is withheld, and the URL of its server where one was chosen. */
   readonly upstream?: string | undefined;
   readonly server?: string | undefined;
-  readonly headers?: Readonly<Record<string, string>>;
+  /** A list is several lines of one name. */
+  readonly headers?: RefusalHeaders | undefined;
   readonly body?: string;
   /** The request cannot be carried over HTTP/2 (`http1-required.ts`). */
   readonly requiresHttp1?: true;
@@ -32,7 +35,7 @@ export function refuse(
   status: number,
   code: ErrorCode,
   reason: string,
-  extra: { closeCode?: number; headers?: Readonly<Record<string, string>>; body?: string; failure?: string } = {},
+  extra: { closeCode?: number; headers?: RefusalHeaders; body?: string; failure?: string } = {},
 ): Refusal {
   return {
     allow: false,

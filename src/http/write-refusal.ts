@@ -1,4 +1,4 @@
-import { type ServerResponse, STATUS_CODES } from 'node:http';
+import { type OutgoingHttpHeaders, type ServerResponse, STATUS_CODES } from 'node:http';
 import { dateNow } from './date-now.ts';
 import { askForHttp1 } from './http1-required.ts';
 import type { Refusal } from './refusal.ts';
@@ -20,7 +20,7 @@ export function writeRefusal(response: ServerResponse, refusal: Refusal): void {
       // RFC 9110 §7.8: Upgrade is hop-by-hop, so Connection must name it.
       Connection: response.shouldKeepAlive ? 'Upgrade' : 'close, Upgrade',
     }),
-    ...refusal.headers,
+    ...(refusal.headers as OutgoingHttpHeaders | undefined),
   });
   response.end(body);
 }
@@ -38,7 +38,7 @@ export function refusalResponse(refusal: Refusal): string {
     if (lower === 'content-type') hasType = true;
     // RFC 9110 §7.8: Upgrade is hop-by-hop, so Connection must name it.
     if (lower === 'upgrade') connection = 'close, Upgrade';
-    head += `${name}: ${value}\r\n`;
+    for (const line of [value].flat()) head += `${name}: ${line}\r\n`;
   }
   if (!hasType) head += `Content-Type: ${CONTENT_TYPE}\r\n`;
   head += `Date: ${dateNow()}\r\n`;

@@ -441,6 +441,8 @@ export class Server {
     // One that fails keeps no other from closing: the stores above all have something left to write.
     const endpoints = await Promise.allSettled(assembly.endpoints.map(endpoint => endpoint.stop()));
     await Promise.all([...assembly.upstreams.values()].map(upstream => upstream.close()));
+    assembly.users.close();
+    await assembly.schemes.close();
     await Promise.allSettled(assembly.subscriptions.map(unsubscribe => unsubscribe()));
     const sessions = await Promise.allSettled(assembly.openSessions.map(opened => opened.close()));
     clearInterval(alive);

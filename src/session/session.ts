@@ -81,6 +81,8 @@ export interface SessionOwner {
   /** From 1 to 256 characters. */
   readonly name: string;
   readonly roles: readonly string[];
+  /** By which scheme of the server (`auth`) they have signed in. Left out: by the application itself. */
+  readonly scheme?: string;
 }
 
 /** What a login may ask for besides: "remember me". */

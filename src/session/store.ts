@@ -20,6 +20,8 @@ export interface SessionHeader {
     readonly roles: readonly string[];
     /** The owner proves who they are with each request (basic, token, certificate); the session alone does not. */
     readonly isShownByRequest?: true;
+    /** The scheme of the server by which they have signed in; absent: by the application itself. */
+    readonly scheme?: string;
   };
   /** Milliseconds of silence after which it ends; absent: never. */
   readonly idleTimeoutMs?: number;

@@ -1,10 +1,13 @@
 import type { PeerCertificate } from 'node:tls';
+import type { Principal } from '../policy/auth/scheme.ts';
 import type { Session, SessionOwner } from '../session/session.ts';
 
 /** Who is connected, as the authentication policy found. */
 export interface User {
   readonly name: string;
   readonly roles: readonly string[];
+  /** What else the scheme of authentication knows: the claims of a token, for example. Empty where it knows nothing. */
+  readonly claims: Readonly<Record<string, unknown>>;
   hasRole(role: string): boolean;
 }
 
@@ -14,8 +17,17 @@ export function handshakeUrl(facts: { isSecure: boolean; host: string; path: str
   return new URL(`${isSecure ? 'wss' : 'ws'}://${host}${path}${query === '' ? '' : `?${query}`}`);
 }
 
-export function userFrom(owner: SessionOwner): User {
-  return { name: owner.name, roles: owner.roles, hasRole: role => owner.roles.includes(role) };
+const NO_CLAIMS: User['claims'] = Object.freeze({});
+
+export function userFrom({ name, roles, claims = NO_CLAIMS }: SessionOwner & Partial<Pick<User, 'claims'>>): User {
+  return { name, roles, claims, hasRole: role => roles.includes(role) };
+}
+
+/** Whom the policy has found; or else the owner of the session, also one that has signed in meanwhile. */
+export function userOf(principal: Principal | undefined, session: Session | undefined): User | undefined {
+  const owner = session?.owner;
+  if (principal && (!owner || owner.name === principal.name)) return userFrom(principal);
+  return owner && userFrom(owner);
 }
 
 /** The whole opening handshake, as `accept` sees it. It never creates a session by itself. */

@@ -4,8 +4,15 @@ import type { PeerCertificate, TLSSocket } from 'node:tls';
 import { type Cookie, parseCookies } from '../http/cookies.ts';
 import type { RequestHead } from '../http/request-head.ts';
 import type { UpgradeRequest } from '../http/upgrade-request.ts';
+import type { Principal } from '../policy/auth/scheme.ts';
 import type { Session } from '../session/session.ts';
-import { type Handshake, handshakeUrl, type User, userFrom } from './handshake.ts';
+import { type Handshake, handshakeUrl, type User, userOf } from './handshake.ts';
+
+interface Found {
+  /** Whom the policy has found. */
+  readonly principal?: Principal | undefined;
+  readonly session: Session | undefined;
+}
 
 /**
  * The handshake over the facts of its request. What costs something is made when it is asked for: few endpoints ask for
@@ -13,7 +20,7 @@ import { type Handshake, handshakeUrl, type User, userFrom } from './handshake.t
  */
 export class OpeningHandshake implements Handshake {
   readonly params: Readonly<Record<string, string>>;
-  readonly #found: { readonly session: Session | undefined };
+  readonly #found: Found;
   readonly #head: RequestHead;
   readonly #upgrade: UpgradeRequest;
   readonly #socket: Duplex;
@@ -25,7 +32,7 @@ export class OpeningHandshake implements Handshake {
     head: RequestHead,
     upgrade: UpgradeRequest,
     socket: Duplex,
-    found: { readonly params: Readonly<Record<string, string>>; readonly session: Session | undefined },
+    found: Found & { readonly params: Readonly<Record<string, string>> },
   ) {
     this.#head = head;
     this.#upgrade = upgrade;
@@ -65,8 +72,7 @@ export class OpeningHandshake implements Handshake {
   }
 
   get user(): User | undefined {
-    const owner = this.session?.owner;
-    return owner && userFrom(owner);
+    return userOf(this.#found.principal, this.session);
   }
 
   get clientCertificate(): PeerCertificate | undefined {

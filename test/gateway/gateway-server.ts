@@ -8,6 +8,7 @@ import { type Clock, systemClock } from '../../src/base/clock.ts';
 import { type Logger, silentLogger } from '../../src/base/logger.ts';
 import type { UpstreamTls } from '../../src/gateway/connection/dialer.ts';
 import type { SessionContext } from '../../src/gateway/held-session.ts';
+import { LiveUsers } from '../../src/gateway/live-users.ts';
 import { OwnNames } from '../../src/gateway/own-names.ts';
 import { type RelayLimits, relayLimits } from '../../src/gateway/relay/limits.ts';
 import type { Relay } from '../../src/gateway/relay/relay.ts';
@@ -19,6 +20,7 @@ import { Upstream } from '../../src/gateway/upstream/upstream.ts';
 import { emptyAddressList } from '../../src/http/address-list.ts';
 import type { HeaderLine } from '../../src/http/header-line.ts';
 import { SecurityEvents } from '../../src/policy/security-events.ts';
+import { Schemes } from '../../src/server/assembly/schemes.ts';
 import { PublicIntake } from '../../src/server/intakes/public.ts';
 import { Http1Clients } from '../../src/server/listen/http1/clients.ts';
 import { CountedResponse } from '../../src/server/listen/http1/counted-response.ts';
@@ -114,6 +116,8 @@ export class TestGateway {
       },
       endpoints: [],
       upstreams: new Map(),
+      schemes: new Schemes({}, { clock, logger }),
+      users: new LiveUsers({ clock, logger, security: new SecurityEvents(CalmLogger.over(logger, clock)) }),
       internal: undefined,
       sessions: undefined,
       openSessions: [],

@@ -119,25 +119,29 @@ export class AssertionIssuer {
     this.#clock = clock;
   }
 
-  /** @param owner The session's; without one it says only which session it is. */
-  issue(sid: string, owner: SessionOwner | undefined): string {
+  /**
+   * @param sid Left out: there is no session, and only the user is named.
+   * @param owner The session's; without one it says only which session it is.
+   */
+  issue(sid: string | undefined, owner: SessionOwner | undefined): string {
     const now = this.#clock.now();
-    const known = this.#made.get(sid);
     const ownerText = owner ? JSON.stringify([owner.name, owner.roles]) : '';
+    const key = sid ?? ownerText;
+    const known = this.#made.get(key);
     const isGood = known !== undefined && known.owner === ownerText && now < known.freshUntil;
     const made = isGood ? known : this.#make(sid, owner, ownerText, now);
-    this.#made.set(sid, made);
+    this.#made.set(key, made);
     return made.text;
   }
 
-  #make(sid: string, owner: SessionOwner | undefined, ownerText: string, now: number): Made {
+  #make(sid: string | undefined, owner: SessionOwner | undefined, ownerText: string, now: number): Made {
     const { issuer, audience, lifetimeMs } = this.#options;
     const issuedAt = Math.floor(now / 1000);
     const text = this.#keys.sign({
       iss: issuer,
       aud: audience,
       ...(owner && { sub: owner.name, roles: owner.roles }),
-      sid,
+      ...(sid !== undefined && { sid }),
       iat: issuedAt,
       exp: issuedAt + Math.ceil(lifetimeMs / 1000),
       jti: randomId(16),

@@ -25,6 +25,8 @@ export interface ControllingUpstream {
 export interface ManagedSessionOptions {
   /** Left out when the route has no sessions. */
   readonly held: HeldSession | undefined;
+  /** Whom the route has authenticated; undefined: it asks for nobody, and the session's owner counts. */
+  readonly user?: SessionOwner | undefined;
   readonly upstream: ControllingUpstream;
   /** Of a handshake: called when the backend has changed the session. Commits it and says itself what has changed. */
   readonly onChanged?: () => Promise<Refusal | undefined>;
@@ -43,19 +45,19 @@ export class ManagedSession implements BackendSession {
   }
 
   requestHeaders(): readonly HeaderLine[] | Promise<readonly HeaderLine[]> {
-    const { held, upstream } = this.#options;
-    if (!held?.binding.current) return [];
+    const { held, upstream, user } = this.#options;
+    if (!held?.binding.current) return user ? this.#headersOf(undefined, undefined) : [];
     // Before anything is waited for: the client may leave meanwhile, and with it what the session can be asked.
     const lines = this.#headersOf(held.binding.current, held.binding.urlParameter);
     // The backend may ask for it before it answers.
     return upstream.identity.asksForSessions && held.binding.isDirty ? held.binding.commit().then(() => lines) : lines;
   }
 
-  #headersOf(session: Session, urlParameter: string | undefined): readonly HeaderLine[] {
+  #headersOf(session: Session | undefined, urlParameter: string | undefined): readonly HeaderLine[] {
     const { identity, assertions } = this.#options.upstream;
-    const { owner } = session;
+    const owner = this.#options.user ?? session?.owner;
     const lines = owner ? userHeaders(owner, identity) : [];
-    if (assertions) lines.push({ name: identity.assertionHeader, value: assertions.issue(session.id, owner) });
+    if (assertions) lines.push({ name: identity.assertionHeader, value: assertions.issue(session?.id, owner) });
     if (urlParameter !== undefined) lines.push({ name: URL_TICKET_HEADER, value: urlParameter });
     return lines;
   }

@@ -13,6 +13,7 @@ import { OpeningHandshake } from '../../websocket/opening-handshake.ts';
 import { upgradeResponse } from '../../websocket/protocol/handshake.ts';
 import type { Admitted } from '../admit.ts';
 import type { SessionContext } from '../held-session.ts';
+import type { LiveUsers } from '../live-users.ts';
 
 /**
  * Takes an admitted upgrade to its endpoint: the application's `accept`, the session's commit, the 101, and
@@ -27,11 +28,13 @@ export async function openEndpoint(
   socket: Duplex,
   early: Buffer,
   services: ConnectionServices,
+  users: LiveUsers,
   onGone: ConnectionFacts['onGone'],
 ): Promise<EndpointConnection<unknown> | Refusal | undefined> {
-  const { held } = admitted;
+  const { held, principal } = admitted;
   const handshake = new OpeningHandshake(admitted.head, upgrade, socket, {
     params: admitted.params,
+    principal,
     get session() {
       return held?.binding.current ?? held?.shown;
     },
@@ -75,14 +78,29 @@ export async function openEndpoint(
       session: attached,
       touchOnTraffic: held?.touchOnTraffic ?? 'never',
       deflate: accepted.deflate,
-      onGone: endingOf(attached, held?.context, onGone),
+      onGone: leaving(principal && users, endingOf(attached, held?.context, onGone)),
     };
     const connection = endpoint.open(socket, early, services, facts, accepted.data);
     if (attached && connection.isOpen) held?.context.sockets.join(attached, connection);
+    if (principal && connection.isOpen)
+      users.join(connection, principal, {
+        authentication: admitted.route.authentication!,
+        sid: attached?.session.id,
+        address: admitted.head.clientAddress,
+      });
     return connection;
   } finally {
     if (!isOpen) endpoint.giveUp();
   }
+}
+
+/** A user's sockets are known until they are gone. */
+function leaving(users: LiveUsers | undefined, onGone: ConnectionFacts['onGone']): ConnectionFacts['onGone'] {
+  if (!users) return onGone;
+  return (connection, event) => {
+    users.leave(connection);
+    onGone?.(connection, event);
+  };
 }
 
 /** A session's sockets end with it, so a connection that is gone is taken from their list. */

@@ -1,6 +1,8 @@
 import type { Awaitable } from '../../base/awaitable.ts';
 import type { Refusal } from '../../http/refusal.ts';
 import type { RequestHead } from '../../http/request-head.ts';
+import type { CredentialPlace } from '../../http/without-credentials.ts';
+import type { SessionOwner } from '../../session/session.ts';
 
 /** A user, as a scheme of authentication has found them. */
 export interface Principal {
@@ -38,14 +40,6 @@ export interface Challenge {
   readonly location?: string | undefined;
 }
 
-/** Where in a request a scheme looks for credentials: what it has used does not reach the backend. */
-export type CredentialPlace =
-  | { readonly kind: 'header'; readonly name: string }
-  | { readonly kind: 'cookie'; readonly name: string }
-  /** An offered subprotocol that begins so. */
-  | { readonly kind: 'subprotocol'; readonly prefix: string }
-  | { readonly kind: 'query'; readonly name: string };
-
 /** What all schemes of authentication are to the flow, one file each. */
 interface SchemeBase {
   /** Its name in the configuration. */
@@ -64,8 +58,6 @@ interface SchemeBase {
   /** Reads files and begins to watch them. @throws {HoldfastError} ERR_CONFIG_INVALID when it cannot work. */
   start?(): Promise<void>;
   close?(): Awaitable<void>;
-  /** Roles that it could ever give; undefined when that is not known. */
-  readonly possibleRoles?: ReadonlySet<string> | undefined;
 }
 
 /** A scheme by which users prove who they are with each request: basic, token, certificate. */
@@ -73,23 +65,20 @@ export interface RequestScheme extends SchemeBase {
   readonly isShownByRequest: true;
   /** Never throws for what a client sends. */
   authenticate(head: RequestHead): Awaitable<Verdict>;
+  /** Where it looks for credentials: what stands there does not reach the target, whatever came of it. */
   readonly places: readonly CredentialPlace[];
   /** The backend gets the credentials all the same. */
   readonly passCredentials?: boolean | undefined;
 }
 
-/** The user that a session keeps, and which scheme has signed them in; undefined for an application's own login. */
-export interface SignedIn {
-  readonly name: string;
-  readonly roles: readonly string[];
-  readonly scheme: string | undefined;
-}
-
 /** A scheme by which users sign in once, and their session keeps it: form, OIDC. */
 export interface SessionScheme extends SchemeBase {
   readonly isShownByRequest: false;
-  /** Is who the session keeps a user of this scheme? Undefined: no, or no longer. Never throws. */
-  recognize(owner: SignedIn): Awaitable<Principal | undefined>;
+  /**
+   * Is the owner of the session a user of this scheme (`owner.scheme`)? Undefined: no, or no longer. Rejects when that
+   * cannot be found out.
+   */
+  recognize(owner: SessionOwner): Awaitable<Principal | undefined>;
 }
 
 export type Scheme = RequestScheme | SessionScheme;

@@ -8,6 +8,7 @@ import { broughtManager } from '../../config/brought-manager.ts';
 import type { Config, SessionConfig } from '../../config/config.ts';
 import type { Gateway } from '../../gateway/admit.ts';
 import type { SessionContext } from '../../gateway/held-session.ts';
+import { LiveUsers } from '../../gateway/live-users.ts';
 import { OwnNames } from '../../gateway/own-names.ts';
 import type { Relay } from '../../gateway/relay/relay.ts';
 import type { Route } from '../../gateway/route.ts';
@@ -34,6 +35,7 @@ import { type AccessLog, createAccessLog, createLogger, lostLines, reportLostLin
 import { openSecurityLog, type SecurityLog } from '../security-log.ts';
 import { internalApi, openAssertionKeys } from './internal.ts';
 import { buildRoutes, dispatchersOf } from './routes.ts';
+import { Schemes } from './schemes.ts';
 import { type OpenSessions, SessionContexts, signingKeys } from './session-contexts.ts';
 import { ledgerOf, makeUpstreams, shareMoves } from './upstreams.ts';
 
@@ -45,6 +47,7 @@ export interface Assembly extends Gateway {
   readonly securityLog?: SecurityLog | undefined;
   readonly endpoints: readonly ServedEndpoint<unknown>[];
   readonly upstreams: ReadonlyMap<string, Upstream>;
+  readonly schemes: Schemes;
   /** What the internal listener serves; undefined when there is none. */
   readonly internal: InternalApi | undefined;
   /** The server's own sessions; mounted applications may have others. */
@@ -93,6 +96,9 @@ export async function build(
   const contexts = new SessionContexts();
   const started: ServedEndpoint<unknown>[] = [];
   const subscriptions: (() => Promise<void>)[] = [];
+  const schemes = new Schemes(config, { clock, logger });
+  const security = new SecurityEvents(logger);
+  const users = new LiveUsers({ clock, logger, security });
   let upstreams: ReadonlyMap<string, Upstream> | undefined;
   try {
     const isEveryListenerTls =
@@ -118,13 +124,14 @@ export async function build(
       issuer: config.assertions?.issuer ?? 'holdfast',
     });
     const entries = await buildRoutes(config, {
-      ...{ logger, upstreams, sessions, openSessions: openContext, folder: process.cwd() },
+      ...{ logger, security, upstreams, schemes, sessions, openSessions: openContext, folder: process.cwd() },
       httpsPort: environment.httpsPort,
       dispatchers: dispatchersOf(config),
     });
     const managers = managersByHost(entries);
     warnOfClashes(managers, logger);
     const router = createRouter(entries);
+    await schemes.start();
     const internal = await internalApi(config, entries, { clock, logger, dataFolder, assertionKeys });
     for (const endpoint of endpointsOf(entries)) {
       await endpoint.start({ clock, logger });
@@ -143,9 +150,10 @@ export async function build(
       addresses: config.policy?.addresses && createAddressPolicy(config.policy.addresses),
       clock,
       logger,
-      security: new SecurityEvents(logger),
+      security,
       securityLog,
       accessLog: createAccessLog(config.log, environment.accessLog, clock),
+      ...{ schemes, users },
       services: { wheel: new TimerWheel(clock), topics: new Topics(), logger },
       endpoints: started,
       upstreams,
@@ -166,6 +174,7 @@ export async function build(
   } catch (error) {
     await Promise.all([...(upstreams?.values() ?? [])].map(upstream => upstream.close()));
     await Promise.allSettled(started.map(endpoint => endpoint.stop()));
+    await schemes.close();
     await Promise.allSettled(subscriptions.map(unsubscribe => unsubscribe()));
     await Promise.allSettled(contexts.opened.map(sessions => sessions.close()));
     securityLog?.close();

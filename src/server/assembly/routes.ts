@@ -16,14 +16,17 @@ import type { PathTolerance } from '../../http/path.ts';
 import { type Refusal, refuse } from '../../http/refusal.ts';
 import { parseRoutePattern } from '../../http/route-pattern.ts';
 import { createAddressPolicy } from '../../policy/address.ts';
+import { Authentication } from '../../policy/auth/authentication.ts';
 import { Cors } from '../../policy/cors.ts';
 import { createOriginPolicy } from '../../policy/origin.ts';
 import type { Policy } from '../../policy/policy.ts';
+import type { SecurityEvents } from '../../policy/security-events.ts';
 import { createTransportPolicy } from '../../policy/transport.ts';
 import type { SessionManager } from '../../session/manager.ts';
 import { Dispatcher } from '../../websocket/dispatcher.ts';
 import { type ServedEndpoint, servedEndpoint } from '../../websocket/endpoint.ts';
 import { declaredEndpoints } from './declared-endpoints.ts';
+import type { Schemes } from './schemes.ts';
 import { demandsOf, sharesServer, stricterRoutes } from './stricter-routes.ts';
 
 /** What routes are made from. */
@@ -31,6 +34,8 @@ export interface RouteSources {
   readonly logger: Logger;
   readonly folder: string;
   readonly upstreams: ReadonlyMap<string, Upstream>;
+  readonly schemes: Schemes;
+  readonly security: SecurityEvents;
   readonly dispatchers: ReadonlyMap<string, Dispatcher>;
   /** Where clients reach TLS. */
   readonly httpsPort: () => number;
@@ -127,6 +132,7 @@ function routeEntries(config: RouteConfig, sources: RouteSources, mount: string)
   const policy = within(sources.policy, config.policy);
   return patterns.map(pattern => {
     const name = config.name ?? (config.host ?? '') + pattern;
+    const authentication = authenticationOf(policy, name, sources);
     const target = endpoint
       ? endpointTarget(endpoint, sources.dispatchers)
       : makeTarget(config, sources, name, pattern);
@@ -139,12 +145,13 @@ function routeEntries(config: RouteConfig, sources: RouteSources, mount: string)
         name,
         target,
         policies: routePolicies(policy, sources),
+        authentication,
         cors: corsOf(policy, sources.logger),
         upgradesInsecureRequests: transportOf(policy).upgradeInsecureRequests,
         upgradePolicies: [...shield(config, sources), ...originPolicies(config, endpoint, sources)],
         demands: demandsOf(config, sources.policy),
         sessions: sources.sessions,
-        sessionMode: config.session ?? defaultSessionMode(target, sources.sessions),
+        sessionMode: config.session ?? defaultSessionMode(target, sources.sessions, authentication),
         paths: pathTolerance(config),
         isCrossSiteSignIn: config.crossSiteSignIn,
         touch: config.touch ?? sources.touch,
@@ -171,11 +178,20 @@ function pathTolerance({ paths }: RouteConfig): PathTolerance | undefined {
  * Where the backend keeps the sessions, visitors are given none of ours unasked. A handler behind files has sessions as
  * one without files, and so have the pages among them.
  */
-function defaultSessionMode(target: Target, sessions: SessionContext | undefined): SessionMode {
+function defaultSessionMode(
+  target: Target,
+  sessions: SessionContext | undefined,
+  authentication: Authentication | undefined,
+): SessionMode {
   if (target.kind === 'files' && target.otherwise) return DEFAULT_SESSION_MODE.fetch;
+  if (authentication?.asksSession && !hasSessions(target)) return 'existing';
   // A client with its session in the URL would lose it on the way.
   if (target.kind === 'redirect' && sessions?.manager.tracking.kinds.includes('url')) return 'existing';
-  return target.kind === 'upstream' && target.upstream.observer ? 'none' : DEFAULT_SESSION_MODE[target.kind];
+  return hasSessions(target) ? DEFAULT_SESSION_MODE[target.kind] : 'none';
+}
+
+function hasSessions(target: Target): boolean {
+  return DEFAULT_SESSION_MODE[target.kind] !== 'none' && !(target.kind === 'upstream' && target.upstream.observer);
 }
 
 /** The dispatch policies that endpoints name. */
@@ -249,6 +265,15 @@ function routePolicies(policy: InheritedPolicy, { addressPolicies, httpsPort }: 
   const isOpen = !transport.confidential && !transport.upgradeInsecureRequests;
   const lists = addresses.map(list => getOrInsert(addressPolicies, list, () => createAddressPolicy(list)));
   return [...lists, ...(isOpen ? [] : [createTransportPolicy(transport, httpsPort)])];
+}
+
+function authenticationOf(
+  { auth, roles }: InheritedPolicy,
+  route: string,
+  { schemes, security }: RouteSources,
+): Authentication | undefined {
+  if (auth === undefined || auth === false) return undefined;
+  return new Authentication({ schemes: [auth].flat().map(name => schemes.get(name)), roles, security, route });
 }
 
 function corsOf({ cors, origins = [] }: InheritedPolicy, logger: Logger): Cors | undefined {

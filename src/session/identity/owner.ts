@@ -49,7 +49,9 @@ export function checkOwner(owner: SessionOwner): void {
     throw new TypeError(
       `a session's owner is an object, for example { name: 'alice', roles: [] }, not ${kindOf(owner)}`,
     );
-  const { name, roles } = owner;
+  const { name, roles, scheme } = owner;
+  if (scheme !== undefined && typeof scheme !== 'string')
+    throw new TypeError(`the scheme of a session's owner is a text, or left out, not ${kindOf(scheme)}`);
   if (typeof name !== 'string' || name === '') {
     const what = name === '' ? 'an empty one' : typeof name;
     throw new TypeError(`a session's owner must have a name, a text of at least one character, not ${what}`);

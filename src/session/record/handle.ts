@@ -93,7 +93,9 @@ export class SessionHandle {
   get owner(): SessionOwner | undefined {
     const { owner } = this.#check().header;
     const { isVeiled, isNameless } = this.#view;
-    return owner && !isVeiled && !isNameless ? { name: owner.name, roles: owner.roles } : undefined;
+    if (!owner || isVeiled || isNameless) return undefined;
+    const { name, roles, scheme } = owner;
+    return { name, roles, ...(scheme !== undefined && { scheme }) };
   }
 
   get idleTimeoutMs(): number {

@@ -882,6 +882,7 @@ function fromOtherSite(): HoldfastError {
 }
 
 /** What is kept of an owner, whatever else the application has passed. */
-function ownerOnly({ name, roles, isShownByRequest }: NonNullable<SessionHeader['owner']>): SessionHeader['owner'] {
-  return { name, roles, ...(isShownByRequest && { isShownByRequest }) };
+function ownerOnly(owner: NonNullable<SessionHeader['owner']>): SessionHeader['owner'] {
+  const { name, roles, isShownByRequest, scheme } = owner;
+  return { name, roles, ...(isShownByRequest && { isShownByRequest }), ...(scheme !== undefined && { scheme }) };
 }

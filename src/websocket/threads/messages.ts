@@ -1,4 +1,5 @@
 import type { MessagePort } from 'node:worker_threads';
+import type { User } from '../handshake.ts';
 import type { PackedError } from './packed-error.ts';
 
 /** Callbacks that a module may export. */
@@ -40,7 +41,7 @@ export const PLACES = 3;
 export interface ConnectionInThread {
   readonly id: string;
   readonly isSecure: boolean;
-  readonly user: { readonly name: string; readonly roles: readonly string[] } | undefined;
+  readonly user: Pick<User, 'name' | 'roles' | 'claims'> | undefined;
   readonly remoteAddress: string;
   readonly remotePort: number;
   readonly url: string;

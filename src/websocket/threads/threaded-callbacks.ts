@@ -179,7 +179,7 @@ function factsOf(connection: CalledConnection): ConnectionInThread {
   return {
     ...{ id, isSecure, remoteAddress, remotePort, params, subprotocol },
     url: url.href,
-    user: user && { name: user.name, roles: user.roles },
+    user: user && { name: user.name, roles: user.roles, claims: user.claims },
     session: session && { id: session.id, maxAttributeBytes: encodedSession(session).maxAttributeBytes },
     endpoint: { patterns, subprotocols, supportedVersions },
   };

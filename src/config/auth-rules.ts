@@ -1,0 +1,136 @@
+import { nearestName } from '../base/nearest-name.ts';
+import { type BrokenRule, type Fields, fields, title } from './fields.ts';
+
+/** Types of schemes whose users a session keeps. */
+const KEPT_IN_SESSION: readonly unknown[] = ['session'];
+
+/** What of policies concerns users: the nearest word counts for each. */
+interface UsersOf {
+  readonly auth: unknown;
+  readonly roles: unknown;
+}
+
+/** Names of schemes that exist, roles that somebody can have, sessions where logins are kept in them. */
+export function* brokenAuth(config: Fields): Generator<BrokenRule> {
+  for (const [name, scheme] of Object.entries(fields(config.auth)))
+    yield* brokenMembers(fields(scheme), ['auth', name]);
+  const outer = yield* brokenPolicy(config.policy, ['policy'], 'the server', NOBODY, config);
+  yield* brokenRoutes(config.routes, ['routes'], outer, config, config.session);
+}
+
+const NOBODY: UsersOf = { auth: undefined, roles: undefined };
+
+function* brokenRoutes(
+  routes: unknown,
+  path: readonly PropertyKey[],
+  outer: UsersOf,
+  config: Fields,
+  sessions: unknown,
+): Generator<BrokenRule> {
+  if (!Array.isArray(routes)) return;
+  for (const [index, value] of routes.entries()) {
+    const route = fields(value);
+    const at = [...path, index];
+    const users = yield* brokenPolicy(route.policy, [...at, 'policy'], title(route), outer, config);
+    const hasNoSession = sessions === false || route.session === 'none';
+    if (route.mount === undefined && hasNoSession && keepsInSession(users.auth, config))
+      yield {
+        path: sessions === false ? at : [...at, 'session'],
+        message: `${title(route)}: a session keeps who has signed in, and there is none; remove "session: ${sessions === false ? 'false' : 'none'}", or set "auth: false" for it`,
+      };
+    const application = fields(route.application);
+    yield* brokenRoutes(
+      application.routes,
+      [...at, 'application', 'routes'],
+      users,
+      config,
+      application.session ?? sessions,
+    );
+  }
+}
+
+/** @returns what holds for what lies in it. */
+function* brokenPolicy(
+  value: unknown,
+  at: readonly PropertyKey[],
+  of: string,
+  outer: UsersOf,
+  config: Fields,
+): Generator<BrokenRule, UsersOf> {
+  const policy = fields(value);
+  const users = { auth: policy.auth ?? outer.auth, roles: policy.roles ?? outer.roles };
+  const schemes = fields(config.auth);
+  for (const [index, name] of namesOf(policy.auth).entries()) {
+    if (Object.hasOwn(schemes, name)) continue;
+    const near = nearestName(name, Object.keys(schemes));
+    const remedy = near ? `did you mean "${near}"? Else add it under "auth"` : 'add it under "auth" or fix the name';
+    const path = Array.isArray(policy.auth) ? [...at, 'auth', index] : [...at, 'auth'];
+    yield { path, message: `${of}: the scheme "${name}" is not defined; ${remedy}` };
+  }
+  if (policy.roles !== undefined && (users.auth === undefined || users.auth === false))
+    yield {
+      path: [...at, 'roles'],
+      message: `${of}: nobody has roles without authentication; name a scheme under "auth" beside it`,
+    };
+  else if (policy.roles !== undefined || policy.auth !== undefined) yield* brokenRoles(users, at, of, policy, config);
+  return users;
+}
+
+/** A role that no scheme of the route could give: nobody would ever come in by it. */
+function* brokenRoles(
+  { auth, roles }: UsersOf,
+  at: readonly PropertyKey[],
+  of: string,
+  policy: Fields,
+  config: Fields,
+): Generator<BrokenRule> {
+  if (!Array.isArray(roles)) return;
+  const schemes = namesOf(auth).filter(name => Object.hasOwn(fields(config.auth), name));
+  const possible = new Set<string>();
+  for (const name of schemes) {
+    const ofScheme = possibleRoles(fields(fields(config.auth)[name]));
+    if (!ofScheme) return;
+    for (const role of ofScheme) possible.add(role);
+  }
+  if (schemes.length === 0) return;
+  for (const [index, role] of roles.entries()) {
+    if (typeof role !== 'string' || role === 'valid-user' || possible.has(role)) continue;
+    const near = nearestName(role, [...possible]);
+    const remedy = near
+      ? `did you mean "${near}"?`
+      : `say who has it, for example "roles: { ${/^\w+$/.test(role) ? role : JSON.stringify(role)}: [alice] }" under "auth.${schemes[0]}"`;
+    const path = policy.roles === undefined ? [...at, 'auth'] : [...at, 'roles', index];
+    yield { path, message: `${of}: no user can have the role "${role}"; ${remedy}` };
+  }
+}
+
+/** The roles that a scheme could ever give; undefined where that is not known before. */
+function possibleRoles({ type, roles, rolesOf, groups, rolesClaim }: Fields): readonly string[] | undefined {
+  if (rolesOf !== undefined) return undefined;
+  if (roles !== undefined) return Object.keys(fields(roles));
+  // Groups are roles then, and what a login or a function gives.
+  const isOpen = groups !== undefined || rolesClaim !== undefined || type === 'session' || type === 'function';
+  return isOpen ? undefined : [];
+}
+
+function* brokenMembers(
+  { roles, groups, rolesClaim, type }: Fields,
+  at: readonly PropertyKey[],
+): Generator<BrokenRule> {
+  for (const [role, members] of Object.entries(fields(roles)))
+    for (const [index, member] of (Array.isArray(members) ? members : []).entries()) {
+      if (typeof member !== 'string' || !member.startsWith('group:')) continue;
+      const path = [...at, 'roles', role, index];
+      if (member === 'group:') yield { path, message: '"group:" names no group; write for example "group:staff"' };
+      else if (groups === undefined && rolesClaim === undefined && type === 'basic')
+        yield { path, message: `nobody is in the group "${member.slice(6)}": name a group file under "groups"` };
+    }
+}
+
+function keepsInSession(auth: unknown, config: Fields): boolean {
+  return namesOf(auth).some(name => KEPT_IN_SESSION.includes(fields(fields(config.auth)[name]).type));
+}
+
+function namesOf(auth: unknown): string[] {
+  return [auth].flat().filter(name => typeof name === 'string');
+}

@@ -1,0 +1,179 @@
+import type { Clock, Timer } from '../base/clock.ts';
+import type { Logger } from '../base/logger.ts';
+import { SetMap } from '../base/set-map.ts';
+import type { Authentication } from '../policy/auth/authentication.ts';
+import type { Principal, Scheme } from '../policy/auth/scheme.ts';
+import type { SecurityEvents } from '../policy/security-events.ts';
+import { CloseCode } from '../wire/close-codes.ts';
+
+/** A WebSocket of a user: a connection of an endpoint, or a relay. */
+export interface UserSocket {
+  close(code: number, reason: string): void;
+  /** Called once for each `expiresAt`, some time before it. Left out: nobody wants to know. */
+  onAuthExpiring?(until: number): void;
+}
+
+/** A socket, and by whose right it is open. */
+interface Live {
+  readonly socket: UserSocket;
+  readonly authentication: Authentication;
+  readonly scheme: Scheme;
+  readonly sid: string | undefined;
+  /** Of its client. */
+  readonly address: string;
+  principal: Principal;
+  /** In the clock's monotonic time. */
+  reviewAt: number;
+  isToldOfEnd: boolean;
+}
+
+/** The handshake that a socket was opened by. */
+interface OpenedBy {
+  readonly authentication: Authentication;
+  readonly sid: string | undefined;
+  readonly address: string;
+}
+
+/** How often it is looked whose time is over. */
+const LOOK_MS = 500;
+/** How long before its end an endpoint hears that credentials end; half of what is left, where that is less. */
+const NOTICE_MS = 60_000;
+
+/**
+ * The users of open sockets. A socket closes with 1008 when its user's credentials end, and within a second of its user
+ * being removed, disabled or losing the role that let them in.
+ */
+export class LiveUsers {
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #security: SecurityEvents;
+  readonly #live = new Map<UserSocket, Live>();
+  readonly #bySession = new SetMap<string, Live>();
+  readonly #watched = new Map<Scheme, () => void>();
+  #timer: Timer | undefined;
+
+  constructor(services: { readonly clock: Clock; readonly logger: Logger; readonly security: SecurityEvents }) {
+    this.#clock = services.clock;
+    this.#logger = services.logger;
+    this.#security = services.security;
+  }
+
+  get size(): number {
+    return this.#live.size;
+  }
+
+  /** The socket is open. Whatever changed since its request was judged counts as well. */
+  join(socket: UserSocket, principal: Principal, { authentication, sid, address }: OpenedBy): void {
+    const scheme = authentication.schemes.find(({ name }) => name === principal.scheme);
+    if (!scheme) return;
+    const live: Live = {
+      ...{ socket, authentication, scheme, sid, address, principal },
+      reviewAt: this.#nextReview(scheme),
+      isToldOfEnd: false,
+    };
+    this.#live.set(socket, live);
+    if (sid !== undefined) this.#bySession.add(sid, live);
+    if (scheme.onChange && !this.#watched.has(scheme))
+      this.#watched.set(
+        scheme,
+        scheme.onChange(() => this.#reviewAll(scheme)),
+      );
+    if (scheme.onChange) void this.#review(live);
+    this.#plan();
+  }
+
+  leave(socket: UserSocket): void {
+    const live = this.#live.get(socket);
+    if (!live) return;
+    this.#live.delete(socket);
+    if (live.sid !== undefined) this.#bySession.remove(live.sid, live);
+  }
+
+  /**
+   * The user has shown other credentials with a request of the same session: its sockets go on by these, if they are
+   * good for longer.
+   */
+  renew(sid: string, principal: Principal): void {
+    for (const live of this.#bySession.get(sid) ?? []) {
+      const { scheme, name } = live.principal;
+      if (scheme !== principal.scheme || name !== principal.name) continue;
+      if (endOf(principal) <= endOf(live.principal)) continue;
+      live.principal = principal;
+      live.isToldOfEnd = false;
+      this.#judge(live, principal);
+    }
+  }
+
+  close(): void {
+    this.#clock.clearTimeout(this.#timer);
+    this.#timer = undefined;
+    for (const stop of this.#watched.values()) stop();
+    this.#watched.clear();
+    this.#live.clear();
+    this.#bySession.clear();
+  }
+
+  #nextReview({ review, reviewEveryMs }: Scheme): number {
+    return review && reviewEveryMs !== undefined ? this.#clock.monotonic() + reviewEveryMs : Number.POSITIVE_INFINITY;
+  }
+
+  #reviewAll(scheme: Scheme): void {
+    for (const live of this.#live.values()) if (live.scheme === scheme) void this.#review(live);
+  }
+
+  /** What cannot be asked changes nothing: it is asked again. */
+  async #review(live: Live): Promise<void> {
+    const { scheme, socket, principal } = live;
+    live.reviewAt = this.#nextReview(scheme);
+    if (!scheme.review) return;
+    try {
+      const now = await scheme.review(principal);
+      if (this.#live.get(socket) !== live || live.principal !== principal) return;
+      if (now) this.#judge(live, now);
+      else this.#end(live, 'user is not known any more');
+    } catch (error) {
+      this.#logger.warn(
+        { event: 'auth-review-failed', scheme: scheme.name, err: error },
+        'users of open sockets cannot be looked up; they stay, and it is tried again',
+      );
+    }
+  }
+
+  #judge(live: Live, principal: Principal): void {
+    if (live.authentication.judgeRoles(principal)) return this.#end(live, 'role is missing');
+    live.principal = principal;
+    this.#plan();
+  }
+
+  #end(live: Live, reason: string): void {
+    const { socket, principal, sid, address } = live;
+    this.leave(socket);
+    const { scheme, name: user } = principal;
+    this.#security.report({ event: 'user-gone', address, user, scheme, sid, reason: `a socket closes: ${reason}` });
+    socket.close(CloseCode.policyViolation, reason);
+  }
+
+  #plan(): void {
+    if (this.#timer !== undefined || this.#live.size === 0) return;
+    this.#timer = this.#clock.setTimeout(() => this.#look(), LOOK_MS);
+  }
+
+  #look(): void {
+    this.#timer = undefined;
+    const [now, at] = [this.#clock.now(), this.#clock.monotonic()];
+    for (const live of this.#live.values()) {
+      const end = endOf(live.principal);
+      if (end <= now) this.#end(live, 'authentication has expired');
+      else if (live.reviewAt <= at) void this.#review(live);
+      else if (!live.isToldOfEnd && end - now <= NOTICE_MS) {
+        live.isToldOfEnd = true;
+        live.socket.onAuthExpiring?.(end);
+      }
+    }
+    this.#plan();
+  }
+}
+
+function endOf({ expiresAt }: Principal): number {
+  return expiresAt ?? Number.POSITIVE_INFINITY;
+}

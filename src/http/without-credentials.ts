@@ -1,0 +1,70 @@
+import type { IncomingHttpHeaders } from 'node:http';
+import { parseCookies } from './cookies.ts';
+import { isRefusal } from './refusal.ts';
+import type { RequestHead } from './request-head.ts';
+
+/** Where in a request credentials stand. */
+export type CredentialPlace =
+  | { readonly kind: 'header'; readonly name: string }
+  | { readonly kind: 'cookie'; readonly name: string }
+  /** An offered subprotocol that begins so. */
+  | { readonly kind: 'subprotocol'; readonly prefix: string };
+
+/**
+ * The request without what it was authenticated by, for its target. The others of its cookies and subprotocols stay, in
+ * their order. What has nothing in these places is the same object.
+ */
+export function withoutCredentials(head: RequestHead, places: readonly CredentialPlace[]): RequestHead {
+  return places.reduce(withoutOne, head);
+}
+
+function withoutOne(head: RequestHead, place: CredentialPlace): RequestHead {
+  switch (place.kind) {
+    case 'header':
+      return withHeader(head, place.name.toLowerCase(), () => undefined);
+    case 'cookie':
+      return withHeader(head, 'cookie', value => withoutCookie(value, place.name));
+    case 'subprotocol': {
+      const less = withHeader(head, 'sec-websocket-protocol', value => withoutPrefixed(value, place.prefix));
+      const { upgrade } = less;
+      if (less === head || upgrade === undefined || isRefusal(upgrade)) return less;
+      const subprotocols = upgrade.subprotocols.filter(name => !name.startsWith(place.prefix));
+      return { ...less, upgrade: { ...upgrade, subprotocols } };
+    }
+  }
+}
+
+/** Every line of one name, changed; undefined leaves it out. */
+function withHeader(head: RequestHead, name: string, change: (value: string) => string | undefined): RequestHead {
+  const before = head.headers[name];
+  if (before === undefined) return head;
+  const changed = Array.isArray(before) ? before.flatMap(value => change(value) ?? []) : change(before);
+  if (changed === before) return head;
+  const headers: IncomingHttpHeaders = { ...head.headers };
+  delete headers[name];
+  if (changed !== undefined && changed.length > 0) headers[name] = changed;
+  const rawHeaders: string[] = [];
+  for (let i = 0; i < head.rawHeaders.length; i += 2) {
+    const [rawName, rawValue] = [head.rawHeaders[i]!, head.rawHeaders[i + 1]!];
+    const value = rawName.toLowerCase() === name ? change(rawValue) : rawValue;
+    if (value !== undefined) rawHeaders.push(rawName, value);
+  }
+  return { ...head, headers, rawHeaders };
+}
+
+function withoutCookie(header: string, name: string): string | undefined {
+  const cookies = parseCookies(header);
+  if (!cookies.some(cookie => cookie.name === name)) return header;
+  const rest = header.split(';').filter(pair => pair.slice(0, Math.max(0, pair.indexOf('='))).trim() !== name);
+  return rest.length === 0 ? undefined : rest.join(';').trim();
+}
+
+function withoutPrefixed(header: string, prefix: string): string | undefined {
+  const names = header
+    .split(',')
+    .map(name => name.trim())
+    .filter(name => name !== '');
+  const rest = names.filter(name => !name.startsWith(prefix));
+  if (rest.length === names.length) return header;
+  return rest.length === 0 ? undefined : rest.join(', ');
+}

@@ -1,0 +1,140 @@
+import { isDocumentNavigation } from '../../http/navigation.ts';
+import { type Refusal, refuse } from '../../http/refusal.ts';
+import type { RequestHead } from '../../http/request-head.ts';
+import type { CredentialPlace } from '../../http/without-credentials.ts';
+import type { SessionOwner } from '../../session/session.ts';
+import type { SecurityEvents } from '../security-events.ts';
+import type { Principal, RequestScheme, Scheme, SessionScheme } from './scheme.ts';
+
+/** In a list of roles: whoever has signed in. */
+export const VALID_USER = 'valid-user';
+
+export interface AuthenticationOptions {
+  /** Tried in this order. At least one. */
+  readonly schemes: readonly Scheme[];
+  /** One of them is needed. Left out: whoever has signed in may come in; empty: nobody. */
+  readonly roles?: readonly string[] | undefined;
+  readonly security: SecurityEvents;
+  /** Of the route, for the log. */
+  readonly route: string;
+}
+
+/** Whom a request has shown by itself; undefined: nobody, and its session may know. */
+export type Shown = Principal | undefined;
+
+/** Who may use a route: by which schemes they show who they are, and which roles they need. */
+export class Authentication {
+  readonly schemes: readonly Scheme[];
+  /** What stands here does not reach the target: it could take for checked what is not. */
+  readonly takenPlaces: readonly CredentialPlace[];
+  readonly #roles: ReadonlySet<string> | undefined;
+  readonly #byRequest: readonly RequestScheme[];
+  readonly #bySession: readonly SessionScheme[];
+  readonly #security: SecurityEvents;
+  readonly #route: string;
+
+  constructor({ schemes, roles, security, route }: AuthenticationOptions) {
+    this.schemes = schemes;
+    this.#roles = roles?.includes(VALID_USER) ? undefined : roles && new Set(roles);
+    this.#byRequest = schemes.filter(scheme => scheme.isShownByRequest);
+    this.#bySession = schemes.filter(scheme => !scheme.isShownByRequest);
+    this.takenPlaces = this.#byRequest.flatMap(scheme => (scheme.passCredentials ? [] : scheme.places));
+    this.#security = security;
+    this.#route = route;
+  }
+
+  /** Does a session say who somebody is? */
+  get asksSession(): boolean {
+    return this.#bySession.length > 0;
+  }
+
+  /**
+   * Before any session is looked for: what the request itself shows.
+   *
+   * @returns a user with a role that is needed; undefined where the session has to say; or a refusal: 401 (ERR_AUTH_REQUIRED
+   * for nothing, ERR_AUTH_FAILED for what is not good) or 302 to a page to sign in on, 403 (ERR_AUTH_FORBIDDEN) for
+   * missing roles, 503 (ERR_AUTH_UNAVAILABLE) where nobody can tell.
+   */
+  async authenticate(head: RequestHead): Promise<Shown | Refusal> {
+    let failure: Refusal | 'rejected' | undefined;
+    for (const scheme of this.#byRequest) {
+      const verdict = await scheme.authenticate(head);
+      if (verdict.kind === 'authenticated') return this.#mayUse(head, verdict.principal);
+      if (verdict.kind === 'rejected') {
+        const { reason, user } = verdict;
+        this.#report(head, 'login-failed', reason, { scheme: scheme.name, user });
+        failure ??= 'rejected';
+      } else if (verdict.kind === 'refused') {
+        // What is wrong with the request itself is wrong for every scheme.
+        if (verdict.refusal.status === 400) return verdict.refusal;
+        failure = verdict.refusal;
+      }
+    }
+    if (this.asksSession) return undefined;
+    if (failure !== undefined && failure !== 'rejected') return failure;
+    return this.#challenge(head, failure === 'rejected');
+  }
+
+  /** Then, with the session: whom does it keep? @returns as `authenticate`. */
+  async identify(head: RequestHead, owner: SessionOwner | undefined): Promise<Principal | Refusal> {
+    if (owner)
+      for (const scheme of this.#bySession) {
+        const principal = await scheme.recognize(owner);
+        if (principal) return this.#mayUse(head, principal);
+      }
+    return this.#challenge(head, false);
+  }
+
+  #mayUse(head: RequestHead, principal: Principal): Principal | Refusal {
+    const refusal = this.judgeRoles(principal);
+    if (!refusal) return principal;
+    this.#report(head, 'role-missing', refusal.reason, { scheme: principal.scheme, user: principal.name });
+    return refusal;
+  }
+
+  #report(
+    { clientAddress: address, method, path }: RequestHead,
+    event: 'login-failed' | 'role-missing',
+    reason: string,
+    who: { readonly scheme: string; readonly user: string | undefined },
+  ): void {
+    this.#security.report({ event, address, ...who, route: this.#route, method, path, reason });
+  }
+
+  /** 403 without one of the roles that are needed. */
+  judgeRoles({ name, roles }: Principal): Refusal | undefined {
+    if (!this.#roles || roles.some(role => this.#roles!.has(role))) return undefined;
+    const needed = this.#roles.size === 0 ? 'nobody may' : `it takes one of the roles ${[...this.#roles].join(', ')}`;
+    return refuse(403, 'ERR_AUTH_FORBIDDEN', `the user ${JSON.stringify(name)} may not use this route: ${needed}`, {
+      body: 'Your account may not use this.\n',
+    });
+  }
+
+  /** What the client has to show. A page that a person opens leads to a page to sign in on, where there is one. */
+  #challenge(head: RequestHead, wasRejected: boolean): Refusal {
+    const challenges = this.schemes.flatMap(scheme => scheme.challenge(head) ?? []);
+    const location = isPersonal(head) ? challenges.find(challenge => challenge.location)?.location : undefined;
+    if (location !== undefined)
+      return refuse(head.method === 'GET' ? 302 : 303, 'ERR_AUTH_REQUIRED', 'nobody has signed in', {
+        headers: { Location: location, 'Cache-Control': 'no-store' },
+        body: '',
+      });
+    const lines = challenges.flatMap(({ header }) => header ?? []);
+    return refuse(
+      401,
+      wasRejected ? 'ERR_AUTH_FAILED' : 'ERR_AUTH_REQUIRED',
+      wasRejected ? 'the credentials are not good' : 'the request shows no credentials',
+      {
+        headers: { ...(lines.length > 0 && { 'WWW-Authenticate': lines }), 'Cache-Control': 'no-store' },
+        body: 'Sign in to use this.\n',
+      },
+    );
+  }
+}
+
+/** A page that a person opens: neither a WebSocket nor `fetch` can do anything with a page to sign in on. */
+function isPersonal(head: RequestHead): boolean {
+  if (head.isUpgrade) return false;
+  const mode = head.headers['sec-fetch-mode'];
+  return mode === undefined ? isDocumentNavigation(head) : mode === 'navigate';
+}

@@ -1,0 +1,58 @@
+import type { Clock } from '../../base/clock.ts';
+import { parseDuration } from '../../base/duration.ts';
+import type { Logger } from '../../base/logger.ts';
+import type { AuthConfig } from '../../config/auth-config.ts';
+import type { Config } from '../../config/config.ts';
+import { FunctionScheme } from '../../policy/auth/function.ts';
+import { RoleSource } from '../../policy/auth/roles.ts';
+import type { Scheme } from '../../policy/auth/scheme.ts';
+import { ApplicationLogin } from '../../policy/auth/session.ts';
+
+export interface SchemeServices {
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+interface Made extends SchemeServices {
+  readonly name: string;
+  readonly roleSource: RoleSource;
+}
+
+const MAKE: { [T in AuthConfig['type']]: (config: Extract<AuthConfig, { type: T }>, made: Made) => Scheme } = {
+  session: ({ loginPage }, made) => new ApplicationLogin({ ...made, loginPage }),
+  function: ({ authenticate, timeout = '5s', challenge }, made) =>
+    new FunctionScheme({ ...made, authenticate, timeoutMs: parseDuration(timeout), challenge }),
+};
+
+/** The schemes of authentication of a server, with what they read. */
+export class Schemes {
+  readonly #schemes = new Map<string, Scheme>();
+  readonly #sources: RoleSource[] = [];
+
+  constructor({ auth = {} }: Pick<Config, 'auth'>, services: SchemeServices) {
+    for (const [name, config] of Object.entries(auth)) {
+      const roleSource = new RoleSource(config, { scheme: name, ...services });
+      this.#sources.push(roleSource);
+      this.#schemes.set(name, make(config, { ...services, name, roleSource }));
+    }
+  }
+
+  get(name: string): Scheme {
+    return this.#schemes.get(name)!;
+  }
+
+  /** @throws {HoldfastError} ERR_CONFIG_INVALID when a file that they need cannot be used. */
+  async start(): Promise<void> {
+    for (const source of this.#sources) await source.start();
+    for (const scheme of this.#schemes.values()) await scheme.start?.();
+  }
+
+  async close(): Promise<void> {
+    for (const source of this.#sources) source.close();
+    await Promise.allSettled([...this.#schemes.values()].map(async scheme => scheme.close?.()));
+  }
+}
+
+function make<T extends AuthConfig['type']>(config: Extract<AuthConfig, { type: T }>, made: Made): Scheme {
+  return MAKE[config.type as T](config, made);
+}
