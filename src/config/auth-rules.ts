@@ -1,5 +1,6 @@
 import { nearestName } from '../base/nearest-name.ts';
 import { type BrokenRule, type Fields, fields, title } from './fields.ts';
+import { brokenTokens } from './token-rules.ts';
 
 /** Types of schemes whose users a session keeps. */
 const KEPT_IN_SESSION: readonly unknown[] = ['session'];
@@ -12,8 +13,10 @@ interface UsersOf {
 
 /** Names of schemes that exist, roles that somebody can have, sessions where logins are kept in them. */
 export function* brokenAuth(config: Fields): Generator<BrokenRule> {
-  for (const [name, scheme] of Object.entries(fields(config.auth)))
+  for (const [name, scheme] of Object.entries(fields(config.auth))) {
     yield* brokenMembers(fields(scheme), ['auth', name]);
+    yield* brokenTokens(fields(scheme), ['auth', name]);
+  }
   const outer = yield* brokenPolicy(config.policy, ['policy'], 'the server', NOBODY, config);
   yield* brokenRoutes(config.routes, ['routes'], outer, config, config.session);
 }

@@ -1,10 +1,18 @@
 import * as z from 'zod';
+import { type Duration, parseDuration } from '../base/duration.ts';
 import { nearestName } from '../base/nearest-name.ts';
-import { isFieldValue } from '../http/token.ts';
+import { isFieldValue, isToken } from '../http/token.ts';
 import type { AuthenticateFunction } from '../policy/auth/function.ts';
 import type { RolesOptions } from '../policy/auth/roles.ts';
-import type { AuthConfig, FunctionAuthConfig, SessionAuthConfig } from './auth-config.ts';
-import { DURATION, measured, type Shape, section, text, textLike } from './schema-parts.ts';
+import type { BearerPlaces } from '../policy/auth/tokens/bearer.ts';
+import type {
+  AuthConfig,
+  FunctionAuthConfig,
+  IntrospectionAuthConfig,
+  JwtAuthConfig,
+  SessionAuthConfig,
+} from './auth-config.ts';
+import { DURATION, duration, flag, measured, type Shape, section, text, textLike } from './schema-parts.ts';
 
 /** Only a configuration in TypeScript or JavaScript can hold one. */
 function callable<T>(): z.ZodType<T> {
@@ -33,6 +41,41 @@ const page = textLike(
   'not a page; write a path such as "/login", or an absolute http(s) URL',
 );
 
+const url = textLike(
+  value => URL.canParse(value) && /^https?:$/.test(new URL(value).protocol) && new URL(value).username === '',
+  'not an absolute http(s) URL, such as "https://id.example.com/jwks"',
+);
+const realm = textLike(
+  value => /^[\x20-\x7e]{1,256}$/.test(value),
+  'not a realm; write at most 256 visible ASCII characters and blanks',
+);
+const limited = measured({ ...DURATION, example: '"5s"' }, 'a request could wait for ever');
+
+/** A duration of at most `most`; 0 is one. */
+function upTo(most: string, why: string): z.ZodType<Duration> {
+  return z
+    .union([z.number(), z.string()], { error: `expected a duration such as ${JSON.stringify(most)}` })
+    .transform((value, context) => {
+      try {
+        const ms = parseDuration(value);
+        if (ms <= parseDuration(most)) return ms;
+        context.addIssue({ code: 'custom', message: `is more than ${most}: ${why}` });
+      } catch (error) {
+        context.addIssue({ code: 'custom', message: (error as Error).message });
+      }
+      return z.NEVER;
+    }) as unknown as z.ZodType<Duration>;
+}
+
+const bearer: Shape<BearerPlaces> = {
+  header: flag.optional(),
+  cookie: textLike(isToken, 'not the name of a cookie').optional(),
+  subprotocol: flag.optional(),
+  passCredentials: flag.optional(),
+};
+
+const audiences = z.array(text).min(1, { error: 'is empty; name whom tokens are for' });
+
 const SCHEMES: { [T in AuthConfig['type']]: z.ZodType<Extract<AuthConfig, { type: T }>> } = {
   session: section<SessionAuthConfig>('auth of the type "session"', {
     ...roles,
@@ -45,6 +88,48 @@ const SCHEMES: { [T in AuthConfig['type']]: z.ZodType<Extract<AuthConfig, { type
     authenticate: callable<AuthenticateFunction>(),
     timeout: measured({ ...DURATION, example: '"5s"' }, 'a request could wait for ever').optional(),
     challenge: textLike(value => isFieldValue(value) && value !== '', 'not the value of a header').optional(),
+  }),
+  jwt: section<JwtAuthConfig>('auth of the type "jwt"', {
+    ...roles,
+    ...bearer,
+    type: z.literal('jwt'),
+    issuer: text,
+    audience: z.union([z.literal(false), text, audiences], {
+      error: 'expected whom tokens are for (the "aud" claim), a list, or false for anybody',
+    }),
+    jwksUri: url.optional(),
+    jwksFile: text.optional(),
+    publicKeyFile: text.optional(),
+    secretFile: text.optional(),
+    algorithms: z.array(text).min(1, { error: 'is empty; leave it out for the default' }).optional(),
+    clockSkew: upTo('5m', 'tokens would live that much longer').optional(),
+    requiredClaims: z.array(text).optional(),
+    maxTokenAge: measured({ ...DURATION, example: '"1h"' }, 'leave it out for tokens that have an "exp"').optional(),
+    tokenType: text.optional(),
+    userClaim: text.optional(),
+    revokedFile: text.optional(),
+    realm: realm.optional(),
+    allowHttp: flag.optional(),
+    timeout: limited.optional(),
+    refresh: measured({ ...DURATION, example: '"5m"' }, 'a key that is taken back would stay good').optional(),
+    keepKeys: duration.optional(),
+  }),
+  introspection: section<IntrospectionAuthConfig>('auth of the type "introspection"', {
+    ...roles,
+    ...bearer,
+    type: z.literal('introspection'),
+    endpoint: url,
+    clientId: text,
+    clientSecretFile: text,
+    issuer: text.optional(),
+    audience: z.union([text, audiences]).optional(),
+    userClaim: text.optional(),
+    allowUntyped: flag.optional(),
+    cacheFor: upTo('5m', 'a revoked token would stay good for that long').optional(),
+    recheck: measured({ ...DURATION, example: '"30s"' }, 'a revoked token would keep its sockets').optional(),
+    realm: realm.optional(),
+    allowHttp: flag.optional(),
+    timeout: limited.optional(),
   }),
 };
 

@@ -14,6 +14,7 @@ import { checkCookieClashes } from './cookie-clashes.ts';
 import { type BrokenRule, title } from './fields.ts';
 import { type InheritedPolicy, serverPolicy, transportOf, within } from './inherited-policy.ts';
 import type { Locate } from './parse.ts';
+import { checkTokens } from './token-rules.ts';
 
 /** hstspreload.org, "Submission requirements". */
 const PRELOAD_AGE_MS = 31_536_000_000;
@@ -40,6 +41,7 @@ export function checkConfig(config: Config, locate: Locate = () => ({})): Config
     ...checkBackendSessions(config),
     ...checkClientHeaders(config),
     ...checkCookieClashes(config),
+    ...checkTokens(config),
     ...checkEmpty(config),
   ];
   return toProblems(warnings, locate).sort(byLine);

@@ -31,7 +31,14 @@ const APPLICATION: Places<ApplicationConfig> = {
   },
 };
 /** Of schemes of every type: names of paths mean the same in all of them. */
-const AUTH: Places<AuthConfig> = { groups: 'file' };
+const AUTH: Places<AuthConfig> = {
+  groups: 'file',
+  jwksFile: 'file',
+  publicKeyFile: 'file',
+  secretFile: 'file',
+  revokedFile: 'file',
+  clientSecretFile: 'file',
+};
 const CONFIG: Places<Config> = {
   listen: { acmeChallenge: 'folder', tls: TLS },
   internal: { tls: TLS },

@@ -9,6 +9,8 @@ export interface UpgradeRequest {
   readonly subprotocols: string[];
   /** The `Sec-WebSocket-Extensions` header as sent; `''` when there is none. */
   readonly extensions: string;
+  /** Selected when the target selects none, though the client has not offered it to the target. */
+  readonly fallbackSubprotocol?: string | undefined;
 }
 
 /** What a handshake is judged by. */

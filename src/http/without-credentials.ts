@@ -7,8 +7,11 @@ import type { RequestHead } from './request-head.ts';
 export type CredentialPlace =
   | { readonly kind: 'header'; readonly name: string }
   | { readonly kind: 'cookie'; readonly name: string }
-  /** An offered subprotocol that begins so. */
-  | { readonly kind: 'subprotocol'; readonly prefix: string };
+  /**
+   * An offered subprotocol that begins so, and the one that may stand beside it for "none": that is selected in the
+   * answer, unless the target selects another.
+   */
+  | { readonly kind: 'subprotocol'; readonly prefix: string; readonly standIn?: string | undefined };
 
 /**
  * The request without what it was authenticated by, for its target. The others of its cookies and subprotocols stay, in
@@ -25,11 +28,14 @@ function withoutOne(head: RequestHead, place: CredentialPlace): RequestHead {
     case 'cookie':
       return withHeader(head, 'cookie', value => withoutCookie(value, place.name));
     case 'subprotocol': {
-      const less = withHeader(head, 'sec-websocket-protocol', value => withoutPrefixed(value, place.prefix));
+      const { prefix, standIn } = place;
+      const isTaken = (name: string) => name === standIn || name.startsWith(prefix);
+      const less = withHeader(head, 'sec-websocket-protocol', value => withoutNames(value, isTaken));
       const { upgrade } = less;
       if (less === head || upgrade === undefined || isRefusal(upgrade)) return less;
-      const subprotocols = upgrade.subprotocols.filter(name => !name.startsWith(place.prefix));
-      return { ...less, upgrade: { ...upgrade, subprotocols } };
+      const subprotocols = upgrade.subprotocols.filter(name => !isTaken(name));
+      const fallback = upgrade.subprotocols.find(name => name === standIn);
+      return { ...less, upgrade: { ...upgrade, subprotocols, ...(fallback && { fallbackSubprotocol: fallback }) } };
     }
   }
 }
@@ -59,12 +65,12 @@ function withoutCookie(header: string, name: string): string | undefined {
   return rest.length === 0 ? undefined : rest.join(';').trim();
 }
 
-function withoutPrefixed(header: string, prefix: string): string | undefined {
+function withoutNames(header: string, isTaken: (name: string) => boolean): string | undefined {
   const names = header
     .split(',')
     .map(name => name.trim())
     .filter(name => name !== '');
-  const rest = names.filter(name => !name.startsWith(prefix));
+  const rest = names.filter(name => !isTaken(name));
   if (rest.length === names.length) return header;
   return rest.length === 0 ? undefined : rest.join(', ');
 }

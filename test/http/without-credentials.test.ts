@@ -54,3 +54,15 @@ test('a request with nothing to take off is the same object', () => {
   expect(withoutCredentials(head, places)).toBe(head);
   expect(withoutCredentials(headWith(), places).rawHeaders).toEqual([]);
 });
+
+test('the subprotocol that stands for none is taken away as well, and is the one to select when the target selects none', () => {
+  const head = headWith({
+    headers: { 'sec-websocket-protocol': 'mine, bearer.abc, chat' },
+    upgrade: { key: 'k', subprotocols: ['mine', 'bearer.abc', 'chat'], extensions: '' },
+  });
+  const place = { kind: 'subprotocol', prefix: 'bearer.', standIn: 'mine' } as const;
+  expect(withoutCredentials(head, [place]).upgrade).toEqual({
+    ...{ key: 'k', subprotocols: ['chat'], extensions: '' },
+    fallbackSubprotocol: 'mine',
+  });
+});

@@ -52,7 +52,9 @@ export async function openRelay(options: OpeningOptions): Promise<Relay | Relaye
   }
   let response: string;
   try {
-    response = upgradeResponse({ ...dialed, key: handshake.key, lines: [...dialed.lines, ...sessionLines] });
+    const subprotocol = dialed.subprotocol ?? handshake.fallbackSubprotocol;
+    const lines = [...dialed.lines, ...sessionLines];
+    response = upgradeResponse({ ...dialed, subprotocol, key: handshake.key, lines });
   } catch {
     // A header that cannot be written: the backend's mistake.
     dialed.socket.destroy();

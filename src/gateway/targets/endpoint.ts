@@ -50,7 +50,7 @@ export async function openEndpoint(
     // Before the session is held: it throws when `accept` gave a header that cannot be sent.
     const response = upgradeResponse({
       key: upgrade.key,
-      subprotocol: accepted.subprotocol === '' ? undefined : accepted.subprotocol,
+      subprotocol: accepted.subprotocol === '' ? upgrade.fallbackSubprotocol : accepted.subprotocol,
       extensions: accepted.extensions,
       headers: accepted.headers,
       lines: held?.binding.responseHeaders(),

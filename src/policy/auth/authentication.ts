@@ -57,12 +57,15 @@ export class Authentication {
    */
   async authenticate(head: RequestHead): Promise<Shown | Refusal> {
     let failure: Refusal | 'rejected' | undefined;
+    const inDoubt: (() => void)[] = [];
     for (const scheme of this.#byRequest) {
       const verdict = await scheme.authenticate(head);
       if (verdict.kind === 'authenticated') return this.#mayUse(head, verdict.principal);
       if (verdict.kind === 'rejected') {
-        const { reason, user } = verdict;
-        this.#report(head, 'login-failed', reason, { scheme: scheme.name, user });
+        const { reason, user, mayBeOfAnother } = verdict;
+        const report = () => this.#report(head, 'login-failed', reason, { scheme: scheme.name, user });
+        if (mayBeOfAnother) inDoubt.push(report);
+        else report();
         failure ??= 'rejected';
       } else if (verdict.kind === 'refused') {
         // What is wrong with the request itself is wrong for every scheme.
@@ -70,8 +73,10 @@ export class Authentication {
         failure = verdict.refusal;
       }
     }
-    if (this.asksSession) return undefined;
+    for (const report of inDoubt) report();
+    // What the request shows cannot be judged: its session does not speak for it.
     if (failure !== undefined && failure !== 'rejected') return failure;
+    if (this.asksSession) return undefined;
     return this.#challenge(head, failure === 'rejected');
   }
 

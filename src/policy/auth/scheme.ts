@@ -28,7 +28,13 @@ export type Verdict =
    * It shows something that is not good: counted as a failed login. `reason` is for the log and has nothing secret; `user`
    * is the name that was tried, where there is one.
    */
-  | { readonly kind: 'rejected'; readonly reason: string; readonly user?: string | undefined }
+  | {
+      readonly kind: 'rejected';
+      readonly reason: string;
+      readonly user?: string | undefined;
+      /** Another scheme may know it: it is a failed login only when none does. */
+      readonly mayBeOfAnother?: boolean | undefined;
+    }
   /** It cannot be judged (503), or not as it is (400). */
   | { readonly kind: 'refused'; readonly refusal: Refusal };
 

@@ -4,6 +4,8 @@ import type { Logger } from '../../base/logger.ts';
 import type { AuthConfig } from '../../config/auth-config.ts';
 import type { Config } from '../../config/config.ts';
 import { FunctionScheme } from '../../policy/auth/function.ts';
+import { IntrospectionScheme } from '../../policy/auth/introspection.ts';
+import { JwtScheme } from '../../policy/auth/jwt.ts';
 import { RoleSource } from '../../policy/auth/roles.ts';
 import type { Scheme } from '../../policy/auth/scheme.ts';
 import { ApplicationLogin } from '../../policy/auth/session.ts';
@@ -22,6 +24,8 @@ const MAKE: { [T in AuthConfig['type']]: (config: Extract<AuthConfig, { type: T 
   session: ({ loginPage }, made) => new ApplicationLogin({ ...made, loginPage }),
   function: ({ authenticate, timeout = '5s', challenge }, made) =>
     new FunctionScheme({ ...made, authenticate, timeoutMs: parseDuration(timeout), challenge }),
+  jwt: (options, made) => new JwtScheme(options, made),
+  introspection: (options, made) => new IntrospectionScheme(options, made),
 };
 
 /** The schemes of authentication of a server, with what they read. */
