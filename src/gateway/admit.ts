@@ -247,7 +247,7 @@ async function holdSession(authenticated: Authenticated): Promise<Held | Refusal
 
 function maySignIn(target: Route['target']): boolean {
   if (target.kind === 'upstream') return target.upstream.identity.controlsSession;
-  return target.kind === 'fetch' || target.kind === 'endpoint';
+  return target.kind === 'fetch' || target.kind === 'endpoint' || target.kind === 'page';
 }
 
 /** Where the request shows nobody, its session may: of a login that it keeps. */

@@ -1,5 +1,6 @@
 import type { PathTolerance } from '../http/path.ts';
 import type { Authentication } from '../policy/auth/authentication.ts';
+import type { SchemePage, SignInPlace } from '../policy/auth/scheme.ts';
 import type { Cors } from '../policy/cors.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { ServedEndpoint } from '../websocket/endpoint.ts';
@@ -19,7 +20,9 @@ export type Target =
   | UpstreamTarget
   /** What is no file goes to `otherwise`, when there is one. */
   | { readonly kind: 'files'; readonly serve: FileServer; readonly otherwise?: FetchHandler | undefined }
-  | { readonly kind: 'redirect'; readonly location: string };
+  | { readonly kind: 'redirect'; readonly location: string }
+  /** A page of a scheme of authentication. */
+  | { readonly kind: 'page'; readonly page: SchemePage; readonly place: SignInPlace };
 
 export interface UpstreamTarget {
   readonly kind: 'upstream';

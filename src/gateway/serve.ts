@@ -11,6 +11,9 @@ import { forwardRequest } from './forward/forward.ts';
 import type { HeldSession } from './held-session.ts';
 import { type FetchHandler, type RunFetchHandlerOptions, runFetchHandler } from './targets/fetch.ts';
 
+/** Of a request to a page of a scheme: a form to sign in with, or a token. Strangers send them. */
+const MAX_PAGE_BODY_BYTES = 64 * 1024;
+
 /** The server that has answered, or had the request when its client left. */
 export interface Served {
   readonly upstream: string;
@@ -91,6 +94,12 @@ async function answer(
     }
     case 'fetch':
       return runHandler(target.handler, admitted, request, response, gateway, { urlClient, policy });
+    case 'page': {
+      const { page, place } = target;
+      const show: FetchHandler = async request => page.handle(request, { head, session: held?.shown, place });
+      const limits = { logger: gateway.logger, maxBodyBytes: Math.min(gateway.maxBodyBytes, MAX_PAGE_BODY_BYTES) };
+      return runHandler(show, admitted, request, response, limits, { urlClient, policy });
+    }
     case 'upstream': {
       const forwards = judgeForwards(head);
       if (isRefusal(forwards)) return forwards;
@@ -122,7 +131,7 @@ function runHandler(
   { head, held, params, principal }: Admitted,
   request: IncomingMessage,
   response: ServerResponse,
-  gateway: Gateway,
+  gateway: Pick<Gateway, 'logger' | 'maxBodyBytes'>,
   answering: Pick<RunFetchHandlerOptions, 'urlClient' | 'policy'>,
 ): Promise<Refusal | undefined> {
   const context = {

@@ -25,6 +25,14 @@ export interface PeekOptions {
   readonly attributes?: readonly string[];
 }
 
+function frozenOwner({ name, roles, scheme, credential }: SessionOwner): DeepReadonly<SessionOwner> {
+  return Object.freeze({
+    ...{ name, roles: Object.freeze([...roles]) },
+    ...(scheme !== undefined && { scheme }),
+    ...(credential !== undefined && { credential }),
+  });
+}
+
 /** @param without Names of attributes whose values were not read. */
 export function peekAt(sid: string, record: SessionRecord, without: ReadonlySet<string> | undefined): SessionPeek {
   const { header, lastAccessedAt } = record;
@@ -32,7 +40,7 @@ export function peekAt(sid: string, record: SessionRecord, without: ReadonlySet<
   const { owner } = header;
   const peek: SessionPeek<Record<string, unknown>> = {
     id: sid,
-    owner: owner && Object.freeze({ name: owner.name, roles: Object.freeze([...owner.roles]) }),
+    owner: owner && frozenOwner(owner),
     ...wholeTimes(header, lastAccessedAt),
     get: name => {
       if (without?.has(name)) throw notLoaded(name);

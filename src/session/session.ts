@@ -83,6 +83,8 @@ export interface SessionOwner {
   readonly roles: readonly string[];
   /** By which scheme of the server (`auth`) they have signed in. Left out: by the application itself. */
   readonly scheme?: string;
+  /** What names the credentials that they have signed in with, at most 256 characters: never their text. */
+  readonly credential?: string;
 }
 
 /** What a login may ask for besides: "remember me". */

@@ -22,6 +22,8 @@ export interface SessionHeader {
     readonly isShownByRequest?: true;
     /** The scheme of the server by which they have signed in; absent: by the application itself. */
     readonly scheme?: string;
+    /** What names the credentials that they have signed in with. */
+    readonly credential?: string;
   };
   /** Milliseconds of silence after which it ends; absent: never. */
   readonly idleTimeoutMs?: number;

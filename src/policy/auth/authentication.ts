@@ -4,7 +4,7 @@ import type { RequestHead } from '../../http/request-head.ts';
 import type { CredentialPlace } from '../../http/without-credentials.ts';
 import type { SessionOwner } from '../../session/session.ts';
 import type { SecurityEvents } from '../security-events.ts';
-import type { Principal, RequestScheme, Scheme, SessionScheme } from './scheme.ts';
+import type { Principal, RequestScheme, Scheme, SessionScheme, SignInPlace } from './scheme.ts';
 
 /** In a list of roles: whoever has signed in. */
 export const VALID_USER = 'valid-user';
@@ -14,6 +14,8 @@ export interface AuthenticationOptions {
   readonly schemes: readonly Scheme[];
   /** One of them is needed. Left out: whoever has signed in may come in; empty: nobody. */
   readonly roles?: readonly string[] | undefined;
+  /** Where the sessions of the route are; left out: it has none. */
+  readonly place?: SignInPlace | undefined;
   readonly security: SecurityEvents;
   /** Of the route, for the log. */
   readonly route: string;
@@ -30,15 +32,17 @@ export class Authentication {
   readonly #roles: ReadonlySet<string> | undefined;
   readonly #byRequest: readonly RequestScheme[];
   readonly #bySession: readonly SessionScheme[];
+  readonly #place: SignInPlace | undefined;
   readonly #security: SecurityEvents;
   readonly #route: string;
 
-  constructor({ schemes, roles, security, route }: AuthenticationOptions) {
+  constructor({ schemes, roles, place, security, route }: AuthenticationOptions) {
     this.schemes = schemes;
     this.#roles = roles?.includes(VALID_USER) ? undefined : roles && new Set(roles);
     this.#byRequest = schemes.filter(scheme => scheme.isShownByRequest);
     this.#bySession = schemes.filter(scheme => !scheme.isShownByRequest);
     this.takenPlaces = this.#byRequest.flatMap(scheme => (scheme.passCredentials ? [] : scheme.places));
+    this.#place = place;
     this.#security = security;
     this.#route = route;
   }
@@ -117,7 +121,7 @@ export class Authentication {
 
   /** What the client has to show. A page that a person opens leads to a page to sign in on, where there is one. */
   #challenge(head: RequestHead, wasRejected: boolean): Refusal {
-    const challenges = this.schemes.flatMap(scheme => scheme.challenge(head) ?? []);
+    const challenges = this.schemes.flatMap(scheme => scheme.challenge(head, this.#place) ?? []);
     const location = isPersonal(head) ? challenges.find(challenge => challenge.location)?.location : undefined;
     if (location !== undefined)
       return refuse(head.method === 'GET' ? 302 : 303, 'ERR_AUTH_REQUIRED', 'nobody has signed in', {

@@ -2,7 +2,8 @@ import type { Awaitable } from '../../base/awaitable.ts';
 import type { Refusal } from '../../http/refusal.ts';
 import type { RequestHead } from '../../http/request-head.ts';
 import type { CredentialPlace } from '../../http/without-credentials.ts';
-import type { SessionOwner } from '../../session/session.ts';
+import type { SessionManager } from '../../session/manager.ts';
+import type { Session, SessionOwner } from '../../session/session.ts';
 
 /** A user, as a scheme of authentication has found them. */
 export interface Principal {
@@ -46,11 +47,42 @@ export interface Challenge {
   readonly location?: string | undefined;
 }
 
+/** Where users sign in by a scheme: the sessions that keep them, and the pages of the scheme beside these. */
+export interface SignInPlace {
+  readonly sessions: SessionManager;
+  /** Below it lie the pages: `''`, or `/shop`. */
+  readonly prefix: string;
+}
+
+/** A page of a scheme's own. Whoever the policies of its application let in may use it, signed in or not. */
+export interface SchemePage {
+  /** Below the prefix of the place: `/login`. */
+  readonly path: string;
+  /** Others get 405. GET includes HEAD. */
+  readonly methods: readonly string[];
+  /** A page of another site may send a login here: the callback of a provider, by `form_post`. Default false. */
+  readonly isCrossSiteSignIn?: boolean | undefined;
+  /**
+   * As a fetch handler: what it throws is 500, or 503 where the session store cannot be asked. `place.sessions.signIn`
+   * takes the request. A body has at most 64 KiB.
+   */
+  handle(request: Request, context: SchemePageContext): Awaitable<Response>;
+}
+
+export interface SchemePageContext {
+  /** The facts of the request: who the client is, whose page has sent it, whether it is secure. */
+  readonly head: RequestHead;
+  /** Undefined: the client has none. */
+  readonly session: Session | undefined;
+  readonly place: SignInPlace;
+}
+
 /** What all schemes of authentication are to the flow, one file each. */
 interface SchemeBase {
   /** Its name in the configuration. */
   readonly name: string;
-  challenge(head: RequestHead): Challenge | undefined;
+  /** @param place Where the sessions of the route are; undefined: it has none. */
+  challenge(head: RequestHead, place: SignInPlace | undefined): Challenge | undefined;
   /**
    * Is it still so? Asked of users with open sockets, after each `onChange`, and every `reviewEveryMs`.
    *
@@ -85,6 +117,8 @@ export interface SessionScheme extends SchemeBase {
    * cannot be found out.
    */
   recognize(owner: SessionOwner): Awaitable<Principal | undefined>;
+  /** Called once for each place whose routes take the scheme, before `start`. @returns the pages that it has there. */
+  pages?(place: SignInPlace): readonly SchemePage[];
 }
 
 export type Scheme = RequestScheme | SessionScheme;

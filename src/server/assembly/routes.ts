@@ -26,6 +26,7 @@ import type { SessionManager } from '../../session/manager.ts';
 import { Dispatcher } from '../../websocket/dispatcher.ts';
 import { type ServedEndpoint, servedEndpoint } from '../../websocket/endpoint.ts';
 import { declaredEndpoints } from './declared-endpoints.ts';
+import { type PagePlace, pagePlace, SchemePages } from './scheme-pages.ts';
 import type { Schemes } from './schemes.ts';
 import { demandsOf, sharesServer, stricterRoutes } from './stricter-routes.ts';
 
@@ -40,6 +41,10 @@ export interface RouteSources {
   /** Where clients reach TLS. */
   readonly httpsPort: () => number;
   readonly sessions: SessionContext | undefined;
+  /** Where users sign in to these; undefined without sessions. */
+  readonly place: PagePlace | undefined;
+  /** The pages of schemes that routes take. */
+  readonly pages: SchemePages;
   /** What holds for the routes of the server, or of a mounted application. */
   readonly policy: InheritedPolicy;
   /** Of lists so far: that of an application is built once, and not for each of its routes. */
@@ -62,6 +67,7 @@ const DEFAULT_SESSION_MODE: Readonly<Record<Target['kind'], SessionMode>> = {
   upstream: 'auto',
   files: 'none',
   redirect: 'none',
+  page: 'existing',
 };
 
 /**
@@ -71,13 +77,16 @@ const DEFAULT_SESSION_MODE: Readonly<Record<Target['kind'], SessionMode>> = {
  */
 export async function buildRoutes(
   config: Config,
-  sources: Omit<RouteSources, 'policy' | 'addressPolicies' | 'stricter' | 'rewriter'>,
+  sources: Omit<RouteSources, 'policy' | 'place' | 'pages' | 'addressPolicies' | 'stricter' | 'rewriter'>,
 ): Promise<RouteEntry<Route>[]> {
   // It brings a parser for HTML, which others need not load.
   const rewriter = rewritesLinks(config) ? (await import('../../gateway/exchange/html-links.ts')).HtmlLinks : undefined;
   const policy = serverPolicy(config);
   const own = { policy, addressPolicies: new Map(), stricter: stricterRoutes(config) };
-  return entriesOf(config, { ...sources, ...own, rewriter }, '');
+  const place = sources.sessions && pagePlace(sources.sessions, '', policy);
+  const all = { ...sources, ...own, rewriter, place, pages: new SchemePages() };
+  const entries = await entriesOf(config, all, '');
+  return [...entries, ...pageEntries(all)];
 }
 
 function rewritesLinks({ routes = [] }: ApplicationConfig): boolean {
@@ -102,8 +111,9 @@ async function entriesOf(
             : await sources.openSessions(own.session, prefix);
       const attributes = joined(sources.attributes, config.attributes);
       const policy = within(sources.policy, config.policy);
+      const place = own.session === undefined ? sources.place : sessions && pagePlace(sessions, prefix, policy);
       const touch = config.touch ?? sources.touch;
-      entries.push(...(await entriesOf(own, { ...sources, sessions, attributes, policy, touch }, prefix)));
+      entries.push(...(await entriesOf(own, { ...sources, sessions, place, attributes, policy, touch }, prefix)));
     } else {
       entries.push(...routeEntries(config, sources, mount));
     }
@@ -133,6 +143,7 @@ function routeEntries(config: RouteConfig, sources: RouteSources, mount: string)
   return patterns.map(pattern => {
     const name = config.name ?? (config.host ?? '') + pattern;
     const authentication = authenticationOf(policy, name, sources);
+    if (authentication && sources.place) sources.pages.add(authentication, sources.place, config.host);
     const target = endpoint
       ? endpointTarget(endpoint, sources.dispatchers)
       : makeTarget(config, sources, name, pattern);
@@ -157,6 +168,31 @@ function routeEntries(config: RouteConfig, sources: RouteSources, mount: string)
         touch: config.touch ?? sources.touch,
         // Nobody reads them there.
         attributes: readsAttributes(target) ? joined(sources.attributes, config.attributes) : undefined,
+      },
+    };
+  });
+}
+
+/** Of schemes that users sign in by: beside the sessions that keep them, under the policy of what these are of. */
+function pageEntries(sources: RouteSources): RouteEntry<Route>[] {
+  return sources.pages.all().map(({ page, place, host, scheme }) => {
+    const config = { policy: { auth: false as const } };
+    const policy = within(place.policy, config.policy);
+    const pattern = place.prefix + page.path;
+    const name = `auth.${scheme}: ${host ?? ''}${pattern}`;
+    return {
+      ...{ pattern, name, methods: page.methods },
+      ...(host !== undefined && { host }),
+      value: {
+        name,
+        target: { kind: 'page', page, place },
+        policies: routePolicies(policy, sources),
+        upgradesInsecureRequests: transportOf(policy).upgradeInsecureRequests,
+        upgradePolicies: [],
+        demands: demandsOf(config, place.policy),
+        sessions: place.context,
+        sessionMode: DEFAULT_SESSION_MODE.page,
+        isCrossSiteSignIn: page.isCrossSiteSignIn,
       },
     };
   });
@@ -270,10 +306,10 @@ function routePolicies(policy: InheritedPolicy, { addressPolicies, httpsPort }: 
 function authenticationOf(
   { auth, roles }: InheritedPolicy,
   route: string,
-  { schemes, security }: RouteSources,
+  { schemes, security, place }: RouteSources,
 ): Authentication | undefined {
   if (auth === undefined || auth === false) return undefined;
-  return new Authentication({ schemes: [auth].flat().map(name => schemes.get(name)), roles, security, route });
+  return new Authentication({ schemes: [auth].flat().map(name => schemes.get(name)), roles, place, security, route });
 }
 
 function corsOf({ cors, origins = [] }: InheritedPolicy, logger: Logger): Cors | undefined {

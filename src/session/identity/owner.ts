@@ -30,6 +30,9 @@ export class UnauthorizedSessionRequestError extends HoldfastError {
  */
 export const MAX_USER_NAME_LENGTH = 256;
 
+/** The longest name of their credentials. */
+const MAX_CREDENTIAL_LENGTH = 256;
+
 export function isTooLongUserName(name: string): boolean {
   // A character has one or two of what `length` counts.
   return (
@@ -49,9 +52,13 @@ export function checkOwner(owner: SessionOwner): void {
     throw new TypeError(
       `a session's owner is an object, for example { name: 'alice', roles: [] }, not ${kindOf(owner)}`,
     );
-  const { name, roles, scheme } = owner;
+  const { name, roles, scheme, credential } = owner;
   if (scheme !== undefined && typeof scheme !== 'string')
     throw new TypeError(`the scheme of a session's owner is a text, or left out, not ${kindOf(scheme)}`);
+  if (credential !== undefined && !(typeof credential === 'string' && credential.length <= MAX_CREDENTIAL_LENGTH))
+    throw new TypeError(
+      `what names the credentials of a session's owner is a text of at most ${MAX_CREDENTIAL_LENGTH} characters, or left out`,
+    );
   if (typeof name !== 'string' || name === '') {
     const what = name === '' ? 'an empty one' : typeof name;
     throw new TypeError(`a session's owner must have a name, a text of at least one character, not ${what}`);

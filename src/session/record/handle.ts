@@ -94,8 +94,8 @@ export class SessionHandle {
     const { owner } = this.#check().header;
     const { isVeiled, isNameless } = this.#view;
     if (!owner || isVeiled || isNameless) return undefined;
-    const { name, roles, scheme } = owner;
-    return { name, roles, ...(scheme !== undefined && { scheme }) };
+    const { name, roles, scheme, credential } = owner;
+    return { name, roles, ...(scheme !== undefined && { scheme }), ...(credential !== undefined && { credential }) };
   }
 
   get idleTimeoutMs(): number {

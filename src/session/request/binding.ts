@@ -883,6 +883,11 @@ function fromOtherSite(): HoldfastError {
 
 /** What is kept of an owner, whatever else the application has passed. */
 function ownerOnly(owner: NonNullable<SessionHeader['owner']>): SessionHeader['owner'] {
-  const { name, roles, isShownByRequest, scheme } = owner;
-  return { name, roles, ...(isShownByRequest && { isShownByRequest }), ...(scheme !== undefined && { scheme }) };
+  const { name, roles, isShownByRequest, scheme, credential } = owner;
+  return {
+    ...{ name, roles },
+    ...(isShownByRequest && { isShownByRequest }),
+    ...(scheme !== undefined && { scheme }),
+    ...(credential !== undefined && { credential }),
+  };
 }

@@ -1,0 +1,52 @@
+import type { InheritedPolicy } from '../../config/inherited-policy.ts';
+import type { SessionContext } from '../../gateway/held-session.ts';
+import type { Authentication } from '../../policy/auth/authentication.ts';
+import type { Scheme, SchemePage, SignInPlace } from '../../policy/auth/scheme.ts';
+
+/** Where users sign in, with what holds there. */
+export interface PagePlace extends SignInPlace {
+  readonly context: SessionContext;
+  /** Of the server, or of the application whose sessions these are. */
+  readonly policy: InheritedPolicy;
+}
+
+/** @param mount Prefix of the application whose sessions these are. Pages lie where browsers send the cookie. */
+export function pagePlace(context: SessionContext, mount: string, policy: InheritedPolicy): PagePlace {
+  const sessions = context.manager;
+  const cookiePath = sessions.tracking.path;
+  const prefix = cookiePath !== '/' && cookiePath.startsWith(`${mount}/`) ? cookiePath : mount;
+  return { sessions, prefix, context, policy };
+}
+
+interface PlacedPage {
+  readonly page: SchemePage;
+  readonly place: PagePlace;
+  readonly host: string | undefined;
+  readonly scheme: string;
+}
+
+/** The pages of the schemes that routes take: once for each place and host. */
+export class SchemePages {
+  readonly #pages = new Map<PagePlace, Map<Scheme, readonly SchemePage[]>>();
+  readonly #hosts = new Map<readonly SchemePage[], Set<string | undefined>>();
+
+  add({ schemes }: Authentication, place: PagePlace, host: string | undefined): void {
+    const ofPlace = this.#pages.get(place) ?? new Map<Scheme, readonly SchemePage[]>();
+    this.#pages.set(place, ofPlace);
+    for (const scheme of schemes) {
+      if (scheme.isShownByRequest || !scheme.pages) continue;
+      const pages = ofPlace.get(scheme) ?? [...scheme.pages(place)];
+      ofPlace.set(scheme, pages);
+      const hosts = this.#hosts.get(pages) ?? new Set();
+      this.#hosts.set(pages, hosts.add(host?.toLowerCase()));
+    }
+  }
+
+  all(): PlacedPage[] {
+    return [...this.#pages].flatMap(([place, ofPlace]) =>
+      [...ofPlace].flatMap(([{ name: scheme }, pages]) =>
+        [...this.#hosts.get(pages)!].flatMap(host => pages.map(page => ({ page, place, host, scheme }))),
+      ),
+    );
+  }
+}
