@@ -4,6 +4,7 @@ import { checkFiles } from '../../config/check-files.ts';
 import { byLine, ConfigError, formatProblem } from '../../config/config-error.ts';
 import { readConfig } from '../../config/load.ts';
 import { checkHandlers } from '../../server/assembly/check-handlers.ts';
+import { checkTokenFiles } from '../../server/assembly/check-token-files.ts';
 import { checkStricterRoutes } from '../../server/assembly/stricter-routes.ts';
 import type { Command } from '../command.ts';
 import { configFile, configOption } from '../config-option.ts';
@@ -16,7 +17,7 @@ export const check: Command = {
     const file = configFile(named);
     try {
       const { config, locate } = await readConfig(file);
-      const handlers = toProblems(await checkHandlers(config), locate);
+      const handlers = toProblems([...(await checkHandlers(config)), ...(await checkTokenFiles(config))], locate);
       const errors = [...(await checkFiles(config, locate)), ...handlers].sort(byLine);
       const warnings = [...checkConfig(config, locate), ...toProblems(checkStricterRoutes(config), locate)];
       for (const problem of errors) console.log(formatProblem(problem));

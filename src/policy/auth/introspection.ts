@@ -96,7 +96,7 @@ export class IntrospectionScheme implements RequestScheme {
       ...services,
       file: options.clientSecretFile,
       what: `auth.${name}.clientSecretFile:`,
-      parse: secretIn,
+      parse: clientSecretIn,
     });
   }
 
@@ -275,7 +275,8 @@ function jsonObjectIn(text: string): Claims | undefined {
   }
 }
 
-function secretIn(text: string): string {
+/** @throws {TypeError} when there is none. */
+export function clientSecretIn(text: string): string {
   const [line = ''] = text.split(/\r?\n/);
   if (line === '') throw new TypeError('its first line is empty; it is our secret at the issuer');
   return line;

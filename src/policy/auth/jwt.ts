@@ -12,7 +12,7 @@ import type { Challenge, Principal, RequestScheme, Verdict } from './scheme.ts';
 import { type BearerPlaces, bearerPlaces, findBearer } from './tokens/bearer.ts';
 import { bearerChallenge } from './tokens/challenge.ts';
 import { DeniedTokens } from './tokens/denied-tokens.ts';
-import { type KeyHint, keySetOf, publicKeyOf, secretOf, type VerificationKey } from './tokens/key-set.ts';
+import { KEY_FILES, type KeyHint, type VerificationKey } from './tokens/key-set.ts';
 import { FileKeys, type KeySource, KeysUnavailable } from './tokens/key-source.ts';
 import { ProviderClient } from './tokens/provider-client.ts';
 import { RemoteKeys } from './tokens/remote-keys.ts';
@@ -286,18 +286,17 @@ function credentialOf({ jti, iss, sub, iat, exp }: JWTPayload): string {
 }
 
 function keySource(options: JwtOptions, services: SchemeServices, algorithms: readonly string[]): KeySource {
-  const { jwksUri, jwksFile, publicKeyFile, secretFile, timeout = '5s', refresh = '5m', keepKeys = '1d' } = options;
-  const named = { jwksUri, jwksFile, publicKeyFile, secretFile };
-  const given = Object.entries(named).filter(([, value]) => value !== undefined);
+  const { jwksUri, timeout = '5s', refresh = '5m', keepKeys = '1d' } = options;
+  const named = ['jwksUri', ...Object.keys(KEY_FILES)];
+  const given = named.filter(option => options[option as keyof JwtOptions] !== undefined);
   if (given.length !== 1)
-    throw new TypeError(
-      `auth.${services.name}: name exactly one of ${Object.keys(named).join(', ')}, not ${given.length}`,
-    );
-  const ofFile = (option: string, file: string, parse: (text: string) => ReturnType<typeof keySetOf>) =>
-    new FileKeys({ ...services, file, what: `auth.${services.name}.${option}:`, parse });
-  if (jwksFile !== undefined) return ofFile('jwksFile', jwksFile, keySetOf);
-  if (publicKeyFile !== undefined) return ofFile('publicKeyFile', publicKeyFile, publicKeyOf);
-  if (secretFile !== undefined) return ofFile('secretFile', secretFile, text => secretOf(text, algorithms));
+    throw new TypeError(`auth.${services.name}: name exactly one of ${named.join(', ')}, not ${given.length}`);
+  for (const [option, parse] of Object.entries(KEY_FILES)) {
+    const file = options[option as keyof typeof KEY_FILES];
+    if (file === undefined) continue;
+    const what = `auth.${services.name}.${option}:`;
+    return new FileKeys({ ...services, file, what, parse: text => parse(text, algorithms) });
+  }
   const client = new ProviderClient({ url: jwksUri!, clock: services.clock, timeoutMs: parseDuration(timeout) });
   return new RemoteKeys({
     ...services,

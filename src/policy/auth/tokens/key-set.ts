@@ -129,3 +129,12 @@ export function secretOf(text: string, algorithms: readonly string[]): KeySet {
   const key = createSecretKey(bytes);
   return { id: bytes.toString('base64'), keysFor: async () => [key] };
 }
+
+/** How the files are read that options name. @throws {TypeError} that says what is wrong with one. */
+export const KEY_FILES: Readonly<
+  Record<'jwksFile' | 'publicKeyFile' | 'secretFile', (text: string, algorithms: readonly string[]) => KeySet>
+> = {
+  jwksFile: keySetOf,
+  publicKeyFile: publicKeyOf,
+  secretFile: secretOf,
+};
