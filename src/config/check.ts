@@ -13,6 +13,7 @@ import { byLine, type ConfigProblem, formatPath } from './config-error.ts';
 import { checkCookieClashes } from './cookie-clashes.ts';
 import { type BrokenRule, title } from './fields.ts';
 import { type InheritedPolicy, serverPolicy, transportOf, within } from './inherited-policy.ts';
+import { checkLimits } from './limits-check.ts';
 import type { Locate } from './parse.ts';
 import { checkTokens } from './token-rules.ts';
 
@@ -33,7 +34,7 @@ export function checkConfig(config: Config, locate: Locate = () => ({})): Config
     ...checkSession(config.session, ['session'], config),
     ...checkPolicy(
       config.policy,
-      { at: ['policy'], of: 'the server', hasSessions: true, routes: config.routes ?? [], outer: {} },
+      { at: ['policy'], of: 'the server', hasSessions: true, routes: config.routes ?? [], outer: { limits: [] } },
       config,
     ),
     ...checkRoutes(config.routes ?? [], ['routes'], config, config.session ?? {}, serverPolicy(config)),
@@ -168,6 +169,7 @@ function* checkRoutes(
       hasSessions: route.session !== 'none',
       routes: route.application?.routes ?? [],
       outer,
+      route,
     };
     yield* checkPolicy(route.policy, where, config);
     yield* checkUse(route, [...at, index], config);
@@ -184,13 +186,14 @@ interface PolicyPlace {
   readonly hasSessions: boolean;
   /** What lies in it. */
   readonly routes: readonly RouteConfig[];
-  readonly outer: Pick<InheritedPolicy, 'origins'>;
+  readonly outer: Pick<InheritedPolicy, 'origins' | 'limits'>;
+  readonly route?: RouteConfig;
 }
 
 /** @param where What the policy is of, what else is there, and what it lies in. */
 function* checkPolicy(
   policy: PolicyConfig | undefined,
-  { at, of, hasSessions, routes, outer }: PolicyPlace,
+  { at, of, hasSessions, routes, outer, route }: PolicyPlace,
   config: Config,
 ): Generator<BrokenRule> {
   if (!policy) return;
@@ -222,6 +225,27 @@ function* checkPolicy(
     };
   for (const { list, index, message } of doubtfulRules(policy.addresses ?? {}))
     yield { path: [...at, 'addresses', list, ...(index === undefined ? [] : [index])], message: `${of}: ${message}` };
+  if (policy.limits)
+    yield* checkLimits(
+      policy.limits,
+      {
+        ...{ at: [...at, 'limits'], of, route },
+        outer: route ? [config.policy?.limits ?? {}, ...outer.limits] : [],
+        routes: route && route.mount === undefined ? [route] : [...everyRoute(routes)],
+        hasSessions: mayHaveSessions(route, config),
+      },
+      config,
+    );
+}
+
+/** Sessions of ours, of a mounted application, or of a backend's own. */
+function mayHaveSessions(route: RouteConfig | undefined, config: Config): boolean {
+  const isObserved = (one: UpstreamConfig | undefined) => one?.session?.mode === 'observed';
+  if (route?.upstream !== undefined && isObserved(config.upstreams?.[route.upstream])) return true;
+  if (route?.session === 'none') return false;
+  if (config.session !== false) return true;
+  const hasOwn = [...everyRoute(config.routes ?? [])].some(({ application }) => application?.session);
+  return hasOwn || (route?.upstream === undefined && Object.values(config.upstreams ?? {}).some(isObserved));
 }
 
 /** Settings of a route that have no effect on it, or more than was meant. */

@@ -1,9 +1,11 @@
 import type { Duration } from '../base/duration.ts';
+import type { ByteRateText, RateText } from '../base/rate.ts';
 import type { Size } from '../base/size.ts';
 import type { WebSocketRouteConfig } from '../gateway/relay/limits.ts';
 import type { FetchHandler } from '../gateway/targets/fetch.ts';
 import type { UpstreamOptions } from '../gateway/upstream/options.ts';
 import type { CorsOptions } from '../policy/cors.ts';
+import type { WhenExceeded } from '../policy/limits/frame-limit.ts';
 import type { TransportConfig } from '../policy/transport.ts';
 import type { TrackingKind } from '../session/identity/tracking.ts';
 import type { Ledger } from '../session/ledger.ts';
@@ -543,6 +545,57 @@ export interface PolicyConfig {
    * nobody. Default: whoever has signed in.
    */
   roles?: readonly string[];
+  /** How much clients may do. The limits of the server, of an application and of a route all hold. */
+  limits?: LimitsConfig;
+}
+
+/**
+ * Rates are texts like `20/s`, `600/m` or `1000/10m`: so many may come at once, and they are given back evenly over that
+ * time. An address is that of the client behind `trustedProxies`; all of an IPv6 /64 are one, and a Unix socket has none.
+ */
+export interface LimitsConfig {
+  /** WebSockets of all clients that are open or being opened; more: 503, while HTTP goes on. Default -1: no limit. */
+  connections?: number;
+  /**
+   * The same for each address; more: 429. Default for the server 1000, and not for addresses of private networks,
+   * behind which there may be an undeclared proxy; else -1: no limit.
+   */
+  connectionsPerAddress?: number;
+  /** The same for each session, the backend's own included; more: 429. Default -1: no limit. */
+  connectionsPerSession?: number;
+  /** The same for each user; more: 429. Default -1: no limit. */
+  connectionsPerUser?: number;
+  /** Requests of all clients, handshakes included; more: 503. Default -1: no limit. */
+  requests?: RateText;
+  /** The same for each address; more: 429. Default -1: no limit. */
+  requestsPerAddress?: RateText;
+  /** Handshakes of WebSockets, of all clients; more: 503. Default -1: no limit. */
+  handshakes?: RateText;
+  /** The same for each address; more: 429. Default -1: no limit. */
+  handshakesPerAddress?: RateText;
+  /**
+   * Sessions of nobody that begin, and those that a backend of observed sessions gives; a login is none. More: a page gets
+   * none, who asks for one 429. Default for the server `1200/10m`, and not for addresses of private networks; else -1:
+   * no limit.
+   */
+  newSessionsPerAddress?: RateText;
+  /**
+   * Messages of the client over one WebSocket; pings, unasked pongs and fragments of less than 1 KiB count as one each.
+   * Default -1: no limit.
+   */
+  messages?: RateText;
+  /** Bytes of the client over one WebSocket: `256KiB/s`. Default -1: no limit. */
+  bytes?: ByteRateText;
+  /**
+   * What becomes of a client with more `messages` or `bytes`: `wait` (default; its socket is not read until it has
+   * room), `drop` (whole messages are thrown away; a relay passes none compressed then) or `close` (1008).
+   */
+  whenExceeded?: WhenExceeded;
+  /**
+   * `all`: of `connections…`, `requests…`, `handshakes…` and `newSessionsPerAddress` the processes that share a session
+   * store count together, and tell each other of it within 200 ms. Default `process`: each for itself.
+   */
+  scope?: 'process' | 'all';
 }
 
 export interface LogConfig {

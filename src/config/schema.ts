@@ -2,6 +2,7 @@ import * as z from 'zod';
 import { isAttributeName, MAX_ATTRIBUTE_NAME } from '../base/attribute-name.ts';
 import { parseDate } from '../base/date.ts';
 import type { Duration } from '../base/duration.ts';
+import { type ByteRateText, parseByteRate, parseRate, type RateText } from '../base/rate.ts';
 import { parseRedisAddresses } from '../base/redis-address.ts';
 import type { AssertionConfig, SessionApiConfig } from '../gateway/backend-session/identity.ts';
 import type { UpstreamSessionConfig } from '../gateway/backend-session/observed/options.ts';
@@ -45,6 +46,7 @@ import type {
   HstsConfig,
   Http2Config,
   InternalConfig,
+  LimitsConfig,
   ListenConfig,
   LogConfig,
   PathsConfig,
@@ -503,6 +505,37 @@ function isOrigin(value: string): boolean {
 
 const addressList = z.array(address).min(1, { error: 'is empty; leave it out, or name at least one address' });
 
+/** A text that stays one: there is no number for it. */
+function rate<T extends RateText | ByteRateText>(parse: (value: T) => unknown): z.ZodType<T> {
+  return z.union([z.number(), z.string()], { error: 'expected a rate such as "20/s"' }).transform((value, context) => {
+    try {
+      parse(value as T);
+      return value as T;
+    } catch (error) {
+      context.addIssue({ code: 'custom', message: (error as Error).message });
+      return z.NEVER;
+    }
+  }) as unknown as z.ZodType<T>;
+}
+
+const most = z.union([z.literal(-1), whole(1)], { error: 'expected a whole number of at least 1, or -1 for no limit' });
+
+const limits = section<LimitsConfig>('limits', {
+  connections: most.optional(),
+  connectionsPerAddress: most.optional(),
+  connectionsPerSession: most.optional(),
+  connectionsPerUser: most.optional(),
+  requests: rate(parseRate).optional(),
+  requestsPerAddress: rate(parseRate).optional(),
+  handshakes: rate(parseRate).optional(),
+  handshakesPerAddress: rate(parseRate).optional(),
+  newSessionsPerAddress: rate(parseRate).optional(),
+  messages: rate(parseRate).optional(),
+  bytes: rate(parseByteRate).optional(),
+  whenExceeded: z.enum(['wait', 'drop', 'close']).optional(),
+  scope: z.enum(['process', 'all']).optional(),
+});
+
 const policy = section<PolicyConfig>('policy', {
   addresses: section<AddressesConfig>('addresses', {
     allow: addressList.optional(),
@@ -531,6 +564,7 @@ const policy = section<PolicyConfig>('policy', {
     .optional(),
   auth: authOfPolicy.optional(),
   roles: z.array(text).optional(),
+  limits: limits.optional(),
 });
 
 const fetchHandler = z.custom<FetchHandler>(value => typeof value === 'function', {

@@ -10,6 +10,8 @@ import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
 import { type RequestHead, readRequestHead } from '../http/request-head.ts';
 import { withoutCredentials } from '../http/without-credentials.ts';
 import type { Principal } from '../policy/auth/scheme.ts';
+import type { Limits } from '../policy/limits/limits.ts';
+import { Seat } from '../policy/limits/seat.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { SecurityEvents } from '../policy/security-events.ts';
 import { sessionUntilSignIn } from '../session/record/handle.ts';
@@ -34,6 +36,8 @@ export interface Gateway {
   readonly trustedProxies: AddressList;
   /** Which clients may come in at all. Default: all. */
   readonly addresses?: Policy | undefined;
+  /** How much clients may do, whatever the route. Default: as much as they like. */
+  readonly limits?: Limits | undefined;
   /** The hosts that the listener answers to. Default: all. */
   readonly hosts?: HostNames | undefined;
   /** Path parameters that can hold a session's ticket. */
@@ -71,8 +75,13 @@ interface Unambiguous extends Permitted {
   readonly unambiguous: true;
 }
 
+/** A request that does not come too often. */
+interface Metered extends Unambiguous {
+  readonly metered: true;
+}
+
 /** A request of whom it has shown itself, where its route asks for a user. */
-interface Authenticated extends Unambiguous {
+interface Authenticated extends Metered {
   readonly shown: Principal | undefined;
 }
 
@@ -93,7 +102,7 @@ export interface Refused {
   /** Undefined when it could not be understood. */
   readonly head?: RequestHead;
   readonly route?: Route;
-  /** By the server's list of addresses, before a route was looked for. */
+  /** By the server's list of addresses or its limits, before a route was looked for. */
   readonly isBarred?: true;
 }
 
@@ -105,10 +114,15 @@ export interface Answered {
   readonly answer: readonly HeaderLine[];
 }
 
-/** A request that may go to its target. */
-export interface Admitted extends Identified {
-  /** The session of the backend's own, where we only watch. */
+/** A request with the session of the backend's own, where we only watch. */
+interface Observed extends Identified {
   readonly observed: ObservedExchange | undefined;
+}
+
+/** A request that may go to its target. */
+export interface Admitted extends Observed {
+  /** What its WebSocket takes of the limits that hold for it, until it is gone, or is not opened after all. */
+  readonly seat: Seat | undefined;
 }
 
 /**
@@ -120,7 +134,7 @@ export interface Admitted extends Identified {
 export async function admit(request: IncomingMessage, gateway: Gateway): Promise<Admitted | Answered | Refused> {
   const head = readRequestHead(request, gateway);
   if (isRefusal(head)) return { refusal: head };
-  const barred = gateway.addresses?.(head);
+  const barred = gateway.addresses?.(head) ?? gateway.limits?.takeRequest(head);
   if (barred) return { refusal: barred, head, ...routeFor(head, gateway.router), isBarred: true };
   const loop = gateway.instance === undefined ? undefined : refuseLoop(head, gateway.instance);
   if (loop) return { refusal: loop, head };
@@ -133,18 +147,22 @@ export async function admit(request: IncomingMessage, gateway: Gateway): Promise
   if (isRefusal(permitted)) return { refusal: permitted, head, route };
   const unambiguous = judgeReadings(permitted, gateway.readings);
   if (isRefusal(unambiguous)) return { refusal: unambiguous, head, route };
-  const answer = answerPreflight(unambiguous, gateway.router);
+  const metered = takeRates(unambiguous);
+  if (isRefusal(metered)) return { refusal: metered, head, route };
+  const answer = answerPreflight(metered, gateway.router);
   if (isRefusal(answer)) return { refusal: answer, head, route };
   if (answer) return { head, route, answer };
-  const authenticated = await authenticate(unambiguous);
+  const authenticated = await authenticate(metered);
   if (isRefusal(authenticated)) return { refusal: authenticated, head, route };
-  const held = await holdSession(authenticated);
+  const held = await holdSession(authenticated, gateway);
   if (isRefusal(held)) return { refusal: held, head, route };
   const identified = await identify(held);
   if (isRefusal(identified)) return { refusal: identified, head, route };
   renewUser(identified, gateway.users);
-  const observed = await observeSession(identified);
-  return isRefusal(observed) ? { refusal: observed, head, route } : observed;
+  const observed = await observeSession(identified, gateway);
+  if (isRefusal(observed)) return { refusal: observed, head, route };
+  const admitted = takeSeat(observed, gateway);
+  return isRefusal(admitted) ? { refusal: admitted, head, route } : admitted;
 }
 
 const NO_TOLERANCE: PathTolerance = {};
@@ -179,10 +197,7 @@ function isCorsPreflight(head: RequestHead): boolean {
 }
 
 /** Without a session: a preflight comes without cookies. */
-function answerPreflight(
-  { head, route }: Unambiguous,
-  router: Router<Route>,
-): readonly HeaderLine[] | Refusal | undefined {
+function answerPreflight({ head, route }: Metered, router: Router<Route>): readonly HeaderLine[] | Refusal | undefined {
   if (!route.cors || !isCorsPreflight(head)) return undefined;
   const asked = router.match({ ...head, method: head.headers['access-control-request-method']! });
   // One route of a path does not speak for another.
@@ -209,25 +224,52 @@ function judgeReadings(permitted: Permitted, readings: RouteReadings): Unambiguo
   return readings.judge(permitted.head, permitted.route) ?? { ...permitted, unambiguous: true };
 }
 
+/** Before anything is looked up. What the server says was asked before there was a route. */
+function takeRates(unambiguous: Unambiguous): Metered | Refusal {
+  for (const limits of unambiguous.route.limits ?? []) {
+    const refusal = limits.takeRequest(unambiguous.head);
+    if (refusal) return refusal;
+  }
+  return { ...unambiguous, metered: true };
+}
+
+/** All that hold for a route, the server's first. */
+function limitsOf({ limits = [] }: Route, gateway: Gateway): readonly Limits[] {
+  return gateway.limits ? [gateway.limits, ...limits] : limits;
+}
+
+/** Asked when a session of nobody is about to begin. */
+function sessionLimit({ head, route }: Metered, gateway: Gateway): () => Refusal | undefined {
+  return () => {
+    for (const limits of limitsOf(route, gateway)) {
+      const refusal = limits.takeNewSession(head.clientAddress);
+      if (refusal) return refusal;
+    }
+    return undefined;
+  };
+}
+
 /** By what the request itself shows, before any store is asked. What was shown is not for the target. */
-async function authenticate(unambiguous: Unambiguous): Promise<Authenticated | Refusal> {
-  const { head, route } = unambiguous;
+async function authenticate(metered: Metered): Promise<Authenticated | Refusal> {
+  const { head, route } = metered;
   const { authentication } = route;
-  if (!authentication) return { ...unambiguous, shown: undefined };
+  if (!authentication) return { ...metered, shown: undefined };
   const shown = await authentication.authenticate(head);
   if (isRefusal(shown)) return shown;
-  return { ...unambiguous, head: withoutCredentials(head, authentication.takenPlaces), shown };
+  return { ...metered, head: withoutCredentials(head, authentication.takenPlaces), shown };
 }
 
 const OPENED_BY = { existing: 'existing', auto: 'auto', create: 'open' } as const;
 
 /** A store that cannot be asked is a 503, never a visitor who seems to be logged out. */
-async function holdSession(authenticated: Authenticated): Promise<Held | Refusal> {
+async function holdSession(authenticated: Authenticated, gateway: Gateway): Promise<Held | Refusal> {
   const { head, route, shown } = authenticated;
   const context = route.sessions;
   if (context === undefined || route.sessionMode === 'none') return { ...authenticated, held: undefined };
   const user = shown && { name: shown.name, roles: shown.roles };
-  const binding = context.manager.bind(new SessionQuery(head, route, context.manager.tracking.urlParameter, user));
+  const { urlParameter } = context.manager.tracking;
+  const limit = sessionLimit(authenticated, gateway);
+  const binding = context.manager.bind(new SessionQuery(head, route, urlParameter, user, limit));
   try {
     // The question whether a request may be sent is nobody's. Handlers may count on a session.
     const isUnknown =
@@ -271,16 +313,31 @@ function renewUser({ principal, held }: Identified, users: LiveUsers): void {
 }
 
 /** The backend's own session, as far as it is known. The same holds for what cannot be asked. */
-async function observeSession(held: Identified): Promise<Admitted | Refusal> {
+async function observeSession(held: Identified, gateway: Gateway): Promise<Observed | Refusal> {
   const { target } = held.route;
   const observer = target.kind === 'upstream' ? target.upstream.observer : undefined;
   if (!observer) return { ...held, observed: undefined };
   try {
-    return { ...held, observed: await observer.begin(held.head) };
+    return { ...held, observed: await observer.begin(held.head, sessionLimit(held, gateway)) };
   } catch (error) {
     held.held?.[Symbol.dispose]();
     return refuseForSession(error);
   }
+}
+
+/** Last, as it is held from here on. Of a request that asks for no WebSocket nothing is counted. */
+function takeSeat(observed: Observed, gateway: Gateway): Admitted | Refusal {
+  const { head, route, held, principal } = observed;
+  if (!head.isUpgrade) return { ...observed, seat: undefined };
+  const session = held?.session ?? held?.binding.current;
+  const seat = Seat.take(limitsOf(route, gateway), {
+    address: head.clientAddress,
+    session: session?.id ?? observed.observed?.liveKey,
+    user: principal?.name ?? session?.owner?.name,
+  });
+  if (!isRefusal(seat)) return { ...observed, seat };
+  held?.[Symbol.dispose]();
+  return seat;
 }
 
 function refuseForSession(error: unknown): Refusal {

@@ -9,6 +9,8 @@ export interface RouteDemands {
   readonly isConfidential: boolean;
   /** Lists of addresses, each of which has to let a client in. */
   readonly addresses: readonly unknown[];
+  /** Limits, each of which holds. */
+  readonly limits: readonly unknown[];
   /** The other policies, by name. */
   readonly others: Readonly<Record<string, unknown>>;
   /**
@@ -24,14 +26,18 @@ export function isStricter(a: RouteDemands, b: RouteDemands, isUpgrade: boolean)
   // Of every other policy it is not known which of two is the stricter: what is not the same does not count as enough.
   const asked = Object.entries(a.others).filter(([, value]) => value !== undefined);
   if (asked.some(([name, value]) => !isDeepStrictEqual(value, b.others[name]))) return true;
-  // Lists of addresses add up: more of them ask for more.
-  if (!a.addresses.every(list => b.addresses.some(other => isDeepStrictEqual(list, other)))) return true;
+  if (!isWithin(a.addresses, b.addresses) || !isWithin(a.limits, b.limits)) return true;
   if (!isUpgrade || b.webSocket === 'none') return false;
   if (a.webSocket === 'none' || !allowsOnly(b.origins, a.origins)) return true;
   if (a.webSocket === 'own' || b.webSocket === 'own') return false;
   return (
     a.webSocket.maxMessageBytes < b.webSocket.maxMessageBytes || a.webSocket.maxLifetimeMs < b.webSocket.maxLifetimeMs
   );
+}
+
+/** What adds up asks for more where there is more of it. */
+function isWithin(some: readonly unknown[], all: readonly unknown[]): boolean {
+  return some.every(one => all.some(other => isDeepStrictEqual(one, other)));
 }
 
 /** Is every origin of `origins` one of `allowed`? */

@@ -2,6 +2,7 @@ import type { PathTolerance } from '../http/path.ts';
 import type { Authentication } from '../policy/auth/authentication.ts';
 import type { SchemePage, SignInPlace } from '../policy/auth/scheme.ts';
 import type { Cors } from '../policy/cors.ts';
+import type { Limits } from '../policy/limits/limits.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { ServedEndpoint } from '../websocket/endpoint.ts';
 import type { PageRewriter } from './exchange/url-client.ts';
@@ -54,6 +55,8 @@ export interface Route {
   readonly cors?: Cors | undefined;
   /** Its pages are for https, and those that are opened by http are sent there. Default false. */
   readonly upgradesInsecureRequests?: boolean | undefined;
+  /** How much clients may do here, beside what the server says. Default: as much as they like. */
+  readonly limits?: readonly Limits[] | undefined;
   /** What the policies above come to, to be compared with those of another route. */
   readonly demands: RouteDemands;
   readonly sessions: SessionContext | undefined;

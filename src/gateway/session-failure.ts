@@ -1,5 +1,5 @@
 import { isHoldfastError } from '../base/errors.ts';
-import { RETRY_AFTER_S, type Refusal, refuse } from '../http/refusal.ts';
+import { isRefusal, RETRY_AFTER_S, type Refusal, refuse } from '../http/refusal.ts';
 import { CloseCode } from '../wire/close-codes.ts';
 
 /**
@@ -7,7 +7,10 @@ import { CloseCode } from '../wire/close-codes.ts';
  * visitor who seems to be logged out. Undefined for every other error.
  */
 export function sessionFailure(error: unknown): Refusal | undefined {
-  if (!isHoldfastError(error) || !error.code.startsWith('ERR_SESSION_')) return undefined;
+  if (!isHoldfastError(error)) return undefined;
+  // As the policy has said it.
+  if (error.code === 'ERR_POLICY_RATE' && isRefusal(error.cause)) return error.cause;
+  if (!error.code.startsWith('ERR_SESSION_')) return undefined;
   const { status } = error;
   // Whatever an application throws may look like one of ours.
   if (!Number.isInteger(status) || status! < 400 || status! > 599) return undefined;

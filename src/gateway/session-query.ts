@@ -1,6 +1,8 @@
 import { isDocumentNavigation, isPreflight } from '../http/navigation.ts';
+import type { Refusal } from '../http/refusal.ts';
 import type { RequestHead } from '../http/request-head.ts';
 import { type RequestSite, requestSite } from '../http/request-site.ts';
+import { newSessionRefused } from '../policy/limits/limits.ts';
 import type { SessionRequest } from '../session/request/session-request.ts';
 import type { SessionOwner } from '../session/session.ts';
 import type { Route } from './route.ts';
@@ -17,18 +19,22 @@ export class SessionQuery implements SessionRequest {
   readonly touch: boolean | undefined;
   readonly attributes: readonly string[] | undefined;
   readonly #head: RequestHead;
+  readonly #limit: (() => Refusal | undefined) | undefined;
 
   /**
    * @param urlParameter Under which name a ticket stands in URLs.
    * @param user Whom the request has shown.
+   * @param limit Asked before a session of nobody begins. Default: as many as are asked for.
    */
   constructor(
     head: RequestHead,
     route: Pick<Route, 'isCrossSiteSignIn' | 'touch' | 'attributes'>,
     urlParameter: string,
     user?: SessionOwner,
+    limit?: () => Refusal | undefined,
   ) {
     this.#head = head;
+    this.#limit = limit;
     this.cookieHeader = head.headers.cookie;
     this.urlTicket = head.urlTicket?.name === urlParameter ? head.urlTicket.value : undefined;
     this.isSecure = head.isSecure;
@@ -46,6 +52,11 @@ export class SessionQuery implements SessionRequest {
 
   get isPreflight(): boolean {
     return isPreflight(this.#head);
+  }
+
+  refuseNew(): Error | undefined {
+    const refusal = this.#limit?.();
+    return refusal && newSessionRefused(refusal);
   }
 
   get site(): RequestSite {

@@ -1,6 +1,7 @@
 import type { Duplex } from 'node:stream';
 import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
 import { parseUpgrade } from '../http/upgrade-request.ts';
+import { FrameLimit } from '../policy/limits/frame-limit.ts';
 import type { ConnectionFacts, EndpointConnection } from '../websocket/endpoint-connection.ts';
 import type { Admitted, Gateway } from './admit.ts';
 import { UrlClient } from './exchange/url-client.ts';
@@ -21,7 +22,7 @@ export interface Ended extends HandshakeEnd, Partial<Served> {}
 
 /**
  * Takes an admitted upgrade to its target. Its session is let go of when this has settled; the WebSocket holds it by
- * itself.
+ * itself. Its seat is left when the WebSocket is gone, or when none is opened.
  *
  * @param early What the client sent behind its handshake.
  * @param onGone Called when a connection of an endpoint has ended: an idle one keeps as little as possible.
@@ -35,6 +36,38 @@ export async function openUpgrade(
   onGone: ConnectionFacts['onGone'],
 ): Promise<Opened | Ended | Refusal> {
   using _ = admitted.held;
+  const { seat } = admitted;
+  let opened: Opened | Ended | Refusal | undefined;
+  try {
+    opened = await openTarget(admitted, socket, early, gateway, leaving(seat, onGone));
+    if ('relay' in opened) opened.relay.closed.then(() => seat?.leave()).catch(() => {});
+    return opened;
+  } finally {
+    if (!opened || !('relay' in opened || 'connection' in opened)) seat?.leave();
+  }
+}
+
+function leaving(seat: Admitted['seat'], onGone: ConnectionFacts['onGone']): ConnectionFacts['onGone'] {
+  if (!seat) return onGone;
+  return (connection, event) => {
+    seat.leave();
+    onGone?.(connection, event);
+  };
+}
+
+/** What its client may send; undefined where nothing is said. */
+function frameLimit({ route }: Admitted, { limits, clock }: Gateway): FrameLimit | undefined {
+  const rules = [limits, ...(route.limits ?? [])].flatMap(one => one?.frames ?? []);
+  return rules.length > 0 ? new FrameLimit(rules, clock) : undefined;
+}
+
+async function openTarget(
+  admitted: Admitted,
+  socket: Duplex,
+  early: Buffer,
+  gateway: Gateway,
+  onGone: ConnectionFacts['onGone'],
+): Promise<Opened | Ended | Refusal> {
   const { head, route } = admitted;
   const { target } = route;
   const handshake = head.upgrade ?? parseUpgrade(head);
@@ -48,7 +81,7 @@ export async function openUpgrade(
       early,
       gateway.services,
       gateway.users,
-      onGone,
+      { onGone, frameLimit: frameLimit(admitted, gateway) },
     );
     if (connection === undefined) return CLIENT_GONE;
     return isRefusal(connection) ? connection : { connection };
@@ -60,7 +93,14 @@ export async function openUpgrade(
   const { wheel } = gateway.services;
   const { clientAddress } = head;
   const from = { head, clientAddress, handshake, socket, early };
-  const relay = await relayTo(admitted, { ...from, upstream, rewrite, limits, wheel });
+  const relay = await relayTo(admitted, {
+    ...from,
+    upstream,
+    rewrite,
+    limits,
+    wheel,
+    frameLimit: frameLimit(admitted, gateway),
+  });
   if (isRefusal(relay)) return relay;
   if (relay instanceof Relay) {
     followUser(admitted, relay, gateway.users);

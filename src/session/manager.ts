@@ -43,6 +43,7 @@ const REQUEST: OptionNames<SessionRequest> = {
   isCrossSiteSignIn: 'flag',
   touch: 'flag',
   attributes: 'list',
+  refuseNew: 'function',
 };
 
 const PEEK_OPTIONS: OptionNames<PeekOptions> = { attributes: 'list' };

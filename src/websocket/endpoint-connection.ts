@@ -1,6 +1,7 @@
 import type { Duplex } from 'node:stream';
 import { HoldfastError, toError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
+import type { FrameLimit } from '../policy/limits/frame-limit.ts';
 import type { Session } from '../session/session.ts';
 import { CloseCode } from '../wire/close-codes.ts';
 import type { BroadcastResult, Recipient } from './broadcast.ts';
@@ -54,6 +55,8 @@ export interface ConnectionFacts {
   readonly session: AttachedSession | undefined;
   readonly touchOnTraffic: 'message' | 'any' | 'never';
   readonly deflate: PerMessageDeflate | undefined;
+  /** What the client may send. Left out: as much as it likes. */
+  readonly frameLimit?: FrameLimit | undefined;
   /** Called once, when the TCP connection is gone. */
   readonly onGone: ((connection: EndpointConnection<unknown>, event: CloseEvent) => void) | undefined;
 }
@@ -91,6 +94,7 @@ type ConnectionState = 'open' | 'closing' | 'gone';
 
 // Marks our own pings, so that the application does not see pongs it never asked for.
 const HEARTBEAT = Buffer.from('\0holdfast');
+const RATE_REASON = 'too many messages';
 const LONGEST_LOOK_AWAY_MS = 10_000;
 const NEVER = Number.POSITIVE_INFINITY;
 const connectionOf = Symbol('connection');
@@ -129,6 +133,8 @@ export class EndpointConnection<Data = undefined>
   #abort: AbortController | undefined;
   #topics: Set<string> | undefined;
   #isReadingPaused = false;
+  /** The client has sent too much, and is not read for a while. */
+  #isHeld = false;
   #isTimingOut = false;
   #lastRead: number;
   #lastWrite: number;
@@ -309,10 +315,12 @@ export class EndpointConnection<Data = undefined>
   receive(chunk: Buffer, length: number): void {
     this.#lastRead = this.#services.wheel.now;
     if (this.#facts.touchOnTraffic === 'any') this.#facts.session?.touch();
+    const waitMs = this.frameLimit?.takeBytes(length) ?? 0;
     this.outbox.cork();
     this.#takeAssembler().reader.push(chunk, length);
     this.outbox.uncork();
     this.#leaveAssembler();
+    if (waitMs > 0 && this.#state === 'open') this.hold(waitMs);
   }
 
   /** The peer sends no more. Without its close frame that is an abnormal end. */
@@ -367,6 +375,26 @@ export class EndpointConnection<Data = undefined>
   }
 
   // ---- what the reader finds (MessageHandler)
+
+  get frameLimit(): FrameLimit | undefined {
+    return this.#state === 'open' ? this.#facts.frameLimit : undefined;
+  }
+
+  /** The client has sent too much: nothing is read for so many milliseconds. */
+  hold(ms: number): void {
+    const { clock } = this.#facts.frameLimit!;
+    this.#assembler?.reader.pause();
+    pauseReads(this.#transport);
+    if (this.#isHeld) return;
+    this.#isHeld = true;
+    clock.setTimeout(() => this.#endHold(), ms);
+  }
+
+  #endHold(): void {
+    if (!this.#isHeld) return;
+    this.#isHeld = false;
+    if (!this.#isReadingPaused) this.resumeReading();
+  }
 
   get wantsFragments(): boolean {
     return this.#owner.wantsFragments;
@@ -461,7 +489,7 @@ export class EndpointConnection<Data = undefined>
     if (this.#state === 'gone') return;
     this.#isReadingPaused = false;
     this.#lastRead = this.#services.wheel.now;
-    if (this.#inflating?.isWaiting) return;
+    if (this.#isHeld || this.#inflating?.isWaiting) return;
     this.outbox.cork();
     this.#assembler?.reader.resume();
     this.outbox.uncork();
@@ -469,9 +497,9 @@ export class EndpointConnection<Data = undefined>
     if (!this.#isHeldUp) resumeReads(this.#transport);
   }
 
-  /** We do not read: callbacks have to settle first, or a message waits to be inflated. */
+  /** We do not read: callbacks have to settle first, a message waits to be inflated, or the client has sent too much. */
   get #isHeldUp(): boolean {
-    return this.#isReadingPaused || this.#inflating?.isWaiting === true;
+    return this.#isReadingPaused || this.#isHeld || this.#inflating?.isWaiting === true;
   }
 
   // ---- what the turns of inflating need (InflateOwner)
@@ -528,6 +556,7 @@ export class EndpointConnection<Data = undefined>
       this.#callbacks.push('timeout', undefined, undefined);
     } else if (silence >= heartbeatMs && this.#pingSentAt <= this.#lastRead) {
       this.#pingSentAt = now;
+      this.#facts.frameLimit?.expectPong();
       this.outbox.control(Opcode.ping, HEARTBEAT);
     }
   }
@@ -577,7 +606,8 @@ export class EndpointConnection<Data = undefined>
   #fail(error: HoldfastError): void {
     if (this.#state !== 'open') return;
     const code = error.closeCode ?? CloseCode.internalError;
-    this.#beginClose({ code, reason: '', clean: false }, code);
+    const reason = error.code === 'ERR_POLICY_RATE' ? RATE_REASON : '';
+    this.#beginClose({ code, reason, clean: false }, code);
     this.#report(error);
   }
 
@@ -635,6 +665,7 @@ export class EndpointConnection<Data = undefined>
     this.#abort?.abort();
     // A paused socket would not see the peer's close frame or end. Not at once: our close frame goes first.
     const isHeldUp = this.#isHeldUp;
+    this.#isHeld = false;
     this.#inflating?.leave();
     this.#assembler?.dropWaiting();
     if (isHeldUp) queueMicrotask(() => this.resumeReading());
@@ -649,6 +680,7 @@ export class EndpointConnection<Data = undefined>
   #sendControl(opcode: number, payload: Uint8Array): boolean {
     if (this.#state !== 'open') return false;
     this.#lastWrite = this.#services.wheel.now;
+    if (opcode === Opcode.ping) this.#facts.frameLimit?.expectPong();
     this.outbox.control(opcode, payload);
     return true;
   }

@@ -86,7 +86,7 @@ export class TestGateway {
       },
       policies: [],
       upgradePolicies: [],
-      demands: { origins: 'any', isConfidential: false, addresses: [], others: {}, webSocket: 'none' },
+      demands: { origins: 'any', isConfidential: false, addresses: [], limits: [], others: {}, webSocket: 'none' },
       sessions,
       sessionMode: sessions ? 'existing' : 'none',
     };

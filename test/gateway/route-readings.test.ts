@@ -28,6 +28,7 @@ const OPEN: RouteDemands = {
   origins: ['self'],
   isConfidential: false,
   addresses: [],
+  limits: [],
   others: {},
   webSocket: { maxMessageBytes: 65_536, maxLifetimeMs: Number.POSITIVE_INFINITY },
 };

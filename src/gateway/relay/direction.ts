@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { Duplex } from 'node:stream';
 import { HoldfastError } from '../../base/errors.ts';
+import { CLOSE, DROP, type FrameLimit } from '../../policy/limits/frame-limit.ts';
 import { Backlog, isPlainSocket } from '../../websocket/backlog.ts';
 import { type CloseFrame, parseCloseFrame } from '../../websocket/protocol/close-frame.ts';
 import { FrameReader, type FrameSink } from '../../websocket/protocol/frame-reader.ts';
@@ -40,6 +41,10 @@ export interface DirectionOptions {
   readonly maxMessageBytes: number;
   readonly allowRsv1: boolean;
   readonly wheel: TimerWheel;
+  /** What the source may send. Left out: as much as it likes. */
+  readonly frameLimit?: FrameLimit | undefined;
+  /** The same of the target, which has to answer pings. */
+  readonly answerer?: FrameLimit | undefined;
 }
 
 /** What the payload of our pings begins with, by which their pongs are known. Their number follows, in four bytes. */
@@ -78,6 +83,12 @@ export class RelayDirection implements FrameSink {
   readonly #writesAtOnce: boolean;
   readonly #mostUnwantedBytes: number;
   #unwantedBytes = 0;
+  readonly #frameLimit: FrameLimit | undefined;
+  readonly #answerer: FrameLimit | undefined;
+  /** The source has sent too much, and is not read for a while. */
+  #isHeld = false;
+  /** The message that arrives is not passed on. */
+  #isDropping = false;
   /** The target is not waited for: what it does not take at once is thrown away, with all that follows. */
   #isImpatient = false;
   /** What waits while the target has yet to take what was written before. */
@@ -106,6 +117,8 @@ export class RelayDirection implements FrameSink {
     this.#target = options.target;
     this.#wheel = options.wheel;
     this.heardAt = options.wheel.now;
+    this.#frameLimit = options.frameLimit;
+    this.#answerer = options.answerer;
     this.#mostUnwantedBytes = options.maxMessageBytes + MOST_UNWANTED_BYTES;
     this.#reader = new FrameReader(this, {
       role: options.from === 'client' ? 'server' : 'client',
@@ -169,15 +182,43 @@ export class RelayDirection implements FrameSink {
       this.#unwantedBytes += length;
       if (this.#unwantedBytes > this.#mostUnwantedBytes) return void this.#source.destroy();
     }
+    const waitMs = this.#isTargetDone ? 0 : (this.#frameLimit?.takeBytes(length) ?? 0);
+    this.#read(chunk, length);
+    if (waitMs > 0 && !this.isSourceDone && !this.#isTargetDone) this.#hold(waitMs);
+  }
+
+  #read(chunk: Buffer, length: number): void {
     const wasTargetDone = this.#isTargetDone;
     this.#chunk = chunk;
     this.#start = this.#end = 0;
     this.#reader.push(chunk, length);
-    this.#heldHeaderBytes += length - this.#end;
+    // Of what is held back until later, nothing is the begin of a header.
+    if (!this.#isHeld) this.#heldHeaderBytes += length - this.#end;
     this.#flush();
     this.#chunk = NOTHING;
     if (this.#isTargetDone && !wasTargetDone) this.#owner.onTargetDone(this);
     if (this.isSourceDone) this.#owner.onSourceDone(this);
+  }
+
+  /** The source has sent too much: nothing of it is read for so many milliseconds. */
+  #hold(ms: number): void {
+    this.#reader.pause();
+    pauseReads(this.#source);
+    if (this.#isHeld) return;
+    this.#isHeld = true;
+    this.#frameLimit!.clock.setTimeout(() => this.#endHold(), ms);
+  }
+
+  #endHold(): void {
+    if (!this.#isHeld) return;
+    this.#isHeld = false;
+    const rest = this.#reader.takeRest();
+    if (rest && !this.isSourceDone) this.#read(rest, rest.length);
+    this.#resumeSource();
+  }
+
+  #resumeSource(): void {
+    if (!this.#isHeld && !this.#isWaitingForTarget) resumeReads(this.#source);
   }
 
   /**
@@ -226,6 +267,15 @@ export class RelayDirection implements FrameSink {
   onFrameStart(): void {
     const { opcode, headerStart, headerLength, payloadLength, header } = this.#reader;
     const isSplit = headerStart < 0;
+    if (opcode === Opcode.ping) this.#answerer?.expectPong();
+    if (this.#frameLimit !== undefined && !this.#isTargetDone) this.#judge(this.#frameLimit);
+    if (this.isSourceDone) return;
+    if (this.#isDropping && opcode < Opcode.close) {
+      this.#takeRange();
+      this.#start = this.#end = isSplit ? headerLength - this.#heldHeaderBytes : headerStart + headerLength;
+      this.#heldHeaderBytes = 0;
+      return;
+    }
     const isHeld = opcode === Opcode.close || opcode === Opcode.pong;
     if (isSplit || isHeld) this.#takeRange();
     this.#end = isSplit ? headerLength - this.#heldHeaderBytes : headerStart + headerLength;
@@ -244,8 +294,20 @@ export class RelayDirection implements FrameSink {
     }
   }
 
+  #judge(limit: FrameLimit): void {
+    const { opcode, fin, payloadLength } = this.#reader;
+    const verdict = limit.take(opcode, fin, payloadLength);
+    if (opcode === Opcode.text || opcode === Opcode.binary) this.#isDropping = verdict === DROP;
+    if (verdict > 0) return this.#hold(verdict);
+    if (verdict !== CLOSE) return;
+    this.#reader.stop();
+    const message = 'the client sends more than "limits" allow it over one WebSocket';
+    this.#error = new HoldfastError('ERR_POLICY_RATE', message, { closeCode: CloseCode.policyViolation });
+  }
+
   onFramePayload(chunk: Buffer, start: number, end: number): void {
     this.#end = end;
+    if (this.#isDropping && this.#control === undefined && this.#reader.opcode < Opcode.close) this.#start = end;
     if (this.#control === undefined) return;
     chunk.copy(this.#control, this.#reader.headerLength + this.#reader.payloadOffset, start, end);
     this.#start = end;
@@ -261,7 +323,7 @@ export class RelayDirection implements FrameSink {
       return;
     }
     this.#isInsideFrame = false;
-    if (fin && opcode < Opcode.close && !this.#isTargetDone) this.traffic.messages++;
+    if (fin && opcode < Opcode.close && !this.#isTargetDone && !this.#isDropping) this.traffic.messages++;
     if (this.#isPingWaiting && !this.#waitingClose) {
       this.#takeRange().push(this.#nextPing());
       this.#isPingWaiting = false;
@@ -328,7 +390,8 @@ export class RelayDirection implements FrameSink {
   #noteEnd(): void {
     this.#isTargetDone = true;
     this.#isInsideFrame = false;
-    resumeReads(this.#source);
+    if (this.#isHeld) queueMicrotask(() => this.#endHold());
+    else resumeReads(this.#source);
   }
 
   #pass(piece: Buffer): void {
@@ -399,6 +462,6 @@ export class RelayDirection implements FrameSink {
   /** The target has taken all it was sent. */
   readonly #onTaken = (): void => {
     this.#backlog = undefined;
-    resumeReads(this.#source);
+    this.#resumeSource();
   };
 }

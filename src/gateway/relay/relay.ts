@@ -3,6 +3,7 @@ import type { Clock } from '../../base/clock.ts';
 import type { HoldfastError } from '../../base/errors.ts';
 import { type Logger, sidPrefix } from '../../base/logger.ts';
 import type { HeaderLine } from '../../http/header-line.ts';
+import type { FrameLimit } from '../../policy/limits/frame-limit.ts';
 import { breakOf, hearLastWords } from '../../websocket/last-words.ts';
 import { checkClose } from '../../websocket/protocol/outgoing.ts';
 import { type TimerWheel, WheelEntry } from '../../websocket/timer-wheel.ts';
@@ -19,6 +20,8 @@ export interface RelayOptions {
   readonly socket: Duplex;
   readonly limits: RelayLimits;
   readonly wheel: TimerWheel;
+  /** What the client may send. Left out: as much as it likes. */
+  readonly frameLimit?: FrameLimit | undefined;
   /** Left out: it belongs to no session. */
   readonly attached?: AttachedSessions | undefined;
   /** For the log: who the client is. */
@@ -109,7 +112,7 @@ export class Relay extends WheelEntry implements DirectionOwner {
 
   constructor(options: RelayOptions, dialed: Dialed, early: Buffer) {
     super();
-    const { socket, limits, wheel, upstream, attached, affinityKey: sid = attached?.sid } = options;
+    const { socket, limits, wheel, upstream, attached, frameLimit, affinityKey: sid = attached?.sid } = options;
     this.server = dialed.server;
     this.#limits = limits;
     this.#clock = upstream.clock;
@@ -129,9 +132,10 @@ export class Relay extends WheelEntry implements DirectionOwner {
     const shared = { allowRsv1: dialed.extensions !== undefined, wheel };
     const { maxMessageBytes, maxBackendMessageBytes } = limits;
     const [source, target] = [socket, dialed.socket];
-    const up = new RelayDirection(this, { from: 'client', source, target, maxMessageBytes, ...shared });
+    const ends = { source, target, maxMessageBytes };
+    const up = new RelayDirection(this, { from: 'client', ...ends, ...shared, frameLimit });
     const back = { source: target, target: source, maxMessageBytes: maxBackendMessageBytes };
-    const down = new RelayDirection(this, { from: 'backend', ...back, ...shared });
+    const down = new RelayDirection(this, { from: 'backend', ...back, ...shared, answerer: frameLimit });
     this.sent = up.traffic;
     this.received = down.traffic;
     this.#client = newPeer('client', socket, up, down);
@@ -206,7 +210,8 @@ export class Relay extends WheelEntry implements DirectionOwner {
       const message = isTooBig ? error!.message.replace('maxMessageSize', LIMIT_NAMES[source.side]) : error!.message;
       this.#logViolation(source.side, message, error!);
       const end: RelayEnd = { code, reason: message, by: source.side };
-      const told = isTooBig ? this.#limitText(source.side) : '';
+      const isTooMany = error!.code === 'ERR_POLICY_RATE';
+      const told = isTooBig ? this.#limitText(source.side) : isTooMany ? 'too many messages' : '';
       if (target.side === 'backend') this.#closeAfterAnswers(end, told);
       // A message of the backend that is too big would come again on the next connection: the client gets the code.
       else this.#closeBoth(end, isTooBig ? code : CloseCode.badGateway, code, told);

@@ -29,7 +29,7 @@ export async function openEndpoint(
   early: Buffer,
   services: ConnectionServices,
   users: LiveUsers,
-  onGone: ConnectionFacts['onGone'],
+  { onGone, frameLimit }: Pick<ConnectionFacts, 'onGone' | 'frameLimit'>,
 ): Promise<EndpointConnection<unknown> | Refusal | undefined> {
   const { held, principal } = admitted;
   const handshake = new OpeningHandshake(admitted.head, upgrade, socket, {
@@ -78,6 +78,7 @@ export async function openEndpoint(
       session: attached,
       touchOnTraffic: held?.touchOnTraffic ?? 'never',
       deflate: accepted.deflate,
+      frameLimit,
       onGone: leaving(principal && users, endingOf(attached, held?.context, onGone)),
     };
     const connection = endpoint.open(socket, early, services, facts, accepted.data);

@@ -5,7 +5,7 @@ import type { Logger } from '../../base/logger.ts';
 import { SetMap } from '../../base/set-map.ts';
 import { parseSize } from '../../base/size.ts';
 import { broughtManager } from '../../config/brought-manager.ts';
-import type { Config, SessionConfig } from '../../config/config.ts';
+import type { Config, LimitsConfig, SessionConfig } from '../../config/config.ts';
 import type { Gateway } from '../../gateway/admit.ts';
 import type { SessionContext } from '../../gateway/held-session.ts';
 import { LiveUsers } from '../../gateway/live-users.ts';
@@ -19,6 +19,8 @@ import type { Ended } from '../../gateway/upgrade.ts';
 import type { Upstream } from '../../gateway/upstream/upstream.ts';
 import { createAddressList, doubtfulEntries } from '../../http/address-list.ts';
 import { createAddressPolicy } from '../../policy/address.ts';
+import type { Limits } from '../../policy/limits/limits.ts';
+import { SharedLimits } from '../../policy/limits/shared-limits.ts';
 import { SecurityEvents } from '../../policy/security-events.ts';
 import { warnOfClash } from '../../session/cookie-clash.ts';
 import { formsOf } from '../../session/identity/key-file.ts';
@@ -34,6 +36,7 @@ import type { LineSink } from '../line-output.ts';
 import { type AccessLog, createAccessLog, createLogger, lostLines, reportLostLines } from '../logging.ts';
 import { openSecurityLog, type SecurityLog } from '../security-log.ts';
 import { internalApi, openAssertionKeys } from './internal.ts';
+import { serverLimits } from './limits.ts';
 import { buildRoutes, dispatchersOf } from './routes.ts';
 import { Schemes } from './schemes.ts';
 import { type OpenSessions, SessionContexts, signingKeys } from './session-contexts.ts';
@@ -123,9 +126,12 @@ export async function build(
       assertionKeys,
       issuer: config.assertions?.issuer ?? 'holdfast',
     });
+    const limits = serverLimits(config.policy?.limits, { clock, logger });
+    const routeLimits = new Map<LimitsConfig, Limits>();
     const entries = await buildRoutes(config, {
-      ...{ logger, security, upstreams, schemes, sessions, openSessions: openContext, folder: process.cwd() },
+      ...{ clock, logger, security, upstreams, schemes, sessions, openSessions: openContext, folder: process.cwd() },
       httpsPort: environment.httpsPort,
+      ...{ limits: routeLimits, serverFrames: limits.frames },
       dispatchers: dispatchersOf(config),
     });
     const managers = managersByHost(entries);
@@ -136,6 +142,11 @@ export async function build(
     for (const endpoint of endpointsOf(entries)) {
       await endpoint.start({ clock, logger });
       started.push(endpoint);
+    }
+    const sharedLimits = [limits, ...routeLimits.values()].filter(({ isShared }) => isShared);
+    if (sharedLimits.length > 0 && sessions?.ledger) {
+      const shared = await SharedLimits.start(sharedLimits, { ledger: sessions.ledger, clock, logger });
+      subscriptions.push(() => shared.close());
     }
     for (const upstream of upstreams.values()) {
       const ledger = ledgerOf(upstream, entries, sessions);
@@ -148,6 +159,7 @@ export async function build(
       readings: new RouteReadings(entries, router),
       trustedProxies: createAddressList(config.trustedProxies ?? []),
       addresses: config.policy?.addresses && createAddressPolicy(config.policy.addresses),
+      limits,
       clock,
       logger,
       security,

@@ -1,7 +1,14 @@
 import { HoldfastError } from '../../base/errors.ts';
 import { getOrInsert } from '../../base/get-or-insert.ts';
 import type { Logger } from '../../base/logger.ts';
-import type { AddressesConfig, ApplicationConfig, Config, RouteConfig, SessionConfig } from '../../config/config.ts';
+import type {
+  AddressesConfig,
+  ApplicationConfig,
+  Config,
+  LimitsConfig,
+  RouteConfig,
+  SessionConfig,
+} from '../../config/config.ts';
 import { title } from '../../config/fields.ts';
 import { type InheritedPolicy, serverPolicy, transportOf, within } from '../../config/inherited-policy.ts';
 import type { PageRewriter } from '../../gateway/exchange/url-client.ts';
@@ -18,6 +25,7 @@ import { parseRoutePattern } from '../../http/route-pattern.ts';
 import { createAddressPolicy } from '../../policy/address.ts';
 import { Authentication } from '../../policy/auth/authentication.ts';
 import { Cors } from '../../policy/cors.ts';
+import type { Limits, LimitsEnvironment } from '../../policy/limits/limits.ts';
 import { createOriginPolicy } from '../../policy/origin.ts';
 import type { Policy } from '../../policy/policy.ts';
 import type { SecurityEvents } from '../../policy/security-events.ts';
@@ -26,6 +34,7 @@ import type { SessionManager } from '../../session/manager.ts';
 import { Dispatcher } from '../../websocket/dispatcher.ts';
 import { type ServedEndpoint, servedEndpoint } from '../../websocket/endpoint.ts';
 import { declaredEndpoints } from './declared-endpoints.ts';
+import { makeLimits } from './limits.ts';
 import { type PagePlace, pagePlace, SchemePages } from './scheme-pages.ts';
 import type { Schemes } from './schemes.ts';
 import { demandsOf, sharesServer, stricterRoutes } from './stricter-routes.ts';
@@ -49,6 +58,11 @@ export interface RouteSources {
   readonly policy: InheritedPolicy;
   /** Of lists so far: that of an application is built once, and not for each of its routes. */
   readonly addressPolicies: Map<AddressesConfig, Policy>;
+  /** Those so far, each once: all routes of an application count together. */
+  readonly limits: Map<LimitsConfig, Limits>;
+  /** Of the server. */
+  readonly serverFrames: Limits['frames'];
+  readonly clock: LimitsEnvironment['clock'];
   /** Attributes that the routes of a mounted application load, by what its mount says. */
   readonly attributes?: readonly string[] | undefined;
   /** `touch` of the routes of a mounted application that do not say, by what its mount says. */
@@ -112,6 +126,7 @@ async function entriesOf(
       const attributes = joined(sources.attributes, config.attributes);
       const policy = within(sources.policy, config.policy);
       const place = own.session === undefined ? sources.place : sessions && pagePlace(sessions, prefix, policy);
+      limitsOf(policy, `the application at ${prefix}`, sources);
       const touch = config.touch ?? sources.touch;
       entries.push(...(await entriesOf(own, { ...sources, sessions, place, attributes, policy, touch }, prefix)));
     } else {
@@ -140,13 +155,17 @@ function routeEntries(config: RouteConfig, sources: RouteSources, mount: string)
   const paths = config.path ?? endpoint?.patterns ?? [];
   const patterns = (typeof paths === 'string' ? [paths] : paths).map(path => mount + path);
   const policy = within(sources.policy, config.policy);
+  const limits = limitsOf(policy, [title(config), config.host, config.methods, mount].flat().join(' ').trim(), sources);
+  const isDropping = [...sources.serverFrames, ...limits.flatMap(({ frames }) => frames)].some(
+    ({ whenExceeded }) => whenExceeded === 'drop',
+  );
   return patterns.map(pattern => {
     const name = config.name ?? (config.host ?? '') + pattern;
     const authentication = authenticationOf(policy, name, sources);
     if (authentication && sources.place) sources.pages.add(authentication, sources.place, config.host);
     const target = endpoint
       ? endpointTarget(endpoint, sources.dispatchers)
-      : makeTarget(config, sources, name, pattern);
+      : makeTarget(config, sources, name, pattern, isDropping);
     return {
       pattern,
       name,
@@ -157,6 +176,7 @@ function routeEntries(config: RouteConfig, sources: RouteSources, mount: string)
         target,
         policies: routePolicies(policy, sources),
         authentication,
+        limits,
         cors: corsOf(policy, sources.logger),
         upgradesInsecureRequests: transportOf(policy).upgradeInsecureRequests,
         upgradePolicies: [...shield(config, sources), ...originPolicies(config, endpoint, sources)],
@@ -253,7 +273,13 @@ export function endpointTarget(
   return { kind: 'endpoint', endpoint };
 }
 
-function makeTarget(config: RouteConfig, sources: RouteSources, name: string, pattern: string): Target {
+function makeTarget(
+  config: RouteConfig,
+  sources: RouteSources,
+  name: string,
+  pattern: string,
+  isDropping: boolean,
+): Target {
   if (config.files !== undefined)
     return { kind: 'files', serve: createFileServer(config.files), ...(config.fetch && { otherwise: config.fetch }) };
   if (config.fetch) return { kind: 'fetch', handler: config.fetch };
@@ -269,7 +295,9 @@ function makeTarget(config: RouteConfig, sources: RouteSources, name: string, pa
       ? undefined
       : new PathRewrite(parseRoutePattern(pattern), config.rewrite, pathTolerance(config));
   const { websocket = true } = config;
-  const relay = websocket === false ? undefined : relayLimits(websocket === true ? {} : websocket);
+  const options = websocket === true ? {} : websocket;
+  // A message may be compressed by what those before it have said: where some are dropped, none may be.
+  const relay = options ? relayLimits(isDropping ? { ...options, compression: 'refuse' } : options) : undefined;
   return { kind: 'upstream', upstream, relay, rewrite, rewriter: config.rewriteLinks ? sources.rewriter : undefined };
 }
 
@@ -310,6 +338,11 @@ function authenticationOf(
 ): Authentication | undefined {
   if (auth === undefined || auth === false) return undefined;
   return new Authentication({ schemes: [auth].flat().map(name => schemes.get(name)), roles, place, security, route });
+}
+
+/** Those of the application are made before its routes are, so that they have its name. */
+function limitsOf({ limits }: InheritedPolicy, name: string, sources: RouteSources): readonly Limits[] {
+  return limits.map(config => getOrInsert(sources.limits, config, () => makeLimits(name, config, sources)));
 }
 
 function corsOf({ cors, origins = [] }: InheritedPolicy, logger: Logger): Cors | undefined {

@@ -193,12 +193,13 @@ export function demandsOf(
   outer: InheritedPolicy,
 ): RouteDemands {
   // CORS asks nothing of a request: it says who may read the answer.
-  const { origins: _, cors: __, transport, addresses, ...others } = within(outer, policy);
+  const { origins: _, cors: __, transport, addresses, limits, ...others } = within(outer, policy);
   const isSocket = upstream !== undefined || endpoint !== undefined;
   return {
     origins: isSocket ? (policy?.origins ?? endpoint?.options.origins ?? outer.origins ?? ['self']) : 'any',
     isConfidential: transportOf({ transport }).confidential !== undefined,
     addresses,
+    limits,
     others,
     webSocket:
       upstream === undefined ? 'own' : websocket === false ? 'none' : relayLimits(websocket === true ? {} : websocket),

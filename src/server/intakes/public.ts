@@ -115,6 +115,7 @@ export class PublicIntake implements Intake {
     // It may have begun while the session was read.
     if (this.#isDraining) {
       admitted.held?.[Symbol.dispose]();
+      admitted.seat?.leave();
       return draining();
     }
     // An idle connection keeps what its last line will say only if there will be one.

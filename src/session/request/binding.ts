@@ -102,6 +102,8 @@ export class SessionBinding {
   #areHeadersSent = false;
   #isClientGone = false;
   #isReleased = false;
+  /** Why this client may begin no session now. */
+  #refusedNew: Error | undefined;
 
   constructor(services: BindingServices, request: SessionRequest) {
     this.#services = services;
@@ -184,13 +186,19 @@ export class SessionBinding {
 
   /**
    * `open` when the request loads a page into a window, else `get`: the parts of a page do not race to make a session
-   * each. Where anonymous sessions fill all the room that they may, a page gets none, so that it can still lead to a
-   * login.
+   * each. Where anonymous sessions fill all the room that they may, or the client may begin no more of them now, a page
+   * gets none, so that it can still lead to a login.
    */
   async auto(): Promise<Session | undefined> {
     await this.#load();
     if (!this.#isNewHere || this.current) return this.current;
-    return this.#claimant || (await this.#services.registry.capacity.mayBeginUnasked()) ? this.open() : undefined;
+    if (!this.#claimant && !(await this.#services.registry.capacity.mayBeginUnasked())) return undefined;
+    try {
+      return await this.open();
+    } catch (error) {
+      if (this.#refusedNew === undefined || error !== this.#refusedNew) throw error;
+      return undefined;
+    }
   }
 
   /**
@@ -238,7 +246,7 @@ export class SessionBinding {
       }
     }
     // What the parts of a page make together may have been signed in by another of them.
-    const fresh = await this.#create(undefined).catch(error => {
+    const fresh = await this.#create(undefined, true).catch(error => {
       if (!isSuperseded(error)) throw error;
       return this.#begin({ sid: createSid(), secret: createSecret() }, undefined);
     });
@@ -676,21 +684,34 @@ export class SessionBinding {
     }
   }
 
-  async #create(owner: SessionHeader['owner']): Promise<Session> {
+  /** @param isLogin Whoever signs in is not held to what others may begin. */
+  async #create(owner: SessionHeader['owner'], isLogin = false): Promise<Session> {
     const { clock, tracking } = this.#services;
     const derived = tracking.ticketOfNonce(this.#request, clock.now());
-    const session = derived && (await this.#createFrom(derived, owner));
-    return session ?? this.#begin({ sid: createSid(), secret: createSecret() }, owner);
+    const mayBegin = () => {
+      this.#refusedNew = owner || isLogin ? undefined : this.#request.refuseNew?.();
+      if (this.#refusedNew) throw this.#refusedNew;
+    };
+    const session = derived && (await this.#createFrom(derived, owner, mayBegin));
+    if (session) return session;
+    mayBegin();
+    return this.#begin({ sid: createSid(), secret: createSecret() }, owner);
   }
 
   /** The session that the parts of a page make together. Undefined: it was made before and is over, which it stays. */
-  async #createFrom(derived: SessionTicket, owner: SessionHeader['owner']): Promise<Session | undefined> {
+  async #createFrom(
+    derived: SessionTicket,
+    owner: SessionHeader['owner'],
+    mayBegin: () => void,
+  ): Promise<Session | undefined> {
     const { registry } = this.#services;
     const { sid } = derived;
     if (registry.hasEnded(sid)) return undefined;
     // `load` would take what does not exist yet for what has ended.
-    if (!(await registry.validate(sid)) && !(await registry.hasLived(sid)))
+    if (!(await registry.validate(sid)) && !(await registry.hasLived(sid))) {
+      mayBegin();
       return this.#begin(derived, owner, () => registry.beginLife(sid));
+    }
     const loaded = await registry.load(sid);
     if (!loaded) return undefined;
     // Another part of the page has made it already.

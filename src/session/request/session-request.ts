@@ -24,4 +24,9 @@ export interface SessionRequest extends TrackedRequest {
    * works at once. Default: none.
    */
   readonly attributes?: readonly string[] | undefined;
+  /**
+   * Asked once when a session that belongs to nobody is about to begin: why there is to be none now. A page that nobody
+   * has asked a session for goes without; `open` throws it. Absent: no limit.
+   */
+  refuseNew?(): Error | undefined;
 }

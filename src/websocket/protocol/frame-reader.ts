@@ -111,6 +111,14 @@ export class FrameReader {
     if (rest !== undefined) this.#read(rest, rest.length, true);
   }
 
+  /** As `resume`, for a caller that pushes itself what was left. Undefined: there is nothing. */
+  takeRest(): Buffer | undefined {
+    const rest = this.#rest;
+    this.#paused = false;
+    this.#rest = undefined;
+    return rest;
+  }
+
   /** Reads the first `end` bytes, by default all. Nothing of the chunk is needed after it returns. */
   push(chunk: Buffer, end = chunk.length): void {
     this.#read(chunk, end, false);

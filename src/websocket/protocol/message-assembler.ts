@@ -14,8 +14,21 @@ export interface MessageLimits extends FrameLimits {
   maxInflatedBytes: number;
 }
 
+/** Holds a peer to what it may send. */
+export interface FrameMeter {
+  /**
+   * A frame begins. @returns 0: it is taken; more than 0: so is it, and none after it for so many milliseconds; -1: the
+   * message is to be thrown away; -2: the connection closes.
+   */
+  take(opcode: number, fin: boolean, payloadLength: number): number;
+}
+
 /** Who gets what a connection receives. Binary payloads are valid until the call returns. */
 export interface MessageHandler {
+  /** Left out: the peer may send as much as it likes. */
+  readonly frameLimit?: FrameMeter | undefined;
+  /** By `frameLimit`: nothing is to be read for so many milliseconds. */
+  hold?(ms: number): void;
   /** True: fragmented messages are handed out piece by piece, in `onFragment`. */
   readonly wantsFragments: boolean;
   onMessage(data: string | Buffer): void;
@@ -74,6 +87,8 @@ export class MessageAssembler implements FrameSink {
   #isCompressed = false;
   /** The current message came, or is coming, in more than one frame. */
   #isFragmented = false;
+  /** The current message is thrown away. What is compressed is inflated all the same: the next one may build on it. */
+  #isDropped = false;
   #gathered: Buffer | undefined;
   #gatheredBytes = 0;
   #utf8: Utf8Validator | undefined;
@@ -104,17 +119,32 @@ export class MessageAssembler implements FrameSink {
   }
 
   onFrameStart(): void {
-    const { opcode, fin, rsv1 } = this.reader;
+    const { opcode, fin, rsv1, payloadLength } = this.reader;
+    const limit = this.handler?.frameLimit;
+    const verdict = limit === undefined ? 0 : limit.take(opcode, fin, payloadLength);
+    if (verdict !== 0) this.#hold(verdict);
     if (opcode === Opcode.continuation || opcode >= Opcode.close) return;
     this.#isText = opcode === Opcode.text;
     this.#isCompressed = rsv1;
     this.#isFragmented = !fin;
+    this.#isDropped = verdict === -1;
     this.#gatheredBytes = 0;
     this.#utf8?.reset();
   }
 
+  #hold(verdict: number): void {
+    if (verdict > 0) this.handler?.hold?.(verdict);
+    else if (verdict === -2)
+      this.#fail(
+        new HoldfastError('ERR_POLICY_RATE', 'the client sends more than "limits" allow it over one WebSocket', {
+          closeCode: CloseCode.policyViolation,
+        }),
+      );
+  }
+
   onFramePayload(chunk: Buffer, start: number, end: number): void {
     const { reader } = this;
+    if (this.#isDropped && reader.opcode < Opcode.close && !this.#isCompressed) return;
     const isWholeFrame = end - start === reader.payloadLength;
     const ascii = reader.masked && applyMask(chunk, start, end, rotateMask(reader.mask, reader.payloadOffset));
     if (reader.opcode >= Opcode.close) {
@@ -135,6 +165,8 @@ export class MessageAssembler implements FrameSink {
     const { reader } = this;
     if (reader.opcode >= Opcode.close) {
       if (reader.payloadLength === 0) this.#onControl(EMPTY);
+    } else if (this.#isDropped && !this.#isCompressed) {
+      return;
     } else if (!this.#isFragmented) {
       // A frame that lay whole in one chunk was handed on when its payload came.
       if (reader.payloadLength === 0) this.#onWholeMessage(EMPTY, 0, 0, true);
@@ -221,6 +253,7 @@ export class MessageAssembler implements FrameSink {
   }
 
   #onInflatedMessage(bytes: Buffer): void {
+    if (this.#isDropped) return;
     if (this.#isText && !isUtf8(bytes)) return this.#fail(invalidUtf8());
     const data = this.#isText ? bytes.toString('utf8') : bytes;
     // A deflate stream cannot be cut at frames, so a compressed message is one fragment, the last.

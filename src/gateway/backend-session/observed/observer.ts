@@ -4,6 +4,7 @@ import { parseDuration } from '../../../base/duration.ts';
 import type { Logger } from '../../../base/logger.ts';
 import type { ClientHeaders } from '../../../http/client-headers.ts';
 import type { HeaderLine } from '../../../http/header-line.ts';
+import type { Refusal } from '../../../http/refusal.ts';
 import type { RequestHead } from '../../../http/request-head.ts';
 import type { Ledger } from '../../../session/ledger.ts';
 import type { AnsweredBy, BackendSession, RelayedSocket } from '../backend-session.ts';
@@ -86,20 +87,25 @@ export class SessionObserver {
   /**
    * Looks up the session that a request claims.
    *
+   * @param limit Asked before one is kept that was not known. Default: there is none.
    * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when it is not known whether it is live.
    */
-  async begin(head: RequestHead): Promise<ObservedExchange> {
+  async begin(head: RequestHead, limit: SessionLimit = noLimit): Promise<ObservedExchange> {
     const claim = this.source.claimOf(head);
     if (claim === 'ambiguous') {
       this.#options.logger.info(
         { event: 'session-ambiguous', upstream: this.#options.upstream, address: head.clientAddress },
         'a request shows several sessions, and none of them is taken',
       );
-      return new ObservedExchange(this, undefined, false);
+      return new ObservedExchange(this, undefined, false, limit);
     }
-    return new ObservedExchange(this, claim, claim !== undefined && (await this.sessions.isLive(claim.key)));
+    return new ObservedExchange(this, claim, claim !== undefined && (await this.sessions.isLive(claim.key)), limit);
   }
 }
+
+/** Why a client is given no session now. */
+export type SessionLimit = () => Refusal | undefined;
+const noLimit: SessionLimit = () => undefined;
 
 /** The session of one exchange, as the client claims it and as the backend's answer says it is. */
 export class ObservedExchange implements BackendSession {
@@ -112,9 +118,11 @@ export class ObservedExchange implements BackendSession {
   #isLive: boolean;
   #key: string | undefined;
   #attached: AttachedSocket | undefined;
+  readonly #limit: SessionLimit;
 
-  constructor(observer: SessionObserver, claim: SessionClaim | undefined, isLive: boolean) {
+  constructor(observer: SessionObserver, claim: SessionClaim | undefined, isLive: boolean, limit: SessionLimit) {
     this.#observer = observer;
+    this.#limit = limit;
     this.#claimed = claim?.key;
     this.#isPassedOn = claim?.isPassedOn ?? false;
     this.#value = isLive ? claim?.value : undefined;
@@ -148,8 +156,11 @@ export class ObservedExchange implements BackendSession {
    * Nothing but the answer to a request that showed the session itself ends it, replaces it or keeps it alive.
    *
    * What changes is known to the other processes before the client hears of it, as far as the ledger can be reached.
+   *
+   * @returns a refusal in the place of an answer by which a client would get one session too many: without it the client
+   * would be signed in, as its backend sees it, and nobody here would know.
    */
-  answered(rawHeaders: readonly string[], { status, server }: AnsweredBy): Promise<undefined> | undefined {
+  answered(rawHeaders: readonly string[], { status, server }: AnsweredBy): Promise<Refusal | undefined> | undefined {
     const { sessions, source, clock, trustsAnswers } = this.#observer;
     const word = source.wordIn(rawHeaders, clock.now());
     if (word === 'over') return this.#end();
@@ -163,7 +174,8 @@ export class ObservedExchange implements BackendSession {
     }
     // Nobody has given it. Where unknown visitors are sent away to sign in, a redirect says nothing of the session.
     const isAccepted = word !== undefined || (this.#isPassedOn && isSuccess);
-    return trustsAnswers && isAccepted ? this.#confirm(key, server.url) : undefined;
+    // It may be made up: one too many is not taken for live, and the answer passes.
+    return trustsAnswers && isAccepted && !this.#limit() ? this.#confirm(key, server.url) : undefined;
   }
 
   /** The WebSocket ends with the session, if there is one. */
@@ -184,8 +196,11 @@ export class ObservedExchange implements BackendSession {
     if (await this.#isClaimKnown()) await this.#observer.sessions.over(this.#claimed!);
   }
 
-  async #replace(key: string, server: string): Promise<undefined> {
+  async #replace(key: string, server: string): Promise<Refusal | undefined> {
     const { sessions } = this.#observer;
+    // One for another is no more than there were.
+    const refusal = this.#isLive ? undefined : this.#limit();
+    if (refusal) return refusal;
     await sessions.issued(key, server);
     if (await this.#isClaimKnown()) await sessions.over(this.#claimed!, key);
     this.#key = key;
@@ -217,8 +232,7 @@ export function bothSessions(managed: BackendSession, observed: ObservedExchange
     async answered(rawHeaders, by) {
       const heard = await managed.answered(rawHeaders, by);
       // A refusal takes the place of the answer, and yet the backend has given it.
-      await observed.answered(rawHeaders, by);
-      return heard;
+      return (await observed.answered(rawHeaders, by)) ?? heard;
     },
   };
 }
