@@ -5,13 +5,40 @@ import type { JwtOptions } from '../policy/auth/jwt.ts';
 import type { RolesOptions } from '../policy/auth/roles.ts';
 
 /** How users show who they are: one scheme, which routes name under `policy.auth`. */
-export type AuthConfig = SessionAuthConfig | FunctionAuthConfig | JwtAuthConfig | IntrospectionAuthConfig;
+export type AuthConfig =
+  | SessionAuthConfig
+  | BasicAuthConfig
+  | FunctionAuthConfig
+  | JwtAuthConfig
+  | IntrospectionAuthConfig;
 
 /** Users whom a handler (`sessions.signIn`) or a backend (`Holdfast-Session`) has signed in. */
 export interface SessionAuthConfig extends RolesOptions {
   type: 'session';
   /** Path or URL of the application's page to sign in on, for pages that people open. Default: none, and they get 401. */
   loginPage?: string;
+}
+
+/** Users with a password that is sent with each request (RFC 7617), from a file that `htpasswd` writes. */
+export interface BasicAuthConfig extends RolesOptions {
+  type: 'basic';
+  /**
+   * The password file. Hashes of bcrypt (`htpasswd -B`), SHA-512-crypt, SHA-256-crypt, APR1 and SHA-1 are verified; a line
+   * of another form is an error. Read again when it changes.
+   */
+  file: string;
+  /**
+   * What browsers show when they ask for a password: visible ASCII characters and blanks, at most 256. Default: the name
+   * of the scheme, or `users` where that is not ASCII.
+   */
+  realm?: string;
+  /**
+   * How long a password that was right is not compared again. It is forgotten at once when its line in the file changes, or
+   * a wrong one is shown for its user. At most `24h`; `0` compares each time. Default `10m`.
+   */
+  rememberFor?: Duration;
+  /** The target gets the `Authorization` header all the same. Default `false`. */
+  passCredentials?: boolean;
 }
 
 /** Users whom a function of the program finds in the request. */

@@ -1,12 +1,14 @@
 import * as z from 'zod';
 import { type Duration, parseDuration } from '../base/duration.ts';
 import { nearestName } from '../base/nearest-name.ts';
+import { isRealm } from '../http/basic-credentials.ts';
 import { isFieldValue, isToken } from '../http/token.ts';
 import type { AuthenticateFunction } from '../policy/auth/function.ts';
 import type { RolesOptions } from '../policy/auth/roles.ts';
 import type { BearerPlaces } from '../policy/auth/tokens/bearer.ts';
 import type {
   AuthConfig,
+  BasicAuthConfig,
   FunctionAuthConfig,
   IntrospectionAuthConfig,
   JwtAuthConfig,
@@ -45,10 +47,7 @@ const url = textLike(
   value => URL.canParse(value) && /^https?:$/.test(new URL(value).protocol) && new URL(value).username === '',
   'not an absolute http(s) URL, such as "https://id.example.com/jwks"',
 );
-const realm = textLike(
-  value => /^[\x20-\x7e]{1,256}$/.test(value),
-  'not a realm; write at most 256 visible ASCII characters and blanks',
-);
+const realm = textLike(isRealm, 'not a realm; write at most 256 visible ASCII characters and blanks');
 const limited = measured({ ...DURATION, example: '"5s"' }, 'a request could wait for ever');
 
 /** A duration of at most `most`; 0 is one. */
@@ -81,6 +80,14 @@ const SCHEMES: { [T in AuthConfig['type']]: z.ZodType<Extract<AuthConfig, { type
     ...roles,
     type: z.literal('session'),
     loginPage: page.optional(),
+  }),
+  basic: section<BasicAuthConfig>('auth of the type "basic"', {
+    ...roles,
+    type: z.literal('basic'),
+    file: text,
+    realm: realm.optional(),
+    rememberFor: upTo('24h', 'passwords would be taken without a comparison for that long').optional(),
+    passCredentials: flag.optional(),
   }),
   function: section<FunctionAuthConfig>('auth of the type "function"', {
     ...roles,

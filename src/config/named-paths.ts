@@ -32,6 +32,7 @@ const APPLICATION: Places<ApplicationConfig> = {
 };
 /** Of schemes of every type: names of paths mean the same in all of them. */
 const AUTH: Places<AuthConfig> = {
+  file: 'file',
   groups: 'file',
   jwksFile: 'file',
   publicKeyFile: 'file',

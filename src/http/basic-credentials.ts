@@ -49,14 +49,10 @@ export function readBasicCredentials(header: string): BasicCredentials | string 
 /** A byte order mark is of the name, as any other character. */
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
-/** What a realm is made of: quoted-string takes more, but nothing says in which charset it would be read. */
-const REALM = /^[\x20-\x7e]{1,256}$/;
-
+/**
+ * True for what a realm can be: quoted-string takes more, but nothing says in which charset it would be read (RFC 7617
+ * §2.1 has one for credentials only).
+ */
 export function isRealm(text: string): boolean {
-  return REALM.test(text);
-}
-
-/** The challenge (RFC 7617 §2.1): clients send UTF-8 then. */
-export function basicChallenge(realm: string): string {
-  return `Basic realm="${realm.replaceAll(/["\\]/g, '\\$&')}", charset="UTF-8"`;
+  return /^[\x20-\x7e]{1,256}$/.test(text);
 }

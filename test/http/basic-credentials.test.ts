@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { basicChallenge, isRealm, readBasicCredentials } from '../../src/http/basic-credentials.ts';
+import { isRealm, readBasicCredentials } from '../../src/http/basic-credentials.ts';
 
 const encode = (text: string | Uint8Array) => Buffer.from(text as string).toString('base64');
 
@@ -52,10 +52,6 @@ describe('an Authorization header of the scheme Basic', () => {
   test.each(['Bearer abc', 'Basics YTpi', 'Digest username="a"', ''])('%j is of another scheme', header => {
     expect(readBasicCredentials(header)).toBeUndefined();
   });
-});
-
-test('the challenge quotes quotes and backslashes of the realm, and asks for UTF-8', () => {
-  expect(basicChallenge('The "realm" \\')).toBe(String.raw`Basic realm="The \"realm\" \\", charset="UTF-8"`);
 });
 
 test.each([

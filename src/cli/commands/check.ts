@@ -4,6 +4,7 @@ import { checkFiles } from '../../config/check-files.ts';
 import { byLine, ConfigError, formatProblem } from '../../config/config-error.ts';
 import { readConfig } from '../../config/load.ts';
 import { checkHandlers } from '../../server/assembly/check-handlers.ts';
+import { checkPasswordFiles } from '../../server/assembly/check-password-files.ts';
 import { checkTokenFiles } from '../../server/assembly/check-token-files.ts';
 import { checkStricterRoutes } from '../../server/assembly/stricter-routes.ts';
 import type { Command } from '../command.ts';
@@ -17,9 +18,11 @@ export const check: Command = {
     const file = configFile(named);
     try {
       const { config, locate } = await readConfig(file);
-      const handlers = toProblems([...(await checkHandlers(config)), ...(await checkTokenFiles(config))], locate);
-      const errors = [...(await checkFiles(config, locate)), ...handlers].sort(byLine);
-      const warnings = [...checkConfig(config, locate), ...toProblems(checkStricterRoutes(config), locate)];
+      const passwords = await checkPasswordFiles(config);
+      const read = [...(await checkHandlers(config)), ...(await checkTokenFiles(config)), ...passwords.faults];
+      const errors = [...(await checkFiles(config, locate)), ...toProblems(read, locate)].sort(byLine);
+      const doubts = [...checkStricterRoutes(config), ...passwords.warnings];
+      const warnings = [...checkConfig(config, locate), ...toProblems(doubts, locate)];
       for (const problem of errors) console.log(formatProblem(problem));
       for (const problem of warnings.sort(byLine))
         console.log(formatProblem({ ...problem, message: `warning: ${problem.message}` }));

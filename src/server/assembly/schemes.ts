@@ -3,9 +3,11 @@ import { parseDuration } from '../../base/duration.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { AuthConfig } from '../../config/auth-config.ts';
 import type { Config } from '../../config/config.ts';
+import { BasicScheme } from '../../policy/auth/basic.ts';
 import { FunctionScheme } from '../../policy/auth/function.ts';
 import { IntrospectionScheme } from '../../policy/auth/introspection.ts';
 import { JwtScheme } from '../../policy/auth/jwt.ts';
+import { PasswordVerifier } from '../../policy/auth/passwords/password-verifier.ts';
 import { RoleSource } from '../../policy/auth/roles.ts';
 import type { Scheme } from '../../policy/auth/scheme.ts';
 import { ApplicationLogin } from '../../policy/auth/session.ts';
@@ -18,10 +20,13 @@ export interface SchemeServices {
 interface Made extends SchemeServices {
   readonly name: string;
   readonly roleSource: RoleSource;
+  readonly verifier: PasswordVerifier;
 }
 
 const MAKE: { [T in AuthConfig['type']]: (config: Extract<AuthConfig, { type: T }>, made: Made) => Scheme } = {
   session: ({ loginPage }, made) => new ApplicationLogin({ ...made, loginPage }),
+  basic: ({ file, realm, rememberFor = '10m', passCredentials = false }, made) =>
+    new BasicScheme({ ...made, file, realm, rememberMs: parseDuration(rememberFor), passCredentials }),
   function: ({ authenticate, timeout = '5s', challenge }, made) =>
     new FunctionScheme({ ...made, authenticate, timeoutMs: parseDuration(timeout), challenge }),
   jwt: (options, made) => new JwtScheme(options, made),
@@ -32,12 +37,15 @@ const MAKE: { [T in AuthConfig['type']]: (config: Extract<AuthConfig, { type: T 
 export class Schemes {
   readonly #schemes = new Map<string, Scheme>();
   readonly #sources: RoleSource[] = [];
+  /** Has no thread before it is asked. */
+  readonly #verifier: PasswordVerifier;
 
   constructor({ auth = {} }: Pick<Config, 'auth'>, services: SchemeServices) {
+    this.#verifier = new PasswordVerifier(services);
     for (const [name, config] of Object.entries(auth)) {
       const roleSource = new RoleSource(config, { scheme: name, ...services });
       this.#sources.push(roleSource);
-      this.#schemes.set(name, make(config, { ...services, name, roleSource }));
+      this.#schemes.set(name, make(config, { ...services, name, roleSource, verifier: this.#verifier }));
     }
   }
 
@@ -54,6 +62,7 @@ export class Schemes {
   async close(): Promise<void> {
     for (const source of this.#sources) source.close();
     await Promise.allSettled([...this.#schemes.values()].map(async scheme => scheme.close?.()));
+    await this.#verifier.close();
   }
 }
 

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { readPasswordFile, textOf } from '../../../src/policy/auth/passwords/password-file.ts';
 import { readPasswordHash, unmatchable } from '../../../src/policy/auth/passwords/password-hash.ts';
+import { cpuTime } from '../../cpu-time.ts';
 import { REFUSED, VERIFIED } from './written-hashes.ts';
 
 const HASH = VERIFIED[0]![1];
@@ -105,11 +106,9 @@ describe('a password file', () => {
     expect(text).toMatch(/; and 3 more$/);
   });
 
-  test('of 20,000 users is read in less than two seconds', () => {
+  test('of 20,000 users takes less than a second of a core', () => {
     const text = Array.from({ length: 20_000 }, (_, i) => `user${i}:${HASH}\n`).join('');
-    const start = performance.now();
-    expect(readPasswordFile(text, 'users').users.size).toBe(20_000);
-    expect(performance.now() - start).toBeLessThan(2_000);
+    expect(cpuTime(() => readPasswordFile(text, 'users'))).toBeLessThan(1_000);
   });
 });
 
