@@ -112,33 +112,37 @@ export class CalmLogger implements Logger {
   }
 
   #take(level: LogLevel, fields: object, message: string): void {
+    let isSecurity = false;
     try {
-      const isSecurity = isSecurityEvent(fields);
-      if (isSecurity)
-        for (const listener of this.#listeners) callListener(() => listener(fields as Fields, message), nothing);
-      if (!isEnabled(isSecurity ? this.#securityLogger : this.#logger, level)) return;
-      if ((fields as { event?: unknown }).event === LINES_DROPPED) {
-        this.#write(level, fields, message);
-        return;
-      }
-      const kind = isSecurity ? this.#securityKind(level, fields, message) : this.#ordinaryKind(level, fields, message);
-      if (kind.left > 0) {
-        kind.left--;
-        if (isSecurity && hasAddress(fields)) this.#security.get(eventOf(fields))!.left--;
-        this.#write(level, fields, message);
-        return;
-      }
-      kind.repeated++;
-      kind.fields = fields;
-      kind.message = message;
-      const { id } = fields as { id?: unknown };
-      if (id !== undefined) {
-        kind.ids ??= [];
-        if (kind.ids.length < MAX_IDS) kind.ids.push(id);
-      }
+      isSecurity = isSecurityEvent(fields);
+      this.#log(level, fields, message, isSecurity);
     } catch {
       // Somebody else's object in the fields. Nothing that was to be logged is worth a request.
     }
+    // Behind its line, so that what they make of it stands below.
+    if (isSecurity) this.#tell(fields as Fields, message);
+  }
+
+  #tell(fields: Fields, message: string): void {
+    for (const listener of this.#listeners) callListener(() => listener(fields, message), nothing);
+  }
+
+  #log(level: LogLevel, fields: object, message: string, isSecurity: boolean): void {
+    if (!isEnabled(isSecurity ? this.#securityLogger : this.#logger, level)) return;
+    if (eventOf(fields) === LINES_DROPPED) return this.#write(level, fields, message);
+    const kind = isSecurity ? this.#securityKind(level, fields, message) : this.#ordinaryKind(level, fields, message);
+    if (kind.left > 0) {
+      kind.left--;
+      if (isSecurity && hasAddress(fields)) this.#security.get(eventOf(fields))!.left--;
+      return this.#write(level, fields, message);
+    }
+    kind.repeated++;
+    kind.fields = fields;
+    kind.message = message;
+    const { id } = fields as { id?: unknown };
+    if (id === undefined) return;
+    kind.ids ??= [];
+    if (kind.ids.length < MAX_IDS) kind.ids.push(id);
   }
 
   #ordinaryKind(level: LogLevel, fields: object, message: string): Kind {

@@ -33,6 +33,7 @@ export const SECURITY_EVENTS = {
     what: 'What is no request that can be understood, or did not come in time (400, 408, 431, 501, 505): `status`.',
   },
   'bad-handshake': { level: 'debug', what: 'A handshake of a WebSocket that breaks the rules (400, 426): `status`.' },
+  honeypot: { level: 'info', what: 'A request for a path of `bans.jails.honeypot`: `path`.' },
   'client-violation': {
     level: 'info',
     what: 'A client has broken the protocol of WebSockets, or a limit on messages (1002, 1007, 1009): `closeCode`, `code`.',
@@ -75,6 +76,16 @@ export const SECURITY_EVENTS = {
     what: 'The same where the session goes on under the new owner (`ownerRule: false`).',
   },
   'session-end': { level: 'info', what: 'A session has ended: `sid`, `reason`.' },
+  banned: {
+    level: 'warn',
+    what: 'A client is banned: `client` (an IPv4 address, or the /64 of `address`), `jail`, `until`, and the how manyth time it is (`offence`).',
+  },
+  'ban-due': { level: 'warn', what: 'A client has reached the threshold of a `jail`, and `bans.action` is `log`.' },
+  'ban-spared': {
+    level: 'warn',
+    what: 'The same of a client that sends forwarded headers and is no trusted proxy: it may speak for many.',
+  },
+  'ban-lifted': { level: 'info', what: 'A ban was removed by hand: `client`. One that is over has no line.' },
 } as const satisfies Readonly<Record<string, Kind>>;
 
 export type SecurityEventName = keyof typeof SECURITY_EVENTS;

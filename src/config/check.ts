@@ -6,6 +6,7 @@ import { doubtfulEntries } from '../http/address-list.ts';
 import { doubtfulRules } from '../http/address-rules.ts';
 import { isLoopback, machineOf } from '../http/host-names.ts';
 import { checkBackendSessions } from './backend-sessions.ts';
+import { checkBans } from './bans.ts';
 import { broughtManager } from './brought-manager.ts';
 import { checkClientHeaders } from './client-headers.ts';
 import type { Config, PolicyConfig, RouteConfig, SessionConfig, UpstreamConfig } from './config.ts';
@@ -38,6 +39,7 @@ export function checkConfig(config: Config, locate: Locate = () => ({})): Config
       config,
     ),
     ...checkRoutes(config.routes ?? [], ['routes'], config, config.session ?? {}, serverPolicy(config)),
+    ...checkBans(config),
     ...checkUpstreams(config),
     ...checkBackendSessions(config),
     ...checkClientHeaders(config),

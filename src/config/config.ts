@@ -4,6 +4,7 @@ import type { Size } from '../base/size.ts';
 import type { WebSocketRouteConfig } from '../gateway/relay/limits.ts';
 import type { FetchHandler } from '../gateway/targets/fetch.ts';
 import type { UpstreamOptions } from '../gateway/upstream/options.ts';
+import type { BansConfig } from '../policy/ban/options.ts';
 import type { CorsOptions } from '../policy/cors.ts';
 import type { WhenExceeded } from '../policy/limits/frame-limit.ts';
 import type { TransportConfig } from '../policy/transport.ts';
@@ -39,6 +40,8 @@ export interface Config {
   routes?: readonly RouteConfig[];
   /** What holds for every route that says nothing else. Its `addresses` are judged before a route is looked for. */
   policy?: PolicyConfig;
+  /** What happens to clients that misbehave. Default: the jails count, and only log (`ban-due`). */
+  bans?: BansConfig;
   /**
    * Globs of modules whose exported endpoints are served without a route: declared is deployed. Relative to the file,
    * or to the working directory.

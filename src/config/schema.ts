@@ -35,6 +35,7 @@ import type { ConflictPolicy } from '../session/record/write-policy.ts';
 import type { SessionStore } from '../session/store.ts';
 import type { DispatchOptions } from '../websocket/endpoint-options.ts';
 import { authOfPolicy, authScheme } from './auth-schema.ts';
+import { bansSchema } from './bans.ts';
 import { isSessionManager } from './brought-manager.ts';
 import type {
   AddressesConfig,
@@ -663,6 +664,7 @@ export const configSchema: z.ZodType<Config> = section<Config>('the configuratio
   auth: z.record(z.string(), authScheme).optional(),
   routes: z.array(route).optional(),
   policy: policy.optional(),
+  bans: bansSchema.optional(),
   endpoints: z.array(text).optional(),
   dispatch: z.record(z.string(), dispatch).optional(),
   trustedProxies: z.array(address).optional(),

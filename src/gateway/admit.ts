@@ -12,6 +12,7 @@ import { withoutCredentials } from '../http/without-credentials.ts';
 import type { Principal } from '../policy/auth/scheme.ts';
 import type { Limits } from '../policy/limits/limits.ts';
 import { Seat } from '../policy/limits/seat.ts';
+import type { Bans } from '../policy/ban/bans.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { SecurityEvents } from '../policy/security-events.ts';
 import { sessionUntilSignIn } from '../session/record/handle.ts';
@@ -34,6 +35,8 @@ export interface Gateway {
   readonly router: Router<Route>;
   readonly readings: RouteReadings;
   readonly trustedProxies: AddressList;
+  /** Who may not come in for now. Default: nobody is banned. */
+  readonly bans?: Bans | undefined;
   /** Which clients may come in at all. Default: all. */
   readonly addresses?: Policy | undefined;
   /** How much clients may do, whatever the route. Default: as much as they like. */
@@ -102,7 +105,7 @@ export interface Refused {
   /** Undefined when it could not be understood. */
   readonly head?: RequestHead;
   readonly route?: Route;
-  /** By the server's list of addresses or its limits, before a route was looked for. */
+  /** By a ban, the server's list of addresses or its limits, before a route was looked for. */
   readonly isBarred?: true;
 }
 
@@ -134,7 +137,7 @@ export interface Admitted extends Observed {
 export async function admit(request: IncomingMessage, gateway: Gateway): Promise<Admitted | Answered | Refused> {
   const head = readRequestHead(request, gateway);
   if (isRefusal(head)) return { refusal: head };
-  const barred = gateway.addresses?.(head) ?? gateway.limits?.takeRequest(head);
+  const barred = gateway.bans?.judge(head) ?? gateway.addresses?.(head) ?? gateway.limits?.takeRequest(head);
   if (barred) return { refusal: barred, head, ...routeFor(head, gateway.router), isBarred: true };
   const loop = gateway.instance === undefined ? undefined : refuseLoop(head, gateway.instance);
   if (loop) return { refusal: loop, head };

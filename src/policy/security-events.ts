@@ -20,6 +20,13 @@ export interface SecurityEvent {
   readonly path?: string | undefined;
   readonly status?: number | undefined;
   readonly code?: ErrorCode | undefined;
+  /** A browser says that a page of another site has made it send this: its visitor need not know. */
+  readonly crossSite?: true | undefined;
+  /** Of a ban: which jail, of whom (an IPv4 address or the /64 of an IPv6 address), until when, and the how manyth. */
+  readonly jail?: string | undefined;
+  readonly client?: string | undefined;
+  readonly until?: string | undefined;
+  readonly offence?: number | undefined;
   /** The message of the line, in words. It holds nothing secret. */
   readonly reason: string;
 }
@@ -50,7 +57,7 @@ export class SecurityEvents {
   }
 
   /**
-   * Calls `listener` for each event, at once, before it is known whether it gets a line of its own. What the listener
+   * Calls `listener` for each event, at once, whether or not it has a line of its own. What the listener
    * throws is lost.
    *
    * @returns ends that.

@@ -8,6 +8,7 @@ import type { Config, ListenConfig } from '../config/config.ts';
 import { parseConfig } from '../config/parse.ts';
 import type { UpstreamControl } from '../gateway/upstream/upstream.ts';
 import { HostNames } from '../http/host-names.ts';
+import type { BanControl } from '../policy/ban/bans.ts';
 import { serveBeside } from '../session/cookie-clash.ts';
 import type { SessionManager } from '../session/manager.ts';
 import type { PeekOptions, SessionPeek } from '../session/peek.ts';
@@ -23,11 +24,13 @@ import type { SessionInfo } from '../session/session-info.ts';
 import { BROADCAST_OPTIONS, type BroadcastResult } from '../websocket/broadcast.ts';
 import { type Assembly, build } from './assembly/build.ts';
 import { attachTo } from './attachment.ts';
+import { enforceBans } from './ban-enforcement.ts';
 import { drain } from './drain.ts';
 import { InternalIntake } from './intakes/internal.ts';
 import { PublicIntake } from './intakes/public.ts';
 import { HttpsRedirect } from './intakes/redirect.ts';
 import { LateSessions, sessionsByMount } from './late-sessions.ts';
+import { Doorkeeper } from './listen/doorkeeper.ts';
 import type { Intake } from './listen/intake.ts';
 import { Listener } from './listen/listener.ts';
 
@@ -254,6 +257,20 @@ export class Server {
   }
 
   /**
+   * Who is banned, and bans added and removed by hand, in all processes that share the sessions' ledger.
+   *
+   * @throws {HoldfastError} ERR_SERVER_STATE before `start`.
+   *
+   * @example
+   * await server.bans.add('192.0.2.7', { for: '10m', reason: 'asked to' });
+   * console.log(server.bans.list().map(({ client }) => client)); // [ '192.0.2.7' ]
+   * console.log(await server.bans.remove('192.0.2.7')); // true
+   */
+  get bans(): BanControl {
+    return this.#running().bans;
+  }
+
+  /**
    * Opens the stores, runs the endpoints' `init`, and listens.
    *
    * @throws {HoldfastError} ERR_CONFIG_INVALID, ERR_ROUTE_DUPLICATE, ERR_SERVER_LISTEN, ERR_SESSION_STORE_UNAVAILABLE;
@@ -360,6 +377,7 @@ export class Server {
         onSessions,
         httpsPort: this.#httpsPort,
       });
+      enforceBans(this.#assembly.bans, this.#assembly, this.#listeners);
     } catch (error) {
       this.#state = 'stopped';
       for (const sessions of this.#late.values()) sessions.giveUp();
@@ -380,14 +398,17 @@ export class Server {
   async #listen(): Promise<void> {
     await this.#build();
     await this.#openInternal();
+    const { bans, clock } = this.#running();
+    const doorkeeper = new Doorkeeper(bans.settings.action, address => bans.isBanned(address), clock);
     for (const listen of this.#config.listen ?? [{ port: 8080 }])
-      this.#listeners.push(await this.#open(listen, () => this.#intakeOf(listen)));
+      this.#listeners.push(await this.#open(listen, () => this.#intakeOf(listen), doorkeeper));
   }
 
-  async #open(listen: ListenConfig, intakeOf: () => Intake): Promise<Listener> {
+  async #open(listen: ListenConfig, intakeOf: () => Intake, doorkeeper?: Doorkeeper): Promise<Listener> {
     const { clock, logger, trustedProxies } = this.#running();
     try {
-      const listener = new Listener(listen, intakeOf(), { config: this.#config, clock, logger, trustedProxies });
+      const options = { config: this.#config, clock, logger, trustedProxies, doorkeeper };
+      const listener = new Listener(listen, intakeOf(), options);
       await listener.open();
       return listener;
     } catch (error) {
@@ -443,7 +464,7 @@ export class Server {
     await Promise.all([...assembly.upstreams.values()].map(upstream => upstream.close()));
     assembly.users.close();
     await assembly.schemes.close();
-    await Promise.allSettled(assembly.subscriptions.map(unsubscribe => unsubscribe()));
+    await Promise.allSettled([...assembly.subscriptions.map(unsubscribe => unsubscribe()), assembly.bans.close()]);
     const sessions = await Promise.allSettled(assembly.openSessions.map(opened => opened.close()));
     clearInterval(alive);
     assembly.logger.flush();

@@ -19,6 +19,8 @@ import type { UpstreamOptions } from '../../src/gateway/upstream/options.ts';
 import { Upstream } from '../../src/gateway/upstream/upstream.ts';
 import { emptyAddressList } from '../../src/http/address-list.ts';
 import type { HeaderLine } from '../../src/http/header-line.ts';
+import { Bans } from '../../src/policy/ban/bans.ts';
+import { readBanSettings } from '../../src/policy/ban/options.ts';
 import { SecurityEvents } from '../../src/policy/security-events.ts';
 import { Schemes } from '../../src/server/assembly/schemes.ts';
 import { PublicIntake } from '../../src/server/intakes/public.ts';
@@ -95,6 +97,7 @@ export class TestGateway {
     const refusals: { readonly code: string; readonly reason: string }[] = [];
     const relays = new Set<Relay>();
     const log = new Refusals(logger, clock, refusals);
+    const security = new SecurityEvents(log);
     const intake = new PublicIntake({
       router,
       readings: new RouteReadings(entries, router),
@@ -104,7 +107,8 @@ export class TestGateway {
       services: { wheel: new TimerWheel(clock), topics: new Topics(), logger },
       clock,
       logger: log,
-      security: new SecurityEvents(log),
+      security,
+      bans: new Bans(readBanSettings(), { clock, logger, events: security, trustedProxies: emptyAddressList }),
       accessLog: {
         isOn: true,
         request: entry => this.#report({ ...entry, ...(entry.status >= 400 && refusals.shift()) }),

@@ -85,6 +85,8 @@ export class Relay extends WheelEntry implements DirectionOwner {
   readonly server: UpstreamServer;
   /** What the client sent. */
   readonly sent: Readonly<RelayTraffic>;
+  /** Who the client is, where that is known. */
+  readonly clientAddress: string | undefined;
   /** What the client was sent. */
   readonly received: Readonly<RelayTraffic>;
   /** Settles when both connections are gone. Never rejects. */
@@ -98,7 +100,6 @@ export class Relay extends WheelEntry implements DirectionOwner {
   #touchedMessages = 0;
   readonly #logger: Logger;
   readonly #logFields: object;
-  readonly #clientAddress: string | undefined;
   readonly #upstream: Upstream;
   #resolveClosed!: (end: RelayEnd) => void;
   #end: RelayEnd | undefined;
@@ -120,7 +121,7 @@ export class Relay extends WheelEntry implements DirectionOwner {
     this.#attached = attached;
     this.#logger = upstream.logger;
     this.#upstream = upstream;
-    this.#clientAddress = options.clientAddress;
+    this.clientAddress = options.clientAddress;
     this.#logFields = {
       upstream: upstream.name,
       server: dialed.server.url,
@@ -324,7 +325,7 @@ export class Relay extends WheelEntry implements DirectionOwner {
     const fields = { ...this.#logFields, by, closeCode, code };
     if (by === 'backend') return this.#logger.warn(fields, message);
     this.#upstream.clientViolated();
-    this.#logger.info({ event: 'client-violation', address: this.#clientAddress, ...fields }, message);
+    this.#logger.info({ event: 'client-violation', address: this.clientAddress, ...fields }, message);
   }
 
   /** The reason of a 1009: short enough for a close frame. */

@@ -21,6 +21,8 @@ import { createAddressList, doubtfulEntries } from '../../http/address-list.ts';
 import { createAddressPolicy } from '../../policy/address.ts';
 import type { Limits } from '../../policy/limits/limits.ts';
 import { SharedLimits } from '../../policy/limits/shared-limits.ts';
+import { Bans } from '../../policy/ban/bans.ts';
+import { readBanSettings } from '../../policy/ban/options.ts';
 import { SecurityEvents } from '../../policy/security-events.ts';
 import { warnOfClash } from '../../session/cookie-clash.ts';
 import { formsOf } from '../../session/identity/key-file.ts';
@@ -46,6 +48,7 @@ import { ledgerOf, makeUpstreams, shareMoves } from './upstreams.ts';
 export interface Assembly extends Gateway {
   readonly logger: CalmLogger;
   readonly accessLog: AccessLog;
+  readonly bans: Bans;
   /** Where security events go that are not among the lines of the logger. */
   readonly securityLog?: SecurityLog | undefined;
   readonly endpoints: readonly ServedEndpoint<unknown>[];
@@ -94,6 +97,7 @@ export async function build(
   // In one line: of a warning that repeats, the log keeps the first.
   const doubts = doubtfulEntries(config.trustedProxies ?? []).map(({ message }) => message);
   if (doubts.length > 0) logger.warn({ event: 'trusted-proxies-doubtful' }, `trustedProxies: ${doubts.join('; ')}`);
+  const trustedProxies = createAddressList(config.trustedProxies ?? []);
   const dataFolder = dataFolderOf(config, environment.freeBytes);
   const own = new OwnNames(newInstanceName());
   const contexts = new SessionContexts();
@@ -103,6 +107,7 @@ export async function build(
   const security = new SecurityEvents(logger);
   const users = new LiveUsers({ clock, logger, security });
   let upstreams: ReadonlyMap<string, Upstream> | undefined;
+  let bans: Bans | undefined;
   try {
     const isEveryListenerTls =
       config.listen?.every(({ tls, redirect }) => tls !== undefined || redirect !== undefined) ?? false;
@@ -128,6 +133,11 @@ export async function build(
     });
     const limits = serverLimits(config.policy?.limits, { clock, logger });
     const routeLimits = new Map<LimitsConfig, Limits>();
+    bans = new Bans(readBanSettings(config.bans), {
+      ...{ clock, logger, events: security, trustedProxies },
+      ledger: sessions?.ledger ?? contexts.opened.find(({ ledger }) => ledger)?.ledger,
+    });
+    await bans.start();
     const entries = await buildRoutes(config, {
       ...{ clock, logger, security, upstreams, schemes, sessions, openSessions: openContext, folder: process.cwd() },
       httpsPort: environment.httpsPort,
@@ -157,12 +167,13 @@ export async function build(
     return {
       router,
       readings: new RouteReadings(entries, router),
-      trustedProxies: createAddressList(config.trustedProxies ?? []),
+      trustedProxies,
       addresses: config.policy?.addresses && createAddressPolicy(config.policy.addresses),
       limits,
       clock,
       logger,
       security,
+      bans,
       securityLog,
       accessLog: createAccessLog(config.log, environment.accessLog, clock),
       ...{ schemes, users },
@@ -188,6 +199,7 @@ export async function build(
     await Promise.allSettled(started.map(endpoint => endpoint.stop()));
     await schemes.close();
     await Promise.allSettled(subscriptions.map(unsubscribe => unsubscribe()));
+    await bans?.close().catch(() => {});
     await Promise.allSettled(contexts.opened.map(sessions => sessions.close()));
     securityLog?.close();
     throw error;

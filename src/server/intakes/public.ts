@@ -18,6 +18,7 @@ import type { ConnectionFacts } from '../../websocket/endpoint-connection.ts';
 import { startReads } from '../../websocket/transport-reads.ts';
 import { CloseCode } from '../../wire/close-codes.ts';
 import type { Assembly } from '../assembly/build.ts';
+import { BANNED } from '../banned.ts';
 import { STOPPING } from '../drain.ts';
 import type { Intake } from '../listen/intake.ts';
 import type { AccessFacts, SocketTraffic } from '../logging.ts';
@@ -62,6 +63,7 @@ export class PublicIntake implements Intake {
       if ('answer' in flow) return void answerPreflight(response, flow.answer);
       record.outcome = 'refusal' in flow ? flow.refusal : await serve(flow, request, response, this.#assembly);
       if (isRefusal(record.outcome)) this.#refuse(response, record, record.outcome);
+      else if (response.statusCode === 404) record.notFound();
     } catch (error) {
       this.#refuse(response, record, this.#unforeseen(error));
     }
@@ -127,14 +129,21 @@ export class PublicIntake implements Intake {
       // The connection listens itself: a second listener would cost each of them memory.
       socket.off('error', ignore);
       if (this.#isDraining) connection.close(CloseCode.goingAway, STOPPING);
+      // It may have begun while `accept` was waited for.
+      if (this.#isBanned(admitted)) connection.close(CloseCode.policyViolation, BANNED);
       if (accessLog.isOn) accessLog.socketOpened({ ...record.facts(), connectionId: connection.id });
       return undefined;
     }
     record.outcome = opened;
     if ('status' in opened) return opened;
     handshakes.delete(socket);
+    if (this.#isBanned(admitted)) opened.relay.close(CloseCode.policyViolation, BANNED);
     this.#follow(opened.relay, accessLog.isOn ? { ...record.facts(), connectionId: `r${randomId(6)}` } : undefined);
     return undefined;
+  }
+
+  #isBanned({ head }: Admitted): boolean {
+    return this.#assembly.bans.isBanned(head.clientAddress);
   }
 
   #logWhenGone(facts: AccessFacts): ConnectionFacts['onGone'] {

@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
+import type { ErrorCode } from '../../base/errors.ts';
 import type { SecurityEventName } from '../../base/security-events.ts';
 import type { Admitted, Answered, Refused } from '../../gateway/admit.ts';
 import { CLIENT_GONE_STATUS } from '../../gateway/exchange/exchange.ts';
@@ -84,11 +85,28 @@ export class RequestRecord {
     const address = this.#address;
     const event = attemptIn(refusal);
     if (event) {
-      // Sessions of applications stand in path parameters.
-      const path = this.flow?.head?.path.replaceAll(/;[^/]*/g, '');
-      this.#assembly.security.report({ event, address, status, code, method, path, reason });
+      this.#attempt(event, address, { status, code, reason });
     }
     this.#assembly.logger.info({ event: 'refused', address, status, code, failure, method }, reason);
+  }
+
+  /** The application has answered that there is nothing. */
+  notFound(): void {
+    this.#attempt('not-found', this.#address, { status: 404, reason: 'the application knows no such path' });
+  }
+
+  #attempt(
+    event: SecurityEventName,
+    address: string,
+    about: { status: number; code?: ErrorCode; reason: string },
+  ): void {
+    const head = this.flow?.head;
+    this.#assembly.security.report({
+      ...{ event, address, ...about, method: this.#request.method },
+      // Sessions of applications stand in path parameters.
+      path: head?.path.replaceAll(/;[^/]*/g, ''),
+      crossSite: head?.headers['sec-fetch-site'] === 'cross-site' ? true : undefined,
+    });
   }
 
   get #address(): string {

@@ -2,6 +2,7 @@ import type { Clock } from '../../base/clock.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { Config } from '../../config/config.ts';
 import type { AddressList } from '../../http/address-list.ts';
+import type { Doorkeeper } from './doorkeeper.ts';
 
 /** What every listener of a server needs. */
 export interface ListenerOptions {
@@ -9,6 +10,8 @@ export interface ListenerOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly trustedProxies: AddressList;
+  /** Default: everybody is let in. */
+  readonly doorkeeper?: Doorkeeper | undefined;
 }
 
 /** What connections are held to before they carry a request. */

@@ -5,6 +5,8 @@ import { HoldfastError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import { parseSize } from '../../base/size.ts';
 import type { Config, ListenConfig } from '../../config/config.ts';
+import { unmapIpv4 } from '../../http/ip-address.ts';
+import { peerAddressOf } from '../../http/peer.ts';
 import type { PaceLimits } from './client-pace.ts';
 import { type ConnectionHolder, descriptors } from './descriptors.ts';
 import { Http1Server } from './http1/server.ts';
@@ -106,6 +108,7 @@ export class Listener implements ConnectionHolder {
   close(): Promise<void> {
     const closed = new Promise<void>(resolve => this.#net.close(() => resolve()));
     descriptors.remove(this);
+    this.#options.doorkeeper?.letGo();
     this.#http1.close();
     this.#http2?.close();
     this.#tls?.close();
@@ -121,6 +124,20 @@ export class Listener implements ConnectionHolder {
     this.#http1.closeAll();
     this.#http2?.closeAll();
     for (const socket of this.#raw) socket.destroy();
+  }
+
+  /** Ends connections of these clients: each after what is under way on it. */
+  endOf(hits: (address: string) => boolean): void {
+    for (const { socket } of this.#opening.values()) if (hits(peerAddressOf(socket))) socket.destroy();
+    this.#http1.clients.endOf(hits);
+    this.#http2?.endOf(hits);
+  }
+
+  /** Cuts all connections of these clients. */
+  cutOf(hits: (address: string) => boolean): void {
+    this.#http1.clients.cutOf(hits);
+    this.#http2?.cutOf(hits);
+    for (const socket of this.#raw) if (hits(peerAddressOf(socket))) socket.destroy();
   }
 
   endIdle(limit: number): number {
@@ -143,6 +160,8 @@ export class Listener implements ConnectionHolder {
       return;
     }
     const { proxyProtocol } = this.config;
+    const { doorkeeper } = this.#options;
+    if (doorkeeper?.turnsAway(socket, peerAddressOf(socket))) return;
     if (proxyProtocol === undefined && this.#tls === undefined) return this.#http1.take(socket);
     const wire = wireOf(socket)!;
     const forget = () => {
@@ -161,6 +180,8 @@ export class Listener implements ConnectionHolder {
       clock,
       logger,
       onDone: header => {
+        const { source } = header ?? {};
+        if (source && doorkeeper?.turnsAway(socket, unmapIpv4(source.address))) return;
         if (this.#tls) return this.#tls.take(socket, header);
         forget();
         socket.off('error', ignore).off('close', forget);

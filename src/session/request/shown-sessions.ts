@@ -79,7 +79,7 @@ export class ShownSessions {
       case 'dead':
         meters.deadSecrets++;
         logger.warn(
-          { event: 'dead-secret', sid: sidPrefix(ticket.sid), address: this.#request.clientAddress },
+          { event: 'dead-secret', address: this.#request.clientAddress, sid: sidPrefix(ticket.sid) },
           'request with a session secret that was replaced long ago treated as anonymous',
         );
         return undefined;

@@ -106,6 +106,22 @@ export class Http1Clients {
     for (const { response } of this.#all.values()) if (response) response.shouldKeepAlive = false;
   }
 
+  /** Ends connections of these clients: one that has a request under way, after its answer. */
+  endOf(hits: (address: string) => boolean): void {
+    for (const known of this.#of(hits)) {
+      if (isIdle(known)) known.socket.destroy();
+      else if (known.response) known.response.shouldKeepAlive = false;
+    }
+  }
+
+  cutOf(hits: (address: string) => boolean): void {
+    end(this.#of(hits));
+  }
+
+  #of(hits: (address: string) => boolean): Known[] {
+    return [...this.#all.values()].filter(({ socket }) => hits(peerAddressOf(socket)));
+  }
+
   /** Ends connections that wait for a request, those that have waited longest first. @returns how many. */
   endIdle(limit: number): number {
     const idle = [...this.#all.values()].filter(known => known.hasServed && isIdle(known));

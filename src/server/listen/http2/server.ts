@@ -4,6 +4,7 @@ import type { TLSSocket } from 'node:tls';
 import type { Clock, Timer } from '../../../base/clock.ts';
 import { afterReading, RunningTime } from '../../../base/deadlines.ts';
 import type { Logger } from '../../../base/logger.ts';
+import { peerAddressOf } from '../../../http/peer.ts';
 import { checkInterval, type PaceLimits } from '../client-pace.ts';
 import type { Intake } from '../intake.ts';
 import type { HeadLimits } from '../listener-options.ts';
@@ -92,6 +93,19 @@ export class Http2Server {
 
   closeAll(): void {
     for (const connection of this.#connections.values()) connection.cut();
+  }
+
+  /** Ends connections of these clients, each after its last stream. */
+  endOf(hits: (address: string) => boolean): void {
+    for (const { session } of this.#of(hits)) session.close();
+  }
+
+  cutOf(hits: (address: string) => boolean): void {
+    end(this.#of(hits));
+  }
+
+  #of(hits: (address: string) => boolean): Http2Connection[] {
+    return [...this.#connections.values()].filter(({ socket }) => hits(peerAddressOf(socket)));
   }
 
   /** Ends connections that wait for a request, those that have waited longest first. @returns how many. */

@@ -1,0 +1,91 @@
+import * as z from 'zod';
+import { isAddressOrBlock } from '../http/address-block.ts';
+import { parseRoutePattern } from '../http/route-pattern.ts';
+import type { BansConfig, HoneypotConfig, JailConfig, JailsConfig } from '../policy/ban/options.ts';
+import type { Config } from './config.ts';
+import type { BrokenRule } from './fields.ts';
+import { DURATION, measured, type Shape, section, textLike, whole } from './schema-parts.ts';
+
+const DAY_MS = 86_400_000;
+
+/** At most so many days: what is longer is meant for a list of addresses. */
+function days(max: number, why: string) {
+  return measured(DURATION, why).refine(ms => (ms as number) <= max * DAY_MS, {
+    error: `is more than ${max}d: ${why}`,
+  });
+}
+
+const time = days(30, 'who may never come in belongs into policy.addresses.deny');
+
+const jail: Shape<JailConfig> = {
+  failures: whole(1, 1_000_000).optional(),
+  within: days(1, 'failures of other days are no attack').optional(),
+  ban: time.optional(),
+};
+
+const off = z.literal(false);
+const oneJail = z.union([off, section<JailConfig>('a jail', jail)], { error: 'expected false or keys and values' });
+
+const trap = textLike(isTrap, 'not a path of a trap; write for example "/wp-login.php", or "/.git/*" for all below it');
+
+function isTrap(value: string): boolean {
+  try {
+    return parseRoutePattern(value).segments.every(segment => 'text' in segment) && value !== '/*';
+  } catch {
+    return false;
+  }
+}
+
+export const bansSchema: z.ZodType<BansConfig> = section<BansConfig>('bans', {
+  action: z.enum(['log', 'refuse', 'drop', 'tarpit']).optional(),
+  jails: section<JailsConfig>('jails', {
+    login: oneJail.optional(),
+    handshake: oneJail.optional(),
+    protocol: oneJail.optional(),
+    rate: oneJail.optional(),
+    scan: oneJail.optional(),
+    honeypot: z
+      .union(
+        [
+          off,
+          section<HoneypotConfig>('honeypot', {
+            ...jail,
+            paths: z.array(trap).min(1, { error: 'is empty; leave the honeypot out for none' }),
+          }),
+        ],
+        { error: 'expected false or keys and values' },
+      )
+      .optional(),
+  }).optional(),
+  allow: z
+    .array(textLike(isAddressOrBlock, 'not an address; write for example "10.0.0.1", "192.168.0.0/24" or "fd00::/8"'))
+    .optional(),
+  factor: z
+    .number()
+    .refine(value => value >= 1 && value <= 100, {
+      error: ({ input }) => `expected a number from 1 to 100, got ${input}`,
+    })
+    .optional(),
+  maxTime: time.optional(),
+  forgetAfter: time.optional(),
+  undeclaredProxies: z.enum(['spare', 'ban']).optional(),
+});
+
+/** What is legal and will not do what was meant. */
+export function* checkBans({ bans, trustedProxies = [], policy }: Config): Generator<BrokenRule> {
+  if (!bans) return;
+  const { action = 'log', allow = [], undeclaredProxies } = bans;
+  if (action !== 'log' && undeclaredProxies === undefined && trustedProxies.length === 0)
+    yield {
+      path: ['bans', 'action'],
+      message:
+        'clients that send X-Forwarded-For are spared, because a proxy that was not declared speaks for many; name the proxies in trustedProxies, or set "undeclaredProxies: ban" when there are none',
+    };
+  const denied = new Set(policy?.addresses?.deny ?? []);
+  for (const [index, entry] of allow.entries())
+    if (denied.has(entry))
+      yield {
+        path: ['bans', 'allow', index],
+        message: `${entry} may not come in at all: policy.addresses.deny has it`,
+      };
+}

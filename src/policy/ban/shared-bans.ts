@@ -1,0 +1,117 @@
+import { randomId } from '../../base/ids.ts';
+import type { Logger } from '../../base/logger.ts';
+import type { Ledger } from '../../session/ledger.ts';
+import type { Ban } from './ban-list.ts';
+
+const CHANNEL = 'bans';
+/** How many bans outlive their process: the latest. */
+const PLACES = 4_096;
+/** Reads at a time when a process starts. */
+const AT_ONCE = 64;
+/** The counter of bans; the longest that a ledger keeps anything. */
+const COUNTER_MS = 400 * 86_400_000;
+
+/** What a process hears of the bans of others. */
+export interface BanListener {
+  onBan(ban: Ban): void;
+  onLift(client: string): void;
+}
+
+type Message = { readonly from: string } & ({ readonly ban: Ban; readonly place: number } | { readonly lift: string });
+
+/**
+ * Bans of all processes that share a ledger. Each is told to the others, and kept in one of 4,096 places, in turn, for as
+ * long as it or its memory lasts: a process that starts reads them. A process that has missed an event reads what is new
+ * when it looks again.
+ */
+export class SharedBans {
+  readonly #ledger: Ledger;
+  readonly #logger: Logger;
+  readonly #listener: BanListener;
+  readonly #id = randomId(9);
+  /** Where this process, or the one that told of it, has put the ban of a client. */
+  readonly #places = new Map<string, number>();
+  #seen = 0;
+  #unsubscribe: (() => Promise<void>) | undefined;
+
+  constructor(ledger: Ledger, listener: BanListener, logger: Logger) {
+    this.#ledger = ledger;
+    this.#listener = listener;
+    this.#logger = logger;
+  }
+
+  /** @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when the ledger cannot be asked. */
+  async start(): Promise<void> {
+    this.#unsubscribe = await this.#ledger.subscribe(CHANNEL, message => this.#hear(message));
+    await this.#read();
+  }
+
+  /** Reads what others have added since the last time. Never rejects: the next look sees it. */
+  async look(): Promise<void> {
+    await this.#read().catch(error =>
+      this.#logger.warn({ err: error }, 'bans of other processes could not be read; trying again'),
+    );
+  }
+
+  /** @param keptMs For how long it matters, its memory included. */
+  async add(ban: Ban, keptMs: number): Promise<void> {
+    const place = (await this.#ledger.increment('bans', 1, COUNTER_MS)) % PLACES;
+    this.#remember(ban.client, place);
+    await this.#ledger.put(placeKey(place), JSON.stringify(ban), Math.min(COUNTER_MS, Math.max(1, Math.ceil(keptMs))));
+    await this.#tell({ from: this.#id, ban, place });
+  }
+
+  async lift(client: string): Promise<void> {
+    const place = this.#places.get(client);
+    this.#places.delete(client);
+    if (place !== undefined) {
+      const kept = await this.#ledger.get(placeKey(place));
+      // The place may have been given to another since.
+      if (kept !== undefined && (JSON.parse(kept) as Ban).client === client) await this.#ledger.take(placeKey(place));
+    }
+    await this.#tell({ from: this.#id, lift: client });
+  }
+
+  async close(): Promise<void> {
+    await this.#unsubscribe?.();
+  }
+
+  #tell(message: Message): Promise<void> {
+    return this.#ledger.publish(CHANNEL, JSON.stringify(message));
+  }
+
+  #hear(text: string): void {
+    const message = JSON.parse(text) as Message;
+    if (message.from === this.#id) return;
+    if ('ban' in message) {
+      this.#remember(message.ban.client, message.place);
+      this.#listener.onBan(message.ban);
+    } else this.#listener.onLift(message.lift);
+  }
+
+  #remember(client: string, place: number): void {
+    this.#places.delete(client);
+    this.#places.set(client, place);
+    if (this.#places.size > PLACES) this.#places.delete(this.#places.keys().next().value!);
+  }
+
+  async #read(): Promise<void> {
+    const last = await this.#ledger.increment('bans', 0, COUNTER_MS);
+    const first = Math.max(last < this.#seen ? 0 : this.#seen, last - PLACES) + 1;
+    for (let n = first; n <= last; n += AT_ONCE) {
+      const places = Array.from({ length: Math.min(AT_ONCE, last - n + 1) }, (_, i) => (n + i) % PLACES);
+      const kept = await Promise.all(places.map(place => this.#ledger.get(placeKey(place))));
+      for (const [i, text] of kept.entries()) {
+        if (text === undefined) continue;
+        const ban = JSON.parse(text) as Ban;
+        this.#remember(ban.client, places[i]!);
+        this.#listener.onBan(ban);
+      }
+    }
+    this.#seen = last;
+  }
+}
+
+function placeKey(place: number): string {
+  return `ban ${place}`;
+}

@@ -1,0 +1,29 @@
+import type { Bans } from '../policy/ban/bans.ts';
+import { CloseCode } from '../wire/close-codes.ts';
+import type { Assembly } from './assembly/build.ts';
+import { BANNED } from './banned.ts';
+import type { Listener } from './listen/listener.ts';
+
+/** What is still open of a client that is banned is cut so long after it was told. */
+const CUT_AFTER_MS = 900;
+
+/**
+ * Ends what a client has open when its ban begins, in whichever process that was made: WebSockets are told (1008), idle
+ * connections end at once, an answer that is under way is the last of its connection; what is left of all of them is cut
+ * within a second.
+ */
+export function enforceBans(bans: Bans, assembly: Assembly, listeners: readonly Listener[]): void {
+  bans.onBan(hits => {
+    const connections = () => assembly.endpoints.flatMap(endpoint => [...endpoint.connections]);
+    const sockets = () => [
+      ...connections().filter(({ remoteAddress }) => hits(remoteAddress)),
+      ...[...assembly.relays].filter(({ clientAddress }) => clientAddress !== undefined && hits(clientAddress)),
+    ];
+    for (const socket of sockets()) socket.close(CloseCode.policyViolation, BANNED);
+    for (const listener of listeners) listener.endOf(hits);
+    assembly.clock.setTimeout(() => {
+      for (const socket of sockets()) socket.terminate();
+      for (const listener of listeners) listener.cutOf(hits);
+    }, CUT_AFTER_MS);
+  });
+}
