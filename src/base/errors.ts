@@ -27,6 +27,7 @@ export type ErrorCode =
   | 'ERR_POLICY_HOST'
   | 'ERR_POLICY_ORIGIN'
   | 'ERR_POLICY_RATE'
+  | 'ERR_POLICY_TICKETS'
   | 'ERR_POLICY_TRANSPORT'
   | 'ERR_POLICY_WEBSOCKET'
   // sessions

@@ -550,6 +550,17 @@ export interface PolicyConfig {
   roles?: readonly string[];
   /** How much clients may do. The limits of the server, of an application and of a route all hold. */
   limits?: LimitsConfig;
+  /**
+   * One-time tickets for handshakes, as browsers cannot set headers on a WebSocket: `POST` to the path of the route and
+   * `/ticket`, with what the route asks for, gets one, and the handshake shows it as `?ticket=`. `true`, or for how long
+   * one is good. Default false; `true` is `10s`, at most `60s`.
+   */
+  tickets?: boolean | TicketsConfig;
+}
+
+export interface TicketsConfig {
+  /** Default `10s`; at most `60s`. */
+  lifetime?: Duration;
 }
 
 /**

@@ -60,6 +60,7 @@ import type {
   SessionCookieConfig,
   SessionWarnConfig,
   StoreConfig,
+  TicketsConfig,
   TlsConfig,
   UpstreamConfig,
   UpstreamTlsConfig,
@@ -566,6 +567,16 @@ const policy = section<PolicyConfig>('policy', {
   auth: authOfPolicy.optional(),
   roles: z.array(text).optional(),
   limits: limits.optional(),
+  tickets: z
+    .union([
+      flag,
+      section<TicketsConfig>('tickets', {
+        lifetime: measured({ ...DURATION, example: '"10s"' }, 'a ticket is for now')
+          .refine(value => Number(value) <= 60_000, { error: 'is more than 60s: a ticket is for now' })
+          .optional(),
+      }),
+    ])
+    .optional(),
 });
 
 const fetchHandler = z.custom<FetchHandler>(value => typeof value === 'function', {

@@ -6,15 +6,18 @@ import type { HeaderLine } from '../http/header-line.ts';
 import type { HostNames } from '../http/host-names.ts';
 import { isPreflight } from '../http/navigation.ts';
 import type { PathTolerance } from '../http/path.ts';
+import { takeQueryTicket } from '../http/query-ticket.ts';
 import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
 import { type RequestHead, readRequestHead } from '../http/request-head.ts';
 import { withoutCredentials } from '../http/without-credentials.ts';
 import type { Principal } from '../policy/auth/scheme.ts';
+import type { ShownSession } from '../policy/auth/socket-tickets.ts';
 import type { Limits } from '../policy/limits/limits.ts';
 import { Seat } from '../policy/limits/seat.ts';
 import type { Bans } from '../policy/ban/bans.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { SecurityEvents } from '../policy/security-events.ts';
+import { SERVER_PARTS } from '../session/manager.ts';
 import { sessionUntilSignIn } from '../session/record/handle.ts';
 import { isSuperseded } from '../session/record/state.ts';
 import type { ConnectionServices } from '../websocket/endpoint-connection.ts';
@@ -66,6 +69,8 @@ interface Routed {
   readonly params: Readonly<Record<string, string>>;
   /** What a prefix pattern left over of the path. */
   readonly rest: string;
+  /** A one-time ticket that stood in its query, where its route takes some. */
+  readonly ticket?: string | undefined;
 }
 
 /** A request that the policies let pass. */
@@ -86,6 +91,8 @@ interface Metered extends Unambiguous {
 /** A request of whom it has shown itself, where its route asks for a user. */
 interface Authenticated extends Metered {
   readonly shown: Principal | undefined;
+  /** By a one-time ticket: the session that it is for. */
+  readonly ticketSession?: ShownSession | undefined;
 }
 
 /** A request with its session, when it has one of ours. */
@@ -141,8 +148,9 @@ export async function admit(request: IncomingMessage, gateway: Gateway): Promise
   if (barred) return { refusal: barred, head, ...routeFor(head, gateway.router), isBarred: true };
   const loop = gateway.instance === undefined ? undefined : refuseLoop(head, gateway.instance);
   if (loop) return { refusal: loop, head };
-  const routed = findRoute(head, gateway.router);
-  if (isRefusal(routed)) return { refusal: routed, head };
+  const found = findRoute(head, gateway.router);
+  if (isRefusal(found)) return { refusal: found, head };
+  const routed = takeTicket(found, request);
   const { route } = routed;
   const located = routePath(routed, route.paths ?? NO_TOLERANCE);
   if (isRefusal(located)) return { refusal: located, head, route };
@@ -155,7 +163,7 @@ export async function admit(request: IncomingMessage, gateway: Gateway): Promise
   const answer = answerPreflight(metered, gateway.router);
   if (isRefusal(answer)) return { refusal: answer, head, route };
   if (answer) return { head, route, answer };
-  const authenticated = await authenticate(metered);
+  const authenticated = await authenticate(metered, gateway.security);
   if (isRefusal(authenticated)) return { refusal: authenticated, head, route };
   const held = await holdSession(authenticated, gateway);
   if (isRefusal(held)) return { refusal: held, head, route };
@@ -185,6 +193,11 @@ function findRoute(head: RequestHead, router: Router<Route>): Routed | Refusal {
       headers: { Allow: match.allowedMethods.join(', ') },
     });
   return { head, route: match.value, params: match.params, rest: match.rest };
+}
+
+/** Nothing that comes after it sees the ticket: no log, no handler, no backend. */
+function takeTicket(found: Routed, request: IncomingMessage): Routed {
+  return found.route.tickets ? { ...found, ...takeQueryTicket(found.head, request) } : found;
 }
 
 /** A preflight is a question for the route of the request that it asks for, when that takes such questions. */
@@ -253,31 +266,74 @@ function sessionLimit({ head, route }: Metered, gateway: Gateway): () => Refusal
 }
 
 /** By what the request itself shows, before any store is asked. What was shown is not for the target. */
-async function authenticate(metered: Metered): Promise<Authenticated | Refusal> {
-  const { head, route } = metered;
+async function authenticate(metered: Metered, security: SecurityEvents): Promise<Authenticated | Refusal> {
+  const { head, route, ticket } = metered;
   const { authentication } = route;
+  if (ticket !== undefined && head.isUpgrade) return redeemTicket(metered, ticket, security);
   if (!authentication) return { ...metered, shown: undefined };
   const shown = await authentication.authenticate(head);
   if (isRefusal(shown)) return shown;
   return { ...metered, head: withoutCredentials(head, authentication.takenPlaces), shown };
 }
 
+/** What the request for the ticket has shown counts as shown by the handshake. */
+async function redeemTicket(
+  metered: Metered,
+  ticket: string,
+  security: SecurityEvents,
+): Promise<Authenticated | Refusal> {
+  const { head, route } = metered;
+  const { authentication, sessions, tickets } = route;
+  const { origin } = head.headers;
+  const { clientAddress: address, path } = head;
+  try {
+    const facts = await tickets!.redeem(ticket, { origin, route: route.name });
+    const isOfOther =
+      facts?.session &&
+      sessions &&
+      new SessionQuery(head, route, sessions.manager[SERVER_PARTS].tracking).showsOther(facts.session.sid);
+    const isGood = facts && !isOfOther && (facts.principal || facts.session);
+    if (isGood) {
+      const { principal, session } = facts;
+      const refusal = principal && authentication?.judgeRoles(principal);
+      if (refusal) return refusal;
+      const taken = authentication ? withoutCredentials(head, authentication.takenPlaces) : head;
+      return { ...metered, head: taken, shown: authentication && principal, ticketSession: session };
+    }
+  } catch (error) {
+    return refuseForSession(error);
+  }
+  const reason = 'the ticket of the handshake is unknown, used, over, or for another route, origin or session';
+  security.report({ event: 'login-failed', address, scheme: 'ticket', route: route.name, path, reason });
+  return badTicket(reason);
+}
+
+function badTicket(reason: string): Refusal {
+  return refuse(401, 'ERR_AUTH_FAILED', reason, { body: 'This ticket is not good.\n' });
+}
+
 const OPENED_BY = { existing: 'existing', auto: 'auto', create: 'open' } as const;
 
 /** A store that cannot be asked is a 503, never a visitor who seems to be logged out. */
 async function holdSession(authenticated: Authenticated, gateway: Gateway): Promise<Held | Refusal> {
-  const { head, route, shown } = authenticated;
+  const { head, route, shown, ticketSession } = authenticated;
   const context = route.sessions;
   if (context === undefined || route.sessionMode === 'none') return { ...authenticated, held: undefined };
-  const user = shown && { name: shown.name, roles: shown.roles };
-  const { urlParameter } = context.manager.tracking;
-  const limit = sessionLimit(authenticated, gateway);
-  const binding = context.manager.bind(new SessionQuery(head, route, urlParameter, user, limit));
+  const query = new SessionQuery(head, route, context.manager[SERVER_PARTS].tracking, {
+    user: shown && { name: shown.name, roles: shown.roles },
+    text: ticketSession?.text,
+    limit: sessionLimit(authenticated, gateway),
+  });
+  const binding = context.manager.bind(query);
   try {
     // The question whether a request may be sent is nobody's. Handlers may count on a session.
     const isUnknown =
       (isPreflight(head) && route.target.kind !== 'fetch') || (route.authentication && shown === undefined);
     const session = await binding[isUnknown ? 'get' : OPENED_BY[route.sessionMode]]();
+    if (ticketSession && session?.id !== ticketSession.sid) {
+      binding.release();
+      return badTicket('the session of the ticket has ended');
+    }
     return { ...authenticated, held: new HeldSession(context, binding, session) };
   } catch (error) {
     // It may be about to sign in, which gives it another session.

@@ -1,6 +1,7 @@
 import type { PathTolerance } from '../http/path.ts';
 import type { Authentication } from '../policy/auth/authentication.ts';
 import type { SchemePage, SignInPlace } from '../policy/auth/scheme.ts';
+import type { SocketTickets } from '../policy/auth/socket-tickets.ts';
 import type { Cors } from '../policy/cors.ts';
 import type { Limits } from '../policy/limits/limits.ts';
 import type { Policy } from '../policy/policy.ts';
@@ -23,7 +24,16 @@ export type Target =
   | { readonly kind: 'files'; readonly serve: FileServer; readonly otherwise?: FetchHandler | undefined }
   | { readonly kind: 'redirect'; readonly location: string }
   /** A page of a scheme of authentication. */
-  | { readonly kind: 'page'; readonly page: SchemePage; readonly place: SignInPlace };
+  | { readonly kind: 'page'; readonly page: SchemePage; readonly place: SignInPlace }
+  | SocketTicketTarget;
+
+/** Gives out tickets for the handshakes of another route. */
+export interface SocketTicketTarget {
+  readonly kind: 'socket-ticket';
+  readonly tickets: SocketTickets;
+  /** The name of that route. */
+  readonly route: string;
+}
 
 export interface UpstreamTarget {
   readonly kind: 'upstream';
@@ -51,6 +61,8 @@ export interface Route {
   readonly upgradePolicies: readonly Policy[];
   /** Who may use it. Default: everybody whom the policies let in. */
   readonly authentication?: Authentication | undefined;
+  /** Handshakes may show one of these instead of what their headers would. */
+  readonly tickets?: SocketTickets | undefined;
   /** Lets pages of other origins read its answers. Default: browsers let them read none. */
   readonly cors?: Cors | undefined;
   /** Its pages are for https, and those that are opened by http are sent there. Default false. */

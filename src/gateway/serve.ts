@@ -10,6 +10,7 @@ import { exchangeSession } from './exchange-session.ts';
 import { forwardRequest } from './forward/forward.ts';
 import type { HeldSession } from './held-session.ts';
 import { type FetchHandler, type RunFetchHandlerOptions, runFetchHandler } from './targets/fetch.ts';
+import { issueSocketTicket } from './targets/socket-ticket.ts';
 
 /** Of a request to a page of a scheme: a form to sign in with, or a token. Strangers send them. */
 const MAX_PAGE_BODY_BYTES = 64 * 1024;
@@ -92,6 +93,8 @@ async function answer(
       if (refusal?.status !== 404 || !target.otherwise) return refusal;
       return runHandler(target.otherwise, admitted, request, response, gateway, { urlClient, policy });
     }
+    case 'socket-ticket':
+      return issueSocketTicket(admitted, response, target.tickets, target.route, policy);
     case 'fetch':
       return runHandler(target.handler, admitted, request, response, gateway, { urlClient, policy });
     case 'page': {

@@ -3,9 +3,19 @@ import type { Refusal } from '../http/refusal.ts';
 import type { RequestHead } from '../http/request-head.ts';
 import { type RequestSite, requestSite } from '../http/request-site.ts';
 import { newSessionRefused } from '../policy/limits/limits.ts';
+import type { Tracking } from '../session/identity/tracking.ts';
 import type { SessionRequest } from '../session/request/session-request.ts';
 import type { SessionOwner } from '../session/session.ts';
 import type { Route } from './route.ts';
+
+export interface QueryOptions {
+  /** Whom the request has shown. */
+  readonly user?: SessionOwner | undefined;
+  /** Asked before a session of nobody begins. Default: as many as are asked for. */
+  readonly limit?: (() => Refusal | undefined) | undefined;
+  /** A session's ticket that counts in the place of what the request shows itself. */
+  readonly text?: string | undefined;
+}
 
 /** What sessions look at in a request of ours; what few ask for is worked out then. */
 export class SessionQuery implements SessionRequest {
@@ -20,23 +30,29 @@ export class SessionQuery implements SessionRequest {
   readonly attributes: readonly string[] | undefined;
   readonly #head: RequestHead;
   readonly #limit: (() => Refusal | undefined) | undefined;
+  readonly #tracking: Tracking;
+  /** Headers that count in the place of those of the request. */
+  readonly #instead: Readonly<Record<string, string | undefined>> = {};
 
-  /**
-   * @param urlParameter Under which name a ticket stands in URLs.
-   * @param user Whom the request has shown.
-   * @param limit Asked before a session of nobody begins. Default: as many as are asked for.
-   */
+  /** @param tracking By which clients show their sessions. */
   constructor(
     head: RequestHead,
     route: Pick<Route, 'isCrossSiteSignIn' | 'touch' | 'attributes'>,
-    urlParameter: string,
-    user?: SessionOwner,
-    limit?: () => Refusal | undefined,
+    tracking: Tracking,
+    { user, limit, text }: QueryOptions = {},
   ) {
     this.#head = head;
     this.#limit = limit;
-    this.cookieHeader = head.headers.cookie;
-    this.urlTicket = head.urlTicket?.name === urlParameter ? head.urlTicket.value : undefined;
+    this.#tracking = tracking;
+    if (text === undefined) {
+      this.cookieHeader = head.headers.cookie;
+      this.urlTicket = head.urlTicket?.name === tracking.urlParameter ? head.urlTicket.value : undefined;
+    } else {
+      const { cookieHeader, header, urlTicket } = tracking.fieldsFor(text);
+      this.cookieHeader = cookieHeader;
+      this.urlTicket = urlTicket;
+      this.#instead = { [tracking.headerName.toLowerCase()]: header };
+    }
     this.isSecure = head.isSecure;
     this.clientAddress = head.clientAddress;
     this.method = head.method;
@@ -44,6 +60,12 @@ export class SessionQuery implements SessionRequest {
     this.isCrossSiteSignIn = route.isCrossSiteSignIn;
     this.touch = route.touch;
     this.attributes = route.attributes;
+  }
+
+  /** Does it show a session, and not this one? */
+  showsOther(sid: string): boolean {
+    const shown = this.#tracking.read(this);
+    return shown.length > 0 && !shown.some(ticket => ticket.sid === sid);
   }
 
   get isDocumentNavigation(): boolean {
@@ -65,7 +87,8 @@ export class SessionQuery implements SessionRequest {
 
   /** Several lines of one name are one value, as ever in HTTP (RFC 9110 §5.2): then it is no ticket. */
   readHeader(name: string): string | undefined {
-    const value = this.#head.headers[name.toLowerCase()];
+    const lower = name.toLowerCase();
+    const value = lower in this.#instead ? this.#instead[lower] : this.#head.headers[lower];
     return Array.isArray(value) ? value.join(', ') : value;
   }
 }

@@ -58,6 +58,7 @@ export interface ServerParts {
   readonly keys: readonly Uint8Array[];
   readonly logger: Logger;
   readonly store: SessionStore;
+  readonly tracking: Tracking;
   /** Two managers that have the same here set one cookie. Undefined: it sets none. */
   readonly cookiePlace: string | undefined;
 }
@@ -110,6 +111,7 @@ export class SessionManager {
       keys: options.keys.map(keyBytes),
       logger: services.logger,
       store: options.store,
+      tracking: services.tracking,
       cookiePlace: services.tracking.cookiePlace,
     };
     const { cache, clock, ledger, logger, meters, tracking } = services;

@@ -139,7 +139,17 @@ export async function build(
     });
     await bans.start();
     const entries = await buildRoutes(config, {
-      ...{ clock, logger, security, upstreams, schemes, sessions, openSessions: openContext, folder: process.cwd() },
+      ...{
+        clock,
+        ledger: new MemoryLedger({ clock }),
+        logger,
+        security,
+        upstreams,
+        schemes,
+        sessions,
+        openSessions: openContext,
+        folder: process.cwd(),
+      },
       httpsPort: environment.httpsPort,
       ...{ limits: routeLimits, serverFrames: limits.frames },
       dispatchers: dispatchersOf(config),

@@ -1,3 +1,5 @@
+import type { Clock } from '../../base/clock.ts';
+import { parseDuration } from '../../base/duration.ts';
 import { HoldfastError } from '../../base/errors.ts';
 import { getOrInsert } from '../../base/get-or-insert.ts';
 import type { Logger } from '../../base/logger.ts';
@@ -24,13 +26,15 @@ import { type Refusal, refuse } from '../../http/refusal.ts';
 import { parseRoutePattern } from '../../http/route-pattern.ts';
 import { createAddressPolicy } from '../../policy/address.ts';
 import { Authentication } from '../../policy/auth/authentication.ts';
+import { SocketTickets } from '../../policy/auth/socket-tickets.ts';
 import { Cors } from '../../policy/cors.ts';
-import type { Limits, LimitsEnvironment } from '../../policy/limits/limits.ts';
+import type { Limits } from '../../policy/limits/limits.ts';
 import { createOriginPolicy } from '../../policy/origin.ts';
 import type { Policy } from '../../policy/policy.ts';
 import type { SecurityEvents } from '../../policy/security-events.ts';
 import { createTransportPolicy } from '../../policy/transport.ts';
-import type { SessionManager } from '../../session/manager.ts';
+import type { Ledger } from '../../session/ledger.ts';
+import { SERVER_PARTS, type SessionManager } from '../../session/manager.ts';
 import { Dispatcher } from '../../websocket/dispatcher.ts';
 import { type ServedEndpoint, servedEndpoint } from '../../websocket/endpoint.ts';
 import { declaredEndpoints } from './declared-endpoints.ts';
@@ -44,6 +48,9 @@ export interface RouteSources {
   readonly logger: Logger;
   readonly folder: string;
   readonly upstreams: ReadonlyMap<string, Upstream>;
+  readonly clock: Clock;
+  /** Where there are no sessions. */
+  readonly ledger: Ledger;
   readonly schemes: Schemes;
   readonly security: SecurityEvents;
   readonly dispatchers: ReadonlyMap<string, Dispatcher>;
@@ -62,7 +69,6 @@ export interface RouteSources {
   readonly limits: Map<LimitsConfig, Limits>;
   /** Of the server. */
   readonly serverFrames: Limits['frames'];
-  readonly clock: LimitsEnvironment['clock'];
   /** Attributes that the routes of a mounted application load, by what its mount says. */
   readonly attributes?: readonly string[] | undefined;
   /** `touch` of the routes of a mounted application that do not say, by what its mount says. */
@@ -74,10 +80,14 @@ export interface RouteSources {
   openSessions(session: SessionConfig | SessionManager, mount: string): Promise<SessionContext>;
 }
 
+const TICKET_PATH = '/ticket';
+const DEFAULT_TICKET_LIFETIME = '10s';
+
 /** A document navigation is worth a session where an application answers; a file or a redirect needs none. */
 const DEFAULT_SESSION_MODE: Readonly<Record<Target['kind'], SessionMode>> = {
   endpoint: 'existing',
   fetch: 'auto',
+  'socket-ticket': 'existing',
   upstream: 'auto',
   files: 'none',
   redirect: 'none',
@@ -159,14 +169,15 @@ function routeEntries(config: RouteConfig, sources: RouteSources, mount: string)
   const isDropping = [...sources.serverFrames, ...limits.flatMap(({ frames }) => frames)].some(
     ({ whenExceeded }) => whenExceeded === 'drop',
   );
-  return patterns.map(pattern => {
+  return patterns.flatMap(pattern => {
     const name = config.name ?? (config.host ?? '') + pattern;
     const authentication = authenticationOf(policy, name, sources);
     if (authentication && sources.place) sources.pages.add(authentication, sources.place, config.host);
     const target = endpoint
       ? endpointTarget(endpoint, sources.dispatchers)
       : makeTarget(config, sources, name, pattern, isDropping);
-    return {
+    const tickets = takesTickets(target) ? socketTickets(policy, sources) : undefined;
+    const entry: RouteEntry<Route> = {
       pattern,
       name,
       ...(config.host !== undefined && { host: config.host }),
@@ -188,8 +199,10 @@ function routeEntries(config: RouteConfig, sources: RouteSources, mount: string)
         touch: config.touch ?? sources.touch,
         // Nobody reads them there.
         attributes: readsAttributes(target) ? joined(sources.attributes, config.attributes) : undefined,
+        tickets,
       },
     };
+    return tickets ? [entry, ticketEntry(entry, pattern, tickets)] : [entry];
   });
 }
 
@@ -216,6 +229,40 @@ function pageEntries(sources: RouteSources): RouteEntry<Route>[] {
       },
     };
   });
+}
+
+function takesTickets(target: Target): boolean {
+  return target.kind === 'endpoint' || (target.kind === 'upstream' && target.relay !== undefined);
+}
+
+function socketTickets({ tickets = false }: InheritedPolicy, { clock, sessions, ledger }: RouteSources) {
+  if (tickets === false) return undefined;
+  const { lifetime = DEFAULT_TICKET_LIFETIME } = tickets === true ? {} : tickets;
+  return new SocketTickets({
+    ledger: sessions?.manager[SERVER_PARTS].ledger ?? ledger,
+    ttlMs: parseDuration(lifetime),
+    clock,
+  });
+}
+
+/** Where tickets for a route are given out: under its path, for those who may use it. */
+function ticketEntry(entry: RouteEntry<Route>, pattern: string, tickets: SocketTickets): RouteEntry<Route> {
+  const name = `${entry.name}${TICKET_PATH}`;
+  const { upgradePolicies: _, tickets: __, ...shared } = entry.value;
+  const target: Target = { kind: 'socket-ticket', tickets, route: entry.value.name };
+  return {
+    ...entry,
+    pattern: pattern.replace(/\/\*?$/, '') + TICKET_PATH,
+    name,
+    methods: ['POST'],
+    value: {
+      ...shared,
+      name,
+      target,
+      upgradePolicies: [],
+      sessionMode: shared.sessionMode === 'none' ? 'none' : 'existing',
+    },
+  };
 }
 
 function joined(one: readonly string[] | undefined, other: readonly string[] | undefined) {

@@ -193,7 +193,7 @@ export function demandsOf(
   outer: InheritedPolicy,
 ): RouteDemands {
   // CORS asks nothing of a request: it says who may read the answer.
-  const { origins: _, cors: __, transport, addresses, limits, ...others } = within(outer, policy);
+  const { origins: _, cors: __, tickets: ___, transport, addresses, limits, ...others } = within(outer, policy);
   const isSocket = upstream !== undefined || endpoint !== undefined;
   return {
     origins: isSocket ? (policy?.origins ?? endpoint?.options.origins ?? outer.origins ?? ['self']) : 'any',

@@ -246,6 +246,18 @@ export class Tracking {
     return this.kinds.includes('cookie') ? this.cookie.place : undefined;
   }
 
+  /** A ticket as clients show it. */
+  textOf(ticket: SessionTicket): string {
+    return this.#tickets.write(ticket);
+  }
+
+  /** What of a request shows a ticket: by the first of the kinds. */
+  fieldsFor(text: string): { readonly cookieHeader?: string; readonly header?: string; readonly urlTicket?: string } {
+    const [kind] = this.kinds;
+    if (kind === 'cookie') return { cookieHeader: `${this.cookie.name}=${text}` };
+    return kind === 'header' ? { header: text } : { urlTicket: text };
+  }
+
   /** The path parameter that shows this ticket, `;holdfast=v1…`, for the end of a URL's path. */
   parameterOf(ticket: SessionTicket): string {
     return `;${this.urlParameter}=${this.#tickets.write(ticket)}`;

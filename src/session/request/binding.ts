@@ -406,6 +406,13 @@ export class SessionBinding {
     return this.#request.urlTicket !== undefined || this.#ticketOfLinks !== undefined;
   }
 
+  /** What the client shows its session by from now on; undefined without one. Whoever has it has the session. */
+  get ticketText(): string | undefined {
+    const live = this.#live;
+    if (!live || live.state.isEnded) return undefined;
+    return this.#services.tracking.textOf({ sid: live.state.sid, secret: live.secret });
+  }
+
   get #ticketOfLinks(): SessionTicket | undefined {
     const live = this.#live;
     if (!live || live.state.isEnded || !this.isToldByLinks) return undefined;
