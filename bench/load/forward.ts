@@ -13,6 +13,8 @@ export interface ForwardOptions extends WindowOptions {
   requestSize: number;
   /** Each connection is a client that keeps the session cookie it is given, and whose backend must see the session. */
   hasSession: boolean;
+  /** A line that each connection adds to its requests, by its index. Default: none. */
+  headers?: readonly string[];
 }
 
 interface Client {
@@ -64,7 +66,15 @@ function openClient(index: number): Promise<Client> {
       },
     },
   });
-  const client: Client = { index, socket, requests: requestsWith(), sent: 0, isBusy: false, head: '', received: 0 };
+  const client: Client = {
+    index,
+    socket,
+    requests: requestsWith(index),
+    sent: 0,
+    isBusy: false,
+    head: '',
+    received: 0,
+  };
   socket.on('connect', () => resolve(client));
   socket.on('error', reject);
   socket.on('close', () => {
@@ -73,10 +83,11 @@ function openClient(index: number): Promise<Client> {
   return promise;
 }
 
-function requestsWith(cookie?: string): Buffer[] {
-  const { port, answerSize, requestSize, hasSession } = options;
+function requestsWith(index: number, cookie?: string): Buffer[] {
+  const { port, answerSize, requestSize, hasSession, headers } = options;
   return Array.from({ length: BODIES }, (_, number) => {
     let head = `${requestSize > 0 ? 'POST' : 'GET'} /${number}/${answerSize} HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\n${BROWSER_HEADERS}`;
+    if (headers?.[index] !== undefined) head += `${headers[index]}\r\n`;
     if (cookie !== undefined) head += `Cookie: ${cookie}\r\n`;
     if (cookie !== undefined && hasSession) head += 'X-Wants-Session: yes\r\n';
     if (requestSize === 0) return Buffer.from(`${head}\r\n`, 'latin1');
@@ -126,7 +137,7 @@ function check(client: Client, head: string): void {
   if (!options.hasSession || client.sent > 1) return;
   const cookie = /\r\nset-cookie: ([^;\r]+)/i.exec(head)?.[1];
   if (cookie === undefined) throw new Error(`the first answer has no cookie: ${head}`);
-  client.requests = requestsWith(cookie);
+  client.requests = requestsWith(client.index, cookie);
 }
 
 function behind(): Client[] {
