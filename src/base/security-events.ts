@@ -36,7 +36,7 @@ export const SECURITY_EVENTS = {
   honeypot: { level: 'info', what: 'A request for a path of `bans.jails.honeypot`: `path`.' },
   'client-violation': {
     level: 'info',
-    what: 'A client has broken the protocol of WebSockets, or a limit on messages (1002, 1007, 1009): `closeCode`, `code`.',
+    what: 'A client has broken the protocol of WebSockets, or a limit on messages (1002, 1007, 1008, 1009): `closeCode`, `code`.',
   },
   'slow-client': {
     level: 'debug',

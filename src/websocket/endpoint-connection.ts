@@ -87,6 +87,7 @@ export interface ConnectionOwner {
 const VIOLATIONS: ReadonlySet<number> = new Set([
   CloseCode.protocolError,
   CloseCode.invalidData,
+  CloseCode.policyViolation,
   CloseCode.messageTooBig,
 ]);
 
@@ -490,6 +491,7 @@ export class EndpointConnection<Data = undefined>
     this.#isReadingPaused = false;
     this.#lastRead = this.#services.wheel.now;
     if (this.#isHeld || this.#inflating?.isWaiting) return;
+    this.frameLimit?.takeBytes(0);
     this.outbox.cork();
     this.#assembler?.reader.resume();
     this.outbox.uncork();

@@ -156,12 +156,15 @@ describe.each(wires)('over %s', wire => {
   });
 
   test.each(['/endpoint', '/relay'])('close: a flood at %s ends with 1008 and says why', async path => {
-    const { server } = await start(await bothKinds({ messages: '5/m', whenExceeded: 'close' }));
+    const { server, logger } = await start(await bothKinds({ messages: '5/m', whenExceeded: 'close' }));
     const client = await opened(server, wire, path);
     for (let i = 0; i < 6; i++) client.send(`${i}`);
     expect(await client.closed).toMatchObject({ code: 1008, reason: 'too many messages' });
     for (let i = 0; i < 5; i++) expect(await client.receive()).toBe(`${i}`);
     expect(await client.receive()).toBeUndefined();
+    expect(logger.all.map(({ fields }) => fields).find(({ event }) => event === 'client-violation')).toMatchObject({
+      ...{ address: '127.0.0.1', code: 'ERR_POLICY_RATE', closeCode: 1008 },
+    });
   });
 
   test.each(['/endpoint', '/relay'])('drop: of a flood at %s what is within the rate arrives, whole', async path => {

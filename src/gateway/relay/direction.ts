@@ -213,6 +213,7 @@ export class RelayDirection implements FrameSink {
     if (!this.#isHeld) return;
     this.#isHeld = false;
     const rest = this.#reader.takeRest();
+    this.#frameLimit?.takeBytes(0);
     if (rest && !this.isSourceDone) this.#read(rest, rest.length);
     this.#resumeSource();
   }

@@ -40,13 +40,18 @@ export class FrameLimit {
   /** When the bucket of each rule is full again. */
   readonly #fullAt: number[];
   readonly #mayDrop: boolean;
+  readonly #waitsForBytes: boolean;
+  /** When what is being read has arrived: the clock is asked once for all its frames. */
+  #now: number;
   #pongsDue = 0;
   #isDropping = false;
 
   constructor(rules: readonly FrameRule[], clock: Clock) {
     this.#rules = rules;
     this.#mayDrop = rules.some(({ whenExceeded }) => whenExceeded === 'drop');
+    this.#waitsForBytes = rules.some(({ of, whenExceeded }) => of === 'bytes' && whenExceeded === 'wait');
     this.clock = clock;
+    this.#now = clock.monotonic();
     this.#fullAt = rules.map(() => Number.NEGATIVE_INFINITY);
   }
 
@@ -67,7 +72,7 @@ export class FrameLimit {
     const isMessage = !isControl && opcode !== 0;
     if (isMessage) this.#isDropping = false;
     const isCounted = opcode !== 0 || (!fin && payloadLength < LARGE_FRAGMENT_BYTES);
-    const now = this.clock.monotonic();
+    const now = this.#now;
     const before = isMessage && this.#mayDrop ? this.#fullAt.slice() : undefined;
     let verdict: FrameVerdict = PASS;
     for (let i = 0; i < this.#rules.length; i++) {
@@ -92,13 +97,18 @@ export class FrameLimit {
     return verdict;
   }
 
-  /** Bytes have arrived. @returns milliseconds for which no more are to be read. */
+  /**
+   * Bytes have arrived, or are read at last: called before their frames are. @returns milliseconds for which no more are
+   * to be read.
+   */
   takeBytes(length: number): number {
+    this.#now = this.clock.monotonic();
+    if (!this.#waitsForBytes) return 0;
     let wait = 0;
     for (let i = 0; i < this.#rules.length; i++) {
       const { of, whenExceeded } = this.#rules[i]!;
       if (of !== 'bytes' || whenExceeded !== 'wait') continue;
-      wait = Math.max(wait, this.#charge(i, length, this.clock.monotonic()));
+      wait = Math.max(wait, this.#charge(i, length, this.#now));
     }
     return wait;
   }

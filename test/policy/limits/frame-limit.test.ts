@@ -15,7 +15,19 @@ function limit(rates: { messages?: string; bytes?: string }, whenExceeded: WhenE
     ...(rates.messages ? [{ of: 'messages' as const, rate: parseRate(rates.messages)!, whenExceeded }] : []),
     ...(rates.bytes ? [{ of: 'bytes' as const, rate: parseByteRate(rates.bytes)!, whenExceeded }] : []),
   ];
-  return { clock, limit: new FrameLimit(rules, clock) };
+  const one = new FrameLimit(rules, clock);
+  return {
+    clock,
+    limit: {
+      /** Of a frame that arrives by itself. */
+      take(...frame: Parameters<FrameLimit['take']>) {
+        one.takeBytes(0);
+        return one.take(...frame);
+      },
+      takeBytes: (length: number) => one.takeBytes(length),
+      expectPong: () => one.expectPong(),
+    },
+  };
 }
 
 describe('messages', () => {
