@@ -76,6 +76,16 @@ export const SECURITY_EVENTS = {
     what: 'The same where the session goes on under the new owner (`ownerRule: false`).',
   },
   'session-end': { level: 'info', what: 'A session has ended: `sid`, `reason`.' },
+  'session-new-network': {
+    level: 'info',
+    what: 'A session is used from a network that it was not used from before: `sid`, `user`, and the `action` of `anomalies`.',
+  },
+  'session-new-agent': { level: 'info', what: 'The same with another `User-Agent`.' },
+  'session-two-places': {
+    level: 'warn',
+    what: 'A session is used from two networks at once: `sid`, `user`, `action`.',
+  },
+  'session-rate': { level: 'warn', what: 'A session is used at a rate that no person has: `sid`, `user`, `action`.' },
   banned: {
     level: 'warn',
     what: 'A client is banned: `client` (an IPv4 address, or the /64 of `address`), `jail`, `until`, and the how manyth time it is (`offence`).',

@@ -1,6 +1,7 @@
 import * as z from 'zod';
 import { isAddressOrBlock } from '../http/address-block.ts';
 import { parseRoutePattern } from '../http/route-pattern.ts';
+import type { AnomaliesConfig, RateAnomalyConfig } from '../policy/anomaly-options.ts';
 import type { BansConfig, HoneypotConfig, JailConfig, JailsConfig } from '../policy/ban/options.ts';
 import type { Config } from './config.ts';
 import type { BrokenRule } from './fields.ts';
@@ -11,7 +12,7 @@ const DAY_MS = 86_400_000;
 /** At most so many days: what is longer is meant for a list of addresses. */
 function days(max: number, why: string) {
   return measured(DURATION, why).refine(ms => (ms as number) <= max * DAY_MS, {
-    error: `is more than ${max}d: ${why}`,
+    error: `is more than ${max < 1 ? '1h' : `${max}d`}: ${why}`,
   });
 }
 
@@ -71,8 +72,45 @@ export const bansSchema: z.ZodType<BansConfig> = section<BansConfig>('bans', {
   undeclaredProxies: z.enum(['spare', 'ban']).optional(),
 });
 
+const anomalyAction = z.enum(['off', 'log', 'challenge', 'end', 'ban']);
+
+export const anomaliesSchema: z.ZodType<AnomaliesConfig | false> = z.union(
+  [
+    off,
+    section<AnomaliesConfig>('anomalies', {
+      network: anomalyAction.optional(),
+      agent: anomalyAction.optional(),
+      places: anomalyAction.optional(),
+      rate: z
+        .union(
+          [
+            anomalyAction,
+            section<RateAnomalyConfig>('rate', {
+              requests: whole(10).optional(),
+              within: days(1 / 24, 'a rate is of a moment').optional(),
+              action: anomalyAction.optional(),
+            }),
+          ],
+          { error: 'expected "off", "log", "challenge", "end" or "ban", or keys and values' },
+        )
+        .optional(),
+      secret: z.enum(['log', 'ban']).optional(),
+    }),
+  ],
+  { error: 'expected false or keys and values' },
+);
+
 /** What is legal and will not do what was meant. */
-export function* checkBans({ bans, trustedProxies = [], policy }: Config): Generator<BrokenRule> {
+export function* checkBans(config: Config): Generator<BrokenRule> {
+  const { bans, anomalies, trustedProxies = [], policy } = config;
+  for (const [name, value] of Object.entries(anomalies || {})) {
+    const isBan = value === 'ban' || (typeof value === 'object' && value.action === 'ban');
+    if (isBan && (bans?.action ?? 'log') === 'log')
+      yield {
+        path: ['anomalies', name],
+        message: 'nobody is banned while bans.action is "log"; set it, for example to "refuse"',
+      };
+  }
   if (!bans) return;
   const { action = 'log', allow = [], undeclaredProxies } = bans;
   if (action !== 'log' && undeclaredProxies === undefined && trustedProxies.length === 0)

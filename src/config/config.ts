@@ -4,6 +4,7 @@ import type { Size } from '../base/size.ts';
 import type { WebSocketRouteConfig } from '../gateway/relay/limits.ts';
 import type { FetchHandler } from '../gateway/targets/fetch.ts';
 import type { UpstreamOptions } from '../gateway/upstream/options.ts';
+import type { AnomaliesConfig } from '../policy/anomaly-options.ts';
 import type { BansConfig } from '../policy/ban/options.ts';
 import type { CorsOptions } from '../policy/cors.ts';
 import type { WhenExceeded } from '../policy/limits/frame-limit.ts';
@@ -42,6 +43,8 @@ export interface Config {
   policy?: PolicyConfig;
   /** What happens to clients that misbehave. Default: the jails count, and only log (`ban-due`). */
   bans?: BansConfig;
+  /** What happens when a session is used as it was not before. Default: it is logged. `false`: nothing is looked at. */
+  anomalies?: AnomaliesConfig | false;
   /**
    * Globs of modules whose exported endpoints are served without a route: declared is deployed. Relative to the file,
    * or to the working directory.

@@ -35,7 +35,7 @@ import type { ConflictPolicy } from '../session/record/write-policy.ts';
 import type { SessionStore } from '../session/store.ts';
 import type { DispatchOptions } from '../websocket/endpoint-options.ts';
 import { authOfPolicy, authScheme } from './auth-schema.ts';
-import { bansSchema } from './bans.ts';
+import { anomaliesSchema, bansSchema } from './bans.ts';
 import { isSessionManager } from './brought-manager.ts';
 import type {
   AddressesConfig,
@@ -676,6 +676,7 @@ export const configSchema: z.ZodType<Config> = section<Config>('the configuratio
   routes: z.array(route).optional(),
   policy: policy.optional(),
   bans: bansSchema.optional(),
+  anomalies: anomaliesSchema.optional(),
   endpoints: z.array(text).optional(),
   dispatch: z.record(z.string(), dispatch).optional(),
   trustedProxies: z.array(address).optional(),

@@ -10,6 +10,7 @@ import { takeQueryTicket } from '../http/query-ticket.ts';
 import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
 import { type RequestHead, readRequestHead } from '../http/request-head.ts';
 import { withoutCredentials } from '../http/without-credentials.ts';
+import type { Anomalies, AnomalyVerdict } from '../policy/anomaly.ts';
 import type { Principal } from '../policy/auth/scheme.ts';
 import type { ShownSession } from '../policy/auth/socket-tickets.ts';
 import type { Bans } from '../policy/ban/bans.ts';
@@ -40,6 +41,8 @@ export interface Gateway {
   readonly trustedProxies: AddressList;
   /** Who may not come in for now. Default: nobody is banned. */
   readonly bans?: Bans | undefined;
+  /** Notices when sessions are used as they were not before. Default: nobody does. */
+  readonly anomalies?: Anomalies | undefined;
   /** Which clients may come in at all. Default: all. */
   readonly addresses?: Policy | undefined;
   /** How much clients may do, whatever the route. Default: as much as they like. */
@@ -165,7 +168,9 @@ export async function admit(request: IncomingMessage, gateway: Gateway): Promise
   if (answer) return { head, route, answer };
   const authenticated = await authenticate(metered, gateway.security);
   if (isRefusal(authenticated)) return { refusal: authenticated, head, route };
-  const held = await holdSession(authenticated, gateway);
+  const shownSession = await holdSession(authenticated, gateway);
+  if (isRefusal(shownSession)) return { refusal: shownSession, head, route };
+  const held = await judgeUse(shownSession, gateway);
   if (isRefusal(held)) return { refusal: held, head, route };
   const identified = await identify(held);
   if (isRefusal(identified)) return { refusal: identified, head, route };
@@ -344,6 +349,41 @@ async function holdSession(authenticated: Authenticated, gateway: Gateway): Prom
     binding.release();
     return refuseForSession(error);
   }
+}
+
+/** A session that is used as it was not before may not be for this request, or for nobody any more. */
+async function judgeUse(held: Held, gateway: Gateway): Promise<Held | Refusal> {
+  const verdict = verdictOn(held, gateway);
+  if (verdict === 'allow') return held;
+  const { context, session } = held.held!;
+  held.held![Symbol.dispose]();
+  try {
+    if (verdict !== 'challenge') await context.manager.end(session!.id, 'security');
+  } catch (error) {
+    return refuseForSession(error);
+  }
+  const { head } = held;
+  if (gateway.bans?.isBanned(head.clientAddress)) return gateway.bans.judge(head)!;
+  const headers = {
+    ...head.headers,
+    cookie: undefined,
+    [context.manager.tracking.headerName.toLowerCase()]: undefined,
+  };
+  const unknown = { ...held, ticketSession: undefined, head: { ...head, headers, urlTicket: undefined } };
+  const anonymous = await holdSession(unknown, gateway);
+  return isRefusal(anonymous) ? anonymous : { ...anonymous, head };
+}
+
+function verdictOn({ held, head }: Held, { anomalies }: Gateway): AnomalyVerdict {
+  const session = held?.session;
+  if (!session || !anomalies) return 'allow';
+  const { sockets } = held.context;
+  return anomalies.judge(head, {
+    sid: session.id,
+    owner: session.owner?.name,
+    socketAddresses: () =>
+      [...(sockets.get(session.id) ?? [])].flatMap(socket => socket.remoteAddress ?? socket.clientAddress ?? []),
+  });
 }
 
 function maySignIn(target: Route['target']): boolean {

@@ -27,6 +27,8 @@ export interface SecurityEvent {
   readonly client?: string | undefined;
   readonly until?: string | undefined;
   readonly offence?: number | undefined;
+  /** What is done about it. */
+  readonly action?: string | undefined;
   /** The message of the line, in words. It holds nothing secret. */
   readonly reason: string;
 }

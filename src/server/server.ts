@@ -463,6 +463,7 @@ export class Server {
     const endpoints = await Promise.allSettled(assembly.endpoints.map(endpoint => endpoint.stop()));
     await Promise.all([...assembly.upstreams.values()].map(upstream => upstream.close()));
     assembly.users.close();
+    assembly.anomalies?.close();
     await assembly.schemes.close();
     await Promise.allSettled([...assembly.subscriptions.map(unsubscribe => unsubscribe()), assembly.bans.close()]);
     const sessions = await Promise.allSettled(assembly.openSessions.map(opened => opened.close()));

@@ -3,6 +3,9 @@ import { CloseCode } from '../wire/close-codes.ts';
 
 /** Anything that is open on behalf of a session: a connection of an endpoint, or a relay. */
 export interface SessionSocket {
+  /** Who the client is: as connections of endpoints and as relays have it. */
+  readonly remoteAddress?: string;
+  readonly clientAddress?: string | undefined;
   close(code: number, reason: string): void;
 }
 

@@ -47,3 +47,20 @@ describe('bans in a configuration', () => {
     expect(warnings(config)).toEqual([expect.stringMatching(/^bans\.allow\[0\]: 192\.0\.2\.1 may not come in at all/)]);
   });
 });
+
+describe('anomalies in a configuration', () => {
+  test.each([
+    [{ network: 'drop' }, /anomalies\.network: expected/],
+    [{ rate: { within: '2h' } }, /anomalies\.rate\.within: is more than 1h/],
+    [{ secret: 'end' }, /anomalies\.secret: expected/],
+  ])('that are %j are refused', (anomalies, message) => {
+    expect(() => parseConfig({ anomalies } as unknown as Config)).toThrow(message);
+  });
+
+  test('that ban, where nobody is banned, are warned of', () => {
+    const warnings = (config: Config) => checkConfig(parseConfig(config)).map(({ path }) => path);
+    expect(warnings({ anomalies: { rate: { action: 'ban' }, places: 'end' } })).toContain('anomalies.rate');
+    const bans = { action: 'refuse', undeclaredProxies: 'ban' } as const;
+    expect(warnings({ anomalies: { rate: 'ban' }, bans })).not.toContain('anomalies.rate');
+  });
+});

@@ -190,11 +190,21 @@ export class Bans implements BanControl {
     const client = clientNetwork(address);
     if (client === undefined || this.#isExempt(address) || this.#list.has(client)) return;
     if (!jail.note(client, this.#options.clock.monotonic())) return;
-    const reason = reasonOf(name, jail.settings);
+    this.#sentence(client, address, name, jail.settings.banMs, reasonOf(name, jail.settings));
+  }
+
+  /** Bans for something that no jail counts, under the rules that hold for jails. */
+  punish(address: string, name: string, banMs: number, reason: string): void {
+    const client = clientNetwork(address);
+    if (client === undefined || this.#isExempt(address) || this.#list.has(client)) return;
+    this.#sentence(client, address, name, banMs, reason);
+  }
+
+  #sentence(client: string, address: string, jail: string, banMs: number, reason: string): void {
     if (this.#isSpared(client))
-      return this.#report('ban-spared', address, { client, jail: name, reason: `${reason}; ${SPARED}` });
-    if (this.settings.action === 'log') return this.#report('ban-due', address, { client, jail: name, reason });
-    const ban = this.#list.next(client, jail.settings.banMs, { jail: name, reason });
+      return this.#report('ban-spared', address, { client, jail, reason: `${reason}; ${SPARED}` });
+    if (this.settings.action === 'log') return this.#report('ban-due', address, { client, jail, reason });
+    const ban = this.#list.next(client, banMs, { jail, reason });
     this.#begin(ban);
     this.#report('banned', address, ban);
     const keptMs = ban.until - this.#options.clock.now() + ban.offence * this.settings.forgetMs;

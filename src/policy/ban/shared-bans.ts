@@ -57,8 +57,12 @@ export class SharedBans {
   async add(ban: Ban, keptMs: number): Promise<void> {
     const place = (await this.#ledger.increment('bans', 1, COUNTER_MS)) % PLACES;
     this.#remember(ban.client, place);
-    await this.#ledger.put(placeKey(place), JSON.stringify(ban), Math.min(COUNTER_MS, Math.max(1, Math.ceil(keptMs))));
-    await this.#tell({ from: this.#id, ban, place });
+    const ttlMs = Math.min(COUNTER_MS, Math.max(1, Math.ceil(keptMs)));
+    // The others need not wait until it is kept.
+    await Promise.all([
+      this.#tell({ from: this.#id, ban, place }),
+      this.#ledger.put(placeKey(place), JSON.stringify(ban), ttlMs),
+    ]);
   }
 
   async lift(client: string): Promise<void> {

@@ -19,6 +19,8 @@ import type { Ended } from '../../gateway/upgrade.ts';
 import type { Upstream } from '../../gateway/upstream/upstream.ts';
 import { createAddressList, doubtfulEntries } from '../../http/address-list.ts';
 import { createAddressPolicy } from '../../policy/address.ts';
+import { Anomalies } from '../../policy/anomaly.ts';
+import { readAnomalySettings } from '../../policy/anomaly-options.ts';
 import { Bans } from '../../policy/ban/bans.ts';
 import { readBanSettings } from '../../policy/ban/options.ts';
 import type { Limits } from '../../policy/limits/limits.ts';
@@ -108,6 +110,7 @@ export async function build(
   const users = new LiveUsers({ clock, logger, security });
   let upstreams: ReadonlyMap<string, Upstream> | undefined;
   let bans: Bans | undefined;
+  let anomalies: Anomalies | undefined;
   try {
     const isEveryListenerTls =
       config.listen?.every(({ tls, redirect }) => tls !== undefined || redirect !== undefined) ?? false;
@@ -138,6 +141,8 @@ export async function build(
       ledger: sessions?.ledger ?? contexts.opened.find(({ ledger }) => ledger)?.ledger,
     });
     await bans.start();
+    const anomalySettings = readAnomalySettings(config.anomalies);
+    anomalies = anomalySettings && new Anomalies(anomalySettings, { clock, events: security, bans });
     const entries = await buildRoutes(config, {
       ...{
         clock,
@@ -184,6 +189,7 @@ export async function build(
       logger,
       security,
       bans,
+      anomalies,
       securityLog,
       accessLog: createAccessLog(config.log, environment.accessLog, clock),
       ...{ schemes, users },
@@ -209,6 +215,7 @@ export async function build(
     await Promise.allSettled(started.map(endpoint => endpoint.stop()));
     await schemes.close();
     await Promise.allSettled(subscriptions.map(unsubscribe => unsubscribe()));
+    anomalies?.close();
     await bans?.close().catch(() => {});
     await Promise.allSettled(contexts.opened.map(sessions => sessions.close()));
     securityLog?.close();
