@@ -7,8 +7,12 @@ export type StartForwarder = (backendPort: number, checkout?: string) => Promise
 
 const NO_LIMIT = 1_000_000_000;
 
-/** nginx with one worker, and connections to the backend that are kept as its documentation of `keepalive` says. */
-export const startNginx: StartForwarder = backendPort =>
+/**
+ * nginx with one worker, and connections to the backend that are kept as its documentation of `keepalive` says.
+ *
+ * @param directives Further ones for everything that it forwards.
+ */
+export const startNginx = (backendPort: number, _checkout?: string, directives = ''): Promise<Server> =>
   startProxy('nginx', ['/usr/sbin/nginx', '/usr/bin/nginx'], (port, folder) => ({
     'nginx.conf': `
 daemon off;
@@ -31,6 +35,7 @@ http {
       proxy_pass http://app;
       proxy_http_version 1.1;
       proxy_set_header Connection "";
+      ${directives}
     }
   }
 }

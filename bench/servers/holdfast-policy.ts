@@ -1,20 +1,15 @@
-// A gateway to the port given, whose route has the policy of the arguments: `open`, or `jwt` with a file of keys.
+// A gateway to the port given, whose route has the policy of the arguments: `open`, `jwt` with a file of keys, or `basic`
+// with a password file.
 import { type Config, createServer } from 'holdfast';
 import { ready } from './control.ts';
 
 const [, , backendPort, policy, file] = process.argv;
-const auth: NonNullable<Config['auth']> =
-  policy === 'jwt'
-    ? {
-        api: {
-          type: 'jwt',
-          issuer: 'https://issuer.example',
-          audience: 'bench',
-          jwksFile: file!,
-          roles: { user: ['*'] },
-        },
-      }
-    : {};
+const roles = { user: ['*'] };
+const schemes: Record<string, NonNullable<Config['auth']>> = {
+  jwt: { api: { type: 'jwt', issuer: 'https://issuer.example', audience: 'bench', jwksFile: file!, roles } },
+  basic: { staff: { type: 'basic', file: file!, roles } },
+};
+const auth = schemes[policy!] ?? {};
 const names = Object.keys(auth);
 const server = createServer({
   listen: [{ port: 0, host: '127.0.0.1' }],
