@@ -49,6 +49,8 @@ export class PasswordUsers {
   readonly #options: PasswordUsersOptions;
   readonly #file: WatchedFile<Users>;
   readonly #key = randomBytes(32);
+  /** What `passwordOf` has said: it is asked with each request. */
+  readonly #names = new WeakMap<PasswordHash, string>();
   readonly #remembered = new RecentMap<string, Remembered>(MOST_REMEMBERED);
   /** Comparisons that have not ended, by digest and hash. */
   readonly #underWay = new Map<string, Promise<Verified>>();
@@ -87,12 +89,13 @@ export class PasswordUsers {
    */
   passwordOf(user: string): string | undefined {
     const hash = this.#file.value.users.get(user);
-    return hash && this.#digestOf('of-file', user, hash.text).toString('base64url').slice(0, 22);
-  }
-
-  /** True when this password was right a moment ago: asks no thread. */
-  remembers(user: string, password: string): boolean {
-    return this.#isRemembered(user, this.#digestOf('shown', user, password));
+    if (!hash) return undefined;
+    let name = this.#names.get(hash);
+    if (name === undefined) {
+      name = this.#digestOf('of-file', user, hash.text).toString('base64url').slice(0, 22);
+      this.#names.set(hash, name);
+    }
+    return name;
   }
 
   /**
