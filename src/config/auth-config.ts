@@ -2,6 +2,7 @@ import type { Duration } from '../base/duration.ts';
 import type { AuthenticateFunction } from '../policy/auth/function.ts';
 import type { IntrospectionOptions } from '../policy/auth/introspection.ts';
 import type { JwtOptions } from '../policy/auth/jwt.ts';
+import type { OidcOptions } from '../policy/auth/oidc.ts';
 import type { RolesOptions } from '../policy/auth/roles.ts';
 
 /** How users show who they are: one scheme, which routes name under `policy.auth`. */
@@ -10,7 +11,8 @@ export type AuthConfig =
   | BasicAuthConfig
   | FunctionAuthConfig
   | JwtAuthConfig
-  | IntrospectionAuthConfig;
+  | IntrospectionAuthConfig
+  | OidcAuthConfig;
 
 /** Users whom a handler (`sessions.signIn`) or a backend (`Holdfast-Session`) has signed in. */
 export interface SessionAuthConfig extends RolesOptions {
@@ -63,4 +65,9 @@ export interface JwtAuthConfig extends JwtOptions, RolesOptions {
 /** Users who show a token of which only its issuer knows what it is worth (RFC 7662). */
 export interface IntrospectionAuthConfig extends IntrospectionOptions, RolesOptions {
   type: 'introspection';
+}
+
+/** Users who sign in at a provider of OpenID Connect. */
+export interface OidcAuthConfig extends OidcOptions, RolesOptions {
+  type: 'oidc';
 }

@@ -1,9 +1,10 @@
 import { nearestName } from '../base/nearest-name.ts';
 import { type BrokenRule, type Fields, fields, title } from './fields.ts';
+import { brokenOidc, brokenProviders } from './oidc-rules.ts';
 import { brokenTokens } from './token-rules.ts';
 
 /** Types of schemes whose users a session keeps. */
-const KEPT_IN_SESSION: readonly unknown[] = ['session'];
+const KEPT_IN_SESSION: readonly unknown[] = ['session', 'oidc'];
 
 /** What of policies concerns users: the nearest word counts for each. */
 interface UsersOf {
@@ -16,7 +17,9 @@ export function* brokenAuth(config: Fields): Generator<BrokenRule> {
   for (const [name, scheme] of Object.entries(fields(config.auth))) {
     yield* brokenMembers(fields(scheme), ['auth', name]);
     yield* brokenTokens(fields(scheme), ['auth', name]);
+    yield* brokenOidc(fields(scheme), ['auth', name]);
   }
+  yield* brokenProviders(config);
   const outer = yield* brokenPolicy(config.policy, ['policy'], 'the server', NOBODY, config);
   yield* brokenRoutes(config.routes, ['routes'], outer, config, config.session);
 }

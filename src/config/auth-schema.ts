@@ -12,6 +12,7 @@ import type {
   FunctionAuthConfig,
   IntrospectionAuthConfig,
   JwtAuthConfig,
+  OidcAuthConfig,
   SessionAuthConfig,
 } from './auth-config.ts';
 import { DURATION, duration, flag, measured, type Shape, section, text, textLike } from './schema-parts.ts';
@@ -46,6 +47,16 @@ const page = textLike(
 const url = textLike(
   value => URL.canParse(value) && /^https?:$/.test(new URL(value).protocol) && new URL(value).username === '',
   'not an absolute http(s) URL, such as "https://id.example.com/jwks"',
+);
+/** Discovery puts a path behind it. */
+const issuer = textLike(
+  value => URL.canParse(value) && /^https?:\/\/[^/?#@\\\s]+(?:\/[^?#\s]*)?$/i.test(value),
+  'not the URL of an issuer, such as "https://id.example.com/realms/shop": no query, no user',
+);
+/** One of ours, as it stands in URLs: no pattern. */
+const ownPath = textLike(
+  value => /^(?:\/[\w.~-]+)+$/.test(value) && !/\/\.{1,2}(?:\/|$)/.test(value),
+  'not a path; write for example "/oidc/callback"',
 );
 const realm = textLike(isRealm, 'not a realm; write at most 256 visible ASCII characters and blanks');
 const limited = measured({ ...DURATION, example: '"5s"' }, 'a request could wait for ever');
@@ -135,6 +146,30 @@ const SCHEMES: { [T in AuthConfig['type']]: z.ZodType<Extract<AuthConfig, { type
     cacheFor: upTo('5m', 'a revoked token would stay good for that long').optional(),
     recheck: measured({ ...DURATION, example: '"30s"' }, 'a revoked token would keep its sockets').optional(),
     realm: realm.optional(),
+    allowHttp: flag.optional(),
+    timeout: limited.optional(),
+  }),
+  oidc: section<OidcAuthConfig>('auth of the type "oidc"', {
+    ...roles,
+    type: z.literal('oidc'),
+    issuer: issuer,
+    clientId: text,
+    clientSecretFile: text.optional(),
+    clientSecretVariable: textLike(value => /^[A-Za-z_]\w*$/.test(value), 'not the name of a variable').optional(),
+    clientAuth: z.enum(['basic', 'post']).optional(),
+    scopes: z.array(textLike(value => /^[!#-[\]-~]+$/.test(value), 'not a scope')).optional(),
+    userClaim: text.optional(),
+    userPrefix: z.string().max(64, { error: 'has more than 64 characters' }).optional(),
+    userInfo: flag.optional(),
+    lifetime: z.enum(['session', 'tokens']).optional(),
+    responseMode: z.enum(['query', 'form_post']).optional(),
+    label: text.optional(),
+    parameters: z.record(text, z.string()).optional(),
+    login: ownPath.optional(),
+    callback: ownPath.optional(),
+    logout: ownPath.optional(),
+    backchannelLogout: ownPath.optional(),
+    afterLogout: page.optional(),
     allowHttp: flag.optional(),
     timeout: limited.optional(),
   }),

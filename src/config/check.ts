@@ -15,6 +15,7 @@ import { checkCookieClashes } from './cookie-clashes.ts';
 import { type BrokenRule, title } from './fields.ts';
 import { type InheritedPolicy, serverPolicy, transportOf, within } from './inherited-policy.ts';
 import { checkLimits } from './limits-check.ts';
+import { checkOidc } from './oidc-rules.ts';
 import type { Locate } from './parse.ts';
 import { checkTokens } from './token-rules.ts';
 
@@ -44,6 +45,7 @@ export function checkConfig(config: Config, locate: Locate = () => ({})): Config
     ...checkBackendSessions(config),
     ...checkClientHeaders(config),
     ...checkCookieClashes(config),
+    ...checkOidc(config),
     ...checkTokens(config),
     ...checkEmpty(config),
   ];

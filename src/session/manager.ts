@@ -138,7 +138,7 @@ export class SessionManager {
   }
 
   /** How clients show their session: what carriers have to look for. */
-  get tracking(): Pick<Tracking, 'kinds' | 'headerName' | 'urlParameter' | 'path' | 'ownCookies'> {
+  get tracking(): Pick<Tracking, 'kinds' | 'headerName' | 'urlParameter' | 'path' | 'ownCookies' | 'isStrict'> {
     return this.#services.tracking;
   }
 

@@ -120,7 +120,7 @@ export class TestGateway {
       },
       endpoints: [],
       upstreams: new Map(),
-      schemes: new Schemes({}, { clock, logger }),
+      schemes: new Schemes({}, { clock, logger, security: new SecurityEvents(log) }),
       users: new LiveUsers({ clock, logger, security: new SecurityEvents(CalmLogger.over(logger, clock)) }),
       internal: undefined,
       sessions: undefined,

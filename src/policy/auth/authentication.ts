@@ -1,10 +1,13 @@
 import { isDocumentNavigation } from '../../http/navigation.ts';
-import { type Refusal, refuse } from '../../http/refusal.ts';
+import { isRefusal, type Refusal, type RefusalHeaders, refuse } from '../../http/refusal.ts';
 import type { RequestHead } from '../../http/request-head.ts';
 import type { CredentialPlace } from '../../http/without-credentials.ts';
 import type { SessionOwner } from '../../session/session.ts';
 import type { SecurityEvents } from '../security-events.ts';
-import type { Principal, RequestScheme, Scheme, SessionScheme, SignInPlace } from './scheme.ts';
+import { PAGE_HEADERS } from './page-frame.ts';
+import type { Challenge, Principal, RequestScheme, Scheme, SessionScheme, SignInPlace } from './scheme.ts';
+import { type SignInChoice, signInChoicePage } from './sign-in-choice.ts';
+import { AuthUnavailable, authUnavailable } from './unavailable.ts';
 
 /** In a list of roles: whoever has signed in. */
 export const VALID_USER = 'valid-user';
@@ -88,7 +91,8 @@ export class Authentication {
   async identify(head: RequestHead, owner: SessionOwner | undefined): Promise<Principal | Refusal> {
     if (owner)
       for (const scheme of this.#bySession) {
-        const principal = await scheme.recognize(owner);
+        const principal = await recognized(scheme, owner);
+        if (isRefusal(principal)) return principal;
         if (principal) return this.#mayUse(head, principal);
       }
     return this.#challenge(head, false);
@@ -122,22 +126,52 @@ export class Authentication {
   /** What the client has to show. A page that a person opens leads to a page to sign in on, where there is one. */
   #challenge(head: RequestHead, wasRejected: boolean): Refusal {
     const challenges = this.schemes.flatMap(scheme => scheme.challenge(head, this.#place) ?? []);
-    const location = isPersonal(head) ? challenges.find(challenge => challenge.location)?.location : undefined;
+    const choices = isPersonal(head) ? this.#choices(head) : [];
+    if (choices.length > 1)
+      return refuse(401, 'ERR_AUTH_REQUIRED', 'nobody has signed in', {
+        headers: { ...this.#headersOf(challenges), ...PAGE_HEADERS },
+        body: signInChoicePage(choices, head.headers['accept-language']),
+      });
+    const location = choices[0]?.location;
     if (location !== undefined)
       return refuse(head.method === 'GET' ? 302 : 303, 'ERR_AUTH_REQUIRED', 'nobody has signed in', {
         headers: { Location: location, 'Cache-Control': 'no-store' },
         body: '',
       });
-    const lines = challenges.flatMap(({ header }) => header ?? []);
     return refuse(
       401,
       wasRejected ? 'ERR_AUTH_FAILED' : 'ERR_AUTH_REQUIRED',
       wasRejected ? 'the credentials are not good' : 'the request shows no credentials',
       {
-        headers: { ...(lines.length > 0 && { 'WWW-Authenticate': lines }), 'Cache-Control': 'no-store' },
+        headers: { ...this.#headersOf(challenges), 'Cache-Control': 'no-store' },
         body: 'Sign in to use this.\n',
       },
     );
+  }
+
+  /** The pages to sign in on, each once. */
+  #choices(head: RequestHead): SignInChoice[] {
+    const choices = new Map<string, SignInChoice>();
+    for (const scheme of this.#bySession) {
+      const { location, label = scheme.name } = scheme.challenge(head, this.#place) ?? {};
+      if (location !== undefined && !choices.has(location)) choices.set(location, { label, location });
+    }
+    return [...choices.values()];
+  }
+
+  #headersOf(challenges: readonly Challenge[]): RefusalHeaders {
+    const lines = challenges.flatMap(({ header }) => header ?? []);
+    return lines.length > 0 ? { 'WWW-Authenticate': lines } : {};
+  }
+}
+
+/** @returns 503 where the scheme cannot tell. */
+async function recognized(scheme: SessionScheme, owner: SessionOwner): Promise<Principal | Refusal | undefined> {
+  try {
+    return await scheme.recognize(owner);
+  } catch (error) {
+    if (error instanceof AuthUnavailable) return authUnavailable(error.message);
+    throw error;
   }
 }
 

@@ -45,6 +45,8 @@ export interface Challenge {
   readonly header?: string | undefined;
   /** Of a page to sign in on, for document navigations only: path and query, or the URL of a provider's. */
   readonly location?: string | undefined;
+  /** What that page is called where there are several. Default: the name of the scheme. */
+  readonly label?: string | undefined;
 }
 
 /** Where users sign in by a scheme: the sessions that keep them, and the pages of the scheme beside these. */
@@ -114,7 +116,7 @@ export interface SessionScheme extends SchemeBase {
   readonly isShownByRequest: false;
   /**
    * Is the owner of the session a user of this scheme (`owner.scheme`)? Undefined: no, or no longer. Rejects when that
-   * cannot be found out.
+   * cannot be found out: with `AuthUnavailable` for 503.
    */
   recognize(owner: SessionOwner): Awaitable<Principal | undefined>;
   /** Called once for each place whose routes take the scheme, before `start`. @returns the pages that it has there. */

@@ -8,3 +8,6 @@ export function authUnavailable(reason: string): Refusal {
     body: 'Nobody can be signed in at the moment.\n',
   });
 }
+
+/** Thrown by a scheme that cannot tell at the moment: its message is the reason in the log. */
+export class AuthUnavailable extends Error {}

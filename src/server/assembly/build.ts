@@ -105,8 +105,8 @@ export async function build(
   const contexts = new SessionContexts();
   const started: ServedEndpoint<unknown>[] = [];
   const subscriptions: (() => Promise<void>)[] = [];
-  const schemes = new Schemes(config, { clock, logger });
   const security = new SecurityEvents(logger);
+  const schemes = new Schemes(config, { clock, logger, security });
   const users = new LiveUsers({ clock, logger, security });
   let upstreams: ReadonlyMap<string, Upstream> | undefined;
   let bans: Bans | undefined;

@@ -23,6 +23,8 @@ export async function checkTokenFiles({ auth = {} }: Pick<Config, 'auth'>): Prom
   };
   for (const [name, scheme] of Object.entries(auth)) {
     if (scheme.type === 'introspection') await judge(name, 'clientSecretFile', scheme.clientSecretFile, clientSecretIn);
+    if (scheme.type === 'oidc' && scheme.clientSecretFile !== undefined)
+      await judge(name, 'clientSecretFile', scheme.clientSecretFile, clientSecretIn);
     if (scheme.type !== 'jwt') continue;
     const algorithms = pinnedAlgorithms(scheme.algorithms, scheme.secretFile === undefined ? 'public' : 'secret');
     for (const [option, parse] of Object.entries(KEY_FILES)) {

@@ -7,14 +7,17 @@ import { BasicScheme } from '../../policy/auth/basic.ts';
 import { FunctionScheme } from '../../policy/auth/function.ts';
 import { IntrospectionScheme } from '../../policy/auth/introspection.ts';
 import { JwtScheme } from '../../policy/auth/jwt.ts';
+import { OidcScheme } from '../../policy/auth/oidc.ts';
 import { PasswordVerifier } from '../../policy/auth/passwords/password-verifier.ts';
 import { RoleSource } from '../../policy/auth/roles.ts';
 import type { Scheme } from '../../policy/auth/scheme.ts';
 import { ApplicationLogin } from '../../policy/auth/session.ts';
+import type { SecurityEvents } from '../../policy/security-events.ts';
 
 export interface SchemeServices {
   readonly clock: Clock;
   readonly logger: Logger;
+  readonly security: SecurityEvents;
 }
 
 interface Made extends SchemeServices {
@@ -30,6 +33,7 @@ const MAKE: { [T in AuthConfig['type']]: (config: Extract<AuthConfig, { type: T 
   function: ({ authenticate, timeout = '5s', challenge }, made) =>
     new FunctionScheme({ ...made, authenticate, timeoutMs: parseDuration(timeout), challenge }),
   jwt: (options, made) => new JwtScheme(options, made),
+  oidc: (options, made) => new OidcScheme(options, made),
   introspection: (options, made) => new IntrospectionScheme(options, made),
 };
 

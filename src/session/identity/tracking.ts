@@ -92,6 +92,11 @@ export class Tracking {
         );
   }
 
+  /** True when browsers send the cookie only where a page of ours has made the request (`SameSite=Strict`). */
+  get isStrict(): boolean {
+    return this.#hasMarker;
+  }
+
   /** Names of the cookies that it may set. */
   get ownCookies(): readonly string[] {
     const { name, nonceName, markerName } = this.cookie;
