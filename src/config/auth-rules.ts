@@ -21,6 +21,7 @@ export function* brokenAuth(config: Fields): Generator<BrokenRule> {
   }
   yield* brokenProviders(config);
   const outer = yield* brokenPolicy(config.policy, ['policy'], 'the server', NOBODY, config);
+  yield* brokenConstraints(config.constraints, ['constraints'], outer, config);
   yield* brokenRoutes(config.routes, ['routes'], outer, config, config.session);
 }
 
@@ -45,6 +46,7 @@ function* brokenRoutes(
         message: `${title(route)}: a session keeps who has signed in, and there is none; remove "session: ${sessions === false ? 'false' : 'none'}", or set "auth: false" for it`,
       };
     const application = fields(route.application);
+    yield* brokenConstraints(application.constraints, [...at, 'application', 'constraints'], users, config);
     yield* brokenRoutes(
       application.routes,
       [...at, 'application', 'routes'],
@@ -52,6 +54,36 @@ function* brokenRoutes(
       config,
       application.session ?? sessions,
     );
+  }
+}
+
+/** Each path and method once, and roles of somebody. */
+function* brokenConstraints(
+  constraints: unknown,
+  path: readonly PropertyKey[],
+  outer: UsersOf,
+  config: Fields,
+): Generator<BrokenRule> {
+  if (!Array.isArray(constraints)) return;
+  const seen = new Set<string>();
+  for (const [index, value] of constraints.entries()) {
+    const constraint = fields(value);
+    const at = [...path, index];
+    const { paths, methods, otherMethods, auth, roles, transport } = constraint;
+    const of = `the constraint on ${[paths].flat().join(', ')}`;
+    if (auth === undefined && roles === undefined && transport === undefined)
+      yield { path: at, message: `${of} asks for nothing; give it roles, auth or "transport: confidential"` };
+    if (otherMethods !== undefined && methods === undefined)
+      yield { path: [...at, 'otherMethods'], message: `${of} is for every method; name some under "methods"` };
+    if (auth !== undefined || roles !== undefined)
+      yield* brokenPolicy(constraint, at, of, { ...outer, roles: undefined }, config);
+    for (const one of [paths].flat())
+      for (const method of Array.isArray(methods) ? methods : ['']) {
+        const request = `${method} ${String(one).replaceAll(/\/:[^/]+/g, '/:')}`;
+        if (seen.has(request))
+          yield { path: at, message: `${of}: there is another one for ${request.trim()}; make them one` };
+        seen.add(request);
+      }
   }
 }
 

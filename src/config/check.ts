@@ -5,6 +5,7 @@ import type { AffinityKind } from '../gateway/upstream/affinity.ts';
 import { doubtfulEntries } from '../http/address-list.ts';
 import { doubtfulRules } from '../http/address-rules.ts';
 import { isLoopback, machineOf } from '../http/host-names.ts';
+import { checkAllOrNone } from './all-or-none.ts';
 import { checkBackendSessions } from './backend-sessions.ts';
 import { checkBans } from './bans.ts';
 import { broughtManager } from './brought-manager.ts';
@@ -42,6 +43,7 @@ export function checkConfig(config: Config, locate: Locate = () => ({})): Config
     ...checkRoutes(config.routes ?? [], ['routes'], config, config.session ?? {}, serverPolicy(config)),
     ...checkBans(config),
     ...checkUpstreams(config),
+    ...checkAllOrNone(config),
     ...checkBackendSessions(config),
     ...checkClientHeaders(config),
     ...checkCookieClashes(config),

@@ -39,6 +39,8 @@ export interface Config {
   /** How users show who they are, by name: `policy.auth` of routes says which of these they take. */
   auth?: Readonly<Record<string, AuthConfig>>;
   routes?: readonly RouteConfig[];
+  /** What is asked for on some paths, whatever route they have, as by `security-constraint` of `web.xml`. */
+  constraints?: readonly ConstraintConfig[];
   /** What holds for every route that says nothing else. Its `addresses` are judged before a route is looked for. */
   policy?: PolicyConfig;
   /** What happens to clients that misbehave. Default: the jails count, and only log (`ban-due`). */
@@ -501,6 +503,8 @@ export interface RouteConfig {
 /** A whole application with paths relative to its mount point. */
 export interface ApplicationConfig {
   routes?: readonly RouteConfig[];
+  /** Of its paths, below the mount point, besides those of the server. */
+  constraints?: readonly ConstraintConfig[];
   endpoints?: readonly string[];
   files?: string;
   fetch?: FetchHandler;
@@ -559,6 +563,25 @@ export interface PolicyConfig {
    * one is good. Default false; `true` is `10s`, at most `60s`.
    */
   tickets?: boolean | TicketsConfig;
+}
+
+/**
+ * What is asked for on some paths, besides what their routes ask for. Of several that fit a path the one with the most
+ * specific pattern counts.
+ */
+export interface ConstraintConfig {
+  /** Exact paths, templates and prefixes, as those of routes: `/admin/*`. */
+  paths: readonly string[];
+  /** Which methods it is for; GET covers HEAD. Default: every method. */
+  methods?: readonly string[];
+  /** With `methods`: the others are `refuse`d (default, 403), or it does not concern them: `allow`. */
+  otherMethods?: 'refuse' | 'allow';
+  /** By which schemes. Default: those of the `policy` around it. */
+  auth?: string | readonly string[];
+  /** One of them is needed. `valid-user`: whoever has signed in; empty: nobody. Default: none, and with `auth` whoever has signed in. */
+  roles?: readonly string[];
+  /** `confidential`: https and wss only. Default `any`. */
+  transport?: 'any' | 'confidential';
 }
 
 export interface TicketsConfig {

@@ -44,6 +44,7 @@ import type {
   CertificateConfig,
   ClientCertificateConfig,
   Config,
+  ConstraintConfig,
   HstsConfig,
   Http2Config,
   InternalConfig,
@@ -595,8 +596,29 @@ const endpoint = z.custom<NonNullable<RouteConfig['endpoint']>>(
   },
 );
 
+const methods = z
+  .array(
+    textLike(
+      value => isKnownMethod(value) && value !== 'CONNECT',
+      'not a method that a request can have here; write for example "GET"',
+    ),
+  )
+  .min(1, { error: 'is empty; leave it out for every method' });
+
+const constraints = z.array(
+  section<ConstraintConfig>('a constraint', {
+    paths: z.array(pathPattern).min(1, { error: 'is empty; write for example [/admin/*]' }),
+    methods: methods.optional(),
+    otherMethods: z.enum(['refuse', 'allow']).optional(),
+    auth: z.union([text, z.array(text).min(1, { error: 'is empty; leave it out' })]).optional(),
+    roles: z.array(text).optional(),
+    transport: z.enum(['any', 'confidential']).optional(),
+  }),
+);
+
 const application = section<ApplicationConfig>('application', {
   routes: z.lazy(() => z.array(route)).optional(),
+  constraints: constraints.optional(),
   endpoints: z.array(text).optional(),
   files: text.optional(),
   fetch: fetchHandler.optional(),
@@ -607,15 +629,7 @@ const route: z.ZodType<RouteConfig> = section<RouteConfig>('a route', {
   name: text.optional(),
   host: hostPattern.optional(),
   path: z.union([pathPattern, z.array(pathPattern).min(1, { error: 'is empty' })]).optional(),
-  methods: z
-    .array(
-      textLike(
-        value => isKnownMethod(value) && value !== 'CONNECT',
-        'not a method that a request can have here; write for example "GET"',
-      ),
-    )
-    .min(1, { error: 'is empty; leave it out for every method' })
-    .optional(),
+  methods: methods.optional(),
   session: z.enum(['none', 'existing', 'create', 'auto']).optional(),
   crossSiteSignIn: flag.optional(),
   touch: flag.optional(),
@@ -674,6 +688,7 @@ export const configSchema: z.ZodType<Config> = section<Config>('the configuratio
   }).optional(),
   auth: z.record(z.string(), authScheme).optional(),
   routes: z.array(route).optional(),
+  constraints: constraints.optional(),
   policy: policy.optional(),
   bans: bansSchema.optional(),
   anomalies: anomaliesSchema.optional(),

@@ -11,6 +11,7 @@ import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
 import { type RequestHead, readRequestHead } from '../http/request-head.ts';
 import { withoutCredentials } from '../http/without-credentials.ts';
 import type { Anomalies, AnomalyVerdict } from '../policy/anomaly.ts';
+import type { Authentication } from '../policy/auth/authentication.ts';
 import type { Principal } from '../policy/auth/scheme.ts';
 import type { ShownSession } from '../policy/auth/socket-tickets.ts';
 import type { Bans } from '../policy/ban/bans.ts';
@@ -91,8 +92,14 @@ interface Metered extends Unambiguous {
   readonly metered: true;
 }
 
-/** A request of whom it has shown itself, where its route asks for a user. */
-interface Authenticated extends Metered {
+/** A request with what its route, and the constraints of its path, ask of its user. */
+interface Constrained extends Metered {
+  /** Undefined: nobody is asked for. */
+  readonly authentication: Authentication | undefined;
+}
+
+/** A request of whom it has shown itself, where a user is asked for. */
+interface Authenticated extends Constrained {
   readonly shown: Principal | undefined;
   /** By a one-time ticket: the session that it is for. */
   readonly ticketSession?: ShownSession | undefined;
@@ -166,7 +173,9 @@ export async function admit(request: IncomingMessage, gateway: Gateway): Promise
   const answer = answerPreflight(metered, gateway.router);
   if (isRefusal(answer)) return { refusal: answer, head, route };
   if (answer) return { head, route, answer };
-  const authenticated = await authenticate(metered, gateway.security);
+  const constrained = constrain(metered);
+  if (isRefusal(constrained)) return { refusal: constrained, head, route };
+  const authenticated = await authenticate(constrained, gateway.security);
   if (isRefusal(authenticated)) return { refusal: authenticated, head, route };
   const shownSession = await holdSession(authenticated, gateway);
   if (isRefusal(shownSession)) return { refusal: shownSession, head, route };
@@ -270,25 +279,41 @@ function sessionLimit({ head, route }: Metered, gateway: Gateway): () => Refusal
   };
 }
 
+/** What is asked of the path beyond its route: of constraints around each other all hold. */
+function constrain(metered: Metered): Constrained | Refusal {
+  const { head, route } = metered;
+  let { authentication } = route;
+  for (const constraints of route.constraints ?? []) {
+    const constraint = constraints.find(head);
+    if (constraint?.kind === 'refuse')
+      return refuse(403, 'ERR_AUTH_FORBIDDEN', `the constraint on ${constraint.name} does not name ${head.method}`);
+    for (const policy of constraint?.policies ?? []) {
+      const refusal = policy(head);
+      if (refusal) return refusal;
+    }
+    authentication = constraint?.authentication?.also(authentication) ?? authentication;
+  }
+  return { ...metered, authentication };
+}
+
 /** By what the request itself shows, before any store is asked. What was shown is not for the target. */
-async function authenticate(metered: Metered, security: SecurityEvents): Promise<Authenticated | Refusal> {
-  const { head, route, ticket } = metered;
-  const { authentication } = route;
-  if (ticket !== undefined && head.isUpgrade) return redeemTicket(metered, ticket, security);
-  if (!authentication) return { ...metered, shown: undefined };
+async function authenticate(constrained: Constrained, security: SecurityEvents): Promise<Authenticated | Refusal> {
+  const { head, ticket, authentication } = constrained;
+  if (ticket !== undefined && head.isUpgrade) return redeemTicket(constrained, ticket, security);
+  if (!authentication) return { ...constrained, shown: undefined };
   const shown = await authentication.authenticate(head);
   if (isRefusal(shown)) return shown;
-  return { ...metered, head: withoutCredentials(head, authentication.takenPlaces), shown };
+  return { ...constrained, head: withoutCredentials(head, authentication.takenPlaces), shown };
 }
 
 /** What the request for the ticket has shown counts as shown by the handshake. */
 async function redeemTicket(
-  metered: Metered,
+  constrained: Constrained,
   ticket: string,
   security: SecurityEvents,
 ): Promise<Authenticated | Refusal> {
-  const { head, route } = metered;
-  const { authentication, sessions, tickets } = route;
+  const { head, route, authentication } = constrained;
+  const { sessions, tickets } = route;
   const { origin } = head.headers;
   const { clientAddress: address, path } = head;
   try {
@@ -303,7 +328,7 @@ async function redeemTicket(
       const refusal = principal && authentication?.judgeRoles(principal);
       if (refusal) return refusal;
       const taken = authentication ? withoutCredentials(head, authentication.takenPlaces) : head;
-      return { ...metered, head: taken, shown: authentication && principal, ticketSession: session };
+      return { ...constrained, head: taken, shown: authentication && principal, ticketSession: session };
     }
   } catch (error) {
     return refuseForSession(error);
@@ -333,7 +358,7 @@ async function holdSession(authenticated: Authenticated, gateway: Gateway): Prom
   try {
     // The question whether a request may be sent is nobody's. Handlers may count on a session.
     const isUnknown =
-      (isPreflight(head) && route.target.kind !== 'fetch') || (route.authentication && shown === undefined);
+      (isPreflight(head) && route.target.kind !== 'fetch') || (authenticated.authentication && shown === undefined);
     const session = await binding[isUnknown ? 'get' : OPENED_BY[route.sessionMode]]();
     if (ticketSession && session?.id !== ticketSession.sid) {
       binding.release();
@@ -393,7 +418,7 @@ function maySignIn(target: Route['target']): boolean {
 
 /** Where the request shows nobody, its session may: of a login that it keeps. */
 async function identify(held: Held): Promise<Identified | Refusal> {
-  const { authentication } = held.route;
+  const { authentication } = held;
   if (!authentication || held.shown) return { ...held, principal: held.shown };
   try {
     const principal = await authentication.identify(held.head, held.held?.session?.owner);

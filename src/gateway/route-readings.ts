@@ -51,12 +51,17 @@ export class RouteReadings {
   judge({ host, method, path: written, isUpgrade }: Asked, route: Route): Refusal | undefined {
     if (!SUSPECT.test(written)) return undefined;
     const asked = { host, method, isUpgrade };
+    const constrained = (path: string) => leadsRoundConstraints(route, { ...asked, path }, { ...asked, path: written });
     if (!READ_DIFFERENTLY.test(written)) {
-      const why = leadsRoundLaxly(this.#laxRouter, { ...asked, path: matchingPath(written) }, route);
+      const path = matchingPath(written);
+      const why = leadsRoundLaxly(this.#laxRouter, { ...asked, path }, route) ?? constrained(path);
       return why === undefined ? undefined : ambiguous(route, why);
     }
     const rewrite = route.target.kind === 'upstream' ? route.target.rewrite : undefined;
-    const readings = pathReadings(rewrite ? rewrite.toBackend(written) : written, this.#laxRouter !== undefined);
+    const readings = pathReadings(
+      rewrite ? rewrite.toBackend(written) : written,
+      this.#laxRouter !== undefined || route.constraints !== undefined,
+    );
     if (readings === undefined) return ambiguous(route, 'in too many ways');
     for (const { path, isMistaken } of readings) {
       // Parameters that are left over mean nothing to a server that does not know them: it takes them for part of a
@@ -66,7 +71,7 @@ export class RouteReadings {
       const why =
         publicPath === undefined
           ? this.#leadsOut({ ...asked, path }, route, isOnlyForPolicies)
-          : this.#leadsRound({ ...asked, path: publicPath }, route, isOnlyForPolicies);
+          : (this.#leadsRound({ ...asked, path: publicPath }, route, isOnlyForPolicies) ?? constrained(publicPath));
       if (why !== undefined) return ambiguous(route, why + remedyFor(why, written));
     }
     return undefined;
@@ -118,6 +123,15 @@ function leadsRoundLaxly(router: LaxRouter | undefined, reading: Asked, route: R
   if (found === undefined || 'allowedMethods' in found || found.value.includes(route)) return undefined;
   const stricter = found.value.find(({ demands }) => isStricter(demands, route.demands, reading.isUpgrade));
   return stricter && `as one of the route "${stricter.name}", which asks for more, by a server that is lax with names`;
+}
+
+/** Is more asked for on the path that a reading leads to? */
+function leadsRoundConstraints({ constraints = [] }: Route, reading: Asked, asked: Asked): string | undefined {
+  for (const ofApplication of constraints) {
+    const other = ofApplication.findElse(reading, asked);
+    if (other) return `as one that the constraint on ${other.name} is for`;
+  }
+  return undefined;
 }
 
 function ambiguous({ name }: Route, why: string): Refusal {

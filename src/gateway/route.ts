@@ -10,6 +10,7 @@ import type { PageRewriter } from './exchange/url-client.ts';
 import type { SessionContext } from './held-session.ts';
 import type { RelayLimits } from './relay/limits.ts';
 import type { RouteDemands } from './route-demands.ts';
+import type { Constraints } from './routing/constraints.ts';
 import type { PathRewrite } from './routing/path-rewrite.ts';
 import type { FetchHandler } from './targets/fetch.ts';
 import type { FileServer } from './targets/files.ts';
@@ -61,6 +62,8 @@ export interface Route {
   readonly upgradePolicies: readonly Policy[];
   /** Who may use it. Default: everybody whom the policies let in. */
   readonly authentication?: Authentication | undefined;
+  /** Those of the server and of the applications that it is in, the outermost first. */
+  readonly constraints?: readonly Constraints[] | undefined;
   /** Handshakes may show one of these instead of what their headers would. */
   readonly tickets?: SocketTickets | undefined;
   /** Lets pages of other origins read its answers. Default: browsers let them read none. */

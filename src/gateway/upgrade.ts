@@ -109,10 +109,10 @@ async function openTarget(
   return { ...relay, upstream: upstream.name, server: relay.server?.url };
 }
 
-function followUser({ principal, route, head, held }: Admitted, relay: Relay, users: LiveUsers): void {
+function followUser({ principal, authentication, head, held }: Admitted, relay: Relay, users: LiveUsers): void {
   if (!principal) return;
   const { clientAddress: address } = head;
-  users.join(relay, principal, { authentication: route.authentication!, sid: held?.session?.id, address });
+  users.join(relay, principal, { authentication: authentication!, sid: held?.session?.id, address });
   relay.closed.finally(() => users.leave(relay)).catch(() => {});
 }
 

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { checkConfig } from '../../src/config/check.ts';
 import { ConfigError } from '../../src/config/config-error.ts';
 import { parseConfig } from '../../src/config/parse.ts';
 
@@ -104,5 +105,94 @@ describe('a configuration with authentication', () => {
     ],
   ])('and %s is refused', (_, config, problem) => {
     expect(problemsOf(config).join('\n')).toContain(problem);
+  });
+});
+
+describe('a constraint', () => {
+  const withConstraints = (...constraints: object[]) => ({ auth, constraints, routes: [{ path: '/*', fetch }] });
+
+  test.each<[string, object, string]>([
+    [
+      'that asks for nothing',
+      withConstraints({ paths: ['/a'] }),
+      'constraints[0]: the constraint on /a asks for nothing',
+    ],
+    [
+      'with roles of nobody',
+      withConstraints({ paths: ['/a'], roles: ['user'] }),
+      'constraints[0].roles: the constraint on /a: nobody has roles without authentication',
+    ],
+    [
+      'with an unknown role',
+      withConstraints({ paths: ['/a'], auth: 'login', roles: ['boss'] }),
+      'constraints[0].roles[0]: the constraint on /a: no user can have the role "boss"',
+    ],
+    [
+      'for what another one is for',
+      withConstraints({ paths: ['/a/:x'], auth: 'login' }, { paths: ['/b', '/a/:y'], auth: 'login' }),
+      'constraints[1]: the constraint on /b, /a/:y: there is another one for /a/:; make them one',
+    ],
+    [
+      'that lets be what it does not name',
+      withConstraints({ paths: ['/a'], auth: 'login', otherMethods: 'allow' }),
+      'constraints[0].otherMethods: the constraint on /a is for every method',
+    ],
+    [
+      'for the end of a path',
+      withConstraints({ paths: ['*.jsp'], auth: 'login' }),
+      'constraints[0].paths[0]: "*.jsp" is not a path',
+    ],
+  ])('%s is refused', (_, config, problem) => {
+    expect(problemsOf(config).join('\n')).toContain(problem);
+  });
+});
+
+describe('protect all or none', () => {
+  const byFunction = { key: { type: 'function', authenticate: () => undefined }, login: { type: 'session' } };
+  const warningsOf = (routes: object[], more: object = {}) =>
+    checkConfig(parseConfig({ auth: byFunction, routes, ...more }))
+      .filter(({ message }) => message.includes('Protect all or none'))
+      .map(({ path }) => path);
+
+  test('a mix on one session context is a warning', () => {
+    const routes = [
+      { path: '/a', fetch, policy: { auth: 'key' } },
+      { path: '/b', fetch },
+    ];
+    expect(warningsOf(routes)).toEqual(['routes[1].policy']);
+    expect(warningsOf([routes[1]!], { policy: { auth: 'key' } })).toEqual([]);
+  });
+
+  test.each<[string, object[]]>([
+    [
+      'the open route has no sessions',
+      [
+        { path: '/a', fetch, policy: { auth: 'key' } },
+        { path: '/b', fetch, session: 'none' },
+      ],
+    ],
+    [
+      'it serves files',
+      [
+        { path: '/a', fetch, policy: { auth: 'key' } },
+        { path: '/b/*', files: '.' },
+      ],
+    ],
+    [
+      'the login is kept in the session',
+      [
+        { path: '/a', fetch, policy: { auth: 'login' } },
+        { path: '/b', fetch },
+      ],
+    ],
+    [
+      'it has sessions of its own',
+      [
+        { path: '/a', fetch, policy: { auth: 'key' } },
+        { mount: '/m', application: { session: {}, routes: [{ path: '/b', fetch }] } },
+      ],
+    ],
+  ])('it is none where %s', (_, routes) => {
+    expect(warningsOf(routes)).toEqual([]);
   });
 });

@@ -85,7 +85,7 @@ export async function openEndpoint(
     if (attached && connection.isOpen) held?.context.sockets.join(attached, connection);
     if (principal && connection.isOpen)
       users.join(connection, principal, {
-        authentication: admitted.route.authentication!,
+        authentication: admitted.authentication!,
         sid: attached?.session.id,
         address: admitted.head.clientAddress,
       });

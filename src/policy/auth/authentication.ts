@@ -1,3 +1,4 @@
+import { getOrInsert } from '../../base/get-or-insert.ts';
 import { isDocumentNavigation } from '../../http/navigation.ts';
 import { isRefusal, type Refusal, type RefusalHeaders, refuse } from '../../http/refusal.ts';
 import type { RequestHead } from '../../http/request-head.ts';
@@ -32,22 +33,35 @@ export class Authentication {
   readonly schemes: readonly Scheme[];
   /** What stands here does not reach the target: it could take for checked what is not. */
   readonly takenPlaces: readonly CredentialPlace[];
-  readonly #roles: ReadonlySet<string> | undefined;
+  readonly #options: AuthenticationOptions;
+  /** One of each is needed. */
+  readonly #roles: readonly ReadonlySet<string>[];
+  readonly #joined = new Map<Authentication, Authentication>();
   readonly #byRequest: readonly RequestScheme[];
   readonly #bySession: readonly SessionScheme[];
   readonly #place: SignInPlace | undefined;
   readonly #security: SecurityEvents;
   readonly #route: string;
 
-  constructor({ schemes, roles, place, security, route }: AuthenticationOptions) {
+  /** @param also Whose roles are needed as well. */
+  constructor(options: AuthenticationOptions, also?: Authentication) {
+    const { schemes, roles, place, security, route } = options;
+    this.#options = options;
     this.schemes = schemes;
-    this.#roles = roles?.includes(VALID_USER) ? undefined : roles && new Set(roles);
+    const own = roles === undefined || roles.includes(VALID_USER) ? [] : [new Set(roles)];
+    this.#roles = [...own, ...(also ? also.#roles : [])];
     this.#byRequest = schemes.filter(scheme => scheme.isShownByRequest);
     this.#bySession = schemes.filter(scheme => !scheme.isShownByRequest);
     this.takenPlaces = this.#byRequest.flatMap(scheme => (scheme.passCredentials ? [] : scheme.places));
     this.#place = place;
     this.#security = security;
     this.#route = route;
+  }
+
+  /** The same schemes, for users who have the roles that another asks for as well. */
+  also(other: Authentication | undefined): Authentication {
+    if (!other || other === this) return this;
+    return getOrInsert(this.#joined, other, () => new Authentication(this.#options, other));
   }
 
   /** Does a session say who somebody is? */
@@ -116,8 +130,9 @@ export class Authentication {
 
   /** 403 without one of the roles that are needed. */
   judgeRoles({ name, roles }: Principal): Refusal | undefined {
-    if (!this.#roles || roles.some(role => this.#roles!.has(role))) return undefined;
-    const needed = this.#roles.size === 0 ? 'nobody may' : `it takes one of the roles ${[...this.#roles].join(', ')}`;
+    const missing = this.#roles.find(needed => !roles.some(role => needed.has(role)));
+    if (!missing) return undefined;
+    const needed = missing.size === 0 ? 'nobody may' : `it takes one of the roles ${[...missing].join(', ')}`;
     return refuse(403, 'ERR_AUTH_FORBIDDEN', `the user ${JSON.stringify(name)} may not use this route: ${needed}`, {
       body: 'Your account may not use this.\n',
     });

@@ -7,6 +7,7 @@ import type {
   AddressesConfig,
   ApplicationConfig,
   Config,
+  ConstraintConfig,
   LimitsConfig,
   RouteConfig,
   SessionConfig,
@@ -17,6 +18,7 @@ import type { PageRewriter } from '../../gateway/exchange/url-client.ts';
 import type { SessionContext } from '../../gateway/held-session.ts';
 import { relayLimits } from '../../gateway/relay/limits.ts';
 import type { Route, SessionMode, Target } from '../../gateway/route.ts';
+import { type Constraint, Constraints } from '../../gateway/routing/constraints.ts';
 import { PathRewrite } from '../../gateway/routing/path-rewrite.ts';
 import type { RouteEntry } from '../../gateway/routing/router.ts';
 import { createFileServer } from '../../gateway/targets/files.ts';
@@ -61,6 +63,8 @@ export interface RouteSources {
   readonly place: PagePlace | undefined;
   /** The pages of schemes that routes take. */
   readonly pages: SchemePages;
+  /** Of the server and of the applications around, the outermost first. */
+  readonly constraints: readonly Constraints[];
   /** What holds for the routes of the server, or of a mounted application. */
   readonly policy: InheritedPolicy;
   /** Of lists so far: that of an application is built once, and not for each of its routes. */
@@ -101,14 +105,17 @@ const DEFAULT_SESSION_MODE: Readonly<Record<Target['kind'], SessionMode>> = {
  */
 export async function buildRoutes(
   config: Config,
-  sources: Omit<RouteSources, 'policy' | 'place' | 'pages' | 'addressPolicies' | 'stricter' | 'rewriter'>,
+  sources: Omit<
+    RouteSources,
+    'policy' | 'constraints' | 'place' | 'pages' | 'addressPolicies' | 'stricter' | 'rewriter'
+  >,
 ): Promise<RouteEntry<Route>[]> {
   // It brings a parser for HTML, which others need not load.
   const rewriter = rewritesLinks(config) ? (await import('../../gateway/exchange/html-links.ts')).HtmlLinks : undefined;
   const policy = serverPolicy(config);
   const own = { policy, addressPolicies: new Map(), stricter: stricterRoutes(config) };
   const place = sources.sessions && pagePlace(sources.sessions, '', policy);
-  const all = { ...sources, ...own, rewriter, place, pages: new SchemePages() };
+  const all = { ...sources, ...own, rewriter, place, constraints: [], pages: new SchemePages() };
   const entries = await entriesOf(config, all, '');
   return [...entries, ...pageEntries(all)];
 }
@@ -119,26 +126,28 @@ function rewritesLinks({ routes = [] }: ApplicationConfig): boolean {
 
 async function entriesOf(
   application: ApplicationConfig,
-  sources: RouteSources,
+  outer: RouteSources,
   mount: string,
 ): Promise<RouteEntry<Route>[]> {
+  const own = constraintsOf(application, outer, mount);
+  const sources = own ? { ...outer, constraints: [...outer.constraints, own] } : outer;
   const entries: RouteEntry<Route>[] = [];
   for (const config of application.routes ?? []) {
     if (config.mount !== undefined) {
       const prefix = mount + config.mount.replace(/\/$/, '');
-      const own = config.application ?? {};
+      const inner = config.application ?? {};
       const sessions =
-        own.session === undefined
+        inner.session === undefined
           ? sources.sessions
-          : own.session === false
+          : inner.session === false
             ? undefined
-            : await sources.openSessions(own.session, prefix);
+            : await sources.openSessions(inner.session, prefix);
       const attributes = joined(sources.attributes, config.attributes);
       const policy = within(sources.policy, config.policy);
-      const place = own.session === undefined ? sources.place : sessions && pagePlace(sessions, prefix, policy);
+      const place = inner.session === undefined ? sources.place : sessions && pagePlace(sessions, prefix, policy);
       limitsOf(policy, `the application at ${prefix}`, sources);
       const touch = config.touch ?? sources.touch;
-      entries.push(...(await entriesOf(own, { ...sources, sessions, place, attributes, policy, touch }, prefix)));
+      entries.push(...(await entriesOf(inner, { ...sources, sessions, place, attributes, policy, touch }, prefix)));
     } else {
       entries.push(...routeEntries(config, sources, mount));
     }
@@ -187,13 +196,20 @@ function routeEntries(config: RouteConfig, sources: RouteSources, mount: string)
         target,
         policies: routePolicies(policy, sources),
         authentication,
+        ...(sources.constraints.length > 0 && { constraints: sources.constraints }),
         limits,
         cors: corsOf(policy, sources.logger),
         upgradesInsecureRequests: transportOf(policy).upgradeInsecureRequests,
         upgradePolicies: [...shield(config, sources), ...originPolicies(config, endpoint, sources)],
         demands: demandsOf(config, sources.policy),
         sessions: sources.sessions,
-        sessionMode: config.session ?? defaultSessionMode(target, sources.sessions, authentication),
+        sessionMode:
+          config.session ??
+          defaultSessionMode(
+            target,
+            sources.sessions,
+            [authentication, ...sources.constraints].some(one => one?.asksSession),
+          ),
         paths: pathTolerance(config),
         isCrossSiteSignIn: config.crossSiteSignIn,
         touch: config.touch ?? sources.touch,
@@ -281,13 +297,9 @@ function pathTolerance({ paths }: RouteConfig): PathTolerance | undefined {
  * Where the backend keeps the sessions, visitors are given none of ours unasked. A handler behind files has sessions as
  * one without files, and so have the pages among them.
  */
-function defaultSessionMode(
-  target: Target,
-  sessions: SessionContext | undefined,
-  authentication: Authentication | undefined,
-): SessionMode {
+function defaultSessionMode(target: Target, sessions: SessionContext | undefined, asksSession: boolean): SessionMode {
   if (target.kind === 'files' && target.otherwise) return DEFAULT_SESSION_MODE.fetch;
-  if (authentication?.asksSession && !hasSessions(target)) return 'existing';
+  if (asksSession && !hasSessions(target)) return 'existing';
   // A client with its session in the URL would lose it on the way.
   if (target.kind === 'redirect' && sessions?.manager.tracking.kinds.includes('url')) return 'existing';
   return hasSessions(target) ? DEFAULT_SESSION_MODE[target.kind] : 'none';
@@ -376,6 +388,44 @@ function routePolicies(policy: InheritedPolicy, { addressPolicies, httpsPort }: 
   const isOpen = !transport.confidential && !transport.upgradeInsecureRequests;
   const lists = addresses.map(list => getOrInsert(addressPolicies, list, () => createAddressPolicy(list)));
   return [...lists, ...(isOpen ? [] : [createTransportPolicy(transport, httpsPort)])];
+}
+
+function constraintsOf({ constraints = [] }: ApplicationConfig, sources: RouteSources, mount: string) {
+  if (constraints.length === 0) return undefined;
+  const entries = constraints.flatMap(constraint => constraintEntries(constraint, sources, mount));
+  return new Constraints([...entries, ...otherMethodsOf(constraints, mount)]);
+}
+
+function constraintEntries(
+  { paths, methods, auth, roles, transport }: ConstraintConfig,
+  sources: RouteSources,
+  mount: string,
+): RouteEntry<Constraint>[] {
+  const name = paths.map(path => mount + path).join(', ');
+  const asksForUser = auth !== undefined || roles !== undefined;
+  const policy = { ...sources.policy, roles, ...(auth !== undefined && { auth }) };
+  const authentication = asksForUser ? authenticationOf(policy, name, sources) : undefined;
+  if (authentication && sources.place) sources.pages.add(authentication, sources.place, undefined);
+  const policies =
+    transport === 'confidential' ? [createTransportPolicy({ confidential: 'refuse' }, sources.httpsPort)] : [];
+  const value: Constraint = { name, kind: 'constraint', policies, authentication };
+  return paths.map(path => ({ pattern: mount + path, name, ...(methods && { methods }), value }));
+}
+
+/** What no constraint of a path names: refused, unless all of them let it be. */
+function otherMethodsOf(constraints: readonly ConstraintConfig[], mount: string): RouteEntry<Constraint>[] {
+  const kinds = new Map<string, Constraint['kind'] | undefined>();
+  for (const { paths, methods, otherMethods = 'refuse' } of constraints)
+    for (const path of paths) {
+      const isNamed = kinds.has(path) && kinds.get(path) === undefined;
+      if (methods === undefined || isNamed) kinds.set(path, undefined);
+      else if (otherMethods === 'refuse') kinds.set(path, 'refuse');
+      else if (!kinds.has(path)) kinds.set(path, 'open');
+    }
+  return [...kinds].flatMap(([path, kind]) => {
+    const name = mount + path;
+    return kind ? [{ pattern: name, name, value: { name, kind, policies: [] } }] : [];
+  });
 }
 
 function authenticationOf(
