@@ -4,6 +4,13 @@ export { ConfigError, type ConfigProblem } from './config/config-error.ts';
 export { defineConfig } from './config/define-config.ts';
 export type { FetchContext, FetchHandler } from './gateway/targets/fetch.ts';
 export type { DrainOptions, UpstreamControl, UpstreamStatus } from './gateway/upstream/upstream.ts';
+export type {
+  CustomPolicy,
+  CustomPolicyConfig,
+  PolicyFacts,
+  PolicyRefusal,
+  PolicyVerdict,
+} from './policy/custom.ts';
 export {
   type ContextStatistics,
   createServer,

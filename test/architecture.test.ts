@@ -67,7 +67,14 @@ const ROOMS: Readonly<Record<string, Readonly<Record<string, readonly string[]>>
     exchange: ['upstream', 'routing', 'backend-session', 'own-names.ts'],
     forward: ['exchange', 'upstream', 'connection', 'backend-session'],
     relay: ['exchange', 'upstream', 'connection', 'backend-session', 'held-session.ts'],
-    targets: ['exchange', 'admit.ts', 'held-session.ts', 'live-users.ts', 'session-failure.ts'],
+    targets: [
+      'exchange',
+      'admit.ts',
+      'held-session.ts',
+      'live-users.ts',
+      'message-inspection.ts',
+      'session-failure.ts',
+    ],
   },
   session: {
     room: ['store.ts'],

@@ -27,6 +27,11 @@ export const SECURITY_EVENTS = {
     level: 'info',
     what: 'A policy has refused a request (401, 403, 421, 429), or its path led round a route: `status`, `code`, `method`.',
   },
+  'inspection-matched': {
+    level: 'warn',
+    what: 'A rule of `policy.inspect` matches: `rule`, `action` (`deny` or `log`), `method`, `path`. Nothing of what was found.',
+  },
+  'inspection-ban': { level: 'warn', what: 'The same for a rule whose `action` is `ban`.' },
   'not-found': { level: 'debug', what: 'A request for a path that does not exist here, as scans send them: `path`.' },
   'bad-request': {
     level: 'debug',

@@ -7,6 +7,8 @@ import type { UpstreamOptions } from '../gateway/upstream/options.ts';
 import type { AnomaliesConfig } from '../policy/anomaly-options.ts';
 import type { BansConfig } from '../policy/ban/options.ts';
 import type { CorsOptions } from '../policy/cors.ts';
+import type { CustomPolicy, CustomPolicyConfig } from '../policy/custom.ts';
+import type { InspectConfig } from '../policy/inspection.ts';
 import type { WhenExceeded } from '../policy/limits/frame-limit.ts';
 import type { TransportConfig } from '../policy/transport.ts';
 import type { TrackingKind } from '../session/identity/tracking.ts';
@@ -563,6 +565,15 @@ export interface PolicyConfig {
    * one is good. Default false; `true` is `10s`, at most `60s`.
    */
   tickets?: boolean | TicketsConfig;
+  /**
+   * Rules about what requests and messages have in them; the nearest list counts, and `false` is none. Default: none.
+   */
+  inspect?: InspectConfig | false;
+  /**
+   * A function that lets a request or handshake in (`true`) or not, asked when its session is known. What it throws, and
+   * no answer within 5 s (`{ judge, timeout }`), is 503. In TypeScript and JavaScript only. Default: none.
+   */
+  custom?: CustomPolicy | CustomPolicyConfig;
 }
 
 /**

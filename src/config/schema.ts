@@ -27,6 +27,8 @@ import { parseServerAddress } from '../http/server-address.ts';
 import { isFieldValue, isToken } from '../http/token.ts';
 import { trackingProblem } from '../http/tracking-list.ts';
 import type { CorsOptions } from '../policy/cors.ts';
+import type { CustomPolicy, CustomPolicyConfig } from '../policy/custom.ts';
+import type { InspectConfig, InspectedPlace, InspectRule } from '../policy/inspection.ts';
 import type { TransportConfig } from '../policy/transport.ts';
 import type { Ledger } from '../session/ledger.ts';
 import type { UserLimit } from '../session/life/user-sessions.ts';
@@ -539,6 +541,36 @@ const limits = section<LimitsConfig>('limits', {
   scope: z.enum(['process', 'all']).optional(),
 });
 
+const searchExpression = expression('search');
+
+const inspectedPlace = textLike(
+  value => /^(?:path|query|headers|body|messages|header:[!#$%&'*+.^`|~\w-]+)$/.test(value),
+  'not a place that can be inspected; write path, query, headers, header:NAME, body or messages',
+) as z.ZodType<InspectedPlace>;
+
+const inspect = section<InspectConfig>('inspect', {
+  rules: z
+    .array(
+      section<InspectRule>('a rule', {
+        name: textLike(
+          value => /^[\w.:/-]{1,64}$/.test(value),
+          'not a name; take up to 64 letters, digits and . : / _ -',
+        ),
+        in: z.union([inspectedPlace, z.array(inspectedPlace).min(1, { error: 'is empty; name at least one place' })]),
+        match: searchExpression,
+        view: z.enum(['raw', 'decoded']).optional(),
+        action: z.enum(['deny', 'log', 'ban']).optional(),
+      }),
+    )
+    .min(1, { error: 'is empty; write "inspect: false" for none' }),
+  maxBodySize: measured({ ...SIZE, example: '"64KiB"' }, 'a client could fill the memory').optional(),
+  otherBodies: z.enum(['refuse', 'pass']).optional(),
+});
+
+const customPolicy = z.custom<CustomPolicy>(value => typeof value === 'function', {
+  error: 'expected a function; only a configuration in TypeScript or JavaScript can hold one',
+});
+
 const policy = section<PolicyConfig>('policy', {
   addresses: section<AddressesConfig>('addresses', {
     allow: addressList.optional(),
@@ -553,6 +585,16 @@ const policy = section<PolicyConfig>('policy', {
         headers: z.array(headerName).optional(),
         expose: z.array(headerName).min(1, { error: 'is empty; leave it out for none' }).optional(),
         maxAge: measured({ ...DURATION, example: '"10m"' }, 'browsers forget after some hours anyway').optional(),
+      }),
+    ])
+    .optional(),
+  inspect: z.union([z.literal(false), inspect], { error: 'expected false or keys and values' }).optional(),
+  custom: z
+    .union([
+      customPolicy,
+      section<CustomPolicyConfig>('custom', {
+        judge: customPolicy,
+        timeout: measured(DURATION, 'a request could wait for ever').optional(),
       }),
     ])
     .optional(),

@@ -116,6 +116,11 @@ interface Identified extends Held {
   readonly principal: Principal | undefined;
 }
 
+/** A request that the application's own policy lets pass. */
+interface Judged extends Identified {
+  readonly judged: true;
+}
+
 /** A request that may not, with what was known of it by then. */
 export interface Refused {
   readonly refusal: Refusal;
@@ -135,7 +140,7 @@ export interface Answered {
 }
 
 /** A request with the session of the backend's own, where we only watch. */
-interface Observed extends Identified {
+interface Observed extends Judged {
   readonly observed: ObservedExchange | undefined;
 }
 
@@ -184,7 +189,9 @@ export async function admit(request: IncomingMessage, gateway: Gateway): Promise
   const identified = await identify(held);
   if (isRefusal(identified)) return { refusal: identified, head, route };
   renewUser(identified, gateway.users);
-  const observed = await observeSession(identified, gateway);
+  const judged = await askOwnPolicy(identified);
+  if (isRefusal(judged)) return { refusal: judged, head, route };
+  const observed = await observeSession(judged, gateway);
   if (isRefusal(observed)) return { refusal: observed, head, route };
   const admitted = takeSeat(observed, gateway);
   return isRefusal(admitted) ? { refusal: admitted, head, route } : admitted;
@@ -436,8 +443,31 @@ function renewUser({ principal, held }: Identified, users: LiveUsers): void {
   if (principal?.expiresAt !== undefined && held?.session) users.renew(held.session.id, principal);
 }
 
+/** Behind everything that costs less: it may ask others, and take its time. */
+async function askOwnPolicy(request: Identified): Promise<Judged | Refusal> {
+  const { head, route, params, held, principal } = request;
+  const refusal = await route.ownPolicy?.judge({
+    route: route.name,
+    method: head.method,
+    path: head.path,
+    query: head.query,
+    params,
+    host: head.host,
+    headers: head.headers,
+    clientAddress: head.clientAddress,
+    isSecure: head.isSecure,
+    isWebSocket: head.isUpgrade,
+    clientCertificate: head.clientCertificate,
+    session: held?.shown,
+    user: principal ?? held?.session?.owner,
+  });
+  if (!refusal) return { ...request, judged: true };
+  held?.[Symbol.dispose]();
+  return refusal;
+}
+
 /** The backend's own session, as far as it is known. The same holds for what cannot be asked. */
-async function observeSession(held: Identified, gateway: Gateway): Promise<Observed | Refusal> {
+async function observeSession(held: Judged, gateway: Gateway): Promise<Observed | Refusal> {
   const { target } = held.route;
   const observer = target.kind === 'upstream' ? target.upstream.observer : undefined;
   if (!observer) return { ...held, observed: undefined };

@@ -3,6 +3,8 @@ import type { Authentication } from '../policy/auth/authentication.ts';
 import type { SchemePage, SignInPlace } from '../policy/auth/scheme.ts';
 import type { SocketTickets } from '../policy/auth/socket-tickets.ts';
 import type { Cors } from '../policy/cors.ts';
+import type { OwnPolicy } from '../policy/custom.ts';
+import type { Inspection } from '../policy/inspection.ts';
 import type { Limits } from '../policy/limits/limits.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { ServedEndpoint } from '../websocket/endpoint.ts';
@@ -72,6 +74,10 @@ export interface Route {
   readonly upgradesInsecureRequests?: boolean | undefined;
   /** How much clients may do here, beside what the server says. Default: as much as they like. */
   readonly limits?: readonly Limits[] | undefined;
+  /** Looks into bodies and messages. Its rules for heads are among the policies. */
+  readonly inspection?: Inspection | undefined;
+  /** The application's own policy, asked when the session is known. */
+  readonly ownPolicy?: OwnPolicy | undefined;
   /** What the policies above come to, to be compared with those of another route. */
   readonly demands: RouteDemands;
   readonly sessions: SessionContext | undefined;

@@ -4,6 +4,7 @@ import { parseUpgrade } from '../http/upgrade-request.ts';
 import { userOf } from '../websocket/handshake.ts';
 import type { Admitted, Gateway } from './admit.ts';
 import { answerPolicyOf } from './answer-policy.ts';
+import { inspectBody } from './body-inspection.ts';
 import { answerAsLast, judgeForwards } from './exchange/max-forwards.ts';
 import { UrlClient } from './exchange/url-client.ts';
 import { exchangeSession } from './exchange-session.ts';
@@ -70,6 +71,9 @@ async function answer(
 ): Promise<Served | Refusal | undefined> {
   const { head, route, held, observed } = admitted;
   const { target } = route;
+  const inspected = await inspectBody(route, head, request, response);
+  if (inspected) return inspected;
+  if (response.closed) return undefined;
   const urlClient = UrlClient.of(admitted, target.kind === 'upstream' ? target.rewriter : undefined);
   const policy = answerPolicyOf(route, head);
   switch (target.kind) {

@@ -7,6 +7,7 @@ import type { Admitted, Gateway } from './admit.ts';
 import { UrlClient } from './exchange/url-client.ts';
 import { exchangeSession } from './exchange-session.ts';
 import type { LiveUsers } from './live-users.ts';
+import { messageInspector } from './message-inspection.ts';
 import { CLIENT_GONE, type HandshakeEnd, type RelayedAnswer } from './relay/declined-answer.ts';
 import { type OpeningOptions, openRelay } from './relay/opening.ts';
 import { Relay } from './relay/relay.ts';
@@ -100,6 +101,7 @@ async function openTarget(
     limits,
     wheel,
     frameLimit: frameLimit(admitted, gateway),
+    inspect: messageInspector(admitted),
   });
   if (isRefusal(relay)) return relay;
   if (relay instanceof Relay) {

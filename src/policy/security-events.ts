@@ -29,6 +29,8 @@ export interface SecurityEvent {
   readonly offence?: number | undefined;
   /** What is done about it. */
   readonly action?: string | undefined;
+  /** Of `policy.inspect`: its rule that matches. */
+  readonly rule?: string | undefined;
   /** The message of the line, in words. It holds nothing secret. */
   readonly reason: string;
 }

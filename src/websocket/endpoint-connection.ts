@@ -57,6 +57,8 @@ export interface ConnectionFacts {
   readonly deflate: PerMessageDeflate | undefined;
   /** What the client may send. Left out: as much as it likes. */
   readonly frameLimit?: FrameLimit | undefined;
+  /** Judges whole messages before the application has them. The error that it returns closes the connection. */
+  readonly inspect?: ((message: string | Buffer) => HoldfastError | undefined) | undefined;
   /** Called once, when the TCP connection is gone. */
   readonly onGone: ((connection: EndpointConnection<unknown>, event: CloseEvent) => void) | undefined;
 }
@@ -398,11 +400,13 @@ export class EndpointConnection<Data = undefined>
   }
 
   get wantsFragments(): boolean {
-    return this.#owner.wantsFragments;
+    return this.#owner.wantsFragments && this.#facts.inspect === undefined;
   }
 
   onMessage(data: string | Buffer): void {
     if (this.#state !== 'open') return;
+    const refused = this.#facts.inspect?.(data);
+    if (refused) return this.#fail(refused);
     this.messagesReceived++;
     if (this.#facts.touchOnTraffic === 'message') this.#facts.session?.touch();
     this.#callbacks.push('message', data, undefined);

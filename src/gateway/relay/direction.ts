@@ -45,6 +45,8 @@ export interface DirectionOptions {
   readonly frameLimit?: FrameLimit | undefined;
   /** The same of the target, which has to answer pings. */
   readonly answerer?: FrameLimit | undefined;
+  /** Judges whole messages before any of them is passed on. The error that it returns ends the direction. */
+  readonly inspect?: ((message: string | Buffer) => HoldfastError | undefined) | undefined;
 }
 
 /** What the payload of our pings begins with, by which their pongs are known. Their number follows, in four bytes. */
@@ -54,6 +56,9 @@ const NOTHING = Buffer.alloc(0);
 const MOST_WAITING_BYTES = 16 * 1024;
 /** Of a source whose target wants no more: what may still come, beside one message, before its close frame. */
 const MOST_UNWANTED_BYTES = 16 * 1024 * 1024;
+
+/** Of one message that is judged. */
+const MOST_HELD_FRAMES = 1024;
 
 /**
  * One direction of a relay: reads the frames of `source` and passes them on to `target` as they are, still masked.
@@ -77,6 +82,11 @@ export class RelayDirection implements FrameSink {
   readonly #reader: FrameReader;
   #error: HoldfastError | undefined;
   #closeFrame: CloseFrame | undefined;
+  readonly #inspect: DirectionOptions['inspect'];
+  /** Of a message that is judged: its frames so far, as they came, and what is in them. */
+  #heldFrames: Buffer[] = [];
+  #heldPayloads: Buffer[] = [];
+  #isHeldText = false;
   #isTargetDone = false;
   /** The source's bytes stand in memory that the next read of any connection overwrites. */
   #isSourceShared = false;
@@ -119,11 +129,15 @@ export class RelayDirection implements FrameSink {
     this.heardAt = options.wheel.now;
     this.#frameLimit = options.frameLimit;
     this.#answerer = options.answerer;
+    this.#inspect = options.inspect;
     this.#mostUnwantedBytes = options.maxMessageBytes + MOST_UNWANTED_BYTES;
     this.#reader = new FrameReader(this, {
       role: options.from === 'client' ? 'server' : 'client',
-      // Fragments are not kept here, so their number costs nothing.
-      limits: { maxMessageBytes: options.maxMessageBytes, maxFragments: Number.POSITIVE_INFINITY },
+      // Fragments are not kept here, so their number costs nothing; but for those of a message that is judged.
+      limits: {
+        maxMessageBytes: options.maxMessageBytes,
+        maxFragments: options.inspect ? MOST_HELD_FRAMES : Number.POSITIVE_INFINITY,
+      },
       allowRsv1: options.allowRsv1,
     });
     // Only of a TCP socket is it known that it keeps nothing of what it has written.
@@ -277,7 +291,8 @@ export class RelayDirection implements FrameSink {
       this.#heldHeaderBytes = 0;
       return;
     }
-    const isHeld = opcode === Opcode.close || opcode === Opcode.pong;
+    const isHeld =
+      opcode === Opcode.close || opcode === Opcode.pong || (this.#inspect !== undefined && opcode < Opcode.close);
     if (isSplit || isHeld) this.#takeRange();
     this.#end = isSplit ? headerLength - this.#heldHeaderBytes : headerStart + headerLength;
     this.#heldHeaderBytes = 0;
@@ -319,7 +334,8 @@ export class RelayDirection implements FrameSink {
     const control = this.#control;
     if (control !== undefined) {
       this.#control = undefined;
-      if (opcode === Opcode.close) this.#onClose(control);
+      if (opcode < Opcode.close) this.#onHeldFrame(control, opcode, fin);
+      else if (opcode === Opcode.close) this.#onClose(control);
       else this.#onPong(control);
       return;
     }
@@ -338,6 +354,25 @@ export class RelayDirection implements FrameSink {
 
   onReaderError(error: HoldfastError): void {
     this.#error = error;
+  }
+
+  #onHeldFrame(frame: Buffer, opcode: number, fin: boolean): void {
+    if (opcode !== Opcode.continuation) this.#isHeldText = opcode === Opcode.text;
+    this.#heldFrames.push(frame);
+    this.#heldPayloads.push(this.#payloadOf(frame));
+    if (!fin) return;
+    const frames = this.#heldFrames;
+    const payload = this.#heldPayloads.length === 1 ? this.#heldPayloads[0]! : Buffer.concat(this.#heldPayloads);
+    this.#heldFrames = [];
+    this.#heldPayloads = [];
+    const error = this.#inspect!(this.#isHeldText ? payload.toString() : payload);
+    if (error) {
+      this.#reader.stop();
+      this.#error = error;
+      return;
+    }
+    if (!this.#isTargetDone) this.traffic.messages++;
+    for (const one of frames) this.#pass(one);
   }
 
   #onClose(frame: Buffer): void {

@@ -11,7 +11,7 @@ import { CloseCode } from '../../wire/close-codes.ts';
 import type { UpstreamServer } from '../upstream/server.ts';
 import type { Upstream } from '../upstream/upstream.ts';
 import type { Dialed } from './dial.ts';
-import { type DirectionOwner, RelayDirection, type RelayTraffic } from './direction.ts';
+import { type DirectionOptions, type DirectionOwner, RelayDirection, type RelayTraffic } from './direction.ts';
 import type { RelayLimits } from './limits.ts';
 
 export interface RelayOptions {
@@ -24,6 +24,8 @@ export interface RelayOptions {
   readonly frameLimit?: FrameLimit | undefined;
   /** Left out: it belongs to no session. */
   readonly attached?: AttachedSessions | undefined;
+  /** Judges whole messages of the client before any of them is passed on. Default: none is looked into. */
+  readonly inspect?: DirectionOptions['inspect'];
   /** For the log: who the client is. */
   readonly clientAddress?: string | undefined;
   /** For the log: as in `BackendExchange`. Default: the `sid` of its session. */
@@ -134,7 +136,7 @@ export class Relay extends WheelEntry implements DirectionOwner {
     const { maxMessageBytes, maxBackendMessageBytes } = limits;
     const [source, target] = [socket, dialed.socket];
     const ends = { source, target, maxMessageBytes };
-    const up = new RelayDirection(this, { from: 'client', ...ends, ...shared, frameLimit });
+    const up = new RelayDirection(this, { from: 'client', ...ends, ...shared, frameLimit, inspect: options.inspect });
     const back = { source: target, target: source, maxMessageBytes: maxBackendMessageBytes };
     const down = new RelayDirection(this, { from: 'backend', ...back, ...shared, answerer: frameLimit });
     this.sent = up.traffic;
@@ -324,6 +326,8 @@ export class Relay extends WheelEntry implements DirectionOwner {
   #logViolation(by: Side, message: string, { closeCode, code }: HoldfastError): void {
     const fields = { ...this.#logFields, by, closeCode, code };
     if (by === 'backend') return this.#logger.warn(fields, message);
+    // A rule of the user's has its own line; the protocol was kept.
+    if (code === 'ERR_POLICY_INSPECTION') return this.#logger.info(fields, message);
     this.#upstream.clientViolated();
     this.#logger.info({ event: 'client-violation', address: this.clientAddress, ...fields }, message);
   }

@@ -14,6 +14,7 @@ import { upgradeResponse } from '../../websocket/protocol/handshake.ts';
 import type { Admitted } from '../admit.ts';
 import type { SessionContext } from '../held-session.ts';
 import type { LiveUsers } from '../live-users.ts';
+import { messageInspector } from '../message-inspection.ts';
 
 /**
  * Takes an admitted upgrade to its endpoint: the application's `accept`, the session's commit, the 101, and
@@ -79,6 +80,7 @@ export async function openEndpoint(
       touchOnTraffic: held?.touchOnTraffic ?? 'never',
       deflate: accepted.deflate,
       frameLimit,
+      inspect: messageInspector(admitted),
       onGone: leaving(principal && users, endingOf(attached, held?.context, onGone)),
     };
     const connection = endpoint.open(socket, early, services, facts, accepted.data);

@@ -16,7 +16,7 @@ import { title } from '../../config/fields.ts';
 import { type InheritedPolicy, serverPolicy, transportOf, within } from '../../config/inherited-policy.ts';
 import type { PageRewriter } from '../../gateway/exchange/url-client.ts';
 import type { SessionContext } from '../../gateway/held-session.ts';
-import { relayLimits } from '../../gateway/relay/limits.ts';
+import { type RelayLimits, relayLimits } from '../../gateway/relay/limits.ts';
 import type { Route, SessionMode, Target } from '../../gateway/route.ts';
 import { type Constraint, Constraints } from '../../gateway/routing/constraints.ts';
 import { PathRewrite } from '../../gateway/routing/path-rewrite.ts';
@@ -30,6 +30,8 @@ import { createAddressPolicy } from '../../policy/address.ts';
 import { Authentication } from '../../policy/auth/authentication.ts';
 import { SocketTickets } from '../../policy/auth/socket-tickets.ts';
 import { Cors } from '../../policy/cors.ts';
+import { OwnPolicy } from '../../policy/custom.ts';
+import { type InspectConfig, Inspection, MOST_MESSAGE_BYTES } from '../../policy/inspection.ts';
 import type { Limits } from '../../policy/limits/limits.ts';
 import { createOriginPolicy } from '../../policy/origin.ts';
 import type { Policy } from '../../policy/policy.ts';
@@ -73,6 +75,8 @@ export interface RouteSources {
   readonly limits: Map<LimitsConfig, Limits>;
   /** Of the server. */
   readonly serverFrames: Limits['frames'];
+  /** The same of rules. */
+  readonly inspections: Map<InspectConfig, Inspection>;
   /** Attributes that the routes of a mounted application load, by what its mount says. */
   readonly attributes?: readonly string[] | undefined;
   /** `touch` of the routes of a mounted application that do not say, by what its mount says. */
@@ -107,13 +111,13 @@ export async function buildRoutes(
   config: Config,
   sources: Omit<
     RouteSources,
-    'policy' | 'constraints' | 'place' | 'pages' | 'addressPolicies' | 'stricter' | 'rewriter'
+    'policy' | 'constraints' | 'place' | 'pages' | 'addressPolicies' | 'inspections' | 'stricter' | 'rewriter'
   >,
 ): Promise<RouteEntry<Route>[]> {
   // It brings a parser for HTML, which others need not load.
   const rewriter = rewritesLinks(config) ? (await import('../../gateway/exchange/html-links.ts')).HtmlLinks : undefined;
   const policy = serverPolicy(config);
-  const own = { policy, addressPolicies: new Map(), stricter: stricterRoutes(config) };
+  const own = { policy, addressPolicies: new Map(), inspections: new Map(), stricter: stricterRoutes(config) };
   const place = sources.sessions && pagePlace(sources.sessions, '', policy);
   const all = { ...sources, ...own, rewriter, place, constraints: [], pages: new SchemePages() };
   const entries = await entriesOf(config, all, '');
@@ -178,6 +182,8 @@ function routeEntries(config: RouteConfig, sources: RouteSources, mount: string)
   const isDropping = [...sources.serverFrames, ...limits.flatMap(({ frames }) => frames)].some(
     ({ whenExceeded }) => whenExceeded === 'drop',
   );
+  const inspection = inspectionOf(policy, sources);
+  const { custom } = policy;
   return patterns.flatMap(pattern => {
     const name = config.name ?? (config.host ?? '') + pattern;
     const authentication = authenticationOf(policy, name, sources);
@@ -194,7 +200,9 @@ function routeEntries(config: RouteConfig, sources: RouteSources, mount: string)
       value: {
         name,
         target,
-        policies: routePolicies(policy, sources),
+        policies: [...routePolicies(policy, sources), ...headInspection(inspection, name)],
+        inspection,
+        ownPolicy: custom && new OwnPolicy(custom, sources),
         authentication,
         ...(sources.constraints.length > 0 && { constraints: sources.constraints }),
         limits,
@@ -356,7 +364,9 @@ function makeTarget(
   const { websocket = true } = config;
   const options = websocket === true ? {} : websocket;
   // A message may be compressed by what those before it have said: where some are dropped, none may be.
-  const relay = options ? relayLimits(isDropping ? { ...options, compression: 'refuse' } : options) : undefined;
+  const limits = options ? relayLimits(isDropping ? { ...options, compression: 'refuse' } : options) : undefined;
+  const inspection = inspectionOf(within(sources.policy, config.policy), sources);
+  const relay = limits && inspection?.readsMessages ? inspectedLimits(limits) : limits;
   return { kind: 'upstream', upstream, relay, rewrite, rewriter: config.rewriteLinks ? sources.rewriter : undefined };
 }
 
@@ -440,6 +450,20 @@ function authenticationOf(
 /** Those of the application are made before its routes are, so that they have its name. */
 function limitsOf({ limits }: InheritedPolicy, name: string, sources: RouteSources): readonly Limits[] {
   return limits.map(config => getOrInsert(sources.limits, config, () => makeLimits(name, config, sources)));
+}
+
+function inspectionOf({ inspect }: InheritedPolicy, { inspections, security }: RouteSources): Inspection | undefined {
+  return inspect ? getOrInsert(inspections, inspect, () => new Inspection(inspect, security)) : undefined;
+}
+
+function headInspection(inspection: Inspection | undefined, name: string): Policy[] {
+  return inspection ? [head => inspection.judgeHead(head, name)] : [];
+}
+
+/** What is judged must be there as it was written, and whole. */
+function inspectedLimits(limits: RelayLimits): RelayLimits {
+  const maxMessageBytes = Number.isFinite(limits.maxMessageBytes) ? limits.maxMessageBytes : MOST_MESSAGE_BYTES;
+  return { ...limits, maxMessageBytes, compression: 'refuse' };
 }
 
 function corsOf({ cors, origins = [] }: InheritedPolicy, logger: Logger): Cors | undefined {

@@ -1,4 +1,6 @@
+import { hash, randomUUID } from 'node:crypto';
 import { resolve } from 'node:path';
+import { getOrInsert } from '../../base/get-or-insert.ts';
 import type { ApplicationConfig, Config, RouteConfig } from '../../config/config.ts';
 import { type BrokenRule, title } from '../../config/fields.ts';
 import { type InheritedPolicy, serverPolicy, transportOf, within } from '../../config/inherited-policy.ts';
@@ -9,6 +11,8 @@ import { PathRewrite } from '../../gateway/routing/path-rewrite.ts';
 import type { Upstream } from '../../gateway/upstream/upstream.ts';
 import { machineOf, normalizeHostPattern } from '../../http/host-names.ts';
 import { type PatternSegment, parseRoutePattern, type RoutePattern } from '../../http/route-pattern.ts';
+import type { CustomPolicy, CustomPolicyConfig } from '../../policy/custom.ts';
+import type { InspectConfig } from '../../policy/inspection.ts';
 
 /** A route to an upstream, with its paths from the root. */
 interface UpstreamRoute {
@@ -193,15 +197,39 @@ export function demandsOf(
   outer: InheritedPolicy,
 ): RouteDemands {
   // CORS asks nothing of a request: it says who may read the answer.
-  const { origins: _, cors: __, tickets: ___, transport, addresses, limits, ...others } = within(outer, policy);
+  const {
+    origins: _,
+    cors: __,
+    tickets: ___,
+    transport,
+    addresses,
+    limits,
+    custom,
+    inspect,
+    ...others
+  } = within(outer, policy);
   const isSocket = upstream !== undefined || endpoint !== undefined;
   return {
     origins: isSocket ? (policy?.origins ?? endpoint?.options.origins ?? outer.origins ?? ['self']) : 'any',
     isConfidential: transportOf({ transport }).confidential !== undefined,
     addresses,
     limits,
-    others,
+    others: { ...others, custom: custom && nameOf(custom), inspect: inspect ? textOf(inspect) : undefined },
     webSocket:
       upstream === undefined ? 'own' : websocket === false ? 'none' : relayLimits(websocket === true ? {} : websocket),
   };
+}
+
+const names = new WeakMap<object, string>();
+
+/** Functions are told apart by what they are: two of one name may ask for different things. */
+function nameOf(custom: CustomPolicy | CustomPolicyConfig): string {
+  const judge = typeof custom === 'function' ? custom : custom.judge;
+  return getOrInsert(names, judge, randomUUID);
+}
+
+/** Short, as routes are compared by it. */
+function textOf(inspect: InspectConfig): string {
+  const text = JSON.stringify(inspect, (_, value: unknown) => (value instanceof RegExp ? String(value) : value));
+  return hash('sha256', text);
 }

@@ -63,6 +63,8 @@ const ResponseBase = http2.Http2ServerResponse as unknown as new (stream: Server
 export class Http2Request extends RequestBase {
   /** Of the body, so far. */
   bytesReceived = 0;
+  /** All of it is here, though it may not have been read. */
+  isBodyReceived = false;
   method: string;
   url: string;
   /** Of the connection, which other requests share: for its facts only. */
@@ -86,6 +88,7 @@ export class Http2Request extends RequestBase {
 
   override push(chunk: Buffer | null, encoding?: BufferEncoding): boolean {
     this.bytesReceived += chunk?.length ?? 0;
+    if (chunk === null) this.isBodyReceived = true;
     return super.push(chunk, encoding);
   }
 }
