@@ -71,6 +71,7 @@ const ROOMS: Readonly<Record<string, Readonly<Record<string, readonly string[]>>
       'exchange',
       'admit.ts',
       'held-session.ts',
+      'live-certificates.ts',
       'live-users.ts',
       'message-inspection.ts',
       'session-failure.ts',

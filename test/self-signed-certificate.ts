@@ -1,4 +1,4 @@
-import { generateKeyPairSync, type KeyObject, randomBytes, sign } from 'node:crypto';
+import { generateKeyPairSync, type KeyObject, randomBytes, sign, X509Certificate } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -34,6 +34,37 @@ export interface CertificateOptions {
   readonly hosts?: readonly string[];
   /** Default: signed with itself. */
   readonly authority?: Authority;
+  /** In ms since the epoch, in whole seconds. Default: tomorrow. */
+  readonly validTo?: number;
+}
+
+export interface RevocationListOptions {
+  readonly authority: Authority;
+  /** PEM. */
+  readonly revoked?: readonly string[];
+  /** In ms since the epoch. Default: an hour ago. */
+  readonly thisUpdate?: number;
+  /** In ms since the epoch; undefined for never. Default: in 30 days. */
+  readonly nextUpdate?: number | undefined;
+}
+
+/** A list of revoked certificates, PEM (RFC 5280 §5.1). */
+export function createRevocationList(options: RevocationListOptions): string {
+  const { authority, revoked = [], thisUpdate = Date.now() - 3_600_000 } = options;
+  const nextUpdate = 'nextUpdate' in options ? options.nextUpdate : Date.now() + 30 * DAY_MS;
+  const entries = revoked.map(pem => {
+    const serial = der(0x02, Buffer.from(new X509Certificate(pem).serialNumber, 'hex'));
+    return sequence(serial, utcTime(thisUpdate));
+  });
+  const body = sequence(
+    der(0x02, Buffer.from([1])), // version 2
+    ECDSA_WITH_SHA256,
+    distinguished(authority.name),
+    utcTime(thisUpdate),
+    ...(nextUpdate === undefined ? [] : [utcTime(nextUpdate)]),
+    ...(entries.length > 0 ? [sequence(...entries)] : []),
+  );
+  return signedPem('X509 CRL', body, authority.privateKey);
 }
 
 export function createAuthority(name: string): Authority {
@@ -51,14 +82,15 @@ export function createAuthority(name: string): Authority {
 }
 
 /** A key and a certificate, both PEM, valid today (RFC 5280 §4.1). */
-export function createCertificate({ name, hosts = [name], authority }: CertificateOptions): {
+export function createCertificate({ name, hosts = [name], authority, validTo }: CertificateOptions): {
   certificate: string;
   key: string;
 } {
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'prime256v1' });
   const names = hosts.map(host => der(0x82, Buffer.from(host)));
   const altNames = sequence(SUBJECT_ALT_NAME, der(0x04, sequence(...names, der(0x87, Buffer.from([127, 0, 0, 1])))));
-  const certificate = signed({ name, publicKey, extensions: [altNames], issuer: authority ?? { name, privateKey } });
+  const issuer = authority ?? { name, privateKey };
+  const certificate = signed({ name, publicKey, extensions: [altNames], issuer, validTo });
   return { certificate, key: privateKey.export({ type: 'pkcs8', format: 'pem' }) as string };
 }
 
@@ -81,21 +113,29 @@ function signed(of: {
   publicKey: KeyObject;
   extensions: readonly Uint8Array[];
   issuer: { name: string; privateKey: KeyObject };
+  validTo?: number | undefined;
 }): string {
-  const distinguished = (name: string) => sequence(der(0x31, sequence(COMMON_NAME, der(0x0c, Buffer.from(name)))));
   const body = sequence(
     der(0xa0, der(0x02, Buffer.from([2]))), // version 3
     der(0x02, Buffer.from([0x01]), randomBytes(8)), // the serial number, positive
     ECDSA_WITH_SHA256,
     distinguished(of.issuer.name),
-    sequence(utcTime(Date.now() - DAY_MS), utcTime(Date.now() + DAY_MS)),
+    sequence(utcTime(Date.now() - DAY_MS), utcTime(of.validTo ?? Date.now() + DAY_MS)),
     distinguished(of.name),
     of.publicKey.export({ type: 'spki', format: 'der' }),
     der(0xa3, sequence(...of.extensions)),
   );
-  const signature = der(0x03, Buffer.from([0]), sign('sha256', body, of.issuer.privateKey));
+  return signedPem('CERTIFICATE', body, of.issuer.privateKey);
+}
+
+function distinguished(name: string): Buffer {
+  return sequence(der(0x31, sequence(COMMON_NAME, der(0x0c, Buffer.from(name)))));
+}
+
+function signedPem(label: string, body: Buffer, key: KeyObject): string {
+  const signature = der(0x03, Buffer.from([0]), sign('sha256', body, key));
   const base64 = sequence(body, ECDSA_WITH_SHA256, signature)
     .toString('base64')
     .replace(/.{1,64}/g, '$&\n');
-  return `-----BEGIN CERTIFICATE-----\n${base64}-----END CERTIFICATE-----\n`;
+  return `-----BEGIN ${label}-----\n${base64}-----END ${label}-----\n`;
 }

@@ -47,6 +47,14 @@ export const SECURITY_EVENTS = {
     level: 'debug',
     what: 'A client that did not send the rest of a body, or did not take an answer: its connection or stream was ended.',
   },
+  'client-certificate-refused': {
+    level: 'warn',
+    what: "A client showed no certificate where one is required, or one that is not good: `failure` is OpenSSL's word for why, such as `CERT_REVOKED`, with `subject` and `serialNumber`.",
+  },
+  'client-certificate-ended': {
+    level: 'warn',
+    what: 'A certificate was revoked, or is over, while its client was connected: WebSockets close (1008), and the connection ends.',
+  },
   'proxy-header': {
     level: 'warn',
     what: 'A connection was cut for its PROXY header: bad, late, missing where it is required, or of a stranger.',

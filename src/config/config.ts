@@ -191,6 +191,12 @@ export interface ClientCertificateConfig {
   /** PEM file with the certificates of the authorities that are believed. Read again when it changes. */
   ca: string;
   /**
+   * PEM files with lists of revoked certificates, one of every authority in `ca`. Read again when they change: within a
+   * second the connections of a revoked certificate end, and their WebSockets close with 1008. A list that is over
+   * refuses every client of its authority. Default: nothing is revoked.
+   */
+  crl?: string | readonly string[];
+  /**
    * `require` (default): no TLS without a good certificate. `request`: one that is missing or not good counts as none.
    */
   mode?: 'require' | 'request';

@@ -17,7 +17,7 @@ type Places<T> = T extends string
       : never;
 
 const PAIR: Places<CertificateConfig> = { certificate: 'file', key: 'file' };
-const TLS: Places<TlsConfig> = { ...PAIR, certificates: PAIR, clientCertificates: { ca: 'file' } };
+const TLS: Places<TlsConfig> = { ...PAIR, certificates: PAIR, clientCertificates: { ca: 'file', crl: 'file' } };
 const SESSION: Places<SessionConfig> = { store: 'lmdb:', keyFiles: 'file' };
 const APPLICATION: Places<ApplicationConfig> = {
   files: 'folder',

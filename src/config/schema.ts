@@ -168,6 +168,9 @@ const tls = section<TlsConfig>('tls', {
   minVersion: z.enum(['TLSv1.2', 'TLSv1.3']).optional(),
   clientCertificates: section<ClientCertificateConfig>('clientCertificates', {
     ca: text,
+    crl: z
+      .union([text, z.array(text).min(1, { error: 'is empty' })], { error: 'expected a file, or a list' })
+      .optional(),
     mode: z.enum(['require', 'request']).optional(),
   }).optional(),
   hsts: z

@@ -25,6 +25,7 @@ import { isSuperseded } from '../session/record/state.ts';
 import type { ConnectionServices } from '../websocket/endpoint-connection.ts';
 import type { ObservedExchange } from './backend-session/observed/observer.ts';
 import { HeldSession } from './held-session.ts';
+import type { LiveCertificates } from './live-certificates.ts';
 import type { LiveUsers } from './live-users.ts';
 import { lostUpgrade } from './lost-upgrade.ts';
 import type { Route } from './route.ts';
@@ -58,6 +59,8 @@ export interface Gateway {
   readonly maxBodyBytes: number;
   /** The users of open sockets. */
   readonly users: LiveUsers;
+  /** Sockets whose clients have shown a certificate. */
+  readonly certificates: LiveCertificates;
   /** What the connections of endpoints share. */
   readonly services: ConnectionServices;
   readonly clock: Clock;

@@ -6,7 +6,6 @@ import type { ConnectionFacts, EndpointConnection } from '../websocket/endpoint-
 import type { Admitted, Gateway } from './admit.ts';
 import { UrlClient } from './exchange/url-client.ts';
 import { exchangeSession } from './exchange-session.ts';
-import type { LiveUsers } from './live-users.ts';
 import { messageInspector } from './message-inspection.ts';
 import { CLIENT_GONE, type HandshakeEnd, type RelayedAnswer } from './relay/declined-answer.ts';
 import { type OpeningOptions, openRelay } from './relay/opening.ts';
@@ -81,7 +80,7 @@ async function openTarget(
       socket,
       early,
       gateway.services,
-      gateway.users,
+      gateway,
       { onGone, frameLimit: frameLimit(admitted, gateway) },
     );
     if (connection === undefined) return CLIENT_GONE;
@@ -105,17 +104,28 @@ async function openTarget(
   });
   if (isRefusal(relay)) return relay;
   if (relay instanceof Relay) {
-    followUser(admitted, relay, gateway.users);
+    followClient(admitted, relay, gateway);
     return { relay, upstream: upstream.name, server: relay.server.url };
   }
   return { ...relay, upstream: upstream.name, server: relay.server?.url };
 }
 
-function followUser({ principal, authentication, head, held }: Admitted, relay: Relay, users: LiveUsers): void {
-  if (!principal) return;
-  const { clientAddress: address } = head;
-  users.join(relay, principal, { authentication: authentication!, sid: held?.session?.id, address });
-  relay.closed.finally(() => users.leave(relay)).catch(() => {});
+function followClient(
+  { principal, authentication, head, held }: Admitted,
+  relay: Relay,
+  { users, certificates }: Pick<Gateway, 'users' | 'certificates'>,
+): void {
+  const { clientAddress: address, clientCertificate } = head;
+  if (!principal && !clientCertificate) return;
+  if (principal)
+    users.join(relay, principal, { authentication: authentication!, sid: held?.session?.id, address });
+  if (clientCertificate) certificates.join(relay, clientCertificate);
+  relay.closed
+    .finally(() => {
+      users.leave(relay);
+      certificates.leave(relay);
+    })
+    .catch(() => {});
 }
 
 async function relayTo(

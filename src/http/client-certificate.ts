@@ -12,23 +12,37 @@ export interface ClientCertificate {
   readonly serialNumber: string;
   /** SHA-256 of the whole certificate, in hex with colons. */
   readonly fingerprint256: string;
+  /** When it ends, in ms since the epoch. */
+  readonly validTo: number;
 }
 
 const known = new WeakMap<Socket, ClientCertificate>();
+const distrusted = new WeakSet<Socket>();
 
 /**
- * The client's certificate of a connection; undefined without one, and for one that no authority in `ca` has signed.
+ * The client's certificate of a connection; undefined without one, and for one that no authority in `ca` has signed or
+ * that does not count any more.
  */
 export function clientCertificateOf(socket: Socket): ClientCertificate | undefined {
   // False also where the listener requests none.
-  if ((socket as Partial<TLSSocket>).authorized !== true) return undefined;
+  if ((socket as Partial<TLSSocket>).authorized !== true || distrusted.has(socket)) return undefined;
   let certificate = known.get(socket);
   if (certificate === undefined) {
+    // A resumed connection of TLS 1.3 is authorized also where its client has shown none.
     const x509: X509Certificate | undefined = (socket as Partial<TLSSocket>).getPeerX509Certificate?.();
     if (x509 === undefined) return undefined;
-    const { subject, issuer, subjectAltName = '', serialNumber, fingerprint256 } = x509;
-    certificate = { subject, issuer, subjectAltName, serialNumber, fingerprint256 };
+    certificate = clientCertificateFrom(x509);
     known.set(socket, certificate);
   }
   return certificate;
+}
+
+export function clientCertificateFrom(x509: X509Certificate): ClientCertificate {
+  const { subject, issuer, subjectAltName = '', serialNumber, fingerprint256, validToDate } = x509;
+  return { subject, issuer, subjectAltName, serialNumber, fingerprint256, validTo: validToDate.getTime() };
+}
+
+/** From now on the certificate of this connection counts as none: it was revoked, or is over. */
+export function distrustCertificateOf(socket: Socket): void {
+  distrusted.add(socket);
 }

@@ -31,6 +31,11 @@ export interface SecurityEvent {
   readonly action?: string | undefined;
   /** Of `policy.inspect`: its rule that matches. */
   readonly rule?: string | undefined;
+  /** One word for why. */
+  readonly failure?: string | undefined;
+  /** Of a client's certificate, in one line. */
+  readonly subject?: string | undefined;
+  readonly serialNumber?: string | undefined;
   /** The message of the line, in words. It holds nothing secret. */
   readonly reason: string;
 }

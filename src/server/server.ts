@@ -405,10 +405,12 @@ export class Server {
   }
 
   async #open(listen: ListenConfig, intakeOf: () => Intake, doorkeeper?: Doorkeeper): Promise<Listener> {
-    const { clock, logger, trustedProxies } = this.#running();
+    const { clock, logger, trustedProxies, security, certificates } = this.#running();
     try {
-      const options = { config: this.#config, clock, logger, trustedProxies, doorkeeper };
-      const listener = new Listener(listen, intakeOf(), options);
+      const listener = new Listener(listen, intakeOf(), {
+        ...{ config: this.#config, clock, logger, trustedProxies, security, doorkeeper },
+        withdrawCertificates: (fingerprints, reason) => certificates.withdraw(fingerprints, reason),
+      });
       await listener.open();
       return listener;
     } catch (error) {

@@ -78,6 +78,8 @@ export class OpeningHandshake implements Handshake {
   get clientCertificate(): PeerCertificate | undefined {
     // A stream of HTTP/2 belongs to a connection.
     const connection: Duplex = (this.#socket as Partial<Http2Stream>).session?.socket ?? this.#socket;
+    // Also one that was revoked since, or is over, does not count.
+    if (this.#head.clientCertificate === undefined) return undefined;
     const socket = connection as Partial<TLSSocket>;
     // False also where the client showed one that no authority vouches for: anybody can make such a one.
     if (socket.authorized !== true) return undefined;

@@ -8,6 +8,7 @@ import { type Clock, systemClock } from '../../src/base/clock.ts';
 import { type Logger, silentLogger } from '../../src/base/logger.ts';
 import type { UpstreamTls } from '../../src/gateway/connection/dialer.ts';
 import type { SessionContext } from '../../src/gateway/held-session.ts';
+import { LiveCertificates } from '../../src/gateway/live-certificates.ts';
 import { LiveUsers } from '../../src/gateway/live-users.ts';
 import { OwnNames } from '../../src/gateway/own-names.ts';
 import { type RelayLimits, relayLimits } from '../../src/gateway/relay/limits.ts';
@@ -122,6 +123,7 @@ export class TestGateway {
       upstreams: new Map(),
       schemes: new Schemes({}, { clock, logger, security: new SecurityEvents(log) }),
       users: new LiveUsers({ clock, logger, security: new SecurityEvents(CalmLogger.over(logger, clock)) }),
+      certificates: new LiveCertificates(),
       internal: undefined,
       sessions: undefined,
       openSessions: [],

@@ -22,7 +22,9 @@ async function accepted(client: { cert?: string; key?: string }, requestCert = t
 }
 
 const alice = (issuer = authority) => {
-  const { certificate, key } = createCertificate({ name: 'alice', hosts: ['alice.example'], authority: issuer });
+  const validTo = Date.UTC(2030, 0, 1);
+  const of = { name: 'alice', hosts: ['alice.example'], validTo };
+  const { certificate, key } = createCertificate({ ...of, authority: issuer });
   return { cert: certificate, key };
 };
 
@@ -35,6 +37,7 @@ test('a good certificate is known by its names, its number and its print, and is
     subjectAltName: 'DNS:alice.example, IP Address:127.0.0.1',
     serialNumber: expect.stringMatching(/^[\dA-F]+$/),
     fingerprint256: expect.stringMatching(/^([\dA-F]{2}:){31}[\dA-F]{2}$/),
+    validTo: Date.UTC(2030, 0, 1),
   });
   expect(clientCertificateOf(socket)).toBe(certificate);
   socket.destroy();

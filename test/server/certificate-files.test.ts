@@ -36,7 +36,7 @@ afterEach(() => {
 function open(certificate: string, key: string): CertificateFiles {
   files = new CertificateFiles({
     pairs: [{ certificate, key }],
-    ca: undefined,
+    clients: undefined,
     minVersion: 'TLSv1.2',
     clock,
     logger: { ...silentLogger, error: (_, message) => errors.push(message) },

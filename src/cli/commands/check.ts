@@ -1,6 +1,7 @@
 import { relative } from 'node:path';
 import { checkConfig, toProblems } from '../../config/check.ts';
 import { checkFiles } from '../../config/check-files.ts';
+import { checkRevocationLists } from '../../config/check-revocation-lists.ts';
 import { byLine, ConfigError, formatProblem } from '../../config/config-error.ts';
 import { readConfig } from '../../config/load.ts';
 import { checkHandlers } from '../../server/assembly/check-handlers.ts';
@@ -19,9 +20,11 @@ export const check: Command = {
     try {
       const { config, locate } = await readConfig(file);
       const passwords = await checkPasswordFiles(config);
-      const read = [...(await checkHandlers(config)), ...(await checkTokenFiles(config)), ...passwords.faults];
-      const errors = [...(await checkFiles(config, locate)), ...toProblems(read, locate)].sort(byLine);
-      const doubts = [...checkStricterRoutes(config), ...passwords.warnings];
+      const lists = await checkRevocationLists(config, Date.now());
+      const read = [...(await checkHandlers(config)), ...(await checkTokenFiles(config))];
+      const faults = [...read, ...passwords.faults, ...lists.errors];
+      const errors = [...(await checkFiles(config, locate)), ...toProblems(faults, locate)].sort(byLine);
+      const doubts = [...checkStricterRoutes(config), ...passwords.warnings, ...lists.warnings];
       const warnings = [...checkConfig(config, locate), ...toProblems(doubts, locate)];
       for (const problem of errors) console.log(formatProblem(problem));
       for (const problem of warnings.sort(byLine))

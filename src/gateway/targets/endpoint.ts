@@ -13,8 +13,15 @@ import { OpeningHandshake } from '../../websocket/opening-handshake.ts';
 import { upgradeResponse } from '../../websocket/protocol/handshake.ts';
 import type { Admitted } from '../admit.ts';
 import type { SessionContext } from '../held-session.ts';
+import type { LiveCertificates } from '../live-certificates.ts';
 import type { LiveUsers } from '../live-users.ts';
 import { messageInspector } from '../message-inspection.ts';
+
+/** Who closes sockets of clients whose right to them has ended. */
+interface LiveClients {
+  readonly users: LiveUsers;
+  readonly certificates: LiveCertificates;
+}
 
 /**
  * Takes an admitted upgrade to its endpoint: the application's `accept`, the session's commit, the 101, and
@@ -29,10 +36,11 @@ export async function openEndpoint(
   socket: Duplex,
   early: Buffer,
   services: ConnectionServices,
-  users: LiveUsers,
+  clients: LiveClients,
   { onGone, frameLimit }: Pick<ConnectionFacts, 'onGone' | 'frameLimit'>,
 ): Promise<EndpointConnection<unknown> | Refusal | undefined> {
   const { held, principal } = admitted;
+  const { clientCertificate } = admitted.head;
   const handshake = new OpeningHandshake(admitted.head, upgrade, socket, {
     params: admitted.params,
     principal,
@@ -81,27 +89,29 @@ export async function openEndpoint(
       deflate: accepted.deflate,
       frameLimit,
       inspect: messageInspector(admitted),
-      onGone: leaving(principal && users, endingOf(attached, held?.context, onGone)),
+      onGone: leaving(principal || clientCertificate ? clients : undefined, endingOf(attached, held?.context, onGone)),
     };
     const connection = endpoint.open(socket, early, services, facts, accepted.data);
     if (attached && connection.isOpen) held?.context.sockets.join(attached, connection);
     if (principal && connection.isOpen)
-      users.join(connection, principal, {
+      clients.users.join(connection, principal, {
         authentication: admitted.authentication!,
         sid: attached?.session.id,
         address: admitted.head.clientAddress,
       });
+    if (clientCertificate && connection.isOpen) clients.certificates.join(connection, clientCertificate);
     return connection;
   } finally {
     if (!isOpen) endpoint.giveUp();
   }
 }
 
-/** A user's sockets are known until they are gone. */
-function leaving(users: LiveUsers | undefined, onGone: ConnectionFacts['onGone']): ConnectionFacts['onGone'] {
-  if (!users) return onGone;
+/** The sockets of users and certificates are known until they are gone. */
+function leaving(clients: LiveClients | undefined, onGone: ConnectionFacts['onGone']): ConnectionFacts['onGone'] {
+  if (!clients) return onGone;
   return (connection, event) => {
-    users.leave(connection);
+    clients.users.leave(connection);
+    clients.certificates.leave(connection);
     onGone?.(connection, event);
   };
 }

@@ -8,6 +8,7 @@ import { broughtManager } from '../../config/brought-manager.ts';
 import type { Config, LimitsConfig, SessionConfig } from '../../config/config.ts';
 import type { Gateway } from '../../gateway/admit.ts';
 import type { SessionContext } from '../../gateway/held-session.ts';
+import { LiveCertificates } from '../../gateway/live-certificates.ts';
 import { LiveUsers } from '../../gateway/live-users.ts';
 import { OwnNames } from '../../gateway/own-names.ts';
 import type { Relay } from '../../gateway/relay/relay.ts';
@@ -192,7 +193,7 @@ export async function build(
       anomalies,
       securityLog,
       accessLog: createAccessLog(config.log, environment.accessLog, clock),
-      ...{ schemes, users },
+      ...{ schemes, users, certificates: new LiveCertificates() },
       services: { wheel: new TimerWheel(clock), topics: new Topics(), logger },
       endpoints: started,
       upstreams,

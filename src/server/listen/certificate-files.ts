@@ -5,15 +5,16 @@ import { createSecureContext, type SecureContext, type SecureContextOptions } fr
 import type { Clock } from '../../base/clock.ts';
 import { HoldfastError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
-import type { CertificateConfig } from '../../config/config.ts';
+import type { CertificateConfig, ClientCertificateConfig } from '../../config/config.ts';
 import { FileWatch } from '../../drivers/file-watch.ts';
+import { parseRevocationLists, type RevocationList } from '../../http/revocation-list.ts';
 import { descriptors, isShortage } from './descriptors.ts';
 
 export interface CertificateFilesOptions {
   /** The first is for clients that ask for no name, or for one that is in none. */
   readonly pairs: readonly CertificateConfig[];
-  /** Certificates of the authorities for client certificates. */
-  readonly ca: string | undefined;
+  /** The authorities for client certificates, and their lists. */
+  readonly clients: ClientCertificateConfig | undefined;
   readonly minVersion: 'TLSv1.2' | 'TLSv1.3';
   readonly clock: Clock;
   readonly logger: Logger;
@@ -26,6 +27,8 @@ interface Identity {
   readonly options: SecureContextOptions;
   readonly context: SecureContext;
   readonly certificate: X509Certificate;
+  /** Of client certificates. */
+  readonly lists: readonly RevocationList[];
 }
 
 /**
@@ -38,8 +41,8 @@ interface Identity {
  */
 export class CertificateFiles {
   readonly #options: CertificateFilesOptions;
-  /** What each pair was made from, authorities included. */
-  readonly #texts: string[] = [];
+  /** What each pair was made from: certificate, key, authorities, lists of what these have revoked. */
+  readonly #texts: (readonly string[])[] = [];
   readonly #identities: Identity[] = [];
   /** What each pair could not be made from, and whether that has been logged. */
   readonly #refused = new Map<number, { text: string; isLogged: boolean }>();
@@ -54,7 +57,7 @@ export class CertificateFiles {
       try {
         const texts = this.#filesOf(pair).map(file => readFileSync(file, 'utf8'));
         this.#identities.push(this.#identityFrom(texts));
-        this.#texts.push(texts.join('\0'));
+        this.#texts.push(texts);
       } catch (cause) {
         throw new HoldfastError('ERR_CONFIG_INVALID', `tls: ${problem(pair, cause)}`, { cause });
       }
@@ -66,6 +69,16 @@ export class CertificateFiles {
   /** What `tls.createServer` and `setSecureContext` take. */
   get defaultOptions(): SecureContextOptions {
     return this.#identities[0]!.options;
+  }
+
+  /** The authorities for client certificates, in PEM; `''` for none. */
+  get authorities(): string {
+    return String(this.defaultOptions.ca ?? '');
+  }
+
+  /** What authorities have revoked, as it is in force. */
+  get lists(): readonly RevocationList[] {
+    return this.#identities[0]!.lists;
   }
 
   /** The context with a certificate for this name; the first when there is none. */
@@ -101,18 +114,22 @@ export class CertificateFiles {
     try {
       const texts = await readAll(this.#filesOf(pair));
       text = texts.join('\0');
-      if (text === this.#texts[index]) {
+      const before = this.#texts[index]!;
+      if (text === before.join('\0')) {
         this.#refused.delete(index);
         return 'same';
       }
       if (this.#refused.get(index)?.text === text && this.#refused.get(index)?.isLogged) return 'known';
       this.#identities[index] = this.#identityFrom(texts);
-      this.#texts[index] = text;
+      this.#texts[index] = texts;
       this.#refused.delete(index);
-      logger.info(
-        { event: 'certificate-changed', validTo: this.#identities[index].certificate.validTo },
-        `the certificate in ${pair.certificate} has changed and is used for new connections`,
-      );
+      if (texts[0] !== before[0] || texts[1] !== before[1])
+        logger.info(
+          { event: 'certificate-changed', validTo: this.#identities[index].certificate.validTo },
+          `the certificate in ${pair.certificate} has changed and is used for new connections`,
+        );
+      // The others have the same files.
+      if (index === 0) this.#logChangesOf(texts, before);
       return 'changed';
     } catch (error) {
       const earlier = this.#refused.get(index);
@@ -125,22 +142,48 @@ export class CertificateFiles {
     }
   }
 
-  #filesOf({ certificate, key }: CertificateConfig): string[] {
-    const { ca } = this.#options;
-    return ca === undefined ? [certificate, key] : [certificate, key, ca];
+  #logChangesOf(texts: readonly string[], before: readonly string[]): void {
+    for (const [index, file] of this.#clientFiles.entries())
+      if (texts[index + 2] !== before[index + 2])
+        this.#options.logger.info(
+          { event: 'file-changed', file },
+          `${index === 0 ? 'the authorities for' : 'the list of revoked'} client certificates in ${file} ${index === 0 ? 'have' : 'has'} changed and ${index === 0 ? 'are' : 'is'} in force`,
+        );
   }
 
-  #identityFrom([cert, key, ca]: readonly (string | undefined)[]): Identity {
+  /** The authorities, and the lists. */
+  get #clientFiles(): readonly string[] {
+    const { clients } = this.#options;
+    return clients === undefined ? [] : [clients.ca, ...[clients.crl ?? []].flat()];
+  }
+
+  #filesOf({ certificate, key }: CertificateConfig): string[] {
+    return [certificate, key, ...this.#clientFiles];
+  }
+
+  #identityFrom([cert, key, ca, ...crls]: readonly (string | undefined)[]): Identity {
+    const found = crls.flatMap((text, index) => this.#listsIn(text!, this.#clientFiles[index + 1]!));
     const options: SecureContextOptions = {
       cert: cert!,
       key: key!,
       minVersion: this.#options.minVersion,
       ...(ca !== undefined && { ca }),
+      // Of a text with several lists Node takes the first.
+      ...(found.length > 0 && { crl: found.map(({ pem }) => pem) }),
     };
     if (ca !== undefined && !/-----BEGIN CERTIFICATE-----/.test(ca))
       throw new TypeError('the file of the authorities holds no certificate');
     // Throws when key and certificate are not of one pair.
-    return { options, context: createSecureContext(options), certificate: new X509Certificate(cert!) };
+    const context = createSecureContext(options);
+    return { options, context, certificate: new X509Certificate(cert!), lists: found.map(({ list }) => list) };
+  }
+
+  #listsIn(text: string, file: string): ReturnType<typeof parseRevocationLists> {
+    try {
+      return parseRevocationLists(text);
+    } catch (cause) {
+      throw new TypeError(`the list ${file}: ${(cause as Error).message}`, { cause });
+    }
   }
 }
 

@@ -2,6 +2,7 @@ import type { Clock } from '../../base/clock.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { Config } from '../../config/config.ts';
 import type { AddressList } from '../../http/address-list.ts';
+import type { SecurityEvents } from '../../policy/security-events.ts';
 import type { Doorkeeper } from './doorkeeper.ts';
 
 /** What every listener of a server needs. */
@@ -12,6 +13,9 @@ export interface ListenerOptions {
   readonly trustedProxies: AddressList;
   /** Default: everybody is let in. */
   readonly doorkeeper?: Doorkeeper | undefined;
+  readonly security: SecurityEvents;
+  /** Closes the WebSockets of client certificates, by their SHA-256, that do not count any more. */
+  withdrawCertificates(fingerprints: ReadonlySet<string>, reason: string): void;
 }
 
 /** What connections are held to before they carry a request. */

@@ -8,6 +8,7 @@ import { setPeer } from '../../http/peer.ts';
 import type { ProxyHeader } from '../../http/proxy-protocol.ts';
 import { dataFolderOf } from '../data-folder.ts';
 import { CertificateFiles } from './certificate-files.ts';
+import { ClientTrust } from './client-trust.ts';
 import { developmentCertificate } from './development-certificate.ts';
 import type { ListenerOptions } from './listener-options.ts';
 import { wireOf } from './wire-bytes.ts';
@@ -18,6 +19,8 @@ export class TlsListener {
   readonly hsts: string | undefined;
   readonly #server: TlsServer;
   readonly #files: CertificateFiles;
+  /** Undefined where no client certificates are requested. */
+  readonly #clients: ClientTrust | undefined;
   readonly #clock: Clock;
   readonly #handshakeTimeoutMs: number;
   /** Of handshakes that are under way, by their TCP connections. */
@@ -32,7 +35,7 @@ export class TlsListener {
   constructor(
     { tls, http2 }: ListenConfig,
     handshakeTimeoutMs: number,
-    { config, clock, logger }: ListenerOptions,
+    { config, clock, logger, security, withdrawCertificates }: ListenerOptions,
     onSecure: (socket: TLSSocket) => void,
   ) {
     this.#clock = clock;
@@ -44,18 +47,31 @@ export class TlsListener {
     this.hsts = own.hsts === undefined ? undefined : hstsValue(own.hsts);
     this.#files = new CertificateFiles({
       pairs: [own, ...certificates],
-      ca: clientCertificates?.ca,
+      clients: clientCertificates,
       minVersion,
       clock,
       logger,
-      onChange: () => this.#server.setSecureContext(this.#files.defaultOptions),
+      onChange: () => {
+        // It makes the tickets of before useless, so that who resumes is judged by the new lists as well.
+        this.#server.setSecureContext(this.#files.defaultOptions);
+        this.#clients?.review();
+      },
     });
+    this.#clients =
+      clientCertificates &&
+      new ClientTrust({
+        isRequired: clientCertificates.mode !== 'request',
+        hasLists: clientCertificates.crl !== undefined,
+        files: this.#files,
+        ...{ clock, logger, security, withdraw: withdrawCertificates },
+      });
     const options: TlsOptions = {
       ...this.#files.defaultOptions,
       handshakeTimeout: LONGEST_TIMER_MS, // the deadline of a handshake is ours
       ALPNProtocols: http2 === false ? ['http/1.1'] : ['h2', 'http/1.1'],
       SNICallback: (name, answer) => answer(null, this.#files.contextFor(name)),
-      ...(clientCertificates && { requestCert: true, rejectUnauthorized: clientCertificates.mode !== 'request' }),
+      // Node says nowhere why it has rejected one, so that is done here.
+      ...(clientCertificates && { requestCert: true, rejectUnauthorized: false }),
     };
     this.#server = createServer(options, socket => {
       this.#deadlines.get(wireOf(socket)!)?.clear();
@@ -63,6 +79,7 @@ export class TlsListener {
         const header = this.#headers.get(endsOf(socket));
         if (header) setPeer(socket, header);
       }
+      if (this.#clients?.admit(socket) === false) return void socket.destroy();
       onSecure(socket);
     });
     this.#server.on('tlsClientError', (error, socket) => {
@@ -91,6 +108,7 @@ export class TlsListener {
   }
 
   close(): void {
+    this.#clients?.close();
     this.#files.close();
   }
 }

@@ -224,7 +224,14 @@ describe('tokens', () => {
     const fingerprint256 = Array(32).fill('AB').join(':');
     const thumbprint = Buffer.alloc(32, 0xab).toString('base64url');
     const token = await sign(EC, claims({ cnf: { 'x5t#S256': thumbprint } }));
-    const clientCertificate = { fingerprint256, subject: '', issuer: '', subjectAltName: '', serialNumber: '' };
+    const clientCertificate = {
+      fingerprint256,
+      subject: '',
+      issuer: '',
+      subjectAltName: '',
+      serialNumber: '',
+      validTo: 0,
+    };
     expect(said(await opened.authenticate(showing(token, { clientCertificate })))).toBe('alice');
     // Whoever has stolen it does not profit from what was verified.
     expect(await ask(opened, token)).toMatch(/bound to a client certificate/);
