@@ -4,11 +4,13 @@ import type { IntrospectionOptions } from '../policy/auth/introspection.ts';
 import type { JwtOptions } from '../policy/auth/jwt.ts';
 import type { OidcOptions } from '../policy/auth/oidc.ts';
 import type { RolesOptions } from '../policy/auth/roles.ts';
+import type { VerifyPassword } from '../policy/auth/sign-in/form-users.ts';
 
 /** How users show who they are: one scheme, which routes name under `policy.auth`. */
 export type AuthConfig =
   | SessionAuthConfig
   | BasicAuthConfig
+  | FormAuthConfig
   | FunctionAuthConfig
   | JwtAuthConfig
   | IntrospectionAuthConfig
@@ -41,6 +43,51 @@ export interface BasicAuthConfig extends RolesOptions {
   rememberFor?: Duration;
   /** The target gets the `Authorization` header all the same. Default `false`. */
   passCredentials?: boolean;
+}
+
+/**
+ * Users who sign in with a name and a password on a page, and whose session keeps the login. Paths are below the mount of
+ * the application whose sessions these are. One of `file` and `verify` says who they are.
+ */
+export interface FormAuthConfig extends RolesOptions {
+  type: 'form';
+  /** A password file, as of the type `basic`. A user whose line changes or goes is signed out everywhere. */
+  file?: string;
+  /**
+   * Is this the password of this user? Returns `true` or the user; `false` or `undefined` where name or password is wrong. What
+   * it throws, or does not answer in time, is 503.
+   */
+  verify?: VerifyPassword;
+  /** Of `verify`. Default `5s`; -1 is refused. */
+  timeout?: Duration;
+  /** The application's page to sign in on, for example `/signin.html`, open to everybody. Default: a page of ours. */
+  loginPage?: string;
+  /** Its page for a login that has failed, with `loginPage`. Default: `loginPage` with `?failed`. */
+  errorPage?: string;
+  /** How our pages look. */
+  page?: FormPageConfig;
+  /** Where our pages are. */
+  paths?: FormPathsConfig;
+  /** Where a login leads that no page has asked for. Default `/`. */
+  landingPage?: string;
+  /** Where signing out leads. Default: the page to sign in on. */
+  afterLogout?: string;
+}
+
+export interface FormPageConfig {
+  /** Title and heading. Default `Sign in`, in the language of the browser: English or Japanese. */
+  title?: string;
+  /** A CSS file in the place of our style: what it names of this site (images, fonts) is loaded. Read again when it changes. */
+  style?: string;
+}
+
+export interface FormPathsConfig {
+  /** Our page to sign in on. Default `/login`. */
+  login?: string;
+  /** Where forms post `j_username` and `j_password`. Default `/j_security_check`. */
+  check?: string;
+  /** GET asks, POST signs out. Default `/logout`. */
+  logout?: string;
 }
 
 /** Users whom a function of the program finds in the request. */

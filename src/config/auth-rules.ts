@@ -1,10 +1,11 @@
 import { nearestName } from '../base/nearest-name.ts';
 import { type BrokenRule, type Fields, fields, title } from './fields.ts';
+import { brokenForm } from './form-rules.ts';
 import { brokenOidc, brokenProviders } from './oidc-rules.ts';
 import { brokenTokens } from './token-rules.ts';
 
 /** Types of schemes whose users a session keeps. */
-const KEPT_IN_SESSION: readonly unknown[] = ['session', 'oidc'];
+const KEPT_IN_SESSION: readonly unknown[] = ['session', 'form', 'oidc'];
 
 /** What of policies concerns users: the nearest word counts for each. */
 interface UsersOf {
@@ -18,6 +19,7 @@ export function* brokenAuth(config: Fields): Generator<BrokenRule> {
     yield* brokenMembers(fields(scheme), ['auth', name]);
     yield* brokenTokens(fields(scheme), ['auth', name]);
     yield* brokenOidc(fields(scheme), ['auth', name]);
+    yield* brokenForm(fields(scheme), ['auth', name]);
   }
   yield* brokenProviders(config);
   const outer = yield* brokenPolicy(config.policy, ['policy'], 'the server', NOBODY, config);
@@ -143,16 +145,21 @@ function* brokenRoles(
 }
 
 /** The roles that a scheme could ever give; undefined where that is not known before. */
-function possibleRoles({ type, roles, rolesOf, groups, rolesClaim }: Fields): readonly string[] | undefined {
+function possibleRoles({ type, verify, roles, rolesOf, groups, rolesClaim }: Fields): readonly string[] | undefined {
   if (rolesOf !== undefined) return undefined;
   if (roles !== undefined) return Object.keys(fields(roles));
   // Groups are roles then, and what a login or a function gives.
-  const isOpen = groups !== undefined || rolesClaim !== undefined || type === 'session' || type === 'function';
+  const isOpen =
+    groups !== undefined ||
+    rolesClaim !== undefined ||
+    type === 'session' ||
+    type === 'function' ||
+    verify !== undefined;
   return isOpen ? undefined : [];
 }
 
 function* brokenMembers(
-  { roles, groups, rolesClaim, type }: Fields,
+  { roles, groups, rolesClaim, type, file }: Fields,
   at: readonly PropertyKey[],
 ): Generator<BrokenRule> {
   for (const [role, members] of Object.entries(fields(roles)))
@@ -160,7 +167,7 @@ function* brokenMembers(
       if (typeof member !== 'string' || !member.startsWith('group:')) continue;
       const path = [...at, 'roles', role, index];
       if (member === 'group:') yield { path, message: '"group:" names no group; write for example "group:staff"' };
-      else if (groups === undefined && rolesClaim === undefined && type === 'basic')
+      else if (groups === undefined && rolesClaim === undefined && (type === 'basic' || file !== undefined))
         yield { path, message: `nobody is in the group "${member.slice(6)}": name a group file under "groups"` };
     }
 }

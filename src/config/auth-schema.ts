@@ -2,13 +2,18 @@ import * as z from 'zod';
 import { type Duration, parseDuration } from '../base/duration.ts';
 import { nearestName } from '../base/nearest-name.ts';
 import { isRealm } from '../http/basic-credentials.ts';
+import { readRoutePattern } from '../http/route-pattern.ts';
 import { isFieldValue, isToken } from '../http/token.ts';
 import type { AuthenticateFunction } from '../policy/auth/function.ts';
 import type { RolesOptions } from '../policy/auth/roles.ts';
+import type { VerifyPassword } from '../policy/auth/sign-in/form-users.ts';
 import type { BearerPlaces } from '../policy/auth/tokens/bearer.ts';
 import type {
   AuthConfig,
   BasicAuthConfig,
+  FormAuthConfig,
+  FormPageConfig,
+  FormPathsConfig,
   FunctionAuthConfig,
   IntrospectionAuthConfig,
   JwtAuthConfig,
@@ -86,6 +91,15 @@ const bearer: Shape<BearerPlaces> = {
 
 const audiences = z.array(text).min(1, { error: 'is empty; name whom tokens are for' });
 
+const pathBelow = textLike(
+  value => /^\/(?![/\\])[\x21\x22\x24-\x5b\x5d-\x7e]*$/.test(value),
+  'not a path of this site; write for example "/welcome"',
+);
+const exactPath = textLike(value => {
+  const pattern = readRoutePattern(value);
+  return !('fault' in pattern) && pattern.kind === 'exact' && /^[\x21-\x7e]+$/.test(value);
+}, 'not one path; write for example "/login"');
+
 const SCHEMES: { [T in AuthConfig['type']]: z.ZodType<Extract<AuthConfig, { type: T }>> } = {
   session: section<SessionAuthConfig>('auth of the type "session"', {
     ...roles,
@@ -99,6 +113,23 @@ const SCHEMES: { [T in AuthConfig['type']]: z.ZodType<Extract<AuthConfig, { type
     realm: realm.optional(),
     rememberFor: upTo('24h', 'passwords would be taken without a comparison for that long').optional(),
     passCredentials: flag.optional(),
+  }),
+  form: section<FormAuthConfig>('auth of the type "form"', {
+    ...roles,
+    type: z.literal('form'),
+    file: text.optional(),
+    verify: callable<VerifyPassword>().optional(),
+    timeout: limited.optional(),
+    loginPage: pathBelow.optional(),
+    errorPage: pathBelow.optional(),
+    page: section<FormPageConfig>('page', { title: text.optional(), style: text.optional() }).optional(),
+    paths: section<FormPathsConfig>('paths', {
+      login: exactPath.optional(),
+      check: exactPath.optional(),
+      logout: exactPath.optional(),
+    }).optional(),
+    landingPage: pathBelow.optional(),
+    afterLogout: pathBelow.optional(),
   }),
   function: section<FunctionAuthConfig>('auth of the type "function"', {
     ...roles,

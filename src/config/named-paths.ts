@@ -34,6 +34,7 @@ const APPLICATION: Places<ApplicationConfig> = {
 const AUTH: Places<AuthConfig> = {
   file: 'file',
   groups: 'file',
+  page: { style: 'file' },
   jwksFile: 'file',
   publicKeyFile: 'file',
   secretFile: 'file',

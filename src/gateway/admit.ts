@@ -366,9 +366,12 @@ async function holdSession(authenticated: Authenticated, gateway: Gateway): Prom
   });
   const binding = context.manager.bind(query);
   try {
-    // The question whether a request may be sent is nobody's. Handlers may count on a session.
+    // The question whether a request may be sent is nobody's. Handlers may count on a session. A page to sign in on needs
+    // none before, and no parts of it make one.
     const isUnknown =
-      (isPreflight(head) && route.target.kind !== 'fetch') || (authenticated.authentication && shown === undefined);
+      (isPreflight(head) && route.target.kind !== 'fetch') ||
+      (authenticated.authentication && shown === undefined) ||
+      route.target.kind === 'page';
     const session = await binding[isUnknown ? 'get' : OPENED_BY[route.sessionMode]]();
     if (ticketSession && session?.id !== ticketSession.sid) {
       binding.release();

@@ -61,6 +61,8 @@ export interface ServerParts {
   readonly tracking: Tracking;
   /** Two managers that have the same here set one cookie. Undefined: it sets none. */
   readonly cookiePlace: string | undefined;
+  /** A login may ask to be remembered. */
+  readonly remembers: boolean;
 }
 
 type Carrier = { [key: symbol]: SessionBinding | undefined };
@@ -113,6 +115,7 @@ export class SessionManager {
       store: options.store,
       tracking: services.tracking,
       cookiePlace: services.tracking.cookiePlace,
+      remembers: options.rememberMe !== undefined,
     };
     const { cache, clock, ledger, logger, meters, tracking } = services;
     this.#history = new MinuteHistory(clock, {

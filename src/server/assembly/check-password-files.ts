@@ -16,7 +16,7 @@ export async function checkPasswordFiles({ auth = {} }: Pick<Config, 'auth'>): P
   const faults: BrokenRule[] = [];
   const warnings: BrokenRule[] = [];
   for (const [name, scheme] of Object.entries(auth)) {
-    if (scheme.type !== 'basic') continue;
+    if ((scheme.type !== 'basic' && scheme.type !== 'form') || scheme.file === undefined) continue;
     const text = await readFile(scheme.file, 'utf8').catch(() => undefined);
     if (text === undefined) continue;
     const read = readPasswordFile(text, scheme.file);

@@ -4,6 +4,7 @@ import type { Logger } from '../../base/logger.ts';
 import type { AuthConfig } from '../../config/auth-config.ts';
 import type { Config } from '../../config/config.ts';
 import { BasicScheme } from '../../policy/auth/basic.ts';
+import { FormScheme } from '../../policy/auth/form.ts';
 import { FunctionScheme } from '../../policy/auth/function.ts';
 import { IntrospectionScheme } from '../../policy/auth/introspection.ts';
 import { JwtScheme } from '../../policy/auth/jwt.ts';
@@ -17,6 +18,7 @@ import type { SecurityEvents } from '../../policy/security-events.ts';
 export interface SchemeServices {
   readonly clock: Clock;
   readonly logger: Logger;
+  /** Where schemes report logins of their own pages. */
   readonly security: SecurityEvents;
 }
 
@@ -30,6 +32,12 @@ const MAKE: { [T in AuthConfig['type']]: (config: Extract<AuthConfig, { type: T 
   session: ({ loginPage }, made) => new ApplicationLogin({ ...made, loginPage }),
   basic: ({ file, realm, rememberFor = '10m', passCredentials = false }, made) =>
     new BasicScheme({ ...made, file, realm, rememberMs: parseDuration(rememberFor), passCredentials }),
+  form: ({ timeout = '5s', page = {}, paths = {}, landingPage = '/', ...config }, made) =>
+    new FormScheme({
+      ...{ ...config, ...made, page, landingPage },
+      timeoutMs: parseDuration(timeout),
+      paths: { login: '/login', check: '/j_security_check', logout: '/logout', ...paths },
+    }),
   function: ({ authenticate, timeout = '5s', challenge }, made) =>
     new FunctionScheme({ ...made, authenticate, timeoutMs: parseDuration(timeout), challenge }),
   jwt: (options, made) => new JwtScheme(options, made),

@@ -77,6 +77,17 @@ export class PasswordUsers {
     return this.#file.onChange(listener);
   }
 
+  /** The hash of some users in the file is another now, or gone. @returns ends that. */
+  onPasswordsChanged(listener: (users: readonly string[]) => void): () => void {
+    let before = this.#file.value?.users;
+    return this.#file.onChange(() => {
+      const { users } = this.#file.value;
+      const changed = [...(before ?? [])].filter(([user, { text }]) => users.get(user)?.text !== text);
+      before = users;
+      if (changed.length > 0) listener(changed.map(([user]) => user));
+    });
+  }
+
   /** Looks at the file now. Never rejects. */
   async look(): Promise<void> {
     await this.#file.look();
@@ -96,6 +107,16 @@ export class PasswordUsers {
       this.#names.set(hash, name);
     }
     return name;
+  }
+
+  /**
+   * The same with a key that processes share: what `sign` makes of the hash in the file.
+   *
+   * @returns undefined when there is no such user.
+   */
+  signPasswordOf<T>(user: string, sign: (hash: string) => T): T | undefined {
+    const hash = this.#file.value.users.get(user);
+    return hash && sign(hash.text);
   }
 
   /**

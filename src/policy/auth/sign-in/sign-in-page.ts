@@ -1,0 +1,179 @@
+import { hash } from 'node:crypto';
+import { preferredLanguage } from '../../../http/language.ts';
+
+export type Language = 'en' | 'ja';
+
+/** What a page says besides its form. */
+export type Message = 'failed' | 'expired' | 'busy' | 'too-many' | 'signed-out';
+
+const TEXTS = {
+  en: {
+    signIn: 'Sign in',
+    signOut: 'Sign out',
+    user: 'User name',
+    password: 'Password',
+    remember: 'Keep me signed in on this device',
+    failed: 'The user name or the password is not right.',
+    expired: 'The page was open for too long, or the browser keeps no cookies. Please try again.',
+    busy: 'Nobody can be signed in at the moment. Please try again in a few seconds.',
+    'too-many': 'You are signed in too many times. Please sign out elsewhere first.',
+    'signed-out': 'You have signed out.',
+  },
+  ja: {
+    signIn: 'サインイン',
+    signOut: 'サインアウト',
+    user: 'ユーザー名',
+    password: 'パスワード',
+    remember: 'この端末でサインインしたままにする',
+    failed: 'ユーザー名またはパスワードが正しくありません。',
+    expired: 'ページを開いてから時間が経ちすぎたか、ブラウザーで Cookie が無効になっています。もう一度お試しください。',
+    busy: '現在サインインできません。数秒後にもう一度お試しください。',
+    'too-many': 'サインインの数が上限に達しています。先にほかの端末でサインアウトしてください。',
+    'signed-out': 'サインアウトしました。',
+  },
+} as const satisfies Record<
+  Language,
+  Record<Message | 'signIn' | 'signOut' | 'user' | 'password' | 'remember', string>
+>;
+
+/** What an operator may change of the pages. */
+export interface PageTheme {
+  /** Default: what the page is for. */
+  readonly title?: string | undefined;
+  /** CSS in the place of ours. */
+  readonly style?: string | undefined;
+}
+
+export interface SignInForm {
+  readonly kind: 'sign-in';
+  readonly action: string;
+  readonly token: string;
+  /** The page that was asked for. */
+  readonly next: string | undefined;
+  /** With a checkbox for it. */
+  readonly canBeRemembered: boolean;
+}
+
+export interface SignOutForm {
+  readonly kind: 'sign-out';
+  readonly action: string;
+  readonly token: string;
+}
+
+const STYLE = `:root{color-scheme:light dark;font:16px/1.5 system-ui,sans-serif}
+body{margin:0;min-height:100vh;display:grid;place-items:center}
+main{width:min(20rem,calc(100vw - 3rem));padding:1.5rem 0}
+h1{font-size:1.5rem;margin:0 0 1rem}
+label{display:block;margin-top:1rem}
+input:not([type=checkbox]){box-sizing:border-box;width:100%;padding:.5rem;font:inherit;border:1px solid #767676;border-radius:.25rem}
+button{margin-top:1.5rem;width:100%;padding:.6rem;font:inherit;font-weight:600;color:#fff;background:#1a56b0;border:0;border-radius:.25rem;cursor:pointer}
+:focus-visible{outline:3px solid #f59e0b;outline-offset:2px}
+[role=alert]{padding:.75rem;border-left:.25rem solid #c62828}
+[role=status]{padding:.75rem;border-left:.25rem solid #2e7d32}`;
+
+/** Undefined: it can be put into a page. */
+export function styleProblem(css: string): string | undefined {
+  return /<\/style|<!--/i.test(css) ? 'it has "</style" or "<!--" in it, which would end it early' : undefined;
+}
+
+/** Our own pages to sign in and out on: HTML that needs no JavaScript. */
+export class SignInPages {
+  readonly #theme: () => PageTheme;
+
+  /** @param theme Asked for each page: its style may have changed. */
+  constructor(theme: () => PageTheme) {
+    this.#theme = theme;
+  }
+
+  /** @param cookie For `Set-Cookie`. */
+  show(
+    form: SignInForm | SignOutForm,
+    {
+      acceptLanguage,
+      message,
+      status = 200,
+      headers = {},
+    }: {
+      readonly acceptLanguage: string | undefined;
+      readonly message?: Message | undefined;
+      readonly status?: number;
+      readonly headers?: Readonly<Record<string, string>>;
+    },
+  ): Response {
+    const language = preferredLanguage<Language>(acceptLanguage, ['en', 'ja']);
+    const texts = TEXTS[language];
+    const { title = form.kind === 'sign-in' ? texts.signIn : texts.signOut, style = STYLE } = this.#theme();
+    const isProblem = message !== 'signed-out';
+    const said = message ? `<p id="message" role="${isProblem ? 'alert' : 'status'}">${texts[message]}</p>\n` : '';
+    const fields = form.kind === 'sign-in' ? signInFields(form, texts, message) : `<button>${texts.signOut}</button>`;
+    const html = `<!doctype html>
+<html lang="${language}">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<meta name="robots" content="noindex">
+<title>${escaped(title)}</title>
+<style>${style}</style>
+</head>
+<body>
+<main>
+<h1>${escaped(title)}</h1>
+${said}<form method="post" action="${escaped(form.action)}">
+<input type="hidden" name="token" value="${escaped(form.token)}">
+${fields}
+</form>
+</main>
+</body>
+</html>
+`;
+    return new Response(html, {
+      status,
+      headers: { ...headers, ...pageHeaders(style), 'Content-Language': language, Vary: 'Accept-Language' },
+    });
+  }
+}
+
+function signInFields(
+  { next, canBeRemembered }: SignInForm,
+  texts: (typeof TEXTS)[Language],
+  message: Message | undefined,
+): string {
+  const about = message === 'failed' ? ' aria-describedby="message"' : '';
+  return [
+    ...(next === undefined ? [] : [`<input type="hidden" name="next" value="${escaped(next)}">`]),
+    `<label for="user">${texts.user}</label>`,
+    `<input id="user" name="j_username" autocomplete="username" autocapitalize="none" spellcheck="false" required${about}>`,
+    `<label for="password">${texts.password}</label>`,
+    `<input id="password" name="j_password" type="password" autocomplete="current-password" required${about}>`,
+    ...(canBeRemembered
+      ? [`<label><input type="checkbox" name="remember" value="yes"> ${texts.remember}</label>`]
+      : []),
+    `<button>${texts.signIn}</button>`,
+  ].join('\n');
+}
+
+/** Nothing is loaded but what a style names of this site, nothing runs, no other page shows it in a frame. */
+function pageHeaders(style: string): Record<string, string> {
+  const policy = [
+    "default-src 'none'",
+    `style-src 'sha256-${hash('sha256', style, 'base64')}'`,
+    "img-src 'self' data:",
+    "font-src 'self'",
+    "form-action 'self'",
+    "frame-ancestors 'none'",
+    "base-uri 'none'",
+  ];
+  return {
+    'Content-Type': 'text/html; charset=utf-8',
+    'Content-Security-Policy': policy.join('; '),
+    'X-Frame-Options': 'DENY',
+    'X-Content-Type-Options': 'nosniff',
+    // With `no-referrer` browsers would not say whose form it is.
+    'Referrer-Policy': 'same-origin',
+    'Cache-Control': 'no-store',
+  };
+}
+
+function escaped(text: string): string {
+  return text.replace(/[&<>"']/g, character => `&#${character.charCodeAt(0)};`);
+}
