@@ -45,6 +45,7 @@ export const bansSchema: z.ZodType<BansConfig> = section<BansConfig>('bans', {
     protocol: oneJail.optional(),
     rate: oneJail.optional(),
     scan: oneJail.optional(),
+    inspection: oneJail.optional(),
     honeypot: z
       .union(
         [

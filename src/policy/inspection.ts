@@ -50,6 +50,8 @@ export interface InspectedClient {
   readonly address: string;
   readonly method: string;
   readonly path: string;
+  /** A page of another site has made a browser send it. */
+  readonly crossSite: true | undefined;
 }
 
 interface Rule {
@@ -206,7 +208,8 @@ function codingOf({ headers }: RequestHead): string {
   return headers['content-encoding'] === undefined ? 'its charset' : 'its Content-Encoding';
 }
 
-function clientOf({ clientAddress, method, path }: RequestHead, route: string): InspectedClient {
+function clientOf({ clientAddress, method, path, headers }: RequestHead, route: string): InspectedClient {
+  const crossSite = headers['sec-fetch-site'] === 'cross-site' ? true : undefined;
   // Sessions of applications stand in path parameters.
-  return { route, address: clientAddress, method, path: path.replaceAll(/;[^/]*/g, '') };
+  return { route, address: clientAddress, method, path: path.replaceAll(/;[^/]*/g, ''), crossSite };
 }

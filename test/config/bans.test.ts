@@ -24,7 +24,7 @@ describe('bans in a configuration', () => {
     const { bans } = parseConfig({ bans: { maxTime: '2h', jails: { login: { ban: '1m' }, scan: false } } });
     const settings = readBanSettings(bans);
     expect(settings).toMatchObject({ action: 'log', maxMs: 7_200_000, forgetMs: 86_400_000, factor: 2 });
-    expect([...settings.jails.keys()]).toEqual(['login', 'handshake', 'protocol', 'rate']);
+    expect([...settings.jails.keys()]).toEqual(['login', 'handshake', 'protocol', 'rate', 'inspection']);
     expect(settings.jails.get('login')).toEqual({ failures: 5, withinMs: 600_000, banMs: 60_000 });
   });
 

@@ -85,6 +85,27 @@ describe('a rule', () => {
   });
 });
 
+test('a rule that bans is heard by the jails: the client is banned from everything, and no other', async () => {
+  const server = await WiredServer.start({
+    trustedProxies: ['127.0.0.1'],
+    bans: { action: 'refuse' },
+    policy: { inspect: { rules: [rule('path', '/\\.git/', { action: 'ban' })] } },
+    routes: [{ path: '/*', fetch: () => new Response('ok') }],
+  });
+  const statusOf = async (address: string, path: string, headers: Record<string, string> = {}) =>
+    (await ask(server, 'tls', { path, headers: { 'X-Forwarded-For': address, ...headers } })).status;
+  const seen = [
+    // A page of another site could have others banned.
+    await statusOf('198.51.100.7', '/.git', { 'Sec-Fetch-Site': 'cross-site' }),
+    await statusOf('198.51.100.7', '/page'),
+    await statusOf('198.51.100.7', '/.git'),
+    await statusOf('198.51.100.7', '/page'),
+    await statusOf('198.51.100.8', '/page'),
+  ];
+  await server.close();
+  expect(seen).toEqual([403, 200, 403, 403, 200]);
+});
+
 describe('bodies', () => {
   const inspect: InspectConfig = {
     rules: [rule('body', '/union\\s+select|<script\\b/i', { name: 'attack' })],

@@ -23,9 +23,10 @@ const JAIL_OF: ReadonlyMap<unknown, JailName> = new Map<unknown, JailName>([
   ['client-violation', 'protocol'],
   ['not-found', 'scan'],
   ['honeypot', 'honeypot'],
+  ['inspection-ban', 'inspection'],
 ]);
 /** What a page of another site can make its visitors do. */
-const FROM_PAGES: ReadonlySet<JailName> = new Set(['scan', 'honeypot']);
+const FROM_PAGES: ReadonlySet<JailName> = new Set(['scan', 'honeypot', 'inspection']);
 
 /** For how long a client that sends forwarded headers is taken for a proxy. */
 const SPARED_MS = 3_600_000;

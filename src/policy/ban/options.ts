@@ -43,6 +43,8 @@ export interface JailsConfig {
   scan?: JailConfig | false;
   /** Paths that nobody asks for in good faith. Default: none; 1 request within a minute, for an hour. */
   honeypot?: HoneypotConfig | false;
+  /** Requests and messages that match a rule of `policy.inspect` with `action: ban`. Default: 1 within a minute, for an hour. */
+  inspection?: JailConfig | false;
 }
 
 export interface JailConfig {
@@ -88,6 +90,7 @@ const JAILS: Readonly<Record<JailName, JailSettings>> = {
   rate: { failures: 100, withinMs: 60_000, banMs: 600_000 },
   scan: { failures: 50, withinMs: 60_000, banMs: 600_000 },
   honeypot: { failures: 1, withinMs: 60_000, banMs: 3_600_000 },
+  inspection: { failures: 1, withinMs: 60_000, banMs: 3_600_000 },
 };
 
 /** With all defaults. */
