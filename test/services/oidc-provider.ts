@@ -105,6 +105,9 @@ export class OidcProvider {
           features: {
             backchannelLogout: { enabled: true },
             rpInitiatedLogout: {
+              postLogoutSuccessSource: async context => {
+                context.body = '<!doctype html><title>Signed out</title>';
+              },
               logoutSource: async (context, form) => {
                 context.body = `<!doctype html><title>Sign out</title>${form}<button form="op.logoutForm" name="logout" value="yes">Sign out</button>`;
               },
