@@ -36,7 +36,7 @@ interface OpenedBy {
 
 /** How often it is looked whose time is over. */
 const LOOK_MS = 500;
-/** How long before its end an endpoint hears that credentials end; half of what is left, where that is less. */
+/** How long before their end an endpoint hears that credentials end. */
 const NOTICE_MS = 60_000;
 
 /**

@@ -1,7 +1,16 @@
 import type { Dispatcher, DispatchWaiter } from './dispatcher.ts';
 
 /** What can happen to a connection, in the application's eyes. */
-export type CallbackKind = 'open' | 'message' | 'fragment' | 'ping' | 'pong' | 'timeout' | 'error' | 'close';
+export type CallbackKind =
+  | 'open'
+  | 'message'
+  | 'fragment'
+  | 'ping'
+  | 'pong'
+  | 'auth-expiring'
+  | 'timeout'
+  | 'error'
+  | 'close';
 
 /** Whose callbacks a queue runs. */
 export interface CallbackTarget {

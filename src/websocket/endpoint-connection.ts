@@ -72,7 +72,7 @@ export interface ConnectionOwner {
   /** Left by a connection that is between two messages, for the next one that reads. */
   idleAssembler: MessageAssembler | undefined;
   invoke(connection: EndpointConnection<unknown>, kind: CallbackKind, value: unknown, extra: unknown): unknown;
-  hasCallback(kind: 'ping' | 'pong' | 'error'): boolean;
+  hasCallback(kind: 'ping' | 'pong' | 'auth-expiring' | 'error'): boolean;
   /** It has begun to close: it takes no more messages. */
   onClosing(connection: EndpointConnection<unknown>): void;
   /** The TCP connection is gone. */
@@ -543,6 +543,12 @@ export class EndpointConnection<Data = undefined>
   }
 
   // ---- time
+
+  /** Its user's credentials end, and nobody has shown others yet. */
+  onAuthExpiring(until: number): void {
+    if (this.#state === 'open' && this.#owner.hasCallback('auth-expiring'))
+      this.#callbacks.push('auth-expiring', until, undefined);
+  }
 
   onTimer(): void {
     const { now } = this.#services.wheel;

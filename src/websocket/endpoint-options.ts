@@ -160,6 +160,12 @@ export interface EndpointOptions<Data = undefined> {
   /** The pong has already been sent. */
   onPing?(connection: Connection<Data>, data: Uint8Array): Awaitable<void>;
   onPong?(connection: Connection<Data>, data: Uint8Array): Awaitable<void>;
+  /**
+   * The credentials that the connection was opened by end at `until` (milliseconds since the epoch), and the connection then
+   * closes with 1008, unless its user shows fresh ones before: with any HTTP request of the same session. Called once for each
+   * end, 60 s before it, or at once where less is left.
+   */
+  onAuthExpiring?(connection: Connection<Data>, until: number): Awaitable<void>;
   /** The idle timeout struck. It may still send; when it has settled the connection closes with 1001. */
   onTimeout?(connection: Connection<Data>): Awaitable<void>;
   onError?(connection: Connection<Data>, error: Error): Awaitable<void>;
@@ -186,6 +192,7 @@ export const ENDPOINT_CALLBACKS = {
   onFragment: 'function',
   onPing: 'function',
   onPong: 'function',
+  onAuthExpiring: 'function',
   onTimeout: 'function',
   onError: 'function',
   onClose: 'function',

@@ -419,6 +419,8 @@ export class ServedEndpoint<Data = undefined> implements Endpoint<Data> {
             return options.onPing?.(own, value as Uint8Array);
           case 'pong':
             return options.onPong?.(own, value as Uint8Array);
+          case 'auth-expiring':
+            return options.onAuthExpiring?.(own, value as number);
           case 'timeout':
             return options.onTimeout?.(own);
           case 'error':
@@ -459,4 +461,4 @@ function threadFault(
   return undefined;
 }
 
-const OPTION_OF = { ping: 'onPing', pong: 'onPong', error: 'onError' } as const;
+const OPTION_OF = { ping: 'onPing', pong: 'onPong', 'auth-expiring': 'onAuthExpiring', error: 'onError' } as const;

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -204,6 +205,47 @@ describe('users of open sockets', () => {
     expect(log.all.filter(({ fields }) => fields.event === 'user-gone')).toMatchObject([{ fields: { user: 'alice' } }]);
     long.socket.terminate();
     await relayed.close();
+  });
+
+  test('have their endpoint told before, once for each end, so that a page can show fresh credentials', async () => {
+    const told: number[] = [];
+    await start({
+      auth: {
+        key: {
+          type: 'function',
+          authenticate: ({ headers }) => ({ name: 'alice', expiresAt: Date.now() + Number(headers['x-for']) }),
+        },
+      },
+      routes: [
+        { ...whoAmI, session: 'create', policy: { auth: 'key' } },
+        {
+          endpoint: defineEndpoint({
+            path: '/socket',
+            origins: 'accept',
+            accept: () => true,
+            onAuthExpiring(connection, until) {
+              told.push(until - Date.now());
+              connection.send('sign in again');
+            },
+          }),
+          policy: { auth: 'key' },
+        },
+      ],
+    });
+    const first = await ask(server, 'http/1', { path: '/me', headers: { 'X-For': '600000' } });
+    const cookie = first.headers['set-cookie']!.split(';')[0]!;
+    const [soon, late] = [
+      await open('/socket', { 'X-For': '30000', Cookie: cookie }),
+      await open('/socket', { 'X-For': '600000' }),
+    ];
+    const [message] = await once(soon.socket, 'message');
+    expect(String(message)).toBe('sign in again');
+    await ask(server, 'http/1', { path: '/me', headers: { 'X-For': '40000', Cookie: cookie } });
+    await once(soon.socket, 'message');
+    expect(told.map(ms => Math.ceil(ms / 10_000))).toEqual([3, 4]);
+    expect(late.socket.readyState).toBe(WebSocket.OPEN);
+    soon.socket.terminate();
+    late.socket.terminate();
   });
 
   test('stay open when the user shows fresh credentials with a request of the same session', async () => {

@@ -9,6 +9,7 @@ export const THREAD_CALLBACKS = [
   'onFragment',
   'onPing',
   'onPong',
+  'onAuthExpiring',
   'onTimeout',
   'onError',
   'onClose',

@@ -47,6 +47,7 @@ export interface ThreadHandlers<Data = undefined> {
   onFragment?(connection: ThreadConnection<Data>, data: string | Uint8Array, last: boolean): Awaitable<void>;
   onPing?(connection: ThreadConnection<Data>, data: Uint8Array): Awaitable<void>;
   onPong?(connection: ThreadConnection<Data>, data: Uint8Array): Awaitable<void>;
+  onAuthExpiring?(connection: ThreadConnection<Data>, until: number): Awaitable<void>;
   onTimeout?(connection: ThreadConnection<Data>): Awaitable<void>;
   onError?(connection: ThreadConnection<Data>, error: Error): Awaitable<void>;
   onClose?(connection: ThreadConnection<Data>, event: CloseEvent): Awaitable<void>;

@@ -16,6 +16,7 @@ const CALLBACK_OF: Readonly<Record<CallbackKind, ThreadCallback>> = {
   fragment: 'onFragment',
   ping: 'onPing',
   pong: 'onPong',
+  'auth-expiring': 'onAuthExpiring',
   timeout: 'onTimeout',
   error: 'onError',
   close: 'onClose',
