@@ -23,6 +23,7 @@ import { SERVER_PARTS } from '../session/manager.ts';
 import { sessionUntilSignIn } from '../session/record/handle.ts';
 import { isSuperseded } from '../session/record/state.ts';
 import type { ConnectionServices } from '../websocket/endpoint-connection.ts';
+import type { AuthRenewals } from './auth-renewals.ts';
 import type { ObservedExchange } from './backend-session/observed/observer.ts';
 import { HeldSession } from './held-session.ts';
 import type { LiveCertificates } from './live-certificates.ts';
@@ -59,6 +60,7 @@ export interface Gateway {
   readonly maxBodyBytes: number;
   /** The users of open sockets. */
   readonly users: LiveUsers;
+  readonly renewals: AuthRenewals;
   /** Sockets whose clients have shown a certificate. */
   readonly certificates: LiveCertificates;
   /** What the connections of endpoints share. */
@@ -191,7 +193,7 @@ export async function admit(request: IncomingMessage, gateway: Gateway): Promise
   if (isRefusal(held)) return { refusal: held, head, route };
   const identified = await identify(held);
   if (isRefusal(identified)) return { refusal: identified, head, route };
-  renewUser(identified, gateway.users);
+  renewUser(identified, gateway.renewals);
   const judged = await askOwnPolicy(identified);
   if (isRefusal(judged)) return { refusal: judged, head, route };
   const observed = await observeSession(judged, gateway);
@@ -445,8 +447,9 @@ async function identify(held: Held): Promise<Identified | Refusal> {
 }
 
 /** Who shows other credentials in a session has shown them for its open sockets, too. */
-function renewUser({ principal, held }: Identified, users: LiveUsers): void {
-  if (principal?.expiresAt !== undefined && held?.session) users.renew(held.session.id, principal);
+function renewUser({ principal, held }: Identified, renewals: AuthRenewals): void {
+  if (principal?.expiresAt !== undefined && held?.session)
+    renewals.renew(held.session.id, principal, held.context.ledger);
 }
 
 /** Behind everything that costs less: it may ask others, and take its time. */

@@ -22,6 +22,8 @@ interface Live {
   /** Of its client. */
   readonly address: string;
   principal: Principal;
+  /** In ms since the epoch. */
+  readonly openedAt: number;
   /** In the clock's monotonic time. */
   reviewAt: number;
   isToldOfEnd: boolean;
@@ -68,6 +70,7 @@ export class LiveUsers {
     if (!scheme) return;
     const live: Live = {
       ...{ socket, authentication, scheme, sid, address, principal },
+      openedAt: this.#clock.now(),
       reviewAt: this.#nextReview(scheme),
       isToldOfEnd: false,
     };
@@ -94,14 +97,27 @@ export class LiveUsers {
    * good for longer.
    */
   renew(sid: string, principal: Principal): void {
-    for (const live of this.#bySession.get(sid) ?? []) {
-      const { scheme, name } = live.principal;
-      if (scheme !== principal.scheme || name !== principal.name) continue;
+    for (const live of this.#ofUser(sid, principal)) {
       if (endOf(principal) <= endOf(live.principal)) continue;
       live.principal = principal;
       live.isToldOfEnd = false;
       this.#judge(live, principal);
     }
+  }
+
+  /** The same, as another process says it: for what is known of the user here. */
+  extend(sid: string, renewal: { scheme: string; name: string; until: number; at: number }): void {
+    const { until, at } = renewal;
+    for (const live of this.#ofUser(sid, renewal)) {
+      if (until <= endOf(live.principal) || at < live.openedAt) continue;
+      live.principal = { ...live.principal, expiresAt: until };
+      live.isToldOfEnd = false;
+    }
+  }
+
+  #ofUser(sid: string, { scheme, name }: Pick<Principal, 'scheme' | 'name'>): Live[] {
+    const ofSession = [...(this.#bySession.get(sid) ?? [])];
+    return ofSession.filter(({ principal }) => principal.scheme === scheme && principal.name === name);
   }
 
   close(): void {

@@ -465,6 +465,7 @@ export class Server {
     const endpoints = await Promise.allSettled(assembly.endpoints.map(endpoint => endpoint.stop()));
     await Promise.all([...assembly.upstreams.values()].map(upstream => upstream.close()));
     assembly.users.close();
+    assembly.renewals.close();
     assembly.anomalies?.close();
     await assembly.schemes.close();
     await Promise.allSettled([...assembly.subscriptions.map(unsubscribe => unsubscribe()), assembly.bans.close()]);

@@ -6,6 +6,7 @@ import { Worker } from 'node:worker_threads';
 import { CalmLogger } from '../../src/base/calm-logger.ts';
 import { type Clock, systemClock } from '../../src/base/clock.ts';
 import { type Logger, silentLogger } from '../../src/base/logger.ts';
+import { AuthRenewals } from '../../src/gateway/auth-renewals.ts';
 import type { UpstreamTls } from '../../src/gateway/connection/dialer.ts';
 import type { SessionContext } from '../../src/gateway/held-session.ts';
 import { LiveCertificates } from '../../src/gateway/live-certificates.ts';
@@ -99,6 +100,7 @@ export class TestGateway {
     const relays = new Set<Relay>();
     const log = new Refusals(logger, clock, refusals);
     const security = new SecurityEvents(log);
+    const users = new LiveUsers({ clock, logger, security: new SecurityEvents(CalmLogger.over(logger, clock)) });
     const intake = new PublicIntake({
       router,
       readings: new RouteReadings(entries, router),
@@ -122,7 +124,8 @@ export class TestGateway {
       endpoints: [],
       upstreams: new Map(),
       schemes: new Schemes({}, { clock, logger, security: new SecurityEvents(log) }),
-      users: new LiveUsers({ clock, logger, security: new SecurityEvents(CalmLogger.over(logger, clock)) }),
+      users,
+      renewals: new AuthRenewals(users, { clock, logger }),
       certificates: new LiveCertificates(),
       internal: undefined,
       sessions: undefined,

@@ -7,6 +7,7 @@ import { parseSize } from '../../base/size.ts';
 import { broughtManager } from '../../config/brought-manager.ts';
 import type { Config, LimitsConfig, SessionConfig } from '../../config/config.ts';
 import type { Gateway } from '../../gateway/admit.ts';
+import { AuthRenewals } from '../../gateway/auth-renewals.ts';
 import type { SessionContext } from '../../gateway/held-session.ts';
 import { LiveCertificates } from '../../gateway/live-certificates.ts';
 import { LiveUsers } from '../../gateway/live-users.ts';
@@ -109,6 +110,7 @@ export async function build(
   const security = new SecurityEvents(logger);
   const schemes = new Schemes(config, { clock, logger, security });
   const users = new LiveUsers({ clock, logger, security });
+  const renewals = new AuthRenewals(users, { clock, logger });
   let upstreams: ReadonlyMap<string, Upstream> | undefined;
   let bans: Bans | undefined;
   let anomalies: Anomalies | undefined;
@@ -164,6 +166,8 @@ export async function build(
     warnOfClashes(managers, logger);
     const router = createRouter(entries);
     await schemes.start();
+    if (Object.keys(config.auth ?? {}).length > 0)
+      for (const { ledger } of contexts.opened) if (ledger) subscriptions.push(await renewals.listen(ledger));
     const internal = await internalApi(config, entries, { clock, logger, dataFolder, assertionKeys });
     for (const endpoint of endpointsOf(entries)) {
       await endpoint.start({ clock, logger });
@@ -193,7 +197,7 @@ export async function build(
       anomalies,
       securityLog,
       accessLog: createAccessLog(config.log, environment.accessLog, clock),
-      ...{ schemes, users, certificates: new LiveCertificates() },
+      ...{ schemes, users, renewals, certificates: new LiveCertificates() },
       services: { wheel: new TimerWheel(clock), topics: new Topics(), logger },
       endpoints: started,
       upstreams,
