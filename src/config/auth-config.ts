@@ -38,7 +38,7 @@ export interface BasicAuthConfig extends RolesOptions {
   realm?: string;
   /**
    * How long a password that was right is not compared again. It is forgotten at once when its line in the file changes, or
-   * a wrong one is shown for its user. At most `24h`; `0` compares each time. Default `10m`.
+   * a wrong one is shown for its user from the same network. At most `24h`; `0` compares each time. Default `10m`.
    */
   rememberFor?: Duration;
   /** The target gets the `Authorization` header all the same. Default `false`. */

@@ -58,11 +58,13 @@ async function open(text: string, options: Partial<BasicSchemeOptions> = {}): Pr
   return scheme;
 }
 
-const headOf = (user: string, password: string) => {
+const headOf = (user: string, password: string, address = '192.0.2.1') => {
   const authorization = `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`;
-  return headWith({ headers: { authorization }, rawHeaders: ['Authorization', authorization] });
+  const rawHeaders = ['Authorization', authorization];
+  return headWith({ headers: { authorization }, rawHeaders, clientAddress: address });
 };
-const login = (user: string, password: string) => scheme!.authenticate(headOf(user, password));
+const login = (user: string, password: string, address?: string) =>
+  scheme!.authenticate(headOf(user, password, address));
 
 async function principalOf(user: string): Promise<Principal> {
   const verdict = await login(user, PASSWORD);
@@ -162,13 +164,26 @@ describe('a password that was right', () => {
     expect(verifier.asked).toHaveLength(1);
   });
 
-  test('is forgotten when a wrong one is shown for its user, and for no other', async () => {
+  test('is forgotten when a wrong one is shown for its user from the same network, and for no other', async () => {
     await principalOf('alice');
     await principalOf('bob');
     await login('alice', 'wrong');
     await principalOf('bob');
     await principalOf('alice');
     expect(verifier.asked).toEqual(['bcrypt of a user', 'apr1 of a user', 'bcrypt of a user', 'bcrypt of a user']);
+  });
+
+  test('is not forgotten when somebody elsewhere guesses, or no request of its user would be without a comparison', async () => {
+    await principalOf('alice');
+    for (let i = 0; i < 3; i++) {
+      await login('alice', `guess ${i}`, `198.51.100.${i}`);
+      await principalOf('alice');
+    }
+    expect(verifier.asked).toHaveLength(4);
+    // Of its user, who may have mistyped: from the network that it was compared for.
+    await login('alice', 'wrong');
+    await principalOf('alice');
+    expect(verifier.asked).toHaveLength(6);
   });
 
   test('is compared anew when its line in the file changes, and not when another does', async () => {

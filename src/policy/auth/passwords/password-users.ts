@@ -2,6 +2,7 @@ import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
 import type { Clock } from '../../../base/clock.ts';
 import type { Logger } from '../../../base/logger.ts';
 import { RecentMap } from '../../../base/recent-map.ts';
+import { clientNetwork } from '../../../http/client-network.ts';
 import { WatchedFile } from '../watched-file.ts';
 import { type PasswordFile, readPasswordFile, textOf } from './password-file.ts';
 import { type PasswordHash, readPasswordHash, unmatchable } from './password-hash.ts';
@@ -29,6 +30,8 @@ interface Remembered {
   readonly digest: Buffer;
   /** Which it was compared with. */
   readonly hash: PasswordHash;
+  /** Of the client that it was compared for: an address, or the /64 of an IPv6 address. */
+  readonly network: string | undefined;
   /** By the monotonic clock. */
   readonly until: number;
 }
@@ -42,8 +45,8 @@ interface Users extends PasswordFile {
  * The users of a password file. The file is read again when it changes; one that cannot be used changes nothing.
  *
  * A password that was right is remembered, as a digest with a key of this process, until the time is over, the line of
- * its user changes, or a wrong one is shown for that user. Clients that show the same at the same time wait for one
- * comparison. A user that does not exist takes as long as one that does.
+ * its user changes, or a wrong one is shown for that user from the same network: guesses of others must not make each of
+ * the user's requests wait behind them. Clients that show the same at the same time wait for one comparison. A user that does not exist takes as long as one that does.
  */
 export class PasswordUsers {
   readonly #options: PasswordUsersOptions;
@@ -134,8 +137,9 @@ export class PasswordUsers {
       // What was compared may be of yesterday now.
       if (this.#file.value.users.get(user)?.text !== hash?.text) continue;
       if (!hash) return verified === 'busy' || verified === 'failed' ? verified : 'unknown';
-      if (verified === 'right') this.#remember(user, digest, hash);
-      if (verified === 'wrong') this.#remembered.delete(user);
+      const network = clientNetwork(address);
+      if (verified === 'right') this.#remember(user, digest, hash, network);
+      if (verified === 'wrong' && this.#remembered.get(user)?.network === network) this.#remembered.delete(user);
       return verified;
     }
   }
@@ -158,10 +162,10 @@ export class PasswordUsers {
     return known.until > this.#options.clock.monotonic() && this.#file.value.users.get(user)?.text === known.hash.text;
   }
 
-  #remember(user: string, digest: Buffer, hash: PasswordHash): void {
+  #remember(user: string, digest: Buffer, hash: PasswordHash, network: string | undefined): void {
     const { rememberMs, clock } = this.#options;
     // Clients that have waited for the same comparison come here one after the other, with the same.
-    if (rememberMs > 0) this.#remembered.set(user, { digest, hash, until: clock.monotonic() + rememberMs });
+    if (rememberMs > 0) this.#remembered.set(user, { digest, hash, network, until: clock.monotonic() + rememberMs });
   }
 
   #digestOf(purpose: 'shown' | 'of-file', user: string, text: string): Buffer {
