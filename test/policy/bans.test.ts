@@ -281,6 +281,23 @@ describe('processes that share a ledger', () => {
     expect((await bansOf({}, ledger, quiet)).list()).toEqual([]);
   });
 
+  test('know nothing more of a client that was let in again, however often it was banned, and by whom', async () => {
+    const ledger = new MemoryLedger({ clock });
+    open.push(ledger);
+    const quiet = new SecurityEvents(new CalmLogger(log, clock));
+    const first = await bansOf({ action: 'refuse' }, ledger, quiet);
+    const second = await bansOf({ action: 'refuse' }, ledger, quiet);
+    await Promise.all([first.add('192.0.2.1', { for: '1d' }), second.add('192.0.2.1', { for: '1d' })]);
+    await new Promise(setImmediate); // each has heard of the other's
+    await first.add('192.0.2.1', { for: '1h' });
+    await new Promise(setImmediate);
+    await first.remove('192.0.2.1');
+    await expect.poll(() => second.isBanned('192.0.2.1')).toBe(false);
+    await clock.advance(30_000); // both have looked for what is new
+    expect([...first.list(), ...second.list()]).toEqual([]);
+    expect((await bansOf({}, ledger, quiet)).list()).toEqual([]);
+  });
+
   test('have the bans of those that have ended, with their offences', async () => {
     const ledger = new MemoryLedger({ clock });
     open.push(ledger);

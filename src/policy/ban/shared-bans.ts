@@ -29,9 +29,11 @@ export class SharedBans {
   readonly #logger: Logger;
   readonly #listener: BanListener;
   readonly #id = randomId(9);
-  /** Where this process, or the one that told of it, has put the ban of a client. */
-  readonly #places = new Map<string, number>();
+  /** Whose ban was put into a place: a client can have several, of one time and another, and of processes at once. */
+  readonly #clients = new Map<number, string>();
   #seen = 0;
+  /** One at a time, so that nothing is found again that was lifted meanwhile. */
+  #reading: Promise<void> | undefined;
   #unsubscribe: (() => Promise<void>) | undefined;
 
   constructor(ledger: Ledger, listener: BanListener, logger: Logger) {
@@ -56,7 +58,7 @@ export class SharedBans {
   /** @param keptMs For how long it matters, its memory included. */
   async add(ban: Ban, keptMs: number): Promise<void> {
     const place = (await this.#ledger.increment('bans', 1, COUNTER_MS)) % PLACES;
-    this.#remember(ban.client, place);
+    this.#clients.set(place, ban.client);
     const ttlMs = Math.min(COUNTER_MS, Math.max(1, Math.ceil(keptMs)));
     // The others need not wait until it is kept.
     await Promise.all([
@@ -66,14 +68,20 @@ export class SharedBans {
   }
 
   async lift(client: string): Promise<void> {
-    const place = this.#places.get(client);
-    this.#places.delete(client);
-    if (place !== undefined) {
-      const kept = await this.#ledger.get(placeKey(place));
-      // The place may have been given to another since.
-      if (kept !== undefined && (JSON.parse(kept) as Ban).client === client) await this.#ledger.take(placeKey(place));
-    }
+    // What it has not heard of would be found by the next that reads.
+    await this.#reading?.catch(() => {});
+    await this.#read();
+    this.#listener.onLift(client);
+    const places = [...this.#clients].filter(([, one]) => one === client).map(([place]) => place);
+    await Promise.all(places.map(place => this.#empty(place, client)));
     await this.#tell({ from: this.#id, lift: client });
+  }
+
+  /** The place may have been given to another since. */
+  async #empty(place: number, client: string): Promise<void> {
+    const kept = await this.#ledger.get(placeKey(place));
+    if (kept !== undefined && (JSON.parse(kept) as Ban).client === client) await this.#ledger.take(placeKey(place));
+    if (this.#clients.get(place) === client) this.#clients.delete(place);
   }
 
   async close(): Promise<void> {
@@ -88,18 +96,19 @@ export class SharedBans {
     const message = JSON.parse(text) as Message;
     if (message.from === this.#id) return;
     if ('ban' in message) {
-      this.#remember(message.ban.client, message.place);
+      this.#clients.set(message.place, message.ban.client);
       this.#listener.onBan(message.ban);
     } else this.#listener.onLift(message.lift);
   }
 
-  #remember(client: string, place: number): void {
-    this.#places.delete(client);
-    this.#places.set(client, place);
-    if (this.#places.size > PLACES) this.#places.delete(this.#places.keys().next().value!);
+  #read(): Promise<void> {
+    this.#reading ??= this.#readNew().finally(() => {
+      this.#reading = undefined;
+    });
+    return this.#reading;
   }
 
-  async #read(): Promise<void> {
+  async #readNew(): Promise<void> {
     const last = await this.#ledger.increment('bans', 0, COUNTER_MS);
     const first = Math.max(last < this.#seen ? 0 : this.#seen, last - PLACES) + 1;
     for (let n = first; n <= last; n += AT_ONCE) {
@@ -108,7 +117,7 @@ export class SharedBans {
       for (const [i, text] of kept.entries()) {
         if (text === undefined) continue;
         const ban = JSON.parse(text) as Ban;
-        this.#remember(ban.client, places[i]!);
+        this.#clients.set(places[i]!, ban.client);
         this.#listener.onBan(ban);
       }
     }
