@@ -1,4 +1,5 @@
 import type { Duration } from '../base/duration.ts';
+import type { ClientCertificateOptions } from '../policy/auth/client-certificate.ts';
 import type { AuthenticateFunction } from '../policy/auth/function.ts';
 import type { IntrospectionOptions } from '../policy/auth/introspection.ts';
 import type { JwtOptions } from '../policy/auth/jwt.ts';
@@ -14,6 +15,7 @@ export type AuthConfig =
   | FunctionAuthConfig
   | JwtAuthConfig
   | IntrospectionAuthConfig
+  | ClientCertificateAuthConfig
   | OidcAuthConfig;
 
 /** Users whom a handler (`sessions.signIn`) or a backend (`Holdfast-Session`) has signed in. */
@@ -117,4 +119,9 @@ export interface IntrospectionAuthConfig extends IntrospectionOptions, RolesOpti
 /** Users who sign in at a provider of OpenID Connect. */
 export interface OidcAuthConfig extends OidcOptions, RolesOptions {
   type: 'oidc';
+}
+
+/** Users who show a certificate to our TLS. */
+export interface ClientCertificateAuthConfig extends ClientCertificateOptions, RolesOptions {
+  type: 'client-certificate';
 }

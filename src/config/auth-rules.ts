@@ -1,4 +1,5 @@
 import { nearestName } from '../base/nearest-name.ts';
+import { brokenClientCertificates } from './client-certificate-rules.ts';
 import { type BrokenRule, type Fields, fields, title } from './fields.ts';
 import { brokenForm } from './form-rules.ts';
 import { brokenOidc, brokenProviders } from './oidc-rules.ts';
@@ -22,6 +23,7 @@ export function* brokenAuth(config: Fields): Generator<BrokenRule> {
     yield* brokenForm(fields(scheme), ['auth', name]);
   }
   yield* brokenProviders(config);
+  yield* brokenClientCertificates(config);
   const outer = yield* brokenPolicy(config.policy, ['policy'], 'the server', NOBODY, config);
   yield* brokenConstraints(config.constraints, ['constraints'], outer, config);
   yield* brokenRoutes(config.routes, ['routes'], outer, config, config.session);

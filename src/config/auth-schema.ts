@@ -2,8 +2,10 @@ import * as z from 'zod';
 import { type Duration, parseDuration } from '../base/duration.ts';
 import { nearestName } from '../base/nearest-name.ts';
 import { isRealm } from '../http/basic-credentials.ts';
+import { parseName } from '../http/certificate-names.ts';
 import { readRoutePattern } from '../http/route-pattern.ts';
 import { isFieldValue, isToken } from '../http/token.ts';
+import type { CertificateUser } from '../policy/auth/client-certificate.ts';
 import type { AuthenticateFunction } from '../policy/auth/function.ts';
 import type { RolesOptions } from '../policy/auth/roles.ts';
 import type { VerifyPassword } from '../policy/auth/sign-in/form-users.ts';
@@ -11,6 +13,7 @@ import type { BearerPlaces } from '../policy/auth/tokens/bearer.ts';
 import type {
   AuthConfig,
   BasicAuthConfig,
+  ClientCertificateAuthConfig,
   FormAuthConfig,
   FormPageConfig,
   FormPathsConfig,
@@ -99,6 +102,11 @@ const exactPath = textLike(value => {
   const pattern = readRoutePattern(value);
   return !('fault' in pattern) && pattern.kind === 'exact' && /^[\x21-\x7e]+$/.test(value);
 }, 'not one path; write for example "/login"');
+const isName = (value: string) => parseName(value) !== undefined;
+const certificateUser = textLike(
+  value => /^(?:subject(?:\.[\w.-]+)?|san\.(?:email|dns|uri)|fingerprint)$/.test(value),
+  'not what names a user; write subject.CN or another attribute of the subject, subject, san.email, san.dns, san.uri or fingerprint',
+) as z.ZodType<CertificateUser>;
 
 const SCHEMES: { [T in AuthConfig['type']]: z.ZodType<Extract<AuthConfig, { type: T }>> } = {
   session: section<SessionAuthConfig>('auth of the type "session"', {
@@ -203,6 +211,15 @@ const SCHEMES: { [T in AuthConfig['type']]: z.ZodType<Extract<AuthConfig, { type
     afterLogout: page.optional(),
     allowHttp: flag.optional(),
     timeout: limited.optional(),
+  }),
+  'client-certificate': section<ClientCertificateAuthConfig>('auth of the type "client-certificate"', {
+    ...roles,
+    type: z.literal('client-certificate'),
+    user: certificateUser.optional(),
+    issuers: z
+      .array(textLike(isName, 'not a name; write for example "CN=Clients CA,O=Example"'))
+      .min(1, { error: 'is empty; leave it out for all that "ca" of the listener lets in' })
+      .optional(),
   }),
 };
 

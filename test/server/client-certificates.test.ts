@@ -378,3 +378,69 @@ describe('a list', () => {
     expect(await check()).toMatchObject({ warnings: [{ message: expect.stringContaining('there is no list of') }] });
   });
 });
+
+describe('the scheme client-certificate', () => {
+  test('lets in the owner of a certificate by its name and role, on requests, endpoints and relays', async () => {
+    const backend = createServer(
+      {
+        listen: [{ port: 0, host: '127.0.0.1' }],
+        session: false,
+        routes: [
+          { path: '/app', fetch: request => new Response(request.headers.get('x-forwarded-user')) },
+          { endpoint: defineEndpoint({ path: '/relayed', origins: 'accept', accept: () => true }) },
+        ],
+      },
+      { logger: log },
+    );
+    await backend.start();
+    let name: string | undefined;
+    await serve('request', {
+      auth: { certificate: { type: 'client-certificate', roles: { admin: ['alice'], user: ['*'] } } },
+      upstreams: { app: { servers: [backend.urls[0]!] } },
+      routes: [
+        {
+          path: '/who',
+          fetch: (_, { user }) => new Response(`${user?.name} ${user?.roles}`),
+          policy: { auth: 'certificate' },
+        },
+        { path: '/app', upstream: 'app', policy: { auth: 'certificate' } },
+        { path: '/relayed', upstream: 'app', policy: { auth: 'certificate', roles: ['admin'], origins: 'any' } },
+        {
+          endpoint: defineEndpoint({
+            path: '/socket',
+            origins: 'accept',
+            accept: ({ user }) => {
+              name = user?.name;
+              return true;
+            },
+          }),
+          policy: { auth: 'certificate', roles: ['admin'] },
+        },
+      ],
+    });
+    expect(await whoIs(alice)).toBe('alice admin,user');
+    expect(await whoIs(bob)).toBe('bob user');
+    const http2 = await Http2Client.connect(server!.urls[0]!, await dial({ ...bob, ALPNProtocols: ['h2'] }));
+    const spoofed = { 'x-forwarded-user': 'root', 'client-cert': ':AAAA:', 'x-ssl-client-cert': 'x' };
+    expect((await http2.get('/app', spoofed)).body).toBe('bob');
+    expect((await http2.knock('/socket')).status).toBe(403);
+    http2.session.destroy();
+    const nobody = await Http2Client.connect(server!.urls[0]!);
+    const { status, headers } = await nobody.get('/who', spoofed);
+    expect([status, headers['www-authenticate']]).toEqual([401, 'Client-Certificate realm="certificate"']);
+    expect((await nobody.knock('/relayed')).status).toBe(401);
+    nobody.session.destroy();
+    const sockets = ['/socket', '/relayed'].map(path => {
+      const socket = new WebSocket(`${server!.urls[0]!.replace('https', 'wss')}${path}`, {
+        rejectUnauthorized: false,
+        ...alice,
+      });
+      return { opened: once(socket, 'open'), closed: new Promise(resolve => socket.on('close', resolve)) };
+    });
+    await Promise.all(sockets.map(({ opened }) => opened));
+    expect(name).toBe('alice');
+    revoke(alice);
+    expect(await Promise.all(sockets.map(({ closed }) => closed))).toEqual([1008, 1008]);
+    await backend.stop({ drain: 0 });
+  });
+});

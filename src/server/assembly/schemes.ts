@@ -4,6 +4,7 @@ import type { Logger } from '../../base/logger.ts';
 import type { AuthConfig } from '../../config/auth-config.ts';
 import type { Config } from '../../config/config.ts';
 import { BasicScheme } from '../../policy/auth/basic.ts';
+import { ClientCertificateScheme } from '../../policy/auth/client-certificate.ts';
 import { FormScheme } from '../../policy/auth/form.ts';
 import { FunctionScheme } from '../../policy/auth/function.ts';
 import { IntrospectionScheme } from '../../policy/auth/introspection.ts';
@@ -43,6 +44,7 @@ const MAKE: { [T in AuthConfig['type']]: (config: Extract<AuthConfig, { type: T 
   jwt: (options, made) => new JwtScheme(options, made),
   oidc: (options, made) => new OidcScheme(options, made),
   introspection: (options, made) => new IntrospectionScheme(options, made),
+  'client-certificate': (options, made) => new ClientCertificateScheme(options, made),
 };
 
 /** The schemes of authentication of a server, with what they read. */
