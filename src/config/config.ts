@@ -593,7 +593,7 @@ export interface ConstraintConfig {
   methods?: readonly string[];
   /** With `methods`: the others are `refuse`d (default, 403), or it does not concern them: `allow`. */
   otherMethods?: 'refuse' | 'allow';
-  /** By which schemes. Default: those of the `policy` around it. */
+  /** By which schemes, instead of those of the route. Default: those of the route, and of the `policy` around it for a route without. */
   auth?: string | readonly string[];
   /** One of them is needed. `valid-user`: whoever has signed in; empty: nobody. Default: none, and with `auth` whoever has signed in. */
   roles?: readonly string[];

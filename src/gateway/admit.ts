@@ -31,6 +31,7 @@ import type { LiveUsers } from './live-users.ts';
 import { lostUpgrade } from './lost-upgrade.ts';
 import type { Route } from './route.ts';
 import type { RouteReadings } from './route-readings.ts';
+import type { Constraint } from './routing/constraints.ts';
 import { refuseLoop } from './routing/loop.ts';
 import { routePath } from './routing/route-path.ts';
 import type { RoutedBy, Router } from './routing/router.ts';
@@ -303,9 +304,16 @@ function constrain(metered: Metered): Constrained | Refusal {
       const refusal = policy(head);
       if (refusal) return refusal;
     }
-    authentication = constraint?.authentication?.also(authentication) ?? authentication;
+    authentication = joined(constraint, authentication);
   }
   return { ...metered, authentication };
+}
+
+/** Roles alone are asked of the users of the route, whoever finds them there: they never let in by another scheme. */
+function joined(constraint: Constraint | undefined, ofRoute: Authentication | undefined): Authentication | undefined {
+  const own = constraint?.authentication;
+  if (!own) return ofRoute;
+  return ofRoute && !constraint.namesSchemes ? ofRoute.also(own) : own.also(ofRoute);
 }
 
 /** By what the request itself shows, before any store is asked. What was shown is not for the target. */
@@ -337,10 +345,11 @@ async function redeemTicket(
     const isGood = facts && !isOfOther && (facts.principal || facts.session);
     if (isGood) {
       const { principal, session } = facts;
-      const refusal = principal && authentication?.judgeRoles(principal);
-      if (refusal) return refusal;
+      // The path of the tickets can be under other constraints than that of the handshake.
+      const shown = principal && authentication?.judgeShown(head, principal);
+      if (shown && isRefusal(shown)) return shown;
       const taken = authentication ? withoutCredentials(head, authentication.takenPlaces) : head;
-      return { ...constrained, head: taken, shown: authentication && principal, ticketSession: session };
+      return { ...constrained, head: taken, shown, ticketSession: session };
     }
   } catch (error) {
     return refuseForSession(error);

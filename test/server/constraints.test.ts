@@ -1,5 +1,7 @@
 import { defineEndpoint } from 'holdfast';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import type { Config } from '../../src/config/config.ts';
+import type { AuthenticateFunction } from '../../src/policy/auth/function.ts';
 import { ask, knock, Lines, RawBackend, WiredServer, wires } from './wires.ts';
 
 let server: WiredServer;
@@ -114,5 +116,84 @@ describe.each(wires)('over %s', wire => {
   ])('%s leads round no constraint', async path => {
     expect(await statusOf('GET', path)).not.toBe(200);
     expect(backend.requests).toEqual([]);
+  });
+});
+
+describe('schemes of constraints and routes', () => {
+  const byHeader =
+    (name: string): AuthenticateFunction =>
+    ({ headers }) => {
+      const [user, ...roles] = String(headers[name] ?? '').split(',');
+      return user ? { name: user, roles } : undefined;
+    };
+  const auth: Config['auth'] = {
+    weak: { type: 'function', authenticate: byHeader('x-weak') },
+    strong: { type: 'function', authenticate: byHeader('x-strong') },
+  };
+  const fetch = () => new Response('in');
+
+  async function restart(config: Config) {
+    await server.close();
+    server = await WiredServer.start({ session: {}, auth, ...config }, new Lines());
+  }
+  const statusFor = async (path: string, headers: Record<string, string>) =>
+    (await ask(server, 'http/1', { path, headers })).status;
+
+  test('a constraint with roles alone asks them of the users of the route, and of no weaker scheme', async () => {
+    await restart({
+      policy: { auth: 'weak' },
+      constraints: [
+        { paths: ['/app/admin/*'], roles: ['admin'] },
+        { paths: ['/open/*'], roles: ['admin'] },
+      ],
+      routes: [
+        { path: '/app/*', fetch, policy: { auth: 'strong', roles: ['user'] } },
+        { path: '/open/*', fetch, policy: { auth: false } },
+      ],
+    });
+    expect(await statusFor('/app/admin/x', { 'X-Weak': 'eve,admin,user' })).toBe(401);
+    expect(await statusFor('/app/admin/x', { 'X-Strong': 'alice,admin' })).toBe(403);
+    expect(await statusFor('/app/admin/x', { 'X-Strong': 'alice,admin,user' })).toBe(200);
+    expect(await statusFor('/open/x', {})).toBe(401);
+    expect(await statusFor('/open/x', { 'X-Weak': 'alice,admin' })).toBe(200);
+  });
+
+  test('constraints around each other and the route ask for a role of each, whichever names schemes', async () => {
+    await restart({
+      policy: { auth: 'weak' },
+      constraints: [{ paths: ['/shop/*'], auth: 'strong', roles: ['a'] }],
+      routes: [
+        {
+          mount: '/shop',
+          application: {
+            constraints: [{ paths: ['/*'], roles: ['b'] }],
+            routes: [{ path: '/*', fetch, policy: { roles: ['c'] } }],
+          },
+        },
+      ],
+    });
+    const statuses = await Promise.all(
+      ['a,b,c', 'a,b', 'a,c', 'b,c'].map(roles => statusFor('/shop/x', { 'X-Strong': `alice,${roles}` })),
+    );
+    expect(statuses).toEqual([200, 403, 403, 403]);
+    expect(await statusFor('/shop/x', { 'X-Weak': 'eve,a,b,c' })).toBe(401);
+  });
+
+  test('a ticket from beside a constraint does not open a handshake that asks for another scheme', async () => {
+    await restart({
+      constraints: [{ paths: ['/socket'], auth: 'strong' }],
+      routes: [
+        {
+          endpoint: defineEndpoint({ path: '/socket', origins: 'accept', accept: () => true }),
+          policy: { auth: ['weak', 'strong'], tickets: true },
+        },
+      ],
+    });
+    const openedBy = async (headers: Record<string, string>) => {
+      const { body } = await ask(server, 'http/1', { method: 'POST', path: '/socket/ticket', headers });
+      return (await knock(server, 'http/1', { path: `/socket?ticket=${JSON.parse(body).ticket}` })).status;
+    };
+    expect(await openedBy({ 'X-Weak': 'eve' })).toBe(401);
+    expect(await openedBy({ 'X-Strong': 'alice' })).toBe(101);
   });
 });

@@ -32,7 +32,13 @@ const config: Config = {
   auth: {
     key: {
       type: 'function',
-      authenticate: ({ headers }) => (headers['x-key'] === undefined ? undefined : { name: String(headers['x-key']) }),
+      authenticate: ({ headers }) =>
+        headers['x-key'] === undefined
+          ? undefined
+          : {
+              name: String(headers['x-key']),
+              ...(headers['x-for'] !== undefined && { expiresAt: clock.now() + Number(headers['x-for']) }),
+            },
     },
     login: { type: 'session' },
   },
@@ -139,6 +145,15 @@ describe('a ticket', () => {
     const { ticket } = await ticketFor('/socket', { 'X-Key': 'alice' });
     await clock.advance(10_001);
     expect((await open(`/socket?ticket=${ticket}`)).status).toBe(401);
+  });
+
+  test('for credentials that have ended meanwhile opens nothing', async () => {
+    const { ticket } = await ticketFor('/socket', { 'X-Key': 'alice', 'X-For': '5000' });
+    const other = await ticketFor('/socket', { 'X-Key': 'alice', 'X-For': '5000' });
+    await clock.advance(4_999);
+    expect((await open(`/socket?ticket=${ticket}`)).status).toBe(101);
+    await clock.advance(1);
+    expect((await open(`/socket?ticket=${other.ticket}`)).status).toBe(401);
   });
 
   test('of a session that has ended meanwhile opens nothing', async () => {

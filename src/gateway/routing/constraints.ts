@@ -13,6 +13,8 @@ export interface Constraint {
   readonly policies: readonly Policy[];
   /** Left out: it asks for nobody. */
   readonly authentication?: Authentication | undefined;
+  /** Its schemes count instead of those of the route. Default: those of the route count, where it has some. */
+  readonly namesSchemes?: boolean | undefined;
 }
 
 /**

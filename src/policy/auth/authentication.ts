@@ -36,6 +36,7 @@ export class Authentication {
   readonly #options: AuthenticationOptions;
   /** One of each is needed. */
   readonly #roles: readonly ReadonlySet<string>[];
+  readonly #also: readonly ReadonlySet<string>[];
   readonly #joined = new Map<Authentication, Authentication>();
   readonly #byRequest: readonly RequestScheme[];
   readonly #bySession: readonly SessionScheme[];
@@ -43,13 +44,13 @@ export class Authentication {
   readonly #security: SecurityEvents;
   readonly #route: string;
 
-  /** @param also Whose roles are needed as well. */
-  constructor(options: AuthenticationOptions, also?: Authentication) {
+  /** @param also What others that hold as well ask for. */
+  constructor(options: AuthenticationOptions, also: readonly ReadonlySet<string>[] = []) {
     const { schemes, roles, place, security, route } = options;
     this.#options = options;
     this.schemes = schemes;
-    const own = roles === undefined || roles.includes(VALID_USER) ? [] : [new Set(roles)];
-    this.#roles = [...own, ...(also ? also.#roles : [])];
+    this.#also = also;
+    this.#roles = roles === undefined || roles.includes(VALID_USER) ? also : [new Set(roles), ...also];
     this.#byRequest = schemes.filter(scheme => scheme.isShownByRequest);
     this.#bySession = schemes.filter(scheme => !scheme.isShownByRequest);
     this.takenPlaces = this.#byRequest.flatMap(scheme => (scheme.passCredentials ? [] : scheme.places));
@@ -61,7 +62,7 @@ export class Authentication {
   /** The same schemes, for users who have the roles that another asks for as well. */
   also(other: Authentication | undefined): Authentication {
     if (!other || other === this) return this;
-    return getOrInsert(this.#joined, other, () => new Authentication(this.#options, other));
+    return getOrInsert(this.#joined, other, () => new Authentication(this.#options, [...this.#also, ...other.#roles]));
   }
 
   /** Does a session say who somebody is? */
@@ -99,6 +100,15 @@ export class Authentication {
     if (failure !== undefined && failure !== 'rejected') return failure;
     if (this.asksSession) return undefined;
     return this.#challenge(head, failure === 'rejected');
+  }
+
+  /**
+   * The same of a user whom another request has shown, for which this one stands: undefined for one of a scheme that does
+   * not count here.
+   */
+  judgeShown(head: RequestHead, principal: Principal): Shown | Refusal {
+    const counts = this.#byRequest.some(({ name }) => name === principal.scheme);
+    return counts ? this.#mayUse(head, principal) : undefined;
   }
 
   /** Then, with the session: whom does it keep? @returns as `authenticate`. */

@@ -67,7 +67,7 @@ export class SocketTickets {
 
   /**
    * What a ticket stands for, once: it is over by this, whatever comes of it. Undefined: it is not one, or not any more,
-   * or for another route or origin.
+   * for another route or origin, or the credentials that it was given for have ended.
    *
    * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when the ledger cannot be reached.
    */
@@ -79,7 +79,8 @@ export class SocketTickets {
     const value = await this.#ledger.take(nameOf(ticket));
     if (value === undefined) return undefined;
     const facts = decrypted(Buffer.from(value, 'base64url'), ticket);
-    return facts.origin === origin && facts.route === route ? facts : undefined;
+    if (facts.origin !== origin || facts.route !== route) return undefined;
+    return (facts.principal?.expiresAt ?? Number.POSITIVE_INFINITY) > this.#clock.now() ? facts : undefined;
   }
 
   #mayHave(holder: string): boolean {

@@ -418,7 +418,7 @@ function constraintEntries(
   if (authentication && sources.place) sources.pages.add(authentication, sources.place, undefined);
   const policies =
     transport === 'confidential' ? [createTransportPolicy({ confidential: 'refuse' }, sources.httpsPort)] : [];
-  const value: Constraint = { name, kind: 'constraint', policies, authentication };
+  const value: Constraint = { name, kind: 'constraint', policies, authentication, namesSchemes: auth !== undefined };
   return paths.map(path => ({ pattern: mount + path, name, ...(methods && { methods }), value }));
 }
 
