@@ -179,7 +179,7 @@ describe('a login', () => {
     expect(page.body).not.toMatch(/script|access_denied/);
     expect(page.body).toContain('href="/oidc/idp/login?return=%2Fcart"');
     expect(page.headers['content-security-policy']).toContain("default-src 'none'");
-    expect(events('login-failed')).toMatchObject([{ scheme: 'idp' }]);
+    expect([events('oidc-sign-in-refused'), events('login-failed')]).toMatchObject([[{ scheme: 'idp' }], []]);
   });
 
   test('has its page in Japanese for who prefers that', async () => {
@@ -228,7 +228,7 @@ describe('what comes back from the provider is refused', () => {
     const asked = provider.requests.length;
     expect((await client.ask(answer)).status).toBe(400);
     expect(provider.requests.slice(asked)).toEqual([]);
-    expect(events('login-failed')).toMatchObject([{ scheme: 'idp' }]);
+    expect([events('oidc-sign-in-refused'), events('login-failed')]).toMatchObject([[{ scheme: 'idp' }], []]);
   });
 
   test('in another browser, which is signed in as nobody', async () => {
@@ -261,6 +261,7 @@ describe('what comes back from the provider is refused', () => {
     change(answer);
     const page = await client.ask(answer);
     expect([400, 403]).toContain(page.status);
+    expect(events('login-failed')).toHaveLength(page.status === 403 ? 1 : 0);
     expect(client.cookie('localhost', 'holdfast')).toBeUndefined();
   });
 
@@ -426,6 +427,7 @@ describe('on two servers with one store', () => {
       form: { logout_token: provider.logoutTokens[0]! },
     });
     expect([again.status, again.headers['cache-control']]).toEqual([400, 'no-store']);
+    expect(events('oidc-logout-refused')).toMatchObject([{ reason: 'the logout token was used before' }]);
   });
 });
 

@@ -175,15 +175,18 @@ export class OidcPages {
 
   /** Nobody is signed in by it. Who is already, as by a second tab or the button to go back, goes on. */
   #refuse({ head, session }: SchemePageContext, failure: SignInFailure, returnTo: string, reason: string): Response {
-    const { scheme, security } = this.#options;
+    const { scheme, security, logger } = this.#options;
     if (failure === 'over' && session?.owner?.scheme === scheme)
       return new Response(null, { status: 303, headers: { ...NO_STORE, Location: returnTo } });
-    security.report({
-      event: 'login-failed',
-      address: head.clientAddress,
-      scheme,
-      reason: `at the provider: ${reason}`,
-    });
+    const address = head.clientAddress;
+    // Who cancels or takes too long has guessed nothing: no jail counts it.
+    if (failure === 'failed')
+      security.report({ event: 'login-failed', address, scheme, reason: `at the provider: ${reason}` });
+    else
+      logger.info(
+        { event: 'oidc-sign-in-refused', scheme, address, reason },
+        'a sign-in at the provider came to nothing',
+      );
     return this.#fail(failure, returnTo, head);
   }
 
@@ -269,8 +272,9 @@ export class OidcPages {
   }
 
   #refuseLogout({ clientAddress: address }: RequestHead, reason: string): Response {
-    const { scheme, security } = this.#options;
-    security.report({ event: 'login-failed', address, scheme, reason: `back-channel logout: ${reason}` });
+    const { scheme, logger } = this.#options;
+    // It may be the provider, which no jail should bar.
+    logger.warn({ event: 'oidc-logout-refused', scheme, address, reason }, 'a back-channel logout is refused');
     return Response.json({ error: 'invalid_request' }, { status: 400, headers: NO_STORE });
   }
 
