@@ -5,8 +5,10 @@ import { join } from 'node:path';
 import { hash } from 'bcryptjs';
 import { exportJWK, SignJWT } from 'jose';
 import type { Comparison, Measurement, Suite } from '../comparison.ts';
+import type { ConnectOptions } from '../load/connect.ts';
 import type { ForwardOptions } from '../load/forward.ts';
 import type { LoadResult } from '../load/window.ts';
+import { type EchoWork, echo, type Subject } from '../measurements.ts';
 import { startNginx } from '../peers/forwarding-proxies.ts';
 import { type Server, startLoad, startNodeServer, startServerOf } from '../program.ts';
 
@@ -18,8 +20,11 @@ const FEW_CLIENTS = 4;
 interface Shown {
   readonly policy: readonly string[];
   /** Lines, one for each connection. */
-  readonly headers: readonly string[];
+  readonly headers: readonly string[] | SignIn;
 }
+
+/** What a client shows that has signed in to the server first. */
+type SignIn = (port: number) => Promise<string>;
 
 /** Makes what is shown, with files in a folder that is removed afterwards. */
 type Prepare = (folder: string) => Promise<Shown>;
@@ -64,6 +69,31 @@ const password: Prepare = async folder => {
   return { policy: ['basic', file], headers: Array(CLIENTS).fill(header) };
 };
 
+/** What a login by the form of the server leaves in a browser, the same for all clients. */
+const form: Prepare = async folder => {
+  const { policy } = await password(folder);
+  return { policy: ['form', policy[1]!], headers: signInByForm };
+};
+
+async function signInByForm(port: number): Promise<string> {
+  const url = `http://127.0.0.1:${port}`;
+  const navigation = { Accept: 'text/html', 'Sec-Fetch-Mode': 'navigate', 'Sec-Fetch-Dest': 'document', Origin: url };
+  const page = await fetch(`${url}/login`, { headers: navigation });
+  const fields = [...(await page.text()).matchAll(/<input type="hidden" name="(\w+)" value="([^"]*)">/g)];
+  const decoded = (html: string) => html.replace(/&#(\d+);/g, (_, code) => String.fromCharCode(Number(code)));
+  const body = new URLSearchParams(fields.map(([, name, value]) => [name!, decoded(value!)]));
+  body.set('j_username', 'bench');
+  body.set('j_password', 'secret');
+  const cookies = (response: Response) => response.headers.getSetCookie().map(line => line.split(';')[0]!);
+  const headers = { ...navigation, Cookie: cookies(page).join('; ') };
+  const signedIn = await fetch(`${url}/j_security_check`, { method: 'POST', body, headers, redirect: 'manual' });
+  if (signedIn.status !== 303) throw new Error(`the login was answered with ${signedIn.status}`);
+  return `Cookie: ${cookies(signedIn).at(-1)}`;
+}
+
+/** A session that nobody has signed in to would be another comparison: the peer of `form` has none. */
+const chain: Prepare = async () => ({ policy: ['chain'], headers: [] });
+
 const startHoldfast: Start = (port, policy, checkout) =>
   startServerOf(checkout, 'holdfast-policy.ts', String(port), ...policy);
 
@@ -81,7 +111,8 @@ function forwards(prepare: Prepare, start: Start = startHoldfast, connections = 
       await using gateway = await start(backend.port, policy, checkout);
       const options: ForwardOptions = {
         ...{ port: gateway.port, pid: gateway.pid, connections, warmUpMs, measureMs },
-        ...{ answerSize: 1024, requestSize: 0, hasSession: false, headers },
+        ...{ answerSize: 1024, requestSize: 0, hasSession: false },
+        headers: typeof headers === 'function' ? Array(connections).fill(await headers(gateway.port)) : headers,
       };
       await using load = startLoad('forward.ts', options);
       const { cpuNs, messages } = await load.next<LoadResult>();
@@ -100,9 +131,62 @@ function against(row: string, prepare: Prepare, limit: number): Comparison {
   };
 }
 
+/** An endpoint, or a relay to an echo, with a policy. */
+function sockets(target: 'endpoint' | 'relay', policy: string): Subject {
+  return {
+    async start(_, checkout) {
+      if (target === 'endpoint') return startServerOf(checkout, 'holdfast-policy.ts', 'endpoint', policy);
+      const backend = await startNodeServer('ws.ts', 'echo');
+      const gateway = await startServerOf(checkout, 'holdfast-policy.ts', String(backend.port), policy);
+      return {
+        ...{ pid: gateway.pid, port: gateway.port, collect: () => gateway.collect() },
+        async [Symbol.asyncDispose]() {
+          await gateway[Symbol.asyncDispose]();
+          await backend[Symbol.asyncDispose]();
+        },
+      };
+    },
+  };
+}
+
+/** CPU time of the server for one handshake, one echo and the end of the connection, in µs. */
+function connects(target: 'endpoint' | 'relay', policy: string): Measurement {
+  return async ({ warmUpMs, measureMs, checkout }) => {
+    await using server = await sockets(target, policy).start('echo', checkout);
+    const options: ConnectOptions = { port: server.port, path: '/', lines: 50, pid: server.pid, warmUpMs, measureMs };
+    await using load = startLoad('connect.ts', options);
+    const { cpuNs, messages } = await load.next<LoadResult>();
+    return cpuNs / messages / 1000;
+  };
+}
+
+const small: EchoWork = { size: 64, connections: 100, inFlight: 1 };
+
+function chainRows(target: 'endpoint' | 'relay'): Comparison[] {
+  return [
+    {
+      ...{
+        row: `${target}: connect, one echo, end, the whole chain`,
+        peer: 'without',
+        unit: 'µs CPU/connect',
+        limit: 1.25,
+      },
+      ...{ ours: connects(target, 'chain'), theirs: connects(target, 'open') },
+    },
+    {
+      ...{ row: `${target}: echo 64 B, the whole chain`, peer: 'without', unit: 'µs CPU/message', limit: 1.05 },
+      ...{ ours: echo(sockets(target, 'chain'), small), theirs: echo(sockets(target, 'open'), small) },
+    },
+  ];
+}
+
 export const suite: Suite = {
-  title: `HTTP requests through a gateway with policies and without, ${CLIENTS} clients on kept connections`,
+  title: `routes with policies and without, HTTP by ${CLIENTS} clients on kept connections`,
   comparisons: [
+    against('the whole chain', chain, 1.25),
+    ...chainRows('endpoint'),
+    ...chainRows('relay'),
+    against('form session', form, 1.15),
     against('JWT (ES256)', tokens('ES256'), 1.15),
     against('JWT (RS256)', tokens('RS256'), 1.15),
     against('Basic (bcrypt, cost 10)', password, 1.15),
