@@ -66,6 +66,8 @@ export interface FormAuthConfig extends RolesOptions {
   loginPage?: string;
   /** Its page for a login that has failed, with `loginPage`. Default: `loginPage` with `?failed`. */
   errorPage?: string;
+  /** What it is called on the page that offers several ways to sign in. Default: the name of the scheme. */
+  label?: string;
   /** How our pages look. */
   page?: FormPageConfig;
   /** Where our pages are. */

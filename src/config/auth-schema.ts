@@ -130,6 +130,7 @@ const SCHEMES: { [T in AuthConfig['type']]: z.ZodType<Extract<AuthConfig, { type
     timeout: limited.optional(),
     loginPage: pathBelow.optional(),
     errorPage: pathBelow.optional(),
+    label: text.optional(),
     page: section<FormPageConfig>('page', { title: text.optional(), style: text.optional() }).optional(),
     paths: section<FormPathsConfig>('paths', {
       login: exactPath.optional(),

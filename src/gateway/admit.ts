@@ -298,13 +298,15 @@ function constrain(metered: Metered): Constrained | Refusal {
   let { authentication } = route;
   for (const constraints of route.constraints ?? []) {
     const constraint = constraints.find(head);
-    if (constraint?.kind === 'refuse')
+    const isPage = route.target.kind === 'page';
+    if (constraint?.kind === 'refuse' && !isPage)
       return refuse(403, 'ERR_AUTH_FORBIDDEN', `the constraint on ${constraint.name} does not name ${head.method}`);
     for (const policy of constraint?.policies ?? []) {
       const refusal = policy(head);
       if (refusal) return refusal;
     }
-    authentication = joined(constraint, authentication);
+    // Whoever has to sign in has not yet.
+    if (!isPage) authentication = joined(constraint, authentication);
   }
   return { ...metered, authentication };
 }

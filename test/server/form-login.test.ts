@@ -3,7 +3,7 @@ import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { defineEndpoint } from 'holdfast';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import WebSocket from 'ws';
 import type { FormAuthConfig } from '../../src/config/auth-config.ts';
 import type { Config, RouteConfig } from '../../src/config/config.ts';
@@ -23,24 +23,41 @@ let file: string;
 let server: WiredServer;
 let log: Lines;
 
+/** For tests that ask for nothing special: starting one takes longer than most of them. */
+let shared: { readonly server: WiredServer; readonly log: Lines } | undefined;
+let sharedFolder: string;
+
 async function start(
-  form: Partial<FormAuthConfig> = {},
+  form?: Partial<FormAuthConfig>,
   config: Config = {},
   clock?: Parameters<typeof WiredServer.start>[2],
-): Promise<WiredServer> {
-  log = new Lines();
-  server = await WiredServer.start(
-    {
-      session: {},
-      auth: { staff: { type: 'form', ...(!form.verify && { file }), roles: { user: ['*'] }, ...form } },
-      policy: { auth: 'staff' },
-      routes: [me],
-      ...config,
-    },
-    log,
+): Promise<void> {
+  if (form === undefined) {
+    shared ??= await startAnew({}, {}, undefined, join(sharedFolder, 'users'));
+    shared.log.all.length = 0;
+    ({ server, log } = shared);
+  } else ({ server, log } = await startAnew(form, config, clock, file));
+}
+
+async function startAnew(
+  form: Partial<FormAuthConfig>,
+  config: Config,
+  clock: Parameters<typeof WiredServer.start>[2],
+  users: string,
+) {
+  const lines = new Lines();
+  const scheme: FormAuthConfig = {
+    type: 'form',
+    ...(!form.verify && { file: users }),
+    roles: { user: ['*'] },
+    ...form,
+  };
+  const started = await WiredServer.start(
+    { session: {}, auth: { staff: scheme }, policy: { auth: 'staff' }, routes: [me], ...config },
+    lines,
     clock,
   );
-  return server;
+  return { server: started, log: lines };
 }
 
 function rewrite(...lines: string[]): void {
@@ -53,9 +70,17 @@ beforeEach(() => {
   file = join(folder, 'users');
   writeFileSync(file, line('alice', 'secret') + line('bob', 'other'));
 });
+beforeAll(() => {
+  sharedFolder = mkdtempSync(join(tmpdir(), 'holdfast-form-'));
+  writeFileSync(join(sharedFolder, 'users'), line('alice', 'secret') + line('bob', 'other'));
+});
 afterEach(async () => {
-  await server.close();
+  if (server !== shared?.server) await server.close();
   rmSync(folder, { recursive: true });
+});
+afterAll(async () => {
+  await shared?.server.close();
+  rmSync(sharedFolder, { recursive: true });
 });
 
 /** A browser without JavaScript: keeps cookies, and says whose page has sent a request. */
@@ -320,13 +345,14 @@ describe('our page', () => {
 
   test('makes no session, and its cookie is bound to the host where it can be', async () => {
     await start();
+    const before = await server.server.sessions.count();
     const plain = await new Browser('http/1').ask({ path: '/login' });
     expect(plain.headers['set-cookie']).toMatch(/\bholdfast-form=[\w-]{43}; Path=\/; HttpOnly; SameSite=Lax/);
     const secure = await new Browser('tls').ask({ path: '/login' });
     expect(secure.headers['set-cookie']).toMatch(
       /\b__Host-holdfast-form=[\w-]{43}; Path=\/; Secure; HttpOnly; SameSite=Lax/,
     );
-    expect(await server.server.sessions.count()).toBe(0);
+    expect(await server.server.sessions.count()).toBe(before);
   });
 
   test('has the title and the style of the configuration, as they are written now', async () => {
@@ -444,7 +470,7 @@ describe('a session', () => {
   });
 
   test('of another user ends by a login', async () => {
-    await start();
+    await start({});
     const browser = new Browser();
     await browser.signIn();
     const before = browser.cookies.get('holdfast')!;
@@ -530,6 +556,31 @@ describe('a user whose password changes, or who is removed', () => {
     await start({}, { session: { store }, dataFolder });
     expect((await browser.ask({ path: '/' })).status).toBe(302);
     await expect.poll(() => server.server.sessions.ofUser('alice')).toEqual([]);
+  });
+});
+
+describe('what else is asked of a path', () => {
+  const constraints = [{ paths: ['/*'], methods: ['GET'], auth: 'staff', transport: 'confidential' as const }];
+
+  test('asks of our pages for transport, and for no login and no method', async () => {
+    await start({}, { policy: {}, constraints });
+    expect((await new Browser('http/1').ask({ path: '/login' })).status).toBe(403);
+    const browser = new Browser('tls');
+    expect((await browser.ask({ path: '/x' })).headers.location).toBe('/login?next=%2Fx');
+    expect((await browser.signIn()).headers.location).toBe('/');
+    expect((await browser.ask({ path: '/' })).body).toBe('alice:user');
+  });
+
+  test('may be a choice of several ways to sign in', async () => {
+    const more = { type: 'session', loginPage: '/elsewhere' } as const;
+    const staff = { type: 'form', file, label: 'Name and password' } as const;
+    await start({}, { auth: { staff, more }, policy: { auth: ['staff', 'more'] } });
+    const { status, body } = await new Browser().ask({ path: '/x' });
+    expect([status, body.includes('href="/login?next=%2Fx"'), body.includes('Name and password')]).toEqual([
+      401,
+      true,
+      true,
+    ]);
   });
 });
 

@@ -61,7 +61,7 @@ function laxEntries(entries: readonly RouteEntry<Constraint>[]): RouteEntry<read
   const byKey = new Map<string, RouteEntry<readonly Constraint[]>>();
   for (const { pattern, methods, name, value } of entries) {
     const text = typeof pattern === 'string' ? pattern : pattern.source;
-    const lax = text.endsWith('/*') ? `${laxPath(text.slice(0, -2))}/*` : laxPath(text);
+    const lax = text.endsWith('/*') ? `${laxPath(text.slice(0, -2)).replace(/\/$/, '')}/*` : laxPath(text);
     for (const method of methods ?? ['']) {
       const key = `${method} ${lax}`;
       const before = byKey.get(key)?.value ?? [];

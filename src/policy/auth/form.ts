@@ -35,6 +35,8 @@ export interface FormSchemeOptions {
   /** Pages of the application, below the prefix of the place. Left out: ours. */
   readonly loginPage?: string | undefined;
   readonly errorPage?: string | undefined;
+  /** On the page that offers several ways to sign in. */
+  readonly label?: string | undefined;
   /** Of our pages; `style` is a file. */
   readonly page: { readonly title?: string | undefined; readonly style?: string | undefined };
   readonly paths: { readonly login: string; readonly check: string; readonly logout: string };
@@ -128,7 +130,8 @@ export class FormScheme implements SessionScheme {
     const page = this.#loginPage(place);
     // Where the application's own page asks for a login, it cannot lead to itself.
     if (head.path === pathOf(page)) return { header };
-    return { header, location: withQuery(page, { next: this.#nextBut(place, pageAskedFor(head)) }) };
+    const next = this.#nextBut(place, pageAskedFor(head));
+    return { header, location: withQuery(page, { next }), label: this.#options.label };
   }
 
   recognize({ name, roles, scheme, credential }: SessionOwner): Principal | undefined {

@@ -118,7 +118,7 @@ export async function buildRoutes(
   const rewriter = rewritesLinks(config) ? (await import('../../gateway/exchange/html-links.ts')).HtmlLinks : undefined;
   const policy = serverPolicy(config);
   const own = { policy, addressPolicies: new Map(), inspections: new Map(), stricter: stricterRoutes(config) };
-  const place = sources.sessions && pagePlace(sources.sessions, '', policy);
+  const place = sources.sessions && pagePlace(sources.sessions, '', policy, []);
   const all = { ...sources, ...own, rewriter, place, constraints: [], pages: new SchemePages() };
   const entries = await entriesOf(config, all, '');
   return [...entries, ...pageEntries(all)];
@@ -135,6 +135,7 @@ async function entriesOf(
 ): Promise<RouteEntry<Route>[]> {
   const own = constraintsOf(application, outer, mount);
   const sources = own ? { ...outer, constraints: [...outer.constraints, own] } : outer;
+  if (own && outer.place?.mount === mount) outer.place.constraints.push(own);
   const entries: RouteEntry<Route>[] = [];
   for (const config of application.routes ?? []) {
     if (config.mount !== undefined) {
@@ -148,7 +149,10 @@ async function entriesOf(
             : await sources.openSessions(inner.session, prefix);
       const attributes = joined(sources.attributes, config.attributes);
       const policy = within(sources.policy, config.policy);
-      const place = inner.session === undefined ? sources.place : sessions && pagePlace(sessions, prefix, policy);
+      const place =
+        inner.session === undefined
+          ? sources.place
+          : sessions && pagePlace(sessions, prefix, policy, sources.constraints);
       limitsOf(policy, `the application at ${prefix}`, sources);
       const touch = config.touch ?? sources.touch;
       entries.push(...(await entriesOf(inner, { ...sources, sessions, place, attributes, policy, touch }, prefix)));
@@ -249,6 +253,7 @@ function pageEntries(sources: RouteSources): RouteEntry<Route>[] {
         demands: demandsOf(config, place.policy),
         sessions: place.context,
         sessionMode: DEFAULT_SESSION_MODE.page,
+        ...(place.constraints.length > 0 && { constraints: place.constraints }),
         isCrossSiteSignIn: page.isCrossSiteSignIn,
       },
     };

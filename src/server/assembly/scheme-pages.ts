@@ -1,5 +1,6 @@
 import type { InheritedPolicy } from '../../config/inherited-policy.ts';
 import type { SessionContext } from '../../gateway/held-session.ts';
+import type { Constraints } from '../../gateway/routing/constraints.ts';
 import type { Authentication } from '../../policy/auth/authentication.ts';
 import type { Scheme, SchemePage, SignInPlace } from '../../policy/auth/scheme.ts';
 
@@ -8,14 +9,23 @@ export interface PagePlace extends SignInPlace {
   readonly context: SessionContext;
   /** Of the server, or of the application whose sessions these are. */
   readonly policy: InheritedPolicy;
+  /** Of which the transport holds for pages, too. */
+  readonly constraints: Constraints[];
+  /** Prefix of the application whose sessions these are. */
+  readonly mount: string;
 }
 
 /** @param mount Prefix of the application whose sessions these are. Pages lie where browsers send the cookie. */
-export function pagePlace(context: SessionContext, mount: string, policy: InheritedPolicy): PagePlace {
+export function pagePlace(
+  context: SessionContext,
+  mount: string,
+  policy: InheritedPolicy,
+  constraints: readonly Constraints[],
+): PagePlace {
   const sessions = context.manager;
   const cookiePath = sessions.tracking.path;
   const prefix = cookiePath !== '/' && cookiePath.startsWith(`${mount}/`) ? cookiePath : mount;
-  return { sessions, prefix, context, policy };
+  return { sessions, prefix, context, policy, constraints: [...constraints], mount };
 }
 
 interface PlacedPage {
