@@ -75,7 +75,7 @@ async function answer(
   if (inspected) return inspected;
   if (response.closed) return undefined;
   const urlClient = UrlClient.of(admitted, target.kind === 'upstream' ? target.rewriter : undefined);
-  const policy = answerPolicyOf(route, head);
+  const policy = answerPolicyOf(route, head, admitted.authentication);
   switch (target.kind) {
     case 'endpoint': {
       // Not an upgrade, or it would not be here: the checks of the handshake say what is missing.

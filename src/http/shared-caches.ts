@@ -38,6 +38,22 @@ export function privateOf(cacheControl: string | undefined): string {
   return forbidsTransforming(cacheControl) ? 'private, no-cache, no-transform' : 'private, no-cache';
 }
 
+/**
+ * The same, where the client itself may keep the answer for as long as it could before; where nothing is said, it asks
+ * again each time.
+ */
+export function withoutSharing(cacheControl = ''): string {
+  const directives = Array.from(cacheControl.matchAll(DIRECTIVE), ([text]) => text.trim());
+  const kept = directives.filter(one => one !== '' && !SHARING.test(one));
+  if (forbidsStoring(cacheControl)) return kept.join(', ');
+  return ['private', ...(kept.length > 0 ? kept : ['no-cache'])].join(', ');
+}
+
+/** With its value, in which there may be commas between quotes. */
+const DIRECTIVE = /(?:"[^"]*"|[^,"])+/g;
+/** What says which caches may keep an answer (RFC 9111 §5.2.2). */
+const SHARING = /^(?:public|private|s-maxage|proxy-revalidate)(?:=|$)/i;
+
 /** RFC 9110 §7.7. */
 export function forbidsTransforming(cacheControl: string | undefined): boolean {
   return cacheControl !== undefined && /\bno-transform\b/i.test(cacheControl);

@@ -278,6 +278,42 @@ describe('users of open sockets', () => {
     expect(kept.socket.readyState).toBe(WebSocket.OPEN);
     kept.socket.terminate();
   });
+
+  test.each(['login', 'key'] as const)('of the scheme %s close when a group file takes their role', async scheme => {
+    const file = join(folder, 'groups');
+    writeFileSync(file, 'staff: alice\n');
+    const ofFile = { groups: file, roles: { user: ['group:staff', 'group:own'] } };
+    await start({
+      auth: {
+        key: { type: 'function', authenticate: byKey, ...ofFile },
+        login: { type: 'session', ...ofFile },
+      },
+      routes: [
+        {
+          path: '/in/:name/:group',
+          fetch: async (request, { params }) => {
+            await server.server.sessions.signIn(request, { name: params.name!, roles: [params.group!] });
+            return new Response('in');
+          },
+        },
+        {
+          endpoint: defineEndpoint({ path: '/socket', origins: 'accept', accept: () => true }),
+          policy: { auth: ['login', 'key'], roles: ['user'] },
+        },
+      ],
+    });
+    const openFor = async (name: string, group: string) => {
+      if (scheme === 'key') return open('/socket', { 'X-Key': `${name},${group}` });
+      const { headers } = await ask(server, 'http/1', { path: `/in/${name}/${group}` });
+      return open('/socket', { Cookie: headers['set-cookie']!.split(';')[0]! });
+    };
+    const [lost, kept] = [await openFor('alice', 'other'), await openFor('bob', 'own')];
+    writeFileSync(`${file}.new`, 'staff: carol\n');
+    renameSync(`${file}.new`, file);
+    expect(await lost.closed).toEqual([1008, 'role is missing']);
+    expect(kept.socket.readyState).toBe(WebSocket.OPEN);
+    kept.socket.terminate();
+  });
 });
 
 test('a role that comes from a group file is there with the file, and gone with it', async () => {
@@ -294,6 +330,67 @@ test('a role that comes from a group file is there with the file, and gone with 
   renameSync(`${file}.new`, file);
   await expect.poll(() => statusOf('bob'), { timeout: 1_000 }).toBe(200);
   expect(await statusOf('alice')).toBe(403);
+});
+
+test('a page to sign in on that asks for a login itself does not lead to itself', async () => {
+  await start({
+    auth: { login: { type: 'session', loginPage: '/login?from=here' } },
+    policy: { auth: 'login' },
+    routes: [{ path: '/*', fetch: () => new Response('in') }],
+  });
+  expect((await ask(server, 'http/1', { path: '/page', headers: NAVIGATION })).status).toBe(302);
+  expect((await ask(server, 'http/1', { path: '/login?from=here', headers: NAVIGATION })).status).toBe(401);
+});
+
+test.each(wires)('over %s answers that a user was asked for are for no shared cache', async wire => {
+  writeFileSync(join(folder, 'page.txt'), 'for users');
+  backend.answer = request => {
+    const asked = /^x-answer: (.*)$/im.exec(request)?.[1] ?? '';
+    return `HTTP/1.1 200 OK\r\nContent-Length: 2\r\n${asked ? `${asked}\r\n` : ''}CDN-Cache-Control: max-age=60\r\n\r\nok`;
+  };
+  await start({
+    auth: { key: { type: 'function', authenticate: byKey } },
+    routes: [
+      { path: '/files/*', files: folder, policy: { auth: 'key' } },
+      { path: '/open/*', files: folder },
+      {
+        path: '/own',
+        fetch: () => new Response('own', { headers: { 'Cache-Control': 'public, max-age=60, s-maxage=600' } }),
+        policy: { auth: 'key' },
+      },
+      { path: '/app', upstream: 'app', policy: { auth: 'key' } },
+    ],
+  });
+  const caching = async (path: string, answer?: string) => {
+    const headers = { 'X-Key': 'alice', ...(answer && { 'X-Answer': answer }) };
+    const { status, headers: got } = await ask(server, wire, { path, headers });
+    return [status, got['cache-control'], got['cdn-cache-control']];
+  };
+  expect(await caching('/files/page.txt')).toEqual([200, 'private, no-cache', undefined]);
+  expect(await caching('/open/page.txt')).toEqual([200, 'public, max-age=0', undefined]);
+  expect(await caching('/own')).toEqual([200, 'private, max-age=60', undefined]);
+  expect(await caching('/app')).toEqual([200, 'private, no-cache', undefined]);
+  expect(await caching('/app', 'Cache-Control: no-store')).toEqual([200, 'no-store', undefined]);
+  expect(await caching('/app', 'Cache-Control: Public, private="a, b", max-age=5')).toEqual([
+    200,
+    'private, max-age=5',
+    undefined,
+  ]);
+});
+
+test('a function that finds a user whose credentials have ended lets nobody in', async () => {
+  await start({
+    auth: {
+      key: { type: 'function', authenticate: ({ headers }) => ({ name: 'a', expiresAt: Number(headers['x-until']) }) },
+    },
+    routes: [{ ...whoAmI, policy: { auth: 'key' } }],
+  });
+  const statusOf = async (until: number) =>
+    (await ask(server, 'http/1', { path: '/me', headers: { 'X-Until': String(until) } })).status;
+  expect(await statusOf(Date.now() + 60_000)).toBe(200);
+  expect(await statusOf(Date.now() - 1)).toBe(401);
+  // In seconds, as tokens have it.
+  expect(await statusOf(Date.now() / 1_000 + 60)).toBe(401);
 });
 
 test('a function that does not answer in time lets nobody in', async () => {

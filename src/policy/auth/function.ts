@@ -10,8 +10,8 @@ import type { RequestHead } from '../../http/request-head.ts';
 import type { CredentialPlace } from '../../http/without-credentials.ts';
 import { isTooLongUserName } from '../../session/identity/owner.ts';
 import { challengeOf } from './challenge.ts';
-import type { RoleSource } from './roles.ts';
-import type { Challenge, RequestScheme, Verdict } from './scheme.ts';
+import { type RoleSource, withRolesOfNow } from './roles.ts';
+import type { Challenge, Principal, RequestScheme, Verdict } from './scheme.ts';
 import { authUnavailable } from './unavailable.ts';
 
 /** What a function that authenticates sees of a request. */
@@ -79,11 +79,24 @@ export class FunctionScheme implements RequestScheme {
       const found = await this.#inTime(requestOf(head));
       if (found === undefined) return { kind: 'absent' };
       if (found === false) return { kind: 'rejected', reason: 'a function has refused the credentials' };
-      return { kind: 'authenticated', principal: this.#principalOf(found) };
+      const principal = this.#principalOf(found);
+      const { expiresAt = Number.POSITIVE_INFINITY } = principal;
+      if (expiresAt <= this.#options.clock.now())
+        return { kind: 'rejected', reason: 'the credentials have ended ("expiresAt" is in ms)', user: principal.name };
+      return { kind: 'authenticated', principal };
     } catch (error) {
       this.#options.logger.error({ event: 'auth-failed', scheme: this.name, err: error }, 'a function found no user');
       return { kind: 'refused', refusal: authUnavailable(`the function of "${this.name}" cannot tell who it is`) };
     }
+  }
+
+  /** What the function would say now, nobody knows without a request. */
+  review(principal: Principal): Principal {
+    return withRolesOfNow(principal, this.#options.roleSource);
+  }
+
+  onChange(listener: () => void): () => void {
+    return this.#options.roleSource.onChange(listener);
   }
 
   challenge(): Challenge {
@@ -101,10 +114,10 @@ export class FunctionScheme implements RequestScheme {
     });
   }
 
-  #principalOf(found: FoundUser) {
-    const { name, roles = [], expiresAt, claims } = checked(found);
-    const known = { name, groups: roles, claims };
-    return { name, roles: this.#options.roleSource.rolesOf(known), scheme: this.name, expiresAt, claims };
+  #principalOf(found: FoundUser): Principal {
+    const { name, roles: groups = [], expiresAt, claims } = checked(found);
+    const known = { name, groups, claims };
+    return { ...known, roles: this.#options.roleSource.rolesOf(known), scheme: this.name, expiresAt };
   }
 }
 

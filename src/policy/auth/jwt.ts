@@ -7,7 +7,7 @@ import { messageOf } from '../../base/message-of.ts';
 import type { RequestHead } from '../../http/request-head.ts';
 import { pinnedAlgorithms } from '../../http/token-algorithms.ts';
 import type { CredentialPlace } from '../../http/without-credentials.ts';
-import type { RoleSource } from './roles.ts';
+import { type RoleSource, withRolesOfNow } from './roles.ts';
 import type { Challenge, Principal, RequestScheme, Verdict } from './scheme.ts';
 import { type BearerPlaces, bearerPlaces, findBearer } from './tokens/bearer.ts';
 import { bearerChallenge } from './tokens/challenge.ts';
@@ -16,7 +16,7 @@ import { KEY_FILES, type KeyHint, type VerificationKey } from './tokens/key-set.
 import { FileKeys, type KeySource, KeysUnavailable } from './tokens/key-source.ts';
 import { ProviderClient } from './tokens/provider-client.ts';
 import { RemoteKeys } from './tokens/remote-keys.ts';
-import { bindingProblem, type Claims, freeze, userNameIn, withRolesOfNow } from './tokens/token-user.ts';
+import { bindingProblem, type Claims, freeze, userNameIn } from './tokens/token-user.ts';
 import { type VerifiedToken, VerifiedTokens } from './tokens/verified-tokens.ts';
 import { authUnavailable } from './unavailable.ts';
 

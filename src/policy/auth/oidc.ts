@@ -15,9 +15,9 @@ import { loginPath, OidcPages, type OidcPaths, type OidcPlace } from './oidc/pag
 import { Provider, SignInRefused, type Tokens } from './oidc/provider.ts';
 import { Renewals } from './oidc/renewals.ts';
 import { SealedText } from './oidc/sealed-text.ts';
-import type { RoleSource } from './roles.ts';
+import { type RoleSource, withRolesOfNow } from './roles.ts';
 import type { Challenge, Principal, SchemePage, SessionScheme, SignInPlace } from './scheme.ts';
-import { type Claims, freeze, userNameIn, withRolesOfNow } from './tokens/token-user.ts';
+import { type Claims, freeze, userNameIn } from './tokens/token-user.ts';
 import { WatchedFile } from './watched-file.ts';
 
 /** Users who sign in at a provider of OpenID Connect; their session keeps the login. */

@@ -1,6 +1,7 @@
 import type { Clock } from '../../base/clock.ts';
 import type { Logger } from '../../base/logger.ts';
 import { type Groups, parseGroupFile } from './group-file.ts';
+import type { Principal } from './scheme.ts';
 import { WatchedFile } from './watched-file.ts';
 
 /** Where the roles of a scheme's users come from. */
@@ -100,6 +101,13 @@ export class RoleSource {
       return [];
     }
   }
+}
+
+/** The same object when nothing has changed. */
+export function withRolesOfNow(principal: Principal, roles: RoleSource): Principal {
+  const now = roles.rolesOf(principal);
+  const isSame = now.length === principal.roles.length && now.every((role, i) => role === principal.roles[i]);
+  return isSame ? principal : { ...principal, roles: now };
 }
 
 interface RoleRule {

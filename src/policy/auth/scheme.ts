@@ -10,6 +10,8 @@ export interface Principal {
   /** At most 256 characters, at least one. */
   readonly name: string;
   readonly roles: readonly string[];
+  /** Which groups the scheme itself has found them in, where it makes roles of these (`KnownUser`). */
+  readonly groups?: readonly string[] | undefined;
   /** Which scheme of the configuration has found them. */
   readonly scheme: string;
   /** When their credentials end, in ms since the epoch: sockets are closed then, unless others are shown before. */

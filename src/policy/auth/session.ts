@@ -1,7 +1,7 @@
 import type { RequestHead } from '../../http/request-head.ts';
 import type { SessionOwner } from '../../session/session.ts';
 import { challengeOf } from './challenge.ts';
-import type { RoleSource } from './roles.ts';
+import { type RoleSource, withRolesOfNow } from './roles.ts';
 import type { Challenge, Principal, SessionScheme } from './scheme.ts';
 
 export interface ApplicationLoginOptions {
@@ -27,10 +27,23 @@ export class ApplicationLogin implements SessionScheme {
 
   recognize({ name, roles, scheme }: SessionOwner): Principal | undefined {
     if (scheme !== undefined) return undefined;
-    return { name, roles: this.#options.roleSource.rolesOf({ name, groups: roles }), scheme: this.name };
+    const known = { name, groups: roles };
+    return { ...known, roles: this.#options.roleSource.rolesOf(known), scheme: this.name };
   }
 
-  challenge(_head: RequestHead): Challenge {
-    return { header: challengeOf('Session', this.name), location: this.#options.loginPage };
+  /** Whether they are signed in, their session knows. */
+  review(principal: Principal): Principal {
+    return withRolesOfNow(principal, this.#options.roleSource);
+  }
+
+  onChange(listener: () => void): () => void {
+    return this.#options.roleSource.onChange(listener);
+  }
+
+  challenge({ path }: RequestHead): Challenge {
+    const { loginPage } = this.#options;
+    const header = challengeOf('Session', this.name);
+    // A page that asks for a login itself cannot lead to itself, without end.
+    return loginPage?.split(/[?#]/, 1)[0] === path ? { header } : { header, location: loginPage };
   }
 }

@@ -1,7 +1,5 @@
 import type { RequestHead } from '../../../http/request-head.ts';
 import { isTooLongUserName } from '../../../session/identity/owner.ts';
-import type { RoleSource } from '../roles.ts';
-import type { Principal } from '../scheme.ts';
 
 /** What a token says, as its issuer wrote it. */
 export type Claims = Readonly<Record<string, unknown>>;
@@ -51,13 +49,6 @@ export function bindingProblem({ cnf }: Claims, head: RequestHead): string | und
   const shown = head.clientCertificate?.fingerprint256.replaceAll(':', '');
   if (shown !== undefined && Buffer.from(shown, 'hex').toString('base64url') === thumbprint) return undefined;
   return 'the token is bound to a client certificate, and the request does not come with that';
-}
-
-/** The same object when nothing has changed. */
-export function withRolesOfNow(principal: Principal, roles: RoleSource): Principal {
-  const now = roles.rolesOf(principal);
-  const isSame = now.length === principal.roles.length && now.every((role, i) => role === principal.roles[i]);
-  return isSame ? principal : { ...principal, roles: now };
 }
 
 /** Handlers get claims that many requests share. */
