@@ -56,6 +56,8 @@ async function attacked(config: Config, logger?: Parameters<typeof WiredServer.s
   await say(server, '2001:db8::4', GET('/echo', 'Upgrade: websocket\r\nConnection: Upgrade\r\n'));
   await say(server, '192.0.2.5', GET(`/no${encodeURI(FAKED)}`, `User-Agent: ${FAKED}\r\nReferer: ${FAKED}\r\n`));
   await say(server, '192.0.2.6', GET('/wp-login.php', 'Sec-Fetch-Site: cross-site\r\n'));
+  await say(server, '192.0.2.7', GET('/%zz', 'Sec-Fetch-Site: cross-site\r\n'));
+  await say(server, '192.0.2.8', GET(`/?${'a'.repeat(20_000)}`));
   await server.close();
 }
 

@@ -194,7 +194,10 @@ describe('bans', () => {
     const bans = await bansOf({ action: 'refuse', jails: { login: false } });
     report('192.0.2.1', 500, 'refused', { status: 403 });
     report('192.0.2.1', 500);
-    report('192.0.2.1', 500, 'not-found', { crossSite: true });
+    for (const event of ['not-found', 'bad-request', 'bad-handshake', 'login-failed'] as const)
+      report('192.0.2.1', 500, event, { crossSite: true });
+    report('192.0.2.1', 500, 'refused', { status: 429, crossSite: true });
+    report('192.0.2.1', 500, 'bad-request', { status: 431 });
     expect(bans.list()).toEqual([]);
   });
 

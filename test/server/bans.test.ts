@@ -74,6 +74,45 @@ describe.each(wires)('over %s', wire => {
     await server.server.bans.add('127.0.0.1');
     expect(await client.closed).toMatchObject({ code: 1008, reason: 'banned' });
   });
+
+  test('what a page of another site makes its visitors send counts in no jail', async () => {
+    expect(await jailsAfter('cross-site')).toEqual([]);
+    expect(await jailsAfter('same-origin')).toEqual(['scan', 'protocol', 'rate', 'handshake', 'honeypot']);
+  });
+
+  /** Which jails have banned somebody for requests that a browser says come from a page of such a site. */
+  async function jailsAfter(site: string) {
+    const one = { failures: 1 };
+    const jails = { scan: one, protocol: one, rate: one, handshake: one, ...traps };
+    const limits = { requestsPerAddress: '1/1h' };
+    const server = await serve(
+      { action: 'refuse', jails },
+      { ...behindProxy, routes: [...routes!, { path: '/few', fetch: () => new Response(), policy: { limits } }] },
+    );
+    const sent = (from: string) => ({ headers: { 'X-Forwarded-For': from, 'Sec-Fetch-Site': site } });
+    await ask(server, wire, { path: '/nothing', ...sent('192.0.2.1') });
+    await ask(server, wire, { path: '/%zz', ...sent('192.0.2.2') });
+    for (let i = 0; i < 2; i++) await ask(server, wire, { path: '/few', ...sent('192.0.2.3') });
+    const { headers } = sent('192.0.2.4');
+    await knock(server, wire, { path: '/', headers: { ...headers, 'Sec-WebSocket-Version': '7' } });
+    await ask(server, wire, { path: '/trap', ...sent('192.0.2.5') });
+    const banned = server.server.bans.list().map(({ jail }) => jail);
+    await server.close();
+    return banned;
+  }
+});
+
+test('heads that are too large, and TLS where HTTP is spoken, count in no jail: pages can cause both', async () => {
+  const log = new Lines();
+  const server = await serve({ action: 'refuse', allow: [], jails: { protocol: { failures: 1 } } }, {}, log);
+  const port = server.port('http/1');
+  const tooLarge = await connectFrom('127.0.0.2', port, GET(`/?${'a'.repeat(20_000)}`));
+  await expect.poll(() => tooLarge.text).toMatch(/^HTTP\/1\.1 431/);
+  const secure = await connectFrom('127.0.0.3', port, `\x16\x03\x01\x00\xf8\x01\x00\x00\xf4\x03\x03${'x'.repeat(200)}`);
+  await expect.poll(() => secure.text).toMatch(/^HTTP\/1\.1 400/);
+  expect(server.server.bans.list()).toEqual([]);
+  await connectFrom('127.0.0.4', port, 'GARBAGE\r\n\r\n');
+  await expect.poll(() => server.server.bans.list()).toMatchObject([{ client: '127.0.0.4' }]);
 });
 
 async function http2(server: WiredServer): Promise<Http2Client> {

@@ -15,7 +15,10 @@ import { Jail } from './jail.ts';
 import type { BanSettings, JailName, JailSettings } from './options.ts';
 import { SharedBans } from './shared-bans.ts';
 
-/** Which events a jail counts. Refusals are counted where their status is 429. */
+/**
+ * Which events a jail counts. Refusals are counted where their status is 429; heads that are too large (431) are not:
+ * any page makes browsers send a long URL, and a visitor with too many cookies sends nothing else.
+ */
 const JAIL_OF: ReadonlyMap<unknown, JailName> = new Map<unknown, JailName>([
   ['login-failed', 'login'],
   ['bad-handshake', 'handshake'],
@@ -25,8 +28,6 @@ const JAIL_OF: ReadonlyMap<unknown, JailName> = new Map<unknown, JailName>([
   ['honeypot', 'honeypot'],
   ['inspection-ban', 'inspection'],
 ]);
-/** What a page of another site can make its visitors do. */
-const FROM_PAGES: ReadonlySet<JailName> = new Set(['scan', 'honeypot', 'inspection']);
 
 /** For how long a client that sends forwarded headers is taken for a proxy. */
 const SPARED_MS = 3_600_000;
@@ -181,9 +182,11 @@ export class Bans implements BanControl {
 
   #hear(fields: Readonly<Record<string, unknown>>): void {
     const { event, address, status, crossSite } = fields;
+    // Of what a page of another site has made it send, the visitor need not know.
+    if (crossSite || status === 431) return;
     const name = event === 'refused' && status === 429 ? 'rate' : JAIL_OF.get(event);
     const jail = name && this.#jails.get(name);
-    if (!jail || typeof address !== 'string' || (crossSite && FROM_PAGES.has(name))) return;
+    if (!jail || typeof address !== 'string') return;
     this.#count(name, jail, address);
   }
 

@@ -87,7 +87,11 @@ export class RequestRecord {
     if (event) {
       this.#attempt(event, address, { status, code, reason });
     }
-    this.#assembly.logger.info({ event: 'refused', address, status, code, failure, method }, reason);
+    const crossSite = this.#crossSite;
+    this.#assembly.logger.info(
+      { event: 'refused', address, status, code, failure, method, ...(crossSite && { crossSite }) },
+      reason,
+    );
   }
 
   /** The application has answered that there is nothing. */
@@ -105,8 +109,13 @@ export class RequestRecord {
       ...{ event, address, ...about, method: this.#request.method },
       // Sessions of applications stand in path parameters.
       path: head?.path.replaceAll(/;[^/]*/g, ''),
-      crossSite: head?.headers['sec-fetch-site'] === 'cross-site' ? true : undefined,
+      crossSite: this.#crossSite,
     });
+  }
+
+  /** Also of a request that cannot be understood. */
+  get #crossSite(): true | undefined {
+    return this.#request.headers['sec-fetch-site'] === 'cross-site' ? true : undefined;
   }
 
   get #address(): string {

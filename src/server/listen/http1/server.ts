@@ -187,8 +187,10 @@ export class Http1Server {
     const address = peerAddressOf(socket as Socket);
     const isUnknown = isOfUnknownMethod(error);
     const status = isUnknown ? unknownMethod().status : statusOf(error);
-    // Browsers open connections that they do not need: one without a request is late, too.
-    const event = status === undefined ? undefined : status === 408 ? 'slow-client' : 'bad-request';
+    // Browsers open connections that they do not need: one without a request is late, too. And any page makes them speak
+    // TLS to this port.
+    const isAttempt = status !== undefined && !isTls(error);
+    const event = isAttempt ? (status === 408 ? 'slow-client' : 'bad-request') : undefined;
     this.#logger.debug({ ...(event && { event, address, status }), code: error.code }, 'request could not be read');
     if (isUnknown) return this.#connection(socket as Socket).fail(unknownMethod());
     if (status === undefined) socket.destroy();
@@ -219,6 +221,11 @@ function isOfUnknownMethod({ code, reason, rawPacket, bytesParsed = 0 }: ReadErr
   const start = bytesParsed === 0 ? 0 : rawPacket.lastIndexOf(0x0a, bytesParsed - 1) + 1;
   const text = rawPacket.toString('latin1', start, start + LONGEST_LINE_BYTES);
   return REQUEST_LINE.test(text) || BEGIN_OF_REQUEST_LINE.test(text);
+}
+
+/** The begin of a handshake of TLS (RFC 8446 §5.1), where HTTP was meant to come. */
+function isTls({ rawPacket }: ReadError): boolean {
+  return rawPacket?.[0] === 22 && rawPacket[1] === 3;
 }
 
 /** Undefined when it is the connection that has failed. */
