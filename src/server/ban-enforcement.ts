@@ -10,7 +10,7 @@ const CUT_AFTER_MS = 900;
 /**
  * Ends what a client has open when its ban begins, in whichever process that was made: WebSockets are told (1008), idle
  * connections end at once, an answer that is under way is the last of its connection; what is left of all of them is cut
- * within a second.
+ * within a second. Of what trusted proxies bring, that is only the client's own WebSockets and answers.
  */
 export function enforceBans(bans: Bans, assembly: Assembly, listeners: readonly Listener[]): void {
   bans.onBan(hits => {
@@ -24,6 +24,7 @@ export function enforceBans(bans: Bans, assembly: Assembly, listeners: readonly 
     assembly.clock.setTimeout(() => {
       for (const socket of sockets()) socket.terminate();
       for (const listener of listeners) listener.cutOf(hits);
+      for (const [response, address] of assembly.brought) if (hits(address)) response.destroy();
     }, CUT_AFTER_MS);
   });
 }

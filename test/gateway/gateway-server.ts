@@ -137,6 +137,7 @@ export class TestGateway {
       lingering: new Set(),
       unlogged: new Set(),
       relays,
+      brought: new Map(),
     });
     // As the listener does, without a minimum rate.
     const pace = { silenceMs: 60_000, bytesPerSecond: 0 };

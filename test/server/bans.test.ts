@@ -75,6 +75,30 @@ describe.each(wires)('over %s', wire => {
     expect(await client.closed).toMatchObject({ code: 1008, reason: 'banned' });
   });
 
+  test('an answer to a client that a trusted proxy brings is cut within a second of its ban', async () => {
+    const running = new Map<string, ReadableStreamDefaultController>();
+    const fetch = (request: Request) =>
+      new Response(
+        new ReadableStream({
+          start: controller => {
+            running.set(request.headers.get('x-forwarded-for')!, controller);
+            controller.enqueue(new TextEncoder().encode('begun'));
+          },
+          cancel: () => void running.delete(request.headers.get('x-forwarded-for')!),
+        }),
+      );
+    const server = await serve({ action: 'refuse' }, { ...behindProxy, routes: [{ path: '/events', fetch }] });
+    const [bad, good] = ['192.0.2.66', '192.0.2.1'].map(client =>
+      ask(server, wire, { path: '/events', ...from(client) }),
+    );
+    bad!.catch(() => {});
+    await expect.poll(() => [...running.keys()].sort()).toEqual(['192.0.2.1', '192.0.2.66']);
+    await server.server.bans.add('192.0.2.66');
+    await expect.poll(() => [...running.keys()], { timeout: 2_000 }).toEqual(['192.0.2.1']);
+    running.get('192.0.2.1')!.close();
+    expect(await good).toMatchObject({ status: 200, body: 'begun' });
+  });
+
   test('what a page of another site makes its visitors send counts in no jail', async () => {
     expect(await jailsAfter('cross-site')).toEqual([]);
     expect(await jailsAfter('same-origin')).toEqual(['scan', 'protocol', 'rate', 'handshake', 'honeypot']);

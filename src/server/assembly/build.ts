@@ -1,3 +1,4 @@
+import type { ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { CalmLogger } from '../../base/calm-logger.ts';
 import type { Clock } from '../../base/clock.ts';
@@ -76,6 +77,8 @@ export interface Assembly extends Gateway {
   readonly lingering: Set<Duplex>;
   /** Requests that have their line in the access log when their connection says that it is closed. */
   readonly unlogged: Set<object>;
+  /** Answers under way to clients that trusted proxies bring, whose connections are of others, too; by address. */
+  readonly brought: Map<ServerResponse, string>;
   readonly relays: Set<Relay>;
 }
 
@@ -213,6 +216,7 @@ export async function build(
       handshakes: new Map(),
       lingering: new Set(),
       unlogged: new Set(),
+      brought: new Map(),
       relays: new Set(),
     };
   } catch (error) {

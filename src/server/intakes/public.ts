@@ -61,12 +61,20 @@ export class PublicIntake implements Intake {
       const flow = await this.#admit(request);
       record.flow = flow;
       if ('answer' in flow) return void answerPreflight(response, flow.answer);
+      if (flow.head?.isPeerTrusted) this.#keepBrought(response, flow.head.clientAddress);
       record.outcome = 'refusal' in flow ? flow.refusal : await serve(flow, request, response, this.#assembly);
       if (isRefusal(record.outcome)) this.#refuse(response, record, record.outcome);
       else if (response.statusCode === 404) record.notFound();
     } catch (error) {
       this.#refuse(response, record, this.#unforeseen(error));
     }
+  }
+
+  #keepBrought(response: ServerResponse, address: string): void {
+    const { brought } = this.#assembly;
+    if (response.closed) return;
+    brought.set(response, address);
+    response.once('close', () => brought.delete(response));
   }
 
   #admit(request: IncomingMessage): Promise<Admitted | Answered | Refused> | Refused {
