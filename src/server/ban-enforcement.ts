@@ -14,15 +14,16 @@ const CUT_AFTER_MS = 900;
  */
 export function enforceBans(bans: Bans, assembly: Assembly, listeners: readonly Listener[]): void {
   bans.onBan(hits => {
-    const connections = () => assembly.endpoints.flatMap(endpoint => [...endpoint.connections]);
-    const sockets = () => [
-      ...connections().filter(({ remoteAddress }) => hits(remoteAddress)),
+    const connections = assembly.endpoints.flatMap(endpoint => [...endpoint.connections]);
+    // An endpoint does not name its connections any more once they are closing.
+    const sockets = [
+      ...connections.filter(({ remoteAddress }) => hits(remoteAddress)),
       ...[...assembly.relays].filter(({ clientAddress }) => clientAddress !== undefined && hits(clientAddress)),
     ];
-    for (const socket of sockets()) socket.close(CloseCode.policyViolation, BANNED);
+    for (const socket of sockets) socket.close(CloseCode.policyViolation, BANNED);
     for (const listener of listeners) listener.endOf(hits);
     assembly.clock.setTimeout(() => {
-      for (const socket of sockets()) socket.terminate();
+      for (const socket of sockets) socket.terminate();
       for (const listener of listeners) listener.cutOf(hits);
       for (const [response, address] of assembly.brought) if (hits(address)) response.destroy();
     }, CUT_AFTER_MS);

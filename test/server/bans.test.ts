@@ -172,6 +172,17 @@ test('a relayed WebSocket of a client that is banned closes with 1008, and its b
   await expect.poll(() => codes).toEqual([1008]);
 });
 
+test('a WebSocket whose client does not answer the close frame is cut within a second', async () => {
+  const server = await serve({ action: 'refuse', allow: [] });
+  const more = 'Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ';
+  const text = GET('/echo', `${more}dGhlIHNhbXBsZSBub25jZQ==\r\n`);
+  const client = await connectFrom('127.0.0.2', server.port('http/1'), text);
+  await expect.poll(() => client.text).toMatch(/^HTTP\/1\.1 101/);
+  await server.server.bans.add('127.0.0.2');
+  await expect.poll(() => client.text).toMatch(/banned$/);
+  await expect.poll(() => client.isClosed, { timeout: 1_200 }).toBe(true);
+});
+
 describe('connections of a client, when it is banned', () => {
   test('end where they are idle, are cut within a second where they are not, and those of others stay', async () => {
     const server = await serve(
