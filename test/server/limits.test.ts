@@ -6,6 +6,7 @@ import { createServer, defineEndpoint } from 'holdfast';
 import { afterEach, describe, expect, test } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
 import type { Config, LimitsConfig, RouteConfig } from '../../src/config/config.ts';
+import { createAddressList } from '../../src/http/address-list.ts';
 import { isRefusal } from '../../src/http/refusal.ts';
 import type { Limits } from '../../src/policy/limits/limits.ts';
 import { Seat } from '../../src/policy/limits/seat.ts';
@@ -419,7 +420,7 @@ describe('new sessions', () => {
       while (places < 2000 && !isRefusal(Seat.take([limits], { address }))) places++;
       return [sessions, places];
     };
-    const environment = { clock: new FakeClock(), logger: new Lines() };
+    const environment = { clock: new FakeClock(), logger: new Lines(), trustedProxies: createAddressList([]) };
     const byDefault = serverLimits(undefined, environment);
     expect(['192.0.2.1', '10.0.0.1', '127.0.0.1'].map(address => taken(byDefault, address))).toEqual([
       [1200, 1000],

@@ -3,7 +3,7 @@ import type { Clock } from '../../base/clock.ts';
 import { HoldfastError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { Rate } from '../../base/rate.ts';
-import { createAddressList } from '../../http/address-list.ts';
+import { type AddressList, createAddressList } from '../../http/address-list.ts';
 import { clientNetwork } from '../../http/client-network.ts';
 import { RETRY_AFTER_S, type Refusal, refuse } from '../../http/refusal.ts';
 import type { RequestHead } from '../../http/request-head.ts';
@@ -37,6 +37,8 @@ export interface LimitsOptions {
 export interface LimitsEnvironment {
   readonly clock: Clock;
   readonly logger: Logger;
+  /** Who comes with such an address is a client of whom its proxy says nothing. */
+  readonly trustedProxies: AddressList;
 }
 
 export const COUNTS = ['connections', 'connectionsPerAddress', 'connectionsPerSession', 'connectionsPerUser'] as const;
@@ -74,8 +76,8 @@ const NEARBY = createAddressList([
  * How much clients may do at once, and how often. Each question costs a few steps; what is kept of a client is a number
  * for each limit.
  *
- * The address is that of the client behind trusted proxies; all of an IPv6 /64 are one. Who has none (a Unix socket)
- * is not limited by it.
+ * The address is that of the client behind trusted proxies; all of an IPv6 /64 are one. Who has none (a Unix socket, a
+ * client that its proxy does not name) is not limited by it.
  */
 export class Limits {
   readonly name: string;
@@ -85,17 +87,19 @@ export class Limits {
   readonly #options: LimitsOptions;
   readonly #clock: Clock;
   readonly #logger: Logger;
+  readonly #trustedProxies: AddressList;
   readonly #total = new Map<RateName, TokenBucket>();
   readonly #keyed = new Map<RateName, KeyedBuckets>();
   #onTaken: OnTaken | undefined;
 
-  constructor(options: LimitsOptions, { clock, logger }: LimitsEnvironment) {
+  constructor(options: LimitsOptions, { clock, logger, trustedProxies }: LimitsEnvironment) {
     this.name = options.name;
     this.frames = options.frames;
     this.isShared = options.isShared === true;
     this.#options = options;
     this.#clock = clock;
     this.#logger = logger;
+    this.#trustedProxies = trustedProxies;
     const counts = COUNTS.flatMap(name => {
       const max = options[name];
       return max === undefined ? [] : [[name, new ConnectionCount(max)] as const];
@@ -228,7 +232,8 @@ export class Limits {
 
   #addressKey(name: PerAddress, address: string): string | undefined {
     // As most of what comes in by a proxy of the same machine.
-    if (address === '' || (this.#options.defaults?.has(name) && NEARBY.contains(address))) return undefined;
+    if (address === '' || this.#trustedProxies.contains(address)) return undefined;
+    if (this.#options.defaults?.has(name) && NEARBY.contains(address)) return undefined;
     return isIP(address) === 4 ? address : clientNetwork(address);
   }
 

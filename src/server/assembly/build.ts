@@ -140,7 +140,7 @@ export async function build(
       assertionKeys,
       issuer: config.assertions?.issuer ?? 'holdfast',
     });
-    const limits = serverLimits(config.policy?.limits, { clock, logger });
+    const limits = serverLimits(config.policy?.limits, { clock, logger, trustedProxies });
     const routeLimits = new Map<LimitsConfig, Limits>();
     bans = new Bans(readBanSettings(config.bans), {
       ...{ clock, logger, events: security, trustedProxies },
@@ -162,7 +162,7 @@ export async function build(
         folder: process.cwd(),
       },
       httpsPort: environment.httpsPort,
-      ...{ limits: routeLimits, serverFrames: limits.frames },
+      ...{ limits: routeLimits, serverFrames: limits.frames, trustedProxies },
       dispatchers: dispatchersOf(config),
     });
     const managers = managersByHost(entries);

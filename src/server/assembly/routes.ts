@@ -23,6 +23,7 @@ import { PathRewrite } from '../../gateway/routing/path-rewrite.ts';
 import type { RouteEntry } from '../../gateway/routing/router.ts';
 import { createFileServer } from '../../gateway/targets/files.ts';
 import type { Upstream } from '../../gateway/upstream/upstream.ts';
+import type { AddressList } from '../../http/address-list.ts';
 import type { PathTolerance } from '../../http/path.ts';
 import { type Refusal, refuse } from '../../http/refusal.ts';
 import { parseRoutePattern } from '../../http/route-pattern.ts';
@@ -71,6 +72,7 @@ export interface RouteSources {
   readonly policy: InheritedPolicy;
   /** Of lists so far: that of an application is built once, and not for each of its routes. */
   readonly addressPolicies: Map<AddressesConfig, Policy>;
+  readonly trustedProxies: AddressList;
   /** Those so far, each once: all routes of an application count together. */
   readonly limits: Map<LimitsConfig, Limits>;
   /** Of the server. */

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { silentLogger } from '../../../src/base/logger.ts';
 import { parseRate } from '../../../src/base/rate.ts';
+import { createAddressList } from '../../../src/http/address-list.ts';
 import { isRefusal } from '../../../src/http/refusal.ts';
 import { Limits, type LimitsOptions, type PerAddress } from '../../../src/policy/limits/limits.ts';
 import { Seat } from '../../../src/policy/limits/seat.ts';
@@ -16,7 +17,8 @@ async function settled(): Promise<void> {
 
 const clock = () => new FakeClock();
 function limits(options: Partial<LimitsOptions>, on = clock(), logger = silentLogger): Limits {
-  return new Limits({ name: 'the server', frames: [], ...options }, { clock: on, logger });
+  const trustedProxies = createAddressList(['2001:db8:ffff::/48']);
+  return new Limits({ name: 'the server', frames: [], ...options }, { clock: on, logger, trustedProxies });
 }
 const from = (clientAddress: string, isUpgrade = false) => ({ clientAddress, isUpgrade });
 const statuses = (one: Limits, addresses: string[], isUpgrade = false) =>
@@ -32,6 +34,12 @@ describe('the address of a client', () => {
 
   test('is not limited where there is none', () => {
     expect(statuses(limits(rate), ['', '', 'unknown', 'unknown'])).toEqual(['in', 'in', 'in', 'in']);
+  });
+
+  test("is not limited where a trusted proxy does not name its client, whose address is the proxy's then", () => {
+    expect(statuses(limits(rate), ['2001:db8:ffff::7', '2001:db8:ffff::7'])).toEqual(['in', 'in']);
+    const seats = limits({ connectionsPerAddress: 1 });
+    for (let i = 0; i < 2; i++) expect(isRefusal(Seat.take([seats], { address: '2001:db8:ffff::7' }))).toBe(false);
   });
 
   test.each([
