@@ -1,5 +1,6 @@
 import type { Duration } from '../base/duration.ts';
 import type { ClientCertificateOptions } from '../policy/auth/client-certificate.ts';
+import type { ForwardOptions } from '../policy/auth/forward.ts';
 import type { AuthenticateFunction } from '../policy/auth/function.ts';
 import type { IntrospectionOptions } from '../policy/auth/introspection.ts';
 import type { JwtOptions } from '../policy/auth/jwt.ts';
@@ -16,6 +17,7 @@ export type AuthConfig =
   | JwtAuthConfig
   | IntrospectionAuthConfig
   | ClientCertificateAuthConfig
+  | ForwardAuthConfig
   | OidcAuthConfig;
 
 /** Users whom a handler (`sessions.signIn`) or a backend (`Holdfast-Session`) has signed in. */
@@ -126,4 +128,9 @@ export interface OidcAuthConfig extends OidcOptions, RolesOptions {
 /** Users who show a certificate to our TLS. */
 export interface ClientCertificateAuthConfig extends ClientCertificateOptions, RolesOptions {
   type: 'client-certificate';
+}
+
+/** Users whom a service finds that is asked about each request. */
+export interface ForwardAuthConfig extends ForwardOptions, RolesOptions {
+  type: 'forward';
 }

@@ -156,6 +156,7 @@ function possibleRoles({ type, verify, roles, rolesOf, groups, rolesClaim }: Fie
     rolesClaim !== undefined ||
     type === 'session' ||
     type === 'function' ||
+    type === 'forward' ||
     verify !== undefined;
   return isOpen ? undefined : [];
 }

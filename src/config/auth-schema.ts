@@ -17,6 +17,7 @@ import type {
   FormAuthConfig,
   FormPageConfig,
   FormPathsConfig,
+  ForwardAuthConfig,
   FunctionAuthConfig,
   IntrospectionAuthConfig,
   JwtAuthConfig,
@@ -92,6 +93,10 @@ const bearer: Shape<BearerPlaces> = {
   passCredentials: flag.optional(),
 };
 
+/** What a message's way or end depends on, what we say of clients and sessions, and cookies, which are of many. */
+const OWN_HEADER =
+  /^(?:host|connection|content-.*|transfer-encoding|te|trailer|upgrade|keep-alive|proxy-.*|cookie|expect|forwarded|x-forwarded-(?:for|proto|host|port|user|groups|through)|x-session-id|holdfast-.*|sec-.*)$/i;
+
 const audiences = z.array(text).min(1, { error: 'is empty; name whom tokens are for' });
 
 const pathBelow = textLike(
@@ -107,6 +112,12 @@ const certificateUser = textLike(
   value => /^(?:subject(?:\.[\w.-]+)?|san\.(?:email|dns|uri)|fingerprint)$/.test(value),
   'not what names a user; write subject.CN or another attribute of the subject, subject, san.email, san.dns, san.uri or fingerprint',
 ) as z.ZodType<CertificateUser>;
+
+const answerHeader = textLike(isToken, 'not the name of a header');
+const copiedHeader = textLike(
+  value => isToken(value) && !OWN_HEADER.test(value),
+  'not a header that backends can get from a service: it is of the connection, of the body, or set by us',
+);
 
 const SCHEMES: { [T in AuthConfig['type']]: z.ZodType<Extract<AuthConfig, { type: T }>> } = {
   session: section<SessionAuthConfig>('auth of the type "session"', {
@@ -210,6 +221,24 @@ const SCHEMES: { [T in AuthConfig['type']]: z.ZodType<Extract<AuthConfig, { type
     logout: ownPath.optional(),
     backchannelLogout: ownPath.optional(),
     afterLogout: page.optional(),
+    allowHttp: flag.optional(),
+    timeout: limited.optional(),
+  }),
+  forward: section<ForwardAuthConfig>('auth of the type "forward"', {
+    ...roles,
+    type: z.literal('forward'),
+    url,
+    userHeader: answerHeader.optional(),
+    groupsHeader: answerHeader.optional(),
+    expiresHeader: answerHeader.optional(),
+    defaultUser: text.optional(),
+    copyHeaders: z.array(copiedHeader).optional(),
+    redirects: z.literal('pass').optional(),
+    loginPage: page.optional(),
+    setCookies: flag.optional(),
+    cacheFor: upTo('5m', 'who has signed out would stay in for that long').optional(),
+    cacheBy: z.array(answerHeader).min(1, { error: 'is empty: everybody would be the same user' }).optional(),
+    recheck: measured({ ...DURATION, example: '"30s"' }, 'leave it out to never ask again').optional(),
     allowHttp: flag.optional(),
     timeout: limited.optional(),
   }),

@@ -8,6 +8,7 @@ const KEYS = ['jwksUri', 'jwksFile', 'publicKeyFile', 'secretFile'];
 /** What schemes of tokens cannot work with: keys from nowhere or from two places, algorithms that do not go with them. */
 export function* brokenTokens(scheme: Fields, at: readonly PropertyKey[]): Generator<BrokenRule> {
   const { type } = scheme;
+  if (type === 'forward') return yield* brokenForward(scheme, at);
   if (type !== 'jwt' && type !== 'introspection') return;
   if (scheme.header === false && scheme.subprotocol === false && scheme.cookie === undefined)
     yield { path: at, message: 'no request can show a token; allow "header" or "subprotocol", or name a "cookie"' };
@@ -26,6 +27,16 @@ export function* brokenTokens(scheme: Fields, at: readonly PropertyKey[]): Gener
   } catch (error) {
     yield { path: [...at, 'algorithms'], message: (error as Error).message };
   }
+}
+
+/** A service that is asked about every request. */
+function* brokenForward(scheme: Fields, at: readonly PropertyKey[]): Generator<BrokenRule> {
+  yield* brokenUrl(scheme, 'url', at);
+  if (scheme.cacheBy !== undefined && scheme.cacheFor === undefined)
+    yield {
+      path: [...at, 'cacheBy'],
+      message: 'has no effect: nothing is remembered; add for example "cacheFor: 10s"',
+    };
 }
 
 /** Whoever is in between could exchange keys, or read secret and tokens. */

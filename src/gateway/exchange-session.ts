@@ -15,6 +15,12 @@ export function exchangeSession(
   upstream: Upstream,
   onChanged?: ManagedSessionOptions['onChanged'],
 ): BackendSession {
-  const managed = new ManagedSession({ held, user: principal, upstream, ...(onChanged && { onChanged }) });
+  const managed = new ManagedSession({
+    held,
+    user: principal,
+    targetHeaders: principal?.targetHeaders,
+    upstream,
+    ...(onChanged && { onChanged }),
+  });
   return observed ? bothSessions(managed, observed) : managed;
 }

@@ -40,6 +40,10 @@ export async function serve(
     held?.[Symbol.dispose]();
     return undefined;
   }
+  const { principal, authentication } = admitted;
+  // As set by a service that has let the user in: one that renews its login.
+  for (const cookie of (principal && authentication?.responseCookies(principal)) ?? [])
+    response.appendHeader('Set-Cookie', cookie);
   if (!held) return answer(admitted, request, response, gateway);
   held.answerWith(response);
   let served: Served | Refusal | undefined;

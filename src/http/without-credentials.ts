@@ -1,11 +1,14 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { parseCookies } from './cookies.ts';
+import { headerName } from './header-name.ts';
+import { foldNames, withoutOwned } from './hop-by-hop.ts';
 import { isRefusal } from './refusal.ts';
 import type { RequestHead } from './request-head.ts';
 
 /** Where in a request credentials stand. */
 export type CredentialPlace =
-  | { readonly kind: 'header'; readonly name: string }
+  /** `inAnySpelling`: also what a CGI-like backend would take for it, such as `X_Name`. */
+  | { readonly kind: 'header'; readonly name: string; readonly inAnySpelling?: true }
   | { readonly kind: 'cookie'; readonly name: string }
   /**
    * An offered subprotocol that begins so, and the one that may stand beside it for "none": that is selected in the
@@ -24,6 +27,7 @@ export function withoutCredentials(head: RequestHead, places: readonly Credentia
 function withoutOne(head: RequestHead, place: CredentialPlace): RequestHead {
   switch (place.kind) {
     case 'header':
+      if (place.inAnySpelling) return withoutSpellings(head, place.name);
       return withHeader(head, place.name.toLowerCase(), () => undefined);
     case 'cookie':
       return withHeader(head, 'cookie', value => withoutCookie(value, place.name));
@@ -38,6 +42,14 @@ function withoutOne(head: RequestHead, place: CredentialPlace): RequestHead {
       return { ...less, upgrade: { ...upgrade, subprotocols, ...(fallback && { fallbackSubprotocol: fallback }) } };
     }
   }
+}
+
+function withoutSpellings(head: RequestHead, name: string): RequestHead {
+  const owned = foldNames([name]);
+  const rawHeaders = withoutOwned(head.rawHeaders, owned);
+  if (rawHeaders.length === head.rawHeaders.length) return head;
+  const kept = Object.entries(head.headers).filter(([lower]) => !owned.has(headerName(lower).folded));
+  return { ...head, headers: Object.fromEntries(kept), rawHeaders };
 }
 
 /** Every line of one name, changed; undefined leaves it out. */

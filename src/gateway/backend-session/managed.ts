@@ -27,6 +27,8 @@ export interface ManagedSessionOptions {
   readonly held: HeldSession | undefined;
   /** Whom the route has authenticated; undefined: it asks for nobody, and the session's owner counts. */
   readonly user?: SessionOwner | undefined;
+  /** What else the backend gets of them. */
+  readonly targetHeaders?: readonly HeaderLine[] | undefined;
   readonly upstream: ControllingUpstream;
   /** Of a handshake: called when the backend has changed the session. Commits it and says itself what has changed. */
   readonly onChanged?: () => Promise<Refusal | undefined>;
@@ -57,6 +59,7 @@ export class ManagedSession implements BackendSession {
     const { identity, assertions } = this.#options.upstream;
     const owner = this.#options.user ?? session?.owner;
     const lines = owner ? userHeaders(owner, identity) : [];
+    lines.push(...(this.#options.targetHeaders ?? []));
     if (assertions) lines.push({ name: identity.assertionHeader, value: assertions.issue(session?.id, owner) });
     if (urlParameter !== undefined) lines.push({ name: URL_TICKET_HEADER, value: urlParameter });
     return lines;

@@ -1,11 +1,11 @@
 import { getOrInsert } from '../../base/get-or-insert.ts';
-import { isDocumentNavigation } from '../../http/navigation.ts';
 import { isRefusal, type Refusal, type RefusalHeaders, refuse } from '../../http/refusal.ts';
 import type { RequestHead } from '../../http/request-head.ts';
 import type { CredentialPlace } from '../../http/without-credentials.ts';
 import type { SessionOwner } from '../../session/session.ts';
 import type { SecurityEvents } from '../security-events.ts';
 import { PAGE_HEADERS } from './page-frame.ts';
+import { isPersonal } from './personal.ts';
 import type { Challenge, Principal, RequestScheme, Scheme, SessionScheme, SignInPlace } from './scheme.ts';
 import { type SignInChoice, signInChoicePage } from './sign-in-choice.ts';
 import { AuthUnavailable, authUnavailable } from './unavailable.ts';
@@ -63,6 +63,11 @@ export class Authentication {
   also(other: Authentication | undefined): Authentication {
     if (!other || other === this) return this;
     return getOrInsert(this.#joined, other, () => new Authentication(this.#options, [...this.#also, ...other.#roles]));
+  }
+
+  /** Cookies that the client gets with its answer, from what has found this user. */
+  responseCookies(principal: Principal): readonly string[] {
+    return this.#byRequest.find(({ name }) => name === principal.scheme)?.responseCookies?.(principal) ?? [];
   }
 
   /** Does a session say who somebody is? */
@@ -177,7 +182,7 @@ export class Authentication {
   /** The pages to sign in on, each once. */
   #choices(head: RequestHead): SignInChoice[] {
     const choices = new Map<string, SignInChoice>();
-    for (const scheme of this.#bySession) {
+    for (const scheme of this.schemes) {
       const { location, label = scheme.name } = scheme.challenge(head, this.#place) ?? {};
       if (location !== undefined && !choices.has(location)) choices.set(location, { label, location });
     }
@@ -198,11 +203,4 @@ async function recognized(scheme: SessionScheme, owner: SessionOwner): Promise<P
     if (error instanceof AuthUnavailable) return authUnavailable(error.message);
     throw error;
   }
-}
-
-/** A page that a person opens: neither a WebSocket nor `fetch` can do anything with a page to sign in on. */
-function isPersonal(head: RequestHead): boolean {
-  if (head.isUpgrade) return false;
-  const mode = head.headers['sec-fetch-mode'];
-  return mode === undefined ? isDocumentNavigation(head) : mode === 'navigate';
 }

@@ -1,4 +1,5 @@
 import type { Awaitable } from '../../base/awaitable.ts';
+import type { HeaderLine } from '../../http/header-line.ts';
 import type { Refusal } from '../../http/refusal.ts';
 import type { RequestHead } from '../../http/request-head.ts';
 import type { CredentialPlace } from '../../http/without-credentials.ts';
@@ -20,6 +21,8 @@ export interface Principal {
   readonly credential?: string | undefined;
   /** What else is known of them, for handlers: the claims of a token, for example. */
   readonly claims?: Readonly<Record<string, unknown>> | undefined;
+  /** What backends get besides, in the place of a client's own. */
+  readonly targetHeaders?: readonly HeaderLine[] | undefined;
 }
 
 /** What a scheme says of the credentials that a request shows. */
@@ -109,6 +112,8 @@ export interface RequestScheme extends SchemeBase {
   authenticate(head: RequestHead): Awaitable<Verdict>;
   /** Where it looks for credentials: what stands there does not reach the target, whatever came of it. */
   readonly places: readonly CredentialPlace[];
+  /** Cookies that the client gets with the answer to its request: whole `Set-Cookie` lines. */
+  responseCookies?(principal: Principal): readonly string[];
   /** The backend gets the credentials all the same. */
   readonly passCredentials?: boolean | undefined;
 }

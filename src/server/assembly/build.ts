@@ -111,7 +111,7 @@ export async function build(
   const started: ServedEndpoint<unknown>[] = [];
   const subscriptions: (() => Promise<void>)[] = [];
   const security = new SecurityEvents(logger);
-  const schemes = new Schemes(config, { clock, logger, security });
+  const schemes = new Schemes(config, { clock, logger, security, own });
   const users = new LiveUsers({ clock, logger, security });
   const renewals = new AuthRenewals(users, { clock, logger });
   let upstreams: ReadonlyMap<string, Upstream> | undefined;

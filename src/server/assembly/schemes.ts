@@ -3,9 +3,11 @@ import { parseDuration } from '../../base/duration.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { AuthConfig } from '../../config/auth-config.ts';
 import type { Config } from '../../config/config.ts';
+import { OwnNames } from '../../gateway/own-names.ts';
 import { BasicScheme } from '../../policy/auth/basic.ts';
 import { ClientCertificateScheme } from '../../policy/auth/client-certificate.ts';
 import { FormScheme } from '../../policy/auth/form.ts';
+import { ForwardScheme } from '../../policy/auth/forward.ts';
 import { FunctionScheme } from '../../policy/auth/function.ts';
 import { IntrospectionScheme } from '../../policy/auth/introspection.ts';
 import { JwtScheme } from '../../policy/auth/jwt.ts';
@@ -21,6 +23,8 @@ export interface SchemeServices {
   readonly logger: Logger;
   /** Where schemes report logins of their own pages. */
   readonly security: SecurityEvents;
+  /** What is ours in requests, and stays with us. */
+  readonly own?: OwnNames | undefined;
 }
 
 interface Made extends SchemeServices {
@@ -44,6 +48,7 @@ const MAKE: { [T in AuthConfig['type']]: (config: Extract<AuthConfig, { type: T 
   jwt: (options, made) => new JwtScheme(options, made),
   oidc: (options, made) => new OidcScheme(options, made),
   introspection: (options, made) => new IntrospectionScheme(options, made),
+  forward: (options, made) => new ForwardScheme(options, { ...made, own: made.own ?? new OwnNames() }),
   'client-certificate': (options, made) => new ClientCertificateScheme(options, made),
 };
 

@@ -1,4 +1,4 @@
-import { Agent as HttpAgent, request as httpRequest, type IncomingMessage } from 'node:http';
+import { Agent as HttpAgent, request as httpRequest, type IncomingHttpHeaders, type IncomingMessage } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import type { Clock } from '../../../base/clock.ts';
 import { setDeadline } from '../../../base/deadlines.ts';
@@ -11,16 +11,21 @@ export interface ProviderClientOptions {
   readonly timeoutMs: number;
   /** PEM: authorities that are believed for this server instead of Node's. */
   readonly ca?: (() => string | undefined) | undefined;
+  /** Of a body. Default 1 MiB. */
+  readonly mostBytes?: number;
+  /** Default 16. */
+  readonly mostConnections?: number;
 }
 
 export interface ProviderRequest {
   readonly method: 'GET' | 'POST';
-  readonly headers: Readonly<Record<string, string>>;
+  readonly headers: Readonly<Record<string, string | readonly string[]>>;
   readonly body?: string | undefined;
 }
 
 export interface ProviderAnswer {
   readonly status: number;
+  readonly headers: IncomingHttpHeaders;
   readonly body: string;
 }
 
@@ -43,7 +48,7 @@ export class ProviderClient {
   constructor(options: ProviderClientOptions) {
     this.#options = options;
     this.#url = new URL(options.url);
-    const settings = { keepAlive: true, maxSockets: MOST_CONNECTIONS };
+    const settings = { keepAlive: true, maxSockets: options.mostConnections ?? MOST_CONNECTIONS };
     this.#agent = this.#url.protocol === 'https:' ? new HttpsAgent(settings) : new HttpAgent(settings);
   }
 
@@ -92,9 +97,9 @@ export class ProviderClient {
       sent.on('error', fail);
       sent.on('response', (answer: IncomingMessage) => {
         isHeard = true;
-        readBody(answer).then(text => {
+        readBody(answer, this.#options.mostBytes ?? MOST_BYTES).then(text => {
           deadline?.clear();
-          resolve({ status: answer.statusCode!, body: text });
+          resolve({ status: answer.statusCode!, headers: answer.headers, body: text });
         }, fail);
       });
       sent.end(body);
@@ -102,7 +107,7 @@ export class ProviderClient {
   }
 }
 
-async function readBody(answer: IncomingMessage): Promise<string> {
+async function readBody(answer: IncomingMessage, mostBytes: number): Promise<string> {
   if ((answer.headers['content-encoding'] ?? 'identity') !== 'identity') {
     answer.destroy();
     throw new Error('the answer is compressed, which was not asked for');
@@ -112,9 +117,9 @@ async function readBody(answer: IncomingMessage): Promise<string> {
   for await (const chunk of answer) {
     chunks.push(chunk);
     bytes += chunk.length;
-    if (bytes <= MOST_BYTES) continue;
+    if (bytes <= mostBytes) continue;
     answer.destroy();
-    throw new Error('the answer has more than 1 MiB');
+    throw new Error(`the answer has more than ${mostBytes / 1024} KiB`);
   }
   return Buffer.concat(chunks).toString('utf8');
 }
