@@ -117,8 +117,7 @@ function followClient(
 ): void {
   const { clientAddress: address, clientCertificate } = head;
   if (!principal && !clientCertificate) return;
-  if (principal)
-    users.join(relay, principal, { authentication: authentication!, sid: held?.session?.id, address });
+  if (principal) users.join(relay, principal, { authentication: authentication!, sid: held?.session?.id, address });
   if (clientCertificate) certificates.join(relay, clientCertificate);
   relay.closed
     .finally(() => {

@@ -29,7 +29,7 @@ import { PublicIntake } from '../../src/server/intakes/public.ts';
 import { Http1Clients } from '../../src/server/listen/http1/clients.ts';
 import { CountedResponse } from '../../src/server/listen/http1/counted-response.ts';
 import type { RequestEntry } from '../../src/server/logging.ts';
-import type { SessionManager } from '../../src/session/manager.ts';
+import { SERVER_PARTS, type SessionManager } from '../../src/session/manager.ts';
 import type { SessionOwner } from '../../src/session/session.ts';
 import { SessionSockets } from '../../src/websocket/session-sockets.ts';
 import { TimerWheel } from '../../src/websocket/timer-wheel.ts';
@@ -223,8 +223,10 @@ function sessionsOf(id: string, options: GatewayOptions): SessionContext {
     ...{ release: nothing, markHeadersSent: nothing, markClientGone: nothing },
     ...{ followResponse: nothing, withdraw: nothing, takeBack: nothing },
   };
+  const tracking = { urlParameter: 'sid', headerName: 'Sid' };
   const manager = {
-    tracking: { urlParameter: 'sid' },
+    tracking,
+    [SERVER_PARTS]: { tracking },
     bind: () => binding,
     bindTo: nothing,
   } as unknown as SessionManager;
