@@ -1,20 +1,13 @@
 import { once } from 'node:events';
-import { afterEach } from 'vitest';
+import { onTestFinished } from 'vitest';
 import { type ClientOptions, WebSocket } from 'ws';
 import { ExampleProcess } from './example-process.ts';
-
-const running: ExampleProcess[] = [];
-const sockets: WebSocket[] = [];
-
-afterEach(async () => {
-  for (const socket of sockets.splice(0)) socket.terminate();
-  await Promise.all(running.splice(0).map(example => example.dispose()));
-});
 
 /** Starts an example; it ends with the test. */
 export async function start(name: string, environment?: Readonly<Record<string, string>>): Promise<ExampleProcess> {
   const example = new ExampleProcess(name, environment);
-  running.push(example);
+  // Not `afterEach`, which a module that files share would say for the first of them alone.
+  onTestFinished(() => example.dispose());
   await example.start();
   return example;
 }
@@ -28,7 +21,7 @@ export function connect(
   const socket = new WebSocket(example.url(path).replace('http', 'ws'), { origin: example.origin, ...options });
   // Whoever waits for the error has a listener of their own.
   socket.on('error', () => {});
-  sockets.push(socket);
+  onTestFinished(() => socket.terminate());
   return socket;
 }
 
