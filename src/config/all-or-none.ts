@@ -1,3 +1,4 @@
+import { KEPT_IN_SESSION } from './auth-rules.ts';
 import { broughtManager } from './brought-manager.ts';
 import type { ApplicationConfig, Config, PolicyConfig, RouteConfig } from './config.ts';
 import { type BrokenRule, title } from './fields.ts';
@@ -8,9 +9,6 @@ interface Use {
   readonly route: RouteConfig;
   readonly isProtected: boolean;
 }
-
-/** Types of schemes whose users the session itself keeps: they are known on every route of it. */
-const KEPT_IN_SESSION: readonly string[] = ['session', 'form', 'oidc'];
 
 /**
  * A session belongs to the user that a protected route has found. Where users show who they are with each request, a

@@ -6,7 +6,7 @@ import { brokenOidc, brokenProviders } from './oidc-rules.ts';
 import { brokenTokens } from './token-rules.ts';
 
 /** Types of schemes whose users a session keeps. */
-const KEPT_IN_SESSION: readonly unknown[] = ['session', 'form', 'oidc'];
+export const KEPT_IN_SESSION: readonly unknown[] = ['session', 'form', 'oidc'];
 
 /** What of policies concerns users: the nearest word counts for each. */
 interface UsersOf {
