@@ -138,7 +138,7 @@ describe('holdfast check', () => {
       expect([code, stderr]).toEqual([1, '']);
       const start = (index: number, name: string, file = name) =>
         `holdfast.config.ts: routes[${index}].endpoint: endpoint /${name}: the handlers of /${file}.ts`;
-      const callbacks = 'onOpen, onMessage, onFragment, onPing, onPong, onTimeout, onError, onClose';
+      const callbacks = 'onOpen, onMessage, onFragment, onPing, onPong, onAuthExpiring, onTimeout, onError, onClose';
       expect(lines).toEqual([
         `${start(1, 'missing')} cannot be loaded: there is no such file`,
         `${start(2, 'throws')} cannot be loaded: no prices (/throws.ts:3)`,

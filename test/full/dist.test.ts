@@ -33,11 +33,12 @@ beforeAll(async () => {
   const [{ filename, files: entries }]: [{ filename: string; files: { path: string }[] }] = JSON.parse(packed);
   tarball = join(project, filename);
   files = new Set(entries.map(({ path }) => path));
-  const { devDependencies } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'));
+  const { dependencies, devDependencies } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'));
+  const versions = { ...dependencies, ...devDependencies };
   await writeFile(join(project, 'package.json'), JSON.stringify({ private: true, type: 'module' }));
   // What the programs of the guides use beside it; `jose` verifies assertions.
   const frameworks = ['express', '@types/express', 'fastify', 'hono', '@hono/node-server', 'socket.io'];
-  const others = ['@types/node', 'jose', ...frameworks].map(name => `${name}@${devDependencies[name]}`);
+  const others = ['@types/node', 'jose', ...frameworks].map(name => `${name}@${versions[name]}`);
   await run('npm', ['install', '--prefer-offline', '--no-audit', '--no-fund', `./${filename}`, ...others], {
     cwd: project,
   });
