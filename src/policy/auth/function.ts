@@ -1,7 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import type { Awaitable } from '../../base/awaitable.ts';
 import type { Clock } from '../../base/clock.ts';
-import { setDeadline } from '../../base/deadlines.ts';
 import type { Logger } from '../../base/logger.ts';
 import { kindOf } from '../../base/options.ts';
 import type { ClientCertificate } from '../../http/client-certificate.ts';
@@ -10,6 +9,7 @@ import type { RequestHead } from '../../http/request-head.ts';
 import type { CredentialPlace } from '../../http/without-credentials.ts';
 import { isTooLongUserName } from '../../session/identity/owner.ts';
 import { challengeOf } from './challenge.ts';
+import { inTime } from './in-time.ts';
 import { type RoleSource, withRolesOfNow } from './roles.ts';
 import type { Challenge, Principal, RequestScheme, Verdict } from './scheme.ts';
 import { authUnavailable } from './unavailable.ts';
@@ -76,7 +76,8 @@ export class FunctionScheme implements RequestScheme {
 
   async authenticate(head: RequestHead): Promise<Verdict> {
     try {
-      const found = await this.#inTime(requestOf(head));
+      const { authenticate, clock, timeoutMs } = this.#options;
+      const found = await inTime(clock, timeoutMs, () => authenticate(requestOf(head)));
       if (found === undefined) return { kind: 'absent' };
       if (found === false) return { kind: 'rejected', reason: 'a function has refused the credentials' };
       const principal = this.#principalOf(found);
@@ -101,17 +102,6 @@ export class FunctionScheme implements RequestScheme {
 
   challenge(): Challenge {
     return { header: this.#options.challenge ?? challengeOf('Custom', this.name) };
-  }
-
-  #inTime(request: AuthenticatedRequest): Promise<FoundUser | false | undefined> {
-    const { authenticate, clock, timeoutMs } = this.#options;
-    return new Promise((resolve, reject) => {
-      const deadline = setDeadline(clock, timeoutMs, () => reject(new Error(`no answer within ${timeoutMs} ms`)));
-      const run = async () => authenticate(request);
-      run()
-        .finally(() => deadline?.clear())
-        .then(resolve, reject);
-    });
   }
 
   #principalOf(found: FoundUser): Principal {

@@ -1,21 +1,11 @@
+import { preferredLanguage } from '../../http/language.ts';
+
 /** The languages of our own pages. */
 export type PageLanguage = 'en' | 'ja';
 
-const LANGUAGES: readonly string[] = ['en', 'ja'] satisfies PageLanguage[];
-
-/** What a client prefers of them by `Accept-Language` (RFC 9110 §12.5.4); English where it says nothing. */
-export function pageLanguage(acceptLanguage = ''): PageLanguage {
-  const ranked = acceptLanguage
-    .slice(0, 512)
-    .split(',')
-    .map(part => {
-      const [range = '', ...parameters] = part.trim().toLowerCase().split(';');
-      const quality = parameters.map(text => /^\s*q=([\d.]+)\s*$/.exec(text)?.[1]).find(text => text !== undefined);
-      return { language: range.split('-')[0]!, quality: Number(quality ?? 1) };
-    })
-    .filter(({ language, quality }) => LANGUAGES.includes(language) && quality > 0)
-    .sort((one, other) => other.quality - one.quality);
-  return (ranked[0]?.language ?? 'en') as PageLanguage;
+/** What a client prefers of them by `Accept-Language`. */
+export function pageLanguage(acceptLanguage: string | undefined): PageLanguage {
+  return preferredLanguage<PageLanguage>(acceptLanguage, ['en', 'ja']);
 }
 
 /** Of every page: kept by nobody, in no frame, without anything that it would have to load. */
@@ -40,9 +30,4 @@ ${head}
 <h1>${title}</h1>
 ${content}
 `;
-}
-
-/** Text that is no markup, in content and in attributes with quotes. */
-export function toText(text: string): string {
-  return text.replace(/[&<>"']/g, character => `&#${character.charCodeAt(0)};`);
 }

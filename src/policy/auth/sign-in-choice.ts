@@ -1,4 +1,5 @@
-import { type PageLanguage, pageLanguage, pageOf, toText } from './page-frame.ts';
+import { toText } from '../../http/html-text.ts';
+import { type PageLanguage, pageLanguage, pageOf } from './page-frame.ts';
 
 /** A way to sign in, as a page offers it. */
 export interface SignInChoice {

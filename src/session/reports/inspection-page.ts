@@ -1,3 +1,4 @@
+import { toText } from '../../http/html-text.ts';
 import type { SessionInfo } from '../session-info.ts';
 import type { SessionMinute } from './history.ts';
 import type { SessionStatistics } from './statistics.ts';
@@ -132,8 +133,4 @@ function counters(value: object, prefix = ''): [string, string][] {
 function time(ms: number): string {
   if (Number.isNaN(new Date(ms).getTime())) return 'never'; // no calendar goes so far
   return new Date(ms).toISOString().replace('T', ' ').slice(0, 19);
-}
-
-function toText(text: string): string {
-  return text.replace(/[&<>"']/g, character => `&#${character.charCodeAt(0)};`);
 }

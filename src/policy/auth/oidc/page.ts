@@ -1,5 +1,6 @@
+import { toText } from '../../../http/html-text.ts';
 import { RETRY_AFTER_S } from '../../../http/refusal.ts';
-import { PAGE_HEADERS, type PageLanguage, pageLanguage, pageOf, toText } from '../page-frame.ts';
+import { PAGE_HEADERS, type PageLanguage, pageLanguage, pageOf } from '../page-frame.ts';
 
 /** Why a user has not been signed in, as far as they may know. */
 export type SignInFailure = 'denied' | 'failed' | 'over' | 'unavailable';

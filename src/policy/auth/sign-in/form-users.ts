@@ -1,12 +1,12 @@
 import type { Awaitable } from '../../../base/awaitable.ts';
 import type { Clock } from '../../../base/clock.ts';
-import { setDeadline } from '../../../base/deadlines.ts';
 import type { Logger } from '../../../base/logger.ts';
 import { kindOf } from '../../../base/options.ts';
 import { CONTROL, LONGEST_PASSWORD, LONGEST_USER_NAME } from '../../../http/basic-credentials.ts';
 import type { KeyRing } from '../../../session/identity/key-ring.ts';
 import { KEY_ID_LENGTH } from '../../../session/identity/key-ring.ts';
 import { isTooLongUserName } from '../../../session/identity/owner.ts';
+import { inTime } from '../in-time.ts';
 import type { PasswordUsers } from '../passwords/password-users.ts';
 
 /** A user whose name and password a function has found right. */
@@ -107,7 +107,8 @@ export class FunctionFormUsers implements FormUsers {
 
   async login(name: string, password: string, clientAddress: string): Promise<FormLogin> {
     try {
-      const found = await this.#inTime(name, password, clientAddress);
+      const { clock, timeoutMs, verify } = this.#options;
+      const found = await inTime(clock, timeoutMs, () => verify(name, password, { clientAddress }));
       if (found === false || found === undefined) return { wrong: 'a function has refused name and password' };
       return found === true ? { name, groups: [] } : checked(found, name);
     } catch (error) {
@@ -123,17 +124,6 @@ export class FunctionFormUsers implements FormUsers {
 
   isCurrent(): boolean {
     return true;
-  }
-
-  #inTime(name: string, password: string, clientAddress: string): Promise<VerifiedUser | boolean | undefined> {
-    const { verify, clock, timeoutMs } = this.#options;
-    return new Promise((resolve, reject) => {
-      const deadline = setDeadline(clock, timeoutMs, () => reject(new Error(`no answer within ${timeoutMs} ms`)));
-      const run = async () => verify(name, password, { clientAddress });
-      run()
-        .finally(() => deadline?.clear())
-        .then(resolve, reject);
-    });
   }
 }
 

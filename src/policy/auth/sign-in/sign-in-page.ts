@@ -1,7 +1,6 @@
 import { hash } from 'node:crypto';
-import { preferredLanguage } from '../../../http/language.ts';
-
-export type Language = 'en' | 'ja';
+import { toText } from '../../../http/html-text.ts';
+import { type PageLanguage, pageLanguage } from '../page-frame.ts';
 
 /** What a page says besides its form. */
 export type Message = 'failed' | 'expired' | 'busy' | 'too-many' | 'signed-out';
@@ -32,7 +31,7 @@ const TEXTS = {
     'signed-out': 'サインアウトしました。',
   },
 } as const satisfies Record<
-  Language,
+  PageLanguage,
   Record<Message | 'signIn' | 'signOut' | 'user' | 'password' | 'remember', string>
 >;
 
@@ -100,7 +99,7 @@ export class SignInPages {
       readonly headers?: Readonly<Record<string, string>>;
     },
   ): Response {
-    const language = preferredLanguage<Language>(acceptLanguage, ['en', 'ja']);
+    const language = pageLanguage(acceptLanguage);
     const texts = TEXTS[language];
     const { title = form.kind === 'sign-in' ? texts.signIn : texts.signOut, style = STYLE } = this.#theme();
     const isProblem = message !== 'signed-out';
@@ -112,14 +111,14 @@ export class SignInPages {
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
 <meta name="robots" content="noindex">
-<title>${escaped(title)}</title>
+<title>${toText(title)}</title>
 <style>${style}</style>
 </head>
 <body>
 <main>
-<h1>${escaped(title)}</h1>
-${said}<form method="post" action="${escaped(form.action)}">
-<input type="hidden" name="token" value="${escaped(form.token)}">
+<h1>${toText(title)}</h1>
+${said}<form method="post" action="${toText(form.action)}">
+<input type="hidden" name="token" value="${toText(form.token)}">
 ${fields}
 </form>
 </main>
@@ -135,12 +134,12 @@ ${fields}
 
 function signInFields(
   { next, canBeRemembered }: SignInForm,
-  texts: (typeof TEXTS)[Language],
+  texts: (typeof TEXTS)[PageLanguage],
   message: Message | undefined,
 ): string {
   const about = message === 'failed' ? ' aria-describedby="message"' : '';
   return [
-    ...(next === undefined ? [] : [`<input type="hidden" name="next" value="${escaped(next)}">`]),
+    ...(next === undefined ? [] : [`<input type="hidden" name="next" value="${toText(next)}">`]),
     `<label for="user">${texts.user}</label>`,
     `<input id="user" name="j_username" autocomplete="username" autocapitalize="none" spellcheck="false" required${about}>`,
     `<label for="password">${texts.password}</label>`,
@@ -172,8 +171,4 @@ function pageHeaders(style: string): Record<string, string> {
     'Referrer-Policy': 'same-origin',
     'Cache-Control': 'no-store',
   };
-}
-
-function escaped(text: string): string {
-  return text.replace(/[&<>"']/g, character => `&#${character.charCodeAt(0)};`);
 }
