@@ -1,16 +1,13 @@
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createServer, defineEndpoint, type Server } from 'holdfast';
-import { type Browser, chromium, type Page } from 'playwright-core';
+import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-
-const executablePath = process.env.HOLDFAST_CHROMIUM ?? '/usr/bin/chromium';
-const isMissing = !existsSync(executablePath);
-if (isMissing && process.env.HOLDFAST_REQUIRE_SERVICES) throw new Error(`no browser at ${executablePath}`);
+import { isBrowserMissing, launchBrowser } from '../services/browser.ts';
 
 interface Sent {
   readonly method?: string;
@@ -19,7 +16,7 @@ interface Sent {
   readonly body?: string;
 }
 
-describe.skipIf(isMissing)('a front end on another origin, in a real browser', () => {
+describe.skipIf(isBrowserMissing)('a front end on another origin, in a real browser', () => {
   const folder = mkdtempSync(join(tmpdir(), 'holdfast-cors-browser-'));
   const stack = new AsyncDisposableStack();
   let api: string;
@@ -87,13 +84,7 @@ describe.skipIf(isMissing)('a front end on another origin, in a real browser', (
     await server.start();
     stack.defer(() => server.stop({ drain: 0 }));
     api = server.urls[0]!.replace('127.0.0.1', 'localhost');
-    browser = await chromium.launch({
-      executablePath,
-      args: [
-        ...['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking'],
-        ...['--disable-component-update', '--disable-sync'],
-      ],
-    });
+    browser = await launchBrowser();
     stack.defer(() => browser.close());
   });
   afterAll(async () => {

@@ -1,18 +1,15 @@
-import { existsSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createServer, defineEndpoint, type Server } from 'holdfast';
-import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core';
+import type { Browser, BrowserContext, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-
-const executablePath = process.env.HOLDFAST_CHROMIUM ?? '/usr/bin/chromium';
-const isMissing = !existsSync(executablePath);
-if (isMissing && process.env.HOLDFAST_REQUIRE_SERVICES) throw new Error(`no browser at ${executablePath}`);
+import { isBrowserMissing, launchBrowser } from '../services/browser.ts';
 
 /** `secret`, by `htpasswd -nbB -C 5`. */
 const ALICE = 'alice:$2y$05$R/8oV0aQRJ//LwXLLX.q7.jdGdst/sKSkZPbNbiX4tfqLVIWlqsEW\n';
 
-describe.skipIf(isMissing)('a login on a page, in a real browser', () => {
+describe.skipIf(isBrowserMissing)('a login on a page, in a real browser', () => {
   const folder = mkdtempSync(join(tmpdir(), 'holdfast-form-browser-'));
   const file = join(folder, 'users');
   const stack = new AsyncDisposableStack();
@@ -84,13 +81,7 @@ describe.skipIf(isMissing)('a login on a page, in a real browser', () => {
     await server.start();
     stack.defer(() => server.stop({ drain: 0 }));
     base = server.urls[0]!.replace('127.0.0.1', 'localhost');
-    browser = await chromium.launch({
-      executablePath,
-      args: [
-        ...['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking'],
-        ...['--disable-component-update', '--disable-sync'],
-      ],
-    });
+    browser = await launchBrowser();
     stack.defer(() => browser.close());
   });
   afterAll(async () => {

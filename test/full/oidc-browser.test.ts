@@ -1,22 +1,19 @@
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Config, createServer, defineEndpoint, type Server } from 'holdfast';
-import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core';
+import type { Browser, BrowserContext, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { WebSocketServer } from 'ws';
+import { isBrowserMissing, launchBrowser } from '../services/browser.ts';
 import { freePort } from '../services/free-port.ts';
 import { CLIENT_ID, CLIENT_SECRET, OidcProvider } from '../services/oidc-provider.ts';
 
-const executablePath = process.env.HOLDFAST_CHROMIUM ?? '/usr/bin/chromium';
-const isMissing = !existsSync(executablePath);
-if (isMissing && process.env.HOLDFAST_REQUIRE_SERVICES) throw new Error(`no browser at ${executablePath}`);
-
 const HTML = { headers: { 'Content-Type': 'text/html' } };
 
-describe.skipIf(isMissing)('OpenID Connect in a real browser, with the pages of a real provider', () => {
+describe.skipIf(isBrowserMissing)('OpenID Connect in a real browser, with the pages of a real provider', () => {
   const folder = mkdtempSync(join(tmpdir(), 'holdfast-oidc-browser-'));
   const stack = new AsyncDisposableStack();
   let origin: string;
@@ -36,13 +33,7 @@ describe.skipIf(isMissing)('OpenID Connect in a real browser, with the pages of 
     backend = new WebSocketServer({ port: 0, host: '127.0.0.1' });
     await once(backend, 'listening');
     stack.defer(() => void backend.close());
-    browser = await chromium.launch({
-      executablePath,
-      args: [
-        ...['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking'],
-        ...['--disable-component-update', '--disable-sync'],
-      ],
-    });
+    browser = await launchBrowser();
     stack.defer(() => browser.close());
   });
   afterAll(async () => {

@@ -1,22 +1,19 @@
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { createServer, defineEndpoint, type Server } from 'holdfast';
-import { type Browser, chromium, type Page } from 'playwright-core';
+import type { Browser, Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { WebSocket as Client, WebSocketServer } from 'ws';
+import { isBrowserMissing, launchBrowser } from '../services/browser.ts';
 import { OidcIssuer } from '../services/oidc-issuer.ts';
 
 const run = promisify(execFile);
-const executablePath = process.env.HOLDFAST_CHROMIUM ?? '/usr/bin/chromium';
-const isMissing = !existsSync(executablePath);
-if (isMissing && process.env.HOLDFAST_REQUIRE_SERVICES) throw new Error(`no browser at ${executablePath}`);
-
 const SIGNED = 'https://jwt.example';
 
 let folder: string;
@@ -143,7 +140,7 @@ describe('tokens of oidc-provider', () => {
   });
 });
 
-describe.skipIf(isMissing)('a page with a token, in a real browser', () => {
+describe.skipIf(isBrowserMissing)('a page with a token, in a real browser', () => {
   let browser: Browser;
   let page: Page;
   beforeAll(async () => {
@@ -152,13 +149,7 @@ describe.skipIf(isMissing)('a page with a token, in a real browser', () => {
     });
     await once(site.listen(0, '127.0.0.1'), 'listening');
     stack.defer(() => void site.close());
-    browser = await chromium.launch({
-      executablePath,
-      args: [
-        ...['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking'],
-        ...['--disable-component-update', '--disable-sync'],
-      ],
-    });
+    browser = await launchBrowser();
     page = await browser.newPage();
     await page.goto(`http://127.0.0.1:${(site.address() as AddressInfo).port}`);
   });
