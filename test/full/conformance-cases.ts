@@ -26,17 +26,21 @@ export const arePresent: boolean = existsSync(join(folder, 'autobahn-replay.mjs'
 if (!arePresent)
   console.log(`conformance cases not found in ${folder}: skipped; set HOLDFAST_CONFORMANCE to their folder`);
 
+/** What the client says of a server that did not close in time: without a close frame, or without the end of TCP. */
+const LATE = new Set(['UNCLEAN', 'SERVER DID NOT DROP TCP']);
+
 /**
  * What a server makes of a group of cases.
  *
- * The client has a second for the close frame of the server, and may itself be busy for longer with another case of
- * megabytes on a small machine. What came too late is therefore tried again, alone.
+ * The client has a second for the close frame of the server and another for the end of the connection, and may itself
+ * be busy for longer with another case of megabytes on a small machine. What came too late is therefore tried again,
+ * alone.
  *
  * @param url Of the echo, `http:`.
  */
 export async function replay(url: string, args: readonly string[]): Promise<Result[]> {
   const results = await run(url, args);
-  const late = results.filter(({ close }) => close === 'UNCLEAN').map(({ id }) => id);
+  const late = results.filter(({ close }) => LATE.has(close)).map(({ id }) => id);
   if (late.length === 0 || late.length === results.length) return results;
   const again = new Map(
     (await run(url, [late.join(','), '--count', '50', '--jobs', '1'])).map(result => [result.id, result]),
