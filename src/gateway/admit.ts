@@ -79,7 +79,7 @@ interface Routed {
   readonly params: Readonly<Record<string, string>>;
   /** What a prefix pattern left over of the path. */
   readonly rest: string;
-  /** A one-time ticket that stood in its query, where its route takes some. */
+  /** A one-time ticket that a handshake shows in its query, where its route takes some. */
   readonly ticket?: string | undefined;
 }
 
@@ -224,7 +224,8 @@ function findRoute(head: RequestHead, router: Router<Route>): Routed | Refusal {
 
 /** Nothing that comes after it sees the ticket: no log, no handler, no backend. */
 function takeTicket(found: Routed, request: IncomingMessage): Routed {
-  return found.route.tickets ? { ...found, ...takeQueryTicket(found.head, request) } : found;
+  const { head, route } = found;
+  return { ...found, ...takeQueryTicket(head, request, route.tickets !== undefined && head.isUpgrade) };
 }
 
 /** A preflight is a question for the route of the request that it asks for, when that takes such questions. */
@@ -321,7 +322,7 @@ function joined(constraint: Constraint | undefined, ofRoute: Authentication | un
 /** By what the request itself shows, before any store is asked. What was shown is not for the target. */
 async function authenticate(constrained: Constrained, security: SecurityEvents): Promise<Authenticated | Refusal> {
   const { head, ticket, authentication } = constrained;
-  if (ticket !== undefined && head.isUpgrade) return redeemTicket(constrained, ticket, security);
+  if (ticket !== undefined) return redeemTicket(constrained, ticket, security);
   if (!authentication) return { ...constrained, shown: undefined };
   const shown = await authentication.authenticate(head);
   if (isRefusal(shown)) return shown;

@@ -4,6 +4,7 @@ import { toError } from '../base/errors.ts';
 import { LINES_DROPPED, type Logger, sidPrefix } from '../base/logger.ts';
 import { isSecurityEvent } from '../base/security-events.ts';
 import type { LogConfig } from '../config/config.ts';
+import { withoutSocketTickets } from '../http/query-ticket.ts';
 import { withoutTickets } from '../session/identity/ticket.ts';
 import type { LineRank, LineSink, OutputListener } from './line-output.ts';
 import { standardError, standardOutput } from './standard-output.ts';
@@ -249,9 +250,9 @@ function isSecretName(name: string): boolean {
  */
 function withoutSecrets(target: string): string {
   // RFC 3986 §3.2.1: in a target with a scheme it stands before the host.
-  const text = withoutTickets(target.replace(/^([a-z][a-z\d+.-]*:\/\/)[^/?#]*@/i, '$1***@')).replaceAll(
-    /;([^=;/?#&]*)=[^;/?#&]*/g,
-    (parameter, name) => (isSecretName(name) ? `;${name}=***` : parameter),
+  const hidden = withoutSocketTickets(target.replace(/^([a-z][a-z\d+.-]*:\/\/)[^/?#]*@/i, '$1***@'));
+  const text = withoutTickets(hidden).replaceAll(/;([^=;/?#&]*)=[^;/?#&]*/g, (parameter, name) =>
+    isSecretName(name) ? `;${name}=***` : parameter,
   );
   return /[?#]/.test(text) ? text.replaceAll(/([&#]?)([^&#]+)/g, withoutSecret) : text;
 }

@@ -141,6 +141,14 @@ test('a session ticket is written nowhere, wherever in a URL it is', () => {
   expect(JSON.parse(line!).target).toBe('/in%3Bholdfast=v1.***?next=/cart;holdfast=v1.***');
 });
 
+test('neither is a ticket for a WebSocket, whatever its parameter is called', () => {
+  const ticket = `holdfast-${'x'.repeat(43)}`;
+  const target = `/socket?a=${ticket}&next=%2Fsocket%3Fticket%3D${ticket}`;
+  const [line] = written({ access: 'json' }, log => log.request({ ...request, target, referer: `http://a${target}` }));
+  expect(line).not.toContain('xxx');
+  expect(JSON.parse(line!).target).toBe('/socket?a=holdfast-***&next=%2Fsocket%3Fticket%3Dholdfast-***');
+});
+
 test.each(['?key', '?sid=', 'key', '&key', '?', ';sid', ';', ';='])(
   'a URL that repeats %j costs no time to write',
   part => {

@@ -93,7 +93,7 @@ describe.each(wires)('over %s', wire => {
       'no-store',
       ORIGIN,
     ]);
-    expect(JSON.parse(body)).toEqual({ ticket: expect.stringMatching(/^[\w-]{43}$/), expiresIn: 10 });
+    expect(JSON.parse(body)).toEqual({ ticket: expect.stringMatching(/^holdfast-[\w-]{43}$/), expiresIn: 10 });
     const opened = await open(`/socket?room=1&ticket=${ticket}&x=2`);
     expect([opened.status, opened.headers['x-who']]).toEqual([101, 'alice ?room=1&x=2']);
     expect((await open(`/socket?ticket=${ticket}`)).status).toBe(401);
@@ -119,6 +119,41 @@ describe.each(wires)('over %s', wire => {
   });
 });
 
+describe('in plain requests of a route with tickets', () => {
+  const ANSWER = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok';
+  const targetOf = async (path: string, headers: Record<string, string> = {}) => {
+    backend.requests.length = 0;
+    backend.answer = () => ANSWER;
+    const { status } = await ask(server, 'http/1', { path, headers: { 'X-Key': 'alice', ...headers } });
+    expect(status).toBe(200);
+    return /^GET (\S+)/.exec(backend.requests[0]!)![1];
+  };
+
+  test.each(['?ticket=A-17&x=1', '?ticket', '?TICKET=1&ticket=2', '?q=%74icket&ticket=a%20b', '?a=holdfast-x&ticket='])(
+    'the application keeps its own %s',
+    async query => expect(await targetOf(`/app/x${query}`)).toBe(`/app/x${query}`),
+  );
+
+  test('a ticket of ours reaches no backend, in whatever parameter, and stays good for its handshake', async () => {
+    const { ticket } = await ticketFor('/app', { 'X-Key': 'alice' });
+    expect(await targetOf(`/app/x?a=1&ticket=${ticket}&b=2`)).toBe('/app/x?a=1&b=2');
+    for (const name of ['TICKET', '%74icket', 'x']) expect(await targetOf(`/app/x?${name}=${ticket}`)).toBe('/app/x');
+    expect(await targetOf(`/app/x?ticket=mine&ticket=${ticket}`)).toBe('/app/x?ticket=mine');
+    await targetOf('/app/x', { Referer: `https://public.example/p?ticket=${ticket}&ticket=mine` });
+    expect(backend.requests[0]).toMatch(/^Referer: https:\/\/public\.example\/p\?ticket=mine\r$/m);
+    backend.answer = () => 'HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n';
+    const headers = { Origin: ORIGIN };
+    expect((await knock(server, 'http/1', { path: `/app/c?ticket=${ticket}`, headers })).status).toBe(503);
+  });
+
+  test('nor does it where a route takes none', async () => {
+    const { ticket } = await ticketFor('/app', { 'X-Key': 'alice' });
+    await server.close();
+    await start({ routes: [{ path: '/app/*', upstream: 'app' }] });
+    expect(await targetOf(`/app/x?ticket=${ticket}&ticket=mine`)).toBe('/app/x?ticket=mine');
+  });
+});
+
 describe('a ticket', () => {
   const open = (path: string, headers: Record<string, string> = { Origin: ORIGIN }) =>
     knock(server, 'http/1', { path, headers });
@@ -139,6 +174,19 @@ describe('a ticket', () => {
     expect(log.all.filter(({ fields }) => fields.event === 'login-failed')).toMatchObject([
       { fields: { scheme: 'ticket' } },
     ]);
+  });
+
+  test('may be shown with an escaped name or value, and not in another parameter or in other letters', async () => {
+    const shownBy = async (query: (ticket: string) => string) => {
+      const { ticket } = await ticketFor('/socket', { 'X-Key': 'alice' });
+      return (await open(`/socket?${query(ticket)}`)).status;
+    };
+    expect(await shownBy(ticket => `%74icket=${ticket}`)).toBe(101);
+    expect(await shownBy(ticket => `ticket=${ticket.replace('-', '%2D')}`)).toBe(101);
+    expect(await shownBy(ticket => `TICKET=${ticket}`)).toBe(401);
+    expect(await shownBy(ticket => `token=${ticket}`)).toBe(401);
+    expect(await shownBy(ticket => `ticket=${ticket}&%74icket=mine`)).toBe(401);
+    expect(await shownBy(ticket => `ticket=${ticket}&TICKET=mine`)).toBe(101);
   });
 
   test('is over after 10 s', async () => {

@@ -1,6 +1,7 @@
 import { createCipheriv, createDecipheriv, hash, hkdfSync, randomBytes } from 'node:crypto';
 import type { Clock } from '../../base/clock.ts';
 import { RecentMap } from '../../base/recent-map.ts';
+import { isSocketTicket, SOCKET_TICKET_PREFIX } from '../../http/query-ticket.ts';
 import type { Ledger } from '../../session/ledger.ts';
 import type { Principal } from './scheme.ts';
 
@@ -29,7 +30,6 @@ export interface SocketTicketsOptions {
 /** Tickets of one user or session within the time that one is good for: enough for any page, and few for a ledger. */
 const MAX_ISSUED = 30;
 const MAX_HOLDERS = 10_000;
-const TICKET = /^[\w-]{43}$/;
 
 /**
  * One-time tickets for WebSockets, as browsers cannot set headers on a handshake: a request that has shown who it is from gets one, and
@@ -56,7 +56,7 @@ export class SocketTickets {
    */
   async issue(facts: TicketFacts): Promise<string | undefined> {
     if (!this.#mayHave(facts.session?.sid ?? `${facts.principal?.scheme} ${facts.principal?.name}`)) return undefined;
-    const ticket = randomBytes(32).toString('base64url');
+    const ticket = SOCKET_TICKET_PREFIX + randomBytes(32).toString('base64url');
     const iv = randomBytes(12);
     const cipher = createCipheriv('aes-256-gcm', keyOf(ticket), iv);
     const text = Buffer.concat([cipher.update(JSON.stringify(facts)), cipher.final()]);
@@ -75,7 +75,7 @@ export class SocketTickets {
     ticket: string,
     { origin, route }: Pick<TicketFacts, 'origin' | 'route'>,
   ): Promise<TicketFacts | undefined> {
-    if (!TICKET.test(ticket)) return undefined;
+    if (!isSocketTicket(ticket)) return undefined;
     const value = await this.#ledger.take(nameOf(ticket));
     if (value === undefined) return undefined;
     const facts = decrypted(Buffer.from(value, 'base64url'), ticket);
