@@ -107,6 +107,8 @@ interface Constrained extends Metered {
 /** A request of whom it has shown itself, where a user is asked for. */
 interface Authenticated extends Constrained {
   readonly shown: Principal | undefined;
+  /** What it has shown is not good: the answer, where its session does not know who it is. */
+  readonly rejection?: Refusal | undefined;
   /** By a one-time ticket: the session that it is for. */
   readonly ticketSession?: ShownSession | undefined;
 }
@@ -326,7 +328,8 @@ async function authenticate(constrained: Constrained, security: SecurityEvents):
   if (!authentication) return { ...constrained, shown: undefined };
   const shown = await authentication.authenticate(head);
   if (isRefusal(shown)) return shown;
-  return { ...constrained, head: withoutCredentials(head, authentication.takenPlaces), shown };
+  const { principal, rejection } = shown;
+  return { ...constrained, head: withoutCredentials(head, authentication.takenPlaces), shown: principal, rejection };
 }
 
 /** What the request for the ticket has shown counts as shown by the handshake. */
@@ -448,7 +451,7 @@ async function identify(held: Held): Promise<Identified | Refusal> {
   const { authentication } = held;
   if (!authentication || held.shown) return { ...held, principal: held.shown };
   try {
-    const principal = await authentication.identify(held.head, held.held?.session?.owner);
+    const principal = await authentication.identify(held.head, held.held?.session?.owner, held.rejection);
     if (!isRefusal(principal)) return { ...held, principal };
     held.held?.[Symbol.dispose]();
     return principal;

@@ -9,7 +9,7 @@ import WebSocket, { WebSocketServer } from 'ws';
 import type { Config, RouteConfig } from '../../src/config/config.ts';
 import { checkTokenFiles } from '../../src/server/assembly/check-token-files.ts';
 import { AUDIENCE, claimsAt, ISSUER, IssuerServer, jwks, sign, signingKey } from '../policy/auth/issuer.ts';
-import { ask, Lines, WiredServer, wires } from './wires.ts';
+import { ask, knock, Lines, WiredServer, wires } from './wires.ts';
 
 const KEY = signingKey('ES256');
 const SAFE = { origins: 'any' } as const;
@@ -121,6 +121,47 @@ test('an issuer whose keys cannot be fetched is 503 with Retry-After, also besid
     headers: { Authorization: `Bearer ${await token()}` },
   });
   expect([status, headers['retry-after']]).toEqual([503, '5']);
+});
+
+describe.each(wires)('over %s, beside a login that sessions keep', wire => {
+  const signIn: RouteConfig = {
+    path: '/in',
+    methods: ['POST'],
+    fetch: async request => {
+      await server.server.sessions.signIn(request, { name: 'bob', roles: [] });
+      return new Response('in');
+    },
+  };
+  const get = async (headers: Record<string, string>) => {
+    const { status, headers: answer, body } = await ask(server, wire, { path: '/who', headers });
+    return { status, challenge: answer['www-authenticate'], location: answer.location, body };
+  };
+  const EXPIRED = /^Bearer realm="api", error="invalid_token", .*it has expired/;
+
+  test('an expired token without a session is told to be expired, by requests and by handshakes', async () => {
+    await start({ ...jwt(), login: { type: 'session' } }, signIn);
+    const Authorization = `Bearer ${await token({ exp: 1 })}`;
+    expect(await get({ Authorization })).toMatchObject({ status: 401, challenge: expect.stringMatching(EXPIRED) });
+    expect(await get({})).toMatchObject({ status: 401, challenge: 'Bearer realm="api", Session realm="login"' });
+    const { status, headers } = await knock(server, wire, { path: '/endpoint', headers: { Authorization } });
+    expect([status, headers['www-authenticate']]).toEqual([401, expect.stringMatching(EXPIRED)]);
+    // A session that nobody has signed in to knows as little.
+    const Cookie = 'holdfast=x';
+    expect(await get({ Authorization, Cookie })).toMatchObject({
+      status: 401,
+      challenge: expect.stringMatching(EXPIRED),
+    });
+  });
+
+  test('with a session its user counts, and a person without one is led to the page to sign in on', async () => {
+    await start({ ...jwt({ cookie: 'token' }), login: { type: 'session', loginPage: '/sign-in' } }, signIn);
+    const { headers } = await ask(server, wire, { method: 'POST', path: '/in' });
+    const session = headers['set-cookie']!.split(';')[0]!;
+    const expired = `token=${await token({ exp: 1 })}`;
+    expect(JSON.parse((await get({ Cookie: `${session}; ${expired}` })).body)).toMatchObject({ name: 'bob' });
+    const person = { 'Sec-Fetch-Dest': 'document', 'Sec-Fetch-Mode': 'navigate' };
+    expect(await get({ ...person, Cookie: expired })).toMatchObject({ status: 302, location: '/sign-in' });
+  });
 });
 
 test('a token that a later scheme knows is no failed login, and one that none knows is one for each', async () => {

@@ -25,8 +25,13 @@ export interface AuthenticationOptions {
   readonly route: string;
 }
 
-/** Whom a request has shown by itself; undefined: nobody, and its session may know. */
-export type Shown = Principal | undefined;
+/** What a request has shown by itself. */
+export interface Shown {
+  /** Undefined: nobody, and its session may know. */
+  readonly principal: Principal | undefined;
+  /** It has shown something that is not good: the answer, where its session knows nobody either. */
+  readonly rejection?: Refusal | undefined;
+}
 
 /** Who may use a route: by which schemes they show who they are, and which roles they need. */
 export class Authentication {
@@ -78,7 +83,7 @@ export class Authentication {
   /**
    * Before any session is looked for: what the request itself shows.
    *
-   * @returns a user with a role that is needed; undefined where the session has to say; or a refusal: 401 (ERR_AUTH_REQUIRED
+   * @returns a user with a role that is needed; nobody where the session has to say; or a refusal: 401 (ERR_AUTH_REQUIRED
    * for nothing, ERR_AUTH_FAILED for what is not good) or 302 to a page to sign in on, 403 (ERR_AUTH_FORBIDDEN) for
    * missing roles, 503 (ERR_AUTH_UNAVAILABLE) where nobody can tell.
    */
@@ -87,7 +92,10 @@ export class Authentication {
     const inDoubt: (() => void)[] = [];
     for (const scheme of this.#byRequest) {
       const verdict = await scheme.authenticate(head);
-      if (verdict.kind === 'authenticated') return this.#mayUse(head, verdict.principal);
+      if (verdict.kind === 'authenticated') {
+        const principal = this.#mayUse(head, verdict.principal);
+        return isRefusal(principal) ? principal : { principal };
+      }
       if (verdict.kind === 'rejected') {
         const { reason, user, mayBeOfAnother } = verdict;
         const report = () => this.#report(head, 'login-failed', reason, { scheme: scheme.name, user });
@@ -103,28 +111,39 @@ export class Authentication {
     for (const report of inDoubt) report();
     // What the request shows cannot be judged: its session does not speak for it.
     if (failure !== undefined && failure !== 'rejected') return failure;
-    if (this.asksSession) return undefined;
-    return this.#challenge(head, failure === 'rejected');
+    if (failure === undefined && this.asksSession) return NOTHING_SHOWN;
+    const challenge = this.#challenge(head, failure === 'rejected');
+    // A program with an expired token is to learn that, and not that it has shown nothing.
+    return this.asksSession ? { principal: undefined, rejection: challenge } : challenge;
   }
 
   /**
    * The same of a user whom another request has shown, for which this one stands: undefined for one of a scheme that does
    * not count here.
    */
-  judgeShown(head: RequestHead, principal: Principal): Shown | Refusal {
+  judgeShown(head: RequestHead, principal: Principal): Principal | undefined | Refusal {
     const counts = this.#byRequest.some(({ name }) => name === principal.scheme);
     return counts ? this.#mayUse(head, principal) : undefined;
   }
 
-  /** Then, with the session: whom does it keep? @returns as `authenticate`. */
-  async identify(head: RequestHead, owner: SessionOwner | undefined): Promise<Principal | Refusal> {
+  /**
+   * Then, with the session: whom does it keep?
+   *
+   * @param rejection Of what the request has shown by itself.
+   * @returns as `authenticate`.
+   */
+  async identify(
+    head: RequestHead,
+    owner: SessionOwner | undefined,
+    rejection?: Refusal | undefined,
+  ): Promise<Principal | Refusal> {
     if (owner)
       for (const scheme of this.#bySession) {
         const principal = await recognized(scheme, owner);
         if (isRefusal(principal)) return principal;
         if (principal) return this.#mayUse(head, principal);
       }
-    return this.#challenge(head, false);
+    return rejection ?? this.#challenge(head, false);
   }
 
   #mayUse(head: RequestHead, principal: Principal): Principal | Refusal {
@@ -202,5 +221,7 @@ async function recognized(scheme: SessionScheme, owner: SessionOwner): Promise<P
   } catch (error) {
     if (error instanceof AuthUnavailable) return authUnavailable(error.message);
     throw error;
+const NOTHING_SHOWN: Shown = { principal: undefined };
+
   }
 }
