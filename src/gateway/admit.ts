@@ -309,15 +309,19 @@ function constrain(metered: Metered): Constrained | Refusal {
       if (refusal) return refusal;
     }
     // Whoever has to sign in has not yet.
-    if (!isPage) authentication = joined(constraint, authentication);
+    if (!isPage) authentication = joined(constraint, authentication, route);
   }
   return { ...metered, authentication };
 }
 
 /** Roles alone are asked of the users of the route, whoever finds them there: they never let in by another scheme. */
-function joined(constraint: Constraint | undefined, ofRoute: Authentication | undefined): Authentication | undefined {
-  const own = constraint?.authentication;
-  if (!own) return ofRoute;
+function joined(
+  constraint: Constraint | undefined,
+  ofRoute: Authentication | undefined,
+  { place }: Route,
+): Authentication | undefined {
+  if (!constraint?.authentication) return ofRoute;
+  const own = constraint.authentication.at(place);
   return ofRoute && !constraint.namesSchemes ? ofRoute.also(own) : own.also(ofRoute);
 }
 

@@ -64,6 +64,8 @@ export interface Route {
   readonly upgradePolicies: readonly Policy[];
   /** Who may use it. Default: everybody whom the policies let in. */
   readonly authentication?: Authentication | undefined;
+  /** Where users sign in that its constraints ask for. Left out: it has no sessions. */
+  readonly place?: SignInPlace | undefined;
   /** Those of the server and of the applications that it is in, the outermost first. */
   readonly constraints?: readonly Constraints[] | undefined;
   /** Handshakes may show one of these instead of what their headers would. */

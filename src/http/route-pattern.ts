@@ -103,6 +103,18 @@ export function readRoutePattern(source: string): RoutePattern | PatternFault {
   };
 }
 
+/** Is there a path that both match? */
+export function mayMeet(a: RoutePattern, b: RoutePattern): boolean {
+  const [short, long] = a.segments.length <= b.segments.length ? [a, b] : [b, a];
+  if (short.segments.length < long.segments.length && short.kind !== 'prefix') return false;
+  return short.segments.every((segment, index) => {
+    const other = long.segments[index]!;
+    if ('text' in segment && 'text' in other) return segment.text === other.text;
+    // A parameter is never empty, as is what stands behind a slash at the end.
+    return !('text' in segment && segment.text === '') && !('text' in other && other.text === '');
+  });
+}
+
 function readSegment(text: string): PatternSegment | PatternFault {
   if (text.includes('*')) return { fault: 'star', segment: text };
   if (/^\{.*\}$/.test(text)) return { fault: 'braces', segment: text };

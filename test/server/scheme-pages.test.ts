@@ -131,3 +131,73 @@ test('a login that a page of another site sends is taken by a page that expects 
   const post = (path: string) => ask(server, 'http/1', { method: 'POST', path, body: 'alice', headers });
   expect([(await post('/enter')).status, (await post('/callback')).status]).toEqual([403, 200]);
 });
+
+test('limits of the application whose sessions a page is for hold for it, and so do those around', async () => {
+  await start({
+    routes: [
+      { path: '/', ...WHO, policy: { auth: 'login' } },
+      {
+        mount: '/own',
+        policy: { auth: 'login', limits: { requestsPerAddress: '2/h' } },
+        application: {
+          session: {},
+          routes: [
+            { path: '/*', ...WHO },
+            { mount: '/inner', application: { session: {}, routes: [{ path: '/*', ...WHO }] } },
+          ],
+        },
+      },
+    ],
+  });
+  const status = async (path: string) => (await ask(server, 'http/1', { path })).status;
+  expect([await status('/own/enter'), await status('/own/inner/enter'), await status('/own/enter')]).toEqual([
+    200, 200, 429,
+  ]);
+  expect([await status('/own/inner/enter'), await status('/own/x'), await status('/enter')]).toEqual([429, 429, 200]);
+});
+
+describe('where only a constraint asks for a user who signs in', () => {
+  const constraints = [{ paths: ['/admin/*', '/own/*', '/shop/*'], auth: 'login' }];
+  const led = async (path: string, host?: string) => {
+    const { status, headers } = await ask(server, 'http/1', { path, headers: NAVIGATION, ...(host && { host }) });
+    return headers.location ?? status;
+  };
+
+  test('the page lies beside the sessions of the route, and a login there counts', async () => {
+    await start({
+      constraints,
+      routes: [
+        { path: '/*', ...WHO },
+        { mount: '/own', application: { session: {}, routes: [{ path: '/*', ...WHO }] } },
+        { mount: '/shop', application: { routes: [{ path: '/*', ...WHO }] } },
+        { mount: '/beside', application: { session: {}, routes: [{ path: '/*', ...WHO }] } },
+      ],
+    });
+    expect([await led('/admin/x'), await led('/shop/x'), await led('/own/x')]).toEqual([
+      '/enter',
+      '/enter',
+      '/own/enter',
+    ]);
+    const { headers } = await ask(server, 'http/1', { method: 'POST', path: '/own/enter', body: 'alice' });
+    const Cookie = cookieIn(headers)!;
+    expect((await ask(server, 'http/1', { path: '/own/x', headers: { Cookie } })).body).toBe('alice');
+    expect(await led('/beside/enter')).toBe(200);
+    expect((await ask(server, 'http/1', { path: '/beside/enter' })).body).toBe('');
+  });
+
+  test('the page is there on the hosts of the routes that it concerns', async () => {
+    await start({
+      constraints,
+      routes: [
+        { path: '/*', host: 'a.example', ...WHO },
+        { path: '/open', host: 'b.example', ...WHO },
+      ],
+    });
+    const status = async (host: string) => (await ask(server, 'http/1', { path: '/enter', host })).status;
+    expect([await led('/admin/x', 'a.example'), await status('a.example'), await status('b.example')]).toEqual([
+      '/enter',
+      200,
+      404,
+    ]);
+  });
+});

@@ -1,5 +1,6 @@
 import { laxPath } from '../../http/path-names.ts';
 import { matchingPath } from '../../http/path-readings.ts';
+import { mayMeet, parseRoutePattern, type RoutePattern } from '../../http/route-pattern.ts';
 import type { Authentication } from '../../policy/auth/authentication.ts';
 import type { Policy } from '../../policy/policy.ts';
 import { createRouter, type RoutedBy, type RouteEntry, type Router } from './router.ts';
@@ -22,6 +23,7 @@ export interface Constraint {
  * most specific one counts, alone.
  */
 export class Constraints {
+  readonly #entries: readonly RouteEntry<Constraint>[];
   readonly #router: Router<Constraint>;
   /** As a server sees them that is lax with names; undefined where two become one by that. */
   readonly #laxRouter: Router<readonly Constraint[]>;
@@ -29,9 +31,22 @@ export class Constraints {
   readonly asksSession: boolean;
 
   constructor(entries: readonly RouteEntry<Constraint>[]) {
+    this.#entries = entries;
     this.#router = createRouter(entries);
     this.#laxRouter = createRouter(laxEntries(entries));
     this.asksSession = entries.some(({ value }) => value.authentication?.asksSession);
+  }
+
+  /**
+   * Who may be asked for on paths of a route besides what it says itself.
+   *
+   * @param asksItself It asks for users: constraints with roles alone ask these.
+   */
+  usersOn(pattern: RoutePattern, asksItself: boolean): Authentication[] {
+    return this.#entries.flatMap(({ pattern: own, value: { authentication, namesSchemes } }) => {
+      if (!authentication || (asksItself && !namesSchemes)) return [];
+      return mayMeet(typeof own === 'string' ? parseRoutePattern(own) : own, pattern) ? [authentication] : [];
+    });
   }
 
   /** Undefined: nothing more is asked for. */

@@ -43,6 +43,7 @@ export class Authentication {
   readonly #roles: readonly ReadonlySet<string>[];
   readonly #also: readonly ReadonlySet<string>[];
   readonly #joined = new Map<Authentication, Authentication>();
+  readonly #elsewhere = new Map<SignInPlace | undefined, Authentication>();
   readonly #byRequest: readonly RequestScheme[];
   readonly #bySession: readonly SessionScheme[];
   readonly #place: SignInPlace | undefined;
@@ -68,6 +69,12 @@ export class Authentication {
   also(other: Authentication | undefined): Authentication {
     if (!other || other === this) return this;
     return getOrInsert(this.#joined, other, () => new Authentication(this.#options, [...this.#also, ...other.#roles]));
+  }
+
+  /** The same for a route whose sessions are elsewhere: there its users sign in. */
+  at(place: SignInPlace | undefined): Authentication {
+    if (place === this.#place) return this;
+    return getOrInsert(this.#elsewhere, place, () => new Authentication({ ...this.#options, place }, this.#also));
   }
 
   /** Cookies that the client gets with its answer, from what has found this user. */
@@ -214,6 +221,8 @@ export class Authentication {
   }
 }
 
+const NOTHING_SHOWN: Shown = { principal: undefined };
+
 /** @returns 503 where the scheme cannot tell. */
 async function recognized(scheme: SessionScheme, owner: SessionOwner): Promise<Principal | Refusal | undefined> {
   try {
@@ -221,7 +230,5 @@ async function recognized(scheme: SessionScheme, owner: SessionOwner): Promise<P
   } catch (error) {
     if (error instanceof AuthUnavailable) return authUnavailable(error.message);
     throw error;
-const NOTHING_SHOWN: Shown = { principal: undefined };
-
   }
 }

@@ -12,7 +12,7 @@ import { PasswordUsers } from './passwords/password-users.ts';
 import type { PasswordVerifier } from './passwords/password-verifier.ts';
 import type { RoleSource } from './roles.ts';
 import type { Challenge, Principal, SchemePage, SchemePageContext, SessionScheme, SignInPlace } from './scheme.ts';
-import { FormTokens, formOrigin } from './sign-in/form-token.ts';
+import { FormTokens, formCookies, formOrigin } from './sign-in/form-token.ts';
 import {
   FileFormUsers,
   type FormUser,
@@ -162,6 +162,10 @@ export class FormScheme implements SessionScheme {
       { path: paths.logout, methods: ['GET'], handle: async (_request, context) => this.#showLogout(context) },
       { path: paths.logout, methods: ['POST'], handle: (request, context) => this.#logout(request, context) },
     ];
+  }
+
+  ownCookies(place: SignInPlace): readonly string[] {
+    return formCookies(place);
   }
 
   #isCurrent(name: string, credential: string | undefined): boolean {

@@ -9,7 +9,7 @@ import type { SessionOwner } from '../../session/session.ts';
 import type { SecurityEvents } from '../security-events.ts';
 import { challengeOf } from './challenge.ts';
 import { clientSecretIn } from './introspection.ts';
-import { LoginRequests } from './oidc/login-request.ts';
+import { LoginRequests, loginCookies } from './oidc/login-request.ts';
 import { type Login, Logins } from './oidc/logins.ts';
 import { loginPath, OidcPages, type OidcPaths, type OidcPlace } from './oidc/pages.ts';
 import { Provider, SignInRefused, type Tokens } from './oidc/provider.ts';
@@ -187,6 +187,10 @@ export class OidcScheme implements SessionScheme {
       at,
     );
     return pages.all();
+  }
+
+  ownCookies(): readonly string[] {
+    return loginCookies(COOKIE);
   }
 
   challenge(head: RequestHead, place: SignInPlace | undefined): Challenge {

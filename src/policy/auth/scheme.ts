@@ -128,6 +128,8 @@ export interface SessionScheme extends SchemeBase {
   recognize(owner: SessionOwner): Awaitable<Principal | undefined>;
   /** Called once for each place whose routes take the scheme, before `start`. @returns the pages that it has there. */
   pages?(place: SignInPlace): readonly SchemePage[];
+  /** Names of the cookies that these pages set and read: no backend gets or sets one. */
+  ownCookies?(place: SignInPlace): readonly string[];
 }
 
 export type Scheme = RequestScheme | SessionScheme;

@@ -152,6 +152,7 @@ export async function build(
     const entries = await buildRoutes(config, {
       ...{
         clock,
+        own,
         ledger: new MemoryLedger({ clock }),
         logger,
         security,

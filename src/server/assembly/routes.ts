@@ -16,6 +16,7 @@ import { title } from '../../config/fields.ts';
 import { type InheritedPolicy, serverPolicy, transportOf, within } from '../../config/inherited-policy.ts';
 import type { PageRewriter } from '../../gateway/exchange/url-client.ts';
 import type { SessionContext } from '../../gateway/held-session.ts';
+import type { OwnNames } from '../../gateway/own-names.ts';
 import { type RelayLimits, relayLimits } from '../../gateway/relay/limits.ts';
 import type { Route, SessionMode, Target } from '../../gateway/route.ts';
 import { type Constraint, Constraints } from '../../gateway/routing/constraints.ts';
@@ -57,6 +58,8 @@ export interface RouteSources {
   /** Where there are no sessions. */
   readonly ledger: Ledger;
   readonly schemes: Schemes;
+  /** Gets the names of the cookies that pages of schemes set. */
+  readonly own: OwnNames;
   readonly security: SecurityEvents;
   readonly dispatchers: ReadonlyMap<string, Dispatcher>;
   /** Where clients reach TLS. */
@@ -123,6 +126,7 @@ export async function buildRoutes(
   const place = sources.sessions && pagePlace(sources.sessions, '', policy, []);
   const all = { ...sources, ...own, rewriter, place, constraints: [], pages: new SchemePages() };
   const entries = await entriesOf(config, all, '');
+  for (const name of all.pages.ownCookies) sources.own.cookies.add(name);
   return [...entries, ...pageEntries(all)];
 }
 
@@ -193,7 +197,7 @@ function routeEntries(config: RouteConfig, sources: RouteSources, mount: string)
   return patterns.flatMap(pattern => {
     const name = config.name ?? (config.host ?? '') + pattern;
     const authentication = authenticationOf(policy, name, sources);
-    if (authentication && sources.place) sources.pages.add(authentication, sources.place, config.host);
+    addPages(authentication, pattern, config.host, sources);
     const target = endpoint
       ? endpointTarget(endpoint, sources.dispatchers)
       : makeTarget(config, sources, name, pattern, isDropping);
@@ -210,7 +214,7 @@ function routeEntries(config: RouteConfig, sources: RouteSources, mount: string)
         inspection,
         ownPolicy: custom && new OwnPolicy(custom, sources),
         authentication,
-        ...(sources.constraints.length > 0 && { constraints: sources.constraints }),
+        ...(sources.constraints.length > 0 && { constraints: sources.constraints, place: sources.place }),
         limits,
         cors: corsOf(policy, sources.logger),
         upgradesInsecureRequests: transportOf(policy).upgradeInsecureRequests,
@@ -236,6 +240,19 @@ function routeEntries(config: RouteConfig, sources: RouteSources, mount: string)
   });
 }
 
+/** Users sign in beside the sessions of the route, also where only a constraint of what is around asks for them. */
+function addPages(
+  ofRoute: Authentication | undefined,
+  pattern: string,
+  host: string | undefined,
+  { place, pages, constraints }: RouteSources,
+): void {
+  if (!place) return;
+  if (ofRoute) pages.add(ofRoute, place, host);
+  for (const one of constraints)
+    for (const asked of one.usersOn(parseRoutePattern(pattern), ofRoute !== undefined)) pages.add(asked, place, host);
+}
+
 /** Of schemes that users sign in by: beside the sessions that keep them, under the policy of what these are of. */
 function pageEntries(sources: RouteSources): RouteEntry<Route>[] {
   return sources.pages.all().map(({ page, place, host, scheme }) => {
@@ -250,6 +267,7 @@ function pageEntries(sources: RouteSources): RouteEntry<Route>[] {
         name,
         target: { kind: 'page', page, place },
         policies: routePolicies(policy, sources),
+        limits: limitsOf(policy, name, sources),
         upgradesInsecureRequests: transportOf(policy).upgradeInsecureRequests,
         upgradePolicies: [],
         demands: demandsOf(config, place.policy),
@@ -422,7 +440,6 @@ function constraintEntries(
   const asksForUser = auth !== undefined || roles !== undefined;
   const policy = { ...sources.policy, roles, ...(auth !== undefined && { auth }) };
   const authentication = asksForUser ? authenticationOf(policy, name, sources) : undefined;
-  if (authentication && sources.place) sources.pages.add(authentication, sources.place, undefined);
   const policies =
     transport === 'confidential' ? [createTransportPolicy({ confidential: 'refuse' }, sources.httpsPort)] : [];
   const value: Constraint = { name, kind: 'constraint', policies, authentication, namesSchemes: auth !== undefined };

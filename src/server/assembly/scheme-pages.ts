@@ -52,6 +52,13 @@ export class SchemePages {
     }
   }
 
+  /** Names of the cookies that they set and read. */
+  get ownCookies(): string[] {
+    return [...this.#pages].flatMap(([place, ofPlace]) =>
+      [...ofPlace.keys()].flatMap(scheme => (scheme.isShownByRequest ? [] : (scheme.ownCookies?.(place) ?? []))),
+    );
+  }
+
   all(): PlacedPage[] {
     return [...this.#pages].flatMap(([place, ofPlace]) =>
       [...ofPlace].flatMap(([{ name: scheme }, pages]) =>

@@ -108,10 +108,14 @@ export class LoginRequests {
     return values.length === 1 && values[0]!.length === BROWSER_LENGTH ? values[0] : undefined;
   }
 
-  /** No other host can set it, and no page that was loaded without TLS. */
   #nameFor(isSecure: boolean): string {
-    return isSecure ? `__Host-${this.#cookieName}` : this.#cookieName;
+    return loginCookies(this.#cookieName)[isSecure ? 1 : 0];
   }
+}
+
+/** Without TLS and with it: then no other host can set it, and no page that was loaded without. */
+export function loginCookies(name: string): readonly [string, string] {
+  return [name, `__Host-${name}`];
 }
 
 function hashOf(text: string): string {

@@ -12,6 +12,18 @@ export const FORM_LIFETIME_MS = 8 * 60 * 60_000;
 const TOKEN = new RegExp(`^([0-9a-z]{1,11})\\.([\\w-]{${KEY_ID_LENGTH}})\\.([\\w-]{${MAC_LENGTH}})$`);
 const COOKIE = /^[\w-]{43}$/;
 
+/** Names of the cookies that tokens of a place are bound to. */
+export function formCookies({ sessions }: SignInPlace): readonly string[] {
+  return [nameFor(sessions, false), nameFor(sessions, true)];
+}
+
+/** Named after that of the sessions, so that those of two applications do not meet. */
+function nameFor({ cookieName, cookiePath }: SignInPlace['sessions'], isSecure: boolean): string {
+  const name = `${cookieName}-form`;
+  const isHostOnly = isSecure && cookiePath === '/' && prefixOf(name) === undefined;
+  return isHostOnly ? `__Host-${name}` : name;
+}
+
 /** What a form has to bring: the token in a field, and the cookie that it is bound to. */
 export interface IssuedToken {
   readonly token: string;
@@ -60,12 +72,10 @@ export class FormTokens {
     return serializeSetCookie({ ...this.#cookie(isSecure), value });
   }
 
-  /** Named after that of the sessions, so that those of two applications do not meet. */
   #cookie(isSecure: boolean): Omit<SetCookie, 'value'> {
-    const { cookieName, cookiePath: path } = this.#place.sessions;
-    const name = `${cookieName}-form`;
-    const isHostOnly = isSecure && path === '/' && prefixOf(name) === undefined;
-    return { name: isHostOnly ? `__Host-${name}` : name, path, secure: isSecure, httpOnly: true, sameSite: 'lax' };
+    const { sessions } = this.#place;
+    const name = nameFor(sessions, isSecure);
+    return { name, path: sessions.cookiePath, secure: isSecure, httpOnly: true, sameSite: 'lax' };
   }
 }
 
