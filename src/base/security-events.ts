@@ -35,7 +35,7 @@ export const SECURITY_EVENTS = {
   'not-found': { level: 'debug', what: 'A request for a path that does not exist here, as scans send them: `path`.' },
   'bad-request': {
     level: 'debug',
-    what: 'What is no request that can be understood, or did not come in time (400, 408, 431, 501, 505): `status`.',
+    what: 'What is no request that can be understood (400, 431, 501, 505): `status`.',
   },
   'bad-handshake': { level: 'debug', what: 'A handshake of a WebSocket that breaks the rules (400, 426): `status`.' },
   honeypot: { level: 'info', what: 'A request for a path of `bans.jails.honeypot`: `path`.' },
@@ -45,7 +45,7 @@ export const SECURITY_EVENTS = {
   },
   'slow-client': {
     level: 'debug',
-    what: 'A client that did not send the rest of a body, or did not take an answer: its connection or stream was ended.',
+    what: 'A client that did not finish its TLS handshake, its request head (408) or a body (408) in time, or did not take an answer; or one that kept too many connections without a request. No jail counts it: bad networks do the same.',
   },
   'client-certificate-refused': {
     level: 'warn',

@@ -64,6 +64,18 @@ export interface Config {
   trustedProxies?: readonly string[];
   /** Time a client may take to send its request head. Default `10s`; -1 is refused. */
   headerTimeout?: Duration;
+  /**
+   * Connections that have not brought a request yet (their PROXY header, TLS handshake or first request head is under
+   * way, or they send nothing), of all clients together: one more ends the one that has waited longest. Default 10000;
+   * -1: no limit.
+   */
+  unusedConnections?: number;
+  /**
+   * The same for each address (an IPv6 /64 is one); one more ends the oldest of that address. Default 1000, and not for
+   * addresses of private networks, behind which there may be an undeclared proxy; never for `trustedProxies`. -1: no
+   * limit.
+   */
+  unusedConnectionsPerAddress?: number;
   /** Largest request head. Default `16KiB`; larger: 431; -1 is refused. */
   maxHeaderSize?: Size;
   /**

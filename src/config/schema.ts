@@ -741,6 +741,8 @@ export const configSchema: z.ZodType<Config> = section<Config>('the configuratio
   dispatch: z.record(z.string(), dispatch).optional(),
   trustedProxies: z.array(address).optional(),
   headerTimeout: measured({ ...DURATION, example: '"10s"' }, 'a client could hold a connection for ever').optional(),
+  unusedConnections: most.optional(),
+  unusedConnectionsPerAddress: most.optional(),
   maxHeaderSize: measured({ ...SIZE, example: '"16KiB"' }, 'a client could fill the memory').optional(),
   maxBodySize: size.optional(),
   clientTimeout: measured({ ...DURATION, example: '"60s"' }, 'a client could hold a connection for ever').optional(),

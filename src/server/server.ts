@@ -33,6 +33,7 @@ import { LateSessions, sessionsByMount } from './late-sessions.ts';
 import { Doorkeeper } from './listen/doorkeeper.ts';
 import type { Intake } from './listen/intake.ts';
 import { Listener } from './listen/listener.ts';
+import { Newcomers } from './listen/newcomers.ts';
 
 export interface StopOptions {
   /**
@@ -392,7 +393,8 @@ export class Server {
     const { internal: api } = this.#running();
     if (!internal || !api) return;
     const { hosts: _, ...listen } = { host: '127.0.0.1', ...internal };
-    this.#internal = await this.#open(listen, () => new InternalIntake(api));
+    const unlimited = { unusedConnections: -1, unusedConnectionsPerAddress: -1 };
+    this.#internal = await this.#open(listen, () => new InternalIntake(api), new Newcomers(unlimited, this.#running()));
   }
 
   async #listen(): Promise<void> {
@@ -400,15 +402,21 @@ export class Server {
     await this.#openInternal();
     const { bans, clock } = this.#running();
     const doorkeeper = new Doorkeeper(bans.settings.action, address => bans.isBanned(address), clock);
+    const newcomers = new Newcomers(this.#config, this.#running());
     for (const listen of this.#config.listen ?? [{ port: 8080 }])
-      this.#listeners.push(await this.#open(listen, () => this.#intakeOf(listen), doorkeeper));
+      this.#listeners.push(await this.#open(listen, () => this.#intakeOf(listen), newcomers, doorkeeper));
   }
 
-  async #open(listen: ListenConfig, intakeOf: () => Intake, doorkeeper?: Doorkeeper): Promise<Listener> {
+  async #open(
+    listen: ListenConfig,
+    intakeOf: () => Intake,
+    newcomers: Newcomers,
+    doorkeeper?: Doorkeeper,
+  ): Promise<Listener> {
     const { clock, logger, trustedProxies, security, certificates } = this.#running();
     try {
       const listener = new Listener(listen, intakeOf(), {
-        ...{ config: this.#config, clock, logger, trustedProxies, security, doorkeeper },
+        ...{ config: this.#config, clock, logger, trustedProxies, security, newcomers, doorkeeper },
         withdrawCertificates: (fingerprints, reason) => certificates.withdraw(fingerprints, reason),
       });
       await listener.open();

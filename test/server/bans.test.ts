@@ -139,6 +139,32 @@ test('heads that are too large, and TLS where HTTP is spoken, count in no jail: 
   await expect.poll(() => server.server.bans.list()).toMatchObject([{ client: '127.0.0.4' }]);
 });
 
+test('request heads, bodies and TLS handshakes that are late count in no jail: bad networks cause them', async () => {
+  const log = new Lines();
+  const jail = { failures: 1 };
+  const server = await serve(
+    { action: 'refuse', allow: [], jails: { protocol: jail, handshake: jail, rate: jail } },
+    {
+      routes: [{ path: '/read', fetch: async request => new Response(await request.text()) }],
+      ...{ headerTimeout: '50ms', clientTimeout: '50ms' },
+    },
+    log,
+  );
+  const [plain, secure] = [server.port('http/1'), server.port('tls')];
+  const late = [
+    await connectFrom('127.0.0.2', plain),
+    await connectFrom('127.0.0.3', plain, 'GET / HTTP/1.1\r\nHost: localhost\r\n'),
+    await connectFrom('127.0.0.4', plain, 'POST /read HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nx'),
+    await connectFrom('127.0.0.5', secure),
+  ];
+  await expect.poll(() => late.map(({ isClosed }) => isClosed)).toEqual([true, true, true, true]);
+  expect(late.map(({ text }) => text.slice(9, 12))).toEqual(['408', '408', '408', '']);
+  const slow = log.all.filter(({ fields }) => fields.event === 'slow-client').map(({ fields }) => fields.address);
+  expect(slow.sort()).toEqual(['127.0.0.2', '127.0.0.3', '127.0.0.4', '127.0.0.5']);
+  expect(log.all.filter(({ fields }) => fields.event === 'bad-request')).toEqual([]);
+  expect(server.server.bans.list()).toEqual([]);
+});
+
 async function http2(server: WiredServer): Promise<Http2Client> {
   const client = await Http2Client.connect(server.url('http/2'));
   open.push({ close: () => client[Symbol.dispose]() });

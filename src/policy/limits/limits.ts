@@ -3,8 +3,9 @@ import type { Clock } from '../../base/clock.ts';
 import { HoldfastError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { Rate } from '../../base/rate.ts';
-import { type AddressList, createAddressList } from '../../http/address-list.ts';
+import type { AddressList } from '../../http/address-list.ts';
 import { clientNetwork } from '../../http/client-network.ts';
+import { nearbyAddresses } from '../../http/nearby.ts';
 import { RETRY_AFTER_S, type Refusal, refuse } from '../../http/refusal.ts';
 import type { RequestHead } from '../../http/request-head.ts';
 import { ConnectionCount } from './connection-count.ts';
@@ -65,12 +66,6 @@ export type OnTaken = (rate: RateName, key: string) => void;
 
 /** The key of what all have in common. */
 const ALL = '';
-
-/** Where a proxy that nobody has declared may stand: RFC 1122, 1918, 3927, 6598, 4193, 4291. */
-const NEARBY = createAddressList([
-  ...['127.0.0.0/8', '10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', '169.254.0.0/16', '100.64.0.0/10'],
-  ...['::1', 'fc00::/7', 'fe80::/10'],
-]);
 
 /**
  * How much clients may do at once, and how often. Each question costs a few steps; what is kept of a client is a number
@@ -233,7 +228,7 @@ export class Limits {
   #addressKey(name: PerAddress, address: string): string | undefined {
     // As most of what comes in by a proxy of the same machine.
     if (address === '' || this.#trustedProxies.contains(address)) return undefined;
-    if (this.#options.defaults?.has(name) && NEARBY.contains(address)) return undefined;
+    if (this.#options.defaults?.has(name) && nearbyAddresses.contains(address)) return undefined;
     return isIP(address) === 4 ? address : clientNetwork(address);
   }
 

@@ -19,6 +19,8 @@ function attemptIn({ status, code }: Refusal): SecurityEventName | undefined {
     case 'ERR_HTTP_BAD_REQUEST':
     case 'ERR_HTTP_METHOD_UNKNOWN':
       return 'bad-request';
+    case 'ERR_HTTP_BODY_TIMEOUT':
+      return 'slow-client';
     case 'ERR_WS_BAD_HANDSHAKE':
     case 'ERR_WS_BAD_VERSION':
       return 'bad-handshake';

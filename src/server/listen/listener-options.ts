@@ -4,6 +4,7 @@ import type { Config } from '../../config/config.ts';
 import type { AddressList } from '../../http/address-list.ts';
 import type { SecurityEvents } from '../../policy/security-events.ts';
 import type { Doorkeeper } from './doorkeeper.ts';
+import type { Newcomers } from './newcomers.ts';
 
 /** What every listener of a server needs. */
 export interface ListenerOptions {
@@ -13,6 +14,8 @@ export interface ListenerOptions {
   readonly trustedProxies: AddressList;
   /** Default: everybody is let in. */
   readonly doorkeeper?: Doorkeeper | undefined;
+  /** Of all listeners that are held to the same limits. */
+  readonly newcomers: Newcomers;
   readonly security: SecurityEvents;
   /** Closes the WebSockets of client certificates, by their SHA-256, that do not count any more. */
   withdrawCertificates(fingerprints: ReadonlySet<string>, reason: string): void;

@@ -13,6 +13,7 @@ import { Http1Server } from './http1/server.ts';
 import { Http2Server } from './http2/server.ts';
 import type { Intake } from './intake.ts';
 import type { HeadLimits, ListenerOptions } from './listener-options.ts';
+import type { Newcomer } from './newcomers.ts';
 import { readProxyHeader } from './proxy-header.ts';
 import { TlsListener } from './tls.ts';
 import { wireOf } from './wire-bytes.ts';
@@ -54,11 +55,8 @@ export class Listener implements ConnectionHolder {
    * header is read.
    */
   readonly #raw = new Set<Socket>();
-  /**
-   * Those that no HTTP server has yet, with their age, the oldest first. By what Node has in common for a socket and
-   * its TLS.
-   */
-  readonly #opening = new Map<object, { readonly socket: Socket; readonly openedAt: number }>();
+  /** Those that no HTTP server has yet. By what Node has in common for a socket and its TLS. */
+  readonly #opening = new Map<object, Newcomer>();
 
   /** @throws {HoldfastError} ERR_CONFIG_INVALID when a certificate cannot be used. */
   constructor(listen: ListenConfig, intake: Intake, options: ListenerOptions) {
@@ -146,12 +144,8 @@ export class Listener implements ConnectionHolder {
   }
 
   endUnused(limit: number): number {
-    const openedBefore = this.#options.clock.monotonic() - MIN_AGE_MS;
-    const opening = [...this.#opening.values()].filter(({ openedAt }) => openedAt <= openedBefore).slice(0, limit);
-    for (const { socket } of opening) socket.destroy();
-    let ended = opening.length;
-    ended += this.#http1.clients.endUnused(limit - ended, openedBefore);
-    return ended + (this.#http2?.endUnused(limit - ended, openedBefore) ?? 0);
+    const { clock, newcomers } = this.#options;
+    return newcomers.endOldest(limit, clock.monotonic() - MIN_AGE_MS);
   }
 
   readonly #onConnection = (socket: Socket): void => {
@@ -162,15 +156,17 @@ export class Listener implements ConnectionHolder {
     const { proxyProtocol } = this.config;
     const { doorkeeper } = this.#options;
     if (doorkeeper?.turnsAway(socket, peerAddressOf(socket))) return;
-    if (proxyProtocol === undefined && this.#tls === undefined) return this.#http1.take(socket);
+    const newcomer = this.#options.newcomers.enter(socket);
+    if (proxyProtocol === undefined && this.#tls === undefined) return this.#http1.take(socket, newcomer);
     const wire = wireOf(socket)!;
     const forget = () => {
       this.#raw.delete(socket);
       this.#opening.delete(wire);
     };
+    const leave = () => newcomer.leave();
     this.#raw.add(socket);
-    this.#opening.set(wire, { socket, openedAt: this.#options.clock.monotonic() });
-    socket.on('error', ignore).on('close', forget);
+    this.#opening.set(wire, newcomer);
+    socket.on('error', ignore).on('close', forget).on('close', leave);
     if (proxyProtocol === undefined) return this.#tls!.take(socket);
     const { clock, logger, trustedProxies } = this.#options;
     readProxyHeader(socket, {
@@ -181,19 +177,27 @@ export class Listener implements ConnectionHolder {
       logger,
       onDone: header => {
         const { source } = header ?? {};
-        if (source && doorkeeper?.turnsAway(socket, unmapIpv4(source.address))) return;
+        if (source) {
+          const address = unmapIpv4(source.address);
+          if (doorkeeper?.turnsAway(socket, address)) return newcomer.leave();
+          newcomer.identify(address);
+        }
         if (this.#tls) return this.#tls.take(socket, header);
         forget();
-        socket.off('error', ignore).off('close', forget);
-        this.#http1.take(socket, header);
+        socket.off('error', ignore).off('close', forget).off('close', leave);
+        this.#http1.take(socket, newcomer, header);
       },
     });
   };
 
   readonly #onSecure = (socket: TLSSocket): void => {
-    this.#opening.delete(wireOf(socket)!);
-    if (socket.alpnProtocol === 'h2' && this.#http2) this.#http2.take(socket);
-    else this.#http1.take(socket);
+    const wire = wireOf(socket)!;
+    const newcomer = this.#opening.get(wire);
+    this.#opening.delete(wire);
+    // It has been closed meanwhile.
+    if (!newcomer) return void socket.destroy();
+    if (socket.alpnProtocol === 'h2' && this.#http2) this.#http2.take(socket, newcomer);
+    else this.#http1.take(socket, newcomer);
   };
 }
 

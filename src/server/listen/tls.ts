@@ -3,8 +3,9 @@ import { createServer, type TLSSocket, type TlsOptions, type Server as TlsServer
 import { type Clock, LONGEST_TIMER_MS } from '../../base/clock.ts';
 import { type Deadline, setDeadline } from '../../base/deadlines.ts';
 import { type Duration, parseDuration } from '../../base/duration.ts';
+import type { Logger } from '../../base/logger.ts';
 import type { ListenConfig, TlsConfig } from '../../config/config.ts';
-import { setPeer } from '../../http/peer.ts';
+import { peerAddressOf, setPeer } from '../../http/peer.ts';
 import type { ProxyHeader } from '../../http/proxy-protocol.ts';
 import { dataFolderOf } from '../data-folder.ts';
 import { CertificateFiles } from './certificate-files.ts';
@@ -22,6 +23,7 @@ export class TlsListener {
   /** Undefined where no client certificates are requested. */
   readonly #clients: ClientTrust | undefined;
   readonly #clock: Clock;
+  readonly #logger: Logger;
   readonly #handshakeTimeoutMs: number;
   /** Of handshakes that are under way, by their TCP connections. */
   readonly #deadlines = new Map<object, Deadline>();
@@ -39,6 +41,7 @@ export class TlsListener {
     onSecure: (socket: TLSSocket) => void,
   ) {
     this.#clock = clock;
+    this.#logger = logger;
     this.#handshakeTimeoutMs = handshakeTimeoutMs;
     const folder = dataFolderOf(config);
     const own: TlsConfig =
@@ -98,7 +101,11 @@ export class TlsListener {
       socket.once('close', () => this.#headers.delete(ends));
     }
     const wire = wireOf(socket)!;
-    const deadline = setDeadline(this.#clock, this.#handshakeTimeoutMs, () => socket.destroy());
+    const deadline = setDeadline(this.#clock, this.#handshakeTimeoutMs, () => {
+      const address = header?.source?.address ?? peerAddressOf(socket);
+      this.#logger.debug({ event: 'slow-client', address }, 'connection ended: its TLS handshake took too long');
+      socket.destroy();
+    });
     if (deadline) this.#deadlines.set(wire, deadline);
     socket.once('close', () => {
       deadline?.clear();

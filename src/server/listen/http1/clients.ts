@@ -7,6 +7,7 @@ import type { Logger } from '../../../base/logger.ts';
 import { clientTermsOf } from '../../../http/client-terms.ts';
 import { peerAddressOf } from '../../../http/peer.ts';
 import { ClientPace, checkInterval, type PaceLimits, slowBody } from '../client-pace.ts';
+import type { Newcomer } from '../newcomers.ts';
 import { WireBytes } from '../wire-bytes.ts';
 
 export interface Http1ClientsOptions {
@@ -23,7 +24,8 @@ interface Known {
   readonly socket: Socket;
   readonly wire: WireBytes;
   readonly pace: ClientPace;
-  readonly openedAt: number;
+  /** Until it has brought a request. */
+  newcomer: Newcomer | undefined;
   /** The exchange under way. */
   request: IncomingMessage | undefined;
   response: ServerResponse | undefined;
@@ -49,7 +51,6 @@ export class Http1Clients {
   readonly #intervalMs: number;
   /** One for all connections: sockets live for long, and each listener of its own takes memory. */
   readonly #onClose: (this: Socket) => void;
-  /** The oldest first. */
   readonly #all = new Map<Duplex, Known>();
   readonly #time: RunningTime;
   #timer: Timer | undefined;
@@ -65,12 +66,11 @@ export class Http1Clients {
     };
   }
 
-  /** Watches a connection until it is closed. */
-  add(socket: Socket): void {
+  /** Watches a connection until it is closed. @param newcomer Who leaves with the first request. */
+  add(socket: Socket, newcomer?: Newcomer): void {
     const now = this.#time.read();
-    const openedAt = this.#options.clock.monotonic();
     this.#all.set(socket, {
-      ...{ socket, wire: new WireBytes(socket), pace: new ClientPace(), openedAt, idleSince: now },
+      ...{ socket, wire: new WireBytes(socket), pace: new ClientPace(), newcomer, idleSince: now },
       ...{ request: undefined, response: undefined, answeredAt: undefined },
       ...{ hasServed: false, isRefused: false, taken: 0, received: 0 },
     });
@@ -82,6 +82,7 @@ export class Http1Clients {
 
   /** Something else has taken the connection over. */
   leave(socket: Duplex): void {
+    this.#all.get(socket)?.newcomer?.leave();
     this.#all.delete(socket);
     socket.off('close', this.#onClose);
     if (this.#all.size > 0) return;
@@ -96,6 +97,8 @@ export class Http1Clients {
     known.request = request;
     known.response = response;
     known.hasServed = true;
+    known.newcomer?.leave();
+    known.newcomer = undefined;
     known.answeredAt = undefined;
     known.isRefused = false;
     known.pace.caughtUp();
@@ -126,14 +129,6 @@ export class Http1Clients {
   endIdle(limit: number): number {
     const idle = [...this.#all.values()].filter(known => known.hasServed && isIdle(known));
     return end(idle.sort((a, b) => a.idleSince - b.idleSince).slice(0, limit));
-  }
-
-  /**
-   * Ends connections opened before this time that have not brought a request yet, the oldest first. @returns how many.
-   */
-  endUnused(limit: number, openedBefore: number): number {
-    const unused = [...this.#all.values()].filter(known => !known.hasServed && known.openedAt <= openedBefore);
-    return end(unused.slice(0, limit));
   }
 
   #schedule(): void {

@@ -12,6 +12,7 @@ import { writeRefusal } from '../../../http/write-refusal.ts';
 import type { PaceLimits } from '../client-pace.ts';
 import type { Intake } from '../intake.ts';
 import type { HeadLimits } from '../listener-options.ts';
+import type { Newcomer } from '../newcomers.ts';
 import { WireBytes } from '../wire-bytes.ts';
 import { Http1Clients } from './clients.ts';
 import { Http1Connection } from './connection.ts';
@@ -100,9 +101,9 @@ export class Http1Server {
   }
 
   /** @param header Who the client is, when that is not the other end of the socket. */
-  take(socket: Socket, header?: ProxyHeader): void {
+  take(socket: Socket, newcomer: Newcomer, header?: ProxyHeader): void {
     if (header) setPeer(socket, header);
-    this.clients.add(socket);
+    this.clients.add(socket, newcomer);
     this.#server.emit('connection', socket);
   }
 

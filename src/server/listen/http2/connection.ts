@@ -7,6 +7,7 @@ import type { Logger } from '../../../base/logger.ts';
 import { clientTermsOf } from '../../../http/client-terms.ts';
 import { peerAddressOf } from '../../../http/peer.ts';
 import { ClientPace, type PaceLimits, slowBody } from '../client-pace.ts';
+import type { Newcomer } from '../newcomers.ts';
 import { WireBytes } from '../wire-bytes.ts';
 import type { Http2Request, Http2Response } from './exchange.ts';
 import { resetStream } from './stream.ts';
@@ -21,8 +22,8 @@ export interface Http2ConnectionOptions {
   readonly logger: Logger;
   /** By which all of it is judged. */
   readonly time: RunningTime;
-  /** On the monotonic clock. */
-  readonly openedAt: number;
+  /** Leaves with the first request. */
+  readonly newcomer: Newcomer;
 }
 
 /** A client with streams is pinged so often, and has as long to answer as it may be silent, within these bounds. */
@@ -107,14 +108,10 @@ export class Http2Connection {
     return this.#hasServed && this.#streams.size === 0 ? this.#idleSince : undefined;
   }
 
-  /** When it was opened, on the monotonic clock; undefined once it has brought a request. */
-  get unusedSince(): number | undefined {
-    return this.#hasServed ? undefined : this.#options.openedAt;
-  }
-
   beginStream(stream: ServerHttp2Stream): void {
     this.#streams.add(stream);
     this.#hasServed = true;
+    this.#options.newcomer.leave();
     stream.once('close', () => {
       this.#streams.delete(stream);
       this.#idleSince = this.#options.time.read();

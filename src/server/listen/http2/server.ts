@@ -8,6 +8,7 @@ import { peerAddressOf } from '../../../http/peer.ts';
 import { checkInterval, type PaceLimits } from '../client-pace.ts';
 import type { Intake } from '../intake.ts';
 import type { HeadLimits } from '../listener-options.ts';
+import type { Newcomer } from '../newcomers.ts';
 import { Http2Connection } from './connection.ts';
 import { Http2Request, Http2Response, Http2Upgrade } from './exchange.ts';
 import { endStream } from './stream.ts';
@@ -45,11 +46,10 @@ export class Http2Server {
   readonly #server: http2.Http2Server;
   readonly #intake: Intake;
   readonly #options: Http2ServerOptions;
-  /** The oldest first. */
   readonly #connections = new Map<Http2Session, Http2Connection>();
   readonly #intervalMs: number;
   /** The one that `emit` is handing over. */
-  #taken: TLSSocket | undefined;
+  #taken: { readonly socket: TLSSocket; readonly newcomer: Newcomer } | undefined;
   readonly #time: RunningTime;
   #timer: Timer | undefined;
   #lookedAt = 0;
@@ -78,9 +78,9 @@ export class Http2Server {
     this.#server.on('sessionError', error => options.logger.debug({ err: error }, 'HTTP/2 connection failed'));
   }
 
-  take(socket: TLSSocket): void {
+  take(socket: TLSSocket, newcomer: Newcomer): void {
     socket.on('error', ignore);
-    this.#taken = socket;
+    this.#taken = { socket, newcomer };
     this.#server.emit('connection', socket);
     this.#taken = undefined;
   }
@@ -114,16 +114,6 @@ export class Http2Server {
     return end(idle.sort((a, b) => a.idleSince! - b.idleSince!).slice(0, limit));
   }
 
-  /**
-   * Ends connections opened before this time that have not brought a request yet, the oldest first. @returns how many.
-   */
-  endUnused(limit: number, openedBefore: number): number {
-    const unused = [...this.#connections.values()].filter(
-      ({ unusedSince = Number.POSITIVE_INFINITY }) => unusedSince <= openedBefore,
-    );
-    return end(unused.slice(0, limit));
-  }
-
   readonly #onSession = (session: ServerHttp2Session): void => {
     const { clock, head, pace, keepAliveMs, logger } = this.#options;
     const now = this.#time.read();
@@ -134,9 +124,9 @@ export class Http2Server {
       headTimeoutMs: head.timeoutMs,
       logger,
       time: this.#time,
-      openedAt: clock.monotonic(),
+      newcomer: this.#taken!.newcomer,
     };
-    this.#connections.set(session, new Http2Connection(session, this.#taken!, options));
+    this.#connections.set(session, new Http2Connection(session, this.#taken!.socket, options));
     session.on('error', ignore);
     session.on('close', () => this.#connections.delete(session));
     if (this.#isClosing) session.close();
