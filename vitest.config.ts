@@ -16,6 +16,7 @@ export default defineConfig({
     hookTimeout: 60_000,
     // How long something may take that is waited for, not how fast it is: a busy machine must not fail a test.
     expect: { poll: { timeout: 15_000 } },
+    globalSetup: ['test/compile-cache.ts'],
     execArgv: ['-C', 'holdfast-source'],
   },
 });

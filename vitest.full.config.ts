@@ -8,36 +8,6 @@ const config = mergeConfig(
   defineConfig({ test: { isolate: true, testTimeout: 300_000, hookTimeout: 300_000 } }),
 );
 const { include, exclude, ...test } = config.test;
-/** Which wait for the clock or for programs of their own most of the time, and measure nothing. */
-const WAITING = [
-  'affinity-on-stores',
-  'database-tools',
-  'demo',
-  'example-notifications',
-  'example-sensors',
-  'example-shop-cart',
-  'example-stock-ticker',
-  'guard-full-disk',
-  'guard-half-closed',
-  'guard-half-closed-clients',
-  'guard-inflate-turns',
-  'guard-log-outputs',
-  'guard-logs',
-  'guard-slow-clients',
-  'guard-slow-readers',
-  'keep-alive',
-  'last-words',
-  'lmdb-namespaces',
-  'one-login',
-  'pgbouncer',
-  'polling',
-  'postgres-tls',
-  'redis-full',
-  'redis-sentinel',
-  'running-requests',
-  'session-races',
-  'statistics-of-processes',
-].map(file);
 /** Which measure times or memory, or keep the machine busy on purpose. */
 const MEASURING = [
   'bad-input-at-scale',
@@ -67,14 +37,13 @@ function project(name: string, groupOrder: number, maxWorkers: number, include: 
   return { extends: true as const, test: { ...own, sequence: { groupOrder } } };
 }
 
-const cores = availableParallelism();
-// What waits shares the cores, what computes has one each, and what measures has the machine for itself.
+// Many wait for the clock or for programs most of the time, and others compute meanwhile. What measures has the machine
+// for itself.
 config.test = {
   ...test,
   projects: [
-    project('waiting', 0, cores + 1, WAITING),
-    project('computing', 1, cores, ['test/full/**/*.test.ts'], [...WAITING, ...MEASURING]),
-    project('measuring', 2, 1, MEASURING),
+    project('sharing', 0, availableParallelism() + 1, ['test/full/**/*.test.ts'], MEASURING),
+    project('measuring', 1, 1, MEASURING),
   ],
 };
 
