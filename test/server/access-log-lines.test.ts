@@ -358,7 +358,7 @@ async function handle(request: Request): Promise<Response> {
         }),
       );
     case '/fetch/large':
-      return new Response(Buffer.alloc(50_000_000));
+      return new Response(Buffer.alloc(16_000_000));
     case '/fetch/endless':
       return new Response(ticking(5));
     case '/fetch/silent':

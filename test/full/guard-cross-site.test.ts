@@ -8,8 +8,8 @@ import express from 'express';
 import { createServer } from 'holdfast';
 import { attachSession, MemoryStore, SessionManager } from 'holdfast/session';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type Answer, ask } from './ask.ts';
-import { Served, wires } from './served.ts';
+import { type Answer, ask } from '../guard/ask.ts';
+import { Served, wires } from '../guard/served.ts';
 
 /** A backend that signs in at `/login`, and keeps what it gets as `Cookie`. */
 async function startBackend() {

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { Served } from './served.ts';
+import { Served } from '../guard/served.ts';
 
 const FLOOD_BYTES = 6 * 1024 * 1024;
 const MOST_GROWTH_BYTES = 40 * 1024 * 1024;

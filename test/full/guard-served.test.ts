@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
+import { Served, wires } from '../guard/served.ts';
 import { Http2Client } from '../server/http2-client.ts';
-import { Served, wires } from './served.ts';
 
 test.each(wires)('a served configuration answers over %s', async wire => {
   await using server = await Served.yaml('routes: [{ path: /a, redirect: /b }]\n');

@@ -1,9 +1,9 @@
 import { inspect } from 'node:util';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { Logger } from '../../../src/base/logger.ts';
-import { openPostgres, type PgPoolLike, type PostgresOptions } from '../../../src/session/stores/postgres.ts';
-import { type PostgresServer, postgresMissing, startPostgres } from '../../services/postgres-server.ts';
+import type { Logger } from '../../src/base/logger.ts';
+import { openPostgres, type PgPoolLike, type PostgresOptions } from '../../src/session/stores/postgres.ts';
+import { type PostgresServer, postgresMissing, startPostgres } from '../services/postgres-server.ts';
 
 /** A time that needs every digit of a double. */
 const NOW = 1_767_225_600_123.457;

@@ -1,8 +1,8 @@
 import { connect } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Served } from '../guard/served.ts';
 import { Http2Client } from '../server/http2-client.ts';
-import { Served } from './served.ts';
 
 // Which host is asked for: what is not one name or address with one port is 400, on every way in, and never reaches a
 // route or a backend.

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Served } from '../guard/served.ts';
 import { type RedisServer, redisIsMissing, startRedis } from '../services/redis-server.ts';
-import { Served } from './served.ts';
 
 /**
  * An application on sessions in Redis: `/in` begins one, `/login` signs in, `/set?to=` writes, `/add` counts up,

@@ -11,10 +11,10 @@ import {
   type PostgresOptions,
   PostgresStore,
   postgresDdl,
-} from '../../../src/session/stores/postgres.ts';
-import { storeConformance } from '../../../src/testing/store-conformance.ts';
-import { type PostgresServer, postgresMissing, startPostgres } from '../../services/postgres-server.ts';
-import records from './old-records/records.json' with { type: 'json' };
+} from '../../src/session/stores/postgres.ts';
+import { storeConformance } from '../../src/testing/store-conformance.ts';
+import { type PostgresServer, postgresMissing, startPostgres } from '../services/postgres-server.ts';
+import records from '../session/stores/old-records/records.json' with { type: 'json' };
 
 const NOW = Date.UTC(2026, 0, 1);
 
@@ -233,7 +233,7 @@ describe.skipIf(postgresMissing)(`postgres${postgresMissing ? ` (skipped: ${post
       const sids = Array.from({ length: 40 }, (_, index) => `doomed-${index}`);
       await Promise.all(sids.map(sid => store.create(sid, record())));
       const workers = Array.from({ length: 2 }, () =>
-        fork(fileURLToPath(new URL('postgres-worker.ts', import.meta.url)), [JSON.stringify(own)], {
+        fork(fileURLToPath(new URL('../session/stores/postgres-worker.ts', import.meta.url)), [JSON.stringify(own)], {
           execArgv: ['-C', 'holdfast-source'],
         }),
       );
@@ -452,7 +452,7 @@ describe.skipIf(postgresMissing)(`postgres${postgresMissing ? ` (skipped: ${post
             throw Object.assign(new Error("Cannot find package 'pg'"), { code: 'ERR_MODULE_NOT_FOUND' });
           },
         });
-        const { PostgresStore } = await import(${JSON.stringify(import.meta.resolve('../../../src/session/stores/postgres.ts'))});
+        const { PostgresStore } = await import(${JSON.stringify(import.meta.resolve('../../src/session/stores/postgres.ts'))});
         await PostgresStore.open({ url: 'postgres://localhost' }).catch(error => console.log(error.code, error.message));
       `;
       const child = spawn(process.execPath, ['--input-type=module', '--eval', program], {

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { Served } from './served.ts';
+import { Served } from '../guard/served.ts';
 
 // A user name has 256 characters at most, wherever one comes in: it is in every record, header, assertion and log line
 // of its user.

@@ -1,7 +1,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { WebSocket } from 'ws';
-import { Served } from './served.ts';
+import { Served } from '../guard/served.ts';
 
 let server: Served;
 beforeAll(async () => {

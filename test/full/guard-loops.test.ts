@@ -3,9 +3,9 @@ import { createServer, request } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Served } from '../guard/served.ts';
 import { Http2Client } from '../server/http2-client.ts';
 import { freePort } from '../services/free-port.ts';
-import { Served } from './served.ts';
 
 // A route that leads to ourselves, directly or through others, is 508 after one hop. Without that, one handshake takes
 // every descriptor there is.

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { ask } from './ask.ts';
-import { SeeingBackend } from './seeing-backend.ts';
-import { Served, wires } from './served.ts';
+import { ask } from '../guard/ask.ts';
+import { SeeingBackend } from '../guard/seeing-backend.ts';
+import { Served, wires } from '../guard/served.ts';
 
 /** The address that is one of `trustedProxies`. */
 const PROXY = '127.0.0.2';

@@ -2,10 +2,10 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { ask } from './ask.ts';
-import { isWithin, laxModels, models } from './path-models.ts';
-import { SeeingBackend } from './seeing-backend.ts';
-import { Served, type Wire, wires } from './served.ts';
+import { ask } from '../guard/ask.ts';
+import { isWithin, laxModels, models } from '../guard/path-models.ts';
+import { SeeingBackend } from '../guard/seeing-backend.ts';
+import { Served, type Wire, wires } from '../guard/served.ts';
 
 let app: SeeingBackend;
 let hard: SeeingBackend;

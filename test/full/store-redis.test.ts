@@ -8,13 +8,13 @@ import { setTimeout as wait } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { createClient } from 'redis';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
-import type { Logger } from '../../../src/base/logger.ts';
-import { openRedis, type RedisLike, type RedisOptions, RedisStore } from '../../../src/session/stores/redis.ts';
-import { storeConformance } from '../../../src/testing/store-conformance.ts';
-import { writeSelfSignedCertificate } from '../../self-signed-certificate.ts';
-import { freePort } from '../../services/free-port.ts';
-import { type RedisServer, redisIsMissing, startRedis, startReplica } from '../../services/redis-server.ts';
-import { until } from '../../services/until.ts';
+import type { Logger } from '../../src/base/logger.ts';
+import { openRedis, type RedisLike, type RedisOptions, RedisStore } from '../../src/session/stores/redis.ts';
+import { storeConformance } from '../../src/testing/store-conformance.ts';
+import { writeSelfSignedCertificate } from '../self-signed-certificate.ts';
+import { freePort } from '../services/free-port.ts';
+import { type RedisServer, redisIsMissing, startRedis, startReplica } from '../services/redis-server.ts';
+import { until } from '../services/until.ts';
 
 const HOUR = 3_600_000;
 /** Less than the 2 s that a call may take by default, and enough for a busy machine. */
@@ -161,7 +161,7 @@ describe.skipIf(redisIsMissing)(`redis store${skipped}`, () => {
   test('two processes lose nothing of each other and share every end', async () => {
     const store = await open();
     await store.create('shared', record());
-    const script = fileURLToPath(new URL('redis-racer.ts', import.meta.url));
+    const script = fileURLToPath(new URL('../session/stores/redis-racer.ts', import.meta.url));
     const racers = ['one', 'two'].map(name =>
       fork(script, [server.url, prefix, name], { execArgv: ['-C', 'holdfast-source'] }),
     );

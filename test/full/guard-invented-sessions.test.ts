@@ -3,8 +3,8 @@ import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { WebSocketServer } from 'ws';
-import { ask } from './ask.ts';
-import { Served, wires } from './served.ts';
+import { ask } from '../guard/ask.ts';
+import { Served, wires } from '../guard/served.ts';
 
 /**
  * A backend that answers everything with 200 or 101, gives an id at `/login`, and sends at `/echo` every cookie back.
