@@ -1,4 +1,5 @@
 import { nearestName } from '../base/nearest-name.ts';
+import { mayMeet, type RoutePattern, readRoutePattern } from '../http/route-pattern.ts';
 import { brokenClientCertificates } from './client-certificate-rules.ts';
 import { type BrokenRule, type Fields, fields, title } from './fields.ts';
 import { brokenForm } from './form-rules.ts';
@@ -25,8 +26,21 @@ export function* brokenAuth(config: Fields): Generator<BrokenRule> {
   yield* brokenProviders(config);
   yield* brokenClientCertificates(config);
   const outer = yield* brokenPolicy(config.policy, ['policy'], 'the server', NOBODY, config);
-  yield* brokenConstraints(config.constraints, ['constraints'], outer, config);
-  yield* brokenRoutes(config.routes, ['routes'], outer, config, config.session);
+  const around: ConstraintsAround = { mount: '', named: [] };
+  yield* brokenConstraints(config, ['constraints'], outer, around, config);
+  yield* brokenRoutes(config.routes, ['routes'], outer, within(config, around), config, config.session);
+}
+
+/** What an application lies in. */
+interface ConstraintsAround {
+  readonly mount: string;
+  /** Schemes that constraints around it name. */
+  readonly named: readonly unknown[];
+}
+
+function within({ constraints }: Fields, { mount, named }: ConstraintsAround, inner = ''): ConstraintsAround {
+  const own = (Array.isArray(constraints) ? constraints : []).map(one => fields(one).auth);
+  return { mount: mount + inner.replace(/\/$/, ''), named: [...named, ...own] };
 }
 
 const NOBODY: UsersOf = { auth: undefined, roles: undefined };
@@ -35,6 +49,7 @@ function* brokenRoutes(
   routes: unknown,
   path: readonly PropertyKey[],
   outer: UsersOf,
+  around: ConstraintsAround,
   config: Fields,
   sessions: unknown,
 ): Generator<BrokenRule> {
@@ -50,11 +65,14 @@ function* brokenRoutes(
         message: `${title(route)}: a session keeps who has signed in, and there is none; remove "session: ${sessions === false ? 'false' : 'none'}", or set "auth: false" for it`,
       };
     const application = fields(route.application);
-    yield* brokenConstraints(application.constraints, [...at, 'application', 'constraints'], users, config);
+    const mount = typeof route.mount === 'string' ? route.mount : '';
+    const inner = { ...around, mount: around.mount + mount.replace(/\/$/, '') };
+    yield* brokenConstraints(application, [...at, 'application', 'constraints'], users, inner, config);
     yield* brokenRoutes(
       application.routes,
       [...at, 'application', 'routes'],
       users,
+      within(application, inner),
       config,
       application.session ?? sessions,
     );
@@ -63,11 +81,13 @@ function* brokenRoutes(
 
 /** Each path and method once, and roles of somebody. */
 function* brokenConstraints(
-  constraints: unknown,
+  application: Fields,
   path: readonly PropertyKey[],
   outer: UsersOf,
+  around: ConstraintsAround,
   config: Fields,
 ): Generator<BrokenRule> {
+  const { constraints } = application;
   if (!Array.isArray(constraints)) return;
   const seen = new Set<string>();
   for (const [index, value] of constraints.entries()) {
@@ -79,8 +99,11 @@ function* brokenConstraints(
       yield { path: at, message: `${of} asks for nothing; give it roles, auth or "transport: confidential"` };
     if (otherMethods !== undefined && methods === undefined)
       yield { path: [...at, 'otherMethods'], message: `${of} is for every method; name some under "methods"` };
-    if (auth !== undefined || roles !== undefined)
-      yield* brokenPolicy(constraint, at, of, { ...outer, roles: undefined }, config);
+    if (auth !== undefined || roles !== undefined) {
+      const asked =
+        auth === undefined && isSet(outer.auth) ? askedBy(paths, application, outer.auth, around) : outer.auth;
+      yield* brokenPolicy(constraint, at, of, { auth: asked, roles: undefined }, config);
+    }
     for (const one of [paths].flat())
       for (const method of Array.isArray(methods) ? methods : ['']) {
         const request = `${method} ${String(one).replaceAll(/\/:[^/]+/g, '/:')}`;
@@ -89,6 +112,47 @@ function* brokenConstraints(
         seen.add(request);
       }
   }
+}
+
+function isSet(auth: unknown): boolean {
+  return auth !== undefined && auth !== false;
+}
+
+/** Schemes that can be asked for roles on these paths, where a constraint names none: those of the routes there. */
+function askedBy(paths: unknown, application: Fields, outer: unknown, { mount, named }: ConstraintsAround): unknown {
+  const patterns = patternsOf(paths, mount);
+  const asked = [...routesAuth(application, mount, outer, patterns)].map(auth => (isSet(auth) ? auth : outer));
+  const all = [...named, ...asked].flatMap(namesOf);
+  return all.length === 0 ? outer : [...new Set(all)];
+}
+
+function* routesAuth(
+  { routes, files, fetch, endpoints }: Fields,
+  mount: string,
+  outer: unknown,
+  patterns: readonly RoutePattern[],
+): Generator<unknown> {
+  for (const value of Array.isArray(routes) ? routes : []) {
+    const route = fields(value);
+    const auth = fields(route.policy).auth ?? outer;
+    if (typeof route.mount === 'string') {
+      const inner = fields(route.application);
+      yield* within(inner, { mount, named: [] }).named;
+      yield* routesAuth(inner, mount + route.mount.replace(/\/$/, ''), auth, patterns);
+    } else {
+      const own = patternsOf(route.path ?? fields(route.endpoint).patterns, mount);
+      if (own.some(one => patterns.some(other => mayMeet(one, other)))) yield auth;
+    }
+  }
+  if ((files ?? fetch ?? endpoints) !== undefined) yield outer;
+}
+
+/** What is not a pattern, the schema has said. */
+function patternsOf(paths: unknown, mount: string): RoutePattern[] {
+  return [paths].flat().flatMap(path => {
+    const pattern = typeof path === 'string' ? readRoutePattern(mount + path) : undefined;
+    return pattern === undefined || 'fault' in pattern ? [] : [pattern];
+  });
 }
 
 /** @returns what holds for what lies in it. */
@@ -128,13 +192,8 @@ function* brokenRoles(
 ): Generator<BrokenRule> {
   if (!Array.isArray(roles)) return;
   const schemes = namesOf(auth).filter(name => Object.hasOwn(fields(config.auth), name));
-  const possible = new Set<string>();
-  for (const name of schemes) {
-    const ofScheme = possibleRoles(fields(fields(config.auth)[name]));
-    if (!ofScheme) return;
-    for (const role of ofScheme) possible.add(role);
-  }
-  if (schemes.length === 0) return;
+  const possible = possibleRolesOf(schemes, fields(config.auth));
+  if (!possible || schemes.length === 0) return;
   for (const [index, role] of roles.entries()) {
     if (typeof role !== 'string' || role === 'valid-user' || possible.has(role)) continue;
     const near = nearestName(role, [...possible]);
@@ -144,6 +203,17 @@ function* brokenRoles(
     const path = policy.roles === undefined ? [...at, 'auth'] : [...at, 'roles', index];
     yield { path, message: `${of}: no user can have the role "${role}"; ${remedy}` };
   }
+}
+
+/** The roles that users of some schemes can have; undefined where that is not known before. */
+export function possibleRolesOf(names: readonly string[], schemes: object): ReadonlySet<string> | undefined {
+  const possible = new Set<string>();
+  for (const name of names) {
+    const ofScheme = possibleRoles(fields(fields(schemes)[name]));
+    if (!ofScheme) return undefined;
+    for (const role of ofScheme) possible.add(role);
+  }
+  return possible;
 }
 
 /** The roles that a scheme could ever give; undefined where that is not known before. */

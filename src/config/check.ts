@@ -5,7 +5,6 @@ import type { AffinityKind } from '../gateway/upstream/affinity.ts';
 import { doubtfulEntries } from '../http/address-list.ts';
 import { doubtfulRules } from '../http/address-rules.ts';
 import { isLoopback, machineOf } from '../http/host-names.ts';
-import { checkAllOrNone } from './all-or-none.ts';
 import { checkBackendSessions } from './backend-sessions.ts';
 import { checkBans } from './bans.ts';
 import { broughtManager } from './brought-manager.ts';
@@ -17,6 +16,7 @@ import { type BrokenRule, title } from './fields.ts';
 import { type InheritedPolicy, serverPolicy, transportOf, within } from './inherited-policy.ts';
 import { checkLimits } from './limits-check.ts';
 import { checkOidc } from './oidc-rules.ts';
+import { checkPages } from './own-pages.ts';
 import type { Locate } from './parse.ts';
 import { checkTokens } from './token-rules.ts';
 
@@ -43,7 +43,7 @@ export function checkConfig(config: Config, locate: Locate = () => ({})): Config
     ...checkRoutes(config.routes ?? [], ['routes'], config, config.session ?? {}, serverPolicy(config)),
     ...checkBans(config),
     ...checkUpstreams(config),
-    ...checkAllOrNone(config),
+    ...checkPages(config),
     ...checkBackendSessions(config),
     ...checkClientHeaders(config),
     ...checkCookieClashes(config),

@@ -1,6 +1,5 @@
+import { FORM_PATHS } from '../base/sign-in-paths.ts';
 import { type BrokenRule, type Fields, fields } from './fields.ts';
-
-const PATHS: Readonly<Record<string, string>> = { login: '/login', check: '/j_security_check', logout: '/logout' };
 
 /** Of a scheme of the type `form`: who its users are, and pages that do not meet. */
 export function* brokenForm(scheme: Fields, at: readonly PropertyKey[]): Generator<BrokenRule> {
@@ -14,7 +13,7 @@ export function* brokenForm(scheme: Fields, at: readonly PropertyKey[]): Generat
     yield { path: [...at, 'timeout'], message: 'is that of "verify", which is not there' };
   if (errorPage !== undefined && loginPage === undefined)
     yield { path: [...at, 'errorPage'], message: 'is shown beside the application\'s "loginPage", which is not there' };
-  const paths: Fields = { ...PATHS, ...fields(scheme.paths) };
+  const paths: Fields = { ...FORM_PATHS, ...fields(scheme.paths) };
   const names = loginPage === undefined ? ['login', 'check', 'logout'] : ['check', 'logout'];
   for (const [index, name] of names.entries())
     if (names.slice(0, index).some(other => paths[other] === paths[name]))

@@ -19,6 +19,7 @@ import { brokenBackendSessions } from './backend-sessions.ts';
 import { broughtManager, isSessionManager, optionsOfManager } from './brought-manager.ts';
 import { brokenClientHeaders } from './client-headers.ts';
 import { type BrokenRule, type Fields, fields, NOTHING, title } from './fields.ts';
+import { brokenPages } from './own-pages.ts';
 
 /** What a mount hands on to no route: an application on every host, for example, would be a surprise. */
 const OF_ROUTES_ALONE = ['host', 'methods', 'session', 'crossSiteSignIn'] as const;
@@ -42,6 +43,7 @@ export function brokenReferences(document: unknown): BrokenRule[] {
     ...brokenClientHeaders(config),
     ...brokenSession(config.session, ['session']),
     ...brokenAuth(config),
+    ...brokenPages(config),
   ];
 }
 

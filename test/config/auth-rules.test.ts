@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest';
-import { checkConfig } from '../../src/config/check.ts';
+import { toProblems } from '../../src/config/check.ts';
 import { ConfigError } from '../../src/config/config-error.ts';
 import { parseConfig } from '../../src/config/parse.ts';
+import { checkAllOrNone } from '../../src/server/assembly/all-or-none.ts';
 
 /** What is wrong with a configuration, as `path: message`. */
 function problemsOf(config: object): string[] {
@@ -150,7 +151,7 @@ describe('a constraint', () => {
 describe('protect all or none', () => {
   const byFunction = { key: { type: 'function', authenticate: () => undefined }, login: { type: 'session' } };
   const warningsOf = (routes: object[], more: object = {}) =>
-    checkConfig(parseConfig({ auth: byFunction, routes, ...more }))
+    toProblems(checkAllOrNone(parseConfig({ auth: byFunction, routes, ...more })), () => ({}))
       .filter(({ message }) => message.includes('Protect all or none'))
       .map(({ path }) => path);
 

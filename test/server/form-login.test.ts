@@ -343,6 +343,13 @@ describe('our page', () => {
     expect([headers['content-language'], headers.vary]).toEqual([language, 'Accept-Language']);
   });
 
+  test('is there for GET alone where a route of every method has its path, which check warns of', async () => {
+    await start({}, { routes: [{ path: '/login', fetch: () => new Response('mine'), policy: { auth: false } }, me] });
+    const browser = new Browser();
+    expect((await browser.ask({ path: '/login' })).body).toContain('name="j_password"');
+    expect((await browser.ask({ method: 'POST', path: '/login' })).body).toBe('mine');
+  });
+
   test('makes no session, and its cookie is bound to the host where it can be', async () => {
     await start();
     const before = await server.server.sessions.count();

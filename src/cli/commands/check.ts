@@ -4,6 +4,8 @@ import { checkFiles } from '../../config/check-files.ts';
 import { checkRevocationLists } from '../../config/check-revocation-lists.ts';
 import { byLine, ConfigError, formatProblem } from '../../config/config-error.ts';
 import { readConfig } from '../../config/load.ts';
+import { checkAllOrNone } from '../../server/assembly/all-or-none.ts';
+import { checkConstraints } from '../../server/assembly/check-constraints.ts';
 import { checkHandlers } from '../../server/assembly/check-handlers.ts';
 import { checkPasswordFiles } from '../../server/assembly/check-password-files.ts';
 import { checkTokenFiles } from '../../server/assembly/check-token-files.ts';
@@ -24,7 +26,8 @@ export const check: Command = {
       const read = [...(await checkHandlers(config)), ...(await checkTokenFiles(config))];
       const faults = [...read, ...passwords.faults, ...lists.errors];
       const errors = [...(await checkFiles(config, locate)), ...toProblems(faults, locate)].sort(byLine);
-      const doubts = [...checkStricterRoutes(config), ...passwords.warnings, ...lists.warnings];
+      const ofUsers = [...checkConstraints(config), ...checkAllOrNone(config)];
+      const doubts = [...checkStricterRoutes(config), ...ofUsers, ...passwords.warnings, ...lists.warnings];
       const warnings = [...checkConfig(config, locate), ...toProblems(doubts, locate)];
       for (const problem of errors) console.log(formatProblem(problem));
       for (const problem of warnings.sort(byLine))

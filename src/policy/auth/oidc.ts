@@ -2,6 +2,7 @@ import type { Clock } from '../../base/clock.ts';
 import { type Duration, parseDuration } from '../../base/duration.ts';
 import { HoldfastError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
+import { oidcPaths } from '../../base/sign-in-paths.ts';
 import type { RequestHead } from '../../http/request-head.ts';
 import { isTooLongUserName } from '../../session/identity/owner.ts';
 import { SERVER_PARTS } from '../../session/manager.ts';
@@ -110,12 +111,12 @@ export class OidcScheme implements SessionScheme {
     this.name = name;
     this.#options = options;
     this.#services = services;
-    const pathOf = (page: string) => `/oidc/${encodeURIComponent(name)}/${page}`;
+    const paths = oidcPaths(name);
     this.#paths = {
-      login: options.login ?? pathOf('login'),
-      callback: options.callback ?? pathOf('callback'),
-      logout: options.logout ?? pathOf('logout'),
-      backchannelLogout: options.backchannelLogout ?? pathOf('backchannel-logout'),
+      login: options.login ?? paths.login,
+      callback: options.callback ?? paths.callback,
+      logout: options.logout ?? paths.logout,
+      backchannelLogout: options.backchannelLogout ?? paths.backchannelLogout,
     };
     const { clientSecretFile: file, clientSecretVariable: variable } = options;
     if (file !== undefined)

@@ -3,6 +3,7 @@ import { parseDuration } from '../../base/duration.ts';
 import { HoldfastError } from '../../base/errors.ts';
 import { getOrInsert } from '../../base/get-or-insert.ts';
 import type { Logger } from '../../base/logger.ts';
+import { ticketPath } from '../../base/sign-in-paths.ts';
 import type {
   AddressesConfig,
   ApplicationConfig,
@@ -43,6 +44,7 @@ import type { Ledger } from '../../session/ledger.ts';
 import { SERVER_PARTS, type SessionManager } from '../../session/manager.ts';
 import { Dispatcher } from '../../websocket/dispatcher.ts';
 import { type ServedEndpoint, servedEndpoint } from '../../websocket/endpoint.ts';
+import { constraintEntries } from './constraint-entries.ts';
 import { declaredEndpoints } from './declared-endpoints.ts';
 import { makeLimits } from './limits.ts';
 import { type PagePlace, pagePlace, SchemePages } from './scheme-pages.ts';
@@ -93,7 +95,6 @@ export interface RouteSources {
   openSessions(session: SessionConfig | SessionManager, mount: string): Promise<SessionContext>;
 }
 
-const TICKET_PATH = '/ticket';
 const DEFAULT_TICKET_LIFETIME = '10s';
 
 /** A document navigation is worth a session where an application answers; a file or a redirect needs none. */
@@ -296,12 +297,12 @@ function socketTickets({ tickets = false }: InheritedPolicy, { clock, sessions, 
 
 /** Where tickets for a route are given out: under its path, for those who may use it. */
 function ticketEntry(entry: RouteEntry<Route>, pattern: string, tickets: SocketTickets): RouteEntry<Route> {
-  const name = `${entry.name}${TICKET_PATH}`;
+  const name = `${entry.name}/ticket`;
   const { upgradePolicies: _, tickets: __, ...shared } = entry.value;
   const target: Target = { kind: 'socket-ticket', tickets, route: entry.value.name };
   return {
     ...entry,
-    pattern: pattern.replace(/\/\*?$/, '') + TICKET_PATH,
+    pattern: ticketPath(pattern),
     name,
     methods: ['POST'],
     value: {
@@ -427,39 +428,18 @@ function routePolicies(policy: InheritedPolicy, { addressPolicies, httpsPort }: 
 
 function constraintsOf({ constraints = [] }: ApplicationConfig, sources: RouteSources, mount: string) {
   if (constraints.length === 0) return undefined;
-  const entries = constraints.flatMap(constraint => constraintEntries(constraint, sources, mount));
-  return new Constraints([...entries, ...otherMethodsOf(constraints, mount)]);
+  return new Constraints(
+    constraintEntries(constraints, mount, (constraint, name) => constraintOf(constraint, name, sources)),
+  );
 }
 
-function constraintEntries(
-  { paths, methods, auth, roles, transport }: ConstraintConfig,
-  sources: RouteSources,
-  mount: string,
-): RouteEntry<Constraint>[] {
-  const name = paths.map(path => mount + path).join(', ');
+function constraintOf({ auth, roles, transport }: ConstraintConfig, name: string, sources: RouteSources): Constraint {
   const asksForUser = auth !== undefined || roles !== undefined;
   const policy = { ...sources.policy, roles, ...(auth !== undefined && { auth }) };
   const authentication = asksForUser ? authenticationOf(policy, name, sources) : undefined;
   const policies =
     transport === 'confidential' ? [createTransportPolicy({ confidential: 'refuse' }, sources.httpsPort)] : [];
-  const value: Constraint = { name, kind: 'constraint', policies, authentication, namesSchemes: auth !== undefined };
-  return paths.map(path => ({ pattern: mount + path, name, ...(methods && { methods }), value }));
-}
-
-/** What no constraint of a path names: refused, unless all of them let it be. */
-function otherMethodsOf(constraints: readonly ConstraintConfig[], mount: string): RouteEntry<Constraint>[] {
-  const kinds = new Map<string, Constraint['kind'] | undefined>();
-  for (const { paths, methods, otherMethods = 'refuse' } of constraints)
-    for (const path of paths) {
-      const isNamed = kinds.has(path) && kinds.get(path) === undefined;
-      if (methods === undefined || isNamed) kinds.set(path, undefined);
-      else if (otherMethods === 'refuse') kinds.set(path, 'refuse');
-      else if (!kinds.has(path)) kinds.set(path, 'open');
-    }
-  return [...kinds].flatMap(([path, kind]) => {
-    const name = mount + path;
-    return kind ? [{ pattern: name, name, value: { name, kind, policies: [] } }] : [];
-  });
+  return { name, kind: 'constraint', policies, authentication, namesSchemes: auth !== undefined };
 }
 
 function authenticationOf(

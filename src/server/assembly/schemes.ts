@@ -1,6 +1,7 @@
 import type { Clock } from '../../base/clock.ts';
 import { parseDuration } from '../../base/duration.ts';
 import type { Logger } from '../../base/logger.ts';
+import { FORM_PATHS } from '../../base/sign-in-paths.ts';
 import type { AuthConfig } from '../../config/auth-config.ts';
 import type { Config } from '../../config/config.ts';
 import { OwnNames } from '../../gateway/own-names.ts';
@@ -41,7 +42,7 @@ const MAKE: { [T in AuthConfig['type']]: (config: Extract<AuthConfig, { type: T 
     new FormScheme({
       ...{ ...config, ...made, page, landingPage },
       timeoutMs: parseDuration(timeout),
-      paths: { login: '/login', check: '/j_security_check', logout: '/logout', ...paths },
+      paths: { ...FORM_PATHS, ...paths },
     }),
   function: ({ authenticate, timeout = '5s', challenge }, made) =>
     new FunctionScheme({ ...made, authenticate, timeoutMs: parseDuration(timeout), challenge }),
