@@ -1,12 +1,13 @@
 import { once } from 'node:events';
-import { chmodSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type Browser, chromium } from 'playwright-core';
+import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { Config } from '../../src/index.ts';
+import { isBrowserMissing, launchBrowser } from '../services/browser.ts';
 import { missing } from '../services/proxies.ts';
 import { startApache, startHoldfast } from './apache/comparison.ts';
 import { exchange, handshakeBytes, requestBytes } from './apache/exchange.ts';
@@ -14,9 +15,7 @@ import { RecordingBackend } from './apache/recording-backend.ts';
 
 // docs/reference/security-examples.md has the examples, and names these tests.
 const reason = missing('apache');
-const executablePath = process.env.HOLDFAST_CHROMIUM ?? '/usr/bin/chromium';
-const noBrowser = reason ?? (existsSync(executablePath) ? undefined : `no browser at ${executablePath}`);
-if (noBrowser && process.env.HOLDFAST_REQUIRE_SERVICES) throw new Error(noBrowser);
+const noBrowser = reason ?? (isBrowserMissing ? 'no browser' : undefined);
 
 const backend = new RecordingBackend('backend');
 const folder = mkdtempSync(join(tmpdir(), 'holdfast-examples-'));
@@ -178,7 +177,7 @@ describe.skipIf(noBrowser)(noBrowser ?? 'a page of another origin, in a real bro
   let browser: Browser;
 
   beforeAll(async () => {
-    browser = await chromium.launch({ executablePath, args: ['--no-sandbox'] });
+    browser = await launchBrowser();
     stack.defer(() => browser.close());
   });
   afterAll(() => stack.disposeAsync());
