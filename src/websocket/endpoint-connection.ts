@@ -72,7 +72,7 @@ export interface ConnectionOwner {
   /** Left by a connection that is between two messages, for the next one that reads. */
   idleAssembler: MessageAssembler | undefined;
   invoke(connection: EndpointConnection<unknown>, kind: CallbackKind, value: unknown, extra: unknown): unknown;
-  hasCallback(kind: 'ping' | 'pong' | 'auth-expiring' | 'error'): boolean;
+  hasCallback(kind: 'message' | 'ping' | 'pong' | 'auth-expiring' | 'error'): boolean;
   /** It has begun to close: it takes no more messages. */
   onClosing(connection: EndpointConnection<unknown>): void;
   /** The TCP connection is gone. */
@@ -403,13 +403,16 @@ export class EndpointConnection<Data = undefined>
     return this.#owner.wantsFragments && this.#facts.inspect === undefined;
   }
 
-  onMessage(data: string | Buffer): void {
+  onMessage(data: string | Buffer, wasFragmented?: boolean): void {
     if (this.#state !== 'open') return;
     const refused = this.#facts.inspect?.(data);
     if (refused) return this.#fail(refused);
     this.messagesReceived++;
     if (this.#facts.touchOnTraffic === 'message') this.#facts.session?.touch();
-    this.#callbacks.push('message', data, undefined);
+    // Only whole messages can be judged. Who takes nothing but pieces gets one, the last.
+    const isPiece = wasFragmented && this.#owner.wantsFragments && !this.#owner.hasCallback('message');
+    if (isPiece) this.#callbacks.push('fragment', data, true);
+    else this.#callbacks.push('message', data, undefined);
   }
 
   onFragment(data: string | Buffer, last: boolean): void {
@@ -560,17 +563,27 @@ export class EndpointConnection<Data = undefined>
 
   #checkSilence(now: number): void {
     const { heartbeatMs, idleTimeoutMs } = this.#owner.limits;
-    // While we do not read, its silence is our doing.
+    // While we do not read, its silence is our doing. Nor do we see that it has gone, unless we write: then its system
+    // says so. What it has sent too much of is not waited for then.
+    if (this.#isHeld) {
+      if (breakOf(this.#transport)) this.terminate();
+      else if (now - Math.max(this.#pingSentAt, this.#lastRead) >= heartbeatMs) this.#sendHeartbeat(now);
+      return;
+    }
     if (this.#isHeldUp) this.#lastRead = now;
     const silence = now - this.#lastSign;
     if (silence >= idleTimeoutMs) {
       this.#isTimingOut = true;
       this.#callbacks.push('timeout', undefined, undefined);
     } else if (silence >= heartbeatMs && this.#pingSentAt <= this.#lastRead) {
-      this.#pingSentAt = now;
-      this.#facts.frameLimit?.expectPong();
-      this.outbox.control(Opcode.ping, HEARTBEAT);
+      this.#sendHeartbeat(now);
     }
+  }
+
+  #sendHeartbeat(now: number): void {
+    this.#pingSentAt = now;
+    this.#facts.frameLimit?.expectPong();
+    this.outbox.control(Opcode.ping, HEARTBEAT);
   }
 
   /** The last sign of life. With a heartbeat the peer has to give one itself; without, what we send counts, too. */
@@ -587,7 +600,7 @@ export class EndpointConnection<Data = undefined>
     if (this.#state === 'open' && !this.#isTimingOut) {
       // The limits may be changed at any time, also from "never".
       due = Math.min(due, now + LONGEST_LOOK_AWAY_MS);
-      const last = this.#lastSign;
+      const last = this.#isHeld ? now : this.#lastSign;
       due = Math.min(due, last + idleTimeoutMs, (this.#pingSentAt <= this.#lastRead ? last : now) + heartbeatMs);
     }
     wheel.schedule(this, Math.max(0, due - now));

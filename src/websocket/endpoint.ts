@@ -461,4 +461,10 @@ function threadFault(
   return undefined;
 }
 
-const OPTION_OF = { ping: 'onPing', pong: 'onPong', 'auth-expiring': 'onAuthExpiring', error: 'onError' } as const;
+const OPTION_OF = {
+  message: 'onMessage',
+  ping: 'onPing',
+  pong: 'onPong',
+  'auth-expiring': 'onAuthExpiring',
+  error: 'onError',
+} as const;

@@ -5,9 +5,11 @@ import { describe, expect, test } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
 import { CalmLogger } from '../../src/base/calm-logger.ts';
 import { systemClock } from '../../src/base/clock.ts';
+import { jsonDecoded, percentDecoded } from '../../src/policy/inspected-text.ts';
 import type { InspectConfig, InspectRule } from '../../src/policy/inspection.ts';
 import { Inspection } from '../../src/policy/inspection.ts';
 import { SecurityEvents } from '../../src/policy/security-events.ts';
+import { cpuTime } from '../cpu-time.ts';
 import { ask, Lines, RawBackend, WiredServer, wires } from '../server/wires.ts';
 import { headWith } from './head.ts';
 
@@ -78,6 +80,37 @@ describe('a rule', () => {
       ['warn', { event: 'inspection-ban', ...client, rule: 'b', action: 'ban' }],
     ]);
     expect(JSON.stringify(lines.all)).not.toContain('secret');
+  });
+
+  test.each<[string, string, string]>([
+    ['escapes that are none, and bytes that are not UTF-8', '%zz%C3x%4%', '%zz\ufffdx%4%'],
+    ['escapes in any case, and what stands between them', 'a%3c%3Cb%é%C3%A9', 'a<<b%éé'],
+  ])('sees %s', (_, query, decoded) => {
+    expect(percentDecoded(query)).toBe(decoded);
+  });
+
+  test.each<[string, string, string]>([
+    ['the escapes of JSON', '\\n\\t\\"\\/\\\\n\\u003C\\U003c', '\n\t"/\\n<<'],
+    ['escapes that are none', '\\u00g1\\u12\\x\\', 'u00g1u12x\\'],
+    ['both halves of a character', '\\ud83d\\ude00!', '😀!'],
+  ])('sees %s', (_, message, decoded) => {
+    expect(jsonDecoded(message)).toBe(decoded);
+  });
+
+  test.each<[string, string]>([
+    ['of a form', '%C3x%zz'],
+    ['of nothing but broken escapes', '%'],
+    ['of JSON', '\\n'],
+    ['of backslashes', 'a\\'],
+  ])('costs a few milliseconds for 64 KiB %s, and 16 times as much for a mebibyte', (_, unit) => {
+    const decode = unit.includes('%') ? percentDecoded : jsonDecoded;
+    const cost = (bytes: number) => {
+      const text = unit.repeat(bytes / unit.length);
+      return Math.min(...Array.from({ length: 5 }, () => cpuTime(() => decode(text))));
+    };
+    cost(64 * 1024);
+    expect(cost(64 * 1024)).toBeLessThan(5);
+    expect(cost(1024 * 1024)).toBeLessThan(80);
   });
 
   test('with an expression that may take for ever is refused', () => {
@@ -378,6 +411,28 @@ describe('messages', () => {
       expect(events[0]!.fields).toMatchObject({ rule: 'script', route: path, address: '127.0.0.1', path });
     },
   );
+
+  test('that came in pieces go to an endpoint that takes pieces only as one, the last', async () => {
+    const pieces: unknown[] = [];
+    const onFragment = (_: unknown, data: string | Uint8Array, last: boolean) => void pieces.push([String(data), last]);
+    const server = await WiredServer.start({
+      policy: { origins: 'any', inspect },
+      routes: [{ endpoint: defineEndpoint({ path: '/', compression: true, onFragment }) }],
+    });
+    const socket = new WebSocket(server.url('http/1').replace('http', 'ws'));
+    await once(socket, 'open');
+    for (const compress of [false, true]) {
+      socket.send('in ', { fin: false, compress });
+      socket.send('pieces', { compress });
+    }
+    await expect.poll(() => pieces.length).toBe(2);
+    expect(pieces).toEqual(Array(2).fill(['in pieces', true]));
+    socket.send('<scr', { fin: false });
+    socket.send('ipt>');
+    expect(await ended(socket)).toBe(1008);
+    expect(pieces.length).toBe(2);
+    await server.close();
+  });
 
   test('pass in order with control frames between them, and what is only logged passes', async () => {
     const { connect, received, lines, close } = await serve({ rules: [{ ...inspect.rules[0]!, action: 'log' }] });

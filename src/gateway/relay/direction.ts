@@ -178,6 +178,11 @@ export class RelayDirection implements FrameSink {
     return areReadsPaused(this.#source);
   }
 
+  /** It is not read because it has sent too much. */
+  get isHeld(): boolean {
+    return this.#isHeld;
+  }
+
   /** The target was sent a close frame. */
   get isTargetDone(): boolean {
     return this.#isTargetDone;
@@ -226,6 +231,7 @@ export class RelayDirection implements FrameSink {
   #endHold(): void {
     if (!this.#isHeld) return;
     this.#isHeld = false;
+    this.heardAt = this.#wheel.now;
     const rest = this.#reader.takeRest();
     this.#frameLimit?.takeBytes(0);
     if (rest && !this.isSourceDone) this.#read(rest, rest.length);

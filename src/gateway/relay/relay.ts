@@ -394,7 +394,8 @@ export class Relay extends WheelEntry implements DirectionOwner {
     this.#wheel.schedule(this, Math.max(0, due - this.#wheel.now));
   }
 
-  #checkDueAt({ answerDueAt, incoming }: Peer): number {
+  #checkDueAt({ answerDueAt, askedAt, incoming }: Peer): number {
+    if (incoming.isHeld) return Math.max(askedAt, incoming.heardAt) + this.#limits.heartbeatMs;
     return answerDueAt === Number.POSITIVE_INFINITY ? incoming.heardAt + this.#limits.heartbeatMs : answerDueAt;
   }
 
@@ -402,6 +403,16 @@ export class Relay extends WheelEntry implements DirectionOwner {
   #checkAlive(peer: Peer, now: number): boolean {
     const { incoming, outgoing } = peer;
     // A side that is not read, because the other takes nothing, cannot show that it lives.
+    // Nor can one that has sent too much; but what is written to it finds out whether its system still knows it.
+    if (incoming.isHeld) {
+      if (breakOf(peer.socket)) return false;
+      if (now >= this.#checkDueAt(peer)) {
+        outgoing.ping();
+        peer.askedAt = now;
+      }
+      peer.answerDueAt = Number.POSITIVE_INFINITY;
+      return true;
+    }
     if (incoming.isPaused) incoming.heardAt = now;
     const isAnswerDue = peer.answerDueAt !== Number.POSITIVE_INFINITY;
     if (isAnswerDue && incoming.heardAt < peer.askedAt) return now < peer.answerDueAt;

@@ -31,7 +31,8 @@ export interface MessageHandler {
   hold?(ms: number): void;
   /** True: fragmented messages are handed out piece by piece, in `onFragment`. */
   readonly wantsFragments: boolean;
-  onMessage(data: string | Buffer): void;
+  /** @param wasFragmented It came in several frames. */
+  onMessage(data: string | Buffer, wasFragmented?: boolean): void;
   onFragment(data: string | Buffer, last: boolean): void;
   onPing(payload: Buffer): void;
   onPong(payload: Buffer): void;
@@ -195,9 +196,9 @@ export class MessageAssembler implements FrameSink {
     this.#gathered = undefined;
     this.#gatheredBytes = 0;
     if (this.#isCompressed) return this.#onCompressedMessage(bytes);
-    if (!this.#isText) return this.handler?.onMessage(bytes);
+    if (!this.#isText) return this.handler?.onMessage(bytes, this.#isFragmented);
     if (this.#utf8 !== undefined && !this.#utf8.isComplete) return this.#fail(invalidUtf8());
-    this.handler?.onMessage(bytes.toString('utf8'));
+    this.handler?.onMessage(bytes.toString('utf8'), this.#isFragmented);
   }
 
   /** Inflates the message that has waited, and hands it on. */
@@ -258,7 +259,7 @@ export class MessageAssembler implements FrameSink {
     const data = this.#isText ? bytes.toString('utf8') : bytes;
     // A deflate stream cannot be cut at frames, so a compressed message is one fragment, the last.
     if (this.#isFragmented && this.handler?.wantsFragments) this.handler?.onFragment(data, true);
-    else this.handler?.onMessage(data);
+    else this.handler?.onMessage(data, this.#isFragmented);
   }
 
   /** Hands on what the frame added. Text is cut at code points: the bytes of an open one wait for the next fragment. */
