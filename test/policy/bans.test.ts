@@ -246,6 +246,21 @@ describe('bans by hand', () => {
     expect(eventsIn(log)).toEqual(['banned', 'banned', 'ban-lifted', 'ban-lifted']);
   });
 
+  test('are pushed out by none of a jail, however many it makes, and are at most 50,000', async () => {
+    const bans = await bansOf({ action: 'refuse', jails: { honeypot: { paths: ['/trap'] } } });
+    await bans.add('192.0.2.1', { for: '2d' });
+    for (let i = 0; i < 51_000; i++)
+      report(`2001:db8:${(i >> 8).toString(16)}:${(i & 255).toString(16)}::1`, 1, 'honeypot');
+    expect(bans.isBanned('192.0.2.1')).toBe(true);
+    expect(bans.list().length).toBeLessThanOrEqual(50_001);
+    for (let i = 1; i < 50_000; i++) await bans.add(`198.${i >> 16}.${(i >> 8) & 255}.${i & 255}`);
+    await expect(bans.add('192.0.2.2')).rejects.toThrow(/50000 bans.*policy\.addresses\.deny/);
+    expect(bans.isBanned('192.0.2.1')).toBe(true);
+    await clock.advance(HOUR);
+    await bans.add('192.0.2.2');
+    expect(bans.isBanned('192.0.2.2')).toBe(true);
+  });
+
   test('hold also where jails only log', async () => {
     const bans = await bansOf({});
     await bans.add('192.0.2.1');
@@ -329,6 +344,21 @@ describe('processes that share a ledger', () => {
     expect(second.isBanned('192.0.2.1')).toBe(false);
     await clock.advance(30_000);
     await expect.poll(() => second.isBanned('192.0.2.1')).toBe(true);
+  });
+
+  test('keep a ban that was made by hand, however many jails make', async () => {
+    const ledger = new MemoryLedger({ clock });
+    open.push(ledger);
+    const first = await bansOf({ action: 'refuse', jails: { honeypot: { paths: ['/trap'] } } }, ledger);
+    await first.add('192.0.2.1', { for: '2d' });
+    for (let i = 0; i < 4_200; i++) report(`198.18.${i >> 8}.${i & 255}`, 1, 'honeypot');
+    await expect.poll(() => ledger.get('bans')).toBe('4200');
+    const second = await bansOf({ action: 'refuse' }, ledger);
+    expect(second.isBanned('192.0.2.1')).toBe(true);
+    expect(second.isBanned('198.18.16.103')).toBe(true); // the last
+    await second.remove('192.0.2.1');
+    expect((await bansOf({ action: 'refuse' }, ledger)).isBanned('192.0.2.1')).toBe(false);
+    await expect.poll(() => first.isBanned('192.0.2.1')).toBe(false);
   });
 
   test('keep the latest 4,096 of more bans', async () => {

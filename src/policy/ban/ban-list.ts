@@ -15,16 +15,31 @@ export interface Ban {
   readonly offence: number;
 }
 
-/** Bans and former bans that are kept; of more, those that were made longest ago are forgotten. */
-const MAX_BANS = 50_000;
+/**
+ * Bans and former bans that are kept, those of jails and those that were made by hand: of more, those that were made
+ * longest ago are forgotten.
+ */
+export const MAX_BANS = 50_000;
 
-/** Who is banned, until when, and who was. Bans are over by themselves. */
+interface Kept {
+  readonly ban: Ban;
+  /** On the monotonic clock. */
+  readonly end: number;
+  /** The how manyth of all. */
+  readonly number: number;
+}
+
+/**
+ * Who is banned, until when, and who was. Bans are over by themselves.
+ *
+ * What was banned by hand lies apart: somebody who has a thousand networks to misbehave from pushes none of it out.
+ */
 export class BanList {
   readonly #clock: Clock;
   readonly #settings: Pick<BanSettings, 'factor' | 'maxMs' | 'forgetMs'>;
-  readonly #bans = new RecentMap<string, { readonly ban: Ban /** On the monotonic clock. */; readonly end: number }>(
-    MAX_BANS,
-  );
+  readonly #byJails = new RecentMap<string, Kept>(MAX_BANS);
+  readonly #byHand = new RecentMap<string, Kept>(MAX_BANS);
+  #made = 0;
 
   constructor(settings: Pick<BanSettings, 'factor' | 'maxMs' | 'forgetMs'>, clock: Clock) {
     this.#settings = settings;
@@ -33,12 +48,20 @@ export class BanList {
 
   /** Bans and former bans. */
   get size(): number {
-    return this.#bans.size;
+    return this.#byJails.size + this.#byHand.size;
   }
 
   has(client: string): boolean {
-    const known = this.#bans.get(client);
+    const known = this.#get(client);
     return known !== undefined && known.end > this.#clock.monotonic();
+  }
+
+  /** Is there no room for one more that is made by hand, but in the place of another? */
+  get isFullByHand(): boolean {
+    if (this.#byHand.size < MAX_BANS) return false;
+    const now = this.#clock.monotonic();
+    for (const [client, { end }] of this.#byHand) if (end <= now) this.#byHand.delete(client);
+    return this.#byHand.size >= MAX_BANS;
   }
 
   /** The ban that a jail makes now: longer with each one before it that is not forgotten. */
@@ -52,30 +75,37 @@ export class BanList {
   /** A ban of this client takes the place of the one before, also when it is over sooner. */
   set(ban: Ban): void {
     const leftMs = ban.until - this.#clock.now();
-    this.#bans.set(ban.client, { ban, end: this.#clock.monotonic() + leftMs });
+    const [into, from] = ban.jail === undefined ? [this.#byHand, this.#byJails] : [this.#byJails, this.#byHand];
+    from.delete(ban.client);
+    into.set(ban.client, { ban, end: this.#clock.monotonic() + leftMs, number: this.#made++ });
   }
 
   /** Forgets the client, and what it has done. @returns the ban that it had. */
   remove(client: string): Ban | undefined {
-    const known = this.#bans.get(client);
-    this.#bans.delete(client);
+    const known = this.#get(client);
+    for (const bans of [this.#byHand, this.#byJails]) bans.delete(client);
     return known && known.end > this.#clock.monotonic() ? known.ban : undefined;
   }
 
-  /** Those that are not over. */
+  /** Those that are not over, in the order in which they were made. */
   list(): Ban[] {
     const now = this.#clock.monotonic();
-    return [...this.#bans.values()].filter(({ end }) => end > now).map(({ ban }) => ban);
+    const kept = [...this.#byHand.values(), ...this.#byJails.values()].filter(({ end }) => end > now);
+    return kept.sort((one, other) => one.number - other.number).map(({ ban }) => ban);
   }
 
   /** Drops what means nothing any more. */
   sweep(): void {
-    for (const client of this.#bans.keys())
-      if (!this.has(client) && this.#offences(client) === 0) this.#bans.delete(client);
+    for (const bans of [this.#byHand, this.#byJails])
+      for (const client of bans.keys()) if (!this.has(client) && this.#offences(client) === 0) bans.delete(client);
+  }
+
+  #get(client: string): Kept | undefined {
+    return this.#byHand.get(client) ?? this.#byJails.get(client);
   }
 
   #offences(client: string): number {
-    const known = this.#bans.get(client);
+    const known = this.#get(client);
     if (!known) return 0;
     const quietMs = Math.max(0, this.#clock.monotonic() - known.end);
     return Math.max(0, known.ban.offence - Math.floor(quietMs / this.#settings.forgetMs));

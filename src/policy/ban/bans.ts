@@ -10,7 +10,7 @@ import { type Refusal, refuse } from '../../http/refusal.ts';
 import type { RequestHead } from '../../http/request-head.ts';
 import type { Ledger } from '../../session/ledger.ts';
 import type { SecurityEvents } from '../security-events.ts';
-import { type Ban, BanList } from './ban-list.ts';
+import { type Ban, BanList, MAX_BANS } from './ban-list.ts';
 import { Jail } from './jail.ts';
 import type { BanSettings, JailName, JailSettings } from './options.ts';
 import { SharedBans } from './shared-bans.ts';
@@ -149,7 +149,7 @@ export class Bans implements BanControl {
    *
    * @param address An IPv4 address, or an IPv6 address, which stands for its /64.
    * @returns when every process has been told.
-   * @throws {TypeError} when it is no address, or one that is never banned.
+   * @throws {TypeError} when it is no address, or one that is never banned; when 50,000 bans that were made by hand hold.
    * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when the others could not be told; it holds in this process.
    */
   async add(address: string, { for: time = '1h', reason = 'added by hand' }: AddBanOptions = {}): Promise<Ban> {
@@ -159,6 +159,10 @@ export class Bans implements BanControl {
       throw new TypeError(`a ban is for more than 0 ms and at most 30d, not ${JSON.stringify(time)}`);
     if (this.#isExempt(client.replace(/\/64$/, '')))
       throw new TypeError(`${address} is never banned: it is one of trustedProxies or of bans.allow`);
+    if (this.#list.isFullByHand)
+      throw new TypeError(
+        `${MAX_BANS} bans were made by hand, which is the most: whole networks are for policy.addresses.deny`,
+      );
     const ban = { client, until: this.#options.clock.now() + ms, reason, offence: 1 };
     this.#begin(ban);
     this.#report('banned', client, ban);

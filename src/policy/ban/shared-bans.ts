@@ -4,7 +4,7 @@ import type { Ledger } from '../../session/ledger.ts';
 import type { Ban } from './ban-list.ts';
 
 const CHANNEL = 'bans';
-/** How many bans outlive their process: the latest. */
+/** How many bans outlive their process, of jails and of those that were made by hand: the latest. */
 const PLACES = 4_096;
 /** Reads at a time when a process starts. */
 const AT_ONCE = 64;
@@ -22,16 +22,15 @@ type Message = { readonly from: string } & ({ readonly ban: Ban; readonly place:
 /**
  * Bans of all processes that share a ledger. Each is told to the others, and kept in one of 4,096 places, in turn, for as
  * long as it or its memory lasts: a process that starts reads them. A process that has missed an event reads what is new
- * when it looks again.
+ * when it looks again. Bans that were made by hand have 4,096 places of their own, which no jail takes from them.
  */
 export class SharedBans {
   readonly #ledger: Ledger;
   readonly #logger: Logger;
   readonly #listener: BanListener;
   readonly #id = randomId(9);
-  /** Whose ban was put into a place: a client can have several, of one time and another, and of processes at once. */
-  readonly #clients = new Map<number, string>();
-  #seen = 0;
+  readonly #byJails: Places;
+  readonly #byHand: Places;
   /** One at a time, so that nothing is found again that was lifted meanwhile. */
   #reading: Promise<void> | undefined;
   #unsubscribe: (() => Promise<void>) | undefined;
@@ -40,6 +39,8 @@ export class SharedBans {
     this.#ledger = ledger;
     this.#listener = listener;
     this.#logger = logger;
+    this.#byJails = new Places(ledger, 'bans', 'ban');
+    this.#byHand = new Places(ledger, 'bans by hand', 'ban by hand');
   }
 
   /** @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when the ledger cannot be asked. */
@@ -57,14 +58,10 @@ export class SharedBans {
 
   /** @param keptMs For how long it matters, its memory included. */
   async add(ban: Ban, keptMs: number): Promise<void> {
-    const place = (await this.#ledger.increment('bans', 1, COUNTER_MS)) % PLACES;
-    this.#clients.set(place, ban.client);
-    const ttlMs = Math.min(COUNTER_MS, Math.max(1, Math.ceil(keptMs)));
+    const places = this.#placesOf(ban);
+    const place = await places.take(ban.client);
     // The others need not wait until it is kept.
-    await Promise.all([
-      this.#tell({ from: this.#id, ban, place }),
-      this.#ledger.put(placeKey(place), JSON.stringify(ban), ttlMs),
-    ]);
+    await Promise.all([this.#tell({ from: this.#id, ban, place }), places.put(place, ban, keptMs)]);
   }
 
   async lift(client: string): Promise<void> {
@@ -72,20 +69,16 @@ export class SharedBans {
     await this.#reading?.catch(() => {});
     await this.#read();
     this.#listener.onLift(client);
-    const places = [...this.#clients].filter(([, one]) => one === client).map(([place]) => place);
-    await Promise.all(places.map(place => this.#empty(place, client)));
+    await Promise.all([this.#byJails, this.#byHand].map(places => places.empty(client)));
     await this.#tell({ from: this.#id, lift: client });
-  }
-
-  /** The place may have been given to another since. */
-  async #empty(place: number, client: string): Promise<void> {
-    const kept = await this.#ledger.get(placeKey(place));
-    if (kept !== undefined && (JSON.parse(kept) as Ban).client === client) await this.#ledger.take(placeKey(place));
-    if (this.#clients.get(place) === client) this.#clients.delete(place);
   }
 
   async close(): Promise<void> {
     await this.#unsubscribe?.();
+  }
+
+  #placesOf({ jail }: Ban): Places {
+    return jail === undefined ? this.#byHand : this.#byJails;
   }
 
   #tell(message: Message): Promise<void> {
@@ -96,7 +89,7 @@ export class SharedBans {
     const message = JSON.parse(text) as Message;
     if (message.from === this.#id) return;
     if ('ban' in message) {
-      this.#clients.set(message.place, message.ban.client);
+      this.#placesOf(message.ban).note(message.place, message.ban.client);
       this.#listener.onBan(message.ban);
     } else this.#listener.onLift(message.lift);
   }
@@ -109,22 +102,70 @@ export class SharedBans {
   }
 
   async #readNew(): Promise<void> {
-    const last = await this.#ledger.increment('bans', 0, COUNTER_MS);
+    for (const places of [this.#byJails, this.#byHand]) await places.readNew(ban => this.#listener.onBan(ban));
+  }
+}
+
+/** Places of a ledger, which are taken in turn: a ledger cannot be listed. */
+class Places {
+  readonly #ledger: Ledger;
+  readonly #counter: string;
+  readonly #prefix: string;
+  /** Whose ban was put into a place: a client can have several, of one time and another, and of processes at once. */
+  readonly #clients = new Map<number, string>();
+  #seen = 0;
+
+  constructor(ledger: Ledger, counter: string, prefix: string) {
+    this.#ledger = ledger;
+    this.#counter = counter;
+    this.#prefix = prefix;
+  }
+
+  async take(client: string): Promise<number> {
+    const place = (await this.#ledger.increment(this.#counter, 1, COUNTER_MS)) % PLACES;
+    this.note(place, client);
+    return place;
+  }
+
+  note(place: number, client: string): void {
+    this.#clients.set(place, client);
+  }
+
+  put(place: number, ban: Ban, keptMs: number): Promise<void> {
+    const ttlMs = Math.min(COUNTER_MS, Math.max(1, Math.ceil(keptMs)));
+    return this.#ledger.put(this.#keyOf(place), JSON.stringify(ban), ttlMs);
+  }
+
+  /** All of one client. */
+  async empty(client: string): Promise<void> {
+    const places = [...this.#clients].filter(([, one]) => one === client).map(([place]) => place);
+    await Promise.all(places.map(place => this.#emptyOne(place, client)));
+  }
+
+  /** The place may have been given to another since. */
+  async #emptyOne(place: number, client: string): Promise<void> {
+    const kept = await this.#ledger.get(this.#keyOf(place));
+    if (kept !== undefined && (JSON.parse(kept) as Ban).client === client) await this.#ledger.take(this.#keyOf(place));
+    if (this.#clients.get(place) === client) this.#clients.delete(place);
+  }
+
+  async readNew(onBan: (ban: Ban) => void): Promise<void> {
+    const last = await this.#ledger.increment(this.#counter, 0, COUNTER_MS);
     const first = Math.max(last < this.#seen ? 0 : this.#seen, last - PLACES) + 1;
     for (let n = first; n <= last; n += AT_ONCE) {
       const places = Array.from({ length: Math.min(AT_ONCE, last - n + 1) }, (_, i) => (n + i) % PLACES);
-      const kept = await Promise.all(places.map(place => this.#ledger.get(placeKey(place))));
+      const kept = await Promise.all(places.map(place => this.#ledger.get(this.#keyOf(place))));
       for (const [i, text] of kept.entries()) {
         if (text === undefined) continue;
         const ban = JSON.parse(text) as Ban;
-        this.#clients.set(places[i]!, ban.client);
-        this.#listener.onBan(ban);
+        this.note(places[i]!, ban.client);
+        onBan(ban);
       }
     }
     this.#seen = last;
   }
-}
 
-function placeKey(place: number): string {
-  return `ban ${place}`;
+  #keyOf(place: number): string {
+    return `${this.#prefix} ${place}`;
+  }
 }
