@@ -354,9 +354,11 @@ async function redeemTicket(
       new SessionQuery(head, route, sessions.manager[SERVER_PARTS].tracking).showsOther(facts.session.sid);
     const isGood = facts && !isOfOther && (facts.principal || facts.session);
     if (isGood) {
-      const { principal, session } = facts;
-      // The path of the tickets can be under other constraints than that of the handshake.
-      const shown = principal && authentication?.judgeShown(head, principal);
+      const { principal, kept, session } = facts;
+      // The path of the tickets can be under other constraints than that of the handshake, and the user may have lost
+      // since then what let them in.
+      const shown = principal && (await authentication?.judgeTicket(head, principal, kept));
+      if (shown === 'over') return badTicket('the credentials that the ticket was given for do not count any more');
       if (shown && isRefusal(shown)) return shown;
       const taken = authentication ? withoutCredentials(head, authentication.takenPlaces) : head;
       return { ...constrained, head: taken, shown, ticketSession: session };

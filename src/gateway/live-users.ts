@@ -110,7 +110,11 @@ export class LiveUsers {
     const { until, at } = renewal;
     for (const live of this.#ofUser(sid, renewal)) {
       if (until <= endOf(live.principal) || at < live.openedAt) continue;
-      live.principal = { ...live.principal, expiresAt: until };
+      const { scheme, principal } = live;
+      live.principal = (scheme.isShownByRequest ? scheme.extend?.(principal, until) : undefined) ?? {
+        ...principal,
+        expiresAt: until,
+      };
       live.isToldOfEnd = false;
     }
   }

@@ -1,5 +1,8 @@
 import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { WebSocketServer } from 'ws';
 import { type Config, defineEndpoint } from '../../src/index.ts';
@@ -7,6 +10,7 @@ import type { BansConfig } from '../../src/policy/ban/options.ts';
 import { Doorkeeper } from '../../src/server/listen/doorkeeper.ts';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
 import { connectWebSocket } from '../../src/websocket/protocol/client.ts';
+import { AUDIENCE, claimsAt, ISSUER, jwks, sign, signingKey } from '../policy/auth/issuer.ts';
 import { closing } from '../services/closing.ts';
 import { Http2Client } from './http2-client.ts';
 import { ask, knock, Lines, WiredServer, wires } from './wires.ts';
@@ -338,4 +342,35 @@ test('bad handshakes, garbage and broken sockets are counted by the address of t
       { client: '127.0.0.2', jail: 'protocol' },
       { client: '127.0.0.3', jail: 'handshake' },
     ]);
+});
+
+test('tokens that have ended ban nobody, and are told apart in the log; forged ones do', async () => {
+  const key = signingKey('ES256');
+  const folder = mkdtempSync(join(tmpdir(), 'bans-'));
+  open.push({ close: () => rmSync(folder, { recursive: true }) });
+  const jwksFile = join(folder, 'keys.json');
+  writeFileSync(jwksFile, JSON.stringify(await jwks(key)));
+  const log = new Lines();
+  const server = await serve(
+    { action: 'refuse' },
+    {
+      ...behindProxy,
+      auth: { api: { type: 'jwt', issuer: ISSUER, audience: AUDIENCE, jwksFile } },
+      routes: [{ path: '/', fetch: () => new Response(), policy: { auth: 'api' } }],
+    },
+    log,
+  );
+  const show = async (address: string, token: string) => {
+    const headers = { 'X-Forwarded-For': address, Authorization: `Bearer ${token}` };
+    return (await ask(server, 'http/1', { headers })).status;
+  };
+  const ended = await sign(key, claimsAt(Date.now() - 3_600_000));
+  for (let i = 0; i < 20; i++) expect(await show('192.0.2.1', ended)).toBe(401);
+  const forged = `${await sign(key, claimsAt(Date.now()))}`.replace(/.{8}$/, 'AAAAAAAA');
+  for (let i = 0; i < 5; i++) expect(await show('192.0.2.2', forged)).toBe(401);
+  expect(await show('192.0.2.2', forged)).toBe(403);
+  expect(server.server.bans.list()).toMatchObject([{ client: '192.0.2.2', jail: 'login' }]);
+  const of = (event: string) => log.all.filter(({ fields }) => fields.event === event).map(({ level }) => level);
+  expect(of('credentials-expired')).toEqual(Array(20).fill('info'));
+  expect(of('login-failed')).toEqual(Array(5).fill('warn'));
 });

@@ -335,3 +335,24 @@ test.each<[Partial<ForwardAuthConfig>, RegExp]>([
   expect(parse).toThrow(ConfigError);
   expect(parse).toThrow(message);
 });
+
+test('clients of one network have 64 of the 256 places to wait for the service, more are 503, and others go on', async () => {
+  await start({}, { trustedProxies: ['127.0.0.1'] });
+  const held: ServerResponse[] = [];
+  answer = (request, response) => {
+    if (request.headers.cookie === 'login=slow') held.push(response);
+    else byCookie(request, response);
+  };
+  const get = (address: string, login: string) =>
+    ask(server!, 'http/1', { path: '/me', headers: { 'X-Forwarded-For': address, Cookie: `login=${login}` } });
+  const waiting = Array.from({ length: 64 }, (_, i) => get(`2001:db8::${i + 1}`, 'slow'));
+  await expect.poll(() => held.length).toBe(32);
+  await expect.poll(async () => (await get('2001:db8::ffff', 'alice')).status).toBe(503);
+  expect((await get('2001:db8::ffff', 'alice')).headers['retry-after']).toBeDefined();
+  const other = get('192.0.2.1', 'alice');
+  answer = byCookie;
+  for (const response of held) response.writeHead(401).end();
+  expect((await other).status).toBe(200);
+  expect(new Set((await Promise.all(waiting)).map(({ status }) => status))).toEqual(new Set([401, 200]));
+  expect((await get('2001:db8::ffff', 'alice')).status).toBe(200);
+});

@@ -18,12 +18,13 @@ export async function issueSocketTicket(
   route: string,
   policy: AnswerPolicy | undefined,
 ): Promise<Refusal | undefined> {
-  const { head, held, shown } = admitted;
+  const { head, held, shown, authentication } = admitted;
   const text = held?.binding.ticketText;
   const session = text === undefined ? undefined : { sid: held!.binding.current!.id, text };
   if (!session && !shown)
     return refuse(401, 'ERR_AUTH_REQUIRED', 'the request has neither a user nor a session to give a ticket for');
-  const ticket = await tickets.issue({ origin: head.headers.origin, route, principal: shown, session });
+  const kept = shown && authentication?.keep(shown);
+  const ticket = await tickets.issue({ origin: head.headers.origin, route, principal: shown, kept, session });
   if (ticket === undefined) {
     const seconds = Math.ceil(tickets.ttlMs / 1_000);
     return refuse(429, 'ERR_POLICY_TICKETS', 'a user or session has asked for too many tickets', {

@@ -1,4 +1,5 @@
 import { getOrInsert } from '../../base/get-or-insert.ts';
+import { messageOf } from '../../base/message-of.ts';
 import { isRefusal, type Refusal, type RefusalHeaders, refuse } from '../../http/refusal.ts';
 import type { RequestHead } from '../../http/request-head.ts';
 import type { CredentialPlace } from '../../http/without-credentials.ts';
@@ -104,8 +105,9 @@ export class Authentication {
         return isRefusal(principal) ? principal : { principal };
       }
       if (verdict.kind === 'rejected') {
-        const { reason, user, mayBeOfAnother } = verdict;
-        const report = () => this.#report(head, 'login-failed', reason, { scheme: scheme.name, user });
+        const { reason, user, mayBeOfAnother, isOver } = verdict;
+        const event = isOver ? 'credentials-expired' : 'login-failed';
+        const report = () => this.#report(head, event, reason, { scheme: scheme.name, user });
         if (mayBeOfAnother) inDoubt.push(report);
         else report();
         failure ??= 'rejected';
@@ -124,13 +126,32 @@ export class Authentication {
     return this.asksSession ? { principal: undefined, rejection: challenge } : challenge;
   }
 
+  /** What a ticket for this user keeps, for `judgeTicket`. */
+  keep(principal: Principal): unknown {
+    return this.#byRequest.find(({ name }) => name === principal.scheme)?.keep?.(principal);
+  }
+
   /**
-   * The same of a user whom another request has shown, for which this one stands: undefined for one of a scheme that does
-   * not count here.
+   * The user of a ticket, whom another request has shown, as their scheme finds them now.
+   *
+   * @returns undefined for one of a scheme that does not count here; `over` when their credentials do not count any more;
+   * or a refusal: 403, 503.
    */
-  judgeShown(head: RequestHead, principal: Principal): Principal | undefined | Refusal {
-    const counts = this.#byRequest.some(({ name }) => name === principal.scheme);
-    return counts ? this.#mayUse(head, principal) : undefined;
+  async judgeTicket(
+    head: RequestHead,
+    principal: Principal,
+    kept: unknown,
+  ): Promise<Principal | undefined | Refusal | 'over'> {
+    const scheme = this.#byRequest.find(({ name }) => name === principal.scheme);
+    if (!scheme) return undefined;
+    const recalled = scheme.recall ? scheme.recall(principal, kept, head) : principal;
+    if (!recalled) return 'over';
+    try {
+      const now = scheme.review ? await scheme.review(recalled) : recalled;
+      return now ? this.#mayUse(head, now) : 'over';
+    } catch (error) {
+      return authUnavailable(`the user of a ticket cannot be looked up: ${messageOf(error)}`);
+    }
   }
 
   /**
@@ -162,7 +183,7 @@ export class Authentication {
 
   #report(
     { clientAddress: address, method, path }: RequestHead,
-    event: 'login-failed' | 'role-missing',
+    event: 'login-failed' | 'credentials-expired' | 'role-missing',
     reason: string,
     who: { readonly scheme: string; readonly user: string | undefined },
   ): void {

@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto';
 import type { Clock } from '../../base/clock.ts';
 import type { Logger } from '../../base/logger.ts';
 import { isRealm, readBasicCredentials } from '../../http/basic-credentials.ts';
@@ -81,6 +82,15 @@ export class BasicScheme implements RequestScheme {
     return password !== undefined && password === credential ? this.#principal(name) : undefined;
   }
 
+  /** Which line of the file it was: another process names it by another `credential`. */
+  keep({ name, credential }: Principal): unknown {
+    return credential === this.#users.passwordOf(name) ? this.#lineOf(name) : undefined;
+  }
+
+  recall({ name }: Principal, kept: unknown): Principal | undefined {
+    return kept !== undefined && kept === this.#lineOf(name) ? this.#principal(name) : undefined;
+  }
+
   onChange(listener: () => void): () => void {
     const ends = [this.#users.onChange(listener), this.#roles.onChange(listener)];
     return () => {
@@ -103,6 +113,10 @@ export class BasicScheme implements RequestScheme {
   /** Looks at the password file now. Never rejects. */
   async look(): Promise<void> {
     await this.#users.look();
+  }
+
+  #lineOf(name: string): string | undefined {
+    return this.#users.signPasswordOf(name, text => hash('sha256', `${name}\0${text}`, 'base64'));
   }
 
   #principal(name: string): Principal {

@@ -68,7 +68,7 @@ export class ClientCertificateScheme implements RequestScheme {
   authenticate({ clientCertificate }: Pick<RequestHead, 'clientCertificate'>): Verdict {
     if (!clientCertificate) return { kind: 'absent' };
     if (clientCertificate.validTo <= this.#services.clock.now())
-      return { kind: 'rejected', reason: 'the client certificate is over' };
+      return { kind: 'rejected', reason: 'the client certificate is over', isOver: true };
     let named = this.#named.get(clientCertificate);
     if (!named) {
       named = this.#nameOf(clientCertificate);
@@ -94,6 +94,11 @@ export class ClientCertificateScheme implements RequestScheme {
   review(principal: Principal): Principal {
     const { name, claims } = principal;
     return { ...principal, roles: this.#services.roleSource.rolesOf({ name, claims }) };
+  }
+
+  /** A ticket is no way round a list of revoked certificates: its handshake comes with the same one. */
+  recall(principal: Principal, _kept: unknown, { clientCertificate }: RequestHead): Principal | undefined {
+    return clientCertificate?.fingerprint256 === principal.credential ? principal : undefined;
   }
 
   onChange(listener: () => void): () => void {

@@ -19,6 +19,7 @@ import type { RoleSource } from './roles.ts';
 import type { Challenge, Principal, RequestScheme, Verdict } from './scheme.ts';
 import { type ProviderAnswer, ProviderClient, ProviderUnavailable } from './tokens/provider-client.ts';
 import { authUnavailable } from './unavailable.ts';
+import { WaitingPlaces } from './waiting-places.ts';
 
 /** Users whom a service finds that is asked about each request, as by nginx's `auth_request` or Traefik's ForwardAuth. */
 export interface ForwardOptions {
@@ -83,8 +84,9 @@ const USER_HEADERS = ['x-auth-request-user', 'x-forwarded-user', 'remote-user'];
 const GROUPS_HEADERS = ['x-auth-request-groups', 'x-forwarded-groups', 'remote-groups'];
 const MOST_BYTES = 64 * 1024;
 const MOST_CONNECTIONS = 32;
-/** Requests that wait for an answer. */
+/** Requests that wait for an answer, and those of one network. */
 const MOST_ASKED = 256;
+const MOST_ASKED_OF_NETWORK = 64;
 const MOST_KNOWN = 10_000;
 const REDIRECTS: ReadonlySet<number> = new Set([302, 303, 307]);
 
@@ -123,7 +125,7 @@ export class ForwardScheme implements RequestScheme {
   readonly #questions = new WeakMap<Principal, Question>();
   readonly #cookies = new WeakMap<Principal, readonly string[]>();
   readonly #challenges = new WeakMap<RequestHead, Challenge>();
-  #asking = 0;
+  readonly #places = new WaitingPlaces({ most: MOST_ASKED, mostOfNetwork: MOST_ASKED_OF_NETWORK });
   #isAvailable = true;
 
   constructor(options: ForwardOptions, services: Services) {
@@ -151,7 +153,7 @@ export class ForwardScheme implements RequestScheme {
     if (known && this.#services.clock.monotonic() - known.at < this.#cacheMs && !this.#isOver(known.principal))
       return { kind: 'authenticated', principal: known.principal };
     try {
-      return this.#judge(head, question, await this.#ask(question));
+      return this.#judge(head, question, await this.#ask(question, head.clientAddress));
     } catch (error) {
       if (!(error instanceof ProviderUnavailable)) throw error;
       return { kind: 'refused', refusal: authUnavailable(`nobody can be let in: ${error.message}`) };
@@ -174,6 +176,25 @@ export class ForwardScheme implements RequestScheme {
     if (answer.status < 200 || answer.status > 299) return undefined;
     const now = this.#principalFrom(answer, question);
     return now.name === principal.name ? now : undefined;
+  }
+
+  /** Where sockets are asked about again: the question. */
+  keep(principal: Principal): unknown {
+    return this.#questions.get(principal);
+  }
+
+  recall(principal: Principal, kept: unknown): Principal | undefined {
+    if (this.reviewEveryMs === undefined) return principal;
+    return kept === undefined ? undefined : this.#askedBy(kept as Question, principal);
+  }
+
+  extend(principal: Principal, expiresAt: number): Principal {
+    return this.#askedBy(this.#questions.get(principal), { ...principal, expiresAt });
+  }
+
+  #askedBy(question: Question | undefined, principal: Principal): Principal {
+    if (question) this.#questions.set(principal, question);
+    return principal;
   }
 
   onChange(listener: () => void): () => void {
@@ -202,7 +223,7 @@ export class ForwardScheme implements RequestScheme {
     if (status >= 200 && status <= 299) {
       const principal = this.#principalFrom(answer, question);
       if (this.#isOver(principal))
-        return { kind: 'rejected', reason: 'the service says that the credentials are over' };
+        return { kind: 'rejected', reason: 'the service says that the credentials are over', isOver: true };
       const cookies = this.#options.setCookies ? (headers['set-cookie'] ?? []).filter(isFieldValue) : [];
       if (cookies.length > 0) this.#cookies.set(principal, cookies);
       else if (this.#cacheMs > 0) this.#known.set(question.key, { principal, at: this.#services.clock.monotonic() });
@@ -239,10 +260,10 @@ export class ForwardScheme implements RequestScheme {
   }
 
   /** @throws {ProviderUnavailable} for what is no clear yes or no. */
-  async #ask({ headers }: Question): Promise<ProviderAnswer> {
+  async #ask({ headers }: Question, address: string = ''): Promise<ProviderAnswer> {
     const { logger, name } = this.#services;
-    if (this.#asking >= MOST_ASKED) throw new ProviderUnavailable(`${MOST_ASKED} requests wait for it already`);
-    this.#asking++;
+    const leave = this.#places.take(address);
+    if (typeof leave === 'number') throw new ProviderUnavailable(`${leave} requests wait for it already`);
     try {
       const answer = await this.#client.ask({ method: 'GET', headers });
       this.#check(answer);
@@ -259,7 +280,7 @@ export class ForwardScheme implements RequestScheme {
       this.#isAvailable = false;
       throw error;
     } finally {
-      this.#asking--;
+      leave();
     }
   }
 

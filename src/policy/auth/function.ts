@@ -83,7 +83,10 @@ export class FunctionScheme implements RequestScheme {
       const principal = this.#principalOf(found);
       const { expiresAt = Number.POSITIVE_INFINITY } = principal;
       if (expiresAt <= this.#options.clock.now())
-        return { kind: 'rejected', reason: 'the credentials have ended ("expiresAt" is in ms)', user: principal.name };
+        return {
+          ...{ kind: 'rejected', reason: 'the credentials have ended ("expiresAt" is in ms)' },
+          ...{ user: principal.name, isOver: true },
+        };
       return { kind: 'authenticated', principal };
     } catch (error) {
       this.#options.logger.error({ event: 'auth-failed', scheme: this.name, err: error }, 'a function found no user');

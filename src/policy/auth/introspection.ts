@@ -9,8 +9,9 @@ import type { Challenge, Principal, RequestScheme, Verdict } from './scheme.ts';
 import { type BearerPlaces, bearerPlaces, findBearer } from './tokens/bearer.ts';
 import { bearerChallenge } from './tokens/challenge.ts';
 import { ProviderClient, ProviderUnavailable } from './tokens/provider-client.ts';
-import { bindingProblem, type Claims, freeze, userNameIn } from './tokens/token-user.ts';
+import { bindingProblem, type Claims, freeze, LAST_DATE_MS, userNameIn } from './tokens/token-user.ts';
 import { authUnavailable } from './unavailable.ts';
+import { WaitingPlaces } from './waiting-places.ts';
 import { WatchedFile } from './watched-file.ts';
 
 /** Tokens of which only their issuer knows what they are worth: it is asked (RFC 7662). */
@@ -42,7 +43,13 @@ export interface IntrospectionOptions extends BearerPlaces {
 }
 
 /** What the issuer says of a token, or why it is worth nothing. */
-type Answer = { readonly claims: Claims; readonly endsAt: number } | { readonly problem: string };
+type Answer = { readonly claims: Claims; readonly endsAt: number } | Problem;
+
+interface Problem {
+  readonly problem: string;
+  /** It was good once. */
+  readonly isOver?: boolean | undefined;
+}
 
 interface Known {
   readonly answer: Answer;
@@ -51,8 +58,9 @@ interface Known {
 }
 
 const MOST_KNOWN = 10_000;
-/** Tokens of which the issuer is being asked. */
+/** Tokens of which the issuer is being asked, and those that clients of one network have shown. */
 const MOST_ASKED = 256;
+const MOST_ASKED_OF_NETWORK = 64;
 /** Opaque tokens are short. */
 const MOST_TOKEN_CHARS = 4_096;
 /** Many sockets of one token are one question. */
@@ -79,6 +87,7 @@ export class IntrospectionScheme implements RequestScheme {
   readonly #tokens = new WeakMap<Principal, string>();
   readonly #descriptions = new WeakMap<RequestHead, string>();
   readonly #asked = new Map<string, Promise<Answer>>();
+  readonly #places = new WaitingPlaces({ most: MOST_ASKED, mostOfNetwork: MOST_ASKED_OF_NETWORK });
   #isAvailable = true;
 
   constructor(options: IntrospectionOptions, services: SchemeServices) {
@@ -114,14 +123,15 @@ export class IntrospectionScheme implements RequestScheme {
     if (shown.kind === 'none') return { kind: 'absent' };
     if (shown.kind === 'refused') return shown;
     const { token } = shown;
-    if (token.length > MOST_TOKEN_CHARS) return this.#reject(head, `it has more than ${MOST_TOKEN_CHARS} characters`);
+    if (token.length > MOST_TOKEN_CHARS)
+      return this.#reject(head, { problem: `it has more than ${MOST_TOKEN_CHARS} characters` });
     try {
-      const answer = await this.#answerFor(token, this.#cacheMs);
-      if ('problem' in answer) return this.#reject(head, answer.problem);
+      const answer = await this.#answerFor(token, this.#cacheMs, head.clientAddress);
+      if ('problem' in answer) return this.#reject(head, answer);
       const problem = bindingProblem(answer.claims, head);
-      if (problem !== undefined) return this.#reject(head, problem);
+      if (problem !== undefined) return this.#reject(head, { problem });
       const principal = this.#principalOf(token, answer);
-      return 'problem' in principal ? this.#reject(head, principal.problem) : { kind: 'authenticated', principal };
+      return 'problem' in principal ? this.#reject(head, principal) : { kind: 'authenticated', principal };
     } catch (error) {
       if (!(error instanceof ProviderUnavailable)) throw error;
       return { kind: 'refused', refusal: authUnavailable(`tokens cannot be judged: ${error.message}`) };
@@ -144,31 +154,54 @@ export class IntrospectionScheme implements RequestScheme {
     return 'problem' in now || now.name !== principal.name ? undefined : now;
   }
 
+  keep(principal: Principal): unknown {
+    return this.#tokens.get(principal);
+  }
+
+  recall(principal: Principal, kept: unknown): Principal | undefined {
+    return typeof kept === 'string' ? this.#knownBy(kept, principal) : undefined;
+  }
+
+  /** By the token that is known here: it is asked for again as before. */
+  extend(principal: Principal, expiresAt: number): Principal {
+    return this.#knownBy(this.#tokens.get(principal), { ...principal, expiresAt });
+  }
+
+  #knownBy(token: string | undefined, principal: Principal): Principal {
+    if (token !== undefined) this.#tokens.set(principal, token);
+    return principal;
+  }
+
   onChange(listener: () => void): () => void {
     return this.#services.roleSource.onChange(listener);
   }
 
   /**
    * @param maxAgeMs How old an answer may be.
+   * @param address Of the client that shows it.
    * @throws {ProviderUnavailable}
    */
-  async #answerFor(token: string, maxAgeMs: number): Promise<Answer> {
+  async #answerFor(token: string, maxAgeMs: number, address: string = ''): Promise<Answer> {
     const { clock } = this.#services;
     const key = createHmac('sha256', this.#hashKey).update(token).digest('base64');
     const known = this.#good.get(key) ?? this.#bad.get(key);
     const isFresh = known !== undefined && clock.monotonic() - known.askedAt < maxAgeMs;
-    const answer = isFresh ? known.answer : await this.#askOnce(key, token);
-    if ('endsAt' in answer && answer.endsAt <= clock.now()) return { problem: 'it has expired' };
+    const answer = isFresh ? known.answer : await this.#askOnce(key, token, address);
+    if ('endsAt' in answer && answer.endsAt <= clock.now()) return { problem: 'it has expired', isOver: true };
     return answer;
   }
 
   /** All who ask for a token at a time share one question. */
-  #askOnce(key: string, token: string): Promise<Answer> {
+  #askOnce(key: string, token: string, address: string): Promise<Answer> {
     const asked = this.#asked.get(key);
     if (asked) return asked;
-    if (this.#asked.size >= MOST_ASKED)
-      throw new ProviderUnavailable(`the issuer is being asked of ${MOST_ASKED} tokens already`);
-    const answer = this.#ask(key, token).finally(() => this.#asked.delete(key));
+    const leave = this.#places.take(address);
+    if (typeof leave === 'number')
+      throw new ProviderUnavailable(`the issuer is being asked of ${leave} tokens already`);
+    const answer = this.#ask(key, token).finally(() => {
+      this.#asked.delete(key);
+      leave();
+    });
     this.#asked.set(key, answer);
     return answer;
   }
@@ -179,6 +212,8 @@ export class IntrospectionScheme implements RequestScheme {
     let answer: Answer;
     try {
       answer = await this.#askIssuer(token);
+      // Whoever guesses does not guess what was good: it has ended, or was withdrawn.
+      if ('problem' in answer && this.#wasGood(key)) answer = { ...answer, isOver: true };
     } catch (error) {
       if (this.#isAvailable)
         logger.error(
@@ -195,6 +230,11 @@ export class IntrospectionScheme implements RequestScheme {
     from.delete(key);
     if (this.#cacheMs > 0) into.set(key, { answer, askedAt });
     return answer;
+  }
+
+  #wasGood(key: string): boolean {
+    const bad = this.#bad.get(key)?.answer;
+    return this.#good.has(key) || (bad !== undefined && 'isOver' in bad && bad.isOver === true);
   }
 
   async #askIssuer(token: string): Promise<Answer> {
@@ -229,8 +269,11 @@ export class IntrospectionScheme implements RequestScheme {
     if (issuer !== undefined && iss !== undefined && iss !== issuer) return { problem: 'it is of another issuer' };
     if (audience !== undefined && ![aud].flat().some(one => [audience].flat().includes(one as string)))
       return { problem: 'it is for somebody else (aud)' };
-    if (exp !== undefined && typeof exp !== 'number') return { problem: 'its end is not a number (exp)' };
-    return { claims: freeze(said), endsAt: exp === undefined ? Number.POSITIVE_INFINITY : exp * 1_000 };
+    // No fault of the client's, who would be banned for it.
+    if (exp !== undefined && typeof exp !== 'number')
+      throw new ProviderUnavailable(`${this.#options.endpoint} answered with an "exp" that is not a number`);
+    const endsAt = exp === undefined ? Number.POSITIVE_INFINITY : Math.min(exp * 1_000, LAST_DATE_MS);
+    return { claims: freeze(said), endsAt };
   }
 
   #principalOf(
@@ -253,9 +296,9 @@ export class IntrospectionScheme implements RequestScheme {
     return principal;
   }
 
-  #reject(head: RequestHead, problem: string): Verdict {
+  #reject(head: RequestHead, { problem, isOver = false }: Problem): Verdict {
     this.#descriptions.set(head, `The token cannot be used: ${problem}`);
-    return { kind: 'rejected', reason: `bearer token: ${problem}`, mayBeOfAnother: true };
+    return { kind: 'rejected', reason: `bearer token: ${problem}`, mayBeOfAnother: true, isOver };
   }
 }
 

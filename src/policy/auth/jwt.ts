@@ -16,7 +16,7 @@ import { KEY_FILES, type KeyHint, type VerificationKey } from './tokens/key-set.
 import { FileKeys, type KeySource, KeysUnavailable } from './tokens/key-source.ts';
 import { ProviderClient } from './tokens/provider-client.ts';
 import { RemoteKeys } from './tokens/remote-keys.ts';
-import { bindingProblem, type Claims, freeze, userNameIn } from './tokens/token-user.ts';
+import { bindingProblem, type Claims, freeze, LAST_DATE_MS, userNameIn } from './tokens/token-user.ts';
 import { type VerifiedToken, VerifiedTokens } from './tokens/verified-tokens.ts';
 import { authUnavailable } from './unavailable.ts';
 
@@ -185,7 +185,7 @@ export class JwtScheme implements RequestScheme {
   /** What may have changed since the signature was verified. */
   #judge(head: RequestHead, token: VerifiedToken): Verdict {
     const { name, claims, expiresAt, credential } = token;
-    if (expiresAt <= this.#services.clock.now()) return this.#reject(head, 'it has expired', name);
+    if (expiresAt <= this.#services.clock.now()) return this.#reject(head, EXPIRED, name);
     if (this.#isDenied(token)) return this.#reject(head, 'it was revoked', name);
     const problem = bindingProblem(claims, head);
     if (problem !== undefined) return this.#reject(head, problem, name);
@@ -257,13 +257,12 @@ export class JwtScheme implements RequestScheme {
 
   #reject(head: RequestHead, problem: string, user?: string): Verdict {
     this.#descriptions.set(head, `The token cannot be used: ${problem}`);
-    return { kind: 'rejected', reason: `bearer token: ${problem}`, user, mayBeOfAnother: true };
+    const isOver = problem === EXPIRED;
+    return { kind: 'rejected', reason: `bearer token: ${problem}`, user, mayBeOfAnother: true, isOver };
   }
 }
 
 const EXPIRED = 'it has expired';
-/** ECMA-262 §21.4.1.1. */
-const LAST_DATE_MS = 8.64e15;
 
 /** Enough to look for a token among those that were verified: of most requests nothing else is decoded. */
 function claimsIn(text: string): JWTPayload | undefined {
@@ -291,10 +290,14 @@ function readToken(text: string): ReadToken | undefined {
   }
 }
 
-/** What names a token, and not its text: its `jti`, or what else makes it one of its kind. */
+/**
+ * What names a token, and not its text: its `jti`, or what else makes it one of its kind. It is asked for before anything
+ * is verified: lists within lists, thousands deep, are not to be written out.
+ */
 function credentialOf({ jti, iss, sub, iat, exp }: JWTPayload): string {
   if (typeof jti === 'string' && jti !== '' && jti.length <= MOST_CREDENTIAL_CHARS) return jti;
-  return hash('sha256', JSON.stringify([jti, iss, sub, iat, exp]), 'base64url');
+  const plain = [jti, iss, sub, iat, exp].map(claim => (typeof claim === 'object' ? null : claim));
+  return hash('sha256', JSON.stringify(plain), 'base64url');
 }
 
 function keySource(options: JwtOptions, services: SchemeServices, algorithms: readonly string[]): KeySource {

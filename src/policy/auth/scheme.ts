@@ -31,8 +31,8 @@ export type Verdict =
   /** The request shows nothing that is for this scheme. */
   | { readonly kind: 'absent' }
   /**
-   * It shows something that is not good: counted as a failed login. `reason` is for the log and has nothing secret; `user`
-   * is the name that was tried, where there is one.
+   * It shows something that is not good: counted as a failed login, unless it is what was good until it ended (`isOver`).
+   * `reason` is for the log and has nothing secret; `user` is the name that was tried, where there is one.
    */
   | {
       readonly kind: 'rejected';
@@ -40,6 +40,8 @@ export type Verdict =
       readonly user?: string | undefined;
       /** Another scheme may know it: it is a failed login only when none does. */
       readonly mayBeOfAnother?: boolean | undefined;
+      /** As of a page that was asleep: nobody guesses by credentials that have ended. */
+      readonly isOver?: boolean | undefined;
     }
   /** It cannot be judged (503), or not as it is (400). */
   | { readonly kind: 'refused'; readonly refusal: Refusal };
@@ -114,6 +116,21 @@ export interface RequestScheme extends SchemeBase {
   readonly places: readonly CredentialPlace[];
   /** Cookies that the client gets with the answer to its request: whole `Set-Cookie` lines. */
   responseCookies?(principal: Principal): readonly string[];
+  /**
+   * What a one-time ticket has to keep of a user beside the principal, as JSON can say it, so that `recall` can tell
+   * whether the credentials still count: also in another process. It is encrypted. Left out: nothing.
+   */
+  keep?(principal: Principal): unknown;
+  /**
+   * The user of a ticket, as `review` takes it. Left out: the principal itself.
+   *
+   * @param kept What `keep` has returned.
+   * @param head The handshake that shows the ticket.
+   * @returns undefined when the credentials do not count any more, or not for this handshake.
+   */
+  recall?(principal: Principal, kept: unknown, head: RequestHead): Principal | undefined;
+  /** The same user, whose credentials are good for longer, as another process has seen. Left out: a copy that says so. */
+  extend?(principal: Principal, expiresAt: number): Principal;
   /** The backend gets the credentials all the same. */
   readonly passCredentials?: boolean | undefined;
 }

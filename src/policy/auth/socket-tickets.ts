@@ -12,6 +12,8 @@ export interface TicketFacts {
   readonly route: string;
   /** Whom the request has shown by itself; a login that a session keeps is found with that session. */
   readonly principal: Principal | undefined;
+  /** What the scheme of this user needs to know them again. */
+  readonly kept?: unknown;
   readonly session: ShownSession | undefined;
 }
 

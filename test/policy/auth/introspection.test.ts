@@ -39,10 +39,10 @@ async function start(options: Partial<IntrospectionOptions> = {}, roles: RolesOp
   await scheme.start();
 }
 
-const judge = (token: string): Promise<Verdict> =>
-  scheme.authenticate(headWith({ headers: { authorization: `Bearer ${token}` } }));
-async function ask(token: string): Promise<string> {
-  const verdict = await judge(token);
+const judge = (token: string, clientAddress = '203.0.113.1'): Promise<Verdict> =>
+  scheme.authenticate(headWith({ clientAddress, headers: { authorization: `Bearer ${token}` } }));
+async function ask(token: string, clientAddress?: string): Promise<string> {
+  const verdict = await judge(token, clientAddress);
   if (verdict.kind === 'authenticated') return verdict.principal.name;
   if (verdict.kind === 'rejected') return verdict.reason;
   return verdict.kind === 'refused' ? `${verdict.refusal.status} ${verdict.refusal.code}` : verdict.kind;
@@ -114,6 +114,11 @@ test.each<[string, (server: IssuerServer) => void]>([
   ['answers with a page', server => (server.answer = (_, response) => response.end('<html>'))],
   ['does not say "active"', server => server.serves({})],
   ['says "active" as a text', server => server.serves(active({ active: 'true' }))],
+  ['says "active" as a number', server => server.serves(active({ active: 1 }))],
+  ['answers with a list', server => server.serves([active()])],
+  ['says when the token ends as a text', server => server.serves(active({ exp: '1900000000' }))],
+  ['says when the token ends as a list', server => server.serves(active({ exp: [1900000000] }))],
+  ['never ends its answer', server => (server.answer = (_, response) => response.write(' '))],
   ['cuts the connection', server => (server.answer = (_, response) => response.destroy())],
   ['answers with too much', server => (server.answer = (_, response) => response.end(' '.repeat(2 ** 20 + 1)))],
   ['is silent', server => (server.answer = () => {})],
@@ -200,7 +205,7 @@ test('at most 256 questions are open at a time: more are 503, and known tokens g
   expect(await ask('known')).toBe('alice');
   const held: (() => void)[] = [];
   issuer.answer = (_, response) => held.push(() => response.end(JSON.stringify({ active: false })));
-  const answers = Array.from({ length: 257 }, (_, i) => ask(`made-up-${i}`));
+  const answers = Array.from({ length: 257 }, (_, i) => ask(`made-up-${i}`, `192.0.2.${i % 8}`));
   expect(await answers[256]).toBe('503 ERR_AUTH_UNAVAILABLE');
   expect(await ask('known')).toBe('alice');
   while (held.length < 16) await wait(5);
@@ -209,6 +214,54 @@ test('at most 256 questions are open at a time: more are 503, and known tokens g
   expect(new Set(await Promise.all(answers.slice(0, 256)))).toEqual(
     new Set(['bearer token: the issuer says that it is not active']),
   );
+});
+
+test('clients of one network have 64 of the questions, and nobody else waits behind them', async () => {
+  issuer.serves(active());
+  await start();
+  const principal = await principalOf('known');
+  issuer.answer = () => {};
+  const silent = Array.from({ length: 65 }, (_, i) => ask(`made-up-${i}`, `2001:db8::${i.toString(16)}`));
+  expect(await silent[64]).toBe('503 ERR_AUTH_UNAVAILABLE');
+  await clock.advance(5_000);
+  expect(new Set(await Promise.all(silent))).toEqual(new Set(['503 ERR_AUTH_UNAVAILABLE']));
+  issuer.serves(active());
+  expect(await ask('other', '2001:db8::1')).toBe('alice');
+  expect(await scheme.review(principal)).toMatchObject({ name: 'alice' });
+});
+
+test('a token that has ended, or was good and is not any more, is no failed login; one that is made up is', async () => {
+  const isOver = async (token: string) => ((await judge(token)) as { isOver?: boolean }).isOver;
+  issuer.serves(active({ exp: seconds() + 10 }));
+  await start();
+  expect(await isOver('a')).toBeUndefined();
+  await clock.advance(10_000);
+  expect(await isOver('a')).toBe(true);
+  issuer.serves({ active: false });
+  for (let i = 0; i < 3; i++) {
+    await clock.advance(30_000);
+    expect(await isOver('a')).toBe(true);
+    expect(await isOver('made-up')).toBe(false);
+  }
+  issuer.serves(active({ exp: -1 }));
+  expect(await isOver('b')).toBe(true);
+});
+
+test.each([1e300, 8.64e12, Number.MAX_VALUE])(
+  'an end in a far future, %d, is the last that a date can be',
+  async exp => {
+    issuer.serves(active({ exp }));
+    await start();
+    expect((await principalOf('t')).expiresAt).toBe(8.64e15);
+  },
+);
+
+test('what a user was known by goes with a copy that another process has prolonged', async () => {
+  issuer.serves(active());
+  await start();
+  const longer = scheme.extend(await principalOf('t'), clock.now() + 60_000);
+  expect(longer.expiresAt).toBe(clock.now() + 60_000);
+  expect(await scheme.review(longer)).toMatchObject({ name: 'alice' });
 });
 
 test('a token of more than 4,096 characters is refused without a question', async () => {

@@ -1,3 +1,4 @@
+import { createSign } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -292,6 +293,44 @@ describe('forged tokens', () => {
     });
     const token = await critical.sign(EC.privateKey, { crit: { exotic: true } });
     expect(await ask(await open([EC]), token)).toMatch(/exotic|crit/i);
+  });
+
+  test.each([
+    ['b64', { b64: false, crit: ['b64'] }],
+    ['b64 and another', { b64: false, exotic: 1, crit: ['b64', 'exotic'] }],
+    ['nothing', { crit: [] }],
+    ['what is no list', { crit: 'exp' }],
+  ])('whose crit names %s are refused', async (_, header) => {
+    const [head, payload] = [{ alg: 'ES256', kid: EC.kid, ...header }, claims()].map(part =>
+      Buffer.from(JSON.stringify(part)).toString('base64url'),
+    );
+    const signature = createSign('sha256')
+      .update(`${head}.${payload}`)
+      .sign({ key: EC.privateKey, dsaEncoding: 'ieee-p1363' }, 'base64url');
+    expect(await ask(await open([EC]), `${head}.${payload}.${signature}`)).toMatch(/crit|b64|exotic|unencoded/i);
+  });
+
+  test('that are thousands of lists within each other are refused, wherever these stand', async () => {
+    const deep = '['.repeat(100_000) + ']'.repeat(100_000);
+    const part = (text: string) => Buffer.from(text).toString('base64url');
+    const head = part(JSON.stringify({ alg: 'ES256', kid: EC.kid }));
+    const opened = await open([EC]);
+    for (const claim of ['jti', 'iss', 'sub', 'exp', 'aud'])
+      expect(await ask(opened, `${head}.${part(`{"iss":"${ISSUER}","${claim}":${deep}}`)}.AAAA`)).toMatch(/^bearer/);
+    expect(await ask(opened, `${part(`{"alg":"ES256","kid":${deep}}`)}.${part('{}')}.AAAA`)).toMatch(/^bearer/);
+  });
+
+  test('that have ended are no failed logins, and all others that are refused are', async () => {
+    const opened = await open([EC]);
+    const isOver = async (token: string) =>
+      ((await opened.authenticate(showing(token))) as { isOver?: boolean }).isOver;
+    const good = await sign(EC, claims());
+    expect(await isOver(await sign(EC, claims({ exp: 1 })))).toBe(true);
+    expect(await isOver(await sign(EC, claims({ iss: 'https://other.example' })))).toBe(false);
+    expect(await isOver(`${good.slice(0, -8)}AAAAAAAA`)).toBe(false);
+    expect(await ask(opened, good)).toBe('alice');
+    await clock.advance(700_000);
+    expect(await isOver(good)).toBe(true);
   });
 
   test('that are none are refused', async () => {

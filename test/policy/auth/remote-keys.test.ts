@@ -186,9 +186,12 @@ test('keys that could not be fetched for as long as keepKeys says are used no mo
   expect(await ask(await token())).toBe('alice');
   issuer.answer = (_, response) => response.destroy();
   await clock.advance(600_000);
-  expect(await ask(await token())).toBe('alice');
+  const known = await token();
+  expect(await ask(known)).toBe('alice');
   await clock.advance(1_000);
   expect(await soon(ask(await token()))).toBe('503 ERR_AUTH_UNAVAILABLE');
+  // Nor for what they have verified before.
+  expect(await soon(ask(known))).toBe('503 ERR_AUTH_UNAVAILABLE');
 });
 
 test('an issuer that is not there is 503 at once, again and again, and the server starts without it', async () => {

@@ -11,7 +11,7 @@ export interface KeySource {
    * @throws {KeysUnavailable} when that cannot be said now.
    */
   keysFor(hint: KeyHint): Promise<readonly VerificationKey[]>;
-  /** Changes with the keys: what was verified under another may no longer be. */
+  /** Changes with the keys: what was verified under another may no longer be. NaN, equal to none: all are too old. */
   readonly version: number;
   /** @throws {HoldfastError} ERR_CONFIG_INVALID for a file that cannot be used. */
   start(): Promise<void>;

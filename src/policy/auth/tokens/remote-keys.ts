@@ -57,7 +57,7 @@ export class RemoteKeys implements KeySource {
   }
 
   get version(): number {
-    return this.#version;
+    return this.#set && !this.#current ? Number.NaN : this.#version;
   }
 
   /** Does not wait for the first fetch: the server starts without the issuer, and answers 503 until it has its keys. */

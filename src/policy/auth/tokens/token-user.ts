@@ -1,6 +1,9 @@
 import type { RequestHead } from '../../../http/request-head.ts';
 import { isTooLongUserName } from '../../../session/identity/owner.ts';
 
+/** The last that a date can be, in ms since the epoch (ECMA-262 §21.4.1.1): later ends are this. */
+export const LAST_DATE_MS = 8.64e15;
+
 /** What a token says, as its issuer wrote it. */
 export type Claims = Readonly<Record<string, unknown>>;
 
