@@ -5,7 +5,7 @@ import type { RequestHead } from '../../http/request-head.ts';
 import type { CredentialPlace } from '../../http/without-credentials.ts';
 import type { SessionOwner } from '../../session/session.ts';
 import type { SecurityEvents } from '../security-events.ts';
-import { PAGE_HEADERS } from './page-frame.ts';
+import { pageHeaders, pageOf } from './page-frame.ts';
 import { isPersonal } from './personal.ts';
 import type { Challenge, Principal, RequestScheme, Scheme, SessionScheme, SignInPlace } from './scheme.ts';
 import { type SignInChoice, signInChoicePage } from './sign-in-choice.ts';
@@ -204,11 +204,11 @@ export class Authentication {
   #challenge(head: RequestHead, wasRejected: boolean): Refusal {
     const challenges = this.schemes.flatMap(scheme => scheme.challenge(head, this.#place) ?? []);
     const choices = isPersonal(head) ? this.#choices(head) : [];
-    if (choices.length > 1)
-      return refuse(401, 'ERR_AUTH_REQUIRED', 'nobody has signed in', {
-        headers: { ...this.#headersOf(challenges), ...PAGE_HEADERS },
-        body: signInChoicePage(choices, head.headers['accept-language']),
-      });
+    if (choices.length > 1) {
+      const page = signInChoicePage(choices, head.headers['accept-language']);
+      const headers = { ...this.#headersOf(challenges), ...pageHeaders(page) };
+      return refuse(401, 'ERR_AUTH_REQUIRED', 'nobody has signed in', { headers, body: pageOf(page) });
+    }
     const location = choices[0]?.location;
     if (location !== undefined)
       return refuse(head.method === 'GET' ? 302 : 303, 'ERR_AUTH_REQUIRED', 'nobody has signed in', {

@@ -8,6 +8,7 @@ import { SERVER_PARTS } from '../../session/manager.ts';
 import type { Session, SessionOwner } from '../../session/session.ts';
 import type { SecurityEvents } from '../security-events.ts';
 import { challengeOf } from './challenge.ts';
+import { styleProblem } from './page-frame.ts';
 import { PasswordUsers } from './passwords/password-users.ts';
 import type { PasswordVerifier } from './passwords/password-verifier.ts';
 import type { RoleSource } from './roles.ts';
@@ -22,7 +23,7 @@ import {
   type VerifyPassword,
 } from './sign-in/form-users.ts';
 import { pageAskedFor, pageBefore, returnPath } from './sign-in/return-path.ts';
-import { type Message, SignInPages, styleProblem } from './sign-in/sign-in-page.ts';
+import { type Message, SignInPages } from './sign-in/sign-in-page.ts';
 import { StaleLogins } from './sign-in/stale-logins.ts';
 import { WatchedFile } from './watched-file.ts';
 

@@ -1,5 +1,5 @@
 import { toText } from '../../http/html-text.ts';
-import { type PageLanguage, pageLanguage, pageOf } from './page-frame.ts';
+import { type OwnPage, type PageLanguage, pageLanguage } from './page-frame.ts';
 
 /** A way to sign in, as a page offers it. */
 export interface SignInChoice {
@@ -13,9 +13,9 @@ const TEXTS: Readonly<Record<PageLanguage, { readonly title: string; by(label: s
 };
 
 /** For a route that several pages lead to: a person decides. */
-export function signInChoicePage(choices: readonly SignInChoice[], acceptLanguage: string | undefined): string {
+export function signInChoicePage(choices: readonly SignInChoice[], acceptLanguage: string | undefined): OwnPage {
   const language = pageLanguage(acceptLanguage);
   const { title, by } = TEXTS[language];
   const links = choices.map(({ label, location }) => `<li><a href="${toText(location)}">${toText(by(label))}</a>`);
-  return pageOf(language, title, `<ul>\n${links.join('\n')}\n</ul>`);
+  return { language, title, content: `<ul>\n${links.join('\n')}\n</ul>` };
 }

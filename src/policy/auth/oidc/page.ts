@@ -1,6 +1,6 @@
 import { toText } from '../../../http/html-text.ts';
 import { RETRY_AFTER_S } from '../../../http/refusal.ts';
-import { PAGE_HEADERS, type PageLanguage, pageLanguage, pageOf } from '../page-frame.ts';
+import { type OwnPage, type PageLanguage, pageHeaders, pageLanguage, pageOf } from '../page-frame.ts';
 
 /** Why a user has not been signed in, as far as they may know. */
 export type SignInFailure = 'denied' | 'failed' | 'over' | 'unavailable';
@@ -55,7 +55,7 @@ export function failurePage(failure: SignInFailure, again: string, acceptLanguag
   const { title, failures, again: link } = TEXTS[language];
   const headers: Record<string, string> = failure === 'unavailable' ? { 'Retry-After': RETRY_AFTER_S } : {};
   const content = `<p>${failures[failure]}</p>\n<p><a href="${toText(again)}">${link}</a></p>`;
-  return page(language, title, content, { status: STATUS[failure], headers });
+  return show({ language, title, content }, STATUS[failure], headers);
 }
 
 /**
@@ -65,27 +65,18 @@ export function failurePage(failure: SignInFailure, again: string, acceptLanguag
 export function onwardPage(location: string, acceptLanguage: string | undefined): Response {
   const language = pageLanguage(acceptLanguage);
   const { title, next } = TEXTS[language];
-  return page(language, title, `<p><a href="${toText(location)}">${next}</a></p>`, {
-    head: `<meta http-equiv="refresh" content="0; url=${toText(location)}">`,
-  });
+  const content = `<p><a href="${toText(location)}">${next}</a></p>`;
+  return show({ language, title, content, head: `<meta http-equiv="refresh" content="0; url=${toText(location)}">\n` });
 }
 
 /** Asks by a form: what a link of any page could do, is no wish of the user's. */
 export function signOutPage(action: string, acceptLanguage: string | undefined): Response {
   const language = pageLanguage(acceptLanguage);
-  const { signOutTitle, signOut } = TEXTS[language];
-  const form = `<form method="post" action="${toText(action)}"><button>${signOut}</button></form>`;
-  // Without one, browsers would not say over http that the form is ours.
-  return page(language, signOutTitle, form, { headers: { 'Referrer-Policy': 'same-origin' } });
+  const { signOutTitle: title, signOut } = TEXTS[language];
+  const content = `<form method="post" action="${toText(action)}"><button>${signOut}</button></form>`;
+  return show({ language, title, content, form: 'anywhere' });
 }
 
-interface PageOptions {
-  readonly status?: number;
-  readonly headers?: Readonly<Record<string, string>>;
-  readonly head?: string;
-}
-
-function page(language: PageLanguage, title: string, content: string, options: PageOptions = {}): Response {
-  const { status = 200, headers = {}, head } = options;
-  return new Response(pageOf(language, title, content, head), { status, headers: { ...PAGE_HEADERS, ...headers } });
+function show(page: OwnPage, status = 200, headers: Readonly<Record<string, string>> = {}): Response {
+  return new Response(pageOf(page), { status, headers: { ...pageHeaders(page), ...headers } });
 }

@@ -1,6 +1,5 @@
-import { hash } from 'node:crypto';
 import { toText } from '../../../http/html-text.ts';
-import { type PageLanguage, pageLanguage } from '../page-frame.ts';
+import { type OwnPage, type PageLanguage, pageHeaders, pageLanguage, pageOf } from '../page-frame.ts';
 
 /** What a page says besides its form. */
 export type Message = 'failed' | 'expired' | 'busy' | 'too-many' | 'signed-out';
@@ -59,22 +58,6 @@ export interface SignOutForm {
   readonly token: string;
 }
 
-const STYLE = `:root{color-scheme:light dark;font:16px/1.5 system-ui,sans-serif}
-body{margin:0;min-height:100vh;display:grid;place-items:center}
-main{width:min(20rem,calc(100vw - 3rem));padding:1.5rem 0}
-h1{font-size:1.5rem;margin:0 0 1rem}
-label{display:block;margin-top:1rem}
-input:not([type=checkbox]){box-sizing:border-box;width:100%;padding:.5rem;font:inherit;border:1px solid #767676;border-radius:.25rem}
-button{margin-top:1.5rem;width:100%;padding:.6rem;font:inherit;font-weight:600;color:#fff;background:#1a56b0;border:0;border-radius:.25rem;cursor:pointer}
-:focus-visible{outline:3px solid #f59e0b;outline-offset:2px}
-[role=alert]{padding:.75rem;border-left:.25rem solid #c62828}
-[role=status]{padding:.75rem;border-left:.25rem solid #2e7d32}`;
-
-/** Undefined: it can be put into a page. */
-export function styleProblem(css: string): string | undefined {
-  return /<\/style|<!--/i.test(css) ? 'it has "</style" or "<!--" in it, which would end it early' : undefined;
-}
-
 /** Our own pages to sign in and out on: HTML that needs no JavaScript. */
 export class SignInPages {
   readonly #theme: () => PageTheme;
@@ -101,34 +84,16 @@ export class SignInPages {
   ): Response {
     const language = pageLanguage(acceptLanguage);
     const texts = TEXTS[language];
-    const { title = form.kind === 'sign-in' ? texts.signIn : texts.signOut, style = STYLE } = this.#theme();
+    const { title = form.kind === 'sign-in' ? texts.signIn : texts.signOut, style } = this.#theme();
     const isProblem = message !== 'signed-out';
     const said = message ? `<p id="message" role="${isProblem ? 'alert' : 'status'}">${texts[message]}</p>\n` : '';
     const fields = form.kind === 'sign-in' ? signInFields(form, texts, message) : `<button>${texts.signOut}</button>`;
-    const html = `<!doctype html>
-<html lang="${language}">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<meta name="robots" content="noindex">
-<title>${toText(title)}</title>
-<style>${style}</style>
-</head>
-<body>
-<main>
-<h1>${toText(title)}</h1>
-${said}<form method="post" action="${toText(form.action)}">
+    const content = `${said}<form method="post" action="${toText(form.action)}">
 <input type="hidden" name="token" value="${toText(form.token)}">
 ${fields}
-</form>
-</main>
-</body>
-</html>
-`;
-    return new Response(html, {
-      status,
-      headers: { ...headers, ...pageHeaders(style), 'Content-Language': language, Vary: 'Accept-Language' },
-    });
+</form>`;
+    const page: OwnPage = { language, title, content, style, form: 'site' };
+    return new Response(pageOf(page), { status, headers: { ...headers, ...pageHeaders(page) } });
   }
 }
 
@@ -149,26 +114,4 @@ function signInFields(
       : []),
     `<button>${texts.signIn}</button>`,
   ].join('\n');
-}
-
-/** Nothing is loaded but what a style names of this site, nothing runs, no other page shows it in a frame. */
-function pageHeaders(style: string): Record<string, string> {
-  const policy = [
-    "default-src 'none'",
-    `style-src 'sha256-${hash('sha256', style, 'base64')}'`,
-    "img-src 'self' data:",
-    "font-src 'self'",
-    "form-action 'self'",
-    "frame-ancestors 'none'",
-    "base-uri 'none'",
-  ];
-  return {
-    'Content-Type': 'text/html; charset=utf-8',
-    'Content-Security-Policy': policy.join('; '),
-    'X-Frame-Options': 'DENY',
-    'X-Content-Type-Options': 'nosniff',
-    // With `no-referrer` browsers would not say whose form it is.
-    'Referrer-Policy': 'same-origin',
-    'Cache-Control': 'no-store',
-  };
 }
