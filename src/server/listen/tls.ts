@@ -9,10 +9,18 @@ import { peerAddressOf, setPeer } from '../../http/peer.ts';
 import type { ProxyHeader } from '../../http/proxy-protocol.ts';
 import { dataFolderOf } from '../data-folder.ts';
 import { CertificateFiles } from './certificate-files.ts';
+import { clientHelloIn } from './client-hello.ts';
 import { ClientTrust } from './client-trust.ts';
 import { developmentCertificate } from './development-certificate.ts';
 import type { ListenerOptions } from './listener-options.ts';
+import { Turnstile } from './turnstile.ts';
 import { wireOf } from './wire-bytes.ts';
+
+/**
+ * A signature is some 0.5 ms, in which nobody else gets anything: so the clients that want one wait for each other, and
+ * not the whole server for them. One for all listeners, as there is one event loop.
+ */
+const turnstile = new Turnstile();
 
 /** TLS for sockets that a listener has accepted. */
 export class TlsListener {
@@ -107,17 +115,40 @@ export class TlsListener {
       socket.destroy();
     });
     if (deadline) this.#deadlines.set(wire, deadline);
+    const begin = () => void this.#server.emit('connection', socket);
     socket.once('close', () => {
       deadline?.clear();
       this.#deadlines.delete(wire);
+      turnstile.leave(begin);
     });
-    this.#server.emit('connection', socket);
+    readClientHello(socket, () => turnstile.enter(begin));
   }
 
   close(): void {
     this.#clients?.close();
     this.#files.close();
   }
+}
+
+/**
+ * Calls back when the client has sent a whole ClientHello, which is what OpenSSL answers with a signature, or something
+ * else, which it refuses at once. The socket stands before it then.
+ */
+function readClientHello(socket: Socket, onRead: () => void): void {
+  let bytes: Buffer = Buffer.alloc(0);
+  const onGone = () => void socket.destroy();
+  const onReadable = () => {
+    const chunk = socket.read() as Buffer | null;
+    if (chunk === null) return;
+    bytes = bytes.length === 0 ? chunk : Buffer.concat([bytes, chunk]);
+    const read = clientHelloIn(bytes);
+    if (read === 'incomplete') return;
+    socket.off('readable', onReadable).off('end', onGone);
+    if (read === 'too long') return void socket.destroy();
+    socket.unshift(bytes);
+    onRead();
+  };
+  socket.on('readable', onReadable).on('end', onGone);
 }
 
 function endsOf({ remoteAddress, remotePort, localAddress, localPort }: Socket): string {
