@@ -123,9 +123,10 @@ function* brokenRoutes(
   path: readonly PropertyKey[],
   config: Fields,
   prefix = '',
+  everywhere: Map<string, Fields> = new Map(),
 ): Generator<BrokenRule> {
   if (!Array.isArray(routes)) return;
-  const seen = new Map<string, Fields>();
+  const here = new Map<string, Fields>();
   for (const [index, value] of routes.entries()) {
     const route = fields(value);
     if (route === NOTHING) continue; // the schema has said so
@@ -138,14 +139,16 @@ function* brokenRoutes(
         message: `${title(route)}: only an upstream or a fetch handler can have other paths; remove "paths"`,
       };
     yield* brokenAttributes(route, [...at, 'attributes']);
-    for (const request of requestsOf(route)) {
-      const earlier = seen.get(request);
+    // What is mounted takes some of the requests of its mount, and so those of no other beside that.
+    const seen = route.mount === undefined ? [here, everywhere] : [here];
+    for (const request of requestsOf(route, prefix)) {
+      const earlier = seen.map(ones => ones.get(request)).find(one => one !== undefined);
       if (earlier) {
         const message = `${title(route)} takes the same requests as ${title(earlier)} before it; remove one, or give them different hosts, paths or methods`;
         yield { path: at, message };
         break;
       }
-      seen.set(request, route);
+      for (const ones of seen) ones.set(request, route);
     }
     yield* brokenName('upstream', route.upstream, 'upstreams', config, route, [...at, 'upstream']);
     const { dispatch } = fields(fields(route.endpoint).options);
@@ -154,7 +157,7 @@ function* brokenRoutes(
     const mount = prefix + String(route.mount ?? '').replace(/\/$/, '');
     yield* brokenSession(application.session, [...at, 'application', 'session']);
     yield* brokenScope(application.session, mount, [...at, 'application', 'session']);
-    yield* brokenRoutes(application.routes, [...at, 'application', 'routes'], config, mount);
+    yield* brokenRoutes(application.routes, [...at, 'application', 'routes'], config, mount, everywhere);
   }
 }
 
@@ -240,13 +243,13 @@ function rewriteRemedy(broken: RewriteFault): string {
  * What a route takes, as keys to compare: two routes with one key in common cannot both be used, because the order of
  * routes means nothing. The names of template segments make no difference.
  */
-function* requestsOf(route: Fields): Generator<string> {
+function* requestsOf(route: Fields, prefix: string): Generator<string> {
   const path = typeof route.mount === 'string' ? `${route.mount}/*` : (route.path ?? fields(route.endpoint).patterns);
   const methods: readonly unknown[] = Array.isArray(route.methods) ? route.methods : ['any method'];
   for (const pattern of new Set([path].flat())) {
     if (typeof pattern !== 'string') continue;
     for (const method of new Set(methods))
-      yield `${method} ${route.host ?? ''} ${pattern.replaceAll(/\/:[^/]+/g, '/:')}`;
+      yield `${method} ${route.host ?? ''} ${(prefix + pattern).replaceAll(/\/:[^/]+/g, '/:')}`;
   }
 }
 

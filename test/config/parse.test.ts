@@ -26,6 +26,21 @@ describe('parseConfig', () => {
     );
   });
 
+  test('refuses a route that takes the requests of one in a mounted application', () => {
+    const fetch = () => new Response();
+    const shop = { mount: '/shop', application: { routes: [{ path: '/:item', methods: ['GET'], fetch }] } };
+    const route = (more: object) => ({ path: '/shop/:id', methods: ['GET'], fetch, ...more });
+    const SAME = 'takes the same requests as route';
+    expect(() => parseConfig({ routes: [route({}), shop] })).toThrow(
+      `routes[1].application.routes[0]: route "/:item" ${SAME} "/shop/:id" before it`,
+    );
+    expect(() => parseConfig({ routes: [shop, route({})] })).toThrow(
+      `routes[1]: route "/shop/:id" ${SAME} "/:item" before it`,
+    );
+    for (const more of [{ methods: ['POST'] }, { host: 'a.example' }, { path: '/shop/*' }, { path: '/shop' }])
+      expect(parseConfig({ routes: [shop, route(more)] })).toBeDefined();
+  });
+
   test('refuses an endpoint whose dispatch policy is not defined', () => {
     const endpoint = defineEndpoint({ path: '/chat', dispatch: 'work' });
     expect(() => parseConfig({ dispatch: { wrk: { concurrency: 1 } }, routes: [{ endpoint }] })).toThrow(
