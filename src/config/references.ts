@@ -158,8 +158,27 @@ function* brokenRoutes(
     yield* brokenSession(application.session, [...at, 'application', 'session']);
     yield* brokenScope(application.session, mount, [...at, 'application', 'session']);
     yield* brokenRoutes(application.routes, [...at, 'application', 'routes'], config, mount, everywhere);
+    yield* brokenRest(application, [...at, 'application'], everywhere.get(ofAll(mount)));
   }
 }
+
+/** Files and handler of an application take what no route does: there is nothing left where one takes all. */
+function* brokenRest(
+  { files, fetch }: Fields,
+  at: readonly PropertyKey[],
+  other: Fields | undefined,
+): Generator<BrokenRule> {
+  if (!other || (files ?? fetch) === undefined) return;
+  const rest = files === undefined ? 'fetch' : 'files';
+  const message = `takes the same requests as ${title(other)}; remove one of the two, or give the route another path`;
+  yield { path: [...at, rest], message };
+}
+
+function ofAll(prefix: string): string {
+  return `${ANY_METHOD}  ${prefix}/*`.replaceAll(/\/:[^/]+/g, '/:');
+}
+
+const ANY_METHOD = 'any method';
 
 /** A name that is to be found in a section of the configuration. */
 function* brokenName(
@@ -245,7 +264,7 @@ function rewriteRemedy(broken: RewriteFault): string {
  */
 function* requestsOf(route: Fields, prefix: string): Generator<string> {
   const path = typeof route.mount === 'string' ? `${route.mount}/*` : (route.path ?? fields(route.endpoint).patterns);
-  const methods: readonly unknown[] = Array.isArray(route.methods) ? route.methods : ['any method'];
+  const methods: readonly unknown[] = Array.isArray(route.methods) ? route.methods : [ANY_METHOD];
   for (const pattern of new Set([path].flat())) {
     if (typeof pattern !== 'string') continue;
     for (const method of new Set(methods))

@@ -41,6 +41,21 @@ describe('parseConfig', () => {
       expect(parseConfig({ routes: [shop, route(more)] })).toBeDefined();
   });
 
+  test('refuses a route that leaves nothing for the files or the handler of its application', () => {
+    const fetch = () => new Response();
+    const mounted = (more: object, rest: object) => ({
+      routes: [{ mount: '/m', application: { routes: [{ path: '/*', fetch, ...more }], ...rest } }],
+    });
+    expect(() => parseConfig(mounted({}, { fetch }))).toThrow(
+      'routes[0].application.fetch: takes the same requests as route "/*"; remove one of the two',
+    );
+    expect(() => parseConfig(mounted({}, { files: '.', fetch }))).toThrow(
+      'routes[0].application.files: takes the same',
+    );
+    expect(parseConfig(mounted({ methods: ['POST'] }, { fetch }))).toBeDefined();
+    expect(parseConfig(mounted({ path: '/a/*' }, { fetch }))).toBeDefined();
+  });
+
   test('refuses an endpoint whose dispatch policy is not defined', () => {
     const endpoint = defineEndpoint({ path: '/chat', dispatch: 'work' });
     expect(() => parseConfig({ dispatch: { wrk: { concurrency: 1 } }, routes: [{ endpoint }] })).toThrow(
