@@ -372,13 +372,23 @@ describe('processes that share a ledger', () => {
     expect(second.isBanned('198.18.19.135')).toBe(true); // the last
   });
 
-  test('go on banning in one process when the ledger fails, and say so', async () => {
+  test('go on banning in one process when the ledger fails, say so, and tell the others when it is back', async () => {
     const ledger = new MemoryLedger({ clock });
     open.push(ledger);
     const bans = await bansOf({ action: 'refuse' }, ledger);
+    const other = await bansOf({ action: 'refuse' }, ledger, new SecurityEvents(new CalmLogger(log, clock)));
+    const { increment } = ledger;
     ledger.increment = () => Promise.reject(new Error('gone'));
     report('192.0.2.1', 5);
+    report('192.0.2.2', 5);
     expect(bans.isBanned('192.0.2.1')).toBe(true);
-    await expect.poll(() => log.of('warn')).toContain('a ban could not be told to other processes');
+    await expect.poll(() => log.of('warn')).toContain('a ban could not be told to other processes; trying again');
+    await bans.remove('192.0.2.2').catch(() => {});
+    await clock.advance(60_000);
+    expect(other.isBanned('192.0.2.1')).toBe(false);
+    ledger.increment = increment;
+    await clock.advance(30_000);
+    await expect.poll(() => other.isBanned('192.0.2.1')).toBe(true);
+    expect(other.isBanned('192.0.2.2')).toBe(false);
   });
 });

@@ -32,6 +32,8 @@ const JAIL_OF: ReadonlyMap<unknown, JailName> = new Map<unknown, JailName>([
 /** For how long a client that sends forwarded headers is taken for a proxy. */
 const SPARED_MS = 3_600_000;
 const MAX_SPARED = 10_000;
+/** As many as outlive a process. */
+const MAX_UNTOLD = 4_096;
 /** Between two looks at what other processes have added, and at what may be forgotten. */
 const LOOK_EVERY_MS = 30_000;
 const LONGEST_BAN_MS = 30 * 86_400_000;
@@ -75,6 +77,8 @@ export class Bans implements BanControl {
   readonly #allowed: AddressList;
   readonly #shared: SharedBans | undefined;
   readonly #spared = new RecentMap<string, number>(MAX_SPARED);
+  /** Bans that other processes have yet to be told of. */
+  readonly #untold = new RecentMap<string, Ban>(MAX_UNTOLD);
   readonly #traps: ReadonlySet<string>;
   readonly #trapPrefixes: readonly string[];
   readonly #listeners = new Set<(hits: BanHit) => void>();
@@ -90,7 +94,10 @@ export class Bans implements BanControl {
     this.#allowed = createAddressList(settings.allow);
     const listener = {
       onBan: (ban: Ban) => this.#begin(ban),
-      onLift: (client: string) => void this.#list.remove(client),
+      onLift: (client: string) => {
+        this.#list.remove(client);
+        this.#untold.delete(client);
+      },
     };
     this.#shared = ledger && new SharedBans(ledger, listener, logger);
     this.#traps = new Set(settings.traps.map(path => path.replace(/\/\*$/, '')));
@@ -174,6 +181,7 @@ export class Bans implements BanControl {
   async remove(address: string): Promise<boolean> {
     const client = clientOf(address);
     const ban = this.#list.remove(client);
+    this.#untold.delete(client);
     if (ban) this.#report('ban-lifted', client, { ...ban, reason: 'removed by hand' });
     await this.#shared?.lift(client);
     return ban !== undefined;
@@ -215,10 +223,29 @@ export class Bans implements BanControl {
     const ban = this.#list.next(client, banMs, { jail, reason });
     this.#begin(ban);
     this.#report('banned', address, ban);
+    this.#share(ban).catch(error => {
+      this.#untold.set(client, ban);
+      this.#options.logger.warn({ err: error }, 'a ban could not be told to other processes; trying again');
+    });
+  }
+
+  /** For as long as it counts, with what it counts for those that come after it. */
+  async #share(ban: Ban): Promise<void> {
     const keptMs = ban.until - this.#options.clock.now() + ban.offence * this.settings.forgetMs;
-    this.#shared
-      ?.add(ban, keptMs)
-      .catch(error => this.#options.logger.warn({ err: error }, 'a ban could not be told to other processes'));
+    if (keptMs > 0) await this.#shared?.add(ban, keptMs);
+  }
+
+  /** What could not be told while the ledger was away. Never rejects: what fails again waits for the next time. */
+  async #tellRest(): Promise<void> {
+    for (const [client, ban] of this.#untold) {
+      try {
+        await this.#share(ban);
+      } catch {
+        return;
+      }
+      // It may have been lifted, or followed by another, meanwhile.
+      if (this.#untold.get(client) === ban) this.#untold.delete(client);
+    }
   }
 
   #begin(ban: Ban): void {
@@ -257,6 +284,7 @@ export class Bans implements BanControl {
   #schedule(): void {
     this.#timer = this.#options.clock.setTimeout(() => {
       this.#list.sweep();
+      void this.#tellRest();
       void this.#shared?.look();
       this.#schedule();
     }, LOOK_EVERY_MS);
