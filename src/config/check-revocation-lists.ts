@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { messageOf } from '../base/message-of.ts';
-import { doubtfulLists, parseRevocationLists, type RevocationList } from '../http/revocation-list.ts';
+import { doubtfulLists, forgeryIn, parseRevocationLists, type RevocationList } from '../http/revocation-list.ts';
 import type { ClientCertificateConfig, Config } from './config.ts';
 import type { BrokenRule } from './fields.ts';
 
@@ -49,6 +49,8 @@ async function checkOne({ ca, crl }: ClientCertificateConfig, at: PropertyKey[],
   const authorities = await readFile(ca, 'utf8').catch(() => undefined);
   if (!isWhole || authorities === undefined) return { errors, warnings: [] };
   try {
+    const forged = lists.flatMap(list => forgeryIn(list, authorities) ?? []).map(message => ({ path: at, message }));
+    if (forged.length > 0) return { errors: forged, warnings: [] };
     return { errors, warnings: doubtfulLists(lists, authorities, now).map(({ message }) => ({ path: at, message })) };
   } catch (error) {
     return { errors: [{ path: [...at.slice(0, -1), 'ca'], message: `${ca}: ${messageOf(error)}` }], warnings: [] };

@@ -1,7 +1,7 @@
-import { X509Certificate } from 'node:crypto';
+import { verify, X509Certificate } from 'node:crypto';
 import { DerReader, type DerReader as Reader } from './der.ts';
 
-/** What a list of revoked certificates says (RFC 5280 §5.1). Its signature is for TLS to check. */
+/** What a list of revoked certificates says (RFC 5280 §5.1). */
 export interface RevocationList {
   /** Whose certificates it is about: equal for equal names, however they are encoded. */
   readonly issuer: string;
@@ -13,6 +13,16 @@ export interface RevocationList {
   readonly nextUpdate: number | undefined;
   /** Serial numbers in upper-case hex without leading zeros. */
   readonly serials: ReadonlySet<string>;
+  readonly seal: Seal;
+}
+
+/** The signature of a list. */
+interface Seal {
+  /** What is signed. */
+  readonly signed: Uint8Array;
+  /** By which algorithm, as its object identifier in hex. */
+  readonly algorithm: string;
+  readonly signature: Uint8Array;
 }
 
 /** A certificate, as lists name it. */
@@ -69,9 +79,11 @@ export function parseRevocationLists(text: string): { readonly pem: string; read
 
 function readList(bytes: Uint8Array): RevocationList {
   const outer = new DerReader(new DerReader(bytes).next(SEQUENCE).content);
-  const list = new DerReader(outer.next(SEQUENCE).content);
-  outer.next(SEQUENCE);
-  outer.next(BIT_STRING);
+  const { content, whole: signed } = outer.next(SEQUENCE);
+  const list = new DerReader(content);
+  const algorithm = hexOf(new DerReader(outer.next(SEQUENCE).content).next(OBJECT_IDENTIFIER).content);
+  // Its first byte says that all bits of the last one count.
+  const seal = { signed, algorithm, signature: outer.next(BIT_STRING).content.subarray(1) };
   if (list.nextTag === INTEGER) list.next();
   list.next(SEQUENCE); // the algorithm of the signature
   const issuer = list.next(SEQUENCE).content;
@@ -84,7 +96,48 @@ function readList(bytes: Uint8Array): RevocationList {
     while (!entries.isAtEnd) serials.add(hexOf(new DerReader(entries.next(SEQUENCE).content).next(INTEGER).content));
   }
   const attributes = attributesOf(issuer);
-  return { issuer: keyOf(attributes), issuerName: textOf(attributes), thisUpdate, nextUpdate, serials };
+  return { issuer: keyOf(attributes), issuerName: textOf(attributes), thisUpdate, nextUpdate, serials, seal };
+}
+
+/** Hashes by the algorithm of a signature; null for one that has its own. RSA-PSS has parameters, and is left to TLS. */
+const HASHES: Readonly<Record<string, string | null>> = {
+  '2A864886F70D010105': 'sha1',
+  '2A864886F70D01010B': 'sha256',
+  '2A864886F70D01010C': 'sha384',
+  '2A864886F70D01010D': 'sha512',
+  '2A8648CE3D040302': 'sha256',
+  '2A8648CE3D040303': 'sha384',
+  '2A8648CE3D040304': 'sha512',
+  '2B6570': null,
+  '2B6571': null,
+};
+
+/**
+ * Is a list signed by the authority that it is of? TLS refuses every client by one that is not, and its list of revoked
+ * certificates may be anybody's: such files are usually fetched by http, because they are signed.
+ *
+ * @param authorities PEM.
+ * @returns undefined when it is, or when that cannot be said here: for an authority that is not among these, or by an
+ * algorithm that is not known.
+ * @throws {Error} when one of the authorities is not a certificate.
+ */
+export function forgeryIn({ issuer, issuerName, seal }: RevocationList, authorities: string): string | undefined {
+  const hash = HASHES[seal.algorithm];
+  if (hash === undefined) return undefined;
+  const own = pemBlocks(authorities, 'CERTIFICATE')
+    .map(pem => new X509Certificate(pem))
+    .filter(certificate => subjectKey(certificate) === issuer);
+  if (own.length === 0 || own.some(({ publicKey }) => isSignedBy(seal, hash, publicKey))) return undefined;
+  return `the list of "${issuerName}" is not signed by the authority of this name in "ca"; fetch it anew`;
+}
+
+function isSignedBy({ signed, signature }: Seal, hash: string | null, key: X509Certificate['publicKey']): boolean {
+  try {
+    return verify(hash, signed, key, signature);
+  } catch {
+    // A key of another kind.
+    return false;
+  }
 }
 
 /** RFC 5280 §4.1.2.5: years of two digits are 1950 to 2049; always in UTC. */

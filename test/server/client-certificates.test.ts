@@ -342,6 +342,38 @@ describe('a list', () => {
     expect(await whoIs(bob)).toBe('CN=bob');
   });
 
+  const stranger = { ...createAuthority('Clients CA'), certificate: authority.certificate };
+  const bytes = Buffer.from(
+    createRevocationList({ authority, revoked: [bob.cert] }).replace(/-----.*-----/g, ''),
+    'base64',
+  );
+  bytes[bytes.length - 1]! ^= 1;
+  const damaged = `-----BEGIN X509 CRL-----\n${bytes.toString('base64')}\n-----END X509 CRL-----\n`;
+
+  test.each([
+    ['a stranger of the same name has signed', createRevocationList({ authority: stranger, revoked: [bob.cert] })],
+    ['was changed behind its signature', damaged],
+  ])('that %s changes nothing, whomever it names, and stops a start', async (_, forged) => {
+    writeFileSync(file('clients.crl'), forged);
+    await expect(serve('require')).rejects.toMatchObject({
+      code: 'ERR_CONFIG_INVALID',
+      message: expect.stringMatching(/the list of "CN=Clients CA" is not signed by the authority of this name/),
+    });
+    const tls = { certificate: 'a', key: 'b', clientCertificates: { ca: file('ca.crt'), crl: file('clients.crl') } };
+    const found = await checkRevocationLists(parseConfig({ listen: [{ port: 8443, tls }], routes: [] }), Date.now());
+    expect(found.errors).toMatchObject([{ message: expect.stringContaining('is not signed by') }]);
+    revoke(alice);
+    await serve('require');
+    const kept = await dial(bob);
+    const keptAnswer = once(kept, 'data');
+    kept.write(GET);
+    await keptAnswer;
+    writeFileSync(file('clients.crl'), forged);
+    await vi.waitFor(() => expect(events('certificate-refused').length).toBeGreaterThan(0), 5_000);
+    expect([await whoIs(alice), await whoIs(bob), kept.destroyed]).toEqual(['cut', 'CN=bob', false]);
+    kept.destroy();
+  });
+
   test('is looked at by check: what cannot be read is an error, what is over, ends soon or is missing a warning', async () => {
     const now = Date.now();
     const check = () =>

@@ -7,7 +7,7 @@ import { HoldfastError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { CertificateConfig, ClientCertificateConfig } from '../../config/config.ts';
 import { FileWatch } from '../../drivers/file-watch.ts';
-import { parseRevocationLists, type RevocationList } from '../../http/revocation-list.ts';
+import { forgeryIn, parseRevocationLists, type RevocationList } from '../../http/revocation-list.ts';
 import { descriptors, isShortage } from './descriptors.ts';
 
 export interface CertificateFilesOptions {
@@ -173,6 +173,10 @@ export class CertificateFiles {
     };
     if (ca !== undefined && !/-----BEGIN CERTIFICATE-----/.test(ca))
       throw new TypeError('the file of the authorities holds no certificate');
+    for (const { list } of found) {
+      const forgery = forgeryIn(list, ca!);
+      if (forgery !== undefined) throw new TypeError(forgery);
+    }
     // Throws when key and certificate are not of one pair.
     const context = createSecureContext(options);
     return { options, context, certificate: new X509Certificate(cert!), lists: found.map(({ list }) => list) };
