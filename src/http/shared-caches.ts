@@ -43,6 +43,7 @@ export function privateOf(cacheControl: string | undefined): string {
  * again each time.
  */
 export function withoutSharing(cacheControl = ''): string {
+  if (cacheControl === '') return 'private, no-cache';
   const directives = Array.from(cacheControl.matchAll(DIRECTIVE), ([text]) => text.trim());
   const kept = directives.filter(one => one !== '' && !SHARING.test(one));
   if (forbidsStoring(cacheControl)) return kept.join(', ');

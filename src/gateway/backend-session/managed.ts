@@ -147,11 +147,14 @@ function userHeaders({ name, roles }: SessionOwner, { userHeader, rolesHeader }:
   return lines;
 }
 
+const VISIBLE = /^[\x21-\x24\x26-\x2b\x2d-\x7e]*$/;
+
 /**
  * Percent-encoded (RFC 3986) where it is not visible ASCII, or a `%` or `,`: no name can end its header or look like
  * several roles.
  */
 function visible(text: string): string {
+  if (VISIBLE.test(text)) return text;
   return text.toWellFormed().replaceAll(/[^\x21-\x24\x26-\x2b\x2d-\x7e]+/g, part => encodeURIComponent(part));
 }
 

@@ -25,7 +25,9 @@ export function backendRequestHeaders(
 ): string[] {
   const { identity, own } = upstream;
   let owned = upstream.ownedHeaders;
-  if (added.length > 0) owned = new Set([...owned, ...foldNames(added.map(({ name }) => name))]);
+  // All that we say of users is owned already; what a service says of them need not be.
+  if (added.some(({ name }) => !owned.has(headerName(name).folded)))
+    owned = new Set([...owned, ...foldNames(added.map(({ name }) => name))]);
   const passed = passedHeaders(head.rawHeaders, owned);
   const isCountedDown = countsForwards(head.method);
   const isForPage = urlClient?.rewriter !== undefined;
