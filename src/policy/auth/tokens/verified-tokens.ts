@@ -16,23 +16,35 @@ const MOST = 10_000;
 /**
  * Tokens whose signature need not be computed again: each stands under its `jti`, and counts for exactly the bytes that
  * were verified. So a token has one place however it is written, and a forged one with the `jti` of another finds
- * nothing.
+ * nothing. They are found by a digest of these bytes, so that nothing of a known token need be decoded.
  */
 export class VerifiedTokens {
   #keys = -1;
-  readonly #tokens = new RecentMap<string, { readonly digest: string; readonly token: VerifiedToken }>(MOST);
+  /** By the digest. */
+  readonly #tokens = new RecentMap<string, VerifiedToken>(MOST);
+  /** The one digest of each that counts, by its `jti`. */
+  readonly #digests = new RecentMap<string, string>(MOST);
 
   /** @param keys The version of the keys in use: what was verified by earlier ones counts no more. */
-  get(credential: string, text: string, keys: number): VerifiedToken | undefined {
+  get(text: string, keys: number): VerifiedToken | undefined {
     if (keys !== this.#keys) return undefined;
-    const found = this.#tokens.get(credential);
-    return found && found.digest === digestOf(text) ? found.token : undefined;
+    const digest = digestOf(text);
+    const found = this.#tokens.get(digest);
+    return found && this.#digests.get(found.credential) === digest ? found : undefined;
   }
 
   add(text: string, token: VerifiedToken, keys: number): void {
-    if (keys !== this.#keys) this.#tokens.clear();
+    const { credential } = token;
+    if (keys !== this.#keys) {
+      this.#tokens.clear();
+      this.#digests.clear();
+    }
     this.#keys = keys;
-    this.#tokens.set(token.credential, { digest: digestOf(text), token });
+    const digest = digestOf(text);
+    const former = this.#digests.get(credential);
+    if (former !== undefined) this.#tokens.delete(former);
+    this.#tokens.set(digest, token);
+    this.#digests.set(credential, digest);
   }
 }
 
