@@ -21,6 +21,8 @@ interface Known {
   /** The latest last. */
   readonly networks: string[];
   readonly agents: string[];
+  /** Of its last use from the latest network, while there is one. */
+  address: string | undefined;
   /** When it was used from the latest network. */
   usedAt: number;
   /** Of the window in which requests are counted. */
@@ -78,12 +80,15 @@ export class Anomalies {
   /** One use of a session, by a request or a handshake. What is unusual is reported; the strongest action counts. */
   judge(head: Pick<RequestHead, 'clientAddress' | 'headers'>, session: UsedSession): AnomalyVerdict {
     const now = this.#clock.monotonic();
-    const network = networkOf(head.clientAddress);
+    const address = head.clientAddress;
     const agent = hash('sha256', head.headers['user-agent'] ?? '', 'base64url').slice(0, 16);
     const known = this.#sessions.get(session.sid);
+    // Of most requests it is that of the request before.
+    const network = known && known.address === address ? known.networks.at(-1) : networkOf(address);
     if (!known) {
       const networks = network === undefined ? [] : [network];
-      this.#sessions.set(session.sid, { networks, agents: [agent], usedAt: now, since: now, requests: 1, keptAt: now });
+      const first = { networks, agents: [agent], address: network && address };
+      this.#sessions.set(session.sid, { ...first, usedAt: now, since: now, requests: 1, keptAt: now });
       return 'allow';
     }
     if (now - known.keptAt > PLACES_MS) {
@@ -114,6 +119,7 @@ export class Anomalies {
     const verdict = STRENGTH[strongest]!;
     if (verdict === 'log') {
       if (isOther) remember(known.networks, network);
+      if (network !== undefined) known.address = address;
       if (isNewAgent) remember(known.agents, agent);
       known.usedAt = now;
       return 'allow';

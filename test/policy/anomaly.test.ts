@@ -73,6 +73,14 @@ describe('a session', () => {
     expect(names()).toEqual(['session-two-places']);
   });
 
+  test('that was refused to a new network is refused to it again, and goes on in its own', () => {
+    const one = anomalies({ network: 'challenge', places: 'off' });
+    const nets = ['192.0.2.1', '192.0.2.1', '198.51.100.1', '198.51.100.1', '', '192.0.2.1', '198.51.100.1'];
+    expect(nets.map(address => use(one, address))).toEqual([
+      ...['allow', 'allow', 'challenge', 'challenge', 'allow', 'allow', 'challenge'],
+    ]);
+  });
+
   test('that is used by another agent is said once', () => {
     const one = anomalies();
     for (const agent of ['browser', 'curl', 'curl', 'browser']) use(one, '192.0.2.1', agent);

@@ -1,7 +1,9 @@
 import type { Awaitable } from '../../../base/awaitable.ts';
 import type { Clock } from '../../../base/clock.ts';
+import { getOrInsert } from '../../../base/get-or-insert.ts';
 import type { Logger } from '../../../base/logger.ts';
 import { kindOf } from '../../../base/options.ts';
+import { RecentMap } from '../../../base/recent-map.ts';
 import { CONTROL, LONGEST_PASSWORD, LONGEST_USER_NAME } from '../../../http/basic-credentials.ts';
 import type { KeyRing } from '../../../session/identity/key-ring.ts';
 import { KEY_ID_LENGTH } from '../../../session/identity/key-ring.ts';
@@ -52,9 +54,14 @@ export function unusable(name: string, password: string): string | undefined {
   return undefined;
 }
 
+/** Credentials that were found to be of a hash, for each ring of keys. */
+const MOST_KNOWN = 10_000;
+
 /** Users of a password file. A session keeps what names the hash by which its user has signed in. */
 export class FileFormUsers implements FormUsers {
   readonly #users: PasswordUsers;
+  /** By the credential, what it was made of: it comes with each request of its session. */
+  readonly #known = new WeakMap<KeyRing, RecentMap<string, { readonly name: string; readonly hash: string }>>();
 
   constructor(users: PasswordUsers) {
     this.#users = users;
@@ -74,7 +81,14 @@ export class FileFormUsers implements FormUsers {
     if (credential === undefined) return false;
     const keyId = credential.slice(0, KEY_ID_LENGTH);
     const given = credential.slice(KEY_ID_LENGTH + 1);
-    return this.#users.signPasswordOf(name, hash => keys.verify(keyId, textOf(name, hash), given)) ?? false;
+    const isOf = (hash: string): boolean => {
+      const known = this.#known.get(keys)?.get(credential);
+      if (known?.name === name && known.hash === hash) return true;
+      if (!keys.verify(keyId, textOf(name, hash), given)) return false;
+      getOrInsert(this.#known, keys, () => new RecentMap(MOST_KNOWN)).set(credential, { name, hash });
+      return true;
+    };
+    return this.#users.signPasswordOf(name, isOf) ?? false;
   }
 }
 
