@@ -163,10 +163,17 @@ export interface Admitted extends Observed {
  *
  * Each step takes what the one before it made, so that none can be left out or moved. A refusal is a value and ends the
  * flow.
+ *
+ * @param leavesUnknown What has no route belongs to others: it uses up nothing of what clients may do here.
  */
-export async function admit(request: IncomingMessage, gateway: Gateway): Promise<Admitted | Answered | Refused> {
+export async function admit(
+  request: IncomingMessage,
+  gateway: Gateway,
+  leavesUnknown: boolean = false,
+): Promise<Admitted | Answered | Refused> {
   const head = readRequestHead(request, gateway);
   if (isRefusal(head)) return { refusal: head };
+  if (leavesUnknown && !routeFor(head, gateway.router).route) return { refusal: noRoute(), head };
   const barred = gateway.bans?.judge(head) ?? gateway.addresses?.(head) ?? gateway.limits?.takeRequest(head);
   if (barred) return { refusal: barred, head, ...routeFor(head, gateway.router), isBarred: true };
   const loop = gateway.instance === undefined ? undefined : refuseLoop(head, gateway.instance);
@@ -213,10 +220,14 @@ function routeFor(head: RequestHead, router: Router<Route>): Pick<Refused, 'rout
   return match && 'value' in match ? { route: match.value } : {};
 }
 
+function noRoute(): Refusal {
+  return refuse(404, 'ERR_ROUTE_NOT_FOUND', 'no route for this host and path');
+}
+
 /** What is not declared does not exist. */
 function findRoute(head: RequestHead, router: Router<Route>): Routed | Refusal {
   const match = router.match(isCorsPreflight(head) ? askedFor(head, router) : head);
-  if (match === undefined) return refuse(404, 'ERR_ROUTE_NOT_FOUND', 'no route for this host and path');
+  if (match === undefined) return noRoute();
   if ('allowedMethods' in match)
     return refuse(405, 'ERR_ROUTE_NOT_FOUND', `the route does not take ${head.method}`, {
       headers: { Allow: match.allowedMethods.join(', ') },

@@ -522,3 +522,34 @@ test('a Unix socket has no address, and an attached server the same limits', asy
   expect(await statusOf(`ws+unix:${path}:/socket`)).toBe(101);
   expect(await statusOf(`ws+unix:${path}:/socket`)).toBe(503);
 });
+
+test('handshakes that an attached server leaves to others use up no limit, and count in no jail', async () => {
+  const http = createHttpServer();
+  const others = new WebSocketServer({ noServer: true });
+  http.on('upgrade', (request, socket, early) => {
+    if (request.url === '/other') others.handleUpgrade(request, socket, early, client => client.close());
+  });
+  const attached = createServer({
+    session: false,
+    policy: { limits: { handshakesPerAddress: '1/h' } },
+    bans: { action: 'refuse', allow: [], undeclaredProxies: 'ban', jails: { scan: { failures: 1 } } },
+    routes: [{ endpoint: echo() }],
+    log: { level: 'silent' },
+  });
+  await attached.attach(http);
+  closing.push(
+    () => http.close(),
+    () => attached.stop({ drain: 0 }),
+  );
+  await once(http.listen(0, '127.0.0.1'), 'listening');
+  const { port } = http.address() as AddressInfo;
+  const opens = async (path: string) => {
+    const client = new WebSocket(`ws://127.0.0.1:${port}${path}`);
+    closing.push(() => client.terminate());
+    return new Promise<boolean>(resolve => client.on('open', () => resolve(true)).on('error', () => resolve(false)));
+  };
+  for (let i = 0; i < 3; i++) expect(await opens('/other')).toBe(true);
+  expect(await opens('/socket')).toBe(true);
+  expect(await opens('/socket')).toBe(false);
+  expect(attached.bans.list()).toEqual([]);
+});

@@ -77,8 +77,11 @@ export class PublicIntake implements Intake {
     response.once('close', () => brought.delete(response));
   }
 
-  #admit(request: IncomingMessage): Promise<Admitted | Answered | Refused> | Refused {
-    return this.#isDraining ? { refusal: draining() } : admit(request, this.#assembly);
+  #admit(
+    request: IncomingMessage,
+    leavesUnknown: boolean = false,
+  ): Promise<Admitted | Answered | Refused> | Refused {
+    return this.#isDraining ? { refusal: draining() } : admit(request, this.#assembly, leavesUnknown);
   }
 
   /**
@@ -96,7 +99,7 @@ export class PublicIntake implements Intake {
     const record = new RequestRecord(request, this.#assembly);
     handshakes.set(socket, record);
     try {
-      const flow = await this.#admit(request);
+      const flow = await this.#admit(request, leavesUnknown);
       record.flow = flow;
       const isRefused = 'refusal' in flow;
       if (leavesUnknown && isRefused && flow.route === undefined) return false;
