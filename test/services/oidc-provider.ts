@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer as createSecureServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import type Provider from 'oidc-provider';
 
@@ -22,6 +23,8 @@ export interface OidcProviderOptions {
   readonly formPost?: boolean;
   /** Claims only from userinfo, as the specification has it; false: the ID token has them. Default true. */
   readonly claimsByUserInfo?: boolean;
+  /** PEM. Default: it speaks plain http. */
+  readonly tls?: { readonly certificate: string; readonly key: string };
 }
 
 /** A real provider of OpenID Connect: `oidc-provider`, on 127.0.0.1. */
@@ -40,15 +43,18 @@ export class OidcProvider {
   readonly #server: Server;
   readonly #grants: string[] = [];
   readonly #hasPages: boolean;
+  readonly #scheme: 'http' | 'https';
   #provider: Provider | undefined;
 
-  private constructor(hasPages: boolean) {
+  private constructor({ hasPages = false, tls }: OidcProviderOptions) {
     this.#hasPages = hasPages;
-    this.#server = createServer((request, response) => void this.#serve(request, response));
+    this.#scheme = tls ? 'https' : 'http';
+    const serve = (request: IncomingMessage, response: ServerResponse) => void this.#serve(request, response);
+    this.#server = tls ? createSecureServer({ cert: tls.certificate, key: tls.key }, serve) : createServer(serve);
   }
 
   static async start(options: OidcProviderOptions): Promise<OidcProvider> {
-    const started = new OidcProvider(options.hasPages ?? false);
+    const started = new OidcProvider(options);
     started.#server.listen(options.port ?? 0, '127.0.0.1');
     await once(started.#server, 'listening');
     started.#provider = await started.#make(options);
@@ -60,7 +66,7 @@ export class OidcProvider {
   }
 
   get issuer(): string {
-    return `http://127.0.0.1:${this.port}`;
+    return `${this.#scheme}://127.0.0.1:${this.port}`;
   }
 
   /** As at the beginning. */
