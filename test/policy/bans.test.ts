@@ -346,6 +346,29 @@ describe('processes that share a ledger', () => {
     await expect.poll(() => second.isBanned('192.0.2.1')).toBe(true);
   });
 
+  test.each(['before', 'after'])('keep nothing of a ban that is lifted by another %s it is kept', async order => {
+    const ledger = new MemoryLedger({ clock });
+    open.push(ledger);
+    const first = await bansOf({ action: 'refuse' }, ledger);
+    const second = await bansOf({ action: 'refuse' }, ledger, new SecurityEvents(new CalmLogger(log, clock)));
+    const { put, get } = ledger;
+    const kept = Promise.withResolvers<void>();
+    ledger.put = async (...given) => {
+      if (order === 'before') await kept.promise;
+      await put.apply(ledger, given);
+    };
+    // The place is looked at before, and what is there comes after.
+    let looks = 0;
+    if (order === 'after') ledger.get = async key => (looks++ === 0 ? undefined : get.call(ledger, key));
+    report('192.0.2.1', 5);
+    await expect.poll(() => second.isBanned('192.0.2.1')).toBe(true);
+    await second.remove('192.0.2.1');
+    await expect.poll(() => first.isBanned('192.0.2.1')).toBe(false);
+    kept.resolve();
+    await expect.poll(() => get.call(ledger, 'ban 1')).toBe(undefined);
+    await expect.poll(async () => (await bansOf({ action: 'refuse' }, ledger)).list()).toEqual([]);
+  });
+
   test('keep a ban that was made by hand, however many jails make', async () => {
     const ledger = new MemoryLedger({ clock });
     open.push(ledger);

@@ -31,6 +31,8 @@ export class SharedBans {
   readonly #id = randomId(9);
   readonly #byJails: Places;
   readonly #byHand: Places;
+  /** Bans that are being told and kept. */
+  readonly #adding = new Set<{ readonly client: string; isLifted: boolean }>();
   /** One at a time, so that nothing is found again that was lifted meanwhile. */
   #reading: Promise<void> | undefined;
   #unsubscribe: (() => Promise<void>) | undefined;
@@ -59,9 +61,16 @@ export class SharedBans {
   /** @param keptMs For how long it matters, its memory included. */
   async add(ban: Ban, keptMs: number): Promise<void> {
     const places = this.#placesOf(ban);
-    const place = await places.take(ban.client);
-    // The others need not wait until it is kept.
-    await Promise.all([this.#tell({ from: this.#id, ban, place }), places.put(place, ban, keptMs)]);
+    const adding = { client: ban.client, isLifted: false };
+    this.#adding.add(adding);
+    try {
+      const place = await places.take(ban.client);
+      // The others need not wait until it is kept.
+      await Promise.all([this.#tell({ from: this.#id, ban, place }), places.put(place, ban, keptMs)]);
+      if (adding.isLifted) await places.emptyOne(place, ban.client);
+    } finally {
+      this.#adding.delete(adding);
+    }
   }
 
   async lift(client: string): Promise<void> {
@@ -69,8 +78,14 @@ export class SharedBans {
     await this.#reading?.catch(() => {});
     await this.#read();
     this.#listener.onLift(client);
-    await Promise.all([this.#byJails, this.#byHand].map(places => places.empty(client)));
+    await this.#empty(client);
     await this.#tell({ from: this.#id, lift: client });
+  }
+
+  /** Also of what is on its way. */
+  async #empty(client: string): Promise<void> {
+    for (const adding of this.#adding) if (adding.client === client) adding.isLifted = true;
+    await Promise.all([this.#byJails, this.#byHand].map(places => places.empty(client)));
   }
 
   async close(): Promise<void> {
@@ -91,7 +106,13 @@ export class SharedBans {
     if ('ban' in message) {
       this.#placesOf(message.ban).note(message.place, message.ban.client);
       this.#listener.onBan(message.ban);
-    } else this.#listener.onLift(message.lift);
+    } else {
+      this.#listener.onLift(message.lift);
+      // What this process has kept while the other looked, it did not find.
+      this.#empty(message.lift).catch(error =>
+        this.#logger.warn({ err: error }, 'a ban that was lifted could not be taken out of the ledger'),
+      );
+    }
   }
 
   #read(): Promise<void> {
@@ -139,11 +160,11 @@ class Places {
   /** All of one client. */
   async empty(client: string): Promise<void> {
     const places = [...this.#clients].filter(([, one]) => one === client).map(([place]) => place);
-    await Promise.all(places.map(place => this.#emptyOne(place, client)));
+    await Promise.all(places.map(place => this.emptyOne(place, client)));
   }
 
   /** The place may have been given to another since. */
-  async #emptyOne(place: number, client: string): Promise<void> {
+  async emptyOne(place: number, client: string): Promise<void> {
     const kept = await this.#ledger.get(this.#keyOf(place));
     if (kept !== undefined && (JSON.parse(kept) as Ban).client === client) await this.#ledger.take(this.#keyOf(place));
     if (this.#clients.get(place) === client) this.#clients.delete(place);
