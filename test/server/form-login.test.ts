@@ -614,3 +614,18 @@ describe('a function', () => {
     expect(events('login-failed')).toEqual([]);
   });
 });
+
+test('a script that signs in learns where the login leads, with its session where that is in the URL', async () => {
+  await start({}, { session: { tracking: 'url' } });
+  const { status, headers } = await ask(server, 'http/1', {
+    method: 'POST',
+    path: '/j_security_check',
+    headers: {
+      'Content-Type': 'application/x-www-form-urlencoded',
+      ...{ 'Sec-Fetch-Mode': 'cors', 'Sec-Fetch-Dest': 'empty', 'Sec-Fetch-Site': 'same-origin' },
+    },
+    body: 'j_username=alice&j_password=secret&next=%2Freport',
+  });
+  expect([status, headers.location]).toEqual([204, expect.stringMatching(/^\/report;holdfast=v1\./)]);
+  expect((await ask(server, 'http/1', { path: headers.location! })).body).toBe('alice:user');
+});

@@ -229,8 +229,10 @@ export class FormScheme implements SessionScheme {
     if (session === 'too many') return this.#again(context, 'too-many', next);
     const who = { user: login.name, sid: session.id };
     this.#options.security.report({ event: 'login-succeeded', ...about, ...who, reason: 'a user has signed in' });
-    if (isScripted(head)) return new Response(null, { status: 204, headers: NO_STORE });
-    return seeOther(next ?? this.#landing(place));
+    const location = next ?? this.#landing(place);
+    // With `tracking: url` the only place in which a script finds its session.
+    if (isScripted(head)) return new Response(null, { status: 204, headers: { ...NO_STORE, Location: location } });
+    return seeOther(location);
   }
 
   async #signIn(
