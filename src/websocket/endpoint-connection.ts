@@ -11,7 +11,7 @@ import type { Dispatcher } from './dispatcher.ts';
 import type { CloseEvent, EndpointLimits } from './endpoint-options.ts';
 import { handshakeUrl, type User } from './handshake.ts';
 import { type InflateOwner, InflatePlace } from './inflate-turns.ts';
-import { breakOf, hearLastWords } from './last-words.ts';
+import { breakOf, hasLeft, hearLastWords } from './last-words.ts';
 import { Outbox, type OutboxOwner } from './outbox.ts';
 import { MessageAssembler, type MessageHandler } from './protocol/message-assembler.ts';
 import { Opcode } from './protocol/opcodes.ts';
@@ -566,7 +566,7 @@ export class EndpointConnection<Data = undefined>
     // While we do not read, its silence is our doing. Nor do we see that it has gone, unless we write: then its system
     // says so. What it has sent too much of is not waited for then.
     if (this.#isHeld) {
-      if (breakOf(this.#transport)) this.terminate();
+      if (hasLeft(this.#transport)) this.terminate();
       else if (now - Math.max(this.#pingSentAt, this.#lastRead) >= heartbeatMs) this.#sendHeartbeat(now);
       return;
     }

@@ -42,6 +42,11 @@ export function breakOf(transport: Duplex): NodeJS.ErrnoException | undefined {
   return (transport as Heard)[breakKey];
 }
 
+/** Is nobody there any more, whatever is still to be read? A stream of HTTP/2 is closed when its peer has reset it. */
+export function hasLeft(transport: Duplex): boolean {
+  return breakOf(transport) !== undefined || transport.closed;
+}
+
 /**
  * Had the peer ended its side before the connection broke? Linux says so by the error of the first write after it. Of
  * other systems it is not known.

@@ -4,7 +4,7 @@ import type { HoldfastError } from '../../base/errors.ts';
 import { type Logger, sidPrefix } from '../../base/logger.ts';
 import type { HeaderLine } from '../../http/header-line.ts';
 import type { FrameLimit } from '../../policy/limits/frame-limit.ts';
-import { breakOf, hearLastWords } from '../../websocket/last-words.ts';
+import { breakOf, hasLeft, hearLastWords } from '../../websocket/last-words.ts';
 import { checkClose } from '../../websocket/protocol/outgoing.ts';
 import { type TimerWheel, WheelEntry } from '../../websocket/timer-wheel.ts';
 import { CloseCode } from '../../wire/close-codes.ts';
@@ -405,7 +405,7 @@ export class Relay extends WheelEntry implements DirectionOwner {
     // A side that is not read, because the other takes nothing, cannot show that it lives.
     // Nor can one that has sent too much; but what is written to it finds out whether its system still knows it.
     if (incoming.isHeld) {
-      if (breakOf(peer.socket)) return false;
+      if (hasLeft(peer.socket)) return false;
       if (now >= this.#checkDueAt(peer)) {
         outgoing.ping();
         peer.askedAt = now;

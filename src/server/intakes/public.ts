@@ -77,10 +77,7 @@ export class PublicIntake implements Intake {
     response.once('close', () => brought.delete(response));
   }
 
-  #admit(
-    request: IncomingMessage,
-    leavesUnknown: boolean = false,
-  ): Promise<Admitted | Answered | Refused> | Refused {
+  #admit(request: IncomingMessage, leavesUnknown: boolean = false): Promise<Admitted | Answered | Refused> | Refused {
     return this.#isDraining ? { refusal: draining() } : admit(request, this.#assembly, leavesUnknown);
   }
 
