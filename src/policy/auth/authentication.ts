@@ -1,3 +1,4 @@
+import type { Awaitable } from '../../base/awaitable.ts';
 import { getOrInsert } from '../../base/get-or-insert.ts';
 import { messageOf } from '../../base/message-of.ts';
 import { isRefusal, type Refusal, type RefusalHeaders, refuse } from '../../http/refusal.ts';
@@ -167,7 +168,8 @@ export class Authentication {
   ): Promise<Principal | Refusal> {
     if (owner)
       for (const scheme of this.#bySession) {
-        const principal = await recognized(scheme, owner);
+        let principal = recognized(scheme, owner);
+        if (principal instanceof Promise) principal = await principal;
         if (isRefusal(principal)) return principal;
         if (principal) return this.#mayUse(head, principal);
       }
@@ -245,11 +247,17 @@ export class Authentication {
 const NOTHING_SHOWN: Shown = { principal: undefined };
 
 /** @returns 503 where the scheme cannot tell. */
-async function recognized(scheme: SessionScheme, owner: SessionOwner): Promise<Principal | Refusal | undefined> {
+function recognized(scheme: SessionScheme, owner: SessionOwner): Awaitable<Principal | Refusal | undefined> {
   try {
-    return await scheme.recognize(owner);
+    const principal = scheme.recognize(owner);
+    return principal instanceof Promise ? principal.catch(unavailable) : principal;
   } catch (error) {
-    if (error instanceof AuthUnavailable) return authUnavailable(error.message);
-    throw error;
+    return unavailable(error);
   }
+}
+
+/** @throws what else it is. */
+function unavailable(error: unknown): Refusal {
+  if (error instanceof AuthUnavailable) return authUnavailable(error.message);
+  throw error;
 }

@@ -121,18 +121,41 @@ export class SessionRegistry {
    * The session, with what sockets of this process are about to write; undefined when there is none or its time is
    * over, which ends it.
    */
-  async load(sid: string): Promise<LoadedSession | undefined> {
+  load(sid: string): Awaitable<LoadedSession | undefined> {
     if (this.#ended.has(sid)) return undefined;
-    const { clock, cache, settings } = this.#services;
-    const settling = clock.settle();
-    if (settling) await settling;
-    // What sockets have changed is seen by requests. When it fails it is tried again behind the sockets, which report
-    // it.
-    if (settings.write === 'end-of-request' && this.#shared.has(sid)) await this.#shared.flush(sid).catch(() => {});
+    const settling = this.#services.clock.settle();
+    return settling || this.#isToFlush(sid) ? this.#loadAfter(sid, settling) : this.#loadNow(sid);
+  }
+
+  /** What sockets have changed is seen by requests. */
+  #isToFlush(sid: string): boolean {
+    return this.#services.settings.write === 'end-of-request' && this.#shared.has(sid);
+  }
+
+  async #loadAfter(sid: string, settling: Promise<unknown> | undefined): Promise<LoadedSession | undefined> {
+    await settling;
+    // When it fails it is tried again behind the sockets, which report it.
+    if (this.#isToFlush(sid)) await this.#shared.flush(sid).catch(() => {});
+    return this.#loadNow(sid);
+  }
+
+  #loadNow(sid: string): Awaitable<LoadedSession | undefined> {
+    const { clock, cache } = this.#services;
     const remembered = cache.remembered(sid);
     if (remembered && !this.#expiryOf(sid, remembered, clock.now())) return { ...remembered, isRemembered: true };
+    const validated = this.validate(sid);
+    // As most are that the store can look up without waiting.
+    const isThere = validated !== undefined && !(validated instanceof Promise) && !this.#ended.has(sid);
+    if (!isThere || this.#expiryOf(sid, validated, clock.now())) return this.#loadLiving(sid, validated);
+    this.#shared.onLoaded(sid, validated);
+    return validated;
+  }
+
+  /** @param first What the store has said. */
+  async #loadLiving(sid: string, first: Awaitable<LoadedSession | undefined>): Promise<LoadedSession | undefined> {
+    const { clock } = this.#services;
     for (let isSecondTry = false; ; isSecondTry = true) {
-      const loaded = await this.validate(sid);
+      const loaded = await (isSecondTry ? this.validate(sid) : first);
       if (!loaded || this.#ended.has(sid)) {
         this.#forget(sid); // ended by another process, or while the store was asked
         return undefined;

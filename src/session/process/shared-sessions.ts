@@ -33,7 +33,7 @@ const MAX_UNRETAINED = 10_000;
 
 /** The registry, as far as sharing needs it. */
 export interface LoadableSessions extends SessionEnder {
-  load(sid: string): Promise<LoadedSession | undefined>;
+  load(sid: string): Awaitable<LoadedSession | undefined>;
   validate(sid: string): Awaitable<LoadedSession | undefined>;
   hasEnded(sid: string): boolean;
   createState(facts: SessionStateFacts): SessionState;
@@ -255,7 +255,7 @@ export class SharedSessions {
   }
 
   async #load(sid: string): Promise<LoadedSession | undefined> {
-    const loading = this.#loading.get(sid) ?? this.#sessions.load(sid);
+    const loading = this.#loading.get(sid) ?? Promise.resolve(this.#sessions.load(sid));
     this.#loading.set(sid, loading);
     try {
       return await loading;

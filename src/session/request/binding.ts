@@ -549,7 +549,8 @@ export class SessionBinding {
     const settling = this.#services.clock.settle();
     if (settling) await settling;
     try {
-      await this.#choose(await this.#shown.open());
+      const choosing = this.#choose(await this.#shown.open());
+      if (choosing) await choosing;
     } catch (error) {
       if (this.#foreign === undefined) this.#loading = undefined; // an outage may be over at the next call
       throw error;

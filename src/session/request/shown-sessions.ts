@@ -42,9 +42,11 @@ export class ShownSessions {
     this.#isAsked = true;
     const live: Found[] = [];
     for (const tickets of this.#read()) {
-      const loaded = await this.#registry.load(tickets[0].sid);
+      let loaded = this.#registry.load(tickets[0].sid);
+      if (loaded instanceof Promise) loaded = await loaded;
       if (!loaded) this.#services.meters.gone++;
-      const found = loaded && (await this.judge(tickets, loaded));
+      let found = loaded && this.judge(tickets, loaded);
+      if (found instanceof Promise) found = await found;
       if (found) live.push(found);
     }
     return live;

@@ -1,3 +1,4 @@
+import type { Awaitable } from '../../base/awaitable.ts';
 import { checkOptions, type OptionNames } from '../../base/options.ts';
 import { SetMap } from '../../base/set-map.ts';
 import { expiryOf } from '../record/expiry.ts';
@@ -91,7 +92,7 @@ export class MemoryStore implements SessionStore {
     return record && new Map(Array.from(record.attributes).filter(([name]) => names.has(name)));
   }
 
-  async glance(sid: string): Promise<SessionGlance | undefined> {
+  glance(sid: string): Awaitable<SessionGlance | undefined> {
     return this.#entries.get(sid)?.record;
   }
 
