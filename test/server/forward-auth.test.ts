@@ -356,3 +356,21 @@ test('clients of one network have 64 of the 256 places to wait for the service, 
   expect(new Set((await Promise.all(waiting)).map(({ status }) => status))).toEqual(new Set([401, 200]));
   expect((await get('2001:db8::ffff', 'alice')).status).toBe(200);
 });
+
+test('a token that the service has let in and refuses now has ended; one that it never did is a failed login', async () => {
+  await start();
+  let good = true;
+  answer = (request, response) =>
+    good && request.headers.authorization === 'Bearer good'
+      ? response.writeHead(200, { 'Remote-User': 'alice' }).end()
+      : response.writeHead(401).end();
+  const statusOf = async (token: string) =>
+    (await ask(server!, 'http/1', { path: '/me', headers: { Authorization: `Bearer ${token}` } })).status;
+  const events = () =>
+    log.all.flatMap(({ fields }) => (/login|expired/.test(String(fields.event)) ? fields.event : []));
+  expect(await statusOf('good')).toBe(200);
+  good = false;
+  expect(await statusOf('good')).toBe(401);
+  expect(await statusOf('guessed')).toBe(401);
+  expect(events()).toEqual(['credentials-expired', 'login-failed']);
+});

@@ -125,6 +125,8 @@ export class ForwardScheme implements RequestScheme {
   readonly #questions = new WeakMap<Principal, Question>();
   readonly #cookies = new WeakMap<Principal, readonly string[]>();
   readonly #challenges = new WeakMap<RequestHead, Challenge>();
+  /** What stood in `Authorization` of requests that were let in, as a hash. */
+  readonly #wereGood = new RecentMap<string, true>(MOST_KNOWN);
   readonly #places = new WaitingPlaces({ most: MOST_ASKED, mostOfNetwork: MOST_ASKED_OF_NETWORK });
   #isAvailable = true;
 
@@ -224,6 +226,8 @@ export class ForwardScheme implements RequestScheme {
       const principal = this.#principalFrom(answer, question);
       if (this.#isOver(principal))
         return { kind: 'rejected', reason: 'the service says that the credentials are over', isOver: true };
+      const { authorization } = head.headers;
+      if (authorization !== undefined) this.#wereGood.set(this.#hashOf(authorization), true);
       const cookies = this.#options.setCookies ? (headers['set-cookie'] ?? []).filter(isFieldValue) : [];
       if (cookies.length > 0) this.#cookies.set(principal, cookies);
       else if (this.#cacheMs > 0) this.#known.set(question.key, { principal, at: this.#services.clock.monotonic() });
@@ -240,8 +244,11 @@ export class ForwardScheme implements RequestScheme {
     const header = headers['www-authenticate'];
     if (header !== undefined && isFieldValue(header)) this.#challenges.set(head, { header });
     // Which cookie is a login is not known here; with this header there is no doubt.
-    if (head.headers.authorization === undefined) return { kind: 'absent' };
-    return { kind: 'rejected', reason: `the service of "${this.name}" answered 401`, mayBeOfAnother: true };
+    const { authorization } = head.headers;
+    if (authorization === undefined) return { kind: 'absent' };
+    // Nobody guesses what was good: it has ended.
+    const isOver = this.#wereGood.has(this.#hashOf(authorization));
+    return { kind: 'rejected', reason: `the service of "${this.name}" answered 401`, mayBeOfAnother: true, isOver };
   }
 
   /** To where the service signs people in. */
@@ -356,9 +363,11 @@ export class ForwardScheme implements RequestScheme {
   /** Nothing of a credential stays but a hash that only this process can make. */
   #keyOf(what: string, headers: Readonly<Record<string, readonly string[]>>): string {
     const by = (this.#options.cacheBy ?? ['Cookie', 'Authorization']).map(name => headers[name.toLowerCase()] ?? null);
-    return createHmac('sha256', this.#hashKey)
-      .update(JSON.stringify([what, by]))
-      .digest('base64');
+    return this.#hashOf(JSON.stringify([what, by]));
+  }
+
+  #hashOf(text: string): string {
+    return createHmac('sha256', this.#hashKey).update(text).digest('base64');
   }
 }
 

@@ -7,6 +7,8 @@ import { formatName, parseName, readAltNames, readName } from '../../../src/http
 import type { ClientCertificate } from '../../../src/http/client-certificate.ts';
 import { type ClientCertificateOptions, ClientCertificateScheme } from '../../../src/policy/auth/client-certificate.ts';
 import { RoleSource, type RolesOptions } from '../../../src/policy/auth/roles.ts';
+import type { Principal } from '../../../src/policy/auth/scheme.ts';
+import { headWith } from '../head.ts';
 
 const clock = new FakeClock();
 const good: ClientCertificate = {
@@ -43,6 +45,17 @@ test.each([
   ['fingerprint', 'AA:BB'],
 ] as const)('user: %s finds %s', (user, name) => {
   expect(judge(user ? { user } : {})).toMatchObject({ name, expiresAt: good.validTo, credential: 'AA:BB' });
+});
+
+test('a ticket that was got by a certificate needs a handshake that comes with it', () => {
+  const roleSource = new RoleSource({}, { scheme: 'certificate', clock, logger: silentLogger });
+  const scheme = new ClientCertificateScheme({}, { name: 'certificate', roleSource, clock });
+  const principal = judge({}) as Principal;
+  const recall = (clientCertificate?: ClientCertificate) =>
+    scheme.recall(principal, undefined, headWith({ clientCertificate }));
+  expect(recall(good)).toBe(principal);
+  expect(recall({ ...good, fingerprint256: 'CC:DD' })).toBeUndefined();
+  expect(recall()).toBeUndefined();
 });
 
 test('groups are organizational units where roles ask for them, and a name with blanks stays whole', () => {
