@@ -1,7 +1,15 @@
+import { isIP } from 'node:net';
+import { RecentMap } from '../base/recent-map.ts';
 import { addressOf, groupsOf } from './ip-address.ts';
 
 /** 64 bits: what a household or a machine has, which may take a new address in it at any time (RFC 8981). */
 const NETWORK_GROUPS = 4;
+
+/** Clients come again and again, and are asked about several times each time. */
+const MAX_KNOWN = 1_000;
+/** With a zone an address can be of any length. */
+const LONGEST_KNOWN = 64;
+const known = new RecentMap<string, string>(MAX_KNOWN);
 
 /**
  * What an address has in common with the others of its client: IPv4 is taken whole, of IPv6 the /64.
@@ -12,6 +20,15 @@ const NETWORK_GROUPS = 4;
  * @returns undefined when it is not an address.
  */
 export function clientNetwork(address: string): string | undefined {
+  if (isIP(address) === 4) return address;
+  const found = known.get(address);
+  if (found !== undefined) return found;
+  const network = networkOf(address);
+  if (network !== undefined && address.length <= LONGEST_KNOWN) known.set(address, network);
+  return network;
+}
+
+function networkOf(address: string): string | undefined {
   const read = groupsOf(address);
   if (!read) return undefined;
   const { family, groups } = read;

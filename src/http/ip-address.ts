@@ -3,11 +3,16 @@ import { isIP, SocketAddress } from 'node:net';
 /** Cheap, for the many addresses that are not; with a zone it cannot be one. */
 const MAYBE_MAPPED = /^[0:]*:ffff:[\da-f.:]+$/i;
 
+/** As a socket says it of each client. */
+const USUAL_MAPPED = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/;
+
 /**
  * `::ffff:192.0.2.1` (how a dual-stack socket reports an IPv4 peer) becomes `192.0.2.1`, in whatever spelling; other
  * addresses stay.
  */
 export function unmapIpv4(address: string): string {
+  const usual = USUAL_MAPPED.exec(address)?.[1];
+  if (usual !== undefined && isIP(usual) === 4) return usual;
   if (!MAYBE_MAPPED.test(address) || isIP(address) !== 6) return address;
   // Node writes a mapped address in the one form that RFC 5952 §5 has for it.
   const spelled = new SocketAddress({ address, family: 'ipv6' }).address;

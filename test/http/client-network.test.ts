@@ -20,3 +20,11 @@ test.each([
   ['unknown', undefined],
   ['192.0.2', undefined],
 ])('%s is a client of the network %s', (address, network) => expect(clientNetwork(address)).toBe(network));
+
+test('a client is in the same network each time, and after thousands of others', () => {
+  for (let round = 0; round < 3; round++)
+    for (let i = 0; i < 1_500; i++) {
+      const group = i.toString(16);
+      expect(clientNetwork(`2001:db8:${group}::7`)).toBe(i === 0 ? '2001:db8::/64' : `2001:db8:${group}::/64`);
+    }
+});

@@ -1,4 +1,3 @@
-import { isIP } from 'node:net';
 import type { Clock } from '../../base/clock.ts';
 import { HoldfastError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
@@ -229,7 +228,7 @@ export class Limits {
     // As most of what comes in by a proxy of the same machine.
     if (address === '' || this.#trustedProxies.contains(address)) return undefined;
     if (this.#options.defaults?.has(name) && nearbyAddresses.contains(address)) return undefined;
-    return isIP(address) === 4 ? address : clientNetwork(address);
+    return clientNetwork(address);
   }
 
   #warnOfKeys(name: RateName): void {
