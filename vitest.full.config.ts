@@ -25,6 +25,7 @@ const MEASURING = [
   'relay-faults',
   'session-end-to-close',
   'threads',
+  'under-attack',
 ].map(file);
 
 function file(name: string): string {

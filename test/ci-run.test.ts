@@ -39,6 +39,12 @@ function everyProgram(): void {
     'git',
     'cc',
     'chromium',
+    'curl',
+    'openssl',
+    'slowhttptest',
+    'fail2ban-regex',
+    'htpasswd',
+    'mkpasswd',
     'apache2',
     'haproxy',
     'lighttpd',
@@ -115,7 +121,7 @@ test('.ci/run installs from Debian what is missing, Node and npm included', () =
   const { status, last } = run();
   expect(readFileSync(join(folder, 'apt'), 'utf8').trim().split('\n')).toEqual([
     expect.stringMatching(/update/),
-    'noninteractive install -qq -y --no-install-recommends git nodejs npm gcc libc6-dev chromium apache2 haproxy lighttpd nginx pgbouncer varnish redis-server postgresql debootstrap tomcat10-examples python3-websockets python3-aiohttp python3-tornado',
+    'noninteractive install -qq -y --no-install-recommends git nodejs npm gcc libc6-dev chromium curl openssl slowhttptest fail2ban apache2-utils whois apache2 haproxy lighttpd nginx pgbouncer varnish redis-server postgresql debootstrap tomcat10-examples python3-websockets python3-aiohttp python3-tornado',
   ]);
   // This apt-get has installed nothing: what needs Node fails, and is counted.
   expect({ status, last }).toEqual({ status: 1, last: '1 passed, 5 failed' });

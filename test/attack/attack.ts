@@ -4,7 +4,7 @@ import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import type { Ports } from './site.ts';
 
-export type AttackName = 'addresses' | 'handshakes' | 'guesses' | 'messages' | 'pings' | 'fragments';
+export type AttackName = 'addresses' | 'hellos' | 'handshakes' | 'guesses' | 'messages' | 'pings' | 'fragments';
 /** What an attacker has got, and how often. */
 export type Tally = Readonly<Record<string, number>>;
 
@@ -23,8 +23,8 @@ export class Attack {
     this.ended.catch(() => {});
   }
 
-  static async start(name: AttackName, { plain, proxy }: Ports): Promise<Attack> {
-    const args = ['-C', 'holdfast-source', ATTACKER, name, String(plain), String(proxy)];
+  static async start(name: AttackName, ports: Ports): Promise<Attack> {
+    const args = ['-C', 'holdfast-source', ATTACKER, name, JSON.stringify(ports)];
     const child = spawn(process.execPath, args, { stdio: ['pipe', 'pipe', 'inherit'] });
     child.stdin!.on('error', () => {});
     await once(child.stdout!, 'readable');

@@ -1,11 +1,12 @@
 /** One that attacks, in a process of its own, until its input ends. Prints that it has begun, and what it has got as JSON. */
 import { connect, type Socket } from 'node:net';
 import { getPriority, setPriority } from 'node:os';
+import { Duplex } from 'node:stream';
+import { connect as connectTls } from 'node:tls';
 import type { AttackName } from './attack.ts';
 import { type Ports, PROXY_ADDRESS } from './site.ts';
 
-const [name, plain, proxy] = process.argv.slice(2) as [AttackName, string, string];
-const ports: Ports = { plain: Number(plain), proxy: Number(proxy) };
+const [name, ports] = [process.argv[2] as AttackName, JSON.parse(process.argv[3]!) as Ports];
 /** What it has got, and how often. */
 const tally: Record<string, number> = {};
 let isOver = false;
@@ -15,13 +16,13 @@ const count = (what: string) => {
 };
 
 /** From an address of this machine. */
-function direct(address: string): Socket {
-  return connect({ host: '127.0.0.1', port: ports.plain, localAddress: address }).on('error', () => {});
+function direct(address: string, port = ports.plain): Socket {
+  return connect({ host: '127.0.0.1', port, localAddress: address }).on('error', () => {});
 }
 
 /** From any address, as a proxy tells it. */
-function proxied(address: string): Socket {
-  const socket = connect({ host: '127.0.0.1', port: ports.proxy, localAddress: PROXY_ADDRESS }).on('error', () => {});
+function proxied(address: string, port = ports.proxy): Socket {
+  const socket = direct(PROXY_ADDRESS, port);
   socket.write(`PROXY TCP4 ${address} 192.0.2.1 3000 80\r\n`);
   return socket;
 }
@@ -53,6 +54,22 @@ function open(socket: Socket, path: string): Promise<string> {
     socket.once('close', () => resolve('cut'));
     socket.setTimeout(15_000, () => socket.destroy());
   });
+}
+
+/** What a client of TLS says first. */
+function clientHello(): Promise<Buffer> {
+  return new Promise(resolve => {
+    const wire = new Duplex({ read() {}, write: (bytes: Buffer) => resolve(bytes) });
+    connectTls({ socket: wire, servername: 'localhost' }).on('error', () => {});
+  });
+}
+
+/** Sends this and waits until the server has had enough of it. */
+async function halfOpen(socket: Socket, bytes: Buffer): Promise<void> {
+  socket.resume().write(bytes);
+  await new Promise(resolve => socket.once('close', resolve));
+  count('closed');
+  await new Promise(resolve => setTimeout(resolve, 500));
 }
 
 /** So many do it again and again, with numbers that go up, until all is over or they have had `end`. */
@@ -106,6 +123,14 @@ const many = (text: Buffer) => Buffer.concat(Array.from({ length: 1_000 }, () =>
 
 const ATTACKS: Readonly<Record<AttackName, () => Promise<unknown>>> = {
   addresses: () => crowd(32, async i => count(await answers(proxied(addressOf(i)), GET + LAST)), 10_000),
+  // TLS handshakes that are begun, by thousands and by one, of which each is kept for as long as the server bears it.
+  hellos: async () => {
+    const hello = await clientHello();
+    await Promise.all([
+      crowd(1_200, i => halfOpen(proxied(addressOf(i), ports.secureProxy), hello)),
+      crowd(300, () => halfOpen(direct('127.0.0.69', ports.secure), hello)),
+    ]);
+  },
   handshakes: () =>
     Promise.all([
       crowd(8, async () => count(await open(direct('127.0.0.66'), '/endpoint'))),

@@ -7,20 +7,27 @@ import { Served } from '../guard/served.ts';
 
 export interface Ports {
   readonly plain: number;
+  readonly secure: number;
+  /** For proxies, which say by a PROXY header who their client is. */
   readonly proxy: number;
+  readonly secureProxy: number;
 }
 
 /** How long bans are here, in ms. */
-export const BAN_MS = 3_000;
+export const BAN_MS = 2_000;
+/** What its heap may have. A server that kept more for its clients than it may would end for want of memory. */
+export const HEAP_MIB = 128;
+/** Connections of one address that may be without a request. */
+export const MOST_UNUSED = 100;
 /** Whoever connects from here is a proxy that is trusted. */
 export const PROXY_ADDRESS = '127.0.0.2';
 
 const MODULE = (backend: string) => `
   const echo = path => defineEndpoint({ path, onMessage: (connection, data) => void connection.send(data) });
   export default defineConfig({
-    listen: [...listen, { port: 0, host: '127.0.0.1', proxyProtocol: 'required' }],
+    listen: [...listen, ...listen.map(one => ({ ...one, proxyProtocol: 'required' }))],
     trustedProxies: ['${PROXY_ADDRESS}'],
-    headerTimeout: '2s',
+    headerTimeout: '2s', unusedConnections: 1_000, unusedConnectionsPerAddress: ${MOST_UNUSED},
     session: false,
     auth: { staff: { type: 'basic', realm: 'Staff', file: 'htpasswd' } },
     upstreams: { app: { servers: ['${backend}'] } },
@@ -61,9 +68,10 @@ export class Site {
   readonly #backend: WebSocketServer;
   readonly #looks: NodeJS.Timeout;
 
-  private constructor(served: Served, proxy: number, backend: WebSocketServer) {
+  private constructor(served: Served, proxies: readonly number[], backend: WebSocketServer) {
     this.served = served;
-    this.ports = { plain: served.port('http/1'), proxy };
+    const [proxy, secureProxy] = proxies as [number, number];
+    this.ports = { plain: served.port('http/1'), secure: served.port('tls'), proxy, secureProxy };
     this.#backend = backend;
     this.#looks = setInterval(() => {
       if (served.isAlive) this.peakBytes = Math.max(this.peakBytes, served.residentBytes());
@@ -81,9 +89,13 @@ export class Site {
     );
     await once(backend, 'listening');
     const url = `http://127.0.0.1:${(backend.address() as AddressInfo).port}`;
-    const served = await Served.module(MODULE(url), { files: { htpasswd: `alice:${hashSync('right', 10)}\n` } });
-    const [, proxy] = await served.program.printed(/listening on https.*\nlistening on http:\/\/\S+?:(\d+)/);
-    return new Site(served, Number(proxy), backend);
+    const served = await Served.module(MODULE(url), {
+      files: { htpasswd: `alice:${hashSync('right', 10)}\n` },
+      env: { NODE_OPTIONS: `--max-old-space-size=${HEAP_MIB}` },
+    });
+    const lines = /listening on https.*\nlistening on http:\S+?:(\d+)\nlistening on https:\S+?:(\d+)\n/;
+    const [, ...proxies] = await served.program.printed(lines);
+    return new Site(served, proxies.map(Number), backend);
   }
 
   /** Lines of the security log with this event, and with this address if it is given. */

@@ -1,4 +1,2 @@
-import { describe } from 'vitest';
-import { underAttack } from '../attack/under-attack.ts';
-
-describe('while somebody attacks for a minute each, others go on', () => underAttack(60_000));
+// The same as in CI, with a minute for each attack: `vitest.soak.config.ts` says so.
+import '../full/under-attack.test.ts';
