@@ -19,7 +19,7 @@ export const SECURITY_EVENTS = {
   },
   'credentials-expired': {
     level: 'info',
-    what: 'Credentials that have ended, as of a page that was asleep: a token, a certificate, what a service or function says. No jail counts it; the signature of such a token is not looked at.',
+    what: 'Credentials that have ended, as of a page that was asleep: a token, a certificate, a one-time ticket, what a service or function says. No jail counts it; the signature of such a token is not looked at.',
   },
   logout: { level: 'info', what: 'A user has signed out.' },
   'role-missing': { level: 'info', what: 'A user who is signed in may not do what was asked for (403).' },

@@ -359,6 +359,12 @@ async function redeemTicket(
   const { clientAddress: address, path } = head;
   try {
     const facts = await tickets!.redeem(ticket, { origin, route: route.name });
+    if (facts === 'over') {
+      // A page that opens its last URL again is no attacker, and nobody can guess a ticket.
+      const reason = 'the ticket of the handshake is used or over';
+      security.report({ event: 'credentials-expired', address, scheme: 'ticket', route: route.name, path, reason });
+      return badTicket(reason);
+    }
     const isOfOther =
       facts?.session &&
       sessions &&
@@ -377,7 +383,7 @@ async function redeemTicket(
   } catch (error) {
     return refuseForSession(error);
   }
-  const reason = 'the ticket of the handshake is unknown, used, over, or for another route, origin or session';
+  const reason = 'the ticket of the handshake is none, or for another route, origin or session';
   security.report({ event: 'login-failed', address, scheme: 'ticket', route: route.name, path, reason });
   return badTicket(reason);
 }

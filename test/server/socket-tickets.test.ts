@@ -176,6 +176,20 @@ describe('a ticket', () => {
     ]);
   });
 
+  test.each([
+    ['again', async (ticket: string) => void (await open(`/socket?ticket=${ticket}`))],
+    ['after its time', () => clock.advance(10_001)],
+  ])('that is shown %s is 401 and bans nobody', async (_, before) => {
+    const { cookie } = await login('alice');
+    const { ticket } = await ticketFor('/socket', { Cookie: cookie });
+    await before(ticket);
+    expect((await open(`/socket?ticket=${ticket}`)).status).toBe(401);
+    const events = log.all.map(({ fields }) => fields.event);
+    expect(events.filter(event => event === 'credentials-expired' || event === 'login-failed')).toEqual([
+      'credentials-expired',
+    ]);
+  });
+
   test('may be shown with an escaped name or value, and not in another parameter or in other letters', async () => {
     const shownBy = async (query: (ticket: string) => string) => {
       const { ticket } = await ticketFor('/socket', { 'X-Key': 'alice' });

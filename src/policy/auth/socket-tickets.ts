@@ -68,21 +68,22 @@ export class SocketTickets {
   }
 
   /**
-   * What a ticket stands for, once: it is over by this, whatever comes of it. Undefined: it is not one, or not any more,
-   * for another route or origin, or the credentials that it was given for have ended.
+   * What a ticket stands for, once: it is over by this, whatever comes of it.
    *
+   * @returns undefined for what is no ticket, or one for another route or origin; `over` for one that was used, is late,
+   * or was never given, which nobody can tell, and for one whose credentials have ended.
    * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when the ledger cannot be reached.
    */
   async redeem(
     ticket: string,
     { origin, route }: Pick<TicketFacts, 'origin' | 'route'>,
-  ): Promise<TicketFacts | undefined> {
+  ): Promise<TicketFacts | undefined | 'over'> {
     if (!isSocketTicket(ticket)) return undefined;
     const value = await this.#ledger.take(nameOf(ticket));
-    if (value === undefined) return undefined;
+    if (value === undefined) return 'over';
     const facts = decrypted(Buffer.from(value, 'base64url'), ticket);
     if (facts.origin !== origin || facts.route !== route) return undefined;
-    return (facts.principal?.expiresAt ?? Number.POSITIVE_INFINITY) > this.#clock.now() ? facts : undefined;
+    return (facts.principal?.expiresAt ?? Number.POSITIVE_INFINITY) > this.#clock.now() ? facts : 'over';
   }
 
   #mayHave(holder: string): boolean {
