@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { defineConfig, mergeConfig } from 'vitest/config';
+import { BaseSequencer, type TestSpecification } from 'vitest/node';
 import quick from './vitest.config.ts';
 
 const config = mergeConfig(
@@ -21,12 +22,33 @@ const MEASURING = [
   'large-bodies',
   'lmdb-at-scale',
   'postgres-outage',
-  'redis-cluster',
   'relay-faults',
   'session-end-to-close',
   'threads',
   'under-attack',
 ].map(file);
+
+/** Which take longest. They begin first: what begins last has cores for itself that nobody else uses. */
+const LONG = [
+  'bare-machine',
+  'relay-conformance',
+  'guard-cross-site-browser',
+  'conformance',
+  'dist',
+  'redis-sentinel',
+  'last-words',
+  'limits',
+].map(file);
+
+class LongestFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const rank = ({ moduleId }: TestSpecification) => {
+      const at = LONG.findIndex(name => moduleId.endsWith(name));
+      return at === -1 ? LONG.length : at;
+    };
+    return (await super.sort(files)).sort((a, b) => rank(a) - rank(b));
+  }
+}
 
 function file(name: string): string {
   return `test/full/${name}.test.ts`;
@@ -42,6 +64,7 @@ function project(name: string, groupOrder: number, maxWorkers: number, include: 
 // for itself.
 config.test = {
   ...test,
+  sequence: { sequencer: LongestFirst },
   projects: [
     project('sharing', 0, availableParallelism() + 1, ['test/full/**/*.test.ts'], MEASURING),
     project('measuring', 1, 1, MEASURING),

@@ -48,6 +48,27 @@ export async function replay(url: string, args: readonly string[]): Promise<Resu
   return results.map(result => again.get(result.id) ?? result);
 }
 
+/** What two servers of the same kind are compared by. */
+export interface Verdict {
+  readonly id: string;
+  readonly behavior: string;
+  readonly close: string;
+}
+
+/**
+ * The cases whose outcome RFC 6455 leaves open, and in which a relay judges before its backend does: 7.1.6, 7.13.1 and
+ * 7.13.2.
+ */
+const UNDECIDED = /^(?:7\.1\.6|7\.13\.\d)$/;
+
+/** Without what is undecided; several run at once, and end in any order. */
+export function verdictsOf(results: readonly Result[]): Verdict[] {
+  return results
+    .filter(({ id }) => !UNDECIDED.test(id))
+    .map(({ id, behavior, close }) => ({ id, behavior, close }))
+    .sort((a, b) => a.id.localeCompare(b.id));
+}
+
 async function run(url: string, args: readonly string[]): Promise<Result[]> {
   const reports = await mkdtemp(join(tmpdir(), 'holdfast-conformance-'));
   const report = join(reports, 'report.json');

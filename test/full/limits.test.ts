@@ -224,7 +224,8 @@ routes: [{ path: /*, upstream: app }]
   },
 );
 
-test('10,000 addresses by the PROXY protocol have a rate of their own each', async () => {
+// 10,000 of them attack in under-attack.test.ts.
+test('2,000 addresses by the PROXY protocol have a rate of their own each', async () => {
   const { server } = await start({
     listen: [{ port: 0, host: '127.0.0.1', proxyProtocol: 'required' }],
     trustedProxies: ['127.0.0.1'],
@@ -241,11 +242,11 @@ test('10,000 addresses by the PROXY protocol have a rate of their own each', asy
     return [...text.matchAll(/HTTP\/1\.1 (\d{3})/g)].map(([, status]) => status).join(' ');
   };
   const statuses = new Map<string, number>();
-  for (let i = 0; i < 10_000; i += 100) {
+  for (let i = 0; i < 2_000; i += 100) {
     const batch = await Promise.all(Array.from({ length: 100 }, (_, k) => statusesOf(i + k)));
     for (const status of batch) statuses.set(status, (statuses.get(status) ?? 0) + 1);
   }
-  expect(Object.fromEntries(statuses)).toEqual({ '200 429': 10_000 });
+  expect(Object.fromEntries(statuses)).toEqual({ '200 429': 2_000 });
   // Their buckets are not full: the first ones are as they were.
   expect(await statusesOf(0)).toBe('429 429');
 });

@@ -73,7 +73,7 @@ describe('a TLS handshake', () => {
     ['is none', 'GET / HTTP/1.1\r\n\r\n'],
     ['begins with another message', '\x16\x03\x01\x00\x04\x02\x00\x00\x00'],
     ['is longer than any', '\x16\x03\x01\x40\x00\x01\x00\xff\xff'],
-    ['comes in more records than any', '\x16\x03\x01\x00\x01\x01' + '\x16\x03\x01\x00\x01\x00'.repeat(16)],
+    ['comes in more records than any', `\x16\x03\x01\x00\x01\x01${'\x16\x03\x01\x00\x01\x00'.repeat(16)}`],
     ['ends before it is whole', undefined],
   ])('that %s ends its connection, and others are served', async (_, bytes) => {
     const server = await serve();

@@ -268,7 +268,7 @@ describe('mount', () => {
       message: expect.stringContaining('"/a"'),
     });
     await expect(serve(saying('y', '/a/chat'), { routes: [mounted()] })).rejects.toMatchObject({
-      code: 'ERR_ROUTE_DUPLICATE',
+      code: 'ERR_CONFIG_INVALID',
       message: expect.stringContaining('/a/chat'),
     });
   });
