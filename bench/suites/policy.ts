@@ -79,7 +79,7 @@ const form: Prepare = async folder => {
 const visit: Prepare = async () => ({
   policy: ['visited'],
   headers: async port => {
-    const page = await fetch(`http://127.0.0.1:${port}/`, { headers: { Accept: 'text/html' } });
+    const page = await fetch(`http://127.0.0.1:${port}/0/10`, { headers: { Accept: 'text/html' } });
     return `Cookie: ${cookiesOf(page).at(-1)}`;
   },
 });
