@@ -22,6 +22,7 @@ const MEASURING = [
   'large-bodies',
   'lmdb-at-scale',
   'postgres-outage',
+  'redis-cluster',
   'relay-faults',
   'session-end-to-close',
   'threads',
