@@ -1,3 +1,4 @@
+import { defined } from '../base/defined.ts';
 import { FORM_PATHS, oidcPaths, ticketPath } from '../base/sign-in-paths.ts';
 import { mayMeet, type RoutePattern, readRoutePattern } from '../http/route-pattern.ts';
 import { broughtManager } from './brought-manager.ts';
@@ -240,8 +241,4 @@ function pagesOf(name: string, scheme: Fields, prefix: string): OwnPage[] {
     ...page(paths.logout, ['GET', 'POST'], 'logout'),
     ...page(paths.backchannelLogout, ['POST'], 'backchannelLogout'),
   ];
-}
-
-function defined(value: Fields): Fields {
-  return Object.fromEntries(Object.entries(value).filter(([, one]) => one !== undefined));
 }

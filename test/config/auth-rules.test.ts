@@ -1,19 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { toProblems } from '../../src/config/check.ts';
-import { ConfigError } from '../../src/config/config-error.ts';
 import { parseConfig } from '../../src/config/parse.ts';
 import { checkAllOrNone } from '../../src/server/assembly/all-or-none.ts';
-
-/** What is wrong with a configuration, as `path: message`. */
-function problemsOf(config: object): string[] {
-  try {
-    parseConfig(config);
-    return [];
-  } catch (error) {
-    if (!(error instanceof ConfigError)) throw error;
-    return error.problems.map(({ path, message }) => `${path}: ${message}`);
-  }
-}
+import { problemsOf } from './problems-of.ts';
 
 const fetch = () => new Response();
 const auth = { login: { type: 'session', roles: { user: ['alice'], admin: ['group:admins'] } } };

@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { toProblems } from '../../src/config/check.ts';
-import { ConfigError } from '../../src/config/config-error.ts';
 import { parseConfig } from '../../src/config/parse.ts';
 import { checkAllOrNone } from '../../src/server/assembly/all-or-none.ts';
 import { checkConstraints } from '../../src/server/assembly/check-constraints.ts';
+import { problemsOf } from './problems-of.ts';
 
 const fetch = () => new Response();
 const scheme = (...roles: string[]) => ({
@@ -14,15 +14,7 @@ const scheme = (...roles: string[]) => ({
 const auth = { weak: scheme('user'), strong: scheme('user', 'admin'), free: scheme(), login: { type: 'session' } };
 
 const textOf = ({ path, message }: { path: string; message: string }) => `${path}: ${message}`;
-function errorsOf(config: object): string[] {
-  try {
-    parseConfig({ auth, ...config });
-    return [];
-  } catch (error) {
-    if (!(error instanceof ConfigError)) throw error;
-    return error.problems.map(textOf);
-  }
-}
+const errorsOf = (config: object) => problemsOf({ auth, ...config });
 const warningsOf = (config: object) =>
   toProblems(checkConstraints(parseConfig({ auth, ...config })), () => ({})).map(textOf);
 

@@ -1,17 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { ConfigError } from '../../src/config/config-error.ts';
-import { parseConfig } from '../../src/config/parse.ts';
-
-/** What is wrong with a configuration, as `path: message`. */
-function problemsOf(config: object): string[] {
-  try {
-    parseConfig(config);
-    return [];
-  } catch (error) {
-    if (!(error instanceof ConfigError)) throw error;
-    return error.problems.map(({ path, message }) => `${path}: ${message}`);
-  }
-}
+import { problemsOf } from './problems-of.ts';
 
 const fetch = () => new Response();
 

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { checkConfig } from '../../src/config/check.ts';
-import { ConfigError } from '../../src/config/config-error.ts';
 import { parseConfig } from '../../src/config/parse.ts';
 import { defineEndpoint } from '../../src/index.ts';
+import { problemsOf } from './problems-of.ts';
 
 const fetch = () => new Response();
 const verify = () => true;
@@ -12,16 +12,7 @@ const idp = { type: 'oidc', issuer: 'https://id.example', clientId: 'us' };
 const auth = { staff, customers, idp };
 const socket = (path: string) => defineEndpoint({ path });
 
-/** What is wrong with a configuration, as `path: message`. */
-function errorsOf(config: object): string[] {
-  try {
-    parseConfig({ auth, ...config });
-    return [];
-  } catch (error) {
-    if (!(error instanceof ConfigError)) throw error;
-    return error.problems.map(({ path, message }) => `${path}: ${message}`);
-  }
-}
+const errorsOf = (config: object) => problemsOf({ auth, ...config });
 
 const warningsOf = (config: object) =>
   checkConfig(parseConfig({ auth, ...config }))

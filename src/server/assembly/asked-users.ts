@@ -1,3 +1,4 @@
+import { defined } from '../../base/defined.ts';
 import { broughtManager } from '../../config/brought-manager.ts';
 import type { ApplicationConfig, Config, ConstraintConfig, PolicyConfig, RouteConfig } from '../../config/config.ts';
 import { title } from '../../config/fields.ts';
@@ -226,8 +227,4 @@ function hasSession({ session, upstream, files, fetch, redirect }: RouteConfig, 
   if (session !== undefined) return session !== 'none';
   const isObserved = config.upstreams?.[upstream ?? '']?.session?.mode === 'observed';
   return !isObserved && redirect === undefined && (files === undefined || fetch !== undefined);
-}
-
-function defined(policy: PolicyConfig): PolicyConfig {
-  return Object.fromEntries(Object.entries(policy).filter(([, value]) => value !== undefined));
 }

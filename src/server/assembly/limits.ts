@@ -1,3 +1,4 @@
+import { defined } from '../../base/defined.ts';
 import { parseByteRate, parseRate } from '../../base/rate.ts';
 import type { LimitsConfig } from '../../config/config.ts';
 import type { FrameRule } from '../../policy/limits/frame-limit.ts';
@@ -41,8 +42,4 @@ function frameRules({ messages = -1, bytes = -1, whenExceeded = 'wait' }: Limits
     const rate = rates[of];
     return rate ? [{ of, rate, whenExceeded }] : [];
   });
-}
-
-function defined(config: LimitsConfig): LimitsConfig {
-  return Object.fromEntries(Object.entries(config).filter(([, value]) => value !== undefined));
 }

@@ -5,6 +5,7 @@ import type { Logger } from '../../base/logger.ts';
 import type { AddressList } from '../../http/address-list.ts';
 import { peerAddressOf } from '../../http/peer.ts';
 import { type ProxyHeader, parseProxyHeader } from '../../http/proxy-protocol.ts';
+import { readBeginning } from './beginning.ts';
 
 export interface ReadProxyHeaderOptions {
   /** False: a trusted peer may leave it out, and others are clients. */
@@ -38,38 +39,29 @@ export function readProxyHeader(socket: Socket, options: ReadProxyHeaderOptions)
     return;
   }
 
-  let bytes: Buffer = Buffer.alloc(0);
   const deadline = setDeadline(clock, timeoutMs, () => {
     stop();
     cut(`no whole PROXY header within ${timeoutMs} ms`);
   });
-  const stop = () => {
-    deadline?.clear();
-    socket.off('readable', onReadable);
-    socket.off('end', onGone);
-    socket.off('close', onGone);
-  };
-  const onGone = () => {
-    stop();
-    // Probes of load balancers connect and leave: nothing to tell.
-    socket.destroy();
-  };
-  const onReadable = () => {
-    const chunk = socket.read() as Buffer | null;
-    if (chunk === null) return;
-    bytes = bytes.length === 0 ? chunk : Buffer.concat([bytes, chunk]);
-    const header = parseProxyHeader(bytes);
-    if (header === 'incomplete') return;
-    stop();
-    if (header === 'absent' && isRequired) cut('it does not begin with a PROXY header');
-    else if (header !== 'absent' && 'malformed' in header) cut(`malformed PROXY header: ${header.malformed}`);
-    else {
-      const rest = header === 'absent' ? bytes : bytes.subarray(header.length);
-      if (rest.length > 0) socket.unshift(rest);
-      onDone(header === 'absent' ? undefined : header);
-    }
-  };
-  socket.on('readable', onReadable);
-  socket.on('end', onGone);
-  socket.on('close', onGone);
+  const stop = readBeginning(socket, {
+    read(bytes) {
+      const header = parseProxyHeader(bytes);
+      return header === 'incomplete' ? undefined : header;
+    },
+    onRead(header, bytes) {
+      deadline?.clear();
+      if (header === 'absent' && isRequired) cut('it does not begin with a PROXY header');
+      else if (header !== 'absent' && 'malformed' in header) cut(`malformed PROXY header: ${header.malformed}`);
+      else {
+        const rest = header === 'absent' ? bytes : bytes.subarray(header.length);
+        if (rest.length > 0) socket.unshift(rest);
+        onDone(header === 'absent' ? undefined : header);
+      }
+    },
+    onGone() {
+      deadline?.clear();
+      // Probes of load balancers connect and leave: nothing to tell.
+      socket.destroy();
+    },
+  });
 }

@@ -8,6 +8,7 @@ import type { ListenConfig, TlsConfig } from '../../config/config.ts';
 import { peerAddressOf, setPeer } from '../../http/peer.ts';
 import type { ProxyHeader } from '../../http/proxy-protocol.ts';
 import { dataFolderOf } from '../data-folder.ts';
+import { readBeginning } from './beginning.ts';
 import { CertificateFiles } from './certificate-files.ts';
 import { clientHelloIn } from './client-hello.ts';
 import { ClientTrust } from './client-trust.ts';
@@ -135,20 +136,18 @@ export class TlsListener {
  * else, which it refuses at once. The socket stands before it then.
  */
 function readClientHello(socket: Socket, onRead: () => void): void {
-  let bytes: Buffer = Buffer.alloc(0);
-  const onGone = () => void socket.destroy();
-  const onReadable = () => {
-    const chunk = socket.read() as Buffer | null;
-    if (chunk === null) return;
-    bytes = bytes.length === 0 ? chunk : Buffer.concat([bytes, chunk]);
-    const read = clientHelloIn(bytes);
-    if (read === 'incomplete') return;
-    socket.off('readable', onReadable).off('end', onGone);
-    if (read === 'too long') return void socket.destroy();
-    socket.unshift(bytes);
-    onRead();
-  };
-  socket.on('readable', onReadable).on('end', onGone);
+  readBeginning(socket, {
+    read(bytes) {
+      const read = clientHelloIn(bytes);
+      return read === 'incomplete' ? undefined : read;
+    },
+    onRead(read, bytes) {
+      if (read === 'too long') return void socket.destroy();
+      socket.unshift(bytes);
+      onRead();
+    },
+    onGone: () => void socket.destroy(),
+  });
 }
 
 function endsOf({ remoteAddress, remotePort, localAddress, localPort }: Socket): string {
