@@ -16,6 +16,9 @@ export interface Effort {
 /** Measures one side once, in processes of its own that are gone when it settles. */
 export type Measurement = (effort: Effort) => Promise<number>;
 
+/** The same for both sides at once, in turns so short that a change of the machine's speed meets both. */
+export type SideBySide = (effort: Effort) => Promise<{ readonly ours: number; readonly theirs: number }>;
+
 /** One row: the same work done by us and by a peer. Less is better in every unit. */
 export interface Comparison {
   row: string;
@@ -28,6 +31,8 @@ export interface Comparison {
   about?: 'peers';
   /** @throws {PeerNotFoundError} when the peer is not on this machine. */
   theirs: Measurement;
+  /** Measures each pair in the place of the two. Default: they run one after the other. */
+  sideBySide?: SideBySide;
 }
 
 /** A module in `suites/` exports one of these as `suite`; its file name is the name of the suite. */
@@ -74,8 +79,8 @@ export async function compare(suite: string, comparison: Comparison, effort: Eff
   const ratios: number[] = [];
   try {
     for (let pair = 0; pair < effort.pairs; pair++) {
-      const their = await comparison.theirs(effort);
-      const our = await comparison.ours(effort);
+      const { ours: our, theirs: their } = await (comparison.sideBySide?.(effort) ??
+        oneAfterTheOther(comparison, effort));
       theirs.push(their);
       ours.push(our);
       ratios.push(our / their);
@@ -92,6 +97,11 @@ export async function compare(suite: string, comparison: Comparison, effort: Eff
     row: { suite, row, peer, ours: median(ours), theirs: median(theirs), unit, ratio: median(ratios), limit },
     ratios,
   };
+}
+
+async function oneAfterTheOther({ ours, theirs }: Comparison, effort: Effort) {
+  const their = await theirs(effort);
+  return { theirs: their, ours: await ours(effort) };
 }
 
 /**

@@ -1,8 +1,9 @@
 // Every connection sends its next request when the last is answered, and compares each answer with what it asked for,
 // to the byte.
 import { connect, type Socket } from 'node:net';
+import { createInterface } from 'node:readline';
 import { BODIES, bodyOf } from '../servers/bodies.ts';
-import { measureWindow, settle, type WindowOptions } from './window.ts';
+import { type LoadResult, measureWindow, settle, type WindowOptions } from './window.ts';
 
 export interface ForwardOptions extends WindowOptions {
   port: number;
@@ -15,6 +16,8 @@ export interface ForwardOptions extends WindowOptions {
   hasSession: boolean;
   /** A line that each connection adds to its requests, by its index. Default: none. */
   headers?: readonly string[];
+  /** Waits for a line with each turn's warm-up in ms, and answers with its result. Default: one turn, and the end. */
+  inTurns?: true;
 }
 
 interface Client {
@@ -46,11 +49,24 @@ let answers = 0;
 let isStopping = false;
 
 const clients = await Promise.all(Array.from({ length: options.connections }, (_, index) => openClient(index)));
-for (const client of clients) ask(client);
-const result = await measureWindow(options, () => answers, missing);
-isStopping = true;
-await settle(() => behind().length === 0, missing);
-process.stdout.write(`${JSON.stringify(result)}\n`, () => process.exit());
+if (options.inTurns) {
+  for await (const line of createInterface(process.stdin)) print(await turn({ ...options, warmUpMs: Number(line) }));
+  process.exit();
+}
+print(await turn(options), () => process.exit());
+
+async function turn(window: WindowOptions): Promise<LoadResult> {
+  isStopping = false;
+  for (const client of clients) ask(client);
+  const result = await measureWindow(window, () => answers, missing);
+  isStopping = true;
+  await settle(() => behind().length === 0, missing);
+  return result;
+}
+
+function print(result: LoadResult, then?: () => void): void {
+  process.stdout.write(`${JSON.stringify(result)}\n`, then);
+}
 
 function openClient(index: number): Promise<Client> {
   const { promise, resolve, reject } = Promise.withResolvers<Client>();

@@ -4,17 +4,21 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { hash } from 'bcryptjs';
 import { exportJWK, SignJWT } from 'jose';
-import type { Comparison, Measurement, Suite } from '../comparison.ts';
+import type { Comparison, Effort, Measurement, SideBySide, Suite } from '../comparison.ts';
 import type { ConnectOptions } from '../load/connect.ts';
 import type { ForwardOptions } from '../load/forward.ts';
 import type { LoadResult } from '../load/window.ts';
 import { type EchoWork, echo, type Subject } from '../measurements.ts';
 import { startNginx } from '../peers/forwarding-proxies.ts';
-import { type Server, startLoad, startNodeServer, startServerOf } from '../program.ts';
+import { type Program, type Server, startLoad, startNodeServer, startServerOf } from '../program.ts';
+import { median } from '../statistics.ts';
 
 const CLIENTS = 64;
 /** Of a peer that needs 60 ms of its one worker for each request: 64 would wait for four seconds. */
 const FEW_CLIENTS = 4;
+const TURN_MS = 300;
+/** At the beginning of each turn, before it counts. */
+const SETTLE_MS = 50;
 
 /** What stands in the arguments of `holdfast-policy.ts`, and what each client shows. */
 interface Shown {
@@ -114,33 +118,70 @@ const startHoldfast: Start = (port, policy, checkout) =>
 const startNginxWithPasswords: Start = (port, [, file]) =>
   startNginx(port, undefined, `auth_basic "bench"; auth_basic_user_file ${file};`);
 
+/** A gateway before a backend of its own, and clients that ask it. */
+async function startForwarding(
+  prepare: Prepare,
+  { start, connections }: { start: Start; connections: number },
+  effort: Effort,
+  inTurns?: true,
+) {
+  await using parts = new AsyncDisposableStack();
+  const folder = await mkdtemp(join(tmpdir(), 'holdfast-bench-policy-'));
+  parts.defer(() => rm(folder, { recursive: true }));
+  const { policy, headers } = await prepare(folder);
+  const backend = parts.use(await startNodeServer('http-backend.ts'));
+  const { port, pid } = parts.use(await start(backend.port, policy, effort.checkout));
+  const options: ForwardOptions = {
+    ...{ port, pid, connections, warmUpMs: effort.warmUpMs, measureMs: inTurns ? TURN_MS : effort.measureMs },
+    ...{ answerSize: 1024, requestSize: 0, hasSession: false, ...(inTurns && { inTurns }) },
+    headers: typeof headers === 'function' ? Array(connections).fill(await headers(port)) : headers,
+  };
+  const load = parts.use(startLoad('forward.ts', options));
+  const kept = parts.move();
+  return { load, [Symbol.asyncDispose]: () => kept.disposeAsync() };
+}
+
 /** CPU time of the gateway for one request, in µs. */
 function forwards(prepare: Prepare, start: Start = startHoldfast, connections = CLIENTS): Measurement {
-  return async ({ warmUpMs, measureMs, checkout }) => {
-    const folder = await mkdtemp(join(tmpdir(), 'holdfast-bench-policy-'));
-    try {
-      const { policy, headers } = await prepare(folder);
-      await using backend = await startNodeServer('http-backend.ts');
-      await using gateway = await start(backend.port, policy, checkout);
-      const options: ForwardOptions = {
-        ...{ port: gateway.port, pid: gateway.pid, connections, warmUpMs, measureMs },
-        ...{ answerSize: 1024, requestSize: 0, hasSession: false },
-        headers: typeof headers === 'function' ? Array(connections).fill(await headers(gateway.port)) : headers,
-      };
-      await using load = startLoad('forward.ts', options);
-      const { cpuNs, messages } = await load.next<LoadResult>();
-      return cpuNs / messages / 1000;
-    } finally {
-      await rm(folder, { recursive: true });
-    }
+  return async effort => {
+    await using forwarding = await startForwarding(prepare, { start, connections }, effort);
+    return perRequest(await forwarding.load.next());
   };
 }
 
+/** The same of two gateways of ours, by turns. */
+function forwardsSideBySide(ours: Prepare, theirs: Prepare): SideBySide {
+  return async effort => {
+    const by = { start: startHoldfast, connections: CLIENTS };
+    await using our = await startForwarding(ours, by, effort, true);
+    await using their = await startForwarding(theirs, by, effort, true);
+    const figures = { ours: [] as number[], theirs: [] as number[] };
+    for (const { load } of [their, our]) await turnOf(load, effort.warmUpMs);
+    for (let turn = 0; turn < effort.measureMs / TURN_MS; turn++) {
+      figures.theirs.push(await turnOf(their.load, SETTLE_MS));
+      figures.ours.push(await turnOf(our.load, SETTLE_MS));
+    }
+    return { ours: median(figures.ours), theirs: median(figures.theirs) };
+  };
+}
+
+async function turnOf(load: Program, warmUpMs: number): Promise<number> {
+  load.tell(String(warmUpMs));
+  return perRequest(await load.next());
+}
+
+function perRequest({ cpuNs, messages }: LoadResult): number {
+  return cpuNs / messages / 1000;
+}
+
+/** Clients send the same to both. */
 function against(row: string, prepare: Prepare, limit: number | null): Comparison {
+  const without: Prepare = async folder => ({ ...(await prepare(folder)), policy: ['open'] });
   return {
     ...{ row: `GET, ${row}`, peer: 'the same route without', unit: 'µs CPU/request', limit },
     ours: forwards(prepare),
-    theirs: forwards(open),
+    theirs: forwards(without),
+    sideBySide: forwardsSideBySide(prepare, without),
   };
 }
 
@@ -203,9 +244,15 @@ export const suite: Suite = {
       ...{ row: 'GET, form session', peer: 'the session of a visitor', unit: 'µs CPU/request', limit: 1.15 },
       ours: forwards(form),
       theirs: forwards(visit),
+      sideBySide: forwardsSideBySide(form, visit),
     },
     // Most of it is the price of a session, which the route without has not.
-    against('form session', form, null),
+    {
+      ...{ row: 'GET, form session', peer: 'no session', unit: 'µs CPU/request', limit: null },
+      ours: forwards(form),
+      theirs: forwards(open),
+      sideBySide: forwardsSideBySide(form, open),
+    },
     against('JWT (ES256)', tokens('ES256'), 1.15),
     against('JWT (RS256)', tokens('RS256'), 1.15),
     against('Basic (bcrypt, cost 10)', password, 1.15),
