@@ -1,4 +1,5 @@
 import type { IncomingMessage } from 'node:http';
+import { type Awaitable, whenThere } from '../base/awaitable.ts';
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import type { AddressList } from '../http/address-list.ts';
@@ -337,14 +338,15 @@ function joined(
 }
 
 /** By what the request itself shows, before any store is asked. What was shown is not for the target. */
-async function authenticate(constrained: Constrained, security: SecurityEvents): Promise<Authenticated | Refusal> {
+function authenticate(constrained: Constrained, security: SecurityEvents): Awaitable<Authenticated | Refusal> {
   const { head, ticket, authentication } = constrained;
   if (ticket !== undefined) return redeemTicket(constrained, ticket, security);
   if (!authentication) return { ...constrained, shown: undefined };
-  const shown = await authentication.authenticate(head);
-  if (isRefusal(shown)) return shown;
-  const { principal, rejection } = shown;
-  return { ...constrained, head: withoutCredentials(head, authentication.takenPlaces), shown: principal, rejection };
+  return whenThere(authentication.authenticate(head), shown => {
+    if (isRefusal(shown)) return shown;
+    const { principal, rejection } = shown;
+    return { ...constrained, head: withoutCredentials(head, authentication.takenPlaces), shown: principal, rejection };
+  });
 }
 
 /** What the request for the ticket has shown counts as shown by the handshake. */

@@ -41,7 +41,8 @@ export function readBasicCredentials(header: string): BasicCredentials | string 
   if (CONTROL.test(text)) return 'the credentials have a control character';
   const user = text.slice(0, colon);
   const password = text.slice(colon + 1);
-  if ([...user].length > LONGEST_USER_NAME) return `the user name is longer than ${LONGEST_USER_NAME} characters`;
+  if (user.length > LONGEST_USER_NAME && [...user].length > LONGEST_USER_NAME)
+    return `the user name is longer than ${LONGEST_USER_NAME} characters`;
   if (Buffer.byteLength(password) > LONGEST_PASSWORD) return `the password is longer than ${LONGEST_PASSWORD} bytes`;
   return { user, password };
 }

@@ -79,10 +79,10 @@ export function joinHeaders(rawHeaders: readonly string[]): Record<string, strin
 }
 
 /** Takes headers out of a list of name, value, name, value ... @param isRemoved Gets names in lower case. */
-export function removeHeaders(rawHeaders: string[], isRemoved: (name: string) => boolean): void {
+export function removeHeaders(rawHeaders: string[], isRemoved: (name: string, value: string) => boolean): void {
   let end = 0;
   for (let i = 0; i < rawHeaders.length; i += 2) {
-    if (isRemoved(rawHeaders[i]!.toLowerCase())) continue;
+    if (isRemoved(rawHeaders[i]!.toLowerCase(), rawHeaders[i + 1]!)) continue;
     rawHeaders[end++] = rawHeaders[i]!;
     rawHeaders[end++] = rawHeaders[i + 1]!;
   }

@@ -58,13 +58,15 @@ function withHeader(head: RequestHead, name: string, change: (value: string) => 
   if (before === undefined) return head;
   const changed = Array.isArray(before) ? before.flatMap(value => change(value) ?? []) : change(before);
   if (changed === before) return head;
-  const headers: IncomingHttpHeaders = { ...head.headers };
-  delete headers[name];
+  // A copy of which one is deleted is slow to read for ever after.
+  const headers: IncomingHttpHeaders = {};
+  for (const other in head.headers) if (other !== name) headers[other] = head.headers[other];
   if (changed !== undefined && changed.length > 0) headers[name] = changed;
   const rawHeaders: string[] = [];
   for (let i = 0; i < head.rawHeaders.length; i += 2) {
     const [rawName, rawValue] = [head.rawHeaders[i]!, head.rawHeaders[i + 1]!];
-    const value = rawName.toLowerCase() === name ? change(rawValue) : rawValue;
+    const isIt = rawName.length === name.length && rawName.toLowerCase() === name;
+    const value = isIt ? change(rawValue) : rawValue;
     if (value !== undefined) rawHeaders.push(rawName, value);
   }
   return { ...head, headers, rawHeaders };

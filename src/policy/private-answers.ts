@@ -1,4 +1,4 @@
-import { joinHeaders, removeHeaders } from '../http/response-head.ts';
+import { removeHeaders } from '../http/response-head.ts';
 import { isForSharedCaches, withoutSharing } from '../http/shared-caches.ts';
 import type { AnswerPolicy } from './answer-policy.ts';
 
@@ -10,9 +10,12 @@ import type { AnswerPolicy } from './answer-policy.ts';
  */
 export const PRIVATE_ANSWERS: AnswerPolicy = {
   putInto(headers) {
-    const asked = joinHeaders(headers)['cache-control'];
-    removeHeaders(headers, name => name === 'cache-control' || isForSharedCaches(name));
-    headers.push('Cache-Control', withoutSharing(asked));
+    const asked: string[] = [];
+    removeHeaders(headers, (name, value) => {
+      if (name === 'cache-control') asked.push(value);
+      return name === 'cache-control' || isForSharedCaches(name);
+    });
+    headers.push('Cache-Control', withoutSharing(asked.join(', ')));
   },
   putOn(response) {
     const asked = response.getHeader('Cache-Control');

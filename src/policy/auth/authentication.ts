@@ -1,4 +1,4 @@
-import type { Awaitable } from '../../base/awaitable.ts';
+import { type Awaitable, whenThere } from '../../base/awaitable.ts';
 import { getOrInsert } from '../../base/get-or-insert.ts';
 import { messageOf } from '../../base/message-of.ts';
 import { isRefusal, type Refusal, type RefusalHeaders, refuse } from '../../http/refusal.ts';
@@ -33,6 +33,13 @@ export interface Shown {
   readonly principal: Principal | undefined;
   /** It has shown something that is not good: the answer, where its session knows nobody either. */
   readonly rejection?: Refusal | undefined;
+}
+
+/** What the schemes asked so far have said, none of which knows the user. */
+interface Found {
+  failure: Refusal | 'rejected' | undefined;
+  /** Failed logins, unless another scheme knows the user. */
+  readonly inDoubt: (() => void)[];
 }
 
 /** Who may use a route: by which schemes they show who they are, and which roles they need. */
@@ -96,11 +103,15 @@ export class Authentication {
    * for nothing, ERR_AUTH_FAILED for what is not good) or 302 to a page to sign in on, 403 (ERR_AUTH_FORBIDDEN) for
    * missing roles, 503 (ERR_AUTH_UNAVAILABLE) where nobody can tell.
    */
-  async authenticate(head: RequestHead): Promise<Shown | Refusal> {
-    let failure: Refusal | 'rejected' | undefined;
-    const inDoubt: (() => void)[] = [];
-    for (const scheme of this.#byRequest) {
-      const verdict = await scheme.authenticate(head);
+  authenticate(head: RequestHead): Awaitable<Shown | Refusal> {
+    return this.#ask(head, 0, { failure: undefined, inDoubt: [] });
+  }
+
+  /** The schemes from this one on. Answers at once where they do, as with most requests. */
+  #ask(head: RequestHead, index: number, found: Found): Awaitable<Shown | Refusal> {
+    const scheme = this.#byRequest[index];
+    if (!scheme) return this.#conclude(head, found);
+    return whenThere(scheme.authenticate(head), verdict => {
       if (verdict.kind === 'authenticated') {
         const principal = this.#mayUse(head, verdict.principal);
         return isRefusal(principal) ? principal : { principal };
@@ -109,15 +120,19 @@ export class Authentication {
         const { reason, user, mayBeOfAnother, isOver } = verdict;
         const event = isOver ? 'credentials-expired' : 'login-failed';
         const report = () => this.#report(head, event, reason, { scheme: scheme.name, user });
-        if (mayBeOfAnother) inDoubt.push(report);
+        if (mayBeOfAnother) found.inDoubt.push(report);
         else report();
-        failure ??= 'rejected';
+        found.failure ??= 'rejected';
       } else if (verdict.kind === 'refused') {
         // What is wrong with the request itself is wrong for every scheme.
         if (verdict.refusal.status === 400) return verdict.refusal;
-        failure = verdict.refusal;
+        found.failure = verdict.refusal;
       }
-    }
+      return this.#ask(head, index + 1, found);
+    });
+  }
+
+  #conclude(head: RequestHead, { failure, inDoubt }: Found): Shown | Refusal {
     for (const report of inDoubt) report();
     // What the request shows cannot be judged: its session does not speak for it.
     if (failure !== undefined && failure !== 'rejected') return failure;

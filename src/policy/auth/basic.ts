@@ -1,4 +1,5 @@
 import { hash } from 'node:crypto';
+import { type Awaitable, whenThere } from '../../base/awaitable.ts';
 import type { Clock } from '../../base/clock.ts';
 import type { Logger } from '../../base/logger.ts';
 import { isRealm, readBasicCredentials } from '../../http/basic-credentials.ts';
@@ -62,7 +63,7 @@ export class BasicScheme implements RequestScheme {
     return this.#challenge;
   }
 
-  async authenticate(head: RequestHead): Promise<Verdict> {
+  authenticate(head: RequestHead): Awaitable<Verdict> {
     const { authorization } = head.headers;
     if (authorization === undefined) return ABSENT;
     const credentials = readBasicCredentials(authorization);
@@ -71,7 +72,11 @@ export class BasicScheme implements RequestScheme {
     if (countAuthorization(head.rawHeaders) > 1) return TWO_HEADERS;
     if (typeof credentials === 'string') return { kind: 'rejected', reason: credentials };
     const { user, password } = credentials;
-    const login = await this.#users.login(user, password, head.clientAddress);
+    const login = this.#users.login(user, password, head.clientAddress);
+    return whenThere(login, of => this.#verdict(of, user));
+  }
+
+  #verdict(login: Login, user: string): Verdict {
     if (login === 'right') return { kind: 'authenticated', principal: this.#principal(user) };
     if (login === 'busy' || login === 'failed') return UNAVAILABLE[login];
     return { kind: 'rejected', reason: REASONS[login], user };
@@ -145,6 +150,7 @@ const UNAVAILABLE: Readonly<Record<'busy' | 'failed', Verdict>> = {
 
 function countAuthorization(rawHeaders: readonly string[]): number {
   let count = 0;
-  for (let i = 0; i < rawHeaders.length; i += 2) if (rawHeaders[i]!.toLowerCase() === 'authorization') count++;
+  for (let i = 0; i < rawHeaders.length; i += 2)
+    if (rawHeaders[i]!.length === 13 && rawHeaders[i]!.toLowerCase() === 'authorization') count++;
   return count;
 }

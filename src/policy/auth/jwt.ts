@@ -1,5 +1,6 @@
 import { hash } from 'node:crypto';
 import { decodeJwt, decodeProtectedHeader, errors, type JWTPayload, type JWTVerifyOptions, jwtVerify } from 'jose';
+import type { Awaitable } from '../../base/awaitable.ts';
 import type { Clock } from '../../base/clock.ts';
 import { type Duration, parseDuration } from '../../base/duration.ts';
 import type { Logger } from '../../base/logger.ts';
@@ -141,14 +142,17 @@ export class JwtScheme implements RequestScheme {
     this.#keys.close();
   }
 
-  async authenticate(head: RequestHead): Promise<Verdict> {
+  authenticate(head: RequestHead): Awaitable<Verdict> {
     const shown = findBearer(head, this.#options, this.#realm);
     if (shown.kind === 'none') return { kind: 'absent' };
     if (shown.kind === 'refused') return shown;
     const keys = this.#keys.version;
     const known = this.#verified.get(shown.token, keys);
-    if (known) return this.#judge(head, known);
-    const read = readToken(shown.token);
+    return known ? this.#judge(head, known) : this.#authenticateUnknown(head, shown.token, keys);
+  }
+
+  async #authenticateUnknown(head: RequestHead, token: string, keys: number): Promise<Verdict> {
+    const read = readToken(token);
     if (!read) return this.#reject(head, 'it is not a JSON Web Token');
     try {
       const verified = await this.#verify(read, credentialOf(read.claims));

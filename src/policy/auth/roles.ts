@@ -41,7 +41,6 @@ export interface RoleSourceOptions {
 const MAX_ROLES = 256;
 const MAX_ROLE_LENGTH = 256;
 
-const NO_GROUPS: Groups = new Map();
 const NO_NAMES: ReadonlySet<string> = new Set();
 
 /** The roles of users: by name, by group, by claim, by a function. */
@@ -81,12 +80,11 @@ export class RoleSource {
   /** Each once. Never throws. */
   rolesOf({ name, claims = {}, groups = [] }: KnownUser): readonly string[] {
     const { rolesClaim, rolesOf } = this.#options;
-    const named = new Set(groups);
-    if (rolesClaim !== undefined) for (const group of groupsIn(claims, rolesClaim)) named.add(group);
-    const inFile = (this.#file?.value ?? NO_GROUPS).get(name) ?? NO_NAMES;
-    const roles = this.#rules
-      ? new Set(this.#rules.filter(rule => rule.takes(name, named, inFile)).map(({ role }) => role))
-      : new Set([...named, ...inFile]);
+    const inClaims = rolesClaim === undefined ? [] : groupsIn(claims, rolesClaim);
+    const named = groups.length + inClaims.length === 0 ? NO_NAMES : new Set([...groups, ...inClaims]);
+    const inFile = this.#file?.value.get(name) ?? NO_NAMES;
+    const roles = new Set(this.#rules ? undefined : [...named, ...inFile]);
+    for (const { role, takes } of this.#rules ?? []) if (takes(name, named, inFile)) roles.add(role);
     if (rolesOf) for (const role of this.#asked(rolesOf, name, claims)) roles.add(role);
     return [...roles].filter(role => role !== '' && role.length <= MAX_ROLE_LENGTH).slice(0, MAX_ROLES);
   }

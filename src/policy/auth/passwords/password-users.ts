@@ -1,4 +1,5 @@
 import { hash as digestOf, randomBytes } from 'node:crypto';
+import type { Awaitable } from '../../../base/awaitable.ts';
 import type { Clock } from '../../../base/clock.ts';
 import type { Logger } from '../../../base/logger.ts';
 import { RecentMap } from '../../../base/recent-map.ts';
@@ -127,21 +128,22 @@ export class PasswordUsers {
    *
    * @param address Of the client, which waits with others of its network.
    */
-  async login(user: string, password: string, address: string): Promise<Login> {
+  login(user: string, password: string, address: string): Awaitable<Login> {
     const digest = this.#digestOf('shown', user, password);
-    for (;;) {
-      if (this.#isRemembered(user, digest)) return 'right';
-      const { users, stranger } = this.#file.value;
-      const hash = users.get(user);
-      const verified = await this.#verify(password, hash ?? stranger, digest, address);
-      // What was compared may be of yesterday now.
-      if (this.#file.value.users.get(user)?.text !== hash?.text) continue;
-      if (!hash) return verified === 'busy' || verified === 'failed' ? verified : 'unknown';
-      const network = clientNetwork(address);
-      if (verified === 'right') this.#remember(user, digest, hash, network);
-      if (verified === 'wrong' && this.#remembered.get(user)?.network === network) this.#remembered.delete(user);
-      return verified;
-    }
+    return this.#isRemembered(user, digest) ? 'right' : this.#compare(user, password, digest, address);
+  }
+
+  async #compare(user: string, password: string, digest: string, address: string): Promise<Login> {
+    const { users, stranger } = this.#file.value;
+    const hash = users.get(user);
+    const verified = await this.#verify(password, hash ?? stranger, digest, address);
+    // What was compared may be of yesterday now.
+    if (this.#file.value.users.get(user)?.text !== hash?.text) return this.login(user, password, address);
+    if (!hash) return verified === 'busy' || verified === 'failed' ? verified : 'unknown';
+    const network = clientNetwork(address);
+    if (verified === 'right') this.#remember(user, digest, hash, network);
+    if (verified === 'wrong' && this.#remembered.get(user)?.network === network) this.#remembered.delete(user);
+    return verified;
   }
 
   #verify(password: string, hash: PasswordHash, digest: string, address: string): Promise<Verified> {
