@@ -3,8 +3,11 @@ import type { Clock } from '../base/clock.ts';
 import { setDeadline } from '../base/deadlines.ts';
 import { type Duration, parseDuration } from '../base/duration.ts';
 import type { Logger } from '../base/logger.ts';
+import { kindOf } from '../base/options.ts';
 import type { ClientCertificate } from '../http/client-certificate.ts';
+import { headerName } from '../http/header-name.ts';
 import { RETRY_AFTER_S, type Refusal, refuse } from '../http/refusal.ts';
+import { isFieldValue, isToken } from '../http/token.ts';
 import type { Session, SessionOwner } from '../session/session.ts';
 import type { Decision } from './policy.ts';
 
@@ -43,6 +46,7 @@ export interface PolicyFacts {
 export interface PolicyRefusal {
   /** 300 to 599. A WebSocket's client follows no redirect. */
   readonly status: number;
+  /** Without what says where the answer ends, or is of its connection: that is the server's. */
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: string;
   /** For the log. The client does not see it. Default: that the policy refuses. */
@@ -104,15 +108,19 @@ export class OwnPolicy {
     }
   }
 
-  #inTime(verdict: Promise<PolicyVerdict>, gaveUp: AbortController): Promise<PolicyVerdict> {
-    const { promise, resolve, reject } = Promise.withResolvers<PolicyVerdict>();
+  /** A `then` of the program's own need not behave as that of a promise: `race` makes a promise of it. */
+  async #inTime(verdict: Promise<PolicyVerdict>, gaveUp: AbortController): Promise<PolicyVerdict> {
+    const { promise: late, reject } = Promise.withResolvers<never>();
     const deadline = setDeadline(this.#clock, this.#timeoutMs, () => {
-      const late = new Error(`no verdict within ${this.#timeoutMs} ms`);
-      reject(late);
-      gaveUp.abort(late);
+      const error = new Error(`no verdict within ${this.#timeoutMs} ms`);
+      reject(error);
+      gaveUp.abort(error);
     });
-    verdict.then(resolve, reject).finally(() => deadline?.clear());
-    return promise;
+    try {
+      return await Promise.race([verdict, late]);
+    } finally {
+      deadline?.clear();
+    }
   }
 }
 
@@ -129,16 +137,31 @@ function decisionOf(verdict: PolicyVerdict): Decision {
     throw new TypeError(
       `a custom policy returned what is no verdict (${typeof verdict}); return true, false, or { status } from 300 to 599`,
     );
-  for (const [name, value] of Object.entries(headers ?? {}))
-    if (typeof value !== 'string' || /[\r\n\0]/.test(value))
-      throw new TypeError(`the header ${JSON.stringify(name)} of a refusal is one line of text`);
   if (body !== undefined && typeof body !== 'string') throw new TypeError('the body of a refusal is text');
   return refused({
     status: status!,
-    ...(headers && { headers }),
+    ...(headers && { headers: checkedHeaders(headers) }),
     ...(body !== undefined && { body }),
     ...(reason && { reason }),
   });
+}
+
+/** Each is read once. @throws {TypeError} for what cannot be sent, and for what says where the answer ends. */
+function checkedHeaders(headers: NonNullable<PolicyRefusal['headers']>): Record<string, string> {
+  if (kindOf(headers) !== 'an object')
+    throw new TypeError(`the headers of a refusal are an object, not ${kindOf(headers)}`);
+  const checked: Record<string, string> = {};
+  for (const [name, value] of Object.entries(headers)) {
+    if (!isToken(name)) throw new TypeError(`not a header name: ${JSON.stringify(name)}`);
+    const { lower, isHopByHop } = headerName(name);
+    if (isHopByHop || lower === 'content-length')
+      throw new TypeError(`the header ${name} is set by the server itself: leave it out of the refusal`);
+    // The value may be a cookie: it is not repeated in the message.
+    if (typeof value !== 'string' || !isFieldValue(value))
+      throw new TypeError(`the header ${name} of a refusal is one line of text, in characters that headers can have`);
+    checked[name] = value;
+  }
+  return checked;
 }
 
 function refused({ status, headers, body, reason = 'the custom policy refuses' }: PolicyRefusal): Refusal {

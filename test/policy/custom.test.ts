@@ -54,6 +54,12 @@ describe('a custom policy', () => {
     ['answers a status that is none', () => ({ status: 403.5 })],
     ['answers an object of another kind', () => ({ allow: true })],
     ['answers headers that are none', () => ({ status: 403, headers: { 'X-A': 'b\r\nSet-Cookie: c=d' } })],
+    ['answers a header whose name begins another', () => ({ status: 403, headers: { 'X-A: b\r\nSet-Cookie': 'c=d' } })],
+    ['answers a header that no answer can have', () => ({ status: 403, headers: { 'X-A': '日本' } })],
+    ['answers headers of another kind', () => ({ status: 403, headers: 'X-A: b' })],
+    ['answers a Content-Length', () => ({ status: 403, headers: { 'Content-Length': '5' } })],
+    ['answers a Transfer-Encoding', () => ({ status: 403, headers: { 'transfer-encoding': 'chunked' } })],
+    ['answers a Connection header', () => ({ status: 403, headers: { Connection: 'keep-alive' } })],
     ['answers a body that is none', () => ({ status: 403, body: {} })],
   ])('that %s refuses with 503, and the log has why', async (_, policy) => {
     const logger = new Lines();
@@ -87,6 +93,29 @@ describe('a custom policy', () => {
       expect(await verdict).toMatchObject({ status: 503 });
       expect(signal!.aborted).toBe(true);
     }
+  });
+
+  test('that answers by something like a promise is heard, and a broken one ends no process', async () => {
+    const unhandled: unknown[] = [];
+    const note = (error: unknown) => void unhandled.push(error);
+    process.on('unhandledRejection', note);
+    const like = (then: (resolve: (verdict: boolean) => void, reject: (error: unknown) => void) => void) => {
+      const clock = new FakeClock();
+      const policy = new OwnPolicy(() => ({ then }) as Promise<boolean>, { clock, logger: silentLogger });
+      const verdict = policy.judge(FACTS);
+      return clock.advance(6_000).then(() => verdict);
+    };
+    const fails = () => {
+      throw new Error('none');
+    };
+    expect(await like(resolve => resolve(true))).toBeUndefined();
+    expect(await like(resolve => resolve(false))).toMatchObject({ status: 403 });
+    expect(await like((_, reject) => reject(new Error('none')))).toMatchObject({ status: 503 });
+    expect(await like(fails)).toMatchObject({ status: 503 });
+    expect(await like(() => {})).toMatchObject({ status: 503 });
+    await wait(20);
+    process.off('unhandledRejection', note);
+    expect(unhandled).toEqual([]);
   });
 
   test('that answers too late after its time changes nothing, and what it throws then is lost', async () => {
