@@ -255,6 +255,7 @@ describe('bans by hand', () => {
     expect(bans.list().length).toBeLessThanOrEqual(50_001);
     for (let i = 1; i < 50_000; i++) await bans.add(`198.${i >> 16}.${(i >> 8) & 255}.${i & 255}`);
     await expect(bans.add('192.0.2.2')).rejects.toThrow(/50000 bans.*policy\.addresses\.deny/);
+    await bans.add('192.0.2.1', { for: '3d' }); // it has a place
     expect(bans.isBanned('192.0.2.1')).toBe(true);
     await clock.advance(HOUR);
     await bans.add('192.0.2.2');
@@ -413,5 +414,47 @@ describe('processes that share a ledger', () => {
     await clock.advance(30_000);
     await expect.poll(() => other.isBanned('192.0.2.1')).toBe(true);
     expect(other.isBanned('192.0.2.2')).toBe(false);
+  });
+
+  test('tell others late of none but the ban that holds', async () => {
+    const ledger = new MemoryLedger({ clock });
+    open.push(ledger);
+    const bans = await bansOf({ action: 'refuse' }, ledger);
+    const other = await bansOf({ action: 'refuse' }, ledger, new SecurityEvents(new CalmLogger(log, clock)));
+    const { increment } = ledger;
+    const gone = Promise.withResolvers<never>();
+    ledger.increment = () => gone.promise;
+    report('192.0.2.1', 5);
+    report('192.0.2.2', 5);
+    const removing = bans.remove('192.0.2.2').catch(() => {});
+    gone.reject(new Error('gone'));
+    await removing;
+    await expect.poll(() => log.of('warn').length).toBeGreaterThan(0);
+    ledger.increment = increment;
+    const byHand = await bans.add('192.0.2.1', { for: '2d' });
+    await clock.advance(30_000);
+    await expect.poll(() => other.list()).toEqual([byHand]);
+    expect(bans.list()).toEqual([byHand]);
+  });
+
+  test('let in whoever is let in by one while another tells of the ban', async () => {
+    const ledger = new MemoryLedger({ clock });
+    open.push(ledger);
+    const first = await bansOf({ action: 'refuse' }, ledger);
+    const second = await bansOf({ action: 'refuse' }, ledger, new SecurityEvents(new CalmLogger(log, clock)));
+    const { increment } = ledger;
+    const told = Promise.withResolvers<void>();
+    ledger.increment = async (...given) => {
+      const place = await increment.apply(ledger, given);
+      if (given[1] > 0) await told.promise;
+      return place;
+    };
+    report('192.0.2.1', 5);
+    await second.remove('192.0.2.1');
+    await expect.poll(() => first.isBanned('192.0.2.1')).toBe(false);
+    told.resolve();
+    await clock.advance(30_000);
+    expect(second.isBanned('192.0.2.1')).toBe(false);
+    expect(first.isBanned('192.0.2.1')).toBe(false);
   });
 });

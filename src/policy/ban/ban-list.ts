@@ -56,11 +56,16 @@ export class BanList {
     return known !== undefined && known.end > this.#clock.monotonic();
   }
 
-  /** Is there no room for one more that is made by hand, but in the place of another? */
-  get isFullByHand(): boolean {
-    if (this.#byHand.size < MAX_BANS) return false;
+  /** The ban of this client, or the former one that is not forgotten. */
+  latest(client: string): Ban | undefined {
+    return this.#get(client)?.ban;
+  }
+
+  /** Is there no room for one of this client that is made by hand, but in the place of another client's? */
+  isFullByHand(client: string): boolean {
+    if (this.#byHand.size < MAX_BANS || this.#byHand.has(client)) return false;
     const now = this.#clock.monotonic();
-    for (const [client, { end }] of this.#byHand) if (end <= now) this.#byHand.delete(client);
+    for (const [one, { end }] of this.#byHand) if (end <= now) this.#byHand.delete(one);
     return this.#byHand.size >= MAX_BANS;
   }
 

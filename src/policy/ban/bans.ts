@@ -94,10 +94,7 @@ export class Bans implements BanControl {
     this.#allowed = createAddressList(settings.allow);
     const listener = {
       onBan: (ban: Ban) => this.#begin(ban),
-      onLift: (client: string) => {
-        this.#list.remove(client);
-        this.#untold.delete(client);
-      },
+      onLift: (client: string) => void this.#list.remove(client),
     };
     this.#shared = ledger && new SharedBans(ledger, listener, logger);
     this.#traps = new Set(settings.traps.map(path => path.replace(/\/\*$/, '')));
@@ -166,7 +163,7 @@ export class Bans implements BanControl {
       throw new TypeError(`a ban is for more than 0 ms and at most 30d, not ${JSON.stringify(time)}`);
     if (this.#isExempt(client.replace(/\/64$/, '')))
       throw new TypeError(`${address} is never banned: it is one of trustedProxies or of bans.allow`);
-    if (this.#list.isFullByHand)
+    if (this.#list.isFullByHand(client))
       throw new TypeError(
         `${MAX_BANS} bans were made by hand, which is the most: whole networks are for policy.addresses.deny`,
       );
@@ -181,7 +178,6 @@ export class Bans implements BanControl {
   async remove(address: string): Promise<boolean> {
     const client = clientOf(address);
     const ban = this.#list.remove(client);
-    this.#untold.delete(client);
     if (ban) this.#report('ban-lifted', client, { ...ban, reason: 'removed by hand' });
     await this.#shared?.lift(client);
     return ban !== undefined;
@@ -224,6 +220,7 @@ export class Bans implements BanControl {
     this.#begin(ban);
     this.#report('banned', address, ban);
     this.#share(ban).catch(error => {
+      if (!this.#isLatest(ban)) return;
       this.#untold.set(client, ban);
       this.#options.logger.warn({ err: error }, 'a ban could not be told to other processes; trying again');
     });
@@ -239,13 +236,17 @@ export class Bans implements BanControl {
   async #tellRest(): Promise<void> {
     for (const [client, ban] of this.#untold) {
       try {
-        await this.#share(ban);
+        if (this.#isLatest(ban)) await this.#share(ban);
       } catch {
         return;
       }
-      // It may have been lifted, or followed by another, meanwhile.
       if (this.#untold.get(client) === ban) this.#untold.delete(client);
     }
+  }
+
+  /** It was not lifted, and no other has followed it. */
+  #isLatest(ban: Ban): boolean {
+    return this.#list.latest(ban.client) === ban;
   }
 
   #begin(ban: Ban): void {

@@ -66,8 +66,12 @@ export class SharedBans {
     try {
       const place = await places.take(ban.client);
       // The others need not wait until it is kept.
-      await Promise.all([this.#tell({ from: this.#id, ban, place }), places.put(place, ban, keptMs)]);
-      if (adding.isLifted) await places.emptyOne(place, ban.client);
+      if (!adding.isLifted)
+        await Promise.all([this.#tell({ from: this.#id, ban, place }), places.put(place, ban, keptMs)]);
+      if (!adding.isLifted) return;
+      await places.emptyOne(place, ban.client);
+      // The others may have heard of its end before they heard of it.
+      await this.#tell({ from: this.#id, lift: ban.client });
     } finally {
       this.#adding.delete(adding);
     }
