@@ -66,14 +66,20 @@ export class BasicScheme implements RequestScheme {
   authenticate(head: RequestHead): Awaitable<Verdict> {
     const { authorization } = head.headers;
     if (authorization === undefined) return ABSENT;
+    // Node takes the first, and a backend might take the other.
+    const isOnly = countAuthorization(head.rawHeaders) <= 1;
+    const known = isOnly ? this.#users.recall(authorization) : undefined;
+    if (known !== undefined) return this.#verdict('right', known);
     const credentials = readBasicCredentials(authorization);
     if (credentials === undefined) return ABSENT;
-    // Node takes the first, and a backend might take the other.
-    if (countAuthorization(head.rawHeaders) > 1) return TWO_HEADERS;
+    if (!isOnly) return TWO_HEADERS;
     if (typeof credentials === 'string') return { kind: 'rejected', reason: credentials };
     const { user, password } = credentials;
     const login = this.#users.login(user, password, head.clientAddress);
-    return whenThere(login, of => this.#verdict(of, user));
+    return whenThere(login, said => {
+      if (said === 'right') this.#users.keepText(authorization, user, password);
+      return this.#verdict(said, user);
+    });
   }
 
   #verdict(login: Login, user: string): Verdict {

@@ -158,6 +158,24 @@ describe('a password that was right', () => {
     expect(verifier.asked).toHaveLength(3);
   });
 
+  test('is compared once, in whatever spelling its header comes, and each of them is forgotten with it', async () => {
+    const encoded = Buffer.from(`alice:${PASSWORD}`).toString('base64').replace(/=+$/, '');
+    const show = async (authorization: string) => {
+      const rawHeaders = ['Authorization', authorization];
+      const verdict = await scheme!.authenticate(headWith({ headers: { authorization }, rawHeaders }));
+      expect(verdict).toMatchObject({ kind: 'authenticated', principal: { name: 'alice' } });
+    };
+    const spellings = [`Basic ${encoded}`, `basic ${encoded}`, `BASIC   ${encoded}`];
+    for (const one of [...spellings, ...spellings]) await show(one);
+    expect(verifier.asked).toHaveLength(1);
+    await clock.advance(10 * 60_000);
+    for (const one of spellings) await show(one);
+    expect(verifier.asked).toHaveLength(2);
+    await replace(`alice:${APR1}\n`);
+    for (const one of spellings) await show(one);
+    expect(verifier.asked).toEqual(['bcrypt of a user', 'bcrypt of a user', 'apr1 of a user']);
+  });
+
   test('is compared once for 64 clients that show it at the same time', async () => {
     const verdicts = await Promise.all(Array.from({ length: 64 }, () => login('alice', PASSWORD)));
     expect(verdicts.every(({ kind }) => kind === 'authenticated')).toBe(true);

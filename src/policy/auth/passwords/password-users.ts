@@ -56,6 +56,8 @@ export class PasswordUsers {
   /** What `passwordOf` has said: it is asked with each request. */
   readonly #names = new WeakMap<PasswordHash, string>();
   readonly #remembered = new RecentMap<string, Remembered>(MOST_REMEMBERED);
+  /** Logins that were right, by digests of the texts that have shown them. */
+  readonly #texts = new RecentMap<string, { readonly user: string; readonly digest: string }>(MOST_REMEMBERED);
   /** Comparisons that have not ended, by digest and hash. */
   readonly #underWay = new Map<string, Promise<Verified>>();
 
@@ -74,6 +76,7 @@ export class PasswordUsers {
   close(): void {
     this.#file.close();
     this.#remembered.clear();
+    this.#texts.clear();
   }
 
   /** The file has changed. @returns ends that. */
@@ -133,6 +136,20 @@ export class PasswordUsers {
     return this.#isRemembered(user, digest) ? 'right' : this.#compare(user, password, digest, address);
   }
 
+  /**
+   * The user who is let in by a text that has let them in before, without reading it anew: as long as `login` would say
+   * so without a comparison. Undefined otherwise.
+   */
+  recall(text: string): string | undefined {
+    const read = this.#texts.get(this.#digestOf('text', '', text));
+    return read && this.#isRemembered(read.user, read.digest) ? read.user : undefined;
+  }
+
+  /** For `recall`: this text has shown a login that was right. */
+  keepText(text: string, user: string, password: string): void {
+    this.#texts.set(this.#digestOf('text', '', text), { user, digest: this.#digestOf('shown', user, password) });
+  }
+
   async #compare(user: string, password: string, digest: string, address: string): Promise<Login> {
     const { users, stranger } = this.#file.value;
     const hash = users.get(user);
@@ -174,7 +191,7 @@ export class PasswordUsers {
    * Made with each request, hence in one call and not as an HMAC, which costs seven times as much. Nobody sees one as a
    * whole, to make a longer one of it; and how long it takes to compare two tells nothing to who cannot make them.
    */
-  #digestOf(purpose: 'shown' | 'of-file', user: string, text: string): string {
+  #digestOf(purpose: 'shown' | 'text' | 'of-file', user: string, text: string): string {
     return digestOf('sha256', `${this.#key}${purpose}\0${user}\0${text}`, 'base64url');
   }
 
