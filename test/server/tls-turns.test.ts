@@ -118,26 +118,38 @@ describe('a turnstile', () => {
   test('lets four begin at once, and four in each turn after that, in their order', async () => {
     const turnstile = new Turnstile();
     const begun: number[] = [];
-    for (let i = 0; i < 10; i++) turnstile.enter(() => begun.push(i));
+    const enter = (i: number) => turnstile.enter(() => begun.push(i) > 0);
+    for (let i = 0; i < 10; i++) enter(i);
     expect(begun).toEqual([0, 1, 2, 3]);
     await turn();
-    turnstile.enter(() => begun.push(10));
+    enter(10);
     expect(begun).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
     await turn();
     expect(begun).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
     await turn();
-    for (let i = 11; i < 16; i++) turnstile.enter(() => begun.push(i));
+    for (let i = 11; i < 16; i++) enter(i);
     expect(begun.slice(11)).toEqual([11, 12, 13, 14]);
   });
 
   test('forgets those that leave', async () => {
     const turnstile = new Turnstile();
     const begun: string[] = [];
-    const late = () => void begun.push('late');
-    for (let i = 0; i < 4; i++) turnstile.enter(() => {});
+    const late = () => begun.push('late') > 0;
+    for (let i = 0; i < 4; i++) turnstile.enter(() => true);
     turnstile.enter(late);
     turnstile.leave(late);
     await turn();
     expect([begun, turnstile.size]).toEqual([[], 0]);
+  });
+
+  test('spends no place on those that are gone when their turn comes', async () => {
+    const turnstile = new Turnstile();
+    const begun: number[] = [];
+    for (let i = 0; i < 4; i++) turnstile.enter(() => true);
+    for (let i = 0; i < 100; i++) turnstile.enter(() => i % 20 === 19 && begun.push(i) > 0);
+    await turn();
+    expect(begun).toEqual([19, 39, 59, 79]);
+    await turn();
+    expect([begun.at(-1), turnstile.size]).toEqual([99, 0]);
   });
 });

@@ -116,7 +116,8 @@ export class TlsListener {
       socket.destroy();
     });
     if (deadline) this.#deadlines.set(wire, deadline);
-    const begin = () => void this.#server.emit('connection', socket);
+    // Of those that give way to others the oldest are next here, too, and their "close" has yet to come.
+    const begin = () => !socket.destroyed && this.#server.emit('connection', socket);
     socket.once('close', () => {
       deadline?.clear();
       this.#deadlines.delete(wire);

@@ -1,6 +1,9 @@
 /** How many begin in one turn. */
 const IN_A_TURN = 4;
 
+/** @returns false when there is nothing to do any more. */
+type Begin = () => boolean;
+
 /**
  * Lets costly work begin a little at a time: a few in each turn of the event loop, and the others wait for the next
  * ones, in the order in which they came. So thousands that come at once hold up nobody who has come before them for
@@ -8,7 +11,7 @@ const IN_A_TURN = 4;
  */
 export class Turnstile {
   /** The oldest first. */
-  readonly #waiting = new Set<() => void>();
+  readonly #waiting = new Set<Begin>();
   #left = IN_A_TURN;
   #isTurning = false;
 
@@ -18,20 +21,17 @@ export class Turnstile {
   }
 
   /** Calls `begin`, now or in a later turn. */
-  enter(begin: () => void): void {
+  enter(begin: Begin): void {
     if (!this.#isTurning) {
       this.#isTurning = true;
       setImmediate(this.#turn);
     }
     if (this.#left === 0) this.#waiting.add(begin);
-    else {
-      this.#left--;
-      begin();
-    }
+    else if (begin()) this.#left--;
   }
 
   /** It does not want to begin any more. */
-  leave(begin: () => void): void {
+  leave(begin: Begin): void {
     this.#waiting.delete(begin);
   }
 
@@ -42,9 +42,8 @@ export class Turnstile {
     setImmediate(this.#turn);
     for (const begin of this.#waiting) {
       if (this.#left === 0) return;
-      this.#left--;
       this.#waiting.delete(begin);
-      begin();
+      if (begin()) this.#left--;
     }
   };
 }
