@@ -203,6 +203,25 @@ describe('holdfast check', () => {
     });
   });
 
+  test('reads the files that a start reads, and says what is wrong in them', async () => {
+    write('groups', 'alice bob\n');
+    write('tls.crt', 'text');
+    write('tls.key', 'text');
+    write(
+      'holdfast.yaml',
+      [
+        'listen: [{ port: 0, tls: { certificate: tls.crt, key: tls.key } }]',
+        'auth: { login: { type: session, groups: groups } }',
+        'routes: [{ path: /, redirect: /a }]',
+        '',
+      ].join('\n'),
+    );
+    const { code, stdout } = await runHoldfast(['check'], { cwd });
+    expect(code).toBe(1);
+    expect(stdout).toMatch(/^holdfast\.yaml:1: listen\[0\]\.tls\.key: the certificate .* cannot be used: /m);
+    expect(stdout).toMatch(/^holdfast\.yaml:2: auth\.login\.groups: .* cannot be used: line 1 names no group; /m);
+  });
+
   test('says which files it looks for when there is none', async () => {
     const { code, stderr } = await runHoldfast(['check'], { cwd });
     expect(code).toBe(1);

@@ -14,6 +14,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { silentLogger } from '../../src/base/logger.ts';
 import { CertificateFiles } from '../../src/server/listen/certificate-files.ts';
+import { checkCertificates } from '../../src/server/listen/check-certificates.ts';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
 import { writeCertificate } from '../self-signed-certificate.ts';
 
@@ -103,4 +104,37 @@ test('what is read in the middle of being written is not logged', async () => {
   await opened.look();
   expect(errors).toEqual([]);
   expect(nameIn(opened)).toBe('next.example');
+});
+
+test('check says of certificates, keys and authorities what a start would say', async () => {
+  const good = writeCertificate(folder, { name: 'a.example' });
+  const other = writeCertificate(folder, { name: 'b.example' });
+  const text = join(folder, 'text');
+  writeFileSync(text, 'text');
+  const mixed = { certificate: good.certificate, key: other.key };
+  const whole = { ...good, certificates: [other], clientCertificates: { ca: good.certificate } };
+  expect(
+    await checkCertificates({ listen: [{ port: 0, tls: whole }, { port: 0, tls: 'self-signed' }, { port: 0 }] }),
+  ).toEqual([]);
+  expect(
+    await checkCertificates({ listen: [{ port: 0, tls: { certificate: join(folder, 'missing'), key: good.key } }] }),
+  ).toEqual([]);
+
+  const servers = ['https://localhost:1'];
+  const faults = await checkCertificates({
+    listen: [{ port: 0, tls: { ...good, certificates: [mixed], clientCertificates: { ca: text } } }],
+    internal: { port: 0, tls: { certificate: text, key: good.key } },
+    upstreams: { app: { servers, tls: mixed }, own: { servers, tls: { ca: good.certificate, ...good } } },
+  });
+  expect(faults.map(({ path }) => path.join('.'))).toEqual([
+    'listen.0.tls.certificates.0.key',
+    'listen.0.tls.clientCertificates.ca',
+    'internal.tls.key',
+    'upstreams.app.tls.key',
+  ]);
+  expect(faults[0]!.message).toBe(
+    `the certificate ${mixed.certificate} with the key ${mixed.key} cannot be used: the key belongs to another certificate`,
+  );
+  expect(() => open(mixed.certificate, mixed.key)).toThrow(faults[0]!.message);
+  expect(() => open(text, good.key)).toThrow(faults[2]!.message);
 });

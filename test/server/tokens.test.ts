@@ -7,7 +7,7 @@ import { defineEndpoint, type Handshake } from 'holdfast';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import WebSocket, { WebSocketServer } from 'ws';
 import type { Config, RouteConfig } from '../../src/config/config.ts';
-import { checkTokenFiles } from '../../src/server/assembly/check-token-files.ts';
+import { checkSchemeFiles } from '../../src/server/assembly/check-scheme-files.ts';
 import { AUDIENCE, claimsAt, ISSUER, IssuerServer, jwks, sign, signingKey } from '../policy/auth/issuer.ts';
 import { ask, knock, Lines, WiredServer, wires } from './wires.ts';
 
@@ -277,7 +277,7 @@ test('passCredentials gives the backend the header, and never a subprotocol', as
   two.socket.terminate();
 });
 
-test('check says of keys and secrets what a start would say', async () => {
+test('check says of keys, secrets, group files and styles what a start would say', async () => {
   const write = (name: string, text: string) => {
     writeFileSync(join(folder, name), text);
     return join(folder, name);
@@ -285,19 +285,21 @@ test('check says of keys and secrets what a start would say', async () => {
   const needed = { type: 'jwt', issuer: ISSUER, audience: AUDIENCE } as const;
   const asker = { type: 'introspection', endpoint: issuer.url, clientId: 'us' } as const;
   const good = { ...needed, jwksFile: write('jwks', JSON.stringify(await jwks(KEY))) };
-  expect(await checkTokenFiles({ auth: { good, uri: { ...needed, jwksUri: 'http://127.0.0.1:1/' } } })).toEqual([]);
+  expect(await checkSchemeFiles({ auth: { good, uri: { ...needed, jwksUri: 'http://127.0.0.1:1/' } } })).toEqual([]);
   const broken: [string, NonNullable<Config['auth']>[string]][] = [
     ['secretFile', { ...needed, secretFile: write('short', 'short') }],
     ['jwksFile', { ...needed, jwksFile: write('page', '<html>') }],
     ['publicKeyFile', { ...needed, publicKeyFile: write('text', 'text') }],
     ['clientSecretFile', { ...asker, clientSecretFile: write('empty', '\n') }],
+    ['groups', { ...good, groups: write('groups', 'staff: alice\nbob carol\n') }],
+    ['page.style', { type: 'form', file: write('users', ''), page: { style: write('style.css', '</style>') } }],
   ];
   for (const [option, scheme] of broken) {
-    const [fault, ...others] = await checkTokenFiles({ auth: { x: scheme } });
-    expect([fault?.path, others]).toEqual([['auth', 'x', option], []]);
+    const [fault, ...others] = await checkSchemeFiles({ auth: { x: scheme } });
+    expect([fault?.path, others]).toEqual([['auth', 'x', ...option.split('.')], []]);
     const start = WiredServer.start({ auth: { x: scheme }, routes: [{ path: '/', fetch: () => new Response() }] });
     await expect(start).rejects.toThrow(fault!.message);
   }
   // That one is not there is said once, by the check of files.
-  expect(await checkTokenFiles({ auth: { x: { ...needed, jwksFile: join(folder, 'missing') } } })).toEqual([]);
+  expect(await checkSchemeFiles({ auth: { x: { ...needed, jwksFile: join(folder, 'missing') } } })).toEqual([]);
 });

@@ -8,7 +8,7 @@ import { SERVER_PARTS } from '../../session/manager.ts';
 import type { Session, SessionOwner } from '../../session/session.ts';
 import type { SecurityEvents } from '../security-events.ts';
 import { challengeOf } from './challenge.ts';
-import { styleProblem } from './page-frame.ts';
+import { checkedStyle } from './page-frame.ts';
 import { PasswordUsers } from './passwords/password-users.ts';
 import type { PasswordVerifier } from './passwords/password-verifier.ts';
 import type { RoleSource } from './roles.ts';
@@ -400,11 +400,4 @@ function withQuery(page: string, query: Readonly<Record<string, string | undefin
 
 function pathOf(page: string): string {
   return page.split('?')[0]!;
-}
-
-/** @throws {Error} */
-function checkedStyle(css: string): string {
-  const problem = styleProblem(css);
-  if (problem !== undefined) throw new Error(problem);
-  return css;
 }

@@ -81,7 +81,8 @@ export function pageHeaders({ language, style = STYLE, form }: OwnPage): Record<
   };
 }
 
-/** Undefined: it can be put into a page. */
-export function styleProblem(css: string): string | undefined {
-  return /<\/style|<!--/i.test(css) ? 'it has "</style" or "<!--" in it, which would end it early' : undefined;
+/** @throws {Error} when it cannot be put into a page. */
+export function checkedStyle(css: string): string {
+  if (/<\/style|<!--/i.test(css)) throw new Error('it has "</style" or "<!--" in it, which would end it early');
+  return css;
 }

@@ -59,7 +59,7 @@ export class CertificateFiles {
         this.#identities.push(this.#identityFrom(texts));
         this.#texts.push(texts);
       } catch (cause) {
-        throw new HoldfastError('ERR_CONFIG_INVALID', `tls: ${problem(pair, cause)}`, { cause });
+        throw new HoldfastError('ERR_CONFIG_INVALID', `tls: ${pairProblem(pair, cause)}`, { cause });
       }
     }
     const files = options.pairs.flatMap(pair => this.#filesOf(pair));
@@ -136,7 +136,7 @@ export class CertificateFiles {
       // Twice the same, or it may have been read while it was being written.
       const isSure = earlier !== undefined && earlier.text === text;
       if (isSure && !earlier.isLogged)
-        logger.error({ event: 'certificate-refused' }, `${problem(pair, error)}; the one before stays in use`);
+        logger.error({ event: 'certificate-refused' }, `${pairProblem(pair, error)}; the one before stays in use`);
       this.#refused.set(index, { text, isLogged: isSure });
       return isSure ? 'known' : 'refused';
     }
@@ -171,7 +171,7 @@ export class CertificateFiles {
       // Of a text with several lists Node takes the first.
       ...(found.length > 0 && { crl: found.map(({ pem }) => pem) }),
     };
-    if (ca !== undefined && !/-----BEGIN CERTIFICATE-----/.test(ca))
+    if (ca !== undefined && !holdsCertificate(ca))
       throw new TypeError('the file of the authorities holds no certificate');
     for (const { list } of found) {
       const forgery = forgeryIn(list, ca!);
@@ -200,6 +200,14 @@ async function readAll(files: readonly string[]): Promise<string[]> {
   }
 }
 
-function problem({ certificate, key }: CertificateConfig, cause: unknown): string {
-  return `the certificate ${certificate} with the key ${key} cannot be used: ${(cause as Error).message}`;
+/** Node takes a text without one for an empty list of authorities. */
+export function holdsCertificate(pem: string): boolean {
+  return pem.includes('-----BEGIN CERTIFICATE-----');
+}
+
+/** What OpenSSL has against a pair, in words that say what to look at. */
+export function pairProblem({ certificate, key }: CertificateConfig, cause: unknown): string {
+  const { code, message } = cause as NodeJS.ErrnoException;
+  const why = code === 'ERR_OSSL_X509_KEY_VALUES_MISMATCH' ? 'the key belongs to another certificate' : message;
+  return `the certificate ${certificate} with the key ${key} cannot be used: ${why}`;
 }

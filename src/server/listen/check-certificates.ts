@@ -1,0 +1,54 @@
+import { readFile } from 'node:fs/promises';
+import { createSecureContext } from 'node:tls';
+import { messageOf } from '../../base/message-of.ts';
+import type { CertificateConfig, Config } from '../../config/config.ts';
+import type { BrokenRule } from '../../config/fields.ts';
+import { holdsCertificate, pairProblem } from './certificate-files.ts';
+
+/**
+ * What makes a start fail because of what is in the files of TLS: a key that belongs to another certificate, authorities
+ * that are none. That a file cannot be read is for others to say.
+ */
+export async function checkCertificates({ listen = [], internal, upstreams = {} }: Config): Promise<BrokenRule[]> {
+  const faults: BrokenRule[] = [];
+  const judgePair = async (pair: CertificateConfig, at: readonly PropertyKey[]) => {
+    const [cert, key] = await Promise.all([pair.certificate, pair.key].map(textOf));
+    if (cert === undefined || key === undefined) return;
+    try {
+      createSecureContext({ cert, key });
+    } catch (error) {
+      faults.push({ path: [...at, 'key'], message: pairProblem(pair, error) });
+    }
+  };
+  const judgeAuthorities = async (file: string, path: readonly PropertyKey[]) => {
+    const ca = await textOf(file);
+    if (ca === undefined) return;
+    try {
+      if (!holdsCertificate(ca)) throw new TypeError('it holds no certificate');
+      createSecureContext({ ca });
+    } catch (error) {
+      faults.push({ path, message: `${file} cannot be used: ${messageOf(error)}` });
+    }
+  };
+  const listeners = [
+    ...listen.map(({ tls }, index) => ({ tls, at: ['listen', index, 'tls'] as PropertyKey[] })),
+    { tls: internal?.tls, at: ['internal', 'tls'] as PropertyKey[] },
+  ];
+  for (const { tls, at } of listeners) {
+    if (typeof tls !== 'object') continue;
+    await judgePair(tls, at);
+    for (const [index, pair] of (tls.certificates ?? []).entries())
+      await judgePair(pair, [...at, 'certificates', index]);
+    if (tls.clientCertificates) await judgeAuthorities(tls.clientCertificates.ca, [...at, 'clientCertificates', 'ca']);
+  }
+  for (const [name, { tls }] of Object.entries(upstreams)) {
+    const { certificate, key } = tls ?? {};
+    if (certificate !== undefined && key !== undefined)
+      await judgePair({ certificate, key }, ['upstreams', name, 'tls']);
+  }
+  return faults;
+}
+
+function textOf(file: string): Promise<string | undefined> {
+  return readFile(file, 'utf8').catch(() => undefined);
+}
