@@ -215,6 +215,21 @@ test('a constraint that asks for a login is a warning where the route has no ses
   expect(warningsOf(config('auto'))).toEqual([]);
 });
 
+test.each([
+  ['a handler', { fetch }],
+  ['files', { files: 'public' }],
+])('a mounted application has its own sessions for that, or none, whatever the server has (%s)', (_, target) => {
+  const config = (ofServer: object | false, ofMount: object | false) => ({
+    session: ofServer,
+    constraints: [{ paths: ['/a/*'], auth: 'login' }],
+    routes: [{ mount: '/a', application: { session: ofMount, routes: [{ path: '/b', ...target }] } }],
+  });
+  expect(warningsOf(config({}, false))).toEqual([
+    'constraints[0].auth: the constraint on /a/*: nobody comes in at /a/b: a session keeps who has signed in, and route "/b" has none',
+  ]);
+  expect(warningsOf(config(false, {}))).toEqual([]);
+});
+
 describe('protect all or none, with constraints', () => {
   const mixOf = (config: object) =>
     toProblems(checkAllOrNone(parseConfig({ auth, ...config })), () => ({})).map(textOf);

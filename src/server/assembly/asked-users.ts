@@ -39,8 +39,10 @@ export interface AskedUsers {
   readonly schemes: readonly string[] | undefined;
   /** Those of a constraint that count in the place of others, where some of them do not. */
   readonly replaced: readonly Replaced[];
-  /** The same object for routes with the same sessions; undefined: it has none. */
+  /** The same object for routes with the same sessions; undefined: it has none, unless users ask for one. */
   readonly sessions: unknown;
+  /** Also where users ask for it. */
+  readonly neverHasSession: boolean;
 }
 
 interface FoundConstraint extends Constraint {
@@ -55,6 +57,7 @@ interface FoundRoute {
   readonly asker: Asker | undefined;
   readonly constraints: readonly Constraints[];
   readonly sessions: unknown;
+  readonly neverHasSession: boolean;
 }
 
 interface Around {
@@ -116,7 +119,7 @@ function keyOf({ at, askers, schemes }: AskedUsers): string {
 }
 
 function usersOf(
-  { route, at, asker, constraints, sessions }: FoundRoute,
+  { asker, constraints, ...found }: FoundRoute,
   asked: { readonly host: string; readonly path: string; readonly method: string },
 ): AskedUsers | undefined {
   const askers = asker ? [asker] : [];
@@ -134,7 +137,7 @@ function usersOf(
     if (by.schemes || !schemes) of = by;
     schemes = by.schemes ?? schemes ?? constraint.around;
   }
-  return { route, at, path: asked.path.replaceAll(ANY, '…'), askers, schemes, replaced, sessions };
+  return { ...found, path: asked.path.replaceAll(ANY, '…'), askers, schemes, replaced };
 }
 
 function collect(application: ApplicationConfig, outer: Around, found: Found, config: Config): void {
@@ -182,6 +185,7 @@ function addRoute(
     asker,
     constraints,
     sessions: hasSession(route, config) ? sessions || undefined : undefined,
+    neverHasSession: sessions === false || route.session === 'none',
   };
   for (const method of methods ?? []) found.methods.add(method.toUpperCase());
   for (const path of [route.path ?? endpoint?.patterns ?? []].flat()) {

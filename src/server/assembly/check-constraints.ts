@@ -45,11 +45,11 @@ function* impossible({ askers, schemes = [], path }: AskedUsers, config: Config)
 
 /** A login is kept in a session, and there is none. */
 function* sessionless(
-  { askers, schemes = [], sessions, route, path }: AskedUsers,
+  { askers, schemes = [], neverHasSession, route, path }: AskedUsers,
   config: Config,
 ): Generator<BrokenRule> {
   const isKept = schemes.length > 0 && schemes.every(name => KEPT_IN_SESSION.includes(config.auth?.[name]?.type));
-  if (!isKept || sessions !== undefined || (route.session !== 'none' && config.session !== false)) return;
+  if (!isKept || !neverHasSession) return;
   const asker = askers.findLast(one => one.schemes) ?? askers.at(-1)!;
   yield {
     path: [...asker.at, 'auth'],
