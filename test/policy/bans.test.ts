@@ -347,6 +347,50 @@ describe('processes that share a ledger', () => {
     await expect.poll(() => second.isBanned('192.0.2.1')).toBe(true);
   });
 
+  test('learn within half a minute of a ban that was lifted when its event was lost', async () => {
+    const ledger = new MemoryLedger({ clock });
+    open.push(ledger);
+    const quiet = new SecurityEvents(new CalmLogger(log, clock));
+    const first = await bansOf({ action: 'refuse' }, ledger, quiet);
+    const second = await bansOf({ action: 'refuse' }, ledger, quiet);
+    const third = await bansOf({ action: 'refuse' }, ledger, quiet);
+    await first.add('192.0.2.1', { for: '30d' });
+    await first.add('192.0.2.2', { for: '30d' });
+    await expect.poll(() => second.list().length).toBe(2);
+    const { publish } = ledger;
+    ledger.publish = async () => {};
+    await first.remove('192.0.2.1');
+    await first.remove('192.0.2.2');
+    // Who is banned again stays so.
+    ledger.publish = publish;
+    await third.add('192.0.2.2', { for: '30d' });
+    expect(second.isBanned('192.0.2.1')).toBe(true);
+    await clock.advance(30_000);
+    await expect.poll(() => second.isBanned('192.0.2.1')).toBe(false);
+    await clock.advance(30_000);
+    for (const bans of [first, second, third, await bansOf({ action: 'refuse' }, ledger, quiet)])
+      expect(bans.list().map(({ client }) => client)).toEqual(['192.0.2.2']);
+  });
+
+  test('do not take a lifted ban that they have heard of for one that comes after', async () => {
+    const ledger = new MemoryLedger({ clock });
+    open.push(ledger);
+    const quiet = new SecurityEvents(new CalmLogger(log, clock));
+    const first = await bansOf({ action: 'refuse' }, ledger, quiet);
+    const second = await bansOf({ action: 'refuse' }, ledger, quiet);
+    await first.add('192.0.2.1');
+    await first.remove('192.0.2.1');
+    await new Promise(setImmediate); // the other has heard of both
+    const { increment } = ledger;
+    ledger.increment = () => Promise.reject(new Error('gone'));
+    await expect(first.add('192.0.2.1')).rejects.toThrow('gone');
+    await expect(second.add('192.0.2.1')).rejects.toThrow('gone');
+    ledger.increment = increment;
+    await clock.advance(30_000);
+    await new Promise(setImmediate);
+    expect([first, second].map(bans => bans.isBanned('192.0.2.1'))).toEqual([true, true]);
+  });
+
   test.each(['before', 'after'])('keep nothing of a ban that is lifted by another %s it is kept', async order => {
     const ledger = new MemoryLedger({ clock });
     open.push(ledger);
@@ -355,7 +399,7 @@ describe('processes that share a ledger', () => {
     const { put, get } = ledger;
     const kept = Promise.withResolvers<void>();
     ledger.put = async (...given) => {
-      if (order === 'before') await kept.promise;
+      if (order === 'before' && given[0] === 'ban 1') await kept.promise;
       await put.apply(ledger, given);
     };
     // The place is looked at before, and what is there comes after.
@@ -446,7 +490,7 @@ describe('processes that share a ledger', () => {
     const told = Promise.withResolvers<void>();
     ledger.increment = async (...given) => {
       const place = await increment.apply(ledger, given);
-      if (given[1] > 0) await told.promise;
+      if (given[0] === 'bans' && given[1] > 0) await told.promise;
       return place;
     };
     report('192.0.2.1', 5);

@@ -10,6 +10,8 @@ const PLACES = 4_096;
 const AT_ONCE = 64;
 /** The counter of bans; the longest that a ledger keeps anything. */
 const COUNTER_MS = 400 * 86_400_000;
+/** Of one that was lifted, for processes that have not heard of it: no ban is longer. */
+const LIFT_MS = 30 * 86_400_000;
 
 /** What a process hears of the bans of others. */
 export interface BanListener {
@@ -17,12 +19,19 @@ export interface BanListener {
   onLift(client: string): void;
 }
 
-type Message = { readonly from: string } & ({ readonly ban: Ban; readonly place: number } | { readonly lift: string });
+type Message = { readonly from: string } & ({ readonly ban: Ban; readonly place: number } | Lift);
+
+/** A client was let in again; its place is what tells this time from others. */
+interface Lift {
+  readonly lift: string;
+  readonly place: number;
+}
 
 /**
  * Bans of all processes that share a ledger. Each is told to the others, and kept in one of 4,096 places, in turn, for as
  * long as it or its memory lasts: a process that starts reads them. A process that has missed an event reads what is new
- * when it looks again. Bans that were made by hand have 4,096 places of their own, which no jail takes from them.
+ * when it looks again. Bans that were made by hand have 4,096 places of their own, which no jail takes from them, and so
+ * have clients that were let in again.
  */
 export class SharedBans {
   readonly #ledger: Ledger;
@@ -31,6 +40,9 @@ export class SharedBans {
   readonly #id = randomId(9);
   readonly #byJails: Places;
   readonly #byHand: Places;
+  readonly #lifts: Places<LiftedClient>;
+  /** Places of those that this process has heard of, or has let in itself, and that it has yet to read. */
+  readonly #knownLifts = new Set<number>();
   /** Bans that are being told and kept. */
   readonly #adding = new Set<{ readonly client: string; isLifted: boolean }>();
   /** One at a time, so that nothing is found again that was lifted meanwhile. */
@@ -43,11 +55,14 @@ export class SharedBans {
     this.#logger = logger;
     this.#byJails = new Places(ledger, 'bans', 'ban');
     this.#byHand = new Places(ledger, 'bans by hand', 'ban by hand');
+    this.#lifts = new Places(ledger, 'bans lifted', 'ban lifted');
   }
 
   /** @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when the ledger cannot be asked. */
   async start(): Promise<void> {
     this.#unsubscribe = await this.#ledger.subscribe(CHANNEL, message => this.#hear(message));
+    // Of bans that were lifted before nothing is there to be read.
+    await this.#lifts.skip();
     await this.#read();
   }
 
@@ -71,7 +86,7 @@ export class SharedBans {
       if (!adding.isLifted) return;
       await places.emptyOne(place, ban.client);
       // The others may have heard of its end before they heard of it.
-      await this.#tell({ from: this.#id, lift: ban.client });
+      await this.#tellOfLift(ban.client);
     } finally {
       this.#adding.delete(adding);
     }
@@ -83,7 +98,15 @@ export class SharedBans {
     await this.#read();
     this.#listener.onLift(client);
     await this.#empty(client);
-    await this.#tell({ from: this.#id, lift: client });
+    await this.#tellOfLift(client);
+  }
+
+  /** Also those that cannot be reached for now. */
+  async #tellOfLift(client: string): Promise<void> {
+    const place = await this.#lifts.take(client);
+    this.#knownLifts.add(place);
+    const kept = this.#lifts.put(place, { client }, LIFT_MS);
+    await Promise.all([kept, this.#tell({ from: this.#id, lift: client, place })]);
   }
 
   /** Also of what is on its way. */
@@ -111,6 +134,7 @@ export class SharedBans {
       this.#placesOf(message.ban).note(message.place, message.ban.client);
       this.#listener.onBan(message.ban);
     } else {
+      this.#knownLifts.add(message.place);
       this.#listener.onLift(message.lift);
       // What this process has kept while the other looked, it did not find.
       this.#empty(message.lift).catch(error =>
@@ -127,12 +151,19 @@ export class SharedBans {
   }
 
   async #readNew(): Promise<void> {
+    // Before the bans: of a client that was let in and banned again, the ban is still there.
+    await this.#lifts.readNew(({ client }, place) => {
+      if (!this.#knownLifts.delete(place)) this.#listener.onLift(client);
+    });
     for (const places of [this.#byJails, this.#byHand]) await places.readNew(ban => this.#listener.onBan(ban));
   }
 }
 
+/** Who was let in again. */
+type LiftedClient = Pick<Ban, 'client'>;
+
 /** Places of a ledger, which are taken in turn: a ledger cannot be listed. */
-class Places {
+class Places<Kept extends LiftedClient = Ban> {
   readonly #ledger: Ledger;
   readonly #counter: string;
   readonly #prefix: string;
@@ -156,9 +187,9 @@ class Places {
     this.#clients.set(place, client);
   }
 
-  put(place: number, ban: Ban, keptMs: number): Promise<void> {
+  put(place: number, kept: Kept, keptMs: number): Promise<void> {
     const ttlMs = Math.min(COUNTER_MS, Math.max(1, Math.ceil(keptMs)));
-    return this.#ledger.put(this.#keyOf(place), JSON.stringify(ban), ttlMs);
+    return this.#ledger.put(this.#keyOf(place), JSON.stringify(kept), ttlMs);
   }
 
   /** All of one client. */
@@ -170,11 +201,16 @@ class Places {
   /** The place may have been given to another since. */
   async emptyOne(place: number, client: string): Promise<void> {
     const kept = await this.#ledger.get(this.#keyOf(place));
-    if (kept !== undefined && (JSON.parse(kept) as Ban).client === client) await this.#ledger.take(this.#keyOf(place));
+    if (kept !== undefined && (JSON.parse(kept) as Kept).client === client) await this.#ledger.take(this.#keyOf(place));
     if (this.#clients.get(place) === client) this.#clients.delete(place);
   }
 
-  async readNew(onBan: (ban: Ban) => void): Promise<void> {
+  /** What is there by now is not read. */
+  async skip(): Promise<void> {
+    this.#seen = await this.#ledger.increment(this.#counter, 0, COUNTER_MS);
+  }
+
+  async readNew(onKept: (kept: Kept, place: number) => void): Promise<void> {
     const last = await this.#ledger.increment(this.#counter, 0, COUNTER_MS);
     const first = Math.max(last < this.#seen ? 0 : this.#seen, last - PLACES) + 1;
     for (let n = first; n <= last; n += AT_ONCE) {
@@ -182,9 +218,9 @@ class Places {
       const kept = await Promise.all(places.map(place => this.#ledger.get(this.#keyOf(place))));
       for (const [i, text] of kept.entries()) {
         if (text === undefined) continue;
-        const ban = JSON.parse(text) as Ban;
-        this.note(places[i]!, ban.client);
-        onBan(ban);
+        const one = JSON.parse(text) as Kept;
+        this.note(places[i]!, one.client);
+        onKept(one, places[i]!);
       }
     }
     this.#seen = last;
