@@ -98,23 +98,21 @@ export class LiveUsers {
    */
   renew(sid: string, principal: Principal): void {
     for (const live of this.#ofUser(sid, principal)) {
-      if (endOf(principal) <= endOf(live.principal)) continue;
-      live.principal = principal;
-      live.isToldOfEnd = false;
-      this.#judge(live, principal);
+      if (endOf(principal) > endOf(live.principal)) this.#judge(live, principal);
     }
   }
 
-  /** The same, as another process says it: for what is known of the user here. */
+  /**
+   * The same, as another process says it: for what is known of the user here. Where a service is asked again, it is asked
+   * of the credentials that this process was shown: it says when they end, and the others are not known here.
+   */
   extend(sid: string, renewal: { scheme: string; name: string; until: number; at: number }): void {
     const { until, at } = renewal;
     for (const live of this.#ofUser(sid, renewal)) {
-      if (until <= endOf(live.principal) || at < live.openedAt) continue;
-      const { scheme, principal } = live;
-      live.principal = (scheme.isShownByRequest ? scheme.extend?.(principal, until) : undefined) ?? {
-        ...principal,
-        expiresAt: until,
-      };
+      const { scheme, principal, openedAt } = live;
+      const isAskedAgain = scheme.isShownByRequest && scheme.reviewEveryMs !== undefined;
+      if (isAskedAgain || until <= endOf(principal) || at < openedAt) continue;
+      live.principal = { ...principal, expiresAt: until };
       live.isToldOfEnd = false;
     }
   }
@@ -161,6 +159,7 @@ export class LiveUsers {
 
   #judge(live: Live, principal: Principal): void {
     if (live.authentication.judgeRoles(principal)) return this.#end(live, 'role is missing');
+    if (endOf(principal) > endOf(live.principal)) live.isToldOfEnd = false;
     live.principal = principal;
     this.#plan();
   }

@@ -187,15 +187,8 @@ export class ForwardScheme implements RequestScheme {
 
   recall(principal: Principal, kept: unknown): Principal | undefined {
     if (this.reviewEveryMs === undefined) return principal;
-    return kept === undefined ? undefined : this.#askedBy(kept as Question, principal);
-  }
-
-  extend(principal: Principal, expiresAt: number): Principal {
-    return this.#askedBy(this.#questions.get(principal), { ...principal, expiresAt });
-  }
-
-  #askedBy(question: Question | undefined, principal: Principal): Principal {
-    if (question) this.#questions.set(principal, question);
+    if (kept === undefined) return undefined;
+    this.#questions.set(principal, kept as Question);
     return principal;
   }
 

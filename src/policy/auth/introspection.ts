@@ -159,16 +159,8 @@ export class IntrospectionScheme implements RequestScheme {
   }
 
   recall(principal: Principal, kept: unknown): Principal | undefined {
-    return typeof kept === 'string' ? this.#knownBy(kept, principal) : undefined;
-  }
-
-  /** By the token that is known here: it is asked for again as before. */
-  extend(principal: Principal, expiresAt: number): Principal {
-    return this.#knownBy(this.#tokens.get(principal), { ...principal, expiresAt });
-  }
-
-  #knownBy(token: string | undefined, principal: Principal): Principal {
-    if (token !== undefined) this.#tokens.set(principal, token);
+    if (typeof kept !== 'string') return undefined;
+    this.#tokens.set(principal, kept);
     return principal;
   }
 

@@ -129,8 +129,6 @@ export interface RequestScheme extends SchemeBase {
    * @returns undefined when the credentials do not count any more, or not for this handshake.
    */
   recall?(principal: Principal, kept: unknown, head: RequestHead): Principal | undefined;
-  /** The same user, whose credentials are good for longer, as another process has seen. Left out: a copy that says so. */
-  extend?(principal: Principal, expiresAt: number): Principal;
   /** The backend gets the credentials all the same. */
   readonly passCredentials?: boolean | undefined;
 }

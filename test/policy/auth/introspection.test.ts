@@ -256,14 +256,6 @@ test.each([1e300, 8.64e12, Number.MAX_VALUE])(
   },
 );
 
-test('what a user was known by goes with a copy that another process has prolonged', async () => {
-  issuer.serves(active());
-  await start();
-  const longer = scheme.extend(await principalOf('t'), clock.now() + 60_000);
-  expect(longer.expiresAt).toBe(clock.now() + 60_000);
-  expect(await scheme.review(longer)).toMatchObject({ name: 'alice' });
-});
-
 test('a token of more than 4,096 characters is refused without a question', async () => {
   await start();
   expect(await ask('x'.repeat(4_097))).toMatch(/more than 4096/);
