@@ -105,7 +105,7 @@ export const SECURITY_EVENTS = {
   'session-rate': { level: 'warn', what: 'A session is used at a rate that no person has: `sid`, `user`, `action`.' },
   banned: {
     level: 'warn',
-    what: 'A client is banned: `client` (an IPv4 address, or the /64 of `address`), `jail`, `until`, and the how manyth time it is (`offence`).',
+    what: 'A client is banned: `client` (an IPv4 address, or the /64 of `address`), `jail`, `until`, and which ban of this client it is (`offence`: 1 for the first).',
   },
   'ban-due': { level: 'warn', what: 'A client has reached the threshold of a `jail`, and `bans.action` is `log`.' },
   'ban-spared': {

@@ -159,6 +159,36 @@ describe('when the file changes', () => {
     await behind.close();
   });
 
+  test.each([
+    ['!', `alice:!${BCRYPT}`],
+    ['*', 'alice:*'],
+  ])(
+    'the sockets of a user whose line is locked by %s close as those of one who is removed, and the log says what to do',
+    async (_, line) => {
+      const { behind, open } = await sockets();
+      const gone = [await open('/socket', 'alice'), await open('/app/socket', 'alice')];
+      const stay = await open('/socket', 'bob');
+      const at = performance.now();
+      replace(`bob:${APR1}\n${line}\n`);
+      for (const { closed } of gone) {
+        const end = await closed;
+        expect(end.code).toBe(1008);
+        expect(end.at - at).toBeLessThan(1_000);
+      }
+      expect(stay.socket.readyState).toBe(WebSocket.OPEN);
+      stay.socket.terminate();
+      for (const user of ['alice', 'bob'])
+        expect((await knock(server!, 'http/1', { path: '/socket', headers: basic(user) })).status).toBe(
+          user === 'bob' ? 101 : 401,
+        );
+      const said = log.all.filter(({ fields }) => fields.event === 'password-file-doubtful');
+      expect(said.map(({ message }) => message)).toEqual([
+        `auth.staff: ${file} line 2: the password of user "alice" is locked (it begins with "*" or "!"): nobody signs in as this user; remove the line, since no start takes it`,
+      ]);
+      await behind.close();
+    },
+  );
+
   test('to one that cannot be used, nobody is signed out, and the log says so', async () => {
     const { behind, open } = await sockets();
     const alice = await open('/socket', 'alice');

@@ -518,6 +518,10 @@ describe('a user whose password changes, or who is removed', () => {
   test.each([
     ['is signed out everywhere', () => rewrite(line('alice', 'new'), line('bob', 'other'))],
     ['is signed out everywhere when gone', () => rewrite(line('bob', 'other'))],
+    [
+      'is signed out everywhere when locked',
+      () => rewrite(line('alice', 'secret').replace(':', ':!'), line('bob', 'other')),
+    ],
   ])('%s, and sockets close within a second; nobody else is', async (_, change) => {
     const relayed = await WiredServer.start({
       routes: [{ endpoint: defineEndpoint({ path: '/relay', origins: 'accept', accept: () => true }) }],

@@ -1,10 +1,12 @@
 import { CONTROL, LONGEST_USER_NAME } from '../../../http/basic-credentials.ts';
-import { doubtOf, type PasswordHash, readPasswordHash } from './password-hash.ts';
+import { doubtOf, isLocked, type PasswordHash, readPasswordHash } from './password-hash.ts';
 
 /** Something about a line of a password file. Never has anything of a hash. */
 export interface LineProblem {
   readonly line: number;
   readonly message: string;
+  /** Of a line that locks an account: what it means while a server runs. */
+  readonly effect?: string;
 }
 
 /** What a password file says. */
@@ -50,7 +52,9 @@ export function readPasswordFile(text: string, name: string): PasswordFile {
     const about = `the password of user ${quoted(user)}`;
     const remedy = `hash it anew: htpasswd -B ${name} ${shellWord(user)}`;
     if (typeof hash === 'string') {
-      faults.push({ line, message: `${about} ${hash}, which is not verified here; ${remedy}` });
+      const fault = { line, message: `${about} ${hash}, which is not verified here; ${remedy}` };
+      const effect = `${about} ${hash}: nobody signs in as this user; remove the line, since no start takes it`;
+      faults.push(isLocked(hashText!) ? { ...fault, effect } : fault);
       continue;
     }
     users.set(user, hash);

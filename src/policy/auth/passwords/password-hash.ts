@@ -74,10 +74,17 @@ export function unmatchable({ form, cost, text }: PasswordHash): PasswordHash {
   return { form, cost, text: prefix + digits };
 }
 
+const LOCKED = /^[*!]/;
+
+/** In the place of a hash: no password is right. */
+export function isLocked(text: string): boolean {
+  return LOCKED.test(text);
+}
+
 /** Beginnings of hashes that others verify, each with what it is called. */
 const NAMES: readonly (readonly [RegExp, string])[] = [
   [/^$/, 'is empty'],
-  [/^[*!]/, 'is locked (it begins with "*" or "!")'],
+  [LOCKED, 'is locked (it begins with "*" or "!")'],
   [/^\$2[aby]\$/, 'is a bcrypt hash that is damaged'],
   [/^\$[56]\$/, 'is a SHA-crypt hash ($5$, $6$) that is damaged, or has a salt of other characters than ./0-9A-Za-z'],
   [/^\$apr1\$/, 'is an APR1 hash ($apr1$) that is damaged'],

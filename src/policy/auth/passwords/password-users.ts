@@ -43,7 +43,9 @@ interface Users extends PasswordFile {
 }
 
 /**
- * The users of a password file. The file is read again when it changes; one that cannot be used changes nothing.
+ * The users of a password file. The file is read again when it changes; one that cannot be used changes nothing. A line
+ * that locks an account is an error at the start, and later takes its user out like one who is removed: whoever locks
+ * somebody out while the server runs must not leave everything as it was.
  *
  * A password that was right is remembered, as a digest with a key of this process, until the time is over, the line of
  * its user changes, or a wrong one is shown for that user from the same network: guesses of others must not make each of
@@ -198,8 +200,11 @@ export class PasswordUsers {
   #parse(text: string): Users {
     const { file, title, logger } = this.#options;
     const read = readPasswordFile(text, file);
-    if (read.faults.length > 0) throw new Error(textOf(read.faults));
-    for (const { line, message } of read.warnings)
+    const isStart = this.#file.value === undefined;
+    const faults = read.faults.filter(({ effect }) => isStart || effect === undefined);
+    if (faults.length > 0) throw new Error(textOf(faults));
+    const locked = read.faults.map(({ line, effect }) => ({ line, message: effect }));
+    for (const { line, message } of [...read.warnings, ...locked])
       logger.warn(
         { event: 'password-file-doubtful', file, line, reason: message },
         `${title}: ${file} line ${line}: ${message}`,
