@@ -1,4 +1,4 @@
-import { verify, X509Certificate } from 'node:crypto';
+import { constants, type KeyObject, type VerifyKeyObjectInput, verify, X509Certificate } from 'node:crypto';
 import { DerReader, type DerReader as Reader } from './der.ts';
 
 /** What a list of revoked certificates says (RFC 5280 §5.1). */
@@ -20,8 +20,6 @@ export interface RevocationList {
 interface Seal {
   /** What is signed. */
   readonly signed: Uint8Array;
-  /** By which algorithm, as its object identifier in hex. */
-  readonly algorithm: string;
   readonly signature: Uint8Array;
 }
 
@@ -81,11 +79,14 @@ function readList(bytes: Uint8Array): RevocationList {
   const outer = new DerReader(new DerReader(bytes).next(SEQUENCE).content);
   const { content, whole: signed } = outer.next(SEQUENCE);
   const list = new DerReader(content);
-  const algorithm = hexOf(new DerReader(outer.next(SEQUENCE).content).next(OBJECT_IDENTIFIER).content);
-  // Its first byte says that all bits of the last one count.
-  const seal = { signed, algorithm, signature: outer.next(BIT_STRING).content.subarray(1) };
+  const algorithm = outer.next(SEQUENCE).whole;
+  const bits = outer.next(BIT_STRING).content;
   if (list.nextTag === INTEGER) list.next();
-  list.next(SEQUENCE); // the algorithm of the signature
+  // Both are outside of what is signed, and TLS looks at them: it would take such a list for one that nobody has signed.
+  if (!Buffer.from(algorithm).equals(list.next(SEQUENCE).whole))
+    throw new RangeError('its signature is by another algorithm than it says');
+  if (bits[0] !== 0) throw new RangeError('its signature is not of whole bytes');
+  const seal = { signed, signature: bits.subarray(1) };
   const issuer = list.next(SEQUENCE).content;
   const thisUpdate = readTime(list);
   const hasEnd = list.nextTag === UTC_TIME || list.nextTag === GENERALIZED_TIME;
@@ -99,43 +100,45 @@ function readList(bytes: Uint8Array): RevocationList {
   return { issuer: keyOf(attributes), issuerName: textOf(attributes), thisUpdate, nextUpdate, serials, seal };
 }
 
-/** Hashes by the algorithm of a signature; null for one that has its own. RSA-PSS has parameters, and is left to TLS. */
-const HASHES: Readonly<Record<string, string | null>> = {
-  '2A864886F70D010105': 'sha1',
-  '2A864886F70D01010B': 'sha256',
-  '2A864886F70D01010C': 'sha384',
-  '2A864886F70D01010D': 'sha512',
-  '2A8648CE3D040302': 'sha256',
-  '2A8648CE3D040303': 'sha384',
-  '2A8648CE3D040304': 'sha512',
-  '2B6570': null,
-  '2B6571': null,
-};
+/** The usual one first. */
+const HASHES = ['sha256', 'sha384', 'sha512', 'sha1', 'sha224', 'sha3-256', 'sha3-384', 'sha3-512'];
+const PADDINGS = [constants.RSA_PKCS1_PADDING, constants.RSA_PKCS1_PSS_PADDING];
 
 /**
  * Is a list signed by the authority that it is of? TLS refuses every client by one that is not, and its list of revoked
  * certificates may be anybody's: such files are usually fetched by http, because they are signed.
  *
  * @param authorities PEM.
- * @returns undefined when it is, or when that cannot be said here: for an authority that is not among these, or by an
- * algorithm that is not known.
+ * @returns undefined when it is, or when that cannot be said here, for an authority that is not among these.
  * @throws {Error} when one of the authorities is not a certificate.
  */
 export function forgeryIn({ issuer, issuerName, seal }: RevocationList, authorities: string): string | undefined {
-  const hash = HASHES[seal.algorithm];
-  if (hash === undefined) return undefined;
   const own = pemBlocks(authorities, 'CERTIFICATE')
     .map(pem => new X509Certificate(pem))
     .filter(certificate => subjectKey(certificate) === issuer);
-  if (own.length === 0 || own.some(({ publicKey }) => isSignedBy(seal, hash, publicKey))) return undefined;
+  if (own.length === 0 || own.some(({ publicKey }) => isSignedBy(seal, publicKey))) return undefined;
   return `the list of "${issuerName}" is not signed by the authority of this name in "ca"; fetch it anew`;
 }
 
-function isSignedBy({ signed, signature }: Seal, hash: string | null, key: X509Certificate['publicKey']): boolean {
+/** In any way that the key can: what the list says of that may be forged as well. */
+function isSignedBy({ signed, signature }: Seal, key: KeyObject): boolean {
+  switch (key.asymmetricKeyType) {
+    case 'rsa':
+    case 'rsa-pss':
+      return HASHES.some(hash => PADDINGS.some(padding => fits(hash, signed, { key, padding }, signature)));
+    case 'ec':
+    case 'dsa':
+      return HASHES.some(hash => fits(hash, signed, { key }, signature));
+    default:
+      return fits(null, signed, { key }, signature);
+  }
+}
+
+function fits(hash: string | null, signed: Uint8Array, by: VerifyKeyObjectInput, signature: Uint8Array): boolean {
   try {
-    return verify(hash, signed, key, signature);
+    return verify(hash, signed, by, signature);
   } catch {
-    // A key of another kind.
+    // Not by this key.
     return false;
   }
 }

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { createServer } from 'holdfast';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { forgeryIn, parseRevocationLists } from '../../src/http/revocation-list.ts';
 import { Lines } from '../server/wires.ts';
 
 const run = promisify(execFile);
@@ -129,3 +130,28 @@ test('a certificate that openssl has revoked, and one of an authority that was, 
     subject: expect.stringContaining('OU=Staff'),
   });
 }, 30_000);
+
+test.each([
+  ['RSA', ['rsa:2048'], 'sha256', []],
+  ['RSA-PSS', ['rsa:2048'], 'sha512', ['-sigopt', 'rsa_padding_mode:pss', '-sigopt', 'rsa_pss_saltlen:20']],
+  ['RSA-PSS, by a key for nothing else', ['rsa-pss', '-pkeyopt', 'rsa_keygen_bits:2048'], 'sha256', []],
+  ['RSA with SHA-1', ['rsa:2048'], 'sha1', []],
+  ['RSA with SHA-3', ['rsa:2048'], 'sha3-256', []],
+  ['ECDSA with SHA-384', ['ec', '-pkeyopt', 'ec_paramgen_curve:P-384'], 'sha384', []],
+  ['Ed25519', ['ed25519'], 'default', []],
+])('a list that openssl has signed by %s is known for one of its authority', async (_, key, md, options) => {
+  writeFileSync(
+    join(folder, 'signer.cnf'),
+    '[ca]\ndefault_ca = d\n[d]\ndatabase = signer.txt\ndefault_crl_days = 30\n',
+  );
+  writeFileSync(join(folder, 'signer.txt'), '');
+  const files = ['-keyout', 'signer.key', '-out', 'signer.crt'];
+  await openssl('req', '-x509', '-newkey', ...key, '-nodes', ...files, '-subj', '/CN=Signer');
+  await openssl(...authority('signer'), '-gencrl', '-md', md, ...options, '-out', 'signer.crl');
+  const read = (name: string) => readFileSync(join(folder, name), 'utf8');
+  const [found] = parseRevocationLists(read('signer.crl'));
+  expect(forgeryIn(found!.list, read('signer.crt'))).toBe(undefined);
+  expect(
+    forgeryIn({ ...found!.list, seal: { ...found!.list.seal, signed: Buffer.from('x') } }, read('signer.crt')),
+  ).toBe('the list of "CN=Signer" is not signed by the authority of this name in "ca"; fetch it anew');
+});

@@ -343,25 +343,40 @@ describe('a list', () => {
   });
 
   const stranger = { ...createAuthority('Clients CA'), certificate: authority.certificate };
-  const bytes = Buffer.from(
-    createRevocationList({ authority, revoked: [bob.cert] }).replace(/-----.*-----/g, ''),
-    'base64',
-  );
-  bytes[bytes.length - 1]! ^= 1;
-  const damaged = `-----BEGIN X509 CRL-----\n${bytes.toString('base64')}\n-----END X509 CRL-----\n`;
+  const SHA_256 = '2a8648ce3d040302';
+  const UNKNOWN = '2a8648ce3d04030f';
+  const good = createRevocationList({ authority, revoked: [bob.cert] });
+  const hex = Buffer.from(good.replace(/-----.*-----/g, ''), 'base64').toString('hex');
+  const listOf = (der: string) =>
+    `-----BEGIN X509 CRL-----\n${Buffer.from(der, 'hex').toString('base64')}\n-----END X509 CRL-----\n`;
+  // The bit string at its end says before its bytes how many bits of the last one do not count.
+  const bits = hex.lastIndexOf(SHA_256) + SHA_256.length + 4;
 
+  const SIGNED_BY_NONE = /the list of "CN=Clients CA" is not signed by the authority of this name/;
+  const DAMAGED = /clients\.crl: not a list of revoked certificates: its signature/;
   test.each([
-    ['a stranger of the same name has signed', createRevocationList({ authority: stranger, revoked: [bob.cert] })],
-    ['was changed behind its signature', damaged],
-  ])('that %s changes nothing, whomever it names, and stops a start', async (_, forged) => {
+    [
+      'a stranger of the same name has signed',
+      createRevocationList({ authority: stranger, revoked: [bob.cert] }),
+      SIGNED_BY_NONE,
+    ],
+    ['was changed behind its signature', listOf(hex.replace(/.$/, last => (last === '0' ? '1' : '0'))), SIGNED_BY_NONE],
+    ['says that it is signed by an unknown algorithm', listOf(hex.replaceAll(SHA_256, UNKNOWN)), SIGNED_BY_NONE],
+    [
+      'has another algorithm beside its signature',
+      listOf(hex.replace(new RegExp(`${SHA_256}(?!.*${SHA_256})`), UNKNOWN)),
+      DAMAGED,
+    ],
+    ['has a signature of half a byte', listOf(`${hex.slice(0, bits)}04${hex.slice(bits + 2)}`), DAMAGED],
+  ])('that %s changes nothing, whomever it names, and stops a start', async (_, forged, message) => {
     writeFileSync(file('clients.crl'), forged);
     await expect(serve('require')).rejects.toMatchObject({
       code: 'ERR_CONFIG_INVALID',
-      message: expect.stringMatching(/the list of "CN=Clients CA" is not signed by the authority of this name/),
+      message: expect.stringMatching(message),
     });
     const tls = { certificate: 'a', key: 'b', clientCertificates: { ca: file('ca.crt'), crl: file('clients.crl') } };
     const found = await checkRevocationLists(parseConfig({ listen: [{ port: 8443, tls }], routes: [] }), Date.now());
-    expect(found.errors).toMatchObject([{ message: expect.stringContaining('is not signed by') }]);
+    expect(found.errors).toMatchObject([{ message: expect.stringMatching(message) }]);
     revoke(alice);
     await serve('require');
     const kept = await dial(bob);
