@@ -3,7 +3,7 @@ import { isAddressOrBlock } from '../http/address-block.ts';
 import { parseRoutePattern } from '../http/route-pattern.ts';
 import type { AnomaliesConfig, RateAnomalyConfig } from '../policy/anomaly-options.ts';
 import type { BansConfig, HoneypotConfig, JailConfig, JailsConfig } from '../policy/ban/options.ts';
-import type { Config } from './config.ts';
+import type { Config, PolicyConfig } from './config.ts';
 import type { BrokenRule } from './fields.ts';
 import { DURATION, measured, type Shape, section, textLike, whole } from './schema-parts.ts';
 
@@ -101,16 +101,33 @@ export const anomaliesSchema: z.ZodType<AnomaliesConfig | false> = z.union(
   { error: 'expected false or keys and values' },
 );
 
+const NOBODY_IS_BANNED = 'nobody is banned while bans.action is "log"; set it, for example to "refuse"';
+
+function isOnlyLogged({ bans }: Config): boolean {
+  return (bans?.action ?? 'log') === 'log';
+}
+
+/** Rules that say `ban`, where no ban comes of it. @param at Of the policy that they are of. */
+export function* checkBanRules(
+  { inspect }: PolicyConfig,
+  at: readonly PropertyKey[],
+  config: Config,
+): Generator<BrokenRule> {
+  for (const [index, { action }] of (inspect ? inspect.rules : []).entries()) {
+    if (action !== 'ban') continue;
+    const path = [...at, 'inspect', 'rules', index, 'action'];
+    if (isOnlyLogged(config)) yield { path, message: NOBODY_IS_BANNED };
+    else if (config.bans?.jails?.inspection === false)
+      yield { path, message: 'nobody is banned by a rule while bans.jails.inspection is false; leave that out' };
+  }
+}
+
 /** What is legal and will not do what was meant. */
 export function* checkBans(config: Config): Generator<BrokenRule> {
   const { bans, anomalies, trustedProxies = [], policy } = config;
   for (const [name, value] of Object.entries(anomalies || {})) {
     const isBan = value === 'ban' || (typeof value === 'object' && value.action === 'ban');
-    if (isBan && (bans?.action ?? 'log') === 'log')
-      yield {
-        path: ['anomalies', name],
-        message: 'nobody is banned while bans.action is "log"; set it, for example to "refuse"',
-      };
+    if (isBan && isOnlyLogged(config)) yield { path: ['anomalies', name], message: NOBODY_IS_BANNED };
   }
   if (!bans) return;
   const { action = 'log', allow = [], undeclaredProxies } = bans;

@@ -6,7 +6,7 @@ import { doubtfulEntries } from '../http/address-list.ts';
 import { doubtfulRules } from '../http/address-rules.ts';
 import { isLoopback, machineOf } from '../http/host-names.ts';
 import { checkBackendSessions } from './backend-sessions.ts';
-import { checkBans } from './bans.ts';
+import { checkBanRules, checkBans } from './bans.ts';
 import { broughtManager } from './brought-manager.ts';
 import { checkClientHeaders } from './client-headers.ts';
 import type { Config, PolicyConfig, RouteConfig, SessionConfig, UpstreamConfig } from './config.ts';
@@ -231,6 +231,7 @@ function* checkPolicy(
     };
   for (const { list, index, message } of doubtfulRules(policy.addresses ?? {}))
     yield { path: [...at, 'addresses', list, ...(index === undefined ? [] : [index])], message: `${of}: ${message}` };
+  yield* checkBanRules(policy, at, config);
   if (policy.limits)
     yield* checkLimits(
       policy.limits,

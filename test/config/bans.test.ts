@@ -64,3 +64,26 @@ describe('anomalies in a configuration', () => {
     expect(warnings({ anomalies: { rate: 'ban' }, bans })).not.toContain('anomalies.rate');
   });
 });
+
+describe('rules of inspection that ban', () => {
+  const rules = [
+    { name: 'one', in: 'query', match: '/a/' },
+    { name: 'two', in: 'query', match: '/b/', action: 'ban' },
+  ] as const;
+  const routes = [{ path: '/', redirect: '/a', policy: { inspect: { rules } } }];
+  const warnings = (bans: Config['bans']) =>
+    checkConfig(parseConfig({ routes, policy: { inspect: { rules } }, ...(bans && { bans }) }))
+      .filter(({ path }) => path.includes('inspect'))
+      .map(({ path, message }) => `${path}: ${message}`);
+
+  test('are warned of where nobody is banned', () => {
+    const why = 'nobody is banned while bans.action is "log"; set it, for example to "refuse"';
+    const paths = ['policy.inspect.rules[1].action', 'routes[0].policy.inspect.rules[1].action'];
+    expect(warnings(undefined).sort()).toEqual(paths.map(path => `${path}: ${why}`));
+    const bans = { action: 'refuse', undeclaredProxies: 'ban' } as const;
+    expect(warnings({ ...bans, jails: { inspection: false } }).sort()).toEqual(
+      paths.map(path => `${path}: nobody is banned by a rule while bans.jails.inspection is false; leave that out`),
+    );
+    expect(warnings(bans)).toEqual([]);
+  });
+});
