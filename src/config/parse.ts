@@ -36,7 +36,12 @@ export function parseConfig(source: unknown, locate: Locate = () => ({})): Confi
   }
   const result = configSchema.safeParse(document);
   for (const issue of result.error?.issues ?? []) report(issue, [], document, add);
-  for (const rule of brokenReferences(document)) add(rule.path, rule.message);
+  try {
+    for (const rule of brokenReferences(document)) add(rule.path, rule.message);
+  } catch (error) {
+    // What the schema has refused can be of any type, also one that cannot be made a text.
+    if (result.success) throw error;
+  }
   if (problems.length > 0) throw new ConfigError(problems.sort(byLine));
   return result.data!;
 }

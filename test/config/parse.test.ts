@@ -206,6 +206,10 @@ describe('what is not a document of keys and values', () => {
     ['nothing', null, 'expected keys and values, got nothing'],
     ['no argument', undefined, 'expected keys and values'],
     ['a list', [], 'expected keys and values, got a list'],
+    ['a symbol', { routes: [{ path: '/', methods: [Symbol('GET')] }] }, 'got Symbol(GET)'],
+    ['a symbol for a host', { routes: [{ path: '/', host: Symbol('a') }] }, 'got Symbol(a)'],
+    ['a symbol in a constraint', { constraints: [{ paths: [Symbol('a')] }] }, 'got Symbol(a)'],
+    ['what is no text', { constraints: [{ paths: Object.create(null) }] }, 'constraints[0].paths: expected'],
     ['a circle', itself, 'routes[0].application: holds itself'],
     [
       'a name of every object',
