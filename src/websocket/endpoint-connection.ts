@@ -1,4 +1,5 @@
 import type { Duplex } from 'node:stream';
+import type { Timer } from '../base/clock.ts';
 import { HoldfastError, toError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { FrameLimit } from '../policy/limits/frame-limit.ts';
@@ -136,8 +137,8 @@ export class EndpointConnection<Data = undefined>
   #abort: AbortController | undefined;
   #topics: Set<string> | undefined;
   #isReadingPaused = false;
-  /** The client has sent too much, and is not read for a while. */
-  #isHeld = false;
+  /** The client has sent too much, and is not read until then. */
+  #holdTimer: Timer | undefined;
   #isTimingOut = false;
   #lastRead: number;
   #lastWrite: number;
@@ -389,14 +390,14 @@ export class EndpointConnection<Data = undefined>
     this.#assembler?.reader.pause();
     pauseReads(this.#transport);
     if (this.#isHeld) return;
-    this.#isHeld = true;
-    clock.setTimeout(() => this.#endHold(), ms);
+    this.#holdTimer = clock.setTimeout(() => {
+      this.#holdTimer = undefined;
+      if (!this.#isReadingPaused) this.resumeReading();
+    }, ms);
   }
 
-  #endHold(): void {
-    if (!this.#isHeld) return;
-    this.#isHeld = false;
-    if (!this.#isReadingPaused) this.resumeReading();
+  get #isHeld(): boolean {
+    return this.#holdTimer !== undefined;
   }
 
   get wantsFragments(): boolean {
@@ -690,7 +691,8 @@ export class EndpointConnection<Data = undefined>
     this.#abort?.abort();
     // A paused socket would not see the peer's close frame or end. Not at once: our close frame goes first.
     const isHeldUp = this.#isHeldUp;
-    this.#isHeld = false;
+    this.#facts.frameLimit?.clock.clearTimeout(this.#holdTimer);
+    this.#holdTimer = undefined;
     this.#inflating?.leave();
     this.#assembler?.dropWaiting();
     if (isHeldUp) queueMicrotask(() => this.resumeReading());

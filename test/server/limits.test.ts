@@ -339,6 +339,39 @@ test('a place is free again when the handshake has led to nothing', async () => 
 
 describe.each(wires)('over %s', wire => {
   test.each(['/endpoint', '/relay'])(
+    'nothing waits for a client of %s that has gone before its time was over',
+    async path => {
+      const { url } = await echoBackend();
+      const policy = { limits: { messages: '1/h', whenExceeded: 'wait' } } as const;
+      const clock = new FakeClock();
+      const routes = [
+        { endpoint: defineEndpoint({ path: '/endpoint', onMessage: () => {} }), policy },
+        { path: '/relay', upstream: 'app', policy },
+      ];
+      const server = await WiredServer.start({ upstreams: { app: { servers: [url] } }, routes }, undefined, clock);
+      closing.push(() => server.close());
+      /** After ten minutes, in which the server has seen who is gone. */
+      const timers = async () => {
+        for (let i = 0; i < 60; i++) {
+          await clock.advance(10_000);
+          await sleep(5);
+        }
+        return clock.pending;
+      };
+      const leave = async (messages: number) => {
+        const client = await opened(server, wire, path);
+        for (let i = 0; i < messages; i++) client.send('one of too many');
+        await sleep(50);
+        client.terminate();
+      };
+      await leave(0);
+      const before = await timers();
+      for (let i = 0; i < 3; i++) await leave(10);
+      expect(await timers()).toBe(before);
+    },
+  );
+
+  test.each(['/endpoint', '/relay'])(
     'a client of %s that has gone while it had to wait leaves its place within three heartbeats',
     async path => {
       const { url } = await echoBackend();

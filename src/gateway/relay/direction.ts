@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import type { Duplex } from 'node:stream';
+import type { Timer } from '../../base/clock.ts';
 import { HoldfastError } from '../../base/errors.ts';
 import { CLOSE, DROP, type FrameLimit } from '../../policy/limits/frame-limit.ts';
 import { Backlog, isPlainSocket } from '../../websocket/backlog.ts';
@@ -97,6 +98,7 @@ export class RelayDirection implements FrameSink {
   readonly #answerer: FrameLimit | undefined;
   /** The source has sent too much, and is not read for a while. */
   #isHeld = false;
+  #holdTimer: Timer | undefined;
   /** The message that arrives is not passed on. */
   #isDropping = false;
   /** The target is not waited for: what it does not take at once is thrown away, with all that follows. */
@@ -225,11 +227,17 @@ export class RelayDirection implements FrameSink {
     pauseReads(this.#source);
     if (this.#isHeld) return;
     this.#isHeld = true;
-    this.#frameLimit!.clock.setTimeout(() => this.#endHold(), ms);
+    this.#holdTimer = this.#frameLimit!.clock.setTimeout(() => this.#endHold(), ms);
+  }
+
+  /** The source is gone: nothing more of it is waited for. */
+  leave(): void {
+    this.#frameLimit?.clock.clearTimeout(this.#holdTimer);
   }
 
   #endHold(): void {
     if (!this.#isHeld) return;
+    this.leave();
     this.#isHeld = false;
     this.heardAt = this.#wheel.now;
     const rest = this.#reader.takeRest();

@@ -264,6 +264,7 @@ export class Relay extends WheelEntry implements DirectionOwner {
     hearLastWords(socket);
     socket.on('end', () => this.#onEnd(peer));
     socket.on('close', () => {
+      incoming.leave();
       if (!incoming.isSourceDone && !peer.isHalfClosed) this.#lose(peer, 'connection lost');
       else if (incoming.isSourceDone) this.#endAfter(peer);
       this.#settleIfGone();
