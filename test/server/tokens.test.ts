@@ -285,11 +285,23 @@ test('check says of keys, secrets, group files and styles what a start would say
   const needed = { type: 'jwt', issuer: ISSUER, audience: AUDIENCE } as const;
   const asker = { type: 'introspection', endpoint: issuer.url, clientId: 'us' } as const;
   const good = { ...needed, jwksFile: write('jwks', JSON.stringify(await jwks(KEY))) };
-  expect(await checkSchemeFiles({ auth: { good, uri: { ...needed, jwksUri: 'http://127.0.0.1:1/' } } })).toEqual([]);
+  const pinned = { ...good, algorithms: ['RS256', 'ES256'] };
+  expect(
+    await checkSchemeFiles({ auth: { good, uri: { ...needed, jwksUri: 'http://127.0.0.1:1/' }, pinned } }),
+  ).toEqual([]);
   const broken: [string, NonNullable<Config['auth']>[string]][] = [
     ['secretFile', { ...needed, secretFile: write('short', 'short') }],
     ['jwksFile', { ...needed, jwksFile: write('page', '<html>') }],
     ['publicKeyFile', { ...needed, publicKeyFile: write('text', 'text') }],
+    ['jwksFile', { ...good, algorithms: ['RS256', 'EdDSA'] }],
+    [
+      'publicKeyFile',
+      {
+        ...needed,
+        algorithms: ['ES384'],
+        publicKeyFile: write('p256.pem', KEY.publicKey.export({ type: 'spki', format: 'pem' }) as string),
+      },
+    ],
     ['clientSecretFile', { ...asker, clientSecretFile: write('empty', '\n') }],
     ['groups', { ...good, groups: write('groups', 'staff: alice\nbob carol\n') }],
     ['page.style', { type: 'form', file: write('users', ''), page: { style: write('style.css', '</style>') } }],

@@ -27,10 +27,12 @@ const PRIVATE = ['d', 'p', 'q', 'dp', 'dq', 'qi', 'oth', 'k'];
 /**
  * The keys of a JSON Web Key Set (RFC 7517 §5). Symmetric keys and those of kinds that are not known are left out.
  *
+ * @param algorithms Those of tokens. Left out: a set that changes by itself, which may have others tomorrow.
  * @throws {TypeError} when it is not one, has more than 100 keys, or none that could be used, or a private one.
  */
-export function keySetOf(text: string): KeySet {
+export function keySetOf(text: string, algorithms?: readonly string[]): KeySet {
   const keys = publicKeysIn(text);
+  if (algorithms) mustVerify(keys.flatMap(algorithmsOfJwk), algorithms);
   const find = createLocalJWKSet({ keys } as JSONWebKeySet);
   return {
     id: JSON.stringify(keys),
@@ -80,9 +82,10 @@ function parseJson(text: string): unknown {
 /**
  * One public key, in PEM, or that of a certificate.
  *
- * @throws {TypeError} when it is none, a private one, or weaker than RSA of 2048 bits.
+ * @param algorithms Those of tokens.
+ * @throws {TypeError} when it is none, a private one, weaker than RSA of 2048 bits, or of another kind than these need.
  */
-export function publicKeyOf(pem: string): KeySet {
+export function publicKeyOf(pem: string, algorithms: readonly string[]): KeySet {
   if (/PRIVATE KEY-----/.test(pem))
     throw new TypeError(
       'it holds a private key, which belongs to nobody but the issuer; write the public one (openssl pkey -pubout)',
@@ -94,10 +97,28 @@ export function publicKeyOf(pem: string): KeySet {
     throw new TypeError('it is not a public key or certificate in PEM (-----BEGIN PUBLIC KEY-----)');
   }
   const possible = algorithmsOf(key);
+  mustVerify(possible, algorithms);
   return {
     id: key.export({ type: 'spki', format: 'pem' }) as string,
     keysFor: async ({ alg }) => (possible.includes(alg) ? [key] : []),
   };
+}
+
+/** Otherwise every token would be refused, and nothing would say why. */
+function mustVerify(possible: readonly string[], algorithms: readonly string[]): void {
+  if (possible.some(one => algorithms.includes(one))) return;
+  const instead = possible.length > 0 ? `; possible are ${[...new Set(possible)].join(', ')}` : '';
+  throw new TypeError(`no token that is signed by ${algorithms.join(', ')} can be verified with it${instead}`);
+}
+
+const WITH_RSA = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512'];
+const WITH_ED25519 = ['EdDSA', 'Ed25519'];
+const BY_JWK_CURVE: Readonly<Record<string, string>> = { 'P-256': 'ES256', 'P-384': 'ES384', 'P-521': 'ES512' };
+
+function algorithmsOfJwk({ kty, crv = '', alg }: JWK): readonly string[] {
+  if (alg !== undefined) return [alg];
+  if (kty === 'RSA') return WITH_RSA;
+  return kty === 'EC' ? [BY_JWK_CURVE[crv] ?? []].flat() : WITH_ED25519;
 }
 
 const BY_CURVE: Readonly<Record<string, string>> = { prime256v1: 'ES256', secp384r1: 'ES384', secp521r1: 'ES512' };
@@ -105,12 +126,12 @@ const BY_CURVE: Readonly<Record<string, string>> = { prime256v1: 'ES256', secp38
 function algorithmsOf({ asymmetricKeyType: type, asymmetricKeyDetails: details }: KeyObject): readonly string[] {
   const byCurve = BY_CURVE[details?.namedCurve ?? ''];
   if (type === 'ec' && byCurve !== undefined) return [byCurve];
-  if (type === 'ed25519') return ['EdDSA', 'Ed25519'];
+  if (type === 'ed25519') return WITH_ED25519;
   if (type !== 'rsa')
     throw new TypeError(`it is a key of the kind ${type}; RSA, EC (P-256, P-384, P-521) and Ed25519 are known`);
   if ((details?.modulusLength ?? 0) < 2048)
     throw new TypeError(`its RSA key has ${details?.modulusLength} bits; 2048 is the least (RFC 7518 §3.3)`);
-  return ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512'];
+  return WITH_RSA;
 }
 
 /**
