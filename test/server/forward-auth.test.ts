@@ -120,6 +120,20 @@ describe.each(wires)('over %s', wire => {
     expect(JSON.stringify(asked[0]!.headers)).not.toContain('root');
   });
 
+  test('a header of a client is not taken for one of the service where a constraint lets users of another scheme in', async () => {
+    const key = { type: 'function', authenticate: () => ({ name: 'bob' }) } as const;
+    const sso = { type: 'forward', url: url(), copyHeaders: ['X-Tenant'] } as const;
+    const served = await start({}, { auth: { sso, key }, constraints: [{ paths: ['/app/key/*'], auth: 'key' }] });
+    for (const path of ['/app/key/x', '/app/x'])
+      await ask(served, wire, { path, headers: { ...ALICE, 'X-Tenant': 'evil', X_Tenant: 'evil' } });
+    expect(asked.length).toBe(1);
+    expect(backend.requests.map(request => /^X-Forwarded-User: (\w+)\r$/m.exec(request)?.[1])).toEqual([
+      'bob',
+      'alice',
+    ]);
+    expect(backend.requests.join('')).not.toContain('evil');
+  });
+
   test('the service gets the request without its body, in the names of nginx, Traefik and oauth2-proxy', async () => {
     const served = await start();
     const body = 'x'.repeat(1_000);

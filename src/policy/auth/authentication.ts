@@ -50,7 +50,7 @@ export class Authentication {
   readonly #options: AuthenticationOptions;
   /** One of each is needed. */
   readonly #roles: readonly ReadonlySet<string>[];
-  readonly #also: readonly ReadonlySet<string>[];
+  readonly #others: readonly Authentication[];
   readonly #joined = new Map<Authentication, Authentication>();
   readonly #elsewhere = new Map<SignInPlace | undefined, Authentication>();
   readonly #byRequest: readonly RequestScheme[];
@@ -59,16 +59,18 @@ export class Authentication {
   readonly #security: SecurityEvents;
   readonly #route: string;
 
-  /** @param also What others that hold as well ask for. */
-  constructor(options: AuthenticationOptions, also: readonly ReadonlySet<string>[] = []) {
+  /** @param others Hold as well: what they ask for is asked for here, too. */
+  constructor(options: AuthenticationOptions, others: readonly Authentication[] = []) {
     const { schemes, roles, place, security, route } = options;
     this.#options = options;
     this.schemes = schemes;
-    this.#also = also;
-    this.#roles = roles === undefined || roles.includes(VALID_USER) ? also : [new Set(roles), ...also];
+    this.#others = others;
+    const own = roles === undefined || roles.includes(VALID_USER) ? [] : [new Set(roles)];
+    this.#roles = [...own, ...others.flatMap(other => other.#roles)];
     this.#byRequest = schemes.filter(scheme => scheme.isShownByRequest);
     this.#bySession = schemes.filter(scheme => !scheme.isShownByRequest);
-    this.takenPlaces = this.#byRequest.flatMap(scheme => (scheme.passCredentials ? [] : scheme.places));
+    const ownPlaces = this.#byRequest.flatMap(scheme => (scheme.passCredentials ? [] : scheme.places));
+    this.takenPlaces = [...ownPlaces, ...others.flatMap(other => other.takenPlaces.filter(isOfScheme))];
     this.#place = place;
     this.#security = security;
     this.#route = route;
@@ -77,13 +79,13 @@ export class Authentication {
   /** The same schemes, for users who have the roles that another asks for as well. */
   also(other: Authentication | undefined): Authentication {
     if (!other || other === this) return this;
-    return getOrInsert(this.#joined, other, () => new Authentication(this.#options, [...this.#also, ...other.#roles]));
+    return getOrInsert(this.#joined, other, () => new Authentication(this.#options, [...this.#others, other]));
   }
 
   /** The same for a route whose sessions are elsewhere: there its users sign in. */
   at(place: SignInPlace | undefined): Authentication {
     if (place === this.#place) return this;
-    return getOrInsert(this.#elsewhere, place, () => new Authentication({ ...this.#options, place }, this.#also));
+    return getOrInsert(this.#elsewhere, place, () => new Authentication({ ...this.#options, place }, this.#others));
   }
 
   /** Cookies that the client gets with its answer, from what has found this user. */
@@ -257,6 +259,11 @@ export class Authentication {
     const lines = challenges.flatMap(({ header }) => header ?? []);
     return lines.length > 0 ? { 'WWW-Authenticate': lines } : {};
   }
+}
+
+/** What a scheme says to backends there, no client may say, whoever lets it in. */
+function isOfScheme(place: CredentialPlace): boolean {
+  return place.kind === 'header' && place.inAnySpelling === true;
 }
 
 const NOTHING_SHOWN: Shown = { principal: undefined };
