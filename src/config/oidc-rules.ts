@@ -68,9 +68,16 @@ export function* brokenProviders(config: Fields): Generator<BrokenRule> {
 }
 
 /** What is legal, and does not do what was meant. */
-export function* checkOidc({ auth = {} }: Pick<Config, 'auth'>): Generator<BrokenRule> {
+export function* checkOidc({ auth = {}, listen = [], trustedProxies = [] }: Config): Generator<BrokenRule> {
+  const isPlain = trustedProxies.length === 0 && !listen.some(({ tls }) => tls);
   for (const [name, scheme] of Object.entries(auth)) {
     if (scheme.type !== 'oidc') continue;
+    if (scheme.responseMode === 'form_post' && isPlain)
+      yield {
+        path: ['auth', name, 'responseMode'],
+        message:
+          'nobody can sign in: a form of another site brings only cookies that are Secure, and no listener has tls, and no trusted proxy could speak it for us',
+      };
     const isOffline = scheme.scopes?.includes('offline_access') ?? false;
     if (scheme.lifetime === 'tokens' && !isOffline)
       yield {
