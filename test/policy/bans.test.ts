@@ -274,7 +274,12 @@ describe('bans by hand', () => {
     ['10.0.0.1', {}, /never banned/],
     ['192.0.2.1', { for: '31d' }, /at most 30d/],
     ['192.0.2.1', { for: 0 }, /more than 0/],
-  ])('of %s with %j are refused', async (address, options, message) => {
+    ['192.0.2.1', { for: Symbol('1h') as never }, /"for" is a number or a string, not a symbol/],
+    ['192.0.2.1', { reason: 10n as never }, /"reason" is a string, not a bigint/],
+    ['192.0.2.1', { reason: () => {} } as never, /"reason" is a string, not a function/],
+    ['192.0.2.1', { until: '1h' } as never, /unknown option "until"/],
+    ['192.0.2.1', null as never, /options are an object, not null/],
+  ])('of %s with %o are refused', async (address, options, message) => {
     const bans = await bansOf();
     await expect(bans.add(address, options)).rejects.toThrow(message);
     expect(bans.list()).toEqual([]);

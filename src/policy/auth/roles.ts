@@ -91,9 +91,12 @@ export class RoleSource {
 
   #asked(rolesOf: NonNullable<RolesOptions['rolesOf']>, name: string, claims: KnownUser['claims']): readonly string[] {
     try {
-      const roles = rolesOf({ name, claims: claims ?? {} });
+      const roles: unknown = rolesOf({ name, claims: claims ?? {} });
       if (Array.isArray(roles) && roles.every(role => typeof role === 'string')) return roles;
-      throw new TypeError('"rolesOf" returns a list of texts');
+      if (!(roles instanceof Promise)) throw new TypeError('"rolesOf" returns a list of texts');
+      // Nobody waits for it: what it rejects with must not end the process.
+      roles.catch(() => {});
+      throw new TypeError('"rolesOf" returns a list of texts at once, not a promise');
     } catch (error) {
       this.#logger.error({ event: 'roles-failed', scheme: this.#scheme, err: error }, 'a function gave no roles');
       return [];

@@ -1,6 +1,7 @@
 import type { Clock, Timer } from '../../base/clock.ts';
 import { type Duration, parseDuration } from '../../base/duration.ts';
 import type { Logger } from '../../base/logger.ts';
+import { checkOptions, type OptionNames } from '../../base/options.ts';
 import { RecentMap } from '../../base/recent-map.ts';
 import { parseAddressBlock } from '../../http/address-block.ts';
 import { type AddressList, createAddressList } from '../../http/address-list.ts';
@@ -53,6 +54,8 @@ export interface AddBanOptions {
   /** For the log and for `list`. */
   readonly reason?: string;
 }
+
+const ADD_BAN_OPTIONS: OptionNames<AddBanOptions> = { for: 'measure', reason: 'text' };
 
 /** What whoever administers a server may do with bans. */
 export interface BanControl {
@@ -153,10 +156,12 @@ export class Bans implements BanControl {
    *
    * @param address An IPv4 address, or an IPv6 address, which stands for its /64.
    * @returns when every process has been told.
-   * @throws {TypeError} when it is no address, or one that is never banned; when 50,000 bans that were made by hand hold.
+   * @throws {TypeError} when it is no address, or one that is never banned; for wrong options; when 50,000 bans that were made by hand hold.
    * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE when the others could not be told; it holds in this process.
    */
-  async add(address: string, { for: time = '1h', reason = 'added by hand' }: AddBanOptions = {}): Promise<Ban> {
+  async add(address: string, options: AddBanOptions = {}): Promise<Ban> {
+    checkOptions('bans.add', options, ADD_BAN_OPTIONS);
+    const { for: time = '1h', reason = 'added by hand' } = options;
     const client = clientOf(address);
     const ms = parseDuration(time);
     if (!(ms > 0 && ms <= LONGEST_BAN_MS))

@@ -97,6 +97,21 @@ describe('the roles of a user', () => {
     expect(log.all.map(({ fields }) => fields.event)).toEqual(['roles-failed', 'roles-failed']);
   });
 
+  test('by a function that answers by a promise are none, and one that rejects ends no process', async () => {
+    const unhandled: unknown[] = [];
+    const note = (error: unknown) => void unhandled.push(error);
+    process.on('unhandledRejection', note);
+    const log = new Lines();
+    const later = async () => {
+      throw new Error('the directory is away');
+    };
+    expect(rolesOf({ roles: { user: ['alice'] }, rolesOf: later as never }, { name: 'alice' }, log)).toEqual(['user']);
+    await new Promise(setImmediate);
+    process.off('unhandledRejection', note);
+    expect(unhandled).toEqual([]);
+    expect(String(log.all[0]!.fields.err)).toContain('not a promise');
+  });
+
   test('are at most 256, of 256 characters', () => {
     const groups = Array.from({ length: 1_000 }, (_, i) => `g${i}`);
     expect(rolesOf({}, { name: 'alice', groups: ['x'.repeat(257), ...groups] })).toEqual(groups.slice(0, 256));
