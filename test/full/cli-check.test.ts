@@ -207,17 +207,23 @@ describe('holdfast check', () => {
     write('groups', 'alice bob\n');
     write('tls.crt', 'text');
     write('tls.key', 'text');
+    write('short', 'short');
     write(
       'holdfast.yaml',
       [
         'listen: [{ port: 0, tls: { certificate: tls.crt, key: tls.key } }]',
         'auth: { login: { type: session, groups: groups } }',
-        'routes: [{ path: /, redirect: /a }]',
+        'session: { keyFiles: [short] }',
+        'routes: [{ mount: /app, application: { session: { keyFiles: [short] }, routes: [{ path: /, redirect: /a }] } }]',
         '',
       ].join('\n'),
     );
     const { code, stdout } = await runHoldfast(['check'], { cwd });
     expect(code).toBe(1);
+    expect(stdout).toMatch(/^holdfast\.yaml:3: session\.keyFiles\[0\]: .* does not hold a key; /m);
+    expect(stdout).toMatch(
+      /^holdfast\.yaml:4: routes\[0\]\.application\.session\.keyFiles\[0\]: .* does not hold a key; /m,
+    );
     expect(stdout).toMatch(/^holdfast\.yaml:1: listen\[0\]\.tls\.key: the certificate .* cannot be used: /m);
     expect(stdout).toMatch(/^holdfast\.yaml:2: auth\.login\.groups: .* cannot be used: line 1 names no group; /m);
   });

@@ -7,6 +7,7 @@ import { readConfig } from '../../config/load.ts';
 import { checkAllOrNone } from '../../server/assembly/all-or-none.ts';
 import { checkConstraints } from '../../server/assembly/check-constraints.ts';
 import { checkHandlers } from '../../server/assembly/check-handlers.ts';
+import { checkKeyFiles } from '../../server/assembly/check-key-files.ts';
 import { checkPasswordFiles } from '../../server/assembly/check-password-files.ts';
 import { checkSchemeFiles } from '../../server/assembly/check-scheme-files.ts';
 import { checkStricterRoutes } from '../../server/assembly/stricter-routes.ts';
@@ -24,8 +25,8 @@ export const check: Command = {
       const { config, locate } = await readConfig(file);
       const passwords = await checkPasswordFiles(config);
       const lists = await checkRevocationLists(config, Date.now());
-      const certificates = await checkCertificates(config);
-      const read = [...(await checkHandlers(config)), ...(await checkSchemeFiles(config)), ...certificates];
+      const keys = [...(await checkCertificates(config)), ...(await checkKeyFiles(config))];
+      const read = [...(await checkHandlers(config)), ...(await checkSchemeFiles(config)), ...keys];
       const faults = [...read, ...passwords.faults, ...lists.errors];
       const errors = [...(await checkFiles(config, locate)), ...toProblems(faults, locate)].sort(byLine);
       const ofUsers = [...checkConstraints(config), ...checkAllOrNone(config)];

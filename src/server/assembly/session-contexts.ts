@@ -178,10 +178,18 @@ function toOptions(config: SessionConfig): Options {
   };
 }
 
+const KEY_REMEDY = 'write at least 32 random bytes into it, for example with: openssl rand -base64 32';
+
 async function readKeyFile(path: string): Promise<Uint8Array[]> {
-  const remedy = 'write at least 32 random bytes into it, for example with: openssl rand -base64 32';
   const where = 'session.keyFiles';
-  const keys = keysInNamedFile(await readNamedFile(path, where, remedy));
-  if (keys.every(({ length }) => length >= MIN_KEY_BYTES)) return keys;
-  throw new HoldfastError('ERR_CONFIG_INVALID', `${where}: ${path} does not hold a key; ${remedy}`);
+  const content = await readNamedFile(path, where, KEY_REMEDY);
+  const problem = keyFileProblem(content, path);
+  if (problem !== undefined) throw new HoldfastError('ERR_CONFIG_INVALID', `${where}: ${problem}`);
+  return keysInNamedFile(content);
+}
+
+/** Why no key can be read from a file; undefined when one can. */
+export function keyFileProblem(content: Buffer, path: string): string | undefined {
+  const isKey = keysInNamedFile(content).every(({ length }) => length >= MIN_KEY_BYTES);
+  return isKey ? undefined : `${path} does not hold a key; ${KEY_REMEDY}`;
 }
