@@ -64,12 +64,12 @@ function clientHello(): Promise<Buffer> {
   });
 }
 
-/** Sends this and waits until the server has had enough of it. */
-async function halfOpen(socket: Socket, bytes: Buffer): Promise<void> {
+/** Sends this and waits until the server has had enough of it, and then for a while. */
+async function halfOpen(socket: Socket, bytes: Buffer, pauseMs: number): Promise<void> {
   socket.resume().write(bytes);
   await new Promise(resolve => socket.once('close', resolve));
   count('closed');
-  await new Promise(resolve => setTimeout(resolve, 500));
+  await new Promise(resolve => setTimeout(resolve, pauseMs));
 }
 
 /** So many do it again and again, with numbers that go up, until all is over or they have had `end`. */
@@ -123,12 +123,13 @@ const many = (text: Buffer) => Buffer.concat(Array.from({ length: 1_000 }, () =>
 
 const ATTACKS: Readonly<Record<AttackName, () => Promise<unknown>>> = {
   addresses: () => crowd(32, async i => count(await answers(proxied(addressOf(i)), GET + LAST)), 10_000),
-  // TLS handshakes that are begun, by thousands and by one, of which each is kept for as long as the server bears it.
+  // TLS handshakes that are begun, by thousands and by one, of which each is kept for as long as the server bears it: for
+  // all of the thousands there is room only when some are away, and the one is over its limit all the time.
   hellos: async () => {
     const hello = await clientHello();
     await Promise.all([
-      crowd(1_200, i => halfOpen(proxied(addressOf(i), ports.secureProxy), hello)),
-      crowd(300, () => halfOpen(direct('127.0.0.69', ports.secure), hello)),
+      crowd(2_000, i => halfOpen(proxied(addressOf(i), ports.secureProxy), hello, 3_000)),
+      crowd(300, () => halfOpen(direct('127.0.0.69', ports.secure), hello, 500)),
     ]);
   },
   handshakes: () =>
