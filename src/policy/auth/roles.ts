@@ -83,10 +83,12 @@ export class RoleSource {
     const inClaims = rolesClaim === undefined ? [] : groupsIn(claims, rolesClaim);
     const named = groups.length + inClaims.length === 0 ? NO_NAMES : new Set([...groups, ...inClaims]);
     const inFile = this.#file?.value.get(name) ?? NO_NAMES;
-    const roles = new Set(this.#rules ? undefined : [...named, ...inFile]);
-    for (const { role, takes } of this.#rules ?? []) if (takes(name, named, inFile)) roles.add(role);
-    if (rolesOf) for (const role of this.#asked(rolesOf, name, claims)) roles.add(role);
-    return [...roles].filter(role => role !== '' && role.length <= MAX_ROLE_LENGTH).slice(0, MAX_ROLES);
+    const roles: string[] = this.#rules ? [] : [...named, ...inFile];
+    for (const { role, takes } of this.#rules ?? []) if (takes(name, named, inFile)) roles.push(role);
+    if (rolesOf) roles.push(...this.#asked(rolesOf, name, claims));
+    // Of most users nothing is to be left out.
+    if (roles.length < 2 && roles.every(isRole)) return roles;
+    return [...new Set(roles)].filter(isRole).slice(0, MAX_ROLES);
   }
 
   #asked(rolesOf: NonNullable<RolesOptions['rolesOf']>, name: string, claims: KnownUser['claims']): readonly string[] {
@@ -102,6 +104,10 @@ export class RoleSource {
       return [];
     }
   }
+}
+
+function isRole(role: string): boolean {
+  return role !== '' && role.length <= MAX_ROLE_LENGTH;
 }
 
 /** The same object when nothing has changed. */

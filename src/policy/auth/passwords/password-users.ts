@@ -55,6 +55,7 @@ export class PasswordUsers {
   readonly #options: PasswordUsersOptions;
   readonly #file: WatchedFile<Users>;
   readonly #key = randomBytes(32).toString('base64');
+  readonly #textKey = randomBytes(32).toString('base64');
   /** What `passwordOf` has said: it is asked with each request. */
   readonly #names = new WeakMap<PasswordHash, string>();
   readonly #remembered = new RecentMap<string, Remembered>(MOST_REMEMBERED);
@@ -143,13 +144,17 @@ export class PasswordUsers {
    * so without a comparison. Undefined otherwise.
    */
   recall(text: string): string | undefined {
-    const read = this.#texts.get(this.#digestOf('text', '', text));
+    const read = this.#texts.get(this.#textDigestOf(text));
     return read && this.#isRemembered(read.user, read.digest) ? read.user : undefined;
+  }
+
+  #textDigestOf(text: string): string {
+    return digestOf('sha256', this.#textKey + text, 'base64url');
   }
 
   /** For `recall`: this text has shown a login that was right. */
   keepText(text: string, user: string, password: string): void {
-    this.#texts.set(this.#digestOf('text', '', text), { user, digest: this.#digestOf('shown', user, password) });
+    this.#texts.set(this.#textDigestOf(text), { user, digest: this.#digestOf('shown', user, password) });
   }
 
   async #compare(user: string, password: string, digest: string, address: string): Promise<Login> {
@@ -193,7 +198,7 @@ export class PasswordUsers {
    * Made with each request, hence in one call and not as an HMAC, which costs seven times as much. Nobody sees one as a
    * whole, to make a longer one of it; and how long it takes to compare two tells nothing to who cannot make them.
    */
-  #digestOf(purpose: 'shown' | 'text' | 'of-file', user: string, text: string): string {
+  #digestOf(purpose: 'shown' | 'of-file', user: string, text: string): string {
     return digestOf('sha256', `${this.#key}${purpose}\0${user}\0${text}`, 'base64url');
   }
 
