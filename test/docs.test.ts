@@ -171,9 +171,7 @@ test('the titles of tests are read as they stand in a source', () => {
   expect(testTitles(source).map(titles => titles.join(' > '))).toEqual([
     "it's one",
     'two %s',
-    // biome-ignore lint/suspicious/noTemplateCurlyInString: as it stands in the source.
     'three ${name}',
-    // biome-ignore lint/suspicious/noTemplateCurlyInString: as it stands in the source.
     'four > over ${wire}',
     'four > five > six',
     'nine',

@@ -21,3 +21,15 @@ export const NOTHING: Fields = {};
 export function fields(value: unknown): Fields {
   return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Fields) : NOTHING;
 }
+
+/** What keys and values are written as: no object of a class, which may have parts that are nobody's business. */
+export function isPlain(value: unknown): value is object {
+  if (typeof value !== 'object' || value === null) return false;
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return prototype === null || prototype === Object.prototype;
+}
+
+/** Is a key at the top of a document left out? There may be anchors. */
+export function isExtension(key: string): boolean {
+  return key.startsWith('x-');
+}

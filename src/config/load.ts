@@ -1,12 +1,12 @@
 import { existsSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import { dirname, extname, relative, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { Config } from './config.ts';
-import { ConfigError } from './config-error.ts';
+import { ConfigError, type ConfigProblem } from './config-error.ts';
+import { isAbout, unquoted, withNumbers, withoutValues } from './environment.ts';
+import { type Document, readDocument } from './include.ts';
 import { mapPaths } from './named-paths.ts';
 import { type Locate, parseConfig } from './parse.ts';
-import { readSource } from './source.ts';
 
 /** The names looked for in the working directory when no file is named, in this order. */
 export const DEFAULT_CONFIG_FILES = ['holdfast.config.ts', 'holdfast.yaml', 'holdfast.yml', 'holdfast.json'] as const;
@@ -36,39 +36,62 @@ export async function loadConfig(file: string): Promise<Config> {
   return (await readConfig(file)).config;
 }
 
+/** A configuration that was read, and what is needed to speak of it. */
+export interface ReadConfig {
+  readonly config: Config;
+  readonly locate: Locate;
+  /** The same problem without values of variables of the environment. */
+  hide(problem: ConfigProblem): ConfigProblem;
+}
+
 /** The same as `loadConfig`, with the places of the values: for what judges the configuration after it was read. */
-export async function readConfig(file: string): Promise<{ config: Config; locate: Locate }> {
+export async function readConfig(file: string): Promise<ReadConfig> {
   const path = resolve(file);
   const shown = relative(process.cwd(), path) || path;
   if (!existsSync(path)) {
     const message = `there is no such file; name another with --config`;
     throw new ConfigError([{ path: '', message, file: shown }], 'ERR_CONFIG_NOT_FOUND');
   }
-  const { config, locate } = await read(path, shown);
-  return { config: withAbsolutePaths(config, dirname(path)), locate };
+  const read = await readAny(path, shown);
+  return { ...read, config: withAbsolutePaths(read.config, path, read.locate) };
 }
 
-async function read(path: string, shown: string): Promise<{ config: Config; locate: Locate }> {
+async function readAny(path: string, shown: string): Promise<ReadConfig> {
   switch (extname(path)) {
     case '.yaml':
     case '.yml':
-    case '.json': {
-      const format = path.endsWith('.json') ? 'json' : 'yaml';
-      const { document, locate } = readSource(await readFile(path, 'utf8'), format, shown);
-      return { config: parseConfig(document, locate), locate };
-    }
+    case '.json':
+      return fromDocument(await readDocument(path));
     case '.ts':
     case '.mts':
     case '.js':
     case '.mjs': {
       const locate = () => ({ file: shown });
-      return { config: parseConfig(await importDefault(path, shown), locate), locate };
+      return { config: parseConfig(await importDefault(path, shown), locate), locate, hide: problem => problem };
     }
     default: {
       const message = 'not a configuration file; its name ends in .yaml, .yml, .json, .ts, .mts, .js or .mjs';
       throw new ConfigError([{ path: '', message, file: shown }]);
     }
   }
+}
+
+/** A text from the environment that cannot be text where it stands, and looks like a number, is one. */
+function fromDocument({ document, locate, replaced }: Document): ReadConfig {
+  const hide = (problem: ConfigProblem) => withoutValues(problem, replaced);
+  const parse = (from: unknown) => {
+    try {
+      return { config: parseConfig(from, locate), problems: [] };
+    } catch (error) {
+      if (error instanceof ConfigError) return { problems: error.problems };
+      throw error;
+    }
+  };
+  let { config, problems } = parse(document);
+  const numbers = replaced.filter(one => unquoted(one.text) !== undefined && problems.some(of => isAbout(of, one)));
+  if (numbers.length > 0) ({ config, problems } = parse(withNumbers(document, numbers)));
+  if (!config) throw new ConfigError(problems.map(hide));
+  return { config, locate, hide };
 }
 
 async function importDefault(path: string, shown: string): Promise<unknown> {
@@ -84,10 +107,11 @@ async function importDefault(path: string, shown: string): Promise<unknown> {
   throw new ConfigError([{ path: '', message, file: shown }]);
 }
 
-/** The same configuration with every path in it resolved against `folder`. */
-function withAbsolutePaths(config: Config, folder: string): Config {
-  return mapPaths({ ...config, dataFolder: config.dataFolder ?? '.holdfast' }, (text, kind) => {
+/** The same configuration with every path in it resolved against the folder of the file in which it stands. */
+function withAbsolutePaths(config: Config, main: string, locate: Locate): Config {
+  return mapPaths({ ...config, dataFolder: config.dataFolder ?? '.holdfast' }, (text, kind, at) => {
     const prefix = kind === 'lmdb:' || kind === 'unix:' ? kind : '';
+    const folder = dirname(resolve(locate(at).file ?? main));
     return text.startsWith(prefix) ? prefix + resolve(folder, text.slice(prefix.length)) : text;
   });
 }

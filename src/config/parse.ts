@@ -2,6 +2,7 @@ import type * as z from 'zod';
 import { nearestName } from '../base/nearest-name.ts';
 import type { Config } from './config.ts';
 import { byLine, ConfigError, type ConfigProblem, formatPath } from './config-error.ts';
+import { isExtension, isPlain } from './fields.ts';
 import { brokenReferences } from './references.ts';
 import { configSchema } from './schema.ts';
 import { kindOf } from './schema-parts.ts';
@@ -51,10 +52,6 @@ function withoutExtensions(document: unknown): unknown {
   return Object.fromEntries(Object.entries(document).filter(([key]) => !isExtension(key)));
 }
 
-function isExtension(key: string): boolean {
-  return key.startsWith('x-');
-}
-
 /** The path of a list or of keys and values that stand inside themselves; undefined when there are none. */
 function circleIn(
   value: unknown,
@@ -68,13 +65,6 @@ function circleIn(
     if (circle) return circle;
   }
   return undefined;
-}
-
-/** What keys and values are written as: no object of a class, which may have parts that are nobody's business. */
-function isPlain(value: unknown): value is object {
-  if (typeof value !== 'object' || value === null) return false;
-  const prototype: unknown = Object.getPrototypeOf(value);
-  return prototype === null || prototype === Object.prototype;
 }
 
 type Issue = z.core.$ZodIssue;

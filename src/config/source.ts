@@ -47,6 +47,10 @@ export function readSource(source: string, format: 'yaml' | 'json', file: string
     const faults = jsonFaults(parsed, text);
     return faults.length > 0 ? fail(faults) : { document, locate };
   }
+  // What is wrong behind it follows from it.
+  const variable = parsed.errors.find(({ pos }) => text.startsWith('${', pos[0] - 1));
+  if (variable)
+    return fail([{ offset: variable.pos[0] - 1, message: 'a variable between [ ] or { } needs quotes: "${NAME}"' }]);
   const grammar = parsed.errors.map(error => grammarFault(error, text));
   const faults = [...grammar, ...yamlFaults(parsed, text)];
   if (faults.length > 0) fail(faults);

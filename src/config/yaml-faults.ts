@@ -100,7 +100,7 @@ function tagFault(node: Node): string | undefined {
       ? undefined
       : `${JSON.stringify(String(node.source ?? value))} is not what the tag "${short}" says; correct one of the two`;
   }
-  const environment = /env/i.test(tag) ? ', and a configuration in TypeScript can read the environment' : '';
+  const environment = /env/i.test(tag) ? ', or ${NAME} for a variable of the environment' : '';
   return `the tag "${short}" is not understood; write the value itself${environment}; put quotes around text that begins with "!"`;
 }
 

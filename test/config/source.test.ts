@@ -54,6 +54,8 @@ describe('what YAML reads as something else than text is an error with its place
     ['path: {id}', '1:7', /a key has no value; put quotes around/],
     ['path: {/a/b, /c}', '1:7', QUOTES],
     ['path: /a: b', '1:7', QUOTES],
+    ['listen: [{ port: ${PORT} }]', '1:18', /a variable between \[ \] or \{ \} needs quotes: "\$\{NAME\}"$/],
+    ['a: [${A}, ${B}]', '1:5', /a variable between/],
     ['a:\n\tb: 1', '2:1', /tabs.*use spaces/],
     ['\ta: 1', '1:1', /tabs.*use spaces/],
     // Keys that are one key of an object.

@@ -22,7 +22,7 @@ export const check: Command = {
   async run({ config: named, strict }) {
     const file = configFile(named);
     try {
-      const { config, locate } = await readConfig(file);
+      const { config, locate, hide } = await readConfig(file);
       const passwords = await checkPasswordFiles(config);
       const lists = await checkRevocationLists(config, Date.now());
       const keys = [...(await checkCertificates(config)), ...(await checkKeyFiles(config))];
@@ -32,9 +32,9 @@ export const check: Command = {
       const ofUsers = [...checkConstraints(config), ...checkAllOrNone(config)];
       const doubts = [...checkStricterRoutes(config), ...ofUsers, ...passwords.warnings, ...lists.warnings];
       const warnings = [...checkConfig(config, locate), ...toProblems(doubts, locate)];
-      for (const problem of errors) console.log(formatProblem(problem));
+      for (const problem of errors) console.log(formatProblem(hide(problem)));
       for (const problem of warnings.sort(byLine))
-        console.log(formatProblem({ ...problem, message: `warning: ${problem.message}` }));
+        console.log(formatProblem(hide({ ...problem, message: `warning: ${problem.message}` })));
       console.log(summary(file, errors.length, warnings.length));
       return errors.length > 0 || (strict && warnings.length > 0) ? 1 : 0;
     } catch (error) {
