@@ -7,10 +7,11 @@ import { posix } from 'node:path';
 const root = new URL('..', import.meta.url);
 const TABLE = /(<!-- generated: (\S+) (\w+)( and inherited)? -->\n)[\s\S]*?(<!-- \/generated -->)/g;
 const EXAMPLE = /^```(\w+)\n((?:\/\/|#) (examples\/\S+)\n)[\s\S]*?^```$/gm;
-const MEMBER =
+/** A member of an interface: its comment, name, `?`, and the rest. */
+export const MEMBER =
   /^ {2}(?:\/\*\*((?:(?!\*\/)[\s\S])*)\*\/\n {2})?(?:readonly )?(\w+)(\??)(?:<.*>)?(:|\()((?:.|\n {3,}|\n {2}[)}])*?);$/gm;
 
-function oneLine(text: string): string {
+export function oneLine(text: string): string {
   return text.replace(/\s+/g, ' ').trim();
 }
 
@@ -39,9 +40,7 @@ function rowsOf(file: string, name: string, withInherited: boolean): string[] {
   const hasOptional = /^ {2}\w+\?/m.test(body);
   const own = [...body.matchAll(MEMBER)].map(([, comment = '', key, optional, kind, rest]) => {
     const type = oneLine(`${kind === '(' ? '(' : ''}${rest!.replace(/\/\*\*.*?\*\//g, '')}`).replaceAll('|', '\\|');
-    // Examples are for editors: a cell has no room for them.
-    const [prose = ''] = comment.split(/^\s*\* @example$/m);
-    const text = oneLine(prose.replace(/^\s*\* ?/gm, ' '))
+    const text = proseOf(comment)
       .replace(/@throws \{(\w+)\}/g, 'Throws `$1`')
       .replace(/@param (\w+)/g, '`$1`:')
       .replaceAll('@returns', 'Returns')
@@ -53,6 +52,12 @@ function rowsOf(file: string, name: string, withInherited: boolean): string[] {
   const rows = [...own, ...rowsOf(posix.join(posix.dirname(file), from), base, true)];
   const isRequired = (row: string) => row.includes('` (required) |');
   return [...rows.filter(isRequired), ...rows.filter(row => !isRequired(row))];
+}
+
+/** What a doc comment says, without its examples: those are for editors, and a cell has no room for them. */
+export function proseOf(comment: string): string {
+  const [prose = ''] = comment.split(/^\s*\* @example$/m);
+  return oneLine(prose.replace(/^\s*\* ?/gm, ' '));
 }
 
 /** The page with its tables and examples as the code has them now. */

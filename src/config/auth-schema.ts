@@ -119,7 +119,8 @@ const copiedHeader = textLike(
   'not a header that backends can get from a service: it is of the connection, of the body, or set by us',
 );
 
-const SCHEMES: { [T in AuthConfig['type']]: z.ZodType<Extract<AuthConfig, { type: T }>> } = {
+/** By its type. */
+export const SCHEMES: { [T in AuthConfig['type']]: z.ZodType<Extract<AuthConfig, { type: T }>> } = {
   session: section<SessionAuthConfig>('auth of the type "session"', {
     ...roles,
     type: z.literal('session'),

@@ -29,7 +29,7 @@ export function isPlain(value: unknown): value is object {
   return prototype === null || prototype === Object.prototype;
 }
 
-/** Is a key at the top of a document left out? There may be anchors. */
+/** Is a key at the top of a document left out? There may be anchors, and the schema for an editor. */
 export function isExtension(key: string): boolean {
-  return key.startsWith('x-');
+  return key.startsWith('x-') || key === '$schema';
 }

@@ -14,7 +14,7 @@ export function section<T extends object>(what: string, shape: Shape<T>): z.ZodT
     error: issue =>
       issue.code === 'unrecognized_keys' ? issue.keys.map(key => unknownKey(key, what, known)).join('\n') : undefined,
   });
-  return hasKeys.pipe(keys) as unknown as z.ZodType<T>;
+  return z.preprocess(refuseInstances, keys).meta({ title: what }) as unknown as z.ZodType<T>;
 }
 
 /** What a value is that is an object: keys and values, or for example `a Map`. */
@@ -24,10 +24,13 @@ export function kindOf(value: object): string {
 }
 
 /** A `Map`, a `Date` or a promise has no keys, and would be taken for a section without any. */
-const hasKeys = z.custom<unknown>(
-  value => typeof value !== 'object' || value === null || Array.isArray(value) || kindOf(value) === 'keys and values',
-  { error: ({ input }) => `expected keys and values, got ${kindOf(input as object)}` },
-);
+function refuseInstances(value: unknown, context: z.core.$RefinementCtx): unknown {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
+  const kind = kindOf(value);
+  if (kind === 'keys and values') return value;
+  context.addIssue({ code: 'custom', message: `expected keys and values, got ${kind}` });
+  return z.NEVER;
+}
 
 function unknownKey(key: string, what: string, known: readonly string[]): string {
   const near = nearestName(key, known);
@@ -87,12 +90,13 @@ export function textLike(test: (value: string) => boolean, remedy: string): z.Zo
 }
 
 export function whole(min: number, max = Number.MAX_SAFE_INTEGER): z.ZodType<number> {
-  return z.number().refine(value => Number.isInteger(value) && value >= min && value <= max, {
+  const whole = z.number().refine(value => Number.isInteger(value) && value >= min && value <= max, {
     error: ({ input }) => {
       const isBounded = max < Number.MAX_SAFE_INTEGER || (input as number) > max;
       return `expected a whole number ${isBounded ? `from ${min} to ${max}` : `of at least ${min}`}, got ${input}`;
     },
   });
+  return whole.meta({ type: 'integer', minimum: min, maximum: max });
 }
 
 export const headerName: z.ZodType<string> = textLike(

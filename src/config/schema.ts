@@ -303,9 +303,15 @@ const session = section<SessionConfig>('session', {
     .optional(),
   contents: z.enum(['set', 'get-and-set', 'all']).optional(),
   conflicts: z
-    .custom<ConflictPolicy>(value => value === 'last-wins' || value === 'reject' || typeof value === 'function', {
-      error: 'expected "last-wins", "reject", or (in TypeScript or JavaScript) a function that merges',
-    })
+    .union(
+      [
+        z.enum(['last-wins', 'reject']),
+        z.custom<Extract<ConflictPolicy, (...args: never) => unknown>>(value => typeof value === 'function'),
+      ],
+      {
+        error: 'expected "last-wins", "reject", or (in TypeScript or JavaScript) a function that merges',
+      },
+    )
     .optional(),
   coherence: z.enum(['strict', 'relaxed']).optional(),
   cache: section<SessionCacheConfig>('cache', { sessions: whole(0).optional(), memory: size.optional() }).optional(),
@@ -478,13 +484,9 @@ const webSocketRoute = section<WebSocketRouteConfig>('websocket', {
 
 /** A RegExp, or the text of one. */
 function expression(use: 'whole' | 'search'): z.ZodType<string | RegExp> {
+  const error = 'expected an expression between slashes, such as "/[a-z]+/"';
   return z
-    .custom<string | RegExp>(
-      value => value instanceof RegExp || (typeof value === 'string' && isExpressionText(value)),
-      {
-        error: 'expected an expression between slashes, such as "/[a-z]+/"',
-      },
-    )
+    .union([z.string().refine(isExpressionText, { error, abort: true }), z.instanceof(RegExp)], { error })
     .superRefine((value, context) => {
       const message = expressionProblem(value, use);
       if (message) context.addIssue({ code: 'custom', message });
