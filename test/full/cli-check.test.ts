@@ -65,6 +65,28 @@ describe('holdfast check', () => {
     });
   });
 
+  test('prints an object for programs with --json, also of a file that cannot be read', async () => {
+    write('holdfast.yaml', 'routes: []\nsession:\n  idleTimeout: 20h\n');
+    const { code, stdout } = await runHoldfast(['check', '--json'], { cwd });
+    expect([code, JSON.parse(stdout)]).toEqual([
+      0,
+      {
+        file: 'holdfast.yaml',
+        errors: [],
+        warnings: [
+          expect.objectContaining({ path: '', message: expect.stringMatching(/^nothing is served/), line: 1 }),
+          expect.objectContaining({ path: 'session.idleTimeout', file: 'holdfast.yaml', line: 3, column: 16 }),
+        ],
+      },
+    ]);
+    write('holdfast.yaml', 'routes: *none\n');
+    const broken = await runHoldfast(['check', '--json'], { cwd });
+    expect(broken.code).toBe(1);
+    expect(JSON.parse(broken.stdout).errors).toEqual([
+      { path: '', message: expect.stringMatching(/alias/), file: 'holdfast.yaml', line: 1, column: 9 },
+    ]);
+  });
+
   test('tells of routes that lead round a stricter one', async () => {
     write(
       'holdfast.yaml',

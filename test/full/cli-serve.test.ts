@@ -63,6 +63,33 @@ describe('holdfast serve', () => {
     expect(server.stdout + server.stderr).toMatch(/trusted-proxies-doubtful.*192\.0\.0\.0\/2/);
   });
 
+  test('says in its log what `holdfast check` warns of, with its place', async () => {
+    const server = serve({
+      'holdfast.yaml':
+        'listen: [{ port: 0, host: 127.0.0.1 }]\nroutes: [{ path: /a, redirect: /b }]\nsession:\n  idleTimeout: 20h\n  cookie: { sameSite: "${SAME_SITE:-none}" }\n',
+    });
+    await server.printed(/listening on/);
+    const lines = server.stderr.split('\n').flatMap(line => (line.startsWith('{') ? [JSON.parse(line)] : []));
+    const warnings = lines.filter(({ event }) => event === 'config-doubtful');
+    expect(warnings).toEqual([
+      expect.objectContaining({ level: 'warn', path: 'listen[0].host', file: 'holdfast.yaml', line: 1 }),
+      expect.objectContaining({ path: 'session.idleTimeout', line: 4, msg: expect.stringMatching(/longer than/) }),
+      expect.objectContaining({ path: 'session.cookie.sameSite', line: 5 }),
+    ]);
+  });
+
+  test('does not start with files that cannot be used, and names all of them', async () => {
+    const server = serve({
+      'holdfast.yaml':
+        'listen: [{ port: 0, tls: { certificate: none.crt, key: none.key } }]\nauth:\n  staff: { type: basic, file: users }\nroutes: [{ path: /a, redirect: /b, policy: { auth: staff } }]\n',
+      users: 'alice:$1$abc$def\n',
+    });
+    expect(await server.ended).toBe(1);
+    expect(server.stderr).toMatch(/holdfast\.yaml:1: listen\[0\]\.tls\.certificate: .*none\.crt/);
+    expect(server.stderr).toMatch(/holdfast\.yaml:1: listen\[0\]\.tls\.key: .*none\.key/);
+    expect(server.stderr).toMatch(/holdfast\.yaml:3: auth\.staff.*htpasswd -B/);
+  });
+
   test('prints where backends ask for sessions and keys', async () => {
     const server = serve({
       'holdfast.yaml':
@@ -105,7 +132,7 @@ describe('holdfast serve', () => {
     const { port } = other.address() as AddressInfo;
     const server = serve({
       'holdfast.json': JSON.stringify({
-        listen: [{ port, host: '127.0.0.1' }],
+        listen: [{ port, host: '127.0.0.1', hosts: ['127.0.0.1'] }],
         routes: [{ path: '/', redirect: '/a' }],
       }),
     });
@@ -121,7 +148,7 @@ describe('holdfast serve', () => {
     writeFileSync(join(cwd, 'session.key'), 'k'.repeat(43));
     const server = serve({
       'holdfast.json': JSON.stringify({
-        listen: [{ port: 0, host: '127.0.0.1' }],
+        listen: [{ port: 0, host: '127.0.0.1', hosts: ['127.0.0.1'] }],
         session: { store: `postgres://shop:topsecret@127.0.0.1:${port}/sessions`, keyFiles: ['session.key'] },
         routes: [{ path: '/', redirect: '/a' }],
       }),

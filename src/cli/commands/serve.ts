@@ -1,4 +1,5 @@
-import { loadConfig } from '../../config/load.ts';
+import { ConfigError, type ConfigProblem, formatProblem } from '../../config/config-error.ts';
+import { readConfig } from '../../config/load.ts';
 import { standardOutput } from '../../server/standard-output.ts';
 import type { Command } from '../command.ts';
 import { configFile, configOption } from '../config-option.ts';
@@ -9,12 +10,20 @@ export const serve: Command = {
   options: { config: configOption },
   async run({ config }) {
     outliveHangup();
-    // Loaded here, so that the other commands do without it.
+    // Loaded here, so that the other commands do without them.
     const { createServer } = await import('../../server/server.ts');
+    const { examine } = await import('../examine.ts');
+    const { createLogger } = await import('../../server/logging.ts');
     // What the program of a configuration prints itself goes the way of Node, which ends the process when
     // the reader has gone.
     for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
-    const server = createServer(await loadConfig(configFile(config)));
+    const read = await readConfig(configFile(config));
+    const { errors, warnings } = await examine(read);
+    if (errors.length > 0) throw new ConfigError(errors);
+    const logger = createLogger(read.config.log);
+    for (const warning of warnings)
+      logger.warn({ event: 'config-doubtful', ...placeOf(warning) }, formatProblem(warning));
+    const server = createServer(read.config);
     await server.start();
     const out = standardOutput();
     for (const url of server.urls) out.write(`listening on ${url}\n`);
@@ -22,3 +31,7 @@ export const serve: Command = {
     return stopOnSignal(server, '10s');
   },
 };
+
+function placeOf({ path, file, line }: ConfigProblem) {
+  return { path, file, line };
+}
