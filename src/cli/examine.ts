@@ -24,13 +24,14 @@ export interface Findings {
  * handler is loaded.
  */
 export async function examine({ config, locate, hide }: ReadConfig): Promise<Findings> {
+  const now = Date.now();
   const passwords = await checkPasswordFiles(config);
-  const lists = await checkRevocationLists(config, Date.now());
-  const keys = [...(await checkCertificates(config)), ...(await checkKeyFiles(config))];
-  const read = [...(await checkSchemeFiles(config)), ...keys];
-  const faults = toProblems([...read, ...passwords.faults, ...lists.errors], locate);
-  const ofUsers = [...checkConstraints(config), ...checkAllOrNone(config)];
-  const doubts = [...checkStricterRoutes(config), ...ofUsers, ...passwords.warnings, ...lists.warnings];
+  const lists = await checkRevocationLists(config, now);
+  const certificates = await checkCertificates(config, now);
+  const read = [...(await checkSchemeFiles(config)), ...(await checkKeyFiles(config))];
+  const faults = toProblems([...read, ...certificates.faults, ...passwords.faults, ...lists.errors], locate);
+  const ofRoutes = [...checkStricterRoutes(config), ...checkConstraints(config), ...checkAllOrNone(config)];
+  const doubts = [...ofRoutes, ...certificates.warnings, ...passwords.warnings, ...lists.warnings];
   const inOrder = (problems: readonly ConfigProblem[]) => problems.map(hide).sort(byLine);
   return {
     errors: inOrder([...(await checkFiles(config, locate)), ...faults]),

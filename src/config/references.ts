@@ -18,6 +18,7 @@ import { brokenAuth } from './auth-rules.ts';
 import { brokenBackendSessions } from './backend-sessions.ts';
 import { broughtManager, isSessionManager, optionsOfManager } from './brought-manager.ts';
 import { brokenClientHeaders } from './client-headers.ts';
+import { formatPath } from './config-error.ts';
 import { type BrokenRule, type Fields, fields, NOTHING, title } from './fields.ts';
 import { brokenPages } from './own-pages.ts';
 
@@ -38,6 +39,7 @@ export function brokenReferences(document: unknown): BrokenRule[] {
     ...brokenNames(config),
     ...brokenRoutes(config.routes, ['routes'], config),
     ...brokenListeners(config),
+    ...brokenPorts(config),
     ...brokenUpstreams(config),
     ...brokenBackendSessions(config),
     ...brokenClientHeaders(config),
@@ -52,6 +54,37 @@ function* brokenNames(config: Fields): Generator<BrokenRule> {
   for (const section of ['upstreams', 'dispatch', 'auth'])
     if (Object.hasOwn(fields(config[section]), '__proto__'))
       yield { path: [section, '__proto__'], message: '"__proto__" cannot be a name; take another' };
+}
+
+/** Two listeners cannot have one port of one address: the second would not start. */
+function* brokenPorts({ listen, internal }: Fields): Generator<BrokenRule> {
+  const listeners = Array.isArray(listen) ? listen : [{ port: 8080 }];
+  const places = listeners.map((of, index) => ({ of: fields(of), at: ['listen', index] as readonly PropertyKey[] }));
+  if (fields(internal).port !== undefined) places.push({ of: fields(internal), at: ['internal'] });
+  for (const [index, { of, at }] of places.entries()) {
+    // 0 takes a free one.
+    if (typeof of.port !== 'number' || of.port === 0) continue;
+    const host = hostOf(of, at);
+    const other = places
+      .slice(0, index)
+      .find(before => before.of.port === of.port && meet(hostOf(before.of, before.at), host));
+    if (other)
+      yield {
+        path: [...at, 'port'],
+        message: `${formatPath(other.at)} listens on port ${of.port} as well; take another, or give both a "host" of their own`,
+      };
+  }
+}
+
+/** `internal` is for this machine, where nothing else is said. */
+function hostOf({ host }: Fields, [part]: readonly PropertyKey[]): string {
+  return typeof host === 'string' ? host.toLowerCase() : part === 'internal' ? '127.0.0.1' : '::';
+}
+
+/** Whoever listens on every address listens on this one. `::` has those of IPv4, too. */
+function meet(one: string, other: string): boolean {
+  const isEvery = (host: string, of: string) => host === '::' || (host === '0.0.0.0' && !of.includes(':'));
+  return one === other || isEvery(one, other) || isEvery(other, one);
 }
 
 function* brokenListeners(config: Fields): Generator<BrokenRule> {

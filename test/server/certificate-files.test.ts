@@ -18,6 +18,8 @@ import { checkCertificates } from '../../src/server/listen/check-certificates.ts
 import { FakeClock } from '../../src/testing/fake-clock.ts';
 import { writeCertificate } from '../self-signed-certificate.ts';
 
+const DAY_MS = 86_400_000;
+
 let folder: string;
 let clock: FakeClock;
 let files: CertificateFiles | undefined;
@@ -107,25 +109,34 @@ test('what is read in the middle of being written is not logged', async () => {
 });
 
 test('check says of certificates, keys and authorities what a start would say', async () => {
-  const good = writeCertificate(folder, { name: 'a.example' });
-  const other = writeCertificate(folder, { name: 'b.example' });
+  const now = Date.now();
+  const validTo = Math.floor(now / 1000) * 1000 + 30 * DAY_MS;
+  const good = writeCertificate(folder, { name: 'a.example', validTo });
+  const other = writeCertificate(folder, { name: 'b.example', validTo });
   const text = join(folder, 'text');
   writeFileSync(text, 'text');
   const mixed = { certificate: good.certificate, key: other.key };
   const whole = { ...good, certificates: [other], clientCertificates: { ca: good.certificate } };
   expect(
-    await checkCertificates({ listen: [{ port: 0, tls: whole }, { port: 0, tls: 'self-signed' }, { port: 0 }] }),
-  ).toEqual([]);
+    await checkCertificates({ listen: [{ port: 0, tls: whole }, { port: 0, tls: 'self-signed' }, { port: 0 }] }, now),
+  ).toEqual({ faults: [], warnings: [] });
   expect(
-    await checkCertificates({ listen: [{ port: 0, tls: { certificate: join(folder, 'missing'), key: good.key } }] }),
-  ).toEqual([]);
+    await checkCertificates(
+      { listen: [{ port: 0, tls: { certificate: join(folder, 'missing'), key: good.key } }] },
+      now,
+    ),
+  ).toEqual({ faults: [], warnings: [] });
 
   const servers = ['https://localhost:1'];
-  const faults = await checkCertificates({
-    listen: [{ port: 0, tls: { ...good, certificates: [mixed], clientCertificates: { ca: text } } }],
-    internal: { port: 0, tls: { certificate: text, key: good.key } },
-    upstreams: { app: { servers, tls: mixed }, own: { servers, tls: { ca: good.certificate, ...good } } },
-  });
+  const { faults, warnings } = await checkCertificates(
+    {
+      listen: [{ port: 0, tls: { ...good, certificates: [mixed], clientCertificates: { ca: text } } }],
+      internal: { port: 0, tls: { certificate: text, key: good.key } },
+      upstreams: { app: { servers, tls: mixed }, own: { servers, tls: { ca: good.certificate, ...good } } },
+    },
+    now,
+  );
+  expect(warnings).toEqual([]);
   expect(faults.map(({ path }) => path.join('.'))).toEqual([
     'listen.0.tls.certificates.0.key',
     'listen.0.tls.clientCertificates.ca',
@@ -137,4 +148,17 @@ test('check says of certificates, keys and authorities what a start would say', 
   );
   expect(() => open(mixed.certificate, mixed.key)).toThrow(faults[0]!.message);
   expect(() => open(text, good.key)).toThrow(faults[2]!.message);
+});
+
+test.each([
+  ['is over', -1, 0, /ended on 20\d\d-\d\d-\d\d \d\d:\d\d UTC, and clients refuse it; renew it$/],
+  ['ends within two weeks', 13, 0, /ends on .* UTC, within two weeks; renew it$/],
+  ['has not begun', 30, -30, /begins on .* UTC, and clients refuse it before that$/],
+])('check warns of a certificate that %s', async (_, days, nowInDays, message) => {
+  const today = Math.floor(Date.now() / 1000) * 1000;
+  const pair = writeCertificate(folder, { name: 'a.example', validTo: today + days * DAY_MS });
+  const config = { listen: [{ port: 0, tls: pair }] };
+  const { faults, warnings } = await checkCertificates(config, today + nowInDays * DAY_MS);
+  expect(faults).toEqual([]);
+  expect(warnings).toEqual([{ path: ['listen', 0, 'tls', 'certificate'], message: expect.stringMatching(message) }]);
 });

@@ -1,3 +1,4 @@
+import { X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { createSecureContext } from 'node:tls';
 import { messageOf } from '../../base/message-of.ts';
@@ -5,17 +6,30 @@ import type { CertificateConfig, Config } from '../../config/config.ts';
 import type { BrokenRule } from '../../config/fields.ts';
 import { holdsCertificate, pairProblem } from './certificate-files.ts';
 
+/** Automatic renewal has failed for a while by then: it begins a month before, or when a third of the time is left. */
+const SOON_MS = 14 * 86_400_000;
+
 /**
  * What makes a start fail because of what is in the files of TLS: a key that belongs to another certificate, authorities
- * that are none. That a file cannot be read is for others to say.
+ * that are none. And what clients refuse: certificates that are over, or will be within two weeks, or have not begun.
+ * That a file cannot be read is for others to say.
+ *
+ * @param now In ms since the epoch.
  */
-export async function checkCertificates({ listen = [], internal, upstreams = {} }: Config): Promise<BrokenRule[]> {
+export async function checkCertificates(
+  { listen = [], internal, upstreams = {} }: Config,
+  now: number,
+): Promise<{ readonly faults: readonly BrokenRule[]; readonly warnings: readonly BrokenRule[] }> {
   const faults: BrokenRule[] = [];
+  const warnings: BrokenRule[] = [];
   const judgePair = async (pair: CertificateConfig, at: readonly PropertyKey[]) => {
     const [cert, key] = await Promise.all([pair.certificate, pair.key].map(textOf));
     if (cert === undefined || key === undefined) return;
     try {
       createSecureContext({ cert, key });
+      const message = doubtOf(new X509Certificate(cert), now);
+      if (message !== undefined)
+        warnings.push({ path: [...at, 'certificate'], message: `the certificate ${pair.certificate} ${message}` });
     } catch (error) {
       faults.push({ path: [...at, 'key'], message: pairProblem(pair, error) });
     }
@@ -46,7 +60,14 @@ export async function checkCertificates({ listen = [], internal, upstreams = {} 
     if (certificate !== undefined && key !== undefined)
       await judgePair({ certificate, key }, ['upstreams', name, 'tls']);
   }
-  return faults;
+  return { faults, warnings };
+}
+
+function doubtOf({ validFromDate, validToDate }: X509Certificate, now: number): string | undefined {
+  const [begins, ends] = [validFromDate, validToDate].map(date => date.toISOString().slice(0, 16).replace('T', ' '));
+  if (validToDate.getTime() <= now) return `ended on ${ends} UTC, and clients refuse it; renew it`;
+  if (validFromDate.getTime() > now) return `begins on ${begins} UTC, and clients refuse it before that`;
+  return validToDate.getTime() - now < SOON_MS ? `ends on ${ends} UTC, within two weeks; renew it` : undefined;
 }
 
 function textOf(file: string): Promise<string | undefined> {
