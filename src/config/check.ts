@@ -12,7 +12,7 @@ import { checkClientHeaders } from './client-headers.ts';
 import type { Config, PolicyConfig, RouteConfig, SessionConfig, UpstreamConfig } from './config.ts';
 import { byLine, type ConfigProblem, formatPath } from './config-error.ts';
 import { checkCookieClashes } from './cookie-clashes.ts';
-import { type BrokenRule, title } from './fields.ts';
+import { type BrokenRule, isPlain, title } from './fields.ts';
 import { type InheritedPolicy, serverPolicy, transportOf, within } from './inherited-policy.ts';
 import { checkLimits } from './limits-check.ts';
 import { checkOidc } from './oidc-rules.ts';
@@ -49,6 +49,7 @@ export function checkConfig(config: Config, locate: Locate = () => ({})): Config
     ...checkCookieClashes(config),
     ...checkOidc(config),
     ...checkTokens(config),
+    ...checkShortTimes(config, []),
     ...checkEmpty(config),
   ];
   return toProblems(warnings, locate).sort(byLine);
@@ -57,6 +58,23 @@ export function checkConfig(config: Config, locate: Locate = () => ({})): Config
 /** With the places in the file. */
 export function toProblems(warnings: Iterable<BrokenRule>, locate: Locate): ConfigProblem[] {
   return [...warnings].map(({ path, message }) => ({ path: formatPath(path), message, ...locate(path) }));
+}
+
+/** Nobody could use what is ended so soon: a number without a unit was meant as seconds. */
+const SHORTEST_IDLE_MS = 1_000;
+const IDLE_TIMES = ['idleTimeout', 'absoluteTimeout', 'renewalTimeout', 'keepAliveTimeout'];
+
+function* checkShortTimes(value: unknown, at: readonly PropertyKey[]): Generator<BrokenRule> {
+  if (!isPlain(value) && !Array.isArray(value)) return;
+  for (const [key, inner] of Object.entries(value)) {
+    const path = [...at, Array.isArray(value) ? Number(key) : key];
+    if (IDLE_TIMES.includes(key) && typeof inner === 'number' && inner > 0 && inner < SHORTEST_IDLE_MS)
+      yield {
+        path,
+        message: `means ${inner} ms; write "30s" for 30 seconds`,
+      };
+    else yield* checkShortTimes(inner, path);
+  }
 }
 
 function* checkListeners(config: Config): Generator<BrokenRule> {
