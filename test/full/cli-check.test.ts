@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { runHoldfast } from '../cli/run-holdfast.ts';
+import { freePort } from '../services/free-port.ts';
 
 let cwd: string;
 beforeEach(() => {
@@ -63,6 +64,21 @@ describe('holdfast check', () => {
       code: 1,
       stdout: expect.stringContaining('holdfast.yaml:3: routes[0].x-policy: unknown key "x-policy"'),
     });
+  });
+
+  test('dials upstreams with --probe, and nothing without', async () => {
+    const port = await freePort();
+    write(
+      'holdfast.yaml',
+      `upstreams:\n  app:\n    servers:\n      - http://127.0.0.1:${port}\nroutes: [{ path: /*, upstream: app }]\n`,
+    );
+    const ok = { code: 0, stdout: 'holdfast.yaml: ok\n', stderr: '' };
+    expect(await runHoldfast(['check', '--strict'], { cwd })).toEqual(ok);
+    const { code, stdout } = await runHoldfast(['check', '--probe', '--strict'], { cwd });
+    expect([code, stdout.split('\n')[0]]).toEqual([
+      1,
+      `holdfast.yaml:4: upstreams.app.servers[0]: warning: http://127.0.0.1:${port}: ECONNREFUSED: nothing listens there; start the backend, or correct host and port`,
+    ]);
   });
 
   test('prints an object for programs with --json, also of a file that cannot be read', async () => {

@@ -1,8 +1,10 @@
 import { relative } from 'node:path';
 import { toProblems } from '../../config/check.ts';
 import { byLine, ConfigError, type ConfigProblem, formatProblem } from '../../config/config-error.ts';
+import type { BrokenRule } from '../../config/fields.ts';
 import { readConfig } from '../../config/load.ts';
 import { checkHandlers } from '../../server/assembly/check-handlers.ts';
+import { probeUpstreams } from '../../server/assembly/probe-upstreams.ts';
 import type { Command } from '../command.ts';
 import { configFile, configOption } from '../config-option.ts';
 import { endSoon } from '../end-soon.ts';
@@ -13,12 +15,13 @@ export const check: Command = {
   options: {
     config: configOption,
     strict: { type: 'boolean', help: 'exit with 1 for warnings too' },
+    probe: { type: 'boolean', help: 'dial the servers of upstreams, and look at their certificates' },
     json: { type: 'boolean', help: 'print one JSON object, for programs' },
   },
-  async run({ config: named, strict, json }) {
+  async run({ config: named, strict, probe, json }) {
     const file = configFile(named);
     try {
-      const findings = await findingsOf(file);
+      const findings = await findingsOf(file, probe === true);
       const { errors, warnings } = findings;
       console.log(json ? JSON.stringify({ file: shown(file), ...findings }) : textOf(file, findings));
       return errors.length > 0 || (strict && warnings.length > 0) ? 1 : 0;
@@ -28,12 +31,14 @@ export const check: Command = {
   },
 };
 
-async function findingsOf(file: string): Promise<Findings> {
+async function findingsOf(file: string, isProbing: boolean): Promise<Findings> {
   try {
     const read = await readConfig(file);
     const { errors, warnings } = await examine(read);
-    const ofHandlers = toProblems(await checkHandlers(read.config), read.locate).map(read.hide);
-    return { errors: [...errors, ...ofHandlers].sort(byLine), warnings };
+    const placed = (rules: readonly BrokenRule[]) => toProblems(rules, read.locate).map(read.hide);
+    const ofHandlers = placed(await checkHandlers(read.config));
+    const ofUpstreams = isProbing ? placed(await probeUpstreams(read.config)) : [];
+    return { errors: [...errors, ...ofHandlers].sort(byLine), warnings: [...warnings, ...ofUpstreams].sort(byLine) };
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     return { errors: error.problems, warnings: [] };

@@ -94,7 +94,8 @@ export async function shareMoves(upstream: Upstream, ledger: Ledger, logger: Log
   return unsubscribe;
 }
 
-async function readTls(upstream: string, config: UpstreamTlsConfig): Promise<UpstreamTls> {
+/** Its files, read. @throws {HoldfastError} ERR_CONFIG_INVALID when one cannot be. */
+export async function readTls(upstream: string, config: UpstreamTlsConfig): Promise<UpstreamTls> {
   const read = async (what: 'ca' | 'certificate' | 'key') => {
     const path = config[what];
     return path === undefined ? undefined : await readNamedFile(path, `upstreams.${upstream}.tls.${what}`);

@@ -4,10 +4,8 @@ import { createSecureContext } from 'node:tls';
 import { messageOf } from '../../base/message-of.ts';
 import type { CertificateConfig, Config } from '../../config/config.ts';
 import type { BrokenRule } from '../../config/fields.ts';
+import { certificateDoubt } from '../../http/certificate-dates.ts';
 import { holdsCertificate, pairProblem } from './certificate-files.ts';
-
-/** Automatic renewal has failed for a while by then: it begins a month before, or when a third of the time is left. */
-const SOON_MS = 14 * 86_400_000;
 
 /**
  * What makes a start fail because of what is in the files of TLS: a key that belongs to another certificate, authorities
@@ -27,7 +25,7 @@ export async function checkCertificates(
     if (cert === undefined || key === undefined) return;
     try {
       createSecureContext({ cert, key });
-      const message = doubtOf(new X509Certificate(cert), now);
+      const message = certificateDoubt(new X509Certificate(cert), now);
       if (message !== undefined)
         warnings.push({ path: [...at, 'certificate'], message: `the certificate ${pair.certificate} ${message}` });
     } catch (error) {
@@ -61,13 +59,6 @@ export async function checkCertificates(
       await judgePair({ certificate, key }, ['upstreams', name, 'tls']);
   }
   return { faults, warnings };
-}
-
-function doubtOf({ validFromDate, validToDate }: X509Certificate, now: number): string | undefined {
-  const [begins, ends] = [validFromDate, validToDate].map(date => date.toISOString().slice(0, 16).replace('T', ' '));
-  if (validToDate.getTime() <= now) return `ended on ${ends} UTC, and clients refuse it; renew it`;
-  if (validFromDate.getTime() > now) return `begins on ${begins} UTC, and clients refuse it before that`;
-  return validToDate.getTime() - now < SOON_MS ? `ends on ${ends} UTC, within two weeks; renew it` : undefined;
 }
 
 function textOf(file: string): Promise<string | undefined> {
