@@ -1,6 +1,4 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
-import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { ask } from '../guard/ask.ts';
 import { isWithin, laxModels, models } from '../guard/path-models.ts';
@@ -45,11 +43,8 @@ export default defineConfig({
     { path: '/api/:name', fetch: (_, { params }) => new Response(params.name) },
   ].map(route => ({ host: 'localhost', ...route })),
 });`,
-    { files: {} },
+    { files: Object.fromEntries(['page.txt', 'a;b.txt', 'private/secret.txt'].map(name => [`site/${name}`, name])) },
   );
-  mkdirSync(join(server.folder, 'site/private'), { recursive: true });
-  for (const name of ['page.txt', 'a;b.txt', 'private/secret.txt'])
-    writeFileSync(join(server.folder, 'site', name), name);
 });
 afterAll(async () => {
   await server[Symbol.asyncDispose]();
