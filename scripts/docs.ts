@@ -11,7 +11,7 @@ const EXAMPLE = /^```(\w+)\n((?:\/\/|#) (examples\/\S+)\n)[\s\S]*?^```$/gm;
 export const MEMBER =
   /^ {2}(?:\/\*\*((?:(?!\*\/)[\s\S])*)\*\/\n {2})?(?:readonly )?(\w+)(\??)(?:<.*>)?(:|\()((?:.|\n {3,}|\n {2}[)}])*?);$/gm;
 
-export function oneLine(text: string): string {
+function oneLine(text: string): string {
   return text.replace(/\s+/g, ' ').trim();
 }
 

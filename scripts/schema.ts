@@ -1,5 +1,5 @@
-// Writes `holdfast.schema.json`, the JSON Schema of configurations in files, for editors: made from the schema that reads them, with the doc comments of
-// the interfaces that it is for.
+// Writes `holdfast.schema.json`, the JSON Schema of configurations in files, for editors: made from the schema that reads
+// them, with the doc comments of the interfaces that it is for.
 import { globSync, readFileSync, writeFileSync } from 'node:fs';
 import * as z from 'zod';
 import { authScheme, SCHEMES } from '../src/config/auth-schema.ts';

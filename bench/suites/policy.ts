@@ -174,14 +174,17 @@ function perRequest({ cpuNs, messages }: LoadResult): number {
   return cpuNs / messages / 1000;
 }
 
+/** Both sides of a row: beside each other, and each alone for a comparison with another checkout. */
+function gateways(ours: Prepare, theirs: Prepare): Pick<Comparison, 'ours' | 'theirs' | 'sideBySide'> {
+  return { ours: forwards(ours), theirs: forwards(theirs), sideBySide: forwardsSideBySide(ours, theirs) };
+}
+
 /** Clients send the same to both. */
 function against(row: string, prepare: Prepare, limit: number | null): Comparison {
   const without: Prepare = async folder => ({ ...(await prepare(folder)), policy: ['open'] });
   return {
     ...{ row: `GET, ${row}`, peer: 'the same route without', unit: 'µs CPU/request', limit },
-    ours: forwards(prepare),
-    theirs: forwards(without),
-    sideBySide: forwardsSideBySide(prepare, without),
+    ...gateways(prepare, without),
   };
 }
 
@@ -242,16 +245,12 @@ export const suite: Suite = {
     ...chainRows('relay'),
     {
       ...{ row: 'GET, form session', peer: 'the session of a visitor', unit: 'µs CPU/request', limit: 1.15 },
-      ours: forwards(form),
-      theirs: forwards(visit),
-      sideBySide: forwardsSideBySide(form, visit),
+      ...gateways(form, visit),
     },
     // Most of it is the price of a session, which the route without has not.
     {
       ...{ row: 'GET, form session', peer: 'no session', unit: 'µs CPU/request', limit: null },
-      ours: forwards(form),
-      theirs: forwards(open),
-      sideBySide: forwardsSideBySide(form, open),
+      ...gateways(form, open),
     },
     against('JWT (ES256)', tokens('ES256'), 1.15),
     against('JWT (RS256)', tokens('RS256'), 1.15),

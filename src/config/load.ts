@@ -23,6 +23,14 @@ export function findConfig(folder: string): string {
   throw new ConfigError([{ path: '', message }], 'ERR_CONFIG_NOT_FOUND');
 }
 
+/** A configuration that was read, and what is needed to speak of it. */
+export interface ReadConfig {
+  readonly config: Config;
+  readonly locate: Locate;
+  /** The same problem without values of variables of the environment. */
+  hide(problem: ConfigProblem): ConfigProblem;
+}
+
 /**
  * Reads a configuration file (.yaml .yml .json, or .ts .mts .js .mjs with the configuration as default export) and
  * checks it.
@@ -32,19 +40,6 @@ export function findConfig(folder: string): string {
  *
  * @throws {ConfigError} ERR_CONFIG_NOT_FOUND; ERR_CONFIG_INVALID with every problem found.
  */
-export async function loadConfig(file: string): Promise<Config> {
-  return (await readConfig(file)).config;
-}
-
-/** A configuration that was read, and what is needed to speak of it. */
-export interface ReadConfig {
-  readonly config: Config;
-  readonly locate: Locate;
-  /** The same problem without values of variables of the environment. */
-  hide(problem: ConfigProblem): ConfigProblem;
-}
-
-/** The same as `loadConfig`, with the places of the values: for what judges the configuration after it was read. */
 export async function readConfig(file: string): Promise<ReadConfig> {
   const path = resolve(file);
   const shown = relative(process.cwd(), path) || path;

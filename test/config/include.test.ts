@@ -3,7 +3,8 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { ConfigError } from '../../src/config/config-error.ts';
-import { loadConfig, readConfig } from '../../src/config/load.ts';
+import { readConfig } from '../../src/config/load.ts';
+import { loadConfig } from './load-config.ts';
 
 let folder: string;
 beforeEach(() => {

@@ -10,7 +10,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
 import { silentLogger } from '../../src/base/logger.ts';
 import { checkConfig } from '../../src/config/check.ts';
-import { loadConfig } from '../../src/config/load.ts';
+import { loadConfig } from '../config/load-config.ts';
 import { closing } from '../services/closing.ts';
 
 // Which backend a request and a handshake reach, on real connections. The rules themselves: gateway/router.test.ts.

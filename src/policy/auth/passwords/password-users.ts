@@ -148,10 +148,6 @@ export class PasswordUsers {
     return read && this.#isRemembered(read.user, read.digest) ? read.user : undefined;
   }
 
-  #textDigestOf(text: string): string {
-    return digestOf('sha256', this.#textKey + text, 'base64url');
-  }
-
   /** For `recall`: this text has shown a login that was right. */
   keepText(text: string, user: string, password: string): void {
     this.#texts.set(this.#textDigestOf(text), { user, digest: this.#digestOf('shown', user, password) });
@@ -200,6 +196,10 @@ export class PasswordUsers {
    */
   #digestOf(purpose: 'shown' | 'of-file', user: string, text: string): string {
     return digestOf('sha256', `${this.#key}${purpose}\0${user}\0${text}`, 'base64url');
+  }
+
+  #textDigestOf(text: string): string {
+    return digestOf('sha256', this.#textKey + text, 'base64url');
   }
 
   #parse(text: string): Users {
