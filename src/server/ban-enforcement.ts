@@ -14,12 +14,7 @@ const CUT_AFTER_MS = 900;
  */
 export function enforceBans(bans: Bans, assembly: Assembly, listeners: readonly Listener[]): void {
   bans.onBan(hits => {
-    const connections = assembly.endpoints.flatMap(endpoint => [...endpoint.connections]);
-    // An endpoint does not name its connections any more once they are closing.
-    const sockets = [
-      ...connections.filter(({ remoteAddress }) => hits(remoteAddress)),
-      ...[...assembly.relays].filter(({ clientAddress }) => clientAddress !== undefined && hits(clientAddress)),
-    ];
+    const sockets = [...assembly.sockets].filter(({ clientAddress }) => hits(clientAddress));
     for (const socket of sockets) socket.close(CloseCode.policyViolation, BANNED);
     for (const listener of listeners) listener.endOf(hits);
     assembly.clock.setTimeout(() => {

@@ -23,12 +23,13 @@ export async function drain(assembly: Assembly, listeners: readonly Listener[], 
   const { clock } = assembly;
   const closed = Promise.all(listeners.map(listener => listener.close()));
   for (const listener of listeners) listener.closeIdle();
-  const sockets = () => [...assembly.endpoints.flatMap(({ connections }) => [...connections]), ...assembly.relays];
   const end = clock.monotonic() + limitMs;
   const isOver = () =>
-    sockets().length === 0 && assembly.handshakes.size === 0 && assembly.endpoints.every(endpoint => endpoint.isEmpty);
+    assembly.sockets.size === 0 &&
+    assembly.handshakes.size === 0 &&
+    assembly.endpoints.every(endpoint => endpoint.isEmpty);
 
-  const all = sockets();
+  const all = [...assembly.sockets];
   const batch = Math.ceil(all.length / STEPS);
   for (let i = 0; limitMs > 0 && i < all.length; i += batch) {
     for (const socket of all.slice(i, i + batch)) socket.close(CloseCode.goingAway, STOPPING);
@@ -38,7 +39,7 @@ export async function drain(assembly: Assembly, listeners: readonly Listener[], 
   // Those whose goodbye has arrived are not cut.
   await new Promise<void>(afterReading);
   for (const endpoint of assembly.endpoints) endpoint.terminateAll();
-  for (const relay of assembly.relays) relay.terminate();
+  for (const socket of assembly.sockets) socket.terminate();
   // Those that were waiting for `accept` have an answer now; the others wait for a store or a backend.
   await new Promise(resolve => setImmediate(resolve));
   for (const [socket, record] of assembly.handshakes) {

@@ -10,6 +10,7 @@ import { AuthRenewals } from '../../src/gateway/auth-renewals.ts';
 import type { UpstreamTls } from '../../src/gateway/connection/dialer.ts';
 import type { SessionContext } from '../../src/gateway/held-session.ts';
 import { LiveCertificates } from '../../src/gateway/live-certificates.ts';
+import type { LiveSockets } from '../../src/gateway/live-sockets.ts';
 import { LiveUsers } from '../../src/gateway/live-users.ts';
 import { OwnNames } from '../../src/gateway/own-names.ts';
 import { type RelayLimits, relayLimits } from '../../src/gateway/relay/limits.ts';
@@ -97,7 +98,7 @@ export class TestGateway {
     const entries = [{ pattern: '/*', name: 'all', value }];
     const router = createRouter(entries);
     const refusals: { readonly code: string; readonly reason: string }[] = [];
-    const relays = new Set<Relay>();
+    const sockets: LiveSockets = new Set();
     const log = new Refusals(logger, clock, refusals);
     const security = new SecurityEvents(log);
     const users = new LiveUsers({ clock, logger, security: new SecurityEvents(CalmLogger.over(logger, clock)) });
@@ -116,7 +117,7 @@ export class TestGateway {
         isOn: true,
         request: entry => this.#report({ ...entry, ...(entry.status >= 400 && refusals.shift()) }),
         socketOpened: () => {
-          this.relays.push([...relays].at(-1)!);
+          this.relays.push([...sockets].at(-1)!.socket as Relay);
           this.#wake();
         },
         socketClosed: () => {},
@@ -136,7 +137,7 @@ export class TestGateway {
       handshakes: new Map(),
       lingering: new Set(),
       unlogged: new Set(),
-      relays,
+      sockets,
       brought: new Map(),
     });
     // As the listener does, without a minimum rate.

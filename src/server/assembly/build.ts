@@ -11,9 +11,9 @@ import type { Gateway } from '../../gateway/admit.ts';
 import { AuthRenewals } from '../../gateway/auth-renewals.ts';
 import type { SessionContext } from '../../gateway/held-session.ts';
 import { LiveCertificates } from '../../gateway/live-certificates.ts';
+import type { LiveSockets } from '../../gateway/live-sockets.ts';
 import { LiveUsers } from '../../gateway/live-users.ts';
 import { OwnNames } from '../../gateway/own-names.ts';
-import type { Relay } from '../../gateway/relay/relay.ts';
 import type { Route } from '../../gateway/route.ts';
 import { RouteReadings } from '../../gateway/route-readings.ts';
 import { newInstanceName } from '../../gateway/routing/loop.ts';
@@ -79,7 +79,7 @@ export interface Assembly extends Gateway {
   readonly unlogged: Set<object>;
   /** Answers under way to clients that trusted proxies bring, whose connections are of others, too; by address. */
   readonly brought: Map<ServerResponse, string>;
-  readonly relays: Set<Relay>;
+  readonly sockets: LiveSockets;
 }
 
 /** Configuration in, all that runs out. When it rejects, nothing stays open. */
@@ -218,7 +218,7 @@ export async function build(
       lingering: new Set(),
       unlogged: new Set(),
       brought: new Map(),
-      relays: new Set(),
+      sockets: new Set(),
     };
   } catch (error) {
     await Promise.all([...(upstreams?.values() ?? [])].map(upstream => upstream.close()));

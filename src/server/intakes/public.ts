@@ -3,6 +3,7 @@ import type { Duplex } from 'node:stream';
 import { randomId } from '../../base/ids.ts';
 import { type Admitted, type Answered, admit, type Refused } from '../../gateway/admit.ts';
 import { answerPolicyOf } from '../../gateway/answer-policy.ts';
+import { LiveSocket } from '../../gateway/live-sockets.ts';
 import { CLIENT_GONE } from '../../gateway/relay/declined-answer.ts';
 import type { Relay } from '../../gateway/relay/relay.ts';
 import { serve } from '../../gateway/serve.ts';
@@ -121,21 +122,31 @@ export class PublicIntake implements Intake {
     socket: Duplex,
     early: Buffer,
   ): Promise<Ended | Refusal | undefined> {
-    const { accessLog, handshakes } = this.#assembly;
+    const { accessLog, clock, handshakes, sockets } = this.#assembly;
     // It may have begun while the session was read.
     if (this.#isDraining) {
       admitted.held?.[Symbol.dispose]();
       admitted.seat?.leave();
       return draining();
     }
+    const opening: { live?: LiveSocket; isGone?: true } = {};
     // An idle connection keeps what its last line will say only if there will be one.
-    const onGone = accessLog.isOn ? this.#logWhenGone(record.facts()) : undefined;
-    const opened = await openUpgrade(admitted, socket, early, this.#assembly, onGone);
+    const logGone = accessLog.isOn ? this.#logWhenGone(record.facts()) : undefined;
+    const opened = await openUpgrade(admitted, socket, early, this.#assembly, (connection, end) => {
+      opening.isGone = true;
+      if (opening.live) sockets.delete(opening.live);
+      logGone?.(connection, end);
+    });
     if (isRefusal(opened)) return opened;
     if ('connection' in opened) {
       const { connection } = opened;
       // The connection listens itself: a second listener would cost each of them memory.
       socket.off('error', ignore);
+      // Its client may have gone at once.
+      if (!opening.isGone) {
+        opening.live = new LiveSocket(connection, connection.id, admitted, clock.now());
+        sockets.add(opening.live);
+      }
       if (this.#isDraining) connection.close(CloseCode.goingAway, STOPPING);
       // It may have begun while `accept` was waited for.
       if (this.#isBanned(admitted)) connection.close(CloseCode.policyViolation, BANNED);
@@ -146,7 +157,8 @@ export class PublicIntake implements Intake {
     if ('status' in opened) return opened;
     handshakes.delete(socket);
     if (this.#isBanned(admitted)) opened.relay.close(CloseCode.policyViolation, BANNED);
-    this.#follow(opened.relay, accessLog.isOn ? { ...record.facts(), connectionId: `r${randomId(6)}` } : undefined);
+    const live = new LiveSocket(opened.relay, `r${randomId(6)}`, admitted, clock.now());
+    this.#follow(live, opened.relay, accessLog.isOn ? record.facts() : undefined);
     return undefined;
   }
 
@@ -161,18 +173,19 @@ export class PublicIntake implements Intake {
   }
 
   /** Knows the relay until it has ended, and of its request what its last line says. */
-  #follow(relay: Relay, facts: (AccessFacts & { connectionId: string }) | undefined): void {
-    const { accessLog, clock, relays } = this.#assembly;
+  #follow(live: LiveSocket, relay: Relay, facts: AccessFacts | undefined): void {
+    const { accessLog, clock, sockets } = this.#assembly;
     const openedAt = clock.monotonic();
-    relays.add(relay);
+    const { id: connectionId } = live;
+    sockets.add(live);
     if (this.#isDraining) relay.close(CloseCode.goingAway, STOPPING);
-    if (facts) accessLog.socketOpened(facts);
+    if (facts) accessLog.socketOpened({ ...facts, connectionId });
     relay.closed
       .then(end => {
-        relays.delete(relay);
+        sockets.delete(live);
         if (!facts) return;
         this.#logClosed(facts, openedAt, end, {
-          connectionId: facts.connectionId,
+          connectionId,
           messagesReceived: relay.sent.messages,
           messagesSent: relay.received.messages,
           bytesReceived: relay.sent.bytes,
