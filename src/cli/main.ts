@@ -27,12 +27,13 @@ async function main(args: readonly string[]): Promise<ExitCode> {
       return 0;
     }
     const command = Object.hasOwn(commands, name) ? commands[name]! : unknownCommand(name);
-    const options = readOptions(name, command, rest);
+    const { values: options, positionals } = readArguments(name, command, rest);
     if (options.help) {
       console.log(commandHelp(name, command));
       return 0;
     }
-    return await command.run(options);
+    checkPositionals(name, command, positionals);
+    return await command.run(options, positionals);
   } catch (error) {
     if (error instanceof UsageError) {
       standardError().write(`holdfast: ${error.message}\n`);
@@ -62,10 +63,10 @@ function unknownCommand(name: string): never {
   );
 }
 
-function readOptions(name: string, command: Command, args: readonly string[]) {
+function readArguments(name: string, command: Command, args: readonly string[]) {
   const options = { ...command.options, help: HELP };
   try {
-    return parseArgs({ args: [...args], options, allowPositionals: false }).values;
+    return parseArgs({ args: [...args], options, allowPositionals: true });
   } catch (error) {
     const { code, message } = error as Error & { code?: string };
     if (!code?.startsWith('ERR_PARSE_ARGS')) throw error;
@@ -75,6 +76,14 @@ function readOptions(name: string, command: Command, args: readonly string[]) {
     const remedy = near ? `did you mean "--${near}"?` : `see holdfast ${name} --help`;
     throw new UsageError(`${name}: unknown option "--${unknown}"; ${remedy}`);
   }
+}
+
+function checkPositionals(name: string, { positionals = [] }: Command, given: readonly string[]): void {
+  const missing = positionals.slice(given.length).find(({ optional }) => !optional);
+  const see = `see holdfast ${name} --help`;
+  if (missing !== undefined) throw new UsageError(`${name}: ${missing.name} is missing; ${see}`);
+  const [surplus] = given.slice(positionals.length);
+  if (surplus !== undefined) throw new UsageError(`${name}: unexpected argument "${surplus}"; ${see}`);
 }
 
 function overview(): string {
@@ -93,13 +102,17 @@ function overview(): string {
 }
 
 function commandHelp(name: string, command: Command): string {
-  const rows = Object.entries({ ...command.options, help: HELP }).map(([option, { short, placeholder, help }]) => [
+  const { positionals = [] } = command;
+  const words = positionals.map(({ name: word, help }) => [word, help]);
+  const options = Object.entries({ ...command.options, help: HELP }).map(([option, { short, placeholder, help }]) => [
     `${short ? `-${short}, ` : '    '}--${option}${placeholder ? ` ${placeholder}` : ''}`,
     help,
   ]);
+  const rows = [...words, ...options];
+  const usage = positionals.map(({ name: word, optional }) => (optional ? ` [${word}]` : ` ${word}`)).join('');
   const width = Math.max(...rows.map(([left]) => left!.length));
   return [
-    `Usage: holdfast ${name} [OPTIONS]`,
+    `Usage: holdfast ${name}${usage} [OPTIONS]`,
     '',
     command.summary,
     '',
