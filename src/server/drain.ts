@@ -21,7 +21,8 @@ const MAX_TURNS = 100;
  */
 export async function drain(assembly: Assembly, listeners: readonly Listener[], limitMs: number): Promise<void> {
   const { clock } = assembly;
-  const closed = Promise.all(listeners.map(listener => listener.close()));
+  const closed = Promise.all(listeners.map(listener => listener.port.close()));
+  for (const listener of listeners) listener.close();
   for (const listener of listeners) listener.closeIdle();
   const end = clock.monotonic() + limitMs;
   const isOver = () =>

@@ -34,6 +34,7 @@ import { Doorkeeper } from './listen/doorkeeper.ts';
 import type { Intake } from './listen/intake.ts';
 import { Listener } from './listen/listener.ts';
 import { Newcomers } from './listen/newcomers.ts';
+import { Port } from './listen/port.ts';
 
 export interface StopOptions {
   /**
@@ -415,11 +416,13 @@ export class Server {
   ): Promise<Listener> {
     const { clock, logger, trustedProxies, security, certificates } = this.#running();
     try {
-      const listener = new Listener(listen, intakeOf(), {
+      const port = new Port(listen, logger);
+      const listener = new Listener(listen, port, intakeOf(), {
         ...{ config: this.#config, clock, logger, trustedProxies, security, newcomers, doorkeeper },
         withdrawCertificates: (fingerprints, reason) => certificates.withdraw(fingerprints, reason),
       });
-      await listener.open();
+      await port.open();
+      listener.open();
       return listener;
     } catch (error) {
       this.#state = 'stopped';
@@ -447,7 +450,7 @@ export class Server {
 
   readonly #httpsPort = (): number => {
     const listener = this.#listeners.find(({ config }) => config.tls !== undefined);
-    return listener?.config.publicPort ?? listener?.port ?? 443;
+    return listener?.config.publicPort ?? listener?.port.number ?? 443;
   };
 
   async #stopStarted(drainMs: number): Promise<void> {
@@ -466,7 +469,8 @@ export class Server {
     for (const intake of this.#intakes) intake.beginDraining();
     await drain(assembly, this.#listeners, drainMs);
     // Until then backends may need it to answer.
-    const internal = this.#internal?.close();
+    const internal = this.#internal?.port.close();
+    this.#internal?.close();
     this.#internal?.closeAll();
     await internal;
     // One that fails keeps no other from closing: the stores above all have something left to write.

@@ -1,7 +1,6 @@
-import { type AddressInfo, createServer, type Server as NetServer, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import { parseDuration } from '../../base/duration.ts';
-import { HoldfastError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import { parseSize } from '../../base/size.ts';
 import type { Config, ListenConfig } from '../../config/config.ts';
@@ -14,37 +13,28 @@ import { Http2Server } from './http2/server.ts';
 import type { Intake } from './intake.ts';
 import type { HeadLimits, ListenerOptions } from './listener-options.ts';
 import type { Newcomer } from './newcomers.ts';
+import type { ConnectionTaker, Port } from './port.ts';
 import { readProxyHeader } from './proxy-header.ts';
 import { TlsListener } from './tls.ts';
 import { wireOf } from './wire-bytes.ts';
 
-// A burst of reconnects must find room in the kernel's queue; the kernel cuts it to what it allows.
-const BACKLOG = 4096;
 /** A connection that was just opened may have its request on the way. */
 const MIN_AGE_MS = 1_000;
-
-/**
- * A connection on which nothing comes for so long is asked by TCP whether its other end is there, and ends ten seconds
- * later if it is not: a stream of events that has nothing to say would never find out.
- */
-const TCP_KEEPALIVE_MS = 60_000;
 
 const ignore = () => {};
 
 /**
- * One open port: net socket → PROXY header → TLS → ALPN → the HTTP/1 server or the HTTP/2 server.
+ * What happens to the connections of a port: PROXY header → TLS → ALPN → the HTTP/1 server or the HTTP/2 server.
  *
  * Every step has the time of a request head, and a connection that does not come through is cut. No error of a socket
  * leaves it.
  */
-export class Listener implements ConnectionHolder {
+export class Listener implements ConnectionHolder, ConnectionTaker {
   readonly logger: Logger;
   readonly config: ListenConfig;
-  /** Where it listens; `''` before `open`. */
-  url = '';
-  /** The one that was free, when the configuration says 0. */
-  port = 0;
-  readonly #net: NetServer;
+  readonly allowsHalfOpen: boolean;
+  /** Where its connections come from. */
+  readonly port: Port;
   readonly #options: ListenerOptions;
   readonly #limits: HeadLimits;
   readonly #http1: Http1Server;
@@ -59,9 +49,11 @@ export class Listener implements ConnectionHolder {
   readonly #opening = new Map<object, Newcomer>();
 
   /** @throws {HoldfastError} ERR_CONFIG_INVALID when a certificate cannot be used. */
-  constructor(listen: ListenConfig, intake: Intake, options: ListenerOptions) {
+  constructor(listen: ListenConfig, port: Port, intake: Intake, options: ListenerOptions) {
     const { config, clock, logger } = options;
     this.config = listen;
+    this.port = port;
+    this.allowsHalfOpen = listen.tls === undefined;
     this.#options = options;
     this.logger = logger;
     this.#limits = {
@@ -78,39 +70,26 @@ export class Listener implements ConnectionHolder {
       this.#tls && listen.http2 !== false
         ? new Http2Server(served, { ...held, allowWebSocket: allowsWebSocket(listen) })
         : undefined;
-    // As in node:http, which ends the connection of a client that sends nothing more by itself; a WebSocket has its
-    // closing handshake first.
-    this.#net = createServer(
-      {
-        allowHalfOpen: listen.tls === undefined,
-        noDelay: true,
-        keepAlive: true,
-        keepAliveInitialDelay: TCP_KEEPALIVE_MS,
-      },
-      this.#onConnection,
-    );
   }
 
-  /** @throws {HoldfastError} ERR_SERVER_LISTEN when the port cannot be had. */
-  async open(): Promise<void> {
-    await listenOn(this.#net, this.config);
-    const { address, family, port } = this.#net.address() as AddressInfo;
-    const host = isEveryAddress(address) ? 'localhost' : family === 'IPv6' ? `[${address}]` : address;
-    this.url = `${this.#tls ? 'https' : 'http'}://${host}:${port}`;
-    this.port = port;
+  /** Where it listens, as soon as its port is open. */
+  get url(): string {
+    return `${this.#tls ? 'https' : 'http'}://${this.port.host}:${this.port.number}`;
+  }
+
+  /** From now on it takes what connects to its port. */
+  open(): void {
+    this.port.giveTo(this);
     descriptors.add(this);
-    this.#net.on('error', error => this.#options.logger.error({ err: error }, 'listener failed'));
   }
 
-  /** Takes no more connections. Resolves when the last one is gone. */
-  close(): Promise<void> {
-    const closed = new Promise<void>(resolve => this.#net.close(() => resolve()));
+  /** Takes no more connections, and no request behind those that are under way. */
+  close(): void {
     descriptors.remove(this);
     this.#options.doorkeeper?.letGo();
     this.#http1.close();
     this.#http2?.close();
     this.#tls?.close();
-    return closed;
   }
 
   /** Ends the connections that wait for a request. */
@@ -148,7 +127,7 @@ export class Listener implements ConnectionHolder {
     return newcomers.endOldest(limit, clock.monotonic() - MIN_AGE_MS);
   }
 
-  readonly #onConnection = (socket: Socket): void => {
+  take(socket: Socket): void {
     if (!descriptors.admit()) {
       socket.destroy();
       return;
@@ -188,7 +167,7 @@ export class Listener implements ConnectionHolder {
         this.#http1.take(socket, newcomer, header);
       },
     });
-  };
+  }
 
   readonly #onSecure = (socket: TLSSocket): void => {
     const wire = wireOf(socket)!;
@@ -223,23 +202,4 @@ function withHsts(intake: Intake, value: string): Intake {
       intake.onRequest(request, response);
     },
   };
-}
-
-function listenOn(server: NetServer, { port, host }: ListenConfig): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once('error', (cause: NodeJS.ErrnoException) => {
-      const where = host === undefined ? `port ${port}` : `${host} port ${port}`;
-      const why =
-        cause.code === 'EADDRINUSE' ? 'another program listens there; stop it or choose another port' : cause.message;
-      reject(new HoldfastError('ERR_SERVER_LISTEN', `cannot listen on ${where}: ${why}`, { cause }));
-    });
-    server.listen({ port, host, backlog: BACKLOG }, () => {
-      server.removeAllListeners('error');
-      resolve();
-    });
-  });
-}
-
-function isEveryAddress(address: string): boolean {
-  return address === '::' || address === '0.0.0.0' || address === '::1' || address === '127.0.0.1';
 }
