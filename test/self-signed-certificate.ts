@@ -36,6 +36,8 @@ export interface CertificateOptions {
   readonly authority?: Authority;
   /** In ms since the epoch, in whole seconds. Default: tomorrow. */
   readonly validTo?: number;
+  /** In ms since the epoch, in whole seconds. Default: yesterday. */
+  readonly validFrom?: number;
 }
 
 export interface RevocationListOptions {
@@ -82,7 +84,7 @@ export function createAuthority(name: string): Authority {
 }
 
 /** A key and a certificate, both PEM, valid today (RFC 5280 §4.1). */
-export function createCertificate({ name, hosts = [name], authority, validTo }: CertificateOptions): {
+export function createCertificate({ name, hosts = [name], authority, validTo, validFrom }: CertificateOptions): {
   certificate: string;
   key: string;
 } {
@@ -90,7 +92,7 @@ export function createCertificate({ name, hosts = [name], authority, validTo }: 
   const names = hosts.map(host => der(0x82, Buffer.from(host)));
   const altNames = sequence(SUBJECT_ALT_NAME, der(0x04, sequence(...names, der(0x87, Buffer.from([127, 0, 0, 1])))));
   const issuer = authority ?? { name, privateKey };
-  const certificate = signed({ name, publicKey, extensions: [altNames], issuer, validTo });
+  const certificate = signed({ name, publicKey, extensions: [altNames], issuer, validTo, validFrom });
   return { certificate, key: privateKey.export({ type: 'pkcs8', format: 'pem' }) as string };
 }
 
@@ -114,13 +116,14 @@ function signed(of: {
   extensions: readonly Uint8Array[];
   issuer: { name: string; privateKey: KeyObject };
   validTo?: number | undefined;
+  validFrom?: number | undefined;
 }): string {
   const body = sequence(
     der(0xa0, der(0x02, Buffer.from([2]))), // version 3
     der(0x02, Buffer.from([0x01]), randomBytes(8)), // the serial number, positive
     ECDSA_WITH_SHA256,
     distinguished(of.issuer.name),
-    sequence(utcTime(Date.now() - DAY_MS), utcTime(of.validTo ?? Date.now() + DAY_MS)),
+    sequence(utcTime(of.validFrom ?? Date.now() - DAY_MS), utcTime(of.validTo ?? Date.now() + DAY_MS)),
     distinguished(of.name),
     of.publicKey.export({ type: 'spki', format: 'der' }),
     der(0xa3, sequence(...of.extensions)),

@@ -1,8 +1,10 @@
-import { checkConfig, toProblems } from '../config/check.ts';
+import { sortWarnings } from '../config/accepted.ts';
+import { checkConfig } from '../config/check.ts';
 import { checkFiles } from '../config/check-files.ts';
 import { checkRevocationLists } from '../config/check-revocation-lists.ts';
-import { byLine, type ConfigProblem } from '../config/config-error.ts';
+import { byPlace, type ConfigProblem } from '../config/config-error.ts';
 import type { ReadConfig } from '../config/load.ts';
+import { toProblems } from '../config/to-problems.ts';
 import { checkAllOrNone } from '../server/assembly/all-or-none.ts';
 import { checkConstraints } from '../server/assembly/check-constraints.ts';
 import { checkKeyFiles } from '../server/assembly/check-key-files.ts';
@@ -17,24 +19,52 @@ export interface Findings {
   readonly errors: readonly ConfigProblem[];
   /** What is legal but will not do what was meant. */
   readonly warnings: readonly ConfigProblem[];
+  /** Warnings that the configuration accepts. */
+  readonly accepted: readonly ConfigProblem[];
+}
+
+export interface Examination {
+  /** Load the modules of endpoints and handlers, as a start does. Default false. */
+  readonly handlers?: boolean;
+  /** Dial what the configuration names. Default false. */
+  readonly probe?: boolean;
 }
 
 /**
- * Looks at a configuration that was read, and at the files that it names, as a start does. Nothing is opened, and no
- * handler is loaded.
+ * Looks at a configuration that was read, and at the files that it names, as a start does. Without `handlers` and
+ * `probe` nothing is opened, and no handler is loaded.
  */
-export async function examine({ config, locate, hide }: ReadConfig): Promise<Findings> {
+export async function examine(
+  { config, locate, hide }: ReadConfig,
+  { handlers = false, probe = false }: Examination = {},
+): Promise<Findings> {
   const now = Date.now();
   const passwords = await checkPasswordFiles(config);
   const lists = await checkRevocationLists(config, now);
   const certificates = await checkCertificates(config, now);
   const read = [...(await checkSchemeFiles(config)), ...(await checkKeyFiles(config))];
-  const faults = toProblems([...read, ...certificates.faults, ...passwords.faults, ...lists.errors], locate);
+  const loaded = handlers ? await ofHandlers(config) : [];
+  const faults = [...read, ...certificates.faults, ...passwords.faults, ...lists.errors, ...loaded];
   const ofRoutes = [...checkStricterRoutes(config), ...checkConstraints(config), ...checkAllOrNone(config)];
-  const doubts = [...ofRoutes, ...certificates.warnings, ...passwords.warnings, ...lists.warnings];
-  const inOrder = (problems: readonly ConfigProblem[]) => problems.map(hide).sort(byLine);
+  const ofFiles = [...certificates.warnings, ...passwords.warnings, ...lists.warnings];
+  const doubts = [...ofRoutes, ...ofFiles, ...(probe ? await ofProbes(config) : [])];
+  const found = [...checkConfig(config, locate), ...toProblems(doubts, locate)];
+  const { warnings, accepted } = sortWarnings(found, config, locate, code => probe || !code.endsWith('-probe'));
+  const inOrder = (problems: readonly ConfigProblem[]) => problems.map(hide).sort(byPlace);
   return {
-    errors: inOrder([...(await checkFiles(config, locate)), ...faults]),
-    warnings: inOrder([...checkConfig(config, locate), ...toProblems(doubts, locate)]),
+    errors: inOrder([...(await checkFiles(config, locate)), ...toProblems(faults, locate)]),
+    warnings: inOrder(warnings),
+    accepted: inOrder(accepted),
   };
+}
+
+/** Loaded here, so that a start does without it. */
+async function ofHandlers(config: ReadConfig['config']) {
+  const { checkHandlers } = await import('../server/assembly/check-handlers.ts');
+  return checkHandlers(config);
+}
+
+async function ofProbes(config: ReadConfig['config']) {
+  const { probeUpstreams } = await import('../server/assembly/probe-upstreams.ts');
+  return probeUpstreams(config);
 }

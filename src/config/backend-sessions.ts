@@ -3,6 +3,7 @@ import { isLoopback } from '../http/host-names.ts';
 import { cookieNameOf } from './brought-manager.ts';
 import type { Config } from './config.ts';
 import { type BrokenRule, type Fields, fields, title } from './fields.ts';
+import type { Doubt } from './warning-codes.ts';
 
 /**
  * Headers that a request has for other reasons. What carries a message or a handshake over one connection cannot say
@@ -66,7 +67,7 @@ function* brokenApi(api: unknown, name: string, config: Fields): Generator<Broke
 const LONG_ASSERTION_MS = 600_000;
 
 /** What of it is legal but will not do what was meant, of a configuration that was accepted. */
-export function* checkBackendSessions(config: Config): Generator<BrokenRule> {
+export function* checkBackendSessions(config: Config): Generator<Doubt> {
   const { internal, upstreams = {}, assertions } = config;
   const all = Object.entries(upstreams);
   const isAsserted = all.some(([, { assertion }]) => assertion);
@@ -74,21 +75,32 @@ export function* checkBackendSessions(config: Config): Generator<BrokenRule> {
     const { host = '127.0.0.1', tls } = internal;
     if (!tls && !isLoopback(host))
       yield {
+        code: 'internal-in-clear',
         path: ['internal', 'host'],
         message: 'other machines can reach it, and tokens pass in the clear; add "tls", or listen on 127.0.0.1',
       };
     if (!isAsserted && all.every(([, { sessionApi }]) => !sessionApi))
-      yield { path: ['internal'], message: 'serves nothing: no upstream has "sessionApi" or "assertion"' };
+      yield {
+        code: 'unused',
+        path: ['internal'],
+        message: 'serves nothing: no upstream has "sessionApi" or "assertion"',
+      };
   }
-  if (assertions && !isAsserted) yield { path: ['assertions'], message: 'has no effect: no upstream has "assertion"' };
+  if (assertions && !isAsserted)
+    yield { code: 'no-effect', path: ['assertions'], message: 'has no effect: no upstream has "assertion"' };
   for (const [name, { assertion }] of all) {
     if (!assertion) continue;
     const at = ['upstreams', name, 'assertion'];
     if (!internal)
-      yield { path: at, message: 'no backend can fetch the keys that verify it; add "internal: { port: 9902 }"' };
+      yield {
+        code: 'assertion-keys-unreachable',
+        path: at,
+        message: 'no backend can fetch the keys that verify it; add "internal: { port: 9902 }"',
+      };
     const lifetime = typeof assertion === 'object' ? assertion.lifetime : undefined;
     if (lifetime !== undefined && parseDuration(lifetime) > LONG_ASSERTION_MS)
       yield {
+        code: 'long-assertion',
         path: [...at, 'lifetime'],
         message:
           'an assertion stays valid until it expires, even after sign-out or the loss of a role; use a short lifetime, since each request brings a new one',

@@ -4,8 +4,8 @@ import { parseRoutePattern } from '../http/route-pattern.ts';
 import type { AnomaliesConfig, RateAnomalyConfig } from '../policy/anomaly-options.ts';
 import type { BansConfig, HoneypotConfig, JailConfig, JailsConfig } from '../policy/ban/options.ts';
 import type { Config, PolicyConfig } from './config.ts';
-import type { BrokenRule } from './fields.ts';
 import { DURATION, measured, type Shape, section, textLike, whole } from './schema-parts.ts';
+import type { Doubt } from './warning-codes.ts';
 
 const DAY_MS = 86_400_000;
 
@@ -112,27 +112,33 @@ export function* checkBanRules(
   { inspect }: PolicyConfig,
   at: readonly PropertyKey[],
   config: Config,
-): Generator<BrokenRule> {
+): Generator<Doubt> {
   for (const [index, { action }] of (inspect ? inspect.rules : []).entries()) {
     if (action !== 'ban') continue;
     const path = [...at, 'inspect', 'rules', index, 'action'];
-    if (isOnlyLogged(config)) yield { path, message: NOBODY_IS_BANNED };
+    if (isOnlyLogged(config)) yield { code: 'bans-only-logged', path, message: NOBODY_IS_BANNED };
     else if (config.bans?.jails?.inspection === false)
-      yield { path, message: 'nobody is banned by a rule while bans.jails.inspection is false; leave that out' };
+      yield {
+        code: 'bans-only-logged',
+        path,
+        message: 'nobody is banned by a rule while bans.jails.inspection is false; leave that out',
+      };
   }
 }
 
 /** What is legal and will not do what was meant. */
-export function* checkBans(config: Config): Generator<BrokenRule> {
+export function* checkBans(config: Config): Generator<Doubt> {
   const { bans, anomalies, trustedProxies = [], policy } = config;
   for (const [name, value] of Object.entries(anomalies || {})) {
     const isBan = value === 'ban' || (typeof value === 'object' && value.action === 'ban');
-    if (isBan && isOnlyLogged(config)) yield { path: ['anomalies', name], message: NOBODY_IS_BANNED };
+    if (isBan && isOnlyLogged(config))
+      yield { code: 'bans-only-logged', path: ['anomalies', name], message: NOBODY_IS_BANNED };
   }
   if (!bans) return;
   const { action = 'log', allow = [], undeclaredProxies } = bans;
   if (action !== 'log' && undeclaredProxies === undefined && trustedProxies.length === 0)
     yield {
+      code: 'proxies-undeclared',
       path: ['bans', 'action'],
       message:
         'clients that send X-Forwarded-For are spared, because a proxy that was not declared speaks for many; name the proxies in trustedProxies, or set "undeclaredProxies: ban" when there are none',
@@ -141,6 +147,7 @@ export function* checkBans(config: Config): Generator<BrokenRule> {
   for (const [index, entry] of allow.entries())
     if (denied.has(entry))
       yield {
+        code: 'allowed-but-denied',
         path: ['bans', 'allow', index],
         message: `${entry} may not come in at all: policy.addresses.deny has it`,
       };

@@ -3,10 +3,11 @@ import { messageOf } from '../base/message-of.ts';
 import { doubtfulLists, forgeryIn, parseRevocationLists, type RevocationList } from '../http/revocation-list.ts';
 import type { ClientCertificateConfig, Config } from './config.ts';
 import type { BrokenRule } from './fields.ts';
+import type { Doubt } from './warning-codes.ts';
 
 interface Found {
   readonly errors: readonly BrokenRule[];
-  readonly warnings: readonly BrokenRule[];
+  readonly warnings: readonly Doubt[];
 }
 
 /**
@@ -17,7 +18,7 @@ interface Found {
  */
 export async function checkRevocationLists({ listen = [], internal }: Config, now: number): Promise<Found> {
   const errors: BrokenRule[] = [];
-  const warnings: BrokenRule[] = [];
+  const warnings: Doubt[] = [];
   const places = [
     ...listen.map(({ tls }, index) => ({ tls, at: ['listen', index] as PropertyKey[] })),
     { tls: internal?.tls, at: ['internal'] as PropertyKey[] },
@@ -51,7 +52,13 @@ async function checkOne({ ca, crl }: ClientCertificateConfig, at: PropertyKey[],
   try {
     const forged = lists.flatMap(list => forgeryIn(list, authorities) ?? []).map(message => ({ path: at, message }));
     if (forged.length > 0) return { errors: forged, warnings: [] };
-    return { errors, warnings: doubtfulLists(lists, authorities, now).map(({ message }) => ({ path: at, message })) };
+    const doubts = doubtfulLists(lists, authorities, now);
+    const warnings = doubts.map(({ kind, message }) => ({
+      code: `revocation-list-${kind}` as const,
+      path: at,
+      message,
+    }));
+    return { errors, warnings };
   } catch (error) {
     return { errors: [{ path: [...at.slice(0, -1), 'ca'], message: `${ca}: ${messageOf(error)}` }], warnings: [] };
   }

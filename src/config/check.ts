@@ -10,15 +10,17 @@ import { checkBanRules, checkBans } from './bans.ts';
 import { broughtManager } from './brought-manager.ts';
 import { checkClientHeaders } from './client-headers.ts';
 import type { Config, PolicyConfig, RouteConfig, SessionConfig, UpstreamConfig } from './config.ts';
-import { byLine, type ConfigProblem, formatPath } from './config-error.ts';
+import { byPlace, type ConfigProblem } from './config-error.ts';
 import { checkCookieClashes } from './cookie-clashes.ts';
-import { type BrokenRule, isPlain, title } from './fields.ts';
+import { isPlain, title } from './fields.ts';
 import { type InheritedPolicy, serverPolicy, transportOf, within } from './inherited-policy.ts';
 import { checkLimits } from './limits-check.ts';
 import { checkOidc } from './oidc-rules.ts';
 import { checkPages } from './own-pages.ts';
 import type { Locate } from './parse.ts';
+import { toProblems } from './to-problems.ts';
 import { checkTokens } from './token-rules.ts';
+import type { Doubt } from './warning-codes.ts';
 
 /** hstspreload.org, "Submission requirements". */
 const PRELOAD_AGE_MS = 31_536_000_000;
@@ -28,9 +30,10 @@ const PRELOAD_AGE_MS = 31_536_000_000;
  * outside it.
  */
 export function checkConfig(config: Config, locate: Locate = () => ({})): ConfigProblem[] {
-  const warnings = [
+  const warnings: Doubt[] = [
     ...checkListeners(config),
-    ...doubtfulEntries(config.trustedProxies ?? []).map(({ index, message }) => ({
+    ...doubtfulEntries(config.trustedProxies ?? []).map(({ kind, index, message }) => ({
+      code: kind,
       path: ['trustedProxies', index],
       message,
     })),
@@ -52,24 +55,20 @@ export function checkConfig(config: Config, locate: Locate = () => ({})): Config
     ...checkShortTimes(config, []),
     ...checkEmpty(config),
   ];
-  return toProblems(warnings, locate).sort(byLine);
-}
-
-/** With the places in the file. */
-export function toProblems(warnings: Iterable<BrokenRule>, locate: Locate): ConfigProblem[] {
-  return [...warnings].map(({ path, message }) => ({ path: formatPath(path), message, ...locate(path) }));
+  return toProblems(warnings, locate).sort(byPlace);
 }
 
 /** Nobody could use what is ended so soon: a number without a unit was meant as seconds. */
 const SHORTEST_IDLE_MS = 1_000;
 const IDLE_TIMES = ['idleTimeout', 'absoluteTimeout', 'renewalTimeout', 'keepAliveTimeout'];
 
-function* checkShortTimes(value: unknown, at: readonly PropertyKey[]): Generator<BrokenRule> {
+function* checkShortTimes(value: unknown, at: readonly PropertyKey[]): Generator<Doubt> {
   if (!isPlain(value) && !Array.isArray(value)) return;
   for (const [key, inner] of Object.entries(value)) {
     const path = [...at, Array.isArray(value) ? Number(key) : key];
     if (IDLE_TIMES.includes(key) && typeof inner === 'number' && inner > 0 && inner < SHORTEST_IDLE_MS)
       yield {
+        code: 'short-time',
         path,
         message: `means ${inner} ms; write "30s" for 30 seconds`,
       };
@@ -77,27 +76,33 @@ function* checkShortTimes(value: unknown, at: readonly PropertyKey[]): Generator
   }
 }
 
-function* checkListeners(config: Config): Generator<BrokenRule> {
+function* checkListeners(config: Config): Generator<Doubt> {
   for (const [index, { tls, host, hosts, redirect }] of (config.listen ?? []).entries()) {
     if (host !== undefined && isLoopback(host) && !hosts && !redirect)
       yield {
+        code: 'rebinding',
         path: ['listen', index, 'host'],
         message:
           'the browsers of this machine reach it for every site whose name leads here (DNS rebinding); set for example "hosts: [localhost]"',
       };
     const at = ['listen', index, 'tls'];
     if (tls === 'self-signed')
-      yield { path: at, message: 'a self-signed certificate is for development: no browser trusts it unasked' };
+      yield {
+        code: 'self-signed',
+        path: at,
+        message: 'a self-signed certificate is for development: no browser trusts it unasked',
+      };
     else if (tls?.hsts !== undefined && typeof tls.hsts === 'object' && tls.hsts.preload)
       if (!tls.hsts.includeSubDomains || parseDuration(tls.hsts.maxAge) < PRELOAD_AGE_MS)
         yield {
+          code: 'hsts-preload',
           path: [...at, 'hsts', 'preload'],
           message: 'the lists take a host only with includeSubDomains and a maxAge of at least 365d',
         };
   }
 }
 
-function* checkSession(session: Config['session'], at: readonly PropertyKey[], config: Config): Generator<BrokenRule> {
+function* checkSession(session: Config['session'], at: readonly PropertyKey[], config: Config): Generator<Doubt> {
   if (!session) return;
   const hasProxy = (config.trustedProxies?.length ?? 0) > 0; // which may speak TLS for us
   const isPlain =
@@ -105,37 +110,36 @@ function* checkSession(session: Config['session'], at: readonly PropertyKey[], c
   const manager = broughtManager(session);
   if (!manager) return yield* checkSessionOptions(session as SessionConfig, at, isPlain);
   if (isPlain) yield* checkCookiePrefix(manager.cookieName, at);
-  if (manager.tracking.kinds.includes('url')) yield { path: at, message: SESSIONS_IN_URLS };
+  if (manager.tracking.kinds.includes('url')) yield { code: 'sessions-in-urls', path: at, message: SESSIONS_IN_URLS };
 }
 
 const SESSIONS_IN_URLS =
   'sessions in URLs are seen in logs, histories and Referer headers, and are sent to whom a link is sent; use cookies, or "header" for programs';
 
-function* checkCookiePrefix(name: string | undefined, at: readonly PropertyKey[]): Generator<BrokenRule> {
+function* checkCookiePrefix(name: string | undefined, at: readonly PropertyKey[]): Generator<Doubt> {
   const prefix = /^__(Host|Secure)-/i.exec(name ?? '')?.[0];
   if (!prefix) return;
   yield {
+    code: 'cookie-not-secure',
     path: at,
     message: `browsers drop a "${prefix}" cookie that is not Secure, and a listener without tls cannot send Secure; use another name`,
   };
 }
 
-function* checkSessionOptions(
-  session: SessionConfig,
-  at: readonly PropertyKey[],
-  isPlain: boolean,
-): Generator<BrokenRule> {
+function* checkSessionOptions(session: SessionConfig, at: readonly PropertyKey[], isPlain: boolean): Generator<Doubt> {
   const { idleTimeout = '30m', absoluteTimeout = '12h', cookie = {} } = session;
   const idleMs = parseDuration(idleTimeout);
   if (idleMs !== Number.POSITIVE_INFINITY && idleMs > parseDuration(absoluteTimeout)) {
     const limit = session.absoluteTimeout === undefined ? 'the absolute timeout of 12h' : 'absoluteTimeout';
     yield {
+      code: 'idle-after-absolute',
       path: [...at, 'idleTimeout'],
       message: `longer than ${limit}, which ends the session first; raise absoluteTimeout or lower this`,
     };
   }
   if (isPlain && cookie.sameSite === 'none')
     yield {
+      code: 'cookie-not-secure',
       path: [...at, 'cookie', 'sameSite'],
       message:
         'browsers drop a "none" cookie that is not Secure, and a listener without tls cannot send Secure; use "lax"',
@@ -146,20 +150,26 @@ function* checkSessionOptions(
   const isCapped = session.maxSessions !== undefined || typeof url !== 'string' || !/^postgres(ql)?:/.test(url);
   for (const option of ['anonymousShare', 'overflow'] as const) {
     if (session[option] === undefined || isCapped) continue;
-    yield { path: [...at, option], message: 'has no effect: a postgres has no cap of its own; set "maxSessions"' };
+    yield {
+      code: 'no-effect',
+      path: [...at, option],
+      message: 'has no effect: a postgres has no cap of its own; set "maxSessions"',
+    };
   }
   const { lifetime, rememberMe } = session;
   if (lifetime && rememberMe && parseDuration(rememberMe.absoluteTimeout) > LIFETIME_TIMES[lifetime].absoluteTimeoutMs)
     yield {
+      code: 'remembered-too-long',
       path: [...at, 'rememberMe', 'absoluteTimeout'],
       message: `longer than "lifetime: ${lifetime}" allows: who is remembered signs in more rarely than that level asks for`,
     };
   if (session.ownerRule === false) {
     const message =
       'a session is given to every user who shows its cookie, and who signs in gets what another user has left in it; leave it out where users are not to see the data of others';
-    yield { path: [...at, 'ownerRule'], message };
+    yield { code: 'sessions-of-others', path: [...at, 'ownerRule'], message };
   }
-  if ([session.tracking].flat().includes('url')) yield { path: [...at, 'tracking'], message: SESSIONS_IN_URLS };
+  if ([session.tracking].flat().includes('url'))
+    yield { code: 'sessions-in-urls', path: [...at, 'tracking'], message: SESSIONS_IN_URLS };
 }
 
 /** Do clients show these sessions in links? */
@@ -175,15 +185,17 @@ function* checkRoutes(
   config: Config,
   sessions: NonNullable<Config['session']>,
   outer: InheritedPolicy,
-): Generator<BrokenRule> {
+): Generator<Doubt> {
   for (const [index, route] of routes.entries()) {
     if (route.rewriteLinks && (route.session === 'none' || !areInUrls(sessions)))
       yield {
+        code: 'no-effect',
         path: [...at, index, 'rewriteLinks'],
         message: `${title(route)}: it has no effect, since no client shows its session in links here; it needs "url" in "tracking" of its sessions`,
       };
     if (route.paths?.mergeSlashes === false && ![route.path ?? []].flat().some(path => path.endsWith('/*')))
       yield {
+        code: 'no-effect',
         path: [...at, index, 'paths', 'mergeSlashes'],
         message: `${title(route)}: it has no effect, since only what "/*" stands for keeps its slashes`,
       };
@@ -219,36 +231,44 @@ function* checkPolicy(
   policy: PolicyConfig | undefined,
   { at, of, hasSessions, routes, outer, route }: PolicyPlace,
   config: Config,
-): Generator<BrokenRule> {
+): Generator<Doubt> {
   if (!policy) return;
   const hasTls = config.listen?.some(listener => listener.tls) ?? false;
   const hasProxy = (config.trustedProxies?.length ?? 0) > 0;
   const { confidential, upgradeInsecureRequests } = transportOf(policy);
   if ((confidential || upgradeInsecureRequests) && !hasTls && !hasProxy)
     yield {
+      code: 'transport-unreachable',
       path: [...at, 'transport'],
       message: `${of} ${confidential === 'refuse' ? 'refuses every request' : 'sends browsers to https, where nobody answers'}: no listener has tls, and no trusted proxy could speak it for us`,
     };
   if (policy.origins === 'any' && hasSessions && config.session !== false)
     yield {
+      code: 'any-origin',
       path: [...at, 'origins'],
       message: `${of}: every web page may open a WebSocket with the visitor's session; list the origins, or set session: none`,
     };
   if (Array.isArray(policy.origins) && policy.origins.length === 0)
-    yield { path: [...at, 'origins'], message: `${of}: the empty list refuses every browser` };
+    yield { code: 'no-origin', path: [...at, 'origins'], message: `${of}: the empty list refuses every browser` };
   const origins = policy.origins ?? outer.origins;
   if (policy.cors && !isListed(origins) && !everyRoute(routes).some(route => isListed(route.policy?.origins)))
     yield {
+      code: 'no-effect',
       path: [...at, 'cors'],
       message: `${of}: no page of another origin may read anything, since none is listed; name them under "origins"`,
     };
   if (typeof policy.cors === 'object' && policy.cors.credentials && origins === 'any')
     yield {
+      code: 'no-effect',
       path: [...at, 'cors', 'credentials'],
       message: `${of}: has no effect, since every page of the web would come with the visitor's cookies; list the origins`,
     };
-  for (const { list, index, message } of doubtfulRules(policy.addresses ?? {}))
-    yield { path: [...at, 'addresses', list, ...(index === undefined ? [] : [index])], message: `${of}: ${message}` };
+  for (const { kind, list, index, message } of doubtfulRules(policy.addresses ?? {}))
+    yield {
+      code: kind,
+      path: [...at, 'addresses', list, ...(index === undefined ? [] : [index])],
+      message: `${of}: ${message}`,
+    };
   yield* checkBanRules(policy, at, config);
   if (policy.limits)
     yield* checkLimits(
@@ -274,11 +294,16 @@ function mayHaveSessions(route: RouteConfig | undefined, config: Config): boolea
 }
 
 /** Settings of a route that have no effect on it, or more than was meant. */
-function* checkUse(route: RouteConfig, at: readonly PropertyKey[], config: Config): Generator<BrokenRule> {
+function* checkUse(route: RouteConfig, at: readonly PropertyKey[], config: Config): Generator<Doubt> {
   if (route.touch !== undefined && hasNoSession(route, config))
-    yield { path: [...at, 'touch'], message: `${title(route)}: it has no effect on a route without sessions of ours` };
+    yield {
+      code: 'no-effect',
+      path: [...at, 'touch'],
+      message: `${title(route)}: it has no effect on a route without sessions of ours`,
+    };
   if (route.crossSiteSignIn && [route.path ?? []].flat().some(path => path.endsWith('*')))
     yield {
+      code: 'cross-site-sign-in',
       path: [...at, 'crossSiteSignIn'],
       message: `${title(route)}: a form of another site may sign its visitor in at every path under it; name the path of the login's callback`,
     };
@@ -291,10 +316,10 @@ function hasNoSession({ session, upstream, files, redirect }: RouteConfig, confi
   return isObserved || files !== undefined || redirect !== undefined;
 }
 
-function* checkUpstreams(config: Config): Generator<BrokenRule> {
+function* checkUpstreams(config: Config): Generator<Doubt> {
   const used = new Set([...everyRoute(config.routes ?? [])].map(route => route.upstream));
   for (const [name, upstream] of Object.entries(config.upstreams ?? {})) {
-    if (!used.has(name)) yield { path: ['upstreams', name], message: 'no route uses it' };
+    if (!used.has(name)) yield { code: 'unused', path: ['upstreams', name], message: 'no route uses it' };
     const own = new Set((config.listen ?? [{ port: 8080 }]).map(listener => listener.port));
     const urls = upstream.servers.map(server => (typeof server === 'string' ? server : server.url));
     for (const [index, server] of urls.entries()) {
@@ -302,15 +327,21 @@ function* checkUpstreams(config: Config): Generator<BrokenRule> {
       const isTls = /^(?:https|wss):$/.test(protocol);
       if (machineOf(hostname) === 'localhost' && own.has(Number(port || (isTls ? 443 : 80))))
         yield {
+          code: 'request-loop',
           path: ['upstreams', name, 'servers', index],
           message: `${server} is this server itself: a request would go round for ever`,
         };
     }
     const isTls = urls.some(url => /^(https|wss):/i.test(url));
     if (upstream.tls && !isTls)
-      yield { path: ['upstreams', name, 'tls'], message: 'has no effect: no server is https: or wss:' };
+      yield {
+        code: 'no-effect',
+        path: ['upstreams', name, 'tls'],
+        message: 'has no effect: no server is https: or wss:',
+      };
     if (upstream.tls?.verify === false && isTls)
       yield {
+        code: 'unverified-tls',
         path: ['upstreams', name, 'tls', 'verify'],
         message: 'anyone in between can read and change everything; name the authority under "ca" instead',
       };
@@ -320,6 +351,7 @@ function* checkUpstreams(config: Config): Generator<BrokenRule> {
     const kind = typeof upstream.affinity === 'object' ? upstream.affinity.by : upstream.affinity;
     if (kind !== 'route' && upstream.servers.some(server => typeof server === 'object' && server.route !== undefined))
       yield {
+        code: 'no-effect',
         path: ['upstreams', name],
         message: 'the routes of the servers have no effect without "affinity: route"',
       };
@@ -337,15 +369,20 @@ function* checkAffinity(
   affinity: UpstreamConfig['affinity'],
   at: readonly PropertyKey[],
   config: Config,
-): Generator<BrokenRule> {
+): Generator<Doubt> {
   const { by, ...options } = typeof affinity === 'object' ? affinity : { by: affinity };
   if (by === undefined) return;
   for (const [option, kinds] of Object.entries(AFFINITY_OPTIONS))
     if (option in options && !kinds.includes(by))
-      yield { path: [...at, option], message: `has no effect with "by: ${by}"; it goes with ${kinds.join(' and ')}` };
+      yield {
+        code: 'no-effect',
+        path: [...at, option],
+        message: `has no effect with "by: ${by}"; it goes with ${kinds.join(' and ')}`,
+      };
   const isHidden = (config.listen ?? []).length > 0 && config.listen!.every(({ host = '' }) => isLoopback(host));
   if (by === 'address' && isHidden && !config.trustedProxies?.length)
     yield {
+      code: 'affinity-by-proxy',
       path: at,
       message:
         'only this machine reaches the listeners, so every client would have the address of the proxy in front and go to one server; name the proxy under "trustedProxies"',
@@ -353,31 +390,37 @@ function* checkAffinity(
 }
 
 /** SockJS sets it for balancers, whatever the application has for sessions. */
-function* checkPlaceholder(session: UpstreamConfig['session'], at: readonly PropertyKey[]): Generator<BrokenRule> {
+function* checkPlaceholder(session: UpstreamConfig['session'], at: readonly PropertyKey[]): Generator<Doubt> {
   if (session?.mode !== 'observed' || session.cookie !== 'JSESSIONID' || session.suffix !== undefined) return;
   yield {
+    code: 'sockjs-placeholder',
     path: [...at, 'cookie'],
     message:
       'SockJS gives every visitor the JSESSIONID "dummy", which is no session: behind it observe another cookie; where a servlet container makes the ids, say with "suffix" what follows them, for example "." for Tomcat',
   };
 }
 
-function* checkTrust(session: UpstreamConfig['session'], at: readonly PropertyKey[]): Generator<BrokenRule> {
+function* checkTrust(session: UpstreamConfig['session'], at: readonly PropertyKey[]): Generator<Doubt> {
   if (session?.mode !== 'observed') return;
   const { trust, trustUntil } = session;
   if (trustUntil !== undefined && Date.now() >= parseDate(trustUntil)!)
-    yield { path: [...at, 'trustUntil'], message: 'is over: only what the backend gives is live now; remove it' };
+    yield {
+      code: 'no-effect',
+      path: [...at, 'trustUntil'],
+      message: 'is over: only what the backend gives is live now; remove it',
+    };
   else if (trust === 'accepted' && trustUntil === undefined)
     yield {
+      code: 'invented-ids',
       path: [...at, 'trust'],
       message:
         'an id that a visitor invents becomes live through any page that does not look at its session, and Holdfast vouches for it towards the backend; leave it out, and for a changeover use trustUntil',
     };
 }
 
-function* checkEmpty(config: Config): Generator<BrokenRule> {
+function* checkEmpty(config: Config): Generator<Doubt> {
   if (!config.routes?.length && !config.endpoints?.length)
-    yield { path: [], message: 'nothing is served: there are no routes and no endpoints' };
+    yield { code: 'nothing-served', path: [], message: 'nothing is served: there are no routes and no endpoints' };
 }
 
 /** Of another origin than our own. */

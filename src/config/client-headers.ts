@@ -2,6 +2,7 @@ import { FORWARDED_HEADERS } from '../http/forwarded-headers.ts';
 import { foldPattern, isPrivate, namePatterns } from '../http/private-headers.ts';
 import type { Config, UpstreamConfig } from './config.ts';
 import { type BrokenRule, type Fields, fields } from './fields.ts';
+import type { Doubt } from './warning-codes.ts';
 
 /**
  * Without them a backend does not know the host that is requested, where a body ends, or that the client waits before
@@ -25,12 +26,12 @@ export function* brokenClientHeaders(config: Fields): Generator<BrokenRule> {
 }
 
 /** What of it is legal but will not do what was meant, of a configuration that was accepted. */
-export function* checkClientHeaders({ upstreams = {}, trustedProxies = [] }: Config): Generator<BrokenRule> {
+export function* checkClientHeaders({ upstreams = {}, trustedProxies = [] }: Config): Generator<Doubt> {
   for (const [name, upstream] of Object.entries(upstreams)) {
     const at = ['upstreams', name, 'passHeaders'];
     const { passHeaders = [], removeHeaders = [] } = upstream;
     if (passHeaders.length > 0 && trustedProxies.length === 0)
-      yield { path: at, message: 'has no effect: there are no "trustedProxies" to send them' };
+      yield { code: 'no-effect', path: at, message: 'has no effect: there are no "trustedProxies" to send them' };
     const removed = new Set(removeHeaders.map(foldPattern));
     const ours = new Set(setByUs(upstream));
     for (const [index, header] of passHeaders.entries()) {
@@ -42,7 +43,7 @@ export function* checkClientHeaders({ upstreams = {}, trustedProxies = [] }: Con
           : mayBePrivate(folded)
             ? undefined
             : `"${header}" has no effect: it passes from every client; take "removeHeaders" if it must not`;
-      if (message !== undefined) yield { path: [...at, index], message };
+      if (message !== undefined) yield { code: 'no-effect', path: [...at, index], message };
     }
   }
 }

@@ -1,4 +1,5 @@
 import { type ErrorCode, HoldfastError } from '../base/errors.ts';
+import type { WarningCode } from './warning-codes.ts';
 
 /** One thing that is wrong (or, from `checkConfig`, doubtful) in a configuration, and where. */
 export interface ConfigProblem {
@@ -10,6 +11,8 @@ export interface ConfigProblem {
   /** 1 is the first. Known for YAML and JSON only. */
   readonly line?: number;
   readonly column?: number;
+  /** Of a warning: its kind, with a section in `docs/reference/config-warnings.md`. */
+  readonly code?: WarningCode;
 }
 
 /**
@@ -33,16 +36,18 @@ export class ConfigError extends HoldfastError {
   }
 }
 
-/** `file:line: path: message`, without the parts that are not known. */
-export function formatProblem(problem: ConfigProblem): string {
-  const place = problem.file === undefined ? [] : [problem.line ? `${problem.file}:${problem.line}` : problem.file];
-  const path = problem.path === '' ? [] : [problem.path];
-  return [...place, ...path, problem.message].join(': ');
+/** `file:line:column: path: message [code]`, without the parts that are not known. */
+export function formatProblem({ file, line, column, path, message, code }: ConfigProblem): string {
+  const place = [file, line, column].slice(0, line === undefined ? 1 : 3).filter(part => part !== undefined);
+  const text = code === undefined ? message : `${message} [${code}]`;
+  return [...(file === undefined ? [] : [place.join(':')]), ...(path === '' ? [] : [path]), text].join(': ');
 }
 
-/** Orders problems as their places stand in the file. */
-export function byLine(a: ConfigProblem, b: ConfigProblem): number {
-  return (a.line ?? 0) - (b.line ?? 0);
+/** Orders problems as their places stand in the file, and those of several files by their names. */
+export function byPlace(a: ConfigProblem, b: ConfigProblem): number {
+  const [one, other] = [a.file ?? '', b.file ?? ''];
+  if (one !== other) return one < other ? -1 : 1;
+  return (a.line ?? 0) - (b.line ?? 0) || (a.column ?? 0) - (b.column ?? 0);
 }
 
 /** `['routes', 1, 'my app']` becomes `routes[1]["my app"]`. */

@@ -21,6 +21,7 @@ import type { SessionStore } from '../session/store.ts';
 import type { Endpoint } from '../websocket/connection.ts';
 import type { DispatchOptions } from '../websocket/endpoint-options.ts';
 import type { AuthConfig } from './auth-config.ts';
+import type { WarningCode } from './warning-codes.ts';
 
 /**
  * The one document that describes a server. The same shape in YAML, JSON, `holdfast.config.ts` and `createServer(...)`;
@@ -113,6 +114,19 @@ export interface Config {
    */
   exposeReason?: boolean;
   log?: LogConfig;
+  /**
+   * Warnings that are known and meant to stay: `check` and `serve` leave them out. A code is for the whole
+   * configuration, a code with a path for what stands there. One that matches nothing is a warning itself. Default: none.
+   */
+  accept?: readonly (WarningCode | AcceptConfig)[];
+}
+
+/** A warning that is known and meant to stay, at one place. */
+export interface AcceptConfig {
+  /** Its code, as `holdfast check` prints it. */
+  warning: WarningCode;
+  /** The path that `check` prints for it, or one that it is under: `listen[0].tls`, `upstreams.app`. */
+  at: string;
 }
 
 export interface ListenConfig {

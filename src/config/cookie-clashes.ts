@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
 import { broughtManager } from './brought-manager.ts';
 import type { ApplicationConfig, Config, SessionConfig } from './config.ts';
-import type { BrokenRule } from './fields.ts';
+import type { Doubt } from './warning-codes.ts';
 
 /** Sessions as a configuration describes them: those of the server, or of a mounted application. */
 interface Described {
@@ -15,12 +15,13 @@ interface Described {
  * Sessions whose cookie is that of others, while their stores cannot be the same: each would set its own over those.
  * Managers that are brought are compared at start, by their keys as well.
  */
-export function* checkCookieClashes(config: Config): Generator<BrokenRule> {
+export function* checkCookieClashes(config: Config): Generator<Doubt> {
   const all = [...describedIn(config, ['session'], '', config.session ?? {})];
   for (const [index, one] of all.entries()) {
     const other = all.slice(0, index).find(before => areOneCookie(before, one) && areOtherSessions(before, one));
     if (!other) continue;
     yield {
+      code: 'cookie-clash',
       path: [...one.at, 'cookie'],
       message: `clients have these sessions and those of ${other.at.length === 1 ? 'the server' : 'another application'} by one cookie, and each sets its own over it; give it another "name", or leave out "path"`,
     };

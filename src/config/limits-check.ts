@@ -1,7 +1,7 @@
 import { parseByteRate, parseRate } from '../base/rate.ts';
 import { broughtManager } from './brought-manager.ts';
 import type { Config, LimitsConfig, RouteConfig, SessionConfig } from './config.ts';
-import type { BrokenRule } from './fields.ts';
+import type { Doubt, WarningCode } from './warning-codes.ts';
 
 const COUNTS = ['connections', 'connectionsPerAddress', 'connectionsPerSession', 'connectionsPerUser'] as const;
 const RATES = [
@@ -29,9 +29,13 @@ export interface LimitsPlace {
 }
 
 /** Limits that contradict each other, or that nothing can reach. */
-export function* checkLimits(limits: LimitsConfig, place: LimitsPlace, config: Config): Generator<BrokenRule> {
+export function* checkLimits(limits: LimitsConfig, place: LimitsPlace, config: Config): Generator<Doubt> {
   const { at, of, outer, route, routes, hasSessions } = place;
-  const fault = (name: keyof LimitsConfig, message: string) => ({ path: [...at, name], message: `${of}: ${message}` });
+  const fault = (name: keyof LimitsConfig, message: string, code: WarningCode = 'no-effect'): Doubt => ({
+    code,
+    path: [...at, name],
+    message: `${of}: ${message}`,
+  });
   const isSet = (name: keyof LimitsConfig) => limits[name] !== undefined && limits[name] !== -1;
 
   if (limits.whenExceeded !== undefined && !isSet('messages') && !isSet('bytes'))
@@ -54,21 +58,22 @@ export function* checkLimits(limits: LimitsConfig, place: LimitsPlace, config: C
     ['connectionsPerUser', 'connections'],
   ] as const)
     if (isSet(name) && isSet(all) && limits[name]! > limits[all]!)
-      yield fault(name, `is never reached: "${all}" is ${limits[all]}`);
+      yield fault(name, `is never reached: "${all}" is ${limits[all]}`, 'never-reached');
   for (const [name, all] of [
     ['requestsPerAddress', 'requests'],
     ['handshakesPerAddress', 'handshakes'],
     ['handshakesPerAddress', 'requestsPerAddress'],
     ['handshakes', 'requests'],
   ] as const)
-    if (isLaxer(limits[name], limits[all])) yield fault(name, `is never reached: "${all}" is ${limits[all]}`);
+    if (isLaxer(limits[name], limits[all]))
+      yield fault(name, `is never reached: "${all}" is ${limits[all]}`, 'never-reached');
   for (const one of outer) {
     for (const name of COUNTS)
       if (isSet(name) && one[name] !== undefined && one[name] !== -1 && limits[name]! > one[name])
-        yield fault(name, `is never reached: what it lies in has ${one[name]}, and all limits hold`);
+        yield fault(name, `is never reached: what it lies in has ${one[name]}, and all limits hold`, 'never-reached');
     for (const name of RATES)
       if (isLaxer(limits[name], one[name]))
-        yield fault(name, `is never reached: what it lies in has ${one[name]}, and all limits hold`);
+        yield fault(name, `is never reached: what it lies in has ${one[name]}, and all limits hold`, 'never-reached');
     for (const name of [...COUNTS, ...RATES])
       if (limits[name] === -1 && one[name] !== undefined && one[name] !== -1)
         yield fault(name, `lifts nothing: what it lies in has ${one[name]}, and all limits hold`);
@@ -79,12 +84,14 @@ export function* checkLimits(limits: LimitsConfig, place: LimitsPlace, config: C
         yield fault(
           'whenExceeded',
           'a relay that drops messages passes none compressed, whatever "websocket.compression" says; remove that, or let clients wait',
+          'drop-stops-compression',
         );
   const bytes = limits.bytes === undefined ? undefined : parseByteRate(limits.bytes);
   if (bytes && limits.whenExceeded === 'close' && bytes.count < 1024)
     yield fault(
       'bytes',
       'so few at once close the WebSocket of whoever sends two short messages; write for example 64KiB/s',
+      'short-burst',
     );
 }
 

@@ -1,6 +1,7 @@
 import { machineOf } from '../http/host-names.ts';
 import type { Config } from './config.ts';
 import { type BrokenRule, type Fields, fields } from './fields.ts';
+import type { Doubt } from './warning-codes.ts';
 
 /** What we say ourselves in a request to the provider, and what would undo its protection. */
 const OWN_PARAMETERS = [
@@ -68,12 +69,13 @@ export function* brokenProviders(config: Fields): Generator<BrokenRule> {
 }
 
 /** What is legal, and does not do what was meant. */
-export function* checkOidc({ auth = {}, listen = [], trustedProxies = [] }: Config): Generator<BrokenRule> {
+export function* checkOidc({ auth = {}, listen = [], trustedProxies = [] }: Config): Generator<Doubt> {
   const isPlain = trustedProxies.length === 0 && !listen.some(({ tls }) => tls);
   for (const [name, scheme] of Object.entries(auth)) {
     if (scheme.type !== 'oidc') continue;
     if (scheme.responseMode === 'form_post' && isPlain)
       yield {
+        code: 'form-post-without-tls',
         path: ['auth', name, 'responseMode'],
         message:
           'nobody can sign in: a form of another site brings only cookies that are Secure, and no listener has tls, and no trusted proxy could speak it for us',
@@ -81,12 +83,14 @@ export function* checkOidc({ auth = {}, listen = [], trustedProxies = [] }: Conf
     const isOffline = scheme.scopes?.includes('offline_access') ?? false;
     if (scheme.lifetime === 'tokens' && !isOffline)
       yield {
+        code: 'tokens-not-renewed',
         path: ['auth', name, 'lifetime'],
         message:
           'many providers renew tokens only for the scope "offline_access"; without it users sign in again, and their sockets close, whenever the tokens end',
       };
     if (scheme.lifetime !== 'tokens' && isOffline)
       yield {
+        code: 'no-effect',
         path: ['auth', name, 'scopes'],
         message:
           '"offline_access" asks for a refresh token, which only "lifetime: tokens" uses; remove it, or set that',

@@ -4,6 +4,7 @@ import { mayMeet, type RoutePattern, readRoutePattern } from '../http/route-patt
 import { broughtManager } from './brought-manager.ts';
 import type { Config } from './config.ts';
 import { type BrokenRule, type Fields, fields, title } from './fields.ts';
+import type { Doubt } from './warning-codes.ts';
 
 /** What takes requests: a route, or what we serve ourselves beside the routes. */
 interface Taker {
@@ -68,7 +69,7 @@ export function* brokenPages(config: Fields): Generator<BrokenRule> {
 }
 
 /** Routes that get less than they say by what we serve at the same path, and pages that a route hides. */
-export function* checkPages(config: Config): Generator<BrokenRule> {
+export function* checkPages(config: Config): Generator<Doubt> {
   const { routes, pages } = takersOf(config as unknown as Fields);
   for (const page of pages)
     for (const route of routes) {
@@ -78,11 +79,13 @@ export function* checkPages(config: Config): Generator<BrokenRule> {
         (route.host === page.host && !route.methods) || (route.host === undefined && page.host !== undefined);
       if (isOnAll)
         yield {
+          code: 'page-clash',
           path: route.at,
           message: `on ${route.host} ${route.title} takes the place of ${page.title} at ${page.path}; ${page.remedy}`,
         };
       else if (isLess && shared(page, route).length > 0)
         yield {
+          code: 'page-clash',
           path: route.at,
           message: `${route.title} does not get ${shared(page, route).join(' and ')} of ${page.path}${page.host === undefined ? '' : ` on ${page.host}`}: ${page.title} takes it; ${page.remedy}`,
         };

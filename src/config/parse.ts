@@ -1,7 +1,7 @@
 import type * as z from 'zod';
 import { nearestName } from '../base/nearest-name.ts';
 import type { Config } from './config.ts';
-import { byLine, ConfigError, type ConfigProblem, formatPath } from './config-error.ts';
+import { byPlace, ConfigError, type ConfigProblem, formatPath } from './config-error.ts';
 import { isExtension, isPlain } from './fields.ts';
 import { brokenReferences } from './references.ts';
 import { configSchema } from './schema.ts';
@@ -43,7 +43,7 @@ export function parseConfig(source: unknown, locate: Locate = () => ({})): Confi
     // What the schema has refused can be of any type, also one that cannot be made a text.
     if (result.success) throw error;
   }
-  if (problems.length > 0) throw new ConfigError(problems.sort(byLine));
+  if (problems.length > 0) throw new ConfigError(problems.sort(byPlace));
   return result.data!;
 }
 

@@ -2,6 +2,7 @@ import * as z from 'zod';
 import { isAttributeName, MAX_ATTRIBUTE_NAME } from '../base/attribute-name.ts';
 import { parseDate } from '../base/date.ts';
 import type { Duration } from '../base/duration.ts';
+import { nearestName } from '../base/nearest-name.ts';
 import { type ByteRateText, parseByteRate, parseRate, type RateText } from '../base/rate.ts';
 import { parseRedisAddresses } from '../base/redis-address.ts';
 import type { AssertionConfig, SessionApiConfig } from '../gateway/backend-session/identity.ts';
@@ -40,6 +41,7 @@ import { authOfPolicy, authScheme } from './auth-schema.ts';
 import { anomaliesSchema, bansSchema } from './bans.ts';
 import { isSessionManager } from './brought-manager.ts';
 import type {
+  AcceptConfig,
   AddressesConfig,
   ApplicationConfig,
   AssertionsConfig,
@@ -82,6 +84,7 @@ import {
   textLike,
   whole,
 } from './schema-parts.ts';
+import { isWarningCode, WARNING_CODES, type WarningCode } from './warning-codes.ts';
 
 const share = z.number().refine(value => value >= 0 && value <= 1, {
   error: ({ input }) => `expected a number from 0 to 1, got ${input}`,
@@ -709,6 +712,22 @@ const dispatch = section<DispatchOptions>('dispatch', {
   whenFull: z.enum(['wait', 'close']).optional(),
 });
 
+const warningCode: z.ZodType<WarningCode> = z
+  .string()
+  .refine(isWarningCode, { error: ({ input }) => unknownCode(String(input)) })
+  .meta({ enum: [...WARNING_CODES] }) as z.ZodType<WarningCode>;
+
+function unknownCode(code: string): string {
+  const near = nearestName(code, WARNING_CODES);
+  const remedy = near ? `did you mean "${near}"?` : 'take one that "holdfast check" prints in brackets';
+  return `${JSON.stringify(code)} is not the code of a warning; ${remedy}`;
+}
+
+const accepted: z.ZodType<WarningCode | AcceptConfig> = z.union(
+  [warningCode, section<AcceptConfig>('an accepted warning', { warning: warningCode, at: text })],
+  { error: 'expected the code of a warning, or "warning" and "at"' },
+);
+
 const log = section<LogConfig>('log', {
   level: z.enum(['debug', 'info', 'warn', 'error', 'silent']).optional(),
   access: z.enum(['json', 'combined', 'off']).optional(),
@@ -754,4 +773,5 @@ export const configSchema: z.ZodType<Config> = section<Config>('the configuratio
   diskReserve: measured({ ...SIZE, endless: 'for none' }).optional(),
   exposeReason: flag.optional(),
   log: log.optional(),
+  accept: z.array(accepted).optional(),
 });

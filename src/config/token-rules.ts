@@ -2,6 +2,7 @@ import { machineOf } from '../http/host-names.ts';
 import { pinnedAlgorithms } from '../http/token-algorithms.ts';
 import type { Config } from './config.ts';
 import { type BrokenRule, type Fields, fields } from './fields.ts';
+import type { Doubt } from './warning-codes.ts';
 
 const KEYS = ['jwksUri', 'jwksFile', 'publicKeyFile', 'secretFile'];
 
@@ -52,10 +53,11 @@ function* brokenUrl(scheme: Fields, key: string, at: readonly PropertyKey[]): Ge
 }
 
 /** What is legal, and lets in more than was meant. */
-export function* checkTokens({ auth = {} }: Pick<Config, 'auth'>): Generator<BrokenRule> {
+export function* checkTokens({ auth = {} }: Pick<Config, 'auth'>): Generator<Doubt> {
   for (const [name, scheme] of Object.entries(auth)) {
     if (scheme.type === 'jwt' && scheme.audience === false)
       yield {
+        code: 'any-audience',
         path: ['auth', name, 'audience'],
         message: 'a token that the issuer has given for another service is good here, too; name whom tokens are for',
       };
@@ -64,9 +66,10 @@ export function* checkTokens({ auth = {} }: Pick<Config, 'auth'>): Generator<Bro
   }
 }
 
-function* checkCookie(name: string, cookie: string): Generator<BrokenRule> {
+function* checkCookie(name: string, cookie: string): Generator<Doubt> {
   if (/^__(Host|Secure)-/i.test(cookie)) return;
   yield {
+    code: 'token-cookie',
     path: ['auth', name, 'cookie'],
     message: `a neighbour domain or a plain connection can set "${cookie}" to a token of its own; use a name with "__Host-"`,
   };

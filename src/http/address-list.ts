@@ -39,19 +39,30 @@ export function createAddressList(entries: readonly string[]): AddressList {
   };
 }
 
+/** An entry of a list that is legal and probably not meant. */
+export interface DoubtfulEntry {
+  readonly kind: 'wide-block' | 'every-address-trusted';
+  readonly index: number;
+  readonly message: string;
+}
+
 /** Entries that are legal and probably not meant: a block that is wider than its address, or that holds everything. */
-export function doubtfulEntries(entries: readonly string[]): { index: number; message: string }[] {
+export function doubtfulEntries(entries: readonly string[]): DoubtfulEntry[] {
   return entries.flatMap((entry, index) => {
     const block = parseAddressBlock(entry);
     const doubt = block && doubtOf(entry, block);
-    return doubt === undefined ? [] : [{ index, message: doubt }];
+    return doubt === undefined ? [] : [{ index, ...doubt }];
   });
 }
 
 const NAMES = { ipv4: 'IPv4', ipv6: 'IPv6' } as const;
 
-function doubtOf(entry: string, block: AddressBlock): string | undefined {
-  if (block.bits > 0) return widthDoubt(entry, block);
+function doubtOf(entry: string, block: AddressBlock): Omit<DoubtfulEntry, 'index'> | undefined {
+  if (block.bits > 0) {
+    const message = widthDoubt(entry, block);
+    return message === undefined ? undefined : { kind: 'wide-block', message };
+  }
   const other = block.family === 'ipv4' ? 'ipv6' : 'ipv4';
-  return `"${entry}" holds every ${NAMES[block.family]} address, so any client may say who it is, and no ${NAMES[other]} address; name the proxies`;
+  const message = `"${entry}" holds every ${NAMES[block.family]} address, so any client may say who it is, and no ${NAMES[other]} address; name the proxies`;
+  return { kind: 'every-address-trusted', message };
 }

@@ -36,6 +36,7 @@ export function createAddressRules(lists: AddressLists): (address: string) => Ve
 
 /** An entry that is legal and does not do what was meant. */
 export interface DoubtfulRule {
+  readonly kind: 'address-idle' | 'wide-block' | 'family-forgotten';
   readonly list: Verdict;
   /** Undefined: it concerns the list. */
   readonly index?: number;
@@ -59,12 +60,15 @@ export function doubtfulRules(lists: AddressLists): DoubtfulRule[] {
     return list === defaultOf(lists) ? `what is not under "${OTHER[list]}" is ${DONE[list]} anyway` : undefined;
   };
   return (['allow', 'deny'] as const).flatMap(list => {
-    const doubts = (lists[list] ?? []).map((entry, index) => {
+    const doubts = (lists[list] ?? []).map((entry, index): Judged => {
       const block = parseAddressBlock(entry)!;
       const idle = idleBecause(list, index, block);
-      return { list, index, message: idle ? `never matters: ${idle}; remove it` : widthDoubt(entry, block) };
+      return idle
+        ? { kind: 'address-idle', list, index, message: `never matters: ${idle}; remove it` }
+        : { kind: 'wide-block', list, index, message: widthDoubt(entry, block) };
     });
-    return [...doubts, { list, message: forgottenFamily(lists[list] ?? []) }].filter(isDoubt);
+    const family: Judged = { kind: 'family-forgotten', list, message: forgottenFamily(lists[list] ?? []) };
+    return [...doubts, family].filter(isDoubt);
   });
 }
 
@@ -72,7 +76,9 @@ const DOES = { allow: 'allows', deny: 'denies' } as const;
 const DONE = { allow: 'allowed', deny: 'denied' } as const;
 const OTHER = { allow: 'deny', deny: 'allow' } as const;
 
-function isDoubt(doubt: Omit<DoubtfulRule, 'message'> & { message: string | undefined }): doubt is DoubtfulRule {
+type Judged = Omit<DoubtfulRule, 'message'> & { readonly message: string | undefined };
+
+function isDoubt(doubt: Judged): doubt is DoubtfulRule {
   return doubt.message !== undefined;
 }
 

@@ -44,7 +44,7 @@ describe('holdfast', () => {
   test('prints the options of a command', async () => {
     const { code, stdout } = await runHoldfast(['check', '--help']);
     expect(code).toBe(0);
-    expect(stdout).toMatch(/-c, --config FILE {2}default: holdfast\.config\.ts/);
+    expect(stdout).toMatch(/-c, --config FILE {3}default: holdfast\.config\.ts/);
     expect(stdout).toMatch(/--strict/);
   });
 });

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { toProblems } from '../../src/config/check.ts';
 import { parseConfig } from '../../src/config/parse.ts';
+import { toProblems } from '../../src/config/to-problems.ts';
 import { checkAllOrNone } from '../../src/server/assembly/all-or-none.ts';
 import { checkConstraints } from '../../src/server/assembly/check-constraints.ts';
 import { problemsOf } from './problems-of.ts';

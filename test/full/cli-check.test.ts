@@ -11,6 +11,8 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(cwd, { recursive: true }));
 
+const WHERE = 'what a [code] means: holdfast check --explain CODE, or docs/reference/config-warnings.md';
+
 const write = (name: string, text: string) => writeFileSync(join(cwd, name), text);
 
 describe('holdfast check', () => {
@@ -24,8 +26,8 @@ describe('holdfast check', () => {
     expect(await runHoldfast(['check', '--config', 'mine.yaml'], { cwd })).toEqual({
       code: 1,
       stdout: [
-        'mine.yaml:1: sesion: unknown key "sesion" in the configuration; did you mean "session"?',
-        'mine.yaml:4: routes[0].upstream: route "/": upstream "app" is not defined; add it under "upstreams" or fix the name',
+        'mine.yaml:1:1: sesion: unknown key "sesion" in the configuration; did you mean "session"?',
+        'mine.yaml:4:15: routes[0].upstream: route "/": upstream "app" is not defined; add it under "upstreams" or fix the name',
         'mine.yaml: 2 errors\n',
       ].join('\n'),
       stderr: '',
@@ -34,8 +36,7 @@ describe('holdfast check', () => {
 
   test('prints warnings and ends with 0, with --strict with 1', async () => {
     write('holdfast.json', '{ "routes": [] }');
-    const stdout =
-      'holdfast.json:1: warning: nothing is served: there are no routes and no endpoints\nholdfast.json: 1 warning\n';
+    const stdout = `holdfast.json:1:1: warning: nothing is served: there are no routes and no endpoints [nothing-served]\nholdfast.json: 1 warning\n${WHERE}\n`;
     expect(await runHoldfast(['check'], { cwd })).toEqual({ code: 0, stdout, stderr: '' });
     expect(await runHoldfast(['check', '--strict'], { cwd })).toEqual({ code: 1, stdout, stderr: '' });
   });
@@ -48,9 +49,9 @@ describe('holdfast check', () => {
     const { code, stdout } = await runHoldfast(['check'], { cwd });
     expect(code).toBe(1);
     expect(stdout.trimEnd().split('\n')).toEqual([
-      expect.stringMatching(/^holdfast\.yaml:2: the tag "!env" is not understood/),
-      expect.stringMatching(/^holdfast\.yaml:5: map keys must be unique: "1" is the same key as 1$/),
-      expect.stringMatching(/^holdfast\.yaml:7: "\*\/foo" is read as an alias.* put quotes around/),
+      expect.stringMatching(/^holdfast\.yaml:2:\d+: the tag "!env" is not understood/),
+      expect.stringMatching(/^holdfast\.yaml:5:\d+: map keys must be unique: "1" is the same key as 1$/),
+      expect.stringMatching(/^holdfast\.yaml:7:\d+: "\*\/foo" is read as an alias.* put quotes around/),
       'holdfast.yaml: 3 errors',
     ]);
   });
@@ -62,7 +63,7 @@ describe('holdfast check', () => {
     write('holdfast.yaml', `${start}  - { path: /, redirect: /a, x-policy: *policy }\n`);
     expect(await runHoldfast(['check'], { cwd })).toMatchObject({
       code: 1,
-      stdout: expect.stringContaining('holdfast.yaml:3: routes[0].x-policy: unknown key "x-policy"'),
+      stdout: expect.stringContaining('holdfast.yaml:3:30: routes[0].x-policy: unknown key "x-policy"'),
     });
   });
 
@@ -77,7 +78,7 @@ describe('holdfast check', () => {
     const { code, stdout } = await runHoldfast(['check', '--probe', '--strict'], { cwd });
     expect([code, stdout.split('\n')[0]]).toEqual([
       1,
-      `holdfast.yaml:4: upstreams.app.servers[0]: warning: http://127.0.0.1:${port}: ECONNREFUSED: nothing listens there; start the backend, or correct host and port`,
+      `holdfast.yaml:4:9: upstreams.app.servers[0]: warning: http://127.0.0.1:${port}: ECONNREFUSED: nothing listens there; start the backend, or correct host and port [upstream-probe]`,
     ]);
   });
 
@@ -90,9 +91,14 @@ describe('holdfast check', () => {
         file: 'holdfast.yaml',
         errors: [],
         warnings: [
-          expect.objectContaining({ path: '', message: expect.stringMatching(/^nothing is served/), line: 1 }),
-          expect.objectContaining({ path: 'session.idleTimeout', file: 'holdfast.yaml', line: 3, column: 16 }),
+          expect.objectContaining({ code: 'nothing-served', path: '', line: 1 }),
+          expect.objectContaining({
+            code: 'idle-after-absolute',
+            path: 'session.idleTimeout',
+            ...{ file: 'holdfast.yaml', line: 3, column: 16 },
+          }),
         ],
+        accepted: [],
       },
     ]);
     write('holdfast.yaml', 'routes: *none\n');
@@ -101,6 +107,24 @@ describe('holdfast check', () => {
     expect(JSON.parse(broken.stdout).errors).toEqual([
       { path: '', message: expect.stringMatching(/alias/), file: 'holdfast.yaml', line: 1, column: 9 },
     ]);
+  });
+
+  test('leaves out what is accepted, says how much that is, and is content with --strict', async () => {
+    write('holdfast.yaml', 'accept: [nothing-served]\n');
+    const stdout = 'holdfast.yaml: ok, 1 warning accepted\n';
+    expect(await runHoldfast(['check', '--strict'], { cwd })).toEqual({ code: 0, stdout, stderr: '' });
+    const { stdout: json } = await runHoldfast(['check', '--json'], { cwd });
+    expect(JSON.parse(json)).toMatchObject({ warnings: [], accepted: [{ code: 'nothing-served' }] });
+  });
+
+  test('explains a warning by its code, and names the nearest one of a code that there is not', async () => {
+    const { code, stdout } = await runHoldfast(['check', '--explain', 'self-signed'], { cwd });
+    expect([code, stdout]).toEqual([0, expect.stringMatching(/^self-signed\n\n.*What to do:/s)]);
+    expect(await runHoldfast(['check', '--explain', 'selfsigned'], { cwd })).toEqual({
+      code: 2,
+      stdout: '',
+      stderr: 'holdfast: check: "selfsigned" is not the code of a warning; did you mean "self-signed"?\n',
+    });
   });
 
   test('tells of routes that lead round a stricter one', async () => {
@@ -117,7 +141,7 @@ describe('holdfast check', () => {
     const { code, stdout } = await runHoldfast(['check'], { cwd });
     expect([code, stdout]).toEqual([
       0,
-      'holdfast.yaml:4: routes[1]: warning: route "/chat" takes WebSockets for a server that route "/socket" leads to, which has a stricter policy; if that server takes them at any path, give both the same policy, or this one "websocket: false"\nholdfast.yaml: 1 warning\n',
+      `holdfast.yaml:4:5: routes[1]: warning: route "/chat" takes WebSockets for a server that route "/socket" leads to, which has a stricter policy; if that server takes them at any path, give both the same policy, or this one "websocket: false" [round-a-stricter-route]\nholdfast.yaml: 1 warning\n${WHERE}\n`,
     ]);
   });
 
@@ -131,9 +155,9 @@ describe('holdfast check', () => {
     expect(code).toBe(1);
     expect(stdout.replaceAll(cwd, '')).toBe(
       [
-        'holdfast.yaml:3: listen[0].tls.key: there is no file /key.pem; create it or fix the path',
-        'holdfast.yaml:6: routes[0].files: /cert.pem is not a folder',
-        'holdfast.yaml:7: log.security.file: there is no folder /logs; create it or fix the path',
+        'holdfast.yaml:3:40: listen[0].tls.key: there is no file /key.pem; create it or fix the path',
+        'holdfast.yaml:6:12: routes[0].files: /cert.pem is not a folder',
+        'holdfast.yaml:7:26: log.security.file: there is no folder /logs; create it or fix the path',
         'holdfast.yaml: 3 errors\n',
       ].join('\n'),
     );
@@ -206,7 +230,7 @@ describe('holdfast check', () => {
       const { code, lines } = await checked();
       expect(code).toBe(1);
       expect(lines[0]).toBe(
-        'holdfast.yaml:5: routes[0].application.endpoints: endpoint /wrong: the handlers of /missing.ts cannot be loaded: there is no such file',
+        'holdfast.yaml:5:18: routes[0].application.endpoints: endpoint /wrong: the handlers of /missing.ts cannot be loaded: there is no such file',
       );
       write(
         'holdfast.yaml',
@@ -214,13 +238,13 @@ describe('holdfast check', () => {
       );
       expect((await checked()).lines).toEqual([
         expect.stringMatching(
-          /^holdfast\.yaml:2: endpoints: endpoint \/fine: "handlers" run in threads, and dispatch policy "computing" has none/,
+          /^holdfast\.yaml:2:\d+: endpoints: endpoint \/fine: "handlers" run in threads, and dispatch policy "computing" has none/,
         ),
-        expect.stringMatching(/^holdfast\.yaml:2: endpoints: endpoint \/wrong: "handlers" run in threads/),
+        expect.stringMatching(/^holdfast\.yaml:2:\d+: endpoints: endpoint \/wrong: "handlers" run in threads/),
         'holdfast.yaml: 2 errors',
       ]);
       write('holdfast.yaml', 'endpoints: [nothing-here.ts]\nsession: false\n');
-      expect((await checked()).lines[0]).toMatch(/^holdfast\.yaml:1: endpoints: endpoints: no file matches/);
+      expect((await checked()).lines[0]).toMatch(/^holdfast\.yaml:1:\d+: endpoints: endpoints: no file matches/);
     });
 
     test('loads them in a thread, and ends although the modules have begun something', async () => {
@@ -258,12 +282,12 @@ describe('holdfast check', () => {
     );
     const { code, stdout } = await runHoldfast(['check'], { cwd });
     expect(code).toBe(1);
-    expect(stdout).toMatch(/^holdfast\.yaml:3: session\.keyFiles\[0\]: .* does not hold a key; /m);
+    expect(stdout).toMatch(/^holdfast\.yaml:3:\d+: session\.keyFiles\[0\]: .* does not hold a key; /m);
     expect(stdout).toMatch(
-      /^holdfast\.yaml:4: routes\[0\]\.application\.session\.keyFiles\[0\]: .* does not hold a key; /m,
+      /^holdfast\.yaml:4:\d+: routes\[0\]\.application\.session\.keyFiles\[0\]: .* does not hold a key; /m,
     );
-    expect(stdout).toMatch(/^holdfast\.yaml:1: listen\[0\]\.tls\.key: the certificate .* cannot be used: /m);
-    expect(stdout).toMatch(/^holdfast\.yaml:2: auth\.login\.groups: .* cannot be used: line 1 names no group; /m);
+    expect(stdout).toMatch(/^holdfast\.yaml:1:\d+: listen\[0\]\.tls\.key: the certificate .* cannot be used: /m);
+    expect(stdout).toMatch(/^holdfast\.yaml:2:\d+: auth\.login\.groups: .* cannot be used: line 1 names no group; /m);
   });
 
   test('says which files it looks for when there is none', async () => {

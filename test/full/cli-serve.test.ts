@@ -51,7 +51,7 @@ describe('holdfast serve', () => {
       'holdfast.yaml': 'session:\n  cookie: { name: !env SID }\nroutes: [{ path: /a, redirect: /b }]\n',
     });
     expect(await server.ended).toBe(1);
-    expect(server.stderr).toMatch(/holdfast\.yaml:2: the tag "!env" is not understood/);
+    expect(server.stderr).toMatch(/holdfast\.yaml:2:\d+: the tag "!env" is not understood/);
   });
 
   test('warns at its start of a proxy block that is wider than its address', async () => {
@@ -72,9 +72,15 @@ describe('holdfast serve', () => {
     const lines = server.stderr.split('\n').flatMap(line => (line.startsWith('{') ? [JSON.parse(line)] : []));
     const warnings = lines.filter(({ event }) => event === 'config-doubtful');
     expect(warnings).toEqual([
-      expect.objectContaining({ level: 'warn', path: 'listen[0].host', file: 'holdfast.yaml', line: 1 }),
+      expect.objectContaining({
+        level: 'warn',
+        code: 'rebinding',
+        path: 'listen[0].host',
+        file: 'holdfast.yaml',
+        line: 1,
+      }),
       expect.objectContaining({ path: 'session.idleTimeout', line: 4, msg: expect.stringMatching(/longer than/) }),
-      expect.objectContaining({ path: 'session.cookie.sameSite', line: 5 }),
+      expect.objectContaining({ code: 'cookie-not-secure', path: 'session.cookie.sameSite', line: 5, column: 23 }),
     ]);
   });
 
@@ -85,9 +91,9 @@ describe('holdfast serve', () => {
       users: 'alice:$1$abc$def\n',
     });
     expect(await server.ended).toBe(1);
-    expect(server.stderr).toMatch(/holdfast\.yaml:1: listen\[0\]\.tls\.certificate: .*none\.crt/);
-    expect(server.stderr).toMatch(/holdfast\.yaml:1: listen\[0\]\.tls\.key: .*none\.key/);
-    expect(server.stderr).toMatch(/holdfast\.yaml:3: auth\.staff.*htpasswd -B/);
+    expect(server.stderr).toMatch(/holdfast\.yaml:1:\d+: listen\[0\]\.tls\.certificate: .*none\.crt/);
+    expect(server.stderr).toMatch(/holdfast\.yaml:1:\d+: listen\[0\]\.tls\.key: .*none\.key/);
+    expect(server.stderr).toMatch(/holdfast\.yaml:3:\d+: auth\.staff.*htpasswd -B/);
   });
 
   test('prints where backends ask for sessions and keys', async () => {
@@ -164,8 +170,8 @@ describe('holdfast serve', () => {
     const server = serve({ 'holdfast.yaml': 'listen: [{ port: x }]\nrouts: []\n' });
     expect(await server.ended).toBe(1);
     expect(server.stderr).toBe(
-      'holdfast: holdfast.yaml:1: listen[0].port: expected a number, got "x"\n' +
-        'holdfast.yaml:2: routs: unknown key "routs" in the configuration; did you mean "routes"?\n',
+      'holdfast: holdfast.yaml:1:18: listen[0].port: expected a number, got "x"\n' +
+        'holdfast.yaml:2:1: routs: unknown key "routs" in the configuration; did you mean "routes"?\n',
     );
   });
 });

@@ -151,14 +151,16 @@ test('check says of certificates, keys and authorities what a start would say', 
 });
 
 test.each([
-  ['is over', -1, 0, /ended on 20\d\d-\d\d-\d\d \d\d:\d\d UTC, and clients refuse it; renew it$/],
-  ['ends within two weeks', 13, 0, /ends on .* UTC, within two weeks; renew it$/],
-  ['has not begun', 30, -30, /begins on .* UTC, and clients refuse it before that$/],
-])('check warns of a certificate that %s', async (_, days, nowInDays, message) => {
+  ['is over', 'certificate-over', -1, 0, /ended on 20\d\d-\d\d-\d\d \d\d:\d\d UTC, and clients refuse it; renew it$/],
+  ['ends within two weeks', 'certificate-ends-soon', 13, 0, /ends on .* UTC, within two weeks; renew it$/],
+  ['has not begun', 'certificate-not-begun', 30, -30, /begins on .* UTC, and clients refuse it before that$/],
+])('check warns of a certificate that %s', async (_, code, days, nowInDays, message) => {
   const today = Math.floor(Date.now() / 1000) * 1000;
   const pair = writeCertificate(folder, { name: 'a.example', validTo: today + days * DAY_MS });
   const config = { listen: [{ port: 0, tls: pair }] };
   const { faults, warnings } = await checkCertificates(config, today + nowInDays * DAY_MS);
   expect(faults).toEqual([]);
-  expect(warnings).toEqual([{ path: ['listen', 0, 'tls', 'certificate'], message: expect.stringMatching(message) }]);
+  expect(warnings).toEqual([
+    { code, path: ['listen', 0, 'tls', 'certificate'], message: expect.stringMatching(message) },
+  ]);
 });

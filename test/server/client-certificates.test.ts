@@ -410,12 +410,15 @@ describe('a list', () => {
       );
     expect(await check()).toEqual({ errors: [], warnings: [] });
     const at = ['listen', 0, 'tls', 'clientCertificates', 'crl'];
-    for (const [nextUpdate, message] of [
-      [now - 1_000, /has ended at .*Z, and its clients are refused/],
-      [now + 6 * DAY_MS, /"CN=Clients CA" ends at .*Z: its clients are refused then/],
+    for (const [code, nextUpdate, message] of [
+      ['revocation-list-over', now - 1_000, /has ended at .*Z, and its clients are refused/],
+      ['revocation-list-ends-soon', now + 6 * DAY_MS, /"CN=Clients CA" ends at .*Z: its clients are refused then/],
     ] as const) {
       write(nextUpdate);
-      expect(await check()).toEqual({ errors: [], warnings: [{ path: at, message: expect.stringMatching(message) }] });
+      expect(await check()).toEqual({
+        errors: [],
+        warnings: [{ code, path: at, message: expect.stringMatching(message) }],
+      });
     }
     writeFileSync(file('clients.crl'), 'nothing');
     expect(await check()).toMatchObject({ errors: [{ path: [...at, 0] }], warnings: [] });

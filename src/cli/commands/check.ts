@@ -1,14 +1,11 @@
 import { relative } from 'node:path';
-import { toProblems } from '../../config/check.ts';
-import { byLine, ConfigError, type ConfigProblem, formatProblem } from '../../config/config-error.ts';
-import type { BrokenRule } from '../../config/fields.ts';
+import { ConfigError, type ConfigProblem, formatProblem } from '../../config/config-error.ts';
 import { readConfig } from '../../config/load.ts';
-import { checkHandlers } from '../../server/assembly/check-handlers.ts';
-import { probeUpstreams } from '../../server/assembly/probe-upstreams.ts';
 import type { Command } from '../command.ts';
 import { configFile, configOption } from '../config-option.ts';
 import { endSoon } from '../end-soon.ts';
 import { examine, type Findings } from '../examine.ts';
+import { explainWarning, WARNING_PAGE } from '../warning-page.ts';
 
 export const check: Command = {
   summary: 'Test a configuration file without running it: errors, and warnings for what is legal but wrong.',
@@ -17,8 +14,13 @@ export const check: Command = {
     strict: { type: 'boolean', help: 'exit with 1 for warnings too' },
     probe: { type: 'boolean', help: 'dial the servers of upstreams, and look at their certificates' },
     json: { type: 'boolean', help: 'print one JSON object, for programs' },
+    explain: { type: 'string', placeholder: 'CODE', help: 'print what a warning means and what to do, and end' },
   },
-  async run({ config: named, strict, probe, json }) {
+  async run({ config: named, strict, probe, json, explain }) {
+    if (typeof explain === 'string') {
+      console.log(explainWarning(explain));
+      return 0;
+    }
     const file = configFile(named);
     try {
       const findings = await findingsOf(file, probe === true);
@@ -31,26 +33,23 @@ export const check: Command = {
   },
 };
 
-async function findingsOf(file: string, isProbing: boolean): Promise<Findings> {
+async function findingsOf(file: string, probe: boolean): Promise<Findings> {
   try {
-    const read = await readConfig(file);
-    const { errors, warnings } = await examine(read);
-    const placed = (rules: readonly BrokenRule[]) => toProblems(rules, read.locate).map(read.hide);
-    const ofHandlers = placed(await checkHandlers(read.config));
-    const ofUpstreams = isProbing ? placed(await probeUpstreams(read.config)) : [];
-    return { errors: [...errors, ...ofHandlers].sort(byLine), warnings: [...warnings, ...ofUpstreams].sort(byLine) };
+    return await examine(await readConfig(file), { handlers: true, probe });
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
-    return { errors: error.problems, warnings: [] };
+    return { errors: error.problems, warnings: [], accepted: [] };
   }
 }
 
-function textOf(file: string, { errors, warnings }: Findings): string {
+function textOf(file: string, { errors, warnings, accepted }: Findings): string {
   const doubts = warnings.map(problem => ({ ...problem, message: `warning: ${problem.message}` }));
-  const count = (of: readonly ConfigProblem[], what: string) =>
-    of.length > 0 ? [`${of.length} ${what}${of.length > 1 ? 's' : ''}`] : [];
-  const counts = [...count(errors, 'error'), ...count(warnings, 'warning')];
-  return [...[...errors, ...doubts].map(formatProblem), `${shown(file)}: ${counts.join(', ') || 'ok'}`].join('\n');
+  const count = (of: readonly ConfigProblem[], what: string, more = '') =>
+    of.length > 0 ? [`${of.length} ${what}${of.length > 1 ? 's' : ''}${more}`] : [];
+  const counts = [...count(errors, 'error'), ...count(warnings, 'warning')].join(', ') || 'ok';
+  const all = [counts, ...count(accepted, 'warning', ' accepted')].join(', ');
+  const more = warnings.length > 0 ? [`what a [code] means: holdfast check --explain CODE, or ${WARNING_PAGE}`] : [];
+  return [...[...errors, ...doubts].map(formatProblem), `${shown(file)}: ${all}`, ...more].join('\n');
 }
 
 function shown(file: string): string {

@@ -32,6 +32,6 @@ export const serve: Command = {
   },
 };
 
-function placeOf({ path, file, line }: ConfigProblem) {
-  return { path, file, line };
+function placeOf({ code, path, file, line, column }: ConfigProblem) {
+  return { code, path, file, line, column };
 }

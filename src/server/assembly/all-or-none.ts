@@ -1,6 +1,7 @@
 import { KEPT_IN_SESSION } from '../../config/auth-rules.ts';
 import type { Config } from '../../config/config.ts';
-import { type BrokenRule, title } from '../../config/fields.ts';
+import { title } from '../../config/fields.ts';
+import type { Doubt } from '../../config/warning-codes.ts';
 import { type AskedUsers, askedUsers } from './asked-users.ts';
 
 /**
@@ -9,7 +10,7 @@ import { type AskedUsers, askedUsers } from './asked-users.ts';
  *
  * @see IBM WebSphere, "Protect all or none"
  */
-export function* checkAllOrNone(config: Config): Generator<BrokenRule> {
+export function* checkAllOrNone(config: Config): Generator<Doubt> {
   const uses = Map.groupBy(
     askedUsers(config).filter(({ sessions }) => sessions !== undefined),
     ({ sessions }) => sessions,
@@ -19,6 +20,7 @@ export function* checkAllOrNone(config: Config): Generator<BrokenRule> {
     const open = ofContext.find(use => !asksEachTime(use, config));
     if (!open || !guarded) continue;
     yield {
+      code: 'protect-all-or-none',
       path: [...open.at, 'policy'],
       message: `${openTitle(open, ofContext)} is open and ${guarded.askers.at(-1)!.title} asks for a user, on the same sessions: what the one keeps the other cannot see, and a session begun here is taken over by the first user there. Protect all or none: give both the same "auth", or "session: none" to the open one`,
     };

@@ -4,7 +4,7 @@ import { systemClock } from '../../base/clock.ts';
 import { isHoldfastError } from '../../base/errors.ts';
 import { messageOf } from '../../base/message-of.ts';
 import type { Config, UpstreamConfig } from '../../config/config.ts';
-import type { BrokenRule } from '../../config/fields.ts';
+import type { Doubt } from '../../config/warning-codes.ts';
 import { Dialer, parseServerUrl } from '../../gateway/connection/dialer.ts';
 import { whenOpen } from '../../gateway/connection/stage.ts';
 import { connectionOptions, healthOptions } from '../../gateway/upstream/options.ts';
@@ -21,29 +21,31 @@ const ANY_ANSWER = { path: '/', status: [100, 599], timeout: 5_000 } as const;
  *
  * @returns what would fail, or soon will, and what to do.
  */
-export async function probeUpstreams({ upstreams = {} }: Config): Promise<BrokenRule[]> {
+export async function probeUpstreams({ upstreams = {} }: Config): Promise<Doubt[]> {
   const found = await Promise.all(Object.entries(upstreams).map(([name, config]) => probeUpstream(name, config)));
   return found.flat();
 }
 
-async function probeUpstream(name: string, { tls: tlsConfig, ...config }: UpstreamConfig): Promise<BrokenRule[]> {
+async function probeUpstream(name: string, { tls: tlsConfig, ...config }: UpstreamConfig): Promise<Doubt[]> {
   const at = ['upstreams', name];
   try {
     const tls = tlsConfig && (await readTls(name, tlsConfig));
     const connections = connectionOptions(name, config, tls);
     const check = healthOptions(config.health ?? ANY_ANSWER)!;
-    const found = config.servers.map(async (server, index): Promise<BrokenRule[]> => {
+    const found = config.servers.map(async (server, index): Promise<Doubt[]> => {
       const address = parseServerUrl(name, typeof server === 'string' ? server : server.url);
       // A new one each time: where a session of TLS goes on, no certificate is shown.
       const open = () => new Dialer(address, connections, systemClock).open();
       const finding = await probeOf(open, check, systemClock, connections.maxHeadBytes)();
       const problem = finding ? remedyFor(finding, address.isTls) : await certificateProblem(open());
-      return problem === undefined ? [] : [{ path: [...at, 'servers', index], message: `${address.url}: ${problem}` }];
+      return problem === undefined
+        ? []
+        : [{ code: 'upstream-probe', path: [...at, 'servers', index], message: `${address.url}: ${problem}` }];
     });
     return (await Promise.all(found)).flat();
   } catch (error) {
     // A file of TLS that cannot be used: the check says where.
-    return isHoldfastError(error) ? [] : [{ path: at, message: messageOf(error) }];
+    return isHoldfastError(error) ? [] : [{ code: 'upstream-probe', path: at, message: messageOf(error) }];
   }
 }
 
@@ -54,7 +56,7 @@ function certificateProblem(socket: Socket): Promise<string | undefined> {
     whenOpen(socket, () => {
       const certificate = socket instanceof TLSSocket ? socket.getPeerX509Certificate() : undefined;
       const doubt = certificate && certificateDoubt(certificate, Date.now());
-      resolve(doubt && `its certificate ${doubt}`);
+      resolve(doubt && `its certificate ${doubt.message}`);
       socket.destroy();
     });
   });

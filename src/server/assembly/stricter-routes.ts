@@ -2,8 +2,9 @@ import { hash, randomUUID } from 'node:crypto';
 import { resolve } from 'node:path';
 import { getOrInsert } from '../../base/get-or-insert.ts';
 import type { ApplicationConfig, Config, RouteConfig } from '../../config/config.ts';
-import { type BrokenRule, title } from '../../config/fields.ts';
+import { title } from '../../config/fields.ts';
 import { type InheritedPolicy, serverPolicy, transportOf, within } from '../../config/inherited-policy.ts';
+import type { Doubt } from '../../config/warning-codes.ts';
 import { parseServerUrl } from '../../gateway/connection/dialer.ts';
 import { relayLimits } from '../../gateway/relay/limits.ts';
 import { isStricter, type RouteDemands } from '../../gateway/route-demands.ts';
@@ -57,7 +58,7 @@ export function stricterRoutes(config: Pick<Config, 'routes' | 'policy'>): Map<R
  *
  * @returns a line for each route that leads round, with the first that it leads round.
  */
-export function* checkStricterRoutes(config: Config): Generator<BrokenRule> {
+export function* checkStricterRoutes(config: Config): Generator<Doubt> {
   const routes = [...upstreamRoutes(config, '', ['routes'], serverPolicy(config))];
   const refused = stricterRoutes(config);
   const serversOf = ({ config: { upstream } }: UpstreamRoute) =>
@@ -76,6 +77,7 @@ export function* checkStricterRoutes(config: Config): Generator<BrokenRule> {
     const published = others.find(other => leadsTo(route, other) && asksForMore(other, route, false));
     if (published)
       yield {
+        code: 'round-a-stricter-route',
         path: route.at,
         message: `${title(route.config)} leads to what the server has for ${title(published.config)}, which has a stricter policy; give this one the same, or other paths`,
       };
@@ -83,6 +85,7 @@ export function* checkStricterRoutes(config: Config): Generator<BrokenRule> {
     const socket = others.find(other => takesWebSockets(other) && !isRefused(other) && asksForMore(other, route, true));
     if (socket)
       yield {
+        code: 'round-a-stricter-route',
         path: route.at,
         message: `${title(route.config)} takes WebSockets for a server that ${title(socket.config)} leads to, which has a stricter policy; if that server takes them at any path, give both the same policy, or this one "websocket: false"`,
       };

@@ -4,6 +4,7 @@ import { createSecureContext } from 'node:tls';
 import { messageOf } from '../../base/message-of.ts';
 import type { CertificateConfig, Config } from '../../config/config.ts';
 import type { BrokenRule } from '../../config/fields.ts';
+import type { Doubt } from '../../config/warning-codes.ts';
 import { certificateDoubt } from '../../http/certificate-dates.ts';
 import { holdsCertificate, pairProblem } from './certificate-files.ts';
 
@@ -17,17 +18,21 @@ import { holdsCertificate, pairProblem } from './certificate-files.ts';
 export async function checkCertificates(
   { listen = [], internal, upstreams = {} }: Config,
   now: number,
-): Promise<{ readonly faults: readonly BrokenRule[]; readonly warnings: readonly BrokenRule[] }> {
+): Promise<{ readonly faults: readonly BrokenRule[]; readonly warnings: readonly Doubt[] }> {
   const faults: BrokenRule[] = [];
-  const warnings: BrokenRule[] = [];
+  const warnings: Doubt[] = [];
   const judgePair = async (pair: CertificateConfig, at: readonly PropertyKey[]) => {
     const [cert, key] = await Promise.all([pair.certificate, pair.key].map(textOf));
     if (cert === undefined || key === undefined) return;
     try {
       createSecureContext({ cert, key });
-      const message = certificateDoubt(new X509Certificate(cert), now);
-      if (message !== undefined)
-        warnings.push({ path: [...at, 'certificate'], message: `the certificate ${pair.certificate} ${message}` });
+      const doubt = certificateDoubt(new X509Certificate(cert), now);
+      if (doubt)
+        warnings.push({
+          code: doubt.kind,
+          path: [...at, 'certificate'],
+          message: `the certificate ${pair.certificate} ${doubt.message}`,
+        });
     } catch (error) {
       faults.push({ path: [...at, 'key'], message: pairProblem(pair, error) });
     }

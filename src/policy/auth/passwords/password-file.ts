@@ -9,13 +9,18 @@ export interface LineProblem {
   readonly effect?: string;
 }
 
+/** What is allowed and doubtful: a second line of a user, a hash that is guessed too fast, or a file without users. */
+export interface DoubtfulLine extends LineProblem {
+  readonly kind: 'user-twice' | 'weak-password-hash' | 'no-users';
+}
+
 /** What a password file says. */
 export interface PasswordFile {
   readonly users: ReadonlyMap<string, PasswordHash>;
   /** Why it cannot be used; empty when it can. */
   readonly faults: readonly LineProblem[];
   /** What is allowed and doubtful. */
-  readonly warnings: readonly LineProblem[];
+  readonly warnings: readonly DoubtfulLine[];
 }
 
 /**
@@ -33,7 +38,7 @@ export function readPasswordFile(text: string, name: string): PasswordFile {
   const users = new Map<string, PasswordHash>();
   const firstLines = new Map<string, number>();
   const faults: LineProblem[] = [];
-  const warnings: LineProblem[] = [];
+  const warnings: DoubtfulLine[] = [];
   for (const { line, content } of linesOf(text)) {
     const [user = '', hashText] = content.split(':', 2);
     const fault = faultOfName(user, hashText);
@@ -44,7 +49,7 @@ export function readPasswordFile(text: string, name: string): PasswordFile {
     const first = firstLines.get(user);
     if (first !== undefined) {
       const message = `user ${quoted(user)} has a line before, line ${first}, which counts; remove one of the two`;
-      warnings.push({ line, message });
+      warnings.push({ kind: 'user-twice', line, message });
       continue;
     }
     firstLines.set(user, line);
@@ -59,10 +64,11 @@ export function readPasswordFile(text: string, name: string): PasswordFile {
     }
     users.set(user, hash);
     const doubt = doubtOf(hash);
-    if (doubt !== undefined) warnings.push({ line, message: `${about} ${doubt}; ${remedy}` });
+    if (doubt !== undefined)
+      warnings.push({ kind: 'weak-password-hash', line, message: `${about} ${doubt}; ${remedy}` });
   }
   if (users.size === 0 && faults.length === 0)
-    warnings.push({ line: 1, message: `there is no user; add one: htpasswd -B ${name} USER` });
+    warnings.push({ kind: 'no-users', line: 1, message: `there is no user; add one: htpasswd -B ${name} USER` });
   return { users, faults, warnings };
 }
 
