@@ -7,11 +7,15 @@ import type { ReadConfig } from '../config/load.ts';
 import { toProblems } from '../config/to-problems.ts';
 import { checkAllOrNone } from '../server/assembly/all-or-none.ts';
 import { checkConstraints } from '../server/assembly/check-constraints.ts';
+import { checkDataFolder } from '../server/assembly/check-data-folder.ts';
 import { checkKeyFiles } from '../server/assembly/check-key-files.ts';
 import { checkPasswordFiles } from '../server/assembly/check-password-files.ts';
 import { checkSchemeFiles } from '../server/assembly/check-scheme-files.ts';
+import { checkSecrets } from '../server/assembly/check-secrets.ts';
+import { checkSessionStores } from '../server/assembly/check-session-stores.ts';
 import { checkStricterRoutes } from '../server/assembly/stricter-routes.ts';
 import { checkCertificates } from '../server/listen/check-certificates.ts';
+import { checkListeners } from '../server/listen/check-listeners.ts';
 
 /** What is to be said of a configuration, in the order of its file. */
 export interface Findings {
@@ -28,6 +32,8 @@ export interface Examination {
   readonly handlers?: boolean;
   /** Dial what the configuration names. Default false. */
   readonly probe?: boolean;
+  /** May this user listen on a port? Default: what the operating system says. For tests. */
+  readonly mayListen?: (port: number) => Promise<boolean>;
 }
 
 /**
@@ -36,18 +42,20 @@ export interface Examination {
  */
 export async function examine(
   { config, locate, hide }: ReadConfig,
-  { handlers = false, probe = false }: Examination = {},
+  { handlers = false, probe = false, mayListen }: Examination = {},
 ): Promise<Findings> {
   const now = Date.now();
   const passwords = await checkPasswordFiles(config);
   const lists = await checkRevocationLists(config, now);
   const certificates = await checkCertificates(config, now);
-  const read = [...(await checkSchemeFiles(config)), ...(await checkKeyFiles(config))];
+  const read = [...(await checkSchemeFiles(config)), ...(await checkKeyFiles(config)), ...(await checkSecrets(config))];
+  const written = [...(await checkDataFolder(config)), ...(await checkSessionStores(config))];
   const loaded = handlers ? await ofHandlers(config) : [];
-  const faults = [...read, ...certificates.faults, ...passwords.faults, ...lists.errors, ...loaded];
+  const faults = [...read, ...written, ...certificates.faults, ...passwords.faults, ...lists.errors, ...loaded];
   const ofRoutes = [...checkStricterRoutes(config), ...checkConstraints(config), ...checkAllOrNone(config)];
+  const ofMachine = await checkListeners(config, mayListen);
   const ofFiles = [...certificates.warnings, ...passwords.warnings, ...lists.warnings];
-  const doubts = [...ofRoutes, ...ofFiles, ...(probe ? await ofProbes(config) : [])];
+  const doubts = [...ofRoutes, ...ofFiles, ...ofMachine, ...(probe ? await ofProbes(config) : [])];
   const found = [...checkConfig(config, locate), ...toProblems(doubts, locate)];
   const { warnings, accepted } = sortWarnings(found, config, locate, code => probe || !code.endsWith('-probe'));
   const inOrder = (problems: readonly ConfigProblem[]) => problems.map(hide).sort(byPlace);

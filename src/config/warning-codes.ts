@@ -65,6 +65,9 @@ export const WARNING_CODES = [
   'internal-in-clear',
   'assertion-keys-unreachable',
   'long-assertion',
+  // The machine.
+  'privileged-port',
+  'address-not-here',
   // What `check --probe` finds.
   'upstream-probe',
 ] as const;

@@ -48,10 +48,13 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
+/** As an ordinary user. */
+const mayListen = async (port: number) => port >= 1024;
+
 async function examined(yaml: string, probe = false) {
   const file = join(folder, 'holdfast.yaml');
   writeFileSync(file, yaml);
-  const { errors, warnings, accepted } = await examine(await readConfig(file), { probe });
+  const { errors, warnings, accepted } = await examine(await readConfig(file), { probe, mayListen });
   expect(errors).toEqual([]);
   const codes = (problems: typeof warnings) => problems.map(({ code, path }) => `${code} ${path}`);
   return { warnings: codes(warnings), accepted: codes(accepted) };

@@ -140,7 +140,7 @@ test('check says of certificates, keys and authorities what a start would say', 
   expect(faults.map(({ path }) => path.join('.'))).toEqual([
     'listen.0.tls.certificates.0.key',
     'listen.0.tls.clientCertificates.ca',
-    'internal.tls.key',
+    'internal.tls.certificate',
     'upstreams.app.tls.key',
   ]);
   expect(faults[0]!.message).toBe(

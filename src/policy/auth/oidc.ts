@@ -131,7 +131,7 @@ export class OidcScheme implements SessionScheme {
       issuer: options.issuer,
       clientId: options.clientId,
       clientAuth: options.clientAuth ?? 'basic',
-      clientSecret: () => this.#secret?.value ?? (variable === undefined ? undefined : secretIn(variable, name)),
+      clientSecret: () => this.#secret?.value ?? (variable === undefined ? undefined : requiredSecret(variable, name)),
       timeoutMs: parseDuration(options.timeout ?? '5s'),
     });
     if (options.lifetime !== 'tokens') return;
@@ -147,7 +147,7 @@ export class OidcScheme implements SessionScheme {
   /** @throws {HoldfastError} ERR_CONFIG_INVALID without the secret. The provider may be away. */
   async start(): Promise<void> {
     const { clientSecretVariable } = this.#options;
-    if (clientSecretVariable !== undefined) secretIn(clientSecretVariable, this.name);
+    if (clientSecretVariable !== undefined) requiredSecret(clientSecretVariable, this.name);
     await this.#secret?.start();
     this.#secret?.onChange(() => this.#provider.start());
     this.#provider.start();
@@ -274,9 +274,15 @@ function ofUser(claims: Claims): Claims {
   return Object.fromEntries(Object.entries(claims).filter(([name]) => !OF_TOKEN.has(name)));
 }
 
-function secretIn(variable: string, scheme: string): string {
+/** The secret that a variable of the environment holds, or why there is none. */
+export function secretIn(variable: string): { secret: string; fault?: never } | { secret?: never; fault: string } {
   const secret = (process.env[variable] ?? '').trim();
-  if (secret !== '') return secret;
-  const message = `auth.${scheme}.clientSecretVariable: the environment variable ${variable} is not set; put the secret of the client into it`;
-  throw new HoldfastError('ERR_CONFIG_INVALID', message);
+  if (secret !== '') return { secret };
+  return { fault: `the environment variable ${variable} is not set; put the secret of the client into it` };
+}
+
+function requiredSecret(variable: string, scheme: string): string {
+  const { secret, fault } = secretIn(variable);
+  if (secret !== undefined) return secret;
+  throw new HoldfastError('ERR_CONFIG_INVALID', `auth.${scheme}.clientSecretVariable: ${fault}`);
 }

@@ -1,8 +1,9 @@
 import { systemClock } from '../../base/clock.ts';
 import { toError } from '../../base/errors.ts';
 import { silentLogger } from '../../base/logger.ts';
-import type { ApplicationConfig, Config } from '../../config/config.ts';
+import type { ApplicationConfig, Config, RouteConfig } from '../../config/config.ts';
 import { type BrokenRule, title } from '../../config/fields.ts';
+import { createRouter, type RouteEntry } from '../../gateway/routing/router.ts';
 import type { Endpoint } from '../../websocket/connection.ts';
 import { servedEndpoint } from '../../websocket/endpoint.ts';
 import type { ThreadServices } from '../../websocket/threads/thread-pool.ts';
@@ -54,5 +55,33 @@ export async function checkHandlers(
     });
   };
   await checkApplication(config, []);
+  // What a module declares may be what a route is for.
+  if (faults.length === 0) await report([], async () => void createRouter(await routerEntries(config, '')));
   return faults;
+}
+
+/** Which requests routes, declared endpoints and applications take, as at a start. */
+async function routerEntries(
+  { routes = [], endpoints = [], files, fetch }: ApplicationConfig,
+  mount: string,
+): Promise<RouteEntry<undefined>[]> {
+  const entries: RouteEntry<undefined>[] = [];
+  const add = (paths: string | readonly string[], { host, methods, name }: Partial<RouteConfig>) => {
+    for (const path of [paths].flat())
+      entries.push({
+        pattern: mount + path,
+        ...(host !== undefined && { host }),
+        ...(methods && { methods }),
+        name: name ?? (host ?? '') + mount + path,
+        value: undefined,
+      });
+  };
+  for (const route of routes)
+    if (route.mount === undefined)
+      add(route.path ?? (route.endpoint && servedEndpoint(route.endpoint, title(route)).patterns) ?? [], route);
+    else entries.push(...(await routerEntries(route.application ?? {}, mount + route.mount.replace(/\/$/, ''))));
+  for (const { endpoint, source } of await declaredEndpoints(endpoints, process.cwd()))
+    add(servedEndpoint(endpoint, source).patterns, { name: source });
+  if (files !== undefined || fetch !== undefined) add('/*', {});
+  return entries;
 }

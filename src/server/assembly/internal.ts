@@ -20,6 +20,7 @@ import type { InternalApi } from '../intakes/internal.ts';
 import { readNamedFile } from './named-file.ts';
 
 const MIN_TOKEN_BYTES = 32;
+export const ASSERTION_KEY_REMEDY = 'make one with: openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256';
 
 /**
  * The keys that sign assertions: those of the configuration, or one in the data folder. Undefined when no upstream gets
@@ -37,7 +38,7 @@ export async function openAssertionKeys(config: Config, dataFolder: DataFolder):
   try {
     return new AssertionKeys(pems);
   } catch (cause) {
-    const message = `${(cause as Error).message}; make one with: openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256`;
+    const message = `${(cause as Error).message}; ${ASSERTION_KEY_REMEDY}`;
     throw new HoldfastError('ERR_CONFIG_INVALID', message, { cause });
   }
 }
@@ -97,11 +98,15 @@ async function tokenOf(name: string, options: SessionApiConfig, dataFolder: Data
       : tokenVariable !== undefined
         ? (process.env[tokenVariable] ?? '').trim()
         : await loadOrCreateSecret(path, () => randomBytes(MIN_TOKEN_BYTES).toString('base64url'), dataFolder.disk);
-  if (!/^[\w.~+/-]+=*$/.test(token) || token.length < MIN_TOKEN_BYTES) {
-    const message = `${where}: the token must have at least ${MIN_TOKEN_BYTES} characters of A-Z, a-z, 0-9 and . _ ~ + / - =; make one with: openssl rand -base64 32`;
-    throw new HoldfastError('ERR_CONFIG_INVALID', message);
-  }
+  const problem = tokenProblem(token);
+  if (problem !== undefined) throw new HoldfastError('ERR_CONFIG_INVALID', `${where}: ${problem}`);
   return token;
+}
+
+/** Why a token cannot be used, without the token. */
+export function tokenProblem(token: string): string | undefined {
+  if (/^[\w.~+/-]+=*$/.test(token) && token.length >= MIN_TOKEN_BYTES) return undefined;
+  return `the token must have at least ${MIN_TOKEN_BYTES} characters of A-Z, a-z, 0-9 and . _ ~ + / - =; make one with: openssl rand -base64 32`;
 }
 
 function makeTokens(tokens: ReadonlyMap<string, string>, environment: { clock: Clock; logger: Logger }): ApiTokens {

@@ -5,6 +5,7 @@ import { createSecureContext, type SecureContext, type SecureContextOptions } fr
 import type { Clock } from '../../base/clock.ts';
 import { HoldfastError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
+import { shellWord } from '../../base/shell-word.ts';
 import type { CertificateConfig, ClientCertificateConfig } from '../../config/config.ts';
 import { FileWatch } from '../../drivers/file-watch.ts';
 import { forgeryIn, parseRevocationLists, type RevocationList } from '../../http/revocation-list.ts';
@@ -54,12 +55,13 @@ export class CertificateFiles {
   constructor(options: CertificateFilesOptions) {
     this.#options = options;
     for (const pair of options.pairs) {
+      let texts: readonly string[] = [];
       try {
-        const texts = this.#filesOf(pair).map(file => readFileSync(file, 'utf8'));
+        texts = this.#filesOf(pair).map(file => readFileSync(file, 'utf8'));
         this.#identities.push(this.#identityFrom(texts));
         this.#texts.push(texts);
       } catch (cause) {
-        throw new HoldfastError('ERR_CONFIG_INVALID', `tls: ${pairProblem(pair, cause)}`, { cause });
+        throw new HoldfastError('ERR_CONFIG_INVALID', `tls: ${pairProblem(pair, cause, pemTexts(texts))}`, { cause });
       }
     }
     const files = options.pairs.flatMap(pair => this.#filesOf(pair));
@@ -200,14 +202,43 @@ async function readAll(files: readonly string[]): Promise<string[]> {
   }
 }
 
+function pemTexts([cert, key]: readonly string[]): { cert: string | undefined; key: string | undefined } {
+  return { cert, key };
+}
+
 /** Node takes a text without one for an empty list of authorities. */
 export function holdsCertificate(pem: string): boolean {
   return pem.includes('-----BEGIN CERTIFICATE-----');
 }
 
-/** What OpenSSL has against a pair, in words that say what to look at. */
-export function pairProblem({ certificate, key }: CertificateConfig, cause: unknown): string {
+/**
+ * What OpenSSL has against a pair, in words that say what to look at.
+ *
+ * @param texts What the files hold, as far as they could be read.
+ */
+export function pairProblem(
+  { certificate, key }: CertificateConfig,
+  cause: unknown,
+  texts: { readonly cert?: string | undefined; readonly key?: string | undefined } = {},
+): string {
   const { code, message } = cause as NodeJS.ErrnoException;
-  const why = code === 'ERR_OSSL_X509_KEY_VALUES_MISMATCH' ? 'the key belongs to another certificate' : message;
+  const why =
+    code === 'ERR_OSSL_X509_KEY_VALUES_MISMATCH'
+      ? 'the key belongs to another certificate'
+      : (pemProblem(texts.cert, 'certificate', certificate) ?? pemProblem(texts.key, 'key', key) ?? message);
   return `the certificate ${certificate} with the key ${key} cannot be used: ${why}`;
+}
+
+/** What a file holds that is not what it is read for, with the command that mends it. */
+function pemProblem(text: string | undefined, what: 'certificate' | 'key', file: string): string | undefined {
+  if (text === undefined) return undefined;
+  const name = shellWord(file);
+  if (what === 'key' && /-----BEGIN ENCRYPTED PRIVATE KEY-----|^Proc-Type: 4,ENCRYPTED/m.test(text))
+    return `the key is encrypted, and nobody is there to type its passphrase; write it without one: openssl pkey -in ${name} -out NEW`;
+  const isPem = what === 'key' ? /-----BEGIN [A-Z ]*PRIVATE KEY-----/.test(text) : holdsCertificate(text);
+  if (isPem) return undefined;
+  // X.690 §8.1.3.5: a sequence whose length takes two bytes, the second of them no UTF-8.
+  if (text.startsWith('0\ufffd'))
+    return `the ${what} is in DER; write it as PEM: openssl ${what === 'key' ? 'pkey' : 'x509'} -inform der -in ${name} -out NEW`;
+  return `${file} holds no ${what} in PEM, which has a line "-----BEGIN ${what === 'key' ? 'PRIVATE KEY' : 'CERTIFICATE'}-----"`;
 }

@@ -34,7 +34,8 @@ export async function checkCertificates(
           message: `the certificate ${pair.certificate} ${doubt.message}`,
         });
     } catch (error) {
-      faults.push({ path: [...at, 'key'], message: pairProblem(pair, error) });
+      const path = [...at, holdsCertificate(cert) ? 'key' : 'certificate'];
+      faults.push({ path, message: pairProblem(pair, error, { cert, key }) });
     }
   };
   const judgeAuthorities = async (file: string, path: readonly PropertyKey[]) => {
@@ -59,7 +60,8 @@ export async function checkCertificates(
     if (tls.clientCertificates) await judgeAuthorities(tls.clientCertificates.ca, [...at, 'clientCertificates', 'ca']);
   }
   for (const [name, { tls }] of Object.entries(upstreams)) {
-    const { certificate, key } = tls ?? {};
+    const { ca, certificate, key } = tls ?? {};
+    if (ca !== undefined) await judgeAuthorities(ca, ['upstreams', name, 'tls', 'ca']);
     if (certificate !== undefined && key !== undefined)
       await judgePair({ certificate, key }, ['upstreams', name, 'tls']);
   }

@@ -35,7 +35,11 @@ describe('a password file', () => {
       ['bob', HASH],
     ]);
     expect(warningsIn(text)).toEqual([
-      { line: 3, message: 'user "alice" has a line before, line 1, which counts; remove one of the two' },
+      {
+        kind: 'user-twice',
+        line: 3,
+        message: 'user "alice" has a line before, line 1, which counts; remove one of the two',
+      },
     ]);
   });
 
@@ -93,11 +97,13 @@ describe('a password file', () => {
   ])('with a hash of %s is taken with a warning', (_, hash, message) => {
     const file = readPasswordFile(`alice:${hash}`, 'users');
     expect([...file.users.keys()]).toEqual(['alice']);
-    expect(file.warnings).toEqual([{ line: 1, message: expect.stringContaining(message) }]);
+    expect(file.warnings).toEqual([{ kind: 'weak-password-hash', line: 1, message: expect.stringContaining(message) }]);
   });
 
   test('without any user is taken with a warning', () => {
-    expect(warningsIn('# nobody yet\n')).toEqual([{ line: 1, message: expect.stringContaining('there is no user') }]);
+    expect(warningsIn('# nobody yet\n')).toEqual([
+      { kind: 'no-users', line: 1, message: expect.stringContaining('there is no user') },
+    ]);
   });
 
   test('with many faults names the first five of them', () => {

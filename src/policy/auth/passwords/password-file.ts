@@ -1,3 +1,4 @@
+import { shellWord } from '../../../base/shell-word.ts';
 import { CONTROL, LONGEST_USER_NAME } from '../../../http/basic-credentials.ts';
 import { doubtOf, isLocked, type PasswordHash, readPasswordHash } from './password-hash.ts';
 
@@ -55,7 +56,7 @@ export function readPasswordFile(text: string, name: string): PasswordFile {
     firstLines.set(user, line);
     const hash = readPasswordHash(hashText!);
     const about = `the password of user ${quoted(user)}`;
-    const remedy = `hash it anew: htpasswd -B ${name} ${shellWord(user)}`;
+    const remedy = `hash it anew: htpasswd -B ${name} ${shellWord(user.slice(0, 60))}`;
     if (typeof hash === 'string') {
       const fault = { line, message: `${about} ${hash}, which is not verified here; ${remedy}` };
       const effect = `${about} ${hash}: nobody signs in as this user; remove the line, since no start takes it`;
@@ -118,9 +119,4 @@ function faultOfName(user: string, hash: string | undefined): string | undefined
 
 function quoted(user: string): string {
   return JSON.stringify(user.length > 60 ? `${user.slice(0, 60)}…` : user);
-}
-
-/** As it has to be written on a command line. */
-function shellWord(user: string): string {
-  return /^[\w.@%+-]+$/.test(user) ? user : `'${user.slice(0, 60).replaceAll("'", "'\\''")}'`;
 }
