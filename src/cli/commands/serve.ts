@@ -1,8 +1,13 @@
+import { systemClock } from '../../base/clock.ts';
+import { type Duration, parseDuration } from '../../base/duration.ts';
+import { messageOf } from '../../base/message-of.ts';
 import { ConfigError, type ConfigProblem, formatProblem } from '../../config/config-error.ts';
 import { readConfig } from '../../config/load.ts';
+import type { Server } from '../../server/server.ts';
 import { standardOutput } from '../../server/standard-output.ts';
 import type { Command } from '../command.ts';
 import { configFile, configOption } from '../config-option.ts';
+import { ServiceManager } from '../service-manager/service-manager.ts';
 import { outliveHangup, stopOnSignal } from '../stop-on-signal.ts';
 
 export const serve: Command = {
@@ -23,14 +28,37 @@ export const serve: Command = {
     const logger = createLogger(read.config.log);
     for (const warning of warnings)
       logger.warn({ event: 'config-doubtful', ...placeOf(warning) }, formatProblem(warning));
+    const manager = new ServiceManager(process.env, { clock: systemClock, logger });
     const server = createServer(read.config);
-    await server.start();
+    await start(server, manager);
     const out = standardOutput();
     for (const url of server.urls) out.write(`listening on ${url}\n`);
     if (server.internalUrl !== undefined) out.write(`listening for backends on ${server.internalUrl}\n`);
-    return stopOnSignal(server, '10s');
+    manager.ready(`listening on ${server.urls.join(', ')}`);
+    return stopOnSignal(reportingStop(server, manager), '10s');
   },
 };
+
+/** `systemctl status` then says why it does not run. */
+async function start(server: Server, manager: ServiceManager): Promise<void> {
+  try {
+    await server.start();
+  } catch (error) {
+    manager.status(messageOf(error));
+    await manager.close();
+    throw error;
+  }
+}
+
+function reportingStop(server: Server, manager: ServiceManager) {
+  return {
+    async stop(options: { drain?: Duration }): Promise<void> {
+      manager.stopping(parseDuration(options.drain ?? '10s'));
+      await server.stop(options);
+      await manager.close();
+    },
+  };
+}
 
 function placeOf({ code, path, file, line, column }: ConfigProblem) {
   return { code, path, file, line, column };
