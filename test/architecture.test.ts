@@ -91,6 +91,7 @@ const ROOMS: Readonly<Record<string, Readonly<Record<string, readonly string[]>>
   },
   server: {
     listen: ['data-folder.ts'],
+    admin: ['listen', 'data-folder.ts'],
     intakes: ['listen', 'assembly', 'banned.ts', 'drain.ts', 'logging.ts'],
     assembly: ['intakes', 'data-folder.ts', 'writable-folder.ts', 'logging.ts', 'line-output.ts', 'security-log.ts'],
   },

@@ -8,8 +8,9 @@ import { type Command, type CommandOption, type ExitCode, UsageError } from './c
 import { check } from './commands/check.ts';
 import { demo } from './commands/demo.ts';
 import { serve } from './commands/serve.ts';
+import { status } from './commands/status.ts';
 
-const commands: Readonly<Record<string, Command>> = { serve, check, demo };
+const commands: Readonly<Record<string, Command>> = { serve, check, demo, status };
 
 const HELP: CommandOption = { type: 'boolean', short: 'h', help: 'print this and end' };
 

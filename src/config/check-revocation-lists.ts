@@ -16,12 +16,13 @@ interface Found {
  *
  * @param now In ms since the epoch.
  */
-export async function checkRevocationLists({ listen = [], internal }: Config, now: number): Promise<Found> {
+export async function checkRevocationLists({ listen = [], internal, admin }: Config, now: number): Promise<Found> {
   const errors: BrokenRule[] = [];
   const warnings: Doubt[] = [];
   const places = [
     ...listen.map(({ tls }, index) => ({ tls, at: ['listen', index] as PropertyKey[] })),
     { tls: internal?.tls, at: ['internal'] as PropertyKey[] },
+    { tls: admin ? admin.tls : undefined, at: ['admin'] as PropertyKey[] },
   ];
   for (const { tls, at } of places) {
     if (typeof tls !== 'object' || tls.clientCertificates?.crl === undefined) continue;

@@ -5,6 +5,7 @@ import type { AffinityKind } from '../gateway/upstream/affinity.ts';
 import { doubtfulEntries } from '../http/address-list.ts';
 import { doubtfulRules } from '../http/address-rules.ts';
 import { isLoopback, machineOf } from '../http/host-names.ts';
+import { checkAdmin } from './admin-rules.ts';
 import { checkBackendSessions } from './backend-sessions.ts';
 import { checkBanRules, checkBans } from './bans.ts';
 import { broughtManager } from './brought-manager.ts';
@@ -48,6 +49,7 @@ export function checkConfig(config: Config, locate: Locate = () => ({})): Config
     ...checkUpstreams(config),
     ...checkPages(config),
     ...checkBackendSessions(config),
+    ...checkAdmin(config),
     ...checkClientHeaders(config),
     ...checkCookieClashes(config),
     ...checkOidc(config),

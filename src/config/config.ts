@@ -38,6 +38,11 @@ export interface Config {
   upstreams?: Readonly<Record<string, UpstreamConfig>>;
   /** A listener for backends, beside the public ones: the session API, and the keys of assertions. Default: none. */
   internal?: InternalConfig;
+  /**
+   * What a running server says of itself, and what can be changed while it runs. Default: with `holdfast serve` a Unix
+   * socket in the data folder, for its owner; with `createServer` nothing. `false`: nothing.
+   */
+  admin?: AdminConfig | false;
   assertions?: AssertionsConfig;
   /** How users show who they are, by name: `policy.auth` of routes says which of these they take. */
   auth?: Readonly<Record<string, AuthConfig>>;
@@ -174,6 +179,30 @@ export interface InternalConfig {
   hosts?: readonly string[];
   /** Default: no TLS. */
   tls?: TlsConfig | 'self-signed';
+}
+
+/** Where the server is administered: on a Unix socket by whoever runs it, and on a port by whoever has a token. */
+export interface AdminConfig {
+  /**
+   * A port for programs, with a token always, except for `/healthz` and `/readyz`. 0 picks a free one. Default: none.
+   */
+  port?: number;
+  /** Address to bind. Default `127.0.0.1`. */
+  host?: string;
+  /** Names that clients may have in `Host`, besides `localhost` and addresses. Default: `host`, if it is a name. */
+  hosts?: readonly string[];
+  /**
+   * File with the token, or with several, one on each line, of at least 32 characters each. Read again when it changes.
+   * Default: one made in the data folder (`keys/admin.token`, for its owner only).
+   */
+  tokenFile?: string;
+  /** Default: no TLS. */
+  tls?: TlsConfig | 'self-signed';
+  /**
+   * The Unix socket for its owner (mode 0600): its path, `true` for `admin.sock` in the data folder, or `false` for none.
+   * Default: `true` with `holdfast serve`, where one that cannot be made is a warning; else `false`.
+   */
+  socket?: boolean | string;
 }
 
 /** How assertions are signed, for all upstreams. */

@@ -44,6 +44,7 @@ const AUTH: Places<AuthConfig> = {
 const CONFIG: Places<Config> = {
   listen: { acmeChallenge: 'folder', tls: TLS },
   internal: { tls: TLS },
+  admin: { tls: TLS, tokenFile: 'file', socket: 'optional' },
   session: SESSION,
   assertions: { keyFiles: 'file' },
   auth: { '*': AUTH },

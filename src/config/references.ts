@@ -14,6 +14,7 @@ import {
 } from '../base/session-times.ts';
 import { hostPrefixConflict } from '../http/cookies.ts';
 import { type RewriteFault, rewriteFaults } from '../http/route-rewrite.ts';
+import { brokenAdmin } from './admin-rules.ts';
 import { brokenAuth } from './auth-rules.ts';
 import { brokenBackendSessions } from './backend-sessions.ts';
 import { broughtManager, isSessionManager, optionsOfManager } from './brought-manager.ts';
@@ -40,6 +41,7 @@ export function brokenReferences(document: unknown): BrokenRule[] {
     ...brokenRoutes(config.routes, ['routes'], config),
     ...brokenListeners(config),
     ...brokenPorts(config),
+    ...brokenAdmin(config),
     ...brokenUpstreams(config),
     ...brokenBackendSessions(config),
     ...brokenClientHeaders(config),
@@ -57,10 +59,11 @@ function* brokenNames(config: Fields): Generator<BrokenRule> {
 }
 
 /** Two listeners cannot have one port of one address: the second would not start. */
-function* brokenPorts({ listen, internal }: Fields): Generator<BrokenRule> {
+function* brokenPorts({ listen, internal, admin }: Fields): Generator<BrokenRule> {
   const listeners = Array.isArray(listen) ? listen : [{ port: 8080 }];
   const places = listeners.map((of, index) => ({ of: fields(of), at: ['listen', index] as readonly PropertyKey[] }));
   if (fields(internal).port !== undefined) places.push({ of: fields(internal), at: ['internal'] });
+  if (fields(admin).port !== undefined) places.push({ of: fields(admin), at: ['admin'] });
   for (const [index, { of, at }] of places.entries()) {
     // 0 takes a free one.
     if (typeof of.port !== 'number' || of.port === 0) continue;
@@ -76,9 +79,9 @@ function* brokenPorts({ listen, internal }: Fields): Generator<BrokenRule> {
   }
 }
 
-/** `internal` is for this machine, where nothing else is said. */
+/** `internal` and `admin` are for this machine, where nothing else is said. */
 function hostOf({ host }: Fields, [part]: readonly PropertyKey[]): string {
-  return typeof host === 'string' ? host.toLowerCase() : part === 'internal' ? '127.0.0.1' : '::';
+  return typeof host === 'string' ? host.toLowerCase() : part === 'internal' || part === 'admin' ? '127.0.0.1' : '::';
 }
 
 /** Whoever listens on every address listens on this one. `::` has those of IPv4, too. */

@@ -43,6 +43,7 @@ import { isSessionManager } from './brought-manager.ts';
 import type {
   AcceptConfig,
   AddressesConfig,
+  AdminConfig,
   ApplicationConfig,
   AssertionsConfig,
   CertificateConfig,
@@ -205,14 +206,24 @@ const cookieDomain = textLike(isCookieDomain, 'not a domain; write for example "
 
 const cookiePath = textLike(isCookiePath, 'not a cookie path; it starts with "/"');
 
+const ownHosts = z
+  .array(textLike(value => isHostPattern(value) && !value.startsWith('*'), 'not a host; write a name without port'))
+  .min(1, { error: 'is empty' });
+
 const internal = section<InternalConfig>('internal', {
   port: whole(0, 65_535),
   host: text.optional(),
-  hosts: z
-    .array(textLike(value => isHostPattern(value) && !value.startsWith('*'), 'not a host; write a name without port'))
-    .min(1, { error: 'is empty' })
-    .optional(),
+  hosts: ownHosts.optional(),
   tls: z.union([z.literal('self-signed'), tls]).optional(),
+});
+
+const admin = section<AdminConfig>('admin', {
+  port: whole(0, 65_535).optional(),
+  host: text.optional(),
+  hosts: ownHosts.optional(),
+  tokenFile: text.optional(),
+  tls: z.union([z.literal('self-signed'), tls]).optional(),
+  socket: z.union([flag, text]).optional(),
 });
 
 const cookie = section<SessionCookieConfig>('cookie', {
@@ -748,6 +759,7 @@ export const configSchema: z.ZodType<Config> = section<Config>('the configuratio
   session: sessionOrNone.optional(),
   upstreams: z.record(z.string(), upstream).optional(),
   internal: internal.optional(),
+  admin: z.union([z.literal(false), admin]).optional(),
   assertions: section<AssertionsConfig>('assertions', {
     issuer: text.optional(),
     keyFiles: z.array(text).min(1, { error: 'is empty; name at least one file' }).optional(),

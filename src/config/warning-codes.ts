@@ -63,6 +63,7 @@ export const WARNING_CODES = [
   // Backends.
   'request-loop',
   'internal-in-clear',
+  'admin-in-clear',
   'assertion-keys-unreachable',
   'long-assertion',
   // The machine.

@@ -1,4 +1,5 @@
 import type { Server as HttpServer } from 'node:http';
+import type { Administered } from '../admin/administered.ts';
 import { type Clock, systemClock } from '../base/clock.ts';
 import { type Duration, parseDuration } from '../base/duration.ts';
 import { HoldfastError } from '../base/errors.ts';
@@ -22,9 +23,12 @@ import { sumHistories, sumStatistics } from '../session/reports/sums.ts';
 import type { Session, SessionEndReason, SessionOwner, SignInOptions } from '../session/session.ts';
 import type { SessionInfo } from '../session/session-info.ts';
 import { BROADCAST_OPTIONS, type BroadcastResult } from '../websocket/broadcast.ts';
+import type { Admin } from './admin/admin.ts';
+import type { ServerOperations } from './administered.ts';
 import { type Assembly, build } from './assembly/build.ts';
 import { attachTo } from './attachment.ts';
 import { enforceBans } from './ban-enforcement.ts';
+import { dataFolderOf } from './data-folder.ts';
 import { drain } from './drain.ts';
 import { InternalIntake } from './intakes/internal.ts';
 import { PublicIntake } from './intakes/public.ts';
@@ -35,6 +39,7 @@ import type { Intake } from './listen/intake.ts';
 import { Listener } from './listen/listener.ts';
 import { Newcomers } from './listen/newcomers.ts';
 import { Port } from './listen/port.ts';
+import { packageVersion } from './package-version.ts';
 
 export interface StopOptions {
   /**
@@ -51,6 +56,11 @@ export interface ServerEnvironment {
   readonly accessLog?: { write(line: string): unknown };
   /** Bytes that are free where a path lies. Default: what the operating system says. */
   readonly freeBytes?: (path: string) => number;
+  /**
+   * What a program that is there for this server alone can do with it, for the admin API. The admin socket is then open
+   * where the configuration says nothing of it.
+   */
+  readonly operations?: ServerOperations;
 }
 
 const STOP_OPTIONS: OptionNames<StopOptions> = { drain: 'measure' };
@@ -59,6 +69,7 @@ const ENVIRONMENT: OptionNames<ServerEnvironment> = {
   logger: 'logger',
   accessLog: 'output',
   freeBytes: 'function',
+  operations: true,
 };
 
 /** The server's sessions, for handlers and for whoever administers them. */
@@ -164,6 +175,9 @@ export class Server {
   readonly #intakes: PublicIntake[] = [];
   #listeners: Listener[] = [];
   #internal: Listener | undefined;
+  #admin: Admin | undefined;
+  #isListening = false;
+  readonly #startedAt: number;
   #detach: (() => void)[] = [];
   #starting: Promise<unknown> | undefined;
   #stopping: Promise<void> | undefined;
@@ -172,6 +186,7 @@ export class Server {
     checkOptions('createServer', environment, ENVIRONMENT);
     this.#config = parseConfig(config);
     this.#environment = environment;
+    this.#startedAt = (environment.clock ?? systemClock).now();
     const contexts = [...sessionsByMount(this.#config)];
     this.#late = new Map(contexts.filter(([, { manager }]) => !manager).map(([mount]) => [mount, new LateSessions()]));
     this.#sessions = new Map(contexts.map(([mount, { manager }]) => [mount, manager ?? this.#late.get(mount)!]));
@@ -185,6 +200,16 @@ export class Server {
   /** Where backends ask for sessions and keys; undefined before `start` or `attach`, and without `internal`. */
   get internalUrl(): string | undefined {
     return this.#internal?.url;
+  }
+
+  /** Where the admin API is; undefined before `start` or `attach`, and without `admin.port`. */
+  get adminUrl(): string | undefined {
+    return this.#admin?.url;
+  }
+
+  /** The Unix socket of the admin API; undefined before `start` or `attach`, and without one. */
+  get adminSocket(): string | undefined {
+    return this.#admin?.path;
   }
 
   /**
@@ -315,11 +340,13 @@ export class Server {
     this.#begin();
     const building = this.#build()
       .then(() => this.#openInternal())
+      .then(() => this.#openAdmin())
       .then(() => this.#newIntake());
     this.#starting = building;
     const { clock = systemClock } = this.#environment;
     this.#detach.push(attachTo(server, building, clock));
     await building;
+    this.#isListening = true;
     if (this.#state === 'running') this.#detach.push(serveBeside(server, this.#running()));
   }
 
@@ -401,11 +428,64 @@ export class Server {
   async #listen(): Promise<void> {
     await this.#build();
     await this.#openInternal();
+    await this.#openAdmin();
     const { bans, clock } = this.#running();
     const doorkeeper = new Doorkeeper(bans.settings.action, address => bans.isBanned(address), clock);
     const newcomers = new Newcomers(this.#config, this.#running());
     for (const listen of this.#config.listen ?? [{ port: 8080 }])
       this.#listeners.push(await this.#open(listen, () => this.#intakeOf(listen), newcomers, doorkeeper));
+    this.#isListening = true;
+  }
+
+  /** Before the public listeners: it says that they are not there yet. */
+  async #openAdmin(): Promise<void> {
+    const { operations } = this.#environment;
+    const wantsSocket = operations !== undefined;
+    if (this.#config.admin === false || (this.#config.admin === undefined && !wantsSocket)) return;
+    const { clock, logger, trustedProxies, security, bans } = this.#running();
+    const dataFolder = dataFolderOf(this.#config, this.#environment.freeBytes);
+    try {
+      // Loaded here, so that a server without it does without it.
+      const { Admin } = await import('./admin/admin.ts');
+      this.#admin = await Admin.open(await this.#administered(dataFolder.path), {
+        ...{ config: this.#config, wantsSocket, dataFolder, clock, logger, trustedProxies, security },
+        isBanned: address => bans.isBanned(address),
+      });
+    } catch (error) {
+      this.#state = 'stopped';
+      await this.#close(0);
+      throw error;
+    }
+  }
+
+  async #administered(dataFolder: string): Promise<Administered> {
+    const { AdministeredServer } = await import('./administered.ts');
+    return new AdministeredServer({
+      version: packageVersion(),
+      clock: this.#running().clock,
+      startedAt: this.#startedAt,
+      dataFolder,
+      operations: this.#environment.operations ?? {},
+      sessions: this.#sessions,
+      streams: {},
+      config: () => this.#config,
+      assembly: () => this.#running(),
+      state: () => this.#administeredState,
+      isReady: () => this.#administeredState === 'running',
+      listeners: () => this.#administeredListeners(),
+      statistics: () => this.statistics().statistics,
+    });
+  }
+
+  get #administeredState(): 'starting' | 'running' | 'draining' {
+    if (this.#stopping !== undefined || this.#state === 'stopped') return 'draining';
+    return this.#isListening ? 'running' : 'starting';
+  }
+
+  #administeredListeners() {
+    const internal = this.#internal ? [{ url: this.#internal.url, serves: 'backends' as const }] : [];
+    const admin = this.#admin?.url === undefined ? [] : [{ url: this.#admin.url, serves: 'administrators' as const }];
+    return [...this.urls.map(url => ({ url, serves: 'clients' as const })), ...internal, ...admin];
   }
 
   async #open(
@@ -482,6 +562,8 @@ export class Server {
     await assembly.schemes.close();
     await Promise.allSettled([...assembly.subscriptions.map(unsubscribe => unsubscribe()), assembly.bans.close()]);
     const sessions = await Promise.allSettled(assembly.openSessions.map(opened => opened.close()));
+    // Last, so that a drain can be watched.
+    await this.#admin?.close();
     clearInterval(alive);
     assembly.logger.flush();
     assembly.securityLog?.close();

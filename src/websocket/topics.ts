@@ -16,6 +16,11 @@ export class Topics {
     this.#subscribers.remove(topic, connection);
   }
 
+  /** How many subscribe to each topic. */
+  *sizes(): Generator<readonly [topic: string, subscribers: number]> {
+    for (const [topic, subscribers] of this.#subscribers) yield [topic, subscribers.size];
+  }
+
   publish(topic: string, data: string | Uint8Array, except?: Iterable<object> | object): BroadcastResult {
     checkTopic('publish', topic);
     return broadcast('publish', this.#subscribers.get(topic) ?? NOBODY, data, except);

@@ -138,6 +138,7 @@ export class TestGateway {
       lingering: new Set(),
       unlogged: new Set(),
       sockets,
+      routeLimits: [],
       brought: new Map(),
     });
     // As the listener does, without a minimum rate.

@@ -22,18 +22,22 @@ export const serve: Command = {
     // What the program of a configuration prints itself goes the way of Node, which ends the process when
     // the reader has gone.
     for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
-    const read = await readConfig(configFile(config));
+    const file = configFile(config);
+    const read = await readConfig(file);
     const { errors, warnings } = await examine(read);
     if (errors.length > 0) throw new ConfigError(errors);
     const logger = createLogger(read.config.log);
     for (const warning of warnings)
       logger.warn({ event: 'config-doubtful', ...placeOf(warning) }, formatProblem(warning));
     const manager = new ServiceManager(process.env, { clock: systemClock, logger });
-    const server = createServer(read.config);
+    // Whoever asks for it by the admin API is as good as whoever sends the signal.
+    const drain = () => void process.kill(process.pid, 'SIGTERM');
+    const server = createServer(read.config, { operations: { configFile: file, drain } });
     await start(server, manager);
     const out = standardOutput();
     for (const url of server.urls) out.write(`listening on ${url}\n`);
     if (server.internalUrl !== undefined) out.write(`listening for backends on ${server.internalUrl}\n`);
+    if (server.adminUrl !== undefined) out.write(`listening for administrators on ${server.adminUrl}\n`);
     manager.ready(`listening on ${server.urls.join(', ')}`);
     return stopOnSignal(reportingStop(server, manager), '10s');
   },

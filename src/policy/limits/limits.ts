@@ -60,6 +60,16 @@ export interface Occupant {
   readonly user?: string | undefined;
 }
 
+/** How much of a limit is taken. */
+export interface TakenLimit {
+  readonly limit: CountName | RateName;
+  readonly most: number;
+  /** Clients, sessions or users that have something of it. */
+  readonly keys: number;
+  /** What the one with the most has. */
+  readonly highest: number;
+}
+
 /** Called for each that was taken here, so that other processes hear of it. */
 export type OnTaken = (rate: RateName, key: string) => void;
 
@@ -168,6 +178,25 @@ export class Limits {
     for (const [name, buckets] of this.#keyed) for (const [key, ms] of buckets.lacking(now)) yield [name, key, ms];
   }
 
+  /** How much of each limit is taken in this process: by how many, and by the one with the most. */
+  *taken(): Generator<TakenLimit> {
+    for (const [limit, { max, counts }] of this.counts)
+      yield { limit, most: max, keys: counts.size, highest: highestOf(counts.values()) };
+    const lacking = new Map<RateName, number[]>();
+    for (const [name, , ms] of this.lacking()) {
+      const ofRate = lacking.get(name);
+      if (ofRate) ofRate.push(ms);
+      else lacking.set(name, [ms]);
+    }
+    for (const limit of RATES) {
+      const rate = this.#options[limit];
+      if (rate === undefined) continue;
+      const ofRate = lacking.get(limit) ?? [];
+      const highest = Math.ceil((highestOf(ofRate) / rate.windowMs) * rate.count);
+      yield { limit, most: rate.count, keys: ofRate.length, highest: Math.min(highest, rate.count) };
+    }
+  }
+
   /** As another process has it. */
   lower(name: RateName, key: string, ms: number): void {
     const now = this.#clock.monotonic();
@@ -237,6 +266,13 @@ export class Limits {
       'more clients at a time than a limit can tell apart; the others share its buckets',
     );
   }
+}
+
+/** Never all of them as arguments of one call: there may be many. */
+function highestOf(values: Iterable<number>): number {
+  let highest = 0;
+  for (const value of values) if (value > highest) highest = value;
+  return highest;
 }
 
 function isPerAddress(name: RateName): name is RateName & PerAddress {

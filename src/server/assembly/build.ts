@@ -80,6 +80,8 @@ export interface Assembly extends Gateway {
   /** Answers under way to clients that trusted proxies bring, whose connections are of others, too; by address. */
   readonly brought: Map<ServerResponse, string>;
   readonly sockets: LiveSockets;
+  /** Of mounted applications and routes, besides those of the server. */
+  readonly routeLimits: readonly Limits[];
 }
 
 /** Configuration in, all that runs out. When it rejects, nothing stays open. */
@@ -219,6 +221,7 @@ export async function build(
       unlogged: new Set(),
       brought: new Map(),
       sockets: new Set(),
+      routeLimits: [...routeLimits.values()],
     };
   } catch (error) {
     await Promise.all([...(upstreams?.values() ?? [])].map(upstream => upstream.close()));

@@ -16,7 +16,7 @@ import { holdsCertificate, pairProblem } from './certificate-files.ts';
  * @param now In ms since the epoch.
  */
 export async function checkCertificates(
-  { listen = [], internal, upstreams = {} }: Config,
+  { listen = [], internal, admin, upstreams = {} }: Config,
   now: number,
 ): Promise<{ readonly faults: readonly BrokenRule[]; readonly warnings: readonly Doubt[] }> {
   const faults: BrokenRule[] = [];
@@ -51,6 +51,7 @@ export async function checkCertificates(
   const listeners = [
     ...listen.map(({ tls }, index) => ({ tls, at: ['listen', index, 'tls'] as PropertyKey[] })),
     { tls: internal?.tls, at: ['internal', 'tls'] as PropertyKey[] },
+    { tls: admin ? admin.tls : undefined, at: ['admin', 'tls'] as PropertyKey[] },
   ];
   for (const { tls, at } of listeners) {
     if (typeof tls !== 'object') continue;
