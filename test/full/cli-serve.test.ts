@@ -60,7 +60,28 @@ describe('holdfast serve', () => {
         'listen: [{ port: 0, host: 127.0.0.1 }]\ntrustedProxies: [192.168.1.0/2]\nroutes: [{ path: /a, redirect: /b }]\n',
     });
     await server.printed(/listening on/);
-    expect(server.stdout + server.stderr).toMatch(/trusted-proxies-doubtful.*192\.0\.0\.0\/2/);
+    expect(server.stderr).toMatch(/config-doubtful.*trustedProxies\[0\].*192\.0\.0\.0\/2/);
+  });
+
+  test('has one line for each doubt at its start', async () => {
+    const server = serve({
+      'holdfast.yaml': [
+        'listen: [{ port: 0, host: localhost, hosts: [localhost] }]',
+        'trustedProxies: [192.168.1.0/2]',
+        'session: { tracking: [cookie, url] }',
+        'auth: { staff: { type: basic, realm: a, file: users } }',
+        'routes: [{ path: /a, redirect: /b, policy: { auth: staff } }]',
+        '',
+      ].join('\n'),
+      users: 'bob:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\n',
+    });
+    await server.printed(/listening on/);
+    const lines = server.stderr.split('\n').filter(line => line.includes('"level":"warn"'));
+    expect(lines).toEqual([
+      expect.stringMatching(/"code":"wide-block"/),
+      expect.stringMatching(/"code":"sessions-in-urls"/),
+      expect.stringMatching(/"event":"password-file-doubtful"/),
+    ]);
   });
 
   test('says in its log what `holdfast check` warns of, with its place', async () => {

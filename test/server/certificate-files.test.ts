@@ -11,12 +11,13 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { silentLogger } from '../../src/base/logger.ts';
+import { CertificateEnds } from '../../src/server/listen/certificate-ends.ts';
 import { CertificateFiles } from '../../src/server/listen/certificate-files.ts';
 import { checkCertificates } from '../../src/server/listen/check-certificates.ts';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
-import { writeCertificate } from '../self-signed-certificate.ts';
+import { createCertificate, writeCertificate } from '../self-signed-certificate.ts';
 
 const DAY_MS = 86_400_000;
 
@@ -163,4 +164,67 @@ test.each([
   expect(warnings).toEqual([
     { code, path: ['listen', 0, 'tls', 'certificate'], message: expect.stringMatching(message) },
   ]);
+});
+
+describe('while a server runs, the end of a certificate', () => {
+  /** Its lines, as `days after the start: event days left`. */
+  function linesOf(...certificates: { name: string; validFrom?: number; validTo: number }[]) {
+    const used = certificates.map(options => ({
+      file: options.name,
+      certificate: new X509Certificate(createCertificate(options).certificate),
+    }));
+    const time = new FakeClock(today);
+    const lines: string[] = [];
+    const say = (fields: object) => {
+      const { event, file, days } = fields as { event: string; file: string; days?: number };
+      lines.push(`${Math.floor((time.now() - today) / DAY_MS)}: ${[event, file, days].filter(Boolean).join(' ')}`);
+    };
+    const logger = { ...silentLogger, warn: say, error: say };
+    const ends = new CertificateEnds({ used: () => used, clock: time, logger });
+    return { lines, time, ends, used };
+  }
+  const today = Math.floor(Date.now() / 1000) * 1000;
+
+  test('is said 30, 14, 7, 3 and 1 days before, and once when it has come', async () => {
+    const { lines, time, ends } = linesOf({
+      name: 'a',
+      validFrom: today - 10 * DAY_MS,
+      validTo: today + 80.5 * DAY_MS,
+    });
+    for (let day = 0; day < 90; day++) await time.advance(DAY_MS);
+    ends.close();
+    expect(lines).toEqual([
+      '51: certificate-ends-soon a 30',
+      '67: certificate-ends-soon a 14',
+      '74: certificate-ends-soon a 7',
+      '78: certificate-ends-soon a 3',
+      '80: certificate-ends-soon a 1',
+      '81: certificate-over a',
+    ]);
+  });
+
+  test('of a short life is said in its last third only', async () => {
+    const { lines, time } = linesOf({ name: 'six-days', validFrom: today, validTo: today + 6 * DAY_MS });
+    for (let day = 0; day < 7; day++) await time.advance(DAY_MS);
+    expect(lines).toEqual(['5: certificate-ends-soon six-days 1', '6: certificate-over six-days']);
+  });
+
+  test('is said at the start, of each that is near, and no more once it is renewed', async () => {
+    const year = { validFrom: today - 300 * DAY_MS };
+    const { lines, time, ends, used } = linesOf(
+      { name: 'near', ...year, validTo: today + 5 * DAY_MS },
+      { name: 'over', ...year, validTo: today - 1_000 },
+      { name: 'early', validFrom: today + 2 * DAY_MS, validTo: today + 90 * DAY_MS },
+      { name: 'fine', ...year, validTo: today + 200 * DAY_MS },
+    );
+    expect(lines).toEqual([
+      '0: certificate-ends-soon near 5',
+      '0: certificate-over over',
+      '0: certificate-not-begun early',
+    ]);
+    used.splice(0, 2);
+    ends.review();
+    for (let day = 0; day < 10; day++) await time.advance(DAY_MS);
+    expect(lines).toHaveLength(3);
+  });
 });

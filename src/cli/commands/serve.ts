@@ -7,6 +7,7 @@ import type { Server } from '../../server/server.ts';
 import { standardOutput } from '../../server/standard-output.ts';
 import type { Command } from '../command.ts';
 import { configFile, configOption } from '../config-option.ts';
+import { afterExamination, isSaidByServer } from '../said-doubts.ts';
 import { ServiceManager } from '../service-manager/service-manager.ts';
 import { outliveHangup, stopOnSignal } from '../stop-on-signal.ts';
 
@@ -27,12 +28,15 @@ export const serve: Command = {
     const { errors, warnings } = await examine(read);
     if (errors.length > 0) throw new ConfigError(errors);
     const logger = createLogger(read.config.log);
-    for (const warning of warnings)
+    for (const warning of warnings.filter(one => !isSaidByServer(one)))
       logger.warn({ event: 'config-doubtful', ...placeOf(warning) }, formatProblem(warning));
     const manager = new ServiceManager(process.env, { clock: systemClock, logger });
     // Whoever asks for it by the admin API is as good as whoever sends the signal.
     const drain = () => void process.kill(process.pid, 'SIGTERM');
-    const server = createServer(read.config, { operations: { configFile: file, drain } });
+    const server = createServer(read.config, {
+      logger: afterExamination(logger),
+      operations: { configFile: file, drain },
+    });
     await start(server, manager);
     const out = standardOutput();
     for (const url of server.urls) out.write(`listening on ${url}\n`);

@@ -113,7 +113,7 @@ async function openSessions(
 function warnOfUrls(manager: SessionManager, logger: Logger): void {
   if (!manager.tracking.kinds.includes('url')) return;
   logger.warn(
-    {},
+    { event: 'sessions-in-urls' },
     'sessions in URLs are seen in logs, histories and Referer headers; use cookies, or "header" for programs',
   );
 }

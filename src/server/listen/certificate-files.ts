@@ -78,6 +78,14 @@ export class CertificateFiles {
     return String(this.defaultOptions.ca ?? '');
   }
 
+  /** The certificates that are shown to clients, with their files. */
+  get certificates(): { readonly file: string; readonly certificate: X509Certificate }[] {
+    return this.#options.pairs.map((pair, index) => ({
+      file: pair.certificate,
+      certificate: this.#identities[index]!.certificate,
+    }));
+  }
+
   /** What authorities have revoked, as it is in force. */
   get lists(): readonly RevocationList[] {
     return this.#identities[0]!.lists;

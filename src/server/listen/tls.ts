@@ -9,6 +9,7 @@ import { peerAddressOf, setPeer } from '../../http/peer.ts';
 import type { ProxyHeader } from '../../http/proxy-protocol.ts';
 import { dataFolderOf } from '../data-folder.ts';
 import { readBeginning } from './beginning.ts';
+import { CertificateEnds } from './certificate-ends.ts';
 import { CertificateFiles } from './certificate-files.ts';
 import { clientHelloIn } from './client-hello.ts';
 import { ClientTrust } from './client-trust.ts';
@@ -29,6 +30,7 @@ export class TlsListener {
   readonly hsts: string | undefined;
   readonly #server: TlsServer;
   readonly #files: CertificateFiles;
+  readonly #ends: CertificateEnds;
   /** Undefined where no client certificates are requested. */
   readonly #clients: ClientTrust | undefined;
   readonly #clock: Clock;
@@ -67,8 +69,10 @@ export class TlsListener {
         // It makes the tickets of before useless, so that who resumes is judged by the new lists as well.
         this.#server.setSecureContext(this.#files.defaultOptions);
         this.#clients?.review();
+        this.#ends.review();
       },
     });
+    this.#ends = new CertificateEnds({ used: () => this.#files.certificates, clock, logger });
     this.#clients =
       clientCertificates &&
       new ClientTrust({
@@ -128,6 +132,7 @@ export class TlsListener {
 
   close(): void {
     this.#clients?.close();
+    this.#ends.close();
     this.#files.close();
   }
 }
