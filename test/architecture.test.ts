@@ -93,7 +93,16 @@ const ROOMS: Readonly<Record<string, Readonly<Record<string, readonly string[]>>
     listen: ['data-folder.ts'],
     admin: ['listen', 'data-folder.ts'],
     intakes: ['listen', 'assembly', 'banned.ts', 'drain.ts', 'logging.ts'],
-    assembly: ['intakes', 'data-folder.ts', 'writable-folder.ts', 'logging.ts', 'line-output.ts', 'security-log.ts'],
+    assembly: [
+      'intakes',
+      'metrics',
+      'data-folder.ts',
+      'writable-folder.ts',
+      'logging.ts',
+      'line-output.ts',
+      'security-log.ts',
+    ],
+    metrics: ['assembly', 'listen'],
   },
 };
 

@@ -124,6 +124,11 @@ export interface Config {
    * configuration, a code with a path for what stands there. One that matches nothing is a warning itself. Default: none.
    */
   accept?: readonly (WarningCode | AcceptConfig)[];
+  /**
+   * Count what `/metrics` and `server.metrics()` tell ([metrics](metrics.md)). Default false: nothing is counted, and
+   * nothing of it loaded.
+   */
+  metrics?: boolean;
 }
 
 /** A warning that is known and meant to stay, at one place. */

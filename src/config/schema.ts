@@ -786,4 +786,5 @@ export const configSchema: z.ZodType<Config> = section<Config>('the configuratio
   exposeReason: flag.optional(),
   log: log.optional(),
   accept: z.array(accepted).optional(),
+  metrics: flag.optional(),
 });

@@ -24,6 +24,8 @@ export interface Refusal {
   /** The upstream that gave none, or whose answer is withheld, and the URL of its server where one was chosen. */
   readonly upstream?: string | undefined;
   readonly server?: string | undefined;
+  /** The limit that was reached, by its name in the configuration. */
+  readonly limit?: string | undefined;
   /** A list is several lines of one name. */
   readonly headers?: RefusalHeaders | undefined;
   readonly body?: string;
@@ -35,7 +37,7 @@ export function refuse(
   status: number,
   code: ErrorCode,
   reason: string,
-  extra: { closeCode?: number; headers?: RefusalHeaders; body?: string; failure?: string } = {},
+  extra: { closeCode?: number; headers?: RefusalHeaders; body?: string; failure?: string; limit?: string } = {},
 ): Refusal {
   return {
     allow: false,
@@ -44,6 +46,7 @@ export function refuse(
     code,
     reason,
     failure: extra.failure,
+    limit: extra.limit,
     headers: extra.headers,
     body: extra.body,
   };

@@ -55,15 +55,20 @@ function rankOf(fields: object | undefined): LineRank {
   return isSecurityEvent(fields) ? 'security' : 'ordinary';
 }
 
+/** Counts lines that were dropped, by output. */
+export interface LostLineMeters {
+  readonly lostLines: { add(output: string, lines: number): void };
+}
+
 /** From now on this log says what became of lines that could not be written, its own and those of the access log. */
-export function reportLostLines(logger: Logger): void {
-  const listener = lostLines(logger);
+export function reportLostLines(logger: Logger, meters?: LostLineMeters): void {
+  const listener = lostLines(logger, meters);
   standardOutput().listener = listener;
   standardError().listener = listener;
 }
 
 /** Says in this log what becomes of lines of another output. */
-export function lostLines(logger: Logger): OutputListener {
+export function lostLines(logger: Logger, meters?: LostLineMeters): OutputListener {
   return {
     onTrouble({ output, code }) {
       logger.error(
@@ -72,6 +77,7 @@ export function lostLines(logger: Logger): OutputListener {
       );
     },
     onLost({ output, code, lines, securityLines }) {
+      meters?.lostLines.add(output, lines);
       const why = code === 'EAGAIN' ? 'nobody read them' : `they could not be written (${code})`;
       const level = securityLines > 0 ? 'error' : 'warn';
       logger[level](

@@ -39,6 +39,8 @@ import type { Intake } from './listen/intake.ts';
 import { Listener } from './listen/listener.ts';
 import { Newcomers } from './listen/newcomers.ts';
 import { Port } from './listen/port.ts';
+import { MetricsCollector } from './metrics/collector.ts';
+import { aggregateMetrics, type MetricJson, type MetricsText } from './metrics/exposition.ts';
 import { packageVersion } from './package-version.ts';
 
 export interface StopOptions {
@@ -181,12 +183,14 @@ export class Server {
   #detach: (() => void)[] = [];
   #starting: Promise<unknown> | undefined;
   #stopping: Promise<void> | undefined;
+  readonly #metrics: MetricsCollector | undefined;
 
   constructor(config: Config, environment: ServerEnvironment) {
     checkOptions('createServer', environment, ENVIRONMENT);
     this.#config = parseConfig(config);
     this.#environment = environment;
     this.#startedAt = (environment.clock ?? systemClock).now();
+    this.#metrics = this.#config.metrics ? new MetricsCollector() : undefined;
     const contexts = [...sessionsByMount(this.#config)];
     this.#late = new Map(contexts.filter(([, { manager }]) => !manager).map(([mount]) => [mount, new LateSessions()]));
     this.#sessions = new Map(contexts.map(([mount, { manager }]) => [mount, manager ?? this.#late.get(mount)!]));
@@ -298,6 +302,44 @@ export class Server {
   }
 
   /**
+   * The metrics of this process for Prometheus, as text. What they are is in `docs/reference/metrics.md`.
+   *
+   * @throws {HoldfastError} ERR_SERVER_STATE before `start`, and without `metrics: true` in the configuration.
+   *
+   * @example
+   * import { createServer } from 'holdfast';
+   *
+   * const server = createServer({ listen: [{ port: 0 }], session: false, metrics: true });
+   * await server.start();
+   * const { contentType, body } = await server.metrics();
+   * console.log(contentType, body.includes('holdfast_sockets_open')); // text/plain; version=0.0.4; charset=utf-8 true
+   * await server.stop();
+   */
+  async metrics(): Promise<MetricsText> {
+    return aggregateMetrics([await this.metricsOfProcess()]);
+  }
+
+  /**
+   * The same as JSON that can be sent to another process, which sums those of several with `aggregateMetrics`.
+   *
+   * @throws {HoldfastError} as `metrics`.
+   *
+   * @example
+   * import { createServer } from 'holdfast';
+   *
+   * const server = createServer({ listen: [{ port: 0 }], session: false, metrics: true });
+   * await server.start();
+   * console.log((await server.metricsOfProcess())[0]?.name); // holdfast_requests_total
+   * await server.stop();
+   */
+  async metricsOfProcess(): Promise<MetricJson[]> {
+    const assembly = this.#running();
+    if (!this.#metrics)
+      throw new HoldfastError('ERR_SERVER_STATE', 'this server keeps no metrics; add "metrics: true"');
+    return this.#metrics.json({ assembly, listeners: this.#listeners });
+  }
+
+  /**
    * Opens the stores, runs the endpoints' `init`, and listens.
    *
    * @throws {HoldfastError} ERR_CONFIG_INVALID, ERR_ROUTE_DUPLICATE, ERR_SERVER_LISTEN, ERR_SESSION_STORE_UNAVAILABLE;
@@ -399,11 +441,13 @@ export class Server {
   async #build(): Promise<void> {
     const { clock = systemClock } = this.#environment;
     try {
+      await this.#metrics?.open();
       const onSessions = (mount: string, manager: SessionManager) => this.#late.get(mount)?.opened(manager);
       this.#assembly = await build(this.#config, {
         ...this.#environment,
         clock,
         onSessions,
+        meters: this.#metrics?.meters,
         httpsPort: this.#httpsPort,
       });
       enforceBans(this.#assembly.bans, this.#assembly, this.#listeners);
@@ -499,6 +543,7 @@ export class Server {
       const port = new Port(listen, logger);
       const listener = new Listener(listen, port, intakeOf(), {
         ...{ config: this.#config, clock, logger, trustedProxies, security, newcomers, doorkeeper },
+        meters: this.#metrics?.meters,
         withdrawCertificates: (fingerprints, reason) => certificates.withdraw(fingerprints, reason),
       });
       await port.open();
@@ -546,6 +591,7 @@ export class Server {
     // The clock's timers keep no process alive; without this it could end before the stores are closed.
     const alive = setInterval(() => {}, 60_000);
     for (const detach of this.#detach) detach();
+    if (this.#metrics) this.#metrics.meters.isDraining = true;
     for (const intake of this.#intakes) intake.beginDraining();
     await drain(assembly, this.#listeners, drainMs);
     // Until then backends may need it to answer.

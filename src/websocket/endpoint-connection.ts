@@ -148,6 +148,8 @@ export class EndpointConnection<Data = undefined>
   #closeDeadline: number | undefined;
   messagesReceived = 0;
   messagesSent = 0;
+  /** With the headers of frames, and control frames. */
+  bytesReceived = 0;
 
   constructor(
     transport: Duplex,
@@ -230,6 +232,11 @@ export class EndpointConnection<Data = undefined>
 
   get bufferedAmount(): number {
     return this.outbox.bufferedAmount;
+  }
+
+  /** As `bytesReceived`. */
+  get bytesSent(): number {
+    return this.outbox.bytesSent;
   }
 
   get droppedMessages(): number {
@@ -318,6 +325,7 @@ export class EndpointConnection<Data = undefined>
   /** The bytes are valid until it returns. */
   receive(chunk: Buffer, length: number): void {
     this.#lastRead = this.#services.wheel.now;
+    this.bytesReceived += length;
     if (this.#facts.touchOnTraffic === 'any') this.#facts.session?.touch();
     const waitMs = this.frameLimit?.takeBytes(length) ?? 0;
     this.outbox.cork();

@@ -189,6 +189,11 @@ export class ServedEndpoint<Data = undefined> implements Endpoint<Data> {
     return broadcast('broadcast', this.#open, data, options.except);
   }
 
+  /** Limits its callbacks, or runs them in threads; undefined where they run as they come. */
+  get dispatcher(): Dispatcher | undefined {
+    return this.#dispatcher;
+  }
+
   get isEmpty(): boolean {
     return this.#taken === 0 && this.#unfinished === 0;
   }

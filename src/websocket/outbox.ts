@@ -74,6 +74,8 @@ export class Outbox {
   #isLatestOwn = false;
   #latestPong: Buffer | undefined;
   droppedMessages = 0;
+  /** Of frames that were given to the transport, with their headers. */
+  bytesSent = 0;
 
   constructor(
     transport: Duplex,
@@ -164,6 +166,7 @@ export class Outbox {
     if (last && this.#afterStream) {
       this.#write();
       this.#backlog ??= this.#newBacklog();
+      this.bytesSent += this.#afterStream.bytes;
       this.#backlog.absorb(this.#afterStream);
       this.#backlog.flush();
       this.#afterStream = undefined;
@@ -250,7 +253,10 @@ export class Outbox {
       if (this.#pass(frames, isShared) && !isShared) FrameWriter.reuse(frames);
     } else {
       this.#backlog ??= this.#newBacklog();
-      for (const frame of frames) this.#backlog.append(frame, !FrameWriter.isFromSlab(frame));
+      for (const frame of frames) {
+        this.bytesSent += frame.length;
+        this.#backlog.append(frame, !FrameWriter.isFromSlab(frame));
+      }
       this.#backlog.flush();
     }
   }
@@ -261,6 +267,7 @@ export class Outbox {
    */
   #pass(frames: Buffer, mayKeep: boolean): boolean {
     const transport = this.#transport;
+    this.bytesSent += frames.length;
     if (this.#backlog === undefined && transport.writableLength === 0 && isOneWrite(transport, frames.length)) {
       transport.write(frames);
       // Only of a TCP socket is it known that it keeps nothing of what it has written.

@@ -8,6 +8,10 @@ const NOBODY: ReadonlySet<Recipient> = new Set();
 export class Topics {
   readonly #subscribers = new SetMap<string, Recipient>();
 
+  get size(): number {
+    return this.#subscribers.size;
+  }
+
   subscribe(topic: string, connection: Recipient): void {
     this.#subscribers.add(topic, connection);
   }

@@ -72,6 +72,12 @@ export class ConnectionPool implements ConnectionKeeper {
     else this.#makeRoom();
   }
 
+  /** As it is now. `waiting` are requests. */
+  get counts(): { readonly busy: number; readonly idle: number; readonly waiting: number } {
+    const idle = this.#idle.length + this.#spare.size;
+    return { busy: this.#all.size - idle, idle, waiting: this.#waiting.size };
+  }
+
   /** Does not wait any longer. */
   leave(onConnection: OnConnection): void {
     this.#waiting.delete(onConnection);

@@ -234,7 +234,7 @@ export class Limits {
         name === 'connections' ? 503 : 429,
         'ERR_POLICY_CONNECTIONS',
         `${name} of ${this.name}: ${count.max} are open`,
-        { closeCode: name === 'connections' ? 1013 : 1008, headers: { 'Retry-After': RETRY_AFTER_S } },
+        { closeCode: name === 'connections' ? 1013 : 1008, headers: { 'Retry-After': RETRY_AFTER_S }, limit: name },
       );
     }
     return undefined;

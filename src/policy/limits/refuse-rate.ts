@@ -23,5 +23,6 @@ export function refuseRate(name: string, { count, windowMs }: Rate, waitMs: numb
       }),
     },
     body: TOO_MANY,
+    limit: name,
   });
 }

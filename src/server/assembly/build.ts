@@ -3,6 +3,7 @@ import type { Duplex } from 'node:stream';
 import { CalmLogger } from '../../base/calm-logger.ts';
 import type { Clock } from '../../base/clock.ts';
 import type { Logger } from '../../base/logger.ts';
+import type { SecurityEventName } from '../../base/security-events.ts';
 import { SetMap } from '../../base/set-map.ts';
 import { parseSize } from '../../base/size.ts';
 import { broughtManager } from '../../config/brought-manager.ts';
@@ -41,6 +42,7 @@ import { dataFolderOf } from '../data-folder.ts';
 import type { InternalApi } from '../intakes/internal.ts';
 import type { LineSink } from '../line-output.ts';
 import { type AccessLog, createAccessLog, createLogger, lostLines, reportLostLines } from '../logging.ts';
+import type { ServerMeters } from '../metrics/meters.ts';
 import { openSecurityLog, type SecurityLog } from '../security-log.ts';
 import { internalApi, openAssertionKeys } from './internal.ts';
 import { serverLimits } from './limits.ts';
@@ -82,6 +84,8 @@ export interface Assembly extends Gateway {
   readonly sockets: LiveSockets;
   /** Of mounted applications and routes, besides those of the server. */
   readonly routeLimits: readonly Limits[];
+  /** Undefined: nobody asks for metrics. */
+  readonly meters?: ServerMeters | undefined;
 }
 
 /** Configuration in, all that runs out. When it rejects, nothing stays open. */
@@ -95,14 +99,16 @@ export async function build(
     /** Called with each manager when its store is open, before anything uses it; `mount` is `''` for the server's own. */
     /** Where clients reach TLS. */
     readonly httpsPort: () => number;
+    /** Live as long as the server. Left out: nothing is counted. */
+    readonly meters?: ServerMeters | undefined;
     readonly onSessions?: (mount: string, manager: SessionManager) => void;
   },
 ): Promise<Assembly> {
-  const { clock } = environment;
+  const { clock, meters } = environment;
   const serverLog = environment.logger ?? createLogger(config.log);
-  const securityLog = openSecurityLog(config.log ?? {}, clock, lostLines(serverLog));
+  const securityLog = openSecurityLog(config.log ?? {}, clock, lostLines(serverLog, meters));
   const logger = securityLog ? new CalmLogger(serverLog, clock, securityLog.logger) : CalmLogger.over(serverLog, clock);
-  reportLostLines(logger);
+  reportLostLines(logger, meters);
   // In one line: of a warning that repeats, the log keeps the first.
   const doubts = doubtfulEntries(config.trustedProxies ?? []).map(({ message }) => message);
   if (doubts.length > 0) logger.warn({ event: 'trusted-proxies-doubtful' }, `trustedProxies: ${doubts.join('; ')}`);
@@ -113,6 +119,7 @@ export async function build(
   const started: ServedEndpoint<unknown>[] = [];
   const subscriptions: (() => Promise<void>)[] = [];
   const security = new SecurityEvents(logger);
+  if (meters) security.listen(({ event }) => meters.securityEvents.add(event as SecurityEventName));
   const schemes = new Schemes(config, { clock, logger, security, own });
   const users = new LiveUsers({ clock, logger, security });
   const renewals = new AuthRenewals(users, { clock, logger });
@@ -222,6 +229,7 @@ export async function build(
       brought: new Map(),
       sockets: new Set(),
       routeLimits: [...routeLimits.values()],
+      meters,
     };
   } catch (error) {
     await Promise.all([...(upstreams?.values() ?? [])].map(upstream => upstream.close()));

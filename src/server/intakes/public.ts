@@ -94,7 +94,7 @@ export class PublicIntake implements Intake {
     leavesUnknown: boolean = false,
   ): Promise<boolean> {
     const { handshakes } = this.#assembly;
-    const record = new RequestRecord(request, this.#assembly);
+    const record = new RequestRecord(request, this.#assembly, 'handshake');
     handshakes.set(socket, record);
     try {
       const flow = await this.#admit(request, leavesUnknown);
@@ -122,7 +122,7 @@ export class PublicIntake implements Intake {
     socket: Duplex,
     early: Buffer,
   ): Promise<Ended | Refusal | undefined> {
-    const { accessLog, clock, handshakes, sockets } = this.#assembly;
+    const { accessLog, clock, handshakes, meters, sockets } = this.#assembly;
     // It may have begun while the session was read.
     if (this.#isDraining) {
       admitted.held?.[Symbol.dispose]();
@@ -130,14 +130,21 @@ export class PublicIntake implements Intake {
       return draining();
     }
     const opening: { live?: LiveSocket; isGone?: true } = {};
+    const { name: route } = admitted.route;
     // An idle connection keeps what its last line will say only if there will be one.
     const logGone = accessLog.isOn ? this.#logWhenGone(record.facts()) : undefined;
     const opened = await openUpgrade(admitted, socket, early, this.#assembly, (connection, end) => {
       opening.isGone = true;
+      meters?.closed(opening.live?.route.name ?? route, 'endpoint', end.code, connection);
       if (opening.live) sockets.delete(opening.live);
       logGone?.(connection, end);
     });
     if (isRefusal(opened)) return opened;
+    if ('status' in opened) {
+      record.outcome = opened;
+      return opened;
+    }
+    meters?.shookHands(route, 'accepted');
     if ('connection' in opened) {
       const { connection } = opened;
       // The connection listens itself: a second listener would cost each of them memory.
@@ -154,7 +161,6 @@ export class PublicIntake implements Intake {
       return undefined;
     }
     record.outcome = opened;
-    if ('status' in opened) return opened;
     handshakes.delete(socket);
     if (this.#isBanned(admitted)) opened.relay.close(CloseCode.policyViolation, BANNED);
     const live = new LiveSocket(opened.relay, `r${randomId(6)}`, admitted, clock.now());
@@ -174,7 +180,7 @@ export class PublicIntake implements Intake {
 
   /** Knows the relay until it has ended, and of its request what its last line says. */
   #follow(live: LiveSocket, relay: Relay, facts: AccessFacts | undefined): void {
-    const { accessLog, clock, sockets } = this.#assembly;
+    const { accessLog, clock, meters, sockets } = this.#assembly;
     const openedAt = clock.monotonic();
     const { id: connectionId } = live;
     sockets.add(live);
@@ -183,6 +189,7 @@ export class PublicIntake implements Intake {
     relay.closed
       .then(end => {
         sockets.delete(live);
+        meters?.closed(live.route.name, 'relay', end.code, relay);
         if (!facts) return;
         this.#logClosed(facts, openedAt, end, {
           connectionId,

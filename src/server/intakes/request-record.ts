@@ -6,7 +6,7 @@ import type { Admitted, Answered, Refused } from '../../gateway/admit.ts';
 import { CLIENT_GONE_STATUS } from '../../gateway/exchange/exchange.ts';
 import type { Served } from '../../gateway/serve.ts';
 import type { Ended } from '../../gateway/upgrade.ts';
-import type { Refusal } from '../../http/refusal.ts';
+import { isRefusal, type Refusal } from '../../http/refusal.ts';
 import { clientAddressOf } from '../../http/request-head.ts';
 import type { Assembly } from '../assembly/build.ts';
 import type { AccessFacts } from '../logging.ts';
@@ -29,6 +29,11 @@ function attemptIn({ status, code }: Refusal): SecurityEventName | undefined {
   }
 }
 
+/** 499: the client has left before the answer. */
+function statusOf({ headersSent, statusCode }: ServerResponse): number {
+  return headersSent ? statusCode : CLIENT_GONE_STATUS;
+}
+
 /** What is known of a request so far, and the lines that the logs have of it. */
 export class RequestRecord {
   flow: Admitted | Answered | Refused | undefined;
@@ -37,19 +42,26 @@ export class RequestRecord {
   readonly #request: IncomingMessage;
   readonly #assembly: Assembly;
   readonly #startedAt: number;
-  #hasLine = false;
+  readonly #kind: 'request' | 'handshake';
+  #hasEnded = false;
 
-  constructor(request: IncomingMessage, assembly: Assembly) {
+  constructor(request: IncomingMessage, assembly: Assembly, kind: 'request' | 'handshake' = 'request') {
     this.flow = undefined;
     this.outcome = undefined;
     this.#request = request;
     this.#assembly = assembly;
-    this.#startedAt = assembly.accessLog.isOn ? assembly.clock.monotonic() : 0;
+    this.#kind = kind;
+    this.#startedAt = assembly.accessLog.isOn || assembly.meters ? assembly.clock.monotonic() : 0;
   }
 
   /** The request has its line when this response closes. */
   endWith(response: ServerResponse): void {
-    if (!this.#assembly.accessLog.isOn) return;
+    const { accessLog, meters } = this.#assembly;
+    if (meters) meters.requestsNow++;
+    if (!accessLog.isOn) {
+      if (meters) response.once('close', () => this.#measure(statusOf(response)));
+      return;
+    }
     this.#assembly.unlogged.add(this);
     response.once('close', () => {
       const { statusCode, headersSent, writableFinished: complete } = response;
@@ -66,11 +78,26 @@ export class RequestRecord {
   /** Writes its line in the access log, once. */
   end({ status, bytes, complete }: Ended): void {
     const { accessLog, clock, unlogged } = this.#assembly;
-    if (!accessLog.isOn || this.#hasLine) return;
-    this.#hasLine = true;
+    if (this.#hasEnded) return;
+    this.#measure(status);
     unlogged.delete(this);
+    if (!accessLog.isOn) return;
     const durationMs = Math.round(clock.monotonic() - this.#startedAt);
     accessLog.request({ ...this.facts(), status, bytesSent: bytes, complete, durationMs });
+  }
+
+  /** Counts it, once. */
+  #measure(status: number): void {
+    this.#hasEnded = true;
+    const { clock, meters } = this.#assembly;
+    if (!meters) return;
+    const route = this.flow?.route?.name;
+    if (this.#kind === 'request') {
+      meters.requestsNow--;
+      return meters.answered(route, status, clock.monotonic() - this.#startedAt);
+    }
+    const isOurs = isRefusal(this.outcome);
+    meters.shookHands(route, status === CLIENT_GONE_STATUS ? 'client-gone' : isOurs ? 'refused' : 'declined');
   }
 
   /** The handshake has its line when the answer has left by which it is refused, or the socket has closed before. */
@@ -82,6 +109,7 @@ export class RequestRecord {
 
   refuse(refusal: Refusal): void {
     this.outcome = refusal;
+    this.#assembly.meters?.refused(refusal, this.#kind);
     const { status, code, reason, failure } = refusal;
     const { method } = this.#request;
     const address = this.#address;

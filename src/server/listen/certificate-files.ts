@@ -23,6 +23,14 @@ export interface CertificateFilesOptions {
   onChange(): void;
 }
 
+/** Until when a certificate is good. */
+export interface CertificateTerm {
+  /** The first name that it is for. */
+  readonly name: string;
+  /** In ms since the epoch. */
+  readonly validTo: number;
+}
+
 /** A pair of files as it is used. */
 interface Identity {
   readonly options: SecureContextOptions;
@@ -71,6 +79,13 @@ export class CertificateFiles {
   /** What `tls.createServer` and `setSecureContext` take. */
   get defaultOptions(): SecureContextOptions {
     return this.#identities[0]!.options;
+  }
+
+  get terms(): CertificateTerm[] {
+    return this.#identities.map(({ certificate }) => ({
+      name: firstNameOf(certificate),
+      validTo: certificate.validToDate.getTime(),
+    }));
   }
 
   /** The authorities for client certificates, in PEM; `''` for none. */
@@ -199,6 +214,11 @@ export class CertificateFiles {
       throw new TypeError(`the list ${file}: ${(cause as Error).message}`, { cause });
     }
   }
+}
+
+function firstNameOf({ subject, subjectAltName }: X509Certificate): string {
+  const [, name] = /^(?:DNS|IP Address):([^,]*)/.exec(subjectAltName ?? '') ?? /^CN=(.*)$/m.exec(subject ?? '') ?? [];
+  return name ?? '';
 }
 
 async function readAll(files: readonly string[]): Promise<string[]> {

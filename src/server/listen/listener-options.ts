@@ -17,8 +17,16 @@ export interface ListenerOptions {
   /** Of all listeners that are held to the same limits. */
   readonly newcomers: Newcomers;
   readonly security: SecurityEvents;
+  /** Left out: nothing is counted. */
+  readonly meters?: ListenerMeters | undefined;
   /** Closes the WebSockets of client certificates, by their SHA-256, that do not count any more. */
   withdrawCertificates(fingerprints: ReadonlySet<string>, reason: string): void;
+}
+
+/** What listeners count. */
+export interface ListenerMeters {
+  connectionsAccepted: number;
+  readonly tls: { completed: number; failed: number; timeout: number };
 }
 
 /** What connections are held to before they carry a request. */

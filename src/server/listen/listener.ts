@@ -6,6 +6,7 @@ import { parseSize } from '../../base/size.ts';
 import type { Config, ListenConfig } from '../../config/config.ts';
 import { unmapIpv4 } from '../../http/ip-address.ts';
 import { peerAddressOf } from '../../http/peer.ts';
+import type { CertificateTerm } from './certificate-files.ts';
 import type { PaceLimits } from './client-pace.ts';
 import { type ConnectionHolder, descriptors } from './descriptors.ts';
 import { Http1Server } from './http1/server.ts';
@@ -127,7 +128,14 @@ export class Listener implements ConnectionHolder, ConnectionTaker {
     return newcomers.endOldest(limit, clock.monotonic() - MIN_AGE_MS);
   }
 
+  /** Those that its clients are shown: a name of each, and until when it is good, in ms since the epoch. */
+  get certificates(): readonly CertificateTerm[] {
+    return this.#tls?.certificates ?? [];
+  }
+
   take(socket: Socket): void {
+    const { meters } = this.#options;
+    if (meters) meters.connectionsAccepted++;
     if (!descriptors.admit()) {
       socket.destroy();
       return;

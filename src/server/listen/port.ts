@@ -58,6 +58,11 @@ export class Port {
     this.#net.on('error', error => this.#logger.error({ err: error }, 'listener failed'));
   }
 
+  /** How many of its connections are open. */
+  connections(): Promise<number> {
+    return new Promise(resolve => this.#net.getConnections((error, count) => resolve(error ? 0 : count)));
+  }
+
   /** Accepts no more connections. Resolves when the last one is gone. */
   close(): Promise<void> {
     return new Promise<void>(resolve => this.#net.close(() => resolve()));

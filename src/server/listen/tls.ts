@@ -10,11 +10,11 @@ import type { ProxyHeader } from '../../http/proxy-protocol.ts';
 import { dataFolderOf } from '../data-folder.ts';
 import { readBeginning } from './beginning.ts';
 import { CertificateEnds } from './certificate-ends.ts';
-import { CertificateFiles } from './certificate-files.ts';
+import { CertificateFiles, type CertificateTerm } from './certificate-files.ts';
 import { clientHelloIn } from './client-hello.ts';
 import { ClientTrust } from './client-trust.ts';
 import { developmentCertificate } from './development-certificate.ts';
-import type { ListenerOptions } from './listener-options.ts';
+import type { ListenerMeters, ListenerOptions } from './listener-options.ts';
 import { Turnstile } from './turnstile.ts';
 import { wireOf } from './wire-bytes.ts';
 
@@ -35,6 +35,7 @@ export class TlsListener {
   readonly #clients: ClientTrust | undefined;
   readonly #clock: Clock;
   readonly #logger: Logger;
+  readonly #meters: ListenerMeters | undefined;
   readonly #handshakeTimeoutMs: number;
   /** Of handshakes that are under way, by their TCP connections. */
   readonly #deadlines = new Map<object, Deadline>();
@@ -48,11 +49,12 @@ export class TlsListener {
   constructor(
     { tls, http2 }: ListenConfig,
     handshakeTimeoutMs: number,
-    { config, clock, logger, security, withdrawCertificates }: ListenerOptions,
+    { config, clock, logger, security, meters, withdrawCertificates }: ListenerOptions,
     onSecure: (socket: TLSSocket) => void,
   ) {
     this.#clock = clock;
     this.#logger = logger;
+    this.#meters = meters;
     this.#handshakeTimeoutMs = handshakeTimeoutMs;
     const folder = dataFolderOf(config);
     const own: TlsConfig =
@@ -90,6 +92,7 @@ export class TlsListener {
       ...(clientCertificates && { requestCert: true, rejectUnauthorized: false }),
     };
     this.#server = createServer(options, socket => {
+      if (meters) meters.tls.completed++;
       this.#deadlines.get(wireOf(socket)!)?.clear();
       if (this.#headers.size > 0) {
         const header = this.#headers.get(endsOf(socket));
@@ -99,10 +102,15 @@ export class TlsListener {
       onSecure(socket);
     });
     this.#server.on('tlsClientError', (error, socket) => {
+      if (meters) meters.tls.failed++;
       logger.debug({ err: error }, 'TLS handshake failed');
       // An answer could only be sent through the TLS that is not there.
       socket.destroy();
     });
+  }
+
+  get certificates(): readonly CertificateTerm[] {
+    return this.#files.terms;
   }
 
   /** @param header Who the client is, when that is not the other end of the socket. */
@@ -116,6 +124,7 @@ export class TlsListener {
     const wire = wireOf(socket)!;
     const deadline = setDeadline(this.#clock, this.#handshakeTimeoutMs, () => {
       const address = header?.source?.address ?? peerAddressOf(socket);
+      if (this.#meters) this.#meters.tls.timeout++;
       this.#logger.debug({ event: 'slow-client', address }, 'connection ended: its TLS handshake took too long');
       socket.destroy();
     });

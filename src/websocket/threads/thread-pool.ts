@@ -61,6 +61,12 @@ export class ThreadPool {
     this.#memoryMiB = memoryMiB;
   }
 
+  /** As it is now. `waiting` are callbacks. */
+  get counts(): { readonly threads: number; readonly busy: number; readonly waiting: number } {
+    const busy = [...this.#threads].filter(thread => thread.isAtWork).length;
+    return { threads: this.#threads.size, busy, waiting: this.#waiting.length };
+  }
+
   /** One thread like those of this pool, with nothing loaded. */
   single(): ThreadPool {
     return new ThreadPool(1, this.#memoryMiB);

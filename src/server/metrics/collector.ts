@@ -1,0 +1,47 @@
+import type { Assembly } from '../assembly/build.ts';
+import type { Listener } from '../listen/listener.ts';
+import { type MetricJson, metricsJson, openProcessMetrics } from './exposition.ts';
+import { GrowingTotals } from './growing-totals.ts';
+import { ServerMeters } from './meters.ts';
+import { sessionSource } from './session-metrics.ts';
+import { takeCensus } from './socket-census.ts';
+import { upstreamSources } from './upstream-metrics.ts';
+
+/** What of a server is read for its metrics. */
+export interface Measured {
+  readonly assembly: Assembly;
+  readonly listeners: readonly Listener[];
+}
+
+/** The metrics of a server, through all its reloads. */
+export class MetricsCollector {
+  readonly meters = new ServerMeters();
+  readonly #totals = new GrowingTotals();
+  readonly #startedAt = Date.now();
+
+  /** Loads what a scrape needs, and begins to measure the process. */
+  async open(): Promise<void> {
+    await openProcessMetrics();
+  }
+
+  /**
+   * Takes in what the parts of an assembly have counted. To be called before a reload replaces some of them, or what
+   * they count from the last scrape to their end may be lost.
+   */
+  absorb({ upstreams, openSessions }: Assembly): void {
+    this.#totals.absorb([
+      ...[...upstreams.values()].flatMap(upstreamSources),
+      ...openSessions.map(({ manager }) => sessionSource(manager)),
+    ]);
+  }
+
+  async json({ assembly, listeners }: Measured): Promise<MetricJson[]> {
+    this.absorb(assembly);
+    const counts = await Promise.all(listeners.map(({ port }) => port.connections()));
+    const connections = counts.reduce((sum, count) => sum + count, 0);
+    const { meters } = this;
+    const totals = this.#totals;
+    const census = takeCensus(assembly.sockets, meters);
+    return metricsJson({ assembly, listeners, meters, totals, census, connections, startedAt: this.#startedAt });
+  }
+}
