@@ -125,8 +125,8 @@ export interface Config {
    */
   accept?: readonly (WarningCode | AcceptConfig)[];
   /**
-   * Count what `/metrics` and `server.metrics()` tell ([metrics](metrics.md)). Default false: nothing is counted, and
-   * nothing of it loaded.
+   * Count what `/metrics` of the admin API and `server.metrics()` tell ([metrics](metrics.md)). Default: true with
+   * `admin.port`, else false: nothing is counted, and nothing of it loaded.
    */
   metrics?: boolean;
 }

@@ -44,6 +44,7 @@ import type { SessionInfo } from '../session/session-info.ts';
 import type { EndpointConnection } from '../websocket/endpoint-connection.ts';
 import { CloseCode } from '../wire/close-codes.ts';
 import type { Assembly } from './assembly/build.ts';
+import type { MetricsText } from './metrics/exposition.ts';
 import { redactedConfig } from './redacted-config.ts';
 
 /** What of sessions is administered. */
@@ -84,6 +85,8 @@ export interface AdministeredParts {
   isReady(): boolean;
   listeners(): Status['listeners'];
   statistics(): SessionStatistics;
+  /** Left out: it keeps none. */
+  readonly metrics?: (() => Promise<MetricsText>) | undefined;
 }
 
 /** A search through all sessions of a store ends after this time. */
@@ -297,8 +300,10 @@ export class AdministeredServer implements Administered {
     throw notSupported('this log has no files that can be begun anew');
   }
 
-  async metrics(): Promise<{ readonly contentType: string; readonly body: string }> {
-    throw notFound('this server keeps no metrics');
+  async metrics(): Promise<MetricsText> {
+    const { metrics } = this.#parts;
+    if (!metrics) throw notFound('this server keeps no metrics; add "metrics: true" to its configuration');
+    return metrics();
   }
 
   async follow(kind: StreamKind, query: StreamQuery, onLine: (line: object) => void): Promise<() => void> {

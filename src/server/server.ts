@@ -162,6 +162,11 @@ export function createServer(config: Config, environment: ServerEnvironment = {}
   return new Server(config, environment);
 }
 
+/** Where there is a port to ask for them, they are asked for. */
+function keepsMetrics({ admin, metrics }: Config): boolean {
+  return metrics ?? (typeof admin === 'object' && admin.port !== undefined);
+}
+
 type ServerState = 'new' | 'running' | 'stopped';
 
 /** A running gateway, application server, or both. */
@@ -190,7 +195,7 @@ export class Server {
     this.#config = parseConfig(config);
     this.#environment = environment;
     this.#startedAt = (environment.clock ?? systemClock).now();
-    this.#metrics = this.#config.metrics ? new MetricsCollector() : undefined;
+    this.#metrics = keepsMetrics(this.#config) ? new MetricsCollector() : undefined;
     const contexts = [...sessionsByMount(this.#config)];
     this.#late = new Map(contexts.filter(([, { manager }]) => !manager).map(([mount]) => [mount, new LateSessions()]));
     this.#sessions = new Map(contexts.map(([mount, { manager }]) => [mount, manager ?? this.#late.get(mount)!]));
@@ -304,7 +309,7 @@ export class Server {
   /**
    * The metrics of this process for Prometheus, as text. What they are is in `docs/reference/metrics.md`.
    *
-   * @throws {HoldfastError} ERR_SERVER_STATE before `start`, and without `metrics: true` in the configuration.
+   * @throws {HoldfastError} ERR_SERVER_STATE before `start`, and without `metrics` or `admin.port` in the configuration.
    *
    * @example
    * import { createServer } from 'holdfast';
@@ -518,6 +523,7 @@ export class Server {
       isReady: () => this.#administeredState === 'running',
       listeners: () => this.#administeredListeners(),
       statistics: () => this.statistics().statistics,
+      metrics: this.#metrics && (() => this.metrics()),
     });
   }
 

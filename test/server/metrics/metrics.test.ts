@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import http from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -61,10 +61,22 @@ const echo = defineEndpoint({
 
 describe('metrics of a server', () => {
   test('without "metrics: true" a server counts nothing and says what to do', async () => {
-    const server = await start({ metrics: false });
+    const server = await start({ metrics: false, admin: { port: 0 } });
     await expect(server.metrics()).rejects.toThrow(
       expect.objectContaining({ code: 'ERR_SERVER_STATE', message: expect.stringContaining('metrics: true') }),
     );
+  });
+
+  test('/metrics of an admin port has them, for whoever has the token, and without "metrics: false"', async () => {
+    const admin = { port: 0 };
+    const server = await start({ metrics: undefined, admin } as Config);
+    const authorization = `Bearer ${readFileSync(join(folder, 'keys/admin.token'), 'utf8').trim()}`;
+    const answer = await fetch(new URL('/metrics', server.adminUrl), { headers: { authorization } });
+    expect(answer.headers.get('content-type')).toBe('text/plain; version=0.0.4; charset=utf-8');
+    expect(samplesOf(await answer.text()).get('holdfast_draining')).toBe(0);
+    expect((await fetch(new URL('/metrics', server.adminUrl))).status).toBe(401);
+    const without = await start({ metrics: false, admin });
+    expect((await fetch(new URL('/metrics', without.adminUrl), { headers: { authorization } })).status).toBe(404);
   });
 
   test('requests are counted by route and status, with their durations', async () => {
