@@ -3,9 +3,11 @@
 // from the doc comments of that interface (`ListenConfig and inherited`: also of those that it extends), and code blocks whose first line names a file of examples/ from that file.
 import { globSync, readFileSync, writeFileSync } from 'node:fs';
 import { posix } from 'node:path';
+import { FINDINGS, type Finding } from '../src/cli/doctor/findings.ts';
 
 const root = new URL('..', import.meta.url);
 const TABLE = /(<!-- generated: (\S+) (\w+)( and inherited)? -->\n)[\s\S]*?(<!-- \/generated -->)/g;
+const FINDINGS_LIST = /(<!-- generated: findings of holdfast doctor -->\n)[\s\S]*?(<!-- \/generated -->)/g;
 const EXAMPLE = /^```(\w+)\n((?:\/\/|#) (examples\/\S+)\n)[\s\S]*?^```$/gm;
 /** A member of an interface: its comment, name, `?`, and the rest. */
 export const MEMBER =
@@ -60,6 +62,16 @@ export function proseOf(comment: string): string {
   return oneLine(prose.replace(/^\s*\* ?/gm, ' '));
 }
 
+/** What `holdfast doctor` may find, one heading each. */
+function findingsList(): string {
+  return Object.entries(FINDINGS as Readonly<Record<string, Finding>>)
+    .map(([code, { cause, remedy, apache, nginx }]) => {
+      const proxies = [apache && `Apache: ${apache}.`, nginx && `nginx: ${nginx}.`].filter(Boolean);
+      return [`### \`${code}\``, '', cause, '', ...[remedy, ...proxies].map(line => `- ${line}`), ''].join('\n');
+    })
+    .join('\n');
+}
+
 /** The page with its tables and examples as the code has them now. */
 export function inStep(page: string): string {
   return page
@@ -69,6 +81,7 @@ export function inStep(page: string): string {
         return `${open}\n${tableOf(file, name, inherited !== undefined)}\n${close}`;
       },
     )
+    .replace(FINDINGS_LIST, (_block, open: string, close: string) => `${open}\n${findingsList()}\n${close}`)
     .replace(EXAMPLE, (_block, language: string, title: string, file: string) => {
       return `\`\`\`${language}\n${title}${read(file).trimEnd()}\n\`\`\``;
     });

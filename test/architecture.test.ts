@@ -47,6 +47,8 @@ const RULES: Readonly<Record<string, Rule>> = {
   cli: { may: ['base', 'config', 'server', 'admin', 'client'] },
   // An application like any other: it sees what users of the package see.
   'cli/demo': { may: ['index.ts'] },
+  // A client of its own, which sees what is on the wire.
+  'cli/doctor': { may: ['base', 'wire', 'http', 'websocket'] },
   client: { may: ['base', 'wire'], browserSafe: true },
   testing: { may: PARTS },
 };

@@ -4,6 +4,8 @@ export type ExitCode = 0 | 1 | 2;
 export interface CommandOption {
   readonly type: 'string' | 'boolean';
   readonly short?: string;
+  /** May be repeated: its value is a list. */
+  readonly multiple?: boolean;
   /** What stands for the value in the help: `FILE`. */
   readonly placeholder?: string;
   readonly help: string;
@@ -18,7 +20,7 @@ export interface CommandPositional {
   readonly optional?: boolean;
 }
 
-export type OptionValues = Readonly<Record<string, string | boolean | undefined>>;
+export type OptionValues = Readonly<Record<string, string | boolean | (string | boolean)[] | undefined>>;
 
 /** One word after `holdfast`. */
 export interface Command {

@@ -7,10 +7,11 @@ import { standardError } from '../server/standard-output.ts';
 import { type Command, type CommandOption, type ExitCode, UsageError } from './command.ts';
 import { check } from './commands/check.ts';
 import { demo } from './commands/demo.ts';
+import { doctor } from './commands/doctor.ts';
 import { serve } from './commands/serve.ts';
 import { status } from './commands/status.ts';
 
-const commands: Readonly<Record<string, Command>> = { serve, check, demo, status };
+const commands: Readonly<Record<string, Command>> = { serve, check, doctor, demo, status };
 
 const HELP: CommandOption = { type: 'boolean', short: 'h', help: 'print this and end' };
 

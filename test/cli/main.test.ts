@@ -11,7 +11,7 @@ describe('holdfast', () => {
   test('--help names the commands and the exit codes', async () => {
     const { code, stdout } = await runHoldfast(['--help']);
     expect(code).toBe(0);
-    expect(stdout).toMatch(/serve .*\n.*check .*\n.*demo /);
+    expect(stdout).toMatch(/serve .*\n.*check .*\n.*doctor .*\n.*demo /);
     expect(stdout).toMatch(/Exit codes: 0 done; 1 failed.*; 2 wrong command line/);
   });
 

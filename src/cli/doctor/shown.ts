@@ -1,0 +1,16 @@
+const MOST_CHARACTERS = 80;
+
+/**
+ * What a server says of itself, for a terminal: in one line, short, and without the characters that steer one. A server
+ * could otherwise write whatever it likes over what stands there.
+ */
+export function shown(text: string): string {
+  const plain = text.slice(0, MOST_CHARACTERS * 2).replace(/[\p{C}\p{Zl}\p{Zp}]/gu, '?');
+  return plain.length > MOST_CHARACTERS ? `${plain.slice(0, MOST_CHARACTERS)}...` : plain;
+}
+
+/** A length of time as people read it: `40 ms`, `1.2 s`, `70 s`. */
+export function shownTime(ms: number): string {
+  if (ms < 1_000) return `${Math.round(ms)} ms`;
+  return ms < 10_000 ? `${(ms / 1_000).toFixed(1)} s` : `${Math.round(ms / 1_000)} s`;
+}
