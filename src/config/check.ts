@@ -381,7 +381,9 @@ function* checkAffinity(
         path: [...at, option],
         message: `has no effect with "by: ${by}"; it goes with ${kinds.join(' and ')}`,
       };
-  const isHidden = (config.listen ?? []).length > 0 && config.listen!.every(({ host = '' }) => isLoopback(host));
+  const isHidden =
+    (config.listen ?? []).length > 0 &&
+    config.listen!.every(({ host = '', socket }) => socket !== undefined || isLoopback(host));
   if (by === 'address' && isHidden && !config.trustedProxies?.length)
     yield {
       code: 'affinity-by-proxy',

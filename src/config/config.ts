@@ -140,10 +140,32 @@ export interface AcceptConfig {
 }
 
 export interface ListenConfig {
-  /** 0 picks a free one. */
-  port: number;
-  /** Address to bind. Default: every address. */
+  /** 0 picks a free one. In its place: `socket`, `activation` or `fd`. */
+  port?: number;
+  /** With `port`: address to bind. Default: every address. */
   host?: string;
+  /**
+   * With `port`: several processes of one user may listen on it, each with this setting. The kernel gives each new
+   * connection to one of them. Needs Linux 3.9 or newer, or FreeBSD 12. Default false.
+   */
+  reusePort?: boolean;
+  /**
+   * File of a Unix socket to listen on, for a proxy of the same machine, at most 107 bytes. Its clients have the address
+   * 127.0.0.1: name that under `trustedProxies` when they are proxies.
+   */
+  socket?: string;
+  /**
+   * With `socket`: which users may connect, as for `chmod`, in quotes: who may write, may connect. Default `'0660'`: the
+   * user of the server and its group.
+   */
+  mode?: string;
+  /**
+   * Name of a socket that a service manager has opened for this process (`FileDescriptorName=` of systemd, or else the
+   * name of the socket unit). Several sockets of one name are one listener.
+   */
+  activation?: string;
+  /** Number of a descriptor that was open before this process began, 3 or more: a socket that listens. */
+  fd?: number;
   /**
    * Names that are answered, or `*.example.com`, besides `localhost` and addresses; any other `Host` is 421. It keeps
    * out pages of other sites whose name leads to this address (DNS rebinding). Default: every name.

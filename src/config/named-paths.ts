@@ -42,7 +42,7 @@ const AUTH: Places<AuthConfig> = {
   clientSecretFile: 'file',
 };
 const CONFIG: Places<Config> = {
-  listen: { acmeChallenge: 'folder', tls: TLS },
+  listen: { acmeChallenge: 'folder', socket: 'written', tls: TLS },
   internal: { tls: TLS },
   admin: { tls: TLS, tokenFile: 'file', socket: 'optional' },
   session: SESSION,

@@ -40,6 +40,7 @@ export function brokenReferences(document: unknown): BrokenRule[] {
     ...brokenNames(config),
     ...brokenRoutes(config.routes, ['routes'], config),
     ...brokenListeners(config),
+    ...brokenSockets(config),
     ...brokenPorts(config),
     ...brokenAdmin(config),
     ...brokenUpstreams(config),
@@ -94,6 +95,7 @@ function* brokenListeners(config: Fields): Generator<BrokenRule> {
   const listeners = (Array.isArray(config.listen) ? config.listen : []).map(fields);
   for (const [index, listener] of listeners.entries()) {
     const at = (key: string) => ['listen', index, key];
+    yield* brokenPlace(listener, ['listen', index]);
     const { tls, redirect, http2, publicPort, acmeChallenge, proxyProtocol } = listener;
     if (redirect !== undefined && tls !== undefined)
       yield { path: at('redirect'), message: 'a listener with tls has nothing to redirect to; remove one of the two' };
@@ -112,6 +114,42 @@ function* brokenListeners(config: Fields): Generator<BrokenRule> {
         message: 'anybody could name any client address; say under "trustedProxies" who may send it',
       };
   }
+}
+
+const PLACES = ['port', 'socket', 'activation', 'fd'] as const;
+/** Settings that go with one kind of place only. */
+const OF_PLACE = { host: 'port', reusePort: 'port', mode: 'socket' } as const;
+/** `sun_path` of unix(7), with the zero at its end. */
+const MAX_SOCKET_PATH = 107;
+
+function* brokenPlace(listener: Fields, at: readonly PropertyKey[]): Generator<BrokenRule> {
+  const [place, second] = PLACES.filter(key => listener[key] !== undefined);
+  if (place === undefined)
+    yield { path: [...at, 'port'], message: 'is missing; write a port, or "socket", "activation" or "fd"' };
+  if (second !== undefined)
+    yield { path: [...at, second], message: `a listener has one place, and "${place}" is one; make two listeners` };
+  for (const [key, of] of Object.entries(OF_PLACE))
+    if (listener[key] !== undefined && place !== undefined && listener[of] === undefined)
+      yield { path: [...at, key], message: `has no effect with "${place}"; it goes with "${of}"` };
+  const { socket, mode } = listener;
+  // YAML reads 0660 as 660, and JavaScript 0o660 as 432.
+  if (typeof mode === 'number') yield { path: [...at, 'mode'], message: 'write it in quotes, for example "0660"' };
+  if (typeof socket === 'string' && Buffer.byteLength(socket) > MAX_SOCKET_PATH)
+    yield {
+      path: [...at, 'socket'],
+      message: `is longer than ${MAX_SOCKET_PATH} bytes, which no socket can be; take a shorter path`,
+    };
+}
+
+/** The second would not start. */
+function* brokenSockets({ listen }: Fields): Generator<BrokenRule> {
+  const listeners = (Array.isArray(listen) ? listen : []).map(fields);
+  for (const key of ['socket', 'activation', 'fd'])
+    for (const [index, { [key]: value }] of listeners.entries()) {
+      const other = listeners.findIndex(before => before[key] === value);
+      if (value !== undefined && other < index)
+        yield { path: ['listen', index, key], message: `listen[${other}] has it as well; take another` };
+    }
 }
 
 function* brokenUpstreams(config: Fields): Generator<BrokenRule> {

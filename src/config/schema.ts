@@ -187,9 +187,16 @@ const tls = section<TlsConfig>('tls', {
 
 const hostPattern = textLike(isHostPattern, 'not a host; write a name without port, or "*.example.com"');
 
+const socketMode = textLike(value => /^0?[0-7]{3}$/.test(value), 'not the mode of a file; write for example "0660"');
+
 const listen = section<ListenConfig>('listen', {
-  port: whole(0, 65_535),
+  port: whole(0, 65_535).optional(),
   host: text.optional(),
+  reusePort: flag.optional(),
+  socket: text.optional(),
+  mode: socketMode.optional(),
+  activation: text.optional(),
+  fd: whole(3, 65_535).optional(),
   hosts: z.array(hostPattern).min(1, { error: 'is empty' }).optional(),
   tls: z.union([z.literal('self-signed'), tls]).optional(),
   http2: z.union([flag, section<Http2Config>('http2', { websocket: flag.optional() })]).optional(),

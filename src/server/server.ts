@@ -581,7 +581,7 @@ export class Server {
 
   readonly #httpsPort = (): number => {
     const listener = this.#listeners.find(({ config }) => config.tls !== undefined);
-    return listener?.config.publicPort ?? listener?.port.number ?? 443;
+    return listener?.config.publicPort ?? (listener?.port.number || 443);
   };
 
   async #stopStarted(drainMs: number): Promise<void> {

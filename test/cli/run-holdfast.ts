@@ -20,9 +20,13 @@ export class Holdfast {
       stdio?: StdioOptions | undefined;
       /** `ulimit -n`. */
       maxDescriptors?: number | undefined;
+      /** A command that runs the command that follows it, in its own process: `setpriv`, `unshare` … */
+      under?: readonly string[] | undefined;
+      /** In the place of this Node. */
+      node?: string | undefined;
     } = {},
   ) {
-    const command = [process.execPath, '-C', 'holdfast-source', bin, ...args];
+    const command = [...(options.under ?? []), options.node ?? process.execPath, '-C', 'holdfast-source', bin, ...args];
     const { maxDescriptors } = options;
     if (maxDescriptors !== undefined) command.unshift('sh', '-c', `ulimit -n ${maxDescriptors}; exec "$0" "$@"`);
     this.process = spawn(command[0]!, command.slice(1), {

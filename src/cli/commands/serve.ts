@@ -3,6 +3,7 @@ import { type Duration, parseDuration } from '../../base/duration.ts';
 import { messageOf } from '../../base/message-of.ts';
 import { ConfigError, type ConfigProblem, formatProblem } from '../../config/config-error.ts';
 import { readConfig } from '../../config/load.ts';
+import { inheritedSockets } from '../../server/listen/inherited.ts';
 import type { Server } from '../../server/server.ts';
 import { standardOutput } from '../../server/standard-output.ts';
 import type { Command } from '../command.ts';
@@ -42,6 +43,11 @@ export const serve: Command = {
     for (const url of server.urls) out.write(`listening on ${url}\n`);
     if (server.internalUrl !== undefined) out.write(`listening for backends on ${server.internalUrl}\n`);
     if (server.adminUrl !== undefined) out.write(`listening for administrators on ${server.adminUrl}\n`);
+    for (const { name, fd } of inheritedSockets().untaken)
+      logger.warn(
+        { event: 'socket-unused', name, fd },
+        `nobody is served on a socket that was handed over; name it under "listen": { activation: ${JSON.stringify(name)} }`,
+      );
     manager.ready(`listening on ${server.urls.join(', ')}`);
     return stopOnSignal(reportingStop(server, manager), '10s');
   },

@@ -24,7 +24,7 @@ export async function checkListeners(
     ...(internal ? [{ port: internal.port, host: internal.host, at: ['internal'] as PropertyKey[] }] : []),
   ];
   for (const { port, host, at } of places) {
-    if (!(await mayHave(port)))
+    if (port !== undefined && !(await mayHave(port)))
       doubts.push({
         code: 'privileged-port',
         path: [...at, 'port'],

@@ -14,7 +14,7 @@ import { Http2Server } from './http2/server.ts';
 import type { Intake } from './intake.ts';
 import type { HeadLimits, ListenerOptions } from './listener-options.ts';
 import type { Newcomer } from './newcomers.ts';
-import type { ConnectionTaker, Port } from './port.ts';
+import { type ConnectionTaker, LOCAL_PEER, type Port } from './port.ts';
 import { readProxyHeader } from './proxy-header.ts';
 import { TlsListener } from './tls.ts';
 import { wireOf } from './wire-bytes.ts';
@@ -75,6 +75,7 @@ export class Listener implements ConnectionHolder, ConnectionTaker {
 
   /** Where it listens, as soon as its port is open. */
   get url(): string {
+    if (this.port.path !== undefined) return `unix:${this.port.path}`;
     return `${this.#tls ? 'https' : 'http'}://${this.port.host}:${this.port.number}`;
   }
 
@@ -145,6 +146,7 @@ export class Listener implements ConnectionHolder, ConnectionTaker {
     if (doorkeeper?.turnsAway(socket, peerAddressOf(socket))) return;
     const newcomer = this.#options.newcomers.enter(socket);
     if (proxyProtocol === undefined && this.#tls === undefined) return this.#http1.take(socket, newcomer);
+    const local = this.port.path === undefined ? undefined : LOCAL_PEER;
     const wire = wireOf(socket)!;
     const forget = () => {
       this.#raw.delete(socket);
@@ -154,7 +156,7 @@ export class Listener implements ConnectionHolder, ConnectionTaker {
     this.#raw.add(socket);
     this.#opening.set(wire, newcomer);
     socket.on('error', ignore).on('close', forget).on('close', leave);
-    if (proxyProtocol === undefined) return this.#tls!.take(socket);
+    if (proxyProtocol === undefined) return this.#tls!.take(socket, local);
     const { clock, logger, trustedProxies } = this.#options;
     readProxyHeader(socket, {
       isRequired: proxyProtocol === 'required',
@@ -169,7 +171,7 @@ export class Listener implements ConnectionHolder, ConnectionTaker {
           if (doorkeeper?.turnsAway(socket, address)) return newcomer.leave();
           newcomer.identify(address);
         }
-        if (this.#tls) return this.#tls.take(socket, header);
+        if (this.#tls) return this.#tls.take(socket, source ? header : local);
         forget();
         socket.off('error', ignore).off('close', forget).off('close', leave);
         this.#http1.take(socket, newcomer, header);

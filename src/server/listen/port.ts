@@ -1,7 +1,11 @@
 import { type AddressInfo, createServer, type Server as NetServer, type Socket } from 'node:net';
-import { HoldfastError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { ListenConfig } from '../../config/config.ts';
+import { setPeer } from '../../http/peer.ts';
+import type { ProxyHeader } from '../../http/proxy-protocol.ts';
+import { type Place, placesOf } from './place.ts';
+import { refusedPlace } from './refused-place.ts';
+import { removeStaleSocket, socketPathOf } from './socket-file.ts';
 
 // A burst of reconnects must find room in the kernel's queue; the kernel cuts it to what it allows.
 const BACKLOG = 4096;
@@ -20,28 +24,31 @@ export interface ConnectionTaker {
 }
 
 /**
- * A port that is open: it accepts connections and gives each to its taker, which can be changed while it listens, so that
- * no client is turned away meanwhile.
+ * The other end of a connection through a socket file: a program of this machine. The kernel gives it no address, and an
+ * address is what lists, limits and bans go by.
+ */
+export const LOCAL_PEER: ProxyHeader = { length: 0, source: { address: '127.0.0.1', port: 0 }, isSecure: false };
+
+/**
+ * A port, or a socket file, that is open: it accepts connections and gives each to its taker, which can be changed while
+ * it listens, so that no client is turned away meanwhile.
  */
 export class Port {
-  /** The one that was free, when the configuration says 0. */
+  /** The one that was free, when the configuration says 0. 0 for a socket file. */
   number = 0;
-  /** The host in URLs. */
+  /** The host in URLs; `''` for a socket file. */
   host = '';
-  readonly #net: NetServer;
-  readonly #place: ListenConfig;
+  /** Of a socket file. */
+  path: string | undefined;
+  readonly #listen: ListenConfig;
   readonly #logger: Logger;
+  /** More than one where several inherited sockets have one name. */
+  readonly #nets: NetServer[] = [];
   #taker: ConnectionTaker | undefined;
 
-  constructor(place: ListenConfig, logger: Logger) {
-    this.#place = place;
+  constructor(listen: ListenConfig, logger: Logger) {
+    this.#listen = listen;
     this.#logger = logger;
-    this.#net = createServer({ noDelay: true, keepAlive: true, keepAliveInitialDelay: TCP_KEEPALIVE_MS }, socket => {
-      // As in node:http, which ends the connection of a client that sends nothing more by itself; a WebSocket has its
-      // closing handshake first.
-      socket.allowHalfOpen = this.#taker!.allowsHalfOpen;
-      this.#taker!.take(socket);
-    });
   }
 
   /** From now on this one gets what connects. */
@@ -51,37 +58,102 @@ export class Port {
 
   /** @throws {HoldfastError} ERR_SERVER_LISTEN when the port cannot be had. */
   async open(): Promise<void> {
-    await listenOn(this.#net, this.#place);
-    const { address, family, port } = this.#net.address() as AddressInfo;
-    this.host = isEveryAddress(address) ? 'localhost' : family === 'IPv6' ? `[${address}]` : address;
-    this.number = port;
-    this.#net.on('error', error => this.#logger.error({ err: error }, 'listener failed'));
+    try {
+      const places = placesOf(this.#listen);
+      // Before it listens: nothing may stand between that and the taker's taking over.
+      const paths = await Promise.all(places.map(pathOf));
+      await Promise.all(places.map((place, index) => this.#openAt(place, paths[index])));
+    } catch (error) {
+      await this.close();
+      throw error;
+    }
   }
 
   /** How many of its connections are open. */
-  connections(): Promise<number> {
-    return new Promise(resolve => this.#net.getConnections((error, count) => resolve(error ? 0 : count)));
+  async connections(): Promise<number> {
+    const counts = await Promise.all(this.#nets.map(countConnections));
+    return counts.reduce((sum, count) => sum + count, 0);
   }
 
   /** Accepts no more connections. Resolves when the last one is gone. */
-  close(): Promise<void> {
-    return new Promise<void>(resolve => this.#net.close(() => resolve()));
+  async close(): Promise<void> {
+    await Promise.all(this.#nets.map(net => new Promise<void>(resolve => net.close(() => resolve()))));
+  }
+
+  async #openAt(place: Place, path: string | undefined): Promise<void> {
+    const options = { noDelay: true, keepAlive: true, keepAliveInitialDelay: TCP_KEEPALIVE_MS };
+    const net = createServer(options, socket => this.#take(socket));
+    this.#nets.push(net);
+    this.path ??= path;
+    await listenOn(net, place);
+    net.on('error', error => this.#logger.error({ err: error }, 'listener failed'));
+    const address = net.address();
+    if (this.#nets[0] === net && address !== null && typeof address === 'object') this.#isAt(address);
+  }
+
+  #isAt({ address, family, port }: AddressInfo): void {
+    this.host = isEveryAddress(address) ? 'localhost' : family === 'IPv6' ? `[${address}]` : address;
+    this.number = port;
+  }
+
+  #take(socket: Socket): void {
+    if (!this.#taker) return void socket.destroy();
+    // As in node:http, which ends the connection of a client that sends nothing more by itself; a WebSocket has its
+    // closing handshake first.
+    socket.allowHalfOpen = this.#taker.allowsHalfOpen;
+    if (this.path !== undefined) setPeer(socket, LOCAL_PEER);
+    this.#taker.take(socket);
   }
 }
 
-function listenOn(server: NetServer, { port, host }: ListenConfig): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once('error', (cause: NodeJS.ErrnoException) => {
-      const where = host === undefined ? `port ${port}` : `${host} port ${port}`;
-      const why =
-        cause.code === 'EADDRINUSE' ? 'another program listens there; stop it or choose another port' : cause.message;
-      reject(new HoldfastError('ERR_SERVER_LISTEN', `cannot listen on ${where}: ${why}`, { cause }));
+function countConnections(net: NetServer): Promise<number> {
+  return new Promise(resolve => net.getConnections((error, count) => resolve(error ? 0 : count)));
+}
+
+/** Of a socket file. */
+async function pathOf(place: Place): Promise<string | undefined> {
+  if (place.kind === 'inherited') return await socketPathOf(place.fd);
+  return place.kind === 'unix' ? place.path : undefined;
+}
+
+/** @throws {HoldfastError} ERR_SERVER_LISTEN. */
+async function listenOn(net: NetServer, place: Place): Promise<void> {
+  try {
+    await listening(net, place);
+  } catch (error) {
+    const cause = error as NodeJS.ErrnoException;
+    const isStale = place.kind === 'unix' && cause.code === 'EADDRINUSE' && (await removeStaleSocket(place.path));
+    if (!isStale) throw await refusedPlace(place, cause);
+    await listening(net, place).catch(async again => {
+      throw await refusedPlace(place, again);
     });
-    server.listen({ port, host, backlog: BACKLOG }, () => {
-      server.removeAllListeners('error');
+  }
+}
+
+function listening(net: NetServer, place: Place): Promise<void> {
+  return new Promise((resolve, reject) => {
+    net.once('error', reject);
+    startListening(net, place, () => {
+      net.off('error', reject);
       resolve();
     });
   });
+}
+
+function startListening(net: NetServer, place: Place, done: () => void): void {
+  const backlog = BACKLOG;
+  if (place.kind === 'inherited') net.listen({ fd: place.fd, backlog }, done);
+  else if (place.kind === 'tcp')
+    net.listen({ port: place.port, host: place.host, reusePort: place.reusePort, backlog }, done);
+  else {
+    // The file is made within this call. Between its making and a change of its mode anybody could connect.
+    const before = process.umask(0o777 & ~place.mode);
+    try {
+      net.listen({ path: place.path, backlog }, done);
+    } finally {
+      process.umask(before);
+    }
+  }
 }
 
 function isEveryAddress(address: string): boolean {

@@ -40,7 +40,7 @@ export class TlsListener {
   /** Of handshakes that are under way, by their TCP connections. */
   readonly #deadlines = new Map<object, Deadline>();
   /** What proxies said of connections whose handshake is under way, by the addresses of both ends. */
-  readonly #headers = new Map<string, ProxyHeader>();
+  readonly #headers = new Map<object, ProxyHeader>();
 
   /**
    * @param handshakeTimeoutMs The time for the request head begins after it.
@@ -95,7 +95,7 @@ export class TlsListener {
       if (meters) meters.tls.completed++;
       this.#deadlines.get(wireOf(socket)!)?.clear();
       if (this.#headers.size > 0) {
-        const header = this.#headers.get(endsOf(socket));
+        const header = this.#headers.get(wireOf(socket)!);
         if (header) setPeer(socket, header);
       }
       if (this.#clients?.admit(socket) === false) return void socket.destroy();
@@ -115,13 +115,11 @@ export class TlsListener {
 
   /** @param header Who the client is, when that is not the other end of the socket. */
   take(socket: Socket, header?: ProxyHeader): void {
-    if (header) {
-      // Node does not say which socket the encrypted one was made from.
-      const ends = endsOf(socket);
-      this.#headers.set(ends, header);
-      socket.once('close', () => this.#headers.delete(ends));
-    }
     const wire = wireOf(socket)!;
+    if (header) {
+      this.#headers.set(wire, header);
+      socket.once('close', () => this.#headers.delete(wire));
+    }
     const deadline = setDeadline(this.#clock, this.#handshakeTimeoutMs, () => {
       const address = header?.source?.address ?? peerAddressOf(socket);
       if (this.#meters) this.#meters.tls.timeout++;
@@ -163,10 +161,6 @@ function readClientHello(socket: Socket, onRead: () => void): void {
     },
     onGone: () => void socket.destroy(),
   });
-}
-
-function endsOf({ remoteAddress, remotePort, localAddress, localPort }: Socket): string {
-  return `${remoteAddress} ${remotePort} ${localAddress} ${localPort}`;
 }
 
 /** RFC 6797 §6.1. */

@@ -1,0 +1,111 @@
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { request } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { Holdfast } from '../cli/run-holdfast.ts';
+import { freePort } from '../services/free-port.ts';
+import { until } from '../services/until.ts';
+
+const ACTIVATE = '/usr/bin/systemd-socket-activate';
+const isMissing = !existsSync(ACTIVATE);
+if (isMissing && process.env.HOLDFAST_REQUIRE_SERVICES) throw new Error('systemd-socket-activate is not there');
+
+let folder: string;
+let program: Holdfast | undefined;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'holdfast-activation-'));
+});
+afterEach(async () => {
+  program?.kill('SIGKILL');
+  await program?.ended;
+  program = undefined;
+  rmSync(folder, { recursive: true });
+});
+
+/** It opens the sockets, and becomes the server with the first client. */
+function activate(listen: string, places: readonly string[], names?: string): Holdfast {
+  writeFileSync(
+    join(folder, 'holdfast.config.ts'),
+    `export default {
+       listen: ${listen},
+       session: false,
+       routes: [
+         { path: '/variables', fetch: () => Response.json(Object.keys(process.env)) },
+         { path: '/a', redirect: '/b' },
+       ],
+     };`,
+  );
+  const flags = [...places.flatMap(place => ['--listen', place]), ...(names ? [`--fdname=${names}`] : [])];
+  program = new Holdfast(['serve'], { cwd: folder, under: [ACTIVATE, ...flags] });
+  return program;
+}
+
+async function get(url: string): Promise<Response> {
+  return await until(() => fetch(url, { redirect: 'manual' }).catch(() => undefined));
+}
+
+describe.skipIf(isMissing)('sockets that systemd has opened', () => {
+  test('are served by their names, and the client that woke the server is answered', async () => {
+    const [one, two] = [await freePort(), await freePort()];
+    const listen = `[{ activation: 'two', hosts: ['localhost'] }, { activation: 'one' }]`;
+    const server = activate(listen, [`127.0.0.1:${one}`, `127.0.0.1:${two}`], 'one:two');
+    expect((await get(`http://127.0.0.1:${one}/a`)).status).toBe(308);
+    expect((await get(`http://localhost:${two}/a`)).status).toBe(308);
+    expect(server.stdout).toBe(`listening on http://localhost:${two}\nlistening on http://localhost:${one}\n`);
+    expect(server.stderr).not.toMatch(/socket-unused/);
+    server.kill('SIGTERM');
+    expect(await server.ended).toBe(0);
+  });
+
+  test('of one name are one listener', async () => {
+    const ports = [await freePort(), await freePort()];
+    activate(
+      `[{ activation: 'web' }]`,
+      ports.map(port => `127.0.0.1:${port}`),
+      'web:web',
+    );
+    for (const port of ports) expect((await get(`http://127.0.0.1:${port}/a`)).status).toBe(308);
+  });
+
+  test('are served by number, also a socket file, and that stays when the server stops', async () => {
+    const path = join(folder, 'web.sock');
+    const server = activate('[{ fd: 3 }]', [path]);
+    const status = await until(
+      () =>
+        new Promise<number | undefined>(resolve => {
+          request({ socketPath: path, path: '/a', agent: false }, response => resolve(response.resume().statusCode))
+            .once('error', () => resolve(undefined))
+            .end();
+        }),
+    );
+    expect(status).toBe(308);
+    expect(server.stdout).toBe(`listening on unix:${path}\n`);
+    server.kill('SIGTERM');
+    expect(await server.ended).toBe(0);
+    expect(existsSync(path)).toBe(true);
+  });
+
+  test('are not known to programs that the server starts', async () => {
+    const port = await freePort();
+    activate('[{ fd: 3 }]', [`127.0.0.1:${port}`]);
+    const variables = (await (await get(`http://127.0.0.1:${port}/variables`)).json()) as string[];
+    expect(variables.filter(name => name.startsWith('LISTEN_'))).toEqual([]);
+  });
+
+  test('that nobody takes are said in the log', async () => {
+    const [one, two] = [await freePort(), await freePort()];
+    const places = [`127.0.0.1:${one}`, `127.0.0.1:${two}`];
+    const server = activate(`[{ activation: 'one' }]`, places, 'one:spare');
+    await get(`http://127.0.0.1:${one}/a`);
+    await server.printed(/"event":"socket-unused","name":"spare","fd":4/);
+  });
+
+  test('that have other names than the configuration end the start, with the names that they have', async () => {
+    const port = await freePort();
+    const server = activate(`[{ activation: 'web' }]`, [`127.0.0.1:${port}`], 'wep');
+    await get(`http://127.0.0.1:${port}/a`).catch(() => {});
+    expect(await server.ended).toBe(1);
+    expect(server.stderr).toMatch(/cannot listen on the socket "web": .*"wep"; did you mean "wep"\?/);
+  });
+});
