@@ -93,17 +93,10 @@ const ROOMS: Readonly<Record<string, Readonly<Record<string, readonly string[]>>
   },
   server: {
     listen: ['data-folder.ts'],
+    log: [],
     admin: ['listen', 'data-folder.ts'],
-    intakes: ['listen', 'assembly', 'banned.ts', 'drain.ts', 'logging.ts'],
-    assembly: [
-      'intakes',
-      'metrics',
-      'data-folder.ts',
-      'writable-folder.ts',
-      'logging.ts',
-      'line-output.ts',
-      'security-log.ts',
-    ],
+    intakes: ['listen', 'assembly', 'log', 'banned.ts', 'drain.ts'],
+    assembly: ['intakes', 'log', 'metrics', 'data-folder.ts', 'writable-folder.ts'],
     metrics: ['assembly', 'listen'],
   },
 };

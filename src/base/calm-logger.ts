@@ -1,6 +1,6 @@
 import { callListener } from './call-listener.ts';
 import type { Clock, Timer } from './clock.ts';
-import { LINES_DROPPED, type Logger, type LogLevel, silentLogger } from './logger.ts';
+import { LINES_DROPPED, type Logger, type LogLevel, type LogPart, silentLogger } from './logger.ts';
 import { isSecurityEvent } from './security-events.ts';
 
 /** How long lines of one kind are counted before the count is written. */
@@ -19,8 +19,16 @@ const MAX_IDS = 20;
 
 type Fields = Readonly<Record<string, unknown>>;
 
+interface Line {
+  readonly level: LogLevel;
+  readonly part: LogPart | undefined;
+  readonly fields: object;
+  readonly message: string;
+}
+
 interface Kind {
   readonly level: LogLevel;
+  readonly part: LogPart | undefined;
   /** When its count is due, by the monotonic clock. */
   until: number;
   /** Lines that may still be written in this window. */
@@ -61,29 +69,47 @@ export class CalmLogger implements Logger {
   readonly #security = new Map<unknown, { until: number; left: number }>();
   readonly #securityLogger: Logger;
   readonly #listeners = new Set<SecurityListener>();
+  /** Has the counts; the loggers of parts take their lines to it. */
+  readonly #whole: CalmLogger;
+  readonly #part: LogPart | undefined;
   #timer: Timer | undefined;
 
-  /** @param securityLogger Takes the security events. Default: the same. */
-  constructor(logger: Logger, clock: Clock, securityLogger: Logger = logger) {
+  /**
+   * @param securityLogger Takes the security events. Default: the same.
+   * @param whole Has the counts, for the logger of a part. Default: this one.
+   */
+  constructor(
+    logger: Logger,
+    clock: Clock,
+    securityLogger: Logger = logger,
+    whole?: { readonly calm: CalmLogger; readonly part: LogPart },
+  ) {
     this.#logger = logger;
     this.#clock = clock;
     this.#securityLogger = securityLogger;
+    this.#whole = whole?.calm ?? this;
+    this.#part = whole?.part;
+  }
+
+  /** The same logger for a part of the program: its lines say so in `part`, and the part has a level of its own. */
+  of(part: LogPart): CalmLogger {
+    return new CalmLogger(this.#logger, this.#clock, this.#securityLogger, { calm: this.#whole, part });
   }
 
   debug(fields: object, message: string): void {
-    this.#take('debug', fields, message);
+    this.#whole.#take('debug', fields, message, this.#part);
   }
 
   info(fields: object, message: string): void {
-    this.#take('info', fields, message);
+    this.#whole.#take('info', fields, message, this.#part);
   }
 
   warn(fields: object, message: string): void {
-    this.#take('warn', fields, message);
+    this.#whole.#take('warn', fields, message, this.#part);
   }
 
   error(fields: object, message: string): void {
-    this.#take('error', fields, message);
+    this.#whole.#take('error', fields, message, this.#part);
   }
 
   /** The logger itself when it is one already. */
@@ -92,18 +118,19 @@ export class CalmLogger implements Logger {
   }
 
   isLevelEnabled(level: LogLevel): boolean {
-    return isEnabled(this.#logger, level);
+    return isEnabled(this.#logger, level, this.#part);
   }
 
   /** Calls `listener` for each security event, whatever becomes of its line. @returns ends that. */
   listen(listener: SecurityListener): () => void {
     const own: SecurityListener = (fields, message) => listener(fields, message);
-    this.#listeners.add(own);
-    return () => void this.#listeners.delete(own);
+    this.#whole.#listeners.add(own);
+    return () => void this.#whole.#listeners.delete(own);
   }
 
   /** Writes the counts that are not written yet. What comes later is logged as before. */
   flush(): void {
+    if (this.#whole !== this) return this.#whole.flush();
     this.#clock.clearTimeout(this.#timer);
     this.#timer = undefined;
     for (const kind of this.#kinds.values()) this.#writeCount(kind);
@@ -111,11 +138,12 @@ export class CalmLogger implements Logger {
     for (const level of Object.keys(this.#sizes) as LogLevel[]) this.#sizes[level] = 0;
   }
 
-  #take(level: LogLevel, fields: object, message: string): void {
+  #take(level: LogLevel, fields: object, message: string, part: LogPart | undefined): void {
     let isSecurity = false;
     try {
       isSecurity = isSecurityEvent(fields);
-      this.#log(level, fields, message, isSecurity);
+      if (isEnabled(isSecurity ? this.#securityLogger : this.#logger, level, part))
+        this.#log({ level, part, fields, message }, isSecurity);
     } catch {
       // Somebody else's object in the fields. Nothing that was to be logged is worth a request.
     }
@@ -127,14 +155,14 @@ export class CalmLogger implements Logger {
     for (const listener of this.#listeners) callListener(() => listener(fields, message), nothing);
   }
 
-  #log(level: LogLevel, fields: object, message: string, isSecurity: boolean): void {
-    if (!isEnabled(isSecurity ? this.#securityLogger : this.#logger, level)) return;
-    if (eventOf(fields) === LINES_DROPPED) return this.#write(level, fields, message);
-    const kind = isSecurity ? this.#securityKind(level, fields, message) : this.#ordinaryKind(level, fields, message);
+  #log(line: Line, isSecurity: boolean): void {
+    const { fields, message } = line;
+    if (eventOf(fields) === LINES_DROPPED) return this.#write(line);
+    const kind = isSecurity ? this.#securityKind(line) : this.#ordinaryKind(line);
     if (kind.left > 0) {
       kind.left--;
       if (isSecurity && hasAddress(fields)) this.#security.get(eventOf(fields))!.left--;
-      return this.#write(level, fields, message);
+      return this.#write(line);
     }
     kind.repeated++;
     kind.fields = fields;
@@ -145,17 +173,19 @@ export class CalmLogger implements Logger {
     if (kind.ids.length < MAX_IDS) kind.ids.push(id);
   }
 
-  #ordinaryKind(level: LogLevel, fields: object, message: string): Kind {
+  #ordinaryKind({ level, part, fields, message }: Line): Kind {
     const key = `${level}\0${kindOf(fields, message)}`;
     const known = this.#kinds.get(key);
     if (known) return known;
     const isRest = this.#sizes[level] >= MAX_KINDS;
     if (!isRest) this.#sizes[level]++;
     const place = isRest ? level : key;
-    return this.#kinds.get(place) ?? this.#begin(place, { level, left: 1, isSecurity: false, isRest, fields, message });
+    return (
+      this.#kinds.get(place) ?? this.#begin(place, { level, part, left: 1, isSecurity: false, isRest, fields, message })
+    );
   }
 
-  #securityKind(level: LogLevel, fields: object, message: string): Kind {
+  #securityKind({ level, part, fields, message }: Line): Kind {
     const { event, address } = fields as { event?: unknown; address?: unknown };
     const now = this.#clock.monotonic();
     let ofAll = this.#security.get(event);
@@ -170,7 +200,9 @@ export class CalmLogger implements Logger {
     if (known && (known.left === 0 || !isRest)) return known;
     const place = isRest ? `${event}` : key;
     const left = isRest ? 0 : address === undefined ? LINES_OF_ALL : LINES_PER_ADDRESS;
-    return this.#kinds.get(place) ?? this.#begin(place, { level, left, isSecurity: true, isRest, fields, message });
+    return (
+      this.#kinds.get(place) ?? this.#begin(place, { level, part, left, isSecurity: true, isRest, fields, message })
+    );
   }
 
   #begin(key: string, kind: Omit<Kind, 'until' | 'repeated' | 'ids'>): Kind {
@@ -200,21 +232,21 @@ export class CalmLogger implements Logger {
   }
 
   #writeCount(kind: Kind): void {
-    const { level, fields, message, repeated, ids, isRest, isSecurity } = kind;
+    const { level, part, fields, message, repeated, ids, isRest, isSecurity } = kind;
     if (repeated === 0) return;
     kind.repeated = 0;
     kind.ids = undefined;
     try {
       const ofMany = isRest && isSecurity && { address: undefined };
-      this.#write(level, { ...fields, ...ofMany, repeated, ...(ids && { ids }) }, message);
+      this.#write({ level, part, fields: { ...fields, ...ofMany, repeated, ...(ids && { ids }) }, message });
     } catch {
       // As above.
     }
   }
 
-  #write(level: LogLevel, fields: object, message: string): void {
+  #write({ level, part, fields, message }: Line): void {
     const logger = isSecurityEvent(fields) ? this.#securityLogger : this.#logger;
-    const outcome = logger[level](fields, message) as unknown;
+    const outcome = logger[level](part === undefined ? fields : { ...fields, part }, message) as unknown;
     // A method of the user's own may be asynchronous.
     if (outcome instanceof Promise) outcome.catch(() => {});
   }
@@ -222,8 +254,8 @@ export class CalmLogger implements Logger {
 
 const nothing = () => {};
 
-function isEnabled(logger: Logger, level: LogLevel): boolean {
-  return logger !== silentLogger && (logger.isLevelEnabled?.(level) ?? true);
+function isEnabled(logger: Logger, level: LogLevel, part: LogPart | undefined): boolean {
+  return logger !== silentLogger && (logger.isLevelEnabled?.(level, part) ?? true);
 }
 
 function eventOf(fields: object): unknown {

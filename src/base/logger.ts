@@ -1,4 +1,15 @@
-export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
+/** From what is said of everything to what must be acted on. */
+export const LOG_LEVELS = ['debug', 'info', 'warn', 'error'] as const;
+
+export type LogLevel = (typeof LOG_LEVELS)[number];
+
+/** The level from which lines are written; `silent`: none. */
+export type LogThreshold = LogLevel | 'silent';
+
+/** The parts of the program that log, named as their folders. A line says of which one it is: `part`. */
+export const LOG_PARTS = ['server', 'gateway', 'policy', 'session', 'websocket', 'admin', 'cli'] as const;
+
+export type LogPart = (typeof LOG_PARTS)[number];
 
 /**
  * What the project logs through. Structurally a subset of pino's logger, so a pino instance is one.
@@ -13,8 +24,8 @@ export interface Logger {
   info(fields: object, message: string): void;
   warn(fields: object, message: string): void;
   error(fields: object, message: string): void;
-  /** False: lines of this level are not written anywhere, and need not be made. Default: they are. */
-  isLevelEnabled?(level: LogLevel): boolean;
+  /** False: lines of this level (and part) are not written anywhere, and need not be made. Default: they are. */
+  isLevelEnabled?(level: LogLevel, part?: LogPart): boolean;
 }
 
 const nothing = () => {};
@@ -29,3 +40,8 @@ export function sidPrefix(sid: string): string {
 
 /** The event of the line that says how many others were dropped. It is never dropped or counted itself. */
 export const LINES_DROPPED = 'log-lines-dropped';
+
+/** How much a level matters: a greater number matters more. `silent` is above every line. */
+export function levelRank(level: LogThreshold): number {
+  return level === 'silent' ? LOG_LEVELS.length : LOG_LEVELS.indexOf(level);
+}

@@ -3,7 +3,7 @@ import { inspect, parseArgs } from 'node:util';
 import { isHoldfastError } from '../base/errors.ts';
 import { messageOf } from '../base/message-of.ts';
 import { nearestName } from '../base/nearest-name.ts';
-import { standardError } from '../server/standard-output.ts';
+import { standardError } from '../server/log/standard-output.ts';
 import { type Command, type CommandOption, type ExitCode, UsageError } from './command.ts';
 import { check } from './commands/check.ts';
 import { demo } from './commands/demo.ts';

@@ -1,5 +1,5 @@
 import type { Duration } from '../base/duration.ts';
-import { standardError } from '../server/standard-output.ts';
+import type { Logger } from '../base/logger.ts';
 import type { ExitCode } from './command.ts';
 import { endSoon } from './end-soon.ts';
 
@@ -11,11 +11,12 @@ import { endSoon } from './end-soon.ts';
 export async function stopOnSignal(
   server: { stop(options: { drain?: Duration }): Promise<void> },
   drain: Duration,
+  logger: Pick<Logger, 'info'>,
 ): Promise<ExitCode> {
   const signal = await nextSignal();
   // Listened for before it is announced: a reader of the line may send it at once.
   void nextSignal().then(() => process.exit(1));
-  standardError().write(`${signal}: draining for at most ${drain}; once more to end at once\n`);
+  logger.info({ event: 'draining', signal }, `${signal}: draining for at most ${drain}; once more to end at once`);
   await server.stop({ drain });
   endSoon();
   return 0;
@@ -35,10 +36,11 @@ async function nextSignal(): Promise<string> {
  * From now on SIGHUP ends nothing: it comes when the terminal closes, and from operators who expect a daemon to read
  * its configuration again. It is read at the start only.
  */
-export function outliveHangup(): void {
+export function outliveHangup(logger: Pick<Logger, 'warn'>): void {
   process.on('SIGHUP', () =>
-    standardError().write(
-      'SIGHUP: ignored, as the configuration is read at the start only; stop with SIGTERM and start again\n',
+    logger.warn(
+      { event: 'signal-ignored', signal: 'SIGHUP' },
+      'SIGHUP: ignored, as the configuration is read at the start only; stop with SIGTERM and start again',
     ),
   );
 }

@@ -1,4 +1,5 @@
 import type { Duration } from '../base/duration.ts';
+import type { LogPart, LogThreshold } from '../base/logger.ts';
 import type { ByteRateText, RateText } from '../base/rate.ts';
 import type { Size } from '../base/size.ts';
 import type { WebSocketRouteConfig } from '../gateway/relay/limits.ts';
@@ -739,23 +740,71 @@ export interface LimitsConfig {
 
 export interface LogConfig {
   /**
-   * Of the server's own log, to stderr: lines of this level and above. What repeats is counted, not written again.
-   * Default `info`.
+   * Of the server's own log: lines of this level and above. What repeats is counted, not written again. Default `info`.
    */
   level?: 'debug' | 'info' | 'warn' | 'error' | 'silent';
   /**
-   * One line per finished request, per handshake that makes no socket, and per socket opened and closed, to stdout.
+   * Levels of parts of the program that differ from `level`: `server`, `gateway`, `policy`, `session`, `websocket`,
+   * `admin`, `cli`.
+   */
+  levels?: Readonly<Partial<Record<LogPart, LogThreshold>>>;
+  /** Where the server's own log goes: `stderr` (default), `stdout`, or one or several destinations. */
+  server?: 'stdout' | 'stderr' | LogDestination | readonly LogDestination[];
+  /**
+   * One line per finished request, per handshake that makes no socket, and per socket opened and closed: `json`,
+   * `combined`, or the text of an Apache `LogFormat` (known by its `%`), to stdout; or one or several destinations.
    * Default `off`.
    */
-  access?: 'json' | 'combined' | 'off';
+  access?: string | AccessLogConfig | readonly AccessLogConfig[];
   /**
    * Where security events go: `log` (default), among the lines of the server's own log, from its `level` upwards;
-   * `stdout` or a file, which have every event and no other line.
+   * `stdout` or one or several destinations, which have every event and no other line.
    */
-  security?: 'log' | 'stdout' | SecurityLogConfig;
+  security?: 'log' | 'stdout' | SecurityLogConfig | readonly SecurityLogConfig[];
 }
 
+/** One place for lines of the server's own log. */
+export interface LogDestination {
+  /** An output of the process. Default, without `file`: `stderr`. */
+  to?: 'stdout' | 'stderr';
+  /**
+   * Instead of `to`: it is appended to, and begun anew within a second after it was moved away. Its folder must be
+   * there.
+   */
+  file?: string;
+  /**
+   * `json`, one object a line, or `pretty`, for people. Default: `pretty` on a terminal, `json` elsewhere. Colours are on
+   * a terminal only, and not with `NO_COLOR` in the environment.
+   */
+  format?: 'json' | 'pretty';
+  /** For this place, in the stead of `level` and `levels`. Default: these. */
+  level?: 'debug' | 'info' | 'warn' | 'error' | 'silent';
+}
+
+/** One place for lines of the access log. */
+export interface AccessLogConfig {
+  /** `combined` (default), `json`, or the text of an Apache `LogFormat`. */
+  format?: string;
+  /** An output of the process. Default, without `file`: `stdout`. */
+  to?: 'stdout' | 'stderr';
+  /** Instead of `to`: as `file` of the server's own log. */
+  file?: string;
+  /**
+   * `info` (default): every line. `warn`: of what was refused (400 and above), and of what broke off. `error`: of what
+   * failed (500 and above).
+   */
+  level?: 'debug' | 'info' | 'warn' | 'error' | 'silent';
+}
+
+/** One place for security events. */
 export interface SecurityLogConfig {
-  /** It is appended to, and begun anew within a second after it was moved away. Its folder must be there. */
-  file: string;
+  /** An output of the process. Default, without `file`: `stdout`. */
+  to?: 'stdout' | 'stderr';
+  /**
+   * Instead of `to`: it is appended to, and begun anew within a second after it was moved away. Its folder must be
+   * there.
+   */
+  file?: string;
+  /** Events of this level and above. Default: all. */
+  level?: 'debug' | 'info' | 'warn' | 'error' | 'silent';
 }

@@ -54,7 +54,7 @@ const CONFIG: Places<Config> = {
   routes: APPLICATION.routes,
   endpoints: 'optional',
   dataFolder: 'optional',
-  log: { security: { file: 'written' } },
+  log: { server: { file: 'written' }, access: { file: 'written' }, security: { file: 'written' } },
 };
 
 /** Called with each path of a configuration, its kind, and where it stands. @returns what takes its place. */

@@ -55,12 +55,10 @@ import type {
   InternalConfig,
   LimitsConfig,
   ListenConfig,
-  LogConfig,
   PathsConfig,
   PolicyConfig,
   RememberMeConfig,
   RouteConfig,
-  SecurityLogConfig,
   SessionCacheConfig,
   SessionConfig,
   SessionCookieConfig,
@@ -71,6 +69,7 @@ import type {
   UpstreamConfig,
   UpstreamTlsConfig,
 } from './config.ts';
+import { logSchema } from './log-schema.ts';
 import {
   DURATION,
   duration,
@@ -746,16 +745,6 @@ const accepted: z.ZodType<WarningCode | AcceptConfig> = z.union(
   { error: 'expected the code of a warning, or "warning" and "at"' },
 );
 
-const log = section<LogConfig>('log', {
-  level: z.enum(['debug', 'info', 'warn', 'error', 'silent']).optional(),
-  access: z.enum(['json', 'combined', 'off']).optional(),
-  security: z
-    .union([z.enum(['log', 'stdout']), section<SecurityLogConfig>('security', { file: text })], {
-      error: 'expected "log", "stdout", or { file: PATH }',
-    })
-    .optional(),
-});
-
 /**
  * What a configuration may hold, field by field. Rules that concern several fields are in `references.ts`.
  *
@@ -791,7 +780,7 @@ export const configSchema: z.ZodType<Config> = section<Config>('the configuratio
   dataFolder: text.optional(),
   diskReserve: measured({ ...SIZE, endless: 'for none' }).optional(),
   exposeReason: flag.optional(),
-  log: log.optional(),
+  log: logSchema.optional(),
   accept: z.array(accepted).optional(),
   metrics: flag.optional(),
 });

@@ -39,6 +39,7 @@ import type { Intake } from './listen/intake.ts';
 import { Listener } from './listen/listener.ts';
 import { Newcomers } from './listen/newcomers.ts';
 import { Port } from './listen/port.ts';
+import type { LogControl } from './log/log-control.ts';
 import { MetricsCollector } from './metrics/collector.ts';
 import { aggregateMetrics, type MetricJson, type MetricsText } from './metrics/exposition.ts';
 import { packageVersion } from './package-version.ts';
@@ -54,6 +55,8 @@ export interface StopOptions {
 export interface ServerEnvironment {
   readonly clock?: Clock;
   readonly logger?: Logger;
+  /** Logs that are open already, and that the caller closes. Default: those of the configuration. */
+  readonly logs?: LogControl;
   /** Takes the lines of the access log in the place of stdout, each with its newline. What it throws is ignored. */
   readonly accessLog?: { write(line: string): unknown };
   /** Bytes that are free where a path lies. Default: what the operating system says. */
@@ -69,6 +72,7 @@ const STOP_OPTIONS: OptionNames<StopOptions> = { drain: 'measure' };
 const ENVIRONMENT: OptionNames<ServerEnvironment> = {
   clock: 'clock',
   logger: 'logger',
+  logs: true,
   accessLog: 'output',
   freeBytes: 'function',
   operations: true,
@@ -546,9 +550,10 @@ export class Server {
   ): Promise<Listener> {
     const { clock, logger, trustedProxies, security, certificates } = this.#running();
     try {
-      const port = new Port(listen, logger);
+      const ofServer = logger.of('server');
+      const port = new Port(listen, ofServer);
       const listener = new Listener(listen, port, intakeOf(), {
-        ...{ config: this.#config, clock, logger, trustedProxies, security, newcomers, doorkeeper },
+        ...{ config: this.#config, clock, logger: ofServer, trustedProxies, security, newcomers, doorkeeper },
         meters: this.#metrics?.meters,
         withdrawCertificates: (fingerprints, reason) => certificates.withdraw(fingerprints, reason),
       });
@@ -618,7 +623,7 @@ export class Server {
     await this.#admin?.close();
     clearInterval(alive);
     assembly.logger.flush();
-    assembly.securityLog?.close();
+    if (!this.#environment.logs) assembly.logs.close();
     const failed = [...endpoints, ...sessions].find(result => result.status === 'rejected');
     if (failed) throw failed.reason;
   }

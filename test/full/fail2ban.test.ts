@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Config, defineEndpoint } from '../../src/index.ts';
-import { createLogger } from '../../src/server/logging.ts';
+import { createLogger } from '../../src/server/log/server-log.ts';
 import { WiredServer } from '../server/wires.ts';
 
 const run = promisify(execFile);

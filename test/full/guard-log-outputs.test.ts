@@ -7,6 +7,7 @@ import { setTimeout as wait } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Holdfast } from '../cli/run-holdfast.ts';
 import { Served } from '../guard/served.ts';
+import { accepts, freePort } from '../services/free-port.ts';
 import { until } from '../services/until.ts';
 
 const ROUTES = `
@@ -125,11 +126,12 @@ describe('an output that nobody reads', () => {
 test('a server whose stderr is a full disk and whose stdout is closed answers, and ends with 0', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'holdfast-guard-'));
   const full = openSync('/dev/full', 'w');
-  const config = `listen: [{ port: 0, host: 127.0.0.1 }]\nlog: { access: combined, level: debug }\n${ROUTES}`;
+  const port = await freePort();
+  const config = `listen: [{ port: ${port}, host: 127.0.0.1 }]\nlog: { access: combined, level: debug }\n${ROUTES}`;
   writeFileSync(join(folder, 'holdfast.yaml'), config);
   const program = new Holdfast(['serve'], { cwd: folder, stdio: ['ignore', 'pipe', full] });
   try {
-    const port = Number((await program.printed(/listening on http:.*:(\d+)/))[1]);
+    await until(() => accepts(port));
     program.process.stdout!.destroy();
     const { statuses } = await send(port, [...Array(200).fill(get('/a')), ...Array(200).fill(get('/nowhere'))]);
     expect(statuses).toEqual([...Array(200).fill(308), ...Array(200).fill(404)]);

@@ -103,7 +103,7 @@ test('a named pipe whose reader goes and comes back gets what waited, and the lo
   };
   try {
     const first = read();
-    await until(() => first.text.includes('listening on'));
+    await until(() => accepts(port));
     expect(await statusOf('/a?first')).toBe(308);
     await until(() => first.text.includes('/a?first'));
     first.end();

@@ -29,7 +29,8 @@ import { Schemes } from '../../src/server/assembly/schemes.ts';
 import { PublicIntake } from '../../src/server/intakes/public.ts';
 import { Http1Clients } from '../../src/server/listen/http1/clients.ts';
 import { CountedResponse } from '../../src/server/listen/http1/counted-response.ts';
-import type { RequestEntry } from '../../src/server/logging.ts';
+import type { RequestEntry } from '../../src/server/log/access-entry.ts';
+import { LogControl } from '../../src/server/log/log-control.ts';
 import { SERVER_PARTS, type SessionManager } from '../../src/session/manager.ts';
 import type { SessionOwner } from '../../src/session/session.ts';
 import { SessionSockets } from '../../src/websocket/session-sockets.ts';
@@ -113,8 +114,10 @@ export class TestGateway {
       logger: log,
       security,
       bans: new Bans(readBanSettings(), { clock, logger, events: security, trustedProxies: emptyAddressList }),
+      logs: LogControl.open({ level: 'silent' }),
       accessLog: {
         isOn: true,
+        needsDetail: false,
         request: entry => this.#report({ ...entry, ...(entry.status >= 400 && refusals.shift()) }),
         socketOpened: () => {
           this.relays.push([...sockets].at(-1)!.socket as Relay);

@@ -7,6 +7,9 @@ import { connect as connectTls } from 'node:tls';
 import { Holdfast } from '../cli/run-holdfast.ts';
 import { writeSelfSignedCertificate } from '../self-signed-certificate.ts';
 
+/** Where it listens: on stdout, or in the log when the access log goes to stdout. */
+const STARTED = /listening on (http:\S+)\nlistening on (https:\S+)\n|"urls":\["(http:[^"]+)","(https:[^"]+)"/;
+
 /** What `holdfast.config.ts` imports the product from. */
 export const productUrl: string = new URL('../../src/index.ts', import.meta.url).href;
 
@@ -139,7 +142,8 @@ export class Served {
 
   async #started(): Promise<this> {
     try {
-      const [, plain, secure] = await this.program.printed(/listening on (http:\S+)\nlistening on (https:\S+)\n/);
+      const match = await this.program.printed(STARTED);
+      const [plain, secure] = match.slice(1).filter(url => url !== undefined);
       this.#urls = [plain!, secure!];
       return this;
     } catch (error) {

@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, test } from 'vitest';
-import { type ByteSink, LineOutput, type LostLines, type OutputTrouble } from '../../src/server/line-output.ts';
+import { type ByteSink, LineOutput, type LostLines, type OutputTrouble } from '../../src/server/log/line-output.ts';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
 
 const MIB = 1024 * 1024;

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { LogConfig } from '../../src/config/config.ts';
-import { type AccessLog, createAccessLog, createLogger } from '../../src/server/logging.ts';
+import { type AccessLog, createAccessLog } from '../../src/server/log/access-log.ts';
+import { createLogger } from '../../src/server/log/server-log.ts';
 import { KeyRing } from '../../src/session/identity/key-ring.ts';
 import { Tickets } from '../../src/session/identity/ticket.ts';
 import { FakeClock } from '../../src/testing/fake-clock.ts';

@@ -1,6 +1,6 @@
 import { relative, resolve } from 'node:path';
 import { isHoldfastError } from '../../base/errors.ts';
-import { standardError, standardOutput } from '../../server/standard-output.ts';
+import { standardError, standardOutput } from '../../server/log/standard-output.ts';
 import { type Command, type ExitCode, UsageError } from '../command.ts';
 import type { DemoOptions } from '../demo/application.ts';
 import type { BackendProcess } from '../demo/backend-process.ts';
@@ -45,7 +45,7 @@ async function runDemo(options: DemoOptions & { backend: BackendProcess }): Prom
   }
   const { protocol, port } = new URL(server.urls[0]!);
   print(welcome(`${protocol}//localhost:${port}`, options.dataFolder, options.backend.pid!));
-  return stopOnSignal(server, '1s');
+  return stopOnSignal(server, '1s', { info: (_, message) => standardError().write(`${message}\n`) });
 }
 
 function print(text: string): void {

@@ -1,5 +1,5 @@
 import type { Status } from '../../admin/shapes.ts';
-import { standardOutput } from '../../server/standard-output.ts';
+import { standardOutput } from '../../server/log/standard-output.ts';
 import { AdminClient, adminOptions } from '../admin-client.ts';
 import type { Command } from '../command.ts';
 import { byteText, facts, span, table, time } from '../table.ts';

@@ -1,6 +1,6 @@
 import type { ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
-import { CalmLogger } from '../../base/calm-logger.ts';
+import type { CalmLogger } from '../../base/calm-logger.ts';
 import type { Clock } from '../../base/clock.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { SecurityEventName } from '../../base/security-events.ts';
@@ -40,10 +40,10 @@ import { TimerWheel } from '../../websocket/timer-wheel.ts';
 import { Topics } from '../../websocket/topics.ts';
 import { dataFolderOf } from '../data-folder.ts';
 import type { InternalApi } from '../intakes/internal.ts';
-import type { LineSink } from '../line-output.ts';
-import { type AccessLog, createAccessLog, createLogger, lostLines, reportLostLines } from '../logging.ts';
+import type { AccessLog } from '../log/access-log.ts';
+import type { LineSink } from '../log/line-output.ts';
+import { LogControl } from '../log/log-control.ts';
 import type { ServerMeters } from '../metrics/meters.ts';
-import { openSecurityLog, type SecurityLog } from '../security-log.ts';
 import { internalApi, openAssertionKeys } from './internal.ts';
 import { serverLimits } from './limits.ts';
 import { buildRoutes, dispatchersOf } from './routes.ts';
@@ -53,11 +53,11 @@ import { ledgerOf, makeUpstreams, shareMoves } from './upstreams.ts';
 
 /** Everything that runs, wired together. */
 export interface Assembly extends Gateway {
+  /** Of the part `gateway`. */
   readonly logger: CalmLogger;
+  readonly logs: LogControl;
   readonly accessLog: AccessLog;
   readonly bans: Bans;
-  /** Where security events go that are not among the lines of the logger. */
-  readonly securityLog?: SecurityLog | undefined;
   readonly endpoints: readonly ServedEndpoint<unknown>[];
   readonly upstreams: ReadonlyMap<string, Upstream>;
   readonly schemes: Schemes;
@@ -94,6 +94,8 @@ export async function build(
   environment: {
     readonly clock: Clock;
     readonly logger?: Logger;
+    /** Logs that are open already. Default: those of the configuration. */
+    readonly logs?: LogControl;
     readonly accessLog?: LineSink;
     readonly freeBytes?: DiskOptions['freeBytes'];
     /** Called with each manager when its store is open, before anything uses it; `mount` is `''` for the server's own. */
@@ -104,32 +106,32 @@ export async function build(
     readonly onSessions?: (mount: string, manager: SessionManager) => void;
   },
 ): Promise<Assembly> {
-  const { clock, meters } = environment;
-  const serverLog = environment.logger ?? createLogger(config.log);
-  const securityLog = openSecurityLog(config.log ?? {}, clock, lostLines(serverLog, meters));
-  const logger = securityLog ? new CalmLogger(serverLog, clock, securityLog.logger) : CalmLogger.over(serverLog, clock);
-  reportLostLines(logger, meters);
+  const { clock, meters, logger: ownLogger, accessLog } = environment;
+  const logs = environment.logs ?? LogControl.open(config.log, { clock, logger: ownLogger, accessLog });
+  if (meters) logs.meters = meters;
+  const logger = logs.logger.of('server');
   // In one line: of a warning that repeats, the log keeps the first.
   const doubts = doubtfulEntries(config.trustedProxies ?? []).map(({ message }) => message);
   if (doubts.length > 0) logger.warn({ event: 'trusted-proxies-doubtful' }, `trustedProxies: ${doubts.join('; ')}`);
   const trustedProxies = createAddressList(config.trustedProxies ?? []);
   const dataFolder = dataFolderOf(config, environment.freeBytes);
   const own = new OwnNames(newInstanceName());
+  logs.hide(own);
   const contexts = new SessionContexts();
   const started: ServedEndpoint<unknown>[] = [];
   const subscriptions: (() => Promise<void>)[] = [];
-  const security = new SecurityEvents(logger);
+  const security = new SecurityEvents(logger.of('policy'));
   if (meters) security.listen(({ event }) => meters.securityEvents.add(event as SecurityEventName));
-  const schemes = new Schemes(config, { clock, logger, security, own });
-  const users = new LiveUsers({ clock, logger, security });
-  const renewals = new AuthRenewals(users, { clock, logger });
+  const schemes = new Schemes(config, { clock, logger: logger.of('policy'), security, own });
+  const users = new LiveUsers({ clock, logger: logger.of('gateway'), security });
+  const renewals = new AuthRenewals(users, { clock, logger: logger.of('gateway') });
   let upstreams: ReadonlyMap<string, Upstream> | undefined;
   let bans: Bans | undefined;
   let anomalies: Anomalies | undefined;
   try {
     const isEveryListenerTls =
       config.listen?.every(({ tls, redirect }) => tls !== undefined || redirect !== undefined) ?? false;
-    const contextOptions = { clock, logger, dataFolder, isEveryListenerTls };
+    const contextOptions = { clock, logger: logger.of('session'), dataFolder, isEveryListenerTls };
     const openContext = async (session: SessionConfig | SessionManager, mount: string) => {
       const context = await contexts.open(session, mount, contextOptions);
       addNames(own, context.manager);
@@ -140,7 +142,7 @@ export async function build(
     if (sessions) environment.onSessions?.('', sessions.manager);
     const assertionKeys = await openAssertionKeys(config, dataFolder);
     upstreams = await makeUpstreams(config.upstreams ?? {}, {
-      ...{ own, clock, logger },
+      ...{ own, clock, logger: logger.of('gateway') },
       // What else is signed with them is verified in each form, as tickets are.
       keys: async () => {
         const keys = broughtManager(config.session)?.[SERVER_PARTS].keys;
@@ -149,10 +151,10 @@ export async function build(
       assertionKeys,
       issuer: config.assertions?.issuer ?? 'holdfast',
     });
-    const limits = serverLimits(config.policy?.limits, { clock, logger, trustedProxies });
+    const limits = serverLimits(config.policy?.limits, { clock, logger: logger.of('policy'), trustedProxies });
     const routeLimits = new Map<LimitsConfig, Limits>();
     bans = new Bans(readBanSettings(config.bans), {
-      ...{ clock, logger, events: security, trustedProxies },
+      ...{ clock, logger: logger.of('policy'), events: security, trustedProxies },
       ledger: sessions?.ledger ?? contexts.opened.find(({ ledger }) => ledger)?.ledger,
     });
     await bans.start();
@@ -163,7 +165,7 @@ export async function build(
         clock,
         own,
         ledger: new MemoryLedger({ clock }),
-        logger,
+        logger: logger.of('policy'),
         security,
         upstreams,
         schemes,
@@ -183,17 +185,21 @@ export async function build(
       for (const { ledger } of contexts.opened) if (ledger) subscriptions.push(await renewals.listen(ledger));
     const internal = await internalApi(config, entries, { clock, logger, dataFolder, assertionKeys });
     for (const endpoint of endpointsOf(entries)) {
-      await endpoint.start({ clock, logger });
+      await endpoint.start({ clock, logger: logger.of('websocket') });
       started.push(endpoint);
     }
     const sharedLimits = [limits, ...routeLimits.values()].filter(({ isShared }) => isShared);
     if (sharedLimits.length > 0 && sessions?.ledger) {
-      const shared = await SharedLimits.start(sharedLimits, { ledger: sessions.ledger, clock, logger });
+      const shared = await SharedLimits.start(sharedLimits, {
+        ledger: sessions.ledger,
+        clock,
+        logger: logger.of('policy'),
+      });
       subscriptions.push(() => shared.close());
     }
     for (const upstream of upstreams.values()) {
       const ledger = ledgerOf(upstream, entries, sessions);
-      if (ledger) subscriptions.push(await shareMoves(upstream, ledger, logger));
+      if (ledger) subscriptions.push(await shareMoves(upstream, ledger, logger.of('gateway')));
       await upstream.observer?.start(ledger ?? new MemoryLedger({ clock }));
       upstream.start();
     }
@@ -204,14 +210,14 @@ export async function build(
       addresses: config.policy?.addresses && createAddressPolicy(config.policy.addresses),
       limits,
       clock,
-      logger,
+      logger: logger.of('gateway'),
       security,
       bans,
       anomalies,
-      securityLog,
-      accessLog: createAccessLog(config.log, environment.accessLog, clock),
+      logs,
+      accessLog: logs.accessLog,
       ...{ schemes, users, renewals, certificates: new LiveCertificates() },
-      services: { wheel: new TimerWheel(clock), topics: new Topics(), logger },
+      services: { wheel: new TimerWheel(clock), topics: new Topics(), logger: logger.of('websocket') },
       endpoints: started,
       upstreams,
       internal,
@@ -239,7 +245,7 @@ export async function build(
     anomalies?.close();
     await bans?.close().catch(() => {});
     await Promise.allSettled(contexts.opened.map(sessions => sessions.close()));
-    securityLog?.close();
+    if (!environment.logs) logs.close();
     throw error;
   }
 }

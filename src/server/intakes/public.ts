@@ -22,7 +22,7 @@ import type { Assembly } from '../assembly/build.ts';
 import { BANNED } from '../banned.ts';
 import { STOPPING } from '../drain.ts';
 import type { Intake } from '../listen/intake.ts';
-import type { AccessFacts, SocketTraffic } from '../logging.ts';
+import type { AccessFacts, SocketTraffic } from '../log/access-entry.ts';
 import { RequestRecord } from './request-record.ts';
 
 const ignore = () => {};

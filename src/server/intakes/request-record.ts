@@ -9,7 +9,7 @@ import type { Ended } from '../../gateway/upgrade.ts';
 import { isRefusal, type Refusal } from '../../http/refusal.ts';
 import { clientAddressOf } from '../../http/request-head.ts';
 import type { Assembly } from '../assembly/build.ts';
-import type { AccessFacts } from '../logging.ts';
+import type { AccessFacts } from '../log/access-entry.ts';
 
 /** What a refusal says of its client, besides that it is one. */
 function attemptIn({ status, code }: Refusal): SecurityEventName | undefined {

@@ -1,4 +1,4 @@
-import { type Clock, systemClock, type Timer } from '../base/clock.ts';
+import { type Clock, systemClock, type Timer } from '../../base/clock.ts';
 
 /**
  * `ordinary` lines are dropped before those about security. A `notice` says what was dropped, and is not dropped
@@ -87,6 +87,7 @@ export class LineOutput implements LineSink {
   #lost = { lines: 0, securityLines: 0, code: '' };
   #nextNoticeAt = Number.NEGATIVE_INFINITY;
   #noticeTimer: Timer | undefined;
+  readonly #onEmpty: (() => void)[] = [];
 
   /**
    * @param isGathering Lines of one turn of the event loop are written together: for an access log, which has one for
@@ -113,6 +114,12 @@ export class LineOutput implements LineSink {
       this.#isScheduled = true;
       setImmediate(this.#onTurn);
     }
+  }
+
+  /** Calls back once, when nothing waits to be written: at once, or later. */
+  whenEmpty(onEmpty: () => void): void {
+    if (this.#isEmpty) onEmpty();
+    else this.#onEmpty.push(onEmpty);
   }
 
   /**
@@ -159,6 +166,11 @@ export class LineOutput implements LineSink {
       this.#sink.write(this.#chunk!, this.#onWritten);
     }
     this.#isPumping = false;
+    if (this.#onEmpty.length > 0 && this.#isEmpty) for (const onEmpty of this.#onEmpty.splice(0)) onEmpty();
+  }
+
+  get #isEmpty(): boolean {
+    return !this.#isWriting && this.#chunk === undefined && this.#next === this.#waiting.length;
   }
 
   /** Is there something to write? */

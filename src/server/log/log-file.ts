@@ -1,6 +1,6 @@
 import { closeSync, fstatSync, open, openSync, stat, write, writeSync } from 'node:fs';
-import type { Clock } from '../base/clock.ts';
-import { HoldfastError } from '../base/errors.ts';
+import type { Clock } from '../../base/clock.ts';
+import { HoldfastError } from '../../base/errors.ts';
 import type { ByteSink } from './line-output.ts';
 
 /** Between two looks at whether the path still leads to the open file. */
@@ -17,7 +17,8 @@ export class LogFile implements ByteSink {
   readonly #clock: Clock;
   #descriptor: number;
   #lookedAt: number;
-  #isWriting = false;
+  #isBusy = false;
+  readonly #next: ((done: () => void) => void)[] = [];
   #isClosed = false;
 
   /** @throws {HoldfastError} ERR_CONFIG_INVALID when it cannot be written. */
@@ -35,13 +36,13 @@ export class LogFile implements ByteSink {
 
   write(bytes: Uint8Array, onDone: (error: NodeJS.ErrnoException | null, written: number) => void): void {
     if (this.#isClosed) return onDone(Object.assign(new Error('the log is closed'), { code: 'EBADF' }), 0);
-    this.#isWriting = true;
-    this.#follow(() =>
-      write(this.#descriptor, bytes, (error, written) => {
-        this.#isWriting = false;
-        if (this.#isClosed) closeSync(this.#descriptor);
-        onDone(error, written);
-      }),
+    this.#alone(done =>
+      this.#follow(() =>
+        write(this.#descriptor, bytes, (error, written) => {
+          done();
+          onDone(error, written);
+        }),
+      ),
     );
   }
 
@@ -49,11 +50,40 @@ export class LogFile implements ByteSink {
     return writeSync(this.#descriptor, bytes);
   }
 
+  /**
+   * Looks now whether the path still leads to the open file, and begins a new one if it does not. Resolves when lines that
+   * come later go there.
+   */
+  reopen(): Promise<void> {
+    return new Promise(resolve => {
+      if (this.#isClosed) return resolve();
+      this.#alone(done => {
+        this.#lookedAt = Number.NEGATIVE_INFINITY;
+        this.#follow(() => {
+          done();
+          resolve();
+        });
+      });
+    });
+  }
+
   /** When what is being written is written. */
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    if (!this.#isWriting) closeSync(this.#descriptor);
+    if (!this.#isBusy) closeSync(this.#descriptor);
+  }
+
+  /** One at a time: the descriptor of a write must not be closed under it. */
+  #alone(work: (done: () => void) => void): void {
+    if (this.#isBusy) return void this.#next.push(work);
+    this.#isBusy = true;
+    work(() => {
+      this.#isBusy = false;
+      const next = this.#next.shift();
+      if (next) this.#alone(next);
+      else if (this.#isClosed) closeSync(this.#descriptor);
+    });
   }
 
   #follow(go: () => void): void {

@@ -1,7 +1,7 @@
 import { constants, fstatSync, openSync, write, writeSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { isatty } from 'node:tty';
-import { systemClock } from '../base/clock.ts';
+import { systemClock } from '../../base/clock.ts';
 import { type ByteSink, LineOutput } from './line-output.ts';
 
 /** How long the end of the process waits for somebody who reads slowly, for each of the two. */

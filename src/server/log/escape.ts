@@ -1,0 +1,43 @@
+/** What ends a line, a field in quotes, or works as a terminal escape. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for.
+const UNSAFE = /["\\\u0000-\u001f\u007f-\u009f\u2028\u2029]/g;
+// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for.
+const CONTROLS = /[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g;
+
+/** Nothing from the network may end a line, a quoted field, or work as a terminal escape (Apache does the same). */
+export function escapeQuoted(value: string): string {
+  return value.replaceAll(UNSAFE, character =>
+    character === '"' || character === '\\' ? `\\${character}` : escapeControl(character),
+  );
+}
+
+/** For a field without quotes, which a space would end. */
+export function escapeField(value: string): string {
+  return escapeQuoted(value).replaceAll(' ', '\\x20');
+}
+
+/** For text that people read: quotes stay as they are. */
+export function escapeControls(value: string): string {
+  return value.replaceAll(CONTROLS, escapeControl);
+}
+
+function escapeControl(character: string): string {
+  const code = character.charCodeAt(0);
+  return code > 0xff ? `\\u${code.toString(16)}` : `\\x${code.toString(16).padStart(2, '0')}`;
+}
+
+const APACHE_NAMES: Readonly<Record<number, string>> = { 8: '\\b', 9: '\\t', 10: '\\n', 11: '\\v', 13: '\\r' };
+// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for.
+const APACHE_UNSAFE = /["\\\u0000-\u001f\u007f-\u{10ffff}]/u;
+
+/** As Apache escapes each value of a `LogFormat`: bytes that are not printable ASCII as `\xhh`, UTF-8 ones too. */
+export function escapeAsApache(value: string): string {
+  if (!APACHE_UNSAFE.test(value)) return value;
+  let escaped = '';
+  for (const byte of Buffer.from(value)) {
+    if (byte === 0x22 || byte === 0x5c) escaped += `\\${String.fromCharCode(byte)}`;
+    else if (byte >= 0x20 && byte < 0x7f) escaped += String.fromCharCode(byte);
+    else escaped += APACHE_NAMES[byte] ?? `\\x${byte.toString(16).padStart(2, '0')}`;
+  }
+  return escaped;
+}
