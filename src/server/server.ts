@@ -501,7 +501,15 @@ export class Server {
       // Loaded here, so that a server without it does without it.
       const { Admin } = await import('./admin/admin.ts');
       this.#admin = await Admin.open(await this.#administered(dataFolder.path), {
-        ...{ config: this.#config, wantsSocket, dataFolder, clock, logger, trustedProxies, security },
+        ...{
+          config: this.#config,
+          wantsSocket,
+          dataFolder,
+          clock,
+          logger: logger.of('admin'),
+          trustedProxies,
+          security,
+        },
         isBanned: address => bans.isBanned(address),
       });
     } catch (error) {

@@ -142,5 +142,5 @@ test('a program that serves nothing else has its socket by default, and only war
   );
   open.push(server);
   expect(server.server.adminSocket).toBeUndefined();
-  expect(warnings).toContainEqual({ event: 'admin-socket-missing', path: blocked });
+  expect(warnings).toContainEqual({ event: 'admin-socket-missing', path: blocked, part: 'admin' });
 });
