@@ -202,7 +202,7 @@ export const FINDINGS = {
   ),
   'backend-slow': finding(
     'The backend does not answer the proxy in time.',
-    'The application hangs, or needs longer than `responseTimeout` of the upstream.',
+    'The application hangs, or needs longer than `answerTimeout` and `handshakeTimeout` of the upstream.',
     { apache: '`ProxyTimeout`, or `timeout=` of `ProxyPass`', nginx: '`proxy_read_timeout`' },
   ),
   'answer-wrong': finding(

@@ -1,9 +1,8 @@
 import type { Socket } from 'node:net';
-import { TLSSocket } from 'node:tls';
 import { HoldfastError } from '../../base/errors.ts';
 import { checkUpgradeResponse, createUpgradeRequest, headerLine } from '../../websocket/protocol/handshake.ts';
 import { acceptDeflate, offerDeflate } from '../../websocket/protocol/permessage-deflate.ts';
-import { type DialOptions, dialTcp, dialTls, type Fault, tlsFault } from './dial.ts';
+import { type DialOptions, dialTcp, dialTls, type Fault } from './dial.ts';
 import { type Answer, type Broken, exchange, isBroken } from './exchange.ts';
 import { ProbeSocket } from './probe-socket.ts';
 import type { Target } from './target.ts';
@@ -124,9 +123,6 @@ export class Visit {
     const answer = await exchange(socket, bytes, this.options.timeoutMs);
     // Also after a 101 that nobody has asked for.
     socket.destroy();
-    // In TLS 1.3 the server judges the client's certificate when the handshake is over for the client.
-    if (socket instanceof TLSSocket && isBroken(answer) && answer.code?.startsWith('ERR_SSL'))
-      return tlsFault(Object.assign(new Error(answer.text), { code: answer.code }));
     return answer;
   }
 

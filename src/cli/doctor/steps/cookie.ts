@@ -6,6 +6,8 @@ import type { Visit } from '../visit.ts';
 
 /** Servers that keep a session in its cookie give a new one with each answer, and lose nothing by it. */
 const LONGEST_ID = 120;
+/** Of two servers that take turns, one knows it. */
+const TRIES = 2;
 
 /** The session cookie that the server sets, and whether it knows it when it comes back. */
 export async function cookieStep(chart: Chart, visit: Visit, answers: readonly Answer[]): Promise<void> {
@@ -40,8 +42,11 @@ function givenCookie(chart: Chart, given: string, set: SessionCookie | undefined
 
 async function isForgotten(visit: Visit, { name, value }: SessionCookie, now: number): Promise<boolean> {
   if (value.length > LONGEST_ID) return false;
-  const again = await visit.get(`${name}=${value}`);
-  if ('finding' in again || isBroken(again)) return false;
-  const next = sessionCookieOf(again.setCookies, now);
-  return next?.name === name && next.value !== value;
+  for (let i = 0; i < TRIES; i++) {
+    const again = await visit.get(`${name}=${value}`);
+    if ('finding' in again || isBroken(again)) return false;
+    const next = sessionCookieOf(again.setCookies, now);
+    if (next?.name === name && next.value !== value) return true;
+  }
+  return false;
 }

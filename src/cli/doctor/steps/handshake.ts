@@ -1,5 +1,5 @@
 import type { Chart } from '../chart.ts';
-import { dialTls, type Fault } from '../dial.ts';
+import { dialTls, type Fault, tlsFault } from '../dial.ts';
 import { type Answer, type Broken, isBroken } from '../exchange.ts';
 import type { FindingCode } from '../findings.ts';
 import { findingOfRefusal } from '../refusal.ts';
@@ -63,7 +63,9 @@ const OF_BROKEN: Readonly<Record<Broken['reason'], FindingCode>> = {
   garbage: 'not-http',
 };
 
-async function brokenFault(visit: Visit, { reason, text }: Broken): Promise<Fault> {
+async function brokenFault(visit: Visit, { reason, text, code }: Broken): Promise<Fault> {
+  // In TLS 1.3 the server judges the client's certificate when the handshake is over for the client.
+  if (code?.startsWith('ERR_SSL')) return tlsFault({ name: code, message: text, code });
   // A server that speaks TLS cuts what is not TLS, or answers with an alert.
   if (!visit.target.isSecure && reason !== 'timeout' && (await speaksTls(visit)))
     return { finding: 'tls-expected', text: `${text}; the port speaks TLS` };
