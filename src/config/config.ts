@@ -130,6 +130,11 @@ export interface Config {
    * `admin.port`, else false: nothing is counted, and nothing of it loaded.
    */
   metrics?: boolean;
+  /**
+   * Spans for OpenTelemetry ([tracing](../guides/tracing.md)). Default: when the program has registered an SDK before
+   * the server starts. `true` also when that comes later; `false` never.
+   */
+  tracing?: boolean;
 }
 
 /** A warning that is known and meant to stay, at one place. */

@@ -783,4 +783,5 @@ export const configSchema: z.ZodType<Config> = section<Config>('the configuratio
   log: logSchema.optional(),
   accept: z.array(accepted).optional(),
   metrics: flag.optional(),
+  tracing: flag.optional(),
 });

@@ -26,6 +26,7 @@ import { isSuperseded } from '../session/record/state.ts';
 import type { ConnectionServices } from '../websocket/endpoint-connection.ts';
 import type { AuthRenewals } from './auth-renewals.ts';
 import type { ObservedExchange } from './backend-session/observed/observer.ts';
+import type { FlowObserver, FlowTrace } from './flow-observer.ts';
 import { HeldSession } from './held-session.ts';
 import type { LiveCertificates } from './live-certificates.ts';
 import type { LiveUsers } from './live-users.ts';
@@ -69,6 +70,8 @@ export interface Gateway {
   readonly services: ConnectionServices;
   readonly clock: Clock;
   readonly logger: Logger;
+  /** Who follows requests on their way. Default: nobody does. */
+  readonly observer?: FlowObserver | undefined;
   /** Where steps report what matters for security. */
   readonly security: SecurityEvents;
 }
@@ -157,6 +160,8 @@ interface Observed extends Judged {
 export interface Admitted extends Observed {
   /** What its WebSocket takes of the limits that hold for it, until it is gone, or is not opened after all. */
   readonly seat: Seat | undefined;
+  /** Follows it further. */
+  readonly trace?: FlowTrace | undefined;
 }
 
 /**
@@ -166,51 +171,71 @@ export interface Admitted extends Observed {
  * flow.
  *
  * @param leavesUnknown What has no route belongs to others: it uses up nothing of what clients may do here.
+ * @param trace Hears what each step gave.
  */
 export async function admit(
   request: IncomingMessage,
   gateway: Gateway,
   leavesUnknown: boolean = false,
+  trace?: FlowTrace,
 ): Promise<Admitted | Answered | Refused> {
   const head = readRequestHead(request, gateway);
+  trace?.step('head', isRefusal(head) ? head : { head });
   if (isRefusal(head)) return { refusal: head };
   if (leavesUnknown && !routeFor(head, gateway.router).route) return { refusal: noRoute(), head };
   const barred = gateway.bans?.judge(head) ?? gateway.addresses?.(head) ?? gateway.limits?.takeRequest(head);
+  trace?.step('entry', barred);
   if (barred) return { refusal: barred, head, ...routeFor(head, gateway.router), isBarred: true };
   const loop = gateway.instance === undefined ? undefined : refuseLoop(head, gateway.instance);
+  trace?.step('loop', loop);
   if (loop) return { refusal: loop, head };
   const found = findRoute(head, gateway.router);
+  trace?.step('route', found);
   if (isRefusal(found)) return { refusal: found, head };
   const routed = takeTicket(found, request);
   const { route } = routed;
   const located = routePath(routed, route.paths ?? NO_TOLERANCE);
+  trace?.step('path', located);
   if (isRefusal(located)) return { refusal: located, head, route };
   const permitted = askPolicies(located);
+  trace?.step('policies', permitted);
   if (isRefusal(permitted)) return { refusal: permitted, head, route };
   const unambiguous = judgeReadings(permitted, gateway.readings);
+  trace?.step('readings', unambiguous);
   if (isRefusal(unambiguous)) return { refusal: unambiguous, head, route };
   const metered = takeRates(unambiguous);
+  trace?.step('rates', metered);
   if (isRefusal(metered)) return { refusal: metered, head, route };
   const answer = answerPreflight(metered, gateway.router);
+  if (isCorsPreflight(head)) trace?.step('preflight', isRefusal(answer) ? answer : undefined);
   if (isRefusal(answer)) return { refusal: answer, head, route };
   if (answer) return { head, route, answer };
   const constrained = constrain(metered);
+  trace?.step('constraints', constrained);
   if (isRefusal(constrained)) return { refusal: constrained, head, route };
   const authenticated = await authenticate(constrained, gateway.security);
+  trace?.step('authenticate', authenticated);
   if (isRefusal(authenticated)) return { refusal: authenticated, head, route };
   const shownSession = await holdSession(authenticated, gateway);
+  trace?.step('session', shownSession);
   if (isRefusal(shownSession)) return { refusal: shownSession, head, route };
   const held = await judgeUse(shownSession, gateway);
+  trace?.step('use', held);
   if (isRefusal(held)) return { refusal: held, head, route };
   const identified = await identify(held);
+  trace?.step('roles', identified);
   if (isRefusal(identified)) return { refusal: identified, head, route };
   renewUser(identified, gateway.renewals);
   const judged = await askOwnPolicy(identified);
+  trace?.step('own-policy', judged);
   if (isRefusal(judged)) return { refusal: judged, head, route };
   const observed = await observeSession(judged, gateway);
+  trace?.step('backend-session', observed);
   if (isRefusal(observed)) return { refusal: observed, head, route };
   const admitted = takeSeat(observed, gateway);
-  return isRefusal(admitted) ? { refusal: admitted, head, route } : admitted;
+  trace?.step('seat', admitted);
+  if (isRefusal(admitted)) return { refusal: admitted, head, route };
+  return trace ? { ...admitted, trace } : admitted;
 }
 
 const NO_TOLERANCE: PathTolerance = {};

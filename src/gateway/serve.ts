@@ -131,6 +131,7 @@ async function answer(
         session: exchangeSession(admitted, target.upstream),
         urlClient,
         policy,
+        trace: admitted.trace,
       });
       return isRefusal(forwarded) ? forwarded : { upstream: target.upstream.name, server: forwarded.server.url };
     }

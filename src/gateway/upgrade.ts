@@ -101,6 +101,7 @@ async function openTarget(
     wheel,
     frameLimit: frameLimit(admitted, gateway),
     inspect: messageInspector(admitted),
+    trace: admitted.trace,
   });
   if (isRefusal(relay)) return relay;
   if (relay instanceof Relay) {

@@ -7,6 +7,7 @@ import type { Logger } from '../base/logger.ts';
 import { checkOptions, kindOf, type OptionNames } from '../base/options.ts';
 import type { Config, ListenConfig } from '../config/config.ts';
 import { parseConfig } from '../config/parse.ts';
+import { FlowObservers } from '../gateway/flow-observer.ts';
 import type { UpstreamControl } from '../gateway/upstream/upstream.ts';
 import { HostNames } from '../http/host-names.ts';
 import type { BanControl } from '../policy/ban/bans.ts';
@@ -43,6 +44,7 @@ import type { LogControl } from './log/log-control.ts';
 import { MetricsCollector } from './metrics/collector.ts';
 import { aggregateMetrics, type MetricJson, type MetricsText } from './metrics/exposition.ts';
 import { packageVersion } from './package-version.ts';
+import { openTracing } from './tracing/open-telemetry.ts';
 
 export interface StopOptions {
   /**
@@ -193,6 +195,7 @@ export class Server {
   #starting: Promise<unknown> | undefined;
   #stopping: Promise<void> | undefined;
   readonly #metrics: MetricsCollector | undefined;
+  readonly #observers = new FlowObservers();
 
   constructor(config: Config, environment: ServerEnvironment) {
     checkOptions('createServer', environment, ENVIRONMENT);
@@ -451,11 +454,14 @@ export class Server {
     const { clock = systemClock } = this.#environment;
     try {
       await this.#metrics?.open();
+      const tracing = await openTracing(this.#config.tracing);
+      if (tracing) this.#observers.add(tracing);
       const onSessions = (mount: string, manager: SessionManager) => this.#late.get(mount)?.opened(manager);
       this.#assembly = await build(this.#config, {
         ...this.#environment,
         clock,
         onSessions,
+        observer: this.#observers,
         meters: this.#metrics?.meters,
         httpsPort: this.#httpsPort,
       });

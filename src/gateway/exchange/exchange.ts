@@ -1,3 +1,4 @@
+import type { HeaderLine } from '../../http/header-line.ts';
 import type { RequestHead } from '../../http/request-head.ts';
 import type { BackendSession } from '../backend-session/backend-session.ts';
 import type { PathRewrite } from '../routing/path-rewrite.ts';
@@ -21,6 +22,28 @@ export interface BackendExchange {
   readonly rewrite?: PathRewrite | undefined;
   /** Left out for a client that shows its session by other means than links. */
   readonly urlClient?: UrlClient | undefined;
+  /** Follows it. */
+  readonly trace?: ExchangeTrace | undefined;
+}
+
+/** Follows an exchange with a backend. Nothing of it throws. */
+export interface ExchangeTrace {
+  /** What backends are to be told of the trace, in the place of the client's headers. */
+  contextHeaders(): readonly HeaderLine[];
+  /** The request goes to a backend with these headers: name, value, name, value … */
+  sent(headers: readonly string[]): void;
+  /** Called for each server that is tried. */
+  chosen(server: TracedServer): void;
+  /** A server gave no usable answer. */
+  failed(server: TracedServer, reason: string): void;
+}
+
+/** A server of an upstream that a request is given to. */
+export interface TracedServer {
+  readonly upstream: string;
+  readonly url: string;
+  /** In a few words: affinity, balance, or that another has failed. */
+  readonly why: string;
 }
 
 /** The status in logs of what was not answered, because its client was gone. As nginx. */

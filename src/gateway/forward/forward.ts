@@ -43,7 +43,7 @@ const BODILESS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE'
  * @returns a refusal when nothing was sent to the client: the caller answers it. Otherwise how the exchange ended.
  */
 export async function forwardRequest(options: ForwardOptions): Promise<Forwarded | Refusal> {
-  const { head, request, response, session, upstream } = options;
+  const { head, request, response, session, trace, upstream } = options;
   // An error of the client's connection is followed by `close` of the response, which is what we act on.
   request.on('error', ignore);
   response.on('error', ignore);
@@ -54,6 +54,7 @@ export async function forwardRequest(options: ForwardOptions): Promise<Forwarded
   const body = BodySender.of(request, upstream.maxBodyBytes, raw => backendTrailers(raw, options));
   let added = session?.requestHeaders();
   if (added instanceof Promise) added = await added;
+  if (trace) added = [...(added ?? []), ...trace.contextHeaders()];
   const rewriting = new Rewriting(options);
   const headers = backendRequestHeaders(options, rewriting, added);
   // Streams of HTTP/2 share a connection, and no backend could tell whose they are.
@@ -68,6 +69,7 @@ export async function forwardRequest(options: ForwardOptions): Promise<Forwarded
     if (trailer !== undefined) headers.push('Trailer', trailer);
   } else if (head.headers['content-length'] === undefined && !BODILESS.has(head.method))
     headers.push('Content-Length', '0');
+  trace?.sent(headers);
   const text = requestHeadText(head.method, rewriting.target, headers);
   if (text === undefined) return refuse(400, 'ERR_HTTP_BAD_REQUEST', 'the request cannot be written to a backend');
 
@@ -85,6 +87,8 @@ export async function forwardRequest(options: ForwardOptions): Promise<Forwarded
     isSignIn,
   };
   for (let server = bound?.server ?? selection.next(); server; server = selection.next()) {
+    const traced = trace && { upstream: upstream.name, url: server.url, why: bound ? BOUND : selection.whyOf(server) };
+    if (traced) trace.chosen(traced);
     for (let repeated = false; ; repeated = true) {
       const result = await new Attempt(forwarded, server).run(repeated, bound);
       if (isRefusal(result)) return giveUpBody(request, result);
@@ -94,6 +98,7 @@ export async function forwardRequest(options: ForwardOptions): Promise<Forwarded
         return result;
       }
       refusal = reportFailure(upstream, server, result);
+      if (traced) trace.failed(traced, result.reason);
       const mayRepeat = body === undefined && IDEMPOTENT.has(head.method) && !bound;
       if (result.isStale && !repeated && mayRepeat) continue;
       // To close a kept connection is a server's right.
@@ -104,6 +109,9 @@ export async function forwardRequest(options: ForwardOptions): Promise<Forwarded
   }
   return giveUpBody(request, refusal ?? upstream.refusal(selection));
 }
+
+/** Why a server was chosen. */
+const BOUND = 'the connection is signed in there';
 
 function ignore(): void {}
 

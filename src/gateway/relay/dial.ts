@@ -86,13 +86,15 @@ export async function dialWebSocket(
   options: DialOptions,
   client: WaitingClient,
 ): Promise<Dialed | Declined | Refusal | undefined> {
-  const { head, handshake, limits, session, upstream } = options;
+  const { head, handshake, limits, session, trace, upstream } = options;
   const offer = limits.compression === 'refuse' ? '' : relayableExtensions(handshake.extensions);
   const rewriting = new Rewriting(options);
   let added = session?.requestHeaders();
   if (added instanceof Promise) added = await added;
+  if (trace) added = [...(added ?? []), ...trace.contextHeaders()];
   const headers = upgradeHeaders(options, rewriting, offer, added);
   if (isOverHttp2(head) && isConnectionSignIn(headers)) return signInNeedsHttp1();
+  trace?.sent(headers);
   const text = requestHeadText('GET', rewriting.target, headers);
   if (text === undefined) return refuse(400, 'ERR_HTTP_BAD_REQUEST', 'the request cannot be written to a backend');
   let refusal: Refusal | undefined;
@@ -101,9 +103,13 @@ export async function dialWebSocket(
   const call: Call = { options, client, selection, bound, rewriting, text, offer };
   for (let server = bound?.server ?? selection.next(); server; server = selection.next()) {
     if (client.isGone) return undefined;
+    const why = bound ? 'the connection is signed in there' : selection.whyOf(server);
+    const traced = trace && { upstream: upstream.name, url: server.url, why };
+    if (traced) trace.chosen(traced);
     const result = await new ServerHandshake(call, server).run();
     if (result === undefined || !('isConnected' in result)) return result;
     refusal = reportFailure(upstream, server, result);
+    if (traced) trace.failed(traced, result.reason);
     server.failed(result.reason, result.isConnected);
     // A handshake has no effect before it is answered.
     if (bound || (result.isConnected && result.reason !== 'reset')) break;

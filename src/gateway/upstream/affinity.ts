@@ -61,7 +61,7 @@ export class Affinity {
   readonly isStrict: boolean;
   /** The name of our own cookie; undefined when there is none. */
   readonly ownCookie: string | undefined;
-  readonly #by: AffinityKind;
+  readonly by: AffinityKind;
   readonly #cookie: string;
   readonly #urlParameter: RegExp;
   readonly #separator: RouteSeparator | undefined;
@@ -81,7 +81,7 @@ export class Affinity {
     const { by, strict = false, cookie = by === 'cookie' ? defaultCookie(upstream) : BACKEND_SESSION_COOKIE } = options;
     const { urlParameter = cookie.toLowerCase() } = options;
     this.isStrict = strict;
-    this.#by = by;
+    this.by = by;
     this.#upstream = upstream;
     this.#keys = keys;
     this.#separator = options.separator;
@@ -101,17 +101,17 @@ export class Affinity {
     sid: string | undefined,
     servers: readonly UpstreamServer[],
   ): Tie | undefined {
-    if (this.#by === 'none') return undefined;
-    if (this.#by === 'address') {
+    if (this.by === 'none') return undefined;
+    if (this.by === 'address') {
       const network = clientNetwork(clientAddress);
       if (network !== undefined) return { key: network, named: undefined, isFromCookie: false };
     }
-    if (this.#by === 'route') {
+    if (this.by === 'route') {
       const value =
         this.#urlParameter.exec(`${path}?${query}`)?.[1] ?? cookieValues(headers.cookie, this.#cookie, 1)[0];
       const named = value === undefined ? [] : serversOfRoute(value, servers, this.#separator);
       if (named.length > 0) return { key: value!, named, isFromCookie: false };
-    } else if (this.#by === 'cookie') {
+    } else if (this.by === 'cookie') {
       const token = cookieValues(headers.cookie, this.#cookie, 1)[0];
       const server = token === undefined ? undefined : servers.find(one => this.#tokensOf(one).includes(token));
       if (server) return { key: token!, named: [server], isFromCookie: true };
@@ -169,7 +169,7 @@ export class Affinity {
 
   /** Ids of a backend's sessions are not ours to keep, and may be long; addresses are nobody else's business. */
   #memoryKey({ key, named }: Tie): string {
-    return named === undefined && this.#by !== 'address' ? key : hash('sha256', key, 'base64url');
+    return named === undefined && this.by !== 'address' ? key : hash('sha256', key, 'base64url');
   }
 
   #setCookie(value: string, secure: boolean): string {

@@ -65,6 +65,15 @@ export class Selection {
     return server;
   }
 
+  /** Why `next` gave this one, in a few words. */
+  whyOf(server: UpstreamServer): string {
+    const { balance, affinity } = this.#source;
+    if (this.#tried.indexOf(server) > 0) return 'the one before gave no answer';
+    if (!this.#tie) return `no affinity; balance ${balance}`;
+    if (this.#home !== server) return `affinity by ${affinity.by}, whose server ${this.#home?.url} is not in service`;
+    return `affinity by ${affinity.by}`;
+  }
+
   /**
    * The server has answered: the client belongs to it from now on.
    *

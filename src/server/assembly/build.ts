@@ -10,6 +10,7 @@ import { broughtManager } from '../../config/brought-manager.ts';
 import type { Config, LimitsConfig, SessionConfig } from '../../config/config.ts';
 import type { Gateway } from '../../gateway/admit.ts';
 import { AuthRenewals } from '../../gateway/auth-renewals.ts';
+import type { FlowObserver } from '../../gateway/flow-observer.ts';
 import type { SessionContext } from '../../gateway/held-session.ts';
 import { LiveCertificates } from '../../gateway/live-certificates.ts';
 import type { LiveSockets } from '../../gateway/live-sockets.ts';
@@ -101,12 +102,13 @@ export async function build(
     /** Called with each manager when its store is open, before anything uses it; `mount` is `''` for the server's own. */
     /** Where clients reach TLS. */
     readonly httpsPort: () => number;
+    readonly observer?: FlowObserver | undefined;
     /** Live as long as the server. Left out: nothing is counted. */
     readonly meters?: ServerMeters | undefined;
     readonly onSessions?: (mount: string, manager: SessionManager) => void;
   },
 ): Promise<Assembly> {
-  const { clock, meters, logger: ownLogger, accessLog } = environment;
+  const { clock, meters, observer, logger: ownLogger, accessLog } = environment;
   const logs = environment.logs ?? LogControl.open(config.log, { clock, logger: ownLogger, accessLog });
   if (meters) logs.meters = meters;
   const logger = logs.logger.of('server');
@@ -236,6 +238,7 @@ export async function build(
       sockets: new Set(),
       routeLimits: [...routeLimits.values()],
       meters,
+      observer,
     };
   } catch (error) {
     await Promise.all([...(upstreams?.values() ?? [])].map(upstream => upstream.close()));

@@ -45,7 +45,9 @@ export class PublicIntake implements Intake {
   readonly onRequest = (request: IncomingMessage, response: ServerResponse): void => {
     response.on('error', ignore);
     // Where not even a refusal can be written.
-    this.#serve(request, response).catch(() => response.destroy());
+    const record = new RequestRecord(request, this.#assembly);
+    const serve = () => this.#serve(record, request, response);
+    (record.trace ? record.trace.run(serve) : serve()).catch(() => response.destroy());
   };
 
   readonly onUpgrade = (request: IncomingMessage, socket: Duplex, early: Buffer): void => {
@@ -54,12 +56,11 @@ export class PublicIntake implements Intake {
     this.takeUpgrade(request, socket, early).catch(() => socket.destroy());
   };
 
-  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const record = new RequestRecord(request, this.#assembly);
+  async #serve(record: RequestRecord, request: IncomingMessage, response: ServerResponse): Promise<void> {
     // Before anything is waited for: a client that leaves meanwhile has its line, too.
     record.endWith(response);
     try {
-      const flow = await this.#admit(request);
+      const flow = await this.#admit(request, record);
       record.flow = flow;
       if ('answer' in flow) return void answerPreflight(response, flow.answer);
       if (flow.head?.isPeerTrusted) this.#keepBrought(response, flow.head.clientAddress);
@@ -78,8 +79,12 @@ export class PublicIntake implements Intake {
     response.once('close', () => brought.delete(response));
   }
 
-  #admit(request: IncomingMessage, leavesUnknown: boolean = false): Promise<Admitted | Answered | Refused> | Refused {
-    return this.#isDraining ? { refusal: draining() } : admit(request, this.#assembly, leavesUnknown);
+  #admit(
+    request: IncomingMessage,
+    { trace }: RequestRecord,
+    leavesUnknown: boolean = false,
+  ): Promise<Admitted | Answered | Refused> | Refused {
+    return this.#isDraining ? { refusal: draining() } : admit(request, this.#assembly, leavesUnknown, trace);
   }
 
   /**
@@ -87,17 +92,28 @@ export class PublicIntake implements Intake {
    *
    * @param leavesUnknown What has no route, or is refused before one is looked for, belongs to others. @returns false when it was left to them.
    */
-  async takeUpgrade(
+  takeUpgrade(
     request: IncomingMessage,
     socket: Duplex,
     early: Buffer,
     leavesUnknown: boolean = false,
   ): Promise<boolean> {
-    const { handshakes } = this.#assembly;
     const record = new RequestRecord(request, this.#assembly, 'handshake');
+    const take = () => this.#takeUpgrade(record, request, socket, early, leavesUnknown);
+    return record.trace ? record.trace.run(take) : take();
+  }
+
+  async #takeUpgrade(
+    record: RequestRecord,
+    request: IncomingMessage,
+    socket: Duplex,
+    early: Buffer,
+    leavesUnknown: boolean,
+  ): Promise<boolean> {
+    const { handshakes } = this.#assembly;
     handshakes.set(socket, record);
     try {
-      const flow = await this.#admit(request, leavesUnknown);
+      const flow = await this.#admit(request, record, leavesUnknown);
       record.flow = flow;
       const isRefused = 'refusal' in flow;
       if (leavesUnknown && isRefused && flow.route === undefined) return false;
@@ -131,11 +147,13 @@ export class PublicIntake implements Intake {
     }
     const opening: { live?: LiveSocket; isGone?: true } = {};
     const { name: route } = admitted.route;
+    const { trace } = record;
     // An idle connection keeps what its last line will say only if there will be one.
     const logGone = accessLog.isOn ? this.#logWhenGone(record.facts()) : undefined;
     const opened = await openUpgrade(admitted, socket, early, this.#assembly, (connection, end) => {
       opening.isGone = true;
       meters?.closed(opening.live?.route.name ?? route, 'endpoint', end.code, connection);
+      trace?.closed(end);
       if (opening.live) sockets.delete(opening.live);
       logGone?.(connection, end);
     });
@@ -145,8 +163,10 @@ export class PublicIntake implements Intake {
       return opened;
     }
     meters?.shookHands(route, 'accepted');
+    trace?.ended({ status: 101, complete: true });
     if ('connection' in opened) {
       const { connection } = opened;
+      if (!opening.isGone) trace?.opened(connection.id);
       // The connection listens itself: a second listener would cost each of them memory.
       socket.off('error', ignore);
       // Its client may have gone at once.
@@ -164,6 +184,8 @@ export class PublicIntake implements Intake {
     handshakes.delete(socket);
     if (this.#isBanned(admitted)) opened.relay.close(CloseCode.policyViolation, BANNED);
     const live = new LiveSocket(opened.relay, `r${randomId(6)}`, admitted, clock.now());
+    trace?.opened(live.id);
+    if (trace) opened.relay.closed.then(end => trace.closed(end)).catch(ignore);
     this.#follow(live, opened.relay, accessLog.isOn ? record.facts() : undefined);
     return undefined;
   }

@@ -4,10 +4,12 @@ import type { ErrorCode } from '../../base/errors.ts';
 import type { SecurityEventName } from '../../base/security-events.ts';
 import type { Admitted, Answered, Refused } from '../../gateway/admit.ts';
 import { CLIENT_GONE_STATUS } from '../../gateway/exchange/exchange.ts';
+import type { FlowTrace } from '../../gateway/flow-observer.ts';
 import type { Served } from '../../gateway/serve.ts';
 import type { Ended } from '../../gateway/upgrade.ts';
 import { isRefusal, type Refusal } from '../../http/refusal.ts';
 import { clientAddressOf } from '../../http/request-head.ts';
+import { traceIdIn } from '../../http/trace-context.ts';
 import type { Assembly } from '../assembly/build.ts';
 import type { AccessFacts } from '../log/access-entry.ts';
 
@@ -43,6 +45,7 @@ export class RequestRecord {
   readonly #assembly: Assembly;
   readonly #startedAt: number;
   readonly #kind: 'request' | 'handshake';
+  readonly trace: FlowTrace | undefined;
   #hasEnded = false;
 
   constructor(request: IncomingMessage, assembly: Assembly, kind: 'request' | 'handshake' = 'request') {
@@ -51,6 +54,7 @@ export class RequestRecord {
     this.#request = request;
     this.#assembly = assembly;
     this.#kind = kind;
+    this.trace = assembly.observer?.begin(request, kind);
     this.#startedAt = assembly.accessLog.isOn || assembly.meters ? assembly.clock.monotonic() : 0;
   }
 
@@ -59,7 +63,8 @@ export class RequestRecord {
     const { accessLog, meters } = this.#assembly;
     if (meters) meters.requestsNow++;
     if (!accessLog.isOn) {
-      if (meters) response.once('close', () => this.#measure(statusOf(response)));
+      if (meters || this.trace)
+        response.once('close', () => this.#measure(statusOf(response), response.writableFinished));
       return;
     }
     this.#assembly.unlogged.add(this);
@@ -79,7 +84,7 @@ export class RequestRecord {
   end({ status, bytes, complete }: Ended): void {
     const { accessLog, clock, unlogged } = this.#assembly;
     if (this.#hasEnded) return;
-    this.#measure(status);
+    this.#measure(status, complete);
     unlogged.delete(this);
     if (!accessLog.isOn) return;
     const durationMs = Math.round(clock.monotonic() - this.#startedAt);
@@ -87,8 +92,9 @@ export class RequestRecord {
   }
 
   /** Counts it, once. */
-  #measure(status: number): void {
+  #measure(status: number, complete: boolean): void {
     this.#hasEnded = true;
+    this.trace?.ended({ status, complete, refusal: isRefusal(this.outcome) ? this.outcome : undefined });
     const { clock, meters } = this.#assembly;
     if (!meters) return;
     const route = this.flow?.route?.name;
@@ -118,8 +124,10 @@ export class RequestRecord {
       this.#attempt(event, address, { status, code, reason });
     }
     const crossSite = this.#crossSite;
+    const { traceId } = this;
+    const about = { event: 'refused', address, status, code, failure, method };
     this.#assembly.logger.info(
-      { event: 'refused', address, status, code, failure, method, ...(crossSite && { crossSite }) },
+      { ...about, ...(crossSite && { crossSite }), ...(traceId !== undefined && { traceId }) },
       reason,
     );
   }
@@ -152,10 +160,16 @@ export class RequestRecord {
     return this.flow?.head?.clientAddress ?? clientAddressOf(this.#request, this.#assembly);
   }
 
+  /** Of the W3C trace that it belongs to, whoever has begun that. */
+  get traceId(): string | undefined {
+    return this.trace?.traceId ?? traceIdIn(this.#request.headers.traceparent);
+  }
+
   facts(): AccessFacts {
     const { method = '', url = '', httpVersion, headers } = this.#request;
     const { route, held, observed } = (this.flow ?? {}) as Partial<Admitted>;
     const { upstream, server } = this.outcome ?? {};
+    const { traceId } = this;
     const { referer, 'user-agent': userAgent } = headers;
     const sid = held?.session?.id ?? observed?.liveKey;
     return {
@@ -169,6 +183,7 @@ export class RequestRecord {
       ...(sid !== undefined && { sid }),
       ...(referer !== undefined && { referer }),
       ...(userAgent !== undefined && { userAgent }),
+      ...(traceId !== undefined && { traceId }),
     };
   }
 }

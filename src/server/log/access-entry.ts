@@ -23,6 +23,8 @@ export interface AccessFacts {
   readonly sid?: string;
   readonly referer?: string;
   readonly userAgent?: string;
+  /** Of the W3C trace that the request belongs to. */
+  readonly traceId?: string;
   /** For a `LogFormat` only, and there only when one is written. */
   readonly detail?: RequestDetail;
 }

@@ -1,0 +1,155 @@
+import type { IncomingMessage } from 'node:http';
+import type { HeaderLine } from '../http/header-line.ts';
+import { isRefusal, type Refusal } from '../http/refusal.ts';
+import type { RequestHead } from '../http/request-head.ts';
+import type { Authentication } from '../policy/auth/authentication.ts';
+import type { Principal } from '../policy/auth/scheme.ts';
+import type { ObservedExchange } from './backend-session/observed/observer.ts';
+import type { ExchangeTrace, TracedServer } from './exchange/exchange.ts';
+import type { HeldSession } from './held-session.ts';
+import type { Route } from './route.ts';
+
+/** The arrows of the flow, in their order (`admit.ts`, then `serve.ts` or `upgrade.ts`). */
+export const FLOW_STEPS = [
+  'head',
+  'entry',
+  'loop',
+  'route',
+  'path',
+  'policies',
+  'readings',
+  'rates',
+  'preflight',
+  'constraints',
+  'authenticate',
+  'session',
+  'use',
+  'roles',
+  'own-policy',
+  'backend-session',
+  'seat',
+] as const;
+
+export type FlowStep = (typeof FLOW_STEPS)[number];
+
+/** What is known of a request behind a step. */
+export interface StepFacts {
+  readonly head?: RequestHead;
+  readonly route?: Route;
+  readonly authentication?: Authentication | undefined;
+  readonly shown?: Principal | undefined;
+  readonly held?: HeldSession | undefined;
+  readonly principal?: Principal | undefined;
+  readonly observed?: ObservedExchange | undefined;
+}
+
+/** How an answer ended. */
+export interface FlowEnd {
+  readonly status: number;
+  /** False for what broke off. */
+  readonly complete: boolean;
+  readonly refusal?: Refusal | undefined;
+}
+
+/** How a WebSocket ended. */
+export interface SocketEnd {
+  readonly code: number;
+  readonly reason: string;
+  /** Who began it, where that is known. */
+  readonly by?: string | undefined;
+}
+
+/**
+ * Follows one request or handshake on its way, and the WebSocket that comes of it. None of its methods throws, and none
+ * changes what becomes of the request.
+ */
+export interface FlowTrace extends ExchangeTrace {
+  /** Of the W3C trace that the request belongs to; undefined: none. */
+  readonly traceId: string | undefined;
+  /** Runs what handles the request, so that whoever asks for the active trace in it gets this one. */
+  run<T>(work: () => T): T;
+  /** A step is over. What comes back is what it gave, or a refusal; undefined: it had nothing to say. */
+  step(name: FlowStep, outcome: StepFacts | Refusal | undefined): void;
+  /** The answer is over; with 101 a WebSocket is open. */
+  ended(end: FlowEnd): void;
+  /** The WebSocket is open. */
+  opened(connectionId: string): void;
+  closed(end: SocketEnd): void;
+}
+
+/** Whoever wants to follow requests. */
+export interface FlowObserver {
+  /** @returns what follows this one; undefined: it is of no interest. */
+  begin(request: IncomingMessage, kind: 'request' | 'handshake'): FlowTrace | undefined;
+}
+
+/** Those who follow requests now. It lives as long as the server; with nobody in it a request costs one call. */
+export class FlowObservers implements FlowObserver {
+  readonly #observers = new Set<FlowObserver>();
+
+  /** @returns ends that. */
+  add(observer: FlowObserver): () => void {
+    this.#observers.add(observer);
+    return () => void this.#observers.delete(observer);
+  }
+
+  begin(request: IncomingMessage, kind: 'request' | 'handshake'): FlowTrace | undefined {
+    if (this.#observers.size === 0) return undefined;
+    const traces = [...this.#observers].flatMap(observer => observer.begin(request, kind) ?? []);
+    return traces.length > 1 ? new JoinedTrace(traces) : traces[0];
+  }
+}
+
+/** Several that follow one request. */
+class JoinedTrace implements FlowTrace {
+  readonly #traces: readonly FlowTrace[];
+
+  constructor(traces: readonly FlowTrace[]) {
+    this.#traces = traces;
+  }
+
+  get traceId(): string | undefined {
+    return this.#traces.find(({ traceId }) => traceId !== undefined)?.traceId;
+  }
+
+  run<T>(work: () => T): T {
+    return this.#traces.reduce((inner, trace) => () => trace.run(inner), work)();
+  }
+
+  step(name: FlowStep, outcome: StepFacts | Refusal | undefined): void {
+    for (const trace of this.#traces) trace.step(name, outcome);
+  }
+
+  contextHeaders(): readonly HeaderLine[] {
+    return this.#traces.flatMap(trace => trace.contextHeaders());
+  }
+
+  sent(headers: readonly string[]): void {
+    for (const trace of this.#traces) trace.sent(headers);
+  }
+
+  chosen(server: TracedServer): void {
+    for (const trace of this.#traces) trace.chosen(server);
+  }
+
+  failed(server: TracedServer, reason: string): void {
+    for (const trace of this.#traces) trace.failed(server, reason);
+  }
+
+  ended(end: FlowEnd): void {
+    for (const trace of this.#traces) trace.ended(end);
+  }
+
+  opened(connectionId: string): void {
+    for (const trace of this.#traces) trace.opened(connectionId);
+  }
+
+  closed(end: SocketEnd): void {
+    for (const trace of this.#traces) trace.closed(end);
+  }
+}
+
+/** The refusal that a step gave, if it did. */
+export function refusalOf(outcome: StepFacts | Refusal | undefined): Refusal | undefined {
+  return isRefusal(outcome) ? outcome : undefined;
+}
