@@ -59,6 +59,10 @@ function variableIn(content: string, environment: NodeJS.ProcessEnv): string | {
   if (!match) return badVariable(`\${${content}}`);
   const [, name, fallback] = match;
   const value = environment[name!];
+  if (fallback?.includes('${'))
+    return {
+      fault: `the default of \${${name}} holds another variable, which is not replaced; write one variable, or a text`,
+    };
   if (fallback !== undefined) return value || fallback;
   if (value !== undefined) return value;
   return { fault: `the environment variable ${name} is not set; set it, or give a default: \${${name}:-...}` };
@@ -80,13 +84,27 @@ export function unquoted(text: string): number | boolean | undefined {
 /** The same problem without values of variables: one may be a secret. They are shown as they stand in the file. */
 export function withoutValues(problem: ConfigProblem, replaced: readonly Replaced[]): ConfigProblem {
   let { message } = problem;
-  for (const { written, text } of replaced) {
+  for (const { path, written, text } of replaced) {
     const quoted = JSON.stringify(text);
     // Of a long text its beginning is shown.
     for (const shown of [quoted, `${quoted.slice(0, 60)}...`])
       message = message.replaceAll(shown, JSON.stringify(written));
+    if (text.length >= SHORTEST_SECRET && areOfOnePlace(problem.path, formatPath(path)))
+      message = message.replaceAll(text, written);
   }
   return { ...problem, message };
+}
+
+/** What is shorter stands in words of a message by chance. */
+const SHORTEST_SECRET = 4;
+
+/** A problem of a text, of what it stands in, or of what is in it. */
+function areOfOnePlace(one: string, other: string): boolean {
+  return one !== '' && (one === other || [one, other].some((at, index) => isBelow(at, [other, one][index]!)));
+}
+
+function isBelow(path: string, above: string): boolean {
+  return path.startsWith(`${above}.`) || path.startsWith(`${above}[`);
 }
 
 /** The document with some of its texts as the numbers that they look like. */

@@ -1,9 +1,10 @@
+import { isUtf8 } from 'node:buffer';
 import { existsSync } from 'node:fs';
-import { glob, readFile } from 'node:fs/promises';
+import { glob, readFile, realpath, stat } from 'node:fs/promises';
 import { dirname, extname, relative, resolve } from 'node:path';
 import { messageOf } from '../base/message-of.ts';
 import { ConfigError, type ConfigProblem, formatPath } from './config-error.ts';
-import { type Replaced, withEnvironment } from './environment.ts';
+import { type Replaced, withEnvironment, withoutValues } from './environment.ts';
 import { isExtension, isPlain } from './fields.ts';
 import type { Locate } from './parse.ts';
 import { readSource } from './source.ts';
@@ -35,18 +36,16 @@ export async function readDocument(file: string, environment: NodeJS.ProcessEnv 
 
 interface Reading {
   readonly environment: NodeJS.ProcessEnv;
-  /** The files that include this one. */
+  /** The files that include this one, as the paths that links lead to. */
   readonly chain: readonly string[];
   readonly seen: Set<string>;
 }
 
 async function readParts(file: string, reading: Reading): Promise<Document[]> {
   const { environment, chain, seen } = reading;
-  seen.add(file);
   const shown = relative(process.cwd(), file) || file;
-  const text = await readFile(file, 'utf8').catch((error: unknown) => {
-    throw new ConfigError([{ path: '', message: `cannot be read: ${messageOf(error)}`, file: shown }]);
-  });
+  const text = await textOf(file, shown);
+  seen.add(await realpath(file));
   const source = readSource(text, file.endsWith('.json') ? 'json' : 'yaml', shown);
   const { document, replaced, faults } = withEnvironment(source.document, environment);
   const { locate } = source;
@@ -59,16 +58,36 @@ async function readParts(file: string, reading: Reading): Promise<Document[]> {
   for (const [index, pattern] of patterns.entries()) {
     const at = Array.isArray(include) ? ['include', index] : ['include'];
     const fail = (message: string): never => {
-      throw new ConfigError([{ path: formatPath(at), message, ...locate(at) }]);
+      throw new ConfigError([withoutValues({ path: formatPath(at), message, ...locate(at) }, replaced)]);
     };
     if (typeof pattern !== 'string' || pattern === '')
       fail('expected the name of a file, or a glob such as "conf.d/*.yaml"');
     for (const included of await filesOf(pattern as string, dirname(file), fail)) {
-      if (included === file || chain.includes(included)) fail(`${relative(process.cwd(), included)} includes itself`);
-      if (!seen.has(included)) parts.push(...(await readParts(included, { ...reading, chain: [...chain, file] })));
+      const real = await realpath(included);
+      const around = [...chain, await realpath(file)];
+      if (around.includes(real)) fail(`${relative(process.cwd(), included)} includes itself`);
+      if (!seen.has(real)) parts.push(...(await readParts(included, { ...reading, chain: around })));
     }
   }
   return parts;
+}
+
+/** @throws {ConfigError} when it is not a file, or holds no text. */
+async function textOf(file: string, shown: string): Promise<string> {
+  const fail = (message: string): never => {
+    throw new ConfigError([{ path: '', message, file: shown }]);
+  };
+  try {
+    // To read a pipe would wait for its other end.
+    if (!(await stat(file)).isFile()) fail('is not a file; name one');
+    const content = await readFile(file);
+    if (isUtf8(content)) return content.toString();
+    const isUtf16 = /^(?:fffe|feff)/.test(content.subarray(0, 2).toString('hex'));
+    return fail(`is not text in UTF-8${isUtf16 ? ' but in UTF-16' : ''}; save it as UTF-8`);
+  } catch (error) {
+    if (error instanceof ConfigError) throw error;
+    return fail(`cannot be read: ${messageOf(error)}`);
+  }
 }
 
 async function filesOf(pattern: string, folder: string, fail: (message: string) => never): Promise<string[]> {

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { dirname, extname, relative, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { messageOf } from '../base/message-of.ts';
 import type { Config } from './config.ts';
 import { ConfigError, type ConfigProblem } from './config-error.ts';
 import { isAbout, unquoted, withNumbers, withoutValues } from './environment.ts';
@@ -62,7 +63,7 @@ async function readAny(path: string, shown: string): Promise<ReadConfig> {
     case '.js':
     case '.mjs': {
       const locate = () => ({ file: shown });
-      return { config: parseConfig(await importDefault(path, shown), locate), locate, hide: problem => problem };
+      return { config: parseModule(await importDefault(path, shown), shown, locate), locate, hide: problem => problem };
     }
     default: {
       const message = 'not a configuration file; its name ends in .yaml, .yml, .json, .ts, .mts, .js or .mjs';
@@ -89,10 +90,21 @@ function fromDocument({ document, locate, replaced }: Document): ReadConfig {
   return { config, locate, hide };
 }
 
+/** It may have getters, and be what looks like an object. */
+function parseModule(document: unknown, shown: string, locate: Locate): Config {
+  try {
+    return parseConfig(document, locate);
+  } catch (error) {
+    if (error instanceof ConfigError) throw error;
+    const message = `cannot be read: ${messageOf(error)}`;
+    throw new ConfigError([{ path: '', message, file: shown }], 'ERR_CONFIG_INVALID', error);
+  }
+}
+
 async function importDefault(path: string, shown: string): Promise<unknown> {
   let module: { default?: unknown };
   try {
-    module = await import(pathToFileURL(path).href);
+    module = await imported(pathToFileURL(path).href);
   } catch (error) {
     const message = `cannot be loaded: ${error instanceof Error ? error.message : String(error)}`;
     throw new ConfigError([{ path: '', message, file: shown }], 'ERR_CONFIG_INVALID', error);
@@ -100,6 +112,15 @@ async function importDefault(path: string, shown: string): Promise<unknown> {
   if (module.default !== undefined) return module.default;
   const message = 'has no default export; write "export default defineConfig({ ... })"';
   throw new ConfigError([{ path: '', message, file: shown }]);
+}
+
+/** @throws {Error} when the module waits for what never comes: Node would end the process without a word. */
+function imported(url: string): Promise<{ default?: unknown }> {
+  return new Promise((resolve: (module: { default?: unknown }) => void, reject) => {
+    const onIdle = () => reject(new Error('it waits at its top level for something that never comes'));
+    process.once('beforeExit', onIdle);
+    import(url).then(resolve, reject).finally(() => process.off('beforeExit', onIdle));
+  });
 }
 
 /** The same configuration with every path in it resolved against the folder of the file in which it stands. */

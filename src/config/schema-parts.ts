@@ -33,6 +33,10 @@ function refuseInstances(value: unknown, context: z.core.$RefinementCtx): unknow
 }
 
 function unknownKey(key: string, what: string, known: readonly string[]): string {
+  // `port:80` is a name to YAML.
+  const [, start] = /^(\w+):/.exec(key) ?? [];
+  if (start !== undefined && known.includes(start))
+    return `unknown key ${JSON.stringify(key)} in ${what}; write a blank after "${start}:"`;
   const near = nearestName(key, known);
   return `unknown key ${JSON.stringify(key)} in ${what}; ${near ? `did you mean "${near}"?` : `known keys: ${known.join(', ')}`}`;
 }

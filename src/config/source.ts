@@ -11,7 +11,7 @@ import {
 } from 'yaml';
 import { ConfigError, type ConfigProblem } from './config-error.ts';
 import type { Locate, Location } from './parse.ts';
-import { grammarFault, type YamlFault, yamlFaults } from './yaml-faults.ts';
+import { grammarFault, inexactFault, TOO_DEEP, type YamlFault, yamlFaults } from './yaml-faults.ts';
 
 /** A document read from text, and where each part of it stands. */
 export interface Source {
@@ -44,9 +44,19 @@ export function readSource(source: string, format: 'yaml' | 'json', file: string
   const locate: Locate = (path, key) => position(nodeAt(parsed, path, key)?.range?.[0] ?? 0);
   if (format === 'json') {
     const document = readJson(text, file, position);
+    if (isTooDeep(document)) return fail([{ offset: 0, message: TOO_DEEP }]);
     const faults = jsonFaults(parsed, text);
     return faults.length > 0 ? fail(faults) : { document, locate };
   }
+  const lone = /\r(?!\n)/.exec(text);
+  if (lone && parsed.errors.length > 0)
+    return fail([
+      {
+        offset: lone.index,
+        message:
+          'a line ends with a carriage return alone, which is no line end to YAML; save the file with line feeds',
+      },
+    ]);
   // What is wrong behind it follows from it.
   const variable = parsed.errors.find(({ pos }) => text.startsWith('${', pos[0] - 1));
   if (variable)
@@ -55,8 +65,10 @@ export function readSource(source: string, format: 'yaml' | 'json', file: string
   const faults = [...grammar, ...yamlFaults(parsed, text)];
   if (faults.length > 0) fail(faults);
   try {
-    return { document: parsed.toJS({ maxAliasCount: MAX_ALIASES }) ?? {}, locate };
-  } catch {
+    const document: unknown = parsed.toJS({ maxAliasCount: MAX_ALIASES }) ?? {};
+    return isTooDeep(document) ? fail([{ offset: 0, message: TOO_DEEP }]) : { document, locate };
+  } catch (error) {
+    if (error instanceof ConfigError) throw error;
     return fail([{ offset: firstAlias(parsed), message: 'aliases make the document too large; write some of it out' }]);
   }
 }
@@ -68,26 +80,51 @@ function readJson(text: string, file: string, position: (offset: number) => Loca
     const { message } = error as Error;
     const place = /line (\d+) column (\d+)/.exec(message);
     const where = place ? { file, line: Number(place[1]), column: Number(place[2]) } : position(jsonFaultOffset(text));
-    const problem: ConfigProblem = { path: '', message: `not JSON: ${message}`, ...where };
+    // Short texts are shown whole by Node, and may hold what is secret.
+    const why = message.replace(/, (?:\.\.\.)?".*$/s, '');
+    const problem: ConfigProblem = { path: '', message: `not JSON: ${why}`, ...where };
     throw new ConfigError([problem]);
   }
 }
 
-/** Node says no place for a word that JSON does not have. */
+/** Node says no place for a word that JSON does not have, nor for a comma too many in a short text. */
 function jsonFaultOffset(text: string): number {
-  return parseDocument(text, { schema: 'json', prettyErrors: false }).errors[0]?.pos[0] ?? 0;
+  const [fault] = parseDocument(text, { schema: 'json', prettyErrors: false }).errors;
+  if (fault) return fault.pos[0];
+  const withoutTexts = text.replaceAll(/"(?:[^"\\]|\\.)*"/gs, quoted => ' '.repeat(quoted.length));
+  return Math.max(0, withoutTexts.search(/,\s*[\]}]/));
+}
+
+/** Far more than any setting has, and far less than what fills the stack of functions that call themselves. */
+const MAX_DEPTH = 100;
+
+function isTooDeep(document: unknown): boolean {
+  let level: unknown[] = [document];
+  for (let depth = 0; depth <= MAX_DEPTH; depth++) {
+    // An object that several name is looked at once in each level.
+    const inner = new Set(
+      level.flatMap(value => (typeof value === 'object' && value !== null ? Object.values(value) : [])),
+    );
+    level = [...inner].filter(value => typeof value === 'object' && value !== null);
+    if (level.length === 0) return false;
+  }
+  return true;
 }
 
 /** What JSON allows and an object cannot hold. */
 function jsonFaults(parsed: Document.Parsed, text: string): YamlFault[] {
-  const twice = parsed.errors.filter(({ code }) => code === 'DUPLICATE_KEY').map(error => grammarFault(error, text));
+  const faults = parsed.errors.filter(({ code }) => code === 'DUPLICATE_KEY').map(error => grammarFault(error, text));
   visit(parsed, {
+    Scalar(_, scalar) {
+      const message = inexactFault(scalar);
+      if (message !== undefined) faults.push({ offset: scalar.range?.[0] ?? 0, message });
+    },
     Pair(_, { key }) {
       if (isScalar(key) && key.value === '__proto__')
-        twice.push({ offset: key.range?.[0] ?? 0, message: '"__proto__" cannot be a key' });
+        faults.push({ offset: key.range?.[0] ?? 0, message: '"__proto__" cannot be a key' });
     },
   });
-  return twice;
+  return faults;
 }
 
 function firstAlias(parsed: Document.Parsed): number {

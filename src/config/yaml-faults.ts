@@ -42,10 +42,22 @@ const REMEDIES: Readonly<Record<string, string>> = {
   TAB_AS_INDENT: 'use spaces',
 };
 
+export const TOO_DEEP = 'lists, or keys and values, stand in each other too deeply; no setting needs that';
+
+/** The key as it is written. */
+function keyAt(text: string, offset: number): string {
+  const [key] = /^(?:"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|[^:\n]{1,60})/.exec(text.slice(offset, offset + 200)) ?? ['a key'];
+  return key.trim();
+}
+
 /** An error of the grammar in words of ours, with what to do. */
 export function grammarFault({ code, message, pos }: YAMLError, text: string): YamlFault {
   const offset = pos[0];
   if (code === 'MULTIPLE_DOCS') return { offset, message: 'the file holds several documents; keep one' };
+  if (code === 'DUPLICATE_KEY')
+    return { offset, message: `map keys must be unique: ${keyAt(text, offset)} stands twice` };
+  // The reader walks a tree by calling itself.
+  if (/call stack/i.test(message)) return { offset, message: TOO_DEEP };
   const plain = message.charAt(0).toLowerCase() + message.slice(1);
   const isPercent = code === 'MISSING_CHAR' && /^%/m.test(text);
   const remedy = isPercent ? 'put quotes around text that begins with "%"' : REMEDIES[code];
@@ -59,7 +71,9 @@ export function grammarFault({ code, message, pos }: YAMLError, text: string): Y
  */
 export function yamlFaults(document: Document.Parsed, text: string): YamlFault[] {
   const faults: YamlFault[] = [];
-  const add = (node: Node | undefined, message: string) => faults.push({ offset: node?.range?.[0] ?? 0, message });
+  const add: Add = (node, message) => {
+    if (message !== undefined) faults.push({ offset: node?.range?.[0] ?? 0, message });
+  };
   for (const { code, message, pos } of document.warnings)
     if (code === 'BAD_DIRECTIVE' && document.errors.length === 0)
       faults.push({ offset: pos[0], message: `${message}; remove the line` });
@@ -67,9 +81,11 @@ export function yamlFaults(document: Document.Parsed, text: string): YamlFault[]
     add(undefined, 'only YAML 1.2 is understood; remove the line "%YAML"');
   visit(document, {
     Alias: (_, alias, path) => checkAlias(alias, path, document, add),
-    Value(_, node) {
+    Value(place, node) {
       const message = tagFault(node);
       if (message !== undefined) faults.push({ offset: tagOffset(text, node.range?.[0] ?? 0), message });
+      // What a key is read as is said where its map is looked at.
+      if (isScalar(node)) checkScalar(node, place === 'key', add);
       if (isMap(node)) checkMap(node, document, add);
       else if (isScalar(node) && node.anchor !== undefined && node.value === null && node.source === '')
         add(
@@ -81,7 +97,43 @@ export function yamlFaults(document: Document.Parsed, text: string): YamlFault[]
   return faults;
 }
 
-type Add = (node: Node | undefined, message: string) => void;
+/** Blanks of Unicode that look like a blank and are none to YAML (1.2 §5.5). */
+const ODD_BLANK = /[\u00a0\u1680\u2000-\u200b\u202f\u205f\u3000\ufeff]/;
+
+/** Text without quotes that is read as another value than it looks like. */
+function checkScalar(scalar: Scalar, isKey: boolean, add: Add): void {
+  const { type, source = '', value } = scalar;
+  if (type !== Scalar.PLAIN) return;
+  const odd = ODD_BLANK.exec(source)?.[0];
+  if (odd !== undefined) {
+    const code = `U+${odd.charCodeAt(0).toString(16).toUpperCase().padStart(4, '0')}`;
+    add(
+      scalar,
+      `a blank here is none to YAML (${code}, often from a web page); write an ordinary one, or put quotes around the text`,
+    );
+  }
+  if (typeof value !== 'number' || isKey) return;
+  if (/^[-+]?0\d/.test(source))
+    add(
+      scalar,
+      `${source} is read as ${value}, and by other readers as an octal number; write ${value}, or 0o${source.replace(/^[-+]?0+/, '') || '0'} for an octal one`,
+    );
+  else add(scalar, inexactFault(scalar));
+}
+
+/** Why a number is not the one that stands there, in JSON as well. */
+export function inexactFault({ source = '', value }: Scalar): string | undefined {
+  if (typeof value !== 'number' || !isInexact(source, value)) return undefined;
+  return `${source} is read as ${value}: above ${Number.MAX_SAFE_INTEGER} not every number can be held; write a smaller one, or put quotes around text`;
+}
+
+/** A whole number that would be rounded, or any that is taken for infinite. */
+function isInexact(source: string, value: number): boolean {
+  if (!/\d/.test(source)) return false;
+  return !Number.isFinite(value) || (/^[-+]?\d+$/.test(source) && !Number.isSafeInteger(value));
+}
+
+type Add = (node: Node | undefined, message: string | undefined) => void;
 
 /** Where the tag of a node stands, which begins at the offset: before it, perhaps with an anchor between. */
 function tagOffset(text: string, start: number): number {
@@ -118,10 +170,14 @@ function checkAlias(alias: Alias, path: readonly unknown[], document: Document.P
 function checkMap(map: YAMLMap, document: Document.Parsed, add: Add): void {
   const seen = new Map<string, { name: unknown; isAlias: boolean }>();
   let isTextLike = false;
+  let isMerged = false;
   for (const pair of map.items) {
     const key = pair.key as Node | null;
     const value = pair.value as Node | null;
     if (isMergeKey(key)) {
+      if (isMerged)
+        add(key ?? undefined, '"<<" stands twice, and other readers refuse that; write one: "<<: [*a, *b]"');
+      isMerged = true;
       if (!isMergeable(value, document))
         add(value ?? key ?? undefined, '"<<" takes keys and values, or a list of them');
       continue;

@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { checkFiles } from '../../src/config/check-files.ts';
 import { ConfigError } from '../../src/config/config-error.ts';
 import { readConfig } from '../../src/config/load.ts';
 import { loadConfig } from './load-config.ts';
@@ -115,4 +116,25 @@ describe('what is wrong with a variable is an error with its place', () => {
     const { hide } = await readConfig(write('trustedProxies: ["${RANGE}"]\n'));
     expect(hide({ path: '', message: 'got "10.1.2.3/8"' }).message).toBe('got "${RANGE}"');
   });
+});
+
+test('a default that holds another variable is an error, since it would stay as it is', async () => {
+  vi.stubEnv('NUM', '1');
+  expect(await problemsOf(write('trustedProxies: ["${A:-${NUM}}"]\n'))).toEqual([
+    expect.stringMatching(/^1: trustedProxies\[0\]: the default of \$\{A\} holds another variable/),
+  ]);
+});
+
+test('the value of a variable is not in what is said of a file that it names', async () => {
+  vi.stubEnv('SECRET', 's3cr3t-value');
+  const { config, locate, hide } = await readConfig(
+    write('listen: [{ port: 1, tls: { certificate: "a${SECRET}", key: "${SECRET}b" } }]\n'),
+  );
+  expect((await checkFiles(config, locate)).map(hide).map(({ message }) => message.replaceAll(folder, ''))).toEqual([
+    'there is no file /a${SECRET}; create it or fix the path',
+    'there is no file /${SECRET}b; create it or fix the path',
+  ]);
+  expect(await problemsOf(write('include: "${SECRET}.yaml"\n'))).toEqual([
+    expect.stringMatching(/there is no file .*\$\{SECRET\}\.yaml/),
+  ]);
 });

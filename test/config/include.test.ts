@@ -1,4 +1,5 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -126,10 +127,7 @@ describe('what is wrong between files is an error with its place', () => {
       'a.yaml:1: include: FOLDER/users.txt is none of .yaml, .yml, .json; name what is to be included',
     ],
     ['include: { a: 1 }\n', 'a.yaml:1: include: expected the name of a file, or a glob such as "conf.d/*.yaml"'],
-    [
-      'include: folder.yaml\n',
-      "folder.yaml:undefined: : cannot be read: EISDIR: illegal operation on a directory, read FOLDER/conf.d/folder.yaml'",
-    ],
+    ['include: folder.yaml\n', 'folder.yaml:undefined: : is not a file; name one'],
     ['sesion: {}\n', 'a.yaml:1: sesion: unknown key "sesion" in the configuration; did you mean "session"?'],
     [
       'routes: [{ path: /a, upstream: ap }]\n',
@@ -146,4 +144,34 @@ describe('what is wrong between files is an error with its place', () => {
     const shown = (await problemsOf(main)).map(line => line.replaceAll(/\S*holdfast-include-\w+/g, 'FOLDER'));
     expect(shown).toEqual([problem]);
   });
+});
+
+test('a file that two links lead to is read once', async () => {
+  write('conf.d/a.yaml', 'session: { idleTimeout: 20m }\n');
+  symlinkSync('a.yaml', join(folder, 'conf.d', 'b.yaml'));
+  expect((await loadConfig(write('holdfast.yaml', 'include: conf.d/*.yaml\n'))).session).toEqual({
+    idleTimeout: 1_200_000,
+  });
+});
+
+test('a file that includes itself by a link is an error', async () => {
+  symlinkSync('holdfast.yaml', join(folder, 'again.yaml'));
+  expect(await problemsOf(write('holdfast.yaml', 'include: again.yaml\n'))).toEqual([
+    expect.stringMatching(/again\.yaml includes itself$/),
+  ]);
+});
+
+test('what is included is a file with text: a pipe is not waited for, nor are other encodings guessed', async () => {
+  execFileSync('mkfifo', [join(folder, 'pipe.yaml')]);
+  expect(await problemsOf(write('holdfast.yaml', 'include: pipe.yaml\n'))).toEqual([
+    expect.stringMatching(/: is not a file; name one$/),
+  ]);
+  writeFileSync(join(folder, 'latin.yaml'), Buffer.from('x-a: caf\xe9\n', 'latin1'));
+  expect(await problemsOf(write('holdfast.yaml', 'include: latin.yaml\n'))).toEqual([
+    expect.stringMatching(/is not text in UTF-8; save it as UTF-8$/),
+  ]);
+  writeFileSync(join(folder, 'wide.yaml'), Buffer.from('\ufeffa: 1\n', 'utf16le'));
+  expect(await problemsOf(write('holdfast.yaml', 'include: wide.yaml\n'))).toEqual([
+    expect.stringMatching(/is not text in UTF-8 but in UTF-16; save it as UTF-8$/),
+  ]);
 });

@@ -62,7 +62,19 @@ describe('what YAML reads as something else than text is an error with its place
     ['1: a\n"1": b', '2:1', /map keys must be unique: "1" is the same key as 1/],
     ['"true": a\ntrue: b', '2:1', /map keys must be unique/],
     ['&k a: 1\nb: { *k : 2, a: 3 }', '2:14', /map keys must be unique/],
-    ['a: 1\na: 2', '2:1', /map keys must be unique/],
+    ['a: 1\na: 2', '2:1', /map keys must be unique: a stands twice/],
+    // Numbers that are others, or that other readers take for others.
+    ['port: 08', '1:7', /08 is read as 8, .*write 8, /],
+    ['mode: 0700', '1:7', /0700 is read as 700, and by other readers as an octal number; write 700, or 0o700/],
+    ['a: [1, -012]', '1:8', /-012 is read as -12/],
+    ['a: 9007199254740993', '1:4', /9007199254740993 is read as 9007199254740992/],
+    ['a: 1e999', '1:4', /1e999 is read as Infinity/],
+    // Blanks that are none, and line ends.
+    ['a:\u00a01', '1:1', /U\+00A0/],
+    ['b:\n  port:\u20028080', '2:3', /U\+2002/],
+    ['a: 1\rb: 2\r', '1:5', /carriage return/],
+    // Merging.
+    ['x: &x { a: 1 }\ny: &y { b: 1 }\nz:\n  <<: *x\n  <<: *y', '5:3', /"<<" stands twice.*"<<: \[\*a, \*b\]"/],
     ['1: a\n1: b', '2:1', /map keys must be unique/],
     // Keys that are no text.
     ['1.0: a', '1:1', /the key 1\.0 is read as 1; put quotes around it/],
@@ -114,10 +126,10 @@ test.each<[text: string, document: unknown]>([
   ['\ufeffa: 1\r\nb: 2\r\n', { a: 1, b: 2 }],
   ['', {}],
   ['# nothing', {}],
-  // Numbers by the core schema of YAML 1.2, with which 0700 is no octal number.
+  // Numbers by the core schema of YAML 1.2.
   [
-    'a: 0700\nb: 0o700\nc: 1_000\nd: 1e3\ne: .5\nf: NaN\ng: 12:30\nh: 0x1F\ni: 08\nj: 0b11',
-    { a: 700, b: 448, c: '1_000', d: 1000, e: 0.5, f: 'NaN', g: '12:30', h: 31, i: 8, j: '0b11' },
+    'b: 0o700\nc: 1_000\nd: 1e3\ne: .5\nf: NaN\ng: 12:30\nh: 0x1F\ni: 0.8\nj: 0b11',
+    { b: 448, c: '1_000', d: 1000, e: 0.5, f: 'NaN', g: '12:30', h: 31, i: 0.8, j: '0b11' },
   ],
   [
     'a: yes\nb: on\nc: No\nd: True\ne: ~\nf: null\ng:',
@@ -140,7 +152,8 @@ test('aliases that would make an enormous document are an error with a place', (
 
 describe('JSON', () => {
   test.each<[text: string, place: string, message: RegExp]>([
-    ['{"a": 1, "a": 2}', '1:10', /map keys must be unique/],
+    ['{"a": 1, "a": 2}', '1:10', /map keys must be unique: "a" stands twice/],
+    ['{"a": [9007199254740993]}', '1:8', /is read as 9007199254740992/],
     ['{"a": 1, "\\u0061": 2}', '1:10', /map keys must be unique/],
     ['{"b": [{"a": {"c": 1, "c": 2}}]}', '1:23', /map keys must be unique/],
     ['{"__proto__": {"a": 1}}', '1:2', /"__proto__" cannot be a key/],
@@ -162,4 +175,23 @@ describe('JSON', () => {
     ['{"1": "a", "01": "b", "null": 1, "": 2}', { 1: 'a', '01': 'b', null: 1, '': 2 }],
     [`{"${'k'.repeat(2000)}": 1}`, { ['k'.repeat(2000)]: 1 }],
   ])('%j is understood', (text, document) => expect(outcome(text, 'json')).toEqual(document));
+});
+
+test.each<['yaml' | 'json', string]>([
+  ['yaml', `a: ${'['.repeat(50_000)}${']'.repeat(50_000)}`],
+  ['yaml', `a: ${'['.repeat(200)}${']'.repeat(200)}`],
+  ['json', `${'['.repeat(50_000)}${']'.repeat(50_000)}`],
+  ['json', `${'{"a":'.repeat(200)}1${'}'.repeat(200)}`],
+])('%s that is nested too deeply is an error, however deep', (format, text) => {
+  expect(outcome(text, format)).toEqual([expect.stringMatching(/^1:\d+ .* stand in each other too deeply/)]);
+});
+
+test('a fault of JSON shows nothing of the file, and stands where it is', () => {
+  expect(outcome('{"password": "hunter2", "a": [1,]}', 'json')).toEqual(["1:32 not JSON: Unexpected token ']'"]);
+});
+
+test('quotes keep what looks like another value', () => {
+  const yaml = 'a: "0700"\nb: "9007199254740993"\nc: "x\u00a0y"\nd: 0o700\ne: 0\nf: 0.5\ng: |\n  a\u00a0b\n';
+  const texts = { a: '0700', b: '9007199254740993', c: 'x\u00a0y', d: 448, e: 0, f: 0.5, g: 'a\u00a0b\n' };
+  expect(outcome(yaml)).toEqual(texts);
 });

@@ -109,6 +109,23 @@ describe('holdfast check', () => {
     ]);
   });
 
+  test.each([
+    ['throws', 'throw new Error("boom");', 'cannot be loaded: boom'],
+    ['does not end', 'await new Promise(() => {});', 'cannot be loaded: it waits at its top level for something'],
+    [
+      'has getters that throw',
+      'export default { get session() { throw new Error("boom"); } };',
+      'cannot be read: boom',
+    ],
+  ])('prints an object also of a module that %s', async (_, text, message) => {
+    write('holdfast.config.ts', text);
+    const { code, stdout, stderr } = await runHoldfast(['check', '--json'], { cwd });
+    expect([code, stderr]).toEqual([1, '']);
+    expect(JSON.parse(stdout).errors).toEqual([
+      { path: '', file: 'holdfast.config.ts', message: expect.stringContaining(message) },
+    ]);
+  });
+
   test('leaves out what is accepted, says how much that is, and is content with --strict', async () => {
     write('holdfast.yaml', 'accept: [nothing-served]\n');
     const stdout = 'holdfast.yaml: ok, 1 warning accepted\n';
@@ -286,7 +303,9 @@ describe('holdfast check', () => {
     expect(stdout).toMatch(
       /^holdfast\.yaml:4:\d+: routes\[0\]\.application\.session\.keyFiles\[0\]: .* does not hold a key; /m,
     );
-    expect(stdout).toMatch(/^holdfast\.yaml:1:\d+: listen\[0\]\.tls\.key: the certificate .* cannot be used: /m);
+    expect(stdout).toMatch(
+      /^holdfast\.yaml:1:\d+: listen\[0\]\.tls\.certificate: the certificate .* cannot be used: .* holds no certificate in PEM/m,
+    );
     expect(stdout).toMatch(/^holdfast\.yaml:2:\d+: auth\.login\.groups: .* cannot be used: line 1 names no group; /m);
   });
 
