@@ -11,7 +11,7 @@ import {
 } from 'yaml';
 import { ConfigError, type ConfigProblem } from './config-error.ts';
 import type { Locate, Location } from './parse.ts';
-import { grammarFault, inexactFault, TOO_DEEP, type YamlFault, yamlFaults } from './yaml-faults.ts';
+import { grammarFault, inexactFault, type YamlFault, yamlFaults } from './yaml-faults.ts';
 
 /** A document read from text, and where each part of it stands. */
 export interface Source {
@@ -57,7 +57,9 @@ export function readSource(source: string, format: 'yaml' | 'json', file: string
           'a line ends with a carriage return alone, which is no line end to YAML; save the file with line feeds',
       },
     ]);
-  // What is wrong behind it follows from it.
+  // What is wrong behind these follows from them.
+  const deep = parsed.errors.find(({ message }) => /call stack/i.test(message));
+  if (deep) return fail([{ offset: deep.pos[0], message: TOO_DEEP }]);
   const variable = parsed.errors.find(({ pos }) => text.startsWith('${', pos[0] - 1));
   if (variable)
     return fail([{ offset: variable.pos[0] - 1, message: 'a variable between [ ] or { } needs quotes: "${NAME}"' }]);
@@ -94,6 +96,8 @@ function jsonFaultOffset(text: string): number {
   const withoutTexts = text.replaceAll(/"(?:[^"\\]|\\.)*"/gs, quoted => ' '.repeat(quoted.length));
   return Math.max(0, withoutTexts.search(/,\s*[\]}]/));
 }
+
+const TOO_DEEP = 'lists, or keys and values, stand in each other too deeply; no setting needs that';
 
 /** Far more than any setting has, and far less than what fills the stack of functions that call themselves. */
 const MAX_DEPTH = 100;

@@ -42,8 +42,6 @@ const REMEDIES: Readonly<Record<string, string>> = {
   TAB_AS_INDENT: 'use spaces',
 };
 
-export const TOO_DEEP = 'lists, or keys and values, stand in each other too deeply; no setting needs that';
-
 /** The key as it is written. */
 function keyAt(text: string, offset: number): string {
   const [key] = /^(?:"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|[^:\n]{1,60})/.exec(text.slice(offset, offset + 200)) ?? ['a key'];
@@ -56,8 +54,6 @@ export function grammarFault({ code, message, pos }: YAMLError, text: string): Y
   if (code === 'MULTIPLE_DOCS') return { offset, message: 'the file holds several documents; keep one' };
   if (code === 'DUPLICATE_KEY')
     return { offset, message: `map keys must be unique: ${keyAt(text, offset)} stands twice` };
-  // The reader walks a tree by calling itself.
-  if (/call stack/i.test(message)) return { offset, message: TOO_DEEP };
   const plain = message.charAt(0).toLowerCase() + message.slice(1);
   const isPercent = code === 'MISSING_CHAR' && /^%/m.test(text);
   const remedy = isPercent ? 'put quotes around text that begins with "%"' : REMEDIES[code];
