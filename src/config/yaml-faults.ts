@@ -112,7 +112,7 @@ function checkScalar(scalar: Scalar, isKey: boolean, add: Add): void {
   if (/^[-+]?0\d/.test(source))
     add(
       scalar,
-      `${source} is read as ${value}, and by other readers as an octal number; write ${value}, or 0o${source.replace(/^[-+]?0+/, '') || '0'} for an octal one`,
+      `${source} is read as ${value}, and by other readers as an octal number; write ${value}, or the mode of a file in quotes: '${source}'`,
     );
   else add(scalar, inexactFault(scalar));
 }

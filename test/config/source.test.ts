@@ -64,8 +64,12 @@ describe('what YAML reads as something else than text is an error with its place
     ['&k a: 1\nb: { *k : 2, a: 3 }', '2:14', /map keys must be unique/],
     ['a: 1\na: 2', '2:1', /map keys must be unique: a stands twice/],
     // Numbers that are others, or that other readers take for others.
-    ['port: 08', '1:7', /08 is read as 8, .*write 8, /],
-    ['mode: 0700', '1:7', /0700 is read as 700, and by other readers as an octal number; write 700, or 0o700/],
+    ['port: 08', '1:7', /08 is read as 8, .*write 8, or/],
+    [
+      'mode: 0700',
+      '1:7',
+      /0700 is read as 700, and by other readers as an octal number; write 700, or the mode of a file in quotes: '0700'/,
+    ],
     ['a: [1, -012]', '1:8', /-012 is read as -12/],
     ['a: 9007199254740993', '1:4', /9007199254740993 is read as 9007199254740992/],
     ['a: 1e999', '1:4', /1e999 is read as Infinity/],
