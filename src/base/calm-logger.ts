@@ -1,5 +1,6 @@
 import { callListener } from './call-listener.ts';
 import type { Clock, Timer } from './clock.ts';
+import { getOrInsert } from './get-or-insert.ts';
 import { LINES_DROPPED, type Logger, type LogLevel, type LogPart, silentLogger } from './logger.ts';
 import { isSecurityEvent } from './security-events.ts';
 
@@ -72,6 +73,8 @@ export class CalmLogger implements Logger {
   /** Has the counts; the loggers of parts take their lines to it. */
   readonly #whole: CalmLogger;
   readonly #part: LogPart | undefined;
+  /** Each part has one. */
+  readonly #ofParts = new Map<LogPart, CalmLogger>();
   #timer: Timer | undefined;
 
   /**
@@ -93,7 +96,9 @@ export class CalmLogger implements Logger {
 
   /** The same logger for a part of the program: its lines say so in `part`, and the part has a level of its own. */
   of(part: LogPart): CalmLogger {
-    return new CalmLogger(this.#logger, this.#clock, this.#securityLogger, { calm: this.#whole, part });
+    return getOrInsert(this.#whole.#ofParts, part, () => {
+      return new CalmLogger(this.#logger, this.#clock, this.#securityLogger, { calm: this.#whole, part });
+    });
   }
 
   debug(fields: object, message: string): void {

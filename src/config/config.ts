@@ -135,6 +135,10 @@ export interface Config {
    * the server starts. `true` also when that comes later; `false` never.
    */
   tracing?: boolean;
+  /** How it stops, and how WebSockets are let go of. */
+  drain?: DrainConfig;
+  /** Other close codes than the usual ones: many clients know 1012 to 1014 for 1002 only. */
+  closeCodes?: CloseCodesConfig;
 }
 
 /** A warning that is known and meant to stay, at one place. */
@@ -143,6 +147,33 @@ export interface AcceptConfig {
   warning: WarningCode;
   /** The path that `check` prints for it, or one that it is under: `listen[0].tls`, `upstreams.app`. */
   at: string;
+}
+
+export interface DrainConfig {
+  /** How long a stop takes at most, before what is still open is cut. Default `10s`. */
+  timeout?: Duration;
+  /**
+   * Over which time WebSockets are told to go, when the server stops, or a reload takes away their route or server. Evenly,
+   * and in a random order, so that their clients do not come back together. Default: half of `timeout`.
+   */
+  over?: Duration;
+  /**
+   * How long a server that is to stop goes on taking connections, while `/readyz` says already that it is not ready: as long
+   * as load balancers take to notice. In addition to `timeout`. Default 0.
+   */
+  delay?: Duration;
+}
+
+/** Each is 1000, 1001, 1008, 1012, 1013, 1014, or from 3000 to 4999. */
+export interface CloseCodesConfig {
+  /** Of connections to endpoints when the server stops, and of all whose route is gone. Default 1001. */
+  goingAway?: number;
+  /** Where the client may come back at once: of relays when the server stops, or their server is taken away. Default 1012. */
+  restart?: number;
+  /** When a login has renewed the session of a WebSocket. Default 1012. */
+  renewal?: number;
+  /** Of the client of a relay whose backend was lost. Default 1014. */
+  lostBackend?: number;
 }
 
 export interface ListenConfig {

@@ -47,6 +47,8 @@ export interface Measure<T> {
   readonly example: string;
   /** What -1 means. */
   readonly endless: string;
+  /** May it be 0? Default false. */
+  readonly takesZero?: boolean;
 }
 
 export const DURATION: Measure<Duration> = {
@@ -63,7 +65,10 @@ export const SIZE: Measure<Size> = { what: 'a size', parse: parseSize, example: 
  *
  * @param whyLimited Refuses -1, saying what would happen.
  */
-export function measured<T>({ what, parse, example, endless }: Measure<T>, whyLimited?: string): z.ZodType<T> {
+export function measured<T>(
+  { what, parse, example, endless, takesZero }: Measure<T>,
+  whyLimited?: string,
+): z.ZodType<T> {
   return z
     .union([z.number(), z.string()], { error: `expected ${what} such as ${example}` })
     .transform((value, context) => {
@@ -77,7 +82,8 @@ export function measured<T>({ what, parse, example, endless }: Measure<T>, whyLi
       } catch (error) {
         return refuse((error as Error).message);
       }
-      if (amount === 0) return refuse(`is 0; write for example ${example}${whyLimited ? '' : `, or -1 ${endless}`}`);
+      if (amount === 0 && !takesZero)
+        return refuse(`is 0; write for example ${example}${whyLimited ? '' : `, or -1 ${endless}`}`);
       if (amount < Number.POSITIVE_INFINITY) return amount;
       return whyLimited ? refuse(`needs a limit: ${whyLimited}; write for example ${example}`) : -1;
     }) as unknown as z.ZodType<T>;

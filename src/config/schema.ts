@@ -48,8 +48,10 @@ import type {
   AssertionsConfig,
   CertificateConfig,
   ClientCertificateConfig,
+  CloseCodesConfig,
   Config,
   ConstraintConfig,
+  DrainConfig,
   HstsConfig,
   Http2Config,
   InternalConfig,
@@ -745,6 +747,30 @@ const accepted: z.ZodType<WarningCode | AcceptConfig> = z.union(
   { error: 'expected the code of a warning, or "warning" and "at"' },
 );
 
+const stopTime = (example: string) =>
+  measured({ ...DURATION, example, takesZero: true }, 'a server that is to stop would never do so');
+
+const drain = section<DrainConfig>('drain', {
+  timeout: stopTime('"10s"').optional(),
+  over: stopTime('"5s"').optional(),
+  delay: stopTime('"5s"').optional(),
+});
+
+const KNOWN_CODES: readonly number[] = [1000, 1001, 1008, 1012, 1013, 1014];
+const closeCode = z
+  .number({ error: 'expected a close code such as 1001' })
+  .refine(code => KNOWN_CODES.includes(code) || (Number.isInteger(code) && code >= 3000 && code <= 4999), {
+    error: ({ input }) => `expected one of ${KNOWN_CODES.join(', ')}, or 3000 to 4999, got ${input}`,
+  })
+  .meta({ type: 'integer', minimum: 1000, maximum: 4999 });
+
+const closeCodes = section<CloseCodesConfig>('closeCodes', {
+  goingAway: closeCode.optional(),
+  restart: closeCode.optional(),
+  renewal: closeCode.optional(),
+  lostBackend: closeCode.optional(),
+});
+
 /**
  * What a configuration may hold, field by field. Rules that concern several fields are in `references.ts`.
  *
@@ -784,4 +810,6 @@ export const configSchema: z.ZodType<Config> = section<Config>('the configuratio
   accept: z.array(accepted).optional(),
   metrics: flag.optional(),
   tracing: flag.optional(),
+  drain: drain.optional(),
+  closeCodes: closeCodes.optional(),
 });

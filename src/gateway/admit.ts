@@ -18,7 +18,7 @@ import type { ShownSession } from '../policy/auth/socket-tickets.ts';
 import type { Bans } from '../policy/ban/bans.ts';
 import type { Limits } from '../policy/limits/limits.ts';
 import { Seat } from '../policy/limits/seat.ts';
-import type { Policy } from '../policy/policy.ts';
+import type { LastingPolicy } from '../policy/policy.ts';
 import type { SecurityEvents } from '../policy/security-events.ts';
 import { SERVER_PARTS } from '../session/manager.ts';
 import { sessionUntilSignIn } from '../session/record/handle.ts';
@@ -26,6 +26,7 @@ import { isSuperseded } from '../session/record/state.ts';
 import type { ConnectionServices } from '../websocket/endpoint-connection.ts';
 import type { AuthRenewals } from './auth-renewals.ts';
 import type { ObservedExchange } from './backend-session/observed/observer.ts';
+import { demandsOn } from './demands-on.ts';
 import type { FlowObserver, FlowTrace } from './flow-observer.ts';
 import { HeldSession } from './held-session.ts';
 import type { LiveCertificates } from './live-certificates.ts';
@@ -33,7 +34,6 @@ import type { LiveUsers } from './live-users.ts';
 import { lostUpgrade } from './lost-upgrade.ts';
 import type { Route } from './route.ts';
 import type { RouteReadings } from './route-readings.ts';
-import type { Constraint } from './routing/constraints.ts';
 import { refuseLoop } from './routing/loop.ts';
 import { routePath } from './routing/route-path.ts';
 import type { RoutedBy, Router } from './routing/router.ts';
@@ -50,7 +50,7 @@ export interface Gateway {
   /** Notices when sessions are used as they were not before. Default: nobody does. */
   readonly anomalies?: Anomalies | undefined;
   /** Which clients may come in at all. Default: all. */
-  readonly addresses?: Policy | undefined;
+  readonly addresses?: LastingPolicy | undefined;
   /** How much clients may do, whatever the route. Default: as much as they like. */
   readonly limits?: Limits | undefined;
   /** The hosts that the listener answers to. Default: all. */
@@ -317,7 +317,7 @@ function takeRates(unambiguous: Unambiguous): Metered | Refusal {
 }
 
 /** All that hold for a route, the server's first. */
-function limitsOf({ limits = [] }: Route, gateway: Gateway): readonly Limits[] {
+export function limitsOf({ limits = [] }: Route, gateway: Pick<Gateway, 'limits'>): readonly Limits[] {
   return gateway.limits ? [gateway.limits, ...limits] : limits;
 }
 
@@ -332,34 +332,10 @@ function sessionLimit({ head, route }: Metered, gateway: Gateway): () => Refusal
   };
 }
 
-/** What is asked of the path beyond its route: of constraints around each other all hold. */
+/** What is asked of the path beyond its route. */
 function constrain(metered: Metered): Constrained | Refusal {
-  const { head, route } = metered;
-  let { authentication } = route;
-  for (const constraints of route.constraints ?? []) {
-    const constraint = constraints.find(head);
-    const isPage = route.target.kind === 'page';
-    if (constraint?.kind === 'refuse' && !isPage)
-      return refuse(403, 'ERR_AUTH_FORBIDDEN', `the constraint on ${constraint.name} does not name ${head.method}`);
-    for (const policy of constraint?.policies ?? []) {
-      const refusal = policy(head);
-      if (refusal) return refusal;
-    }
-    // Whoever has to sign in has not yet.
-    if (!isPage) authentication = joined(constraint, authentication, route);
-  }
-  return { ...metered, authentication };
-}
-
-/** Roles alone are asked of the users of the route, whoever finds them there: they never let in by another scheme. */
-function joined(
-  constraint: Constraint | undefined,
-  ofRoute: Authentication | undefined,
-  { place }: Route,
-): Authentication | undefined {
-  if (!constraint?.authentication) return ofRoute;
-  const own = constraint.authentication.at(place);
-  return ofRoute && !constraint.namesSchemes ? ofRoute.also(own) : own.also(ofRoute);
+  const demands = demandsOn(metered.head, metered.route);
+  return isRefusal(demands) ? demands : { ...metered, ...demands };
 }
 
 /** By what the request itself shows, before any store is asked. What was shown is not for the target. */

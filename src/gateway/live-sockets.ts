@@ -1,22 +1,9 @@
-import type { RequestHead } from '../http/request-head.ts';
+import type { Seat } from '../policy/limits/seat.ts';
+import type { HandshakeHead } from '../policy/policy.ts';
 import type { EndpointConnection } from '../websocket/endpoint-connection.ts';
 import type { Admitted } from './admit.ts';
 import type { Relay } from './relay/relay.ts';
 import type { Route } from './route.ts';
-
-/** What of a handshake is kept as long as its WebSocket lives: what rules that change can judge it by again. */
-export type HandshakeHead = Pick<
-  RequestHead,
-  | 'method'
-  | 'headers'
-  | 'host'
-  | 'peerAddress'
-  | 'isPeerTrusted'
-  | 'clientAddress'
-  | 'isSecure'
-  | 'isSchemeKnown'
-  | 'isUpgrade'
->;
 
 /** An open WebSocket: a connection of an endpoint, or a relay to a backend. */
 export class LiveSocket {
@@ -31,8 +18,11 @@ export class LiveSocket {
   /** The whole `sid` of its session, or the key of a session of its backend. */
   readonly sid: string | undefined;
   readonly user: string | undefined;
+  /** What it takes of the limits that hold for it. */
+  readonly seat: Seat | undefined;
   // The head is made when it is asked for: most sockets are never judged again.
   readonly #host: string;
+  readonly #path: string;
   readonly #peerAddress: string;
   readonly #clientAddress: string;
   readonly #origin: string | undefined;
@@ -42,16 +32,20 @@ export class LiveSocket {
   readonly #isSchemeKnown: boolean;
 
   constructor(socket: LiveSocket['socket'], id: string, admitted: Admitted, openedAt: number) {
-    const { head, route, held, observed, principal } = admitted;
+    const { head, route, seat } = admitted;
     this.socket = socket;
     this.kind = route.target.kind === 'endpoint' ? 'endpoint' : 'relay';
     this.id = id;
     this.openedAt = openedAt;
+    this.seat = seat;
     this.route = route;
-    const session = held?.binding.current ?? held?.session;
-    this.sid = session?.id ?? observed?.liveKey;
-    this.user = principal?.name ?? session?.owner?.name;
+    // An endpoint may have opened the session, or signed its user in, when it accepted.
+    const { session = undefined, user = undefined } =
+      this.kind === 'endpoint' ? (socket as EndpointConnection<unknown>) : {};
+    this.sid = session?.id ?? seat?.occupant.session;
+    this.user = user?.name ?? seat?.occupant.user;
     this.#host = head.host;
+    this.#path = head.path;
     this.#peerAddress = head.peerAddress;
     this.#clientAddress = head.clientAddress;
     this.#origin = head.headers.origin;
@@ -73,6 +67,8 @@ export class LiveSocket {
         ...(this.#hasCookie && { cookie: '' }),
       },
       host: this.#host,
+      path: this.#path,
+      query: '',
       peerAddress: this.#peerAddress,
       isPeerTrusted: this.#isPeerTrusted,
       clientAddress: this.#clientAddress,

@@ -16,8 +16,8 @@ export interface UserSocket {
 /** A socket, and by whose right it is open. */
 interface Live {
   readonly socket: UserSocket;
-  readonly authentication: Authentication;
-  readonly scheme: Scheme;
+  authentication: Authentication;
+  scheme: Scheme;
   readonly sid: string | undefined;
   /** Of its client. */
   readonly address: string;
@@ -76,13 +76,53 @@ export class LiveUsers {
     };
     this.#live.set(socket, live);
     if (sid !== undefined) this.#bySession.add(sid, live);
+    this.#watch(scheme);
+    if (scheme.onChange) void this.#review(live);
+    this.#plan();
+  }
+
+  #watch(scheme: Scheme): void {
     if (scheme.onChange && !this.#watched.has(scheme))
       this.#watched.set(
         scheme,
         scheme.onChange(() => this.#reviewAll(scheme)),
       );
+  }
+
+  /**
+   * Others may use its route now.
+   *
+   * @param authentication Who may; undefined: everybody.
+   * @returns why the socket may not stay.
+   */
+  judgeAgain(socket: UserSocket, authentication: Authentication | undefined): { readonly reason: string } | undefined {
+    const live = this.#live.get(socket);
+    if (!authentication) {
+      this.leave(socket);
+      return undefined;
+    }
+    if (!live) return { reason: 'a user is asked for now' };
+    const scheme = authentication.schemes.find(({ name }) => name === live.principal.scheme);
+    if (!scheme) return { reason: `its user came by ${live.principal.scheme}, which is not asked any more` };
+    const missing = authentication.judgeRoles(live.principal);
+    if (missing) return missing;
+    live.authentication = authentication;
+    if (scheme === live.scheme) return undefined;
+    live.scheme = scheme;
+    live.reviewAt = this.#nextReview(scheme);
+    this.#watch(scheme);
     if (scheme.onChange) void this.#review(live);
-    this.#plan();
+    return undefined;
+  }
+
+  /** Lets go of schemes that no socket has come by. */
+  forgetUnused(): void {
+    const used = new Set([...this.#live.values()].map(({ scheme }) => scheme));
+    for (const [scheme, stop] of this.#watched) {
+      if (used.has(scheme)) continue;
+      this.#watched.delete(scheme);
+      stop();
+    }
   }
 
   leave(socket: UserSocket): void {

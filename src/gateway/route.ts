@@ -6,7 +6,7 @@ import type { Cors } from '../policy/cors.ts';
 import type { OwnPolicy } from '../policy/custom.ts';
 import type { Inspection } from '../policy/inspection.ts';
 import type { Limits } from '../policy/limits/limits.ts';
-import type { Policy } from '../policy/policy.ts';
+import type { LastingPolicy, Policy } from '../policy/policy.ts';
 import type { ServedEndpoint } from '../websocket/endpoint.ts';
 import type { PageRewriter } from './exchange/url-client.ts';
 import type { SessionContext } from './held-session.ts';
@@ -57,11 +57,15 @@ export type SessionMode = 'none' | 'existing' | 'auto' | 'create';
 
 export interface Route {
   readonly name: string;
+  /** What it is made from: it is the same route as before a reload, unless that has changed. */
+  readonly madeFrom?: unknown;
   readonly target: Target;
   /** Judged in order, before anything is looked up. */
   readonly policies: readonly Policy[];
   /** Judged in addition when the request asks for an upgrade. */
   readonly upgradePolicies: readonly Policy[];
+  /** Those of both that its open WebSockets are held to again when they change: address, transport, origin. */
+  readonly lastingPolicies?: readonly LastingPolicy[] | undefined;
   /** Who may use it. Default: everybody whom the policies let in. */
   readonly authentication?: Authentication | undefined;
   /** Where users sign in that its constraints ask for. Left out: it has no sessions. */

@@ -11,6 +11,19 @@ export interface AddressList {
 /** Contains nothing: no proxy is trusted. */
 export const emptyAddressList: AddressList = { contains: () => false };
 
+/** A list that can become another one while it is in use. */
+export class ReplaceableAddressList implements AddressList {
+  #list: AddressList = emptyAddressList;
+
+  contains(address: string): boolean {
+    return this.#list.contains(address);
+  }
+
+  become(list: AddressList): void {
+    this.#list = list;
+  }
+}
+
 /**
  * Builds a list from addresses (`10.0.0.7`, `::1`) and CIDR blocks (`10.0.0.0/8`, `fc00::/7`).
  *

@@ -1,7 +1,7 @@
 import { isIP } from 'node:net';
 import { type AddressLists, createAddressRules } from '../http/address-rules.ts';
 import { refuse } from '../http/refusal.ts';
-import type { Policy } from './policy.ts';
+import type { LastingPolicy } from './policy.ts';
 
 /**
  * Which addresses may come in: those of clients, as far as trusted proxies say them. A client without an address (a
@@ -9,7 +9,7 @@ import type { Policy } from './policy.ts';
  *
  * @throws {TypeError} when an entry is neither an address nor a block. The message names it.
  */
-export function createAddressPolicy(lists: AddressLists): Policy {
+export function createAddressPolicy(lists: AddressLists): LastingPolicy {
   const verdictOn = createAddressRules(lists);
   return ({ clientAddress }) => {
     if (verdictOn(clientAddress) === 'allow') return undefined;

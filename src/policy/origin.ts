@@ -3,8 +3,7 @@ import { defaultPort, parseAuthority } from '../http/authority.ts';
 import { compileExpression, isExpressionText } from '../http/expression.ts';
 import { isOriginOf, type Origin, originText, parseOrigin, parseOriginRule } from '../http/origin.ts';
 import { refuse } from '../http/refusal.ts';
-import type { RequestHead } from '../http/request-head.ts';
-import type { Decision, Policy } from './policy.ts';
+import type { Decision, HandshakeHead, LastingPolicy } from './policy.ts';
 
 /**
  * Which web pages may use a route: the guard against cross-site WebSocket hijacking. CORS headers do not stop a
@@ -27,7 +26,7 @@ import type { Decision, Policy } from './policy.ts';
 export function createOriginPolicy(
   origins: 'any' | readonly (string | RegExp)[],
   options: { readonly logger: Logger },
-): Policy {
+): LastingPolicy {
   if (origins === 'any') return () => undefined;
 
   const exact = new Set<string>();
@@ -45,7 +44,7 @@ export function createOriginPolicy(
   }
 
   let hasWarned = false;
-  function isSameOrigin(head: RequestHead, origin: Origin): boolean {
+  function isSameOrigin(head: HandshakeHead, origin: Origin): boolean {
     if (!isOriginOf(origin, head)) return false;
     if (origin.scheme === 'https' && !head.isSecure && !hasWarned) {
       hasWarned = true;
@@ -74,7 +73,7 @@ export function createOriginPolicy(
 }
 
 /** Is it a page of the host that the request came to, and the proxy in front says another port? What to do then. */
-function remedyForPort(origin: Origin, head: RequestHead): string {
+function remedyForPort(origin: Origin, head: HandshakeHead): string {
   const port = parseAuthority(head.host)?.port;
   if (!isOriginOf({ ...origin, port: port ?? defaultPort(origin.scheme) }, head)) return '';
   if (port === undefined)

@@ -1,8 +1,7 @@
 import { httpsLocation } from '../http/https-location.ts';
 import { isDocumentNavigation } from '../http/navigation.ts';
 import { refuse } from '../http/refusal.ts';
-import type { RequestHead } from '../http/request-head.ts';
-import type { Decision, Policy } from './policy.ts';
+import type { Decision, HandshakeHead, LastingPolicy } from './policy.ts';
 
 export interface TransportConfig {
   /**
@@ -29,7 +28,7 @@ export interface TransportConfig {
 export function createTransportPolicy(
   { confidential, upgradeInsecureRequests = false }: TransportConfig,
   httpsPort: () => number,
-): Policy {
+): LastingPolicy {
   return (head): Decision => {
     if (head.isSecure) return undefined;
     const isPage = isDocumentNavigation(head) || head.method === 'HEAD';
@@ -60,7 +59,7 @@ function refused(reason: string): Decision {
   return refuse(403, 'ERR_POLICY_TRANSPORT', reason, { body: 'This resource is served over TLS only.\n' });
 }
 
-function saysHttps({ headers, isPeerTrusted }: RequestHead): boolean {
+function saysHttps({ headers, isPeerTrusted }: HandshakeHead): boolean {
   if (isPeerTrusted) return false;
   return (
     /^\s*https/i.test(String(headers['x-forwarded-proto'] ?? '')) || /proto="?https/i.test(headers.forwarded ?? '')

@@ -1,6 +1,6 @@
 import type { Bans } from '../policy/ban/bans.ts';
 import { CloseCode } from '../wire/close-codes.ts';
-import type { Assembly } from './assembly/build.ts';
+import type { ServerLife } from './assembly/life.ts';
 import { BANNED } from './banned.ts';
 import type { Listener } from './listen/listener.ts';
 
@@ -12,15 +12,16 @@ const CUT_AFTER_MS = 900;
  * connections end at once, an answer that is under way is the last of its connection; what is left of all of them is cut
  * within a second. Of what trusted proxies bring, that is only the client's own WebSockets and answers.
  */
-export function enforceBans(bans: Bans, assembly: Assembly, listeners: readonly Listener[]): void {
+export function enforceBans(bans: Bans, life: ServerLife, listeners: () => Iterable<Listener>): void {
   bans.onBan(hits => {
-    const sockets = [...assembly.sockets].filter(({ clientAddress }) => hits(clientAddress));
+    const sockets = [...life.sockets].filter(({ clientAddress }) => hits(clientAddress));
     for (const socket of sockets) socket.close(CloseCode.policyViolation, BANNED);
-    for (const listener of listeners) listener.endOf(hits);
-    assembly.clock.setTimeout(() => {
+    for (const listener of listeners()) listener.endOf(hits);
+    life.clock.setTimeout(() => {
       for (const socket of sockets) socket.terminate();
-      for (const listener of listeners) listener.cutOf(hits);
-      for (const [response, address] of assembly.brought) if (hits(address)) response.destroy();
+      for (const listener of listeners()) listener.cutOf(hits);
+      for (const [response, { broughtFor }] of life.answers)
+        if (broughtFor !== undefined && hits(broughtFor)) response.destroy();
     }, CUT_AFTER_MS);
   });
 }

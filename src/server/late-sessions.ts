@@ -38,7 +38,8 @@ type EventKind = keyof SessionEvents;
 interface Listening {
   readonly kind: EventKind;
   readonly listener: (event: never) => void;
-  stop(): void;
+  /** Ends it, by the manager that is heard. */
+  readonly stops: Map<SessionManager, () => void>;
 }
 
 /**
@@ -49,7 +50,7 @@ export class LateSessions {
   #manager: SessionManager | undefined;
   /** While the server starts. */
   #opening: PromiseWithResolvers<SessionManager> | undefined;
-  /** Who listens already. */
+  /** Who listens: to another manager, too, when that takes the place of this one. */
   readonly #listening = new Set<Listening>();
 
   /** The server starts: what is asked waits. */
@@ -60,16 +61,25 @@ export class LateSessions {
 
   opened(manager: SessionManager): void {
     this.#manager = manager;
-    for (const listening of this.#listening)
-      listening.stop = manager.on(listening.kind, listening.listener as (event: SessionEvents[EventKind]) => void);
-    this.#listening.clear();
+    for (const listening of this.#listening) listen(listening, manager);
     this.#opening?.resolve(manager);
   }
 
-  /** The server could not be started. */
+  /** Managers of before have nothing more to say. */
+  forgetOthers(): void {
+    for (const { stops } of this.#listening)
+      for (const [manager, stop] of stops) {
+        if (manager === this.#manager) continue;
+        stop();
+        stops.delete(manager);
+      }
+  }
+
+  /** The server could not be started, or has these sessions no more. */
   giveUp(): void {
     this.#opening?.reject(notRunning());
     this.#opening = undefined;
+    this.#manager = undefined;
   }
 
   get(carrier: object): Promise<Session | undefined> {
@@ -137,11 +147,14 @@ export class LateSessions {
   }
 
   on<K extends EventKind>(kind: K, listener: (event: SessionEvents[K]) => void): () => void {
-    if (this.#manager) return this.#manager.on(kind, listener);
     checkListening(kind, listener);
-    const listening: Listening = { kind, listener, stop: () => this.#listening.delete(listening) };
+    const listening: Listening = { kind, listener, stops: new Map() };
     this.#listening.add(listening);
-    return () => listening.stop();
+    if (this.#manager) listen(listening, this.#manager);
+    return () => {
+      this.#listening.delete(listening);
+      for (const stop of listening.stops.values()) stop();
+    };
   }
 
   async #ready(): Promise<SessionManager> {
@@ -154,6 +167,10 @@ export class LateSessions {
     if (this.#manager) return this.#manager;
     throw notRunning();
   }
+}
+
+function listen({ kind, listener, stops }: Listening, manager: SessionManager): void {
+  stops.set(manager, manager.on(kind, listener as (event: SessionEvents[EventKind]) => void));
 }
 
 function notRunning(): HoldfastError {

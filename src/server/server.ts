@@ -5,6 +5,7 @@ import { type Duration, parseDuration } from '../base/duration.ts';
 import { HoldfastError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import { checkOptions, kindOf, type OptionNames } from '../base/options.ts';
+import { sameValue } from '../base/same-value.ts';
 import type { Config, ListenConfig } from '../config/config.ts';
 import { parseConfig } from '../config/parse.ts';
 import { FlowObservers } from '../gateway/flow-observer.ts';
@@ -26,29 +27,32 @@ import type { SessionInfo } from '../session/session-info.ts';
 import { BROADCAST_OPTIONS, type BroadcastResult } from '../websocket/broadcast.ts';
 import type { Admin } from './admin/admin.ts';
 import type { ServerOperations } from './administered.ts';
-import { type Assembly, build } from './assembly/build.ts';
+import { type Assembly, type BuildEnvironment, build } from './assembly/build.ts';
+import { drainSettings } from './assembly/drain-settings.ts';
+import { beginLife, endLife, type ServerLife } from './assembly/life.ts';
+import { Parts } from './assembly/parts.ts';
 import { attachTo } from './attachment.ts';
 import { enforceBans } from './ban-enforcement.ts';
 import { dataFolderOf } from './data-folder.ts';
-import { drain } from './drain.ts';
+import { Drain } from './drain.ts';
 import { InternalIntake } from './intakes/internal.ts';
 import { PublicIntake } from './intakes/public.ts';
 import { HttpsRedirect } from './intakes/redirect.ts';
 import { LateSessions, sessionsByMount } from './late-sessions.ts';
 import { Doorkeeper } from './listen/doorkeeper.ts';
-import type { Intake } from './listen/intake.ts';
-import { Listener } from './listen/listener.ts';
 import { Newcomers } from './listen/newcomers.ts';
-import { Port } from './listen/port.ts';
+import { type LastingIntake, type ListenerChange, Listeners } from './listeners.ts';
 import type { LogControl } from './log/log-control.ts';
 import { MetricsCollector } from './metrics/collector.ts';
 import { aggregateMetrics, type MetricJson, type MetricsText } from './metrics/exposition.ts';
 import { packageVersion } from './package-version.ts';
+import { type ReloadReport, takeOver } from './take-over.ts';
 import { openTracing } from './tracing/open-telemetry.ts';
 
 export interface StopOptions {
   /**
-   * How long open sockets are given to close, with 1001, spread over this time. Default `10s`. `0` cuts them at once.
+   * How long it takes at most. Open sockets are told to go over the first half of it. Default: `drain.timeout` of the
+   * configuration, which is `10s`, with its `over` and `delay`. `0` cuts them at once.
    */
   drain?: Duration;
 }
@@ -180,22 +184,34 @@ export class Server {
   readonly #config: Config;
   readonly #environment: ServerEnvironment;
   #state: ServerState = 'new';
+  #life: ServerLife | undefined;
   #assembly: Assembly | undefined;
+  #parts: Parts | undefined;
   /** Its sessions and those of mounted applications, by the prefix: `''` for its own. */
-  readonly #sessions: ReadonlyMap<string, ServerSessions>;
-  /** Those of them that are opened by `start`. */
-  readonly #late: ReadonlyMap<string, LateSessions>;
-  readonly #intakes: PublicIntake[] = [];
-  #listeners: Listener[] = [];
-  #internal: Listener | undefined;
+  readonly #sessions: Map<string, ServerSessions>;
+  readonly #listeners: Listeners;
+  readonly #internal = new Listeners(() => new InternalIntake());
+  /** Of a server of somebody else. */
+  #attached: PublicIntake | undefined;
+  #newcomers: { readonly from: unknown; readonly newcomers: Newcomers } | undefined;
+  #unlimitedNewcomers: Newcomers | undefined;
+  #doorkeeper: Doorkeeper | undefined;
   #admin: Admin | undefined;
   #isListening = false;
   readonly #startedAt: number;
   #detach: (() => void)[] = [];
   #starting: Promise<unknown> | undefined;
+  #reloading: Promise<unknown> | undefined;
+  /** What former configurations have left. */
+  readonly #retiring = new Set<Promise<unknown>>();
   #stopping: Promise<void> | undefined;
+  #drain: Drain | undefined;
+  #endDelay: (() => void) | undefined;
   readonly #metrics: MetricsCollector | undefined;
+  /** Who follows requests, whatever the configuration. */
   readonly #observers = new FlowObservers();
+  /** The time of a stop that was asked for again, in ms. */
+  #isHurried: number | undefined;
 
   constructor(config: Config, environment: ServerEnvironment) {
     checkOptions('createServer', environment, ENVIRONMENT);
@@ -204,18 +220,18 @@ export class Server {
     this.#startedAt = (environment.clock ?? systemClock).now();
     this.#metrics = keepsMetrics(this.#config) ? new MetricsCollector() : undefined;
     const contexts = [...sessionsByMount(this.#config)];
-    this.#late = new Map(contexts.filter(([, { manager }]) => !manager).map(([mount]) => [mount, new LateSessions()]));
-    this.#sessions = new Map(contexts.map(([mount, { manager }]) => [mount, manager ?? this.#late.get(mount)!]));
+    this.#sessions = new Map(contexts.map(([mount, { manager }]) => [mount, manager ?? new LateSessions()]));
+    this.#listeners = new Listeners(this.#intakeOf);
   }
 
   /** Where it listens, in the order of the configuration. Empty before `start`. */
   get urls(): string[] {
-    return this.#listeners.map(listener => listener.url);
+    return this.#listeners.open.map(listener => listener.url);
   }
 
   /** Where backends ask for sessions and keys; undefined before `start` or `attach`, and without `internal`. */
   get internalUrl(): string | undefined {
-    return this.#internal?.url;
+    return this.#internal.open[0]?.url;
   }
 
   /** Where the admin API is; undefined before `start` or `attach`, and without `admin.port`. */
@@ -348,7 +364,7 @@ export class Server {
     const assembly = this.#running();
     if (!this.#metrics)
       throw new HoldfastError('ERR_SERVER_STATE', 'this server keeps no metrics; add "metrics: true"');
-    return this.#metrics.json({ assembly, listeners: this.#listeners });
+    return this.#metrics.json({ assembly, listeners: this.#listeners.open });
   }
 
   /**
@@ -367,7 +383,7 @@ export class Server {
    */
   async start(): Promise<void> {
     this.#begin();
-    this.#starting = this.#listen();
+    this.#starting = this.#start(true);
     await this.#starting;
   }
 
@@ -392,16 +408,28 @@ export class Server {
     if (typeof (server as Partial<HttpServer> | undefined)?.on !== 'function')
       throw new TypeError(`attach: give it a node:http or https server, not ${kindOf(server)}`);
     this.#begin();
-    const building = this.#build()
-      .then(() => this.#openInternal())
-      .then(() => this.#openAdmin())
-      .then(() => this.#newIntake());
-    this.#starting = building;
+    const intake = new PublicIntake();
+    this.#attached = intake;
+    this.#starting = this.#start(false);
     const { clock = systemClock } = this.#environment;
-    this.#detach.push(attachTo(server, building, clock));
-    await building;
-    this.#isListening = true;
-    if (this.#state === 'running') this.#detach.push(serveBeside(server, this.#running()));
+    this.#detach.push(
+      attachTo(
+        server,
+        this.#starting.then(() => intake),
+        clock,
+      ),
+    );
+    await this.#starting;
+    const beside = () => this.#running();
+    if (this.#state === 'running')
+      this.#detach.push(
+        serveBeside(server, {
+          get managers() {
+            return beside().managers;
+          },
+          logger: this.#running().logger,
+        }),
+      );
   }
 
   /**
@@ -425,8 +453,54 @@ export class Server {
   }
 
   /**
-   * Takes no more connections, closes the open sockets with 1001, waits for running requests, then closes the stores.
-   * Can be called in any state: it waits for a start that is under way, and a second call for the first one.
+   * Goes on with another configuration, without a gap: ports, stores, upstreams, sessions and WebSockets whose part of it is
+   * the same are untouched, and what its files say (certificates, keys, tokens) is read again. Requests that were being
+   * judged are finished by the former one.
+   *
+   * WebSockets are held to the address, origin, transport and role rules of their route as they are now (1008), and keep
+   * everything else until they close. A route is the same one when it has the same `name`, or else host and path; where it
+   * is gone they close with 1001, where their server or session store was taken away with 1012, spread over `drain.over`.
+   * Event streams end when their route has changed.
+   *
+   * Calls wait for each other.
+   *
+   * @throws {ConfigError} ERR_CONFIG_INVALID, and what `start` throws. The former configuration goes on then, and nothing
+   * has changed.
+   * @throws {HoldfastError} ERR_SERVER_STATE when the server is not running.
+   *
+   * @example
+   * import { createServer } from 'holdfast';
+   *
+   * const hello = (text: string) => [{ path: '/hello', fetch: () => new Response(text) }];
+   * const server = createServer({ listen: [{ port: 0 }], session: false, routes: hello('hello') });
+   * await server.start();
+   * const { changed } = await server.reload({ listen: [{ port: 0 }], session: false, routes: hello('welcome') });
+   * console.log(changed); // [ '/hello' ]
+   * await server.stop();
+   */
+  async reload(next: Config): Promise<ReloadReport> {
+    const config = parseConfig(next);
+    this.#running();
+    const turn = (this.#reloading ?? this.#starting ?? Promise.resolve())
+      .catch(() => {})
+      .then(() => {
+        if (this.#state !== 'running' || this.#stopping) throw stopped();
+        return this.#replace(config);
+      });
+    this.#reloading = turn;
+    return turn;
+  }
+
+  /** True while it takes requests: from the end of `start` until `stop` is called. */
+  get isReady(): boolean {
+    return this.#isListening && this.#state === 'running' && this.#stopping === undefined;
+  }
+
+  /**
+   * Takes no more connections, closes the open sockets, waits for running requests, then closes the stores. Connections of
+   * endpoints close with 1001, relays with 1012 (`closeCodes`). Can be called in any state: it waits for a start that is
+   * under way. A second call waits for the first one, and makes it end after its own `drain`, if that is sooner: what is
+   * open is told to go at once then.
    *
    * Rejects with what an endpoint's `destroy` or a store threw, when everything else is closed.
    *
@@ -435,8 +509,18 @@ export class Server {
    */
   async stop(options: StopOptions = {}): Promise<void> {
     checkOptions('stop', options, STOP_OPTIONS);
-    this.#stopping ??= this.#stopStarted(parseDuration(options.drain ?? '10s'));
+    const { timeoutMs, overMs, delayMs } = drainSettings(this.#assembly?.config ?? this.#config);
+    const limitMs = options.drain === undefined ? timeoutMs : parseDuration(options.drain);
+    const isUsual = options.drain === undefined;
+    if (this.#stopping) this.#hurry(limitMs);
+    this.#stopping ??= this.#stopStarted(limitMs, isUsual ? overMs : limitMs / 2, limitMs > 0 ? delayMs : 0);
     await this.#stopping;
+  }
+
+  #hurry(limitMs: number): void {
+    this.#isHurried = Math.min(limitMs, this.#isHurried ?? Number.POSITIVE_INFINITY);
+    this.#endDelay?.();
+    this.#drain?.hurry(limitMs);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -447,86 +531,189 @@ export class Server {
     if (this.#state !== 'new')
       throw new HoldfastError('ERR_SERVER_STATE', `the server is ${this.#state}; create another one to start again`);
     this.#state = 'running';
-    for (const sessions of this.#late.values()) sessions.begin();
+    for (const sessions of this.#sessions.values()) if (sessions instanceof LateSessions) sessions.begin();
   }
 
-  async #build(): Promise<void> {
-    const { clock = systemClock } = this.#environment;
+  async #start(opensPorts: boolean): Promise<void> {
+    const config = this.#config;
+    const parts = new Parts();
     try {
       await this.#metrics?.open();
-      const tracing = await openTracing(this.#config.tracing);
+      const tracing = await openTracing(config.tracing);
       if (tracing) this.#observers.add(tracing);
-      const onSessions = (mount: string, manager: SessionManager) => this.#late.get(mount)?.opened(manager);
-      this.#assembly = await build(this.#config, {
-        ...this.#environment,
-        clock,
-        onSessions,
-        observer: this.#observers,
-        meters: this.#metrics?.meters,
-        httpsPort: this.#httpsPort,
-      });
-      enforceBans(this.#assembly.bans, this.#assembly, this.#listeners);
+      this.#life = beginLife(config, { clock: systemClock, ...this.#environment, meters: this.#metrics?.meters });
+      const assembly = await this.#build(config, parts, this.#onSessions);
+      parts.commit();
+      this.#parts = parts;
+      this.#assembly = assembly;
+      enforceBans(assembly.bans, assembly, () => this.#listeners.all);
+      // Backends may ask for a session with the first request.
+      (await this.#prepareInternal(config, assembly)).commit(assembly);
+      // Before the public listeners: it says that they are not there yet.
+      this.#admin = await this.#openAdmin(config, assembly);
+      this.#attached?.use(assembly);
+      if (opensPorts) (await this.#preparePorts(config, assembly)).commit(assembly);
+      this.#isListening = true;
     } catch (error) {
       this.#state = 'stopped';
-      for (const sessions of this.#late.values()) sessions.giveUp();
       for (const detach of this.#detach) detach();
+      if (this.#assembly) await this.#close(0, 0, 0);
+      else {
+        for (const sessions of this.#sessions.values()) if (sessions instanceof LateSessions) sessions.giveUp();
+        await parts.abandon();
+        if (this.#life) endLife(this.#life, !this.#environment.logs);
+      }
       throw error;
     }
   }
 
-  /** For backends, which may ask for a session with the first request. */
-  async #openInternal(): Promise<void> {
-    const { internal } = this.#config;
-    const { internal: api } = this.#running();
-    if (!internal || !api) return;
-    const { hosts: _, ...listen } = { host: '127.0.0.1', ...internal };
-    const unlimited = { unusedConnections: -1, unusedConnectionsPerAddress: -1 };
-    this.#internal = await this.#open(listen, () => new InternalIntake(api), new Newcomers(unlimited, this.#running()));
+  #build(config: Config, parts: Parts, onSessions?: BuildEnvironment['onSessions']): Promise<Assembly> {
+    const { freeBytes } = this.#environment;
+    const environment = { life: this.#life!, parts, freeBytes, httpsPort: this.#httpsPort, observer: this.#observers };
+    return build(config, { ...environment, ...(onSessions && { onSessions }) });
   }
 
-  async #listen(): Promise<void> {
-    await this.#build();
-    await this.#openInternal();
-    await this.#openAdmin();
-    const { bans, clock } = this.#running();
-    const doorkeeper = new Doorkeeper(bans.settings.action, address => bans.isBanned(address), clock);
-    const newcomers = new Newcomers(this.#config, this.#running());
-    for (const listen of this.#config.listen ?? [{ port: 8080 }])
-      this.#listeners.push(await this.#open(listen, () => this.#intakeOf(listen), newcomers, doorkeeper));
-    this.#isListening = true;
-  }
-
-  /** Before the public listeners: it says that they are not there yet. */
-  async #openAdmin(): Promise<void> {
-    const { operations } = this.#environment;
-    const wantsSocket = operations !== undefined;
-    if (this.#config.admin === false || (this.#config.admin === undefined && !wantsSocket)) return;
-    const { clock, logger, trustedProxies, security, bans } = this.#running();
-    const dataFolder = dataFolderOf(this.#config, this.#environment.freeBytes);
+  /** Puts a configuration together beside the one that runs, which is untouched until everything of it stands. */
+  async #replace(config: Config): Promise<ReloadReport> {
+    const before = this.#running();
+    const parts = new Parts(this.#parts);
+    const changes: ListenerChange[] = [];
+    let undoAdmin = async () => {};
+    let assembly: Assembly;
     try {
-      // Loaded here, so that a server without it does without it.
-      const { Admin } = await import('./admin/admin.ts');
-      this.#admin = await Admin.open(await this.#administered(dataFolder.path), {
-        ...{
-          config: this.#config,
-          wantsSocket,
-          dataFolder,
-          clock,
-          logger: logger.of('admin'),
-          trustedProxies,
-          security,
-        },
-        isBanned: address => bans.isBanned(address),
-      });
+      // Whoever asks for sessions meanwhile is answered by those that are there.
+      assembly = await this.#build(config, parts);
+      changes.push(await this.#prepareInternal(config, assembly));
+      if (!this.#attached) changes.push(await this.#preparePorts(config, assembly));
+      undoAdmin = await this.#changeAdmin(config, assembly);
+      if (this.#state !== 'running') throw stopped();
+      // The last that may fail: the others cannot be taken back otherwise.
+      assembly.logs.reconfigure(config.log ?? {});
     } catch (error) {
-      this.#state = 'stopped';
-      await this.#close(0);
+      await Promise.all(changes.map(change => change.abandon()));
+      await undoAdmin();
+      await parts.abandon();
       throw error;
     }
+    this.#metrics?.absorb(before);
+    const retire = parts.commit();
+    this.#assembly = assembly;
+    this.#parts = parts;
+    for (const change of changes) change.commit(assembly);
+    this.#attached?.use(assembly);
+    if (assembly.bans !== before.bans) enforceBans(assembly.bans, assembly, () => this.#listeners.all);
+    this.#changeSessions(assembly);
+    const report = takeOver(before, assembly);
+    this.#retire(before, retire);
+    return report;
+  }
+
+  readonly #onSessions = (mount: string, manager: SessionManager): void => {
+    const sessions = this.#sessions.get(mount);
+    if (sessions instanceof LateSessions) sessions.opened(manager);
+  };
+
+  /** Handlers go on with the sessions that they have, whichever manager keeps them now. */
+  #changeSessions({ config, managersByMount }: Assembly): void {
+    const contexts = new Map(sessionsByMount(config));
+    for (const [mount, sessions] of this.#sessions) {
+      if (contexts.has(mount)) continue;
+      this.#sessions.delete(mount);
+      if (sessions instanceof LateSessions) sessions.giveUp();
+    }
+    for (const [mount, { manager: brought }] of contexts) {
+      if (brought) {
+        this.#sessions.set(mount, brought);
+        continue;
+      }
+      const known = this.#sessions.get(mount);
+      const sessions = known instanceof LateSessions ? known : new LateSessions();
+      this.#sessions.set(mount, sessions);
+      sessions.opened(managersByMount.get(mount)!);
+    }
+  }
+
+  /** What is not used any more goes when nothing uses it. */
+  #retire(before: Assembly, close: (onFailure: (error: unknown) => void) => Promise<void>): void {
+    const { clock, logger, running } = before;
+    const over = Promise.race([
+      running.over(),
+      new Promise<void>(resolve => {
+        clock.setTimeout(resolve, LONGEST_JUDGED_MS);
+      }),
+    ]);
+    const onFailure = (err: unknown) =>
+      logger.of('server').error({ event: 'reload-rest', err }, 'a part of before did not end well');
+    const retiring = over
+      .then(() => close(onFailure))
+      .then(() => {
+        for (const sessions of this.#sessions.values()) if (sessions instanceof LateSessions) sessions.forgetOthers();
+        this.#retiring.delete(retiring);
+      });
+    this.#retiring.add(retiring);
+  }
+
+  #prepareInternal(config: Config, assembly: Assembly): Promise<ListenerChange> {
+    const { internal } = config;
+    const { hosts: _, ...listen } = { host: '127.0.0.1', ...internal };
+    const places = internal && assembly.internal ? [listen as ListenConfig] : [];
+    return this.#internal.prepare(places, config, { ...servicesOf(assembly), newcomers: this.#unlimited(assembly) });
+  }
+
+  #preparePorts(config: Config, assembly: Assembly): Promise<ListenerChange> {
+    const { unusedConnections, unusedConnectionsPerAddress } = config;
+    const from = { unusedConnections, unusedConnectionsPerAddress };
+    if (!this.#newcomers || !sameValue(this.#newcomers.from, from))
+      this.#newcomers = { from, newcomers: new Newcomers(from, assembly) };
+    this.#doorkeeper ??= new Doorkeeper(
+      () => this.#running().bans.settings.action,
+      address => this.#running().bans.isBanned(address),
+      assembly.clock,
+    );
+    return this.#listeners.prepare(config.listen ?? [{ port: 8080 }], config, {
+      ...servicesOf(assembly),
+      newcomers: this.#newcomers.newcomers,
+      doorkeeper: this.#doorkeeper,
+    });
+  }
+
+  /** Opens, closes or changes the admin API, as a configuration says. @returns goes back. */
+  async #changeAdmin(config: Config, assembly: Assembly): Promise<() => Promise<void>> {
+    const before = this.#running();
+    if (sameValue(adminOf(before.config), adminOf(config))) return async () => {};
+    const goBack = async () => {
+      await this.#admin?.close();
+      this.#admin = await this.#openAdmin(before.config, before);
+    };
+    // It may be at the same place, where two cannot be.
+    await this.#admin?.close();
+    this.#admin = undefined;
+    try {
+      this.#admin = await this.#openAdmin(config, assembly);
+    } catch (error) {
+      await goBack();
+      throw error;
+    }
+    return goBack;
+  }
+
+  async #openAdmin(config: Config, assembly: Assembly): Promise<Admin | undefined> {
+    const { operations, freeBytes } = this.#environment;
+    const wantsSocket = operations !== undefined;
+    if (config.admin === false || (config.admin === undefined && !wantsSocket)) return undefined;
+    const { clock, logger, trustedProxies, security } = assembly;
+    const dataFolder = dataFolderOf(config, freeBytes);
+    // Loaded here, so that a server without it does without it.
+    const { Admin } = await import('./admin/admin.ts');
+    return Admin.open(await this.#administered(dataFolder.path), {
+      ...{ config, wantsSocket, dataFolder, clock, logger: logger.of('admin'), trustedProxies, security },
+      isBanned: address => this.#running().bans.isBanned(address),
+    });
   }
 
   async #administered(dataFolder: string): Promise<Administered> {
     const { AdministeredServer } = await import('./administered.ts');
+    const assembly = () => this.#running();
     return new AdministeredServer({
       version: packageVersion(),
       clock: this.#running().clock,
@@ -535,10 +722,10 @@ export class Server {
       operations: this.#environment.operations ?? {},
       sessions: this.#sessions,
       streams: {},
-      config: () => this.#config,
-      assembly: () => this.#running(),
+      config: () => assembly().config,
+      assembly,
       state: () => this.#administeredState,
-      isReady: () => this.#administeredState === 'running',
+      isReady: () => this.isReady,
       listeners: () => this.#administeredListeners(),
       statistics: () => this.statistics().statistics,
       metrics: this.#metrics && (() => this.metrics()),
@@ -551,99 +738,99 @@ export class Server {
   }
 
   #administeredListeners() {
-    const internal = this.#internal ? [{ url: this.#internal.url, serves: 'backends' as const }] : [];
+    const internal = this.#internal.open.map(({ url }) => ({ url, serves: 'backends' as const }));
     const admin = this.#admin?.url === undefined ? [] : [{ url: this.#admin.url, serves: 'administrators' as const }];
     return [...this.urls.map(url => ({ url, serves: 'clients' as const })), ...internal, ...admin];
   }
 
-  async #open(
-    listen: ListenConfig,
-    intakeOf: () => Intake,
-    newcomers: Newcomers,
-    doorkeeper?: Doorkeeper,
-  ): Promise<Listener> {
-    const { clock, logger, trustedProxies, security, certificates } = this.#running();
-    try {
-      const ofServer = logger.of('server');
-      const port = new Port(listen, ofServer);
-      const listener = new Listener(listen, port, intakeOf(), {
-        ...{ config: this.#config, clock, logger: ofServer, trustedProxies, security, newcomers, doorkeeper },
-        meters: this.#metrics?.meters,
-        withdrawCertificates: (fingerprints, reason) => certificates.withdraw(fingerprints, reason),
-      });
-      await port.open();
-      listener.open();
-      return listener;
-    } catch (error) {
-      this.#state = 'stopped';
-      await this.#close(0);
-      throw error;
-    }
+  #unlimited(assembly: Assembly): Newcomers {
+    this.#unlimitedNewcomers ??= new Newcomers({ unusedConnections: -1, unusedConnectionsPerAddress: -1 }, assembly);
+    return this.#unlimitedNewcomers;
   }
 
-  #newIntake(hosts?: HostNames): PublicIntake {
-    const intake = new PublicIntake({ ...this.#running(), hosts });
-    this.#intakes.push(intake);
-    return intake;
-  }
-
-  #intakeOf({ redirect, acmeChallenge, hosts: names }: ListenConfig): Intake {
+  readonly #intakeOf = ({ redirect, acmeChallenge, hosts: names }: ListenConfig): LastingIntake => {
     const hosts = names && new HostNames(names);
-    if (!redirect) return this.#newIntake(hosts);
-    return new HttpsRedirect({
-      trustedProxies: this.#running().trustedProxies,
-      hosts,
-      acmeChallenge,
-      httpsPort: this.#httpsPort,
-    });
-  }
+    if (!redirect) return new PublicIntake(hosts);
+    const { trustedProxies } = this.#life!;
+    return new HttpsRedirect({ trustedProxies, hosts, acmeChallenge, httpsPort: this.#httpsPort });
+  };
 
   readonly #httpsPort = (): number => {
-    const listener = this.#listeners.find(({ config }) => config.tls !== undefined);
+    const listener = this.#listeners.open.find(({ config }) => config.tls !== undefined);
     return listener?.config.publicPort ?? (listener?.port.number || 443);
   };
 
-  async #stopStarted(drainMs: number): Promise<void> {
-    // start() reports why it failed.
+  async #stopStarted(drainMs: number, overMs: number, delayMs: number): Promise<void> {
+    // start() reports why it failed, and reload() as well.
     await this.#starting?.catch(() => {});
     const wasRunning = this.#state === 'running';
     this.#state = 'stopped';
-    if (wasRunning) await this.#close(drainMs);
+    await this.#reloading?.catch(() => {});
+    if (wasRunning) await this.#close(drainMs, overMs, delayMs);
   }
 
-  async #close(drainMs: number): Promise<void> {
+  async #close(limitMs: number, overMs: number, delayMs: number): Promise<void> {
     const assembly = this.#running();
     // The clock's timers keep no process alive; without this it could end before the stores are closed.
     const alive = setInterval(() => {}, 60_000);
+    if (delayMs > 0 && !this.#isHurried) await this.#delay(assembly.clock, delayMs);
     for (const detach of this.#detach) detach();
     if (this.#metrics) this.#metrics.meters.isDraining = true;
-    for (const intake of this.#intakes) intake.beginDraining();
-    await drain(assembly, this.#listeners, drainMs);
+    for (const intake of [...this.#listeners.intakes, ...(this.#attached ? [this.#attached] : [])])
+      if (intake instanceof PublicIntake) intake.beginDraining();
+    this.#drain = new Drain(assembly, this.#listeners.all, { limitMs: this.#isHurried ?? limitMs, overMs });
+    await this.#drain.run();
+    this.#listeners.stop(assembly.clock);
     // Until then backends may need it to answer.
-    const internal = this.#internal?.port.close();
-    this.#internal?.close();
-    this.#internal?.closeAll();
-    await internal;
+    await this.#closeInternal();
+    await Promise.all(this.#retiring);
     // One that fails keeps no other from closing: the stores above all have something left to write.
-    const endpoints = await Promise.allSettled(assembly.endpoints.map(endpoint => endpoint.stop()));
-    await Promise.all([...assembly.upstreams.values()].map(upstream => upstream.close()));
-    assembly.users.close();
-    assembly.renewals.close();
-    assembly.anomalies?.close();
-    await assembly.schemes.close();
-    await Promise.allSettled([...assembly.subscriptions.map(unsubscribe => unsubscribe()), assembly.bans.close()]);
-    const sessions = await Promise.allSettled(assembly.openSessions.map(opened => opened.close()));
+    const failures = await this.#parts!.close();
     // Last, so that a drain can be watched.
     await this.#admin?.close();
     clearInterval(alive);
-    assembly.logger.flush();
-    if (!this.#environment.logs) assembly.logs.close();
-    const failed = [...endpoints, ...sessions].find(result => result.status === 'rejected');
-    if (failed) throw failed.reason;
+    endLife(assembly, !this.#environment.logs);
+    if (failures.length > 0) throw failures[0];
+  }
+
+  async #delay(clock: Clock, ms: number): Promise<void> {
+    await new Promise<void>(resolve => {
+      this.#endDelay = resolve;
+      clock.setTimeout(resolve, ms);
+    });
+  }
+
+  async #closeInternal(): Promise<void> {
+    const closed = this.#internal.open.map(({ port }) => port.close());
+    for (const listener of this.#internal.all) {
+      listener.close();
+      listener.closeAll();
+    }
+    await Promise.all(closed);
   }
 
   #running(): Assembly {
     if (this.#assembly) return this.#assembly;
     throw new HoldfastError('ERR_SERVER_STATE', 'the server is not running; await start() or attach() first');
   }
+}
+
+/** Of requests that are judged by a configuration of before: nothing of what judges them takes longer. */
+const LONGEST_JUDGED_MS = 60_000;
+
+function servicesOf({ clock, logger, trustedProxies, security, certificates, meters }: Assembly) {
+  return {
+    ...{ clock, logger: logger.of('server'), trustedProxies, security, meters },
+    withdrawCertificates: (fingerprints: ReadonlySet<string>, reason: string) =>
+      certificates.withdraw(fingerprints, reason),
+  };
+}
+
+/** What the admin API is made from. */
+function adminOf({ admin, dataFolder, diskReserve }: Config): unknown {
+  return { admin, dataFolder, diskReserve };
+}
+
+function stopped(): HoldfastError {
+  return new HoldfastError('ERR_SERVER_STATE', 'the server stops; what it was to become is for another start');
 }

@@ -5,10 +5,10 @@ import type { Tracking } from './identity/tracking.ts';
 import type { Ledger } from './ledger.ts';
 import { Sweeper } from './life/sweeper.ts';
 import { UserSessions } from './life/user-sessions.ts';
-import type { SessionManagerOptions } from './options.ts';
+import { canBecome, type SessionManagerOptions } from './options.ts';
 import { type PeekOptions, peekAt, type SessionPeek } from './peek.ts';
 import { SessionRegistry, type SocketEndReason } from './process/registry.ts';
-import { createServices } from './process/services.ts';
+import { checkedSettings, createServices, createTracking } from './process/services.ts';
 import type { SocketSession } from './process/socket-session.ts';
 import { wholeTimes } from './record/times.ts';
 import { checkListening, type SessionEvents } from './reports/events.ts';
@@ -63,6 +63,14 @@ export interface ServerParts {
   readonly cookiePlace: string | undefined;
   /** A login may ask to be remembered. */
   readonly remembers: boolean;
+  /**
+   * Can it go on with other options, its sessions and sockets untouched? @returns makes it do so, which does not fail;
+   * undefined: what differs needs a manager of its own (where and when sessions are written, what is kept in memory).
+   * @throws {TypeError} when an option cannot work.
+   */
+  adapt(options: SessionManagerOptions): (() => void) | undefined;
+  /** As `close`, and leaves store and ledger open: others use them. */
+  release(): Promise<void>;
 }
 
 type Carrier = { [key: symbol]: SessionBinding | undefined };
@@ -89,7 +97,7 @@ type Carrier = { [key: symbol]: SessionBinding | undefined };
  * await sessions.close();
  */
 export class SessionManager {
-  readonly #services: BindingServices;
+  #services: BindingServices;
   readonly #sweeper: Sweeper;
   readonly #history: MinuteHistory;
   readonly #exchange: StatisticsExchange;
@@ -109,13 +117,10 @@ export class SessionManager {
     this.#sweeper = new Sweeper(services, registry);
     services.store.makeRoom = () => this.#sweeper.makeRoom();
     this[SERVER_PARTS] = {
-      ledger: services.ledger,
-      keys: options.keys.map(keyBytes),
-      logger: services.logger,
-      store: options.store,
-      tracking: services.tracking,
-      cookiePlace: services.tracking.cookiePlace,
-      remembers: options.rememberMe !== undefined,
+      ...{ ledger: services.ledger, logger: services.logger, store: options.store },
+      ...this.#partsOf(options, services.tracking),
+      adapt: next => this.#adapt(next, registry),
+      release: () => (this.#closing ??= this.#close(false)),
     };
     const { cache, clock, ledger, logger, meters, tracking } = services;
     this.#history = new MinuteHistory(clock, {
@@ -176,17 +181,33 @@ export class SessionManager {
    * await sessions.close(); // once, after the last request
    */
   close(): Promise<void> {
-    this.#closing ??= this.#close();
+    this.#closing ??= this.#close(true);
     return this.#closing;
   }
 
-  async #close(): Promise<void> {
+  #partsOf(options: SessionManagerOptions, tracking: Tracking) {
+    const remembers = options.rememberMe !== undefined;
+    return { keys: options.keys.map(keyBytes), tracking, cookiePlace: tracking.cookiePlace, remembers };
+  }
+
+  #adapt(options: SessionManagerOptions, registry: SessionRegistry): (() => void) | undefined {
+    const settings = checkedSettings(options);
+    const tracking = createTracking(options, settings);
+    if (!canBecome(this.#services.settings, settings)) return undefined;
+    return () => {
+      registry.adopt(settings);
+      this.#services = { ...this.#services, tracking };
+      Object.assign(this[SERVER_PARTS], this.#partsOf(options, tracking));
+    };
+  }
+
+  async #close(ownsStore: boolean): Promise<void> {
     this.#history.stop();
     await this.#sweeper.stop();
     try {
       await this.#exchange.close();
     } finally {
-      await this.#services.registry.close();
+      await this.#services.registry.close(ownsStore);
     }
   }
 

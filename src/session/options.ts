@@ -2,6 +2,7 @@ import { checkAttributeName } from '../base/attribute-name.ts';
 import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import { checkChoice, checkNeeded, checkOptions, hasMethods, kindOf, type OptionNames } from '../base/options.ts';
+import { sameValue } from '../base/same-value.ts';
 import { DEFAULT_IDLE_MS, endsBeforeWrite, isWriteTime, MAX_WRITE_MS, MIN_WRITE_MS } from '../base/session-times.ts';
 import { COOKIE_OPTIONS } from './identity/cookie.ts';
 import type { TrackingOptions } from './identity/tracking.ts';
@@ -235,6 +236,41 @@ export interface SessionSettings extends Required<Omit<SessionManagerOptions, ke
   readonly warnSize: { readonly attributeBytes: number; readonly sessionBytes: number };
   /** Attributes that are not read with the session. Undefined: there are none. */
   readonly apart: ReadonlySet<string> | undefined;
+}
+
+/** Settings that can change while sessions are in use. */
+const CHANGEABLE = [
+  'idleTimeoutMs',
+  'absoluteTimeoutMs',
+  'renewalTimeoutMs',
+  'contents',
+  'conflicts',
+  'overflow',
+  'maxSessionsPerUser',
+  'rememberMe',
+  'ownerRule',
+  'maxAttributeBytes',
+  'maxSessionBytes',
+  'warnSize',
+] as const satisfies (keyof SessionSettings)[];
+
+type Changeable = { -readonly [K in (typeof CHANGEABLE)[number]]: SessionSettings[K] };
+
+/** True when nothing else differs than what can change while sessions are in use. */
+export function canBecome(settings: SessionSettings, next: SessionSettings): boolean {
+  const isFixed = (name: string) => !(CHANGEABLE as readonly string[]).includes(name);
+  const names = (Object.keys(settings) as (keyof SessionSettings)[]).filter(isFixed);
+  return names.every(name => sameValue(plain(settings[name]), plain(next[name])));
+}
+
+function plain(value: unknown): unknown {
+  return value instanceof Set ? [...value].sort() : value;
+}
+
+/** Gives settings that are in use the changeable values of others. */
+export function become(settings: Partial<SessionSettings>, next: SessionSettings): void {
+  const changing = settings as Partial<Changeable>;
+  for (const name of CHANGEABLE) Object.assign(changing, { [name]: next[name] });
 }
 
 const POSITIVE = [

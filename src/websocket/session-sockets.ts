@@ -1,5 +1,5 @@
 import { SetMap } from '../base/set-map.ts';
-import { CloseCode } from '../wire/close-codes.ts';
+import { CloseCode, type CloseCodes, USUAL_CLOSE_CODES } from '../wire/close-codes.ts';
 
 /** Anything that is open on behalf of a session: a connection of an endpoint, or a relay. */
 export interface SessionSocket {
@@ -16,20 +16,23 @@ interface Held {
   readonly isRenewed: boolean;
 }
 
-const END: Readonly<Record<'ended' | 'renewed', readonly [code: number, reason: string]>> = {
-  ended: [CloseCode.policyViolation, 'session ended'],
-  renewed: [CloseCode.serviceRestart, 'session renewed'],
-};
-
 /** Which sockets belong to which session, so that they end together. */
 export class SessionSockets<S extends SessionSocket = SessionSocket> extends SetMap<string, S> {
+  readonly #codes: Readonly<Pick<CloseCodes, 'renewal'>>;
+
+  /** @param codes May change meanwhile. */
+  constructor(codes: Readonly<Pick<CloseCodes, 'renewal'>> = USUAL_CLOSE_CODES) {
+    super();
+    this.#codes = codes;
+  }
+
   /**
-   * The session has ended: its sockets close with 1008. Or a login has replaced its secret: they close with 1012, which
+   * The session has ended: its sockets close with 1008. Or a login has replaced its secret: they close with 1012 (`codes`), which
    * says that they may come again, with the new one. @returns how many.
    */
   closeAll(sid: string, why: 'ended' | 'renewed' = 'ended'): number {
     const closing = [...(this.get(sid) ?? [])];
-    for (const socket of closing) socket.close(...END[why]);
+    for (const socket of closing) this.#close(socket, why);
     return closing.length;
   }
 
@@ -37,6 +40,11 @@ export class SessionSockets<S extends SessionSocket = SessionSocket> extends Set
   join({ session, isEnded, isRenewed }: Held, socket: S): void {
     this.add(session.id, socket);
     if (isEnded) this.closeAll(session.id);
-    else if (isRenewed) socket.close(...END.renewed);
+    else if (isRenewed) this.#close(socket, 'renewed');
+  }
+
+  #close(socket: S, why: 'ended' | 'renewed'): void {
+    if (why === 'ended') socket.close(CloseCode.policyViolation, 'session ended');
+    else socket.close(this.#codes.renewal, 'session renewed');
   }
 }

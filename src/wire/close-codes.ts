@@ -32,6 +32,25 @@ export const CloseCode = {
   tlsHandshake: 1015,
 } as const;
 
+/** Codes that a server closes WebSockets with and that its operator may change. */
+export interface CloseCodes {
+  /** Of connections to endpoints when the server stops, and of all whose route is gone. */
+  goingAway: number;
+  /** Where the client may come back at once. */
+  restart: number;
+  /** When a login has renewed the session of a WebSocket. */
+  renewal: number;
+  /** Of the client of a relay whose backend was lost. */
+  lostBackend: number;
+}
+
+export const USUAL_CLOSE_CODES: Readonly<CloseCodes> = {
+  goingAway: CloseCode.goingAway,
+  restart: CloseCode.serviceRestart,
+  renewal: CloseCode.serviceRestart,
+  lostBackend: CloseCode.badGateway,
+};
+
 /** May this code stand in a close frame? RFC 6455 §7.4.1, §7.4.2; 1012-1014 from the IANA registry. */
 export function isSendableCloseCode(code: number): boolean {
   if (!Number.isInteger(code)) return false;

@@ -25,17 +25,17 @@ import type { HeaderLine } from '../../src/http/header-line.ts';
 import { Bans } from '../../src/policy/ban/bans.ts';
 import { readBanSettings } from '../../src/policy/ban/options.ts';
 import { SecurityEvents } from '../../src/policy/security-events.ts';
-import { Schemes } from '../../src/server/assembly/schemes.ts';
+import { RunningRequests } from '../../src/server/assembly/running-requests.ts';
 import { PublicIntake } from '../../src/server/intakes/public.ts';
 import { Http1Clients } from '../../src/server/listen/http1/clients.ts';
 import { CountedResponse } from '../../src/server/listen/http1/counted-response.ts';
 import type { RequestEntry } from '../../src/server/log/access-entry.ts';
-import { LogControl } from '../../src/server/log/log-control.ts';
 import { SERVER_PARTS, type SessionManager } from '../../src/session/manager.ts';
 import type { SessionOwner } from '../../src/session/session.ts';
 import { SessionSockets } from '../../src/websocket/session-sockets.ts';
 import { TimerWheel } from '../../src/websocket/timer-wheel.ts';
 import { Topics } from '../../src/websocket/topics.ts';
+import { USUAL_CLOSE_CODES } from '../../src/wire/close-codes.ts';
 
 export interface GatewayOptions extends Omit<Partial<UpstreamOptions>, 'session'> {
   tls?: UpstreamTls;
@@ -103,7 +103,8 @@ export class TestGateway {
     const log = new Refusals(logger, clock, refusals);
     const security = new SecurityEvents(log);
     const users = new LiveUsers({ clock, logger, security: new SecurityEvents(CalmLogger.over(logger, clock)) });
-    const intake = new PublicIntake({
+    const intake = new PublicIntake();
+    intake.use({
       router,
       readings: new RouteReadings(entries, router),
       trustedProxies: emptyAddressList,
@@ -114,7 +115,6 @@ export class TestGateway {
       logger: log,
       security,
       bans: new Bans(readBanSettings(), { clock, logger, events: security, trustedProxies: emptyAddressList }),
-      logs: LogControl.open({ level: 'silent' }),
       accessLog: {
         isOn: true,
         needsDetail: false,
@@ -125,24 +125,19 @@ export class TestGateway {
         },
         socketClosed: () => {},
       },
-      endpoints: [],
-      upstreams: new Map(),
-      schemes: new Schemes({}, { clock, logger, security: new SecurityEvents(log) }),
       users,
       renewals: new AuthRenewals(users, { clock, logger }),
       certificates: new LiveCertificates(),
-      internal: undefined,
-      sessions: undefined,
-      openSessions: [],
-      managers: new Set(),
-      subscriptions: [],
+      closeCodes: USUAL_CLOSE_CODES,
       exposeReason: false,
       handshakes: new Map(),
       lingering: new Set(),
       unlogged: new Set(),
+      routes: new Map([[value.name, value]]),
+      meters: undefined,
+      running: new RunningRequests(),
       sockets,
-      routeLimits: [],
-      brought: new Map(),
+      answers: new Map(),
     });
     // As the listener does, without a minimum rate.
     const pace = { silenceMs: 60_000, bytesPerSecond: 0 };

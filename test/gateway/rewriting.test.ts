@@ -27,7 +27,7 @@ function rewriting(situation: Situation = {}): Rewriting {
   const rewrite = 'to' in situation && situation.to === undefined ? undefined : (situation.to ?? '/other');
   const own = new OwnNames();
   for (const name of ['holdfast', 'app1_own']) own.cookies.add(name);
-  own.cookiePrefixes.push('app1_', 'app2_');
+  own.cookiePrefixes.add('app1_').add('app2_');
   return new Rewriting({
     head: { path, query, host, isSecure } as RequestHead,
     upstream: {

@@ -284,7 +284,11 @@ describe('a banned client that connects', () => {
 
   test('is held in the tarpit, at most a hundred at a time and for a minute', async () => {
     const clock = new FakeClock();
-    const keeper = new Doorkeeper('tarpit', address => address === '192.0.2.66', clock);
+    const keeper = new Doorkeeper(
+      () => 'tarpit',
+      address => address === '192.0.2.66',
+      clock,
+    );
     const sockets = Array.from({ length: 101 }, () => new net.Socket());
     expect(keeper.turnsAway(sockets[0]!, '192.0.2.1')).toBe(false);
     for (const socket of sockets) expect(keeper.turnsAway(socket, '192.0.2.66')).toBe(true);

@@ -87,28 +87,29 @@ export class WiredServer {
   readonly server: Server;
   readonly #folder: string;
 
-  private constructor(server: Server, folder: string) {
+  /** What it has beside the configuration of a test. */
+  readonly #base: Config;
+
+  private constructor(server: Server, folder: string, base: Config) {
     this.server = server;
     this.#folder = folder;
+    this.#base = base;
   }
 
   static async start(config: Config, logger?: Logger, clock?: Clock): Promise<WiredServer> {
     const folder = mkdtempSync(join(tmpdir(), 'holdfast-wires-'));
     const certificate = writeSelfSignedCertificate(folder);
-    const server = createServer(
-      {
-        listen: [
-          { port: 0, host: '127.0.0.1' },
-          { port: 0, host: '127.0.0.1', tls: certificate },
-        ],
-        session: false,
-        ...(!logger && { log: { level: 'silent' } }),
-        ...config,
-      },
-      { ...(logger && { logger }), ...(clock && { clock }) },
-    );
+    const base: Config = {
+      listen: [
+        { port: 0, host: '127.0.0.1' },
+        { port: 0, host: '127.0.0.1', tls: certificate },
+      ],
+      session: false,
+      ...(!logger && { log: { level: 'silent' } }),
+    };
+    const server = createServer({ ...base, ...config }, { ...(logger && { logger }), ...(clock && { clock }) });
     await server.start();
-    return new WiredServer(server, folder);
+    return new WiredServer(server, folder, base);
   }
 
   /** One upstream that takes everything, whatever its certificate. */
@@ -124,6 +125,11 @@ export class WiredServer {
       routes: [{ path: '/*', upstream: 'app', ...route }],
       ...config,
     });
+  }
+
+  /** Another configuration, with the same listeners unless it has others. */
+  reload(config: Config): ReturnType<Server['reload']> {
+    return this.server.reload({ ...this.#base, ...config });
   }
 
   url(wire: Wire): string {

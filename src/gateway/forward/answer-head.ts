@@ -1,4 +1,5 @@
 import type { ServerResponse } from 'node:http';
+import { noteEventStream } from '../../http/event-stream.ts';
 import type { HeaderLine } from '../../http/header-line.ts';
 import { HeadersBefore } from '../../http/headers-before.ts';
 import type { ResponseHead } from '../../http/response-head.ts';
@@ -23,6 +24,7 @@ export function writeHead(
     const becomesPrivate = tieingCookie !== undefined || (sessionLines !== undefined && sessionLines.length > 0);
     if (!becomesPrivate && before.areNone) {
       response.writeHead(status, statusMessage, headers as string[]);
+      noteEventStream(response, headers);
       return;
     }
     // One header at a time, because others have set some already: a `Set-Cookie` of ours must stay.

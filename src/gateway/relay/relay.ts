@@ -318,7 +318,8 @@ export class Relay extends WheelEntry implements DirectionOwner {
     else if (other.outgoing.closeInstead) {
       const { code, reason: told } = other.outgoing.closeInstead;
       other.outgoing.close(code, told);
-    } else other.outgoing.close(other.side === 'client' ? CloseCode.badGateway : CloseCode.goingAway, '');
+    } else
+      other.outgoing.close(other.side === 'client' ? this.#upstream.closeCodes.lostBackend : CloseCode.goingAway, '');
     this.#endWith({ code: CloseCode.abnormal, reason, by: peer.side }, CLOSE_TIMEOUT_MS);
     this.#finishHandshake(peer);
   }

@@ -2,7 +2,7 @@ import { laxPath } from '../../http/path-names.ts';
 import { matchingPath } from '../../http/path-readings.ts';
 import { mayMeet, parseRoutePattern, type RoutePattern } from '../../http/route-pattern.ts';
 import type { Authentication } from '../../policy/auth/authentication.ts';
-import type { Policy } from '../../policy/policy.ts';
+import type { LastingPolicy } from '../../policy/policy.ts';
 import { createRouter, type RoutedBy, type RouteEntry, type Router } from './router.ts';
 
 /** What holds on some paths of an application besides what their routes say. */
@@ -11,7 +11,7 @@ export interface Constraint {
   readonly name: string;
   /** `refuse`: for methods that the constraints of a path do not name. */
   readonly kind: 'constraint' | 'refuse' | 'open';
-  readonly policies: readonly Policy[];
+  readonly policies: readonly LastingPolicy[];
   /** Left out: it asks for nobody. */
   readonly authentication?: Authentication | undefined;
   /** Its schemes count instead of those of the route. Default: those of the route count, where it has some. */

@@ -42,7 +42,7 @@ export class UpstreamCookies {
   constructor({ prefix = '', domain, path }: UpstreamCookiesConfig = {}, own: OwnNames = new OwnNames()) {
     this.prefix = prefix;
     this.#own = own;
-    if (prefix !== '') own.cookiePrefixes.push(prefix);
+    if (prefix !== '') own.cookiePrefixes.add(prefix);
     this.#domain = domain;
     this.#path = path;
   }
@@ -119,7 +119,7 @@ export class UpstreamCookies {
   /** Only without a prefix of our own. */
   #isOfAnother(name: string): boolean {
     const mark = MARK.exec(name)?.[0] ?? '';
-    return this.#own.cookiePrefixes.some(prefix => name.startsWith(prefix, mark.length));
+    return [...this.#own.cookiePrefixes].some(prefix => name.startsWith(prefix, mark.length));
   }
 
   #domainOf(attribute: string, value: string, { hostname }: CookiePlace): string[] {

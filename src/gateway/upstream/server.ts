@@ -3,7 +3,7 @@ import type { Clock, Timer } from '../../base/clock.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { ServerAddress } from '../../http/server-address.ts';
 import type { SessionSocket } from '../../websocket/session-sockets.ts';
-import { CloseCode } from '../../wire/close-codes.ts';
+import { type CloseCodes, USUAL_CLOSE_CODES } from '../../wire/close-codes.ts';
 import { BackendConnection } from '../connection/connection.ts';
 import { Dialer, type DialerOptions, parseServerUrl } from '../connection/dialer.ts';
 import { ConnectionPool, type ConnectionPoolOptions } from '../connection/pool.ts';
@@ -51,6 +51,8 @@ export interface UpstreamServerOptions {
   readonly health: (HealthOptions & CheckOptions) | undefined;
   readonly clock: Clock;
   readonly logger: Logger;
+  /** They may change meanwhile. Default: the usual ones. */
+  readonly closeCodes?: Readonly<CloseCodes> | undefined;
 }
 
 export type Drain = 'close' | 'stay';
@@ -72,6 +74,7 @@ export class UpstreamServer implements Balanced {
   readonly #ejection: Ejection | undefined;
   readonly #health: HealthCheck | undefined;
   readonly #clock: Clock;
+  readonly #closeCodes: Readonly<CloseCodes>;
   /** By their connections to the server. */
   readonly #sockets = new Map<Socket, SessionSocket>();
   #active = 0;
@@ -98,6 +101,7 @@ export class UpstreamServer implements Balanced {
     this.route = server.route;
     this.hashSeed = hash32(address.url);
     this.#clock = clock;
+    this.#closeCodes = options.closeCodes ?? USUAL_CLOSE_CODES;
     this.#dialer = new Dialer(address, connections, clock);
     const open = () => this.#dialer.open();
     this.connections = new ConnectionPool(open, connections, clock);
@@ -202,7 +206,7 @@ export class UpstreamServer implements Balanced {
    */
   track(connection: Socket, socket: SessionSocket): void {
     this.#sockets.set(connection, socket);
-    if (this.#drain === 'close') socket.close(CloseCode.serviceRestart, LEAVING);
+    if (this.#drain === 'close') socket.close(this.#closeCodes.restart, LEAVING);
   }
 
   /**
@@ -254,7 +258,7 @@ export class UpstreamServer implements Balanced {
     let count = this.#sockets.size - remaining;
     for (const socket of this.#sockets.values()) {
       if (count-- <= 0) break;
-      socket.close(CloseCode.serviceRestart, LEAVING);
+      socket.close(this.#closeCodes.restart, LEAVING);
     }
     if (isOver) return;
     const step = Math.max(MIN_STEP_MS, overMs / Math.max(1, total));

@@ -7,6 +7,7 @@ import { FORWARDED_HEADERS, THROUGH_HEADER } from '../../http/forwarded-headers.
 import { foldNames } from '../../http/hop-by-hop.ts';
 import type { Refusal } from '../../http/refusal.ts';
 import type { RequestHead } from '../../http/request-head.ts';
+import { type CloseCodes, USUAL_CLOSE_CODES } from '../../wire/close-codes.ts';
 import type { AssertionIssuer } from '../backend-session/assertion.ts';
 import { type UpstreamIdentity, upstreamIdentity } from '../backend-session/identity.ts';
 import { SessionObserver } from '../backend-session/observed/observer.ts';
@@ -35,6 +36,8 @@ export interface UpstreamEnvironment {
   readonly logger?: Logger;
   /** Sign the cookie of affinity by `cookie`: the first one signs, every one verifies. */
   readonly keys?: readonly (string | Uint8Array)[];
+  /** They may change meanwhile. Default: the usual ones. */
+  readonly closeCodes?: Readonly<CloseCodes>;
   /** Signs statements about the session for its backends. Left out: nothing is signed. */
   readonly assertions?: AssertionIssuer | undefined;
 }
@@ -113,6 +116,7 @@ export class Upstream implements UpstreamControl {
   readonly own: OwnNames;
   readonly clock: Clock;
   readonly logger: Logger;
+  readonly closeCodes: Readonly<CloseCodes>;
   readonly connectTimeoutMs: number;
   readonly answerTimeoutMs: number;
   readonly handshakeTimeoutMs: number;
@@ -130,7 +134,7 @@ export class Upstream implements UpstreamControl {
   readonly #leaving = new Set<UpstreamServer>();
   readonly #serverOptions: UpstreamServerOptions;
   readonly #source: SelectionSource;
-  #ownedHeaders: ReadonlySet<string> | undefined;
+  #ownedHeaders: { readonly names: ReadonlySet<string>; readonly of: number } | undefined;
   #isStarted = false;
 
   /** @throws {TypeError} when a server, a duration, or another option is none. */
@@ -144,6 +148,7 @@ export class Upstream implements UpstreamControl {
     this.own = environment.own ?? new OwnNames();
     this.clock = clock;
     this.logger = environment.logger ?? silentLogger;
+    this.closeCodes = environment.closeCodes ?? USUAL_CLOSE_CODES;
     this.connectTimeoutMs = connections.connectTimeoutMs;
     this.answerTimeoutMs = parseDuration(options.answerTimeout ?? '60s');
     this.handshakeTimeoutMs = parseDuration(options.handshakeTimeout ?? '10s');
@@ -157,6 +162,7 @@ export class Upstream implements UpstreamControl {
       health: options.health && healthOptions(options.health),
       clock,
       logger: this.logger,
+      closeCodes: this.closeCodes,
     };
     for (const server of options.servers) this.add(server);
     const affinity = new Affinity(name, ties, this.cookies, environment.keys ?? []);
@@ -177,14 +183,15 @@ export class Upstream implements UpstreamControl {
     return this.#servers;
   }
 
-  /** In the form of `foldNames`: what no client may set. Asked for when all sessions are open, and the same then. */
+  /** In the form of `foldNames`: what no client may set. Asked for when all sessions are open. */
   get ownedHeaders(): ReadonlySet<string> {
-    this.#ownedHeaders ??= foldNames([
-      ...['Host', THROUGH_HEADER, ...FORWARDED_HEADERS],
-      ...this.identity.owned,
-      ...this.own.headers,
-    ]);
-    return this.#ownedHeaders;
+    const { size } = this.own.headers;
+    // Names are only ever added.
+    if (this.#ownedHeaders?.of !== size) {
+      const names = ['Host', THROUGH_HEADER, ...FORWARDED_HEADERS, ...this.identity.owned, ...this.own.headers];
+      this.#ownedHeaders = { names: foldNames(names), of: size };
+    }
+    return this.#ownedHeaders.names;
   }
 
   get status(): UpstreamStatus {

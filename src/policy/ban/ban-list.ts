@@ -36,13 +36,13 @@ interface Kept {
  */
 export class BanList {
   readonly #clock: Clock;
-  readonly #settings: Pick<BanSettings, 'factor' | 'maxMs' | 'forgetMs'>;
+  settings: Pick<BanSettings, 'factor' | 'maxMs' | 'forgetMs'>;
   readonly #byJails = new RecentMap<string, Kept>(MAX_BANS);
   readonly #byHand = new RecentMap<string, Kept>(MAX_BANS);
   #made = 0;
 
   constructor(settings: Pick<BanSettings, 'factor' | 'maxMs' | 'forgetMs'>, clock: Clock) {
-    this.#settings = settings;
+    this.settings = settings;
     this.#clock = clock;
   }
 
@@ -71,7 +71,7 @@ export class BanList {
 
   /** The ban that a jail makes now: longer with each one before it that is not forgotten. */
   next(client: string, banMs: number, about: Pick<Ban, 'jail' | 'reason'>): Ban {
-    const { factor, maxMs } = this.#settings;
+    const { factor, maxMs } = this.settings;
     const offence = this.#offences(client) + 1;
     const ms = Math.min(maxMs, banMs * factor ** (offence - 1));
     return { client, until: this.#clock.now() + ms, ...about, offence };
@@ -113,6 +113,6 @@ export class BanList {
     const known = this.#get(client);
     if (!known) return 0;
     const quietMs = Math.max(0, this.#clock.monotonic() - known.end);
-    return Math.max(0, known.ban.offence - Math.floor(quietMs / this.#settings.forgetMs));
+    return Math.max(0, known.ban.offence - Math.floor(quietMs / this.settings.forgetMs));
   }
 }

@@ -3,6 +3,7 @@ import { type Duration, parseDuration } from '../../base/duration.ts';
 import type { Logger } from '../../base/logger.ts';
 import { checkOptions, type OptionNames } from '../../base/options.ts';
 import { RecentMap } from '../../base/recent-map.ts';
+import { sameValue } from '../../base/same-value.ts';
 import { parseAddressBlock } from '../../http/address-block.ts';
 import { type AddressList, createAddressList } from '../../http/address-list.ts';
 import { clientNetwork } from '../../http/client-network.ts';
@@ -73,35 +74,52 @@ export type BanHit = (address: string) => boolean;
  * Never banned are trusted proxies and what the configuration allows.
  */
 export class Bans implements BanControl {
-  readonly settings: BanSettings;
+  settings!: BanSettings;
   readonly #options: BansOptions;
   readonly #list: BanList;
-  readonly #jails: ReadonlyMap<JailName, Jail>;
-  readonly #allowed: AddressList;
+  #jails!: ReadonlyMap<JailName, Jail>;
+  #allowed!: AddressList;
   readonly #shared: SharedBans | undefined;
   readonly #spared = new RecentMap<string, number>(MAX_SPARED);
   /** Bans that other processes have yet to be told of. */
   readonly #untold = new RecentMap<string, Ban>(MAX_UNTOLD);
-  readonly #traps: ReadonlySet<string>;
-  readonly #trapPrefixes: readonly string[];
+  #traps!: ReadonlySet<string>;
+  #trapPrefixes!: readonly string[];
   readonly #listeners = new Set<(hits: BanHit) => void>();
   #stopListening: (() => void) | undefined;
   #timer: Timer | undefined;
 
   constructor(settings: BanSettings, options: BansOptions) {
     const { clock, ledger, logger } = options;
-    this.settings = settings;
     this.#options = options;
     this.#list = new BanList(settings, clock);
-    this.#jails = new Map(Array.from(settings.jails, ([name, jail]) => [name, new Jail(jail)]));
-    this.#allowed = createAddressList(settings.allow);
+    this.adopt(settings);
     const listener = {
       onBan: (ban: Ban) => this.#begin(ban),
       onLift: (client: string) => void this.#list.remove(client),
     };
     this.#shared = ledger && new SharedBans(ledger, listener, logger);
+  }
+
+  /** From now on these hold. Bans stay; what jails of other settings have counted is forgotten. */
+  adopt(settings: BanSettings): void {
+    this.settings = settings;
+    this.#list.settings = settings;
+    const before: ReadonlyMap<JailName, Jail> | undefined = this.#jails;
+    this.#jails = new Map(
+      Array.from(settings.jails, ([name, jail]) => {
+        const known = before?.get(name);
+        return [name, known && sameValue(known.settings, jail) ? known : new Jail(jail)];
+      }),
+    );
+    this.#allowed = createAddressList(settings.allow);
     this.#traps = new Set(settings.traps.map(path => path.replace(/\/\*$/, '')));
     this.#trapPrefixes = settings.traps.filter(path => path.endsWith('/*')).map(path => path.slice(0, -1));
+  }
+
+  /** Bans that were made before hold here, too. */
+  takeOver(bans: Iterable<Ban>): void {
+    for (const ban of bans) if (!this.#list.has(ban.client)) this.#list.set(ban);
   }
 
   /** Reads the bans that are kept, and begins to listen. @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE. */

@@ -1,28 +1,20 @@
-import type { ServerResponse } from 'node:http';
-import type { Duplex } from 'node:stream';
 import type { CalmLogger } from '../../base/calm-logger.ts';
-import type { Clock } from '../../base/clock.ts';
+import { defined } from '../../base/defined.ts';
 import type { Logger } from '../../base/logger.ts';
-import type { SecurityEventName } from '../../base/security-events.ts';
 import { SetMap } from '../../base/set-map.ts';
 import { parseSize } from '../../base/size.ts';
 import { broughtManager } from '../../config/brought-manager.ts';
 import type { Config, LimitsConfig, SessionConfig } from '../../config/config.ts';
 import type { Gateway } from '../../gateway/admit.ts';
-import { AuthRenewals } from '../../gateway/auth-renewals.ts';
+import type { AuthRenewals } from '../../gateway/auth-renewals.ts';
 import type { FlowObserver } from '../../gateway/flow-observer.ts';
 import type { SessionContext } from '../../gateway/held-session.ts';
-import { LiveCertificates } from '../../gateway/live-certificates.ts';
-import type { LiveSockets } from '../../gateway/live-sockets.ts';
-import { LiveUsers } from '../../gateway/live-users.ts';
-import { OwnNames } from '../../gateway/own-names.ts';
+import type { OwnNames } from '../../gateway/own-names.ts';
 import type { Route } from '../../gateway/route.ts';
 import { RouteReadings } from '../../gateway/route-readings.ts';
-import { newInstanceName } from '../../gateway/routing/loop.ts';
 import { createRouter, type RouteEntry } from '../../gateway/routing/router.ts';
-import type { Ended } from '../../gateway/upgrade.ts';
 import type { Upstream } from '../../gateway/upstream/upstream.ts';
-import { createAddressList, doubtfulEntries } from '../../http/address-list.ts';
+import { createAddressList, doubtfulEntries, type ReplaceableAddressList } from '../../http/address-list.ts';
 import { createAddressPolicy } from '../../policy/address.ts';
 import { Anomalies } from '../../policy/anomaly.ts';
 import { readAnomalySettings } from '../../policy/anomaly-options.ts';
@@ -30,227 +22,248 @@ import { Bans } from '../../policy/ban/bans.ts';
 import { readBanSettings } from '../../policy/ban/options.ts';
 import type { Limits } from '../../policy/limits/limits.ts';
 import { SharedLimits } from '../../policy/limits/shared-limits.ts';
-import { SecurityEvents } from '../../policy/security-events.ts';
 import { warnOfClash } from '../../session/cookie-clash.ts';
 import { formsOf } from '../../session/identity/key-file.ts';
-import { MemoryLedger } from '../../session/ledgers/memory.ts';
+import type { Ledger } from '../../session/ledger.ts';
 import { SERVER_PARTS, type SessionManager } from '../../session/manager.ts';
 import type { DiskOptions } from '../../session/room/disk.ts';
 import type { ServedEndpoint } from '../../websocket/endpoint.ts';
-import { TimerWheel } from '../../websocket/timer-wheel.ts';
-import { Topics } from '../../websocket/topics.ts';
+import { USUAL_CLOSE_CODES } from '../../wire/close-codes.ts';
 import { dataFolderOf } from '../data-folder.ts';
 import type { InternalApi } from '../intakes/internal.ts';
 import type { AccessLog } from '../log/access-log.ts';
-import type { LineSink } from '../log/line-output.ts';
-import { LogControl } from '../log/log-control.ts';
-import type { ServerMeters } from '../metrics/meters.ts';
+import { drainSettings } from './drain-settings.ts';
 import { internalApi, openAssertionKeys } from './internal.ts';
+import type { ServerLife } from './life.ts';
 import { serverLimits } from './limits.ts';
+import type { Parts } from './parts.ts';
 import { buildRoutes, dispatchersOf } from './routes.ts';
-import { Schemes } from './schemes.ts';
-import { type OpenSessions, SessionContexts, signingKeys } from './session-contexts.ts';
+import { RunningRequests } from './running-requests.ts';
+import { makeSchemes, type Schemes } from './schemes.ts';
+import { SessionContexts, signingKeys } from './session-contexts.ts';
 import { ledgerOf, makeUpstreams, shareMoves } from './upstreams.ts';
 
 /** Everything that runs, wired together. */
-export interface Assembly extends Gateway {
-  /** Of the part `gateway`. */
+export interface Assembly extends Gateway, ServerLife {
   readonly logger: CalmLogger;
-  readonly logs: LogControl;
+  readonly trustedProxies: ReplaceableAddressList;
+  readonly config: Config;
   readonly accessLog: AccessLog;
   readonly bans: Bans;
-  readonly endpoints: readonly ServedEndpoint<unknown>[];
+  /** Whom the server serves; those of `life` beside them have connections only. */
+  readonly served: ReadonlySet<ServedEndpoint<unknown>>;
+  readonly routes: ReadonlyMap<string, Route>;
   readonly upstreams: ReadonlyMap<string, Upstream>;
   readonly schemes: Schemes;
   /** What the internal listener serves; undefined when there is none. */
   readonly internal: InternalApi | undefined;
   /** The server's own sessions; mounted applications may have others. */
   readonly sessions: SessionContext | undefined;
-  /** These, and those of mounted applications. */
-  readonly openSessions: readonly OpenSessions[];
+  /** These, and those of mounted applications, by their mounts: `''` for its own. */
+  readonly managersByMount: ReadonlyMap<string, SessionManager>;
+  /** The same, each once. */
+  readonly openManagers: ReadonlySet<SessionManager>;
   /** Whose sessions the routes have, each once. */
   readonly managers: ReadonlySet<SessionManager>;
-  /** End what it hears of ledgers. To be called before these are closed. */
-  readonly subscriptions: readonly (() => Promise<void>)[];
   /** May clients be told why a backend gave no answer? */
   readonly exposeReason: boolean;
-  /** Sockets that asked for an upgrade and have no answer yet, with what writes their line in the access log. */
-  readonly handshakes: Map<Duplex, { end(ended: Ended): void }>;
-  /** Whose handshakes were answered without a WebSocket: they are read until their clients have that answer. */
-  readonly lingering: Set<Duplex>;
-  /** Requests that have their line in the access log when their connection says that it is closed. */
-  readonly unlogged: Set<object>;
-  /** Answers under way to clients that trusted proxies bring, whose connections are of others, too; by address. */
-  readonly brought: Map<ServerResponse, string>;
-  readonly sockets: LiveSockets;
   /** Of mounted applications and routes, besides those of the server. */
   readonly routeLimits: readonly Limits[];
-  /** Undefined: nobody asks for metrics. */
-  readonly meters?: ServerMeters | undefined;
+  /** Requests that it has begun to judge and that are not answered. */
+  readonly running: RunningRequests;
 }
 
-/** Configuration in, all that runs out. When it rejects, nothing stays open. */
-export async function build(
-  config: Config,
-  environment: {
-    readonly clock: Clock;
-    readonly logger?: Logger;
-    /** Logs that are open already. Default: those of the configuration. */
-    readonly logs?: LogControl;
-    readonly accessLog?: LineSink;
-    readonly freeBytes?: DiskOptions['freeBytes'];
-    /** Called with each manager when its store is open, before anything uses it; `mount` is `''` for the server's own. */
-    /** Where clients reach TLS. */
-    readonly httpsPort: () => number;
-    readonly observer?: FlowObserver | undefined;
-    /** Live as long as the server. Left out: nothing is counted. */
-    readonly meters?: ServerMeters | undefined;
-    readonly onSessions?: (mount: string, manager: SessionManager) => void;
-  },
-): Promise<Assembly> {
-  const { clock, meters, observer, logger: ownLogger, accessLog } = environment;
-  const logs = environment.logs ?? LogControl.open(config.log, { clock, logger: ownLogger, accessLog });
-  if (meters) logs.meters = meters;
-  const logger = logs.logger.of('server');
+export interface BuildEnvironment {
+  readonly life: ServerLife;
+  /** What goes on as it is where it stays the same is there already. */
+  readonly parts: Parts;
+  readonly freeBytes?: DiskOptions['freeBytes'] | undefined;
+  /** Where clients reach TLS. */
+  readonly httpsPort: () => number;
+  readonly observer?: FlowObserver | undefined;
+  /** Called with each manager when its store is open, before anything uses it; `mount` is `''` for the server's own. */
+  readonly onSessions?: (mount: string, manager: SessionManager) => void;
+}
+
+/**
+ * Configuration in, all that runs out. When it rejects, `parts` is to be abandoned. Nothing that ran before has changed
+ * before `parts` is committed.
+ */
+export async function build(config: Config, environment: BuildEnvironment): Promise<Assembly> {
+  const { life, parts } = environment;
+  const { clock, own, security, trustedProxies } = life;
+  const logger = life.logger.of('server');
+  const [ofGateway, ofPolicy] = [logger.of('gateway'), logger.of('policy')];
   // In one line: of a warning that repeats, the log keeps the first.
   const doubts = doubtfulEntries(config.trustedProxies ?? []).map(({ message }) => message);
   if (doubts.length > 0) logger.warn({ event: 'trusted-proxies-doubtful' }, `trustedProxies: ${doubts.join('; ')}`);
-  const trustedProxies = createAddressList(config.trustedProxies ?? []);
+  const proxies = createAddressList(config.trustedProxies ?? []);
+  parts.onCommit(() => trustedProxies.become(proxies));
   const dataFolder = dataFolderOf(config, environment.freeBytes);
-  const own = new OwnNames(newInstanceName());
-  logs.hide(own);
-  const contexts = new SessionContexts();
-  const started: ServedEndpoint<unknown>[] = [];
-  const subscriptions: (() => Promise<void>)[] = [];
-  const security = new SecurityEvents(logger.of('policy'));
-  if (meters) security.listen(({ event }) => meters.securityEvents.add(event as SecurityEventName));
-  const schemes = new Schemes(config, { clock, logger: logger.of('policy'), security, own });
-  const users = new LiveUsers({ clock, logger: logger.of('gateway'), security });
-  const renewals = new AuthRenewals(users, { clock, logger: logger.of('gateway') });
-  let upstreams: ReadonlyMap<string, Upstream> | undefined;
-  let bans: Bans | undefined;
-  let anomalies: Anomalies | undefined;
-  try {
-    const isEveryListenerTls =
-      config.listen?.every(({ tls, redirect }) => tls !== undefined || redirect !== undefined) ?? false;
-    const contextOptions = { clock, logger: logger.of('session'), dataFolder, isEveryListenerTls };
-    const openContext = async (session: SessionConfig | SessionManager, mount: string) => {
-      const context = await contexts.open(session, mount, contextOptions);
-      addNames(own, context.manager);
-      if (mount !== '') environment.onSessions?.(mount, context.manager);
-      return context;
-    };
-    const sessions = config.session === false ? undefined : await openContext(config.session ?? {}, '');
-    if (sessions) environment.onSessions?.('', sessions.manager);
-    const assertionKeys = await openAssertionKeys(config, dataFolder);
-    upstreams = await makeUpstreams(config.upstreams ?? {}, {
-      ...{ own, clock, logger: logger.of('gateway') },
-      // What else is signed with them is verified in each form, as tickets are.
-      keys: async () => {
-        const keys = broughtManager(config.session)?.[SERVER_PARTS].keys;
-        return (keys ?? (await signingKeys((config.session || {}) as SessionConfig, dataFolder))).flatMap(formsOf);
-      },
-      assertionKeys,
-      issuer: config.assertions?.issuer ?? 'holdfast',
+  const contexts = new SessionContexts(parts);
+  const managersByMount = new Map<string, SessionManager>();
+  const isEveryListenerTls =
+    config.listen?.every(({ tls, redirect }) => tls !== undefined || redirect !== undefined) ?? false;
+  const { closeCodes } = life;
+  parts.onCommit(() => void Object.assign(closeCodes, { ...USUAL_CLOSE_CODES, ...defined(config.closeCodes ?? {}) }));
+  const contextOptions = { clock, logger: logger.of('session'), dataFolder, isEveryListenerTls, closeCodes };
+  const openContext = async (session: SessionConfig | SessionManager, mount: string) => {
+    const context = await contexts.open(session, mount, contextOptions);
+    addNames(own, context.manager);
+    managersByMount.set(mount, context.manager);
+    environment.onSessions?.(mount, context.manager);
+    return context;
+  };
+  const sessions = config.session === false ? undefined : await openContext(config.session ?? {}, '');
+  const assertionKeys = await openAssertionKeys(config, dataFolder, parts);
+  const upstreams = await makeUpstreams(config.upstreams ?? {}, {
+    ...{ own, clock, logger: ofGateway, parts, closeCodes },
+    // What else is signed with them is verified in each form, as tickets are.
+    keys: async () => {
+      const keys = broughtManager(config.session)?.[SERVER_PARTS].keys;
+      return (keys ?? (await signingKeys((config.session || {}) as SessionConfig, dataFolder))).flatMap(formsOf);
+    },
+    assertionKeys,
+    issuer: config.assertions?.issuer ?? 'holdfast',
+    spreadMs: drainSettings(config).overMs,
+  });
+  const limits = parts.keepNow('limits', '', {
+    from: config.policy?.limits,
+    make: () => serverLimits(config.policy?.limits, { clock, logger: ofPolicy, trustedProxies }),
+  });
+  const routeLimits = new Map<LimitsConfig, Limits>();
+  const bans = await openBans(config, sessions?.ledger ?? contexts.opened.find(({ ledger }) => ledger)?.ledger, {
+    life,
+    parts,
+  });
+  const anomalySettings = readAnomalySettings(config.anomalies);
+  const anomalies =
+    anomalySettings &&
+    parts.keepNow('anomalies', '', {
+      from: { anomalySettings, bans },
+      make: () => new Anomalies(anomalySettings, { clock, events: security, bans }),
+      close: one => one.close(),
     });
-    const limits = serverLimits(config.policy?.limits, { clock, logger: logger.of('policy'), trustedProxies });
-    const routeLimits = new Map<LimitsConfig, Limits>();
-    bans = new Bans(readBanSettings(config.bans), {
-      ...{ clock, logger: logger.of('policy'), events: security, trustedProxies },
-      ledger: sessions?.ledger ?? contexts.opened.find(({ ledger }) => ledger)?.ledger,
-    });
-    await bans.start();
-    const anomalySettings = readAnomalySettings(config.anomalies);
-    anomalies = anomalySettings && new Anomalies(anomalySettings, { clock, events: security, bans });
-    const entries = await buildRoutes(config, {
-      ...{
-        clock,
-        own,
-        ledger: new MemoryLedger({ clock }),
-        logger: logger.of('policy'),
-        security,
-        upstreams,
-        schemes,
-        sessions,
-        openSessions: openContext,
-        folder: process.cwd(),
-      },
-      httpsPort: environment.httpsPort,
-      ...{ limits: routeLimits, serverFrames: limits.frames, trustedProxies },
-      dispatchers: dispatchersOf(config),
-    });
-    const managers = managersByHost(entries);
-    warnOfClashes(managers, logger);
-    const router = createRouter(entries);
-    await schemes.start();
-    if (Object.keys(config.auth ?? {}).length > 0)
-      for (const { ledger } of contexts.opened) if (ledger) subscriptions.push(await renewals.listen(ledger));
-    const internal = await internalApi(config, entries, { clock, logger, dataFolder, assertionKeys });
-    for (const endpoint of endpointsOf(entries)) {
+  const schemes = await makeSchemes(config, { clock, logger: ofPolicy, security, own }, parts);
+  const entries = await buildRoutes(config, {
+    ...{ clock, own, logger: ofPolicy, security, upstreams, schemes, sessions, parts },
+    ledger: life.ledger,
+    openSessions: openContext,
+    folder: process.cwd(),
+    httpsPort: environment.httpsPort,
+    ...{ limits: routeLimits, serverFrames: limits.frames, trustedProxies },
+    dispatchers: dispatchersOf(config, parts),
+  });
+  const managers = managersByHost(entries);
+  warnOfClashes(managers, logger);
+  const router = createRouter(entries);
+  if (Object.keys(config.auth ?? {}).length > 0)
+    for (const { ledger } of contexts.opened) if (ledger) await hear(ledger, life.renewals, parts);
+  const internal = await internalApi(config, entries, { clock, logger, dataFolder, assertionKeys });
+  const served = endpointsOf(entries);
+  for (const endpoint of served) await startEndpoint(endpoint, life, parts);
+  await shareLimits([limits, ...routeLimits.values()], sessions?.ledger, life, parts);
+  for (const upstream of upstreams.values()) await startUpstream(upstream, entries, sessions, life, parts);
+  return {
+    ...life,
+    instance: own.instance,
+    config,
+    observer: environment.observer,
+    router,
+    readings: new RouteReadings(entries, router),
+    routes: new Map(entries.map(({ value }) => [value.name, value])),
+    addresses: config.policy?.addresses && createAddressPolicy(config.policy.addresses),
+    ...{ limits, bans, anomalies, schemes, served, upstreams, internal, sessions, managersByMount },
+    accessLog: life.logs.accessLog,
+    managers: new Set([...managers.values()].flatMap(ofHost => [...ofHost])),
+    openManagers: new Set(managersByMount.values()),
+    urlParameters: urlParameters(contexts.opened),
+    maxBodyBytes: parseSize(config.maxBodySize ?? '1MiB'),
+    exposeReason: config.exposeReason ?? false,
+    routeLimits: [...routeLimits.values()],
+    running: new RunningRequests(),
+  };
+}
+
+interface Surroundings {
+  readonly life: ServerLife;
+  readonly parts: Parts;
+}
+
+function openBans(config: Config, ledger: Ledger | undefined, { life, parts }: Surroundings): Promise<Bans> {
+  const settings = readBanSettings(config.bans);
+  const { clock, security: events, trustedProxies } = life;
+  const logger = life.logger.of('policy');
+  return parts.keep('bans', '', {
+    from: { settings, ledger },
+    async make(before) {
+      const bans = new Bans(settings, { clock, logger, events, trustedProxies, ledger });
+      await bans.start();
+      if (before) bans.takeOver(before.list());
+      return bans;
+    },
+    close: bans => bans.close(),
+    adapt: (bans, before) => (before.ledger === ledger ? () => bans.adopt(settings) : undefined),
+  });
+}
+
+async function hear(ledger: Ledger, renewals: AuthRenewals, parts: Parts): Promise<void> {
+  await parts.keepOf('renewals', ledger, { make: () => renewals.listen(ledger), close: stop => stop() });
+}
+
+/** One that is not served any more goes when its last connection has gone. */
+async function startEndpoint(endpoint: ServedEndpoint<unknown>, life: ServerLife, parts: Parts): Promise<void> {
+  const { clock, logger, endpoints } = life;
+  await parts.keepOf('endpoint', endpoint, {
+    async make() {
       await endpoint.start({ clock, logger: logger.of('websocket') });
-      started.push(endpoint);
-    }
-    const sharedLimits = [limits, ...routeLimits.values()].filter(({ isShared }) => isShared);
-    if (sharedLimits.length > 0 && sessions?.ledger) {
-      const shared = await SharedLimits.start(sharedLimits, {
-        ledger: sessions.ledger,
-        clock,
-        logger: logger.of('policy'),
-      });
-      subscriptions.push(() => shared.close());
-    }
-    for (const upstream of upstreams.values()) {
-      const ledger = ledgerOf(upstream, entries, sessions);
-      if (ledger) subscriptions.push(await shareMoves(upstream, ledger, logger.of('gateway')));
-      await upstream.observer?.start(ledger ?? new MemoryLedger({ clock }));
+      endpoints.add(endpoint);
+      return endpoint;
+    },
+    async close() {
+      try {
+        await endpoint.stop();
+      } finally {
+        endpoints.delete(endpoint);
+      }
+    },
+  });
+}
+
+async function shareLimits(
+  all: readonly Limits[],
+  ledger: Ledger | undefined,
+  { clock, logger }: ServerLife,
+  parts: Parts,
+): Promise<void> {
+  const shared = all.filter(({ isShared }) => isShared);
+  if (shared.length === 0 || !ledger) return;
+  await parts.keep('shared limits', '', {
+    from: { shared, ledger },
+    make: () => SharedLimits.start(shared, { ledger, clock, logger: logger.of('policy') }),
+    close: one => one.close(),
+  });
+}
+
+/** It tells others of moves, and hears of theirs, through the ledger that it shares with them. */
+async function startUpstream(
+  upstream: Upstream,
+  entries: readonly RouteEntry<Route>[],
+  sessions: SessionContext | undefined,
+  life: ServerLife,
+  parts: Parts,
+): Promise<void> {
+  const ledger = ledgerOf(upstream, entries, sessions);
+  await parts.keep('moves', upstream.name, {
+    from: { upstream, ledger },
+    async make() {
+      const stop = ledger && (await shareMoves(upstream, ledger, life.logger));
+      await upstream.observer?.start(ledger ?? life.ledger);
       upstream.start();
-    }
-    return {
-      router,
-      readings: new RouteReadings(entries, router),
-      trustedProxies,
-      addresses: config.policy?.addresses && createAddressPolicy(config.policy.addresses),
-      limits,
-      clock,
-      logger: logger.of('gateway'),
-      security,
-      bans,
-      anomalies,
-      logs,
-      accessLog: logs.accessLog,
-      ...{ schemes, users, renewals, certificates: new LiveCertificates() },
-      services: { wheel: new TimerWheel(clock), topics: new Topics(), logger: logger.of('websocket') },
-      endpoints: started,
-      upstreams,
-      internal,
-      sessions,
-      openSessions: contexts.opened,
-      managers: new Set([...managers.values()].flatMap(ofHost => [...ofHost])),
-      subscriptions,
-      instance: own.instance,
-      urlParameters: urlParameters(contexts.opened),
-      maxBodyBytes: parseSize(config.maxBodySize ?? '1MiB'),
-      exposeReason: config.exposeReason ?? false,
-      handshakes: new Map(),
-      lingering: new Set(),
-      unlogged: new Set(),
-      brought: new Map(),
-      sockets: new Set(),
-      routeLimits: [...routeLimits.values()],
-      meters,
-      observer,
-    };
-  } catch (error) {
-    await Promise.all([...(upstreams?.values() ?? [])].map(upstream => upstream.close()));
-    await Promise.allSettled(started.map(endpoint => endpoint.stop()));
-    await schemes.close();
-    await Promise.allSettled(subscriptions.map(unsubscribe => unsubscribe()));
-    anomalies?.close();
-    await bans?.close().catch(() => {});
-    await Promise.allSettled(contexts.opened.map(sessions => sessions.close()));
-    if (!environment.logs) logs.close();
-    throw error;
-  }
+      return stop;
+    },
+    close: stop => stop?.(),
+  });
 }
 
 /** What clients show a session by. */

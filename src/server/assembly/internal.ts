@@ -18,6 +18,7 @@ import { type DataFolder, keysFolder } from '../data-folder.ts';
 import { ApiTokens } from '../intakes/api-tokens.ts';
 import type { InternalApi } from '../intakes/internal.ts';
 import { readNamedFile } from './named-file.ts';
+import type { Parts } from './parts.ts';
 
 const MIN_TOKEN_BYTES = 32;
 export const ASSERTION_KEY_REMEDY = 'make one with: openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256';
@@ -28,13 +29,21 @@ export const ASSERTION_KEY_REMEDY = 'make one with: openssl genpkey -algorithm E
  *
  * @throws {HoldfastError} ERR_CONFIG_INVALID when a file cannot be read or used.
  */
-export async function openAssertionKeys(config: Config, dataFolder: DataFolder): Promise<AssertionKeys | undefined> {
+export async function openAssertionKeys(
+  config: Config,
+  dataFolder: DataFolder,
+  parts: Parts,
+): Promise<AssertionKeys | undefined> {
   if (!Object.values(config.upstreams ?? {}).some(({ assertion }) => assertion)) return undefined;
   const { keyFiles } = config.assertions ?? {};
   const path = join(keysFolder(dataFolder), 'assertion.pem');
   const pems = keyFiles
     ? await Promise.all(keyFiles.map(file => readSecret(file, 'assertions.keyFiles')))
     : [await loadOrCreateSecret(path, AssertionKeys.generate, dataFolder.disk)];
+  return parts.keepNow('assertion keys', '', { from: pems, make: () => assertionKeysOf(pems) });
+}
+
+function assertionKeysOf(pems: readonly string[]): AssertionKeys {
   try {
     return new AssertionKeys(pems);
   } catch (cause) {

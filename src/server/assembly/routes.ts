@@ -37,7 +37,7 @@ import { OwnPolicy } from '../../policy/custom.ts';
 import { type InspectConfig, Inspection, MOST_MESSAGE_BYTES } from '../../policy/inspection.ts';
 import type { Limits } from '../../policy/limits/limits.ts';
 import { createOriginPolicy } from '../../policy/origin.ts';
-import type { Policy } from '../../policy/policy.ts';
+import type { LastingPolicy, Policy } from '../../policy/policy.ts';
 import type { SecurityEvents } from '../../policy/security-events.ts';
 import { createTransportPolicy } from '../../policy/transport.ts';
 import type { Ledger } from '../../session/ledger.ts';
@@ -47,6 +47,7 @@ import { type ServedEndpoint, servedEndpoint } from '../../websocket/endpoint.ts
 import { constraintEntries } from './constraint-entries.ts';
 import { declaredEndpoints } from './declared-endpoints.ts';
 import { makeLimits } from './limits.ts';
+import { Parts } from './parts.ts';
 import { type PagePlace, pagePlace, SchemePages } from './scheme-pages.ts';
 import type { Schemes } from './schemes.ts';
 import { demandsOf, sharesServer, stricterRoutes } from './stricter-routes.ts';
@@ -76,10 +77,11 @@ export interface RouteSources {
   /** What holds for the routes of the server, or of a mounted application. */
   readonly policy: InheritedPolicy;
   /** Of lists so far: that of an application is built once, and not for each of its routes. */
-  readonly addressPolicies: Map<AddressesConfig, Policy>;
+  readonly addressPolicies: Map<AddressesConfig, LastingPolicy>;
   readonly trustedProxies: AddressList;
   /** Those so far, each once: all routes of an application count together. */
   readonly limits: Map<LimitsConfig, Limits>;
+  readonly parts: Parts;
   /** Of the server. */
   readonly serverFrames: Limits['frames'];
   /** The same of rules. */
@@ -195,6 +197,8 @@ function routeEntries(config: RouteConfig, sources: RouteSources, mount: string)
   );
   const inspection = inspectionOf(policy, sources);
   const { custom } = policy;
+  const lasting = routePolicies(policy, sources);
+  const origins = originPolicies(config, endpoint, sources);
   return patterns.flatMap(pattern => {
     const name = config.name ?? (config.host ?? '') + pattern;
     const authentication = authenticationOf(policy, name, sources);
@@ -210,8 +214,10 @@ function routeEntries(config: RouteConfig, sources: RouteSources, mount: string)
       ...(config.methods !== undefined && { methods: config.methods }),
       value: {
         name,
+        madeFrom: { config, policy, sessions: sources.sessions?.manager, target: madeFrom(target) },
         target,
-        policies: [...routePolicies(policy, sources), ...headInspection(inspection, name)],
+        policies: [...lasting, ...headInspection(inspection, name)],
+        lastingPolicies: [...lasting, ...origins],
         inspection,
         ownPolicy: custom && new OwnPolicy(custom, sources),
         authentication,
@@ -219,7 +225,7 @@ function routeEntries(config: RouteConfig, sources: RouteSources, mount: string)
         limits,
         cors: corsOf(policy, sources.logger),
         upgradesInsecureRequests: transportOf(policy).upgradeInsecureRequests,
-        upgradePolicies: [...shield(config, sources), ...originPolicies(config, endpoint, sources)],
+        upgradePolicies: [...shield(config, sources), ...origins],
         demands: demandsOf(config, sources.policy),
         sessions: sources.sessions,
         sessionMode:
@@ -343,9 +349,18 @@ function hasSessions(target: Target): boolean {
   return DEFAULT_SESSION_MODE[target.kind] !== 'none' && !(target.kind === 'upstream' && target.upstream.observer);
 }
 
+/** What a target is made from beside the words of its route. */
+function madeFrom(target: Target): unknown {
+  return target.kind === 'upstream' ? target.upstream : target.kind === 'endpoint' ? target.endpoint : undefined;
+}
+
 /** The dispatch policies that endpoints name. */
-export function dispatchersOf({ dispatch = {} }: Config): ReadonlyMap<string, Dispatcher> {
-  return new Map(Object.entries(dispatch).map(([name, options]) => [name, new Dispatcher(options)]));
+export function dispatchersOf({ dispatch = {} }: Config, parts: Parts = new Parts()): ReadonlyMap<string, Dispatcher> {
+  const dispatchers = Object.entries(dispatch).map(([name, options]) => {
+    const dispatcher = parts.keepNow('dispatch', name, { from: options, make: () => new Dispatcher(options) });
+    return [name, dispatcher] as const;
+  });
+  return new Map(dispatchers);
 }
 
 /** @throws {HoldfastError} ERR_CONFIG_INVALID when the policy that it names is not there, or does not fit to it. */
@@ -418,7 +433,7 @@ function leadsRound(other: RouteConfig): Refusal {
 }
 
 /** Whoever may not come in need not be told how to. */
-function routePolicies(policy: InheritedPolicy, { addressPolicies, httpsPort }: RouteSources): Policy[] {
+function routePolicies(policy: InheritedPolicy, { addressPolicies, httpsPort }: RouteSources): LastingPolicy[] {
   const { addresses } = policy;
   const transport = transportOf(policy);
   const isOpen = !transport.confidential && !transport.upgradeInsecureRequests;
@@ -453,7 +468,14 @@ function authenticationOf(
 
 /** Those of the application are made before its routes are, so that they have its name. */
 function limitsOf({ limits }: InheritedPolicy, name: string, sources: RouteSources): readonly Limits[] {
-  return limits.map(config => getOrInsert(sources.limits, config, () => makeLimits(name, config, sources)));
+  return limits.map(config => getOrInsert(sources.limits, config, () => limitsFor(config, name, sources)));
+}
+
+function limitsFor(config: LimitsConfig, name: string, sources: RouteSources): Limits {
+  const { parts } = sources;
+  let own = name;
+  for (let other = 2; parts.has('limits', own); other++) own = `${name} (${other})`;
+  return parts.keepNow('limits', own, { from: config, make: () => makeLimits(own, config, sources) });
 }
 
 function inspectionOf({ inspect }: InheritedPolicy, { inspections, security }: RouteSources): Inspection | undefined {
@@ -480,7 +502,7 @@ function originPolicies(
   { policy }: RouteConfig,
   endpoint: ServedEndpoint<unknown> | undefined,
   { policy: outer, logger }: RouteSources,
-): Policy[] {
+): LastingPolicy[] {
   const origins = policy?.origins ?? endpoint?.options.origins ?? outer.origins ?? ['self'];
   return origins === 'accept' ? [] : [createOriginPolicy(origins, { logger })];
 }

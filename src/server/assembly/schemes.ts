@@ -18,6 +18,7 @@ import { RoleSource } from '../../policy/auth/roles.ts';
 import type { Scheme } from '../../policy/auth/scheme.ts';
 import { ApplicationLogin } from '../../policy/auth/session.ts';
 import type { SecurityEvents } from '../../policy/security-events.ts';
+import type { Parts } from './parts.ts';
 
 export interface SchemeServices {
   readonly clock: Clock;
@@ -53,37 +54,62 @@ const MAKE: { [T in AuthConfig['type']]: (config: Extract<AuthConfig, { type: T 
   'client-certificate': (options, made) => new ClientCertificateScheme(options, made),
 };
 
-/** The schemes of authentication of a server, with what they read. */
+/** The schemes of authentication of a server, by their names. */
 export class Schemes {
-  readonly #schemes = new Map<string, Scheme>();
-  readonly #sources: RoleSource[] = [];
-  /** Has no thread before it is asked. */
-  readonly #verifier: PasswordVerifier;
+  readonly #schemes: ReadonlyMap<string, Scheme>;
 
-  constructor({ auth = {} }: Pick<Config, 'auth'>, services: SchemeServices) {
-    this.#verifier = new PasswordVerifier(services);
-    for (const [name, config] of Object.entries(auth)) {
-      const roleSource = new RoleSource(config, { scheme: name, ...services });
-      this.#sources.push(roleSource);
-      this.#schemes.set(name, make(config, { ...services, name, roleSource, verifier: this.#verifier }));
-    }
+  constructor(schemes: ReadonlyMap<string, Scheme>) {
+    this.#schemes = schemes;
   }
 
   get(name: string): Scheme {
     return this.#schemes.get(name)!;
   }
+}
 
-  /** @throws {HoldfastError} ERR_CONFIG_INVALID when a file that they need cannot be used. */
-  async start(): Promise<void> {
-    for (const source of this.#sources) await source.start();
-    for (const scheme of this.#schemes.values()) await scheme.start?.();
+/**
+ * Makes them, with the files that they read. Those that are as they were go on as they are.
+ *
+ * @throws {HoldfastError} ERR_CONFIG_INVALID when a file that they need cannot be used.
+ */
+export async function makeSchemes(
+  { auth = {} }: Pick<Config, 'auth'>,
+  services: SchemeServices,
+  parts: Parts,
+): Promise<Schemes> {
+  // Has no thread before it is asked.
+  const verifier = parts.keepNow('passwords', '', {
+    from: undefined,
+    make: () => new PasswordVerifier(services),
+    close: one => one.close(),
+  });
+  const schemes = new Map<string, Scheme>();
+  for (const [name, config] of Object.entries(auth)) {
+    const { scheme } = await parts.keep('scheme', name, {
+      from: config,
+      make: () => startScheme(name, config, { ...services, verifier }),
+      close: ({ scheme: one, roleSource }) => {
+        roleSource.close();
+        return one.close?.();
+      },
+    });
+    schemes.set(name, scheme);
   }
+  return new Schemes(schemes);
+}
 
-  async close(): Promise<void> {
-    for (const source of this.#sources) source.close();
-    await Promise.allSettled([...this.#schemes.values()].map(async scheme => scheme.close?.()));
-    await this.#verifier.close();
+async function startScheme(name: string, config: AuthConfig, services: Omit<Made, 'name' | 'roleSource'>) {
+  const roleSource = new RoleSource(config, { scheme: name, ...services });
+  const scheme = make(config, { ...services, name, roleSource });
+  try {
+    await roleSource.start();
+    await scheme.start?.();
+  } catch (error) {
+    roleSource.close();
+    await Promise.resolve(scheme.close?.());
+    throw error;
   }
+  return { scheme, roleSource };
 }
 
 function make<T extends AuthConfig['type']>(config: Extract<AuthConfig, { type: T }>, made: Made): Scheme {

@@ -1,7 +1,9 @@
 import type { Clock } from '../../base/clock.ts';
+import { defined } from '../../base/defined.ts';
 import { parseDuration } from '../../base/duration.ts';
 import { HoldfastError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
+import { sameValue } from '../../base/same-value.ts';
 import { parseSize } from '../../base/size.ts';
 import { broughtManager } from '../../config/brought-manager.ts';
 import type { SessionConfig } from '../../config/config.ts';
@@ -10,10 +12,13 @@ import { keysInNamedFile, MIN_KEY_BYTES } from '../../session/identity/key-file.
 import { loadOrCreateKey } from '../../session/identity/key-ring.ts';
 import { SERVER_PARTS, SessionManager } from '../../session/manager.ts';
 import type { SessionManagerOptions } from '../../session/options.ts';
+import { MemoryStore } from '../../session/stores/memory.ts';
 import { SessionSockets } from '../../websocket/session-sockets.ts';
+import type { CloseCodes } from '../../wire/close-codes.ts';
 import { type DataFolder, keysFolder } from '../data-folder.ts';
 import { readNamedFile } from './named-file.ts';
-import { bytes, milliseconds, openBackend } from './session-stores.ts';
+import type { Parts } from './parts.ts';
+import { type Backend, bytes, milliseconds, openBackend } from './session-stores.ts';
 
 export interface SessionContextOptions {
   readonly clock: Clock;
@@ -22,19 +27,25 @@ export interface SessionContextOptions {
   readonly dataFolder: DataFolder;
   /** Every listener speaks TLS. */
   readonly isEveryListenerTls: boolean;
+  /** They may change meanwhile. */
+  readonly closeCodes: Readonly<CloseCodes>;
 }
 
 /** The sessions of a server or of a mounted application, open. */
 export interface OpenSessions extends SessionContext {
-  /** Lets go of them. The manager is closed, and with it store and ledger, if it was made here. */
-  close(): Promise<void>;
+  /** The server has made them. */
+  readonly isOwn: boolean;
 }
 
 /** The sessions of a server and of the applications that are mounted in it. */
 export class SessionContexts {
   /** Each manager once. */
   readonly opened: OpenSessions[] = [];
-  readonly #joined = new Map<SessionManager, OpenSessions>();
+  readonly #parts: Parts;
+
+  constructor(parts: Parts) {
+    this.#parts = parts;
+  }
 
   /** Opens the sessions that a configuration describes, or joins those of the manager that it has. */
   async open(
@@ -43,46 +54,121 @@ export class SessionContexts {
     options: SessionContextOptions,
   ): Promise<SessionContext> {
     const manager = broughtManager(session);
-    if (!manager) return this.#keep(await openSessions(session as SessionConfig, mount, options));
+    const config = session === manager ? {} : (session as SessionConfig);
+    const opened = manager
+      ? await joinSessions(manager, options, this.#parts)
+      : await openSessions(config, mount, options, this.#parts);
     // Applications that bring the same one share its sockets, too.
-    const joined = this.#joined.get(manager) ?? this.#keep(await joinSessions(manager, options.logger));
-    this.#joined.set(manager, joined);
-    const { touchOnTraffic = 'message' } = session === manager ? {} : (session as SessionConfig);
-    return { ...joined, touchOnTraffic };
-  }
-
-  #keep(opened: OpenSessions): OpenSessions {
-    this.opened.push(opened);
-    return opened;
+    if (!this.opened.includes(opened)) this.opened.push(opened);
+    return { ...opened, touchOnTraffic: config.touchOnTraffic ?? 'message' };
   }
 }
 
 /** Serves the sessions of a manager that the program has made: it is started, if it is not, and never closed. */
-async function joinSessions(manager: SessionManager, logger: Logger): Promise<OpenSessions> {
-  warnOfUrls(manager, logger);
-  const sockets = new SessionSockets();
-  const stop = manager.onSocketEnd((sid, why) => sockets.closeAll(sid, why));
-  try {
-    await manager.start();
-  } catch (error) {
-    stop();
-    throw error;
-  }
-  const { ledger } = manager[SERVER_PARTS];
-  return { manager, sockets, touchOnTraffic: 'message', ledger, close: async () => stop() };
+function joinSessions(
+  manager: SessionManager,
+  { logger, closeCodes }: SessionContextOptions,
+  parts: Parts,
+): Promise<OpenSessions> {
+  return parts.keepOf('brought sessions', manager, {
+    async make() {
+      warnOfUrls(manager, logger);
+      const sockets = new SessionSockets(closeCodes);
+      const stop = manager.onSocketEnd((sid, why) => sockets.closeAll(sid, why));
+      try {
+        await manager.start();
+      } catch (error) {
+        stop();
+        throw error;
+      }
+      const { ledger } = manager[SERVER_PARTS];
+      return { manager, sockets, touchOnTraffic: 'message' as const, ledger, isOwn: false, stop };
+    },
+    close: ({ stop }) => stop(),
+  });
 }
 
-/** Makes and opens the sessions that a configuration describes. */
+/**
+ * Makes and opens the sessions that a configuration describes. Those that run go on with other settings, where they can;
+ * else others begin in the same store, if that is the same.
+ */
 async function openSessions(
   config: SessionConfig,
   mount: string,
   options: SessionContextOptions,
+  parts: Parts,
 ): Promise<OpenSessions> {
-  const { maxSessions, anonymousShare } = config;
   // Before the store is opened: when it fails there is nothing to close.
   const keys = await signingKeys(config, options.dataFolder);
-  const backend = await openBackend(config, { ...options, disk: options.dataFolder.disk });
-  const manager = await createManager({
+  const backend = await openedBackend(config, mount, options, parts);
+  const from = managerOptions(config, mount, { keys, backend, ...options });
+  return parts.keep('sessions', mount, {
+    from,
+    async make() {
+      // What is undefined is as if it were absent: the manager has its defaults.
+      const manager = new SessionManager(from as SessionManagerOptions);
+      warnOfUrls(manager, options.logger);
+      const sockets = new SessionSockets(options.closeCodes);
+      manager.onSocketEnd((sid, why) => sockets.closeAll(sid, why));
+      try {
+        await manager.start();
+      } catch (error) {
+        await manager[SERVER_PARTS].release().catch(() => {}); // the store that cannot be reached says so once
+        throw error;
+      }
+      return { manager, sockets, touchOnTraffic: 'message' as const, ledger: backend.ledger, isOwn: true };
+    },
+    close: ({ manager }) => manager[SERVER_PARTS].release(),
+    adapt: ({ manager }, before) => {
+      if (before.store !== from.store || before.ledger !== from.ledger) return undefined;
+      return manager[SERVER_PARTS].adapt(from as SessionManagerOptions);
+    },
+  });
+}
+
+function openedBackend(
+  config: SessionConfig,
+  mount: string,
+  options: SessionContextOptions,
+  parts: Parts,
+): Promise<Backend> {
+  const { store = 'memory:', ledger, profile, coherence, maxSessions, anonymousShare } = config;
+  const { path, disk } = options.dataFolder;
+  const cap = { maxSessions, anonymousShare };
+  // What is in memory alone is not lost for settings that do not concern it.
+  const place = inMemory(store) ? {} : { profile, isRelaxed: coherence === 'relaxed', path, disk };
+  const from = { store, ledger, cap, ...place };
+  return parts.keep('store', mount, {
+    from,
+    make: () => openBackend(config, { ...options, disk }),
+    close: async opened => {
+      await opened.ledger?.close();
+      await opened.store.close();
+    },
+    adapt: ({ store: opened }, before) =>
+      opened instanceof MemoryStore && sameValue({ ...before, cap }, from)
+        ? () => opened.limit(defined(cap))
+        : undefined,
+  });
+}
+
+function inMemory(store: NonNullable<SessionConfig['store']>): boolean {
+  return store === 'memory:' || (typeof store === 'object' && 'url' in store && store.url === 'memory:');
+}
+
+function managerOptions(
+  config: SessionConfig,
+  mount: string,
+  {
+    keys,
+    backend,
+    clock,
+    logger,
+    isEveryListenerTls,
+  }: SessionContextOptions & { keys: Uint8Array[]; backend: Backend },
+): Options & Pick<SessionManagerOptions, 'store' | 'keys'> {
+  const { maxSessions, anonymousShare } = config;
+  return {
     ...toOptions(config),
     ...backend,
     // Those that keep a cap of their own have it.
@@ -92,22 +178,10 @@ async function openSessions(
       ...config.cookie,
       // A mounted application has sessions of its own, so its cookie must not meet that of its neighbours.
       ...(mount !== '' && config.cookie?.path === undefined && { path: mount }),
-      everyListenerIsSecure: options.isEveryListenerTls,
+      everyListenerIsSecure: isEveryListenerTls,
     },
-    clock: options.clock,
-    logger: options.logger,
-  });
-  warnOfUrls(manager, options.logger);
-  const sockets = new SessionSockets();
-  manager.onSocketEnd((sid, why) => sockets.closeAll(sid, why));
-  try {
-    await manager.start();
-  } catch (error) {
-    await manager.close().catch(() => {}); // the store that cannot be reached says so once
-    throw error;
-  }
-  const { touchOnTraffic = 'message' } = config;
-  return { manager, sockets, touchOnTraffic, ledger: backend.ledger, close: () => manager.close() };
+    ...{ clock, logger },
+  };
 }
 
 function warnOfUrls(manager: SessionManager, logger: Logger): void {
@@ -128,19 +202,6 @@ export async function signingKeys(
 }
 
 type Options = { -readonly [K in keyof SessionManagerOptions]?: SessionManagerOptions[K] | undefined };
-
-/** When an option cannot work, nothing stays open. */
-async function createManager(
-  options: Options & Pick<SessionManagerOptions, 'store' | 'keys'>,
-): Promise<SessionManager> {
-  try {
-    // What is undefined is as if it were absent: the manager has its defaults.
-    return new SessionManager(options as SessionManagerOptions);
-  } catch (error) {
-    await Promise.allSettled([options.store.close(), options.ledger?.close()]);
-    throw error;
-  }
-}
 
 function toOptions(config: SessionConfig): Options {
   const { write, sweep, cache, warnSize, rememberMe } = config;

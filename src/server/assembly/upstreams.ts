@@ -1,17 +1,22 @@
 import type { Clock } from '../../base/clock.ts';
+import { defined } from '../../base/defined.ts';
 import { parseDuration } from '../../base/duration.ts';
 import { HoldfastError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
+import { sameValue } from '../../base/same-value.ts';
 import type { UpstreamConfig, UpstreamTlsConfig } from '../../config/config.ts';
 import { AssertionIssuer, type AssertionKeys } from '../../gateway/backend-session/assertion.ts';
-import type { UpstreamTls } from '../../gateway/connection/dialer.ts';
+import { parseServerUrl, type UpstreamTls } from '../../gateway/connection/dialer.ts';
 import type { SessionContext } from '../../gateway/held-session.ts';
 import type { OwnNames } from '../../gateway/own-names.ts';
 import type { Route } from '../../gateway/route.ts';
 import type { RouteEntry } from '../../gateway/routing/router.ts';
+import type { UpstreamServerConfig } from '../../gateway/upstream/options.ts';
 import { type Move, Upstream } from '../../gateway/upstream/upstream.ts';
 import type { Ledger } from '../../session/ledger.ts';
+import type { CloseCodes } from '../../wire/close-codes.ts';
 import { readNamedFile } from './named-file.ts';
+import type { Parts } from './parts.ts';
 
 export interface UpstreamsOptions {
   /** The upstreams add their names. */
@@ -24,42 +29,100 @@ export interface UpstreamsOptions {
   readonly assertionKeys: AssertionKeys | undefined;
   /** The claim `iss` of assertions. */
   readonly issuer: string;
+  readonly parts: Parts;
+  /** They may change meanwhile. */
+  readonly closeCodes: Readonly<CloseCodes>;
+  /** Over which time the WebSockets of servers are closed that a reload takes away, in ms. */
+  readonly spreadMs: number;
 }
 
 /**
- * Makes the upstreams of a configuration, with the files that they name. Nothing is connected before `start`.
+ * Makes the upstreams of a configuration, with the files that they name. Those that are as they were go on as they are,
+ * and those of which only servers have come or gone get these. Nothing is connected before `start`.
  *
  * @throws {HoldfastError} ERR_CONFIG_INVALID when a file cannot be read or used.
  */
 export async function makeUpstreams(
   configs: Readonly<Record<string, UpstreamConfig>>,
-  { own, clock, logger, keys, assertionKeys, issuer }: UpstreamsOptions,
+  options: UpstreamsOptions,
 ): Promise<ReadonlyMap<string, Upstream>> {
   const upstreams = new Map<string, Upstream>();
-  for (const [name, { tls, ...config }] of Object.entries(configs)) {
-    const kind = typeof config.affinity === 'object' ? config.affinity.by : config.affinity;
-    const { audience = name, lifetime = '60s' } = typeof config.assertion === 'object' ? config.assertion : {};
-    const assertions =
-      assertionKeys && config.assertion
-        ? new AssertionIssuer(assertionKeys, { issuer, audience, lifetimeMs: parseDuration(lifetime) }, clock)
-        : undefined;
-    const environment = {
-      own,
-      logger,
-      assertions,
-      ...(tls && { tls: await readTls(name, tls) }),
-      ...(kind === 'cookie' && { keys: await keys() }),
-    };
-    try {
-      upstreams.set(name, new Upstream(name, config, clock, environment));
-    } catch (error) {
-      // Options are checked by now: it is a certificate that OpenSSL does not take, or a cookie name that a browser
-      // would refuse.
-      const message = `upstream ${JSON.stringify(name)}: ${(error as Error).message}; look at its tls files and affinity`;
-      throw new HoldfastError('ERR_CONFIG_INVALID', message, { cause: error });
-    }
-  }
+  for (const [name, config] of Object.entries(configs)) upstreams.set(name, await keepUpstream(name, config, options));
   return upstreams;
+}
+
+async function keepUpstream(name: string, config: UpstreamConfig, options: UpstreamsOptions): Promise<Upstream> {
+  const { own, clock, logger, keys, assertionKeys, issuer, parts, spreadMs, closeCodes } = options;
+  const kind = typeof config.affinity === 'object' ? config.affinity.by : config.affinity;
+  const from = {
+    ...{ config, own, clock, logger },
+    tls: config.tls && (await readTls(name, config.tls)),
+    keys: kind === 'cookie' ? await keys() : undefined,
+    ...(config.assertion && assertionKeys && { assertionKeys, issuer }),
+  };
+  const { tls: _, ...upstreamConfig } = config;
+  return parts.keep('upstream', name, {
+    from,
+    make() {
+      const { audience = name, lifetime = '60s' } = typeof config.assertion === 'object' ? config.assertion : {};
+      const assertions =
+        assertionKeys && config.assertion
+          ? new AssertionIssuer(assertionKeys, { issuer, audience, lifetimeMs: parseDuration(lifetime) }, clock)
+          : undefined;
+      const environment = { own, logger, assertions, closeCodes, ...defined({ tls: from.tls, keys: from.keys }) };
+      try {
+        return new Upstream(name, upstreamConfig, clock, environment);
+      } catch (error) {
+        // Options are checked by now: it is a certificate that OpenSSL does not take, or a cookie name that a browser
+        // would refuse.
+        const message = `upstream ${JSON.stringify(name)}: ${(error as Error).message}; look at its tls files and affinity`;
+        throw new HoldfastError('ERR_CONFIG_INVALID', message, { cause: error });
+      }
+    },
+    adapt(upstream, before) {
+      const { servers } = config;
+      const isOfServers = sameValue({ ...before, config: { ...before.config, servers } }, from);
+      return isOfServers ? changeServers(upstream, before.config.servers, servers, spreadMs) : undefined;
+    },
+    close: upstream => upstream.close(),
+    retire: (upstream, successor) => retireUpstream(upstream, successor, spreadMs),
+  });
+}
+
+type Servers = UpstreamConfig['servers'];
+
+/** Undefined where one that stays has another weight or route. */
+function changeServers(upstream: Upstream, before: Servers, now: Servers, over: number): (() => void) | undefined {
+  const [left, come] = [serversByUrl(before), serversByUrl(now)];
+  for (const [url, server] of come) if (left.has(url) && !sameValue(left.get(url), server)) return undefined;
+  return () => {
+    // What was added or removed by hand is as the configuration says now.
+    const running = new Set(upstream.servers.map(({ url }) => url));
+    for (const [url, server] of come) if (!running.has(url)) upstream.add(server);
+    for (const url of running)
+      if (left.has(url) && !come.has(url))
+        upstream.remove(url, { over }).catch(err => upstream.logger.error({ err, server: url }, 'server not removed'));
+  };
+}
+
+function serversByUrl(servers: Servers): Map<string, UpstreamServerConfig> {
+  const known = servers.map(server => (typeof server === 'string' ? { url: server } : server));
+  return new Map(known.map(({ url, weight = 1, route }) => [serverUrl(url), { url, weight, ...defined({ route }) }]));
+}
+
+/** As servers of an upstream are known by. */
+function serverUrl(url: string): string {
+  return parseServerUrl('', url).url;
+}
+
+/** Its WebSockets stay where their server does, and its requests are finished. */
+async function retireUpstream(upstream: Upstream, successor: Upstream | undefined, overMs: number): Promise<void> {
+  const stays = new Set(successor?.servers.map(({ url }) => url));
+  const drained = upstream.servers.map(({ url }) =>
+    upstream.drain(url, stays.has(url) ? { sockets: 'stay' } : { sockets: 'close', over: overMs }),
+  );
+  await Promise.all(drained);
+  await upstream.close();
 }
 
 /**

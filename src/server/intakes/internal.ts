@@ -44,10 +44,11 @@ const STATUS: Readonly<Record<string, number>> = {
  * host name that is not ours.
  */
 export class InternalIntake implements Intake {
-  readonly #api: InternalApi;
+  #api!: InternalApi;
 
-  constructor(api: InternalApi) {
-    this.#api = api;
+  /** What comes in from now on is answered by this one. */
+  use({ internal }: { readonly internal: InternalApi | undefined }): void {
+    if (internal) this.#api = internal;
   }
 
   isUpgrade(): boolean {

@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { randomId } from '../../base/ids.ts';
-import { type Admitted, type Answered, admit, type Refused } from '../../gateway/admit.ts';
+import { type Admitted, type Answered, admit, type Gateway, type Refused } from '../../gateway/admit.ts';
 import { answerPolicyOf } from '../../gateway/answer-policy.ts';
 import { LiveSocket } from '../../gateway/live-sockets.ts';
 import { CLIENT_GONE } from '../../gateway/relay/declined-answer.ts';
@@ -10,6 +10,7 @@ import { serve } from '../../gateway/serve.ts';
 import { sessionFailure } from '../../gateway/session-failure.ts';
 import { type Ended, openUpgrade } from '../../gateway/upgrade.ts';
 import type { HeaderLine } from '../../http/header-line.ts';
+import type { HostNames } from '../../http/host-names.ts';
 import { askForHttp1 } from '../../http/http1-required.ts';
 import { linger } from '../../http/linger.ts';
 import { isRefusal, RETRY_AFTER_S, type Refusal, refuse, refuseUnforeseen } from '../../http/refusal.ts';
@@ -19,22 +20,51 @@ import type { ConnectionFacts } from '../../websocket/endpoint-connection.ts';
 import { startReads } from '../../websocket/transport-reads.ts';
 import { CloseCode } from '../../wire/close-codes.ts';
 import type { Assembly } from '../assembly/build.ts';
+import { holdToRules } from '../assembly/hold-to-rules.ts';
 import { BANNED } from '../banned.ts';
 import { STOPPING } from '../drain.ts';
 import type { Intake } from '../listen/intake.ts';
 import type { AccessFacts, SocketTraffic } from '../log/access-entry.ts';
 import { RequestRecord } from './request-record.ts';
 
+type Recorded = RequestRecord<Serving>;
+
 const ignore = () => {};
+
+/** What serves what comes in. */
+export type Serving = Gateway &
+  Pick<
+    Assembly,
+    | 'accessLog'
+    | 'answers'
+    | 'bans'
+    | 'closeCodes'
+    | 'exposeReason'
+    | 'handshakes'
+    | 'lingering'
+    | 'logger'
+    | 'meters'
+    | 'routes'
+    | 'running'
+    | 'sockets'
+    | 'unlogged'
+  >;
 
 /** Where requests and upgrades come in from a listener: each goes through `admit` and on to its target. */
 export class PublicIntake implements Intake {
   readonly isUpgrade = asksForWebSocket;
-  readonly #assembly: Assembly;
+  #assembly!: Serving;
   #isDraining = false;
+  readonly #hosts: HostNames | undefined;
 
-  constructor(assembly: Assembly) {
-    this.#assembly = assembly;
+  /** @param hosts Those that its listener answers to. Default: all. */
+  constructor(hosts?: HostNames) {
+    this.#hosts = hosts;
+  }
+
+  /** What comes in from now on is served by this one. */
+  use(assembly: Serving): void {
+    this.#assembly = { ...assembly, hosts: this.#hosts };
   }
 
   /** From now on everything new is answered with 503. */
@@ -56,15 +86,18 @@ export class PublicIntake implements Intake {
     this.takeUpgrade(request, socket, early).catch(() => socket.destroy());
   };
 
-  async #serve(record: RequestRecord, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  async #serve(record: Recorded, request: IncomingMessage, response: ServerResponse): Promise<void> {
     // Before anything is waited for: a client that leaves meanwhile has its line, too.
     record.endWith(response);
+    const { running } = record.assembly;
+    running.begin();
+    response.once('close', () => running.end());
     try {
       const flow = await this.#admit(request, record);
       record.flow = flow;
       if ('answer' in flow) return void answerPreflight(response, flow.answer);
-      if (flow.head?.isPeerTrusted) this.#keepBrought(response, flow.head.clientAddress);
-      record.outcome = 'refusal' in flow ? flow.refusal : await serve(flow, request, response, this.#assembly);
+      if (!('refusal' in flow)) this.#keep(response, flow);
+      record.outcome = 'refusal' in flow ? flow.refusal : await serve(flow, request, response, record.assembly);
       if (isRefusal(record.outcome)) this.#refuse(response, record, record.outcome);
       else if (response.statusCode === 404) record.notFound();
     } catch (error) {
@@ -72,19 +105,20 @@ export class PublicIntake implements Intake {
     }
   }
 
-  #keepBrought(response: ServerResponse, address: string): void {
-    const { brought } = this.#assembly;
+  /** Knows the answer until it is over. */
+  #keep(response: ServerResponse, { head, route }: Admitted): void {
+    const { answers } = this.#assembly;
     if (response.closed) return;
-    brought.set(response, address);
-    response.once('close', () => brought.delete(response));
+    answers.set(response, { route, broughtFor: head.isPeerTrusted ? head.clientAddress : undefined });
+    response.once('close', () => answers.delete(response));
   }
 
   #admit(
     request: IncomingMessage,
-    { trace }: RequestRecord,
+    { trace, assembly }: Recorded,
     leavesUnknown: boolean = false,
   ): Promise<Admitted | Answered | Refused> | Refused {
-    return this.#isDraining ? { refusal: draining() } : admit(request, this.#assembly, leavesUnknown, trace);
+    return this.#isDraining ? { refusal: draining() } : admit(request, assembly, leavesUnknown, trace);
   }
 
   /**
@@ -104,14 +138,15 @@ export class PublicIntake implements Intake {
   }
 
   async #takeUpgrade(
-    record: RequestRecord,
+    record: Recorded,
     request: IncomingMessage,
     socket: Duplex,
     early: Buffer,
     leavesUnknown: boolean,
   ): Promise<boolean> {
-    const { handshakes } = this.#assembly;
+    const { handshakes, running } = record.assembly;
     handshakes.set(socket, record);
+    running.begin();
     try {
       const flow = await this.#admit(request, record, leavesUnknown);
       record.flow = flow;
@@ -128,17 +163,19 @@ export class PublicIntake implements Intake {
       this.#refuseUpgrade(socket, record, this.#unforeseen(error));
     } finally {
       handshakes.delete(socket);
+      running.end();
     }
     return true;
   }
 
   async #openSocket(
     admitted: Admitted,
-    record: RequestRecord,
+    record: Recorded,
     socket: Duplex,
     early: Buffer,
   ): Promise<Ended | Refusal | undefined> {
-    const { accessLog, clock, handshakes, meters, sockets } = this.#assembly;
+    const { assembly } = record;
+    const { accessLog, clock, handshakes, meters, sockets } = assembly;
     // It may have begun while the session was read.
     if (this.#isDraining) {
       admitted.held?.[Symbol.dispose]();
@@ -150,7 +187,7 @@ export class PublicIntake implements Intake {
     const { trace } = record;
     // An idle connection keeps what its last line will say only if there will be one.
     const logGone = accessLog.isOn ? this.#logWhenGone(record.facts()) : undefined;
-    const opened = await openUpgrade(admitted, socket, early, this.#assembly, (connection, end) => {
+    const opened = await openUpgrade(admitted, socket, early, assembly, (connection, end) => {
       opening.isGone = true;
       meters?.closed(opening.live?.route.name ?? route, 'endpoint', end.code, connection);
       trace?.closed(end);
@@ -172,9 +209,9 @@ export class PublicIntake implements Intake {
       // Its client may have gone at once.
       if (!opening.isGone) {
         opening.live = new LiveSocket(connection, connection.id, admitted, clock.now());
-        sockets.add(opening.live);
+        this.#add(opening.live, assembly);
       }
-      if (this.#isDraining) connection.close(CloseCode.goingAway, STOPPING);
+      if (this.#isDraining) connection.close(assembly.closeCodes.goingAway, STOPPING);
       // It may have begun while `accept` was waited for.
       if (this.#isBanned(admitted)) connection.close(CloseCode.policyViolation, BANNED);
       if (accessLog.isOn) accessLog.socketOpened({ ...record.facts(), connectionId: connection.id });
@@ -186,8 +223,15 @@ export class PublicIntake implements Intake {
     const live = new LiveSocket(opened.relay, `r${randomId(6)}`, admitted, clock.now());
     trace?.opened(live.id);
     if (trace) opened.relay.closed.then(end => trace.closed(end)).catch(ignore);
+    this.#add(live, assembly);
     this.#follow(live, opened.relay, accessLog.isOn ? record.facts() : undefined);
     return undefined;
+  }
+
+  /** Knows it until it has ended. Other rules may have begun to hold since its handshake was judged. */
+  #add(live: LiveSocket, judgedBy: Serving): void {
+    judgedBy.sockets.add(live);
+    if (this.#assembly !== judgedBy) holdToRules(live, this.#assembly);
   }
 
   #isBanned({ head }: Admitted): boolean {
@@ -205,8 +249,7 @@ export class PublicIntake implements Intake {
     const { accessLog, clock, meters, sockets } = this.#assembly;
     const openedAt = clock.monotonic();
     const { id: connectionId } = live;
-    sockets.add(live);
-    if (this.#isDraining) relay.close(CloseCode.goingAway, STOPPING);
+    if (this.#isDraining) relay.close(this.#assembly.closeCodes.restart, STOPPING);
     if (facts) accessLog.socketOpened({ ...facts, connectionId });
     relay.closed
       .then(end => {

@@ -33,6 +33,8 @@ export class HttpsRedirect implements Intake {
     this.#challenges = options.acmeChallenge === undefined ? undefined : createFileServer(options.acmeChallenge);
   }
 
+  use(): void {}
+
   readonly isUpgrade = (): boolean => false;
 
   readonly onUpgrade = (): void => {};

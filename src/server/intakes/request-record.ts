@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { ErrorCode } from '../../base/errors.ts';
 import type { SecurityEventName } from '../../base/security-events.ts';
-import type { Admitted, Answered, Refused } from '../../gateway/admit.ts';
+import type { Admitted, Answered, Gateway, Refused } from '../../gateway/admit.ts';
 import { CLIENT_GONE_STATUS } from '../../gateway/exchange/exchange.ts';
 import type { FlowTrace } from '../../gateway/flow-observer.ts';
 import type { Served } from '../../gateway/serve.ts';
@@ -36,23 +36,28 @@ function statusOf({ headersSent, statusCode }: ServerResponse): number {
   return headersSent ? statusCode : CLIENT_GONE_STATUS;
 }
 
+/** What keeps records. */
+type Recording = Pick<Gateway, 'clock' | 'logger' | 'observer' | 'security' | 'trustedProxies'> &
+  Pick<Assembly, 'accessLog' | 'meters' | 'unlogged'>;
+
 /** What is known of a request so far, and the lines that the logs have of it. */
-export class RequestRecord {
+export class RequestRecord<Serving extends Recording = Recording> {
   flow: Admitted | Answered | Refused | undefined;
   /** Who has answered, or why nobody did. */
   outcome: Partial<Served & Refusal> | undefined;
   readonly #request: IncomingMessage;
-  readonly #assembly: Assembly;
+  /** What it is served by. */
+  readonly assembly: Serving;
   readonly #startedAt: number;
   readonly #kind: 'request' | 'handshake';
   readonly trace: FlowTrace | undefined;
   #hasEnded = false;
 
-  constructor(request: IncomingMessage, assembly: Assembly, kind: 'request' | 'handshake' = 'request') {
+  constructor(request: IncomingMessage, assembly: Serving, kind: 'request' | 'handshake' = 'request') {
     this.flow = undefined;
     this.outcome = undefined;
     this.#request = request;
-    this.#assembly = assembly;
+    this.assembly = assembly;
     this.#kind = kind;
     this.trace = assembly.observer?.begin(request, kind);
     this.#startedAt = assembly.accessLog.isOn || assembly.meters ? assembly.clock.monotonic() : 0;
@@ -60,14 +65,14 @@ export class RequestRecord {
 
   /** The request has its line when this response closes. */
   endWith(response: ServerResponse): void {
-    const { accessLog, meters } = this.#assembly;
+    const { accessLog, meters } = this.assembly;
     if (meters) meters.requestsNow++;
     if (!accessLog.isOn) {
       if (meters || this.trace)
         response.once('close', () => this.#measure(statusOf(response), response.writableFinished));
       return;
     }
-    this.#assembly.unlogged.add(this);
+    this.assembly.unlogged.add(this);
     response.once('close', () => {
       const { statusCode, headersSent, writableFinished: complete } = response;
       const hasBody = headersSent && this.#request.method !== 'HEAD' && statusCode !== 204 && statusCode !== 304;
@@ -82,7 +87,7 @@ export class RequestRecord {
 
   /** Writes its line in the access log, once. */
   end({ status, bytes, complete }: Ended): void {
-    const { accessLog, clock, unlogged } = this.#assembly;
+    const { accessLog, clock, unlogged } = this.assembly;
     if (this.#hasEnded) return;
     this.#measure(status, complete);
     unlogged.delete(this);
@@ -95,7 +100,7 @@ export class RequestRecord {
   #measure(status: number, complete: boolean): void {
     this.#hasEnded = true;
     this.trace?.ended({ status, complete, refusal: isRefusal(this.outcome) ? this.outcome : undefined });
-    const { clock, meters } = this.#assembly;
+    const { clock, meters } = this.assembly;
     if (!meters) return;
     const route = this.flow?.route?.name;
     if (this.#kind === 'request') {
@@ -108,14 +113,14 @@ export class RequestRecord {
 
   /** The handshake has its line when the answer has left by which it is refused, or the socket has closed before. */
   endWithSocket(socket: Duplex, status: number, bytes: number): void {
-    if (this.#assembly.accessLog.isOn) this.#assembly.unlogged.add(this);
+    if (this.assembly.accessLog.isOn) this.assembly.unlogged.add(this);
     const end = () => this.end({ status, bytes, complete: socket.writableFinished });
     socket.once('finish', end).once('close', end);
   }
 
   refuse(refusal: Refusal): void {
     this.outcome = refusal;
-    this.#assembly.meters?.refused(refusal, this.#kind);
+    this.assembly.meters?.refused(refusal, this.#kind);
     const { status, code, reason, failure } = refusal;
     const { method } = this.#request;
     const address = this.#address;
@@ -126,7 +131,7 @@ export class RequestRecord {
     const crossSite = this.#crossSite;
     const { traceId } = this;
     const about = { event: 'refused', address, status, code, failure, method };
-    this.#assembly.logger.info(
+    this.assembly.logger.info(
       { ...about, ...(crossSite && { crossSite }), ...(traceId !== undefined && { traceId }) },
       reason,
     );
@@ -143,7 +148,7 @@ export class RequestRecord {
     about: { status: number; code?: ErrorCode; reason: string },
   ): void {
     const head = this.flow?.head;
-    this.#assembly.security.report({
+    this.assembly.security.report({
       ...{ event, address, ...about, method: this.#request.method },
       // Sessions of applications stand in path parameters.
       path: head?.path.replaceAll(/;[^/]*/g, ''),
@@ -157,7 +162,7 @@ export class RequestRecord {
   }
 
   get #address(): string {
-    return this.flow?.head?.clientAddress ?? clientAddressOf(this.#request, this.#assembly);
+    return this.flow?.head?.clientAddress ?? clientAddressOf(this.#request, this.assembly);
   }
 
   /** Of the W3C trace that it belongs to, whoever has begun that. */

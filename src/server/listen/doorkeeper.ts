@@ -12,11 +12,11 @@ const ignore = () => {};
 /** Turns banned clients away before anything is read of them, where the action is `drop` or `tarpit`. */
 export class Doorkeeper {
   readonly #isBanned: (address: string) => boolean;
-  readonly #action: BanAction;
+  readonly #action: () => BanAction;
   readonly #clock: Clock;
   readonly #held = new Set<Socket>();
 
-  constructor(action: BanAction, isBanned: (address: string) => boolean, clock: Clock) {
+  constructor(action: () => BanAction, isBanned: (address: string) => boolean, clock: Clock) {
     this.#action = action;
     this.#isBanned = isBanned;
     this.#clock = clock;
@@ -29,8 +29,9 @@ export class Doorkeeper {
 
   /** @returns true when the connection is dealt with: nobody else may touch it. */
   turnsAway(socket: Socket, address: string): boolean {
-    if (this.#action === 'log' || this.#action === 'refuse' || !this.#isBanned(address)) return false;
-    if (this.#action === 'drop' || this.#held.size >= MAX_HELD) socket.destroy();
+    const action = this.#action();
+    if (action === 'log' || action === 'refuse' || !this.#isBanned(address)) return false;
+    if (action === 'drop' || this.#held.size >= MAX_HELD) socket.destroy();
     else this.#hold(socket);
     return true;
   }

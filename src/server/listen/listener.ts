@@ -85,6 +85,16 @@ export class Listener implements ConnectionHolder, ConnectionTaker {
     descriptors.add(this);
   }
 
+  /** Is there no connection that it looks after? WebSockets of plain connections look after themselves. */
+  get isEmpty(): boolean {
+    return this.#raw.size === 0 && this.#http1.clients.size === 0 && (this.#http2?.size ?? 0) === 0;
+  }
+
+  /** Certificates that have changed are taken at once. */
+  readFiles(): void {
+    this.#tls?.readFiles();
+  }
+
   /** Takes no more connections, and no request behind those that are under way. */
   close(): void {
     descriptors.remove(this);

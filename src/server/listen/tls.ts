@@ -137,6 +137,11 @@ export class TlsListener {
     readClientHello(socket, () => turnstile.enter(begin));
   }
 
+  /** Takes certificates, keys and lists that have changed. */
+  readFiles(): void {
+    void this.#files.look();
+  }
+
   close(): void {
     this.#clients?.close();
     this.#ends.close();

@@ -28,10 +28,10 @@ export class MetricsCollector {
    * Takes in what the parts of an assembly have counted. To be called before a reload replaces some of them, or what
    * they count from the last scrape to their end may be lost.
    */
-  absorb({ upstreams, openSessions }: Assembly): void {
+  absorb({ upstreams, openManagers }: Assembly): void {
     this.#totals.absorb([
       ...[...upstreams.values()].flatMap(upstreamSources),
-      ...openSessions.map(({ manager }) => sessionSource(manager)),
+      ...Array.from(openManagers, sessionSource),
     ]);
   }
 

@@ -116,7 +116,7 @@ function threads(
 }
 
 function poolsOf({ assembly }: MetricSource): ThreadPool[] {
-  return [...new Set(assembly.endpoints.flatMap(({ dispatcher }) => dispatcher?.threads ?? []))];
+  return [...new Set([...assembly.endpoints].flatMap(({ dispatcher }) => dispatcher?.threads ?? []))];
 }
 
 function sum<T>(all: readonly T[], measure: (one: T) => number): number {

@@ -119,7 +119,7 @@ function counter(name: string, help: string, key: (typeof COUNTERS)[number]): Me
 
 function gauge(name: string, help: string, key: 'activeNow' | 'liveNow' | 'liveBytesNow'): Metric {
   const read = ({ assembly }: MetricSource) =>
-    one(assembly.openSessions.reduce((sum, { manager }) => sum + manager.statistics()[key], 0));
+    one([...assembly.openManagers].reduce((sum, manager) => sum + manager.statistics()[key], 0));
   return { name, type: 'gauge', help, labels: [], read };
 }
 

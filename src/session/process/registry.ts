@@ -4,6 +4,7 @@ import { randomId } from '../../base/ids.ts';
 import { sidPrefix } from '../../base/logger.ts';
 import { RecentMap } from '../../base/recent-map.ts';
 import { isSid } from '../identity/ids.ts';
+import { become, type SessionSettings } from '../options.ts';
 import { type EndOptions, expiryReason } from '../record/expiry.ts';
 import { holderWithoutResponse, SessionHandle } from '../record/handle.ts';
 import { type Committed, NO_VERSION, type Snapshot } from '../record/snapshot.ts';
@@ -58,6 +59,7 @@ export class SessionRegistry {
   readonly #ended: RecentMap<string, true>;
   readonly #shared: SharedSessions;
   readonly #rules: SessionStateRules;
+  readonly #sizes: SizeWarnings;
   readonly #socketEndListeners = new Set<{ readonly listener: SocketEndListener }>();
   #unsubscribe: (() => Promise<void>) | undefined;
   #listening: Promise<void> | undefined;
@@ -75,7 +77,7 @@ export class SessionRegistry {
       accesses: services.accessTimes,
       updates: new KeyedQueue(),
       meters,
-      sizes: new SizeWarnings(logger, settings.warnSize),
+      sizes: (this.#sizes = new SizeWarnings(logger, settings.warnSize)),
       observer: this,
     };
     this.#shared = new SharedSessions(services, this);
@@ -101,8 +103,15 @@ export class SessionRegistry {
     await cache.watch(sid => this.#shared.onChangedElsewhere(sid));
   }
 
-  /** Writes what is left (changes of sockets, last accesses), then closes store and ledger. */
-  async close(): Promise<void> {
+  /** Sessions that are loaded are held to these from now on, too. */
+  adopt(next: SessionSettings): void {
+    become(this.#services.settings, next);
+    become(this.#rules as Partial<SessionSettings>, next);
+    this.#sizes.limits = next.warnSize;
+  }
+
+  /** Writes what is left (changes of sockets, last accesses), then closes store and ledger, if they are its own. */
+  async close(ownsStore: boolean): Promise<void> {
     const { accessTimes, cache, ledger, store, logger } = this.#services;
     await this.#listening?.catch(() => {});
     try {
@@ -111,8 +120,8 @@ export class SessionRegistry {
     } finally {
       await cache.close();
       await this.#unsubscribe?.();
-      await ledger.close();
-      await store.close();
+      if (ownsStore) await ledger.close();
+      if (ownsStore) await store.close();
       logger.flush();
     }
   }

@@ -6,7 +6,7 @@ import { Tickets } from '../identity/ticket.ts';
 import { Tracking } from '../identity/tracking.ts';
 import type { Ledger } from '../ledger.ts';
 import { MemoryLedger } from '../ledgers/memory.ts';
-import { checkManagerOptions, readSettings, type SessionManagerOptions } from '../options.ts';
+import { checkManagerOptions, readSettings, type SessionManagerOptions, type SessionSettings } from '../options.ts';
 import { SessionListeners } from '../reports/events.ts';
 import { SessionMeters } from '../reports/statistics.ts';
 import { SessionRoom } from '../room/session-room.ts';
@@ -19,9 +19,19 @@ import { StoreClock } from './store-clock.ts';
 export type SessionServices = ReturnType<typeof createServices>;
 
 /** @throws {TypeError} when an option cannot work. */
-export function createServices(options: SessionManagerOptions) {
+export function checkedSettings(options: SessionManagerOptions): SessionSettings {
   checkManagerOptions(options);
-  const settings = readSettings(options);
+  return readSettings(options);
+}
+
+/** @throws {TypeError} when a key, or a name, cannot be used. */
+export function createTracking(options: SessionManagerOptions, { absoluteTimeoutMs }: SessionSettings): Tracking {
+  return new Tracking(new Tickets(new KeyRing(options.keys), options.cookie?.path), options, absoluteTimeoutMs);
+}
+
+/** @throws {TypeError} when an option cannot work. */
+export function createServices(options: SessionManagerOptions) {
+  const settings = checkedSettings(options);
   const { clock: ownClock = systemClock } = options;
   const { maxSessions, anonymousShare } = settings;
   const logger = CalmLogger.over(options.logger ?? silentLogger, ownClock);
@@ -43,11 +53,7 @@ export function createServices(options: SessionManagerOptions) {
     listeners,
     cache,
     accessTimes: new AccessTimes(store, clock, logger, cache, meters),
-    tracking: new Tracking(
-      new Tickets(new KeyRing(options.keys), options.cookie?.path),
-      options,
-      settings.absoluteTimeoutMs,
-    ),
+    tracking: createTracking(options, settings),
     /** Where the store keeps no cap of its own. */
     room: isCounted ? new SessionRoom({ store, clock: ownClock, maxSessions, anonymousShare }) : undefined,
   };

@@ -5,11 +5,16 @@ const MAX_NAMES = 1_000;
 /** Warns once for each attribute name, and once for sessions as a whole, so that a busy log stays readable. */
 export class SizeWarnings {
   readonly #logger: Logger;
-  readonly #limits: { readonly attributeBytes: number; readonly sessionBytes: number };
+  #limits: { readonly attributeBytes: number; readonly sessionBytes: number };
   readonly #warned = new Set<string>();
 
   constructor(logger: Logger, limits: { readonly attributeBytes: number; readonly sessionBytes: number }) {
     this.#logger = logger;
+    this.#limits = limits;
+  }
+
+  /** From now on it warns of what is larger than these. */
+  set limits(limits: { readonly attributeBytes: number; readonly sessionBytes: number }) {
     this.#limits = limits;
   }
 

@@ -53,11 +53,16 @@ export class MemoryStore implements SessionStore {
    * come.
    */
   readonly #buckets = new SetMap<number, string>();
-  readonly #maxSessions: number;
-  readonly #anonymousShare: number;
+  #maxSessions!: number;
+  #anonymousShare!: number;
   #anonymous = 0;
 
   constructor(options: MemoryStoreOptions = {}) {
+    this.limit(options);
+  }
+
+  /** From now on it holds so many at most; what it holds already stays. @throws {TypeError} as the constructor. */
+  limit(options: MemoryStoreOptions): void {
     checkOptions('MemoryStore', options, OPTIONS);
     const { maxSessions = 100_000, anonymousShare = DEFAULT_ANONYMOUS_SHARE } = options;
     this.#maxSessions = checkCap('memory store', maxSessions);

@@ -66,6 +66,11 @@ export class Http1Clients {
     };
   }
 
+  /** Connections that are watched. */
+  get size(): number {
+    return this.#all.size;
+  }
+
   /** Watches a connection until it is closed. @param newcomer Who leaves with the first request. */
   add(socket: Socket, newcomer?: Newcomer): void {
     const now = this.#time.read();

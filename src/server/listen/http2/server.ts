@@ -78,6 +78,11 @@ export class Http2Server {
     this.#server.on('sessionError', error => options.logger.debug({ err: error }, 'HTTP/2 connection failed'));
   }
 
+  /** Its connections. */
+  get size(): number {
+    return this.#connections.size;
+  }
+
   take(socket: TLSSocket, newcomer: Newcomer): void {
     socket.on('error', ignore);
     this.#taken = { socket, newcomer };

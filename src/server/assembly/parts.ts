@@ -1,0 +1,159 @@
+import { getOrInsert } from '../../base/get-or-insert.ts';
+import { sameValue } from '../../base/same-value.ts';
+
+/** How a part of a server is made, and what it is made from. */
+export interface Making<Part, From> {
+  /** What it depends on: it is kept as it is when this is the same after a reload. */
+  readonly from: From;
+  /** @param before The one that it takes the place of. */
+  make(before?: Part): Part | Promise<Part>;
+  /** Resolves when nothing of it is left. */
+  close?(part: Part): unknown;
+  /**
+   * The same while the server runs on without it: it may wait for what uses it still. Default: `close`.
+   *
+   * @param successor What has taken its place.
+   */
+  retire?(part: Part, successor: Part | undefined): unknown;
+  /**
+   * Can the part go on where something else is wanted? @returns what the swap does to it then; undefined: a new one is
+   * made. It is not called before everything else of the new configuration stands, and must not fail.
+   */
+  adapt?(part: Part, before: From): (() => void) | undefined;
+}
+
+interface Kept {
+  readonly kind: string;
+  readonly part: unknown;
+  readonly from: unknown;
+  readonly isNew: boolean;
+  close(): unknown;
+  retire(successor: unknown): unknown;
+}
+
+interface MakingNow<Part, From> extends Omit<Making<Part, From>, 'make'> {
+  make(before?: Part): Part;
+}
+
+/**
+ * The parts of a server that live on when its configuration is replaced by one in which they are the same: stores,
+ * upstreams, endpoints, and what listens to ledgers.
+ *
+ * Those of a new configuration are put together beside those that run. Then either `commit` makes them the ones that
+ * count, or `abandon` closes what was made for nothing, and the others have not noticed.
+ */
+export class Parts {
+  readonly #before: Parts | undefined;
+  readonly #kept = new Map<string, Kept>();
+  readonly #adaptations: (() => void)[] = [];
+
+  constructor(before?: Parts) {
+    this.#before = before;
+  }
+
+  /**
+   * The part of this name as it runs, or a new one.
+   *
+   * @param kind Those of one kind are closed together, the kinds in the opposite order of their making.
+   */
+  async keep<Part, From>(kind: string, name: string, making: Making<Part, From>): Promise<Part> {
+    const before = this.#partBefore<Part>(kind, name);
+    if (this.#goesOn(kind, name, making)) return before!;
+    return this.#take(kind, name, making, await making.make(before), true);
+  }
+
+  /** The same of what is made without waiting. */
+  keepNow<Part, From>(kind: string, name: string, making: MakingNow<Part, From>): Part {
+    const before = this.#partBefore<Part>(kind, name);
+    if (this.#goesOn(kind, name, making)) return before!;
+    const part: Part = making.make(before);
+    return this.#take(kind, name, making, part, true);
+  }
+
+  /** What belongs to an object that the program has made, which is its name. */
+  keepOf<Part>(kind: string, owner: object, making: Omit<Making<Part, object>, 'from' | 'adapt'>): Promise<Part> {
+    const known = this.#kept.get(keyOf(kind, nameOf(owner)));
+    return known ? Promise.resolve(known.part as Part) : this.keep(kind, nameOf(owner), { ...making, from: owner });
+  }
+
+  /** Is there a part of this name already, in this configuration? */
+  has(kind: string, name: string): boolean {
+    return this.#kept.has(keyOf(kind, name));
+  }
+
+  #partBefore<Part>(kind: string, name: string): Part | undefined {
+    return this.#keptBefore(kind, name)?.part as Part | undefined;
+  }
+
+  #keptBefore(kind: string, name: string): Kept | undefined {
+    return this.#before === undefined ? undefined : this.#before.#kept.get(keyOf(kind, name));
+  }
+
+  #goesOn<Part, From>(kind: string, name: string, making: Making<Part, From>): boolean {
+    const before = this.#keptBefore(kind, name);
+    if (!before) return false;
+    const part = before.part as Part;
+    const adaptation = sameValue(before.from, making.from) ? () => {} : making.adapt?.(part, before.from as From);
+    if (!adaptation) return false;
+    this.#adaptations.push(adaptation);
+    this.#take(kind, name, making, part, false);
+    return true;
+  }
+
+  #take<Part, From>(kind: string, name: string, making: Making<Part, From>, part: Part, isNew: boolean): Part {
+    const close = () => making.close?.(part);
+    const retire = (successor: unknown) => (making.retire ? making.retire(part, successor as Part) : close());
+    this.#kept.set(keyOf(kind, name), { kind, part, from: making.from, isNew, close, retire });
+    return part;
+  }
+
+  /** What else the swap does. Must not fail. */
+  onCommit(change: () => void): void {
+    this.#adaptations.push(change);
+  }
+
+  /** @returns closes what is not used any more. It never rejects: `onFailure` hears of what failed. */
+  commit(): (onFailure: (error: unknown) => void) => Promise<void> {
+    for (const adapt of this.#adaptations.splice(0)) adapt();
+    const before = this.#before ? [...this.#before.#kept] : [];
+    const left = before.filter(([key, { part }]) => this.#kept.get(key)?.part !== part);
+    return async onFailure => {
+      const retiring = left.map(([key, { kind, retire }]) => {
+        const successor = this.#kept.get(key)?.part;
+        return { kind, close: () => retire(successor) };
+      });
+      for (const failure of await closeInTurn(retiring)) onFailure(failure);
+    };
+  }
+
+  /** Closes what was made for it alone. */
+  async abandon(): Promise<void> {
+    await closeInTurn([...this.#kept.values()].filter(({ isNew }) => isNew));
+  }
+
+  /** Closes all. One that fails keeps no other from closing. @returns what failed. */
+  close(): Promise<unknown[]> {
+    return closeInTurn([...this.#kept.values()]);
+  }
+}
+
+const names = new WeakMap<object, string>();
+let lastName = 0;
+
+function nameOf(owner: object): string {
+  return getOrInsert(names, owner, () => `#${++lastName}`);
+}
+
+function keyOf(kind: string, name: string): string {
+  return `${kind} ${name}`;
+}
+
+async function closeInTurn(parts: readonly Pick<Kept, 'kind' | 'close'>[]): Promise<unknown[]> {
+  const kinds = Map.groupBy(parts, ({ kind }) => kind);
+  const failures: unknown[] = [];
+  for (const ofKind of [...kinds.values()].reverse()) {
+    const results = await Promise.allSettled(ofKind.map(async ({ close }) => close()));
+    for (const result of results) if (result.status === 'rejected') failures.push(result.reason);
+  }
+  return failures;
+}

@@ -1,0 +1,572 @@
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import http from 'node:http';
+import https from 'node:https';
+import { connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import tls from 'node:tls';
+import { type Config, defineEndpoint } from 'holdfast';
+import { afterEach, describe, expect, test } from 'vitest';
+import { WebSocketServer } from 'ws';
+import type { RouteConfig } from '../../src/config/config.ts';
+import { testClient } from '../../src/testing/test-client.ts';
+import type { WebSocketClient } from '../../src/websocket/protocol/client.ts';
+import { writeSelfSignedCertificate } from '../self-signed-certificate.ts';
+import { freePort } from '../services/free-port.ts';
+import { until } from '../services/until.ts';
+import { Http2Client } from './http2-client.ts';
+import { ask, Lines, type Wire, WiredServer, wires } from './wires.ts';
+
+const closing: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const close of closing.splice(0).reverse()) await close();
+});
+
+let lines: Lines;
+async function start(config: Config): Promise<WiredServer> {
+  lines = new Lines();
+  const server = await WiredServer.start(config, lines);
+  closing.push(() => server.close());
+  return server;
+}
+
+const text =
+  (body: string): NonNullable<RouteConfig['fetch']> =>
+  () =>
+    new Response(body);
+const echo = (path: string) =>
+  defineEndpoint({ path, origins: 'any', onMessage: (connection, data) => void connection.send(data) });
+
+async function open(
+  server: WiredServer,
+  wire: Wire,
+  path: string,
+  headers: Record<string, string> = {},
+): Promise<WebSocketClient> {
+  if (wire === 'http/2') {
+    const client = await Http2Client.connect(server.url(wire));
+    closing.push(() => client[Symbol.dispose]());
+    return client.webSocket(path, headers);
+  }
+  const url = server.url(wire).replace('http', 'ws') + path;
+  const client = await testClient(url, { headers, tls: { rejectUnauthorized: false } });
+  closing.push(() => client[Symbol.asyncDispose]());
+  return client;
+}
+
+async function echoes(client: WebSocketClient): Promise<boolean> {
+  client.send('still there?');
+  return (await client.receive()) === 'still there?';
+}
+
+/** A backend that sends back what it gets. */
+async function echoBackend(): Promise<string> {
+  const sockets = new WebSocketServer({ port: 0, host: '127.0.0.1' });
+  sockets.on('connection', socket => socket.on('message', data => socket.send(String(data))));
+  await once(sockets, 'listening');
+  closing.push(() => {
+    for (const socket of sockets.clients) socket.terminate();
+    sockets.close();
+  });
+  return `http://127.0.0.1:${(sockets.address() as { port: number }).port}`;
+}
+
+function folder(): string {
+  const path = mkdtempSync(join(tmpdir(), 'holdfast-reload-'));
+  closing.push(() => rmSync(path, { recursive: true, force: true }));
+  return path;
+}
+
+describe.each(wires)('over %s, after a reload', wire => {
+  test('a connection that was kept is served by the new configuration', async () => {
+    const server = await start({ routes: [{ path: '/a', fetch: text('one') }] });
+    if (wire === 'http/2') {
+      using client = await Http2Client.connect(server.url(wire));
+      expect((await client.request({ ':path': '/a' })).body).toBe('one');
+      await server.reload({ routes: [{ path: '/a', fetch: text('two') }] });
+      expect((await client.request({ ':path': '/a' })).body).toBe('two');
+      return;
+    }
+    const { Agent, request } = wire === 'tls' ? https : http;
+    const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+    closing.push(() => agent.destroy());
+    const get = async () => {
+      const sent = request(`${server.url(wire)}/a`, { agent, ...({ rejectUnauthorized: false } as object) }).end();
+      const [response] = (await once(sent, 'response')) as [http.IncomingMessage];
+      let body = '';
+      for await (const part of response) body += part;
+      return { body, port: sent.socket!.localPort };
+    };
+    const first = await get();
+    await server.reload({ routes: [{ path: '/a', fetch: text('two') }] });
+    expect(await get()).toEqual({ body: 'two', port: first.port });
+  });
+
+  test('WebSockets of endpoints and relays whose route is the same are untouched', async () => {
+    const url = await echoBackend();
+    const endpoint = echo('/endpoint');
+    const routes = [{ endpoint }, { path: '/relay', upstream: 'app' }];
+    const upstreams = { app: { servers: [url] } };
+    const server = await start({ upstreams, routes });
+    const sockets = [await open(server, wire, '/endpoint'), await open(server, wire, '/relay')];
+    const report = await server.reload({ upstreams, routes: [...routes, { path: '/new', fetch: text('new') }] });
+    expect(report).toEqual({ added: ['/new'], changed: [], removed: [], sockets: 0 });
+    for (const socket of sockets) expect(await echoes(socket)).toBe(true);
+    expect((await ask(server, wire, { path: '/new' })).body).toBe('new');
+  });
+
+  test('WebSockets whose route is gone close with 1001, and their path is 404', async () => {
+    const url = await echoBackend();
+    const upstreams = { app: { servers: [url] } };
+    const server = await start({
+      drain: { over: 0 },
+      upstreams,
+      routes: [{ endpoint: echo('/endpoint') }, { path: '/relay', upstream: 'app' }],
+    });
+    const sockets = [await open(server, wire, '/endpoint'), await open(server, wire, '/relay')];
+    const report = await server.reload({ drain: { over: 0 }, upstreams });
+    expect(report).toEqual({ added: [], changed: [], removed: ['/endpoint', '/relay'], sockets: 2 });
+    for (const socket of sockets)
+      expect(await socket.closed).toMatchObject({ code: 1001, reason: 'the route is gone' });
+    await expect(open(server, wire, '/endpoint')).rejects.toThrow('404');
+  });
+
+  test.each<[string, Config['policy'] | RouteConfig['policy'], 'server' | 'route']>([
+    ['an address list of the server', { addresses: { deny: ['127.0.0.0/8'] } }, 'server'],
+    ['an address list of the route', { addresses: { deny: ['127.0.0.0/8'] } }, 'route'],
+    ['origins', { origins: ['https://other.example'] }, 'route'],
+  ])('WebSockets that %s keeps out close with 1008', async (_what, policy, place) => {
+    const url = await echoBackend();
+    const upstreams = { app: { servers: [url] } };
+    const endpoint = defineEndpoint({ path: '/endpoint', onMessage: (connection, data) => void connection.send(data) });
+    const routes = (own: RouteConfig['policy'] = { origins: 'any' }): RouteConfig[] => [
+      { endpoint, policy: own },
+      { path: '/relay', upstream: 'app', policy: own },
+      { name: 'untouched', endpoint: quiet, policy: { origins: 'any' } },
+    ];
+    const quiet = echo('/quiet');
+    const server = await start({ upstreams, routes: routes() });
+    const headers = { Origin: 'https://page.example' };
+    const sockets = [await open(server, wire, '/endpoint', headers), await open(server, wire, '/relay', headers)];
+    const untouched = await open(server, wire, '/quiet', headers);
+    await server.reload(
+      place === 'server'
+        ? { upstreams, routes: routes(), policy: policy as Config['policy'] }
+        : { upstreams, routes: routes({ origins: 'any', ...policy } as RouteConfig['policy']) },
+    );
+    for (const socket of sockets)
+      expect(await socket.closed).toMatchObject({ code: 1008, reason: 'not allowed any more' });
+    if (place === 'route') expect(await echoes(untouched)).toBe(true);
+    else expect((await untouched.closed).code).toBe(1008);
+    // Of lines that say the same the log has one.
+    expect(lines.all.filter(({ fields }) => fields.event === 'socket-refused')).toHaveLength(1);
+  });
+
+  test('WebSockets of users without a role that is needed now close with 1008, the others stay', async () => {
+    const auth = {
+      key: {
+        type: 'function' as const,
+        authenticate: ({ headers }: { headers: Readonly<Record<string, unknown>> }) => {
+          const [name, ...roles] = String(headers['x-key']).split(',');
+          return { name: name!, roles };
+        },
+      },
+    };
+    const url = await echoBackend();
+    const endpoint = echo('/endpoint');
+    const config = (policy: RouteConfig['policy']): Config => ({
+      auth,
+      upstreams: { app: { servers: [url] } },
+      routes: [
+        { endpoint, policy },
+        { path: '/relay', upstream: 'app', policy },
+      ],
+    });
+    const server = await start(config({ auth: 'key' }));
+    for (const path of ['/endpoint', '/relay']) {
+      const [alice, bob] = [
+        await open(server, wire, path, { 'X-Key': 'alice,admin' }),
+        await open(server, wire, path, { 'X-Key': 'bob' }),
+      ];
+      await server.reload(config({ auth: 'key', roles: ['admin'] }));
+      expect((await bob.closed).code).toBe(1008);
+      expect(await echoes(alice)).toBe(true);
+      await server.reload(config({ auth: 'key' }));
+    }
+  });
+
+  test('WebSockets that nobody signed in for close with 1008 where a user is asked for now', async () => {
+    const endpoint = echo('/endpoint');
+    const server = await start({ routes: [{ endpoint }] });
+    const socket = await open(server, wire, '/endpoint');
+    const auth = { key: { type: 'function' as const, authenticate: () => undefined } };
+    await server.reload({ auth, routes: [{ endpoint, policy: { auth: 'key' } }] });
+    expect((await socket.closed).code).toBe(1008);
+  });
+
+  test('event streams end where their route has changed, and go on where it is the same', async () => {
+    const streams = new Map<string, ReadableStreamDefaultController<Uint8Array>>();
+    const stream = (name: string) => () =>
+      new Response(
+        new ReadableStream<Uint8Array>({
+          start(controller) {
+            streams.set(name, controller);
+            controller.enqueue(Buffer.from('data: first\n\n'));
+          },
+        }),
+        { headers: { 'Content-Type': 'text/event-stream' } },
+      );
+    const same: RouteConfig = { path: '/same', fetch: stream('same') };
+    const server = await start({ routes: [same, { path: '/changed', fetch: stream('changed') }] });
+    const bodies = [ask(server, wire, { path: '/same' }), ask(server, wire, { path: '/changed' })];
+    await until(() => streams.size === 2);
+    await sleep(50);
+    await server.reload({ routes: [same, { path: '/changed', fetch: stream('changed again') }] });
+    expect((await bodies[1])!.body).toBe('data: first\n\n');
+    streams.get('same')!.enqueue(Buffer.from('data: second\n\n'));
+    streams.get('same')!.close();
+    expect((await bodies[0])!.body).toBe('data: first\n\ndata: second\n\n');
+  });
+
+  test('event streams of backends end where their route has changed', async () => {
+    const backend = http.createServer((request, response) => {
+      response.writeHead(200, { 'Content-Type': 'text/event-stream' }).write('data: first\n\n');
+      if (request.url === '/same') setTimeout(() => response.end('data: second\n\n'), 300);
+    });
+    backend.listen(0, '127.0.0.1');
+    await once(backend, 'listening');
+    closing.push(() => {
+      backend.closeAllConnections();
+      backend.close();
+    });
+    const upstreams = { app: { servers: [`http://127.0.0.1:${(backend.address() as { port: number }).port}`] } };
+    const same: RouteConfig = { path: '/same', upstream: 'app' };
+    const server = await start({ upstreams, routes: [same, { path: '/changed', upstream: 'app' }] });
+    const bodies = [ask(server, wire, { path: '/same' }), ask(server, wire, { path: '/changed' })];
+    await sleep(100);
+    await server.reload({ upstreams, routes: [same, { path: '/changed', upstream: 'app', websocket: false }] });
+    expect((await bodies[1])!.body).toBe('data: first\n\n');
+    expect((await bodies[0])!.body).toBe('data: first\n\ndata: second\n\n');
+  });
+
+  test('a request that was under way is finished by what it began with', async () => {
+    const answer = Promise.withResolvers<string>();
+    const asked = Promise.withResolvers<void>();
+    const slow: RouteConfig = {
+      path: '/slow',
+      fetch: async () => {
+        asked.resolve();
+        return new Response(await answer.promise);
+      },
+    };
+    const server = await start({ routes: [slow] });
+    const body = ask(server, wire, { path: '/slow' });
+    await asked.promise;
+    await server.reload({ routes: [] });
+    answer.resolve('finished');
+    expect(await body).toMatchObject({ status: 200, body: 'finished' });
+    expect((await ask(server, wire, { path: '/slow' })).status).toBe(404);
+  });
+
+  test('a handshake that was under way is held to the rules that hold when it opens', async () => {
+    const let_in = Promise.withResolvers<boolean>();
+    const asked = Promise.withResolvers<void>();
+    const endpoint = defineEndpoint({
+      path: '/endpoint',
+      accept: () => {
+        asked.resolve();
+        return let_in.promise;
+      },
+    });
+    const server = await start({ routes: [{ endpoint }] });
+    const opening = open(server, wire, '/endpoint');
+    await asked.promise;
+    await server.reload({ routes: [{ endpoint }], policy: { addresses: { deny: ['127.0.0.1'] } } });
+    let_in.resolve(true);
+    expect(await (await opening).closed).toMatchObject({ code: 1008 });
+  });
+
+  test('limits count the WebSockets of before', async () => {
+    const endpoint = echo('/endpoint');
+    const limited = (connections: number): Config => ({ routes: [{ endpoint, policy: { limits: { connections } } }] });
+    const server = await start({ routes: [{ endpoint }] });
+    const first = await open(server, wire, '/endpoint');
+    await server.reload(limited(1));
+    await expect(open(server, wire, '/endpoint')).rejects.toThrow('503');
+    await server.reload(limited(2));
+    await open(server, wire, '/endpoint');
+    await expect(open(server, wire, '/endpoint')).rejects.toThrow('503');
+    await first.close();
+    await first.closed;
+    await sleep(20);
+    await open(server, wire, '/endpoint');
+    await expect(open(server, wire, '/endpoint')).rejects.toThrow('503');
+  });
+});
+
+describe('a server of an upstream', () => {
+  test('that is taken away has its WebSockets closed with 1012, those of others stay', async () => {
+    const [one, two] = [await echoBackend(), await echoBackend()];
+    const config = (servers: string[]): Config => ({
+      drain: { over: 0 },
+      upstreams: { app: { servers } },
+      routes: [{ path: '/*', upstream: 'app' }],
+    });
+    const server = await start(config([one, two]));
+    const sockets = [await open(server, 'http/1', '/'), await open(server, 'http/1', '/')];
+    await server.reload(config([two]));
+    const ended = await Promise.race(sockets.map(async (socket, index) => ({ index, ...(await socket.closed) })));
+    expect(ended).toMatchObject({ code: 1012 });
+    expect(await echoes(sockets[1 - ended.index]!)).toBe(true);
+    expect(server.server.upstreams.get('app')!.status.servers.map(({ url }) => url)).toEqual([two]);
+  });
+
+  test('stays where other settings of its upstream change: its WebSockets go on', async () => {
+    const url = await echoBackend();
+    const config = (answerTimeout: string): Config => ({
+      upstreams: { app: { servers: [url], answerTimeout: answerTimeout as '5s' } },
+      routes: [{ path: '/*', upstream: 'app' }],
+    });
+    const server = await start(config('5s'));
+    const before = server.server.upstreams.get('app');
+    const socket = await open(server, 'http/1', '/');
+    await server.reload(config('6s'));
+    expect(server.server.upstreams.get('app')).not.toBe(before);
+    expect(await echoes(socket)).toBe(true);
+    await server.reload(config('6s'));
+    expect(await echoes(socket)).toBe(true);
+  });
+});
+
+describe('sessions', () => {
+  const counting: RouteConfig['fetch'] = async (_request, { session }) =>
+    new Response(String(await session!.update('n', n => Number(n ?? 0) + 1)));
+  const config = (session: Config['session']): Config => ({
+    drain: { over: 0 },
+    session,
+    routes: [{ path: '/count', session: 'create', fetch: counting }, { endpoint }],
+  });
+  const endpoint = defineEndpoint({
+    path: '/socket',
+    onMessage: (connection, data) => void connection.send(connection.session ? data : 'none'),
+  });
+
+  test.each<[string, Config['session'], boolean]>([
+    ['nothing', { store: 'memory:' }, true],
+    ['a time', { store: 'memory:', idleTimeout: '7m', absoluteTimeout: '1h' }, true],
+    ['how many there may be', { store: 'memory:', maxSessions: 50 }, true],
+    ['the name of a header', { store: 'memory:', tracking: ['cookie', 'header'], header: 'My-Session' }, true],
+    ['when they are written', { store: 'memory:', write: { every: '10s' } }, false],
+  ])('go on in memory where %s changes', async (_what, session, keepsSockets) => {
+    const server = await start(config({ store: 'memory:' }));
+    const first = await ask(server, 'http/1', { path: '/count' });
+    const headers = { Cookie: /[^;]+/.exec(first.headers['set-cookie']!)![0] };
+    const socket = await open(server, 'http/1', '/socket', { ...headers, Origin: server.url('http/1') });
+    await server.reload(config(session));
+    expect((await ask(server, 'http/1', { path: '/count', headers })).body).toBe('2');
+    if (keepsSockets) expect(await echoes(socket)).toBe(true);
+    else expect(await socket.closed).toMatchObject({ code: 1012 });
+    expect(await server.server.sessions.count()).toBe(1);
+  });
+
+  test('keep what listens to them, whichever manager has them', async () => {
+    const server = await start(config({ store: 'memory:' }));
+    const created: string[] = [];
+    server.server.sessions.on('created', ({ sid }) => created.push(sid));
+    await ask(server, 'http/1', { path: '/count' });
+    await server.reload(config({ store: 'memory:', write: { every: '10s' } }));
+    await ask(server, 'http/1', { path: '/count' });
+    expect(created).toHaveLength(2);
+  });
+
+  test('are signed with keys that are in their files now, and those of before count as long as they are there', async () => {
+    const path = folder();
+    const keys = ['a', 'b'].map(name => join(path, name));
+    for (const [index, file] of keys.entries()) writeFileSync(file, `${index}`.repeat(48));
+    const server = await start(config({ store: 'memory:', keyFiles: [keys[0]!] }));
+    const first = await ask(server, 'http/1', { path: '/count' });
+    const headers = { Cookie: /[^;]+/.exec(first.headers['set-cookie']!)![0] };
+    await server.reload(config({ store: 'memory:', keyFiles: [keys[1]!, keys[0]!] }));
+    expect((await ask(server, 'http/1', { path: '/count', headers })).body).toBe('2');
+    writeFileSync(keys[0]!, '2'.repeat(48));
+    await server.reload(config({ store: 'memory:', keyFiles: [keys[1]!, keys[0]!] }));
+    expect((await ask(server, 'http/1', { path: '/count', headers })).body).toBe('1');
+  });
+
+  test('go on in lmdb, in a store that stays open, and are found by mounted applications that came later', async () => {
+    const store = `lmdb:${join(folder(), 'sessions')}`;
+    const server = await start(config({ store, keyFiles: undefined }));
+    const first = await ask(server, 'http/1', { path: '/count' });
+    const headers = { Cookie: /[^;]+/.exec(first.headers['set-cookie']!)![0] };
+    await server.reload(config({ store, coherence: 'relaxed' }));
+    expect((await ask(server, 'http/1', { path: '/count', headers })).body).toBe('2');
+    await server.reload({
+      ...config({ store }),
+      routes: [{ mount: '/shop', application: { session: { store: 'memory:' }, routes: config({}).routes! } }],
+    });
+    expect((await ask(server, 'http/1', { path: '/shop/count' })).body).toBe('1');
+    expect(await server.server.sessionsOf('/shop').count()).toBe(1);
+    await server.reload(config({ store }));
+    expect((await ask(server, 'http/1', { path: '/count', headers })).body).toBe('3');
+    expect(() => server.server.sessionsOf('/shop')).toThrow('has sessions of its own');
+  });
+});
+
+describe('a configuration that cannot be used', () => {
+  test.each<[string, (taken: number) => Config, string]>([
+    ['has an unknown key', () => ({ rutes: [] }) as Config, 'rutes'],
+    [
+      'names a file that is not there',
+      () => ({ auth: { a: { type: 'basic', realm: 'a', file: '/nowhere' } } }),
+      'nowhere',
+    ],
+    [
+      'listens where another program does',
+      taken => ({ listen: [{ port: taken, host: '127.0.0.1' }] }),
+      'another program',
+    ],
+    [
+      'has an endpoint whose init fails',
+      () => ({
+        routes: [
+          {
+            endpoint: defineEndpoint({
+              path: '/bad',
+              init: () => {
+                throw new Error('init failed');
+              },
+            }),
+          },
+        ],
+      }),
+      'init failed',
+    ],
+  ])('because it %s is refused, and everything is as it was', async (_what, next, message) => {
+    const other = http.createServer().listen(0, '127.0.0.1');
+    await once(other, 'listening');
+    closing.push(() => other.close());
+    const endpoint = echo('/endpoint');
+    let destroyed = 0;
+    const counted = defineEndpoint({ path: '/counted', destroy: () => void destroyed++ });
+    const server = await start({ routes: [{ path: '/a', fetch: text('one') }, { endpoint }, { endpoint: counted }] });
+    const urls = server.server.urls;
+    const socket = await open(server, 'http/1', '/endpoint');
+    await expect(server.reload(next((other.address() as { port: number }).port))).rejects.toThrow(message);
+    expect(server.server.urls).toEqual(urls);
+    expect((await ask(server, 'http/1', { path: '/a' })).body).toBe('one');
+    expect(await echoes(socket)).toBe(true);
+    expect(destroyed).toBe(0);
+    // The next one is not hindered by what was tried.
+    await server.reload({ routes: [{ path: '/a', fetch: text('two') }, { endpoint }, { endpoint: counted }] });
+    expect((await ask(server, 'http/1', { path: '/a' })).body).toBe('two');
+  });
+});
+
+describe('ports', () => {
+  test('that are new are opened, those that are not there any more are closed, and others have no gap', async () => {
+    const [kept, left, added] = [await freePort(), await freePort(), await freePort()];
+    const listen = (...ports: number[]): Config => ({
+      listen: ports.map(port => ({ port, host: '127.0.0.1' })),
+      routes: [{ path: '/*', fetch: text('here') }],
+    });
+    const server = await start(listen(kept, left));
+    await server.reload(listen(kept, added));
+    expect(await (await fetch(`http://127.0.0.1:${kept}/`)).text()).toBe('here');
+    expect(await (await fetch(`http://127.0.0.1:${added}/`)).text()).toBe('here');
+    const socket = connect(left, '127.0.0.1');
+    await expect(once(socket, 'connect')).rejects.toThrow('ECONNREFUSED');
+    expect(server.server.urls.map(url => Number(new URL(url).port))).toEqual([kept, added]);
+  });
+
+  test('can get TLS, and other settings of it, while connections of before go on', async () => {
+    const port = await freePort();
+    const certificate = writeSelfSignedCertificate(folder());
+    const other = writeSelfSignedCertificate(folder());
+    const endpoint = echo('/endpoint');
+    const config = (tlsConfig?: typeof certificate): Config => ({
+      listen: [{ port, host: '127.0.0.1', ...(tlsConfig && { tls: tlsConfig }) }],
+      routes: [{ endpoint }, { path: '/*', fetch: text('here') }],
+    });
+    const server = await start(config());
+    const plain = await open(server, 'http/1', '/endpoint');
+    const shown = async () => {
+      const socket = tls.connect({ port, host: '127.0.0.1', rejectUnauthorized: false });
+      await once(socket, 'secureConnect');
+      const { fingerprint256 } = socket.getPeerCertificate();
+      socket.destroy();
+      return fingerprint256;
+    };
+    await server.reload(config(certificate));
+    const first = await shown();
+    const secure = await testClient(`wss://127.0.0.1:${port}/endpoint`, { tls: { rejectUnauthorized: false } });
+    closing.push(() => secure[Symbol.asyncDispose]());
+    await server.reload(config(other));
+    expect(await shown()).not.toBe(first);
+    expect(await echoes(plain)).toBe(true);
+    expect(await echoes(secure)).toBe(true);
+  });
+});
+
+describe('endpoints', () => {
+  test('are begun and ended once, the latter when their last WebSocket has gone', async () => {
+    const events: string[] = [];
+    const named = (name: string) =>
+      defineEndpoint({
+        path: `/${name}`,
+        init: () => void events.push(`init ${name}`),
+        destroy: () => void events.push(`destroy ${name}`),
+        onClose: () => void events.push(`close ${name}`),
+      });
+    const [one, two] = [named('one'), named('two')];
+    const drain = { over: 0 } as const;
+    const server = await start({ drain, routes: [{ endpoint: one }] });
+    const socket = await open(server, 'http/1', '/one');
+    await server.reload({ drain, routes: [{ endpoint: one }, { endpoint: two }] });
+    await server.reload({ drain, routes: [{ endpoint: two }] });
+    await socket.closed;
+    await until(() => events.includes('destroy one'));
+    expect(events).toEqual(['init one', 'init two', 'close one', 'destroy one']);
+    await server.server.stop();
+    expect(events.slice(4)).toEqual(['destroy two']);
+  });
+});
+
+test('bans go on, and are judged by the settings that hold now', async () => {
+  const routes: RouteConfig[] = [{ path: '/*', fetch: text('in') }];
+  const from = { 'X-Forwarded-For': '192.0.2.9' };
+  const server = await start({ trustedProxies: ['127.0.0.1'], routes });
+  await server.server.bans.add('192.0.2.9');
+  expect((await ask(server, 'http/1', { headers: from })).status).toBe(403);
+  await server.reload({ trustedProxies: ['127.0.0.1'], routes, bans: { action: 'refuse' } });
+  expect((await ask(server, 'http/1', { headers: from })).status).toBe(403);
+  await server.reload({ trustedProxies: ['127.0.0.1'], routes, bans: { allow: ['192.0.2.9'] } });
+  expect((await ask(server, 'http/1', { headers: from })).status).toBe(200);
+});
+
+test('proxies are trusted that are named now', async () => {
+  const routes: RouteConfig[] = [{ path: '/*', fetch: (_request, { clientAddress }) => new Response(clientAddress) }];
+  const headers = { 'X-Forwarded-For': '192.0.2.9' };
+  const server = await start({ routes });
+  expect((await ask(server, 'http/1', { headers })).body).toBe('127.0.0.1');
+  await server.reload({ routes, trustedProxies: ['127.0.0.1'] });
+  expect((await ask(server, 'http/1', { headers })).body).toBe('192.0.2.9');
+});
+
+test('reloads that are asked for at once are done one after the other, and the last one counts', async () => {
+  const server = await start({ routes: [{ path: '/a', fetch: text('none') }] });
+  const names = Array.from({ length: 20 }, (_, index) => `${index}`);
+  await Promise.all(names.map(name => server.reload({ routes: [{ path: '/a', fetch: text(name) }] })));
+  expect((await ask(server, 'http/1', { path: '/a' })).body).toBe('19');
+});
+
+test('a reload of a server that stops is refused, and one that is under way leaves nothing open', async () => {
+  const server = await start({ routes: [] });
+  const reloading = server.reload({ routes: [{ path: '/a', fetch: text('late') }] });
+  const stopping = server.server.stop({ drain: 0 });
+  await expect(reloading).rejects.toThrow('the server stops');
+  await stopping;
+  await expect(server.reload({})).rejects.toMatchObject({ code: 'ERR_SERVER_STATE' });
+  expect(existsSync('nothing')).toBe(false);
+});
