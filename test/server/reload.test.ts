@@ -425,7 +425,7 @@ describe('a configuration that cannot be used', () => {
     [
       'listens where another program does',
       taken => ({ listen: [{ port: taken, host: '127.0.0.1' }] }),
-      'another program',
+      'cannot listen on',
     ],
     [
       'has an endpoint whose init fails',
