@@ -127,7 +127,8 @@ describe.each(['HTTP/1', 'TLS', 'HTTP/2'])('over %s', protocol => {
   });
   afterEach(stop);
 
-  const events = () => log.flatMap(({ event }) => (/session-end|stop|start|^certificate-/.test(String(event)) ? [] : [event]));
+  const events = () =>
+    log.flatMap(({ event }) => (/session-end|stop|start|^certificate-/.test(String(event)) ? [] : [event]));
 
   test.each([
     [undefined, 'shop.test'],
