@@ -412,13 +412,9 @@ export class Server {
     this.#attached = intake;
     this.#starting = this.#start(false);
     const { clock = systemClock } = this.#environment;
-    this.#detach.push(
-      attachTo(
-        server,
-        this.#starting.then(() => intake),
-        clock,
-      ),
-    );
+    const ready = this.#starting.then(() => intake);
+    ready.catch(() => {}); // attach() reports why it failed
+    this.#detach.push(attachTo(server, ready, clock));
     await this.#starting;
     const beside = () => this.#running();
     if (this.#state === 'running')
