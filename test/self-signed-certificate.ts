@@ -38,6 +38,8 @@ export interface CertificateOptions {
   readonly validTo?: number;
   /** In ms since the epoch, in whole seconds. Default: yesterday. */
   readonly validFrom?: number;
+  /** Where the certificate of its authority is. Default: it does not say. */
+  readonly issuerUrl?: string;
 }
 
 export interface RevocationListOptions {
@@ -84,7 +86,14 @@ export function createAuthority(name: string): Authority {
 }
 
 /** A key and a certificate, both PEM, valid today (RFC 5280 §4.1). */
-export function createCertificate({ name, hosts = [name], authority, validTo, validFrom }: CertificateOptions): {
+export function createCertificate({
+  name,
+  hosts = [name],
+  authority,
+  validTo,
+  validFrom,
+  issuerUrl,
+}: CertificateOptions): {
   certificate: string;
   key: string;
 } {
@@ -92,8 +101,15 @@ export function createCertificate({ name, hosts = [name], authority, validTo, va
   const names = hosts.map(host => der(0x82, Buffer.from(host)));
   const altNames = sequence(SUBJECT_ALT_NAME, der(0x04, sequence(...names, der(0x87, Buffer.from([127, 0, 0, 1])))));
   const issuer = authority ?? { name, privateKey };
-  const certificate = signed({ name, publicKey, extensions: [altNames], issuer, validTo, validFrom });
+  const extensions = issuerUrl === undefined ? [altNames] : [altNames, infoAccess(issuerUrl)];
+  const certificate = signed({ name, publicKey, extensions, issuer, validTo, validFrom });
   return { certificate, key: privateKey.export({ type: 'pkcs8', format: 'pem' }) as string };
+}
+
+/** Authority information access: CA issuers (RFC 5280 §4.2.2.1). */
+function infoAccess(url: string): Buffer {
+  const issuers = sequence(oid('2b06010505073002'), der(0x86, Buffer.from(url)));
+  return sequence(oid('2b06010505070101'), der(0x04, sequence(issuers)));
 }
 
 /** The same in files: `NAME.crt` and `NAME.key`. */

@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage, type RequestListener } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import { type AddressInfo, createServer as createTcpServer, type Server, type Socket } from 'node:net';
+import type { TlsOptions } from 'node:tls';
 import { type ServerOptions, WebSocketServer } from 'ws';
 
 /** A server of a test, with all its connections. */
@@ -53,7 +54,7 @@ export function httpServer(onRequest: RequestListener): Promise<TestServer> {
 }
 
 export interface EchoOptions extends ServerOptions {
-  readonly tls?: { readonly cert: string; readonly key: string };
+  readonly tls?: TlsOptions;
   /** For plain requests. Default: 426, as `ws` has it. */
   readonly onRequest?: RequestListener;
   /** Status to refuse a handshake with; 0 takes it. */

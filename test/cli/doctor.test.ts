@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { describe, expect, test } from 'vitest';
 import { type WebSocket, WebSocketServer } from 'ws';
+import { acceptKey } from '../../src/websocket/protocol/handshake.ts';
 import { createAuthority, createCertificate } from '../self-signed-certificate.ts';
 import { freePort } from '../services/free-port.ts';
 import { doctorOf } from './doctor-of.ts';
@@ -80,7 +81,7 @@ describe('the application', () => {
     sockets.on('connection', client => client.on('message', data => void messages.push(String(data).length)));
     const { port } = sockets.address() as { port: number };
     const { said } = await doctorOf(`ws://127.0.0.1:${port}/`);
-    const whole = await doctorOf(`ws://127.0.0.1:${port}/`, { sendsMessages: true });
+    const whole = await doctorOf(`ws://127.0.0.1:${port}/`, { sendsMessages: true, timeoutMs: 500 });
     sockets.close();
     expect(said('size')).toBe('ok 64 KiB: taken; 1 MiB: taken');
     expect(whole.said('size')).toBe('ok 64 KiB: taken, not echoed; 1 MiB: taken, not echoed');
@@ -131,6 +132,61 @@ describe('it is found that', () => {
     const { codes, said } = await doctorOf(`wss://localhost:${server.port}/`, { ca });
     expect(codes).toEqual([code]);
     expect(said('tls')).toMatch(text);
+  });
+
+  test('the certificate has not begun', async () => {
+    const { certificate: cert, key } = createCertificate({
+      name: 'localhost',
+      authority,
+      validFrom: inDays(1),
+      validTo: inDays(90),
+    });
+    await using server = await echoServer({ tls: { cert, key } });
+    expect((await doctorOf(`wss://localhost:${server.port}/`, { ca })).codes).toEqual(['certificate-early']);
+  });
+
+  test.each([
+    ['the intermediate certificate is missing', 'http://issuer.example/1.crt', 'certificate-chain'],
+    ['the authority is not known', undefined, 'certificate-untrusted'],
+  ])('%s', async (_, issuerUrl, code) => {
+    const { certificate: cert, key } = createCertificate({
+      name: 'localhost',
+      authority: createAuthority('Intermediate'),
+      validTo: inDays(90),
+      ...(issuerUrl && { issuerUrl }),
+    });
+    await using server = await echoServer({ tls: { cert, key } });
+    const { codes, said } = await doctorOf(`wss://localhost:${server.port}/`, { ca });
+    expect(codes).toEqual([code]);
+    expect(said('tls')).toContain('UNABLE_TO_VERIFY_LEAF_SIGNATURE');
+  });
+
+  test('the server speaks old versions of TLS only', async () => {
+    const old = { minVersion: 'TLSv1', maxVersion: 'TLSv1.1', ciphers: 'DEFAULT:@SECLEVEL=0' } as const;
+    await using server = await echoServer({ tls: { ...certificate(), ...old } });
+    expect((await doctorOf(`wss://localhost:${server.port}/`, { ca })).codes).toEqual(['tls-version']);
+  });
+
+  test('there is no way to the address', async () => {
+    const lookup = async () => ['0.0.0.0.0'];
+    expect((await doctorOf('ws://example.com/', { lookup })).codes).toEqual(['unreachable']);
+  });
+
+  test('the server agrees on a compression that nobody has offered', async () => {
+    await using server = await rawServer(socket => {
+      socket.once('data', request => {
+        const key = /Sec-WebSocket-Key: (\S+)/.exec(String(request))?.[1] ?? '';
+        const extensions = String(request).includes('permessage-deflate')
+          ? 'Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=99\r\n'
+          : '';
+        socket.write(
+          'HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n' +
+            `Sec-WebSocket-Accept: ${acceptKey(key)}\r\n${extensions}\r\n`,
+        );
+      });
+    });
+    const { codes } = await doctorOf(`ws://127.0.0.1:${server.port}/`, { timeoutMs: 200 });
+    expect(codes).toEqual(['no-pong', 'extension-wrong']);
   });
 
   test('nobody has signed the certificate: nothing is sent then, unless --insecure says so', async () => {
@@ -312,9 +368,16 @@ describe('of the session cookie it is found that', () => {
   });
 
   test('nothing is wrong with it', async () => {
-    await using server = await page('other=1; Path=/x, SESSIONID=a; HttpOnly; Path=/');
+    await using server = await page('SESSIONID=a; HttpOnly; Path=/');
     const { codes } = await doctorOf(`ws://127.0.0.1:${server.port}/`);
     expect(codes).toEqual([]);
+  });
+
+  test.each(['XSRF-TOKEN=a', 'sidebar=open', 'author=me', 'SESSIONID=; Max-Age=0'])('%s is none', async cookie => {
+    await using server = await page(cookie);
+    const { codes, said } = await doctorOf(`ws://127.0.0.1:${server.port}/`);
+    expect(codes).toEqual([]);
+    expect(said('cookie')).toBe('note no session cookie is set here');
   });
 
   test('the server gives a new one each time', async () => {

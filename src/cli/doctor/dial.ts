@@ -1,3 +1,4 @@
+import type { X509Certificate } from 'node:crypto';
 import { lookup as dnsLookup } from 'node:dns/promises';
 import { isIP, connect as netConnect, type Socket } from 'node:net';
 import { checkServerIdentity, type TLSSocket, connect as tlsConnect } from 'node:tls';
@@ -148,7 +149,7 @@ function certificateFault(socket: TLSSocket, hostname: string, now: number): Tls
     return { finding: 'certificate-name', text, isWarning: false };
   }
   const untrusted = socket.authorizationError as unknown as string | Error | null | undefined;
-  if (untrusted) return untrustedFault(untrusted instanceof Error ? messageOf(untrusted) : untrusted);
+  if (untrusted) return untrustedFault(certificate, untrusted instanceof Error ? messageOf(untrusted) : untrusted);
   return fault && { ...fault, isWarning };
 }
 
@@ -158,9 +159,10 @@ const OF_DOUBT = {
   'certificate-ends-soon': 'certificate-ending',
 } as const satisfies Record<string, FindingCode>;
 
-function untrustedFault(code: string): TlsFacts['fault'] {
-  const isChain = code === 'UNABLE_TO_VERIFY_LEAF_SIGNATURE' || code === 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY';
-  const isOver = code === 'CERT_HAS_EXPIRED';
-  const finding = isOver ? 'certificate-expired' : isChain ? 'certificate-chain' : 'certificate-untrusted';
-  return { finding, text: shown(code), isWarning: false };
+function untrustedFault({ infoAccess }: X509Certificate, code: string): TlsFacts['fault'] {
+  const isUnknown = code === 'UNABLE_TO_VERIFY_LEAF_SIGNATURE' || code === 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY';
+  // A public authority says where its intermediate certificate is; one of one's own as a rule does not.
+  const isChain = isUnknown && infoAccess?.includes('CA Issuers') === true;
+  const ofIntermediate = code === 'CERT_HAS_EXPIRED' ? 'certificate-expired' : 'certificate-untrusted';
+  return { finding: isChain ? 'certificate-chain' : ofIntermediate, text: shown(code), isWarning: false };
 }

@@ -21,6 +21,7 @@ export interface Ending {
 const NO_LIMITS = { maxMessageBytes: Number.POSITIVE_INFINITY, maxFragments: Number.POSITIVE_INFINITY };
 /** Pongs are not sent to a server that does not read them. */
 const MOST_WAITING_BYTES = 64 * 1024;
+/** How long a close frame waits for its answer, when there is as much time. */
 const CLOSE_MS = 1_000;
 
 /**
@@ -36,6 +37,7 @@ export class ProbeSocket {
   lastMessageBytes = 0;
   readonly ended: Promise<Ending>;
   readonly #socket: Socket;
+  readonly #closeMs: number;
   readonly #writer = new FrameWriter(true);
   readonly #openedAt = performance.now();
   readonly #settle: (ending: Ending) => void;
@@ -45,7 +47,12 @@ export class ProbeSocket {
   #onMessage = () => {};
 
   /** @param early What came behind the 101. */
-  constructor(socket: Socket, early: Buffer, isCompressed: boolean) {
+  constructor(
+    socket: Socket,
+    early: Buffer,
+    { isCompressed, timeoutMs }: { isCompressed: boolean; timeoutMs: number },
+  ) {
+    this.#closeMs = Math.min(CLOSE_MS, timeoutMs);
     const { promise, resolve } = Promise.withResolvers<Ending>();
     this.ended = promise;
     this.#socket = socket;
@@ -121,7 +128,7 @@ export class ProbeSocket {
     if (!this.#isOver) {
       this.#writer.close(CloseCode.normal);
       this.#flush();
-      await this.endsWithin(CLOSE_MS);
+      await this.endsWithin(this.#closeMs);
     }
     this.cut();
   }
@@ -153,7 +160,7 @@ export class ProbeSocket {
       this.#writer.close(code === CloseCode.noStatus ? undefined : code);
       this.#flush();
       this.#socket.end();
-      setTimeout(() => this.#socket.destroy(), CLOSE_MS).unref();
+      setTimeout(() => this.#socket.destroy(), this.#closeMs).unref();
     } else this.#socket.destroy();
   }
 

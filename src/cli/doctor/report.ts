@@ -2,6 +2,9 @@ import type { Chart, Found, Step } from './chart.ts';
 import { FINDINGS, type Finding } from './findings.ts';
 import { shownUrl, type Target } from './target.ts';
 
+/** What may stand in front, when it says so. What else says what it is may be behind one of these. */
+const FRONTS = /apache|nginx|haproxy|caddy|envoy|lighttpd|varnish|microsoft-iis/;
+
 /** One step as people read it, as soon as it is done. */
 export function stepLine({ name, result, text }: Step): string {
   return `${result.padEnd(5)} ${name.padEnd(12)} ${text}`;
@@ -16,7 +19,8 @@ export function conclusion({ found, server }: Chart): string {
 
 function findingText({ code, text }: Found, server: string): string {
   const { cause, remedy, apache, nginx }: Finding = FINDINGS[code];
-  const isOther = (name: string) => server !== '' && !server.toLowerCase().includes(name);
+  const [front] = FRONTS.exec(server.toLowerCase()) ?? [];
+  const isOther = (name: string) => front !== undefined && front !== name;
   return [
     `${code}: ${cause}`,
     `  seen:     ${text}`,

@@ -14,13 +14,15 @@ export interface SessionCookie {
 }
 
 /** JSESSIONID, SESSIONID, connect.sid, PHPSESSID, sid, ASP.NET_SessionId, auth_token ... */
-const NAME = /sess|sid$|^sid|auth|token/i;
+const NAME = /sess|(?:^|[._-])sid(?:$|[._-])|sid$|auth(?!or)|token/i;
+/** These are for scripts to read. */
+const FORGERY = /csrf|xsrf/i;
 
 /** The first session cookie that is set, judged by its name. */
 export function sessionCookieOf(setCookies: readonly string[], now: number): SessionCookie | undefined {
   for (const line of setCookies) {
     const cookie = parseSetCookie(line, now);
-    if (cookie === undefined || cookie.isExpired || !NAME.test(cookie.name)) continue;
+    if (cookie === undefined || cookie.isExpired || !isSession(cookie.name)) continue;
     const attributes = line
       .split(';')
       .slice(1, 20)
@@ -28,6 +30,10 @@ export function sessionCookieOf(setCookies: readonly string[], now: number): Ses
     return { ...cookie, attributes: attributes.filter(attribute => attribute !== '') };
   }
   return undefined;
+}
+
+function isSession(name: string): boolean {
+  return NAME.test(name) && !FORGERY.test(name);
 }
 
 /** For people: name and attributes. */

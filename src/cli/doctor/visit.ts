@@ -108,7 +108,7 @@ export class Visit {
       const agreed = checkUpgradeResponse(answer.head, { key: request.key, subprotocols, extensions });
       isExtension = true;
       const isCompressed = acceptDeflate(agreed.extensions, COMPRESSION) !== undefined;
-      const probe = new ProbeSocket(socket, answer.early, isCompressed);
+      const probe = new ProbeSocket(socket, answer.early, { isCompressed, timeoutMs: this.options.timeoutMs });
       return { kind: 'open', answer, socket: probe, subprotocol: agreed.subprotocol ?? '', isCompressed };
     } catch (error) {
       socket.destroy();

@@ -84,11 +84,14 @@ async function sent(
   }
   if (!isTaken) return { isTaken, text: `neither taken nor refused within ${timeoutMs} ms` };
   if (!isWhole) return { isTaken, text: 'taken' };
-  return { isTaken, text: (await isEchoed(socket, bytes)) ? 'echoed' : 'taken, not echoed' };
+  return {
+    isTaken,
+    text: (await isEchoed(socket, bytes, Math.min(ECHO_MS, timeoutMs))) ? 'echoed' : 'taken, not echoed',
+  };
 }
 
-async function isEchoed(socket: ProbeSocket, bytes: number): Promise<boolean> {
-  const until = performance.now() + ECHO_MS;
+async function isEchoed(socket: ProbeSocket, bytes: number, ms: number): Promise<boolean> {
+  const until = performance.now() + ms;
   while (socket.lastMessageBytes !== bytes && performance.now() < until)
     if (!(await socket.nextMessage(until - performance.now()))) break;
   return socket.lastMessageBytes === bytes;
