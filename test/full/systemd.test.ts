@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { freePort } from '../services/free-port.ts';
+import { NewConnections } from '../services/new-connections.ts';
 import { canRunSystemd, Systemd } from '../services/systemd.ts';
 import { until } from '../services/until.ts';
 
@@ -69,14 +70,14 @@ describe.skipIf(isMissing || !canRunSystemd)('holdfast serve as a service of a r
    * The unit that is shipped, with this Node and these sources; without what only the manager of a machine can do:
    * another user, and other mounts.
    */
-  async function install(settings = ''): Promise<Systemd> {
+  async function install(settings = '', place?: string): Promise<Systemd> {
     const port = await freePort();
     url = `http://127.0.0.1:${port}`;
     writeFileSync(
       join(folder, 'holdfast.config.ts'),
       `${blocking}
        export default {
-         listen: [{ port: ${port}, host: '127.0.0.1' }],
+         listen: [{ ${place ?? `port: ${port}, host: '127.0.0.1'`} }],
          dataFolder: process.env.STATE_DIRECTORY,
          session: { store: 'lmdb:' + process.env.STATE_DIRECTORY + '/sessions' },
          routes: [
@@ -144,6 +145,27 @@ describe.skipIf(isMissing || !canRunSystemd)('holdfast serve as a service of a r
       expect(await manager.property('holdfast', 'StatusText')).toMatch(/^cannot listen on 127\.0\.0\.1 port/);
     } finally {
       taken.close();
+    }
+  });
+
+  test('turns nobody away while it is restarted, when the port is that of a socket unit', async () => {
+    const manager = await install('', "activation: 'web'");
+    const { host } = new URL(url);
+    const listenAnew = unit('holdfast.socket').replace('ListenStream=80', `ListenStream=${host}`);
+    await manager.write('holdfast.socket', listenAnew);
+    await manager.control('start', 'holdfast.socket', 'holdfast.service');
+    const clients = new NewConnections(`${url}/pid`);
+    try {
+      const before = await (await fetch(`${url}/pid`)).text();
+      await manager.control('restart', 'holdfast');
+      const after = await (await fetch(`${url}/pid`)).text();
+      await new Promise(resolve => setTimeout(resolve, 300));
+      const { answered, pids, failures } = await clients.stop();
+      expect(failures).toEqual([]);
+      expect(pids.toSorted()).toEqual([before, after].sort());
+      expect(answered).toBeGreaterThan(50);
+    } finally {
+      clients.kill();
     }
   });
 });

@@ -1,6 +1,8 @@
 import { execFile } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import http from 'node:http';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -158,4 +160,39 @@ test('an attach that fails lets go of the server', async () => {
   });
   await expect(create({ routes: [{ endpoint }] }).attach(own)).rejects.toThrow('no');
   expect(own.listenerCount('upgrade')).toBe(0);
+});
+
+test('a client that connected just before the server began to stop is answered, and its connection is the last', async () => {
+  const server = createServer({
+    listen: [{ port: 0, host: '127.0.0.1' }],
+    session: false,
+    routes: [{ path: '/', fetch: () => new Response('served') }],
+    log: { level: 'silent' },
+  });
+  await server.start();
+  const socket = connect(Number(new URL(server.urls[0]!).port), '127.0.0.1');
+  await once(socket, 'connect');
+  // It is accepted when a request that came later is answered.
+  await fetch(server.urls[0]!).then(response => response.text());
+  const stopped = server.stop();
+  let received = '';
+  socket.on('data', data => {
+    received += data;
+  });
+  socket.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
+  await Promise.all([once(socket, 'close'), stopped]);
+  expect(received).toMatch(/^HTTP\/1\.1 200 [\s\S]*Connection: close\r\n[\s\S]*served$/);
+});
+
+test('a connection that brings no request holds up a stop for a second', async () => {
+  const server = createServer({ listen: [{ port: 0, host: '127.0.0.1' }], session: false, log: { level: 'silent' } });
+  await server.start();
+  const socket = connect(Number(new URL(server.urls[0]!).port), '127.0.0.1');
+  await once(socket, 'connect');
+  await fetch(server.urls[0]!).then(response => response.text());
+  const closed = once(socket.resume(), 'close');
+  const started = performance.now();
+  await server.stop({ drain: '30s' });
+  await closed;
+  expect(performance.now() - started).toBeLessThan(5_000);
 });

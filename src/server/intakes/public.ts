@@ -12,6 +12,7 @@ import { type Ended, openUpgrade } from '../../gateway/upgrade.ts';
 import type { HeaderLine } from '../../http/header-line.ts';
 import type { HostNames } from '../../http/host-names.ts';
 import { askForHttp1 } from '../../http/http1-required.ts';
+import { isLastAccepted } from '../../http/last-accepted.ts';
 import { linger } from '../../http/linger.ts';
 import { isRefusal, RETRY_AFTER_S, type Refusal, refuse, refuseUnforeseen } from '../../http/refusal.ts';
 import { asksForWebSocket } from '../../http/upgrade-request.ts';
@@ -118,7 +119,9 @@ export class PublicIntake implements Intake {
     { trace, assembly }: Recorded,
     leavesUnknown: boolean = false,
   ): Promise<Admitted | Answered | Refused> | Refused {
-    return this.#isDraining ? { refusal: draining() } : admit(request, assembly, leavesUnknown, trace);
+    return this.#isDraining && !isLastAccepted(request)
+      ? { refusal: draining() }
+      : admit(request, assembly, leavesUnknown, trace);
   }
 
   /**

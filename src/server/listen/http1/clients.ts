@@ -10,6 +10,9 @@ import { ClientPace, checkInterval, type PaceLimits, slowBody } from '../client-
 import type { Newcomer } from '../newcomers.ts';
 import { WireBytes } from '../wire-bytes.ts';
 
+/** The first request of a client follows its connection at once, or never: browsers connect in advance. */
+const FIRST_REQUEST_MS = 1_000;
+
 export interface Http1ClientsOptions {
   /** Where the terms of a request say nothing else. */
   readonly pace: PaceLimits;
@@ -112,6 +115,19 @@ export class Http1Clients {
   /** No connection is kept behind an answer that has not begun. */
   endAfterAnswers(): void {
     for (const { response } of this.#all.values()) if (response) response.shouldKeepAlive = false;
+  }
+
+  /** Has it brought no request so far? */
+  isNew(socket: Duplex): boolean {
+    return this.#all.get(socket)?.newcomer !== undefined;
+  }
+
+  /** Is there a connection that was just made, whose first request may be on its way? */
+  get mayHaveSent(): boolean {
+    const now = this.#time.read();
+    for (const { newcomer, idleSince } of this.#all.values())
+      if (newcomer !== undefined && now - idleSince < FIRST_REQUEST_MS) return true;
+    return false;
   }
 
   /** Ends connections of these clients: one that has a request under way, after its answer. */

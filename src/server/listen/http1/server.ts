@@ -4,6 +4,7 @@ import type { Duplex } from 'node:stream';
 import { type Clock, LONGEST_TIMER_MS, systemClock } from '../../../base/clock.ts';
 import { afterReading, type Deadline, setDeadline } from '../../../base/deadlines.ts';
 import type { Logger } from '../../../base/logger.ts';
+import { markLastAccepted } from '../../../http/last-accepted.ts';
 import { unknownMethod } from '../../../http/methods.ts';
 import { peerAddressOf, setPeer } from '../../../http/peer.ts';
 import type { ProxyHeader } from '../../../http/proxy-protocol.ts';
@@ -111,19 +112,24 @@ export class Http1Server {
   close(): void {
     this.#isClosing = true;
     this.clients.endAfterAnswers();
-    this.#server.close();
   }
 
+  /** Ends the connections that wait for a request; none of them while a new one may have its first one on the way. */
   closeIdle(): void {
-    this.#server.closeIdleConnections();
+    // Node would end the new ones too: a client that has just connected, and sent its request, would see a reset.
+    if (!this.clients.mayHaveSent) this.#server.closeIdleConnections();
   }
 
   closeAll(): void {
+    this.#server.close();
     this.#server.closeAllConnections();
   }
 
   #take(request: IncomingMessage, response: ServerResponse, answer: () => void): void {
-    if (this.#isClosing) response.shouldKeepAlive = false;
+    if (this.#isClosing) {
+      response.shouldKeepAlive = false;
+      if (this.clients.isNew(request.socket)) markLastAccepted(request);
+    }
     this.#hasHead(request.socket);
     this.#connection(request.socket).take(request, response, () => {
       this.clients.begin(request, response);
