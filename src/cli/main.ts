@@ -5,13 +5,31 @@ import { messageOf } from '../base/message-of.ts';
 import { nearestName } from '../base/nearest-name.ts';
 import { standardError } from '../server/log/standard-output.ts';
 import { type Command, type CommandOption, type ExitCode, UsageError } from './command.ts';
+import { bans } from './commands/bans.ts';
 import { check } from './commands/check.ts';
+import { connections } from './commands/connections.ts';
 import { demo } from './commands/demo.ts';
 import { doctor } from './commands/doctor.ts';
+import { drain } from './commands/drain.ts';
+import { reload } from './commands/reload.ts';
 import { serve } from './commands/serve.ts';
+import { sessions } from './commands/sessions.ts';
 import { status } from './commands/status.ts';
+import { upstreams } from './commands/upstreams.ts';
 
-const commands: Readonly<Record<string, Command>> = { serve, check, doctor, demo, status };
+const commands: Readonly<Record<string, Command>> = {
+  serve,
+  check,
+  doctor,
+  demo,
+  status,
+  sessions,
+  connections,
+  upstreams,
+  bans,
+  reload,
+  drain,
+};
 
 const HELP: CommandOption = { type: 'boolean', short: 'h', help: 'print this and end' };
 
@@ -95,7 +113,7 @@ function overview(): string {
     'Session-first WebSocket server and gateway. Connections drop; sessions hold.',
     '',
     'Commands:',
-    ...Object.entries(commands).map(([name, { summary }]) => `  ${name.padEnd(8)} ${summary}`),
+    ...Object.entries(commands).map(([name, { summary }]) => `  ${name.padEnd(12)}${summary}`),
     '',
     'holdfast COMMAND --help prints the options of a command; holdfast --version the version.',
     '',

@@ -7,13 +7,16 @@ import { endSoon } from './end-soon.ts';
  * Waits for SIGTERM or SIGINT (Ctrl+C), then stops the server gracefully.
  *
  * A second signal ends the process at once with 1: the operator has waited long enough.
+ *
+ * @param drainTime Asked when the signal has come.
  */
 export async function stopOnSignal(
   server: { stop(options: { drain?: Duration }): Promise<void> },
-  drain: Duration,
+  drainTime: () => Duration,
   logger: Pick<Logger, 'info'>,
 ): Promise<ExitCode> {
   const signal = await nextSignal();
+  const drain = drainTime();
   // Listened for before it is announced: a reader of the line may send it at once.
   void nextSignal().then(() => process.exit(1));
   logger.info({ event: 'draining', signal }, `${signal}: draining for at most ${drain}; once more to end at once`);

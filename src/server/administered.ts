@@ -28,6 +28,7 @@ import type {
   UpstreamList,
 } from '../admin/shapes.ts';
 import type { Clock } from '../base/clock.ts';
+import { type Duration, parseDuration } from '../base/duration.ts';
 import { type ErrorCode, HoldfastError } from '../base/errors.ts';
 import { sidPrefix } from '../base/logger.ts';
 import { messageOf } from '../base/message-of.ts';
@@ -66,7 +67,7 @@ export interface ServerOperations {
   /** Reads the configuration again. Never rejects: what was wrong is in the result. */
   reload?(): Promise<ReloadResult>;
   /** Begins to stop the server gracefully. */
-  drain?(request: DrainRequest): void;
+  drain?(request: { readonly over?: Duration | undefined }): void;
 }
 
 /** A server as its administration sees it. */
@@ -285,7 +286,8 @@ export class AdministeredServer implements Administered {
   async drain(request: DrainRequest): Promise<void> {
     const { drain } = this.#parts.operations;
     if (!drain) throw notSupported('the program around this server decides when it stops; ask it');
-    drain(request);
+    const { over } = request;
+    drain({ over: over === undefined ? undefined : durationOf(over) });
   }
 
   async logLevels(): Promise<LogLevels> {
@@ -392,6 +394,16 @@ async function begun(work: Promise<void>): Promise<void> {
     await Promise.race([work, new Promise(resolve => setImmediate(resolve))]);
   } catch (error) {
     throw badRequest(messageOf(error));
+  }
+}
+
+/** @throws {HoldfastError} ERR_ADMIN_BAD_REQUEST. */
+function durationOf(text: string | number): Duration {
+  try {
+    parseDuration(text as Duration);
+    return text as Duration;
+  } catch (error) {
+    throw badRequest(`over: ${messageOf(error)}`);
   }
 }
 

@@ -45,7 +45,7 @@ async function runDemo(options: DemoOptions & { backend: BackendProcess }): Prom
   }
   const { protocol, port } = new URL(server.urls[0]!);
   print(welcome(`${protocol}//localhost:${port}`, options.dataFolder, options.backend.pid!));
-  return stopOnSignal(server, '1s', { info: (_, message) => standardError().write(`${message}\n`) });
+  return stopOnSignal(server, () => '1s', { info: (_, message) => standardError().write(`${message}\n`) });
 }
 
 function print(text: string): void {

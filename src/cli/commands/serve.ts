@@ -37,7 +37,11 @@ export const serve: Command = {
       logs.uncounted.warn({ event: 'config-doubtful', ...placeOf(warning), part: 'cli' }, formatProblem(warning));
     const manager = new ServiceManager(process.env, { clock: systemClock, logger });
     // Whoever asks for it by the admin API is as good as whoever sends the signal.
-    const drain = () => void process.kill(process.pid, 'SIGTERM');
+    let drainTime: Duration = '10s';
+    const drain = ({ over = drainTime }: { over?: Duration | undefined }) => {
+      drainTime = over;
+      process.kill(process.pid, 'SIGTERM');
+    };
     const server = createServer(read.config, { logs, operations: { configFile: file, drain } });
     await start(server, manager);
     const { urls, internalUrl, adminUrl } = server;
@@ -50,7 +54,7 @@ export const serve: Command = {
         `nobody is served on a socket that was handed over; name it under "listen": { activation: ${JSON.stringify(name)} }`,
       );
     manager.ready(`listening on ${urls.join(', ')}`);
-    return stopOnSignal(reportingStop(server, manager), '10s', logger);
+    return stopOnSignal(reportingStop(server, manager), () => drainTime, logger);
   },
 };
 

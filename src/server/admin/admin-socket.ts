@@ -1,6 +1,18 @@
 import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
-import { chmod, type FileHandle, link, lstat, mkdir, mkdtemp, open, rename, rmdir, unlink } from 'node:fs/promises';
+import {
+  chmod,
+  type FileHandle,
+  link,
+  lstat,
+  mkdir,
+  mkdtemp,
+  open,
+  rename,
+  rmdir,
+  stat,
+  unlink,
+} from 'node:fs/promises';
 import { connect, createServer, type Server as NetServer, type Socket } from 'node:net';
 import { basename, dirname, join } from 'node:path';
 import { HoldfastError } from '../../base/errors.ts';
@@ -14,6 +26,9 @@ const MOST_SERVERS = 16;
 const MAX_PATH_BYTES = process.platform === 'linux' ? 107 : 103;
 const ANSWER_MS = 1_000;
 const MAX_CONNECTIONS = 128;
+/** How long a server waits for its turn. */
+const TURN_PAUSE_MS = 10;
+const TURN_TRIES = 200;
 
 /** The names that a server of this folder may have, in the order in which they are taken. */
 export function adminSocketsOf(folder: string): string[] {
@@ -57,7 +72,7 @@ export class AdminSocket {
         await listen(server, draft);
         await chmod(draft, 0o600);
         const { ino } = await lstat(draft, { bigint: true });
-        const path = await claim(draft, paths);
+        const path = await inTurn(folder, () => claim(draft, paths));
         return new AdminSocket(server, path, ino);
       } catch (error) {
         server.close();
@@ -120,6 +135,40 @@ function listen(server: NetServer, path: string): Promise<void> {
         resolve();
       });
     });
+  });
+}
+
+/**
+ * One server at a time may look for a name: what one takes away as left behind could be what another has put there a
+ * moment ago. The kernel keeps the turn, and ends it with the process.
+ *
+ * Where there is no such thing, or somebody else sits on it, it goes on without.
+ */
+async function inTurn<T>(folder: string, work: () => Promise<T>): Promise<T> {
+  const turn = process.platform === 'linux' ? await takeTurn(folder) : undefined;
+  try {
+    return await work();
+  } finally {
+    turn?.close();
+  }
+}
+
+async function takeTurn(folder: string): Promise<NetServer | undefined> {
+  const { dev, ino } = await stat(folder, { bigint: true });
+  for (let tries = 0; tries < TURN_TRIES; tries++) {
+    // Linux: a name that is in no file system (unix(7), "abstract").
+    const turn = await listening(`\0holdfast-admin-${dev}-${ino}`);
+    if (turn) return turn;
+    await new Promise(resolve => setTimeout(resolve, TURN_PAUSE_MS));
+  }
+  return undefined;
+}
+
+function listening(path: string): Promise<NetServer | undefined> {
+  return new Promise(done => {
+    const server = createServer(socket => socket.destroy());
+    server.once('error', () => done(undefined));
+    server.listen({ path }, () => done(server));
   });
 }
 
