@@ -73,6 +73,9 @@ async function ofHandlers(config: ReadConfig['config']) {
 }
 
 async function ofProbes(config: ReadConfig['config']) {
+  const { probeIssuers } = await import('../server/assembly/probe-issuers.ts');
+  const { probeSessionStores } = await import('../server/assembly/probe-session-stores.ts');
   const { probeUpstreams } = await import('../server/assembly/probe-upstreams.ts');
-  return probeUpstreams(config);
+  const probes = [probeUpstreams(config), probeSessionStores(config), probeIssuers(config)];
+  return (await Promise.all(probes)).flat();
 }

@@ -71,6 +71,9 @@ export const WARNING_CODES = [
   'address-not-here',
   // What `check --probe` finds.
   'upstream-probe',
+  'store-probe',
+  'issuer-probe',
+  'keys-probe',
 ] as const;
 
 export type WarningCode = (typeof WARNING_CODES)[number];

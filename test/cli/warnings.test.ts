@@ -44,6 +44,7 @@ beforeAll(() => {
   write('twice.htpasswd', alice + alice);
   write('weak.htpasswd', 'bob:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\n');
   write('empty.htpasswd', '\n');
+  write('session.key', 'a-key-of-sessions-that-is-long-enough-for-all');
   write('secret', 'a-secret-of-the-provider-that-is-long-enough');
 });
 afterAll(() => rmSync(folder, { recursive: true }));

@@ -12,7 +12,7 @@ export const check: Command = {
   options: {
     config: configOption,
     strict: { type: 'boolean', help: 'exit with 1 for warnings too' },
-    probe: { type: 'boolean', help: 'dial the servers of upstreams, and look at their certificates' },
+    probe: { type: 'boolean', help: 'dial upstreams, stores of sessions, and issuers' },
     json: { type: 'boolean', help: 'print one JSON object, for programs' },
     explain: { type: 'string', placeholder: 'CODE', help: 'print what a warning means and what to do, and end' },
   },
