@@ -50,6 +50,7 @@ test('a URL is read with its port, and shown without its query', () => {
     dial: { hostname: '::1', port: 9000 },
   });
   expect(shownUrl(target)).toBe('wss://example.com:8443/a/b?...');
+  expect(shownUrl(readTarget('ws://example.com/a;jsessionid=secret'))).toBe('ws://example.com/a;...');
   expect(readTarget('ws://[::1]/')).toMatchObject({ hostname: '::1', port: 80, host: '[::1]', path: '/' });
 });
 

@@ -225,6 +225,7 @@ describe('it is found that', () => {
 
   test.each([
     [301, { location: 'https://login.example/?return=secret' }, 'redirected'],
+    [302, { location: 'https://me:secret@login.example/in;jsessionid=secret' }, 'redirected'],
     [401, { 'www-authenticate': 'Basic realm="x"' }, 'credentials-required'],
     [403, {}, 'forbidden'],
     [404, {}, 'path-unknown'],

@@ -67,7 +67,7 @@ describe.skipIf(reason)(reason ?? 'behind Apache', () => {
       expect(codes).toEqual(['path-unknown']);
     });
 
-    test('mod_proxy_http is told nothing of upgrades', async () => {
+    test('ProxyPass with http:// has no upgrade=websocket', async () => {
       const { codes } = await foundBehind(`ProxyPass /socket http://127.0.0.1:${backend.port}/socket`);
       expect(codes).toEqual(['upgrade-lost']);
     });

@@ -5,7 +5,7 @@ import { checkServerIdentity, type TLSSocket, connect as tlsConnect } from 'node
 import { messageOf } from '../../base/message-of.ts';
 import { certificateDoubt } from '../../http/certificate-dates.ts';
 import type { FindingCode } from './findings.ts';
-import { shown } from './shown.ts';
+import { shown, shownTime } from './shown.ts';
 import type { Target } from './target.ts';
 
 /** Something that did not work, and what that means. */
@@ -65,7 +65,10 @@ async function systemLookup(hostname: string): Promise<string[]> {
 export async function dialTcp(address: string, port: number, timeoutMs: number): Promise<Socket | Fault> {
   const { promise, resolve } = Promise.withResolvers<Socket | Fault>();
   const socket = netConnect({ host: address, port });
-  const timer = setTimeout(resolve, timeoutMs, { finding: 'port-silent', text: `no answer within ${timeoutMs} ms` });
+  const timer = setTimeout(resolve, timeoutMs, {
+    finding: 'port-silent',
+    text: `no answer within ${shownTime(timeoutMs)}`,
+  });
   socket.once('connect', () => resolve(socket));
   socket.on('error', (error: NodeJS.ErrnoException) => resolve(connectFault(error)));
   const result = await promise;
@@ -99,7 +102,10 @@ export async function dialTls(
     ALPNProtocols: ['http/1.1'],
     ...(ca === undefined ? {} : { ca }),
   });
-  const timer = setTimeout(resolve, timeoutMs, { finding: 'tls-failed', text: `no answer within ${timeoutMs} ms` });
+  const timer = setTimeout(resolve, timeoutMs, {
+    finding: 'tls-failed',
+    text: `no answer within ${shownTime(timeoutMs)}`,
+  });
   secure.once('secureConnect', () => resolve(secure));
   secure.on('error', error => resolve(tlsFault(error)));
   secure.once('close', () => resolve({ finding: 'tls-failed', text: 'the connection was cut' }));

@@ -3,6 +3,7 @@ import { isHoldfastError } from '../../base/errors.ts';
 import { messageOf } from '../../base/message-of.ts';
 import { joinHeaders, type ResponseHead } from '../../http/response-head.ts';
 import { ResponseReader } from '../../http/response-reader.ts';
+import { shownTime } from './shown.ts';
 
 /** What came back for one request. Nothing here is shown to people as it is: it may hold cookies and tokens. */
 export interface Answer {
@@ -43,7 +44,7 @@ export async function exchange(socket: Socket, bytes: Buffer, timeoutMs: number)
   const { promise, resolve } = Promise.withResolvers<Answer | Broken>();
   const reading = new Reading(resolve);
   const timer = setTimeout(
-    () => reading.fail({ reason: 'timeout', text: `no answer within ${timeoutMs} ms` }),
+    () => reading.fail({ reason: 'timeout', text: `no answer within ${shownTime(timeoutMs)}` }),
     timeoutMs,
   );
   const onData = (chunk: Buffer) => reading.push(chunk);

@@ -214,7 +214,7 @@ export const FINDINGS = {
     'Its log says why. It may want a header, a subprotocol (`--subprotocol`) or a query that browsers send.',
   ),
   'subprotocol-missing': finding(
-    'None of the subprotocols that were offered is chosen. Chrome closes such a connection, other browsers do not.',
+    'The server chooses none of the subprotocols that were offered. Chrome closes such a connection, as the standard for browsers says; other clients may keep it.',
     'Let the server choose one (`subprotocols` of an endpoint), or offer none. A proxy must pass `Sec-WebSocket-Protocol` on.',
   ),
   'extension-wrong': finding(

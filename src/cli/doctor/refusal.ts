@@ -1,6 +1,6 @@
 import type { Answer } from './exchange.ts';
 import type { FindingCode } from './findings.ts';
-import { shown } from './shown.ts';
+import { shownLocation } from './shown.ts';
 
 /** What is known of a handshake that was answered with another status than 101. */
 export interface RefusedHandshake {
@@ -39,7 +39,7 @@ export function findingOfRefusal(refused: RefusedHandshake): { finding: FindingC
   const answered = `answered with ${status} instead of 101`;
   if (PLAIN_ON_TLS.test(answer.body)) return { finding: 'tls-expected', text: `${answered}: it wants TLS` };
   if (location !== undefined)
-    return { finding: 'redirected', text: `${answered}: redirected to ${shown(location.replace(/[?#].*/s, ''))}` };
+    return { finding: 'redirected', text: `${answered}: redirected to ${shownLocation(location)}` };
   if (/Transport unknown|"code":0,"message"/.test(answer.body))
     return { finding: 'refused', text: `${answered}: it is socket.io; add ?EIO=4&transport=websocket` };
   return { finding: ofStatus(refused, status), text: answered };

@@ -14,3 +14,8 @@ export function shownTime(ms: number): string {
   if (ms < 1_000) return `${Math.round(ms)} ms`;
   return ms < 10_000 ? `${(ms / 1_000).toFixed(1)} s` : `${Math.round(ms / 1_000)} s`;
 }
+
+/** Where a redirect leads. Users, queries and what stands behind `;` may be secrets. */
+export function shownLocation(location: string): string {
+  return shown(location.replace(/[?#;].*/s, '').replace(/\/\/[^/]*@/, '//'));
+}

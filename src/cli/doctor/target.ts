@@ -42,9 +42,9 @@ export function readTarget(url: string, connect?: string): Target {
   };
 }
 
-/** The URL for people and logs: what stands behind `?` may be a token. */
+/** The URL for people and logs: what stands behind `?` may be a token, and behind `;` a session. */
 export function shownUrl({ isSecure, host, path }: Target): string {
-  return `${isSecure ? 'wss' : 'ws'}://${host}${path.replace(/\?.+/, '?...')}`;
+  return `${isSecure ? 'wss' : 'ws'}://${host}${path.replace(/([?;]).+/, '$1...')}`;
 }
 
 function parsed(text: string): URL {

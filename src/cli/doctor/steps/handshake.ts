@@ -3,7 +3,7 @@ import { dialTls, type Fault, tlsFault } from '../dial.ts';
 import { type Answer, type Broken, isBroken } from '../exchange.ts';
 import type { FindingCode } from '../findings.ts';
 import { findingOfRefusal } from '../refusal.ts';
-import { shown, shownTime } from '../shown.ts';
+import { shown, shownLocation, shownTime } from '../shown.ts';
 import type { Handshake, Visit } from '../visit.ts';
 
 /** How long a WebSocket that opened is watched for a server that thinks better of it. */
@@ -19,7 +19,7 @@ export async function httpStep(chart: Chart, visit: Visit): Promise<Answer | und
   chart.server = shown(answer.headers.server ?? '');
   const { status } = answer.head;
   const location = status >= 300 && status < 400 ? answer.headers.location : undefined;
-  const where = location === undefined ? '' : ` to ${shown(location.replace(/[?#].*/s, ''))}`;
+  const where = location === undefined ? '' : ` to ${shownLocation(location)}`;
   const scheme = answer.headers['www-authenticate'];
   const asks = scheme === undefined ? '' : `, asks for ${shown(scheme.split(' ')[0]!)} authentication`;
   const by = chart.server === '' ? '' : `, by ${chart.server}`;

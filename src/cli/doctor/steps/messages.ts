@@ -40,7 +40,12 @@ export async function pingStep(chart: Chart, socket: ProbeSocket, timeoutMs: num
   const startedAt = performance.now();
   if (await socket.ping(timeoutMs))
     return chart.note('ping', 'ok', `answered in ${shownTime(performance.now() - startedAt)}`);
-  chart.report('ping', 'fail', 'no-pong', socket.isOpen ? `no pong within ${timeoutMs} ms` : 'the connection ended');
+  chart.report(
+    'ping',
+    'fail',
+    'no-pong',
+    socket.isOpen ? `no pong within ${shownTime(timeoutMs)}` : 'the connection ended',
+  );
 }
 
 /**
@@ -82,7 +87,7 @@ async function sent(
     const reason = ending.reason === '' ? '' : ` "${shown(ending.reason)}"`;
     return { ending, isTaken, text: `refused with ${ending.code}${reason}` };
   }
-  if (!isTaken) return { isTaken, text: `neither taken nor refused within ${timeoutMs} ms` };
+  if (!isTaken) return { isTaken, text: `neither taken nor refused within ${shownTime(timeoutMs)}` };
   if (!isWhole) return { isTaken, text: 'taken' };
   return {
     isTaken,
