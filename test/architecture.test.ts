@@ -98,7 +98,7 @@ const ROOMS: Readonly<Record<string, Readonly<Record<string, readonly string[]>>
     intakes: ['listen', 'assembly', 'log', 'banned.ts', 'drain.ts'],
     assembly: ['intakes', 'log', 'metrics', 'data-folder.ts', 'writable-folder.ts'],
     metrics: ['assembly', 'listen'],
-    tracing: [],
+    tracing: ['log'],
   },
 };
 

@@ -15,6 +15,7 @@ import { reload } from './commands/reload.ts';
 import { serve } from './commands/serve.ts';
 import { sessions } from './commands/sessions.ts';
 import { status } from './commands/status.ts';
+import { trace } from './commands/trace.ts';
 import { upstreams } from './commands/upstreams.ts';
 
 const commands: Readonly<Record<string, Command>> = {
@@ -29,6 +30,7 @@ const commands: Readonly<Record<string, Command>> = {
   bans,
   reload,
   drain,
+  trace,
 };
 
 const HELP: CommandOption = { type: 'boolean', short: 'h', help: 'print this and end' };

@@ -216,7 +216,7 @@ export async function admit(
   const authenticated = await authenticate(constrained, gateway.security);
   trace?.step('authenticate', authenticated);
   if (isRefusal(authenticated)) return { refusal: authenticated, head, route };
-  const shownSession = await holdSession(authenticated, gateway);
+  const shownSession = await holdSession(authenticated, gateway, trace);
   trace?.step('session', shownSession);
   if (isRefusal(shownSession)) return { refusal: shownSession, head, route };
   const held = await judgeUse(shownSession, gateway);
@@ -398,15 +398,18 @@ function badTicket(reason: string): Refusal {
 const OPENED_BY = { existing: 'existing', auto: 'auto', create: 'open' } as const;
 
 /** A store that cannot be asked is a 503, never a visitor who seems to be logged out. */
-async function holdSession(authenticated: Authenticated, gateway: Gateway): Promise<Held | Refusal> {
+async function holdSession(authenticated: Authenticated, gateway: Gateway, trace?: FlowTrace): Promise<Held | Refusal> {
   const { head, route, shown, ticketSession } = authenticated;
   const context = route.sessions;
   if (context === undefined || route.sessionMode === 'none') return { ...authenticated, held: undefined };
-  const query = new SessionQuery(head, route, context.manager[SERVER_PARTS].tracking, {
+  const { tracking } = context.manager[SERVER_PARTS];
+  const query = new SessionQuery(head, route, tracking, {
     user: shown && { name: shown.name, roles: shown.roles },
     text: ticketSession?.text,
     limit: sessionLimit(authenticated, gateway),
+    onJudged: trace && ((sid, standing) => trace.judged(sid, standing)),
   });
+  trace?.lookedFor(tracking.explain(query));
   const binding = context.manager.bind(query);
   try {
     // The question whether a request may be sent is nobody's. Handlers may count on a session. A page to sign in on needs

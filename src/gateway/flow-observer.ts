@@ -4,6 +4,8 @@ import { isRefusal, type Refusal } from '../http/refusal.ts';
 import type { RequestHead } from '../http/request-head.ts';
 import type { Authentication } from '../policy/auth/authentication.ts';
 import type { Principal } from '../policy/auth/scheme.ts';
+import type { LookedAt } from '../session/identity/tracking.ts';
+import type { ShownStanding } from '../session/request/session-request.ts';
 import type { ObservedExchange } from './backend-session/observed/observer.ts';
 import type { ExchangeTrace, TracedServer } from './exchange/exchange.ts';
 import type { HeldSession } from './held-session.ts';
@@ -70,6 +72,10 @@ export interface FlowTrace extends ExchangeTrace {
   run<T>(work: () => T): T;
   /** A step is over. What comes back is what it gave, or a refusal; undefined: it had nothing to say. */
   step(name: FlowStep, outcome: StepFacts | Refusal | undefined): void;
+  /** Where a session is looked for, and what is there. */
+  lookedFor(places: readonly LookedAt[]): void;
+  /** What became of a session that the request shows. */
+  judged(sid: string, standing: ShownStanding): void;
   /** The answer is over; with 101 a WebSocket is open. */
   ended(end: FlowEnd): void;
   /** The WebSocket is open. */
@@ -118,6 +124,14 @@ class JoinedTrace implements FlowTrace {
 
   step(name: FlowStep, outcome: StepFacts | Refusal | undefined): void {
     for (const trace of this.#traces) trace.step(name, outcome);
+  }
+
+  lookedFor(places: readonly LookedAt[]): void {
+    for (const trace of this.#traces) trace.lookedFor(places);
+  }
+
+  judged(sid: string, standing: ShownStanding): void {
+    for (const trace of this.#traces) trace.judged(sid, standing);
   }
 
   contextHeaders(): readonly HeaderLine[] {

@@ -15,6 +15,7 @@ export interface QueryOptions {
   readonly limit?: (() => Refusal | undefined) | undefined;
   /** A session's ticket that counts in the place of what the request shows itself. */
   readonly text?: string | undefined;
+  readonly onJudged?: SessionRequest['onJudged'];
 }
 
 /** What sessions look at in a request of ours; what few ask for is worked out then. */
@@ -28,6 +29,7 @@ export class SessionQuery implements SessionRequest {
   readonly user: SessionOwner | undefined;
   readonly touch: boolean | undefined;
   readonly attributes: readonly string[] | undefined;
+  readonly onJudged: SessionRequest['onJudged'];
   readonly #head: RequestHead;
   readonly #limit: (() => Refusal | undefined) | undefined;
   readonly #tracking: Tracking;
@@ -39,10 +41,11 @@ export class SessionQuery implements SessionRequest {
     head: RequestHead,
     route: Pick<Route, 'isCrossSiteSignIn' | 'touch' | 'attributes'>,
     tracking: Tracking,
-    { user, limit, text }: QueryOptions = {},
+    { user, limit, text, onJudged }: QueryOptions = {},
   ) {
     this.#head = head;
     this.#limit = limit;
+    this.onJudged = onJudged;
     this.#tracking = tracking;
     if (text === undefined) {
       this.cookieHeader = head.headers.cookie;

@@ -47,6 +47,7 @@ import { MetricsCollector } from './metrics/collector.ts';
 import { aggregateMetrics, type MetricJson, type MetricsText } from './metrics/exposition.ts';
 import { packageVersion } from './package-version.ts';
 import { type ReloadReport, takeOver } from './take-over.ts';
+import { LiveTraces, type TraceQuery } from './tracing/live-traces.ts';
 import { openTracing } from './tracing/open-telemetry.ts';
 
 export interface StopOptions {
@@ -717,7 +718,7 @@ export class Server {
       dataFolder,
       operations: this.#environment.operations ?? {},
       sessions: this.#sessions,
-      streams: {},
+      streams: { trace: (query, onLine) => this.#follow(query, onLine) },
       config: () => assembly().config,
       assembly,
       state: () => this.#administeredState,
@@ -726,6 +727,12 @@ export class Server {
       statistics: () => this.statistics().statistics,
       metrics: this.#metrics && (() => this.metrics()),
     });
+  }
+
+  /** Requests and handshakes on their way, for `holdfast trace`. */
+  #follow(query: TraceQuery, onLine: (line: object) => void): () => void {
+    const routeNames = () => [...this.#running().routes.keys()];
+    return this.#observers.add(new LiveTraces({ query, onLine, clock: this.#running().clock, routeNames }));
   }
 
   get #administeredState(): 'starting' | 'running' | 'draining' {

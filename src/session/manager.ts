@@ -44,6 +44,7 @@ const REQUEST: OptionNames<SessionRequest> = {
   touch: 'flag',
   attributes: 'list',
   refuseNew: 'function',
+  onJudged: 'function',
 };
 
 const PEEK_OPTIONS: OptionNames<PeekOptions> = { attributes: 'list' };

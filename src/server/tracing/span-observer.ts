@@ -137,6 +137,10 @@ class SpanTrace implements FlowTrace {
     return lines;
   }
 
+  lookedFor(): void {}
+
+  judged(): void {}
+
   sent(): void {}
 
   chosen({ upstream, url, why }: TracedServer): void {

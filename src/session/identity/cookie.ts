@@ -1,7 +1,7 @@
 import type { OptionNames } from '../../base/options.ts';
 import { LONGEST_COOKIE_MS } from '../../base/session-times.ts';
 import { cookieValues, prefixOf, type SetCookie, serializeSetCookie } from '../../http/cookies.ts';
-import type { SessionTicket, Tickets } from './ticket.ts';
+import type { SessionTicket, TextStanding, Tickets } from './ticket.ts';
 
 export interface SessionCookieOptions {
   /**
@@ -102,6 +102,11 @@ export class SessionCookie {
       if (ticket) tickets.push(ticket);
     }
     return tickets;
+  }
+
+  /** What `read` makes of each of the first four cookies of this name. */
+  standings(header: string | undefined): TextStanding[] {
+    return cookieValues(header, this.name, MAX_TRIED).map(value => this.#tickets.standingOf(value));
   }
 
   /** A `Set-Cookie` value. `Secure` when the request was, or when the cookie cannot do without. */

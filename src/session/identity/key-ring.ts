@@ -52,6 +52,10 @@ export class KeyRing {
     return key && mac(key, text);
   }
 
+  has(keyId: string): boolean {
+    return this.#keys.has(keyId);
+  }
+
   verify(keyId: string, text: string, given: string): boolean {
     const key = this.#keys.get(keyId);
     return key !== undefined && equalInConstantTime(mac(key, text), given);

@@ -32,6 +32,9 @@ export function withoutTickets(text: string): string {
   return text.includes('v1.') ? text.replaceAll(ANYWHERE, 'v1.***') : text;
 }
 
+/** What a text is to the keys of a server. */
+export type TextStanding = 'genuine' | 'not a ticket' | 'unknown key' | 'bad signature';
+
 /** How long a nonce makes a session, in milliseconds. */
 export const NONCE_LIFETIME_MS = 30_000;
 
@@ -72,6 +75,15 @@ export class Tickets {
     const ticket = { sid, secret, secretHash: hashSecret(secret) };
     this.#known.set(text, ticket);
     return ticket;
+  }
+
+  /** Why a text is a ticket, or is not one: for whoever asks why a client has no session. */
+  standingOf(text: string): TextStanding {
+    const match = text.length === TICKET_LENGTH ? SHAPE.exec(text) : null;
+    if (!match) return 'not a ticket';
+    const [, , , keyId, mac] = match as unknown as [string, string, string, string, string];
+    if (!this.#keys.has(keyId)) return 'unknown key';
+    return this.#isGenuine(text, keyId, mac) ? 'genuine' : 'bad signature';
   }
 
   /** A nonce from which every request that shows it makes the same session. */

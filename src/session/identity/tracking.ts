@@ -4,7 +4,7 @@ import { addToPath } from '../../http/page-links.ts';
 import { hidesLaxCookies, type RequestSite } from '../../http/request-site.ts';
 import { trackingProblem } from '../../http/tracking-list.ts';
 import { type CookieLife, SessionCookie, type SessionCookieOptions } from './cookie.ts';
-import type { SessionTicket, Tickets } from './ticket.ts';
+import type { SessionTicket, TextStanding, Tickets } from './ticket.ts';
 
 /** How a client shows which session is its own. */
 export type TrackingKind = 'cookie' | 'header' | 'url';
@@ -49,6 +49,15 @@ export interface TrackedRequest {
    * `form_post`. `signIn` then sets the cookie over one that the request could not bring. Default false.
    */
   readonly isCrossSiteSignIn?: boolean | undefined;
+}
+
+/** One place in which a session is looked for. */
+export interface LookedAt {
+  readonly kind: TrackingKind;
+  /** Of the cookie, header or path parameter. */
+  readonly name: string;
+  /** What is there; empty: nothing of this name. */
+  readonly found: readonly TextStanding[];
 }
 
 /** It makes a session for 30 s only. A form may be open for longer. */
@@ -157,6 +166,16 @@ export class Tracking {
       }
     }
     return [];
+  }
+
+  /** Where `read` looks, and what it finds there: for whoever asks why a client has no session. */
+  explain(request: TrackedRequest): LookedAt[] {
+    return this.kinds.map(kind => {
+      const name = { cookie: this.cookie.name, header: this.headerName, url: this.urlParameter }[kind];
+      if (kind === 'cookie') return { kind, name, found: this.cookie.standings(request.cookieHeader) };
+      const text = this.#text(kind, request);
+      return { kind, name, found: text === undefined ? [] : [this.#tickets.standingOf(text)] };
+    });
   }
 
   /** True when the client shows something, whatever it is worth. */

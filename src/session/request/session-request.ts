@@ -1,3 +1,4 @@
+import type { SecretStanding } from '../identity/secret-standing.ts';
 import type { TrackedRequest } from '../identity/tracking.ts';
 import type { SessionOwner } from '../session.ts';
 
@@ -29,4 +30,9 @@ export interface SessionRequest extends TrackedRequest {
    * has asked a session for goes without; `open` throws it. Absent: no limit.
    */
   refuseNew?(): Error | undefined;
+  /** Hears what became of each session that the request shows. Absent: nobody wants to know. */
+  readonly onJudged?: ((sid: string, standing: ShownStanding) => void) | undefined;
 }
+
+/** `gone`: no session of this name is in the store (any more). The others are those of its secret. */
+export type ShownStanding = 'gone' | SecretStanding;

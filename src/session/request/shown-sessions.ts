@@ -44,7 +44,10 @@ export class ShownSessions {
     for (const tickets of this.#read()) {
       let loaded = this.#registry.load(tickets[0].sid);
       if (loaded instanceof Promise) loaded = await loaded;
-      if (!loaded) this.#services.meters.gone++;
+      if (!loaded) {
+        this.#services.meters.gone++;
+        this.#request.onJudged?.(tickets[0].sid, 'gone');
+      }
       let found = loaded && this.judge(tickets, loaded);
       if (found instanceof Promise) found = await found;
       if (found) live.push(found);
@@ -55,7 +58,10 @@ export class ShownSessions {
   /** What the tickets of one session have found, if one of them still opens it: then the others are of no interest. */
   judge(tickets: Tickets, loaded: LoadedSession): Awaitable<Found | undefined> {
     const best = { loaded, ...bestOf(tickets, loaded.snapshot.header, this.#services.clock.now()) };
-    if (best.standing === 'current') return best;
+    if (best.standing === 'current') {
+      this.#request.onJudged?.(best.ticket.sid, 'current');
+      return best;
+    }
     // Another process may have given it this secret a moment ago.
     return loaded.isRemembered ? this.#judgeAnew(tickets) : this.#judgeFormer(best);
   }
@@ -69,6 +75,7 @@ export class ShownSessions {
   #judgeFormer({ ticket, loaded, standing }: Found): Found | undefined {
     const { logger, meters } = this.#services;
     const { header } = loaded.snapshot;
+    this.#request.onJudged?.(ticket.sid, standing);
     switch (standing) {
       case 'rotated':
         return { ticket, loaded, standing };

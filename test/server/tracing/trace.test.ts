@@ -1,0 +1,209 @@
+import http from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { type Config, defineEndpoint } from 'holdfast';
+import { describe, expect, test } from 'vitest';
+import { WebSocketServer } from 'ws';
+import { AdminClient } from '../../../src/cli/admin-client.ts';
+import { testClient } from '../../../src/testing/test-client.ts';
+import { closing } from '../../services/closing.ts';
+import { AdminServer } from '../admin-server.ts';
+
+const open = closing();
+
+interface Line {
+  readonly id: string;
+  readonly step: string;
+  readonly ok: boolean;
+  readonly ms: number;
+  readonly text: string;
+}
+
+async function start(config: Config): Promise<AdminServer> {
+  const server = await AdminServer.start(config);
+  open.push(server);
+  return server;
+}
+
+/** Follows until the test is over. */
+async function follow(server: AdminServer, query: Record<string, string> = {}): Promise<Line[]> {
+  const lines: Line[] = [];
+  const ended = new AbortController();
+  const client = new AdminClient(server.server.adminSocket!);
+  const following = client.follow('/v1/trace', query, line => lines.push(line as unknown as Line), ended.signal);
+  following.catch(() => {});
+  open.push({ close: () => ended.abort() });
+  // The stream has begun when a request has its lines.
+  await expect
+    .poll(async () => {
+      await (await fetch(`${server.server.urls[0]}/begin`)).text();
+      return lines.length > 0 || query.session !== undefined || query.path !== undefined || query.address !== undefined;
+    })
+    .toBe(true);
+  await new Promise(resolve => setTimeout(resolve, 50));
+  lines.length = 0;
+  return lines;
+}
+
+const steps = (lines: readonly Line[]) => lines.map(({ step }) => step);
+const textOf = (lines: readonly Line[], step: string) => lines.find(line => line.step === step)?.text;
+const until = (lines: readonly Line[], step: string) => expect.poll(() => steps(lines)).toContain(step);
+
+const home = { path: '/*', name: 'home', session: 'create' as const, fetch: () => new Response('hello') };
+
+describe('a trace', () => {
+  test('has a line for each arrow of the flow, with what it found', async () => {
+    const server = await start({ session: { store: 'memory:' }, routes: [home] });
+    const lines = await follow(server);
+    await (await fetch(`${server.server.urls[0]}/page?token=SECRET`)).text();
+    await until(lines, 'answer');
+    expect(steps(lines)).toEqual(['head', 'entry', 'route', 'policies', 'authenticate', 'session', 'answer']);
+    expect(new Set(lines.map(({ id }) => id)).size).toBe(1);
+    expect(textOf(lines, 'head')).toMatch(/^GET \/page\?token=\*\*\* for http:\/\/localhost:\d+, from 127\.0\.0\.1$/);
+    expect(textOf(lines, 'route')).toBe('home → a handler');
+    expect(textOf(lines, 'authenticate')).toBe('the route asks for nobody');
+    expect(textOf(lines, 'session')).toMatch(/^[\w-]{8}, new$/);
+    expect(textOf(lines, 'answer')).toBe('200');
+    expect(lines.every(({ ok, ms }) => ok && ms >= 0)).toBe(true);
+    expect(JSON.stringify(lines)).not.toContain('SECRET');
+  });
+
+  test('says why there is no session: no cookie, another cookie, a bad signature, an unknown key, one that has ended', async () => {
+    const existing = { ...home, session: 'existing' as const, path: '/seen' };
+    const server = await start({ session: { store: 'memory:' }, routes: [existing, { ...home, path: '/begin' }] });
+    const url = server.server.urls[0]!;
+    const made = (await fetch(`${url}/begin`)).headers.getSetCookie()[0]!.split(';')[0]!;
+    const [name, ticket] = made.split('=') as [string, string];
+    const sid = ticket.split('.')[1]!;
+    const lines = await follow(server);
+    const sessionOf = async (cookie?: string) => {
+      lines.length = 0;
+      await (await fetch(`${url}/seen`, cookie === undefined ? {} : { headers: { cookie } })).text();
+      await until(lines, 'answer');
+      return textOf(lines, 'session');
+    };
+    expect(await sessionOf()).toBe(`none: no cookie ${name}`);
+    expect(await sessionOf('other=1')).toBe(`none: no cookie ${name}`);
+    expect(await sessionOf(`${name}=JSESSION.1`)).toBe(`none: cookie ${name}: not a ticket of Holdfast`);
+    const changed = `${ticket.slice(0, -1)}${ticket.endsWith('A') ? 'B' : 'A'}`;
+    expect(await sessionOf(`${name}=${changed}`)).toContain(`cookie ${name}: its signature is not good`);
+    const parts = ticket.split('.');
+    parts[3] = [...parts[3]!].reverse().join('');
+    expect(await sessionOf(`${name}=${parts.join('.')}`)).toContain('signed with a key that this server does not have');
+    expect(await sessionOf(made)).toBe(`${sid.slice(0, 8)}, by cookie ${name}`);
+    await server.server.sessions.end(sid, 'admin');
+    expect(await sessionOf(made)).toBe(
+      `none: cookie ${name}: a genuine ticket; ${sid.slice(0, 8)}: not in the store: it has ended, or its time was over`,
+    );
+    // Neither the secret nor the whole sid is in any line.
+    expect(JSON.stringify(lines)).not.toContain(sid);
+  });
+
+  test('says that a secret was replaced by a login', async () => {
+    const routes: Config['routes'] = [
+      { ...home, path: '/begin' },
+      { ...home, session: 'existing', path: '/seen' },
+      {
+        path: '/login',
+        fetch: async request => {
+          await server.server.sessions.signIn(request, { name: 'alice', roles: [] });
+          return new Response('hello alice');
+        },
+      },
+    ];
+    const server: AdminServer = await start({ session: { store: 'memory:' }, routes });
+    const url = server.server.urls[0]!;
+    const cookie = (await fetch(`${url}/begin`)).headers.getSetCookie()[0]!.split(';')[0]!;
+    await (await fetch(`${url}/login`, { headers: { cookie } })).text();
+    const lines = await follow(server);
+    await (await fetch(`${url}/seen`, { headers: { cookie } })).text();
+    await until(lines, 'answer');
+    expect(lines.find(({ step }) => step === 'session')?.text).toContain('replaced by a login a moment ago');
+  });
+
+  test('names the nearest routes where there is none', async () => {
+    const routes = [
+      { path: '/socket', name: '/socket', fetch: () => new Response('') },
+      { path: '/begin', fetch: () => new Response('') },
+    ];
+    const server = await start({ session: false, routes });
+    const lines = await follow(server);
+    await (await fetch(`${server.server.urls[0]}/sockett`)).text();
+    await until(lines, 'answer');
+    const line = lines.find(({ step }) => step === 'route')!;
+    expect(line).toMatchObject({ ok: false });
+    expect(line.text).toMatch(/^404 ERR_ROUTE_NOT_FOUND: .*; nearest: \/socket$/);
+  });
+
+  test('says which policy refuses a handshake', async () => {
+    const endpoint = defineEndpoint({ path: '/socket' });
+    const server = await start({
+      session: false,
+      routes: [
+        { endpoint, policy: { origins: ['https://example.com'] } },
+        { ...home, session: 'none' },
+      ],
+    });
+    const lines = await follow(server);
+    const headers = { Origin: 'https://evil.example' };
+    await expect(testClient(`${server.server.urls[0]!.replace('http', 'ws')}/socket`, { headers })).rejects.toThrow();
+    await until(lines, 'answer');
+    expect(lines.find(({ ok }) => !ok)).toMatchObject({
+      step: 'policies',
+      text: expect.stringContaining('403 ERR_POLICY_ORIGIN'),
+    });
+  });
+
+  test('of a relayed WebSocket has the server, what it is sent, and how the socket closes', async () => {
+    const backend = http.createServer();
+    const sockets = new WebSocketServer({ server: backend });
+    await new Promise<void>(resolve => backend.listen(0, '127.0.0.1', resolve));
+    const url = `http://127.0.0.1:${(backend.address() as AddressInfo).port}`;
+    open.push({
+      close: () => {
+        for (const client of sockets.clients) client.terminate();
+        return new Promise(resolve => backend.close(resolve));
+      },
+    });
+    const server = await start({
+      session: false,
+      upstreams: { app: { servers: [url] } },
+      routes: [
+        { path: '/live', name: 'live', upstream: 'app', websocket: true, policy: { origins: 'any' } },
+        { ...home, session: 'none' },
+      ],
+    });
+    const lines = await follow(server);
+    const headers = { Cookie: 'secret=SECRET', Authorization: 'Bearer SECRET' };
+    const client = await testClient(`${server.server.urls[0]!.replace('http', 'ws')}/live`, { headers });
+    client.close(1000, 'bye');
+    await until(lines, 'close');
+    expect(steps(lines).slice(-5)).toEqual(['headers', 'server', 'answer', 'open', 'close']);
+    expect(textOf(lines, 'route')).toBe('live → upstream app');
+    expect(textOf(lines, 'server')).toBe(`app: ${url} (no affinity; balance round-robin)`);
+    expect(textOf(lines, 'headers')).toMatch(/X-Forwarded-For: 127\.0\.0\.1/);
+    expect(textOf(lines, 'headers')).toMatch(/and .*Cookie.*Authorization|and .*Authorization.*Cookie/);
+    expect(textOf(lines, 'answer')).toBe(`101 from ${url}`);
+    expect(textOf(lines, 'close')).toMatch(/^1000 "bye"/);
+    expect(JSON.stringify(lines)).not.toContain('SECRET');
+  });
+
+  test('by path, address and session has only what fits', async () => {
+    const server = await start({ session: { store: 'memory:' }, trustedProxies: ['127.0.0.1'], routes: [home] });
+    const url = server.server.urls[0]!;
+    const cookie = (await fetch(`${url}/begin`)).headers.getSetCookie()[0]!.split(';')[0]!;
+    const sid = cookie.split('.')[1]!;
+    const byPath = await follow(server, { path: '/shop' });
+    const byAddress = await follow(server, { address: '192.0.2.7' });
+    const bySession = await follow(server, { session: sid.slice(0, 8) });
+    await (await fetch(`${url}/shop/cart`)).text();
+    await (await fetch(`${url}/other`, { headers: { 'X-Forwarded-For': '192.0.2.7' } })).text();
+    await (await fetch(`${url}/mine`, { headers: { cookie } })).text();
+    for (const lines of [byPath, byAddress, bySession]) await until(lines, 'answer');
+    expect(byPath.filter(({ step }) => step === 'head').map(({ text }) => text.split(' ')[1])).toEqual(['/shop/cart']);
+    expect(byAddress.filter(({ step }) => step === 'head').map(({ text }) => text)).toEqual([
+      expect.stringMatching(/\/other .* from 192\.0\.2\.7, as the trusted proxy 127\.0\.0\.1 says$/),
+    ]);
+    expect(bySession.filter(({ step }) => step === 'head').map(({ text }) => text.split(' ')[1])).toEqual(['/mine']);
+    expect(bySession[0]!.step).toBe('head');
+  });
+});
