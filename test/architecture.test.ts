@@ -94,7 +94,7 @@ const ROOMS: Readonly<Record<string, Readonly<Record<string, readonly string[]>>
   server: {
     listen: ['data-folder.ts'],
     log: [],
-    admin: ['listen', 'data-folder.ts'],
+    admin: ['listen', 'data-folder.ts', 'writable-folder.ts'],
     intakes: ['listen', 'assembly', 'log', 'banned.ts', 'drain.ts'],
     assembly: ['intakes', 'log', 'metrics', 'data-folder.ts', 'writable-folder.ts'],
     metrics: ['assembly', 'listen'],

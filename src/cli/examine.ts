@@ -5,6 +5,7 @@ import { checkRevocationLists } from '../config/check-revocation-lists.ts';
 import { byPlace, type ConfigProblem } from '../config/config-error.ts';
 import type { ReadConfig } from '../config/load.ts';
 import { toProblems } from '../config/to-problems.ts';
+import { checkAdmin } from '../server/admin/check-admin.ts';
 import { checkAllOrNone } from '../server/assembly/all-or-none.ts';
 import { checkConstraints } from '../server/assembly/check-constraints.ts';
 import { checkDataFolder } from '../server/assembly/check-data-folder.ts';
@@ -49,7 +50,11 @@ export async function examine(
   const lists = await checkRevocationLists(config, now);
   const certificates = await checkCertificates(config, now);
   const read = [...(await checkSchemeFiles(config)), ...(await checkKeyFiles(config)), ...(await checkSecrets(config))];
-  const written = [...(await checkDataFolder(config)), ...(await checkSessionStores(config))];
+  const written = [
+    ...(await checkDataFolder(config)),
+    ...(await checkSessionStores(config)),
+    ...(await checkAdmin(config)),
+  ];
   const loaded = handlers ? await ofHandlers(config) : [];
   const faults = [...read, ...written, ...certificates.faults, ...passwords.faults, ...lists.errors, ...loaded];
   const ofRoutes = [...checkStricterRoutes(config), ...checkConstraints(config), ...checkAllOrNone(config)];

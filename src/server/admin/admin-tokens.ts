@@ -57,7 +57,8 @@ export class AdminTokens {
   }
 }
 
-function parseTokens(text: string): readonly Buffer[] {
+/** @throws {Error} that names the line, and no token. */
+export function parseTokens(text: string): readonly Buffer[] {
   const tokens: Buffer[] = [];
   for (const [index, line] of text.split('\n').entries()) {
     const token = line.trim();

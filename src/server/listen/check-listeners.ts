@@ -15,13 +15,16 @@ const BIND_SERVICE = 1n << 10n;
  * @param mayHave May this user listen on a port? For tests.
  */
 export async function checkListeners(
-  { listen = [{ port: 8080 }], internal }: Config,
+  { listen = [{ port: 8080 }], internal, admin }: Config,
   mayHave: (port: number) => Promise<boolean> = mayHavePort,
 ): Promise<Doubt[]> {
   const doubts: Doubt[] = [];
   const places = [
     ...listen.map(({ port, host }, index) => ({ port, host, at: ['listen', index] as PropertyKey[] })),
     ...(internal ? [{ port: internal.port, host: internal.host, at: ['internal'] as PropertyKey[] }] : []),
+    ...(admin && admin.port !== undefined
+      ? [{ port: admin.port, host: admin.host, at: ['admin'] as PropertyKey[] }]
+      : []),
   ];
   for (const { port, host, at } of places) {
     if (port !== undefined && !(await mayHave(port)))
