@@ -7,7 +7,8 @@ import { Chart } from '../../src/cli/doctor/chart.ts';
 import { FINDINGS } from '../../src/cli/doctor/findings.ts';
 import { conclusion } from '../../src/cli/doctor/report.ts';
 import { readTarget, shownUrl } from '../../src/cli/doctor/target.ts';
-import { runHoldfast } from './run-holdfast.ts';
+import { echoServer } from './doctor-servers.ts';
+import { Holdfast, runHoldfast } from './run-holdfast.ts';
 
 test.each([
   [['example.com/socket'], /not the URL of a WebSocket; write for example "wss:\/\/example\.com\/socket"/],
@@ -36,6 +37,14 @@ test('without a URL the program says so and ends with 2', async () => {
     stdout: '',
     stderr: 'holdfast: doctor: URL is missing; see holdfast doctor --help\n',
   });
+});
+
+test('a reader that goes away, as head does, does not break it', async () => {
+  await using server = await echoServer();
+  const program = new Holdfast(['doctor', `ws://127.0.0.1:${server.port}/`]);
+  program.process.stdout!.destroy();
+  expect(await program.ended).toBe(0);
+  expect(program.stderr).toBe('');
 });
 
 test('a URL is read with its port, and shown without its query', () => {

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { parseDuration } from '../../base/duration.ts';
 import { messageOf } from '../../base/message-of.ts';
+import { standardOutput } from '../../server/log/standard-output.ts';
 import { type Command, type OptionValues, UsageError } from '../command.ts';
 import type { Step } from '../doctor/chart.ts';
 import type { DoctorOptions } from '../doctor/examine-url.ts';
@@ -48,19 +49,24 @@ export const doctor: Command = {
     const options = usage(() => readOptions(values));
     usage(() => checkRequest(target, options));
     const isPlain = !values.json && !values.quiet;
-    if (isPlain) console.log(`${shownUrl(target)}\n`);
+    if (isPlain) print(`${shownUrl(target)}\n`);
     try {
-      const onStep = isPlain ? (step: Step) => console.log(report.stepLine(step)) : undefined;
+      const onStep = isPlain ? (step: Step) => print(report.stepLine(step)) : undefined;
       const chart = await examineUrl(target, { ...options, onStep });
-      if (values.json) console.log(report.jsonOf(target, chart));
-      else if (values.quiet) for (const line of report.quietLines(chart)) console.log(line);
-      else console.log(`\n${report.conclusion(chart)}`);
+      if (values.json) print(report.jsonOf(target, chart));
+      else if (values.quiet) for (const line of report.quietLines(chart)) print(line);
+      else print(`\n${report.conclusion(chart)}`);
       return chart.found.length > 0 ? 1 : 0;
     } finally {
       endSoon();
     }
   },
 };
+
+/** A reader that goes away, as `head` does, is not an error. */
+function print(text: string): void {
+  standardOutput().write(`${text}\n`);
+}
 
 /** What the library says of values that cannot be used is a wrong command line here. */
 function usage<T>(read: () => T): T {
