@@ -87,12 +87,12 @@ function otherAnswers(route: AdminRoute): Record<string, unknown> {
   return Object.fromEntries(others.map(([status, description]) => [status, { description, content }]));
 }
 
-function errorsOf({ isOpen, body, path }: AdminRoute): Record<string, unknown> {
+function errorsOf({ isOpen, query, body, path }: AdminRoute): Record<string, unknown> {
   const statuses = [
     400,
     ...(isOpen ? [] : [401]),
     403,
-    ...(path.includes('{') || path === '/metrics' ? [404] : []),
+    ...(path.includes('{') || path === '/metrics' || query ? [404] : []),
     ...(path.includes('{sid}') ? [409] : []),
     ...(body ? [413] : []),
     ...[500, 501, 503],
