@@ -476,8 +476,19 @@ export class Server {
    * await server.stop();
    */
   async reload(next: Config): Promise<ReloadReport> {
-    const config = parseConfig(next);
     this.#running();
+    const reloads = this.#metrics?.meters.reloads;
+    try {
+      const report = await this.#reloadInTurn(parseConfig(next));
+      reloads?.add('ok');
+      return report;
+    } catch (error) {
+      reloads?.add('refused');
+      throw error;
+    }
+  }
+
+  #reloadInTurn(config: Config): Promise<ReloadReport> {
     const turn = (this.#reloading ?? this.#starting ?? Promise.resolve())
       .catch(() => {})
       .then(() => {

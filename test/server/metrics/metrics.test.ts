@@ -236,6 +236,36 @@ describe('metrics of a server', () => {
     expect((await read(other)).has('process_cpu_seconds_total')).toBe(true);
   });
 
+  test('counters go on through reloads, also of what is replaced, and reloads are counted by their result', async () => {
+    const [first, second] = [await backend(), await backend()];
+    const configOf = (url: string, name: string): Config => ({
+      ...{ listen: [{ port: 0, host: '127.0.0.1' }], dataFolder: folder, metrics: true },
+      session: { store: 'memory:' },
+      upstreams: { app: { servers: [url] } },
+      routes: [
+        { path: '/app', name: 'app', upstream: 'app' },
+        { path: '/made', name, session: 'create', fetch: () => new Response('made') },
+      ],
+    });
+    const server = await start(configOf(first, 'before'));
+    const visit = async () => {
+      for (const path of ['/app', '/made']) await (await fetch(new URL(path, server.urls[0]))).text();
+    };
+    await visit();
+    await server.reload(configOf(second, 'after'));
+    await visit();
+    await expect(server.reload({ routes: [{ path: 'no path' }] } as Config)).rejects.toThrow();
+    await until(server, 'holdfast_requests_total{route="app",status="200"}', 2);
+    const samples = await read(server);
+    expect(samples.get('holdfast_requests_total{route="before",status="200"}')).toBe(1);
+    expect(samples.get('holdfast_requests_total{route="after",status="200"}')).toBe(1);
+    expect(samples.get(`holdfast_upstream_requests_total{upstream="app",server="${first}"}`)).toBe(1);
+    expect(samples.get(`holdfast_upstream_requests_total{upstream="app",server="${second}"}`)).toBe(1);
+    expect(samples.get('holdfast_sessions_created_total')).toBe(2);
+    expect(samples.get('holdfast_reloads_total{result="ok"}')).toBe(1);
+    expect(samples.get('holdfast_reloads_total{result="refused"}')).toBe(1);
+  });
+
   test('no client can make a series: a thousand paths and methods are those of one route', async () => {
     const server = await start({ routes: [{ path: '/*', name: 'all', fetch: () => new Response('hello') }] });
     const series = async () => [...(await read(server)).keys()].filter(name => name.startsWith('holdfast_')).length;
