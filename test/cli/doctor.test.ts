@@ -113,6 +113,9 @@ describe('it is found that', () => {
     expect(codes).toEqual(['address-dead']);
     expect(said('tcp')).toMatch(/^warn 127\.0\.0\.2:\d+: ECONNREFUSED\nok 127\.0\.0\.1:/);
     expect(chart.address).toBe(`127.0.0.1:${server.port}`);
+    const local = await doctorOf(`ws://localhost:${server.port}/`, { lookup });
+    expect(local.codes).toEqual([]);
+    expect(local.said('tcp')).toMatch(/^note 127\.0\.0\.2:\d+: ECONNREFUSED\nok 127\.0\.0\.1:/);
   });
 
   test('the port does not speak TLS, or it does and the URL does not', async () => {
@@ -310,12 +313,12 @@ describe('what becomes of silence', () => {
     const sockets = new WebSocketServer({ port: 0, host: '127.0.0.1' });
     await once(sockets, 'listening');
     sockets.on('connection', client => {
-      let timer = setTimeout(end, 700, client);
+      let timer = setTimeout(end, 1_200, client);
       client.on('close', () => clearTimeout(timer));
       client.on('ping', () => {
         if (!pingsCount) return;
         clearTimeout(timer);
-        timer = setTimeout(end, 700, client);
+        timer = setTimeout(end, 1_200, client);
       });
     });
     return {
@@ -333,7 +336,7 @@ describe('what becomes of silence', () => {
     ['it is cut, and pings do not help', 'lifetime-cut', false, (client: WebSocket) => client.terminate()],
   ])('%s', async (_, code, pingsCount, end) => {
     using server = await idleServer(end, pingsCount);
-    const { codes, said } = await doctorOf(server.url, { idleMs: 1_400 });
+    const { codes, said } = await doctorOf(server.url, { idleMs: 2_400 });
     expect(codes).toEqual([code]);
     expect(said('idle')).toMatch(
       /^fail (closed with 1001 "idle"|cut without a close frame \(1006\)) after \d[\d.]* m?s/,
