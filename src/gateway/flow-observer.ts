@@ -62,8 +62,8 @@ export interface SocketEnd {
 }
 
 /**
- * Follows one request or handshake on its way, and the WebSocket that comes of it. None of its methods throws, and none
- * changes what becomes of the request.
+ * Follows one request or handshake on its way, and the WebSocket that comes of it. None of its methods changes what
+ * becomes of the request; what one throws is lost.
  */
 export interface FlowTrace extends ExchangeTrace {
   /** Of the W3C trace that the request belongs to; undefined: none. */
@@ -101,13 +101,15 @@ export class FlowObservers implements FlowObserver {
 
   begin(request: IncomingMessage, kind: 'request' | 'handshake'): FlowTrace | undefined {
     if (this.#observers.size === 0) return undefined;
-    const traces = [...this.#observers].flatMap(observer => observer.begin(request, kind) ?? []);
-    return traces.length > 1 ? new JoinedTrace(traces) : traces[0];
+    const traces = [...this.#observers].flatMap(
+      observer => safely(() => observer.begin(request, kind), undefined) ?? [],
+    );
+    return traces.length > 0 ? new GuardedTraces(traces) : undefined;
   }
 }
 
-/** Several that follow one request. */
-class JoinedTrace implements FlowTrace {
+/** Those that follow one request. What one of them throws is lost, and harms neither the request nor the others. */
+class GuardedTraces implements FlowTrace {
   readonly #traces: readonly FlowTrace[];
 
   constructor(traces: readonly FlowTrace[]) {
@@ -115,7 +117,11 @@ class JoinedTrace implements FlowTrace {
   }
 
   get traceId(): string | undefined {
-    return this.#traces.find(({ traceId }) => traceId !== undefined)?.traceId;
+    for (const trace of this.#traces) {
+      const traceId = safely(() => trace.traceId, undefined);
+      if (traceId !== undefined) return traceId;
+    }
+    return undefined;
   }
 
   run<T>(work: () => T): T {
@@ -123,43 +129,56 @@ class JoinedTrace implements FlowTrace {
   }
 
   step(name: FlowStep, outcome: StepFacts | Refusal | undefined): void {
-    for (const trace of this.#traces) trace.step(name, outcome);
+    this.#tell(trace => trace.step(name, outcome));
   }
 
   lookedFor(places: readonly LookedAt[]): void {
-    for (const trace of this.#traces) trace.lookedFor(places);
+    this.#tell(trace => trace.lookedFor(places));
   }
 
   judged(sid: string, standing: ShownStanding): void {
-    for (const trace of this.#traces) trace.judged(sid, standing);
+    this.#tell(trace => trace.judged(sid, standing));
   }
 
   contextHeaders(): readonly HeaderLine[] {
-    return this.#traces.flatMap(trace => trace.contextHeaders());
+    return this.#traces.flatMap(trace => safely(() => trace.contextHeaders(), []));
   }
 
   sent(headers: readonly string[]): void {
-    for (const trace of this.#traces) trace.sent(headers);
+    this.#tell(trace => trace.sent(headers));
   }
 
   chosen(server: TracedServer): void {
-    for (const trace of this.#traces) trace.chosen(server);
+    this.#tell(trace => trace.chosen(server));
   }
 
   failed(server: TracedServer, reason: string): void {
-    for (const trace of this.#traces) trace.failed(server, reason);
+    this.#tell(trace => trace.failed(server, reason));
   }
 
   ended(end: FlowEnd): void {
-    for (const trace of this.#traces) trace.ended(end);
+    this.#tell(trace => trace.ended(end));
   }
 
   opened(connectionId: string): void {
-    for (const trace of this.#traces) trace.opened(connectionId);
+    this.#tell(trace => trace.opened(connectionId));
   }
 
   closed(end: SocketEnd): void {
-    for (const trace of this.#traces) trace.closed(end);
+    this.#tell(trace => trace.closed(end));
+  }
+
+  #tell(call: (trace: FlowTrace) => void): void {
+    for (const trace of this.#traces) safely(() => call(trace), undefined);
+  }
+}
+
+/** An SDK, or an exporter in it, is the user's. */
+function safely<T>(work: () => T, otherwise: T): T {
+  try {
+    return work();
+  } catch {
+    return otherwise;
   }
 }
 
