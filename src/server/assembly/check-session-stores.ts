@@ -1,6 +1,8 @@
+import { join } from 'node:path';
 import { messageOf } from '../../base/message-of.ts';
 import type { Config, SessionConfig } from '../../config/config.ts';
 import type { BrokenRule } from '../../config/fields.ts';
+import { dataFileProblem } from '../../session/stores/lmdb/data-file.ts';
 import { folderProblem } from '../writable-folder.ts';
 import { describedSessions } from './described-sessions.ts';
 
@@ -37,7 +39,10 @@ export function storeUrl({ store = 'memory:' }: SessionConfig): string | undefin
 
 async function storeProblem(url: string): Promise<string | undefined> {
   const kind = url.slice(0, url.indexOf(':'));
-  if (kind === 'lmdb') return folderProblem(url.slice('lmdb:'.length));
+  if (kind === 'lmdb') {
+    const folder = url.slice('lmdb:'.length);
+    return (await folderProblem(folder)) ?? dataFileProblem(join(folder, 'data.mdb'));
+  }
   const name = PACKAGES[kind];
   if (name === undefined) return undefined;
   try {

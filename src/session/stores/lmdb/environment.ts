@@ -4,6 +4,7 @@ import { type Database, open, type RootDatabase } from 'lmdb';
 import { HoldfastError, isHoldfastError } from '../../../base/errors.ts';
 import { getOrInsert } from '../../../base/get-or-insert.ts';
 import { FolderClaim } from './claim.ts';
+import { dataFileProblem } from './data-file.ts';
 import { prepareLayout } from './layout.ts';
 import { LmdbRoom, type RoomOptions } from './room.ts';
 
@@ -72,6 +73,9 @@ export class LmdbEnvironment {
     this.room.limit(limits);
     // To open writes, too: much in a new folder, hardly anything in one that was there.
     this.room.take(0, existsSync(this.#dataFile) ? 'upkeep' : 'owned');
+    const problem = dataFileProblem(this.#dataFile);
+    if (problem !== undefined)
+      throw new HoldfastError('ERR_SESSION_STORE_UNAVAILABLE', `lmdb: ${problem}`, { status: 503, closeCode: 1013 });
     this.#claim = FolderClaim.take(path);
     this.root = this.#openRoot();
     try {
