@@ -119,6 +119,12 @@ export interface Config {
    * `invalid`, `timeout`, `nomember`, `draining`. Default false: the log only.
    */
   exposeReason?: boolean;
+  /**
+   * The header in which backends get the id of a request, which logs have as well. One of a trusted proxy is taken when it
+   * is valid (up to 128 letters, digits and `_.:@+/=-`), any other client's is removed. `false`: neither. Default
+   * `X-Request-ID`.
+   */
+  requestId?: string | false;
   log?: LogConfig;
   /**
    * Warnings that are known and meant to stay: `check` and `serve` leave them out. A code is for the whole

@@ -806,6 +806,11 @@ export const configSchema: z.ZodType<Config> = section<Config>('the configuratio
   dataFolder: text.optional(),
   diskReserve: measured({ ...SIZE, endless: 'for none' }).optional(),
   exposeReason: flag.optional(),
+  requestId: z
+    .union([z.string().refine(isToken), z.literal(false)], {
+      error: 'expected the name of a header, such as "X-Request-ID", or false',
+    })
+    .optional(),
   log: logSchema.optional(),
   accept: z.array(accepted).optional(),
   metrics: flag.optional(),

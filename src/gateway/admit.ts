@@ -10,6 +10,7 @@ import type { PathTolerance } from '../http/path.ts';
 import { takeQueryTicket } from '../http/query-ticket.ts';
 import { isRefusal, type Refusal, refuse } from '../http/refusal.ts';
 import { type RequestHead, readRequestHead } from '../http/request-head.ts';
+import type { RequestIds } from '../http/request-id.ts';
 import { withoutCredentials } from '../http/without-credentials.ts';
 import type { Anomalies, AnomalyVerdict } from '../policy/anomaly.ts';
 import type { Authentication } from '../policy/auth/authentication.ts';
@@ -69,6 +70,8 @@ export interface Gateway {
   /** What the connections of endpoints share. */
   readonly services: ConnectionServices;
   readonly clock: Clock;
+  /** Names the requests. Default: they have no names. */
+  readonly requestIds?: RequestIds | undefined;
   readonly logger: Logger;
   /** Who follows requests on their way. Default: nobody does. */
   readonly observer?: FlowObserver | undefined;

@@ -1,3 +1,5 @@
+import type { RequestIds } from '../http/request-id.ts';
+
 /**
  * What is ours in requests and responses: it can hold secrets, and stays with us. Sessions and upstreams add their names
  * while the server is put together; the first request finds all of them. Another configuration adds names: those of
@@ -10,6 +12,8 @@ export class OwnNames {
   readonly cookiePrefixes: Set<string> = new Set();
   /** Lower-case names of headers that carry session tickets. */
   readonly headers: Set<string> = new Set();
+  /** Names requests, and in which header backends learn it. Default: they have no names. */
+  requestIds: RequestIds | undefined;
   /** By which a request that comes back is known (`routing/loop.ts`). Default: it is not known. */
   readonly instance: string | undefined;
 

@@ -8,6 +8,7 @@ import { isKnownMethod, unknownMethod } from './methods.ts';
 import { normalizePath } from './path.ts';
 import { isSecureSocket, peerAddressOf } from './peer.ts';
 import { type Refusal, refuse } from './refusal.ts';
+import type { RequestIds } from './request-id.ts';
 import { asksForWebSocket, parseUpgrade, type UpgradeRequest } from './upgrade-request.ts';
 import { takeUrlTicket, type UrlTicket } from './url-ticket.ts';
 
@@ -62,6 +63,8 @@ export interface RequestHead {
   readonly upgrade: UpgradeRequest | Refusal | undefined;
   /** A session's ticket that stood in its URL, which does not have it any more. */
   readonly urlTicket: UrlTicket | undefined;
+  /** Names the request, in our logs and to its backend. Default: it has no name. */
+  readonly requestId?: string | undefined;
   /** The certificate the client showed to us and that is good; undefined otherwise. */
   readonly clientCertificate: ClientCertificate | undefined;
 }
@@ -71,6 +74,8 @@ export interface ReadRequestHeadOptions {
   readonly trustedProxies: AddressList;
   /** The hosts that are answered, in `Host` and in what trusted proxies forward. Default: all. */
   readonly hosts?: HostNames | undefined;
+  /** Names the requests. Default: they have no names. */
+  readonly requestIds?: RequestIds | undefined;
   /** Path parameters that can hold a session's ticket. Default: none. */
   readonly urlParameters?: ReadonlySet<string> | undefined;
 }
@@ -140,6 +145,7 @@ export function readRequestHead(request: IncomingMessage, options: ReadRequestHe
       ...facts,
       host: ownHost,
       isPeerTrusted: false,
+      requestId: options.requestIds?.of(request, false),
       clientAddress: peerAddress,
       isSecure: isEncrypted,
       isSchemeKnown: isEncrypted,
@@ -157,6 +163,7 @@ export function readRequestHead(request: IncomingMessage, options: ReadRequestHe
     ...facts,
     host: client.port === undefined ? host : withPort(host, client.port),
     isPeerTrusted: true,
+    requestId: options.requestIds?.of(request, true),
     clientAddress: client.address,
     isSecure,
     isSchemeKnown: client.isSecure !== undefined || isEncrypted,

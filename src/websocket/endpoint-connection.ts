@@ -146,6 +146,8 @@ export class EndpointConnection<Data = undefined>
   #pingSentAt = -1;
   #callbackDeadline: number | undefined;
   #closeDeadline: number | undefined;
+  /** Has the peer begun to close it? */
+  isClosedByPeer = false;
   messagesReceived = 0;
   messagesSent = 0;
   /** With the headers of frames, and control frames. */
@@ -444,9 +446,10 @@ export class EndpointConnection<Data = undefined>
 
   onCloseFrame(code: number, reason: string): void {
     const mine = this.#ending;
-    if (this.#state === 'open')
+    if (this.#state === 'open') {
+      this.isClosedByPeer = true;
       this.#beginClose({ code, reason, clean: true }, code === CloseCode.noStatus ? undefined : code);
-    else if (mine) this.#ending = { ...mine, clean: true };
+    } else if (mine) this.#ending = { ...mine, clean: true };
     // RFC 6455 §7.1.1: the server is the one to end the TCP connection.
     this.#endTransport();
   }

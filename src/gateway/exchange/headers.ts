@@ -48,6 +48,8 @@ export function backendRequestHeaders(
   }
   if (isForPage) headers.push('Accept-Encoding', 'identity');
   headers.push(...forwardedHeaders(head));
+  if (own.requestIds?.header !== undefined && head.requestId !== undefined)
+    headers.push(own.requestIds.header, head.requestId);
   if (own.instance !== undefined) headers.push(THROUGH_HEADER, throughHeader(head, own.instance));
   if (sid !== undefined) headers.push(identity.sessionHeader, sid);
   for (const { name, value } of added) headers.push(name, value);

@@ -134,7 +134,7 @@ export class Upstream implements UpstreamControl {
   readonly #leaving = new Set<UpstreamServer>();
   readonly #serverOptions: UpstreamServerOptions;
   readonly #source: SelectionSource;
-  #ownedHeaders: { readonly names: ReadonlySet<string>; readonly of: number } | undefined;
+  #ownedHeaders: { readonly names: ReadonlySet<string>; readonly of: string } | undefined;
   #isStarted = false;
 
   /** @throws {TypeError} when a server, a duration, or another option is none. */
@@ -186,10 +186,12 @@ export class Upstream implements UpstreamControl {
   /** In the form of `foldNames`: what no client may set. Asked for when all sessions are open. */
   get ownedHeaders(): ReadonlySet<string> {
     const { size } = this.own.headers;
-    // Names are only ever added.
-    if (this.#ownedHeaders?.of !== size) {
-      const names = ['Host', THROUGH_HEADER, ...FORWARDED_HEADERS, ...this.identity.owned, ...this.own.headers];
-      this.#ownedHeaders = { names: foldNames(names), of: size };
+    const requestId = this.own.requestIds?.header ?? 'Host';
+    const of = `${requestId} ${size}`;
+    // Names of sessions are only ever added.
+    if (this.#ownedHeaders?.of !== of) {
+      const names = ['Host', requestId, THROUGH_HEADER, ...FORWARDED_HEADERS, ...this.identity.owned, ...this.own.headers];
+      this.#ownedHeaders = { names: foldNames(names), of };
     }
     return this.#ownedHeaders.names;
   }

@@ -15,6 +15,7 @@ import { RouteReadings } from '../../gateway/route-readings.ts';
 import { createRouter, type RouteEntry } from '../../gateway/routing/router.ts';
 import type { Upstream } from '../../gateway/upstream/upstream.ts';
 import { createAddressList, doubtfulEntries, type ReplaceableAddressList } from '../../http/address-list.ts';
+import { RequestIds } from '../../http/request-id.ts';
 import { createAddressPolicy } from '../../policy/address.ts';
 import { Anomalies } from '../../policy/anomaly.ts';
 import { readAnomalySettings } from '../../policy/anomaly-options.ts';
@@ -99,6 +100,10 @@ export async function build(config: Config, environment: BuildEnvironment): Prom
   if (doubts.length > 0) logger.warn({ event: 'trusted-proxies-doubtful' }, `trustedProxies: ${doubts.join('; ')}`);
   const proxies = createAddressList(config.trustedProxies ?? []);
   parts.onCommit(() => trustedProxies.become(proxies));
+  const requestIds = new RequestIds(config.requestId);
+  parts.onCommit(() => {
+    own.requestIds = requestIds;
+  });
   const dataFolder = dataFolderOf(config, environment.freeBytes);
   const contexts = new SessionContexts(parts);
   const managersByMount = new Map<string, SessionManager>();
@@ -180,6 +185,7 @@ export async function build(config: Config, environment: BuildEnvironment): Prom
     urlParameters: urlParameters(contexts.opened),
     maxBodyBytes: parseSize(config.maxBodySize ?? '1MiB'),
     exposeReason: config.exposeReason ?? false,
+    requestIds,
     routeLimits: [...routeLimits.values()],
     running: new RunningRequests(),
   };

@@ -25,7 +25,7 @@ import { holdToRules } from '../assembly/hold-to-rules.ts';
 import { BANNED } from '../banned.ts';
 import { STOPPING } from '../drain.ts';
 import type { Intake } from '../listen/intake.ts';
-import type { AccessFacts, SocketTraffic } from '../log/access-entry.ts';
+import type { AccessFacts, SocketCloser, SocketTraffic } from '../log/access-entry.ts';
 import { RequestRecord } from './request-record.ts';
 
 type Recorded = RequestRecord<Serving>;
@@ -189,7 +189,7 @@ export class PublicIntake implements Intake {
     const { name: route } = admitted.route;
     const { trace } = record;
     // An idle connection keeps what its last line will say only if there will be one.
-    const logGone = accessLog.isOn ? this.#logWhenGone(record.facts()) : undefined;
+    const logGone = accessLog.isOn ? this.#logWhenGone(record) : undefined;
     const opened = await openUpgrade(admitted, socket, early, assembly, (connection, end) => {
       opening.isGone = true;
       meters?.closed(opening.live?.route.name ?? route, 'endpoint', end.code, connection);
@@ -227,7 +227,7 @@ export class PublicIntake implements Intake {
     trace?.opened(live.id);
     if (trace) opened.relay.closed.then(end => trace.closed(end)).catch(ignore);
     this.#add(live, assembly);
-    this.#follow(live, opened.relay, accessLog.isOn ? record.facts() : undefined);
+    this.#follow(live, opened.relay, accessLog.isOn ? record : undefined);
     return undefined;
   }
 
@@ -241,14 +241,21 @@ export class PublicIntake implements Intake {
     return this.#assembly.bans.isBanned(head.clientAddress);
   }
 
-  #logWhenGone(facts: AccessFacts): ConnectionFacts['onGone'] {
+  #logWhenGone(record: RequestRecord): ConnectionFacts['onGone'] {
+    const facts = record.facts();
+    const finish = finishing(record, facts);
     const openedAt = this.#assembly.clock.monotonic();
-    return ({ id, messagesReceived, messagesSent }, end) =>
-      this.#logClosed(facts, openedAt, end, { connectionId: id, messagesReceived, messagesSent });
+    return ({ id, messagesReceived, messagesSent, bytesReceived, bytesSent, isClosedByPeer }, end) => {
+      const by = end.code === CloseCode.abnormal ? 'lost' : isClosedByPeer ? 'client' : 'server';
+      const traffic = { connectionId: id, messagesReceived, messagesSent, bytesReceived, bytesSent };
+      this.#logClosed(facts, openedAt, { ...end, by }, traffic, finish);
+    };
   }
 
   /** Knows the relay until it has ended, and of its request what its last line says. */
-  #follow(live: LiveSocket, relay: Relay, facts: AccessFacts | undefined): void {
+  #follow(live: LiveSocket, relay: Relay, record: RequestRecord | undefined): void {
+    const facts = record?.facts();
+    const finish = record && facts && finishing(record, facts);
     const { accessLog, clock, meters, sockets } = this.#assembly;
     const openedAt = clock.monotonic();
     const { id: connectionId } = live;
@@ -259,13 +266,15 @@ export class PublicIntake implements Intake {
         sockets.delete(live);
         meters?.closed(live.route.name, 'relay', end.code, relay);
         if (!facts) return;
-        this.#logClosed(facts, openedAt, end, {
+        const by = end.code === CloseCode.abnormal ? 'lost' : end.by === 'gateway' ? 'server' : end.by;
+        const traffic = {
           connectionId,
           messagesReceived: relay.sent.messages,
           messagesSent: relay.received.messages,
           bytesReceived: relay.sent.bytes,
           bytesSent: relay.received.bytes,
-        });
+        };
+        this.#logClosed(facts, openedAt, { ...end, by }, traffic, finish);
       })
       .catch(ignore);
   }
@@ -273,12 +282,15 @@ export class PublicIntake implements Intake {
   #logClosed(
     facts: AccessFacts,
     openedAt: number,
-    { code, reason }: { code: number; reason: string },
+    { code, reason, by }: { code: number; reason: string; by: SocketCloser },
     socket: SocketTraffic,
+    finish: ((elapsedMs: number) => void) | undefined,
   ): void {
     const { accessLog, clock } = this.#assembly;
-    const durationMs = Math.round(clock.monotonic() - openedAt);
-    accessLog.socketClosed({ ...facts, ...socket, closeCode: code, closeReason: reason, durationMs });
+    const elapsedMs = clock.monotonic() - openedAt;
+    finish?.(elapsedMs);
+    const durationMs = Math.round(elapsedMs);
+    accessLog.socketClosed({ ...facts, ...socket, closeCode: code, closeReason: reason, closedBy: by, durationMs });
   }
 
   #refuse(response: ServerResponse, record: RequestRecord, refusal: Refusal): void {
@@ -323,6 +335,11 @@ export class PublicIntake implements Intake {
   #unforeseen(error: unknown): Refusal {
     return sessionFailure(error) ?? refuseUnforeseen(error, this.#assembly.logger, 'a request failed');
   }
+}
+
+/** An idle connection keeps its request only where a line will tell more of it than the facts. */
+function finishing(record: RequestRecord, facts: AccessFacts): ((elapsedMs: number) => void) | undefined {
+  return facts.detail && (elapsedMs => record.socketEnded(facts, elapsedMs));
 }
 
 function answerPreflight(response: ServerResponse, lines: readonly HeaderLine[]): void {

@@ -12,6 +12,7 @@ import { clientAddressOf } from '../../http/request-head.ts';
 import { traceIdIn } from '../../http/trace-context.ts';
 import type { Assembly } from '../assembly/build.ts';
 import type { AccessFacts } from '../log/access-entry.ts';
+import { RequestFacts } from './request-detail.ts';
 
 /** What a refusal says of its client, besides that it is one. */
 function attemptIn({ status, code }: Refusal): SecurityEventName | undefined {
@@ -51,7 +52,12 @@ export class RequestRecord<Serving extends Recording = Recording> {
   readonly #startedAt: number;
   readonly #kind: 'request' | 'handshake';
   readonly trace: FlowTrace | undefined;
+  /** Undefined where no access log asks for it. */
+  readonly #detail: RequestFacts | undefined;
+  /** Somebody may follow a log from the middle of a request on: this one is not among its lines. */
+  readonly #isLogged: boolean;
   #hasEnded = false;
+  #requestId: string | undefined;
 
   constructor(request: IncomingMessage, assembly: Serving, kind: 'request' | 'handshake' = 'request') {
     this.flow = undefined;
@@ -60,14 +66,17 @@ export class RequestRecord<Serving extends Recording = Recording> {
     this.assembly = assembly;
     this.#kind = kind;
     this.trace = assembly.observer?.begin(request, kind);
-    this.#startedAt = assembly.accessLog.isOn || assembly.meters ? assembly.clock.monotonic() : 0;
+    const { isOn, needsDetail } = assembly.accessLog;
+    this.#isLogged = isOn;
+    this.#startedAt = isOn || assembly.meters ? assembly.clock.monotonic() : 0;
+    this.#detail = needsDetail ? new RequestFacts(request, assembly.clock.now()) : undefined;
   }
 
   /** The request has its line when this response closes. */
   endWith(response: ServerResponse): void {
-    const { accessLog, meters } = this.assembly;
+    const { meters } = this.assembly;
     if (meters) meters.requestsNow++;
-    if (!accessLog.isOn) {
+    if (!this.#isLogged) {
       if (meters || this.trace)
         response.once('close', () => this.#measure(statusOf(response), response.writableFinished));
       return;
@@ -80,19 +89,21 @@ export class RequestRecord<Serving extends Recording = Recording> {
       // What the target makes of its end is known when all that listens has run.
       setImmediate(() => {
         const unsent = this.outcome?.requiresHttp1 ? this.outcome.status! : CLIENT_GONE_STATUS;
-        this.end({ status: headersSent ? statusCode : unsent, bytes, complete });
+        this.end({ status: headersSent ? statusCode : unsent, bytes, complete }, response);
       });
     });
   }
 
   /** Writes its line in the access log, once. */
-  end({ status, bytes, complete }: Ended): void {
+  end({ status, bytes, complete }: Ended, response?: ServerResponse): void {
     const { accessLog, clock, unlogged } = this.assembly;
     if (this.#hasEnded) return;
     this.#measure(status, complete);
     unlogged.delete(this);
-    if (!accessLog.isOn) return;
-    const durationMs = Math.round(clock.monotonic() - this.#startedAt);
+    if (!this.#isLogged) return;
+    const elapsedMs = clock.monotonic() - this.#startedAt;
+    const durationMs = Math.round(elapsedMs);
+    this.#detail?.finish(elapsedMs, response);
     accessLog.request({ ...this.facts(), status, bytesSent: bytes, complete, durationMs });
   }
 
@@ -113,7 +124,7 @@ export class RequestRecord<Serving extends Recording = Recording> {
 
   /** The handshake has its line when the answer has left by which it is refused, or the socket has closed before. */
   endWithSocket(socket: Duplex, status: number, bytes: number): void {
-    if (this.assembly.accessLog.isOn) this.assembly.unlogged.add(this);
+    if (this.#isLogged) this.assembly.unlogged.add(this);
     const end = () => this.end({ status, bytes, complete: socket.writableFinished });
     socket.once('finish', end).once('close', end);
   }
@@ -129,8 +140,9 @@ export class RequestRecord<Serving extends Recording = Recording> {
       this.#attempt(event, address, { status, code, reason });
     }
     const crossSite = this.#crossSite;
-    const { traceId } = this;
-    const about = { event: 'refused', address, status, code, failure, method };
+    const { requestId, traceId } = this;
+    if (this.#detail) this.#detail.logId = requestId;
+    const about = { event: 'refused', address, requestId, status, code, failure, method };
     this.assembly.logger.info(
       { ...about, ...(crossSite && { crossSite }), ...(traceId !== undefined && { traceId }) },
       reason,
@@ -170,13 +182,29 @@ export class RequestRecord<Serving extends Recording = Recording> {
     return this.trace?.traceId ?? traceIdIn(this.#request.headers.traceparent);
   }
 
+  /** Names the request: also one that cannot be understood. */
+  get requestId(): string | undefined {
+    this.#requestId ??= this.flow?.head?.requestId ?? this.assembly.requestIds?.of(this.#request, false);
+    return this.#requestId;
+  }
+
+  /** The socket that the handshake has made is gone. */
+  socketEnded(facts: AccessFacts, durationMs: number): void {
+    if (facts.detail === this.#detail) this.#detail?.finish(durationMs);
+  }
+
   facts(): AccessFacts {
     const { method = '', url = '', httpVersion, headers } = this.#request;
-    const { route, held, observed } = (this.flow ?? {}) as Partial<Admitted>;
+    const { route, head, held, observed, principal } = (this.flow ?? {}) as Partial<Admitted>;
     const { upstream, server } = this.outcome ?? {};
     const { traceId } = this;
     const { referer, 'user-agent': userAgent } = headers;
-    const sid = held?.session?.id ?? observed?.liveKey;
+    const session = held?.session;
+    const sid = session?.id ?? observed?.liveKey;
+    const user = principal?.name ?? session?.owner?.name;
+    const { requestId } = this;
+    const detail = this.#detail;
+    if (detail && route) detail.handler = route.target.kind === 'upstream' ? 'proxy-server' : route.target.kind;
     return {
       clientAddress: this.#address,
       method,
@@ -185,10 +213,14 @@ export class RequestRecord<Serving extends Recording = Recording> {
       ...(route && { route: route.name }),
       ...(upstream !== undefined && { upstream }),
       ...(server !== undefined && { server }),
+      ...(requestId !== undefined && { requestId }),
+      ...(head && head.host !== '' && { host: head.host }),
+      ...(user !== undefined && { user }),
       ...(sid !== undefined && { sid }),
       ...(referer !== undefined && { referer }),
       ...(userAgent !== undefined && { userAgent }),
       ...(traceId !== undefined && { traceId }),
+      ...(detail && { detail }),
     };
   }
 }

@@ -30,6 +30,9 @@ interface Ended {
   readonly isSocket: boolean;
 }
 
+/** Values that Node has as one character for each byte. */
+const AS_BYTES = new Set(['i', 'o', 'C', 'r', 'q', '^ti', '^to']);
+
 type ValueOf = (ended: Ended) => string | undefined;
 
 /**
@@ -73,10 +76,11 @@ function endedSocket(entry: SocketClosedEntry): Ended {
 function directive(item: LogFormatDirective, own: OwnFields | undefined): (ended: Ended) => string {
   const { statuses, isExcluded } = item;
   const read = valueOfDirective(item, own);
+  const encoding = AS_BYTES.has(item.name) ? 'latin1' : 'utf8';
   return ended => {
     if (statuses && statuses.has(ended.status) === isExcluded) return '-';
     const value = read(ended);
-    return value === undefined ? '-' : escapeAsApache(value);
+    return value === undefined ? '-' : escapeAsApache(value, encoding);
   };
 }
 
@@ -123,8 +127,11 @@ const VALUES: Readonly<Record<string, ValueOf>> = {
   b: ({ bytesSent }) => (bytesSent === 0 ? undefined : String(bytesSent)),
   B: ({ bytesSent }) => String(bytesSent),
   D: ({ durationMs }) => String(Math.round(durationMs * 1_000)),
-  f: ({ facts: { server, target } }) =>
-    server === undefined ? undefined : `proxy:${server.replace(/\/$/, '')}${withoutSecrets(target)}`,
+  f: ({ facts: { server, target }, isSocket }) => {
+    if (server === undefined) return undefined;
+    const url = isSocket ? server.replace(/^http/, 'ws') : server;
+    return `proxy:${url.replace(/\/$/, '')}${withoutSecrets(target)}`;
+  },
   H: ({ facts }) => protocol(facts),
   I: ({ facts }) => known(facts.detail?.wire?.received),
   k: ({ facts }) => known(facts.detail?.earlierRequests),

@@ -31,10 +31,10 @@ const APACHE_NAMES: Readonly<Record<number, string>> = { 8: '\\b', 9: '\\t', 10:
 const APACHE_UNSAFE = /["\\\u0000-\u001f\u007f-\u{10ffff}]/u;
 
 /** As Apache escapes each value of a `LogFormat`: bytes that are not printable ASCII as `\xhh`, UTF-8 ones too. */
-export function escapeAsApache(value: string): string {
+export function escapeAsApache(value: string, encoding: 'utf8' | 'latin1' = 'utf8'): string {
   if (!APACHE_UNSAFE.test(value)) return value;
   let escaped = '';
-  for (const byte of Buffer.from(value)) {
+  for (const byte of Buffer.from(value, encoding)) {
     if (byte === 0x22 || byte === 0x5c) escaped += `\\${String.fromCharCode(byte)}`;
     else if (byte >= 0x20 && byte < 0x7f) escaped += String.fromCharCode(byte);
     else escaped += APACHE_NAMES[byte] ?? `\\x${byte.toString(16).padStart(2, '0')}`;
