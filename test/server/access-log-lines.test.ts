@@ -413,6 +413,8 @@ describe.each([
       method,
       target,
       httpVersion,
+      requestId: expect.stringMatching(/^[\w-]{13,}$/),
+      host: expected.status === 421 ? undefined : 'localhost',
       ...expected,
       ...(hasSession && { sid: expect.stringMatching(/^[\w-]{8}$/) }),
       bytesSent: expected.bytesSent ?? expect.any(Number),
@@ -436,6 +438,8 @@ describe.each([
     method: 'GET',
     target: path,
     httpVersion,
+    requestId: expect.stringMatching(/^[\w-]{13,}$/),
+    host: 'localhost',
     ...(sid && { sid: expect.stringMatching(/^[\w-]{8}$/) }),
   });
 
@@ -509,8 +513,10 @@ describe.each([
     expect(closed).toEqual({
       ...facts,
       ...{ event: 'socket-closed', connectionId: opened.connectionId, closeCode: 1000, closeReason: '' },
-      ...{ durationMs: expect.any(Number), messagesReceived: 0, messagesSent: 0 },
+      ...{ closedBy: 'client', durationMs: expect.any(Number), messagesReceived: 0, messagesSent: 0 },
+      ...{ bytesReceived: expect.any(Number), bytesSent: expect.any(Number) },
     });
+    expect(opened.requestId).toBe(closed.requestId);
   });
 
   test('the access log has a line when a relay opens, and one when it closes, with upstream and server', async () => {
@@ -522,7 +528,7 @@ describe.each([
     expect(closed).toEqual({
       ...facts,
       ...{ event: 'socket-closed', connectionId: opened.connectionId, closeCode: 1000, closeReason: '' },
-      ...{ durationMs: expect.any(Number), messagesReceived: 0, messagesSent: 0 },
+      ...{ closedBy: 'client', durationMs: expect.any(Number), messagesReceived: 0, messagesSent: 0 },
       ...{ bytesReceived: expect.any(Number), bytesSent: expect.any(Number) },
     });
   });

@@ -190,7 +190,14 @@ export class Upstream implements UpstreamControl {
     const of = `${requestId} ${size}`;
     // Names of sessions are only ever added.
     if (this.#ownedHeaders?.of !== of) {
-      const names = ['Host', requestId, THROUGH_HEADER, ...FORWARDED_HEADERS, ...this.identity.owned, ...this.own.headers];
+      const names = [
+        'Host',
+        requestId,
+        THROUGH_HEADER,
+        ...FORWARDED_HEADERS,
+        ...this.identity.owned,
+        ...this.own.headers,
+      ];
       this.#ownedHeaders = { names: foldNames(names), of };
     }
     return this.#ownedHeaders.names;

@@ -32,18 +32,30 @@ function attemptIn({ status, code }: Refusal): SecurityEventName | undefined {
   }
 }
 
+/** By the credentials of the request, or by its session. */
+function userOf({ principal, held }: Admitted): string | undefined {
+  try {
+    return principal?.name ?? held?.session?.owner?.name;
+  } catch {
+    // The session has ended meanwhile.
+    return undefined;
+  }
+}
+
 /** 499: the client has left before the answer. */
 function statusOf({ headersSent, statusCode }: ServerResponse): number {
   return headersSent ? statusCode : CLIENT_GONE_STATUS;
 }
 
 /** What keeps records. */
-type Recording = Pick<Gateway, 'clock' | 'logger' | 'observer' | 'security' | 'trustedProxies'> &
+type Recording = Pick<Gateway, 'clock' | 'logger' | 'observer' | 'requestIds' | 'security' | 'trustedProxies'> &
   Pick<Assembly, 'accessLog' | 'meters' | 'unlogged'>;
 
 /** What is known of a request so far, and the lines that the logs have of it. */
 export class RequestRecord<Serving extends Recording = Recording> {
-  flow: Admitted | Answered | Refused | undefined;
+  #flow: Admitted | Answered | Refused | undefined;
+  /** Taken at once: a session that has ended or was let go of does not say whose it is. */
+  #user: string | undefined;
   /** Who has answered, or why nobody did. */
   outcome: Partial<Served & Refusal> | undefined;
   readonly #request: IncomingMessage;
@@ -60,7 +72,6 @@ export class RequestRecord<Serving extends Recording = Recording> {
   #requestId: string | undefined;
 
   constructor(request: IncomingMessage, assembly: Serving, kind: 'request' | 'handshake' = 'request') {
-    this.flow = undefined;
     this.outcome = undefined;
     this.#request = request;
     this.assembly = assembly;
@@ -70,6 +81,15 @@ export class RequestRecord<Serving extends Recording = Recording> {
     this.#isLogged = isOn;
     this.#startedAt = isOn || assembly.meters ? assembly.clock.monotonic() : 0;
     this.#detail = needsDetail ? new RequestFacts(request, assembly.clock.now()) : undefined;
+  }
+
+  get flow(): Admitted | Answered | Refused | undefined {
+    return this.#flow;
+  }
+
+  set flow(flow: Admitted | Answered | Refused) {
+    this.#flow = flow;
+    if (this.#isLogged && 'route' in flow && 'held' in flow) this.#user = userOf(flow);
   }
 
   /** The request has its line when this response closes. */
@@ -195,13 +215,12 @@ export class RequestRecord<Serving extends Recording = Recording> {
 
   facts(): AccessFacts {
     const { method = '', url = '', httpVersion, headers } = this.#request;
-    const { route, head, held, observed, principal } = (this.flow ?? {}) as Partial<Admitted>;
+    const { route, head, held, observed } = (this.flow ?? {}) as Partial<Admitted>;
     const { upstream, server } = this.outcome ?? {};
     const { traceId } = this;
     const { referer, 'user-agent': userAgent } = headers;
-    const session = held?.session;
-    const sid = session?.id ?? observed?.liveKey;
-    const user = principal?.name ?? session?.owner?.name;
+    const sid = held?.session?.id ?? observed?.liveKey;
+    const user = this.#user;
     const { requestId } = this;
     const detail = this.#detail;
     if (detail && route) detail.handler = route.target.kind === 'upstream' ? 'proxy-server' : route.target.kind;
