@@ -1,11 +1,13 @@
 import { execFile, spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { chmod, copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { freePort } from '../services/free-port.ts';
+import { until } from '../services/until.ts';
 import { newcomerEnvironment } from './newcomer-environment.ts';
 
 const run = promisify(execFile);
@@ -16,6 +18,27 @@ const repository = fileURLToPath(new URL('../..', import.meta.url));
  * sources.
  */
 let root: string;
+
+/** What it runs, in each of its two stages, and how the container starts. */
+function readContainerfile() {
+  const text = readFileSync(join(repository, 'Containerfile'), 'utf8').replaceAll('\\\n', ' ');
+  const [, build, final] = text.split(/^FROM .*$/m);
+  const commands = (stage: string) => Array.from(stage.matchAll(/^RUN (.*)$/gm), match => match[1]!);
+  const list = (name: string): string[] => JSON.parse(new RegExp(`^${name} (\\[.*\\])$`, 'm').exec(final!)![1]!);
+  return {
+    build: commands(build!),
+    final: commands(final!),
+    command: [...list('ENTRYPOINT'), ...list('CMD')],
+    healthcheck: list('HEALTHCHECK .* CMD'),
+    environment: /^ENV (.*)$/m.exec(final!)![1]!.split(' '),
+  };
+}
+
+const CONTAINER_SETTINGS = [
+  'dataFolder: $' + '{STATE_DIRECTORY}',
+  'session: { store: "lmdb:$' + '{STATE_DIRECTORY}/sessions" }',
+  'routes: [{ path: /a, redirect: /b }]',
+].join('\n');
 
 const isRoot = process.getuid?.() === 0;
 const isMissing = !existsSync('/usr/sbin/debootstrap') && process.env.HOLDFAST_REQUIRE_SERVICES !== '1';
@@ -97,6 +120,57 @@ describe.skipIf(!isRoot || isMissing)('on a bare machine', () => {
     expect(stdout.slice(-20_000)).toMatch(/Tests .*\d+ passed/);
     expect(stdout.slice(-20_000)).not.toMatch(/^ended with/m);
   }, 900_000);
+
+  test('the commands of the Containerfile make an image that serves, is healthy and drains: as an ordinary user, on a root that is read-only', async () => {
+    const file = readContainerfile();
+    // The Node of its base image: here the one that `npm start` has found to start.
+    await run('bash', [
+      '-c',
+      'mkdir -p "$0/opt/base" && cp "$0/holdfast/node_modules/node/bin/node" "$0/opt/base"',
+      root,
+    ]);
+    await run('bash', ['-c', 'mkdir "$0/build" && git archive HEAD | tar x -C "$0/build"', root], { cwd: repository });
+    // As it is when `npm ci` has run there.
+    await run('cp', ['-al', join(root, 'holdfast/node_modules'), join(root, 'build/node_modules')]);
+    const path = '/opt/base:/opt/node_modules/.bin:/usr/bin:/bin';
+    const limits = { maxBuffer: 2 ** 26, timeout: 300_000, killSignal: 'SIGKILL' } as const;
+    for (const command of file.build) await run(...inRoot(`cd /build && export PATH=${path} && ${command}`), limits);
+    await run('cp', ['-a', join(root, 'image'), join(root, 'opt/holdfast')]);
+    for (const command of file.final) await run(...inRoot(command), limits);
+    await mkdir(join(root, 'etc/holdfast'), { recursive: true });
+    const port = await freePort();
+    await writeFile(
+      join(root, 'etc/holdfast/holdfast.yaml'),
+      `listen: [{ port: ${port}, host: 127.0.0.1 }]\n${CONTAINER_SETTINGS}`,
+    );
+    const enter =
+      'mount --bind "$0" "$0" && mount --rbind /dev "$0/dev" && mount -t proc proc "$0/proc" && mount -o remount,bind,ro "$0" && ' +
+      'mount -t tmpfs -o uid=65532,gid=65532,mode=700 tmpfs "$0/var/lib/holdfast" && ' +
+      `exec chroot --userspec=65532:65532 "$0" /usr/bin/env -i HOME=/ ${file.environment.join(' ')} PATH=/opt/base:/usr/bin:/bin "$@"`;
+    const namespaces = ['--mount', '--pid', '--fork', '--kill-child', 'bash', '-c', enter, root];
+    const container = spawn('unshare', [...namespaces, ...file.command], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const ended = new Promise(resolve => container.once('close', resolve));
+    let output = '';
+    container.stdout.on('data', text => (output += text));
+    container.stderr.on('data', text => (output += text));
+    try {
+      const answered = () => fetch(`http://127.0.0.1:${port}/a`, { redirect: 'manual' }).catch(() => undefined);
+      await until(answered, 30_000).catch(error => {
+        throw new Error(`${error}\n${output}`);
+      });
+      const process1 = readFileSync(`/proc/${container.pid}/task/${container.pid}/children`, 'utf8').trim();
+      expect(readFileSync(`/proc/${process1}/status`, 'utf8')).toMatch(/^Uid:\t65532\t65532/m);
+      const inside = ['--target', process1, '--mount', '--pid', '--root', '--setuid=65532', '--setgid=65532'];
+      const env = { PATH: '/opt/base:/usr/bin:/bin', STATE_DIRECTORY: '/var/lib/holdfast' };
+      const { stdout } = await run('/usr/bin/nsenter', [...inside, '/usr/bin/env', ...file.healthcheck], { env });
+      expect(stdout).toMatch(/state +running, ready/);
+      process.kill(Number(process1), 'SIGTERM');
+      expect(await ended).toBe(0);
+    } finally {
+      container.kill('SIGKILL');
+      await ended;
+    }
+  }, 600_000);
 
   test('an install that fails shows what npm says', async () => {
     await run('rm', ['-rf', join(root, 'holdfast/node_modules')]);
