@@ -41,8 +41,14 @@ function activate(listen: string, places: readonly string[], names?: string): Ho
   return program;
 }
 
+/** Tried again only until somebody listens: from then on nobody is turned away. */
 async function get(url: string): Promise<Response> {
-  return await until(() => fetch(url, { redirect: 'manual' }).catch(() => undefined));
+  return await until(() =>
+    fetch(url, { redirect: 'manual' }).catch(error => {
+      if (error.cause?.code === 'ECONNREFUSED') return undefined;
+      throw error;
+    }),
+  );
 }
 
 describe.skipIf(isMissing)('sockets that systemd has opened', () => {

@@ -1,15 +1,17 @@
 import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { request as tlsRequest } from 'node:https';
-import { connect } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { connect as connectTls } from 'node:tls';
 import { createServer, defineEndpoint, type Server } from 'holdfast';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { WebSocket } from 'ws';
+import { silentLogger } from '../../src/base/logger.ts';
 import type { Config, ListenConfig } from '../../src/config/config.ts';
 import { InheritedSockets } from '../../src/server/listen/inherited.ts';
+import { Port } from '../../src/server/listen/port.ts';
 import { freePort } from '../services/free-port.ts';
 
 let folder: string;
@@ -166,6 +168,37 @@ describe('a port', () => {
     await one.stop({ drain: 0 });
     expect((await fetch(`http://127.0.0.1:${port}/a`)).status).toBe(200);
     await expect(start([{ port, host: '127.0.0.1' }])).rejects.toThrow(/listens there/);
+  });
+});
+
+describe('a client that connects before somebody takes its connection', () => {
+  async function connectEarly(): Promise<[Port, Socket]> {
+    const port = new Port({ port: 0, host: '127.0.0.1' }, silentLogger);
+    await port.open();
+    const socket = connect(port.number, '127.0.0.1').on('error', () => {});
+    await expect.poll(() => port.connections()).toBe(1);
+    return [port, socket];
+  }
+
+  test('waits, and loses nothing of what it has sent', async () => {
+    const [port, socket] = await connectEarly();
+    socket.write('hello');
+    await new Promise(resolve => setImmediate(resolve));
+    const { promise, resolve } = Promise.withResolvers<string>();
+    port.giveTo({ allowsHalfOpen: false, take: taken => void taken.on('data', data => resolve(String(data))) });
+    expect(await promise).toBe('hello');
+    socket.destroy();
+    await port.close();
+  });
+
+  test('may go again', async () => {
+    const [port, socket] = await connectEarly();
+    socket.resetAndDestroy();
+    await expect.poll(() => port.connections()).toBe(0);
+    let taken = 0;
+    port.giveTo({ allowsHalfOpen: true, take: () => taken++ });
+    expect(taken).toBe(0);
+    await port.close();
   });
 });
 

@@ -16,6 +16,8 @@ const BACKLOG = 4096;
  */
 const TCP_KEEPALIVE_MS = 60_000;
 
+const ignore = () => {};
+
 /** Takes the connections of a port. */
 export interface ConnectionTaker {
   /** May a client end its side and still get its answers? */
@@ -45,15 +47,28 @@ export class Port {
   /** More than one where several inherited sockets have one name. */
   readonly #nets: NetServer[] = [];
   #taker: ConnectionTaker | undefined;
+  /** They came before there was a taker: behind a socket that was handed over, clients wait already. */
+  readonly #early = new Set<Socket>();
+  readonly #forget: (this: Socket) => void;
 
   constructor(listen: ListenConfig, logger: Logger) {
     this.#listen = listen;
     this.#logger = logger;
+    const early = this.#early;
+    this.#forget = function () {
+      early.delete(this);
+    };
   }
 
   /** From now on this one gets what connects. */
   giveTo(taker: ConnectionTaker): void {
     this.#taker = taker;
+    const early = [...this.#early];
+    this.#early.clear();
+    for (const socket of early) {
+      socket.off('error', ignore).off('close', this.#forget);
+      if (!socket.destroyed) this.#give(socket, taker);
+    }
   }
 
   /** @throws {HoldfastError} ERR_SERVER_LISTEN when the port cannot be had. */
@@ -77,6 +92,7 @@ export class Port {
 
   /** Accepts no more connections. Resolves when the last one is gone. */
   async close(): Promise<void> {
+    for (const socket of this.#early) socket.destroy();
     await Promise.all(this.#nets.map(net => new Promise<void>(resolve => net.close(() => resolve()))));
   }
 
@@ -97,12 +113,17 @@ export class Port {
   }
 
   #take(socket: Socket): void {
-    if (!this.#taker) return void socket.destroy();
+    if (this.path !== undefined) setPeer(socket, LOCAL_PEER);
+    if (this.#taker) return this.#give(socket, this.#taker);
+    this.#early.add(socket);
+    socket.on('error', ignore).on('close', this.#forget);
+  }
+
+  #give(socket: Socket, taker: ConnectionTaker): void {
     // As in node:http, which ends the connection of a client that sends nothing more by itself; a WebSocket has its
     // closing handshake first.
-    socket.allowHalfOpen = this.#taker.allowsHalfOpen;
-    if (this.path !== undefined) setPeer(socket, LOCAL_PEER);
-    this.#taker.take(socket);
+    socket.allowHalfOpen = taker.allowsHalfOpen;
+    taker.take(socket);
   }
 }
 
