@@ -151,6 +151,7 @@ describe.skipIf(!isRoot || isMissing)('on a bare machine', () => {
     const container = spawn('unshare', [...namespaces, ...file.command], { stdio: ['ignore', 'pipe', 'pipe'] });
     const ended = new Promise(resolve => container.once('close', resolve));
     let output = '';
+    let process1: string | undefined;
     container.stdout.on('data', text => (output += text));
     container.stderr.on('data', text => (output += text));
     try {
@@ -158,15 +159,19 @@ describe.skipIf(!isRoot || isMissing)('on a bare machine', () => {
       await until(answered, 30_000).catch(error => {
         throw new Error(`${error}\n${output}`);
       });
-      const process1 = readFileSync(`/proc/${container.pid}/task/${container.pid}/children`, 'utf8').trim();
+      process1 = readFileSync(`/proc/${container.pid}/task/${container.pid}/children`, 'utf8').trim();
       expect(readFileSync(`/proc/${process1}/status`, 'utf8')).toMatch(/^Uid:\t65532\t65532/m);
       const inside = ['--target', process1, '--mount', '--pid', '--root', '--setuid=65532', '--setgid=65532'];
       const env = { PATH: '/opt/base:/usr/bin:/bin', STATE_DIRECTORY: '/var/lib/holdfast' };
-      const { stdout } = await run('/usr/bin/nsenter', [...inside, '/usr/bin/env', ...file.healthcheck], { env });
+      const { stdout } = await run('/usr/bin/nsenter', [...inside, '/usr/bin/env', '--chdir=/', ...file.healthcheck], {
+        env,
+      });
       expect(stdout).toMatch(/state +running, ready/);
       process.kill(Number(process1), 'SIGTERM');
       expect(await ended).toBe(0);
     } finally {
+      // A change of user takes the tie to `unshare` away.
+      if (process1 !== undefined && existsSync(`/proc/${process1}`)) process.kill(Number(process1), 'SIGKILL');
       container.kill('SIGKILL');
       await ended;
     }
