@@ -11,6 +11,7 @@ import { connections } from './commands/connections.ts';
 import { demo } from './commands/demo.ts';
 import { doctor } from './commands/doctor.ts';
 import { drain } from './commands/drain.ts';
+import { logs } from './commands/logs.ts';
 import { reload } from './commands/reload.ts';
 import { serve } from './commands/serve.ts';
 import { sessions } from './commands/sessions.ts';
@@ -28,6 +29,7 @@ const commands: Readonly<Record<string, Command>> = {
   connections,
   upstreams,
   bans,
+  logs,
   reload,
   drain,
   trace,

@@ -30,7 +30,7 @@ import type {
 import type { Clock } from '../base/clock.ts';
 import { type Duration, parseDuration } from '../base/duration.ts';
 import { type ErrorCode, HoldfastError } from '../base/errors.ts';
-import { sidPrefix } from '../base/logger.ts';
+import { LOG_PARTS, type LogLevel, type LogPart, sidPrefix } from '../base/logger.ts';
 import { messageOf } from '../base/message-of.ts';
 import { nearestName } from '../base/nearest-name.ts';
 import type { Config } from '../config/config.ts';
@@ -45,6 +45,7 @@ import type { SessionInfo } from '../session/session-info.ts';
 import type { EndpointConnection } from '../websocket/endpoint-connection.ts';
 import { CloseCode } from '../wire/close-codes.ts';
 import type { Assembly } from './assembly/build.ts';
+import type { FollowFilter } from './log/followers.ts';
 import type { MetricsText } from './metrics/exposition.ts';
 import { redactedConfig } from './redacted-config.ts';
 
@@ -291,15 +292,18 @@ export class AdministeredServer implements Administered {
   }
 
   async logLevels(): Promise<LogLevels> {
-    throw notSupported('the levels of this log cannot be changed while it runs');
+    const { logs } = this.#parts.assembly();
+    const parts = LOG_PARTS.map(part => [part, logs.level(part)] as const);
+    return { level: logs.level(), parts: Object.fromEntries(parts) };
   }
 
-  async setLogLevel(_change: LogLevelChange): Promise<LogLevels> {
+  async setLogLevel({ part, level }: LogLevelChange): Promise<LogLevels> {
+    this.#parts.assembly().logs.setLevel(part === undefined ? undefined : logPart(part), level);
     return this.logLevels();
   }
 
   async reopenLogs(): Promise<void> {
-    throw notSupported('this log has no files that can be begun anew');
+    await this.#parts.assembly().logs.reopen();
   }
 
   async metrics(): Promise<MetricsText> {
@@ -309,9 +313,19 @@ export class AdministeredServer implements Administered {
   }
 
   async follow(kind: StreamKind, query: StreamQuery, onLine: (line: object) => void): Promise<() => void> {
+    if (kind === 'logs') return this.#followLogs(query, onLine);
     const source = this.#parts.streams[kind];
     if (!source) throw notSupported(`this server has no ${kind} to follow`);
     return source(query, onLine);
+  }
+
+  #followLogs({ level, part, access }: StreamQuery, onLine: (line: object) => void): () => void {
+    const filter: FollowFilter = {
+      ...(level !== undefined && level !== 'silent' && { level: level as LogLevel }),
+      ...(part !== undefined && { part: logPart(part) }),
+      kinds: access === 'true' ? ['server', 'security', 'access'] : ['server', 'security'],
+    };
+    return this.#parts.assembly().logs.follow(filter, ({ kind, text }) => onLine({ kind, ...JSON.parse(text) }));
   }
 
   /** Each of them once: several may have one manager. */
@@ -385,6 +399,14 @@ export class AdministeredServer implements Administered {
       throw notFound(`the upstream "${name}" has no server ${server}; it has ${list(urls)}`);
     return upstream;
   }
+}
+
+function logPart(name: string): LogPart {
+  const part = LOG_PARTS.find(one => one === name);
+  if (part !== undefined) return part;
+  const near = nearestName(name, LOG_PARTS);
+  const remedy = near === undefined ? `there are ${LOG_PARTS.join(', ')}` : `did you mean "${near}"?`;
+  throw badRequest(`part: "${name.slice(0, 40)}" is no part of the log; ${remedy}`);
 }
 
 /** Resolves as soon as what was asked for has begun. @throws {HoldfastError} when it cannot. */

@@ -213,6 +213,20 @@ describe('commands that ask a running server', () => {
     expect((await run('status')).code).toBe(0);
   });
 
+  test('logs are followed from a level on, and levels are changed', async () => {
+    const following = new Holdfast(['logs', '-f', '--level', 'debug'], { cwd });
+    await new Promise(resolve => setTimeout(resolve, 1_500));
+    await run('bans', 'add', '192.0.2.8');
+    await following.printed(/"event":"banned"/);
+    following.kill('SIGINT');
+    expect(await following.ended).toBe(0);
+    expect((await run('logs', 'level', 'session', 'debug')).stdout).toMatch(/^session +debug$/m);
+    expect((await run('logs', 'level', 'warn')).stdout).toMatch(/^all +warn$/m);
+    expect((await run('logs', 'level', 'loud')).code).toBe(1);
+    expect((await run('logs', 'reopen')).code).toBe(0);
+    await run('bans', 'remove', '192.0.2.8');
+  });
+
   test('a reader that ends early is no error', async () => {
     const bin = new URL('../../bin/holdfast.js', import.meta.url).pathname;
     const child = spawn('sh', ['-c', `"$0" -C holdfast-source "${bin}" status | head -1`, process.execPath], { cwd });

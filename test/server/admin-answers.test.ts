@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
+import { get } from 'node:http';
 import { Validator } from '@seriousme/openapi-schema-validator';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import { defineEndpoint } from 'holdfast';
@@ -109,6 +110,11 @@ const asked: readonly (readonly [id: string, path: () => string, question: Quest
   ['topics', () => '/v1/topics', {}, 200],
   ['limits', () => '/v1/limits', {}, 200],
   ['configuration', () => '/v1/config', {}, 200],
+  ['logLevels', () => '/v1/log/level', {}, 200],
+  ['setLogLevel', () => '/v1/log/level', post({ level: 'debug', part: 'session' }), 200],
+  ['setLogLevel', () => '/v1/log/level', post({ level: 'debug', part: 'sesion' }), 400],
+  ['setLogLevel', () => '/v1/log/level', post({ level: 'loud' }), 400],
+  ['reopenLogs', () => '/v1/log/reopen', post(), 200],
   ['reload', () => '/v1/reload', post(), 422],
   ['drain', () => '/v1/drain', post({ over: '1s' }), 200],
   ['drain', () => '/v1/drain', post({ over: 'soon' }), 400],
@@ -116,8 +122,8 @@ const asked: readonly (readonly [id: string, path: () => string, question: Quest
   ['endSessionsOfUser', () => '/v1/users/nobody/sessions', { method: 'DELETE' }, 200],
   ['endSession', () => `/v1/sessions/${sid}`, { method: 'DELETE' }, 200],
 ];
-/** Streams, and what needs a log of the server's own. */
-const ELSEWHERE = ['followLogs', 'trace', 'logLevels', 'setLogLevel', 'reopenLogs'];
+/** Streams. */
+const ELSEWHERE = ['followLogs', 'trace'];
 
 test('every operation is asked here, or elsewhere', () => {
   const ids = new Set([...asked.map(([id]) => id), ...ELSEWHERE]);
@@ -140,4 +146,15 @@ test.each(asked)('%s answers what the document says', async (id, path, question,
   // No whole sid and no value, whatever is asked for.
   expect(answer.text).not.toContain(sid);
   expect(answer.text).not.toContain('nobody may see');
+});
+
+test('lines of the log are followed as they are written, from a level on', async () => {
+  const { port } = new URL(server.server.adminUrl!);
+  const headers = { Authorization: `Bearer ${server.token}` };
+  const asked = get({ port, path: '/v1/logs?level=debug&part=policy', headers, agent: false }).on('error', () => {});
+  const [response] = await once(asked, 'response');
+  const line = once(response, 'data');
+  await server.ask('/v1/bans', post({ address: '192.0.2.9' }));
+  expect(JSON.parse(String((await line)[0]))).toMatchObject({ kind: expect.anything(), event: 'banned' });
+  asked.destroy();
 });
