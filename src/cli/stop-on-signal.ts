@@ -1,49 +1,75 @@
-import type { Duration } from '../base/duration.ts';
+import { type Duration, parseDuration } from '../base/duration.ts';
 import type { Logger } from '../base/logger.ts';
 import type { ExitCode } from './command.ts';
 import { endSoon } from './end-soon.ts';
 
+/** What is left of a drain that somebody wants to be over. */
+const HURRIED: Duration = '1s';
+
+/** A server that can be stopped. */
+export interface Stoppable {
+  /** In ms. */
+  readonly drain: { readonly delayMs: number; readonly timeoutMs: number };
+  stop(options: { drain?: Duration }): Promise<void>;
+}
+
+/** Somebody wants the server to stop. */
+interface StopRequest {
+  /** Who, for the log. */
+  readonly by: string;
+  /** How long it may take at most. Default: as the configuration says. */
+  readonly drain?: Duration | undefined;
+}
+
+/** SIGTERM, SIGINT (Ctrl+C), and whatever is as good as these. */
+export class StopSignals {
+  readonly #waiting: ((request: StopRequest) => void)[] = [];
+  readonly #sent: StopRequest[] = [];
+
+  /** From now on they end nothing by themselves. */
+  listen(): void {
+    for (const by of ['SIGTERM', 'SIGINT']) process.on(by, () => this.send({ by }));
+  }
+
+  send(request: StopRequest): void {
+    const waiting = this.#waiting.shift();
+    if (waiting) waiting(request);
+    else this.#sent.push(request);
+  }
+
+  next(): Promise<StopRequest> {
+    const sent = this.#sent.shift();
+    return sent === undefined ? new Promise(resolve => this.#waiting.push(resolve)) : Promise.resolve(sent);
+  }
+}
+
 /**
- * Waits for SIGTERM or SIGINT (Ctrl+C), then stops the server gracefully.
- *
- * A second signal ends the process at once with 1: the operator has waited long enough.
- *
- * @param drainTime Asked when the signal has come.
+ * Waits for a signal, then stops the server gracefully. The second one hurries: what is open is told to go at once, and
+ * has a second. The third ends the process with 1.
  */
 export async function stopOnSignal(
-  server: { stop(options: { drain?: Duration }): Promise<void> },
-  drainTime: () => Duration,
+  server: Stoppable,
+  signals: StopSignals,
   logger: Pick<Logger, 'info'>,
 ): Promise<ExitCode> {
-  const signal = await nextSignal();
-  const drain = drainTime();
-  // Listened for before it is announced: a reader of the line may send it at once.
-  void nextSignal().then(() => process.exit(1));
-  logger.info({ event: 'draining', signal }, `${signal}: draining for at most ${drain}; once more to end at once`);
-  await server.stop({ drain });
+  const { by: signal, drain } = await signals.next();
+  const { delayMs } = server.drain;
+  const timeoutMs = drain === undefined ? server.drain.timeoutMs : parseDuration(drain);
+  const after = delayMs > 0 ? `after ${delayMs / 1_000} s ` : '';
+  logger.info(
+    { event: 'draining', signal, delayMs, timeoutMs },
+    `${signal}: draining ${after}for at most ${timeoutMs / 1_000} s; once more to hurry`,
+  );
+  void hurry(server, signals, logger);
+  await server.stop(drain === undefined ? {} : { drain });
   endSoon();
   return 0;
 }
 
-async function nextSignal(): Promise<string> {
-  const { promise, resolve } = Promise.withResolvers<string>();
-  process.once('SIGTERM', resolve);
-  process.once('SIGINT', resolve);
-  const signal = await promise;
-  process.off('SIGTERM', resolve);
-  process.off('SIGINT', resolve);
-  return signal;
-}
-
-/**
- * From now on SIGHUP ends nothing: it comes when the terminal closes, and from operators who expect a daemon to read
- * its configuration again. It is read at the start only.
- */
-export function outliveHangup(logger: Pick<Logger, 'warn'>): void {
-  process.on('SIGHUP', () =>
-    logger.warn(
-      { event: 'signal-ignored', signal: 'SIGHUP' },
-      'SIGHUP: ignored, as the configuration is read at the start only; stop with SIGTERM and start again',
-    ),
-  );
+async function hurry(server: Stoppable, signals: StopSignals, logger: Pick<Logger, 'info'>): Promise<void> {
+  const { by: signal } = await signals.next();
+  logger.info({ event: 'draining', signal }, `${signal}: draining for at most ${HURRIED}; once more to end at once`);
+  server.stop({ drain: HURRIED }).catch(() => {}); // whoever waits for the first one hears of it
+  await signals.next();
+  process.exit(1);
 }

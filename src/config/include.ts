@@ -6,6 +6,7 @@ import { messageOf } from '../base/message-of.ts';
 import { ConfigError, type ConfigProblem, formatPath } from './config-error.ts';
 import { type Replaced, withEnvironment, withoutValues } from './environment.ts';
 import { isExtension, isPlain } from './fields.ts';
+import { digestOf } from './modules.ts';
 import type { Locate } from './parse.ts';
 import { readSource } from './source.ts';
 
@@ -15,6 +16,8 @@ export interface Document {
   readonly locate: Locate;
   /** Its texts in which variables of the environment stood. */
   readonly replaced: readonly Replaced[];
+  /** Those that it stands in, with the digests of what they held. */
+  readonly files: ReadonlyMap<string, string>;
 }
 
 /** What files with a configuration that includes others are named. */
@@ -45,15 +48,16 @@ async function readParts(file: string, reading: Reading): Promise<Document[]> {
   const { environment, chain, seen } = reading;
   const shown = relative(process.cwd(), file) || file;
   const text = await textOf(file, shown);
+  const files = new Map([[file, digestOf(Buffer.from(text))]]);
   seen.add(await realpath(file));
   const source = readSource(text, file.endsWith('.json') ? 'json' : 'yaml', shown);
   const { document, replaced, faults } = withEnvironment(source.document, environment);
   const { locate } = source;
   const problems = faults.map(({ path, message }) => ({ path: formatPath(path), message, ...locate(path) }));
   if (problems.length > 0) throw new ConfigError(problems);
-  if (!isPlain(document) || !('include' in document)) return [{ document, locate, replaced }];
+  if (!isPlain(document) || !('include' in document)) return [{ document, locate, replaced, files }];
   const { include, ...own } = document as Record<string, unknown>;
-  const parts: Document[] = [{ document: own, locate, replaced }];
+  const parts: Document[] = [{ document: own, locate, replaced, files }];
   const patterns = [include].flat();
   for (const [index, pattern] of patterns.entries()) {
     const at = Array.isArray(include) ? ['include', index] : ['include'];
@@ -115,6 +119,7 @@ function merge(parts: readonly Document[]): Document {
 class Whole implements Document {
   readonly document: Record<string, unknown> = {};
   readonly replaced: Replaced[] = [];
+  readonly files = new Map<string, string>();
   readonly problems: ConfigProblem[] = [];
   readonly #main: Document;
   /** Of keys and of what stands directly under them, by their paths in the whole: the part, and the path there. */
@@ -125,6 +130,7 @@ class Whole implements Document {
   }
 
   add(part: Document): void {
+    for (const [file, digest] of part.files) this.files.set(file, digest);
     if (!isPlain(part.document)) {
       this.problems.push({ path: '', message: 'expected keys and values', ...part.locate([]) });
       return;

@@ -1,11 +1,11 @@
 import { existsSync } from 'node:fs';
 import { dirname, extname, relative, resolve } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import { messageOf } from '../base/message-of.ts';
 import type { Config } from './config.ts';
 import { ConfigError, type ConfigProblem } from './config-error.ts';
 import { isAbout, unquoted, withNumbers, withoutValues } from './environment.ts';
 import { type Document, readDocument } from './include.ts';
+import { modules } from './modules.ts';
 import { mapPaths } from './named-paths.ts';
 import { type Locate, parseConfig } from './parse.ts';
 
@@ -30,6 +30,8 @@ export interface ReadConfig {
   readonly locate: Locate;
   /** The same problem without values of variables of the environment. */
   hide(problem: ConfigProblem): ConfigProblem;
+  /** The files that it stands in, the one that was named first, with the digests of what was read. */
+  readonly files: ReadonlyMap<string, string>;
 }
 
 /**
@@ -63,7 +65,13 @@ async function readAny(path: string, shown: string): Promise<ReadConfig> {
     case '.js':
     case '.mjs': {
       const locate = () => ({ file: shown });
-      return { config: parseModule(await importDefault(path, shown), shown, locate), locate, hide: problem => problem };
+      const config = parseModule(await importDefault(path, shown), shown, locate);
+      return {
+        config,
+        locate,
+        hide: problem => problem,
+        files: new Map([[path, (await modules.digestOf(path)) ?? '']]),
+      };
     }
     default: {
       const message = 'not a configuration file; its name ends in .yaml, .yml, .json, .ts, .mts, .js or .mjs';
@@ -73,7 +81,7 @@ async function readAny(path: string, shown: string): Promise<ReadConfig> {
 }
 
 /** A text from the environment that cannot be text where it stands, and looks like a number, is one. */
-function fromDocument({ document, locate, replaced }: Document): ReadConfig {
+function fromDocument({ document, locate, replaced, files }: Document): ReadConfig {
   const hide = (problem: ConfigProblem) => withoutValues(problem, replaced);
   const parse = (from: unknown) => {
     try {
@@ -87,7 +95,7 @@ function fromDocument({ document, locate, replaced }: Document): ReadConfig {
   const numbers = replaced.filter(one => unquoted(one.text) !== undefined && problems.some(of => isAbout(of, one)));
   if (numbers.length > 0) ({ config, problems } = parse(withNumbers(document, numbers)));
   if (!config) throw new ConfigError(problems.map(hide));
-  return { config, locate, hide };
+  return { config, locate, hide, files };
 }
 
 /** It may have getters, and be what looks like an object. */
@@ -104,7 +112,7 @@ function parseModule(document: unknown, shown: string, locate: Locate): Config {
 async function importDefault(path: string, shown: string): Promise<unknown> {
   let module: { default?: unknown };
   try {
-    module = await imported(pathToFileURL(path).href);
+    module = await imported(path);
   } catch (error) {
     const message = `cannot be loaded: ${error instanceof Error ? error.message : String(error)}`;
     throw new ConfigError([{ path: '', message, file: shown }], 'ERR_CONFIG_INVALID', error);
@@ -115,11 +123,14 @@ async function importDefault(path: string, shown: string): Promise<unknown> {
 }
 
 /** @throws {Error} when the module waits for what never comes: Node would end the process without a word. */
-function imported(url: string): Promise<{ default?: unknown }> {
+function imported(path: string): Promise<{ default?: unknown }> {
   return new Promise((resolve: (module: { default?: unknown }) => void, reject) => {
     const onIdle = () => reject(new Error('it waits at its top level for something that never comes'));
     process.once('beforeExit', onIdle);
-    import(url).then(resolve, reject).finally(() => process.off('beforeExit', onIdle));
+    modules
+      .load(path)
+      .then(resolve, reject)
+      .finally(() => process.off('beforeExit', onIdle));
   });
 }
 

@@ -499,6 +499,12 @@ export class Server {
     return turn;
   }
 
+  /** How long a stop takes by its configuration, in ms. */
+  get drainSettings(): { readonly delayMs: number; readonly timeoutMs: number } {
+    const { delayMs, timeoutMs } = drainSettings(this.#assembly?.config ?? this.#config);
+    return { delayMs, timeoutMs };
+  }
+
   /** True while it takes requests: from the end of `start` until `stop` is called. */
   get isReady(): boolean {
     return this.#isListening && this.#state === 'running' && this.#stopping === undefined;

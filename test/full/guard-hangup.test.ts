@@ -21,7 +21,7 @@ test('SIGHUP ends neither the process nor a socket nor an answer, however often 
     server.program.kill('SIGHUP');
     await pause(50);
   }
-  await server.program.printed(/SIGHUP: /);
+  await server.program.printed(/reloaded \(SIGHUP\)/);
   // As when its terminal is closed.
   server.program.process.stdout!.destroy();
   server.program.process.stderr!.destroy();

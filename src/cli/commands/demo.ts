@@ -1,10 +1,11 @@
 import { relative, resolve } from 'node:path';
 import { isHoldfastError } from '../../base/errors.ts';
 import { standardError, standardOutput } from '../../server/log/standard-output.ts';
+import type { StopOptions } from '../../server/server.ts';
 import { type Command, type ExitCode, UsageError } from '../command.ts';
 import type { DemoOptions } from '../demo/application.ts';
 import type { BackendProcess } from '../demo/backend-process.ts';
-import { stopOnSignal } from '../stop-on-signal.ts';
+import { StopSignals, stopOnSignal } from '../stop-on-signal.ts';
 
 const DEFAULT_PORT = '8080';
 const DEFAULT_DATA = '.holdfast/demo';
@@ -45,7 +46,13 @@ async function runDemo(options: DemoOptions & { backend: BackendProcess }): Prom
   }
   const { protocol, port } = new URL(server.urls[0]!);
   print(welcome(`${protocol}//localhost:${port}`, options.dataFolder, options.backend.pid!));
-  return stopOnSignal(server, () => '1s', { info: (_, message) => standardError().write(`${message}\n`) });
+  const stoppable = {
+    drain: { delayMs: 0, timeoutMs: 1_000 },
+    stop: (stop: StopOptions) => server.stop({ drain: '1s', ...stop }),
+  };
+  const signals = new StopSignals();
+  signals.listen();
+  return stopOnSignal(stoppable, signals, { info: (_, message) => standardError().write(`${message}\n`) });
 }
 
 function print(text: string): void {

@@ -1,22 +1,28 @@
 import { systemClock } from '../../base/clock.ts';
-import { type Duration, parseDuration } from '../../base/duration.ts';
 import { messageOf } from '../../base/message-of.ts';
-import { ConfigError, type ConfigProblem, formatProblem } from '../../config/config-error.ts';
-import { readConfig } from '../../config/load.ts';
+import { ConfigError } from '../../config/config-error.ts';
+import { type ReadConfig, readConfig } from '../../config/load.ts';
+import { modules } from '../../config/modules.ts';
 import { inheritedSockets } from '../../server/listen/inherited.ts';
 import { standardOutput } from '../../server/log/standard-output.ts';
 import type { Server } from '../../server/server.ts';
 import type { Command } from '../command.ts';
 import { configFile, configOption } from '../config-option.ts';
+import { ConfigWatch } from '../config-watch.ts';
 import { holdInspector, reopenOnSignal } from '../log-signals.ts';
-import { isSaidByServer, SAID_AT_START } from '../said-doubts.ts';
+import { Reloader, sayDoubts } from '../reloader.ts';
+import { SAID_AT_START } from '../said-doubts.ts';
 import { ServiceManager } from '../service-manager/service-manager.ts';
-import { outliveHangup, stopOnSignal } from '../stop-on-signal.ts';
+import { type Stoppable, StopSignals, stopOnSignal } from '../stop-on-signal.ts';
 
 export const serve: Command = {
-  summary: 'Run the server of a configuration file. SIGTERM or Ctrl+C drains it.',
-  options: { config: configOption },
-  async run({ config }) {
+  summary: 'Run the server of a configuration file. SIGHUP or a changed file reloads it; SIGTERM or Ctrl+C drains it.',
+  options: {
+    config: configOption,
+    'no-watch': { type: 'boolean', help: 'reload on SIGHUP and by `holdfast reload` only, not when a file changes' },
+  },
+  async run({ config, 'no-watch': noWatch }) {
+    const isWatching = noWatch !== true;
     holdInspector();
     // Loaded here, so that the other commands do without them.
     const { createServer } = await import('../../server/server.ts');
@@ -26,24 +32,33 @@ export const serve: Command = {
     // the reader has gone.
     for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
     const file = configFile(config);
+    // Before the first module of the application is loaded.
+    modules.watch();
     const read = await readConfig(file);
     const { errors, warnings } = await examine(read);
     if (errors.length > 0) throw new ConfigError(errors);
     const logs = LogControl.open(read.config.log, { without: SAID_AT_START });
     const logger = logs.logger.of('cli');
-    outliveHangup(logger);
     reopenOnSignal(logs, logger);
-    for (const warning of warnings.filter(one => !isSaidByServer(one)))
-      logs.uncounted.warn({ event: 'config-doubtful', ...placeOf(warning), part: 'cli' }, formatProblem(warning));
+    sayDoubts(warnings, logs);
     const manager = new ServiceManager(process.env, { clock: systemClock, logger });
-    // Whoever asks for it by the admin API is as good as whoever sends the signal.
-    let drainTime: Duration = '10s';
-    const drain = ({ over = drainTime }: { over?: Duration | undefined }) => {
-      drainTime = over;
-      process.kill(process.pid, 'SIGTERM');
-    };
-    const server = createServer(read.config, { logs, operations: { configFile: file, drain } });
+    const signals = new StopSignals();
+    const server: Server = createServer(read.config, {
+      logs,
+      operations: {
+        configFile: file,
+        // Whoever asks for it by the admin API is as good as whoever sends the signal.
+        drain: ({ over }) => signals.send({ by: 'holdfast drain', drain: over }),
+        reload: () => reloader.reload('holdfast reload'),
+      },
+    });
+    const watch = new ConfigWatch({ clock: systemClock, onChange: () => void reloader.reload('a file has changed') });
+    const onRead = (now: ReadConfig) => void (isWatching && watch.settle(now));
+    const reloader = new Reloader({ file, server, logs, manager, onRead });
+    // It comes when the terminal closes, too.
+    process.on('SIGHUP', () => void reloader.reload('SIGHUP'));
     await start(server, manager);
+    signals.listen();
     const { urls, internalUrl, adminUrl } = server;
     logger.info({ event: 'started', urls, internalUrl, adminUrl }, 'started');
     // Programs read lines of a log there, when one goes to it.
@@ -54,7 +69,10 @@ export const serve: Command = {
         `nobody is served on a socket that was handed over; name it under "listen": { activation: ${JSON.stringify(name)} }`,
       );
     manager.ready(`listening on ${urls.join(', ')}`);
-    return stopOnSignal(reportingStop(server, manager), () => drainTime, logger);
+    onRead(read);
+    const code = await stopOnSignal(reportingStop(server, manager), signals, logger);
+    watch.close();
+    return code;
   },
 };
 
@@ -76,16 +94,16 @@ async function start(server: Server, manager: ServiceManager): Promise<void> {
   }
 }
 
-function reportingStop(server: Server, manager: ServiceManager) {
+function reportingStop(server: Server, manager: ServiceManager): Stoppable {
   return {
-    async stop(options: { drain?: Duration }): Promise<void> {
-      manager.stopping(parseDuration(options.drain ?? '10s'));
+    get drain() {
+      return server.drainSettings;
+    },
+    async stop(options) {
+      const { delayMs, timeoutMs } = server.drainSettings;
+      manager.stopping(delayMs + timeoutMs);
       await server.stop(options);
       await manager.close();
     },
   };
-}
-
-function placeOf({ code, path, file, line, column }: ConfigProblem) {
-  return { code, path, file, line, column };
 }

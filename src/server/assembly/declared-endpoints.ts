@@ -1,7 +1,7 @@
 import { glob } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import { HoldfastError } from '../../base/errors.ts';
+import { modules } from '../../config/modules.ts';
 import type { Endpoint } from '../../websocket/connection.ts';
 import { isEndpoint } from '../../websocket/endpoint.ts';
 
@@ -38,9 +38,9 @@ export async function declaredEndpoints(globs: readonly string[], folder: string
   return [...found.values()];
 }
 
-async function load(file: string): Promise<Record<string, unknown>> {
+async function load(file: string): Promise<Readonly<Record<string, unknown>>> {
   try {
-    return await import(pathToFileURL(file).href);
+    return await modules.load(file);
   } catch (cause) {
     throw new HoldfastError('ERR_CONFIG_INVALID', `endpoints: ${file} cannot be loaded: ${(cause as Error).message}`, {
       cause,

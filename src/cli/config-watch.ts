@@ -1,0 +1,82 @@
+import { glob } from 'node:fs/promises';
+import type { Clock } from '../base/clock.ts';
+import { readDocument } from '../config/include.ts';
+import type { ReadConfig } from '../config/load.ts';
+import { digestOfFile, modules } from '../config/modules.ts';
+import { FileWatch } from '../drivers/file-watch.ts';
+
+export interface ConfigWatchOptions {
+  readonly clock: Clock;
+  /** They hold something else than what was read. */
+  onChange(): void;
+}
+
+/**
+ * Watches what a configuration is made from: its file, those that it includes, and modules. A change counts when it is
+ * there at two looks: editors and copies write in place, and half a configuration is none.
+ */
+export class ConfigWatch {
+  readonly #options: ConfigWatchOptions;
+  #watch: FileWatch | undefined;
+  #read: ReadConfig | undefined;
+  /** What files held when they were read, or refused. */
+  #taken = '';
+  /** What they held at the last look. */
+  #seen = '';
+
+  constructor(options: ConfigWatchOptions) {
+    this.#options = options;
+  }
+
+  /** What was read counts now, and what it is made from is watched. */
+  async settle(read: ReadConfig): Promise<void> {
+    this.#read = read;
+    const files = await this.#modulesOf(read.files.keys());
+    // A file may have changed since it was read.
+    const known = (file: string) => read.files.get(file) ?? modules.digestOf(file) ?? digestOfFile(file);
+    this.#taken = this.#seen = await fingerprint(files, known);
+    this.#watch?.close();
+    this.#watch = new FileWatch({ files, clock: this.#options.clock, look: () => this.#look() });
+    await this.#watch.look();
+  }
+
+  close(): void {
+    this.#watch?.close();
+  }
+
+  async #look(): Promise<'same' | 'changed' | 'unsettled'> {
+    const now = await fingerprint(await this.#filesNow(), digestOfFile);
+    if (now === this.#taken) return 'same';
+    if (now !== this.#seen) {
+      this.#seen = now;
+      return 'unsettled';
+    }
+    // Until it changes again nobody asks for it twice, also where it is refused.
+    this.#taken = now;
+    this.#options.onChange();
+    return 'changed';
+  }
+
+  /** As the files say now, if they can be read. */
+  async #filesNow(): Promise<string[]> {
+    const files = [...this.#read!.files.keys()];
+    const isDocument = /\.(?:ya?ml|json)$/.test(files[0]!);
+    const now = isDocument ? await readDocument(files[0]!).catch(() => undefined) : undefined;
+    return this.#modulesOf(now?.files.keys() ?? files);
+  }
+
+  /** These, and the modules behind them. */
+  async #modulesOf(files: Iterable<string>): Promise<string[]> {
+    const loaded = [...files];
+    for await (const file of glob([...(this.#read!.config.endpoints ?? [])])) loaded.push(file);
+    return [...new Set([...loaded, ...modules.importsOf(loaded)])].sort();
+  }
+}
+
+async function fingerprint(
+  files: readonly string[],
+  digestOf: (file: string) => string | undefined | Promise<string | undefined>,
+): Promise<string> {
+  const digests = await Promise.all(files.map(async file => `${file} ${(await digestOf(file)) ?? 'gone'}`));
+  return digests.join('\n');
+}

@@ -1,0 +1,121 @@
+import type { ReloadResult } from '../admin/shapes.ts';
+import type { Logger } from '../base/logger.ts';
+import { messageOf } from '../base/message-of.ts';
+import { ConfigError, type ConfigProblem, formatProblem } from '../config/config-error.ts';
+import { type ReadConfig, readConfig } from '../config/load.ts';
+import { modules } from '../config/modules.ts';
+import type { LogControl } from '../server/log/log-control.ts';
+import type { Server } from '../server/server.ts';
+import { examine } from './examine.ts';
+import { isSaidByServer } from './said-doubts.ts';
+import type { ServiceManager } from './service-manager/service-manager.ts';
+
+/** From so many on it is said how many versions of modules are in memory. */
+const MANY_VERSIONS = 20;
+
+export interface ReloaderOptions {
+  readonly file: string;
+  readonly server: Pick<Server, 'reload'>;
+  readonly logs: LogControl;
+  readonly manager: Pick<ServiceManager, 'reloading' | 'reloaded'>;
+  /** Hears of the files of each configuration that counts. */
+  onRead(read: ReadConfig): void;
+}
+
+/** Reads the configuration file of a server again, and lets the server go on with it. */
+export class Reloader {
+  readonly #options: ReloaderOptions;
+  readonly #logger: Logger;
+  #running: Promise<ReloadResult> | undefined;
+  #next: Promise<ReloadResult> | undefined;
+  /** Of modules that were said to need a restart. */
+  #said = '';
+
+  constructor(options: ReloaderOptions) {
+    this.#options = options;
+    this.#logger = options.logs.logger.of('cli');
+  }
+
+  /**
+   * What comes while one is under way is one more, that begins when that is over. Never rejects: what was wrong is in the
+   * result, and in the log.
+   *
+   * @param why For the log.
+   */
+  reload(why: string): Promise<ReloadResult> {
+    if (!this.#running) return this.#begin(why);
+    this.#next ??= this.#running.then(() => {
+      this.#next = undefined;
+      return this.#begin(why);
+    });
+    return this.#next;
+  }
+
+  #begin(why: string): Promise<ReloadResult> {
+    const running = this.#reload(why).finally(() => {
+      if (this.#running === running) this.#running = undefined;
+    });
+    this.#running = running;
+    return running;
+  }
+
+  async #reload(why: string): Promise<ReloadResult> {
+    const { file, server, logs, manager, onRead } = this.#options;
+    manager.reloading();
+    try {
+      const read = await readConfig(file);
+      const { errors, warnings } = await examine(read);
+      if (errors.length > 0) throw new ConfigError(errors);
+      sayDoubts(warnings, logs);
+      const report = await server.reload(read.config);
+      onRead(read);
+      const { added, changed, removed, sockets } = report;
+      this.#logger.info({ event: 'reloaded', why, added, changed, removed, sockets }, `reloaded (${why})`);
+      await this.#sayModules(read);
+      const named = (what: string, names: readonly string[]) => names.map(name => `route ${what}: ${name}`);
+      const changes = [...named('added', added), ...named('changed', changed), ...named('removed', removed)];
+      return { ok: true, changed: changes };
+    } catch (error) {
+      return { ok: false, errors: this.#refuse(why, error) };
+    } finally {
+      manager.reloaded();
+    }
+  }
+
+  #refuse(why: string, error: unknown): string[] {
+    const { uncounted } = this.#options.logs;
+    const problems: readonly ConfigProblem[] =
+      error instanceof ConfigError ? error.problems : [{ path: '', message: messageOf(error) }];
+    for (const { code, path, file, line, column, message } of problems)
+      uncounted.error(
+        { event: 'reload-refused', why, code, path, file, line, column, part: 'cli' },
+        `the configuration is not taken, the one before goes on: ${formatProblem({ path, message, ...(file !== undefined && { file }), ...(line !== undefined && { line }), ...(column !== undefined && { column }) })}`,
+      );
+    return problems.map(formatProblem);
+  }
+
+  /** Node loads a module once, and what it imports with it. */
+  async #sayModules({ files }: ReadConfig): Promise<void> {
+    const outdated = await modules.outdated([...files.keys(), ...modules.loaded]);
+    const said = outdated.join('\n');
+    if (outdated.length > 0 && said !== this.#said)
+      this.#logger.warn(
+        { event: 'reload-needs-restart', files: outdated },
+        `${outdated.length} ${outdated.length === 1 ? 'module that is imported has' : 'modules that are imported have'} changed, and Node loads a module once: restart the server for ${outdated.join(', ')}`,
+      );
+    this.#said = said;
+    if (modules.replaced >= MANY_VERSIONS && modules.replaced % MANY_VERSIONS === 0)
+      this.#logger.warn(
+        { event: 'modules-kept', versions: modules.replaced },
+        `${modules.replaced} versions of modules were replaced and stay in memory, as Node lets go of none; a restart lets go of them`,
+      );
+  }
+}
+
+/** What is legal but doubtful in a configuration, but for what the server says itself. */
+export function sayDoubts(warnings: readonly ConfigProblem[], { uncounted }: LogControl): void {
+  for (const warning of warnings.filter(one => !isSaidByServer(one))) {
+    const { code, path, file, line, column } = warning;
+    uncounted.warn({ event: 'config-doubtful', code, path, file, line, column, part: 'cli' }, formatProblem(warning));
+  }
+}

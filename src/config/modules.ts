@@ -1,0 +1,129 @@
+import { createHash } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { registerHooks } from 'node:module';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { SetMap } from '../base/set-map.ts';
+
+type Namespace = Readonly<Record<string, unknown>>;
+
+interface Version {
+  readonly digest: string;
+  readonly namespace: Promise<Namespace>;
+}
+
+/**
+ * Modules of the application that can be loaded again when their files have changed.
+ *
+ * Node keeps every module that it has loaded, by its URL: another version has another URL, and the one before stays in
+ * memory. What a module imports comes from what was loaded before, changed or not; `outdated` knows which of it has
+ * changed.
+ */
+export class Modules {
+  readonly #versions = new Map<string, Version[]>();
+  /** How often each was loaded: Node keeps what failed, too. */
+  readonly #loads = new Map<string, number>();
+  /** Files of the application that loaded modules import, by who imports them. */
+  readonly #imports = new SetMap<string, string>();
+  /** What these held when they were loaded. */
+  readonly #digests = new Map<string, Promise<string | undefined>>();
+  #isWatching = false;
+
+  /** From now on it notes which files modules import. */
+  watch(): void {
+    if (this.#isWatching) return;
+    this.#isWatching = true;
+    registerHooks({
+      resolve: (specifier, context, next) => {
+        const found = next(specifier, context);
+        this.#note(context.parentURL, found.url);
+        return found;
+      },
+    });
+  }
+
+  /** Loads a module; again, if its file holds something else than before. Rejects with what the module throws. */
+  async load(path: string): Promise<Namespace> {
+    const digest = digestOf(await readFile(path));
+    const known = this.#versions.get(path) ?? [];
+    const same = known.find(version => version.digest === digest);
+    if (same) return same.namespace;
+    const { href } = pathToFileURL(path);
+    const number = (this.#loads.get(path) ?? 0) + 1;
+    this.#loads.set(path, number);
+    const namespace: Promise<Namespace> = import(number === 1 ? href : `${href}?version=${number}`);
+    this.#versions.set(path, [...known, { digest, namespace }]);
+    // One that fails is tried again: what it lacks may come.
+    namespace.catch(() => this.#forget(path, digest));
+    return namespace;
+  }
+
+  /** Of what a module's file held when it was loaded last; of one that another imports, when that was first. */
+  digestOf(path: string): string | Promise<string | undefined> | undefined {
+    return this.#versions.get(path)?.at(-1)?.digest ?? this.#digests.get(path);
+  }
+
+  /** Those that were loaded here. */
+  get loaded(): Iterable<string> {
+    return this.#versions.keys();
+  }
+
+  /** How many versions of modules are in memory that were replaced by others. */
+  get replaced(): number {
+    return [...this.#versions.values()].reduce((sum, { length }) => sum + length - 1, 0);
+  }
+
+  /** The files that these modules import, however far away, as far as they are the application's own. */
+  importsOf(paths: Iterable<string>): Set<string> {
+    const found = new Set<string>();
+    const left = [...paths];
+    for (let path = left.pop(); path !== undefined; path = left.pop())
+      for (const imported of this.#imports.get(path) ?? []) {
+        if (found.has(imported)) continue;
+        found.add(imported);
+        left.push(imported);
+      }
+    return found;
+  }
+
+  /** Those of them that hold something else than when they were loaded. */
+  async outdated(paths: Iterable<string>): Promise<string[]> {
+    const loaded = new Set(paths);
+    const changed: string[] = [];
+    for (const path of this.importsOf(loaded)) {
+      if (this.#versions.has(path) && loaded.has(path)) continue;
+      if ((await this.#digests.get(path)) !== (await digestOfFile(path))) changed.push(path);
+    }
+    return changed;
+  }
+
+  #forget(path: string, digest: string): void {
+    const left = (this.#versions.get(path) ?? []).filter(version => version.digest !== digest);
+    if (left.length > 0) this.#versions.set(path, left);
+    else this.#versions.delete(path);
+  }
+
+  #note(parentUrl: string | undefined, url: string): void {
+    const [parent, child] = [ownFile(parentUrl), ownFile(url)];
+    if (parent === undefined || child === undefined) return;
+    this.#imports.add(parent, child);
+    if (!this.#digests.has(child)) this.#digests.set(child, digestOfFile(child));
+  }
+}
+
+/** Of this process, as the modules are. */
+export const modules: Modules = new Modules();
+
+/** Undefined for what is Node's, or a package's. */
+function ownFile(url: string | undefined): string | undefined {
+  if (!url?.startsWith('file:') || url.includes('/node_modules/')) return undefined;
+  return fileURLToPath(url.replace(/[?#].*$/, ''));
+}
+
+export function digestOf(content: Buffer): string {
+  return createHash('sha256').update(content).digest('base64');
+}
+
+/** Undefined: it cannot be read. */
+export async function digestOfFile(path: string): Promise<string | undefined> {
+  return readFile(path).then(digestOf, () => undefined);
+}
