@@ -166,9 +166,7 @@ describe('holdfast serve', () => {
       }),
     });
     expect(await server.ended).toBe(1);
-    expect(server.stderr).toMatch(
-      new RegExp(`^holdfast: cannot listen on .*port ${port}: .* listens? there`),
-    );
+    expect(server.stderr).toMatch(new RegExp(`^holdfast: cannot listen on .*port ${port}: .* listens? there`));
     other.close();
   });
 
