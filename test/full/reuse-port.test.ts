@@ -42,7 +42,7 @@ test.skipIf(!canRun)('a new version beside the old one takes its port over, and 
   const before = await serve(['unshare', '--net', 'bash', '-c', network]);
   const inside = ['nsenter', '--target', String(before.process.pid), '--net'];
   clients = new NewConnections('http://127.0.0.1:8080/pid', inside);
-  await new Promise(resolve => setTimeout(resolve, 1_000));
+  await clients.answered();
   const after = await serve(inside);
   await new Promise(resolve => setTimeout(resolve, 500));
   before.kill('SIGTERM');

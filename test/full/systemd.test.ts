@@ -157,6 +157,7 @@ describe.skipIf(isMissing || !canRunSystemd)('holdfast serve as a service of a r
     const clients = new NewConnections(`${url}/pid`);
     try {
       const before = await (await fetch(`${url}/pid`)).text();
+      await clients.answered();
       await manager.control('restart', 'holdfast');
       const after = await (await fetch(`${url}/pid`)).text();
       await new Promise(resolve => setTimeout(resolve, 300));

@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 
 const program = fileURLToPath(new URL('new_connections.mjs', import.meta.url));
@@ -20,6 +21,11 @@ export class NewConnections {
     this.#process = spawn(command!, args, { stdio: ['pipe', 'pipe', 'inherit'] });
   }
 
+  /** Resolves when the first one has its answer. */
+  async answered(): Promise<void> {
+    await once(this.#process.stdout!, 'data');
+  }
+
   async stop(): Promise<ConnectionCounts> {
     let text = '';
     this.#process.stdout!.setEncoding('utf8').on('data', chunk => {
@@ -28,7 +34,7 @@ export class NewConnections {
     const closed = new Promise(resolve => this.#process.once('close', resolve));
     this.#process.stdin!.end();
     await closed;
-    return JSON.parse(text) as ConnectionCounts;
+    return JSON.parse(text.slice(text.indexOf('{'))) as ConnectionCounts;
   }
 
   kill(): void {

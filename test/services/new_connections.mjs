@@ -28,7 +28,7 @@ async function row() {
   while (!isOver) {
     try {
       pids.add(await ask());
-      answered++;
+      if (answered++ === 0) console.log('answered');
     } catch (error) {
       failures.push(error.message);
     }
