@@ -650,12 +650,13 @@ export class Server {
   /** What is not used any more goes when nothing uses it. */
   #retire(before: Assembly, close: (onFailure: (error: unknown) => void) => Promise<void>): void {
     const { clock, logger, running } = before;
-    const over = Promise.race([
-      running.over(),
-      new Promise<void>(resolve => {
-        clock.setTimeout(resolve, LONGEST_JUDGED_MS);
-      }),
-    ]);
+    const over = new Promise<void>(resolve => {
+      const timer = clock.setTimeout(resolve, LONGEST_JUDGED_MS);
+      void running.over().then(() => {
+        clock.clearTimeout(timer);
+        resolve();
+      });
+    });
     const onFailure = (err: unknown) =>
       logger.of('server').error({ event: 'reload-rest', err }, 'a part of before did not end well');
     const retiring = over

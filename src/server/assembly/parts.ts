@@ -43,7 +43,7 @@ interface MakingNow<Part, From> extends Omit<Making<Part, From>, 'make'> {
  * count, or `abandon` closes what was made for nothing, and the others have not noticed.
  */
 export class Parts {
-  readonly #before: Parts | undefined;
+  #before: Parts | undefined;
   readonly #kept = new Map<string, Kept>();
   readonly #adaptations: (() => void)[] = [];
 
@@ -116,6 +116,8 @@ export class Parts {
   commit(): (onFailure: (error: unknown) => void) => Promise<void> {
     for (const adapt of this.#adaptations.splice(0)) adapt();
     const before = this.#before ? [...this.#before.#kept] : [];
+    // Or each would hold all that were before it.
+    this.#before = undefined;
     const left = before.filter(([key, { part }]) => this.#kept.get(key)?.part !== part);
     return async onFailure => {
       const retiring = left.map(([key, { kind, retire }]) => {
