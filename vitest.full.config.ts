@@ -24,6 +24,8 @@ const MEASURING = [
   'postgres-outage',
   'redis-cluster',
   'relay-faults',
+  'reload-under-load',
+  'drain-of-many',
   'session-end-to-close',
   'threads',
   'under-attack',
