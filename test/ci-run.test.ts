@@ -42,6 +42,10 @@ function everyProgram(): void {
     'curl',
     'openssl',
     'slowhttptest',
+    'python3',
+    'ip',
+    'setcap',
+    'systemd-notify',
     'fail2ban-regex',
     'htpasswd',
     'mkpasswd',
@@ -121,7 +125,7 @@ test('.ci/run installs from Debian what is missing, Node and npm included', () =
   const { status, last } = run();
   expect(readFileSync(join(folder, 'apt'), 'utf8').trim().split('\n')).toEqual([
     expect.stringMatching(/update/),
-    'noninteractive install -qq -y --no-install-recommends git nodejs npm gcc libc6-dev chromium curl openssl slowhttptest fail2ban apache2-utils whois apache2 haproxy lighttpd nginx pgbouncer varnish redis-server postgresql debootstrap tomcat10-examples python3-websockets python3-aiohttp python3-tornado',
+    'noninteractive install -qq -y --no-install-recommends git nodejs npm gcc libc6-dev chromium curl openssl slowhttptest python3 iproute2 libcap2-bin systemd fail2ban apache2-utils whois apache2 haproxy lighttpd nginx pgbouncer varnish redis-server postgresql debootstrap tomcat10-examples python3-websockets python3-aiohttp python3-tornado',
   ]);
   // This apt-get has installed nothing: what needs Node fails, and is counted.
   expect({ status, last }).toEqual({ status: 1, last: '1 passed, 5 failed' });

@@ -152,7 +152,6 @@ describe('what is asked for', () => {
     ],
     ['closing without a filter', '/v1/connections/close', { method: 'POST', body: {} }, 400, 'ERR_ADMIN_BAD_REQUEST'],
     ['a reload of a server that a program has made', '/v1/reload', { method: 'POST' }, 501, 'ERR_ADMIN_NOT_SUPPORTED'],
-    ['a stream that is not there', '/v1/logs', {}, 501, 'ERR_ADMIN_NOT_SUPPORTED'],
   ])('is judged: %s', async (_, path, question, status, code) => {
     const server = await start();
     const answer = await server.askSocket(path, question);

@@ -329,7 +329,7 @@ describe('two managers that set one cookie for different sessions', () => {
     const [one, other] = [aManager(), aManager(options)];
     const lines = clashes(await atStart(one, other, [{ path: '/y', fetch: answer }]));
     expect(lines.map(({ level, fields }) => [level, fields])).toEqual([
-      ['warn', { event: 'session-cookies-clash', cookie: 'holdfast', path: '/' }],
+      ['warn', { event: 'session-cookies-clash', cookie: 'holdfast', path: '/', part: 'server' }],
     ]);
     expect(lines[0]!.message).toContain('cookie.name');
     expect(JSON.stringify(lines)).not.toMatch(/kkk|ooo/);

@@ -30,6 +30,8 @@ beforeAll(async () => {
     {
       listen: [{ port: 0, host: '127.0.0.1', tls: writeSelfSignedCertificate(folder) }],
       session: false,
+      // Heads are compared byte by byte.
+      requestId: false,
       upstreams: { app: { servers: [backend.url], ejection: false } },
       routes: [{ path: '/*', upstream: 'app' }],
     },

@@ -348,6 +348,8 @@ async function serve(url: string): Promise<Server> {
     {
       listen: [{ port: 0, host: '127.0.0.1' }],
       session: false,
+      // Heads are compared byte by byte.
+      requestId: false,
       upstreams: { app: { servers: [url], ejection: false, answerTimeout: '2s' } },
       routes: [{ path: '/*', upstream: 'app', policy: { origins: 'any' } }],
     },

@@ -333,6 +333,8 @@ describe('limits of time', () => {
     expect(clock.pending).toBe(before + 1);
     client.reset();
     await journal.until('close 1006 ');
+    // The log counts for so long what says the same as its line.
+    await clock.advance(10_000);
     expect(clock.pending).toBe(before);
   });
 });
