@@ -1,4 +1,4 @@
-import type { ReloadResult } from '../admin/shapes.ts';
+import type { ReloadResult, Status } from '../admin/shapes.ts';
 import type { Logger } from '../base/logger.ts';
 import { messageOf } from '../base/message-of.ts';
 import { ConfigError, type ConfigProblem, formatProblem } from '../config/config-error.ts';
@@ -28,12 +28,18 @@ export class Reloader {
   readonly #logger: Logger;
   #running: Promise<ReloadResult> | undefined;
   #next: Promise<ReloadResult> | undefined;
+  #last: Status['lastReload'];
   /** Of modules that were said to need a restart. */
   #said = '';
 
   constructor(options: ReloaderOptions) {
     this.#options = options;
     this.#logger = options.logs.logger.of('cli');
+  }
+
+  /** What became of the last one; undefined: there was none. */
+  get last(): Status['lastReload'] {
+    return this.#last;
   }
 
   /**
@@ -52,8 +58,10 @@ export class Reloader {
   }
 
   #begin(why: string): Promise<ReloadResult> {
-    const running = this.#reload(why).finally(() => {
+    const running = this.#reload(why).then(result => {
+      this.#last = { ...result, at: Date.now() };
       if (this.#running === running) this.#running = undefined;
+      return result;
     });
     this.#running = running;
     return running;
@@ -63,11 +71,15 @@ export class Reloader {
     const { file, server, logs, manager, onRead } = this.#options;
     manager.reloading();
     try {
-      const read = await readConfig(file);
-      const { errors, warnings } = await examine(read);
-      if (errors.length > 0) throw new ConfigError(errors);
-      sayDoubts(warnings, logs);
-      const report = await server.reload(read.config);
+      let read!: ReadConfig;
+      // Within it, so that what cannot be read counts as refused.
+      const report = await server.reload(async () => {
+        read = await readConfig(file);
+        const { errors, warnings } = await examine(read);
+        if (errors.length > 0) throw new ConfigError(errors);
+        sayDoubts(warnings, logs);
+        return read.config;
+      });
       onRead(read);
       const { added, changed, removed, sockets } = report;
       this.#logger.info({ event: 'reloaded', why, added, changed, removed, sockets }, `reloaded (${why})`);

@@ -67,6 +67,8 @@ export interface ServerOperations {
   readonly configFile?: string;
   /** Reads the configuration again. Never rejects: what was wrong is in the result. */
   reload?(): Promise<ReloadResult>;
+  /** What became of the last time that it was read again, whoever has asked for it. */
+  lastReload?(): Status['lastReload'];
   /** Begins to stop the server gracefully. */
   drain?(request: { readonly over?: Duration | undefined }): void;
 }
@@ -100,7 +102,6 @@ const USUAL_ENTRIES = 1_000;
 /** The administration of one server in one process. */
 export class AdministeredServer implements Administered {
   readonly #parts: AdministeredParts;
-  #lastReload: Status['lastReload'];
 
   constructor(parts: AdministeredParts) {
     this.#parts = parts;
@@ -113,6 +114,7 @@ export class AdministeredServer implements Administered {
   async status(): Promise<Status> {
     const { version, clock, startedAt, dataFolder, operations } = this.#parts;
     const { bans, sockets, handshakes } = this.#parts.assembly();
+    const lastReload = operations.lastReload?.();
     const statistics = this.#parts.statistics();
     const { rss, heapUsed, heapTotal, external } = process.memoryUsage();
     const { user, system } = process.cpuUsage();
@@ -138,7 +140,7 @@ export class AdministeredServer implements Administered {
       },
       memory: { residentBytes: rss, heapUsedBytes: heapUsed, heapTotalBytes: heapTotal, externalBytes: external },
       cpu: { userMs: user / 1_000, systemMs: system / 1_000 },
-      ...(this.#lastReload && { lastReload: this.#lastReload }),
+      ...(lastReload && { lastReload }),
       workers: [],
     };
   }
@@ -274,14 +276,7 @@ export class AdministeredServer implements Administered {
   async reload(): Promise<ReloadResult> {
     const { reload } = this.#parts.operations;
     if (!reload) throw notSupported('this server cannot read its configuration again; stop it and start it anew');
-    const result = await reload();
-    this.noteReload(result);
-    return result;
-  }
-
-  /** The configuration was read again, whoever has asked for it. */
-  noteReload(result: ReloadResult): void {
-    this.#lastReload = { ...result, at: this.#parts.clock.now() };
+    return reload();
   }
 
   async drain(request: DrainRequest): Promise<void> {

@@ -461,6 +461,7 @@ export class Server {
    *
    * Calls wait for each other.
    *
+   * @param next The configuration, or what reads it when its turn has come.
    * @throws {ConfigError} ERR_CONFIG_INVALID, and what `start` throws. The former configuration goes on then, and nothing
    * has changed.
    * @throws {HoldfastError} ERR_SERVER_STATE when the server is not running.
@@ -475,11 +476,11 @@ export class Server {
    * console.log(changed); // [ '/hello' ]
    * await server.stop();
    */
-  async reload(next: Config): Promise<ReloadReport> {
+  async reload(next: Config | (() => Promise<Config>)): Promise<ReloadReport> {
     this.#running();
     const reloads = this.#metrics?.meters.reloads;
     try {
-      const report = await this.#reloadInTurn(parseConfig(next));
+      const report = await this.#reloadInTurn(typeof next === 'function' ? next : async () => next);
       reloads?.add('ok');
       return report;
     } catch (error) {
@@ -488,10 +489,11 @@ export class Server {
     }
   }
 
-  #reloadInTurn(config: Config): Promise<ReloadReport> {
+  #reloadInTurn(read: () => Promise<Config>): Promise<ReloadReport> {
     const turn = (this.#reloading ?? this.#starting ?? Promise.resolve())
       .catch(() => {})
-      .then(() => {
+      .then(async () => {
+        const config = parseConfig(await read());
         if (this.#state !== 'running' || this.#stopping) throw stopped();
         return this.#replace(config);
       });

@@ -50,6 +50,7 @@ export const serve: Command = {
         // Whoever asks for it by the admin API is as good as whoever sends the signal.
         drain: ({ over }) => signals.send({ by: 'holdfast drain', drain: over }),
         reload: () => reloader.reload('holdfast reload'),
+        lastReload: () => reloader.last,
       },
     });
     const watch = new ConfigWatch({ clock: systemClock, onChange: () => void reloader.reload('a file has changed') });
