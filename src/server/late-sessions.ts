@@ -170,6 +170,8 @@ export class LateSessions {
 }
 
 function listen({ kind, listener, stops }: Listening, manager: SessionManager): void {
+  // It goes on over reloads.
+  if (stops.has(manager)) return;
   stops.set(manager, manager.on(kind, listener as (event: SessionEvents[EventKind]) => void));
 }
 
