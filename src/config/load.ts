@@ -70,7 +70,7 @@ async function readAny(path: string, shown: string): Promise<ReadConfig> {
         config,
         locate,
         hide: problem => problem,
-        files: new Map([[path, (await modules.digestOf(path)) ?? '']]),
+        files: new Map([[path, modules.digestOf(path) ?? '']]),
       };
     }
     default: {

@@ -20,6 +20,8 @@ interface Version {
  */
 export class Modules {
   readonly #versions = new Map<string, Version[]>();
+  /** Of the version that was asked for last. */
+  readonly #current = new Map<string, string>();
   /** How often each was loaded: Node keeps what failed, too. */
   readonly #loads = new Map<string, number>();
   /** Files of the application that loaded modules import, by who imports them. */
@@ -44,6 +46,7 @@ export class Modules {
   /** Loads a module; again, if its file holds something else than before. Rejects with what the module throws. */
   async load(path: string): Promise<Namespace> {
     const digest = digestOf(await readFile(path));
+    this.#current.set(path, digest);
     const known = this.#versions.get(path) ?? [];
     const same = known.find(version => version.digest === digest);
     if (same) return same.namespace;
@@ -57,9 +60,9 @@ export class Modules {
     return namespace;
   }
 
-  /** Of what a module's file held when it was loaded last; of one that another imports, when that was first. */
-  digestOf(path: string): string | Promise<string | undefined> | undefined {
-    return this.#versions.get(path)?.at(-1)?.digest ?? this.#digests.get(path);
+  /** Of what a module's file held when it was last asked for here. */
+  digestOf(path: string): string | undefined {
+    return this.#current.get(path);
   }
 
   /** Those that were loaded here. */

@@ -31,10 +31,13 @@ export class ConfigWatch {
   /** What was read counts now, and what it is made from is watched. */
   async settle(read: ReadConfig): Promise<void> {
     this.#read = read;
-    const files = await this.#modulesOf(read.files.keys());
-    // A file may have changed since it was read.
-    const known = (file: string) => read.files.get(file) ?? modules.digestOf(file) ?? digestOfFile(file);
-    this.#taken = this.#seen = await fingerprint(files, known);
+    const loaded = await this.#loadedBy(read.files.keys());
+    const files = withImports(loaded);
+    // A file may have changed since it was read. What others import is not read again: it counts as it is now, or it
+    // would be another than what was read for ever.
+    const isRead = new Set(loaded);
+    const known = (file: string) => read.files.get(file) ?? (isRead.has(file) ? modules.digestOf(file) : undefined);
+    this.#taken = this.#seen = await fingerprint(files, file => known(file) ?? digestOfFile(file));
     this.#watch?.close();
     this.#watch = new FileWatch({ files, clock: this.#options.clock, look: () => this.#look() });
     await this.#watch.look();
@@ -62,15 +65,20 @@ export class ConfigWatch {
     const files = [...this.#read!.files.keys()];
     const isDocument = /\.(?:ya?ml|json)$/.test(files[0]!);
     const now = isDocument ? await readDocument(files[0]!).catch(() => undefined) : undefined;
-    return this.#modulesOf(now?.files.keys() ?? files);
+    return withImports(await this.#loadedBy(now?.files.keys() ?? files));
   }
 
-  /** These, and the modules behind them. */
-  async #modulesOf(files: Iterable<string>): Promise<string[]> {
+  /** These, and the modules of endpoints. */
+  async #loadedBy(files: Iterable<string>): Promise<string[]> {
     const loaded = [...files];
     for await (const file of glob([...(this.#read!.config.endpoints ?? [])])) loaded.push(file);
-    return [...new Set([...loaded, ...modules.importsOf(loaded)])].sort();
+    return loaded;
   }
+}
+
+/** These, and the modules behind them. */
+function withImports(files: readonly string[]): string[] {
+  return [...new Set([...files, ...modules.importsOf(files)])].sort();
 }
 
 async function fingerprint(

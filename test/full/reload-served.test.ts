@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { appendFileSync, readFileSync, writeFileSync } from 'node:fs';
+import { type IncomingMessage, request } from 'node:http';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { afterEach, describe, expect, test } from 'vitest';
@@ -17,6 +18,20 @@ afterEach(async () => {
 function lines(event: string): Record<string, unknown>[] {
   const all = server!.program.stderr.split('\n').filter(line => line.startsWith('{'));
   return all.map(line => JSON.parse(line) as Record<string, unknown>).filter(line => line.event === event);
+}
+
+/** How often the configuration was taken anew. The log counts lines that repeat. */
+async function reloads(): Promise<number> {
+  const asked = request({ socketPath: join(server!.folder, '.holdfast/admin.sock'), path: '/metrics' }).end();
+  const [response] = (await once(asked, 'response')) as [IncomingMessage];
+  const body = Buffer.concat(await response.toArray()).toString();
+  return Number(/^holdfast_reloads_total\{result="ok"\} (\d+)/m.exec(body)![1]);
+}
+
+/** The same, after a time in which no file has changed. */
+async function reloadsInPeace(): Promise<number> {
+  await pause(1_500);
+  return reloads();
 }
 
 const redirect = (to: string) => `routes: [{ path: /a, redirect: ${to} }]\n`;
@@ -84,7 +99,7 @@ describe('modules', () => {
   const loud = (mark: string) => `export const loud = (text: string) => text + '${mark}';\n`;
 
   test('of endpoints are loaded again when they have changed; open WebSockets keep the code that they have', async () => {
-    server = await Served.yaml('endpoints: ["endpoints/*.ts"]\n', {
+    server = await Served.yaml('metrics: true\nendpoints: ["endpoints/*.ts"]\n', {
       files: { 'endpoints/chat.ts': endpoint('one'), 'loud.ts': loud('!') },
     });
     const before = await open('/chat');
@@ -99,8 +114,23 @@ describe('modules', () => {
     writeFileSync(join(server.folder, 'loud.ts'), loud('?'));
     await until(() => lines('reload-needs-restart').length > 0);
     expect(lines('reload-needs-restart')[0]).toMatchObject({ files: [join(server.folder, 'loud.ts')], level: 'warn' });
+    expect(await reloadsInPeace()).toBe(2);
     before.terminate();
     after.terminate();
+  });
+
+  test('that are as they were before are taken back, once', async () => {
+    server = await Served.yaml('metrics: true\nendpoints: ["endpoints/*.ts"]\n', {
+      files: { 'endpoints/chat.ts': endpoint('one'), 'loud.ts': loud('!') },
+    });
+    for (const [index, answer] of ['two', 'one'].entries()) {
+      writeFileSync(join(server.folder, 'endpoints/chat.ts'), endpoint(answer));
+      await until(async () => (await reloads()) > index);
+    }
+    expect(await reloadsInPeace()).toBe(2);
+    const socket = await open('/chat');
+    expect(await answerOf(socket)).toBe('one hello!');
+    socket.terminate();
   });
 
   test('that were not touched are not loaded again by a SIGHUP: nothing of them has changed', async () => {
