@@ -65,13 +65,20 @@ export interface ServerParts {
   /** A login may ask to be remembered. */
   readonly remembers: boolean;
   /**
-   * Can it go on with other options, its sessions and sockets untouched? @returns makes it do so, which does not fail;
-   * undefined: what differs needs a manager of its own (where and when sessions are written, what is kept in memory).
+   * Can it go on with other options, its sessions and sockets untouched? @returns undefined: what differs needs a manager of its own (where and when sessions are written, what is kept in memory).
    * @throws {TypeError} when an option cannot work.
    */
-  adapt(options: SessionManagerOptions): (() => void) | undefined;
+  adapt(options: SessionManagerOptions): Adaptation | undefined;
   /** As `close`, and leaves store and ledger open: others use them. */
   release(): Promise<void>;
+}
+
+/** Other options of a manager that goes on. */
+export interface Adaptation {
+  /** How clients show their sessions from then on. */
+  readonly tracking: Tracking;
+  /** They count from now on. Does not fail. */
+  become(): void;
 }
 
 type Carrier = { [key: symbol]: SessionBinding | undefined };
@@ -191,15 +198,16 @@ export class SessionManager {
     return { keys: options.keys.map(keyBytes), tracking, cookiePlace: tracking.cookiePlace, remembers };
   }
 
-  #adapt(options: SessionManagerOptions, registry: SessionRegistry): (() => void) | undefined {
+  #adapt(options: SessionManagerOptions, registry: SessionRegistry): Adaptation | undefined {
     const settings = checkedSettings(options);
     const tracking = createTracking(options, settings);
     if (!canBecome(this.#services.settings, settings)) return undefined;
-    return () => {
+    const become = () => {
       registry.adopt(settings);
       this.#services = { ...this.#services, tracking };
       Object.assign(this[SERVER_PARTS], this.#partsOf(options, tracking));
     };
+    return { tracking, become };
   }
 
   async #close(ownsStore: boolean): Promise<void> {

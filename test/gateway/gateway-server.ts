@@ -81,6 +81,7 @@ export class TestGateway {
     };
     const { session: _, ...upstreamOptions } = options;
     this.upstream = new Upstream('app', { servers, ...upstreamOptions }, clock, environment);
+    this.upstream.addNames();
     const sessions = options.sid === undefined ? undefined : sessionsOf(options.sid, options);
     const value: Route = {
       name: 'all',

@@ -416,6 +416,49 @@ describe('sessions', () => {
   });
 });
 
+describe('what is ours in requests', () => {
+  const asked: { readonly url: string; readonly cookie: string | undefined; readonly ticket: unknown }[] = [];
+  async function backend(): Promise<Config> {
+    asked.length = 0;
+    const heard = http.createServer(({ url, headers }, response) => {
+      asked.push({ url: url!, cookie: headers.cookie, ticket: headers['my-ticket'] });
+      response.end();
+    });
+    heard.listen(0, '127.0.0.1');
+    await once(heard, 'listening');
+    closing.push(() => void heard.close());
+    const url = `http://127.0.0.1:${(heard.address() as { port: number }).port}`;
+    return { upstreams: { app: { servers: [url] } }, routes: [{ path: '/*', upstream: 'app' }] };
+  }
+  const shown = { Cookie: 'mine=a; app_own=b; theirs=c', 'My-Ticket': 'd' };
+
+  test('by names that are new stays with us from the reload on', async () => {
+    const config = await backend();
+    const server = await start({ ...config, session: { store: 'memory:' } });
+    const tracking = ['cookie', 'header', 'url'] as const;
+    await server.reload({
+      ...config,
+      session: { store: 'memory:', cookie: { name: 'mine' }, tracking, header: 'My-Ticket', urlParameter: 'ticket' },
+    });
+    await ask(server, 'http/1', { path: '/page;ticket=secret', headers: shown });
+    expect(asked).toEqual([{ url: '/page', cookie: 'app_own=b; theirs=c', ticket: undefined }]);
+  });
+
+  test('is as it was where a configuration with other names was refused', async () => {
+    const config = await backend();
+    const server = await start({ ...config, session: { store: 'memory:' } });
+    const { app } = config.upstreams!;
+    const refused: Config = {
+      session: { store: 'memory:', cookie: { name: 'mine' }, tracking: ['cookie', 'header'], header: 'My-Ticket' },
+      upstreams: { app: app!, other: { ...app!, cookies: { prefix: 'app_' } } },
+      routes: [{ endpoint: defineEndpoint({ path: '/bad', init: () => Promise.reject(new Error('init failed')) }) }],
+    };
+    await expect(server.reload(refused)).rejects.toThrow('init failed');
+    await ask(server, 'http/1', { path: '/page', headers: shown });
+    expect(asked).toEqual([{ url: '/page', cookie: shown.Cookie, ticket: 'd' }]);
+  });
+});
+
 describe('a configuration that cannot be used', () => {
   test.each<[string, (taken: number) => Config, string]>([
     ['has an unknown key', () => ({ rutes: [] }) as Config, 'rutes'],

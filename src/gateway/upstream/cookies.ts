@@ -42,7 +42,6 @@ export class UpstreamCookies {
   constructor({ prefix = '', domain, path }: UpstreamCookiesConfig = {}, own: OwnNames = new OwnNames()) {
     this.prefix = prefix;
     this.#own = own;
-    if (prefix !== '') own.cookiePrefixes.add(prefix);
     this.#domain = domain;
     this.#path = path;
   }

@@ -166,7 +166,6 @@ export class Upstream implements UpstreamControl {
     };
     for (const server of options.servers) this.add(server);
     const affinity = new Affinity(name, ties, this.cookies, environment.keys ?? []);
-    if (affinity.ownCookie !== undefined) this.own.cookies.add(affinity.ownCookie);
     this.#source = {
       servers: this.#servers,
       balance,
@@ -176,6 +175,13 @@ export class Upstream implements UpstreamControl {
       counters: { moves: 0, retries: 0, clientViolations: 0 },
     };
     this.observer = this.#newObserver(options);
+  }
+
+  /** Says which names are its own, when it is there to stay. */
+  addNames(): void {
+    const { ownCookie } = this.#source.affinity;
+    if (ownCookie !== undefined) this.own.cookies.add(ownCookie);
+    if (this.cookies.prefix !== '') this.own.cookiePrefixes.add(this.cookies.prefix);
   }
 
   /** Those that are not removed, in the order in which they were added. */

@@ -107,6 +107,7 @@ export async function build(config: Config, environment: BuildEnvironment): Prom
   const dataFolder = dataFolderOf(config, environment.freeBytes);
   const contexts = new SessionContexts(parts);
   const managersByMount = new Map<string, SessionManager>();
+  const urlParameters = new Set<string>();
   const isEveryListenerTls =
     config.listen?.every(({ tls, redirect }) => tls !== undefined || redirect !== undefined) ?? false;
   const { closeCodes } = life;
@@ -114,7 +115,9 @@ export async function build(config: Config, environment: BuildEnvironment): Prom
   const contextOptions = { clock, logger: logger.of('session'), dataFolder, isEveryListenerTls, closeCodes };
   const openContext = async (session: SessionConfig | SessionManager, mount: string) => {
     const context = await contexts.open(session, mount, contextOptions);
-    addNames(own, context.manager);
+    // Those of a configuration that is refused are nobody's.
+    parts.onCommit(() => addNames(own, context.tracking));
+    if (context.tracking.kinds.includes('url')) urlParameters.add(context.tracking.urlParameter);
     managersByMount.set(mount, context.manager);
     environment.onSessions?.(mount, context.manager);
     return context;
@@ -182,7 +185,7 @@ export async function build(config: Config, environment: BuildEnvironment): Prom
     accessLog: life.logs.accessLog,
     managers: new Set([...managers.values()].flatMap(ofHost => [...ofHost])),
     openManagers: new Set(managersByMount.values()),
-    urlParameters: urlParameters(contexts.opened),
+    urlParameters,
     maxBodyBytes: parseSize(config.maxBodySize ?? '1MiB'),
     exposeReason: config.exposeReason ?? false,
     requestIds,
@@ -273,14 +276,9 @@ async function startUpstream(
 }
 
 /** What clients show a session by. */
-function addNames(own: OwnNames, { tracking }: SessionManager): void {
+function addNames(own: OwnNames, tracking: SessionManager['tracking']): void {
   for (const name of tracking.ownCookies) own.cookies.add(name);
   if (tracking.kinds.includes('header')) own.headers.add(tracking.headerName.toLowerCase());
-}
-
-function urlParameters(contexts: readonly SessionContext[]): Set<string> {
-  const tracked = contexts.filter(({ manager }) => manager.tracking.kinds.includes('url'));
-  return new Set(tracked.map(({ manager }) => manager.tracking.urlParameter));
 }
 
 /** Whose sessions its routes have; under `''` those of every host. */

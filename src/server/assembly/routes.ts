@@ -16,7 +16,6 @@ import type {
 import { title } from '../../config/fields.ts';
 import { type InheritedPolicy, serverPolicy, transportOf, within } from '../../config/inherited-policy.ts';
 import type { PageRewriter } from '../../gateway/exchange/url-client.ts';
-import type { SessionContext } from '../../gateway/held-session.ts';
 import type { OwnNames } from '../../gateway/own-names.ts';
 import { type RelayLimits, relayLimits } from '../../gateway/relay/limits.ts';
 import type { Route, SessionMode, Target } from '../../gateway/route.ts';
@@ -50,6 +49,7 @@ import { makeLimits } from './limits.ts';
 import { Parts } from './parts.ts';
 import { type PagePlace, pagePlace, SchemePages } from './scheme-pages.ts';
 import type { Schemes } from './schemes.ts';
+import type { ComingSessions } from './session-contexts.ts';
 import { demandsOf, sharesServer, stricterRoutes } from './stricter-routes.ts';
 
 /** What routes are made from. */
@@ -67,7 +67,7 @@ export interface RouteSources {
   readonly dispatchers: ReadonlyMap<string, Dispatcher>;
   /** Where clients reach TLS. */
   readonly httpsPort: () => number;
-  readonly sessions: SessionContext | undefined;
+  readonly sessions: ComingSessions | undefined;
   /** Where users sign in to these; undefined without sessions. */
   readonly place: PagePlace | undefined;
   /** The pages of schemes that routes take. */
@@ -94,7 +94,7 @@ export interface RouteSources {
   readonly stricter: ReadonlyMap<RouteConfig, readonly RouteConfig[]>;
   /** For routes with `rewriteLinks`; undefined where none has it. */
   readonly rewriter: PageRewriter | undefined;
-  openSessions(session: SessionConfig | SessionManager, mount: string): Promise<SessionContext>;
+  openSessions(session: SessionConfig | SessionManager, mount: string): Promise<ComingSessions>;
 }
 
 const DEFAULT_TICKET_LIFETIME = '10s';
@@ -129,7 +129,10 @@ export async function buildRoutes(
   const place = sources.sessions && pagePlace(sources.sessions, '', policy, []);
   const all = { ...sources, ...own, rewriter, place, constraints: [], pages: new SchemePages() };
   const entries = await entriesOf(config, all, '');
-  for (const name of all.pages.ownCookies) sources.own.cookies.add(name);
+  // They are named after those of sessions, which have their names by then.
+  sources.parts.onCommit(() => {
+    for (const name of all.pages.ownCookies) sources.own.cookies.add(name);
+  });
   return [...entries, ...pageEntries(all)];
 }
 
@@ -337,11 +340,11 @@ function pathTolerance({ paths }: RouteConfig): PathTolerance | undefined {
  * Where the backend keeps the sessions, visitors are given none of ours unasked. A handler behind files has sessions as
  * one without files, and so have the pages among them.
  */
-function defaultSessionMode(target: Target, sessions: SessionContext | undefined, asksSession: boolean): SessionMode {
+function defaultSessionMode(target: Target, sessions: ComingSessions | undefined, asksSession: boolean): SessionMode {
   if (target.kind === 'files' && target.otherwise) return DEFAULT_SESSION_MODE.fetch;
   if (asksSession && !hasSessions(target)) return 'existing';
   // A client with its session in the URL would lose it on the way.
-  if (target.kind === 'redirect' && sessions?.manager.tracking.kinds.includes('url')) return 'existing';
+  if (target.kind === 'redirect' && sessions?.tracking.kinds.includes('url')) return 'existing';
   return hasSessions(target) ? DEFAULT_SESSION_MODE[target.kind] : 'none';
 }
 

@@ -3,6 +3,7 @@ import type { SessionContext } from '../../gateway/held-session.ts';
 import type { Constraints } from '../../gateway/routing/constraints.ts';
 import type { Authentication } from '../../policy/auth/authentication.ts';
 import type { Scheme, SchemePage, SignInPlace } from '../../policy/auth/scheme.ts';
+import type { ComingSessions } from './session-contexts.ts';
 
 /** Where users sign in, with what holds there. */
 export interface PagePlace extends SignInPlace {
@@ -17,13 +18,13 @@ export interface PagePlace extends SignInPlace {
 
 /** @param mount Prefix of the application whose sessions these are. Pages lie where browsers send the cookie. */
 export function pagePlace(
-  context: SessionContext,
+  context: ComingSessions,
   mount: string,
   policy: InheritedPolicy,
   constraints: readonly Constraints[],
 ): PagePlace {
   const sessions = context.manager;
-  const cookiePath = sessions.tracking.path;
+  const cookiePath = context.tracking.path;
   const prefix = cookiePath !== '/' && cookiePath.startsWith(`${mount}/`) ? cookiePath : mount;
   return { sessions, prefix, context, policy, constraints: [...constraints], mount };
 }

@@ -10,7 +10,7 @@ import type { SessionConfig } from '../../config/config.ts';
 import type { SessionContext } from '../../gateway/held-session.ts';
 import { keysInNamedFile, MIN_KEY_BYTES } from '../../session/identity/key-file.ts';
 import { loadOrCreateKey } from '../../session/identity/key-ring.ts';
-import { SERVER_PARTS, SessionManager } from '../../session/manager.ts';
+import { type Adaptation, SERVER_PARTS, SessionManager } from '../../session/manager.ts';
 import type { SessionManagerOptions } from '../../session/options.ts';
 import { MemoryStore } from '../../session/stores/memory.ts';
 import { SessionSockets } from '../../websocket/session-sockets.ts';
@@ -37,6 +37,12 @@ export interface OpenSessions extends SessionContext {
   readonly isOwn: boolean;
 }
 
+/** The sessions of a configuration that is being put together. */
+export interface ComingSessions extends SessionContext {
+  /** How clients show them once it counts: until then a manager that goes on has that of before. */
+  readonly tracking: SessionManager['tracking'];
+}
+
 /** The sessions of a server and of the applications that are mounted in it. */
 export class SessionContexts {
   /** Each manager once. */
@@ -52,15 +58,15 @@ export class SessionContexts {
     session: SessionConfig | SessionManager,
     mount: string,
     options: SessionContextOptions,
-  ): Promise<SessionContext> {
+  ): Promise<ComingSessions> {
     const manager = broughtManager(session);
     const config = session === manager ? {} : (session as SessionConfig);
-    const opened = manager
-      ? await joinSessions(manager, options, this.#parts)
+    const { opened, tracking } = manager
+      ? { opened: await joinSessions(manager, options, this.#parts), tracking: manager.tracking }
       : await openSessions(config, mount, options, this.#parts);
     // Applications that bring the same one share its sockets, too.
     if (!this.opened.includes(opened)) this.opened.push(opened);
-    return { ...opened, touchOnTraffic: config.touchOnTraffic ?? 'message' };
+    return { ...opened, tracking, touchOnTraffic: config.touchOnTraffic ?? 'message' };
   }
 }
 
@@ -97,12 +103,13 @@ async function openSessions(
   mount: string,
   options: SessionContextOptions,
   parts: Parts,
-): Promise<OpenSessions> {
+): Promise<{ readonly opened: OpenSessions; readonly tracking: SessionManager['tracking'] }> {
   // Before the store is opened: when it fails there is nothing to close.
   const keys = await signingKeys(config, options.dataFolder);
   const backend = await openedBackend(config, mount, options, parts);
   const from = managerOptions(config, mount, { keys, backend, ...options });
-  return parts.keep('sessions', mount, {
+  let next: Adaptation | undefined;
+  const opened: OpenSessions = await parts.keep('sessions', mount, {
     from,
     async make() {
       // What is undefined is as if it were absent: the manager has its defaults.
@@ -121,9 +128,11 @@ async function openSessions(
     close: ({ manager }) => manager[SERVER_PARTS].release(),
     adapt: ({ manager }, before) => {
       if (before.store !== from.store || before.ledger !== from.ledger) return undefined;
-      return manager[SERVER_PARTS].adapt(from as SessionManagerOptions);
+      next = manager[SERVER_PARTS].adapt(from as SessionManagerOptions);
+      return next && (() => next!.become());
     },
   });
+  return { opened, tracking: next?.tracking ?? opened.manager.tracking };
 }
 
 function openedBackend(

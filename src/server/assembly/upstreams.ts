@@ -19,7 +19,7 @@ import { readNamedFile } from './named-file.ts';
 import type { Parts } from './parts.ts';
 
 export interface UpstreamsOptions {
-  /** The upstreams add their names. */
+  /** The upstreams add their names, when they are there to stay. */
   readonly own: OwnNames;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -61,7 +61,7 @@ async function keepUpstream(name: string, config: UpstreamConfig, options: Upstr
     ...(config.assertion && assertionKeys && { assertionKeys, issuer }),
   };
   const { tls: _, ...upstreamConfig } = config;
-  return parts.keep('upstream', name, {
+  const kept = await parts.keep('upstream', name, {
     from,
     make() {
       const { audience = name, lifetime = '60s' } = typeof config.assertion === 'object' ? config.assertion : {};
@@ -87,6 +87,8 @@ async function keepUpstream(name: string, config: UpstreamConfig, options: Upstr
     close: upstream => upstream.close(),
     retire: (upstream, successor) => retireUpstream(upstream, successor, spreadMs),
   });
+  parts.onCommit(() => kept.addNames());
+  return kept;
 }
 
 type Servers = UpstreamConfig['servers'];
