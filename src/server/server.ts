@@ -577,7 +577,7 @@ export class Server {
       else {
         for (const sessions of this.#sessions.values()) if (sessions instanceof LateSessions) sessions.giveUp();
         await parts.abandon();
-        if (this.#life) endLife(this.#life, !this.#environment.logs);
+        if (this.#life) await endLife(this.#life, !this.#environment.logs);
       }
       throw error;
     }
@@ -811,8 +811,8 @@ export class Server {
     const failures = await this.#parts!.close();
     // Last, so that a drain can be watched.
     await this.#admin?.close();
+    await endLife(assembly, !this.#environment.logs);
     clearInterval(alive);
-    endLife(assembly, !this.#environment.logs);
     if (failures.length > 0) throw failures[0];
   }
 

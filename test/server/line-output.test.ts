@@ -182,6 +182,31 @@ test('a write in another thread is one at a time, and lines wait for it together
   expect(sink.text).toBe('0\n1\n2\n3\n4\n');
 });
 
+test('a write in another thread that ends after the last lines were written does no harm', () => {
+  sink.isSlow = true;
+  output.write('a\n');
+  output.write('b\n');
+  output.finish(100);
+  expect(sink.text).toBe('b\n');
+  sink.complete();
+  expect(sink.text).toBe('b\na\n');
+});
+
+test('lines that are given up while another thread writes are counted, and what it answers later is ignored', () => {
+  sink.isSlow = true;
+  for (const line of ['a\n', 'b\n', 'c\n']) output.write(line);
+  let isEmpty = false;
+  output.whenEmpty(() => {
+    isEmpty = true;
+  });
+  output.abandon();
+  expect([isEmpty, lost]).toEqual([true, [{ output: 'stdout', code: 'EAGAIN', lines: 2, securityLines: 0 }]]);
+  output.write('d\n');
+  sink.complete();
+  expect(sink.text).toBe('a\n');
+  expect(clock.pending).toBe(0);
+});
+
 test('lines of one turn of the event loop are gathered into one write, and none is lost when the process ends before', async () => {
   const writes: number[] = [];
   const real = sink.writeNow.bind(sink);

@@ -1,4 +1,5 @@
-import { mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { closeSync, constants, mkdtempSync, openSync, readFileSync, readSync, renameSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
@@ -64,6 +65,40 @@ describe('destinations of logs', () => {
       .poll(() => linesOf(all))
       .toEqual([...['192.0.2.7 "GET / HTTP/1.1" 200 5', '192.0.2.7 "GET / HTTP/1.1" 503 5']]);
     await expect.poll(() => linesOf(failed).map(line => JSON.parse(line).status)).toEqual([503]);
+  });
+
+  test('the end of a server whose log file takes nothing more waits for half a second, while other work goes on', async () => {
+    const file = join(folder(), 'stalled');
+    execFileSync('mkfifo', [file]);
+    const reader = openSync(file, constants.O_RDWR | constants.O_NONBLOCK);
+    const logs = LogControl.open({ level: 'silent', access: [{ format: 'json', file }] });
+    const emptyPipe = () => {
+      try {
+        while (readSync(reader, Buffer.alloc(65_536)) > 0);
+      } catch {
+        // There is nothing more.
+      }
+    };
+    try {
+      // A pipe takes 64 KiB: the second write stalls in its thread.
+      for (let i = 0; i < 20; i++) {
+        logs.accessLog.request({ ...request, userAgent: 'x'.repeat(10_000) });
+        await new Promise(resolve => setImmediate(resolve));
+      }
+      let turns = 0;
+      const turning = setInterval(() => turns++, 10);
+      const begun = performance.now();
+      await logs.close();
+      clearInterval(turning);
+      expect(performance.now() - begun).toBeLessThan(5_000);
+      expect(turns).toBeGreaterThan(5);
+    } finally {
+      emptyPipe();
+      // The write that comes back then finds nothing of it.
+      await new Promise(resolve => setTimeout(resolve, 100));
+      emptyPipe();
+      closeSync(reader);
+    }
   });
 
   test('two logs of one file write whole lines in the order in which they came', async () => {

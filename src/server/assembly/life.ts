@@ -103,9 +103,9 @@ export function beginLife(config: Config, environment: LifeEnvironment): ServerL
 }
 
 /** After everything that it was there for. @param ownsLogs Are its logs nobody else's? */
-export function endLife({ users, renewals, logger, logs }: ServerLife, ownsLogs: boolean): void {
+export async function endLife({ users, renewals, logger, logs }: ServerLife, ownsLogs: boolean): Promise<void> {
   users.close();
   renewals.close();
   logger.flush();
-  if (ownsLogs) logs.close();
+  if (ownsLogs) await logs.close();
 }

@@ -79,6 +79,9 @@ export class LineOutput implements LineSink {
   /** What is being written. */
   #chunk: Uint8Array | undefined;
   #isWriting = false;
+  /** Of writes: what comes back of one that was let go of is ignored. */
+  #generation = 0;
+  #isAbandoned = false;
   #isPumping = false;
   #timer: Timer | undefined;
   #pollMs = POLL_MS;
@@ -101,6 +104,7 @@ export class LineOutput implements LineSink {
   }
 
   write(line: string, rank: LineRank = 'ordinary'): void {
+    if (this.#isAbandoned) return;
     if (this.#waitingSize > ROOM[rank]) {
       this.#lost.lines++;
       if (rank === 'security') this.#lost.securityLines++;
@@ -123,7 +127,7 @@ export class LineOutput implements LineSink {
   }
 
   /**
-   * At the end of the process: writes what waits, for at most this time.
+   * At the end of the process only, because a disk that stalls stops it: writes what waits, for at most this time.
    *
    * @returns false when not everything was written.
    */
@@ -132,6 +136,7 @@ export class LineOutput implements LineSink {
     this.#timer = undefined;
     // What another thread is writing is beyond reach; it ends before the process does.
     if (this.#isWriting) this.#chunk = undefined;
+    this.#generation++;
     this.#isWriting = true;
     const deadline = performance.now() + limitMs;
     while (this.#fill()) {
@@ -153,6 +158,29 @@ export class LineOutput implements LineSink {
     return false;
   }
 
+  /**
+   * Gives up what waits, which the listener learns, and all that comes later. What another thread is writing is beyond
+   * reach. It waits for nothing.
+   */
+  abandon(): void {
+    if (this.#isAbandoned) return;
+    this.#clock.clearTimeout(this.#timer);
+    this.#clock.clearTimeout(this.#noticeTimer);
+    this.#timer = undefined;
+    this.#lost.lines += this.#waiting.length - this.#next;
+    if (this.#chunk && !this.#isWriting) this.#lost.lines += countLines(this.#chunk);
+    this.#lost.code = this.#trouble ?? 'EAGAIN';
+    this.#isAbandoned = true;
+    this.#generation++;
+    this.#isWriting = false;
+    this.#chunk = undefined;
+    this.#waiting.length = 0;
+    this.#next = 0;
+    this.#waitingSize = 0;
+    if (this.#lost.lines > 0) this.#tellLost();
+    this.#pump();
+  }
+
   readonly #onTurn = () => {
     this.#isScheduled = false;
     this.#pump();
@@ -163,7 +191,10 @@ export class LineOutput implements LineSink {
     this.#isPumping = true;
     while (!this.#isWriting && this.#timer === undefined && this.#fill()) {
       this.#isWriting = true;
-      this.#sink.write(this.#chunk!, this.#onWritten);
+      const generation = this.#generation;
+      this.#sink.write(this.#chunk!, (error, written) => {
+        if (generation === this.#generation) this.#onWritten(error, written);
+      });
     }
     this.#isPumping = false;
     if (this.#onEmpty.length > 0 && this.#isEmpty) for (const onEmpty of this.#onEmpty.splice(0)) onEmpty();
@@ -193,7 +224,7 @@ export class LineOutput implements LineSink {
     return true;
   }
 
-  readonly #onWritten = (error: NodeJS.ErrnoException | null, written: number) => {
+  #onWritten(error: NodeJS.ErrnoException | null, written: number): void {
     this.#isWriting = false;
     if (error || written === 0) this.#tryLater(error ? codeOf(error) : 'EAGAIN');
     else {
@@ -203,7 +234,7 @@ export class LineOutput implements LineSink {
       if (this.#lost.lines > 0) this.#tellLostInTime();
     }
     this.#pump();
-  };
+  }
 
   #advance(written: number): void {
     const chunk = this.#chunk!;

@@ -99,7 +99,7 @@ export class LogControl {
     try {
       this.reconfigure(config);
     } catch (error) {
-      this.#outputs.close();
+      void this.#outputs.close();
       throw error;
     }
   }
@@ -193,13 +193,17 @@ export class LogControl {
     this.#changed();
   }
 
-  /** Writes what waits. What comes later still goes to the outputs of the process, and is lost for files. */
-  close(): void {
+  /**
+   * Writes what waits, for at most half a second. What comes later still goes to the outputs of the process, and is lost
+   * for files.
+   */
+  async close(): Promise<void> {
     this.logger.flush();
     for (const follower of this.#followers) follower.end();
     this.#followers.clear();
-    this.#outputs.close();
+    const closed = this.#outputs.close();
     this.#changed();
+    await closed;
   }
 
   #changed(): void {

@@ -6,7 +6,7 @@ import { standardError, standardOutput } from './standard-output.ts';
 
 /** How long the end waits for what is not written yet. */
 const FINISH_MS = 500;
-/** How long a file that no log has any more is written on, for lines that wait. */
+/** How long a file that no log has any more is written on, for lines that wait. The process serves on meanwhile. */
 const RETIRE_MS = 5_000;
 
 interface OpenFile {
@@ -60,7 +60,7 @@ export class Outputs {
     for (const [path, file] of [...this.#files]) {
       if (needed.has(path)) continue;
       this.#files.delete(path);
-      this.#retire(file);
+      void this.#retire(file, RETIRE_MS);
     }
   }
 
@@ -69,11 +69,12 @@ export class Outputs {
     await Promise.all([...this.#files.values()].map(({ file }) => file.reopen()));
   }
 
-  /** Writes what waits, for at most half a second for each file. */
-  close(): void {
-    process.off('exit', this.#onExit);
-    for (const open of [...this.#files.values(), ...this.#retired]) this.#end(open);
+  /** Writes what waits, for at most half a second; what a disk that stalls has not taken by then is lost, and counted. */
+  async close(): Promise<void> {
+    const open = [...this.#files.values(), ...this.#retired];
     this.#files = new Map();
+    await Promise.all(open.map(each => this.#retire(each, FINISH_MS)));
+    process.off('exit', this.#onExit);
   }
 
   #standard(to: 'stdout' | 'stderr'): LineOutput {
@@ -89,19 +90,21 @@ export class Outputs {
     return { file, output };
   }
 
-  #retire(open: OpenFile): void {
+  /** Never by waiting in the foreground: a disk that stalls must not stop what is served. */
+  #retire(open: OpenFile, limitMs: number): Promise<void> {
     this.#retired.add(open);
-    const timer = systemClock.setTimeout(() => this.#end(open), RETIRE_MS);
-    open.output.whenEmpty(() => {
-      if (!this.#retired.delete(open)) return;
-      systemClock.clearTimeout(timer);
-      open.file.close();
+    return new Promise(resolve => {
+      const end = () => {
+        systemClock.clearTimeout(timer);
+        this.#retired.delete(open);
+        open.file.close();
+        resolve();
+      };
+      const timer = systemClock.setTimeout(() => {
+        open.output.abandon();
+        end();
+      }, limitMs);
+      open.output.whenEmpty(end);
     });
-  }
-
-  #end(open: OpenFile): void {
-    this.#retired.delete(open);
-    open.output.finish(FINISH_MS);
-    open.file.close();
   }
 }
