@@ -12,6 +12,9 @@ export class OwnNames {
   readonly cookiePrefixes: Set<string> = new Set();
   /** Lower-case names of headers that carry session tickets. */
   readonly headers: Set<string> = new Set();
+  /** Names of cookies and headers (lower-case) that show the sessions of backends: they pass, and no log has them. */
+  readonly backendCookies: Set<string> = new Set();
+  readonly backendHeaders: Set<string> = new Set();
   /** Names requests, and in which header backends learn it. Default: they have no names. */
   requestIds: RequestIds | undefined;
   /** By which a request that comes back is known (`routing/loop.ts`). Default: it is not known. */

@@ -490,6 +490,28 @@ test("a session of ours beside that of the backend: the header is of the backend
   expect(await again.closed).toBe('1008 session ended');
 });
 
+test('a LogFormat that names the cookie and the header of the backend writes neither', async () => {
+  const lines: string[] = [];
+  const backend = await servlet();
+  const server = await gateway(
+    backend.url,
+    { cookie: 'JSESSIONID', header: 'X-Backend-Session' },
+    {
+      upstream: { cookies: { prefix: 'app-' } },
+      log: { access: '%{app-JSESSIONID}C %{x-backend-session}i %{theme}C %{x-theme}i' },
+      environment: { accessLog: { write: line => lines.push(line) } },
+    },
+  );
+  await get(
+    server,
+    '/public',
+    'Cookie: app-JSESSIONID=SECRET; theme=dark',
+    'X-Backend-Session: SECRET',
+    'X-Theme: light',
+  );
+  await expect.poll(() => lines).toEqual(['*** *** dark light\n']);
+});
+
 test('the access log has the beginning of a hash, and nothing of an id', async () => {
   const lines: string[] = [];
   const logged: string[] = [];

@@ -83,6 +83,25 @@ async function start(session: Config['session']): Promise<string> {
 }
 
 describe('sessions tracked by a header', () => {
+  test('are not in the access log, also where its format names the header', async () => {
+    const lines: string[] = [];
+    server = createServer(
+      {
+        listen: [{ port: 0, host: '127.0.0.1' }],
+        session: { store: 'memory:', tracking: 'header', header: 'X-Ticket' },
+        dataFolder,
+        routes: [{ path: '/*', session: 'create', fetch: () => new Response('') }],
+        log: { access: '%{X-Ticket}o %{X-Ticket}i %>s' },
+      },
+      { logger, accessLog: { write: line => lines.push(line) } },
+    );
+    await server.start();
+    const first = await fetch(server.urls[0]!);
+    const ticket = first.headers.get('x-ticket')!;
+    await fetch(server.urls[0]!, { headers: { 'X-Ticket': ticket } });
+    await expect.poll(() => lines).toEqual(['*** - 200\n', '- *** 200\n']);
+  });
+
   test('are told in the header, and a new secret in the same', async () => {
     const url = await start({ tracking: 'header', header: 'X-Ticket' });
     const first = await fetch(`${url}/count`);

@@ -310,8 +310,11 @@ export class Upstream implements UpstreamControl {
 
   #newObserver({ session }: UpstreamOptions): SessionObserver | undefined {
     if (session?.mode !== 'observed') return undefined;
+    const publicCookie = session.cookie && this.cookies.publicName(session.cookie);
+    if (publicCookie) this.own.backendCookies.add(publicCookie);
+    if (session.header) this.own.backendHeaders.add(session.header.toLowerCase());
     return new SessionObserver(this.name, session, {
-      publicCookie: session.cookie && this.cookies.publicName(session.cookie),
+      publicCookie,
       ...this.identity,
       ...{ clock: this.clock, logger: this.logger },
       onPlace: (key, url) => this.adoptMove({ upstream: this.name, key, url }),

@@ -6,10 +6,13 @@ import { apacheClock } from './apache-time.ts';
 import { escapeAsApache } from './escape.ts';
 import { withoutSecrets } from './secrets.ts';
 
-/** What is ours in requests, and can hold secrets: it is never written. */
+/** Names of cookies and of headers (lower-case) that can hold secrets: they are never written. They may still grow. */
 export interface OwnFields {
   readonly cookies: ReadonlySet<string>;
   readonly headers: ReadonlySet<string>;
+  /** Those by which the sessions of backends are shown. */
+  readonly backendCookies: ReadonlySet<string>;
+  readonly backendHeaders: ReadonlySet<string>;
 }
 
 /** What stands in the place of a secret. */
@@ -168,11 +171,12 @@ function header(
   read: (ended: Ended, name: string) => string | undefined,
 ): ValueOf {
   const field = name.toLowerCase();
-  const isSecret = SECRET_HEADERS.has(field) || own?.headers.has(field);
+  // Asked for each line: the format is made before the sessions are.
+  const isSecret = () => SECRET_HEADERS.has(field) || own?.headers.has(field) || own?.backendHeaders.has(field);
   return ended => {
     const value = read(ended, field);
     if (value === undefined) return undefined;
-    return isSecret ? HIDDEN : withoutSecrets(value);
+    return isSecret() ? HIDDEN : withoutSecrets(value);
   };
 }
 
@@ -181,7 +185,9 @@ function cookie(line: string | undefined, name: string, own: OwnFields | undefin
   for (const pair of line?.split(';') ?? []) {
     const equals = pair.indexOf('=');
     if (equals === -1 || pair.slice(0, equals).trim() !== name) continue;
-    return own?.cookies.has(name) ? HIDDEN : withoutSecrets(pair.slice(equals + 1).trim());
+    return own?.cookies.has(name) || own?.backendCookies.has(name)
+      ? HIDDEN
+      : withoutSecrets(pair.slice(equals + 1).trim());
   }
   return undefined;
 }
