@@ -74,6 +74,7 @@ class LiveTrace implements FlowTrace {
   #lastAt: number;
   #waiting: TraceLine[] = [];
   #state: 'undecided' | 'followed' | 'ignored' = 'undecided';
+  #hasFit = false;
   #facts: StepFacts = {};
   #places: readonly LookedAt[] = [];
   readonly #judged: [sid: string, standing: ShownStanding][] = [];
@@ -95,7 +96,10 @@ class LiveTrace implements FlowTrace {
     if (this.#state === 'ignored') return;
     const refusal = refusalOf(outcome);
     if (!refusal && outcome) this.#facts = { ...this.#facts, ...(outcome as StepFacts) };
-    if (step === 'head' && !this.#fitsHead(refusal)) return this.#ignore();
+    if (step === 'head') {
+      if (!this.#fitsHead(refusal)) return this.#ignore();
+      this.#hasFit = true;
+    }
     const { routeNames } = this.#options;
     const about = { facts: this.#facts, request: this.#request, kind: this.#kind, routeNames };
     let text = refusal ? describeRefusal(step, refusal, about) : describeStep(step, about);
@@ -151,7 +155,7 @@ class LiveTrace implements FlowTrace {
   #fitsHead(refusal: Refusal | undefined): boolean {
     const { address, path } = this.#options.query;
     const { head } = this.#facts;
-    if (refusal) return address === undefined && path === undefined && this.#options.query.session === undefined;
+    if (refusal) return !isFiltered(this.#options.query);
     if (address !== undefined && head!.clientAddress !== address) return false;
     return path === undefined || head!.path.startsWith(path);
   }
@@ -172,6 +176,8 @@ class LiveTrace implements FlowTrace {
   #say(step: TraceLine['step'], ok: boolean, text: string): void {
     if (this.#state === 'ignored') return;
     const { clock, onLine, query } = this.#options;
+    // One that is answered before it is looked at, as by a server that drains, may be anybody's.
+    if (!this.#hasFit && this.#state === 'undecided' && isFiltered(query)) return this.#ignore();
     const at = clock.monotonic();
     const ms = Math.round((at - this.#lastAt) * 1_000) / 1_000;
     this.#lastAt = at;
@@ -190,4 +196,8 @@ class LiveTrace implements FlowTrace {
     }
     onLine(line);
   }
+}
+
+function isFiltered({ session, address, path }: TraceQuery): boolean {
+  return session !== undefined || address !== undefined || path !== undefined;
 }

@@ -125,10 +125,10 @@ export function describeHeaders(headers: readonly string[], { held }: StepFacts)
   return [...told, ...(names.length > 0 ? [`and ${names.slice(0, 40).join(', ')}`] : [])].join('; ');
 }
 
-/** Which hold no secret, and say who the client is. */
+/** Which hold no secret, and say who the client is. Subprotocols are not among them: programs put tokens there. */
 const OPEN: ReadonlySet<string> = new Set([
   ...['host', 'forwarded', 'x-forwarded-for', 'x-forwarded-host', 'x-forwarded-port', 'x-forwarded-proto'],
-  ...['x-request-id', 'traceparent', 'sec-websocket-protocol'],
+  ...['x-request-id', 'traceparent'],
 ]);
 
 function clientOf({ head }: StepFacts): string {

@@ -1,9 +1,12 @@
+import { once } from 'node:events';
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { type Config, defineEndpoint } from 'holdfast';
 import { describe, expect, test } from 'vitest';
 import { WebSocketServer } from 'ws';
 import { AdminClient } from '../../../src/cli/admin-client.ts';
+import { LiveTraces, type TraceQuery } from '../../../src/server/tracing/live-traces.ts';
+import { FakeClock } from '../../../src/testing/fake-clock.ts';
 import { testClient } from '../../../src/testing/test-client.ts';
 import { closing } from '../../services/closing.ts';
 import { AdminServer } from '../admin-server.ts';
@@ -132,6 +135,38 @@ describe('a trace', () => {
     const line = lines.find(({ step }) => step === 'route')!;
     expect(line).toMatchObject({ ok: false });
     expect(line.text).toMatch(/^404 ERR_ROUTE_NOT_FOUND: .*; nearest: \/socket$/);
+  });
+
+  test('does not show subprotocols that a client offers, among which may be a token', async () => {
+    const backend = new WebSocketServer({ port: 0, host: '127.0.0.1' });
+    await once(backend, 'listening');
+    open.push({ close: () => backend.close() });
+    const server = await start({
+      session: false,
+      upstreams: { app: { servers: [`http://127.0.0.1:${(backend.address() as AddressInfo).port}`] } },
+      routes: [{ path: '/*', upstream: 'app', policy: { origins: 'any' } }],
+    });
+    const lines = await follow(server, { path: '/socket' });
+    const url = `${server.server.urls[0]!.replace('http', 'ws')}/socket`;
+    await using _ = await testClient(url, { subprotocols: ['chat', 'bearer.TOKEN'] });
+    await until(lines, 'headers');
+    expect(textOf(lines, 'headers')).toMatch(/Sec-WebSocket-Protocol/i);
+    expect(JSON.stringify(lines)).not.toContain('TOKEN');
+  });
+
+  test.each<[string, TraceQuery, string[]]>([
+    ['anybody', {}, ['answer']],
+    ['a path', { path: '/mine' }, []],
+    ['an address', { address: '192.0.2.1' }, []],
+    ['a session', { session: 'abcd' }, []],
+  ])('of %s has only what surely fits, when a request is answered before it is looked at', (_, query, expected) => {
+    const lines: string[] = [];
+    const onLine = ({ step }: { step: string }) => void lines.push(step);
+    const traces = new LiveTraces({ query, onLine, clock: new FakeClock(), routeNames: () => [] });
+    const request = { headers: {}, method: 'GET', url: '/other' } as http.IncomingMessage;
+    // As a server that drains does.
+    traces.begin(request, 'request').ended({ status: 503, complete: true });
+    expect(lines).toEqual(expected);
   });
 
   test('says which policy refuses a handshake', async () => {
