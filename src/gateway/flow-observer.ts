@@ -125,7 +125,7 @@ class GuardedTraces implements FlowTrace {
   }
 
   run<T>(work: () => T): T {
-    return this.#traces.reduce((inner, trace) => () => trace.run(inner), work)();
+    return this.#traces.reduce((inner, trace) => () => runIn(trace, inner), work)();
   }
 
   step(name: FlowStep, outcome: StepFacts | Refusal | undefined): void {
@@ -171,6 +171,27 @@ class GuardedTraces implements FlowTrace {
   #tell(call: (trace: FlowTrace) => void): void {
     for (const trace of this.#traces) safely(() => call(trace), undefined);
   }
+}
+
+/** Does the work exactly once, whatever becomes of the trace: what of it throws is lost, what the work throws is not. */
+function runIn<T>(trace: FlowTrace, work: () => T): T {
+  let outcome: { readonly value: T } | { readonly error: unknown } | undefined;
+  const once = () => {
+    if (!outcome)
+      try {
+        outcome = { value: work() };
+      } catch (error) {
+        outcome = { error };
+      }
+    return given(outcome);
+  };
+  safely(() => trace.run(once), undefined);
+  return once();
+}
+
+function given<T>(outcome: { readonly value: T } | { readonly error: unknown }): T {
+  if ('error' in outcome) throw outcome.error;
+  return outcome.value;
 }
 
 /** An SDK, or an exporter in it, is the user's. */

@@ -33,6 +33,41 @@ test('a trace that throws harms neither its caller nor the traces beside it', ()
   expect(trace.run(() => 'done')).toBe('done');
 });
 
+test.each([
+  ['does not call it', () => {}],
+  [
+    'has called it',
+    (work: () => unknown) => {
+      work();
+    },
+  ],
+  [
+    'calls it again',
+    (work: () => unknown) => {
+      work();
+      work();
+    },
+  ],
+])('the work of a request is done once, and its result is its own, if what runs it %s and throws', (_, call) => {
+  const observers = new FlowObservers();
+  const throwing = {
+    run(work: () => unknown) {
+      call(work);
+      throw new Error('broken context manager');
+    },
+  };
+  observers.add({ begin: () => throwing as unknown as FlowTrace });
+  const trace = observers.begin({} as never, 'request')!;
+  let times = 0;
+  expect(trace.run(() => ++times)).toBe(1);
+  expect(() =>
+    trace.run(() => {
+      throw new Error('of the work');
+    }),
+  ).toThrow('of the work');
+  expect(times).toBe(1);
+});
+
 test('with nobody in it, nothing follows a request, also when somebody has left', () => {
   const observers = new FlowObservers();
   const leave = observers.add({ begin: () => broken });
