@@ -1,4 +1,5 @@
 import { nearestName } from '../base/nearest-name.ts';
+import { jsonLine } from '../server/log/escape.ts';
 import { standardOutput } from '../server/log/standard-output.ts';
 import { AdminClient, adminOptions } from './admin-client.ts';
 import {
@@ -58,7 +59,7 @@ export function actionCommand({ name, summary, options = {}, positionals, action
 
 /** As `AskedAction.print`, for commands with one action. */
 export function print(options: OptionValues, answer: object, text: () => string): ExitCode {
-  standardOutput().write(options.json ? `${JSON.stringify(answer)}\n` : text());
+  standardOutput().write(options.json ? jsonLine(answer) : text());
   return 0;
 }
 

@@ -91,6 +91,15 @@ describe('the JSON access log', () => {
     });
   });
 
+  test('has no control character and no other end of a line, as the log of the server has none', () => {
+    const evil = 'a\u007f\u0085\u009b31m\u2028\u2029\u001b[2J';
+    const lines = written({ access: 'json' }, log => log.request({ ...request, userAgent: evil }));
+    createLogger({}, { write: line => lines.push(line) }).info({ user: evil }, evil);
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for.
+    for (const line of lines) expect(line).toMatch(/^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*\n$/);
+    expect(lines.map(line => JSON.parse(line))).toMatchObject([{ userAgent: evil }, { user: evil, msg: evil }]);
+  });
+
   test('tells the opening of a socket from its closing', () => {
     const lines = written({ access: 'json' }, log => {
       log.socketOpened({ ...facts, connectionId: 'c1' });

@@ -1,4 +1,5 @@
 import type { LogLevels } from '../../admin/shapes.ts';
+import { jsonLine } from '../../server/log/escape.ts';
 import { standardOutput } from '../../server/log/standard-output.ts';
 import { type Action, actionCommand, textOption } from '../actions.ts';
 import type { Command } from '../command.ts';
@@ -15,7 +16,7 @@ const follow: Action = {
       part: textOption(options.part),
       access: options.access ? 'true' : undefined,
     };
-    const print = (line: object) => standardOutput().write(`${JSON.stringify(line)}\n`);
+    const print = (line: object) => standardOutput().write(jsonLine(line));
     await client.follow('/v1/logs', query, print, ended.signal);
     return 0;
   },

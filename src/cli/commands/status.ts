@@ -1,4 +1,5 @@
 import type { Status } from '../../admin/shapes.ts';
+import { jsonLine } from '../../server/log/escape.ts';
 import { standardOutput } from '../../server/log/standard-output.ts';
 import { AdminClient, adminOptions } from '../admin-client.ts';
 import type { Command } from '../command.ts';
@@ -10,7 +11,7 @@ export const status: Command = {
   async run(options) {
     const client = await AdminClient.find(options);
     const found = await client.get<Status>('/v1/status');
-    standardOutput().write(options.json ? `${JSON.stringify(found)}\n` : textOf(found));
+    standardOutput().write(options.json ? jsonLine(found) : textOf(found));
     return 0;
   },
 };

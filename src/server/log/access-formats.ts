@@ -1,7 +1,7 @@
 import type { Clock } from '../../base/clock.ts';
 import { sidPrefix } from '../../base/logger.ts';
 import type { AccessFacts, RequestEntry, SocketClosedEntry, SocketOpenedEntry } from './access-entry.ts';
-import { escapeField, escapeQuoted } from './escape.ts';
+import { escapeField, escapeQuoted, jsonLine } from './escape.ts';
 import { withoutSecrets } from './secrets.ts';
 
 /** How entries of the access log become lines, each with its newline; undefined where a format has none. */
@@ -24,7 +24,7 @@ export function jsonFormat(clock: Clock): AccessFormat {
       ...(referer !== undefined && { referer: withoutSecrets(referer) }),
       ...(sid !== undefined && { sid: sidPrefix(sid) }),
     };
-    return `${JSON.stringify(fields)}\n`;
+    return jsonLine(fields);
   };
   return {
     needsDetail: false,

@@ -21,6 +21,19 @@ export function escapeControls(value: string): string {
   return value.replaceAll(CONTROLS, escapeControl);
 }
 
+/** What JSON leaves as it is, and terminals and programs that read lines may not. */
+const JSON_UNSAFE = /[\u007f-\u009f\u2028\u2029]/g;
+
+/** One line of JSON, with its newline, that works as no terminal escape and is one line for every program. */
+export function jsonLine(value: object): string {
+  return `${escapeJson(JSON.stringify(value))}\n`;
+}
+
+/** The same JSON, as `jsonLine` has it. */
+export function escapeJson(json: string): string {
+  return json.replaceAll(JSON_UNSAFE, character => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`);
+}
+
 function escapeControl(character: string): string {
   const code = character.charCodeAt(0);
   return code > 0xff ? `\\u${code.toString(16)}` : `\\x${code.toString(16).padStart(2, '0')}`;

@@ -1,5 +1,6 @@
 import type { Clock } from '../../base/clock.ts';
 import type { Logger, LogLevel } from '../../base/logger.ts';
+import { jsonLine } from './escape.ts';
 import type { LineSink } from './line-output.ts';
 
 /**
@@ -16,17 +17,9 @@ export function securityLogger(sink: LineSink, clock: Clock): Logger {
 /** A line of the log of security events, with its newline. */
 export function securityLine(level: LogLevel, fields: object, message: string, clock: Clock): string {
   const { event, address, ...rest } = fields as Record<string, unknown>;
-  const line = JSON.stringify({
+  return jsonLine({
     ...{ time: new Date(clock.now()).toISOString(), level, event, address },
     ...rest,
     msg: message,
   });
-  return `${line.replaceAll(UNSAFE, escaped)}\n`;
-}
-
-/** What JSON leaves as it is, and terminals and programs that read lines may not. */
-const UNSAFE = /[\u007f-\u009f\u2028\u2029]/g;
-
-function escaped(character: string): string {
-  return `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
 }

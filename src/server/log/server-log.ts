@@ -3,6 +3,7 @@ import { toError } from '../../base/errors.ts';
 import { LINES_DROPPED, type Logger } from '../../base/logger.ts';
 import { isSecurityEvent } from '../../base/security-events.ts';
 import type { LogConfig } from '../../config/config.ts';
+import { escapeJson } from './escape.ts';
 import type { LineRank, LineSink, OutputListener } from './line-output.ts';
 import { standardError } from './standard-output.ts';
 
@@ -40,7 +41,7 @@ function destinationOf(sink: LineSink) {
     [pino.symbols.needsMetadataGsym]: true,
     lastObj: undefined as object | undefined,
     write(line: string) {
-      sink.write(line, rankOf(destination.lastObj));
+      sink.write(escapeJson(line), rankOf(destination.lastObj));
     },
   };
   return destination;
