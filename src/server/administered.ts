@@ -150,8 +150,10 @@ export class AdministeredServer implements Administered {
     const until = this.#searchEnd();
     for (const [mount, sessions] of this.#contexts(context))
       for await (const info of user === undefined ? sessions.list() : await sessions.ofUser(user)) {
-        if (found.length === limit || this.#isLate(until)) return { sessions: found, isPartial: true };
-        if (info.sid.startsWith(prefix)) found.push(entryOf(info, mount));
+        if (this.#isLate(until)) return { sessions: found, isPartial: true };
+        if (!info.sid.startsWith(prefix)) continue;
+        if (found.length === limit) return { sessions: found, isPartial: true };
+        found.push(entryOf(info, mount));
       }
     return { sessions: found, isPartial: false };
   }

@@ -148,6 +148,16 @@ test.each(asked)('%s answers what the document says', async (id, path, question,
   expect(answer.text).not.toContain('nobody may see');
 });
 
+test('a list of sessions says that more fit only if more do', async () => {
+  const [url = ''] = server.server.urls;
+  const others = await Promise.all(Array.from({ length: 4 }, async () => (await fetch(`${url}/login`)).text()));
+  for (const one of others) {
+    const { json } = await server.ask(`/v1/sessions?limit=1&prefix=${one.slice(0, 8)}`);
+    expect(json).toMatchObject({ sessions: [{ sid: one.slice(0, 8) }], isPartial: false });
+  }
+  expect((await server.ask('/v1/sessions?limit=1')).json).toMatchObject({ isPartial: true });
+});
+
 test('lines of the log are followed as they are written, from a level on', async () => {
   const { port } = new URL(server.server.adminUrl!);
   const headers = { Authorization: `Bearer ${server.token}` };

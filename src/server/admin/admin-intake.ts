@@ -86,6 +86,8 @@ export class AdminIntake implements Intake {
     request: IncomingMessage,
     response: ServerResponse,
   ): Promise<void> {
+    // Its close would not be heard any more.
+    if (response.destroyed) return;
     if (this.#streams >= MAX_STREAMS) throw busy(`${MAX_STREAMS} clients follow logs or traces`);
     this.#streams++;
     let stop: (() => void) | undefined;
