@@ -6,6 +6,7 @@ import { createInterface } from 'node:readline';
 import { type ErrorCode, HoldfastError } from '../base/errors.ts';
 import { DEFAULT_CONFIG_FILES, readConfig } from '../config/load.ts';
 import { ADMIN_SOCKET, adminSocketsOf, isAnswered, withShortPath } from '../server/admin/admin-socket.ts';
+import { standardError } from '../server/log/standard-output.ts';
 import type { CommandOption, OptionValues } from './command.ts';
 import { configFile, configOption } from './config-option.ts';
 
@@ -70,7 +71,8 @@ export class AdminClient {
   /**
    * Calls `onLine` with each object of a stream, until the server ends it or `signal` is aborted.
    *
-   * An object `{ lost: n }` says that this reader was too slow for n lines.
+   * An object `{ lost: n }` says that this reader was too slow for n lines. When the server ends it, or goes, stderr has a
+   * line that says so.
    */
   async follow(
     path: string,
@@ -84,15 +86,19 @@ export class AdminClient {
     try {
       for await (const line of lines) if (line !== '') onLine(JSON.parse(line));
     } catch (error) {
-      if (!signal?.aborted) throw error;
+      if (!signal?.aborted && !isCutOff(error)) throw error;
     } finally {
       response.destroy();
     }
+    if (!signal?.aborted) standardError().write('the server has ended\n');
   }
 
   async #ask<T>(method: string, target: string, body?: string): Promise<T> {
     const response = await this.#send(method, target, body, AbortSignal.timeout(ANSWER_MS));
-    const text = await textOf(response);
+    const text = await textOf(response).catch(cause => {
+      const message = `the server at ${this.path} has gone before its answer was over; ask again when it runs`;
+      throw new HoldfastError('ERR_ADMIN_UNREACHABLE', message, { cause });
+    });
     // What was judged has an answer of its own, whatever the status.
     if (response.statusCode! >= 400 && isFailure(text)) throw failureOf(text);
     return JSON.parse(text);
@@ -204,6 +210,12 @@ async function textOf(response: IncomingMessage): Promise<string> {
   const chunks: Buffer[] = [];
   for await (const chunk of response) chunks.push(chunk);
   return Buffer.concat(chunks).toString();
+}
+
+/** The connection is gone, or the last line is not whole. */
+function isCutOff(error: unknown): boolean {
+  const { code } = error as NodeJS.ErrnoException;
+  return code === 'ECONNRESET' || code === 'EPIPE' || error instanceof SyntaxError;
 }
 
 function isFailure(text: string): boolean {

@@ -18,6 +18,7 @@ import { sessions } from './commands/sessions.ts';
 import { status } from './commands/status.ts';
 import { trace } from './commands/trace.ts';
 import { upstreams } from './commands/upstreams.ts';
+import { endSoon } from './end-soon.ts';
 
 const commands: Readonly<Record<string, Command>> = {
   serve,
@@ -57,8 +58,11 @@ async function main(args: readonly string[]): Promise<ExitCode> {
       return 0;
     }
     checkPositionals(name, command, positionals);
-    return await command.run(options, positionals);
+    const code = await command.run(options, positionals);
+    endSoon();
+    return code;
   } catch (error) {
+    endSoon();
     if (error instanceof UsageError) {
       standardError().write(`holdfast: ${error.message}\n`);
       return 2;

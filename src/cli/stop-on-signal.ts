@@ -1,7 +1,6 @@
 import { type Duration, parseDuration } from '../base/duration.ts';
 import type { Logger } from '../base/logger.ts';
 import type { ExitCode } from './command.ts';
-import { endSoon } from './end-soon.ts';
 
 /** What is left of a drain that somebody wants to be over. */
 const HURRIED: Duration = '1s';
@@ -25,6 +24,12 @@ interface StopRequest {
 export class StopSignals {
   readonly #waiting: ((request: StopRequest) => void)[] = [];
   readonly #sent: StopRequest[] = [];
+  #hasBegun = false;
+
+  /** Has one been sent? */
+  get hasBegun(): boolean {
+    return this.#hasBegun;
+  }
 
   /** From now on they end nothing by themselves. */
   listen(): void {
@@ -32,6 +37,7 @@ export class StopSignals {
   }
 
   send(request: StopRequest): void {
+    this.#hasBegun = true;
     const waiting = this.#waiting.shift();
     if (waiting) waiting(request);
     else this.#sent.push(request);
@@ -41,6 +47,19 @@ export class StopSignals {
     const sent = this.#sent.shift();
     return sent === undefined ? new Promise(resolve => this.#waiting.push(resolve)) : Promise.resolve(sent);
   }
+}
+
+/**
+ * Drains because the admin API was asked to. Unlike a signal, one more request never ends the process: it makes the drain
+ * shorter, if it says how long that may take.
+ */
+export function drainOnRequest(
+  server: Pick<Stoppable, 'stop'>,
+  signals: StopSignals,
+  { by, drain }: StopRequest,
+): void {
+  if (!signals.hasBegun) signals.send({ by, drain });
+  else if (drain !== undefined) server.stop({ drain }).catch(() => {}); // the first stop reports failures
 }
 
 /**
@@ -62,7 +81,6 @@ export async function stopOnSignal(
   );
   void hurry(server, signals, logger);
   await server.stop(drain === undefined ? {} : { drain });
-  endSoon();
   return 0;
 }
 

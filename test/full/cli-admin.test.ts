@@ -238,6 +238,45 @@ describe('commands that ask a running server', () => {
     expect([code, stderr]).toEqual([0, '']);
   });
 
+  test('commands end although the module of the configuration has begun something that does not', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'holdfast-admin-timer-'));
+    writeFileSync(
+      join(folder, 'holdfast.config.ts'),
+      `setInterval(() => {}, 60_000);\nexport default { dataFolder: ${JSON.stringify(join(cwd, '.holdfast'))} };`,
+    );
+    const { code, stdout } = await runHoldfast(['status'], { cwd: folder });
+    expect([code, stdout]).toEqual([0, expect.stringMatching(/^state +running/)]);
+    rmSync(folder, { recursive: true });
+  });
+
+  test('logs end with 0 when the server ends, and repeated drains only make its drain shorter', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'holdfast-admin-drain-'));
+    writeFileSync(
+      join(folder, 'holdfast.config.ts'),
+      `import { defineConfig, defineEndpoint } from '${index}';
+       const echo = defineEndpoint({ path: '/echo', closeTimeout: '1h' });
+       export default defineConfig({ listen: [{ port: 0, host: '127.0.0.1' }], routes: [{ endpoint: echo }] });`,
+    );
+    const server = new Holdfast(['serve'], { cwd: folder });
+    const [, at = ''] = await server.printed(/listening on (http:\/\/\S+)/);
+    const follower = new Holdfast(['logs', '-f'], { cwd: folder });
+    const busy = new WebSocket(`${at.replace('http', 'ws')}/echo`, { headers: { Origin: at } });
+    sockets.push(busy);
+    await once(busy, 'open');
+    // It never answers the close frame.
+    busy.pause();
+    const drain = (...args: string[]) => runHoldfast(['drain', ...args], { cwd: folder });
+    expect((await drain('--over', '60s')).code).toBe(0);
+    for (const args of [[], ['--over', '50s'], [], []]) expect(await drain(...args)).toMatchObject({ code: 0 });
+    expect(server.process.exitCode).toBeNull();
+    const begun = performance.now();
+    expect((await drain('--over', '1s')).code).toBe(0);
+    expect(await server.ended).toBe(0);
+    expect(performance.now() - begun).toBeLessThan(20_000);
+    expect([await follower.ended, follower.stderr]).toEqual([0, 'the server has ended\n']);
+    rmSync(folder, { recursive: true });
+  }, 60_000);
+
   test('drain stops it as SIGTERM does, and waits for its end when it is told to', async () => {
     const socket = await openSocket();
     const closed = once(socket, 'close');

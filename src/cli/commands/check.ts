@@ -3,7 +3,6 @@ import { ConfigError, type ConfigProblem, formatProblem } from '../../config/con
 import { readConfig } from '../../config/load.ts';
 import type { Command } from '../command.ts';
 import { configFile, configOption } from '../config-option.ts';
-import { endSoon } from '../end-soon.ts';
 import { examine, type Findings } from '../examine.ts';
 import { explainWarning, WARNING_PAGE } from '../warning-page.ts';
 
@@ -22,14 +21,10 @@ export const check: Command = {
       return 0;
     }
     const file = configFile(named);
-    try {
-      const findings = await findingsOf(file, probe === true);
-      const { errors, warnings } = findings;
-      console.log(json ? JSON.stringify({ file: shown(file), ...findings }) : textOf(file, findings));
-      return errors.length > 0 || (strict && warnings.length > 0) ? 1 : 0;
-    } finally {
-      endSoon();
-    }
+    const findings = await findingsOf(file, probe === true);
+    const { errors, warnings } = findings;
+    console.log(json ? JSON.stringify({ file: shown(file), ...findings }) : textOf(file, findings));
+    return errors.length > 0 || (strict && warnings.length > 0) ? 1 : 0;
   },
 };
 

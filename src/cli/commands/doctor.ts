@@ -5,7 +5,6 @@ import { standardOutput } from '../../server/log/standard-output.ts';
 import { type Command, type OptionValues, UsageError } from '../command.ts';
 import type { Step } from '../doctor/chart.ts';
 import type { DoctorOptions } from '../doctor/examine-url.ts';
-import { endSoon } from '../end-soon.ts';
 
 export const doctor: Command = {
   summary: "Look at a WebSocket from the client's side, and say which of the usual mistakes it is.",
@@ -50,16 +49,12 @@ export const doctor: Command = {
     usage(() => checkRequest(target, options));
     const isPlain = !values.json && !values.quiet;
     if (isPlain) print(`${shownUrl(target)}\n`);
-    try {
-      const onStep = isPlain ? (step: Step) => print(report.stepLine(step)) : undefined;
-      const chart = await examineUrl(target, { ...options, onStep });
-      if (values.json) print(report.jsonOf(target, chart));
-      else if (values.quiet) for (const line of report.quietLines(chart)) print(line);
-      else print(`\n${report.conclusion(chart)}`);
-      return chart.found.length > 0 ? 1 : 0;
-    } finally {
-      endSoon();
-    }
+    const onStep = isPlain ? (step: Step) => print(report.stepLine(step)) : undefined;
+    const chart = await examineUrl(target, { ...options, onStep });
+    if (values.json) print(report.jsonOf(target, chart));
+    else if (values.quiet) for (const line of report.quietLines(chart)) print(line);
+    else print(`\n${report.conclusion(chart)}`);
+    return chart.found.length > 0 ? 1 : 0;
   },
 };
 

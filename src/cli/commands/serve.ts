@@ -13,7 +13,7 @@ import { holdInspector, reopenOnSignal } from '../log-signals.ts';
 import { Reloader, sayDoubts } from '../reloader.ts';
 import { SAID_AT_START } from '../said-doubts.ts';
 import { ServiceManager } from '../service-manager/service-manager.ts';
-import { type Stoppable, StopSignals, stopOnSignal } from '../stop-on-signal.ts';
+import { drainOnRequest, type Stoppable, StopSignals, stopOnSignal } from '../stop-on-signal.ts';
 
 export const serve: Command = {
   summary: 'Run the server of a configuration file. SIGHUP or a changed file reloads it; SIGTERM or Ctrl+C drains it.',
@@ -47,8 +47,7 @@ export const serve: Command = {
       logs,
       operations: {
         configFile: file,
-        // Whoever asks for it by the admin API is as good as whoever sends the signal.
-        drain: ({ over }) => signals.send({ by: 'holdfast drain', drain: over }),
+        drain: ({ over }) => drainOnRequest(server, signals, { by: 'holdfast drain', drain: over }),
         reload: () => reloader.reload('holdfast reload'),
         lastReload: () => reloader.last,
       },

@@ -1,5 +1,6 @@
 import { styleText } from 'node:util';
-import { standardError, standardOutput } from '../../server/log/standard-output.ts';
+import { jsonLine } from '../../server/log/escape.ts';
+import { standardOutput } from '../../server/log/standard-output.ts';
 import { AdminClient, adminOptions } from '../admin-client.ts';
 import type { Command } from '../command.ts';
 
@@ -33,13 +34,8 @@ export const trace: Command = {
     const end = () => ended.abort();
     process.once('SIGINT', end).once('SIGTERM', end);
     const query = { session: text(session), address: text(address), path: text(path) };
-    const print = (line: object) => standardOutput().write(json ? `${JSON.stringify(line)}\n` : textOf(line));
-    try {
-      await client.follow('/v1/trace', query, print, ended.signal);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ECONNRESET') throw error;
-      standardError().write('the server has ended\n');
-    }
+    const print = (line: object) => standardOutput().write(json ? jsonLine(line) : textOf(line));
+    await client.follow('/v1/trace', query, print, ended.signal);
     return 0;
   },
 };
