@@ -57,6 +57,10 @@ export type SessionMode = 'none' | 'existing' | 'auto' | 'create';
 
 export interface Route {
   readonly name: string;
+  /** By which a reload knows it: its name, where it has that alone. Default: its name. */
+  readonly key?: string | undefined;
+  /** Its methods, host and path, which no other route has. */
+  readonly asked?: string | undefined;
   /** What it is made from: it is the same route as before a reload, unless that has changed. */
   readonly madeFrom?: unknown;
   readonly target: Target;

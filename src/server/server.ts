@@ -751,7 +751,13 @@ export class Server {
 
   /** Requests and handshakes on their way, for `holdfast trace`. */
   #follow(query: TraceQuery, onLine: (line: object) => void): () => void {
-    const routeNames = () => [...this.#running().routes.keys()];
+    const routeNames = () => [
+      ...new Set(
+        this.#running()
+          .routes.values()
+          .map(({ name }) => name),
+      ),
+    ];
     return this.#observers.add(new LiveTraces({ query, onLine, clock: this.#running().clock, routeNames }));
   }
 

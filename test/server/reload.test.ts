@@ -230,6 +230,82 @@ describe.each(wires)('over %s, after a reload', wire => {
     expect((await bodies[0])!.body).toBe('data: first\n\ndata: second\n\n');
   });
 
+  test('an event stream ends that begins when its route is another one already', async () => {
+    const asked = Promise.withResolvers<void>();
+    const answer = Promise.withResolvers<void>();
+    const late: RouteConfig['fetch'] = async () => {
+      asked.resolve();
+      await answer.promise;
+      const body = new ReadableStream<Uint8Array>({ start: it => it.enqueue(Buffer.from('data: first\n\n')) });
+      return new Response(body, { headers: { 'Content-Type': 'text/event-stream' } });
+    };
+    const server = await start({ routes: [{ path: '/late', fetch: late }] });
+    const answered = ask(server, wire, { path: '/late' });
+    await asked.promise;
+    await server.reload({ routes: [{ path: '/late', fetch: text('another') }] });
+    answer.resolve();
+    expect((await answered).status).toBe(200);
+  });
+
+  const function_ = (name: string) => ({ type: 'function' as const, authenticate: () => ({ name }) });
+  test.each<[string, Config, Config]>([
+    ['addresses of the server', {}, { policy: { addresses: { deny: ['192.0.2.1'] } } }],
+    ['constraints', {}, { constraints: [{ paths: ['/stream'], transport: 'confidential' }] }],
+    [
+      'schemes of users',
+      { policy: { auth: 'key' }, auth: { key: function_('alice') } },
+      { policy: { auth: 'key' }, auth: { key: function_('bob') } },
+    ],
+  ])('event streams end where %s have changed', async (_what, before, now) => {
+    const began = Promise.withResolvers<void>();
+    const stream: RouteConfig['fetch'] = () => {
+      const body = new ReadableStream<Uint8Array>({
+        start(controller) {
+          controller.enqueue(Buffer.from('data: first\n\n'));
+          began.resolve();
+        },
+      });
+      return new Response(body, { headers: { 'Content-Type': 'text/event-stream' } });
+    };
+    const routes: RouteConfig[] = [{ path: '/stream', fetch: stream }];
+    const server = await start({ routes, ...before });
+    const answered = ask(server, wire, { path: '/stream' });
+    await began.promise;
+    await sleep(50);
+    expect(await server.reload({ routes, ...before })).toMatchObject({ changed: [] });
+    expect(await server.reload({ routes, ...now })).toMatchObject({ changed: ['/stream'] });
+    expect((await answered).body).toBe('data: first\n\n');
+  });
+
+  test('routes of one path are told apart by their methods, and those of one name by their paths', async () => {
+    const url = await echoBackend();
+    const upstreams = { app: { servers: [url] } };
+    const config = (...paths: string[]): Config => ({
+      drain: { over: 0 },
+      upstreams,
+      routes: [
+        { path: '/a', methods: ['GET'], upstream: 'app' },
+        { path: '/a', methods: ['POST'], fetch: posted },
+        { name: 'many', path: paths, upstream: 'app' },
+      ],
+    });
+    const posted = text('posted');
+    const server = await start(config('/one', '/two'));
+    const [first, one, two] = [
+      await open(server, wire, '/a'),
+      await open(server, wire, '/one'),
+      await open(server, wire, '/two'),
+    ];
+    expect(await server.reload(config('/one', '/two'))).toEqual({ added: [], changed: [], removed: [], sockets: 0 });
+    for (const socket of [first, one, two]) expect(await echoes(socket)).toBe(true);
+    // What has its name alone now is the route of the same path.
+    const report = await server.reload(config('/one'));
+    expect(report).toEqual({ added: [], changed: ['many'], removed: ['many (* /two)'], sockets: 1 });
+    expect((await two.closed).code).toBe(1001);
+    expect(await echoes(one)).toBe(true);
+    expect(await echoes(first)).toBe(true);
+  });
+
   test('event streams of backends end where their route has changed', async () => {
     const backend = http.createServer((request, response) => {
       response.writeHead(200, { 'Content-Type': 'text/event-stream' }).write('data: first\n\n');
@@ -286,6 +362,30 @@ describe.each(wires)('over %s, after a reload', wire => {
     await server.reload({ routes: [{ endpoint }], policy: { addresses: { deny: ['127.0.0.1'] } } });
     let_in.resolve(true);
     expect(await (await opening).closed).toMatchObject({ code: 1008 });
+  });
+
+  test('a handshake that was under way loses its session with the store: it closes with 1012', async () => {
+    const letIn = Promise.withResolvers<boolean>();
+    const asked = Promise.withResolvers<void>();
+    const endpoint = defineEndpoint({
+      path: '/endpoint',
+      origins: 'any',
+      accept: () => {
+        asked.resolve();
+        return letIn.promise;
+      },
+    });
+    const config = (session: Config['session']): Config => ({
+      session,
+      routes: [{ endpoint }, { path: '/open', session: 'create', fetch: text('open') }],
+    });
+    const server = await start(config({ store: 'memory:', tracking: 'header' }));
+    const ticket = (await ask(server, wire, { path: '/open' })).headers['holdfast-session-ticket']!;
+    const opening = open(server, wire, '/endpoint', { 'Holdfast-Session-Ticket': ticket });
+    await asked.promise;
+    await server.reload(config({ store: 'memory:', tracking: 'header', write: { every: '10s' } }));
+    letIn.resolve(true);
+    expect(await (await opening).closed).toMatchObject({ code: 1012 });
   });
 
   test('limits count the WebSockets of before', async () => {

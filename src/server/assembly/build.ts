@@ -35,6 +35,7 @@ import type { InternalApi } from '../intakes/internal.ts';
 import type { AccessLog } from '../log/access-log.ts';
 import { drainSettings } from './drain-settings.ts';
 import { internalApi, openAssertionKeys } from './internal.ts';
+import { type KnownRoutes, knownRoutes } from './known-routes.ts';
 import type { ServerLife } from './life.ts';
 import { serverLimits } from './limits.ts';
 import type { Parts } from './parts.ts';
@@ -53,7 +54,7 @@ export interface Assembly extends Gateway, ServerLife {
   readonly bans: Bans;
   /** Whom the server serves; those of `life` beside them have connections only. */
   readonly served: ReadonlySet<ServedEndpoint<unknown>>;
-  readonly routes: ReadonlyMap<string, Route>;
+  readonly routes: KnownRoutes;
   readonly upstreams: ReadonlyMap<string, Upstream>;
   readonly schemes: Schemes;
   /** What the internal listener serves; undefined when there is none. */
@@ -179,7 +180,7 @@ export async function build(config: Config, environment: BuildEnvironment): Prom
     observer: environment.observer,
     router,
     readings: new RouteReadings(entries, router),
-    routes: new Map(entries.map(({ value }) => [value.name, value])),
+    routes: knownRoutes(entries),
     addresses: config.policy?.addresses && createAddressPolicy(config.policy.addresses),
     ...{ limits, bans, anomalies, schemes, served, upstreams, internal, sessions, managersByMount },
     accessLog: life.logs.accessLog,

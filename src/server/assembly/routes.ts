@@ -45,6 +45,7 @@ import { Dispatcher } from '../../websocket/dispatcher.ts';
 import { type ServedEndpoint, servedEndpoint } from '../../websocket/endpoint.ts';
 import { constraintEntries } from './constraint-entries.ts';
 import { declaredEndpoints } from './declared-endpoints.ts';
+import { withKeys } from './known-routes.ts';
 import { makeLimits } from './limits.ts';
 import { Parts } from './parts.ts';
 import { type PagePlace, pagePlace, SchemePages } from './scheme-pages.ts';
@@ -74,6 +75,8 @@ export interface RouteSources {
   readonly pages: SchemePages;
   /** Of the server and of the applications around, the outermost first. */
   readonly constraints: readonly Constraints[];
+  /** What these are made from, and the server's own list of addresses: routes are made from it, too. */
+  readonly around: readonly unknown[];
   /** What holds for the routes of the server, or of a mounted application. */
   readonly policy: InheritedPolicy;
   /** Of lists so far: that of an application is built once, and not for each of its routes. */
@@ -119,7 +122,15 @@ export async function buildRoutes(
   config: Config,
   sources: Omit<
     RouteSources,
-    'policy' | 'constraints' | 'place' | 'pages' | 'addressPolicies' | 'inspections' | 'stricter' | 'rewriter'
+    | 'policy'
+    | 'constraints'
+    | 'around'
+    | 'place'
+    | 'pages'
+    | 'addressPolicies'
+    | 'inspections'
+    | 'stricter'
+    | 'rewriter'
   >,
 ): Promise<RouteEntry<Route>[]> {
   // It brings a parser for HTML, which others need not load.
@@ -127,13 +138,21 @@ export async function buildRoutes(
   const policy = serverPolicy(config);
   const own = { policy, addressPolicies: new Map(), inspections: new Map(), stricter: stricterRoutes(config) };
   const place = sources.sessions && pagePlace(sources.sessions, '', policy, []);
-  const all = { ...sources, ...own, rewriter, place, constraints: [], pages: new SchemePages() };
+  const all = {
+    ...sources,
+    ...own,
+    rewriter,
+    place,
+    constraints: [],
+    around: [config.policy?.addresses],
+    pages: new SchemePages(),
+  };
   const entries = await entriesOf(config, all, '');
   // They are named after those of sessions, which have their names by then.
   sources.parts.onCommit(() => {
     for (const name of all.pages.ownCookies) sources.own.cookies.add(name);
   });
-  return [...entries, ...pageEntries(all)];
+  return withKeys([...entries, ...pageEntries(all)]);
 }
 
 function rewritesLinks({ routes = [] }: ApplicationConfig): boolean {
@@ -146,7 +165,13 @@ async function entriesOf(
   mount: string,
 ): Promise<RouteEntry<Route>[]> {
   const own = constraintsOf(application, outer, mount);
-  const sources = own ? { ...outer, constraints: [...outer.constraints, own] } : outer;
+  const sources = own
+    ? {
+        ...outer,
+        constraints: [...outer.constraints, own],
+        around: [...outer.around, constraintsFrom(application, outer, mount)],
+      }
+    : outer;
   if (own && outer.place?.mount === mount) outer.place.constraints.push(own);
   const entries: RouteEntry<Route>[] = [];
   for (const config of application.routes ?? []) {
@@ -217,7 +242,12 @@ function routeEntries(config: RouteConfig, sources: RouteSources, mount: string)
       ...(config.methods !== undefined && { methods: config.methods }),
       value: {
         name,
-        madeFrom: { config, policy, sessions: sources.sessions?.manager, target: madeFrom(target) },
+        madeFrom: {
+          ...{ config, pattern, policy, around: sources.around },
+          schemes: authentication?.schemes,
+          sessions: sources.sessions?.manager,
+          target: madeFrom(target),
+        },
         target,
         policies: [...lasting, ...headInspection(inspection, name)],
         lastingPolicies: [...lasting, ...origins],
@@ -449,6 +479,12 @@ function constraintsOf({ constraints = [] }: ApplicationConfig, sources: RouteSo
   return new Constraints(
     constraintEntries(constraints, mount, (constraint, name) => constraintOf(constraint, name, sources)),
   );
+}
+
+/** What constraints are made from, with the schemes that they ask users by. */
+function constraintsFrom({ constraints = [] }: ApplicationConfig, { policy, schemes }: RouteSources, mount: string) {
+  const names = [policy.auth, ...constraints.map(({ auth }) => auth)].flat().filter(name => typeof name === 'string');
+  return { constraints, mount, schemes: names.map(name => schemes.get(name)) };
 }
 
 function constraintOf({ auth, roles, transport }: ConstraintConfig, name: string, sources: RouteSources): Constraint {

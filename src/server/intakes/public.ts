@@ -22,6 +22,7 @@ import { startReads } from '../../websocket/transport-reads.ts';
 import { CloseCode } from '../../wire/close-codes.ts';
 import type { Assembly } from '../assembly/build.ts';
 import { holdToRules } from '../assembly/hold-to-rules.ts';
+import { endIfStale } from '../assembly/stale-streams.ts';
 import { BANNED } from '../banned.ts';
 import { STOPPING } from '../drain.ts';
 import type { Intake } from '../listen/intake.ts';
@@ -97,7 +98,7 @@ export class PublicIntake implements Intake {
       const flow = await this.#admit(request, record);
       record.flow = flow;
       if ('answer' in flow) return void answerPreflight(response, flow.answer);
-      if (!('refusal' in flow)) this.#keep(response, flow);
+      if (!('refusal' in flow)) this.#keep(response, flow, record.assembly);
       record.outcome = 'refusal' in flow ? flow.refusal : await serve(flow, request, response, record.assembly);
       if (isRefusal(record.outcome)) this.#refuse(response, record, record.outcome);
       else if (response.statusCode === 404) record.notFound();
@@ -107,9 +108,10 @@ export class PublicIntake implements Intake {
   }
 
   /** Knows the answer until it is over. */
-  #keep(response: ServerResponse, { head, route }: Admitted): void {
-    const { answers } = this.#assembly;
+  #keep(response: ServerResponse, { head, route }: Admitted, judgedBy: Serving): void {
+    const { answers, routes } = this.#assembly;
     if (response.closed) return;
+    if (this.#assembly !== judgedBy) endIfStale(response, route, routes);
     answers.set(response, { route, broughtFor: head.isPeerTrusted ? head.clientAddress : undefined });
     response.once('close', () => answers.delete(response));
   }
@@ -234,7 +236,8 @@ export class PublicIntake implements Intake {
   /** Knows it until it has ended. Other rules may have begun to hold since its handshake was judged. */
   #add(live: LiveSocket, judgedBy: Serving): void {
     judgedBy.sockets.add(live);
-    if (this.#assembly !== judgedBy) holdToRules(live, this.#assembly);
+    const leaving = this.#assembly === judgedBy ? undefined : holdToRules(live, this.#assembly);
+    if (leaving) live.close(leaving.code, leaving.reason);
   }
 
   #isBanned({ head }: Admitted): boolean {
