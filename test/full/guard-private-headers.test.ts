@@ -58,7 +58,7 @@ const PRIVATE = [
 
 /** What ordinary clients say, among them those of stores whose names are close to private ones. */
 const ORDINARY = [
-  ...['X-Auth-Token', 'X-Auth-Key', 'X-User-Id', 'X-Client-Version', 'X-Client-Id', 'X-Client-Data', 'X-Request-ID'],
+  ...['X-Auth-Token', 'X-Auth-Key', 'X-User-Id', 'X-Client-Version', 'X-Client-Id', 'X-Client-Data'],
   ...['X-Correlation-ID', 'X-Request-Start', 'X-Requested-With', 'X-CSRF-Token', 'X-XSRF-Token', 'X-Api-Key'],
   ...['X-HTTP-Method-Override', 'X-Amz-Date', 'X-Amz-Content-Sha256', 'X-Amz-Security-Token', 'X-Amz-Meta-Owner'],
   ...['X-Amz-User-Agent', 'X-Amzn-Trace-Id', 'X-Goog-Meta-Owner'],
