@@ -80,11 +80,13 @@ export class Listeners {
    * @throws {HoldfastError} ERR_SERVER_LISTEN, ERR_CONFIG_INVALID. Nothing has changed then.
    */
   async prepare(places: readonly ListenConfig[], config: Config, services: ListenerServices): Promise<ListenerChange> {
-    const opened: Open[] = [];
+    const opened: Port[] = [];
+    const made: Listener[] = [];
     const next: Open[] = [];
     const abandon = async () => {
-      const closing = opened.map(({ listener }) => listener.port.close());
-      for (const { listener } of opened) listener.close();
+      const closing = opened.map(port => port.release());
+      // Also those of ports that stay open: they watch files.
+      for (const listener of made) listener.close();
       await Promise.all(closing);
     };
     try {
@@ -96,14 +98,15 @@ export class Listeners {
         const isSame = known !== undefined && sameValue(known.from, from);
         if (isSame) next.push(known);
         else {
+          known?.listener.port.checkChange(listen);
           const port = known?.listener.port ?? new Port(listen, services.logger);
           const intake = this.#intakeOf(listen);
           const listener = new Listener(listen, port, intake, { ...services, config });
-          const open = { key, listener, intake, from };
-          next.push(open);
+          made.push(listener);
+          next.push({ key, listener, intake, from });
           if (known) continue;
           await port.open();
-          opened.push(open);
+          opened.push(port);
         }
       }
     } catch (error) {
@@ -125,7 +128,7 @@ export class Listeners {
     for (const { listener } of left) {
       if (ports.has(listener.port)) continue;
       // Its port is not to be open any more: what it has is finished.
-      void listener.port.close();
+      void listener.port.release();
       listener.close();
       listener.closeIdle();
     }
@@ -135,7 +138,10 @@ export class Listeners {
     for (const intake of this.intakes) intake.use(assembly);
     for (const one of next) {
       if (kept.has(one)) one.listener.readFiles();
-      else one.listener.open();
+      else {
+        one.listener.port.change(one.listener.config);
+        one.listener.open();
+      }
     }
     if (this.#former.length > 0) this.#look(assembly.clock);
   }

@@ -677,21 +677,28 @@ export class Server {
     return this.#internal.prepare(places, config, { ...servicesOf(assembly), newcomers: this.#unlimited(assembly) });
   }
 
-  #preparePorts(config: Config, assembly: Assembly): Promise<ListenerChange> {
+  async #preparePorts(config: Config, assembly: Assembly): Promise<ListenerChange> {
     const { unusedConnections, unusedConnectionsPerAddress } = config;
     const from = { unusedConnections, unusedConnectionsPerAddress };
-    if (!this.#newcomers || !sameValue(this.#newcomers.from, from))
-      this.#newcomers = { from, newcomers: new Newcomers(from, assembly) };
+    const isSame = this.#newcomers !== undefined && sameValue(this.#newcomers.from, from);
+    const newcomers = isSame ? this.#newcomers! : { from, newcomers: new Newcomers(from, assembly) };
     this.#doorkeeper ??= new Doorkeeper(
       () => this.#running().bans.settings.action,
       address => this.#running().bans.isBanned(address),
       assembly.clock,
     );
-    return this.#listeners.prepare(config.listen ?? [{ port: 8080 }], config, {
+    const change = await this.#listeners.prepare(config.listen ?? [{ port: 8080 }], config, {
       ...servicesOf(assembly),
-      newcomers: this.#newcomers.newcomers,
+      newcomers: newcomers.newcomers,
       doorkeeper: this.#doorkeeper,
     });
+    return {
+      commit: now => {
+        this.#newcomers = newcomers;
+        change.commit(now);
+      },
+      abandon: () => change.abandon(),
+    };
   }
 
   /** Opens, closes or changes the admin API, as a configuration says. @returns goes back. */
@@ -807,7 +814,11 @@ export class Server {
     if (this.#metrics) this.#metrics.meters.isDraining = true;
     for (const intake of [...this.#listeners.intakes, ...(this.#attached ? [this.#attached] : [])])
       if (intake instanceof PublicIntake) intake.beginDraining();
-    this.#drain = new Drain(assembly, this.#listeners.all, { limitMs: this.#isHurried ?? limitMs, overMs });
+    this.#drain = new Drain(assembly, this.#listeners.all, {
+      limitMs: Math.min(limitMs, this.#isHurried ?? Number.POSITIVE_INFINITY),
+      overMs,
+    });
+    this.#doorkeeper?.letGo();
     await this.#drain.run();
     this.#listeners.stop(assembly.clock);
     // Until then backends may need it to answer.

@@ -1,5 +1,6 @@
+import { once } from 'node:events';
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { request } from 'node:http';
+import { type IncomingMessage, request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -25,6 +26,13 @@ afterEach(async () => {
 
 /** It opens the sockets, and becomes the server with the first client. */
 function activate(listen: string, places: readonly string[], names?: string): Holdfast {
+  writeConfig(listen);
+  const flags = [...places.flatMap(place => ['--listen', place]), ...(names ? [`--fdname=${names}`] : [])];
+  program = new Holdfast(['serve', '--no-watch'], { cwd: folder, under: [ACTIVATE, ...flags] });
+  return program;
+}
+
+function writeConfig(listen: string): void {
   writeFileSync(
     join(folder, 'holdfast.config.ts'),
     `export default {
@@ -33,12 +41,10 @@ function activate(listen: string, places: readonly string[], names?: string): Ho
        routes: [
          { path: '/variables', fetch: () => Response.json(Object.keys(process.env)) },
          { path: '/a', redirect: '/b' },
+         { path: '/denied', redirect: '/b', policy: { addresses: { deny: ['127.0.0.2'] } } },
        ],
      };`,
   );
-  const flags = [...places.flatMap(place => ['--listen', place]), ...(names ? [`--fdname=${names}`] : [])];
-  program = new Holdfast(['serve'], { cwd: folder, under: [ACTIVATE, ...flags] });
-  return program;
 }
 
 /** Tried again only until somebody listens: from then on nobody is turned away. */
@@ -72,6 +78,44 @@ describe.skipIf(isMissing)('sockets that systemd has opened', () => {
       'web:web',
     );
     for (const port of ports) expect((await get(`http://127.0.0.1:${port}/a`)).status).toBe(308);
+  });
+
+  test('of one name, a TCP port and a socket file, keep the addresses of TCP clients', async () => {
+    const port = await freePort();
+    activate(`[{ activation: 'web' }]`, [join(folder, 'web.sock'), `127.0.0.1:${port}`], 'web:web');
+    await get(`http://127.0.0.1:${port}/a`);
+    const asked = request({ port, localAddress: '127.0.0.2', path: '/denied', agent: false }).end();
+    const [response] = (await once(asked, 'response')) as [IncomingMessage];
+    expect(response.resume().statusCode).toBe(403);
+  });
+
+  test('can be let go of and taken again by reloads, and outlive a reload that is refused', async () => {
+    const [one, two] = [await freePort(), await freePort()];
+    const both = [`127.0.0.1:${one}`, `127.0.0.1:${two}`];
+    const server = activate(`[{ activation: 'one' }]`, both, 'one:two');
+    await get(`http://127.0.0.1:${one}/a`);
+    const reload = async (listen: string, answer: RegExp) => {
+      server.stderr = '';
+      writeConfig(listen);
+      server.kill('SIGHUP');
+      await server.printed(answer);
+    };
+    const status = async (port: number) =>
+      (await fetch(`http://127.0.0.1:${port}/a`, { redirect: 'manual' }).catch(() => undefined))?.status;
+    await reload(
+      `[{ activation: 'one' }, { activation: 'two' }, { activation: 'three' }]`,
+      /cannot listen on the socket/,
+    );
+    expect(await status(one)).toBe(308);
+    expect(await status(two)).toBeUndefined();
+    for (let times = 0; times < 2; times++) {
+      await reload(`[{ activation: 'one' }, { activation: 'two' }]`, /"event":"reloaded"/);
+      expect(await status(two)).toBe(308);
+      await reload(`[{ activation: 'one' }]`, /"event":"reloaded"/);
+      expect(await status(two)).toBeUndefined();
+    }
+    server.kill('SIGTERM');
+    expect(await server.ended).toBe(0);
   });
 
   test('are served by number, also a socket file, and that stays when the server stops', async () => {

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
 import https from 'node:https';
 import { connect } from 'node:net';
@@ -7,10 +7,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import tls from 'node:tls';
-import { type Config, defineEndpoint } from 'holdfast';
+import { type Config, createServer, defineEndpoint } from 'holdfast';
 import { afterEach, describe, expect, test } from 'vitest';
 import { WebSocketServer } from 'ws';
+import { silentLogger } from '../../src/base/logger.ts';
 import type { RouteConfig } from '../../src/config/config.ts';
+import { FakeClock } from '../../src/testing/fake-clock.ts';
 import { testClient } from '../../src/testing/test-client.ts';
 import type { WebSocketClient } from '../../src/websocket/protocol/client.ts';
 import { writeSelfSignedCertificate } from '../self-signed-certificate.ts';
@@ -651,6 +653,56 @@ describe('ports', () => {
     expect(await shown()).not.toBe(first);
     expect(await echoes(plain)).toBe(true);
     expect(await echoes(secure)).toBe(true);
+  });
+});
+
+describe('a port that stays open', () => {
+  const of = (...listen: NonNullable<Config['listen']>): Config => ({ listen, session: false, routes: [] });
+
+  test('gets the mode of its socket file that the configuration has now', async () => {
+    const socket = join(folder(), 'here.sock');
+    const server = createServer(of({ socket, mode: '0600' }), { logger: silentLogger });
+    closing.push(() => server.stop({ drain: 0 }));
+    await server.start();
+    expect(statSync(socket).mode & 0o777).toBe(0o600);
+    await server.reload(of({ socket, mode: '0666' }));
+    await until(() => (statSync(socket).mode & 0o777) === 0o666);
+    await server.reload(of({ socket }));
+    await until(() => (statSync(socket).mode & 0o777) === 0o660);
+  });
+
+  test('cannot be shared by "reusePort" from a reload on, and the refusal says so', async () => {
+    const port = await freePort();
+    const server = createServer(of({ port, host: '127.0.0.1' }), { logger: silentLogger });
+    closing.push(() => server.stop({ drain: 0 }));
+    await server.start();
+    const refused = server.reload(of({ port, host: '127.0.0.1', reusePort: true }));
+    await expect(refused).rejects.toThrow(/which a reload cannot change; restart the server/);
+    await server.reload(of({ port, host: '127.0.0.1', reusePort: false }));
+  });
+
+  test('cannot move to another host of the same port, and the refusal does not blame another program', async () => {
+    const port = await freePort();
+    const server = createServer(of({ port, host: '127.0.0.1' }), { logger: silentLogger });
+    closing.push(() => server.stop({ drain: 0 }));
+    await server.start();
+    const refused = server.reload(of({ port }));
+    await expect(refused).rejects.toThrow(/listens there, which is this one: .*restart the server/);
+  });
+
+  test('has no timer of settings of a reload that was refused', async () => {
+    const port = await freePort();
+    const certificate = writeSelfSignedCertificate(folder());
+    const clock = new FakeClock();
+    const server = createServer(of({ port, host: '127.0.0.1' }), { logger: silentLogger, clock });
+    closing.push(() => server.stop({ drain: 0 }));
+    await server.start();
+    const tls = of({ port, host: '127.0.0.1', tls: certificate }, { socket: '/nowhere/at/all.sock' });
+    await expect(server.reload(tls)).rejects.toThrow('there is no folder /nowhere/at');
+    // The log has one as well, from its first line on.
+    const before = clock.pending;
+    await expect(server.reload(tls)).rejects.toThrow('there is no folder /nowhere/at');
+    expect(clock.pending).toBe(before);
   });
 });
 

@@ -1,3 +1,4 @@
+import type { Server as NetServer, Socket } from 'node:net';
 import { HoldfastError } from '../../base/errors.ts';
 import { nearestName } from '../../base/nearest-name.ts';
 
@@ -12,13 +13,22 @@ export interface InheritedSocket {
   readonly name: string;
 }
 
+const ignore = () => {};
+
+/** There is nobody for them. */
+const turnAway = (socket: Socket) => void socket.destroy();
+
 /**
- * The sockets that a service manager has opened for this process. Each can be taken once: who takes it closes it.
+ * The sockets that a service manager has opened for this process. Each has one taker at a time, which closes it when the
+ * server stops, and gives it back when the server goes on without it: nobody in this process could open it again.
  *
  * @see sd_listen_fds(3)
  */
 export class InheritedSockets {
-  readonly #untaken: InheritedSocket[];
+  #untaken: readonly InheritedSocket[];
+  readonly #all: readonly InheritedSocket[];
+  /** Given back, by their descriptors. They are open still: what connects is turned away. */
+  readonly #parked = new Map<number, NetServer>();
   readonly #names: readonly string[];
   /** Why there are none. */
   readonly #absence: string;
@@ -29,11 +39,12 @@ export class InheritedSockets {
     for (const name of VARIABLES) delete environment[name];
     const count = LISTEN_PID === String(pid) && /^[1-9]\d{0,3}$/.test(LISTEN_FDS ?? '') ? Number(LISTEN_FDS) : 0;
     const names = LISTEN_FDNAMES.split(':');
-    this.#untaken = Array.from({ length: count }, (_, index) => ({
+    this.#all = Array.from({ length: count }, (_, index) => ({
       fd: FIRST + index,
       name: names[index] || 'unknown',
     }));
-    this.#names = [...new Set(this.#untaken.map(({ name }) => name))];
+    this.#untaken = this.#all;
+    this.#names = [...new Set(this.#all.map(({ name }) => name))];
     this.#absence =
       LISTEN_FDS === undefined
         ? 'this process was given no sockets; start it by its socket unit (systemctl start NAME.socket), or take a port'
@@ -52,7 +63,7 @@ export class InheritedSockets {
    */
   take(name: string): InheritedSocket[] {
     const taken = this.#untaken.filter(socket => socket.name === name);
-    for (const socket of taken) this.#untaken.splice(this.#untaken.indexOf(socket), 1);
+    this.#untaken = this.#untaken.filter(socket => socket.name !== name);
     if (taken.length > 0) return taken;
     throw new HoldfastError(
       'ERR_SERVER_LISTEN',
@@ -62,8 +73,22 @@ export class InheritedSockets {
 
   /** A listener has this descriptor by its number. */
   takeDescriptor(fd: number): void {
-    const index = this.#untaken.findIndex(socket => socket.fd === fd);
-    if (index >= 0) this.#untaken.splice(index, 1);
+    this.#untaken = this.#untaken.filter(socket => socket.fd !== fd);
+  }
+
+  /** What listens on this descriptor already, and belongs to the caller from now on. */
+  parkedAt(fd: number): NetServer | undefined {
+    const net = this.#parked.get(fd);
+    this.#parked.delete(fd);
+    return net?.off('connection', turnAway).off('error', ignore).ref();
+  }
+
+  /** It can be taken again. */
+  giveBack(fd: number, net: NetServer): void {
+    const isFree = (socket: InheritedSocket) => socket.fd === fd || this.#untaken.includes(socket);
+    this.#untaken = this.#all.filter(isFree);
+    // It may be a socket that cannot listen.
+    if (net.listening) this.#parked.set(fd, net.on('connection', turnAway).on('error', ignore).unref());
   }
 
   #whyNot(name: string): string {

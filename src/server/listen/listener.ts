@@ -14,7 +14,7 @@ import { Http2Server } from './http2/server.ts';
 import type { Intake } from './intake.ts';
 import type { HeadLimits, ListenerOptions } from './listener-options.ts';
 import type { Newcomer } from './newcomers.ts';
-import { type ConnectionTaker, LOCAL_PEER, type Port } from './port.ts';
+import { type ConnectionTaker, isLocal, LOCAL_PEER, type Port } from './port.ts';
 import { readProxyHeader } from './proxy-header.ts';
 import { TlsListener } from './tls.ts';
 import { wireOf } from './wire-bytes.ts';
@@ -98,7 +98,6 @@ export class Listener implements ConnectionHolder, ConnectionTaker {
   /** Takes no more connections, and no request behind those that are under way. */
   close(): void {
     descriptors.remove(this);
-    this.#options.doorkeeper?.letGo();
     this.#http1.close();
     this.#http2?.close();
     this.#tls?.close();
@@ -156,7 +155,7 @@ export class Listener implements ConnectionHolder, ConnectionTaker {
     if (doorkeeper?.turnsAway(socket, peerAddressOf(socket))) return;
     const newcomer = this.#options.newcomers.enter(socket);
     if (proxyProtocol === undefined && this.#tls === undefined) return this.#http1.take(socket, newcomer);
-    const local = this.port.path === undefined ? undefined : LOCAL_PEER;
+    const local = isLocal(socket) ? LOCAL_PEER : undefined;
     const wire = wireOf(socket)!;
     const forget = () => {
       this.#raw.delete(socket);

@@ -25,9 +25,13 @@ export function placesOf(listen: ListenConfig, inherited: () => InheritedSockets
     inherited().takeDescriptor(fd);
     return [{ kind: 'inherited', fd, name: undefined }];
   }
-  if (socket !== undefined)
-    return [{ kind: 'unix', path: socket, mode: mode === undefined ? DEFAULT_MODE : Number.parseInt(mode, 8) }];
+  if (socket !== undefined) return [{ kind: 'unix', path: socket, mode: modeOf(mode) }];
   return [{ kind: 'tcp', port: port!, host, reusePort }];
+}
+
+/** The permissions of a socket file. */
+export function modeOf(mode: string | undefined): number {
+  return mode === undefined ? DEFAULT_MODE : Number.parseInt(mode, 8);
 }
 
 /** How messages name it. */

@@ -1,9 +1,12 @@
+import { chmod } from 'node:fs/promises';
 import { type AddressInfo, createServer, type Server as NetServer, type Socket } from 'node:net';
+import { HoldfastError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { ListenConfig } from '../../config/config.ts';
 import { setPeer } from '../../http/peer.ts';
 import type { ProxyHeader } from '../../http/proxy-protocol.ts';
-import { type Place, placesOf } from './place.ts';
+import { type InheritedSockets, inheritedSockets } from './inherited.ts';
+import { modeOf, type Place, placesOf } from './place.ts';
 import { refusedPlace } from './refused-place.ts';
 import { removeStaleSocket, socketPathOf } from './socket-file.ts';
 
@@ -15,8 +18,16 @@ const BACKLOG = 4096;
  * later if it is not: a stream of events that has nothing to say would never find out.
  */
 const TCP_KEEPALIVE_MS = 60_000;
+const NET_OPTIONS = { noDelay: true, keepAlive: true, keepAliveInitialDelay: TCP_KEEPALIVE_MS };
 
 const ignore = () => {};
+
+const local = new WeakSet<Socket>();
+
+/** Has this connection come through a socket file? */
+export function isLocal(socket: Socket): boolean {
+  return local.has(socket);
+}
 
 /** Takes the connections of a port. */
 export interface ConnectionTaker {
@@ -40,20 +51,24 @@ export class Port {
   number = 0;
   /** The host in URLs; `''` for a socket file. */
   host = '';
-  /** Of a socket file. */
+  /** Of a socket file, where its first socket is one. */
   path: string | undefined;
-  readonly #listen: ListenConfig;
+  #listen: ListenConfig;
   readonly #logger: Logger;
   /** More than one where several inherited sockets have one name. */
   readonly #nets: NetServer[] = [];
+  /** Stops this port's listening on the sockets that it has inherited, which stay open. */
+  readonly #givingBack: (() => void)[] = [];
+  readonly #inherited: () => InheritedSockets;
   #taker: ConnectionTaker | undefined;
   /** They came before there was a taker: behind a socket that was handed over, clients wait already. */
   readonly #early = new Set<Socket>();
   readonly #forget: (this: Socket) => void;
 
-  constructor(listen: ListenConfig, logger: Logger) {
+  constructor(listen: ListenConfig, logger: Logger, inherited: () => InheritedSockets = inheritedSockets) {
     this.#listen = listen;
     this.#logger = logger;
+    this.#inherited = inherited;
     const early = this.#early;
     this.#forget = function () {
       early.delete(this);
@@ -74,14 +89,37 @@ export class Port {
   /** @throws {HoldfastError} ERR_SERVER_LISTEN when the port cannot be had. */
   async open(): Promise<void> {
     try {
-      const places = placesOf(this.#listen);
+      const places = placesOf(this.#listen, this.#inherited);
       // Before it listens: nothing may stand between that and the taker's taking over.
       const paths = await Promise.all(places.map(pathOf));
-      await Promise.all(places.map((place, index) => this.#openAt(place, paths[index])));
+      this.path = paths[0];
+      const opened = await Promise.allSettled(places.map((place, index) => this.#openAt(place, paths[index])));
+      for (const one of opened) if (one.status === 'rejected') throw one.reason;
     } catch (error) {
-      await this.close();
+      await this.release();
       throw error;
     }
+  }
+
+  /**
+   * Can it go on with these settings of its place?
+   *
+   * @throws {HoldfastError} ERR_SERVER_LISTEN when it would have to be opened again.
+   */
+  checkChange({ reusePort = false }: ListenConfig): void {
+    if (reusePort === (this.#listen.reusePort ?? false)) return;
+    const message = `port ${this.number} is open with "reusePort: ${!reusePort}", which a reload cannot change; restart the server, or leave it as it was`;
+    throw new HoldfastError('ERR_SERVER_LISTEN', message);
+  }
+
+  /** Goes on with these settings. */
+  change(listen: ListenConfig): void {
+    const [before, mode] = [modeOf(this.#listen.mode), modeOf(listen.mode)];
+    this.#listen = listen;
+    if (listen.socket === undefined || mode === before) return;
+    chmod(listen.socket, mode).catch(err =>
+      this.#logger.error({ err, mode: listen.mode }, 'the mode of a socket file could not be changed'),
+    );
   }
 
   /** How many of its connections are open. */
@@ -96,13 +134,31 @@ export class Port {
     await Promise.all(this.#nets.map(net => new Promise<void>(resolve => net.close(() => resolve()))));
   }
 
+  /**
+   * The same while the process goes on: sockets that it has inherited stay open, so that another port can have them.
+   * Nobody could open them again.
+   */
+  async release(): Promise<void> {
+    for (const giveBack of this.#givingBack.splice(0)) giveBack();
+    await this.close();
+  }
+
   async #openAt(place: Place, path: string | undefined): Promise<void> {
-    const options = { noDelay: true, keepAlive: true, keepAliveInitialDelay: TCP_KEEPALIVE_MS };
-    const net = createServer(options, socket => this.#take(socket));
+    const isInherited = place.kind === 'inherited';
+    const parked = isInherited ? this.#inherited().parkedAt(place.fd) : undefined;
+    const net = parked ?? createServer(NET_OPTIONS);
+    const take = (socket: Socket) => this.#take(socket, path !== undefined);
+    const onError = (error: Error) => this.#logger.error({ err: error }, 'listener failed');
+    net.on('connection', take);
     this.#nets.push(net);
-    this.path ??= path;
-    await listenOn(net, place);
-    net.on('error', error => this.#logger.error({ err: error }, 'listener failed'));
+    if (isInherited)
+      this.#givingBack.push(() => {
+        net.off('connection', take).off('error', onError);
+        this.#nets.splice(this.#nets.indexOf(net), 1);
+        this.#inherited().giveBack(place.fd, net);
+      });
+    if (!parked) await listenOn(net, place);
+    net.on('error', onError);
     const address = net.address();
     if (this.#nets[0] === net && address !== null && typeof address === 'object') this.#isAt(address);
   }
@@ -112,8 +168,11 @@ export class Port {
     this.number = port;
   }
 
-  #take(socket: Socket): void {
-    if (this.path !== undefined) setPeer(socket, LOCAL_PEER);
+  #take(socket: Socket, isOfFile: boolean): void {
+    if (isOfFile) {
+      local.add(socket);
+      setPeer(socket, LOCAL_PEER);
+    }
     if (this.#taker) return this.#give(socket, this.#taker);
     this.#early.add(socket);
     socket.on('error', ignore).on('close', this.#forget);

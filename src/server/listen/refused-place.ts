@@ -41,6 +41,8 @@ async function reasonOfPort(
   if (code === 'EADDRINUSE') {
     const holder = await holderOf(port);
     const both = reusePort ? '; both need "reusePort" and the same user' : '';
+    if (holder?.startsWith(`process ${process.pid} `))
+      return `${holder} listens there, which is this one: a reload cannot move an open port to another "host", so restart the server, or choose another port${both}`;
     return `${holder ?? 'another program'} listens there; stop it or choose another port${both}`;
   }
   if (code === 'EACCES')
