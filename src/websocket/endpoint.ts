@@ -154,7 +154,7 @@ export class ServedEndpoint<Data = undefined> implements Endpoint<Data> {
   readonly #judged = new Set<PendingHandshake>();
   /** Connections whose last callback has not settled. */
   #unfinished = 0;
-  #onEmpty: (() => void) | undefined;
+  #onEmpty: (() => void)[] = [];
 
   constructor(options: EndpointOptions<Data>) {
     this.options = options;
@@ -250,13 +250,15 @@ export class ServedEndpoint<Data = undefined> implements Endpoint<Data> {
     await threaded?.close();
   }
 
+  /** Resolves when it has no connection, and no callback of one runs. */
+  async emptied(): Promise<void> {
+    while (!this.isEmpty) await new Promise<void>(resolve => this.#onEmpty.push(resolve));
+  }
+
   /** Waits for the last callback of the last connection and runs `destroy`. Closing them is the server's part. */
   async stop(): Promise<void> {
     if (!this.#isRunning) return;
-    if (!this.isEmpty)
-      await new Promise<void>(resolve => {
-        this.#onEmpty = resolve;
-      });
+    await this.emptied();
     this.#isRunning = false;
     try {
       await this.options.destroy?.();
@@ -294,10 +296,14 @@ export class ServedEndpoint<Data = undefined> implements Endpoint<Data> {
     }
   }
 
+  #sayEmpty(): void {
+    if (this.isEmpty) for (const resolve of this.#onEmpty.splice(0)) resolve();
+  }
+
   /** The client of an accepted handshake went away before the connection was open. */
   giveUp(): void {
     this.#taken--;
-    if (this.isEmpty) this.#onEmpty?.();
+    this.#sayEmpty();
   }
 
   /** The 101 has been written: the connection lives. `early` is what the client sent behind its handshake. */
@@ -447,7 +453,7 @@ export class ServedEndpoint<Data = undefined> implements Endpoint<Data> {
       },
       onFinished: () => {
         this.#unfinished--;
-        if (this.isEmpty) this.#onEmpty?.();
+        this.#sayEmpty();
       },
     };
   }

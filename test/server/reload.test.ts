@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import tls from 'node:tls';
 import { type Config, createServer, defineEndpoint } from 'holdfast';
+import { MemoryStore } from 'holdfast/session';
 import { afterEach, describe, expect, test } from 'vitest';
 import { WebSocketServer } from 'ws';
 import { silentLogger } from '../../src/base/logger.ts';
@@ -485,6 +486,51 @@ describe('sessions', () => {
     expect(created).toHaveLength(4);
   });
 
+  test('in a store that the program has opened go on until nothing has it, and it is closed once', async () => {
+    let closed = 0;
+    class Store extends MemoryStore {
+      override async close(): Promise<void> {
+        closed++;
+        await super.close();
+      }
+    }
+    const store = new Store();
+    const server = await start(config({ store }));
+    const first = await ask(server, 'http/1', { path: '/count' });
+    const headers = { Cookie: /[^;]+/.exec(first.headers['set-cookie']!)![0] };
+    const shop: RouteConfig = { mount: '/shop', application: { session: { store }, routes: config({}).routes! } };
+    let count = 1;
+    const goesOn = async () => {
+      expect((await ask(server, 'http/1', { path: '/count', headers })).body).toBe(`${++count}`);
+      expect(closed).toBe(0);
+    };
+    await server.reload(config({ store, profile: 'failover', coherence: 'relaxed', maxSessions: 50 }));
+    await goesOn();
+    const bad = defineEndpoint({ path: '/bad', init: () => Promise.reject(new Error('init failed')) });
+    await expect(server.reload({ ...config({ store }), routes: [{ endpoint: bad }] })).rejects.toThrow('init failed');
+    await goesOn();
+    await server.reload({ ...config({ store }), routes: [...config({}).routes!, shop] });
+    await goesOn();
+    const [asked, answer] = [Promise.withResolvers<void>(), Promise.withResolvers<Response>()];
+    const fetchSlow = () => {
+      asked.resolve();
+      return answer.promise;
+    };
+    await server.reload({ ...config({ store }), routes: [...config({}).routes!, { path: '/slow', fetch: fetchSlow }] });
+    await goesOn();
+    // Something is under way: the store leaves later, and is wanted again by then.
+    const slow = ask(server, 'http/1', { path: '/slow' });
+    await asked.promise;
+    await server.reload(config({ store: 'memory:' }));
+    await server.reload(config({ store }));
+    answer.resolve(new Response('slow'));
+    expect((await slow).body).toBe('slow');
+    await sleep(50);
+    await goesOn();
+    await server.server.stop({ drain: 0 });
+    expect(closed).toBe(1);
+  });
+
   test('are signed with keys that are in their files now, and those of before count as long as they are there', async () => {
     const path = folder();
     const keys = ['a', 'b'].map(name => join(path, name));
@@ -727,6 +773,35 @@ describe('endpoints', () => {
     expect(events).toEqual(['init one', 'init two', 'close one', 'destroy one']);
     await server.server.stop();
     expect(events.slice(4)).toEqual(['destroy two']);
+  });
+
+  test('that are taken back while they have WebSockets go on as they are', async () => {
+    const events: string[] = [];
+    const named = (name: string) =>
+      defineEndpoint({
+        path: '/here',
+        init: () => void events.push(`init ${name}`),
+        destroy: () => void events.push(`destroy ${name}`),
+        onMessage: (connection, data) => void connection.send(data),
+      });
+    const [one, two] = [named('one'), named('two')];
+    const bad = defineEndpoint({ path: '/bad', init: () => Promise.reject(new Error('init failed')) });
+    const drain = { over: 0 } as const;
+    const server = await start({ drain, routes: [{ endpoint: one }] });
+    const socket = await open(server, 'http/1', '/here');
+    await server.reload({ drain, routes: [{ endpoint: two }] });
+    // Of a configuration that is refused it goes on leaving.
+    await expect(server.reload({ routes: [{ endpoint: one }, { endpoint: bad }] })).rejects.toThrow('init failed');
+    await server.reload({ drain, routes: [{ endpoint: one }] });
+    await until(() => events.includes('destroy two'));
+    expect(await echoes(socket)).toBe(true);
+    expect(await echoes(await open(server, 'http/1', '/here'))).toBe(true);
+    expect(events).toEqual(['init one', 'init two', 'destroy two']);
+    await server.reload({ drain, routes: [] });
+    await until(() => events.includes('destroy one'));
+    // It has left: it begins anew.
+    await server.reload({ drain, routes: [{ endpoint: one }] });
+    expect(events.slice(3)).toEqual(['destroy one', 'init one']);
   });
 });
 

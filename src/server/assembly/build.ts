@@ -230,6 +230,7 @@ async function startEndpoint(endpoint: ServedEndpoint<unknown>, life: ServerLife
       endpoints.add(endpoint);
       return endpoint;
     },
+    idle: () => endpoint.emptied(),
     async close() {
       try {
         await endpoint.stop();

@@ -1,5 +1,6 @@
 import { getOrInsert } from '../../base/get-or-insert.ts';
 import { sameValue } from '../../base/same-value.ts';
+import { LeavingPart } from './leaving-part.ts';
 
 /** How a part of a server is made, and what it is made from. */
 export interface Making<Part, From> {
@@ -9,6 +10,8 @@ export interface Making<Part, From> {
   make(before?: Part): Part | Promise<Part>;
   /** Resolves when nothing of it is left. */
   close?(part: Part): unknown;
+  /** Of an object of the program: resolves when nothing uses it any more. Default: at once. */
+  idle?(part: Part): Promise<void>;
   /**
    * The same while the server runs on without it: it may wait for what uses it still. Default: `close`.
    *
@@ -29,6 +32,8 @@ interface Kept {
   readonly isNew: boolean;
   close(): unknown;
   retire(successor: unknown): unknown;
+  /** Of an object of the program, which a later configuration may have again. */
+  leave?: (() => LeavingPart) | undefined;
 }
 
 interface MakingNow<Part, From> extends Omit<Making<Part, From>, 'make'> {
@@ -46,9 +51,14 @@ export class Parts {
   #before: Parts | undefined;
   readonly #kept = new Map<string, Kept>();
   readonly #adaptations: (() => void)[] = [];
+  /** Those of objects that counted before, and are not closed. */
+  readonly #leaving: Map<string, LeavingPart>;
+  /** Those of them that this configuration has again. */
+  readonly #held = new Map<string, LeavingPart>();
 
   constructor(before?: Parts) {
     this.#before = before;
+    this.#leaving = before ? before.#leaving : new Map();
   }
 
   /**
@@ -71,9 +81,29 @@ export class Parts {
   }
 
   /** What belongs to an object that the program has made, which is its name. */
-  keepOf<Part>(kind: string, owner: object, making: Omit<Making<Part, object>, 'from' | 'adapt'>): Promise<Part> {
-    const known = this.#kept.get(keyOf(kind, nameOf(owner)));
-    return known ? Promise.resolve(known.part as Part) : this.keep(kind, nameOf(owner), { ...making, from: owner });
+  async keepOf<Part>(
+    kind: string,
+    owner: object,
+    making: Omit<Making<Part, object>, 'from' | 'adapt' | 'retire'>,
+  ): Promise<Part> {
+    const name = nameOf(owner);
+    const key = keyOf(kind, name);
+    const known = this.#kept.get(key);
+    if (known) return known.part as Part;
+    const leaving = this.#leaving.get(key);
+    const whole = { ...making, from: owner };
+    if (leaving?.hold()) {
+      this.#held.set(key, leaving);
+      this.#take(kind, name, whole, leaving.part as Part, false);
+    } else {
+      await leaving?.gone;
+      await this.keep(kind, name, whole);
+    }
+    const kept = this.#kept.get(key)!;
+    const part = kept.part as Part;
+    const steps = { idle: async () => making.idle?.(part), close: () => making.close?.(part) };
+    this.#kept.set(key, { ...kept, leave: () => new LeavingPart(part, steps) });
+    return part;
   }
 
   /** Is there a part of this name already, in this configuration? */
@@ -115,21 +145,39 @@ export class Parts {
   /** @returns closes what is not used any more. It never rejects: `onFailure` hears of what failed. */
   commit(): (onFailure: (error: unknown) => void) => Promise<void> {
     for (const adapt of this.#adaptations.splice(0)) adapt();
+    for (const [key, leaving] of this.#held) {
+      leaving.release(true);
+      this.#leaving.delete(key);
+    }
     const before = this.#before ? [...this.#before.#kept] : [];
     // Or each would hold all that were before it.
     this.#before = undefined;
     const left = before.filter(([key, { part }]) => this.#kept.get(key)?.part !== part);
+    const retiring = left.map(([key, { kind, retire, leave }]) => {
+      const successor = this.#kept.get(key)?.part;
+      return { kind, close: leave ? this.#leave(key, leave()) : () => retire(successor) };
+    });
     return async onFailure => {
-      const retiring = left.map(([key, { kind, retire }]) => {
-        const successor = this.#kept.get(key)?.part;
-        return { kind, close: () => retire(successor) };
-      });
       for (const failure of await closeInTurn(retiring)) onFailure(failure);
+    };
+  }
+
+  /** From now on a later configuration can have it again. @returns lets it go. */
+  #leave(key: string, leaving: LeavingPart): () => Promise<void> {
+    this.#leaving.set(key, leaving);
+    return async () => {
+      try {
+        await leaving.leave();
+      } finally {
+        // It may be leaving for the second time.
+        if (this.#leaving.get(key) === leaving) this.#leaving.delete(key);
+      }
     };
   }
 
   /** Closes what was made for it alone. */
   async abandon(): Promise<void> {
+    for (const leaving of this.#held.values()) leaving.release(false);
     await closeInTurn([...this.#kept.values()].filter(({ isNew }) => isNew));
   }
 

@@ -18,7 +18,7 @@ import type { CloseCodes } from '../../wire/close-codes.ts';
 import { type DataFolder, keysFolder } from '../data-folder.ts';
 import { readNamedFile } from './named-file.ts';
 import type { Parts } from './parts.ts';
-import { type Backend, bytes, milliseconds, openBackend } from './session-stores.ts';
+import { type Backend, bytes, isStore, milliseconds, openBackend } from './session-stores.ts';
 
 export interface SessionContextOptions {
   readonly clock: Clock;
@@ -135,13 +135,14 @@ async function openSessions(
   return { opened, tracking: next?.tracking ?? opened.manager.tracking };
 }
 
-function openedBackend(
+async function openedBackend(
   config: SessionConfig,
   mount: string,
   options: SessionContextOptions,
   parts: Parts,
 ): Promise<Backend> {
   const { store = 'memory:', ledger, profile, coherence, maxSessions, anonymousShare } = config;
+  if (isStore(store)) return broughtBackend(store, ledger, parts);
   const { path, disk } = options.dataFolder;
   const cap = { maxSessions, anonymousShare };
   // What is in memory alone is not lost for settings that do not concern it.
@@ -159,6 +160,13 @@ function openedBackend(
         ? () => opened.limit(defined(cap))
         : undefined,
   });
+}
+
+/** The program's own objects: they are closed once, when no sessions use them, whatever else is said of these. */
+async function broughtBackend(store: Backend['store'], ledger: Backend['ledger'], parts: Parts): Promise<Backend> {
+  await parts.keepOf('store', store, { make: () => store, close: one => one.close() });
+  if (ledger) await parts.keepOf('ledger', ledger, { make: () => ledger, close: one => one.close() });
+  return { store, ledger };
 }
 
 function inMemory(store: NonNullable<SessionConfig['store']>): boolean {

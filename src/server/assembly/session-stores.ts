@@ -93,7 +93,8 @@ async function openPostgresBackend(
   return openPostgres({ ...options, url, notify, clock, logger, queryTimeoutMs: milliseconds(commandTimeout) });
 }
 
-function isStore(store: string | StoreConfig | SessionStore): store is SessionStore {
+/** Has the program opened it? */
+export function isStore(store: string | StoreConfig | SessionStore): store is SessionStore {
   return typeof store === 'object' && 'commit' in store;
 }
 
