@@ -3,7 +3,7 @@ import { createServer, type IncomingMessage, type RequestListener } from 'node:h
 import { createServer as createTlsServer } from 'node:https';
 import { type AddressInfo, createServer as createTcpServer, type Server, type Socket } from 'node:net';
 import type { TlsOptions } from 'node:tls';
-import { type ServerOptions, WebSocketServer } from 'ws';
+import { type ServerOptions, type WebSocket, WebSocketServer } from 'ws';
 
 /** A server of a test, with all its connections. */
 export class TestServer implements AsyncDisposable {
@@ -59,10 +59,17 @@ export interface EchoOptions extends ServerOptions {
   readonly onRequest?: RequestListener;
   /** Status to refuse a handshake with; 0 takes it. */
   readonly refuse?: (request: IncomingMessage) => number;
+  readonly onClient?: (client: WebSocket) => void;
 }
 
 /** An application of today: `ws` on Node's own server. */
-export async function echoServer({ tls, onRequest, refuse, ...options }: EchoOptions = {}): Promise<TestServer> {
+export async function echoServer({
+  tls,
+  onRequest,
+  refuse,
+  onClient,
+  ...options
+}: EchoOptions = {}): Promise<TestServer> {
   const answer: RequestListener = onRequest ?? ((_, response) => void response.writeHead(426).end('Upgrade Required'));
   const server = tls ? createTlsServer(tls, answer) : createServer(answer);
   const sockets = new WebSocketServer({ ...options, noServer: true });
@@ -73,6 +80,7 @@ export async function echoServer({ tls, onRequest, refuse, ...options }: EchoOpt
   });
   sockets.on('connection', client => {
     client.on('error', () => {});
+    onClient?.(client);
     client.on('message', (data, binary) => client.send(data, { binary }));
   });
   return await new TestServer(server).listen();

@@ -205,6 +205,40 @@ describe('it is found that', () => {
     expect(insecure.said('handshake')).toMatch(/^ok 101/);
   });
 
+  test('another server than the one of the first connection answers later: it gets no cookie', async () => {
+    const { certificate: cert, key } = createCertificate({ name: 'localhost', validTo: inDays(90) });
+    let requests = 0;
+    await using good = await echoServer({ tls: certificate() });
+    await using strange = await echoServer({ tls: { cert, key }, onRequest: () => void requests++ });
+    let connections = 0;
+    await using balancer = await rawServer(socket => {
+      // The first two: whether the port is open, and the step of TLS.
+      const behind = connect(++connections <= 2 ? good.port : strange.port, '127.0.0.1');
+      socket
+        .on('error', () => {})
+        .pipe(behind.on('error', () => {}))
+        .pipe(socket);
+    });
+    const options = { ca, cookie: 'SESSIONID=1', headers: [['Authorization', 'Bearer 1']] as const };
+    const { codes, said } = await doctorOf(`wss://localhost:${balancer.port}/`, {
+      ...options,
+      lookup: async () => ['127.0.0.1'],
+    });
+    expect(said('tls')).toMatch(/^ok /);
+    expect(codes).toEqual(['certificate-untrusted']);
+    expect(said('handshake')).toMatch(/^fail DEPTH_ZERO_SELF_SIGNED_CERT/);
+    expect(requests).toBe(0);
+  });
+
+  test('an address of a family that this machine does not have is dead: a note', async () => {
+    await using server = await echoServer();
+    // Linux has no way to a group for TCP, as it has none to IPv6 where there is only IPv4.
+    const lookup = async () => ['ff02::1', '127.0.0.1'];
+    const { codes, said } = await doctorOf(`ws://example.com:${server.port}/`, { lookup, timeoutMs: 500 });
+    expect(said('tcp')).toMatch(/^note \[ff02::1\]:\d+: (ENETUNREACH|EADDRNOTAVAIL)\nok 127/);
+    expect(codes).toEqual([]);
+  });
+
   test('the origin of the page is refused', async () => {
     await using server = await echoServer({ refuse: ({ headers }) => (headers.origin ? 403 : 0) });
     const { codes, said } = await doctorOf(`ws://127.0.0.1:${server.port}/`, { origin: 'https://example.com' });
@@ -288,6 +322,54 @@ describe('it is found that', () => {
     expect(said('handshake')).toMatch(/^fail 101, and after \d+ ms it ends with 1008 "sign in\?\[2J first"$/);
   });
 
+  test.each([429, 503])('later handshakes are refused with %i: nothing is said of compression', async status => {
+    let handshakes = 0;
+    await using server = await echoServer({ refuse: () => (++handshakes > 1 ? status : 0) });
+    const { codes, said } = await doctorOf(`ws://127.0.0.1:${server.port}/`);
+    expect(codes).toEqual([]);
+    expect(said('extensions')).toBe('note there is no second WebSocket to try with');
+  });
+
+  test('an offer of compression is refused', async () => {
+    const refuse = ({ headers }: { headers: Record<string, unknown> }) =>
+      headers['sec-websocket-extensions'] === undefined ? 0 : 400;
+    await using server = await echoServer({ refuse });
+    expect((await doctorOf(`ws://127.0.0.1:${server.port}/`)).codes).toEqual(['extension-wrong']);
+  });
+
+  test('the WebSocket was closed before a ping, or by it, with which code and reason', async () => {
+    await using onPing = await echoServer({
+      onClient: client => client.once('ping', () => client.close(1008, 'no pings')),
+      autoPong: false,
+    });
+    const byPing = await doctorOf(`ws://127.0.0.1:${onPing.port}/`);
+    expect(byPing.codes[0]).toBe('no-pong');
+    expect(byPing.said('ping')).toBe('fail then it ends with 1008 "no pings"');
+    await using late = await echoServer({
+      onClient: client => setTimeout(() => client.close(1013, 'later'), 600),
+      onRequest: (_, response) =>
+        setTimeout(
+          () => response.writeHead(200, { 'set-cookie': 'SESSIONID=x1234567890; HttpOnly; SameSite=Lax' }).end(),
+          250,
+        ),
+    });
+    const before = await doctorOf(`ws://127.0.0.1:${late.port}/`);
+    expect(before.codes).toEqual(['closed-at-once']);
+    expect(before.said('ping')).toMatch(/^fail after \d+ ms it ends with 1013 "later"$/);
+  });
+
+  test('one WebSocket for each client is let in, and the first one is not in the way', async () => {
+    let previous: WebSocket | undefined;
+    await using server = await echoServer({
+      onClient: client => {
+        previous?.close(1008, 'replaced');
+        previous = client;
+      },
+    });
+    const { said } = await doctorOf(`ws://127.0.0.1:${server.port}/`);
+    expect(said('ping')).toMatch(/^ok answered in/);
+  });
+
   test('a large message cuts the connection', async () => {
     await using server = await echoServer();
     const limit = (socket: Socket, port: number) => {
@@ -341,6 +423,30 @@ describe('what becomes of silence', () => {
     expect(said('idle')).toMatch(
       /^fail (closed with 1001 "idle"|cut without a close frame \(1006\)) after \d[\d.]* m?s/,
     );
+  });
+});
+
+describe('what becomes of silence, when it ends long before the time that was asked for', () => {
+  test.each([
+    ['pings help', 'idle-cut', true],
+    ['pings do not help', 'lifetime-cut', false],
+  ])('%s', async (_, code, pingsCount) => {
+    await using server = await echoServer({
+      onClient: client => {
+        const end = () => client.terminate();
+        let timer = setTimeout(end, 500);
+        client.on('close', () => clearTimeout(timer));
+        client.on('ping', () => {
+          if (!pingsCount) return;
+          clearTimeout(timer);
+          timer = setTimeout(end, 500);
+        });
+      },
+    });
+    // The first one is watched for 400 ms.
+    const { said, codes } = await doctorOf(`ws://127.0.0.1:${server.port}/`, { idleMs: 5_000 });
+    expect(codes).toEqual([code]);
+    expect(said('idle')).toMatch(/^fail cut without a close frame \(1006\) after \d{3} ms/);
   });
 });
 

@@ -15,8 +15,6 @@ export interface DoctorOptions extends VisitOptions {
   readonly subprotocols: readonly string[];
   /** How long a WebSocket is kept silent; 0: not at all. */
   readonly idleMs: number;
-  /** A certificate that is not good does not end it. */
-  readonly isInsecure: boolean;
   /** Whole messages are sent, which the application sees. */
   readonly sendsMessages: boolean;
   readonly onStep?: ((step: Step) => void) | undefined;
@@ -41,10 +39,11 @@ export async function examineUrl(target: Target, options: DoctorOptions): Promis
   const isOpen = await handshakeStep(chart, visit, { tried, plain, origin });
   await cookieStep(chart, visit, answersOf(plain, tried));
   if (tried.kind !== 'open' || !isOpen) return chart;
-  await originStep(chart, visit, origin);
-  subprotocolStep(chart, tried, subprotocols);
+  // Before there is a second one: some servers let a client have one only.
   await pingStep(chart, tried.socket, options.timeoutMs);
   await tried.socket.close();
+  subprotocolStep(chart, tried, subprotocols);
+  await originStep(chart, visit, origin);
   await extensionsStep(chart, visit, handshake);
   await sizeStep(chart, visit, handshake, { isWhole: options.sendsMessages, timeoutMs: options.timeoutMs });
   if (options.idleMs > 0) await idleStep(chart, visit, handshake, options.idleMs);

@@ -1,3 +1,5 @@
+import type { Ending } from './probe-socket.ts';
+
 const MOST_CHARACTERS = 80;
 
 /**
@@ -13,6 +15,12 @@ export function shown(text: string): string {
 export function shownTime(ms: number): string {
   if (ms < 1_000) return `${Math.round(ms)} ms`;
   return ms < 10_000 ? `${(ms / 1_000).toFixed(1)} s` : `${Math.round(ms / 1_000)} s`;
+}
+
+/** How a WebSocket ended: `it ends with 1008 "policy"`. */
+export function shownEnding({ how, code, reason }: Ending): string {
+  if (how !== 'close') return 'it ends without a close frame (1006)';
+  return `it ends with ${code}${reason === '' ? '' : ` "${shown(reason)}"`}`;
 }
 
 /** Where a redirect leads. Users, queries and what stands behind `;` may be secrets. */

@@ -2,7 +2,7 @@ import type { Socket } from 'node:net';
 import { HoldfastError } from '../../base/errors.ts';
 import { checkUpgradeResponse, createUpgradeRequest, headerLine } from '../../websocket/protocol/handshake.ts';
 import { acceptDeflate, offerDeflate } from '../../websocket/protocol/permessage-deflate.ts';
-import { type DialOptions, dialTcp, dialTls, type Fault } from './dial.ts';
+import { type DialOptions, dialTcp, dialTls, type Fault, tlsFacts } from './dial.ts';
 import { type Answer, type Broken, exchange, isBroken } from './exchange.ts';
 import { ProbeSocket } from './probe-socket.ts';
 import type { Target } from './target.ts';
@@ -13,6 +13,8 @@ export interface VisitOptions extends DialOptions {
   readonly headers: readonly (readonly [name: string, value: string])[];
   /** `name=value; name=value`. */
   readonly cookie: string | undefined;
+  /** A certificate that is not good does not end it. */
+  readonly isInsecure: boolean;
 }
 
 export interface HandshakeOptions {
@@ -52,7 +54,10 @@ const AGENT = 'User-Agent';
  */
 export function checkRequest(
   target: Target,
-  options: VisitOptions & { origin?: string | null | undefined; subprotocols: readonly string[] },
+  options: Pick<VisitOptions, 'headers' | 'cookie'> & {
+    origin?: string | null | undefined;
+    subprotocols: readonly string[];
+  },
 ): void {
   const { headers, cookie, origin, subprotocols } = options;
   const values: Record<string, string[]> = Object.fromEntries(headers.map(([name, value]) => [name, [value]]));
@@ -73,12 +78,20 @@ export class Visit {
     this.options = options;
   }
 
-  /** A connection, with TLS where the target has it. */
+  /**
+   * A connection, with TLS where the target has it. Its certificate is judged each time: behind one address there may be
+   * several servers, and what is sent could be a cookie.
+   */
   async open(): Promise<Socket | Fault> {
     const { target, options } = this;
     const socket = await dialTcp(this.#address, target.dial.port, options.timeoutMs);
     if ('finding' in socket || !target.isSecure) return socket;
-    return await dialTls(socket, target, options);
+    const secure = await dialTls(socket, target, options);
+    if ('finding' in secure || options.isInsecure) return secure;
+    const { fault } = tlsFacts(secure, target, Date.now());
+    if (fault === undefined || fault.isWarning) return secure;
+    secure.destroy();
+    return fault;
   }
 
   /** A plain request for the same place. @param cookie Null: none. */

@@ -42,13 +42,16 @@ async function firstAlive(
   const isLocal = /(?:^|\.)localhost$/i.test(hostname);
   for (const { place, fault } of dead) {
     const text = `${place}: ${fault.text}`;
-    if (isLocal) chart.note('tcp', 'note', text);
+    if (isLocal || NO_WAY.has(fault.text)) chart.note('tcp', 'note', text);
     else chart.report('tcp', 'warn', 'address-dead', text);
   }
   chart.note('tcp', 'ok', `${alive.at} in ${shownTime(alive.ms)}`);
   chart.address = alive.at;
   return alive.address;
 }
+
+/** This machine has no address of that family: nothing is known of the server. */
+const NO_WAY: ReadonlySet<string> = new Set(['ENETUNREACH', 'EADDRNOTAVAIL']);
 
 function at(address: string, port: number): string {
   return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;

@@ -3,7 +3,7 @@ import { dialTls, type Fault, tlsFault } from '../dial.ts';
 import { type Answer, type Broken, isBroken } from '../exchange.ts';
 import type { FindingCode } from '../findings.ts';
 import { findingOfRefusal } from '../refusal.ts';
-import { shown, shownLocation, shownTime } from '../shown.ts';
+import { shown, shownEnding, shownLocation, shownTime } from '../shown.ts';
 import type { Handshake, Visit } from '../visit.ts';
 
 /** How long a WebSocket that opened is watched for a server that thinks better of it. */
@@ -49,10 +49,8 @@ async function openStep(chart: Chart, { socket, answer }: Handshake & { kind: 'o
     chart.note('handshake', 'ok', `101 in ${shownTime(answer.ms)}`);
     return true;
   }
-  const reason = ending.reason === '' ? '' : ` "${shown(ending.reason)}"`;
-  const how = ending.how === 'close' ? `with ${ending.code}${reason}` : 'without a close frame (1006)';
   const finding = ending.how === 'broken' ? 'protocol-broken' : 'closed-at-once';
-  chart.report('handshake', 'fail', finding, `101, and after ${shownTime(ending.afterMs)} it ends ${how}`);
+  chart.report('handshake', 'fail', finding, `101, and after ${shownTime(ending.afterMs)} ${shownEnding(ending)}`);
   return false;
 }
 

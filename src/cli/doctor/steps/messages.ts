@@ -1,6 +1,6 @@
 import type { Chart } from '../chart.ts';
 import type { Ending, ProbeSocket } from '../probe-socket.ts';
-import { shown, shownTime } from '../shown.ts';
+import { shown, shownEnding, shownTime } from '../shown.ts';
 import type { Handshake, HandshakeOptions, Visit } from '../visit.ts';
 
 const ECHO_MS = 2_000;
@@ -26,8 +26,13 @@ export function subprotocolStep(
 export async function extensionsStep(chart: Chart, visit: Visit, options: HandshakeOptions): Promise<void> {
   const tried = await visit.handshake({ ...options, compression: true });
   if (tried.kind === 'wrong') return chart.report('extensions', 'fail', 'extension-wrong', shown(tried.text));
-  if (tried.kind !== 'open')
+  if (tried.kind !== 'open') {
+    // A limit, or a server that has gone meanwhile, refuses any second handshake.
+    const without = await visit.handshake(options);
+    if (without.kind !== 'open') return chart.note('extensions', 'note', 'there is no second WebSocket to try with');
+    await without.socket.close();
     return chart.report('extensions', 'fail', 'extension-wrong', 'a handshake that offers compression is not taken');
+  }
   chart.note(
     'extensions',
     'ok',
@@ -37,15 +42,16 @@ export async function extensionsStep(chart: Chart, visit: Visit, options: Handsh
 }
 
 export async function pingStep(chart: Chart, socket: ProbeSocket, timeoutMs: number): Promise<void> {
+  if (!socket.isOpen) {
+    const ending = await socket.ended;
+    const finding = ending.how === 'broken' ? 'protocol-broken' : 'closed-at-once';
+    return chart.report('ping', 'fail', finding, `after ${shownTime(ending.afterMs)} ${shownEnding(ending)}`);
+  }
   const startedAt = performance.now();
   if (await socket.ping(timeoutMs))
     return chart.note('ping', 'ok', `answered in ${shownTime(performance.now() - startedAt)}`);
-  chart.report(
-    'ping',
-    'fail',
-    'no-pong',
-    socket.isOpen ? `no pong within ${shownTime(timeoutMs)}` : 'the connection ended',
-  );
+  const text = socket.isOpen ? `no pong within ${shownTime(timeoutMs)}` : `then ${shownEnding(await socket.ended)}`;
+  chart.report('ping', 'fail', 'no-pong', text);
 }
 
 /**
