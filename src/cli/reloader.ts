@@ -15,7 +15,7 @@ const MANY_VERSIONS = 20;
 
 export interface ReloaderOptions {
   readonly file: string;
-  readonly server: Pick<Server, 'reload'>;
+  readonly server: Pick<Server, 'reload' | 'urls'>;
   readonly logs: LogControl;
   readonly manager: Pick<ServiceManager, 'reloading' | 'reloaded'>;
   /** Hears of the files of each configuration that counts. */
@@ -70,6 +70,7 @@ export class Reloader {
   async #reload(why: string): Promise<ReloadResult> {
     const { file, server, logs, manager, onRead } = this.#options;
     manager.reloading();
+    let refused = '';
     try {
       let read!: ReadConfig;
       // Within it, so that what cannot be read counts as refused.
@@ -88,9 +89,11 @@ export class Reloader {
       const changes = [...named('added', added), ...named('changed', changed), ...named('removed', removed)];
       return { ok: true, changed: changes };
     } catch (error) {
-      return { ok: false, errors: this.#refuse(why, error) };
+      const errors = this.#refuse(why, error);
+      refused = `; the last reload was refused: ${errors[0]}`;
+      return { ok: false, errors };
     } finally {
-      manager.reloaded();
+      manager.reloaded(`${listening(server)}${refused}`);
     }
   }
 
@@ -122,6 +125,11 @@ export class Reloader {
         `${modules.replaced} versions of modules were replaced and stay in memory, as Node lets go of none; a restart lets go of them`,
       );
   }
+}
+
+/** For `systemctl status`. */
+export function listening({ urls }: Pick<Server, 'urls'>): string {
+  return `listening on ${urls.join(', ')}`;
 }
 
 /** What is legal but doubtful in a configuration, but for what the server says itself. */

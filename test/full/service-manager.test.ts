@@ -2,10 +2,10 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { silentLogger } from '../../src/base/logger.ts';
 import { ServiceManager } from '../../src/cli/service-manager/service-manager.ts';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
 import { Holdfast } from '../cli/run-holdfast.ts';
+import { freePort } from '../services/free-port.ts';
 import { NotifySocket } from '../services/notify-socket.ts';
 
 const isMissing = !existsSync('/usr/bin/systemd-notify') || !existsSync('/usr/bin/python3');
@@ -35,7 +35,7 @@ afterEach(async () => {
 
 /** As a program has it that `socket` watches. */
 function start(environment: Record<string, string> = {}): ServiceManager {
-  const parts = { clock, logger: silentLogger, pid: 4242 };
+  const parts = { clock, pid: 4242 };
   manager = new ServiceManager({ NOTIFY_SOCKET: socket.address, ...environment }, parts);
   return manager;
 }
@@ -79,6 +79,25 @@ describe.skipIf(isMissing)('a service manager', () => {
     expect(rest).toEqual(['STATUS=reloading the configuration', 'READY=1', 'STATUS=up']);
   });
 
+  test('is not told that the server is ready by a reload before it has started, or while it stops', async () => {
+    start().reloading();
+    manager!.reloaded();
+    manager!.ready('up');
+    manager!.stopping(1_000);
+    manager!.reloading();
+    manager!.reloaded('listening');
+    manager!.ready('late');
+    await manager!.close();
+    expect(socket.fields.filter(field => /^(READY|RELOADING|STOPPING)=/.test(field))).toEqual([
+      'READY=1',
+      'STOPPING=1',
+    ]);
+    expect(socket.fields.filter(field => /^STATUS=/.test(field))).toEqual([
+      'STATUS=up',
+      'STATUS=draining for at most 1 s',
+    ]);
+  });
+
   test('is asked for more time every 5 s while a drain runs, and no more when it should be over', async () => {
     start().stopping(60_000);
     await socket.received(/^STOPPING=1$/);
@@ -119,7 +138,7 @@ describe.skipIf(isMissing)('a service manager', () => {
 
   test('finds its variables taken out of the environment', () => {
     const environment = { NOTIFY_SOCKET: socket.address, WATCHDOG_USEC: '1', WATCHDOG_PID: '2', PATH: '/bin' };
-    manager = new ServiceManager(environment, { clock, logger: silentLogger });
+    manager = new ServiceManager(environment, { clock });
     expect(environment).toEqual({ PATH: '/bin' });
   });
 });
@@ -148,6 +167,56 @@ describe.skipIf(isMissing)('holdfast serve under a service manager', () => {
     expect(await server.ended).toBe(1);
     expect((await socket.received(/^STATUS=/))[0]).toMatch(/^STATUS=cannot listen on 192\.0\.2\.1/);
     expect(socket.fields).not.toContain('READY=1');
+  });
+
+  test('says which fault of the configuration keeps it from starting', async () => {
+    const server = serve({}, 'listen: [{ prot: 0 }]');
+    expect(await server.ended).toBe(1);
+    expect((await socket.received(/^STATUS=/))[0]).toMatch(/^STATUS=.*listen\[0\]/);
+    expect(socket.fields).not.toContain('READY=1');
+  });
+
+  test('says that a reload was refused, and where it listens after the next one', async () => {
+    const server = serve();
+    await server.printed(/^listening on (\S+)$/m);
+    await socket.received(/^READY=1$/);
+    writeFileSync(join(folder, 'holdfast.yaml'), 'listen: [{ prot: 0 }]\n');
+    server.kill('SIGHUP');
+    const [refused] = await socket.received(/^STATUS=listening on \S+; the last reload was refused: .*listen\[0\]/);
+    expect(refused).toMatch(/^STATUS=listening on http:\/\/localhost:\d+; /);
+    const port = await freePort();
+    writeFileSync(
+      join(folder, 'holdfast.yaml'),
+      `listen: [{ port: ${port}, host: 127.0.0.1 }]\nroutes: [{ path: /a, redirect: /b }]\n`,
+    );
+    server.kill('SIGHUP');
+    await socket.received(new RegExp(`^STATUS=listening on http://localhost:${port}$`));
+  });
+
+  test('a drain by hand says how long it may take, and a second signal how much shorter', async () => {
+    const server = serve({}, 'listen: [{ port: 0, host: 127.0.0.1 }]\ndrain: { delay: 20s }');
+    await server.printed(/^listening on (\S+)$/m);
+    await socket.received(/^READY=1$/);
+    const asked = new Holdfast(['drain', '--over', '10m'], { cwd: folder });
+    expect(await asked.ended, asked.stderr).toBe(0);
+    await socket.received(/^STATUS=draining for at most 620 s$/);
+    server.kill('SIGHUP');
+    server.kill('SIGTERM');
+    await socket.received(/^STATUS=draining for at most 1 s$/);
+    expect(await server.ended).toBe(0);
+    expect(socket.fields).not.toContain('STATUS=reloading the configuration');
+  });
+
+  test('modules of the application do not see the variables of the service manager', async () => {
+    writeFileSync(
+      join(folder, 'holdfast.config.ts'),
+      `console.log('seen:', Object.keys(process.env).filter(name => /^(NOTIFY|WATCHDOG|LISTEN_)/.test(name)).join());
+       export default { listen: [{ port: 0, host: '127.0.0.1' }], routes: [{ path: '/a', redirect: '/b' }], session: false };`,
+    );
+    const env = { NOTIFY_SOCKET: socket.address, WATCHDOG_USEC: '9000000', LISTEN_FDS: '1', LISTEN_PID: '1' };
+    program = new Holdfast(['serve'], { cwd: folder, env });
+    await program.printed(/^listening on (\S+)$/m);
+    expect(program.stdout).toMatch(/^seen: $/m);
   });
 
   test('pings the watchdog while its event loop turns, and not while a handler blocks it', async () => {

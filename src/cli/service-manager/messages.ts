@@ -15,15 +15,20 @@ type Outcome = { readonly error: NodeJS.ErrnoException | undefined; readonly sai
  */
 export class Messages {
   readonly #socket: string;
-  readonly #logger: Logger;
+  #logger: Logger | undefined;
   readonly #waiting: (readonly string[])[] = [];
   #sending: Promise<void> | undefined;
   #isProgramMissing = false;
-  #hasFailed = false;
+  #failure: { readonly err: Error; readonly text: string } | undefined;
 
-  constructor(socket: string, logger: Logger) {
+  constructor(socket: string) {
     this.#socket = socket;
+  }
+
+  /** What has failed before there was a log is said now. */
+  logTo(logger: Logger): void {
     this.#logger = logger;
+    this.#sayFailure();
   }
 
   /** @param fields `NAME=value` each, without line breaks. */
@@ -68,14 +73,17 @@ export class Messages {
       this.#isProgramMissing = true;
       this.#waiting.length = 0;
     }
-    if (this.#hasFailed) return;
-    this.#hasFailed = true;
+    if (this.#failure) return;
     const remedy = this.#isProgramMissing
       ? `${PROGRAM} is not in PATH; install systemd where the server runs, or start it without NOTIFY_SOCKET`
       : said || error.message;
-    this.#logger.warn(
-      { event: 'service-manager-unreachable', err: error },
-      `the service manager is not told how the server is: ${remedy}`,
-    );
+    this.#failure = { err: error, text: `the service manager is not told how the server is: ${remedy}` };
+    this.#sayFailure();
+  }
+
+  #sayFailure(): void {
+    if (!this.#failure) return;
+    const { err, text } = this.#failure;
+    this.#logger?.warn({ event: 'service-manager-unreachable', err }, text);
   }
 }

@@ -18,7 +18,6 @@ const PINGS_PER_WATCHDOG = 3;
 
 export interface ServiceManagerParts {
   readonly clock: Clock;
-  readonly logger: Logger;
   /** Of the process that the manager watches. Default: this one's. */
   readonly pid?: number;
 }
@@ -37,30 +36,39 @@ export class ServiceManager {
   #ping: Timer | undefined;
   #extension: Timer | undefined;
   #status = '';
+  #phase: 'starting' | 'serving' | 'stopping' = 'starting';
 
   /** Takes its variables out of the environment, so that no child process believes they are meant for it. */
-  constructor(
-    environment: Record<string, string | undefined>,
-    { clock, logger, pid = process.pid }: ServiceManagerParts,
-  ) {
+  constructor(environment: Record<string, string | undefined>, { clock, pid = process.pid }: ServiceManagerParts) {
     const { NOTIFY_SOCKET } = environment;
     const intervalMs = watchdogMs(environment, pid);
     for (const name of ['NOTIFY_SOCKET', 'WATCHDOG_USEC', 'WATCHDOG_PID']) delete environment[name];
     this.#clock = clock;
     this.#pid = pid;
-    this.#messages = NOTIFY_SOCKET ? new Messages(NOTIFY_SOCKET, logger) : undefined;
+    this.#messages = NOTIFY_SOCKET ? new Messages(NOTIFY_SOCKET) : undefined;
     this.#pingMs = intervalMs && intervalMs / PINGS_PER_WATCHDOG;
+  }
+
+  /** There is a log, where it is said if the manager cannot be told. */
+  logTo(logger: Logger): void {
+    this.#messages?.logTo(logger);
   }
 
   /** The server has started. From now on the watchdog is pinged while the event loop turns. */
   ready(status: string): void {
+    if (this.#phase === 'stopping') return;
+    this.#phase = 'serving';
     this.#status = status;
     this.#messages?.send('READY=1', ...this.#mainPid(), statusField(status));
     if (this.#messages && this.#pingMs && !this.#ping) this.#keepPinging(this.#messages, this.#pingMs);
   }
 
-  /** A reload begins. `reloaded` has to follow, whatever comes of it. */
+  /**
+   * A reload begins. `reloaded` has to follow, whatever comes of it. Both say nothing while the server starts or stops: the
+   * manager would take it for ready.
+   */
   reloading(): void {
+    if (this.#phase !== 'serving') return;
     // What `Type=notify-reload` needs, and every other type ignores: the reload began after the manager asked for it.
     const now = process.hrtime.bigint() / 1000n;
     this.#messages?.send('RELOADING=1', `MONOTONIC_USEC=${now}`, statusField('reloading the configuration'));
@@ -68,6 +76,7 @@ export class ServiceManager {
 
   /** @param status What the server is doing now; without one, the same as before the reload. */
   reloaded(status = this.#status): void {
+    if (this.#phase !== 'serving') return;
     this.#status = status;
     this.#messages?.send('READY=1', statusField(status));
   }
@@ -79,7 +88,7 @@ export class ServiceManager {
    * @param drainMs The longest time that the drain may take, in milliseconds.
    */
   stopping(drainMs: number, status = `draining for at most ${Math.ceil(drainMs / 1000)} s`): void {
-    this.#status = status;
+    this.#phase = 'stopping';
     this.#messages?.send('STOPPING=1', statusField(status), extensionField());
     this.#clock.clearTimeout(this.#extension);
     if (this.#messages) this.#keepExtending(this.#messages, this.#clock.monotonic() + drainMs + CLOSING_MS);
