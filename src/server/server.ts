@@ -606,9 +606,12 @@ export class Server {
       // The last that may fail: the others cannot be taken back otherwise.
       assembly.logs.reconfigure(config.log ?? {});
     } catch (error) {
-      await Promise.all(changes.map(change => change.abandon()));
-      await undoAdmin();
-      await parts.abandon();
+      try {
+        await Promise.all(changes.map(change => change.abandon()));
+        await undoAdmin();
+      } finally {
+        await parts.abandon();
+      }
       throw error;
     }
     this.#metrics?.absorb(before);
@@ -706,12 +709,17 @@ export class Server {
     const before = this.#running();
     if (sameValue(adminOf(before.config), adminOf(config))) return async () => {};
     const goBack = async () => {
-      await this.#admin?.close();
-      this.#admin = await this.#openAdmin(before.config, before);
+      await this.#letGoOfAdmin();
+      try {
+        this.#admin = await this.#openAdmin(before.config, before);
+      } catch (err) {
+        // Why the other configuration was refused matters more.
+        const what = 'the admin API cannot be opened again as it was before; reload when its place is free';
+        before.logger.of('server').error({ event: 'reload-rest', err }, what);
+      }
     };
     // It may be at the same place, where two cannot be.
-    await this.#admin?.close();
-    this.#admin = undefined;
+    await this.#letGoOfAdmin();
     try {
       this.#admin = await this.#openAdmin(config, assembly);
     } catch (error) {
@@ -719,6 +727,15 @@ export class Server {
       throw error;
     }
     return goBack;
+  }
+
+  /** Who has asked for the change by it gets an answer. */
+  async #letGoOfAdmin(): Promise<void> {
+    const admin = this.#admin;
+    this.#admin = undefined;
+    await admin?.letGo();
+    const ended: Promise<void> | undefined = admin?.close().finally(() => this.#retiring.delete(ended!));
+    if (ended) this.#retiring.add(ended);
   }
 
   async #openAdmin(config: Config, assembly: Assembly): Promise<Admin | undefined> {

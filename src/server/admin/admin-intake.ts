@@ -4,6 +4,7 @@ import type { Duplex } from 'node:stream';
 import type { Administered } from '../../admin/administered.ts';
 import type { AdminAnswer } from '../../admin/api.ts';
 import { LineQueue } from '../../admin/line-queue.ts';
+import { systemClock } from '../../base/clock.ts';
 import { HoldfastError, isHoldfastError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import { isKnownMethod, unknownMethod } from '../../http/methods.ts';
@@ -35,7 +36,10 @@ const MAX_STREAMS = 16;
 export class AdminIntake implements Intake {
   readonly #options: AdminIntakeOptions;
   #requests = 0;
-  #streams = 0;
+  readonly #streams = new Set<ServerResponse>();
+  readonly #answers = new Set<ServerResponse>();
+  #isFinishing = false;
+  #onIdle = () => {};
 
   constructor(options: AdminIntakeOptions) {
     this.#options = options;
@@ -52,12 +56,31 @@ export class AdminIntake implements Intake {
   /** A function of its own, because a listener calls it as one. */
   readonly onRequest = (request: IncomingMessage, response: ServerResponse): void => {
     response.on('error', () => {});
+    this.#answers.add(response);
+    response.once('close', () => {
+      this.#answers.delete(response);
+      if (this.#answers.size === 0) this.#onIdle();
+    });
     request.on('error', () => {});
     this.#answer(request, response)
       .catch((error: unknown) => this.#sendFailure(request, response, error))
       // It has gone.
       .catch(() => response.destroy());
   };
+
+  /** Ends the streams. Resolves when the requests under way have their answers, at the latest after this time. */
+  async finish(limitMs: number): Promise<void> {
+    this.#isFinishing = true;
+    for (const response of this.#streams) response.end();
+    if (this.#answers.size === 0) return;
+    await new Promise<void>(resolve => {
+      const timer = systemClock.setTimeout(resolve, limitMs);
+      this.#onIdle = () => {
+        systemClock.clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
 
   async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { method = '', url = '' } = request;
@@ -88,8 +111,7 @@ export class AdminIntake implements Intake {
   ): Promise<void> {
     // Its close would not be heard any more.
     if (response.destroyed) return;
-    if (this.#streams >= MAX_STREAMS) throw busy(`${MAX_STREAMS} clients follow logs or traces`);
-    this.#streams++;
+    if (this.#streams.size >= MAX_STREAMS) throw busy(`${MAX_STREAMS} clients follow logs or traces`);
     let stop: (() => void) | undefined;
     const begin = () => {
       if (response.headersSent) return;
@@ -103,16 +125,18 @@ export class AdminIntake implements Intake {
     const queue = new LineQueue({ write });
     response.on('drain', () => queue.resume());
     response.once('close', () => {
-      this.#streams--;
+      this.#streams.delete(response);
       stop?.();
     });
     const onLine = (line: object) => {
-      if (!response.destroyed) queue.push(line);
+      if (!response.writableEnded) queue.push(line);
     };
     stop = await this.#options.administered.follow(stream, query, onLine);
     if (response.destroyed) stop();
     else if (request.method === 'HEAD') response.writeHead(200, HEADERS).end();
     else begin();
+    if (this.#isFinishing) response.end();
+    else if (!response.destroyed) this.#streams.add(response);
   }
 
   #sendFailure(request: IncomingMessage, response: ServerResponse, error: unknown): void {

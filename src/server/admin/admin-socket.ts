@@ -46,6 +46,7 @@ export class AdminSocket {
   readonly path: string;
   readonly #server: NetServer;
   readonly #inode: bigint;
+  #closed: Promise<void> | undefined;
 
   private constructor(server: NetServer, path: string, inode: bigint) {
     this.#server = server;
@@ -88,11 +89,17 @@ export class AdminSocket {
     }
   }
 
-  /** Takes no more connections; its name is free from now on. */
-  async close(): Promise<void> {
+  /** Takes no more connections. Resolves when its name is free; those that are open go on. */
+  async letGo(): Promise<void> {
     const found = await lstat(this.path, { bigint: true }).catch(() => undefined);
     if (found?.ino === this.#inode) await unlink(this.path).catch(() => {});
-    await new Promise<void>(resolve => this.#server.close(() => resolve()));
+    this.#closed ??= new Promise<void>(resolve => this.#server.close(() => resolve()));
+  }
+
+  /** As `letGo`, and resolves when the last connection is gone. */
+  async close(): Promise<void> {
+    await this.letGo();
+    await this.#closed;
   }
 }
 

@@ -37,9 +37,21 @@ const SOCKET_TERMS = {
   countsBytes: false,
 };
 
+/** How long requests under way may take when it is closed. */
+const FINISH_MS = 2_000;
+
+interface Way {
+  readonly intake: AdminIntake;
+  /** Takes no more connections. Resolves when its place is free. */
+  letGo(): Promise<void>;
+  /** Ends what is open, and resolves when it is over. */
+  end(): Promise<void>;
+}
+
 /** The ways to the admin API that are open: its socket, its port, both, or none. */
 export class Admin {
-  readonly #closing: (() => Promise<void>)[] = [];
+  readonly #ways: Way[] = [];
+  #ended: Promise<unknown> = Promise.resolve();
   /** Of its port. */
   url: string | undefined;
   /** Of its socket. */
@@ -60,11 +72,28 @@ export class Admin {
     }
   }
 
-  /** Ends what is under way as well. */
-  async close(): Promise<void> {
-    await Promise.all(this.#closing.splice(0).map(close => close()));
+  /**
+   * Resolves when its places are free. Streams end; requests under way have two seconds, so that one that changes the
+   * admin API gets its answer.
+   */
+  async letGo(): Promise<void> {
+    const ways = this.#ways.splice(0);
+    if (ways.length === 0) return;
     this.url = undefined;
     this.path = undefined;
+    await Promise.all(ways.map(way => way.letGo()));
+    this.#ended = Promise.all(
+      ways.map(async way => {
+        await way.intake.finish(FINISH_MS);
+        await way.end();
+      }),
+    );
+  }
+
+  /** As `letGo`, and resolves when nothing is under way any more. */
+  async close(): Promise<void> {
+    await this.letGo();
+    await this.#ended;
   }
 
   async #openSocket(administered: Administered, { socket }: AdminConfig, environment: AdminEnvironment): Promise<void> {
@@ -77,11 +106,16 @@ export class Admin {
     try {
       const opened = await AdminSocket.open(paths, raw => http.take(raw, newcomers.enter(raw)));
       this.path = opened.path;
-      this.#closing.push(async () => {
-        const closed = opened.close();
-        http.close();
-        http.closeAll();
-        await closed;
+      this.#ways.push({
+        intake,
+        async letGo() {
+          await opened.letGo();
+          http.close();
+        },
+        async end() {
+          http.closeAll();
+          await opened.close();
+        },
       });
     } catch (error) {
       if (socket !== undefined) throw error;
@@ -99,14 +133,28 @@ export class Admin {
   ): Promise<void> {
     const { config, clock, logger, trustedProxies, security } = environment;
     const tokens = await AdminTokens.open(tokenFile, environment);
-    this.#closing.push(async () => tokens.close());
     const gate = new PortGate({
       ...{ tokens, security, isBanned: address => environment.isBanned(address) },
       hosts: new HostNames(hosts ?? [host].filter(isHostPattern)),
     });
+    const intake = new AdminIntake({ administered, gate, logger });
     const listen = { port: number, host, ...(tls !== undefined && { tls }) };
     const port = new Port(listen, logger);
-    const listener = new Listener(listen, port, new AdminIntake({ administered, gate, logger }), {
+    let listener: Listener | undefined;
+    let closed = Promise.resolve();
+    this.#ways.push({
+      intake,
+      async letGo() {
+        closed = port.close();
+        listener?.close();
+      },
+      async end() {
+        listener?.closeAll();
+        tokens.close();
+        await closed;
+      },
+    });
+    listener = new Listener(listen, port, intake, {
       ...{ config, clock, logger, trustedProxies, security },
       newcomers: new Newcomers(config, { clock, logger, trustedProxies }),
       withdrawCertificates: () => {},
@@ -114,11 +162,5 @@ export class Admin {
     await port.open();
     listener.open();
     this.url = listener.url;
-    this.#closing.push(async () => {
-      const closed = port.close();
-      listener.close();
-      listener.closeAll();
-      await closed;
-    });
   }
 }
