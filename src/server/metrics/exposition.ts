@@ -1,4 +1,5 @@
 import type { Metric as RegisteredMetric, Registry } from 'prom-client';
+import { folded } from './folded.ts';
 import type { Metric, MetricSource, Sample } from './metric.ts';
 import { METRICS } from './metrics.ts';
 
@@ -68,7 +69,7 @@ export async function aggregateMetrics(processes: readonly (readonly MetricJson[
 }
 
 function read({ name, help, type, aggregator = 'sum', read }: Metric, source: MetricSource): MetricJson {
-  return { name, help, type, aggregator, values: [...read(source)] };
+  return { name, help, type, aggregator, values: folded(read(source), aggregator) };
 }
 
 function registered(metric: MetricJson): Registered {

@@ -32,6 +32,23 @@ class Counts<Key extends string> extends Map<Key, number> {
   }
 }
 
+/** The same for names that reloads can make ever more of. */
+class BoundedCounts extends Counts<string> {
+  readonly #names: BoundedNames;
+
+  constructor(most: number) {
+    super();
+    this.#names = new BoundedNames(most);
+  }
+
+  override add(key: string, count?: number): void {
+    super.add(this.#names.of(key), count);
+  }
+}
+
+/** Outputs of logs: more files than this, over the life of a process, are counted together. */
+const MAX_OUTPUTS = 100;
+
 /**
  * What a server counts for its metrics beside what its parts count anyway. It lives as long as the server, through every
  * reload, so that no counter goes back. Each event costs an addition or two; nothing is counted for each message.
@@ -47,7 +64,7 @@ export class ServerMeters {
   readonly securityEvents = new Counts<SecurityEventName>();
   readonly reloads = new Counts<'ok' | 'refused'>();
   readonly tls = { completed: 0, failed: 0, timeout: 0 };
-  readonly lostLines = new Counts<string>();
+  readonly lostLines = new BoundedCounts(MAX_OUTPUTS);
   connectionsAccepted = 0;
   requestsNow = 0;
   isDraining = false;

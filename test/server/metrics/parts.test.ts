@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { BoundedNames } from '../../../src/server/metrics/bounded-names.ts';
+import { folded } from '../../../src/server/metrics/folded.ts';
 import { GrowingTotals } from '../../../src/server/metrics/growing-totals.ts';
 import { DURATION_BUCKETS_S, DurationHistogram } from '../../../src/server/metrics/histogram.ts';
 import { ServerMeters } from '../../../src/server/metrics/meters.ts';
@@ -17,6 +18,28 @@ test('the routes of a server are bounded, whatever its configuration becomes', (
   for (let i = 0; i < 5_000; i++) meters.answered(`route-${i}`, 200, 1);
   expect(meters.routes.size).toBe(1_001);
   expect(meters.routes.get('other')!.answers.get('200')).toBe(4_000);
+});
+
+test('the outputs whose lost lines are counted are bounded, whatever the configuration becomes', () => {
+  const meters = new ServerMeters();
+  for (let i = 0; i < 1_000; i++) meters.lostLines.add(`/var/log/${i}.log`, 2);
+  expect(meters.lostLines.size).toBe(101);
+  expect(meters.lostLines.get('other')).toBe(1_800);
+});
+
+test.each([
+  ['sum', 7],
+  ['min', 3],
+  ['max', 4],
+  ['first', 4],
+] as const)('series with the same labels are one in a scrape: of %s', (aggregator, value) => {
+  const of = (server: string, count: number, metricName?: string) => ({
+    labels: { upstream: 'app', server },
+    value: count,
+    ...(metricName !== undefined && { metricName }),
+  });
+  const samples = [of('other', 4), of('a', 1), of('other', 3), of('other', 9, 'another')];
+  expect(folded(samples, aggregator)).toEqual([of('other', value), of('a', 1), of('other', 9, 'another')]);
 });
 
 test('statuses without a name are counted by their class, so that no backend can make hundreds', () => {
