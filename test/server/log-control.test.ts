@@ -156,6 +156,20 @@ describe('a follower of the logs', () => {
     return { lines, stop };
   };
 
+  test('gets lines that a logger of the program does not take, and it does not get them', async () => {
+    const own = Object.assign(new Lines(), { isLevelEnabled: (level: string) => level !== 'debug' });
+    const logs = logsOf({}, own);
+    const logger = logs.logger.of('session');
+    expect(logger.isLevelEnabled?.('debug')).toBe(false);
+    const { lines, stop } = follow(logs, { level: 'debug' });
+    expect(logger.isLevelEnabled?.('debug')).toBe(true);
+    logger.debug({ event: 'a' }, 'quiet');
+    logger.info({ event: 'b' }, 'loud');
+    await expect.poll(() => lines.map(({ text }) => JSON.parse(text).msg)).toEqual(['quiet', 'loud']);
+    expect(own.all.map(({ message }) => message)).toEqual(['loud']);
+    stop();
+  });
+
   test('gets lines below the level of the log, of one part, and they are not written for it', async () => {
     const file = join(folder(), 'server.log');
     const logs = logsOf({ server: { file } });

@@ -242,9 +242,26 @@ export class LogControl {
     const log = (level: LogLevel) => (fields: object, message: string) => this.#log(level, fields, message);
     return {
       ...{ debug: log('debug'), info: log('info'), warn: log('warn'), error: log('error') },
-      isLevelEnabled: (level, part) =>
-        this.#isEnabled(level, part) && (this.#own?.isLevelEnabled?.(level, part) ?? true),
+      isLevelEnabled: (level, part) => this.#isWanted(level, part),
     };
+  }
+
+  /** A logger of the program's own says what it takes, and nothing of what others follow. */
+  #isWanted(level: LogLevel, part: LogPart | undefined): boolean {
+    if (!this.#isEnabled(level, part)) return false;
+    return !this.#own || this.#takesOwn(level, part) || this.#isFollowed(level, part);
+  }
+
+  #takesOwn(level: LogLevel, part: LogPart | undefined): boolean {
+    if (!this.#own || levelRank(level) < levelRank(this.level(part))) return false;
+    return this.#own.isLevelEnabled?.(level, part) ?? true;
+  }
+
+  #isFollowed(level: LogLevel, part: LogPart | undefined): boolean {
+    for (const { filter } of this.#followers)
+      if (filter.level !== undefined && (filter.part === undefined || filter.part === part))
+        if (levelRank(level) >= levelRank(filter.level)) return true;
+    return false;
   }
 
   #securityLogger(): Logger {
@@ -259,10 +276,7 @@ export class LogControl {
       this.#followers.size > 0 || this.#security!.some(each => levelRank(level) >= levelRank(each.level ?? EVERY));
     return {
       ...{ debug: log('debug'), info: log('info'), warn: log('warn'), error: log('error') },
-      isLevelEnabled: (level, part) =>
-        this.#security
-          ? isOwnEnabled(level)
-          : this.#isEnabled(level, part) && (this.#own?.isLevelEnabled?.(level, part) ?? true),
+      isLevelEnabled: (level, part) => (this.#security ? isOwnEnabled(level) : this.#isWanted(level, part)),
     };
   }
 
@@ -273,14 +287,13 @@ export class LogControl {
       this.#line = { level, part };
       this.#json[level](fields, message);
     }
-    const isOwn = this.#own && levelRank(level) >= levelRank(this.level(part));
-    return isOwn ? this.#own![level](fields, message) : undefined;
+    return this.#takesOwn(level, part) ? this.#own![level](fields, message) : undefined;
   }
 
   #onLine(text: string, rank: LineRank): void {
     const { level, part } = this.#line!;
     const general = this.level(part);
-    let isWritten = this.#own !== undefined && levelRank(level) >= levelRank(general);
+    let isWritten = this.#takesOwn(level, part);
     for (const each of this.#server) if (this.#writeTo(each, level, general, text, rank)) isWritten = true;
     if (this.#followers.size === 0) return;
     this.#tell({ kind: rank === 'security' ? 'security' : 'server', level, part: part!, text }, isWritten);
