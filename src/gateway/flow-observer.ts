@@ -51,6 +51,8 @@ export interface FlowEnd {
   /** False for what broke off. */
   readonly complete: boolean;
   readonly refusal?: Refusal | undefined;
+  /** A handshake of a server that is attached, and not ours: others answer it, by whichever status. */
+  readonly isLeft?: boolean;
 }
 
 /** How a WebSocket ended. */

@@ -3,10 +3,11 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createServer } from 'holdfast';
+import { createServer, defineEndpoint } from 'holdfast';
 import { MemoryStore } from 'holdfast/session';
 import { test } from 'vitest';
 import { silentLogger } from '../../src/base/logger.ts';
+import { LogControl } from '../../src/server/log/log-control.ts';
 import { listenTcp } from '../gateway/gateway-server.ts';
 import { gate } from '../websocket/journal.ts';
 
@@ -50,6 +51,39 @@ test.concurrent('a client that leaves while the session store is asked has its l
   } finally {
     await rm(dataFolder, { recursive: true });
   }
+});
+
+test.concurrent('lines have their bytes where only a follower of the access log gets any', async ({ expect }) => {
+  const lines: string[] = [];
+  const logs = LogControl.open({ level: 'silent', access: 'off' });
+  const routes = [{ path: '/*', fetch: () => new Response('hello') }];
+  await using server = createServer(
+    { listen: [{ port: 0, host: '127.0.0.1' }], session: false, log: { level: 'silent', access: 'off' }, routes },
+    { logs },
+  );
+  await server.start();
+  const stop = logs.follow({ kinds: ['access'] }, ({ text }) => lines.push(text));
+  await (await fetch(server.urls[0]!)).text();
+  await expect.poll(() => lines.map(line => JSON.parse(line).bytesSent)).toEqual([5]);
+  stop();
+});
+
+test.concurrent('a WebSocket that ends while it opens has the line of its opening first', async ({ expect }) => {
+  const lines: string[] = [];
+  const endpoint = defineEndpoint({ path: '/socket', onOpen: connection => connection.terminate() });
+  await using server = createServer(
+    { listen: [{ port: 0, host: '127.0.0.1' }], session: false, log: { access: 'json' }, routes: [{ endpoint }] },
+    { logger: silentLogger, accessLog: { write: line => lines.push(line) } },
+  );
+  await server.start();
+  const { host, port } = new URL(server.urls[0]!);
+  const client = net.connect(Number(port), '127.0.0.1');
+  client.on('error', () => {});
+  const handshake = ['Upgrade: websocket', 'Connection: Upgrade', 'Sec-WebSocket-Version: 13'];
+  const key = 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==';
+  client.write(['GET /socket HTTP/1.1', `Host: ${host}`, ...handshake, key, '', ''].join('\r\n'));
+  await expect.poll(() => lines.map(line => JSON.parse(line).event)).toEqual(['socket-opened', 'socket-closed']);
+  client.destroy();
 });
 
 test.concurrent('a client that leaves before its backend has answered has its line, with status 499', async ({

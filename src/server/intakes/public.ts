@@ -156,7 +156,10 @@ export class PublicIntake implements Intake {
       const flow = await this.#admit(request, record, leavesUnknown);
       record.flow = flow;
       const isRefused = 'refusal' in flow;
-      if (leavesUnknown && isRefused && flow.route === undefined) return false;
+      if (leavesUnknown && isRefused && flow.route === undefined) {
+        record.trace?.ended({ status: flow.refusal.status, complete: true, isLeft: true });
+        return false;
+      }
       if ('answer' in flow) throw new TypeError('a handshake was taken for a preflight');
       const ended = isRefused ? flow.refusal : await this.#openSocket(flow, record, socket, early);
       if (isRefusal(ended)) this.#refuseUpgrade(socket, record, ended);
@@ -187,7 +190,7 @@ export class PublicIntake implements Intake {
       admitted.seat?.leave();
       return draining();
     }
-    const opening: { live?: LiveSocket; isGone?: true } = {};
+    const opening: { live?: LiveSocket; isGone?: true; hasLine?: true; onLine?: () => void } = {};
     const { name: route } = admitted.route;
     const { trace } = record;
     // An idle connection keeps what its last line will say only if there will be one.
@@ -197,7 +200,10 @@ export class PublicIntake implements Intake {
       meters?.closed(opening.live?.route.name ?? route, 'endpoint', end.code, connection);
       trace?.closed(end);
       if (opening.live) sockets.delete(opening.live);
-      logGone?.(connection, end);
+      // Its client may have gone before it is said that it is open.
+      const log = () => logGone?.(connection, end);
+      if (opening.hasLine) log();
+      else opening.onLine = log;
     });
     if (isRefusal(opened)) return opened;
     if ('status' in opened) {
@@ -220,6 +226,8 @@ export class PublicIntake implements Intake {
       // It may have begun while `accept` was waited for.
       if (this.#isBanned(admitted)) connection.close(CloseCode.policyViolation, BANNED);
       if (accessLog.isOn) accessLog.socketOpened({ ...record.facts(), connectionId: connection.id });
+      opening.hasLine = true;
+      opening.onLine?.();
       return undefined;
     }
     record.outcome = opened;

@@ -42,11 +42,6 @@ function userOf({ principal, held }: Admitted): string | undefined {
   }
 }
 
-/** 499: the client has left before the answer. */
-function statusOf({ headersSent, statusCode }: ServerResponse): number {
-  return headersSent ? statusCode : CLIENT_GONE_STATUS;
-}
-
 /** What keeps records. */
 type Recording = Pick<Gateway, 'clock' | 'logger' | 'observer' | 'requestIds' | 'security' | 'trustedProxies'> &
   Pick<Assembly, 'accessLog' | 'meters' | 'unlogged'>;
@@ -98,20 +93,28 @@ export class RequestRecord<Serving extends Recording = Recording> {
     if (meters) meters.requestsNow++;
     if (!this.#isLogged) {
       if (meters || this.trace)
-        response.once('close', () => this.#measure(statusOf(response), response.writableFinished));
+        response.once('close', () => {
+          const { writableFinished: complete } = response;
+          setImmediate(() => this.#measure(this.#statusOf(response), complete));
+        });
       return;
     }
     this.assembly.unlogged.add(this);
     response.once('close', () => {
-      const { statusCode, headersSent, writableFinished: complete } = response;
+      const { headersSent, statusCode, writableFinished: complete } = response;
       const hasBody = headersSent && this.#request.method !== 'HEAD' && statusCode !== 204 && statusCode !== 304;
       const bytes = hasBody ? (response as ServerResponse & { bytesWritten: number }).bytesWritten : 0;
       // What the target makes of its end is known when all that listens has run.
       setImmediate(() => {
-        const unsent = this.outcome?.requiresHttp1 ? this.outcome.status! : CLIENT_GONE_STATUS;
-        this.end({ status: headersSent ? statusCode : unsent, bytes, complete }, response);
+        this.end({ status: this.#statusOf(response), bytes, complete }, response);
       });
     });
+  }
+
+  /** 499: the client has left before the answer. */
+  #statusOf({ headersSent, statusCode }: ServerResponse): number {
+    if (headersSent) return statusCode;
+    return this.outcome?.requiresHttp1 ? this.outcome.status! : CLIENT_GONE_STATUS;
   }
 
   /** Writes its line in the access log, once. */

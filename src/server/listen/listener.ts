@@ -65,8 +65,8 @@ export class Listener implements ConnectionHolder, ConnectionTaker {
     const served = this.#tls?.hsts === undefined ? intake : withHsts(intake, this.#tls.hsts);
     const keepAliveMs = parseDuration(config.keepAliveTimeout ?? '75s');
     const held = { head: this.#limits, pace: paceLimits(config), keepAliveMs, clock, logger };
-    const countsBytes = (config.log?.access ?? 'off') !== 'off';
-    this.#http1 = new Http1Server(served, { ...held, countsBytes });
+    // Also without an access log: a reload or a follower may ask for lines at any time.
+    this.#http1 = new Http1Server(served, { ...held, countsBytes: true });
     this.#http2 =
       this.#tls && listen.http2 !== false
         ? new Http2Server(served, { ...held, allowWebSocket: allowsWebSocket(listen) })

@@ -127,8 +127,8 @@ function valueOfDirective({ name, argument = '' }: LogFormatDirective, own: OwnF
 /** Directives without an argument that matters. */
 const VALUES: Readonly<Record<string, ValueOf>> = {
   A: ({ facts }) => facts.detail?.localAddress || undefined,
-  b: ({ bytesSent }) => (bytesSent === 0 ? undefined : String(bytesSent)),
-  B: ({ bytesSent }) => String(bytesSent),
+  b: ({ bytesSent }) => (bytesSent === 0 ? undefined : known(bytesSent)),
+  B: ({ bytesSent }) => known(bytesSent),
   D: ({ durationMs }) => String(Math.round(durationMs * 1_000)),
   f: ({ facts: { server, target }, isSocket }) => {
     if (server === undefined) return undefined;

@@ -136,7 +136,8 @@ class LiveTrace implements FlowTrace {
     this.#say('server', false, `${server.upstream}: ${server.url} gave no usable answer: ${reason}`);
   }
 
-  ended({ status, complete, refusal }: FlowEnd): void {
+  ended({ status, complete, refusal, isLeft }: FlowEnd): void {
+    if (isLeft) return this.#say('answer', true, 'left to others who listen for upgrades');
     const from = refusal ? '' : this.#server ? ` from ${this.#server.url}` : '';
     const why = refusal ? `: ${refusal.code}, ${refusal.reason}` : '';
     const text = `${status}${status === 499 ? ' (the client has left)' : from}${why}${complete ? '' : '; it broke off'}`;

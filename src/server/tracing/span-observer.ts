@@ -157,8 +157,9 @@ class SpanTrace implements FlowTrace {
     this.#upstream?.addEvent('no usable answer', { 'holdfast.upstream.server': url, 'error.type': reason });
   }
 
-  ended({ status, complete, refusal }: FlowEnd): void {
+  ended({ status, complete, refusal, isLeft }: FlowEnd): void {
     this.#endGroup();
+    if (isLeft) return this.#span.end();
     const { SpanStatusCode } = this.#api;
     const isOfBackend = this.#upstream !== undefined && refusal === undefined;
     if (this.#upstream) {

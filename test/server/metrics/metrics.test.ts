@@ -10,6 +10,7 @@ import { silentLogger } from '../../../src/base/logger.ts';
 import { testClient } from '../../../src/testing/test-client.ts';
 import { writeSelfSignedCertificate } from '../../self-signed-certificate.ts';
 import { closing } from '../../services/closing.ts';
+import { Http2Client } from '../http2-client.ts';
 import { samplesOf } from './samples.ts';
 
 let folder: string;
@@ -109,6 +110,31 @@ describe('metrics of a server', () => {
     expect((await read(server)).get('holdfast_requests_in_progress')).toBe(0);
     expect(lines).toHaveLength(1);
   });
+
+  test.each(['off', 'json'] as const)(
+    'a request over HTTP/2 that needs HTTP/1.1 is counted with its status, with the access log %s',
+    async access => {
+      const signsIn = http.createServer((_, response) => response.writeHead(401, { 'WWW-Authenticate': 'NTLM' }).end());
+      await new Promise<void>(resolve => signsIn.listen(0, '127.0.0.1', resolve));
+      open.push({ close: () => signsIn.close() });
+      const { certificate, key } = writeSelfSignedCertificate(folder);
+      const server = createServer(
+        {
+          ...{ dataFolder: folder, session: false, metrics: true, log: { access } },
+          listen: [{ port: 0, host: '127.0.0.1', tls: { certificate, key } }],
+          upstreams: { app: { servers: [`http://127.0.0.1:${(signsIn.address() as { port: number }).port}`] } },
+          routes: [{ path: '/*', name: 'app', upstream: 'app' }],
+        },
+        { logger: silentLogger, accessLog: { write: () => {} } },
+      );
+      await server.start();
+      open.push({ close: () => server.stop({ drain: 0 }) });
+      using client = await Http2Client.connect(server.urls[0]!);
+      const stream = client.open({ ':path': '/', ':authority': 'localhost' });
+      await new Promise(resolve => stream.on('close', resolve));
+      await until(server, 'holdfast_requests_total{route="app",status="505"}', 1);
+    },
+  );
 
   test('the messages and bytes of an endpoint are counted while its socket is open, and stay when it has closed', async () => {
     const server = await start({ routes: [{ name: 'chat', endpoint: echo }] });

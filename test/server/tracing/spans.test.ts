@@ -210,6 +210,26 @@ describe('with an SDK', () => {
     expect(seen).toEqual([TRACE]);
   });
 
+  test('a handshake that an attached server leaves to others has a span, which ends without a status', async () => {
+    const shared = http.createServer();
+    const others = new WebSocketServer({ noServer: true });
+    shared.on('upgrade', (request, socket, head) => {
+      if (request.url === '/other') others.handleUpgrade(request, socket, head, () => {});
+    });
+    const server = createServer(
+      { session: false, routes: [{ endpoint: defineEndpoint({ path: '/ours' }) }] },
+      { logger: silentLogger },
+    );
+    await server.attach(shared);
+    open.push({ close: () => server.stop({ drain: 0 }) });
+    await new Promise<void>(resolve => shared.listen(0, '127.0.0.1', resolve));
+    open.push({ close: () => shared.close() });
+    await using _ = await testClient(`ws://127.0.0.1:${(shared.address() as AddressInfo).port}/other`);
+    const span = await named('GET');
+    expect(span.attributes['http.response.status_code']).toBeUndefined();
+    expect(span.status.code).toBe(0);
+  });
+
   test('the trace that we begin is in the lines of its request', async () => {
     const lines: string[] = [];
     const server = await start(
