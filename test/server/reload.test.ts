@@ -545,6 +545,31 @@ describe('sessions', () => {
     expect((await ask(server, 'http/1', { path: '/count', headers })).body).toBe('1');
   });
 
+  test('have forms to sign in on that are signed with the keys of now, too', async () => {
+    const path = folder();
+    const keys = ['a', 'b'].map(name => join(path, name));
+    for (const [index, file] of keys.entries()) writeFileSync(file, `${index}`.repeat(48));
+    const staff = { type: 'form' as const, verify: () => ({ name: 'alice' }) };
+    const withForm = (...keyFiles: string[]): Config => ({
+      session: { store: 'memory:', keyFiles },
+      auth: { staff },
+      policy: { auth: 'staff' },
+      routes: [{ path: '/*', fetch: text('in') }],
+    });
+    const server = await start(withForm(keys[0]!));
+    const form = async () => {
+      const page = await ask(server, 'http/1', { path: '/login' });
+      return {
+        token: /value="([^"]+\.[^"]+\.[^"]+)"/.exec(page.body)![1]!,
+        cookie: String(page.headers['set-cookie']).match(/[\w-]+-form=[\w-]+/)![0],
+      };
+    };
+    const before = await form();
+    await server.reload(withForm(keys[1]!));
+    const keyIdOf = ({ token }: { token: string }) => token.split('.')[1];
+    expect(keyIdOf(await form())).not.toBe(keyIdOf(before));
+  });
+
   test('go on in lmdb, in a store that stays open, and are found by mounted applications that came later', async () => {
     const store = `lmdb:${join(folder(), 'sessions')}`;
     const server = await start(config({ store, keyFiles: undefined }));

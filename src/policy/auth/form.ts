@@ -3,8 +3,7 @@ import { HoldfastError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import { RETRY_AFTER_S } from '../../http/refusal.ts';
 import type { RequestHead } from '../../http/request-head.ts';
-import { KeyRing } from '../../session/identity/key-ring.ts';
-import { SERVER_PARTS } from '../../session/manager.ts';
+import { SERVER_PARTS, type SessionManager } from '../../session/manager.ts';
 import type { Session, SessionOwner } from '../../session/session.ts';
 import type { SecurityEvents } from '../security-events.ts';
 import { challengeOf } from './challenge.ts';
@@ -23,6 +22,7 @@ import {
   type VerifyPassword,
 } from './sign-in/form-users.ts';
 import { pageAskedFor, pageBefore, returnPath } from './sign-in/return-path.ts';
+import { keysOf } from './sign-in/session-keys.ts';
 import { type Message, SignInPages } from './sign-in/sign-in-page.ts';
 import { StaleLogins } from './sign-in/stale-logins.ts';
 import { WatchedFile } from './watched-file.ts';
@@ -58,12 +58,6 @@ interface FormPrincipal extends Principal {
   readonly groups: readonly string[];
 }
 
-/** What one place has. */
-interface Placed {
-  readonly tokens: FormTokens;
-  readonly keys: KeyRing;
-}
-
 /**
  * Users who sign in with a name and a password on a page, ours or the application's, as FORM of `web.xml`: the form posts
  * `j_username` and `j_password` to `j_security_check`. Their session keeps the login.
@@ -76,7 +70,10 @@ export class FormScheme implements SessionScheme {
   readonly #users: FormUsers;
   readonly #style: WatchedFile<string> | undefined;
   readonly #pages: SignInPages;
-  readonly #places = new Map<SignInPlace, Placed>();
+  /** Of places, which each configuration has anew. */
+  readonly #tokens = new WeakMap<SignInPlace, FormTokens>();
+  /** Those that keep its logins. */
+  readonly #sessions = new Set<SessionManager>();
   readonly #stale: StaleLogins;
 
   constructor(options: FormSchemeOptions) {
@@ -98,9 +95,7 @@ export class FormScheme implements SessionScheme {
     this.#stale = new StaleLogins({
       ...{ scheme: name, logger },
       isStale: ({ name: user, credential }, sessions) =>
-        ![...this.#places].some(
-          ([place, { keys }]) => place.sessions === sessions && this.#users.isCurrent(user, credential, keys),
-        ),
+        !this.#sessions.has(sessions) || !this.#users.isCurrent(user, credential, keysOf(sessions)),
     });
   }
 
@@ -148,8 +143,8 @@ export class FormScheme implements SessionScheme {
   }
 
   pages(place: SignInPlace): readonly SchemePage[] {
-    const keys = new KeyRing(place.sessions[SERVER_PARTS].keys);
-    this.#places.set(place, { tokens: new FormTokens(place), keys });
+    this.#tokens.set(place, new FormTokens(place));
+    this.#sessions.add(place.sessions);
     this.#stale.watch(place.sessions);
     const { loginPage, paths } = this.#options;
     const login: SchemePage = {
@@ -170,7 +165,7 @@ export class FormScheme implements SessionScheme {
   }
 
   #isCurrent(name: string, credential: string | undefined): boolean {
-    return [...this.#places.values()].some(({ keys }) => this.#users.isCurrent(name, credential, keys));
+    return [...this.#sessions].some(sessions => this.#users.isCurrent(name, credential, keysOf(sessions)));
   }
 
   #principal({ name, groups }: FormUser, credential: string | undefined): FormPrincipal {
@@ -193,7 +188,7 @@ export class FormScheme implements SessionScheme {
     headers: Readonly<Record<string, string>> = {},
   ): Response {
     const { paths, clock } = this.#options;
-    const { token, cookie } = this.#places.get(place)!.tokens.issue(head, clock.now());
+    const { token, cookie } = this.#tokens.get(place)!.issue(head, clock.now());
     const canBeRemembered = place.sessions[SERVER_PARTS].remembers;
     const form = { action: place.prefix + paths.check, token, next, canBeRemembered };
     const response = this.#pages.show(
@@ -243,7 +238,7 @@ export class FormScheme implements SessionScheme {
   ): Promise<Session | 'too many'> {
     const { name, groups } = user;
     const { sessions } = place;
-    const credential = this.#users.credentialOf(name, this.#places.get(place)!.keys);
+    const credential = this.#users.credentialOf(name, keysOf(sessions));
     const roles = this.#file ? this.#principal(user, credential).roles : groups;
     const owner = { name, roles, scheme: this.name, ...(credential !== undefined && { credential }) };
     const persistent = isToBeRemembered && sessions[SERVER_PARTS].remembers;
@@ -257,7 +252,7 @@ export class FormScheme implements SessionScheme {
 
   #showLogout({ head, place }: SchemePageContext): Response {
     const { paths, clock } = this.#options;
-    const { token, cookie } = this.#places.get(place)!.tokens.issue(head, clock.now());
+    const { token, cookie } = this.#tokens.get(place)!.issue(head, clock.now());
     const form = { kind: 'sign-out', action: place.prefix + paths.logout, token } as const;
     const response = this.#pages.show(form, { acceptLanguage: head.headers['accept-language'] });
     if (cookie !== undefined) response.headers.append('Set-Cookie', cookie);
@@ -301,7 +296,7 @@ export class FormScheme implements SessionScheme {
     if (origin === 'other') return 'foreign';
     const token = form.get('token');
     if (token === null) return origin === 'same' ? 'good' : 'foreign';
-    return this.#places.get(place)!.tokens.verify(token, head, this.#options.clock.now()) ? 'good' : 'old';
+    return this.#tokens.get(place)!.verify(token, head, this.#options.clock.now()) ? 'good' : 'old';
   }
 
   #refuseForeign({ clientAddress: address, method, path }: RequestHead): Response {

@@ -2,9 +2,9 @@ import { cookieValues, prefixOf, type SetCookie, serializeSetCookie } from '../.
 import { isOriginOf, parseOrigin } from '../../../http/origin.ts';
 import type { RequestHead } from '../../../http/request-head.ts';
 import { createSecret } from '../../../session/identity/ids.ts';
-import { KEY_ID_LENGTH, KeyRing, MAC_LENGTH } from '../../../session/identity/key-ring.ts';
-import { SERVER_PARTS } from '../../../session/manager.ts';
+import { KEY_ID_LENGTH, MAC_LENGTH } from '../../../session/identity/key-ring.ts';
 import type { SignInPlace } from '../scheme.ts';
+import { keysOf } from './session-keys.ts';
 
 /** How long a form may be open before it is sent. */
 export const FORM_LIFETIME_MS = 8 * 60 * 60_000;
@@ -36,11 +36,9 @@ export interface IssuedToken {
  * sites neither see nor set. Nothing is stored, and every process with the same keys knows them.
  */
 export class FormTokens {
-  readonly #keys: KeyRing;
   readonly #place: SignInPlace;
 
   constructor(place: SignInPlace) {
-    this.#keys = new KeyRing(place.sessions[SERVER_PARTS].keys);
     this.#place = place;
   }
 
@@ -48,15 +46,17 @@ export class FormTokens {
     const known = this.#cookiesOf(head)[0];
     const nonce = known ?? createSecret();
     const expires = (now + FORM_LIFETIME_MS).toString(36);
-    const keyId = this.#keys.signingKeyId;
-    const token = `${expires}.${keyId}.${this.#keys.sign(this.#text(expires, nonce))}`;
+    const keys = keysOf(this.#place.sessions);
+    const keyId = keys.signingKeyId;
+    const token = `${expires}.${keyId}.${keys.sign(this.#text(expires, nonce))}`;
     return { token, cookie: known === undefined ? this.#write(nonce, head.isSecure) : undefined };
   }
 
   verify(token: string, head: Pick<RequestHead, 'headers' | 'isSecure'>, now: number): boolean {
     const [, expires, keyId, mac] = TOKEN.exec(token) ?? [];
     if (expires === undefined || Number.parseInt(expires, 36) < now) return false;
-    return this.#cookiesOf(head).some(nonce => this.#keys.verify(keyId!, this.#text(expires, nonce), mac!));
+    const keys = keysOf(this.#place.sessions);
+    return this.#cookiesOf(head).some(nonce => keys.verify(keyId!, this.#text(expires, nonce), mac!));
   }
 
   /** Another path may have one of the same name: two are tried, as more are nobody's mistake. */
