@@ -207,6 +207,8 @@ export class Server {
   readonly #retiring = new Set<Promise<unknown>>();
   #stopping: Promise<void> | undefined;
   #drain: Drain | undefined;
+  /** No request and no connection is left. */
+  readonly #drained = Promise.withResolvers<void>();
   #endDelay: (() => void) | undefined;
   readonly #metrics: MetricsCollector | undefined;
   /** Who follows requests, whatever the configuration. */
@@ -653,23 +655,23 @@ export class Server {
   }
 
   /** What is not used any more goes when nothing uses it. */
-  #retire(before: Assembly, close: (onFailure: (error: unknown) => void) => Promise<void>): void {
+  #retire(before: Assembly, close: ReturnType<Parts['commit']>): void {
     const { clock, logger, running } = before;
-    const over = new Promise<void>(resolve => {
+    // What a stop has cut may not say so.
+    const over = Promise.race([running.over(), this.#drained.promise]);
+    const judged = new Promise<void>(resolve => {
       const timer = clock.setTimeout(resolve, LONGEST_JUDGED_MS);
-      void running.over().then(() => {
+      void over.then(() => {
         clock.clearTimeout(timer);
         resolve();
       });
     });
     const onFailure = (err: unknown) =>
       logger.of('server').error({ event: 'reload-rest', err }, 'a part of before did not end well');
-    const retiring = over
-      .then(() => close(onFailure))
-      .then(() => {
-        for (const sessions of this.#sessions.values()) if (sessions instanceof LateSessions) sessions.forgetOthers();
-        this.#retiring.delete(retiring);
-      });
+    const retiring = close({ judged, over }, onFailure).then(() => {
+      for (const sessions of this.#sessions.values()) if (sessions instanceof LateSessions) sessions.forgetOthers();
+      this.#retiring.delete(retiring);
+    });
     this.#retiring.add(retiring);
   }
 
@@ -840,6 +842,7 @@ export class Server {
     this.#listeners.stop(assembly.clock);
     // Until then backends may need it to answer.
     await this.#closeInternal();
+    this.#drained.resolve();
     await Promise.all(this.#retiring);
     // One that fails keeps no other from closing: the stores above all have something left to write.
     const failures = await this.#parts!.close();
@@ -872,7 +875,7 @@ export class Server {
   }
 }
 
-/** Of requests that are judged by a configuration of before: nothing of what judges them takes longer. */
+/** Of requests that are judged by a configuration of before. Their answers may take longer; stores wait for these. */
 const LONGEST_JUDGED_MS = 60_000;
 
 function servicesOf({ clock, logger, trustedProxies, security, certificates, meters }: Assembly) {

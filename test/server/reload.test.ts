@@ -727,6 +727,31 @@ describe('ports', () => {
   });
 });
 
+test('WebSockets of a server that is gone close with 1012 although an endpoint that was replaced, and a request, go on', async () => {
+  const url = await echoBackend();
+  const answered = Promise.withResolvers<Response>();
+  const waiting: RouteConfig = { path: '/wait', fetch: () => answered.promise };
+  const drain = { over: 0 } as const;
+  const server = await start({
+    drain,
+    upstreams: { app: { servers: [url] } },
+    routes: [{ endpoint: echo('/endpoint') }, { path: '/relay', upstream: 'app' }, waiting],
+  });
+  const staying = await open(server, 'http/1', '/endpoint');
+  const leaving = await open(server, 'http/1', '/relay');
+  const asked = ask(server, 'http/1', { path: '/wait' });
+  const other = await echoBackend();
+  await server.reload({
+    drain,
+    upstreams: { app: { servers: [other], balance: 'least-connections' } },
+    routes: [{ endpoint: echo('/endpoint') }, { path: '/relay', upstream: 'app' }, waiting],
+  });
+  expect(await leaving.closed).toMatchObject({ code: 1012 });
+  expect(await echoes(staying)).toBe(true);
+  answered.resolve(new Response('late'));
+  expect((await asked).body).toBe('late');
+});
+
 describe('a port that stays open', () => {
   const of = (...listen: NonNullable<Config['listen']>): Config => ({ listen, session: false, routes: [] });
 

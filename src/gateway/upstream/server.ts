@@ -218,11 +218,17 @@ export class UpstreamServer implements Balanced {
   drain(how: Drain, overMs: number): Promise<void> {
     this.#drain = how;
     this.#clock.clearTimeout(this.#drainTimer);
-    if (how === 'close') this.#closeRest(this.#clock.monotonic(), overMs, this.#sockets.size);
+    if (how === 'close') this.closeSockets(overMs);
     return new Promise((resolve: () => void) => {
       this.#whenEmpty.push(resolve);
       this.#settleIfEmpty();
     });
+  }
+
+  /** Closes the WebSockets that are open, with 1012, spread evenly over the time. */
+  closeSockets(overMs: number): void {
+    this.#clock.clearTimeout(this.#drainTimer);
+    this.#closeRest(this.#clock.monotonic(), overMs, this.#sockets.size);
   }
 
   /** Takes requests again. */

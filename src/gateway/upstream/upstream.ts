@@ -295,6 +295,14 @@ export class Upstream implements UpstreamControl {
     await this.#find(url).drain(options.sockets ?? 'close', spreadMs(options.over));
   }
 
+  /** Ends the checks and the idle connections, and tells the WebSockets of these servers to go over this time. */
+  retire(isLeft: (url: string) => boolean, overMs: number): void {
+    for (const server of this.#servers) {
+      server.retire();
+      if (isLeft(server.url)) server.closeSockets(overMs);
+    }
+  }
+
   resume(url: string): void {
     this.#find(url).resume();
   }

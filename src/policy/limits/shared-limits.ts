@@ -66,6 +66,8 @@ export class SharedLimits {
   #accountTimer: Timer | undefined;
   #telling: Promise<void> | undefined;
   #unsubscribe: (() => Promise<void>) | undefined;
+  #greeting: Promise<void> | undefined;
+  #isHolding = false;
   #isClosed = false;
 
   private constructor(limits: readonly Limits[], { ledger, clock, logger }: SharedLimitsOptions) {
@@ -73,21 +75,35 @@ export class SharedLimits {
     this.#clock = clock;
     this.#logger = logger;
     this.#limits = new Map(limits.map(one => [one.name, one]));
-    for (const one of limits) {
+  }
+
+  /** From now on it tells what is taken of the limits, and they count what it hears. Nothing happens the second time. */
+  hold(): void {
+    if (this.#isHolding) return;
+    this.#isHolding = true;
+    for (const one of this.#limits.values()) {
       one.share((rate, key) => this.#onTaken(one.name, rate, key));
       for (const [name, count] of one.counts)
         count.share({ of: key => this.#elsewhere.of(entryKey(one.name, name, key), this.#clock.monotonic()) }, key =>
           this.#onChanged(entryKey(one.name, name, key)),
         );
     }
+    this.#greeting = this.#publish([{ from: this.#self, isNew: true }]);
+    this.#keepAccount();
   }
 
-  /** @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE. */
-  static async start(limits: readonly Limits[], options: SharedLimitsOptions): Promise<SharedLimits> {
+  /** Nothing holds before `hold`. @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE. */
+  static async open(limits: readonly Limits[], options: SharedLimitsOptions): Promise<SharedLimits> {
     const shared = new SharedLimits(limits, options);
     shared.#unsubscribe = await options.ledger.subscribe(CHANNEL, message => shared.#hear(message));
-    await shared.#publish([{ from: shared.#self, isNew: true }]);
-    shared.#keepAccount();
+    return shared;
+  }
+
+  /** Opens it, and lets it hold. @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE. */
+  static async start(limits: readonly Limits[], options: SharedLimitsOptions): Promise<SharedLimits> {
+    const shared = await SharedLimits.open(limits, options);
+    shared.hold();
+    await shared.#greeting;
     return shared;
   }
 
@@ -97,6 +113,7 @@ export class SharedLimits {
     this.#isClosed = true;
     this.#clock.clearTimeout(this.#timer);
     this.#clock.clearTimeout(this.#accountTimer);
+    await this.#greeting;
     await this.#telling;
     await this.#publish([{ from: this.#self, isLeaving: true }]);
     await this.#unsubscribe?.().catch(() => {}); // with the ledger it is gone anyway
@@ -192,7 +209,7 @@ export class SharedLimits {
       isNew,
       isLeaving,
     } = JSON.parse(text) as Message;
-    if (from === this.#self || this.#isClosed) return;
+    if (from === this.#self || !this.#isHolding || this.#isClosed) return;
     const now = this.#clock.monotonic();
     for (const [limit, rate, key, count] of taken) this.#limits.get(limit)?.charge(rate, key, count);
     for (const [limit, rate, key, ms] of lacking) this.#limits.get(limit)?.lower(rate, key, ms);

@@ -152,6 +152,8 @@ export async function build(config: Config, environment: BuildEnvironment): Prom
       from: { anomalySettings, bans },
       make: () => new Anomalies(anomalySettings, { clock, events: security, bans }),
       close: one => one.close(),
+      // Its successor hears the same.
+      retire: one => one.close(),
     });
   const schemes = await makeSchemes(config, { clock, logger: ofPolicy, security, own }, parts);
   const entries = await buildRoutes(config, {
@@ -213,6 +215,8 @@ function openBans(config: Config, ledger: Ledger | undefined, { life, parts }: S
       return bans;
     },
     close: bans => bans.close(),
+    // Its successor hears the same.
+    retire: bans => bans.close(),
     adapt: (bans, before) => (before.ledger === ledger ? () => bans.adopt(settings) : undefined),
   });
 }
@@ -249,11 +253,15 @@ async function shareLimits(
 ): Promise<void> {
   const shared = all.filter(({ isShared }) => isShared);
   if (shared.length === 0 || !ledger) return;
-  await parts.keep('shared limits', '', {
+  const one = await parts.keep('shared limits', '', {
     from: { shared, ledger },
-    make: () => SharedLimits.start(shared, { ledger, clock, logger: logger.of('policy') }),
-    close: one => one.close(),
+    make: () => SharedLimits.open(shared, { ledger, clock, logger: logger.of('policy') }),
+    close: before => before.close(),
+    // Its successor counts what is told.
+    retire: before => before.close(),
   });
+  // Limits that run may be among them.
+  parts.onCommit(() => one.hold());
 }
 
 /** It tells others of moves, and hears of theirs, through the ledger that it shares with them. */

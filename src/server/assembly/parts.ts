@@ -13,16 +13,30 @@ export interface Making<Part, From> {
   /** Of an object of the program: resolves when nothing uses it any more. Default: at once. */
   idle?(part: Part): Promise<void>;
   /**
-   * The same while the server runs on without it: it may wait for what uses it still. Default: `close`.
+   * The same while the server runs on without it. It is called at once, for all parts, and may wait for what uses it
+   * still. Default: `close`, when the requests of before have been judged.
    *
    * @param successor What has taken its place.
    */
-  retire?(part: Part, successor: Part | undefined): unknown;
+  retire?(part: Part, successor: Part | undefined, usage: Usage): unknown;
+  /**
+   * Others stand on it, as on a store: while the server runs on without it, it is closed when they are gone and no
+   * request of before is left.
+   */
+  readonly isFoundation?: boolean;
   /**
    * Can the part go on where something else is wanted? @returns what the swap does to it then; undefined: a new one is
    * made. It is not called before everything else of the new configuration stands, and must not fail.
    */
   adapt?(part: Part, before: From): (() => void) | undefined;
+}
+
+/** What still goes on under a configuration of before. */
+export interface Usage {
+  /** No request is being judged by it any more. */
+  readonly judged: Promise<unknown>;
+  /** No request that began under it is left. */
+  readonly over: Promise<unknown>;
 }
 
 interface Kept {
@@ -31,7 +45,8 @@ interface Kept {
   readonly from: unknown;
   readonly isNew: boolean;
   close(): unknown;
-  retire(successor: unknown): unknown;
+  readonly isFoundation: boolean;
+  retire(successor: unknown, usage: Usage): unknown;
   /** Of an object of the program, which a later configuration may have again. */
   leave?: (() => LeavingPart) | undefined;
 }
@@ -132,8 +147,10 @@ export class Parts {
 
   #take<Part, From>(kind: string, name: string, making: Making<Part, From>, part: Part, isNew: boolean): Part {
     const close = () => making.close?.(part);
-    const retire = (successor: unknown) => (making.retire ? making.retire(part, successor as Part) : close());
-    this.#kept.set(keyOf(kind, name), { kind, part, from: making.from, isNew, close, retire });
+    const { isFoundation = false } = making;
+    const retire = (successor: unknown, usage: Usage) =>
+      making.retire ? making.retire(part, successor as Part, usage) : usage.judged.then(close);
+    this.#kept.set(keyOf(kind, name), { kind, part, from: making.from, isNew, isFoundation, close, retire });
     return part;
   }
 
@@ -143,7 +160,7 @@ export class Parts {
   }
 
   /** @returns closes what is not used any more. It never rejects: `onFailure` hears of what failed. */
-  commit(): (onFailure: (error: unknown) => void) => Promise<void> {
+  commit(): (usage: Usage, onFailure: (error: unknown) => void) => Promise<void> {
     for (const adapt of this.#adaptations.splice(0)) adapt();
     for (const [key, leaving] of this.#held) {
       leaving.release(true);
@@ -153,12 +170,19 @@ export class Parts {
     // Or each would hold all that were before it.
     this.#before = undefined;
     const left = before.filter(([key, { part }]) => this.#kept.get(key)?.part !== part);
-    const retiring = left.map(([key, { kind, retire, leave }]) => {
+    const going = left.map(([key, kept]) => {
       const successor = this.#kept.get(key)?.part;
-      return { kind, close: leave ? this.#leave(key, leave()) : () => retire(successor) };
+      const leave = kept.leave && this.#leave(key, kept.leave());
+      const retire = (usage: Usage) => (leave ? usage.judged.then(leave) : kept.retire(successor, usage));
+      return { ...kept, close: leave ?? kept.close, retire };
     });
-    return async onFailure => {
-      for (const failure of await closeInTurn(retiring)) onFailure(failure);
+    return async (usage, onFailure) => {
+      // One that has its time, as an endpoint with sockets, keeps no other from going.
+      const retiring = going.filter(one => !one.isFoundation).map(async ({ retire }) => retire(usage));
+      for (const result of await Promise.allSettled(retiring))
+        if (result.status === 'rejected') onFailure(result.reason);
+      await usage.over;
+      for (const failure of await closeInTurn(going.filter(one => one.isFoundation))) onFailure(failure);
     };
   }
 

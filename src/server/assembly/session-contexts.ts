@@ -91,6 +91,7 @@ function joinSessions(
       return { manager, sockets, touchOnTraffic: 'message' as const, ledger, isOwn: false, stop };
     },
     close: ({ stop }) => stop(),
+    isFoundation: true,
   });
 }
 
@@ -126,6 +127,7 @@ async function openSessions(
       return { manager, sockets, touchOnTraffic: 'message' as const, ledger: backend.ledger, isOwn: true };
     },
     close: ({ manager }) => manager[SERVER_PARTS].release(),
+    isFoundation: true,
     adapt: ({ manager }, before) => {
       if (before.store !== from.store || before.ledger !== from.ledger) return undefined;
       next = manager[SERVER_PARTS].adapt(from as SessionManagerOptions);
@@ -155,6 +157,7 @@ async function openedBackend(
       await opened.ledger?.close();
       await opened.store.close();
     },
+    isFoundation: true,
     adapt: ({ store: opened }, before) =>
       opened instanceof MemoryStore && sameValue({ ...before, cap }, from)
         ? () => opened.limit(defined(cap))

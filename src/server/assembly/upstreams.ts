@@ -85,7 +85,7 @@ async function keepUpstream(name: string, config: UpstreamConfig, options: Upstr
       return isOfServers ? changeServers(upstream, before.config.servers, servers, spreadMs) : undefined;
     },
     close: upstream => upstream.close(),
-    retire: (upstream, successor) => retireUpstream(upstream, successor, spreadMs),
+    retire: (upstream, successor, { judged }) => retireUpstream(upstream, successor, spreadMs, judged),
   });
   parts.onCommit(() => kept.addNames());
   return kept;
@@ -118,10 +118,21 @@ function serverUrl(url: string): string {
 }
 
 /** Its WebSockets stay where their server does, and its requests are finished. */
-async function retireUpstream(upstream: Upstream, successor: Upstream | undefined, overMs: number): Promise<void> {
+async function retireUpstream(
+  upstream: Upstream,
+  successor: Upstream | undefined,
+  overMs: number,
+  judged: Promise<unknown>,
+): Promise<void> {
+  const { clock } = upstream;
   const stays = new Set(successor?.servers.map(({ url }) => url));
+  const end = clock.monotonic() + overMs;
+  upstream.retire(url => !stays.has(url), overMs);
+  // Requests that are being judged may go there until then.
+  await judged;
+  const over = Math.max(0, end - clock.monotonic());
   const drained = upstream.servers.map(({ url }) =>
-    upstream.drain(url, stays.has(url) ? { sockets: 'stay' } : { sockets: 'close', over: overMs }),
+    upstream.drain(url, stays.has(url) ? { sockets: 'stay' } : { sockets: 'close', over }),
   );
   await Promise.all(drained);
   await upstream.close();

@@ -9,6 +9,7 @@ import { isKnownMethod, unknownMethod } from '../../http/methods.ts';
 import { peerAddressOf } from '../../http/peer.ts';
 import { RETRY_AFTER_S, refuseUnforeseen } from '../../http/refusal.ts';
 import { IncomingBody } from '../../http/request-body.ts';
+import type { RunningRequests } from '../assembly/running-requests.ts';
 import type { Intake } from '../listen/intake.ts';
 import type { ApiTokens } from './api-tokens.ts';
 
@@ -45,10 +46,13 @@ const STATUS: Readonly<Record<string, number>> = {
  */
 export class InternalIntake implements Intake {
   #api!: InternalApi;
+  #running!: RunningRequests;
 
   /** What comes in from now on is answered by this one. */
-  use({ internal }: { readonly internal: InternalApi | undefined }): void {
-    if (internal) this.#api = internal;
+  use({ internal, running }: { readonly internal: InternalApi | undefined; readonly running: RunningRequests }): void {
+    if (!internal) return;
+    this.#api = internal;
+    this.#running = running;
   }
 
   isUpgrade(): boolean {
@@ -63,6 +67,9 @@ export class InternalIntake implements Intake {
   readonly onRequest = (request: IncomingMessage, response: ServerResponse): void => {
     response.on('error', () => {});
     request.on('error', () => {});
+    const running = this.#running;
+    running.begin();
+    response.once('close', () => running.end());
     this.#answer(request, response)
       .catch((error: unknown) => this.#failure(error))
       .then(answer => send(request, response, answer))

@@ -171,6 +171,30 @@ describe('shared by processes', () => {
     expect(told).toBeLessThanOrEqual(2 * (60_000 / 200 + 10));
   });
 
+  test('what is opened for a configuration that is refused changes nothing', async () => {
+    const { on, ledger, a, b } = await processes({ requests: parseRate('3/h') });
+    const refused = await SharedLimits.open([a.one], { ledger, clock: on, logger: silentLogger });
+    await refused.close();
+    for (let i = 0; i < 2; i++) a.one.takeRequest(from('192.0.2.1'));
+    await on.advance(1_000);
+    await settled();
+    expect(statuses(b.one, ['192.0.2.1', '192.0.2.1'])).toEqual(['in', 503]);
+  });
+
+  test('what takes its place counts what others tell once', async () => {
+    const { on, ledger, a, b } = await processes({ requests: parseRate('5/h') });
+    const next = await SharedLimits.open([a.one], { ledger, clock: on, logger: silentLogger });
+    b.one.takeRequest(from('192.0.2.1'));
+    await on.advance(1_000);
+    await settled();
+    next.hold();
+    await a.shared.close();
+    b.one.takeRequest(from('192.0.2.1'));
+    await on.advance(1_000);
+    await settled();
+    expect(statuses(a.one, Array(4).fill('192.0.2.1'))).toEqual(['in', 'in', 'in', 503]);
+  });
+
   test('a thousand clients are told in ten messages', async () => {
     const { on, ledger, a, b } = await processes({ requestsPerAddress: parseRate('1/m') });
     const sizes: number[] = [];
