@@ -34,6 +34,13 @@ describe('holdfast check', () => {
     });
   });
 
+  test('prints JSON that cannot steer a terminal, whatever the file holds', async () => {
+    write('holdfast.json', JSON.stringify({ 'a\u009b2J\u2028': 1, routes: [{ path: '/', redirect: '/a' }] }));
+    const { code, stdout } = await runHoldfast(['check', '--json'], { cwd });
+    expect([code, JSON.parse(stdout).errors[0].path]).toEqual([1, '["a\u009b2J\u2028"]']);
+    expect(stdout).toMatch(/^[\u0020-\u007e]*\n$/);
+  });
+
   test('prints warnings and ends with 0, with --strict with 1', async () => {
     write('holdfast.json', '{ "routes": [] }');
     const stdout = `holdfast.json:1:1: warning: nothing is served: there are no routes and no endpoints [nothing-served]\nholdfast.json: 1 warning\n${WHERE}\n`;

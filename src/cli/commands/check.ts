@@ -1,6 +1,7 @@
 import { relative } from 'node:path';
 import { ConfigError, type ConfigProblem, formatProblem } from '../../config/config-error.ts';
 import { readConfig } from '../../config/load.ts';
+import { escapeJson } from '../../server/log/escape.ts';
 import type { Command } from '../command.ts';
 import { configFile, configOption } from '../config-option.ts';
 import { examine, type Findings } from '../examine.ts';
@@ -23,7 +24,7 @@ export const check: Command = {
     const file = configFile(named);
     const findings = await findingsOf(file, probe === true);
     const { errors, warnings } = findings;
-    console.log(json ? JSON.stringify({ file: shown(file), ...findings }) : textOf(file, findings));
+    console.log(json ? escapeJson(JSON.stringify({ file: shown(file), ...findings })) : textOf(file, findings));
     return errors.length > 0 || (strict && warnings.length > 0) ? 1 : 0;
   },
 };
