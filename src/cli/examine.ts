@@ -5,6 +5,7 @@ import { checkRevocationLists } from '../config/check-revocation-lists.ts';
 import { byPlace, type ConfigProblem } from '../config/config-error.ts';
 import type { ReadConfig } from '../config/load.ts';
 import { toProblems } from '../config/to-problems.ts';
+import type { WarningCode } from '../config/warning-codes.ts';
 import { checkAdmin } from '../server/admin/check-admin.ts';
 import { checkAllOrNone } from '../server/assembly/all-or-none.ts';
 import { checkConstraints } from '../server/assembly/check-constraints.ts';
@@ -62,7 +63,12 @@ export async function examine(
   const ofFiles = [...certificates.warnings, ...passwords.warnings, ...lists.warnings];
   const doubts = [...ofRoutes, ...ofFiles, ...ofMachine, ...(probe ? await ofProbes(config) : [])];
   const found = [...checkConfig(config, locate), ...toProblems(doubts, locate)];
-  const { warnings, accepted } = sortWarnings(found, config, locate, code => probe || !code.endsWith('-probe'));
+  const { warnings, accepted } = sortWarnings(
+    found,
+    config,
+    locate,
+    code => !OF_MACHINE.has(code) && (probe || !code.endsWith('-probe')),
+  );
   const inOrder = (problems: readonly ConfigProblem[]) => problems.map(hide).sort(byPlace);
   return {
     errors: inOrder([...(await checkFiles(config, locate)), ...toProblems(faults, locate)]),
@@ -70,6 +76,9 @@ export async function examine(
     accepted: inOrder(accepted),
   };
 }
+
+/** They come and go with the machine and its user: an entry of `accept` for them is never idle. */
+const OF_MACHINE: ReadonlySet<WarningCode> = new Set(['privileged-port', 'address-not-here']);
 
 /** Loaded here, so that a start does without it. */
 async function ofHandlers(config: ReadConfig['config']) {

@@ -1,7 +1,15 @@
 import type { X509Certificate } from 'node:crypto';
 
-/** Automatic renewal has failed for a while by then: it begins a month before, or when a third of the time is left. */
+/** Automatic renewal has failed for a while by then: it begins a month before. */
 const SOON_MS = 14 * 86_400_000;
+
+/** The last third of the life of a certificate, in ms: it is not renewed before. */
+export function lastThirdMs({
+  validFromDate,
+  validToDate,
+}: Pick<X509Certificate, 'validFromDate' | 'validToDate'>): number {
+  return (validToDate.getTime() - validFromDate.getTime()) / 3;
+}
 
 /** What clients refuse in the dates of a certificate, or soon will. The message is what follows its name. */
 export interface CertificateDoubt {
@@ -10,7 +18,8 @@ export interface CertificateDoubt {
 }
 
 /**
- * What is to be said of the dates of a certificate: that it is over, will be within two weeks, or has not begun.
+ * What is to be said of the dates of a certificate: that it is over, will be within two weeks, or has not begun. Of one that
+ * is made for a short life, two weeks count only in its last third.
  *
  * @param now In ms since the epoch.
  * @returns undefined when all is well.
@@ -24,6 +33,7 @@ export function certificateDoubt(
     return { kind: 'certificate-over', message: `ended on ${ends} UTC, and clients refuse it; renew it` };
   if (validFromDate.getTime() > now)
     return { kind: 'certificate-not-begun', message: `begins on ${begins} UTC, and clients refuse it before that` };
-  if (validToDate.getTime() - now >= SOON_MS) return undefined;
+  const leftMs = validToDate.getTime() - now;
+  if (leftMs >= SOON_MS || leftMs >= lastThirdMs({ validFromDate, validToDate })) return undefined;
   return { kind: 'certificate-ends-soon', message: `ends on ${ends} UTC, within two weeks; renew it` };
 }

@@ -12,7 +12,12 @@ const authority = createAuthority('Doctors');
 const DAY_MS = 86_400_000;
 const inDays = (days: number) => Math.floor(Date.now() / 1000) * 1000 + days * DAY_MS;
 const certificate = (days = 90, name = 'localhost') => {
-  const { certificate: cert, key } = createCertificate({ name, authority, validTo: inDays(days) });
+  const { certificate: cert, key } = createCertificate({
+    name,
+    authority,
+    validFrom: inDays(-60),
+    validTo: inDays(days),
+  });
   return { cert, key };
 };
 const ca = authority.certificate;
@@ -130,7 +135,12 @@ describe('it is found that', () => {
     ['ends soon', 3, 'localhost', 'certificate-ending', /^warn ends on .*within two weeks/],
     ['is for another name', 90, 'other.example', 'certificate-name', /^fail it is for DNS:other\.example/],
   ])('the certificate %s', async (_, days, name, code, text) => {
-    const { certificate: cert, key } = createCertificate({ name, authority, validTo: inDays(days) });
+    const { certificate: cert, key } = createCertificate({
+      name,
+      authority,
+      validFrom: inDays(-60),
+      validTo: inDays(days),
+    });
     await using server = await echoServer({ tls: { cert, key } });
     const { codes, said } = await doctorOf(`wss://localhost:${server.port}/`, { ca });
     expect(codes).toEqual([code]);

@@ -26,7 +26,7 @@ beforeAll(() => {
   const certificates = {
     good: { validTo: fromNow(90) },
     over: { validTo: fromNow(0) - 1_000 },
-    soon: { validTo: fromNow(5) },
+    soon: { validFrom: fromNow(-60), validTo: fromNow(5) },
     early: { validFrom: fromNow(1), validTo: fromNow(90) },
   };
   for (const [name, times] of Object.entries(certificates)) {
@@ -60,6 +60,12 @@ async function examined(yaml: string, probe = false) {
   const codes = (problems: typeof warnings) => problems.map(({ code, path }) => `${code} ${path}`);
   return { warnings: codes(warnings), accepted: codes(accepted) };
 }
+
+test('the image has the page that "holdfast check --explain" reads', () => {
+  const read = (name: string) => readFileSync(new URL(`../../${name}`, import.meta.url), 'utf8');
+  expect(read('.dockerignore')).toMatch(/^!docs\/reference\/config-warnings\.md$/m);
+  expect(read('Containerfile')).toMatch(/^RUN .*cp -r --parents .*docs\/reference\/config-warnings\.md .*\/image$/m);
+});
 
 test('docs/reference/config-warnings.md has exactly one section per code of a warning', () => {
   expect(sections.map(({ code }) => code).sort()).toEqual([...WARNING_CODES].sort());
@@ -124,6 +130,13 @@ describe('a warning that is accepted', () => {
   test('is no entry too many while only a probe could find it', async () => {
     expect((await examined(`accept: [upstream-probe]\n${routes.replaceAll('any', '[self]')}`)).warnings).toEqual([]);
   });
+
+  test.each(['privileged-port', 'address-not-here'])(
+    'is no entry too many where %s depends on the machine',
+    async code => {
+      expect((await examined(`accept: [${code}]\n${routes.replaceAll('any', '[self]')}`)).warnings).toEqual([]);
+    },
+  );
 
   test.each([
     ['self-singed', 'accept[0]: "self-singed" is not the code of a warning; did you mean "self-signed"?'],

@@ -154,16 +154,28 @@ test('check says of certificates, keys and authorities what a start would say', 
 test.each([
   ['is over', 'certificate-over', -1, 0, /ended on 20\d\d-\d\d-\d\d \d\d:\d\d UTC, and clients refuse it; renew it$/],
   ['ends within two weeks', 'certificate-ends-soon', 13, 0, /ends on .* UTC, within two weeks; renew it$/],
-  ['has not begun', 'certificate-not-begun', 30, -30, /begins on .* UTC, and clients refuse it before that$/],
+  ['has not begun', 'certificate-not-begun', 30, -90, /begins on .* UTC, and clients refuse it before that$/],
 ])('check warns of a certificate that %s', async (_, code, days, nowInDays, message) => {
   const today = Math.floor(Date.now() / 1000) * 1000;
-  const pair = writeCertificate(folder, { name: 'a.example', validTo: today + days * DAY_MS });
+  const dates = { validFrom: today - 60 * DAY_MS, validTo: today + days * DAY_MS };
+  const pair = writeCertificate(folder, { name: 'a.example', ...dates });
   const config = { listen: [{ port: 0, tls: pair }] };
   const { faults, warnings } = await checkCertificates(config, today + nowInDays * DAY_MS);
   expect(faults).toEqual([]);
   expect(warnings).toEqual([
     { code, path: ['listen', 0, 'tls', 'certificate'], message: expect.stringMatching(message) },
   ]);
+});
+
+test.each([
+  [5, []],
+  [1, ['certificate-ends-soon']],
+])('a certificate for six days with %i days left: check warns of %o', async (left, codes) => {
+  const today = Math.floor(Date.now() / 1000) * 1000;
+  const dates = { validFrom: today - (6 - left) * DAY_MS, validTo: today + left * DAY_MS };
+  const config = { listen: [{ port: 0, tls: writeCertificate(folder, { name: 'a.example', ...dates }) }] };
+  const { warnings } = await checkCertificates(config, today);
+  expect(warnings.map(({ code }) => code)).toEqual(codes);
 });
 
 describe('while a server runs, the end of a certificate', () => {

@@ -38,7 +38,13 @@ async function listening(server: Server): Promise<number> {
 const http = (status = 404) => listening(createServer((_, response) => void response.writeHead(status).end()));
 
 function https(validTo = inDays(30), hosts = ['localhost']): Promise<number> {
-  const { certificate: cert, key } = createCertificate({ name: hosts[0]!, hosts, authority, validTo });
+  const { certificate: cert, key } = createCertificate({
+    name: hosts[0]!,
+    hosts,
+    authority,
+    validFrom: inDays(-60),
+    validTo,
+  });
   return listening(createTlsServer({ cert, key }, (_, response) => void response.end()));
 }
 

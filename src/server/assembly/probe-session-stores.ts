@@ -22,13 +22,23 @@ export async function probeSessionStores(config: Config): Promise<Doubt[]> {
     const kind = url === undefined ? '' : url.slice(0, url.indexOf(':'));
     const dial = /^redis/.test(kind) ? dialRedis : /^postgres/.test(kind) ? dialPostgres : undefined;
     if (!dial) continue;
-    try {
-      await dial(session, url!);
-    } catch (error) {
-      doubts.push({ code: 'store-probe', path: [...at, 'store'], message: `${placeOf(url!)}: ${reasonOf(error)}` });
+    for (const { address, below } of addressesOf(session, url!)) {
+      try {
+        await dial(session, address);
+      } catch (error) {
+        const message = `${placeOf(address)}: ${reasonOf(error)}`;
+        doubts.push({ code: 'store-probe', path: [...at, 'store', ...below], message });
+        break;
+      }
     }
   }
   return doubts;
+}
+
+function addressesOf({ store }: SessionConfig, url: string): { readonly address: string; readonly below: string[] }[] {
+  const { listenUrl } = typeof store === 'object' && 'url' in store ? store : {};
+  const ofEvents = listenUrl === undefined ? [] : [{ address: listenUrl, below: ['listenUrl'] }];
+  return [{ address: url, below: [] }, ...ofEvents];
 }
 
 async function dialRedis(session: SessionConfig): Promise<void> {
@@ -41,17 +51,19 @@ async function dialRedis(session: SessionConfig): Promise<void> {
 }
 
 /** Neither makes the tables nor asks for them: the first start makes them. */
-async function dialPostgres({ store }: SessionConfig, url: string): Promise<void> {
-  const { listenUrl } = typeof store === 'object' && 'url' in store ? store : {};
+async function dialPostgres(_: SessionConfig, url: string): Promise<void> {
   const names = { pool: 'holdfast check', events: 'holdfast check' };
-  for (const address of [url, ...(listenUrl === undefined ? [] : [listenUrl])]) {
-    const options = { url: address, poolSize: 1, connectTimeoutMs: TIMEOUT_MS, setup: undefined, names };
-    const connections = await openPgConnections(options);
-    try {
-      (await connections.connectApart()).release();
-    } finally {
-      await connections.end();
-    }
+  const connections = await openPgConnections({
+    url,
+    poolSize: 1,
+    connectTimeoutMs: TIMEOUT_MS,
+    setup: undefined,
+    names,
+  });
+  try {
+    (await connections.connectApart()).release();
+  } finally {
+    await connections.end();
   }
 }
 

@@ -1,6 +1,7 @@
 import type { X509Certificate } from 'node:crypto';
 import type { Clock, Timer } from '../../base/clock.ts';
 import type { Logger } from '../../base/logger.ts';
+import { lastThirdMs } from '../../http/certificate-dates.ts';
 
 const DAY_MS = 86_400_000;
 /** How many days before its end a certificate is spoken of. */
@@ -78,10 +79,10 @@ export class CertificateEnds {
 const NOT_BEGUN = -1;
 
 /** Which line is due: so many days before the end. Undefined: none. */
-function daysOf({ validFromDate, validToDate }: X509Certificate, now: number): number | undefined {
-  const [from, to] = [validFromDate.getTime(), validToDate.getTime()];
+function daysOf(certificate: X509Certificate, now: number): number | undefined {
+  const [from, to] = [certificate.validFromDate.getTime(), certificate.validToDate.getTime()];
   if (to <= now) return 0;
   if (from > now) return NOT_BEGUN;
-  const longest = (to - from) / 3;
+  const longest = lastThirdMs(certificate);
   return DAYS.find(days => to - now <= days * DAY_MS && days * DAY_MS <= longest);
 }
