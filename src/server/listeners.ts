@@ -12,11 +12,36 @@ export interface LastingIntake extends Intake {
   use(assembly: Assembly): void;
 }
 
+/** What the connections of one listener bring. Where their port goes on with other settings, those judge it. */
+class PortIntake implements LastingIntake {
+  current: LastingIntake;
+
+  constructor(first: LastingIntake) {
+    this.current = first;
+  }
+
+  use(assembly: Assembly): void {
+    this.current.use(assembly);
+  }
+
+  isUpgrade(...args: Parameters<Intake['isUpgrade']>): boolean {
+    return this.current.isUpgrade(...args);
+  }
+
+  onRequest(...args: Parameters<Intake['onRequest']>): void {
+    this.current.onRequest(...args);
+  }
+
+  onUpgrade(...args: Parameters<Intake['onUpgrade']>): void {
+    this.current.onUpgrade(...args);
+  }
+}
+
 /** A listener that takes what connects to its port. */
 interface Open {
   readonly key: string;
   readonly listener: Listener;
-  readonly intake: LastingIntake;
+  readonly intake: PortIntake;
   /** What the listener is made from beside its port. */
   readonly from: unknown;
 }
@@ -70,7 +95,7 @@ export class Listeners {
   }
 
   get intakes(): readonly LastingIntake[] {
-    return [...this.#open, ...this.#former].map(({ intake }) => intake);
+    return [...new Set([...this.#open, ...this.#former].map(({ intake }) => intake.current))];
   }
 
   /**
@@ -100,7 +125,7 @@ export class Listeners {
         else {
           known?.listener.port.checkChange(listen);
           const port = known?.listener.port ?? new Port(listen, services.logger);
-          const intake = this.#intakeOf(listen);
+          const intake = new PortIntake(this.#intakeOf(listen));
           const listener = new Listener(listen, port, intake, { ...services, config });
           made.push(listener);
           next.push({ key, listener, intake, from });
@@ -135,6 +160,10 @@ export class Listeners {
     this.#former = [...this.#former, ...left];
     const kept = new Set(this.#open);
     this.#open = next;
+    for (const { listener, intake } of this.#former) {
+      const successor = next.find(one => one.listener.port === listener.port);
+      if (successor) intake.current = successor.intake.current;
+    }
     for (const intake of this.intakes) intake.use(assembly);
     for (const one of next) {
       if (kept.has(one)) one.listener.readFiles();

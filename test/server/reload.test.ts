@@ -13,6 +13,7 @@ import { afterEach, describe, expect, test } from 'vitest';
 import { WebSocketServer } from 'ws';
 import { silentLogger } from '../../src/base/logger.ts';
 import type { RouteConfig } from '../../src/config/config.ts';
+import type { Upstream } from '../../src/gateway/upstream/upstream.ts';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
 import { testClient } from '../../src/testing/test-client.ts';
 import type { WebSocketClient } from '../../src/websocket/protocol/client.ts';
@@ -752,7 +753,54 @@ test('WebSockets of a server that is gone close with 1012 although an endpoint t
   expect((await asked).body).toBe('late');
 });
 
+test('observed sessions are looked up in the ledger of before until a reload is accepted', async () => {
+  const path = folder();
+  const url = await echoBackend();
+  const config = (store: string, more: Config = {}): Config => ({
+    dataFolder: path,
+    session: { store },
+    upstreams: { app: { servers: [url], session: { mode: 'observed', cookie: 'SID' } } },
+    routes: [{ path: '/relay', upstream: 'app' }],
+    ...more,
+  });
+  const server = await start(config('memory:'));
+  const known = () => (server.server.upstreams.get('app') as Upstream).observer?.sessions;
+  const before = known();
+  expect(before).toBeDefined();
+  const missing = { listen: [{ socket: '/nowhere/at/all.sock' }] };
+  await expect(server.server.reload(config(`lmdb:${path}/db`, missing))).rejects.toThrow('there is no folder');
+  expect(known()).toBe(before);
+  await server.reload(config(`lmdb:${path}/db`));
+  expect(known()).not.toBe(before);
+});
+
 describe('a port that stays open', () => {
+  test('answers connections of before as its redirect and hosts are now', async () => {
+    const port = await freePort();
+    const routes: RouteConfig[] = [{ path: '/*', fetch: text('here') }];
+    const listen = { port, host: '127.0.0.1' };
+    const server = createServer({ listen: [listen], session: false, routes }, { logger: silentLogger });
+    closing.push(() => server.stop({ drain: 0 }));
+    await server.start();
+    const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
+    closing.push(() => agent.destroy());
+    const get = async () => {
+      const sent = http.request(`http://127.0.0.1:${port}/`, { agent, headers: { host: 'other.example' } }).end();
+      const [response] = (await once(sent, 'response')) as [http.IncomingMessage];
+      await once(response.resume(), 'end');
+      return { status: response.statusCode, port: sent.socket!.localPort };
+    };
+    const first = await get();
+    expect(first.status).toBe(200);
+    await server.reload({ listen: [{ ...listen, hosts: ['example.com'] }], session: false, routes });
+    expect(await get()).toEqual({ status: 421, port: first.port });
+    await server.reload({ listen: [listen], session: false, routes });
+    expect((await get()).status).toBe(200);
+    const secure = { port: 0, host: '127.0.0.1', tls: writeSelfSignedCertificate(folder()) };
+    await server.reload({ listen: [{ ...listen, redirect: 'https' }, secure], session: false, routes });
+    expect((await get()).status).toBe(308);
+  });
+
   const of = (...listen: NonNullable<Config['listen']>): Config => ({ listen, session: false, routes: [] });
 
   test('gets the mode of its socket file that the configuration has now', async () => {

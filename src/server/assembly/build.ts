@@ -277,11 +277,23 @@ async function startUpstream(
     from: { upstream, ledger },
     async make() {
       const stop = ledger && (await shareMoves(upstream, ledger, life.logger));
-      await upstream.observer?.start(ledger ?? life.ledger);
+      const observed = await upstream.observer?.open(ledger ?? life.ledger);
+      // Its upstream may run, and look into those of before until then.
+      if (observed) parts.onCommit(() => upstream.observer!.use(observed));
       upstream.start();
-      return stop;
+      return { stop, observed };
     },
-    close: stop => stop?.(),
+    async close({ stop, observed }) {
+      await stop?.();
+      await observed?.close();
+    },
+    // The upstream closes it with the last that uses it, but for one that has others now.
+    async retire({ stop, observed }, _successor, { over }) {
+      await stop?.();
+      if (upstream.observer?.sessions === observed) return;
+      await over;
+      await observed?.close();
+    },
   });
 }
 

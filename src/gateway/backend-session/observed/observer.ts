@@ -64,9 +64,30 @@ export class SessionObserver {
    * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE.
    */
   async start(ledger: Ledger): Promise<void> {
-    this.#sessions = new ObservedSessions({ ...this.#options, ledger });
-    await this.#sessions.start();
-    if ((await this.#sessions.beginKnowing()) || this.trustsAnswers) return;
+    this.use(await this.open(ledger));
+  }
+
+  /** From now on these are asked. @returns those of before, which the caller closes. */
+  use(sessions: ObservedSessions): ObservedSessions | undefined {
+    const before = this.#sessions;
+    this.#sessions = sessions;
+    return before;
+  }
+
+  /**
+   * Opens what is known in a ledger, beside what is asked now.
+   *
+   * @throws {HoldfastError} ERR_SESSION_STORE_UNAVAILABLE.
+   */
+  async open(ledger: Ledger): Promise<ObservedSessions> {
+    const sessions = new ObservedSessions({ ...this.#options, ledger });
+    await sessions.start();
+    await this.#warnOfUnknown(sessions, ledger);
+    return sessions;
+  }
+
+  async #warnOfUnknown(sessions: ObservedSessions, ledger: Ledger): Promise<void> {
+    if ((await sessions.beginKnowing()) || this.trustsAnswers) return;
     this.#options.logger.warn(
       { event: 'observed-sessions-unknown', upstream: this.#options.upstream, ledger: ledger.name },
       'nothing is known of the sessions that this upstream has given so far: for who has one, there is none here until the backend gives another. ' +
