@@ -18,6 +18,7 @@ import { checkSessionStores } from '../server/assembly/check-session-stores.ts';
 import { checkStricterRoutes } from '../server/assembly/stricter-routes.ts';
 import { checkCertificates } from '../server/listen/check-certificates.ts';
 import { checkListeners } from '../server/listen/check-listeners.ts';
+import { checkSocketFiles } from '../server/listen/check-socket-files.ts';
 
 /** What is to be said of a configuration, in the order of its file. */
 export interface Findings {
@@ -55,6 +56,7 @@ export async function examine(
     ...(await checkDataFolder(config)),
     ...(await checkSessionStores(config)),
     ...(await checkAdmin(config)),
+    ...(await checkSocketFiles(config)),
   ];
   const loaded = handlers ? await ofHandlers(config) : [];
   const faults = [...read, ...written, ...certificates.faults, ...passwords.faults, ...lists.errors, ...loaded];

@@ -34,6 +34,7 @@ beforeAll(() => {
   write('users', 'alice:$2y$10$WqLxoZYwJfTkXn6FJJ4GQ.yJmJ6e1g1Q3m2c5dZ0h8bV7u4n3p2lC\n');
   mkdirSync(inFolder('read-only'));
   chmodSync(inFolder('read-only'), 0o500);
+  mkdirSync(inFolder('tokens/keys/admin.token'), { recursive: true });
   mkdirSync(inFolder('spoiled/keys'), { recursive: true });
   write('spoiled/keys/session.key', 'spoiled');
   const product = new URL('../../src/index.ts', import.meta.url).href;
@@ -159,6 +160,15 @@ const rows: [what: string, path: string, yaml: string, message?: RegExp][] = [
   ],
   ['an admin socket below a file', 'admin.socket', 'admin: { socket: file/admin.sock }', /is not a folder/],
   ['a socket to listen on in a folder that is missing', 'listen[0].socket', 'listen: [{ socket: none/web.sock }]'],
+  ['a socket to listen on at a file', 'listen[0].socket', 'listen: [{ socket: file }]', /is not a socket/],
+  [
+    'a socket to listen on whose whole path is too long',
+    'listen[0].socket',
+    `listen: [{ socket: ${'a'.repeat(100)} }]`,
+    /107 at most/,
+  ],
+  ['an admin socket at a file', 'admin.socket', 'admin: { socket: file }', /is not a socket/],
+  ['a token of administrators that is a folder', 'dataFolder', 'dataFolder: tokens\nadmin: { port: 0 }', /cannot read/],
   ['a folder of files that is missing', 'routes[0].files', 'routes: [{ path: /*, files: none }]'],
   ['a log in a folder that is missing', 'log.security.file', 'log: { security: { file: none/security.log } }'],
   ['endpoints that no module matches', 'endpoints', 'endpoints: [none-*.ts]'],

@@ -27,12 +27,15 @@ export async function checkAdmin(config: Config): Promise<BrokenRule[]> {
 
 /** That a file of the configuration cannot be read is for others to say. */
 async function tokenFault(file: string, isMade: boolean): Promise<string | undefined> {
-  const text = await readFile(file, 'utf8').catch(() => undefined);
-  if (text === undefined) return isMade ? folderProblem(dirname(file)) : undefined;
   try {
+    const text = await readFile(file, 'utf8');
     parseTokens(text);
     return undefined;
   } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT' || code === 'ENOTDIR') return isMade ? folderProblem(dirname(file)) : undefined;
+    const isUnread = 'syscall' in (error as Error);
+    if (isUnread) return isMade ? `cannot read ${file}: ${messageOf(error)}; let this user read it` : undefined;
     return `${file}: ${messageOf(error)}`;
   }
 }

@@ -76,6 +76,8 @@ function* generatedFiles(config: Config, folder: string): Generator<GeneratedFil
       },
     };
   }
-  const isSelfSigned = [...(config.listen ?? []), config.internal].some(one => one?.tls === 'self-signed');
+  const isSelfSigned = [...(config.listen ?? []), config.internal, config.admin || undefined].some(
+    one => one?.tls === 'self-signed',
+  );
   if (isSelfSigned) yield { path: join(folder, '..', 'development.crt'), judge: () => {} };
 }
