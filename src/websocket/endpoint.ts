@@ -212,9 +212,18 @@ export class ServedEndpoint<Data = undefined> implements Endpoint<Data> {
    * @throws {HoldfastError} ERR_CONFIG_INVALID when one of them has threads or handlers for threads, and the other not.
    */
   useDispatcher(dispatcher: Dispatcher): void {
+    this.checkDispatcher(dispatcher);
+    this.#dispatcher = dispatcher;
+  }
+
+  /** @throws {HoldfastError} ERR_CONFIG_INVALID when it does not fit. */
+  checkDispatcher(dispatcher: Dispatcher): void {
     const fault = threadFault(this.options, dispatcher);
     if (fault) throw new HoldfastError('ERR_CONFIG_INVALID', `endpoint ${this.patterns[0]}: ${fault}`);
-    this.#dispatcher = dispatcher;
+  }
+
+  get isRunning(): boolean {
+    return this.#isRunning;
   }
 
   /**

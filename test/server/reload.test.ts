@@ -774,6 +774,23 @@ test('observed sessions are looked up in the ledger of before until a reload is 
   expect(known()).not.toBe(before);
 });
 
+test('an endpoint that runs keeps its dispatch policy until a reload is accepted', async () => {
+  const endpoint = defineEndpoint({ path: '/chat', dispatch: 'few' });
+  const config = (concurrency: number, more: Config = {}): Config => ({
+    dispatch: { few: { concurrency } },
+    routes: [{ endpoint }],
+    ...more,
+  });
+  const server = await start(config(2));
+  const policy = () => (endpoint as unknown as { dispatcher: object }).dispatcher;
+  const before = policy();
+  const missing = { listen: [{ socket: '/nowhere/at/all.sock' }] };
+  await expect(server.server.reload(config(3, missing))).rejects.toThrow('there is no folder');
+  expect(policy()).toBe(before);
+  await server.reload(config(3));
+  expect(policy()).not.toBe(before);
+});
+
 describe('a port that stays open', () => {
   test('answers connections of before as its redirect and hosts are now', async () => {
     const port = await freePort();

@@ -232,7 +232,7 @@ function routeEntries(config: RouteConfig, sources: RouteSources, mount: string)
     const authentication = authenticationOf(policy, name, sources);
     addPages(authentication, pattern, config.host, sources);
     const target = endpoint
-      ? endpointTarget(endpoint, sources.dispatchers)
+      ? endpointTarget(endpoint, sources.dispatchers, sources.parts)
       : makeTarget(config, sources, name, pattern, isDropping);
     const tickets = takesTickets(target) ? socketTickets(policy, sources) : undefined;
     const entry: RouteEntry<Route> = {
@@ -400,6 +400,7 @@ export function dispatchersOf({ dispatch = {} }: Config, parts: Parts = new Part
 export function endpointTarget(
   endpoint: ServedEndpoint<unknown>,
   dispatchers: ReadonlyMap<string, Dispatcher>,
+  parts?: Parts,
 ): Extract<Target, { kind: 'endpoint' }> {
   const name = endpoint.options.dispatch;
   if (typeof name === 'string') {
@@ -409,7 +410,11 @@ export function endpointTarget(
         'ERR_CONFIG_INVALID',
         `endpoint ${endpoint.patterns[0]}: dispatch policy ${JSON.stringify(name)} is not defined; add it under "dispatch" or fix the name`,
       );
-    endpoint.useDispatcher(dispatcher);
+    // One that runs goes on with what it has until the new configuration counts.
+    if (parts && endpoint.isRunning) {
+      endpoint.checkDispatcher(dispatcher);
+      parts.onCommit(() => endpoint.useDispatcher(dispatcher));
+    } else endpoint.useDispatcher(dispatcher);
   }
   return { kind: 'endpoint', endpoint };
 }
