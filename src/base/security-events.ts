@@ -51,6 +51,10 @@ export const SECURITY_EVENTS = {
     level: 'debug',
     what: 'A client that did not finish its TLS handshake, its request head (408) or a body (408) in time, or did not take an answer; or one that kept too many connections without a request. No jail counts it: bad networks do the same.',
   },
+  'tls-handshake-failed': {
+    level: 'debug',
+    what: "A client and this server could not agree on TLS: `failure` is OpenSSL's word for why, such as `UNSUPPORTED_PROTOCOL`, `NO_SHARED_CIPHER`, `HTTP_REQUEST` (plain HTTP to a port of TLS) or `SSLV3_ALERT_CERTIFICATE_UNKNOWN` (the client does not trust the certificate). A client that only leaves has none. No jail counts it: any page can make a browser do it.",
+  },
   'client-certificate-refused': {
     level: 'warn',
     what: "A client showed no certificate where one is required, or one that is not good: `failure` is OpenSSL's word for why, such as `CERT_REVOKED`, with `subject` and `serialNumber`.",

@@ -35,6 +35,10 @@ class PortIntake implements LastingIntake {
   onUpgrade(...args: Parameters<Intake['onUpgrade']>): void {
     this.current.onUpgrade(...args);
   }
+
+  onRefused(...args: Parameters<NonNullable<Intake['onRefused']>>): void {
+    this.current.onRefused?.(...args);
+  }
 }
 
 /** A listener that takes what connects to its port. */

@@ -30,6 +30,7 @@ import { PublicIntake } from '../../src/server/intakes/public.ts';
 import { Http1Clients } from '../../src/server/listen/http1/clients.ts';
 import { CountedResponse } from '../../src/server/listen/http1/counted-response.ts';
 import type { RequestEntry } from '../../src/server/log/access-entry.ts';
+import { LineAllowance } from '../../src/server/log/line-allowance.ts';
 import { SERVER_PARTS, type SessionManager } from '../../src/session/manager.ts';
 import type { SessionOwner } from '../../src/session/session.ts';
 import { SessionSockets } from '../../src/websocket/session-sockets.ts';
@@ -134,6 +135,7 @@ export class TestGateway {
       handshakes: new Map(),
       lingering: new Set(),
       unlogged: new Set(),
+      unreadLines: new LineAllowance({ clock, logger: log, trustedProxies: emptyAddressList }),
       routes: new Map([[value.name, value]]),
       meters: undefined,
       running: new RunningRequests(),

@@ -22,6 +22,7 @@ import type { ConnectionServices } from '../../websocket/endpoint-connection.ts'
 import { TimerWheel } from '../../websocket/timer-wheel.ts';
 import { Topics } from '../../websocket/topics.ts';
 import { type CloseCodes, USUAL_CLOSE_CODES } from '../../wire/close-codes.ts';
+import { LineAllowance } from '../log/line-allowance.ts';
 import type { LineSink } from '../log/line-output.ts';
 import { LogControl } from '../log/log-control.ts';
 import type { ServerMeters } from '../metrics/meters.ts';
@@ -61,6 +62,8 @@ export interface ServerLife {
   readonly lingering: Set<Duplex>;
   /** Requests that have their line in the access log when their connection says that it is closed. */
   readonly unlogged: Set<object>;
+  /** Of lines in the access log about what is not a request. */
+  readonly unreadLines: LineAllowance;
   /** Answers under way. */
   readonly answers: Map<ServerResponse, RunningAnswer>;
 }
@@ -84,10 +87,11 @@ export function beginLife(config: Config, environment: LifeEnvironment): ServerL
   logs.hide(own);
   const security = new SecurityEvents(logger.of('policy'));
   if (meters) security.listen(({ event }) => meters.securityEvents.add(event as SecurityEventName));
+  const trustedProxies = new ReplaceableAddressList();
   const users = new LiveUsers({ clock, logger, security });
   return {
     ...{ clock, logs, logger, security, own, users, meters },
-    trustedProxies: new ReplaceableAddressList(),
+    trustedProxies,
     renewals: new AuthRenewals(users, { clock, logger }),
     certificates: new LiveCertificates(),
     services: { wheel: new TimerWheel(clock), topics: new Topics(), logger: logger.of('websocket') },
@@ -98,12 +102,15 @@ export function beginLife(config: Config, environment: LifeEnvironment): ServerL
     handshakes: new Map(),
     lingering: new Set(),
     unlogged: new Set(),
+    unreadLines: new LineAllowance({ clock, logger: logs.logger.of('server'), trustedProxies }),
     answers: new Map(),
   };
 }
 
 /** After everything that it was there for. @param ownsLogs Are its logs nobody else's? */
-export async function endLife({ users, renewals, logger, logs }: ServerLife, ownsLogs: boolean): Promise<void> {
+export async function endLife(life: ServerLife, ownsLogs: boolean): Promise<void> {
+  const { users, renewals, unreadLines, logger, logs } = life;
+  unreadLines.close();
   users.close();
   renewals.close();
   logger.flush();

@@ -27,7 +27,7 @@ import { BANNED } from '../banned.ts';
 import { STOPPING } from '../drain.ts';
 import type { Intake } from '../listen/intake.ts';
 import type { AccessFacts, SocketCloser, SocketTraffic } from '../log/access-entry.ts';
-import { RequestRecord } from './request-record.ts';
+import { RequestRecord, recordRefusedBelow } from './request-record.ts';
 
 type Recorded = RequestRecord<Serving>;
 
@@ -50,6 +50,7 @@ export type Serving = Gateway &
     | 'running'
     | 'sockets'
     | 'unlogged'
+    | 'unreadLines'
   >;
 
 /** Where requests and upgrades come in from a listener: each goes through `admit` and on to its target. */
@@ -87,6 +88,9 @@ export class PublicIntake implements Intake {
     socket.on('error', ignore);
     this.takeUpgrade(request, socket, early).catch(() => socket.destroy());
   };
+
+  readonly onRefused = (request: IncomingMessage, refusal: Refusal, answer: ServerResponse | Duplex): void =>
+    recordRefusedBelow(this.#assembly, request, refusal, answer);
 
   async #serve(record: Recorded, request: IncomingMessage, response: ServerResponse): Promise<void> {
     // Before anything is waited for: a client that leaves meanwhile has its line, too.

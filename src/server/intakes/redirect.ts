@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Duplex } from 'node:stream';
 import { createFileServer, type FileServer } from '../../gateway/targets/files.ts';
 import type { AddressList } from '../../http/address-list.ts';
 import type { HostNames } from '../../http/host-names.ts';
@@ -6,10 +7,14 @@ import { httpsLocation } from '../../http/https-location.ts';
 import { isRefusal, type Refusal, refuse } from '../../http/refusal.ts';
 import { readRequestHead } from '../../http/request-head.ts';
 import { writeRefusal } from '../../http/write-refusal.ts';
+import type { Assembly } from '../assembly/build.ts';
 import type { Intake } from '../listen/intake.ts';
+import { type Recording, RequestRecord, recordRefusedBelow } from './request-record.ts';
 
 /** RFC 8555 §8.3. */
 const ACME_CHALLENGE = '/.well-known/acme-challenge/';
+
+type Recorded = Recording & Pick<Assembly, 'unreadLines'>;
 
 export interface HttpsRedirectOptions {
   readonly trustedProxies: AddressList;
@@ -26,6 +31,7 @@ export interface HttpsRedirectOptions {
  */
 export class HttpsRedirect implements Intake {
   readonly #options: HttpsRedirectOptions;
+  #assembly!: Recorded;
   readonly #challenges: FileServer | undefined;
 
   constructor(options: HttpsRedirectOptions) {
@@ -33,7 +39,10 @@ export class HttpsRedirect implements Intake {
     this.#challenges = options.acmeChallenge === undefined ? undefined : createFileServer(options.acmeChallenge);
   }
 
-  use(): void {}
+  /** What comes in from now on has its lines in the logs of this one. */
+  use(assembly: Recorded): void {
+    this.#assembly = assembly;
+  }
 
   readonly isUpgrade = (): boolean => false;
 
@@ -41,15 +50,29 @@ export class HttpsRedirect implements Intake {
 
   readonly onRequest = (request: IncomingMessage, response: ServerResponse): void => {
     response.on('error', () => {});
-    this.#answer(request, response).then(
-      refusal => refusal && writeRefusal(response, refusal),
+    const record = new RequestRecord(request, this.#assembly);
+    record.endWith(response);
+    this.#answer(request, response, record).then(
+      refusal => {
+        if (!refusal) return;
+        record.refuse(refusal);
+        writeRefusal(response, refusal);
+      },
       () => response.destroy(),
     );
   };
 
-  async #answer(request: IncomingMessage, response: ServerResponse): Promise<Refusal | undefined> {
+  readonly onRefused = (request: IncomingMessage, refusal: Refusal, answer: ServerResponse | Duplex): void =>
+    recordRefusedBelow(this.#assembly, request, refusal, answer);
+
+  async #answer(
+    request: IncomingMessage,
+    response: ServerResponse,
+    record: RequestRecord<Recorded>,
+  ): Promise<Refusal | undefined> {
     const head = readRequestHead(request, this.#options);
     if (isRefusal(head)) return head;
+    record.flow = { head };
     if (this.#challenges && head.path.startsWith(ACME_CHALLENGE)) return this.#challenges(request, response, head.path);
     const location = httpsLocation(head, this.#options.httpsPort());
     if (location === undefined)

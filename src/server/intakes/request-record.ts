@@ -1,4 +1,4 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import { type IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { ErrorCode } from '../../base/errors.ts';
 import type { SecurityEventName } from '../../base/security-events.ts';
@@ -7,11 +7,15 @@ import { CLIENT_GONE_STATUS } from '../../gateway/exchange/exchange.ts';
 import type { FlowTrace } from '../../gateway/flow-observer.ts';
 import type { Served } from '../../gateway/serve.ts';
 import type { Ended } from '../../gateway/upgrade.ts';
+import { refusalBelow } from '../../http/answered-below.ts';
+import { peerAddressOf } from '../../http/peer.ts';
 import { isRefusal, type Refusal } from '../../http/refusal.ts';
-import { clientAddressOf } from '../../http/request-head.ts';
+import { clientAddressOf, type RequestHead } from '../../http/request-head.ts';
 import { traceIdIn } from '../../http/trace-context.ts';
+import { refusalBody } from '../../http/write-refusal.ts';
 import type { Assembly } from '../assembly/build.ts';
 import type { AccessFacts } from '../log/access-entry.ts';
+import type { LineAllowance } from '../log/line-allowance.ts';
 import { RequestFacts } from './request-detail.ts';
 
 /** What a refusal says of its client, besides that it is one. */
@@ -42,13 +46,27 @@ function userOf({ principal, held }: Admitted): string | undefined {
   }
 }
 
+/** What is known of a request, whoever answers it. A redirect to https knows no more than its head. */
+type Known = Admitted | Answered | Refused | { readonly head: RequestHead; readonly route?: undefined };
+
 /** What keeps records. */
-type Recording = Pick<Gateway, 'clock' | 'logger' | 'observer' | 'requestIds' | 'security' | 'trustedProxies'> &
+export type Recording = Pick<Gateway, 'clock' | 'logger' | 'observer' | 'requestIds' | 'security' | 'trustedProxies'> &
   Pick<Assembly, 'accessLog' | 'meters' | 'unlogged'>;
+
+/** Records what a listener has answered by itself. */
+export function recordRefusedBelow(
+  assembly: Recording & { readonly unreadLines: LineAllowance },
+  request: IncomingMessage,
+  refusal: Refusal,
+  answer: ServerResponse | Duplex,
+): void {
+  const isLogged = assembly.accessLog.isOn && assembly.unreadLines.allows(peerAddressOf(request.socket));
+  new RequestRecord(request, assembly, 'request', isLogged).refusedBelow(refusal, answer);
+}
 
 /** What is known of a request so far, and the lines that the logs have of it. */
 export class RequestRecord<Serving extends Recording = Recording> {
-  #flow: Admitted | Answered | Refused | undefined;
+  #flow: Known | undefined;
   /** Taken at once: a session that has ended or was let go of does not say whose it is. */
   #user: string | undefined;
   /** Who has answered, or why nobody did. */
@@ -66,23 +84,29 @@ export class RequestRecord<Serving extends Recording = Recording> {
   #hasEnded = false;
   #requestId: string | undefined;
 
-  constructor(request: IncomingMessage, assembly: Serving, kind: 'request' | 'handshake' = 'request') {
+  /** @param isLogged Default: as the access log asks for lines. */
+  constructor(
+    request: IncomingMessage,
+    assembly: Serving,
+    kind: 'request' | 'handshake' = 'request',
+    isLogged: boolean = assembly.accessLog.isOn,
+  ) {
     this.outcome = undefined;
     this.#request = request;
     this.assembly = assembly;
     this.#kind = kind;
     this.trace = assembly.observer?.begin(request, kind);
     const { isOn, needsDetail } = assembly.accessLog;
-    this.#isLogged = isOn;
+    this.#isLogged = isLogged;
     this.#startedAt = isOn || assembly.meters ? assembly.clock.monotonic() : 0;
-    this.#detail = needsDetail ? new RequestFacts(request, assembly.clock.now()) : undefined;
+    this.#detail = needsDetail && isLogged ? new RequestFacts(request, assembly.clock.now()) : undefined;
   }
 
-  get flow(): Admitted | Answered | Refused | undefined {
+  get flow(): Known | undefined {
     return this.#flow;
   }
 
-  set flow(flow: Admitted | Answered | Refused) {
+  set flow(flow: Known) {
     this.#flow = flow;
     if (this.#isLogged && 'route' in flow && 'held' in flow) this.#user = userOf(flow);
   }
@@ -95,13 +119,17 @@ export class RequestRecord<Serving extends Recording = Recording> {
       if (meters || this.trace)
         response.once('close', () => {
           const { writableFinished: complete } = response;
-          setImmediate(() => this.#measure(this.#statusOf(response), complete));
+          const below = refusalBelow(response);
+          if (below) this.#endBelow(below);
+          else setImmediate(() => this.#measure(this.#statusOf(response), complete));
         });
       return;
     }
     this.assembly.unlogged.add(this);
     response.once('close', () => {
       const { headersSent, statusCode, writableFinished: complete } = response;
+      const below = refusalBelow(response);
+      if (below) return setImmediate(() => this.#endBelow(below));
       const hasBody = headersSent && this.#request.method !== 'HEAD' && statusCode !== 204 && statusCode !== 304;
       const bytes = hasBody ? (response as ServerResponse & { bytesWritten: number }).bytesWritten : 0;
       // What the target makes of its end is known when all that listens has run.
@@ -109,6 +137,12 @@ export class RequestRecord<Serving extends Recording = Recording> {
         this.end({ status: this.#statusOf(response), bytes, complete }, response);
       });
     });
+  }
+
+  #endBelow(refusal: Refusal): void {
+    this.outcome = refusal;
+    const bytes = Buffer.byteLength(refusalBody(refusal));
+    this.end({ status: refusal.status, bytes, complete: this.#request.socket.writableFinished });
   }
 
   /** 499: the client has left before the answer. */
@@ -143,6 +177,20 @@ export class RequestRecord<Serving extends Recording = Recording> {
     }
     const isOurs = isRefusal(this.outcome);
     meters.shookHands(route, status === CLIENT_GONE_STATUS ? 'client-gone' : isOurs ? 'refused' : 'declined');
+  }
+
+  /**
+   * The listener has answered by itself, and has its line for that: of bytes that are not a request, it is a request
+   * that was refused at its head.
+   */
+  refusedBelow(refusal: Refusal, answer: ServerResponse | Duplex): void {
+    this.outcome = refusal;
+    const { meters } = this.assembly;
+    meters?.refused(refusal, this.#kind);
+    this.trace?.step('head', refusal);
+    if (answer instanceof ServerResponse) return this.endWith(answer);
+    if (meters) meters.requestsNow++;
+    this.endWithSocket(answer, refusal.status, Buffer.byteLength(refusalBody(refusal)));
   }
 
   /** The handshake has its line when the answer has left by which it is refused, or the socket has closed before. */

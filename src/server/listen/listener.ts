@@ -216,6 +216,7 @@ function withHsts(intake: Intake, value: string): Intake {
   return {
     isUpgrade: request => intake.isUpgrade(request),
     onUpgrade: (request, socket, early) => intake.onUpgrade(request, socket, early),
+    onRefused: (request, refusal, answer) => intake.onRefused?.(request, refusal, answer),
     onRequest(request, response) {
       response.setHeader('Strict-Transport-Security', value);
       intake.onRequest(request, response);

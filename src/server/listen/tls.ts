@@ -7,6 +7,7 @@ import type { Logger } from '../../base/logger.ts';
 import type { ListenConfig, TlsConfig } from '../../config/config.ts';
 import { peerAddressOf, setPeer } from '../../http/peer.ts';
 import type { ProxyHeader } from '../../http/proxy-protocol.ts';
+import type { SecurityEvents } from '../../policy/security-events.ts';
 import { dataFolderOf } from '../data-folder.ts';
 import { readBeginning } from './beginning.ts';
 import { CertificateEnds } from './certificate-ends.ts';
@@ -23,6 +24,9 @@ import { wireOf } from './wire-bytes.ts';
  * not the whole server for them. One for all listeners, as there is one event loop.
  */
 const turnstile = new Turnstile();
+
+/** How codes of errors begin that OpenSSL has found. */
+const OF_OPENSSL = 'ERR_SSL_';
 
 /** TLS for sockets that a listener has accepted. */
 export class TlsListener {
@@ -103,7 +107,7 @@ export class TlsListener {
     });
     this.#server.on('tlsClientError', (error, socket) => {
       if (meters) meters.tls.failed++;
-      logger.debug({ err: error }, 'TLS handshake failed');
+      reportFailure(error, this.#headers.get(wireOf(socket)!)?.source?.address ?? peerAddressOf(socket), security);
       // An answer could only be sent through the TLS that is not there.
       socket.destroy();
     });
@@ -165,6 +169,17 @@ function readClientHello(socket: Socket, onRead: () => void): void {
       onRead();
     },
     onGone: () => void socket.destroy(),
+  });
+}
+
+/** A client that leaves before the end has no event: load balancers look so whether a port is open. */
+function reportFailure({ code = '' }: NodeJS.ErrnoException, address: string, security: SecurityEvents): void {
+  if (!code.startsWith(OF_OPENSSL)) return;
+  security.report({
+    event: 'tls-handshake-failed',
+    address,
+    failure: code.slice(OF_OPENSSL.length),
+    reason: 'a TLS handshake failed',
   });
 }
 

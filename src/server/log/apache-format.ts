@@ -224,6 +224,8 @@ function durationIn(unit: string, ms: number): string {
 }
 
 function protocol({ httpVersion }: AccessFacts): string {
+  // As Apache of what is not HTTP.
+  if (httpVersion === '') return 'HTTP/1.0';
   return `HTTP/${httpVersion.includes('.') ? httpVersion : `${httpVersion}.0`}`;
 }
 

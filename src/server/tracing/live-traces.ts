@@ -11,6 +11,7 @@ import {
   type StepFacts,
 } from '../../gateway/flow-observer.ts';
 import type { HeaderLine } from '../../http/header-line.ts';
+import { peerAddressOf } from '../../http/peer.ts';
 import type { Refusal } from '../../http/refusal.ts';
 import { traceIdIn } from '../../http/trace-context.ts';
 import type { LookedAt } from '../../session/identity/tracking.ts';
@@ -153,10 +154,15 @@ class LiveTrace implements FlowTrace {
     this.#say('close', code === 1000 || code === 1001, `${code}${why}${by === undefined ? '' : `, by ${by}`}`);
   }
 
+  get #peer(): string {
+    return peerAddressOf(this.#request.socket);
+  }
+
   #fitsHead(refusal: Refusal | undefined): boolean {
     const { address, path } = this.#options.query;
     const { head } = this.#facts;
-    if (refusal) return !isFiltered(this.#options.query);
+    // Nothing but the other end of its connection is known for certain.
+    if (refusal) return !isFiltered({ ...this.#options.query, ...(address === this.#peer && { address: undefined }) });
     if (address !== undefined && head!.clientAddress !== address) return false;
     return path === undefined || head!.path.startsWith(path);
   }

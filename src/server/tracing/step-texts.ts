@@ -3,6 +3,7 @@ import { sidPrefix } from '../../base/logger.ts';
 import { nearestName } from '../../base/nearest-name.ts';
 import type { FlowStep, StepFacts } from '../../gateway/flow-observer.ts';
 import type { Target } from '../../gateway/route.ts';
+import { peerAddressOf } from '../../http/peer.ts';
 import type { Refusal } from '../../http/refusal.ts';
 import type { LookedAt } from '../../session/identity/tracking.ts';
 import type { ShownStanding } from '../../session/request/session-request.ts';
@@ -61,9 +62,17 @@ export function describeStep(step: FlowStep, { facts, request, kind }: StepAbout
 export function describeRefusal(step: FlowStep, refusal: Refusal, about: StepAbout): string {
   const { status, code, reason } = refusal;
   const text = `${status} ${code}: ${cut(reason)}`;
+  if (step === 'head') return `${text}; ${requestOf(about.request)}`;
   if (step !== 'route' || status !== 404) return text;
   const near = nearest(about.facts.head?.path ?? '', about.routeNames());
   return near.length === 0 ? text : `${text}; nearest: ${near.join(', ')}`;
+}
+
+/** What can be said of a request whose head is refused. */
+function requestOf(request: IncomingMessage): string {
+  const { method, socket } = request;
+  const asked = method ? `${cut(method)} ${target(request)}, ` : '';
+  return `${asked}from ${peerAddressOf(socket) || 'a Unix socket'}`;
 }
 
 /** Where the session was looked for, and why it was not found. */

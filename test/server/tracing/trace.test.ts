@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import http from 'node:http';
-import type { AddressInfo } from 'node:net';
+import net, { type AddressInfo } from 'node:net';
 import { type Config, defineEndpoint } from 'holdfast';
 import { describe, expect, test } from 'vitest';
 import { WebSocketServer } from 'ws';
@@ -68,6 +68,32 @@ describe('a trace', () => {
     expect(textOf(lines, 'answer')).toBe('200');
     expect(lines.every(({ ok, ms }) => ok && ms >= 0)).toBe(true);
     expect(JSON.stringify(lines)).not.toContain('SECRET');
+  });
+
+  test('has what is not a request, also where one address is followed', async () => {
+    const server = await start({ session: false, routes: [{ path: '/*', fetch: () => new Response('hello') }] });
+    const [all, ofOne, ofAnother, ofPath] = await Promise.all([
+      follow(server),
+      follow(server, { address: '127.0.0.1' }),
+      follow(server, { address: '192.0.2.1' }),
+      follow(server, { path: '/x' }),
+    ]);
+    for (const bytes of ['garbage\r\n\r\n', 'GET /x?token=SECRET HTTP/1.1\r\nno header\r\n\r\n']) {
+      const socket = net.connect(Number(new URL(server.server.urls[0]!).port), '127.0.0.1');
+      socket.end(bytes);
+      await once(socket.resume(), 'close');
+    }
+    const why = '400 ERR_HTTP_BAD_REQUEST: the request cannot be read';
+    for (const lines of [all, ofOne]) {
+      await expect.poll(() => steps(lines)).toEqual(['head', 'answer', 'head', 'answer']);
+      expect(lines.map(({ text }) => text)).toEqual([
+        `${why}; from 127.0.0.1`,
+        '400: ERR_HTTP_BAD_REQUEST, the request cannot be read',
+        `${why}; GET /x?token=***, from 127.0.0.1`,
+        '400: ERR_HTTP_BAD_REQUEST, the request cannot be read',
+      ]);
+    }
+    expect([...ofAnother, ...ofPath]).toEqual([]);
   });
 
   test('says why there is no session: no cookie, another cookie, a bad signature, an unknown key, one that has ended', async () => {

@@ -1,6 +1,7 @@
 import { type IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Clock } from '../../../base/clock.ts';
+import { answerBelow } from '../../../http/answered-below.ts';
 import { linger } from '../../../http/linger.ts';
 import type { Refusal } from '../../../http/refusal.ts';
 import { refusalResponse } from '../../../http/write-refusal.ts';
@@ -70,6 +71,7 @@ export class Http1Connection {
   #isOver = false;
   /** What is said about that which cannot be read. */
   #refusal: Refusal | undefined;
+  #onRefused = ignore;
 
   constructor(socket: Socket, clock: Clock) {
     this.#socket = socket;
@@ -140,14 +142,18 @@ export class Http1Connection {
   /**
    * What comes now cannot be read as a request, or has not come in time. Requests that came whole before it are
    * answered first.
+   *
+   * @param onRefused Called when the refusal is written, as an answer of its own: one to a request whose rest cannot be
+   *   read is that request's answer.
    */
-  fail(refusal: Refusal): void {
+  fail(refusal: Refusal, onRefused: () => void): void {
     const last = this.#last;
     const isWhole = last === undefined || last.req.complete;
     // It is behind the last request, or behind what could not be read.
     if (this.#refusal || (this.#isOver && isWhole)) return;
     this.#isOver = true;
     this.#refusal = refusal;
+    this.#onRefused = onRefused;
     this.#discard();
     if (isWhole) {
       if (last === undefined || last.closed) this.#refuse();
@@ -160,7 +166,10 @@ export class Http1Connection {
       this.#end();
     } else if (this.#begun === last) {
       if (last.headersSent) this.#socket.destroy();
-      else this.#socket.end(refusalResponse(refusal), () => this.#socket.destroy());
+      else {
+        answerBelow(last, refusal);
+        this.#socket.end(refusalResponse(refusal), () => this.#socket.destroy());
+      }
     }
     // Else it waits for its turn.
   }
@@ -178,7 +187,9 @@ export class Http1Connection {
   }
 
   readonly #refuse = (): void => {
-    if (this.#socket.writable) this.#endGently(refusalResponse(this.#refusal!));
+    if (!this.#socket.writable) return;
+    this.#onRefused();
+    this.#endGently(refusalResponse(this.#refusal!));
   };
 
   readonly #end = (): void => {

@@ -14,6 +14,7 @@ import type { PaceLimits } from '../client-pace.ts';
 import type { Intake } from '../intake.ts';
 import type { HeadLimits } from '../listener-options.ts';
 import type { Newcomer } from '../newcomers.ts';
+import { PREFACE, requestLineIn, unreadRequest } from '../unread-request.ts';
 import { WireBytes } from '../wire-bytes.ts';
 import { Http1Clients } from './clients.ts';
 import { Http1Connection } from './connection.ts';
@@ -40,6 +41,7 @@ export interface Http1ServerOptions {
 /** HTTP/1 for sockets that a listener has accepted. It never listens itself. */
 export class Http1Server {
   readonly #server: http.Server;
+  readonly #intake: Intake;
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly clients: Http1Clients;
@@ -51,6 +53,7 @@ export class Http1Server {
   readonly #readingMs: number;
 
   constructor(intake: Intake, { head, pace, keepAliveMs, countsBytes, clock, logger }: Http1ServerOptions) {
+    this.#intake = intake;
     this.#clock = clock;
     this.#logger = logger;
     this.#readingMs = Math.min(READING_MS, head.timeoutMs / 4);
@@ -74,13 +77,16 @@ export class Http1Server {
       this.#take(request, response, () => {
         // Node's parser takes 0.9 and 2.0 for versions of what it reads.
         if (request.httpVersionMajor === 1) intake.onRequest(request, response);
-        else writeRefusal(response, unreadable(505));
+        else {
+          this.#logAttempt(request.socket, unreadable(505));
+          this.#answer(request, response, unreadable(505));
+        }
       });
     this.#server.on('request', onRequest);
     // Not answered with 100 by Node: a backend may want to answer it itself.
     this.#server.on('checkContinue', onRequest);
     this.#server.on('checkExpectation', (request, response) =>
-      this.#take(request, response, () => writeRefusal(response, unreadable(417))),
+      this.#take(request, response, () => this.#answer(request, response, unreadable(417))),
     );
     this.#server.on('upgrade', (request, socket, early) => {
       this.#hasHead(socket);
@@ -137,6 +143,21 @@ export class Http1Server {
     });
   }
 
+  /** What no intake takes. */
+  #answer(request: IncomingMessage, response: ServerResponse, refusal: Refusal): void {
+    this.#intake.onRefused?.(request, refusal, response);
+    writeRefusal(response, refusal);
+  }
+
+  #logAttempt(socket: Socket, { status, reason }: Refusal): void {
+    this.#logger.debug({ event: 'bad-request', address: peerAddressOf(socket), status }, reason);
+  }
+
+  /** Ends the connection with what is said of something that is not a request. */
+  #fail(request: () => IncomingMessage, socket: Socket, refusal: Refusal): void {
+    this.#connection(socket).fail(refusal, () => this.#intake.onRefused?.(request(), refusal, socket));
+  }
+
   #connection(socket: Socket): Http1Connection {
     let connection = this.#connections.get(socket);
     if (!connection) {
@@ -154,11 +175,13 @@ export class Http1Server {
   }
 
   /** Node has let go of the connection, and hands it over before the answers of earlier requests have left. */
-  readonly #onConnect = (_request: IncomingMessage, socket: Duplex): void => {
+  readonly #onConnect = (request: IncomingMessage, socket: Duplex): void => {
     this.#hasHead(socket);
     const connection = this.#connection(socket as Socket);
     socket.on('error', () => {}).on('drain', connection.onDrain);
-    connection.fail(refuse(400, 'ERR_HTTP_BAD_REQUEST', 'CONNECT asks for a forward proxy, which this is not'));
+    const refusal = refuse(400, 'ERR_HTTP_BAD_REQUEST', 'CONNECT asks for a forward proxy, which this is not');
+    this.#logAttempt(socket as Socket, refusal);
+    this.#fail(() => request, socket as Socket, refusal);
   };
 
   /** A kept connection on which Node has seen no request in time, though one may have arrived. */
@@ -199,9 +222,11 @@ export class Http1Server {
     const isAttempt = status !== undefined && !isTls(error);
     const event = isAttempt ? (status === 408 ? 'slow-client' : 'bad-request') : undefined;
     this.#logger.debug({ ...(event && { event, address, status }), code: error.code }, 'request could not be read');
-    if (isUnknown) return this.#connection(socket as Socket).fail(unknownMethod());
-    if (status === undefined) socket.destroy();
-    else this.#connection(socket as Socket).fail(unreadable(status));
+    if (status === undefined) return void socket.destroy();
+    const { code, rawPacket, bytesParsed } = error;
+    const isPreface = code === 'HPE_PAUSED_H2_UPGRADE';
+    const request = () => unreadRequest(socket as Socket, isPreface ? PREFACE : requestLineIn(rawPacket, bytesParsed));
+    this.#fail(request, socket as Socket, isUnknown ? unknownMethod() : unreadable(status));
   }
 }
 

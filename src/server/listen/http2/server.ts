@@ -5,10 +5,12 @@ import type { Clock, Timer } from '../../../base/clock.ts';
 import { afterReading, RunningTime } from '../../../base/deadlines.ts';
 import type { Logger } from '../../../base/logger.ts';
 import { peerAddressOf } from '../../../http/peer.ts';
+import { type Refusal, refuse } from '../../../http/refusal.ts';
 import { checkInterval, type PaceLimits } from '../client-pace.ts';
 import type { Intake } from '../intake.ts';
 import type { HeadLimits } from '../listener-options.ts';
 import type { Newcomer } from '../newcomers.ts';
+import { unreadRequest } from '../unread-request.ts';
 import { Http2Connection } from './connection.ts';
 import { Http2Request, Http2Response, Http2Upgrade } from './exchange.ts';
 import { endStream } from './stream.ts';
@@ -179,10 +181,22 @@ export class Http2Server {
       this.#intake.onUpgrade(request, toUpgradeSocket(stream), NOTHING);
     } else {
       // RFC 8441 §4: an unknown protocol. Without one it asks for a forward proxy, which this is not.
-      stream.respond({ ':status': headers[':protocol'] === undefined ? 400 : 501 });
+      const refusal = refusedConnect(headers);
+      const line = { method: 'CONNECT', target: headers[':path'] ?? headers[':authority'] ?? '', httpVersion: '2.0' };
+      const about = { event: 'bad-request', address: peerAddressOf(connection.socket), status: refusal.status };
+      this.#options.logger.debug(about, refusal.reason);
+      this.#intake.onRefused?.(unreadRequest(connection.socket, line), refusal, stream);
+      stream.respond({ ':status': refusal.status });
       endStream(stream, NOTHING, ignore);
     }
   };
+}
+
+function refusedConnect({ ':protocol': protocol }: http2.IncomingHttpHeaders): Refusal {
+  if (protocol !== undefined)
+    return refuse(501, 'ERR_HTTP_BAD_REQUEST', 'CONNECT asks for a protocol that is not spoken here', { body: '' });
+  const reason = 'CONNECT asks for a forward proxy, which this is not';
+  return refuse(400, 'ERR_HTTP_BAD_REQUEST', reason, { body: '' });
 }
 
 function end(connections: readonly Http2Connection[]): number {
