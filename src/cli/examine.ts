@@ -80,7 +80,7 @@ export async function examine(
 }
 
 /** They come and go with the machine and its user: an entry of `accept` for them is never idle. */
-const OF_MACHINE: ReadonlySet<WarningCode> = new Set(['privileged-port', 'address-not-here']);
+const OF_MACHINE: ReadonlySet<WarningCode> = new Set(['privileged-port', 'address-not-here', 'group-not-here']);
 
 /** Loaded here, so that a start does without it. */
 async function ofHandlers(config: ReadConfig['config']) {

@@ -200,9 +200,14 @@ export interface ListenConfig {
   socket?: string;
   /**
    * With `socket`: which users may connect, as for `chmod`, in quotes: who may write, may connect. Default `'0660'`: the
-   * user of the server and its group.
+   * user of the server and the group of the file.
    */
   mode?: string;
+  /**
+   * With `socket`: the group of the file, by name or number, for example that of the proxy. The user of the server must
+   * be in it, or be root. Default: the group of the server, or of a folder with the setgid bit.
+   */
+  group?: string | number;
   /**
    * Name of a socket that a service manager has opened for this process (`FileDescriptorName=` of systemd, or else the
    * name of the socket unit). Several sockets of one name are one listener.

@@ -118,7 +118,7 @@ function* brokenListeners(config: Fields): Generator<BrokenRule> {
 
 const PLACES = ['port', 'socket', 'activation', 'fd'] as const;
 /** Settings that go with one kind of place only. */
-const OF_PLACE = { host: 'port', reusePort: 'port', mode: 'socket' } as const;
+const OF_PLACE = { host: 'port', reusePort: 'port', mode: 'socket', group: 'socket' } as const;
 /** `sun_path` of unix(7), with the zero at its end. */
 const MAX_SOCKET_PATH = 107;
 

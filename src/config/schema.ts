@@ -190,12 +190,16 @@ const hostPattern = textLike(isHostPattern, 'not a host; write a name without po
 
 const socketMode = textLike(value => /^0?[0-7]{3}$/.test(value), 'not the mode of a file; write for example "0660"');
 
+/** The one above means "leave it as it is" (chown(2)). */
+const MAX_GID = 2 ** 32 - 2;
+
 const listen = section<ListenConfig>('listen', {
   port: whole(0, 65_535).optional(),
   host: text.optional(),
   reusePort: flag.optional(),
   socket: text.optional(),
   mode: socketMode.optional(),
+  group: z.union([text, whole(0, MAX_GID)]).optional(),
   activation: text.optional(),
   fd: whole(3, 65_535).optional(),
   hosts: z.array(hostPattern).min(1, { error: 'is empty' }).optional(),

@@ -69,6 +69,7 @@ export const WARNING_CODES = [
   // The machine.
   'privileged-port',
   'address-not-here',
+  'group-not-here',
   // What `check --probe` finds.
   'upstream-probe',
   'store-probe',

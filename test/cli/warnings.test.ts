@@ -131,7 +131,7 @@ describe('a warning that is accepted', () => {
     expect((await examined(`accept: [upstream-probe]\n${routes.replaceAll('any', '[self]')}`)).warnings).toEqual([]);
   });
 
-  test.each(['privileged-port', 'address-not-here'])(
+  test.each(['privileged-port', 'address-not-here', 'group-not-here'])(
     'is no entry too many where %s depends on the machine',
     async code => {
       expect((await examined(`accept: [${code}]\n${routes.replaceAll('any', '[self]')}`)).warnings).toEqual([]);

@@ -1,5 +1,5 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:http';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer, request } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -52,6 +52,38 @@ describe('holdfast serve', () => {
     });
     expect(await server.ended).toBe(1);
     expect(server.stderr).toMatch(/holdfast\.yaml:2:\d+: the tag "!env" is not understood/);
+  });
+
+  test('has a socket file alone where several start at once over what a killed one has left', async () => {
+    const socket = join(cwd, 'web.sock');
+    for (let round = 0; round < 2; round++) {
+      const all = Array.from({ length: 3 }, (_, index) => {
+        const file = join(cwd, `${index}.json`);
+        const config = { listen: [{ socket }], dataFolder: `data-${index}`, session: false };
+        writeFileSync(file, JSON.stringify({ ...config, routes: [{ path: '/', redirect: `/${index}` }] }));
+        return new Holdfast(['serve', '--config', file], { cwd });
+      });
+      const outcomes = await Promise.all(
+        all.map(one =>
+          one.printed(/listening on/).then(
+            () => 'listens',
+            () => one.ended,
+          ),
+        ),
+      );
+      expect(outcomes.filter(outcome => outcome === 'listens').length).toBe(1);
+      const winner = outcomes.indexOf('listens');
+      for (const one of all)
+        if (one !== all[winner]) expect(one.stderr).toMatch(/web\.sock: another program listens there/);
+      const location = await new Promise((resolve, reject) => {
+        const asked = request({ socketPath: socket, path: '/' }, answer => resolve(answer.headers.location));
+        asked.on('error', reject).end();
+      });
+      expect(location).toBe(`/${winner}`);
+      all[winner]!.kill('SIGKILL');
+      await all[winner]!.ended;
+      expect(existsSync(socket)).toBe(true);
+    }
   });
 
   test('warns at its start of a proxy block that is wider than its address', async () => {

@@ -4,7 +4,8 @@ import { existsSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, rmSync, sta
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { AdminSocket, adminSocketsOf, isAnswered } from '../../src/server/admin/admin-socket.ts';
+import { AdminSocket, adminSocketsOf } from '../../src/server/admin/admin-socket.ts';
+import { isAnswered } from '../../src/server/listen/socket-file.ts';
 import { closing } from '../services/closing.ts';
 import { AdminServer } from './admin-server.ts';
 
@@ -91,7 +92,7 @@ describe('the admin socket', () => {
 
   test('takes the place of no file', async () => {
     writeFileSync(join(folder, 'admin.sock'), 'precious');
-    await expect(socket()).rejects.toThrow(/there is a file that is no socket; move it away/);
+    await expect(socket()).rejects.toThrow(/there is a file that is not a socket; move it away/);
     expect(readdirSync(folder)).toEqual(['admin.sock']);
   });
 

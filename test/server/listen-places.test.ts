@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { request as tlsRequest } from 'node:https';
 import { connect, type Socket } from 'node:net';
@@ -135,8 +135,26 @@ describe('a listener on a socket file', () => {
 
   test('keeps a file that is not a socket', async () => {
     writeFileSync(path, 'mine');
-    await expect(start([{ socket: path }])).rejects.toThrow(/is not a socket; stop it, or take another path/);
+    await expect(start([{ socket: path }])).rejects.toThrow(/is not a socket; move it away, or take another path/);
     expect(statSync(path).size).toBe(4);
+  });
+
+  test.runIf(process.geteuid?.() === 0)('belongs to the group of its setting, by name or number', async () => {
+    await start([{ socket: path, group: 'daemon' }]);
+    const [, , gid] = readFileSync('/etc/group', 'utf8')
+      .split('\n')
+      .find(line => line.startsWith('daemon:'))!
+      .split(':');
+    expect(statSync(path).gid).toBe(Number(gid));
+    const other = join(folder, 'other.sock');
+    await start([{ socket: other, group: 4242 }]);
+    expect(statSync(other).gid).toBe(4242);
+  });
+
+  test('of a group that is not there says how to name it', async () => {
+    await expect(start([{ socket: path, group: 'no-such-group' }])).rejects.toThrow(
+      /cannot listen on the socket file .*: \/etc\/group has no group "no-such-group"; correct it, or write its number/,
+    );
   });
 
   test('names the folder that is not there', async () => {

@@ -832,6 +832,20 @@ describe('a port that stays open', () => {
     await until(() => (statSync(socket).mode & 0o777) === 0o660);
   });
 
+  test.runIf(process.geteuid?.() === 0)(
+    'gets the group of its socket file that the configuration has now',
+    async () => {
+      const socket = join(folder(), 'here.sock');
+      const server = createServer(of({ socket, group: 4242 }), { logger: silentLogger });
+      closing.push(() => server.stop({ drain: 0 }));
+      await server.start();
+      expect(statSync(socket).gid).toBe(4242);
+      await server.reload(of({ socket }));
+      await until(() => statSync(socket).gid === process.getegid!());
+      await expect(server.reload(of({ socket, group: 'no-such-group' }))).rejects.toThrow('has no group');
+    },
+  );
+
   test('cannot be shared by "reusePort" from a reload on, and the refusal says so', async () => {
     const port = await freePort();
     const server = createServer(of({ port, host: '127.0.0.1' }), { logger: silentLogger });

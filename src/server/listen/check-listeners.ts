@@ -2,14 +2,15 @@ import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import type { Config } from '../../config/config.ts';
 import type { Doubt } from '../../config/warning-codes.ts';
+import { gidOf, mayGiveTo, noSuchGroup } from './group.ts';
 
 const FIRST_FREE_PORT = 1024;
 /** Of `CapEff`: CAP_NET_BIND_SERVICE (capabilities(7)). */
 const BIND_SERVICE = 1n << 10n;
 
 /**
- * What would make a start fail on this machine and as this user: ports that only root and those with the right have, and
- * addresses that are those of other machines. Warnings, since a configuration is often checked elsewhere. No port that is
+ * What would make a start fail on this machine and as this user: ports that only root and those with the right have,
+ * addresses that are those of other machines, and groups that are not there. Warnings, since a configuration is often checked elsewhere. No port that is
  * configured is opened.
  *
  * @param mayHave May this user listen on a port? For tests.
@@ -36,7 +37,18 @@ export async function checkListeners(
     const problem = host === undefined ? undefined : await addressProblem(host);
     if (problem !== undefined) doubts.push({ code: 'address-not-here', path: [...at, 'host'], message: problem });
   }
+  for (const [index, { group }] of listen.entries()) {
+    const problem = group === undefined ? undefined : groupProblem(group);
+    if (problem !== undefined)
+      doubts.push({ code: 'group-not-here', path: ['listen', index, 'group'], message: problem });
+  }
   return doubts;
+}
+
+function groupProblem(group: string | number): string | undefined {
+  const gid = gidOf(group);
+  if (gid === undefined) return noSuchGroup(group);
+  return mayGiveTo(gid) ? undefined : `this user is not in the group ${group}: put it into it (usermod -aG)`;
 }
 
 /** Only Linux says who may have which port. */

@@ -1,10 +1,13 @@
+import { HoldfastError } from '../../base/errors.ts';
 import type { ListenConfig } from '../../config/config.ts';
+import { gidOf, noSuchGroup } from './group.ts';
 import { type InheritedSockets, inheritedSockets } from './inherited.ts';
+import type { SocketAccess } from './socket-file.ts';
 
 /** One socket to listen on. */
 export type Place =
   | { readonly kind: 'tcp'; readonly port: number; readonly host: string | undefined; readonly reusePort: boolean }
-  | { readonly kind: 'unix'; readonly path: string; readonly mode: number }
+  | { readonly kind: 'unix'; readonly path: string; readonly access: SocketAccess }
   | { readonly kind: 'inherited'; readonly fd: number; readonly name: string | undefined };
 
 /** For the owner and the group of a socket file, where nothing else is said. */
@@ -13,10 +16,10 @@ const DEFAULT_MODE = 0o660;
 /**
  * Where a listener listens: at one place, or at each of the sockets that share the name which it takes.
  *
- * @throws {HoldfastError} ERR_SERVER_LISTEN when this process has no such sockets.
+ * @throws {HoldfastError} ERR_SERVER_LISTEN when this process has no such sockets, or this machine no such group.
  */
 export function placesOf(listen: ListenConfig, inherited: () => InheritedSockets = inheritedSockets): Place[] {
-  const { port, host, reusePort = false, socket, mode, activation, fd } = listen;
+  const { port, host, reusePort = false, socket, activation, fd } = listen;
   if (activation !== undefined)
     return inherited()
       .take(activation)
@@ -25,13 +28,20 @@ export function placesOf(listen: ListenConfig, inherited: () => InheritedSockets
     inherited().takeDescriptor(fd);
     return [{ kind: 'inherited', fd, name: undefined }];
   }
-  if (socket !== undefined) return [{ kind: 'unix', path: socket, mode: modeOf(mode) }];
+  if (socket !== undefined) return [{ kind: 'unix', path: socket, access: accessOf(listen) }];
   return [{ kind: 'tcp', port: port!, host, reusePort }];
 }
 
-/** The permissions of a socket file. */
-export function modeOf(mode: string | undefined): number {
-  return mode === undefined ? DEFAULT_MODE : Number.parseInt(mode, 8);
+/**
+ * Who may connect to the socket file of a listener.
+ *
+ * @throws {HoldfastError} ERR_SERVER_LISTEN when there is no such group.
+ */
+export function accessOf({ socket, mode, group }: ListenConfig): SocketAccess {
+  const gid = group === undefined ? undefined : gidOf(group);
+  if (group !== undefined && gid === undefined)
+    throw new HoldfastError('ERR_SERVER_LISTEN', `cannot listen on the socket file ${socket}: ${noSuchGroup(group)}`);
+  return { mode: mode === undefined ? DEFAULT_MODE : Number.parseInt(mode, 8), gid };
 }
 
 /** How messages name it. */

@@ -1,4 +1,3 @@
-import { chmod } from 'node:fs/promises';
 import { type AddressInfo, createServer, type Server as NetServer, type Socket } from 'node:net';
 import { HoldfastError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
@@ -6,9 +5,9 @@ import type { ListenConfig } from '../../config/config.ts';
 import { setPeer } from '../../http/peer.ts';
 import type { ProxyHeader } from '../../http/proxy-protocol.ts';
 import { type InheritedSockets, inheritedSockets } from './inherited.ts';
-import { modeOf, type Place, placesOf } from './place.ts';
+import { accessOf, type Place, placesOf } from './place.ts';
 import { refusedPlace } from './refused-place.ts';
-import { removeStaleSocket, socketPathOf } from './socket-file.ts';
+import { SocketFile, socketPathOf } from './socket-file.ts';
 
 // A burst of reconnects must find room in the kernel's queue; the kernel cuts it to what it allows.
 const BACKLOG = 4096;
@@ -60,6 +59,8 @@ export class Port {
   /** Stops this port's listening on the sockets that it has inherited, which stay open. */
   readonly #givingBack: (() => void)[] = [];
   readonly #inherited: () => InheritedSockets;
+  /** Of a socket file that is ours. */
+  #file: SocketFile | undefined;
   #taker: ConnectionTaker | undefined;
   /** They came before there was a taker: behind a socket that was handed over, clients wait already. */
   readonly #early = new Set<Socket>();
@@ -106,7 +107,9 @@ export class Port {
    *
    * @throws {HoldfastError} ERR_SERVER_LISTEN when it would have to be opened again.
    */
-  checkChange({ reusePort = false }: ListenConfig): void {
+  checkChange(listen: ListenConfig): void {
+    accessOf(listen);
+    const { reusePort = false } = listen;
     if (reusePort === (this.#listen.reusePort ?? false)) return;
     const message = `port ${this.number} is open with "reusePort: ${!reusePort}", which a reload cannot change; restart the server, or leave it as it was`;
     throw new HoldfastError('ERR_SERVER_LISTEN', message);
@@ -114,12 +117,14 @@ export class Port {
 
   /** Goes on with these settings. */
   change(listen: ListenConfig): void {
-    const [before, mode] = [modeOf(this.#listen.mode), modeOf(listen.mode)];
+    const { mode, group } = this.#listen;
     this.#listen = listen;
-    if (listen.socket === undefined || mode === before) return;
-    chmod(listen.socket, mode).catch(err =>
-      this.#logger.error({ err, mode: listen.mode }, 'the mode of a socket file could not be changed'),
-    );
+    if (!this.#file || (mode === listen.mode && group === listen.group)) return;
+    this.#file
+      .change(accessOf(listen))
+      .catch(err =>
+        this.#logger.error({ err, socket: listen.socket }, 'mode and group of a socket file could not be changed'),
+      );
   }
 
   /** How many of its connections are open. */
@@ -131,6 +136,7 @@ export class Port {
   /** Accepts no more connections. Resolves when the last one is gone. */
   async close(): Promise<void> {
     for (const socket of this.#early) socket.destroy();
+    this.#file?.remove();
     await Promise.all(this.#nets.map(net => new Promise<void>(resolve => net.close(() => resolve()))));
   }
 
@@ -157,7 +163,7 @@ export class Port {
         this.#nets.splice(this.#nets.indexOf(net), 1);
         this.#inherited().giveBack(place.fd, net);
       });
-    if (!parked) await listenOn(net, place);
+    if (!parked) this.#file = await listenOn(net, place);
     net.on('error', onError);
     const address = net.address();
     if (this.#nets[0] === net && address !== null && typeof address === 'object') this.#isAt(address);
@@ -197,43 +203,27 @@ async function pathOf(place: Place): Promise<string | undefined> {
 }
 
 /** @throws {HoldfastError} ERR_SERVER_LISTEN. */
-async function listenOn(net: NetServer, place: Place): Promise<void> {
+async function listenOn(net: NetServer, place: Place): Promise<SocketFile | undefined> {
   try {
+    if (place.kind === 'unix') return await SocketFile.listen(net, [place.path], place.access, BACKLOG);
     await listening(net, place);
+    return undefined;
   } catch (error) {
-    const cause = error as NodeJS.ErrnoException;
-    const isStale = place.kind === 'unix' && cause.code === 'EADDRINUSE' && (await removeStaleSocket(place.path));
-    if (!isStale) throw await refusedPlace(place, cause);
-    await listening(net, place).catch(async again => {
-      throw await refusedPlace(place, again);
-    });
+    throw await refusedPlace(place, error as NodeJS.ErrnoException);
   }
 }
 
-function listening(net: NetServer, place: Place): Promise<void> {
+function listening(net: NetServer, place: Exclude<Place, { kind: 'unix' }>): Promise<void> {
   return new Promise((resolve, reject) => {
     net.once('error', reject);
-    startListening(net, place, () => {
+    const done = () => {
       net.off('error', reject);
       resolve();
-    });
+    };
+    const backlog = BACKLOG;
+    if (place.kind === 'inherited') net.listen({ fd: place.fd, backlog }, done);
+    else net.listen({ port: place.port, host: place.host, reusePort: place.reusePort, backlog }, done);
   });
-}
-
-function startListening(net: NetServer, place: Place, done: () => void): void {
-  const backlog = BACKLOG;
-  if (place.kind === 'inherited') net.listen({ fd: place.fd, backlog }, done);
-  else if (place.kind === 'tcp')
-    net.listen({ port: place.port, host: place.host, reusePort: place.reusePort, backlog }, done);
-  else {
-    // The file is made within this call. Between its making and a change of its mode anybody could connect.
-    const before = process.umask(0o777 & ~place.mode);
-    try {
-      net.listen({ path: place.path, backlog }, done);
-    } finally {
-      process.umask(before);
-    }
-  }
 }
 
 function isEveryAddress(address: string): boolean {

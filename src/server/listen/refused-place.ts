@@ -17,21 +17,28 @@ export async function refusedPlace(place: Place, cause: NodeJS.ErrnoException): 
 async function reasonOf(place: Place, cause: NodeJS.ErrnoException): Promise<string> {
   if (place.kind === 'inherited')
     return 'it is not a socket that can listen; look at the unit or program that opens it';
-  const reason = place.kind === 'unix' ? reasonOfFile(place.path, cause) : await reasonOfPort(place, cause);
+  const reason = place.kind === 'unix' ? reasonOfFile(place, cause) : await reasonOfPort(place, cause);
   return reason ?? cause.message;
 }
 
-function reasonOfFile(path: string, { code }: NodeJS.ErrnoException): string | undefined {
-  if (code === 'EADDRINUSE')
-    return 'another program listens there, or the file is not a socket; stop it, or take another path';
+function reasonOfFile(
+  { path, access: { gid } }: SocketPlace,
+  { code, syscall }: NodeJS.ErrnoException,
+): string | undefined {
+  if (code === 'EADDRINUSE') return 'another program listens there; stop it, or take another path';
+  if (code === 'ENOTSOCK') return 'the file there is not a socket; move it away, or take another path';
+  const folder = dirname(path);
   // Node says EACCES for it as well.
-  if (!existsSync(dirname(path)))
-    return `there is no folder ${dirname(path)}; make it, or let systemd do it (RuntimeDirectory=)`;
-  if (code === 'EACCES' || code === 'EROFS')
-    return `this user may not write in ${dirname(path)}; take a folder of its own`;
+  if (!existsSync(folder)) return `there is no folder ${folder}; make it, or let systemd do it (RuntimeDirectory=)`;
+  if (syscall === 'chown')
+    return `this user may not give it to the group ${gid}; put the user into it (usermod -aG), or leave "group" out`;
+  if (code === 'EACCES' || code === 'EROFS') return `this user may not write in ${folder}; take a folder of its own`;
+  // Of a folder with the sticky bit, such as /tmp.
+  if (code === 'EPERM') return 'the file there is of another user, and left behind; remove it, or take another path';
   return undefined;
 }
 
+type SocketPlace = Extract<Place, { kind: 'unix' }>;
 type Port = Extract<Place, { kind: 'tcp' }>;
 
 async function reasonOfPort(
