@@ -456,7 +456,7 @@ async function judgeUse(held: Held, gateway: Gateway): Promise<Held | Refusal> {
     cookie: undefined,
     [context.manager.tracking.headerName.toLowerCase()]: undefined,
   };
-  const unknown = { ...held, ticketSession: undefined, head: { ...head, headers, urlTicket: undefined } };
+  const unknown = { ...held, ticketSession: undefined, head: { ...head, headers, urlTickets: [] } };
   const anonymous = await holdSession(unknown, gateway);
   return isRefusal(anonymous) ? anonymous : { ...anonymous, head };
 }

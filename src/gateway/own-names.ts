@@ -12,6 +12,8 @@ export class OwnNames {
   readonly cookiePrefixes: Set<string> = new Set();
   /** Lower-case names of headers that carry session tickets. */
   readonly headers: Set<string> = new Set();
+  /** Of path parameters that carry session tickets. */
+  readonly urlParameters: Set<string> = new Set();
   /** Names of cookies and headers (lower-case) that show the sessions of backends: they pass, and no log has them. */
   readonly backendCookies: Set<string> = new Set();
   readonly backendHeaders: Set<string> = new Set();

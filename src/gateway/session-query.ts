@@ -49,7 +49,7 @@ export class SessionQuery implements SessionRequest {
     this.#tracking = tracking;
     if (text === undefined) {
       this.cookieHeader = head.headers.cookie;
-      this.urlTicket = head.urlTicket?.name === tracking.urlParameter ? head.urlTicket.value : undefined;
+      this.urlTicket = head.urlTickets.find(({ name }) => name === tracking.urlParameter)?.value;
     } else {
       const { cookieHeader, header, urlTicket } = tracking.fieldsFor(text);
       this.cookieHeader = cookieHeader;

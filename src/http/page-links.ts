@@ -1,5 +1,5 @@
 import { parseRefresh } from './refresh.ts';
-import { takeTicket } from './url-ticket.ts';
+import { takeTickets } from './url-ticket.ts';
 
 /** The page whose links are written, as its client has it. */
 export interface Page {
@@ -99,14 +99,14 @@ export class PageLinks {
     if (url.pathname.startsWith('//')) return link;
     const before = text.startsWith('?') ? '' : url.search;
     if ((url.pathname + before).includes(STRANGER_IN_URL)) return link;
-    return takeTicket(url.pathname, this.#names).rest + this.#page.parameter.text + before + text;
+    return takeTickets(url.pathname, this.#names).rest + this.#page.parameter.text + before + text;
   }
 
   #isOwn(url: URL): boolean {
     if (!this.isOwnOrigin(url) || url.username !== '' || url.password !== '') return false;
     const { scope } = this.#page;
     if (scope === '/') return true;
-    const path = takeTicket(url.pathname, this.#names).rest;
+    const path = takeTickets(url.pathname, this.#names).rest;
     return path === scope || path.startsWith(`${scope}/`);
   }
 }
@@ -117,7 +117,7 @@ export class PageLinks {
  */
 export function addToPath(link: string, names: ReadonlySet<string>, parameter: string): string {
   const [start, end] = inner(link);
-  const { rest } = takeTicket(link.slice(start, end), names);
+  const { rest } = takeTickets(link.slice(start, end), names);
   const mark = rest.search(/[?#]/);
   const path = mark === -1 ? rest : rest.slice(0, mark);
   const isHostOnly = /^(?:[a-z]+:)?[/\\]{2,}[^/\\]*$/i.test(path);

@@ -10,7 +10,7 @@ import { isSecureSocket, peerAddressOf } from './peer.ts';
 import { type Refusal, refuse } from './refusal.ts';
 import type { RequestIds } from './request-id.ts';
 import { asksForWebSocket, parseUpgrade, type UpgradeRequest } from './upgrade-request.ts';
-import { takeUrlTicket, type UrlTicket } from './url-ticket.ts';
+import { takeUrlTickets, type UrlTicket } from './url-ticket.ts';
 
 /**
  * The facts of one request, taken from the wire once and judged by every later step.
@@ -61,8 +61,8 @@ export interface RequestHead {
   readonly isUpgrade: boolean;
   /** What it asks for then, or what is wrong with its handshake. */
   readonly upgrade: UpgradeRequest | Refusal | undefined;
-  /** A session's ticket that stood in its URL, which does not have it any more. */
-  readonly urlTicket: UrlTicket | undefined;
+  /** Tickets of sessions that stood in its URL, which does not have them any more: at most one of each name. */
+  readonly urlTickets: readonly UrlTicket[];
   /** Names the request, in our logs and to its backend. Default: it has no name. */
   readonly requestId?: string | undefined;
   /** The certificate the client showed to us and that is good; undefined otherwise. */
@@ -80,6 +80,8 @@ export interface ReadRequestHeadOptions {
   readonly urlParameters?: ReadonlySet<string> | undefined;
 }
 
+const NO_NAMES: ReadonlySet<string> = new Set();
+
 /**
  * Reads the facts of a request. A session's ticket is taken out of its URL, so that no route, log or backend sees it.
  *
@@ -89,7 +91,7 @@ export interface ReadRequestHeadOptions {
  * (ERR_HTTP_METHOD_UNKNOWN); 421 (ERR_POLICY_HOST) for a host that is not one of `hosts`.
  */
 export function readRequestHead(request: IncomingMessage, options: ReadRequestHeadOptions): RequestHead | Refusal {
-  const urlTicket = options.urlParameters && takeUrlTicket(request, options.urlParameters);
+  const urlTickets = takeUrlTickets(request, options.urlParameters ?? NO_NAMES);
   const { headers, rawHeaders, socket, httpVersion } = request;
   const method = request.method ?? '';
   const target = request.url ?? '';
@@ -137,7 +139,7 @@ export function readRequestHead(request: IncomingMessage, options: ReadRequestHe
     peerPort: socket.remotePort ?? 0,
     isUpgrade,
     upgrade: isUpgrade ? parseUpgrade({ method, host: ownHost, httpVersion, headers, isUpgrade }) : undefined,
-    urlTicket,
+    urlTickets,
     clientCertificate: clientCertificateOf(socket),
   };
   if (!options.trustedProxies.contains(peerAddress))

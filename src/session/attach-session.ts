@@ -3,7 +3,7 @@ import type { TLSSocket } from 'node:tls';
 import { checkOptions, kindOf, type OptionNames } from '../base/options.ts';
 import { isDocumentNavigation, isPreflight } from '../http/navigation.ts';
 import { type RequestSite, requestSite } from '../http/request-site.ts';
-import { takeUrlTicket } from '../http/url-ticket.ts';
+import { takeUrlTickets } from '../http/url-ticket.ts';
 import { warnOfClash, warnOfClashesBeside } from './cookie-clash.ts';
 import type { SessionManager } from './manager.ts';
 import type { SessionBinding } from './request/binding.ts';
@@ -173,7 +173,7 @@ export class NodeRequest implements SessionRequest {
   constructor(req: IncomingMessage, options: AttachOptions, { kinds, urlParameter }: SessionManager['tracking']) {
     this.#req = req;
     this.cookieHeader = req.headers.cookie;
-    this.urlTicket = kinds.includes('url') ? takeUrlTicket(req, new Set([urlParameter]))?.value : undefined;
+    this.urlTicket = kinds.includes('url') ? takeUrlTickets(req, new Set([urlParameter]))[0]?.value : undefined;
     this.user = options.user;
     this.isSecure = options.isSecure ?? (req.socket as Partial<TLSSocket>).encrypted === true;
     this.#isSchemeKnown = this.isSecure || options.isSecure !== undefined;

@@ -20,7 +20,7 @@ export function headWith(changes: Partial<RequestHead> & { headers?: IncomingHtt
     isSchemeKnown: false,
     isUpgrade: true,
     upgrade: undefined,
-    urlTicket: undefined,
+    urlTickets: [],
     clientCertificate: undefined,
     ...changes,
   };

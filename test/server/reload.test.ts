@@ -618,6 +618,39 @@ describe('what is ours in requests', () => {
     expect(asked).toEqual([{ url: '/page', cookie: 'app_own=b; theirs=c', ticket: undefined }]);
   });
 
+  test('by names of before stays with us, in paths too, and those of now count beside them', async () => {
+    const config = await backend();
+    const named = (urlParameter: string): Config => ({
+      ...config,
+      session: { store: 'memory:', tracking: 'url', urlParameter },
+      routes: [
+        {
+          path: '/new',
+          fetch: async request => {
+            await sessions().open(request);
+            return new Response(sessions().encodeUrl(request, '/page'));
+          },
+        },
+        { path: '/who/*', fetch: async request => new Response((await sessions().get(request))?.id ?? 'nobody') },
+        ...config.routes!,
+      ],
+    });
+    const server = await start(named('old'));
+    const sessions = () => server.server.sessions;
+    const link = async () => (await ask(server, 'http/1', { path: '/new' })).body;
+    const before = await link();
+    await server.reload(named('new'));
+    const now = await link();
+    expect([before, now]).toEqual([expect.stringMatching(/^\/page;old=/), expect.stringMatching(/^\/page;new=/)]);
+    await ask(server, 'http/1', { path: before, headers: { Cookie: shown.Cookie } });
+    expect(asked.map(({ url }) => url)).toEqual(['/page']);
+    const who = async (parameters: string) => (await ask(server, 'http/1', { path: `/who/page${parameters}` })).body;
+    const [old, current] = [before, now].map(url => url.slice('/page'.length));
+    expect(await who(old!)).toBe('nobody');
+    expect(await who(current!)).not.toBe('nobody');
+    expect(await who(old! + current!)).toBe(await who(current!));
+  });
+
   test('is as it was where a configuration with other names was refused', async () => {
     const config = await backend();
     const server = await start({ ...config, session: { store: 'memory:' } });

@@ -56,7 +56,7 @@ export class UrlClient {
   /** Undefined for every other client. */
   static of(options: UrlClientOptions, rewriter?: PageRewriter): UrlClient | undefined {
     const isTold = options.held?.binding.isToldByLinks === true;
-    if (!isTold && options.head.urlTicket === undefined) return undefined;
+    if (!isTold && options.head.urlTickets.length === 0) return undefined;
     return new UrlClient(options, isTold && mayBePage(options.head.headers) ? rewriter : undefined);
   }
 
@@ -76,13 +76,13 @@ export class UrlClient {
   }
 
   #linksWith(text: string): PageLinks {
-    const { host, isSecure, path, query, urlTicket } = this.#head;
+    const { host, isSecure, path, query, urlTickets } = this.#head;
     const { path: scope, urlParameter: name } = this.#held!.context.manager.tracking;
     return new PageLinks({
       url: `${isSecure ? 'https' : 'http'}://${host || 'localhost'}${path}${query && `?${query}`}`,
       parameter: { name, text },
       scope,
-      hasParameter: urlTicket !== undefined && text === `;${urlTicket.name}=${urlTicket.value}`,
+      hasParameter: urlTickets.some(ticket => text === `;${ticket.name}=${ticket.value}`),
     });
   }
 
@@ -130,7 +130,7 @@ export class UrlClient {
 
   /** The page has a ticket in its URL, or leads to one that has. */
   #hidesUrl(mayTell: boolean): boolean {
-    return mayTell || this.#head.urlTicket !== undefined;
+    return mayTell || this.#head.urlTickets.length > 0;
   }
 
   #mayTell(contentType = ''): boolean {

@@ -108,7 +108,6 @@ export async function build(config: Config, environment: BuildEnvironment): Prom
   const dataFolder = dataFolderOf(config, environment.freeBytes);
   const contexts = new SessionContexts(parts);
   const managersByMount = new Map<string, SessionManager>();
-  const urlParameters = new Set<string>();
   const isEveryListenerTls =
     config.listen?.every(({ tls, redirect }) => tls !== undefined || redirect !== undefined) ?? false;
   const { closeCodes } = life;
@@ -118,7 +117,6 @@ export async function build(config: Config, environment: BuildEnvironment): Prom
     const context = await contexts.open(session, mount, contextOptions);
     // Those of a configuration that is refused are nobody's.
     parts.onCommit(() => addNames(own, context.tracking));
-    if (context.tracking.kinds.includes('url')) urlParameters.add(context.tracking.urlParameter);
     managersByMount.set(mount, context.manager);
     environment.onSessions?.(mount, context.manager);
     return context;
@@ -188,7 +186,7 @@ export async function build(config: Config, environment: BuildEnvironment): Prom
     accessLog: life.logs.accessLog,
     managers: new Set([...managers.values()].flatMap(ofHost => [...ofHost])),
     openManagers: new Set(managersByMount.values()),
-    urlParameters,
+    urlParameters: own.urlParameters,
     maxBodyBytes: parseSize(config.maxBodySize ?? '1MiB'),
     exposeReason: config.exposeReason ?? false,
     requestIds,
@@ -301,6 +299,7 @@ async function startUpstream(
 function addNames(own: OwnNames, tracking: SessionManager['tracking']): void {
   for (const name of tracking.ownCookies) own.cookies.add(name);
   if (tracking.kinds.includes('header')) own.headers.add(tracking.headerName.toLowerCase());
+  if (tracking.kinds.includes('url')) own.urlParameters.add(tracking.urlParameter);
 }
 
 /** Whose sessions its routes have; under `''` those of every host. */
