@@ -8,6 +8,8 @@ import WebSocket, { WebSocketServer } from 'ws';
 import type { OidcAuthConfig } from '../../src/config/auth-config.ts';
 import type { RouteConfig } from '../../src/config/config.ts';
 import { type Config, createServer, defineEndpoint, type Server } from '../../src/index.ts';
+import { MemoryLedger } from '../../src/session/ledgers/memory.ts';
+import { MemoryStore } from '../../src/session/stores/memory.ts';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
 import { writeSelfSignedCertificate } from '../self-signed-certificate.ts';
 import { CookieClient, type Page } from '../services/cookie-client.ts';
@@ -561,4 +563,57 @@ test('by form_post a login ends with the form of another site, bound to its brow
     headers,
   });
   expect([other.status, other.headers['set-cookie']]).toEqual([400, undefined]);
+});
+
+describe('after a reload', () => {
+  const config = (more: Config = {}): Config => ({
+    listen: [{ port: ports[0], host: '127.0.0.1' }],
+    auth: { idp: idp() },
+    policy: { auth: 'idp' },
+    routes: [whoAmI],
+    ...more,
+  });
+
+  test('logins are sealed with the keys of now: a server that has these alone knows them', async () => {
+    const own = mkdtempSync(join(folder, 'keys-'));
+    const keys = ['a', 'b'].map(name => join(own, name));
+    for (const [index, file] of keys.entries()) writeFileSync(file, `${index}`.repeat(48));
+    const withKey = (index: number): Config => ({
+      dataFolder: own,
+      session: { store: `lmdb:${own}/sessions`, keyFiles: [keys[index]!] },
+    });
+    const server = await start(config(withKey(0)));
+    await server.reload(config(withKey(1)));
+    await start({ ...withKey(1), routes: [whoAmI] }, { port: 1 });
+    const client = await signIn();
+    expect(userOf(await client.ask(at('/', 1)))).toMatchObject({ name: 'alice' });
+  });
+
+  test('a login is looked for where sessions are now, and not where they were in configurations of before', async () => {
+    const ledger = new MemoryLedger();
+    const reads: string[] = [];
+    const get = ledger.get.bind(ledger);
+    ledger.get = key => {
+      reads.push(key);
+      return get(key);
+    };
+    const session = { store: new MemoryStore(), ledger };
+    const server = await start(config({ session }));
+    const readsOfLogout = async () => {
+      const client = await signIn();
+      reads.length = 0;
+      await logOutAt(provider, client);
+      expect((await client.ask(at('/'))).status).toBe(302);
+      return reads.length;
+    };
+    const before = await readsOfLogout();
+    expect(before).toBeGreaterThan(0);
+    for (const index of [1, 2, 3]) {
+      const routes = [{ path: `/${index}`, redirect: '/' }, whoAmI];
+      await server.reload(config({ session, routes }));
+      const refused = config({ session, routes, listen: [{ socket: '/nowhere/at/all.sock' }] });
+      await expect(server.reload(refused)).rejects.toThrow('there is no folder');
+    }
+    expect(await readsOfLogout()).toBe(before);
+  });
 });

@@ -73,7 +73,7 @@ export class FormScheme implements SessionScheme {
   /** Of places, which each configuration has anew. */
   readonly #tokens = new WeakMap<SignInPlace, FormTokens>();
   /** Those that keep its logins. */
-  readonly #sessions = new Set<SessionManager>();
+  #sessions: ReadonlySet<SessionManager> = new Set();
   readonly #stale: StaleLogins;
 
   constructor(options: FormSchemeOptions) {
@@ -93,7 +93,7 @@ export class FormScheme implements SessionScheme {
       });
     this.#pages = new SignInPages(() => ({ title: page.title, style: this.#style?.value }));
     this.#stale = new StaleLogins({
-      ...{ scheme: name, logger },
+      ...{ scheme: name, logger, sessions: () => this.#sessions },
       isStale: ({ name: user, credential }, sessions) =>
         !this.#sessions.has(sessions) || !this.#users.isCurrent(user, credential, keysOf(sessions)),
     });
@@ -144,8 +144,6 @@ export class FormScheme implements SessionScheme {
 
   pages(place: SignInPlace): readonly SchemePage[] {
     this.#tokens.set(place, new FormTokens(place));
-    this.#sessions.add(place.sessions);
-    this.#stale.watch(place.sessions);
     const { loginPage, paths } = this.#options;
     const login: SchemePage = {
       path: paths.login,
@@ -158,6 +156,10 @@ export class FormScheme implements SessionScheme {
       { path: paths.logout, methods: ['GET'], handle: async (_request, context) => this.#showLogout(context) },
       { path: paths.logout, methods: ['POST'], handle: (request, context) => this.#logout(request, context) },
     ];
+  }
+
+  usePlaces(places: readonly SignInPlace[]): void {
+    this.#sessions = new Set(places.map(({ sessions }) => sessions));
   }
 
   ownCookies(place: SignInPlace): readonly string[] {

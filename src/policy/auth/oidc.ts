@@ -1,11 +1,12 @@
 import type { Clock } from '../../base/clock.ts';
 import { type Duration, parseDuration } from '../../base/duration.ts';
 import { HoldfastError } from '../../base/errors.ts';
+import { getOrInsert } from '../../base/get-or-insert.ts';
 import type { Logger } from '../../base/logger.ts';
 import { oidcPaths } from '../../base/sign-in-paths.ts';
 import type { RequestHead } from '../../http/request-head.ts';
 import { isTooLongUserName } from '../../session/identity/owner.ts';
-import { SERVER_PARTS } from '../../session/manager.ts';
+import { SERVER_PARTS, type SessionManager } from '../../session/manager.ts';
 import type { SessionOwner } from '../../session/session.ts';
 import type { SecurityEvents } from '../security-events.ts';
 import { challengeOf } from './challenge.ts';
@@ -100,7 +101,10 @@ export class OidcScheme implements SessionScheme {
   readonly #paths: OidcPaths;
   readonly #provider: Provider;
   readonly #secret: WatchedFile<string> | undefined;
-  readonly #places: OidcPlace[] = [];
+  /** Of the sessions that count now. */
+  #logins: ReadonlyMap<SessionManager, Logins> = new Map();
+  /** A manager goes on with a configuration that has it again, and so do these. */
+  readonly #loginsOf = new WeakMap<SessionManager, Logins>();
   /** Undefined: tokens may end. */
   readonly #renewals: Renewals | undefined;
   /** Where the logins of principals are. */
@@ -160,18 +164,16 @@ export class OidcScheme implements SessionScheme {
 
   pages(place: SignInPlace): readonly SchemePage[] {
     const { name: scheme, clock } = this.#services;
-    const { ledger, keys } = place.sessions[SERVER_PARTS];
     const at: OidcPlace = {
       place,
-      logins: new Logins({ ledger, scheme, clock, sealed: new SealedText(keys, 'holdfast oidc login') }),
+      logins: this.#loginsIn(place.sessions),
       requests: new LoginRequests({
-        ...{ clock, sealed: new SealedText(keys, 'holdfast oidc state') },
+        ...{ clock, sealed: sealedFor(place.sessions, 'holdfast oidc state') },
         place: `${scheme} ${place.prefix}`,
         cookie: COOKIE,
         isForm: this.#isForm,
       }),
     };
-    this.#places.push(at);
     const { clientId, afterLogout, parameters = {} } = this.#options;
     const pages = new OidcPages(
       {
@@ -182,12 +184,16 @@ export class OidcScheme implements SessionScheme {
         asksUserInfo: this.#asksUserInfo,
         paths: this.#paths,
         provider: this.#provider,
-        places: this.#places,
+        allLogins: () => this.#logins,
         loginOf: tokens => this.#loginOf(tokens),
       },
       at,
     );
     return pages.all();
+  }
+
+  usePlaces(places: readonly SignInPlace[]): void {
+    this.#logins = new Map(places.map(({ sessions }) => [sessions, this.#loginsIn(sessions)]));
   }
 
   ownCookies(): readonly string[] {
@@ -229,9 +235,16 @@ export class OidcScheme implements SessionScheme {
     return this.#options.userInfo !== false;
   }
 
+  #loginsIn(sessions: SessionManager): Logins {
+    const { name: scheme, clock } = this.#services;
+    const { ledger } = sessions[SERVER_PARTS];
+    const sealed = () => sealedFor(sessions, 'holdfast oidc login');
+    return getOrInsert(this.#loginsOf, sessions, () => new Logins({ ledger, scheme, clock, sealed: sealed() }));
+  }
+
   /** As it is now: with tokens that have not ended, where that counts. */
   async #loginBy(id: string): Promise<Login | undefined> {
-    for (const { logins } of this.#places) {
+    for (const logins of this.#logins.values()) {
       const login = logins.known(id) ?? (await logins.read(id));
       if (login) return this.#renewals ? this.#renewals.current(logins, id, login) : login;
     }
@@ -269,6 +282,11 @@ export class OidcScheme implements SessionScheme {
 }
 
 const COOKIE = 'holdfast-oidc';
+
+/** With the keys that these sessions have by then. */
+function sealedFor(sessions: SessionManager, purpose: string): SealedText {
+  return new SealedText(() => sessions[SERVER_PARTS].keys, purpose);
+}
 
 function ofUser(claims: Claims): Claims {
   return Object.fromEntries(Object.entries(claims).filter(([name]) => !OF_TOKEN.has(name)));

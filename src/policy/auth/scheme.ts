@@ -141,8 +141,13 @@ export interface SessionScheme extends SchemeBase {
    * cannot be found out: with `AuthUnavailable` for 503.
    */
   recognize(owner: SessionOwner): Awaitable<Principal | undefined>;
-  /** Called once for each place whose routes take the scheme, before `start`. @returns the pages that it has there. */
+  /**
+   * Called once for each place whose routes take the scheme, while a configuration is put together. Nothing may be kept
+   * of it: the configuration may be refused. @returns the pages that it has there.
+   */
   pages?(place: SignInPlace): readonly SchemePage[];
+  /** The places that count from now on, in the place of those before. */
+  usePlaces?(places: readonly SignInPlace[]): void;
   /** Names of the cookies that these pages set and read: no backend gets or sets one. */
   ownCookies?(place: SignInPlace): readonly string[];
 }

@@ -151,6 +151,8 @@ export async function buildRoutes(
   // They are named after those of sessions, which have their names by then.
   sources.parts.onCommit(() => {
     for (const name of all.pages.ownCookies) sources.own.cookies.add(name);
+    for (const scheme of sources.schemes.all)
+      if (!scheme.isShownByRequest) scheme.usePlaces?.(all.pages.placesOf(scheme));
   });
   return withKeys([...entries, ...pageEntries(all)]);
 }

@@ -60,6 +60,10 @@ export class SchemePages {
     );
   }
 
+  placesOf(scheme: Scheme): PagePlace[] {
+    return [...this.#pages].flatMap(([place, ofPlace]) => (ofPlace.has(scheme) ? [place] : []));
+  }
+
   all(): PlacedPage[] {
     return [...this.#pages].flatMap(([place, ofPlace]) =>
       [...ofPlace].flatMap(([{ name: scheme }, pages]) =>

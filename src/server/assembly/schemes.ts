@@ -62,6 +62,10 @@ export class Schemes {
     this.#schemes = schemes;
   }
 
+  get all(): readonly Scheme[] {
+    return [...this.#schemes.values()];
+  }
+
   get(name: string): Scheme {
     return this.#schemes.get(name)!;
   }

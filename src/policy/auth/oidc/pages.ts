@@ -7,6 +7,7 @@ import { messageOf } from '../../../base/message-of.ts';
 import { isDocumentNavigation } from '../../../http/navigation.ts';
 import type { RequestHead } from '../../../http/request-head.ts';
 import { requestSite } from '../../../http/request-site.ts';
+import type { SessionManager } from '../../../session/manager.ts';
 import type { SessionOwner } from '../../../session/session.ts';
 import type { SecurityEvents } from '../../security-events.ts';
 import type { SchemePage, SchemePageContext, SignInPlace } from '../scheme.ts';
@@ -38,9 +39,9 @@ export interface OidcPagesOptions {
   /** Further parameters of the request to the provider. */
   readonly parameters: Readonly<Record<string, string>>;
   readonly provider: Provider;
+  /** Of the scheme, by the sessions that keep them. */
+  readonly allLogins: () => ReadonlyMap<SessionManager, Logins>;
   /** What a login is, as the session and the Ledger keep it. */
-  /** Of the scheme, in the order in which they were made. */
-  readonly places: readonly OidcPlace[];
   readonly loginOf: (tokens: Tokens) => { readonly login: Login; readonly owner: Omit<SessionOwner, 'credential'> };
   readonly security: SecurityEvents;
   readonly clock: Clock;
@@ -279,10 +280,10 @@ export class OidcPages {
   }
 
   async #endThose(logout: ProviderLogout, { clientAddress: address }: RequestHead): Promise<void> {
-    const { places, scheme, security } = this.#options;
+    const { allLogins, scheme, security } = this.#options;
     try {
-      for (const at of places)
-        for await (const { sid, user } of this.#endedBy(logout, at))
+      for (const [sessions, logins] of allLogins())
+        for await (const { sid, user } of this.#endedBy(logout, sessions, logins))
           security.report({
             event: 'logout',
             address,
@@ -298,19 +299,19 @@ export class OidcPages {
     }
   }
 
-  async *#endedBy(logout: ProviderLogout, { place, logins }: OidcPlace) {
+  async *#endedBy(logout: ProviderLogout, sessions: SessionManager, logins: Logins) {
     const { provider, scheme } = this.#options;
     const { issuer } = provider;
     const subject = logout.subject ?? (await logins.subjectOf(issuer, logout.session!));
     if (subject === undefined) return;
     for (const user of await logins.namesOf(issuer, subject))
-      for (const { sid } of await place.sessions.ofUser(user)) {
-        const owner = (await place.sessions.peek(sid))?.owner;
+      for (const { sid } of await sessions.ofUser(user)) {
+        const owner = (await sessions.peek(sid))?.owner;
         if (owner?.scheme !== scheme || owner.credential === undefined) continue;
         const login = await logins.read(owner.credential);
         if (login?.subject !== subject || login.issuer !== issuer) continue;
         if (logout.session !== undefined && login.providerSession !== logout.session) continue;
-        await place.sessions.end(sid, 'logout');
+        await sessions.end(sid, 'logout');
         await logins.drop(owner.credential);
         yield { sid, user };
       }

@@ -8,6 +8,8 @@ const MOST_WAITING = 100_000;
 export interface StaleLoginsOptions {
   readonly scheme: string;
   readonly logger: Logger;
+  /** Those that may be theirs. */
+  sessions(): Iterable<SessionManager>;
   /** Has the owner signed in with what is not good any more? */
   isStale(owner: SessionOwner, sessions: SessionManager): boolean;
 }
@@ -15,18 +17,12 @@ export interface StaleLoginsOptions {
 /** Ends the sessions of users whose password is another now, or who are gone. One user at a time. */
 export class StaleLogins {
   readonly #options: StaleLoginsOptions;
-  readonly #sessions = new Set<SessionManager>();
   readonly #waiting = new Set<string>();
   #isRunning = false;
   #isClosed = false;
 
   constructor(options: StaleLoginsOptions) {
     this.#options = options;
-  }
-
-  /** Sessions that may be theirs. */
-  watch(sessions: SessionManager): void {
-    this.#sessions.add(sessions);
   }
 
   end(users: Iterable<string>): void {
@@ -43,7 +39,7 @@ export class StaleLogins {
     this.#isRunning = true;
     for (const user of this.#waiting) {
       this.#waiting.delete(user);
-      for (const sessions of this.#sessions) await this.#endOf(user, sessions);
+      for (const sessions of this.#options.sessions()) await this.#endOf(user, sessions);
     }
     this.#isRunning = false;
   }

@@ -29,9 +29,9 @@ describe('the place to return to', () => {
 
 describe('sealed text', () => {
   test('opens for its purpose and place only, also with a key that was replaced, and never when it was changed', () => {
-    const sealed = new SealedText(KEYS, 'a').seal('secret', 'here');
+    const sealed = new SealedText(() => KEYS, 'a').seal('secret', 'here');
     const open = (keys: Uint8Array[], purpose: string, place: string, text = sealed) =>
-      new SealedText(keys, purpose).open(text, place);
+      new SealedText(() => keys, purpose).open(text, place);
     expect(open(KEYS, 'a', 'here')).toBe('secret');
     expect(open([KEYS[1]!, KEYS[0]!], 'a', 'here')).toBe('secret');
     expect(sealed).not.toContain('secret');
@@ -49,7 +49,7 @@ describe('sealed text', () => {
 describe('a login that has begun', () => {
   const clock = new FakeClock();
   const requests = new LoginRequests({
-    ...{ sealed: new SealedText(KEYS, 'state'), place: 'idp', clock, cookie: 'oidc', isForm: false },
+    ...{ sealed: new SealedText(() => KEYS, 'state'), place: 'idp', clock, cookie: 'oidc', isForm: false },
   });
   const begun = { nonce: 'n', verifier: 'v', returnTo: '/cart' };
 
