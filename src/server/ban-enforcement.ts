@@ -20,8 +20,9 @@ export function enforceBans(bans: Bans, life: ServerLife, listeners: () => Itera
     life.clock.setTimeout(() => {
       for (const socket of sockets) socket.terminate();
       for (const listener of listeners()) listener.cutOf(hits);
-      for (const [response, { broughtFor }] of life.answers)
-        if (broughtFor !== undefined && hits(broughtFor)) response.destroy();
+      // The connection of a trusted proxy is of others, too.
+      for (const [response, { head }] of life.answers)
+        if (head.isPeerTrusted && hits(head.clientAddress)) response.destroy();
     }, CUT_AFTER_MS);
   });
 }

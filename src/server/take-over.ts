@@ -25,7 +25,7 @@ export function takeOver(before: Assembly, now: Assembly): ReloadReport {
     removed: pairs.filter(({ is }) => !is).map(({ was }) => keyOf(was)),
   };
   const leaving = [...now.sockets].flatMap(live => judge(live, now));
-  for (const [response, { route }] of now.answers) endIfStale(response, route, now.routes);
+  for (const [response, answer] of now.answers) endIfStale(response, answer, now);
   now.users.forgetUnused();
   new Spread(now.clock, leaving, drainSettings(now.config).overMs);
   return { ...report, sockets: leaving.length };

@@ -253,7 +253,6 @@ describe.each(wires)('over %s, after a reload', wire => {
 
   const function_ = (name: string) => ({ type: 'function' as const, authenticate: () => ({ name }) });
   test.each<[string, Config, Config]>([
-    ['addresses of the server', {}, { policy: { addresses: { deny: ['192.0.2.1'] } } }],
     ['constraints', {}, { constraints: [{ paths: ['/stream'], transport: 'confidential' }] }],
     [
       'schemes of users',
@@ -279,6 +278,34 @@ describe.each(wires)('over %s, after a reload', wire => {
     expect(await server.reload({ routes, ...before })).toMatchObject({ changed: [] });
     expect(await server.reload({ routes, ...now })).toMatchObject({ changed: ['/stream'] });
     expect((await answered).body).toBe('data: first\n\n');
+  });
+
+  test('event streams of clients that the server keeps out now end, and no others do for its addresses', async () => {
+    const streams: ReadableStreamDefaultController<Uint8Array>[] = [];
+    const stream: RouteConfig['fetch'] = () => {
+      const body = new ReadableStream<Uint8Array>({
+        start(controller) {
+          controller.enqueue(Buffer.from('data: first\n\n'));
+          streams.push(controller);
+        },
+      });
+      return new Response(body, { headers: { 'Content-Type': 'text/event-stream' } });
+    };
+    const config: Config = { trustedProxies: ['127.0.0.0/8'], routes: [{ path: '/stream', fetch: stream }] };
+    const server = await start(config);
+    const from = (address: string) => ask(server, wire, { path: '/stream', headers: { 'X-Forwarded-For': address } });
+    const stays = from('192.0.2.1');
+    await until(() => streams.length === 1);
+    const ends = from('192.0.2.2');
+    await until(() => streams.length === 2);
+    await sleep(50);
+    const report = await server.reload({ ...config, policy: { addresses: { deny: ['192.0.2.2'] } } });
+    expect(report).toMatchObject({ changed: [] });
+    expect((await ends).body).toBe('data: first\n\n');
+    streams[0]!.enqueue(Buffer.from('data: second\n\n'));
+    streams[0]!.close();
+    expect((await stays).body).toBe('data: first\n\ndata: second\n\n');
+    expect((await from('192.0.2.2')).status).toBe(403);
   });
 
   test('routes of one path are told apart by their methods, and those of one name by their paths', async () => {

@@ -14,6 +14,7 @@ import type { Route } from '../../gateway/route.ts';
 import { newInstanceName } from '../../gateway/routing/loop.ts';
 import type { Ended } from '../../gateway/upgrade.ts';
 import { ReplaceableAddressList } from '../../http/address-list.ts';
+import type { RequestHead } from '../../http/request-head.ts';
 import { SecurityEvents } from '../../policy/security-events.ts';
 import type { Ledger } from '../../session/ledger.ts';
 import { MemoryLedger } from '../../session/ledgers/memory.ts';
@@ -30,8 +31,7 @@ import type { ServerMeters } from '../metrics/meters.ts';
 /** A request that was admitted and is being answered. */
 export interface RunningAnswer {
   readonly route: Route;
-  /** Of its client, when a trusted proxy brings it: its connection is of others, too. */
-  readonly broughtFor: string | undefined;
+  readonly head: RequestHead;
 }
 
 /** What a server has as long as it lives, whatever its configuration says by then. */

@@ -75,7 +75,7 @@ export interface RouteSources {
   readonly pages: SchemePages;
   /** Of the server and of the applications around, the outermost first. */
   readonly constraints: readonly Constraints[];
-  /** What these are made from, and the server's own list of addresses: routes are made from it, too. */
+  /** What these are made from: routes are made from it, too. */
   readonly around: readonly unknown[];
   /** What holds for the routes of the server, or of a mounted application. */
   readonly policy: InheritedPolicy;
@@ -144,7 +144,7 @@ export async function buildRoutes(
     rewriter,
     place,
     constraints: [],
-    around: [config.policy?.addresses],
+    around: [],
     pages: new SchemePages(),
   };
   const entries = await entriesOf(config, all, '');

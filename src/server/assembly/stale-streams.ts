@@ -1,14 +1,21 @@
 import type { ServerResponse } from 'node:http';
-import type { Route } from '../../gateway/route.ts';
 import { isEventStream } from '../../http/event-stream.ts';
-import { isSameRoute, type KnownRoutes, routeNow } from './known-routes.ts';
+import type { Assembly } from './build.ts';
+import { isSameRoute, routeNow } from './known-routes.ts';
+import type { RunningAnswer } from './life.ts';
 
 /**
  * Ends an event stream that a route of a former configuration has begun, or is about to begin, where that is another one
- * now. Its client opens it again, and is answered by what the route is now.
+ * now, or its client may not come in any more. It opens it again, and is answered by what holds now.
+ *
+ * @param rules Those of the configuration that counts now.
  */
-export function endIfStale(response: ServerResponse, route: Route, routes: KnownRoutes): void {
-  if (isSameRoute(route, routeNow(route, routes))) return;
+export function endIfStale(
+  response: ServerResponse,
+  { route, head }: RunningAnswer,
+  { routes, addresses }: Pick<Assembly, 'routes' | 'addresses'>,
+): void {
+  if (isSameRoute(route, routeNow(route, routes)) && !addresses?.(head)) return;
   const end = () => {
     if (isEventStream(response)) response.end();
   };

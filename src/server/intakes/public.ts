@@ -113,10 +113,11 @@ export class PublicIntake implements Intake {
 
   /** Knows the answer until it is over. */
   #keep(response: ServerResponse, { head, route }: Admitted, judgedBy: Serving): void {
-    const { answers, routes } = this.#assembly;
+    const { answers } = this.#assembly;
     if (response.closed) return;
-    if (this.#assembly !== judgedBy) endIfStale(response, route, routes);
-    answers.set(response, { route, broughtFor: head.isPeerTrusted ? head.clientAddress : undefined });
+    const answer = { route, head };
+    if (this.#assembly !== judgedBy) endIfStale(response, answer, this.#assembly);
+    answers.set(response, answer);
     response.once('close', () => answers.delete(response));
   }
 
