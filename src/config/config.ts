@@ -822,7 +822,7 @@ export interface LogDestination {
   file?: string;
   /**
    * `json`, one object a line, or `pretty`, for people. Default: `pretty` on a terminal, `json` elsewhere. Colours are on
-   * a terminal only, and not with `NO_COLOR` in the environment.
+   * a terminal only, and not with `NO_COLOR` in the environment; `FORCE_COLOR` decides before these.
    */
   format?: 'json' | 'pretty';
   /** For this place, in the stead of `level` and `levels`. Default: these. */

@@ -236,6 +236,11 @@ async function knock(url: string, { path, headers }: Pick<Question, 'path' | 'he
   return { status: Number(text.split(' ')[1]), bytes: text.length - text.indexOf('\r\n\r\n') - 4 };
 }
 
+/** Everything that a `LogFormat` may ask for. */
+const EVERYTHING =
+  '%s %b "%r" %h %a %{c}a %A %p %{local}p %{remote}p %l %u %m %U %q %H %B %I %O %S %D %T %{ms}T %t %{end:usec}t %{Referer}i ' +
+  '%{Content-Type}o %{Connection}o %{sid}C %{X}^ti %{X}^to %v %V %k %X %L %f %R %P %{tid}P %{SSL_PROTOCOL}x %{SSL_CIPHER}x %!200{Host}i';
+
 type Wire = 'HTTP/1' | 'HTTP/2';
 const WIRES = { 'HTTP/1': askHttp1, 'HTTP/2': askHttp2 };
 
@@ -374,17 +379,21 @@ describe.each([
   ['HTTP/2', 'without a session'],
   ['HTTP/2', 'with a session'],
 ] as const)('over %s %s', (wire, which) => {
-  const [json, combined] = [new Scene(), new Scene()];
+  const [json, combined, apache] = [new Scene(), new Scene(), new Scene()];
   const session = which === 'with a session' ? {} : (false as const);
   const isSessionless = session === false;
   const httpVersion = wire === 'HTTP/1' ? '1.1' : '2.0';
   const url = ({ server }: Scene) => server.urls[wire === 'HTTP/1' ? 0 : 1]!;
   beforeAll(() =>
-    Promise.all([json.open({ access: 'json' }, session), combined.open({ access: 'combined' }, session)]),
+    Promise.all([
+      json.open({ access: 'json' }, session),
+      combined.open({ access: 'combined' }, session),
+      apache.open({ access: EVERYTHING }, session),
+    ]),
   );
-  afterAll(() => Promise.all([json.close(), combined.close()]));
+  afterAll(() => Promise.all([json.close(), combined.close(), apache.close()]));
   beforeEach(() => {
-    json.target = combined.target = '';
+    json.target = combined.target = apache.target = '';
   });
 
   test.each(ROWS)('the access log has the line of %s', async (_what, given, { complete = true, ...expected }) => {
@@ -430,6 +439,10 @@ describe.each([
           `${expected.status} ${bytes} "-" "-" ${hasSession ? String.raw`[\w-]{8}` : '-'}\n$`,
       ),
     );
+
+    apache.target = `${method} ${target}`;
+    await WIRES[wire](url(apache), question);
+    expect(await apache.line()).toMatch(new RegExp(`^${expected.status} ${bytes} `));
   });
 
   const common = (path: string, sid: boolean) => ({
@@ -453,6 +466,9 @@ describe.each([
       durationMs: expect.any(Number),
       ...expected,
     });
+    apache.target = question.path;
+    await knock(url(apache), question, wire);
+    expect(await apache.line()).toMatch(new RegExp(`^${expected.status} `));
   });
 
   test.each(['resets its connection', 'ends its connection'])(

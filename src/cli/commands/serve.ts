@@ -6,11 +6,12 @@ import { type ReadConfig, readConfig } from '../../config/load.ts';
 import { modules } from '../../config/modules.ts';
 import { ConfigWatch } from '../../server/config-watch.ts';
 import { inheritedSockets } from '../../server/listen/inherited.ts';
-import { standardOutput } from '../../server/log/standard-output.ts';
+import { standardError, standardOutput } from '../../server/log/standard-output.ts';
 import type { Server } from '../../server/server.ts';
 import type { Command, ExitCode } from '../command.ts';
 import { configFile, configOption } from '../config-option.ts';
 import { holdInspector, reopenOnSignal } from '../log-signals.ts';
+import { NodeMessages } from '../node-messages.ts';
 import { listening, Reloader, sayDoubts } from '../reloader.ts';
 import { SAID_AT_START } from '../said-doubts.ts';
 import { ServiceManager } from '../service-manager/service-manager.ts';
@@ -24,21 +25,28 @@ export const serve: Command = {
   },
   async run({ config, 'no-watch': noWatch }) {
     holdInspector();
+    const messages = new NodeMessages();
     // Both take their variables out of the environment, before the application is loaded and starts programs of its own.
     const manager = new ServiceManager(process.env, { clock: systemClock });
     inheritedSockets();
     try {
-      return await serveFile(configFile(config), manager, noWatch !== true);
+      return await serveFile(configFile(config), manager, messages, noWatch !== true);
     } catch (error) {
       // `systemctl status` then says why it does not run.
       manager.status(messageOf(error));
+      standardError().write(messages.takeText());
       await manager.close();
       throw error;
     }
   },
 };
 
-async function serveFile(file: string, manager: ServiceManager, isWatching: boolean): Promise<ExitCode> {
+async function serveFile(
+  file: string,
+  manager: ServiceManager,
+  messages: NodeMessages,
+  isWatching: boolean,
+): Promise<ExitCode> {
   // Loaded here, so that the other commands do without them.
   const { createServer } = await import('../../server/server.ts');
   const { examine } = await import('../examine.ts');
@@ -54,6 +62,7 @@ async function serveFile(file: string, manager: ServiceManager, isWatching: bool
   const logs = LogControl.open(read.config.log, { without: SAID_AT_START });
   const logger = logs.logger.of('cli');
   reopenOnSignal(logs, logger);
+  messages.logTo(logger);
   sayDoubts(warnings, logs);
   manager.logTo(logger);
   const signals = new StopSignals();

@@ -1,4 +1,6 @@
+import { isatty } from 'node:tty';
 import { styleText } from 'node:util';
+import { hasColours } from '../../server/log/colours.ts';
 import { jsonLine } from '../../server/log/escape.ts';
 import { standardOutput } from '../../server/log/standard-output.ts';
 import { AdminClient, adminOptions } from '../admin-client.ts';
@@ -51,9 +53,8 @@ function textOf(line: object): string {
   return `${time.slice(11, 23)} ${id.padEnd(5)} ${ms.toFixed(3).padStart(9)} ms  ${ok ? words : paint('red', words)}\n`;
 }
 
-/** Colours are for people: not in a pipe, and not with NO_COLOR. */
 function paint(colour: 'red' | 'yellow', text: string): string {
-  return styleText(colour, text, { stream: process.stdout, validateStream: true });
+  return hasColours(isatty(1)) ? styleText(colour, text, { validateStream: false }) : text;
 }
 
 /** What came from the network works as no escape of a terminal. */

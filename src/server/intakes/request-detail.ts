@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import { isSecureSocket, peerAddressOf } from '../../http/peer.ts';
+import { publicPortOf } from '../listen/public-port.ts';
 import { WireBytes } from '../listen/wire-bytes.ts';
 import type { RequestDetail } from '../log/access-entry.ts';
 
@@ -67,7 +68,8 @@ export class RequestFacts implements RequestDetail {
 
   get publicPort(): number {
     const port = /:(\d+)$/.exec(this.#request.headers.host ?? '')?.[1];
-    return port === undefined ? (isSecureSocket(this.#socket) ? 443 : 80) : Number(port);
+    if (port !== undefined) return Number(port);
+    return publicPortOf(this.#socket) ?? (isSecureSocket(this.#socket) ? 443 : 80);
   }
 
   header(name: string): string | undefined {
@@ -84,9 +86,10 @@ export class RequestFacts implements RequestDetail {
     if (!response) return undefined;
     const value = response.getHeader(name);
     if (value !== undefined) return Array.isArray(value) ? value[0] : String(value);
-    // Headers that were given as one list are nowhere else.
-    const { _header: head } = response as ServerResponse & { readonly _header?: string | null };
-    for (const line of head?.split('\r\n') ?? []) {
+    // Headers of HTTP/1 that were given as one list are nowhere else. Of HTTP/2 it says only whether there is a head.
+    const { _header: head } = response as ServerResponse & { readonly _header?: unknown };
+    if (typeof head !== 'string') return undefined;
+    for (const line of head.split('\r\n')) {
       const colon = line.indexOf(':');
       if (colon > 0 && line.slice(0, colon).toLowerCase() === name) return line.slice(colon + 1).trim();
     }

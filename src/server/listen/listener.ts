@@ -16,6 +16,7 @@ import type { HeadLimits, ListenerOptions } from './listener-options.ts';
 import type { Newcomer } from './newcomers.ts';
 import { type ConnectionTaker, isLocal, LOCAL_PEER, type Port } from './port.ts';
 import { readProxyHeader } from './proxy-header.ts';
+import { setPublicPort } from './public-port.ts';
 import { TlsListener } from './tls.ts';
 import { wireOf } from './wire-bytes.ts';
 
@@ -194,6 +195,7 @@ export class Listener implements ConnectionHolder, ConnectionTaker {
     this.#opening.delete(wire);
     // It has been closed meanwhile.
     if (!newcomer) return void socket.destroy();
+    if (this.config.publicPort !== undefined) setPublicPort(socket, this.config.publicPort);
     if (socket.alpnProtocol === 'h2' && this.#http2) this.#http2.take(socket, newcomer);
     else this.#http1.take(socket, newcomer);
   };

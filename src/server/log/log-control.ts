@@ -12,6 +12,7 @@ import {
 import type { LogConfig } from '../../config/config.ts';
 import { type AccessLog, AccessLogs, type AccessTarget, accessFormat, guarded } from './access-log.ts';
 import type { OwnFields } from './apache-format.ts';
+import { hasColours } from './colours.ts';
 import { type FollowedLine, Follower, type FollowFilter } from './followers.ts';
 import type { LineRank, LineSink } from './line-output.ts';
 import { Outputs } from './outputs.ts';
@@ -314,7 +315,7 @@ function target({ place, format, level }: Destination, sink: LineSink): Target {
   const isTerminal = isTerminalAt(place);
   if ((format ?? (isTerminal ? 'pretty' : 'json')) === 'json')
     return { level, write: (line, rank) => sink.write(line, rank) };
-  const isColoured = isTerminal && !process.env.NO_COLOR;
+  const isColoured = 'to' in place && hasColours(isTerminal);
   return { level, write: (line, rank) => sink.write(prettyLine(line, isColoured), rank) };
 }
 

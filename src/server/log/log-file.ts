@@ -1,4 +1,4 @@
-import { closeSync, fstatSync, open, openSync, stat, write, writeSync } from 'node:fs';
+import { closeSync, constants, fstatSync, open, openSync, type Stats, stat, statSync, write, writeSync } from 'node:fs';
 import type { Clock } from '../../base/clock.ts';
 import { HoldfastError } from '../../base/errors.ts';
 import type { ByteSink } from './line-output.ts';
@@ -7,9 +7,11 @@ import type { ByteSink } from './line-output.ts';
 const LOOK_EVERY_MS = 1_000;
 /** Its group may read it: programs that watch logs run as users of their own. */
 const MODE = 0o640;
+const { O_APPEND, O_CREAT, O_NONBLOCK, O_RDWR, O_WRONLY } = constants;
+const APPENDING = O_APPEND | O_CREAT | O_WRONLY;
 
 /**
- * A file that lines are appended to, in another thread. One that was moved away, as by `logrotate`, is let go of within a
+ * A file that lines are appended to, in another thread, or a named pipe, which may have no reader yet. One that was moved away, as by `logrotate`, is let go of within a
  * second and begun anew under its name; one that was cut to nothing is gone on with.
  */
 export class LogFile implements ByteSink {
@@ -27,7 +29,7 @@ export class LogFile implements ByteSink {
     this.#clock = clock;
     this.#lookedAt = clock.monotonic();
     try {
-      this.#descriptor = openSync(path, 'a', MODE);
+      this.#descriptor = openSync(path, flagsFor(statSync(path, { throwIfNoEntry: false })), MODE);
     } catch (cause) {
       const { message } = cause as Error;
       throw new HoldfastError('ERR_CONFIG_INVALID', `${where}: cannot write ${path}: ${message}`, { cause });
@@ -94,7 +96,7 @@ export class LogFile implements ByteSink {
       const own = fstatSync(this.#descriptor);
       const isMoved = error ? error.code === 'ENOENT' : there.ino !== own.ino || there.dev !== own.dev;
       if (!isMoved) return go();
-      open(this.#path, 'a', MODE, (failed, descriptor) => {
+      open(this.#path, flagsFor(error ? undefined : there), MODE, (failed, descriptor) => {
         // Where none can be begun, the one that was moved has the lines.
         if (!failed) {
           closeSync(this.#descriptor);
@@ -104,4 +106,13 @@ export class LogFile implements ByteSink {
       });
     });
   }
+}
+
+/**
+ * A pipe whose reader does not read never holds up a thread, for which the end of the process would wait. Open for both, it
+ * can be opened before its reader is there, and keeps what is written when that goes; Linux has this.
+ */
+function flagsFor(there: Stats | undefined): number {
+  const isPipe = there?.isFIFO() && process.platform === 'linux';
+  return O_NONBLOCK | (isPipe ? O_RDWR : APPENDING);
 }

@@ -201,6 +201,8 @@ export class Http2Upgrade implements ExtendedConnect {
   readonly httpVersionMajor = 2;
   readonly headers: IncomingHttpHeaders;
   readonly rawHeaders: readonly string[];
+  /** What follows the head is the WebSocket. */
+  readonly trailers: IncomingHttpHeaders = {};
   readonly socket: Socket;
   url: string;
 
