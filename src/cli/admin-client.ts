@@ -1,5 +1,5 @@
 import { lstat, readdir } from 'node:fs/promises';
-import http, { type IncomingMessage } from 'node:http';
+import type { IncomingMessage } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { dirname, join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -108,7 +108,9 @@ export class AdminClient {
   async #send(method: string, target: string, body?: string, signal?: AbortSignal): Promise<IncomingMessage> {
     const socket = await connectTo(this.path);
     const { promise, resolve: answered, reject } = Promise.withResolvers<IncomingMessage>();
-    const request = http.request({
+    // Not by `import`: http/node-http.ts says why.
+    const { request: open } = process.getBuiltinModule('node:http');
+    const request = open({
       ...{ method, path: target, createConnection: () => socket, ...(signal && { signal }) },
       headers: { Host: 'localhost', Connection: 'close', ...(body !== undefined && BODY_HEADERS(body)) },
     });

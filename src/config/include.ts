@@ -8,7 +8,6 @@ import { type Replaced, withEnvironment, withoutValues } from './environment.ts'
 import { isExtension, isPlain } from './fields.ts';
 import { digestOf } from './modules.ts';
 import type { Locate } from './parse.ts';
-import { readSource } from './source.ts';
 
 /** A document of one file, or of one and those that it includes. */
 export interface Document {
@@ -50,6 +49,8 @@ async function readParts(file: string, reading: Reading): Promise<Document[]> {
   const text = await textOf(file, shown);
   const files = new Map([[file, digestOf(Buffer.from(text))]]);
   seen.add(await realpath(file));
+  // With the parser of YAML, which a configuration in TypeScript does without.
+  const { readSource } = await import('./source.ts');
   const source = readSource(text, file.endsWith('.json') ? 'json' : 'yaml', shown);
   const { document, replaced, faults } = withEnvironment(source.document, environment);
   const { locate } = source;

@@ -1,7 +1,7 @@
-import { METHODS } from 'node:http';
+import { http } from './node-http.ts';
 import { type Refusal, refuse } from './refusal.ts';
 
-const KNOWN: ReadonlySet<string> = new Set(METHODS);
+const KNOWN: ReadonlySet<string> = new Set(http.METHODS);
 
 /** Is it one that Node's parser of HTTP/1 takes? Upper case only (RFC 9110 §9.1). */
 export function isKnownMethod(method: string): boolean {

@@ -1,6 +1,7 @@
-import { type OutgoingHttpHeaders, type ServerResponse, STATUS_CODES } from 'node:http';
+import type { OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { dateNow } from './date-now.ts';
 import { askForHttp1 } from './http1-required.ts';
+import { http } from './node-http.ts';
 import type { Refusal } from './refusal.ts';
 
 const CONTENT_TYPE = 'text/plain; charset=utf-8';
@@ -28,7 +29,7 @@ export function writeRefusal(response: ServerResponse, refusal: Refusal): void {
 /** The same as text, for a socket that no HTTP server answers on any more. The socket must be ended after it. */
 export function refusalResponse(refusal: Refusal): string {
   const body = refusalBody(refusal);
-  let head = `HTTP/1.1 ${refusal.status} ${STATUS_CODES[refusal.status] ?? 'Unknown'}\r\n`;
+  let head = `HTTP/1.1 ${refusal.status} ${http.STATUS_CODES[refusal.status] ?? 'Unknown'}\r\n`;
   let hasType = false;
   let connection = 'close';
   for (const [name, value] of Object.entries(refusal.headers ?? {})) {
@@ -47,5 +48,5 @@ export function refusalResponse(refusal: Refusal): string {
 
 /** No more than the status says, unless the refusal brings its own. */
 export function refusalBody({ status, body }: Refusal): string {
-  return body ?? `${STATUS_CODES[status] ?? 'Unknown'}\n`;
+  return body ?? `${http.STATUS_CODES[status] ?? 'Unknown'}\n`;
 }

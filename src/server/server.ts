@@ -556,7 +556,6 @@ export class Server {
     const config = this.#config;
     const parts = new Parts();
     try {
-      await this.#metrics?.open();
       const tracing = await openTracing(config.tracing);
       if (tracing) this.#observers.add(tracing);
       this.#life = beginLife(config, { clock: systemClock, ...this.#environment, meters: this.#metrics?.meters });

@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import send from 'send';
+import type send from 'send';
 import type { Awaitable } from '../../base/awaitable.ts';
 import { HeadersBefore } from '../../http/headers-before.ts';
 import { RETRY_AFTER_S, type Refusal, refuse } from '../../http/refusal.ts';
@@ -25,6 +25,9 @@ export type FileServer = (
  * ERR_ROUTE_NOT_FOUND), a precondition or range that does not hold with 412 or 416 (ERR_HTTP_BAD_REQUEST).
  */
 export function createFileServer(folder: string): FileServer {
+  // Loaded here, so that a server without files does without it. Who asks before it is there waits for it.
+  const loading = import('send');
+  loading.catch(() => {});
   return async (request, response, pathBelowPrefix, commit) => {
     if (request.method !== 'GET' && request.method !== 'HEAD') {
       return refuse(405, 'ERR_ROUTE_NOT_FOUND', `files take GET and HEAD, not ${request.method}`, {
@@ -37,11 +40,12 @@ export function createFileServer(folder: string): FileServer {
       return refusal;
     }
     if (/%2f/i.test(pathBelowPrefix)) return notFound('the path has an escaped slash');
-    return transfer(folder, request, response, pathBelowPrefix, commit);
+    return transfer((await loading).default, folder, request, response, pathBelowPrefix, commit);
   };
 }
 
 function transfer(
+  sendFile: typeof send,
   folder: string,
   request: IncomingMessage,
   response: ServerResponse,
@@ -81,7 +85,7 @@ function transfer(
     };
     // It would end a HEAD itself, at once.
     const asked = { headers: request.headers, method: 'GET' } as IncomingMessage;
-    const file = send(asked, path, { root: folder, index: 'index.html', dotfiles: isWellKnown ? 'allow' : 'deny' });
+    const file = sendFile(asked, path, { root: folder, index: 'index.html', dotfiles: isWellKnown ? 'allow' : 'deny' });
     // Its own would keep the file open for as long as the client takes.
     file.stream = (found, { start = 0 }: { start?: number } = {}) => {
       if (request.method === 'HEAD') return void begin(commit?.beforeHead(), () => response.end());

@@ -17,6 +17,7 @@ import { loginPath, OidcPages, type OidcPaths, type OidcPlace } from './oidc/pag
 import { Provider, SignInRefused, type Tokens } from './oidc/provider.ts';
 import { Renewals } from './oidc/renewals.ts';
 import { SealedText } from './oidc/sealed-text.ts';
+import { secretIn } from './oidc/secret-variable.ts';
 import { type RoleSource, withRolesOfNow } from './roles.ts';
 import type { Challenge, Principal, SchemePage, SessionScheme, SignInPlace } from './scheme.ts';
 import { type Claims, freeze, userNameIn } from './tokens/token-user.ts';
@@ -290,13 +291,6 @@ function sealedFor(sessions: SessionManager, purpose: string): SealedText {
 
 function ofUser(claims: Claims): Claims {
   return Object.fromEntries(Object.entries(claims).filter(([name]) => !OF_TOKEN.has(name)));
-}
-
-/** The secret that a variable of the environment holds, or why there is none. */
-export function secretIn(variable: string): { secret: string; fault?: never } | { secret?: never; fault: string } {
-  const secret = (process.env[variable] ?? '').trim();
-  if (secret !== '') return { secret };
-  return { fault: `the environment variable ${variable} is not set; put the secret of the client into it` };
 }
 
 function requiredSecret(variable: string, scheme: string): string {

@@ -6,7 +6,6 @@ import { pinnedAlgorithms } from '../../http/token-algorithms.ts';
 import { parseGroupFile } from '../../policy/auth/group-file.ts';
 import { clientSecretIn } from '../../policy/auth/introspection.ts';
 import { checkedStyle } from '../../policy/auth/page-frame.ts';
-import { KEY_FILES } from '../../policy/auth/tokens/key-set.ts';
 
 /**
  * What makes a start fail because of the files that schemes name: keys, secrets, group files and styles that cannot be
@@ -34,6 +33,7 @@ export async function checkSchemeFiles({ auth = {} }: Pick<Config, 'auth'>): Pro
     if (scheme.type === 'oidc' && scheme.clientSecretFile !== undefined)
       await judge([...at, 'clientSecretFile'], scheme.clientSecretFile, clientSecretIn);
     if (scheme.type !== 'jwt') continue;
+    const { KEY_FILES } = await import('../../policy/auth/tokens/key-set.ts');
     const algorithms = pinnedAlgorithms(scheme.algorithms, scheme.secretFile === undefined ? 'public' : 'secret');
     for (const [option, parse] of Object.entries(KEY_FILES)) {
       const file = scheme[option as keyof typeof KEY_FILES];

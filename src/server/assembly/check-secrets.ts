@@ -3,7 +3,7 @@ import { messageOf } from '../../base/message-of.ts';
 import type { Config } from '../../config/config.ts';
 import type { BrokenRule } from '../../config/fields.ts';
 import { AssertionKeys } from '../../gateway/backend-session/assertion.ts';
-import { secretIn } from '../../policy/auth/oidc.ts';
+import { secretIn } from '../../policy/auth/oidc/secret-variable.ts';
 import { ASSERTION_KEY_REMEDY, tokenProblem } from './internal.ts';
 
 /**

@@ -1,3 +1,4 @@
+import type { Awaitable } from '../../base/awaitable.ts';
 import type { Clock } from '../../base/clock.ts';
 import { parseDuration } from '../../base/duration.ts';
 import type { Logger } from '../../base/logger.ts';
@@ -11,8 +12,6 @@ import { FormScheme } from '../../policy/auth/form.ts';
 import { ForwardScheme } from '../../policy/auth/forward.ts';
 import { FunctionScheme } from '../../policy/auth/function.ts';
 import { IntrospectionScheme } from '../../policy/auth/introspection.ts';
-import { JwtScheme } from '../../policy/auth/jwt.ts';
-import { OidcScheme } from '../../policy/auth/oidc.ts';
 import { PasswordVerifier } from '../../policy/auth/passwords/password-verifier.ts';
 import { RoleSource } from '../../policy/auth/roles.ts';
 import type { Scheme } from '../../policy/auth/scheme.ts';
@@ -35,7 +34,10 @@ interface Made extends SchemeServices {
   readonly verifier: PasswordVerifier;
 }
 
-const MAKE: { [T in AuthConfig['type']]: (config: Extract<AuthConfig, { type: T }>, made: Made) => Scheme } = {
+/** What brings a library of its own, or a client of other servers, is loaded where it is used. */
+const MAKE: {
+  [T in AuthConfig['type']]: (config: Extract<AuthConfig, { type: T }>, made: Made) => Awaitable<Scheme>;
+} = {
   session: ({ loginPage }, made) => new ApplicationLogin({ ...made, loginPage }),
   basic: ({ file, realm, rememberFor = '10m', passCredentials = false }, made) =>
     new BasicScheme({ ...made, file, realm, rememberMs: parseDuration(rememberFor), passCredentials }),
@@ -47,8 +49,8 @@ const MAKE: { [T in AuthConfig['type']]: (config: Extract<AuthConfig, { type: T 
     }),
   function: ({ authenticate, timeout = '5s', challenge }, made) =>
     new FunctionScheme({ ...made, authenticate, timeoutMs: parseDuration(timeout), challenge }),
-  jwt: (options, made) => new JwtScheme(options, made),
-  oidc: (options, made) => new OidcScheme(options, made),
+  jwt: async (options, made) => new (await import('../../policy/auth/jwt.ts')).JwtScheme(options, made),
+  oidc: async (options, made) => new (await import('../../policy/auth/oidc.ts')).OidcScheme(options, made),
   introspection: (options, made) => new IntrospectionScheme(options, made),
   forward: (options, made) => new ForwardScheme(options, { ...made, own: made.own ?? new OwnNames() }),
   'client-certificate': (options, made) => new ClientCertificateScheme(options, made),
@@ -104,7 +106,7 @@ export async function makeSchemes(
 
 async function startScheme(name: string, config: AuthConfig, services: Omit<Made, 'name' | 'roleSource'>) {
   const roleSource = new RoleSource(config, { scheme: name, ...services });
-  const scheme = make(config, { ...services, name, roleSource });
+  const scheme = await make(config, { ...services, name, roleSource });
   try {
     await roleSource.start();
     await scheme.start?.();
@@ -116,6 +118,6 @@ async function startScheme(name: string, config: AuthConfig, services: Omit<Made
   return { scheme, roleSource };
 }
 
-function make<T extends AuthConfig['type']>(config: Extract<AuthConfig, { type: T }>, made: Made): Scheme {
+function make<T extends AuthConfig['type']>(config: Extract<AuthConfig, { type: T }>, made: Made): Awaitable<Scheme> {
   return MAKE[config.type as T](config, made);
 }

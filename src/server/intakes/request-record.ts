@@ -1,4 +1,4 @@
-import { type IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { ErrorCode } from '../../base/errors.ts';
 import type { SecurityEventName } from '../../base/security-events.ts';
@@ -8,6 +8,7 @@ import type { FlowTrace } from '../../gateway/flow-observer.ts';
 import type { Served } from '../../gateway/serve.ts';
 import type { Ended } from '../../gateway/upgrade.ts';
 import { refusalBelow } from '../../http/answered-below.ts';
+import { http } from '../../http/node-http.ts';
 import { peerAddressOf } from '../../http/peer.ts';
 import { isRefusal, type Refusal } from '../../http/refusal.ts';
 import { clientAddressOf, type RequestHead } from '../../http/request-head.ts';
@@ -188,7 +189,7 @@ export class RequestRecord<Serving extends Recording = Recording> {
     const { meters } = this.assembly;
     meters?.refused(refusal, this.#kind);
     this.trace?.step('head', refusal);
-    if (answer instanceof ServerResponse) return this.endWith(answer);
+    if (answer instanceof http.ServerResponse) return this.endWith(answer);
     if (meters) meters.requestsNow++;
     this.endWithSocket(answer, refusal.status, Buffer.byteLength(refusalBody(refusal)));
   }

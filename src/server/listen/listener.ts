@@ -10,7 +10,7 @@ import type { CertificateTerm } from './certificate-files.ts';
 import type { PaceLimits } from './client-pace.ts';
 import { type ConnectionHolder, descriptors } from './descriptors.ts';
 import { Http1Server } from './http1/server.ts';
-import { Http2Server } from './http2/server.ts';
+import type { Http2Server } from './http2/server.ts';
 import type { Intake } from './intake.ts';
 import type { HeadLimits, ListenerOptions } from './listener-options.ts';
 import type { Newcomer } from './newcomers.ts';
@@ -41,7 +41,11 @@ export class Listener implements ConnectionHolder, ConnectionTaker {
   readonly #limits: HeadLimits;
   readonly #http1: Http1Server;
   readonly #tls: TlsListener | undefined;
-  readonly #http2: Http2Server | undefined;
+  /** Makes it with the first connection that speaks it: until then nothing of it is loaded. Undefined: not offered. */
+  readonly #makeHttp2: (() => Promise<Http2Server>) | undefined;
+  #http2: Http2Server | undefined;
+  #http2Coming: Promise<Http2Server> | undefined;
+  #isClosed = false;
   /**
    * Connections that no HTTP server has yet, or that are not its own to end: all of TLS, the others until their PROXY
    * header is read.
@@ -68,10 +72,11 @@ export class Listener implements ConnectionHolder, ConnectionTaker {
     const held = { head: this.#limits, pace: paceLimits(config), keepAliveMs, clock, logger };
     // Also without an access log: a reload or a follower may ask for lines at any time.
     this.#http1 = new Http1Server(served, { ...held, countsBytes: true });
-    this.#http2 =
-      this.#tls && listen.http2 !== false
-        ? new Http2Server(served, { ...held, allowWebSocket: allowsWebSocket(listen) })
-        : undefined;
+    if (this.#tls && listen.http2 !== false)
+      this.#makeHttp2 = async () => {
+        const { Http2Server } = await import('./http2/server.ts');
+        return new Http2Server(served, { ...held, allowWebSocket: allowsWebSocket(listen) });
+      };
   }
 
   /** Where it listens, as soon as its port is open. */
@@ -99,6 +104,7 @@ export class Listener implements ConnectionHolder, ConnectionTaker {
   /** Takes no more connections, and no request behind those that are under way. */
   close(): void {
     descriptors.remove(this);
+    this.#isClosed = true;
     this.#http1.close();
     this.#http2?.close();
     this.#tls?.close();
@@ -192,13 +198,28 @@ export class Listener implements ConnectionHolder, ConnectionTaker {
   readonly #onSecure = (socket: TLSSocket): void => {
     const wire = wireOf(socket)!;
     const newcomer = this.#opening.get(wire);
+    const speaksHttp2 = socket.alpnProtocol === 'h2' && this.#makeHttp2 !== undefined;
+    if (speaksHttp2 && !this.#http2) return this.#awaitHttp2(socket);
     this.#opening.delete(wire);
     // It has been closed meanwhile.
     if (!newcomer) return void socket.destroy();
     if (this.config.publicPort !== undefined) setPublicPort(socket, this.config.publicPort);
-    if (socket.alpnProtocol === 'h2' && this.#http2) this.#http2.take(socket, newcomer);
+    if (speaksHttp2) this.#http2!.take(socket, newcomer);
     else this.#http1.take(socket, newcomer);
   };
+
+  /** Meanwhile it is one of those that no HTTP server has yet. */
+  #awaitHttp2(socket: TLSSocket): void {
+    socket.on('error', ignore);
+    const take = (http2: Http2Server) => {
+      if (!this.#http2 && this.#isClosed) http2.close();
+      this.#http2 ??= http2;
+      socket.off('error', ignore);
+      if (!socket.destroyed) this.#onSecure(socket);
+    };
+    this.#http2Coming ??= this.#makeHttp2!();
+    this.#http2Coming.then(take, () => socket.destroy());
+  }
 }
 
 function paceLimits({ clientTimeout = '60s', clientRate = 500 }: Config): PaceLimits {

@@ -1,5 +1,6 @@
-import { IncomingMessage } from 'node:http';
+import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
+import { http } from '../../http/node-http.ts';
 
 /** What a request line says. */
 export interface RequestLine {
@@ -21,7 +22,7 @@ export const PREFACE: RequestLine = { method: 'PRI', target: '*', httpVersion: '
 
 /** A request of which no more is known than its connection and, where it could be read, its first line. */
 export function unreadRequest(socket: Socket, line?: RequestLine): IncomingMessage {
-  const request = new IncomingMessage(socket);
+  const request = new http.IncomingMessage(socket);
   request.method = line?.method ?? '';
   request.url = line?.target ?? '';
   request.httpVersion = line?.httpVersion ?? '';

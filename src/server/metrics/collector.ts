@@ -1,6 +1,6 @@
 import type { Assembly } from '../assembly/build.ts';
 import type { Listener } from '../listen/listener.ts';
-import { type MetricJson, metricsJson, openProcessMetrics } from './exposition.ts';
+import { type MetricJson, metricsJson } from './exposition.ts';
 import { GrowingTotals } from './growing-totals.ts';
 import { ServerMeters } from './meters.ts';
 import { sessionSource } from './session-metrics.ts';
@@ -18,11 +18,6 @@ export class MetricsCollector {
   readonly meters = new ServerMeters();
   readonly #totals = new GrowingTotals();
   readonly #startedAt = Date.now();
-
-  /** Loads what a scrape needs, and begins to measure the process. */
-  async open(): Promise<void> {
-    await openProcessMetrics();
-  }
 
   /**
    * Takes in what the parts of an assembly have counted. To be called before a reload replaces some of them, or what

@@ -33,7 +33,11 @@ const COSTLY = ['resources', 'handles', 'requests'].flatMap(what => [
 /** What prom-client keeps of a process is global: one registry for all servers in it, with the process's own metrics. */
 let processRegistry: Promise<Registry> | undefined;
 
-/** Metrics of the process: memory, CPU, garbage collection, delay of the event loop. They are measured from now on. */
+/**
+ * Metrics of the process: memory, CPU, garbage collection, delay of the event loop. They are measured from now on, which
+ * is the first scrape: with an admin port a server keeps metrics that nobody may ever ask for, and who asks begins with
+ * that first value anyway.
+ */
 export function openProcessMetrics(): Promise<Registry> {
   processRegistry ??= import('prom-client').then(({ collectDefaultMetrics, Registry }) => {
     const registry = new Registry();

@@ -1,6 +1,6 @@
-import { STATUS_CODES } from 'node:http';
 import type { SecurityEventName } from '../../base/security-events.ts';
 import type { LiveSocket } from '../../gateway/live-sockets.ts';
+import { http } from '../../http/node-http.ts';
 import type { Refusal } from '../../http/refusal.ts';
 import { CloseCode } from '../../wire/close-codes.ts';
 import { BoundedNames } from './bounded-names.ts';
@@ -107,7 +107,7 @@ export class ServerMeters {
 
 /** Backends may answer with any number: those without a name are counted by their class. */
 function statusLabel(status: number): string {
-  if (status === 499 || STATUS_CODES[status] !== undefined) return String(status);
+  if (status === 499 || http.STATUS_CODES[status] !== undefined) return String(status);
   return status >= 100 && status <= 599 ? `${Math.floor(status / 100)}xx` : 'other';
 }
 

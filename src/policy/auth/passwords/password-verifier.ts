@@ -67,7 +67,10 @@ export class PasswordVerifier {
 
   /** @throws {HoldfastError} ERR_SERVER_FAILED when threads do not run here: better known now than with the first login. */
   async start(): Promise<void> {
-    if ((await this.verify('', TRIAL, '')) === 'wrong') return;
+    const verified = await this.verify('', TRIAL, '');
+    // The next login may be far off, and a thread needs as much memory as a quarter of a small server.
+    for (const thread of [...this.#threads]) if (thread.isFree) this.#retire(thread);
+    if (verified === 'wrong') return;
     const message = 'auth: the thread that compares passwords does not start; the log says why';
     throw new HoldfastError('ERR_SERVER_FAILED', message);
   }
@@ -135,13 +138,17 @@ export class PasswordVerifier {
     }
   }
 
+  #retire(thread: PasswordThread): void {
+    this.#threads.delete(thread);
+    void thread.end();
+  }
+
   #begin(): PasswordThread | undefined {
     if (this.#threads.size >= this.#size) return undefined;
     const thread = new PasswordThread({
       onFree: () => this.#next(),
       onEnded: error => {
-        this.#threads.delete(thread);
-        if (this.#isClosed) return;
+        if (!this.#threads.delete(thread) || this.#isClosed) return;
         this.#logger.error(
           { event: 'password-thread-lost', err: error },
           'a thread that compares passwords has ended; the login that it was at gets 503, and the next one another thread',

@@ -1,8 +1,9 @@
-import { Agent as HttpAgent, request as httpRequest, type IncomingHttpHeaders, type IncomingMessage } from 'node:http';
+import type { Agent, IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import type { Clock } from '../../../base/clock.ts';
 import { setDeadline } from '../../../base/deadlines.ts';
 import { messageOf } from '../../../base/message-of.ts';
+import { http } from '../../../http/node-http.ts';
 
 export interface ProviderClientOptions {
   readonly url: string;
@@ -43,13 +44,13 @@ export class ProviderUnavailable extends Error {}
 export class ProviderClient {
   readonly #options: ProviderClientOptions;
   readonly #url: URL;
-  readonly #agent: HttpAgent;
+  readonly #agent: Agent;
 
   constructor(options: ProviderClientOptions) {
     this.#options = options;
     this.#url = new URL(options.url);
     const settings = { keepAlive: true, maxSockets: options.mostConnections ?? MOST_CONNECTIONS };
-    this.#agent = this.#url.protocol === 'https:' ? new HttpsAgent(settings) : new HttpAgent(settings);
+    this.#agent = this.#url.protocol === 'https:' ? new HttpsAgent(settings) : new http.Agent(settings);
   }
 
   /** @throws {ProviderUnavailable} without a whole answer of at most 1 MiB in time. */
@@ -72,7 +73,7 @@ export class ProviderClient {
 
   #try({ method, headers, body }: ProviderRequest): Promise<ProviderAnswer | 'stale'> {
     const { clock, timeoutMs, ca } = this.#options;
-    const send = this.#url.protocol === 'https:' ? httpsRequest : httpRequest;
+    const send = this.#url.protocol === 'https:' ? httpsRequest : http.request;
     return new Promise((resolve, reject) => {
       const sent = send(this.#url, {
         method,

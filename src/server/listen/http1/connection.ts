@@ -1,8 +1,9 @@
-import { type IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Clock } from '../../../base/clock.ts';
 import { answerBelow } from '../../../http/answered-below.ts';
 import { linger } from '../../../http/linger.ts';
+import { http } from '../../../http/node-http.ts';
 import type { Refusal } from '../../../http/refusal.ts';
 import { refusalResponse } from '../../../http/write-refusal.ts';
 import { isBroken } from '../wire-bytes.ts';
@@ -41,7 +42,7 @@ const ignore = () => {};
 
 /** Of a response itself it is true as well while its head is held, until a session is stored. */
 const isHeadWritten = (response: ServerResponse) =>
-  Reflect.get(ServerResponse.prototype, 'headersSent', response) as boolean;
+  Reflect.get(http.ServerResponse.prototype, 'headersSent', response) as boolean;
 
 /**
  * The requests of one HTTP/1 connection: one at a time is worked on, and what came whole is answered in order, whatever

@@ -1,8 +1,8 @@
-import { ServerResponse } from 'node:http';
+import { http } from '../../../http/node-http.ts';
 import { chunkBytes } from '../chunk-bytes.ts';
 
 /** Counts its body for the access log, as one of HTTP/2 does anyway. */
-export class CountedResponse extends ServerResponse {
+export class CountedResponse extends http.ServerResponse {
   /** Of the body, so far; what an answer without one is given counts as well. */
   bytesWritten = 0;
 

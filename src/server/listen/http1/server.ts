@@ -1,4 +1,4 @@
-import http, { type IncomingMessage, type ServerResponse } from 'node:http';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { type Clock, LONGEST_TIMER_MS, systemClock } from '../../../base/clock.ts';
@@ -6,6 +6,7 @@ import { afterReading, type Deadline, setDeadline } from '../../../base/deadline
 import type { Logger } from '../../../base/logger.ts';
 import { markLastAccepted } from '../../../http/last-accepted.ts';
 import { unknownMethod } from '../../../http/methods.ts';
+import { http } from '../../../http/node-http.ts';
 import { peerAddressOf, setPeer } from '../../../http/peer.ts';
 import type { ProxyHeader } from '../../../http/proxy-protocol.ts';
 import { type Refusal, refuse } from '../../../http/refusal.ts';
@@ -40,7 +41,7 @@ export interface Http1ServerOptions {
 
 /** HTTP/1 for sockets that a listener has accepted. It never listens itself. */
 export class Http1Server {
-  readonly #server: http.Server;
+  readonly #server: Server;
   readonly #intake: Intake;
   readonly #clock: Clock;
   readonly #logger: Logger;
