@@ -99,6 +99,10 @@ const ROOMS: Readonly<Record<string, Readonly<Record<string, readonly string[]>>
     assembly: ['intakes', 'log', 'metrics', 'data-folder.ts', 'writable-folder.ts'],
     metrics: ['assembly', 'listen'],
     tracing: ['log'],
+    workers: [
+      ...['listen', 'admin', 'assembly', 'log', 'metrics'],
+      ...['administered-logs.ts', 'data-folder.ts', 'listeners.ts', 'package-version.ts', 'take-over.ts'],
+    ],
   },
 };
 

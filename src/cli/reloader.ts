@@ -5,17 +5,17 @@ import { ConfigError, type ConfigProblem, formatProblem } from '../config/config
 import { type ReadConfig, readConfig } from '../config/load.ts';
 import { modules } from '../config/modules.ts';
 import type { LogControl } from '../server/log/log-control.ts';
-import type { Server } from '../server/server.ts';
 import { examine } from './examine.ts';
 import { isSaidByServer } from './said-doubts.ts';
 import type { ServiceManager } from './service-manager/service-manager.ts';
+import type { Serving } from './serving.ts';
 
 /** From so many on it is said how many versions of modules are in memory. */
 const MANY_VERSIONS = 20;
 
 export interface ReloaderOptions {
   readonly file: string;
-  readonly server: Pick<Server, 'reload' | 'urls'>;
+  readonly server: Pick<Serving, 'reload' | 'urls'>;
   readonly logs: LogControl;
   readonly manager: Pick<ServiceManager, 'reloading' | 'reloaded'>;
   /** Hears of the files of each configuration that counts. */
@@ -128,7 +128,7 @@ export class Reloader {
 }
 
 /** For `systemctl status`. */
-export function listening({ urls }: Pick<Server, 'urls'>): string {
+export function listening({ urls }: Pick<Serving, 'urls'>): string {
   return `listening on ${urls.join(', ')}`;
 }
 

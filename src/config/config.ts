@@ -141,6 +141,11 @@ export interface Config {
    * the server starts. `true` also when that comes later; `false` never.
    */
   tracing?: boolean;
+  /**
+   * Processes that share the work ([worker processes](../guides/workers.md)), for `holdfast serve` only: 1 to 256, or
+   * `auto` for one of each core that this process may use. Default 1: it does all itself.
+   */
+  workers?: number | 'auto';
   /** How it stops, and how WebSockets are let go of. */
   drain?: DrainConfig;
   /** Other close codes than the usual ones: many clients know 1012 to 1014 for 1002 only. */

@@ -22,6 +22,7 @@ import { brokenClientHeaders } from './client-headers.ts';
 import { formatPath } from './config-error.ts';
 import { type BrokenRule, type Fields, fields, NOTHING, title } from './fields.ts';
 import { brokenPages } from './own-pages.ts';
+import { brokenWorkers } from './worker-rules.ts';
 
 /** What a mount hands on to no route: an application on every host, for example, would be a surprise. */
 const OF_ROUTES_ALONE = ['host', 'methods', 'session', 'crossSiteSignIn'] as const;
@@ -49,6 +50,7 @@ export function brokenReferences(document: unknown): BrokenRule[] {
     ...brokenSession(config.session, ['session']),
     ...brokenAuth(config),
     ...brokenPages(config),
+    ...brokenWorkers(config),
   ];
 }
 

@@ -24,7 +24,6 @@ import { isKnownMethod } from '../http/methods.ts';
 import { parseOriginRule } from '../http/origin.ts';
 import { type PatternFault, readRoutePattern } from '../http/route-pattern.ts';
 import { parseServerAddress } from '../http/server-address.ts';
-
 import { isFieldValue, isToken } from '../http/token.ts';
 import { trackingProblem } from '../http/tracking-list.ts';
 import type { CorsOptions } from '../policy/cors.ts';
@@ -87,6 +86,7 @@ import {
   whole,
 } from './schema-parts.ts';
 import { isWarningCode, WARNING_CODES, type WarningCode } from './warning-codes.ts';
+import { MOST_WORKERS } from './worker-rules.ts';
 
 const share = z.number().refine(value => value >= 0 && value <= 1, {
   error: ({ input }) => `expected a number from 0 to 1, got ${input}`,
@@ -819,6 +819,11 @@ export const configSchema: z.ZodType<Config> = section<Config>('the configuratio
   accept: z.array(accepted).optional(),
   metrics: flag.optional(),
   tracing: flag.optional(),
+  workers: z
+    .union([z.literal('auto'), z.int().min(1).max(MOST_WORKERS)], {
+      error: `expected a whole number from 1 to ${MOST_WORKERS}, or "auto" for one of each core`,
+    })
+    .optional(),
   drain: drain.optional(),
   closeCodes: closeCodes.optional(),
 });

@@ -30,7 +30,7 @@ import type {
 import type { Clock } from '../base/clock.ts';
 import { type Duration, parseDuration } from '../base/duration.ts';
 import { type ErrorCode, HoldfastError } from '../base/errors.ts';
-import { LOG_PARTS, type LogLevel, type LogPart, sidPrefix } from '../base/logger.ts';
+import { sidPrefix } from '../base/logger.ts';
 import { messageOf } from '../base/message-of.ts';
 import { nearestName } from '../base/nearest-name.ts';
 import type { Config } from '../config/config.ts';
@@ -44,8 +44,8 @@ import type { SessionEndReason } from '../session/session.ts';
 import type { SessionInfo } from '../session/session-info.ts';
 import type { EndpointConnection } from '../websocket/endpoint-connection.ts';
 import { CloseCode } from '../wire/close-codes.ts';
+import { AdministeredLogs } from './administered-logs.ts';
 import type { Assembly } from './assembly/build.ts';
-import type { FollowFilter } from './log/followers.ts';
 import type { MetricsText } from './metrics/exposition.ts';
 import { redactedConfig } from './redacted-config.ts';
 
@@ -78,7 +78,7 @@ export interface AdministeredParts {
   readonly version: string;
   readonly clock: Clock;
   readonly startedAt: number;
-  readonly dataFolder: string;
+  dataFolder(): string;
   readonly operations: ServerOperations;
   /** By mount point; `''` for the server's own. */
   readonly sessions: ReadonlyMap<string, Sessions>;
@@ -127,7 +127,7 @@ export class AdministeredServer implements Administered {
       startedAt,
       uptimeMs: Math.max(0, clock.now() - startedAt),
       ...(operations.configFile !== undefined && { configFile: operations.configFile }),
-      dataFolder,
+      dataFolder: dataFolder(),
       listeners: this.#parts.listeners(),
       counts: {
         sockets: sockets.size,
@@ -289,14 +289,11 @@ export class AdministeredServer implements Administered {
   }
 
   async logLevels(): Promise<LogLevels> {
-    const { logs } = this.#parts.assembly();
-    const parts = LOG_PARTS.map(part => [part, logs.level(part)] as const);
-    return { level: logs.level(), parts: Object.fromEntries(parts) };
+    return this.#logs.levels();
   }
 
-  async setLogLevel({ part, level }: LogLevelChange): Promise<LogLevels> {
-    this.#parts.assembly().logs.setLevel(part === undefined ? undefined : logPart(part), level);
-    return this.logLevels();
+  async setLogLevel(change: LogLevelChange): Promise<LogLevels> {
+    return this.#logs.setLevel(change);
   }
 
   async reopenLogs(): Promise<void> {
@@ -310,19 +307,14 @@ export class AdministeredServer implements Administered {
   }
 
   async follow(kind: StreamKind, query: StreamQuery, onLine: (line: object) => void): Promise<() => void> {
-    if (kind === 'logs') return this.#followLogs(query, onLine);
+    if (kind === 'logs') return this.#logs.follow(query, onLine);
     const source = this.#parts.streams[kind];
     if (!source) throw notSupported(`this server has no ${kind} to follow`);
     return source(query, onLine);
   }
 
-  #followLogs({ level, part, access }: StreamQuery, onLine: (line: object) => void): () => void {
-    const filter: FollowFilter = {
-      ...(level !== undefined && level !== 'silent' && { level: level as LogLevel }),
-      ...(part !== undefined && { part: logPart(part) }),
-      kinds: access === 'true' ? ['server', 'security', 'access'] : ['server', 'security'],
-    };
-    return this.#parts.assembly().logs.follow(filter, ({ kind, text }) => onLine({ kind, ...JSON.parse(text) }));
+  get #logs(): AdministeredLogs {
+    return new AdministeredLogs(this.#parts.assembly().logs);
   }
 
   /** Each of them once: several may have one manager. */
@@ -396,14 +388,6 @@ export class AdministeredServer implements Administered {
       throw notFound(`the upstream "${name}" has no server ${server}; it has ${list(urls)}`);
     return upstream;
   }
-}
-
-function logPart(name: string): LogPart {
-  const part = LOG_PARTS.find(one => one === name);
-  if (part !== undefined) return part;
-  const near = nearestName(name, LOG_PARTS);
-  const remedy = near === undefined ? `there are ${LOG_PARTS.join(', ')}` : `did you mean "${near}"?`;
-  throw badRequest(`part: "${name.slice(0, 40)}" is no part of the log; ${remedy}`);
 }
 
 /** Resolves as soon as what was asked for has begun. @throws {HoldfastError} when it cannot. */

@@ -9,6 +9,8 @@ export interface ConfigWatchOptions {
   readonly clock: Clock;
   /** They hold something else than what was read. */
   onChange(): void;
+  /** Files that other processes have loaded for the same configuration. Default: none. */
+  others?(): Iterable<string>;
 }
 
 /**
@@ -32,7 +34,7 @@ export class ConfigWatch {
   async settle(read: ReadConfig): Promise<void> {
     this.#read = read;
     const loaded = await this.#loadedBy(read.files.keys());
-    const files = withImports(loaded);
+    const files = this.#withImports(loaded);
     // A file may have changed since it was read. What others import is not read again: it counts as it is now, or it
     // would be another than what was read for ever.
     const isRead = new Set(loaded);
@@ -65,7 +67,7 @@ export class ConfigWatch {
     const files = [...this.#read!.files.keys()];
     const isDocument = /\.(?:ya?ml|json)$/.test(files[0]!);
     const now = isDocument ? await readDocument(files[0]!).catch(() => undefined) : undefined;
-    return withImports(await this.#loadedBy(now?.files.keys() ?? files));
+    return this.#withImports(await this.#loadedBy(now?.files.keys() ?? files));
   }
 
   /** These, and the modules of endpoints. */
@@ -74,11 +76,12 @@ export class ConfigWatch {
     for await (const file of glob([...(this.#read!.config.endpoints ?? [])])) loaded.push(file);
     return loaded;
   }
-}
 
-/** These, and the modules behind them. */
-function withImports(files: readonly string[]): string[] {
-  return [...new Set([...files, ...modules.importsOf(files)])].sort();
+  /** These, and the modules behind them. */
+  #withImports(files: readonly string[]): string[] {
+    const others = this.#options.others?.() ?? [];
+    return [...new Set([...files, ...modules.importsOf(files), ...others])].sort();
+  }
 }
 
 async function fingerprint(

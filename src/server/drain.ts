@@ -11,16 +11,18 @@ const CHECK_INTERVAL_MS = 20;
 /** Many more than it takes: what never says that it is closed must not keep the server. */
 const MAX_TURNS = 100;
 
-export interface DrainTimes {
+export interface DrainTerms {
   /** How long it takes at most. */
   readonly limitMs: number;
   /** Over which time sockets are told to go. At most half of `limitMs` counts, so that they have time to answer. */
   readonly overMs: number;
+  /** Another process goes on in its place: whoever comes back is served at once. */
+  readonly isRestart: boolean;
 }
 
 /**
  * Empties a server: no new connections, then every socket is told to go (connections of endpoints with 1001, relays with
- * 1012), spread over a time, so that the clients do not all come back at the same moment. What is still open at the end of
+ * 1012; all of them with 1012 for a restart), spread over a time, so that the clients do not all come back at the same moment. What is still open at the end of
  * the time is cut, handshakes included. New handshakes, and those that come through meanwhile, are the intake's part.
  */
 export class Drain {
@@ -30,14 +32,14 @@ export class Drain {
   readonly #spread: Spread;
   #end: number;
 
-  constructor(life: ServerLife, listeners: readonly Listener[], { limitMs, overMs }: DrainTimes) {
+  constructor(life: ServerLife, listeners: readonly Listener[], { limitMs, overMs, isRestart }: DrainTerms) {
     const { clock, closeCodes, sockets } = life;
     this.#life = life;
     this.#listeners = listeners;
     this.#limitMs = limitMs;
     this.#end = clock.monotonic() + limitMs;
     const leaving = Array.from(limitMs > 0 ? sockets : [], socket => {
-      const code = socket.kind === 'endpoint' ? closeCodes.goingAway : closeCodes.restart;
+      const code = socket.kind === 'endpoint' && !isRestart ? closeCodes.goingAway : closeCodes.restart;
       return { close: () => socket.close(code, STOPPING) };
     });
     this.#spread = new Spread(clock, leaving, Math.min(overMs, limitMs / 2));

@@ -1,11 +1,12 @@
 import type { Timer } from '../base/clock.ts';
+import type { Logger } from '../base/logger.ts';
 import { sameValue } from '../base/same-value.ts';
 import type { Config, ListenConfig } from '../config/config.ts';
 import type { Assembly } from './assembly/build.ts';
 import type { Intake } from './listen/intake.ts';
 import { Listener } from './listen/listener.ts';
 import type { ListenerOptions } from './listen/listener-options.ts';
-import { Port } from './listen/port.ts';
+import { type ListeningPort, Port } from './listen/port.ts';
 
 /** An intake that can go on with another configuration. */
 export interface LastingIntake extends Intake {
@@ -59,6 +60,11 @@ export interface ListenerChange {
   abandon(): Promise<void>;
 }
 
+/** Where the connections of a place come from. `key` is the same for a place as long as it is the same. */
+export type PortOf = (listen: ListenConfig, logger: Logger, key: string) => ListeningPort;
+
+const ownPort: PortOf = (listen, logger) => new Port(listen, logger);
+
 /** Settings of the server that connections are held to. */
 const SETTINGS = [
   'headerTimeout',
@@ -82,10 +88,15 @@ export class Listeners {
   #former: readonly Open[] = [];
   #timer: Timer | undefined;
   readonly #intakeOf: (listen: ListenConfig) => LastingIntake;
+  readonly #portOf: PortOf;
 
-  /** @param intakeOf Makes what takes the requests of a listener. `use` is called before the first one. */
-  constructor(intakeOf: (listen: ListenConfig) => LastingIntake) {
+  /**
+   * @param intakeOf Makes what takes the requests of a listener. `use` is called before the first one.
+   * @param portOf Default: ports of this process.
+   */
+  constructor(intakeOf: (listen: ListenConfig) => LastingIntake, portOf: PortOf = ownPort) {
     this.#intakeOf = intakeOf;
+    this.#portOf = portOf;
   }
 
   /** In the order of the configuration. */
@@ -109,7 +120,7 @@ export class Listeners {
    * @throws {HoldfastError} ERR_SERVER_LISTEN, ERR_CONFIG_INVALID. Nothing has changed then.
    */
   async prepare(places: readonly ListenConfig[], config: Config, services: ListenerServices): Promise<ListenerChange> {
-    const opened: Port[] = [];
+    const opened: ListeningPort[] = [];
     const made: Listener[] = [];
     const next: Open[] = [];
     const abandon = async () => {
@@ -128,7 +139,7 @@ export class Listeners {
         if (isSame) next.push(known);
         else {
           known?.listener.port.checkChange(listen);
-          const port = known?.listener.port ?? new Port(listen, services.logger);
+          const port = known?.listener.port ?? this.#portOf(listen, services.logger, key);
           const intake = new PortIntake(this.#intakeOf(listen));
           const listener = new Listener(listen, port, intake, { ...services, config });
           made.push(listener);

@@ -7,6 +7,7 @@ import type { Logger } from '../base/logger.ts';
 import { checkOptions, kindOf, type OptionNames } from '../base/options.ts';
 import { sameValue } from '../base/same-value.ts';
 import type { Config, ListenConfig } from '../config/config.ts';
+import { ConfigError } from '../config/config-error.ts';
 import { parseConfig } from '../config/parse.ts';
 import { FlowObservers } from '../gateway/flow-observer.ts';
 import type { UpstreamControl } from '../gateway/upstream/upstream.ts';
@@ -26,6 +27,7 @@ import type { Session, SessionEndReason, SessionOwner, SignInOptions } from '../
 import type { SessionInfo } from '../session/session-info.ts';
 import { BROADCAST_OPTIONS, type BroadcastResult } from '../websocket/broadcast.ts';
 import type { Admin } from './admin/admin.ts';
+import { ChangingAdmin } from './admin/changing-admin.ts';
 import type { ServerOperations } from './administered.ts';
 import { type Assembly, type BuildEnvironment, build } from './assembly/build.ts';
 import { drainSettings } from './assembly/drain-settings.ts';
@@ -34,17 +36,18 @@ import { Parts } from './assembly/parts.ts';
 import { attachTo } from './attachment.ts';
 import { enforceBans } from './ban-enforcement.ts';
 import { dataFolderOf } from './data-folder.ts';
-import { Drain } from './drain.ts';
+import { Drain, type DrainTerms } from './drain.ts';
 import { InternalIntake } from './intakes/internal.ts';
 import { PublicIntake } from './intakes/public.ts';
 import { HttpsRedirect } from './intakes/redirect.ts';
 import { LateSessions, sessionsByMount } from './late-sessions.ts';
 import { Doorkeeper } from './listen/doorkeeper.ts';
 import { Newcomers } from './listen/newcomers.ts';
-import { type LastingIntake, type ListenerChange, Listeners } from './listeners.ts';
+import { type LastingIntake, type ListenerChange, Listeners, type PortOf } from './listeners.ts';
 import type { LogControl } from './log/log-control.ts';
 import { MetricsCollector } from './metrics/collector.ts';
 import { aggregateMetrics, type MetricJson, type MetricsText } from './metrics/exposition.ts';
+import { keepsMetrics } from './metrics/keeps-metrics.ts';
 import { packageVersion } from './package-version.ts';
 import { type ReloadReport, takeOver } from './take-over.ts';
 import { LiveTraces, type TraceQuery } from './tracing/live-traces.ts';
@@ -56,6 +59,11 @@ export interface StopOptions {
    * configuration, which is `10s`, with its `over` and `delay`. `0` cuts them at once.
    */
   drain?: Duration;
+  /**
+   * Another process goes on in its place: every WebSocket closes with 1012, also those of endpoints, and `drain.delay` is
+   * left out. Default false.
+   */
+  restart?: boolean;
 }
 
 /** What tests replace. */
@@ -73,9 +81,14 @@ export interface ServerEnvironment {
    * where the configuration says nothing of it.
    */
   readonly operations?: ServerOperations;
+  /**
+   * Where its connections come from, for one of several worker processes: another process opens the ports, and has the
+   * admin API. Default: ports of this process.
+   */
+  readonly portOf?: PortOf;
 }
 
-const STOP_OPTIONS: OptionNames<StopOptions> = { drain: 'measure' };
+const STOP_OPTIONS: OptionNames<StopOptions> = { drain: 'measure', restart: 'flag' };
 const ENVIRONMENT: OptionNames<ServerEnvironment> = {
   clock: 'clock',
   logger: 'logger',
@@ -83,6 +96,7 @@ const ENVIRONMENT: OptionNames<ServerEnvironment> = {
   accessLog: 'output',
   freeBytes: 'function',
   operations: true,
+  portOf: 'function',
 };
 
 /** The server's sessions, for handlers and for whoever administers them. */
@@ -173,15 +187,17 @@ export function createServer(config: Config, environment: ServerEnvironment = {}
   return new Server(config, environment);
 }
 
-/** Where there is a port to ask for them, they are asked for. */
-function keepsMetrics({ admin, metrics }: Config): boolean {
-  return metrics ?? (typeof admin === 'object' && admin.port !== undefined);
-}
-
 type ServerState = 'new' | 'running' | 'stopped';
+
+/** What the admin API of a server does, for a process that administers several of them. */
+export let administeredOf: (server: Server) => Promise<Administered>;
 
 /** A running gateway, application server, or both. */
 export class Server {
+  static {
+    administeredOf = server => server.#administered();
+  }
+
   readonly #config: Config;
   readonly #environment: ServerEnvironment;
   #state: ServerState = 'new';
@@ -191,13 +207,13 @@ export class Server {
   /** Its sessions and those of mounted applications, by the prefix: `''` for its own. */
   readonly #sessions: Map<string, ServerSessions>;
   readonly #listeners: Listeners;
-  readonly #internal = new Listeners(() => new InternalIntake());
+  readonly #internal: Listeners;
   /** Of a server of somebody else. */
   #attached: PublicIntake | undefined;
   #newcomers: { readonly from: unknown; readonly newcomers: Newcomers } | undefined;
   #unlimitedNewcomers: Newcomers | undefined;
   #doorkeeper: Doorkeeper | undefined;
-  #admin: Admin | undefined;
+  readonly #admin: ChangingAdmin;
   #isListening = false;
   readonly #startedAt: number;
   #detach: (() => void)[] = [];
@@ -224,7 +240,14 @@ export class Server {
     this.#metrics = keepsMetrics(this.#config) ? new MetricsCollector() : undefined;
     const contexts = [...sessionsByMount(this.#config)];
     this.#sessions = new Map(contexts.map(([mount, { manager }]) => [mount, manager ?? new LateSessions()]));
-    this.#listeners = new Listeners(this.#intakeOf);
+    this.#admin = new ChangingAdmin(this.#openAdmin);
+    const { portOf } = environment;
+    if (!portOf) checkWorkers(this.#config);
+    this.#listeners = new Listeners(this.#intakeOf, portOf);
+    this.#internal = new Listeners(
+      () => new InternalIntake(),
+      portOf && ((listen, logger, key) => portOf(listen, logger, `internal ${key}`)),
+    );
   }
 
   /** Where it listens, in the order of the configuration. Empty before `start`. */
@@ -239,12 +262,12 @@ export class Server {
 
   /** Where the admin API is; undefined before `start` or `attach`, and without `admin.port`. */
   get adminUrl(): string | undefined {
-    return this.#admin?.url;
+    return this.#admin.url;
   }
 
   /** The Unix socket of the admin API; undefined before `start` or `attach`, and without one. */
   get adminSocket(): string | undefined {
-    return this.#admin?.path;
+    return this.#admin.path;
   }
 
   /**
@@ -529,9 +552,14 @@ export class Server {
     checkOptions('stop', options, STOP_OPTIONS);
     const { timeoutMs, overMs, delayMs } = drainSettings(this.#assembly?.config ?? this.#config);
     const limitMs = options.drain === undefined ? timeoutMs : parseDuration(options.drain);
-    const isUsual = options.drain === undefined;
+    const { restart: isRestart = false } = options;
     if (this.#stopping) this.#hurry(limitMs);
-    this.#stopping ??= this.#stopStarted(limitMs, isUsual ? overMs : limitMs / 2, limitMs > 0 ? delayMs : 0);
+    this.#stopping ??= this.#stopStarted({
+      limitMs,
+      overMs: options.drain === undefined ? overMs : limitMs / 2,
+      delayMs: limitMs > 0 && !isRestart ? delayMs : 0,
+      isRestart,
+    });
     await this.#stopping;
   }
 
@@ -567,14 +595,14 @@ export class Server {
       // Backends may ask for a session with the first request.
       (await this.#prepareInternal(config, assembly)).commit(assembly);
       // Before the public listeners: it says that they are not there yet.
-      this.#admin = await this.#openAdmin(config, assembly);
+      await this.#admin.open(config);
       this.#attached?.use(assembly);
       if (opensPorts) (await this.#preparePorts(config, assembly)).commit(assembly);
       this.#isListening = true;
     } catch (error) {
       this.#state = 'stopped';
       for (const detach of this.#detach) detach();
-      if (this.#assembly) await this.#close(0, 0, 0);
+      if (this.#assembly) await this.#close({ limitMs: 0, overMs: 0, delayMs: 0, isRestart: false });
       else {
         for (const sessions of this.#sessions.values()) if (sessions instanceof LateSessions) sessions.giveUp();
         await parts.abandon();
@@ -602,7 +630,7 @@ export class Server {
       assembly = await this.#build(config, parts);
       changes.push(await this.#prepareInternal(config, assembly));
       if (!this.#attached) changes.push(await this.#preparePorts(config, assembly));
-      undoAdmin = await this.#changeAdmin(config, assembly);
+      undoAdmin = await this.#admin.change(before.config, config, before.logger.of('server'));
       if (this.#state !== 'running') throw stopped();
       // The last that may fail: the others cannot be taken back otherwise.
       assembly.logs.reconfigure(config.log ?? {});
@@ -705,62 +733,28 @@ export class Server {
     };
   }
 
-  /** Opens, closes or changes the admin API, as a configuration says. @returns goes back. */
-  async #changeAdmin(config: Config, assembly: Assembly): Promise<() => Promise<void>> {
-    const before = this.#running();
-    if (sameValue(adminOf(before.config), adminOf(config))) return async () => {};
-    const goBack = async () => {
-      await this.#letGoOfAdmin();
-      try {
-        this.#admin = await this.#openAdmin(before.config, before);
-      } catch (err) {
-        // Why the other configuration was refused matters more.
-        const what = 'the admin API cannot be opened again as it was before; reload when its place is free';
-        before.logger.of('server').error({ event: 'reload-rest', err }, what);
-      }
-    };
-    // It may be at the same place, where two cannot be.
-    await this.#letGoOfAdmin();
-    try {
-      this.#admin = await this.#openAdmin(config, assembly);
-    } catch (error) {
-      await goBack();
-      throw error;
-    }
-    return goBack;
-  }
-
-  /** Who has asked for the change by it gets an answer. */
-  async #letGoOfAdmin(): Promise<void> {
-    const admin = this.#admin;
-    this.#admin = undefined;
-    await admin?.letGo();
-    const ended: Promise<void> | undefined = admin?.close().finally(() => this.#retiring.delete(ended!));
-    if (ended) this.#retiring.add(ended);
-  }
-
-  async #openAdmin(config: Config, assembly: Assembly): Promise<Admin | undefined> {
-    const { operations, freeBytes } = this.#environment;
+  readonly #openAdmin = async (config: Config): Promise<Admin | undefined> => {
+    const { operations, freeBytes, portOf } = this.#environment;
     const wantsSocket = operations !== undefined;
-    if (config.admin === false || (config.admin === undefined && !wantsSocket)) return undefined;
-    const { clock, logger, trustedProxies, security } = assembly;
+    if (portOf || config.admin === false || (config.admin === undefined && !wantsSocket)) return undefined;
+    const { clock, logger, trustedProxies, security } = this.#life!;
     const dataFolder = dataFolderOf(config, freeBytes);
     // Loaded here, so that a server without it does without it.
     const { Admin } = await import('./admin/admin.ts');
-    return Admin.open(await this.#administered(dataFolder.path), {
+    return Admin.open(await this.#administered(), {
       ...{ config, wantsSocket, dataFolder, clock, logger: logger.of('admin'), trustedProxies, security },
       isBanned: address => this.#running().bans.isBanned(address),
     });
-  }
+  };
 
-  async #administered(dataFolder: string): Promise<Administered> {
+  async #administered(): Promise<Administered> {
     const { AdministeredServer } = await import('./administered.ts');
     const assembly = () => this.#running();
     return new AdministeredServer({
       version: packageVersion(),
-      clock: this.#running().clock,
+      clock: assembly().clock,
       startedAt: this.#startedAt,
-      dataFolder,
+      dataFolder: () => dataFolderOf(assembly().config).path,
       operations: this.#environment.operations ?? {},
       sessions: this.#sessions,
       streams: { trace: (query, onLine) => this.#follow(query, onLine) },
@@ -793,7 +787,7 @@ export class Server {
 
   #administeredListeners() {
     const internal = this.#internal.open.map(({ url }) => ({ url, serves: 'backends' as const }));
-    const admin = this.#admin?.url === undefined ? [] : [{ url: this.#admin.url, serves: 'administrators' as const }];
+    const admin = this.#admin.url === undefined ? [] : [{ url: this.#admin.url, serves: 'administrators' as const }];
     return [...this.urls.map(url => ({ url, serves: 'clients' as const })), ...internal, ...admin];
   }
 
@@ -814,16 +808,16 @@ export class Server {
     return listener?.config.publicPort ?? (listener?.port.number || 443);
   };
 
-  async #stopStarted(drainMs: number, overMs: number, delayMs: number): Promise<void> {
+  async #stopStarted(terms: StopTerms): Promise<void> {
     // start() reports why it failed, and reload() as well.
     await this.#starting?.catch(() => {});
     const wasRunning = this.#state === 'running';
     this.#state = 'stopped';
     await this.#reloading?.catch(() => {});
-    if (wasRunning) await this.#close(drainMs, overMs, delayMs);
+    if (wasRunning) await this.#close(terms);
   }
 
-  async #close(limitMs: number, overMs: number, delayMs: number): Promise<void> {
+  async #close({ limitMs, overMs, delayMs, isRestart }: StopTerms): Promise<void> {
     const assembly = this.#running();
     // The clock's timers keep no process alive; without this it could end before the stores are closed.
     const alive = setInterval(() => {}, 60_000);
@@ -831,10 +825,11 @@ export class Server {
     for (const detach of this.#detach) detach();
     if (this.#metrics) this.#metrics.meters.isDraining = true;
     for (const intake of [...this.#listeners.intakes, ...(this.#attached ? [this.#attached] : [])])
-      if (intake instanceof PublicIntake) intake.beginDraining();
+      if (intake instanceof PublicIntake) intake.beginDraining({ isRestart });
     this.#drain = new Drain(assembly, this.#listeners.all, {
       limitMs: Math.min(limitMs, this.#isHurried ?? Number.POSITIVE_INFINITY),
       overMs,
+      isRestart,
     });
     this.#doorkeeper?.letGo();
     await this.#drain.run();
@@ -846,7 +841,7 @@ export class Server {
     // One that fails keeps no other from closing: the stores above all have something left to write.
     const failures = await this.#parts!.close();
     // Last, so that a drain can be watched.
-    await this.#admin?.close();
+    await this.#admin.close();
     await endLife(assembly, !this.#environment.logs);
     clearInterval(alive);
     if (failures.length > 0) throw failures[0];
@@ -874,6 +869,18 @@ export class Server {
   }
 }
 
+/** How a stop goes, in ms. */
+interface StopTerms extends DrainTerms {
+  readonly delayMs: number;
+}
+
+/** Several processes are for the program that starts them. @throws {ConfigError} ERR_CONFIG_INVALID. */
+function checkWorkers({ workers = 1 }: Config): void {
+  if (workers === 1) return;
+  const message = `"${workers}" is for the program: run "holdfast serve", which starts worker processes; a server in a program of your own is one process`;
+  throw new ConfigError([{ path: 'workers', message }]);
+}
+
 /** Of requests that are judged by a configuration of before. Their answers may take longer; stores wait for these. */
 const LONGEST_JUDGED_MS = 60_000;
 
@@ -883,11 +890,6 @@ function servicesOf({ clock, logger, trustedProxies, security, certificates, met
     withdrawCertificates: (fingerprints: ReadonlySet<string>, reason: string) =>
       certificates.withdraw(fingerprints, reason),
   };
-}
-
-/** What the admin API is made from. */
-function adminOf({ admin, dataFolder, diskReserve }: Config): unknown {
-  return { admin, dataFolder, diskReserve };
 }
 
 function stopped(): HoldfastError {

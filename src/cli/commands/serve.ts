@@ -7,7 +7,7 @@ import { modules } from '../../config/modules.ts';
 import { ConfigWatch } from '../../server/config-watch.ts';
 import { inheritedSockets } from '../../server/listen/inherited.ts';
 import { standardError, standardOutput } from '../../server/log/standard-output.ts';
-import type { Server } from '../../server/server.ts';
+import { workerNumber } from '../../server/workers/worker-variable.ts';
 import type { Command, ExitCode } from '../command.ts';
 import { configFile, configOption } from '../config-option.ts';
 import { holdInspector, reopenOnSignal } from '../log-signals.ts';
@@ -15,6 +15,7 @@ import { NodeMessages } from '../node-messages.ts';
 import { listening, Reloader, sayDoubts } from '../reloader.ts';
 import { SAID_AT_START } from '../said-doubts.ts';
 import { ServiceManager } from '../service-manager/service-manager.ts';
+import { type Serving, servingOf } from '../serving.ts';
 import { drainOnRequest, type Stoppable, StopSignals, stopOnSignal } from '../stop-on-signal.ts';
 
 export const serve: Command = {
@@ -24,6 +25,9 @@ export const serve: Command = {
     'no-watch': { type: 'boolean', help: 'reload on SIGHUP and by `holdfast reload` only, not when a file changes' },
   },
   async run({ config, 'no-watch': noWatch }) {
+    const number = workerNumber(process.env);
+    // Loaded here: one process in all does without it, and so does the supervisor.
+    if (number !== undefined) return (await import('../worker.ts')).serveAsWorker(configFile(config));
     holdInspector();
     const messages = new NodeMessages();
     // Both take their variables out of the environment, before the application is loaded and starts programs of its own.
@@ -48,7 +52,6 @@ async function serveFile(
   isWatching: boolean,
 ): Promise<ExitCode> {
   // Loaded here, so that the other commands do without them.
-  const { createServer } = await import('../../server/server.ts');
   const { examine } = await import('../examine.ts');
   const { LogControl } = await import('../../server/log/log-control.ts');
   // What the program of a configuration prints itself goes the way of Node, which ends the process when
@@ -61,23 +64,30 @@ async function serveFile(
   if (errors.length > 0) throw new ConfigError(errors);
   const logs = LogControl.open(read.config.log, { without: SAID_AT_START });
   const logger = logs.logger.of('cli');
-  reopenOnSignal(logs, logger);
+  let serving: Serving | undefined;
+  reopenOnSignal({ reopen: () => serving?.reopenLogs() ?? logs.reopen() }, logger);
   messages.logTo(logger);
   sayDoubts(warnings, logs);
   manager.logTo(logger);
   const signals = new StopSignals();
-  const server: Server = createServer(read.config, {
+  serving = await servingOf(read.config, {
     logs,
-    operations: {
-      configFile: file,
-      drain: ({ over }) => drainOnRequest(server, signals, { by: 'holdfast drain', drain: over }),
-      reload: () => reloader.reload('holdfast reload'),
-      lastReload: () => reloader.last,
-    },
+    configFile: file,
+    drain: ({ over }) => drainOnRequest(serving!, signals, { by: 'holdfast drain', drain: over }),
+    reload: () => reloader.reload('holdfast reload'),
+    lastReload: () => reloader.last,
   });
+  const server = serving;
   let isStopping = false;
-  const watch = new ConfigWatch({ clock: systemClock, onChange: () => void reloader.reload('a file has changed') });
-  const onRead = (now: ReadConfig) => void (isWatching && !isStopping && watch.settle(now));
+  const watch = new ConfigWatch({
+    clock: systemClock,
+    onChange: () => void reloader.reload('a file has changed'),
+    others: () => server.imports,
+  });
+  const onRead = (now: ReadConfig) => {
+    server.checkChange(now.config);
+    if (isWatching && !isStopping) void watch.settle(now);
+  };
   const reloader = new Reloader({ file, server, logs, manager, onRead });
   // It comes when the terminal closes, too.
   process.on('SIGHUP', () => void reloader.reload('SIGHUP'));
@@ -101,18 +111,18 @@ async function serveFile(
   return await stopOnSignal(reportingStop(server, manager, onStop), signals, logger);
 }
 
-function printUrls({ urls, internalUrl, adminUrl }: Server): void {
+function printUrls({ urls, internalUrl, adminUrl }: Serving): void {
   const out = standardOutput();
   for (const url of urls) out.write(`listening on ${url}\n`);
   if (internalUrl !== undefined) out.write(`listening for backends on ${internalUrl}\n`);
   if (adminUrl !== undefined) out.write(`listening for administrators on ${adminUrl}\n`);
 }
 
-function reportingStop(server: Server, manager: ServiceManager, onStop: () => void): Stoppable {
+function reportingStop(server: Serving, manager: ServiceManager, onStop: () => void): Stoppable {
   let isStopping = false;
   return {
     get drain() {
-      return server.drainSettings;
+      return server.drain;
     },
     async stop(options) {
       onStop();
@@ -125,8 +135,8 @@ function reportingStop(server: Server, manager: ServiceManager, onStop: () => vo
 }
 
 /** In ms. A second stop is for hurry: what is left of the delay is left out. */
-function longestStop({ drainSettings }: Server, drain: Duration | undefined, isStopping: boolean): number {
-  const { delayMs, timeoutMs } = drainSettings;
+function longestStop({ drain: settings }: Serving, drain: Duration | undefined, isStopping: boolean): number {
+  const { delayMs, timeoutMs } = settings;
   const limitMs = drain === undefined ? timeoutMs : parseDuration(drain);
   return isStopping || limitMs === 0 ? limitMs : delayMs + limitMs;
 }

@@ -58,6 +58,7 @@ export class PublicIntake implements Intake {
   readonly isUpgrade = asksForWebSocket;
   #assembly!: Serving;
   #isDraining = false;
+  #isRestart = false;
   readonly #hosts: HostNames | undefined;
 
   /** @param hosts Those that its listener answers to. Default: all. */
@@ -71,8 +72,9 @@ export class PublicIntake implements Intake {
   }
 
   /** From now on everything new is answered with 503. */
-  beginDraining(): void {
+  beginDraining({ isRestart }: { readonly isRestart: boolean }): void {
     this.#isDraining = true;
+    this.#isRestart = isRestart;
   }
 
   readonly onRequest = (request: IncomingMessage, response: ServerResponse): void => {
@@ -227,7 +229,8 @@ export class PublicIntake implements Intake {
         opening.live = new LiveSocket(connection, connection.id, admitted, clock.now());
         this.#add(opening.live, assembly);
       }
-      if (this.#isDraining) connection.close(assembly.closeCodes.goingAway, STOPPING);
+      const { goingAway, restart } = assembly.closeCodes;
+      if (this.#isDraining) connection.close(this.#isRestart ? restart : goingAway, STOPPING);
       // It may have begun while `accept` was waited for.
       if (this.#isBanned(admitted)) connection.close(CloseCode.policyViolation, BANNED);
       if (accessLog.isOn) accessLog.socketOpened({ ...record.facts(), connectionId: connection.id });

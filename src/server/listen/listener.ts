@@ -14,7 +14,7 @@ import type { Http2Server } from './http2/server.ts';
 import type { Intake } from './intake.ts';
 import type { HeadLimits, ListenerOptions } from './listener-options.ts';
 import type { Newcomer } from './newcomers.ts';
-import { type ConnectionTaker, isLocal, LOCAL_PEER, type Port } from './port.ts';
+import { type ConnectionTaker, isLocal, type ListeningPort, LOCAL_PEER } from './port.ts';
 import { readProxyHeader } from './proxy-header.ts';
 import { setPublicPort } from './public-port.ts';
 import { TlsListener } from './tls.ts';
@@ -36,7 +36,7 @@ export class Listener implements ConnectionHolder, ConnectionTaker {
   readonly config: ListenConfig;
   readonly allowsHalfOpen: boolean;
   /** Where its connections come from. */
-  readonly port: Port;
+  readonly port: ListeningPort;
   readonly #options: ListenerOptions;
   readonly #limits: HeadLimits;
   readonly #http1: Http1Server;
@@ -55,7 +55,7 @@ export class Listener implements ConnectionHolder, ConnectionTaker {
   readonly #opening = new Map<object, Newcomer>();
 
   /** @throws {HoldfastError} ERR_CONFIG_INVALID when a certificate cannot be used. */
-  constructor(listen: ListenConfig, port: Port, intake: Intake, options: ListenerOptions) {
+  constructor(listen: ListenConfig, port: ListeningPort, intake: Intake, options: ListenerOptions) {
     const { config, clock, logger } = options;
     this.config = listen;
     this.port = port;

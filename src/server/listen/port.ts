@@ -28,6 +28,12 @@ export function isLocal(socket: Socket): boolean {
   return local.has(socket);
 }
 
+/** It has. */
+export function markLocal(socket: Socket): void {
+  local.add(socket);
+  setPeer(socket, LOCAL_PEER);
+}
+
 /** Takes the connections of a port. */
 export interface ConnectionTaker {
   /** May a client end its side and still get its answers? */
@@ -41,16 +47,50 @@ export interface ConnectionTaker {
  */
 export const LOCAL_PEER: ProxyHeader = { length: 0, source: { address: '127.0.0.1', port: 0 }, isSecure: false };
 
+/** Where a listener's connections come from: a port of this process, or one of the process that it works for. */
+export interface ListeningPort {
+  /** The one that was free, when the configuration says 0. 0 for a socket file. */
+  readonly number: number;
+  /** The host in URLs; `''` for a socket file. */
+  readonly host: string;
+  /** Of a socket file, where its first socket is one. */
+  readonly path: string | undefined;
+  /** @throws {HoldfastError} ERR_SERVER_LISTEN when the port cannot be had. */
+  open(): Promise<void>;
+  /** From now on this one gets what connects. */
+  giveTo(taker: ConnectionTaker): void;
+  /**
+   * Can it go on with these settings of its place?
+   *
+   * @throws {HoldfastError} ERR_SERVER_LISTEN when it would have to be opened again.
+   */
+  checkChange(listen: ListenConfig): void;
+  /** Goes on with these settings. */
+  change(listen: ListenConfig): void;
+  /** How many of its connections are open. */
+  connections(): Promise<number>;
+  /** Accepts no more connections. Resolves when the last one is gone. */
+  close(): Promise<void>;
+  /**
+   * The same while the process goes on: sockets that it has inherited stay open, so that another port can have them.
+   * Nobody could open them again.
+   */
+  release(): Promise<void>;
+}
+
+export interface PortOptions {
+  readonly inherited?: () => InheritedSockets;
+  /** Leaves what clients send in the kernel, for the process that is to read it. Default false. */
+  readonly pauseOnConnect?: boolean;
+}
+
 /**
  * A port, or a socket file, that is open: it accepts connections and gives each to its taker, which can be changed while
  * it listens, so that no client is turned away meanwhile.
  */
-export class Port {
-  /** The one that was free, when the configuration says 0. 0 for a socket file. */
+export class Port implements ListeningPort {
   number = 0;
-  /** The host in URLs; `''` for a socket file. */
   host = '';
-  /** Of a socket file, where its first socket is one. */
   path: string | undefined;
   #listen: ListenConfig;
   readonly #logger: Logger;
@@ -59,6 +99,7 @@ export class Port {
   /** Stops this port's listening on the sockets that it has inherited, which stay open. */
   readonly #givingBack: (() => void)[] = [];
   readonly #inherited: () => InheritedSockets;
+  readonly #pauseOnConnect: boolean;
   /** Of a socket file that is ours. */
   #file: SocketFile | undefined;
   #taker: ConnectionTaker | undefined;
@@ -66,17 +107,17 @@ export class Port {
   readonly #early = new Set<Socket>();
   readonly #forget: (this: Socket) => void;
 
-  constructor(listen: ListenConfig, logger: Logger, inherited: () => InheritedSockets = inheritedSockets) {
+  constructor(listen: ListenConfig, logger: Logger, options: PortOptions = {}) {
     this.#listen = listen;
     this.#logger = logger;
-    this.#inherited = inherited;
+    this.#inherited = options.inherited ?? inheritedSockets;
+    this.#pauseOnConnect = options.pauseOnConnect ?? false;
     const early = this.#early;
     this.#forget = function () {
       early.delete(this);
     };
   }
 
-  /** From now on this one gets what connects. */
   giveTo(taker: ConnectionTaker): void {
     this.#taker = taker;
     const early = [...this.#early];
@@ -87,7 +128,6 @@ export class Port {
     }
   }
 
-  /** @throws {HoldfastError} ERR_SERVER_LISTEN when the port cannot be had. */
   async open(): Promise<void> {
     try {
       const places = placesOf(this.#listen, this.#inherited);
@@ -102,20 +142,11 @@ export class Port {
     }
   }
 
-  /**
-   * Can it go on with these settings of its place?
-   *
-   * @throws {HoldfastError} ERR_SERVER_LISTEN when it would have to be opened again.
-   */
   checkChange(listen: ListenConfig): void {
     accessOf(listen);
-    const { reusePort = false } = listen;
-    if (reusePort === (this.#listen.reusePort ?? false)) return;
-    const message = `port ${this.number} is open with "reusePort: ${!reusePort}", which a reload cannot change; restart the server, or leave it as it was`;
-    throw new HoldfastError('ERR_SERVER_LISTEN', message);
+    checkReusePort(this.#listen, listen, this.number);
   }
 
-  /** Goes on with these settings. */
   change(listen: ListenConfig): void {
     const { mode, group } = this.#listen;
     this.#listen = listen;
@@ -127,23 +158,17 @@ export class Port {
       );
   }
 
-  /** How many of its connections are open. */
   async connections(): Promise<number> {
     const counts = await Promise.all(this.#nets.map(countConnections));
     return counts.reduce((sum, count) => sum + count, 0);
   }
 
-  /** Accepts no more connections. Resolves when the last one is gone. */
   async close(): Promise<void> {
     for (const socket of this.#early) socket.destroy();
     this.#file?.remove();
     await Promise.all(this.#nets.map(net => new Promise<void>(resolve => net.close(() => resolve()))));
   }
 
-  /**
-   * The same while the process goes on: sockets that it has inherited stay open, so that another port can have them.
-   * Nobody could open them again.
-   */
   async release(): Promise<void> {
     for (const giveBack of this.#givingBack.splice(0)) giveBack();
     await this.close();
@@ -152,7 +177,7 @@ export class Port {
   async #openAt(place: Place, path: string | undefined): Promise<void> {
     const isInherited = place.kind === 'inherited';
     const parked = isInherited ? this.#inherited().parkedAt(place.fd) : undefined;
-    const net = parked ?? createServer(NET_OPTIONS);
+    const net = parked ?? createServer({ ...NET_OPTIONS, pauseOnConnect: this.#pauseOnConnect });
     const take = (socket: Socket) => this.#take(socket, path !== undefined);
     const onError = (error: Error) => this.#logger.error({ err: error }, 'listener failed');
     net.on('connection', take);
@@ -175,10 +200,7 @@ export class Port {
   }
 
   #take(socket: Socket, isOfFile: boolean): void {
-    if (isOfFile) {
-      local.add(socket);
-      setPeer(socket, LOCAL_PEER);
-    }
+    if (isOfFile) markLocal(socket);
     if (this.#taker) return this.#give(socket, this.#taker);
     this.#early.add(socket);
     socket.on('error', ignore).on('close', this.#forget);
@@ -190,6 +212,14 @@ export class Port {
     socket.allowHalfOpen = taker.allowsHalfOpen;
     taker.take(socket);
   }
+}
+
+/** @throws {HoldfastError} ERR_SERVER_LISTEN: a socket that is open shares its port, or does not. */
+export function checkReusePort(open: ListenConfig, next: ListenConfig, port: number): void {
+  const { reusePort = false } = next;
+  if (reusePort === (open.reusePort ?? false)) return;
+  const message = `port ${port} is open with "reusePort: ${!reusePort}", which a reload cannot change; restart the server, or leave it as it was`;
+  throw new HoldfastError('ERR_SERVER_LISTEN', message);
 }
 
 function countConnections(net: NetServer): Promise<number> {
