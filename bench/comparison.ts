@@ -16,8 +16,16 @@ export interface Effort {
 /** Measures one side once, in processes of its own that are gone when it settles. */
 export type Measurement = (effort: Effort) => Promise<number>;
 
+/** What came of one pair. */
+export interface Measured {
+  readonly ours: number;
+  readonly theirs: number;
+  /** Default: ours / theirs. */
+  readonly ratio?: number;
+}
+
 /** The same for both sides at once, in turns so short that a change of the machine's speed meets both. */
-export type SideBySide = (effort: Effort) => Promise<{ readonly ours: number; readonly theirs: number }>;
+export type SideBySide = (effort: Effort) => Promise<Measured>;
 
 /** One row: the same work done by us and by a peer. Less is better in every unit. */
 export interface Comparison {
@@ -79,11 +87,10 @@ export async function compare(suite: string, comparison: Comparison, effort: Eff
   const ratios: number[] = [];
   try {
     for (let pair = 0; pair < effort.pairs; pair++) {
-      const { ours: our, theirs: their } = await (comparison.sideBySide?.(effort) ??
-        oneAfterTheOther(comparison, effort));
-      theirs.push(their);
-      ours.push(our);
-      ratios.push(our / their);
+      const measured = await (comparison.sideBySide?.(effort) ?? oneAfterTheOther(comparison, effort));
+      theirs.push(measured.theirs);
+      ours.push(measured.ours);
+      ratios.push(measured.ratio ?? measured.ours / measured.theirs);
     }
   } catch (error) {
     if (!(error instanceof PeerNotFoundError)) throw error;
@@ -99,7 +106,7 @@ export async function compare(suite: string, comparison: Comparison, effort: Eff
   };
 }
 
-async function oneAfterTheOther({ ours, theirs }: Comparison, effort: Effort) {
+async function oneAfterTheOther({ ours, theirs }: Comparison, effort: Effort): Promise<Measured> {
   const their = await theirs(effort);
   return { theirs: their, ours: await ours(effort) };
 }

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 
 /**
  * Nanoseconds of CPU time, user and system, that a process and its descendants have used since they started.
@@ -25,6 +25,27 @@ export function residentBytes(pid: number): number {
     sum += Number(kilobytes) * 1024;
   }
   return sum;
+}
+
+/** How many connections a process has that came in at this port of 127.0.0.1. */
+export function connectionsOf(pid: number, port: number): number {
+  const local = `0100007F:${port.toString(16).toUpperCase().padStart(4, '0')}`;
+  const inodes = new Set<string>();
+  for (const line of readFileSync('/proc/net/tcp', 'latin1').split('\n').slice(1)) {
+    const [, address, , state, , , , , , inode] = line.trim().split(/\s+/);
+    if (address === local && state === ESTABLISHED) inodes.add(`socket:[${inode}]`);
+  }
+  return readdirSync(`/proc/${pid}/fd`).filter(fd => inodes.has(targetOf(`/proc/${pid}/fd/${fd}`))).length;
+}
+
+const ESTABLISHED = '01';
+
+function targetOf(link: string): string {
+  try {
+    return readlinkSync(link);
+  } catch {
+    return ''; // closed meanwhile
+  }
 }
 
 function familyOf(pid: number): number[] {

@@ -66,6 +66,38 @@ async function* linesOf(child: ChildProcess): AsyncGenerator<string> {
   }
 }
 
+/** A program that says by other means when it is ready, and ends on SIGTERM. */
+export interface Running extends AsyncDisposable {
+  readonly pid: number;
+  /** What it has written to stderr. */
+  readonly errors: string;
+  /** Its exit status or signal, once it has ended. */
+  readonly end: number | string | undefined;
+}
+
+export function startProcess(command: string, args: readonly string[]): Running {
+  const child = spawn(command, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+  const ended = once(child, 'exit');
+  let errors = '';
+  child.stderr.setEncoding('utf8').on('data', text => (errors += text));
+  return {
+    pid: child.pid!,
+    get errors() {
+      return errors;
+    },
+    get end() {
+      return child.exitCode ?? child.signalCode ?? undefined;
+    },
+    async [Symbol.asyncDispose]() {
+      if (this.end !== undefined) return;
+      child.kill();
+      const timer = setTimeout(() => child.kill('SIGKILL'), 5000);
+      await ended;
+      clearTimeout(timer);
+    },
+  };
+}
+
 /** A server under test, ready on its port. */
 export interface Server extends AsyncDisposable {
   readonly pid: number;

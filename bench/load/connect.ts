@@ -1,7 +1,7 @@
 // Opens WebSockets one after the other on each of several lines: handshake, one echo, reset; and counts them.
 import { connect } from 'node:net';
 import { clientFrame, serverFrame, TEXT } from './frames.ts';
-import { measureWindow, settle, type WindowOptions } from './window.ts';
+import { measureWindow, runTurns, settle, type WindowOptions } from './window.ts';
 
 export interface ConnectOptions extends WindowOptions {
   port: number;
@@ -18,14 +18,18 @@ const request = `GET ${options.path} HTTP/1.1\r\nHost: 127.0.0.1:${options.port}
 const frame = clientFrame(TEXT, payload, Buffer.from([1, 2, 3, 4]));
 const echo = serverFrame(TEXT, payload).toString('latin1');
 let opened = 0;
-let busy = options.lines;
+let busy = 0;
 let isStopping = false;
 
-for (let i = 0; i < options.lines; i++) next();
-const result = await measureWindow(options, () => opened, missing);
-isStopping = true;
-await settle(() => busy === 0, missing);
-process.stdout.write(`${JSON.stringify(result)}\n`, () => process.exit());
+await runTurns(options, async window => {
+  isStopping = false;
+  busy = options.lines;
+  for (let i = 0; i < options.lines; i++) next();
+  const result = await measureWindow(window, () => opened, missing);
+  isStopping = true;
+  await settle(() => busy === 0, missing);
+  return result;
+});
 
 function next(): void {
   if (isStopping) {

@@ -2,7 +2,7 @@
 // message.
 import { CHUNK, type Client, type ClientsOptions, openClients } from './clients.ts';
 import { Tape, type TapeOptions } from './tape.ts';
-import { measureWindow, settle, type WindowOptions } from './window.ts';
+import { measureWindow, runTurns, settle, type WindowOptions } from './window.ts';
 
 export interface EchoOptions extends ClientsOptions, WindowOptions, Pick<TapeOptions, 'size' | 'opcode' | 'around'> {
   inFlight: number;
@@ -28,14 +28,17 @@ const clients = await openClients(options, (client, bytes, size) => {
   client.sent += count;
 });
 
-for (const client of clients) {
-  client.socket.write(tape.send(client.index, options.inFlight));
-  client.sent = options.inFlight;
-}
-const result = await measureWindow(options, () => messages, missing);
-isStopping = true;
-await settle(() => behind().length === 0, missing);
-process.stdout.write(`${JSON.stringify(result)}\n`, () => process.exit());
+await runTurns(options, async window => {
+  isStopping = false;
+  for (const client of clients) {
+    client.socket.write(tape.send(client.index + client.sent, options.inFlight));
+    client.sent += options.inFlight;
+  }
+  const result = await measureWindow(window, () => messages, missing);
+  isStopping = true;
+  await settle(() => behind().length === 0, missing);
+  return result;
+});
 
 function behind(): Client[] {
   return clients.filter(client => client.received < client.sent * tape.answerBytes);

@@ -1,9 +1,8 @@
 // Every connection sends its next request when the last is answered, and compares each answer with what it asked for,
 // to the byte.
 import { connect, type Socket } from 'node:net';
-import { createInterface } from 'node:readline';
 import { BODIES, bodyOf } from '../servers/bodies.ts';
-import { type LoadResult, measureWindow, settle, type WindowOptions } from './window.ts';
+import { type LoadResult, measureWindow, runTurns, settle, type WindowOptions } from './window.ts';
 
 export interface ForwardOptions extends WindowOptions {
   port: number;
@@ -16,8 +15,6 @@ export interface ForwardOptions extends WindowOptions {
   hasSession: boolean;
   /** A line that each connection adds to its requests, by its index. Default: none. */
   headers?: readonly string[];
-  /** Waits for a line with each turn's warm-up in ms, and answers with its result. Default: one turn, and the end. */
-  inTurns?: true;
 }
 
 interface Client {
@@ -49,11 +46,7 @@ let answers = 0;
 let isStopping = false;
 
 const clients = await Promise.all(Array.from({ length: options.connections }, (_, index) => openClient(index)));
-if (options.inTurns) {
-  for await (const line of createInterface(process.stdin)) print(await turn({ ...options, warmUpMs: Number(line) }));
-  process.exit();
-}
-print(await turn(options), () => process.exit());
+await runTurns(options, turn);
 
 async function turn(window: WindowOptions): Promise<LoadResult> {
   isStopping = false;
@@ -62,10 +55,6 @@ async function turn(window: WindowOptions): Promise<LoadResult> {
   isStopping = true;
   await settle(() => behind().length === 0, missing);
   return result;
-}
-
-function print(result: LoadResult, then?: () => void): void {
-  process.stdout.write(`${JSON.stringify(result)}\n`, then);
 }
 
 function openClient(index: number): Promise<Client> {

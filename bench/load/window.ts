@@ -1,3 +1,4 @@
+import { createInterface } from 'node:readline';
 import { cpuTimeNs } from '../process-usage.ts';
 
 export interface WindowOptions {
@@ -7,6 +8,11 @@ export interface WindowOptions {
   alsoPids?: readonly number[];
   warmUpMs: number;
   measureMs: number;
+  /**
+   * Waits for a line with each turn's warm-up in ms, and answers with its result. Default: one turn, and the end. Both are
+   * then times of the server's CPU: on a machine that others use, it does no less in a turn for that.
+   */
+  inTurns?: true;
 }
 
 /** What a load module prints. */
@@ -29,9 +35,10 @@ export async function measureWindow(
   messages: () => number,
   missing: () => string,
 ): Promise<LoadResult> {
-  await delay(options.warmUpMs);
+  const pass = options.inTurns ? (ms: number) => used(options, ms, missing) : delay;
+  await pass(options.warmUpMs);
   const before = { messages: messages(), cpuNs: cpuTimeOf(options), time: performance.now() };
-  await delay(options.measureMs);
+  await pass(options.measureMs);
   const result = {
     messages: messages() - before.messages,
     cpuNs: cpuTimeOf(options) - before.cpuNs,
@@ -41,12 +48,36 @@ export async function measureWindow(
   return result;
 }
 
+/**
+ * Prints what came of one turn, and ends the process. With `inTurns` it waits for a line with each turn's warm-up in ms,
+ * prints what came of that one, and ends with its standard input.
+ */
+export async function runTurns(
+  options: WindowOptions,
+  turn: (window: WindowOptions) => Promise<LoadResult>,
+): Promise<void> {
+  const print = (result: LoadResult, then?: () => void) => process.stdout.write(`${JSON.stringify(result)}\n`, then);
+  if (!options.inTurns) return void print(await turn(options), () => process.exit());
+  for await (const line of createInterface(process.stdin)) print(await turn({ ...options, warmUpMs: Number(line) }));
+  process.exit();
+}
+
 /** Answers when `isDone` does, which it must within five seconds. */
 export async function settle(isDone: () => boolean, missing: () => string): Promise<void> {
   const end = performance.now() + 5000;
   while (!isDone()) {
     if (performance.now() > end) throw new Error(`not all has arrived within 5 s: ${missing()}`);
     await delay(10);
+  }
+}
+
+/** Resolves when the server has used so much CPU time. */
+async function used(options: WindowOptions, ms: number, missing: () => string): Promise<void> {
+  const enough = cpuTimeOf(options) + ms * 1e6;
+  const end = performance.now() + 1000 + 100 * ms;
+  while (cpuTimeOf(options) < enough) {
+    if (performance.now() > end) throw new Error(`the server has hardly used its CPU: ${missing()}`);
+    await delay(5);
   }
 }
 

@@ -41,6 +41,8 @@ const echo = defineEndpoint({
 });
 const server = createServer({
   listen: [{ port: 0, host: '127.0.0.1' }],
+  // Connections wait for their turns.
+  ...{ headerTimeout: '10m', keepAliveTimeout: '10m' },
   session: policy === 'form' || policy === 'visited' ? { store: 'memory:' } : false,
   auth,
   ...(policy === 'chain' && { bans: { action: 'refuse', allow: [] } }),

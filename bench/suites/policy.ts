@@ -10,15 +10,12 @@ import type { ForwardOptions } from '../load/forward.ts';
 import type { LoadResult } from '../load/window.ts';
 import { type EchoWork, echo, type Subject } from '../measurements.ts';
 import { startNginx } from '../peers/forwarding-proxies.ts';
-import { type Program, type Server, startLoad, startNodeServer, startServerOf } from '../program.ts';
-import { median } from '../statistics.ts';
+import { type Server, startLoad, startNodeServer, startServerOf } from '../program.ts';
+import { inTurns, TURN_MS } from '../turns.ts';
 
 const CLIENTS = 64;
 /** Of a peer that needs 60 ms of its one worker for each request: 64 would wait for four seconds. */
 const FEW_CLIENTS = 4;
-const TURN_MS = 300;
-/** At the beginning of each turn, before it counts. */
-const SETTLE_MS = 50;
 
 /** What stands in the arguments of `holdfast-policy.ts`, and what each client shows. */
 interface Shown {
@@ -123,7 +120,7 @@ async function startForwarding(
   prepare: Prepare,
   { start, connections }: { start: Start; connections: number },
   effort: Effort,
-  inTurns?: true,
+  byTurns?: true,
 ) {
   await using parts = new AsyncDisposableStack();
   const folder = await mkdtemp(join(tmpdir(), 'holdfast-bench-policy-'));
@@ -132,8 +129,8 @@ async function startForwarding(
   const backend = parts.use(await startNodeServer('http-backend.ts'));
   const { port, pid } = parts.use(await start(backend.port, policy, effort.checkout));
   const options: ForwardOptions = {
-    ...{ port, pid, connections, warmUpMs: effort.warmUpMs, measureMs: inTurns ? TURN_MS : effort.measureMs },
-    ...{ answerSize: 1024, requestSize: 0, hasSession: false, ...(inTurns && { inTurns }) },
+    ...{ port, pid, connections, warmUpMs: effort.warmUpMs, measureMs: byTurns ? TURN_MS : effort.measureMs },
+    ...{ answerSize: 1024, requestSize: 0, hasSession: false, ...(byTurns && { inTurns: byTurns }) },
     headers: typeof headers === 'function' ? Array(connections).fill(await headers(port)) : headers,
   };
   const load = parts.use(startLoad('forward.ts', options));
@@ -145,7 +142,8 @@ async function startForwarding(
 function forwards(prepare: Prepare, start: Start = startHoldfast, connections = CLIENTS): Measurement {
   return async effort => {
     await using forwarding = await startForwarding(prepare, { start, connections }, effort);
-    return perRequest(await forwarding.load.next());
+    const { cpuNs, messages } = await forwarding.load.next<LoadResult>();
+    return cpuNs / messages / 1000;
   };
 }
 
@@ -155,23 +153,8 @@ function forwardsSideBySide(ours: Prepare, theirs: Prepare): SideBySide {
     const by = { start: startHoldfast, connections: CLIENTS };
     await using our = await startForwarding(ours, by, effort, true);
     await using their = await startForwarding(theirs, by, effort, true);
-    const figures = { ours: [] as number[], theirs: [] as number[] };
-    for (const { load } of [their, our]) await turnOf(load, effort.warmUpMs);
-    for (let turn = 0; turn < effort.measureMs / TURN_MS; turn++) {
-      figures.theirs.push(await turnOf(their.load, SETTLE_MS));
-      figures.ours.push(await turnOf(our.load, SETTLE_MS));
-    }
-    return { ours: median(figures.ours), theirs: median(figures.theirs) };
+    return await inTurns(our.load, their.load, effort);
   };
-}
-
-async function turnOf(load: Program, warmUpMs: number): Promise<number> {
-  load.tell(String(warmUpMs));
-  return perRequest(await load.next());
-}
-
-function perRequest({ cpuNs, messages }: LoadResult): number {
-  return cpuNs / messages / 1000;
 }
 
 /** Both sides of a row: beside each other, and each alone for a comparison with another checkout. */

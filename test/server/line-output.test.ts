@@ -207,18 +207,106 @@ test('lines that are given up while another thread writes are counted, and what 
   expect(clock.pending).toBe(0);
 });
 
-test('lines of one turn of the event loop are gathered into one write, and none is lost when the process ends before', async () => {
-  const writes: number[] = [];
-  const real = sink.writeNow.bind(sink);
-  sink.writeNow = bytes => {
-    writes.push(bytes.length);
-    return real(bytes);
-  };
-  const gathering = new LineOutput('stdout', sink, clock, true);
-  for (let i = 0; i < 100; i++) gathering.write('a\n');
-  await new Promise(resolve => setImmediate(resolve));
-  expect(writes).toEqual([200]);
-  gathering.write('b\n');
-  gathering.finish(100);
-  expect(sink.lines).toEqual([...Array(100).fill('a'), 'b']);
+describe('an output that gathers', () => {
+  const WINDOW_MS = 50;
+  let writes: number[];
+  let gathering: LineOutput;
+  beforeEach(() => {
+    writes = [];
+    const real = sink.writeNow.bind(sink);
+    sink.writeNow = bytes => {
+      writes.push(bytes.length);
+      return real(bytes);
+    };
+    gathering = new LineOutput('stdout', sink, clock, true);
+  });
+  const turn = () => new Promise(resolve => setImmediate(resolve));
+
+  test('writes lines of one turn of the event loop together, and none is lost when the process ends before', async () => {
+    for (let i = 0; i < 100; i++) gathering.write('a\n');
+    await turn();
+    expect(writes).toEqual([200]);
+    gathering.write('b\n');
+    gathering.finish(100);
+    expect(sink.lines).toEqual([...Array(100).fill('a'), 'b']);
+  });
+
+  test('writes again 50 ms later what has come meanwhile, and a line that comes alone at once', async () => {
+    gathering.write('a\n');
+    await turn();
+    gathering.write('b\n');
+    await turn();
+    await clock.advance(WINDOW_MS - 1);
+    gathering.write('c\n');
+    await turn();
+    expect(writes).toEqual([2]);
+    await clock.advance(1);
+    expect(writes).toEqual([2, 4]);
+    expect(clock.pending).toBe(0);
+    await clock.advance(WINDOW_MS);
+    gathering.write('d\n');
+    await turn();
+    expect(writes).toEqual([2, 4, 2]);
+    expect(clock.pending).toBe(0);
+    expect(sink.lines).toEqual(['a', 'b', 'c', 'd']);
+  });
+
+  test('writes at once when 64 KiB wait', () => {
+    for (let i = 0; i < 200; i++) gathering.write(kib('a'));
+    expect(writes.length).toBeGreaterThan(2);
+    expect(sink.lines.length).toBeGreaterThan(128);
+    expect(lost).toEqual([]);
+  });
+
+  test('does not begin the next write because another thread is done with the last', async () => {
+    sink.isSlow = true;
+    gathering.write('a\n');
+    await turn();
+    gathering.write('b\n');
+    await turn();
+    sink.complete();
+    gathering.write('c\n');
+    await turn();
+    expect(writes).toEqual([2]);
+    await clock.advance(WINDOW_MS);
+    sink.complete();
+    expect(writes).toEqual([2, 4]);
+    expect(sink.lines).toEqual(['a', 'b', 'c']);
+  });
+
+  test('goes on at once where a write has taken a part', async () => {
+    gathering.write('a\n');
+    await turn();
+    sink.room = 3;
+    gathering.write('bb\ncc\n');
+    await clock.advance(WINDOW_MS);
+    expect(sink.text).toBe('a\nbb\n');
+    sink.room = 100;
+    await clock.advance(5);
+    expect(sink.lines).toEqual(['a', 'bb', 'cc']);
+  });
+
+  test('writes what waits when somebody waits for that', async () => {
+    gathering.write('a\n');
+    await turn();
+    gathering.write('b\n');
+    await turn();
+    let isEmpty = false;
+    gathering.whenEmpty(() => (isEmpty = true));
+    expect(isEmpty).toBe(true);
+    expect(sink.lines).toEqual(['a', 'b']);
+    await clock.advance(WINDOW_MS);
+    expect(writes).toEqual([2, 2]);
+  });
+
+  test('writes nothing more when it was given up', async () => {
+    gathering.write('a\n');
+    await turn();
+    gathering.write('b\n');
+    await turn();
+    gathering.abandon();
+    await clock.advance(WINDOW_MS);
+    expect(sink.lines).toEqual(['a']);
+    expect(clock.pending).toBe(0);
+  });
 });

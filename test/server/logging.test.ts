@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { LogConfig } from '../../src/config/config.ts';
+import type { RequestDetail } from '../../src/server/log/access-entry.ts';
 import { type AccessLog, createAccessLog } from '../../src/server/log/access-log.ts';
 import { createLogger } from '../../src/server/log/server-log.ts';
 import { KeyRing } from '../../src/session/identity/key-ring.ts';
@@ -100,6 +101,37 @@ describe('the JSON access log', () => {
     expect(lines.map(line => JSON.parse(line))).toMatchObject([{ userAgent: evil }, { user: evil, msg: evil }]);
   });
 
+  test('keeps each character, and halves of one', () => {
+    const characters = [...Array(0x2100).keys(), 0xd800, 0xdfff, 0xfffe].map(code => String.fromCharCode(code));
+    const texts = ['😀', 'a\ud83d', ...characters];
+    const lines = written({ access: 'json' }, log => {
+      for (const userAgent of texts) log.request({ ...request, user: userAgent, userAgent });
+    });
+    expect(lines.map(line => JSON.parse(line).userAgent)).toEqual(texts);
+    expect(lines.map(line => JSON.parse(line).user)).toEqual(texts);
+    expect(lines.every(line => Buffer.from(line).toString() === line)).toBe(true);
+  });
+
+  test('leaves out what is not known, and keeps what is empty', () => {
+    const { clientAddress, method, target, httpVersion } = facts;
+    const bare = {
+      clientAddress,
+      method,
+      target,
+      httpVersion,
+      status: 204,
+      bytesSent: 0,
+      complete: false,
+      durationMs: 1,
+    };
+    const lines = written({ access: 'json' }, log => {
+      log.request({ ...bare, user: undefined });
+      log.request({ ...bare, user: '', referer: '', sid: '' });
+    });
+    const always = { ...bare, time: '2026-11-02T03:04:05.000Z', event: 'request' };
+    expect(lines.map(line => JSON.parse(line))).toEqual([always, { ...always, user: '', referer: '', sid: '' }]);
+  });
+
   test('tells the opening of a socket from its closing', () => {
     const lines = written({ access: 'json' }, log => {
       log.socketOpened({ ...facts, connectionId: 'c1' });
@@ -110,6 +142,27 @@ describe('the JSON access log', () => {
       expect.objectContaining({ event: 'socket-closed', connectionId: 'c1', closeCode: 1000, closeReason: 'bye' }),
     ]);
   });
+});
+
+test.each([
+  ['json', 1, '03:04:05.001Z'],
+  ['combined', 1_000, '03:04:06'],
+  ['%t', 1_000, '03:04:06'],
+  ['%{%T}t', 1_000, '03:04:06'],
+  ['%{msec_frac}t', 1, '001'],
+])('%s: the next line has the time of its own', (access, laterMs, time) => {
+  const clock = new FakeClock(Date.UTC(2026, 10, 2, 3, 4, 5));
+  const lines: string[] = [];
+  const log = createAccessLog({ access }, { write: line => lines.push(line) }, clock);
+  const entry = () => ({ ...request, detail: { startedAt: clock.now() } as RequestDetail });
+  log.request(entry());
+  clock.jump(clock.now() + laterMs);
+  log.request(entry());
+  clock.jump(clock.now() - laterMs);
+  log.request(entry());
+  expect(lines[1]).toContain(time);
+  expect(lines[1]).not.toBe(lines[0]);
+  expect(lines[2]).toBe(lines[0]);
 });
 
 test.each(['json', 'combined'] as const)(

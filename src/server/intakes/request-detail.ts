@@ -6,70 +6,100 @@ import { publicPortOf } from '../listen/public-port.ts';
 import { WireBytes } from '../listen/wire-bytes.ts';
 import type { RequestDetail } from '../log/access-entry.ts';
 
-/** What was counted on a connection up to its latest line. */
-interface Counted {
-  requests: number;
-  received: number;
-  sent: number;
-}
-
-const connections = new WeakMap<object, Counted>();
-
-/** What a line in a `LogFormat` may ask of a request and of its answer. */
-export class RequestFacts implements RequestDetail {
-  readonly startedAt: number;
+/** What all requests of a connection have in common, and what was counted on it up to its latest line. */
+class ConnectionFacts {
   readonly peerAddress: string;
   readonly peerPort: number;
   readonly localAddress: string;
   readonly localPort: number;
+  readonly isSecure: boolean;
+  readonly bytes: WireBytes;
+  readonly tls: Readonly<Record<string, string | undefined>>;
+  requests = 0;
+  received = 0;
+  sent = 0;
+
+  constructor(socket: Socket) {
+    this.peerAddress = peerAddressOf(socket);
+    this.peerPort = socket.remotePort ?? 0;
+    this.localAddress = (socket.localAddress ?? '').replace(/^::ffff:(?=\d+\.)/, '');
+    this.localPort = socket.localPort ?? 0;
+    this.isSecure = isSecureSocket(socket);
+    this.bytes = new WireBytes(socket);
+    this.tls = tlsOf(socket);
+  }
+}
+
+const connections = new WeakMap<object, ConnectionFacts>();
+
+function connectionOf(socket: Socket): ConnectionFacts {
+  let facts = connections.get(socket);
+  if (!facts) connections.set(socket, (facts = new ConnectionFacts(socket)));
+  return facts;
+}
+
+/** What a line in a `LogFormat` may ask of a request and of its answer. */
+export class RequestFacts implements RequestDetail {
+  readonly startedAt: number;
   readonly earlierRequests: number;
   elapsedMs = 0;
   handler: string | undefined;
   logId: string | undefined;
   wire: { readonly received: number; readonly sent: number } | undefined;
-  isKept = false;
   readonly #request: IncomingMessage;
   readonly #socket: Socket;
-  readonly #bytes: WireBytes;
-  readonly #tls: Readonly<Record<string, string | undefined>>;
+  readonly #connection: ConnectionFacts;
   #response: ServerResponse | undefined;
 
   constructor(request: IncomingMessage, startedAt: number) {
     const socket = request.socket as Socket;
-    const counted = connections.get(socket) ?? { requests: 0, received: 0, sent: 0 };
-    connections.set(socket, counted);
     this.startedAt = startedAt;
     this.#request = request;
     this.#socket = socket;
-    this.#bytes = new WireBytes(socket);
-    this.peerAddress = peerAddressOf(socket);
-    this.peerPort = socket.remotePort ?? 0;
-    this.localAddress = (socket.localAddress ?? '').replace(/^::ffff:(?=\d+\.)/, '');
-    this.localPort = socket.localPort ?? 0;
-    this.earlierRequests = counted.requests++;
-    this.#tls = tlsOf(socket);
+    this.#connection = connectionOf(socket);
+    this.earlierRequests = this.#connection.requests++;
   }
 
   /** The request is over. */
   finish(elapsedMs: number, response?: ServerResponse): void {
     this.elapsedMs = elapsedMs;
     this.#response = response;
-    this.isKept = response !== undefined && (response.shouldKeepAlive ?? true) && !this.#closes();
     if (this.#request.httpVersionMajor >= 2) return;
-    const counted = connections.get(this.#socket)!;
+    const counted = this.#connection;
+    const { bytes, isSecure } = counted;
     // A socket that has closed still knows its numbers; of TLS only what is below it does.
-    const isPlain = !isSecureSocket(this.#socket);
-    const received = Math.max(this.#bytes.received, isPlain ? this.#socket.bytesRead : 0);
-    const sent = Math.max(this.#bytes.taken + this.#bytes.waiting, isPlain ? this.#socket.bytesWritten : 0);
+    const received = Math.max(bytes.received, isSecure ? 0 : this.#socket.bytesRead);
+    const sent = Math.max(bytes.taken + bytes.waiting, isSecure ? 0 : this.#socket.bytesWritten);
     this.wire = { received: received - counted.received, sent: sent - counted.sent };
     counted.received = received;
     counted.sent = sent;
   }
 
+  get peerAddress(): string {
+    return this.#connection.peerAddress;
+  }
+
+  get peerPort(): number {
+    return this.#connection.peerPort;
+  }
+
+  get localAddress(): string {
+    return this.#connection.localAddress;
+  }
+
+  get localPort(): number {
+    return this.#connection.localPort;
+  }
+
+  get isKept(): boolean {
+    const response = this.#response;
+    return response !== undefined && (response.shouldKeepAlive ?? true) && !this.#closes();
+  }
+
   get publicPort(): number {
     const port = /:(\d+)$/.exec(this.#request.headers.host ?? '')?.[1];
     if (port !== undefined) return Number(port);
-    return publicPortOf(this.#socket) ?? (isSecureSocket(this.#socket) ? 443 : 80);
+    return publicPortOf(this.#socket) ?? (this.#connection.isSecure ? 443 : 80);
   }
 
   header(name: string): string | undefined {
@@ -97,7 +127,7 @@ export class RequestFacts implements RequestDetail {
   }
 
   tlsVariable(name: string): string | undefined {
-    return this.#tls[name];
+    return this.#connection.tls[name];
   }
 
   #closes(): boolean {

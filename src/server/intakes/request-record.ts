@@ -122,7 +122,7 @@ export class RequestRecord<Serving extends Recording = Recording> {
           const { writableFinished: complete } = response;
           const below = refusalBelow(response);
           if (below) this.#endBelow(below);
-          else setImmediate(() => this.#measure(this.#statusOf(response), complete));
+          else setImmediate(() => this.end({ status: this.#statusOf(response), bytes: 0, complete }));
         });
       return;
     }
@@ -156,25 +156,25 @@ export class RequestRecord<Serving extends Recording = Recording> {
   end({ status, bytes, complete }: Ended, response?: ServerResponse): void {
     const { accessLog, clock, unlogged } = this.assembly;
     if (this.#hasEnded) return;
-    this.#measure(status, complete);
+    const elapsedMs = clock.monotonic() - this.#startedAt;
+    this.#measure(status, complete, elapsedMs);
     unlogged.delete(this);
     if (!this.#isLogged) return;
-    const elapsedMs = clock.monotonic() - this.#startedAt;
     const durationMs = Math.round(elapsedMs);
     this.#detail?.finish(elapsedMs, response);
     accessLog.request({ ...this.facts(), status, bytesSent: bytes, complete, durationMs });
   }
 
   /** Counts it, once. */
-  #measure(status: number, complete: boolean): void {
+  #measure(status: number, complete: boolean, elapsedMs: number): void {
     this.#hasEnded = true;
     this.trace?.ended({ status, complete, refusal: isRefusal(this.outcome) ? this.outcome : undefined });
-    const { clock, meters } = this.assembly;
+    const { meters } = this.assembly;
     if (!meters) return;
     const route = this.flow?.route?.name;
     if (this.#kind === 'request') {
       meters.requestsNow--;
-      return meters.answered(route, status, clock.monotonic() - this.#startedAt);
+      return meters.answered(route, status, elapsedMs);
     }
     const isOurs = isRefusal(this.outcome);
     meters.shookHands(route, status === CLIENT_GONE_STATUS ? 'client-gone' : isOurs ? 'refused' : 'declined');
@@ -276,22 +276,23 @@ export class RequestRecord<Serving extends Recording = Recording> {
     const { requestId } = this;
     const detail = this.#detail;
     if (detail && route) detail.handler = route.target.kind === 'upstream' ? 'proxy-server' : route.target.kind;
+    // All of one shape, without parts that are spread: there is one for each request.
     return {
       clientAddress: this.#address,
       method,
       target: url,
       httpVersion,
-      ...(route && { route: route.name }),
-      ...(upstream !== undefined && { upstream }),
-      ...(server !== undefined && { server }),
-      ...(requestId !== undefined && { requestId }),
-      ...(head && head.host !== '' && { host: head.host }),
-      ...(user !== undefined && { user }),
-      ...(sid !== undefined && { sid }),
-      ...(referer !== undefined && { referer }),
-      ...(userAgent !== undefined && { userAgent }),
-      ...(traceId !== undefined && { traceId }),
-      ...(detail && { detail }),
+      route: route?.name,
+      upstream,
+      server,
+      requestId,
+      host: head?.host || undefined,
+      user,
+      sid,
+      referer,
+      userAgent,
+      traceId,
+      detail,
     };
   }
 }

@@ -60,19 +60,25 @@ export function apacheFormat(text: string, own?: OwnFields): AccessFormat {
 }
 
 function endedRequest(entry: RequestEntry): Ended {
-  const { status, bytesSent, complete, durationMs, detail } = entry;
   return {
-    ...{ facts: entry, status, bytesSent, isComplete: complete, isSocket: false },
-    durationMs: detail?.elapsedMs ?? durationMs,
+    facts: entry,
+    status: entry.status,
+    bytesSent: entry.bytesSent,
+    isComplete: entry.complete,
+    durationMs: entry.detail?.elapsedMs ?? entry.durationMs,
+    isSocket: false,
   };
 }
 
 function endedSocket(entry: SocketClosedEntry): Ended {
   // As Apache: what goes through a tunnel is no body.
   return {
-    ...{ facts: entry, status: 101, bytesSent: 0, isSocket: true },
+    facts: entry,
+    status: 101,
+    bytesSent: 0,
     isComplete: entry.closedBy !== 'lost',
     durationMs: entry.detail?.elapsedMs ?? entry.durationMs,
+    isSocket: true,
   };
 }
 

@@ -1,4 +1,5 @@
 import { apacheTime } from './access-formats.ts';
+import { keptFor } from './kept-text.ts';
 
 const DAYS = ['Sunday', 'Monday', 'Tuesday', 'Wednesday', 'Thursday', 'Friday', 'Saturday'];
 const MONTHS = [
@@ -16,7 +17,7 @@ const DAY_MS = 86_400_000;
 export function apacheClock(format: string): (ms: number) => string {
   switch (format) {
     case '':
-      return ms => `[${apacheTime(ms)}]`;
+      return keptFor(1_000, ms => `[${apacheTime(ms)}]`);
     case 'sec':
       return ms => String(Math.floor(ms / 1_000));
     case 'msec':
@@ -28,10 +29,10 @@ export function apacheClock(format: string): (ms: number) => string {
     case 'usec_frac':
       return ms => padded(Math.floor(ms * 1_000) % 1_000_000, 6);
     default:
-      return ms => {
+      return keptFor(1_000, ms => {
         const date = new Date(ms);
         return format.replaceAll(/%([\s\S])/g, (_, letter) => LETTERS[letter]?.(date) ?? letter);
-      };
+      });
   }
 }
 

@@ -1,12 +1,15 @@
 /** What ends a line, a field in quotes, or works as a terminal escape. */
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for.
-const UNSAFE = /["\\\u0000-\u001f\u007f-\u009f\u2028\u2029]/g;
+const UNSAFE = /["\\\u0000-\u001f\u007f-\u009f\u2028\u2029]/;
+const EACH_UNSAFE = new RegExp(UNSAFE, 'g');
 // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for.
 const CONTROLS = /[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g;
 
 /** Nothing from the network may end a line, a quoted field, or work as a terminal escape (Apache does the same). */
 export function escapeQuoted(value: string): string {
-  return value.replaceAll(UNSAFE, character =>
+  // Most values have nothing of it, and each line of an access log has several.
+  if (!UNSAFE.test(value)) return value;
+  return value.replaceAll(EACH_UNSAFE, character =>
     character === '"' || character === '\\' ? `\\${character}` : escapeControl(character),
   );
 }
@@ -24,6 +27,15 @@ export function escapeControls(value: string): string {
 /** What JSON leaves as it is, and terminals and programs that read lines may not. */
 const JSON_UNSAFE = /[\u007f-\u009f\u2028\u2029]/g;
 
+/** Beside what JSON does not take, halves of characters. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for.
+const NOT_PLAIN = /["\\\u0000-\u001f\u007f-\u009f\u2028\u2029\ud800-\udfff]/;
+
+/** A text as a value of JSON, with its quotes, that works as no terminal escape and is in one line for every program. */
+export function jsonText(value: string): string {
+  return NOT_PLAIN.test(value) ? escapeJson(JSON.stringify(value)) : `"${value}"`;
+}
+
 /** One line of JSON, with its newline, that works as no terminal escape and is one line for every program. */
 export function jsonLine(value: object): string {
   return `${escapeJson(JSON.stringify(value))}\n`;
@@ -40,8 +52,8 @@ function escapeControl(character: string): string {
 }
 
 const APACHE_NAMES: Readonly<Record<number, string>> = { 8: '\\b', 9: '\\t', 10: '\\n', 11: '\\v', 13: '\\r' };
-// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for.
-const APACHE_UNSAFE = /["\\\u0000-\u001f\u007f-\u{10ffff}]/u;
+/** Anything but printable ASCII, and of that quotes and backslashes. */
+const APACHE_UNSAFE = /[^ !#-[\]-~]/;
 
 /** As Apache escapes each value of a `LogFormat`: bytes that are not printable ASCII as `\xhh`, UTF-8 ones too. */
 export function escapeAsApache(value: string, encoding: 'utf8' | 'latin1' = 'utf8'): string {

@@ -50,6 +50,8 @@ const ROOM: Readonly<Record<LineRank, number>> = {
 const LINE_OVERHEAD = 64;
 /** Lines are written together up to this many characters. */
 const CHUNK = 64 * 1024;
+/** From one write of an output that gathers to its next: a write costs as much as it does to make tens of lines. */
+const GATHER_MS = 50;
 /** Between attempts at an output that takes no more, while it stays so twice as long each time up to the second. */
 const POLL_MS = 5;
 const MAX_POLL_MS = 100;
@@ -61,14 +63,17 @@ const NOTICE_EVERY_MS = 10_000;
 /**
  * Lines for one of the process's outputs: they never throw, never block, and take bounded memory.
  *
- * A line is written at once, or at the end of the turn, when it can be. Otherwise it waits, in order, up to 1 MiB of
- * lines, or 2 MiB for those about security; then lines are dropped and counted, and when it flows again the listener
- * learns how many.
+ * A line is written at once when it can be; where outputs gather, at the end of the turn, but no more often than each
+ * 50 ms unless 64 KiB wait. What cannot be written waits, in order, up to 1 MiB of lines, or 2 MiB for those about
+ * security; then lines are dropped and counted, and when it flows again the listener learns how many.
  */
 export class LineOutput implements LineSink {
   listener: OutputListener | undefined;
   readonly #isGathering: boolean;
+  /** Of an output that gathers: will what waits be written without being asked for? */
   #isScheduled = false;
+  #gatherTimer: Timer | undefined;
+  #wroteAt = Number.NEGATIVE_INFINITY;
   readonly #name: string;
   readonly #sink: ByteSink;
   readonly #clock: Clock;
@@ -93,8 +98,7 @@ export class LineOutput implements LineSink {
   readonly #onEmpty: (() => void)[] = [];
 
   /**
-   * @param isGathering Lines of one turn of the event loop are written together: for an access log, which has one for
-   * each request.
+   * @param isGathering Lines are written together: for an access log, which has one for each request.
    */
   constructor(name: string, sink: ByteSink, clock: Clock = systemClock, isGathering = false) {
     this.#isGathering = isGathering;
@@ -113,17 +117,14 @@ export class LineOutput implements LineSink {
     }
     this.#waiting.push(line);
     this.#waitingSize += line.length + LINE_OVERHEAD;
-    if (!this.#isGathering) this.#pump();
-    else if (!this.#isScheduled) {
-      this.#isScheduled = true;
-      setImmediate(this.#onTurn);
-    }
+    if (!this.#isGathering || this.#waitingSize >= CHUNK) this.#pump();
+    else this.#schedule();
   }
 
   /** Calls back once, when nothing waits to be written: at once, or later. */
   whenEmpty(onEmpty: () => void): void {
-    if (this.#isEmpty) onEmpty();
-    else this.#onEmpty.push(onEmpty);
+    this.#onEmpty.push(onEmpty);
+    this.#pump();
   }
 
   /**
@@ -166,6 +167,7 @@ export class LineOutput implements LineSink {
     if (this.#isAbandoned) return;
     this.#clock.clearTimeout(this.#timer);
     this.#clock.clearTimeout(this.#noticeTimer);
+    this.#clock.clearTimeout(this.#gatherTimer);
     this.#timer = undefined;
     this.#lost.lines += this.#waiting.length - this.#next;
     if (this.#chunk && !this.#isWriting) this.#lost.lines += countLines(this.#chunk);
@@ -181,7 +183,20 @@ export class LineOutput implements LineSink {
     this.#pump();
   }
 
+  #schedule(): void {
+    if (this.#isScheduled) return;
+    this.#isScheduled = true;
+    setImmediate(this.#onTurn);
+  }
+
+  /** What comes alone is there at once; of what comes in masses a write has as much as comes in its time. */
   readonly #onTurn = () => {
+    const waitMs = this.#wroteAt + GATHER_MS - this.#clock.monotonic();
+    if (waitMs > 0) this.#gatherTimer = this.#clock.setTimeout(this.#onGathered, waitMs);
+    else this.#onGathered();
+  };
+
+  readonly #onGathered = () => {
     this.#isScheduled = false;
     this.#pump();
   };
@@ -214,6 +229,7 @@ export class LineOutput implements LineSink {
     const lines = this.#next - first;
     this.#chunk = Buffer.from(lines === 1 ? this.#waiting[first]! : this.#waiting.slice(first, this.#next).join(''));
     this.#waitingSize -= size + lines * LINE_OVERHEAD;
+    if (this.#isGathering) this.#wroteAt = this.#clock.monotonic();
     if (this.#next === this.#waiting.length) {
       this.#waiting.length = 0;
       this.#next = 0;
@@ -233,7 +249,10 @@ export class LineOutput implements LineSink {
       this.#pollMs = POLL_MS;
       if (this.#lost.lines > 0) this.#tellLostInTime();
     }
-    this.#pump();
+    // What came while another thread wrote has not waited its time yet.
+    if (this.#isGathering && this.#chunk === undefined && this.#waitingSize < CHUNK && this.#onEmpty.length === 0) {
+      if (this.#waitingSize > 0) this.#schedule();
+    } else this.#pump();
   }
 
   #advance(written: number): void {

@@ -1,4 +1,4 @@
-import { withoutSocketTickets } from '../../http/query-ticket.ts';
+import { SOCKET_TICKET_PREFIX, withoutSocketTickets } from '../../http/query-ticket.ts';
 import { withoutTickets } from '../../session/identity/ticket.ts';
 
 const SECRET_NAME = /token|ticket|secret|passw|pwd|key|code|session|sid|auth|sig/i;
@@ -10,11 +10,15 @@ function isSecretName(name: string): boolean {
   );
 }
 
+/** Without any of these there is nothing to take: most targets have none. */
+const SUSPECT = new RegExp(`[=@]|v1\\.|${SOCKET_TICKET_PREFIX}`);
+
 /**
  * Takes the values of path and query parameters that are likely to open something (`;jsessionid=`), and tickets
  * wherever they are: links end up in queries, too.
  */
 export function withoutSecrets(target: string): string {
+  if (!SUSPECT.test(target)) return target;
   // RFC 3986 §3.2.1: in a target with a scheme it stands before the host.
   const hidden = withoutSocketTickets(target.replace(/^([a-z][a-z\d+.-]*:\/\/)[^/?#]*@/i, '$1***@'));
   const text = withoutTickets(hidden).replaceAll(/;([^=;/?#&]*)=[^;/?#&]*/g, (parameter, name) =>
