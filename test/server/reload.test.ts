@@ -358,6 +358,39 @@ describe.each(wires)('over %s, after a reload', wire => {
     expect((await bodies[0])!.body).toBe('data: first\n\ndata: second\n\n');
   });
 
+  test('a backend is left whose event stream has ended, and a handler is told, and its stream is cancelled', async () => {
+    const ended: string[] = [];
+    const backend = http.createServer((_request, response) => {
+      response.writeHead(200, { 'Content-Type': 'text/event-stream' }).write('data: first\n\n');
+      response.on('close', () => ended.push('backend'));
+    });
+    backend.listen(0, '127.0.0.1');
+    await once(backend, 'listening');
+    closing.push(() => {
+      backend.closeAllConnections();
+      backend.close();
+    });
+    const handler: RouteConfig['fetch'] = request => {
+      request.signal.addEventListener('abort', () => ended.push('signal'));
+      const body = new ReadableStream<Uint8Array>({
+        start: it => it.enqueue(Buffer.from('data: first\n\n')),
+        cancel: () => void ended.push('stream'),
+      });
+      return new Response(body, { headers: { 'Content-Type': 'text/event-stream' } });
+    };
+    const upstreams = { app: { servers: [`http://127.0.0.1:${(backend.address() as { port: number }).port}`] } };
+    const routes = (own: Partial<RouteConfig> = {}): RouteConfig[] => [
+      { path: '/backend', upstream: 'app', ...own },
+      { path: '/handler', fetch: handler, ...own },
+    ];
+    const server = await start({ upstreams, routes: routes() });
+    const bodies = [ask(server, wire, { path: '/backend' }), ask(server, wire, { path: '/handler' })];
+    await sleep(100);
+    await server.reload({ upstreams, routes: routes({ policy: { origins: 'any' } }) });
+    expect((await Promise.all(bodies)).map(({ body }) => body)).toEqual(['data: first\n\n', 'data: first\n\n']);
+    await expect.poll(() => ended.toSorted()).toEqual(['backend', 'signal', 'stream']);
+  });
+
   test('a request that was under way is finished by what it began with', async () => {
     const answer = Promise.withResolvers<string>();
     const asked = Promise.withResolvers<void>();

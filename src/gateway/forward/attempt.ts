@@ -343,7 +343,8 @@ export class Attempt implements AnswerSink, BodySenderEvents, ClientTerms {
 
   readonly #onClientClose = (): void => {
     const { response } = this.#options;
-    if (!response.writableFinished) this.#leave();
+    // A reload ends event streams while their backends go on.
+    if (!this.#isComplete || !response.writableFinished) this.#leave();
     this.#settle({ isAnswered: this.#isAnswered, server: this.#server });
   };
 

@@ -100,7 +100,7 @@ export async function runFetchHandler(
     const refusal = await writeResponse(response, outgoing, {
       isHead: head.method === 'HEAD',
       maxWriteBytes,
-      clientGone: clientGone.signal,
+      clientGone,
       commit: options.commit,
       urlClient: options.urlClient,
       policy: options.policy,
@@ -168,7 +168,7 @@ function toRequest(head: RequestHead, body: IncomingBody | undefined, signal: Ab
 interface WriteOptions {
   readonly isHead: boolean;
   readonly maxWriteBytes: number;
-  readonly clientGone: AbortSignal;
+  readonly clientGone: AbortController;
   readonly commit: ResponseCommit | undefined;
   readonly urlClient: UrlClient | undefined;
   readonly policy: AnswerPolicy | undefined;
@@ -199,10 +199,14 @@ async function writeResponse(
     return refusal;
   }
   // Asynchronous: what the body's source throws at once must not be thrown into the event.
-  const cancel = async () => reader.cancel(clientGone.reason);
+  const { signal } = clientGone;
+  const cancel = async () => reader.cancel(signal.reason);
   const giveUp = () => void cancel().catch(() => {});
-  if (clientGone.aborted) return void giveUp();
-  clientGone.addEventListener('abort', giveUp);
+  if (signal.aborted) return void giveUp();
+  signal.addEventListener('abort', giveUp);
+  // Finished or not: a reload ends event streams while their sources go on.
+  const onClose = () => clientGone.abort();
+  outgoing.on('close', onClose);
   try {
     const refusal = await writeBody(reader, outgoing, maxWriteBytes, commit);
     if (refusal) giveUp();
@@ -211,7 +215,8 @@ async function writeResponse(
     giveUp();
     throw error;
   } finally {
-    clientGone.removeEventListener('abort', giveUp);
+    outgoing.off('close', onClose);
+    signal.removeEventListener('abort', giveUp);
   }
 }
 
