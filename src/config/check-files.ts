@@ -30,7 +30,11 @@ async function problemOfWriting(file: string): Promise<string | undefined> {
   const there = await stat(file).catch(() => undefined);
   if (there?.isDirectory()) return `${file} is not a file`;
   try {
-    await access(there ? file : dirname(file), constants.W_OK);
+    await access(file, constants.W_OK).catch((error: NodeJS.ErrnoException) => {
+      // Also of one that was moved away just now, as logs are.
+      if (error.code !== 'ENOENT') throw error;
+      return access(dirname(file), constants.W_OK);
+    });
     return undefined;
   } catch (error) {
     return `cannot write ${file}: ${(error as Error).message}`;
