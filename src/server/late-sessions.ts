@@ -11,6 +11,7 @@ import type { SessionStatistics } from '../session/reports/statistics.ts';
 import type { StatisticsOfAll } from '../session/reports/statistics-of-all.ts';
 import type { Session, SessionEndReason, SessionOwner, SignInOptions } from '../session/session.ts';
 import type { SessionInfo } from '../session/session-info.ts';
+import type { RunningRequests } from './assembly/running-requests.ts';
 
 /**
  * The sessions that a configuration and the applications mounted in it have, by the prefix: `''` for its own. Without a
@@ -52,6 +53,12 @@ export class LateSessions {
   #opening: PromiseWithResolvers<SessionManager> | undefined;
   /** Who listens: to another manager, too, when that takes the place of this one. */
   readonly #listening = new Set<Listening>();
+  readonly #running: () => RunningRequests | undefined;
+
+  /** @param running Of the configuration in force, whose stores stay open for what runs. */
+  constructor(running: () => RunningRequests | undefined) {
+    this.#running = running;
+  }
 
   /** The server starts: what is asked waits. */
   begin(): void {
@@ -90,44 +97,50 @@ export class LateSessions {
     return this.#manager?.open(carrier) ?? this.#ready().then(manager => manager.open(carrier));
   }
 
-  async signIn(carrier: object, owner: SessionOwner, options?: SignInOptions): Promise<Session> {
-    return (await this.#ready()).signIn(carrier, owner, options);
+  signIn(carrier: object, owner: SessionOwner, options?: SignInOptions): Promise<Session> {
+    return this.#use(manager => manager.signIn(carrier, owner, options));
   }
 
   encodeUrl(carrier: object, url: string): string {
     return this.#now().encodeUrl(carrier, url);
   }
 
-  async access<T>(sid: string, work: (session: Session) => T | Promise<T>): Promise<T> {
-    return (await this.#ready()).access(sid, work);
+  access<T>(sid: string, work: (session: Session) => T | Promise<T>): Promise<T> {
+    return this.#use(manager => manager.access(sid, work));
   }
 
-  async peek(sid: string, options?: PeekOptions): Promise<SessionPeek | undefined> {
-    return (await this.#ready()).peek(sid, options);
+  peek(sid: string, options?: PeekOptions): Promise<SessionPeek | undefined> {
+    return this.#use(manager => manager.peek(sid, options));
   }
 
-  async end(sid: string, reason: SessionEndReason): Promise<boolean> {
-    return (await this.#ready()).end(sid, reason);
+  end(sid: string, reason: SessionEndReason): Promise<boolean> {
+    return this.#use(manager => manager.end(sid, reason));
   }
 
-  async ofUser(name: string): Promise<SessionInfo[]> {
-    return (await this.#ready()).ofUser(name);
+  ofUser(name: string): Promise<SessionInfo[]> {
+    return this.#use(manager => manager.ofUser(name));
   }
 
-  async endAllOf(name: string, options?: EndAllOptions): Promise<number> {
-    return (await this.#ready()).endAllOf(name, options);
+  endAllOf(name: string, options?: EndAllOptions): Promise<number> {
+    return this.#use(manager => manager.endAllOf(name, options));
   }
 
   async *list(): AsyncIterable<SessionInfo> {
-    yield* (await this.#ready()).list();
+    await this.#ready();
+    const [manager, end] = this.#begin();
+    try {
+      yield* manager.list();
+    } finally {
+      end();
+    }
   }
 
-  async info(sid: string): Promise<SessionInfo | undefined> {
-    return (await this.#ready()).info(sid);
+  info(sid: string): Promise<SessionInfo | undefined> {
+    return this.#use(manager => manager.info(sid));
   }
 
-  async count(): Promise<number> {
-    return (await this.#ready()).count();
+  count(): Promise<number> {
+    return this.#use(manager => manager.count());
   }
 
   statistics(): SessionStatistics {
@@ -138,8 +151,8 @@ export class LateSessions {
     return this.#now().history();
   }
 
-  async statisticsOfAll(): Promise<StatisticsOfAll> {
-    return (await this.#ready()).statisticsOfAll();
+  statisticsOfAll(): Promise<StatisticsOfAll> {
+    return this.#use(manager => manager.statisticsOfAll());
   }
 
   inspector(options?: InspectorOptions): Inspector {
@@ -155,6 +168,25 @@ export class LateSessions {
       this.#listening.delete(listening);
       for (const stop of listening.stops.values()) stop();
     };
+  }
+
+  /** A reload that gives the sessions another store closes the one of before when this is over. */
+  async #use<T>(work: (manager: SessionManager) => T | Promise<T>): Promise<T> {
+    await this.#ready();
+    const [manager, end] = this.#begin();
+    try {
+      return await work(manager);
+    } finally {
+      end();
+    }
+  }
+
+  /** Both at once: a reload changes them together. */
+  #begin(): readonly [manager: SessionManager, end: () => void] {
+    const manager = this.#now();
+    const running = this.#running();
+    running?.begin();
+    return [manager, () => running?.end()];
   }
 
   async #ready(): Promise<SessionManager> {

@@ -229,6 +229,8 @@ export class Server {
   readonly #metrics: MetricsCollector | undefined;
   /** Who follows requests, whatever the configuration. */
   readonly #observers = new FlowObservers();
+  /** The ends of what runs since former configurations. */
+  readonly #runningBefore = new Set<Promise<void>>();
   /** The time of a stop that was asked for again, in ms. */
   #isHurried: number | undefined;
 
@@ -239,7 +241,7 @@ export class Server {
     this.#startedAt = (environment.clock ?? systemClock).now();
     this.#metrics = keepsMetrics(this.#config) ? new MetricsCollector() : undefined;
     const contexts = [...sessionsByMount(this.#config)];
-    this.#sessions = new Map(contexts.map(([mount, { manager }]) => [mount, manager ?? new LateSessions()]));
+    this.#sessions = new Map(contexts.map(([mount, { manager }]) => [mount, manager ?? this.#lateSessions()]));
     this.#admin = new ChangingAdmin(this.#openAdmin);
     const { portOf } = environment;
     if (!portOf) checkWorkers(this.#config);
@@ -661,6 +663,10 @@ export class Server {
     if (sessions instanceof LateSessions) sessions.opened(manager);
   };
 
+  #lateSessions(): LateSessions {
+    return new LateSessions(() => this.#assembly?.running);
+  }
+
   /** Handlers go on with the sessions that they have, whichever manager keeps them now. */
   #changeSessions({ config, managersByMount }: Assembly): void {
     const contexts = new Map(sessionsByMount(config));
@@ -675,7 +681,7 @@ export class Server {
         continue;
       }
       const known = this.#sessions.get(mount);
-      const sessions = known instanceof LateSessions ? known : new LateSessions();
+      const sessions = known instanceof LateSessions ? known : this.#lateSessions();
       this.#sessions.set(mount, sessions);
       sessions.opened(managersByMount.get(mount)!);
     }
@@ -684,8 +690,12 @@ export class Server {
   /** What is not used any more goes when nothing uses it. */
   #retire(before: Assembly, close: ReturnType<Parts['commit']>): void {
     const { clock, logger, running } = before;
+    // What counts no more now may be used since a configuration before that one.
+    const own = running.over();
+    this.#runningBefore.add(own);
+    void own.then(() => this.#runningBefore.delete(own));
     // What a stop has cut may not say so.
-    const over = Promise.race([running.over(), this.#drained.promise]);
+    const over = Promise.race([Promise.all(this.#runningBefore), this.#drained.promise]);
     const judged = new Promise<void>(resolve => {
       const timer = clock.setTimeout(resolve, LONGEST_JUDGED_MS);
       void over.then(() => {

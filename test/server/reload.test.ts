@@ -547,6 +547,36 @@ describe('sessions', () => {
     expect(created).toHaveLength(4);
   });
 
+  test('are listed to the end for the program and its administration, whose store a reload has replaced', async () => {
+    const [begun, goOn] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    let isClosed = false;
+    class Store extends MemoryStore {
+      override async *sids(): AsyncGenerator<string> {
+        begun.resolve();
+        await goOn.promise;
+        if (isClosed) throw new Error('the store is closed');
+        yield* super.sids();
+      }
+
+      override async close(): Promise<void> {
+        isClosed = true;
+        await super.close();
+      }
+    }
+    const store = new Store();
+    const server = await start(config({ store }));
+    await ask(server, 'http/1', { path: '/count' });
+    const listed = Array.fromAsync(server.server.sessions!.list());
+    await begun.promise;
+    await server.reload(config({ store }));
+    await server.reload(config({}));
+    await sleep(50);
+    expect(isClosed).toBe(false);
+    goOn.resolve();
+    expect(await listed).toHaveLength(1);
+    await expect.poll(() => isClosed).toBe(true);
+  });
+
   test('in a store that the program has opened go on until nothing has it, and it is closed once', async () => {
     let closed = 0;
     class Store extends MemoryStore {

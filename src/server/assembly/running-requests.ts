@@ -1,4 +1,4 @@
-/** The requests that one configuration has begun to judge, until they are answered. */
+/** The requests that one configuration has begun to judge, until they are answered, and what else uses its sessions. */
 export class RunningRequests {
   #count = 0;
   #waiting: (() => void)[] = [];
