@@ -8,7 +8,7 @@ import { clientTermsOf } from '../../../http/client-terms.ts';
 import { peerAddressOf } from '../../../http/peer.ts';
 import { ClientPace, type PaceLimits, slowBody } from '../client-pace.ts';
 import type { Newcomer } from '../newcomers.ts';
-import { WireBytes } from '../wire-bytes.ts';
+import { isBroken, WireBytes } from '../wire-bytes.ts';
 import type { Http2Request, Http2Response } from './exchange.ts';
 import { resetStream } from './stream.ts';
 
@@ -101,6 +101,9 @@ export class Http2Connection {
         this.#violation ??= { error: error!, violated: this.#violated };
       else destroy.call(session, error, code);
     };
+    // Settings that a client has not acknowledged hold the session, and by this the socket and why it ended, which holds
+    // what Node has of the session: a circle through native code, of which nothing would ever be let go of.
+    session.once('close', () => Reflect.deleteProperty(session, 'destroy'));
   }
 
   /** When it began to wait for a request; undefined while there is a stream, and before there was one. */
@@ -123,7 +126,7 @@ export class Http2Connection {
   /** Ends it now: Node would first wait for a write that is under way, and so for a client that reads nothing. */
   cut(): void {
     this.session.destroy();
-    if (this.#wire.waiting > 0) this.socket.destroy();
+    if (this.#wire.waiting > 0 || isBroken(this.socket)) this.socket.destroy();
   }
 
   /**
@@ -160,6 +163,8 @@ export class Http2Connection {
 
   /** @param now In the running time. @param ms Since the last look. */
   look(now: number, ms: number): void {
+    // Nobody else says so, and what waits for a write would wait for good.
+    if (isBroken(this.socket)) return this.cut();
     const taken = this.#wire.taken - this.#taken;
     this.#taken += taken;
     const takenOfAnswers = Math.max(0, taken - this.#pingBytes);
