@@ -112,6 +112,9 @@ export type SessionEntry = z.infer<typeof sessionEntry>;
 export const sessionList = z.strictObject({
   sessions: z.array(sessionEntry),
   isPartial: z.boolean().meta({ description: 'There are more, or there was no time to look at all of them.' }),
+  stoppedBy: z.enum(['limit', 'time']).optional().meta({
+    description: 'With isPartial: more fit than were asked for, or the search took too long and was given up.',
+  }),
 });
 export type SessionList = z.infer<typeof sessionList>;
 

@@ -113,3 +113,15 @@ export const headerName: z.ZodType<string> = textLike(
   value => /^[A-Za-z][\w-]*$/.test(value),
   'not a name; take letters, digits, - and _',
 );
+
+const secrets = new WeakSet<object>();
+
+/** What is written there may be a secret: it is shown to nobody. */
+export function secret<T extends z.ZodType>(schema: T): T {
+  secrets.add(schema);
+  return schema;
+}
+
+export function isSecret(schema: object): boolean {
+  return secrets.has(schema);
+}

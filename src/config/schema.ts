@@ -79,6 +79,7 @@ import {
   measured,
   type Shape,
   SIZE,
+  secret,
   section,
   size,
   text,
@@ -279,9 +280,9 @@ const ledger = z.custom<Ledger>(
 );
 
 /** It may be a secret: it is not repeated. */
-const fieldValue = z
-  .string()
-  .refine(isFieldValue, { error: 'has a character that headers cannot have; write one line' });
+const fieldValue = secret(
+  z.string().refine(isFieldValue, { error: 'has a character that headers cannot have; write one line' }),
+);
 
 const trackingKind = z.enum(['cookie', 'header', 'url']);
 

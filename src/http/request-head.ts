@@ -250,7 +250,7 @@ function splitTarget(
   return { host, path: path === '' ? '/' : path, query: mark === -1 ? '' : target.slice(mark + 1) };
 }
 
-function countHeader(rawHeaders: readonly string[], name: string): number {
+export function countHeader(rawHeaders: readonly string[], name: string): number {
   let count = 0;
   for (let i = 0; i < rawHeaders.length; i += 2) {
     const candidate = rawHeaders[i]!;

@@ -47,7 +47,6 @@ import { CloseCode } from '../wire/close-codes.ts';
 import { AdministeredLogs } from './administered-logs.ts';
 import type { Assembly } from './assembly/build.ts';
 import type { MetricsText } from './metrics/exposition.ts';
-import { redactedConfig } from './redacted-config.ts';
 
 /** What of sessions is administered. */
 interface Sessions {
@@ -150,9 +149,9 @@ export class AdministeredServer implements Administered {
     const until = this.#searchEnd();
     for (const [mount, sessions] of this.#contexts(context))
       for await (const info of user === undefined ? sessions.list() : await sessions.ofUser(user)) {
-        if (this.#isLate(until)) return { sessions: found, isPartial: true };
+        if (this.#isLate(until)) return { sessions: found, isPartial: true, stoppedBy: 'time' };
         if (!info.sid.startsWith(prefix)) continue;
-        if (found.length === limit) return { sessions: found, isPartial: true };
+        if (found.length === limit) return { sessions: found, isPartial: true, stoppedBy: 'limit' };
         found.push(entryOf(info, mount));
       }
     return { sessions: found, isPartial: false };
@@ -272,6 +271,7 @@ export class AdministeredServer implements Administered {
 
   async configuration(): Promise<Configuration> {
     const { configFile } = this.#parts.operations;
+    const { redactedConfig } = await import('../config/redacted-config.ts');
     return { ...(configFile !== undefined && { configFile }), config: redactedConfig(this.#parts.config()) };
   }
 

@@ -150,6 +150,16 @@ describe('bans', () => {
     expect(bans.isBanned('2001:db8::7')).toBe(false);
   });
 
+  test('by hand of an allowed address are refused, and not those of others in its /64', async () => {
+    const bans = await bansOf({ action: 'drop', allow: ['2001:db8::7', '2001:db8:0:1::'] });
+    await expect(bans.add('2001:db8::7')).rejects.toThrow('2001:db8::7 is never banned');
+    await bans.add('2001:db8::8');
+    await bans.add('2001:db8:0:1::9');
+    expect([bans.isBanned('2001:db8::8'), bans.isBanned('2001:db8::7')]).toEqual([true, false]);
+    const usual = await bansOf({ action: 'drop' });
+    await expect(usual.add('::1')).rejects.toThrow('::1 is never banned');
+  });
+
   test('are only said where the action is "log", which it is where nothing is said', async () => {
     const bans = await bansOf({});
     report('192.0.2.1', 5);

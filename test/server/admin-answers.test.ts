@@ -4,6 +4,8 @@ import { get } from 'node:http';
 import { Validator } from '@seriousme/openapi-schema-validator';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import { defineEndpoint } from 'holdfast';
+import { MemoryStore } from 'holdfast/session';
+import { FakeClock } from 'holdfast/testing';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { WebSocket } from 'ws';
 import { adminApiText } from '../../scripts/admin-api.ts';
@@ -155,7 +157,37 @@ test('a list of sessions says that more fit only if more do', async () => {
     const { json } = await server.ask(`/v1/sessions?limit=1&prefix=${one.slice(0, 8)}`);
     expect(json).toMatchObject({ sessions: [{ sid: one.slice(0, 8) }], isPartial: false });
   }
-  expect((await server.ask('/v1/sessions?limit=1')).json).toMatchObject({ isPartial: true });
+  expect((await server.ask('/v1/sessions?limit=1')).json).toMatchObject({
+    isPartial: true,
+    stoppedBy: 'limit',
+  });
+});
+
+test('a search for sessions that takes too long is given up, and says so', async () => {
+  const clock = new FakeClock();
+  class SlowStore extends MemoryStore {
+    override async *sids(): AsyncIterable<string> {
+      for await (const one of super.sids()) {
+        yield one;
+        await clock.advance(15_000);
+      }
+    }
+  }
+  const slow = await AdminServer.start(
+    {
+      session: { store: new SlowStore() },
+      routes: [{ path: '/new', session: 'create', fetch: () => new Response() }],
+    },
+    { clock },
+  );
+  try {
+    for (let i = 0; i < 4; i++) await fetch(`${slow.server.urls[0]}/new`);
+    const { json } = await slow.ask('/v1/sessions');
+    expect(json).toMatchObject({ isPartial: true, stoppedBy: 'time' });
+    expect(json.sessions.length).toBeLessThan(4);
+  } finally {
+    await slow.close();
+  }
 });
 
 test('lines of the log are followed as they are written, from a level on', async () => {

@@ -54,7 +54,12 @@ export const sessions: Command = actionCommand({
   actions: { list, show, end },
 });
 
-function listText({ sessions: found, isPartial }: SessionList): string {
+const STOPPED = {
+  limit: 'there are more: narrow it with --user or --prefix, or raise --limit',
+  time: 'the search took too long and was given up, so there may be more: narrow it with --user or --context',
+};
+
+function listText({ sessions: found, isPartial, stoppedBy = 'limit' }: SessionList): string {
   const now = Date.now();
   const hasContexts = found.some(({ context }) => context !== '/');
   const rows = table<SessionEntry>(found, [
@@ -66,7 +71,7 @@ function listText({ sessions: found, isPartial }: SessionList): string {
     { title: 'ENDS IN', value: ({ expiresAt }) => expiresAt && span(expiresAt - now), isNumber: true },
     { title: 'SIZE', value: ({ attributeBytes }) => byteText(attributeBytes), isNumber: true },
   ]);
-  const more = isPartial ? 'there are more: narrow it with --user or --prefix, or raise --limit\n' : '';
+  const more = isPartial ? `${STOPPED[stoppedBy]}\n` : '';
   return found.length === 0 ? `no sessions${isPartial ? ' found so far' : ''}\n${more}` : rows + more;
 }
 

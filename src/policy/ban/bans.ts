@@ -184,7 +184,8 @@ export class Bans implements BanControl {
     const ms = parseDuration(time);
     if (!(ms > 0 && ms <= LONGEST_BAN_MS))
       throw new TypeError(`a ban is for more than 0 ms and at most 30d, not ${JSON.stringify(time)}`);
-    if (this.#isExempt(client.replace(/\/64$/, '')))
+    // Of a /64 one may be exempt, and the others are not.
+    if (this.#isExempt(client.endsWith('/64') ? address.replace(/\/64$/, '') : client))
       throw new TypeError(`${address} is never banned: it is one of trustedProxies or of bans.allow`);
     if (this.#list.isFullByHand(client))
       throw new TypeError(

@@ -2,6 +2,7 @@ import type { IncomingMessage } from 'node:http';
 import { HoldfastError } from '../../base/errors.ts';
 import type { HostNames } from '../../http/host-names.ts';
 import { peerAddressOf } from '../../http/peer.ts';
+import { countHeader } from '../../http/request-head.ts';
 import type { SecurityEvents } from '../../policy/security-events.ts';
 import type { AdminGate } from './admin-intake.ts';
 import type { AdminTokens } from './admin-tokens.ts';
@@ -37,6 +38,9 @@ export class PortGate implements AdminGate {
     const address = peerAddressOf(request.socket);
     if (isBanned(address))
       throw new HoldfastError('ERR_POLICY_BANNED', 'this client may not come in for now', { status: 403 });
+    // RFC 9112 §3.2: what one program takes for the host, another may not.
+    if (countHeader(request.rawHeaders, 'host') > 1)
+      throw this.#refusal(address, 'the request has several Host headers', 400);
     if (!hosts.include(headers.host ?? ''))
       throw this.#refusal(address, 'this host is not served here; add it to "admin.hosts"');
     if (isOfAnotherSite(headers)) throw this.#refusal(address, 'this is not for pages of other sites');
@@ -49,8 +53,7 @@ export class PortGate implements AdminGate {
     return shown === 'good';
   }
 
-  #refusal(address: string, message: string): HoldfastError {
-    const status = 403;
+  #refusal(address: string, message: string, status = 403): HoldfastError {
     const code = 'ERR_ADMIN_FORBIDDEN';
     this.#options.security.report({
       ...{ event: 'refused', address, status, code },

@@ -140,6 +140,8 @@ export class AdminIntake implements Intake {
   }
 
   #sendFailure(request: IncomingMessage, response: ServerResponse, error: unknown): void {
+    // Its client has left within the body: nobody hears an answer, and nothing is wrong here.
+    if (request.destroyed && !request.complete && !isHoldfastError(error)) return void response.destroy();
     const what = 'a request to the admin API failed';
     const { logger } = this.#options;
     if (!isHoldfastError(error)) {
@@ -153,7 +155,7 @@ export class AdminIntake implements Intake {
       ...(status === 503 && { 'Retry-After': RETRY_AFTER_S }),
       ...(status === 401 && { 'WWW-Authenticate': 'Bearer' }),
       // Who may not ask keeps no connection.
-      ...([401, 403, 408, 413].includes(status) && { Connection: 'close' }),
+      ...((code === 'ERR_ADMIN_FORBIDDEN' || [401, 403, 408, 413].includes(status)) && { Connection: 'close' }),
     });
   }
 }
@@ -200,6 +202,10 @@ async function readText(request: IncomingMessage, response: ServerResponse): Pro
     const bytes = await new Response(body.stream).bytes();
     if (!isUtf8(bytes)) throw new HoldfastError('ERR_ADMIN_BAD_REQUEST', 'the body is not UTF-8', { status: 400 });
     return new TextDecoder().decode(bytes);
+  } catch (error) {
+    if ((error as { code?: unknown }).code !== 'ERR_HTTP_BODY_TOO_LARGE') throw error;
+    const message = `the body has more than ${MAX_BODY_BYTES} bytes, which is the most here`;
+    throw new HoldfastError('ERR_HTTP_BODY_TOO_LARGE', message, { status: 413, cause: error });
   } finally {
     body.discardRest();
   }
