@@ -30,9 +30,10 @@ export class LiveSocket {
   readonly #isPeerTrusted: boolean;
   readonly #isSecure: boolean;
   readonly #isSchemeKnown: boolean;
+  readonly #observed: Admitted['observed'];
 
   constructor(socket: LiveSocket['socket'], id: string, admitted: Admitted, openedAt: number) {
-    const { head, route, seat } = admitted;
+    const { head, route, seat, observed } = admitted;
     this.socket = socket;
     this.kind = route.target.kind === 'endpoint' ? 'endpoint' : 'relay';
     this.id = id;
@@ -53,6 +54,12 @@ export class LiveSocket {
     this.#isPeerTrusted = head.isPeerTrusted;
     this.#isSecure = head.isSecure;
     this.#isSchemeKnown = head.isSchemeKnown;
+    this.#observed = observed;
+  }
+
+  /** It is of a session of its backend's own, and what is known of these is elsewhere now. */
+  get hasLostSession(): boolean {
+    return this.#observed?.hasLostSession === true;
   }
 
   get clientAddress(): string {

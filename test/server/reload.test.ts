@@ -897,6 +897,83 @@ test('observed sessions are looked up in the ledger of before until a reload is 
   expect(known()).not.toBe(before);
 });
 
+describe('WebSockets of sessions that a backend keeps', () => {
+  /** Of a logout. */
+  let asked: PromiseWithResolvers<void>;
+  let answer: PromiseWithResolvers<void>;
+
+  /** Signs in, and out when it may, and takes WebSockets. */
+  async function backend(): Promise<string> {
+    asked = Promise.withResolvers();
+    answer = Promise.withResolvers();
+    const heard = http.createServer(async ({ url }, response) => {
+      if (url === '/login') response.setHeader('Set-Cookie', 'SID=alice; Path=/');
+      if (url === '/logout') {
+        asked.resolve();
+        await answer.promise;
+        response.setHeader('Set-Cookie', 'SID=; Path=/; Max-Age=0');
+      }
+      response.end();
+    });
+    const sockets = new WebSocketServer({ server: heard });
+    sockets.on('connection', socket => socket.on('message', data => socket.send(String(data))));
+    heard.listen(0, '127.0.0.1');
+    await once(heard, 'listening');
+    closing.push(() => {
+      for (const socket of sockets.clients) socket.terminate();
+      heard.close();
+    });
+    return `http://127.0.0.1:${(heard.address() as { port: number }).port}`;
+  }
+  const Cookie = 'SID=alice';
+
+  async function opened(session: Config['session']): Promise<{
+    readonly server: WiredServer;
+    readonly socket: WebSocketClient;
+    config(session: Config['session'], more?: RouteConfig[]): Config;
+  }> {
+    const url = await backend();
+    const config = (ours: Config['session'], more: RouteConfig[] = []): Config => ({
+      ...(ours !== undefined && { session: ours }),
+      drain: { over: 0 },
+      upstreams: { app: { servers: [url], session: { mode: 'observed', cookie: 'SID' } } },
+      routes: [{ path: '/*', upstream: 'app', session: 'none', policy: { origins: 'any' } }, ...more],
+    });
+    const server = await start(config(session));
+    await ask(server, 'http/1', { path: '/login' });
+    return { server, socket: await open(server, 'http/1', '/socket', { Cookie }), config };
+  }
+
+  test('close with 1012 where what is known of these is kept elsewhere now, and others stay', async () => {
+    const { server, socket, config } = await opened(false);
+    const anonymous = await open(server, 'http/1', '/socket');
+    expect(await server.reload(config({ store: 'memory:' }))).toMatchObject({ changed: ['/*'], sockets: 1 });
+    expect(await socket.closed).toMatchObject({ code: 1012, reason: 'session store is leaving' });
+    expect(await echoes(anonymous)).toBe(true);
+  });
+
+  test('go on where it is kept as before, and close with 1008 when their session ends', async () => {
+    const { server, socket, config } = await opened(false);
+    expect(await server.reload(config(false, [{ path: '/new', redirect: '/' }]))).toMatchObject({ sockets: 0 });
+    expect(await echoes(socket)).toBe(true);
+    answer.resolve();
+    await ask(server, 'http/1', { path: '/logout', headers: { Cookie } });
+    expect((await socket.closed).code).toBe(1008);
+  });
+
+  test('close with 1008 by a logout that was under way when they were told to go', async () => {
+    const { server, socket, config } = await opened(false);
+    const out = ask(server, 'http/1', { path: '/logout', headers: { Cookie } });
+    await asked.promise;
+    const slow: Config = { ...config({ store: 'memory:' }), drain: { over: '5m' } };
+    expect(await server.reload(slow)).toMatchObject({ sockets: 1 });
+    expect(await echoes(socket)).toBe(true);
+    answer.resolve();
+    await out;
+    expect((await socket.closed).code).toBe(1008);
+  });
+});
+
 test('an endpoint that runs keeps its dispatch policy until a reload is accepted', async () => {
   const endpoint = defineEndpoint({ path: '/chat', dispatch: 'few' });
   const config = (concurrency: number, more: Config = {}): Config => ({

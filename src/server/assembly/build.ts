@@ -290,6 +290,8 @@ async function startUpstream(
       await stop?.();
       if (upstream.observer?.sessions === observed) return;
       await over;
+      // They are told to go (`holdToRules`), and end with their session until then.
+      await observed?.emptied();
       await observed?.close();
     },
   });

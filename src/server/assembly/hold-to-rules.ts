@@ -30,7 +30,8 @@ export function holdToRules(live: LiveSocket, rules: Rules): Leaving | undefined
   const route = socketRoute(live, rules.routes);
   if (!route) return { code: rules.closeCodes.goingAway, reason: ROUTE_GONE };
   const manager = live.route.sessions?.manager;
-  const hasLost = live.sid !== undefined && manager !== undefined && route.sessions?.manager !== manager;
+  const hasLost =
+    live.hasLostSession || (live.sid !== undefined && manager !== undefined && route.sessions?.manager !== manager);
   const refusal = judgeSocket(live, route, rules);
   live.route = route;
   live.seat?.moveTo(limitsOf(route, rules));

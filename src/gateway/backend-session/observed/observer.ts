@@ -118,9 +118,11 @@ export class SessionObserver {
         { event: 'session-ambiguous', upstream: this.#options.upstream, address: head.clientAddress },
         'a request shows several sessions, and none of them is taken',
       );
-      return new ObservedExchange(this, undefined, false, limit);
+      return new ObservedExchange(this, this.sessions, undefined, false, limit);
     }
-    return new ObservedExchange(this, claim, claim !== undefined && (await this.sessions.isLive(claim.key)), limit);
+    const { sessions } = this;
+    const isLive = claim !== undefined && (await sessions.isLive(claim.key));
+    return new ObservedExchange(this, sessions, claim, isLive, limit);
   }
 }
 
@@ -131,6 +133,8 @@ const noLimit: SessionLimit = () => undefined;
 /** The session of one exchange, as the client claims it and as the backend's answer says it is. */
 export class ObservedExchange implements BackendSession {
   readonly #observer: SessionObserver;
+  /** Those that counted when it began: others may take their place meanwhile. */
+  readonly #sessions: ObservedSessions;
   readonly #claimed: string | undefined;
   readonly #isPassedOn: boolean;
   /** Opens the session: kept only until the backend was told. */
@@ -141,8 +145,15 @@ export class ObservedExchange implements BackendSession {
   #attached: AttachedSocket | undefined;
   readonly #limit: SessionLimit;
 
-  constructor(observer: SessionObserver, claim: SessionClaim | undefined, isLive: boolean, limit: SessionLimit) {
+  constructor(
+    observer: SessionObserver,
+    sessions: ObservedSessions,
+    claim: SessionClaim | undefined,
+    isLive: boolean,
+    limit: SessionLimit,
+  ) {
     this.#observer = observer;
+    this.#sessions = sessions;
     this.#limit = limit;
     this.#claimed = claim?.key;
     this.#isPassedOn = claim?.isPassedOn ?? false;
@@ -182,7 +193,7 @@ export class ObservedExchange implements BackendSession {
    * would be signed in, as its backend sees it, and nobody here would know.
    */
   answered(rawHeaders: readonly string[], { status, server }: AnsweredBy): Promise<Refusal | undefined> | undefined {
-    const { sessions, source, clock, trustsAnswers } = this.#observer;
+    const { source, clock, trustsAnswers } = this.#observer;
     const word = source.wordIn(rawHeaders, clock.now());
     if (word === 'over') return this.#end();
     const key = this.#claimed;
@@ -190,7 +201,7 @@ export class ObservedExchange implements BackendSession {
     if (key === undefined) return undefined;
     const isSuccess = status === 101 || (status >= 200 && status < 300);
     if (this.#isLive) {
-      if (word || isSuccess || (status >= 300 && status < 400)) sessions.used(key, server.url);
+      if (word || isSuccess || (status >= 300 && status < 400)) this.#sessions.used(key, server.url);
       return undefined;
     }
     // Nobody has given it. Where unknown visitors are sent away to sign in, a redirect says nothing of the session.
@@ -202,7 +213,7 @@ export class ObservedExchange implements BackendSession {
   /** The WebSocket ends with the session, if there is one. */
   add(relay: RelayedSocket): void {
     if (!this.#isLive) return;
-    const attached = this.#observer.sessions.attach(this.#key!, relay.server.url, relay);
+    const attached = this.#sessions.attach(this.#key!, relay.server.url, relay);
     this.#attached = attached;
     relay.closed.then(() => attached.release()).catch(() => {});
   }
@@ -212,13 +223,18 @@ export class ObservedExchange implements BackendSession {
     this.#attached?.touch();
   }
 
+  /** Its WebSocket belongs to a session that is not looked for any more where it is known. */
+  get hasLostSession(): boolean {
+    return this.#attached !== undefined && this.#sessions !== this.#observer.sessions;
+  }
+
   async #end(): Promise<undefined> {
     this.#isLive = false;
-    if (await this.#isClaimKnown()) await this.#observer.sessions.over(this.#claimed!);
+    if (await this.#isClaimKnown()) await this.#sessions.over(this.#claimed!);
   }
 
   async #replace(key: string, server: string): Promise<Refusal | undefined> {
-    const { sessions } = this.#observer;
+    const sessions = this.#sessions;
     // One for another is no more than there were.
     const refusal = this.#isLive ? undefined : this.#limit();
     if (refusal) return refusal;
@@ -229,14 +245,14 @@ export class ObservedExchange implements BackendSession {
   }
 
   async #confirm(key: string, server: string): Promise<undefined> {
-    this.#isLive = await this.#observer.sessions.accepted(key, server);
+    this.#isLive = await this.#sessions.accepted(key, server);
   }
 
   /** Asked again: the answer to another request may have confirmed it meanwhile. */
   async #isClaimKnown(): Promise<boolean> {
     if (this.#claimed === undefined) return false;
     try {
-      return await this.#observer.sessions.isLive(this.#claimed);
+      return await this.#sessions.isLive(this.#claimed);
     } catch {
       return true; // to end what was none does no harm
     }

@@ -91,6 +91,7 @@ export class ObservedSessions {
   #unsubscribe: (() => Promise<void>) | undefined;
   #timer: Timer | undefined;
   #isClosed = false;
+  #onEmpty: (() => void)[] = [];
 
   constructor(options: ObservedSessionsOptions) {
     this.#options = options;
@@ -124,6 +125,11 @@ export class ObservedSessions {
     const isNew = await ledger.putIfAbsent(knownFact(upstream), '1', MAX_TTL_MS);
     if (!isNew) await ledger.put(knownFact(upstream), '1', MAX_TTL_MS);
     return !isNew;
+  }
+
+  /** Resolves when no socket is attached. */
+  async emptied(): Promise<void> {
+    while (this.#sockets.size > 0) await new Promise<void>(resolve => this.#onEmpty.push(resolve));
   }
 
   /** Tells the ledger what it has not heard yet. Never rejects; the ledger may be closed when it has resolved. */
@@ -236,6 +242,7 @@ export class ObservedSessions {
   #delete(attached: ObservedSocket): void {
     const { key } = attached;
     this.#sockets.remove(key, attached);
+    if (this.#sockets.size === 0) for (const resolve of this.#onEmpty.splice(0)) resolve();
     if (this.#sockets.has(key) || !this.#places.has(key)) return;
     this.#expiry.cancel(this.#places.get(key)!);
     this.#places.delete(key);
