@@ -40,6 +40,10 @@ export const reloadResult = z.strictObject({
   ok: z.boolean(),
   errors: z.array(z.string()).optional().meta({ description: 'Why the new configuration was refused.' }),
   changed: z.array(z.string()).optional().meta({ description: 'What is different now.' }),
+  needsRestart: z
+    .array(z.string())
+    .optional()
+    .meta({ description: 'Keys of the configuration that are as they were until a restart.' }),
 });
 export type ReloadResult = z.infer<typeof reloadResult>;
 

@@ -82,12 +82,12 @@ export class Reloader {
         return read.config;
       });
       onRead(read);
-      const { added, changed, removed, sockets } = report;
+      const { added, changed, removed, sockets, needsRestart } = report;
       this.#logger.info({ event: 'reloaded', why, added, changed, removed, sockets }, `reloaded (${why})`);
       await this.#sayModules(read);
       const named = (what: string, names: readonly string[]) => names.map(name => `route ${what}: ${name}`);
       const changes = [...named('added', added), ...named('changed', changed), ...named('removed', removed)];
-      return { ok: true, changed: changes };
+      return { ok: true, changed: changes, ...(needsRestart.length > 0 && { needsRestart: [...needsRestart] }) };
     } catch (error) {
       const errors = this.#refuse(why, error);
       refused = `; the last reload was refused: ${errors[0]}`;

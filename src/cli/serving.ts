@@ -14,8 +14,6 @@ export interface Serving extends Stoppable {
   start(): Promise<void>;
   reload(read: () => Promise<Config>): Promise<ReloadReport>;
   reopenLogs(): Promise<void>;
-  /** Says what of another configuration needs a restart of the program. */
-  checkChange(config: Config): void;
 }
 
 export interface ServingOptions extends Required<ServerOperations> {
@@ -48,15 +46,6 @@ async function alone(config: Config, { logs, ...operations }: ServingOptions): P
     stop: options => server.stop(options),
     reload: read => server.reload(read),
     reopenLogs: () => logs.reopen(),
-    checkChange({ workers = 1 }) {
-      if (workers === 1) return;
-      logs.logger
-        .of('cli')
-        .warn(
-          { event: 'reload-needs-restart', workers },
-          `one process does it all until a restart: only that begins with "workers: ${workers}"`,
-        );
-    },
   };
 }
 
@@ -83,7 +72,5 @@ async function supervised(config: Config, options: ServingOptions): Promise<Serv
     stop: stopOptions => supervisor.stop(stopOptions),
     reload: read => supervisor.reload(read),
     reopenLogs: () => supervisor.reopenLogs(),
-    // Workers come and go.
-    checkChange: () => {},
   };
 }

@@ -231,6 +231,7 @@ export class Server {
   readonly #observers = new FlowObservers();
   /** The ends of what runs since former configurations. */
   readonly #runningBefore = new Set<Promise<void>>();
+  #tracing: { readonly wanted: boolean | undefined; end(): void } | undefined;
   /** The time of a stop that was asked for again, in ms. */
   #isHurried: number | undefined;
 
@@ -586,8 +587,8 @@ export class Server {
     const config = this.#config;
     const parts = new Parts();
     try {
-      const tracing = await openTracing(config.tracing);
-      if (tracing) this.#observers.add(tracing);
+      const trace = await this.#prepareTracing(config);
+      trace();
       this.#life = beginLife(config, { clock: systemClock, ...this.#environment, meters: this.#metrics?.meters });
       const assembly = await this.#build(config, parts, this.#onSessions);
       parts.commit();
@@ -626,8 +627,10 @@ export class Server {
     const parts = new Parts(this.#parts);
     const changes: ListenerChange[] = [];
     let undoAdmin = async () => {};
+    let trace: () => void;
     let assembly: Assembly;
     try {
+      trace = await this.#prepareTracing(config);
       // Whoever asks for sessions meanwhile is answered by those that are there.
       assembly = await this.#build(config, parts);
       changes.push(await this.#prepareInternal(config, assembly));
@@ -653,9 +656,23 @@ export class Server {
     this.#attached?.use(assembly);
     if (assembly.bans !== before.bans) enforceBans(assembly.bans, assembly, () => this.#listeners.all);
     this.#changeSessions(assembly);
-    const report = takeOver(before, assembly);
+    trace();
+    const report = takeOver(before, assembly, {
+      keepsMetrics: this.#metrics !== undefined,
+      isWorker: this.#environment.portOf !== undefined,
+    });
     this.#retire(before, retire);
     return report;
+  }
+
+  /** @throws {HoldfastError} ERR_CONFIG_INVALID when it cannot be had. @returns goes on with it. */
+  async #prepareTracing({ tracing: wanted }: Config): Promise<() => void> {
+    if (this.#tracing?.wanted === wanted && this.#tracing) return () => {};
+    const observer = await openTracing(wanted);
+    return () => {
+      this.#tracing?.end();
+      this.#tracing = { wanted, end: observer ? this.#observers.add(observer) : () => {} };
+    };
   }
 
   readonly #onSessions = (mount: string, manager: SessionManager): void => {

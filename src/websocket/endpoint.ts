@@ -194,6 +194,11 @@ export class ServedEndpoint<Data = undefined> implements Endpoint<Data> {
     return this.#dispatcher;
   }
 
+  /** Its callbacks run in other threads than its dispatch policy has now. */
+  get hasOtherThreads(): boolean {
+    return this.#threaded?.isOfOther(this.#dispatcher?.threads) === true;
+  }
+
   get isEmpty(): boolean {
     return this.#taken === 0 && this.#unfinished === 0;
   }

@@ -116,7 +116,7 @@ describe.each(wires)('over %s, after a reload', wire => {
     const server = await start({ upstreams, routes });
     const sockets = [await open(server, wire, '/endpoint'), await open(server, wire, '/relay')];
     const report = await server.reload({ upstreams, routes: [...routes, { path: '/new', fetch: text('new') }] });
-    expect(report).toEqual({ added: ['/new'], changed: [], removed: [], sockets: 0 });
+    expect(report).toEqual({ added: ['/new'], changed: [], removed: [], sockets: 0, needsRestart: [] });
     for (const socket of sockets) expect(await echoes(socket)).toBe(true);
     expect((await ask(server, wire, { path: '/new' })).body).toBe('new');
   });
@@ -131,7 +131,7 @@ describe.each(wires)('over %s, after a reload', wire => {
     });
     const sockets = [await open(server, wire, '/endpoint'), await open(server, wire, '/relay')];
     const report = await server.reload({ drain: { over: 0 }, upstreams });
-    expect(report).toEqual({ added: [], changed: [], removed: ['/endpoint', '/relay'], sockets: 2 });
+    expect(report).toEqual({ added: [], changed: [], removed: ['/endpoint', '/relay'], sockets: 2, needsRestart: [] });
     for (const socket of sockets)
       expect(await socket.closed).toMatchObject({ code: 1001, reason: 'the route is gone' });
     await expect(open(server, wire, '/endpoint')).rejects.toThrow('404');
@@ -327,11 +327,17 @@ describe.each(wires)('over %s, after a reload', wire => {
       await open(server, wire, '/one'),
       await open(server, wire, '/two'),
     ];
-    expect(await server.reload(config('/one', '/two'))).toEqual({ added: [], changed: [], removed: [], sockets: 0 });
+    expect(await server.reload(config('/one', '/two'))).toEqual({
+      added: [],
+      changed: [],
+      removed: [],
+      sockets: 0,
+      needsRestart: [],
+    });
     for (const socket of [first, one, two]) expect(await echoes(socket)).toBe(true);
     // What has its name alone now is the route of the same path.
     const report = await server.reload(config('/one'));
-    expect(report).toEqual({ added: [], changed: ['many'], removed: ['many (* /two)'], sockets: 1 });
+    expect(report).toEqual({ added: [], changed: ['many'], removed: ['many (* /two)'], sockets: 1, needsRestart: [] });
     expect((await two.closed).code).toBe(1001);
     expect(await echoes(one)).toBe(true);
     expect(await echoes(first)).toBe(true);

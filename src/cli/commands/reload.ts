@@ -14,11 +14,12 @@ export const reload: Command = {
   },
 };
 
-function textOf({ ok, errors = [], changed = [] }: ReloadResult): string {
-  const lines = ok ? changed : errors;
+function textOf({ ok, errors = [], changed = [], needsRestart = [] }: ReloadResult): string {
+  const restart = needsRestart.map(key => `restart the server for ${key}`);
+  const lines = ok ? [...changed, ...restart] : errors;
   const [first, ...rest] = ok
     ? [
-        changed.length === 0
+        lines.length === 0
           ? 'the configuration is in force; nothing has changed'
           : 'the configuration is in force; changed:',
       ]

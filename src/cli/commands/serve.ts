@@ -85,7 +85,6 @@ async function serveFile(
     others: () => server.imports,
   });
   const onRead = (now: ReadConfig) => {
-    server.checkChange(now.config);
     if (isWatching && !isStopping) void watch.settle(now);
   };
   const reloader = new Reloader({ file, server, logs, manager, onRead });

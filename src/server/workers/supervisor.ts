@@ -159,8 +159,8 @@ export class Supervisor {
   }
 
   /**
-   * Every worker goes on with another configuration, one after the other. Where modules have changed that Node does not
-   * load again, each worker is replaced by a new one.
+   * Every worker goes on with another configuration, one after the other. Where something of it counts in a new process
+   * only (modules that Node does not load again, threads), each worker is replaced by one.
    *
    * @throws {HoldfastError} what the first worker says that cannot. Nothing has changed then.
    */
@@ -324,8 +324,9 @@ export class Supervisor {
       const { worker } = member;
       try {
         const done = await worker.link.call<WorkerReload>('reload', [], RELOAD_MS);
-        for (const file of done.outdated) outdated.add(file);
-        report = { ...done.report, sockets: done.report.sockets + (report?.sockets ?? 0) };
+        for (const what of [...done.outdated, ...done.report.needsRestart]) outdated.add(what);
+        // New workers have what these cannot become.
+        report = { ...done.report, sockets: done.report.sockets + (report?.sockets ?? 0), needsRestart: [] };
         this.#serve(done);
       } catch (error) {
         if (!this.#members.has(member)) continue;
@@ -338,7 +339,10 @@ export class Supervisor {
         this.#retire(member);
       }
     }
-    return { report: report ?? { added: [], changed: [], removed: [], sockets: 0 }, outdated: [...outdated] };
+    return {
+      report: report ?? { added: [], changed: [], removed: [], sockets: 0, needsRestart: [] },
+      outdated: [...outdated],
+    };
   }
 
   /** Replaces every worker by a new one. Each goes when its successor serves. */
@@ -354,7 +358,7 @@ export class Supervisor {
     const before = this.#ready();
     this.#events.info(
       { event: 'workers-rolled', files, workers: before.length },
-      `${before.length} workers are replaced, one after the other: ${files.join(', ')} changed, and Node loads a module once`,
+      `${before.length} workers are replaced, one after the other: ${files.join(', ')} changed, which counts in new processes only`,
     );
     for (const member of before) {
       if (this.#stopping) return;

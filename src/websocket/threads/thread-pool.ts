@@ -67,6 +67,11 @@ export class ThreadPool {
     return { threads: this.#threads.size, busy, waiting: this.#waiting.length };
   }
 
+  /** Does it have as many threads, and as much memory for each? */
+  isLike(other: ThreadPool): boolean {
+    return other.#size === this.#size && other.#memoryMiB === this.#memoryMiB;
+  }
+
   /** One thread like those of this pool, with nothing loaded. */
   single(): ThreadPool {
     return new ThreadPool(1, this.#memoryMiB);

@@ -88,6 +88,11 @@ export class ThreadedCallbacks {
     throw new HoldfastError('ERR_CONFIG_INVALID', `${what}: ${fault}`);
   }
 
+  /** Does it run in other threads than those of this pool would be? */
+  isOfOther(pool: ThreadPool | undefined): boolean {
+    return pool === undefined || !pool.isLike(this.#pool);
+  }
+
   has(kind: CallbackKind): boolean {
     return this.#callbacks.has(CALLBACK_OF[kind]);
   }
