@@ -25,20 +25,22 @@ afterEach(async () => {
 });
 
 /** It opens the sockets, and becomes the server with the first client. */
-function activate(listen: string, places: readonly string[], names?: string): Holdfast {
-  writeConfig(listen);
+function activate(listen: string, places: readonly string[], names?: string, workers = 1): Holdfast {
+  writeConfig(listen, workers);
   const flags = [...places.flatMap(place => ['--listen', place]), ...(names ? [`--fdname=${names}`] : [])];
   program = new Holdfast(['serve', '--no-watch'], { cwd: folder, under: [ACTIVATE, ...flags] });
   return program;
 }
 
-function writeConfig(listen: string): void {
+function writeConfig(listen: string, workers = 1): void {
   writeFileSync(
     join(folder, 'holdfast.config.ts'),
     `export default {
        listen: ${listen},
+       workers: ${workers},
        session: false,
        routes: [
+         { path: '/pid', fetch: () => new Response(String(process.pid)) },
          { path: '/variables', fetch: () => Response.json(Object.keys(process.env)) },
          { path: '/a', redirect: '/b' },
          { path: '/denied', redirect: '/b', policy: { addresses: { deny: ['127.0.0.2'] } } },
@@ -66,6 +68,25 @@ describe.skipIf(isMissing)('sockets that systemd has opened', () => {
     expect((await get(`http://localhost:${two}/a`)).status).toBe(308);
     expect(server.stdout).toBe(`listening on http://localhost:${two}\nlistening on http://localhost:${one}\n`);
     expect(server.stderr).not.toMatch(/socket-unused/);
+    server.kill('SIGTERM');
+    expect(await server.ended).toBe(0);
+  });
+
+  test('are shared by workers, who know nothing of the variables', async () => {
+    const port = await freePort();
+    const server = activate(`[{ activation: 'web' }]`, [`127.0.0.1:${port}`], 'web', 2);
+    const url = `http://127.0.0.1:${port}`;
+    expect((await get(`${url}/a`)).status).toBe(308);
+    const pids = new Set<string>();
+    for (let i = 0; i < 10; i++) {
+      const [response] = (await once(request(`${url}/pid`, { agent: false }).end(), 'response')) as [IncomingMessage];
+      pids.add((await response.toArray()).join(''));
+    }
+    expect(pids.size).toBe(2);
+    expect(pids.has(String(server.process.pid))).toBe(false);
+    expect(await (await fetch(`${url}/variables`)).json()).not.toEqual(
+      expect.arrayContaining([expect.stringMatching(/LISTEN|NOTIFY|HOLDFAST/)]),
+    );
     server.kill('SIGTERM');
     expect(await server.ended).toBe(0);
   });
