@@ -776,6 +776,10 @@ const closeCodes = section<CloseCodesConfig>('closeCodes', {
   lostBackend: closeCode.optional(),
 });
 
+const WORKERS = {
+  error: `expected a whole number from 1 to ${MOST_WORKERS}, or "auto" for one of each core`,
+};
+
 /**
  * What a configuration may hold, field by field. Rules that concern several fields are in `references.ts`.
  *
@@ -820,11 +824,7 @@ export const configSchema: z.ZodType<Config> = section<Config>('the configuratio
   accept: z.array(accepted).optional(),
   metrics: flag.optional(),
   tracing: flag.optional(),
-  workers: z
-    .union([z.literal('auto'), z.int().min(1).max(MOST_WORKERS)], {
-      error: `expected a whole number from 1 to ${MOST_WORKERS}, or "auto" for one of each core`,
-    })
-    .optional(),
+  workers: z.union([z.literal('auto'), z.int().min(1, WORKERS).max(MOST_WORKERS, WORKERS)], WORKERS).optional(),
   drain: drain.optional(),
   closeCodes: closeCodes.optional(),
 });

@@ -23,13 +23,14 @@ function* ofMounts(routes: unknown, at: readonly PropertyKey[]): Generator<Broke
 
 /** Sessions that lie in the memory of one process: whoever comes to another one is a stranger there. */
 function* ofProcess(session: unknown, at: readonly PropertyKey[]): Generator<BrokenRule> {
-  if (session === false || broughtManager(session)) return;
-  const { store = 'memory:' } = fields(session);
+  if (session === false) return;
+  const manager = broughtManager(session);
+  const { store = 'memory:' } = fields(manager ?? session);
   const { url, name } = fields(store);
   const place = url ?? name ?? store;
   if (typeof place !== 'string' || !/^memory:?$/.test(place)) return;
   yield {
-    path: [...at, 'store'],
+    path: manager ? at : [...at, 'store'],
     message:
       'sessions in memory are of one worker, and the others do not know them; write "lmdb:PATH", which the workers of one machine share, or a redis: or postgres: URL, or "session: false", or "workers: 1"',
   };
