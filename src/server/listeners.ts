@@ -126,7 +126,7 @@ export class Listeners {
     const abandon = async () => {
       const closing = opened.map(port => port.release());
       // Also those of ports that stay open: they watch files.
-      for (const listener of made) listener.close();
+      for (const listener of made) listener.end();
       await Promise.all(closing);
     };
     try {
@@ -193,7 +193,7 @@ export class Listeners {
   #look(clock: Assembly['clock']): void {
     clock.clearTimeout(this.#timer);
     this.#former = this.#former.filter(({ listener }) => {
-      if (listener.isEmpty) listener.close();
+      if (listener.isEmpty) listener.end();
       return !listener.isEmpty;
     });
     this.#timer = this.#former.length === 0 ? undefined : clock.setTimeout(() => this.#look(clock), LOOK_MS);

@@ -121,6 +121,12 @@ export class Listener implements ConnectionHolder, ConnectionTaker {
     for (const socket of this.#raw) socket.destroy();
   }
 
+  /** Nothing comes any more: what looks after connections ends, too. */
+  end(): void {
+    this.close();
+    this.closeAll();
+  }
+
   /** Ends connections of these clients: each after what is under way on it. */
   endOf(hits: (address: string) => boolean): void {
     for (const { socket } of this.#opening.values()) if (hits(peerAddressOf(socket))) socket.destroy();
