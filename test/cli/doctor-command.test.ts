@@ -47,6 +47,16 @@ test('a reader that goes away, as head does, does not break it', async () => {
   expect(program.stderr).toBe('');
 });
 
+test('a proxy of the client is not used, and that is said without its password', async () => {
+  await using server = await echoServer();
+  const env = { http_proxy: '', HTTP_PROXY: 'http://user:secret@127.0.0.1:1' };
+  const program = new Holdfast(['doctor', `ws://127.0.0.1:${server.port}/`], { env });
+  expect(await program.ended).toBe(0);
+  expect(program.stdout).toMatch(/^note +proxy +HTTP_PROXY is set, and not used: the server is dialled directly/m);
+  expect(program.stdout).toContain('Nothing wrong was found.');
+  expect(program.stdout).not.toContain('secret');
+});
+
 test('a URL is read with its port, and shown without its query', () => {
   const target = readTarget('https://Example.com:8443/a/b?token=secret', '[::1]:9000');
   expect(target).toEqual({

@@ -43,6 +43,7 @@ export const doctor: Command = {
     const { readTarget, shownUrl } = await import('../doctor/target.ts');
     const { checkRequest } = await import('../doctor/visit.ts');
     const { examineUrl } = await import('../doctor/examine-url.ts');
+    const { clientProxyOf } = await import('../doctor/client-proxy.ts');
     const report = await import('../doctor/report.ts');
     const target = usage(() => readTarget(url, text(values.connect)));
     const options = usage(() => readOptions(values));
@@ -50,7 +51,8 @@ export const doctor: Command = {
     const isPlain = !values.json && !values.quiet;
     if (isPlain) print(`${shownUrl(target)}\n`);
     const onStep = isPlain ? (step: Step) => print(report.stepLine(step)) : undefined;
-    const chart = await examineUrl(target, { ...options, onStep });
+    const clientProxy = clientProxyOf(target, process.env);
+    const chart = await examineUrl(target, { ...options, clientProxy, onStep });
     if (values.json) print(report.jsonOf(target, chart));
     else if (values.quiet) for (const line of report.quietLines(chart)) print(line);
     else print(`\n${report.conclusion(chart)}`);

@@ -4,6 +4,7 @@ import type { FindingCode } from './findings.ts';
 export type Result = 'ok' | 'note' | 'warn' | 'fail';
 
 export type StepName =
+  | 'proxy'
   | 'dns'
   | 'tcp'
   | 'tls'

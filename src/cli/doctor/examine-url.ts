@@ -17,6 +17,8 @@ export interface DoctorOptions extends VisitOptions {
   readonly idleMs: number;
   /** Whole messages are sent, which the application sees. */
   readonly sendsMessages: boolean;
+  /** The variable that names a proxy for this machine's programs. */
+  readonly clientProxy?: string | undefined;
   readonly onStep?: ((step: Step) => void) | undefined;
 }
 
@@ -26,6 +28,12 @@ export interface DoctorOptions extends VisitOptions {
  */
 export async function examineUrl(target: Target, options: DoctorOptions): Promise<Chart> {
   const chart = new Chart(options.onStep);
+  if (options.clientProxy !== undefined)
+    chart.note(
+      'proxy',
+      'note',
+      `${options.clientProxy} is set, and not used: the server is dialled directly. A client that goes through that proxy may see something else`,
+    );
   const address = await connectStep(chart, target, options);
   if (address === undefined) return chart;
   if (!(await tlsStep(chart, target, address, options))) return chart;
