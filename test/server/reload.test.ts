@@ -1177,3 +1177,62 @@ test('a reload of a server that stops is refused, and one that is under way leav
   await expect(server.reload({})).rejects.toMatchObject({ code: 'ERR_SERVER_STATE' });
   expect(existsSync('nothing')).toBe(false);
 });
+
+test('a reload whose configuration has vanished is refused, and hinders none that was asked for with it', async () => {
+  const server = await start({ routes: [{ path: '/a', fetch: text('one') }] });
+  const all = await Promise.allSettled([
+    server.server.reload(() => Promise.reject(new Error('it is gone'))),
+    server.reload({ routes: [{ path: '/a', fetch: text('two') }] }),
+    server.server.reload(() => Promise.reject(new Error('it is gone again'))),
+  ]);
+  expect(all.map(({ status }) => status)).toEqual(['rejected', 'fulfilled', 'rejected']);
+  expect((await ask(server, 'http/1', { path: '/a' })).body).toBe('two');
+});
+
+test('a reload whose last step fails leaves nothing of the steps before: ports, endpoints and sockets are as they were', async () => {
+  const socket = echo('/endpoint');
+  let destroyed = 0;
+  const server = createServer(
+    {
+      listen: [{ port: 0, host: '127.0.0.1' }],
+      session: false,
+      log: { level: 'silent' },
+      routes: [{ endpoint: socket }],
+    },
+    {},
+  );
+  closing.push(() => server.stop({ drain: 0 }));
+  await server.start();
+  const url = server.urls[0]!;
+  const client = await testClient(`${url.replace('http', 'ws')}/endpoint`, {});
+  closing.push(() => client[Symbol.asyncDispose]());
+  const port = await freePort();
+  const added = defineEndpoint({ path: '/added', destroy: () => void destroyed++ });
+  const next: Config = {
+    listen: [{ port, host: '127.0.0.1' }],
+    session: false,
+    // Logs are the last that may fail.
+    log: { server: { file: '/nowhere/at/all.log' } },
+    routes: [{ endpoint: added }],
+  };
+  await expect(server.reload(next)).rejects.toThrow('/nowhere/at/all.log');
+  expect([server.urls, destroyed]).toEqual([[url], 1]);
+  expect(await echoes(client)).toBe(true);
+  // Nobody has the port.
+  const other = http.createServer().listen(port, '127.0.0.1');
+  await once(other, 'listening');
+  other.close();
+});
+
+test('of many reloads at once with a stop among them, the stop is the end', async () => {
+  const server = await start({ routes: [{ path: '/a', fetch: text('one') }] });
+  const reload = () => server.reload({ routes: [{ path: '/a', fetch: text('two') }] });
+  const before = Array.from({ length: 20 }, reload);
+  const stopped = server.server.stop({ drain: 0 });
+  const after = Array.from({ length: 20 }, reload);
+  const results = await Promise.allSettled([...before, ...after]);
+  await stopped;
+  for (const result of results)
+    if (result.status === 'rejected') expect(result.reason).toMatchObject({ code: 'ERR_SERVER_STATE' });
+  expect(results.slice(20).map(({ status }) => status)).toEqual(Array(20).fill('rejected'));
+});
