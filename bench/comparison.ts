@@ -34,6 +34,8 @@ export interface Comparison {
   unit: string;
   /** The largest ratio ours / theirs that passes; null when the row is only reported. */
   limit: number | null;
+  /** Pairs of runs for each that the effort asks for. Default 1: more for runs that are short. */
+  turns?: number;
   ours: Measurement;
   /** Set when our side says nothing about a checkout: it is a peer's, or the same as in another row. */
   about?: 'peers';
@@ -81,12 +83,12 @@ export interface Result {
  * machine's speed drifts: the neighbours share the weather.
  */
 export async function compare(suite: string, comparison: Comparison, effort: Effort): Promise<Result> {
-  const { row, peer, unit, limit } = comparison;
+  const { row, peer, unit, limit, turns = 1 } = comparison;
   const ours: number[] = [];
   const theirs: number[] = [];
   const ratios: number[] = [];
   try {
-    for (let pair = 0; pair < effort.pairs; pair++) {
+    for (let pair = 0; pair < effort.pairs * turns; pair++) {
       const measured = await (comparison.sideBySide?.(effort) ?? oneAfterTheOther(comparison, effort));
       theirs.push(measured.theirs);
       ours.push(measured.ours);
@@ -117,10 +119,10 @@ async function oneAfterTheOther({ ours, theirs }: Comparison, effort: Effort): P
  */
 export function betweenCheckouts({ comparisons }: Suite, checkout: string, limit: number): Comparison[] {
   const rows = new Map<string, Comparison>();
-  for (const { row, unit, about, ours } of comparisons) {
+  for (const { row, unit, about, ours, turns = 1 } of comparisons) {
     if (about === 'peers' || rows.has(row)) continue;
     const theirs: Measurement = effort => ours({ ...effort, checkout });
-    rows.set(row, { row, peer: basename(checkout), unit, limit, ours, theirs });
+    rows.set(row, { row, peer: basename(checkout), unit, limit, turns, ours, theirs });
   }
   return [...rows.values()];
 }

@@ -1,4 +1,5 @@
 #!/usr/bin/env node
 import './require-node.js';
 
+await import('./compile-cache.js');
 await import('#cli');

@@ -1,13 +1,72 @@
-// Emits dist/ file by file with tsc, so that a stack trace in production names the source file and line.
+// Emits dist/: declarations file by file with tsc, and the programs as few files: loading a file costs Node more than
+// running what is in it (docs/decisions/0079-start.md). Nothing is left out, renamed or moved within a file, and each has
+// a source map, so that a stack trace in production names the source file and line.
 import { spawnSync } from 'node:child_process';
-import { cpSync, rmSync } from 'node:fs';
+import { cpSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { rolldown } from 'rolldown';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
-rmSync(new URL('../dist', import.meta.url), { recursive: true, force: true });
+const src = join(root, 'src');
+/** One folder, as deep as the parts of src/: what a module looks for by its place lies beside it, or two folders up. */
+const lib = join(root, 'dist/lib');
+
+/** What is imported from outside, or started as a thread or process of its own. */
+const ENTRIES = {
+  index: 'index.ts',
+  session: 'session/index.ts',
+  lmdb: 'session/stores/lmdb.ts',
+  redis: 'session/stores/redis.ts',
+  postgres: 'session/stores/postgres.ts',
+  websocket: 'websocket/index.ts',
+  testing: 'testing/index.ts',
+  cli: 'cli/main.ts',
+  'password-thread': 'policy/auth/passwords/password-thread.ts',
+  'callback-thread': 'websocket/threads/callback-thread.ts',
+  backend: 'cli/demo/backend.ts',
+};
+
+/** Each becomes one file, with what it needs and those before it have not. What is imported as it is used stays apart. */
+const FILES = [
+  ['sessions', ['session/index.ts']],
+  ['websockets', ['websocket/index.ts', 'wire/close-codes.ts']],
+  ['server', ['index.ts', 'server/admin/admin.ts', 'server/administered.ts', 'cli/examine.ts']],
+];
+
+rmSync(join(root, 'dist'), { recursive: true, force: true });
 const { status } = spawnSync('tsc', ['-p', 'tsconfig.build.json'], { cwd: root, stdio: 'inherit' });
-// What tsc does not emit: the page of the demo.
-cpSync(new URL('../src/cli/demo/public', import.meta.url), new URL('../dist/cli/demo/public', import.meta.url), {
-  recursive: true,
+if (status !== 0) process.exit(status ?? 1);
+
+const inSrc = path => join(src, path);
+const bundle = await rolldown({
+  cwd: root,
+  platform: 'node',
+  input: Object.fromEntries(Object.entries(ENTRIES).map(([name, path]) => [name, inSrc(path)])),
+  external: id => !/^[./]/.test(id),
+  treeshake: false,
+  checks: { ineffectiveDynamicImport: false },
 });
-process.exit(status ?? 1);
+const { output } = await bundle.write({
+  dir: lib,
+  format: 'esm',
+  sourcemap: true,
+  comments: false,
+  entryFileNames: '[name].js',
+  chunkFileNames: '[name].js',
+  codeSplitting: {
+    groups: FILES.map(([name, paths], index) => ({
+      name,
+      test: id => paths.some(path => id === inSrc(path)),
+      priority: FILES.length - index,
+    })),
+  },
+});
+// A text of Latin letters is kept in half of the memory.
+for (const { fileName, code } of output) {
+  if (code === undefined) continue;
+  const ascii = code.replace(/[^\0-\x7f]/g, unit => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
+  if (ascii !== code) writeFileSync(join(lib, fileName), ascii);
+}
+// What no module imports: the page of the demo.
+cpSync(join(src, 'cli/demo/public'), join(lib, 'public'), { recursive: true });

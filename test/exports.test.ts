@@ -1,4 +1,5 @@
 import { existsSync, globSync, readFileSync } from 'node:fs';
+import { posix } from 'node:path';
 import { expect, test } from 'vitest';
 
 const root = new URL('..', import.meta.url);
@@ -25,12 +26,16 @@ test('the exported values are the ones users build on', async () => {
   expect(names).toMatchSnapshot();
 });
 
-test.each(subpaths)('%s resolves to a source file and to the built files of the same name', (_subpath, target) => {
-  const source = target['holdfast-source'];
-  expect(existsSync(new URL(source, root)), `${source} exists`).toBe(true);
-  const built = source.replace('./src/', './dist/').replace(/\.ts$/, '');
-  expect(target).toMatchObject({ types: `${built}.d.ts`, default: `${built}.js` });
-});
+test.each(subpaths)(
+  '%s resolves to a source file, to its declarations and to the built program of its own name',
+  (subpath, target) => {
+    const source = target['holdfast-source'];
+    expect(existsSync(new URL(source, root)), `${source} exists`).toBe(true);
+    const built = source.replace('./src/', './dist/').replace(/\.ts$/, '');
+    const name = subpath === '.' ? 'index' : posix.basename(subpath);
+    expect(target).toMatchObject({ types: `${built}.d.ts`, default: `./dist/lib/${name}.js` });
+  },
+);
 
 test('every source file named index.ts is a published subpath', () => {
   const published = subpaths.map(([, target]) => target['holdfast-source']);

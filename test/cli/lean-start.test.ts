@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -21,41 +21,6 @@ const root = fileURLToPath(new URL('../..', import.meta.url));
 const { dependencies, peerDependencies } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
 /** Those that users have because of us. */
 const packages = Object.keys({ ...dependencies, ...peerDependencies });
-
-/** What most of the features of a gateway need: TLS, sessions in lmdb, passwords, policies, logs, the admin API. */
-const EXAMPLE = `
-listen:
-  - port: 0
-    host: localhost
-    tls: { certificate: tls/example.crt, key: tls/example.key }
-  - port: 0
-    host: 127.0.0.1
-    redirect: https
-session:
-  cookie: { name: SESSIONID }
-  idleTimeout: 20m
-  store: lmdb:./data/sessions
-upstreams:
-  app: { servers: [http://localhost:3000] }
-auth:
-  staff: { type: basic, realm: WebSocket Authentication, file: .htpasswd, roles: { user: [alice, bob] } }
-routes:
-  - path: /socket
-    upstream: app
-    websocket: { idleTimeout: 20m, maxMessageSize: 1MiB }
-    policy:
-      origins: [https://example.com]
-      transport: confidential
-      auth: staff
-      roles: [user]
-      addresses: { allow: [192.168.0.0/24, 127.0.0.0/8, ::1/128] }
-      limits: { connectionsPerAddress: 100 }
-  - path: /*
-    upstream: app
-    policy: { auth: staff }
-log: { access: combined, level: info }
-admin: { port: 0 }
-`;
 
 /** Serves the file in `cwd`, ends it, and tells what it had loaded. */
 async function loadedBy(whileItRuns: (pid: number) => void = () => {}) {
@@ -81,10 +46,9 @@ const threadNames = (pid: number) =>
 describe('holdfast serve loads what its configuration uses', () => {
   test('and of the rest neither packages nor parts of Node, and has no thread that waits for passwords', async () => {
     mkdirSync(join(cwd, 'tls'));
-    const { certificate, key } = writeCertificate(join(cwd, 'tls'), { name: 'example.com' });
+    writeCertificate(join(cwd, 'tls'), { name: 'example.com' });
     writeFileSync(join(cwd, '.htpasswd'), 'alice:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\n');
-    const named = EXAMPLE.replace('tls/example.crt', certificate).replace('tls/example.key', key);
-    writeFileSync(join(cwd, 'holdfast.yaml'), named);
+    copyFileSync(join(root, 'bench/start/holdfast.yaml'), join(cwd, 'holdfast.yaml'));
     let threads: string[] = [];
     const loaded = await loadedBy(pid => {
       threads = process.platform === 'linux' ? threadNames(pid) : [];

@@ -1,3 +1,4 @@
+import { flushCompileCache } from 'node:module';
 import { systemClock } from '../../base/clock.ts';
 import { type Duration, parseDuration } from '../../base/duration.ts';
 import { messageOf } from '../../base/message-of.ts';
@@ -44,6 +45,9 @@ export const serve: Command = {
     }
   },
 };
+
+/** What a start has compiled is kept for the next one when this one is done. */
+const COMPILED_AFTER_MS = 1_000;
 
 async function serveFile(
   file: string,
@@ -102,6 +106,8 @@ async function serveFile(
       `nobody is served on a socket that was handed over; name it under "listen": { activation: ${JSON.stringify(name)} }`,
     );
   manager.ready(listening(server));
+  // The end of the process, when Node would do it, may be a signal that it does not hear.
+  setTimeout(flushCompileCache, COMPILED_AFTER_MS).unref();
   onRead(read);
   const onStop = () => {
     isStopping = true;

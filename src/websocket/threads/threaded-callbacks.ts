@@ -24,7 +24,8 @@ const CALLBACK_OF: Readonly<Record<CallbackKind, ThreadCallback>> = {
 
 /** A path and a line in a stack trace: of a frame, or above the source that could not be parsed. */
 const PLACE = /(?:^|\(|\bat |file:\/\/)(\/[^\n()]+?):(\d+)/gm;
-const OURS = fileURLToPath(new URL('../../', import.meta.url));
+/** Of the sources, or of what was built of them: there it is one folder. */
+const OURS = fileURLToPath(new URL(import.meta.url.endsWith('.ts') ? '../../' : './', import.meta.url));
 
 /** What belongs into the definition: it runs once, or before there is a connection. */
 const OF_THE_DEFINITION = ['accept', 'init', 'destroy'];

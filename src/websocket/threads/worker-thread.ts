@@ -1,3 +1,4 @@
+import { extname } from 'node:path';
 import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from 'node:worker_threads';
 import { HoldfastError, toError } from '../../base/errors.ts';
 import { CALLS, type Caller, type CallName } from './calls.ts';
@@ -13,7 +14,7 @@ import {
 import { packError, unpackError } from './packed-error.ts';
 
 /** As the sources run, or as they were built. */
-const ENTRY = new URL(import.meta.url.endsWith('.ts') ? './entry.ts' : './entry.js', import.meta.url);
+const ENTRY = new URL(`./callback-thread${extname(import.meta.filename)}`, import.meta.url);
 /** As text: a process that was given its program as text, with `--input-type`, starts no thread from a file. */
 const PROGRAM = `import(${JSON.stringify(ENTRY.href)})`;
 

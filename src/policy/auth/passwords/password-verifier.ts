@@ -1,4 +1,5 @@
 import { availableParallelism } from 'node:os';
+import { extname } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import type { Clock } from '../../../base/clock.ts';
 import { type Deadline, setDeadline } from '../../../base/deadlines.ts';
@@ -19,7 +20,7 @@ export interface PasswordVerifierOptions {
 export type Verified = Match | 'busy' | 'failed';
 
 /** As the sources run, or as they were built. */
-const ENTRY = new URL(import.meta.url.endsWith('.ts') ? './entry.ts' : './entry.js', import.meta.url);
+const ENTRY = new URL(`./password-thread${extname(import.meta.filename)}`, import.meta.url);
 /** As text: a process that was given its program as text, with `--input-type`, starts no thread from a file. */
 const PROGRAM = `import(${JSON.stringify(ENTRY.href)})`;
 
