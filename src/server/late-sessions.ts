@@ -70,6 +70,8 @@ export class LateSessions {
     this.#manager = manager;
     for (const listening of this.#listening) listen(listening, manager);
     this.#opening?.resolve(manager);
+    // Or it would hold the first one for good, and by that its store.
+    this.#opening = undefined;
   }
 
   /** Managers of before have nothing more to say. */

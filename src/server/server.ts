@@ -594,7 +594,7 @@ export class Server {
       parts.commit();
       this.#parts = parts;
       this.#assembly = assembly;
-      enforceBans(assembly.bans, assembly, () => this.#listeners.all);
+      enforceBans(assembly.bans, this.#life!, () => this.#listeners.all);
       // Backends may ask for a session with the first request.
       (await this.#prepareInternal(config, assembly)).commit(assembly);
       // Before the public listeners: it says that they are not there yet.
@@ -657,7 +657,7 @@ export class Server {
     this.#parts = parts;
     for (const change of changes) change.commit(assembly);
     this.#attached?.use(assembly);
-    if (assembly.bans !== before.bans) enforceBans(assembly.bans, assembly, () => this.#listeners.all);
+    if (assembly.bans !== before.bans) enforceBans(assembly.bans, this.#life!, () => this.#listeners.all);
     this.#changeSessions(assembly);
     trace();
     const report = takeOver(before, assembly, {
@@ -739,20 +739,25 @@ export class Server {
     return this.#internal.prepare(places, config, { ...servicesOf(assembly), newcomers: this.#unlimited(assembly) });
   }
 
+  /** Of all configurations: made apart, so that it holds nothing of the first one. */
+  #keepDoor(clock: Assembly['clock']): Doorkeeper {
+    this.#doorkeeper ??= new Doorkeeper(
+      () => this.#running().bans.settings.action,
+      address => this.#running().bans.isBanned(address),
+      clock,
+    );
+    return this.#doorkeeper;
+  }
+
   async #preparePorts(config: Config, assembly: Assembly): Promise<ListenerChange> {
     const { unusedConnections, unusedConnectionsPerAddress } = config;
     const from = { unusedConnections, unusedConnectionsPerAddress };
     const isSame = this.#newcomers !== undefined && sameValue(this.#newcomers.from, from);
     const newcomers = isSame ? this.#newcomers! : { from, newcomers: new Newcomers(from, assembly) };
-    this.#doorkeeper ??= new Doorkeeper(
-      () => this.#running().bans.settings.action,
-      address => this.#running().bans.isBanned(address),
-      assembly.clock,
-    );
     const change = await this.#listeners.prepare(config.listen ?? [{ port: 8080 }], config, {
       ...servicesOf(assembly),
       newcomers: newcomers.newcomers,
-      doorkeeper: this.#doorkeeper,
+      doorkeeper: this.#keepDoor(assembly.clock),
     });
     return {
       commit: now => {

@@ -83,7 +83,8 @@ export class RedisLink {
   }
 
   close(): void {
-    this.#closing.abort();
+    // The error that Node would make keeps who has called, and what they know, for as long as somebody has this link.
+    this.#closing.abort('closed');
     this.#client?.destroy();
     this.#connecting?.destroy();
     this.#client = undefined;

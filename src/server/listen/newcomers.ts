@@ -56,9 +56,10 @@ export class Newcomers {
       unusedConnections: most = DEFAULT_MOST,
       unusedConnectionsPerAddress: perClient,
     }: Pick<Config, 'unusedConnections' | 'unusedConnectionsPerAddress'>,
-    environment: NewcomersEnvironment,
+    { clock, logger, trustedProxies }: NewcomersEnvironment,
   ) {
-    this.#environment = environment;
+    // Nothing else of it: that would stay as long as the server runs.
+    this.#environment = { clock, logger, trustedProxies };
     this.#most = most === -1 ? Number.POSITIVE_INFINITY : most;
     this.#sparesNearby = perClient === undefined;
     this.#perClient = perClient === -1 ? Number.POSITIVE_INFINITY : (perClient ?? DEFAULT_PER_CLIENT);
