@@ -27,6 +27,7 @@ const MEASURING = [
   'reload-under-load',
   'drain-of-many',
   'session-end-to-close',
+  'soak-short',
   'threads',
   'under-attack',
 ].map(file);

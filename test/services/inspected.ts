@@ -6,8 +6,8 @@ export interface Living {
   readonly heapBytes: number;
   /** Of buffers and the like. */
   readonly externalBytes: number;
-  /** What keeps the event loop going, by kind: sockets, timers, requests to the operating system. */
-  readonly resources: Readonly<Record<string, number>>;
+  /** What is open, by kind: sockets, pipes, servers. Timers and requests to the operating system come and go. */
+  readonly handles: Readonly<Record<string, number>>;
 }
 
 /** How many objects of each class there are. */
@@ -53,8 +53,8 @@ export class Inspected implements Disposable {
     const { memory, resources } = JSON.parse(text) as { memory: NodeJS.MemoryUsage; resources: string[] };
     const { usedSize } = (await this.#ask('Runtime.getHeapUsage')) as { usedSize: number };
     const counts: Record<string, number> = {};
-    for (const kind of resources) counts[kind] = (counts[kind] ?? 0) + 1;
-    return { heapBytes: usedSize, externalBytes: memory.external, resources: counts };
+    for (const kind of resources.filter(name => name.endsWith('Wrap'))) counts[kind] = (counts[kind] ?? 0) + 1;
+    return { heapBytes: usedSize, externalBytes: memory.external, handles: counts };
   }
 
   /** Takes seconds, in which the process does nothing else. */
