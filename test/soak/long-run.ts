@@ -82,7 +82,8 @@ async function longRun(server: BusyServer, crowd: Crowd, options: RunOptions): P
     await Promise.all([
       every(options.reloadEveryMs, hasEnded, () => server.reload()),
       every(3_000, hasEnded, () => server.rotateLogs()),
-      every(500, hasEnded, () => look(server)),
+      // The admin API gives up a follower that has gone after some seconds, and has 16 at most.
+      every(2_000, hasEnded, () => look(server)),
       every(5_000, hasEnded, () => followByCommand(server)),
     ]);
     await crowd.leave();
