@@ -258,6 +258,21 @@ describe('workers', () => {
     await until(areReady(2));
   });
 
+  test('those that stand still for longer than connections are held go on, with the sockets that they have', async () => {
+    const { url } = await serve();
+    const before = await openAtEach(url);
+    for (const pid of before.keys()) process.kill(pid, 'SIGSTOP');
+    // Several for each: the channel to a worker has one on the way at a time, and the others wait in this process.
+    for (let i = 0; i < 20; i++) get(`${url}/pid`).catch(() => {});
+    await until(() => /"event":"connections-not-taken"/.test(program!.stderr));
+    for (const pid of before.keys()) process.kill(pid, 'SIGCONT');
+    await until(areReady(2));
+    expect((await status()).workers.map(({ pid }) => pid).sort()).toEqual([...before.keys()].sort());
+    for (const [pid, socket] of before) expect(await pidOf(socket)).toBe(pid);
+    expect(before.has(Number((await get(`${url}/pid`)).body))).toBe(true);
+    expect(program!.stderr).not.toMatch(/"event":"worker-ended"/);
+  });
+
   test('a port that is taken fails the start, with its reason', async () => {
     const other = createServer().listen(0, '127.0.0.1');
     await new Promise(resolve => other.once('listening', resolve));
@@ -318,6 +333,34 @@ describe('workers', () => {
     const { workers } = await status();
     expect(workers.some(({ pid }) => before.has(pid))).toBe(false);
     expect(program!.stderr).toMatch(/"event":"workers-rolled"/);
+  });
+
+  test('what changes while they are replaced reaches those that are new already', async () => {
+    const { url } = await serve(config(), ['--no-watch']);
+    const slow = "console.error('second version'); await new Promise(go => setTimeout(go, 2_000));";
+    writeFileSync(join(cwd, 'greeting.js'), `${slow} export const greeting = 'welcome';\n`);
+    await admin('POST', '/v1/reload', {});
+    await until(() => program!.stderr.includes('second version'));
+    // The first new one has loaded that, and does not serve yet.
+    writeFileSync(join(cwd, 'greeting.js'), "export const greeting = 'good day';\n");
+    await admin('POST', '/v1/reload', {});
+    await until(async () => {
+      const bodies = await Promise.all(Array.from({ length: 6 }, () => get(`${url}/greeting`)));
+      return bodies.every(({ body }) => body === 'good day');
+    });
+  });
+
+  test('a reload that is asked for while they start waits until they serve', async () => {
+    const slow = "if (process.send) { console.error('a worker'); await new Promise(go => setTimeout(go, 2_000)); }";
+    const served = serve(`${slow} ${config()}`, ['--no-watch']);
+    await until(() => program!.stderr.includes('a worker'));
+    const route = "{ path: '/new', session: 'none', fetch: () => new Response('new') },";
+    writeFileSync(join(cwd, 'holdfast.config.ts'), config('', route));
+    program!.kill('SIGHUP');
+    const { url } = await served;
+    await until(() => /"event":"reload(ed|-refused)"/.test(program!.stderr));
+    expect(program!.stderr).not.toMatch(/"event":"reload-refused"/);
+    for (let i = 0; i < 4; i++) expect((await get(`${url}/new`)).body).toBe('new');
   });
 
   test('there are more or fewer of them after a reload', async () => {

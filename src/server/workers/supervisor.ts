@@ -92,6 +92,9 @@ export class Supervisor {
   #failures = 0;
   #pause: Timer | undefined;
   #rolling: Promise<void> | undefined;
+  /** Files that have changed for workers that the roll under way has started. */
+  #outdated: readonly string[] = [];
+  #starting: Promise<void> | undefined;
   #stopping: Promise<void> | undefined;
 
   constructor(config: Config, options: SupervisorOptions) {
@@ -140,7 +143,12 @@ export class Supervisor {
    *
    * @throws {HoldfastError} what the first worker that could not start has said. None of them runs then.
    */
-  async start(): Promise<void> {
+  start(): Promise<void> {
+    this.#starting = this.#start();
+    return this.#starting;
+  }
+
+  async #start(): Promise<void> {
     // A parent that is killed leaves them to find out by themselves; one that ends takes them along.
     process.on('exit', this.#killAll);
     try {
@@ -165,6 +173,8 @@ export class Supervisor {
    * @throws {HoldfastError} what the first worker says that cannot. Nothing has changed then.
    */
   async reload(read: () => Promise<Config>): Promise<ReloadReport> {
+    // Workers that start may have read the configuration of before.
+    await this.#starting?.catch(() => {});
     const next = await read();
     if (this.#state !== 'running') throw new HoldfastError('ERR_SERVER_STATE', 'the server stops, and reloads no more');
     const before = this.#config;
@@ -347,8 +357,15 @@ export class Supervisor {
 
   /** Replaces every worker by a new one. Each goes when its successor serves. */
   #roll(files: readonly string[]): void {
-    this.#rolling ??= this.#replaceEach(files).finally(() => {
+    if (this.#rolling) {
+      this.#outdated = files;
+      return;
+    }
+    this.#rolling = this.#replaceEach(files).finally(() => {
       this.#rolling = undefined;
+      const outdated = this.#outdated;
+      this.#outdated = [];
+      if (outdated.length > 0 && !this.#stopping) return this.#roll(outdated);
       this.#fit();
       this.#ports.sweep();
     });

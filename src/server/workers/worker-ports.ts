@@ -1,6 +1,5 @@
 import { writeSync } from 'node:fs';
 import { Socket } from 'node:net';
-import { HoldfastError } from '../../base/errors.ts';
 import type { ListenConfig } from '../../config/config.ts';
 import { type ConnectionTaker, checkReusePort, type ListeningPort, markLocal } from '../listen/port.ts';
 import type { PortOf } from '../listeners.ts';
@@ -29,7 +28,9 @@ export class WorkerPorts {
   };
 
   /** A connection has come from the supervisor. */
-  receive({ id, key }: HandedConnection, socket: Socket): void {
+  receive({ id, key }: HandedConnection, socket: Socket | undefined): void {
+    // The supervisor has waited too long and has let go of it, or Node could not pass it on.
+    if (!socket) return void acknowledge(id, false);
     const taker = this.#ports.get(key);
     const isTaken = taker?.isTaking === true;
     // Before anything can be read from it: if this process ends before, another one gets the connection.
@@ -132,8 +133,7 @@ function placeOf(listen: ListenConfig): ListenConfig {
   return Object.fromEntries(PLACE.map(key => [key, listen[key]]).filter(([, value]) => value !== undefined));
 }
 
-/** What `fork` gives with a message. @throws {HoldfastError} ERR_SERVER_FAILED. */
-export function socketOf(handle: unknown): Socket {
-  if (handle instanceof Socket) return handle;
-  throw new HoldfastError('ERR_SERVER_FAILED', 'a connection came from the supervisor without its socket');
+/** What `fork` gives with a message. */
+export function socketOf(handle: unknown): Socket | undefined {
+  return handle instanceof Socket ? handle : undefined;
 }

@@ -49,7 +49,11 @@ export class Worker {
         await following;
       },
       unfollow: (id: number) => {
-        void this.#following.get(id)?.then(end => end());
+        // Where it could not begin, `follow` has said why.
+        this.#following.get(id)?.then(
+          end => end(),
+          () => {},
+        );
         this.#following.delete(id);
       },
     });
