@@ -51,7 +51,7 @@ export type Question = keyof Administered | 'metricsOfProcess';
 export interface SupervisorOperations {
   readonly logs: AdministeredLogs;
   readonly followers: WorkerFollowers;
-  /** Those that run, also on their way out; the one that has been there longest first. */
+  /** Those that run; the ones that are on their way out last. */
   workers(): readonly AskedWorker[];
   /** Its own. */
   status(): Status;

@@ -154,7 +154,8 @@ export class Supervisor {
     try {
       await this.#admin.open(this.#config);
       await Promise.all(Array.from({ length: this.#wanted }, () => this.#spawn().ready.promise));
-      this.#state = 'running';
+      // Somebody may have asked for a drain meanwhile.
+      if (!this.#stopping) this.#state = 'running';
     } catch (error) {
       this.#state = 'stopped';
       this.#killAll();
@@ -223,9 +224,10 @@ export class Supervisor {
     return [...this.#members].filter(({ state }) => state === 'ready');
   }
 
-  /** Those that answer. */
+  /** Those that answer; the ones that are on their way out last. */
   #workers(): WorkerProcess[] {
-    return [...this.#members].filter(({ state }) => state !== 'starting').map(({ worker }) => worker);
+    const leaving = [...this.#members].filter(({ state }) => state === 'leaving');
+    return [...this.#ready(), ...leaving].map(({ worker }) => worker);
   }
 
   #spawn(): Member {
@@ -330,7 +332,8 @@ export class Supervisor {
     await Promise.allSettled([...this.#members].map(({ ready }) => ready.promise));
     const outdated = new Set<string>();
     let report: ReloadReport | undefined;
-    for (const member of this.#ready()) {
+    const members = this.#ready();
+    for (const member of members) {
       const { worker } = member;
       try {
         const done = await worker.link.call<WorkerReload>('reload', [], RELOAD_MS);
@@ -349,6 +352,12 @@ export class Supervisor {
         this.#retire(member);
       }
     }
+    // There may have been none, but not one that has served until it was told of this configuration.
+    if (!report && members.length > 0)
+      throw new HoldfastError(
+        'ERR_SERVER_FAILED',
+        `each of ${members.length} workers has ended while it took the new configuration; see its lines in the log`,
+      );
     return {
       report: report ?? { added: [], changed: [], removed: [], sockets: 0, needsRestart: [] },
       outdated: [...outdated],
