@@ -397,6 +397,45 @@ describe.each(wires)('over %s, after a reload', wire => {
     await expect.poll(() => ended.toSorted()).toEqual(['backend', 'signal', 'stream']);
   });
 
+  test('event streams end without an error, however much their backends and handlers send meanwhile', async () => {
+    let begun = 0;
+    const backend = http.createServer((_request, response) => {
+      begun++;
+      response.writeHead(200, { 'Content-Type': 'text/event-stream' });
+      const timer = setInterval(() => response.write('data: x\n\n'), 1);
+      response.on('close', () => clearInterval(timer));
+    });
+    backend.listen(0, '127.0.0.1');
+    await once(backend, 'listening');
+    closing.push(() => {
+      backend.closeAllConnections();
+      backend.close();
+    });
+    const handler: RouteConfig['fetch'] = () => {
+      let timer: NodeJS.Timeout;
+      const body = new ReadableStream<Uint8Array>({
+        start: it => {
+          begun++;
+          timer = setInterval(() => it.enqueue(Buffer.from('data: x\n\n')), 1);
+        },
+        cancel: () => clearInterval(timer),
+      });
+      return new Response(body, { headers: { 'Content-Type': 'text/event-stream' } });
+    };
+    const upstreams = { app: { servers: [`http://127.0.0.1:${(backend.address() as { port: number }).port}`] } };
+    const routes = (own: Partial<RouteConfig> = {}): RouteConfig[] => [
+      { path: '/backend', upstream: 'app', ...own },
+      { path: '/handler', fetch: handler, ...own },
+    ];
+    const server = await start({ upstreams, routes: routes() });
+    const paths = Array.from({ length: 20 }, (_, i) => (i % 2 === 0 ? '/backend' : '/handler'));
+    const answers = paths.map(path => ask(server, wire, { path }));
+    await until(() => begun === paths.length);
+    await sleep(50);
+    await server.reload({ upstreams, routes: routes({ policy: { origins: 'any' } }) });
+    for (const { body } of await Promise.all(answers)) expect(body).toMatch(/^(?:data: x\n\n)+$/);
+  });
+
   test('a request that was under way is finished by what it began with', async () => {
     const answer = Promise.withResolvers<string>();
     const asked = Promise.withResolvers<void>();

@@ -244,6 +244,8 @@ export class Attempt implements AnswerSink, BodySenderEvents, ClientTerms {
 
   onBody(chunk: Buffer, start: number, end: number, isLast: boolean): void {
     const { response } = this.#options;
+    // A reload has ended it, as a stream of events; a write would look like a failure to the client.
+    if (response.writableEnded) return this.#leave();
     this.#hasBegun = true;
     if (this.#page) return this.#onPageBody(this.#page, chunk.toString('latin1', start, end), isLast);
     if (isLast) {

@@ -282,6 +282,8 @@ function nextTurn(): Promise<false> {
 
 /** Resolves when more may be written, or nobody is there to read it. */
 async function write(outgoing: ServerResponse, data: string | Uint8Array, maxWriteBytes: number): Promise<void> {
+  // A reload has ended it, as a stream of events; a write would look like a failure to the client.
+  if (outgoing.writableEnded) return drained(outgoing);
   let rest = data;
   if (typeof rest === 'string' && rest.length > maxWriteBytes) rest = Buffer.from(rest);
   while (typeof rest !== 'string' && rest.length > maxWriteBytes) {
