@@ -623,9 +623,6 @@ export class Server {
 
   /** Puts a configuration together beside the one that runs, which is untouched until everything of it stands. */
   async #replace(config: Config): Promise<ReloadReport> {
-    const { portOf, operations } = this.#environment;
-    // The program goes on as it is, and says that a restart is needed.
-    if (!portOf && !operations) checkWorkers(config);
     const before = this.#running();
     const parts = new Parts(this.#parts);
     const changes: ListenerChange[] = [];
