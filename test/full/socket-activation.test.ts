@@ -77,6 +77,8 @@ describe.skipIf(isMissing)('sockets that systemd has opened', () => {
     const server = activate(`[{ activation: 'web' }]`, [`127.0.0.1:${port}`], 'web', 2);
     const url = `http://127.0.0.1:${port}`;
     expect((await get(`${url}/a`)).status).toBe(308);
+    // The first worker serves before the second has started.
+    await server.printed(/listening on/);
     const pids = new Set<string>();
     for (let i = 0; i < 10; i++) {
       const [response] = (await once(request(`${url}/pid`, { agent: false }).end(), 'response')) as [IncomingMessage];
