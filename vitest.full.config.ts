@@ -34,7 +34,6 @@ const MEASURING = [
 
 /** Which take longest. They begin first: what begins last has cores for itself that nobody else uses. */
 const LONG = [
-  'bare-machine',
   'relay-conformance',
   'guard-cross-site-browser',
   'conformance',

@@ -8,7 +8,7 @@ import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { freePort } from '../services/free-port.ts';
 import { until } from '../services/until.ts';
-import { newcomerEnvironment } from './newcomer-environment.ts';
+import { newcomerEnvironment } from '../full/newcomer-environment.ts';
 
 const run = promisify(execFile);
 const repository = fileURLToPath(new URL('../..', import.meta.url));
