@@ -116,9 +116,12 @@ export class Modules {
 /** Of this process, as the modules are. */
 export const modules: Modules = new Modules();
 
-/** Undefined for what is Node's, or a package's. */
+/** Where the program itself is: its sources, or the package's built files. */
+const PROGRAM = new URL('..', import.meta.url).href;
+
+/** Undefined for what is Node's, a package's, or the program's. */
 function ownFile(url: string | undefined): string | undefined {
-  if (!url?.startsWith('file:') || url.includes('/node_modules/')) return undefined;
+  if (!url?.startsWith('file:') || url.includes('/node_modules/') || url.startsWith(PROGRAM)) return undefined;
   return fileURLToPath(url.replace(/[?#].*$/, ''));
 }
 
