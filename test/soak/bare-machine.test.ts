@@ -6,9 +6,9 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { newcomerEnvironment } from '../full/newcomer-environment.ts';
 import { freePort } from '../services/free-port.ts';
 import { until } from '../services/until.ts';
-import { newcomerEnvironment } from '../full/newcomer-environment.ts';
 
 const run = promisify(execFile);
 const repository = fileURLToPath(new URL('../..', import.meta.url));
