@@ -13,8 +13,9 @@ export function shown(text: string): string {
 
 /** A length of time as people read it: `40 ms`, `1.2 s`, `70 s`. */
 export function shownTime(ms: number): string {
-  if (ms < 1_000) return `${Math.round(ms)} ms`;
-  return ms < 10_000 ? `${(ms / 1_000).toFixed(1)} s` : `${Math.round(ms / 1_000)} s`;
+  const whole = Math.round(ms);
+  if (whole < 1_000) return `${whole} ms`;
+  return ms < 9_950 ? `${(ms / 1_000).toFixed(1)} s` : `${Math.round(ms / 1_000)} s`;
 }
 
 /** How a WebSocket ended: `it ends with 1008 "policy"`. */
