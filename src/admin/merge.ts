@@ -1,4 +1,6 @@
 import type {
+  BanEntry,
+  BanList,
   ConnectionEntry,
   ConnectionList,
   LimitList,
@@ -77,6 +79,18 @@ export function mergeTopics(answers: readonly OfWorker<TopicList>[], limit: numb
   // Of a worker that has told only some, it is not known which of the others have them too.
   const total = Math.max(all.length, ...answers.map(({ answer }) => answer.total));
   return { topics, total, isPartial };
+}
+
+/** Of each client the ban that lasts longest, at most `limit`: workers without a ledger know only their own. */
+export function mergeBans(answers: readonly OfWorker<BanList>[], limit: number): BanList {
+  const byClient = new Map<string, BanEntry>();
+  for (const ban of answers.flatMap(({ answer }) => answer.bans)) {
+    const known = byClient.get(ban.client);
+    if (!known || known.until < ban.until) byClient.set(ban.client, ban);
+  }
+  const bans = [...byClient.values()].slice(0, limit);
+  const total = Math.max(byClient.size, ...answers.map(({ answer }) => answer.total));
+  return { bans, total, isPartial: total > bans.length };
 }
 
 /** What each worker has taken, each with its worker. */

@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { USUAL_CONNECTIONS, USUAL_ENTRIES, USUAL_SESSIONS } from './usual-limits.ts';
 
 /*
  * What the admin API gives and takes, as JSON. Types, checks of what comes in, and the OpenAPI document are made of
@@ -94,7 +95,7 @@ export const sessionQuery = z.strictObject({
   user: filterText.optional().meta({ description: 'Only those that this user owns.' }),
   prefix: sidPrefix.optional().meta({ description: 'Only those whose sid begins so.' }),
   context: filterText.optional().meta({ description: 'Of which application: its mount point. Default: of all.' }),
-  limit: limit(10_000, 100),
+  limit: limit(10_000, USUAL_SESSIONS),
 });
 export type SessionQuery = z.infer<typeof sessionQuery>;
 
@@ -145,7 +146,7 @@ export const connectionFilter = {
   user: filterText.optional(),
   session: sidPrefix.optional(),
 };
-export const connectionQuery = z.strictObject({ ...connectionFilter, limit: limit(10_000, 100) });
+export const connectionQuery = z.strictObject({ ...connectionFilter, limit: limit(10_000, USUAL_CONNECTIONS) });
 export type ConnectionQuery = z.infer<typeof connectionQuery>;
 
 export const connectionEntry = z.strictObject({
@@ -248,7 +249,7 @@ export const banEntry = z.strictObject({
   offence: count,
 });
 export type BanEntry = z.infer<typeof banEntry>;
-export const banQuery = z.strictObject({ limit: limit(50_000, 1_000) });
+export const banQuery = z.strictObject({ limit: limit(50_000, USUAL_ENTRIES) });
 export type BanQuery = z.infer<typeof banQuery>;
 export const banList = z.strictObject({ bans: z.array(banEntry), total: count, isPartial: z.boolean() });
 export type BanList = z.infer<typeof banList>;
@@ -260,7 +261,7 @@ export const banAddition = z.strictObject({
 export type BanAddition = z.infer<typeof banAddition>;
 export const removed = z.strictObject({ removed: z.boolean() });
 
-export const topicQuery = z.strictObject({ limit: limit(10_000, 1_000) });
+export const topicQuery = z.strictObject({ limit: limit(10_000, USUAL_ENTRIES) });
 export type TopicQuery = z.infer<typeof topicQuery>;
 export const topicList = z.strictObject({
   topics: z.array(z.strictObject({ topic: z.string(), subscribers: count })),

@@ -8,14 +8,14 @@ import type { LogControl } from '../server/log/log-control.ts';
 import { examine } from './examine.ts';
 import { isSaidByServer } from './said-doubts.ts';
 import type { ServiceManager } from './service-manager/service-manager.ts';
-import type { Serving } from './serving.ts';
+import type { RunningServer } from './serving.ts';
 
 /** From so many on it is said how many versions of modules are in memory. */
 const MANY_VERSIONS = 20;
 
 export interface ReloaderOptions {
   readonly file: string;
-  readonly server: Pick<Serving, 'reload' | 'urls'>;
+  readonly server: Pick<RunningServer, 'reload' | 'urls'>;
   readonly logs: LogControl;
   readonly manager: Pick<ServiceManager, 'reloading' | 'reloaded'>;
   /** Hears of the files of each configuration that counts. */
@@ -128,7 +128,7 @@ export class Reloader {
 }
 
 /** For `systemctl status`. */
-export function listening({ urls }: Pick<Serving, 'urls'>): string {
+export function listening({ urls }: Pick<RunningServer, 'urls'>): string {
   return `listening on ${urls.join(', ')}`;
 }
 

@@ -8,7 +8,7 @@ const HURRIED: Duration = '1s';
 /** A server that can be stopped. */
 export interface Stoppable {
   /** In ms. */
-  readonly drain: { readonly delayMs: number; readonly timeoutMs: number };
+  readonly drainSettings: { readonly delayMs: number; readonly timeoutMs: number };
   stop(options: { drain?: Duration }): Promise<void>;
 }
 
@@ -72,8 +72,8 @@ export async function stopOnSignal(
   logger: Pick<Logger, 'info'>,
 ): Promise<ExitCode> {
   const { by: signal, drain } = await signals.next();
-  const { delayMs } = server.drain;
-  const timeoutMs = drain === undefined ? server.drain.timeoutMs : parseDuration(drain);
+  const { delayMs, timeoutMs: usualMs } = server.drainSettings;
+  const timeoutMs = drain === undefined ? usualMs : parseDuration(drain);
   const after = delayMs > 0 ? `after ${delayMs / 1_000} s ` : '';
   logger.info(
     { event: 'draining', signal, delayMs, timeoutMs },

@@ -27,6 +27,7 @@ import type {
   UpstreamEntry,
   UpstreamList,
 } from '../admin/shapes.ts';
+import { USUAL_CONNECTIONS, USUAL_ENTRIES, USUAL_SESSIONS } from '../admin/usual-limits.ts';
 import type { Clock } from '../base/clock.ts';
 import { type Duration, parseDuration } from '../base/duration.ts';
 import { type ErrorCode, HoldfastError } from '../base/errors.ts';
@@ -47,6 +48,7 @@ import { CloseCode } from '../wire/close-codes.ts';
 import { AdministeredLogs } from './administered-logs.ts';
 import type { Assembly } from './assembly/build.ts';
 import type { MetricsText } from './metrics/exposition.ts';
+import { type ProcessFacts, processStatus } from './process-status.ts';
 
 /** What of sessions is administered. */
 interface Sessions {
@@ -74,9 +76,8 @@ export interface ServerOperations {
 
 /** A server as its administration sees it. */
 export interface AdministeredParts {
-  readonly version: string;
+  readonly process: ProcessFacts;
   readonly clock: Clock;
-  readonly startedAt: number;
   dataFolder(): string;
   readonly operations: ServerOperations;
   /** By mount point; `''` for the server's own. */
@@ -94,9 +95,6 @@ export interface AdministeredParts {
 
 /** A search through all sessions of a store ends after this time. */
 const MOST_SEARCH_MS = 20_000;
-const USUAL_SESSIONS = 100;
-const USUAL_CONNECTIONS = 100;
-const USUAL_ENTRIES = 1_000;
 
 /** The administration of one server in one process. */
 export class AdministeredServer implements Administered {
@@ -111,22 +109,12 @@ export class AdministeredServer implements Administered {
   }
 
   async status(): Promise<Status> {
-    const { version, clock, startedAt, dataFolder, operations } = this.#parts;
     const { bans, sockets, handshakes } = this.#parts.assembly();
-    const lastReload = operations.lastReload?.();
     const statistics = this.#parts.statistics();
-    const { rss, heapUsed, heapTotal, external } = process.memoryUsage();
-    const { user, system } = process.cpuUsage();
     return {
-      version,
-      node: process.versions.node,
-      pid: process.pid,
-      state: this.#parts.state(),
-      isReady: this.#parts.isReady(),
-      startedAt,
-      uptimeMs: Math.max(0, clock.now() - startedAt),
-      ...(operations.configFile !== undefined && { configFile: operations.configFile }),
-      dataFolder: dataFolder(),
+      ...processStatus(this.#parts.process),
+      ...(await this.health()),
+      dataFolder: this.#parts.dataFolder(),
       listeners: this.#parts.listeners(),
       counts: {
         sockets: sockets.size,
@@ -137,9 +125,6 @@ export class AdministeredServer implements Administered {
         sessionsEnded: statistics.ended,
         bans: bans.list().length,
       },
-      memory: { residentBytes: rss, heapUsedBytes: heapUsed, heapTotalBytes: heapTotal, externalBytes: external },
-      cpu: { userMs: user / 1_000, systemMs: system / 1_000 },
-      ...(lastReload && { lastReload }),
       workers: [],
     };
   }

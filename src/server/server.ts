@@ -782,12 +782,16 @@ export class Server {
   async #administered(): Promise<Administered> {
     const { AdministeredServer } = await import('./administered.ts');
     const assembly = () => this.#running();
+    const { operations = {} } = this.#environment;
+    const { clock } = assembly();
     return new AdministeredServer({
-      version: packageVersion(),
-      clock: assembly().clock,
-      startedAt: this.#startedAt,
+      process: {
+        ...{ version: packageVersion(), clock, startedAt: this.#startedAt, configFile: operations.configFile },
+        lastReload: () => operations.lastReload?.(),
+      },
+      clock,
       dataFolder: () => dataFolderOf(assembly().config).path,
-      operations: this.#environment.operations ?? {},
+      operations,
       sessions: this.#sessions,
       streams: { trace: (query, onLine) => this.#follow(query, onLine) },
       config: () => assembly().config,

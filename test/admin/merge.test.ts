@@ -1,5 +1,12 @@
 import { expect, test } from 'vitest';
-import { mergeConnections, mergeLimits, mergeStatus, mergeTopics, mergeUpstreams } from '../../src/admin/merge.ts';
+import {
+  mergeBans,
+  mergeConnections,
+  mergeLimits,
+  mergeStatus,
+  mergeTopics,
+  mergeUpstreams,
+} from '../../src/admin/merge.ts';
 import type { ConnectionEntry, Status } from '../../src/admin/shapes.ts';
 import * as shapes from '../../src/admin/shapes.ts';
 
@@ -127,4 +134,15 @@ test('limits stand there once for each worker', () => {
   const limit = { of: 'the server', limit: 'connections', most: 10, keys: 1, highest: 2, isShared: false };
   const answers = [1, 2].map(worker => ({ worker, answer: { limits: [limit] } }));
   expect(mergeLimits(answers).limits.map(({ worker }) => worker)).toEqual([1, 2]);
+});
+
+test('a client that several workers have banned stands there once, with the ban that lasts longest', () => {
+  const ban = (client: string, until: number) => ({ client, until, reason: 'r', offence: 1 });
+  const answers = [
+    { worker: 1, answer: { bans: [ban('192.0.2.1', 10), ban('192.0.2.2', 50)], total: 2, isPartial: false } },
+    { worker: 2, answer: { bans: [ban('192.0.2.1', 30)], total: 1, isPartial: false } },
+  ];
+  const bans = [ban('192.0.2.1', 30), ban('192.0.2.2', 50)];
+  expect(mergeBans(answers, 10)).toEqual({ bans, total: 2, isPartial: false });
+  expect(mergeBans(answers, 1)).toEqual({ bans: bans.slice(0, 1), total: 2, isPartial: true });
 });

@@ -47,7 +47,7 @@ async function runDemo(options: DemoOptions & { backend: BackendProcess }): Prom
   const { protocol, port } = new URL(server.urls[0]!);
   print(welcome(`${protocol}//localhost:${port}`, options.dataFolder, options.backend.pid!));
   const stoppable = {
-    drain: { delayMs: 0, timeoutMs: 1_000 },
+    drainSettings: { delayMs: 0, timeoutMs: 1_000 },
     stop: (stop: StopOptions) => server.stop({ drain: '1s', ...stop }),
   };
   const signals = new StopSignals();

@@ -16,7 +16,7 @@ import { NodeMessages } from '../node-messages.ts';
 import { listening, Reloader, sayDoubts } from '../reloader.ts';
 import { SAID_AT_START } from '../said-doubts.ts';
 import { ServiceManager } from '../service-manager/service-manager.ts';
-import { type Serving, servingOf } from '../serving.ts';
+import { type RunningServer, type Serving, servingOf } from '../serving.ts';
 import { drainOnRequest, type Stoppable, StopSignals, stopOnSignal } from '../stop-on-signal.ts';
 
 export const serve: Command = {
@@ -77,16 +77,16 @@ async function serveFile(
   serving = await servingOf(read.config, {
     logs,
     configFile: file,
-    drain: ({ over }) => drainOnRequest(serving!, signals, { by: 'holdfast drain', drain: over }),
+    drain: ({ over }) => drainOnRequest(serving!.server, signals, { by: 'holdfast drain', drain: over }),
     reload: () => reloader.reload('holdfast reload'),
     lastReload: () => reloader.last,
   });
-  const server = serving;
+  const { server, imports } = serving;
   let isStopping = false;
   const watch = new ConfigWatch({
     clock: systemClock,
     onChange: () => void reloader.reload('a file has changed'),
-    others: () => server.imports,
+    others: imports,
   });
   const onRead = (now: ReadConfig) => {
     if (isWatching && !isStopping) void watch.settle(now);
@@ -116,18 +116,18 @@ async function serveFile(
   return await stopOnSignal(reportingStop(server, manager, onStop), signals, logger);
 }
 
-function printUrls({ urls, internalUrl, adminUrl }: Serving): void {
+function printUrls({ urls, internalUrl, adminUrl }: RunningServer): void {
   const out = standardOutput();
   for (const url of urls) out.write(`listening on ${url}\n`);
   if (internalUrl !== undefined) out.write(`listening for backends on ${internalUrl}\n`);
   if (adminUrl !== undefined) out.write(`listening for administrators on ${adminUrl}\n`);
 }
 
-function reportingStop(server: Serving, manager: ServiceManager, onStop: () => void): Stoppable {
+function reportingStop(server: RunningServer, manager: ServiceManager, onStop: () => void): Stoppable {
   let isStopping = false;
   return {
-    get drain() {
-      return server.drain;
+    get drainSettings() {
+      return server.drainSettings;
     },
     async stop(options) {
       onStop();
@@ -140,8 +140,8 @@ function reportingStop(server: Serving, manager: ServiceManager, onStop: () => v
 }
 
 /** In ms. A second stop is for hurry: what is left of the delay is left out. */
-function longestStop({ drain: settings }: Serving, drain: Duration | undefined, isStopping: boolean): number {
-  const { delayMs, timeoutMs } = settings;
+function longestStop({ drainSettings }: RunningServer, drain: Duration | undefined, isStopping: boolean): number {
+  const { delayMs, timeoutMs } = drainSettings;
   const limitMs = drain === undefined ? timeoutMs : parseDuration(drain);
   return isStopping || limitMs === 0 ? limitMs : delayMs + limitMs;
 }

@@ -1,7 +1,7 @@
 import { HoldfastError } from '../../base/errors.ts';
 import type { ListenConfig } from '../../config/config.ts';
 import { gidOf, noSuchGroup } from './group.ts';
-import { type InheritedSockets, inheritedSockets } from './inherited.ts';
+import { inheritedSockets } from './inherited.ts';
 import type { SocketAccess } from './socket-file.ts';
 
 /** One socket to listen on. */
@@ -18,14 +18,14 @@ const DEFAULT_MODE = 0o660;
  *
  * @throws {HoldfastError} ERR_SERVER_LISTEN when this process has no such sockets, or this machine no such group.
  */
-export function placesOf(listen: ListenConfig, inherited: () => InheritedSockets = inheritedSockets): Place[] {
+export function placesOf(listen: ListenConfig): Place[] {
   const { port, host, reusePort = false, socket, activation, fd } = listen;
   if (activation !== undefined)
-    return inherited()
+    return inheritedSockets()
       .take(activation)
       .map(({ fd, name }) => ({ kind: 'inherited', fd, name }));
   if (fd !== undefined) {
-    inherited().takeDescriptor(fd);
+    inheritedSockets().takeDescriptor(fd);
     return [{ kind: 'inherited', fd, name: undefined }];
   }
   if (socket !== undefined) return [{ kind: 'unix', path: socket, access: accessOf(listen) }];

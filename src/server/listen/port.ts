@@ -4,7 +4,7 @@ import type { Logger } from '../../base/logger.ts';
 import type { ListenConfig } from '../../config/config.ts';
 import { setPeer } from '../../http/peer.ts';
 import type { ProxyHeader } from '../../http/proxy-protocol.ts';
-import { type InheritedSockets, inheritedSockets } from './inherited.ts';
+import { inheritedSockets } from './inherited.ts';
 import { accessOf, type Place, placesOf } from './place.ts';
 import { refusedPlace } from './refused-place.ts';
 import { SocketFile, socketPathOf } from './socket-file.ts';
@@ -79,7 +79,6 @@ export interface ListeningPort {
 }
 
 export interface PortOptions {
-  readonly inherited?: () => InheritedSockets;
   /** Leaves what clients send in the kernel, for the process that is to read it. Default false. */
   readonly pauseOnConnect?: boolean;
 }
@@ -98,7 +97,6 @@ export class Port implements ListeningPort {
   readonly #nets: NetServer[] = [];
   /** Stops this port's listening on the sockets that it has inherited, which stay open. */
   readonly #givingBack: (() => void)[] = [];
-  readonly #inherited: () => InheritedSockets;
   readonly #pauseOnConnect: boolean;
   /** Of a socket file that is ours. */
   #file: SocketFile | undefined;
@@ -110,7 +108,6 @@ export class Port implements ListeningPort {
   constructor(listen: ListenConfig, logger: Logger, options: PortOptions = {}) {
     this.#listen = listen;
     this.#logger = logger;
-    this.#inherited = options.inherited ?? inheritedSockets;
     this.#pauseOnConnect = options.pauseOnConnect ?? false;
     const early = this.#early;
     this.#forget = function () {
@@ -130,7 +127,7 @@ export class Port implements ListeningPort {
 
   async open(): Promise<void> {
     try {
-      const places = placesOf(this.#listen, this.#inherited);
+      const places = placesOf(this.#listen);
       // Before it listens: nothing may stand between that and the taker's taking over.
       const paths = await Promise.all(places.map(pathOf));
       this.path = paths[0];
@@ -176,7 +173,7 @@ export class Port implements ListeningPort {
 
   async #openAt(place: Place, path: string | undefined): Promise<void> {
     const isInherited = place.kind === 'inherited';
-    const parked = isInherited ? this.#inherited().parkedAt(place.fd) : undefined;
+    const parked = isInherited ? inheritedSockets().parkedAt(place.fd) : undefined;
     const net = parked ?? createServer({ ...NET_OPTIONS, pauseOnConnect: this.#pauseOnConnect });
     const take = (socket: Socket) => this.#take(socket, path !== undefined);
     const onError = (error: Error) => this.#logger.error({ err: error }, 'listener failed');
@@ -186,7 +183,7 @@ export class Port implements ListeningPort {
       this.#givingBack.push(() => {
         net.off('connection', take).off('error', onError);
         this.#nets.splice(this.#nets.indexOf(net), 1);
-        this.#inherited().giveBack(place.fd, net);
+        inheritedSockets().giveBack(place.fd, net);
       });
     if (!parked) this.#file = await listenOn(net, place);
     net.on('error', onError);

@@ -1,5 +1,6 @@
 import type { Administered, StreamKind, StreamQuery } from '../../admin/administered.ts';
 import {
+  mergeBans,
   mergeConnections,
   mergeLimits,
   mergeStatus,
@@ -32,6 +33,7 @@ import type {
   TopicQuery,
   UpstreamList,
 } from '../../admin/shapes.ts';
+import { USUAL_CONNECTIONS, USUAL_ENTRIES } from '../../admin/usual-limits.ts';
 import { HoldfastError } from '../../base/errors.ts';
 import type { AdministeredLogs } from '../administered-logs.ts';
 import { aggregateMetrics, type MetricJson, type MetricsText } from '../metrics/exposition.ts';
@@ -53,7 +55,8 @@ export interface SupervisorOperations {
   readonly followers: WorkerFollowers;
   /** Those that run; the ones that are on their way out last. */
   workers(): readonly AskedWorker[];
-  /** Its own. */
+  /** Its own, as `status`. */
+  health(): Pick<Status, 'state' | 'isReady'>;
   status(): Status;
   reload(): Promise<ReloadResult>;
   drain(request: DrainRequest): void;
@@ -67,10 +70,6 @@ const ANSWER_MS = 5_000;
 /** A search through all sessions takes its time. */
 const SEARCH_MS = 30_000;
 
-/** How much is asked for, where the client says nothing. As each worker itself does. */
-const USUAL_CONNECTIONS = 100;
-const USUAL_TOPICS = 1_000;
-
 /**
  * The administration of several workers as if they were one server. What each of them has is asked of all and put
  * together; what all have in common (sessions) is asked of one.
@@ -83,8 +82,7 @@ export class AdministeredWorkers implements Administered {
   }
 
   async health(): Promise<Pick<Status, 'state' | 'isReady'>> {
-    const { state, isReady } = this.#supervisor.status();
-    return { state, isReady };
+    return this.#supervisor.health();
   }
 
   async status(): Promise<Status> {
@@ -143,18 +141,8 @@ export class AdministeredWorkers implements Administered {
     await this.#ofAll('removeServer', [upstream, request]);
   }
 
-  /** Of each client the ban that lasts longest: workers without a ledger know only their own. */
-  async bans({ limit }: BanQuery): Promise<BanList> {
-    const answers = await this.#fromEach<BanList>('bans', [{ ...(limit !== undefined && { limit }) }]);
-    const all = new Map<string, BanEntry>();
-    for (const { answer } of answers)
-      for (const ban of answer.bans) {
-        const known = all.get(ban.client);
-        if (!known || known.until < ban.until) all.set(ban.client, ban);
-      }
-    const bans = [...all.values()].slice(0, limit);
-    const total = Math.max(all.size, ...answers.map(({ answer }) => answer.total));
-    return { bans, total, isPartial: total > bans.length };
+  async bans(query: BanQuery): Promise<BanList> {
+    return mergeBans(await this.#fromEach<BanList>('bans', [query]), query.limit ?? USUAL_ENTRIES);
   }
 
   async addBan(request: BanAddition): Promise<BanEntry> {
@@ -166,7 +154,7 @@ export class AdministeredWorkers implements Administered {
   }
 
   async topics(query: TopicQuery): Promise<TopicList> {
-    return mergeTopics(await this.#fromEach<TopicList>('topics', [query]), query.limit ?? USUAL_TOPICS);
+    return mergeTopics(await this.#fromEach<TopicList>('topics', [query]), query.limit ?? USUAL_ENTRIES);
   }
 
   async limits(): Promise<LimitList> {

@@ -17,6 +17,7 @@ import { dataFolderOf } from '../data-folder.ts';
 import type { LogControl } from '../log/log-control.ts';
 import { keepsMetrics } from '../metrics/keeps-metrics.ts';
 import { packageVersion } from '../package-version.ts';
+import { type ProcessFacts, processStatus } from '../process-status.ts';
 import type { ReloadReport } from '../take-over.ts';
 import { AdministeredWorkers } from './administered-workers.ts';
 import { Handover } from './handover.ts';
@@ -81,7 +82,7 @@ export class Supervisor {
   readonly #followers: WorkerFollowers;
   readonly #admin: ChangingAdmin;
   readonly #trustedProxies = new ReplaceableAddressList();
-  readonly #startedAt: number;
+  readonly #process: ProcessFacts;
   #config: Config;
   #count = 0;
   #state: Status['state'] = 'starting';
@@ -104,7 +105,8 @@ export class Supervisor {
     this.#clock = clock;
     this.#logger = logs.logger.of('server');
     this.#events = ofServer(logs.uncounted);
-    this.#startedAt = clock.now();
+    const { configFile, lastReload } = options;
+    this.#process = { version: packageVersion(), clock, startedAt: clock.now(), configFile, lastReload };
     this.#handover = new Handover(clock, this.#logger);
     this.#ports = new SharedPorts(this.#handover, this.#logger);
     this.#followers = new WorkerFollowers(new AdministeredLogs(logs), () => this.#workers());
@@ -461,6 +463,7 @@ export class Supervisor {
       logs: new AdministeredLogs(logs),
       followers: this.#followers,
       workers: () => this.#workers(),
+      health: () => this.#health(),
       status: () => this.#status(),
       reload,
       drain: ({ over }: DrainRequest) => drain({ over: over as Duration | undefined }),
@@ -470,30 +473,21 @@ export class Supervisor {
   }
 
   #status(): Status {
-    const { configFile, lastReload } = this.#options;
-    const { rss, heapUsed, heapTotal, external } = process.memoryUsage();
-    const { user, system } = process.cpuUsage();
-    const last = lastReload();
     return {
-      version: packageVersion(),
-      node: process.versions.node,
-      pid: process.pid,
-      state: this.#state,
-      isReady: this.isReady,
-      startedAt: this.#startedAt,
-      uptimeMs: Math.max(0, this.#clock.now() - this.#startedAt),
-      configFile,
+      ...processStatus(this.#process),
+      ...this.#health(),
       dataFolder: dataFolderOf(this.#config).path,
       listeners: this.#admin.url === undefined ? [] : [{ url: this.#admin.url, serves: 'administrators' }],
       counts: {
         ...{ sockets: 0, handshakes: 0, sessionsInMemory: 0, sessionsInUse: 0 },
         ...{ sessionsCreated: 0, sessionsEnded: 0, bans: 0 },
       },
-      memory: { residentBytes: rss, heapUsedBytes: heapUsed, heapTotalBytes: heapTotal, externalBytes: external },
-      cpu: { userMs: user / 1_000, systemMs: system / 1_000 },
-      ...(last && { lastReload: last }),
       workers: [],
     };
+  }
+
+  #health(): Pick<Status, 'state' | 'isReady'> {
+    return { state: this.#state, isReady: this.isReady };
   }
 }
 
