@@ -12,6 +12,7 @@ const { include, exclude, ...test } = config.test;
 /** Which measure times or memory, or keep the machine busy on purpose. */
 const MEASURING = [
   'bad-input-at-scale',
+  'bans-of-processes',
   'broadcast-fairness',
   'busy',
   'guard-descriptors',
