@@ -101,7 +101,14 @@ const ROOMS: Readonly<Record<string, Readonly<Record<string, readonly string[]>>
     tracing: ['log'],
     workers: [
       ...['listen', 'admin', 'assembly', 'log', 'metrics'],
-      ...['administered-logs.ts', 'data-folder.ts', 'listeners.ts', 'package-version.ts', 'take-over.ts'],
+      ...[
+        'administered-logs.ts',
+        'data-folder.ts',
+        'listeners.ts',
+        'package-version.ts',
+        'process-status.ts',
+        'take-over.ts',
+      ],
     ],
   },
 };
