@@ -194,9 +194,10 @@ describe('workers', () => {
     const { workers } = await status();
     const dying = workers[0]!.pid;
     process.kill(dying, 'SIGSTOP');
-    // Of 40 the half is given to the one that stands still, as far as its channel takes them.
-    const answers = Array.from({ length: 40 }, () => get(`${url}/pid`));
-    await sleep(500);
+    let answered = 0;
+    const answers = Array.from({ length: 40 }, () => get(`${url}/pid`).finally(() => answered++));
+    // One is on its way to the one that stands still, and holds up no other.
+    await until(() => answered === 39);
     process.kill(dying, 'SIGKILL');
     const bodies = (await Promise.all(answers)).map(({ body }) => body);
     expect(bodies).not.toContain(String(dying));

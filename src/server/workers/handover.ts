@@ -3,48 +3,56 @@ import type { Clock, Timer } from '../../base/clock.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { HandedConnection } from './handed-connection.ts';
 
-/** Who can take connections. */
+/** A worker, as what can take connections. */
 export interface Taker {
-  /** Connections that it was given and has not said a word about. */
-  pending: number;
-  /** When it was last heard of, or was given something to speak about: by a clock that only goes forward, in ms. */
-  heardAt: number;
   hand(connection: HandedConnection, socket: Socket): void;
 }
 
-/** Who takes what comes through a port at the moment. */
+/** A port, and the workers that take what comes through it at the moment. */
 export interface TakersOf {
   readonly key: string;
   readonly takers: ReadonlySet<Taker>;
 }
 
-/** Connections that wait at a time, so many of all: each is a descriptor. */
+/** Connections on their way at a time: each is a descriptor. */
 const MOST_HELD = 8_192;
-/** How long a connection waits until somebody has taken it. */
-const HOLD_MS = 10_000;
-const LOOK_MS = 1_000;
-/** A worker that has said nothing for so long, with connections on the way to it, is given no more of them. */
-const SILENT_MS = 250;
+/** How long a connection waits for a worker. */
+const WAIT_MS = 10_000;
+/** A worker that has said nothing of a connection for so long stands still: what waits for it goes to others. */
+const SILENT_MS = 500;
 
 interface Held {
   readonly id: number;
   readonly socket: Socket;
   readonly port: TakersOf;
   readonly until: number;
-  /** Who has been given it. */
+  /** The worker that it is for. */
   taker: Taker | undefined;
+  /** The last worker that could not take it: it is not asked again. */
+  refusedBy: Taker | undefined;
+}
+
+/** What one worker is to get. */
+interface Queue {
+  readonly waiting: Set<Held>;
+  /** It is on its way; the next one follows when the worker has taken it. */
+  handed: Held | undefined;
+  handedAt: number;
 }
 
 /**
- * Accepted connections on their way to a worker. Each stays open here until its worker has said that it is its own: what
- * was on the way to one that ends goes to another, and no client notices.
+ * Accepted connections on their way to a worker. Each stays open here until its worker has said that it has taken it. If
+ * the worker ends before, another one gets the connection, and the client notices nothing.
  *
- * A worker says so before it can read from the connection, so that no two ever read from one.
+ * A worker says so before it can read from the connection, so that no two ever read from one. Until then no other follows:
+ * what is on its way cannot be called back, and what waits for a worker that stands still goes to the others.
  */
 export class Handover {
   readonly #clock: Clock;
   readonly #logger: Logger;
-  readonly #held = new Map<number, Held>();
+  /** The oldest come first. */
+  readonly #held = new Set<Held>();
+  readonly #queues = new Map<Taker, Queue>();
   #count = 0;
   #turn = 0;
   #lost = 0;
@@ -58,97 +66,137 @@ export class Handover {
   /** Somebody has connected. */
   accept(socket: Socket, port: TakersOf): void {
     socket.on('error', ignore);
-    if (this.#held.size >= MOST_HELD) return this.#lose(socket);
+    this.#timer ??= this.#clock.setTimeout(this.#look, SILENT_MS);
+    if (this.#held.size >= MOST_HELD) {
+      socket.destroy();
+      this.#lost++;
+      return;
+    }
     // A receipt has 4 bytes for it.
     this.#count = (this.#count + 1) >>> 0;
-    const until = this.#clock.monotonic() + HOLD_MS;
-    const held: Held = { id: this.#count, socket, port, until, taker: undefined };
-    this.#held.set(held.id, held);
+    const until = this.#clock.monotonic() + WAIT_MS;
+    const held: Held = { id: this.#count, socket, port, until, taker: undefined, refusedBy: undefined };
+    this.#held.add(held);
     this.#give(held);
-    this.#timer ??= this.#clock.setTimeout(this.#look, LOOK_MS);
   }
 
-  /** A worker has said whether a connection is its own. */
+  /** What a worker says of a connection. */
   receive(taker: Taker, id: number, isTaken: boolean): void {
-    const held = this.#held.get(id);
-    if (held?.taker !== taker) return;
-    taker.pending--;
-    taker.heardAt = this.#clock.monotonic();
-    held.taker = undefined;
-    if (isTaken) this.#let(held);
-    else this.#give(held, taker);
+    const queue = this.#queueOf(taker);
+    const held = queue.handed;
+    if (held?.id !== id) return;
+    queue.handed = undefined;
+    // It stays open where the worker has it.
+    if (isTaken) this.#close(held);
+    else {
+      // It has let go of the port, or has no descriptor left.
+      held.refusedBy = taker;
+      this.#give(held);
+    }
+    this.#handNext(taker);
   }
 
-  /** A worker has ended, and every receipt of it has been read: what it was given is given to others. */
+  /** A worker has ended, and every receipt of it has been read: what was for it goes to others. */
   lose(taker: Taker): void {
-    for (const held of this.#held.values())
-      if (held.taker === taker) {
-        held.taker = undefined;
-        this.#give(held, taker);
-      }
-    taker.pending = 0;
+    this.#queues.delete(taker);
+    for (const held of this.#held) if (held.taker === taker) this.#give(held);
   }
 
-  /** Somebody begins to take connections. */
+  /** A worker begins to take the connections of a port. */
   resume(port: TakersOf): void {
-    for (const held of this.#held.values()) if (held.port === port && !held.taker) this.#give(held);
+    for (const held of this.#held) if (held.port === port && !held.taker) this.#give(held);
   }
 
-  /** Nobody takes any more: what waits is closed. */
+  /** A port has been closed: so is what waits there for a worker. */
+  drop(port: TakersOf): void {
+    for (const held of this.#held) if (held.port === port && !this.#isOnItsWay(held)) this.#close(held);
+  }
+
+  /** No worker takes anything any more. */
   close(): void {
     this.#clock.clearTimeout(this.#timer);
     this.#timer = undefined;
-    for (const held of this.#held.values()) this.#let(held);
+    for (const held of this.#held) this.#close(held);
   }
 
   /**
-   * To whoever has the least on the way; in turn where that is the same. Not to one that stands still, unless all do.
-   * Without anybody it waits.
+   * To the worker with the least before it; in turn where that is the same. Not to one that stands still, unless all do.
+   * Without any it waits.
    */
-  #give(held: Held, except?: Taker): void {
-    const now = this.#clock.monotonic();
-    const all = [...held.port.takers].filter(one => one !== except);
-    const awake = all.filter(({ pending, heardAt }) => pending === 0 || now - heardAt < SILENT_MS);
-    const takers = awake.length > 0 ? awake : all;
-    const least = Math.min(...takers.map(({ pending }) => pending));
-    const idle = takers.filter(({ pending }) => pending === least);
-    const taker = idle[this.#turn++ % idle.length];
-    if (!taker) return;
+  #give(held: Held): void {
+    const takers = [...held.port.takers].filter(taker => taker !== held.refusedBy);
+    const awake = takers.filter(taker => !this.#isSilent(taker));
+    const some = awake.length > 0 ? awake : takers;
+    const sizes = some.map(taker => sizeOf(this.#queueOf(taker)));
+    const least = Math.min(...sizes);
+    const first = some.filter((_, index) => sizes[index] === least);
+    const taker = first[this.#turn++ % first.length];
     held.taker = taker;
-    if (taker.pending === 0) taker.heardAt = now;
-    taker.pending++;
+    if (!taker) return;
+    this.#queueOf(taker).waiting.add(held);
+    this.#handNext(taker);
+  }
+
+  #handNext(taker: Taker): void {
+    const queue = this.#queueOf(taker);
+    const [held] = queue.waiting;
+    if (queue.handed || !held) return;
+    queue.waiting.delete(held);
+    queue.handed = held;
+    queue.handedAt = this.#clock.monotonic();
     taker.hand({ kind: 'connection', id: held.id, key: held.port.key }, held.socket);
   }
 
-  /** It stays open where a worker has it. */
-  #let({ id, socket }: Held): void {
-    this.#held.delete(id);
-    socket.destroy();
+  #queueOf(taker: Taker): Queue {
+    const known = this.#queues.get(taker);
+    if (known) return known;
+    const queue: Queue = { waiting: new Set(), handed: undefined, handedAt: 0 };
+    this.#queues.set(taker, queue);
+    return queue;
   }
 
-  #lose(socket: Socket): void {
-    socket.destroy();
-    this.#lost++;
-    this.#timer ??= this.#clock.setTimeout(this.#look, LOOK_MS);
+  #isSilent(taker: Taker): boolean {
+    const { handed, handedAt } = this.#queueOf(taker);
+    return handed !== undefined && this.#clock.monotonic() - handedAt >= SILENT_MS;
+  }
+
+  #isOnItsWay(held: Held): boolean {
+    return held.taker !== undefined && this.#queueOf(held.taker).handed === held;
+  }
+
+  #close(held: Held): void {
+    this.#held.delete(held);
+    if (held.taker) this.#queueOf(held.taker).waiting.delete(held);
+    held.socket.destroy();
   }
 
   readonly #look = (): void => {
     const now = this.#clock.monotonic();
-    for (const held of this.#held.values()) {
-      // The oldest come first.
+    for (const held of this.#held) {
       if (held.until > now) break;
-      if (held.taker) held.taker.pending--;
-      this.#let(held);
+      // Closed here, one that is on its way would not be closed for its client.
+      if (this.#isOnItsWay(held)) continue;
+      this.#close(held);
       this.#lost++;
     }
+    for (const [taker, { waiting }] of this.#queues)
+      if (this.#isSilent(taker))
+        for (const held of [...waiting]) {
+          waiting.delete(held);
+          this.#give(held);
+        }
     if (this.#lost > 0)
       this.#logger.error(
         { event: 'connections-not-taken', connections: this.#lost },
-        `${this.#lost} connections were closed: no worker has taken them within ${HOLD_MS / 1_000} s, or more than ${MOST_HELD} waited; see whether the workers run, and what keeps them busy`,
+        `${this.#lost} connections were closed: no worker has taken them within ${WAIT_MS / 1_000} s, or more than ${MOST_HELD} waited; see whether the workers run, and what keeps them busy`,
       );
     this.#lost = 0;
-    this.#timer = this.#held.size > 0 ? this.#clock.setTimeout(this.#look, LOOK_MS) : undefined;
+    this.#timer = this.#held.size > 0 ? this.#clock.setTimeout(this.#look, SILENT_MS) : undefined;
   };
+}
+
+function sizeOf({ waiting, handed }: Queue): number {
+  return waiting.size + (handed ? 1 : 0);
 }
 
 const ignore = () => {};

@@ -102,8 +102,9 @@ export class SharedPorts {
     return shared;
   }
 
-  #close(key: string, { port }: SharedPort): void {
+  #close(key: string, shared: SharedPort): void {
     this.#ports.delete(key);
-    void port.release();
+    this.#handover.drop(shared);
+    void shared.port.release();
   }
 }

@@ -28,8 +28,6 @@ export class WorkerProcess implements Taker {
   /** Every receipt that it has written has been read then. */
   readonly ended: Promise<WorkerEnd>;
   readonly startedAt = Date.now();
-  pending = 0;
-  heardAt = 0;
   readonly #child: ChildProcess;
 
   constructor({ number, methods, onReceipt }: WorkerOptions) {
