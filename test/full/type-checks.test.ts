@@ -1,21 +1,18 @@
-import { execFile } from 'node:child_process';
-import { mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { allExamples, DECLARATIONS } from '../doc-examples.ts';
+import { DeclaredPackage } from './declared-package.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
-let folder: string;
+let declared: DeclaredPackage;
 
 // What sessions hold is declared for a whole program, so these programs lie outside the repository's own.
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'holdfast-types-'));
-  await symlink(join(root, 'node_modules'), join(folder, 'node_modules'));
-  await writeFile(join(folder, 'package.json'), JSON.stringify({ type: 'module' }));
+  declared = await DeclaredPackage.emit();
 });
-afterAll(() => rm(folder, { recursive: true }));
+afterAll(() => declared[Symbol.asyncDispose]());
 
 /** Compiles a program of these files. Returns its errors, without those of other files than these. */
 async function compile(
@@ -23,24 +20,13 @@ async function compile(
   files: Readonly<Record<string, string>>,
   existing: readonly string[] = [],
 ): Promise<string[]> {
-  for (const [file, source] of Object.entries(files)) await writeFile(join(folder, file), source);
-  const config = join(folder, `tsconfig.${name}.json`);
-  const parts = {
+  for (const [file, source] of Object.entries(files)) await writeFile(join(declared.folder, file), source);
+  const output = await declared.compile(name, {
     extends: join(root, 'tsconfig.json'),
     files: [...Object.keys(files), ...existing],
     include: [],
     exclude: [],
-  };
-  await writeFile(config, JSON.stringify({ ...parts, compilerOptions: { noUnusedLocals: false } }));
-  const output = await new Promise<string>((resolve, reject) => {
-    execFile(
-      join(root, 'node_modules/.bin/tsc'),
-      ['-p', config, '--pretty', 'false', '--checkers', '1'],
-      {
-        cwd: folder,
-      },
-      (error, stdout, stderr) => (error && !stdout ? reject(new Error(stderr, { cause: error })) : resolve(stdout)),
-    );
+    compilerOptions: { noUnusedLocals: false },
   });
   return output
     .split('\n')
