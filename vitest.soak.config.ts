@@ -7,7 +7,7 @@ full.test = {
   include: ['test/soak/**/*.test.ts'],
   fileParallelism: false,
   testTimeout: 1_800_000,
-  provide: { attackMs: 60_000 },
+  provide: { attackMs: 60_000, relayedMessages: 50 },
 };
 
 export default full;

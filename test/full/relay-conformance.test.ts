@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { WebSocketServer } from 'ws';
 import { createServer, type Server } from '../../src/index.ts';
-import { arePresent, GROUPS, replay, verdictsOf } from './conformance-cases.ts';
+import { arePresent, GROUPS, RELAYED_MESSAGES, replay, verdictsOf } from './conformance-cases.ts';
 
 const LIMIT = 64 * 1024 * 1024;
 
@@ -39,9 +39,10 @@ afterAll(async () => {
   ws.close();
 });
 
-// The relay to our own echo: conformance.test.ts.
+// The relay to our own echo: conformance.test.ts. More messages: test/soak/conformance.test.ts.
 describe.skipIf(!arePresent)('every verdict through the relay to ws is that of the direct way', () => {
-  test.each(GROUPS)('%s (%i cases)', async (_name, count, args) => {
+  test.each(GROUPS)('%s (%i cases)', async (_name, count, argsFor) => {
+    const args = argsFor(RELAYED_MESSAGES);
     const through = verdictsOf(await replay(new URL('/ws', relay.urls[0]).href, args));
     expect(through.length).toBeGreaterThanOrEqual(count - 3);
     const direct = await replay(`http://127.0.0.1:${(ws.address() as AddressInfo).port}/`, args);
