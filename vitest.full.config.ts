@@ -9,39 +9,52 @@ const config = mergeConfig(
   defineConfig({ test: { isolate: true, testTimeout: 300_000, hookTimeout: 300_000 } }),
 );
 const { include, exclude, ...test } = config.test;
-/** Which measure times or memory, or keep the machine busy on purpose. */
+/** Which measure times of milliseconds or keep all cores busy on purpose: one at a time. */
 const MEASURING = [
   'bad-input-at-scale',
   'bans-of-processes',
   'broadcast-fairness',
-  'busy',
-  'guard-descriptors',
+  'drain-of-many',
   'guard-inflating',
-  'guard-session-sockets',
   'killed-backend',
   'large-attribute',
   'large-bodies',
   'lmdb-at-scale',
+  'reload-under-load',
+  'threads-beside',
+  'under-attack',
+].map(file);
+
+/** Which measure times of a second or more, or what one process has and does, and wait most of the time: one a core. */
+const WAITING = [
+  'busy',
+  'guard-descriptors',
+  'guard-session-sockets',
   'postgres-outage',
   'redis-cluster',
   'relay-faults',
-  'reload-under-load',
-  'drain-of-many',
   'session-end-to-close',
   'soak-short',
   'threads',
-  'under-attack',
 ].map(file);
 
 /** Which take longest. They begin first: what begins last has cores for itself that nobody else uses. */
 const LONG = [
-  'relay-conformance',
-  'guard-cross-site-browser',
-  'conformance',
+  'workers',
   'dist',
-  'redis-sentinel',
+  'keep-alive',
   'last-words',
+  'conformance',
+  'guard-cross-site-browser',
+  'guard-slow-clients',
+  'relay-conformance',
+  'running-requests',
+  'session-crash',
+  'redis-sentinel',
+  'cli-admin',
   'limits',
+  'soak-short',
+  'busy',
 ].map(file);
 
 class LongestFirst extends BaseSequencer {
@@ -64,14 +77,14 @@ function project(name: string, groupOrder: number, maxWorkers: number, include: 
   return { extends: true as const, test: { ...own, sequence: { groupOrder } } };
 }
 
-// Many wait for the clock or for programs most of the time, and others compute meanwhile. What measures has the machine
-// for itself.
+// Many wait for the clock or for programs most of the time, and others compute meanwhile.
 config.test = {
   ...test,
   sequence: { sequencer: LongestFirst },
   projects: [
-    project('sharing', 0, availableParallelism() + 1, ['test/full/**/*.test.ts'], MEASURING),
-    project('measuring', 1, 1, MEASURING),
+    project('sharing', 0, availableParallelism() + 2, ['test/full/**/*.test.ts'], [...WAITING, ...MEASURING]),
+    project('waiting', 1, Math.min(availableParallelism(), 4), WAITING),
+    project('measuring', 2, 1, MEASURING),
   ],
 };
 

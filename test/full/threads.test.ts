@@ -9,13 +9,13 @@ import { defineEndpoint, type EndpointOptions } from 'holdfast';
 import { describe, expect, test } from 'vitest';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
 import { testClient } from '../../src/testing/test-client.ts';
-import { productUrl, Served, type Wire, wires } from '../guard/served.ts';
-import { Http2Client } from '../server/http2-client.ts';
+import { productUrl, Served } from '../guard/served.ts';
 import { Lines } from '../server/wires.ts';
 import { PLACES, skipNote } from '../session/race-stores.ts';
 import { HOSTILE_ERRORS } from '../websocket/hostile-thread-handlers.ts';
 import { serve } from '../websocket/serve.ts';
 import type { Seat } from '../websocket/thread-handlers.ts';
+import { COMPUTING, CONFIG } from './computing-threads.ts';
 
 const modules = new URL('../websocket/', import.meta.url);
 const handlers = new URL('thread-handlers.ts', modules);
@@ -334,79 +334,6 @@ describe('the session of a handler in a thread', () => {
       await rm(dataFolder, { recursive: true });
     },
   );
-});
-
-/** Four handlers that compute for half a second each, and an endpoint beside them. */
-const COMPUTING = `
-export function compute() {
-  const end = performance.now() + 500;
-  while (performance.now() < end);
-}
-export function onMessage(connection) {
-  compute();
-  connection.send('computed');
-}
-`;
-const CONFIG = `
-import { compute } from './computing.mjs';
-const beside = defineEndpoint({ path: '/beside', onMessage: (connection, data) => void connection.send(data) });
-const inThreads = defineEndpoint({
-  path: '/threads', dispatch: { threads: 4 }, handlers: new URL('./computing.mjs', import.meta.url),
-});
-const inMain = defineEndpoint({
-  path: '/main', dispatch: { concurrency: 4 }, onMessage: connection => { compute(); connection.send('computed'); },
-});
-export default defineConfig({ listen, session: false, routes: [beside, inThreads, inMain].map(endpoint => ({ endpoint })) });
-`;
-
-describe('an endpoint beside handlers that compute', () => {
-  async function clientOf(server: Served, wire: Wire, path: string) {
-    if (wire !== 'http/2')
-      return testClient(server.url(wire).replace('http', 'ws') + path, { tls: { rejectUnauthorized: false } });
-    const client = await Http2Client.connect(server.url(wire));
-    return client.webSocket(path);
-  }
-
-  /** The longest of the answers of the endpoint beside, in milliseconds, until all four have computed. */
-  async function longestBeside(server: Served, wire: Wire, path: string): Promise<number> {
-    const clients = await Promise.all([1, 2, 3, 4].map(() => clientOf(server, wire, path)));
-    const beside = await clientOf(server, wire, '/beside');
-    const ask = async () => {
-      const start = performance.now();
-      beside.send('are you there');
-      await beside.receive();
-      return performance.now() - start;
-    };
-    for (let i = 0; i < 20; i++) await ask();
-    let computing = clients.length;
-    for (const client of clients) {
-      client.send('compute');
-      void client.receive().then(() => computing--);
-    }
-    let longest = 0;
-    let answers = 0;
-    while (computing > 0) {
-      longest = Math.max(longest, await ask());
-      answers++;
-      await pause(2);
-    }
-    if (path === '/threads') expect(answers).toBeGreaterThan(20);
-    for (const client of [...clients, beside]) client.terminate();
-    return longest;
-  }
-
-  const files = { 'computing.mjs': COMPUTING };
-
-  // On a machine that has other work the scheduler alone may take longer, now and then.
-  test.each(wires)('answers within 20 ms over %s while 4 handlers compute in threads', { retry: 3 }, async wire => {
-    await using server = await Served.module(CONFIG, { files });
-    expect(await longestBeside(server, wire, '/threads')).toBeLessThan(20);
-  });
-
-  test('is held up for as long as handlers compute in the main thread', async () => {
-    await using server = await Served.module(CONFIG, { files });
-    expect(await longestBeside(server, 'http/1', '/main')).toBeGreaterThan(400);
-  });
 });
 
 describe('a process with handlers in threads', () => {
