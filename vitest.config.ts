@@ -15,7 +15,8 @@ export default defineConfig({
     testTimeout: 60_000,
     hookTimeout: 60_000,
     // How long something may take that is waited for, not how fast it is: a busy machine must not fail a test.
-    expect: { poll: { timeout: 15_000 } },
+    // And looked for often, as hundreds of tests wait for a moment each.
+    expect: { poll: { timeout: 15_000, interval: 10 } },
     globalSetup: ['test/compile-cache.ts'],
     execArgv: ['-C', 'holdfast-source'],
   },

@@ -22,7 +22,8 @@ const certificate = (days = 90, name = 'localhost') => {
 };
 const ca = authority.certificate;
 
-describe('nothing is wrong with', () => {
+// Side by side: each waits for what its server does not say.
+describe.concurrent('nothing is wrong with', () => {
   test('a WebSocket without TLS', async () => {
     await using server = await echoServer();
     const { codes, said } = await doctorOf(`ws://127.0.0.1:${server.port}/socket`);
@@ -78,7 +79,7 @@ describe('nothing is wrong with', () => {
   });
 });
 
-describe('the application', () => {
+describe.concurrent('the application', () => {
   test('gets no message, unless whole ones are asked for', async () => {
     const sockets = new WebSocketServer({ port: 0, host: '127.0.0.1' });
     await once(sockets, 'listening');
@@ -94,7 +95,7 @@ describe('the application', () => {
   });
 });
 
-describe('it is found that', () => {
+describe.concurrent('it is found that', () => {
   test.each([
     ['is not known', 'ENOTFOUND', 'name-unknown'],
     ['cannot be looked up', 'EAI_AGAIN', 'name-unanswered'],
@@ -460,7 +461,7 @@ describe('what becomes of silence, when it ends long before the time that was as
   });
 });
 
-describe('of the session cookie it is found that', () => {
+describe.concurrent('of the session cookie it is found that', () => {
   const page = (cookie: string, tls?: { cert: string; key: string }) =>
     echoServer({
       onRequest: (_, response) => void response.setHeader('Set-Cookie', cookie).end(),
