@@ -74,7 +74,8 @@ function answerOf(route: AdminRoute): Record<string, unknown> {
       return { description: 'Text.', content: { 'text/plain': { schema: { type: 'string' } } } };
     case 'lines':
       return {
-        description: 'One JSON object a line. `{ "lost": n }` stands where n lines are missing.',
+        description:
+          'One JSON object a line. `{ "lost": n }` stands where n lines are missing; `{ "ended": why }` is the last line of a stream that ends although the server runs on.',
         content: { 'application/x-ndjson': { schema: { type: 'string' } } },
       };
   }

@@ -73,7 +73,7 @@ export class AdminClient {
    * Calls `onLine` with each object of a stream, until the server ends it or `signal` is aborted.
    *
    * An object `{ lost: n }` says that this reader was too slow for n lines. When the server ends it, or goes, stderr has a
-   * line that says so.
+   * line that says why.
    */
   async follow(
     path: string,
@@ -84,14 +84,21 @@ export class AdminClient {
     const response = await this.#send('GET', withQuery(path, query), undefined, signal);
     if (response.statusCode !== 200) throw failureOf(await textOf(response));
     const lines = createInterface({ input: response, crlfDelay: Number.POSITIVE_INFINITY });
+    let why = 'the server has ended';
     try {
-      for await (const line of lines) if (line !== '') onLine(JSON.parse(line));
+      for await (const text of lines) {
+        if (text === '') continue;
+        const line = JSON.parse(text);
+        // Lines of the log may have a field of this name, beside others.
+        if (Object.keys(line).join() === 'ended') why = line.ended;
+        else onLine(line);
+      }
     } catch (error) {
       if (!signal?.aborted && !isCutOff(error)) throw error;
     } finally {
       response.destroy();
     }
-    if (!signal?.aborted) standardError().write('the server has ended\n');
+    if (!signal?.aborted) standardError().write(`${why}\n`);
   }
 
   async #ask<T>(method: string, target: string, body?: string): Promise<T> {

@@ -21,7 +21,7 @@ function run(...args: string[]): Holdfast {
   return program;
 }
 
-test('holdfast trace prints the steps of requests of the server of its folder, for people and as JSON', async () => {
+test('holdfast trace prints the steps of requests of the server of its folder, for people and as JSON, and why it ends', async () => {
   const config = 'listen: [{ port: 0, host: 127.0.0.1 }]\nsession: false\nroutes: [{ path: /shop, redirect: /cart }]\n';
   writeFileSync(join(cwd, 'holdfast.yaml'), config);
   const server = run('serve');
@@ -47,9 +47,22 @@ test('holdfast trace prints the steps of requests of the server of its folder, f
   expect(JSON.parse(line!)).toMatchObject({ step: 'head', ok: true, id: expect.any(String), ms: expect.any(Number) });
   people.kill('SIGINT');
   expect([await people.ended, people.stderr]).toEqual([0, '']);
+  writeFileSync(join(cwd, 'holdfast.yaml'), `${config}admin: { socket: other.sock }\n`);
+  const why = 'a reload has changed the admin API; the server runs on, and can be followed again\n';
+  expect([await programs.ended, programs.stderr]).toEqual([0, why]);
+  const again = run('trace', '--json');
+  await expect
+    .poll(
+      async () => {
+        await fetch(`${url}/shopp`);
+        return again.stdout.includes('"answer"');
+      },
+      { timeout: 20_000, interval: 200 },
+    )
+    .toBe(true);
   server.kill('SIGTERM');
   expect(await server.ended).toBe(0);
-  expect([await programs.ended, programs.stderr]).toEqual([0, 'the server has ended\n']);
+  expect([await again.ended, again.stderr]).toEqual([0, 'the server has ended\n']);
 });
 
 test('holdfast trace says what to do when no server runs in its folder', async () => {

@@ -33,11 +33,12 @@ async function start(next: (server: AdminServer) => Config): Promise<AdminServer
 
 describe('a reload that changes the admin API', () => {
   test.each(['ask', 'askSocket'] as const)(
-    'answers the request that asked for it (%s), and ends streams in order',
+    'answers the request that asked for it (%s), and ends streams with a line that says why',
     async ask => {
       const server = await start(() => ({ admin: { port: 0, socket: true, host: '127.0.0.2' } }));
       const before = server.server.adminUrl;
       const lines: object[] = [];
+      const followed = server.ask('/v1/logs');
       const client = new AdminClient(server.server.adminSocket!);
       const following = client.follow('/v1/logs', { level: 'debug' }, line => lines.push(line));
       await expect
@@ -50,6 +51,9 @@ describe('a reload that changes the admin API', () => {
       const { status, json } = await server[ask]('/v1/reload', { method: 'POST', body: {} });
       expect([status, json]).toMatchObject([200, { ok: true }]);
       await following;
+      expect(JSON.parse((await followed).text.trim().split('\n').at(-1)!)).toEqual({
+        ended: 'a reload has changed the admin API; the server runs on, and can be followed again',
+      });
       expect(server.server.adminUrl).not.toBe(before);
       const begun = performance.now();
       await server.server.stop({ drain: 0 });

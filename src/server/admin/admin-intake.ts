@@ -38,7 +38,8 @@ export class AdminIntake implements Intake {
   #requests = 0;
   readonly #streams = new Set<ServerResponse>();
   readonly #answers = new Set<ServerResponse>();
-  #isFinishing = false;
+  /** The last line of streams; undefined as long as they go on. */
+  #lastLine: string | undefined;
   #onIdle = () => {};
 
   constructor(options: AdminIntakeOptions) {
@@ -68,10 +69,15 @@ export class AdminIntake implements Intake {
       .catch(() => response.destroy());
   };
 
-  /** Ends the streams. Resolves when the requests under way have their answers, at the latest after this time. */
-  async finish(limitMs: number): Promise<void> {
-    this.#isFinishing = true;
-    for (const response of this.#streams) response.end();
+  /**
+   * Ends the streams. Resolves when the requests under way have their answers, at the latest after this time.
+   *
+   * @param why For those who follow a stream; undefined: the server ends, which they see by themselves.
+   */
+  async finish(limitMs: number, why: string | undefined): Promise<void> {
+    const lastLine = why === undefined ? '' : `${JSON.stringify({ ended: why })}\n`;
+    this.#lastLine = lastLine;
+    for (const response of this.#streams) response.end(lastLine);
     if (this.#answers.size === 0) return;
     await new Promise<void>(resolve => {
       const timer = systemClock.setTimeout(resolve, limitMs);
@@ -135,7 +141,7 @@ export class AdminIntake implements Intake {
     if (response.destroyed) stop();
     else if (request.method === 'HEAD') response.writeHead(200, HEADERS).end();
     else begin();
-    if (this.#isFinishing) response.end();
+    if (this.#lastLine !== undefined) response.end(this.#lastLine);
     else if (!response.destroyed) this.#streams.add(response);
   }
 

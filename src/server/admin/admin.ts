@@ -75,8 +75,10 @@ export class Admin {
   /**
    * Resolves when its places are free. Streams end; requests under way have two seconds, so that one that changes the
    * admin API gets its answer.
+   *
+   * @param why For those who follow a stream; undefined: the server ends.
    */
-  async letGo(): Promise<void> {
+  async letGo(why?: string): Promise<void> {
     const ways = this.#ways.splice(0);
     if (ways.length === 0) return;
     this.url = undefined;
@@ -84,7 +86,7 @@ export class Admin {
     await Promise.all(ways.map(way => way.letGo()));
     this.#ended = Promise.all(
       ways.map(async way => {
-        await way.intake.finish(FINISH_MS);
+        await way.intake.finish(FINISH_MS, why);
         await way.end();
       }),
     );

@@ -38,7 +38,7 @@ export class ChangingAdmin {
   async change(before: Config, next: Config, logger: Pick<Logger, 'error'>): Promise<() => Promise<void>> {
     if (sameValue(placeOf(before), placeOf(next))) return async () => {};
     const goBack = async () => {
-      await this.#letGo();
+      await this.#letGo(CHANGED);
       try {
         await this.open(before);
       } catch (err) {
@@ -48,7 +48,7 @@ export class ChangingAdmin {
       }
     };
     // It may be at the same place, where two cannot be.
-    await this.#letGo();
+    await this.#letGo(next.admin === false ? CLOSED : CHANGED);
     try {
       await this.open(next);
     } catch (error) {
@@ -65,15 +65,19 @@ export class ChangingAdmin {
   }
 
   /** Who has asked for the change by it gets an answer. */
-  async #letGo(): Promise<void> {
+  async #letGo(why?: string): Promise<void> {
     const admin = this.#admin;
     this.#admin = undefined;
     if (!admin) return;
-    await admin.letGo();
+    await admin.letGo(why);
     const closing = admin.close().finally(() => this.#closing.delete(closing));
     this.#closing.add(closing);
   }
 }
+
+/** Why streams end although the server runs on. */
+const CHANGED = 'a reload has changed the admin API; the server runs on, and can be followed again';
+const CLOSED = 'a reload has closed the admin API; the server runs on';
 
 /** What the admin API is made from. */
 function placeOf({ admin, dataFolder, diskReserve }: Config): unknown {
