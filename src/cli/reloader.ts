@@ -1,5 +1,4 @@
 import type { ReloadResult, Status } from '../admin/shapes.ts';
-import type { Logger } from '../base/logger.ts';
 import { messageOf } from '../base/message-of.ts';
 import { ConfigError, type ConfigProblem, formatProblem } from '../config/config-error.ts';
 import { type ReadConfig, readConfig } from '../config/load.ts';
@@ -25,7 +24,6 @@ export interface ReloaderOptions {
 /** Reads the configuration file of a server again, and lets the server go on with it. */
 export class Reloader {
   readonly #options: ReloaderOptions;
-  readonly #logger: Logger;
   #running: Promise<ReloadResult> | undefined;
   #next: Promise<ReloadResult> | undefined;
   #last: Status['lastReload'];
@@ -34,7 +32,6 @@ export class Reloader {
 
   constructor(options: ReloaderOptions) {
     this.#options = options;
-    this.#logger = options.logs.logger.of('cli');
   }
 
   /** What became of the last one; undefined: there was none. */
@@ -83,7 +80,10 @@ export class Reloader {
       });
       onRead(read);
       const { added, changed, removed, sockets, needsRestart } = report;
-      this.#logger.info({ event: 'reloaded', why, added, changed, removed, sockets }, `reloaded (${why})`);
+      logs.uncounted.info(
+        { event: 'reloaded', why, added, changed, removed, sockets, part: 'cli' },
+        `reloaded (${why})`,
+      );
       await this.#sayModules(read);
       const named = (what: string, names: readonly string[]) => names.map(name => `route ${what}: ${name}`);
       const changes = [...named('added', added), ...named('changed', changed), ...named('removed', removed)];
@@ -111,17 +111,18 @@ export class Reloader {
 
   /** Node loads a module once, and what it imports with it. */
   async #sayModules({ files }: ReadConfig): Promise<void> {
+    const { uncounted } = this.#options.logs;
     const outdated = await modules.outdated([...files.keys(), ...modules.loaded]);
     const said = outdated.join('\n');
     if (outdated.length > 0 && said !== this.#said)
-      this.#logger.warn(
-        { event: 'reload-needs-restart', files: outdated },
+      uncounted.warn(
+        { event: 'reload-needs-restart', files: outdated, part: 'cli' },
         `${outdated.length} ${outdated.length === 1 ? 'module that is imported has' : 'modules that are imported have'} changed, and Node loads a module once: restart the server for ${outdated.join(', ')}`,
       );
     this.#said = said;
     if (modules.replaced >= MANY_VERSIONS && modules.replaced % MANY_VERSIONS === 0)
-      this.#logger.warn(
-        { event: 'modules-kept', versions: modules.replaced },
+      uncounted.warn(
+        { event: 'modules-kept', versions: modules.replaced, part: 'cli' },
         `${modules.replaced} versions of modules were replaced and stay in memory, as Node lets go of none; a restart lets go of them`,
       );
   }

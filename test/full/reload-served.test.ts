@@ -20,7 +20,7 @@ function lines(event: string): Record<string, unknown>[] {
   return all.map(line => JSON.parse(line) as Record<string, unknown>).filter(line => line.event === event);
 }
 
-/** How often the configuration was taken anew. The log counts lines that repeat. */
+/** How often the configuration was taken anew. */
 async function reloads(): Promise<number> {
   const asked = request({ socketPath: join(server!.folder, '.holdfast/admin.sock'), path: '/metrics' }).end();
   const [response] = (await once(asked, 'response')) as [IncomingMessage];
@@ -59,11 +59,18 @@ async function answerOf(socket: WebSocket, message = 'hello'): Promise<string> {
 }
 
 describe('a configuration file that has changed', () => {
-  test('counts within seconds, and one that cannot be used is refused with its lines', async () => {
+  test('counts within seconds with a line for each time, and one that cannot be used is refused with its lines', async () => {
     server = await Served.yaml(redirect('/one'));
     rewrite('/one', '/two');
     await until(async () => (await locationOf()) === '/two');
-    expect(lines('reloaded')).toMatchObject([{ why: 'a file has changed', changed: ['/a'], added: [], removed: [] }]);
+    rewrite('/a', '/b');
+    await until(() => lines('reloaded').length > 1);
+    expect(lines('reloaded')).toMatchObject([
+      { why: 'a file has changed', changed: ['/a'], added: [], removed: [] },
+      { why: 'a file has changed', changed: [], added: ['/b'], removed: ['/a'] },
+    ]);
+    rewrite('/b', '/a');
+    await until(() => lines('reloaded').length > 2);
     rewrite('redirect:', 'redirekt:');
     await until(() => lines('reload-refused').length > 0);
     expect(lines('reload-refused')[0]).toMatchObject({ line: 4, level: 'error', why: 'a file has changed' });
