@@ -240,21 +240,48 @@ describe('workers', () => {
     expect(failures.length).toBeLessThanOrEqual(12);
   });
 
+  test('while none of them runs the status says so, and a stop ends with 0', async () => {
+    const dies = `import { existsSync } from 'node:fs'; if (process.send && existsSync('die')) process.exit(7);`;
+    const { url } = await serve(`${dies} ${config()}`, ['--no-watch']);
+    writeFileSync(join(cwd, 'die'), '');
+    // So that both have had connections of the port.
+    for (const pid of (await openAtEach(url)).keys()) process.kill(pid, 'SIGKILL');
+    await until(() => (program!.stderr.match(/"event":"worker-ended"/g) ?? []).length >= 2);
+    expect(await status()).toMatchObject({ state: 'running', isReady: false, workers: [] });
+    const pauses = [...program!.stderr.matchAll(/"pauseMs":(\d+)/g)].map(([, ms]) => Number(ms));
+    // Both end at the same time: that is one failure.
+    expect(pauses[0]).toBe(100);
+    expect(pauses[1]).toBeLessThanOrEqual(100);
+    program!.kill('SIGTERM');
+    expect(await program!.ended).toBe(0);
+  });
+
+  test('a drain that is asked for twice while they start ends with 0, when they have', async () => {
+    const slow = "if (process.send) { console.error('a worker'); await new Promise(go => setTimeout(go, 1_000)); }";
+    const served = serve(`${slow} ${config()}`, ['--no-watch']);
+    await until(() => program!.stderr.includes('a worker'));
+    for (let i = 0; i < 2; i++) await admin('POST', '/v1/drain', { over: '1s' });
+    await served;
+    expect(await program!.ended).toBe(0);
+  });
+
   test('one that stands still holds up neither the others nor the administration', async () => {
     const { url } = await serve();
-    const [first, second] = (await status()).workers;
-    process.kill(second!.pid, 'SIGSTOP');
+    const [stopped, awake] = (await status()).workers;
+    process.kill(stopped!.pid, 'SIGSTOP');
     try {
       // One of them is given to the one that stands still.
       for (let i = 0; i < 2; i++) get(`${url}/pid`).catch(() => {});
       await sleep(500);
       const before = Date.now();
       const bodies = (await Promise.all(Array.from({ length: 20 }, () => get(`${url}/pid`)))).map(({ body }) => body);
-      expect(new Set(bodies)).toEqual(new Set([String(first!.pid)]));
+      expect(new Set(bodies)).toEqual(new Set([String(awake!.pid)]));
       expect((await status()).workers).toHaveLength(1);
+      // What one of them is asked for all is asked of the other one.
+      expect(await admin('GET', '/v1/sessions')).toMatchObject({ sessions: [] });
       expect(Date.now() - before).toBeLessThan(9_000);
     } finally {
-      process.kill(second!.pid, 'SIGCONT');
+      process.kill(stopped!.pid, 'SIGCONT');
     }
     await until(areReady(2));
   });

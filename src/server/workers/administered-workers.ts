@@ -86,7 +86,8 @@ export class AdministeredWorkers implements Administered {
   }
 
   async status(): Promise<Status> {
-    const answers = await this.#fromEach<Status>('status', []);
+    // Also while none runs: then somebody looks for what is wrong.
+    const answers = await this.#fromEach<Status>('status', []).catch(() => []);
     const own = this.#supervisor.status();
     return { ...mergeStatus(own, answers), isReady: own.isReady };
   }
@@ -223,8 +224,14 @@ export class AdministeredWorkers implements Administered {
     });
   }
 
-  #fromOne<T>(method: Question, args: readonly unknown[], limitMs = ANSWER_MS): Promise<T> {
-    return ask(this.#workers()[0]!.link, method, args, limitMs);
+  /** The one that answers first, so that none is asked that stands still. */
+  async #fromOne<T>(method: Question, args: readonly unknown[], limitMs = ANSWER_MS): Promise<T> {
+    const answers = this.#workers().map(async ({ link }) => {
+      await ask(link, 'health', [], ANSWER_MS);
+      return link;
+    });
+    const link = await Promise.any(answers).catch((error: AggregateError) => Promise.reject(error.errors[0]));
+    return ask(link, method, args, limitMs);
   }
 
   /** @throws {HoldfastError} ERR_SERVER_STATE: there is none at the moment. */

@@ -84,11 +84,9 @@ export class SharedPorts {
   }
 
   /** Closes all of them, and what waits. */
-  async close(): Promise<void> {
-    const ports = [...this.#ports.values()];
-    this.#ports.clear();
+  close(): void {
     this.#handover.close();
-    await Promise.all(ports.map(({ port }) => port.close()));
+    for (const [key, shared] of this.#ports) this.#close(key, shared);
   }
 
   #open(key: string, listen: ListenConfig): SharedPort {
@@ -105,6 +103,8 @@ export class SharedPorts {
   #close(key: string, shared: SharedPort): void {
     this.#ports.delete(key);
     this.#handover.drop(shared);
+    // Nobody waits for it: Node says that a server has closed once the processes that have got connections of it say so
+    // of these, and never if all of them have ended.
     void shared.port.release();
   }
 }

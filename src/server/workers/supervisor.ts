@@ -53,6 +53,8 @@ interface Member {
   readonly worker: WorkerProcess;
   state: 'starting' | 'ready' | 'leaving';
   readyAt: number;
+  /** Why it could not start. */
+  failure?: string;
   readonly ready: PromiseWithResolvers<void>;
 }
 
@@ -89,9 +91,10 @@ export class Supervisor {
   #urls: readonly string[] = [];
   #internalUrl: string | undefined;
   #imports: readonly string[] = [];
-  /** Workers that have ended without having served for long, one after the other. */
+  /** How often workers have ended without having served for long, one time after the other. */
   #failures = 0;
   #pause: Timer | undefined;
+  #pauseUntil = 0;
   #rolling: Promise<void> | undefined;
   /** Files that have changed for workers that the roll under way has started. */
   #outdated: readonly string[] = [];
@@ -156,13 +159,12 @@ export class Supervisor {
     try {
       await this.#admin.open(this.#config);
       await Promise.all(Array.from({ length: this.#wanted }, () => this.#spawn().ready.promise));
-      // Somebody may have asked for a drain meanwhile.
-      if (!this.#stopping) this.#state = 'running';
+      this.#state = 'running';
     } catch (error) {
       this.#state = 'stopped';
       this.#killAll();
       await Promise.all([...this.#members].map(({ worker }) => worker.ended));
-      await this.#ports.close();
+      this.#ports.close();
       await this.#admin.close();
       process.off('exit', this.#killAll);
       throw error;
@@ -202,6 +204,9 @@ export class Supervisor {
 
   /** As `stop` of a server, for all workers at once. */
   async stop({ drain }: { readonly drain?: Duration } = {}): Promise<void> {
+    // A worker that is told to while it starts ends with an error.
+    await this.#starting?.catch(() => {});
+    if (this.#state === 'stopped') return;
     for (const { worker } of this.#members) worker.stop({ drain });
     if (this.#stopping) {
       this.#killLate(drain);
@@ -282,36 +287,45 @@ export class Supervisor {
   }
 
   #onFailed(worker: WorkerProcess, code: string, message: string): void {
-    this.#memberOf(worker).ready.reject(new HoldfastError(code as HoldfastError['code'], message));
+    const member = this.#memberOf(worker);
+    member.failure = message;
+    member.ready.reject(new HoldfastError(code as HoldfastError['code'], message));
   }
 
   #onEnd(member: Member, { code, signal }: WorkerEnd): void {
-    const { worker, state, readyAt } = member;
+    const { worker, state, readyAt, failure } = member;
     this.#ports.lose(worker);
     this.#members.delete(member);
     const { number } = worker;
     const how = signal === null ? `with code ${code}` : `by ${signal}`;
-    member.ready.reject(new HoldfastError('ERR_SERVER_FAILED', `worker ${number} has ended ${how} while it started`));
+    const what = `worker ${number} has ended ${how}${state === 'starting' ? ' while it started' : ''}`;
+    member.ready.reject(new HoldfastError('ERR_SERVER_FAILED', what));
     if (state === 'leaving' || this.#state !== 'running' || this.#stopping) return;
-    const isWell = state === 'ready' && this.#clock.monotonic() - readyAt >= WELL_MS;
-    this.#failures = isWell ? 0 : this.#failures + 1;
-    const pauseMs = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** Math.max(0, this.#failures - 1));
-    // It has said why it could not start, or has not.
-    void member.ready.promise
-      .then(
-        () => '',
-        error => `: ${messageOf(error)}`,
-      )
-      .then(why =>
-        this.#events.error(
-          { event: 'worker-ended', worker: number, workerPid: worker.pid, code, signal, pauseMs },
-          `worker ${number} has ended ${how}${why}; another one starts in ${pauseMs / 1_000} s`,
-        ),
-      );
-    this.#pause ??= this.#clock.setTimeout(() => {
-      this.#pause = undefined;
-      this.#fit();
-    }, pauseMs);
+    const pauseMs = this.#pauseAfter(state === 'ready' && this.#clock.monotonic() - readyAt >= WELL_MS);
+    this.#events.error(
+      { event: 'worker-ended', worker: number, workerPid: worker.pid, code, signal, pauseMs },
+      `${what}${failure === undefined ? '' : `: ${failure}`}; another one starts in ${pauseMs / 1_000} s`,
+    );
+  }
+
+  /**
+   * A worker has ended. Those that end before the next ones start are one failure: otherwise the pause of many workers
+   * would be at its longest the first time that all of them end.
+   *
+   * @returns how long it takes until the next ones start, in ms.
+   */
+  #pauseAfter(isWell: boolean): number {
+    const now = this.#clock.monotonic();
+    if (!this.#pause) {
+      this.#failures = isWell ? 0 : this.#failures + 1;
+      const pauseMs = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** Math.max(0, this.#failures - 1));
+      this.#pauseUntil = now + pauseMs;
+      this.#pause = this.#clock.setTimeout(() => {
+        this.#pause = undefined;
+        this.#fit();
+      }, pauseMs);
+    }
+    return Math.max(0, Math.round(this.#pauseUntil - now));
   }
 
   /** Starts and stops workers until there are as many as the configuration says. */
@@ -413,7 +427,7 @@ export class Supervisor {
     this.#killAfter([...this.#members], delayMs + limitMs + CLOSING_MS);
     await this.#rolling;
     await Promise.all([...this.#members].map(({ worker }) => worker.ended));
-    await this.#ports.close();
+    this.#ports.close();
     this.#state = 'stopped';
     await this.#admin.close();
     this.#logger.flush();
