@@ -1,8 +1,9 @@
+import { type ErrorCode, isHoldfastError } from '../base/errors.ts';
 import { sortWarnings } from '../config/accepted.ts';
 import { checkConfig } from '../config/check.ts';
 import { checkFiles } from '../config/check-files.ts';
 import { checkRevocationLists } from '../config/check-revocation-lists.ts';
-import { byPlace, type ConfigProblem } from '../config/config-error.ts';
+import { byPlace, ConfigError, type ConfigProblem } from '../config/config-error.ts';
 import type { ReadConfig } from '../config/load.ts';
 import { toProblems } from '../config/to-problems.ts';
 import type { WarningCode } from '../config/warning-codes.ts';
@@ -78,6 +79,23 @@ export async function examine(
     accepted: inOrder(accepted),
   };
 }
+
+/**
+ * Why a configuration that `examine` finds nothing wrong with cannot be used all the same, as `check` says it: what its
+ * modules declare is looked at there, with the place that it has in the file.
+ */
+export async function withPlaces(error: unknown, read: ReadConfig): Promise<unknown> {
+  if (isHoldfastError(error) && !OF_THE_CONFIGURATION.has(error.code)) return error;
+  if (error instanceof ConfigError && error.problems.every(({ file }) => file !== undefined)) return error;
+  const { errors } = await examine(read, { handlers: true });
+  return errors.length > 0 ? new ConfigError(errors) : error;
+}
+
+const OF_THE_CONFIGURATION: ReadonlySet<ErrorCode> = new Set([
+  'ERR_CONFIG_INVALID',
+  'ERR_ROUTE_DUPLICATE',
+  'ERR_ROUTE_AMBIGUOUS',
+]);
 
 /** They come and go with the machine and its user: an entry of `accept` for them is never idle. */
 const OF_MACHINE: ReadonlySet<WarningCode> = new Set(['privileged-port', 'address-not-here', 'group-not-here']);

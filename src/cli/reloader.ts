@@ -4,7 +4,7 @@ import { ConfigError, type ConfigProblem, formatProblem } from '../config/config
 import { type ReadConfig, readConfig } from '../config/load.ts';
 import { modules } from '../config/modules.ts';
 import type { LogControl } from '../server/log/log-control.ts';
-import { examine } from './examine.ts';
+import { examine, withPlaces } from './examine.ts';
 import { isSaidByServer } from './said-doubts.ts';
 import type { ServiceManager } from './service-manager/service-manager.ts';
 import type { RunningServer } from './serving.ts';
@@ -68,8 +68,8 @@ export class Reloader {
     const { file, server, logs, manager, onRead } = this.#options;
     manager.reloading();
     let refused = '';
+    let read: ReadConfig | undefined;
     try {
-      let read!: ReadConfig;
       // Within it, so that what cannot be read counts as refused.
       const report = await server.reload(async () => {
         read = await readConfig(file);
@@ -78,18 +78,18 @@ export class Reloader {
         sayDoubts(warnings, logs);
         return read.config;
       });
-      onRead(read);
+      onRead(read!);
       const { added, changed, removed, sockets, needsRestart } = report;
       logs.uncounted.info(
         { event: 'reloaded', why, added, changed, removed, sockets, part: 'cli' },
         `reloaded (${why})`,
       );
-      await this.#sayModules(read);
+      await this.#sayModules(read!);
       const named = (what: string, names: readonly string[]) => names.map(name => `route ${what}: ${name}`);
       const changes = [...named('added', added), ...named('changed', changed), ...named('removed', removed)];
       return { ok: true, changed: changes, ...(needsRestart.length > 0 && { needsRestart: [...needsRestart] }) };
     } catch (error) {
-      const errors = this.#refuse(why, error);
+      const errors = this.#refuse(why, read ? await withPlaces(error, read) : error);
       refused = `; the last reload was refused: ${errors[0]}`;
       return { ok: false, errors };
     } finally {

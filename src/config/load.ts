@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import { dirname, extname, relative, resolve } from 'node:path';
+import { loadFailure } from '../base/load-failure.ts';
 import { messageOf } from '../base/message-of.ts';
 import type { Config } from './config.ts';
 import { ConfigError, type ConfigProblem } from './config-error.ts';
@@ -112,26 +113,14 @@ function parseModule(document: unknown, shown: string, locate: Locate): Config {
 async function importDefault(path: string, shown: string): Promise<unknown> {
   let module: { default?: unknown };
   try {
-    module = await imported(path);
+    module = await modules.load(path);
   } catch (error) {
-    const message = `cannot be loaded: ${error instanceof Error ? error.message : String(error)}`;
+    const message = `cannot be loaded: ${loadFailure(error)}`;
     throw new ConfigError([{ path: '', message, file: shown }], 'ERR_CONFIG_INVALID', error);
   }
   if (module.default !== undefined) return module.default;
   const message = 'has no default export; write "export default defineConfig({ ... })"';
   throw new ConfigError([{ path: '', message, file: shown }]);
-}
-
-/** @throws {Error} when the module waits for what never comes: Node would end the process without a word. */
-function imported(path: string): Promise<{ default?: unknown }> {
-  return new Promise((resolve: (module: { default?: unknown }) => void, reject) => {
-    const onIdle = () => reject(new Error('it waits at its top level for something that never comes'));
-    process.once('beforeExit', onIdle);
-    modules
-      .load(path)
-      .then(resolve, reject)
-      .finally(() => process.off('beforeExit', onIdle));
-  });
 }
 
 /** The same configuration with every path in it resolved against the folder of the file in which it stands. */

@@ -53,7 +53,7 @@ export class Modules {
     const { href } = pathToFileURL(path);
     const number = (this.#loads.get(path) ?? 0) + 1;
     this.#loads.set(path, number);
-    const namespace: Promise<Namespace> = import(number === 1 ? href : `${href}?version=${number}`);
+    const namespace = imported(number === 1 ? href : `${href}?version=${number}`);
     this.#versions.set(path, [...known, { digest, namespace }]);
     // One that fails is tried again: what it lacks may come.
     namespace.catch(() => this.#forget(path, digest));
@@ -111,6 +111,15 @@ export class Modules {
     this.#imports.add(parent, child);
     if (!this.#digests.has(child)) this.#digests.set(child, digestOfFile(child));
   }
+}
+
+/** @throws {Error} when the module waits for what never comes: Node would end the process without a word. */
+function imported(url: string): Promise<Namespace> {
+  return new Promise((resolve: (namespace: Namespace) => void, reject) => {
+    const onIdle = () => reject(new Error('it waits at its top level for something that never comes'));
+    process.once('beforeExit', onIdle);
+    import(url).then(resolve, reject).finally(() => process.off('beforeExit', onIdle));
+  });
 }
 
 /** Of this process, as the modules are. */

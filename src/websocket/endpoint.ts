@@ -3,6 +3,7 @@ import { HoldfastError } from '../base/errors.ts';
 import { checkNeeded, checkOptions, kindOf } from '../base/options.ts';
 import { expressionProblem, isExpressionText } from '../http/expression.ts';
 import { isRefusal, RETRY_AFTER_S, type Refusal, refuse } from '../http/refusal.ts';
+import { parseRoutePattern } from '../http/route-pattern.ts';
 import { CloseCode } from '../wire/close-codes.ts';
 import { BROADCAST_OPTIONS, type BroadcastResult, broadcast } from './broadcast.ts';
 import { isThenable } from './callback-queue.ts';
@@ -163,8 +164,7 @@ export class ServedEndpoint<Data = undefined> implements Endpoint<Data> {
       throw new TypeError(`defineEndpoint: "path" is a text or a list of texts, not ${kindOf(options.path)}`);
     this.patterns = typeof options.path === 'string' ? [options.path] : [...options.path];
     if (this.patterns.length === 0) throw new TypeError('path: an endpoint needs at least one pattern');
-    for (const pattern of this.patterns)
-      if (!pattern.startsWith('/')) throw new TypeError(`path: a pattern begins with "/": ${JSON.stringify(pattern)}`);
+    for (const pattern of this.patterns) parseRoutePattern(pattern);
     this.subprotocols = options.subprotocols ?? [];
     this.limits = endpointLimits(options);
     this.#deflate = options.compression === true ? {} : options.compression || undefined;

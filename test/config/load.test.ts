@@ -58,7 +58,7 @@ describe('loadConfig', () => {
   test('names the file of a module that throws, and keeps the cause', async () => {
     const file = write('a.mjs', 'throw new RangeError("no such thing");');
     const error = await failure(file);
-    expect(error.message).toMatch(/a\.mjs: cannot be loaded: no such thing$/);
+    expect(error.message).toMatch(/a\.mjs: cannot be loaded: no such thing \(\/.*a\.mjs:1\)$/);
     expect(error.cause).toMatchObject({ message: 'no such thing' });
   });
 

@@ -268,7 +268,26 @@ describe('holdfast check', () => {
         'holdfast.yaml: 2 errors',
       ]);
       write('holdfast.yaml', 'endpoints: [nothing-here.ts]\nsession: false\n');
-      expect((await checked()).lines[0]).toMatch(/^holdfast\.yaml:1:\d+: endpoints: endpoints: no file matches/);
+      expect((await checked()).lines[0]).toMatch(/^holdfast\.yaml:1:\d+: endpoints: no file matches/);
+    });
+
+    test('says of a module under `endpoints` what a start says, with its place in the configuration and in the module', async () => {
+      const ofModule = async (text: string) => {
+        write('a.ts', `import { defineEndpoint } from '${product}';\n${text}\n`);
+        write('holdfast.yaml', 'session: false\nlisten: [{ port: 0 }]\nendpoints: [a.ts]\n');
+        const [{ lines }, { code, stderr }] = await Promise.all([checked(), runHoldfast(['serve'], { cwd })]);
+        expect([code, stderr.replaceAll(realpathSync(cwd), '')]).toEqual([1, `holdfast: ${lines[0]}\n`]);
+        return lines[0];
+      };
+      const at = 'holdfast.yaml:3:12: endpoints: /a.ts';
+      expect(await ofModule("export const a = defineEndpoint({ path: '/:a/:a' });")).toMatch(
+        /^holdfast\.yaml:3:12: endpoints: \/a\.ts cannot be loaded: not a route pattern: .* \(\/a\.ts:2\)$/,
+      );
+      expect(await ofModule('await new Promise(() => {});')).toBe(
+        `${at} cannot be loaded: it waits at its top level for something that never comes`,
+      );
+      const twice = "export const [a, b] = ['a', 'b'].map(name => defineEndpoint({ path: '/same' }));";
+      expect(await ofModule(twice)).toMatch(/^holdfast\.yaml:1:1: the routes "\/a\.ts#a" .* match the same requests/);
     });
 
     test('loads them in a thread, and ends although the modules have begun something', async () => {

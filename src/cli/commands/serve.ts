@@ -56,7 +56,7 @@ async function serveFile(
   isWatching: boolean,
 ): Promise<ExitCode> {
   // Loaded here, so that the other commands do without them.
-  const { examine } = await import('../examine.ts');
+  const { examine, withPlaces } = await import('../examine.ts');
   const { LogControl } = await import('../../server/log/log-control.ts');
   // What the program of a configuration prints itself goes the way of Node, which ends the process when
   // the reader has gone.
@@ -94,7 +94,11 @@ async function serveFile(
   const reloader = new Reloader({ file, server, logs, manager, onRead });
   // It comes when the terminal closes, too.
   process.on('SIGHUP', () => void reloader.reload('SIGHUP'));
-  await server.start();
+  try {
+    await server.start();
+  } catch (error) {
+    throw await withPlaces(error, read);
+  }
   signals.listen();
   const { urls, internalUrl, adminUrl } = server;
   logger.info({ event: 'started', urls, internalUrl, adminUrl }, 'started');

@@ -2,6 +2,7 @@ import { systemClock } from '../../base/clock.ts';
 import { toError } from '../../base/errors.ts';
 import { silentLogger } from '../../base/logger.ts';
 import type { ApplicationConfig, Config, RouteConfig } from '../../config/config.ts';
+import { ConfigError } from '../../config/config-error.ts';
 import { type BrokenRule, title } from '../../config/fields.ts';
 import { createRouter, type RouteEntry } from '../../gateway/routing/router.ts';
 import type { Endpoint } from '../../websocket/connection.ts';
@@ -32,7 +33,8 @@ export async function checkHandlers(
     try {
       await check();
     } catch (error) {
-      faults.push({ path, message: toError(error).message });
+      const [problem] = error instanceof ConfigError ? error.problems : [];
+      faults.push({ path, message: (problem ?? toError(error)).message });
     }
   };
   const checkEndpoint = async (endpoint: Endpoint<unknown>, name: string, path: Path) => {

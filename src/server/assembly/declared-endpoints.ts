@@ -1,6 +1,7 @@
 import { glob } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { HoldfastError } from '../../base/errors.ts';
+import { loadFailure } from '../../base/load-failure.ts';
+import { ConfigError } from '../../config/config-error.ts';
 import { modules } from '../../config/modules.ts';
 import type { Endpoint } from '../../websocket/connection.ts';
 import { isEndpoint } from '../../websocket/endpoint.ts';
@@ -18,17 +19,14 @@ export interface DeclaredEndpoint {
  *
  * An endpoint that several modules export (a barrel file) is taken once.
  *
- * @throws {HoldfastError} ERR_CONFIG_INVALID when a module cannot be loaded, or the globs match nothing.
+ * @throws {ConfigError} ERR_CONFIG_INVALID when a module cannot be loaded, or the globs match nothing.
  */
 export async function declaredEndpoints(globs: readonly string[], folder: string): Promise<DeclaredEndpoint[]> {
   if (globs.length === 0) return [];
   const files: string[] = [];
   for await (const file of glob([...globs], { cwd: folder })) files.push(file);
   if (files.length === 0)
-    throw new HoldfastError(
-      'ERR_CONFIG_INVALID',
-      `endpoints: no file matches ${globs.join(', ')} in ${folder}; fix the pattern or remove it`,
-    );
+    throw problem(`no file matches ${globs.join(', ')} in ${folder}; fix the pattern or remove it`);
   const found = new Map<Endpoint<unknown>, DeclaredEndpoint>();
   for (const file of files.sort()) {
     const exported = await load(resolve(folder, file));
@@ -42,8 +40,10 @@ async function load(file: string): Promise<Readonly<Record<string, unknown>>> {
   try {
     return await modules.load(file);
   } catch (cause) {
-    throw new HoldfastError('ERR_CONFIG_INVALID', `endpoints: ${file} cannot be loaded: ${(cause as Error).message}`, {
-      cause,
-    });
+    throw problem(`${file} cannot be loaded: ${loadFailure(cause)}`, cause);
   }
+}
+
+function problem(message: string, cause?: unknown): ConfigError {
+  return new ConfigError([{ path: 'endpoints', message }], 'ERR_CONFIG_INVALID', cause);
 }

@@ -1,6 +1,7 @@
 import { isAbsolute } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { HoldfastError, toError } from '../../base/errors.ts';
+import { loadFailure } from '../../base/load-failure.ts';
 import { nearestName } from '../../base/nearest-name.ts';
 import { kindOf } from '../../base/options.ts';
 import { encodedSession } from '../../session/record/encoded-session.ts';
@@ -21,11 +22,6 @@ const CALLBACK_OF: Readonly<Record<CallbackKind, ThreadCallback>> = {
   error: 'onError',
   close: 'onClose',
 };
-
-/** A path and a line in a stack trace: of a frame, or above the source that could not be parsed. */
-const PLACE = /(?:^|\(|\bat |file:\/\/)(\/[^\n()]+?):(\d+)/gm;
-/** Of the sources, or of what was built of them: there it is one folder. */
-const OURS = fileURLToPath(new URL(import.meta.url.endsWith('.ts') ? '../../' : './', import.meta.url));
 
 /** What belongs into the definition: it runs once, or before there is a connection. */
 const OF_THE_DEFINITION = ['accept', 'init', 'destroy'];
@@ -151,8 +147,7 @@ export class ThreadedCallbacks {
 function reasonOf(error: Error, module: string): string {
   const { code, url } = error as NodeJS.ErrnoException & { readonly url?: string };
   if (code === 'ERR_MODULE_NOT_FOUND' && url === module) return 'there is no such file';
-  const place = [...(error.stack ?? '').matchAll(PLACE)].find(([, path]) => !path!.startsWith(OURS));
-  return place ? `${error.message} (${place[1]}:${place[2]})` : error.message;
+  return loadFailure(error);
 }
 
 function faultOf(exported: ModuleExports, options: object): string | undefined {
