@@ -37,7 +37,6 @@ export class BasicScheme implements RequestScheme {
   readonly places: readonly CredentialPlace[] = [{ kind: 'header', name: 'authorization' }];
   readonly #users: PasswordUsers;
   readonly #roles: RoleSource;
-  readonly #verifier: PasswordVerifier;
   readonly #challenge: Challenge;
 
   constructor(options: BasicSchemeOptions) {
@@ -55,7 +54,6 @@ export class BasicScheme implements RequestScheme {
     this.passCredentials = passCredentials;
     this.#users = new PasswordUsers({ file, title: `auth.${name}`, rememberMs, verifier, clock, logger });
     this.#roles = roleSource;
-    this.#verifier = verifier;
     this.#challenge = { header: challengeOf('Basic', realm, { charset: 'UTF-8' }) };
   }
 
@@ -110,11 +108,11 @@ export class BasicScheme implements RequestScheme {
   }
 
   /**
-   * @throws {HoldfastError} ERR_CONFIG_INVALID when a file cannot be used; ERR_SERVER_FAILED when no thread starts.
+   * @throws {HoldfastError} ERR_CONFIG_INVALID when a file cannot be used; ERR_SERVER_FAILED when passwords cannot be
+   * compared.
    */
   async start(): Promise<void> {
     await this.#users.start();
-    await this.#verifier.start();
   }
 
   close(): void {

@@ -103,7 +103,6 @@ export class FormScheme implements SessionScheme {
     await this.#file?.start();
     await this.#style?.start();
     if (!this.#file) return;
-    await this.#options.verifier.start();
     this.#file.onPasswordsChanged(users => this.#stale.end(users));
   }
 

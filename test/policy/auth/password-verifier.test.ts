@@ -1,3 +1,4 @@
+import { fileURLToPath } from 'node:url';
 import { afterEach, describe, expect, test } from 'vitest';
 import { silentLogger } from '../../../src/base/logger.ts';
 import type { PasswordHash } from '../../../src/policy/auth/passwords/password-hash.ts';
@@ -40,7 +41,7 @@ const turn = () => new Promise(resolve => setImmediate(resolve));
 describe('passwords are compared in a thread', () => {
   test('one after the other, while the event loop goes on', async () => {
     const verifier = verifierWith();
-    await verifier.start();
+    verifier.start();
     let turns = 0;
     const counting = setInterval(() => turns++, 1);
     const results = await Promise.all(
@@ -116,6 +117,14 @@ describe('passwords are compared in a thread', () => {
     expect(await results).toEqual(['failed', 'failed', 'failed']);
     expect(await verifier.verify('x', QUICK, '192.0.2.1')).toBe('failed');
     expect(lines).toEqual([]);
-    await expect(verifier.start()).rejects.toMatchObject({ code: 'ERR_SERVER_FAILED' });
+  });
+
+  test('a bundle that lacks the program of the threads is found at the start, and not by the first login', () => {
+    const program = new URL('missing.js', import.meta.url);
+    const verifier = new PasswordVerifier({ clock: new FakeClock(), logger: silentLogger, program });
+    verifiers.push(verifier);
+    expect(() => verifier.start()).toThrowError(
+      expect.objectContaining({ code: 'ERR_SERVER_FAILED', message: expect.stringContaining(fileURLToPath(program)) }),
+    );
   });
 });

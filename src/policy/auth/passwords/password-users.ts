@@ -71,8 +71,12 @@ export class PasswordUsers {
     this.#file = new WatchedFile({ file, what, clock, logger, parse: text => this.#parse(text) });
   }
 
-  /** @throws {HoldfastError} ERR_CONFIG_INVALID when the file cannot be read, or has a line that cannot be used. */
+  /**
+   * @throws {HoldfastError} ERR_CONFIG_INVALID when the file cannot be read, or has a line that cannot be used;
+   * ERR_SERVER_FAILED when the threads that compare passwords have no program.
+   */
   async start(): Promise<void> {
+    this.#options.verifier.start();
     await this.#file.start();
   }
 

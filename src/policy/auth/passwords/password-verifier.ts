@@ -1,5 +1,7 @@
+import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { extname } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import type { Clock } from '../../../base/clock.ts';
 import { type Deadline, setDeadline } from '../../../base/deadlines.ts';
@@ -14,18 +16,15 @@ export interface PasswordVerifierOptions {
   readonly logger: Logger;
   /** Default: one less than the machine has cores, at least 1 and at most 4. */
   readonly threads?: number | undefined;
+  /** The program of the threads. Default: the one beside this file. */
+  readonly program?: URL;
 }
 
 /** `busy`: too many wait, or it has waited for too long. `failed`: the thread has ended. Neither says anything of the password. */
 export type Verified = Match | 'busy' | 'failed';
 
-/** As the sources run, or as they were built. */
+/** The program of the threads, as the sources run, or as they were built. */
 const ENTRY = new URL(`./password-thread${extname(import.meta.filename)}`, import.meta.url);
-/** As text: a process that was given its program as text, with `--input-type`, starts no thread from a file. */
-const PROGRAM = `import(${JSON.stringify(ENTRY.href)})`;
-
-/** Of no work, and of no password. */
-const TRIAL: ToThread['hash'] = { form: 'sha1', text: '{SHA}' };
 const MOST_THREADS = 4;
 /** Passwords that wait for a thread, of all clients and of one network (an address; of IPv6 a /64). */
 export const MOST_WAITING = 1_024;
@@ -50,6 +49,7 @@ export class PasswordVerifier {
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #size: number;
+  readonly #program: URL;
   readonly #threads = new Set<PasswordThread>();
   /** What waits, by network, the one whose turn is next first. */
   readonly #waiting = new Map<string, Job[]>();
@@ -60,19 +60,24 @@ export class PasswordVerifier {
     clock,
     logger,
     threads = Math.min(MOST_THREADS, availableParallelism() - 1),
+    program = ENTRY,
   }: PasswordVerifierOptions) {
     this.#clock = clock;
     this.#logger = logger;
     this.#size = Math.max(1, threads);
+    this.#program = program;
   }
 
-  /** @throws {HoldfastError} ERR_SERVER_FAILED when threads do not run here: better known now than with the first login. */
-  async start(): Promise<void> {
-    const verified = await this.verify('', TRIAL, '');
-    // The next login may be far off, and a thread needs as much memory as a quarter of a small server.
-    for (const thread of [...this.#threads]) if (thread.isFree) this.#retire(thread);
-    if (verified === 'wrong') return;
-    const message = 'auth: the thread that compares passwords does not start; the log says why';
+  /**
+   * The first login may be far off: what it needs is looked for now. No thread is tried, which would take a good part of
+   * the time and memory of a start.
+   *
+   * @throws {HoldfastError} ERR_SERVER_FAILED when the program of the threads is not there, as in a bundle without it.
+   */
+  start(): void {
+    const path = fileURLToPath(this.#program);
+    if (existsSync(path)) return;
+    const message = `auth: there is no ${path}, which compares passwords in threads; put the files of the package beside each other, as they were`;
     throw new HoldfastError('ERR_SERVER_FAILED', message);
   }
 
@@ -139,14 +144,9 @@ export class PasswordVerifier {
     }
   }
 
-  #retire(thread: PasswordThread): void {
-    this.#threads.delete(thread);
-    void thread.end();
-  }
-
   #begin(): PasswordThread | undefined {
     if (this.#threads.size >= this.#size) return undefined;
-    const thread = new PasswordThread({
+    const thread = new PasswordThread(this.#program, {
       onFree: () => this.#next(),
       onEnded: error => {
         if (!this.#threads.delete(thread) || this.#isClosed) return;
@@ -174,8 +174,9 @@ class PasswordThread {
   #settle: ((verified: Verified) => void) | undefined;
   #error: Error | undefined;
 
-  constructor(owner: ThreadOwner) {
-    this.#worker = new Worker(PROGRAM, { eval: true, name: 'holdfast-passwords' });
+  constructor(program: URL, owner: ThreadOwner) {
+    // As text: a process that was given its program as text, with `--input-type`, starts no thread from a file.
+    this.#worker = new Worker(`import(${JSON.stringify(program.href)})`, { eval: true, name: 'holdfast-passwords' });
     this.#worker.unref();
     this.#worker.on('message', (match: FromThread) => {
       this.#done(match);
