@@ -1,11 +1,13 @@
 // Emits dist/: declarations file by file with tsc, and the programs as few files: loading a file costs Node more than
-// running what is in it (docs/decisions/0079-start.md). Nothing is left out, renamed or moved within a file, and each has
-// a source map, so that a stack trace in production names the source file and line.
+// running what is in it (docs/decisions/0079-start.md). Nothing is renamed, and each file has a source map, so that a stack
+// trace in production names the source file and line. Packages that every start needs are built in, with their licences
+// beside them.
 import { spawnSync } from 'node:child_process';
-import { cpSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { rolldown } from 'rolldown';
+import BUILT_IN from './built-in.json' with { type: 'json' };
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const src = join(root, 'src');
@@ -34,6 +36,9 @@ const FILES = [
   ['server', ['index.ts', 'server/admin/admin.ts', 'server/administered.ts', 'cli/examine.ts']],
 ];
 
+/** What users need not install, with the packages that it needs itself. */
+const builtIn = withDependencies(BUILT_IN);
+
 rmSync(join(root, 'dist'), { recursive: true, force: true });
 const { status } = spawnSync('tsc', ['-p', 'tsconfig.build.json'], { cwd: root, stdio: 'inherit' });
 if (status !== 0) process.exit(status ?? 1);
@@ -43,8 +48,7 @@ const bundle = await rolldown({
   cwd: root,
   platform: 'node',
   input: Object.fromEntries(Object.entries(ENTRIES).map(([name, path]) => [name, inSrc(path)])),
-  external: id => !/^[./]/.test(id),
-  treeshake: false,
+  external: id => !/^[./]/.test(id) && !builtIn.has(packageOf(id)),
   checks: { ineffectiveDynamicImport: false },
 });
 const { output } = await bundle.write({
@@ -70,3 +74,35 @@ for (const { fileName, code } of output) {
 }
 // What no module imports: the page of the demo.
 cpSync(join(src, 'cli/demo/public'), join(lib, 'public'), { recursive: true });
+writeFileSync(join(root, 'dist/third-party.md'), thirdParty());
+
+function packageOf(specifier) {
+  return /^(?:@[^/]+\/)?[^/]+/.exec(specifier)[0];
+}
+
+function withDependencies(names) {
+  const found = new Set();
+  const left = [...names];
+  for (let name = left.pop(); name !== undefined; name = left.pop()) {
+    if (found.has(name)) continue;
+    found.add(name);
+    left.push(...Object.keys(manifestOf(name).dependencies ?? {}));
+  }
+  return found;
+}
+
+function manifestOf(name) {
+  return JSON.parse(readFileSync(join(root, 'node_modules', name, 'package.json'), 'utf8'));
+}
+
+/** Names, versions and licences of what is built in: the licences are to be passed on with it. */
+function thirdParty() {
+  const parts = [...builtIn].sort().map(name => {
+    const { version, license } = manifestOf(name);
+    const folder = join(root, 'node_modules', name);
+    const file = readdirSync(folder).find(one => /^licen[cs]e/i.test(one));
+    if (file === undefined) throw new Error(`${name} has no licence file`);
+    return `## ${name} ${version} (${license})\n\n${readFileSync(join(folder, file), 'utf8').trim()}\n`;
+  });
+  return `# Packages that are built in\n\n${parts.join('\n')}`;
+}

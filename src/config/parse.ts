@@ -5,7 +5,7 @@ import { byPlace, ConfigError, type ConfigProblem, formatPath } from './config-e
 import { isExtension, isPlain } from './fields.ts';
 import { brokenReferences } from './references.ts';
 import { configSchema } from './schema.ts';
-import { kindOf } from './schema-parts.ts';
+import { kindOf, ONCE } from './schema-parts.ts';
 
 /** Where a value or key of the document stands in its file. Only documents read from text know it. */
 export interface Location {
@@ -35,7 +35,7 @@ export function parseConfig(source: unknown, locate: Locate = () => ({})): Confi
     add(circle, 'holds itself; write a part of it out');
     throw new ConfigError(problems);
   }
-  const result = configSchema.safeParse(document);
+  const result = configSchema.safeParse(document, ONCE);
   for (const issue of result.error?.issues ?? []) report(issue, [], document, add);
   try {
     for (const rule of brokenReferences(document)) add(rule.path, rule.message);

@@ -3,6 +3,12 @@ import { type Duration, parseDuration } from '../base/duration.ts';
 import { nearestName } from '../base/nearest-name.ts';
 import { parseSize, type Size } from '../base/size.ts';
 
+/**
+ * For `safeParse`: it does not write a program for each schema first, which would pay from some hundreds of values on. Not as
+ * a setting of the library: all its copies in a process have the same ones.
+ */
+export const ONCE: z.core.ParseContext<z.core.$ZodIssue> = { jitless: true };
+
 /** A schema for every key of `T`: a key added to the type and forgotten here does not compile. */
 export type Shape<T> = { [K in keyof Required<T>]: z.ZodType<T[K]> };
 

@@ -70,7 +70,11 @@ export interface StopOptions {
 export interface ServerEnvironment {
   readonly clock?: Clock;
   readonly logger?: Logger;
-  /** Logs that are open already, and that the caller closes. Default: those of the configuration. */
+  /**
+   * Logs that are open already, and that the caller closes. Default: those of the configuration.
+   *
+   * @internal
+   */
   readonly logs?: LogControl;
   /** Takes the lines of the access log in the place of stdout, each with its newline. What it throws is ignored. */
   readonly accessLog?: { write(line: string): unknown };
@@ -79,11 +83,15 @@ export interface ServerEnvironment {
   /**
    * What a program that is there for this server alone can do with it, for the admin API. The admin socket is then open
    * where the configuration says nothing of it.
+   *
+   * @internal
    */
   readonly operations?: ServerOperations;
   /**
    * Where its connections come from, for one of several worker processes: another process opens the ports, and has the
    * admin API. Default: ports of this process.
+   *
+   * @internal
    */
   readonly portOf?: PortOf;
 }
@@ -189,7 +197,11 @@ export function createServer(config: Config, environment: ServerEnvironment = {}
 
 type ServerState = 'new' | 'running' | 'stopped';
 
-/** What the admin API of a server does, for a process that administers several of them. */
+/**
+ * What the admin API of a server does, for a process that administers several of them.
+ *
+ * @internal
+ */
 export let administeredOf: (server: Server) => Promise<Administered>;
 
 /** A running gateway, application server, or both. */

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import BUILT_IN from '../../scripts/built-in.json' with { type: 'json' };
 import { writeCertificate } from '../self-signed-certificate.ts';
 import { Holdfast } from './run-holdfast.ts';
 
@@ -20,7 +21,7 @@ afterEach(async () => {
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const { dependencies, peerDependencies } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
 /** Those that users have because of us. */
-const packages = Object.keys({ ...dependencies, ...peerDependencies });
+const packages = [...Object.keys({ ...dependencies, ...peerDependencies }), ...BUILT_IN];
 
 /** Serves the file in `cwd`, ends it, and tells what it had loaded. */
 async function loadedBy(whileItRuns: (pid: number) => void = () => {}) {

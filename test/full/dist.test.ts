@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { WebSocket } from 'ws';
+import BUILT_IN from '../../scripts/built-in.json' with { type: 'json' };
 import { documents } from '../../scripts/docs.ts';
 
 /** Runs a program to its end. Its whole output is in the error when it fails. */
@@ -254,8 +255,20 @@ test('a stack trace of the built package leads to the line of the source, which 
     const { sources, sourcesContent } = JSON.parse(await readFile(join(project, 'node_modules/holdfast', map), 'utf8'));
     for (const [index, source] of sources.entries()) {
       const original = posix.join(posix.dirname(map), source);
+      // Of packages that are built in, the bundler makes modules of files in JSON.
+      if (original.startsWith('node_modules/') && original.endsWith('.json')) continue;
       expect(sourcesContent?.[index] === (await readFile(join(root, original), 'utf8')), original).toBe(true);
     }
+  }
+});
+
+test('packages that are built in come with their versions and licences, and are no dependencies', async () => {
+  const manifest = JSON.parse(await readFile(join(project, 'node_modules/holdfast/package.json'), 'utf8'));
+  const text = await readFile(join(project, 'node_modules/holdfast/dist/third-party.md'), 'utf8');
+  for (const name of BUILT_IN) {
+    const { version } = JSON.parse(await readFile(join(root, 'node_modules', name, 'package.json'), 'utf8'));
+    expect(text).toMatch(new RegExp(`^## ${name} ${version} .*\\n\\n(?:.*\\n)*?.*Permission .* granted`, 'im'));
+    expect(Object.keys(manifest.dependencies)).not.toContain(name);
   }
 });
 
