@@ -27,7 +27,7 @@ import type { Session, SessionEndReason, SessionOwner, SignInOptions } from '../
 import type { SessionInfo } from '../session/session-info.ts';
 import { BROADCAST_OPTIONS, type BroadcastResult } from '../websocket/broadcast.ts';
 import type { Admin } from './admin/admin.ts';
-import { ChangingAdmin } from './admin/changing-admin.ts';
+import { type AdminChange, ChangingAdmin } from './admin/changing-admin.ts';
 import type { ServerOperations } from './administered.ts';
 import { type Assembly, type BuildEnvironment, build } from './assembly/build.ts';
 import { drainSettings } from './assembly/drain-settings.ts';
@@ -638,7 +638,7 @@ export class Server {
     const before = this.#running();
     const parts = new Parts(this.#parts);
     const changes: ListenerChange[] = [];
-    let undoAdmin = async () => {};
+    let admin: AdminChange | undefined;
     let trace: () => void;
     let assembly: Assembly;
     try {
@@ -647,14 +647,14 @@ export class Server {
       assembly = await this.#build(config, parts);
       changes.push(await this.#prepareInternal(config, assembly));
       if (!this.#attached) changes.push(await this.#preparePorts(config, assembly));
-      undoAdmin = await this.#admin.change(before.config, config, before.logger.of('server'));
+      admin = await this.#admin.change(before.config, config, before.logger.of('server'));
       if (this.#state !== 'running') throw stopped();
       // The last that may fail: the others cannot be taken back otherwise.
       assembly.logs.reconfigure(config.log ?? {});
     } catch (error) {
       try {
         await Promise.all(changes.map(change => change.abandon()));
-        await undoAdmin();
+        await admin?.undo();
       } finally {
         await parts.abandon();
       }
@@ -674,6 +674,7 @@ export class Server {
       isWorker: this.#environment.portOf !== undefined,
     });
     this.#retire(before, retire);
+    admin.settle();
     return report;
   }
 

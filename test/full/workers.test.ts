@@ -391,6 +391,15 @@ describe('workers', () => {
     for (let i = 0; i < 4; i++) expect((await get(`${url}/new`)).body).toBe('new');
   });
 
+  test('a reload that closes the admin socket has its answer there, however long the workers take', async () => {
+    const slow =
+      'if (process.send && globalThis.isRead) await new Promise(go => setTimeout(go, 1_100)); globalThis.isRead = true;';
+    await serve(`${slow} ${config()}`, ['--no-watch']);
+    writeFileSync(join(cwd, 'holdfast.config.ts'), `${slow} ${config('admin: false,')}`);
+    expect(await admin('POST', '/v1/reload')).toMatchObject({ ok: true });
+    await expect(status()).rejects.toThrow(/ENOENT/);
+  });
+
   test('there are more or fewer of them after a reload', async () => {
     const { url } = await serve(config('', '', 2), ['--no-watch']);
     const [stays] = [...(await openAtEach(url)).values()];

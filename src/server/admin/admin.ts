@@ -51,7 +51,7 @@ interface Way {
 /** The ways to the admin API that are open: its socket, its port, both, or none. */
 export class Admin {
   readonly #ways: Way[] = [];
-  #ended: Promise<unknown> = Promise.resolve();
+  #letsGo: Promise<unknown> | undefined;
   /** Of its port. */
   url: string | undefined;
   /** Of its socket. */
@@ -72,30 +72,28 @@ export class Admin {
     }
   }
 
+  /** Takes no more connections. Resolves when its places are free; what is under way goes on. */
+  async letGo(): Promise<void> {
+    this.url = undefined;
+    this.path = undefined;
+    this.#letsGo ??= Promise.all(this.#ways.map(way => way.letGo()));
+    await this.#letsGo;
+  }
+
   /**
-   * Resolves when its places are free. Streams end; requests under way have two seconds, so that one that changes the
+   * Resolves when nothing is under way any more. Streams end; requests have two seconds, so that one that changes the
    * admin API gets its answer.
    *
    * @param why For those who follow a stream; undefined: the server ends.
    */
-  async letGo(why?: string): Promise<void> {
-    const ways = this.#ways.splice(0);
-    if (ways.length === 0) return;
-    this.url = undefined;
-    this.path = undefined;
-    await Promise.all(ways.map(way => way.letGo()));
-    this.#ended = Promise.all(
-      ways.map(async way => {
+  async close(why?: string): Promise<void> {
+    await this.letGo();
+    await Promise.all(
+      this.#ways.map(async way => {
         await way.intake.finish(FINISH_MS, why);
         await way.end();
       }),
     );
-  }
-
-  /** As `letGo`, and resolves when nothing is under way any more. */
-  async close(): Promise<void> {
-    await this.letGo();
-    await this.#ended;
   }
 
   async #openSocket(administered: Administered, { socket }: AdminConfig, environment: AdminEnvironment): Promise<void> {

@@ -3,9 +3,21 @@ import { sameValue } from '../../base/same-value.ts';
 import type { Config } from '../../config/config.ts';
 import type { Admin } from './admin.ts';
 
+/** A change that has been made, and that somebody who has asked for it by the admin API waits for. */
+export interface AdminChange {
+  /** It is over: where the admin API was before, requests under way have two seconds more. */
+  settle(): void;
+  /** Goes back to the one before. */
+  undo(): Promise<void>;
+}
+
+const NO_CHANGE: AdminChange = { settle() {}, undo: async () => {} };
+
 /** The admin API of a server whose configuration changes. */
 export class ChangingAdmin {
   readonly #open: (config: Config) => Promise<Admin | undefined>;
+  /** They listen no more, and are closed when the change is over. */
+  readonly #former: { readonly admin: Admin; readonly why: string | undefined }[] = [];
   readonly #closing = new Set<Promise<void>>();
   #admin: Admin | undefined;
 
@@ -32,12 +44,11 @@ export class ChangingAdmin {
   /**
    * Opens, closes or changes it, as another configuration says.
    *
-   * @returns goes back to the one before.
    * @throws {HoldfastError} as `open`. It is as before then.
    */
-  async change(before: Config, next: Config, logger: Pick<Logger, 'error'>): Promise<() => Promise<void>> {
-    if (sameValue(placeOf(before), placeOf(next))) return async () => {};
-    const goBack = async () => {
+  async change(before: Config, next: Config, logger: Pick<Logger, 'error'>): Promise<AdminChange> {
+    if (sameValue(placeOf(before), placeOf(next))) return NO_CHANGE;
+    const undo = async () => {
       await this.#letGo(CHANGED);
       try {
         await this.open(before);
@@ -46,32 +57,39 @@ export class ChangingAdmin {
         const what = 'the admin API cannot be opened again as it was before; reload when its place is free';
         logger.error({ event: 'reload-rest', err }, what);
       }
+      this.#settle();
     };
     // It may be at the same place, where two cannot be.
     await this.#letGo(next.admin === false ? CLOSED : CHANGED);
     try {
       await this.open(next);
     } catch (error) {
-      await goBack();
+      await undo();
       throw error;
     }
-    return goBack;
+    return { settle: () => this.#settle(), undo };
   }
 
   /** Resolves when nothing of it is open any more, nor of those before. */
   async close(): Promise<void> {
     await this.#letGo();
+    this.#settle();
     await Promise.all(this.#closing);
   }
 
-  /** Who has asked for the change by it gets an answer. */
   async #letGo(why?: string): Promise<void> {
     const admin = this.#admin;
     this.#admin = undefined;
     if (!admin) return;
-    await admin.letGo(why);
-    const closing = admin.close().finally(() => this.#closing.delete(closing));
-    this.#closing.add(closing);
+    this.#former.push({ admin, why });
+    await admin.letGo();
+  }
+
+  #settle(): void {
+    for (const { admin, why } of this.#former.splice(0)) {
+      const closing = admin.close(why).finally(() => this.#closing.delete(closing));
+      this.#closing.add(closing);
+    }
   }
 }
 

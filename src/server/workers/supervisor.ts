@@ -184,14 +184,14 @@ export class Supervisor {
     if (this.#state !== 'running') throw new HoldfastError('ERR_SERVER_STATE', 'the server stops, and reloads no more');
     const before = this.#config;
     const { logs } = this.#options;
-    const undoAdmin = await this.#admin.change(before, next, this.#logger);
+    const admin = await this.#admin.change(before, next, this.#logger);
     let reload: { report: ReloadReport; outdated: readonly string[] };
     try {
       logs.reconfigure(next.log ?? {});
       reload = await this.#reloadEach();
     } catch (error) {
       logs.reconfigure(before.log ?? {});
-      await undoAdmin();
+      await admin.undo();
       throw error;
     }
     this.#config = next;
@@ -199,6 +199,7 @@ export class Supervisor {
     if (reload.outdated.length > 0) this.#roll(reload.outdated);
     this.#fit();
     this.#ports.sweep();
+    admin.settle();
     return reload.report;
   }
 
