@@ -8,8 +8,9 @@ export default defineConfig({
     include: ['test/**/*.test.ts'],
     // Slow suites that need programs beyond npm (peers, browser, faults at scale) run from .ci/run only.
     exclude: ['test/full/**', 'test/soak/**', '**/node_modules/**'],
-    // Most tests wait for sockets, processes and the clock: with a worker for each core, a quarter of the time is idle.
-    maxWorkers: availableParallelism() + 1,
+    // Most tests wait for sockets, processes and the clock: with a worker for each core and one more, a third of the time
+    // is idle.
+    maxWorkers: availableParallelism() + 2,
     // A worker for each file would load all modules anew for each: a third of the time of all tests.
     isolate: false,
     testTimeout: 60_000,

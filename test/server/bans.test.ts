@@ -313,22 +313,20 @@ describe('a banned client that connects', () => {
 });
 
 test('a WebSocket whose handshake was waiting when its client was banned closes, too', async () => {
-  let go = (): void => {};
-  const waiting = new Promise<void>(resolve => {
-    go = resolve;
-  });
+  const [waiting, goOn] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
   const endpoint = defineEndpoint({
     path: '/late',
     accept: async () => {
-      await waiting;
+      waiting.resolve();
+      await goOn.promise;
       return {};
     },
   });
   const server = await serve({ action: 'refuse' }, { routes: [{ endpoint }], ...behindProxy });
   const client = connectWebSocket(`${server.url('http/1')}/late`, { headers: { 'X-Forwarded-For': '192.0.2.66' } });
-  await new Promise(resolve => setTimeout(resolve, 50));
+  await waiting.promise;
   await server.server.bans.add('192.0.2.66');
-  go();
+  goOn.resolve();
   expect(await (await client).closed).toMatchObject({ code: 1008 });
 });
 

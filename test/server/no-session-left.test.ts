@@ -139,8 +139,7 @@ class Meeting {
 async function resetBeforeAnswer({ reset }: ReturnType<Send>, meeting: Meeting): Promise<void> {
   await meeting.reached.promise;
   reset();
-  await new Promise(resolve => setTimeout(resolve, 60));
-  meeting.gone.resolve();
+  await meeting.gone.promise;
   await meeting.done.promise;
   await new Promise(resolve => setTimeout(resolve, 10));
 }

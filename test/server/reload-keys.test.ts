@@ -27,7 +27,11 @@ import { freePort } from '../services/free-port.ts';
 import { Lines } from './wires.ts';
 
 /** What servers have put together, the newest last. They run as they are: nothing is replaced. */
-const assemblies: Assembly[] = vi.hoisted(() => []);
+const assemblies: Assembly[] = vi.hoisted(() => {
+  // A file that ran before in this worker has loaded them as they are.
+  vi.resetModules();
+  return [];
+});
 vi.mock(import('../../src/server/assembly/build.ts'), async original => {
   const actual = await (original() as Promise<typeof Build>);
   return {
