@@ -151,6 +151,19 @@ test('check says of certificates, keys and authorities what a start would say', 
   expect(() => open(text, good.key)).toThrow(faults[2]!.message);
 });
 
+test.each(['certificate', 'key'] as const)('check calls a damaged %s that, at its own place', async what => {
+  const pair = writeCertificate(folder, { name: 'a.example' });
+  const lines = readFileSync(pair[what], 'utf8').split('\n');
+  writeFileSync(pair[what], [...lines.slice(0, 2), ...lines.slice(3)].join('\n'));
+  const { faults } = await checkCertificates({ listen: [{ port: 0, tls: pair }] }, Date.now());
+  expect(faults).toEqual([
+    {
+      path: ['listen', 0, 'tls', what],
+      message: expect.stringMatching(`the ${what} in .* is damaged or cut off \\(.*\\); write the file again$`),
+    },
+  ]);
+});
+
 test.each([
   ['is over', 'certificate-over', -1, 0, /ended on 20\d\d-\d\d-\d\d \d\d:\d\d UTC, and clients refuse it; renew it$/],
   ['ends within two weeks', 'certificate-ends-soon', 13, 0, /ends on .* UTC, within two weeks; renew it$/],

@@ -1,10 +1,11 @@
-import { X509Certificate } from 'node:crypto';
+import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { createSecureContext, type SecureContext, type SecureContextOptions } from 'node:tls';
 import type { Clock } from '../../base/clock.ts';
 import { HoldfastError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
+import { messageOf } from '../../base/message-of.ts';
 import { shellWord } from '../../base/shell-word.ts';
 import type { CertificateConfig, ClientCertificateConfig } from '../../config/config.ts';
 import { FileWatch } from '../../drivers/file-watch.ts';
@@ -257,14 +258,24 @@ export function pairProblem(
   return `the certificate ${certificate} with the key ${key} cannot be used: ${why}`;
 }
 
+function unreadable(pem: string, what: 'certificate' | 'key', file: string): string | undefined {
+  try {
+    if (what === 'key') createPrivateKey(pem);
+    else new X509Certificate(pem);
+    return undefined;
+  } catch (error) {
+    return `the ${what} in ${file} is damaged or cut off (${messageOf(error)}); write the file again`;
+  }
+}
+
 /** What a file holds that is not what it is read for, with the command that mends it. */
-function pemProblem(text: string | undefined, what: 'certificate' | 'key', file: string): string | undefined {
+export function pemProblem(text: string | undefined, what: 'certificate' | 'key', file: string): string | undefined {
   if (text === undefined) return undefined;
   const name = shellWord(file);
   if (what === 'key' && /-----BEGIN ENCRYPTED PRIVATE KEY-----|^Proc-Type: 4,ENCRYPTED/m.test(text))
     return `the key is encrypted, and nobody is there to type its passphrase; write it without one: openssl pkey -in ${name} -out NEW`;
   const isPem = what === 'key' ? /-----BEGIN [A-Z ]*PRIVATE KEY-----/.test(text) : holdsCertificate(text);
-  if (isPem) return undefined;
+  if (isPem) return unreadable(text, what, file);
   // X.690 §8.1.3.5: a sequence whose length takes two bytes, the second of them no UTF-8.
   if (text.startsWith('0\ufffd'))
     return `the ${what} is in DER; write it as PEM: openssl ${what === 'key' ? 'pkey' : 'x509'} -inform der -in ${name} -out NEW`;

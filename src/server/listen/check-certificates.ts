@@ -6,7 +6,7 @@ import type { CertificateConfig, Config } from '../../config/config.ts';
 import type { BrokenRule } from '../../config/fields.ts';
 import type { Doubt } from '../../config/warning-codes.ts';
 import { certificateDoubt } from '../../http/certificate-dates.ts';
-import { holdsCertificate, pairProblem } from './certificate-files.ts';
+import { holdsCertificate, pairProblem, pemProblem } from './certificate-files.ts';
 
 /**
  * What makes a start fail because of what is in the files of TLS: a key that belongs to another certificate, authorities
@@ -34,7 +34,7 @@ export async function checkCertificates(
           message: `the certificate ${pair.certificate} ${doubt.message}`,
         });
     } catch (error) {
-      const path = [...at, holdsCertificate(cert) ? 'key' : 'certificate'];
+      const path = [...at, pemProblem(cert, 'certificate', pair.certificate) ? 'certificate' : 'key'];
       faults.push({ path, message: pairProblem(pair, error, { cert, key }) });
     }
   };
