@@ -353,7 +353,7 @@ export interface SessionConfig {
    */
   manager?: SessionManager;
   /**
-   * `memory:`, `lmdb:PATH`, `redis://…`, `redis+sentinel://…`, `postgres://…`, the same with options, or a store object. Default `memory:`.
+   * `memory:`, `lmdb:PATH`, `redis://…`, `redis+sentinel://…`, `postgres://…`, the same with options, or a store object. Default `memory:`, which YAML wants in quotes; `memory` means the same.
    */
   store?: string | StoreConfig | SessionStore;
   /**

@@ -138,8 +138,14 @@ const redirect = textLike(
 );
 
 // A store's URL can hold a password: messages name its scheme only.
-const storeUrl = z.string().superRefine((value, context) => {
-  if (value === 'memory:' || /^lmdb:./.test(value)) return;
+const storeUrl = z
+  .string()
+  .superRefine(checkStoreUrl)
+  // YAML takes it without quotes, as it does not take `memory:`.
+  .transform(value => (value === 'memory' ? 'memory:' : value));
+
+function checkStoreUrl(value: string, context: z.core.$RefinementCtx<string>): void {
+  if (/^memory:?$/.test(value) || /^lmdb:./.test(value)) return;
   if (/^rediss?(\+sentinel)?:\/\//.test(value)) {
     try {
       return void parseRedisAddresses([value]);
@@ -157,7 +163,7 @@ const storeUrl = z.string().superRefine((value, context) => {
     code: 'custom',
     message: `${scheme === 'lmdb:' ? '"lmdb:" without a folder' : scheme === undefined ? 'a text without a scheme' : `"${scheme}"`} is not a store; write "memory:", "lmdb:" and a folder, for example "lmdb:./data", or a URL such as "redis://localhost:6379" or "postgres://localhost/app"`,
   });
-});
+}
 
 const sessionStore = z.custom<SessionStore>(
   value => typeof value === 'object' && value !== null && 'commit' in value && typeof value.commit === 'function',

@@ -11,7 +11,7 @@ import {
 } from 'yaml';
 import { ConfigError, type ConfigProblem } from './config-error.ts';
 import type { Locate, Location } from './parse.ts';
-import { grammarFault, inexactFault, type YamlFault, yamlFaults } from './yaml-faults.ts';
+import { grammarFault, grammarFaults, inexactFault, type YamlFault, yamlFaults } from './yaml-faults.ts';
 
 /** A document read from text, and where each part of it stands. */
 export interface Source {
@@ -63,7 +63,7 @@ export function readSource(source: string, format: 'yaml' | 'json', file: string
   const variable = parsed.errors.find(({ pos }) => text.startsWith('${', pos[0] - 1));
   if (variable)
     return fail([{ offset: variable.pos[0] - 1, message: 'a variable between [ ] or { } needs quotes: "${NAME}"' }]);
-  const grammar = parsed.errors.map(error => grammarFault(error, text));
+  const grammar = grammarFaults(parsed.errors, text);
   const faults = [...grammar, ...yamlFaults(parsed, text)];
   if (faults.length > 0) fail(faults);
   try {

@@ -32,15 +32,53 @@ const CORE_TAGS: Readonly<Record<string, (value: unknown) => boolean>> = {
   [`${CORE}seq`]: () => true,
 };
 
-const QUOTE_TEXT = 'put quotes around the text';
+const OTHER_INDENT = 'this line is indented otherwise than those beside it; align them';
 
-/** What to do about errors of the grammar, by their code. */
-const REMEDIES: Readonly<Record<string, string>> = {
-  BAD_SCALAR_START: QUOTE_TEXT,
-  BAD_ALIAS: QUOTE_TEXT,
-  BLOCK_AS_IMPLICIT_KEY: 'put quotes around text that contains ": "',
-  TAB_AS_INDENT: 'use spaces',
+/** Errors of the grammar in words of ours, with what to do, by their code; `at` is the line from where they stand. */
+const GRAMMAR: Readonly<Record<string, (at: string, message: string) => string | undefined>> = {
+  BAD_ALIAS: () => 'a "*" begins an alias, and its name is missing; put quotes around the text',
+  BAD_DQ_ESCAPE: at =>
+    `"${at.slice(0, 2)}" is not an escape; write "\\${at.slice(0, 2)}", or single quotes around the text`,
+  BAD_INDENT(_, message) {
+    const bracket = /end with a ([\]}])/.exec(message)?.[1];
+    if (bracket === undefined) return OTHER_INDENT;
+    return `the "${bracket === ']' ? '[' : '{'}" above is not closed; end it with "${bracket}"`;
+  },
+  BAD_SCALAR_START: at => `text cannot begin with "${at.charAt(0)}"; put quotes around the text`,
+  BLOCK_AS_IMPLICIT_KEY(at) {
+    if (at.trimStart().startsWith('- ')) return 'a "-" stands among keys; write the list below a key of its own';
+    if (!HAS_COLON.test(at))
+      return 'the next lines are indented as if they belonged to this value; align them with its key';
+    return unquotedStore(at) ?? 'text that contains ": " or ends with ":" is read as a key; put quotes around the text';
+  },
+  BLOCK_IN_FLOW: at =>
+    unquotedStore(at) ?? 'between { } or [ ] a "," is missing, or quotes around text that contains ":"',
+  MISSING_CHAR(_, message) {
+    const closing = /closing (.)quote/.exec(message)?.[1];
+    if (closing !== undefined) return `text that begins with ${closing} has no ${closing} at its end; write it`;
+    if (message.includes('- indicator')) return OTHER_INDENT;
+    if (message.startsWith('Missing ,')) return 'a "," is missing before this; write it';
+    if (message.startsWith('Comments'))
+      return 'a comment needs a blank before its "#"; write it, or quotes around the text';
+    if (message.includes('followed by map values')) return 'a key needs a ":" and a value; write them';
+    return undefined;
+  },
+  MULTIPLE_DOCS: () => 'the file holds several documents; keep one',
+  MULTILINE_IMPLICIT_KEY: () =>
+    'this is not "key: value"; write the ":" with a blank behind it, in one line with its key',
+  TAB_AS_INDENT: () => 'tabs are not allowed as indentation; use spaces',
+  UNEXPECTED_TOKEN: () =>
+    'this cannot stand here; look before it for a bracket or a quote too many, or another indentation',
 };
+
+const HAS_COLON = /:(?:\s|$)/;
+
+/** The store that looks like a key. */
+function unquotedStore(at: string): string | undefined {
+  return /^memory:\s*(?:[},#]|$)/.test(at)
+    ? 'without quotes "memory:" is read as a key; write it with the quotes'
+    : undefined;
+}
 
 /** The key as it is written. */
 function keyAt(text: string, offset: number): string {
@@ -48,16 +86,32 @@ function keyAt(text: string, offset: number): string {
   return key.trim();
 }
 
+/** Errors of the grammar: of each line the first, as others follow from it. */
+export function grammarFaults(errors: readonly YAMLError[], text: string): YamlFault[] {
+  const seen = new Set<number>();
+  return errors
+    .filter(({ code, pos: [offset] }, index) => {
+      if (code === 'DUPLICATE_KEY') return true;
+      const line = text.lastIndexOf('\n', offset - 1);
+      const isFirst = !seen.has(line);
+      seen.add(line);
+      return isFirst && (index === 0 || code !== 'UNEXPECTED_TOKEN');
+    })
+    .map(error => grammarFault(error, text));
+}
+
 /** An error of the grammar in words of ours, with what to do. */
 export function grammarFault({ code, message, pos }: YAMLError, text: string): YamlFault {
   const offset = pos[0];
-  if (code === 'MULTIPLE_DOCS') return { offset, message: 'the file holds several documents; keep one' };
   if (code === 'DUPLICATE_KEY')
     return { offset, message: `map keys must be unique: ${keyAt(text, offset)} stands twice` };
-  const plain = message.charAt(0).toLowerCase() + message.slice(1);
-  const isPercent = code === 'MISSING_CHAR' && /^%/m.test(text);
-  const remedy = isPercent ? 'put quotes around text that begins with "%"' : REMEDIES[code];
-  return { offset, message: remedy === undefined ? plain : `${plain}; ${remedy}` };
+  if (code === 'MISSING_CHAR' && message.includes('directives-end') && /^%/m.test(text))
+    return {
+      offset,
+      message: 'a line that begins with "%" is for YAML itself; put quotes around text that begins with "%"',
+    };
+  const [at = ''] = /^.*/.exec(text.slice(offset)) ?? [];
+  return { offset, message: GRAMMAR[code]?.(at, message) ?? message.charAt(0).toLowerCase() + message.slice(1) };
 }
 
 /**

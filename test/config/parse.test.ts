@@ -4,6 +4,11 @@ import { parseConfig } from '../../src/config/parse.ts';
 import { defineEndpoint } from '../../src/websocket/endpoint.ts';
 
 describe('parseConfig', () => {
+  test('takes `memory` for `memory:`, which YAML does not take without quotes', () => {
+    expect(parseConfig({ session: { store: 'memory' } }).session).toEqual({ store: 'memory:' });
+    expect(parseConfig({ session: { store: { url: 'memory' } } }).session).toEqual({ store: { url: 'memory:' } });
+  });
+
   test('passes live objects through as the same objects', () => {
     const fetch = () => new Response();
     const endpoint = defineEndpoint({ path: '/chat' });

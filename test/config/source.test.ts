@@ -58,6 +58,26 @@ describe('what YAML reads as something else than text is an error with its place
     ['a: [${A}, ${B}]', '1:5', /a variable between/],
     ['a:\n\tb: 1', '2:1', /tabs.*use spaces/],
     ['\ta: 1', '1:1', /tabs.*use spaces/],
+    // Errors of the grammar.
+    ['s:\n  store: memory:\n', '2:10', /^2:10 without quotes "memory:" is read as a key; write it with the quotes$/],
+    ['s: { store: memory: }', '1:13', /without quotes "memory:" is read as a key/],
+    ['a:\n  - b: 1\n   c: 2\n', '3:1', /this line is indented otherwise than those beside it; align them/],
+    ['a:\n    b: 1\n  c: 2\n', '3:1', /this line is indented otherwise/],
+    [
+      'a: 1\n   b: 2\n',
+      '1:4',
+      /the next lines are indented as if they belonged to this value; align them with its key/,
+    ],
+    [' a: 1\nb: 2\n', '2:1', /cannot stand here.*another indentation/],
+    ['a: [1, 2\nb: 2\n', '2:1', /the "\[" above is not closed; end it with "\]"/],
+    ['a: { b: 1\nb: 2\n', '2:1', /the "\{" above is not closed; end it with "\}"/],
+    ['a: "b', '1:6', /text that begins with " has no " at its end/],
+    ['a: "c:\\dir"', '1:7', /"\\d" is not an escape; write "\\\\d", or single quotes/],
+    ['a: [1]]', '1:7', /cannot stand here; look before it for a bracket/],
+    ['a: { b: 1 c: 2 }', '1:9', /a "," is missing, or quotes/],
+    ['a: ["b" "c"]', '1:9', /a "," is missing before this/],
+    ['a: "b"#c', '1:7', /a comment needs a blank before its "#"/],
+    ['a: 1\nb:2\nc: 3\n', '2:1', /this is not "key: value"; write the ":" with a blank behind it/],
     // Keys that are one key of an object.
     ['1: a\n"1": b', '2:1', /map keys must be unique: "1" is the same key as 1/],
     ['"true": a\ntrue: b', '2:1', /map keys must be unique/],
@@ -105,6 +125,10 @@ describe('what YAML reads as something else than text is an error with its place
     expect(problems).toHaveLength(1);
     expect(problems[0]).toMatch(new RegExp(`^${place} `));
     expect(problems[0]).toMatch(message);
+  });
+
+  test('a list among keys is called that', () => {
+    expect((outcome('a:\n  b: 2\n  - 1\n') as string[])[0]).toMatch(/^3:1 a "-" stands among keys/);
   });
 
   test('all of them are reported together', () => {

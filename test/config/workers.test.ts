@@ -29,6 +29,7 @@ describe('workers', () => {
 
   test.each([
     ['by its name', { store: 'memory:' }],
+    ['by its name without the colon', { store: 'memory' }],
     ['because nothing else is said', undefined],
     ['by its options', { store: { url: 'memory:' } }],
     ['as an object', { store: new MemoryStore() }],
