@@ -57,11 +57,11 @@ interface Served {
   readonly port: number;
 }
 
-async function serve(text = config(), args: readonly string[] = [], env = {}): Promise<Served> {
+async function serve(text = config(), args: readonly string[] = [], maxDescriptors?: number): Promise<Served> {
   writeFileSync(join(cwd, 'package.json'), '{ "type": "module" }');
   writeFileSync(join(cwd, 'greeting.js'), "export const greeting = 'hello';\n");
   writeFileSync(join(cwd, 'holdfast.config.ts'), text);
-  program = new Holdfast(['serve', '--config', 'holdfast.config.ts', ...args], { cwd, env });
+  program = new Holdfast(['serve', '--config', 'holdfast.config.ts', ...args], { cwd, maxDescriptors });
   const [, url] = await program.printed(/listening on (http:\/\/\S+)/);
   return { url: url!.replace('localhost', '127.0.0.1'), port: Number(new URL(url!).port) };
 }
@@ -254,6 +254,43 @@ describe('workers', () => {
     expect(pauses[1]).toBeLessThanOrEqual(100);
     program!.kill('SIGTERM');
     expect(await program!.ended).toBe(0);
+  });
+
+  test('more clients than there are descriptors are no end of the supervisor', async () => {
+    const dies = `import { existsSync } from 'node:fs'; if (process.send && existsSync('die')) process.exit(7);`;
+    const { url, port } = await serve(`${dies} ${config()}`, ['--no-watch'], 200);
+    writeFileSync(join(cwd, 'die'), '');
+    for (const { pid } of (await status()).workers) process.kill(pid, 'SIGKILL');
+    await until(() => (program!.stderr.match(/"event":"worker-ended"/g) ?? []).length >= 2);
+    const clients = Array.from({ length: 300 }, () => connect(port, '127.0.0.1').on('error', () => {}));
+    await until(() => /"event":"connections-not-taken"/.test(program!.stderr));
+    rmSync(join(cwd, 'die'));
+    await until(areReady(2));
+    for (const client of clients) client.destroy();
+    expect((await get(`${url}/pid`)).status).toBe(200);
+  });
+
+  test('a worker that had no descriptor left gets connections again, and none has been lost', async () => {
+    const leak = `{ path: '/leak', session: 'none', fetch: () => {
+      const opened = [];
+      let isOver = false;
+      const more = () => {
+        try { while (!isOver) opened.push(openSync('/dev/null')); } catch {}
+        if (!isOver) setImmediate(more);
+      };
+      more();
+      setTimeout(() => { isOver = true; opened.forEach(fd => closeSync(fd)); }, 1_500);
+      return new Response(String(process.pid));
+    } },`;
+    const { url } = await serve(
+      `import { closeSync, openSync } from 'node:fs'; ${config('', leak)}`,
+      ['--no-watch'],
+      200,
+    );
+    const { body: leaking } = await get(`${url}/leak`);
+    const answers = await Promise.all(Array.from({ length: 20 }, () => get(`${url}/pid`)));
+    expect(answers.map(({ status }) => status)).toEqual(Array(20).fill(200));
+    await until(async () => (await get(`${url}/pid`)).body === leaking);
   });
 
   test('a drain that is asked for twice while they start ends with 0, when they have', async () => {

@@ -147,7 +147,7 @@ export class Descriptors {
   #count(now: number): void {
     this.#countedAt = now;
     try {
-      this.#limit = openFilesLimit();
+      this.#limit = readLimit();
       // Less the one with which they are read.
       this.#used = readdirSync('/proc/self/fd').length - 1;
     } catch (error) {
@@ -164,9 +164,18 @@ export function isShortage(error: unknown): boolean {
 }
 
 /** The limit can be changed from outside at any time (`prlimit`). */
-function openFilesLimit(): number {
+function readLimit(): number {
   const [, soft] = /^Max open files\s+(\w+)/m.exec(readFileSync('/proc/self/limits', 'utf8')) ?? [];
   return soft === undefined || soft === 'unlimited' ? Number.POSITIVE_INFINITY : Number(soft);
+}
+
+/** Of this process. Infinity where it cannot be found out. */
+export function openFilesLimit(): number {
+  try {
+    return readLimit();
+  } catch {
+    return Number.POSITIVE_INFINITY;
+  }
 }
 
 /** They belong to the process, whatever serves in it. */

@@ -1,11 +1,14 @@
 import type { Socket } from 'node:net';
 import type { Clock, Timer } from '../../base/clock.ts';
 import type { Logger } from '../../base/logger.ts';
+import { openFilesLimit } from '../listen/descriptors.ts';
 import type { HandedConnection } from './handed-connection.ts';
 
 /** A worker, as what can take connections. */
 export interface Taker {
   hand(connection: HandedConnection, socket: Socket): void;
+  /** It is to say of this connection that it is not taken, unless it has come. */
+  ask(id: number): void;
 }
 
 /** A port, and the workers that take what comes through it at the moment. */
@@ -14,7 +17,7 @@ export interface TakersOf {
   readonly takers: ReadonlySet<Taker>;
 }
 
-/** Connections on their way at a time: each is a descriptor. */
+/** Connections on their way at a time, if so many descriptors are there twice: others are for workers and files. */
 const MOST_HELD = 8_192;
 /** How long a connection waits for a worker. */
 const WAIT_MS = 10_000;
@@ -38,6 +41,7 @@ interface Queue {
   /** It is on its way; the next one follows when the worker has taken it. */
   handed: Held | undefined;
   handedAt: number;
+  hasAsked: boolean;
 }
 
 /**
@@ -53,6 +57,7 @@ export class Handover {
   /** The oldest come first. */
   readonly #held = new Set<Held>();
   readonly #queues = new Map<Taker, Queue>();
+  readonly #most = Math.min(MOST_HELD, openFilesLimit() / 2);
   #count = 0;
   #turn = 0;
   #lost = 0;
@@ -67,7 +72,7 @@ export class Handover {
   accept(socket: Socket, port: TakersOf): void {
     socket.on('error', ignore);
     this.#timer ??= this.#clock.setTimeout(this.#look, SILENT_MS);
-    if (this.#held.size >= MOST_HELD) {
+    if (this.#held.size >= this.#most) {
       socket.destroy();
       this.#lost++;
       return;
@@ -144,13 +149,26 @@ export class Handover {
     queue.waiting.delete(held);
     queue.handed = held;
     queue.handedAt = this.#clock.monotonic();
+    queue.hasAsked = false;
     taker.hand({ kind: 'connection', id: held.id, key: held.port.key }, held.socket);
+  }
+
+  /** Others get what waits for one that stands still. */
+  #passOver(taker: Taker): void {
+    const queue = this.#queueOf(taker);
+    // A process without a descriptor loses what it is given without a word. Messages come in their order.
+    if (!queue.hasAsked) taker.ask(queue.handed!.id);
+    queue.hasAsked = true;
+    for (const held of [...queue.waiting]) {
+      queue.waiting.delete(held);
+      this.#give(held);
+    }
   }
 
   #queueOf(taker: Taker): Queue {
     const known = this.#queues.get(taker);
     if (known) return known;
-    const queue: Queue = { waiting: new Set(), handed: undefined, handedAt: 0 };
+    const queue: Queue = { waiting: new Set(), handed: undefined, handedAt: 0, hasAsked: false };
     this.#queues.set(taker, queue);
     return queue;
   }
@@ -179,16 +197,11 @@ export class Handover {
       this.#close(held);
       this.#lost++;
     }
-    for (const [taker, { waiting }] of this.#queues)
-      if (this.#isSilent(taker))
-        for (const held of [...waiting]) {
-          waiting.delete(held);
-          this.#give(held);
-        }
+    for (const taker of this.#queues.keys()) if (this.#isSilent(taker)) this.#passOver(taker);
     if (this.#lost > 0)
       this.#logger.error(
         { event: 'connections-not-taken', connections: this.#lost },
-        `${this.#lost} connections were closed: no worker has taken them within ${WAIT_MS / 1_000} s, or more than ${MOST_HELD} waited; see whether the workers run, and what keeps them busy`,
+        `${this.#lost} connections were closed: no worker has taken them within ${WAIT_MS / 1_000} s, or more than ${this.#most} waited; see whether the workers run, and what keeps them busy`,
       );
     this.#lost = 0;
     this.#timer = this.#held.size > 0 ? this.#clock.setTimeout(this.#look, SILENT_MS) : undefined;

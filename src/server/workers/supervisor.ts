@@ -293,13 +293,15 @@ export class Supervisor {
     member.ready.reject(new HoldfastError(code as HoldfastError['code'], message));
   }
 
-  #onEnd(member: Member, { code, signal }: WorkerEnd): void {
+  #onEnd(member: Member, { code, signal, error }: WorkerEnd): void {
     const { worker, state, readyAt, failure } = member;
     this.#ports.lose(worker);
     this.#members.delete(member);
     const { number } = worker;
     const how = signal === null ? `with code ${code}` : `by ${signal}`;
-    const what = `worker ${number} has ended ${how}${state === 'starting' ? ' while it started' : ''}`;
+    const what = error
+      ? `worker ${number} cannot be started: ${error.message}`
+      : `worker ${number} has ended ${how}${state === 'starting' ? ' while it started' : ''}`;
     member.ready.reject(new HoldfastError('ERR_SERVER_FAILED', what));
     if (state === 'leaving' || this.#state !== 'running' || this.#stopping) return;
     const pauseMs = this.#pauseAfter(state === 'ready' && this.#clock.monotonic() - readyAt >= WELL_MS);

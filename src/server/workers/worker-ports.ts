@@ -14,6 +14,8 @@ const PLACE = ['host', 'port', 'reusePort', 'socket', 'mode', 'group', 'activati
 export class WorkerPorts {
   readonly #link: Link;
   readonly #ports = new Map<string, WorkerPort>();
+  /** The last connection that has come. */
+  #last = 0;
 
   constructor(link: Link) {
     this.#link = link;
@@ -29,6 +31,7 @@ export class WorkerPorts {
 
   /** A connection has come from the supervisor. */
   receive({ id, key }: HandedConnection, socket: Socket | undefined): void {
+    this.#last = id;
     // The supervisor has waited too long and has let go of it, or Node could not pass it on.
     if (!socket) return void acknowledge(id, false);
     const taker = this.#ports.get(key);
@@ -36,6 +39,11 @@ export class WorkerPorts {
     // Before anything can be read from it: if this process ends before, another one gets the connection.
     if (!acknowledge(id, isTaken) || !isTaken) return void socket.destroy();
     taker.take(socket);
+  }
+
+  /** The supervisor has heard nothing of this connection: Node passes on none without a descriptor for it. */
+  say(id: number): void {
+    if (id !== this.#last) acknowledge(id, false);
   }
 }
 

@@ -12,6 +12,8 @@ import { WORKER_VARIABLE } from './worker-variable.ts';
 export interface WorkerEnd {
   readonly code: number | null;
   readonly signal: NodeJS.Signals | null;
+  /** It could not even be started. */
+  readonly error?: Error;
 }
 
 export interface WorkerOptions {
@@ -43,8 +45,9 @@ export class WorkerProcess implements Taker {
     this.link = new Link(message => this.#send(message), methods(this));
     child.on('message', message => this.link.receive(message as LinkMessage));
     const receipts = new ReceiptReader((id, isTaken) => onReceipt(this, id, isTaken));
-    const pipe = child.stdio[RECEIPT_FD] as Readable;
-    pipe.on('data', (chunk: Buffer) => receipts.read(chunk)).on('error', () => {});
+    // Without a descriptor for it Node makes none.
+    const pipe = child.stdio?.[RECEIPT_FD] as Readable | undefined;
+    pipe?.on('data', (chunk: Buffer) => receipts.read(chunk)).on('error', () => {});
     this.ended = new Promise(resolve => {
       const end = (ended: WorkerEnd) => {
         this.link.end(new HoldfastError('ERR_SERVER_STATE', `worker ${number} has ended`));
@@ -52,8 +55,8 @@ export class WorkerProcess implements Taker {
       };
       // Comes when its pipes have been read to their ends. Programs that it has started may hold stdout, not the pipe.
       child.once('close', (code, signal) => end({ code, signal }));
-      child.once('error', () => {
-        if (child.pid === undefined) end({ code: null, signal: null });
+      child.on('error', error => {
+        if (child.pid === undefined) end({ code: null, signal: null, error });
       });
     });
   }
@@ -66,6 +69,10 @@ export class WorkerProcess implements Taker {
   /** Gives it a connection, which stays open here until it has taken it. */
   hand(connection: HandedConnection, socket: Socket): void {
     this.#child.send(connection, socket, { keepOpen: true }, ignore);
+  }
+
+  ask(id: number): void {
+    this.link.tell('hasCome', id);
   }
 
   /** It is to stop gracefully, or sooner when it is stopping already. */

@@ -40,6 +40,7 @@ export class Worker {
         return (administered[question] as (...args: readonly unknown[]) => unknown)(...args);
       },
       reload: () => server.reload(),
+      hasCome: (id: number) => this.#ports.say(id),
       stop: (options: { drain?: Duration; restart?: boolean }) => server.stop(options),
       follow: async (id: number, kind: StreamKind, query: StreamQuery) => {
         this.#administered ??= server.administered();
