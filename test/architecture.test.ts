@@ -41,7 +41,7 @@ const RULES: Readonly<Record<string, Rule>> = {
   websocket: { may: ['base', 'wire', 'http', 'drivers', 'session', 'policy'] },
   'websocket/protocol': { may: ['base', 'wire', 'http'] },
   gateway: { may: ['base', 'wire', 'http', 'session', 'policy', 'websocket'] },
-  config: { may: ['base', 'http'], mayTypes: ['session', 'policy', 'websocket', 'gateway'] },
+  config: { may: ['base', 'http', 'drivers'], mayTypes: ['session', 'policy', 'websocket', 'gateway'] },
   admin: { may: ['base', 'http', 'config', 'session', 'policy', 'websocket', 'gateway'] },
   server: { may: everything('cli', 'client', 'testing') },
   cli: { may: ['base', 'config', 'server', 'admin', 'client'] },

@@ -1,5 +1,6 @@
 import type { Config } from '../config/config.ts';
 import type { ServerOperations } from '../server/administered.ts';
+import type { Digests } from '../server/config-watch.ts';
 import type { LogControl } from '../server/log/log-control.ts';
 import type { ReloadReport } from '../server/take-over.ts';
 import type { Stoppable } from './stop-on-signal.ts';
@@ -16,8 +17,8 @@ export interface RunningServer extends Stoppable {
 /** What the program runs. */
 export interface Serving {
   readonly server: RunningServer;
-  /** Files that other processes have loaded for it. */
-  imports(): readonly string[];
+  /** Files that other processes, or threads, have loaded for it, with what they held then, where that is known. */
+  imports(): Digests;
   reopenLogs(): Promise<void>;
 }
 
@@ -29,11 +30,15 @@ export interface ServingOptions extends Required<ServerOperations> {
 export async function servingOf(config: Config, options: ServingOptions): Promise<Serving> {
   const { logs, ...operations } = options;
   if ((config.workers ?? 1) === 1) {
-    const { createServer } = await import('../server/server.ts');
+    const { createServer, threadFilesOf } = await import('../server/server.ts');
     const server = createServer(config, { logs, operations });
-    return { server, imports: () => [], reopenLogs: () => logs.reopen() };
+    return { server, imports: () => threadFilesOf(server), reopenLogs: () => logs.reopen() };
   }
   const { Supervisor } = await import('../server/workers/supervisor.ts');
   const supervisor = new Supervisor(config, options);
-  return { server: supervisor, imports: () => supervisor.imports, reopenLogs: () => supervisor.reopenLogs() };
+  return {
+    server: supervisor,
+    imports: () => new Map(supervisor.imports.map(file => [file, undefined])),
+    reopenLogs: () => supervisor.reopenLogs(),
+  };
 }

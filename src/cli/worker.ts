@@ -17,7 +17,7 @@ export async function serveAsWorker(file: string): Promise<ExitCode> {
   const messages = new NodeMessages();
   for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
   const { Worker } = await import('../server/workers/worker.ts');
-  const { administeredOf, createServer } = await import('../server/server.ts');
+  const { administeredOf, createServer, threadFilesOf } = await import('../server/server.ts');
   const { LogControl: Logs } = await import('../server/log/log-control.ts');
   const ended = Promise.withResolvers<ExitCode>();
   // Before the first module of the application is loaded.
@@ -42,7 +42,7 @@ export async function serveAsWorker(file: string): Promise<ExitCode> {
   const loaded = () => [...read.files.keys(), ...modules.loaded];
   const ready = (): WorkerReady => {
     const { urls, internalUrl } = server!;
-    return { urls, internalUrl, imports: [...modules.importsOf(loaded())] };
+    return { urls, internalUrl, imports: [...modules.importsOf(loaded()), ...threadFilesOf(server!).keys()] };
   };
   const stop = ({ drain, restart = false }: { drain?: Duration; restart?: boolean }) => {
     // It reads its configuration still: nobody has come to it.

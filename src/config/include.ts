@@ -3,10 +3,10 @@ import { existsSync } from 'node:fs';
 import { glob, readFile, realpath, stat } from 'node:fs/promises';
 import { dirname, extname, relative, resolve } from 'node:path';
 import { messageOf } from '../base/message-of.ts';
+import { digestOf } from '../drivers/application-files.ts';
 import { ConfigError, type ConfigProblem, formatPath } from './config-error.ts';
 import { type Replaced, withEnvironment, withoutValues } from './environment.ts';
 import { isExtension, isPlain } from './fields.ts';
-import { digestOf } from './modules.ts';
 import type { Locate } from './parse.ts';
 
 /** A document of one file, or of one and those that it includes. */

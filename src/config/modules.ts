@@ -1,8 +1,8 @@
-import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { registerHooks } from 'node:module';
-import { fileURLToPath, pathToFileURL } from 'node:url';
+import { pathToFileURL } from 'node:url';
 import { SetMap } from '../base/set-map.ts';
+import { applicationFile, digestOf, digestOfFile } from '../drivers/application-files.ts';
 
 type Namespace = Readonly<Record<string, unknown>>;
 
@@ -88,6 +88,11 @@ export class Modules {
     return found;
   }
 
+  /** What it held when it was imported first. */
+  digestAtImport(path: string): Promise<string | undefined> | undefined {
+    return this.#digests.get(path);
+  }
+
   /** Those of them that hold something else than when they were loaded. */
   async outdated(paths: Iterable<string>): Promise<string[]> {
     const loaded = new Set(paths);
@@ -106,7 +111,7 @@ export class Modules {
   }
 
   #note(parentUrl: string | undefined, url: string): void {
-    const [parent, child] = [ownFile(parentUrl), ownFile(url)];
+    const [parent, child] = [applicationFile(parentUrl), applicationFile(url)];
     if (parent === undefined || child === undefined) return;
     this.#imports.add(parent, child);
     if (!this.#digests.has(child)) this.#digests.set(child, digestOfFile(child));
@@ -124,21 +129,3 @@ function imported(url: string): Promise<Namespace> {
 
 /** Of this process, as the modules are. */
 export const modules: Modules = new Modules();
-
-/** Where the program itself is: its sources, or the package's built files. */
-const PROGRAM = new URL('..', import.meta.url).href;
-
-/** Undefined for what is Node's, a package's, or the program's. */
-function ownFile(url: string | undefined): string | undefined {
-  if (!url?.startsWith('file:') || url.includes('/node_modules/') || url.startsWith(PROGRAM)) return undefined;
-  return fileURLToPath(url.replace(/[?#].*$/, ''));
-}
-
-export function digestOf(content: Buffer): string {
-  return createHash('sha256').update(content).digest('base64');
-}
-
-/** Undefined: it cannot be read. */
-export async function digestOfFile(path: string): Promise<string | undefined> {
-  return readFile(path).then(digestOf, () => undefined);
-}

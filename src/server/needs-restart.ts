@@ -9,11 +9,8 @@ export interface Lasting {
 }
 
 /** Keys of a configuration that counts, of which something else holds until a restart. */
-export function needsRestart({ config, served }: Pick<Assembly, 'config' | 'served'>, lasting: Lasting): string[] {
+export function needsRestart({ config }: Pick<Assembly, 'config'>, lasting: Lasting): string[] {
   const keys = keepsMetrics(config) === lasting.keepsMetrics ? [] : ['metrics'];
   if (!lasting.isWorker && (config.workers ?? 1) !== 1) keys.push('workers');
-  const policies = new Set<string>();
-  for (const { options, hasOtherThreads } of served)
-    if (hasOtherThreads && typeof options.dispatch === 'string') policies.add(options.dispatch);
-  return [...keys, ...Array.from(policies, name => `dispatch.${name}`)];
+  return keys;
 }

@@ -204,10 +204,17 @@ type ServerState = 'new' | 'running' | 'stopped';
  */
 export let administeredOf: (server: Server) => Promise<Administered>;
 
+/** The files of the application that threads of handlers have loaded, and what they held, where that is the same in all. */
+export let threadFilesOf: (server: Server) => Map<string, string | undefined>;
+
 /** A running gateway, application server, or both. */
 export class Server {
   static {
     administeredOf = server => server.#administered();
+    threadFilesOf = server =>
+      new Map(
+        [...(server.#assembly?.served ?? [])].flatMap(({ dispatcher }) => [...(dispatcher?.threads?.files ?? [])]),
+      );
   }
 
   readonly #config: Config;

@@ -14,10 +14,7 @@ export interface ReloadReport {
   readonly removed: readonly string[];
   /** WebSockets that are told to go: their route, server or session store is not there any more. */
   readonly sockets: number;
-  /**
-   * Keys of the configuration that are as they were until a restart: `metrics`, `workers`, and `dispatch.NAME` where a
-   * policy has other threads than its endpoints run in.
-   */
+  /** Keys of the configuration that are as they were until a restart: `metrics` and `workers`. */
   readonly needsRestart: readonly string[];
 }
 

@@ -22,10 +22,10 @@ export interface DispatchWaiter {
  */
 export class Dispatcher {
   readonly whenFull: 'wait' | 'close';
-  /** Where callbacks that a module exports run. */
-  readonly threads: ThreadPool | undefined;
   readonly #concurrency: number;
   readonly #queue: number;
+  #threads: ThreadPool | undefined;
+  #nextThreads: ThreadPool | undefined;
   #running = 0;
   #waiting: DispatchWaiter[] = [];
 
@@ -36,7 +36,7 @@ export class Dispatcher {
       throw new TypeError(
         'dispatch: needs "concurrency" or "threads", and takes one of them: each thread runs one callback at a time',
       );
-    this.threads = threadsOf(options);
+    this.#threads = threadsOf(options);
     const concurrency = (options.concurrency ?? threads)!;
     if (!(concurrency >= 1) || (!Number.isInteger(concurrency) && concurrency !== Number.POSITIVE_INFINITY))
       throw new TypeError(`dispatch.concurrency: not a positive whole number: ${concurrency}`);
@@ -46,6 +46,30 @@ export class Dispatcher {
     this.#concurrency = concurrency;
     this.#queue = queue;
     this.whenFull = whenFull;
+  }
+
+  /** Where callbacks that a module exports run. */
+  get threads(): ThreadPool | undefined {
+    return this.#threads;
+  }
+
+  /** Those that modules are to be loaded in now: `threads`, or what takes their place. */
+  get newestThreads(): ThreadPool | undefined {
+    return this.#nextThreads ?? this.#threads;
+  }
+
+  /** Others like them are to take the place of its threads, which keep what they have loaded. */
+  renewThreads(): { commit(): void; abandon(): void } {
+    this.#nextThreads = this.#threads?.another();
+    return {
+      commit: () => {
+        this.#threads = this.newestThreads;
+        this.#nextThreads = undefined;
+      },
+      abandon: () => {
+        this.#nextThreads = undefined;
+      },
+    };
   }
 
   get running(): number {

@@ -149,6 +149,8 @@ export class ServedEndpoint<Data = undefined> implements Endpoint<Data> {
   #dispatcher: Dispatcher | undefined;
   /** The callbacks that run in threads, while it is served. */
   #threaded: ThreadedCallbacks | undefined;
+  /** Those of before that have not settled, and until when. */
+  readonly #threadedBefore = new Map<ThreadedCallbacks, Promise<void>>();
   #isRunning = false;
   /** Handshakes being judged and connections that are not yet gone. */
   #taken = 0;
@@ -192,11 +194,6 @@ export class ServedEndpoint<Data = undefined> implements Endpoint<Data> {
   /** Limits its callbacks, or runs them in threads; undefined where they run as they come. */
   get dispatcher(): Dispatcher | undefined {
     return this.#dispatcher;
-  }
-
-  /** Its callbacks run in other threads than its dispatch policy has now. */
-  get hasOtherThreads(): boolean {
-    return this.#threaded?.isOfOther(this.#dispatcher?.threads) === true;
   }
 
   get isEmpty(): boolean {
@@ -260,8 +257,32 @@ export class ServedEndpoint<Data = undefined> implements Endpoint<Data> {
    * @throws {HoldfastError} what `start` would: ERR_CONFIG_INVALID when the module of its handlers cannot be used.
    */
   async checkHandlers(services: ThreadServices): Promise<void> {
-    const threaded = await this.#loadHandlers(this.#dispatcher?.threads?.single(), services);
+    const threaded = await this.#loadHandlers(this.#dispatcher?.threads?.another(1), services);
     await threaded?.close();
+  }
+
+  /**
+   * Loads the handlers into the newest threads of a dispatcher, while callbacks go on where they run.
+   *
+   * @returns undefined: they are there. `commit`: what begins from now on runs in those threads. What runs is finished
+   * where it is, and the threads of before end with the last endpoint that has left them.
+   * @throws {HoldfastError} as `start`. Nothing has changed then.
+   */
+  async moveHandlers(
+    { newestThreads }: Dispatcher,
+    services: ThreadServices,
+  ): Promise<{ commit(): void; abandon(): Promise<void> } | undefined> {
+    const before = this.#threaded;
+    if (before === undefined || newestThreads === undefined || before.isIn(newestThreads)) return undefined;
+    const threaded = await this.#loadHandlers(newestThreads, services);
+    return {
+      commit: () => {
+        this.#useThreaded(threaded);
+        const left = before.leave().finally(() => this.#threadedBefore.delete(before));
+        this.#threadedBefore.set(before, left);
+      },
+      abandon: async () => threaded?.close(),
+    };
   }
 
   /** Resolves when it has no connection, and no callback of one runs. */
@@ -336,8 +357,17 @@ export class ServedEndpoint<Data = undefined> implements Endpoint<Data> {
   }
 
   async #openThreads(services: ThreadServices): Promise<void> {
-    this.#threaded = await this.#loadHandlers(this.#dispatcher?.threads, services);
-    this.#owner.wantsFragments ||= this.#threaded?.has('fragment') === true;
+    this.#useThreaded(await this.#loadHandlers(this.#dispatcher?.newestThreads, services));
+  }
+
+  #useThreaded(threaded: ThreadedCallbacks | undefined): void {
+    this.#threaded = threaded;
+    this.#owner.wantsFragments = this.options.onFragment !== undefined || threaded?.has('fragment') === true;
+  }
+
+  /** Where a callback of a connection may run now. */
+  get #everyThreaded(): ThreadedCallbacks[] {
+    return [...(this.#threaded ? [this.#threaded] : []), ...this.#threadedBefore.keys()];
   }
 
   async #loadHandlers(pool: ThreadPool | undefined, services: ThreadServices): Promise<ThreadedCallbacks | undefined> {
@@ -347,7 +377,7 @@ export class ServedEndpoint<Data = undefined> implements Endpoint<Data> {
   }
 
   async #closeThreads(): Promise<void> {
-    await this.#threaded?.close();
+    await Promise.all([this.#threaded?.close(), ...this.#threadedBefore.values()]);
     this.#threaded = undefined;
   }
 
@@ -457,10 +487,12 @@ export class ServedEndpoint<Data = undefined> implements Endpoint<Data> {
       onClosing: connection => {
         this.#open.delete(connection);
         this.#closing.add(connection);
-        this.#threaded?.onClosing(connection);
+        for (const threaded of this.#everyThreaded) threaded.onClosing(connection);
       },
-      isWaitingForThread: connection => this.#threaded?.isWaiting(connection) === true,
-      onGivenUp: connection => this.#threaded?.onGivenUp(connection),
+      isWaitingForThread: connection => this.#everyThreaded.some(threaded => threaded.isWaiting(connection)),
+      onGivenUp: connection => {
+        for (const threaded of this.#everyThreaded) threaded.onGivenUp(connection);
+      },
       onGone: connection => {
         this.#closing.delete(connection);
         this.giveUp();

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -7,19 +7,25 @@ import { expect, onTestFinished, test } from 'vitest';
 
 const SOURCES = new URL('../../src/', import.meta.url);
 
-test('a module is watched with the files of the application that it imports, and none of the program', () => {
+test('a module is watched with the files of the application that it imports, and none of packages or the program', () => {
   const folder = realpathSync(mkdtempSync(join(tmpdir(), 'holdfast-modules-')));
   onTestFinished(() => rmSync(folder, { recursive: true }));
-  writeFileSync(join(folder, 'data.json'), '{"answer": 42}');
-  writeFileSync(
-    join(folder, 'mine.mjs'),
-    'import data from "./data.json" with { type: "json" };\nexport default data;\n',
-  );
+  mkdirSync(join(folder, 'node_modules/other'), { recursive: true });
+  const files = {
+    'package.json': '{ "type": "module" }',
+    'node_modules/other/package.json': '{ "type": "module", "exports": "./index.js" }',
+    'node_modules/other/index.js': 'export default 1;\n',
+    'data.json': '{"answer": 42}',
+    'common.cjs': 'exports.answer = require("./required.cjs");\n',
+    'required.cjs': 'module.exports = 42;\n',
+    'mine.mjs': 'import data from "./data.json" with { type: "json" };\nexport default data;\n',
+    'typescript.ts': 'import "./script.js";\nexport const answer: number = 42;\n',
+    'script.js': 'import "./common.cjs";\nimport "other";\n',
+    'unused.js': '',
+    'main.mjs': `import ${JSON.stringify(new URL('index.ts', SOURCES).href)};\nimport "./mine.mjs";\nimport "./typescript.ts";\n`,
+  };
+  for (const [name, text] of Object.entries(files)) writeFileSync(join(folder, name), text);
   const main = join(folder, 'main.mjs');
-  writeFileSync(
-    main,
-    `import ${JSON.stringify(new URL('index.ts', SOURCES).href)};\nimport mine from "./mine.mjs";\nexport default mine;\n`,
-  );
 
   // A process of its own: vitest loads what tests import by other ways than Node does.
   const script = `
@@ -34,5 +40,9 @@ test('a module is watched with the files of the application that it imports, and
   );
 
   expect(stderr).toBe('');
-  expect(JSON.parse(stdout)).toEqual([join(folder, 'data.json'), join(folder, 'mine.mjs')]);
+  expect(JSON.parse(stdout)).toEqual(
+    ['common.cjs', 'data.json', 'mine.mjs', 'required.cjs', 'script.js', 'typescript.ts'].map(name =>
+      join(folder, name),
+    ),
+  );
 });

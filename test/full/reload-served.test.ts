@@ -1,10 +1,11 @@
 import { once } from 'node:events';
-import { appendFileSync, readFileSync, writeFileSync } from 'node:fs';
+import { appendFileSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { type IncomingMessage, request } from 'node:http';
 import { join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { afterEach, describe, expect, test } from 'vitest';
 import { WebSocket } from 'ws';
+import type { Status } from '../../src/admin/shapes.ts';
 import { productUrl, Served } from '../guard/served.ts';
 import { until } from '../services/until.ts';
 
@@ -20,12 +21,17 @@ function lines(event: string): Record<string, unknown>[] {
   return all.map(line => JSON.parse(line) as Record<string, unknown>).filter(line => line.event === event);
 }
 
+async function askAdmin(path: string): Promise<string> {
+  const asked = request({ socketPath: join(server!.folder, '.holdfast/admin.sock'), path }).end();
+  const [response] = (await once(asked, 'response')) as [IncomingMessage];
+  return Buffer.concat(await response.toArray()).toString();
+}
+
+const lastReload = async () => (JSON.parse(await askAdmin('/v1/status')) as Status).lastReload;
+
 /** How often the configuration was taken anew. */
 async function reloads(): Promise<number> {
-  const asked = request({ socketPath: join(server!.folder, '.holdfast/admin.sock'), path: '/metrics' }).end();
-  const [response] = (await once(asked, 'response')) as [IncomingMessage];
-  const body = Buffer.concat(await response.toArray()).toString();
-  return Number(/^holdfast_reloads_total\{result="ok"\} (\d+)/m.exec(body)![1]);
+  return Number(/^holdfast_reloads_total\{result="ok"\} (\d+)/m.exec(await askAdmin('/metrics'))![1]);
 }
 
 /** The same, after a time in which no file has changed. */
@@ -124,6 +130,92 @@ describe('modules', () => {
     expect(await reloadsInPeace()).toBe(2);
     before.terminate();
     after.terminate();
+  });
+
+  /** `more` is imported when a client asks for it. */
+  const handlers = (answer: string) => `
+    import { loud } from './loud.ts';
+    import { data } from './data.js';
+    export async function onMessage(connection, message) {
+      const { more } = String(message) === 'more' ? await import('./more.mjs') : { more: '' };
+      connection.send(loud('${answer} ' + message + data.mark + more));
+    }
+  `;
+  const computing = `
+    export default defineConfig({
+      listen,
+      metrics: true,
+      dispatch: { computing: { threads: 2 } },
+      routes: [{ endpoint: defineEndpoint({ path: '/chat', dispatch: 'computing', handlers: new URL('./handlers/chat.ts', import.meta.url) }) }],
+    });
+  `;
+
+  test('of threads run in new threads when one of their files has changed, also for WebSockets that are open', async () => {
+    server = await Served.module(computing, {
+      files: {
+        'package.json': '{ "type": "module" }',
+        'handlers/chat.ts': handlers('one'),
+        'handlers/loud.ts': loud('!'),
+        'handlers/data.js': "import data from './data.json' with { type: 'json' };\nexport { data };\n",
+        'handlers/data.json': '{ "mark": "" }',
+        'handlers/more.mjs': "export const more = ' and more';\n",
+      },
+    });
+    const socket = await open('/chat');
+    const changes: [name: string, text: string, answer: string][] = [
+      ['handlers/chat.ts', handlers('two'), 'two hello!'],
+      ['handlers/loud.ts', loud('?'), 'two hello?'],
+      ['handlers/data.json', '{ "mark": "," }', 'two hello,?'],
+    ];
+    expect(await answerOf(socket)).toBe('one hello!');
+    for (const [name, text, answer] of changes) {
+      writeFileSync(join(server.folder, name), text);
+      await until(async () => (await answerOf(socket)) === answer);
+    }
+    await until(() => lines('threads-renewed').length === changes.length);
+    const files = changes.map(([name]) => [join(server!.folder, name)]);
+    expect(lines('threads-renewed').map(line => line.files)).toEqual(files);
+    // What is imported later is not a change, and changes are seen from then on.
+    expect(await answerOf(socket, 'more')).toBe('two more, and more?');
+    expect(await reloadsInPeace()).toBe(3);
+    writeFileSync(join(server.folder, 'handlers/more.mjs'), "export const more = ' and less';\n");
+    await until(async () => (await answerOf(socket, 'more')) === 'two more, and less?');
+    expect(lines('reload-needs-restart')).toEqual([]);
+    socket.terminate();
+  });
+
+  test('of threads that cannot be loaded refuse the reload, and the threads go on', async () => {
+    server = await Served.module(computing, {
+      files: {
+        'handlers/chat.ts': handlers('one'),
+        'handlers/loud.ts': loud('!'),
+        'handlers/data.js': "export const data = { mark: '' };\n",
+      },
+    });
+    const socket = await open('/chat');
+    writeFileSync(join(server.folder, 'handlers/loud.ts'), "throw new Error('not loud');\nexport const loud = '';\n");
+    await until(() => lines('reload-refused').length > 0);
+    expect(lines('reload-refused')[0]!.msg).toMatch(/cannot be loaded: not loud/);
+    expect(await answerOf(socket)).toBe('one hello!');
+    for (const mark of ['?', '.']) {
+      writeFileSync(join(server.folder, 'handlers/loud.ts'), loud(mark));
+      await until(async () => (await answerOf(socket)) === `one hello${mark}`);
+      rmSync(join(server.folder, 'handlers/loud.ts'));
+      await until(async () => (await lastReload())?.ok === false);
+      expect(await answerOf(socket)).toBe(`one hello${mark}`);
+    }
+    socket.terminate();
+  });
+
+  test('that the application imports while it runs are not a change', async () => {
+    const lazy = `
+      export default defineConfig({ listen, session: false, metrics: true, routes: [{ path: '/a', fetch: async () => new Response((await import('./later.mjs')).later) }] });
+    `;
+    server = await Served.module(lazy, { files: { 'later.mjs': "export const later = 'later';\n" } });
+    expect(await (await fetch(`${server.url('http/1')}/a`)).text()).toBe('later');
+    // Something happens in the folder: it is looked at again.
+    writeFileSync(join(server.folder, 'unrelated.txt'), '');
+    expect(await reloadsInPeace()).toBe(0);
   });
 
   test('that are as they were before are taken back, once', async () => {

@@ -102,11 +102,15 @@ async function open(url: string, headers: Record<string, string> = {}): Promise<
   return socket;
 }
 
-/** Which process has it. */
-async function pidOf(socket: WebSocket): Promise<number> {
+async function answerOf(socket: WebSocket): Promise<string> {
   const answer = new Promise<string>(resolve => socket.once('message', data => resolve(String(data))));
   socket.send('who');
-  return Number((await answer).split(' ')[0]);
+  return answer;
+}
+
+/** Which process has it. */
+async function pidOf(socket: WebSocket): Promise<number> {
+  return Number((await answerOf(socket)).split(' ')[0]);
 }
 
 const closeOf = (socket: WebSocket) => new Promise<number>(resolve => socket.once('close', resolve));
@@ -398,6 +402,33 @@ describe('workers', () => {
     const { workers } = await status();
     expect(workers.some(({ pid }) => before.has(pid))).toBe(false);
     expect(program!.stderr).toMatch(/"event":"workers-rolled"/);
+  });
+
+  test('where a file behind handlers in threads has changed, workers stay, and new threads in each of them run it', async () => {
+    const handlers = `
+      import { greeting } from './greeting.js';
+      export function onMessage(connection) { connection.send(process.pid + ' ' + greeting); }
+    `;
+    writeFileSync(join(cwd, 'handlers.js'), handlers);
+    const { url } = await serve(`
+      import { defineConfig, defineEndpoint } from '${index}';
+      const handlers = new URL('./handlers.js', import.meta.url);
+      export default defineConfig({
+        workers: 2,
+        listen: [{ port: 0, host: '127.0.0.1' }],
+        session: false,
+        dispatch: { computing: { threads: 1 } },
+        routes: [{ endpoint: defineEndpoint({ path: '/echo', dispatch: 'computing', handlers }) }],
+      });
+    `);
+    const open = await openAtEach(url);
+    const answers = () => Promise.all([...open.values()].map(answerOf));
+    expect(await answers()).toEqual([...open.keys()].map(pid => `${pid} hello`));
+    writeFileSync(join(cwd, 'greeting.js'), "export const greeting = 'welcome';\n");
+    // Without a word: the file is watched.
+    await until(async () => (await answers()).every(answer => answer.endsWith(' welcome')));
+    expect((await status()).workers.map(({ pid }) => pid).sort()).toEqual([...open.keys()].sort());
+    expect(program!.stderr).not.toMatch(/"event":"workers-rolled"/);
   });
 
   test('what changes while they are replaced reaches those that are new already', async () => {

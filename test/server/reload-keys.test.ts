@@ -22,6 +22,7 @@ import type { ServerSessions } from '../../src/server/server.ts';
 import type { ReloadReport } from '../../src/server/take-over.ts';
 import { MemoryLedger } from '../../src/session/ledgers/memory.ts';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
+import type { ServedEndpoint } from '../../src/websocket/endpoint.ts';
 import { createAuthority, createCertificate } from '../self-signed-certificate.ts';
 import { freePort } from '../services/free-port.ts';
 import { Lines } from './wires.ts';
@@ -1051,12 +1052,17 @@ const threads = (fields: object): Config => ({
   routes: [{ endpoint: threaded }],
 });
 const dispatcher = () => idOf((limited as unknown as { dispatcher: object }).dispatcher);
+const threadPool = () => (threaded as unknown as ServedEndpoint).dispatcher!.threads!;
 const DISPATCH: Record<string, Row> = {
   'dispatch.*.concurrency': { from: dispatch({}), to: dispatch({ concurrency: 3 }), see: dispatcher },
   'dispatch.*.queue': { from: dispatch({}), to: dispatch({ queue: 3 }), see: dispatcher },
   'dispatch.*.whenFull': { from: dispatch({}), to: dispatch({ whenFull: 'close' }), see: dispatcher },
-  'dispatch.*.threads': { from: threads({}), to: threads({ threads: 2 }), restart: 'dispatch.threads' },
-  'dispatch.*.threadMemory': { from: threads({}), to: threads({ threadMemory: '64MiB' }), restart: 'dispatch.threads' },
+  'dispatch.*.threads': { from: threads({}), to: threads({ threads: 2 }), see: () => threadPool().counts.threads },
+  'dispatch.*.threadMemory': {
+    from: threads({}),
+    to: threads({ threadMemory: '64MiB' }),
+    see: () => idOf(threadPool()),
+  },
 };
 
 const internal = (fields: any): Config => ({

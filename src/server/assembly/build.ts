@@ -28,6 +28,7 @@ import { formsOf } from '../../session/identity/key-file.ts';
 import type { Ledger } from '../../session/ledger.ts';
 import { SERVER_PARTS, type SessionManager } from '../../session/manager.ts';
 import type { DiskOptions } from '../../session/room/disk.ts';
+import type { Dispatcher } from '../../websocket/dispatcher.ts';
 import type { ServedEndpoint } from '../../websocket/endpoint.ts';
 import { USUAL_CLOSE_CODES } from '../../wire/close-codes.ts';
 import { dataFolderOf } from '../data-folder.ts';
@@ -39,7 +40,7 @@ import { type KnownRoutes, knownRoutes } from './known-routes.ts';
 import type { ServerLife } from './life.ts';
 import { serverLimits } from './limits.ts';
 import type { Parts } from './parts.ts';
-import { buildRoutes, dispatchersOf } from './routes.ts';
+import { buildRoutes, dispatcherOf, dispatchersOf } from './routes.ts';
 import { RunningRequests } from './running-requests.ts';
 import { makeSchemes, type Schemes } from './schemes.ts';
 import { SessionContexts, signingKeys } from './session-contexts.ts';
@@ -154,6 +155,7 @@ export async function build(config: Config, environment: BuildEnvironment): Prom
       retire: one => one.close(),
     });
   const schemes = await makeSchemes(config, { clock, logger: ofPolicy, security, own }, parts);
+  const dispatchers = dispatchersOf(config, parts);
   const entries = await buildRoutes(config, {
     ...{ clock, own, logger: ofPolicy, security, upstreams, schemes, sessions, parts },
     ledger: life.ledger,
@@ -161,7 +163,7 @@ export async function build(config: Config, environment: BuildEnvironment): Prom
     folder: process.cwd(),
     httpsPort: environment.httpsPort,
     ...{ limits: routeLimits, serverFrames: limits.frames, trustedProxies },
-    dispatchers: dispatchersOf(config, parts),
+    dispatchers,
   });
   const managers = managersByHost(entries);
   warnOfClashes(managers, logger);
@@ -170,7 +172,9 @@ export async function build(config: Config, environment: BuildEnvironment): Prom
     for (const { ledger } of contexts.opened) if (ledger) await hear(ledger, life.renewals, parts);
   const internal = await internalApi(config, entries, { clock, logger, dataFolder, assertionKeys });
   const served = endpointsOf(entries);
-  for (const endpoint of served) await startEndpoint(endpoint, life, parts);
+  const dispatcherNow = (endpoint: ServedEndpoint<unknown>) => dispatcherOf(endpoint, dispatchers);
+  await renewThreads(new Set([...served].flatMap(one => dispatcherNow(one) ?? [])), life, parts);
+  for (const endpoint of served) await startEndpoint(endpoint, dispatcherNow(endpoint), life, parts);
   await shareLimits([limits, ...routeLimits.values()], sessions?.ledger, life, parts);
   for (const upstream of upstreams.values()) await startUpstream(upstream, entries, sessions, life, parts);
   return {
@@ -223,12 +227,35 @@ async function hear(ledger: Ledger, renewals: AuthRenewals, parts: Parts): Promi
   await parts.keepOf('renewals', ledger, { make: () => renewals.listen(ledger), close: stop => stop() });
 }
 
+/** A thread keeps the modules that it has loaded: where their files have changed, others take its place. */
+async function renewThreads(dispatchers: Iterable<Dispatcher>, { logs }: ServerLife, parts: Parts): Promise<void> {
+  const changed = new Set<string>();
+  for (const dispatcher of dispatchers) {
+    const ofThese = (await dispatcher.threads?.changedFiles()) ?? [];
+    if (ofThese.length === 0) continue;
+    for (const file of ofThese) changed.add(file);
+    const { commit, abandon } = dispatcher.renewThreads();
+    parts.onAbandon(abandon);
+    parts.onCommit(commit);
+  }
+  if (changed.size === 0) return;
+  const files = [...changed];
+  const message = `new threads run the handlers: ${files.join(', ')} changed`;
+  parts.onCommit(() => logs.uncounted.info({ event: 'threads-renewed', files, part: 'websocket' }, message));
+}
+
 /** One that is not served any more goes when its last connection has gone. */
-async function startEndpoint(endpoint: ServedEndpoint<unknown>, life: ServerLife, parts: Parts): Promise<void> {
-  const { clock, logger, endpoints } = life;
+async function startEndpoint(
+  endpoint: ServedEndpoint<unknown>,
+  dispatcher: Dispatcher | undefined,
+  life: ServerLife,
+  parts: Parts,
+): Promise<void> {
+  const { clock, endpoints } = life;
+  const services = { clock, logger: life.logger.of('websocket') };
   await parts.keepOf('endpoint', endpoint, {
     async make() {
-      await endpoint.start({ clock, logger: logger.of('websocket') });
+      await endpoint.start(services);
       endpoints.add(endpoint);
       return endpoint;
     },
@@ -241,6 +268,10 @@ async function startEndpoint(endpoint: ServedEndpoint<unknown>, life: ServerLife
       }
     },
   });
+  const change = dispatcher && (await endpoint.moveHandlers(dispatcher, services));
+  if (!change) return;
+  parts.onAbandon(change.abandon);
+  parts.onCommit(change.commit);
 }
 
 async function shareLimits(

@@ -66,6 +66,7 @@ export class Parts {
   #before: Parts | undefined;
   readonly #kept = new Map<string, Kept>();
   readonly #adaptations: (() => void)[] = [];
+  readonly #undoings: (() => unknown)[] = [];
   /** Those of objects that counted before, and are not closed. */
   readonly #leaving: Map<string, LeavingPart>;
   /** Those of them that this configuration has again. */
@@ -159,9 +160,15 @@ export class Parts {
     this.#adaptations.push(change);
   }
 
+  /** What else giving up does. Must not fail. */
+  onAbandon(undo: () => unknown): void {
+    this.#undoings.push(undo);
+  }
+
   /** @returns closes what is not used any more. It never rejects: `onFailure` hears of what failed. */
   commit(): (usage: Usage, onFailure: (error: unknown) => void) => Promise<void> {
     for (const adapt of this.#adaptations.splice(0)) adapt();
+    this.#undoings.length = 0;
     for (const [key, leaving] of this.#held) {
       leaving.release(true);
       this.#leaving.delete(key);
@@ -202,6 +209,7 @@ export class Parts {
   /** Closes what was made for it alone. */
   async abandon(): Promise<void> {
     for (const leaving of this.#held.values()) leaving.release(false);
+    for (const undo of this.#undoings.splice(0)) await undo();
     await closeInTurn([...this.#kept.values()].filter(({ isNew }) => isNew));
   }
 

@@ -398,6 +398,14 @@ export function dispatchersOf({ dispatch = {} }: Config, parts: Parts = new Part
   return new Map(dispatchers);
 }
 
+/** The one that it has, or that the policy which it names has now. */
+export function dispatcherOf(
+  { options, dispatcher }: ServedEndpoint<unknown>,
+  dispatchers: ReadonlyMap<string, Dispatcher>,
+): Dispatcher | undefined {
+  return typeof options.dispatch === 'string' ? dispatchers.get(options.dispatch) : dispatcher;
+}
+
 /** @throws {HoldfastError} ERR_CONFIG_INVALID when the policy that it names is not there, or does not fit to it. */
 export function endpointTarget(
   endpoint: ServedEndpoint<unknown>,

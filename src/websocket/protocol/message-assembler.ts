@@ -88,6 +88,8 @@ export class MessageAssembler implements FrameSink {
   #isCompressed = false;
   /** The current message came, or is coming, in more than one frame. */
   #isFragmented = false;
+  /** It is handed on in fragments. Decided once for each message: what an endpoint wants may change while one comes. */
+  #isInPieces = false;
   /** The current message is thrown away. What is compressed is inflated all the same: the next one may build on it. */
   #isDropped = false;
   #gathered: Buffer | undefined;
@@ -128,6 +130,7 @@ export class MessageAssembler implements FrameSink {
     this.#isText = opcode === Opcode.text;
     this.#isCompressed = rsv1;
     this.#isFragmented = !fin;
+    this.#isInPieces = !fin && this.handler?.wantsFragments === true;
     this.#isDropped = verdict === -1;
     this.#gatheredBytes = 0;
     this.#utf8?.reset();
@@ -172,7 +175,7 @@ export class MessageAssembler implements FrameSink {
       // A frame that lay whole in one chunk was handed on when its payload came.
       if (reader.payloadLength === 0) this.#onWholeMessage(EMPTY, 0, 0, true);
       else if (this.#gatheredBytes > 0) this.#onGatheredMessage();
-    } else if (this.handler?.wantsFragments && !this.#isCompressed) {
+    } else if (this.#isInPieces && !this.#isCompressed) {
       this.#onGatheredFragment(reader.fin);
     } else if (reader.fin) {
       this.#onGatheredMessage();
@@ -258,7 +261,7 @@ export class MessageAssembler implements FrameSink {
     if (this.#isText && !isUtf8(bytes)) return this.#fail(invalidUtf8());
     const data = this.#isText ? bytes.toString('utf8') : bytes;
     // A deflate stream cannot be cut at frames, so a compressed message is one fragment, the last.
-    if (this.#isFragmented && this.handler?.wantsFragments) this.handler?.onFragment(data, true);
+    if (this.#isInPieces) this.handler?.onFragment(data, true);
     else this.handler?.onMessage(data, this.#isFragmented);
   }
 

@@ -1,6 +1,9 @@
 /** What a thread of handlers runs: it loads modules, and runs one callback at a time. */
+import { readFileSync } from 'node:fs';
+import { registerHooks } from 'node:module';
 import { getPriority, setPriority } from 'node:os';
 import { parentPort } from 'node:worker_threads';
+import { applicationFile, digestOf } from '../../drivers/application-files.ts';
 import { MainThread } from './main-thread.ts';
 import type { Task, ThreadStart } from './messages.ts';
 import { type PackedError, packError, unpackError } from './packed-error.ts';
@@ -49,6 +52,31 @@ function argumentOf({ callback, value }: Task): unknown {
   return value instanceof SharedArrayBuffer ? Buffer.from(new Uint8Array(new Uint8Array(value)).buffer) : value;
 }
 
+/** The main thread learns which files of the application are loaded here, and what they hold: it watches them. */
+function reportImports(): void {
+  const reported = new Set<string>();
+  registerHooks({
+    resolve(specifier, context, next) {
+      const found = next(specifier, context);
+      const path = applicationFile(found.url);
+      if (path !== undefined && !reported.has(path)) {
+        reported.add(path);
+        main.tell({ kind: 'imported', path, digest: digestNow(path) });
+      }
+      return found;
+    },
+  });
+}
+
+function digestNow(path: string): string | undefined {
+  try {
+    return digestOf(readFileSync(path));
+  } catch {
+    // Loading it says what is wrong.
+    return undefined;
+  }
+}
+
 /** Linux alone has a priority for each thread; elsewhere it would be that of the whole process. */
 function standBack(): void {
   if (process.platform !== 'linux') return;
@@ -70,4 +98,5 @@ parentPort!.once('message', (start: ThreadStart) => {
       if (running?.id === id) running.callback.abort();
     },
   });
+  reportImports();
 });

@@ -77,6 +77,8 @@ export type ToThread =
   | { readonly kind: 'question'; readonly call: number; readonly question: number; readonly value: unknown };
 
 export type FromThread =
+  /** A file of the application is loaded, which holds this. */
+  | { readonly kind: 'imported'; readonly path: string; readonly digest: string | undefined }
   | { readonly kind: 'loaded'; readonly module: string; readonly exports: ModuleExports }
   | { readonly kind: 'not-loaded'; readonly module: string; readonly error: PackedError }
   | {

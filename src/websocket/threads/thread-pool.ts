@@ -3,6 +3,7 @@ import type { Clock, Timer } from '../../base/clock.ts';
 import { setDeadline } from '../../base/deadlines.ts';
 import { toError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
+import { digestOfFile } from '../../drivers/application-files.ts';
 import type { ModuleExports } from './messages.ts';
 import { type ThreadTask, WorkerThread } from './worker-thread.ts';
 
@@ -45,6 +46,7 @@ export class ThreadPool {
   readonly #threads = new Set<WorkerThread>();
   /** Modules, with the number of endpoints that they are of. */
   readonly #modules = new Map<string, number>();
+  readonly #files = new Map<string, string | undefined>();
   /** Callbacks that no thread has taken. At most `threads`, and what tells connections of their end. */
   #waiting: ThreadTask[] = [];
   #services: ThreadServices | undefined;
@@ -55,6 +57,7 @@ export class ThreadPool {
   readonly #terminated = new WeakSet<WorkerThread>();
   readonly #givenUp = new WeakSet<ThreadTask>();
   readonly #replacements = new Set<Timer>();
+  #closing: Promise<unknown> | undefined;
 
   constructor(size: number, memoryMiB: number | undefined) {
     this.#size = size;
@@ -67,14 +70,23 @@ export class ThreadPool {
     return { threads: this.#threads.size, busy, waiting: this.#waiting.length };
   }
 
-  /** Does it have as many threads, and as much memory for each? */
-  isLike(other: ThreadPool): boolean {
-    return other.#size === this.#size && other.#memoryMiB === this.#memoryMiB;
+  /** Threads like those of this pool, with nothing loaded. Default: as many. */
+  another(size: number = this.#size): ThreadPool {
+    return new ThreadPool(size, this.#memoryMiB);
   }
 
-  /** One thread like those of this pool, with nothing loaded. */
-  single(): ThreadPool {
-    return new ThreadPool(1, this.#memoryMiB);
+  /** Files of the application that its threads have loaded, and what they held; undefined: not the same in each. */
+  get files(): ReadonlyMap<string, string | undefined> {
+    return this.#files;
+  }
+
+  /** Those that hold something else than when they were loaded. Threads do not load them again. */
+  async changedFiles(): Promise<string[]> {
+    const now = [...this.#files].map(async ([path, loaded]) => {
+      const isSame = loaded !== undefined && loaded === (await digestOfFile(path));
+      return isSame ? [] : [path];
+    });
+    return (await Promise.all(now)).flat();
   }
 
   /**
@@ -85,6 +97,8 @@ export class ThreadPool {
    */
   async open(module: string, services: ThreadServices): Promise<ModuleExports> {
     this.#services = services;
+    // Threads that are being ended load nothing.
+    await this.#closing;
     this.#modules.set(module, (this.#modules.get(module) ?? 0) + 1);
     try {
       letLoopsEnd();
@@ -107,7 +121,10 @@ export class ThreadPool {
     else this.#modules.delete(module);
     if (this.#modules.size > 0) return;
     this.#forgetReplacements();
-    await Promise.all([...this.#threads].map(thread => this.#end(thread, new Error('the server has stopped'))));
+    const unused = new Error('no endpoint has callbacks for it');
+    this.#closing = Promise.all([...this.#threads].map(thread => this.#end(thread, unused)));
+    await this.#closing;
+    this.#files.clear();
   }
 
   #forgetReplacements(): void {
@@ -196,11 +213,24 @@ export class ThreadPool {
   }
 
   #addThread(modules: Iterable<string>): void {
-    const owner = { onFree: () => this.#distribute(), onNotBegun: this.#onNotBegun, onEnded: this.#onEnded };
-    const thread = new WorkerThread(owner, this.#memoryMiB);
+    const thread = new WorkerThread(
+      {
+        onImported: this.#onImported,
+        onFree: () => this.#distribute(),
+        onNotBegun: this.#onNotBegun,
+        onEnded: this.#onEnded,
+      },
+      this.#memoryMiB,
+    );
     this.#threads.add(thread);
     for (const module of modules) this.#load(thread, module).catch(error => void this.#end(thread, toError(error)));
   }
+
+  readonly #onImported = (path: string, digest: string | undefined): void => {
+    // One that has taken the place of a lost thread may find another file than those beside it.
+    const isSame = !this.#files.has(path) || this.#files.get(path) === digest;
+    this.#files.set(path, isSame ? digest : undefined);
+  };
 
   readonly #onNotBegun = (task: ThreadTask): void => {
     if (this.#givenUp.has(task)) return;

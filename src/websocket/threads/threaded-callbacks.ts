@@ -49,6 +49,7 @@ export class ThreadedCallbacks {
   readonly #callbacks: ReadonlySet<string>;
   /** By connection: each runs one at a time. */
   readonly #running = new Map<object, GivenTask>();
+  #onEmpty = () => {};
 
   private constructor(module: string, pool: ThreadPool, callbacks: ReadonlySet<string>) {
     this.#module = module;
@@ -85,9 +86,8 @@ export class ThreadedCallbacks {
     throw new HoldfastError('ERR_CONFIG_INVALID', `${what}: ${fault}`);
   }
 
-  /** Does it run in other threads than those of this pool would be? */
-  isOfOther(pool: ThreadPool | undefined): boolean {
-    return pool === undefined || !pool.isLike(this.#pool);
+  isIn(pool: ThreadPool): boolean {
+    return pool === this.#pool;
   }
 
   has(kind: CallbackKind): boolean {
@@ -113,7 +113,7 @@ export class ThreadedCallbacks {
       onTaken: () => connection.onCallbackPending(),
       onSettled: error => {
         hasSettled = true;
-        if (given && this.#running.get(connection) === given) this.#running.delete(connection);
+        if (given && this.#running.get(connection) === given) this.#forget(connection);
         if (error) reject(error);
         else resolve();
       },
@@ -135,11 +135,22 @@ export class ThreadedCallbacks {
   /** The callback that runs is not waited for any more. */
   onGivenUp(connection: object): void {
     this.#running.get(connection)?.giveUp();
-    this.#running.delete(connection);
+    this.#forget(connection);
   }
 
   close(): Promise<void> {
     return this.#pool.close(this.#module);
+  }
+
+  /** The same when the callbacks that run have settled. None may begin any more. */
+  async leave(): Promise<void> {
+    if (this.#running.size > 0) await new Promise<void>(resolve => (this.#onEmpty = resolve));
+    await this.close();
+  }
+
+  #forget(connection: object): void {
+    this.#running.delete(connection);
+    if (this.#running.size === 0) this.#onEmpty();
   }
 }
 

@@ -37,6 +37,8 @@ interface Running {
 
 /** Who learns what becomes of a thread. */
 export interface ThreadOwner {
+  /** It loads a file of the application, which holds this; undefined: it cannot be read. */
+  onImported(path: string, digest: string | undefined): void;
   /** It has settled a callback and can take the next one. */
   onFree(thread: WorkerThread): void;
   /** It has ended before it began this callback, which any other can run. */
@@ -158,6 +160,8 @@ export class WorkerThread {
 
   #onMessage(message: FromThread): void {
     switch (message.kind) {
+      case 'imported':
+        return this.#owner.onImported(message.path, message.digest);
       case 'loaded':
         return this.#loading.get(message.module)?.resolve(message.exports);
       case 'not-loaded':
