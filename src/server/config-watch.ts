@@ -50,11 +50,15 @@ export class ConfigWatch {
   async settle(read: ReadConfig): Promise<void> {
     this.#read = read;
     const loaded = await this.#loadedBy(read.files.keys());
+    const others = this.#options.others?.();
+    // A file may have changed since it was read. What modules here import is not read again: it counts as it is now, or
+    // it would be another than was read for ever.
     const taken = {
-      // A file may have changed since it was read.
       files: await digests(loaded, async file => read.files.get(file) ?? modules.digestOf(file) ?? digestOfFile(file)),
-      // What others import is not read again: it counts as it is now, or it would be another than was read for ever.
-      imports: await digests((await this.#importsOf(loaded)).keys(), digestOfFile),
+      imports: await digests(
+        (await this.#importsOf(loaded)).keys(),
+        async file => others?.get(file) ?? digestOfFile(file),
+      ),
     };
     this.#taken = this.#seen = taken;
     this.#watch?.close();

@@ -252,12 +252,12 @@ export class ServedEndpoint<Data = undefined> implements Endpoint<Data> {
   }
 
   /**
-   * Loads the handlers into one thread and ends it. Nothing of the endpoint runs.
+   * Loads the handlers into one thread like those of a dispatcher, and ends it. What runs of the endpoint is not touched.
    *
    * @throws {HoldfastError} what `start` would: ERR_CONFIG_INVALID when the module of its handlers cannot be used.
    */
-  async checkHandlers(services: ThreadServices): Promise<void> {
-    const threaded = await this.#loadHandlers(this.#dispatcher?.threads?.another(1), services);
+  async checkHandlers(dispatcher: Dispatcher | undefined, services: ThreadServices): Promise<void> {
+    const threaded = await this.#loadHandlers(dispatcher?.threads?.another(1), services);
     await threaded?.close();
   }
 

@@ -1,5 +1,6 @@
 import { defineEndpoint, type EndpointOptions } from 'holdfast';
 import { describe, expect, test } from 'vitest';
+import { checkHandlers } from '../../src/server/assembly/check-handlers.ts';
 import { FakeClock } from '../../src/testing/fake-clock.ts';
 import { gate, Journal } from './journal.ts';
 import { CLOSE, frame, PING, PONG, RawClient, TEXT } from './raw-client.ts';
@@ -271,4 +272,20 @@ describe('when the dispatch queue is full', () => {
     await served.server.stop({ drain: 0 });
     expect(ends.entries).toEqual(['open', 'close', 'destroy']);
   });
+});
+
+test('a configuration that is checked for a reload leaves endpoints that run their policy, with what it counts', async () => {
+  const { endpoint, journal, open } = working('/', 'few');
+  const dispatch = { few: { concurrency: 1 } };
+  await using served = await serve(endpoint, { dispatch });
+  using first = await RawClient.connect(served.url);
+  await say(first, '1');
+  expect(await checkHandlers({ dispatch, routes: [{ endpoint }] })).toEqual([]);
+  using second = await RawClient.connect(served.url);
+  await say(second, '2');
+  open('1');
+  await journal.until('begin 2');
+  open('2');
+  await journal.until('end 2');
+  expect(journal.entries).toEqual(['begin 1', 'end 1', 'begin 2', 'end 2']);
 });

@@ -9,7 +9,7 @@ import type { Endpoint } from '../../websocket/connection.ts';
 import { servedEndpoint } from '../../websocket/endpoint.ts';
 import type { ThreadServices } from '../../websocket/threads/thread-pool.ts';
 import { declaredEndpoints } from './declared-endpoints.ts';
-import { dispatchersOf, endpointTarget } from './routes.ts';
+import { dispatcherOf, dispatchersOf } from './routes.ts';
 
 type Path = readonly PropertyKey[];
 
@@ -40,9 +40,10 @@ export async function checkHandlers(
   const checkEndpoint = async (endpoint: Endpoint<unknown>, name: string, path: Path) => {
     if (checked.has(endpoint)) return;
     checked.add(endpoint);
-    await report(path, () =>
-      endpointTarget(servedEndpoint(endpoint, name), dispatchers).endpoint.checkHandlers(services),
-    );
+    await report(path, async () => {
+      const served = servedEndpoint(endpoint, name);
+      await served.checkHandlers(dispatcherOf(served, dispatchers), services);
+    });
   };
   const checkApplication = async ({ routes = [], endpoints = [] }: ApplicationConfig, at: Path): Promise<void> => {
     for (const [index, route] of routes.entries()) {

@@ -398,33 +398,38 @@ export function dispatchersOf({ dispatch = {} }: Config, parts: Parts = new Part
   return new Map(dispatchers);
 }
 
-/** The one that it has, or that the policy which it names has now. */
+/**
+ * The one that it has, or the one of the policy that it names, which it need not have yet.
+ *
+ * @throws {HoldfastError} ERR_CONFIG_INVALID when that policy is not there, or does not fit to it.
+ */
 export function dispatcherOf(
-  { options, dispatcher }: ServedEndpoint<unknown>,
-  dispatchers: ReadonlyMap<string, Dispatcher>,
-): Dispatcher | undefined {
-  return typeof options.dispatch === 'string' ? dispatchers.get(options.dispatch) : dispatcher;
-}
-
-/** @throws {HoldfastError} ERR_CONFIG_INVALID when the policy that it names is not there, or does not fit to it. */
-export function endpointTarget(
   endpoint: ServedEndpoint<unknown>,
   dispatchers: ReadonlyMap<string, Dispatcher>,
-  parts?: Parts,
-): Extract<Target, { kind: 'endpoint' }> {
+): Dispatcher | undefined {
   const name = endpoint.options.dispatch;
-  if (typeof name === 'string') {
-    const dispatcher = dispatchers.get(name);
-    if (dispatcher === undefined)
-      throw new HoldfastError(
-        'ERR_CONFIG_INVALID',
-        `endpoint ${endpoint.patterns[0]}: dispatch policy ${JSON.stringify(name)} is not defined; add it under "dispatch" or fix the name`,
-      );
+  if (typeof name !== 'string') return endpoint.dispatcher;
+  const dispatcher = dispatchers.get(name);
+  if (dispatcher === undefined)
+    throw new HoldfastError(
+      'ERR_CONFIG_INVALID',
+      `endpoint ${endpoint.patterns[0]}: dispatch policy ${JSON.stringify(name)} is not defined; add it under "dispatch" or fix the name`,
+    );
+  endpoint.checkDispatcher(dispatcher);
+  return dispatcher;
+}
+
+/** @throws {HoldfastError} as `dispatcherOf`. */
+function endpointTarget(
+  endpoint: ServedEndpoint<unknown>,
+  dispatchers: ReadonlyMap<string, Dispatcher>,
+  parts: Parts,
+): Extract<Target, { kind: 'endpoint' }> {
+  const dispatcher = dispatcherOf(endpoint, dispatchers);
+  if (dispatcher) {
     // One that runs goes on with what it has until the new configuration counts.
-    if (parts && endpoint.isRunning) {
-      endpoint.checkDispatcher(dispatcher);
-      parts.onCommit(() => endpoint.useDispatcher(dispatcher));
-    } else endpoint.useDispatcher(dispatcher);
+    if (endpoint.isRunning) parts.onCommit(() => endpoint.useDispatcher(dispatcher));
+    else endpoint.useDispatcher(dispatcher);
   }
   return { kind: 'endpoint', endpoint };
 }
