@@ -174,6 +174,38 @@ describe.skipIf(isMissing)('sockets that systemd has opened', () => {
     await server.printed(/"event":"socket-unused","name":"spare","fd":4/);
   });
 
+  test.each([
+    ['one process', 1],
+    ['workers', 2],
+  ])(
+    'whose listener a reload takes away are said in the log of %s, once until they are served again',
+    async (_, workers) => {
+      const [one, two] = [await freePort(), await freePort()];
+      const both = `[{ activation: 'one' }, { activation: 'two' }]`;
+      const server = activate(both, [`127.0.0.1:${one}`, `127.0.0.1:${two}`], 'one:two', workers);
+      await get(`http://127.0.0.1:${one}/a`);
+      await server.printed(/"event":"started"/);
+      const unused = () => server.stderr.match(/"event":"socket-unused".*?"fd":\d+/g) ?? [];
+      const reload = async (listen: string) => {
+        const reloads = () => server.stderr.match(/"event":"reloaded"/g)?.length ?? 0;
+        const before = reloads();
+        writeConfig(listen, workers);
+        server.kill('SIGHUP');
+        await until(() => reloads() > before);
+      };
+      await reload(both);
+      expect(unused()).toEqual([]);
+      for (let times = 1; times <= 2; times++) {
+        for (let again = 0; again < 2; again++) {
+          await reload(`[{ activation: 'one' }]`);
+          expect(unused()).toEqual(Array(times).fill('"event":"socket-unused","name":"two","fd":4'));
+        }
+        await reload(both);
+        await get(`http://127.0.0.1:${two}/a`);
+      }
+    },
+  );
+
   test('that have other names than the configuration end the start, with the names that they have', async () => {
     const port = await freePort();
     const server = activate(`[{ activation: 'web' }]`, [`127.0.0.1:${port}`], 'wep');

@@ -18,6 +18,7 @@ import { SAID_AT_START } from '../said-doubts.ts';
 import { ServiceManager } from '../service-manager/service-manager.ts';
 import { type RunningServer, type Serving, servingOf } from '../serving.ts';
 import { drainOnRequest, type Stoppable, StopSignals, stopOnSignal } from '../stop-on-signal.ts';
+import { UnusedSockets } from '../unused-sockets.ts';
 
 export const serve: Command = {
   summary: 'Run the server of a configuration file. SIGHUP or a changed file reloads it; SIGTERM or Ctrl+C drains it.',
@@ -88,7 +89,9 @@ async function serveFile(
     onChange: () => void reloader.reload('a file has changed'),
     others: imports,
   });
+  const unused = new UnusedSockets(logs);
   const onRead = (now: ReadConfig) => {
+    unused.say();
     if (isWatching && !isStopping) void watch.settle(now);
   };
   const reloader = new Reloader({ file, server, logs, manager, onRead });
@@ -104,11 +107,6 @@ async function serveFile(
   logger.info({ event: 'started', urls, internalUrl, adminUrl }, 'started');
   // Programs read lines of a log there, when one goes to it.
   if (!logs.writesTo('stdout')) printUrls(server);
-  for (const { name, fd } of inheritedSockets().untaken)
-    logs.uncounted.warn(
-      { event: 'socket-unused', name, fd, part: 'cli' },
-      `nobody is served on a socket that was handed over; name it under "listen": { activation: ${JSON.stringify(name)} }`,
-    );
   manager.ready(listening(server));
   // The end of the process, when Node would do it, may be a signal that it does not hear.
   setTimeout(flushCompileCache, COMPILED_AFTER_MS).unref();
