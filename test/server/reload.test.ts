@@ -21,7 +21,7 @@ import { writeSelfSignedCertificate } from '../self-signed-certificate.ts';
 import { freePort } from '../services/free-port.ts';
 import { until } from '../services/until.ts';
 import { Http2Client } from './http2-client.ts';
-import { ask, Lines, type Wire, WiredServer, wires } from './wires.ts';
+import { type Answered, ask, Lines, type Wire, WiredServer, wires } from './wires.ts';
 
 const closing: (() => unknown)[] = [];
 afterEach(async () => {
@@ -34,6 +34,18 @@ async function start(config: Config): Promise<WiredServer> {
   const server = await WiredServer.start(config, lines);
   closing.push(() => server.close());
   return server;
+}
+
+/** Answers of which the first part is there. */
+async function begun(server: WiredServer, wire: Wire, paths: readonly string[]): Promise<Promise<Answered>[]> {
+  const parts: Promise<void>[] = [];
+  const answers = paths.map(path => {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    parts.push(promise);
+    return ask(server, wire, { path, onData: resolve });
+  });
+  await Promise.all(parts);
+  return answers;
 }
 
 const text =
@@ -357,8 +369,7 @@ describe.each(wires)('over %s, after a reload', wire => {
     const upstreams = { app: { servers: [`http://127.0.0.1:${(backend.address() as { port: number }).port}`] } };
     const same: RouteConfig = { path: '/same', upstream: 'app' };
     const server = await start({ upstreams, routes: [same, { path: '/changed', upstream: 'app' }] });
-    const bodies = [ask(server, wire, { path: '/same' }), ask(server, wire, { path: '/changed' })];
-    await sleep(100);
+    const bodies = await begun(server, wire, ['/same', '/changed']);
     await server.reload({ upstreams, routes: [same, { path: '/changed', upstream: 'app', websocket: false }] });
     expect((await bodies[1])!.body).toBe('data: first\n\n');
     expect((await bodies[0])!.body).toBe('data: first\n\ndata: second\n\n');
@@ -390,17 +401,14 @@ describe.each(wires)('over %s, after a reload', wire => {
       { path: '/handler', fetch: handler, ...own },
     ];
     const server = await start({ upstreams, routes: routes() });
-    const bodies = [ask(server, wire, { path: '/backend' }), ask(server, wire, { path: '/handler' })];
-    await sleep(100);
+    const bodies = await begun(server, wire, ['/backend', '/handler']);
     await server.reload({ upstreams, routes: routes({ policy: { origins: 'any' } }) });
     expect((await Promise.all(bodies)).map(({ body }) => body)).toEqual(['data: first\n\n', 'data: first\n\n']);
     await expect.poll(() => ended.toSorted()).toEqual(['backend', 'signal', 'stream']);
   });
 
   test('event streams end without an error, however much their backends and handlers send meanwhile', async () => {
-    let begun = 0;
     const backend = http.createServer((_request, response) => {
-      begun++;
       response.writeHead(200, { 'Content-Type': 'text/event-stream' });
       const timer = setInterval(() => response.write('data: x\n\n'), 1);
       response.on('close', () => clearInterval(timer));
@@ -415,7 +423,6 @@ describe.each(wires)('over %s, after a reload', wire => {
       let timer: NodeJS.Timeout;
       const body = new ReadableStream<Uint8Array>({
         start: it => {
-          begun++;
           timer = setInterval(() => it.enqueue(Buffer.from('data: x\n\n')), 1);
         },
         cancel: () => clearInterval(timer),
@@ -429,9 +436,7 @@ describe.each(wires)('over %s, after a reload', wire => {
     ];
     const server = await start({ upstreams, routes: routes() });
     const paths = Array.from({ length: 20 }, (_, i) => (i % 2 === 0 ? '/backend' : '/handler'));
-    const answers = paths.map(path => ask(server, wire, { path }));
-    await until(() => begun === paths.length);
-    await sleep(50);
+    const answers = await begun(server, wire, paths);
     await server.reload({ upstreams, routes: routes({ policy: { origins: 'any' } }) });
     for (const { body } of await Promise.all(answers)) expect(body).toMatch(/^(?:data: x\n\n)+$/);
   });

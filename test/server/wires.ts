@@ -153,6 +153,8 @@ export interface Asked {
   readonly headers?: Readonly<Record<string, string | string[]>>;
   readonly body?: string;
   readonly trailers?: Readonly<Record<string, string | string[]>>;
+  /** A part of the body of the answer is there. */
+  readonly onData?: () => void;
 }
 
 export interface Answered {
@@ -169,7 +171,7 @@ export function ask(server: WiredServer, wire: Wire, asked: Asked = {}): Promise
 }
 
 async function askHttp1(server: WiredServer, wire: Wire, asked: Asked): Promise<Answered> {
-  const { method = 'GET', path = '/', host = 'public.example', headers = {}, body, trailers } = asked;
+  const { method = 'GET', path = '/', host = 'public.example', headers = {}, body, trailers, onData } = asked;
   const request = (wire === 'tls' ? https : http).request({
     ...{ host: '127.0.0.1', port: server.port(wire), method, path, agent: false, rejectUnauthorized: false },
     headers: { Host: host, ...headers, ...(trailers && { 'Transfer-Encoding': 'chunked' }) },
@@ -183,6 +185,7 @@ async function askHttp1(server: WiredServer, wire: Wire, asked: Asked): Promise<
   let text = '';
   response.setEncoding('latin1').on('data', chunk => {
     text += chunk;
+    onData?.();
   });
   await once(response, 'end');
   const joined: Record<string, string> = {};
@@ -194,7 +197,7 @@ async function askHttp1(server: WiredServer, wire: Wire, asked: Asked): Promise<
 }
 
 async function askHttp2(server: WiredServer, asked: Asked): Promise<Answered> {
-  const { method = 'GET', path = '/', host = 'public.example', headers = {}, body, trailers } = asked;
+  const { method = 'GET', path = '/', host = 'public.example', headers = {}, body, trailers, onData } = asked;
   using client = await Http2Client.connect(server.url('http/2'));
   const isWhole = body === undefined && trailers === undefined;
   const stream = client.open(
@@ -211,6 +214,7 @@ async function askHttp2(server: WiredServer, asked: Asked): Promise<Answered> {
   let text = '';
   stream.setEncoding('latin1').on('data', chunk => {
     text += chunk;
+    onData?.();
   });
   await once(stream, 'close');
   const joined = Object.fromEntries(Object.entries(answer).map(([name, value]) => [name, [value].flat().join(', ')]));
