@@ -166,7 +166,7 @@ export class ServedEndpoint<Data = undefined> implements Endpoint<Data> {
       throw new TypeError(`defineEndpoint: "path" is a text or a list of texts, not ${kindOf(options.path)}`);
     this.patterns = typeof options.path === 'string' ? [options.path] : [...options.path];
     if (this.patterns.length === 0) throw new TypeError('path: an endpoint needs at least one pattern');
-    for (const pattern of this.patterns) parseRoutePattern(pattern);
+    for (const pattern of this.patterns) checkPattern(pattern);
     this.subprotocols = options.subprotocols ?? [];
     this.limits = endpointLimits(options);
     this.#deflate = options.compression === true ? {} : options.compression || undefined;
@@ -525,3 +525,12 @@ const OPTION_OF = {
   'auth-expiring': 'onAuthExpiring',
   error: 'onError',
 } as const;
+
+/** @throws {TypeError} that names the option. */
+function checkPattern(pattern: string): void {
+  try {
+    parseRoutePattern(pattern);
+  } catch (error) {
+    throw new TypeError(`path: ${(error as Error).message}`, { cause: error });
+  }
+}

@@ -281,7 +281,7 @@ describe('holdfast check', () => {
       };
       const at = 'holdfast.yaml:3:12: endpoints: /a.ts';
       expect(await ofModule("export const a = defineEndpoint({ path: '/:a/:a' });")).toMatch(
-        /^holdfast\.yaml:3:12: endpoints: \/a\.ts cannot be loaded: not a route pattern: .* \(\/a\.ts:2\)$/,
+        /^holdfast\.yaml:3:12: endpoints: \/a\.ts cannot be loaded: path: not a route pattern: .* \(\/a\.ts:2\)$/,
       );
       expect(await ofModule('await new Promise(() => {});')).toBe(
         `${at} cannot be loaded: it waits at its top level for something that never comes`,
