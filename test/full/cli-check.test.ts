@@ -339,5 +339,16 @@ describe('holdfast check', () => {
     const { code, stderr } = await runHoldfast(['check'], { cwd });
     expect(code).toBe(1);
     expect(stderr).toMatch(/^holdfast: no configuration in .*; write one of holdfast\.config\.ts, holdfast\.yaml/);
+    const json = await runHoldfast(['check', '--json'], { cwd });
+    expect([json.code, json.stderr, JSON.parse(json.stdout)]).toEqual([
+      1,
+      '',
+      {
+        file: '',
+        errors: [{ path: '', message: expect.stringMatching(/^no configuration in /) }],
+        warnings: [],
+        accepted: [],
+      },
+    ]);
   });
 });

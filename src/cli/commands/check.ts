@@ -21,10 +21,18 @@ export const check: Command = {
       console.log(explainWarning(explain));
       return 0;
     }
-    const file = configFile(named);
+    let file: string;
+    try {
+      file = configFile(named);
+    } catch (error) {
+      // A program reads an object whatever is wrong.
+      if (!json || !(error instanceof ConfigError)) throw error;
+      console.log(jsonOf('', failed(error)));
+      return 1;
+    }
     const findings = await findingsOf(file, probe === true);
     const { errors, warnings } = findings;
-    console.log(json ? escapeJson(JSON.stringify({ file: shown(file), ...findings })) : textOf(file, findings));
+    console.log(json ? jsonOf(shown(file), findings) : textOf(file, findings));
     return errors.length > 0 || (strict && warnings.length > 0) ? 1 : 0;
   },
 };
@@ -34,8 +42,16 @@ async function findingsOf(file: string, probe: boolean): Promise<Findings> {
     return await examine(await readConfig(file), { handlers: true, probe });
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
-    return { errors: error.problems, warnings: [], accepted: [] };
+    return failed(error);
   }
+}
+
+function failed({ problems }: ConfigError): Findings {
+  return { errors: problems, warnings: [], accepted: [] };
+}
+
+function jsonOf(file: string, findings: Findings): string {
+  return escapeJson(JSON.stringify({ file, ...findings }));
 }
 
 function textOf(file: string, { errors, warnings, accepted }: Findings): string {
