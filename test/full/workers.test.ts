@@ -134,6 +134,13 @@ async function until(what: () => Promise<boolean> | boolean, ms = 30_000): Promi
   }
 }
 
+/** As the metrics say. */
+async function requestsCounted(): Promise<number> {
+  const metrics = await admin<string>('GET', '/metrics');
+  const requests = [...metrics.matchAll(/^holdfast_requests_total\{[^}]*\} (\d+)/gm)];
+  return requests.reduce((sum, [, count]) => sum + Number(count), 0);
+}
+
 const areReady = (count: number) => async () => {
   const { workers } = await status();
   return workers.length === count && workers.every(({ state }) => state === 'running');
@@ -162,9 +169,7 @@ describe('workers', () => {
     );
     expect(total).toBe(sockets.length);
     expect(new Set(connections.map(({ worker }) => worker))).toEqual(new Set(workers.map(({ worker }) => worker)));
-    const metrics = await admin<string>('GET', '/metrics');
-    const requests = [...metrics.matchAll(/^holdfast_requests_total\{[^}]*\} (\d+)/gm)];
-    expect(requests.reduce((sum, [, count]) => sum + Number(count), 0)).toBeGreaterThanOrEqual(100);
+    expect(await requestsCounted()).toBeGreaterThanOrEqual(100);
   });
 
   test('have the sessions of all, and each counts on where another has stopped', async () => {
@@ -176,14 +181,18 @@ describe('workers', () => {
     expect(counts).toEqual(['2', '3', '4', '5', '6', '7']);
   });
 
-  test('one that is killed takes its own sockets along only, and another one takes its place', async () => {
+  test('one that is killed takes along its own sockets and no totals, and another one takes its place', async () => {
     const { url } = await serve();
     const first = await get(`${url}/count`);
     const Cookie = first.headers['set-cookie']![0]!.split(';')[0]!;
     const [[dying, gone], [living, stays]] = [...(await openAtEach(url))] as [[number, WebSocket], [number, WebSocket]];
     const closed = closeOf(gone);
+    await Promise.all(Array.from({ length: 20 }, () => get(`${url}/pid`)));
+    const counted = await requestsCounted();
+    expect(counted).toBeGreaterThan(20);
     process.kill(dying, 'SIGKILL');
     expect(await closed).toBe(1006);
+    expect(await requestsCounted()).toBeGreaterThanOrEqual(counted);
     expect(await pidOf(stays)).toBe(living);
     expect((await get(`${url}/count`, { headers: { Cookie } })).body).toBe('2');
     await until(areReady(2));
@@ -244,7 +253,7 @@ describe('workers', () => {
     expect(failures.length).toBeLessThanOrEqual(12);
   });
 
-  test('while none of them runs the status says so, and a stop ends with 0', async () => {
+  test('while none of them runs the status says so, a reload starts them at the same port, and a stop ends with 0', async () => {
     const dies = `import { existsSync } from 'node:fs'; if (process.send && existsSync('die')) process.exit(7);`;
     const { url } = await serve(`${dies} ${config()}`, ['--no-watch']);
     writeFileSync(join(cwd, 'die'), '');
@@ -256,6 +265,14 @@ describe('workers', () => {
     // Both end at the same time: that is one failure.
     expect(pauses[0]).toBe(100);
     expect(pauses[1]).toBeLessThanOrEqual(100);
+    // The next ones start later than a reload takes.
+    await until(() => /"pauseMs":400\b/.test(program!.stderr));
+    rmSync(join(cwd, 'die'));
+    await admin('POST', '/v1/reload');
+    await until(areReady(2));
+    const living = await openAtEach(url);
+    writeFileSync(join(cwd, 'die'), '');
+    for (const pid of living.keys()) process.kill(pid, 'SIGKILL');
     program!.kill('SIGTERM');
     expect(await program!.ended).toBe(0);
   });

@@ -39,6 +39,7 @@ import type { AdministeredLogs } from '../administered-logs.ts';
 import { aggregateMetrics, type MetricJson, type MetricsText } from '../metrics/exposition.ts';
 import type { Link } from './link.ts';
 import type { WorkerFollowers } from './worker-followers.ts';
+import type { WorkerMetrics } from './worker-metrics.ts';
 
 /** A worker that can be asked. */
 export interface AskedWorker {
@@ -53,6 +54,7 @@ export type Question = keyof Administered | 'metricsOfProcess';
 export interface SupervisorOperations {
   readonly logs: AdministeredLogs;
   readonly followers: WorkerFollowers;
+  readonly metrics: WorkerMetrics;
   /** Those that run; the ones that are on their way out last. */
   workers(): readonly AskedWorker[];
   /** Its own, as `status`. */
@@ -196,7 +198,8 @@ export class AdministeredWorkers implements Administered {
         { status: 404 },
       );
     const answers = await this.#fromEach<readonly MetricJson[]>('metricsOfProcess', []);
-    return aggregateMetrics(answers.map(({ answer }) => answer));
+    const running = new Set(this.#supervisor.workers().map(({ number }) => number));
+    return aggregateMetrics(this.#supervisor.metrics.read(answers, running));
   }
 
   follow(kind: StreamKind, query: StreamQuery, onLine: (line: object) => void): Promise<() => void> {

@@ -61,12 +61,15 @@ export class SharedPorts {
     this.#ports.get(key)?.port.change(listen);
   }
 
-  /** It wants no more connections of this port. Where it was the last one, the port is closed. */
-  letGo(user: Taker, key: string): void {
+  /**
+   * It wants no more connections of this port. Where it was the last one, the port is closed; not if others are to come in
+   * its place.
+   */
+  letGo(user: Taker, key: string, isReplaced: boolean): void {
     const shared = this.#ports.get(key);
     if (!shared?.users.delete(user)) return;
     shared.takers.delete(user);
-    if (shared.users.size === 0) this.#close(key, shared);
+    if (shared.users.size === 0 && !isReplaced) this.#close(key, shared);
   }
 
   /** It has ended. */

@@ -23,6 +23,7 @@ import { AdministeredWorkers } from './administered-workers.ts';
 import { Handover } from './handover.ts';
 import { SharedPorts } from './shared-ports.ts';
 import { WorkerFollowers } from './worker-followers.ts';
+import { WorkerMetrics } from './worker-metrics.ts';
 import { type WorkerEnd, WorkerProcess } from './worker-process.ts';
 
 /** What a worker says when it serves. */
@@ -82,6 +83,7 @@ export class Supervisor {
   readonly #ports: SharedPorts;
   readonly #handover: Handover;
   readonly #followers: WorkerFollowers;
+  readonly #metrics = new WorkerMetrics();
   readonly #admin: ChangingAdmin;
   readonly #trustedProxies = new ReplaceableAddressList();
   readonly #process: ProcessFacts;
@@ -197,8 +199,9 @@ export class Supervisor {
     this.#config = next;
     this.#trustedProxies.become(trustedBy(next));
     if (reload.outdated.length > 0) this.#roll(reload.outdated);
+    this.#endPause();
     this.#fit();
-    this.#ports.sweep();
+    this.#sweep();
     admin.settle();
     return reload.report;
   }
@@ -257,7 +260,7 @@ export class Supervisor {
       listen: (key: string, listen: ListenConfig) => this.#ports.listen(worker, key, listen),
       take: (key: string) => this.#ports.take(worker, key),
       changePort: (key: string, listen: ListenConfig) => this.#ports.change(key, listen),
-      letGo: (key: string) => this.#ports.letGo(worker, key),
+      letGo: (key: string) => this.#ports.letGo(worker, key, this.#memberOf(worker).state === 'leaving'),
       line: (id: number, text: string) => this.#followers.receive(id, text),
       ready: (ready: WorkerReady) => this.#onReady(worker, ready),
       failed: (code: string, message: string) => this.#onFailed(worker, code, message),
@@ -331,6 +334,18 @@ export class Supervisor {
     return Math.max(0, Math.round(this.#pauseUntil - now));
   }
 
+  /** Another configuration may be what they have lacked. */
+  #endPause(): void {
+    this.#clock.clearTimeout(this.#pause);
+    this.#pause = undefined;
+    this.#failures = 0;
+  }
+
+  /** While none runs, the ports are for those that start next. */
+  #sweep(): void {
+    if (this.#ready().length > 0) this.#ports.sweep();
+  }
+
   /** Starts and stops workers until there are as many as the configuration says. */
   #fit(): void {
     if (this.#state !== 'running' || this.#stopping || this.#rolling || this.#pause) return;
@@ -395,7 +410,7 @@ export class Supervisor {
       this.#outdated = [];
       if (outdated.length > 0 && !this.#stopping) return this.#roll(outdated);
       this.#fit();
-      this.#ports.sweep();
+      this.#sweep();
     });
   }
 
@@ -479,6 +494,7 @@ export class Supervisor {
     return new AdministeredWorkers({
       logs: new AdministeredLogs(logs),
       followers: this.#followers,
+      metrics: this.#metrics,
       workers: () => this.#workers(),
       health: () => this.#health(),
       status: () => this.#status(),
