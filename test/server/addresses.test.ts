@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { createServer as createHttpServer } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
+import tls from 'node:tls';
 import { createServer, defineEndpoint } from 'holdfast';
 import { afterEach, describe, expect, test } from 'vitest';
 import { WebSocketServer } from 'ws';
@@ -43,6 +44,36 @@ async function open(server: WiredServer, wire: Wire, path: string, headers: Reco
 }
 
 const from = (address: string) => ({ 'X-Forwarded-For': address });
+
+test.each(['http/1', 'tls'] as const)(
+  'over %s a client that resets its connection behind its request keeps its address',
+  async wire => {
+    const seen: string[] = [];
+    const note = (request: Request, { clientAddress }: { clientAddress: string }) => {
+      seen.push(`${new URL(request.url).pathname} of ${clientAddress}`);
+      return new Response();
+    };
+    const policy = { addresses: { deny: ['127.0.0.1'] } };
+    const { server } = await start({
+      routes: [
+        { path: '/denied', fetch: note, policy },
+        { path: '/*', fetch: note },
+      ],
+    });
+    const port = Number(new URL(server.url(wire)).port);
+    const knock = async (path: string) => {
+      const raw = connect(port, '127.0.0.1').on('error', () => {});
+      const socket =
+        wire === 'tls' ? tls.connect({ socket: raw, rejectUnauthorized: false }).on('error', () => {}) : raw;
+      await once(socket, wire === 'tls' ? 'secureConnect' : 'connect');
+      socket.write(`GET ${path} HTTP/1.1\r\nHost: localhost\r\n\r\n`, () => setImmediate(() => raw.resetAndDestroy()));
+      await once(raw, 'close');
+    };
+    for (const path of ['/denied', '/in']) await Promise.all(Array.from({ length: 50 }, () => knock(path)));
+    await ask(server, wire, { path: '/in' });
+    expect(new Set(seen)).toEqual(new Set(['/in of 127.0.0.1']));
+  },
+);
 
 describe.each(wires)('over %s', wire => {
   test.each<[where: string, config: (policy: PolicyConfig) => Config]>([

@@ -163,6 +163,9 @@ export class Listener implements ConnectionHolder, ConnectionTaker {
       socket.destroy();
       return;
     }
+    // A client that has reset its connection already has no address that lists, limits and bans could judge it by. One
+    // that does so later keeps it.
+    if (peerAddressOf(socket) === '') return void socket.destroy();
     const { proxyProtocol } = this.config;
     const { doorkeeper } = this.#options;
     if (doorkeeper?.turnsAway(socket, peerAddressOf(socket))) return;

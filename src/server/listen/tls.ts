@@ -98,10 +98,8 @@ export class TlsListener {
     this.#server = createServer(options, socket => {
       if (meters) meters.tls.completed++;
       this.#deadlines.get(wireOf(socket)!)?.clear();
-      if (this.#headers.size > 0) {
-        const header = this.#headers.get(wireOf(socket)!);
-        if (header) setPeer(socket, header);
-      }
+      const header = this.#headers.get(wireOf(socket)!);
+      if (header) setPeer(socket, header);
       if (this.#clients?.admit(socket) === false) return void socket.destroy();
       onSecure(socket);
     });
@@ -117,15 +115,13 @@ export class TlsListener {
     return this.#files.terms;
   }
 
-  /** @param header Who the client is, when that is not the other end of the socket. */
-  take(socket: Socket, header?: ProxyHeader): void {
+  /** @param header Who the client is. Default: the other end of the socket, also when it has reset the connection. */
+  take(socket: Socket, header = headerOf(socket)): void {
     const wire = wireOf(socket)!;
-    if (header) {
-      this.#headers.set(wire, header);
-      socket.once('close', () => this.#headers.delete(wire));
-    }
+    this.#headers.set(wire, header);
+    socket.once('close', () => this.#headers.delete(wire));
     const deadline = setDeadline(this.#clock, this.#handshakeTimeoutMs, () => {
-      const address = header?.source?.address ?? peerAddressOf(socket);
+      const address = header.source?.address ?? peerAddressOf(socket);
       if (this.#meters) this.#meters.tls.timeout++;
       this.#logger.debug({ event: 'slow-client', address }, 'connection ended: its TLS handshake took too long');
       socket.destroy();
@@ -151,6 +147,10 @@ export class TlsListener {
     this.#ends.close();
     this.#files.close();
   }
+}
+
+function headerOf({ remoteAddress = '', remotePort = 0 }: Socket): ProxyHeader {
+  return { length: 0, source: { address: remoteAddress, port: remotePort }, isSecure: false };
 }
 
 /**
