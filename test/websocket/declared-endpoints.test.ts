@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { declaredEndpoints } from '../../src/server/assembly/declared-endpoints.ts';
 import { testClient } from '../../src/testing/test-client.ts';
 import { serve } from './serve.ts';
 
@@ -95,6 +96,14 @@ describe('declared is deployed', () => {
     const served = await serve([], { endpoints: [glob('a/*.js')] });
     await served.server.stop();
     expect((globalThis as Record<string, unknown>).declaredCalls).toEqual(['init', 'destroy']);
+  });
+
+  test('names the route after the file as the folder sees it, wherever that folder lies', async () => {
+    await write({
+      'a/chat.js': `import { defineEndpoint } from 'holdfast';\nexport const chat = defineEndpoint({ path: '/chat' });`,
+    });
+    for (const pattern of ['a/*.js', glob('a/*.js')])
+      expect(await declaredEndpoints([pattern], folder)).toMatchObject([{ source: 'a/chat.js#chat' }]);
   });
 
   test('is a start-up error when two modules declare the same pattern, and names both', async () => {

@@ -1,5 +1,5 @@
 import { glob } from 'node:fs/promises';
-import { resolve } from 'node:path';
+import { relative, resolve } from 'node:path';
 import { loadFailure } from '../../base/load-failure.ts';
 import { ConfigError } from '../../config/config-error.ts';
 import { modules } from '../../config/modules.ts';
@@ -9,7 +9,7 @@ import { isEndpoint } from '../../websocket/endpoint.ts';
 /** An endpoint that a module exports, and where it was found. */
 export interface DeclaredEndpoint {
   readonly endpoint: Endpoint<unknown>;
-  /** `file#export`, for messages. */
+  /** `file#export`, with the file as the folder sees it: it names the route, also in logs and metrics. */
   readonly source: string;
 }
 
@@ -29,9 +29,11 @@ export async function declaredEndpoints(globs: readonly string[], folder: string
     throw problem(`no file matches ${globs.join(', ')} in ${folder}; fix the pattern or remove it`);
   const found = new Map<Endpoint<unknown>, DeclaredEndpoint>();
   for (const file of files.sort()) {
-    const exported = await load(resolve(folder, file));
+    const path = resolve(folder, file);
+    const exported = await load(path);
     for (const [name, value] of Object.entries(exported))
-      if (isEndpoint(value) && !found.has(value)) found.set(value, { endpoint: value, source: `${file}#${name}` });
+      if (isEndpoint(value) && !found.has(value))
+        found.set(value, { endpoint: value, source: `${relative(folder, path)}#${name}` });
   }
   return [...found.values()];
 }
