@@ -74,7 +74,7 @@ function reportEnd(chart: Chart, ending: Ending, other: Ending | undefined, hear
 
 function pingsOf({ pingsAt }: ProbeSocket): string {
   const [first] = pingsAt;
-  if (first === undefined) return 'the server sends no pings';
+  if (first === undefined) return 'no ping came from the server';
   const interval = pingsAt.length === 1 ? first : (pingsAt.at(-1)! - first) / (pingsAt.length - 1);
   return `the server sends a ping every ${shownTime(interval)}`;
 }
