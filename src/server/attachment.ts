@@ -1,4 +1,5 @@
 import type { Server as HttpServer, IncomingMessage } from 'node:http';
+import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { Clock } from '../base/clock.ts';
 import { setDeadline } from '../base/deadlines.ts';
@@ -24,6 +25,7 @@ export function attachTo(server: HttpServer, starting: Promise<PublicIntake>, cl
     // Node has taken its own listener off, and an error without one ends the process. It stays where others have the
     // socket: they may never look at it.
     socket.on('error', ignore);
+    if (isReset(request.socket)) return void socket.destroy();
     const before = traffic(socket);
     const intake = await starting.catch(() => undefined);
     const answer = () => void (intake ? intake.takeUpgrade(request, socket, early) : socket.destroy());
@@ -51,6 +53,11 @@ export function attachTo(server: HttpServer, starting: Promise<PublicIntake>, cl
 }
 
 const ignore = () => {};
+
+/** Then it has no address that lists, limits and bans could judge it by. On a Unix socket both sides have none. */
+function isReset({ remoteAddress, localAddress, destroyed }: Socket): boolean {
+  return remoteAddress === undefined && (destroyed || localAddress !== undefined);
+}
 
 function traffic(socket: Duplex & { readonly bytesWritten?: number }): number | undefined {
   return socket.bytesWritten;

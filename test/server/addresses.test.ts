@@ -75,6 +75,35 @@ test.each(['http/1', 'tls'] as const)(
   },
 );
 
+test('a handshake of an attached server whose client has reset its connection reaches nobody without its address', async () => {
+  const seen: string[] = [];
+  const accept = ({ remoteAddress }: { remoteAddress: string }) => {
+    seen.push(remoteAddress);
+    return true;
+  };
+  const http = createHttpServer();
+  const server = createServer({ session: false, routes: [{ endpoint: defineEndpoint({ path: '/socket', accept }) }] });
+  await server.attach(http);
+  http.listen(0, '127.0.0.1');
+  await once(http, 'listening');
+  closing.push(
+    () => http.close(),
+    () => server.stop(),
+  );
+  const { port } = http.address() as AddressInfo;
+  const upgrade = `Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${'A'.repeat(22)}==`;
+  const knock = async () => {
+    const socket = connect(port, '127.0.0.1').on('error', () => {});
+    await once(socket, 'connect');
+    socket.write(`GET /socket HTTP/1.1\r\nHost: localhost\r\n${upgrade}\r\n\r\n`, () => socket.resetAndDestroy());
+    await once(socket, 'close');
+  };
+  await Promise.all(Array.from({ length: 50 }, knock));
+  const last = await testClient(`ws://127.0.0.1:${port}/socket`);
+  await last[Symbol.asyncDispose]();
+  expect(new Set(seen)).toEqual(new Set(['127.0.0.1']));
+});
+
 describe.each(wires)('over %s', wire => {
   test.each<[where: string, config: (policy: PolicyConfig) => Config]>([
     ['the server', policy => ({ policy, routes: [{ path: '/*', fetch }, { endpoint }] })],
