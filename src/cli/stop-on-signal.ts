@@ -80,7 +80,10 @@ export async function stopOnSignal(
     `${signal}: draining ${after}for at most ${timeoutMs / 1_000} s; once more to hurry`,
   );
   void hurry(server, signals, logger);
+  const begunAt = performance.now();
   await server.stop(drain === undefined ? {} : { drain });
+  const ms = Math.round(performance.now() - begunAt);
+  logger.info({ event: 'stopped', ms }, `stopped after ${ms / 1_000} s`);
   return 0;
 }
 

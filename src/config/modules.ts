@@ -118,12 +118,24 @@ export class Modules {
   }
 }
 
-/** @throws {Error} when the module waits for what never comes: Node would end the process without a word. */
+/** How long a module may take to be loaded, as those of handlers in threads. */
+const LOAD_TIMEOUT_MS = 60_000;
+
+/**
+ * @throws {Error} when the module waits for what never comes: Node would end the process without a word, or wait for as long
+ * as something else keeps it running.
+ */
 function imported(url: string): Promise<Namespace> {
   return new Promise((resolve: (namespace: Namespace) => void, reject) => {
     const onIdle = () => reject(new Error('it waits at its top level for something that never comes'));
+    const onLate = () =>
+      reject(new Error(`it waits at its top level, and was not there after ${LOAD_TIMEOUT_MS / 1_000} s`));
     process.once('beforeExit', onIdle);
-    import(url).then(resolve, reject).finally(() => process.off('beforeExit', onIdle));
+    const timer = setTimeout(onLate, LOAD_TIMEOUT_MS).unref();
+    import(url).then(resolve, reject).finally(() => {
+      process.off('beforeExit', onIdle);
+      clearTimeout(timer);
+    });
   });
 }
 

@@ -1,8 +1,8 @@
-import { mkdir } from 'node:fs/promises';
 import { createServer, type Server as NetServer, type Socket } from 'node:net';
 import { dirname, join } from 'node:path';
 import { HoldfastError } from '../../base/errors.ts';
 import { messageOf } from '../../base/message-of.ts';
+import { makeFolder } from '../../drivers/make-folder.ts';
 import { SocketFile } from '../listen/socket-file.ts';
 
 /** The name of the first server's socket in its data folder; others have `admin-2.sock` and so on. */
@@ -41,7 +41,7 @@ export class AdminSocket {
     const server = createServer(raw => take(raw.on('error', () => {})));
     server.maxConnections = MAX_CONNECTIONS;
     try {
-      await mkdir(dirname(first), { recursive: true, mode: 0o700 });
+      makeFolder(dirname(first));
       const file = await SocketFile.listen(server, paths, FOR_ITS_OWNER);
       server.on('error', () => {});
       return new AdminSocket(server, file);

@@ -1,9 +1,10 @@
 import { generateKeyPairSync, randomBytes, sign, X509Certificate } from 'node:crypto';
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { HoldfastError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
 import type { CertificateConfig } from '../../config/config.ts';
+import { makeFolder } from '../../drivers/make-folder.ts';
 import { checkDisk, type DiskOptions } from '../../session/room/disk.ts';
 
 const DAY_MS = 86_400_000;
@@ -52,7 +53,7 @@ export function developmentCertificate(
   checkDisk(folder, disk);
   const { certificate, key } = makeCertificate(now);
   try {
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    makeFolder(folder);
     replace(files.key, key);
     replace(files.certificate, certificate);
   } catch (cause) {

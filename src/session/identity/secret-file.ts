@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
-import { link, mkdir, open, readFile, unlink } from 'node:fs/promises';
+import { link, open, readFile, unlink } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { HoldfastError } from '../../base/errors.ts';
+import { makeFolder } from '../../drivers/make-folder.ts';
 import { checkDisk, type DiskOptions } from '../room/disk.ts';
 
 /**
@@ -36,7 +37,7 @@ export async function loadOrCreateSecretBytes(
 }
 
 async function makeSecret(path: string, secret: string): Promise<void> {
-  await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+  makeFolder(dirname(path));
   const draft = `${path}.${randomBytes(8).toString('hex')}`;
   try {
     await writeSecret(draft, secret);

@@ -1,8 +1,9 @@
-import { existsSync, mkdirSync, realpathSync, type Stats, statSync } from 'node:fs';
+import { existsSync, realpathSync, type Stats, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Database, open, type RootDatabase } from 'lmdb';
 import { HoldfastError, isHoldfastError } from '../../../base/errors.ts';
 import { getOrInsert } from '../../../base/get-or-insert.ts';
+import { makeFolder } from '../../../drivers/make-folder.ts';
 import { FolderClaim } from './claim.ts';
 import { dataFileProblem } from './data-file.ts';
 import { prepareLayout } from './layout.ts';
@@ -49,7 +50,7 @@ export class LmdbEnvironment {
    */
   static acquire(path: string, limits: RoomOptions): LmdbEnvironment {
     try {
-      mkdirSync(path, { recursive: true, mode: 0o700 });
+      makeFolder(path);
       const realPath = realpathSync(path);
       const shared = LmdbEnvironment.#open.get(realPath);
       if (shared && !shared.#isGone()) {
