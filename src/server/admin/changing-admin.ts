@@ -20,6 +20,8 @@ export class ChangingAdmin {
   readonly #former: { readonly admin: Admin; readonly why: string | undefined }[] = [];
   readonly #closing = new Set<Promise<void>>();
   #admin: Admin | undefined;
+  #opening: Promise<Admin | undefined> | undefined;
+  #isClosed = false;
 
   /** @param open Opens that of a configuration; undefined: it has none. */
   constructor(open: (config: Config) => Promise<Admin | undefined>) {
@@ -38,7 +40,10 @@ export class ChangingAdmin {
 
   /** @throws {HoldfastError} ERR_SERVER_LISTEN, ERR_CONFIG_INVALID. Nothing is open then. */
   async open(config: Config): Promise<void> {
-    this.#admin = await this.#open(config);
+    // A server can stop while a change of its admin API is between two places.
+    if (this.#isClosed) return;
+    this.#opening = this.#open(config);
+    this.#admin = await this.#opening;
   }
 
   /**
@@ -70,8 +75,10 @@ export class ChangingAdmin {
     return { settle: () => this.#settle(), undo };
   }
 
-  /** Resolves when nothing of it is open any more, nor of those before. */
+  /** Resolves when nothing of it is open any more, nor of those before. A change under way opens nothing after that. */
   async close(): Promise<void> {
+    this.#isClosed = true;
+    await this.#opening?.catch(() => {});
     await this.#letGo();
     this.#settle();
     await Promise.all(this.#closing);
