@@ -1,4 +1,13 @@
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Config, createServer, defineEndpoint, type Endpoint, type Server } from 'holdfast';
@@ -230,6 +239,63 @@ describe('a reload after a file has changed that threads have imported', () => {
     await server!.reload(configOf([b], { dispatch, drain: { over: '60s' } }));
     expect(await answerOf(left)).toBe('first one');
     expect(await answerOf(stays)).toBe('first two');
+  });
+});
+
+// In real time: what a thread does is not moved by a clock of the test.
+describe('a callback that was given up', () => {
+  /** `cleanly` ends some time after its signal, `never` does not. */
+  const PATIENT = () => `
+    import { writeFileSync } from 'node:fs';
+    import { once } from 'node:events';
+    import { setTimeout as pause } from 'node:timers/promises';
+    export async function onMessage(connection, data) {
+      connection.send('begun');
+      await once(connection.signal, 'abort');
+      await (data === 'never' ? new Promise(() => {}) : pause(300));
+      writeFileSync(${JSON.stringify(cleaned())}, '');
+    }
+  `;
+  const cleaned = () => join(folder, 'cleaned');
+  const events = (lines: Lines) => lines.all.map(({ fields }) => fields.event);
+
+  async function begun(data: string) {
+    write('handlers.ts', PATIENT());
+    const path = '/a';
+    const handlers = join(folder, 'handlers.ts');
+    const config = configOf([defineEndpoint({ path, dispatch: { threads: 1 }, handlers, handlerTimeout: '500ms' })]);
+    const lines = await start(config);
+    const client = await open(path);
+    expect(await answerOf(client, data)).toBe('begun');
+    return { config, lines, client };
+  }
+
+  test('has its second to clean up also where a reload has replaced its thread', async () => {
+    const { config, lines, client } = await begun('cleanly');
+    write('handlers.ts', `${PATIENT()}// changed`);
+    await server!.reload(config);
+    expect(await client.closed).toMatchObject({ code: 1011 });
+    await until(() => existsSync(cleaned()));
+    expect(events(lines)).toContain('threads-renewed');
+    expect(events(lines)).not.toContain('thread-terminated');
+  });
+
+  test('is said to have lost its thread where it does not end in this second, and a reload has replaced it', async () => {
+    const { config, lines, client } = await begun('never');
+    const threads = process.platform === 'linux' ? threadCount() : undefined;
+    write('handlers.ts', `${PATIENT()}// changed`);
+    await server!.reload(config);
+    expect(await client.closed).toMatchObject({ code: 1011 });
+    await until(() => events(lines).includes('thread-terminated'));
+    if (threads !== undefined) await until(() => threadCount() === threads);
+    expect(events(lines)).not.toContain('thread-ended');
+  });
+
+  test('has its second also where the server stops', async () => {
+    const { client } = await begun('cleanly');
+    expect(await client.closed).toMatchObject({ code: 1011 });
+    await server!.stop({ drain: 0 });
+    expect(existsSync(cleaned())).toBe(true);
   });
 });
 

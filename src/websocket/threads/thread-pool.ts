@@ -56,6 +56,8 @@ export class ThreadPool {
   /** Ended by us, because of a callback that was given up. */
   readonly #terminated = new WeakSet<WorkerThread>();
   readonly #givenUp = new WeakSet<ThreadTask>();
+  /** Of callbacks that were given up and may go on still: resolve when they have settled, or had their time. */
+  readonly #graces = new Map<ThreadTask, PromiseWithResolvers<void>>();
   readonly #replacements = new Set<Timer>();
   #closing: Promise<unknown> | undefined;
 
@@ -122,7 +124,7 @@ export class ThreadPool {
     if (this.#modules.size > 0) return;
     this.#forgetReplacements();
     const unused = new Error('no endpoint has callbacks for it');
-    this.#closing = Promise.all([...this.#threads].map(thread => this.#end(thread, unused)));
+    this.#closing = Promise.all([...this.#threads].map(thread => this.#endAfterGrace(thread, unused)));
     await this.#closing;
     this.#files.clear();
   }
@@ -137,6 +139,7 @@ export class ThreadPool {
       ...given,
       onSettled: error => {
         if (!this.#givenUp.has(task)) this.#settled++;
+        this.#endGrace(task);
         given.onSettled(error);
       },
     };
@@ -173,8 +176,10 @@ export class ThreadPool {
     const thread = this.#threadOf(task);
     if (!thread) return;
     thread.abort();
+    this.#graces.set(task, Promise.withResolvers());
     const { clock, logger } = this.#services!;
     setDeadline(clock, GRACE_MS, () => {
+      this.#endGrace(task);
       if (!thread.isRunning(task)) return;
       logger.warn(
         { event: 'thread-terminated', connection: task.connection.id, callback: task.task.callback },
@@ -183,6 +188,22 @@ export class ThreadPool {
       this.#terminated.add(thread);
       void this.#end(thread, new Error('its callback was given up and did not end'));
     });
+  }
+
+  #endGrace(task: ThreadTask): void {
+    this.#graces.get(task)?.resolve();
+    this.#graces.delete(task);
+  }
+
+  /** What it runs at the end of its pool was given up, and may clean up still. */
+  async #endAfterGrace(thread: WorkerThread, error: Error): Promise<void> {
+    const grace = [...this.#graces].find(([task]) => thread.isRunning(task))?.[1];
+    if (grace) {
+      // Somebody waits for it: the process must not end before.
+      thread.hold();
+      await grace.promise;
+    }
+    await this.#end(thread, error);
   }
 
   /** @throws {Error} what loading it threw, or when it takes too long. */
@@ -233,7 +254,7 @@ export class ThreadPool {
   };
 
   readonly #onNotBegun = (task: ThreadTask): void => {
-    if (this.#givenUp.has(task)) return;
+    if (this.#givenUp.has(task)) return this.#endGrace(task);
     this.#waiting.unshift(task);
     this.#distribute();
   };

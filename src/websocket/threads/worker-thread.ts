@@ -148,12 +148,17 @@ export class WorkerThread {
     this.#tell({ kind: 'abort', id: this.#running.id });
   }
 
+  /** The process does not end before it. */
+  hold(): void {
+    this.#worker.ref();
+  }
+
   /** Ends the thread, whatever it does. Resolves when it is gone. */
   async end(error: Error): Promise<void> {
     this.#error ??= error;
     this.#isEnding = true;
-    // Somebody waits for its end: the process must not end before.
-    this.#worker.ref();
+    // Somebody waits for its end.
+    this.hold();
     void this.#worker.terminate();
     await this.#exited.promise;
   }
