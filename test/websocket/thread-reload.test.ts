@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import {
   existsSync,
   mkdirSync,
@@ -8,6 +9,7 @@ import {
   rmSync,
   writeFileSync,
 } from 'node:fs';
+import { type AddressInfo, createServer as createTcpServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Config, createServer, defineEndpoint, type Endpoint, type Server } from 'holdfast';
@@ -39,7 +41,8 @@ function write(name: string, text: string): void {
 
 /** Answers with the version of the module, and its own; `slowly` says so and waits until the file `go` is there. */
 const HANDLERS = (own: string) => `
-  import { existsSync } from 'node:fs';
+  import { once } from 'node:events';
+import { existsSync } from 'node:fs';
   import { setTimeout as pause } from 'node:timers/promises';
   import { threadId } from 'node:worker_threads';
   import { version } from './version.ts';
@@ -186,6 +189,36 @@ describe('a reload after a file has changed that threads have imported', () => {
     write('version.ts', VERSION('three'));
     await server!.reload(config);
     expect(await answerOf(client)).toBe('first three');
+  });
+
+  test.each([
+    ['an endpoint', { threads: 1 }, {}],
+    ['a policy', 'computing', { dispatch: { computing: { threads: 1 } } }],
+  ])('is refused when a later step of it fails, and the new threads of %s end', async (_, dispatch, more) => {
+    write('version.ts', VERSION('one'));
+    write('handlers.ts', HANDLERS('first'));
+    const config = configOf([threaded('/a', dispatch)], more);
+    const lines = await start(config);
+    const client = await open('/a');
+    const thread = await answerOf(client, 'thread');
+    const threads = process.platform === 'linux' ? threadCount() : undefined;
+    await using taken = createTcpServer();
+    await once(taken.listen(0, '127.0.0.1'), 'listening');
+    const { port } = taken.address() as AddressInfo;
+
+    write('version.ts', VERSION('two'));
+    const listen = [...config.listen!, { port, host: '127.0.0.1' }];
+    await expect(server!.reload({ ...config, listen })).rejects.toMatchObject({ code: 'ERR_SERVER_LISTEN' });
+    if (threads !== undefined) await until(() => threadCount() === threads);
+    expect(await answerOf(client)).toBe('first one');
+    expect(renewals(lines)).toEqual([]);
+
+    // Nothing of the refused one is left for the next.
+    write('version.ts', VERSION('one'));
+    await server!.reload(config);
+    expect(await answerOf(client, 'thread')).toBe(thread);
+    if (threads !== undefined) await until(() => threadCount() === threads);
+    expect(renewals(lines)).toEqual([]);
   });
 
   test('renews the threads of a policy for all of its endpoints, those that are new among them', async () => {
