@@ -659,12 +659,10 @@ export class Server {
       // The last that may fail: the others cannot be taken back otherwise.
       assembly.logs.reconfigure(config.log ?? {});
     } catch (error) {
-      try {
-        await Promise.all(changes.map(change => change.abandon()));
-        await admin?.undo();
-      } finally {
-        await parts.abandon();
-      }
+      // One that fails keeps nothing else from being undone, and the reload is refused for what was wrong first.
+      await Promise.allSettled(changes.map(change => change.abandon()));
+      await Promise.allSettled([admin?.undo()]);
+      await parts.abandon();
       throw error;
     }
     this.#metrics?.absorb(before);

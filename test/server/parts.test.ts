@@ -41,3 +41,16 @@ test('a store that a reload replaces stays open while a request of before runs, 
   await done;
   expect(events).toEqual(['bans', 'scheme', 'endpoint', 'store']);
 });
+
+test('an undoing that fails leaves nothing else open when a configuration is given up', async () => {
+  const events: string[] = [];
+  const parts = new Parts();
+  await parts.keep('store', '', { from: 1, make: () => ({}), close: () => events.push('store') });
+  parts.onAbandon(() => {
+    throw new Error('at once');
+  });
+  parts.onAbandon(() => Promise.reject(new Error('later')));
+  parts.onAbandon(() => events.push('other'));
+  await parts.abandon();
+  expect(events).toEqual(['other', 'store']);
+});

@@ -160,7 +160,7 @@ export class Parts {
     this.#adaptations.push(change);
   }
 
-  /** What else giving up does. Must not fail. */
+  /** What else giving up does. */
   onAbandon(undo: () => unknown): void {
     this.#undoings.push(undo);
   }
@@ -209,7 +209,8 @@ export class Parts {
   /** Closes what was made for it alone. */
   async abandon(): Promise<void> {
     for (const leaving of this.#held.values()) leaving.release(false);
-    for (const undo of this.#undoings.splice(0)) await undo();
+    // One that fails keeps nothing else from being undone.
+    await Promise.allSettled(this.#undoings.splice(0).map(async undo => undo()));
     await closeInTurn([...this.#kept.values()].filter(({ isNew }) => isNew));
   }
 
