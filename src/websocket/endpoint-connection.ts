@@ -72,8 +72,9 @@ export interface ConnectionOwner {
   wantsFragments: boolean;
   /** Left by a connection that is between two messages, for the next one that reads. */
   idleAssembler: MessageAssembler | undefined;
+  /** @param extra Of a fragment: it is the last. Of a message: it came in several frames. */
   invoke(connection: EndpointConnection<unknown>, kind: CallbackKind, value: unknown, extra: unknown): unknown;
-  hasCallback(kind: 'message' | 'ping' | 'pong' | 'auth-expiring' | 'error'): boolean;
+  hasCallback(kind: 'message' | 'fragment' | 'ping' | 'pong' | 'auth-expiring' | 'error'): boolean;
   /** It has begun to close: it takes no more messages. */
   onClosing(connection: EndpointConnection<unknown>): void;
   /** The TCP connection is gone. */
@@ -420,10 +421,7 @@ export class EndpointConnection<Data = undefined>
     if (refused) return this.#fail(refused);
     this.messagesReceived++;
     if (this.#facts.touchOnTraffic === 'message') this.#facts.session?.touch();
-    // Only whole messages can be judged. Who takes nothing but pieces gets one, the last.
-    const isPiece = wasFragmented && this.#owner.wantsFragments && !this.#owner.hasCallback('message');
-    if (isPiece) this.#callbacks.push('fragment', data, true);
-    else this.#callbacks.push('message', data, undefined);
+    this.#callbacks.push('message', data, wasFragmented);
   }
 
   onFragment(data: string | Buffer, last: boolean): void {

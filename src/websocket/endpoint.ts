@@ -460,8 +460,14 @@ export class ServedEndpoint<Data = undefined> implements Endpoint<Data> {
       },
       hasCallback: kind => options[OPTION_OF[kind]] !== undefined || endpoint.#threaded?.has(kind) === true,
       invoke(connection, kind, value, extra) {
+        // Who takes nothing but pieces gets one, the last, where a message had to be judged whole, or has waited until a
+        // reload brought handlers that take it so.
+        if (kind === 'message' && extra === true && !this.hasCallback('message'))
+          return this.invoke(connection, 'fragment', value, true);
+        if (kind === 'fragment' && !this.hasCallback('fragment') && this.hasCallback('message'))
+          throw new Error('the handlers of before took this message in pieces, and those of now take whole ones');
         const threaded = endpoint.#threaded;
-        if (threaded?.has(kind)) return threaded.run(connection, kind, value, extra);
+        if (threaded?.has(kind)) return threaded.run(connection, kind, value, kind === 'message' ? undefined : extra);
         const own = connection as EndpointConnection<Data>;
         switch (kind) {
           case 'message':
@@ -520,6 +526,7 @@ function threadFault(
 
 const OPTION_OF = {
   message: 'onMessage',
+  fragment: 'onFragment',
   ping: 'onPing',
   pong: 'onPong',
   'auth-expiring': 'onAuthExpiring',

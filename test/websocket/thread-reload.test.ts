@@ -259,6 +259,53 @@ describe('a reload after a file has changed that threads have imported', () => {
     expect(await answer()).toBe('whole one two');
   });
 
+  /** A callback that waits until the file `go` is there, when the message begins with `slowly`. */
+  const TAKING = (callback: string) => `
+    import { existsSync } from 'node:fs';
+    import { setTimeout as pause } from 'node:timers/promises';
+    export async function ${callback}(connection, data) {
+      if (data.startsWith('slowly')) {
+        connection.send('begun');
+        while (!existsSync(${JSON.stringify(join(folder, 'go'))})) await pause(10);
+      }
+      connection.send('${callback} ' + data);
+    }
+  `;
+
+  test('gives a message in fragments that has waited to new code that takes pieces alone', async () => {
+    write('handlers.ts', TAKING('onMessage'));
+    const config = configOf([threaded('/a')]);
+    await start(config);
+    using client = await RawClient.connect(urlOf('/a'));
+    client.send(frame(TEXT, 'slowly'), frame(TEXT, 'one ', { fin: false }), frame(CONTINUATION, 'two'), frame(PING));
+    const heard = [await client.next(), await client.next()].map(one => one?.opcode);
+    expect(heard.sort()).toEqual([TEXT, PONG]);
+    write('handlers.ts', TAKING('onFragment'));
+    await server!.reload(config);
+    write('go', '');
+    expect(await client.text()).toBe('onMessage slowly');
+    expect(await client.text()).toBe('onFragment one two');
+  });
+
+  test('closes with 1011 and says so where pieces of a message have waited, and the new code takes whole ones', async () => {
+    write('handlers.ts', TAKING('onFragment'));
+    const config = configOf([threaded('/a')]);
+    const lines = await start(config);
+    using client = await RawClient.connect(urlOf('/a'));
+    client.send(frame(TEXT, 'slowly', { fin: false }), frame(CONTINUATION, ' and rest'), frame(PING));
+    const heard = [await client.next(), await client.next()].map(one => one?.opcode);
+    expect(heard.sort()).toEqual([TEXT, PONG]);
+    write('handlers.ts', TAKING('onMessage'));
+    await server!.reload(config);
+    write('go', '');
+    expect(await client.text()).toBe('onFragment slowly');
+    expect(await client.closeCode()).toBe(1011);
+    const errors = lines.all.filter(({ level }) => level === 'error').map(({ fields }) => `${fields.err}`);
+    expect(errors).toEqual([
+      'Error: the handlers of before took this message in pieces, and those of now take whole ones',
+    ]);
+  });
+
   test('leaves endpoints that are served no more where they are until their connections have gone', async () => {
     write('version.ts', VERSION('one'));
     write('handlers.ts', HANDLERS('first'));
