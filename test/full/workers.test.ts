@@ -52,6 +52,22 @@ const config = (more = '', routes = '', count: number | string = 2) => `
   });
 `;
 
+/** `/leak` takes all descriptors of its process for 1.5 s. */
+const leaking = `import { closeSync, openSync } from 'node:fs'; ${config(
+  '',
+  `{ path: '/leak', session: 'none', fetch: () => {
+    const opened = [];
+    let isOver = false;
+    const more = () => {
+      try { while (!isOver) opened.push(openSync('/dev/null')); } catch {}
+      if (!isOver) setImmediate(more);
+    };
+    more();
+    setTimeout(() => { isOver = true; opened.forEach(fd => closeSync(fd)); }, 1_500);
+    return new Response(String(process.pid));
+  } },`,
+)}`;
+
 interface Served {
   readonly url: string;
   readonly port: number;
@@ -292,26 +308,20 @@ describe('workers', () => {
   });
 
   test('a worker that had no descriptor left gets connections again, and none has been lost', async () => {
-    const leak = `{ path: '/leak', session: 'none', fetch: () => {
-      const opened = [];
-      let isOver = false;
-      const more = () => {
-        try { while (!isOver) opened.push(openSync('/dev/null')); } catch {}
-        if (!isOver) setImmediate(more);
-      };
-      more();
-      setTimeout(() => { isOver = true; opened.forEach(fd => closeSync(fd)); }, 1_500);
-      return new Response(String(process.pid));
-    } },`;
-    const { url } = await serve(
-      `import { closeSync, openSync } from 'node:fs'; ${config('', leak)}`,
-      ['--no-watch'],
-      200,
-    );
-    const { body: leaking } = await get(`${url}/leak`);
+    const { url } = await serve(leaking, ['--no-watch'], 200);
+    const { body: pid } = await get(`${url}/leak`);
     const answers = await Promise.all(Array.from({ length: 20 }, () => get(`${url}/pid`)));
     expect(answers.map(({ status }) => status)).toEqual(Array(20).fill(200));
-    await until(async () => (await get(`${url}/pid`)).body === leaking);
+    await until(async () => (await get(`${url}/pid`)).body === pid);
+  });
+
+  test('connections wait while no worker has a descriptor left, and none is lost', async () => {
+    const { url } = await serve(leaking, ['--no-watch'], 200);
+    const pids = await Promise.all([get(`${url}/leak`), get(`${url}/leak`)]);
+    expect(new Set(pids.map(({ body }) => body)).size).toBe(2);
+    const answers = await Promise.all(Array.from({ length: 20 }, () => get(`${url}/pid`)));
+    expect(answers.map(({ status }) => status)).toEqual(Array(20).fill(200));
+    expect(program!.stderr).not.toContain('connections-not-taken');
   });
 
   test('a drain that is asked for twice while they start ends with 0, when they have', async () => {

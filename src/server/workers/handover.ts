@@ -31,8 +31,10 @@ interface Held {
   readonly until: number;
   /** The worker that it is for. */
   taker: Taker | undefined;
-  /** The last worker that could not take it: it is not asked again. */
-  refusedBy: Taker | undefined;
+  /** The workers that could not take it. They are not asked before the next look. */
+  readonly refusedBy: Set<Taker>;
+  /** Its port has been closed: it is the worker's that has it, or nobody's. */
+  isDropped: boolean;
 }
 
 /** What one worker is to get. */
@@ -57,7 +59,7 @@ export class Handover {
   /** The oldest come first. */
   readonly #held = new Set<Held>();
   readonly #queues = new Map<Taker, Queue>();
-  readonly #most = Math.min(MOST_HELD, openFilesLimit() / 2);
+  readonly #most = Math.min(MOST_HELD, Math.floor(openFilesLimit() / 2));
   #count = 0;
   #turn = 0;
   #lost = 0;
@@ -80,7 +82,10 @@ export class Handover {
     // A receipt has 4 bytes for it.
     this.#count = (this.#count + 1) >>> 0;
     const until = this.#clock.monotonic() + WAIT_MS;
-    const held: Held = { id: this.#count, socket, port, until, taker: undefined, refusedBy: undefined };
+    const held: Held = {
+      ...{ id: this.#count, socket, port, until },
+      ...{ taker: undefined, refusedBy: new Set(), isDropped: false },
+    };
     this.#held.add(held);
     this.#give(held);
   }
@@ -93,9 +98,10 @@ export class Handover {
     queue.handed = undefined;
     // It stays open where the worker has it.
     if (isTaken) this.#close(held);
+    else if (held.until <= this.#clock.monotonic()) this.#lose(held);
     else {
       // It has let go of the port, or has no descriptor left.
-      held.refusedBy = taker;
+      held.refusedBy.add(taker);
       this.#give(held);
     }
     this.#handNext(taker);
@@ -112,9 +118,13 @@ export class Handover {
     for (const held of this.#held) if (held.port === port && !held.taker) this.#give(held);
   }
 
-  /** A port has been closed: so is what waits there for a worker. */
+  /** A port has been closed: so is what waits there for a worker, and what is on its way if the worker does not take it. */
   drop(port: TakersOf): void {
-    for (const held of this.#held) if (held.port === port && !this.#isOnItsWay(held)) this.#close(held);
+    for (const held of this.#held) {
+      if (held.port !== port) continue;
+      held.isDropped = true;
+      if (!this.#isOnItsWay(held)) this.#close(held);
+    }
   }
 
   /** No worker takes anything any more. */
@@ -129,7 +139,8 @@ export class Handover {
    * Without any it waits.
    */
   #give(held: Held): void {
-    const takers = [...held.port.takers].filter(taker => taker !== held.refusedBy);
+    if (held.isDropped) return this.#close(held);
+    const takers = [...held.port.takers].filter(taker => !held.refusedBy.has(taker));
     const awake = takers.filter(taker => !this.#isSilent(taker));
     const some = awake.length > 0 ? awake : takers;
     const sizes = some.map(taker => sizeOf(this.#queueOf(taker)));
@@ -188,14 +199,24 @@ export class Handover {
     held.socket.destroy();
   }
 
+  /** No worker has taken it in time. Where its port has been closed, none was to. */
+  #lose(held: Held): void {
+    this.#close(held);
+    if (!held.isDropped) this.#lost++;
+  }
+
   readonly #look = (): void => {
     const now = this.#clock.monotonic();
     for (const held of this.#held) {
-      if (held.until > now) break;
       // Closed here, one that is on its way would not be closed for its client.
-      if (this.#isOnItsWay(held)) continue;
-      this.#close(held);
-      this.#lost++;
+      if (held.until <= now && !this.#isOnItsWay(held)) {
+        this.#lose(held);
+        continue;
+      }
+      if (held.refusedBy.size === 0) continue;
+      // A worker that could not take it may be able to now.
+      held.refusedBy.clear();
+      if (!held.taker) this.#give(held);
     }
     for (const taker of this.#queues.keys()) if (this.#isSilent(taker)) this.#passOver(taker);
     if (this.#lost > 0)
