@@ -165,6 +165,22 @@ test.each(['certificate', 'key'] as const)('check calls a damaged %s that, at it
 });
 
 test.each([
+  ['damaged', (lines: string[]) => [...lines.slice(0, 2), ...lines.slice(3)]],
+  ['cut off', (lines: string[]) => lines.slice(0, 4)],
+])('check and start call a further certificate of a chain that is %s that, and say which it is', async (_, spoil) => {
+  const pair = writeCertificate(folder, { name: 'a.example' });
+  const other = writeCertificate(folder, { name: 'b.example' });
+  const whole = readFileSync(other.certificate, 'utf8');
+  const chain = join(folder, 'chain.pem');
+  writeFileSync(chain, [readFileSync(pair.certificate, 'utf8'), whole, spoil(whole.split('\n')).join('\n')].join(''));
+  const tls = { certificate: chain, key: pair.key };
+  const { faults } = await checkCertificates({ listen: [{ port: 0, tls }] }, Date.now());
+  const message = expect.stringMatching(`: certificate 3 of 3 in ${chain} is damaged or cut off \\(.*\\); write the`);
+  expect(faults).toEqual([{ path: ['listen', 0, 'tls', 'certificate'], message }]);
+  expect(() => open(chain, pair.key)).toThrow(faults[0]!.message);
+});
+
+test.each([
   ['is over', 'certificate-over', -1, 0, /ended on 20\d\d-\d\d-\d\d \d\d:\d\d UTC, and clients refuse it; renew it$/],
   ['ends within two weeks', 'certificate-ends-soon', 13, 0, /ends on .* UTC, within two weeks; renew it$/],
   ['has not begun', 'certificate-not-begun', 30, -90, /begins on .* UTC, and clients refuse it before that$/],

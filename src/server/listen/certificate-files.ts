@@ -259,13 +259,21 @@ export function pairProblem(
 }
 
 function unreadable(pem: string, what: 'certificate' | 'key', file: string): string | undefined {
-  try {
-    if (what === 'key') createPrivateKey(pem);
-    else new X509Certificate(pem);
-    return undefined;
-  } catch (error) {
-    return `the ${what} in ${file} is damaged or cut off (${messageOf(error)}); write the file again`;
-  }
+  const blocks = what === 'key' ? [pem] : certificatesIn(pem);
+  for (const [index, block] of blocks.entries())
+    try {
+      if (what === 'key') createPrivateKey(block);
+      else new X509Certificate(block);
+    } catch (error) {
+      const which = blocks.length === 1 ? `the ${what}` : `${what} ${index + 1} of ${blocks.length}`;
+      return `${which} in ${file} is damaged or cut off (${messageOf(error)}); write the file again`;
+    }
+  return undefined;
+}
+
+/** Node reads the first of a text: here is one text for each. */
+function certificatesIn(pem: string): string[] {
+  return pem.split(/(?=-----BEGIN CERTIFICATE-----)/).filter(holdsCertificate);
 }
 
 /** What a file holds that is not what it is read for, with the command that mends it. */
