@@ -13,6 +13,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { silentLogger } from '../../src/base/logger.ts';
+import type { ClientCertificateConfig } from '../../src/config/config.ts';
 import { CertificateEnds } from '../../src/server/listen/certificate-ends.ts';
 import { CertificateFiles } from '../../src/server/listen/certificate-files.ts';
 import { checkCertificates } from '../../src/server/listen/check-certificates.ts';
@@ -37,10 +38,10 @@ afterEach(() => {
   rmSync(folder, { recursive: true });
 });
 
-function open(certificate: string, key: string): CertificateFiles {
+function open(certificate: string, key: string, clients?: ClientCertificateConfig): CertificateFiles {
   files = new CertificateFiles({
     pairs: [{ certificate, key }],
-    clients: undefined,
+    clients,
     minVersion: 'TLSv1.2',
     clock,
     logger: { ...silentLogger, error: (_, message) => errors.push(message) },
@@ -178,6 +179,12 @@ test.each([
   const message = expect.stringMatching(`: certificate 3 of 3 in ${chain} is damaged or cut off \\(.*\\); write the`);
   expect(faults).toEqual([{ path: ['listen', 0, 'tls', 'certificate'], message }]);
   expect(() => open(chain, pair.key)).toThrow(faults[0]!.message);
+
+  // Node leaves out such an authority, and then its clients are strangers.
+  const trusting = { ...pair, clientCertificates: { ca: chain } };
+  const judged = await checkCertificates({ listen: [{ port: 0, tls: trusting }] }, Date.now());
+  expect(judged.faults).toEqual([{ path: ['listen', 0, 'tls', 'clientCertificates', 'ca'], message }]);
+  expect(() => open(pair.certificate, pair.key, { ca: chain })).toThrow(`certificate 3 of 3 in ${chain} is damaged`);
 });
 
 test.each([

@@ -197,8 +197,8 @@ export class CertificateFiles {
       // Of a text with several lists Node takes the first.
       ...(found.length > 0 && { crl: found.map(({ pem }) => pem) }),
     };
-    if (ca !== undefined && !holdsCertificate(ca))
-      throw new TypeError('the file of the authorities holds no certificate');
+    const problem = pemProblem(ca, 'certificate', this.#clientFiles[0]!);
+    if (problem) throw new TypeError(`the authorities: ${problem}`);
     for (const { list } of found) {
       const forgery = forgeryIn(list, ca!);
       if (forgery !== undefined) throw new TypeError(forgery);
@@ -235,8 +235,8 @@ function pemTexts([cert, key]: readonly string[]): { cert: string | undefined; k
   return { cert, key };
 }
 
-/** Node takes a text without one for an empty list of authorities. */
-export function holdsCertificate(pem: string): boolean {
+/** Node takes a text without one for an empty list of authorities, and leaves out those that are damaged. */
+function holdsCertificate(pem: string): boolean {
   return pem.includes('-----BEGIN CERTIFICATE-----');
 }
 

@@ -1,12 +1,11 @@
 import { X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { createSecureContext } from 'node:tls';
-import { messageOf } from '../../base/message-of.ts';
 import type { CertificateConfig, Config } from '../../config/config.ts';
 import type { BrokenRule } from '../../config/fields.ts';
 import type { Doubt } from '../../config/warning-codes.ts';
 import { certificateDoubt } from '../../http/certificate-dates.ts';
-import { holdsCertificate, pairProblem, pemProblem } from './certificate-files.ts';
+import { pairProblem, pemProblem } from './certificate-files.ts';
 
 /**
  * What makes a start fail because of what is in the files of TLS: a key that belongs to another certificate, authorities
@@ -39,14 +38,8 @@ export async function checkCertificates(
     }
   };
   const judgeAuthorities = async (file: string, path: readonly PropertyKey[]) => {
-    const ca = await textOf(file);
-    if (ca === undefined) return;
-    try {
-      if (!holdsCertificate(ca)) throw new TypeError('it holds no certificate');
-      createSecureContext({ ca });
-    } catch (error) {
-      faults.push({ path, message: `${file} cannot be used: ${messageOf(error)}` });
-    }
+    const problem = pemProblem(await textOf(file), 'certificate', file);
+    if (problem) faults.push({ path, message: `${file} cannot be used: ${problem}` });
   };
   const listeners = [
     ...listen.map(({ tls }, index) => ({ tls, at: ['listen', index, 'tls'] as PropertyKey[] })),
