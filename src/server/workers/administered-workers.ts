@@ -44,7 +44,9 @@ import type { WorkerMetrics } from './worker-metrics.ts';
 /** A worker that can be asked. */
 export interface AskedWorker {
   readonly number: number;
-  readonly link: Pick<Link, 'call'>;
+  /** It is about to end, and may have a configuration of before. */
+  readonly isLeaving: boolean;
+  readonly link: Link;
 }
 
 /** What a worker answers. */
@@ -55,7 +57,7 @@ export interface SupervisorOperations {
   readonly logs: AdministeredLogs;
   readonly followers: WorkerFollowers;
   readonly metrics: WorkerMetrics;
-  /** Those that run; the ones that are on their way out last. */
+  /** Those that run; the ones that are leaving last. */
   workers(): readonly AskedWorker[];
   /** Its own, as `status`. */
   health(): Pick<Status, 'state' | 'isReady'>;
@@ -227,13 +229,15 @@ export class AdministeredWorkers implements Administered {
     });
   }
 
-  /** The one that answers first, so that none is asked that stands still. */
+  /** The one that answers first, so that none is asked that stands still. One that is leaving: only where no other answers. */
   async #fromOne<T>(method: Question, args: readonly unknown[], limitMs = ANSWER_MS): Promise<T> {
-    const answers = this.#workers().map(async ({ link }) => {
-      await ask(link, 'health', [], ANSWER_MS);
-      return link;
-    });
-    const link = await Promise.any(answers).catch((error: AggregateError) => Promise.reject(error.errors[0]));
+    const asked = this.#workers().map(({ link, isLeaving }) => ({
+      isLeaving,
+      answers: ask(link, 'health', [], ANSWER_MS).then(() => link),
+    }));
+    const any = Promise.any(asked.map(({ answers }) => answers));
+    const staying = Promise.any(asked.filter(({ isLeaving }) => !isLeaving).map(({ answers }) => answers));
+    const link = await staying.catch(() => any).catch((error: AggregateError) => Promise.reject(error.errors[0]));
     return ask(link, method, args, limitMs);
   }
 
@@ -247,7 +251,7 @@ export class AdministeredWorkers implements Administered {
   }
 }
 
-function ask<T>(link: AskedWorker['link'], method: Question, args: readonly unknown[], limitMs: number): Promise<T> {
+function ask<T>(link: Link, method: Question, args: readonly unknown[], limitMs: number): Promise<T> {
   return link.call('administer', [method, args], limitMs);
 }
 

@@ -19,7 +19,7 @@ import { keepsMetrics } from '../metrics/keeps-metrics.ts';
 import { packageVersion } from '../package-version.ts';
 import { type ProcessFacts, processStatus } from '../process-status.ts';
 import type { ReloadReport } from '../take-over.ts';
-import { AdministeredWorkers } from './administered-workers.ts';
+import { AdministeredWorkers, type AskedWorker } from './administered-workers.ts';
 import { Handover } from './handover.ts';
 import { SharedPorts } from './shared-ports.ts';
 import { WorkerFollowers } from './worker-followers.ts';
@@ -235,10 +235,13 @@ export class Supervisor {
     return [...this.#members].filter(({ state }) => state === 'ready');
   }
 
-  /** Those that answer; the ones that are on their way out last. */
-  #workers(): WorkerProcess[] {
+  /** Those that answer; the ones that are leaving last. */
+  #workers(): AskedWorker[] {
     const leaving = [...this.#members].filter(({ state }) => state === 'leaving');
-    return [...this.#ready(), ...leaving].map(({ worker }) => worker);
+    return [...this.#ready(), ...leaving].map(({ worker: { number, link }, state }) => ({
+      ...{ number, link },
+      isLeaving: state === 'leaving',
+    }));
   }
 
   #spawn(): Member {
