@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { dirname, extname, relative, resolve } from 'node:path';
-import { loadFailure } from '../base/load-failure.ts';
 import { messageOf } from '../base/message-of.ts';
+import { loadFailure } from '../drivers/application-files.ts';
 import type { Config } from './config.ts';
 import { ConfigError, type ConfigProblem } from './config-error.ts';
 import { isAbout, unquoted, withNumbers, withoutValues } from './environment.ts';

@@ -1,8 +1,8 @@
 import { glob } from 'node:fs/promises';
 import { relative, resolve } from 'node:path';
-import { loadFailure } from '../../base/load-failure.ts';
 import { ConfigError } from '../../config/config-error.ts';
 import { modules } from '../../config/modules.ts';
+import { loadFailure } from '../../drivers/application-files.ts';
 import type { Endpoint } from '../../websocket/connection.ts';
 import { isEndpoint } from '../../websocket/endpoint.ts';
 

@@ -1,9 +1,9 @@
 import { isAbsolute } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { HoldfastError, toError } from '../../base/errors.ts';
-import { loadFailure } from '../../base/load-failure.ts';
 import { nearestName } from '../../base/nearest-name.ts';
 import { kindOf } from '../../base/options.ts';
+import { loadFailure } from '../../drivers/application-files.ts';
 import { encodedSession } from '../../session/record/encoded-session.ts';
 import type { CallbackKind } from '../callback-queue.ts';
 import type { CalledConnection } from './calls.ts';
