@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type ErrorCode, isHoldfastError } from '../base/errors.ts';
 import { sortWarnings } from '../config/accepted.ts';
 import { checkConfig } from '../config/check.ts';
@@ -80,14 +81,21 @@ export async function examine(
   };
 }
 
+/** For what is told better then, and is not to be told too late: the modules may take long to say what they have said. */
+const PLACES_MS = 1_000;
+
 /**
  * Why a configuration that `examine` finds nothing wrong with cannot be used all the same, as `check` says it: what its
- * modules declare is looked at there, with the place that it has in the file.
+ * modules declare is looked at there, with the place that it has in the file. Only for a process that has loaded these
+ * modules itself: they are loaded here. Never rejects: the error stays as it is where nothing is found within a second.
  */
 export async function withPlaces(error: unknown, read: ReadConfig): Promise<unknown> {
-  if (isHoldfastError(error) && !OF_THE_CONFIGURATION.has(error.code)) return error;
+  if (!isHoldfastError(error) || !OF_THE_CONFIGURATION.has(error.code)) return error;
   if (error instanceof ConfigError && error.problems.every(({ file }) => file !== undefined)) return error;
-  const { errors } = await examine(read, { handlers: true });
+  const errors = await Promise.race([
+    examine(read, { handlers: true }).then(found => found.errors),
+    sleep(PLACES_MS, [], { ref: false }),
+  ]).catch(() => []);
   return errors.length > 0 ? new ConfigError(errors) : error;
 }
 

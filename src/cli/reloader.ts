@@ -4,10 +4,10 @@ import { ConfigError, type ConfigProblem, formatProblem } from '../config/config
 import { type ReadConfig, readConfig } from '../config/load.ts';
 import { modules } from '../config/modules.ts';
 import type { LogControl } from '../server/log/log-control.ts';
-import { examine, withPlaces } from './examine.ts';
+import { examine } from './examine.ts';
 import { isSaidByServer } from './said-doubts.ts';
 import type { ServiceManager } from './service-manager/service-manager.ts';
-import type { RunningServer } from './serving.ts';
+import type { RunningServer, Serving } from './serving.ts';
 
 /** From so many on it is said how many versions of modules are in memory. */
 const MANY_VERSIONS = 20;
@@ -15,6 +15,7 @@ const MANY_VERSIONS = 20;
 export interface ReloaderOptions {
   readonly file: string;
   readonly server: Pick<RunningServer, 'reload' | 'urls'>;
+  readonly explain: Serving['explain'];
   readonly logs: LogControl;
   readonly manager: Pick<ServiceManager, 'reloading' | 'reloaded'>;
   /** Hears of the files of each configuration that counts. */
@@ -65,7 +66,7 @@ export class Reloader {
   }
 
   async #reload(why: string): Promise<ReloadResult> {
-    const { file, server, logs, manager, onRead } = this.#options;
+    const { file, server, explain, logs, manager, onRead } = this.#options;
     manager.reloading();
     let refused = '';
     let read: ReadConfig | undefined;
@@ -89,7 +90,7 @@ export class Reloader {
       const changes = [...named('added', added), ...named('changed', changed), ...named('removed', removed)];
       return { ok: true, changed: changes, ...(needsRestart.length > 0 && { needsRestart: [...needsRestart] }) };
     } catch (error) {
-      const errors = this.#refuse(why, read ? await withPlaces(error, read) : error);
+      const errors = this.#refuse(why, read ? await explain(error, read) : error);
       refused = `; the last reload was refused: ${errors[0]}`;
       return { ok: false, errors };
     } finally {

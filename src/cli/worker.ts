@@ -29,12 +29,13 @@ export async function serveAsWorker(file: string): Promise<ExitCode> {
     administered: () => administeredOf(server!),
     metricsOfProcess: () => server!.metricsOfProcess(),
     async reload() {
-      let next!: ReadConfig;
-      const report = await server!.reload(async () => {
+      let next: ReadConfig | undefined;
+      const reload = server!.reload(async () => {
         next = await readConfig(file);
         return next.config;
       });
-      read = next;
+      const report = await reload.catch(error => fail(error, next));
+      read = next!;
       return { ...ready(), report, outdated: await modules.outdated(loaded()) };
     },
     stop: options => stop(options),
@@ -54,13 +55,16 @@ export async function serveAsWorker(file: string): Promise<ExitCode> {
     isStopping = true;
     stopped.then(() => ended.resolve(0), ended.reject);
   };
+  const fail = async (error: unknown, of: ReadConfig | undefined): Promise<never> => {
+    throw of ? await (await import('./examine.ts')).withPlaces(error, of) : error;
+  };
   let logs: LogControl | undefined;
   try {
     read = await readConfig(file);
     logs = Logs.open(read.config.log, { without: SAID_AT_START });
     messages.logTo(logs.logger.of('cli'));
     server = createServer(read.config, { logs, portOf: worker.portOf, operations: { configFile: file } });
-    await server.start();
+    await server.start().catch(error => fail(error, read));
     worker.ready(ready());
     return await ended.promise;
   } catch (error) {

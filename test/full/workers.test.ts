@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { Agent, type IncomingMessage, request } from 'node:http';
 import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -456,6 +456,35 @@ describe('workers', () => {
     await until(async () => (await answers()).every(answer => answer.endsWith(' welcome')));
     expect((await status()).workers.map(({ pid }) => pid).sort()).toEqual([...open.keys()].sort());
     expect(program!.stderr).not.toMatch(/"event":"workers-rolled"/);
+  });
+
+  test('a broken module of endpoints is refused, taken once when it is mended, and run by no supervisor', async () => {
+    const loadedBy = join(cwd, 'loaded-by');
+    const write = (text: string) =>
+      writeFileSync(
+        join(cwd, 'endpoints/a.mjs'),
+        `import { appendFileSync } from 'node:fs';
+        import { defineEndpoint } from '${index}';
+        appendFileSync(${JSON.stringify(loadedBy)}, process.pid + ' ');
+        ${text}
+        export default defineEndpoint({ path: '/a', onMessage: () => {} });`,
+      );
+    mkdirSync(join(cwd, 'endpoints'));
+    write('');
+    const text = 'workers: 2\nlisten: [{ port: 0, host: 127.0.0.1 }]\nsession: false\nendpoints: [endpoints/*.mjs]\n';
+    writeFileSync(join(cwd, 'holdfast.yaml'), text);
+    program = new Holdfast(['serve'], { cwd });
+    await program.printed(/listening on/);
+    // What changes before files are watched counts as known, and nothing tells when they are.
+    await sleep(1_000);
+    write("throw new Error('not today');");
+    await until(() => program!.stderr.includes('endpoints/a.mjs cannot be loaded: not today'));
+    write('// mended');
+    await until(() => /"event":"reloaded"/.test(program!.stderr));
+    // The file is looked at twice in this time.
+    await sleep(1_500);
+    expect(program!.stderr.match(/"event":"reload(?:ed|-refused)"/g)).toHaveLength(2);
+    expect(readFileSync(loadedBy, 'utf8').split(' ')).not.toContain(String(program!.process.pid));
   });
 
   test('what changes while they are replaced reaches those that are new already', async () => {

@@ -57,7 +57,7 @@ async function serveFile(
   isWatching: boolean,
 ): Promise<ExitCode> {
   // Loaded here, so that the other commands do without them.
-  const { examine, withPlaces } = await import('../examine.ts');
+  const { examine } = await import('../examine.ts');
   const { LogControl } = await import('../../server/log/log-control.ts');
   // What the program of a configuration prints itself goes the way of Node, which ends the process when
   // the reader has gone.
@@ -82,7 +82,7 @@ async function serveFile(
     reload: () => reloader.reload('holdfast reload'),
     lastReload: () => reloader.last,
   });
-  const { server, imports } = serving;
+  const { server, imports, explain } = serving;
   let isStopping = false;
   const watch = new ConfigWatch({
     clock: systemClock,
@@ -94,13 +94,13 @@ async function serveFile(
     unused.say();
     if (isWatching && !isStopping) void watch.settle(now);
   };
-  const reloader = new Reloader({ file, server, logs, manager, onRead });
+  const reloader = new Reloader({ file, server, explain, logs, manager, onRead });
   // It comes when the terminal closes, too.
   process.on('SIGHUP', () => void reloader.reload('SIGHUP'));
   try {
     await server.start();
   } catch (error) {
-    throw await withPlaces(error, read);
+    throw await explain(error, read);
   }
   signals.listen();
   const { urls, internalUrl, adminUrl } = server;
