@@ -1,8 +1,8 @@
 // Keeps what Node compiles of the program, so that the next start does without.
-import { lstatSync, mkdirSync, realpathSync } from 'node:fs';
-import { enableCompileCache } from 'node:module';
-import { homedir } from 'node:os';
-import { dirname, join } from 'node:path';
+const { lstatSync, mkdirSync, realpathSync } = process.getBuiltinModule('node:fs');
+const { enableCompileCache } = process.getBuiltinModule('node:module');
+const { homedir } = process.getBuiltinModule('node:os');
+const { dirname, join } = process.getBuiltinModule('node:path');
 
 try {
   const { CACHE_DIRECTORY, XDG_CACHE_HOME } = process.env;

@@ -1,5 +1,5 @@
 import { setImmediate } from 'node:timers/promises';
-import { type Database, getLastVersion } from 'lmdb';
+import type { Database } from 'lmdb';
 import { checkNeeded, checkOptions, type OptionNames } from '../../base/options.ts';
 import { Rounds, type Waiting } from '../../base/rounds.ts';
 import { expiryOf } from '../record/expiry.ts';
@@ -28,6 +28,7 @@ import {
   splitTimeKey,
   timeKey,
 } from './lmdb/keys.ts';
+import { getLastVersion } from './lmdb/library.ts';
 import { ROOM_OPTIONS, type RoomOptions } from './lmdb/room.ts';
 
 export { LmdbLedger, type LmdbLedgerOptions } from '../ledgers/lmdb.ts';

@@ -1,12 +1,13 @@
 import { existsSync, realpathSync, type Stats, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Database, open, type RootDatabase } from 'lmdb';
+import type { Database, RootDatabase } from 'lmdb';
 import { HoldfastError, isHoldfastError } from '../../../base/errors.ts';
 import { getOrInsert } from '../../../base/get-or-insert.ts';
 import { makeFolder } from '../../../drivers/make-folder.ts';
 import { FolderClaim } from './claim.ts';
 import { dataFileProblem } from './data-file.ts';
 import { prepareLayout } from './layout.ts';
+import { open } from './library.ts';
 import { LmdbRoom, type RoomOptions } from './room.ts';
 
 const OPTIONS = {
