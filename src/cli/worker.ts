@@ -24,6 +24,7 @@ export async function serveAsWorker(file: string): Promise<ExitCode> {
   modules.watch();
   let read: ReadConfig;
   let server: Server | undefined;
+  let hasStarted = false;
   let isStopping = false;
   const worker = new Worker({
     administered: () => administeredOf(server!),
@@ -39,6 +40,11 @@ export async function serveAsWorker(file: string): Promise<ExitCode> {
       return { ...ready(), report, outdated: await modules.outdated(loaded()) };
     },
     stop: options => stop(options),
+    leave() {
+      // A start can hang, in `init` of an endpoint for example. Nobody is left to end it then.
+      if (!hasStarted) process.exit(1);
+      stop({ restart: true });
+    },
   });
   const loaded = () => [...read.files.keys(), ...modules.loaded];
   const ready = (): WorkerReady => {
@@ -65,6 +71,7 @@ export async function serveAsWorker(file: string): Promise<ExitCode> {
     messages.logTo(logs.logger.of('cli'));
     server = createServer(read.config, { logs, portOf: worker.portOf, operations: { configFile: file } });
     await server.start().catch(error => fail(error, read));
+    hasStarted = true;
     worker.ready(ready());
     return await ended.promise;
   } catch (error) {

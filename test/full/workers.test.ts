@@ -602,6 +602,25 @@ describe('workers', () => {
     await until(() => workers.every(({ pid }) => !isAlive(pid)));
   });
 
+  test('end with their supervisor also while their start hangs', async () => {
+    // A process that has something to do does not end by itself.
+    const hanging = `{ endpoint: defineEndpoint({ path: '/hangs', onMessage() {}, init: () => {
+      console.error('worker ' + process.pid);
+      setInterval(() => {}, 1_000);
+      return new Promise(() => {});
+    } }) },`;
+    const served = serve(config('', hanging), ['--no-watch']).catch(() => {});
+    const pids = () => [...program!.stderr.matchAll(/^worker (\d+)$/gm)].map(([, pid]) => Number(pid));
+    await until(() => program !== undefined && pids().length === 2);
+    program!.kill('SIGTERM');
+    try {
+      await until(() => !pids().some(isAlive), 5_000);
+    } finally {
+      for (const pid of pids().filter(isAlive)) process.kill(pid, 'SIGKILL');
+    }
+    await served;
+  });
+
   test('take over a listener at a socket file, and see its clients as local', async () => {
     await serve(
       config('', '').replace(

@@ -18,6 +18,8 @@ export interface WorkerServer {
   /** Reads the configuration again. */
   reload(): Promise<WorkerReload>;
   stop(options: { readonly drain?: Duration; readonly restart?: boolean }): void;
+  /** The supervisor has ended. What it would have told this process to do: another supervisor may run already. */
+  leave(): void;
 }
 
 /** Messages with lines that are on their way. */
@@ -67,8 +69,7 @@ export class Worker {
     process.once('disconnect', () => {
       if (this.#isClosed) return;
       this.#link.end(new HoldfastError('ERR_SERVER_STATE', 'the supervisor has ended'));
-      // What it would have told this process to do: another supervisor may run already.
-      server.stop({ restart: true });
+      server.leave();
     });
   }
 
