@@ -30,6 +30,7 @@ const WAITING = [
   'busy',
   'guard-descriptors',
   'guard-session-sockets',
+  'guard-slow-readers',
   'postgres-outage',
   'redis-cluster',
   'relay-faults',
