@@ -1,6 +1,6 @@
 // Emits dist/: declarations file by file with tsc, and the programs as few files: loading a file costs Node more than
-// running what is in it (docs/decisions/0079-start.md). Nothing is renamed, and each file has a source map, so that a stack
-// trace in production names the source file and line. Packages that every start needs are built in, with their licences
+// running what is in it (docs/decisions/0079-start.md). Names stay, but where two clash, and each file has a source map, so
+// that a stack trace in production names the source file and line. Packages that every start needs are built in, with their licences
 // beside them.
 import { spawnSync } from 'node:child_process';
 import { cpSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';

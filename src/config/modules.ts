@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { registerHooks } from 'node:module';
 import { pathToFileURL } from 'node:url';
 import { SetMap } from '../base/set-map.ts';
-import { applicationFile, digestOf, digestOfFile } from '../drivers/application-files.ts';
+import { applicationFile, digestOf, digestOfFile, LOAD_TIMEOUT_MS } from '../drivers/application-files.ts';
 
 type Namespace = Readonly<Record<string, unknown>>;
 
@@ -117,9 +117,6 @@ export class Modules {
     if (!this.#digests.has(child)) this.#digests.set(child, digestOfFile(child));
   }
 }
-
-/** How long a module may take to be loaded, as those of handlers in threads. */
-const LOAD_TIMEOUT_MS = 60_000;
 
 /**
  * @throws {Error} when the module waits for what never comes: Node would end the process without a word, or wait for as long

@@ -7,6 +7,9 @@ const PROGRAM = new URL('..', import.meta.url);
 /** A path and a line in a stack trace: of a frame, or above the source that could not be parsed. */
 const PLACE = /(?:^|\(|\bat |file:\/\/)(\/[^\n()]+?):(\d+)/gm;
 
+/** How long a module of the application may take to be loaded, wherever that is. */
+export const LOAD_TIMEOUT_MS = 60_000;
+
 /** The path of a module that is a file of the application; undefined for what is Node's, a package's, or the program's. */
 export function applicationFile(url: string | undefined): string | undefined {
   if (!url?.startsWith('file:') || url.includes('/node_modules/') || url.startsWith(PROGRAM.href)) return undefined;

@@ -204,7 +204,11 @@ type ServerState = 'new' | 'running' | 'stopped';
  */
 export let administeredOf: (server: Server) => Promise<Administered>;
 
-/** The files of the application that threads of handlers have loaded, and what they held, where that is the same in all. */
+/**
+ * The files of the application that threads of handlers have loaded, and what they held, where that is the same in all.
+ *
+ * @internal
+ */
 export let threadFilesOf: (server: Server) => Map<string, string | undefined>;
 
 /** A running gateway, application server, or both. */

@@ -3,7 +3,7 @@ import type { Clock, Timer } from '../../base/clock.ts';
 import { setDeadline } from '../../base/deadlines.ts';
 import { toError } from '../../base/errors.ts';
 import type { Logger } from '../../base/logger.ts';
-import { digestOfFile } from '../../drivers/application-files.ts';
+import { digestOfFile, LOAD_TIMEOUT_MS } from '../../drivers/application-files.ts';
 import type { ModuleExports } from './messages.ts';
 import { type ThreadTask, WorkerThread } from './worker-thread.ts';
 
@@ -25,8 +25,6 @@ export interface GivenTask {
 
 /** How long a callback that nobody waits for may go on. */
 const GRACE_MS = 1_000;
-/** How long a module may take to load. */
-const LOAD_TIMEOUT_MS = 60_000;
 /** How long a thread that is ended may take to be gone. It is not there for longer only in one long call of a built-in. */
 const END_TIMEOUT_MS = 5_000;
 /** When threads end by themselves, one after the other, the second is replaced after this, then after twice as much … */
